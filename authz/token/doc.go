@@ -1,0 +1,21 @@
+// Package token answers one question: is this access token genuine, and what does it say?
+//
+// A [Verifier] takes the compact form of a JWT access token and returns a [Principal], or a typed [Error] that
+// names the check that failed. It knows no HTTP server and no OpenAPI document; scopes are read here and judged
+// elsewhere. It is the only package of the module that knows a JOSE library, and it uses that library for keys
+// and signatures alone: the compact form (RFC 7515 §7.1), the header and the claims are parsed here, strictly,
+// because general-purpose JWT parsers accept forms that let claims be forged.
+//
+// The way of a token, in [Verifier.Verify]:
+//
+//	parseCompact  three segments of canonical base64url           compact.go
+//	parseHeader   alg, kid, typ; nothing that changes meaning     header.go
+//	parseClaims   a JSON object with unique names                 claims.go
+//	issuer        matched by exact iss, before any key            token.go
+//	check         audience, times, binding                        claims.go
+//	find          the key, by kid, in that issuer's own set       source.go, keyset.go
+//	verify        the signature, by the key's own algorithm       keyset.go
+//
+// Everything that can be said without a key is said without a key, so that an outage of an issuer is never
+// mistaken for a bad token, and rubbish never causes an outbound call.
+package token

@@ -1,0 +1,58 @@
+package token
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Code names the check that a token failed. The names are stable: they appear in logs.
+type Code string
+
+// The checks, in the order in which they are made.
+const (
+	Malformed       Code = "malformed"        // not a compact JWS (RFC 7515 §7.1), or its header or claims break their rules
+	WrongAlgorithm  Code = "algorithm"        // alg is missing, not allowed for the issuer, or not that of the key
+	WrongType       Code = "type"             // typ says that this is not an access token (RFC 9068 §4)
+	WrongIssuer     Code = "issuer"           // iss is not exactly that of a configured issuer
+	WrongAudience   Code = "audience"         // aud holds none of ours
+	Expired         Code = "expired"          // now is at or after exp
+	NotYetValid     Code = "not_yet_valid"    // nbf or iat lies in the future
+	TooLongLived    Code = "lifetime"         // exp lies further ahead than any token may live
+	Bound           Code = "bound"            // bound to a key (cnf) and presented as a bearer token
+	UnknownKey      Code = "unknown_key"      // kid names no usable key of the issuer
+	BadSignature    Code = "signature"        // the signature is not that of the key
+	KeysUnavailable Code = "keys_unavailable" // the issuer's keys could not be had: nothing can be said of the token
+)
+
+// Error says why a token was not accepted. Its text is safe to log: it never holds the token or a part of it
+// other than the values of registered claims and header parameters, quoted and cut short.
+type Error struct {
+	Code       Code
+	Detail     string        // what was expected, what was received
+	RetryAfter time.Duration // with KeysUnavailable: when to ask again
+	Err        error         // with KeysUnavailable: why
+}
+
+func (e *Error) Error() string {
+	s := "token: " + string(e.Code) + ": " + e.Detail
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func refuse(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+// quote makes a value that somebody sent fit for a log line and for a message: escaped, and cut short.
+func quote(s string) string {
+	const most = 120
+	if len(s) > most {
+		return strconv.QuoteToASCII(s[:most]) + "…"
+	}
+	return strconv.QuoteToASCII(s)
+}

@@ -1,0 +1,71 @@
+package token
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// header holds what is believed of a JOSE header (RFC 7515 §4.1). jku, x5u, jwk and x5c are read past: a key
+// comes from the issuer's own set or not at all.
+type header struct {
+	alg string
+	kid *string // nil when absent
+	typ string  // lower case, "" when absent
+}
+
+func parseHeader(data []byte) (header, error) {
+	var h header
+	err := eachMember(data, func(name string, d *jsontext.Decoder) (err error) {
+		switch name {
+		case "alg":
+			h.alg, err = readString(d, name)
+		case "kid":
+			var kid string
+			kid, err = readString(d, name)
+			h.kid = &kid
+		case "typ":
+			h.typ, err = readString(d, name)
+			h.typ = strings.ToLower(h.typ)
+		case "crit", "b64", "zip", "cty":
+			// Each changes what the signed bytes mean: extensions that must be understood (RFC 7515
+			// §4.1.11), an unencoded payload (RFC 7797), compression, a nested token (RFC 7519 §5.2).
+			err = errors.New("it has " + name + ", which no access token needs")
+		default:
+			err = d.SkipValue()
+		}
+		return err
+	})
+	if err != nil {
+		return header{}, refuse(Malformed, "header: %v", err)
+	}
+	if h.alg == "" {
+		return header{}, refuse(WrongAlgorithm, "the header has no alg")
+	}
+	if h.kid != nil && *h.kid == "" {
+		return header{}, refuse(UnknownKey, "kid is the empty string, which names no key")
+	}
+	return h, nil
+}
+
+// check applies the issuer's rules to the header.
+func (h header) check(i *issuer) error {
+	if !i.allows(h.alg) {
+		return refuse(WrongAlgorithm, "alg is %s, the issuer's allow-list is %s", quote(h.alg), strings.Join(i.Algorithms, ", "))
+	}
+	switch h.typ {
+	case "at+jwt", "application/at+jwt": // RFC 9068 §2.1
+		return nil
+	case "", "jwt":
+		if !i.RFC9068 {
+			return nil
+		}
+		return refuse(WrongType, "typ is %s, expected at+jwt (RFC 9068 §4, the strict profile)", quote(h.typ))
+	case "dpop+jwt":
+		return refuse(WrongType, "typ is dpop+jwt: this is a DPoP proof, not an access token")
+	case "logout+jwt":
+		return refuse(WrongType, "typ is logout+jwt: this is a logout token, not an access token")
+	}
+	return refuse(WrongType, "typ is %s, expected at+jwt, JWT or none", quote(h.typ))
+}

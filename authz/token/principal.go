@@ -1,0 +1,73 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Principal is who a genuine token speaks for. It does not change, so it may be shared.
+type Principal struct {
+	issuer, subject, clientID string
+	scopes                    []string
+	expiry                    time.Time
+	claims                    []byte
+}
+
+// Issuer returns the issuer that vouches for the principal: iss.
+func (p *Principal) Issuer() string { return p.issuer }
+
+// Subject returns sub. It is unique only together with the issuer (RFC 7519 §4.1.2).
+func (p *Principal) Subject() string { return p.subject }
+
+// ClientID returns the client that the token was issued to: client_id (RFC 9068 §2.2), or azp, or "".
+func (p *Principal) ClientID() string { return p.clientID }
+
+// Scopes returns the scopes that the token grants.
+func (p *Principal) Scopes() []string { return slices.Clone(p.scopes) }
+
+// HasScope reports whether the token grants the scope: exactly, case-sensitively (RFC 6749 §3.3).
+func (p *Principal) HasScope(scope string) bool { return slices.Contains(p.scopes, scope) }
+
+// Expiry returns when the token ends: exp, without leeway.
+func (p *Principal) Expiry() time.Time { return p.expiry }
+
+// ErrNoClaim is what [Claim] wraps when the token does not have the claim.
+var ErrNoClaim = errors.New("token: no such claim")
+
+// Claim reads any claim of the principal's token by JSON pointer (RFC 6901), through objects:
+//
+//	email, err := token.Claim[string](p, "/email")
+//
+// It fails with [ErrNoClaim] when there is none, and with another error when the claim is not a T. A claim is the
+// issuer's word; whether the issuer checked it (an email address, say) is for the caller to know.
+func Claim[T any](p *Principal, pointer string) (T, error) {
+	var v T
+	value, found := lookup(p.claims, jsontext.Pointer(pointer))
+	if !found {
+		return v, fmt.Errorf("%w: %s", ErrNoClaim, pointer)
+	}
+	if err := decode(value, &v); err != nil {
+		var zero T
+		return zero, fmt.Errorf("token: claim %s is not a %T", pointer, v)
+	}
+	return v, nil
+}
+
+type contextKey struct{}
+
+// NewContext returns a context that carries the principal.
+func NewContext(ctx context.Context, p *Principal) context.Context {
+	return context.WithValue(ctx, contextKey{}, p)
+}
+
+// FromContext returns the principal of a request that was let in with a token. A public operation has none, and
+// an optional one may have none.
+func FromContext(ctx context.Context) (*Principal, bool) {
+	p, ok := ctx.Value(contextKey{}).(*Principal)
+	return p, ok
+}

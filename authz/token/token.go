@@ -1,0 +1,243 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Config says whose tokens are accepted. Only Issuers has no default.
+type Config struct {
+	Issuers    []Issuer
+	HTTPClient *http.Client     // for discovery and key sets; redirects are never followed. Default: http.DefaultTransport
+	Now        func() time.Time // default time.Now
+	Logger     *slog.Logger     // key fetches that fail, keys that are left out. Default slog.Default()
+}
+
+// Issuer is one authorization server, and what its tokens must be. Zero values are the defaults.
+type Issuer struct {
+	// URL is the issuer identifier: https, and exactly as it stands in iss, trailing slash included. http is
+	// for loopback hosts only.
+	URL string
+	// Audiences are the identifiers of this API; a token's aud must hold one of them.
+	Audiences []string
+	// Algorithms is the allow-list of alg. Default RS256, PS256, ES256, EdDSA.
+	Algorithms []string
+	// Leeway is granted to clocks that differ. Default 30 s, at most 60 s; NoLeeway for none.
+	Leeway time.Duration
+	// MaxLifetime is the furthest ahead that exp may lie. Default 24 h.
+	MaxLifetime time.Duration
+	// RFC9068 demands the strict profile of RFC 9068: typ at+jwt, and client_id, iat, jti.
+	RFC9068 bool
+	// ScopeClaims are JSON pointers (RFC 6901) to the claims that grant scopes. Default /scope.
+	ScopeClaims []string
+	Keys        KeyPolicy
+}
+
+// NoLeeway as an Issuer's Leeway grants none.
+const NoLeeway time.Duration = -1
+
+const (
+	defaultLeeway, mostLeeway = 30 * time.Second, 60 * time.Second
+	defaultMaxLifetime        = 24 * time.Hour
+)
+
+// Verifier verifies access tokens. It is safe for concurrent use.
+type Verifier struct {
+	now     func() time.Time
+	issuers map[string]*issuer
+}
+
+// issuer is an Issuer with its defaults filled in, and its keys.
+type issuer struct {
+	Issuer
+	keys *source
+}
+
+func (i *issuer) allows(alg string) bool       { return slices.Contains(i.Algorithms, alg) }
+func (i *issuer) accepts(audience string) bool { return slices.Contains(i.Audiences, audience) }
+
+// NewVerifier checks the configuration and returns every fault of it, joined. It does no I/O: keys are fetched at
+// first need, or by [Verifier.Ready]. Key fetches run on ctx, the server's; when it ends, so do they.
+func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
+	v := &Verifier{now: config.Now, issuers: map[string]*issuer{}}
+	if v.now == nil {
+		v.now = time.Now
+	}
+	log := config.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	client := &http.Client{}
+	if config.HTTPClient != nil {
+		*client = *config.HTTPClient
+	}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+	var faults []error
+	if len(config.Issuers) == 0 {
+		faults = append(faults, errors.New("token: no issuer is configured: at least one is needed"))
+	}
+	for _, c := range config.Issuers {
+		found := c.complete()
+		if _, twice := v.issuers[c.URL]; twice {
+			found = append(found, errors.New("is configured twice"))
+		}
+		for _, fault := range found {
+			faults = append(faults, fmt.Errorf("token: issuer %q: %w", c.URL, fault))
+		}
+		v.issuers[c.URL] = &issuer{c, &source{issuer: c.URL, policy: c.Keys, client: client, now: v.now, log: log, ctx: ctx}}
+	}
+	if faults != nil {
+		return nil, errors.Join(faults...)
+	}
+	return v, nil
+}
+
+// complete fills in the defaults and returns all faults.
+func (i *Issuer) complete() (faults []error) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	u, err := url.Parse(i.URL)
+	switch {
+	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		fault("expected a URL such as https://issuer.example/, without query and fragment (RFC 8414 §2)")
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		fault("http is accepted on loopback hosts only: expected https")
+	case u.Scheme != "http" && u.Scheme != "https":
+		fault("scheme is %q, expected https", u.Scheme)
+	}
+	if len(i.Audiences) == 0 || slices.Contains(i.Audiences, "") {
+		fault("audiences are %q: at least one is needed, and none may be empty", i.Audiences)
+	}
+	if i.Algorithms == nil {
+		i.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}
+	}
+	if len(i.Algorithms) == 0 {
+		fault("algorithms: the list is empty, so that no token would pass; leave it unset for the default")
+	}
+	for _, name := range i.Algorithms {
+		if algorithms[name] == nil {
+			fault("algorithm %q: expected one of %s", name, strings.Join(slices.Sorted(maps.Keys(algorithms)), ", "))
+		}
+	}
+	switch {
+	case i.Leeway == 0:
+		i.Leeway = defaultLeeway
+	case i.Leeway == NoLeeway:
+		i.Leeway = 0
+	case i.Leeway < 0 || i.Leeway > mostLeeway:
+		fault("leeway is %s: expected at most %s", i.Leeway, mostLeeway)
+	}
+	if i.ScopeClaims == nil {
+		i.ScopeClaims = []string{"/scope"}
+	}
+	for _, pointer := range i.ScopeClaims {
+		if !strings.HasPrefix(pointer, "/") || !jsontext.Pointer(pointer).IsValid() {
+			fault("scope claim %q: expected a JSON pointer (RFC 6901) such as /scope or /realm_access/roles", pointer)
+		}
+	}
+	for _, d := range []struct {
+		name  string
+		value *time.Duration
+		unset time.Duration
+	}{
+		{"maximum lifetime", &i.MaxLifetime, defaultMaxLifetime},
+		{"key cooldown", &i.Keys.Cooldown, 30 * time.Second},
+		{"maximum age of keys", &i.Keys.MaxAge, time.Hour},
+		{"maximum staleness of keys", &i.Keys.MaxStale, 24 * time.Hour},
+	} {
+		if *d.value == 0 {
+			*d.value = d.unset
+		}
+		if *d.value < 0 {
+			fault("%s is %s: expected a positive duration", d.name, *d.value)
+		}
+	}
+	if i.Keys.MaxStale < i.Keys.MaxAge {
+		fault("maximum staleness of keys is %s, less than their maximum age of %s: keys would end before they are refreshed", i.Keys.MaxStale, i.Keys.MaxAge)
+	}
+	return faults
+}
+
+// Verify returns the principal of a genuine token, or an [*Error] that names the check it failed. With code
+// [KeysUnavailable] nothing was found out about the token, because the issuer's keys could not be had; ctx bounds
+// the wait for them.
+func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error) {
+	parts, err := parseCompact(token)
+	if err != nil {
+		return nil, err
+	}
+	header, err := parseHeader(parts.header)
+	if err != nil {
+		return nil, err
+	}
+	claims, err := parseClaims(parts.payload)
+	if err != nil {
+		return nil, err
+	}
+	issuer := v.issuers[claims.iss]
+	if issuer == nil {
+		return nil, v.foreign(claims.iss)
+	}
+	if err := header.check(issuer); err != nil {
+		return nil, err
+	}
+	if err := claims.check(issuer, v.now()); err != nil {
+		return nil, err
+	}
+	scopes, err := claims.scopes(issuer)
+	if err != nil {
+		return nil, err
+	}
+	key, err := issuer.keys.find(ctx, header.kid, header.alg)
+	if err != nil {
+		return nil, err
+	}
+	if err := key.verify(header.alg, parts); err != nil {
+		return nil, err
+	}
+	return claims.principal(scopes), nil
+}
+
+func (c claims) principal(scopes []string) *Principal {
+	client := c.clientID
+	if client == "" {
+		client = c.azp
+	}
+	seconds := int64(*c.exp)
+	return &Principal{
+		issuer: c.iss, subject: c.sub, clientID: client, scopes: scopes, claims: c.raw,
+		expiry: time.Unix(seconds, int64((*c.exp-float64(seconds))*1e9)),
+	}
+}
+
+func (v *Verifier) foreign(iss string) error {
+	known := slices.Sorted(maps.Keys(v.issuers))
+	for _, url := range known {
+		if strings.TrimSuffix(iss, "/") == strings.TrimSuffix(url, "/") {
+			return refuse(WrongIssuer, "issuer is %s, expected %s: they differ by a trailing slash", quote(iss), quote(url))
+		}
+	}
+	return refuse(WrongIssuer, "issuer is %s, expected %s", quote(iss), strings.Join(known, " or "))
+}
+
+// Ready returns nil when the keys of every issuer are had. Where they are not, it fetches them, at most twice a
+// second, and waits as long as ctx allows.
+func (v *Verifier) Ready(ctx context.Context) error {
+	var faults []error
+	for _, url := range slices.Sorted(maps.Keys(v.issuers)) {
+		if _, err := v.issuers[url].keys.current(ctx); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return errors.Join(faults...)
+}
