@@ -1,0 +1,246 @@
+// Package devissuer is a token issuer for one machine: what `dev` runs so that
+// nobody needs an account to see the API work, and what tests use to see how a
+// server treats tokens, key rotation and outages.
+//
+// It is never for production. Its URL must be on a loopback host, it answers
+// only requests made to one, and its keys are made at start and written nowhere.
+//
+// It speaks the client credentials grant (RFC 6749 §4.4) at oauth/token and
+// publishes .well-known/openid-configuration and .well-known/jwks.json, all
+// below the path of its URL. Where the RFCs leave a choice:
+//
+//   - The parameter audience is required and names one audience; an unknown one
+//     is invalid_target (RFC 8707 §2, RFC 8693 §2.2.2). The parameter resource
+//     is not read.
+//   - A request without scope gets every scope that the client may have
+//     (RFC 6749 §3.3). When that is none, both the answer and the token leave
+//     scope out, because an empty string is not a scope.
+//   - Parameters come in the body, as a form or as a JSON object of strings. A
+//     request with a query is refused: secrets in a URL end up in logs (§2.3.1).
+//
+// In a test, [Start] runs one on a free port; [Issuer.Mint] makes genuine
+// tokens, [Issuer.Sign] and [Issuer.SignBytes] make any others, and
+// [Issuer.Rotate], [Issuer.RemoveKey], [Issuer.Publish] and [Issuer.Fail]
+// change what the issuer shows of itself.
+package devissuer
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Config describes an issuer. URL and at least one audience are required.
+type Config struct {
+	URL           string           // the issuer identifier, exactly as it stands in iss; http(s) on a loopback host
+	Audiences     []string         // the audiences for which tokens are issued; Mint uses the first
+	Scopes        []string         // every scope that exists
+	Clients       []Client         // who may ask for tokens
+	Algorithm     string           // of the first key; default RS256
+	TokenLifetime time.Duration    // default 1 h; whole seconds
+	Now           func() time.Time // default time.Now
+}
+
+// Client is a confidential client (RFC 6749 §2.1) and the scopes that it may have.
+type Client struct {
+	ID, Secret string
+	Scopes     []string
+}
+
+// Issuer issues tokens and publishes the keys that verify them. Its methods
+// may be called concurrently, also while it serves.
+type Issuer struct {
+	cfg       Config
+	path      string // of cfg.URL, without the trailing slash
+	endpoints string // cfg.URL without the trailing slash: what endpoint URLs begin with
+
+	discoveries, keySets atomic.Int64
+
+	mu        sync.RWMutex // guards what follows
+	current   *signingKey
+	published []*signingKey
+	extra     []json.RawMessage
+	fault     Fault
+}
+
+// Paths of the endpoints, below the path of the issuer's URL.
+const (
+	tokenPath     = "/oauth/token"
+	discoveryPath = "/.well-known/openid-configuration" // OpenID Connect Discovery 1.0 §4
+	keySetPath    = "/.well-known/jwks.json"
+)
+
+// New makes an issuer and its first key. The error joins every fault of cfg.
+func New(cfg Config) (*Issuer, error) {
+	cfg.Algorithm = cmp.Or(cfg.Algorithm, "RS256")
+	cfg.TokenLifetime = cmp.Or(cfg.TokenLifetime, time.Hour)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if err := cfg.faults(); err != nil {
+		return nil, err
+	}
+	cfg.Audiences, cfg.Scopes, cfg.Clients = slices.Clone(cfg.Audiences), slices.Clone(cfg.Scopes), slices.Clone(cfg.Clients)
+	for n := range cfg.Clients {
+		cfg.Clients[n].Scopes = slices.Clone(cfg.Clients[n].Scopes)
+	}
+	key, err := newSigningKey(cfg.Algorithm)
+	if err != nil {
+		return nil, err
+	}
+	u, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	return &Issuer{
+		cfg:       cfg,
+		path:      strings.TrimSuffix(u.Path, "/"),
+		endpoints: strings.TrimSuffix(cfg.URL, "/"),
+		current:   key,
+		published: []*signingKey{key},
+	}, nil
+}
+
+// URL is the issuer identifier: the iss of every token.
+func (i *Issuer) URL() string { return i.cfg.URL }
+
+// Serves says whether path is one of the issuer's own, so that a handler which
+// shares the port can hand it exactly these.
+func (i *Issuer) Serves(path string) bool {
+	below, ok := strings.CutPrefix(path, i.path)
+	return ok && (below == tokenPath || below == discoveryPath || below == keySetPath)
+}
+
+// ServeHTTP answers the paths that [Issuer.Serves] names, and 404 elsewhere.
+func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !fromThisMachine(r) {
+		http.Error(w, "This issuer is for development: it answers only requests that are made to localhost, 127.0.0.0/8 or [::1], and from no other origin.", http.StatusForbidden)
+		return
+	}
+	if !i.Serves(r.URL.Path) {
+		http.Error(w, "The development issuer serves "+tokenPath+", "+discoveryPath+" and "+keySetPath+" below "+i.cfg.URL, http.StatusNotFound)
+		return
+	}
+	switch strings.TrimPrefix(r.URL.Path, i.path) {
+	case tokenPath:
+		if allow(w, r, http.MethodPost) {
+			i.serveToken(w, r)
+		}
+	case discoveryPath:
+		if allow(w, r, http.MethodGet, http.MethodHead) {
+			i.servePublished(w, r, Discovery)
+		}
+	case keySetPath:
+		if allow(w, r, http.MethodGet, http.MethodHead) {
+			i.servePublished(w, r, KeySet)
+		}
+	}
+}
+
+// fromThisMachine guards against the browser. A page anywhere can have its own
+// name resolve to 127.0.0.1 and so become same-origin with this server (DNS
+// rebinding); it cannot choose the Host or the Origin that the browser sends.
+func fromThisMachine(r *http.Request) bool {
+	if !isLoopback((&url.URL{Host: r.Host}).Hostname()) {
+		return false
+	}
+	for _, origin := range r.Header.Values("Origin") {
+		u, err := url.Parse(origin)
+		if err != nil || !isLoopback(u.Hostname()) {
+			return false
+		}
+	}
+	return true
+}
+
+func allow(w http.ResponseWriter, r *http.Request, methods ...string) bool {
+	if slices.Contains(methods, r.Method) {
+		return true
+	}
+	w.Header().Set("Allow", strings.Join(methods, ", "))
+	http.Error(w, "Use "+strings.Join(methods, " or "), http.StatusMethodNotAllowed)
+	return false
+}
+
+// faults joins everything that is wrong with the configuration. No message
+// shows a secret.
+func (cfg Config) faults() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("devissuer: "+format, args...)) }
+
+	if _, err := parseURL(cfg.URL); err != nil {
+		faults = append(faults, err)
+	}
+	if len(cfg.Audiences) == 0 {
+		fault("Audiences is empty: name at least one audience, the API that tokens are for")
+	}
+	for n, audience := range cfg.Audiences {
+		if audience == "" {
+			fault("Audiences[%d] is empty: remove it, or name an audience", n)
+		}
+	}
+	for n, scope := range cfg.Scopes {
+		if !isScopeToken(scope) {
+			fault("Scopes[%d] is %q: a scope is one or more printable ASCII characters other than space, \" and \\ (RFC 6749 §3.3)", n, scope)
+		}
+	}
+	seen := make(map[string]bool)
+	for n, client := range cfg.Clients {
+		if !isVisible(client.ID) {
+			fault("Clients[%d].ID is %q: it must be one or more printable ASCII characters (RFC 6749 appendix A.1)", n, client.ID)
+		}
+		if seen[client.ID] {
+			fault("Clients[%d].ID is %q, as that of an earlier client: give each client its own", n, client.ID)
+		}
+		seen[client.ID] = true
+		if !isVisible(client.Secret) {
+			fault("Clients[%d] (%q) has an empty Secret, or one that is not printable ASCII (RFC 6749 appendix A.2)", n, client.ID)
+		}
+		for _, scope := range client.Scopes {
+			if !slices.Contains(cfg.Scopes, scope) {
+				fault("Clients[%d] (%q) may have scope %q, which is not among Scopes: add it there, or remove it here", n, client.ID, scope)
+			}
+		}
+	}
+	if !slices.Contains(algorithms(), cfg.Algorithm) {
+		fault("%v", unknownAlgorithm(cfg.Algorithm))
+	}
+	if cfg.TokenLifetime < time.Second || cfg.TokenLifetime%time.Second != 0 {
+		fault("TokenLifetime is %v: it must be whole seconds, at least one", cfg.TokenLifetime)
+	}
+	return errors.Join(faults...)
+}
+
+// parseURL parses an issuer identifier (OpenID Connect Discovery 1.0 §3,
+// RFC 8414 §2: no query, no fragment), and holds it to a loopback host.
+func parseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("devissuer: URL is %q, which does not parse: give one like http://localhost:3010/", raw)
+	case u.User != nil || strings.ContainsAny(raw, "?#"):
+		return nil, fmt.Errorf("devissuer: URL is %q: an issuer identifier has no user, query or fragment", u.Redacted())
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("devissuer: URL is %q: its scheme must be http or https", raw)
+	case !isLoopback(u.Hostname()):
+		return nil, fmt.Errorf("devissuer: URL is %q: the development issuer is for this machine alone, so its host must be localhost, in 127.0.0.0/8, or [::1]", raw)
+	}
+	return u, nil
+}
+
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}

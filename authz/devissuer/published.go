@@ -1,0 +1,139 @@
+package devissuer
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// Endpoint names one of the two documents that the issuer publishes.
+type Endpoint string
+
+const (
+	Discovery Endpoint = "discovery"
+	KeySet    Endpoint = "jwks"
+)
+
+// Fault is how discovery and the key set misbehave; the zero value is healthy.
+// Fields combine, and what none of them changes is as ever: Fault{Status: 500}
+// still carries a good body, so that a client which overlooks the status is found out.
+type Fault struct {
+	Endpoint     Endpoint      // the one that misbehaves; "" both
+	Delay        time.Duration // before anything else
+	Down         bool          // the connection is closed without an answer
+	Redirect     string        // where to, with 302 unless Status says otherwise
+	Status       int
+	ContentType  string
+	CacheControl string
+	Body         []byte // in place of the document, if not nil
+
+	DiscoveryIssuer string // in place of issuer, in discovery
+	JWKSURI         string // in place of jwks_uri, in discovery
+}
+
+// Fail has discovery and the key set misbehave from now on, until Fail(Fault{}).
+// The token endpoint stays healthy. Fail panics on an unknown Endpoint.
+func (i *Issuer) Fail(f Fault) {
+	if f.Endpoint != "" && f.Endpoint != Discovery && f.Endpoint != KeySet {
+		panic(fmt.Errorf("devissuer: Fault.Endpoint is %q: it must be %q, %q or empty for both", f.Endpoint, Discovery, KeySet))
+	}
+	f.Body = slices.Clone(f.Body)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.fault = f
+}
+
+// Requests counts how often each document was asked for, failures included.
+func (i *Issuer) Requests() (discovery, keySet int) {
+	return int(i.discoveries.Load()), int(i.keySets.Load())
+}
+
+func (i *Issuer) servePublished(w http.ResponseWriter, r *http.Request, endpoint Endpoint) {
+	if endpoint == Discovery {
+		i.discoveries.Add(1)
+	} else {
+		i.keySets.Add(1)
+	}
+	fault := i.faultOf(endpoint)
+	if fault.Delay > 0 {
+		select {
+		case <-time.After(fault.Delay):
+		case <-r.Context().Done():
+			panic(http.ErrAbortHandler) // a return would be an empty 200
+		}
+	}
+	if fault.Down {
+		panic(http.ErrAbortHandler)
+	}
+	contentType, body := "application/json", i.discoveryDocument(fault)
+	if endpoint == KeySet {
+		contentType, body = "application/jwk-set+json", i.keySetDocument() // RFC 7517 §8.5.2
+	}
+	if fault.Body != nil {
+		body = fault.Body
+	}
+	status := http.StatusOK
+	if fault.Redirect != "" {
+		status = http.StatusFound
+		w.Header().Set("Location", fault.Redirect)
+	}
+	w.Header().Set("Content-Type", cmp.Or(fault.ContentType, contentType))
+	w.Header().Set("Cache-Control", cmp.Or(fault.CacheControl, "public, max-age=300"))
+	w.WriteHeader(cmp.Or(fault.Status, status))
+	w.Write(body)
+}
+
+func (i *Issuer) faultOf(endpoint Endpoint) Fault {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	if i.fault.Endpoint == "" || i.fault.Endpoint == endpoint {
+		return i.fault
+	}
+	return Fault{}
+}
+
+// discoveryDocument is the provider metadata of OpenID Connect Discovery 1.0 §3
+// and RFC 8414 §2. There is no authorization endpoint and no ID token, so the
+// members about these, which the former requires, say as little as they can.
+func (i *Issuer) discoveryDocument(fault Fault) []byte {
+	return encode(map[string]any{
+		"issuer":                                cmp.Or(fault.DiscoveryIssuer, i.cfg.URL),
+		"token_endpoint":                        i.endpoints + tokenPath,
+		"jwks_uri":                              cmp.Or(fault.JWKSURI, i.endpoints+keySetPath),
+		"grant_types_supported":                 []string{"client_credentials"},
+		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post"},
+		"scopes_supported":                      append([]string{}, i.cfg.Scopes...),
+		"response_types_supported":              []string{},
+		"subject_types_supported":               []string{"public"},
+		"id_token_signing_alg_values_supported": i.publishedAlgorithms(),
+	})
+}
+
+func (i *Issuer) publishedAlgorithms() []string {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	algs := []string{}
+	for _, key := range i.published {
+		algs = append(algs, key.alg)
+	}
+	slices.Sort(algs)
+	return slices.Compact(algs)
+}
+
+// keySetDocument is the JWK set, RFC 7517 §5. It is put together as bytes
+// because an entry of [Issuer.Publish] need not be JSON.
+func (i *Issuer) keySetDocument() []byte {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	var entries [][]byte
+	for _, key := range i.published {
+		entries = append(entries, key.public)
+	}
+	for _, jwk := range i.extra {
+		entries = append(entries, jwk)
+	}
+	return fmt.Appendf(nil, `{"keys":[%s]}`, bytes.Join(entries, []byte(",")))
+}

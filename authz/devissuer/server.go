@@ -1,0 +1,102 @@
+package devissuer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Server is an issuer that listens on a loopback port.
+type Server struct {
+	*Issuer
+	addr string
+
+	mu   sync.Mutex // guards stop
+	stop func()     // nil while stopped
+}
+
+// Start makes an issuer and serves it where its URL says. Port 0 means a free
+// port, which then stands in the issuer's URL; an empty cfg.URL means
+// http://127.0.0.1:0/.
+func Start(cfg Config) (*Server, error) {
+	cfg.URL = cmp.Or(cfg.URL, "http://127.0.0.1:0/")
+	u, err := parseURL(cfg.URL) // before listening: never on any other interface
+	if err != nil {
+		_, err = New(cfg) // for the other faults as well
+		return nil, err
+	}
+	if u.Scheme != "http" {
+		return nil, fmt.Errorf("devissuer: URL is %q: Start serves http alone", cfg.URL)
+	}
+	listener, err := net.Listen("tcp", u.Host)
+	if err != nil {
+		return nil, fmt.Errorf("devissuer: %w", err)
+	}
+	if u.Port() == "0" {
+		_, port, _ := net.SplitHostPort(listener.Addr().String())
+		u.Host = net.JoinHostPort(u.Hostname(), port)
+		cfg.URL = u.String()
+	}
+	issuer, err := New(cfg)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	s := &Server{Issuer: issuer, addr: listener.Addr().String()}
+	s.serve(listener)
+	return s, nil
+}
+
+// Stop closes the port and every connection, as an issuer that is gone.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stop != nil {
+		s.stop()
+		s.stop = nil
+	}
+}
+
+// Restart listens again on the same port, with the same keys. On a server that
+// was not stopped it does nothing.
+func (s *Server) Restart() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stop != nil {
+		return nil
+	}
+	listener, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		return fmt.Errorf("devissuer: %w", err)
+	}
+	s.serve(listener)
+	return nil
+}
+
+// Close is Stop, by the name that one defers.
+func (s *Server) Close() { s.Stop() }
+
+// serve sets s.stop, which returns once nothing accepts connections any more.
+func (s *Server) serve(listener net.Listener) {
+	ctx, cancel := context.WithCancel(context.Background())
+	server := &http.Server{
+		Handler:           s.Issuer,
+		ReadHeaderTimeout: 10 * time.Second,
+		// So that requests which a Fault delays end at once.
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		server.Serve(listener) // always an error, and after Close only that it is closed
+	}()
+	s.stop = func() {
+		cancel()
+		server.Close()
+		<-served
+	}
+}

@@ -1,0 +1,287 @@
+package devissuer
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+const maxTokenRequest = 64 << 10
+
+// tokenResponse is the answer of RFC 6749 §5.1.
+type tokenResponse struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	ExpiresIn   int64  `json:"expires_in"`
+	Scope       string `json:"scope,omitempty"`
+}
+
+// refusal is the error answer of RFC 6749 §5.2. A description holds words of
+// ours and of the configuration, never anything that was received: a secret may
+// stand in any field by mistake.
+type refusal struct {
+	status      int
+	Code        string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+// The error codes of RFC 6749 §5.2, and of RFC 8707 §2.
+const (
+	invalidRequest       = "invalid_request"
+	invalidClient        = "invalid_client"
+	unsupportedGrantType = "unsupported_grant_type"
+	invalidScope         = "invalid_scope"
+	invalidTarget        = "invalid_target"
+)
+
+// refuse is for every refusal that §5.2 gives status 400, which is all but two.
+func refuse(code, description string) *refusal {
+	return &refusal{http.StatusBadRequest, code, describable(description)}
+}
+
+func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store") // RFC 6749 §5.1, as the next
+	w.Header().Set("Pragma", "no-cache")
+
+	answer, refusal := i.issue(w, r)
+	if refusal == nil {
+		json.NewEncoder(w).Encode(answer)
+		return
+	}
+	if refusal.status == http.StatusUnauthorized {
+		// RFC 6749 §5.2 wants it for a client that used the header, RFC 9110
+		// §15.5.2 on every 401.
+		w.Header().Set("WWW-Authenticate", `Basic realm="development issuer"`)
+	}
+	w.WriteHeader(refusal.status)
+	json.NewEncoder(w).Encode(refusal)
+}
+
+// issue is the client credentials grant, RFC 6749 §4.4. Who is not a client
+// learns nothing of audiences and scopes.
+func (i *Issuer) issue(w http.ResponseWriter, r *http.Request) (*tokenResponse, *refusal) {
+	params, refusal := readParameters(w, r)
+	if refusal != nil {
+		return nil, refusal
+	}
+	client, refusal := i.authenticate(r, params)
+	if refusal != nil {
+		return nil, refusal
+	}
+	switch grant := params["grant_type"]; {
+	case grant == "":
+		return nil, refuse(invalidRequest, "grant_type is missing: it must be client_credentials")
+	case grant != "client_credentials":
+		return nil, refuse(unsupportedGrantType, "grant_type must be client_credentials, the only grant of this issuer")
+	}
+	audience := params["audience"]
+	switch {
+	case audience == "":
+		return nil, refuse(invalidRequest, "audience is missing: this issuer knows "+strings.Join(i.cfg.Audiences, ", "))
+	case !slices.Contains(i.cfg.Audiences, audience):
+		return nil, refuse(invalidTarget, "audience is unknown: this issuer knows "+strings.Join(i.cfg.Audiences, ", "))
+	}
+	scope, refusal := i.grantScope(client, params["scope"])
+	if refusal != nil {
+		return nil, refusal
+	}
+
+	// The names of claims are constants, here and in Mint; only values are input.
+	claims := map[string]any{
+		"sub":       client.ID + "@clients",
+		"client_id": client.ID,
+		"aud":       audience,
+	}
+	if scope != "" {
+		claims["scope"] = scope
+	}
+	return &tokenResponse{
+		AccessToken: i.Mint(claims),
+		TokenType:   "Bearer",
+		ExpiresIn:   int64(i.cfg.TokenLifetime / time.Second),
+		Scope:       scope,
+	}, nil
+}
+
+// readParameters reads the body within its limit.
+func readParameters(w http.ResponseWriter, r *http.Request) (map[string]string, *refusal) {
+	if r.URL.RawQuery != "" {
+		return nil, refuse(invalidRequest, "the request has a query: parameters belong in the body, where logs do not show them")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTokenRequest))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, &refusal{http.StatusRequestEntityTooLarge, invalidRequest, "the body is larger than 64 KiB"}
+	}
+	if err != nil {
+		return nil, refuse(invalidRequest, "the body could not be read to its end")
+	}
+	return parseParameters(r.Header.Get("Content-Type"), body)
+}
+
+// parseParameters reads a form or a JSON object of strings. No parameter may
+// come twice, and one without a value counts as omitted (RFC 6749 §3.2).
+func parseParameters(contentType string, body []byte) (map[string]string, *refusal) {
+	mediaType, _, _ := mime.ParseMediaType(contentType)
+	switch mediaType {
+	case "application/x-www-form-urlencoded":
+		return parseForm(body)
+	case "application/json":
+		return parseJSON(body)
+	default:
+		return nil, refuse(invalidRequest, "Content-Type must be application/x-www-form-urlencoded or application/json")
+	}
+}
+
+func parseForm(body []byte) (map[string]string, *refusal) {
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, refuse(invalidRequest, "the body is not a well-formed form")
+	}
+	params := make(map[string]string)
+	for name, values := range form {
+		if len(values) > 1 {
+			return nil, refuse(invalidRequest, "a parameter is repeated: each may come once")
+		}
+		params[name] = values[0]
+	}
+	return params, nil
+}
+
+// parseJSON goes member by member, because json.Unmarshal would let the last
+// of several equal names win.
+func parseJSON(body []byte) (map[string]string, *refusal) {
+	if !json.Valid(body) {
+		return nil, refuse(invalidRequest, "the body is not well-formed JSON")
+	}
+	members := json.NewDecoder(bytes.NewReader(body))
+	if start, _ := members.Token(); start != json.Delim('{') {
+		return nil, refuse(invalidRequest, "the body is not a JSON object")
+	}
+	params := make(map[string]string)
+	for members.More() {
+		key, _ := members.Token() // no errors: the body is valid JSON
+		member, _ := members.Token()
+		name, _ := key.(string)
+		value, ok := member.(string)
+		if !ok {
+			return nil, refuse(invalidRequest, "every member of the JSON body must be a string")
+		}
+		if _, repeated := params[name]; repeated {
+			return nil, refuse(invalidRequest, "a parameter is repeated: each may come once")
+		}
+		params[name] = value
+	}
+	return params, nil
+}
+
+// authenticate finds the client by HTTP Basic or by its credentials in the
+// body, never by both (RFC 6749 §2.3, §2.3.1).
+func (i *Issuer) authenticate(r *http.Request, params map[string]string) (Client, *refusal) {
+	id, secret := params["client_id"], params["client_secret"]
+	switch headers := r.Header.Values("Authorization"); {
+	case len(headers) > 1:
+		return Client{}, refuse(invalidRequest, "there is more than one Authorization header")
+	case len(headers) == 1 && secret != "":
+		return Client{}, refuse(invalidRequest, "the client authenticates twice: use either the Authorization header or client_secret in the body")
+	case len(headers) == 1:
+		basicID, basicSecret, ok := basicCredentials(r)
+		if !ok {
+			return Client{}, unauthenticated("the Authorization header is not HTTP Basic with a form-encoded client_id and client_secret")
+		}
+		if id != "" && id != basicID {
+			return Client{}, refuse(invalidRequest, "client_id in the body is not that of the Authorization header")
+		}
+		id, secret = basicID, basicSecret
+	case id == "" || secret == "":
+		return Client{}, unauthenticated("client_id and client_secret are needed, in the body or as HTTP Basic")
+	}
+
+	n := slices.IndexFunc(i.cfg.Clients, func(c Client) bool { return c.ID == id })
+	if n < 0 || !equalSecrets(i.cfg.Clients[n].Secret, secret) {
+		return Client{}, unauthenticated("client_id is unknown, or client_secret is not its secret")
+	}
+	return i.cfg.Clients[n], nil
+}
+
+func unauthenticated(description string) *refusal {
+	return &refusal{http.StatusUnauthorized, invalidClient, describable(description)}
+}
+
+// basicCredentials undoes the form encoding that RFC 6749 §2.3.1 puts inside
+// that of RFC 7617.
+func basicCredentials(r *http.Request) (id, secret string, ok bool) {
+	id, secret, ok = r.BasicAuth()
+	if !ok {
+		return "", "", false
+	}
+	id, errID := url.QueryUnescape(id)
+	secret, errSecret := url.QueryUnescape(secret)
+	return id, secret, errID == nil && errSecret == nil
+}
+
+// equalSecrets takes the same time for every guess: hashing first hides the
+// length, which ConstantTimeCompare alone would not.
+func equalSecrets(a, b string) bool {
+	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+}
+
+// grantScope gives what was asked for or nothing: RFC 6749 §3.3 would allow
+// less than was asked for, but then the mistake shows only at the API.
+func (i *Issuer) grantScope(client Client, requested string) (string, *refusal) {
+	if requested == "" {
+		return strings.Join(client.Scopes, " "), nil
+	}
+	var granted []string
+	for scope := range strings.SplitSeq(requested, " ") {
+		switch {
+		case !isScopeToken(scope):
+			return "", refuse(invalidScope, "scope is malformed: it is a list of scopes with one space between them")
+		case !slices.Contains(i.cfg.Scopes, scope):
+			return "", refuse(invalidScope, "a requested scope does not exist: there are "+listed(i.cfg.Scopes))
+		case !slices.Contains(client.Scopes, scope):
+			return "", refuse(invalidScope, "a requested scope is not for this client: it may have "+listed(client.Scopes))
+		case !slices.Contains(granted, scope):
+			granted = append(granted, scope)
+		}
+	}
+	return strings.Join(granted, " "), nil
+}
+
+func listed(scopes []string) string {
+	if len(scopes) == 0 {
+		return "none"
+	}
+	return strings.Join(scopes, " ")
+}
+
+// isScopeToken is the grammar of one scope, RFC 6749 §3.3.
+func isScopeToken(s string) bool {
+	return isVisible(s) && !strings.ContainsAny(s, " \"\\")
+}
+
+// isVisible is 1*VSCHAR, RFC 6749 appendix A: printable ASCII.
+func isVisible(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(c rune) bool { return c < 0x20 || c > 0x7e })
+}
+
+// describable replaces what may not stand in an error_description, RFC 6749
+// §5.2: a configured audience can hold any character.
+func describable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
+			return '?'
+		}
+		return c
+	}, s)
+}
