@@ -1,0 +1,91 @@
+package authz
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// Kind names what went wrong, for clients. It is the last part of a problem's type URI, so it does not change.
+type Kind string
+
+// The kinds of refusals and failures.
+const (
+	MissingToken         Kind = "missing-token"          // 401, RFC 6750 §3.1: a challenge without an error
+	InvalidRequest       Kind = "invalid-request"        // 400, RFC 6750 §3.1: the credential is presented wrongly
+	InvalidToken         Kind = "invalid-token"          // 401, RFC 6750 §3.1
+	InsufficientScope    Kind = "insufficient-scope"     // 403, RFC 6750 §3.1
+	KeysUnavailable      Kind = "keys-unavailable"       // 503: nothing can be said of the token
+	NotFound             Kind = "not-found"              // 404
+	MethodNotAllowed     Kind = "method-not-allowed"     // 405
+	InvalidParameter     Kind = "invalid-parameter"      // 400
+	InvalidBody          Kind = "invalid-body"           // 400
+	BodyTooLarge         Kind = "body-too-large"         // 413
+	UnsupportedMediaType Kind = "unsupported-media-type" // 415
+	Timeout              Kind = "timeout"                // 503
+	Internal             Kind = "internal"               // 500: what nobody classified
+	Other                Kind = "about:blank"            // another status, by a handler or by Echo (RFC 9457 §4.2.1)
+)
+
+// kinds gives each kind its status and title, and what is said where nothing more particular is.
+var kinds = map[Kind]struct {
+	status int
+	title  string
+	detail string
+}{
+	MissingToken:         {http.StatusUnauthorized, "An access token is required", "Send an access token of this API in the Authorization header: Bearer, a space, the token."},
+	InvalidRequest:       {http.StatusBadRequest, "The access token is presented wrongly", "Send one Authorization header that holds Bearer, a space and one token, and no token elsewhere."},
+	InvalidToken:         {http.StatusUnauthorized, "The access token is not valid", "The access token is malformed, expired, or not for this API. Get a new one."},
+	InsufficientScope:    {http.StatusForbidden, "The access token lacks a scope", ""},
+	KeysUnavailable:      {http.StatusServiceUnavailable, "Access tokens cannot be verified now", "The token issuer's keys could not be had, so nothing can be said of the token. Try again later."},
+	NotFound:             {http.StatusNotFound, "There is no such resource", "This API does not describe this path."},
+	MethodNotAllowed:     {http.StatusMethodNotAllowed, "The method is not allowed here", "The Allow header lists the methods of this path."},
+	InvalidParameter:     {http.StatusBadRequest, "A parameter is not valid", ""},
+	InvalidBody:          {http.StatusBadRequest, "The body is not valid", ""},
+	BodyTooLarge:         {http.StatusRequestEntityTooLarge, "The body is too large", ""},
+	UnsupportedMediaType: {http.StatusUnsupportedMediaType, "The body's format is not supported", ""},
+	Timeout:              {http.StatusServiceUnavailable, "The request took too long", "The server gave up on this request. Try again later."},
+	Internal:             {http.StatusInternalServerError, "Something went wrong here", "The fault is the server's and has been logged."},
+}
+
+// Error is a request refused, or failed. Its fields are what the client is told; Err, and so the text of Error,
+// is for the log alone. Neither ever holds a token.
+type Error struct {
+	Kind       Kind
+	Detail     string           // for the client; empty: the kind's own
+	Scopes     []string         // InsufficientScope: the scopes of the alternative that is nearest
+	Allow      []string         // MethodNotAllowed: the methods of the path
+	RetryAfter time.Duration    // KeysUnavailable, Timeout
+	Principal  *token.Principal // who was refused; nil where that is not known
+	Err        error            // the cause, for the log
+
+	status   int  // 0: the kind's own
+	bodyRead bool // the request's body has been read to its end
+}
+
+// Status returns the HTTP status of the answer.
+func (e *Error) Status() int {
+	if e.status != 0 {
+		return e.status
+	}
+	return kinds[e.Kind].status
+}
+
+func (e *Error) Error() string {
+	s := "authz: " + string(e.Kind)
+	if e.Detail != "" {
+		s += ": " + e.Detail
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func refusal(kind Kind, format string, args ...any) *Error {
+	return &Error{Kind: kind, Detail: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,295 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/labstack/echo/v4"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// Verifier says whether an access token is genuine. [*token.Verifier] does. A refusal must be, or wrap, a
+// [*token.Error]; any other error, and a nil principal without one, is taken for a fault of the server.
+type Verifier interface {
+	Verify(ctx context.Context, token string) (*token.Principal, error)
+}
+
+// Config is what a [Gate] is made of. Document and Verifier have no default.
+type Config struct {
+	Document *openapi3.T
+	Verifier Verifier
+	// Realm stands in challenges (RFC 9110 §11.5). Default: the document's title if it is plain ASCII, else "api".
+	Realm string
+	// BasePath is where the document's paths begin on this server: "", or as "/v1".
+	BasePath string
+	// MaxBodyBytes bounds the body of a request. Default 1 MiB.
+	MaxBodyBytes int64
+	// InsecureExplain tells clients exactly why a token was refused. For development only.
+	InsecureExplain bool
+}
+
+// Gate decides every request by the document. It is safe for concurrent use.
+type Gate struct {
+	plan     *Plan
+	verifier Verifier
+	realm    string
+	basePath string
+	maxBody  int64
+	explain  bool
+}
+
+// New compiles the document and returns every fault of it and of the rest of the configuration, joined.
+func New(config Config) (*Gate, error) {
+	g := &Gate{verifier: config.Verifier, realm: config.Realm, basePath: config.BasePath, maxBody: config.MaxBodyBytes, explain: config.InsecureExplain}
+	if g.maxBody == 0 {
+		g.maxBody = 1 << 20
+	}
+	var faults []error
+	if g.verifier == nil {
+		faults = append(faults, errors.New("authz: Config.Verifier is nil: nothing could be let in"))
+	}
+	if g.maxBody < 0 {
+		faults = append(faults, fmt.Errorf("authz: Config.MaxBodyBytes is %d: expected a positive number", g.maxBody))
+	}
+	if g.basePath != "" && (g.basePath[0] != '/' || strings.HasSuffix(g.basePath, "/")) {
+		faults = append(faults, fmt.Errorf("authz: Config.BasePath is %q: expected nothing, or a path such as /v1 without a slash at its end", g.basePath))
+	}
+	if !quotable(g.realm) {
+		faults = append(faults, fmt.Errorf("authz: Config.Realm is %q: expected printable ASCII without quotes and backslashes", g.realm))
+	}
+	if config.Document == nil {
+		return nil, errors.Join(append(faults, errors.New("authz: Config.Document is nil: there is no policy"))...)
+	}
+	if info := config.Document.Info; g.realm == "" && info != nil && quotable(info.Title) {
+		g.realm = info.Title
+	}
+	if g.realm == "" {
+		g.realm = "api"
+	}
+	plan, err := Compile(config.Document)
+	if err != nil {
+		faults = append(faults, err)
+	}
+	if faults != nil {
+		return nil, errors.Join(faults...)
+	}
+	g.plan = plan
+	return g, nil
+}
+
+// Plan returns the compiled document.
+func (g *Gate) Plan() *Plan { return g.plan }
+
+// check is the way of a request. It returns the request as the handler shall see it.
+func (g *Gate) check(r *http.Request, at *path, param func(string) string) (*http.Request, error) {
+	op, err := at.match(r)
+	if err != nil {
+		return nil, err
+	}
+	principal, err := g.admit(r, op)
+	if err != nil {
+		return nil, err
+	}
+	if principal != nil {
+		r = r.WithContext(token.NewContext(r.Context(), principal))
+	}
+	return g.validate(r, op, param)
+}
+
+// admit authenticates and authorizes: it has the validator ask, for one alternative after another, whether the
+// request satisfies it. The principal is nil where nobody was asked who they are.
+func (g *Gate) admit(r *http.Request, op *operation) (*token.Principal, error) {
+	if op.Public() {
+		return nil, nil
+	}
+	// The validator reads the whole body before it asks. It gets a request without one.
+	bodiless := r.WithContext(r.Context())
+	bodiless.Body = http.NoBody
+	c := caller{gate: g, request: r}
+	err := openapi3filter.ValidateSecurityRequirements(r.Context(), &openapi3filter.RequestValidationInput{
+		Request: bodiless,
+		Route:   op.route,
+		Options: &openapi3filter.Options{AuthenticationFunc: c.satisfies},
+	}, op.security)
+
+	switch {
+	case errors.Is(c.err, errNoCredential):
+		if err == nil {
+			return nil, nil // a token is optional here
+		}
+		return nil, &Error{Kind: MissingToken}
+	case c.err != nil:
+		return nil, c.err // also where a token is optional: a bad one is not none
+	case c.principal == nil:
+		return nil, &Error{Kind: Internal, Err: fmt.Errorf("the validator did not ask who calls: %w", err)}
+	case err == nil:
+		return c.principal, nil
+	case !onlyScopes(err):
+		return nil, &Error{Kind: Internal, Principal: c.principal, Err: err}
+	}
+	scopes := op.nearest(c.principal)
+	return nil, &Error{
+		Kind: InsufficientScope, Scopes: scopes, Principal: c.principal,
+		Detail: "This operation needs the scopes: " + strings.Join(scopes, " ") + ".",
+	}
+}
+
+// caller is whoever sent a request: authenticated once, however many alternatives ask.
+type caller struct {
+	gate      *Gate
+	request   *http.Request
+	asked     bool
+	principal *token.Principal // nil unless err is
+	err       error
+}
+
+var errScopes = errors.New("the token lacks a scope")
+
+// satisfies is the validator's AuthenticationFunc. Signature and claims come strictly before scopes.
+func (c *caller) satisfies(_ context.Context, required *openapi3filter.AuthenticationInput) error {
+	if !c.asked {
+		c.asked = true
+		c.principal, c.err = c.gate.authenticate(c.request)
+	}
+	if c.err != nil {
+		return c.err
+	}
+	for _, scope := range required.Scopes {
+		if !c.principal.HasScope(scope) {
+			return errScopes
+		}
+	}
+	return nil
+}
+
+// onlyScopes reports whether nothing but scopes kept the validator from being satisfied.
+func onlyScopes(err error) bool {
+	var unmet *openapi3filter.SecurityRequirementsError
+	return errors.As(err, &unmet) && !slices.ContainsFunc(unmet.Errors, func(e error) bool { return e != errScopes })
+}
+
+// authenticate reads the credential of a request and verifies it.
+func (g *Gate) authenticate(r *http.Request) (*token.Principal, error) {
+	raw, err := credential(r)
+	if err != nil {
+		return nil, err
+	}
+	principal, err := g.verifier.Verify(r.Context(), raw)
+	var refused *token.Error
+	switch {
+	case err == nil && principal != nil:
+		return principal, nil
+	case errors.As(err, &refused) && refused.Code == token.KeysUnavailable:
+		return nil, &Error{Kind: KeysUnavailable, RetryAfter: refused.RetryAfter, Err: err}
+	case refused != nil:
+		return nil, &Error{Kind: InvalidToken, Err: err}
+	}
+	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the verifier returned neither a principal nor a token.Error: %w", err)}
+}
+
+// nearest returns the scopes of the alternative that asks for the fewest scopes the principal lacks; of several,
+// the one that asks for the fewest.
+func (o *operation) nearest(p *token.Principal) []string {
+	var best []string
+	fewest := -1
+	for _, a := range o.Alternatives {
+		scopes, missing := a.scopes(), 0
+		for _, s := range scopes {
+			if !p.HasScope(s) {
+				missing++
+			}
+		}
+		if fewest < 0 || missing < fewest || missing == fewest && len(scopes) < len(best) {
+			best, fewest = scopes, missing
+		}
+	}
+	return best
+}
+
+// Check decides one request. template is the path of the document that a router has matched, such as
+// /messages/{id}, and param returns the unescaped value of one of its parameters; it may be nil where the template
+// has none. On success it returns the request for the handler: with the principal in its context, its body already
+// read and validated. Otherwise it returns an [*Error], which [Gate.WriteProblem] tells the client of.
+func (g *Gate) Check(r *http.Request, template string, param func(name string) string) (*http.Request, error) {
+	return g.check(r, g.plan.templates[template], param)
+}
+
+// Middleware guards a whole Echo instance: e.Use(g.Middleware). It goes by what Echo's router has matched, and
+// refuses any route that the document does not describe.
+func (g *Gate) Middleware(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r, err := g.check(c.Request(), g.matched(c), func(name string) string { return pathParam(c, name) })
+		if err != nil {
+			return err
+		}
+		c.SetRequest(r)
+		return next(c)
+	}
+}
+
+func (g *Gate) matched(c echo.Context) *path {
+	pattern, ok := strings.CutPrefix(c.Path(), g.basePath)
+	if !ok {
+		return nil
+	}
+	for _, value := range c.ParamValues() {
+		// Echo gives the last parameter of a route all the rest of the path; in OpenAPI it is one segment.
+		if value == "" || strings.Contains(value, "/") {
+			return nil
+		}
+	}
+	return g.plan.patterns[pattern]
+}
+
+// pathParam returns a parameter unescaped. Echo matches the escaped path where the two differ, as generated code knows.
+func pathParam(c echo.Context, name string) string {
+	value := c.Param(name)
+	if c.Request().URL.RawPath == "" {
+		return value
+	}
+	unescaped, err := url.PathUnescape(value)
+	if err != nil {
+		return value // cannot be: net/http has parsed the path
+	}
+	return unescaped
+}
+
+// OperationID returns the operationId of what Echo has matched, or "". It is for logs.
+func (g *Gate) OperationID(c echo.Context) string {
+	if at := g.matched(c); at != nil && at.methods[c.Request().Method] != nil {
+		return at.methods[c.Request().Method].ID
+	}
+	return ""
+}
+
+// CheckRoutes compares the routes of a guarded Echo instance, e.Routes(), with the document. The error joins a
+// [*Fault] for each route that the document does not describe and each operation that no route serves. Call it when
+// all routes are registered, and do not start on an error.
+func (g *Gate) CheckRoutes(routes []*echo.Route) error {
+	var faults []error
+	served := map[*operation]bool{}
+	for _, route := range routes {
+		var o *operation
+		if pattern, ok := strings.CutPrefix(route.Path, g.basePath); ok && g.plan.patterns[pattern] != nil {
+			o = g.plan.patterns[pattern].methods[route.Method]
+		}
+		if o == nil {
+			faults = append(faults, &Fault{Method: route.Method, Path: route.Path, Problem: "a route that the document does not describe: describe it, or serve it outside the guarded Echo instance"})
+		}
+		served[o] = true
+	}
+	for _, o := range g.plan.operations {
+		if !served[o] {
+			faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: "no route serves this operation: register its handler, under BasePath if that is set"})
+		}
+	}
+	return errors.Join(faults...)
+}

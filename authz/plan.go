@@ -1,0 +1,294 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/routers"
+)
+
+// Plan is an OpenAPI document compiled to one policy per operation. Everything that the document decides is decided
+// here, once.
+type Plan struct {
+	doc        *openapi3.T
+	operations []*operation     // by path, then method
+	templates  map[string]*path // by the document's path template: /messages/{id}
+	patterns   map[string]*path // by Echo's pattern for it: /messages/:id
+	scopes     map[string]string
+}
+
+// path is a path of the document, and its operations by method.
+type path struct {
+	template string
+	methods  map[string]*operation
+	allow    []string // sorted
+}
+
+// Operation is what the document says of who may call an operation.
+type Operation struct {
+	ID     string
+	Method string
+	Path   string // the document's template
+	// Alternatives: one of them must be satisfied (OR). None at all: public, and a token is not looked at. An
+	// empty alternative: a token is optional.
+	Alternatives []Alternative
+}
+
+// Alternative is a set of requirements that must all be met (AND).
+type Alternative []Requirement
+
+// Requirement is a scheme and the scopes that it must grant, all of them.
+type Requirement struct {
+	Scheme string
+	Scopes []string
+}
+
+// Public reports whether everybody may call the operation, and no token is looked at.
+func (o Operation) Public() bool {
+	return !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return len(a) > 0 })
+}
+
+// Optional reports whether the operation may be called without a token, though one that is sent must be valid.
+func (o Operation) Optional() bool {
+	return !o.Public() && slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return len(a) == 0 })
+}
+
+// scopes returns every scope that the alternative asks for.
+func (a Alternative) scopes() []string {
+	var all []string
+	for _, r := range a {
+		for _, s := range r.Scopes {
+			if !slices.Contains(all, s) {
+				all = append(all, s)
+			}
+		}
+	}
+	return all
+}
+
+// operation is an Operation with all that a request of it needs.
+type operation struct {
+	Operation
+	security openapi3.SecurityRequirements // as the document has it, but with {} last
+	route    *routers.Route                // for the validator's security pass
+	schemas  *routers.Route                // for its parameters and body pass: the same, with no security left
+	inputs   inputs                        // what parameters and body the operation takes
+}
+
+// Fault is one fault of a document. A document with faults is not served.
+type Fault struct {
+	Method, Path string // of the operation; empty where the fault is not one operation's
+	Problem      string // what is wrong, what was expected, what to do
+	Err          error  // the cause, where there is one
+}
+
+func (f *Fault) Error() string {
+	s := "openapi: "
+	if f.Path != "" {
+		s += f.Method + " " + f.Path + ": "
+	}
+	s += f.Problem
+	if f.Err != nil {
+		s += ": " + f.Err.Error()
+	}
+	return s
+}
+
+func (f *Fault) Unwrap() error { return f.Err }
+
+// scopesExtension lists, on a security scheme of type http, the scopes that exist and what each is for. OpenAPI has
+// a place for that in oauth2 schemes only.
+const scopesExtension = "x-scopes"
+
+// Compile compiles a document. The error joins a [*Fault] for each of its faults.
+func Compile(doc *openapi3.T) (*Plan, error) {
+	p := &Plan{doc: doc, templates: map[string]*path{}, patterns: map[string]*path{}, scopes: map[string]string{}}
+	var faults []error
+	if err := doc.Validate(context.Background()); err != nil {
+		faults = append(faults, &Fault{Problem: "not a valid OpenAPI document", Err: err})
+	}
+	faults = append(faults, p.readScopes()...)
+	ids := map[string]string{}
+	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
+		item := doc.Paths.Value(template)
+		at := &path{template: template, methods: map[string]*operation{}}
+		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
+			o, problems := p.compile(method, template, item)
+			if other, taken := ids[o.ID]; taken && o.ID != "" {
+				problems = append(problems, fmt.Errorf("operationId %s is that of %s too: give each operation its own", o.ID, other))
+			}
+			ids[o.ID] = method + " " + template
+			for _, problem := range problems {
+				faults = append(faults, &Fault{Method: method, Path: template, Problem: problem.Error()})
+			}
+			at.methods[method] = o
+			at.allow = append(at.allow, method)
+			p.operations = append(p.operations, o)
+		}
+		p.templates[template] = at
+		pattern, err := echoPattern(template)
+		if err != nil {
+			faults = append(faults, &Fault{Path: template, Problem: err.Error()})
+		}
+		p.patterns[pattern] = at
+	}
+	if faults != nil {
+		return nil, errors.Join(faults...)
+	}
+	return p, nil
+}
+
+// readScopes reads the scopes that each bearer scheme declares.
+func (p *Plan) readScopes() (faults []error) {
+	if p.doc.Components == nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.doc.Components.SecuritySchemes)) {
+		ref := p.doc.Components.SecuritySchemes[name]
+		if ref == nil || ref.Value == nil || ref.Value.Extensions[scopesExtension] == nil {
+			continue
+		}
+		declared, ok := ref.Value.Extensions[scopesExtension].(map[string]any)
+		if !ok {
+			faults = append(faults, &Fault{Problem: fmt.Sprintf("securitySchemes.%s.%s is not a map of scopes to descriptions", name, scopesExtension)})
+		}
+		for _, scope := range slices.Sorted(maps.Keys(declared)) {
+			description, ok := declared[scope].(string)
+			if !ok || checkScope(scope) != nil {
+				faults = append(faults, &Fault{Problem: fmt.Sprintf("securitySchemes.%s.%s: %q: expected a scope (RFC 6749 §3.3) and, as a string, what it is for", name, scopesExtension, scope)})
+			}
+			p.scopes[scope] = description
+		}
+	}
+	return faults
+}
+
+// checkScope: a scope-token of RFC 6749 §3.3. That it holds no quote and no backslash lets a challenge name it.
+func checkScope(scope string) error {
+	for _, c := range []byte(scope) {
+		if c <= ' ' || c == '"' || c == '\\' || c > '~' {
+			return fmt.Errorf("scope %q has a character that RFC 6749 §3.3 does not allow in a scope (a space separates scopes: list them one by one)", scope)
+		}
+	}
+	if scope == "" {
+		return errors.New("a scope is empty: name it, or leave it out")
+	}
+	return nil
+}
+
+// compile makes the policy of one operation.
+func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *operation, problems []error) {
+	spec := item.GetOperation(method)
+	o = &operation{Operation: Operation{ID: spec.OperationID, Method: method, Path: template}}
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+
+	if o.ID == "" {
+		problem("it has no operationId: give it one, unique in the document")
+	}
+	switch {
+	case spec.Security != nil:
+		o.security = slices.Clone(*spec.Security)
+	case p.doc.Security != nil:
+		o.security = slices.Clone(p.doc.Security)
+	default:
+		problem("no security is stated: say who may call it, with security: [] if everybody may")
+	}
+	for _, requirement := range o.security {
+		alternative := Alternative{}
+		for _, scheme := range slices.Sorted(maps.Keys(requirement)) {
+			if err := p.enforced(scheme); err != nil {
+				problem("%w", err)
+			} else {
+				for _, scope := range requirement[scheme] {
+					if err := p.declared(scheme, scope); err != nil {
+						problem("%w", err)
+					}
+				}
+			}
+			alternative = append(alternative, Requirement{scheme, slices.Clone(requirement[scheme])})
+		}
+		o.Alternatives = append(o.Alternatives, alternative)
+	}
+	// The validator stops at the first alternative that is satisfied. {} always is, and a bad token would pass
+	// for none if it came first. Alternatives are alternatives in any order.
+	slices.SortStableFunc(o.security, func(a, b openapi3.SecurityRequirement) int { return min(len(b), 1) - min(len(a), 1) })
+
+	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method, Operation: spec}
+	open := *spec
+	open.Security = openapi3.NewSecurityRequirements()
+	schemas := *o.route
+	schemas.Operation = &open
+	o.schemas = &schemas
+	o.inputs = compileInputs(item, spec)
+	return o, problems
+}
+
+// enforced reports why requests could not be held to a scheme.
+func (p *Plan) enforced(name string) error {
+	var ref *openapi3.SecuritySchemeRef
+	if p.doc.Components != nil {
+		ref = p.doc.Components.SecuritySchemes[name]
+	}
+	switch {
+	case ref == nil || ref.Value == nil:
+		return fmt.Errorf("security scheme %s is not declared: declare it under components.securitySchemes", name)
+	case ref.Value.Type != "http" || !strings.EqualFold(ref.Value.Scheme, "bearer"):
+		return fmt.Errorf("security scheme %s is of type %s %s, which is not enforced here: expected type http with scheme bearer", name, ref.Value.Type, ref.Value.Scheme)
+	}
+	return nil
+}
+
+// declared reports why a scope may not be used: a misspelt one would lock everybody out, or hide who is let in.
+func (p *Plan) declared(scheme, scope string) error {
+	if err := checkScope(scope); err != nil {
+		return err
+	}
+	declared, _ := p.doc.Components.SecuritySchemes[scheme].Value.Extensions[scopesExtension].(map[string]any)
+	if _, ok := declared[scope]; !ok {
+		return fmt.Errorf("scope %s is not declared: is it misspelt? Declare it under components.securitySchemes.%s.%s", scope, scheme, scopesExtension)
+	}
+	return nil
+}
+
+// echoPattern writes a path template as Echo does, and as oapi-codegen registers it.
+func echoPattern(template string) (string, error) {
+	segments := strings.Split(template, "/")
+	for i, s := range segments {
+		if inner, ok := strings.CutPrefix(s, "{"); ok && strings.HasSuffix(inner, "}") && !strings.ContainsAny(inner[:len(inner)-1], "{}") {
+			segments[i] = ":" + inner[:len(inner)-1]
+		} else if strings.ContainsAny(s, "{}:*") {
+			return template, fmt.Errorf("path segment %s cannot be routed: a parameter must be a whole segment, and : and * mean something to the router", s)
+		}
+	}
+	return strings.Join(segments, "/"), nil
+}
+
+// Operations returns every operation of the document, by path and method.
+func (p *Plan) Operations() []Operation {
+	all := make([]Operation, len(p.operations))
+	for i, o := range p.operations {
+		all[i] = o.Operation
+	}
+	return all
+}
+
+// Scopes returns every scope that the document declares, sorted.
+func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }
+
+// match finds the operation of a request on a path; nil is a path that the document does not have.
+func (p *path) match(r *http.Request) (*operation, error) {
+	if p == nil {
+		return nil, &Error{Kind: NotFound}
+	}
+	o := p.methods[r.Method]
+	if o == nil {
+		return nil, &Error{Kind: MethodNotAllowed, Allow: p.allow}
+	}
+	return o, nil
+}

@@ -1,0 +1,159 @@
+package authz
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// ProblemTypes is what the type URIs of problems begin with; the kind follows.
+const ProblemTypes = "https://github.com/oasgate/oasgate/blob/main/authz/PROBLEMS.md#"
+
+// problem is a problem document (RFC 9457 §3.1).
+type problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// ErrorHandler answers every error of an Echo instance: e.HTTPErrorHandler = g.ErrorHandler.
+func (g *Gate) ErrorHandler(err error, c echo.Context) {
+	if !c.Response().Committed {
+		g.WriteProblem(c.Response(), c.Request(), err)
+	}
+}
+
+// WriteProblem answers a request with an error: the status, a problem document (RFC 9457), and the challenge
+// (RFC 9110 §11.6.1) and other headers that go with it. It is the only place where errors become answers. An error
+// that is no [*Error] is told by its status if it is an Echo error, and is otherwise a 500 that says nothing of it.
+func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
+	e := classify(err)
+	h := w.Header()
+	if challenge := g.challenge(e); challenge != "" {
+		h.Set("WWW-Authenticate", challenge)
+	}
+	status := e.Status()
+	if status == http.StatusUnauthorized || status == http.StatusForbidden {
+		h.Set("Cache-Control", "no-store")
+	}
+	if e.Allow != nil {
+		h.Set("Allow", strings.Join(e.Allow, ", "))
+	}
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && !e.bodyRead {
+		h.Set("Connection", "close") // or net/http reads up to 256 KiB of what is left before it answers
+	}
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Del("Content-Length") // a handler's, of an answer that is not to be
+	body, _ := json.Marshal(problem{e.uri(), e.title(), status, g.detail(e)})
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(append(body, '\n'))
+	}
+}
+
+// classify finds out what an error means to a client. What nobody has classified is a 500.
+func classify(err error) *Error {
+	var known *Error
+	var http1 *echo.HTTPError
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &known) && known.Status() != 0:
+		return known
+	case errors.As(err, &tooLarge):
+		return &Error{Kind: BodyTooLarge, Err: err}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return &Error{Kind: Timeout, RetryAfter: time.Second, Err: err}
+	case errors.As(err, &http1) && http1.Code >= 400 && http1.Code <= 599:
+		return &Error{Kind: kindOf(http1.Code), status: http1.Code, Err: err}
+	}
+	return &Error{Kind: Internal, Err: err}
+}
+
+// kindOf: the kind of an error of which nothing but the status is known, as Echo's and a handler's own are.
+func kindOf(status int) Kind {
+	switch status {
+	case http.StatusUnauthorized:
+		return MissingToken // RFC 9110 §15.5.2: with a challenge
+	case http.StatusNotFound:
+		return NotFound
+	case http.StatusMethodNotAllowed:
+		return MethodNotAllowed
+	case http.StatusRequestEntityTooLarge:
+		return BodyTooLarge
+	case http.StatusUnsupportedMediaType:
+		return UnsupportedMediaType
+	case http.StatusInternalServerError:
+		return Internal
+	}
+	return Other
+}
+
+func (e *Error) uri() string {
+	if e.Kind == Other {
+		return string(Other)
+	}
+	return ProblemTypes + string(e.Kind)
+}
+
+func (e *Error) title() string {
+	if e.Kind == Other {
+		return http.StatusText(e.Status())
+	}
+	return kinds[e.Kind].title
+}
+
+func (g *Gate) detail(e *Error) string {
+	detail := e.Detail
+	if detail == "" {
+		detail = kinds[e.Kind].detail
+	}
+	var cause *token.Error
+	if g.explain && errors.As(e.Err, &cause) {
+		detail += " Why: " + cause.Detail
+		if cause.Err != nil {
+			detail += ": " + cause.Err.Error()
+		}
+	}
+	return detail
+}
+
+// challenge returns the WWW-Authenticate header of an error (RFC 6750 §3), or "". Its parts are the realm, constants
+// and scopes of the document, all checked at start: nothing that a client sent can get into it.
+func (g *Gate) challenge(e *Error) string {
+	challenge := `Bearer realm="` + g.realm + `"`
+	switch e.Kind {
+	case MissingToken: // no error: the client may not have known (RFC 6750 §3.1)
+		return challenge
+	case InvalidRequest:
+		return challenge + `, error="invalid_request"`
+	case InvalidToken:
+		return challenge + `, error="invalid_token"`
+	case InsufficientScope:
+		return challenge + `, error="insufficient_scope", scope="` + strings.Join(e.Scopes, " ") + `"`
+	}
+	return ""
+}
+
+// quotable reports whether s can stand in a quoted-string (RFC 9110 §5.6.4) as it is.
+func quotable(s string) bool {
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
