@@ -1,0 +1,184 @@
+package impl
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+const requestIDHeader = "X-Request-Id"
+
+// identified gives every request an id: the one it brings, if that is fit for logs and headers, or a new one.
+func identified(next http.Handler) http.Handler {
+	fit := regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get(requestIDHeader)
+		if !fit.MatchString(id) {
+			id = rand.Text()
+		}
+		w.Header().Set(requestIDHeader, id)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// exchange is a request under way: its answer, and what the log shall say of it.
+type exchange struct {
+	http.ResponseWriter
+	status    int // 0: not begun
+	bytes     int64
+	path      string // as the document has it, or as it came
+	operation string
+	principal *token.Principal
+	err       error
+	stack     []byte
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(r *http.Request) *exchange {
+	return r.Context().Value(exchangeKey{}).(*exchange)
+}
+
+func (x *exchange) WriteHeader(status int) {
+	if x.status == 0 && status >= 200 { // 1xx are not the answer
+		x.status = status
+	}
+	x.ResponseWriter.WriteHeader(status)
+}
+
+func (x *exchange) Write(p []byte) (int, error) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	n, err := x.ResponseWriter.Write(p)
+	x.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController find what the writer beneath can do.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// logged writes one line per request. It never holds a query, which may carry a token, nor a header.
+func (s *Server) logged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begun := time.Now()
+		x := &exchange{ResponseWriter: w, path: loggable(r.URL.Path)}
+		defer func() {
+			level := slog.LevelInfo
+			if x.status >= 500 {
+				level = slog.LevelError
+			}
+			s.log.LogAttrs(r.Context(), level, "request", x.attrs(r, s.remoteIP(r), time.Since(begun))...)
+		}()
+		next.ServeHTTP(x, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+		if x.status == 0 {
+			x.status = http.StatusOK // as net/http does
+		}
+	})
+}
+
+func (x *exchange) attrs(r *http.Request, remote string, took time.Duration) []slog.Attr {
+	attrs := []slog.Attr{
+		slog.String("method", loggable(r.Method)),
+		slog.String("path", x.path),
+		slog.Int("status", x.status), // 0: the connection was cut before there was one
+		slog.Duration("duration", took),
+		slog.Int64("bytes", x.bytes),
+		slog.String("remote", remote),
+		slog.String("request_id", x.Header().Get(requestIDHeader)),
+	}
+	if x.operation != "" {
+		attrs = append(attrs, slog.String("operation", x.operation))
+	}
+	if x.principal != nil {
+		attrs = append(attrs, slog.String("subject", x.principal.Subject()), slog.String("client_id", x.principal.ClientID()))
+	}
+	if x.err != nil {
+		attrs = append(attrs, slog.String("cause", x.err.Error()))
+	}
+	if x.stack != nil {
+		attrs = append(attrs, slog.String("stack", string(x.stack)))
+	}
+	return attrs
+}
+
+// loggable cuts out of what a client chose whatever is long enough to be a token put in the wrong place.
+func loggable(s string) string {
+	const most = 40
+	segments := strings.Split(s, "/")
+	for i, segment := range segments {
+		if len(segment) > most {
+			segments[i] = "…"
+		}
+	}
+	return strings.Join(segments, "/")
+}
+
+// noted tells the log what only Echo and the gate know of a request.
+func (s *Server) noted(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		x := exchangeOf(c.Request())
+		if x.operation = s.gate.OperationID(c); x.operation != "" {
+			x.path = c.Path()
+		}
+		defer func() { // also when the handler panics
+			if p, ok := token.FromContext(c.Request().Context()); ok {
+				x.principal = p
+			}
+		}()
+		err := next(c)
+		x.note(err)
+		return err
+	}
+}
+
+func (x *exchange) note(err error) {
+	x.err = err
+	var refused *authz.Error
+	if errors.As(err, &refused) && refused.Principal != nil {
+		x.principal = refused.Principal
+	}
+}
+
+// refuse answers, and notes, an error outside Echo.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	exchangeOf(r).note(err)
+	s.gate.WriteProblem(w, r, err)
+}
+
+// recovered answers a panic with a 500 of which the client learns nothing. Where an answer had begun it cuts the
+// connection instead, lest half an answer pass for a whole one.
+func (s *Server) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			reason := recover()
+			if reason == nil {
+				return
+			}
+			if reason == http.ErrAbortHandler {
+				panic(reason) // meant for net/http
+			}
+			x := exchangeOf(r)
+			x.stack = debug.Stack()
+			err := &authz.Error{Kind: authz.Internal, Err: fmt.Errorf("panic: %v", reason)}
+			if x.status != 0 {
+				x.note(err)
+				panic(http.ErrAbortHandler)
+			}
+			s.refuse(w, r, err)
+		}()
+		next.ServeHTTP(w, r)
+	})
+}

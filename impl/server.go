@@ -1,0 +1,267 @@
+// Package impl is this API: what its operations do, its configuration, and the server that carries it.
+package impl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/token"
+	"github.com/oasgate/oasgate/gen"
+)
+
+// Every phase of a request has its end. A handler's comes before the answer's, so that the client can be told of it.
+// The headers have room for a token larger than any that is accepted, so that it is the gate that refuses it.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 15 * time.Second
+	handlerTimeout    = 20 * time.Second
+	writeTimeout      = 30 * time.Second
+	idleTimeout       = 2 * time.Minute
+	drainTimeout      = 20 * time.Second
+	readyTimeout      = 2 * time.Second
+	maxHeaderBytes    = 32 << 10
+)
+
+// ServerConfig says what a server is made of. Only the issuer of the Settings has no default.
+type ServerConfig struct {
+	Settings Settings
+	Handlers gen.StrictServerInterface // default Handlers{}
+	Logger   *slog.Logger              // default slog.Default()
+
+	// InsecureIssuer is nil but under `dev`: an issuer beside the API that gives tokens to whoever asks. With it the
+	// server answers only what is asked of a loopback host, and tells the client exactly why a token is refused.
+	InsecureIssuer Issuer
+}
+
+// Issuer is the development issuer, as far as the server knows it.
+type Issuer interface {
+	http.Handler
+	Serves(path string) bool
+}
+
+// Server is the API, guarded by its document.
+type Server struct {
+	http     http.Server
+	log      *slog.Logger
+	gate     *authz.Gate
+	verifier *token.Verifier
+	remoteIP echo.IPExtractor
+	issuer   Issuer
+	stopping atomic.Bool
+}
+
+// New builds the server, or returns what is wrong with the configuration or the document, joined. It does no I/O.
+// Keys are fetched on ctx, which must outlive [Server.Serve].
+func New(ctx context.Context, config ServerConfig) (*Server, error) {
+	if config.Handlers == nil {
+		config.Handlers = Handlers{}
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	document, err := gen.GetSpec()
+	if err != nil {
+		return nil, fmt.Errorf("the embedded document does not load: %w: generate it again with `go generate ./...`", err)
+	}
+	verifier, err := token.NewVerifier(ctx, token.Config{Issuers: []token.Issuer{config.Settings.Issuer}, Logger: config.Logger})
+	if err != nil {
+		return nil, err
+	}
+	gate, err := authz.New(authz.Config{Document: document, Verifier: verifier, InsecureExplain: config.InsecureIssuer != nil})
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		log: config.Logger, gate: gate, verifier: verifier,
+		remoteIP: remoteIP(config.Settings.TrustedProxies), issuer: config.InsecureIssuer,
+	}
+
+	// What the document describes, and nothing else: the gate refuses to start on any other route of this instance.
+	e := echo.New()
+	e.IPExtractor = s.remoteIP
+	e.HTTPErrorHandler = gate.ErrorHandler
+	e.Use(
+		s.noted, // for the log
+		middleware.ContextTimeout(handlerTimeout),
+		gate.Middleware, // match, authenticate, authorize, validate
+	)
+	gen.RegisterHandlers(e, gen.NewStrictHandler(config.Handlers, []gen.StrictMiddlewareFunc{answered}))
+	if err := errors.Join(gate.CheckRoutes(e.Routes()), s.checkPaths()); err != nil {
+		return nil, err
+	}
+
+	// The way of every request, from the outside in.
+	var handler http.Handler = e
+	for _, wrap := range slices.Backward([]func(http.Handler) http.Handler{
+		identified,      // X-Request-Id
+		s.logged,        // one line, whatever becomes of the request
+		s.recovered,     // a panic is a 500
+		s.toThisMachine, // under dev: no DNS rebinding
+		s.beside,        // /healthz, /readyz, and under dev the issuer; the rest is Echo's
+	}) {
+		handler = wrap(handler)
+	}
+
+	s.http = http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelWarn),
+		// OPTIONS * goes the way of every request too.
+		DisableGeneralOptionsHandler: true,
+	}
+	return s, nil
+}
+
+// Plan returns what the document says of who may call what.
+func Plan() (*authz.Plan, error) {
+	document, err := gen.GetSpec()
+	if err != nil {
+		return nil, fmt.Errorf("the embedded document does not load: %w: generate it again with `go generate ./...`", err)
+	}
+	return authz.Compile(document)
+}
+
+// Serve serves until ctx ends; then it takes no new request and gives those under way some time to end.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(listener) }()
+	go s.fetchKeys(ctx)
+
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.stopping.Store(true)
+	s.log.Info("stopping", "drain", drainTimeout)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(drain); err != nil {
+		return errors.Join(fmt.Errorf("requests were still under way after %s: %w", drainTimeout, err), s.http.Close())
+	}
+	return nil
+}
+
+// fetchKeys spares the first request the wait. That the issuer cannot be reached keeps nobody from starting.
+func (s *Server) fetchKeys(ctx context.Context) {
+	if err := s.verifier.Ready(ctx); err != nil && ctx.Err() == nil {
+		s.log.Warn("no keys yet: tokens are answered with 503 until the issuer's keys are had", "cause", err)
+	}
+}
+
+// The paths that the server answers beside the API's.
+const (
+	healthPath = "/healthz"
+	readyPath  = "/readyz"
+)
+
+// beside answers what is no part of the document. It compares paths as they are: http.ServeMux would redirect some.
+func (s *Server) beside(api http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == healthPath:
+			s.status(w, r, nil)
+		case r.URL.Path == readyPath:
+			s.status(w, r, s.ready)
+		case s.issuer != nil && s.issuer.Serves(r.URL.Path):
+			s.issuer.ServeHTTP(w, r)
+		default:
+			api.ServeHTTP(w, r)
+		}
+	})
+}
+
+// checkPaths reports operations that beside would keep from being reached.
+func (s *Server) checkPaths() error {
+	var faults []error
+	for _, o := range s.gate.Plan().Operations() {
+		if o.Path == healthPath || o.Path == readyPath || s.issuer != nil && s.issuer.Serves(o.Path) {
+			faults = append(faults, fmt.Errorf("openapi: %s %s: the server answers this path itself: give the operation another one", o.Method, o.Path))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// status answers a probe: 200, or what the check says is wrong.
+func (s *Server) status(w http.ResponseWriter, r *http.Request, check func(context.Context) error) {
+	if r.Method != http.MethodGet {
+		s.refuse(w, r, &authz.Error{Kind: authz.MethodNotAllowed, Allow: []string{http.MethodGet}})
+		return
+	}
+	if check != nil {
+		if err := check(r.Context()); err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
+}
+
+// ready returns nil while requests with tokens can be answered: keys are had, and the server is not stopping.
+func (s *Server) ready(ctx context.Context) error {
+	if s.stopping.Load() {
+		return echo.NewHTTPError(http.StatusServiceUnavailable, "the server is stopping")
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := s.verifier.Ready(ctx); err != nil {
+		return &authz.Error{Kind: authz.KeysUnavailable, Detail: "The token issuer's keys could not be had yet.", RetryAfter: time.Second, Err: err}
+	}
+	return nil
+}
+
+// toThisMachine guards the development issuer against the browser: a page anywhere can have its own name resolve to
+// 127.0.0.1 (DNS rebinding) and then read tokens and answers as its own. It cannot choose the Host that is sent.
+func (s *Server) toThisMachine(next http.Handler) http.Handler {
+	if s.issuer == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !IsLoopback((&url.URL{Host: r.Host}).Hostname()) {
+			s.refuse(w, r, echo.NewHTTPError(http.StatusMisdirectedRequest, "under dev only requests to a loopback host are answered")) // RFC 9110 §15.5.20
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// answered makes a handler that returns neither an answer nor an error an error: it would be an empty 200.
+func answered(next gen.StrictHandlerFunc, operation string) gen.StrictHandlerFunc {
+	return func(c echo.Context, request any) (any, error) {
+		response, err := next(c, request)
+		if response == nil && err == nil {
+			return nil, fmt.Errorf("the handler of %s returned neither an answer nor an error", operation)
+		}
+		return response, err
+	}
+}
+
+// remoteIP returns the peer's address, or, where that is one of our proxies, what X-Forwarded-For says of the client.
+func remoteIP(proxies []*net.IPNet) echo.IPExtractor {
+	if len(proxies) == 0 {
+		return echo.ExtractIPDirect()
+	}
+	trusted := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+	for _, proxy := range proxies {
+		trusted = append(trusted, echo.TrustIPRange(proxy))
+	}
+	return echo.ExtractIPFromXFFHeader(trusted...)
+}

@@ -1,0 +1,278 @@
+// Command oasgate runs this API, guarded by its document, openapi.yaml.
+//
+//	oasgate dev     with a token issuer inside, on this machine alone, without any configuration
+//	oasgate token   prints a token of a running dev
+//	oasgate serve   for a real issuer
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/impl"
+)
+
+type commands struct {
+	Dev   devCommand   `cmd:"" set:"log_format=text" help:"Run the API with a token issuer inside, on this machine alone. Needs no configuration."`
+	Token tokenCommand `cmd:"" help:"Print an access token from a running dev, and nothing else."`
+	Serve serveCommand `cmd:"" set:"log_format=json" help:"Run the API for a real issuer."`
+}
+
+type devCommand struct {
+	Addr string         `default:"localhost:3010" help:"Address to listen on, of a loopback host."`
+	Log  impl.LogConfig `embed:""`
+}
+
+type tokenCommand struct {
+	URL    string   `default:"${dev_url}" help:"Where dev is."`
+	Client string   `enum:"full,none" default:"full" help:"Who asks: full may have every scope of the document, none may have none."`
+	Scope  []string `sep:"none" help:"Scope to ask for; may be repeated. Default: all that the client may have."`
+}
+
+type serveCommand struct {
+	Config impl.Config    `embed:""`
+	Log    impl.LogConfig `embed:""`
+}
+
+// What `dev` and `token`, two processes, agree on. The secret is worth nothing: the issuer that takes it answers this
+// machine alone, and what it signs nobody else trusts.
+const (
+	devAudience = "https://quickstarts/api"
+	devSecret   = "for-development-only"
+	devURL      = "http://localhost:3010"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal does not wait for requests under way
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// run is the whole program; tests run it too. It returns the exit code: 2 for wrong usage and faults of the
+// configuration, 1 for what fails later.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	env, err := impl.ReadEnvironment(environ, ".env")
+	if err != nil {
+		return complain(stderr, err, 2)
+	}
+	var c commands
+	helped := false
+	parser, err := kong.New(&c,
+		kong.Name("oasgate"),
+		kong.Description("An API whose OpenAPI document is its access policy."),
+		kong.Vars{"dev_url": devURL},
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { helped = true }),
+		kong.Resolvers(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+			if value := env.Lookup(flag.Tag.Get("key")); value != "" {
+				return value, nil
+			}
+			return nil, nil
+		})),
+		kong.ValueFormatter(func(value *kong.Value) string {
+			if key := value.Tag.Get("key"); key != "" {
+				return value.Help + " [" + key + "]"
+			}
+			return value.Help
+		}),
+	)
+	if err != nil {
+		return complain(stderr, err, 1)
+	}
+	command, err := parser.Parse(args)
+	if helped {
+		return 0
+	}
+	if err != nil {
+		return complain(stderr, fmt.Errorf("%w: see oasgate --help", err), 2)
+	}
+	switch command.Command() {
+	case "dev":
+		err = c.Dev.run(ctx, stdout, stderr)
+	case "token":
+		err = c.Token.run(ctx, stdout)
+	case "serve":
+		err = c.Serve.run(ctx, stderr)
+	}
+	var faulty *configurationError
+	switch {
+	case errors.As(err, &faulty):
+		return complain(stderr, err, 2)
+	case err != nil:
+		return complain(stderr, err, 1)
+	}
+	return 0
+}
+
+// complain prints an error, of joined ones each on its own line.
+func complain(stderr io.Writer, err error, code int) int {
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(stderr, "oasgate: %s\n", strings.TrimSpace(line))
+	}
+	return code
+}
+
+// configurationError is for the operator to put right before anything can start.
+type configurationError struct{ error }
+
+func (c *serveCommand) run(ctx context.Context, stderr io.Writer) error {
+	settings, err := c.Config.Settings()
+	log, logErr := c.Log.Logger(stderr)
+	if err := errors.Join(err, logErr); err != nil {
+		return &configurationError{err}
+	}
+	listener, err := net.Listen("tcp", settings.Addr)
+	if err != nil {
+		return fmt.Errorf("OASGATE_ADDR is %q: %w", settings.Addr, err)
+	}
+	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log})
+}
+
+func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
+	log, err := c.Log.Logger(stderr)
+	host, _, addrErr := net.SplitHostPort(c.Addr)
+	if addrErr != nil || !impl.IsLoopback(host) {
+		err = errors.Join(err, fmt.Errorf("--addr is %q: expected a port of a loopback host, such as localhost:3010, for dev gives tokens to whoever asks; elsewhere, serve listens", c.Addr))
+	}
+	if err != nil {
+		return &configurationError{err}
+	}
+	plan, err := impl.Plan()
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.Addr)
+	if err != nil {
+		return fmt.Errorf("--addr is %q: %w", c.Addr, err)
+	}
+	local := listener.Addr().(*net.TCPAddr)
+	if !local.IP.IsLoopback() { // a hosts file can say anything of localhost
+		return errors.Join(&configurationError{fmt.Errorf("--addr is %q, which is %s here: expected a loopback address, such as 127.0.0.1:3010", c.Addr, local.IP)}, listener.Close())
+	}
+	api := "http://" + net.JoinHostPort(host, fmt.Sprint(local.Port))
+
+	issuer, err := devissuer.New(devissuer.Config{
+		URL:       api + "/",
+		Audiences: []string{devAudience},
+		Scopes:    plan.Scopes(),
+		Clients: []devissuer.Client{
+			{ID: "full", Secret: devSecret, Scopes: plan.Scopes()},
+			{ID: "none", Secret: devSecret},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	var settings impl.Settings
+	settings.Issuer.URL = issuer.URL()
+	settings.Issuer.Audiences = []string{devAudience}
+
+	welcome(stdout, api, plan)
+	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log, InsecureIssuer: issuer})
+}
+
+// serve runs until ctx ends and requests under way have ended; keys are fetched as long as there are any.
+func serve(ctx context.Context, listener net.Listener, config impl.ServerConfig) error {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	server, err := impl.New(life, config)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	config.Logger.Info("serving", "addr", listener.Addr().String(), "issuer", config.Settings.Issuer.URL, "audience", config.Settings.Issuer.Audiences)
+	return server.Serve(ctx, listener)
+}
+
+// welcome shows a newcomer the way. Its commands work when pasted as they are, with sh, sed and curl.
+func welcome(w io.Writer, api string, plan *authz.Plan) {
+	elsewhere := ""
+	if api != devURL {
+		elsewhere = " --url " + api
+	}
+	fmt.Fprintf(w, `
+  API      %-28s (%d operations, from openapi.yaml)
+  Issuer   %-28s DEVELOPMENT ONLY: loopback, key made at start
+
+  get a token:
+    TOKEN=$(go run . token%s)
+  or, without Go:
+    TOKEN=$(curl -s %s/oauth/token -d grant_type=client_credentials -d client_id=full -d client_secret=%s -d audience=%s | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+  call it:
+    curl -H "Authorization: Bearer $TOKEN" %s%s
+
+  client_id=none gets a token without scopes. Stop with Ctrl-C.
+
+`, api, len(plan.Operations()), api+"/", elsewhere, api, devSecret, devAudience, api, mostGuarded(plan))
+}
+
+// mostGuarded returns the path, ready to call, of the operation that asks for the most scopes.
+func mostGuarded(plan *authz.Plan) string {
+	path, most := "/", -1
+	for _, o := range plan.Operations() {
+		scopes := 0
+		for _, alternative := range o.Alternatives {
+			for _, requirement := range alternative {
+				scopes += len(requirement.Scopes)
+			}
+		}
+		if o.Method == http.MethodGet && !strings.Contains(o.Path, "{") && scopes > most {
+			path, most = o.Path, scopes
+		}
+	}
+	return path
+}
+
+// run asks the issuer of a running dev for a token, as any client would (RFC 6749 §4.4.2).
+func (c *tokenCommand) run(ctx context.Context, stdout io.Writer) error {
+	form := url.Values{
+		"grant_type":    {"client_credentials"},
+		"client_id":     {c.Client},
+		"client_secret": {devSecret},
+		"audience":      {devAudience},
+	}
+	if len(c.Scope) > 0 {
+		form.Set("scope", strings.Join(c.Scope, " "))
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	endpoint := strings.TrimSuffix(c.URL, "/") + "/oauth/token"
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return &configurationError{fmt.Errorf("--url is %q: expected a URL such as %s: %w", c.URL, devURL, err)}
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("no issuer answers: %w: run dev, or say with --url where it is", err)
+	}
+	defer response.Body.Close()
+	var answer struct {
+		AccessToken string `json:"access_token"`
+		Code        string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	err = json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&answer)
+	switch {
+	case err == nil && answer.AccessToken != "":
+		_, err = fmt.Fprintln(stdout, answer.AccessToken)
+		return err
+	case err == nil && answer.Code != "":
+		return fmt.Errorf("the issuer refuses: %s: %s", answer.Code, answer.Description)
+	}
+	return fmt.Errorf("%s answers %s, not as a development issuer does: run dev, or say with --url where it is", endpoint, response.Status)
+}
