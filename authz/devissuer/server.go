@@ -2,7 +2,6 @@ package devissuer
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -81,21 +80,15 @@ func (s *Server) Restart() error {
 func (s *Server) Close() { s.Stop() }
 
 // serve sets s.stop, which returns once nothing accepts connections any more.
+// Closing a connection ends its request's context, so also what a Fault delays.
 func (s *Server) serve(listener net.Listener) {
-	ctx, cancel := context.WithCancel(context.Background())
-	server := &http.Server{
-		Handler:           s.Issuer,
-		ReadHeaderTimeout: 10 * time.Second,
-		// So that requests which a Fault delays end at once.
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
+	server := &http.Server{Handler: s.Issuer, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
 		server.Serve(listener) // always an error, and after Close only that it is closed
 	}()
 	s.stop = func() {
-		cancel()
 		server.Close()
 		<-served
 	}
