@@ -357,6 +357,11 @@ type ClientWithResponsesInterface interface {
 	GetPublicWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetPublicResponse, error)
 }
 
+// GetPrivateResponse400Headers the declared response headers of an HTTP 400 response for GetPrivate
+type GetPrivateResponse400Headers struct {
+	WWWAuthenticate *string
+}
+
 // GetPrivateResponse401Headers the declared response headers of an HTTP 401 response for GetPrivate
 type GetPrivateResponse401Headers struct {
 	CacheControl    string
@@ -381,6 +386,8 @@ type GetPrivateResponse struct {
 	ApplicationproblemJSON503 *KeysUnavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *Problem
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetPrivateResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
 	Headers401 *GetPrivateResponse401Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -441,6 +448,11 @@ func (r GetPrivateResponse) ContentType() string {
 	return ""
 }
 
+// GetPrivateScopedResponse400Headers the declared response headers of an HTTP 400 response for GetPrivateScoped
+type GetPrivateScopedResponse400Headers struct {
+	WWWAuthenticate *string
+}
+
 // GetPrivateScopedResponse401Headers the declared response headers of an HTTP 401 response for GetPrivateScoped
 type GetPrivateScopedResponse401Headers struct {
 	CacheControl    string
@@ -473,6 +485,8 @@ type GetPrivateScopedResponse struct {
 	ApplicationproblemJSON503 *KeysUnavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *Problem
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetPrivateScopedResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
 	Headers401 *GetPrivateScopedResponse401Headers
 	// Headers403 the parsed response headers for an HTTP 403 response
@@ -685,6 +699,16 @@ func ParseGetPrivateResponse(rsp *http.Response) (*GetPrivateResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 400:
+		var headers GetPrivateResponse400Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = &value
+		}
+		response.Headers400 = &headers
 	case rsp.StatusCode == 401:
 		var headers GetPrivateResponse401Headers
 		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
@@ -776,6 +800,16 @@ func ParseGetPrivateScopedResponse(rsp *http.Response) (*GetPrivateScopedRespons
 	}
 
 	switch {
+	case rsp.StatusCode == 400:
+		var headers GetPrivateScopedResponse400Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = &value
+		}
+		response.Headers400 = &headers
 	case rsp.StatusCode == 401:
 		var headers GetPrivateScopedResponse401Headers
 		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
@@ -966,7 +1000,14 @@ type ForbiddenApplicationProblemPlusJSONResponse struct {
 	Headers ForbiddenResponseHeaders
 }
 
-type InvalidRequestApplicationProblemPlusJSONResponse Problem
+type InvalidRequestResponseHeaders struct {
+	WWWAuthenticate *string
+}
+type InvalidRequestApplicationProblemPlusJSONResponse struct {
+	Body Problem
+
+	Headers InvalidRequestResponseHeaders
+}
 
 type KeysUnavailableResponseHeaders struct {
 	RetryAfter int
@@ -1017,10 +1058,13 @@ type GetPrivate400ApplicationProblemPlusJSONResponse struct {
 func (response GetPrivate400ApplicationProblemPlusJSONResponse) VisitGetPrivateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.WWWAuthenticate != nil {
+		w.Header().Set("WWW-Authenticate", fmt.Sprint(*response.Headers.WWWAuthenticate))
+	}
 	w.WriteHeader(400)
 	_, err := buf.WriteTo(w)
 	return err
@@ -1106,10 +1150,13 @@ type GetPrivateScoped400ApplicationProblemPlusJSONResponse struct {
 func (response GetPrivateScoped400ApplicationProblemPlusJSONResponse) VisitGetPrivateScopedResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.WWWAuthenticate != nil {
+		w.Header().Set("WWW-Authenticate", fmt.Sprint(*response.Headers.WWWAuthenticate))
+	}
 	w.WriteHeader(400)
 	_, err := buf.WriteTo(w)
 	return err
@@ -1322,34 +1369,42 @@ func (sh *strictHandler) GetPublic(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"3Fjtbty6EX2VKVsgDSrL63z0IttfboD0ukVTIx8wisTAzoqzK15LpMKhvFGDfZ6+R5+sGFLaD+3ayUWQ",
-	"ILj/rJVIzpw5c+bQn1Th6sZZsoHV9JMqCTX5+OdzLEp67mzwrpJnTVx40wTjrJqq82qFHcPMuhMOztMs",
-	"g4XzEEoCtLwiD3OqnF0yBAfOEhRYVeQfMBSeNNlgsMpVpjx9aI0nrabBt5QpLkqqUc4LXUNqqjh4Y5dq",
-	"vc7UKwq+O18E8ofxXFgo3QpqtB0wFc5qBgQvK8AwrJwPJZgAf3z14jk8OzubwP/+ezbJH+WPH94fRm2s",
-	"qdtaTc+yISRjAy3Jx5iurq7O21BKQgUGOgzsTUnwV0JPHopSMLBLSlH8+aenEsXjhzlcmVC6NgBCcDdk",
-	"JdASGayDGXnv/OzXQbWWj7lxlimW8oXzc6M1WXkonA1kg/yJTVNJ2MbZ08a7eUX1n35hFz/b7v4HTws1",
-	"Vb8/3VLlNL3l08u0Kp05YgjcYmU0YFEQc59YKDFAhcWNVIcL11AOgtAWGos1ceRRfM1pycq1lQbtBIcx",
-	"R092SHos1v770z1Cp9KdjGt33/pxqWPOFzZm+Yo+tMThe+IrsPVsYWg8MdlAGowFhBV2CbcNz7Qj4VMA",
-	"rCq3yqDvVZ/i3r5emAChNAzaFW1NNuQC1T+o47cWb9FUOK/oe6dpmNuoHTfUMRSRCxLsnKBEnQE7eSyN",
-	"XUKBVn5mNBrcIuYYQcrhpQvbxwcMC2yr8JckESNaRaE52SjNfaTY0aQY/JDJ92w024ELJXnwtGgZKynu",
-	"Ak3VesoALYheeYsVRC0BrJ1dChR1rO1bi20onTf/EWn5fmG/dHvSECkZCdrrhrP0g3X7etDcGM0/iRmX",
-	"cR/U2khWWF1615APRnR3gRXToSouPVEwdinJNTuff1L1dsf9RVfSysJdsrpxxgZg7Fg2oI9YN9KQ6meq",
-	"KgcL72pAaNp5ZYrN57+Df7sWtLMPAlgiLTN5ToA7+cXfmCg2v+x8OH638+fdJtTrzYdu/gsVQe23wDiN",
-	"Ls7kJDkr5ERY0gNhSffz+cnTnx4e4qMpoKnugEe2W3lh9sqEMmlYf1SyJg25pqIjqWXKWA5oiyPIX0Sr",
-	"sjBxDhkGVxSt92SLuNHC+RqDmqrWmxNPC4pvjp3AAUPLx93Bz2/eXEL6AAqnKemW4d5IyUE1fkwm5Omz",
-	"Z9nWkjyZTA5NSaaCCdUdTuTG2KiLfTfvIRMHMWNN8Ue6Jd+N8j1IK/1wL2gHZ+bwOsgQibLdeLf0WDPU",
-	"2IF0IXoCE34NuCNmxrcDBhvgD3kqRaGi9SZ0r6WpE8Xm0alJ42+fXgyB/P3qjToU332DY2zM+byX1Kid",
-	"kDRlz/U9ys8eZmmw6d45G4bzy4sHDNhqM0AeBUfiTrFs0y9DaFSmPp4kmyThekI97TuT1VS9ItSweU4C",
-	"ZuzCHafGe/WWZYJ2rvUSyHsFH1pT3HBAH4QcO6ZALEe0+in1xlWm6KZAWJQgHZvSFuyJwQQGt7IwG/Ce",
-	"Ze8tWp1MHvnbYXJRvCzE88DZeGuIJqbfx8pEiCRNWEDCBirDgaG1AvFswGPWEzg+pW3oo3yYv7cqU5Up",
-	"yHLkrhnY6qWcTZwxj/KJypRY0f3fhDRtXaPvImietpLMWQy4V96Y3srBskWvScO8k0G8y5R8Q9KpcshL",
-	"DLSDt8rULXlO1TnLJ+ls15DFxqipepyfxRAbDGWs/Sk25rTx5rYfbUsKh2V+SRSvRUeM+aA555cXOVwE",
-	"Hty3jtYKagwhSdGmvBdaTeWYy/7Q0Z3j0WRyj5sYXMRmfu1Mv9EoS9uPZtmXTbF19oU2ZZjld/jP7che",
-	"Z+pJSuzYdhsATkfXgrjs7PPL9rzYOlNPJ48/v2hszmMK0d1+fu3Wn23lUE3f7Qvhu+v19S7x/yZwMKxK",
-	"Jz0mWrBXAyE2LlnEeCDktey/S9HUpformZr6ukDvze6dEWZ7Sji7j7avUxw/BnlFNUq8peFuLLnupfIb",
-	"o/eTL6H39p8XP05DjEbt/f0h1sbvjeJ7GyQOkM80hh3fnYQ5lXM3DBjSoDzK+bT3tyL71146vgmfv7by",
-	"xyobrcXc6W63kgnb63RNjK6GI3HGdxXykRVh7KfiGh3BlOK1vlJTdaqEWv0Z473+1ZAVBDfh5HDeiyTL",
-	"pljJdcgwmKV1nnS+9TR9tOvsrj0H8pauEiG2d7uFnU17Mq+v1/8PAAD//w==",
+	"3Fn/jtvGEX6V6aZAapRH3flHA6vwHxejTq5tkoPvDKOwDtGKHJGbI3eZ3eXJiqHn6Xv0yYqZJSmS0smu",
+	"TwGM/pOcJHJ25ptvvplZfxCJKSujUXsnph9EjjJFy3++lEmOL4321hT0OUWXWFV5ZbSYivNiJdcO5tqc",
+	"OG8sziNYGgs+R5DardDCAgujMwfegNEIiSwKtLGIBL6XZVWgmIr2ZREJi7/WymIqpt7WGAmX5FhKOtev",
+	"K3rWeat0JjabSLxGb9fnS492j1/0NeRmBaXUa3CYGJ06UB6Ug5WxPgdv10pnIDOpNPzp9auX8Pzs7BT+",
+	"8++z0/hx/OTRwMezQ66VSquyLvmpxk2lPWZo2c+3b9+e1z5H7VUiPe46e50jfIvSooUkJ3x0hsGjv3zz",
+	"jDx68iiGCw+5dKANzNFaY+ewytEiQ02uoese8OYWdc99zqPSrl4uVaJQ+6vEVOzHnSxqcrc53aIsyhcz",
+	"YaTLpEf4tVbJrfPS+pmIgI99MRtY+tmRKfqV/3gxExZlOi3ROZmhmwmxiYTSd7JQ6TW59YBT2cjPHFyw",
+	"q83nmOScfDrP+GFXGe0Cjq+MXag0DccmRnvUnv6UVVVQfpXRk8qaRYHln39xhh/71DwQMbxUBXNCOTAV",
+	"WrYIGjF1nGvG2U1hgDMl23npayemT0+fRMIrz6VF1JJJgs4FVkAhk1sHMpgRHV9z7ys3nUwy5fN6ESem",
+	"nDTYdf9fFGYxKaXSE1n7/LfJ5eufvv3n3364isv0q35QJ8E0I7eF9Y8Wl2IqvppshWYSfnWTywBXeGVU",
+	"x8BZH8bgc+mHgcRAgW6LR8sS+3CFV1amLlJIDaE1VriTnsTt87V5fjKQw1DcJ+PqPvT+WAw45ovA7deh",
+	"jD+bWGMju6y6Qp2yDJMPxqrfAruCcwGk3BSpa+QoInwrmZCYh/c4ARF/bIUGsHDIWjRk4ekBFioHlUWH",
+	"2mMKK2t0VqyPSEYG4qRRxSMxkWK43/mhXMdnjyJo2mCrzalBEmcPS+XBU3WnJqlL1H5Ex32M+ni/iJp2",
+	"EDqc75zlnO7zeNiCP0uKm9BmQhwU0E0k/oFr90bLO6kKuSjwMxl+u2tln3Bu8+RqtF87oPcg4eKnBCwQ",
+	"cplG4Ax9zGkISKSmr51UKZjlFr4Yru26GREK6cPg0lL8WV9oz3v0dmSvOekOrVoqpJNXR2M4BXRS95A4",
+	"HsWPANpfx9T3xtzSf4Amwb2Q9ujPU91JN9Yd0tLeAMjRtKF9rn56tFoW99NqKeuiKy+H9o6BIi2kwWuB",
+	"1F5NlmE6ZElPCK9MiQG8FWofShGobo8ofk0UR+q/eg3G5ywNy9rJgnK7lKqoLVIbgPa8IA4gS4rI51jG",
+	"1B3faNk0Ghq1HtLWxpPeKDXj7lLKYmlsiWkE+L6iSY8FmfWX2akcnF9exPAdepCgcUXtbdjAzg43MLLF",
+	"rh29cfERPKbuTrjjZi710DEuxBAcKM1M3dfrp+MOH/VE7z4UzvUOCN0cfSwMSuWc0lmHwTFI/KMZ+M1M",
+	"4GGm6Y1dJr+wwbCLnb35Icz6XDtpqig2WVxa2hG8olpZysLh7gCdWUSvdEbBVb3HP4hya3H40lsChviA",
+	"Oq2M0h6cXLvhxPA9FoWBpTUlSKjqRaGS7vE/wL9MDanRX3veXGj5XyDIXnz8nUNktsZb+vT2++2O9q5z",
+	"9aZ70Cx+wcSLoeyPw1iD7LrQSrogYpi2IoZps/g/ffbNo1182krbCw+ZC/q9Uj4PRdccFe5AKjRVgXtC",
+	"o4XYeamTPchfpATQUvHKQhtgktTWok7YEEma9GIqaqtOLC6Rf9l3Qlu/+0bH76+vLyE8AIlJsdOMcGND",
+	"B5XyfbjRePb8ebS93whD/eiGo9OHfWfdKs3DQaPwA2R4Z3OyRP4S79CuR/HuhBW+OAjazpkxXHkaknh2",
+	"qazJrCypQayBqlDyzPy/gDtiJv/aYtABv8tTSgomtVV+fUVFHSi2YBWmwt9+etU68ve312K3IY80+H6N",
+	"H+wkj3kn4ekuHbRAmmDqVLWQs+CQ38GXoa6LSLwP6z07P7iCEFPxGmUK3ecgYEovzX5qzMQbUnpYm9qS",
+	"IzPRWzeIHL0VqR26mtArU6hkPQWUSd67JCHs0YHyDsxKw7zFex7NNE1p27GtEQK+leTzwOhtS2jsaJoI",
+	"mKQBCwjYQKGcd1Brgnje4jFvCMyfghl8Tw/GMy0iUagEtWPuqpatltJZcY95HJ+KSGjJyPe+I9LUZSnt",
+	"mkGzuJVkF7HDjfJyeCsDWS1tiiks1uPJIBbbRr673olI3KF1ITtn8Wk421SoZaXEVDyJz9jFSvqccz+R",
+	"lZpUVt01rS1Dv5vmH/nWSu67w+nNKTFceNde1KS8X0ApfbMadOm9SMWUjrlsDh3dyz0+PT0wYY4my0H3",
+	"G7WyYH7Uyz6ti33ysNL28nuWsG3L3kTiaQhsn7kOgMnoBolfO/v4a4P5fBOJZ6dPPv7SeJnnEHg3+vi7",
+	"2yltK4di+m4ohO9uNjd94n9HcDhY5YZqjLRgkAMitswciXFLyBuy36doqNL0gUwNdZ1Ia1X/ehHmAyWc",
+	"H6LtVfDjyyBvWF3vsL1GpVgHofyf0fvpp9B7e8H/5RTEqNUerg8abeygFR8sEG4gHykMPd6giDmFMbcO",
+	"pA+Nci/ng+3fi+wPXTp+Fz4/NPP7MsujxcKk634mA7Y3YU3kqcYxcca7ClpmhR/PU/xOymBS8mpbiKmY",
+	"CKJWc8bY1k8VakKwcyeG80YkHRmVBa1DyoHKtLHhGqyZaRpvN9F9Nlvyhn9+OHCr0TfakHlzs/lvAAAA",
+	"//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
