@@ -1,7 +1,6 @@
 package token
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,7 +13,7 @@ import (
 type claims struct {
 	iss, sub, clientID, azp, jti string
 	aud                          []string
-	exp, nbf, iat                *float64 // nil when absent
+	exp, nbf, iat                numericDate
 	bound                        bool     // has cnf (RFC 7800)
 	idToken                      bool     // has what only an ID token has
 	raw                          []byte   // the whole object
@@ -22,32 +21,30 @@ type claims struct {
 
 func parseClaims(data []byte) (claims, error) {
 	c := claims{raw: data}
-	err := eachMember(data, func(name string, d *jsontext.Decoder) (err error) {
-		switch name {
+	err := eachMember(data, func(name []byte, value jsontext.Value) (err error) {
+		switch string(name) {
 		case "iss":
-			c.iss, err = readString(d, name)
+			c.iss, err = stringOf("iss", value)
 		case "sub":
-			c.sub, err = readString(d, name)
+			c.sub, err = stringOf("sub", value)
 		case "client_id":
-			c.clientID, err = readString(d, name)
+			c.clientID, err = stringOf("client_id", value)
 		case "azp":
-			c.azp, err = readString(d, name)
+			c.azp, err = stringOf("azp", value)
 		case "jti":
-			c.jti, err = readString(d, name)
+			c.jti, err = stringOf("jti", value)
 		case "aud":
-			c.aud, err = readStrings(d, name)
+			c.aud, err = stringsOf("aud", value)
 		case "exp":
-			c.exp, err = readTimePointer(d, name)
+			c.exp, err = timeOf("exp", value)
 		case "nbf":
-			c.nbf, err = readTimePointer(d, name)
+			c.nbf, err = timeOf("nbf", value)
 		case "iat":
-			c.iat, err = readTimePointer(d, name)
+			c.iat, err = timeOf("iat", value)
 		case "cnf":
-			c.bound, err = true, d.SkipValue()
+			c.bound = true
 		case "nonce", "at_hash", "c_hash", "s_hash":
-			c.idToken, err = true, d.SkipValue()
-		default:
-			err = d.SkipValue()
+			c.idToken = true
 		}
 		return err
 	})
@@ -55,11 +52,6 @@ func parseClaims(data []byte) (claims, error) {
 		return claims{}, refuse(Malformed, "claims: %v", err)
 	}
 	return c, nil
-}
-
-func readTimePointer(d *jsontext.Decoder, name string) (*float64, error) {
-	t, err := readTime(d, name)
-	return &t, err
 }
 
 // check applies the issuer's rules to the claims. None of them needs a key.
@@ -79,7 +71,7 @@ func (c claims) check(i *issuer, now time.Time) error {
 	}
 	if i.RFC9068 {
 		var missing []string
-		for name, absent := range map[string]bool{"client_id": c.clientID == "", "iat": c.iat == nil, "jti": c.jti == ""} {
+		for name, absent := range map[string]bool{"client_id": c.clientID == "", "iat": !c.iat.present, "jti": c.jti == ""} {
 			if absent {
 				missing = append(missing, name)
 			}
@@ -115,16 +107,16 @@ func (c claims) wrongAudience(i *issuer) error {
 func (c claims) checkTimes(i *issuer, at time.Time) error {
 	now, leeway := float64(at.UnixNano())/1e9, i.Leeway.Seconds()
 	switch {
-	case c.exp == nil:
+	case !c.exp.present:
 		return refuse(Malformed, "claims: exp is missing")
-	case now >= *c.exp+leeway:
-		return refuse(Expired, "expired %s ago", ago(now-*c.exp))
-	case *c.exp > now+i.MaxLifetime.Seconds()+leeway:
-		return refuse(TooLongLived, "exp lies %s ahead, more than the %s that a token may live. Is it in milliseconds?", ago(*c.exp-now), i.MaxLifetime)
-	case c.nbf != nil && *c.nbf > now+leeway:
-		return refuse(NotYetValid, "valid in %s (nbf). Do the clocks agree?", ago(*c.nbf-now))
-	case c.iat != nil && *c.iat > now+leeway:
-		return refuse(NotYetValid, "issued in %s (iat). Do the clocks agree?", ago(*c.iat-now))
+	case now >= c.exp.seconds+leeway:
+		return refuse(Expired, "expired %s ago", ago(now-c.exp.seconds))
+	case c.exp.seconds > now+i.MaxLifetime.Seconds()+leeway:
+		return refuse(TooLongLived, "exp lies %s ahead, more than the %s that a token may live. Is it in milliseconds?", ago(c.exp.seconds-now), i.MaxLifetime)
+	case c.nbf.present && c.nbf.seconds > now+leeway:
+		return refuse(NotYetValid, "valid in %s (nbf). Do the clocks agree?", ago(c.nbf.seconds-now))
+	case c.iat.present && c.iat.seconds > now+leeway:
+		return refuse(NotYetValid, "issued in %s (iat). Do the clocks agree?", ago(c.iat.seconds-now))
 	}
 	return nil
 }
@@ -147,9 +139,9 @@ func (c claims) scopes(i *issuer) ([]string, error) {
 		if !found {
 			continue // absent is no scopes
 		}
-		list, err := scopeList(value)
+		list, err := scopeList(pointer, value)
 		if err != nil {
-			return nil, refuse(Malformed, "claims: %s %v", pointer, err)
+			return nil, refuse(Malformed, "claims: %v", err)
 		}
 		for _, s := range list {
 			if s != "" && !slices.Contains(all, s) {
@@ -160,20 +152,10 @@ func (c claims) scopes(i *issuer) ([]string, error) {
 	return all, nil
 }
 
-func scopeList(value jsontext.Value) (list []string, err error) {
-	switch value.Kind() {
-	case '"':
-		var s string
-		err = decode(value, &s)
-		return strings.Split(s, " "), err
-	case '[':
-		var entries []*string // a null is no string
-		if err = decode(value, &entries); err == nil && !slices.Contains(entries, nil) {
-			for _, s := range entries {
-				list = append(list, *s)
-			}
-			return list, nil
-		}
+func scopeList(name string, value jsontext.Value) ([]string, error) {
+	list, err := stringsOf(name, value)
+	if err == nil && value.Kind() == '"' {
+		return strings.Split(list[0], " "), nil
 	}
-	return nil, errors.New("is neither a string nor an array of strings")
+	return list, err
 }

@@ -5,40 +5,85 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"sync"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
 // The JSON of a token is read strictly (RFC 7515 §4, RFC 7519 §4, RFC 8725 §3.12): one object, unique and
-// case-sensitive member names, valid UTF-8, nothing after it. The decoder sees to all of that, in nested and in
-// skipped values too.
+// case-sensitive member names, valid UTF-8, nothing after it. The decoder sees to all of that, in nested values too.
 
-// eachMember calls member for every member of the object that data is. member must consume the value.
-func eachMember(data []byte, member func(name string, d *jsontext.Decoder) error) error {
-	d := jsontext.NewDecoder(bytes.NewBuffer(data))
-	if d.PeekKind() != '{' {
-		return errors.New("not a JSON object")
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return syntax(err)
-	}
-	for d.PeekKind() != '}' {
-		name, err := d.ReadToken()
-		if err != nil {
-			return syntax(err)
+// reader is a decoder and what it reads from, kept for the next token.
+type reader struct {
+	jsontext.Decoder
+	buffer bytes.Buffer
+}
+
+var readers = sync.Pool{New: func() any { return new(reader) }}
+
+func read(data []byte, with func(*jsontext.Decoder) error) error {
+	r := readers.Get().(*reader)
+	defer readers.Put(r)
+	r.buffer = *bytes.NewBuffer(data)
+	r.Reset(&r.buffer)
+	err := with(&r.Decoder)
+	if err == nil {
+		if _, after := r.ReadToken(); !errors.Is(after, io.EOF) {
+			err = errors.New("something stands after the JSON value")
 		}
-		if err := member(name.String(), d); err != nil {
-			return syntax(err)
+	}
+	r.buffer = bytes.Buffer{} // the pool shall not hold on to a token
+	r.Reset(&r.buffer)
+	return syntax(err)
+}
+
+// eachMember calls member for every member of the object that data is. The value is a part of data.
+func eachMember(data []byte, member func(name []byte, value jsontext.Value) error) error {
+	return read(data, func(d *jsontext.Decoder) error {
+		if d.PeekKind() != '{' {
+			return errors.New("not a JSON object")
 		}
+		if _, err := d.ReadToken(); err != nil {
+			return err
+		}
+		for d.PeekKind() != '}' {
+			name, err := readName(d, data)
+			if err != nil {
+				return err
+			}
+			value, err := readValue(d, data)
+			if err != nil {
+				return err
+			}
+			if err := member(name, value); err != nil {
+				return err
+			}
+		}
+		_, err := d.ReadToken()
+		return err
+	})
+}
+
+// readValue reads one value, and returns it as a part of data and not of the decoder's buffer.
+func readValue(d *jsontext.Decoder, data []byte) (jsontext.Value, error) {
+	value, err := d.ReadValue()
+	if err != nil {
+		return nil, err
 	}
-	if _, err := d.ReadToken(); err != nil {
-		return syntax(err)
+	end := int(d.InputOffset())
+	return data[end-len(value) : end : end], nil
+}
+
+func readName(d *jsontext.Decoder, data []byte) ([]byte, error) {
+	name, err := readValue(d, data)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return errors.New("something stands after the JSON object")
+	if bytes.IndexByte(name, '\\') >= 0 {
+		return jsontext.AppendUnquote(nil, name)
 	}
-	return nil
+	return name[1 : len(name)-1], nil
 }
 
 // syntax replaces the decoder's errors, which quote the input, by one that does not.
@@ -53,61 +98,61 @@ func syntax(err error) error {
 	return err
 }
 
-func readString(d *jsontext.Decoder, name string) (string, error) {
-	if d.PeekKind() != '"' {
-		return "", wrongType(d, name, "a string")
+func stringOf(name string, value jsontext.Value) (string, error) {
+	if value.Kind() != '"' {
+		return "", errors.New(name + " is not a string")
 	}
-	t, err := d.ReadToken()
-	if err != nil {
-		return "", err
+	if bytes.IndexByte(value, '\\') < 0 {
+		return string(value[1 : len(value)-1]), nil
 	}
-	return t.String(), nil
+	s, err := jsontext.AppendUnquote(nil, value)
+	return string(s), err
 }
 
-// readStrings reads a string or an array of strings.
-func readStrings(d *jsontext.Decoder, name string) ([]string, error) {
-	if d.PeekKind() != '[' {
-		s, err := readString(d, name)
+// stringsOf reads a string or an array of strings.
+func stringsOf(name string, value jsontext.Value) ([]string, error) {
+	if value.Kind() != '[' {
+		s, err := stringOf(name, value)
 		return []string{s}, err
 	}
-	if _, err := d.ReadToken(); err != nil {
-		return nil, err
-	}
-	list := []string{}
-	for d.PeekKind() != ']' {
-		s, err := readString(d, name)
-		if err != nil {
-			return nil, err
+	list := make([]string, 0, 2)
+	err := read(value, func(d *jsontext.Decoder) error {
+		if _, err := d.ReadToken(); err != nil {
+			return err
 		}
-		list = append(list, s)
-	}
-	_, err := d.ReadToken()
+		for d.PeekKind() != ']' {
+			element, err := d.ReadValue()
+			if err != nil {
+				return err
+			}
+			s, err := stringOf("an element of "+name, element)
+			if err != nil {
+				return err
+			}
+			list = append(list, s)
+		}
+		_, err := d.ReadToken()
+		return err
+	})
 	return list, err
 }
 
-// readTime reads a NumericDate (RFC 7519 §2): seconds since the epoch, possibly with a fraction.
-func readTime(d *jsontext.Decoder, name string) (float64, error) {
-	if d.PeekKind() != '0' {
-		return 0, wrongType(d, name, "a number of seconds")
-	}
-	t, err := d.ReadToken()
-	if err != nil {
-		return 0, err
-	}
-	const most = 1 << 53 // beyond it a float64 no longer holds every second
-	n, err := strconv.ParseFloat(t.String(), 64)
-	if err != nil || n < 0 || n > most {
-		return 0, errors.New(name + " is out of range")
-	}
-	return n, nil
+// numericDate is seconds since the epoch, possibly with a fraction (RFC 7519 §2).
+type numericDate struct {
+	seconds float64
+	present bool
 }
 
-// wrongType reports a value of the wrong type, or, where there is no value at all, what is wrong with the syntax.
-func wrongType(d *jsontext.Decoder, name, expected string) error {
-	if err := d.SkipValue(); err != nil {
-		return err
+func timeOf(name string, value jsontext.Value) (numericDate, error) {
+	if value.Kind() != '0' {
+		return numericDate{}, errors.New(name + " is not a number of seconds")
 	}
-	return errors.New(name + " is not " + expected)
+	const most = 1 << 53 // beyond it a float64 no longer holds every second
+	n, err := strconv.ParseFloat(string(value), 64)
+	if err != nil || n < 0 || n > most {
+		return numericDate{}, errors.New(name + " is out of range")
+	}
+	return numericDate{n, true}, nil
 }
 
 // lookup finds the value that a JSON pointer (RFC 6901) names, through objects only. The object is one that
@@ -119,13 +164,11 @@ func lookup(object []byte, pointer jsontext.Pointer) (value jsontext.Value, foun
 		if value.Kind() != '{' {
 			return nil, false
 		}
-		err := eachMember(value, func(member string, d *jsontext.Decoder) (err error) {
-			if member != name {
-				return d.SkipValue()
+		err := eachMember(value, func(member []byte, v jsontext.Value) error {
+			if string(member) == name {
+				next = v
 			}
-			next, err = d.ReadValue()
-			next = bytes.Clone(next) // the decoder's own buffer otherwise
-			return err
+			return nil
 		})
 		if err != nil || next == nil {
 			return nil, false

@@ -213,10 +213,10 @@ func (c claims) principal(scopes []string) *Principal {
 	if client == "" {
 		client = c.azp
 	}
-	seconds := int64(*c.exp)
+	seconds := int64(c.exp.seconds)
 	return &Principal{
 		issuer: c.iss, subject: c.sub, clientID: client, scopes: scopes, claims: c.raw,
-		expiry: time.Unix(seconds, int64((*c.exp-float64(seconds))*1e9)),
+		expiry: time.Unix(seconds, int64((c.exp.seconds-float64(seconds))*1e9)),
 	}
 }
 
