@@ -86,6 +86,8 @@ type Fault struct {
 	Method, Path string // of the operation; empty where the fault is not one operation's
 	Problem      string // what is wrong, what was expected, what to do
 	Err          error  // the cause, where there is one
+	// At is the place in the document, as near as it is known. It needs a document loaded with IncludeOrigin.
+	At *openapi3.Location
 }
 
 func (f *Fault) Error() string {
@@ -108,25 +110,52 @@ const scopesExtension = "x-scopes"
 
 // Compile compiles a document. The error joins a [*Fault] for each of its faults.
 func Compile(doc *openapi3.T) (*Plan, error) {
-	p := &Plan{doc: doc, templates: map[string]*path{}, patterns: map[string]*path{}, scopes: map[string]string{}}
-	var faults []error
-	if err := doc.Validate(context.Background()); err != nil {
+	p, faults := read(doc)
+	if faults = append(validate(doc), faults...); faults != nil {
+		return nil, errors.Join(faults...)
+	}
+	return p, nil
+}
+
+// Describe returns what a document says of who may call each operation, by path and method, also where [Compile]
+// would refuse it. It is for tools that report on documents and never for what guards one: an operation whose
+// security is not stated is public to OpenAPI (§4.8.10), and here.
+func Describe(doc *openapi3.T) []Operation {
+	p, _ := read(doc)
+	return p.Operations()
+}
+
+// validate returns what keeps a document from being valid OpenAPI.
+func validate(doc *openapi3.T) (faults []error) {
+	err := doc.Validate(context.Background(), openapi3.EnableMultiError())
+	several, ok := err.(openapi3.MultiError)
+	if err != nil && !ok {
+		several = openapi3.MultiError{err}
+	}
+	for _, err := range several {
 		faults = append(faults, &Fault{Problem: "not a valid OpenAPI document", Err: err})
 	}
-	faults = append(faults, p.readScopes()...)
+	return faults
+}
+
+// read compiles a document as far as its faults allow.
+func read(doc *openapi3.T) (*Plan, []error) {
+	p := &Plan{doc: doc, templates: map[string]*path{}, patterns: map[string]*path{}, scopes: map[string]string{}}
+	faults := p.readScopes()
 	ids := map[string]string{}
 	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
 		item := doc.Paths.Value(template)
 		at := &path{template: template, methods: map[string]*operation{}}
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
-			o, problems := p.compile(method, template, item)
+			o, found := p.compile(method, template, item)
 			if other, taken := ids[o.ID]; taken && o.ID != "" {
-				problems = append(problems, fmt.Errorf("operationId %s is that of %s too: give each operation its own", o.ID, other))
+				found = append(found, &Fault{
+					Method: method, Path: template, At: locate(item.GetOperation(method).Origin, "operationId"),
+					Problem: fmt.Sprintf("operationId %s is that of %s too: give each operation its own", o.ID, other),
+				})
 			}
 			ids[o.ID] = method + " " + template
-			for _, problem := range problems {
-				faults = append(faults, &Fault{Method: method, Path: template, Problem: problem.Error()})
-			}
+			faults = append(faults, found...)
 			at.methods[method] = o
 			at.allow = append(at.allow, method)
 			p.operations = append(p.operations, o)
@@ -134,14 +163,22 @@ func Compile(doc *openapi3.T) (*Plan, error) {
 		p.templates[template] = at
 		pattern, err := echoPattern(template)
 		if err != nil {
-			faults = append(faults, &Fault{Path: template, Problem: err.Error()})
+			faults = append(faults, &Fault{Path: template, Problem: err.Error(), At: locate(item.Origin, "")})
 		}
 		p.patterns[pattern] = at
 	}
-	if faults != nil {
-		return nil, errors.Join(faults...)
+	return p, faults
+}
+
+// locate returns the place of an element's field, or of the element itself where it has no such field.
+func locate(element *openapi3.Origin, field string) *openapi3.Location {
+	if element == nil {
+		return nil
 	}
-	return p, nil
+	if at, ok := element.Fields.Lookup(field); ok {
+		return &at
+	}
+	return element.Key
 }
 
 // readScopes reads the scopes that each bearer scheme declares.
@@ -154,14 +191,15 @@ func (p *Plan) readScopes() (faults []error) {
 		if ref == nil || ref.Value == nil || ref.Value.Extensions[scopesExtension] == nil {
 			continue
 		}
+		at := locate(ref.Value.Origin, scopesExtension)
 		declared, ok := ref.Value.Extensions[scopesExtension].(map[string]any)
 		if !ok {
-			faults = append(faults, &Fault{Problem: fmt.Sprintf("securitySchemes.%s.%s is not a map of scopes to descriptions", name, scopesExtension)})
+			faults = append(faults, &Fault{Problem: fmt.Sprintf("securitySchemes.%s.%s is not a map of scopes to descriptions", name, scopesExtension), At: at})
 		}
 		for _, scope := range slices.Sorted(maps.Keys(declared)) {
 			description, ok := declared[scope].(string)
 			if !ok || checkScope(scope) != nil {
-				faults = append(faults, &Fault{Problem: fmt.Sprintf("securitySchemes.%s.%s: %q: expected a scope (RFC 6749 §3.3) and, as a string, what it is for", name, scopesExtension, scope)})
+				faults = append(faults, &Fault{Problem: fmt.Sprintf("securitySchemes.%s.%s: %q: expected a scope (RFC 6749 §3.3) and, as a string, what it is for", name, scopesExtension, scope), At: at})
 			}
 			p.scopes[scope] = description
 		}
@@ -183,13 +221,15 @@ func checkScope(scope string) error {
 }
 
 // compile makes the policy of one operation.
-func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *operation, problems []error) {
+func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *operation, faults []error) {
 	spec := item.GetOperation(method)
 	o = &operation{Operation: Operation{ID: spec.OperationID, Method: method, Path: template}}
-	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	problem := func(field, problem string) {
+		faults = append(faults, &Fault{Method: method, Path: template, Problem: problem, At: locate(spec.Origin, field)})
+	}
 
 	if o.ID == "" {
-		problem("it has no operationId: give it one, unique in the document")
+		problem("operationId", "it has no operationId: give it one, unique in the document")
 	}
 	switch {
 	case spec.Security != nil:
@@ -197,17 +237,17 @@ func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *ope
 	case p.doc.Security != nil:
 		o.security = slices.Clone(p.doc.Security)
 	default:
-		problem("no security is stated: say who may call it, with security: [] if everybody may")
+		problem("security", "no security is stated: say who may call it, with security: [] if everybody may")
 	}
 	for _, requirement := range o.security {
 		alternative := Alternative{}
 		for _, scheme := range slices.Sorted(maps.Keys(requirement)) {
 			if err := p.enforced(scheme); err != nil {
-				problem("%w", err)
+				problem("security", err.Error())
 			} else {
 				for _, scope := range requirement[scheme] {
 					if err := p.declared(scheme, scope); err != nil {
-						problem("%w", err)
+						problem("security", err.Error())
 					}
 				}
 			}
@@ -226,7 +266,7 @@ func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *ope
 	schemas.Operation = &open
 	o.schemas = &schemas
 	o.inputs = compileInputs(item, spec)
-	return o, problems
+	return o, faults
 }
 
 // enforced reports why requests could not be held to a scheme.
