@@ -14,9 +14,9 @@ type claims struct {
 	iss, sub, clientID, azp, jti string
 	aud                          []string
 	exp, nbf, iat                numericDate
-	bound                        bool     // has cnf (RFC 7800)
-	idToken                      bool     // has what only an ID token has
-	raw                          []byte   // the whole object
+	bound                        bool   // has cnf (RFC 7800)
+	idToken                      bool   // has what only an ID token has
+	raw                          []byte // the whole object
 }
 
 func parseClaims(data []byte) (claims, error) {

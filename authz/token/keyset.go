@@ -10,7 +10,6 @@ import (
 	_ "crypto/sha512"
 	"errors"
 	"fmt"
-	"maps"
 	"math/big"
 	"slices"
 	"time"
@@ -27,9 +26,12 @@ import (
 type algorithm struct {
 	name string
 	fits func(crypto.PublicKey) bool
-	// verify is given a key that fits.
-	verify func(pub crypto.PublicKey, signed, signature []byte) error
+	// prepare is given a key that fits, once.
+	prepare func(crypto.PublicKey) verifier
 }
+
+// verifier reports whether a signature is that of its key.
+type verifier func(signed, signature []byte) bool
 
 func isRSA(k crypto.PublicKey) bool     { _, ok := k.(*rsa.PublicKey); return ok }
 func isEd25519(k crypto.PublicKey) bool { _, ok := k.(ed25519.PublicKey); return ok }
@@ -44,7 +46,7 @@ func onCurve(curve elliptic.Curve) func(crypto.PublicKey) bool {
 
 var algorithms = func() map[string]*algorithm {
 	list := []*algorithm{
-		{"RS256", isRSA, library(jwa.RS256)}, {"RS384", isRSA, library(jwa.RS384)}, {"RS512", isRSA, library(jwa.RS512)},
+		{"RS256", isRSA, pkcs1v15(crypto.SHA256)}, {"RS384", isRSA, pkcs1v15(crypto.SHA384)}, {"RS512", isRSA, pkcs1v15(crypto.SHA512)},
 		{"PS256", isRSA, pss(crypto.SHA256)}, {"PS384", isRSA, pss(crypto.SHA384)}, {"PS512", isRSA, pss(crypto.SHA512)},
 		{"ES256", onCurve(elliptic.P256()), library(jwa.ES256)}, {"ES384", onCurve(elliptic.P384()), library(jwa.ES384)}, {"ES512", onCurve(elliptic.P521()), library(jwa.ES512)},
 		{"EdDSA", isEd25519, library(jwa.EdDSA)},
@@ -57,31 +59,21 @@ var algorithms = func() map[string]*algorithm {
 }()
 
 // library verifies with jwx's verifier of the algorithm, on exactly the bytes that were received.
-func library(name jwa.SignatureAlgorithm) func(crypto.PublicKey, []byte, []byte) error {
-	verifier, err := jws.NewVerifier(name)
+func library(name jwa.SignatureAlgorithm) func(crypto.PublicKey) verifier {
+	v, err := jws.NewVerifier(name)
 	if err != nil {
 		panic(err) // a name that jwx does not know: a fault of this file, seen by every test
 	}
-	return func(pub crypto.PublicKey, signed, signature []byte) error {
-		return verifier.Verify(signed, signature, pub)
-	}
-}
-
-// pss does not leave it to jwx, which accepts any salt length: RFC 7518 §3.5 fixes it to that of the hash.
-func pss(hash crypto.Hash) func(crypto.PublicKey, []byte, []byte) error {
-	return func(pub crypto.PublicKey, signed, signature []byte) error {
-		h := hash.New()
-		h.Write(signed)
-		return rsa.VerifyPSS(pub.(*rsa.PublicKey), hash, h.Sum(nil), signature,
-			&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash})
+	return func(pub crypto.PublicKey) verifier {
+		return func(signed, signature []byte) bool { return v.Verify(signed, signature, pub) == nil }
 	}
 }
 
 // key is one usable entry of a key set.
 type key struct {
-	kid    string
-	public crypto.PublicKey
-	algs   []string // those that it may be used with: its own alg, or all that fit it
+	kid       string
+	public    crypto.PublicKey
+	verifiers map[string]verifier // by the algorithms that it may be used with: its own alg, or all that fit it
 }
 
 // keySet is what an issuer published at one time. It does not change.
@@ -138,7 +130,12 @@ func parseKeySet(data []byte) (set *keySet, dropped []error, err error) {
 }
 
 func (k *key) clashes(other *key) bool {
-	return k.kid != "" && k.kid == other.kid && slices.ContainsFunc(k.algs, func(a string) bool { return slices.Contains(other.algs, a) })
+	for alg := range k.verifiers {
+		if k.kid != "" && k.kid == other.kid && other.verifiers[alg] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // parseKey reads one JWK (RFC 7517 §4). A key that is not for verifying signatures is no fault: (nil, nil).
@@ -171,13 +168,13 @@ func parseKey(entry jsontext.Value) (*key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kid %s: %w", quote(meta.ID), err)
 	}
-	k := &key{kid: meta.ID, public: public}
-	for _, name := range slices.Sorted(maps.Keys(algorithms)) {
-		if algorithms[name].fits(public) && (meta.Alg == nil || *meta.Alg == name) {
-			k.algs = append(k.algs, name)
+	k := &key{kid: meta.ID, public: public, verifiers: map[string]verifier{}}
+	for name, a := range algorithms {
+		if a.fits(public) && (meta.Alg == nil || *meta.Alg == name) {
+			k.verifiers[name] = a.prepare(public)
 		}
 	}
-	if k.algs == nil {
+	if len(k.verifiers) == 0 {
 		if meta.Alg != nil {
 			return nil, fmt.Errorf("kid %s: alg %s is no signature algorithm for a key of its type and curve", quote(meta.ID), quote(*meta.Alg))
 		}
@@ -236,7 +233,7 @@ func (s *keySet) find(kid *string, alg string) (*key, found) {
 		candidates = s.keys
 	}
 	for _, k := range candidates {
-		if slices.Contains(k.algs, alg) {
+		if k.verifiers[alg] != nil {
 			return k, keyFound
 		}
 	}
@@ -245,7 +242,7 @@ func (s *keySet) find(kid *string, alg string) (*key, found) {
 
 // verify checks the signature of a token by the key. alg is one of the key's own.
 func (k *key) verify(alg string, c compact) error {
-	if algorithms[alg].verify(k.public, c.signed, c.signature) != nil {
+	if !k.verifiers[alg](c.signed, c.signature) {
 		return refuse(BadSignature, "the signature is not that of key %s. Was the token changed, or cut short?", quote(k.kid))
 	}
 	return nil
