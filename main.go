@@ -57,6 +57,9 @@ const (
 	devURL      = "http://localhost:3010"
 )
 
+// linger is longer than load balancers commonly take to notice that a server is no longer ready.
+const linger = 3 * time.Second
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal does not wait for requests under way
@@ -140,7 +143,7 @@ func (c *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("OASGATE_ADDR is %q: %w", settings.Addr, err)
 	}
-	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log})
+	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log, Linger: linger})
 }
 
 func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {

@@ -40,6 +40,10 @@ type ServerConfig struct {
 	Handlers gen.StrictServerInterface // default Handlers{}
 	Logger   *slog.Logger              // default slog.Default()
 
+	// Linger is how long, once it is to stop, the server still takes new requests while /readyz says no, so that load
+	// balancers can learn of it: net/http's own drain refuses everybody at once. Default: not at all.
+	Linger time.Duration
+
 	// InsecureIssuer is nil but under `dev`: an issuer beside the API that gives tokens to whoever asks. With it the
 	// server answers only what is asked of a loopback host, and tells the client exactly why a token is refused.
 	InsecureIssuer Issuer
@@ -59,6 +63,7 @@ type Server struct {
 	verifier *token.Verifier
 	remoteIP echo.IPExtractor
 	issuer   Issuer
+	linger   time.Duration
 	stopping atomic.Bool
 }
 
@@ -85,7 +90,7 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 	}
 	s := &Server{
 		log: config.Logger, gate: gate, verifier: verifier,
-		remoteIP: remoteIP(config.Settings.TrustedProxies), issuer: config.InsecureIssuer,
+		remoteIP: remoteIP(config.Settings.TrustedProxies), issuer: config.InsecureIssuer, linger: config.Linger,
 	}
 
 	// What the document describes, and nothing else: the gate refuses to start on any other route of this instance.
@@ -137,7 +142,7 @@ func Plan() (*authz.Plan, error) {
 	return authz.Compile(document)
 }
 
-// Serve serves until ctx ends; then it takes no new request and gives those under way some time to end.
+// Serve serves until ctx ends; then it lingers, takes no new request, and gives those under way some time to end.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(listener) }()
@@ -149,7 +154,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.stopping.Store(true)
-	s.log.Info("stopping", "drain", drainTimeout)
+	s.log.Info("stopping", "linger", s.linger, "drain", drainTimeout)
+	time.Sleep(s.linger)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(drain); err != nil {

@@ -1,0 +1,288 @@
+package impl
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/joho/godotenv"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// configured returns a Config as an operator who sets no more than needed has it.
+func configured() Config {
+	c := Config{Issuer: "https://issuer.example/", Audience: "https://api.example"}
+	fields := reflect.ValueOf(&c).Elem()
+	for i := range fields.NumField() {
+		if unset, ok := fields.Type().Field(i).Tag.Lookup("default"); ok {
+			fields.Field(i).SetString(unset)
+		}
+	}
+	return c
+}
+
+func TestSettings(t *testing.T) {
+	c := configured()
+	c.Addr = "127.0.0.1:0"
+	c.Audience = "https://api.example, https://old-api.example"
+	c.Algorithms = "EdDSA"
+	c.Leeway = "0s"
+	c.JWKSCooldown, c.JWKSMaxAge, c.JWKSMaxStale = "1s", "2m", "3h"
+	c.TrustedProxies = "10.0.0.0/8,fd00::/8"
+	got, err := c.Settings()
+	if err != nil {
+		t.Fatalf("a valid configuration is refused: %v", err)
+	}
+	want := token.Issuer{
+		URL:        "https://issuer.example/",
+		Audiences:  []string{"https://api.example", "https://old-api.example"},
+		Algorithms: []string{"EdDSA"},
+		Leeway:     token.NoLeeway,
+		Keys:       token.KeyPolicy{Cooldown: time.Second, MaxAge: 2 * time.Minute, MaxStale: 3 * time.Hour},
+	}
+	if !reflect.DeepEqual(got.Issuer, want) {
+		t.Errorf("issuer\n got %+v\nwant %+v", got.Issuer, want)
+	}
+	if got.Addr != "127.0.0.1:0" || len(got.TrustedProxies) != 2 || got.TrustedProxies[1].String() != "fd00::/8" {
+		t.Errorf("address or proxies were lost on the way: %+v", got)
+	}
+}
+
+func TestDefaultsPass(t *testing.T) {
+	s, err := configured().Settings()
+	if err != nil {
+		t.Fatalf("the defaults that the tags state are faulty: %v", err)
+	}
+	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: []token.Issuer{s.Issuer}}); err != nil {
+		t.Errorf("what passes here does not pass there: %v", err)
+	}
+}
+
+func TestEveryFaultNamesItsKey(t *testing.T) {
+	tests := []struct {
+		name  string
+		spoil func(*Config)
+		want  string // the whole message, so that a change of it is seen
+	}{
+		{"address without port", func(c *Config) { c.Addr = "3010" },
+			`OASGATE_ADDR is "3010": expected host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010`},
+		{"address with too high a port", func(c *Config) { c.Addr = ":65536" },
+			`OASGATE_ADDR is ":65536": expected host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010`},
+		{"audience alone", func(c *Config) { c.Issuer = "" },
+			`OASGATE_ISSUER is not set: expected the URL of the issuer of the tokens for OASGATE_AUDIENCE "https://api.example"; for an Auth0 tenant AUTH0_DOMAIN does as well`},
+		{"issuer alone", func(c *Config) { c.Audience = "" },
+			`OASGATE_AUDIENCE is not set: expected the identifier under which this API is known to the issuer of OASGATE_ISSUER, without which tokens for its other APIs would pass`},
+		{"issuer without scheme", func(c *Config) { c.Issuer = "issuer.example" },
+			`OASGATE_ISSUER is "issuer.example": expected a URL without query and fragment, such as https://issuer.example/, exactly as it stands in iss (RFC 8414 §2)`},
+		{"issuer of another scheme", func(c *Config) { c.Issuer = "ftp://issuer.example/" },
+			`OASGATE_ISSUER is "ftp://issuer.example/": expected a URL without query and fragment, such as https://issuer.example/, exactly as it stands in iss (RFC 8414 §2)`},
+		{"issuer with a query", func(c *Config) { c.Issuer = "https://issuer.example/?tenant=1" },
+			`OASGATE_ISSUER is "https://issuer.example/?tenant=1": expected a URL without query and fragment, such as https://issuer.example/, exactly as it stands in iss (RFC 8414 §2)`},
+		{"issuer in the clear", func(c *Config) { c.Issuer = "http://issuer.example/" },
+			`OASGATE_ISSUER is "http://issuer.example/": expected https: http is for loopback hosts only, for whoever answers in the issuer's place makes the keys`},
+		{"issuer with a password, which is not repeated", func(c *Config) { c.Issuer = "https://me:hunter2@issuer.example/" },
+			`OASGATE_ISSUER is "https://me:xxxxx@issuer.example/": expected a URL without user and password`},
+		{"empty audience in a list", func(c *Config) { c.Audience = "a,,b" },
+			`OASGATE_AUDIENCE is "a,,b": expected entries separated by single commas, none of them empty`},
+		{"symmetric algorithm", func(c *Config) { c.Algorithms = "RS256,HS256" },
+			`OASGATE_ALGORITHMS is "HS256": expected some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, separated by commas`},
+		{"algorithm none", func(c *Config) { c.Algorithms = "none" },
+			`OASGATE_ALGORITHMS is "none": expected some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, separated by commas`},
+		{"leeway without unit", func(c *Config) { c.Leeway = "30" },
+			`OASGATE_LEEWAY is "30": expected a duration with its unit, from 0s to 60s`},
+		{"leeway too long", func(c *Config) { c.Leeway = "61s" },
+			`OASGATE_LEEWAY is "61s": expected a duration with its unit, from 0s to 60s`},
+		{"leeway below none", func(c *Config) { c.Leeway = "-1ns" },
+			`OASGATE_LEEWAY is "-1ns": expected a duration with its unit, from 0s to 60s`},
+		{"cooldown of none", func(c *Config) { c.JWKSCooldown = "0s" },
+			`OASGATE_JWKS_COOLDOWN is "0s": expected a duration longer than none with its unit, such as 30s, 15m or 1h`},
+		{"maximum age in words", func(c *Config) { c.JWKSMaxAge = "an hour" },
+			`OASGATE_JWKS_MAX_AGE is "an hour": expected a duration longer than none with its unit, such as 30s, 15m or 1h`},
+		{"maximum staleness below none", func(c *Config) { c.JWKSMaxStale = "-1h" },
+			`OASGATE_JWKS_MAX_STALE is "-1h": expected a duration longer than none with its unit, such as 30s, 15m or 1h`},
+		{"keys that end before they are refreshed", func(c *Config) { c.JWKSMaxStale = "10m" },
+			`OASGATE_JWKS_MAX_STALE is "10m": expected no less than OASGATE_JWKS_MAX_AGE, which is 1h0m0s: keys would end before they are refreshed`},
+		{"proxy that is no network", func(c *Config) { c.TrustedProxies = "10.0.0.1" },
+			`OASGATE_TRUSTED_PROXIES is "10.0.0.1": expected networks as CIDRs, such as 10.0.0.0/8,fd00::/8; a single address is 192.0.2.1/32`},
+		{"value with a line break", func(c *Config) { c.Leeway = "1s\nall is well" },
+			`OASGATE_LEEWAY is "1s\nall is well": expected a duration with its unit, from 0s to 60s`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c := configured()
+			test.spoil(&c)
+			_, err := c.Settings()
+			if err == nil {
+				t.Fatalf("no fault was found")
+			}
+			if err.Error() != test.want {
+				t.Errorf("the message is\n  %s\nwant\n  %s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestHTTPIssuerOnLoopbackHosts(t *testing.T) {
+	for _, issuer := range []string{"http://localhost:9000/", "http://LOCALHOST/", "http://127.8.9.1:1/", "http://[::1]:1/realms/r"} {
+		c := configured()
+		c.Issuer = issuer
+		if s, err := c.Settings(); err != nil || s.Issuer.URL != issuer {
+			t.Errorf("%s became %q, %v: an http issuer on a loopback host is accepted as it is", issuer, s.Issuer.URL, err)
+		}
+	}
+	for _, issuer := range []string{"http://localhost.example/", "http://127.0.0.1.example/", "http://128.0.0.1/", "http://0.0.0.0/", "http://[::]/"} {
+		c := configured()
+		c.Issuer = issuer
+		if _, err := c.Settings(); err == nil {
+			t.Errorf("%s was accepted: only https may be, for it is not this machine", issuer)
+		}
+	}
+}
+
+func TestFaultsAreToldTogether(t *testing.T) {
+	_, err := Config{Addr: "x", Algorithms: "HS256", Leeway: "x", JWKSCooldown: "x", JWKSMaxAge: "x", JWKSMaxStale: "x", TrustedProxies: "x"}.Settings()
+	for _, key := range []string{
+		"OASGATE_ADDR", "OASGATE_ISSUER", "OASGATE_AUDIENCE", "OASGATE_ALGORITHMS", "OASGATE_LEEWAY",
+		"OASGATE_JWKS_COOLDOWN", "OASGATE_JWKS_MAX_AGE", "OASGATE_JWKS_MAX_STALE", "OASGATE_TRUSTED_PROXIES",
+	} {
+		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+key+" is ") {
+			t.Errorf("no line says what is wrong with %s, in:\n%v", key, err)
+		}
+	}
+}
+
+func TestAlgorithmsAreTokens(t *testing.T) {
+	for _, alg := range []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "HS256", "none", "ES256K", ""} {
+		c := configured()
+		c.Algorithms = alg
+		_, here := c.Settings()
+		_, there := token.NewVerifier(t.Context(), token.Config{Issuers: []token.Issuer{{URL: c.Issuer, Audiences: []string{c.Audience}, Algorithms: []string{alg}}}})
+		if (here == nil) != (there == nil) {
+			t.Errorf("algorithm %q: the configuration says %v, package token %v: the list in Settings is out of date", alg, here, there)
+		}
+	}
+}
+
+func TestLogger(t *testing.T) {
+	var out bytes.Buffer
+	log, err := LogConfig{Format: "json", Level: "warn"}.Logger(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("not this")
+	log.Warn("this")
+	if got := out.String(); !strings.HasPrefix(got, `{"time":`) || strings.Contains(got, "not this") || !strings.Contains(got, `"msg":"this"`) {
+		t.Errorf("logged %q: want one JSON line, of the warning", got)
+	}
+
+	_, err = LogConfig{Format: "xml", Level: "loud"}.Logger(&out)
+	want := "OASGATE_LOG_LEVEL is \"loud\": expected debug, info, warn or error\nOASGATE_LOG_FORMAT is \"xml\": expected json or text"
+	if err == nil || err.Error() != want {
+		t.Errorf("faults are\n%v\nwant\n%s", err, want)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	tests := []struct {
+		name             string
+		environ          []string
+		dotenv           string
+		issuer, audience string
+		fault            string
+	}{
+		{name: "nothing is set"},
+		{name: "of the environment", environ: []string{"OASGATE_ISSUER=https://a/", "OASGATE_AUDIENCE=b=c"}, issuer: "https://a/", audience: "b=c"},
+		{name: "of .env", dotenv: "# comment\nOASGATE_ISSUER=https://a/ # why\nexport OASGATE_AUDIENCE=\"b c\"\n", issuer: "https://a/", audience: "b c"},
+		{name: "the environment beats .env", environ: []string{"OASGATE_ISSUER=https://a/"}, dotenv: "OASGATE_ISSUER=https://b/\nOASGATE_AUDIENCE=c", issuer: "https://a/", audience: "c"},
+		{name: "empty is absent", environ: []string{"OASGATE_ISSUER=", "OASGATE_AUDIENCE= "}, dotenv: "OASGATE_ISSUER=https://b/\nOASGATE_AUDIENCE=c", issuer: "https://b/", audience: "c"},
+		{name: "domain", environ: []string{"AUTH0_DOMAIN=dev-1.eu.auth0.com"}, issuer: "https://dev-1.eu.auth0.com/"},
+		{name: "domain with slash", environ: []string{"AUTH0_DOMAIN=dev-1.eu.auth0.com/"}, issuer: "https://dev-1.eu.auth0.com/"},
+		{name: "domain with scheme", environ: []string{"AUTH0_DOMAIN=https://dev-1.eu.auth0.com"}, issuer: "https://dev-1.eu.auth0.com/"},
+		{name: "domain with both, in capitals", environ: []string{"AUTH0_DOMAIN=HTTPS://Dev-1.EU.auth0.com/"}, issuer: "https://dev-1.eu.auth0.com/"},
+		{name: "domain in the clear, for the check of the issuer to refuse", environ: []string{"AUTH0_DOMAIN=http://dev-1.eu.auth0.com"}, issuer: "http://dev-1.eu.auth0.com"},
+		{name: "Auth0's audience", dotenv: "AUTH0_AUDIENCE=https://api", audience: "https://api"},
+		{name: "alias and key agree", environ: []string{"AUTH0_DOMAIN=a.auth0.com", "OASGATE_ISSUER=https://a.auth0.com/", "AUTH0_AUDIENCE=b", "OASGATE_AUDIENCE=b"}, issuer: "https://a.auth0.com/", audience: "b"},
+		{name: "an alias in the environment beats the key in .env", environ: []string{"AUTH0_DOMAIN=a.auth0.com"}, dotenv: "OASGATE_ISSUER=https://b/", issuer: "https://a.auth0.com/"},
+		{name: "alias and key contradict each other", environ: []string{"AUTH0_DOMAIN=a.auth0.com", "OASGATE_ISSUER=https://a.auth0.com", "AUTH0_AUDIENCE=b", "OASGATE_AUDIENCE=c"},
+			fault: "AUTH0_DOMAIN and OASGATE_ISSUER contradict each other, \"https://a.auth0.com/\" and \"https://a.auth0.com\": expected one of them alone\n" +
+				"AUTH0_AUDIENCE and OASGATE_AUDIENCE contradict each other, \"b\" and \"c\": expected one of them alone"},
+		{name: "malformed line", dotenv: "A=1\nB='two\nlines'\n\nSECRET hunter2\nC=3\n", fault: ".env is malformed at line 5: expected KEY=value, KEY=\"value\" or # comment"},
+		{name: "key alone at the end", dotenv: "A=1\nhunter2", fault: ".env is malformed at line 2: expected KEY=value, KEY=\"value\" or # comment"},
+		{name: "quote that does not end", dotenv: "A=1\nB=\"hunter2\nC=3\n", fault: ".env is malformed at line 2: expected KEY=value, KEY=\"value\" or # comment"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			if test.dotenv != "" {
+				if err := os.WriteFile(".env", []byte(test.dotenv), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			env, err := ReadEnvironment(test.environ, ".env")
+			if test.fault != "" {
+				if err == nil || err.Error() != test.fault {
+					t.Errorf("the fault is\n  %v\nwant\n  %s", err, test.fault)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if issuer, audience := env.Lookup("OASGATE_ISSUER"), env.Lookup("OASGATE_AUDIENCE"); issuer != test.issuer || audience != test.audience {
+				t.Errorf("issuer %q, audience %q; want %q, %q", issuer, audience, test.issuer, test.audience)
+			}
+		})
+	}
+}
+
+func TestUnreadableDotenv(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".env") // a directory, as a container gets for a file that was not there
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadEnvironment(nil, path); err == nil || !strings.HasPrefix(err.Error(), path+" could not be read: ") {
+		t.Errorf("%v: want a fault that names the file, for only one that does not exist is normal", err)
+	}
+}
+
+// .env.example is where operators learn of the keys.
+func TestEnvExample(t *testing.T) {
+	text, err := os.ReadFile("../.env.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(text), "\n")
+	described := func(line string) bool {
+		i := slices.Index(lines, line)
+		return i > 0 && strings.HasPrefix(lines[i-1], "# ")
+	}
+	keys := []string{"AUTH0_DOMAIN", "AUTH0_AUDIENCE"}
+	for _, of := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[LogConfig]()} {
+		for i := range of.NumField() {
+			tag := of.Field(i).Tag
+			key, unset := tag.Get("key"), tag.Get("default")
+			keys = append(keys, key)
+			if unset == "${log_format}" {
+				unset = "json" // serve's
+			}
+			if !described(key+"="+unset) && !described("# "+key+"="+unset) {
+				t.Errorf(".env.example has no line %s=%s with a comment before it", key, unset)
+			}
+		}
+	}
+	for _, line := range lines {
+		key, _, pair := strings.Cut(strings.TrimPrefix(line, "# "), "=")
+		if pair && !strings.Contains(key, " ") && !slices.Contains(keys, key) {
+			t.Errorf(".env.example has %s, which is no key", key)
+		}
+	}
+	if _, err := godotenv.Unmarshal(string(text)); err != nil {
+		t.Errorf(".env.example is malformed: %v", err)
+	}
+}

@@ -1,0 +1,773 @@
+package impl
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/gen"
+)
+
+const testAudience = "https://api.example"
+
+// running is a server on a free port, its issuer in another server, and its log.
+type running struct {
+	url    string
+	issuer *devissuer.Server
+	log    *logBuffer
+	stop   context.CancelFunc
+	ended  chan error // what Serve returned
+}
+
+// start serves with the configuration of `serve`, except for what configure changes.
+func start(t *testing.T, configure func(*ServerConfig)) *running {
+	t.Helper()
+	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{testAudience}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	r := &running{issuer: issuer, log: &logBuffer{}, ended: make(chan error, 1)}
+	config := ServerConfig{Logger: slog.New(slog.NewJSONHandler(r.log, nil))}
+	config.Settings.Issuer.URL = issuer.URL()
+	config.Settings.Issuer.Audiences = []string{testAudience}
+	if configure != nil {
+		configure(&config)
+	}
+	server, err := New(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.url = "http://" + listener.Addr().String()
+	ctx, stop := context.WithCancel(t.Context())
+	r.stop = stop
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.ended <- server.Serve(ctx, listener)
+	}()
+	t.Cleanup(func() { stop(); <-done })
+	return r
+}
+
+// answer is a response, read to its end.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// ask sends a request; headers come as name, value, name, value.
+func (r *running) ask(t *testing.T, method, path string, headers ...string) answer {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, r.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pair := range slices.Chunk(headers, 2) {
+		if pair[0] == "Host" {
+			request.Host = pair[1]
+		}
+		request.Header.Set(pair[0], pair[1])
+	}
+	return read(t, request)
+}
+
+func read(t *testing.T, request *http.Request) answer {
+	t.Helper()
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, string(body)}
+}
+
+// wantProblem checks that an answer is a problem document that agrees with its status.
+func wantProblem(t *testing.T, got answer, status int) {
+	t.Helper()
+	var problem gen.Problem
+	if err := json.Unmarshal([]byte(got.body), &problem); err != nil || problem.Status != status || problem.Title == "" || problem.Type == "" {
+		t.Errorf("body is %q: want a problem document (RFC 9457) of status %d", got.body, status)
+	}
+	if got.status != status || got.header.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("status %d, Content-Type %q: want %d, application/problem+json", got.status, got.header.Get("Content-Type"), status)
+	}
+}
+
+// logBuffer is a log of JSON lines.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// request returns the line of the one request with this id. The answer can be with the client before the line is
+// written, so it waits a little.
+func (b *logBuffer) request(t *testing.T, id string) map[string]any {
+	t.Helper()
+	for range 100 {
+		var found []map[string]any
+		for line := range strings.Lines(b.String()) {
+			var entry map[string]any
+			if err := json.Unmarshal([]byte(line), &entry); err != nil {
+				t.Fatalf("the log has a line that is not JSON: %q", line)
+			}
+			if entry["msg"] == "request" && entry["request_id"] == id {
+				found = append(found, entry)
+			}
+		}
+		if len(found) > 1 {
+			t.Fatalf("request %s has %d lines in the log, want one: %v", id, len(found), found)
+		}
+		if len(found) == 1 {
+			return found[0]
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("request %s has no line in the log:\n%s", id, b)
+	return nil
+}
+
+// spoilt answers like Handlers, except for what a test replaces.
+type spoilt struct {
+	Handlers
+	public func(context.Context) (gen.GetPublicResponseObject, error)
+}
+
+func (s spoilt) GetPublic(ctx context.Context, _ gen.GetPublicRequestObject) (gen.GetPublicResponseObject, error) {
+	return s.public(ctx)
+}
+
+func handling(public func(context.Context) (gen.GetPublicResponseObject, error)) func(*ServerConfig) {
+	return func(c *ServerConfig) { c.Handlers = spoilt{public: public} }
+}
+
+// writing is an answer that writes what it likes.
+type writing func(http.ResponseWriter) error
+
+func (f writing) VisitGetPublicResponse(w http.ResponseWriter) error { return f(w) }
+
+// TestAnswersAreTheDocuments holds every example of the document against what the server really answers.
+func TestAnswersAreTheDocuments(t *testing.T) {
+	document, err := gen.GetSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, nil)
+	full := "Bearer " + r.issuer.Mint(map[string]any{"scope": "read:messages"})
+
+	for path, item := range document.Paths.Map() {
+		got := r.ask(t, http.MethodGet, path, "Authorization", full)
+		want, _ := json.Marshal(item.Get.Responses.Value("200").Value.Content["application/json"].Example)
+		if got.status != http.StatusOK || strings.TrimSpace(got.body) != string(want) {
+			t.Errorf("GET %s answers %d %s, the document's example is %s", path, got.status, got.body, want)
+		}
+	}
+
+	example := func(response, name string) string {
+		media := document.Components.Responses[response].Value.Content["application/problem+json"]
+		if media.Examples[name] == nil {
+			t.Fatalf("the document's response %s has no example %s", response, name)
+		}
+		return canonical(t, media.Examples[name].Value.Value)
+	}
+	challenges := document.Components.Headers["WWWAuthenticate"].Value.Examples
+	outage := start(t, nil)
+	outage.issuer.Stop()
+	for _, test := range []struct {
+		response, example string
+		server            *running
+		authorization     string
+		status            int
+		challenge         any
+	}{
+		{"InvalidRequest", "invalidRequest", r, "Bearer a b", 400, document.Components.Responses["InvalidRequest"].Value.Headers["WWW-Authenticate"].Value.Example},
+		{"Unauthorized", "noToken", r, "", 401, challenges["noToken"].Value.Value},
+		{"Unauthorized", "invalidToken", r, "Bearer x", 401, challenges["invalidToken"].Value.Value},
+		{"Forbidden", "insufficientScope", r, "Bearer " + r.issuer.Mint(nil), 403, challenges["insufficientScope"].Value.Value},
+		{"KeysUnavailable", "keysUnavailable", outage, "Bearer " + outage.issuer.Mint(nil), 503, ""},
+	} {
+		t.Run(test.example, func(t *testing.T) {
+			got := test.server.ask(t, http.MethodGet, "/api/private-scoped", "Authorization", test.authorization)
+			wantProblem(t, got, test.status)
+			if want := example(test.response, test.example); canonical(t, json.RawMessage(got.body)) != want {
+				t.Errorf("the problem is\n  %s\nthe document's example\n  %s", canonical(t, json.RawMessage(got.body)), want)
+			}
+			if challenge := got.header.Get("WWW-Authenticate"); challenge != test.challenge {
+				t.Errorf("the challenge is %q, the document's example %q", challenge, test.challenge)
+			}
+			for name, header := range document.Components.Responses[test.response].Value.Headers {
+				if header.Value.Required && got.header.Get(name) == "" {
+					t.Errorf("there is no %s, which the document promises", name)
+				}
+			}
+		})
+	}
+}
+
+// canonical writes JSON so that equal values are equal text.
+func canonical(t *testing.T, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plain any
+	if err := json.Unmarshal(text, &plain); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	text, _ = json.Marshal(plain)
+	return string(text)
+}
+
+func TestProbes(t *testing.T) {
+	r := start(t, func(c *ServerConfig) { c.Settings.Issuer.URL = "http://127.0.0.1:1/" }) // where nobody is
+	if got := r.ask(t, http.MethodGet, "/healthz"); got.status != http.StatusOK || got.body != `{"status":"ok"}`+"\n" {
+		t.Errorf("/healthz answers %d %q while the issuer is down: the process is alive, so it is 200", got.status, got.body)
+	}
+	got := r.ask(t, http.MethodGet, "/readyz")
+	wantProblem(t, got, http.StatusServiceUnavailable)
+	if got.header.Get("Retry-After") == "" {
+		t.Errorf("/readyz is 503 without Retry-After")
+	}
+	got = r.ask(t, http.MethodPost, "/readyz")
+	wantProblem(t, got, http.StatusMethodNotAllowed)
+	if allow := got.header.Get("Allow"); allow != "GET" {
+		t.Errorf("POST /readyz: Allow is %q, want GET", allow)
+	}
+}
+
+func TestReadyOnceTheIssuerIsBack(t *testing.T) {
+	r := start(t, nil)
+	r.issuer.Stop()
+	down := start(t, func(c *ServerConfig) { c.Settings.Issuer.URL = r.issuer.URL() })
+	wantProblem(t, down.ask(t, http.MethodGet, "/readyz"), http.StatusServiceUnavailable)
+	if err := r.issuer.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	back := time.Now()
+	for down.ask(t, http.MethodGet, "/readyz").status != http.StatusOK {
+		if time.Since(back) > time.Second {
+			t.Fatalf("/readyz is not 200 a second after the issuer is back")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// The first request does not pay for the keys: Serve has asked for them.
+func TestKeysAreFetchedAtStart(t *testing.T) {
+	r := start(t, nil)
+	for range 100 {
+		if _, keySets := r.issuer.Requests(); keySets == 1 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("no keys were fetched though the server runs: see fetchKeys")
+}
+
+func TestUnknownPathsAndMethods(t *testing.T) {
+	r := start(t, nil)
+	for _, test := range []struct {
+		method, path string
+		status       int
+	}{
+		{"GET", "/", 404},
+		{"GET", "/api", 404},
+		{"GET", "/api/public/", 404},
+		{"GET", "//api/public", 404}, // nothing cleans paths and redirects
+		{"GET", "/api/../api/public", 404},
+		{"GET", "/healthz/", 404},
+		{"GET", "/oauth/token", 404}, // served under dev only
+		{"GET", "/.well-known/jwks.json", 404},
+		{"POST", "/api/private", 405},
+		{"HEAD", "/api/public", 405},
+		{"OPTIONS", "/api/public", 405},
+		{"BREW", "/api/public", 405},
+	} {
+		got := r.ask(t, test.method, test.path)
+		if test.method == "HEAD" {
+			if got.status != test.status {
+				t.Errorf("HEAD %s is %d, want %d", test.path, got.status, test.status)
+			}
+			continue
+		}
+		t.Run(test.method+" "+test.path, func(t *testing.T) {
+			wantProblem(t, got, test.status)
+			if test.status == 405 && got.header.Get("Allow") != "GET" {
+				t.Errorf("Allow is %q, want GET", got.header.Get("Allow"))
+			}
+		})
+	}
+}
+
+// The asterisk form is the one that net/http would answer by itself.
+func TestOptionsAsterisk(t *testing.T) {
+	r := start(t, nil)
+	wantProblem(t, r.raw(t, "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n"), http.StatusNotFound)
+}
+
+// raw sends exactly this text.
+func (r *running) raw(t *testing.T, text string) answer {
+	t.Helper()
+	conn := r.dial(t)
+	if _, err := io.WriteString(conn, text); err != nil {
+		t.Fatal(err)
+	}
+	return readFrom(t, conn)
+}
+
+func (r *running) dial(t *testing.T) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func readFrom(t *testing.T, conn net.Conn) answer {
+	t.Helper()
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, string(body)}
+}
+
+func TestRequestID(t *testing.T) {
+	r := start(t, nil)
+	for _, id := range []string{"a", "3f2b.A-b_c", strings.Repeat("x", 64)} {
+		if got := r.ask(t, http.MethodGet, "/api/public", "X-Request-Id", id).header.Get("X-Request-Id"); got != id {
+			t.Errorf("request id %q became %q: one that is fit is kept", id, got)
+		}
+	}
+	fit := regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	seen := map[string]bool{}
+	for _, id := range []string{"", "a b", "ä", `"}`, strings.Repeat("x", 65), "<script>"} {
+		got := r.ask(t, http.MethodGet, "/nowhere", "X-Request-Id", id).header.Get("X-Request-Id")
+		if got == id || !fit.MatchString(got) || seen[got] {
+			t.Errorf("request id %q became %q: want a new one", id, got)
+		}
+		seen[got] = true
+	}
+}
+
+func TestRequestLog(t *testing.T) {
+	r := start(t, nil)
+	tests := []struct {
+		id, method, path, authorization string
+		want                            map[string]any // nil: the member must be absent
+	}{
+		{"public", "GET", "/api/public", "", map[string]any{
+			"level": "INFO", "method": "GET", "path": "/api/public", "operation": "getPublic", "status": 200.0, "remote": "127.0.0.1",
+			"subject": nil, "client_id": nil, "cause": nil}},
+		{"private", "GET", "/api/private", r.issuer.Mint(map[string]any{"sub": "alice", "client_id": "app"}), map[string]any{
+			"operation": "getPrivate", "status": 200.0, "subject": "alice", "client_id": "app", "cause": nil}},
+		{"forbidden", "GET", "/api/private-scoped", r.issuer.Mint(map[string]any{"sub": "bob", "client_id": "app"}), map[string]any{
+			"level": "INFO", "operation": "getPrivateScoped", "status": 403.0, "subject": "bob", "client_id": "app",
+			"cause": "authz: insufficient-scope: This operation needs the scopes: read:messages."}},
+		{"no-token", "GET", "/api/private", "", map[string]any{
+			"operation": "getPrivate", "status": 401.0, "subject": nil, "cause": "authz: missing-token"}},
+		{"wrong-audience", "GET", "/api/private", r.issuer.Mint(map[string]any{"aud": "other"}), map[string]any{
+			"operation": "getPrivate", "status": 401.0, "subject": nil, "cause": `authz: invalid-token: token: audience: audience is "other", expected "https://api.example"`}},
+		{"not-found", "GET", "/no/such", "", map[string]any{
+			"path": "/no/such", "operation": nil, "status": 404.0, "cause": "authz: not-found"}},
+		{"probe", "GET", "/healthz", "", map[string]any{
+			"path": "/healthz", "operation": nil, "status": 200.0, "bytes": 16.0}},
+	}
+	for _, test := range tests {
+		t.Run(test.id, func(t *testing.T) {
+			headers := []string{"X-Request-Id", test.id}
+			if test.authorization != "" {
+				headers = append(headers, "Authorization", "Bearer "+test.authorization)
+			}
+			got := r.ask(t, test.method, test.path, headers...)
+			entry := r.log.request(t, test.id)
+			for key, want := range test.want {
+				if entry[key] != want {
+					t.Errorf("%s is %#v, want %#v, in %v", key, entry[key], want, entry)
+				}
+			}
+			if entry["bytes"] != float64(len(got.body)) || entry["duration"].(float64) <= 0 {
+				t.Errorf("bytes is %v for a body of %d, duration %v", entry["bytes"], len(got.body), entry["duration"])
+			}
+		})
+	}
+}
+
+// A token sent to the wrong place is still a token.
+func TestNothingOfATokenIsLogged(t *testing.T) {
+	r := start(t, nil)
+	token := r.issuer.Mint(map[string]any{"sub": "alice"})
+	forged := r.issuer.Mint(map[string]any{"exp": 1})
+	r.ask(t, "GET", "/api/private", "Authorization", "Bearer "+token)
+	r.ask(t, "GET", "/api/private", "Authorization", "Bearer "+forged)
+	r.ask(t, "GET", "/api/private", "Authorization", "Bearer "+token+".x")
+	r.ask(t, "GET", "/api/private", "Authorization", token)
+	r.ask(t, "GET", "/api/private?access_token="+token)
+	r.ask(t, "GET", "/api/private?access_token="+token, "Authorization", "Bearer "+token)
+	r.ask(t, "GET", "/api/"+token)
+	r.ask(t, "GET", "/"+token+"/private")
+	r.ask(t, token[:200], "/api/private")
+	r.ask(t, "GET", "/api/private", "X-Request-Id", token)
+	r.ask(t, "GET", "/api/private", "Cookie", "access_token="+token, "Referer", "https://a.example/?t="+token)
+	last := r.ask(t, "GET", "/api/public", "X-Request-Id", "last")
+	r.log.request(t, last.header.Get("X-Request-Id"))
+	for _, secret := range []string{token, forged} {
+		for _, part := range strings.Split(secret, ".") {
+			for at := 0; at+16 <= len(part); at += 16 {
+				if piece := part[at : at+16]; strings.Contains(r.log.String(), piece) {
+					t.Fatalf("the log holds %q, a piece of a token:\n%s", piece, r.log)
+				}
+			}
+		}
+	}
+}
+
+// Whoever can choose a value must not be able to write a line of the log.
+func TestLogLinesCannotBeForged(t *testing.T) {
+	const forged = "x\n{\"msg\":\"request\"}\r\u2028\x1b[2Jlevel=ERROR"
+	for _, format := range []string{"json", "text"} {
+		t.Run(format, func(t *testing.T) {
+			var log logBuffer
+			logger, err := LogConfig{Format: format, Level: "info"}.Logger(&log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := start(t, func(c *ServerConfig) { c.Logger = logger })
+			token := r.issuer.Mint(map[string]any{"sub": forged, "client_id": forged})
+			if got := r.ask(t, "GET", "/api/private", "Authorization", "Bearer "+token); got.status != 200 {
+				t.Fatalf("status %d: %s", got.status, got.body)
+			}
+			r.ask(t, "GET", "/api/private", "Authorization", "Bearer "+r.issuer.Mint(map[string]any{"aud": forged}))
+			r.ask(t, "GET", "/%0A%0D%1B%5B2J%7Bmsg%7D")
+			r.ask(t, "GET", "/", "X-Request-Id", "a\tlevel=ERROR")
+			time.Sleep(50 * time.Millisecond)
+			text := log.String()
+			if lines := strings.Count(text, "\n"); lines != 4+1 { // and one that the keys were fetched
+				t.Errorf("4 requests made %d lines:\n%s", lines, text)
+			}
+			if i := strings.IndexFunc(text, func(c rune) bool { return c < ' ' && c != '\n' || c == '\u2028' || c == 0x7f }); i >= 0 {
+				t.Errorf("the log holds a control character at %d: %q", i, text[max(0, i-40):i+1])
+			}
+		})
+	}
+}
+
+func TestPanics(t *testing.T) {
+	r := start(t, handling(func(context.Context) (gen.GetPublicResponseObject, error) { panic("the secret of the handler") }))
+	got := r.ask(t, "GET", "/api/public", "X-Request-Id", "panic")
+	wantProblem(t, got, http.StatusInternalServerError)
+	if strings.Contains(got.body, "secret") || strings.Contains(got.body, "goroutine") {
+		t.Errorf("the client learns of the panic: %s", got.body)
+	}
+	entry := r.log.request(t, "panic")
+	stack, _ := entry["stack"].(string)
+	if entry["level"] != "ERROR" || entry["status"] != 500.0 || entry["operation"] != "getPublic" || entry["cause"] != "authz: internal: panic: the secret of the handler" || !strings.Contains(stack, "TestPanics") {
+		t.Errorf("the log must say what panicked and where, it says %v", entry)
+	}
+	if got := r.ask(t, "GET", "/healthz"); got.status != http.StatusOK {
+		t.Errorf("the server does not serve after a panic: %d", got.status)
+	}
+}
+
+func TestPanicAfterTheAnswerHasBegun(t *testing.T) {
+	r := start(t, handling(func(context.Context) (gen.GetPublicResponseObject, error) {
+		return writing(func(w http.ResponseWriter) error {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"message":"all`)
+			panic("too late")
+		}), nil
+	}))
+	request, _ := http.NewRequest("GET", r.url+"/api/public", nil)
+	request.Header.Set("X-Request-Id", "late")
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err == nil {
+		_, err = io.ReadAll(response.Body)
+		response.Body.Close()
+	}
+	if err == nil {
+		t.Errorf("the client takes half an answer for a whole one: the connection must be cut")
+	}
+	if entry := r.log.request(t, "late"); entry["cause"] != "authz: internal: panic: too late" || entry["stack"] == nil {
+		t.Errorf("the log does not say what became of the request: %v", entry)
+	}
+}
+
+func TestHandlerThatAnswersNothing(t *testing.T) {
+	r := start(t, handling(func(context.Context) (gen.GetPublicResponseObject, error) { return nil, nil }))
+	wantProblem(t, r.ask(t, "GET", "/api/public", "X-Request-Id", "nothing"), http.StatusInternalServerError)
+	if cause := r.log.request(t, "nothing")["cause"]; cause != "the handler of GetPublic returned neither an answer nor an error" {
+		t.Errorf("cause is %v", cause)
+	}
+}
+
+func TestHandlerThatFails(t *testing.T) {
+	r := start(t, handling(func(context.Context) (gen.GetPublicResponseObject, error) { return nil, errors.New("disk on fire") }))
+	got := r.ask(t, "GET", "/api/public", "X-Request-Id", "fails")
+	wantProblem(t, got, http.StatusInternalServerError)
+	if strings.Contains(got.body, "fire") {
+		t.Errorf("the client learns the handler's error: %s", got.body)
+	}
+	if cause := r.log.request(t, "fails")["cause"]; cause != "disk on fire" {
+		t.Errorf("cause is %v", cause)
+	}
+}
+
+func TestHandlerTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // in here 20 s pass at once
+		config := ServerConfig{Logger: slog.New(slog.DiscardHandler)}
+		config.Settings.Issuer.URL, config.Settings.Issuer.Audiences = "https://issuer.example/", []string{testAudience}
+		handling(func(ctx context.Context) (gen.GetPublicResponseObject, error) {
+			<-ctx.Done()
+			return nil, fmt.Errorf("looking for a greeting: %w", ctx.Err())
+		})(&config)
+		server, err := New(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		w := httptest.NewRecorder()
+		server.http.Handler.ServeHTTP(w, httptest.NewRequest("GET", "/api/public", nil))
+		wantProblem(t, answer{w.Code, w.Header(), w.Body.String()}, http.StatusServiceUnavailable)
+		if took := time.Since(begun); took != handlerTimeout {
+			t.Errorf("the handler was stopped after %s, want %s", took, handlerTimeout)
+		}
+	})
+}
+
+// Every phase has its end, and a handler's comes in time for the client to be told.
+func TestSlowHeaderIsCutOff(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes as long as the timeout")
+	}
+	t.Parallel()
+	r := start(t, nil)
+	conn := r.dial(t)
+	_, _ = io.WriteString(conn, "GET /api/public HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+	_ = conn.SetReadDeadline(time.Now().Add(readHeaderTimeout + 3*time.Second))
+	if _, err := io.ReadAll(conn); err != nil {
+		t.Errorf("half a header is waited for longer than %s: %v", readHeaderTimeout, err)
+	}
+	if handlerTimeout >= writeTimeout {
+		t.Errorf("handlers may take %s, answers must be out after %s: a timeout could not be told", handlerTimeout, writeTimeout)
+	}
+}
+
+// It is the gate that answers a token that is too long, as long as the header has room for it.
+func TestLongTokens(t *testing.T) {
+	r := start(t, nil)
+	for _, kib := range []int{8, 9, 20, 30} {
+		got := r.ask(t, "GET", "/api/private", "Authorization", "Bearer "+strings.Repeat("a", kib<<10))
+		wantProblem(t, got, http.StatusUnauthorized)
+	}
+	long := r.issuer.Mint(map[string]any{"filler": strings.Repeat("a", 5000)})
+	if got := r.ask(t, "GET", "/api/private", "Authorization", "Bearer "+long); got.status != http.StatusOK {
+		t.Errorf("a genuine token of %d bytes is answered with %d: %s", len(long), got.status, got.body)
+	}
+	if got := r.ask(t, "GET", "/api/private", "Authorization", "Bearer "+strings.Repeat("a", 64<<10)); got.status != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("a header of 64 KiB is answered with %d, want 431", got.status)
+	}
+}
+
+func TestForwardedFor(t *testing.T) {
+	_, proxies, _ := net.ParseCIDR("127.0.0.0/8")
+	trusting := start(t, func(c *ServerConfig) { c.Settings.TrustedProxies = []*net.IPNet{proxies} })
+	wary := start(t, nil)
+	for _, test := range []struct {
+		id, forwarded string
+		server        *running
+		want          string
+	}{
+		{"wary", "192.0.2.1", wary, "127.0.0.1"},
+		{"one", "192.0.2.1", trusting, "192.0.2.1"},
+		{"nearest-untrusted", "6.6.6.6, 192.0.2.1, 127.0.0.2", trusting, "192.0.2.1"},
+		{"private-is-not-ours", "6.6.6.6, 10.0.0.1", trusting, "10.0.0.1"},
+		{"garbage", "nonsense", trusting, "127.0.0.1"},
+	} {
+		test.server.ask(t, "GET", "/api/public", "X-Request-Id", test.id, "X-Forwarded-For", test.forwarded, "X-Real-IP", "6.6.6.6")
+		if remote := test.server.log.request(t, test.id)["remote"]; remote != test.want {
+			t.Errorf("%s: X-Forwarded-For %q is logged as %v, want %s", test.id, test.forwarded, remote, test.want)
+		}
+	}
+}
+
+func TestDrain(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	finish := sync.OnceFunc(func() { close(leave) })
+	defer finish()
+	r := start(t, func(c *ServerConfig) {
+		c.Linger = 300 * time.Millisecond
+		handling(func(context.Context) (gen.GetPublicResponseObject, error) {
+			close(entered)
+			<-leave
+			return gen.GetPublic200JSONResponse{Message: "to the end"}, nil
+		})(c)
+	})
+	answered := make(chan string, 1)
+	go func() {
+		response, err := http.Get(r.url + "/api/public")
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		answered <- fmt.Sprint(response.Status, string(body), err)
+	}()
+	<-entered
+	eventually(t, "the server is ready", func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusOK })
+
+	r.stop()
+	eventually(t, "/readyz says no while requests are still taken", func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusServiceUnavailable })
+	if got := r.ask(t, "GET", "/healthz"); got.status != http.StatusOK {
+		t.Errorf("/healthz is %d while the server lingers: it is alive", got.status)
+	}
+	eventually(t, "the port is closed", func() bool {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	select {
+	case err := <-r.ended:
+		t.Fatalf("Serve returned %v with a request under way", err)
+	default:
+	}
+	finish()
+	if got, want := <-answered, "200 OK"+`{"message":"to the end"}`+"\n<nil>"; got != want {
+		t.Errorf("the request under way was answered with %q, want %q", got, want)
+	}
+	if err := <-r.ended; err != nil {
+		t.Errorf("Serve returned %v after a drain in which every request ended", err)
+	}
+}
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for range 200 {
+		if done() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("it never happens that %s", what)
+}
+
+// development is the dev issuer, and what it answers.
+func development(t *testing.T) *devissuer.Issuer {
+	t.Helper()
+	issuer, err := devissuer.New(devissuer.Config{URL: "http://localhost/", Audiences: []string{testAudience}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issuer
+}
+
+func TestDevAnswersThisMachineAlone(t *testing.T) {
+	r := start(t, func(c *ServerConfig) { c.InsecureIssuer = development(t) })
+	for _, path := range []string{"/api/public", "/healthz", "/.well-known/jwks.json", "/nowhere"} {
+		for _, host := range []string{"rebound.example", "rebound.example:3010", "localhost.rebound.example", "192.168.0.1:3010", "127.0.0.1.nip.example", ""} {
+			got := r.raw(t, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
+			if got.status != http.StatusMisdirectedRequest {
+				t.Errorf("GET %s of host %q is %d, want 421", path, host, got.status)
+			}
+		}
+	}
+	for _, host := range []string{"localhost", "LocalHost:3010", "127.0.0.1:1", "127.1.2.3", "[::1]:3010", "[::1]"} {
+		if got := r.ask(t, "GET", "/.well-known/jwks.json", "Host", host); got.status != http.StatusOK {
+			t.Errorf("host %q is %d, want 200", host, got.status)
+		}
+	}
+	serving := start(t, nil)
+	if got := serving.ask(t, "GET", "/api/public", "Host", "api.example"); got.status != http.StatusOK {
+		t.Errorf("serve answers host api.example with %d, want 200", got.status)
+	}
+}
+
+func TestOnlyDevExplains(t *testing.T) {
+	dev := start(t, func(c *ServerConfig) { c.InsecureIssuer = development(t) })
+	serving := start(t, nil)
+	for _, r := range []*running{dev, serving} {
+		foreign := r.issuer.Mint(map[string]any{"aud": "https://other.example"})
+		got := r.ask(t, "GET", "/api/private", "Authorization", "Bearer "+foreign)
+		wantProblem(t, got, http.StatusUnauthorized)
+		if explains := strings.Contains(got.body, "https://other.example"); explains != (r == dev) {
+			t.Errorf("says why: %v, under dev: %v: %s", explains, r == dev, got.body)
+		}
+	}
+}
+
+// greedy claims paths of the document for itself.
+type greedy struct{ http.Handler }
+
+func (greedy) Serves(path string) bool { return path == "/api/private" }
+
+func TestOperationsThatCouldNotBeReached(t *testing.T) {
+	config := ServerConfig{InsecureIssuer: greedy{}}
+	config.Settings.Issuer.URL, config.Settings.Issuer.Audiences = "https://issuer.example/", []string{testAudience}
+	_, err := New(t.Context(), config)
+	if want := "openapi: GET /api/private: the server answers this path itself: give the operation another one"; err == nil || err.Error() != want {
+		t.Errorf("fault is %v, want %s", err, want)
+	}
+}
+
+// The generated client and server agree, through a whole server.
+func TestGeneratedClient(t *testing.T) {
+	r := start(t, nil)
+	client, err := gen.NewClientWithResponses(r.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := client.GetPrivateScopedWithResponse(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.ApplicationproblemJSON401 == nil || got.ApplicationproblemJSON401.Status != http.StatusUnauthorized {
+		t.Errorf("the client does not know %d %s", got.StatusCode(), got.Body)
+	}
+}
