@@ -110,15 +110,10 @@ func (g *Gate) admit(r *http.Request, op *operation) (*token.Principal, error) {
 	if op.Public() {
 		return nil, nil
 	}
-	// The validator reads the whole body before it asks. It gets a request without one.
-	bodiless := r.WithContext(r.Context())
-	bodiless.Body = http.NoBody
-	c := caller{gate: g, request: r}
-	err := openapi3filter.ValidateSecurityRequirements(r.Context(), &openapi3filter.RequestValidationInput{
-		Request: bodiless,
-		Route:   op.route,
-		Options: &openapi3filter.Options{AuthenticationFunc: c.satisfies},
-	}, op.security)
+	c := &caller{gate: g, request: r}
+	c.options.AuthenticationFunc = c.satisfies
+	c.input = openapi3filter.RequestValidationInput{Request: bodiless(r), Route: op.route, Options: &c.options}
+	err := openapi3filter.ValidateSecurityRequirements(r.Context(), &c.input, op.security)
 
 	switch {
 	case errors.Is(c.err, errNoCredential):
@@ -142,10 +137,22 @@ func (g *Gate) admit(r *http.Request, op *operation) (*token.Principal, error) {
 	}
 }
 
+// bodiless returns a request without the body: the validator would read all of it before it asks for the token.
+func bodiless(r *http.Request) *http.Request {
+	if r.Body == nil || r.Body == http.NoBody {
+		return r
+	}
+	r = r.WithContext(r.Context())
+	r.Body = http.NoBody
+	return r
+}
+
 // caller is whoever sent a request: authenticated once, however many alternatives ask.
 type caller struct {
 	gate      *Gate
 	request   *http.Request
+	input     openapi3filter.RequestValidationInput
+	options   openapi3filter.Options
 	asked     bool
 	principal *token.Principal // nil unless err is
 	err       error
@@ -226,7 +233,11 @@ func (g *Gate) Check(r *http.Request, template string, param func(name string) s
 // refuses any route that the document does not describe.
 func (g *Gate) Middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		r, err := g.check(c.Request(), g.matched(c), func(name string) string { return pathParam(c, name) })
+		var param func(string) string
+		if len(c.ParamNames()) > 0 {
+			param = func(name string) string { return pathParam(c, name) }
+		}
+		r, err := g.check(c.Request(), g.matched(c), param)
 		if err != nil {
 			return err
 		}

@@ -13,11 +13,14 @@ import (
 type claims struct {
 	iss, sub, clientID, azp, jti string
 	aud                          []string
-	exp, nbf, iat                numericDate
-	bound                        bool   // has cnf (RFC 7800)
-	idToken                      bool   // has what only an ID token has
-	raw                          []byte // the whole object
+	times
+	bound   bool   // has cnf (RFC 7800)
+	idToken bool   // has what only an ID token has
+	raw     []byte // the whole object
 }
+
+// times are the claims that can turn a genuine token down later, or sooner.
+type times struct{ exp, nbf, iat numericDate }
 
 func parseClaims(data []byte) (claims, error) {
 	c := claims{raw: data}
@@ -62,7 +65,7 @@ func (c claims) check(i *issuer, now time.Time) error {
 	if !slices.ContainsFunc(c.aud, i.accepts) {
 		return c.wrongAudience(i)
 	}
-	if err := c.checkTimes(i, now); err != nil {
+	if err := c.times.check(i, now); err != nil {
 		return err
 	}
 	if c.bound {
@@ -103,8 +106,8 @@ func (c claims) wrongAudience(i *issuer) error {
 	return refuse(WrongAudience, "audience is %s, expected %s%s", received, quoted(i.Audiences), hint)
 }
 
-// checkTimes compares in seconds, as the claims are (RFC 7519 §2).
-func (c claims) checkTimes(i *issuer, at time.Time) error {
+// check compares in seconds, as the claims are (RFC 7519 §2).
+func (c times) check(i *issuer, at time.Time) error {
 	now, leeway := float64(at.UnixNano())/1e9, i.Leeway.Seconds()
 	switch {
 	case !c.exp.present:

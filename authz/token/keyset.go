@@ -10,6 +10,7 @@ import (
 	_ "crypto/sha512"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"time"
@@ -240,10 +241,29 @@ func (s *keySet) find(kid *string, alg string) (*key, found) {
 	return nil, keyUnfit
 }
 
-// verify checks the signature of a token by the key. alg is one of the key's own.
-func (k *key) verify(alg string, c compact) error {
-	if !k.verifiers[alg](c.signed, c.signature) {
-		return refuse(BadSignature, "the signature is not that of key %s. Was the token changed, or cut short?", quote(k.kid))
+// has reports whether the set holds this very key.
+func (s *keySet) has(k *key) bool { return slices.Contains(s.keys, k) }
+
+// adopt lets keys that stand in the set before as well be the same, so that tokens verified by them stay so.
+func (s *keySet) adopt(before *keySet) {
+	if before == nil {
+		return
 	}
-	return nil
+	for i, k := range s.keys {
+		for _, old := range before.keys {
+			if k.same(old) {
+				s.keys[i] = old
+				if at := slices.Index(s.bykid[k.kid], k); at >= 0 {
+					s.bykid[k.kid][at] = old
+				}
+			}
+		}
+	}
+}
+
+// same reports whether two keys verify the same tokens.
+func (k *key) same(other *key) bool {
+	public, ok := k.public.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.kid == other.kid && public.Equal(other.public) &&
+		maps.EqualFunc(k.verifiers, other.verifiers, func(_, _ verifier) bool { return true })
 }

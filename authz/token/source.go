@@ -195,6 +195,7 @@ func (s *source) land(f *flight, number uint64, set *keySet, maxAge time.Duratio
 			s.log.Info("keys fetched", "issuer", s.issuer, "keys", len(set.keys))
 		}
 		set.fetched, set.flight = s.now(), number
+		set.adopt(s.set.Load())
 		s.set.Store(set)
 		s.failure, s.backoff = nil, 0
 		next = maxAge * 3 / 4 // ahead of expiry

@@ -21,6 +21,9 @@ type Config struct {
 	HTTPClient *http.Client     // for discovery and key sets; redirects are never followed. Default: http.DefaultTransport
 	Now        func() time.Time // default time.Now
 	Logger     *slog.Logger     // key fetches that fail, keys that are left out. Default slog.Default()
+	// CacheBytes bounds, roughly, the memory for tokens that were verified and may come again. Each takes its
+	// claims and about 1 KiB. Default 32 MiB.
+	CacheBytes int64
 }
 
 // Issuer is one authorization server, and what its tokens must be. Zero values are the defaults.
@@ -49,12 +52,14 @@ const NoLeeway time.Duration = -1
 const (
 	defaultLeeway, mostLeeway = 30 * time.Second, 60 * time.Second
 	defaultMaxLifetime        = 24 * time.Hour
+	defaultCacheBytes         = 32 << 20
 )
 
 // Verifier verifies access tokens. It is safe for concurrent use.
 type Verifier struct {
 	now     func() time.Time
 	issuers map[string]*issuer
+	cache   cache
 }
 
 // issuer is an Issuer with its defaults filled in, and its keys.
@@ -96,6 +101,13 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 			faults = append(faults, fmt.Errorf("token: issuer %q: %w", c.URL, fault))
 		}
 		v.issuers[c.URL] = &issuer{c, &source{issuer: c.URL, policy: c.Keys, client: client, now: v.now, log: log, ctx: ctx}}
+	}
+	if config.CacheBytes == 0 {
+		config.CacheBytes = defaultCacheBytes
+	}
+	var err error
+	if v.cache, err = newCache(config.CacheBytes); err != nil || config.CacheBytes < 0 {
+		faults = append(faults, fmt.Errorf("token: CacheBytes is %d: expected a positive number", config.CacheBytes))
 	}
 	if faults != nil {
 		return nil, errors.Join(faults...)
@@ -172,6 +184,10 @@ func (i *Issuer) complete() (faults []error) {
 // [KeysUnavailable] nothing was found out about the token, because the issuer's keys could not be had; ctx bounds
 // the wait for them.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error) {
+	sum := digest(token)
+	if p := v.cache.get(ctx, sum, v); p != nil {
+		return p, nil
+	}
 	parts, err := parseCompact(token)
 	if err != nil {
 		return nil, err
@@ -202,10 +218,11 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := key.verify(header.alg, parts); err != nil {
-		return nil, err
+	p := v.cache.verify(ctx, sum, header.alg, parts, &verified{claims.principal(scopes), issuer, key, claims.times})
+	if p == nil {
+		return nil, refuse(BadSignature, "the signature is not that of key %s. Was the token changed, or cut short?", quote(key.kid))
 	}
-	return claims.principal(scopes), nil
+	return p, nil
 }
 
 func (c claims) principal(scopes []string) *Principal {

@@ -1,0 +1,85 @@
+package token
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+
+	"github.com/maypok86/otter/v2"
+)
+
+// cache keeps what was found out about genuine tokens, so that a token that comes again, as most do, costs a hash and
+// not a signature. What it holds is about the token alone: never what an operation asks for.
+//
+// The key is the SHA-256 of the token as it came, every byte of it, so a second spelling of the same claims is another
+// token; and a cache is one verifier's own, so what one configuration accepted no other takes over. Only accepted
+// tokens are kept. On a hit, time is looked at again, and so is whether the key still stands in its issuer's set: a
+// key that is removed ends its tokens at once, kept or not.
+type cache struct {
+	kept *otter.Cache[[sha256.Size]byte, *verified]
+}
+
+// verified is a token that was accepted.
+type verified struct {
+	principal *Principal
+	issuer    *issuer
+	key       *key
+	times     times
+}
+
+// overhead is about what an entry takes beside its claims. It bounds the number of entries, too.
+const overhead = 1 << 10
+
+func newCache(bytes int64) (cache, error) {
+	kept, err := otter.New(&otter.Options[[sha256.Size]byte, *verified]{
+		MaximumWeight: uint64(bytes),
+		Weigher: func(_ [sha256.Size]byte, v *verified) uint32 {
+			return uint32(overhead + len(v.principal.claims))
+		},
+	})
+	return cache{kept}, err
+}
+
+// digest names a token in the cache.
+func digest(token string) [sha256.Size]byte {
+	var buffer [2 << 10]byte // on the stack; a longer token takes the heap
+	return sha256.Sum256(append(buffer[:0], token...))
+}
+
+// get returns the principal of a token that was accepted before and would be accepted again.
+func (c cache) get(ctx context.Context, sum [sha256.Size]byte, v *Verifier) *Principal {
+	known, ok := c.kept.GetIfPresent(sum)
+	if !ok {
+		return nil
+	}
+	set, err := known.issuer.keys.current(ctx)
+	if err == nil && set.has(known.key) && known.times.check(known.issuer, v.now()) == nil {
+		return known.principal
+	}
+	c.kept.Invalidate(sum) // the whole verification will say what is wrong
+	return nil
+}
+
+var errSignature = errors.New("not the signature of the key")
+
+// verify checks the signature of a token, once for however many requests come with it at the same time, and keeps the
+// token if it is good.
+func (c cache) verify(ctx context.Context, sum [sha256.Size]byte, alg string, parts compact, accepted *verified) *Principal {
+	signed := func(context.Context, [sha256.Size]byte) (*verified, error) {
+		if !accepted.key.verifiers[alg](parts.signed, parts.signature) {
+			return nil, errSignature
+		}
+		return accepted, nil
+	}
+	// Nothing here waits for anything but the processor, so a client that hangs up does not end it for the others.
+	got, err := c.kept.Get(context.WithoutCancel(ctx), sum, otter.LoaderFunc[[sha256.Size]byte, *verified](signed))
+	if err != nil {
+		return nil
+	}
+	if got.key != accepted.key { // kept by a request that found another set
+		if got, err = signed(ctx, sum); err != nil {
+			return nil
+		}
+	}
+	return got.principal
+}
