@@ -94,7 +94,7 @@ func (x *exchange) attrs(r *http.Request, remote string, took time.Duration) []s
 		slog.String("method", loggable(r.Method)),
 		slog.String("path", x.path),
 		slog.Int("status", x.status), // 0: the connection was cut before there was one
-		slog.Duration("duration", took),
+		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 		slog.Int64("bytes", x.bytes),
 		slog.String("remote", remote),
 		slog.String("request_id", x.Header().Get(requestIDHeader)),

@@ -98,8 +98,8 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 	e.IPExtractor = s.remoteIP
 	e.HTTPErrorHandler = gate.ErrorHandler
 	e.Use(
-		s.noted, // for the log
 		middleware.ContextTimeout(handlerTimeout),
+		s.noted,         // for the log
 		gate.Middleware, // match, authenticate, authorize, validate
 	)
 	gen.RegisterHandlers(e, gen.NewStrictHandler(config.Handlers, []gen.StrictMiddlewareFunc{answered}))
@@ -146,7 +146,7 @@ func Plan() (*authz.Plan, error) {
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(listener) }()
-	go s.fetchKeys(ctx)
+	go s.verifier.Ready(ctx) // spares the first request the wait; that it fails, the verifier logs, and keeps nobody from starting
 
 	select {
 	case err := <-failed:
@@ -154,7 +154,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.stopping.Store(true)
-	s.log.Info("stopping", "linger", s.linger, "drain", drainTimeout)
+	s.log.Info("stopping", "linger", s.linger.String(), "drain", drainTimeout.String())
 	time.Sleep(s.linger)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
@@ -162,13 +162,6 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		return errors.Join(fmt.Errorf("requests were still under way after %s: %w", drainTimeout, err), s.http.Close())
 	}
 	return nil
-}
-
-// fetchKeys spares the first request the wait. That the issuer cannot be reached keeps nobody from starting.
-func (s *Server) fetchKeys(ctx context.Context) {
-	if err := s.verifier.Ready(ctx); err != nil && ctx.Err() == nil {
-		s.log.Warn("no keys yet: tokens are answered with 503 until the issuer's keys are had", "cause", err)
-	}
 }
 
 // The paths that the server answers beside the API's.
