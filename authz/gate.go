@@ -101,7 +101,11 @@ func (g *Gate) check(r *http.Request, at *path, param func(string) string) (*htt
 	if principal != nil {
 		r = r.WithContext(token.NewContext(r.Context(), principal))
 	}
-	return g.validate(r, op, param)
+	valid, err := g.validate(r, op, param)
+	if refused, ok := errors.AsType[*Error](err); ok {
+		refused.Principal = principal // for the log
+	}
+	return valid, err
 }
 
 // admit authenticates and authorizes: it has the validator ask, for one alternative after another, whether the
@@ -248,16 +252,27 @@ func (g *Gate) Middleware(next echo.HandlerFunc) echo.HandlerFunc {
 
 func (g *Gate) matched(c echo.Context) *path {
 	pattern, ok := strings.CutPrefix(c.Path(), g.basePath)
-	if !ok {
+	if !ok || !segmentwise(c.Path(), echo.GetPath(c.Request())) {
 		return nil
 	}
-	for _, value := range c.ParamValues() {
-		// Echo gives the last parameter of a route all the rest of the path; in OpenAPI it is one segment.
-		if value == "" || strings.Contains(value, "/") {
-			return nil
-		}
-	}
 	return g.plan.patterns[pattern]
+}
+
+// segmentwise reports whether each parameter of what Echo has matched is one segment of the path, as in OpenAPI. Echo
+// gives the last parameter of a route all the rest of the path, lets one in the middle be empty, and does not tell the
+// parameters where no route has the method.
+func segmentwise(pattern, path string) bool {
+	for {
+		segment, patternRest, further := strings.Cut(pattern, "/")
+		value, pathRest, longer := strings.Cut(path, "/")
+		if value == "" && strings.HasPrefix(segment, ":") {
+			return false
+		}
+		if !further || !longer {
+			return further == longer
+		}
+		pattern, path = patternRest, pathRest
+	}
 }
 
 // pathParam returns a parameter unescaped. Echo matches the escaped path where the two differ, as generated code knows.

@@ -21,6 +21,7 @@ type Plan struct {
 	templates  map[string]*path // by the document's path template: /messages/{id}
 	patterns   map[string]*path // by Echo's pattern for it: /messages/:id
 	scopes     map[string]string
+	names      map[string]bool // of members, in any schema: what a problem may say of a body
 }
 
 // path is a path of the document, and its operations by method.
@@ -93,7 +94,7 @@ type Fault struct {
 func (f *Fault) Error() string {
 	s := "openapi: "
 	if f.Path != "" {
-		s += f.Method + " " + f.Path + ": "
+		s += strings.TrimLeft(f.Method+" ", " ") + f.Path + ": "
 	}
 	s += f.Problem
 	if f.Err != nil {
@@ -140,11 +141,20 @@ func validate(doc *openapi3.T) (faults []error) {
 
 // read compiles a document as far as its faults allow.
 func read(doc *openapi3.T) (*Plan, []error) {
-	p := &Plan{doc: doc, templates: map[string]*path{}, patterns: map[string]*path{}, scopes: map[string]string{}}
+	p := &Plan{doc: doc, templates: map[string]*path{}, patterns: map[string]*path{}, scopes: map[string]string{}, names: map[string]bool{}}
 	faults := p.readScopes()
+	_ = doc.WalkSchemas(func(_ string, schema *openapi3.SchemaRef) error {
+		for name := range schema.Value.Properties {
+			p.names[name] = true
+		}
+		return nil
+	})
 	ids := map[string]string{}
 	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
 		item := doc.Paths.Value(template)
+		if item == nil {
+			continue // a path with nothing under it has no operations
+		}
 		at := &path{template: template, methods: map[string]*operation{}}
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
 			o, found := p.compile(method, template, item)
@@ -234,16 +244,21 @@ func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *ope
 	switch {
 	case spec.Security != nil:
 		o.security = slices.Clone(*spec.Security)
-	case p.doc.Security != nil:
+	case len(p.doc.Security) > 0: // an empty one for the whole document says nothing: new operations would be public unseen
 		o.security = slices.Clone(p.doc.Security)
 	default:
-		problem("security", "no security is stated: say who may call it, with security: [] if everybody may")
+		problem("security", "no security is stated: say who may call it, with a security: [] of its own if everybody may")
 	}
 	for _, requirement := range o.security {
 		alternative := Alternative{}
+		if requirement == nil {
+			problem("security", "an alternative of its security is null: write {} if a token is optional, or take it out")
+		}
 		for _, scheme := range slices.Sorted(maps.Keys(requirement)) {
 			if err := p.enforced(scheme); err != nil {
 				problem("security", err.Error())
+			} else if requirement[scheme] == nil {
+				problem("security", fmt.Sprintf("security scheme %s has null for its scopes: list them, or write [] if any token will do", scheme))
 			} else {
 				for _, scope := range requirement[scheme] {
 					if err := p.declared(scheme, scope); err != nil {
@@ -266,6 +281,13 @@ func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *ope
 	schemas.Operation = &open
 	o.schemas = &schemas
 	o.inputs = compileInputs(item, spec)
+	if p.doc.IsOpenAPI31OrLater() {
+		for _, schema := range requestSchemas(item, spec) {
+			if err := unenforceable(schema); err != nil {
+				problem("", err.Error())
+			}
+		}
+	}
 	return o, faults
 }
 
@@ -300,8 +322,12 @@ func (p *Plan) declared(scheme, scope string) error {
 func echoPattern(template string) (string, error) {
 	segments := strings.Split(template, "/")
 	for i, s := range segments {
-		if inner, ok := strings.CutPrefix(s, "{"); ok && strings.HasSuffix(inner, "}") && !strings.ContainsAny(inner[:len(inner)-1], "{}") {
-			segments[i] = ":" + inner[:len(inner)-1]
+		if inner, ok := strings.CutPrefix(s, "{"); ok && len(inner) > 1 && strings.HasSuffix(inner, "}") && !strings.ContainsAny(inner[:len(inner)-1], "{}") {
+			s = ":" + inner[:len(inner)-1]
+			if slices.Contains(segments[:i], s) {
+				return template, fmt.Errorf("path parameter %s occurs twice: give each its own name", inner[:len(inner)-1])
+			}
+			segments[i] = s
 		} else if strings.ContainsAny(s, "{}:*") {
 			return template, fmt.Errorf("path segment %s cannot be routed: a parameter must be a whole segment, and : and * mean something to the router", s)
 		}

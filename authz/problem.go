@@ -1,11 +1,13 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,10 +51,11 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	if e.Allow != nil {
 		h.Set("Allow", strings.Join(e.Allow, ", "))
 	}
-	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	if e.RetryAfter > 0 || e.Kind == KeysUnavailable || e.Kind == Timeout {
+		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
-	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && !e.bodyRead {
+	// GetBody: the request has been through the gate, which has read its body.
+	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && r.GetBody == nil && !e.bodyRead {
 		h.Set("Connection", "close") // or net/http reads up to 256 KiB of what is left before it answers
 	}
 	h.Set("Content-Type", "application/problem+json")
@@ -111,7 +114,7 @@ func (e *Error) uri() string {
 
 func (e *Error) title() string {
 	if e.Kind == Other {
-		return http.StatusText(e.Status())
+		return cmp.Or(http.StatusText(e.Status()), "An error without a name")
 	}
 	return kinds[e.Kind].title
 }
@@ -143,7 +146,12 @@ func (g *Gate) challenge(e *Error) string {
 	case InvalidToken:
 		return challenge + `, error="invalid_token"`
 	case InsufficientScope:
-		return challenge + `, error="insufficient_scope", scope="` + strings.Join(e.Scopes, " ") + `"`
+		challenge += `, error="insufficient_scope"`
+		// Those of the gate are checked. A handler may refuse as well, with any.
+		if scopes := slices.DeleteFunc(slices.Clone(e.Scopes), func(s string) bool { return checkScope(s) != nil }); len(scopes) > 0 {
+			challenge += `, scope="` + strings.Join(scopes, " ") + `"`
+		}
+		return challenge
 	}
 	return ""
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,27 +21,25 @@ import (
 
 // inputs is what an operation takes, and so what it refuses: what the document does not declare.
 type inputs struct {
-	path     []string // names of path parameters
-	query    map[string]bool
-	prefixes []string // of query names such as filter[state], by style deepObject
-	anyQuery bool     // an object spread over the query, whose members the document leaves open
-	single   []string // query parameters that may occur once
-	headers  []string // header parameters, which may occur once
+	path     []string                    // names of path parameters
+	query    map[string]bool             // query parameters; true: may occur more than once
+	deep     map[string]*openapi3.Schema // query parameters of style deepObject: filter[state]
+	anyQuery bool                        // an object spread over the query, whose members the document leaves open
+	headers  []string
+	cookies  []string
 	body     bool
 }
 
 func compileInputs(item *openapi3.PathItem, spec *openapi3.Operation) inputs {
-	in := inputs{query: map[string]bool{}, body: spec.RequestBody != nil}
-	for _, ref := range slices.Concat(item.Parameters, spec.Parameters) {
-		p := ref.Value
-		if p == nil {
-			continue // a broken reference: doc.Validate has said so
-		}
+	in := inputs{query: map[string]bool{}, deep: map[string]*openapi3.Schema{}, body: spec.RequestBody != nil}
+	for _, p := range parameters(item, spec) {
 		switch p.In {
 		case openapi3.ParameterInPath:
 			in.path = append(in.path, p.Name)
 		case openapi3.ParameterInHeader:
 			in.headers = append(in.headers, http.CanonicalHeaderKey(p.Name))
+		case openapi3.ParameterInCookie:
+			in.cookies = append(in.cookies, p.Name)
 		case openapi3.ParameterInQuery:
 			in.addQuery(p)
 		}
@@ -48,39 +47,91 @@ func compileInputs(item *openapi3.PathItem, spec *openapi3.Operation) inputs {
 	return in
 }
 
+// parameters returns those of the operation and those of its path item that it does not override (OpenAPI 3.1 §4.8.10).
+func parameters(item *openapi3.PathItem, spec *openapi3.Operation) (all []*openapi3.Parameter) {
+	for _, ref := range slices.Concat(spec.Parameters, item.Parameters) {
+		if ref == nil || ref.Value == nil {
+			continue // doc.Validate has said so
+		}
+		p := ref.Value
+		if !slices.ContainsFunc(all, func(other *openapi3.Parameter) bool { return other.In == p.In && other.Name == p.Name }) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// addQuery goes by what the validator decodes. It decodes a parameter as an object or an array only if the schema says
+// so by its own type; what it would leave out, and so let through unseen, is not declared.
 func (in *inputs) addQuery(p *openapi3.Parameter) {
 	exploded := p.Style == "" || p.Style == openapi3.SerializationForm // the defaults (OpenAPI 3.1 §4.8.12.2)
 	if p.Explode != nil {
 		exploded = *p.Explode
 	}
-	var schema *openapi3.Schema
-	if p.Schema != nil {
+	schema := &openapi3.Schema{} // of a parameter with content: one text
+	if p.Schema != nil && p.Schema.Value != nil {
 		schema = p.Schema.Value
 	}
+	for range 16 { // and no further: it may contain itself
+		if len(schema.AllOf) != 1 || schema.AllOf[0].Value == nil {
+			break
+		}
+		schema = schema.AllOf[0].Value
+	}
 	switch {
-	case schema != nil && p.Style == openapi3.SerializationDeepObject:
-		in.prefixes = append(in.prefixes, p.Name+"[")
-	case schema != nil && mayBe(schema, "object") && exploded:
-		in.anyQuery = true // its members are query parameters of their own; the schema judges them
-	case schema != nil && mayBe(schema, "array") && exploded:
-		in.query[p.Name] = true
+	case p.Style == openapi3.SerializationDeepObject:
+		in.deep[p.Name] = schema
+	case exploded && schema.Type.Is("object"): // its members are query parameters of their own
+		for name := range schema.Properties {
+			in.query[name] = false
+		}
+		in.anyQuery = in.anyQuery || isOpen(schema)
 	default:
-		in.query[p.Name] = true
-		in.single = append(in.single, p.Name)
+		in.query[p.Name] = exploded && schema.Type.Is("array")
 	}
 }
 
-// mayBe reports whether a schema lets a value be of a type, by itself or by what it is composed of.
-func mayBe(schema *openapi3.Schema, kind string) bool {
-	if schema.Type != nil {
-		return schema.Type.Includes(kind)
+// isOpen reports whether an object may have members that the document does not name, and says what they are.
+func isOpen(schema *openapi3.Schema) bool {
+	additional := schema.AdditionalProperties
+	return additional.Schema != nil || additional.Has != nil && *additional.Has
+}
+
+// requestSchemas returns those of everything that an operation takes.
+func requestSchemas(item *openapi3.PathItem, spec *openapi3.Operation) (all []*openapi3.SchemaRef) {
+	contents := []openapi3.Content{}
+	for _, p := range parameters(item, spec) {
+		all = append(all, p.Schema)
+		contents = append(contents, p.Content)
 	}
-	for _, ref := range slices.Concat(schema.AllOf, schema.AnyOf, schema.OneOf) {
-		if ref.Value != nil && mayBe(ref.Value, kind) {
-			return true
+	if spec.RequestBody != nil && spec.RequestBody.Value != nil {
+		contents = append(contents, spec.RequestBody.Value.Content)
+	}
+	for _, content := range contents {
+		for _, media := range content {
+			if media != nil {
+				all = append(all, media.Schema)
+			}
 		}
 	}
-	return kind == "object" && len(schema.Properties) > 0 || kind == "array" && schema.Items != nil
+	return slices.DeleteFunc(all, func(s *openapi3.SchemaRef) bool { return s == nil || s.Value == nil })
+}
+
+// unenforceable reports why a schema of what an operation takes could not be enforced whole. On a schema that its JSON
+// Schema compiler does not take, such as one with a pattern of another dialect, the validator falls back, without a
+// word, on one that passes over const, patternProperties, if and other keywords of JSON Schema 2020-12.
+func unenforceable(schema *openapi3.SchemaRef) error {
+	// const refuses the value below unless it is passed over itself.
+	probe := openapi3.Schema{Const: "one", Properties: openapi3.Schemas{"schema": {Value: schema.Value}}}
+	err := probe.VisitJSON("another", openapi3.EnableJSONSchema2020())
+	var refused *openapi3.SchemaError
+	switch {
+	case err == nil:
+		return errors.New("a schema does not compile as JSON Schema 2020-12, so that its newer keywords would be passed over; is there a pattern with a lookahead, or with \\u where the character itself would do?")
+	case !errors.As(err, &refused):
+		return fmt.Errorf("a schema does not compile as JSON Schema 2020-12: %w", err)
+	}
+	return nil
 }
 
 // validate holds an admitted request to the document: what OpenAPI leaves open is checked here, the schemas by the
@@ -89,10 +140,8 @@ func (g *Gate) validate(r *http.Request, op *operation, param func(string) strin
 	if err := op.inputs.checkQuery(r.URL.RawQuery); err != nil {
 		return nil, err
 	}
-	for _, name := range op.inputs.headers {
-		if len(r.Header[name]) > 1 {
-			return nil, refusal(InvalidParameter, "The header %s occurs more than once.", name)
-		}
+	if err := op.inputs.checkHeaders(r); err != nil {
+		return nil, err
 	}
 	params, err := op.inputs.pathParams(param)
 	if err != nil {
@@ -109,6 +158,9 @@ func (g *Gate) validate(r *http.Request, op *operation, param func(string) strin
 	r = r.WithContext(r.Context())
 	at := *r.URL
 	r.URL = &at
+	if op.inputs.headers != nil || op.inputs.cookies != nil {
+		r.Header = r.Header.Clone()
+	}
 	if op.inputs.body {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
@@ -125,14 +177,14 @@ func (g *Gate) validate(r *http.Request, op *operation, param func(string) strin
 		Options: &openapi3filter.Options{KeepValidatedValue: true},
 	})
 	if err != nil {
-		return nil, invalid(err)
+		return nil, g.plan.invalid(err)
 	}
 	return r, nil
 }
 
 // none reports whether there is nothing for the validator to look at.
 func (in *inputs) none() bool {
-	return !in.body && !in.anyQuery && in.path == nil && in.headers == nil && in.prefixes == nil && len(in.query) == 0
+	return !in.body && !in.anyQuery && in.path == nil && in.headers == nil && in.cookies == nil && len(in.query)+len(in.deep) == 0
 }
 
 // checkQuery refuses what the validator reads past: a malformed query, a parameter that is not declared, a second
@@ -149,22 +201,46 @@ func (in *inputs) checkQuery(raw string) error {
 		if !in.declares(name) {
 			return refusal(InvalidParameter, "The query has a parameter that this operation does not declare.")
 		}
-		for _, value := range list {
-			if !isText(value) {
-				return refusal(InvalidParameter, "The query has a value that is not text.")
-			}
+		if len(list) > 1 && !in.query[name] {
+			return refusal(InvalidParameter, "A query parameter occurs more than once.")
 		}
-	}
-	for _, name := range in.single {
-		if len(values[name]) > 1 {
-			return refusal(InvalidParameter, "The query parameter %s occurs more than once.", name)
+		if !isText(name) || !isText(strings.Join(list, ",")) {
+			return refusal(InvalidParameter, "The query has a name or a value that is not text.")
 		}
 	}
 	return nil
 }
 
+// member is how a name of style deepObject goes on after the parameter's own. Validator and generated code each read
+// anything else in a way of their own.
+var member = regexp.MustCompile(`^\[([^\[\]]+)\](\[[^\[\]]+\])*$`)
+
 func (in *inputs) declares(name string) bool {
-	return in.anyQuery || in.query[name] || slices.ContainsFunc(in.prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+	parameter, _, bracketed := strings.Cut(name, "[")
+	if schema := in.deep[parameter]; bracketed && schema != nil {
+		parts := member.FindStringSubmatch(name[len(parameter):])
+		return parts != nil && schema.Type.Is("object") && (schema.Properties[parts[1]] != nil || isOpen(schema))
+	}
+	_, declared := in.query[name]
+	return declared || in.anyQuery
+}
+
+// checkHeaders does the same for header and cookie parameters.
+func (in *inputs) checkHeaders(r *http.Request) error {
+	for _, name := range in.headers {
+		if len(r.Header[name]) > 1 {
+			return refusal(InvalidParameter, "The header %s occurs more than once.", name)
+		}
+		if !isText(r.Header.Get(name)) {
+			return refusal(InvalidParameter, "The header %s is not text.", name)
+		}
+	}
+	for _, name := range in.cookies {
+		if len(r.CookiesNamed(name)) > 1 {
+			return refusal(InvalidParameter, "The cookie %s occurs more than once.", name)
+		}
+	}
+	return nil
 }
 
 // isText: valid UTF-8 without NUL, which no schema of a string means and no database takes.
@@ -179,6 +255,9 @@ func (in *inputs) pathParams(param func(string) string) (map[string]string, erro
 		if param != nil {
 			params[name] = param(name)
 		}
+		if params[name] == "" {
+			return nil, &Error{Kind: NotFound} // no segment is another path
+		}
 		if !isText(params[name]) {
 			return nil, refusal(InvalidParameter, "The path parameter %s is not text.", name)
 		}
@@ -192,9 +271,10 @@ func (g *Gate) readBody(r *http.Request, op *operation) ([]byte, error) {
 		return nil, nil
 	}
 	if !op.inputs.body {
-		// A length that is not known (chunked) may still be nothing.
-		if n, err := io.ReadFull(r.Body, make([]byte, 1)); n == 0 && errors.Is(err, io.EOF) {
-			return nil, nil
+		if r.ContentLength < 0 { // not known (chunked): it may still be nothing
+			if n, err := io.ReadFull(r.Body, make([]byte, 1)); n == 0 && errors.Is(err, io.EOF) {
+				return nil, nil
+			}
 		}
 		return nil, refusal(InvalidBody, "This operation takes no body.")
 	}
@@ -208,16 +288,17 @@ func (g *Gate) readBody(r *http.Request, op *operation) ([]byte, error) {
 		return nil, err
 	}
 	if r.ContentLength > g.maxBody {
-		return nil, g.tooLarge()
+		return nil, tooLarge(g.maxBody)
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, g.maxBody+1))
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, g.maxBody))
+	var over *http.MaxBytesError // ours, or that of a server with a lower limit
 	switch {
+	case errors.As(err, &over):
+		return nil, tooLarge(over.Limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, &Error{Kind: Other, status: http.StatusRequestTimeout, Err: err}
 	case err != nil:
 		return nil, &Error{Kind: InvalidBody, Detail: "The body could not be read to its end.", Err: err}
-	case int64(len(body)) > g.maxBody:
-		return nil, g.tooLarge()
 	}
 	if len(body) > 0 && (media == "application/json" || strings.HasSuffix(media, "+json")) && !jsontext.Value(body).IsValid() {
 		// Stricter than the validator: no duplicate names, valid UTF-8, nothing after the value (RFC 7493).
@@ -226,8 +307,8 @@ func (g *Gate) readBody(r *http.Request, op *operation) ([]byte, error) {
 	return body, nil
 }
 
-func (g *Gate) tooLarge() error {
-	return refusal(BodyTooLarge, "The body is larger than the %d bytes that are accepted.", g.maxBody)
+func tooLarge(limit int64) error {
+	return refusal(BodyTooLarge, "The body is larger than the %d bytes that are accepted.", limit)
 }
 
 // mediaType reads the one Content-Type that a body must have.
@@ -235,33 +316,33 @@ func mediaType(headers []string) (string, error) {
 	if len(headers) != 1 {
 		return "", refusal(UnsupportedMediaType, "A body needs one Content-Type, there are %d.", len(headers))
 	}
-	media, params, _ := strings.Cut(headers[0], ";")
-	for param := range strings.SplitSeq(params, ";") {
-		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
-		if strings.EqualFold(name, "charset") && !strings.EqualFold(strings.Trim(value, `"`), "utf-8") {
-			return "", refusal(UnsupportedMediaType, "The body's charset is not supported: send UTF-8.")
-		}
+	media, params, err := mime.ParseMediaType(headers[0])
+	if err != nil {
+		return "", refusal(UnsupportedMediaType, "The Content-Type is malformed.")
 	}
-	return strings.ToLower(strings.TrimSpace(media)), nil
+	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return "", refusal(UnsupportedMediaType, "The body's charset is not supported: send UTF-8.")
+	}
+	return media, nil
 }
 
 // invalid tells a client what the validator found, by names of the document alone: its own text holds schemas and
 // submitted values.
-func invalid(err error) error {
+func (p *Plan) invalid(err error) error {
 	var e *openapi3filter.RequestError
 	switch {
 	case !errors.As(err, &e) || e.Parameter == nil && e.RequestBody == nil:
 		return &Error{Kind: Internal, Err: fmt.Errorf("the validator returned a %T", err)}
 	case e.Parameter != nil:
-		return &Error{Kind: InvalidParameter, Detail: fmt.Sprintf("The %s parameter %s %s.", e.Parameter.In, e.Parameter.Name, wrong(e.Err)), bodyRead: true}
+		return &Error{Kind: InvalidParameter, Detail: fmt.Sprintf("The %s parameter %s %s.", e.Parameter.In, e.Parameter.Name, p.wrong(e.Err)), bodyRead: true}
 	case e.Err == nil:
 		return &Error{Kind: UnsupportedMediaType, Detail: "This operation does not take a body of this Content-Type.", bodyRead: true}
 	}
-	return &Error{Kind: InvalidBody, Detail: fmt.Sprintf("The body %s.", wrong(e.Err)), bodyRead: true}
+	return &Error{Kind: InvalidBody, Detail: fmt.Sprintf("The body %s.", p.wrong(e.Err)), bodyRead: true}
 }
 
 // wrong says which rule of the document was broken, and where.
-func wrong(err error) string {
+func (p *Plan) wrong(err error) string {
 	var schema *openapi3.SchemaError
 	switch {
 	case errors.Is(err, openapi3filter.ErrInvalidRequired):
@@ -273,11 +354,14 @@ func wrong(err error) string {
 	if schema.SchemaField != "" {
 		says += " (" + schema.SchemaField + ")"
 	}
-	if at := "/" + strings.Join(schema.JSONPointer(), "/"); plainPointer.MatchString(at) {
-		says += " at " + at
+	at := schema.JSONPointer()
+	// A member that the document does not name is a submitted text.
+	submitted := func(step string) bool { return !p.names[step] && !index.MatchString(step) }
+	if len(at) > 0 && !slices.ContainsFunc(at, submitted) {
+		says += " at /" + strings.Join(at, "/")
 	}
 	return says
 }
 
-// plainPointer: a place in a body that can be told without giving a submitted text back.
-var plainPointer = regexp.MustCompile(`^(/[A-Za-z0-9_-]{1,40}){1,10}$`)
+// index is a place in an array.
+var index = regexp.MustCompile(`^[0-9]{1,6}$`)
