@@ -11,8 +11,8 @@ import (
 
 // claims holds the registered claims (RFC 7519 §4.1, RFC 9068 §2.2), not yet believed.
 type claims struct {
-	iss, sub, clientID, azp, jti string
-	aud                          []string
+	iss, sub, clientID, azp, jti []byte         // nil when absent
+	aud                          jsontext.Value // a string or an array of strings; nil when absent
 	times
 	bound   bool   // has cnf (RFC 7800)
 	idToken bool   // has what only an ID token has
@@ -27,17 +27,17 @@ func parseClaims(data []byte) (claims, error) {
 	err := eachMember(data, func(name []byte, value jsontext.Value) (err error) {
 		switch string(name) {
 		case "iss":
-			c.iss, err = stringOf("iss", value)
+			c.iss, err = textOf("iss", value)
 		case "sub":
-			c.sub, err = stringOf("sub", value)
+			c.sub, err = textOf("sub", value)
 		case "client_id":
-			c.clientID, err = stringOf("client_id", value)
+			c.clientID, err = textOf("client_id", value)
 		case "azp":
-			c.azp, err = stringOf("azp", value)
+			c.azp, err = textOf("azp", value)
 		case "jti":
-			c.jti, err = stringOf("jti", value)
+			c.jti, err = textOf("jti", value)
 		case "aud":
-			c.aud, err = stringsOf("aud", value)
+			c.aud, err = value, eachText("aud", value, func([]byte) {})
 		case "exp":
 			c.exp, err = timeOf("exp", value)
 		case "nbf":
@@ -59,10 +59,10 @@ func parseClaims(data []byte) (claims, error) {
 
 // check applies the issuer's rules to the claims. None of them needs a key.
 func (c claims) check(i *issuer, now time.Time) error {
-	if c.sub == "" {
+	if len(c.sub) == 0 {
 		return refuse(Malformed, "claims: sub is missing or empty")
 	}
-	if !slices.ContainsFunc(c.aud, i.accepts) {
+	if !c.isFor(i) {
 		return c.wrongAudience(i)
 	}
 	if err := c.times.check(i, now); err != nil {
@@ -74,7 +74,7 @@ func (c claims) check(i *issuer, now time.Time) error {
 	}
 	if i.RFC9068 {
 		var missing []string
-		for name, absent := range map[string]bool{"client_id": c.clientID == "", "iat": !c.iat.present, "jti": c.jti == ""} {
+		for name, absent := range map[string]bool{"client_id": len(c.clientID) == 0, "iat": !c.iat.present, "jti": len(c.jti) == 0} {
 			if absent {
 				missing = append(missing, name)
 			}
@@ -87,7 +87,18 @@ func (c claims) check(i *issuer, now time.Time) error {
 	return nil
 }
 
+// isFor reports whether the audience is one of the issuer's configured ones.
+func (c claims) isFor(i *issuer) bool {
+	ours := false
+	_ = eachText("aud", c.aud, func(audience []byte) {
+		ours = ours || slices.Contains(i.Audiences, string(audience))
+	})
+	return ours
+}
+
 func (c claims) wrongAudience(i *issuer) error {
+	var audiences []string
+	_ = eachText("aud", c.aud, func(audience []byte) { audiences = append(audiences, string(audience)) })
 	quoted := func(list []string) string {
 		var out []string
 		for _, s := range list[:min(len(list), 5)] {
@@ -95,8 +106,8 @@ func (c claims) wrongAudience(i *issuer) error {
 		}
 		return strings.Join(out, ", ")
 	}
-	received := quoted(c.aud)
-	if len(c.aud) == 0 {
+	received := quoted(audiences)
+	if len(audiences) == 0 {
 		received = "absent"
 	}
 	hint := ""
@@ -138,27 +149,29 @@ func ago(seconds float64) string {
 func (c claims) scopes(i *issuer) ([]string, error) {
 	var all []string
 	for _, pointer := range i.ScopeClaims {
-		value, found := lookup(c.raw, jsontext.Pointer(pointer))
+		value, found := lookup(c.raw, pointer)
 		if !found {
 			continue // absent is no scopes
 		}
-		list, err := scopeList(pointer, value)
+		err := eachText(pointer, value, func(text []byte) {
+			if value.Kind() == '[' {
+				all = addScope(all, string(text))
+				return
+			}
+			for scope := range strings.SplitSeq(string(text), " ") {
+				all = addScope(all, scope)
+			}
+		})
 		if err != nil {
 			return nil, refuse(Malformed, "claims: %v", err)
-		}
-		for _, s := range list {
-			if s != "" && !slices.Contains(all, s) {
-				all = append(all, s)
-			}
 		}
 	}
 	return all, nil
 }
 
-func scopeList(name string, value jsontext.Value) ([]string, error) {
-	list, err := stringsOf(name, value)
-	if err == nil && value.Kind() == '"' {
-		return strings.Split(list[0], " "), nil
+func addScope(all []string, scope string) []string {
+	if scope == "" || slices.Contains(all, scope) {
+		return all
 	}
-	return list, err
+	return append(all, scope)
 }

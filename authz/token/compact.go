@@ -41,26 +41,36 @@ func parseCompact(s string) (compact, error) {
 	}
 	raw := []byte(s)
 	first, last := strings.IndexByte(s, '.'), strings.LastIndexByte(s, '.')
-	c := compact{signed: raw[:last]}
-	decoded := make([]byte, 0, base64url.DecodedLen(len(raw)))
-	for _, part := range []struct {
-		name string
-		from []byte
-		to   *[]byte
-	}{
-		{"header", raw[:first], &c.header},
-		{"payload", raw[first+1 : last], &c.payload},
-		{"signature", raw[last+1:], &c.signature},
-	} {
-		if len(part.from) == 0 {
-			return compact{}, refuse(Malformed, "the %s segment is empty", part.name)
-		}
-		start := len(decoded)
-		var err error
-		if decoded, err = base64url.AppendDecode(decoded, part.from); err != nil {
-			return compact{}, refuse(Malformed, "the %s segment is not canonical base64url (RFC 7515 §2)", part.name)
-		}
-		*part.to = decoded[start:len(decoded):len(decoded)]
+	d := segments{decoded: make([]byte, 0, base64url.DecodedLen(len(raw)))}
+	c := compact{
+		header:    d.next("header", raw[:first]),
+		payload:   d.next("payload", raw[first+1:last]),
+		signature: d.next("signature", raw[last+1:]),
+		signed:    raw[:last],
 	}
-	return c, nil
+	return c, d.err
+}
+
+// segments decodes one segment after another, until one is not what it should be.
+type segments struct {
+	decoded []byte
+	err     error
+}
+
+func (d *segments) next(name string, encoded []byte) []byte {
+	if d.err != nil {
+		return nil
+	}
+	if len(encoded) == 0 {
+		d.err = refuse(Malformed, "the %s segment is empty", name)
+		return nil
+	}
+	start := len(d.decoded)
+	decoded, err := base64url.AppendDecode(d.decoded, encoded)
+	if err != nil {
+		d.err = refuse(Malformed, "the %s segment is not canonical base64url (RFC 7515 §2)", name)
+		return nil
+	}
+	d.decoded = decoded
+	return decoded[start:len(decoded):len(decoded)]
 }

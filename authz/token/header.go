@@ -2,6 +2,7 @@ package token
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -10,9 +11,7 @@ import (
 // header holds what is believed of a JOSE header (RFC 7515 §4.1). jku, x5u, jwk and x5c are read past: a key
 // comes from the issuer's own set or not at all.
 type header struct {
-	alg string
-	kid *string // nil when absent
-	typ string  // lower case, "" when absent
+	alg, kid, typ []byte // nil when absent
 }
 
 func parseHeader(data []byte) (header, error) {
@@ -20,14 +19,11 @@ func parseHeader(data []byte) (header, error) {
 	err := eachMember(data, func(name []byte, value jsontext.Value) (err error) {
 		switch string(name) {
 		case "alg":
-			h.alg, err = stringOf("alg", value)
+			h.alg, err = textOf("alg", value)
 		case "kid":
-			var kid string
-			kid, err = stringOf("kid", value)
-			h.kid = &kid
+			h.kid, err = textOf("kid", value)
 		case "typ":
-			h.typ, err = stringOf("typ", value)
-			h.typ = strings.ToLower(h.typ)
+			h.typ, err = textOf("typ", value)
 		case "crit", "b64", "zip", "cty":
 			// Each changes what the signed bytes mean: extensions that must be understood (RFC 7515
 			// §4.1.11), an unencoded payload (RFC 7797), compression, a nested token (RFC 7519 §5.2).
@@ -38,10 +34,10 @@ func parseHeader(data []byte) (header, error) {
 	if err != nil {
 		return header{}, refuse(Malformed, "header: %v", err)
 	}
-	if h.alg == "" {
+	if len(h.alg) == 0 {
 		return header{}, refuse(WrongAlgorithm, "the header has no alg")
 	}
-	if h.kid != nil && *h.kid == "" {
+	if h.kid != nil && len(h.kid) == 0 {
 		return header{}, refuse(UnknownKey, "kid is the empty string, which names no key")
 	}
 	return h, nil
@@ -49,21 +45,21 @@ func parseHeader(data []byte) (header, error) {
 
 // check applies the issuer's rules to the header.
 func (h header) check(i *issuer) error {
-	if !i.allows(h.alg) {
-		return refuse(WrongAlgorithm, "alg is %s, the issuer's allow-list is %s", quote(h.alg), strings.Join(i.Algorithms, ", "))
+	if !slices.Contains(i.Algorithms, string(h.alg)) {
+		return refuse(WrongAlgorithm, "alg is %s, the issuer's allow-list is %s", quote(string(h.alg)), strings.Join(i.Algorithms, ", "))
 	}
-	switch h.typ {
-	case "at+jwt", "application/at+jwt": // RFC 9068 §2.1
+	typ := func(name string) bool { return strings.EqualFold(string(h.typ), name) }
+	switch {
+	case typ("at+jwt") || typ("application/at+jwt"): // RFC 9068 §2.1
 		return nil
-	case "", "jwt":
-		if !i.RFC9068 {
-			return nil
-		}
-		return refuse(WrongType, "typ is %s, expected at+jwt (RFC 9068 §4, the strict profile)", quote(h.typ))
-	case "dpop+jwt":
+	case (h.typ == nil || typ("JWT")) && !i.RFC9068:
+		return nil
+	case h.typ == nil || typ("JWT"):
+		return refuse(WrongType, "typ is %s, expected at+jwt (RFC 9068 §4, the strict profile)", quote(string(h.typ)))
+	case typ("dpop+jwt"):
 		return refuse(WrongType, "typ is dpop+jwt: this is a DPoP proof, not an access token")
-	case "logout+jwt":
+	case typ("logout+jwt"):
 		return refuse(WrongType, "typ is logout+jwt: this is a logout token, not an access token")
 	}
-	return refuse(WrongType, "typ is %s, expected at+jwt, JWT or none", quote(h.typ))
+	return refuse(WrongType, "typ is %s, expected at+jwt, JWT or none", quote(string(h.typ)))
 }

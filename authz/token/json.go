@@ -88,6 +88,9 @@ func readName(d *jsontext.Decoder, data []byte) ([]byte, error) {
 
 // syntax replaces the decoder's errors, which quote the input, by one that does not.
 func syntax(err error) error {
+	if err == nil {
+		return nil
+	}
 	var s *jsontext.SyntacticError
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName):
@@ -98,43 +101,44 @@ func syntax(err error) error {
 	return err
 }
 
-func stringOf(name string, value jsontext.Value) (string, error) {
+// textOf returns what a JSON string says, where it can as a part of the value.
+func textOf(name string, value jsontext.Value) ([]byte, error) {
 	if value.Kind() != '"' {
-		return "", errors.New(name + " is not a string")
+		return nil, errors.New(name + " is not a string")
 	}
 	if bytes.IndexByte(value, '\\') < 0 {
-		return string(value[1 : len(value)-1]), nil
+		return value[1 : len(value)-1], nil
 	}
-	s, err := jsontext.AppendUnquote(nil, value)
-	return string(s), err
+	return jsontext.AppendUnquote([]byte{}, value)
 }
 
-// stringsOf reads a string or an array of strings.
-func stringsOf(name string, value jsontext.Value) ([]string, error) {
+// eachText calls each for a string, or for every string of an array of strings.
+func eachText(name string, value jsontext.Value, each func([]byte)) error {
 	if value.Kind() != '[' {
-		s, err := stringOf(name, value)
-		return []string{s}, err
+		text, err := textOf(name, value)
+		if err == nil {
+			each(text)
+		}
+		return err
 	}
-	list := make([]string, 0, 2)
-	err := read(value, func(d *jsontext.Decoder) error {
+	return read(value, func(d *jsontext.Decoder) error {
 		if _, err := d.ReadToken(); err != nil {
 			return err
 		}
 		for d.PeekKind() != ']' {
-			element, err := d.ReadValue()
+			element, err := readValue(d, value)
 			if err != nil {
 				return err
 			}
-			s, err := stringOf("an element of "+name, element)
+			text, err := textOf("an element of "+name, element)
 			if err != nil {
 				return err
 			}
-			list = append(list, s)
+			each(text)
 		}
 		_, err := d.ReadToken()
 		return err
 	})
-	return list, err
 }
 
 // numericDate is seconds since the epoch, possibly with a fraction (RFC 7519 §2).
@@ -157,9 +161,9 @@ func timeOf(name string, value jsontext.Value) (numericDate, error) {
 
 // lookup finds the value that a JSON pointer (RFC 6901) names, through objects only. The object is one that
 // eachMember has read before, so its syntax is known to be right.
-func lookup(object []byte, pointer jsontext.Pointer) (value jsontext.Value, found bool) {
+func lookup(object []byte, pointer string) (value jsontext.Value, found bool) {
 	value = object
-	for name := range pointer.Tokens() {
+	for name := range jsontext.Pointer(pointer).Tokens() {
 		var next jsontext.Value
 		if value.Kind() != '{' {
 			return nil, false

@@ -162,7 +162,7 @@ func parseKey(entry jsontext.Value) (*key, error) {
 		return nil, fmt.Errorf("kid %s: the private or symmetric key itself is published; have the issuer replace it", quote(meta.ID))
 	}
 	parsed, err := jwk.ParseKey(entry)
-	if err != nil {
+	if err != nil || parsed.KeyType().String() != meta.KeyType { // jwx takes KTY for kty
 		return nil, fmt.Errorf("kid %s: kty %s is unknown or its members are wrong", quote(meta.ID), quote(meta.KeyType))
 	}
 	public, err := publicKey(parsed)
@@ -209,6 +209,9 @@ func publicKey(parsed jwk.Key) (crypto.PublicKey, error) {
 		}
 		return pub, nil
 	case ed25519.PublicKey:
+		if len(pub) != ed25519.PublicKeySize { // crypto/ed25519 panics on any other
+			return nil, fmt.Errorf("Ed25519 key of %d bytes, expected %d", len(pub), ed25519.PublicKeySize)
+		}
 		return pub, nil
 	}
 	return nil, fmt.Errorf("a %T verifies no signatures", raw)
@@ -224,17 +227,17 @@ const (
 )
 
 // find looks a key up as the header of a token names it. Without kid only the one key of a set of one will do.
-func (s *keySet) find(kid *string, alg string) (*key, found) {
+func (s *keySet) find(kid, alg []byte) (*key, found) {
 	var candidates []*key
 	if kid != nil {
-		if candidates = s.bykid[*kid]; candidates == nil {
+		if candidates = s.bykid[string(kid)]; candidates == nil {
 			return nil, keyUnknown
 		}
 	} else if len(s.keys) == 1 {
 		candidates = s.keys
 	}
 	for _, k := range candidates {
-		if k.verifiers[alg] != nil {
+		if k.verifiers[string(alg)] != nil {
 			return k, keyFound
 		}
 	}

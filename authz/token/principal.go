@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Principal is who a genuine token speaks for. It does not change, so it may be shared.
@@ -47,7 +45,7 @@ var ErrNoClaim = errors.New("token: no such claim")
 // issuer's word; whether the issuer checked it (an email address, say) is for the caller to know.
 func Claim[T any](p *Principal, pointer string) (T, error) {
 	var v T
-	value, found := lookup(p.claims, jsontext.Pointer(pointer))
+	value, found := lookup(p.claims, pointer)
 	if !found {
 		return v, fmt.Errorf("%w: %s", ErrNoClaim, pointer)
 	}

@@ -71,7 +71,7 @@ type flight struct {
 }
 
 // find returns the key that a token's header names.
-func (s *source) find(ctx context.Context, kid *string, alg string) (*key, error) {
+func (s *source) find(ctx context.Context, kid, alg []byte) (*key, error) {
 	begun := s.flights.Load()
 	set, err := s.current(ctx)
 	for err == nil {
@@ -82,21 +82,21 @@ func (s *source) find(ctx context.Context, kid *string, alg string) (*key, error
 		case how == keyUnfit && kid == nil:
 			return nil, refuse(UnknownKey, "the token names no key (kid) and the set has %d usable keys, or one that is not for %s", len(set.keys), alg)
 		case how == keyUnfit:
-			return nil, refuse(WrongAlgorithm, "alg is %s, which is not that of key %s", alg, quote(*kid))
+			return nil, refuse(WrongAlgorithm, "alg is %s, which is not that of key %s", alg, quote(string(kid)))
 		case set.flight > begun: // fetched for this very request, or since
-			return nil, s.unknown(*kid)
+			return nil, s.unknown(kid)
 		}
 		var newer *keySet
 		if newer, err = s.newer(ctx, set); newer == set {
-			return nil, s.unknown(*kid) // the cooldown lasts, and the set was good when it began
+			return nil, s.unknown(kid) // the cooldown lasts, and the set was good when it began
 		}
 		set = newer
 	}
 	return nil, err
 }
 
-func (s *source) unknown(kid string) error {
-	return refuse(UnknownKey, "no usable key of %s has kid %s, in the newest set either", s.issuer, quote(kid))
+func (s *source) unknown(kid []byte) error {
+	return refuse(UnknownKey, "no usable key of %s has kid %s, in the newest set either", s.issuer, quote(string(kid)))
 }
 
 // current returns a set that may still serve. Only when there is none does it wait for a fetch.

@@ -68,9 +68,6 @@ type issuer struct {
 	keys *source
 }
 
-func (i *issuer) allows(alg string) bool       { return slices.Contains(i.Algorithms, alg) }
-func (i *issuer) accepts(audience string) bool { return slices.Contains(i.Audiences, audience) }
-
 // NewVerifier checks the configuration and returns every fault of it, joined. It does no I/O: keys are fetched at
 // first need, or by [Verifier.Ready]. Key fetches run on ctx, the server's; when it ends, so do they.
 func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
@@ -200,9 +197,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error)
 	if err != nil {
 		return nil, err
 	}
-	issuer := v.issuers[claims.iss]
+	issuer := v.issuers[string(claims.iss)]
 	if issuer == nil {
-		return nil, v.foreign(claims.iss)
+		return nil, v.foreign(string(claims.iss))
 	}
 	if err := header.check(issuer); err != nil {
 		return nil, err
@@ -218,21 +215,21 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error)
 	if err != nil {
 		return nil, err
 	}
-	p := v.cache.verify(ctx, sum, header.alg, parts, &verified{claims.principal(scopes), issuer, key, claims.times})
+	p := v.cache.verify(ctx, sum, string(header.alg), parts, &verified{claims.principal(issuer, scopes), issuer, key, claims.times})
 	if p == nil {
 		return nil, refuse(BadSignature, "the signature is not that of key %s. Was the token changed, or cut short?", quote(key.kid))
 	}
 	return p, nil
 }
 
-func (c claims) principal(scopes []string) *Principal {
+func (c claims) principal(i *issuer, scopes []string) *Principal {
 	client := c.clientID
-	if client == "" {
+	if client == nil {
 		client = c.azp
 	}
 	seconds := int64(c.exp.seconds)
 	return &Principal{
-		issuer: c.iss, subject: c.sub, clientID: client, scopes: scopes, claims: c.raw,
+		issuer: i.URL, subject: string(c.sub), clientID: string(client), scopes: scopes, claims: c.raw,
 		expiry: time.Unix(seconds, int64((c.exp.seconds-float64(seconds))*1e9)),
 	}
 }
