@@ -1,6 +1,13 @@
 package authztest
 
-import "github.com/oasgate/oasgate/authz"
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/oasgate/oasgate/authz"
+)
 
 // Case is one request, and how it must be answered.
 type Case struct {
@@ -12,8 +19,194 @@ type Case struct {
 	Scopes []string
 	// Want is the refusal that is expected; "" means that the request must be let in.
 	Want authz.Kind
+
+	credential credential
+	body       body
+	first      *authz.Operation // called first, with the same token: it must let the request in
+	outage     bool             // sent to Target.Outage
+	broken     error            // why no request to the operation could be built
 }
+
+// body is what a case sends as the body of its request.
+type body int
+
+const (
+	validBody   body = iota // as the document describes it
+	invalidBody             // broken JSON
+	hugeBody                // one that does not end
+)
 
 // Cases derives the cases of every operation, in the order of [authz.Plan.Operations]. Which of them can be run is
 // for the [Target] to say.
-func Cases(plan *authz.Plan) []Case { return nil }
+func Cases(plan *authz.Plan) []Case {
+	var all []Case
+	operations := plan.Operations()
+	for _, o := range operations {
+		switch {
+		case o.Public():
+			all = append(all, publicCases(o)...)
+		default:
+			all = append(all, tokenlessCases(o)...)
+			for _, a := range alternatives(o) {
+				all = append(all, alternativeCases(o, a)...)
+			}
+			all = append(all, reuseCases(o, operations)...)
+		}
+	}
+	return all
+}
+
+// publicCases: nobody is asked for a token, and none is looked at.
+func publicCases(o authz.Operation) []Case {
+	return []Case{
+		{Name: o.ID + "/no_token", Operation: o, credential: noToken},
+		{Name: o.ID + "/bad_token_ignored", Operation: o, credential: malformed},
+	}
+}
+
+// tokenlessCases are those that need nothing to begin with.
+func tokenlessCases(o authz.Operation) []Case {
+	want := authz.MissingToken
+	if o.Optional() {
+		want = ""
+	}
+	cases := []Case{
+		{Name: o.ID + "/no_token", Operation: o, Want: want, credential: noToken},
+		{Name: o.ID + "/wrong_scheme", Operation: o, Want: want, credential: wrongScheme},
+		{Name: o.ID + "/malformed", Operation: o, Want: authz.InvalidToken, credential: malformed},
+	}
+	// A caller who is not known is told nothing of the body, and none of it is read for them.
+	if !o.Optional() {
+		cases = append(cases,
+			Case{Name: o.ID + "/invalid_body_without_token", Operation: o, Want: want, credential: noToken, body: invalidBody},
+			Case{Name: o.ID + "/huge_body_without_token", Operation: o, Want: want, credential: noToken, body: hugeBody})
+	}
+	return cases
+}
+
+// alternative is one way to be let in, of those that take a token.
+type alternative struct {
+	prefix string // of the names of its cases
+	scopes []string
+}
+
+func alternatives(o authz.Operation) (all []alternative) {
+	for _, a := range o.Alternatives {
+		if len(a) == 0 {
+			continue // no token at all
+		}
+		var scopes, label []string
+		for _, r := range a {
+			scopes = append(scopes, r.Scopes...)
+			label = append(label, r.Scheme+"("+strings.Join(r.Scopes, ",")+")")
+		}
+		slices.Sort(scopes)
+		next := alternative{o.ID + "/" + strings.Join(label, "+") + "/", slices.Compact(scopes)}
+		if !slices.ContainsFunc(all, func(known alternative) bool { return known.prefix == next.prefix }) {
+			all = append(all, next)
+		}
+	}
+	if len(all) == 1 {
+		all[0].prefix = o.ID + "/"
+	}
+	return all
+}
+
+func alternativeCases(o authz.Operation, a alternative) (cases []Case) {
+	add := func(name string, scopes []string, want authz.Kind, c credential) *Case {
+		cases = append(cases, Case{Name: a.prefix + name, Operation: o, Scopes: scopes, Want: want, credential: c})
+		return &cases[len(cases)-1]
+	}
+	add("exact_scopes", a.scopes, "", genuine)
+	for _, forgery := range forgeries {
+		add(forgery.name, a.scopes, authz.InvalidToken, forgery)
+	}
+	for i, scope := range a.scopes {
+		others := slices.Delete(slices.Clone(a.scopes), i, i+1)
+		add("scope_"+scope+"_removed", others, byScopes(o, others), genuine)
+		for _, near := range nearMisses(scope) {
+			scopes := append(slices.Clone(others), near.scope)
+			add("scope_"+scope+near.name, scopes, byScopes(o, scopes), genuine)
+		}
+	}
+	add("keys_unavailable", a.scopes, authz.KeysUnavailable, genuine).outage = true
+	return cases
+}
+
+// nearMisses are scopes that only a sloppy comparison takes for the one that is required (RFC 6749 §3.3: scopes are
+// compared exactly).
+func nearMisses(scope string) (all []struct{ name, scope string }) {
+	other := strings.Map(func(r rune) rune {
+		if unicode.IsLower(r) {
+			return unicode.ToUpper(r)
+		}
+		return unicode.ToLower(r)
+	}, scope)
+	for _, near := range []struct{ name, scope string }{
+		{"_with_suffix", scope + ".x"},
+		{"_with_prefix", "x." + scope},
+		{"_cut_short", scope[:len(scope)-1]},
+		{"_in_other_case", other},
+	} {
+		if near.scope != "" && near.scope != scope {
+			all = append(all, near)
+		}
+	}
+	return all
+}
+
+// reuseCases: a token that has been good elsewhere is not good here because of that. A server that remembers a
+// verdict by the token alone thinks so.
+func reuseCases(o authz.Operation, operations []authz.Operation) []Case {
+	byCaution := slices.Clone(operations) // the other operation is really called: rather one that only reads
+	slices.SortStableFunc(byCaution, func(a, b authz.Operation) int { return caution(a) - caution(b) })
+	for _, other := range byCaution {
+		for _, a := range alternatives(other) {
+			if want := byScopes(o, a.scopes); want != "" && other.ID != o.ID {
+				return []Case{{Name: o.ID + "/token_of_" + other.ID, Operation: o, Scopes: a.scopes, Want: want, credential: genuine, first: &other}}
+			}
+		}
+	}
+	return nil
+}
+
+func caution(o authz.Operation) int {
+	if o.Method == http.MethodGet || o.Method == http.MethodHead {
+		return 0
+	}
+	return 1
+}
+
+// byScopes says how a genuine token with these scopes must be answered.
+func byScopes(o authz.Operation, scopes []string) authz.Kind {
+	if o.Optional() || slices.ContainsFunc(alternatives(o), func(a alternative) bool { return lacks(scopes, a.scopes) == 0 }) {
+		return ""
+	}
+	return authz.InsufficientScope
+}
+
+// lacks counts the required scopes that are not granted.
+func lacks(granted, required []string) (n int) {
+	for _, scope := range required {
+		if !slices.Contains(granted, scope) {
+			n++
+		}
+	}
+	return n
+}
+
+// nearest returns the scopes that a refusal for want of scopes may name: those of an alternative that lacks the
+// fewest, and among these of one that asks for the fewest. Several may be as near.
+func nearest(o authz.Operation, granted []string) (sets [][]string) {
+	best := [2]int{-1}
+	for _, a := range alternatives(o) {
+		cost := [2]int{lacks(granted, a.scopes), len(a.scopes)}
+		switch order := slices.Compare(cost[:], best[:]); {
+		case best[0] < 0 || order < 0:
+			best, sets = cost, [][]string{a.scopes}
+		case order == 0:
+			sets = append(sets, a.scopes)
+		}
+	}
+	return sets
+}

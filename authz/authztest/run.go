@@ -1,9 +1,17 @@
 package authztest
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
 
+	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
@@ -17,16 +25,273 @@ type T[Self any] interface {
 	Skip(args ...any)
 }
 
-// Run runs each case as a subtest of t, a *testing.T.
+// Run runs each case as a subtest of t, a *testing.T. What cannot be tried with what the target gives is skipped.
 func Run[Self T[Self]](t Self, target Target) {
 	t.Helper()
-	t.Fatal("authztest: under construction")
+	r, err := prepare(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rest := r.cases; len(rest) > 0; {
+		id, n := rest[0].Operation.ID, 0
+		for n < len(rest) && rest[n].Operation.ID == id {
+			n++
+		}
+		cases := rest[:n]
+		rest = rest[n:]
+		t.Run(id, func(t Self) {
+			for _, c := range cases {
+				t.Run(strings.TrimPrefix(c.Name, id+"/"), func(t Self) { tell(t, r.try(t.Context(), c)) })
+			}
+		})
+	}
 }
 
-// Check runs every case and reports on each. The error joins what is wrong with the target itself; then nothing was run.
+func tell[Self T[Self]](t Self, result Result) {
+	t.Helper()
+	if result.Skipped != "" {
+		t.Skip(result.Skipped)
+	}
+	for _, fault := range result.Faults {
+		t.Error(result.Case.Operation.Method, result.Case.Operation.Path+":", fault)
+	}
+}
+
+// Check runs every case and reports on each. The error joins what is wrong with the target itself; then nothing was
+// run. When ctx ends, so does the run, with its error and a report of the cases up to there.
 func Check(ctx context.Context, target Target) (Report, error) {
-	return Report{}, errors.New("authztest: under construction")
+	r, err := prepare(target)
+	if err != nil {
+		return Report{}, err
+	}
+	var report Report
+	for _, c := range r.cases {
+		if err := ctx.Err(); err != nil {
+			return report, err
+		}
+		report.Results = append(report.Results, r.try(ctx, c))
+	}
+	return report, nil
+}
+
+// run is a target that can be tried.
+type run struct {
+	Target
+	cases    []Case
+	requests map[string]Request // by operationId
+	client   *http.Client
+	outage   *http.Client
+	forger   forger
+}
+
+// patience bounds the wait for an answer, except where Target.Client has its own.
+const patience = 10 * time.Second
+
+func prepare(target Target) (*run, error) {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("authztest: "+format, args...)) }
+
+	r := &run{Target: target, requests: map[string]Request{}}
+	r.forger = forger{tokens: target.Tokens, now: target.Now, attackers: map[string]*devissuer.Issuer{}}
+	if r.forger.now == nil {
+		r.forger.now = time.Now
+	}
+	if r.Handler != nil && r.URL == "" {
+		r.URL = "http://localhost"
+	}
+	if u, err := url.Parse(r.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
+		fault("Target.URL is %q: expected where the document's paths begin, such as https://api.example/v1, or a Target.Handler", target.URL)
+	}
+	r.client = client(target.Handler, target.Client)
+	if target.Outage != nil {
+		r.outage = client(target.Outage, nil)
+	}
+	if target.Document == nil {
+		return nil, errors.Join(append(faults, errors.New("authztest: Target.Document is nil: there is nothing to test by"))...)
+	}
+	plan, err := authz.Compile(target.Document)
+	if err != nil {
+		return nil, errors.Join(append(faults, err)...)
+	}
+	broken := map[string]error{}
+	for _, o := range plan.Operations() {
+		request, err := build(target.Document, o, target.Requests[o.ID])
+		if err != nil {
+			broken[o.ID] = fmt.Errorf("no valid request could be built: %w. Give an example in the document, or Target.Requests[%q]", err, o.ID)
+		}
+		r.requests[o.ID] = request
+	}
+	for id := range target.Requests {
+		if _, known := r.requests[id]; !known {
+			fault("Target.Requests has %q, which is no operationId of the document", id)
+		}
+	}
+	for _, c := range Cases(plan) {
+		if c.broken = broken[c.Operation.ID]; c.broken == nil {
+			r.cases = append(r.cases, c)
+		} else if n := len(r.cases); n == 0 || r.cases[n-1].Operation.ID != c.Operation.ID { // once is enough
+			c.Name, c.Want = c.Operation.ID+"/request", ""
+			r.cases = append(r.cases, c)
+		}
+	}
+	return r, errors.Join(faults...)
+}
+
+// client returns one that follows no redirect: that is no answer of the kind that is looked for.
+func client(handler http.Handler, given *http.Client) *http.Client {
+	c := &http.Client{Timeout: patience}
+	if given != nil {
+		*c = *given
+	}
+	if handler != nil {
+		c.Transport = inProcess{handler}
+	}
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return c
+}
+
+// try runs a case.
+func (r *run) try(ctx context.Context, c Case) (result Result) {
+	begun := time.Now()
+	defer func() { result.Duration = time.Since(begun) }()
+	result.Case = c
+	if c.broken != nil {
+		result.Faults = []string{c.broken.Error()}
+		return result
+	}
+	if c.outage && r.outage == nil {
+		result.Skipped = "needs Target.Outage"
+		return result
+	}
+	if r.Skip != nil {
+		if result.Skipped = r.Skip(c); result.Skipped != "" {
+			return result
+		}
+	}
+	headers, skip, err := r.forger.credentials(ctx, c)
+	switch {
+	case err != nil:
+		result.Faults = []string{"the token could not be made: " + err.Error()}
+		return result
+	case skip != "":
+		result.Skipped = skip
+		return result
+	case len(headers) == 0:
+		headers = []string{""} // one request, without
+	}
+	for _, header := range headers {
+		if c.first != nil {
+			first := Case{Operation: *c.first}
+			if faults, _ := r.send(ctx, first, header); faults != nil {
+				result.Faults = []string{"nothing is proven, for " + c.first.ID + " refuses the token that suffices there: " + strings.Join(faults, "; ")}
+				return result
+			}
+		}
+		if result.Faults, result.Status = r.send(ctx, c, header); result.Faults != nil {
+			break
+		}
+	}
+	return result
+}
+
+// The body of a case with an invalid one. The marker shows whether an answer gives it back.
+const (
+	marker      = "authztest-unterminated"
+	brokenJSON  = `{"` + marker + `": `
+	jsonContent = "application/json"
+)
+
+// send sends the request of a case with a credential, and compares the answer with what the case wants.
+func (r *run) send(ctx context.Context, c Case, authorization string) (faults []string, status int) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	request := r.requests[c.Operation.ID]
+	body := &upload{Reader: bytes.NewReader(request.Body)}
+	length := int64(len(request.Body))
+	switch c.body {
+	case invalidBody:
+		request.ContentType = jsonContent
+		body.Reader, length = strings.NewReader(brokenJSON), int64(len(brokenJSON))
+	case hugeBody:
+		request.ContentType = jsonContent
+		body.Reader, length = &endless{ctx: ctx, wait: r.Handler == nil}, -1
+	}
+	sent, err := request.http(ctx, r.URL, c.Operation, body)
+	if err != nil {
+		return []string{err.Error()}, 0
+	}
+	if sent.ContentLength = length; length == 0 {
+		sent.Body = http.NoBody
+	}
+	if authorization != "" {
+		sent.Header.Set("Authorization", authorization)
+	}
+	client := r.client
+	if c.outage {
+		client = r.outage
+	}
+	calls := r.calls()
+	response, err := client.Do(sent)
+	if err != nil {
+		why := "no answer: " + err.Error()
+		if c.body == hugeBody {
+			why += ": does the server wait for the body before it looks for a token?"
+		}
+		return []string{why}, 0
+	}
+	defer response.Body.Close()
+	got := answer{status: response.StatusCode, header: response.Header}
+	if got.body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)); err != nil && c.Want != "" {
+		return []string{"the answer could not be read: " + err.Error()}, got.status
+	}
+	faults = c.faults(got, r.OnlyRFC6750)
+	ran := r.calls() - calls
+	switch {
+	case r.Calls == nil:
+	case c.Want == "" && ran == 0 && faults == nil:
+		faults = append(faults, fmt.Sprintf("expected that the handler runs, it did not; received %d", got.status))
+	case c.Want != "" && ran > 0:
+		faults = append(faults, "expected that the handler does not run, it did")
+	}
+	if c.Want == "" {
+		return faults, got.status
+	}
+	if r.Handler != nil && c.body != validBody && body.read.Load() > 0 {
+		faults = append(faults, fmt.Sprintf("expected that no byte of the body is read before the token is accepted, %d were", body.read.Load()))
+	}
+	if c.body == invalidBody && got.repeats(marker) {
+		faults = append(faults, "expected that the answer says nothing of the body, it repeats some of it")
+	}
+	if authorization != "" && got.repeats(authorization[strings.IndexByte(authorization, ' ')+1:]) {
+		faults = append(faults, "expected that the answer does not repeat the credential, it does")
+	}
+	return faults, got.status
+}
+
+func (r *run) calls() int {
+	if r.Calls == nil {
+		return 0
+	}
+	return r.Calls()
 }
 
 // Issued makes all that the kit can use of a development issuer that the target trusts.
-func Issued(issuer *devissuer.Issuer) Tokens { return Tokens{} }
+func Issued(issuer *devissuer.Issuer) Tokens {
+	tokens := Tokens{
+		Genuine: func(_ context.Context, scopes []string) (string, error) { return issuer.Mint(scopeClaim(scopes)), nil },
+		Sign:    issuer.Sign,
+	}
+	keys := strings.TrimSuffix(issuer.URL(), "/") + "/.well-known/jwks.json"
+	if response, err := client(issuer, nil).Get(keys); err == nil && response.StatusCode == http.StatusOK {
+		tokens.KeySet, _ = io.ReadAll(response.Body)
+	}
+	return tokens
+}
+
+// scopeClaim is the claim that grants scopes (RFC 8693 §4.2), or none.
+func scopeClaim(scopes []string) map[string]any {
+	if len(scopes) == 0 {
+		return map[string]any{}
+	}
+	return map[string]any{"scope": strings.Join(scopes, " ")}
+}

@@ -37,6 +37,9 @@ type Target struct {
 	// Skip says why a case is not to be run, or "". nil: all are run that can be.
 	Skip func(Case) string
 
+	// Now is the server's clock. Default time.Now.
+	Now func() time.Time
+
 	// OnlyRFC6750 is for servers that are not guarded by an [authz.Gate]: status and challenge are held to
 	// RFC 6750, but answers need not have problem documents (RFC 9457), Cache-Control: no-store, a realm, or the
 	// scope parameter of a challenge.
@@ -46,7 +49,9 @@ type Target struct {
 // Tokens is a way to get access tokens. Each field that is set lets the kit try more. [Issued] sets all of them.
 type Tokens struct {
 	// Genuine returns a token that the server accepts and that grants exactly these scopes. It is called once per
-	// case. Forgeries differ from a genuine token in one thing each.
+	// case. Forgeries differ from a genuine token in one thing each. An error that wraps [errors.ErrUnsupported] says
+	// that such a token cannot be had (an issuer may refuse to make one with a scope that it does not know), and has
+	// the case skipped.
 	Genuine func(ctx context.Context, scopes []string) (string, error)
 	// Sign signs a header and claims with the key of genuine tokens, whatever they say.
 	Sign func(header, claims map[string]any) string

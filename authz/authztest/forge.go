@@ -1,0 +1,228 @@
+package authztest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/oasgate/oasgate/authz/devissuer"
+)
+
+// credential is what a case puts into the Authorization header. Where it makes several values, each of them must be
+// answered in the same way.
+type credential struct {
+	name  string
+	needs need
+	make  func(f *forger, t *parsed) ([]string, error)
+	raw   []string // the header as it is, where no token is to be made; empty: no header
+}
+
+// need is what a credential cannot be made without.
+type need int
+
+const (
+	needsGenuine need = 1 << iota
+	needsSign
+	needsKeySet
+)
+
+var (
+	noToken     = credential{}
+	wrongScheme = credential{raw: []string{"Basic YXV0aHp0ZXN0OmF1dGh6dGVzdA=="}}
+	malformed   = credential{raw: []string{"Bearer authztest.not-a-token"}}
+	genuine     = credential{needs: needsGenuine, make: func(_ *forger, t *parsed) ([]string, error) { return []string{t.compact}, nil }}
+)
+
+// forgeries are tokens that differ from a genuine one in one thing, and must be refused for it.
+var forgeries = []credential{
+	{name: "alg_none", make: func(_ *forger, t *parsed) (all []string, err error) {
+		for _, none := range []string{"none", "None", "NONE"} { // RFC 8725 §3.2; case is how filters are passed
+			all = append(all, segment(with(t.header, "alg", none))+"."+segment(t.claims)+".")
+		}
+		return all, nil
+	}},
+	{name: "wrong_key", make: func(f *forger, t *parsed) ([]string, error) {
+		attacker, err := f.attacker(t)
+		if err != nil {
+			return nil, err
+		}
+		return []string{attacker.Sign(t.header, t.claims)}, nil
+	}},
+	{name: "embedded_jwk", make: func(f *forger, t *parsed) ([]string, error) { // RFC 7515 §4.1.3
+		attacker, err := f.attacker(t)
+		if err != nil {
+			return nil, err
+		}
+		key, err := publicKey(Issued(attacker).KeySet, "")
+		if err != nil {
+			return nil, err
+		}
+		return []string{attacker.Sign(with(t.header, "jwk", key.jwk), t.claims)}, nil
+	}},
+	{name: "hs256_with_public_key", needs: needsKeySet, make: confused},
+	{name: "tampered_payload", needs: needsGenuine, make: func(_ *forger, t *parsed) ([]string, error) {
+		return []string{segment(t.header) + "." + segment(with(t.claims, "sub", "somebody-else")) + "." + t.signature}, nil
+	}},
+	signed("expired", func(f *forger, t *parsed) (header, claims map[string]any) {
+		ago := func(d time.Duration) int64 { return f.now().Add(-d).Unix() }
+		claims = with(t.claims, "exp", ago(time.Hour))
+		claims["iat"], claims["nbf"] = ago(2*time.Hour), ago(2*time.Hour)
+		return t.header, claims
+	}),
+	signed("not_yet_valid", func(f *forger, t *parsed) (header, claims map[string]any) {
+		claims = with(t.claims, "nbf", f.now().Add(time.Hour).Unix())
+		claims["exp"] = f.now().Add(2 * time.Hour).Unix()
+		return t.header, claims
+	}),
+	signed("wrong_issuer", func(_ *forger, t *parsed) (header, claims map[string]any) {
+		return t.header, with(t.claims, "iss", fmt.Sprint(t.claims["iss"])+"x") // a prefix comparison takes it
+	}),
+	signed("wrong_audience", func(_ *forger, t *parsed) (header, claims map[string]any) {
+		return t.header, with(t.claims, "aud", "https://another-api.invalid/")
+	}),
+	signed("unknown_kid", func(_ *forger, t *parsed) (header, claims map[string]any) {
+		return with(t.header, "kid", "authztest-unknown"), t.claims
+	}),
+	signed("bound_as_bearer", func(_ *forger, t *parsed) (header, claims map[string]any) { // RFC 9449 §7.2
+		thumbprint := sha256.Sum256([]byte("authztest"))
+		return t.header, with(t.claims, "cnf", map[string]any{"jkt": base64.RawURLEncoding.EncodeToString(thumbprint[:])})
+	}),
+}
+
+// signed is a forgery under a good signature.
+func signed(name string, change func(f *forger, t *parsed) (header, claims map[string]any)) credential {
+	return credential{name: name, needs: needsGenuine | needsSign, make: func(f *forger, t *parsed) ([]string, error) {
+		header, claims := change(f, t)
+		return []string{f.tokens.Sign(header, claims)}, nil
+	}}
+}
+
+// forger makes the tokens of a run.
+type forger struct {
+	tokens    Tokens
+	now       func() time.Time
+	attackers map[string]*devissuer.Issuer // by alg: anybody can be an issuer
+}
+
+// credentials returns the Authorization headers of a case, and why there can be none.
+func (f *forger) credentials(ctx context.Context, c Case) (headers []string, skip string, err error) {
+	if c.credential.make == nil {
+		return c.credential.raw, "", nil
+	}
+	if missing := c.credential.needs.missing(f.tokens); missing != nil {
+		return nil, "needs " + strings.Join(missing, " and "), nil
+	}
+	base, err := f.base(ctx, c.Scopes)
+	if err == nil {
+		headers, err = c.credential.make(f, base)
+	}
+	for i := range headers {
+		headers[i] = "Bearer " + headers[i]
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil, err.Error(), nil
+	}
+	return headers, "", err
+}
+
+func (n need) missing(t Tokens) (missing []string) {
+	for _, part := range []struct {
+		need need
+		had  bool
+		name string
+	}{
+		{needsGenuine, t.Genuine != nil, "Tokens.Genuine"},
+		{needsSign, t.Sign != nil, "Tokens.Sign"},
+		{needsKeySet, t.KeySet != nil, "Tokens.KeySet"},
+	} {
+		if n&part.need != 0 && !part.had {
+			missing = append(missing, part.name)
+		}
+	}
+	return missing
+}
+
+// base returns a genuine token. Where there is none to be had, it is one that only looks like it.
+func (f *forger) base(ctx context.Context, scopes []string) (*parsed, error) {
+	if f.tokens.Genuine != nil {
+		compact, err := f.tokens.Genuine(ctx, scopes)
+		if err != nil {
+			return nil, fmt.Errorf("no token with the scopes %q: %w", scopes, err)
+		}
+		return parse(compact)
+	}
+	attacker, err := f.issuer("RS256")
+	if err != nil {
+		return nil, err
+	}
+	claims := scopeClaim(scopes)
+	claims["iss"], claims["aud"] = f.tokens.Issuer, f.tokens.Audience
+	return parse(attacker.Mint(claims))
+}
+
+// attacker is another issuer, whose key is of the same kind as the token's.
+func (f *forger) attacker(t *parsed) (*devissuer.Issuer, error) {
+	alg, _ := t.header["alg"].(string)
+	return f.issuer(alg)
+}
+
+func (f *forger) issuer(alg string) (*devissuer.Issuer, error) {
+	if f.attackers[alg] == nil {
+		issuer, err := devissuer.New(devissuer.Config{URL: "http://localhost/", Audiences: []string{"authztest"}, Algorithm: alg, Now: f.now})
+		if err != nil {
+			return nil, fmt.Errorf("another key for the genuine token's alg cannot be made (%w): %w", err, errors.ErrUnsupported)
+		}
+		f.attackers[alg] = issuer
+	}
+	return f.attackers[alg], nil
+}
+
+// parsed is a JWT taken apart, to be changed and put together again.
+type parsed struct {
+	compact, signature string
+	header, claims     map[string]any
+}
+
+// parse fails with [errors.ErrUnsupported] on a token that is no JWT: nothing can be forged from it.
+func parse(compact string) (*parsed, error) {
+	t := &parsed{compact: compact}
+	parts := strings.Split(compact, ".")
+	if len(parts) != 3 {
+		return nil, fmt.Errorf("the genuine token is no JWT (%d segments, expected 3): %w", len(parts), errors.ErrUnsupported)
+	}
+	t.signature = parts[2]
+	for i, into := range []*map[string]any{&t.header, &t.claims} {
+		raw, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err != nil {
+			return nil, fmt.Errorf("segment %d of the genuine token is not base64url: %w", i+1, errors.ErrUnsupported)
+		}
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.UseNumber() // the numbers shall come out as they went in
+		if err := d.Decode(into); err != nil {
+			return nil, fmt.Errorf("segment %d of the genuine token is not a JSON object: %w", i+1, errors.ErrUnsupported)
+		}
+	}
+	return t, nil
+}
+
+// with returns the members with one of them set.
+func with(members map[string]any, name string, value any) map[string]any {
+	changed := maps.Clone(members)
+	changed[name] = value
+	return changed
+}
+
+func segment(members map[string]any) string {
+	b, err := json.Marshal(members)
+	if err != nil {
+		panic(fmt.Errorf("authztest: members that were JSON are not any more: %w", err))
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}

@@ -1,0 +1,98 @@
+package authztest
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+)
+
+// published is a key as its issuer publishes it.
+type published struct {
+	id  string
+	jwk json.RawMessage
+	key crypto.PublicKey
+}
+
+// confused signs with HMAC under what everybody can know: the public key, in each form in which a server may hold
+// it. A server that lets the token choose the algorithm takes that for the secret (RFC 8725 §2.1).
+func confused(f *forger, t *parsed) (all []string, err error) {
+	kid, _ := t.header["kid"].(string)
+	key, err := publicKey(f.tokens.KeySet, kid)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.key)
+	if err != nil {
+		return nil, err
+	}
+	header := with(with(t.header, "alg", "HS256"), "kid", key.id)
+	input := segment(header) + "." + segment(t.claims)
+	for _, secret := range [][]byte{pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), der, key.jwk} {
+		mac := hmac.New(sha256.New, secret)
+		mac.Write([]byte(input))
+		all = append(all, input+"."+base64.RawURLEncoding.EncodeToString(mac.Sum(nil)))
+	}
+	return all, nil
+}
+
+// publicKey reads the key of that name from a JWK set, or its first.
+func publicKey(set []byte, kid string) (published, error) {
+	var keys struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(set, &keys); err != nil {
+		return published{}, fmt.Errorf("the key set is not a JWK set (RFC 7517 §5): %w", err)
+	}
+	var first published
+	for _, raw := range keys.Keys {
+		key, err := parseJWK(raw)
+		switch {
+		case err != nil: // of a kind that is not known here
+		case key.id == kid:
+			return key, nil
+		case first.key == nil:
+			first = key
+		}
+	}
+	if first.key == nil {
+		return published{}, errors.New("the key set has no key of type RSA, EC or OKP")
+	}
+	return first, nil
+}
+
+// parseJWK reads a public key: RFC 7518 §6, RFC 8037 §2. It checks little, for the keys are not relied on.
+func parseJWK(raw json.RawMessage) (published, error) {
+	var jwk struct{ Kid, Kty, Crv, N, E, X, Y string }
+	if err := json.Unmarshal(raw, &jwk); err != nil {
+		return published{}, err
+	}
+	number := func(s string) *big.Int {
+		b, _ := base64.RawURLEncoding.DecodeString(s)
+		return new(big.Int).SetBytes(b)
+	}
+	key := published{id: jwk.Kid, jwk: raw}
+	curves := map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}
+	switch {
+	case jwk.Kty == "RSA":
+		key.key = &rsa.PublicKey{N: number(jwk.N), E: int(number(jwk.E).Int64())}
+	case jwk.Kty == "EC" && curves[jwk.Crv] != nil:
+		key.key = &ecdsa.PublicKey{Curve: curves[jwk.Crv], X: number(jwk.X), Y: number(jwk.Y)}
+	case jwk.Kty == "OKP" && jwk.Crv == "Ed25519":
+		b, _ := base64.RawURLEncoding.DecodeString(jwk.X)
+		key.key = ed25519.PublicKey(b)
+	default:
+		return published{}, fmt.Errorf("a key of type %s %s", jwk.Kty, jwk.Crv)
+	}
+	return key, nil
+}

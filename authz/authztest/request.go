@@ -1,0 +1,323 @@
+package authztest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+
+	"github.com/oasgate/oasgate/authz"
+)
+
+// build makes a valid request to an operation, and makes sure of it: the request is held to the document.
+func build(doc *openapi3.T, o authz.Operation, override Request) (Request, error) {
+	item := doc.Paths.Value(o.Path)
+	spec := item.GetOperation(o.Method)
+	r := Request{Path: map[string]string{}, Query: url.Values{}, Header: http.Header{}}
+	s := sampler{doc}
+	for _, p := range parameters(item, spec) {
+		if !p.Required || override.has(p) {
+			continue
+		}
+		value, err := s.parameter(p)
+		if err == nil {
+			err = r.set(p, value)
+		}
+		if err != nil {
+			return Request{}, fmt.Errorf("the %s parameter %s: %w", p.In, p.Name, err)
+		}
+	}
+	maps.Copy(r.Path, override.Path)
+	maps.Copy(r.Query, override.Query)
+	maps.Copy(r.Header, override.Header)
+	if override.Body != nil {
+		r.Body, r.ContentType = override.Body, override.ContentType
+	} else if spec.RequestBody != nil {
+		var err error
+		if r.Body, r.ContentType, err = s.body(spec.RequestBody.Value.Content); err != nil && spec.RequestBody.Value.Required {
+			return Request{}, fmt.Errorf("the body: %w", err)
+		}
+	}
+	return r, r.check(doc, o)
+}
+
+// parameters returns those of an operation, its path item's included (OpenAPI 3.1 §4.8.9.1).
+func parameters(item *openapi3.PathItem, spec *openapi3.Operation) (all []*openapi3.Parameter) {
+	for _, ref := range item.Parameters {
+		if spec.Parameters.GetByInAndName(ref.Value.In, ref.Value.Name) == nil {
+			all = append(all, ref.Value)
+		}
+	}
+	for _, ref := range spec.Parameters {
+		all = append(all, ref.Value)
+	}
+	return all
+}
+
+// has reports whether a request already says what a parameter is.
+func (r Request) has(p *openapi3.Parameter) bool {
+	switch p.In {
+	case openapi3.ParameterInPath:
+		_, ok := r.Path[p.Name]
+		return ok
+	case openapi3.ParameterInHeader:
+		return r.Header.Get(p.Name) != ""
+	case openapi3.ParameterInCookie:
+		return r.Header.Get("Cookie") != ""
+	}
+	return r.Query.Has(p.Name)
+}
+
+// check holds the request to the document.
+func (r Request) check(doc *openapi3.T, o authz.Operation) error {
+	item := doc.Paths.Value(o.Path)
+	sent, err := r.http(context.Background(), "http://localhost", o, bytes.NewReader(r.Body))
+	if err != nil {
+		return err
+	}
+	err = openapi3filter.ValidateRequest(context.Background(), &openapi3filter.RequestValidationInput{
+		Request:    sent,
+		PathParams: r.Path,
+		Route:      &routers.Route{Spec: doc, Path: o.Path, PathItem: item, Method: o.Method, Operation: item.GetOperation(o.Method)},
+		Options:    &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
+	})
+	var undecodable *openapi3filter.ParseError
+	if errors.As(err, &undecodable) && undecodable.Kind == openapi3filter.KindUnsupportedFormat {
+		return nil // XML, say: an example of it is taken at its word
+	}
+	return err
+}
+
+// http makes the request that is sent, with a body other than its own where a case wants one.
+func (r Request) http(ctx context.Context, base string, o authz.Operation, body io.Reader) (*http.Request, error) {
+	path := o.Path
+	for name, value := range r.Path {
+		path = strings.ReplaceAll(path, "{"+name+"}", url.PathEscape(value))
+	}
+	target := strings.TrimSuffix(base, "/") + path
+	if len(r.Query) > 0 {
+		target += "?" + r.Query.Encode()
+	}
+	sent, err := http.NewRequestWithContext(ctx, o.Method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(sent.Header, r.Header)
+	if r.ContentType != "" {
+		sent.Header.Set("Content-Type", r.ContentType)
+	}
+	return sent, nil
+}
+
+// set writes a parameter in its style (OpenAPI 3.1 §4.8.12.3).
+func (r *Request) set(p *openapi3.Parameter, value any) error {
+	if p.Content != nil {
+		b, err := json.Marshal(value)
+		if err != nil {
+			return err
+		}
+		value = string(b)
+	}
+	style := p.Style
+	if style == "" {
+		style = map[string]string{"path": "simple", "header": "simple", "query": "form", "cookie": "form"}[p.In]
+	}
+	explode := style == "form"
+	if p.Explode != nil {
+		explode = *p.Explode
+	}
+	switch p.In {
+	case openapi3.ParameterInPath:
+		r.Path[p.Name] = inPath(p.Name, style, explode, flatten(value))
+	case openapi3.ParameterInHeader:
+		r.Header.Set(p.Name, inPath(p.Name, style, explode, flatten(value)))
+	default:
+		query := inQuery(p.Name, style, explode, flatten(value))
+		if p.In == openapi3.ParameterInQuery {
+			maps.Copy(r.Query, query)
+			break
+		}
+		for name, values := range query {
+			cookie := name + "=" + strings.Join(values, "; "+name+"=")
+			if before := r.Header.Get("Cookie"); before != "" {
+				cookie = before + "; " + cookie
+			}
+			r.Header.Set("Cookie", cookie)
+		}
+	}
+	return nil
+}
+
+// flat is a value as parameters can carry it: one text, a list, or pairs of names and texts.
+type flat struct {
+	names []string // of an object's members
+	texts []string
+	list  bool
+}
+
+func flatten(value any) flat {
+	switch v := value.(type) {
+	case []any:
+		f := flat{list: true}
+		for _, item := range v {
+			f.texts = append(f.texts, text(item))
+		}
+		return f
+	case map[string]any:
+		f := flat{}
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			f.names, f.texts = append(f.names, name), append(f.texts, text(v[name]))
+		}
+		return f
+	}
+	return flat{texts: []string{text(value)}}
+}
+
+func text(value any) string {
+	if s, ok := value.(string); ok {
+		return s
+	}
+	b, _ := json.Marshal(value) // made of JSON, or read from it
+	return string(b)
+}
+
+// pairs lists the names and texts of an object, joined each by a separator.
+func (f flat) pairs(separator string) (all []string) {
+	for i, name := range f.names {
+		all = append(all, name+separator+f.texts[i])
+	}
+	return all
+}
+
+// inPath: the styles simple, label and matrix.
+func inPath(name, style string, explode bool, f flat) string {
+	all := f.texts
+	switch {
+	case f.names != nil && explode:
+		all = f.pairs("=")
+	case f.names != nil:
+		all = f.pairs(",")
+	}
+	switch {
+	case style == "label" && explode:
+		return "." + strings.Join(all, ".")
+	case style == "label":
+		return "." + strings.Join(all, ",")
+	case style == "matrix" && explode && f.names != nil:
+		return ";" + strings.Join(all, ";")
+	case style == "matrix" && explode:
+		return ";" + name + "=" + strings.Join(all, ";"+name+"=")
+	case style == "matrix":
+		return ";" + name + "=" + strings.Join(all, ",")
+	}
+	return strings.Join(all, ",")
+}
+
+// inQuery: the styles form, spaceDelimited, pipeDelimited and deepObject.
+func inQuery(name, style string, explode bool, f flat) url.Values {
+	separator := map[string]string{"spaceDelimited": " ", "pipeDelimited": "|"}[style]
+	if separator == "" {
+		separator = ","
+	}
+	values := url.Values{}
+	switch {
+	case style == "deepObject":
+		for i, member := range f.names {
+			values.Add(name+"["+member+"]", f.texts[i])
+		}
+	case f.names != nil && explode:
+		for i, member := range f.names {
+			values.Add(member, f.texts[i])
+		}
+	case f.names != nil:
+		values.Set(name, strings.Join(f.pairs(separator), separator))
+	case f.list && !explode:
+		values.Set(name, strings.Join(f.texts, separator))
+	default:
+		values[name] = f.texts
+	}
+	return values
+}
+
+// body makes a body of the media type that is easiest to make.
+func (s sampler) body(content openapi3.Content) (body []byte, contentType string, err error) {
+	names := slices.SortedFunc(maps.Keys(content), func(a, b string) int {
+		if d := difficulty(a) - difficulty(b); d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	err = errors.New("its content has no media type")
+	for _, name := range names {
+		var value any
+		if value, err = s.media(content[name]); err != nil {
+			continue
+		}
+		if body, contentType, err = encode(name, value); err == nil {
+			return body, contentType, nil
+		}
+	}
+	return nil, "", err
+}
+
+func difficulty(media string) int {
+	media, _, _ = strings.Cut(media, ";")
+	switch {
+	case media == "application/json":
+		return 0
+	case strings.HasSuffix(media, "+json"):
+		return 1
+	case media == "application/x-www-form-urlencoded", media == "multipart/form-data":
+		return 2
+	case strings.Contains(media, "*"):
+		return 4
+	}
+	return 3
+}
+
+func encode(media string, value any) (body []byte, contentType string, err error) {
+	switch media {
+	case "*/*", "application/*":
+		media = "application/json"
+	case "text/*":
+		media = "text/plain"
+	}
+	plain, _, _ := strings.Cut(media, ";")
+	members, isObject := value.(map[string]any)
+	switch {
+	case plain == "application/json" || strings.HasSuffix(plain, "+json"):
+		body, err = json.Marshal(value)
+		return body, media, err
+	case plain == "application/x-www-form-urlencoded" && isObject:
+		form := url.Values{}
+		for name, member := range members {
+			form[name] = flatten(member).texts
+		}
+		return []byte(form.Encode()), media, nil
+	case plain == "multipart/form-data" && isObject:
+		var b bytes.Buffer
+		w := multipart.NewWriter(&b)
+		for _, name := range slices.Sorted(maps.Keys(members)) {
+			if err := w.WriteField(name, text(members[name])); err != nil {
+				return nil, "", err
+			}
+		}
+		return b.Bytes(), w.FormDataContentType(), w.Close()
+	}
+	if s, ok := value.(string); ok {
+		return []byte(s), media, nil
+	}
+	return nil, "", fmt.Errorf("no body of type %s can be made from a schema", media)
+}

@@ -1,0 +1,379 @@
+package authztest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// sampler makes values that match the schemas of a document: small ones, with nothing that is not required. It
+// knows the usual keywords and need not know all, for what it makes is validated before it is used.
+type sampler struct{ doc *openapi3.T }
+
+// deepest bounds schemas that require themselves.
+const deepest = 16
+
+// parameter makes a value for a parameter that is required, so an array of it has an element: none is no parameter.
+func (s sampler) parameter(p *openapi3.Parameter) (any, error) {
+	for _, media := range p.Content {
+		return s.media(media)
+	}
+	if v, ok := s.example(p.Schema, p.Example, p.Examples); ok {
+		return v, nil
+	}
+	if p.Schema == nil {
+		return nil, errors.New("it has neither a schema nor an example")
+	}
+	schema := *p.Schema.Value
+	if schema.MinItems == 0 {
+		schema.MinItems = 1
+	}
+	return s.value(&openapi3.SchemaRef{Value: &schema}, 0, 0)
+}
+
+func (s sampler) media(media *openapi3.MediaType) (any, error) {
+	if v, ok := s.example(media.Schema, media.Example, media.Examples); ok {
+		return v, nil
+	}
+	if media.Schema == nil {
+		return nil, errors.New("it has neither a schema nor an example")
+	}
+	return s.value(media.Schema, 0, 0)
+}
+
+// example returns the first of the examples that its schema accepts.
+func (s sampler) example(schema *openapi3.SchemaRef, one any, more openapi3.Examples) (any, bool) {
+	candidates := []any{one}
+	for _, name := range slices.Sorted(maps.Keys(more)) {
+		if ref := more[name]; ref != nil && ref.Value != nil {
+			candidates = append(candidates, ref.Value.Value)
+		}
+	}
+	for _, v := range candidates {
+		if v != nil && (schema == nil || s.accepts(schema.Value, v)) {
+			return v, true
+		}
+	}
+	return nil, false
+}
+
+func (s sampler) accepts(schema *openapi3.Schema, v any) bool {
+	// As JSON has it: YAML knows more types.
+	b, err := json.Marshal(v)
+	if err != nil {
+		return false
+	}
+	var plain any
+	return json.Unmarshal(b, &plain) == nil && s.doc.ValidateSchemaJSON(schema, plain, openapi3.VisitAsRequest()) == nil
+}
+
+// value makes the nth of the values of a schema: they differ, where that is easy, so that items can be unique.
+func (s sampler) value(ref *openapi3.SchemaRef, n, depth int) (any, error) {
+	if ref == nil || ref.Value == nil {
+		return "a" + suffix(n), nil
+	}
+	if depth > deepest {
+		return nil, errors.New("the schema requires itself, without end")
+	}
+	schema := ref.Value
+	if given := s.given(schema); len(given) > 0 && (n == 0 || len(schema.Enum) > 0) {
+		return given[n%len(given)], nil
+	}
+	switch {
+	case len(schema.AllOf) > 0:
+		all := *schema
+		all.AllOf = nil
+		for _, part := range schema.AllOf {
+			all = merge(all, *part.Value)
+		}
+		return s.value(&openapi3.SchemaRef{Value: &all}, n, depth+1)
+	case len(schema.OneOf) > 0:
+		return s.oneOf(schema, schema.OneOf, n, depth)
+	case len(schema.AnyOf) > 0:
+		return s.oneOf(schema, schema.AnyOf, n, depth)
+	}
+	switch kind(schema) {
+	case "null":
+		return nil, nil
+	case "boolean":
+		return n%2 == 0, nil
+	case "integer", "number":
+		return number(schema, n), nil
+	case "array":
+		return s.array(schema, depth)
+	case "object":
+		return s.object(schema, depth)
+	}
+	return characters(schema, n)
+}
+
+// given returns the values that the schema itself names, of those that it accepts.
+func (s sampler) given(schema *openapi3.Schema) (all []any) {
+	candidates := slices.Concat([]any{schema.Const, schema.Example}, schema.Examples, []any{schema.Default}, schema.Enum)
+	for _, v := range candidates {
+		if v != nil && s.accepts(schema, v) {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// kind returns the type of the values to make.
+func kind(schema *openapi3.Schema) string {
+	for _, t := range schema.Type.Slice() {
+		if t != "null" || len(schema.Type.Slice()) == 1 {
+			return t
+		}
+	}
+	switch {
+	case len(schema.Properties) > 0 || len(schema.Required) > 0 || schema.MinProps > 0:
+		return "object"
+	case schema.Items != nil || len(schema.PrefixItems) > 0 || schema.MinItems > 0:
+		return "array"
+	case schema.Min != nil || schema.Max != nil || schema.MultipleOf != nil:
+		return "number"
+	}
+	return "string"
+}
+
+// oneOf makes a value by the first branch that allows one which the whole schema accepts.
+func (s sampler) oneOf(schema *openapi3.Schema, branches openapi3.SchemaRefs, n, depth int) (any, error) {
+	var faults []error
+	for i, branch := range branches {
+		rest := *schema
+		rest.OneOf, rest.AnyOf = nil, nil
+		both := merge(rest, *branch.Value)
+		v, err := s.value(&openapi3.SchemaRef{Value: &both}, n, depth+1)
+		if members, ok := v.(map[string]any); ok && schema.Discriminator != nil && branch.Ref != "" {
+			members[schema.Discriminator.PropertyName] = discriminated(schema.Discriminator, branch.Ref)
+		}
+		if err == nil && s.accepts(schema, v) {
+			return v, nil
+		}
+		faults = append(faults, fmt.Errorf("branch %d: %w", i+1, cmpErr(err)))
+	}
+	return nil, fmt.Errorf("no branch of oneOf or anyOf could be satisfied: %w", errors.Join(faults...))
+}
+
+func cmpErr(err error) error {
+	if err == nil {
+		return errors.New("what could be made of it is not accepted")
+	}
+	return err
+}
+
+// discriminated returns the name under which a discriminator knows a schema (OpenAPI 3.1 §4.8.25).
+func discriminated(d *openapi3.Discriminator, ref string) string {
+	for _, name := range slices.Sorted(maps.Keys(d.Mapping)) {
+		if mapped := d.Mapping[name].Ref; mapped == ref || mapped == path.Base(ref) {
+			return name
+		}
+	}
+	return path.Base(ref)
+}
+
+// merge makes one schema of two that both hold: the stricter of their bounds, the members of either.
+func merge(a, b openapi3.Schema) openapi3.Schema {
+	if a.Type == nil {
+		a.Type = b.Type
+	}
+	a.AllOf = slices.Concat(a.AllOf, b.AllOf)
+	a.OneOf = slices.Concat(a.OneOf, b.OneOf)
+	a.AnyOf = slices.Concat(a.AnyOf, b.AnyOf)
+	properties := maps.Clone(b.Properties)
+	if properties == nil {
+		properties = openapi3.Schemas{}
+	}
+	for name, ref := range a.Properties {
+		if other := properties[name]; other != nil && ref.Value != nil && other.Value != nil {
+			both := merge(*ref.Value, *other.Value)
+			ref = &openapi3.SchemaRef{Value: &both}
+		}
+		properties[name] = ref
+	}
+	a.Properties = properties
+	a.Required = slices.Concat(a.Required, b.Required)
+	a.Min, a.Max = stricter(a.Min, b.Min, math.Max), stricter(a.Max, b.Max, math.Min)
+	a.MinLength, a.MinItems, a.MinProps = max(a.MinLength, b.MinLength), max(a.MinItems, b.MinItems), max(a.MinProps, b.MinProps)
+	if a.MaxLength == nil || b.MaxLength != nil && *b.MaxLength < *a.MaxLength {
+		a.MaxLength = b.MaxLength
+	}
+	if !a.ExclusiveMin.IsSet() {
+		a.ExclusiveMin = b.ExclusiveMin
+	}
+	if !a.ExclusiveMax.IsSet() {
+		a.ExclusiveMax = b.ExclusiveMax
+	}
+	if a.MultipleOf == nil {
+		a.MultipleOf = b.MultipleOf
+	}
+	if a.Format == "" {
+		a.Format = b.Format
+	}
+	if a.Pattern == "" {
+		a.Pattern = b.Pattern
+	}
+	if a.Items == nil {
+		a.Items = b.Items
+	}
+	if a.Enum == nil {
+		a.Enum = b.Enum
+	}
+	if a.Const == nil {
+		a.Const = b.Const
+	}
+	if a.Example == nil {
+		a.Example = b.Example
+	}
+	if a.Default == nil {
+		a.Default = b.Default
+	}
+	if a.Discriminator == nil {
+		a.Discriminator = b.Discriminator
+	}
+	a.UniqueItems = a.UniqueItems || b.UniqueItems
+	return a
+}
+
+func stricter(a, b *float64, of func(a, b float64) float64) *float64 {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	v := of(*a, *b)
+	return &v
+}
+
+// number makes the nth number upwards from the least, or downwards from the greatest where there is no least.
+func number(schema *openapi3.Schema, n int) float64 {
+	step := 1.0
+	if schema.MultipleOf != nil {
+		step = *schema.MultipleOf
+	}
+	least, exclusiveLeast := bound(schema.Min, schema.ExclusiveMin, math.Max)
+	most, exclusiveMost := bound(schema.Max, schema.ExclusiveMax, math.Min)
+	if least == nil && (most == nil || *most > step) {
+		least = &step
+	}
+	if least == nil {
+		v := math.Floor(*most/step) * step
+		if exclusiveMost && v == *most {
+			v -= step
+		}
+		return v - float64(n)*step
+	}
+	v := math.Ceil(*least/step) * step
+	if exclusiveLeast && v == *least {
+		v += step
+	}
+	if most != nil && (v > *most || exclusiveMost && v == *most) && schema.MultipleOf == nil && !schema.Type.Is("integer") {
+		return (*least + *most) / 2 // there is no whole number between them
+	}
+	return v + float64(n)*step
+}
+
+// bound reads a bound as 3.0 and as 3.1 write it.
+func bound(limit *float64, exclusive openapi3.ExclusiveBound, of func(a, b float64) float64) (*float64, bool) {
+	strict := stricter(limit, exclusive.Value, of)
+	return strict, exclusive.IsTrue() || exclusive.Value != nil && *strict == *exclusive.Value
+}
+
+func (s sampler) array(schema *openapi3.Schema, depth int) (any, error) {
+	items := []any{}
+	for i := range max(int(schema.MinItems), len(schema.PrefixItems)) {
+		item, n := schema.Items, 0
+		if i < len(schema.PrefixItems) {
+			item = schema.PrefixItems[i]
+		}
+		if schema.UniqueItems {
+			n = i
+		}
+		v, err := s.value(item, n, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, v)
+	}
+	return items, nil
+}
+
+func (s sampler) object(schema *openapi3.Schema, depth int) (any, error) {
+	members := map[string]any{}
+	add := func(name string) error {
+		ref := schema.Properties[name]
+		if ref == nil {
+			ref = schema.AdditionalProperties.Schema
+		}
+		if _, had := members[name]; had || ref != nil && ref.Value != nil && ref.Value.ReadOnly {
+			return nil // what only answers have is not sent (OpenAPI 3.1 §4.8.24 readOnly)
+		}
+		v, err := s.value(ref, 0, depth+1)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		members[name] = v
+		return nil
+	}
+	for _, name := range schema.Required {
+		if err := add(name); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(schema.Properties)) {
+		if uint64(len(members)) >= schema.MinProps {
+			break
+		}
+		if err := add(name); err != nil {
+			return nil, err
+		}
+	}
+	for i := 1; uint64(len(members)) < schema.MinProps; i++ {
+		if err := add("member" + strconv.Itoa(i)); err != nil {
+			return nil, err
+		}
+	}
+	return members, nil
+}
+
+// formats are values of the formats that are usual; RFC 2606 and RFC 5737 names and addresses.
+var formats = map[string]string{
+	"date": "2026-01-02", "date-time": "2026-01-02T03:04:05Z", "time": "03:04:05Z", "duration": "P1D",
+	"email": "user@example.com", "idn-email": "user@example.com", "hostname": "example.com", "idn-hostname": "example.com",
+	"ipv4": "192.0.2.1", "ipv6": "2001:db8::1", "uri": "https://example.com/", "uri-reference": "/a", "iri": "https://example.com/",
+	"iri-reference": "/a", "uri-template": "/a", "uuid": "00000000-0000-4000-8000-000000000000", "byte": "AAAA",
+	"json-pointer": "/a", "relative-json-pointer": "0", "regex": "a",
+}
+
+func characters(schema *openapi3.Schema, n int) (any, error) {
+	if schema.Pattern != "" {
+		return matching(schema, n)
+	}
+	if v, ok := formats[schema.Format]; ok {
+		return v[:len(v)-len(suffix(n))] + suffix(n), nil
+	}
+	v := "a" + suffix(n)
+	if missing := int(schema.MinLength) - len(v); missing > 0 {
+		v = strings.Repeat("a", missing) + v
+	}
+	if schema.MaxLength != nil && uint64(len(v)) > *schema.MaxLength {
+		v = v[uint64(len(v))-*schema.MaxLength:]
+	}
+	return v, nil
+}
+
+func suffix(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}

@@ -1,0 +1,311 @@
+package authztest_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/hmac"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/devissuer"
+)
+
+// flaw is a classic fault of servers that check access tokens.
+type flaw string
+
+const (
+	none flaw = "" // the server is right
+
+	anyScope           flaw = "any one of the scopes will do"
+	scopePrefix        flaw = "scopes are compared by prefix"
+	missingIsForbidden flaw = "403 for a missing token"
+	expiryUnchecked    flaw = "expiry is not checked"
+	audienceUnchecked  flaw = "the audience is not checked"
+	kidIgnored         flaw = "kid is ignored"
+	validatorFirst     flaw = "the body is validated before the token"
+	unguardedRoute     flaw = "one route is not guarded"
+	cachedVerdict      flaw = "the verdict on a token is cached across operations"
+	failOpen           flaw = "open while the keys cannot be had"
+
+	scopeSuffix        flaw = "scopes are compared by suffix"
+	scopeCut           flaw = "a required scope may begin with the granted one"
+	scopeCase          flaw = "scopes are compared without regard to case"
+	noneAccepted       flaw = "alg none is accepted"
+	algorithmOfToken   flaw = "the token chooses the algorithm"
+	embeddedKeyTrusted flaw = "a jwk in the header is trusted"
+	signatureUnchecked flaw = "the signature is not checked"
+	notBeforeUnchecked flaw = "nbf is not checked"
+	issuerPrefix       flaw = "the issuer is compared by prefix"
+	bindingIgnored     flaw = "a bound token passes as a bearer token"
+	malformedForgiven  flaw = "a token that cannot be read is none"
+	schemeIgnored      flaw = "any scheme is taken for Bearer"
+	publicRefuses      flaw = "a public operation refuses bad tokens"
+	optionalIsRequired flaw = "a token is required where it is optional"
+	exactRefused       flaw = "no scopes are enough"
+	errorCodeMissing   flaw = "challenges never say error"
+	errorCodeAlways    flaw = "challenges always say error"
+	scopesUnnamed      flaw = "403 does not name the scopes"
+	htmlErrors         flaw = "errors are HTML"
+	cacheable          flaw = "refusals may be cached"
+	tokenRepeated      flaw = "the token is given back"
+	outageIsInvalid    flaw = "an outage is answered as an invalid token"
+)
+
+// server guards the operations of a plan with nothing of oasgate: what a team writes by hand, in short. Without a
+// flaw it answers every case of the kit rightly, so it shows as well that the kit is not for oasgate's gate alone.
+type server struct {
+	http.Handler
+	flaw     flaw
+	issuer   string
+	audience string
+	keys     map[string]*rsa.PublicKey // nil: they cannot be had
+	calls    int
+	verdicts map[string]bool
+}
+
+func newServer(plan *authz.Plan, issuer *devissuer.Server, audience string, keys map[string]*rsa.PublicKey, f flaw) *server {
+	mux := http.NewServeMux()
+	s := &server{Handler: mux, flaw: f, issuer: issuer.URL(), audience: audience, keys: keys, verdicts: map[string]bool{}}
+	for _, o := range plan.Operations() {
+		mux.HandleFunc(o.Method+" "+o.Path, func(w http.ResponseWriter, r *http.Request) {
+			if refused := s.guard(r, o); refused != nil {
+				s.refuse(w, r, refused)
+				return
+			}
+			if !o.Public() || s.flaw != validatorFirst {
+				if refused := validate(r); refused != nil {
+					s.refuse(w, r, refused)
+					return
+				}
+			}
+			s.calls++
+			w.WriteHeader(http.StatusNoContent)
+		})
+	}
+	return s
+}
+
+// refusal is an answer other than the handler's.
+type refusal struct {
+	status    int
+	challenge string // after the realm
+}
+
+var (
+	missing      = &refusal{http.StatusUnauthorized, ""}
+	invalidToken = &refusal{http.StatusUnauthorized, `, error="invalid_token"`}
+	unavailable  = &refusal{http.StatusServiceUnavailable, ""}
+	invalidBody  = &refusal{http.StatusBadRequest, ""}
+)
+
+func (s *server) guard(r *http.Request, o authz.Operation) *refusal {
+	if o.Public() {
+		if s.flaw == publicRefuses && r.Header.Get("Authorization") != "" {
+			return invalidToken
+		}
+		return nil
+	}
+	if s.flaw == unguardedRoute && o.ID == "listMessages" {
+		return nil
+	}
+	if s.flaw == validatorFirst {
+		if refused := validate(r); refused != nil {
+			return refused
+		}
+	}
+	scheme, raw, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if s.flaw == schemeIgnored && scheme != "" {
+		scheme = "Bearer"
+	}
+	if !strings.EqualFold(scheme, "Bearer") {
+		switch {
+		case o.Optional() && s.flaw != optionalIsRequired:
+			return nil
+		case s.flaw == missingIsForbidden:
+			return &refusal{http.StatusForbidden, `, error="insufficient_scope", scope=""`}
+		}
+		return missing
+	}
+	if s.flaw == cachedVerdict && s.verdicts[raw] {
+		return nil
+	}
+	claims, refused := s.verify(raw)
+	if refused != nil {
+		return refused
+	}
+	if refused := s.authorize(o, claims); refused != nil {
+		return refused
+	}
+	s.verdicts[raw] = true
+	return nil
+}
+
+type claims struct {
+	Iss, Aud, Scope string
+	Exp, Nbf        int64
+	Cnf             any
+}
+
+// verify accepts RS256 alone.
+func (s *server) verify(raw string) (claims, *refusal) {
+	var header struct {
+		Alg, Kid string
+		Jwk      *struct{ N, E string }
+	}
+	var c claims
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 || !decode(parts[0], &header) || !decode(parts[1], &c) {
+		if s.flaw == malformedForgiven {
+			return c, missing
+		}
+		return c, invalidToken
+	}
+	now := time.Now().Unix()
+	switch {
+	case c.Iss != s.issuer && !(s.flaw == issuerPrefix && strings.HasPrefix(c.Iss, s.issuer)),
+		c.Aud != s.audience && s.flaw != audienceUnchecked,
+		c.Exp <= now && s.flaw != expiryUnchecked,
+		c.Nbf > now && s.flaw != notBeforeUnchecked,
+		c.Cnf != nil && s.flaw != bindingIgnored:
+		return c, invalidToken
+	case s.keys == nil && s.flaw == failOpen:
+		return c, nil
+	case s.keys == nil && s.flaw == outageIsInvalid:
+		return c, invalidToken
+	case s.keys == nil:
+		return c, unavailable
+	}
+	key := s.keys[header.Kid]
+	if s.flaw == kidIgnored {
+		for _, key = range s.keys { // there is one
+		}
+	}
+	if s.flaw == embeddedKeyTrusted && header.Jwk != nil {
+		key = rsaKey(header.Jwk.N, header.Jwk.E)
+	}
+	input := parts[0] + "." + parts[1]
+	signature, _ := base64.RawURLEncoding.DecodeString(parts[2])
+	digest := sha256.Sum256([]byte(input))
+	switch {
+	case s.flaw == noneAccepted && strings.EqualFold(header.Alg, "none"):
+	case key == nil:
+		return c, invalidToken
+	case s.flaw == algorithmOfToken && header.Alg == "HS256":
+		der, _ := x509.MarshalPKIXPublicKey(key)
+		mac := hmac.New(sha256.New, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+		mac.Write([]byte(input))
+		if !hmac.Equal(mac.Sum(nil), signature) {
+			return c, invalidToken
+		}
+	case header.Alg != "RS256":
+		return c, invalidToken
+	case s.flaw != signatureUnchecked && rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature) != nil:
+		return c, invalidToken
+	}
+	return c, nil
+}
+
+func decode(segment string, into any) bool {
+	b, err := base64.RawURLEncoding.DecodeString(segment)
+	return err == nil && json.Unmarshal(b, into) == nil
+}
+
+func rsaKey(n, e string) *rsa.PublicKey {
+	modulus, _ := base64.RawURLEncoding.DecodeString(n)
+	exponent, _ := base64.RawURLEncoding.DecodeString(e)
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: int(new(big.Int).SetBytes(exponent).Int64())}
+}
+
+// authorize takes the first of the alternatives that is satisfied; a refusal names the nearest.
+func (s *server) authorize(o authz.Operation, c claims) *refusal {
+	granted := strings.Fields(c.Scope)
+	var nearest []string
+	fewest := -1
+	for _, alternative := range o.Alternatives {
+		var required []string
+		for _, r := range alternative {
+			required = append(required, r.Scopes...)
+		}
+		lacks := 0
+		for _, scope := range required {
+			if !slices.ContainsFunc(granted, func(g string) bool { return s.same(g, scope) }) {
+				lacks++
+			}
+		}
+		if lacks == 0 && (s.flaw != exactRefused || len(required) == 0) || s.flaw == anyScope && lacks < len(required) {
+			return nil
+		}
+		if fewest < 0 || lacks < fewest {
+			nearest, fewest = required, lacks
+		}
+	}
+	return &refusal{http.StatusForbidden, fmt.Sprintf(`, error="insufficient_scope", scope="%s"`, strings.Join(nearest, " "))}
+}
+
+func (s *server) same(granted, required string) bool {
+	switch s.flaw {
+	case scopePrefix:
+		return strings.HasPrefix(granted, required)
+	case scopeSuffix:
+		return strings.HasSuffix(granted, required)
+	case scopeCut:
+		return strings.HasPrefix(required, granted)
+	case scopeCase:
+		return strings.EqualFold(granted, required)
+	}
+	return granted == required
+}
+
+// validate reads a body and refuses what is not JSON.
+func validate(r *http.Request) *refusal {
+	if body, err := io.ReadAll(r.Body); err != nil || len(body) > 0 && !json.Valid(body) {
+		return invalidBody
+	}
+	return nil
+}
+
+func (s *server) refuse(w http.ResponseWriter, r *http.Request, refused *refusal) {
+	h := w.Header()
+	challenge := refused.challenge
+	switch {
+	case s.flaw == errorCodeMissing:
+		challenge = ""
+	case s.flaw == errorCodeAlways && challenge == "":
+		challenge = `, error="invalid_token"`
+	case s.flaw == scopesUnnamed:
+		challenge, _, _ = strings.Cut(challenge, ", scope=")
+	}
+	switch refused.status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		h.Set("WWW-Authenticate", `Bearer realm="messages"`+challenge)
+		if s.flaw != cacheable {
+			h.Set("Cache-Control", "no-store")
+		}
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", "1")
+	}
+	var body bytes.Buffer
+	detail := ""
+	if s.flaw == tokenRepeated {
+		detail = r.Header.Get("Authorization")
+	}
+	_ = json.NewEncoder(&body).Encode(map[string]any{"type": "about:blank", "title": http.StatusText(refused.status), "status": refused.status, "detail": detail})
+	h.Set("Content-Type", "application/problem+json")
+	if s.flaw == htmlErrors {
+		h.Set("Content-Type", "text/html")
+	}
+	w.WriteHeader(refused.status)
+	_, _ = w.Write(body.Bytes())
+}
