@@ -107,8 +107,11 @@ func (c claims) wrongAudience(i *issuer) error {
 		return strings.Join(out, ", ")
 	}
 	received := quoted(audiences)
-	if len(audiences) == 0 {
+	switch {
+	case c.aud == nil:
 		received = "absent"
+	case audiences == nil:
+		received = "an empty array"
 	}
 	hint := ""
 	if c.idToken {
@@ -148,6 +151,13 @@ func ago(seconds float64) string {
 // string with single spaces, other issuers use an array.
 func (c claims) scopes(i *issuer) ([]string, error) {
 	var all []string
+	seen := map[string]bool{} // no search in all: nothing of this is believed yet, and 8 KiB hold 2,000 scopes
+	add := func(scope string) {
+		if scope != "" && !seen[scope] {
+			seen[scope] = true
+			all = append(all, scope)
+		}
+	}
 	for _, pointer := range i.ScopeClaims {
 		value, found := lookup(c.raw, pointer)
 		if !found {
@@ -155,11 +165,11 @@ func (c claims) scopes(i *issuer) ([]string, error) {
 		}
 		err := eachText(pointer, value, func(text []byte) {
 			if value.Kind() == '[' {
-				all = addScope(all, string(text))
+				add(string(text))
 				return
 			}
 			for scope := range strings.SplitSeq(string(text), " ") {
-				all = addScope(all, scope)
+				add(scope)
 			}
 		})
 		if err != nil {
@@ -167,11 +177,4 @@ func (c claims) scopes(i *issuer) ([]string, error) {
 		}
 	}
 	return all, nil
-}
-
-func addScope(all []string, scope string) []string {
-	if scope == "" || slices.Contains(all, scope) {
-		return all
-	}
-	return append(all, scope)
 }

@@ -54,7 +54,9 @@ func (h header) check(i *issuer) error {
 		return nil
 	case (h.typ == nil || typ("JWT")) && !i.RFC9068:
 		return nil
-	case h.typ == nil || typ("JWT"):
+	case h.typ == nil:
+		return refuse(WrongType, "typ is absent, expected at+jwt (RFC 9068 §4, the strict profile)")
+	case typ("JWT"):
 		return refuse(WrongType, "typ is %s, expected at+jwt (RFC 9068 §4, the strict profile)", quote(string(h.typ)))
 	case typ("dpop+jwt"):
 		return refuse(WrongType, "typ is dpop+jwt: this is a DPoP proof, not an access token")

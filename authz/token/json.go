@@ -114,12 +114,16 @@ func textOf(name string, value jsontext.Value) ([]byte, error) {
 
 // eachText calls each for a string, or for every string of an array of strings.
 func eachText(name string, value jsontext.Value, each func([]byte)) error {
-	if value.Kind() != '[' {
+	switch value.Kind() {
+	case '"':
 		text, err := textOf(name, value)
 		if err == nil {
 			each(text)
 		}
 		return err
+	case '[':
+	default:
+		return errors.New(name + " is neither a string nor an array of strings")
 	}
 	return read(value, func(d *jsontext.Decoder) error {
 		if _, err := d.ReadToken(); err != nil {

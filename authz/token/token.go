@@ -112,12 +112,13 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 	return v, nil
 }
 
-// complete fills in the defaults and returns all faults.
+// complete fills in the defaults, makes the lists its own, and returns all faults.
 func (i *Issuer) complete() (faults []error) {
+	i.Audiences, i.Algorithms, i.ScopeClaims = slices.Clone(i.Audiences), slices.Clone(i.Algorithms), slices.Clone(i.ScopeClaims)
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	u, err := url.Parse(i.URL)
 	switch {
-	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+	case err != nil || u.Hostname() == "" || u.User != nil || strings.ContainsAny(i.URL, "?#"):
 		fault("expected a URL such as https://issuer.example/, without query and fragment (RFC 8414 §2)")
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
 		fault("http is accepted on loopback hosts only: expected https")
@@ -181,6 +182,9 @@ func (i *Issuer) complete() (faults []error) {
 // [KeysUnavailable] nothing was found out about the token, because the issuer's keys could not be had; ctx bounds
 // the wait for them.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error) {
+	if len(token) > maxTokenBytes { // not even hashed
+		return nil, refuse(Malformed, "%d bytes, more than the %d that are read", len(token), maxTokenBytes)
+	}
 	sum := digest(token)
 	if p := v.cache.get(ctx, sum, v); p != nil {
 		return p, nil
