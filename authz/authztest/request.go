@@ -97,7 +97,11 @@ func (r Request) check(doc *openapi3.T, o authz.Operation) error {
 	if errors.As(err, &undecodable) && undecodable.Kind == openapi3filter.KindUnsupportedFormat {
 		return nil // XML, say: an example of it is taken at its word
 	}
-	return err
+	if err != nil {
+		says, _, _ := strings.Cut(err.Error(), "\n") // then come the whole schema and the whole value
+		return errors.New(strings.ReplaceAll(says, "validation failed due to: ", ""))
+	}
+	return nil
 }
 
 // http makes the request that is sent, with a body other than its own where a case wants one.
@@ -314,7 +318,8 @@ func encode(media string, value any) (body []byte, contentType string, err error
 				return nil, "", err
 			}
 		}
-		return b.Bytes(), w.FormDataContentType(), w.Close()
+		err := w.Close()
+		return b.Bytes(), w.FormDataContentType(), err
 	}
 	if s, ok := value.(string); ok {
 		return []byte(s), media, nil

@@ -72,7 +72,14 @@ func (s sampler) accepts(schema *openapi3.Schema, v any) bool {
 		return false
 	}
 	var plain any
-	return json.Unmarshal(b, &plain) == nil && s.doc.ValidateSchemaJSON(schema, plain, openapi3.VisitAsRequest()) == nil
+	if err := json.Unmarshal(b, &plain); err != nil {
+		return false
+	}
+	options := []openapi3.SchemaValidationOption{openapi3.VisitAsRequest()}
+	if s.doc.IsOpenAPI31OrLater() {
+		options = append(options, openapi3.EnableJSONSchema2020())
+	}
+	return s.doc.ValidateSchemaJSON(schema, plain, options...) == nil
 }
 
 // value makes the nth of the values of a schema: they differ, where that is easy, so that items can be unique.
@@ -309,13 +316,16 @@ func (s sampler) array(schema *openapi3.Schema, depth int) (any, error) {
 
 func (s sampler) object(schema *openapi3.Schema, depth int) (any, error) {
 	members := map[string]any{}
-	add := func(name string) error {
+	add := func(name string, required bool) error {
 		ref := schema.Properties[name]
 		if ref == nil {
 			ref = schema.AdditionalProperties.Schema
 		}
-		if _, had := members[name]; had || ref != nil && ref.Value != nil && ref.Value.ReadOnly {
-			return nil // what only answers have is not sent (OpenAPI 3.1 §4.8.24 readOnly)
+		// In 3.0 what is readOnly is required of answers alone (§4.7.24); in 3.1 readOnly is a remark, and
+		// required means required.
+		readOnly := ref != nil && ref.Value != nil && ref.Value.ReadOnly && !(required && s.doc.IsOpenAPI31OrLater())
+		if _, had := members[name]; had || readOnly {
+			return nil
 		}
 		v, err := s.value(ref, 0, depth+1)
 		if err != nil {
@@ -325,7 +335,7 @@ func (s sampler) object(schema *openapi3.Schema, depth int) (any, error) {
 		return nil
 	}
 	for _, name := range schema.Required {
-		if err := add(name); err != nil {
+		if err := add(name, true); err != nil {
 			return nil, err
 		}
 	}
@@ -333,12 +343,12 @@ func (s sampler) object(schema *openapi3.Schema, depth int) (any, error) {
 		if uint64(len(members)) >= schema.MinProps {
 			break
 		}
-		if err := add(name); err != nil {
+		if err := add(name, false); err != nil {
 			return nil, err
 		}
 	}
 	for i := 1; uint64(len(members)) < schema.MinProps; i++ {
-		if err := add("member" + strconv.Itoa(i)); err != nil {
+		if err := add("member"+strconv.Itoa(i), false); err != nil {
 			return nil, err
 		}
 	}

@@ -52,8 +52,9 @@ const (
 	malformedForgiven  flaw = "a token that cannot be read is none"
 	schemeIgnored      flaw = "any scheme is taken for Bearer"
 	publicRefuses      flaw = "a public operation refuses bad tokens"
+	publicIsGuarded    flaw = "a public operation asks for a token"
 	optionalIsRequired flaw = "a token is required where it is optional"
-	exactRefused       flaw = "no scopes are enough"
+	genuineRefused     flaw = "genuine tokens are refused"
 	errorCodeMissing   flaw = "challenges never say error"
 	errorCodeAlways    flaw = "challenges always say error"
 	scopesUnnamed      flaw = "403 does not name the scopes"
@@ -84,11 +85,9 @@ func newServer(plan *authz.Plan, issuer *devissuer.Server, audience string, keys
 				s.refuse(w, r, refused)
 				return
 			}
-			if !o.Public() || s.flaw != validatorFirst {
-				if refused := validate(r); refused != nil {
-					s.refuse(w, r, refused)
-					return
-				}
+			if refused := validate(r); refused != nil {
+				s.refuse(w, r, refused)
+				return
 			}
 			s.calls++
 			w.WriteHeader(http.StatusNoContent)
@@ -112,7 +111,8 @@ var (
 
 func (s *server) guard(r *http.Request, o authz.Operation) *refusal {
 	if o.Public() {
-		if s.flaw == publicRefuses && r.Header.Get("Authorization") != "" {
+		switch {
+		case s.flaw == publicIsGuarded, s.flaw == publicRefuses && r.Header.Get("Authorization") != "":
 			return invalidToken
 		}
 		return nil
@@ -213,6 +213,8 @@ func (s *server) verify(raw string) (claims, *refusal) {
 		return c, invalidToken
 	case s.flaw != signatureUnchecked && rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature) != nil:
 		return c, invalidToken
+	case s.flaw == genuineRefused:
+		return c, invalidToken
 	}
 	return c, nil
 }
@@ -244,7 +246,7 @@ func (s *server) authorize(o authz.Operation, c claims) *refusal {
 				lacks++
 			}
 		}
-		if lacks == 0 && (s.flaw != exactRefused || len(required) == 0) || s.flaw == anyScope && lacks < len(required) {
+		if lacks == 0 || s.flaw == anyScope && lacks < len(required) {
 			return nil
 		}
 		if fewest < 0 || lacks < fewest {
