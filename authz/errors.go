@@ -13,20 +13,21 @@ type Kind string
 
 // The kinds of refusals and failures.
 const (
-	MissingToken         Kind = "missing-token"          // 401, RFC 6750 §3.1: a challenge without an error
-	InvalidRequest       Kind = "invalid-request"        // 400, RFC 6750 §3.1: the credential is presented wrongly
-	InvalidToken         Kind = "invalid-token"          // 401, RFC 6750 §3.1
-	InsufficientScope    Kind = "insufficient-scope"     // 403, RFC 6750 §3.1
-	KeysUnavailable      Kind = "keys-unavailable"       // 503: nothing can be said of the token
-	NotFound             Kind = "not-found"              // 404
-	MethodNotAllowed     Kind = "method-not-allowed"     // 405
-	InvalidParameter     Kind = "invalid-parameter"      // 400
-	InvalidBody          Kind = "invalid-body"           // 400
-	BodyTooLarge         Kind = "body-too-large"         // 413
-	UnsupportedMediaType Kind = "unsupported-media-type" // 415
-	Timeout              Kind = "timeout"                // 503
-	Internal             Kind = "internal"               // 500: what nobody classified
-	Other                Kind = "about:blank"            // another status, by a handler or by Echo (RFC 9457 §4.2.1)
+	MissingToken         Kind = "missing-token"                    // 401, RFC 6750 §3.1: a challenge without an error
+	InvalidRequest       Kind = "invalid-request"                  // 400, RFC 6750 §3.1: the credential is presented wrongly
+	InvalidToken         Kind = "invalid-token"                    // 401, RFC 6750 §3.1
+	InsufficientScope    Kind = "insufficient-scope"               // 403, RFC 6750 §3.1
+	InsufficientAuth     Kind = "insufficient-user-authentication" // 401, RFC 9470 §3: sign in anew, or more strongly
+	KeysUnavailable      Kind = "keys-unavailable"                 // 503: nothing can be said of the token
+	NotFound             Kind = "not-found"                        // 404
+	MethodNotAllowed     Kind = "method-not-allowed"               // 405
+	InvalidParameter     Kind = "invalid-parameter"                // 400
+	InvalidBody          Kind = "invalid-body"                     // 400
+	BodyTooLarge         Kind = "body-too-large"                   // 413
+	UnsupportedMediaType Kind = "unsupported-media-type"           // 415
+	Timeout              Kind = "timeout"                          // 503
+	Internal             Kind = "internal"                         // 500: what nobody classified
+	Other                Kind = "about:blank"                      // another status, by a handler or by Echo (RFC 9457 §4.2.1)
 )
 
 // kinds gives each kind its status and title, and what is said where nothing more particular is.
@@ -39,6 +40,7 @@ var kinds = map[Kind]struct {
 	InvalidRequest:       {http.StatusBadRequest, "The access token is presented wrongly", "Send one Authorization header that holds Bearer, a space and one token, and no token elsewhere."},
 	InvalidToken:         {http.StatusUnauthorized, "The access token is not valid", "The access token is malformed, expired, or not for this API. Get a new one."},
 	InsufficientScope:    {http.StatusForbidden, "The access token lacks a scope", "Get a token with the scopes that the challenge lists."},
+	InsufficientAuth:     {http.StatusUnauthorized, "A stronger or more recent sign-in is required", "Sign in again, as the challenge says, and come back with the token that you get."},
 	KeysUnavailable:      {http.StatusServiceUnavailable, "Access tokens cannot be verified now", "The token issuer's keys could not be had, so nothing can be said of the token. Try again later."},
 	NotFound:             {http.StatusNotFound, "There is no such resource", "This API does not describe this path."},
 	MethodNotAllowed:     {http.StatusMethodNotAllowed, "The method is not allowed here", "The Allow header lists the methods of this path."},
@@ -57,6 +59,7 @@ type Error struct {
 	Kind       Kind
 	Detail     string           // for the client; empty: the kind's own
 	Scopes     []string         // InsufficientScope: the scopes of the alternative that is nearest
+	StepUp     *StepUp          // InsufficientAuth: what is asked
 	Allow      []string         // MethodNotAllowed: the methods of the path
 	RetryAfter time.Duration    // KeysUnavailable, Timeout
 	Principal  *token.Principal // who was refused; nil where that is not known

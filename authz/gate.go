@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -32,6 +33,12 @@ type Config struct {
 	BasePath string
 	// MaxBodyBytes bounds the body of a request. Default 1 MiB.
 	MaxBodyBytes int64
+	// Resource is this API's own identifier (RFC 9728 §1.2): the URL, without query and fragment, under which
+	// clients reach it. Unset, no protected resource metadata is told.
+	Resource string
+	// AuthorizationServers are the issuers that the metadata names.
+	AuthorizationServers []string
+	Now                  func() time.Time // default time.Now
 	// InsecureExplain tells clients exactly why a token was refused. For development only.
 	InsecureExplain bool
 }
@@ -44,13 +51,18 @@ type Gate struct {
 	basePath string
 	maxBody  int64
 	explain  bool
+	now      func() time.Time
+	metadata *metadata // nil without Resource
 }
 
 // New compiles the document and returns every fault of it and of the rest of the configuration, joined.
 func New(config Config) (*Gate, error) {
-	g := &Gate{verifier: config.Verifier, realm: config.Realm, basePath: config.BasePath, maxBody: config.MaxBodyBytes, explain: config.InsecureExplain}
+	g := &Gate{verifier: config.Verifier, realm: config.Realm, basePath: config.BasePath, maxBody: config.MaxBodyBytes, explain: config.InsecureExplain, now: config.Now}
 	if g.maxBody == 0 {
 		g.maxBody = 1 << 20
+	}
+	if g.now == nil {
+		g.now = time.Now
 	}
 	var faults []error
 	if g.verifier == nil {
@@ -76,6 +88,9 @@ func New(config Config) (*Gate, error) {
 	}
 	plan, err := Compile(config.Document)
 	if err != nil {
+		faults = append(faults, err)
+	}
+	if g.metadata, err = newMetadata(config, plan); err != nil {
 		faults = append(faults, err)
 	}
 	if faults != nil {
@@ -129,6 +144,8 @@ func (g *Gate) admit(r *http.Request, op *operation) (*token.Principal, error) {
 		return nil, c.err // also where a token is optional: a bad one is not none
 	case c.principal == nil:
 		return nil, &Error{Kind: Internal, Err: fmt.Errorf("the validator did not ask who calls: %w", err)}
+	case err == nil && !op.StepUp.met(c.principal, g.now()):
+		return nil, &Error{Kind: InsufficientAuth, StepUp: op.StepUp, Principal: c.principal}
 	case err == nil:
 		return c.principal, nil
 	case !onlyScopes(err):
@@ -204,6 +221,28 @@ func (g *Gate) authenticate(r *http.Request) (*token.Principal, error) {
 		return nil, &Error{Kind: InvalidToken, Err: err}
 	}
 	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the verifier returned neither a principal nor a token.Error: %w", err)}
+}
+
+// met reports whether the principal has signed in as is asked. A token that does not say how or when does not do.
+func (s *StepUp) met(p *token.Principal, now time.Time) bool {
+	if s == nil {
+		return true
+	}
+	if s.ACRValues != nil {
+		acr, err := token.Claim[string](p, "/acr")
+		if err != nil || !slices.Contains(s.ACRValues, acr) {
+			return false
+		}
+	}
+	if s.MaxAge != nil {
+		at, err := token.Claim[float64](p, "/auth_time")
+		const skew = 60 // seconds: a sign-in that lies further in the future is none
+		elapsed := float64(now.Unix()) - at
+		if err != nil || elapsed > float64(*s.MaxAge) || elapsed < -skew {
+			return false
+		}
+	}
+	return true
 }
 
 // nearest returns the scopes of the alternative that asks for the fewest scopes the principal lacks; of several,

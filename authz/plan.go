@@ -20,8 +20,9 @@ type Plan struct {
 	operations []*operation     // by path, then method
 	templates  map[string]*path // by the document's path template: /messages/{id}
 	patterns   map[string]*path // by Echo's pattern for it: /messages/:id
-	scopes     map[string]string
-	names      map[string]bool // of members, in any schema: what a problem may say of a body
+	schemes    map[string]*scheme
+	scopes     map[string]string // of all schemes
+	names      map[string]bool   // of members, in any schema: what a problem may say of a body
 }
 
 // path is a path of the document, and its operations by method.
@@ -39,6 +40,8 @@ type Operation struct {
 	// Alternatives: one of them must be satisfied (OR). None at all: public, and a token is not looked at. An
 	// empty alternative: a token is optional.
 	Alternatives []Alternative
+	// StepUp is what is asked beyond a token of how its principal signed in; nil: nothing.
+	StepUp *StepUp
 }
 
 // Alternative is a set of requirements that must all be met (AND).
@@ -105,10 +108,6 @@ func (f *Fault) Error() string {
 
 func (f *Fault) Unwrap() error { return f.Err }
 
-// scopesExtension lists, on a security scheme of type http, the scopes that exist and what each is for. OpenAPI has
-// a place for that in oauth2 schemes only.
-const scopesExtension = "x-scopes"
-
 // Compile compiles a document. The error joins a [*Fault] for each of its faults.
 func Compile(doc *openapi3.T) (*Plan, error) {
 	p, faults := read(doc)
@@ -141,8 +140,8 @@ func validate(doc *openapi3.T) (faults []error) {
 
 // read compiles a document as far as its faults allow.
 func read(doc *openapi3.T) (*Plan, []error) {
-	p := &Plan{doc: doc, templates: map[string]*path{}, patterns: map[string]*path{}, scopes: map[string]string{}, names: map[string]bool{}}
-	faults := p.readScopes()
+	p := &Plan{doc: doc, templates: map[string]*path{}, patterns: map[string]*path{}, schemes: map[string]*scheme{}, scopes: map[string]string{}, names: map[string]bool{}}
+	faults := p.readSchemes()
 	_ = doc.WalkSchemas(func(_ string, schema *openapi3.SchemaRef) error {
 		for name := range schema.Value.Properties {
 			p.names[name] = true
@@ -191,45 +190,6 @@ func locate(element *openapi3.Origin, field string) *openapi3.Location {
 	return element.Key
 }
 
-// readScopes reads the scopes that each bearer scheme declares.
-func (p *Plan) readScopes() (faults []error) {
-	if p.doc.Components == nil {
-		return nil
-	}
-	for _, name := range slices.Sorted(maps.Keys(p.doc.Components.SecuritySchemes)) {
-		ref := p.doc.Components.SecuritySchemes[name]
-		if ref == nil || ref.Value == nil || ref.Value.Extensions[scopesExtension] == nil {
-			continue
-		}
-		at := locate(ref.Value.Origin, scopesExtension)
-		declared, ok := ref.Value.Extensions[scopesExtension].(map[string]any)
-		if !ok {
-			faults = append(faults, &Fault{Problem: fmt.Sprintf("securitySchemes.%s.%s is not a map of scopes to descriptions", name, scopesExtension), At: at})
-		}
-		for _, scope := range slices.Sorted(maps.Keys(declared)) {
-			description, ok := declared[scope].(string)
-			if !ok || checkScope(scope) != nil {
-				faults = append(faults, &Fault{Problem: fmt.Sprintf("securitySchemes.%s.%s: %q: expected a scope (RFC 6749 §3.3) and, as a string, what it is for", name, scopesExtension, scope), At: at})
-			}
-			p.scopes[scope] = description
-		}
-	}
-	return faults
-}
-
-// checkScope: a scope-token of RFC 6749 §3.3. That it holds no quote and no backslash lets a challenge name it.
-func checkScope(scope string) error {
-	for _, c := range []byte(scope) {
-		if c <= ' ' || c == '"' || c == '\\' || c > '~' {
-			return fmt.Errorf("scope %q has a character that RFC 6749 §3.3 does not allow in a scope (a space separates scopes: list them one by one)", scope)
-		}
-	}
-	if scope == "" {
-		return errors.New("a scope is empty: name it, or leave it out")
-	}
-	return nil
-}
-
 // compile makes the policy of one operation.
 func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *operation, faults []error) {
 	spec := item.GetOperation(method)
@@ -254,21 +214,28 @@ func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *ope
 		if requirement == nil {
 			problem("security", "an alternative of its security is null: write {} if a token is optional, or take it out")
 		}
-		for _, scheme := range slices.Sorted(maps.Keys(requirement)) {
-			if err := p.enforced(scheme); err != nil {
+		for _, name := range slices.Sorted(maps.Keys(requirement)) {
+			scheme, err := p.enforced(name)
+			if err != nil {
 				problem("security", err.Error())
-			} else if requirement[scheme] == nil {
-				problem("security", fmt.Sprintf("security scheme %s has null for its scopes: list them, or write [] if any token will do", scheme))
+			} else if requirement[name] == nil {
+				problem("security", fmt.Sprintf("security scheme %s has null for its scopes: list them, or write [] if any token will do", name))
 			} else {
-				for _, scope := range requirement[scheme] {
-					if err := p.declared(scheme, scope); err != nil {
+				for _, scope := range requirement[name] {
+					if err := scheme.declares(scope); err != nil {
 						problem("security", err.Error())
 					}
 				}
 			}
-			alternative = append(alternative, Requirement{scheme, slices.Clone(requirement[scheme])})
+			alternative = append(alternative, Requirement{name, slices.Clone(requirement[name])})
 		}
 		o.Alternatives = append(o.Alternatives, alternative)
+	}
+	var err error
+	if o.StepUp, err = readStepUp(spec.Extensions); err != nil {
+		problem("", err.Error())
+	} else if o.StepUp != nil && (o.Public() || o.Optional()) {
+		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, which knows neither", acrExtension, maxAgeExtension))
 	}
 	// The validator stops at the first alternative that is satisfied. {} always is, and a bad token would pass
 	// for none if it came first. Alternatives are alternatives in any order.
@@ -289,33 +256,6 @@ func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *ope
 		}
 	}
 	return o, faults
-}
-
-// enforced reports why requests could not be held to a scheme.
-func (p *Plan) enforced(name string) error {
-	var ref *openapi3.SecuritySchemeRef
-	if p.doc.Components != nil {
-		ref = p.doc.Components.SecuritySchemes[name]
-	}
-	switch {
-	case ref == nil || ref.Value == nil:
-		return fmt.Errorf("security scheme %s is not declared: declare it under components.securitySchemes", name)
-	case ref.Value.Type != "http" || !strings.EqualFold(ref.Value.Scheme, "bearer"):
-		return fmt.Errorf("security scheme %s is of type %s %s, which is not enforced here: expected type http with scheme bearer", name, ref.Value.Type, ref.Value.Scheme)
-	}
-	return nil
-}
-
-// declared reports why a scope may not be used: a misspelt one would lock everybody out, or hide who is let in.
-func (p *Plan) declared(scheme, scope string) error {
-	if err := checkScope(scope); err != nil {
-		return err
-	}
-	declared, _ := p.doc.Components.SecuritySchemes[scheme].Value.Extensions[scopesExtension].(map[string]any)
-	if _, ok := declared[scope]; !ok {
-		return fmt.Errorf("scope %s is not declared: is it misspelt? Declare it under components.securitySchemes.%s.%s", scope, scheme, scopesExtension)
-	}
-	return nil
 }
 
 // echoPattern writes a path template as Echo does, and as oapi-codegen registers it.

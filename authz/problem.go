@@ -138,8 +138,20 @@ func (g *Gate) detail(e *Error) string {
 // and scopes of the document, all checked at start: nothing that a client sent can get into it.
 func (g *Gate) challenge(e *Error) string {
 	challenge := `Bearer realm="` + g.realm + `"`
+	if g.metadata != nil && e.Status() == http.StatusUnauthorized {
+		challenge += `, resource_metadata="` + g.metadata.url + `"` // RFC 9728 §5.1
+	}
 	switch e.Kind {
 	case MissingToken: // no error: the client may not have known (RFC 6750 §3.1)
+		return challenge
+	case InsufficientAuth:
+		challenge += `, error="insufficient_user_authentication"`
+		if e.StepUp != nil && e.StepUp.ACRValues != nil {
+			challenge += `, acr_values="` + strings.Join(e.StepUp.ACRValues, " ") + `"`
+		}
+		if e.StepUp != nil && e.StepUp.MaxAge != nil {
+			challenge += `, max_age=` + strconv.Itoa(*e.StepUp.MaxAge)
+		}
 		return challenge
 	case InvalidRequest:
 		return challenge + `, error="invalid_request"`

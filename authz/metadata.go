@@ -1,0 +1,79 @@
+package authz
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// metadataPath is where a protected resource's metadata is looked for (RFC 9728 §3).
+const metadataPath = "/.well-known/oauth-protected-resource"
+
+// metadata is the protected resource metadata (RFC 9728 §2), made once: what a client that knows nothing but the
+// API's address needs to find the issuer and the scopes.
+type metadata struct {
+	url   string   // for challenges; never from a Host header
+	paths []string // that answer with it
+	body  []byte
+}
+
+func newMetadata(config Config, plan *Plan) (*metadata, error) {
+	if config.Resource == "" {
+		return nil, nil
+	}
+	resource, err := url.Parse(config.Resource)
+	if err != nil || resource.Host == "" || resource.Scheme != "https" && resource.Scheme != "http" ||
+		resource.User != nil || strings.ContainsAny(config.Resource, "?#") || !quotable(config.Resource) {
+		return nil, fmt.Errorf("authz: Config.Resource is %q: expected the URL under which clients reach the API, such as https://api.example.com, without query and fragment (RFC 9728 §1.2)", config.Resource)
+	}
+	if len(config.AuthorizationServers) == 0 {
+		return nil, errors.New("authz: Config.AuthorizationServers is empty: Config.Resource is told to clients so that they find the issuer, which must be named")
+	}
+	if plan == nil {
+		return nil, nil // the document's faults are told already
+	}
+	// The path of the resource comes after the well-known one (§3.1); the bare form serves clients that look
+	// there first.
+	inserted := metadataPath + strings.TrimSuffix(resource.EscapedPath(), "/")
+	m := &metadata{url: resource.Scheme + "://" + resource.Host + inserted, paths: slices.Compact([]string{metadataPath, inserted})}
+	m.body, err = json.Marshal(struct {
+		Resource             string   `json:"resource"`
+		AuthorizationServers []string `json:"authorization_servers"`
+		Scopes               []string `json:"scopes_supported,omitempty"`
+		Methods              []string `json:"bearer_methods_supported"`
+		Name                 string   `json:"resource_name,omitempty"`
+	}{config.Resource, config.AuthorizationServers, plan.Scopes(), []string{"header"}, config.Document.Info.Title})
+	return m, err
+}
+
+// ServesMetadata reports whether a path is one of the protected resource metadata, which [Gate.ServeMetadata] answers.
+func (g *Gate) ServesMetadata(path string) bool {
+	return g.metadata != nil && slices.Contains(g.metadata.paths, path)
+}
+
+// ServeMetadata answers with the protected resource metadata (RFC 9728). It is public, also to scripts of any origin.
+func (g *Gate) ServeMetadata(w http.ResponseWriter, r *http.Request) {
+	if !g.ServesMetadata(r.URL.Path) {
+		g.WriteProblem(w, r, &Error{Kind: NotFound})
+		return
+	}
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		h.Set("Content-Type", "application/json")
+		h.Set("Cache-Control", "public, max-age=3600")
+		_, _ = w.Write(g.metadata.body)
+	case http.MethodOptions: // a preflight: clients of some protocols send headers of their own
+		h.Set("Access-Control-Allow-Methods", "GET, HEAD")
+		h.Set("Access-Control-Allow-Headers", "*")
+		h.Set("Access-Control-Max-Age", "86400")
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		g.WriteProblem(w, r, &Error{Kind: MethodNotAllowed, Allow: []string{http.MethodGet, http.MethodHead, http.MethodOptions}})
+	}
+}
