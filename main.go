@@ -171,7 +171,7 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 
 	issuer, err := devissuer.New(devissuer.Config{
 		URL:       api + "/",
-		Audiences: []string{devAudience},
+		Audiences: []string{devAudience, api},
 		Scopes:    plan.Scopes(),
 		Clients: []devissuer.Client{
 			{ID: "full", Secret: devSecret, Scopes: plan.Scopes()},
@@ -183,7 +183,9 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	var settings impl.Settings
 	settings.Issuer.URL = issuer.URL()
-	settings.Issuer.Audiences = []string{devAudience}
+	// The second is for clients that know nothing but the address: they ask for what the metadata calls the resource.
+	settings.Issuer.Audiences = []string{devAudience, api}
+	settings.Resource = api
 
 	welcome(stdout, api, plan)
 	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log, InsecureIssuer: issuer})

@@ -26,6 +26,7 @@ type Config struct {
 	Addr           string `key:"OASGATE_ADDR" default:":3010" help:"Address to listen on."`
 	Issuer         string `key:"OASGATE_ISSUER" help:"Issuer whose tokens are accepted: its URL exactly as it stands in iss. AUTH0_DOMAIN does as well."`
 	Audience       string `key:"OASGATE_AUDIENCE" help:"Identifiers of this API, one of which a token's aud must hold, separated by commas. AUTH0_AUDIENCE does as well."`
+	Resource       string `key:"OASGATE_RESOURCE" help:"URL under which clients reach this API. With it, they are told where to get a token (RFC 9728)."`
 	Algorithms     string `key:"OASGATE_ALGORITHMS" default:"RS256,PS256,ES256,EdDSA" help:"Signature algorithms accepted, separated by commas."`
 	Leeway         string `key:"OASGATE_LEEWAY" default:"30s" help:"How far clocks may differ, at most 60s."`
 	JWKSCooldown   string `name:"jwks-cooldown" key:"OASGATE_JWKS_COOLDOWN" default:"30s" help:"Least time between two key refreshes that unknown kids ask for."`
@@ -38,6 +39,7 @@ type Config struct {
 type Settings struct {
 	Addr           string
 	Issuer         token.Issuer
+	Resource       string
 	TrustedProxies []*net.IPNet
 }
 
@@ -56,6 +58,7 @@ func (c Config) Settings() (Settings, error) {
 			},
 		},
 		TrustedProxies: f.networks("OASGATE_TRUSTED_PROXIES", c.TrustedProxies),
+		Resource:       f.resource("OASGATE_RESOURCE", c.Resource),
 	}
 	switch {
 	case c.Issuer == "" && c.Audience != "":
@@ -140,6 +143,14 @@ func (f *faults) issuer(key, given string) string {
 		f.add(key, given, "a URL without query and fragment, such as https://issuer.example/, exactly as it stands in iss (RFC 8414 §2)")
 	case u.Scheme == "http" && !IsLoopback(u.Hostname()):
 		f.add(key, given, "https: http is for loopback hosts only, for whoever answers in the issuer's place makes the keys")
+	}
+	return given
+}
+
+func (f *faults) resource(key, given string) string {
+	u, err := url.Parse(given)
+	if given != "" && (err != nil || u.Hostname() == "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") || strings.ContainsAny(given, "?#\"\\")) {
+		f.add(key, given, "the URL under which clients reach this API, such as https://api.example.com, without query and fragment (RFC 9728 §1.2)")
 	}
 	return given
 }

@@ -84,7 +84,11 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	gate, err := authz.New(authz.Config{Document: document, Verifier: verifier, InsecureExplain: config.InsecureIssuer != nil})
+	gate, err := authz.New(authz.Config{
+		Document: document, Verifier: verifier,
+		Resource: config.Settings.Resource, AuthorizationServers: []string{config.Settings.Issuer.URL},
+		InsecureExplain: config.InsecureIssuer != nil,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +118,7 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 		s.logged,        // one line, whatever becomes of the request
 		s.recovered,     // a panic is a 500
 		s.toThisMachine, // under dev: no DNS rebinding
-		s.beside,        // /healthz, /readyz, and under dev the issuer; the rest is Echo's
+		s.beside,        // /healthz, /readyz, the metadata, and under dev the issuer; the rest is Echo's
 	}) {
 		handler = wrap(handler)
 	}
@@ -178,6 +182,8 @@ func (s *Server) beside(api http.Handler) http.Handler {
 			s.status(w, r, nil)
 		case r.URL.Path == readyPath:
 			s.status(w, r, s.ready)
+		case s.gate.ServesMetadata(r.URL.Path):
+			s.gate.ServeMetadata(w, r)
 		case s.issuer != nil && s.issuer.Serves(r.URL.Path):
 			s.issuer.ServeHTTP(w, r)
 		default:
@@ -190,7 +196,7 @@ func (s *Server) beside(api http.Handler) http.Handler {
 func (s *Server) checkPaths() error {
 	var faults []error
 	for _, o := range s.gate.Plan().Operations() {
-		if o.Path == healthPath || o.Path == readyPath || s.issuer != nil && s.issuer.Serves(o.Path) {
+		if o.Path == healthPath || o.Path == readyPath || s.gate.ServesMetadata(o.Path) || s.issuer != nil && s.issuer.Serves(o.Path) {
 			faults = append(faults, fmt.Errorf("openapi: %s %s: the server answers this path itself: give the operation another one", o.Method, o.Path))
 		}
 	}
