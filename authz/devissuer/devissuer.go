@@ -11,7 +11,7 @@
 //
 //   - The parameter audience is required and names one audience; an unknown one
 //     is invalid_target (RFC 8707 §2, RFC 8693 §2.2.2). The parameter resource
-//     is not read.
+//     says the same (RFC 8707), for clients that know nothing of audience.
 //   - A request without scope gets every scope that the client may have
 //     (RFC 6749 §3.3). When that is none, both the answer and the token leave
 //     scope out, because an empty string is not a scope.
@@ -75,7 +75,8 @@ type Issuer struct {
 // Paths of the endpoints, below the path of the issuer's URL.
 const (
 	tokenPath     = "/oauth/token"
-	discoveryPath = "/.well-known/openid-configuration" // OpenID Connect Discovery 1.0 §4
+	discoveryPath = "/.well-known/openid-configuration"       // OpenID Connect Discovery 1.0 §4
+	metadataPath  = "/.well-known/oauth-authorization-server" // RFC 8414 §3: before the path, not below it
 	keySetPath    = "/.well-known/jwks.json"
 )
 
@@ -117,17 +118,23 @@ func (i *Issuer) URL() string { return i.cfg.URL }
 // shares the port can hand it exactly these.
 func (i *Issuer) Serves(path string) bool {
 	below, ok := strings.CutPrefix(path, i.path)
-	return ok && (below == tokenPath || below == discoveryPath || below == keySetPath)
+	return path == metadataPath+i.path || ok && (below == tokenPath || below == discoveryPath || below == keySetPath)
 }
 
 // ServeHTTP answers the paths that [Issuer.Serves] names, and 404 elsewhere.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !fromThisMachine(r) {
-		http.Error(w, "This issuer is for development: it answers only requests that are made to localhost, 127.0.0.0/8 or [::1], and from no other origin.", http.StatusForbidden)
+		problem(w, http.StatusForbidden, "This issuer is for development: it answers only requests that are made to localhost, 127.0.0.0/8 or [::1], and from no other origin.")
 		return
 	}
 	if !i.Serves(r.URL.Path) {
-		http.Error(w, "The development issuer serves "+tokenPath+", "+discoveryPath+" and "+keySetPath+" below "+i.cfg.URL, http.StatusNotFound)
+		problem(w, http.StatusNotFound, "The development issuer serves "+tokenPath+", "+discoveryPath+" and "+keySetPath+" below "+i.cfg.URL)
+		return
+	}
+	if r.URL.Path == metadataPath+i.path {
+		if allow(w, r, http.MethodGet, http.MethodHead) {
+			i.servePublished(w, r, Discovery)
+		}
 		return
 	}
 	switch strings.TrimPrefix(r.URL.Path, i.path) {
@@ -167,8 +174,15 @@ func allow(w http.ResponseWriter, r *http.Request, methods ...string) bool {
 		return true
 	}
 	w.Header().Set("Allow", strings.Join(methods, ", "))
-	http.Error(w, "Use "+strings.Join(methods, " or "), http.StatusMethodNotAllowed)
+	problem(w, http.StatusMethodNotAllowed, "Use "+strings.Join(methods, " or "))
 	return false
+}
+
+// problem answers what is no business of OAuth's (RFC 9457).
+func problem(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	w.Write(encode(map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": detail}))
 }
 
 // faults joins everything that is wrong with the configuration. No message

@@ -2,6 +2,7 @@ package devissuer
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -84,12 +85,9 @@ func (i *Issuer) issue(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	case grant != "client_credentials":
 		return nil, refuse(unsupportedGrantType, "grant_type must be client_credentials, the only grant of this issuer")
 	}
-	audience := params["audience"]
-	switch {
-	case audience == "":
-		return nil, refuse(invalidRequest, "audience is missing: this issuer knows "+strings.Join(i.cfg.Audiences, ", "))
-	case !slices.Contains(i.cfg.Audiences, audience):
-		return nil, refuse(invalidTarget, "audience is unknown: this issuer knows "+strings.Join(i.cfg.Audiences, ", "))
+	audience, refusal := i.target(params)
+	if refusal != nil {
+		return nil, refusal
 	}
 	scope, refusal := i.grantScope(client, params["scope"])
 	if refusal != nil {
@@ -111,6 +109,23 @@ func (i *Issuer) issue(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 		ExpiresIn:   int64(i.cfg.TokenLifetime / time.Second),
 		Scope:       scope,
 	}, nil
+}
+
+// target is the API that the token is for: audience, as the quickstart says, or resource (RFC 8707 §2).
+func (i *Issuer) target(params map[string]string) (string, *refusal) {
+	audience, resource := params["audience"], params["resource"]
+	known := "this issuer knows " + strings.Join(i.cfg.Audiences, ", ")
+	switch {
+	case audience == "" && resource == "":
+		return "", refuse(invalidRequest, "audience is missing: "+known)
+	case audience != "" && resource != "" && audience != resource:
+		return "", refuse(invalidTarget, "audience and resource differ: a token is for one API")
+	}
+	target := cmp.Or(audience, resource)
+	if !slices.Contains(i.cfg.Audiences, target) {
+		return "", refuse(invalidTarget, "audience is unknown: "+known)
+	}
+	return target, nil
 }
 
 // readParameters reads the body within its limit.
