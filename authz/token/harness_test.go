@@ -48,6 +48,7 @@ var now = time.Unix(1_795_000_000, 0)
 // scene is an issuer, the wire that leads to it, and the policy by which its tokens are verified.
 type scene struct {
 	*devissuer.Issuer
+	alg    string // of its first key
 	wire   *wire
 	log    *logged
 	policy token.Issuer
@@ -65,6 +66,7 @@ func newSceneAt(t testing.TB, alg string, clock func() time.Time) *scene {
 	}
 	return &scene{
 		Issuer: issuer,
+		alg:    alg,
 		wire:   &wire{hosts: map[string]http.Handler{"localhost:8443": issuer}},
 		log:    &logged{},
 		policy: token.Issuer{URL: issuerURL, Audiences: []string{audience}, Algorithms: []string{alg}},
@@ -94,7 +96,7 @@ func (s *scene) verifier(t testing.TB) *token.Verifier {
 // header is that of a genuine token, changed: see object.
 func (s *scene) header(changes ...string) string {
 	kid, _ := s.CurrentKey()
-	return object([]string{"alg", strconv.Quote(s.policy.Algorithms[0]), "kid", strconv.Quote(kid), "typ", `"at+jwt"`, "note", strconv.Quote(canary)}, changes)
+	return object([]string{"alg", strconv.Quote(s.alg), "kid", strconv.Quote(kid), "typ", `"at+jwt"`, "note", strconv.Quote(canary)}, changes)
 }
 
 // claims are those of a genuine token, changed: see object.
