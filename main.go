@@ -24,6 +24,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/impl"
 )
 
@@ -182,9 +183,8 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	var settings impl.Settings
-	settings.Issuer.URL = issuer.URL()
 	// The second is for clients that know nothing but the address: they ask for what the metadata calls the resource.
-	settings.Issuer.Audiences = []string{devAudience, api}
+	settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{devAudience, api}}}
 	settings.Resource = api
 
 	welcome(stdout, api, plan)
@@ -199,7 +199,10 @@ func serve(ctx context.Context, listener net.Listener, config impl.ServerConfig)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	config.Logger.Info("serving", "addr", listener.Addr().String(), "issuer", config.Settings.Issuer.URL, "audience", config.Settings.Issuer.Audiences)
+	config.Logger.Info("serving", "addr", listener.Addr().String())
+	for _, issuer := range config.Settings.Issuers {
+		config.Logger.Info("accepting tokens", "issuer", issuer.URL, "audience", issuer.Audiences)
+	}
 	return server.Serve(ctx, listener)
 }
 

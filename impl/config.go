@@ -38,7 +38,7 @@ type Config struct {
 // Settings are a Config's values, parsed and checked.
 type Settings struct {
 	Addr           string
-	Issuer         token.Issuer
+	Issuers        []token.Issuer
 	Resource       string
 	TrustedProxies []*net.IPNet
 }
@@ -47,18 +47,27 @@ type Settings struct {
 func (c Config) Settings() (Settings, error) {
 	var f faults
 	s := Settings{
-		Addr: f.addr("OASGATE_ADDR", c.Addr),
-		Issuer: token.Issuer{
-			Algorithms: f.algorithms("OASGATE_ALGORITHMS", c.Algorithms),
-			Leeway:     f.leeway("OASGATE_LEEWAY", c.Leeway),
-			Keys: token.KeyPolicy{
-				Cooldown: f.positive("OASGATE_JWKS_COOLDOWN", c.JWKSCooldown),
-				MaxAge:   f.positive("OASGATE_JWKS_MAX_AGE", c.JWKSMaxAge),
-				MaxStale: f.positive("OASGATE_JWKS_MAX_STALE", c.JWKSMaxStale),
-			},
-		},
+		Addr:           f.addr("OASGATE_ADDR", c.Addr),
+		Issuers:        []token.Issuer{c.issuer(&f)},
 		TrustedProxies: f.networks("OASGATE_TRUSTED_PROXIES", c.TrustedProxies),
 		Resource:       f.resource("OASGATE_RESOURCE", c.Resource),
+	}
+	if f != nil {
+		return Settings{}, errors.Join(f...)
+	}
+	return s, nil
+}
+
+// issuer is the one issuer that the environment and the flags name.
+func (c Config) issuer(f *faults) token.Issuer {
+	i := token.Issuer{
+		Algorithms: f.algorithms("OASGATE_ALGORITHMS", c.Algorithms),
+		Leeway:     f.leeway("OASGATE_LEEWAY", c.Leeway),
+		Keys: token.KeyPolicy{
+			Cooldown: f.positive("OASGATE_JWKS_COOLDOWN", c.JWKSCooldown),
+			MaxAge:   f.positive("OASGATE_JWKS_MAX_AGE", c.JWKSMaxAge),
+			MaxStale: f.positive("OASGATE_JWKS_MAX_STALE", c.JWKSMaxStale),
+		},
 	}
 	switch {
 	case c.Issuer == "" && c.Audience != "":
@@ -66,7 +75,7 @@ func (c Config) Settings() (Settings, error) {
 	case c.Issuer == "":
 		f.missing("OASGATE_ISSUER", "the URL of the issuer whose tokens are accepted; for an Auth0 tenant AUTH0_DOMAIN does as well; without an issuer at hand, try `dev`")
 	default:
-		s.Issuer.URL = f.issuer("OASGATE_ISSUER", c.Issuer)
+		i.URL = f.issuer("OASGATE_ISSUER", c.Issuer)
 	}
 	switch {
 	case c.Audience == "" && c.Issuer != "":
@@ -74,15 +83,12 @@ func (c Config) Settings() (Settings, error) {
 	case c.Audience == "":
 		f.missing("OASGATE_AUDIENCE", "the identifier under which this API is known to its issuer")
 	default:
-		s.Issuer.Audiences = f.list("OASGATE_AUDIENCE", c.Audience)
+		i.Audiences = f.list("OASGATE_AUDIENCE", c.Audience)
 	}
-	if keys := s.Issuer.Keys; keys.MaxStale > 0 && keys.MaxStale < keys.MaxAge {
+	if keys := i.Keys; keys.MaxStale > 0 && keys.MaxStale < keys.MaxAge {
 		f.add("OASGATE_JWKS_MAX_STALE", c.JWKSMaxStale, "no less than OASGATE_JWKS_MAX_AGE, which is %s: keys would end before they are refreshed", keys.MaxAge)
 	}
-	if f != nil {
-		return Settings{}, errors.Join(f...)
-	}
-	return s, nil
+	return i
 }
 
 // LogConfig is how the log looks. Its `default` is the command's.

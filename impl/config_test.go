@@ -39,15 +39,15 @@ func TestSettings(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a valid configuration is refused: %v", err)
 	}
-	want := token.Issuer{
+	want := []token.Issuer{{
 		URL:        "https://issuer.example/",
 		Audiences:  []string{"https://api.example", "https://old-api.example"},
 		Algorithms: []string{"EdDSA"},
 		Leeway:     token.NoLeeway,
 		Keys:       token.KeyPolicy{Cooldown: time.Second, MaxAge: 2 * time.Minute, MaxStale: 3 * time.Hour},
-	}
-	if !reflect.DeepEqual(got.Issuer, want) {
-		t.Errorf("issuer\n got %+v\nwant %+v", got.Issuer, want)
+	}}
+	if !reflect.DeepEqual(got.Issuers, want) {
+		t.Errorf("issuers\n got %+v\nwant %+v", got.Issuers, want)
 	}
 	if got.Addr != "127.0.0.1:0" || len(got.TrustedProxies) != 2 || got.TrustedProxies[1].String() != "fd00::/8" {
 		t.Errorf("address or proxies were lost on the way: %+v", got)
@@ -59,7 +59,7 @@ func TestDefaultsPass(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the defaults that the tags state are faulty: %v", err)
 	}
-	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: []token.Issuer{s.Issuer}}); err != nil {
+	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: s.Issuers}); err != nil {
 		t.Errorf("what passes here does not pass there: %v", err)
 	}
 }
@@ -132,8 +132,8 @@ func TestHTTPIssuerOnLoopbackHosts(t *testing.T) {
 	for _, issuer := range []string{"http://localhost:9000/", "http://LOCALHOST/", "http://127.8.9.1:1/", "http://[::1]:1/realms/r"} {
 		c := configured()
 		c.Issuer = issuer
-		if s, err := c.Settings(); err != nil || s.Issuer.URL != issuer {
-			t.Errorf("%s became %q, %v: an http issuer on a loopback host is accepted as it is", issuer, s.Issuer.URL, err)
+		if s, err := c.Settings(); err != nil || s.Issuers[0].URL != issuer {
+			t.Errorf("%s became %+v, %v: an http issuer on a loopback host is accepted as it is", issuer, s.Issuers, err)
 		}
 	}
 	for _, issuer := range []string{"http://localhost.example/", "http://127.0.0.1.example/", "http://128.0.0.1/", "http://0.0.0.0/", "http://[::]/"} {

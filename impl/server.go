@@ -34,7 +34,7 @@ const (
 	maxHeaderBytes    = 32 << 10
 )
 
-// ServerConfig says what a server is made of. Only the issuer of the Settings has no default.
+// ServerConfig says what a server is made of. Only the issuers of the Settings have no default.
 type ServerConfig struct {
 	Settings Settings
 	Handlers gen.StrictServerInterface // default Handlers{}
@@ -80,13 +80,13 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the embedded document does not load: %w: generate it again with `go generate ./...`", err)
 	}
-	verifier, err := token.NewVerifier(ctx, token.Config{Issuers: []token.Issuer{config.Settings.Issuer}, Logger: config.Logger})
+	verifier, err := token.NewVerifier(ctx, token.Config{Issuers: config.Settings.Issuers, Logger: config.Logger})
 	if err != nil {
 		return nil, err
 	}
 	gate, err := authz.New(authz.Config{
 		Document: document, Verifier: verifier,
-		Resource: config.Settings.Resource, AuthorizationServers: []string{config.Settings.Issuer.URL},
+		Resource: config.Settings.Resource, AuthorizationServers: urls(config.Settings.Issuers),
 		InsecureExplain: config.InsecureIssuer != nil,
 	})
 	if err != nil {
@@ -135,6 +135,13 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 		DisableGeneralOptionsHandler: true,
 	}
 	return s, nil
+}
+
+func urls(issuers []token.Issuer) (urls []string) {
+	for _, issuer := range issuers {
+		urls = append(urls, issuer.URL)
+	}
+	return urls
 }
 
 // Plan returns what the document says of who may call what.

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/gen"
 )
 
@@ -45,8 +46,7 @@ func start(t *testing.T, configure func(*ServerConfig)) *running {
 	t.Cleanup(issuer.Close)
 	r := &running{issuer: issuer, log: &logBuffer{}, ended: make(chan error, 1)}
 	config := ServerConfig{Logger: slog.New(slog.NewJSONHandler(r.log, nil))}
-	config.Settings.Issuer.URL = issuer.URL()
-	config.Settings.Issuer.Audiences = []string{testAudience}
+	config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}}
 	if configure != nil {
 		configure(&config)
 	}
@@ -210,7 +210,7 @@ func TestAnswersAreTheDocuments(t *testing.T) {
 	challenges := document.Components.Headers["WWWAuthenticate"].Value.Examples
 	gone := start(t, nil)
 	gone.issuer.Stop()
-	outage := start(t, func(c *ServerConfig) { c.Settings.Issuer.URL = gone.issuer.URL() })
+	outage := start(t, func(c *ServerConfig) { c.Settings.Issuers[0].URL = gone.issuer.URL() })
 	for _, test := range []struct {
 		response, example string
 		server            *running
@@ -258,7 +258,7 @@ func canonical(t *testing.T, v any) string {
 }
 
 func TestProbes(t *testing.T) {
-	r := start(t, func(c *ServerConfig) { c.Settings.Issuer.URL = "http://127.0.0.1:1/" }) // where nobody is
+	r := start(t, func(c *ServerConfig) { c.Settings.Issuers[0].URL = "http://127.0.0.1:1/" }) // where nobody is
 	if got := r.ask(t, http.MethodGet, "/healthz"); got.status != http.StatusOK || got.body != `{"status":"ok"}`+"\n" {
 		t.Errorf("/healthz answers %d %q while the issuer is down: the process is alive, so it is 200", got.status, got.body)
 	}
@@ -277,7 +277,7 @@ func TestProbes(t *testing.T) {
 func TestReadyOnceTheIssuerIsBack(t *testing.T) {
 	r := start(t, nil)
 	r.issuer.Stop()
-	down := start(t, func(c *ServerConfig) { c.Settings.Issuer.URL = r.issuer.URL() })
+	down := start(t, func(c *ServerConfig) { c.Settings.Issuers[0].URL = r.issuer.URL() })
 	wantProblem(t, down.ask(t, http.MethodGet, "/readyz"), http.StatusServiceUnavailable)
 	if err := r.issuer.Restart(); err != nil {
 		t.Fatal(err)
@@ -561,7 +561,7 @@ func TestHandlerThatFails(t *testing.T) {
 func TestHandlerTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // in here 20 s pass at once
 		config := ServerConfig{Logger: slog.New(slog.DiscardHandler)}
-		config.Settings.Issuer.URL, config.Settings.Issuer.Audiences = "https://issuer.example/", []string{testAudience}
+		config.Settings.Issuers = []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}}
 		handling(func(ctx context.Context) (gen.GetPublicResponseObject, error) {
 			<-ctx.Done()
 			return nil, fmt.Errorf("looking for a greeting: %w", ctx.Err())
@@ -750,7 +750,7 @@ func (greedy) Serves(path string) bool { return path == "/api/private" }
 
 func TestOperationsThatCouldNotBeReached(t *testing.T) {
 	config := ServerConfig{InsecureIssuer: greedy{}}
-	config.Settings.Issuer.URL, config.Settings.Issuer.Audiences = "https://issuer.example/", []string{testAudience}
+	config.Settings.Issuers = []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}}
 	_, err := New(t.Context(), config)
 	if want := "openapi: GET /api/private: the server answers this path itself: give the operation another one"; err == nil || err.Error() != want {
 		t.Errorf("fault is %v, want %s", err, want)
