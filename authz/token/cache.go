@@ -13,8 +13,8 @@ import (
 //
 // The key is the SHA-256 of the token as it came, every byte of it, so a second spelling of the same claims is another
 // token; and a cache is one verifier's own, so what one configuration accepted no other takes over. Only accepted
-// tokens are kept. On a hit, time is looked at again, and so is whether the key still stands in its issuer's set: a
-// key that is removed ends its tokens at once, kept or not.
+// tokens are kept. On a hit, time is looked at again, and the key is looked up again in its issuer's set: a key that is
+// removed ends its tokens at once, kept or not.
 type cache struct {
 	kept *otter.Cache[[sha256.Size]byte, *verified]
 }
@@ -23,6 +23,7 @@ type cache struct {
 type verified struct {
 	principal *Principal
 	issuer    *issuer
+	kid, alg  []byte // as its header names the key
 	key       *key
 	times     times
 }
@@ -53,8 +54,11 @@ func (c cache) get(ctx context.Context, sum [sha256.Size]byte, v *Verifier) *Pri
 		return nil
 	}
 	set, err := known.issuer.keys.current(ctx)
-	if err == nil && set.has(known.key) && known.times.check(known.issuer, v.now()) == nil {
-		return known.principal
+	if err == nil && known.times.check(known.issuer, v.now()) == nil {
+		// Found as for a token never seen: one without kid stands only as long as the set has no other key.
+		if key, _ := set.find(known.kid, known.alg); key == known.key {
+			return known.principal
+		}
 	}
 	c.kept.Invalidate(sum) // the whole verification will say what is wrong
 	return nil
@@ -64,9 +68,9 @@ var errSignature = errors.New("not the signature of the key")
 
 // verify checks the signature of a token, once for however many requests come with it at the same time, and keeps the
 // token if it is good.
-func (c cache) verify(ctx context.Context, sum [sha256.Size]byte, alg string, parts compact, accepted *verified) *Principal {
+func (c cache) verify(ctx context.Context, sum [sha256.Size]byte, parts compact, accepted *verified) *Principal {
 	signed := func(context.Context, [sha256.Size]byte) (*verified, error) {
-		if !accepted.key.verifiers[alg](parts.signed, parts.signature) {
+		if !accepted.key.verifiers[string(accepted.alg)](parts.signed, parts.signature) {
 			return nil, errSignature
 		}
 		return accepted, nil

@@ -306,6 +306,9 @@ func (w *wire) RoundTrip(r *http.Request) (response *http.Response, err error) {
 	if host == nil {
 		return nil, fmt.Errorf("no route to %s", r.URL.Host)
 	}
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if p := recover(); p == http.ErrAbortHandler {
 			err = cmp.Or(r.Context().Err(), io.ErrUnexpectedEOF)

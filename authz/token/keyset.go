@@ -244,9 +244,6 @@ func (s *keySet) find(kid, alg []byte) (*key, found) {
 	return nil, keyUnfit
 }
 
-// has reports whether the set holds this very key.
-func (s *keySet) has(k *key) bool { return slices.Contains(s.keys, k) }
-
 // adopt lets keys that stand in the set before as well be the same, so that tokens verified by them stay so.
 func (s *keySet) adopt(before *keySet) {
 	if before == nil {

@@ -243,12 +243,25 @@ func (s *source) fetch(ctx context.Context) (*keySet, time.Duration, error) {
 	}
 	set, dropped, err := parseKeySet(body)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%s: %w", found.JWKSURI, errors.Join(append([]error{err}, dropped...)...))
+		return nil, 0, fmt.Errorf("%s: %s", found.JWKSURI, listed(append([]error{err}, dropped...)))
 	}
 	if dropped != nil {
-		s.log.Warn("keys left out", "issuer", s.issuer, "keys", errors.Join(dropped...).Error())
+		s.log.Warn("keys left out", "issuer", s.issuer, "keys", listed(dropped))
 	}
 	return set, s.policy.clamp(header), nil
+}
+
+// listed writes faults on one line, and not all where there are many: they stand in every refusal of an outage.
+func listed(faults []error) string {
+	const most = 5
+	var texts []string
+	for _, fault := range faults[:min(len(faults), most)] {
+		texts = append(texts, fault.Error())
+	}
+	if more := len(faults) - most; more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(texts, "; ")
 }
 
 // mayFetch: keys come over https; over http only from this machine, and only for an issuer on this machine.

@@ -219,7 +219,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error)
 	if err != nil {
 		return nil, err
 	}
-	p := v.cache.verify(ctx, sum, string(header.alg), parts, &verified{claims.principal(issuer, scopes), issuer, key, claims.times})
+	p := v.cache.verify(ctx, sum, parts, &verified{claims.principal(issuer, scopes), issuer, header.kid, header.alg, key, claims.times})
 	if p == nil {
 		return nil, refuse(BadSignature, "the signature is not that of key %s. Was the token changed, or cut short?", quote(key.kid))
 	}
