@@ -62,8 +62,11 @@ func (c claims) check(i *issuer, now time.Time) error {
 	if len(c.sub) == 0 {
 		return refuse(Malformed, "claims: sub is missing or empty")
 	}
-	if !c.isFor(i) {
-		return c.wrongAudience(i)
+	if err := c.checkAudience(i); err != nil {
+		return err
+	}
+	if err := c.checkRequired(i); err != nil {
+		return err
 	}
 	if err := c.times.check(i, now); err != nil {
 		return err
@@ -87,18 +90,31 @@ func (c claims) check(i *issuer, now time.Time) error {
 	return nil
 }
 
-// isFor reports whether the audience is one of the issuer's configured ones.
-func (c claims) isFor(i *issuer) bool {
+// checkAudience: one of the audiences is one of the issuer's configured ones.
+func (c claims) checkAudience(i *issuer) error {
+	name, value := "audience", c.aud
+	if i.AudienceClaim != audClaim {
+		name = "audience (" + i.AudienceClaim + ")"
+		value, _ = lookup(c.raw, i.AudienceClaim)
+	}
 	ours := false
-	_ = eachText("aud", c.aud, func(audience []byte) {
-		ours = ours || slices.Contains(i.Audiences, string(audience))
-	})
-	return ours
+	if value != nil {
+		err := eachText(i.AudienceClaim, value, func(audience []byte) {
+			ours = ours || slices.Contains(i.Audiences, string(audience))
+		})
+		if err != nil {
+			return refuse(Malformed, "claims: %v", err)
+		}
+	}
+	if ours {
+		return nil
+	}
+	return c.wrongAudience(i, name, value)
 }
 
-func (c claims) wrongAudience(i *issuer) error {
+func (c claims) wrongAudience(i *issuer, name string, value jsontext.Value) error {
 	var audiences []string
-	_ = eachText("aud", c.aud, func(audience []byte) { audiences = append(audiences, string(audience)) })
+	_ = eachText(name, value, func(audience []byte) { audiences = append(audiences, string(audience)) })
 	quoted := func(list []string) string {
 		var out []string
 		for _, s := range list[:min(len(list), 5)] {
@@ -108,7 +124,7 @@ func (c claims) wrongAudience(i *issuer) error {
 	}
 	received := quoted(audiences)
 	switch {
-	case c.aud == nil:
+	case value == nil:
 		received = "absent"
 	case audiences == nil:
 		received = "an empty array"
@@ -117,7 +133,44 @@ func (c claims) wrongAudience(i *issuer) error {
 	if c.idToken {
 		hint = ". This looks like an ID token: send the access token instead"
 	}
-	return refuse(WrongAudience, "audience is %s, expected %s%s", received, quoted(i.Audiences), hint)
+	return refuse(WrongAudience, "%s is %s, expected %s%s", name, received, quoted(i.Audiences), hint)
+}
+
+// checkRequired: the token is of the kind, or of those, that the configuration says.
+func (c claims) checkRequired(i *issuer) error {
+	for pointer, accepted := range i.RequiredClaims {
+		value, found := lookup(c.raw, pointer)
+		if !found {
+			return refuse(WrongClaim, "claim %s is absent, expected %s", pointer, strings.Join(accepted, " or "))
+		}
+		text, err := textOf(pointer, value)
+		if err != nil {
+			return refuse(WrongClaim, "claim %v, expected %s", err, strings.Join(accepted, " or "))
+		}
+		if !slices.Contains(accepted, string(text)) {
+			return refuse(WrongClaim, "claim %s is %s, expected %s", pointer, quote(string(text)), strings.Join(accepted, " or "))
+		}
+	}
+	return nil
+}
+
+// client returns what names the client: nil if nothing does.
+func (c claims) client(i *issuer) ([]byte, error) {
+	switch {
+	case i.ClientClaim == "" && c.clientID != nil:
+		return c.clientID, nil // RFC 9068 §2.2
+	case i.ClientClaim == "":
+		return c.azp, nil // OpenID Connect Core 1.0 §2
+	}
+	value, found := lookup(c.raw, i.ClientClaim)
+	if !found {
+		return nil, nil
+	}
+	text, err := textOf(i.ClientClaim, value)
+	if err != nil {
+		return nil, refuse(Malformed, "claims: %v", err)
+	}
+	return text, nil
 }
 
 // check compares in seconds, as the claims are (RFC 7519 §2).
@@ -153,9 +206,22 @@ func (c claims) scopes(i *issuer) ([]string, error) {
 	var all []string
 	seen := map[string]bool{} // no search in all: nothing of this is believed yet, and 8 KiB hold 2,000 scopes
 	add := func(scope string) {
-		if scope != "" && !seen[scope] {
+		if scope != "" && !seen[scope] && (i.grantable == nil || i.grantable[scope]) {
 			seen[scope] = true
 			all = append(all, scope)
+		}
+	}
+	read := func(value string) {
+		value, ours := strings.CutPrefix(value, i.ScopePrefix)
+		names, renamed := i.ScopeNames[value]
+		switch {
+		case !ours: // a scope of another API
+		case renamed:
+			for scope := range strings.SplitSeq(names, " ") {
+				add(scope)
+			}
+		default:
+			add(value)
 		}
 	}
 	for _, pointer := range i.ScopeClaims {
@@ -165,11 +231,11 @@ func (c claims) scopes(i *issuer) ([]string, error) {
 		}
 		err := eachText(pointer, value, func(text []byte) {
 			if value.Kind() == '[' {
-				add(string(text))
+				read(string(text))
 				return
 			}
-			for scope := range strings.SplitSeq(string(text), " ") {
-				add(scope)
+			for value := range strings.SplitSeq(string(text), " ") {
+				read(value)
 			}
 		})
 		if err != nil {

@@ -16,6 +16,7 @@ const (
 	WrongType       Code = "type"             // typ says that this is not an access token (RFC 9068 §4)
 	WrongIssuer     Code = "issuer"           // iss is not exactly that of a configured issuer
 	WrongAudience   Code = "audience"         // aud holds none of ours
+	WrongClaim      Code = "claim"            // a claim that the issuer's configuration requires is missing, or another
 	Expired         Code = "expired"          // now is at or after exp
 	NotYetValid     Code = "not_yet_valid"    // nbf or iat lies in the future
 	TooLongLived    Code = "lifetime"         // exp lies further ahead than any token may live

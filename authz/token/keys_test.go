@@ -169,6 +169,9 @@ func TestKeysIssuerDownAtStartOverTCP(t *testing.T) {
 // TestKeysIssuerDownLater: every token of a known key is still served, without delay, up to the maximum staleness.
 func TestKeysIssuerDownLater(t *testing.T) {
 	for name, outage := range outages {
+		if len(outage.Body) > 1<<10 {
+			continue // a day of large answers takes the race detector half a minute
+		}
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, s *scene) {
 				v := s.verifier(t)
@@ -779,7 +782,7 @@ func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 			if r.PathValue("case") == "gzip-fits" {
 				fmt.Fprint(zip, inflated(512<<10))
 			} else {
-				fmt.Fprint(zip, inflated(100<<20)) // about 100 KiB on the wire
+				fmt.Fprint(zip, inflated(4<<20)) // 4 KiB on the wire
 			}
 			zip.Close()
 		case "too-large":
@@ -820,34 +823,39 @@ func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 	}
 }
 
-// TestKeysReady: nil only once the keys of every issuer are had; the error names those that are missing.
+// TestKeysReady: nil once the keys of one issuer are had, however the others are; else the error names all of them.
 func TestKeysReady(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		const second, third = "https://localhost:9443/", "https://localhost:7443/"
-		v, err := token.NewVerifier(t.Context(), s.config(s.policy,
-			token.Issuer{URL: second, Audiences: []string{audience}}, token.Issuer{URL: third, Audiences: []string{audience}}))
-		if err != nil {
-			t.Fatal(err)
+		verifier := func(issuers ...token.Issuer) *token.Verifier {
+			v, err := token.NewVerifier(t.Context(), s.config(issuers...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
 		}
-		err = v.Ready(t.Context())
-		if err == nil || !strings.Contains(err.Error(), second) || !strings.Contains(err.Error(), third) || strings.Contains(err.Error(), issuerURL) {
-			t.Errorf("Ready says %v, expected it to name %s and %s and not %s", err, second, third, issuerURL)
+		down := []token.Issuer{{URL: second, Audiences: []string{audience}}, {URL: third, Audiences: []string{audience}}}
+		v := verifier(down...)
+		err := v.Ready(t.Context())
+		if err == nil || !strings.Contains(err.Error(), second) || !strings.Contains(err.Error(), third) {
+			t.Errorf("Ready says %v, expected it to name %s and %s", err, second, third)
 		}
 		for range 100 { // readiness probes do not hammer an issuer
 			_ = v.Ready(t.Context())
 			time.Sleep(10 * time.Millisecond)
 		}
-		if asked := len(s.wire.requests()); asked > 2*3+2 {
-			t.Errorf("%d requests in a second of probes, expected two a second for each issuer that is down", asked)
+		if asked := len(s.wire.requests()); asked > 2*3 {
+			t.Errorf("%d requests in a second of probes, expected two a second for each issuer", asked)
 		}
-		for _, url := range []string{second, third} {
-			s.wire.mu.Lock()
-			s.wire.hosts[strings.Trim(strings.TrimPrefix(url, "https:"), "/")] = serveJSON(`{"issuer":"` + url + `","jwks_uri":"` + url + `keys","keys":[` + jwk(p256Key().Public()) + `]}`)
-			s.wire.mu.Unlock()
+		if err := verifier(append(down, s.policy)...).Ready(t.Context()); err != nil {
+			t.Errorf("Ready says %v: that two issuers are down concerns their own tokens, the third's can be verified", err)
 		}
+		s.wire.mu.Lock()
+		s.wire.hosts["localhost:9443"] = serveJSON(`{"issuer":"` + second + `","jwks_uri":"` + second + `keys","keys":[` + jwk(p256Key().Public()) + `]}`)
+		s.wire.mu.Unlock()
 		time.Sleep(time.Second)
 		if err := v.Ready(t.Context()); err != nil {
-			t.Errorf("Ready says %v, and all keys can be had", err)
+			t.Errorf("Ready says %v, and the keys of %s can be had", err, second)
 		}
 	})
 }
@@ -984,10 +992,13 @@ func TestKeysConcurrently(t *testing.T) {
 		v := s.verifier(t)
 		accepted(t, v, s.genuine())
 		var group sync.WaitGroup
-		done := time.Now().Add(3 * time.Second)
+		done := time.Now().Add(time.Second)
 		group.Go(func() {
 			for n := 0; time.Now().Before(done); n++ {
+				before, _ := s.CurrentKey()
 				s.Rotate("")
+				time.Sleep(10 * time.Millisecond)
+				s.RemoveKey(before)
 				if n%3 == 0 {
 					s.Fail(devissuer.Fault{Delay: 5 * time.Millisecond})
 				} else {
@@ -996,7 +1007,7 @@ func TestKeysConcurrently(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 			}
 		})
-		for range 20 {
+		for range 8 {
 			group.Go(func() {
 				for time.Now().Before(done) {
 					tok := s.Mint(nil)

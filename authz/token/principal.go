@@ -22,7 +22,8 @@ func (p *Principal) Issuer() string { return p.issuer }
 // Subject returns sub. It is unique only together with the issuer (RFC 7519 §4.1.2).
 func (p *Principal) Subject() string { return p.subject }
 
-// ClientID returns the client that the token was issued to: client_id (RFC 9068 §2.2), or azp, or "".
+// ClientID returns the client that the token was issued to: client_id (RFC 9068 §2.2), or azp, or what the issuer's
+// ClientClaim says, or "".
 func (p *Principal) ClientID() string { return p.clientID }
 
 // Scopes returns the scopes that the token grants.

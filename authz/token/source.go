@@ -70,6 +70,18 @@ type flight struct {
 	err  error
 }
 
+// inherit takes over the set of another source of the same issuer, and sees to a newer one.
+func (s *source) inherit(from *source) {
+	set := from.set.Load()
+	if set == nil {
+		return
+	}
+	own := *set
+	own.flight = 0 // before any fetch of s, so that a kid that it does not know causes one
+	s.set.Store(&own)
+	go s.refreshNow()
+}
+
 // find returns the key that a token's header names.
 func (s *source) find(ctx context.Context, kid, alg []byte) (*key, error) {
 	begun := s.flights.Load()

@@ -21,6 +21,10 @@ type Config struct {
 	HTTPClient *http.Client     // for discovery and key sets; redirects are never followed. Default: http.DefaultTransport
 	Now        func() time.Time // default time.Now
 	Logger     *slog.Logger     // key fetches that fail, keys that are left out. Default slog.Default()
+	// Predecessor is the verifier that this one shall replace: the keys that it has of the same issuers are taken
+	// over, and refreshed at once in the background, so that a change of the configuration is no outage even while an
+	// issuer is down. No verdict is taken over.
+	Predecessor *Verifier
 	// CacheBytes bounds, roughly, the memory for tokens that were verified and may come again. Each takes its
 	// claims and about 1 KiB. Default 32 MiB.
 	CacheBytes int64
@@ -33,6 +37,14 @@ type Issuer struct {
 	URL string
 	// Audiences are the identifiers of this API; a token's aud must hold one of them.
 	Audiences []string
+	// AudienceClaim is a JSON pointer (RFC 6901) to the claim that is held against Audiences. Default /aud. Amazon
+	// Cognito's access tokens have no aud, but /client_id.
+	AudienceClaim string
+	// ClientClaim is a JSON pointer to the claim that names the client. Default client_id, or else azp.
+	ClientClaim string
+	// RequiredClaims are further claims that a token must have, by JSON pointer, each a string and one of those
+	// given: what kind of token it is (Keycloak's /typ, Cognito's /token_use), or whose (/org_id, /hd).
+	RequiredClaims map[string][]string
 	// Algorithms is the allow-list of alg. Default RS256, PS256, ES256, EdDSA.
 	Algorithms []string
 	// Leeway is granted to clocks that differ. Default 30 s, at most 60 s; NoLeeway for none.
@@ -43,7 +55,16 @@ type Issuer struct {
 	RFC9068 bool
 	// ScopeClaims are JSON pointers (RFC 6901) to the claims that grant scopes. Default /scope.
 	ScopeClaims []string
-	Keys        KeyPolicy
+	// ScopePrefix is what the values of the scope claims must begin with to count at all, and lose: where an issuer
+	// writes scopes as <API>/<scope>, those of another API are none here.
+	ScopePrefix string
+	// ScopeNames renames: a value of the scope claims, without the prefix, that is a key here stands for the scopes of
+	// its value, as in a scope string (RFC 6749 §3.3). Others keep their names.
+	ScopeNames map[string]string
+	// GrantableScopes are the only scopes that the issuer may grant, by the names that they have here; others are
+	// dropped. nil: all.
+	GrantableScopes []string
+	Keys            KeyPolicy
 }
 
 // NoLeeway as an Issuer's Leeway grants none.
@@ -65,7 +86,8 @@ type Verifier struct {
 // issuer is an Issuer with its defaults filled in, and its keys.
 type issuer struct {
 	Issuer
-	keys *source
+	grantable map[string]bool // nil: all
+	keys      *source
 }
 
 // NewVerifier checks the configuration and returns every fault of it, joined. It does no I/O: keys are fetched at
@@ -97,7 +119,8 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 		for _, fault := range found {
 			faults = append(faults, fmt.Errorf("token: issuer %q: %w", c.URL, fault))
 		}
-		v.issuers[c.URL] = &issuer{c, &source{issuer: c.URL, policy: c.Keys, client: client, now: v.now, log: log, ctx: ctx}}
+		keys := &source{issuer: c.URL, policy: c.Keys, client: client, now: v.now, log: log, ctx: ctx}
+		v.issuers[c.URL] = &issuer{Issuer: c, grantable: setOf(c.GrantableScopes), keys: keys}
 	}
 	if config.CacheBytes == 0 {
 		config.CacheBytes = defaultCacheBytes
@@ -109,12 +132,23 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 	if faults != nil {
 		return nil, errors.Join(faults...)
 	}
+	if config.Predecessor != nil {
+		for url, i := range v.issuers {
+			if before := config.Predecessor.issuers[url]; before != nil {
+				i.keys.inherit(before.keys)
+			}
+		}
+	}
 	return v, nil
 }
+
+// Algorithms returns the names of all algorithms that an [Issuer] may allow.
+func Algorithms() []string { return slices.Sorted(maps.Keys(algorithms)) }
 
 // complete fills in the defaults, makes the lists its own, and returns all faults.
 func (i *Issuer) complete() (faults []error) {
 	i.Audiences, i.Algorithms, i.ScopeClaims = slices.Clone(i.Audiences), slices.Clone(i.Algorithms), slices.Clone(i.ScopeClaims)
+	i.ScopeNames, i.RequiredClaims = maps.Clone(i.ScopeNames), maps.Clone(i.RequiredClaims)
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	u, err := url.Parse(i.URL)
 	switch {
@@ -136,7 +170,7 @@ func (i *Issuer) complete() (faults []error) {
 	}
 	for _, name := range i.Algorithms {
 		if algorithms[name] == nil {
-			fault("algorithm %q: expected one of %s", name, strings.Join(slices.Sorted(maps.Keys(algorithms)), ", "))
+			fault("algorithm %q: expected one of %s", name, strings.Join(Algorithms(), ", "))
 		}
 	}
 	switch {
@@ -151,8 +185,37 @@ func (i *Issuer) complete() (faults []error) {
 		i.ScopeClaims = []string{"/scope"}
 	}
 	for _, pointer := range i.ScopeClaims {
-		if !strings.HasPrefix(pointer, "/") || !jsontext.Pointer(pointer).IsValid() {
+		if !isPointer(pointer) {
 			fault("scope claim %q: expected a JSON pointer (RFC 6901) such as /scope or /realm_access/roles", pointer)
+		}
+	}
+	if i.AudienceClaim == "" {
+		i.AudienceClaim = audClaim
+	}
+	if !isPointer(i.AudienceClaim) {
+		fault("audience claim %q: expected a JSON pointer (RFC 6901) such as /aud", i.AudienceClaim)
+	}
+	if i.RFC9068 && i.AudienceClaim != audClaim {
+		fault("audience claim %q: the strict profile demands aud (RFC 9068 §4); leave one of the two unset", i.AudienceClaim)
+	}
+	if i.ClientClaim != "" && !isPointer(i.ClientClaim) {
+		fault("client claim %q: expected a JSON pointer (RFC 6901) such as /azp", i.ClientClaim)
+	}
+	for _, pointer := range slices.Sorted(maps.Keys(i.RequiredClaims)) {
+		if values := i.RequiredClaims[pointer]; !isPointer(pointer) {
+			fault("required claim %q: expected a JSON pointer (RFC 6901) such as /token_use", pointer)
+		} else if len(values) == 0 {
+			fault("required claim %q: no value is given, so that no token would pass", pointer)
+		}
+	}
+	for _, value := range slices.Sorted(maps.Keys(i.ScopeNames)) {
+		if scopes := i.ScopeNames[value]; value == "" || !isScopeString(scopes) {
+			fault("scope name %q stands for %q: expected a value of the scope claims, and scopes with single spaces between them", value, scopes)
+		}
+	}
+	for _, scope := range i.GrantableScopes {
+		if !isScopeString(scope) || strings.Contains(scope, " ") {
+			fault("grantable scope %q: expected one scope, without spaces", scope)
 		}
 	}
 	for _, d := range []struct {
@@ -176,6 +239,24 @@ func (i *Issuer) complete() (faults []error) {
 		fault("maximum staleness of keys is %s, less than their maximum age of %s: keys would end before they are refreshed", i.Keys.MaxStale, i.Keys.MaxAge)
 	}
 	return faults
+}
+
+const audClaim = "/aud"
+
+func isPointer(s string) bool { return strings.HasPrefix(s, "/") && jsontext.Pointer(s).IsValid() }
+
+func isScopeString(s string) bool { return s != "" && strings.Join(strings.Fields(s), " ") == s }
+
+// setOf returns nil for nil.
+func setOf(list []string) map[string]bool {
+	if list == nil {
+		return nil
+	}
+	set := map[string]bool{}
+	for _, s := range list {
+		set[s] = true
+	}
+	return set
 }
 
 // Verify returns the principal of a genuine token, or an [*Error] that names the check it failed. With code
@@ -215,22 +296,22 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error)
 	if err != nil {
 		return nil, err
 	}
+	client, err := claims.client(issuer)
+	if err != nil {
+		return nil, err
+	}
 	key, err := issuer.keys.find(ctx, header.kid, header.alg)
 	if err != nil {
 		return nil, err
 	}
-	p := v.cache.verify(ctx, sum, parts, &verified{claims.principal(issuer, scopes), issuer, header.kid, header.alg, key, claims.times})
+	p := v.cache.verify(ctx, sum, parts, &verified{claims.principal(issuer, client, scopes), issuer, header.kid, header.alg, key, claims.times})
 	if p == nil {
 		return nil, refuse(BadSignature, "the signature is not that of key %s. Was the token changed, or cut short?", quote(key.kid))
 	}
 	return p, nil
 }
 
-func (c claims) principal(i *issuer, scopes []string) *Principal {
-	client := c.clientID
-	if client == nil {
-		client = c.azp
-	}
+func (c claims) principal(i *issuer, client []byte, scopes []string) *Principal {
 	seconds := int64(c.exp.seconds)
 	return &Principal{
 		issuer: i.URL, subject: string(c.sub), clientID: string(client), scopes: scopes, claims: c.raw,
@@ -248,14 +329,24 @@ func (v *Verifier) foreign(iss string) error {
 	return refuse(WrongIssuer, "issuer is %s, expected %s", quote(iss), strings.Join(known, " or "))
 }
 
-// Ready returns nil when the keys of every issuer are had. Where they are not, it fetches them, at most twice a
-// second, and waits as long as ctx allows.
+// Ready returns nil when the keys of an issuer are had. Where they are not, it fetches them, of all issuers at once
+// and at most twice a second, and waits as long as ctx allows. One issuer will do: that another is down concerns its
+// tokens alone, which get [KeysUnavailable], and is no reason to keep the users of all the others away.
 func (v *Verifier) Ready(ctx context.Context) error {
+	fetched := make(chan error, len(v.issuers))
+	for _, i := range v.issuers {
+		go func() {
+			_, err := i.keys.current(ctx)
+			fetched <- err
+		}()
+	}
 	var faults []error
-	for _, url := range slices.Sorted(maps.Keys(v.issuers)) {
-		if _, err := v.issuers[url].keys.current(ctx); err != nil {
-			faults = append(faults, err)
+	for range v.issuers {
+		err := <-fetched
+		if err == nil {
+			return nil
 		}
+		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
 }
