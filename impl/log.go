@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -20,21 +22,25 @@ import (
 
 const requestIDHeader = "X-Request-Id"
 
-// identified gives every request an id: the one it brings, if that is fit for logs and headers, or a new one.
+// identified gives every request an id: the one it brings, if that is fit for logs and headers, or a new one, which is
+// unique and not a secret.
 func identified(next http.Handler) http.Handler {
 	fit := regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	start, count := rand.Text()+"-", new(atomic.Uint64)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get(requestIDHeader)
-		if !fit.MatchString(id) {
-			id = rand.Text()
+		if id == "" || !fit.MatchString(id) {
+			id = start + strconv.FormatUint(count.Add(1), 36)
 		}
 		w.Header().Set(requestIDHeader, id)
 		next.ServeHTTP(w, r)
 	})
 }
 
-// exchange is a request under way: its answer, and what the log shall say of it.
+// exchange is a request under way: its context, its answer, and what the log shall say of it. It is both in one, for
+// every request has one.
 type exchange struct {
+	context.Context
 	http.ResponseWriter
 	status    int // 0: not begun
 	bytes     int64
@@ -49,6 +55,14 @@ type exchangeKey struct{}
 
 func exchangeOf(r *http.Request) *exchange {
 	return r.Context().Value(exchangeKey{}).(*exchange)
+}
+
+// Value finds the exchange itself, or what the request's context had before.
+func (x *exchange) Value(key any) any {
+	if key == (exchangeKey{}) {
+		return x
+	}
+	return x.Context.Value(key)
 }
 
 func (x *exchange) WriteHeader(status int) {
@@ -70,19 +84,24 @@ func (x *exchange) Write(p []byte) (int, error) {
 // Unwrap lets http.ResponseController find what the writer beneath can do.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// logged writes one line per request. It never holds a query, which may carry a token, nor a header.
+// logged bounds the time of a request, and writes one line of it. The line never holds a query, which may carry a
+// token, nor a header.
 func (s *Server) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
-		x := &exchange{ResponseWriter: w, path: loggable(r.URL.Path)}
+		ctx, cancel := context.WithTimeout(r.Context(), handlerTimeout)
+		defer cancel()
+		x := &exchange{Context: ctx, ResponseWriter: w}
 		defer func() {
 			level := slog.LevelInfo
 			if x.status >= 500 {
 				level = slog.LevelError
 			}
-			s.log.LogAttrs(r.Context(), level, "request", x.attrs(r, s.remoteIP(r), time.Since(begun))...)
+			if s.log.Enabled(ctx, level) {
+				s.log.LogAttrs(ctx, level, "request", x.attrs(r, s.remoteIP(r), time.Since(begun))...)
+			}
 		}()
-		next.ServeHTTP(x, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+		next.ServeHTTP(x, r.WithContext(x))
 		if x.status == 0 {
 			x.status = http.StatusOK // as net/http does
 		}
@@ -90,6 +109,9 @@ func (s *Server) logged(next http.Handler) http.Handler {
 }
 
 func (x *exchange) attrs(r *http.Request, remote string, took time.Duration) []slog.Attr {
+	if x.path == "" {
+		x.path = loggable(r.URL.Path)
+	}
 	attrs := []slog.Attr{
 		slog.String("method", loggable(r.Method)),
 		slog.String("path", x.path),

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-	"github.com/labstack/echo/v4/middleware"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/token"
@@ -102,7 +101,6 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 	e.IPExtractor = s.remoteIP
 	e.HTTPErrorHandler = gate.ErrorHandler
 	e.Use(
-		middleware.ContextTimeout(handlerTimeout),
 		s.noted,         // for the log
 		gate.Middleware, // match, authenticate, authorize, validate
 	)
@@ -115,7 +113,7 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 	var handler http.Handler = e
 	for _, wrap := range slices.Backward([]func(http.Handler) http.Handler{
 		identified,      // X-Request-Id
-		s.logged,        // one line, whatever becomes of the request
+		s.logged,        // a time limit, and one line whatever becomes of the request
 		s.recovered,     // a panic is a 500
 		s.toThisMachine, // under dev: no DNS rebinding
 		s.beside,        // /healthz, /readyz, the metadata, and under dev the issuer; the rest is Echo's
