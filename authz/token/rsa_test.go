@@ -24,7 +24,7 @@ func agree(t *testing.T, name string, pub *rsa.PublicKey, hash crypto.Hash, sign
 
 func TestPKCS1v15AgreesWithTheStandardLibrary(t *testing.T) {
 	signed := []byte("header.payload")
-	for _, bits := range []int{2048, 2056, 2047 + 1024, 4096} {
+	for _, bits := range []int{2048, 2056, 2047 + 1024} {
 		key, err := rsa.GenerateKey(rand.Reader, bits)
 		if err != nil {
 			t.Fatal(err)
