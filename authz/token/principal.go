@@ -42,12 +42,15 @@ var ErrNoClaim = errors.New("token: no such claim")
 //
 //	email, err := token.Claim[string](p, "/email")
 //
-// It fails with [ErrNoClaim] when there is none, and with another error when the claim is not a T. A claim is the
-// issuer's word; whether the issuer checked it (an email address, say) is for the caller to know.
+// It fails with [ErrNoClaim] when there is none or it is null, and with another error when the claim is not a T. A
+// claim is the issuer's word; whether the issuer checked it (an email address, say) is for the caller to know.
 func Claim[T any](p *Principal, pointer string) (T, error) {
 	var v T
+	if pointer != "" && !isPointer(pointer) {
+		return v, fmt.Errorf("token: claim %q: expected a JSON pointer (RFC 6901) such as /email", pointer)
+	}
 	value, found := lookup(p.claims, pointer)
-	if !found {
+	if !found || value.Kind() == 'n' { // json leaves a T as it is at null: an empty string, or false, that nobody said
 		return v, fmt.Errorf("%w: %s", ErrNoClaim, pointer)
 	}
 	if err := decode(value, &v); err != nil {
