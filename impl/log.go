@@ -152,7 +152,7 @@ func loggable(s string) string {
 func (s *Server) noted(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		x := exchangeOf(c.Request())
-		if x.operation = s.gate.OperationID(c); x.operation != "" {
+		if x.operation = s.guard.Load().gate.OperationID(c); x.operation != "" {
 			x.path = c.Path()
 		}
 		defer func() { // also when the handler panics
@@ -177,7 +177,7 @@ func (x *exchange) note(err error) {
 // refuse answers, and notes, an error outside Echo.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	exchangeOf(r).note(err)
-	s.gate.WriteProblem(w, r, err)
+	s.guard.Load().gate.WriteProblem(w, r, err)
 }
 
 // recovered answers a panic with a 500 of which the client learns nothing. Where an answer had begun it cuts the

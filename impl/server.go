@@ -10,13 +10,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/oasgate/oasgate/authz"
-	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/gen"
 )
 
@@ -57,9 +57,11 @@ type Issuer interface {
 // Server is the API, guarded by its document.
 type Server struct {
 	http     http.Server
+	life     context.Context // what goes on in the background ends with it
+	config   ServerConfig
 	log      *slog.Logger
-	gate     *authz.Gate
-	verifier *token.Verifier
+	guard    atomic.Pointer[guard]
+	reload   sync.Mutex // one at a time
 	remoteIP echo.IPExtractor
 	issuer   Issuer
 	linger   time.Duration
@@ -75,48 +77,23 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	document, err := gen.GetSpec()
-	if err != nil {
-		return nil, fmt.Errorf("the embedded document does not load: %w: generate it again with `go generate ./...`", err)
-	}
-	verifier, err := token.NewVerifier(ctx, token.Config{Issuers: config.Settings.Issuers, Logger: config.Logger})
-	if err != nil {
-		return nil, err
-	}
-	gate, err := authz.New(authz.Config{
-		Document: document, Verifier: verifier,
-		Resource: config.Settings.Resource, AuthorizationServers: urls(config.Settings.Issuers),
-		InsecureExplain: config.InsecureIssuer != nil,
-	})
-	if err != nil {
-		return nil, err
-	}
 	s := &Server{
-		log: config.Logger, gate: gate, verifier: verifier,
+		life: ctx, config: config, log: config.Logger,
 		remoteIP: remoteIP(config.Settings.TrustedProxies), issuer: config.InsecureIssuer, linger: config.Linger,
 	}
-
-	// What the document describes, and nothing else: the gate refuses to start on any other route of this instance.
-	e := echo.New()
-	e.IPExtractor = s.remoteIP
-	e.HTTPErrorHandler = gate.ErrorHandler
-	e.Use(
-		s.noted,         // for the log
-		gate.Middleware, // match, authenticate, authorize, validate
-	)
-	gen.RegisterHandlers(e, gen.NewStrictHandler(config.Handlers, []gen.StrictMiddlewareFunc{answered}))
-	if err := errors.Join(gate.CheckRoutes(e.Routes()), s.checkPaths()); err != nil {
+	first, err := s.newGuard(config.Settings.Issuers, nil)
+	if err != nil {
 		return nil, err
 	}
+	s.guard.Store(first)
 
 	// The way of every request, from the outside in.
-	var handler http.Handler = e
+	var handler http.Handler = http.HandlerFunc(s.beside)
 	for _, wrap := range slices.Backward([]func(http.Handler) http.Handler{
 		identified,      // X-Request-Id
 		s.logged,        // a time limit, and one line whatever becomes of the request
 		s.recovered,     // a panic is a 500
 		s.toThisMachine, // under dev: no DNS rebinding
-		s.beside,        // /healthz, /readyz, the metadata, and under dev the issuer; the rest is Echo's
 	}) {
 		handler = wrap(handler)
 	}
@@ -135,13 +112,6 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 	return s, nil
 }
 
-func urls(issuers []token.Issuer) (urls []string) {
-	for _, issuer := range issuers {
-		urls = append(urls, issuer.URL)
-	}
-	return urls
-}
-
 // Plan returns what the document says of who may call what.
 func Plan() (*authz.Plan, error) {
 	document, err := gen.GetSpec()
@@ -155,7 +125,7 @@ func Plan() (*authz.Plan, error) {
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(listener) }()
-	go s.verifier.Ready(ctx) // spares the first request the wait; that it fails, the verifier logs, and keeps nobody from starting
+	go s.guard.Load().verifier.Ready(ctx) // spares the first request the wait; that it fails, the verifier logs, and keeps nobody from starting
 
 	select {
 	case err := <-failed:
@@ -179,29 +149,29 @@ const (
 	readyPath  = "/readyz"
 )
 
-// beside answers what is no part of the document. It compares paths as they are: http.ServeMux would redirect some.
-func (s *Server) beside(api http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.URL.Path == healthPath:
-			s.status(w, r, nil)
-		case r.URL.Path == readyPath:
-			s.status(w, r, s.ready)
-		case s.gate.ServesMetadata(r.URL.Path):
-			s.gate.ServeMetadata(w, r)
-		case s.issuer != nil && s.issuer.Serves(r.URL.Path):
-			s.issuer.ServeHTTP(w, r)
-		default:
-			api.ServeHTTP(w, r)
-		}
-	})
+// beside answers what is no part of the document: the probes, the metadata, and under dev what is the issuer's. The
+// rest is the API's. It compares paths as they are: http.ServeMux would redirect some.
+func (s *Server) beside(w http.ResponseWriter, r *http.Request) {
+	guard := s.guard.Load()
+	switch {
+	case r.URL.Path == healthPath:
+		s.status(w, r, nil)
+	case r.URL.Path == readyPath:
+		s.status(w, r, s.ready)
+	case guard.gate.ServesMetadata(r.URL.Path):
+		guard.gate.ServeMetadata(w, r)
+	case s.issuer != nil && s.issuer.Serves(r.URL.Path):
+		s.issuer.ServeHTTP(w, r)
+	default:
+		guard.api.ServeHTTP(w, r)
+	}
 }
 
 // checkPaths reports operations that beside would keep from being reached.
-func (s *Server) checkPaths() error {
+func (s *Server) checkPaths(gate *authz.Gate) error {
 	var faults []error
-	for _, o := range s.gate.Plan().Operations() {
-		if o.Path == healthPath || o.Path == readyPath || s.gate.ServesMetadata(o.Path) || s.issuer != nil && s.issuer.Serves(o.Path) {
+	for _, o := range gate.Plan().Operations() {
+		if o.Path == healthPath || o.Path == readyPath || gate.ServesMetadata(o.Path) || s.issuer != nil && s.issuer.Serves(o.Path) {
 			faults = append(faults, fmt.Errorf("openapi: %s %s: the server answers this path itself: give the operation another one", o.Method, o.Path))
 		}
 	}
@@ -232,7 +202,7 @@ func (s *Server) ready(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	if err := s.verifier.Ready(ctx); err != nil {
+	if err := s.guard.Load().verifier.Ready(ctx); err != nil {
 		return &authz.Error{Kind: authz.KeysUnavailable, Detail: "The token issuer's keys could not be had yet.", RetryAfter: time.Second, Err: err}
 	}
 	return nil

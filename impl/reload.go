@@ -1,0 +1,88 @@
+package impl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/token"
+	"github.com/oasgate/oasgate/gen"
+)
+
+// guard is all that the issuers decide: who verifies tokens, the gate that asks, and the API behind it. It does not
+// change; other issuers make another.
+type guard struct {
+	verifier *token.Verifier
+	gate     *authz.Gate
+	api      http.Handler
+	end      context.CancelFunc // of the verifier's work in the background
+}
+
+// newGuard builds the API anew, around a verifier that begins with the keys of the one before, if any.
+func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *guard, err error) {
+	ctx, end := context.WithCancel(s.life)
+	defer func() {
+		if err != nil {
+			end()
+		}
+	}()
+	document, err := gen.GetSpec()
+	if err != nil {
+		return nil, fmt.Errorf("the embedded document does not load: %w: generate it again with `go generate ./...`", err)
+	}
+	verifier, err := token.NewVerifier(ctx, token.Config{Issuers: issuers, Logger: s.log, Predecessor: before})
+	if err != nil {
+		return nil, err
+	}
+	var urls []string
+	for _, issuer := range issuers {
+		urls = append(urls, issuer.URL)
+	}
+	gate, err := authz.New(authz.Config{
+		Document: document, Verifier: verifier,
+		Resource: s.config.Settings.Resource, AuthorizationServers: urls,
+		InsecureExplain: s.config.InsecureIssuer != nil,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	// What the document describes, and nothing else: the gate refuses to start on any other route of this instance.
+	e := echo.New()
+	e.IPExtractor = s.remoteIP
+	e.HTTPErrorHandler = gate.ErrorHandler
+	e.Use(
+		s.noted,         // for the log
+		gate.Middleware, // match, authenticate, authorize, validate
+	)
+	gen.RegisterHandlers(e, gen.NewStrictHandler(s.config.Handlers, []gen.StrictMiddlewareFunc{answered}))
+	if err := errors.Join(gate.CheckRoutes(e.Routes()), s.checkPaths(gate)); err != nil {
+		return nil, err
+	}
+	return &guard{verifier, gate, e, end}, nil
+}
+
+// Reload puts other issuers in force, or returns what is wrong with them, joined, and then all is as it was. Requests
+// under way go on as they began; those that come later meet the new issuers, and no verdict of before.
+//
+// It waits for nobody: issuers that stay keep the keys that are had of them, also while they are down, and those that
+// are new answer their first requests once their keys have come. One that cannot be reached concerns its tokens alone.
+func (s *Server) Reload(issuers []token.Issuer) error {
+	s.reload.Lock()
+	defer s.reload.Unlock()
+	before := s.guard.Load()
+	next, err := s.newGuard(issuers, before.verifier)
+	if err != nil {
+		return err
+	}
+	s.guard.Store(next)
+	go next.verifier.Ready(s.life) // spares the first request the wait
+	// A request under way may wait for keys as long as it lasts.
+	time.AfterFunc(handlerTimeout, before.end)
+	return nil
+}
