@@ -144,7 +144,7 @@ func (g *Gate) admit(r *http.Request, op *operation) (*token.Principal, error) {
 		return nil, c.err // also where a token is optional: a bad one is not none
 	case c.principal == nil:
 		return nil, &Error{Kind: Internal, Err: fmt.Errorf("the validator did not ask who calls: %w", err)}
-	case err == nil && !op.StepUp.met(c.principal, g.now()):
+	case err == nil && !op.StepUp.Met(c.principal, g.now()):
 		return nil, &Error{Kind: InsufficientAuth, StepUp: op.StepUp, Principal: c.principal}
 	case err == nil:
 		return c.principal, nil
@@ -223,8 +223,9 @@ func (g *Gate) authenticate(r *http.Request) (*token.Principal, error) {
 	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the verifier returned neither a principal nor a token.Error: %w", err)}
 }
 
-// met reports whether the principal has signed in as is asked. A token that does not say how or when does not do.
-func (s *StepUp) met(p *token.Principal, now time.Time) bool {
+// Met reports whether the principal has signed in as is asked. A token that does not say how or when does not do. A nil
+// StepUp asks nothing.
+func (s *StepUp) Met(p *token.Principal, now time.Time) bool {
 	if s == nil {
 		return true
 	}

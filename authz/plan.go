@@ -121,8 +121,24 @@ func Compile(doc *openapi3.T) (*Plan, error) {
 // would refuse it. It is for tools that report on documents and never for what guards one: an operation whose
 // security is not stated is public to OpenAPI (§4.8.10), and here.
 func Describe(doc *openapi3.T) []Operation {
-	p, _ := read(doc)
+	p := newPlan(doc)
+	p.readSchemes()
+	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
+		if item := doc.Paths.Value(template); item != nil {
+			for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
+				o, _ := p.readPolicy(method, template, item.GetOperation(method))
+				p.operations = append(p.operations, o)
+			}
+		}
+	}
 	return p.Operations()
+}
+
+func newPlan(doc *openapi3.T) *Plan {
+	return &Plan{
+		doc: doc, templates: map[string]*path{}, patterns: map[string]*path{}, schemes: map[string]*scheme{},
+		scopes: map[string]string{}, names: map[string]bool{},
+	}
 }
 
 // validate returns what keeps a document from being valid OpenAPI.
@@ -140,7 +156,7 @@ func validate(doc *openapi3.T) (faults []error) {
 
 // read compiles a document as far as its faults allow.
 func read(doc *openapi3.T) (*Plan, []error) {
-	p := &Plan{doc: doc, templates: map[string]*path{}, patterns: map[string]*path{}, schemes: map[string]*scheme{}, scopes: map[string]string{}, names: map[string]bool{}}
+	p := newPlan(doc)
 	faults := p.readSchemes()
 	_ = doc.WalkSchemas(func(_ string, schema *openapi3.SchemaRef) error {
 		for name := range schema.Value.Properties {
@@ -149,6 +165,7 @@ func read(doc *openapi3.T) (*Plan, []error) {
 		return nil
 	})
 	ids := map[string]string{}
+	enforceable := map[*openapi3.Schema]error{} // operations share schemas, and to compile one takes long
 	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
 		item := doc.Paths.Value(template)
 		if item == nil {
@@ -156,7 +173,7 @@ func read(doc *openapi3.T) (*Plan, []error) {
 		}
 		at := &path{template: template, methods: map[string]*operation{}}
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
-			o, found := p.compile(method, template, item)
+			o, found := p.compile(method, template, item, enforceable)
 			if other, taken := ids[o.ID]; taken && o.ID != "" {
 				found = append(found, &Fault{
 					Method: method, Path: template, At: locate(item.GetOperation(method).Origin, "operationId"),
@@ -190,9 +207,8 @@ func locate(element *openapi3.Origin, field string) *openapi3.Location {
 	return element.Key
 }
 
-// compile makes the policy of one operation.
-func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *operation, faults []error) {
-	spec := item.GetOperation(method)
+// readPolicy reads who may call an operation.
+func (p *Plan) readPolicy(method, template string, spec *openapi3.Operation) (o *operation, faults []error) {
 	o = &operation{Operation: Operation{ID: spec.OperationID, Method: method, Path: template}}
 	problem := func(field, problem string) {
 		faults = append(faults, &Fault{Method: method, Path: template, Problem: problem, At: locate(spec.Origin, field)})
@@ -240,7 +256,13 @@ func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *ope
 	// The validator stops at the first alternative that is satisfied. {} always is, and a bad token would pass
 	// for none if it came first. Alternatives are alternatives in any order.
 	slices.SortStableFunc(o.security, func(a, b openapi3.SecurityRequirement) int { return min(len(b), 1) - min(len(a), 1) })
+	return o, faults
+}
 
+// compile makes the policy of one operation, and what holds its requests to the document.
+func (p *Plan) compile(method, template string, item *openapi3.PathItem, enforceable map[*openapi3.Schema]error) (o *operation, faults []error) {
+	spec := item.GetOperation(method)
+	o, faults = p.readPolicy(method, template, spec)
 	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method, Operation: spec}
 	open := *spec
 	open.Security = openapi3.NewSecurityRequirements()
@@ -250,8 +272,13 @@ func (p *Plan) compile(method, template string, item *openapi3.PathItem) (o *ope
 	o.inputs = compileInputs(item, spec)
 	if p.doc.IsOpenAPI31OrLater() {
 		for _, schema := range requestSchemas(item, spec) {
-			if err := unenforceable(schema); err != nil {
-				problem("", err.Error())
+			err, known := enforceable[schema.Value]
+			if !known {
+				err = unenforceable(schema)
+				enforceable[schema.Value] = err
+			}
+			if err != nil {
+				faults = append(faults, &Fault{Method: method, Path: template, Problem: err.Error(), At: locate(spec.Origin, "")})
 			}
 		}
 	}
