@@ -202,6 +202,9 @@ func publicKey(parsed jwk.Key) (crypto.PublicKey, error) {
 		if bits := pub.N.BitLen(); bits < 2048 || bits > 8192 {
 			return nil, fmt.Errorf("RSA key of %d bits, expected 2048 to 8192", bits)
 		}
+		if pub.N.Bit(0) == 0 { // bigmod panics on it
+			return nil, errors.New("RSA modulus is even, and so no product of two primes")
+		}
 		return pub, nil
 	case *ecdsa.PublicKey:
 		if _, err := pub.ECDH(); err != nil { // the point is not on the curve

@@ -24,7 +24,7 @@ func pkcs1v15(hash crypto.Hash) func(crypto.PublicKey) verifier {
 	return func(pub crypto.PublicKey) verifier {
 		k := pub.(*rsa.PublicKey)
 		n, err := bigmod.NewModulus(k.N.Bytes())
-		if err != nil { // an even modulus is no RSA modulus, and verifies nothing
+		if err != nil { // not of a key that parseKey lets through
 			return func(_, _ []byte) bool { return false }
 		}
 		// EM = 0x00 || 0x01 || PS || 0x00 || T, of which all but the digest at the end is the same each time.

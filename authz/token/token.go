@@ -145,6 +145,9 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 // Algorithms returns the names of all algorithms that an [Issuer] may allow.
 func Algorithms() []string { return slices.Sorted(maps.Keys(algorithms)) }
 
+// Validate returns every fault of the issuer, joined: those for which [NewVerifier] refuses it.
+func (i Issuer) Validate() error { return errors.Join(i.complete()...) }
+
 // complete fills in the defaults, makes the lists its own, and returns all faults.
 func (i *Issuer) complete() (faults []error) {
 	i.Audiences, i.Algorithms, i.ScopeClaims = slices.Clone(i.Audiences), slices.Clone(i.Algorithms), slices.Clone(i.ScopeClaims)
@@ -206,6 +209,8 @@ func (i *Issuer) complete() (faults []error) {
 			fault("required claim %q: expected a JSON pointer (RFC 6901) such as /token_use", pointer)
 		} else if len(values) == 0 {
 			fault("required claim %q: no value is given, so that no token would pass", pointer)
+		} else {
+			i.RequiredClaims[pointer] = slices.Clone(values)
 		}
 	}
 	for _, value := range slices.Sorted(maps.Keys(i.ScopeNames)) {
