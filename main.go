@@ -141,6 +141,11 @@ func complain(stderr io.Writer, err error, code int) int {
 type configurationError struct{ error }
 
 func (c *serveCommand) run(ctx context.Context, stderr io.Writer) error {
+	hangups := make(chan os.Signal, 1)
+	if c.Config.File != "" { // else SIGHUP ends the process, as usual
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
 	settings, err := c.Config.Settings()
 	log, logErr := c.Log.Logger(stderr)
 	if err := errors.Join(err, logErr); err != nil {
@@ -150,7 +155,27 @@ func (c *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("OASGATE_ADDR is %q: %w", settings.Addr, err)
 	}
-	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log, Linger: linger})
+	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log, Linger: linger}, func(server *impl.Server) {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+				if err := c.reload(server); err != nil {
+					log.Error("the issuers stay as they were", "faults", strings.Split(err.Error(), "\n"))
+				}
+			}
+		}
+	})
+}
+
+// reload reads the file of issuers again. Whatever is wrong with it, the server goes on as before.
+func (c *serveCommand) reload(server *impl.Server) error {
+	issuers, err := impl.ReadIssuers(c.Config.File)
+	if err != nil {
+		return err
+	}
+	return server.Reload(issuers)
 }
 
 func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
@@ -194,11 +219,12 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	settings.Resource = api
 
 	welcome(stdout, api, plan)
-	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log, InsecureIssuer: issuer})
+	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log, InsecureIssuer: issuer}, func(*impl.Server) {})
 }
 
-// serve runs until ctx ends and requests under way have ended; keys are fetched as long as there are any.
-func serve(ctx context.Context, listener net.Listener, config impl.ServerConfig) error {
+// serve runs until ctx ends and requests under way have ended; keys are fetched as long as there are any. Beside it
+// runs what attends to the server.
+func serve(ctx context.Context, listener net.Listener, config impl.ServerConfig, attend func(*impl.Server)) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	server, err := impl.New(life, config)
@@ -206,9 +232,7 @@ func serve(ctx context.Context, listener net.Listener, config impl.ServerConfig)
 		return errors.Join(err, listener.Close())
 	}
 	config.Logger.Info("serving", "addr", listener.Addr().String())
-	for _, issuer := range config.Settings.Issuers {
-		config.Logger.Info("accepting tokens", "issuer", issuer.URL, "audience", issuer.Audiences)
-	}
+	go attend(server)
 	return server.Serve(ctx, listener)
 }
 

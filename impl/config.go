@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,14 +25,15 @@ import (
 // values are text, so that [Config.Settings] can report every fault at once, each by its key.
 type Config struct {
 	Addr           string `key:"OASGATE_ADDR" default:":3010" help:"Address to listen on."`
-	Issuer         string `key:"OASGATE_ISSUER" help:"Issuer whose tokens are accepted: its URL exactly as it stands in iss. AUTH0_DOMAIN does as well."`
-	Audience       string `key:"OASGATE_AUDIENCE" help:"Identifiers of this API, one of which a token's aud must hold, separated by commas. AUTH0_AUDIENCE does as well."`
+	File           string `name:"config" key:"OASGATE_CONFIG" help:"YAML file that lists the issuers whose tokens are accepted, where one is not enough. Read again on SIGHUP."`
+	Issuer         string `key:"OASGATE_ISSUER" group:"One issuer:" help:"Issuer whose tokens are accepted: its URL exactly as it stands in iss. AUTH0_DOMAIN does as well."`
+	Audience       string `key:"OASGATE_AUDIENCE" group:"One issuer:" help:"Identifiers of this API, one of which a token's aud must hold, separated by commas. AUTH0_AUDIENCE does as well."`
 	Resource       string `key:"OASGATE_RESOURCE" help:"URL under which clients reach this API. With it, they are told where to get a token (RFC 9728)."`
-	Algorithms     string `key:"OASGATE_ALGORITHMS" default:"RS256,PS256,ES256,EdDSA" help:"Signature algorithms accepted, separated by commas."`
-	Leeway         string `key:"OASGATE_LEEWAY" default:"30s" help:"How far clocks may differ, at most 60s."`
-	JWKSCooldown   string `name:"jwks-cooldown" key:"OASGATE_JWKS_COOLDOWN" default:"30s" help:"Least time between two key refreshes that unknown kids ask for."`
-	JWKSMaxAge     string `name:"jwks-max-age" key:"OASGATE_JWKS_MAX_AGE" default:"1h" help:"After which time keys are refreshed at the latest."`
-	JWKSMaxStale   string `name:"jwks-max-stale" key:"OASGATE_JWKS_MAX_STALE" default:"24h" help:"How long keys serve while they cannot be refreshed."`
+	Algorithms     string `key:"OASGATE_ALGORITHMS" default:"RS256,PS256,ES256,EdDSA" group:"One issuer:" help:"Signature algorithms accepted, separated by commas."`
+	Leeway         string `key:"OASGATE_LEEWAY" default:"30s" group:"One issuer:" help:"How far clocks may differ, at most 60s."`
+	JWKSCooldown   string `name:"jwks-cooldown" key:"OASGATE_JWKS_COOLDOWN" default:"30s" group:"One issuer:" help:"Least time between two key refreshes that unknown kids ask for."`
+	JWKSMaxAge     string `name:"jwks-max-age" key:"OASGATE_JWKS_MAX_AGE" default:"1h" group:"One issuer:" help:"After which time keys are refreshed at the latest."`
+	JWKSMaxStale   string `name:"jwks-max-stale" key:"OASGATE_JWKS_MAX_STALE" default:"24h" group:"One issuer:" help:"How long keys serve while they cannot be refreshed."`
 	TrustedProxies string `key:"OASGATE_TRUSTED_PROXIES" help:"Networks from which X-Forwarded-For is believed, as CIDRs separated by commas. Default: none."`
 }
 
@@ -48,7 +50,7 @@ func (c Config) Settings() (Settings, error) {
 	var f faults
 	s := Settings{
 		Addr:           f.addr("OASGATE_ADDR", c.Addr),
-		Issuers:        []token.Issuer{c.issuer(&f)},
+		Issuers:        c.issuers(&f),
 		TrustedProxies: f.networks("OASGATE_TRUSTED_PROXIES", c.TrustedProxies),
 		Resource:       f.resource("OASGATE_RESOURCE", c.Resource),
 	}
@@ -56,6 +58,26 @@ func (c Config) Settings() (Settings, error) {
 		return Settings{}, errors.Join(f...)
 	}
 	return s, nil
+}
+
+// issuers are those of the file, or the one that the environment and the flags name. Not both: what would be trusted
+// would depend on which of them somebody looks at.
+func (c Config) issuers(f *faults) []token.Issuer {
+	if c.File == "" {
+		return []token.Issuer{c.issuer(f)}
+	}
+	values := reflect.ValueOf(c)
+	for n := range values.NumField() {
+		tag := values.Type().Field(n).Tag
+		if given := values.Field(n).String(); tag.Get("group") == "One issuer:" && given != tag.Get("default") {
+			f.add(tag.Get("key"), given, "nothing, for the issuers are those of OASGATE_CONFIG %q: say it there, or leave that unset", c.File)
+		}
+	}
+	issuers, err := ReadIssuers(c.File)
+	if err != nil {
+		*f = append(*f, err)
+	}
+	return issuers
 }
 
 // issuer is the one issuer that the environment and the flags name.
@@ -172,16 +194,22 @@ func (f *faults) list(key, given string) []string {
 	return entries
 }
 
-// algorithms asks token's own question early, so that the fault names the key.
 func (f *faults) algorithms(key, given string) []string {
-	known := []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 	entries := f.list(key, given)
 	for _, entry := range entries {
-		if entry != "" && !slices.Contains(known, entry) {
-			f.add(key, entry, "some of %s, separated by commas", strings.Join(known, ", "))
+		if entry != "" { // told by list
+			f.algorithm(key, entry)
 		}
 	}
 	return entries
+}
+
+// algorithm asks token's own question early, so that the fault names the key.
+func (f *faults) algorithm(key, given string) string {
+	if known := token.Algorithms(); !slices.Contains(known, given) {
+		f.add(key, given, "one of %s", strings.Join(known, ", "))
+	}
+	return given
 }
 
 func (f *faults) networks(key, given string) (networks []*net.IPNet) {

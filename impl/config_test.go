@@ -91,9 +91,9 @@ func TestEveryFaultNamesItsKey(t *testing.T) {
 		{"empty audience in a list", func(c *Config) { c.Audience = "a,,b" },
 			`OASGATE_AUDIENCE is "a,,b": expected entries separated by single commas, none of them empty`},
 		{"symmetric algorithm", func(c *Config) { c.Algorithms = "RS256,HS256" },
-			`OASGATE_ALGORITHMS is "HS256": expected some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, separated by commas`},
+			`OASGATE_ALGORITHMS is "HS256": expected one of ES256, ES384, ES512, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512`},
 		{"algorithm none", func(c *Config) { c.Algorithms = "none" },
-			`OASGATE_ALGORITHMS is "none": expected some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, separated by commas`},
+			`OASGATE_ALGORITHMS is "none": expected one of ES256, ES384, ES512, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512`},
 		{"leeway without unit", func(c *Config) { c.Leeway = "30" },
 			`OASGATE_LEEWAY is "30": expected a duration with its unit, from 0s to 60s`},
 		{"leeway too long", func(c *Config) { c.Leeway = "61s" },
@@ -153,18 +153,6 @@ func TestFaultsAreToldTogether(t *testing.T) {
 	} {
 		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+key+" is ") {
 			t.Errorf("no line says what is wrong with %s, in:\n%v", key, err)
-		}
-	}
-}
-
-func TestAlgorithmsAreTokens(t *testing.T) {
-	for _, alg := range []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "HS256", "none", "ES256K", ""} {
-		c := configured()
-		c.Algorithms = alg
-		_, here := c.Settings()
-		_, there := token.NewVerifier(t.Context(), token.Config{Issuers: []token.Issuer{{URL: c.Issuer, Audiences: []string{c.Audience}, Algorithms: []string{alg}}}})
-		if (here == nil) != (there == nil) {
-			t.Errorf("algorithm %q: the configuration says %v, package token %v: the list in Settings is out of date", alg, here, there)
 		}
 	}
 }

@@ -67,6 +67,13 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 	return &guard{verifier, gate, e, end}, nil
 }
 
+func (s *Server) enforce(g *guard, issuers []token.Issuer) {
+	s.guard.Store(g)
+	for _, issuer := range issuers {
+		s.log.Info("accepting tokens", "issuer", issuer.URL, "audience", issuer.Audiences)
+	}
+}
+
 // Reload puts other issuers in force, or returns what is wrong with them, joined, and then all is as it was. Requests
 // under way go on as they began; those that come later meet the new issuers, and no verdict of before.
 //
@@ -80,7 +87,7 @@ func (s *Server) Reload(issuers []token.Issuer) error {
 	if err != nil {
 		return err
 	}
-	s.guard.Store(next)
+	s.enforce(next, issuers)
 	go next.verifier.Ready(s.life) // spares the first request the wait
 	// A request under way may wait for keys as long as it lasts.
 	time.AfterFunc(handlerTimeout, before.end)

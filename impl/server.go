@@ -85,7 +85,7 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.guard.Store(first)
+	s.enforce(first, config.Settings.Issuers)
 
 	// The way of every request, from the outside in.
 	var handler http.Handler = http.HandlerFunc(s.beside)

@@ -488,7 +488,7 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 			r.ask(t, "GET", "/", "X-Request-Id", "a\tlevel=ERROR")
 			time.Sleep(50 * time.Millisecond)
 			text := log.String()
-			if lines := strings.Count(text, "\n"); lines != 4+1 { // and one that the keys were fetched
+			if lines := strings.Count(text, "\n"); lines != 4+2 { // and that of the issuer, and of its keys
 				t.Errorf("4 requests made %d lines:\n%s", lines, text)
 			}
 			if i := strings.IndexFunc(text, func(c rune) bool { return c < ' ' && c != '\n' || c == '\u2028' || c == 0x7f }); i >= 0 {
