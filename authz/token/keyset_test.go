@@ -18,6 +18,8 @@ import (
 	"time"
 )
 
+var bigThree = big.NewInt(3)
+
 func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
 // rsaEntry is a JWK of a modulus of so many bits, which nobody has the factors of, and an exponent.
