@@ -1,0 +1,66 @@
+package token_test
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// BenchmarkVerify: a token that was never seen, one that comes again, and one that is forged, by algorithm.
+func BenchmarkVerify(b *testing.B) {
+	for _, alg := range []string{"RS256", "PS256", "ES256", "EdDSA", "RS384", "RS512", "PS384", "PS512", "ES384", "ES512"} {
+		s := newScene(b)
+		s.policy.Algorithms = []string{alg}
+		key := keyFor(alg)
+		s.publishOnly(jwk(key.Public(), "kid", `"k"`, "alg", strconv.Quote(alg)))
+		header := s.header("kid", `"k"`, "alg", strconv.Quote(alg))
+		v := s.verifier(b)
+		tok := sign(b, alg, key, header, s.claims())
+		accepted(b, v, tok)
+
+		b.Run(alg+"/new", func(b *testing.B) {
+			var tokens []string
+			for n := range 256 {
+				tokens = append(tokens, sign(b, alg, key, header, s.claims("jti", strconv.Quote(fmt.Sprint(n)))))
+			}
+			config := s.config(s.policy)
+			config.CacheBytes = 1 // nothing is kept
+			v, err := token.NewVerifier(b.Context(), config)
+			if err != nil {
+				b.Fatal(err)
+			}
+			accepted(b, v, tok)
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				if _, err := v.Verify(b.Context(), tokens[n%len(tokens)]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(alg+"/again", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := v.Verify(b.Context(), tok); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		if !slices.Contains([]string{"RS256", "PS256", "ES256", "EdDSA"}, alg) {
+			continue
+		}
+		b.Run(alg+"/forged", func(b *testing.B) {
+			other := sign(b, alg, key, header, s.claims("sub", `"other"`))
+			forged := tok[:len(tok)-8] + other[len(other)-8:]
+			refused(b, v, forged, token.BadSignature)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := v.Verify(b.Context(), forged); err == nil {
+					b.Fatal("accepted")
+				}
+			}
+		})
+	}
+}
