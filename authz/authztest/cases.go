@@ -27,6 +27,17 @@ type Case struct {
 	broken     error            // why no request to the operation could be built
 }
 
+// Runs returns the operations that the case really has done, on a server that is right.
+func (c Case) Runs() (all []authz.Operation) {
+	if c.first != nil {
+		all = append(all, *c.first)
+	}
+	if c.Want == "" {
+		all = append(all, c.Operation)
+	}
+	return all
+}
+
 // body is what a case sends as the body of its request.
 type body int
 
@@ -72,7 +83,7 @@ func tokenlessCases(o authz.Operation) []Case {
 	}
 	cases := []Case{
 		{Name: o.ID + "/no_token", Operation: o, Want: want, credential: noToken},
-		{Name: o.ID + "/wrong_scheme", Operation: o, Want: want, credential: wrongScheme},
+		{Name: o.ID + "/wrong_scheme", Operation: o, Want: want, credential: wrongScheme, Scopes: alternatives(o)[0].scopes},
 		{Name: o.ID + "/malformed", Operation: o, Want: authz.InvalidToken, credential: malformed},
 	}
 	// A caller who is not known is told nothing of the body, and none of it is read for them.

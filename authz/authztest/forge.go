@@ -2,6 +2,7 @@ package authztest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -15,13 +16,14 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// credential is what a case puts into the Authorization header. Where it makes several values, each of them must be
-// answered in the same way.
+// credential is what a case puts into the Authorization header: header as it is, or tokens that are made from a
+// genuine one. Where several are made, each must be answered in the same way.
 type credential struct {
-	name  string
-	needs need
-	make  func(f *forger, t *parsed) ([]string, error)
-	raw   []string // the header as it is, where no token is to be made; empty: no header
+	name   string // of a forgery
+	needs  need
+	header string
+	scheme string // default Bearer
+	make   func(f *forger, t *parsed) ([]string, error)
 }
 
 // need is what a credential cannot be made without.
@@ -35,10 +37,12 @@ const (
 
 var (
 	noToken     = credential{}
-	wrongScheme = credential{raw: []string{"Basic YXV0aHp0ZXN0OmF1dGh6dGVzdA=="}}
-	malformed   = credential{raw: []string{"Bearer authztest.not-a-token"}}
-	genuine     = credential{needs: needsGenuine, make: func(_ *forger, t *parsed) ([]string, error) { return []string{t.compact}, nil }}
+	malformed   = credential{header: "Bearer authztest.not-a-token"}
+	wrongScheme = credential{scheme: "Basic", make: unchanged} // a genuine token, for servers that skip the word before it
+	genuine     = credential{needs: needsGenuine, make: unchanged}
 )
+
+func unchanged(_ *forger, t *parsed) ([]string, error) { return []string{t.compact}, nil }
 
 // forgeries are tokens that differ from a genuine one in one thing, and must be refused for it.
 var forgeries = []credential{
@@ -111,23 +115,27 @@ type forger struct {
 	attackers map[string]*devissuer.Issuer // by alg: anybody can be an issuer
 }
 
-// credentials returns the Authorization headers of a case, and why there can be none.
+// credentials returns the Authorization headers of a case, or why there can be none. No header at all is "".
 func (f *forger) credentials(ctx context.Context, c Case) (headers []string, skip string, err error) {
-	if c.credential.make == nil {
-		return c.credential.raw, "", nil
+	cred := c.credential
+	if cred.make == nil {
+		return []string{cred.header}, "", nil
 	}
-	if missing := c.credential.needs.missing(f.tokens); missing != nil {
+	if missing := cred.needs.missing(f.tokens); missing != nil {
 		return nil, "needs " + strings.Join(missing, " and "), nil
 	}
 	base, err := f.base(ctx, c.Scopes)
-	if err == nil {
-		headers, err = c.credential.make(f, base)
+	if err == nil && cred.name != "" {
+		err = base.opaque
 	}
-	for i := range headers {
-		headers[i] = "Bearer " + headers[i]
+	if err == nil {
+		headers, err = cred.make(f, base)
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil, err.Error(), nil
+	}
+	for i := range headers {
+		headers[i] = cmp.Or(cred.scheme, "Bearer") + " " + headers[i]
 	}
 	return headers, "", err
 }
@@ -156,15 +164,15 @@ func (f *forger) base(ctx context.Context, scopes []string) (*parsed, error) {
 		if err != nil {
 			return nil, fmt.Errorf("no token with the scopes %q: %w", scopes, err)
 		}
-		return parse(compact)
+		return parse(compact), nil
 	}
-	attacker, err := f.issuer("RS256")
+	attacker, err := f.issuer("ES256")
 	if err != nil {
 		return nil, err
 	}
 	claims := scopeClaim(scopes)
 	claims["iss"], claims["aud"] = f.tokens.Issuer, f.tokens.Audience
-	return parse(attacker.Mint(claims))
+	return parse(attacker.Mint(claims)), nil
 }
 
 // attacker is another issuer, whose key is of the same kind as the token's.
@@ -184,32 +192,30 @@ func (f *forger) issuer(alg string) (*devissuer.Issuer, error) {
 	return f.attackers[alg], nil
 }
 
-// parsed is a JWT taken apart, to be changed and put together again.
+// parsed is a token taken apart, to be changed and put together again.
 type parsed struct {
 	compact, signature string
 	header, claims     map[string]any
+	opaque             error // why it cannot be: it is no JWT, and nothing can be forged from it
 }
 
-// parse fails with [errors.ErrUnsupported] on a token that is no JWT: nothing can be forged from it.
-func parse(compact string) (*parsed, error) {
+func parse(compact string) *parsed {
 	t := &parsed{compact: compact}
 	parts := strings.Split(compact, ".")
 	if len(parts) != 3 {
-		return nil, fmt.Errorf("the genuine token is no JWT (%d segments, expected 3): %w", len(parts), errors.ErrUnsupported)
+		t.opaque = fmt.Errorf("the genuine token is no JWT (%d segments, expected 3): %w", len(parts), errors.ErrUnsupported)
+		return t
 	}
 	t.signature = parts[2]
 	for i, into := range []*map[string]any{&t.header, &t.claims} {
 		raw, err := base64.RawURLEncoding.DecodeString(parts[i])
-		if err != nil {
-			return nil, fmt.Errorf("segment %d of the genuine token is not base64url: %w", i+1, errors.ErrUnsupported)
-		}
 		d := json.NewDecoder(bytes.NewReader(raw))
 		d.UseNumber() // the numbers shall come out as they went in
-		if err := d.Decode(into); err != nil {
-			return nil, fmt.Errorf("segment %d of the genuine token is not a JSON object: %w", i+1, errors.ErrUnsupported)
+		if err != nil || d.Decode(into) != nil {
+			t.opaque = fmt.Errorf("the genuine token is no JWT (segment %d is not a JSON object in base64url): %w", i+1, errors.ErrUnsupported)
 		}
 	}
-	return t, nil
+	return t
 }
 
 // with returns the members with one of them set.

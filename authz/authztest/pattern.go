@@ -41,6 +41,9 @@ type writer struct {
 }
 
 func (w *writer) write(re *syntax.Regexp) {
+	if w.Len() > 4*most {
+		return // repetitions of repetitions: no schema wants that long a string
+	}
 	times := func(least, most int) {
 		n := least + w.repeat
 		if most >= 0 && n > most {

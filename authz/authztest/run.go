@@ -53,7 +53,7 @@ func tell[Self T[Self]](t Self, result Result) {
 		t.Skip(result.Skipped)
 	}
 	for _, fault := range result.Faults {
-		t.Error(result.Case.Operation.Method, result.Case.Operation.Path+":", fault)
+		t.Error(result.Case.Operation.Method + " " + result.Case.Operation.Path + ": " + fault)
 	}
 }
 
@@ -81,11 +81,9 @@ type run struct {
 	requests map[string]Request // by operationId
 	client   *http.Client
 	outage   *http.Client
+	patience time.Duration // how long to wait for an answer
 	forger   forger
 }
-
-// patience bounds the wait for an answer, except where Target.Client has its own.
-const patience = 10 * time.Second
 
 func prepare(target Target) (*run, error) {
 	var faults []error
@@ -103,6 +101,10 @@ func prepare(target Target) (*run, error) {
 		fault("Target.URL is %q: expected where the document's paths begin, such as https://api.example/v1, or a Target.Handler", target.URL)
 	}
 	r.client = client(target.Handler, target.Client)
+	if r.patience = r.client.Timeout; r.patience == 0 {
+		r.patience = 10 * time.Second
+	}
+	r.client.Timeout = 0 // a body that is sent must see it pass, and a client's own it does not
 	if target.Outage != nil {
 		r.outage = client(target.Outage, nil)
 	}
@@ -139,7 +141,7 @@ func prepare(target Target) (*run, error) {
 
 // client returns one that follows no redirect: that is no answer of the kind that is looked for.
 func client(handler http.Handler, given *http.Client) *http.Client {
-	c := &http.Client{Timeout: patience}
+	c := &http.Client{}
 	if given != nil {
 		*c = *given
 	}
@@ -176,8 +178,6 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 	case skip != "":
 		result.Skipped = skip
 		return result
-	case len(headers) == 0:
-		headers = []string{""} // one request, without
 	}
 	for _, header := range headers {
 		if c.first != nil {
@@ -203,7 +203,11 @@ const (
 
 // send sends the request of a case with a credential, and compares the answer with what the case wants.
 func (r *run) send(ctx context.Context, c Case, authorization string) (faults []string, status int) {
-	ctx, cancel := context.WithCancel(ctx)
+	client := r.client
+	if c.outage {
+		client = r.outage
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.patience)
 	defer cancel()
 	request := r.requests[c.Operation.ID]
 	body := &upload{Reader: bytes.NewReader(request.Body)}
@@ -225,10 +229,6 @@ func (r *run) send(ctx context.Context, c Case, authorization string) (faults []
 	}
 	if authorization != "" {
 		sent.Header.Set("Authorization", authorization)
-	}
-	client := r.client
-	if c.outage {
-		client = r.outage
 	}
 	calls := r.calls()
 	response, err := client.Do(sent)

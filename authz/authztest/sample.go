@@ -18,8 +18,11 @@ import (
 // knows the usual keywords and need not know all, for what it makes is validated before it is used.
 type sampler struct{ doc *openapi3.T }
 
-// deepest bounds schemas that require themselves.
-const deepest = 16
+// Bounds of what is made: schemas may require themselves, or more than a test should send.
+const (
+	deepest = 16
+	most    = 1 << 12 // characters, items, members
+)
 
 // parameter makes a value for a parameter that is required, so an array of it has an element: none is no parameter.
 func (s sampler) parameter(p *openapi3.Parameter) (any, error) {
@@ -94,6 +97,9 @@ func (s sampler) value(ref *openapi3.SchemaRef, n, depth int) (any, error) {
 	if given := s.given(schema); len(given) > 0 && (n == 0 || len(schema.Enum) > 0) {
 		return given[n%len(given)], nil
 	}
+	if max(schema.MinLength, schema.MinItems, schema.MinProps) > most {
+		return nil, fmt.Errorf("the schema asks for more than the %d characters, items or members that are made", most)
+	}
 	switch {
 	case len(schema.AllOf) > 0:
 		all := *schema
@@ -165,16 +171,12 @@ func (s sampler) oneOf(schema *openapi3.Schema, branches openapi3.SchemaRefs, n,
 		if err == nil && s.accepts(schema, v) {
 			return v, nil
 		}
-		faults = append(faults, fmt.Errorf("branch %d: %w", i+1, cmpErr(err)))
+		if err == nil {
+			err = errors.New("what could be made of it is not accepted")
+		}
+		faults = append(faults, fmt.Errorf("branch %d: %w", i+1, err))
 	}
 	return nil, fmt.Errorf("no branch of oneOf or anyOf could be satisfied: %w", errors.Join(faults...))
-}
-
-func cmpErr(err error) error {
-	if err == nil {
-		return errors.New("what could be made of it is not accepted")
-	}
-	return err
 }
 
 // discriminated returns the name under which a discriminator knows a schema (OpenAPI 3.1 §4.8.25).
@@ -200,9 +202,8 @@ func merge(a, b openapi3.Schema) openapi3.Schema {
 		properties = openapi3.Schemas{}
 	}
 	for name, ref := range a.Properties {
-		if other := properties[name]; other != nil && ref.Value != nil && other.Value != nil {
-			both := merge(*ref.Value, *other.Value)
-			ref = &openapi3.SchemaRef{Value: &both}
+		if other := properties[name]; other != nil {
+			ref = &openapi3.SchemaRef{Value: &openapi3.Schema{AllOf: openapi3.SchemaRefs{ref, other}}}
 		}
 		properties[name] = ref
 	}

@@ -2,9 +2,9 @@ package authztest_test
 
 import (
 	"bytes"
-	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/hmac"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -71,12 +71,12 @@ type server struct {
 	flaw     flaw
 	issuer   string
 	audience string
-	keys     map[string]*rsa.PublicKey // nil: they cannot be had
+	keys     map[string]*ecdsa.PublicKey // nil: they cannot be had
 	calls    int
 	verdicts map[string]bool
 }
 
-func newServer(plan *authz.Plan, issuer *devissuer.Server, audience string, keys map[string]*rsa.PublicKey, f flaw) *server {
+func newServer(plan *authz.Plan, issuer *devissuer.Server, audience string, keys map[string]*ecdsa.PublicKey, f flaw) *server {
 	mux := http.NewServeMux()
 	s := &server{Handler: mux, flaw: f, issuer: issuer.URL(), audience: audience, keys: keys, verdicts: map[string]bool{}}
 	for _, o := range plan.Operations() {
@@ -158,11 +158,11 @@ type claims struct {
 	Cnf             any
 }
 
-// verify accepts RS256 alone.
+// verify accepts ES256 alone.
 func (s *server) verify(raw string) (claims, *refusal) {
 	var header struct {
 		Alg, Kid string
-		Jwk      *struct{ N, E string }
+		Jwk      *struct{ X, Y string }
 	}
 	var c claims
 	parts := strings.Split(raw, ".")
@@ -193,11 +193,10 @@ func (s *server) verify(raw string) (claims, *refusal) {
 		}
 	}
 	if s.flaw == embeddedKeyTrusted && header.Jwk != nil {
-		key = rsaKey(header.Jwk.N, header.Jwk.E)
+		key = publicKey(header.Jwk.X, header.Jwk.Y)
 	}
 	input := parts[0] + "." + parts[1]
 	signature, _ := base64.RawURLEncoding.DecodeString(parts[2])
-	digest := sha256.Sum256([]byte(input))
 	switch {
 	case s.flaw == noneAccepted && strings.EqualFold(header.Alg, "none"):
 	case key == nil:
@@ -209,9 +208,9 @@ func (s *server) verify(raw string) (claims, *refusal) {
 		if !hmac.Equal(mac.Sum(nil), signature) {
 			return c, invalidToken
 		}
-	case header.Alg != "RS256":
+	case header.Alg != "ES256":
 		return c, invalidToken
-	case s.flaw != signatureUnchecked && rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature) != nil:
+	case s.flaw != signatureUnchecked && !verifies(key, input, signature):
 		return c, invalidToken
 	case s.flaw == genuineRefused:
 		return c, invalidToken
@@ -224,10 +223,18 @@ func decode(segment string, into any) bool {
 	return err == nil && json.Unmarshal(b, into) == nil
 }
 
-func rsaKey(n, e string) *rsa.PublicKey {
-	modulus, _ := base64.RawURLEncoding.DecodeString(n)
-	exponent, _ := base64.RawURLEncoding.DecodeString(e)
-	return &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: int(new(big.Int).SetBytes(exponent).Int64())}
+func publicKey(x, y string) *ecdsa.PublicKey {
+	return &ecdsa.PublicKey{Curve: elliptic.P256(), X: number(x), Y: number(y)}
+}
+
+func number(s string) *big.Int {
+	b, _ := base64.RawURLEncoding.DecodeString(s)
+	return new(big.Int).SetBytes(b)
+}
+
+func verifies(key *ecdsa.PublicKey, input string, signature []byte) bool {
+	digest := sha256.Sum256([]byte(input))
+	return len(signature) == 64 && ecdsa.Verify(key, digest[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
 }
 
 // authorize takes the first of the alternatives that is satisfied; a refusal names the nearest.

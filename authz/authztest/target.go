@@ -19,14 +19,14 @@ type Target struct {
 	// URL is where the document's paths begin, such as https://api.example/v1. Default, with a Handler:
 	// http://localhost.
 	URL string
-	// Client sends the requests where there is no Handler. Redirects are never followed. Default: a client that
-	// waits 10 s for an answer.
+	// Client sends the requests where there is no Handler; no redirect is followed. Its Timeout bounds the wait for
+	// an answer. Default 10 s.
 	Client *http.Client
 
 	// Tokens is where tokens come from. The zero value has none.
 	Tokens Tokens
-	// Outage is the same API where the issuer's keys cannot be had and never were: tokens must be answered with
-	// 503 there. nil: not tried.
+	// Outage is the same API, called in process, where the issuer's keys cannot be had and never were: tokens must be
+	// answered with 503 there. nil: not tried.
 	Outage http.Handler
 
 	// Calls counts how often a handler of the API has run. With it each case asserts that the handler did, or did
