@@ -36,8 +36,9 @@ type commands struct {
 }
 
 type devCommand struct {
-	Addr string         `default:"localhost:3010" help:"Address to listen on, of a loopback host."`
-	Log  impl.LogConfig `embed:""`
+	Addr     string         `default:"localhost:3010" help:"Address to listen on, of a loopback host."`
+	Database string         `default:"sqlite:data/dev.db" help:"Where messages are kept. Never serve's: no key of the environment sets it."`
+	Log      impl.LogConfig `embed:""`
 }
 
 type tokenCommand struct {
@@ -217,16 +218,23 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	// The second is for clients that know nothing but the address: they ask for what the metadata calls the resource.
 	settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{devAudience, api}}}
 	settings.Resource = api
+	settings.DatabaseURL = c.Database
 
 	welcome(stdout, api, plan)
 	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log, InsecureIssuer: issuer}, func(*impl.Server) {})
 }
 
-// serve runs until ctx ends and requests under way have ended; keys are fetched as long as there are any. Beside it
-// runs what attends to the server.
-func serve(ctx context.Context, listener net.Listener, config impl.ServerConfig, attend func(*impl.Server)) error {
+// serve runs until ctx ends and requests under way have ended; keys are fetched, and the store is open, as long as there
+// are any. Beside it runs what attends to the server.
+func serve(ctx context.Context, listener net.Listener, config impl.ServerConfig, attend func(*impl.Server)) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
+	store, err := impl.OpenStore(ctx, impl.StoreConfig{URL: config.Settings.DatabaseURL, Logger: config.Logger})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	config.Handlers = impl.Handlers{Messages: store}
 	server, err := impl.New(life, config)
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -262,6 +270,9 @@ func welcome(w io.Writer, api string, plan *authz.Plan) {
 func mostGuarded(plan *authz.Plan) string {
 	path, most := "/", -1
 	for _, o := range plan.Operations() {
+		if len(o.Alternatives) > 1 {
+			continue // there is more than one way in
+		}
 		scopes := 0
 		for _, alternative := range o.Alternatives {
 			for _, requirement := range alternative {

@@ -34,6 +34,7 @@ type Config struct {
 	JWKSCooldown   string `name:"jwks-cooldown" key:"OASGATE_JWKS_COOLDOWN" default:"30s" group:"One issuer:" help:"Least time between two key refreshes that unknown kids ask for."`
 	JWKSMaxAge     string `name:"jwks-max-age" key:"OASGATE_JWKS_MAX_AGE" default:"1h" group:"One issuer:" help:"After which time keys are refreshed at the latest."`
 	JWKSMaxStale   string `name:"jwks-max-stale" key:"OASGATE_JWKS_MAX_STALE" default:"24h" group:"One issuer:" help:"How long keys serve while they cannot be refreshed."`
+	DatabaseURL    string `name:"database" key:"OASGATE_DATABASE_URL" default:"sqlite:data/oasgate.db" help:"Where messages are kept: sqlite: and a file's path, or postgres://user:password@host/database."`
 	TrustedProxies string `key:"OASGATE_TRUSTED_PROXIES" help:"Networks from which X-Forwarded-For is believed, as CIDRs separated by commas. Default: none."`
 }
 
@@ -42,6 +43,7 @@ type Settings struct {
 	Addr           string
 	Issuers        []token.Issuer
 	Resource       string
+	DatabaseURL    string
 	TrustedProxies []*net.IPNet
 }
 
@@ -53,6 +55,7 @@ func (c Config) Settings() (Settings, error) {
 		Issuers:        c.issuers(&f),
 		TrustedProxies: f.networks("OASGATE_TRUSTED_PROXIES", c.TrustedProxies),
 		Resource:       f.resource("OASGATE_RESOURCE", c.Resource),
+		DatabaseURL:    f.database("OASGATE_DATABASE_URL", c.DatabaseURL),
 	}
 	if f != nil {
 		return Settings{}, errors.Join(f...)
@@ -179,6 +182,14 @@ func (f *faults) resource(key, given string) string {
 	u, err := url.Parse(given)
 	if given != "" && (err != nil || u.Hostname() == "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") || strings.ContainsAny(given, "?#\"\\")) {
 		f.add(key, given, "the URL under which clients reach this API, such as https://api.example.com, without query and fragment (RFC 9728 §1.2)")
+	}
+	return given
+}
+
+// database never repeats the URL: there is a password in it.
+func (f *faults) database(key, given string) string {
+	if err := checkDatabaseURL(given); err != nil {
+		f.add(key, redacted(given), "%s", err)
 	}
 	return given
 }

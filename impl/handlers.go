@@ -8,7 +8,9 @@ import (
 
 // Handlers answers the operations of openapi.yaml, one method each. A request that reaches a method has been let in
 // by the gate and fits the document; [token.FromContext] says who sent it.
-type Handlers struct{}
+type Handlers struct {
+	Messages Messages
+}
 
 func (Handlers) GetPublic(context.Context, gen.GetPublicRequestObject) (gen.GetPublicResponseObject, error) {
 	return gen.GetPublic200JSONResponse{

@@ -33,10 +33,10 @@ const (
 	maxHeaderBytes    = 32 << 10
 )
 
-// ServerConfig says what a server is made of. Only the issuers of the Settings have no default.
+// ServerConfig says what a server is made of. The issuers of the Settings and the Handlers have no default.
 type ServerConfig struct {
 	Settings Settings
-	Handlers gen.StrictServerInterface // default Handlers{}
+	Handlers gen.StrictServerInterface // such as Handlers, with a store
 	Logger   *slog.Logger              // default slog.Default()
 
 	// Linger is how long, once it is to stop, the server still takes new requests while /readyz says no, so that load
@@ -72,7 +72,7 @@ type Server struct {
 // Keys are fetched on ctx, which must outlive [Server.Serve].
 func New(ctx context.Context, config ServerConfig) (*Server, error) {
 	if config.Handlers == nil {
-		config.Handlers = Handlers{}
+		return nil, errors.New("impl: ServerConfig.Handlers is nil: nobody would answer")
 	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()

@@ -45,7 +45,7 @@ func start(t *testing.T, configure func(*ServerConfig)) *running {
 	}
 	t.Cleanup(issuer.Close)
 	r := &running{issuer: issuer, log: &logBuffer{}, ended: make(chan error, 1)}
-	config := ServerConfig{Logger: slog.New(slog.NewJSONHandler(r.log, nil))}
+	config := ServerConfig{Logger: slog.New(slog.NewJSONHandler(r.log, nil)), Handlers: Handlers{}}
 	config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}}
 	if configure != nil {
 		configure(&config)
@@ -54,6 +54,7 @@ func start(t *testing.T, configure func(*ServerConfig)) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	server.http.Handler = asDocumented(t, server.http.Handler)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -193,6 +194,9 @@ func TestAnswersAreTheDocuments(t *testing.T) {
 	full := "Bearer " + r.issuer.Mint(map[string]any{"scope": "read:messages"})
 
 	for path, item := range document.Paths.Map() {
+		if item.Get == nil || item.Get.Responses.Value("200").Value.Content["application/json"].Example == nil {
+			continue // the answer is not always the same
+		}
 		got := r.ask(t, http.MethodGet, path, "Authorization", full)
 		want, _ := json.Marshal(item.Get.Responses.Value("200").Value.Content["application/json"].Example)
 		if got.status != http.StatusOK || strings.TrimSpace(got.body) != string(want) {
@@ -749,7 +753,7 @@ type greedy struct{ http.Handler }
 func (greedy) Serves(path string) bool { return path == "/api/private" }
 
 func TestOperationsThatCouldNotBeReached(t *testing.T) {
-	config := ServerConfig{InsecureIssuer: greedy{}}
+	config := ServerConfig{InsecureIssuer: greedy{}, Handlers: Handlers{}}
 	config.Settings.Issuers = []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}}
 	_, err := New(t.Context(), config)
 	if want := "openapi: GET /api/private: the server answers this path itself: give the operation another one"; err == nil || err.Error() != want {
