@@ -1,0 +1,262 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz"
+)
+
+// access is what the security of an operation means: who may call it. Schemes matter by what they enforce, not by
+// name; the order of alternatives and scopes does not matter; and an alternative that asks for more than another
+// does not matter at all.
+type access struct {
+	needs []need // one of them must be met (OR). Minimal: none contains another. Never empty
+	// looks are the credentials that are looked at although none is needed, so that a bad one is refused.
+	looks []string
+	// stepUp is what is asked, beyond the needs, of how the caller signed in. nil: nothing.
+	stepUp *authz.StepUp
+}
+
+// need is a set of things that must all be had (AND). The empty need is always met.
+type need []atom
+
+// atom is a credential, or a scope that the credential must grant. Who has a scope has the credential.
+type atom struct{ credential, scope string }
+
+// bearer is the credential that http bearer, oauth2 and openIdConnect schemes all ask for: an access token (RFC 6750).
+// Who issues it is the configuration of the server.
+const bearer = "token"
+
+// credential returns what a scheme of the document asks for.
+func credential(doc *openapi3.T, scheme string) string {
+	if doc.Components == nil || doc.Components.SecuritySchemes[scheme] == nil || doc.Components.SecuritySchemes[scheme].Value == nil {
+		return "undeclared scheme " + scheme
+	}
+	s := doc.Components.SecuritySchemes[scheme].Value
+	switch {
+	case s.Type == "oauth2", s.Type == "openIdConnect", s.Type == "http" && strings.EqualFold(s.Scheme, "bearer"):
+		return bearer
+	case s.Type == "http":
+		return "http " + strings.ToLower(s.Scheme)
+	case s.Type == "apiKey" && s.In == "header":
+		return "api key in header " + strings.ToLower(s.Name) // RFC 9110 §5.1
+	case s.Type == "apiKey":
+		return "api key in " + s.In + " " + s.Name
+	case s.Type == "mutualTLS":
+		return "client certificate"
+	}
+	return s.Type
+}
+
+// accessOf finds out what an operation's security means. credential says what a scheme asks for.
+func accessOf(o authz.Operation, credential func(scheme string) string) access {
+	var a access
+	for _, alternative := range o.Alternatives {
+		a.needs = append(a.needs, needOf(alternative, credential))
+	}
+	if a.needs == nil {
+		a.needs = []need{{}}
+	}
+	looks := a.credentials()
+	a.needs = minimal(a.needs)
+	if a.open() {
+		a.looks = looks
+	} else {
+		a.stepUp = o.StepUp
+	}
+	return a
+}
+
+func needOf(alternative authz.Alternative, credential func(scheme string) string) need {
+	n := need{}
+	add := func(a atom) {
+		if !slices.Contains(n, a) {
+			n = append(n, a)
+		}
+	}
+	for _, requirement := range alternative {
+		add(atom{credential: credential(requirement.Scheme)})
+		for _, scope := range requirement.Scopes {
+			add(atom{credential(requirement.Scheme), scope})
+		}
+	}
+	return n
+}
+
+// minimal drops every need that contains another.
+func minimal(needs []need) (least []need) {
+	for i, n := range needs {
+		moot := false
+		for j, other := range needs {
+			moot = moot || i != j && other.within(n) && (!n.within(other) || j < i)
+		}
+		if !moot {
+			least = append(least, n)
+		}
+	}
+	return least
+}
+
+// within reports whether all of n is in other.
+func (n need) within(other need) bool {
+	return !slices.ContainsFunc(n, func(a atom) bool { return !slices.Contains(other, a) })
+}
+
+// open reports whether everybody may call the operation.
+func (a access) open() bool { return len(a.needs[0]) == 0 }
+
+func (a access) credentials() (all []string) {
+	for _, n := range a.needs {
+		for _, atom := range n {
+			if !slices.Contains(all, atom.credential) {
+				all = append(all, atom.credential)
+			}
+		}
+	}
+	return all
+}
+
+// within reports whether everybody whom a admits is admitted by other. It is exact: needs have no negation, so a caller
+// who has just what one need asks for is the one to fail, if any is.
+func (a access) within(other access) bool {
+	return a.beyond(other) == nil && !a.overlooks(other) && !a.asksLess(other)
+}
+
+// beyond returns what a admits callers for and other does not.
+func (a access) beyond(other access) (needs []need) {
+	for _, n := range a.needs {
+		if !slices.ContainsFunc(other.needs, func(o need) bool { return o.within(n) }) {
+			needs = append(needs, n)
+		}
+	}
+	return needs
+}
+
+// overlooks reports whether a lets a bad credential pass for none and other refuses it.
+func (a access) overlooks(other access) bool {
+	return a.open() && slices.ContainsFunc(other.looks, func(c string) bool { return !slices.Contains(a.looks, c) })
+}
+
+// asksLess reports whether a takes a sign-in that other does not.
+func (a access) asksLess(other access) bool {
+	mine, theirs := a.stepUp, other.stepUp
+	if mine == nil {
+		mine = &authz.StepUp{}
+	}
+	return theirs != nil &&
+		(theirs.ACRValues != nil && (mine.ACRValues == nil || slices.ContainsFunc(mine.ACRValues, func(v string) bool { return !slices.Contains(theirs.ACRValues, v) })) ||
+			theirs.MaxAge != nil && (mine.MaxAge == nil || *mine.MaxAge > *theirs.MaxAge))
+}
+
+// missing returns what a caller who has the given atoms lacks for the need that they come nearest to: nil if they may
+// call the operation. It goes by the same measure as the gate: what lacks least, of several what asks for least.
+func (a access) missing(has func(atom) bool) (lacks need) {
+	fewest, least := -1, 0
+	for _, n := range a.needs {
+		var without need
+		for _, atom := range n {
+			if !has(atom) {
+				without = append(without, atom)
+			}
+		}
+		if fewest < 0 || len(without) < fewest || len(without) == fewest && len(n) < least {
+			lacks, fewest, least = without, len(without), len(n)
+		}
+	}
+	return lacks
+}
+
+// class says in one word who may call an operation.
+func (a access) class() string {
+	switch {
+	case a.open() && a.looks == nil:
+		return "public"
+	case a.open():
+		return "optional"
+	}
+	for _, n := range a.needs {
+		if !slices.ContainsFunc(n, func(a atom) bool { return a.scope != "" }) {
+			if len(n) == 1 && n[0].credential == bearer {
+				return "token"
+			}
+			return "credential"
+		}
+	}
+	return "scopes"
+}
+
+// String says who may call an operation as a person does: token with a and b, or c; signed in by mfa.
+func (a access) String() string {
+	switch {
+	case a.open() && a.looks == nil:
+		return "public"
+	case a.open():
+		return "optional " + strings.Join(a.looks, " or ")
+	}
+	if a.stepUp != nil {
+		return phrase(a.needs) + "; " + signIn(a.stepUp)
+	}
+	return phrase(a.needs)
+}
+
+// signIn says what is asked of how the caller signed in (RFC 9470).
+func signIn(s *authz.StepUp) string {
+	if s == nil {
+		return "signed in anyhow"
+	}
+	words := "signed in"
+	if s.ACRValues != nil {
+		words += " by " + strings.Join(s.ACRValues, " or ")
+	}
+	if s.MaxAge != nil {
+		words += fmt.Sprintf(" at most %d s ago", *s.MaxAge)
+	}
+	return words
+}
+
+// phrase says it once where all alternatives are of one kind: token with a and b, or c.
+func phrase(needs []need) string {
+	const scopes = bearer + " with "
+	var all []string
+	for _, n := range needs {
+		all = append(all, n.String())
+	}
+	if !slices.ContainsFunc(needs, func(n need) bool { return !n.onlyScopes() }) {
+		for i := range all[1:] {
+			all[i+1] = strings.TrimPrefix(all[i+1], scopes)
+		}
+	}
+	return strings.Join(all, ", or ")
+}
+
+// onlyScopes reports whether a token with some scopes is needed and nothing else.
+func (n need) onlyScopes() bool {
+	return len(n) > 1 && !slices.ContainsFunc(n, func(a atom) bool { return a.credential != bearer })
+}
+
+// String says what is needed: token with a and b. Several credentials are separated by commas.
+func (n need) String() string {
+	var credentials []string
+	scopes := map[string][]string{}
+	for _, a := range n {
+		if !slices.Contains(credentials, a.credential) {
+			credentials = append(credentials, a.credential)
+		}
+		if a.scope != "" {
+			scopes[a.credential] = append(scopes[a.credential], a.scope)
+		}
+	}
+	for i, c := range credentials {
+		if scopes[c] != nil {
+			credentials[i] += " with " + strings.Join(scopes[c], " and ")
+		}
+	}
+	if len(n) == 0 {
+		return "no credential"
+	}
+	return strings.Join(credentials, ", and ")
+}

@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// caller is somebody who calls: with genuine credentials that grant some scopes, with a bad one, or with nothing.
+type caller struct {
+	has []atom
+	bad string // a credential that is presented and not genuine; has is then empty
+}
+
+// admits is what OpenAPI says (§4.8.30) and the gate does, written down without any of the algebra.
+func admits(o authz.Operation, credential func(string) string, c caller) bool {
+	optional := len(o.Alternatives) == 0
+	for _, a := range o.Alternatives {
+		optional = optional || len(a) == 0
+		satisfied := c.bad == ""
+		for _, r := range a {
+			satisfied = satisfied && slices.Contains(c.has, atom{credential: credential(r.Scheme)})
+			for _, s := range r.Scopes {
+				satisfied = satisfied && slices.Contains(c.has, atom{credential(r.Scheme), s})
+			}
+			if c.bad == credential(r.Scheme) {
+				return false // it is looked at, here or in another alternative
+			}
+		}
+		if satisfied {
+			return true
+		}
+	}
+	return optional
+}
+
+// every returns every way to require some of the scopes a, b and c of one token: all sets of alternatives, of which one
+// may be to require nothing.
+func every() (all []authz.Operation) {
+	alternatives := []authz.Alternative{{}}
+	for set := range 8 {
+		alternatives = append(alternatives, authz.Alternative{{Scheme: "bearerAuth", Scopes: subset(set)}})
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for set := range 1 << len(alternatives) {
+		o := authz.Operation{ID: fmt.Sprint("o", set), Method: http.MethodGet, Path: fmt.Sprint("/o", set)}
+		for i, a := range alternatives {
+			if set&(1<<i) != 0 {
+				o.Alternatives = append(o.Alternatives, a)
+			}
+		}
+		random.Shuffle(len(o.Alternatives), func(i, j int) {
+			o.Alternatives[i], o.Alternatives[j] = o.Alternatives[j], o.Alternatives[i]
+		})
+		all = append(all, o)
+	}
+	return all
+}
+
+func subset(set int) []string {
+	scopes := []string{}
+	for i, s := range []string{"a", "b", "c"} {
+		if set&(1<<i) != 0 {
+			scopes = append(scopes, s)
+		}
+	}
+	return scopes
+}
+
+func holds(credential string, scopes []string) []atom {
+	has := []atom{{credential: credential}}
+	for _, s := range scopes {
+		has = append(has, atom{credential, s})
+	}
+	return has
+}
+
+// TestWeakerIsExact compares every policy over three scopes with every other, by asking every caller.
+func TestWeakerIsExact(t *testing.T) {
+	asToken := func(string) string { return bearer }
+	callers := []caller{{}, {bad: bearer}}
+	for set := range 8 {
+		callers = append(callers, caller{has: holds(bearer, subset(set))})
+	}
+	operations := every()
+	policies := make([]access, len(operations))
+	admitted := make([]uint, len(operations))
+	for i, o := range operations {
+		policies[i] = accessOf(o, asToken)
+		for bit, c := range callers {
+			if admits(o, asToken, c) {
+				admitted[i] |= 1 << bit
+			}
+		}
+	}
+	if len(operations) != 512 {
+		t.Fatalf("%d policies, expected 512: every set of 9 alternatives", len(operations))
+	}
+	for i := range operations {
+		for j := range operations {
+			expected := admitted[i]&^admitted[j] == 0
+			if got := policies[i].within(policies[j]); got != expected {
+				t.Fatalf("%v within %v is %v, expected %v: whom it admits, as bits of %+v: %b and %b",
+					policies[i], policies[j], got, expected, callers, admitted[i], admitted[j])
+			}
+		}
+	}
+}
+
+// TestWeakerIsExactForSeveralCredentials does the same for random policies over two credentials with scopes.
+func TestWeakerIsExactForSeveralCredentials(t *testing.T) {
+	// Two schemes that ask for the same, and one that does not.
+	credential := func(scheme string) string { return map[string]string{"x": bearer, "y": bearer, "z": "api key"}[scheme] }
+	var callers []caller
+	for tokenScopes := -1; tokenScopes < 8; tokenScopes++ {
+		for keyScopes := -1; keyScopes < 8; keyScopes++ {
+			var has []atom
+			if tokenScopes >= 0 {
+				has = append(has, holds(bearer, subset(tokenScopes))...)
+			}
+			if keyScopes >= 0 {
+				has = append(has, holds("api key", subset(keyScopes))...)
+			}
+			callers = append(callers, caller{has: has})
+		}
+	}
+	callers = append(callers, caller{bad: bearer}, caller{bad: "api key"})
+	random := rand.New(rand.NewPCG(3, 4))
+	policy := func() (o authz.Operation) {
+		for range random.IntN(4) {
+			a := authz.Alternative{}
+			for _, scheme := range []string{"x", "y", "z"} {
+				if random.IntN(2) == 0 {
+					a = append(a, authz.Requirement{Scheme: scheme, Scopes: subset(random.IntN(8))})
+				}
+			}
+			o.Alternatives = append(o.Alternatives, a)
+		}
+		return o
+	}
+	differ := 0
+	for range 20_000 {
+		a, b := policy(), policy()
+		expected := !slices.ContainsFunc(callers, func(c caller) bool { return admits(a, credential, c) && !admits(b, credential, c) })
+		if got := accessOf(a, credential).within(accessOf(b, credential)); got != expected {
+			t.Fatalf("within is %v, expected %v, for\n%v\n%v", got, expected, a.Alternatives, b.Alternatives)
+		}
+		if !expected {
+			differ++
+		}
+	}
+	if differ < 2_000 || differ > 18_000 {
+		t.Errorf("%d of 20,000 pairs differ: the policies are not mixed enough to prove anything", differ)
+	}
+}
+
+// TestAgreesWithTheGate holds what is said here of every policy over three scopes against the gate that enforces it:
+// whom it lets in, and which scopes it says are missing.
+func TestAgreesWithTheGate(t *testing.T) {
+	doc := &openapi3.T{
+		OpenAPI: "3.1.0", Info: &openapi3.Info{Title: "t", Version: "1"}, Paths: openapi3.NewPaths(),
+		Components: &openapi3.Components{SecuritySchemes: openapi3.SecuritySchemes{"bearerAuth": {Value: &openapi3.SecurityScheme{
+			Type: "http", Scheme: "bearer",
+			Extensions: map[string]any{"x-scopes": map[string]any{"a": "a", "b": "b", "c": "c"}},
+		}}}},
+	}
+	operations := every()
+	for _, o := range operations {
+		security := openapi3.NewSecurityRequirements()
+		for _, a := range o.Alternatives {
+			requirement := openapi3.NewSecurityRequirement()
+			for _, r := range a {
+				requirement.Authenticate(r.Scheme, r.Scopes...)
+			}
+			security.With(requirement)
+		}
+		doc.AddOperation(o.Path, o.Method, &openapi3.Operation{OperationID: o.ID, Security: security, Responses: openapi3.NewResponses(openapi3.WithStatus(200, &openapi3.ResponseRef{Value: openapi3.NewResponse().WithDescription("fine")}))})
+	}
+	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"api"}, Algorithm: "EdDSA"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer issuer.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	verifier, err := token.NewVerifier(ctx, token.Config{Logger: slog.New(slog.DiscardHandler), Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{"api"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate, err := authz.New(authz.Config{Document: doc, Verifier: verifier})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var headers []string
+	for set := range 8 {
+		headers = append(headers, "Bearer "+issuer.Mint(map[string]any{"scope": strings.Join(subset(set), " ")}))
+	}
+	headers = append(headers, "", "Bearer not.a.token")
+
+	for _, o := range operations {
+		policy := accessOf(o, func(string) string { return bearer })
+		for set, header := range headers {
+			r := httptest.NewRequest(o.Method, o.Path, nil)
+			if header != "" {
+				r.Header.Set("Authorization", header)
+			}
+			_, err := gate.Check(r, o.Path, nil)
+			var refused *authz.Error
+			if err != nil && !errors.As(err, &refused) {
+				t.Fatal(err)
+			}
+			switch set {
+			case 8: // no token
+				if policy.open() != (err == nil) {
+					t.Errorf("%v without a token: open is %v, the gate says %v", policy, policy.open(), err)
+				}
+			case 9: // a bad one
+				if public := policy.class() == "public"; public != (err == nil) {
+					t.Errorf("%v with a bad token: the class is %s, the gate says %v", policy, policy.class(), err)
+				}
+			default:
+				has := holds(bearer, subset(set))
+				missing := policy.missing(func(a atom) bool { return slices.Contains(has, a) })
+				var expected need
+				if refused != nil {
+					for _, s := range refused.Scopes {
+						if !slices.Contains(subset(set), s) {
+							expected = append(expected, atom{bearer, s})
+						}
+					}
+				}
+				if !slices.Equal(missing, expected) || (err == nil) != (missing == nil) {
+					t.Errorf("%v with scopes %v: missing is %v, the gate says %v, lacking %v", policy, subset(set), missing, err, expected)
+				}
+			}
+		}
+	}
+}
+
+// TestStepUpIsExact compares every step-up with every other, by asking the gate's own judgement of every sign-in.
+func TestStepUpIsExact(t *testing.T) {
+	now := time.Now()
+	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"api"}, Algorithm: "EdDSA"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer issuer.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	verifier, err := token.NewVerifier(ctx, token.Config{Logger: slog.New(slog.DiscardHandler), Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{"api"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var signedIn []*token.Principal
+	for _, acr := range []any{nil, "x", "y", "z"} {
+		for _, ago := range []any{nil, 0, 5, 15, 25} {
+			claims := map[string]any{"acr": acr}
+			if ago != nil {
+				claims["auth_time"] = now.Unix() - int64(ago.(int))
+			}
+			p, err := verifier.Verify(ctx, issuer.Mint(claims))
+			if err != nil {
+				t.Fatal(err)
+			}
+			signedIn = append(signedIn, p)
+		}
+	}
+	asks := []*authz.StepUp{nil}
+	for _, acr := range [][]string{nil, {"x"}, {"y"}, {"y", "x"}, {"z", "x"}} {
+		for _, age := range []*int{nil, new(0), new(10), new(20)} {
+			asks = append(asks, &authz.StepUp{ACRValues: acr, MaxAge: age})
+		}
+	}
+	asToken := func(string) string { return bearer }
+	policy := func(s *authz.StepUp) access {
+		return accessOf(authz.Operation{Alternatives: []authz.Alternative{{{Scheme: "t"}}}, StepUp: s}, asToken)
+	}
+	for _, a := range asks {
+		for _, b := range asks {
+			expected := !slices.ContainsFunc(signedIn, func(p *token.Principal) bool { return a.Met(p, now) && !b.Met(p, now) })
+			if got := policy(a).within(policy(b)); got != expected {
+				t.Errorf("%q within %q is %v, expected %v", policy(a), policy(b), got, expected)
+			}
+		}
+	}
+}
+
+func TestAccessInWords(t *testing.T) {
+	schemes := map[string]string{"t": bearer, "k": "api key in header x-key"}
+	for _, test := range []struct {
+		alternatives []authz.Alternative
+		words, class string
+	}{
+		{nil, "public", "public"},
+		{[]authz.Alternative{{}}, "public", "public"},
+		{[]authz.Alternative{{}, {{Scheme: "t"}}}, "optional token", "optional"},
+		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"a"}}}, {}, {{Scheme: "k"}}}, "optional token or api key in header x-key", "optional"},
+		{[]authz.Alternative{{{Scheme: "t"}}}, "token", "token"},
+		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"a"}}}, {{Scheme: "t"}}}, "token", "token"},
+		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"a", "b"}}}, {{Scheme: "t", Scopes: []string{"c"}}}}, "token with a and b, or c", "scopes"},
+		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"a"}}}, {{Scheme: "k"}}}, "token with a, or api key in header x-key", "credential"},
+		{[]authz.Alternative{{{Scheme: "k"}, {Scheme: "t", Scopes: []string{"a"}}}}, "api key in header x-key, and token with a", "scopes"},
+		// A scope by the name of a class is still a scope.
+		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"public"}}}}, "token with public", "scopes"},
+	} {
+		a := accessOf(authz.Operation{Alternatives: test.alternatives}, func(s string) string { return schemes[s] })
+		if a.String() != test.words || a.class() != test.class {
+			t.Errorf("%v is %q, %s; expected %q, %s", test.alternatives, a, a.class(), test.words, test.class)
+		}
+	}
+}

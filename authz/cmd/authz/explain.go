@@ -1,0 +1,319 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+type explainCommand struct {
+	Document   string        `required:"" help:"OpenAPI document whose operations the token is held against."`
+	Issuer     string        `required:"" env:"OASGATE_ISSUER" help:"Issuer that the server trusts, exactly as it stands in iss."`
+	Audience   []string      `required:"" env:"OASGATE_AUDIENCE" help:"Identifiers of the API, one of which aud must hold, separated by commas."`
+	Algorithms []string      `env:"OASGATE_ALGORITHMS" help:"Signature algorithms that the server accepts, separated by commas. Default: those of the library."`
+	Leeway     time.Duration `default:"30s" env:"OASGATE_LEEWAY" help:"How far clocks may differ."`
+	ScopeClaim []string      `default:"/scope" help:"JSON pointers to the claims that grant scopes, separated by commas."`
+	RFC9068    bool          `name:"rfc9068" help:"Demand the strict profile of RFC 9068."`
+
+	Token string `arg:"" optional:"" help:"The token. Better on standard input, where - or nothing has it read: arguments end up in histories and process lists."`
+}
+
+// explanation is what explain says to programs. It holds nothing of the token but what its claims say.
+type explanation struct {
+	Genuine bool   `json:"genuine"`
+	Check   string `json:"check,omitempty"`  // that failed: a token.Code
+	Detail  string `json:"detail,omitempty"` // what was expected, what was received
+	Hint    string `json:"hint,omitempty"`
+
+	Issuer     string               `json:"issuer,omitempty"`
+	Subject    string               `json:"subject,omitempty"`
+	Client     string               `json:"client,omitempty"`
+	Expiry     *time.Time           `json:"expiry,omitempty"`
+	Scopes     []string             `json:"scopes,omitempty"`
+	Operations []explainedOperation `json:"operations,omitempty"`
+}
+
+// explainedOperation is an operation and whether the token opens it.
+type explainedOperation struct {
+	ID      string   `json:"operationId"`
+	Method  string   `json:"method"`
+	Path    string   `json:"path"`
+	Access  string   `json:"access"`
+	Opens   bool     `json:"opens"`
+	Missing []string `json:"missing,omitempty"` // scopes, credentials other than a token, a sign-in
+}
+
+func (c *explainCommand) Run(t *tool) error {
+	doc, err := t.load(c.Document, false)
+	if err != nil {
+		return err
+	}
+	raw, err := c.read(t.stdin)
+	if err != nil {
+		return err
+	}
+	clock := &issuerClock{now: t.now}
+	verifier, err := token.NewVerifier(t.ctx, c.config(clock))
+	if err != nil {
+		return err
+	}
+	principal, err := verifier.Verify(t.ctx, raw)
+	var refused *token.Error
+	var e explanation
+	switch {
+	case err == nil:
+		e = accepted(principal, describe(doc), t.now())
+		e.Hint = scopesElsewhere(principal, e, c.ScopeClaim)
+	case errors.As(err, &refused) && refused.Code != token.KeysUnavailable:
+		e = explanation{Check: string(refused.Code), Detail: refused.Detail, Hint: c.hint(t.ctx, refused.Code, raw, verifier, clock)}
+	default:
+		return fmt.Errorf("nothing can be said of the token: %w", err)
+	}
+	if t.json {
+		err = t.out.json(e)
+	} else {
+		err = nil
+		t.out.writeExplanation(e, t.now())
+	}
+	if err == nil && !e.Genuine {
+		return errFound
+	}
+	return err
+}
+
+func (c *explainCommand) config(clock *issuerClock) token.Config {
+	leeway := c.Leeway
+	if leeway == 0 {
+		leeway = token.NoLeeway
+	}
+	return token.Config{
+		Issuers: []token.Issuer{{
+			URL: c.Issuer, Audiences: c.Audience, Algorithms: c.Algorithms, Leeway: leeway, ScopeClaims: c.ScopeClaim, RFC9068: c.RFC9068,
+		}},
+		HTTPClient: &http.Client{Transport: clock},
+		Now:        clock.now,
+		Logger:     slog.New(slog.DiscardHandler), // what matters of it is in the errors
+	}
+}
+
+// read returns the token as it was copied, possibly with the scheme of an Authorization header.
+func (c *explainCommand) read(stdin io.Reader) (string, error) {
+	raw := c.Token
+	if raw == "" || raw == "-" {
+		const most = 1 << 20
+		b, err := io.ReadAll(io.LimitReader(stdin, most))
+		if err != nil {
+			return "", fmt.Errorf("the token could not be read from standard input: %w", err)
+		}
+		raw = string(b)
+	}
+	raw = strings.TrimSpace(raw)
+	if len(raw) > len("Bearer ") && strings.EqualFold(raw[:len("Bearer ")], "Bearer ") {
+		raw = strings.TrimSpace(raw[len("Bearer "):])
+	}
+	if raw == "" {
+		return "", errors.New("there is no token: give one on standard input, or as the argument")
+	}
+	return raw, nil
+}
+
+func accepted(p *token.Principal, operations []operation, now time.Time) explanation {
+	expiry := p.Expiry().UTC()
+	e := explanation{
+		Genuine: true, Issuer: p.Issuer(), Subject: p.Subject(), Client: p.ClientID(), Expiry: &expiry, Scopes: p.Scopes(),
+	}
+	for _, o := range operations {
+		lacks := o.access.missing(func(a atom) bool { return a.credential == bearer && (a.scope == "" || p.HasScope(a.scope)) })
+		explained := explainedOperation{ID: o.ID, Method: o.Method, Path: o.Path, Access: o.access.String()}
+		for _, a := range lacks {
+			if a.credential == bearer || a.scope == "" { // scopes of other credentials say no more than these
+				explained.Missing = append(explained.Missing, cmp.Or(a.scope, a.credential))
+			}
+		}
+		if !o.access.stepUp.Met(p, now) {
+			explained.Missing = append(explained.Missing, "having "+signIn(o.access.stepUp))
+		}
+		explained.Opens = explained.Missing == nil
+		e.Operations = append(e.Operations, explained)
+	}
+	return e
+}
+
+// scopesElsewhere looks for missing scopes in the claims where issuers put them.
+func scopesElsewhere(p *token.Principal, e explanation, configured []string) string {
+	var missing []string
+	for _, o := range e.Operations {
+		missing = append(missing, o.Missing...)
+	}
+	for _, pointer := range []string{"/scope", "/scp", "/scopes", "/permissions", "/roles", "/realm_access/roles"} {
+		list, err := token.Claim[[]string](p, pointer)
+		if err != nil {
+			joined, _ := token.Claim[string](p, pointer)
+			list = strings.Fields(joined)
+		}
+		if slices.Contains(configured, pointer) {
+			continue
+		}
+		for _, scope := range list {
+			if slices.Contains(missing, scope) {
+				return fmt.Sprintf("the token has %s in the claim %s, but scopes are read from %s: have the issuer put them there, or the server read them from %s too (--scope-claim here)",
+					scope, pointer[1:], strings.Join(configured, ", "), pointer)
+			}
+		}
+	}
+	return ""
+}
+
+// hint says what is probably the matter, where the failed check does not say it itself.
+func (c *explainCommand) hint(ctx context.Context, code token.Code, raw string, verifier *token.Verifier, clock *issuerClock) string {
+	claims := unverified(raw)
+	switch code {
+	case token.WrongIssuer:
+		if "s"+strings.TrimPrefix(claims.Issuer, "http") == strings.TrimPrefix(c.Issuer, "http") ||
+			strings.TrimPrefix(claims.Issuer, "http") == "s"+strings.TrimPrefix(c.Issuer, "http") {
+			return "the two differ by http and https only: configure the issuer exactly as it names itself"
+		}
+	case token.WrongAlgorithm:
+		if strings.HasPrefix(claims.alg, "HS") {
+			return "the issuer signs with a shared secret: have it sign tokens for this API with RS256 or another asymmetric algorithm"
+		}
+	case token.WrongAudience:
+		return c.audienceHint(claims)
+	case token.UnknownKey:
+		return "is it a token of another environment of this issuer, or older than its last change of keys? Get a new one"
+	case token.Expired, token.NotYetValid, token.TooLongLived:
+		// The issuer's keys were not needed to find this out; its clock is.
+		if verifier.Ready(ctx) == nil {
+			return clock.hint()
+		}
+	}
+	return ""
+}
+
+func (c *explainCommand) audienceHint(claims unverifiedClaims) string {
+	for _, audience := range claims.Audience {
+		for _, ours := range c.Audience {
+			if strings.TrimSuffix(audience, "/") == strings.TrimSuffix(ours, "/") {
+				return "the two differ by a trailing slash only"
+			}
+		}
+	}
+	switch {
+	case len(claims.Audience) == 1 && claims.Audience[0] == claims.AuthorizedParty:
+		// OpenID Connect Core §2: the audience of an ID token is the client.
+		return "this looks like an ID token, for its audience is the client that asked for it: send the access token instead"
+	case slices.ContainsFunc(claims.Audience, func(a string) bool { return strings.HasSuffix(a, "/userinfo") }):
+		return "the client did not ask for this API's audience: have it ask for " + c.Audience[0]
+	}
+	return ""
+}
+
+// unverifiedClaims are what a token that was refused says of itself. Good for hints, and nothing else.
+type unverifiedClaims struct {
+	alg             string
+	Issuer          string    `json:"iss"`
+	Audience        audiences `json:"aud"`
+	AuthorizedParty string    `json:"azp"`
+}
+
+// audiences: a string or an array of strings (RFC 7519 §4.1.3).
+type audiences []string
+
+func (a *audiences) UnmarshalJSON(data []byte) error {
+	var one string
+	if json.Unmarshal(data, &one) == nil {
+		*a = audiences{one}
+		return nil
+	}
+	return json.Unmarshal(data, (*[]string)(a))
+}
+
+func unverified(raw string) (claims unverifiedClaims) {
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 {
+		return claims
+	}
+	var header struct {
+		Alg string `json:"alg"`
+	}
+	for i, into := range []any{&header, &claims} {
+		if b, err := base64.RawURLEncoding.DecodeString(parts[i]); err == nil {
+			_ = json.Unmarshal(b, into) // what cannot be read gives no hint
+		}
+	}
+	claims.alg = header.Alg
+	return claims
+}
+
+// issuerClock is the way to the issuer, and reads its clock from the answers (RFC 9110 §6.6.1).
+type issuerClock struct {
+	now  func() time.Time
+	fast time.Duration // how far this machine's clock is ahead
+}
+
+func (c *issuerClock) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil {
+		if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+			c.fast = c.now().Sub(date)
+		}
+	}
+	return response, err
+}
+
+func (c *issuerClock) hint() string {
+	off, how := c.fast, "ahead of"
+	if off < 0 {
+		off, how = -off, "behind"
+	}
+	if off < 3*time.Second { // dates are whole seconds, and answers take time
+		return ""
+	}
+	return fmt.Sprintf("this machine's clock is %s %s the issuer's", off.Round(time.Second), how)
+}
+
+func (p page) writeExplanation(e explanation, now time.Time) {
+	row := func(name, value string, c colour) []cell { return []cell{{name, bold}, {value, c}} }
+	rows := [][]cell{row("genuine", "yes", green)}
+	if !e.Genuine {
+		rows = [][]cell{row("genuine", "no", red), row("failed check", e.Check, ""), row("why", e.Detail, "")}
+	} else {
+		client, scopes := cmp.Or(e.Client, "none"), cmp.Or(strings.Join(e.Scopes, " "), "none")
+		rows = append(rows, row("issuer", e.Issuer, ""), row("subject", e.Subject, ""), row("client", client, ""),
+			row("expires", fmt.Sprintf("%s, in %s", e.Expiry.Format(time.RFC3339), e.Expiry.Sub(now).Round(time.Second)), ""),
+			row("scopes", scopes, ""))
+	}
+	if e.Hint != "" {
+		rows = append(rows, row("hint", e.Hint, yellow))
+	}
+	p.table("", rows)
+	if !e.Genuine {
+		return
+	}
+	p.line("")
+	rows = [][]cell{{{"OPENS", bold}, {"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}}}
+	opens := 0
+	for _, o := range e.Operations {
+		mark, access := cell{"yes", green}, o.Access
+		if o.Opens {
+			opens++
+		} else {
+			mark, access = cell{"no", red}, access+": it lacks "+strings.Join(o.Missing, " and ")
+		}
+		rows = append(rows, append([]cell{mark}, plain(o.Method, o.Path, o.ID, access)...))
+	}
+	p.table("", rows)
+	p.line("")
+	p.line("it opens %d of %s", opens, count(len(e.Operations), "operation"))
+}

@@ -1,0 +1,130 @@
+// Command authz reads the access policy that an OpenAPI document is:
+//
+//	authz plan openapi.yaml                  who may call what
+//	authz lint openapi.yaml                  what would keep it from being served, and what is unwise
+//	authz diff old.yaml new.yaml             what changes in who may call what
+//	authz explain --document openapi.yaml …  is this token genuine, and what does it open
+//	authz probe --document openapi.yaml …    does a running server do what its document says
+//
+// Each works on any OpenAPI 3 document, whatever serves it. A document named - is read from standard input. With
+// --json the same is said to programs.
+//
+// The exit code is 0 when all is well, 1 when there is something to look at (faults, a weakened operation, a token
+// that is not genuine, a server that fails), and 2 when the question could not be answered: wrong usage, a document
+// that cannot be read, an issuer or a server that cannot be reached.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+const (
+	allWell = 0
+	found   = 1
+	unable  = 2
+)
+
+// errFound ends a command that has told of its findings.
+var errFound = errors.New("there are findings")
+
+type commands struct {
+	JSON bool `name:"json" help:"Write JSON, for programs."`
+
+	Plan    planCommand    `cmd:"" help:"Show who may call what."`
+	Lint    lintCommand    `cmd:"" help:"Find what would keep the document from being served, and what is unwise in it."`
+	Diff    diffCommand    `cmd:"" help:"Show what changes in who may call what. Exits with 1 if anything is weakened."`
+	Explain explainCommand `cmd:"" help:"Say whether a token is genuine, if not why, and which operations it opens. The token is never printed."`
+}
+
+// tool is what a command works with.
+type tool struct {
+	ctx    context.Context
+	stdin  io.Reader
+	out    page
+	errors page
+	json   bool
+	now    func() time.Time
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop) // a second interrupt does not wait
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	t := tool{ctx: ctx, stdin: stdin, out: newPage(stdout), errors: newPage(stderr), now: time.Now}
+	return t.run(args)
+}
+
+func (t *tool) run(args []string) int {
+	var c commands
+	helped := false
+	parser := kong.Must(&c,
+		kong.Name("authz"),
+		kong.Description("An OpenAPI document is the access policy: read it, check it, compare it, prove it."),
+		kong.Writers(t.out.w, t.errors.w),
+		kong.Exit(func(int) { helped = true }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	command, err := parser.Parse(args)
+	if helped {
+		return allWell
+	}
+	if err != nil {
+		t.complain(withoutArguments(err.Error(), args) + ": see authz --help")
+		return unable
+	}
+	t.json = c.JSON
+	switch err := command.Run(t); {
+	case errors.Is(err, errFound):
+		return found
+	case err != nil:
+		t.complain(err.Error())
+		return unable
+	}
+	return allWell
+}
+
+func (t *tool) complain(message string) {
+	fmt.Fprintf(t.errors.w, "%s %s\n", t.errors.paint(red, "authz:"), printable(message))
+}
+
+// withoutArguments takes out of a usage error whatever could be a token, or a secret, put where it does not belong:
+// the parser repeats what it does not understand.
+func withoutArguments(message string, args []string) string {
+	type given struct {
+		value   string
+		instead string
+	}
+	var all []given
+	for i, arg := range args {
+		if strings.HasPrefix(arg, "-") {
+			_, arg, _ = strings.Cut(arg, "=")
+		}
+		if len(arg) < 16 { // a command, a short file name: no credential
+			continue
+		}
+		instead := fmt.Sprintf("(argument %d, not repeated here)", i+1)
+		quoted := strconv.Quote(arg)
+		all = append(all, given{quoted, instead}, given{arg, instead}, given{quoted[1 : len(quoted)-1], instead})
+	}
+	// The longest first: one may be the beginning of another.
+	slices.SortStableFunc(all, func(a, b given) int { return len(b.value) - len(a.value) })
+	var pairs []string
+	for _, g := range all {
+		pairs = append(pairs, g.value, g.instead)
+	}
+	return strings.NewReplacer(pairs...).Replace(message)
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestColours: on a terminal and nowhere else, and not with NO_COLOR.
+func TestColours(t *testing.T) {
+	t.Setenv("NO_COLOR", "")
+	t.Setenv("TERM", "xterm")
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no pseudo terminals here:", err)
+	}
+	defer terminal.Close()
+	if !newPage(terminal).colours {
+		t.Error("no colours on a terminal")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if newPage(w).colours {
+		t.Error("colours in a pipe")
+	}
+	t.Setenv("TERM", "dumb")
+	if newPage(terminal).colours {
+		t.Error("colours on a dumb terminal")
+	}
+	t.Setenv("TERM", "xterm")
+	t.Setenv("NO_COLOR", "1")
+	if newPage(terminal).colours {
+		t.Error("colours in spite of NO_COLOR")
+	}
+}
+
+// TestColouredTablesAlign: what is not seen takes no room.
+func TestColouredTablesAlign(t *testing.T) {
+	rows := func() [][]cell {
+		return [][]cell{
+			{{"yes", green}, {"GET", ""}, {"/größe", bold}, {"public", yellow}},
+			{{"no", red}, {"DELETE", ""}, {"/x", ""}, {"token with a", ""}},
+		}
+	}
+	var without, with bytes.Buffer
+	page{w: &without}.table("", rows())
+	page{w: &with, colours: true}.table("", rows())
+	stripped := with.String()
+	for _, c := range []colour{green, bold, yellow, red} {
+		stripped = strings.ReplaceAll(stripped, "\x1b["+string(c)+"m", "")
+	}
+	stripped = strings.ReplaceAll(stripped, "\x1b[0m", "")
+	const expected = "yes  GET     /größe  public\nno   DELETE  /x      token with a\n"
+	if without.String() != expected || stripped != expected || with.String() == stripped {
+		t.Errorf("expected\n%swithout colours\n%swith colours\n%q", expected, without.String(), with.String())
+	}
+}
+
+// TestPrintable: a document or a token must not be able to draw on the terminal of who looks at it.
+func TestPrintable(t *testing.T) {
+	for text, expected := range map[string]string{
+		"/größe → 日本":        "/größe → 日本",
+		"/a\x1b[2J":          `/a\x1b[2J`,
+		"/a\r/b\tc":          `/a\r/b\tc`,
+		"admin\u202egnp.exe": `admin\u202egnp.exe`,
+		"two\nlines":         "two\nlines",
+	} {
+		if got := printable(text); got != expected {
+			t.Errorf("printable(%q) is %q, expected %q", text, got, expected)
+		}
+	}
+}
