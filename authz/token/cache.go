@@ -27,6 +27,7 @@ type verified struct {
 	kid, alg  []byte // as its header names the key
 	key       *key
 	times     times
+	binding   binding
 }
 
 // overhead is about what an entry takes beside its claims. It bounds the number of entries, too.
@@ -47,8 +48,8 @@ func digest(token string) [sha256.Size]byte {
 	return sha256.Sum256(unsafe.Slice(unsafe.StringData(token), len(token)))
 }
 
-// get returns the principal of a token that was accepted before and would be accepted again.
-func (c cache) get(ctx context.Context, sum [sha256.Size]byte, v *Verifier) *Principal {
+// get returns a token that was accepted before and would be accepted again.
+func (c cache) get(ctx context.Context, sum [sha256.Size]byte, v *Verifier) *verified {
 	known, ok := c.kept.GetIfPresent(sum)
 	if !ok {
 		return nil
@@ -57,7 +58,7 @@ func (c cache) get(ctx context.Context, sum [sha256.Size]byte, v *Verifier) *Pri
 	if err == nil && known.times.check(known.issuer, v.now()) == nil {
 		// Found as for a token never seen: one without kid stands only as long as the set has no other key.
 		if key, _ := set.find(known.kid, known.alg); key == known.key {
-			return known.principal
+			return known
 		}
 	}
 	c.kept.Invalidate(sum) // the whole verification will say what is wrong
@@ -68,7 +69,7 @@ var errSignature = errors.New("not the signature of the key")
 
 // verify checks the signature of a token, once for however many requests come with it at the same time, and keeps the
 // token if it is good.
-func (c cache) verify(ctx context.Context, sum [sha256.Size]byte, parts compact, accepted *verified) *Principal {
+func (c cache) verify(ctx context.Context, sum [sha256.Size]byte, parts compact, accepted *verified) *verified {
 	signed := func(context.Context, [sha256.Size]byte) (*verified, error) {
 		if !accepted.key.verifiers[string(accepted.alg)](parts.signed, parts.signature) {
 			return nil, errSignature
@@ -85,5 +86,5 @@ func (c cache) verify(ctx context.Context, sum [sha256.Size]byte, parts compact,
 			return nil
 		}
 	}
-	return got.principal
+	return got
 }

@@ -14,7 +14,7 @@ type claims struct {
 	iss, sub, clientID, azp, jti []byte         // nil when absent
 	aud                          jsontext.Value // a string or an array of strings; nil when absent
 	times
-	bound   bool   // has cnf (RFC 7800)
+	binding binding
 	idToken bool   // has what only an ID token has
 	raw     []byte // the whole object
 }
@@ -45,7 +45,7 @@ func parseClaims(data []byte) (claims, error) {
 		case "iat":
 			c.iat, err = timeOf("iat", value)
 		case "cnf":
-			c.bound = true
+			c.binding = readBinding(value)
 		case "nonce", "at_hash", "c_hash", "s_hash":
 			c.idToken = true
 		}
@@ -70,10 +70,6 @@ func (c claims) check(i *issuer, now time.Time) error {
 	}
 	if err := c.times.check(i, now); err != nil {
 		return err
-	}
-	if c.bound {
-		// RFC 9449 §7.2, RFC 8705 §3: whoever merely holds the bytes of a bound token may not use it.
-		return refuse(Bound, "the token is bound to a key (cnf) and was presented as a bearer token")
 	}
 	if i.RFC9068 {
 		var missing []string

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Code names the check that a token failed. The names are stable: they appear in logs.
+// Code names the check that a token, or the proof that came with it, failed. The names are stable: they appear in logs.
 type Code string
 
 // The checks, in the order in which they are made.
@@ -20,10 +20,17 @@ const (
 	Expired         Code = "expired"          // now is at or after exp
 	NotYetValid     Code = "not_yet_valid"    // nbf or iat lies in the future
 	TooLongLived    Code = "lifetime"         // exp lies further ahead than any token may live
-	Bound           Code = "bound"            // bound to a key (cnf) and presented as a bearer token
+	Bound           Code = "bound"            // bound to a key (cnf) and presented without a proof of it
+	WrongScheme     Code = "scheme"           // presented with a DPoP proof or without one, where that is not accepted
 	UnknownKey      Code = "unknown_key"      // kid names no usable key of the issuer
 	BadSignature    Code = "signature"        // the signature is not that of the key
 	KeysUnavailable Code = "keys_unavailable" // the issuer's keys could not be had: nothing can be said of the token
+
+	// Of the proof that came with the token.
+	InvalidProof       Code = "dpop_proof"               // not a DPoP proof of this request and this token (RFC 9449 §4.3)
+	NonceRequired      Code = "dpop_nonce"               // its nonce is missing or too old (RFC 9449 §9)
+	ProofReplayed      Code = "dpop_replay"              // it was used before (RFC 9449 §11.1)
+	ReplaysUnavailable Code = "dpop_replays_unavailable" // whether it was used before could not be found out
 )
 
 // Error says why a token was not accepted. Its text is safe to log: it never holds the token or a part of it
@@ -31,8 +38,8 @@ const (
 type Error struct {
 	Code       Code
 	Detail     string        // what was expected, what was received
-	RetryAfter time.Duration // with KeysUnavailable: when to ask again
-	Err        error         // with KeysUnavailable: why
+	RetryAfter time.Duration // with KeysUnavailable and ReplaysUnavailable: when to ask again
+	Err        error         // with KeysUnavailable and ReplaysUnavailable: why
 }
 
 func (e *Error) Error() string {

@@ -301,7 +301,9 @@ func FuzzClaims(f *testing.F) {
 		if _, bound := members["cnf"]; bound {
 			wanted = false
 		}
-		err = c.check(i, fuzzNow)
+		if err = c.check(i, fuzzNow); err == nil {
+			err = c.binding.check(i, false)
+		}
 		if (err == nil) != wanted {
 			t.Fatalf("check says %v, expected that it accepts: %v", err, wanted)
 		} else if err != nil {

@@ -8,10 +8,11 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// header holds what is believed of a JOSE header (RFC 7515 §4.1). jku, x5u, jwk and x5c are read past: a key
-// comes from the issuer's own set or not at all.
+// header holds what is believed of a JOSE header (RFC 7515 §4.1). jku, x5u and x5c are read past, and so is jwk in a
+// token: its key comes from the issuer's own set or not at all.
 type header struct {
-	alg, kid, typ []byte // nil when absent
+	alg, kid, typ []byte         // nil when absent
+	jwk           jsontext.Value // for DPoP proofs alone; nil when absent
 }
 
 func parseHeader(data []byte) (header, error) {
@@ -24,6 +25,8 @@ func parseHeader(data []byte) (header, error) {
 			h.kid, err = textOf("kid", value)
 		case "typ":
 			h.typ, err = textOf("typ", value)
+		case "jwk":
+			h.jwk = value
 		case "crit", "b64", "zip", "cty":
 			// Each changes what the signed bytes mean: extensions that must be understood (RFC 7515
 			// §4.1.11), an unencoded payload (RFC 7797), compression, a nested token (RFC 7519 §5.2).

@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,8 @@ type Config struct {
 	// CacheBytes bounds, roughly, the memory for tokens that were verified and may come again. Each takes its
 	// claims and about 1 KiB. Default 32 MiB.
 	CacheBytes int64
+	// Proofs says how DPoP proofs are checked, where an issuer's DPoP policy lets them count.
+	Proofs ProofPolicy
 }
 
 // Issuer is one authorization server, and what its tokens must be. Zero values are the defaults.
@@ -64,7 +67,10 @@ type Issuer struct {
 	// GrantableScopes are the only scopes that the issuer may grant, by the names that they have here; others are
 	// dropped. nil: all.
 	GrantableScopes []string
-	Keys            KeyPolicy
+	// DPoP says whether tokens may, or must, be bound to a key of the client (RFC 9449). Default DPoPOff: those that
+	// are bound are refused.
+	DPoP DPoPPolicy
+	Keys KeyPolicy
 }
 
 // NoLeeway as an Issuer's Leeway grants none.
@@ -81,6 +87,7 @@ type Verifier struct {
 	now     func() time.Time
 	issuers map[string]*issuer
 	cache   cache
+	proofs  *proofs
 }
 
 // issuer is an Issuer with its defaults filled in, and its keys.
@@ -129,7 +136,9 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 	if v.cache, err = newCache(config.CacheBytes); err != nil || config.CacheBytes < 0 {
 		faults = append(faults, fmt.Errorf("token: CacheBytes is %d: expected a positive number", config.CacheBytes))
 	}
-	if faults != nil {
+	var faulty []error
+	v.proofs, faulty = newProofs(config, v.now)
+	if faults = append(faults, faulty...); faults != nil {
 		return nil, errors.Join(faults...)
 	}
 	if config.Predecessor != nil {
@@ -223,6 +232,13 @@ func (i *Issuer) complete() (faults []error) {
 			fault("grantable scope %q: expected one scope, without spaces", scope)
 		}
 	}
+	switch i.DPoP {
+	case "":
+		i.DPoP = DPoPOff
+	case DPoPOff, DPoPAllowed, DPoPRequired:
+	default:
+		fault("DPoP policy is %q: expected %s, %s or %s", i.DPoP, DPoPOff, DPoPAllowed, DPoPRequired)
+	}
 	for _, d := range []struct {
 		name  string
 		value *time.Duration
@@ -264,16 +280,36 @@ func setOf(list []string) map[string]bool {
 	return set
 }
 
-// Verify returns the principal of a genuine token, or an [*Error] that names the check it failed. With code
+// Verify returns the principal of a genuine bearer token, or an [*Error] that names the check it failed. With code
 // [KeysUnavailable] nothing was found out about the token, because the issuer's keys could not be had; ctx bounds
-// the wait for them.
+// the wait for them. A token that is bound to a key is refused: see [Verifier.VerifyDPoP].
 func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error) {
-	if len(token) > maxTokenBytes { // not even hashed
-		return nil, refuse(Malformed, "%d bytes, more than the %d that are read", len(token), maxTokenBytes)
+	if err := checkLength(token); err != nil {
+		return nil, err
 	}
-	sum := digest(token)
-	if p := v.cache.get(ctx, sum, v); p != nil {
-		return p, nil
+	known, err := v.verify(ctx, token, digest(token), false)
+	if err != nil {
+		return nil, err
+	}
+	return known.principal, nil
+}
+
+// checkLength comes first: what is too long is not even hashed.
+func checkLength(jwt string) error {
+	if len(jwt) > maxTokenBytes {
+		return refuse(Malformed, "%d bytes, more than the %d that are read", len(jwt), maxTokenBytes)
+	}
+	return nil
+}
+
+// verify is the way of a token, of which sum is the digest. Whether it came with a proof decides what it must be bound
+// to, and that is asked of a token that was kept as well.
+func (v *Verifier) verify(ctx context.Context, token string, sum [sha256.Size]byte, dpop bool) (*verified, error) {
+	if known := v.cache.get(ctx, sum, v); known != nil {
+		if err := known.binding.check(known.issuer, dpop); err != nil {
+			return nil, err
+		}
+		return known, nil
 	}
 	parts, err := parseCompact(token)
 	if err != nil {
@@ -297,6 +333,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error)
 	if err := claims.check(issuer, v.now()); err != nil {
 		return nil, err
 	}
+	if err := claims.binding.check(issuer, dpop); err != nil {
+		return nil, err
+	}
 	scopes, err := claims.scopes(issuer)
 	if err != nil {
 		return nil, err
@@ -309,11 +348,13 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error)
 	if err != nil {
 		return nil, err
 	}
-	p := v.cache.verify(ctx, sum, parts, &verified{claims.principal(issuer, client, scopes), issuer, header.kid, header.alg, key, claims.times})
-	if p == nil {
+	known := v.cache.verify(ctx, sum, parts, &verified{
+		claims.principal(issuer, client, scopes), issuer, header.kid, header.alg, key, claims.times, claims.binding,
+	})
+	if known == nil {
 		return nil, refuse(BadSignature, "the signature is not that of key %s. Was the token changed, or cut short?", quote(key.kid))
 	}
-	return p, nil
+	return known, nil
 }
 
 func (c claims) principal(i *issuer, client []byte, scopes []string) *Principal {
