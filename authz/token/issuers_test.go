@@ -198,6 +198,24 @@ func TestPredecessor(t *testing.T) {
 		refused(t, v, old, token.UnknownKey)
 		accepted(t, v, s.genuine())
 	})
+	bubble(t, func(t *testing.T, s *scene) { // a key that came later, though the predecessor fetched more often
+		before := s.verifier(t)
+		for range 3 {
+			accepted(t, before, s.genuine())
+			s.Rotate("")
+			time.Sleep(time.Minute)
+		}
+		s.Fail(devissuer.Fault{Down: true})
+		config := s.config(s.policy)
+		config.Predecessor = before
+		v, err := token.NewVerifier(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond) // the refresh at once fails, the next is later
+		s.Fail(devissuer.Fault{})
+		atOnce(t, func() { accepted(t, v, s.genuine()) })
+	})
 	bubble(t, func(t *testing.T, s *scene) { // of a predecessor that never had any
 		s.Fail(devissuer.Fault{Down: true})
 		config := s.config(s.policy)
