@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
@@ -124,7 +125,7 @@ func (f *forger) credentials(ctx context.Context, c Case) (headers []string, ski
 	if missing := cred.needs.missing(f.tokens); missing != nil {
 		return nil, "needs " + strings.Join(missing, " and "), nil
 	}
-	base, err := f.base(ctx, c.Scopes)
+	base, err := f.base(ctx, c)
 	if err == nil && cred.name != "" {
 		err = base.opaque
 	}
@@ -158,11 +159,15 @@ func (n need) missing(t Tokens) (missing []string) {
 }
 
 // base returns a genuine token. Where there is none to be had, it is one that only looks like it.
-func (f *forger) base(ctx context.Context, scopes []string) (*parsed, error) {
+func (f *forger) base(ctx context.Context, c Case) (*parsed, error) {
 	if f.tokens.Genuine != nil {
-		compact, err := f.tokens.Genuine(ctx, scopes)
+		issue := f.tokens.Genuine
+		if f.tokens.Sufficient != nil && c.Want != authz.InsufficientScope {
+			issue = f.tokens.Sufficient
+		}
+		compact, err := issue(ctx, c.Scopes)
 		if err != nil {
-			return nil, fmt.Errorf("no token with the scopes %q: %w", scopes, err)
+			return nil, fmt.Errorf("no token with the scopes %q: %w", c.Scopes, err)
 		}
 		return parse(compact), nil
 	}
@@ -170,7 +175,7 @@ func (f *forger) base(ctx context.Context, scopes []string) (*parsed, error) {
 	if err != nil {
 		return nil, err
 	}
-	claims := scopeClaim(scopes)
+	claims := scopeClaim(c.Scopes)
 	claims["iss"], claims["aud"] = f.tokens.Issuer, f.tokens.Audience
 	return parse(attacker.Mint(claims)), nil
 }
