@@ -42,7 +42,7 @@ var kinds = map[Kind]struct {
 	InsufficientScope:    {http.StatusForbidden, "The access token lacks a scope", "Get a token with the scopes that the challenge lists."},
 	InsufficientAuth:     {http.StatusUnauthorized, "A stronger or more recent sign-in is required", "Sign in again, as the challenge says, and come back with the token that you get."},
 	KeysUnavailable:      {http.StatusServiceUnavailable, "Access tokens cannot be verified now", "The token issuer's keys could not be had, so nothing can be said of the token. Try again later."},
-	NotFound:             {http.StatusNotFound, "There is no such resource", "This API does not describe this path."},
+	NotFound:             {http.StatusNotFound, "There is no such resource", "This API has nothing at this path."},
 	MethodNotAllowed:     {http.StatusMethodNotAllowed, "The method is not allowed here", "The Allow header lists the methods of this path."},
 	InvalidParameter:     {http.StatusBadRequest, "A parameter is not valid", "Send the parameters that the API's document describes."},
 	InvalidBody:          {http.StatusBadRequest, "The body is not valid", "Send a body that the API's document describes."},
