@@ -15,13 +15,16 @@
 //   - A request without scope gets every scope that the client may have
 //     (RFC 6749 §3.3). When that is none, both the answer and the token leave
 //     scope out, because an empty string is not a scope.
+//   - A request with a DPoP proof (RFC 9449 §5) gets a token that is bound to the
+//     proof's key; server nonces are not asked for.
 //   - Parameters come in the body, as a form or as a JSON object of strings. A
 //     request with a query is refused: secrets in a URL end up in logs (§2.3.1).
 //
 // In a test, [Start] runs one on a free port; [Issuer.Mint] makes genuine
 // tokens, [Issuer.Sign] and [Issuer.SignBytes] make any others, and
 // [Issuer.Rotate], [Issuer.RemoveKey], [Issuer.Publish] and [Issuer.Fail]
-// change what the issuer shows of itself.
+// change what the issuer shows of itself. A [Prover] is the client's key, and
+// makes the proofs, for tokens that are bound to one.
 package devissuer
 
 import (
@@ -37,6 +40,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // Config describes an issuer. URL and at least one audience are required.
@@ -63,6 +68,7 @@ type Issuer struct {
 	path      string // of cfg.URL, without the trailing slash
 	endpoints string // cfg.URL without the trailing slash: what endpoint URLs begin with
 
+	proofs               *token.ReplayMemory // DPoP proofs that were used
 	discoveries, keySets atomic.Int64
 
 	mu        sync.RWMutex // guards what follows
@@ -108,6 +114,7 @@ func New(cfg Config) (*Issuer, error) {
 		endpoints: strings.TrimSuffix(cfg.URL, "/"),
 		current:   key,
 		published: []*signingKey{key},
+		proofs:    token.NewReplayMemory(10_000, cfg.Now),
 	}, nil
 }
 

@@ -448,6 +448,7 @@ func TestDiscoveryAndKeySet(t *testing.T) {
 		"response_types_supported":              []any{},
 		"subject_types_supported":               []any{"public"},
 		"id_token_signing_alg_values_supported": []any{"ES256", "EdDSA"},
+		"dpop_signing_alg_values_supported":     []any{"ES256", "EdDSA", "PS256", "RS256"},
 	})
 	wantHeaders(t, w, "application/json", "public, max-age=300")
 

@@ -22,6 +22,7 @@ type signingKey struct {
 	alg    string
 	signer crypto.Signer
 	public json.RawMessage // the JWK, RFC 7517
+	bare   json.RawMessage // the same with nothing but what makes the key
 }
 
 // algorithms are the asymmetric ones of RFC 7518 §3.1 and RFC 8037 §3.1.
@@ -53,13 +54,18 @@ func newSigningKey(alg string) (*signingKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("devissuer: no signing key: %w", err)
 	}
-	key.public, err = key.jwk()
-	return key, err
+	members, err := key.members()
+	if err != nil {
+		return nil, err
+	}
+	key.bare = encode(members)
+	key.public = encode(merge(members, map[string]any{"kid": key.id, "alg": key.alg, "use": "sig"}))
+	return key, nil
 }
 
-// jwk describes the public key: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2.
-func (k *signingKey) jwk() (json.RawMessage, error) {
-	members := map[string]string{"kid": k.id, "alg": k.alg, "use": "sig"}
+// members are those of a JWK that make the public key: RFC 7518 §6, RFC 8037 §2.
+func (k *signingKey) members() (map[string]any, error) {
+	members := map[string]any{}
 	switch public := k.signer.Public().(type) {
 	case *rsa.PublicKey:
 		members["kty"] = "RSA"
@@ -77,7 +83,7 @@ func (k *signingKey) jwk() (json.RawMessage, error) {
 		members["kty"], members["crv"] = "OKP", "Ed25519"
 		members["x"] = segment(public)
 	}
-	return json.Marshal(members)
+	return members, nil
 }
 
 // sign makes the JWS signature of input, RFC 7518 §3 and RFC 8037 §3.1.

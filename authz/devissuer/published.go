@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // Endpoint names one of the two documents that the issuer publishes.
@@ -109,6 +111,7 @@ func (i *Issuer) discoveryDocument(fault Fault) []byte {
 		"response_types_supported":              []string{},
 		"subject_types_supported":               []string{"public"},
 		"id_token_signing_alg_values_supported": i.publishedAlgorithms(),
+		"dpop_signing_alg_values_supported":     token.ProofAlgorithms(), // RFC 9449 §5.1
 	})
 }
 

@@ -27,8 +27,8 @@ type tokenResponse struct {
 }
 
 // refusal is the error answer of RFC 6749 §5.2. A description holds words of
-// ours and of the configuration, never anything that was received: a secret may
-// stand in any field by mistake.
+// ours and of the configuration, never anything that was received, other than
+// what a DPoP proof says of its request: a secret may stand in any field by mistake.
 type refusal struct {
 	status      int
 	Code        string `json:"error"`
@@ -93,6 +93,10 @@ func (i *Issuer) issue(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	if refusal != nil {
 		return nil, refusal
 	}
+	jkt, refusal := i.boundKey(r)
+	if refusal != nil {
+		return nil, refusal
+	}
 
 	// The names of claims are constants, here and in Mint; only values are input.
 	claims := map[string]any{
@@ -103,9 +107,14 @@ func (i *Issuer) issue(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	if scope != "" {
 		claims["scope"] = scope
 	}
+	tokenType := "Bearer"
+	if jkt != "" {
+		tokenType = "DPoP" // RFC 9449 §5
+		claims["cnf"] = map[string]any{"jkt": jkt}
+	}
 	return &tokenResponse{
 		AccessToken: i.Mint(claims),
-		TokenType:   "Bearer",
+		TokenType:   tokenType,
 		ExpiresIn:   int64(i.cfg.TokenLifetime / time.Second),
 		Scope:       scope,
 	}, nil

@@ -101,7 +101,7 @@ func (v *Verifier) DPoP() DPoPOffer {
 	offer := DPoPOffer{Required: true}
 	for _, i := range v.issuers {
 		if i.DPoP != DPoPOff {
-			offer.Algorithms = proofAlgorithms()
+			offer.Algorithms = ProofAlgorithms()
 		}
 		offer.Required = offer.Required && i.DPoP == DPoPRequired
 	}
@@ -111,8 +111,8 @@ func (v *Verifier) DPoP() DPoPOffer {
 	return offer
 }
 
-// proofAlgorithms is the allow-list for proofs, the same for every issuer, for the key is the client's.
-func proofAlgorithms() []string { return []string{"ES256", "EdDSA", "PS256", "RS256"} }
+// ProofAlgorithms is the allow-list for proofs, the same for every issuer, for the key is the client's.
+func ProofAlgorithms() []string { return []string{"ES256", "EdDSA", "PS256", "RS256"} }
 
 // VerifyDPoP returns the principal of a genuine token that is bound to a key, and that came with a proof, fresh and
 // made for this request, of having that key. Otherwise it returns an [*Error]. Of what is wrong with the proof rather
@@ -265,8 +265,8 @@ func parseProof(jwt string) (*proof, error) {
 	if !strings.EqualFold(string(h.typ), "dpop+jwt") {
 		return fail("typ of the proof is %s, expected dpop+jwt", quote(string(h.typ)))
 	}
-	if !slices.Contains(proofAlgorithms(), string(h.alg)) {
-		return fail("alg of the proof is %s, expected one of %s", quote(string(h.alg)), strings.Join(proofAlgorithms(), ", "))
+	if !slices.Contains(ProofAlgorithms(), string(h.alg)) {
+		return fail("alg of the proof is %s, expected one of %s", quote(string(h.alg)), strings.Join(ProofAlgorithms(), ", "))
 	}
 	p := &proof{compact: parts, alg: string(h.alg), jwk: h.jwk}
 	if err := p.parseClaims(); err != nil {
