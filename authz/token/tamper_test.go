@@ -28,6 +28,7 @@ func TestNoChangeIsAccepted(t *testing.T) {
 			for i, segment := range strings.Split(tok, ".") {
 				parts[i] = must(base64.RawURLEncoding.DecodeString(segment))
 			}
+			const signature = 2
 			tries := 0
 			try := func(i int, changed []byte) {
 				t.Helper()
@@ -47,11 +48,17 @@ func TestNoChangeIsAccepted(t *testing.T) {
 			for i, part := range parts {
 				for at := range part {
 					for bit := range 8 {
+						if i == signature && bit != at%8 && bit != 7 {
+							continue // one bit of a signature is like another, and each is a verification
+						}
 						changed := slices.Clone(part)
 						changed[at] ^= 1 << bit
 						try(i, changed)
 					}
 					try(i, slices.Delete(slices.Clone(part), at, at+1))
+					if i == signature {
+						continue // no JSON
+					}
 					for _, c := range []byte("\x00\" }{],:9\\") {
 						changed := slices.Clone(part)
 						changed[at] = c
@@ -62,7 +69,7 @@ func TestNoChangeIsAccepted(t *testing.T) {
 				try(i, append(slices.Clone(part), 0))
 				try(i, append(slices.Clone(part), ' '))
 			}
-			if tries < 9000 {
+			if tries < 8000 {
 				t.Errorf("only %d changes were tried", tries)
 			}
 			accepted(t, v, tok) // and none of that has changed what is genuine
