@@ -2,7 +2,7 @@
 
 // The tests here go through the built program: real processes, real HTTP, the issuer in a process of its own. What one
 // process can prove of itself is tested in its package.
-package main_test
+package main
 
 import (
 	"encoding/base64"
@@ -646,6 +646,20 @@ func TestWhereSettingsComeFrom(t *testing.T) {
 	}
 }
 
+// The one test that calls run itself. It makes the program a part of the test binary, and so a change of the program a
+// reason for go test not to repeat a result that it has kept: of what TestMain builds it knows nothing.
+func TestHelp(t *testing.T) {
+	var stdout, stderr strings.Builder
+	if code := run(t.Context(), []string{"serve", "--help"}, nil, &stdout, &stderr); code != 0 || stderr.String() != "" {
+		t.Errorf("exit code is %d, stderr %q: want 0 and nothing", code, &stderr)
+	}
+	for _, key := range []string{"OASGATE_ADDR", "OASGATE_ISSUER", "OASGATE_AUDIENCE", "OASGATE_JWKS_MAX_AGE", "OASGATE_LOG_LEVEL"} {
+		if !strings.Contains(stdout.String(), "["+key+"]") {
+			t.Errorf("help does not say which flag stands for %s:\n%s", key, &stdout)
+		}
+	}
+}
+
 // What an operator reads of each request. That nothing of a token is in it, every test here checks (nothingLeaked).
 func TestLog(t *testing.T) {
 	t.Parallel()
@@ -727,15 +741,17 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// Whoever asks twice does not want to wait.
+// Whoever asks again does not want to wait.
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	p := startServe(t, startIssuer(t))
 	p.signal(t, syscall.SIGTERM)
 	p.logged(t, "msg", "stopping")
-	p.signal(t, syscall.SIGTERM)
+	eventually(t, 2*time.Second, "a further signal ends the process", func() bool { // not the very next, if it follows at once
+		return p.command.Process.Signal(syscall.SIGTERM) != nil
+	})
 	if code := p.ends(t, 2*time.Second); code != -1 {
-		t.Errorf("exit code is %d: want the second signal to end the process", code)
+		t.Errorf("exit code is %d: want -1, for a signal has ended the process", code)
 	}
 }
 
@@ -743,23 +759,27 @@ func TestSecondSignal(t *testing.T) {
 func TestBodyWithoutTokenIsNotRead(t *testing.T) {
 	t.Parallel()
 	p := startServe(t, startIssuer(t))
-	for _, test := range []struct{ name, head, kind string }{
-		{"POST", "POST /api/private HTTP/1.1\r\nContent-Length: 209715200\r\n", "method-not-allowed"},
-		{"GET", "GET /api/private HTTP/1.1\r\nContent-Length: 209715200\r\n", "missing-token"},
-		{"GET with a bad token", "GET /api/private HTTP/1.1\r\nAuthorization: Bearer nonsense\r\nContent-Length: 209715200\r\n", "invalid-token"},
-		{"GET in chunks", "GET /api/private HTTP/1.1\r\nTransfer-Encoding: chunked\r\n", "missing-token"},
-		{"unknown path", "PUT /nowhere HTTP/1.1\r\nTransfer-Encoding: chunked\r\n", "not-found"},
+	for _, test := range []struct{ name, head, body, kind string }{
+		{"GET", "GET /api/private HTTP/1.1\r\n", "Transfer-Encoding: chunked\r\n", "missing-token"},
+		{"GET with a bad token", "GET /api/private HTTP/1.1\r\nAuthorization: Bearer nonsense\r\n", "Content-Length: 209715200\r\n", "invalid-token"},
+		{"POST", "POST /api/private HTTP/1.1\r\n", "Content-Length: 209715200\r\n", "method-not-allowed"},
+		{"PUT somewhere", "PUT /nowhere HTTP/1.1\r\n", "Content-Length: 209715200\r\n", "not-found"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, written := p.flood(t, test.head+"Host: localhost\r\n\r\n")
+			got, written := p.flood(t, test.head+"Host: localhost\r\n"+test.body+"\r\n")
 			wantRefusal(t, got, test.kind)
 			if most := int64(16 << 20); written > most { // the rest waits in the kernels' buffers
 				t.Errorf("the client got rid of %d bytes of its body: want less than %d, for the server reads none of it", written, most)
 			}
 		})
-		t.Run(test.name+", asked before", func(t *testing.T) { // RFC 9110 §10.1.1: reading would say 100 Continue first
+		t.Run(test.name+", asking before", func(t *testing.T) { // to read would be to say 100 Continue first (RFC 9110 §10.1.1)
 			connection := p.dial(t)
-			fmt.Fprint(connection, test.head+"Host: localhost\r\nExpect: 100-continue\r\n\r\n")
+			fmt.Fprint(connection, test.head+"Host: localhost\r\nExpect: 100-continue\r\n"+test.body+"\r\n")
+			wantRefusal(t, hear(t, connection), test.kind)
+		})
+		t.Run(test.name+", never sending", func(t *testing.T) { // net/http would wait for a short body before it lets the answer go
+			connection := p.dial(t)
+			fmt.Fprint(connection, test.head+"Host: localhost\r\nContent-Length: 1000\r\n\r\n")
 			wantRefusal(t, hear(t, connection), test.kind)
 		})
 	}
