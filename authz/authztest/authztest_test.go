@@ -1,6 +1,7 @@
 package authztest_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -170,7 +171,7 @@ func TestFlaws(t *testing.T) {
 func TestOverTheNetwork(t *testing.T) {
 	m := newMessages(t)
 	for f, caughtBy := range map[flaw]string{none: `^$`, validatorFirst: `_body_without_token$`, expiryUnchecked: `/expired$`} {
-		t.Run(string(f), func(t *testing.T) {
+		t.Run(cmp.Or(string(f), "no flaw"), func(t *testing.T) {
 			target := m.target(f)
 			server := httptest.NewServer(http.StripPrefix("/v1", target.Handler))
 			defer server.Close()
@@ -219,6 +220,16 @@ func TestWithLess(t *testing.T) {
 				return all.Tokens.Genuine(ctx, scopes)
 			}}
 		}, `no_token|wrong_scheme|malformed|.*_without_token|alg_none|wrong_key|embedded_jwk|bad_token_ignored|tampered_payload|exact_scopes|scope_.*_removed|token_of_.*|keys_unavailable`},
+		{"genuine tokens of every scope, whatever is asked for", func(target *authztest.Target) {
+			target.Tokens = authztest.Tokens{
+				Genuine: func(context.Context, []string) (string, error) {
+					return "", fmt.Errorf("every scope or none: %w", errors.ErrUnsupported)
+				},
+				Sufficient: func(ctx context.Context, _ []string) (string, error) {
+					return all.Tokens.Genuine(ctx, m.plan.Scopes())
+				},
+			}
+		}, `no_token|wrong_scheme|malformed|.*_without_token|alg_none|wrong_key|embedded_jwk|bad_token_ignored|tampered_payload|exact_scopes|keys_unavailable`},
 		{"a choice", func(target *authztest.Target) {
 			target.Skip = func(c authztest.Case) string {
 				if len(c.Runs()) > 0 {

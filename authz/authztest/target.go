@@ -53,8 +53,9 @@ type Tokens struct {
 	// that such a token cannot be had (an issuer may refuse to make one with a scope that it does not know), and has
 	// the case skipped.
 	Genuine func(ctx context.Context, scopes []string) (string, error)
-	// Sufficient is asked in place of Genuine where a token may grant more than these scopes: many issuers give a
-	// client all that it may have, whatever it asks for. nil: Genuine is asked.
+	// Sufficient is asked in place of Genuine where a token may grant more than these scopes, which is in every case
+	// but those that are about scopes that lack: many issuers give a client all that it may have, whatever it asks
+	// for. nil: Genuine is asked.
 	Sufficient func(ctx context.Context, scopes []string) (string, error)
 	// Sign signs a header and claims with the key of genuine tokens, whatever they say.
 	Sign func(header, claims map[string]any) string
