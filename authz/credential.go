@@ -7,39 +7,54 @@ import (
 	"strings"
 )
 
-// errNoCredential: the request carries no bearer token. Not a refusal yet: an optional operation goes on.
-var errNoCredential = errors.New("no bearer token")
+// errNoCredential: the request carries no access token. Not a refusal yet: an optional operation goes on.
+var errNoCredential = errors.New("no access token")
 
-// credential reads the access token of a request from its Authorization header (RFC 6750 §2.1), and from nowhere
-// else: a token in the query, a form, a cookie or another header is as if absent.
-func credential(r *http.Request) (string, error) {
+// The schemes by which a token is presented (RFC 6750 §2.1, RFC 9449 §7.1), case-insensitive (RFC 9110 §11.1).
+const (
+	schemeBearer = "Bearer"
+	schemeDPoP   = "DPoP"
+)
+
+// credential reads the access token of a request from its Authorization header, and from nowhere else: a token in the
+// query, a form, a cookie or another header is as if absent. So is one by the DPoP scheme where that is not offered.
+func credential(r *http.Request, dpop bool) (scheme, token string, err error) {
 	headers := r.Header["Authorization"]
 	if len(headers) == 0 {
-		return "", errNoCredential
+		return "", "", errNoCredential
 	}
 	if len(headers) > 1 {
-		return "", refusal(InvalidRequest, "There is more than one Authorization header.")
+		return "", "", refusal(InvalidRequest, "There is more than one Authorization header.")
 	}
-	const scheme = "Bearer" // case-insensitive (RFC 9110 §11.1)
-	value := headers[0]
-	if len(value) < len(scheme) || !strings.EqualFold(value[:len(scheme)], scheme) {
-		return "", errNoCredential
+	rest, found := cutScheme(headers[0], schemeBearer)
+	if scheme = schemeBearer; !found && dpop {
+		rest, found = cutScheme(headers[0], schemeDPoP)
+		scheme = schemeDPoP
 	}
-	rest := value[len(scheme):]
-	token := strings.TrimLeft(rest, " ")
+	if !found {
+		return "", "", errNoCredential
+	}
+	token = strings.TrimLeft(rest, " ")
 	switch {
 	case rest != "" && rest[0] == '\t':
-		return "", refusal(InvalidRequest, "A tab separates scheme and token; a space is expected.")
+		return "", "", refusal(InvalidRequest, "A tab separates scheme and token; a space is expected.")
 	case rest != "" && rest[0] != ' ':
-		return "", errNoCredential // another scheme, whose name begins like this one
+		return "", "", errNoCredential // another scheme, whose name begins like this one
 	case token == "":
-		return "", refusal(InvalidRequest, "The Authorization header says Bearer and holds no token.")
+		return "", "", refusal(InvalidRequest, "The Authorization header says %s and holds no token.", scheme)
 	case strings.ContainsAny(token, " \t,"):
-		return "", refusal(InvalidRequest, "The Authorization header holds more than one token.")
+		return "", "", refusal(InvalidRequest, "The Authorization header holds more than one token.")
 	case hasQueryToken(r.URL.RawQuery):
-		return "", refusal(InvalidRequest, "There is a token in the Authorization header and one in the query.")
+		return "", "", refusal(InvalidRequest, "There is a token in the Authorization header and one in the query.")
 	}
-	return token, nil
+	return scheme, token, nil
+}
+
+func cutScheme(value, scheme string) (rest string, found bool) {
+	if len(value) < len(scheme) || !strings.EqualFold(value[:len(scheme)], scheme) {
+		return "", false
+	}
+	return value[len(scheme):], true
 }
 
 // hasQueryToken looks for the parameter of RFC 6750 §2.3. The query need not be well-formed yet.

@@ -18,7 +18,10 @@ const (
 	InvalidToken         Kind = "invalid-token"                    // 401, RFC 6750 §3.1
 	InsufficientScope    Kind = "insufficient-scope"               // 403, RFC 6750 §3.1
 	InsufficientAuth     Kind = "insufficient-user-authentication" // 401, RFC 9470 §3: sign in anew, or more strongly
+	InvalidProof         Kind = "invalid-dpop-proof"               // 401, RFC 9449 §7.1
+	UseNonce             Kind = "use-dpop-nonce"                   // 401, RFC 9449 §9
 	KeysUnavailable      Kind = "keys-unavailable"                 // 503: nothing can be said of the token
+	ReplaysUnavailable   Kind = "replays-unavailable"              // 503: whether the proof was used before cannot be said
 	NotFound             Kind = "not-found"                        // 404
 	MethodNotAllowed     Kind = "method-not-allowed"               // 405
 	InvalidParameter     Kind = "invalid-parameter"                // 400
@@ -42,6 +45,9 @@ var kinds = map[Kind]struct {
 	InsufficientScope:    {http.StatusForbidden, "The access token lacks a scope", "Get a token with the scopes that the challenge lists."},
 	InsufficientAuth:     {http.StatusUnauthorized, "A stronger or more recent sign-in is required", "Sign in again, as the challenge says, and come back with the token that you get."},
 	KeysUnavailable:      {http.StatusServiceUnavailable, "Access tokens cannot be verified now", "The token issuer's keys could not be had, so nothing can be said of the token. Try again later."},
+	InvalidProof:         {http.StatusUnauthorized, "The DPoP proof is not valid", "Make a proof for each request: of its method and URL, of the token that goes with it, and of now."},
+	UseNonce:             {http.StatusUnauthorized, "The DPoP proof needs a nonce", "Make a new proof, with the nonce that the DPoP-Nonce header holds."},
+	ReplaysUnavailable:   {http.StatusServiceUnavailable, "DPoP proofs cannot be checked now", "Whether the proof was used before could not be found out. Try again later, with a new proof."},
 	NotFound:             {http.StatusNotFound, "There is no such resource", "This API has nothing at this path."},
 	MethodNotAllowed:     {http.StatusMethodNotAllowed, "The method is not allowed here", "The Allow header lists the methods of this path."},
 	InvalidParameter:     {http.StatusBadRequest, "A parameter is not valid", "Send the parameters that the API's document describes."},
@@ -61,7 +67,7 @@ type Error struct {
 	Scopes     []string         // InsufficientScope: the scopes of the alternative that is nearest
 	StepUp     *StepUp          // InsufficientAuth: what is asked
 	Allow      []string         // MethodNotAllowed: the methods of the path
-	RetryAfter time.Duration    // KeysUnavailable, Timeout
+	RetryAfter time.Duration    // KeysUnavailable, ReplaysUnavailable, Timeout
 	Principal  *token.Principal // who was refused; nil where that is not known
 	Err        error            // the cause, for the log
 

@@ -18,7 +18,8 @@ import (
 )
 
 // Verifier says whether an access token is genuine. [*token.Verifier] does. A refusal must be, or wrap, a
-// [*token.Error]; any other error, and a nil principal without one, is taken for a fault of the server.
+// [*token.Error]; any other error, and a nil principal without one, is taken for a fault of the server. One that is a
+// [DPoPVerifier] as well decides whether DPoP is offered; one that wraps it must pass that on.
 type Verifier interface {
 	Verify(ctx context.Context, token string) (*token.Principal, error)
 }
@@ -34,7 +35,8 @@ type Config struct {
 	// MaxBodyBytes bounds the body of a request. Default 1 MiB.
 	MaxBodyBytes int64
 	// Resource is this API's own identifier (RFC 9728 §1.2): the URL, without query and fragment, under which
-	// clients reach it. Unset, no protected resource metadata is told.
+	// clients reach it, and at which the document's paths begin. It may leave BasePath out. Unset, no protected
+	// resource metadata is told, and DPoP is not possible, for a proof names a URL.
 	Resource string
 	// AuthorizationServers are the issuers that the metadata names.
 	AuthorizationServers []string
@@ -53,6 +55,7 @@ type Gate struct {
 	explain  bool
 	now      func() time.Time
 	metadata *metadata // nil without Resource
+	dpop     *dpop     // nil where DPoP is not offered
 }
 
 // New compiles the document and returns every fault of it and of the rest of the configuration, joined.
@@ -90,7 +93,10 @@ func New(config Config) (*Gate, error) {
 	if err != nil {
 		faults = append(faults, err)
 	}
-	if g.metadata, err = newMetadata(config, plan); err != nil {
+	if g.dpop, err = newDPoP(config); err != nil {
+		faults = append(faults, err)
+	}
+	if g.metadata, err = newMetadata(config, plan, g.dpop); err != nil {
 		faults = append(faults, err)
 	}
 	if faults != nil {
@@ -206,21 +212,43 @@ func onlyScopes(err error) bool {
 
 // authenticate reads the credential of a request and verifies it.
 func (g *Gate) authenticate(r *http.Request) (*token.Principal, error) {
-	raw, err := credential(r)
+	scheme, raw, err := credential(r, g.dpop != nil)
 	if err != nil {
 		return nil, err
 	}
-	principal, err := g.verifier.Verify(r.Context(), raw)
+	var principal *token.Principal
+	if scheme == schemeDPoP {
+		var proof token.Proof
+		if proof, err = g.dpop.proof(r); err != nil {
+			return nil, err
+		}
+		principal, err = g.dpop.verifier.VerifyDPoP(r.Context(), raw, proof)
+	} else {
+		principal, err = g.verifier.Verify(r.Context(), raw)
+	}
 	var refused *token.Error
 	switch {
 	case err == nil && principal != nil:
 		return principal, nil
-	case errors.As(err, &refused) && refused.Code == token.KeysUnavailable:
-		return nil, &Error{Kind: KeysUnavailable, RetryAfter: refused.RetryAfter, Err: err}
-	case refused != nil:
-		return nil, &Error{Kind: InvalidToken, Err: err}
+	case errors.As(err, &refused):
+		return nil, &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
 	}
 	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the verifier returned neither a principal nor a token.Error: %w", err)}
+}
+
+// kindOfToken: what a client is told of a check that its token, or the proof that came with it, failed.
+func kindOfToken(code token.Code) Kind {
+	switch code {
+	case token.KeysUnavailable:
+		return KeysUnavailable
+	case token.InvalidProof, token.ProofReplayed:
+		return InvalidProof
+	case token.NonceRequired:
+		return UseNonce
+	case token.ReplaysUnavailable:
+		return ReplaysUnavailable
+	}
+	return InvalidToken
 }
 
 // Met reports whether the principal has signed in as is asked. A token that does not say how or when does not do. A nil
@@ -286,6 +314,7 @@ func (g *Gate) Middleware(next echo.HandlerFunc) echo.HandlerFunc {
 			return err
 		}
 		c.SetRequest(r)
+		g.dpop.tellNonce(c.Response().Header(), r)
 		return next(c)
 	}
 }

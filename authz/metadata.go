@@ -21,7 +21,7 @@ type metadata struct {
 	body  []byte
 }
 
-func newMetadata(config Config, plan *Plan) (*metadata, error) {
+func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
 	if config.Resource == "" {
 		return nil, nil
 	}
@@ -40,13 +40,22 @@ func newMetadata(config Config, plan *Plan) (*metadata, error) {
 	// there first.
 	inserted := metadataPath + strings.TrimSuffix(resource.EscapedPath(), "/")
 	m := &metadata{url: resource.Scheme + "://" + resource.Host + inserted, paths: slices.Compact([]string{metadataPath, inserted})}
-	m.body, err = json.Marshal(struct {
+	body := struct {
 		Resource             string   `json:"resource"`
 		AuthorizationServers []string `json:"authorization_servers"`
 		Scopes               []string `json:"scopes_supported,omitempty"`
 		Methods              []string `json:"bearer_methods_supported"`
 		Name                 string   `json:"resource_name,omitempty"`
-	}{config.Resource, config.AuthorizationServers, plan.Scopes(), []string{"header"}, config.Document.Info.Title})
+		DPoPAlgorithms       []string `json:"dpop_signing_alg_values_supported,omitempty"`
+		DPoPRequired         bool     `json:"dpop_bound_access_tokens_required,omitempty"`
+	}{Resource: config.Resource, AuthorizationServers: config.AuthorizationServers, Scopes: plan.Scopes(), Methods: []string{"header"}, Name: config.Document.Info.Title}
+	if dpop != nil {
+		body.DPoPAlgorithms, body.DPoPRequired = dpop.offer.Algorithms, dpop.offer.Required
+	}
+	if body.DPoPRequired {
+		body.Methods = []string{} // not as bearer tokens
+	}
+	m.body, err = json.Marshal(body)
 	return m, err
 }
 

@@ -41,9 +41,10 @@ func (g *Gate) ErrorHandler(err error, c echo.Context) {
 func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	e := classify(err)
 	h := w.Header()
-	if challenge := g.challenge(e); challenge != "" {
-		h.Set("WWW-Authenticate", challenge)
+	if challenges := g.challenges(e, r); challenges != nil {
+		h["Www-Authenticate"] = challenges
 	}
+	g.dpop.tellNonce(h, r)
 	status := e.Status()
 	if status == http.StatusUnauthorized || status == http.StatusForbidden {
 		h.Set("Cache-Control", "no-store")
@@ -51,7 +52,7 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	if e.Allow != nil {
 		h.Set("Allow", strings.Join(e.Allow, ", "))
 	}
-	if e.RetryAfter > 0 || e.Kind == KeysUnavailable || e.Kind == Timeout {
+	if e.RetryAfter > 0 || e.Kind == KeysUnavailable || e.Kind == ReplaysUnavailable || e.Kind == Timeout {
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
 	// GetBody: the request has been through the gate, which has read its body.
@@ -134,38 +135,69 @@ func (g *Gate) detail(e *Error) string {
 	return detail
 }
 
-// challenge returns the WWW-Authenticate header of an error (RFC 6750 §3), or "". Its parts are the realm, constants
-// and scopes of the document, all checked at start: nothing that a client sent can get into it.
-func (g *Gate) challenge(e *Error) string {
-	challenge := `Bearer realm="` + g.realm + `"`
-	if g.metadata != nil && e.Status() == http.StatusUnauthorized {
-		challenge += `, resource_metadata="` + g.metadata.url + `"` // RFC 9728 §5.1
+// challenges returns the WWW-Authenticate headers of an error, or nil. That of the scheme by which the request presents
+// its token comes first, and says what is wrong; with a 401 the other scheme follows, where both are offered (RFC 9449
+// §7.1).
+func (g *Gate) challenges(e *Error, r *http.Request) []string {
+	parameters, ok := e.challenge()
+	if !ok {
+		return nil
 	}
+	metadata := ""
+	if g.metadata != nil && e.Status() == http.StatusUnauthorized {
+		metadata = `, resource_metadata="` + g.metadata.url + `"` // RFC 9728 §5.1
+	}
+	bearer := schemeBearer + ` realm="` + g.realm + `"` + metadata
+	if g.dpop == nil {
+		return []string{bearer + parameters}
+	}
+	dpop := schemeDPoP + ` realm="` + g.realm + `", algs="` + strings.Join(g.dpop.offer.Algorithms, " ") + `"` + metadata
+	switch both := e.Status() == http.StatusUnauthorized; {
+	case g.dpop.offer.Required:
+		return []string{dpop + parameters}
+	case g.dpop.used(r) && both:
+		return []string{dpop + parameters, bearer}
+	case g.dpop.used(r):
+		return []string{dpop + parameters}
+	case both:
+		return []string{bearer + parameters, dpop}
+	}
+	return []string{bearer + parameters}
+}
+
+// challenge returns what a challenge says of an error (RFC 6750 §3), if there is to be one. The parts of challenges
+// are constants, the realm and URLs of the configuration and scopes of the document, all checked at start: nothing that
+// a client sent can get into them.
+func (e *Error) challenge() (parameters string, ok bool) {
 	switch e.Kind {
 	case MissingToken: // no error: the client may not have known (RFC 6750 §3.1)
-		return challenge
+		return "", true
 	case InsufficientAuth:
-		challenge += `, error="insufficient_user_authentication"`
+		parameters = `, error="insufficient_user_authentication"`
 		if e.StepUp != nil && e.StepUp.ACRValues != nil {
-			challenge += `, acr_values="` + strings.Join(e.StepUp.ACRValues, " ") + `"`
+			parameters += `, acr_values="` + strings.Join(e.StepUp.ACRValues, " ") + `"`
 		}
 		if e.StepUp != nil && e.StepUp.MaxAge != nil {
-			challenge += `, max_age=` + strconv.Itoa(*e.StepUp.MaxAge)
+			parameters += `, max_age=` + strconv.Itoa(*e.StepUp.MaxAge)
 		}
-		return challenge
+		return parameters, true
 	case InvalidRequest:
-		return challenge + `, error="invalid_request"`
+		return `, error="invalid_request"`, true
 	case InvalidToken:
-		return challenge + `, error="invalid_token"`
+		return `, error="invalid_token"`, true
+	case InvalidProof:
+		return `, error="invalid_dpop_proof"`, true
+	case UseNonce:
+		return `, error="use_dpop_nonce"`, true
 	case InsufficientScope:
-		challenge += `, error="insufficient_scope"`
+		parameters = `, error="insufficient_scope"`
 		// Those of the gate are checked. A handler may refuse as well, with any.
 		if scopes := slices.DeleteFunc(slices.Clone(e.Scopes), func(s string) bool { return checkScope(s) != nil }); len(scopes) > 0 {
-			challenge += `, scope="` + strings.Join(scopes, " ") + `"`
+			parameters += `, scope="` + strings.Join(scopes, " ") + `"`
 		}
-		return challenge
+		return parameters, true
 	}
-	return ""
+	return "", false
 }
 
 // quotable reports whether s can stand in a quoted-string (RFC 9110 §5.6.4) as it is.

@@ -1,0 +1,72 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// DPoPVerifier is a [Verifier] that also verifies tokens bound to a key of the client, and the proofs that come with
+// them (RFC 9449). [*token.Verifier] is one. A [Gate] offers DPoP when its verifier does.
+type DPoPVerifier interface {
+	Verifier
+	VerifyDPoP(ctx context.Context, token string, proof token.Proof) (*token.Principal, error)
+	DPoP() token.DPoPOffer
+}
+
+// dpop is what a gate needs to take tokens with a proof.
+type dpop struct {
+	verifier DPoPVerifier
+	offer    token.DPoPOffer
+	server   string // what the URL of a request begins with, before the path
+}
+
+const (
+	proofHeader = "DPoP"
+	nonceHeader = "DPoP-Nonce" // RFC 9449 §8.1
+)
+
+// newDPoP returns nil where DPoP is not offered.
+func newDPoP(config Config) (*dpop, error) {
+	verifier, ok := config.Verifier.(DPoPVerifier)
+	if !ok || verifier.DPoP().Algorithms == nil {
+		return nil, nil
+	}
+	if config.Resource == "" {
+		return nil, errors.New("authz: Config.Resource is empty: a DPoP proof names the URL of its request (RFC 9449 §4.2), which is told from Resource and never from a Host header; set it, or switch DPoP off for every issuer")
+	}
+	// The document's paths begin at Resource, and on this server at BasePath, which Resource may end with.
+	server := strings.TrimSuffix(strings.TrimSuffix(config.Resource, "/"), config.BasePath)
+	return &dpop{verifier: verifier, offer: verifier.DPoP(), server: server}, nil
+}
+
+// proof returns what comes with a token that is presented by the DPoP scheme (RFC 9449 §7.1).
+func (d *dpop) proof(r *http.Request) (token.Proof, error) {
+	proofs := r.Header.Values(proofHeader)
+	if len(proofs) != 1 {
+		return token.Proof{}, refusal(InvalidProof, "The request has %d DPoP headers: send one, with a proof that is made for this request.", len(proofs))
+	}
+	return token.Proof{JWT: proofs[0], Method: r.Method, URL: d.server + r.URL.EscapedPath()}, nil
+}
+
+// used reports whether the request presents a token by the DPoP scheme.
+func (d *dpop) used(r *http.Request) bool {
+	if d == nil {
+		return false
+	}
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.EqualFold(scheme, schemeDPoP)
+}
+
+// tellNonce tells a client that uses DPoP what nonce its next proof shall have, where nonces are asked for (RFC 9449
+// §8.2, §9). An answer with a nonce is not for caches, unless the handler knows better.
+func (d *dpop) tellNonce(answer http.Header, r *http.Request) {
+	if d == nil || d.offer.Nonce == "" || !d.used(r) {
+		return
+	}
+	answer.Set(nonceHeader, d.verifier.DPoP().Nonce)
+	answer.Set("Cache-Control", "no-store")
+}
