@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -127,10 +128,12 @@ func (r *reader) issuer(entry setting) (i token.Issuer) {
 			}
 		case "grantable_scopes":
 			i.GrantableScopes = list(s, verbatim)
+		case "dpop":
+			i.DPoP = value(s, r.dpop)
 		case "keys":
 			i.Keys = r.keys(s)
 		default:
-			s.unknown("one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, keys")
+			s.unknown("one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys")
 		}
 	}
 	if !given["url"] {
@@ -186,6 +189,7 @@ func presetNames() (names []string) {
 	for _, entry := range entries {
 		names = append(names, strings.TrimSuffix(entry.Name(), ".yaml"))
 	}
+	slices.Sort(names)
 	return names
 }
 
@@ -194,6 +198,14 @@ func (r *reader) profile(key, given string) bool {
 		r.add(key, given, "rfc9068, or no profile at all")
 	}
 	return true
+}
+
+func (r *reader) dpop(key, given string) token.DPoPPolicy {
+	policy := token.DPoPPolicy(given)
+	if policy != token.DPoPOff && policy != token.DPoPAllowed && policy != token.DPoPRequired {
+		r.add(key, given, "off, allowed or required")
+	}
+	return policy
 }
 
 func (r *reader) pointer(key, given string) string {
