@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -499,6 +500,47 @@ func TestDecisionIsThatOfTheDocument(t *testing.T) {
 			t.Errorf("only %d decisions were %q: the random documents prove little", decided[kind], kind)
 		}
 	}
+}
+
+// TestConcurrentRequests: requests share the plan and nothing else. It is for the race detector, and for principals
+// that go to another's request.
+func TestConcurrentRequests(t *testing.T) {
+	verifier := newPrincipals(t, "read", "write", "read write")
+	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: verifier})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := echo.New()
+	e.HTTPErrorHandler = gate.ErrorHandler
+	e.Use(gate.Middleware)
+	for _, o := range gate.Plan().Operations() {
+		e.Add(o.Method, echoPath(o.Path), func(c echo.Context) error {
+			principal, _ := token.FromContext(c.Request().Context())
+			raw := strings.TrimPrefix(c.Request().Header.Get("Authorization"), "Bearer ")
+			if o.Public() != (principal == nil) || principal != nil && principal != verifier[raw] {
+				t.Errorf("%s runs with the principal %v, expected that of token %q", o.ID, principal, raw)
+			}
+			return c.NoContent(http.StatusNoContent)
+		})
+	}
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for n := range 200 {
+				for raw := range verifier {
+					target := []string{"/public", "/any", "/one", "/all", "/either", "/both", "/messages/7", "/nowhere"}[(n+i)%8]
+					r := httptest.NewRequest("GET", target, nil)
+					r.Header.Set("Authorization", "Bearer "+raw)
+					w := httptest.NewRecorder()
+					e.ServeHTTP(w, r)
+					if w.Code == http.StatusInternalServerError {
+						t.Errorf("GET %s: %s", target, w.Body)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 // TestVerifierFailures: an error that nobody has classified is a 500 and a refusal, never a pass.

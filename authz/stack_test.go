@@ -224,7 +224,11 @@ func (s *stack) exchange(tb testing.TB, request string, body io.Reader, headers 
 		_, _ = io.Copy(struct{ io.Writer }{conn}, io.MultiReader(strings.NewReader(head), body))
 	}()
 	method, _, _ := strings.Cut(request, " ")
-	response, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	answers := bufio.NewReader(conn)
+	response, err := http.ReadResponse(answers, &http.Request{Method: method})
+	if err == nil && response.StatusCode == http.StatusContinue {
+		response, err = http.ReadResponse(answers, &http.Request{Method: method})
+	}
 	if err != nil {
 		tb.Fatalf("%s: no answer: %v (does the server read the body before it answers?)", request, err)
 	}
