@@ -72,11 +72,8 @@ func (c *diffCommand) Run(t *tool) error {
 			weaker++
 		}
 	}
-	if t.json {
-		err = t.out.json(map[string]any{"changes": append([]change{}, changes...), "weakened": weaker > 0})
-	} else {
-		t.out.writeChanges(changes, weaker)
-	}
+	answer := map[string]any{"changes": append([]change{}, changes...), "weakened": weaker > 0}
+	err = t.tell(answer, func(p page) { p.writeChanges(changes, weaker) })
 	if err == nil && weaker > 0 && !c.Allow {
 		return errFound
 	}

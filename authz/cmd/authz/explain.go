@@ -54,7 +54,7 @@ type explainedOperation struct {
 	Missing []string `json:"missing,omitempty"` // scopes, credentials other than a token, a sign-in
 }
 
-func (c *explainCommand) Run(t *tool) error {
+func (c *explainCommand) Run(ctx context.Context, t *tool) error {
 	doc, err := t.load(c.Document, false)
 	if err != nil {
 		return err
@@ -64,32 +64,29 @@ func (c *explainCommand) Run(t *tool) error {
 		return err
 	}
 	clock := &issuerClock{now: t.now}
-	verifier, err := token.NewVerifier(t.ctx, c.config(clock))
+	verifier, err := token.NewVerifier(ctx, c.config(clock))
 	if err != nil {
 		return err
 	}
-	principal, err := verifier.Verify(t.ctx, raw)
-	var refused *token.Error
 	var e explanation
+	principal, err := verifier.Verify(ctx, raw)
+	refused, ok := errors.AsType[*token.Error](err)
 	switch {
 	case err == nil:
 		e = accepted(principal, describe(doc), t.now())
 		e.Hint = scopesElsewhere(principal, e, c.ScopeClaim)
-	case errors.As(err, &refused) && refused.Code != token.KeysUnavailable:
-		e = explanation{Check: string(refused.Code), Detail: refused.Detail, Hint: c.hint(t.ctx, refused.Code, raw, verifier, clock)}
+	case ok && refused.Code != token.KeysUnavailable:
+		e = explanation{Check: string(refused.Code), Detail: refused.Detail, Hint: c.hint(ctx, refused.Code, raw, verifier, clock)}
 	default:
 		return fmt.Errorf("nothing can be said of the token: %w", err)
 	}
-	if t.json {
-		err = t.out.json(e)
-	} else {
-		err = nil
-		t.out.writeExplanation(e, t.now())
+	if err := t.tell(e, func(p page) { p.writeExplanation(e, t.now()) }); err != nil {
+		return err
 	}
-	if err == nil && !e.Genuine {
+	if !e.Genuine {
 		return errFound
 	}
-	return err
+	return nil
 }
 
 func (c *explainCommand) config(clock *issuerClock) token.Config {

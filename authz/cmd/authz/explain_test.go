@@ -74,8 +74,8 @@ func TestExplain(t *testing.T) {
 		} else if args[len(args)-1] == "bare" {
 			args = args[:len(args)-1]
 		}
-		tool := tool{ctx: t.Context(), stdin: stdin, out: newPage(stdout), errors: newPage(stderr), now: func() time.Time { return clock }}
-		code := tool.run(args)
+		tool := tool{stdin: stdin, out: newPage(stdout), errors: newPage(stderr), now: func() time.Time { return clock }}
+		code := tool.run(t.Context(), args)
 		for name, token := range tokens {
 			for segment := range strings.SplitSeq(token, ".") {
 				if out := stdout.String() + stderr.String(); len(segment) > 11 && strings.Contains(out, segment[len(segment)-12:]) {

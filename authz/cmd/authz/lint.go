@@ -46,11 +46,7 @@ func (c *lintCommand) Run(t *tool) error {
 		return err
 	}
 	findings := lint(doc, c.Skip)
-	if t.json {
-		err = t.out.json(map[string]any{"findings": append([]finding{}, findings...)})
-	} else {
-		t.out.writeFindings(c.Document, findings)
-	}
+	err = t.tell(map[string]any{"findings": append([]finding{}, findings...)}, func(p page) { p.writeFindings(c.Document, findings) })
 	if err == nil && findings != nil {
 		return errFound
 	}

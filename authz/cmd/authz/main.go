@@ -45,11 +45,11 @@ type commands struct {
 	Lint    lintCommand    `cmd:"" help:"Find what would keep the document from being served, and what is unwise in it."`
 	Diff    diffCommand    `cmd:"" help:"Show what changes in who may call what. Exits with 1 if anything is weakened."`
 	Explain explainCommand `cmd:"" help:"Say whether a token is genuine, if not why, and which operations it opens. The token is never printed."`
+	Probe   probeCommand   `cmd:"" help:"Try whether a running server does what its document says."`
 }
 
 // tool is what a command works with.
 type tool struct {
-	ctx    context.Context
 	stdin  io.Reader
 	out    page
 	errors page
@@ -64,11 +64,11 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	t := tool{ctx: ctx, stdin: stdin, out: newPage(stdout), errors: newPage(stderr), now: time.Now}
-	return t.run(args)
+	t := tool{stdin: stdin, out: newPage(stdout), errors: newPage(stderr), now: time.Now}
+	return t.run(ctx, args)
 }
 
-func (t *tool) run(args []string) int {
+func (t *tool) run(ctx context.Context, args []string) int {
 	var c commands
 	helped := false
 	parser := kong.Must(&c,
@@ -77,6 +77,7 @@ func (t *tool) run(args []string) int {
 		kong.Writers(t.out.w, t.errors.w),
 		kong.Exit(func(int) { helped = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	command, err := parser.Parse(args)
 	if helped {
@@ -95,6 +96,15 @@ func (t *tool) run(args []string) int {
 		return unable
 	}
 	return allWell
+}
+
+// tell writes an answer: as JSON, or as a person reads it.
+func (t *tool) tell(answer any, write func(page)) error {
+	if t.json {
+		return t.out.json(answer)
+	}
+	write(t.out)
+	return nil
 }
 
 func (t *tool) complain(message string) {

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -104,12 +107,15 @@ func replay(t *testing.T, script string, command func(args []string, stdin, stdo
 	}
 }
 
+// pairs are what a strings.Replacer takes: the longest first, for one value may be the beginning of another.
 func pairs(values map[string]string, toReal bool) (all []string) {
-	for name, value := range values {
+	for _, name := range slices.SortedFunc(maps.Keys(values), func(a, b string) int {
+		return cmp.Or(len(values[b])-len(values[a]), cmp.Compare(a, b))
+	}) {
 		if toReal {
-			all = append(all, name, value)
+			all = append(all, name, values[name])
 		} else {
-			all = append(all, value, name)
+			all = append(all, values[name], name)
 		}
 	}
 	return all
@@ -145,7 +151,7 @@ func TestHelp(t *testing.T) {
 	if code := run(t.Context(), []string{"--help"}, nil, &stdout, &stderr); code != allWell || stderr.Len() > 0 {
 		t.Errorf("authz --help: exit code is %d, stderr %q, expected 0 and nothing", code, stderr.String())
 	}
-	for _, command := range []string{"plan", "lint", "diff", "explain"} {
+	for _, command := range []string{"plan", "lint", "diff", "explain", "probe"} {
 		if !strings.Contains(stdout.String(), "\n  "+command) {
 			t.Errorf("authz --help does not list %s:\n%s", command, stdout.String())
 		}

@@ -44,23 +44,20 @@ func (c *planCommand) Run(t *tool) error {
 	if err != nil {
 		return err
 	}
-	operations, found := describe(doc), len(faults(doc))
-	if t.json {
-		report := planReport{[]plannedOperation{}, found}
-		for _, o := range operations {
-			report.Operations = append(report.Operations, plannedOperation{
-				o.ID, o.Method, o.Path, o.access.class(), o.access.String(), planned(o.Alternatives), (*plannedStepUp)(o.StepUp),
-			})
-		}
-		err = t.out.json(report)
-	} else {
-		t.out.writePlan(operations)
+	report := planReport{[]plannedOperation{}, len(faults(doc))}
+	for _, o := range describe(doc) {
+		report.Operations = append(report.Operations, plannedOperation{
+			o.ID, o.Method, o.Path, o.access.class(), o.access.String(), planned(o.Alternatives), (*plannedStepUp)(o.StepUp),
+		})
 	}
-	if err == nil && found > 0 {
-		t.complain(fmt.Sprintf("%s has %s that would keep it from being served: see authz lint %s", c.Document, count(found, "fault"), c.Document))
-		err = errFound
+	if err := t.tell(report, func(p page) { p.writePlan(report.Operations) }); err != nil {
+		return err
 	}
-	return err
+	if report.Faults > 0 {
+		t.complain(fmt.Sprintf("%s has %s that would keep it from being served: see authz lint %s", c.Document, count(report.Faults, "fault"), c.Document))
+		return errFound
+	}
+	return nil
 }
 
 func planned(alternatives []authz.Alternative) [][]plannedRequirement {
@@ -75,13 +72,12 @@ func planned(alternatives []authz.Alternative) [][]plannedRequirement {
 	return all
 }
 
-func (p page) writePlan(operations []operation) {
+func (p page) writePlan(operations []plannedOperation) {
 	rows := [][]cell{{{"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}}}
 	number := map[string]int{}
 	for _, o := range operations {
-		class := o.access.class()
-		number[class]++
-		rows = append(rows, append(plain(o.Method, o.Path, o.ID), cell{o.access.String(), classColour(class)}))
+		number[o.Class]++
+		rows = append(rows, append(plain(o.Method, o.Path, o.ID), cell{o.Access, classColour(o.Class)}))
 	}
 	p.table("", rows)
 	var sums []string
@@ -91,7 +87,7 @@ func (p page) writePlan(operations []operation) {
 		}
 	}
 	p.line("")
-	p.line("%s: %s", count(len(operations), "operation"), strings.Join(sums, ", "))
+	p.line("%s", strings.Join(append([]string{count(len(operations), "operation")}, sums...), ", "))
 }
 
 func classColour(class string) colour {

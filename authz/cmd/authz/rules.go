@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -26,7 +27,7 @@ var rules = []rule{
 	{"write-by-read-scope", "ask for a scope that says what the operation does; if it only reads, make it a GET", writesByReadScopes},
 	{"undocumented-refusal", "declare the responses, so that clients and generated code know of them", undocumentedRefusals},
 	{"unused-scope", "require it where it was meant to be required, or remove it: issuers hand it out for nothing", unusedScopes},
-	{"unbounded-string", "give it a maxLength, or an enum: whatever it is, it has a length beyond which it is a mistake or an attack", unboundedStrings},
+	{"unbounded-string", "give it a maxLength, an enum, or a pattern from ^ to $ without * and +: whatever it is, it has a length beyond which it is a mistake or an attack", unboundedStrings},
 	{"open-object", "say additionalProperties: false, or describe what more there may be; around allOf, say unevaluatedProperties: false", openObjects},
 }
 
@@ -263,7 +264,40 @@ func (v visitor) walk(in input, ref *openapi3.SchemaRef) {
 // where they are enforced and fix the length.
 func bounds(s *openapi3.Schema) bool {
 	return s.MaxLength != nil || s.Enum != nil || s.Const != nil || slices.Contains([]string{"date", "date-time", "binary"}, s.Format) ||
+		boundedPattern(s.Pattern) ||
 		slices.ContainsFunc(s.AllOf, func(ref *openapi3.SchemaRef) bool { return ref.Value != nil && bounds(ref.Value) })
+}
+
+// boundedPattern reports whether a pattern matches whole strings (a schema's pattern is not anchored by itself) and none
+// of any length.
+func boundedPattern(pattern string) bool {
+	parsed, err := syntax.Parse(pattern, syntax.Perl)
+	if pattern == "" || err != nil {
+		return false
+	}
+	return anchored(parsed, syntax.OpBeginText, 0) && anchored(parsed, syntax.OpEndText, -1) && finite(parsed)
+}
+
+// anchored reports whether each alternative has the anchor at the given end: 0 the first, -1 the last.
+func anchored(r *syntax.Regexp, anchor syntax.Op, end int) bool {
+	switch r.Op {
+	case anchor:
+		return true
+	case syntax.OpCapture:
+		return anchored(r.Sub[0], anchor, end)
+	case syntax.OpConcat:
+		return anchored(r.Sub[(len(r.Sub)+end)%len(r.Sub)], anchor, end)
+	case syntax.OpAlternate:
+		return !slices.ContainsFunc(r.Sub, func(sub *syntax.Regexp) bool { return !anchored(sub, anchor, end) })
+	}
+	return false
+}
+
+func finite(r *syntax.Regexp) bool {
+	if r.Op == syntax.OpStar || r.Op == syntax.OpPlus || r.Op == syntax.OpRepeat && r.Max < 0 {
+		return false
+	}
+	return !slices.ContainsFunc(r.Sub, func(sub *syntax.Regexp) bool { return !finite(sub) })
 }
 
 // closes reports whether a schema says what becomes of members that it does not describe. To say that they are
