@@ -235,6 +235,14 @@ func serve(ctx context.Context, listener net.Listener, config impl.ServerConfig,
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	config.Handlers = impl.Handlers{Messages: store}
+	if url := config.Settings.ReplayStore; url != "" {
+		replays, err := impl.OpenReplays(url)
+		if err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		defer replays.Close()
+		config.Replays = replays
+	}
 	server, err := impl.New(life, config)
 	if err != nil {
 		return errors.Join(err, listener.Close())

@@ -1,6 +1,7 @@
 package impl
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,10 @@ type Config struct {
 	JWKSCooldown   string `name:"jwks-cooldown" key:"OASGATE_JWKS_COOLDOWN" default:"30s" group:"One issuer:" help:"Least time between two key refreshes that unknown kids ask for."`
 	JWKSMaxAge     string `name:"jwks-max-age" key:"OASGATE_JWKS_MAX_AGE" default:"1h" group:"One issuer:" help:"After which time keys are refreshed at the latest."`
 	JWKSMaxStale   string `name:"jwks-max-stale" key:"OASGATE_JWKS_MAX_STALE" default:"24h" group:"One issuer:" help:"How long keys serve while they cannot be refreshed."`
+	DPoP           string `name:"dpop" key:"OASGATE_DPOP" default:"off" group:"One issuer:" help:"Whether tokens may be bound to a key of the client (RFC 9449): off, allowed or required."`
+	DPoPNonces     string `name:"dpop-nonces" key:"OASGATE_DPOP_NONCES" default:"off" help:"Whether DPoP proofs must hold a nonce of this server: off or on."`
+	DPoPNonceKey   string `name:"dpop-nonce-key" key:"OASGATE_DPOP_NONCE_KEY" help:"What nonces are made from: 32 secret characters or more, the same on all servers. Default: made at start."`
+	ReplayStore    string `name:"replay-store" key:"OASGATE_REPLAY_STORE" help:"Redis, as redis://user:password@host:6379/0, where several servers remember which DPoP proofs were used. Default: in memory, for one server."`
 	DatabaseURL    string `name:"database" key:"OASGATE_DATABASE_URL" default:"sqlite:data/oasgate.db" help:"Where messages are kept: sqlite: and a file's path, or postgres://user:password@host/database."`
 	TrustedProxies string `key:"OASGATE_TRUSTED_PROXIES" help:"Networks from which X-Forwarded-For is believed, as CIDRs separated by commas. Default: none."`
 }
@@ -43,6 +48,8 @@ type Settings struct {
 	Addr           string
 	Issuers        []token.Issuer
 	Resource       string
+	NonceKey       []byte // of DPoP nonces; nil: none are asked for
+	ReplayStore    string // URL; "": in memory
 	DatabaseURL    string
 	TrustedProxies []*net.IPNet
 }
@@ -55,12 +62,37 @@ func (c Config) Settings() (Settings, error) {
 		Issuers:        c.issuers(&f),
 		TrustedProxies: f.networks("OASGATE_TRUSTED_PROXIES", c.TrustedProxies),
 		Resource:       f.resource("OASGATE_RESOURCE", c.Resource),
+		NonceKey:       c.nonceKey(&f),
+		ReplayStore:    f.replayStore("OASGATE_REPLAY_STORE", c.ReplayStore),
 		DatabaseURL:    f.database("OASGATE_DATABASE_URL", c.DatabaseURL),
+	}
+	if c.Resource == "" && slices.ContainsFunc(s.Issuers, func(i token.Issuer) bool { return i.DPoP == token.DPoPAllowed || i.DPoP == token.DPoPRequired }) {
+		f.missing("OASGATE_RESOURCE", "the URL under which clients reach this API, such as https://api.example.com: with DPoP a client proves that it means the very URL of its request")
 	}
 	if f != nil {
 		return Settings{}, errors.Join(f...)
 	}
 	return s, nil
+}
+
+// nonceKey never repeats the key that was given.
+func (c Config) nonceKey(f *faults) []byte {
+	key := []byte(c.DPoPNonceKey)
+	switch {
+	case c.DPoPNonces != "on" && c.DPoPNonces != "off":
+		f.add("OASGATE_DPOP_NONCES", c.DPoPNonces, "off or on")
+	case c.DPoPNonces == "off" && len(key) > 0:
+		f.add("OASGATE_DPOP_NONCES", c.DPoPNonces, "on, for OASGATE_DPOP_NONCE_KEY is set")
+	case len(key) > 0 && len(key) < 32:
+		*f = append(*f, fmt.Errorf("OASGATE_DPOP_NONCE_KEY has %d characters: expected 32 secret ones or more, or none for a key that is made at start", len(key)))
+	case c.DPoPNonces == "on" && len(key) == 0:
+		key = make([]byte, 32)
+		rand.Read(key) // never fails
+	}
+	if c.DPoPNonces != "on" {
+		return nil
+	}
+	return key
 }
 
 // issuers are those of the file, or the one that the environment and the flags name. Not both: what would be trusted
@@ -88,6 +120,7 @@ func (c Config) issuer(f *faults) token.Issuer {
 	i := token.Issuer{
 		Algorithms: f.algorithms("OASGATE_ALGORITHMS", c.Algorithms),
 		Leeway:     f.leeway("OASGATE_LEEWAY", c.Leeway),
+		DPoP:       f.dpop("OASGATE_DPOP", c.DPoP),
 		Keys: token.KeyPolicy{
 			Cooldown: f.positive("OASGATE_JWKS_COOLDOWN", c.JWKSCooldown),
 			MaxAge:   f.positive("OASGATE_JWKS_MAX_AGE", c.JWKSMaxAge),
@@ -187,6 +220,27 @@ func (f *faults) resource(key, given string) string {
 }
 
 // database never repeats the URL: there is a password in it.
+func (f *faults) dpop(key, given string) token.DPoPPolicy {
+	policy := token.DPoPPolicy(given)
+	if policy != token.DPoPOff && policy != token.DPoPAllowed && policy != token.DPoPRequired {
+		f.add(key, given, "off, allowed or required")
+	}
+	return policy
+}
+
+func (f *faults) replayStore(key, given string) string {
+	if given == "" {
+		return ""
+	}
+	store, err := OpenReplays(given)
+	if err != nil {
+		f.add(key, redacted(given), "%s", err)
+		return ""
+	}
+	_ = store.Close() // never connected
+	return given
+}
+
 func (f *faults) database(key, given string) string {
 	if err := checkDatabaseURL(given); err != nil {
 		f.add(key, redacted(given), "%s", err)

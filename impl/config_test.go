@@ -44,6 +44,7 @@ func TestSettings(t *testing.T) {
 		Audiences:  []string{"https://api.example", "https://old-api.example"},
 		Algorithms: []string{"EdDSA"},
 		Leeway:     token.NoLeeway,
+		DPoP:       token.DPoPOff,
 		Keys:       token.KeyPolicy{Cooldown: time.Second, MaxAge: 2 * time.Minute, MaxStale: 3 * time.Hour},
 	}}
 	if !reflect.DeepEqual(got.Issuers, want) {
@@ -146,10 +147,10 @@ func TestHTTPIssuerOnLoopbackHosts(t *testing.T) {
 }
 
 func TestFaultsAreToldTogether(t *testing.T) {
-	_, err := Config{Addr: "x", Algorithms: "HS256", Leeway: "x", JWKSCooldown: "x", JWKSMaxAge: "x", JWKSMaxStale: "x", TrustedProxies: "x"}.Settings()
+	_, err := Config{Addr: "x", Algorithms: "HS256", Leeway: "x", JWKSCooldown: "x", JWKSMaxAge: "x", JWKSMaxStale: "x", DPoP: "x", DPoPNonces: "x", ReplayStore: "x", TrustedProxies: "x"}.Settings()
 	for _, key := range []string{
 		"OASGATE_ADDR", "OASGATE_ISSUER", "OASGATE_AUDIENCE", "OASGATE_ALGORITHMS", "OASGATE_LEEWAY",
-		"OASGATE_JWKS_COOLDOWN", "OASGATE_JWKS_MAX_AGE", "OASGATE_JWKS_MAX_STALE", "OASGATE_TRUSTED_PROXIES",
+		"OASGATE_JWKS_COOLDOWN", "OASGATE_JWKS_MAX_AGE", "OASGATE_JWKS_MAX_STALE", "OASGATE_DPOP", "OASGATE_DPOP_NONCES", "OASGATE_REPLAY_STORE", "OASGATE_TRUSTED_PROXIES",
 	} {
 		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+key+" is ") {
 			t.Errorf("no line says what is wrong with %s, in:\n%v", key, err)

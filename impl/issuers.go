@@ -200,14 +200,6 @@ func (r *reader) profile(key, given string) bool {
 	return true
 }
 
-func (r *reader) dpop(key, given string) token.DPoPPolicy {
-	policy := token.DPoPPolicy(given)
-	if policy != token.DPoPOff && policy != token.DPoPAllowed && policy != token.DPoPRequired {
-		r.add(key, given, "off, allowed or required")
-	}
-	return policy
-}
-
 func (r *reader) pointer(key, given string) string {
 	if !strings.HasPrefix(given, "/") {
 		r.add(key, given, "a JSON pointer (RFC 6901) to a claim, such as /scope or /realm_access/roles")

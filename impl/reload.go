@@ -35,7 +35,10 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 	if err != nil {
 		return nil, fmt.Errorf("the embedded document does not load: %w: generate it again with `go generate ./...`", err)
 	}
-	verifier, err := token.NewVerifier(ctx, token.Config{Issuers: issuers, Logger: s.log, Predecessor: before})
+	verifier, err := token.NewVerifier(ctx, token.Config{
+		Issuers: issuers, Logger: s.log, Predecessor: before,
+		Proofs: token.ProofPolicy{Replays: s.config.Replays, NonceKey: s.config.Settings.NonceKey},
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/gen"
 )
 
@@ -37,6 +38,7 @@ const (
 type ServerConfig struct {
 	Settings Settings
 	Handlers gen.StrictServerInterface // such as Handlers, with a store
+	Replays  token.ReplayStore         // of DPoP proofs; default: in memory
 	Logger   *slog.Logger              // default slog.Default()
 
 	// Linger is how long, once it is to stop, the server still takes new requests while /readyz says no, so that load
