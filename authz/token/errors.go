@@ -34,7 +34,8 @@ const (
 )
 
 // Error says why a token was not accepted. Its text is safe to log: it never holds the token or a part of it
-// other than the values of registered claims and header parameters, quoted and cut short.
+// other than the values of registered claims and header parameters, and of claims that the configuration names,
+// quoted and cut short.
 type Error struct {
 	Code       Code
 	Detail     string        // what was expected, what was received

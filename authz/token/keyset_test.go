@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/big"
 	"net/http"
@@ -280,5 +281,35 @@ func TestAdopt(t *testing.T) {
 	after.adopt(nil)
 	if _, ok := any(find(after, "k", "RS256").public).(*rsa.PublicKey); !ok {
 		t.Error("the key of k is no RSA key")
+	}
+}
+
+// TestRefreshKeepsKeys: a refresh that brings the same keys leaves kept tokens kept, so that the next request with each
+// does not cost a signature.
+func TestRefreshKeepsKeys(t *testing.T) {
+	entry := okpEntry("Ed25519", fuzzKey.Public().(ed25519.PublicKey), "")
+	v, err := NewVerifier(t.Context(), Config{
+		Issuers:    []Issuer{{URL: fuzzIssuer, Audiences: []string{fuzzAudience}}},
+		HTTPClient: &http.Client{Transport: serves(`{"issuer":"` + fuzzIssuer + `","jwks_uri":"` + fuzzIssuer + `keys","keys":[` + entry + `]}`)},
+		Now:        func() time.Time { return fuzzNow },
+		Logger:     slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := v.issuers[fuzzIssuer].keys
+	find := func() *key {
+		k, err := keys.find(t.Context(), []byte("k"), []byte("EdDSA"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	before, set := find(), keys.set.Load()
+	if newer, err := keys.newer(t.Context(), set); err != nil || newer == set {
+		t.Fatalf("the keys were not refreshed: %v", err)
+	}
+	if find() != before {
+		t.Error("the same key is another after a refresh")
 	}
 }
