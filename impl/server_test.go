@@ -34,6 +34,7 @@ type running struct {
 	log    *logBuffer
 	stop   context.CancelFunc
 	ended  chan error // what Serve returned
+	server *Server
 }
 
 // start serves with the configuration of `serve`, except for what configure changes.
@@ -54,6 +55,7 @@ func start(t *testing.T, configure func(*ServerConfig)) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.server = server
 	server.http.Handler = asDocumented(t, server.http.Handler)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
