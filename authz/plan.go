@@ -17,6 +17,7 @@ import (
 // here, once.
 type Plan struct {
 	doc        *openapi3.T
+	relabelled *openapi3.T      // as one of 3.0; see schema.go
 	operations []*operation     // by path, then method
 	templates  map[string]*path // by the document's path template: /messages/{id}
 	patterns   map[string]*path // by Echo's pattern for it: /messages/:id
@@ -82,6 +83,7 @@ type operation struct {
 	security openapi3.SecurityRequirements // as the document has it, but with {} last
 	route    *routers.Route                // for the validator's security pass
 	schemas  *routers.Route                // for its parameters and body pass: the same, with no security left
+	quick    *routers.Route                // the same, if the quick way judges all of it alike; nil: it may not
 	inputs   inputs                        // what parameters and body the operation takes
 }
 
@@ -271,6 +273,11 @@ func (p *Plan) compile(method, template string, item *openapi3.PathItem, enforce
 	o.schemas = &schemas
 	o.inputs = compileInputs(item, spec)
 	if p.doc.IsOpenAPI31OrLater() {
+		if isPlain(item, spec) {
+			quick := schemas
+			quick.Spec = p.relabelled
+			o.quick = &quick
+		}
 		for _, schema := range requestSchemas(item, spec) {
 			err, known := enforceable[schema.Value]
 			if !known {

@@ -168,10 +168,14 @@ func (g *Gate) validate(r *http.Request, op *operation, param func(string) strin
 			r.Body = http.NoBody
 		}
 	}
+	route := op.schemas
+	if op.quick != nil && !hasLongNumber(body) {
+		route = op.quick
+	}
 	err = openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
 		Request:    r,
 		PathParams: params,
-		Route:      op.schemas,
+		Route:      route,
 		// KeepValidatedValue: generated code binds the value that was validated. encoding/json would bind
 		// "TEXT" to a member that the document calls "text", and that nobody has validated.
 		Options: &openapi3filter.Options{KeepValidatedValue: true},
@@ -300,7 +304,7 @@ func (g *Gate) readBody(r *http.Request, op *operation) ([]byte, error) {
 	case err != nil:
 		return nil, &Error{Kind: InvalidBody, Detail: "The body could not be read to its end.", Err: err}
 	}
-	if len(body) > 0 && (media == "application/json" || strings.HasSuffix(media, "+json")) && !jsontext.Value(body).IsValid() {
+	if len(body) > 0 && isJSON(media) && !jsontext.Value(body).IsValid() {
 		// Stricter than the validator: no duplicate names, valid UTF-8, nothing after the value (RFC 7493).
 		return nil, &Error{Kind: InvalidBody, Detail: "The body is not one JSON value in UTF-8 with unique member names.", bodyRead: true}
 	}

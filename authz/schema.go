@@ -1,0 +1,164 @@
+package authz
+
+import (
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// The validator compiles every schema of a 3.1 document anew on every request, for a hundred microseconds each. It has
+// a second way, for 3.0 documents, that compiles nothing, and that passes over the newer keywords of JSON Schema
+// without a word. An operation is sent the quick way only if all schemas of what it takes keep to keywords that both
+// ways are known to judge alike, and any other goes the whole way. Tests compare the two over generated documents.
+
+// relabelled returns the document with the version that has the validator go the quick way.
+func relabelled(doc *openapi3.T) *openapi3.T {
+	return &openapi3.T{OpenAPI: "3.0.3", Info: doc.Info, Paths: doc.Paths, Components: doc.Components}
+}
+
+// isPlain reports whether both ways judge all of what an operation takes alike.
+func isPlain(item *openapi3.PathItem, spec *openapi3.Operation) bool {
+	p := plain{}
+	for _, parameter := range parameters(item, spec) {
+		if parameter.Schema == nil || !p.schema(parameter.Schema) {
+			return false
+		}
+	}
+	if spec.RequestBody == nil {
+		return true
+	}
+	if spec.RequestBody.Value == nil {
+		return false
+	}
+	p.body = true
+	for mediaType, media := range spec.RequestBody.Value.Content {
+		if !isJSON(mediaType) || media == nil || media.Schema == nil || !p.schema(media.Schema) {
+			return false
+		}
+	}
+	return true
+}
+
+// plain walks the schemas of one operation.
+type plain struct {
+	body bool // not those of parameters
+	seen []*openapi3.Schema
+}
+
+// plainKeywords are the fields of a schema that both ways judge alike, as schema looks at them, or that judge nothing.
+var plainKeywords = map[string]bool{
+	"Type": true, "Enum": true, "Default": true, "Format": true, "Pattern": true,
+	"MinLength": true, "MaxLength": true, "Min": true, "Max": true, "ExclusiveMin": true, "ExclusiveMax": true,
+	"Items": true, "MinItems": true, "MaxItems": true,
+	"Properties": true, "Required": true, "MinProps": true, "MaxProps": true, "AdditionalProperties": true,
+	"AllOf": true, "Extensions": true,
+	"Origin": true, "Title": true, "Description": true, "Comment": true, "Example": true, "Examples": true,
+	"ExternalDocs": true, "Deprecated": true,
+}
+
+func (p *plain) schema(ref *openapi3.SchemaRef) bool {
+	if ref == nil {
+		return true
+	}
+	s := ref.Value
+	if s == nil {
+		return false
+	}
+	if slices.Contains(p.seen, s) {
+		return true
+	}
+	p.seen = append(p.seen, s)
+
+	fields := reflect.ValueOf(s).Elem()
+	for i := range fields.NumField() {
+		if !fields.Field(i).IsZero() && !plainKeywords[fields.Type().Field(i).Name] {
+			return false
+		}
+	}
+	for name := range s.Extensions {
+		if !strings.HasPrefix(name, "x-") { // a keyword that the library does not know
+			return false
+		}
+	}
+	// Without a type the quick way refuses null. A composed schema has the types of its parts.
+	if s.Type == nil && len(s.AllOf) == 0 {
+		return false
+	}
+	// The quick way puts defaults into a body, and takes a required member for given then.
+	if p.body && s.Default != nil {
+		return false
+	}
+	// It lets null pass an enum, and compares numbers by float64, where the whole way compares exactly.
+	for _, value := range s.Enum {
+		if _, ok := value.(string); !ok || !s.Type.Is("string") {
+			return false
+		}
+	}
+	// It holds a number to a format by the type of the schema, where the whole way goes by that of the value.
+	if s.Format != "" && s.Format != "float" && s.Format != "double" && (s.Type == nil || s.Type.Includes("number")) {
+		return false
+	}
+	if !p.bounds(s) {
+		return false
+	}
+	for _, member := range s.Properties {
+		if !p.schema(member) {
+			return false
+		}
+	}
+	for _, part := range s.AllOf {
+		if !p.schema(part) {
+			return false
+		}
+	}
+	return p.schema(s.Items) && p.schema(s.AdditionalProperties.Schema)
+}
+
+// bounds: a whole number that a float64 holds is compared alike. A parameter is a float64 before it is compared, but a
+// number of a body is compared as it was written.
+func (p *plain) bounds(s *openapi3.Schema) bool {
+	if s.ExclusiveMin.Bool != nil || s.ExclusiveMax.Bool != nil { // the form of 3.0
+		return false
+	}
+	for _, bound := range []*float64{s.Min, s.Max, s.ExclusiveMin.Value, s.ExclusiveMax.Value} {
+		if bound != nil && p.body && (s.Type == nil || s.Type.Includes("number") || *bound != math.Trunc(*bound) || math.Abs(*bound) > 1<<53) {
+			return false
+		}
+	}
+	return true
+}
+
+// hasLongNumber reports whether a JSON text holds a number of more digits than a float64 keeps, or with an exponent:
+// such a body goes the whole way.
+func hasLongNumber(text []byte) bool {
+	digits := 0
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			for i++; i < len(text) && text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+			digits = 0
+		case '0' <= c && c <= '9':
+			if digits++; digits > 15 {
+				return true
+			}
+		case (c == 'e' || c == 'E') && digits > 0:
+			return true
+		case c != '.':
+			digits = 0
+		}
+	}
+	return false
+}
+
+func isJSON(mediaType string) bool {
+	mediaType, _, _ = strings.Cut(strings.ToLower(mediaType), ";")
+	mediaType = strings.TrimSpace(mediaType)
+	return mediaType == "application/json" || strings.HasSuffix(mediaType, "+json")
+}
