@@ -51,10 +51,16 @@ type Store struct {
 
 // database is what differs from one SQL database to another.
 type database struct {
-	read, write  *sql.DB
-	dialect      goose.Dialect
-	lock, unlock string               // SQL that holds a lock for a session, against other migrations
-	lost         func(err error) bool // reports whether it is the database that is missing or full, and not the query that is wrong
+	read, write *sql.DB
+	dialect     goose.Dialect
+	migrations  mutex
+	lost        func(err error) bool // reports whether it is the database that is missing or full, and not the query that is wrong
+}
+
+// mutex is a lock among all processes that use a database, which ends with the one that has it.
+type mutex struct {
+	db           *sql.DB
+	lock, unlock string // SQL of one session
 }
 
 // OpenStore opens the database, creating it if it is a file, and brings its tables up to date.
@@ -101,24 +107,33 @@ func checkDatabaseURL(raw string) error {
 		}
 		return nil
 	}
-	_, err := pgx.ParseConfig(raw)
-	if err != nil || !strings.HasPrefix(raw, "postgres://") && !strings.HasPrefix(raw, "postgresql://") {
+	_, unambiguous := placeOf(raw)
+	if _, err := pgx.ParseConfig(raw); err != nil || !unambiguous {
 		return errors.New("sqlite:path, or a URL such as postgres://user:password@host:5432/database?sslmode=verify-full, with what means something in URLs escaped in its parts, as %40 for @")
 	}
 	return nil
 }
 
-// redacted is a database's URL, fit for logs: where it is, and nothing of how to get in. Where the password has a
-// character that means something in URLs, anything may be part of it.
+// placeOf returns what of a postgres: URL can be told: where it is, and nothing of how to get in. It can tell only if
+// the one @ is in its authority: else anything may be part of a password.
+func placeOf(raw string) (string, bool) {
+	scheme, rest, _ := strings.Cut(raw, "://")
+	place, _, _ := strings.Cut(rest, "?")
+	place, _, _ = strings.Cut(place, "#")
+	authority, path, _ := strings.Cut(place, "/")
+	host := authority[strings.LastIndex(authority, "@")+1:]
+	return scheme + "://" + host + "/" + path, (scheme == "postgres" || scheme == "postgresql") && strings.Count(raw, "@") == strings.Count(authority, "@") && strings.Count(raw, "@") <= 1
+}
+
+// redacted is a database's URL, fit for logs.
 func redacted(raw string) string {
 	if _, ok := sqlitePath(raw); ok {
 		return raw
 	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || strings.Count(raw, "@") > 1 || strings.Contains(raw, "@") != (u.User != nil) {
-		return "(not shown, for it may hold a password)"
+	if place, ok := placeOf(raw); ok {
+		return place
 	}
-	return u.Scheme + "://" + u.Host + u.Path
+	return "(not shown, for it may hold a password)"
 }
 
 // openSQLite opens a file. SQLite has one writer at a time: here they wait for each other in Go, in order, where it
@@ -128,7 +143,7 @@ func openSQLite(raw string, timeout time.Duration) (db database, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return db, err
 	}
-	source := func(pragmas ...string) string {
+	source := func(path string, pragmas ...string) string {
 		file := url.URL{Scheme: "file", OmitHost: true, Path: path}
 		file.RawQuery = url.Values{"_txlock": {"immediate"}, "_pragma": append([]string{
 			fmt.Sprintf("busy_timeout(%d)", timeout.Milliseconds()), // for other processes
@@ -140,8 +155,8 @@ func openSQLite(raw string, timeout time.Duration) (db database, err error) {
 	}
 	db = database{
 		dialect: goose.DialectSQLite3,
-		lock:    "PRAGMA locking_mode = exclusive; BEGIN IMMEDIATE; COMMIT",
-		unlock:  "PRAGMA locking_mode = normal; SELECT count(*) FROM sqlite_schema",
+		// In a file beside it: what SQLite has to lock a file whole would have to wait until nobody else has it open.
+		migrations: mutex{lock: "BEGIN EXCLUSIVE", unlock: "ROLLBACK"},
 		lost: func(err error) bool {
 			refused, ok := errors.AsType[*sqlite.Error](err)
 			if !ok {
@@ -154,15 +169,21 @@ func openSQLite(raw string, timeout time.Duration) (db database, err error) {
 			return false
 		},
 	}
-	if db.write, err = sql.Open("sqlite", source()); err != nil {
-		return db, err
+	for _, pool := range []struct {
+		db     **sql.DB
+		source string
+		conns  int
+	}{
+		{&db.write, source(path), 1},
+		{&db.read, source(path, "query_only(on)"), 4},
+		{&db.migrations.db, source(path + "-migrations"), 1},
+	} {
+		if *pool.db, err = sql.Open("sqlite", pool.source); err != nil {
+			return db, errors.Join(err, db.close())
+		}
+		(*pool.db).SetMaxOpenConns(pool.conns)
+		(*pool.db).SetMaxIdleConns(pool.conns)
 	}
-	db.write.SetMaxOpenConns(1)
-	if db.read, err = sql.Open("sqlite", source("query_only(on)")); err != nil {
-		return db, errors.Join(err, db.write.Close())
-	}
-	db.read.SetMaxOpenConns(4)
-	db.read.SetMaxIdleConns(4)
 	return db, nil
 }
 
@@ -181,9 +202,8 @@ func openPostgres(raw string, timeout time.Duration) (database, error) {
 	const migrations = "7017280570803617792" // any number that nobody else locks
 	return database{
 		read: db, write: db,
-		dialect: goose.DialectPostgres,
-		lock:    "SELECT pg_advisory_lock(" + migrations + ")",
-		unlock:  "SELECT pg_advisory_unlock(" + migrations + ")",
+		dialect:    goose.DialectPostgres,
+		migrations: mutex{db, "SELECT pg_advisory_lock(" + migrations + ")", "SELECT pg_advisory_unlock(" + migrations + ")"},
 		lost: func(err error) bool {
 			refused, ok := errors.AsType[*pgconn.PgError](err)
 			if !ok {
@@ -213,7 +233,11 @@ func (db database) migrate(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(db.dialect, db.write, files, goose.WithSessionLocker(db))
+	provider, err := goose.NewProvider(db.dialect, db.write, files)
+	if err != nil {
+		return err
+	}
+	unlock, err := db.migrations.take(ctx)
 	if err != nil {
 		return err
 	}
@@ -221,25 +245,34 @@ func (db database) migrate(ctx context.Context, log *slog.Logger) error {
 	for _, m := range applied {
 		log.Info("migrated the database", "migration", m.Source.Path)
 	}
-	return err
+	return errors.Join(err, unlock())
 }
 
-// SessionLock and SessionUnlock are for the migrations.
-func (db database) SessionLock(ctx context.Context, session *sql.Conn) error {
-	_, err := session.ExecContext(ctx, db.lock)
-	return err
-}
-
-func (db database) SessionUnlock(ctx context.Context, session *sql.Conn) error {
-	_, err := session.ExecContext(ctx, db.unlock)
-	return err
+// take waits for the mutex. The connection that has it also loses it when it breaks, and then the migrations break too.
+func (m mutex) take(ctx context.Context) (unlock func() error, err error) {
+	session, err := m.db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := session.ExecContext(ctx, m.lock); err != nil {
+		return nil, errors.Join(err, session.Close())
+	}
+	return func() error {
+		_, err := session.ExecContext(context.WithoutCancel(ctx), m.unlock)
+		return errors.Join(err, session.Close())
+	}, nil
 }
 
 func (db database) close() error {
-	if db.read == db.write {
-		return db.write.Close()
+	var faults []error
+	closed := map[*sql.DB]bool{nil: true}
+	for _, pool := range []*sql.DB{db.read, db.write, db.migrations.db} {
+		if !closed[pool] {
+			faults = append(faults, pool.Close())
+		}
+		closed[pool] = true
 	}
-	return errors.Join(db.read.Close(), db.write.Close())
+	return errors.Join(faults...)
 }
 
 // Close closes the database. Requests must have ended.
