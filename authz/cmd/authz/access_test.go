@@ -314,6 +314,8 @@ func TestAccessInWords(t *testing.T) {
 		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"a", "b"}}}, {{Scheme: "t", Scopes: []string{"c"}}}}, "token with a and b, or c", "scopes"},
 		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"a"}}}, {{Scheme: "k"}}}, "token with a, or api key in header x-key", "credential"},
 		{[]authz.Alternative{{{Scheme: "k"}, {Scheme: "t", Scopes: []string{"a"}}}}, "api key in header x-key, and token with a", "scopes"},
+		// The same twice, in another order.
+		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"a", "b"}}}, {{Scheme: "t", Scopes: []string{"b", "a", "a"}}}}, "token with a and b", "scopes"},
 		// A scope by the name of a class is still a scope.
 		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"public"}}}}, "token with public", "scopes"},
 	} {

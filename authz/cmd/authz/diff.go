@@ -86,18 +86,14 @@ func (c *diffCommand) Run(t *tool) error {
 // generated servers find its handler by. Where the two lead to different operations it is compared with both.
 func compare(old, now []operation) (changes []change) {
 	matched := map[*operation]bool{}
-	byAddress, byID := map[string]*operation{}, map[string]*operation{}
+	byAddress, byID := map[string]*operation{}, named(old)
 	for i := range old {
-		o := &old[i]
-		byAddress[o.address()] = o
-		if _, twice := byID[o.ID]; twice {
-			o = nil // a name of several is no name
-		}
-		byID[old[i].ID] = o
+		byAddress[old[i].address()] = &old[i]
 	}
+	names := named(now)
 	for _, o := range now {
 		before := []*operation{byAddress[o.address()]}
-		if o.ID != "" {
+		if names[o.ID] != nil {
 			before = append(before, byID[o.ID])
 		}
 		before = slices.DeleteFunc(slices.Compact(before), func(o *operation) bool { return o == nil })
@@ -126,6 +122,19 @@ func compare(old, now []operation) (changes []change) {
 		return cmp.Or(cmp.Compare(a.Change.rank(), b.Change.rank()), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Method, b.Method))
 	})
 	return changes
+}
+
+// named finds operations by operationId. None, or that of several, is no name: it finds nil.
+func named(operations []operation) map[string]*operation {
+	names := map[string]*operation{"": nil}
+	for i := range operations {
+		o := &operations[i]
+		if _, taken := names[o.ID]; taken {
+			o = nil
+		}
+		names[operations[i].ID] = o
+	}
+	return names
 }
 
 // address is what a request can be told apart by: the names of path parameters are not seen in it.
