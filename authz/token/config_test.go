@@ -141,7 +141,7 @@ func TestConfigIsTheCallersOwn(t *testing.T) {
 	refused(t, v, s.genuine("aud", `"changed"`), token.WrongAudience)
 }
 
-// TestZeroErrorText: the text has the code, the detail and the cause, in this order.
+// TestErrorText: the text has the code, the detail and the cause, in this order.
 func TestErrorText(t *testing.T) {
 	cause := fmt.Errorf("a cause")
 	e := &token.Error{Code: token.KeysUnavailable, Detail: "detail", Err: cause}

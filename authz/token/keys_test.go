@@ -331,6 +331,19 @@ func TestKeysFetchTimeout(t *testing.T) {
 	})
 }
 
+// TestKeysNobodyAsks: an issuer whose tokens nobody brings is left in peace, at start and after a first fetch that failed.
+func TestKeysNobodyAsks(t *testing.T) {
+	bubble(t, func(t *testing.T, s *scene) {
+		v := s.verifier(t)
+		time.Sleep(time.Hour)
+		s.fetches(t, 0, "nobody has asked")
+		s.Fail(devissuer.Fault{Endpoint: devissuer.KeySet, Down: true})
+		refused(t, v, s.genuine(), token.KeysUnavailable)
+		time.Sleep(time.Hour)
+		s.fetches(t, 1, "one token came, an hour ago")
+	})
+}
+
 // TestKeysSingleFlight: a hundred tokens at a cold start cause one fetch and share it.
 func TestKeysSingleFlight(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
@@ -815,8 +828,8 @@ func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 			tok := sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`), s.claims("iss", strconv.Quote(s.policy.URL)))
 			if name == "gzip-fits" {
 				accepted(t, v, tok)
-			} else {
-				refused(t, v, tok, token.KeysUnavailable)
+			} else if e := refused(t, v, tok, token.KeysUnavailable); name != "redirect" && !strings.Contains(e.Err.Error(), "more than the 524288 bytes that are read") {
+				t.Errorf("the cause is %v, expected that reading ended at 512 KiB", e.Err)
 			}
 		})
 	}
