@@ -256,11 +256,15 @@ func parseProof(jwt string) (*proof, error) {
 	}
 	parts, err := parseCompact(jwt)
 	if err != nil {
-		return fail("the proof is no compact JWS: %s", detailOf(err))
+		return fail("the proof is not three segments of canonical base64url (RFC 7515 §7.1)")
 	}
 	h, err := parseHeader(parts.header)
 	if err != nil {
-		return fail("the proof: %s", detailOf(err))
+		detail := err.Error()
+		if e, ok := errors.AsType[*Error](err); ok {
+			detail = e.Detail
+		}
+		return fail("the proof: %s", detail)
 	}
 	if !strings.EqualFold(string(h.typ), "dpop+jwt") {
 		return fail("typ of the proof is %s, expected dpop+jwt", quote(string(h.typ)))
@@ -276,13 +280,6 @@ func parseProof(jwt string) (*proof, error) {
 		return fail("jwk of the proof: %v", err)
 	}
 	return p, nil
-}
-
-func detailOf(err error) string {
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e.Detail
-	}
-	return err.Error()
 }
 
 func (p *proof) parseClaims() error {
@@ -401,22 +398,24 @@ func normalURL(url string) (server, path string, ok bool) {
 	url, _, _ = strings.Cut(url, "?")
 	scheme, rest, _ := strings.Cut(url, "://")
 	scheme = strings.ToLower(scheme)
-	port := map[string]string{"http": ":80", "https": ":443"}[scheme]
-	host, path := rest, "/"
+	unsaid, known := map[string]string{"http": "80", "https": "443"}[scheme]
+	host, path, port := strings.ToLower(rest), "/", ""
 	if i := strings.IndexByte(rest, '/'); i >= 0 {
-		host, path = rest[:i], rest[i:]
+		host, path = host[:i], rest[i:]
 	}
-	if port == "" || host == "" || strings.Contains(host, "@") {
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		host, port = host[:i], host[i+1:]
+	}
+	bracketed := strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") // RFC 3986 §3.2.2
+	if !known || host == "" || strings.Contains(host, "@") || strings.Contains(host, ":") && !bracketed || strings.Trim(port, "0123456789") != "" {
 		return "", "", false
 	}
-	host = strings.ToLower(host)
-	if bare, isDefault := strings.CutSuffix(host, port); isDefault {
-		host = bare
-	} else {
-		host = strings.TrimSuffix(host, ":")
+	server = scheme + "://" + host
+	if port != "" && port != unsaid {
+		server += ":" + port
 	}
 	path, ok = normalEscapes(path)
-	return scheme + "://" + host, path, ok
+	return server, path, ok
 }
 
 // normalEscapes decodes what need not be encoded, and writes the rest in upper case (RFC 3986 §6.2.2.1, §6.2.2.2).

@@ -1,0 +1,678 @@
+package token_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	jwx "github.com/lestrrat-go/jwx/v2/jwk"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// The request that the proofs of these tests are of.
+const (
+	method = "GET"
+	target = "https://api.example/messages/a%20b"
+)
+
+// dpopScene is an issuer whose tokens may be bound, and a client with keys.
+type dpopScene struct {
+	*scene
+	store *counting
+}
+
+// counting is a replay store that counts, and fails if told to.
+type counting struct {
+	token.ReplayStore
+	uses  atomic.Int64
+	err   error
+	until time.Time // of the last use
+}
+
+func (c *counting) Use(ctx context.Context, key string, until time.Time) (bool, error) {
+	c.uses.Add(1)
+	if c.until = until; c.err != nil {
+		return false, c.err
+	}
+	return c.ReplayStore.Use(ctx, key, until)
+}
+
+func newDPoPScene(t testing.TB) *dpopScene {
+	s := newScene(t)
+	s.policy.DPoP = token.DPoPAllowed
+	return &dpopScene{s, &counting{ReplayStore: token.NewReplayMemory(1000, s.now)}}
+}
+
+func (s *dpopScene) verifier(t testing.TB, change ...func(*token.Config)) *token.Verifier {
+	t.Helper()
+	config := s.config(s.policy)
+	config.Proofs.Replays = s.store
+	for _, change := range change {
+		change(&config)
+	}
+	v, err := token.NewVerifier(t.Context(), config)
+	if err != nil {
+		t.Fatalf("NewVerifier: %v", err)
+	}
+	return v
+}
+
+// bound is a token that is bound to the public part of a key.
+func (s *dpopScene) bound(key crypto.Signer) string {
+	return s.genuine("cnf", `{"jkt":`+strconv.Quote(thumbprintOf(key))+`}`)
+}
+
+// thumbprintOf is jwx's, which knows nothing of ours.
+func thumbprintOf(key crypto.Signer) string {
+	sum := must(must(jwx.FromRaw(key.Public())).Thumbprint(crypto.SHA256))
+	return segment(sum)
+}
+
+func ath(tok string) string {
+	sum := sha256.Sum256([]byte(tok))
+	return segment(sum[:])
+}
+
+var proofs atomic.Int64
+
+// proofHeader and proofClaims are those of a proof that is accepted, changed: see object.
+func proofHeader(alg string, key crypto.Signer, changes ...string) string {
+	return object([]string{"typ", `"dpop+jwt"`, "alg", strconv.Quote(alg), "jwk", jwkOf(key)}, changes)
+}
+
+func (s *dpopScene) proofClaims(tok string, changes ...string) string {
+	return object([]string{
+		"htm", strconv.Quote(method), "htu", strconv.Quote(target), "iat", strconv.FormatInt(s.now().Unix(), 10),
+		"jti", strconv.Quote(fmt.Sprint(proofs.Add(1))), "ath", strconv.Quote(ath(tok)),
+	}, changes)
+}
+
+// proof is one that is accepted, but for the changed claims.
+func (s *dpopScene) proof(t testing.TB, key crypto.Signer, tok string, changes ...string) string {
+	t.Helper()
+	return sign(t, "ES256", key, proofHeader("ES256", key), s.proofClaims(tok, changes...))
+}
+
+func jwkOf(key crypto.Signer, changes ...string) string { return jwk(key.Public(), changes...) }
+
+func of(proof string) token.Proof { return token.Proof{JWT: proof, Method: method, URL: target} }
+
+func proved(t testing.TB, v *token.Verifier, tok, proof string) *token.Principal {
+	t.Helper()
+	p, err := v.VerifyDPoP(t.Context(), tok, of(proof))
+	if err != nil {
+		t.Fatalf("a token and a proof that should be accepted were refused: %v\n%s\n%s", err, legible(tok), legible(proof))
+	}
+	return p
+}
+
+func disproved(t testing.TB, v *token.Verifier, tok string, proof token.Proof, code token.Code, says ...string) *token.Error {
+	t.Helper()
+	p, err := v.VerifyDPoP(t.Context(), tok, proof)
+	if err == nil || p != nil {
+		t.Fatalf("accepted, with %v, and should be refused as %q\n%s\n%s", p, code, legible(tok), legible(proof.JWT))
+	}
+	e, ok := errors.AsType[*token.Error](err)
+	if !ok {
+		t.Fatalf("the error is a %T, expected a *token.Error: %v", err, err)
+	}
+	if e.Code != code {
+		t.Errorf("refused as %q, expected %q: %s\n%s", e.Code, code, e.Detail, legible(proof.JWT))
+	}
+	for _, s := range says {
+		if !strings.Contains(e.Detail, s) {
+			t.Errorf("detail is %q: it does not say %q", e.Detail, s)
+		}
+	}
+	loggable(t, tok, err.Error())
+	return e
+}
+
+// RFC 9449 §4.3, row by row: what is not a proof of having the key, for this request and this token, now.
+func TestProofsThatAreRefused(t *testing.T) {
+	s := newDPoPScene(t)
+	v, key := s.verifier(t), p256Key()
+	tok := s.bound(key)
+	es256 := func(header, claims string) string { return sign(t, "ES256", key, header, claims) }
+	claims := func(changes ...string) string {
+		return es256(proofHeader("ES256", key), s.proofClaims(tok, changes...))
+	}
+	header := func(changes ...string) string {
+		return es256(proofHeader("ES256", key, changes...), s.proofClaims(tok))
+	}
+	good := claims()
+	parts := strings.Split(good, ".")
+	at := func(seconds int64) string { return strconv.FormatInt(now.Unix()+seconds, 10) }
+	coordinate := strconv.Quote(segment(make([]byte, 32)))
+	small := new(big.Int).SetBit(big.NewInt(1), 1023, 1).Bytes()
+
+	for _, test := range []struct {
+		name, proof string
+		says        string
+	}{
+		{"empty", "", "not three segments of canonical base64url"},
+		{"rubbish", "x.y.z", "not three segments of canonical base64url"},
+		{"two proofs joined", good + ", " + good, "not three segments of canonical base64url"},
+		{"JSON serialization", `{"protected":"` + parts[0] + `","payload":"` + parts[1] + `","signature":"` + parts[2] + `"}`, "not three segments of canonical base64url"},
+		{"five segments", good + ".a.b", "not three segments of canonical base64url"},
+		{"no signature", parts[0] + "." + parts[1] + ".", "not three segments of canonical base64url"},
+		{"padded", good + "=", "not three segments of canonical base64url"},
+		{"too long", good + strings.Repeat("A", 8<<10), "more than the 8192 that are read"},
+
+		{"typ absent", header("typ", ""), `typ of the proof is ""`},
+		{"typ of a token", header("typ", `"at+jwt"`), `typ of the proof is "at+jwt", expected dpop+jwt`},
+		{"typ JWT", header("typ", `"JWT"`), `typ of the proof is "JWT"`},
+		{"typ twice", header("", `"typ":"dpop+jwt"`), "a member name occurs twice"},
+		{"alg absent", header("alg", ""), "the header has no alg"},
+		{"alg none", segment(proofHeader("none", key)) + "." + parts[1] + ".AAAA", `alg of the proof is "none"`},
+		{"alg symmetric", header("alg", `"HS256"`), `alg of the proof is "HS256"`},
+		{"alg not on the list", header("alg", `"ES384"`), `alg of the proof is "ES384", expected one of ES256, EdDSA, PS256, RS256`},
+		{"alg of another kind of key", header("alg", `"PS256"`), "alg is PS256, which does not go with a key of this type and curve"},
+		{"alg in lower case", header("alg", `"es256"`), `alg of the proof is "es256"`},
+		{"crit", header("crit", `["x"]`), "it has crit"},
+		{"b64", header("b64", "false"), "it has b64"},
+		{"header no object", es256("[]", s.proofClaims(tok)), "not a JSON object"},
+
+		{"jwk absent", header("jwk", ""), "it is missing"},
+		{"jwk null", header("jwk", "null"), "not a JSON object"},
+		{"jwk a string", header("jwk", `"x"`), "not a JSON object"},
+		{"jwk with a private key", header("jwk", jwkOf(key, "d", coordinate)), "private or symmetric key itself"},
+		{"jwk of RSA with a prime", header("jwk", jwkOf(rsaKey(), "p", coordinate)), "private or symmetric key itself"},
+		{"jwk symmetric", header("jwk", `{"kty":"oct","k":"AAAA"}`), "private or symmetric key itself"},
+		{"jwk with an empty private member", header("jwk", jwkOf(key, "d", `""`)), "private or symmetric key itself"},
+		{"jwk with a private key under a name that only looks alike", header("jwk", jwkOf(key, "D", coordinate)), "jwk of the proof"},
+		{"jwk symmetric, under a name that only looks alike", header("jwk", `{"kty":"oct","K":"AAAA"}`), "jwk of the proof"},
+		{"jwk without a coordinate", header("jwk", jwkOf(key, "y", "")), "kty is unknown or its members are wrong"},
+		{"jwk off its curve", header("jwk", jwkOf(key, "x", coordinate)), "jwk of the proof"},
+		{"jwk twice x", header("jwk", jwkOf(key, "", `"x":`+coordinate)), "a member name occurs twice"},
+		{"jwk of an unknown kind", header("jwk", `{"kty":"XX"}`), "kty is unknown"},
+		{"jwk of RSA that is too small", header("alg", `"RS256"`, "jwk", `{"kty":"RSA","e":"AQAB","n":`+strconv.Quote(segment(small))+`}`), "RSA key of 1024 bits"},
+		{"jwk of RSA with an even exponent", header("alg", `"RS256"`, "jwk", jwkOf(rsaKey(), "e", `"BA"`)), "RSA exponent"},
+		{"jwk of RSA with exponent 1", header("alg", `"RS256"`, "jwk", jwkOf(rsaKey(), "e", `"AQ"`)), "RSA exponent"},
+		{"jwk for key agreement", header("alg", `"EdDSA"`, "jwk", `{"kty":"OKP","crv":"X25519","x":`+coordinate+`}`), "jwk of the proof"},
+		{"jwk of Ed25519 that is too short", header("alg", `"EdDSA"`, "jwk", `{"kty":"OKP","crv":"Ed25519","x":"AAAA"}`), "jwk of the proof"},
+
+		{"claims no object", es256(proofHeader("ES256", key), "[]"), "not a JSON object"},
+		{"claims no JSON", es256(proofHeader("ES256", key), "{x"), "not valid JSON"},
+		{"claims with something after them", es256(proofHeader("ES256", key), s.proofClaims(tok)+"{}"), "something stands after"},
+		{"htm twice", claims("", `"htm":"GET"`), "a member name occurs twice"},
+		{"htm absent", claims("htm", ""), "htm, htu and iat are all required"},
+		{"htm a number", claims("htm", "1"), "htm is not a string"},
+		{"htm another", claims("htm", `"POST"`), `htm is "POST", and the request's method "GET"`},
+		{"htm in lower case", claims("htm", `"get"`), `htm is "get"`},
+		{"htu absent", claims("htu", ""), "htm, htu and iat are all required"},
+		{"htu empty", claims("htu", `""`), "htu is not an absolute"},
+		{"htu relative", claims("htu", `"/messages/a%20b"`), "htu is not an absolute"},
+		{"htu without a host", claims("htu", `"https:///messages/a%20b"`), "htu is not an absolute"},
+		{"htu with a user", claims("htu", `"https://user@api.example/messages/a%20b"`), "htu is not an absolute"},
+		{"htu of another scheme", claims("htu", `"ftp://api.example/messages/a%20b"`), "htu is not an absolute"},
+		{"htu without TLS", claims("htu", `"http://api.example/messages/a%20b"`), `htu is a URL of "http://api.example", and clients know this server as "https://api.example"`},
+		{"htu of another server", claims("htu", `"https://api.example.evil/messages/a%20b"`), `htu is a URL of "https://api.example.evil"`},
+		{"htu of another port", claims("htu", `"https://api.example:8443/messages/a%20b"`), `htu is a URL of "https://api.example:8443"`},
+		{"htu of another path", claims("htu", `"https://api.example/messages/c"`), `the path of htu is not that of the request, which is "/messages/a%20b"`},
+		{"htu of a path in another case", claims("htu", `"https://api.example/Messages/a%20b"`), "the path of htu"},
+		{"htu with a slash at the end", claims("htu", `"https://api.example/messages/a%20b/"`), "the path of htu"},
+		{"htu with a slash that is encoded", claims("htu", `"https://api.example/messages%2Fa%20b"`), "the path of htu"},
+		{"htu with a broken escape", claims("htu", `"https://api.example/messages/a%2"`), "htu is not an absolute"},
+		{"iat absent", claims("iat", ""), "htm, htu and iat are all required"},
+		{"iat a string", claims("iat", strconv.Quote(at(0))), "iat is not a number"},
+		{"iat too old", claims("iat", at(-60)), "made 1m0s ago (iat), and is good for 1m0s"},
+		{"iat in the future", claims("iat", at(60)), "will be made in 1m0s (iat)"},
+		{"iat in milliseconds", claims("iat", at(0)+"000"), "(iat)"},
+		{"jti absent", claims("jti", ""), "jti has 0 bytes"},
+		{"jti empty", claims("jti", `""`), "jti has 0 bytes"},
+		{"jti a number", claims("jti", "1"), "jti is not a string"},
+		{"jti too long", claims("jti", strconv.Quote(strings.Repeat("x", 257))), "jti has 257 bytes, expected 1 to 256"},
+		{"ath absent", claims("ath", ""), "ath is missing, or not the SHA-256"},
+		{"ath of another token", claims("ath", strconv.Quote(ath(s.bound(key)+"x"))), "ath is missing, or not"},
+		{"ath padded", claims("ath", strconv.Quote(ath(tok)+"=")), "ath is missing, or not"},
+		{"nonce a number", claims("nonce", "1"), "nonce is not a string"},
+
+		{"signature of something else", parts[0] + "." + segment(s.proofClaims(tok)) + "." + parts[2], "the signature of the proof is not that of its jwk"},
+		{"signature cut short", parts[0] + "." + parts[1] + "." + parts[2][:80], "the signature of the proof"},
+		{"signature of another key", sign(t, "ES256", otherKey(), proofHeader("ES256", key), s.proofClaims(tok)), "the signature of the proof"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := disproved(t, v, tok, of(test.proof), token.InvalidProof, test.says)
+			loggable(t, test.proof, e.Error())
+		})
+	}
+	if n := s.store.uses.Load(); n != 0 {
+		t.Errorf("proofs that are refused took %d places in the replay store, expected none: anybody could fill it", n)
+	}
+	proved(t, v, tok, good)
+}
+
+var otherKey = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
+
+func TestProofsThatAreAccepted(t *testing.T) {
+	s := newDPoPScene(t)
+	v, key := s.verifier(t), p256Key()
+	tok := s.bound(key)
+	claims := func(changes ...string) string { return s.proof(t, key, tok, changes...) }
+	header := func(changes ...string) string {
+		return sign(t, "ES256", key, proofHeader("ES256", key, changes...), s.proofClaims(tok))
+	}
+	at := func(seconds float64) string { return strconv.FormatFloat(float64(now.Unix())+seconds, 'f', -1, 64) }
+	for name, proof := range map[string]string{
+		"plain":                        claims(),
+		"typ in capitals":              header("typ", `"DPOP+JWT"`),
+		"a kid beside jwk":             header("kid", `"x"`),
+		"further members of jwk":       header("jwk", jwkOf(key, "kid", `"x"`, "use", `"sig"`, "alg", `"ES256"`)),
+		"members that nobody knows":    claims("https://example/x", `{"a":[1]}`, "exp", "1"),
+		"a nonce that nobody asked of": claims("nonce", `"x"`),
+		"the longest jti":              claims("jti", strconv.Quote(strings.Repeat("x", 256))),
+		"the oldest iat":               claims("iat", at(-59.9)),
+		"the newest iat":               claims("iat", at(59.9)),
+		"htu with a query":             claims("htu", `"https://api.example/messages/a%20b?x=/y"`),
+		"htu with a fragment":          claims("htu", `"https://api.example/messages/a%20b#x?y"`),
+		"htu with the default port":    claims("htu", `"https://api.example:443/messages/a%20b"`),
+		"htu with an empty port":       claims("htu", `"https://api.example:/messages/a%20b"`),
+		"htu with capitals":            claims("htu", `"HTTPS://API.Example/messages/a%20b"`),
+		"htu with needless escapes":    claims("htu", `"https://api.example/%6dessages/%61%20b"`),
+		"htu with dot segments":        claims("htu", `"https://api.example/x/./../messages/a%20b"`),
+		"htu in JSON's escapes":        claims("htu", `"https:\/\/api.example\/messages\/a%20b"`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if p := proved(t, v, tok, proof); p.Subject() != "reader@clients" || !p.HasScope("read:messages") {
+				t.Errorf("the principal is %s with %q, expected that of the token", p.Subject(), p.Scopes())
+			}
+		})
+	}
+	for _, alg := range token.ProofAlgorithms() {
+		t.Run(alg, func(t *testing.T) {
+			key := keyFor(alg)
+			tok := s.bound(key)
+			proved(t, v, tok, sign(t, alg, key, proofHeader(alg, key), s.proofClaims(tok)))
+		})
+	}
+	t.Run("the request's own URL with a query, in other capitals", func(t *testing.T) {
+		if _, err := v.VerifyDPoP(t.Context(), tok, token.Proof{JWT: claims(), Method: method, URL: "HTTPS://API.EXAMPLE:443/messages/a%20b?x"}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// To the router a dot segment is a segment like any other: a proof for /messages is none for /x/../messages.
+func TestDotSegmentsOfTheRequestAreNotResolved(t *testing.T) {
+	s := newDPoPScene(t)
+	v, key := s.verifier(t), p256Key()
+	tok := s.bound(key)
+	for _, path := range []string{"/x/../messages/a%20b", "/x/%2e%2E/messages/a%20b", "/./messages/a%20b"} {
+		disproved(t, v, tok, token.Proof{JWT: s.proof(t, key, tok), Method: method, URL: "https://api.example" + path}, token.InvalidProof, "the path of htu")
+	}
+}
+
+// Which tokens pass by which scheme, under each policy. Whether a verdict is kept makes no difference.
+func TestBindingAndSchemeTruthTable(t *testing.T) {
+	jkt := `"jkt":` + strconv.Quote(thumbprintOf(p256Key()))
+	const pass = token.Code("")
+	type row struct {
+		cnf            string
+		bearer, proven token.Code
+	}
+	for policy, rows := range map[token.DPoPPolicy][]row{
+		token.DPoPOff: {
+			{"", pass, token.WrongScheme},
+			{"{" + jkt + "}", token.Bound, token.WrongScheme},
+			{`{"x5t#S256":"x"}`, token.Bound, token.WrongScheme},
+		},
+		token.DPoPAllowed: {
+			{"", pass, token.WrongScheme},
+			{"{" + jkt + "}", token.Bound, pass},
+			{`{"jkt":` + strconv.Quote(thumbprintOf(otherKey())) + "}", token.Bound, token.Bound},
+			{`{"x5t#S256":"x"}`, token.Bound, token.WrongScheme},
+			{"{" + jkt + `,"x5t#S256":"x"}`, token.Bound, token.WrongScheme}, // of the other binding a proof proves nothing
+			{`{"jkt":1}`, token.Bound, token.WrongScheme},
+			{`{"jkt":""}`, token.Bound, token.WrongScheme},
+			{`{"JKT":"x"}`, token.Bound, token.WrongScheme},
+			{"{}", token.Bound, token.WrongScheme},
+			{"null", token.Bound, token.WrongScheme},
+			{`"x"`, token.Bound, token.WrongScheme},
+		},
+		token.DPoPRequired: {
+			{"", token.WrongScheme, token.WrongScheme},
+			{"{" + jkt + "}", token.Bound, pass},
+			{`{"x5t#S256":"x"}`, token.Bound, token.WrongScheme},
+		},
+	} {
+		for _, row := range rows {
+			t.Run(fmt.Sprintf("%s, cnf %s", policy, row.cnf), func(t *testing.T) {
+				s := newDPoPScene(t)
+				s.policy.DPoP = policy
+				tok := s.genuine("cnf", row.cnf)
+				bearer := func(v *token.Verifier) {
+					t.Helper()
+					if row.bearer == pass {
+						accepted(t, v, tok)
+					} else {
+						refused(t, v, tok, row.bearer)
+					}
+				}
+				proven := func(v *token.Verifier) {
+					t.Helper()
+					if proof := s.proof(t, p256Key(), tok); row.proven == pass {
+						proved(t, v, tok, proof)
+					} else {
+						disproved(t, v, tok, of(proof), row.proven)
+					}
+				}
+				v := s.verifier(t)
+				bearer(v)
+				proven(v)
+				bearer(v)
+				proven(v)
+				v = s.verifier(t) // and the other way about
+				proven(v)
+				bearer(v)
+			})
+		}
+	}
+}
+
+// What can be said without the issuer's keys is said without them, of proofs too; and what cannot uses no proof up.
+func TestProofsWhileTheIssuerIsDown(t *testing.T) {
+	s := newDPoPScene(t)
+	s.wire.hosts["localhost:8443"] = http.NotFoundHandler()
+	clock := now
+	s.now = func() time.Time { return clock }
+	v, key := s.verifier(t), p256Key()
+	tok := s.bound(key)
+	disproved(t, v, tok, of("x"), token.InvalidProof)
+	disproved(t, v, tok, of(s.proof(t, key, tok, "htm", `"POST"`)), token.InvalidProof)
+	disproved(t, v, tok, of(s.proof(t, key, tok, "ath", `"x"`)), token.InvalidProof)
+	plain := s.genuine()
+	disproved(t, v, plain, of(s.proof(t, key, plain)), token.WrongScheme)
+	if asked := s.wire.requests(); len(asked) != 0 {
+		t.Errorf("%q were asked for, expected nothing so far", asked)
+	}
+	proof := s.proof(t, key, tok)
+	disproved(t, v, tok, of(proof), token.KeysUnavailable)
+	s.wire.hosts["localhost:8443"] = s.Issuer
+	clock = clock.Add(time.Second)
+	proved(t, v, tok, proof)
+}
+
+// A key that the token does not name is not used: it is refused as such, whatever its signature.
+func TestProofOfAnotherKeyIsRefusedBeforeItsSignature(t *testing.T) {
+	s := newDPoPScene(t)
+	v := s.verifier(t)
+	tok := s.bound(p256Key())
+	proof := s.proof(t, otherKey(), tok)
+	disproved(t, v, tok, of(proof), token.Bound, "bound to another key (cnf.jkt)")
+	disproved(t, v, tok, of(proof[:len(proof)-8]+"AAAAAAAA"), token.Bound, "bound to another key (cnf.jkt)")
+}
+
+func TestProofIsUsedOnce(t *testing.T) {
+	s := newDPoPScene(t)
+	v, key := s.verifier(t), p256Key()
+	tok := s.bound(key)
+
+	t.Run("by one of many at once", func(t *testing.T) {
+		proof := s.proof(t, key, tok)
+		var passed atomic.Int64
+		var all sync.WaitGroup
+		begin := make(chan struct{})
+		for range 32 {
+			all.Go(func() {
+				<-begin
+				_, err := v.VerifyDPoP(t.Context(), tok, of(proof))
+				if err == nil {
+					passed.Add(1)
+				} else if e, ok := errors.AsType[*token.Error](err); !ok || e.Code != token.ProofReplayed {
+					t.Errorf("refused by %v, expected code %s", err, token.ProofReplayed)
+				}
+			})
+		}
+		close(begin)
+		all.Wait()
+		if passed.Load() != 1 {
+			t.Errorf("%d of 32 passed with one proof, expected 1", passed.Load())
+		}
+	})
+	t.Run("whatever else it says", func(t *testing.T) {
+		proved(t, v, tok, s.proof(t, key, tok, "jti", `"again"`))
+		disproved(t, v, tok, of(s.proof(t, key, tok, "jti", `"again"`, "x", "1")), token.ProofReplayed, "used before")
+	})
+	t.Run("and another's jti is another's", func(t *testing.T) {
+		theirs := s.bound(otherKey())
+		proved(t, v, theirs, s.proof(t, otherKey(), theirs, "jti", `"again"`))
+	})
+	t.Run("also with its signature written in the other way", func(t *testing.T) {
+		proof := s.proof(t, key, tok)
+		proved(t, v, tok, proof)
+		disproved(t, v, tok, of(otherSignature(t, proof)), token.ProofReplayed)
+	})
+	t.Run("and after a change of the configuration", func(t *testing.T) {
+		config := s.config(s.policy)
+		first := must(token.NewVerifier(t.Context(), config))
+		proof := s.proof(t, key, tok)
+		proved(t, first, tok, proof)
+		config.Predecessor = first
+		disproved(t, must(token.NewVerifier(t.Context(), config)), tok, of(proof), token.ProofReplayed)
+	})
+}
+
+// otherSignature writes an ES256 signature (r, s) as (r, n−s), which is as good.
+func otherSignature(t *testing.T, proof string) string {
+	t.Helper()
+	parts := strings.Split(proof, ".")
+	raw := must(base64.RawURLEncoding.DecodeString(parts[2]))
+	s := new(big.Int).SetBytes(raw[32:])
+	s.Sub(p256Key().Params().N, s).FillBytes(raw[32:])
+	return parts[0] + "." + parts[1] + "." + segment(raw)
+}
+
+// A store that cannot answer lets nobody in, and no used proof is forgotten to make room.
+func TestReplayStoreFails(t *testing.T) {
+	s := newDPoPScene(t)
+	v, key := s.verifier(t), p256Key()
+	tok := s.bound(key)
+	s.store.err = errors.New("the store is down")
+	e := disproved(t, v, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
+	if e.RetryAfter <= 0 || !errors.Is(e, s.store.err) {
+		t.Errorf("RetryAfter is %s, cause %v: expected when to come back, and the store's own error", e.RetryAfter, e.Err)
+	}
+
+	small := s.verifier(t, func(c *token.Config) { c.Proofs.Replays = token.NewReplayMemory(2, s.now) })
+	first := s.proof(t, key, tok)
+	proved(t, small, tok, first)
+	proved(t, small, tok, s.proof(t, key, tok))
+	disproved(t, small, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
+	disproved(t, small, tok, of(first), token.ProofReplayed)
+}
+
+// A proof is remembered for as long as any server could take it for fresh.
+func TestProofIsRememberedLongEnough(t *testing.T) {
+	s := newDPoPScene(t)
+	v, key := s.verifier(t), p256Key()
+	tok := s.bound(key)
+	for _, iat := range []float64{-59, 0, 59.5} {
+		proved(t, v, tok, s.proof(t, key, tok, "iat", strconv.FormatFloat(float64(now.Unix())+iat, 'f', -1, 64)))
+		const window, clocks = time.Minute, time.Minute
+		if least := now.Add(time.Duration(iat*1e9) + window + clocks); s.store.until.Before(least) {
+			t.Errorf("a proof made at %+v s is remembered until %s, expected %s or later", iat, s.store.until, least)
+		}
+	}
+}
+
+func TestReplayMemoryForgets(t *testing.T) {
+	clock := now
+	m := token.NewReplayMemory(3, func() time.Time { return clock })
+	use := func(key string, life time.Duration) (fresh, ok bool) {
+		fresh, err := m.Use(t.Context(), key, clock.Add(life))
+		return fresh, err == nil
+	}
+	for _, step := range []struct {
+		key       string
+		life      time.Duration
+		fresh, ok bool
+		then      time.Duration
+	}{
+		{"a", 10 * time.Second, true, true, 0},
+		{"b", 20 * time.Second, true, true, 0},
+		{"c", 3500 * time.Millisecond, true, true, 3400 * time.Millisecond},
+		{"c", time.Second, false, true, 0},
+		{"d", time.Second, false, false, 1700 * time.Millisecond}, // full
+		{"d", 9 * time.Second, true, true, 0},                     // c has ended
+		{"a", time.Second, false, true, 6 * time.Second},
+		{"a", time.Second, true, true, 0}, // it has ended
+		{"b", time.Second, false, true, time.Hour},
+		{"b", time.Second, true, true, 0},
+	} {
+		if fresh, ok := use(step.key, step.life); fresh != step.fresh || ok != step.ok {
+			t.Fatalf("at %s, %s: fresh %t, without error %t; expected %t, %t", clock.Sub(now), step.key, fresh, ok, step.fresh, step.ok)
+		}
+		clock = clock.Add(step.then)
+	}
+}
+
+// RFC 9449 §9: with nonces, what counts is when the server gave the nonce out, and not the client's clock.
+func TestNonces(t *testing.T) {
+	s := newDPoPScene(t)
+	clock := now
+	s.now = func() time.Time { return clock }
+	secret := []byte(strings.Repeat("k", 32))
+	nonces := func(c *token.Config) { c.Proofs.NonceKey = secret }
+	v, replica, stranger := s.verifier(t, nonces), s.verifier(t, nonces), s.verifier(t, func(c *token.Config) {
+		c.Proofs.NonceKey = []byte(strings.Repeat("x", 32))
+	})
+	key := p256Key()
+	tok := s.genuine("cnf", `{"jkt":`+strconv.Quote(thumbprintOf(key))+`}`, "iat", "1", "exp", strconv.FormatInt(now.Unix()+3600+600, 10))
+	proof := func(nonce string, changes ...string) string {
+		return s.proof(t, key, tok, append([]string{"nonce", strconv.Quote(nonce)}, changes...)...)
+	}
+	nonce := v.DPoP().Nonce
+	if nonce == "" || nonce != replica.DPoP().Nonce || nonce == stranger.DPoP().Nonce {
+		t.Fatalf("nonces are %q, %q with the same key and %q with another", nonce, replica.DPoP().Nonce, stranger.DPoP().Nonce)
+	}
+	disproved(t, v, tok, of(s.proof(t, key, tok)), token.NonceRequired, "has no nonce")
+	disproved(t, v, tok, of(proof("")), token.NonceRequired)
+	disproved(t, v, tok, of(proof(stranger.DPoP().Nonce)), token.NonceRequired, "Do the servers share their nonce key?")
+	proved(t, replica, tok, proof(nonce))
+	proved(t, v, tok, proof(nonce, "iat", "1")) // the client's clock says 1970
+
+	for _, step := range []struct {
+		after  time.Duration
+		serves bool
+	}{{-time.Minute, true}, {-2 * time.Minute, false}, {time.Minute, true}, {2 * time.Minute, false}, {time.Hour, false}} {
+		clock = now.Add(step.after)
+		if step.serves {
+			proved(t, v, tok, proof(nonce))
+			if least := s.now(); s.store.until.Before(least) {
+				t.Errorf("a proof is remembered until %s, which is over at %s", s.store.until, least)
+			}
+		} else {
+			disproved(t, v, tok, of(proof(nonce)), token.NonceRequired, "too old")
+		}
+	}
+	clock = now
+	used := proof(nonce)
+	proved(t, v, tok, used)
+	disproved(t, replica, tok, of(used), token.ProofReplayed)
+	if s.store.until.Before(now.Add(2 * time.Minute)) {
+		t.Errorf("a proof is remembered until %s, and its nonce may serve until 2 min after %s", s.store.until, now)
+	}
+}
+
+func TestDPoPOffer(t *testing.T) {
+	for _, test := range []struct {
+		policies []token.DPoPPolicy
+		on, only bool
+	}{
+		{[]token.DPoPPolicy{""}, false, false},
+		{[]token.DPoPPolicy{token.DPoPOff}, false, false},
+		{[]token.DPoPPolicy{token.DPoPAllowed}, true, false},
+		{[]token.DPoPPolicy{token.DPoPRequired}, true, true},
+		{[]token.DPoPPolicy{token.DPoPOff, token.DPoPRequired}, true, false},
+		{[]token.DPoPPolicy{token.DPoPRequired, token.DPoPRequired}, true, true},
+	} {
+		config := token.Config{}
+		for n, policy := range test.policies {
+			config.Issuers = append(config.Issuers, token.Issuer{URL: fmt.Sprintf("https://localhost/%d", n), Audiences: []string{"x"}, DPoP: policy})
+		}
+		offer := must(token.NewVerifier(t.Context(), config)).DPoP()
+		if on := slices.Equal(offer.Algorithms, token.ProofAlgorithms()); on != test.on || offer.Required != test.only || offer.Nonce != "" {
+			t.Errorf("policies %q: the offer is %+v", test.policies, offer)
+		}
+	}
+}
+
+func TestProofPolicyFaults(t *testing.T) {
+	_, err := token.NewVerifier(t.Context(), token.Config{
+		Issuers: []token.Issuer{{URL: "https://localhost/", Audiences: []string{"x"}, DPoP: "on"}},
+		Proofs:  token.ProofPolicy{Window: time.Hour, NonceKey: []byte("short")},
+	})
+	for _, fault := range []string{
+		`issuer "https://localhost/": DPoP policy is "on": expected off, allowed or required`,
+		"Proofs.Window is 1h0m0s: expected a positive duration of at most 5m0s",
+		"Proofs.NonceKey has 5 bytes: expected at least 32",
+	} {
+		if err == nil || !strings.Contains(err.Error(), fault) {
+			t.Errorf("no fault says %q, in:\n%v", fault, err)
+		}
+	}
+	if err != nil && strings.Contains(err.Error(), "short") {
+		t.Errorf("the key itself is in %q", err)
+	}
+}
+
+// The examples of RFC 9449, figures 2, 9, 12 and 13, with the keys, thumbprint and hash that are printed there.
+func TestRFC9449Examples(t *testing.T) {
+	const (
+		jwkPart      = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19"
+		tokenProof   = jwkPart + ".eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIiwiaWF0IjoxNTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg"
+		requestProof = jwkPart + ".eyJqdGkiOiJlMWozVl9iS2ljOC1MQUVCIiwiaHRtIjoiR0VUIiwiaHR1IjoiaHR0cHM6Ly9yZXNvdXJjZS5leGFtcGxlLm9yZy9wcm90ZWN0ZWRyZXNvdXJjZSIsImlhdCI6MTU2MjI2MjYxOCwiYXRoIjoiZlVIeU8ycjJaM0RaNTNFc05yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9.2oW9RP35yRqzhrtNP86L-Ey71EOptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA"
+		jkt          = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+	)
+	for _, example := range []struct {
+		proof token.Proof
+		at    int64
+		jti   string
+	}{
+		{token.Proof{JWT: tokenProof, Method: "POST", URL: "https://server.example.com/token"}, 1562262616, "-BwC3ESc6acc2lTc"},
+		{token.Proof{JWT: requestProof, Method: "GET", URL: "https://resource.example.org/protectedresource"}, 1562262618, "e1j3V_bKic8-LAEB"},
+	} {
+		got, jti, err := token.ProofThumbprint(example.proof, time.Unix(example.at, 0))
+		if got != jkt || jti != example.jti || err != nil {
+			t.Errorf("%s: thumbprint %q, jti %q, error %v; expected %s, %s", example.proof.URL, got, jti, err, jkt, example.jti)
+		}
+	}
+	if got := ath("Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU"); got != "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo" {
+		t.Errorf("the hash of figure 13's token is %s", got)
+	}
+}
+
+func ExampleVerifier_VerifyDPoP() {
+	v, err := token.NewVerifier(context.Background(), token.Config{Issuers: []token.Issuer{{
+		URL: "https://issuer.example/", Audiences: []string{"https://api.example"}, DPoP: token.DPoPRequired,
+	}}})
+	if err != nil {
+		panic(err)
+	}
+	offer, _ := json.Marshal(v.DPoP())
+	fmt.Println(string(offer))
+
+	_, err = v.VerifyDPoP(context.Background(), "a.b.c", token.Proof{JWT: "", Method: "GET", URL: "https://api.example/messages"})
+	fmt.Println(err)
+	// Output:
+	// {"Algorithms":["ES256","EdDSA","PS256","RS256"],"Required":true,"Nonce":""}
+	// token: dpop_proof: the proof is not three segments of canonical base64url (RFC 7515 §7.1)
+}
