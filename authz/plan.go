@@ -138,7 +138,7 @@ func Describe(doc *openapi3.T) []Operation {
 
 func newPlan(doc *openapi3.T) *Plan {
 	return &Plan{
-		doc: doc, templates: map[string]*path{}, patterns: map[string]*path{}, schemes: map[string]*scheme{},
+		doc: doc, relabelled: relabelled(doc), templates: map[string]*path{}, patterns: map[string]*path{}, schemes: map[string]*scheme{},
 		scopes: map[string]string{}, names: map[string]bool{},
 	}
 }
@@ -296,7 +296,7 @@ func (p *Plan) compile(method, template string, item *openapi3.PathItem, enforce
 func echoPattern(template string) (string, error) {
 	segments := strings.Split(template, "/")
 	for i, s := range segments {
-		if inner, ok := strings.CutPrefix(s, "{"); ok && len(inner) > 1 && strings.HasSuffix(inner, "}") && !strings.ContainsAny(inner[:len(inner)-1], "{}") {
+		if inner, ok := strings.CutPrefix(s, "{"); ok && strings.HasSuffix(inner, "}") && !strings.ContainsAny(inner[:len(inner)-1], "{}") {
 			s = ":" + inner[:len(inner)-1]
 			if slices.Contains(segments[:i], s) {
 				return template, fmt.Errorf("path parameter %s occurs twice: give each its own name", inner[:len(inner)-1])

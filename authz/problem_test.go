@@ -214,6 +214,11 @@ func TestWriteProblem(t *testing.T) {
 		t.Errorf("header %v: expected Connection: close under HTTP/1.1", w.Header())
 	}
 	w = httptest.NewRecorder()
+	gate.WriteProblem(w, httptest.NewRequest("HEAD", "/any", nil), err)
+	if w.Code != 401 || w.Body.Len() != 0 {
+		t.Errorf("status %d, body %q: expected 401 and no body on HEAD", w.Code, w.Body)
+	}
+	w = httptest.NewRecorder()
 	gate.WriteProblem(w, r, &authz.Error{Kind: authz.KeysUnavailable, RetryAfter: 1500 * time.Millisecond})
 	if after := w.Header().Get("Retry-After"); after != "2" {
 		t.Errorf("Retry-After is %q for 1.5 s, expected 2", after)

@@ -240,6 +240,7 @@ func TestParameters(t *testing.T) {
 			{"invalid UTF-8 in the path", "GET /items/%ff", nil, "", "The path parameter id is not text."},
 			{"invalid UTF-8 beside an escaped slash", "GET /items/%ff%2F", nil, "", "The path parameter id is not text."},
 			{"escaped twice", "GET /items/%2541", nil, "item", ""},
+			{"escaped twice, too long when unescaped once", "GET /items/%252525", nil, "", "(maxLength)"},
 			{"a number in the path", "GET /numbers/5", nil, "number", ""},
 			{"no number in the path", "GET /numbers/SUBMITTED", nil, "", "The path parameter n cannot be read as its schema says."},
 			{"two path parameters", "GET /items/a/parts/b", nil, "part", ""},
@@ -263,6 +264,7 @@ func TestParameters(t *testing.T) {
 		// Echo routes these to the operation and gives its parameter what it should not have.
 		for _, target := range []string{"/items/", "/items/a/b", "/items/a/", "/items//", "/items/a/parts/", "/items//parts/b", "/items/a/parts/b/c", "/numbers/5/6"} {
 			s.send(t, "GET "+target, "", good).refused(t, 404, authz.NotFound, "")
+			s.send(t, "PATCH "+target, "", good).refused(t, 404, authz.NotFound, "")
 		}
 	})
 }
