@@ -119,10 +119,11 @@ func (g *Gate) check(r *http.Request, at *path, param func(string) string) (*htt
 	if err != nil {
 		return nil, err
 	}
+	ctx := r.Context()
 	if principal != nil {
-		r = r.WithContext(token.NewContext(r.Context(), principal))
+		ctx = token.NewContext(ctx, principal)
 	}
-	valid, err := g.validate(r, op, param)
+	valid, err := g.validate(ctx, r, op, param)
 	if refused, ok := errors.AsType[*Error](err); ok {
 		refused.Principal = principal // for the log
 	}

@@ -11,10 +11,12 @@ import (
 	"net/http/httptest"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
+	"github.com/oapi-codegen/runtime"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
@@ -184,17 +186,169 @@ func TestAllocationsPerRequest(t *testing.T) {
 	again := func(token string) []string { return slices.Repeat([]string{token}, 100) }
 	forged := tokens[0][:len(tokens[0])-8] + "AAAAAAAA"
 	raw := measure(p.raw, 200, tokens[:100])
+	guardedPOST, rawPOST, bearer := newValidated(t)
 	cold := measure(p.guarded, 200, tokens)
 	hot := measure(p.guarded, 200, again(tokens[0]))
 	for name, c := range map[string]struct{ allocs, ceiling float64 }{
 		"hot, beyond raw Echo":  {hot - raw, 10},
 		"cold, beyond raw Echo": {cold - raw, 34}, // of which the signature takes 9 in crypto/rsa, and less here
-		"forged":                {measure(p.guarded, 401, again(forged)), 60},
-		"malformed":             {measure(p.guarded, 401, again("x.y")), 30},
+		"validated POST, beyond raw Echo binding the same": {
+			testing.AllocsPerRun(100, func() { d.post(t, guardedPOST, bearer) }) - testing.AllocsPerRun(100, func() { d.post(t, rawPOST, bearer) }), 45,
+		},
+		"forged":    {measure(p.guarded, 401, again(forged)), 60},
+		"malformed": {measure(p.guarded, 401, again("x.y")), 30},
 	} {
 		t.Logf("%s: %v allocations a request", name, c.allocs)
 		if c.allocs > c.ceiling {
 			t.Errorf("%s: %v allocations a request, the ceiling is %v: profile BenchmarkRequest with -memprofile", name, c.allocs, c.ceiling)
+		}
+	}
+}
+
+const bodyDocument = `
+openapi: 3.1.0
+info: {title: performance, version: "1"}
+paths:
+  /things:
+    post:
+      operationId: createThing
+      security: [{bearer: [write:things]}]
+      requestBody:
+        required: true
+        content:
+          application/json:
+            schema:
+              type: object
+              additionalProperties: false
+              required: [text]
+              properties:
+                text: {type: string, minLength: 1, maxLength: 1000, pattern: "^[^<>]*$"}
+                priority: {type: integer, minimum: 0, maximum: 9}
+                tags: {type: array, maxItems: 10, items: {type: string, maxLength: 40}}
+      responses: {default: {description: any}}
+components:
+  securitySchemes:
+    bearer: {type: http, scheme: bearer, x-scopes: {write:things: Write}}
+`
+
+// validated is one POST with a small JSON body through the gate, bound as generated code binds it; and through Echo
+// alone, bound as Echo does.
+func newValidated(tb testing.TB) (guarded, raw http.Handler, bearer string) {
+	issuer := newIssuer(tb)
+	gate, err := authz.New(authz.Config{Document: load(tb, bodyDocument), Verifier: newVerifier(tb, issuer)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	build := func(use ...echo.MiddlewareFunc) http.Handler {
+		e := echo.New()
+		e.HTTPErrorHandler = gate.ErrorHandler
+		e.Use(use...)
+		e.POST("/things", func(c echo.Context) error {
+			var thing struct {
+				Text     string   `json:"text"`
+				Priority int      `json:"priority"`
+				Tags     []string `json:"tags"`
+			}
+			if validated, ok := c.Request().Body.(interface{ ValidatedValue() any }); ok {
+				if err := runtime.BindJSONValue(validated.ValidatedValue(), &thing); err != nil {
+					return err
+				}
+			} else if err := c.Bind(&thing); err != nil {
+				return err
+			}
+			if thing.Text != "hello" || len(thing.Tags) != 2 {
+				return fmt.Errorf("bound %+v", thing)
+			}
+			return c.NoContent(http.StatusNoContent)
+		})
+		return e
+	}
+	return build(gate.Middleware), build(), "Bearer " + issuer.Mint(map[string]any{"scope": "write:things"})
+}
+
+const smallBody = `{"text":"hello","priority":3,"tags":["a","b"]}`
+
+func (d *discard) post(tb testing.TB, h http.Handler, bearer string) {
+	r := httptest.NewRequest(http.MethodPost, "/things", strings.NewReader(smallBody))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", bearer)
+	d.serve(tb, h, r, http.StatusNoContent)
+}
+
+func BenchmarkValidatedPOST(b *testing.B) {
+	guarded, raw, bearer := newValidated(b)
+	d := &discard{header: http.Header{}}
+	for name, h := range map[string]http.Handler{"guarded": guarded, "raw": raw} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				d.post(b, h, bearer)
+			}
+		})
+	}
+}
+
+// many returns a document with that many operations, of the sort that is met: path and query parameters, bodies by
+// reference, composed schemas.
+func many(operations int) string {
+	var s strings.Builder
+	s.WriteString("openapi: 3.1.0\ninfo: {title: many, version: \"1\"}\npaths:\n")
+	for i := range operations / 2 {
+		fmt.Fprintf(&s, `
+  /things%[1]d/{id}:
+    parameters:
+      - {name: id, in: path, required: true, schema: {type: string, pattern: "^[a-z0-9]{1,20}$"}}
+    get:
+      operationId: get%[1]d
+      security: [{bearer: [read:things]}]
+      parameters:
+        - {name: limit, in: query, schema: {type: integer, minimum: 1, maximum: 100, default: 20}}
+      responses: {default: {description: any}}
+    put:
+      operationId: put%[1]d
+      security: [{bearer: [write:things]}]
+      requestBody: {content: {application/json: {schema: {$ref: "#/components/schemas/Thing%[2]d"}}}}
+      responses: {default: {description: any, content: {application/json: {schema: {$ref: "#/components/schemas/Thing%[2]d"}}}}}
+`, i, i%50)
+	}
+	s.WriteString("components:\n  securitySchemes:\n    bearer: {type: http, scheme: bearer, x-scopes: {read:things: Read, write:things: Write}}\n  schemas:\n")
+	s.WriteString("    Base: {type: object, required: [id], properties: {id: {type: string, maxLength: 40}, created: {type: string, format: date-time}}}\n")
+	for i := range 50 {
+		fmt.Fprintf(&s, "    Thing%d: {allOf: [{$ref: '#/components/schemas/Base'}, {type: object, properties: {name: {type: string, maxLength: 100}, tags: {type: array, items: {type: string}}}}]}\n", i)
+	}
+	return s.String()
+}
+
+func BenchmarkOperations(b *testing.B) {
+	issuer := newIssuer(b)
+	verifier := newVerifier(b, issuer)
+	bearer := "Bearer " + issuer.Mint(map[string]any{"scope": "read:things"})
+	for _, n := range []int{6, 60, 600, 3000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			gate, err := authz.New(authz.Config{Document: load(b, many(n)), Verifier: verifier})
+			if err != nil {
+				b.Fatal(err)
+			}
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			r.Header.Set("Authorization", bearer)
+			last := fmt.Sprintf("/things%d/{id}", n/2-1)
+			id := func(string) string { return "abc" }
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := gate.Check(r, last, id); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkStart(b *testing.B) {
+	doc := load(b, many(600))
+	verifier := newVerifier(b, newIssuer(b))
+	for b.Loop() {
+		if _, err := authz.New(authz.Config{Document: doc, Verifier: verifier}); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	if e.RetryAfter > 0 || e.Kind == KeysUnavailable || e.Kind == ReplaysUnavailable || e.Kind == Timeout {
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
-	// GetBody: the request has been through the gate, which has read its body.
+	// GetBody: the request has been through the gate, whose validator has read its body.
 	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && r.GetBody == nil && !e.bodyRead {
 		h.Set("Connection", "close") // or net/http reads up to 256 KiB of what is left before it answers
 	}

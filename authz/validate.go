@@ -2,6 +2,7 @@ package authz
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -135,8 +136,8 @@ func unenforceable(schema *openapi3.SchemaRef) error {
 }
 
 // validate holds an admitted request to the document: what OpenAPI leaves open is checked here, the schemas by the
-// validator. It returns the request with its body read.
-func (g *Gate) validate(r *http.Request, op *operation, param func(string) string) (*http.Request, error) {
+// validator. It returns the request with the context of the handler, and with its body read.
+func (g *Gate) validate(ctx context.Context, r *http.Request, op *operation, param func(string) string) (*http.Request, error) {
 	if err := op.inputs.checkQuery(r.URL.RawQuery); err != nil {
 		return nil, err
 	}
@@ -151,19 +152,23 @@ func (g *Gate) validate(r *http.Request, op *operation, param func(string) strin
 	if err != nil {
 		return nil, err
 	}
+	if op.inputs.none() && ctx == r.Context() {
+		return r, nil
+	}
+	// A copy also because the validator writes the document's default values into it: not into what others hold.
+	r = r.WithContext(ctx)
 	if op.inputs.none() {
 		return r, nil
 	}
-	// The validator writes the document's default values into the request: not into the one that others hold.
-	r = r.WithContext(r.Context())
-	at := *r.URL
-	r.URL = &at
+	if r.URL.RawQuery != "" || len(op.inputs.query)+len(op.inputs.deep) > 0 || op.inputs.anyQuery {
+		at := *r.URL
+		r.URL = &at
+	}
 	if op.inputs.headers != nil || op.inputs.cookies != nil {
 		r.Header = r.Header.Clone()
 	}
 	if op.inputs.body {
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		if r.ContentLength = int64(len(body)); len(body) == 0 {
 			r.Body = http.NoBody
 		}
@@ -172,19 +177,21 @@ func (g *Gate) validate(r *http.Request, op *operation, param func(string) strin
 	if op.quick != nil && !hasLongNumber(body) {
 		route = op.quick
 	}
-	err = openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
+	err = openapi3filter.ValidateRequest(ctx, &openapi3filter.RequestValidationInput{
 		Request:    r,
 		PathParams: params,
 		Route:      route,
-		// KeepValidatedValue: generated code binds the value that was validated. encoding/json would bind
-		// "TEXT" to a member that the document calls "text", and that nobody has validated.
-		Options: &openapi3filter.Options{KeepValidatedValue: true},
+		Options:    &validation,
 	})
 	if err != nil {
 		return nil, g.plan.invalid(err)
 	}
 	return r, nil
 }
+
+// validation are the validator's options, which it only reads. KeepValidatedValue: generated code binds the value that was
+// validated. encoding/json would bind "TEXT" to a member that the document calls "text", and that nobody has validated.
+var validation = openapi3filter.Options{KeepValidatedValue: true}
 
 // none reports whether there is nothing for the validator to look at.
 func (in *inputs) none() bool {
@@ -294,7 +301,7 @@ func (g *Gate) readBody(r *http.Request, op *operation) ([]byte, error) {
 	if r.ContentLength > g.maxBody {
 		return nil, tooLarge(g.maxBody)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, g.maxBody))
+	body, err := readAll(r.Body, r.ContentLength, g.maxBody)
 	var over *http.MaxBytesError // ours, or that of a server with a lower limit
 	switch {
 	case errors.As(err, &over):
@@ -311,6 +318,16 @@ func (g *Gate) readBody(r *http.Request, op *operation) ([]byte, error) {
 	return body, nil
 }
 
+// readAll reads to the end. A length that is known is within the limit, and net/http sees to it that it is kept.
+func readAll(body io.ReadCloser, length, limit int64) ([]byte, error) {
+	if length < 0 {
+		return io.ReadAll(http.MaxBytesReader(nil, body, limit))
+	}
+	all := make([]byte, length)
+	_, err := io.ReadFull(body, all)
+	return all, err
+}
+
 func tooLarge(limit int64) error {
 	return refusal(BodyTooLarge, "The body is larger than the %d bytes that are accepted.", limit)
 }
@@ -319,6 +336,9 @@ func tooLarge(limit int64) error {
 func mediaType(headers []string) (string, error) {
 	if len(headers) != 1 {
 		return "", refusal(UnsupportedMediaType, "A body needs one Content-Type, there are %d.", len(headers))
+	}
+	if headers[0] == "application/json" {
+		return headers[0], nil
 	}
 	media, params, err := mime.ParseMediaType(headers[0])
 	if err != nil {
