@@ -215,6 +215,11 @@ func (in *inputs) checkQuery(raw string) error {
 		if len(list) > 1 && !in.query[name] {
 			return refusal(InvalidParameter, "A query parameter occurs more than once.")
 		}
+		for i := strings.LastIndexByte(name, '['); i > 0; i = strings.LastIndexByte(name[:i], '[') {
+			if values.Has(name[:i]) { // the validator panics on filter[a]=1&filter[a][b]=2
+				return refusal(InvalidParameter, "A query parameter is sent as a value and as an object.")
+			}
+		}
 		if !isText(name) || !isText(strings.Join(list, ",")) {
 			return refusal(InvalidParameter, "The query has a name or a value that is not text.")
 		}

@@ -198,6 +198,7 @@ func TestParameters(t *testing.T) {
 			{"a deepObject, brackets within", "GET /search?filter[[state]]=SUBMITTED", nil, "", "does not declare"},
 			{"a deepObject, no name", "GET /search?filter[]=SUBMITTED", nil, "", "does not declare"},
 			{"a deepObject, no brackets", "GET /search?filter=SUBMITTED", nil, "", "does not declare"},
+			{"a deepObject, a member as a value and as an object", "GET /search?filter[state]=a&filter[state][x]=SUBMITTED", nil, "", "as a value and as an object"},
 			{"an open deepObject", "GET /search?open[whatever]=1", nil, "search", ""},
 			{"an open deepObject, not a number", "GET /search?open[whatever]=SUBMITTED", nil, "", "open"},
 			{"an object without a type, which the validator does not decode", "GET /search?hidden=SUBMITTED", nil, "", "does not declare"},
@@ -611,4 +612,47 @@ func TestUnenforceableSchemas(t *testing.T) {
 			t.Errorf("schema %s: the fault does not name the operation: %v", schema, err)
 		}
 	}
+}
+
+// FuzzRequest: whatever is sent is let in or refused as the client's fault. Nothing panics, nothing is the server's.
+func FuzzRequest(f *testing.F) {
+	for _, seed := range [][5]string{
+		{"text=a&limit=5&tag=a&tag=b&csv=1,2", "abcd", "a", "session=a", `{"text":"a","items":[{"name":"a"}]}`},
+		{"filter[state]=a&filter[level]=1&open[a]=1&open[b]=2&json={}&wrapped=a", "%2541", "b", "session=a; session=b", `{"level":1e400}`},
+		{"filter[level]=1&filter[level][x]=2", "1", "", "", "[]"},
+		{"open[a][b]=1&open[a]=1&a=1&b=x", "-0", "\xff", "=", `"\ud800"`},
+		{"a=1;b=2&%zz", "\x00", "a,b", "session=\"", "n=1&n=2"},
+	} {
+		f.Add(seed[0], seed[1], seed[2], seed[3], seed[4])
+	}
+	var gates []*authz.Gate
+	verifier := newPrincipals(f, "x")
+	for _, version := range []string{"3.1.0", "3.0.3"} {
+		gate, err := authz.New(authz.Config{Document: load(f, strings.Replace(validated, "3.1.0", version, 1)), Verifier: verifier})
+		if err != nil {
+			f.Fatal(err)
+		}
+		gates = append(gates, gate)
+	}
+	f.Fuzz(func(t *testing.T, query, id, header, cookie, body string) {
+		for _, gate := range gates {
+			for _, o := range gate.Plan().Operations() {
+				for _, contentType := range []string{"application/json", "application/x-www-form-urlencoded", "text/plain"} {
+					if o.Method == http.MethodGet && contentType != "text/plain" {
+						continue
+					}
+					r := httptest.NewRequest(o.Method, "/", strings.NewReader(body))
+					r.URL.RawQuery = query
+					r.Header = http.Header{"Authorization": {"Bearer x"}, "X-Kind": {header}, "Cookie": {cookie}, "Content-Type": {contentType}}
+					if o.Method == http.MethodGet {
+						r.Body, r.ContentLength = http.NoBody, 0
+					}
+					_, err := gate.Check(r, o.Path, func(string) string { return id })
+					if refused, ok := errors.AsType[*authz.Error](err); err != nil && (!ok || refused.Status() >= 500) {
+						t.Errorf("%s %s?%s: %v", o.Method, o.Path, query, err)
+					}
+				}
+			}
+		}
+	})
 }
