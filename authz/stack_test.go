@@ -267,7 +267,7 @@ var goText = []string{
 }
 
 // refused holds an answer to everything that every refusal has in common, and to what this one says: the status, the
-// problem type, the whole challenge ("" for none). It returns the detail.
+// problem type, the whole challenge ("" for none, several on lines of their own). It returns the detail.
 func (a *answered) refused(tb testing.TB, status int, kind authz.Kind, challenge string) string {
 	tb.Helper()
 	if a.ran != nil {
@@ -282,7 +282,7 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 	if a.StatusCode != status {
 		tb.Errorf("status is %d, expected %d; the body is %s", a.StatusCode, status, a.body)
 	}
-	if got := a.Header.Values("WWW-Authenticate"); challenge == "" && got != nil || challenge != "" && !slices.Equal(got, []string{challenge}) {
+	if got := a.Header.Values("WWW-Authenticate"); challenge == "" && got != nil || challenge != "" && !slices.Equal(got, strings.Split(challenge, "\n")) {
 		tb.Errorf("WWW-Authenticate is %q, expected %q", got, challenge)
 	}
 	noStore := ""
@@ -294,7 +294,7 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 			tb.Errorf("%s is %q, expected %q", name, got, expected)
 		}
 	}
-	if after := a.Header.Get("Retry-After"); (after != "") != (kind == authz.KeysUnavailable || kind == authz.Timeout) {
+	if after := a.Header.Get("Retry-After"); (after != "") != (kind == authz.KeysUnavailable || kind == authz.ReplaysUnavailable || kind == authz.Timeout) {
 		tb.Errorf("Retry-After is %q on a problem of type %s", after, kind)
 	}
 	var problem struct {
