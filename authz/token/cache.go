@@ -3,7 +3,6 @@ package token
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"unsafe"
 
 	"github.com/maypok86/otter/v2"
@@ -28,16 +27,17 @@ type verified struct {
 	key       *key
 	times     times
 	binding   binding
+	size      int // of the token: its claims hold on to all that was decoded with them
 }
 
-// overhead is about what an entry takes beside its claims. It bounds the number of entries, too.
+// overhead is about what an entry takes beside its token. It bounds the number of entries, too.
 const overhead = 1 << 10
 
 func newCache(bytes int64) (cache, error) {
 	kept, err := otter.New(&otter.Options[[sha256.Size]byte, *verified]{
 		MaximumWeight: uint64(bytes),
 		Weigher: func(_ [sha256.Size]byte, v *verified) uint32 {
-			return uint32(overhead + len(v.principal.claims))
+			return uint32(overhead + v.size)
 		},
 	})
 	return cache{kept}, err
@@ -65,23 +65,26 @@ func (c cache) get(ctx context.Context, sum [sha256.Size]byte, v *Verifier) *ver
 	return nil
 }
 
-var errSignature = errors.New("not the signature of the key")
+// notSignedBy is the error of a token whose signature is not that of the key.
+type notSignedBy struct{ key *key }
+
+func (notSignedBy) Error() string { return "not the signature of the key" }
 
 // verify checks the signature of a token, once for however many requests come with it at the same time, and keeps the
 // token if it is good.
 func (c cache) verify(ctx context.Context, sum [sha256.Size]byte, parts compact, accepted *verified) *verified {
 	signed := func(context.Context, [sha256.Size]byte) (*verified, error) {
 		if !accepted.key.verifiers[string(accepted.alg)](parts.signed, parts.signature) {
-			return nil, errSignature
+			return nil, notSignedBy{accepted.key}
 		}
 		return accepted, nil
 	}
 	// Nothing here waits for anything but the processor, so a client that hangs up does not end it for the others.
 	got, err := c.kept.Get(context.WithoutCancel(ctx), sum, otter.LoaderFunc[[sha256.Size]byte, *verified](signed))
-	if err != nil {
+	if err == (notSignedBy{accepted.key}) {
 		return nil
 	}
-	if got.key != accepted.key { // kept by a request that found another set
+	if err != nil || got.key != accepted.key { // the finding of a request that saw another set
 		if got, err = signed(ctx, sum); err != nil {
 			return nil
 		}

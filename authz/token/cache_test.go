@@ -1,8 +1,14 @@
 package token
 
 import (
+	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
+	"fmt"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // TestCacheVerdictOfAnotherKey: two requests with one token, the issuer's set replaced between them. What the first
@@ -39,5 +45,71 @@ func TestCacheVerdictOfAnotherKey(t *testing.T) {
 	}
 	if again := keyOf(fuzzKey); !verify(again) {
 		t.Error("refused by the key that signed it, read from the next set")
+	}
+}
+
+// signedBy is a key that says of every signature what it is told to, once it may.
+func signedBy(yes bool, when <-chan struct{}) *verified {
+	return &verified{principal: &Principal{}, alg: []byte("EdDSA"), key: &key{verifiers: map[string]verifier{
+		"EdDSA": func(_, _ []byte) bool { <-when; return yes },
+	}}}
+}
+
+// While an issuer replaces a key under its kid, requests with one token can have either set. What one finds out by its
+// key says nothing of the other's.
+func TestCacheSharesVerdictsOfOneKeyOnly(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		first, second bool
+	}{
+		{"the first key is the new one", true, false},
+		{"the second key is the new one", false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, err := newCache(1 << 20)
+				if err != nil {
+					t.Fatal(err)
+				}
+				open := make(chan struct{})
+				got := make([]*verified, 2)
+				for i, yes := range []bool{test.first, test.second} {
+					accepted := signedBy(yes, open)
+					go func() { got[i] = c.verify(context.Background(), [sha256.Size]byte{}, compact{}, accepted) }()
+					synctest.Wait() // the second waits for the first
+				}
+				close(open)
+				synctest.Wait()
+				if (got[0] != nil) != test.first || (got[1] != nil) != test.second {
+					t.Errorf("accepted: %v and %v, want %v and %v: is the verdict of one key taken for that of the other?",
+						got[0] != nil, got[1] != nil, test.first, test.second)
+				}
+			})
+		})
+	}
+}
+
+// What a kept token takes is bounded, also where most of it is not claims: some issuers put a certificate into the
+// header.
+func TestCacheWeighsWholeTokens(t *testing.T) {
+	const url, room = "https://issuer.example/", 64 << 10
+	v, err := NewVerifier(t.Context(), Config{Issuers: []Issuer{{URL: url, Audiences: []string{"api"}}}, CacheBytes: room})
+	if err != nil {
+		t.Fatal(err)
+	}
+	always := make(chan struct{})
+	close(always)
+	v.issuers[url].keys.set.Store(&keySet{keys: []*key{signedBy(true, always).key}, fetched: time.Now()})
+
+	header := `{"alg":"EdDSA","x5c":["` + strings.Repeat("A", 5<<10) + `"]}`
+	for i := range 100 {
+		claims := fmt.Sprintf(`{"iss":"%s","aud":"api","sub":"%d","exp":%d}`, url, i, time.Now().Unix()+60)
+		if _, err := v.Verify(t.Context(), encode([]byte(header))+"."+encode([]byte(claims))+"."+encode([]byte("signature"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.cache.kept.CleanUp()
+	if kept, most := v.cache.kept.EstimatedSize(), room/len(header); kept == 0 || kept > most {
+		t.Errorf("%d bytes hold %d tokens of more than 5 KiB each, want 1 to %d: does the weight leave a part of the token out?", room, kept, most)
 	}
 }

@@ -27,7 +27,7 @@ type Config struct {
 	// issuer is down. No verdict is taken over.
 	Predecessor *Verifier
 	// CacheBytes bounds, roughly, the memory for tokens that were verified and may come again. Each takes its
-	// claims and about 1 KiB. Default 32 MiB.
+	// length and about 1 KiB. Default 32 MiB.
 	CacheBytes int64
 	// Proofs says how DPoP proofs are checked, where an issuer's DPoP policy lets them count.
 	Proofs ProofPolicy
@@ -349,7 +349,7 @@ func (v *Verifier) verify(ctx context.Context, token string, sum [sha256.Size]by
 		return nil, err
 	}
 	known := v.cache.verify(ctx, sum, parts, &verified{
-		claims.principal(issuer, client, scopes), issuer, header.kid, header.alg, key, claims.times, claims.binding,
+		claims.principal(issuer, client, scopes), issuer, header.kid, header.alg, key, claims.times, claims.binding, len(token),
 	})
 	if known == nil {
 		return nil, refuse(BadSignature, "the signature is not that of key %s. Was the token changed, or cut short?", quote(key.kid))
