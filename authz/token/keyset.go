@@ -161,7 +161,7 @@ func parseKey(entry jsontext.Value) (*key, error) {
 	if meta.D != nil || meta.K != nil {
 		return nil, fmt.Errorf("kid %s: the private or symmetric key itself is published; have the issuer replace it", quote(meta.ID))
 	}
-	parsed, err := jwk.ParseKey(entry)
+	parsed, err := parseJWK(entry)
 	if err != nil || parsed.KeyType().String() != meta.KeyType { // jwx takes KTY for kty
 		return nil, fmt.Errorf("kid %s: kty %s is unknown or its members are wrong", quote(meta.ID), quote(meta.KeyType))
 	}
@@ -182,6 +182,17 @@ func parseKey(entry jsontext.Value) (*key, error) {
 		return nil, fmt.Errorf("kid %s: no signature algorithm fits a key of its type and curve", quote(meta.ID))
 	}
 	return k, nil
+}
+
+// parseJWK has the library read a key. It runs in a goroutine of our own, where a panic over what came from the network
+// would end the process; none is known.
+func parseJWK(entry jsontext.Value) (parsed jwk.Key, err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("the library panicked: %v", reason)
+		}
+	}()
+	return jwk.ParseKey(entry)
 }
 
 // publicKey takes the raw key out, once per set, and checks what a library or the standard library would let pass.
