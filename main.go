@@ -170,13 +170,14 @@ func (c *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 	})
 }
 
-// reload reads the file of issuers again. Whatever is wrong with it, the server goes on as before.
+// reload reads the file of issuers again. Whatever is wrong with it, or with how it goes with the rest, the server goes
+// on as before.
 func (c *serveCommand) reload(server *impl.Server) error {
-	issuers, err := impl.ReadIssuers(c.Config.File)
+	settings, err := c.Config.Settings()
 	if err != nil {
 		return err
 	}
-	return server.Reload(issuers)
+	return server.Reload(settings.Issuers)
 }
 
 func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
@@ -216,7 +217,7 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	var settings impl.Settings
 	// The second is for clients that know nothing but the address: they ask for what the metadata calls the resource.
-	settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{devAudience, api}}}
+	settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{devAudience, api}, DPoP: token.DPoPAllowed}}
 	settings.Resource = api
 	settings.DatabaseURL = c.Database
 

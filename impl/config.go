@@ -219,7 +219,6 @@ func (f *faults) resource(key, given string) string {
 	return given
 }
 
-// database never repeats the URL: there is a password in it.
 func (f *faults) dpop(key, given string) token.DPoPPolicy {
 	policy := token.DPoPPolicy(given)
 	if policy != token.DPoPOff && policy != token.DPoPAllowed && policy != token.DPoPRequired {
@@ -241,6 +240,7 @@ func (f *faults) replayStore(key, given string) string {
 	return given
 }
 
+// database never repeats the URL: there is a password in it.
 func (f *faults) database(key, given string) string {
 	if err := checkDatabaseURL(given); err != nil {
 		f.add(key, redacted(given), "%s", err)

@@ -222,6 +222,14 @@ func (s setting) at(key string) string {
 	return fmt.Sprintf("%s:%d: %s", s.reader.file, s.node.Line, key)
 }
 
+// key is how faults call the setting: as it is written, or quoted if that would not stay on a line.
+func (s setting) key() string {
+	if quoted := strconv.Quote(s.name); quoted != `"`+s.name+`"` {
+		return s.within + quoted
+	}
+	return s.within + s.name
+}
+
 func (s setting) fault(expected string) {
 	given := "a list"
 	switch {
@@ -232,11 +240,11 @@ func (s setting) fault(expected string) {
 	case s.node.Kind == yaml.ScalarNode:
 		given = strconv.Quote(s.node.Value)
 	}
-	s.reader.faults = append(s.reader.faults, fmt.Errorf("%s is %s: expected %s", s.at(s.within+s.name), given, expected))
+	s.reader.faults = append(s.reader.faults, fmt.Errorf("%s is %s: expected %s", s.at(s.key()), given, expected))
 }
 
 func (s setting) unknown(known string) {
-	s.reader.faults = append(s.reader.faults, fmt.Errorf("%s is no key that is known here: expected %s", s.at(s.within+s.name), known))
+	s.reader.faults = append(s.reader.faults, fmt.Errorf("%s is no key that is known here: expected %s", s.at(s.key()), known))
 }
 
 func (s setting) empty() bool { return s.node.Value == "" || s.node.Tag == "!!null" }
@@ -256,7 +264,7 @@ func (s setting) members(within string) (members []setting) {
 			continue
 		}
 		if line := lines[key.Value]; line != 0 {
-			s.reader.faults = append(s.reader.faults, fmt.Errorf("%s:%d: %s is given twice, on line %d already: expected it once", s.reader.file, key.Line, within+key.Value, line))
+			s.reader.faults = append(s.reader.faults, fmt.Errorf("%s:%d: %s is given twice, on line %d already: expected it once", s.reader.file, key.Line, member.key(), line))
 			continue
 		}
 		lines[key.Value] = key.Line
@@ -292,7 +300,7 @@ func value[T any](s setting, parse func(key, given string) T) (v T) {
 		s.fault("a single value")
 		return v
 	}
-	return parse(s.at(s.within+s.name), s.node.Value)
+	return parse(s.at(s.key()), s.node.Value)
 }
 
 // list reads a list of single values. One without any is not nil.

@@ -135,6 +135,7 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"strict, without aud", list + "  - {url: https://a.example/, audiences: [a], profile: rfc9068, audience_claim: /client_id}\n", `f.yaml:2: the issuer's audience claim "/client_id": the strict profile demands aud (RFC 9068 §4); leave one of the two unset`},
 		{"preset that there is not", list + "  - {preset: keycloack, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "keycloack": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta`},
 		{"preset by its path", list + "  - {preset: ../presets/okta, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "../presets/okta": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta`},
+		{"a key with a line break", "issuers: [{url: https://a.example/, audiences: [a], \"all is\\nwell\": 1}]", `f.yaml:1: "all is\nwell" is no key that is known here: expected one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys`},
 		{"a value with a line break", list + "  - {url: https://a.example/, audiences: [a], leeway: \"1s\\nall is well\"}\n", `f.yaml:2: leeway is "1s\nall is well": expected a duration with its unit, from 0s to 60s`},
 		{"all of them together", list + "  - preset: x\n    url: y\n    audience: z\n  - audiences: [a]\nmore: 1\n",
 			"f.yaml:2: preset is \"x\": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta\n" +
@@ -257,4 +258,36 @@ func TestUnreadableFile(t *testing.T) {
 	if want := `OASGATE_CONFIG is "` + c.File + `": expected a file that can be read: `; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("the fault is\n%v\nwant\n%s…", err, want)
 	}
+}
+
+// FuzzIssuersFile: whatever stands in the file, it is either issuers that the verifier takes, or faults that say where.
+func FuzzIssuersFile(f *testing.F) {
+	for _, text := range []string{
+		"", "issuers: [{preset: okta, url: https://a.example, audiences: [a], keys: {max_age: 1h}, dpop: off}]",
+		"&a issuers: *a", "issuers: &a [*a]", "issuers: [{<<: &a {url: x}, ? [b] : c, !!binary url: !!binary aGk=}]", "a: b\n---\nc", "issuers: !!set {a, b}",
+		"issuers:\n- url: http://[::1]/\n  audiences: [a]\n  required_claims: {/a: [b]}\n  leeway: 0s\n  scope_claims: [/s]\n  scope_names: {a: b c}\n",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		issuers, err := parseIssuers("f.yaml", text)
+		if (err == nil) == (issuers == nil) {
+			t.Fatalf("both or neither: %v, %v", issuers, err)
+		}
+		if err != nil {
+			for line := range strings.Lines(err.Error()) {
+				if !strings.HasPrefix(line, "f.yaml") {
+					t.Errorf("a fault does not begin with the file: %q", line)
+				}
+			}
+			return
+		}
+		seen := map[string]bool{}
+		for _, i := range issuers {
+			if err := i.Validate(); err != nil || seen[i.URL] {
+				t.Errorf("%+v passes here and not there: %v", i, err)
+			}
+			seen[i.URL] = true
+		}
+	})
 }
