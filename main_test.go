@@ -79,8 +79,9 @@ func wantRefusal(t *testing.T, got answer, kind string) problem {
 		t.Errorf("answer is %d %s: want %d application/problem+json", got.status, media, want.status)
 	}
 	// Where clients learn of the issuer (RFC 9728 §5.1) is a matter of the configuration; TestDevIsDiscovered looks at it.
-	metadata := regexp.MustCompile(`, resource_metadata="[^"]*"`)
-	if challenges := got.header.Values("WWW-Authenticate"); metadata.ReplaceAllString(strings.Join(challenges, "\n"), "") != want.challenge {
+	// So is whether DPoP is offered as well; TestDPoP looks at that.
+	configured := regexp.MustCompile(`, resource_metadata="[^"]*"|\nDPoP realm="oasgate quickstart", algs="[^"]*"`)
+	if challenges := got.header.Values("WWW-Authenticate"); configured.ReplaceAllString(strings.Join(challenges, "\n"), "") != want.challenge {
 		t.Errorf("WWW-Authenticate is %q: want %q for %s", challenges, want.challenge, kind)
 	}
 	if cache := got.header.Get("Cache-Control"); (want.status == 401 || want.status == 403) && cache != "no-store" {
