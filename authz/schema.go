@@ -1,9 +1,11 @@
 package authz
 
 import (
+	"bytes"
 	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -131,10 +133,19 @@ func (p *plain) bounds(s *openapi3.Schema) bool {
 	return true
 }
 
-// hasLongNumber reports whether a JSON text holds a number of more digits than a float64 keeps, or with an exponent:
-// such a body goes the whole way.
-func hasLongNumber(text []byte) bool {
-	digits := 0
+// numbers says how dear the numbers of a JSON text are to judge.
+type numbers int
+
+const (
+	plainNumbers numbers = iota // a float64 keeps all their digits
+	longNumbers                 // some have more digits, or an exponent: they go the whole way
+	hugeNumbers                 // no program means them, and the whole way makes exact fractions of them (RFC 7493 §2.2)
+)
+
+// numbersOf finds the dearest numbers of a JSON text. Of 1e999999 the validator makes a fraction in tens of
+// milliseconds, of a million digits in seconds, and over 1e1000001 it panics.
+func numbersOf(text []byte) numbers {
+	dearest := plainNumbers
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {
 		case c == '"':
@@ -143,18 +154,33 @@ func hasLongNumber(text []byte) bool {
 					i++
 				}
 			}
-			digits = 0
 		case '0' <= c && c <= '9':
-			if digits++; digits > 15 {
-				return true
-			}
-		case (c == 'e' || c == 'E') && digits > 0:
-			return true
-		case c != '.':
-			digits = 0
+			rest := bytes.TrimLeft(text[i:], "0123456789+-.eE")
+			number := text[i : len(text)-len(rest)]
+			dearest = max(dearest, numberOf(number))
+			i += len(number) - 1
 		}
 	}
-	return false
+	return dearest
+}
+
+// numberOf judges one number, without its sign.
+func numberOf(number []byte) numbers {
+	const mostBytes, mostExponent = 100, 308 // as of a float64
+	if len(number) > mostBytes {
+		return hugeNumbers
+	}
+	e := bytes.IndexAny(number, "eE")
+	if e < 0 {
+		if len(number) > 15 {
+			return longNumbers
+		}
+		return plainNumbers
+	}
+	if power, err := strconv.Atoi(string(number[e+1:])); err != nil || power > mostExponent || power < -mostExponent {
+		return hugeNumbers
+	}
+	return longNumbers
 }
 
 func isJSON(mediaType string) bool {

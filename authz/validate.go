@@ -17,7 +17,6 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // inputs is what an operation takes, and so what it refuses: what the document does not declare.
@@ -29,10 +28,14 @@ type inputs struct {
 	headers  []string
 	cookies  []string
 	body     bool
+	content  openapi3.Content // of the body, by media type
 }
 
 func compileInputs(item *openapi3.PathItem, spec *openapi3.Operation) inputs {
 	in := inputs{query: map[string]bool{}, deep: map[string]*openapi3.Schema{}, body: spec.RequestBody != nil}
+	if in.body && spec.RequestBody.Value != nil {
+		in.content = spec.RequestBody.Value.Content
+	}
 	for _, p := range parameters(item, spec) {
 		switch p.In {
 		case openapi3.ParameterInPath:
@@ -174,7 +177,7 @@ func (g *Gate) validate(ctx context.Context, r *http.Request, op *operation, par
 		}
 	}
 	route := op.schemas
-	if op.quick != nil && !hasLongNumber(body) {
+	if op.quick != nil && numbersOf(body) == plainNumbers {
 		route = op.quick
 	}
 	err = openapi3filter.ValidateRequest(ctx, &openapi3filter.RequestValidationInput{
@@ -299,7 +302,7 @@ func (g *Gate) readBody(r *http.Request, op *operation) ([]byte, error) {
 			return nil, refusal(UnsupportedMediaType, "Content-Encoding is not supported: send the body as it is.")
 		}
 	}
-	media, err := mediaType(r.Header["Content-Type"])
+	media, params, err := mediaType(r.Header["Content-Type"])
 	if err != nil {
 		return nil, err
 	}
@@ -316,9 +319,10 @@ func (g *Gate) readBody(r *http.Request, op *operation) ([]byte, error) {
 	case err != nil:
 		return nil, &Error{Kind: InvalidBody, Detail: "The body could not be read to its end.", Err: err}
 	}
-	if len(body) > 0 && isJSON(media) && !jsontext.Value(body).IsValid() {
-		// Stricter than the validator: no duplicate names, valid UTF-8, nothing after the value (RFC 7493).
-		return nil, &Error{Kind: InvalidBody, Detail: "The body is not one JSON value in UTF-8 with unique member names.", bodyRead: true}
+	if len(body) > 0 {
+		if err := op.inputs.checkBody(media, params, body); err != nil {
+			return nil, &Error{Kind: InvalidBody, Detail: err.Error(), bodyRead: true}
+		}
 	}
 	return body, nil
 }
@@ -338,21 +342,21 @@ func tooLarge(limit int64) error {
 }
 
 // mediaType reads the one Content-Type that a body must have.
-func mediaType(headers []string) (string, error) {
+func mediaType(headers []string) (string, map[string]string, error) {
 	if len(headers) != 1 {
-		return "", refusal(UnsupportedMediaType, "A body needs one Content-Type, there are %d.", len(headers))
+		return "", nil, refusal(UnsupportedMediaType, "A body needs one Content-Type, there are %d.", len(headers))
 	}
 	if headers[0] == "application/json" {
-		return headers[0], nil
+		return headers[0], nil, nil
 	}
 	media, params, err := mime.ParseMediaType(headers[0])
 	if err != nil {
-		return "", refusal(UnsupportedMediaType, "The Content-Type is malformed.")
+		return "", nil, refusal(UnsupportedMediaType, "The Content-Type is malformed.")
 	}
 	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return "", refusal(UnsupportedMediaType, "The body's charset is not supported: send UTF-8.")
+		return "", nil, refusal(UnsupportedMediaType, "The body's charset is not supported: send UTF-8.")
 	}
-	return media, nil
+	return media, params, nil
 }
 
 // invalid tells a client what the validator found, by names of the document alone: its own text holds schemas and

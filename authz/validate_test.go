@@ -417,7 +417,10 @@ func TestBodies(t *testing.T) {
 			{"a member by a name of the client", "POST /map", `{"SUBMITTED": "SUBMITTED"}`, []string{jsonType}, "", 400, authz.InvalidBody, "The body does not match its schema (type)."},
 			{"text, too long", "POST /json", submitted, []string{"Content-Type: text/plain"}, "", 400, authz.InvalidBody, "The body does not match its schema (maxLength)."},
 			{"a form, another type", "POST /form", "n=SUBMITTED", []string{"Content-Type: application/x-www-form-urlencoded"}, "", 400, authz.InvalidBody, "The body cannot be read as its schema says."},
-			{"a form, malformed", "POST /form", "n=%zz", []string{"Content-Type: application/x-www-form-urlencoded"}, "", 400, authz.InvalidBody, "The body cannot be read as its schema says."},
+			{"a form, malformed", "POST /form", "n=%zz", []string{"Content-Type: application/x-www-form-urlencoded"}, "", 400, authz.InvalidBody, "The body is not a well-formed form."},
+			{"a form, a field that is not declared", "POST /form", "n=5&SUBMITTED=1", []string{"Content-Type: application/x-www-form-urlencoded"}, "", 400, authz.InvalidBody, "The body has a field that this operation does not declare."},
+			{"a form, an element that generated code would bind", "POST /form", "n=5&n[0]=7", []string{"Content-Type: application/x-www-form-urlencoded"}, "", 400, authz.InvalidBody, "The body has a field that this operation does not declare."},
+			{"a form, a field twice", "POST /form", "n=5&n=7", []string{"Content-Type: application/x-www-form-urlencoded"}, "", 400, authz.InvalidBody, "The body has a field more than once."},
 			{"broken off", "POST /json", "5\r\n{}xSUBMITTED", []string{jsonType, "Transfer-Encoding: chunked"}, "", 400, authz.InvalidBody, "could not be read to its end"},
 
 			{"no Content-Type", "POST /json", `{"text": "SUBMITTED"}`, nil, "", 415, authz.UnsupportedMediaType, "one Content-Type, there are 0"},
