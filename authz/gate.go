@@ -297,7 +297,8 @@ func (o *operation) nearest(p *token.Principal) []string {
 // Check decides one request. template is the path of the document that a router has matched, such as
 // /messages/{id}, and param returns the unescaped value of one of its parameters; it may be nil where the template
 // has none. On success it returns the request for the handler: with the principal in its context, its body already
-// read and validated. Otherwise it returns an [*Error], which [Gate.WriteProblem] tells the client of.
+// read and validated. Otherwise it returns an [*Error], which [Gate.WriteProblem] tells the client of. Where DPoP nonces are
+// asked for, clients learn of new ones from these refusals alone, whereas [Gate.Middleware] tells them in every answer.
 func (g *Gate) Check(r *http.Request, template string, param func(name string) string) (*http.Request, error) {
 	return g.check(r, g.plan.templates[template], param)
 }

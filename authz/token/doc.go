@@ -16,6 +16,9 @@
 //	find          the key, by kid, in that issuer's own set       source.go, keyset.go
 //	verify        the signature, by the key's own algorithm       keyset.go
 //
+// A token that is bound to a key of the client (DPoP, RFC 9449) goes the same way in [Verifier.VerifyDPoP], between the
+// checks of the proof that comes with it (dpop.go), which is used up at the very end (replay.go).
+//
 // Everything that can be said without a key is said without a key, so that an outage of an issuer is never
 // mistaken for a bad token, and rubbish never causes an outbound call.
 package token

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/lestrrat-go/jwx/v2/jwk"
 )
 
 // DPoPPolicy says whether an issuer's tokens may, or must, be bound to a key of the client (RFC 9449). A bound token
@@ -327,7 +326,7 @@ func checkPublic(key jsontext.Value) error {
 
 // key returns the public key that the proof brings, held to the same rules as an issuer's.
 func (p *proof) key() (crypto.PublicKey, error) {
-	parsed, err := jwk.ParseKey(p.jwk)
+	parsed, err := parseJWK(p.jwk)
 	if err != nil {
 		return nil, refuse(InvalidProof, "jwk of the proof: kty is unknown or its members are wrong (RFC 7517 §4)")
 	}
@@ -488,10 +487,10 @@ func (c *proofs) checkTime(p *proof) (end time.Time, err error) {
 	now := c.now()
 	if c.nonces != nil {
 		end, ok := c.nonces.end(p.nonce, now)
-		switch {
-		case p.nonce == nil:
+		if p.nonce == nil {
 			return end, refuse(NonceRequired, "the proof has no nonce, and this server asks for one")
-		case !ok:
+		}
+		if !ok {
 			return end, refuse(NonceRequired, "the proof's nonce is too old, or not one of this server. Do the servers share their nonce key?")
 		}
 		return end, nil

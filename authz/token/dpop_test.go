@@ -681,3 +681,24 @@ func ExampleVerifier_VerifyDPoP() {
 	// {"Algorithms":["ES256","EdDSA","PS256","RS256"],"Required":true,"Nonce":""}
 	// token: dpop_proof: the proof is not three segments of canonical base64url (RFC 7515 §7.1)
 }
+
+// BenchmarkVerifyDPoP is a known token with a proof that was never seen: what each request of a client with DPoP costs.
+func BenchmarkVerifyDPoP(b *testing.B) {
+	for _, alg := range token.ProofAlgorithms() {
+		b.Run(alg, func(b *testing.B) {
+			s := newDPoPScene(b)
+			s.store.ReplayStore = token.NewReplayMemory(1<<30, s.now)
+			v, key := s.verifier(b), keyFor(alg)
+			tok := s.bound(key)
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				proof := sign(b, alg, key, proofHeader(alg, key), s.proofClaims(tok))
+				b.StartTimer()
+				if _, err := v.VerifyDPoP(b.Context(), tok, of(proof)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -26,7 +26,7 @@ type ReplayMemory struct {
 	swept int64              // the second up to which those that had ended were forgotten
 }
 
-// defaultReplays: each takes about 150 bytes, for two to three minutes.
+// defaultReplays: each takes about 120 bytes, for two to three minutes.
 const defaultReplays = 1 << 19
 
 // NewReplayMemory returns a store that remembers so many proofs at the most. While it is full of proofs that have not
