@@ -13,16 +13,17 @@ import (
 )
 
 // The validator decodes a body leniently, and what it passes over a handler may well read. So what it is given is
-// first seen to be what it takes it for. The errors are for clients: they say nothing of what was sent.
+// first seen to be what it takes it for. The errors say what the body
+// is or has, for clients, and nothing of what was sent.
 
 var (
-	errJSON    = errors.New("The body is not one JSON value in UTF-8 with unique member names.")
-	errNumbers = errors.New("The body has a number of more digits, or of a larger exponent, than are read.")
-	errField   = errors.New("The body has a field that this operation does not declare.")
-	errTwice   = errors.New("The body has a field more than once.")
-	errText    = errors.New("The body has a field that is not text.")
-	errForm    = errors.New("The body is not a well-formed form.")
-	errPart    = errors.New("The body has a part of a Content-Type that is not its field's.")
+	errJSON    = errors.New("is not one JSON value in UTF-8 with unique member names")
+	errNumbers = errors.New("has a number of more digits, or of a larger exponent, than are read")
+	errField   = errors.New("has a field that this operation does not declare")
+	errTwice   = errors.New("has a field more than once")
+	errText    = errors.New("has a field that is not text")
+	errForm    = errors.New("is not a well-formed form")
+	errPart    = errors.New("has a part of a Content-Type that is not its field's")
 )
 
 // checkBody holds a body to its media type, and a form to the fields that the document declares.

@@ -321,7 +321,7 @@ func (g *Gate) readBody(r *http.Request, op *operation) ([]byte, error) {
 	}
 	if len(body) > 0 {
 		if err := op.inputs.checkBody(media, params, body); err != nil {
-			return nil, &Error{Kind: InvalidBody, Detail: err.Error(), bodyRead: true}
+			return nil, &Error{Kind: InvalidBody, Detail: "The body " + err.Error() + ".", bodyRead: true}
 		}
 	}
 	return body, nil

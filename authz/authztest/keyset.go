@@ -87,7 +87,16 @@ func parseJWK(raw json.RawMessage) (published, error) {
 	case jwk.Kty == "RSA":
 		key.key = &rsa.PublicKey{N: number(jwk.N), E: int(number(jwk.E).Int64())}
 	case jwk.Kty == "EC" && curves[jwk.Crv] != nil:
-		key.key = &ecdsa.PublicKey{Curve: curves[jwk.Crv], X: number(jwk.X), Y: number(jwk.Y)}
+		size := (curves[jwk.Crv].Params().BitSize + 7) / 8
+		if x, y := number(jwk.X), number(jwk.Y); max(x.BitLen(), y.BitLen()) <= 8*size {
+			point := append([]byte{4}, append(x.FillBytes(make([]byte, size)), y.FillBytes(make([]byte, size))...)...)
+			var err error
+			if key.key, err = ecdsa.ParseUncompressedPublicKey(curves[jwk.Crv], point); err != nil {
+				return published{}, err
+			}
+			return key, nil
+		}
+		return published{}, fmt.Errorf("a key whose point is not on %s", jwk.Crv)
 	case jwk.Kty == "OKP" && jwk.Crv == "Ed25519":
 		b, _ := base64.RawURLEncoding.DecodeString(jwk.X)
 		key.key = ed25519.PublicKey(b)

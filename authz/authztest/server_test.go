@@ -224,7 +224,9 @@ func decode(segment string, into any) bool {
 }
 
 func publicKey(x, y string) *ecdsa.PublicKey {
-	return &ecdsa.PublicKey{Curve: elliptic.P256(), X: number(x), Y: number(y)}
+	point := append([]byte{4}, append(number(x).FillBytes(make([]byte, 32)), number(y).FillBytes(make([]byte, 32))...)...)
+	key, _ := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	return key
 }
 
 func number(s string) *big.Int {
