@@ -35,6 +35,7 @@ func TestSettings(t *testing.T) {
 	c.Leeway = "0s"
 	c.JWKSCooldown, c.JWKSMaxAge, c.JWKSMaxStale = "1s", "2m", "3h"
 	c.TrustedProxies = "10.0.0.0/8,fd00::/8"
+	c.DatabaseURL = "postgres://user:p%40ss@db.example/app"
 	got, err := c.Settings()
 	if err != nil {
 		t.Fatalf("a valid configuration is refused: %v", err)
@@ -49,6 +50,9 @@ func TestSettings(t *testing.T) {
 	}}
 	if !reflect.DeepEqual(got.Issuers, want) {
 		t.Errorf("issuers\n got %+v\nwant %+v", got.Issuers, want)
+	}
+	if got.DatabaseURL != c.DatabaseURL {
+		t.Errorf("the database is %q, want it as it was given", got.DatabaseURL)
 	}
 	if got.Addr != "127.0.0.1:0" || len(got.TrustedProxies) != 2 || got.TrustedProxies[1].String() != "fd00::/8" {
 		t.Errorf("address or proxies were lost on the way: %+v", got)
@@ -75,6 +79,10 @@ func TestEveryFaultNamesItsKey(t *testing.T) {
 			`OASGATE_ADDR is "3010": expected host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010`},
 		{"address with too high a port", func(c *Config) { c.Addr = ":65536" },
 			`OASGATE_ADDR is ":65536": expected host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010`},
+		{"database of another kind", func(c *Config) { c.DatabaseURL = "mysql://user:password@db.example/app" },
+			`OASGATE_DATABASE_URL is "(not shown, for it may hold a password)": expected sqlite:path, or a URL such as postgres://user:password@host:5432/database?sslmode=verify-full, with what means something in URLs escaped in its parts, as %40 for @`},
+		{"database without a file", func(c *Config) { c.DatabaseURL = "sqlite:" },
+			`OASGATE_DATABASE_URL is "sqlite:": expected sqlite: and the path of a file, such as sqlite:data/oasgate.db or sqlite:/var/lib/oasgate/oasgate.db`},
 		{"audience alone", func(c *Config) { c.Issuer = "" },
 			`OASGATE_ISSUER is not set: expected the URL of the issuer of the tokens for OASGATE_AUDIENCE "https://api.example"; for an Auth0 tenant AUTH0_DOMAIN does as well`},
 		{"issuer alone", func(c *Config) { c.Audience = "" },

@@ -491,3 +491,66 @@ func TestGeneratedClientKeepsMessages(t *testing.T) {
 		t.Fatalf("%v, %s", err, late.Body)
 	}
 }
+
+// failing is a store of which every answer is this error.
+type failing struct {
+	Messages
+	err error
+}
+
+func (f failing) Get(context.Context, Whose, string) (Message, error) { return Message{}, f.err }
+
+// What the document shows of refusals is what the server answers, and its example of a cursor is one of a message.
+func TestMessageExamples(t *testing.T) {
+	document, err := gen.GetSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _ := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
+	alice := r.as("alice", readAndWrite)
+	at := messagesPath + "/" + alice.post(t, "x").Id
+	lost := start(t, func(c *ServerConfig) { c.Handlers = Handlers{Messages: failing{err: errUnavailable}} }).as("alice", readAndWrite)
+	alice.ask(t, "POST", messagesPath, `{"text":"x"}`, "Idempotency-Key", "k")
+	for response, got := range map[string]answer{
+		"NotFound":             alice.ask(t, "GET", messagesPath+"/019ad7c8-09b3-7204-bf92-a8cef806518f", ""),
+		"PreconditionFailed":   alice.ask(t, "DELETE", at, "", "If-Match", `"2"`),
+		"PreconditionRequired": alice.ask(t, "DELETE", at, ""),
+		"IdempotencyKeyReused": alice.ask(t, "POST", messagesPath, `{"text":"y"}`, "Idempotency-Key", "k"),
+		"Unavailable":          lost.ask(t, "GET", at, ""),
+	} {
+		for name, example := range document.Components.Responses[response].Value.Content["application/problem+json"].Examples {
+			if want := canonical(t, example.Value.Value); canonical(t, json.RawMessage(got.body)) != want {
+				t.Errorf("%s: the server answers\n%s, the document's example %s is\n%s", response, got.body, name, want)
+			}
+		}
+	}
+	schemas := document.Components.Schemas
+	id := schemas["MessageID"].Value.Example.(string)
+	if got, err := readCursor(schemas["Cursor"].Value.Example.(string)); err != nil || got != id {
+		t.Errorf("the example of a cursor is read as %s, %v, want %s", got, err, id)
+	}
+	if got, want := (Message{ID: id}).Created().Format(time.RFC3339Nano), schemas["Message"].Value.Properties["created"].Value.Example; got != want {
+		t.Errorf("the example of an id is of %s, that of created is %s", got, want)
+	}
+}
+
+// Should the document ever let somebody in without a token, nobody's messages are theirs.
+func TestNobodyAsks(t *testing.T) {
+	h := Handlers{Messages: failing{}} // which would panic
+	tag := "*"
+	for name, call := range map[string]func() (any, error){
+		"list":   func() (any, error) { return h.ListMessages(t.Context(), gen.ListMessagesRequestObject{}) },
+		"create": func() (any, error) { return h.CreateMessage(t.Context(), gen.CreateMessageRequestObject{}) },
+		"get":    func() (any, error) { return h.GetMessage(t.Context(), gen.GetMessageRequestObject{}) },
+		"replace": func() (any, error) {
+			return h.ReplaceMessage(t.Context(), gen.ReplaceMessageRequestObject{Params: gen.ReplaceMessageParams{IfMatch: &tag}})
+		},
+		"delete": func() (any, error) {
+			return h.DeleteMessage(t.Context(), gen.DeleteMessageRequestObject{Params: gen.DeleteMessageParams{IfMatch: &tag}})
+		},
+	} {
+		if answer, err := call(); answer != nil || err == nil {
+			t.Errorf("%s: nobody is answered with %v, %v", name, answer, err)
+		}
+	}
+}

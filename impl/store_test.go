@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -354,6 +355,43 @@ func TestChangesAtOnce(t *testing.T) {
 	})
 }
 
+// Between the look at a version and the change of it somebody else may change it: then all is looked at again.
+func TestChangedInBetween(t *testing.T) {
+	onEachDatabase(t, func(t *testing.T, url string) {
+		s := open(t, StoreConfig{URL: url})
+		for _, test := range []struct {
+			name    string
+			matches func(version int64) bool
+			want    error
+		}{{"what was seen", version(1), errChanged}, {"whatever is there", anyVersion, nil}} {
+			for name, change := range map[string]func(id string, matches func(int64) bool) error{
+				"replace": func(id string, matches func(int64) bool) error {
+					_, err := s.Replace(t.Context(), alice, id, "mine", matches)
+					return err
+				},
+				"delete": func(id string, matches func(int64) bool) error { return s.Delete(t.Context(), alice, id, matches) },
+			} {
+				m := create(t, s, alice, "x")
+				var looked []int64
+				err := change(m.ID, func(v int64) bool {
+					if looked = append(looked, v); len(looked) == 1 {
+						if _, err := s.Replace(t.Context(), alice, m.ID, "theirs", anyVersion); err != nil {
+							t.Fatal(err)
+						}
+					}
+					return test.matches(v)
+				})
+				if !errors.Is(err, test.want) || !slices.Equal(looked, []int64{1, 2}) {
+					t.Errorf("%s %s: %v, having looked at %v; want %v, and both versions looked at", name, test.name, err, looked, test.want)
+				}
+				if got, _ := s.Get(t.Context(), Whose{Owner: alice}, m.ID); test.want != nil && got.Text != "theirs" {
+					t.Errorf("%s %s: the other's change is lost: %+v", name, test.name, got)
+				}
+			}
+		}
+	})
+}
+
 func TestStoreOutlivesItsProcess(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		first, err := OpenStore(t.Context(), StoreConfig{URL: url, Logger: slog.New(slog.DiscardHandler)})
@@ -425,6 +463,66 @@ func TestMigrationsWait(t *testing.T) {
 			t.Errorf("not opened once the lock is free: %v", err)
 		}
 	})
+}
+
+// A server of an older version starts on tables that a newer one has migrated: versions change one server at a time.
+func TestNewerTables(t *testing.T) {
+	onEachDatabase(t, func(t *testing.T, url string) {
+		s := open(t, StoreConfig{URL: url})
+		if _, err := s.write.Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, TRUE)"); err != nil {
+			t.Fatal(err)
+		}
+		create(t, open(t, StoreConfig{URL: url}), alice, "x")
+	})
+}
+
+func TestKeysAreSweptHourly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // in here days pass at once
+		s := open(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
+		if _, err := s.Create(t.Context(), alice, "x", "k"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(keysKept - time.Minute)
+		if n := count(t, s, "idempotency_keys"); n != 1 {
+			t.Errorf("%d keys are kept a minute before they expire, want 1", n)
+		}
+		time.Sleep(time.Hour + 2*time.Minute)
+		if n := count(t, s, "idempotency_keys"); n != 0 {
+			t.Errorf("%d keys are kept an hour after they have expired, want none", n)
+		}
+	})
+}
+
+func TestSQLiteIsSetUp(t *testing.T) {
+	s := open(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000"} {
+		for name, pool := range map[string]*sql.DB{"read": s.read, "write": s.write} {
+			var got string
+			if err := pool.QueryRow("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
+				t.Errorf("%s of the connections that %s is %s, %v; want %s", pragma, name, got, err, want)
+			}
+		}
+	}
+	if _, err := s.read.Exec("DELETE FROM messages"); err == nil {
+		t.Errorf("the connections that read write")
+	}
+}
+
+// What PostgreSQL refuses is either for the client to try again later, or a fault of ours.
+func TestWhatIsLost(t *testing.T) {
+	db, err := openPostgres("postgres://localhost/app", time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.close()
+	for code, want := range map[string]bool{
+		"08006": true, "25006": true, "40001": true, "40P01": true, "53100": true, "53300": true, "55P03": true, "57P01": true, "57P03": true, "58030": true,
+		"22021": false, "23505": false, "42P01": false, "42601": false, "XX000": false,
+	} {
+		if got := db.lost(fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code})); got != want {
+			t.Errorf("%s is taken for a database that is lost: %v, want %v", code, got, want)
+		}
+	}
 }
 
 func TestFileIsMade(t *testing.T) {
