@@ -63,7 +63,7 @@ func TestTokenEndpointRefusesBadProofs(t *testing.T) {
 		says    string
 	}{
 		{"two headers", []string{"DPoP", genuine, "DPoP", genuine}, "more than one DPoP header"},
-		{"rubbish", []string{"DPoP", "x"}, "no compact JWS"},
+		{"rubbish", []string{"DPoP", "x"}, "not three segments of canonical base64url"},
 		{"of another method", []string{"DPoP", proof(map[string]any{"htm": "GET"})}, "htm is"},
 		{"of another endpoint", []string{"DPoP", proof(map[string]any{"htu": issuerURL + "other"})}, "the path of htu"},
 		{"of another server", []string{"DPoP", proof(map[string]any{"htu": "https://elsewhere.example/oauth/token"})}, "htu is a URL of"},

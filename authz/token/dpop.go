@@ -393,15 +393,19 @@ func (p *proof) checkRequest(method, url string) error {
 // that a client has resolved before it sent the request, whereas in the path of the request itself they are, to
 // the router, segments like any other.
 func normalURL(url string) (server, path string, ok bool) {
+	if strings.ContainsFunc(url, func(c rune) bool { return c <= ' ' || c > '~' }) { // no URI, and not to be taken for one
+		return "", "", false
+	}
 	url, _, _ = strings.Cut(url, "#")
 	url, _, _ = strings.Cut(url, "?")
 	scheme, rest, _ := strings.Cut(url, "://")
 	scheme = strings.ToLower(scheme)
 	unsaid, known := map[string]string{"http": "80", "https": "443"}[scheme]
-	host, path, port := strings.ToLower(rest), "/", ""
+	host, path, port := rest, "/", ""
 	if i := strings.IndexByte(rest, '/'); i >= 0 {
-		host, path = host[:i], rest[i:]
+		host, path = rest[:i], rest[i:]
 	}
+	host = strings.ToLower(host)
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
 		host, port = host[:i], host[i+1:]
 	}

@@ -235,6 +235,8 @@ func TestProofsThatAreRefused(t *testing.T) {
 		{"htu of a path in another case", claims("htu", `"https://api.example/Messages/a%20b"`), "the path of htu"},
 		{"htu with a slash at the end", claims("htu", `"https://api.example/messages/a%20b/"`), "the path of htu"},
 		{"htu with a slash that is encoded", claims("htu", `"https://api.example/messages%2Fa%20b"`), "the path of htu"},
+		{"htu with a character that no URI has", claims("htu", `"https://api.example/messages/a%20b\u00a0"`), "htu is not an absolute"},
+		{"htu of a server whose name ends in a Kelvin sign", claims("htu", `"https://api.example\u212a/messages/a%20b"`), "htu is not an absolute"},
 		{"htu with a broken escape", claims("htu", `"https://api.example/messages/a%2"`), "htu is not an absolute"},
 		{"iat absent", claims("iat", ""), "htm, htu and iat are all required"},
 		{"iat a string", claims("iat", strconv.Quote(at(0))), "iat is not a number"},

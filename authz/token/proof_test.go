@@ -129,7 +129,7 @@ func TestWithoutDots(t *testing.T) {
 func FuzzNormalURL(f *testing.F) {
 	for _, seed := range []string{
 		"", "https://a", "https://a/", "HTTPS://A:443/b%2f%7E?c#d", "http://a:80", "http://a:443/", "https://[::1]:443/", "https://a:/",
-		"https://u@a/", "https:///a", "https://a/%", "https://a/%4", "https://a/%zz", "https://a/../b", "//a/b", "https:a/b", "https://a?b/c", "https://a\\@b/", "https://a/é", "http://:", "http://:80/", "http://::", "http://a::80/", "http://:80:", "http://[::80",
+		"https://u@a/", "https:///a", "https://a/%", "https://a/%4", "https://a/%zz", "https://a/../b", "//a/b", "https:a/b", "https://a?b/c", "https://a\\@b/", "https://a/é", "http://:", "http://:80/", "http://::", "http://a::80/", "http://:80:", "http://[::80", "http://\xa7\xc0㭭000/", "https://\u212a\u212a\u212a/a",
 	} {
 		f.Add(seed)
 	}
@@ -141,7 +141,7 @@ func FuzzNormalURL(f *testing.F) {
 		if again, againPath, ok := normalURL(server + path); !ok || again != server || againPath != path {
 			t.Errorf("%q becomes %q %q, and that %q %q", raw, server, path, again, againPath)
 		}
-		if !strings.HasPrefix(path, "/") || strings.ContainsAny(server+path, "?#") || strings.Contains(server, "@") {
+		if !strings.HasPrefix(path, "/") || strings.ContainsAny(server+path, "?#") || strings.Contains(server, "@") || strings.ContainsFunc(server+path, func(c rune) bool { return c <= ' ' || c > '~' }) {
 			t.Errorf("%q becomes %q %q", raw, server, path)
 		}
 		before, _, _ := strings.Cut(raw, "#")
