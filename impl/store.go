@@ -4,25 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
-	"embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net/url"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // keysKept is how long an Idempotency-Key is remembered.
@@ -47,20 +35,6 @@ type Store struct {
 	now     func() time.Time
 	stop    context.CancelFunc // of sweep
 	stopped chan struct{}
-}
-
-// database is what differs from one SQL database to another.
-type database struct {
-	read, write *sql.DB
-	dialect     goose.Dialect
-	migrations  mutex
-	lost        func(err error) bool // reports whether it is the database that is missing or full, and not the query that is wrong
-}
-
-// mutex is a lock among all processes that use a database, which ends with the one that has it.
-type mutex struct {
-	db           *sql.DB
-	lock, unlock string // SQL of one session
 }
 
 // OpenStore opens the database, creating it if it is a file, and brings its tables up to date.
@@ -94,185 +68,6 @@ func OpenStore(ctx context.Context, config StoreConfig) (*Store, error) {
 	config.Logger.Info("opened the database", "database", redacted(config.URL))
 	go s.sweepHourly(life, config.Logger)
 	return s, nil
-}
-
-// sqlitePath returns the path of sqlite:path.
-func sqlitePath(raw string) (string, bool) { return strings.CutPrefix(raw, "sqlite:") }
-
-// checkDatabaseURL says what is expected of a database's URL that no store can be opened with.
-func checkDatabaseURL(raw string) error {
-	if path, ok := sqlitePath(raw); ok {
-		if path == "" || path == ":memory:" || strings.HasPrefix(path, "//") || strings.HasSuffix(path, "/") {
-			return errors.New("sqlite: and the path of a file, such as sqlite:data/oasgate.db or sqlite:/var/lib/oasgate/oasgate.db")
-		}
-		return nil
-	}
-	_, unambiguous := placeOf(raw)
-	if _, err := pgx.ParseConfig(raw); err != nil || !unambiguous {
-		return errors.New("sqlite:path, or a URL such as postgres://user:password@host:5432/database?sslmode=verify-full, with what means something in URLs escaped in its parts, as %40 for @")
-	}
-	return nil
-}
-
-// placeOf returns what of a postgres: URL can be told: where it is, and nothing of how to get in. It can tell only if
-// the one @ is in its authority: else anything may be part of a password.
-func placeOf(raw string) (string, bool) {
-	scheme, rest, _ := strings.Cut(raw, "://")
-	place, _, _ := strings.Cut(rest, "?")
-	place, _, _ = strings.Cut(place, "#")
-	authority, path, _ := strings.Cut(place, "/")
-	host := authority[strings.LastIndex(authority, "@")+1:]
-	return scheme + "://" + host + "/" + path, (scheme == "postgres" || scheme == "postgresql") && strings.Count(raw, "@") == strings.Count(authority, "@") && strings.Count(raw, "@") <= 1
-}
-
-// redacted is a database's URL, fit for logs.
-func redacted(raw string) string {
-	if _, ok := sqlitePath(raw); ok {
-		return raw
-	}
-	if place, ok := placeOf(raw); ok {
-		return place
-	}
-	return "(not shown, for it may hold a password)"
-}
-
-// openSQLite opens a file. SQLite has one writer at a time: here they wait for each other in Go, in order, where it
-// would have them try again and again.
-func openSQLite(raw string, timeout time.Duration) (db database, err error) {
-	path, _ := sqlitePath(raw)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return db, err
-	}
-	source := func(path string, pragmas ...string) string {
-		file := url.URL{Scheme: "file", OmitHost: true, Path: path}
-		file.RawQuery = url.Values{"_txlock": {"immediate"}, "_pragma": append([]string{
-			fmt.Sprintf("busy_timeout(%d)", timeout.Milliseconds()), // for other processes
-			"journal_mode(wal)", // readers do not wait for the writer
-			"synchronous(full)", // what is acknowledged outlives a power cut
-			"foreign_keys(on)",
-		}, pragmas...)}.Encode()
-		return file.String()
-	}
-	db = database{
-		dialect: goose.DialectSQLite3,
-		// In a file beside it: what SQLite has to lock a file whole would have to wait until nobody else has it open.
-		migrations: mutex{lock: "BEGIN EXCLUSIVE", unlock: "ROLLBACK"},
-		lost: func(err error) bool {
-			refused, ok := errors.AsType[*sqlite.Error](err)
-			if !ok {
-				return false
-			}
-			switch refused.Code() & 0xff {
-			case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_INTERRUPT:
-				return true
-			}
-			return false
-		},
-	}
-	for _, pool := range []struct {
-		db     **sql.DB
-		source string
-		conns  int
-	}{
-		{&db.write, source(path), 1},
-		{&db.read, source(path, "query_only(on)"), 4},
-		{&db.migrations.db, source(path + "-migrations"), 1},
-	} {
-		if *pool.db, err = sql.Open("sqlite", pool.source); err != nil {
-			return db, errors.Join(err, db.close())
-		}
-		(*pool.db).SetMaxOpenConns(pool.conns)
-		(*pool.db).SetMaxIdleConns(pool.conns)
-	}
-	return db, nil
-}
-
-func openPostgres(raw string, timeout time.Duration) (database, error) {
-	config, err := pgx.ParseConfig(raw)
-	if err != nil {
-		return database{}, err
-	}
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = timeout
-	}
-	db := stdlib.OpenDB(*config)
-	db.SetMaxOpenConns(16)
-	db.SetMaxIdleConns(16)
-	db.SetConnMaxLifetime(30 * time.Minute)  // so that a new primary, or one more node, gets its share
-	const migrations = "7017280570803617792" // any number that nobody else locks
-	return database{
-		read: db, write: db,
-		dialect:    goose.DialectPostgres,
-		migrations: mutex{db, "SELECT pg_advisory_lock(" + migrations + ")", "SELECT pg_advisory_unlock(" + migrations + ")"},
-		lost: func(err error) bool {
-			refused, ok := errors.AsType[*pgconn.PgError](err)
-			if !ok {
-				return true // it did not come so far as to refuse
-			}
-			switch refused.Code[:2] { // https://www.postgresql.org/docs/current/errcodes-appendix.html
-			case "08", // connection
-				"25", // transaction state: a primary that has become a standby is read-only
-				"40", // rolled back: serialization, deadlock
-				"53", // resources: disk, memory, connections
-				"55", // not in the required state
-				"57", // operator: shutdown, cancelled
-				"58": // system
-				return true
-			}
-			return false
-		},
-	}, nil
-}
-
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-// migrate applies the migrations that the database lacks, while other processes that start now wait.
-func (db database) migrate(ctx context.Context, log *slog.Logger) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider(db.dialect, db.write, files)
-	if err != nil {
-		return err
-	}
-	unlock, err := db.migrations.take(ctx)
-	if err != nil {
-		return err
-	}
-	applied, err := provider.Up(ctx)
-	for _, m := range applied {
-		log.Info("migrated the database", "migration", m.Source.Path)
-	}
-	return errors.Join(err, unlock())
-}
-
-// take waits for the mutex. The connection that has it also loses it when it breaks, and then the migrations break too.
-func (m mutex) take(ctx context.Context) (unlock func() error, err error) {
-	session, err := m.db.Conn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := session.ExecContext(ctx, m.lock); err != nil {
-		return nil, errors.Join(err, session.Close())
-	}
-	return func() error {
-		_, err := session.ExecContext(context.WithoutCancel(ctx), m.unlock)
-		return errors.Join(err, session.Close())
-	}, nil
-}
-
-func (db database) close() error {
-	var faults []error
-	closed := map[*sql.DB]bool{nil: true}
-	for _, pool := range []*sql.DB{db.read, db.write, db.migrations.db} {
-		if !closed[pool] {
-			faults = append(faults, pool.Close())
-		}
-		closed[pool] = true
-	}
-	return errors.Join(faults...)
 }
 
 // Close closes the database. Requests must have ended.
@@ -344,7 +139,8 @@ func (s *Store) List(ctx context.Context, whose Whose, before string, limit int)
 	if before != "" {
 		q.and("id <", before)
 	}
-	rows, err := s.read.QueryContext(ctx, fmt.Sprintf(`SELECT id, issuer, subject, text, version FROM messages WHERE %s ORDER BY id DESC LIMIT %d`, q.sql, limit), q.args...)
+	q.args = append(q.args, limit)
+	rows, err := s.read.QueryContext(ctx, fmt.Sprintf(`SELECT id, issuer, subject, text, version FROM messages WHERE %s ORDER BY id DESC LIMIT $%d`, q.sql, len(q.args)), q.args...)
 	if err != nil {
 		return nil, err
 	}

@@ -523,6 +523,9 @@ func TestWhatIsLost(t *testing.T) {
 			t.Errorf("%s is taken for a database that is lost: %v, want %v", code, got, want)
 		}
 	}
+	if db.lost(sql.ErrNoRows) {
+		t.Errorf("an empty answer is taken for a database that is lost")
+	}
 }
 
 func TestFileIsMade(t *testing.T) {
