@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -266,4 +267,64 @@ func TestMetadataIsNotServedUnlessConfigured(t *testing.T) {
 			t.Errorf("Resource %q: error is %v, expected a fault of it", resource, err)
 		}
 	}
+}
+
+// The truth table of two schemes: every list of up to three of the alternatives below, in every order, against every
+// credential. What is expected is told by the definition of OpenAPI (§4.8.30): one alternative, all of its schemes.
+func TestTruthTableOfSchemes(t *testing.T) {
+	issuer := newIssuer(t)
+	verifier := newVerifier(t, issuer)
+	alternatives := []string{`{}`, `{oauth: [read:things]}`, `{oidc: [profile]}`, `{oauth: [read:things], oidc: [profile]}`, `{oauth: []}`}
+	needs := [][]string{{}, {"read:things"}, {"profile"}, {"read:things", "profile"}, {}}
+	credentials := map[string]string{
+		"none": "", "bad": "rubbish",
+		"token of nothing": issuer.Mint(nil), "read:things": issuer.Mint(map[string]any{"scope": "read:things"}),
+		"profile": issuer.Mint(map[string]any{"scope": "profile"}), "both": issuer.Mint(map[string]any{"scope": "profile read:things"}),
+	}
+	granted := map[string][]string{"read:things": {"read:things"}, "profile": {"profile"}, "both": {"read:things", "profile"}}
+
+	var lists [][]int
+	for a := range alternatives {
+		lists = append(lists, []int{a})
+		for b := range alternatives {
+			lists = append(lists, []int{a, b})
+			for c := range alternatives {
+				lists = append(lists, []int{a, b, c})
+			}
+		}
+	}
+	expected := func(list []int, credential string) int {
+		optional, public := slices.Contains(list, 0), !slices.ContainsFunc(list, func(a int) bool { return a != 0 })
+		switch {
+		case public || credential == "none" && optional:
+			return 200
+		case credential == "none" || credential == "bad":
+			return 401
+		}
+		for _, a := range list {
+			if !slices.ContainsFunc(needs[a], func(s string) bool { return !slices.Contains(granted[credential], s) }) {
+				return 200
+			}
+		}
+		return 403
+	}
+	rows := 0
+	for _, list := range lists {
+		var security []string
+		for _, a := range list {
+			security = append(security, alternatives[a])
+		}
+		document := strings.Replace(foreignDocument, "security: [{oauth: [read:things]}], responses", "security: ["+strings.Join(security, ", ")+"], responses", 1)
+		gate, err := authz.New(authz.Config{Document: load(t, document), Verifier: verifier})
+		if err != nil {
+			t.Fatalf("security %v: %v", security, err)
+		}
+		for name, credential := range credentials {
+			rows++
+			if got := answer(t, gate, "/oauth2", credential).StatusCode; got != expected(list, name) {
+				t.Errorf("security %v, credential %s: status is %d, expected %d", security, name, got, expected(list, name))
+			}
+		}
+	}
+	t.Logf("%d rows", rows)
 }
