@@ -29,6 +29,7 @@ const (
 	BodyTooLarge         Kind = "body-too-large"                   // 413
 	UnsupportedMediaType Kind = "unsupported-media-type"           // 415
 	Timeout              Kind = "timeout"                          // 503
+	Unavailable          Kind = "unavailable"                      // 503: what the server itself depends on cannot be reached
 	Internal             Kind = "internal"                         // 500: what nobody classified
 	Other                Kind = "about:blank"                      // another status, by a handler or by Echo (RFC 9457 §4.2.1)
 )
@@ -55,6 +56,7 @@ var kinds = map[Kind]struct {
 	BodyTooLarge:         {http.StatusRequestEntityTooLarge, "The body is too large", "Send a smaller body."},
 	UnsupportedMediaType: {http.StatusUnsupportedMediaType, "The body's format is not supported", "Send a body with a Content-Type that the API's document describes, and no Content-Encoding."},
 	Timeout:              {http.StatusServiceUnavailable, "The request took too long", "The server gave up on this request. Try again later."},
+	Unavailable:          {http.StatusServiceUnavailable, "The service is not available now", "The server cannot reach what it depends on. Try again later."},
 	Internal:             {http.StatusInternalServerError, "Something went wrong here", "The fault is the server's and has been logged."},
 	Other:                {0, "", "The status says all there is to say."},
 }
@@ -67,7 +69,7 @@ type Error struct {
 	Scopes     []string         // InsufficientScope: the scopes of the alternative that is nearest
 	StepUp     *StepUp          // InsufficientAuth: what is asked
 	Allow      []string         // MethodNotAllowed: the methods of the path
-	RetryAfter time.Duration    // KeysUnavailable, ReplaysUnavailable, Timeout
+	RetryAfter time.Duration    // of a 503
 	Principal  *token.Principal // who was refused; nil where that is not known
 	Err        error            // the cause, for the log
 

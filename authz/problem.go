@@ -52,7 +52,7 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	if e.Allow != nil {
 		h.Set("Allow", strings.Join(e.Allow, ", "))
 	}
-	if e.RetryAfter > 0 || e.Kind == KeysUnavailable || e.Kind == ReplaysUnavailable || e.Kind == Timeout {
+	if e.RetryAfter > 0 || e.Kind != Other && status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
 	// GetBody: the request has been through the gate, whose validator has read its body.

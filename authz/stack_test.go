@@ -294,7 +294,7 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 			tb.Errorf("%s is %q, expected %q", name, got, expected)
 		}
 	}
-	if after := a.Header.Get("Retry-After"); (after != "") != (kind == authz.KeysUnavailable || kind == authz.ReplaysUnavailable || kind == authz.Timeout) {
+	if after := a.Header.Get("Retry-After"); (after != "") != (kind == authz.KeysUnavailable || kind == authz.ReplaysUnavailable || kind == authz.Timeout || kind == authz.Unavailable) {
 		tb.Errorf("Retry-After is %q on a problem of type %s", after, kind)
 	}
 	var problem struct {

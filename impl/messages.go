@@ -190,7 +190,7 @@ func explained(err error) error {
 	case errors.Is(err, errNoMessage): // also another's: a 403 would say that it exists (OWASP API1:2023)
 		return &authz.Error{Kind: authz.NotFound, Detail: "There is no such message."}
 	case errors.Is(err, errUnavailable):
-		return &authz.Error{Kind: authz.Timeout, Detail: "The messages cannot be reached now. Try again later.", Err: err}
+		return &authz.Error{Kind: authz.Unavailable, Detail: "The messages cannot be reached now. Try again later.", Err: err}
 	}
 	return err
 }

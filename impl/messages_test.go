@@ -433,7 +433,7 @@ func TestStoreIsLost(t *testing.T) {
 	line.cut()
 	for _, request := range [][]string{{"GET", messagesPath, ""}, {"GET", at, ""}, {"POST", messagesPath, `{"text":"x"}`}, {"PUT", at, `{"text":"x"}`}, {"DELETE", at, ""}} {
 		got := alice.ask(t, request[0], request[1], request[2], "If-Match", "*", "Idempotency-Key", "k", "X-Request-Id", "lost-"+request[0])
-		wantRefusal(t, got, http.StatusServiceUnavailable, authz.Timeout, "The messages cannot be reached now. Try again later.")
+		wantRefusal(t, got, http.StatusServiceUnavailable, authz.Unavailable, "The messages cannot be reached now. Try again later.")
 		if got.header.Get("Retry-After") != "1" {
 			t.Errorf("%v: Retry-After is %q", request, got.header.Get("Retry-After"))
 		}
