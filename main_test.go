@@ -701,6 +701,15 @@ func TestLog(t *testing.T) {
 // Once it is told to stop, the server says so to load balancers, then takes no new request, and ends what is under way.
 func TestDrain(t *testing.T) {
 	t.Parallel()
+	for range 3 { // on a busy machine the request may be answered too soon to prove anything
+		if drains(t) {
+			return
+		}
+	}
+	t.Error("each time the request was answered before new connections were refused, so nothing was proved of it")
+}
+
+func drains(t *testing.T) (proved bool) {
 	issuer := startIssuer(t)
 	p := startServe(t, issuer)
 	wantGreeting(t, p.get(t, "/api/private", issuer.mint(nil)), privateGreeting)
@@ -733,13 +742,15 @@ func TestDrain(t *testing.T) {
 	case <-p.ended:
 		t.Errorf("the process has ended with a request under way")
 	case got := <-underWay:
-		t.Fatalf("the request was answered before new connections were refused, so nothing was proved of it: %d", got.status)
+		wantGreeting(t, got, privateGreeting)
+		return false
 	default:
 	}
 	wantGreeting(t, <-underWay, privateGreeting)
 	if code := p.ends(t, 2*time.Second); code != 0 {
 		t.Errorf("exit code is %d: want 0 when every request ended", code)
 	}
+	return true
 }
 
 // Whoever asks again does not want to wait.

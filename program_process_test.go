@@ -146,6 +146,8 @@ func startDev(t *testing.T) *process {
 	t.Helper()
 	p := start(t, invocation{args: []string{"dev", "--addr", "localhost:0"}})
 	p.url = p.readBanner(t).api
+	// On a busy machine dev may take a while to fetch its own keys; what is asked before is answered with 503.
+	eventually(t, 20*time.Second, "dev has its keys", func() bool { return p.get(t, "/readyz", "").status == http.StatusOK })
 	return p
 }
 
