@@ -94,7 +94,7 @@ func (s *Server) logged(next http.Handler) http.Handler {
 		x := &exchange{Context: ctx, ResponseWriter: w}
 		defer func() {
 			level := slog.LevelInfo
-			if x.status >= 500 {
+			if x.status >= 500 && r.Context().Err() == nil { // a client who hangs up is no fault of ours
 				level = slog.LevelError
 			}
 			if s.log.Enabled(ctx, level) {
