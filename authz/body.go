@@ -31,10 +31,10 @@ func (in *inputs) checkBody(media string, params map[string]string, body []byte)
 	switch {
 	case isJSON(media):
 		return checkJSON(body)
-	case media == "application/x-www-form-urlencoded":
-		return checkForm(in.fields(media), body)
-	case media == "multipart/form-data":
-		return checkMultipart(in.fields(media), params["boundary"], body)
+	case media == urlencoded:
+		return checkForm(in.forms[media], body)
+	case media == multiparted:
+		return checkMultipart(in.forms[media], params["boundary"], body)
 	}
 	return nil
 }
@@ -56,15 +56,25 @@ type fields struct {
 	open     bool // and more, which the document does not name
 }
 
-// fields returns those of a body of a media type; a media type that is not declared is for the validator to refuse.
-func (in *inputs) fields(media string) fields {
-	f := fields{declared: map[string]*openapi3.Schema{}}
-	if content := in.content.Get(media); content != nil && content.Schema != nil {
-		f.add(content.Schema.Value, 16)
-	} else {
-		f.open = true
+// The media types of forms.
+const (
+	urlencoded  = "application/x-www-form-urlencoded"
+	multiparted = "multipart/form-data"
+)
+
+// readForms returns the fields of a body by its media type; one that is not declared is for the validator to refuse.
+func readForms(declared openapi3.Content) map[string]fields {
+	forms := map[string]fields{}
+	for _, media := range []string{urlencoded, multiparted} {
+		f := fields{declared: map[string]*openapi3.Schema{}}
+		if content := declared.Get(media); content != nil && content.Schema != nil {
+			f.add(content.Schema.Value, 16)
+		} else {
+			f.open = true
+		}
+		forms[media] = f
 	}
-	return f
+	return forms
 }
 
 // add goes no deeper than depth: a schema may contain itself.
@@ -73,12 +83,16 @@ func (f *fields) add(schema *openapi3.Schema, depth int) {
 		return
 	}
 	for name, property := range schema.Properties {
-		f.declared[name] = property.Value
+		if property != nil { // a broken reference: doc.Validate has said so
+			f.declared[name] = property.Value
+		}
 	}
 	f.open = f.open || isOpen(schema)
 	for _, parts := range []openapi3.SchemaRefs{schema.AllOf, schema.AnyOf, schema.OneOf} {
 		for _, part := range parts {
-			f.add(part.Value, depth-1)
+			if part != nil {
+				f.add(part.Value, depth-1)
+			}
 		}
 	}
 }

@@ -28,7 +28,7 @@ func formInputs(t *testing.T) *inputs {
 		t.Fatal(err)
 	}
 	media := &openapi3.MediaType{Schema: doc.Components.Schemas["Form"]}
-	return &inputs{body: true, content: openapi3.Content{"application/x-www-form-urlencoded": media, "multipart/form-data": media}}
+	return &inputs{body: true, forms: readForms(openapi3.Content{urlencoded: media, multiparted: media})}
 }
 
 func TestForms(t *testing.T) {

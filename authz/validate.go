@@ -28,13 +28,13 @@ type inputs struct {
 	headers  []string
 	cookies  []string
 	body     bool
-	content  openapi3.Content // of the body, by media type
+	forms    map[string]fields // of a body that is a form, by media type
 }
 
 func compileInputs(item *openapi3.PathItem, spec *openapi3.Operation) inputs {
 	in := inputs{query: map[string]bool{}, deep: map[string]*openapi3.Schema{}, body: spec.RequestBody != nil}
 	if in.body && spec.RequestBody.Value != nil {
-		in.content = spec.RequestBody.Value.Content
+		in.forms = readForms(spec.RequestBody.Value.Content)
 	}
 	for _, p := range parameters(item, spec) {
 		switch p.In {
