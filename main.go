@@ -183,7 +183,7 @@ func (c *serveCommand) reload(server *impl.Server) error {
 func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	log, err := c.Log.Logger(stderr)
 	host, _, addrErr := net.SplitHostPort(c.Addr)
-	if addrErr != nil || !impl.IsLoopback(host) {
+	if addrErr != nil || !token.IsLoopback(host) {
 		err = errors.Join(err, fmt.Errorf("--addr is %q: expected a port of a loopback host, such as localhost:3010, for dev gives tokens to whoever asks; elsewhere, serve listens", c.Addr))
 	}
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"reflect"
@@ -205,7 +204,7 @@ func (f *faults) issuer(key, given string) string {
 		f.add(key, u.Redacted(), "a URL without user and password")
 	case err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http") || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		f.add(key, given, "a URL without query and fragment, such as https://issuer.example/, exactly as it stands in iss (RFC 8414 §2)")
-	case u.Scheme == "http" && !IsLoopback(u.Hostname()):
+	case u.Scheme == "http" && !token.IsLoopback(u.Hostname()):
 		f.add(key, given, "https: http is for loopback hosts only, for whoever answers in the issuer's place makes the keys")
 	}
 	return given
@@ -308,12 +307,6 @@ func (f *faults) leeway(key, given string) time.Duration {
 		return token.NoLeeway
 	}
 	return d
-}
-
-// IsLoopback reports whether a host, as it stands in a URL, is this machine: localhost, 127.0.0.0/8 or ::1.
-func IsLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
 // Environment is where a setting comes from that no flag gives: the strongest layer that has it, not empty.

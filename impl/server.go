@@ -217,7 +217,7 @@ func (s *Server) toThisMachine(next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !IsLoopback((&url.URL{Host: r.Host}).Hostname()) {
+		if !token.IsLoopback((&url.URL{Host: r.Host}).Hostname()) {
 			s.refuse(w, r, echo.NewHTTPError(http.StatusMisdirectedRequest, "under dev only requests to a loopback host are answered")) // RFC 9110 §15.5.20
 			return
 		}

@@ -33,7 +33,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -164,12 +163,12 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // name resolve to 127.0.0.1 and so become same-origin with this server (DNS
 // rebinding); it cannot choose the Host or the Origin that the browser sends.
 func fromThisMachine(r *http.Request) bool {
-	if !isLoopback((&url.URL{Host: r.Host}).Hostname()) {
+	if !token.IsLoopback((&url.URL{Host: r.Host}).Hostname()) {
 		return false
 	}
 	for _, origin := range r.Header.Values("Origin") {
 		u, err := url.Parse(origin)
-		if err != nil || !isLoopback(u.Hostname()) {
+		if err != nil || !token.IsLoopback(u.Hostname()) {
 			return false
 		}
 	}
@@ -252,16 +251,8 @@ func parseURL(raw string) (*url.URL, error) {
 		return nil, fmt.Errorf("devissuer: URL is %q: an issuer identifier has no user, query or fragment", u.Redacted())
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("devissuer: URL is %q: its scheme must be http or https", raw)
-	case !isLoopback(u.Hostname()):
+	case !token.IsLoopback(u.Hostname()):
 		return nil, fmt.Errorf("devissuer: URL is %q: the development issuer is for this machine alone, so its host must be localhost, in 127.0.0.0/8, or [::1]", raw)
 	}
 	return u, nil
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.IsLoopback()
 }

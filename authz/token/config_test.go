@@ -155,3 +155,15 @@ func TestErrorText(t *testing.T) {
 		t.Errorf("text is %q, expected %q", got, want)
 	}
 }
+
+func TestIsLoopback(t *testing.T) {
+	for host, is := range map[string]bool{
+		"localhost": true, "LocalHost": true, "127.0.0.1": true, "127.255.255.254": true, "::1": true, "::ffff:127.0.0.1": true,
+		"": false, "localhost.": false, "localhost.example": false, "127.0.0.1.example": false, "127.1": false, "0177.0.0.1": false, "2130706433": false,
+		"0.0.0.0": false, "::": false, "128.0.0.1": false, "::1%lo": false, "[::1]": false, "127.0.0.1:80": false, "::ffff:10.0.0.1": false, "fe80::1": false,
+	} {
+		if token.IsLoopback(host) != is {
+			t.Errorf("IsLoopback(%q) is %v, expected %v", host, !is, is)
+		}
+	}
+}

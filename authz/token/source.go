@@ -8,8 +8,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"mime"
-	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -282,15 +282,20 @@ func (s *source) mayFetch(uri string) error {
 	switch {
 	case err == nil && u.Scheme == "https" && u.Host != "":
 		return nil
-	case err == nil && u.Scheme == "http" && isLoopback(u.Hostname()) && strings.HasPrefix(s.issuer, "http:"):
+	case err == nil && u.Scheme == "http" && IsLoopback(u.Hostname()) && strings.HasPrefix(s.issuer, "http:"):
 		return nil
 	}
 	return errors.New("expected an https URL (http only for an issuer on a loopback host)")
 }
 
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+// IsLoopback reports whether a host, as [url.URL.Hostname] gives it, is this machine: localhost, 127.0.0.0/8 or ::1. It
+// goes by what is written and asks no resolver. An address with a zone is none: what it means differs by machine.
+func IsLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Zone() == "" && ip.Unmap().IsLoopback()
 }
 
 func issuerHint(received, expected string) string {

@@ -166,7 +166,7 @@ func (i *Issuer) complete() (faults []error) {
 	switch {
 	case err != nil || u.Hostname() == "" || u.User != nil || strings.ContainsAny(i.URL, "?#"):
 		fault("expected a URL such as https://issuer.example/, without query and fragment (RFC 8414 §2)")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !IsLoopback(u.Hostname()):
 		fault("http is accepted on loopback hosts only: expected https")
 	case u.Scheme != "http" && u.Scheme != "https":
 		fault("scheme is %q, expected https", u.Scheme)
