@@ -1,0 +1,171 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Endpoints is what an issuer says of itself (OpenID Connect Discovery 1.0 §3, RFC 8414 §2), as far as clients need it.
+// What it does not say is empty.
+type Endpoints struct {
+	Issuer        string `json:"issuer"`
+	Authorization string `json:"authorization_endpoint"`
+	Token         string `json:"token_endpoint"` // never empty
+	KeySet        string `json:"jwks_uri"`
+
+	TokenAuthMethods []string `json:"token_endpoint_auth_methods_supported"`
+	DPoPAlgorithms   []string `json:"dpop_signing_alg_values_supported"` // RFC 9449 §5.1
+}
+
+// DiscoveryError is an issuer's metadata that could not be had, or that cannot be trusted.
+type DiscoveryError struct {
+	URL     string // that was asked
+	Status  int    // of the answer; 0: there was none
+	Problem string // what was expected, what was received, what to do
+	Err     error  // the cause, if there was no answer; or an [*IssuerError]
+}
+
+func (e *DiscoveryError) Error() string { return "client: " + e.URL + ": " + e.Problem }
+func (e *DiscoveryError) Unwrap() error { return e.Err }
+
+// IssuerError is metadata that names another issuer than was asked for: its endpoints must not be used (RFC 8414 §3.3).
+type IssuerError struct{ Expected, Received string }
+
+func (e *IssuerError) Error() string {
+	hint := "write it exactly as the issuer names itself"
+	if strings.TrimSuffix(e.Received, "/") == strings.TrimSuffix(e.Expected, "/") {
+		hint = "they differ by a trailing slash only; " + hint
+	}
+	return fmt.Sprintf("issuer is %q, expected %q: %s", e.Received, e.Expected, hint)
+}
+
+const (
+	discoveryTimeout = 10 * time.Second
+	mostMetadata     = 256 << 10
+)
+
+// Discover asks an issuer for its endpoints, at the place of OpenID Connect Discovery 1.0 §4 and, if there is nothing,
+// at that of RFC 8414 §3. issuer is the URL exactly as the issuer writes it. Everything goes over https; over http on
+// this machine alone. Redirects are not followed: the metadata of an issuer is at the issuer (RFC 8414 §3.2 wants 200).
+//
+// An error is an [*DiscoveryError], or, when issuer itself is wrong, another. httpClient is http.DefaultClient if nil.
+func Discover(ctx context.Context, httpClient *http.Client, issuer string) (Endpoints, error) {
+	u, err := url.Parse(issuer)
+	if err != nil || confidential(issuer) != nil || u.User != nil || strings.ContainsAny(issuer, "?#") {
+		return Endpoints{}, fmt.Errorf("client: issuer is %q: expected a URL such as https://tenant.example/, http on loopback hosts only, with no user, query or fragment", redacted(issuer))
+	}
+	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
+	defer cancel()
+	// OpenID Connect puts it after the issuer's path, RFC 8414 §3.1 before.
+	path := strings.TrimSuffix(u.EscapedPath(), "/")
+	origin := u.Scheme + "://" + u.Host
+	found, err := discoverAt(ctx, httpClient, issuer, origin+path+"/.well-known/openid-configuration")
+	if e, ok := errors.AsType[*DiscoveryError](err); ok && e.Status >= 400 && e.Status < 500 {
+		var also error
+		if found, also = discoverAt(ctx, httpClient, issuer, origin+"/.well-known/oauth-authorization-server"+path); also == nil {
+			return found, nil
+		}
+		return Endpoints{}, errors.Join(err, also)
+	}
+	return found, err
+}
+
+func discoverAt(ctx context.Context, httpClient *http.Client, issuer, at string) (Endpoints, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return Endpoints{}, &DiscoveryError{URL: at, Problem: err.Error(), Err: err}
+	}
+	request.Header.Set("Accept", "application/json")
+	response, err := unredirected(httpClient).Do(request)
+	if err != nil {
+		return Endpoints{}, &DiscoveryError{URL: at, Problem: "the issuer does not answer: " + causeOf(err).Error(), Err: err}
+	}
+	defer response.Body.Close()
+	wrong := func(format string, args ...any) (Endpoints, error) {
+		return Endpoints{}, &DiscoveryError{URL: at, Status: response.StatusCode, Problem: fmt.Sprintf(format, args...)}
+	}
+	if response.StatusCode != http.StatusOK {
+		return wrong("status is %d, expected 200 (redirects are not followed)", response.StatusCode)
+	}
+	contentType := response.Header.Get("Content-Type")
+	if media, _, err := mime.ParseMediaType(contentType); err != nil || media != "application/json" && !strings.HasSuffix(media, "+json") {
+		return wrong("Content-Type is %q, expected application/json", contentType)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, mostMetadata+1))
+	switch {
+	case err != nil:
+		return Endpoints{}, &DiscoveryError{URL: at, Status: response.StatusCode, Problem: "the answer breaks off: " + causeOf(err).Error(), Err: err}
+	case len(body) > mostMetadata:
+		return wrong("the answer is longer than %d KiB: that is no issuer's metadata", mostMetadata>>10)
+	}
+	var found Endpoints
+	if json.Unmarshal(body, &found) != nil {
+		return wrong("expected a JSON object with issuer and token_endpoint, received something else")
+	}
+	// OpenID Connect Discovery 1.0 §4.3, RFC 8414 §3.3: else another issuer could have its endpoints used.
+	if found.Issuer != issuer {
+		mismatch := &IssuerError{Expected: issuer, Received: found.Issuer}
+		return Endpoints{}, &DiscoveryError{URL: at, Status: response.StatusCode, Problem: mismatch.Error(), Err: mismatch}
+	}
+	if found.Token == "" {
+		return wrong("token_endpoint is missing: this issuer gives no tokens to clients")
+	}
+	for _, member := range []struct{ name, endpoint string }{
+		{"token_endpoint", found.Token}, {"authorization_endpoint", found.Authorization}, {"jwks_uri", found.KeySet},
+	} {
+		if err := confidential(member.endpoint); err != nil && member.endpoint != "" {
+			return wrong("%s is %q: %v", member.name, member.endpoint, err)
+		}
+	}
+	return found, nil
+}
+
+// confidential: secrets, tokens and keys go over https; http is for this machine (RFC 6749 §1.6, RFC 8252 §8.3).
+func confidential(endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname())) {
+		return nil
+	}
+	return errors.New("expected an https URL, http on loopback hosts only")
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+}
+
+// unredirected is a client that takes a redirect for the answer.
+func unredirected(client *http.Client) *http.Client {
+	if client == nil {
+		client = http.DefaultClient
+	}
+	staying := *client
+	staying.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &staying
+}
+
+// causeOf is what a client's Do says, without the URL, which stands before it anyway.
+func causeOf(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// redacted is a URL as it was given, but for a password.
+func redacted(given string) string {
+	u, err := url.Parse(given)
+	if err != nil {
+		return "(not a URL)" // so where a password would be is not known
+	}
+	return u.Redacted()
+}
