@@ -1,0 +1,411 @@
+package docs
+
+import (
+	"bytes"
+	"cmp"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/template"
+	"unicode/utf16"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/oapi-codegen/runtime"
+
+	"github.com/oasgate/oasgate/authz"
+)
+
+// Values are what the snippets have in them. Where one is not known, or is nobody's business, it is empty, and the
+// snippets have a placeholder in its place.
+type Values struct {
+	Document      *openapi3.T // its operations
+	APIURL        string      // where clients reach the API, such as https://api.example.com
+	TokenEndpoint string      // the issuer's (RFC 6749 §3.2)
+	Audience      string      // that tokens are asked for; empty: the token request has none
+	ClientID      string
+	ClientSecret  string // under dev alone, where it is none
+}
+
+// Snippets say, for every operation and in every language, how to get a token and how to call.
+type Snippets struct {
+	Languages  []Language                    `json:"languages"`
+	Operations map[string]map[string]Snippet `json:"operations"` // by operationId, by Language.ID
+}
+
+// Language is a language that there are snippets in.
+type Language struct {
+	ID       string `json:"id"`
+	Name     string `json:"name"`
+	File     string `json:"file"`            // what to save a program as
+	Build    string `json:"build,omitempty"` // the command that compiles the file, if it needs one
+	Run      string `json:"run"`             // the command that runs it
+	Executed bool   `json:"executed"`        // by our own tests, as it is shown
+
+	literal func(string) string // writes any string as a literal of the language
+}
+
+// Snippet is how to call an operation. Its two parts are shown apart, and are one program.
+type Snippet struct {
+	Token string `json:"token,omitempty"` // empty: the operation needs no token
+	Call  string `json:"call"`
+}
+
+// Program is the whole program, which prints the answer. It exits with an error, and says which on stderr, where it gets
+// no token or the answer is not a success.
+func (s Snippet) Program() string {
+	if s.Token == "" {
+		return s.Call
+	}
+	return s.Token + "\n" + s.Call
+}
+
+//go:embed snippets
+var snippetTemplates embed.FS
+
+// languages returns the ten of the quickstart.
+func languages() []Language {
+	return []Language{
+		{ID: "curl", Name: "cURL", File: "call.sh", Run: "sh call.sh", Executed: true, literal: shellLiteral},
+	}
+}
+
+// words are what a template puts into a snippet. All of them are literals of its language already, so that no template
+// can forget to quote one.
+type words struct {
+	TokenEndpoint string
+	Form          []field // of the token request; empty: the operation needs no token
+	Method, URL   string
+	Headers       []field
+	ContentType   field
+	Body          string // empty: there is none
+}
+
+// field is a parameter or a header.
+type field struct {
+	Name, Value string
+	Line        string // both in one: NAME=VALUE, or NAME: VALUE
+}
+
+// NewSnippets writes the snippets of a document. It does no I/O.
+func NewSnippets(values Values) (*Snippets, error) {
+	if values.Document == nil {
+		return nil, errors.New("docs: Values.Document is nil: there is nothing to call")
+	}
+	s := &Snippets{Languages: languages(), Operations: map[string]map[string]Snippet{}}
+	templates, err := template.ParseFS(snippetTemplates, "snippets/*.tmpl")
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range authz.Describe(values.Document) {
+		call, err := values.call(o)
+		if err != nil {
+			return nil, fmt.Errorf("docs: %s %s: %w", o.Method, o.Path, err)
+		}
+		s.Operations[o.ID] = map[string]Snippet{}
+		for _, language := range s.Languages {
+			snippet, err := language.write(templates, values.words(o, call, language.literal))
+			if err != nil {
+				return nil, err
+			}
+			s.Operations[o.ID][language.ID] = snippet
+		}
+	}
+	return s, nil
+}
+
+// write fills the language's template. In some languages a program begins with what both of its parts need.
+func (l Language) write(templates *template.Template, words words) (snippet Snippet, err error) {
+	part := func(name string) string {
+		var text bytes.Buffer
+		if t := templates.Lookup(l.ID + " " + name); t != nil {
+			err = errors.Join(err, t.Execute(&text, words))
+		}
+		return text.String()
+	}
+	snippet = Snippet{Call: part("call")}
+	if len(words.Form) > 0 {
+		snippet.Token = part("begin") + part("token")
+	} else {
+		snippet.Call = part("begin") + snippet.Call
+	}
+	return snippet, err
+}
+
+// call is what a program sends once it has a token.
+type call struct {
+	url         string
+	headers     []pair
+	contentType string // empty: there is no body
+	body        string
+}
+
+type pair struct{ name, value string }
+
+// words puts the values and a call into literals.
+func (v Values) words(o authz.Operation, c call, literal func(string) string) words {
+	w := words{
+		TokenEndpoint: literal(cmp.Or(v.TokenEndpoint, "https://YOUR_ISSUER/oauth/token")),
+		Method:        literal(o.Method),
+		URL:           literal(c.url),
+	}
+	fieldOf := func(p pair, between string) field {
+		return field{literal(p.name), literal(p.value), literal(p.name + between + p.value)}
+	}
+	if scopes, needed := asked(o); needed {
+		for _, p := range []pair{
+			{"grant_type", "client_credentials"}, // RFC 6749 §4.4.2
+			{"client_id", cmp.Or(v.ClientID, "YOUR_CLIENT_ID")},
+			{"client_secret", cmp.Or(v.ClientSecret, "YOUR_CLIENT_SECRET")},
+			{"audience", v.Audience},
+			{"scope", strings.Join(scopes, " ")},
+		} {
+			if p.value != "" {
+				w.Form = append(w.Form, fieldOf(p, "="))
+			}
+		}
+	}
+	for _, p := range c.headers {
+		w.Headers = append(w.Headers, fieldOf(p, ": "))
+	}
+	if c.contentType != "" {
+		w.ContentType = fieldOf(pair{"Content-Type", c.contentType}, ": ")
+		w.Body = literal(c.body)
+	}
+	return w
+}
+
+// asked returns the scopes of the token that an operation is called with, those of its first alternative, and whether
+// it is called with one.
+func asked(o authz.Operation) (scopes []string, needed bool) {
+	if o.Public() || len(o.Alternatives[0]) == 0 {
+		return nil, false
+	}
+	for _, requirement := range o.Alternatives[0] {
+		for _, scope := range requirement.Scopes {
+			if !slices.Contains(scopes, scope) {
+				scopes = append(scopes, scope)
+			}
+		}
+	}
+	return scopes, true
+}
+
+// call makes the request of an operation, with what it requires and nothing else, from the document's examples.
+func (v Values) call(o authz.Operation) (c call, err error) {
+	item := v.Document.Paths.Value(o.Path)
+	spec := item.GetOperation(o.Method)
+	path, query := o.Path, []string{}
+	for _, p := range parameters(item, spec) {
+		value, err := parameterText(p)
+		switch {
+		case err != nil:
+			return call{}, fmt.Errorf("parameter %s: %w", p.Name, err)
+		case p.In == openapi3.ParameterInPath:
+			path = strings.ReplaceAll(path, "{"+p.Name+"}", value)
+		case p.In == openapi3.ParameterInQuery:
+			query = append(query, value)
+		case p.In == openapi3.ParameterInHeader:
+			c.headers = append(c.headers, pair{p.Name, value})
+		case p.In == openapi3.ParameterInCookie:
+			c.headers = append(c.headers, pair{"Cookie", value})
+		}
+	}
+	c.url = strings.TrimSuffix(cmp.Or(v.APIURL, "https://YOUR_API"), "/") + path
+	if len(query) > 0 {
+		c.url += "?" + strings.Join(query, "&")
+	}
+	c.url = inURL(c.url)
+	if spec.RequestBody != nil {
+		c.contentType, c.body, err = body(spec.RequestBody.Value.Content)
+	}
+	return c, err
+}
+
+// parameters returns those that a request must have. If-Match is one also where the document does not say so, if the
+// answer without it is 428 (RFC 6585 §3).
+func parameters(item *openapi3.PathItem, spec *openapi3.Operation) (all []*openapi3.Parameter) {
+	conditional := spec.Responses.Value("428") != nil
+	for _, ref := range slices.Concat(spec.Parameters, item.Parameters) {
+		p := ref.Value
+		overridden := slices.ContainsFunc(all, func(other *openapi3.Parameter) bool { return other.In == p.In && other.Name == p.Name })
+		needed := p.Required || conditional && p.In == openapi3.ParameterInHeader && strings.EqualFold(p.Name, "If-Match")
+		if needed && !overridden {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// parameterText writes a parameter in its style (OpenAPI 3.1 §4.8.12.3), escaped for where it goes.
+func parameterText(p *openapi3.Parameter) (string, error) {
+	method, err := p.SerializationMethod()
+	if err != nil {
+		return "", err
+	}
+	value := sample(p.Schema, p.Example, p.Examples, 0)
+	for _, media := range p.Content {
+		text, err := json.Marshal(sample(media.Schema, media.Example, media.Examples, 0))
+		if err != nil {
+			return "", err
+		}
+		value = string(text)
+	}
+	location := map[string]runtime.ParamLocation{
+		openapi3.ParameterInPath: runtime.ParamLocationPath, openapi3.ParameterInQuery: runtime.ParamLocationQuery,
+		openapi3.ParameterInHeader: runtime.ParamLocationHeader, openapi3.ParameterInCookie: runtime.ParamLocationCookie,
+	}[p.In]
+	return runtime.StyleParamWithLocation(method.Style, method.Explode, p.Name, location, value)
+}
+
+// inURL escapes what may stand nowhere in a URL (RFC 3986 §2): clients differ in what they make of it.
+func inURL(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// body makes a body, as JSON where the operation takes that.
+func body(content openapi3.Content) (contentType, text string, err error) {
+	names := slices.SortedFunc(maps.Keys(content), func(a, b string) int {
+		return cmp.Or(cmp.Compare(jsonRank(a), jsonRank(b)), cmp.Compare(a, b))
+	})
+	if len(names) == 0 {
+		return "", "", nil
+	}
+	media := content[names[0]]
+	value := sample(media.Schema, media.Example, media.Examples, 0)
+	if text, ok := value.(string); ok && jsonRank(names[0]) == 2 {
+		return names[0], text, nil
+	}
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // it is not shown as HTML
+	err = encoder.Encode(value)
+	return names[0], strings.TrimSuffix(b.String(), "\n"), err
+}
+
+func jsonRank(media string) int {
+	media, _, _ = strings.Cut(media, ";")
+	switch {
+	case media == "application/json":
+		return 0
+	case strings.HasSuffix(media, "+json"):
+		return 1
+	}
+	return 2
+}
+
+// sample returns the document's example, or else a value that looks like what is wanted. That one need not be valid: a
+// pattern, for instance, is not looked at.
+func sample(ref *openapi3.SchemaRef, example any, examples openapi3.Examples, depth int) any {
+	if example != nil {
+		return example
+	}
+	for _, name := range slices.Sorted(maps.Keys(examples)) {
+		if e := examples[name]; e != nil && e.Value != nil && e.Value.Value != nil {
+			return e.Value.Value
+		}
+	}
+	if ref == nil || ref.Value == nil {
+		return "string"
+	}
+	schema := ref.Value
+	given := slices.Concat([]any{schema.Example}, schema.Examples, []any{schema.Const, schema.Default}, schema.Enum)
+	if i := slices.IndexFunc(given, func(v any) bool { return v != nil }); i >= 0 {
+		return given[i]
+	}
+	if depth > 8 { // it may require itself
+		return nil
+	}
+	switch {
+	case len(schema.OneOf) > 0:
+		return sample(schema.OneOf[0], nil, nil, depth+1)
+	case len(schema.AnyOf) > 0:
+		return sample(schema.AnyOf[0], nil, nil, depth+1)
+	case schema.Type.Includes("boolean"):
+		return true
+	case schema.Type.Includes("integer"), schema.Type.Includes("number"):
+		if schema.Min != nil {
+			return *schema.Min
+		}
+		return 1
+	case schema.Type.Includes("array"):
+		return []any{sample(schema.Items, nil, nil, depth+1)}
+	case schema.Type.Includes("object"), len(schema.Properties) > 0, len(schema.AllOf) > 0:
+		object := map[string]any{}
+		for _, part := range schema.AllOf {
+			if members, ok := sample(part, nil, nil, depth+1).(map[string]any); ok {
+				maps.Copy(object, members)
+			}
+		}
+		for _, name := range schema.Required {
+			if property := schema.Properties[name]; property == nil || !property.Value.ReadOnly {
+				object[name] = sample(property, nil, nil, depth+1)
+			}
+		}
+		return object
+	}
+	switch schema.Format {
+	case "date-time":
+		return "2026-01-01T00:00:00Z"
+	case "date":
+		return "2026-01-01"
+	case "uuid":
+		return "01234567-89ab-7def-8123-456789abcdef"
+	case "email":
+		return "somebody@example.com"
+	case "uri", "url":
+		return "https://example.com/"
+	}
+	return "string"
+}
+
+// shellLiteral quotes for a POSIX shell, whose strings cannot hold a NUL.
+func shellLiteral(s string) string {
+	s = strings.ReplaceAll(s, "\x00", "")
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// quoted writes a literal in double quotes, in ASCII, for a program may be saved in any encoding. The languages differ in
+// which characters need a backslash beside the common ones, and in how all the others are written.
+func quoted(begin, alsoEscaped string, other func(rune) string) func(string) string {
+	return func(s string) string {
+		var b strings.Builder
+		b.WriteString(begin + `"`)
+		for _, r := range s {
+			switch {
+			case r == '\n':
+				b.WriteString(`\n`)
+			case r == '\r':
+				b.WriteString(`\r`)
+			case r == '\t':
+				b.WriteString(`\t`)
+			case r == '"' || r == '\\' || strings.ContainsRune(alsoEscaped, r):
+				b.WriteString(`\` + string(r))
+			case ' ' <= r && r <= '~':
+				b.WriteRune(r)
+			default:
+				b.WriteString(other(r))
+			}
+		}
+		return b.String() + `"`
+	}
+}
+
+// utf16Escape is for languages whose strings are UTF-16: C#, Java, JavaScript.
+func utf16Escape(r rune) (s string) {
+	for _, unit := range utf16.Encode([]rune{r}) {
+		s += fmt.Sprintf(`\u%04x`, unit)
+	}
+	return s
+}
