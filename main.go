@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -210,6 +211,11 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 		Clients: []devissuer.Client{
 			{ID: "full", Secret: devSecret, Scopes: plan.Scopes()},
 			{ID: "none", Secret: devSecret},
+			{ID: "app", Scopes: plan.Scopes(), RedirectURIs: devRedirectURIs()},
+		},
+		People: []devissuer.Person{
+			{Name: "alice", Scopes: plan.Scopes()},
+			{Name: "bob", Scopes: reading(plan.Scopes())},
 		},
 	})
 	if err != nil {
@@ -223,6 +229,23 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 
 	welcome(stdout, api, plan)
 	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log, InsecureIssuer: issuer}, func(*impl.Server) {})
+}
+
+// devRedirectURIs are those that apps commonly have, on any port, and that of the docs page.
+func devRedirectURIs() (uris []string) {
+	for _, host := range []string{"localhost", "127.0.0.1", "[::1]"} {
+		for _, path := range []string{"/", "/callback", "/docs/oauth2-redirect.html"} {
+			uris = append(uris, "http://"+host+path)
+		}
+	}
+	return uris
+}
+
+// reading are the scopes by whose names one reads what is one's own.
+func reading(scopes []string) []string {
+	return slices.DeleteFunc(slices.Clone(scopes), func(scope string) bool {
+		return !strings.HasPrefix(scope, "read:") || strings.HasSuffix(scope, ":all")
+	})
 }
 
 // serve runs until ctx ends and requests under way have ended; keys are fetched, and the store is open, as long as there

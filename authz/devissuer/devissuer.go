@@ -49,15 +49,25 @@ type Config struct {
 	Audiences     []string         // the audiences for which tokens are issued; Mint uses the first
 	Scopes        []string         // every scope that exists
 	Clients       []Client         // who may ask for tokens
+	People        []Person         // who may sign in at the authorization endpoint; without any there is none
 	Algorithm     string           // of the first key; default RS256
 	TokenLifetime time.Duration    // default 1 h; whole seconds
 	Now           func() time.Time // default time.Now
 }
 
-// Client is a confidential client (RFC 6749 §2.1) and the scopes that it may have.
+// Client is a client (RFC 6749 §2.1) and the scopes that it may have. One with a
+// Secret is confidential, and may have tokens for itself; one without is public.
+// One with RedirectURIs signs people in.
 type Client struct {
-	ID, Secret string
-	Scopes     []string
+	ID, Secret   string
+	Scopes       []string
+	RedirectURIs []string // exactly as they are asked for; of http on localhost, 127.0.0.1 and [::1] any port will do
+}
+
+// Person is somebody who signs in, by a click. Name is the sub of the tokens.
+type Person struct {
+	Name   string
+	Scopes []string // what the person may let a client have
 }
 
 // Issuer issues tokens and publishes the keys that verify them. Its methods
@@ -67,6 +77,7 @@ type Issuer struct {
 	path      string // of cfg.URL, without the trailing slash
 	endpoints string // cfg.URL without the trailing slash: what endpoint URLs begin with
 
+	grants               grants              // what people let clients have
 	proofs               *token.ReplayMemory // DPoP proofs that were used
 	discoveries, keySets atomic.Int64
 
@@ -79,6 +90,7 @@ type Issuer struct {
 
 // Paths of the endpoints, below the path of the issuer's URL.
 const (
+	authorizePath = "/authorize"
 	tokenPath     = "/oauth/token"
 	discoveryPath = "/.well-known/openid-configuration"       // OpenID Connect Discovery 1.0 §4
 	metadataPath  = "/.well-known/oauth-authorization-server" // RFC 8414 §3: before the path, not below it
@@ -98,6 +110,11 @@ func New(cfg Config) (*Issuer, error) {
 	cfg.Audiences, cfg.Scopes, cfg.Clients = slices.Clone(cfg.Audiences), slices.Clone(cfg.Scopes), slices.Clone(cfg.Clients)
 	for n := range cfg.Clients {
 		cfg.Clients[n].Scopes = slices.Clone(cfg.Clients[n].Scopes)
+		cfg.Clients[n].RedirectURIs = slices.Clone(cfg.Clients[n].RedirectURIs)
+	}
+	cfg.People = slices.Clone(cfg.People)
+	for n := range cfg.People {
+		cfg.People[n].Scopes = slices.Clone(cfg.People[n].Scopes)
 	}
 	key, err := newSigningKey(cfg.Algorithm)
 	if err != nil {
@@ -113,6 +130,7 @@ func New(cfg Config) (*Issuer, error) {
 		endpoints: strings.TrimSuffix(cfg.URL, "/"),
 		current:   key,
 		published: []*signingKey{key},
+		grants:    grants{now: cfg.Now, byName: make(map[string]*grant)},
 		proofs:    token.NewReplayMemory(10_000, cfg.Now),
 	}, nil
 }
@@ -124,8 +142,12 @@ func (i *Issuer) URL() string { return i.cfg.URL }
 // shares the port can hand it exactly these.
 func (i *Issuer) Serves(path string) bool {
 	below, ok := strings.CutPrefix(path, i.path)
-	return path == metadataPath+i.path || ok && (below == tokenPath || below == discoveryPath || below == keySetPath)
+	return path == metadataPath+i.path || ok && (below == tokenPath || below == discoveryPath || below == keySetPath ||
+		below == authorizePath && i.signsIn())
 }
+
+// signsIn says whether there is anybody to sign in.
+func (i *Issuer) signsIn() bool { return len(i.cfg.People) > 0 }
 
 // ServeHTTP answers the paths that [Issuer.Serves] names, and 404 elsewhere.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -134,7 +156,7 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !i.Serves(r.URL.Path) {
-		problem(w, http.StatusNotFound, "The development issuer serves "+tokenPath+", "+discoveryPath+" and "+keySetPath+" below "+i.cfg.URL)
+		problem(w, http.StatusNotFound, "The development issuer serves "+authorizePath+" (if there are people), "+tokenPath+", "+discoveryPath+" and "+keySetPath+" below "+i.cfg.URL)
 		return
 	}
 	if r.URL.Path == metadataPath+i.path {
@@ -144,6 +166,10 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch strings.TrimPrefix(r.URL.Path, i.path) {
+	case authorizePath:
+		if allow(w, r, http.MethodGet, http.MethodHead, http.MethodPost) {
+			i.serveAuthorize(w, r)
+		}
 	case tokenPath:
 		if allow(w, r, http.MethodPost) {
 			i.serveToken(w, r)
@@ -222,12 +248,44 @@ func (cfg Config) faults() error {
 			fault("Clients[%d].ID is %q, as that of an earlier client: give each client its own", n, client.ID)
 		}
 		seen[client.ID] = true
-		if !isVisible(client.Secret) {
-			fault("Clients[%d] (%q) has an empty Secret, or one that is not printable ASCII (RFC 6749 appendix A.2)", n, client.ID)
+		switch {
+		case client.Secret == "" && len(client.RedirectURIs) == 0:
+			fault("Clients[%d] (%q) has neither a Secret, to have tokens for itself, nor RedirectURIs, to sign people in: give it one of them", n, client.ID)
+		case client.Secret != "" && !isVisible(client.Secret):
+			fault("Clients[%d] (%q) has a Secret that is not printable ASCII (RFC 6749 appendix A.2)", n, client.ID)
 		}
 		for _, scope := range client.Scopes {
 			if !slices.Contains(cfg.Scopes, scope) {
 				fault("Clients[%d] (%q) may have scope %q, which is not among Scopes: add it there, or remove it here", n, client.ID, scope)
+			}
+		}
+		for _, uri := range client.RedirectURIs {
+			if wrong := redirectFault(uri); wrong != "" {
+				fault("Clients[%d] (%q) has the redirect URI %q: %s", n, client.ID, uri, wrong)
+			}
+		}
+		if len(client.RedirectURIs) > 0 && len(cfg.People) == 0 {
+			fault("Clients[%d] (%q) has RedirectURIs, but there is nobody to sign in: add People, or remove them", n, client.ID)
+		}
+		if len(client.RedirectURIs) > 0 && slices.Contains(cfg.Audiences, client.ID) {
+			fault("Clients[%d].ID is %q, as one of Audiences is: its ID tokens would pass for access tokens: give it another", n, client.ID)
+		}
+	}
+	names := make(map[string]bool)
+	for n, person := range cfg.People {
+		if !isVisible(person.Name) || len(person.Name) > 255 {
+			fault("People[%d].Name is %q: it must be 1 to 255 printable ASCII characters (OpenID Connect Core 1.0 §2)", n, person.Name)
+		}
+		if strings.HasSuffix(person.Name, clientSubject) {
+			fault("People[%d].Name is %q: names that end with %s are the clients' own (RFC 9068 §5)", n, person.Name, clientSubject)
+		}
+		if names[person.Name] {
+			fault("People[%d].Name is %q, as that of an earlier person: give each person a name", n, person.Name)
+		}
+		names[person.Name] = true
+		for _, scope := range person.Scopes {
+			if !slices.Contains(cfg.Scopes, scope) {
+				fault("People[%d] (%q) may have scope %q, which is not among Scopes: add it there, or remove it here", n, person.Name, scope)
 			}
 		}
 	}

@@ -957,7 +957,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 	}
 	for _, want := range []string{
 		`URL is "https://issuer.example.com/"`, `Audiences[1]`, `Scopes[1] is "two words"`, `Scopes[2] is ""`,
-		`Clients[0].ID is ""`, `Clients[0] ("") has`, `Clients[1] ("a") has an empty Secret`, `Clients[1] ("a") may have scope "write:messages"`,
+		`Clients[0].ID is ""`, `Clients[0] ("") has a Secret that`, `Clients[1] ("a") has neither a Secret`, `Clients[1] ("a") may have scope "write:messages"`,
 		`Clients[2].ID is "a"`, `algorithm is "HS256": choose one of RS256`, `TokenLifetime is -1h0m0s`,
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -91,7 +91,7 @@ func (k *signingKey) sign(input []byte) ([]byte, error) {
 	if k.alg == "EdDSA" {
 		return k.signer.Sign(nil, input, crypto.Hash(0))
 	}
-	hash := map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}[k.alg[2:]]
+	hash := k.hash()
 	h := hash.New()
 	h.Write(input)
 	digest := h.Sum(nil)
@@ -114,6 +114,14 @@ func (k *signingKey) sign(input []byte) ([]byte, error) {
 	default:
 		return k.signer.Sign(rand.Reader, digest, hash)
 	}
+}
+
+// hash is the one of the algorithm's name; Ed25519 has SHA-512 inside (RFC 8032 §5.1).
+func (k *signingKey) hash() crypto.Hash {
+	if k.alg == "EdDSA" {
+		return crypto.SHA512
+	}
+	return map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}[k.alg[2:]]
 }
 
 // segment is base64url without padding, RFC 7515 §2.

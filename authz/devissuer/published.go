@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -37,7 +38,7 @@ type Fault struct {
 }
 
 // Fail has discovery and the key set misbehave from now on, until Fail(Fault{}).
-// The token endpoint stays healthy. Fail panics on an unknown Endpoint.
+// The other endpoints stay healthy. Fail panics on an unknown Endpoint.
 func (i *Issuer) Fail(f Fault) {
 	if f.Endpoint != "" && f.Endpoint != Discovery && f.Endpoint != KeySet {
 		panic(fmt.Errorf("devissuer: Fault.Endpoint is %q: it must be %q, %q or empty for both", f.Endpoint, Discovery, KeySet))
@@ -98,10 +99,10 @@ func (i *Issuer) faultOf(endpoint Endpoint) Fault {
 }
 
 // discoveryDocument is the provider metadata of OpenID Connect Discovery 1.0 §3
-// and RFC 8414 §2. There is no authorization endpoint and no ID token, so the
-// members about these, which the former requires, say as little as they can.
+// and RFC 8414 §2. Where nobody can sign in, the members about that which the
+// former requires say as little as they can.
 func (i *Issuer) discoveryDocument(fault Fault) []byte {
-	return encode(map[string]any{
+	members := map[string]any{
 		"issuer":                                cmp.Or(fault.DiscoveryIssuer, i.cfg.URL),
 		"token_endpoint":                        i.endpoints + tokenPath,
 		"jwks_uri":                              cmp.Or(fault.JWKSURI, i.endpoints+keySetPath),
@@ -112,7 +113,22 @@ func (i *Issuer) discoveryDocument(fault Fault) []byte {
 		"subject_types_supported":               []string{"public"},
 		"id_token_signing_alg_values_supported": i.publishedAlgorithms(),
 		"dpop_signing_alg_values_supported":     token.ProofAlgorithms(), // RFC 9449 §5.1
-	})
+	}
+	if i.signsIn() {
+		maps.Copy(members, map[string]any{
+			"authorization_endpoint":                         i.endpoints + authorizePath,
+			"authorization_response_iss_parameter_supported": true, // RFC 9207 §3
+			"response_types_supported":                       []string{"code"},
+			"response_modes_supported":                       []string{"query"},
+			"grant_types_supported":                          []string{"client_credentials", "authorization_code", "refresh_token"},
+			"code_challenge_methods_supported":               []string{"S256"},
+			"token_endpoint_auth_methods_supported":          []string{"client_secret_basic", "client_secret_post", "none"},
+			"scopes_supported":                               slices.Concat(i.cfg.Scopes, openIDScopes()),
+			"claims_supported":                               []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "name", "email"},
+			"request_uri_parameter_supported":                false, // else it would be
+		})
+	}
+	return encode(members)
 }
 
 func (i *Issuer) publishedAlgorithms() []string {

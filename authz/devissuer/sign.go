@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"time"
 )
 
 // Mint makes a genuine token (RFC 9068 §2). It has iss, sub, aud (the first
@@ -21,10 +20,10 @@ func (i *Issuer) Mint(claims map[string]any) string {
 	now := i.cfg.Now().Unix()
 	return i.Sign(nil, merge(map[string]any{
 		"iss":       i.cfg.URL,
-		"sub":       client + "@clients",
+		"sub":       client + clientSubject,
 		"aud":       i.cfg.Audiences[0],
 		"iat":       now,
-		"exp":       now + int64(i.cfg.TokenLifetime/time.Second),
+		"exp":       now + i.lifetime(),
 		"jti":       rand.Text(),
 		"client_id": client,
 	}, claims))
@@ -35,9 +34,12 @@ func (i *Issuer) Mint(claims map[string]any) string {
 // away as in Mint. The signature is that of the key's own algorithm, whatever
 // the header says: so a forged header can be tried under a good signature.
 func (i *Issuer) Sign(header, claims map[string]any) string {
-	key := i.signingKey()
-	return key.compact(
-		encode(merge(map[string]any{"alg": key.alg, "kid": key.id, "typ": "at+jwt"}, header)),
+	return i.signingKey().token(header, claims)
+}
+
+func (k *signingKey) token(header, claims map[string]any) string {
+	return k.compact(
+		encode(merge(map[string]any{"alg": k.alg, "kid": k.id, "typ": "at+jwt"}, header)),
 		encode(claims),
 	)
 }

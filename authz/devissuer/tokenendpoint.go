@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 )
 
 const maxTokenRequest = 64 << 10
@@ -24,6 +23,9 @@ type tokenResponse struct {
 	TokenType   string `json:"token_type"`
 	ExpiresIn   int64  `json:"expires_in"`
 	Scope       string `json:"scope,omitempty"`
+
+	RefreshToken string `json:"refresh_token,omitempty"`
+	IDToken      string `json:"id_token,omitempty"` // OpenID Connect Core 1.0 §3.1.3.3
 }
 
 // refusal is the error answer of RFC 6749 §5.2. A description holds words of
@@ -39,6 +41,8 @@ type refusal struct {
 const (
 	invalidRequest       = "invalid_request"
 	invalidClient        = "invalid_client"
+	invalidGrant         = "invalid_grant"
+	unauthorizedClient   = "unauthorized_client"
 	unsupportedGrantType = "unsupported_grant_type"
 	invalidScope         = "invalid_scope"
 	invalidTarget        = "invalid_target"
@@ -68,8 +72,7 @@ func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(refusal)
 }
 
-// issue is the client credentials grant, RFC 6749 §4.4. Who is not a client
-// learns nothing of audiences and scopes.
+// issue answers each grant. Who is not a client learns nothing of audiences and scopes.
 func (i *Issuer) issue(w http.ResponseWriter, r *http.Request) (*tokenResponse, *refusal) {
 	params, refusal := readParameters(w, r)
 	if refusal != nil {
@@ -79,17 +82,31 @@ func (i *Issuer) issue(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	if refusal != nil {
 		return nil, refusal
 	}
-	switch grant := params["grant_type"]; {
-	case grant == "":
-		return nil, refuse(invalidRequest, "grant_type is missing: it must be client_credentials")
-	case grant != "client_credentials":
-		return nil, refuse(unsupportedGrantType, "grant_type must be client_credentials, the only grant of this issuer")
+	switch params["grant_type"] {
+	case "client_credentials":
+		return i.clientCredentials(r, client, params)
+	case "authorization_code":
+		return i.exchangeCode(r, client, params)
+	case "refresh_token":
+		return i.refresh(r, client, params)
+	case "":
+		return nil, refuse(invalidRequest, "grant_type is missing: it must be "+grantTypes)
 	}
-	audience, refusal := i.target(params)
+	return nil, refuse(unsupportedGrantType, "grant_type must be "+grantTypes)
+}
+
+const grantTypes = "client_credentials, authorization_code or refresh_token"
+
+// clientCredentials is RFC 6749 §4.4.
+func (i *Issuer) clientCredentials(r *http.Request, client Client, params map[string]string) (*tokenResponse, *refusal) {
+	if client.Secret == "" {
+		return nil, refuse(unauthorizedClient, "a client without a secret cannot have a token for itself (RFC 6749 §4.4): a person must sign in")
+	}
+	audience, refusal := i.target(params, "")
 	if refusal != nil {
 		return nil, refusal
 	}
-	scope, refusal := i.grantScope(client, params["scope"])
+	scopes, refusal := i.scopesFor(client, params["scope"], nil)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -97,13 +114,19 @@ func (i *Issuer) issue(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	if refusal != nil {
 		return nil, refusal
 	}
-
-	// The names of claims are constants, here and in Mint; only values are input.
-	claims := map[string]any{
-		"sub":       client.ID + "@clients",
+	return i.accessToken(map[string]any{
+		"sub":       client.ID + clientSubject,
 		"client_id": client.ID,
 		"aud":       audience,
-	}
+	}, strings.Join(scopes, " "), jkt), nil
+}
+
+// clientSubject is how the sub of a client ends, and that of no person (RFC 9068 §5).
+const clientSubject = "@clients"
+
+// accessToken makes the answer, and the token of these claims in it, bound to a key if there is one. The names of claims
+// are constants, here and in Mint; only values are input.
+func (i *Issuer) accessToken(claims map[string]any, scope, jkt string) *tokenResponse {
 	if scope != "" {
 		claims["scope"] = scope
 	}
@@ -112,19 +135,17 @@ func (i *Issuer) issue(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 		tokenType = "DPoP" // RFC 9449 §5
 		claims["cnf"] = map[string]any{"jkt": jkt}
 	}
-	return &tokenResponse{
-		AccessToken: i.Mint(claims),
-		TokenType:   tokenType,
-		ExpiresIn:   int64(i.cfg.TokenLifetime / time.Second),
-		Scope:       scope,
-	}, nil
+	return &tokenResponse{AccessToken: i.Mint(claims), TokenType: tokenType, ExpiresIn: i.lifetime(), Scope: scope}
 }
 
-// target is the API that the token is for: audience, as the quickstart says, or resource (RFC 8707 §2).
-func (i *Issuer) target(params map[string]string) (string, *refusal) {
+// target is the API that the token is for: audience, as the quickstart says, or resource (RFC 8707 §2); unless the client
+// names one, that which is implied, if any is.
+func (i *Issuer) target(params map[string]string, implied string) (string, *refusal) {
 	audience, resource := params["audience"], params["resource"]
 	known := "this issuer knows " + strings.Join(i.cfg.Audiences, ", ")
 	switch {
+	case audience == "" && resource == "" && implied != "":
+		return implied, nil
 	case audience == "" && resource == "":
 		return "", refuse(invalidRequest, "audience is missing: "+known)
 	case audience != "" && resource != "" && audience != resource:
@@ -171,14 +192,24 @@ func parseForm(body []byte) (map[string]string, *refusal) {
 	if err != nil {
 		return nil, refuse(invalidRequest, "the body is not a well-formed form")
 	}
-	params := make(map[string]string)
-	for name, values := range form {
-		if len(values) > 1 {
-			return nil, refuse(invalidRequest, "a parameter is repeated: each may come once")
-		}
-		params[name] = values[0]
+	params, repeated := single(form)
+	if repeated {
+		return nil, refuse(invalidRequest, "a parameter is repeated: each may come once")
 	}
 	return params, nil
+}
+
+// single are the parameters that come once.
+func single(form url.Values) (params map[string]string, repeated bool) {
+	params = make(map[string]string)
+	for name, values := range form {
+		if len(values) == 1 {
+			params[name] = values[0]
+		} else {
+			repeated = true
+		}
+	}
+	return params, repeated
 }
 
 // parseJSON goes member by member, because json.Unmarshal would let the last
@@ -209,7 +240,8 @@ func parseJSON(body []byte) (map[string]string, *refusal) {
 }
 
 // authenticate finds the client by HTTP Basic or by its credentials in the
-// body, never by both (RFC 6749 §2.3, §2.3.1).
+// body, never by both (RFC 6749 §2.3, §2.3.1). A public client has no secret,
+// and only says who it is (§3.2.1).
 func (i *Issuer) authenticate(r *http.Request, params map[string]string) (Client, *refusal) {
 	id, secret := params["client_id"], params["client_secret"]
 	switch headers := r.Header.Values("Authorization"); {
@@ -226,11 +258,12 @@ func (i *Issuer) authenticate(r *http.Request, params map[string]string) (Client
 			return Client{}, refuse(invalidRequest, "client_id in the body is not that of the Authorization header")
 		}
 		id, secret = basicID, basicSecret
-	case id == "" || secret == "":
-		return Client{}, unauthenticated("client_id and client_secret are needed, in the body or as HTTP Basic")
 	}
 
 	n := slices.IndexFunc(i.cfg.Clients, func(c Client) bool { return c.ID == id })
+	if id == "" || secret == "" && (n < 0 || i.cfg.Clients[n].Secret != "") {
+		return Client{}, unauthenticated("client_id and client_secret are needed, in the body or as HTTP Basic")
+	}
 	if n < 0 || !equalSecrets(i.cfg.Clients[n].Secret, secret) {
 		return Client{}, unauthenticated("client_id is unknown, or client_secret is not its secret")
 	}
@@ -260,26 +293,29 @@ func equalSecrets(a, b string) bool {
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// grantScope gives what was asked for or nothing: RFC 6749 §3.3 would allow
-// less than was asked for, but then the mistake shows only at the API.
-func (i *Issuer) grantScope(client Client, requested string) (string, *refusal) {
+// scopesFor gives what was asked for or nothing: RFC 6749 §3.3 would allow
+// less than was asked for, but then the mistake shows only at the API. Some
+// grants have scopes beside those of the client.
+func (i *Issuer) scopesFor(client Client, requested string, beside []string) ([]string, *refusal) {
 	if requested == "" {
-		return strings.Join(client.Scopes, " "), nil
+		return client.Scopes, nil
 	}
 	var granted []string
 	for scope := range strings.SplitSeq(requested, " ") {
 		switch {
 		case !isScopeToken(scope):
-			return "", refuse(invalidScope, "scope is malformed: it is a list of scopes with one space between them")
+			return nil, refuse(invalidScope, "scope is malformed: it is a list of scopes with one space between them")
+		case slices.Contains(beside, scope):
 		case !slices.Contains(i.cfg.Scopes, scope):
-			return "", refuse(invalidScope, "a requested scope does not exist: there are "+listed(i.cfg.Scopes))
+			return nil, refuse(invalidScope, "a requested scope does not exist: there are "+listed(slices.Concat(i.cfg.Scopes, beside)))
 		case !slices.Contains(client.Scopes, scope):
-			return "", refuse(invalidScope, "a requested scope is not for this client: it may have "+listed(client.Scopes))
-		case !slices.Contains(granted, scope):
+			return nil, refuse(invalidScope, "a requested scope is not for this client: it may have "+listed(slices.Concat(client.Scopes, beside)))
+		}
+		if !slices.Contains(granted, scope) {
 			granted = append(granted, scope)
 		}
 	}
-	return strings.Join(granted, " "), nil
+	return granted, nil
 }
 
 func listed(scopes []string) string {
