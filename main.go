@@ -37,9 +37,10 @@ type commands struct {
 }
 
 type devCommand struct {
-	Addr     string         `default:"localhost:3010" help:"Address to listen on, of a loopback host."`
-	Database string         `default:"sqlite:data/dev.db" help:"Where messages are kept. Never serve's: no key of the environment sets it."`
-	Log      impl.LogConfig `embed:""`
+	Addr        string         `default:"localhost:3010" help:"Address to listen on, of a loopback host."`
+	CORSOrigins []string       `name:"cors-origins" placeholder:"ORIGIN" help:"Origins whose pages may call from a browser, such as http://localhost:3000, separated by commas. Default: none."`
+	Database    string         `default:"sqlite:data/dev.db" help:"Where messages are kept. Never serve's: no key of the environment sets it."`
+	Log         impl.LogConfig `embed:""`
 }
 
 type tokenCommand struct {
@@ -187,6 +188,11 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if addrErr != nil || !token.IsLoopback(host) {
 		err = errors.Join(err, fmt.Errorf("--addr is %q: expected a port of a loopback host, such as localhost:3010, for dev gives tokens to whoever asks; elsewhere, serve listens", c.Addr))
 	}
+	for _, origin := range c.CORSOrigins {
+		if fault := impl.CheckOrigin(origin); fault != nil {
+			err = errors.Join(err, fmt.Errorf("--cors-origins is %q: expected %w", origin, fault))
+		}
+	}
 	if err != nil {
 		return &configurationError{err}
 	}
@@ -226,6 +232,7 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{devAudience, api}, DPoP: token.DPoPAllowed}}
 	settings.Resource = api
 	settings.DatabaseURL = c.Database
+	settings.CORSOrigins = c.CORSOrigins
 
 	welcome(stdout, api, plan)
 	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log, InsecureIssuer: issuer}, func(*impl.Server) {})

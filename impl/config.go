@@ -39,6 +39,7 @@ type Config struct {
 	DPoPNonceKey   string `name:"dpop-nonce-key" key:"OASGATE_DPOP_NONCE_KEY" help:"What nonces are made from: 32 secret characters or more, the same on all servers. Default: made at start."`
 	ReplayStore    string `name:"replay-store" key:"OASGATE_REPLAY_STORE" help:"Redis, as redis://user:password@host:6379/0, where several servers remember which DPoP proofs were used. Default: in memory, for one server."`
 	DatabaseURL    string `name:"database" key:"OASGATE_DATABASE_URL" default:"sqlite:data/oasgate.db" help:"Where messages are kept: sqlite: and a file's path, or postgres://user:password@host/database."`
+	CORSOrigins    string `name:"cors-origins" key:"OASGATE_CORS_ORIGINS" help:"Origins whose pages may call from a browser, such as https://app.example.com, separated by commas. Default: none."`
 	TrustedProxies string `key:"OASGATE_TRUSTED_PROXIES" help:"Networks from which X-Forwarded-For is believed, as CIDRs separated by commas. Default: none."`
 }
 
@@ -50,6 +51,7 @@ type Settings struct {
 	NonceKey       []byte // of DPoP nonces; nil: none are asked for
 	ReplayStore    string // URL; "": in memory
 	DatabaseURL    string
+	CORSOrigins    []string // see CheckOrigin; none: CORS is off
 	TrustedProxies []*net.IPNet
 }
 
@@ -59,6 +61,7 @@ func (c Config) Settings() (Settings, error) {
 	s := Settings{
 		Addr:           f.addr("OASGATE_ADDR", c.Addr),
 		Issuers:        c.issuers(&f),
+		CORSOrigins:    f.origins("OASGATE_CORS_ORIGINS", c.CORSOrigins),
 		TrustedProxies: f.networks("OASGATE_TRUSTED_PROXIES", c.TrustedProxies),
 		Resource:       f.resource("OASGATE_RESOURCE", c.Resource),
 		NonceKey:       c.nonceKey(&f),
@@ -288,6 +291,19 @@ func (f *faults) networks(key, given string) (networks []*net.IPNet) {
 		networks = append(networks, network)
 	}
 	return networks
+}
+
+func (f *faults) origins(key, given string) []string {
+	if given == "" {
+		return nil
+	}
+	origins := f.list(key, given)
+	for _, origin := range origins {
+		if err := CheckOrigin(origin); err != nil && origin != "" { // told by list
+			f.add(key, origin, "%s", err)
+		}
+	}
+	return origins
 }
 
 func (f *faults) positive(key, given string) time.Duration {

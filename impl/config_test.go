@@ -35,6 +35,7 @@ func TestSettings(t *testing.T) {
 	c.Leeway = "0s"
 	c.JWKSCooldown, c.JWKSMaxAge, c.JWKSMaxStale = "1s", "2m", "3h"
 	c.TrustedProxies = "10.0.0.0/8,fd00::/8"
+	c.CORSOrigins = "https://app.example, http://localhost:3000"
 	c.DatabaseURL = "postgres://user:p%40ss@db.example/app"
 	got, err := c.Settings()
 	if err != nil {
@@ -53,6 +54,9 @@ func TestSettings(t *testing.T) {
 	}
 	if got.DatabaseURL != c.DatabaseURL {
 		t.Errorf("the database is %q, want it as it was given", got.DatabaseURL)
+	}
+	if want := []string{"https://app.example", "http://localhost:3000"}; !slices.Equal(got.CORSOrigins, want) {
+		t.Errorf("origins are %q, want %q", got.CORSOrigins, want)
 	}
 	if got.Addr != "127.0.0.1:0" || len(got.TrustedProxies) != 2 || got.TrustedProxies[1].String() != "fd00::/8" {
 		t.Errorf("address or proxies were lost on the way: %+v", got)
@@ -119,6 +123,16 @@ func TestEveryFaultNamesItsKey(t *testing.T) {
 			`OASGATE_JWKS_MAX_STALE is "10m": expected no less than OASGATE_JWKS_MAX_AGE, which is 1h0m0s: keys would end before they are refreshed`},
 		{"proxy that is no network", func(c *Config) { c.TrustedProxies = "10.0.0.1" },
 			`OASGATE_TRUSTED_PROXIES is "10.0.0.1": expected networks as CIDRs, such as 10.0.0.0/8,fd00::/8; a single address is 192.0.2.1/32`},
+		{"origin with a path", func(c *Config) { c.CORSOrigins = "https://app.example/" },
+			`OASGATE_CORS_ORIGINS is "https://app.example/": expected an origin as browsers send it: scheme, host, in lower case, and port, such as https://app.example.com or http://localhost:3000, with no slash at the end`},
+		{"all origins", func(c *Config) { c.CORSOrigins = "*" },
+			`OASGATE_CORS_ORIGINS is "*": expected each origin by itself, for with * there is no telling whose pages call`},
+		{"no origin", func(c *Config) { c.CORSOrigins = "https://app.example,null" },
+			`OASGATE_CORS_ORIGINS is "null": expected the origin of a page, not null, which is that of every sandboxed frame and of every file`},
+		{"origin in the clear", func(c *Config) { c.CORSOrigins = "http://localhost:3000,http://app.example" },
+			`OASGATE_CORS_ORIGINS is "http://app.example": expected https: http is for loopback hosts only, for whoever is on the way to the page can have it send what they like`},
+		{"origin with a port that goes without saying", func(c *Config) { c.CORSOrigins = "https://app.example:443" },
+			`OASGATE_CORS_ORIGINS is "https://app.example:443": expected it without :443, which browsers leave out, for it is the scheme's own`},
 		{"value with a line break", func(c *Config) { c.Leeway = "1s\nall is well" },
 			`OASGATE_LEEWAY is "1s\nall is well": expected a duration with its unit, from 0s to 60s`},
 	}
@@ -155,10 +169,10 @@ func TestHTTPIssuerOnLoopbackHosts(t *testing.T) {
 }
 
 func TestFaultsAreToldTogether(t *testing.T) {
-	_, err := Config{Addr: "x", Algorithms: "HS256", Leeway: "x", JWKSCooldown: "x", JWKSMaxAge: "x", JWKSMaxStale: "x", DPoP: "x", DPoPNonces: "x", ReplayStore: "x", TrustedProxies: "x"}.Settings()
+	_, err := Config{Addr: "x", Algorithms: "HS256", Leeway: "x", JWKSCooldown: "x", JWKSMaxAge: "x", JWKSMaxStale: "x", DPoP: "x", DPoPNonces: "x", ReplayStore: "x", CORSOrigins: "x", TrustedProxies: "x"}.Settings()
 	for _, key := range []string{
 		"OASGATE_ADDR", "OASGATE_ISSUER", "OASGATE_AUDIENCE", "OASGATE_ALGORITHMS", "OASGATE_LEEWAY",
-		"OASGATE_JWKS_COOLDOWN", "OASGATE_JWKS_MAX_AGE", "OASGATE_JWKS_MAX_STALE", "OASGATE_DPOP", "OASGATE_DPOP_NONCES", "OASGATE_REPLAY_STORE", "OASGATE_TRUSTED_PROXIES",
+		"OASGATE_JWKS_COOLDOWN", "OASGATE_JWKS_MAX_AGE", "OASGATE_JWKS_MAX_STALE", "OASGATE_DPOP", "OASGATE_DPOP_NONCES", "OASGATE_REPLAY_STORE", "OASGATE_CORS_ORIGINS", "OASGATE_TRUSTED_PROXIES",
 	} {
 		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+key+" is ") {
 			t.Errorf("no line says what is wrong with %s, in:\n%v", key, err)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/rs/cors"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/token"
@@ -66,6 +67,7 @@ type Server struct {
 	reload   sync.Mutex // one at a time
 	remoteIP echo.IPExtractor
 	issuer   Issuer
+	cors     *cors.Cors // nil: off
 	linger   time.Duration
 	stopping atomic.Bool
 }
@@ -84,8 +86,9 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 		remoteIP: remoteIP(config.Settings.TrustedProxies), issuer: config.InsecureIssuer, linger: config.Linger,
 	}
 	first, err := s.newGuard(config.Settings.Issuers, nil)
-	if err != nil {
-		return nil, err
+	var corsErr error
+	if s.cors, corsErr = newCORS(config.Settings.CORSOrigins); corsErr != nil || err != nil {
+		return nil, errors.Join(err, corsErr)
 	}
 	s.enforce(first, config.Settings.Issuers)
 
@@ -96,6 +99,7 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 		s.logged,        // a time limit, and one line whatever becomes of the request
 		s.recovered,     // a panic is a 500
 		s.toThisMachine, // under dev: no DNS rebinding
+		s.crossOrigin,   // whose pages may call from a browser; preflights end here
 	}) {
 		handler = wrap(handler)
 	}
