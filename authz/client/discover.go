@@ -59,9 +59,12 @@ const (
 //
 // An error is an [*DiscoveryError], or, when issuer itself is wrong, another. httpClient is http.DefaultClient if nil.
 func Discover(ctx context.Context, httpClient *http.Client, issuer string) (Endpoints, error) {
+	if err := checkIssuer(issuer); err != nil {
+		return Endpoints{}, err
+	}
 	u, err := url.Parse(issuer)
-	if err != nil || confidential(issuer) != nil || u.User != nil || strings.ContainsAny(issuer, "?#") {
-		return Endpoints{}, fmt.Errorf("client: issuer is %q: expected a URL such as https://tenant.example/, http on loopback hosts only, with no user, query or fragment", redacted(issuer))
+	if err != nil {
+		return Endpoints{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
@@ -77,6 +80,14 @@ func Discover(ctx context.Context, httpClient *http.Client, issuer string) (Endp
 		return Endpoints{}, errors.Join(err, also)
 	}
 	return found, err
+}
+
+// checkIssuer: OpenID Connect Discovery 1.0 §3 and RFC 8414 §2 say what an issuer's URL looks like.
+func checkIssuer(issuer string) error {
+	if err := confidential(issuer); err != nil || strings.ContainsAny(issuer, "?#") {
+		return fmt.Errorf("client: issuer is %q: expected a URL such as https://tenant.example/, http on loopback hosts only, with no user, query or fragment", redacted(issuer))
+	}
+	return nil
 }
 
 func discoverAt(ctx context.Context, httpClient *http.Client, issuer, at string) (Endpoints, error) {
@@ -132,7 +143,7 @@ func discoverAt(ctx context.Context, httpClient *http.Client, issuer, at string)
 // confidential: secrets, tokens and keys go over https; http is for this machine (RFC 6749 §1.6, RFC 8252 §8.3).
 func confidential(endpoint string) error {
 	u, err := url.Parse(endpoint)
-	if err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname())) {
+	if err == nil && u.Host != "" && u.User == nil && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname())) {
 		return nil
 	}
 	return errors.New("expected an https URL, http on loopback hosts only")

@@ -1,0 +1,267 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+	"golang.org/x/sync/singleflight"
+)
+
+// Config says who asks whom for what. ClientID, ClientSecret, and one of Issuer and TokenURL are required.
+type Config struct {
+	Issuer   string // exactly as the issuer writes itself; its endpoints are discovered with the first token
+	TokenURL string // the token endpoint, of an issuer that cannot be discovered
+
+	ClientID, ClientSecret string
+
+	Audience string   // identifier of the API, for issuers that want one
+	Scopes   []string // to ask for; none: whatever the issuer gives by itself (RFC 6749 §3.3)
+
+	// DPoP has tokens bound to a key (RFC 9449), which New makes. An issuer that answers with a bearer token all the
+	// same is not believed to have understood.
+	DPoP bool
+
+	HTTPClient *http.Client     // default http.DefaultClient
+	Now        func() time.Time // default time.Now
+}
+
+// Source gets access tokens, one at a time however many ask, and keeps each until shortly before it expires. It is an
+// [oauth2.TokenSource], and may be used concurrently.
+type Source struct {
+	config Config
+	ctx    context.Context // tokens are fetched on it, never on that of one of the many who wait
+	prover *prover         // nil: no DPoP
+
+	cached    atomic.Pointer[issued]
+	flight    singleflight.Group // fetches, of which there is one at a time; what follows is theirs
+	endpoints *Endpoints         // nil: not discovered yet
+	style     oauth2.AuthStyle   // that the issuer is known to take; zero: not known yet
+}
+
+// issued is a token and when it came.
+type issued struct {
+	*oauth2.Token
+	at time.Time
+}
+
+const (
+	fetchTimeout = 10 * time.Second
+	// An API that refuses a token as fresh as this would refuse the next one too: to ask for it would only be a burden
+	// to the issuer, which may charge for what it issues.
+	freshness = 30 * time.Second
+)
+
+// New makes a source, or returns everything that is wrong with config, joined. It does no I/O: tokens are fetched when
+// they are needed, on ctx, which must live as long as the source is used.
+func New(ctx context.Context, config Config) (*Source, error) {
+	if config.HTTPClient == nil {
+		config.HTTPClient = http.DefaultClient
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	config.Scopes = slices.Clone(config.Scopes)
+	s := &Source{config: config, ctx: ctx}
+	if config.TokenURL != "" {
+		s.endpoints = &Endpoints{Token: config.TokenURL}
+	}
+	err := config.faults()
+	if config.DPoP {
+		var keyErr error
+		s.prover, keyErr = newProver(config.Now)
+		err = errors.Join(err, keyErr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (c Config) faults() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("client: "+format, args...)) }
+	switch {
+	case c.Issuer == "" && c.TokenURL == "":
+		fault("Issuer and TokenURL are empty: say who issues the tokens, such as https://tenant.example/")
+	case c.Issuer != "" && c.TokenURL != "":
+		fault("Issuer and TokenURL are both given: Issuer alone will do, for its token endpoint is discovered")
+	case c.Issuer != "":
+		if err := checkIssuer(c.Issuer); err != nil {
+			faults = append(faults, err)
+		}
+	default:
+		if err := confidential(c.TokenURL); err != nil {
+			fault("TokenURL is %q: %w", redacted(c.TokenURL), err)
+		}
+	}
+	if c.ClientID == "" {
+		fault("ClientID is empty: the issuer knows clients by it")
+	}
+	if c.ClientSecret == "" {
+		fault("ClientSecret is empty: by the client credentials grant only a client with a secret gets tokens (RFC 6749 §4.4)")
+	}
+	for _, scope := range c.Scopes {
+		if scope == "" || strings.ContainsFunc(scope, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
+			fault("scope %q is not one scope (RFC 6749 §3.3): list them one by one", scope)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Scopes is for constants of a type of their own, as `authz scopes` generates them from a document.
+func Scopes[S ~string](scopes []S) []string {
+	all := make([]string, len(scopes))
+	for i, scope := range scopes {
+		all[i] = string(scope)
+	}
+	return all
+}
+
+// Token returns a token that is good for a while. An issuer's refusal is an [*oauth2.RetrieveError], in which nothing
+// of the client's secret is left.
+func (s *Source) Token() (*oauth2.Token, error) {
+	got, err := s.token(s.ctx)
+	if err != nil {
+		return nil, err
+	}
+	return got.Token, nil
+}
+
+// token waits for a token as long as ctx lasts. Those who wait for the same one share what becomes of it: when the
+// issuer is down they are told so together, and not one after the other.
+func (s *Source) token(ctx context.Context) (*issued, error) {
+	if got := s.cached.Load(); got != nil && got.Valid() {
+		return got, nil
+	}
+	fetched := s.flight.DoChan("", func() (any, error) {
+		if got := s.cached.Load(); got != nil && got.Valid() {
+			return got, nil // of a flight that ended between the two questions
+		}
+		token, err := s.fetch()
+		if err != nil {
+			return nil, err
+		}
+		got := &issued{token, s.config.Now()}
+		s.cached.Store(got)
+		return got, nil
+	})
+	select {
+	case result := <-fetched:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		return result.Val.(*issued), nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("client: waiting for a token: %w", context.Cause(ctx))
+	}
+}
+
+// forget takes a token that the API refused out of use, and reports whether it is worth while to ask for another.
+func (s *Source) forget(refused *issued) bool {
+	if s.config.Now().Sub(refused.at) < freshness {
+		return false
+	}
+	s.cached.CompareAndSwap(refused, nil) // or another caller has, and may have got a new one already
+	return true
+}
+
+func (s *Source) fetch() (*oauth2.Token, error) {
+	if s.endpoints == nil {
+		found, err := Discover(s.ctx, s.config.HTTPClient, s.config.Issuer)
+		if err != nil {
+			return nil, err
+		}
+		s.endpoints = &found
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, fetchTimeout)
+	defer cancel()
+	// A redirect would take the secret elsewhere (307 and 308 repeat the body).
+	caller := unredirected(s.config.HTTPClient)
+	if s.prover != nil {
+		caller.Transport = &provingTransport{s.prover, baseOf(s.config.HTTPClient)}
+	}
+	ctx = context.WithValue(ctx, oauth2.HTTPClient, caller)
+
+	token, err := s.authenticate(ctx)
+	if err != nil {
+		return nil, s.withoutSecret(err)
+	}
+	if want := s.tokenType(); !strings.EqualFold(token.Type(), want) { // RFC 6749 §7.1, RFC 9449 §5
+		return nil, fmt.Errorf("client: %s: token_type is %q, expected %s: the token cannot be used as it is meant to", s.endpoints.Token, token.TokenType, want)
+	}
+	return token, nil
+}
+
+// tokenType is the scheme of the Authorization header too (RFC 6750 §2.1, RFC 9449 §7.1).
+func (s *Source) tokenType() string {
+	if s.prover != nil {
+		return "DPoP"
+	}
+	return "Bearer"
+}
+
+// authenticate asks for a token with the secret in the header, which every issuer is to take, or in the body, which
+// some want alone (RFC 6749 §2.3.1): as the issuer says of itself, or else as it turns out.
+func (s *Source) authenticate(ctx context.Context) (*oauth2.Token, error) {
+	if s.style != oauth2.AuthStyleAutoDetect {
+		return s.ask(ctx, s.style)
+	}
+	styles := []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams}
+	if methods := s.endpoints.TokenAuthMethods; slices.Contains(methods, "client_secret_post") && !slices.Contains(methods, "client_secret_basic") {
+		slices.Reverse(styles)
+	}
+	token, err := s.ask(ctx, styles[0])
+	used := styles[0]
+	if unauthenticated(err) {
+		if second, secondErr := s.ask(ctx, styles[1]); !unauthenticated(secondErr) {
+			token, err, used = second, secondErr, styles[1]
+		}
+	}
+	if err == nil {
+		s.style = used
+	}
+	return token, err
+}
+
+// unauthenticated: the issuer does not know the client by what it sent (RFC 6749 §5.2).
+func unauthenticated(err error) bool {
+	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
+	return ok && (refused.ErrorCode == "invalid_client" || refused.Response.StatusCode == http.StatusUnauthorized)
+}
+
+func (s *Source) ask(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token, error) {
+	grant := clientcredentials.Config{
+		ClientID: s.config.ClientID, ClientSecret: s.config.ClientSecret,
+		TokenURL: s.endpoints.Token, AuthStyle: style, Scopes: s.config.Scopes,
+	}
+	if s.config.Audience != "" {
+		grant.EndpointParams = url.Values{"audience": {s.config.Audience}}
+	}
+	return grant.Token(ctx)
+}
+
+// withoutSecret takes out of an error what must not get into a log: the request, which has the secret, and whatever the
+// issuer repeats of it.
+func (s *Source) withoutSecret(err error) error {
+	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
+	if !ok {
+		return fmt.Errorf("client: %s: no token: %w", s.endpoints.Token, causeOf(err))
+	}
+	clean := *refused
+	answer := *refused.Response
+	answer.Request = nil
+	clean.Response = &answer
+	secrets := strings.NewReplacer(s.config.ClientSecret, "…", url.QueryEscape(s.config.ClientSecret), "…")
+	clean.ErrorCode, clean.ErrorDescription, clean.ErrorURI = secrets.Replace(refused.ErrorCode), secrets.Replace(refused.ErrorDescription), secrets.Replace(refused.ErrorURI)
+	clean.Body = []byte(secrets.Replace(string(refused.Body)))
+	return fmt.Errorf("client: %s refuses: %w", s.endpoints.Token, &clean)
+}

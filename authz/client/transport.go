@@ -1,0 +1,146 @@
+package client
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// OriginError is a request that does not go to the API, and was not sent: the token is the API's, and not to be seen by
+// others.
+type OriginError struct{ Expected, Received string }
+
+func (e *OriginError) Error() string {
+	return fmt.Sprintf("client: the request goes to %s, the token is for %s: use another http.Client for it", e.Received, e.Expected)
+}
+
+// Client returns an http.Client for requests to an API, each of which gets the token, and with DPoP a proof. api is any
+// URL of the API; what counts is its origin. A request to another origin is refused with an [*OriginError], unless the
+// API redirects there; then it goes without the token.
+//
+// A request that the API refuses with 401 is sent once more if that can help: with the nonce that the API asks for (RFC
+// 9449 §9), or with a new token where the old one, not quite fresh, is no longer valid (the issuer may have dropped the
+// key). A body is sent again only if the request has GetBody, as http.NewRequest sees to.
+func (s *Source) Client(api string) (*http.Client, error) {
+	u, err := url.Parse(api)
+	if err == nil {
+		err = confidential(api)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("client: the API is at %q: expected an https URL, http on loopback hosts only", redacted(api))
+	}
+	caller := *s.config.HTTPClient
+	caller.Transport = &transport{source: s, origin: originOf(u), base: baseOf(s.config.HTTPClient)}
+	return &caller, nil
+}
+
+type transport struct {
+	source *Source
+	origin string
+	base   http.RoundTripper
+}
+
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if origin := originOf(r.URL); origin != t.origin {
+		if r.Response != nil { // the http.Client follows a redirect
+			return t.base.RoundTrip(r)
+		}
+		closeBody(r)
+		return nil, &OriginError{Expected: t.origin, Received: origin}
+	}
+	response, retry, err := t.send(r)
+	if err != nil || !retry {
+		return response, err
+	}
+	again, ok := repeated(r)
+	if !ok {
+		return response, nil
+	}
+	discard(response)
+	response, _, err = t.send(again) // and whatever comes of it is the answer
+	return response, err
+}
+
+// send sends a request with the token, and reports whether the answer is a reason to send it again.
+func (t *transport) send(r *http.Request) (response *http.Response, retry bool, err error) {
+	token, err := t.source.token(r.Context())
+	if err != nil {
+		closeBody(r)
+		return nil, false, err
+	}
+	sent := r.Clone(r.Context()) // http.RoundTripper: the request is the caller's
+	sent.Header.Set("Authorization", t.source.tokenType()+" "+token.AccessToken)
+	nonce := ""
+	if prover := t.source.prover; prover != nil {
+		if nonce, err = prover.prove(sent, token.AccessToken); err != nil {
+			closeBody(r)
+			return nil, false, err
+		}
+	}
+	response, err = t.base.RoundTrip(sent)
+	if err != nil {
+		return nil, false, err
+	}
+	if t.source.prover != nil {
+		retry = t.source.prover.learn(r.URL, response.Header, nonce) && refusedFor(response, "use_dpop_nonce")
+	}
+	if refusedFor(response, "invalid_token") {
+		retry = t.source.forget(token)
+	}
+	return response, retry, nil
+}
+
+// refusedFor reports whether an answer is a 401 with this error in a challenge (RFC 6750 §3, RFC 9449 §7.1).
+func refusedFor(response *http.Response, code string) bool {
+	challenges := strings.Join(response.Header.Values("WWW-Authenticate"), ", ")
+	return response.StatusCode == http.StatusUnauthorized && strings.Contains(challenges, `error="`+code+`"`)
+}
+
+// originOf is the origin of a URL (RFC 6454 §4).
+func originOf(u *url.URL) string {
+	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	port, known := map[string]string{"http": ":80", "https": ":443"}[scheme]
+	if known {
+		host = strings.TrimSuffix(host, port)
+	}
+	return scheme + "://" + host
+}
+
+// repeated is a request with its body from the beginning, if that can be had.
+func repeated(r *http.Request) (*http.Request, bool) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return r, true
+	}
+	if r.GetBody == nil {
+		return nil, false
+	}
+	body, err := r.GetBody()
+	if err != nil {
+		return nil, false
+	}
+	again := *r
+	again.Body = body
+	return &again, true
+}
+
+// discard lets the connection of an answer that nobody will see be used again.
+func discard(response *http.Response) {
+	_, _ = io.CopyN(io.Discard, response.Body, 64<<10)
+	response.Body.Close()
+}
+
+// closeBody is what a RoundTripper owes to a request that it does not send.
+func closeBody(r *http.Request) {
+	if r.Body != nil {
+		r.Body.Close()
+	}
+}
+
+func baseOf(client *http.Client) http.RoundTripper {
+	if client.Transport != nil {
+		return client.Transport
+	}
+	return http.DefaultTransport
+}
