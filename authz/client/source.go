@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -260,7 +261,9 @@ func (s *Source) withoutSecret(err error) error {
 	answer := *refused.Response
 	answer.Request = nil
 	clean.Response = &answer
-	secrets := strings.NewReplacer(s.config.ClientSecret, "…", url.QueryEscape(s.config.ClientSecret), "…")
+	secret, id := url.QueryEscape(s.config.ClientSecret), url.QueryEscape(s.config.ClientID)
+	basic := base64.StdEncoding.EncodeToString([]byte(id + ":" + secret))
+	secrets := strings.NewReplacer(s.config.ClientSecret, "…", secret, "…", basic, "…")
 	clean.ErrorCode, clean.ErrorDescription, clean.ErrorURI = secrets.Replace(refused.ErrorCode), secrets.Replace(refused.ErrorDescription), secrets.Replace(refused.ErrorURI)
 	clean.Body = []byte(secrets.Replace(string(refused.Body)))
 	return fmt.Errorf("client: %s refuses: %w", s.endpoints.Token, &clean)
