@@ -70,6 +70,15 @@ var snippetTemplates embed.FS
 func languages() []Language {
 	return []Language{
 		{ID: "curl", Name: "cURL", File: "call.sh", Run: "sh call.sh", Executed: true, literal: shellLiteral},
+		{ID: "csharp", Name: "C#", File: "call.cs", Build: "mcs -r:System.Net.Http -r:System.Runtime.Serialization -r:System.Xml.Linq call.cs", Run: "mono call.exe", Executed: true, literal: quoted("", "", utf16Escape)},
+		{ID: "go", Name: "Go", File: "call.go", Build: "go build call.go", Run: "./call", Executed: true, literal: quoted("", "", universalEscape)},
+		{ID: "java", Name: "Java", File: "Call.java", Build: "javac Call.java", Run: "java Call", Executed: true, literal: quoted("", "", javaEscape)},
+		{ID: "node", Name: "Node", File: "call.mjs", Run: "node call.mjs", Executed: true, literal: quoted("", "", utf16Escape)},
+		{ID: "objc", Name: "Objective-C", File: "call.m", Build: "gcc $(gnustep-config --objc-flags) -o call call.m $(gnustep-config --base-libs)", Run: "./call", Executed: true, literal: quoted("@", "", objcEscape)},
+		{ID: "php", Name: "PHP", File: "call.php", Run: "php call.php", Executed: true, literal: quoted("", "$", bracedEscape)},
+		{ID: "python", Name: "Python", File: "call.py", Run: "python3 call.py", Executed: true, literal: quoted("", "", universalEscape)},
+		{ID: "ruby", Name: "Ruby", File: "call.rb", Run: "ruby call.rb", Executed: true, literal: quoted("", "#", bracedEscape)},
+		{ID: "swift", Name: "Swift", File: "call.swift", Run: "swift call.swift", literal: quoted("", "", bracedEscape)},
 	}
 }
 
@@ -214,11 +223,10 @@ func (v Values) call(o authz.Operation) (c call, err error) {
 			c.headers = append(c.headers, pair{"Cookie", value})
 		}
 	}
-	c.url = strings.TrimSuffix(cmp.Or(v.APIURL, "https://YOUR_API"), "/") + path
 	if len(query) > 0 {
-		c.url += "?" + strings.Join(query, "&")
+		path += "?" + strings.Join(query, "&")
 	}
-	c.url = inURL(c.url)
+	c.url = strings.TrimSuffix(cmp.Or(v.APIURL, "https://YOUR_API"), "/") + inURL(path)
 	if spec.RequestBody != nil {
 		c.contentType, c.body, err = body(spec.RequestBody.Value.Content)
 	}
@@ -261,11 +269,11 @@ func parameterText(p *openapi3.Parameter) (string, error) {
 	return runtime.StyleParamWithLocation(method.Style, method.Explode, p.Name, location, value)
 }
 
-// inURL escapes what may stand nowhere in a URL (RFC 3986 §2): clients differ in what they make of it.
+// inURL escapes what may not stand in the path or the query of a URL (RFC 3986 §3.3): clients differ in what they make of it.
 func inURL(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>[\\]^`{|}", c) >= 0 {
 			fmt.Fprintf(&b, "%%%02X", c)
 		} else {
 			b.WriteByte(c)
@@ -409,3 +417,33 @@ func utf16Escape(r rune) (s string) {
 	}
 	return s
 }
+
+// javaEscape: a compiler of Java takes \u000a in a literal for the end of the line (JLS §3.3), and so \u for nothing in ASCII.
+func javaEscape(r rune) string {
+	if r < 0x80 {
+		return fmt.Sprintf(`\%03o`, r)
+	}
+	return utf16Escape(r)
+}
+
+// universalEscape is for Go and Python.
+func universalEscape(r rune) string {
+	if r > 0xffff {
+		return fmt.Sprintf(`\U%08x`, r)
+	}
+	return fmt.Sprintf(`\u%04x`, r)
+}
+
+// objcEscape: C has no \u below U+00A0 (C11 §6.4.3), and no end to the digits of a \x. Bytes of UTF-8 do.
+func objcEscape(r rune) (s string) {
+	if r >= 0xa0 {
+		return universalEscape(r)
+	}
+	for _, b := range []byte(string(r)) {
+		s += fmt.Sprintf(`\%03o`, b)
+	}
+	return s
+}
+
+// bracedEscape is for PHP, Ruby and Swift.
+func bracedEscape(r rune) string { return fmt.Sprintf(`\u{%x}`, r) }
