@@ -5,3 +5,4 @@
 package main
 
 //go:generate go tool oapi-codegen -config .oapi-codegen.yaml openapi.yaml
+//go:generate go run ./authz/cmd/authz scopes -o gen/scopes.gen.go openapi.yaml

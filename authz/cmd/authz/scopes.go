@@ -1,0 +1,327 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+	"unicode"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+type scopesCommand struct {
+	Document string `arg:"" help:"OpenAPI document, or - for standard input."`
+	Output   string `short:"o" help:"File to write. Default: standard output."`
+	Package  string `help:"Go package of the file. Default: that of the files beside it, or the name of its folder."`
+}
+
+//go:embed scopes.go.tmpl
+var scopesTemplate string
+
+// generatedConstant is a constant of the generated file.
+type generatedConstant struct {
+	Name, Value, Comment string
+	Alternatives         [][]string // names of scopes, of an operation
+}
+
+func (c *scopesCommand) Run(t *tool) error {
+	if t.json {
+		return errors.New("scopes writes Go: leave --json out")
+	}
+	doc, err := t.load(c.Document, false)
+	if err != nil {
+		return err
+	}
+	if found := faults(doc); len(found) > 0 {
+		return fmt.Errorf("%s has %s, so that it is not clear which scopes operations need: see authz lint %s", c.Document, count(len(found), "fault"), c.Document)
+	}
+	siblings, err := c.siblings()
+	if err != nil {
+		return err
+	}
+	code, err := c.generate(doc, siblings)
+	if err != nil {
+		return err
+	}
+	if c.Output == "" {
+		_, err = t.out.w.Write(code)
+		return err
+	}
+	return os.WriteFile(c.Output, code, 0o644)
+}
+
+// siblings are the files beside the generated one, and what they declare for the package.
+type siblings struct {
+	pkg   string            // "": there are none
+	names map[string]string // to the file that declares it
+}
+
+func (c *scopesCommand) siblings() (siblings, error) {
+	found := siblings{names: map[string]string{}}
+	if c.Output == "" {
+		return found, nil
+	}
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(c.Output), "*.go"))
+	if err != nil {
+		return found, err
+	}
+	for _, name := range files {
+		if filepath.Base(name) == filepath.Base(c.Output) {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return found, fmt.Errorf("what stands beside %s must not declare the same names, but cannot be read: %w", c.Output, err)
+		}
+		pkg := file.Name.Name
+		if pkg == c.Package || c.Package == "" && !strings.HasSuffix(name, "_test.go") {
+			found.pkg = pkg
+		}
+		if pkg == c.Package || c.Package == "" && !strings.HasSuffix(pkg, "_test") {
+			for _, d := range declared(file) {
+				found.names[d] = name
+			}
+		}
+	}
+	return found, nil
+}
+
+// declared returns the names that a file declares for its package.
+func declared(file *ast.File) (names []string) {
+	for _, declaration := range file.Decls {
+		switch d := declaration.(type) {
+		case *ast.FuncDecl:
+			if d.Recv == nil {
+				names = append(names, d.Name.Name)
+			}
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				switch s := spec.(type) {
+				case *ast.TypeSpec:
+					names = append(names, s.Name.Name)
+				case *ast.ValueSpec:
+					for _, name := range s.Names {
+						names = append(names, name.Name)
+					}
+				}
+			}
+		}
+	}
+	return names
+}
+
+// packageName is the package of the generated file.
+func (c *scopesCommand) packageName(beside siblings) (string, error) {
+	name := c.Package
+	if name == "" {
+		name = beside.pkg
+	}
+	if name == "" && c.Output != "" {
+		folder, err := filepath.Abs(filepath.Dir(c.Output))
+		if err != nil {
+			return "", err
+		}
+		name = filepath.Base(folder)
+	}
+	if !token.IsIdentifier(name) || name == "_" {
+		return "", fmt.Errorf("the package of the generated file would be %q: say which it is with --package", name)
+	}
+	return name, nil
+}
+
+// generate writes the file. The same document gives the same bytes.
+func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, error) {
+	pkg, err := c.packageName(beside)
+	if err != nil {
+		return nil, err
+	}
+	taken := map[string]bool{}
+	var clashes []error
+	for _, name := range []string{"Scope", "OperationID", "ScopesFor", "slices"} {
+		if file, ok := beside.names[name]; ok {
+			clashes = append(clashes, fmt.Errorf("%s declares %s, and so would the generated file: have it written into a folder of its own with -o", file, name))
+		}
+		taken[name] = true
+	}
+	if clashes != nil {
+		return nil, errors.Join(clashes...)
+	}
+	for name := range beside.names {
+		taken[name] = true
+	}
+
+	operations, described := describe(doc), describedScopes(doc)
+	for _, o := range operations {
+		for _, n := range o.access.needs {
+			for _, atom := range n {
+				if _, known := described[atom.scope]; !known && atom.scope != "" { // OpenID Connect need not list them
+					described[atom.scope] = ""
+				}
+			}
+		}
+	}
+	scopeNames := names(slices.Sorted(maps.Keys(described)), taken,
+		func(s string) string { return "Scope" + camel(s) },
+		func(s string) string { return "Scope" + camel(spelt(s)) },
+		func(s string) string { return "Scope_" + hex.EncodeToString([]byte(s)) },
+	)
+	for _, name := range scopeNames {
+		taken[name] = true
+	}
+	ids := map[string]operation{}
+	for _, o := range operations {
+		ids[o.ID] = o
+	}
+	operationNames := names(slices.Sorted(maps.Keys(ids)), taken,
+		camel,
+		func(s string) string { return "Operation" + camel(s) },
+		func(s string) string { return "Operation" + camel(spelt(s)) },
+		func(s string) string { return "Operation_" + hex.EncodeToString([]byte(s)) },
+	)
+
+	data := struct {
+		Document, Package  string
+		Scopes, Operations []generatedConstant
+		Guarded            bool // any operation is
+	}{Document: oneLine(filepath.Base(c.Document)), Package: pkg}
+	if c.Document == "-" {
+		data.Document = "standard input"
+	}
+	for _, scope := range slices.Sorted(maps.Keys(described)) {
+		data.Scopes = append(data.Scopes, generatedConstant{Name: scopeNames[scope], Value: scope, Comment: described[scope]})
+	}
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		o := ids[id]
+		constant := generatedConstant{Name: operationNames[id], Value: id, Comment: oneLine(o.String() + ": " + o.access.String())}
+		if !o.access.open() {
+			data.Guarded = true
+			for _, n := range o.access.needs {
+				alternative := []string{}
+				for _, atom := range n {
+					if name := scopeNames[atom.scope]; atom.scope != "" && !slices.Contains(alternative, name) {
+						alternative = append(alternative, name)
+					}
+				}
+				constant.Alternatives = append(constant.Alternatives, alternative)
+			}
+		}
+		data.Operations = append(data.Operations, constant)
+	}
+
+	var code bytes.Buffer
+	written := template.New("scopes").Funcs(template.FuncMap{"quote": strconv.Quote, "comment": comment})
+	if _, err := written.Parse(scopesTemplate); err != nil {
+		return nil, err
+	}
+	if err := written.Execute(&code, data); err != nil {
+		return nil, err
+	}
+	return format.Source(code.Bytes())
+}
+
+// describedScopes returns the scopes that a document declares, and what it says of each.
+func describedScopes(doc *openapi3.T) map[string]string {
+	all := map[string]string{}
+	if doc.Components == nil {
+		return all
+	}
+	for _, name := range slices.Sorted(maps.Keys(doc.Components.SecuritySchemes)) {
+		scheme := doc.Components.SecuritySchemes[name].Value
+		if credential(doc, name) != bearer {
+			continue // no operation has it, or the document would have faults
+		}
+		listed, _ := scheme.Extensions["x-scopes"].(map[string]any)
+		for scope, description := range listed {
+			all[scope], _ = description.(string)
+		}
+		if scheme.Flows == nil {
+			continue
+		}
+		for _, flow := range []*openapi3.OAuthFlow{scheme.Flows.Implicit, scheme.Flows.Password, scheme.Flows.ClientCredentials, scheme.Flows.AuthorizationCode} {
+			if flow != nil {
+				maps.Copy(all, flow.Scopes)
+			}
+		}
+	}
+	return all
+}
+
+// names gives each value the first of its names that is an exported identifier, not taken, and no other value's. It
+// depends on the set of values alone, so that a constant never comes to mean another value unseen: of two that would
+// have the same name neither gets it. The last name of a value must be its own.
+func names(values []string, taken map[string]bool, ways ...func(string) string) map[string]string {
+	way := map[string]int{}
+	for {
+		all := map[string]string{}
+		number := map[string]int{}
+		for _, v := range values {
+			all[v] = ways[way[v]](v)
+			number[all[v]]++
+		}
+		settled := true
+		for _, v := range values {
+			name := all[v]
+			if last := way[v] == len(ways)-1; !last && (number[name] > 1 || taken[name] || !token.IsIdentifier(name) || !token.IsExported(name)) {
+				way[v]++
+				settled = false
+			}
+		}
+		if settled {
+			return all
+		}
+	}
+}
+
+// camel joins the words of s: read:messages is ReadMessages.
+func camel(s string) string {
+	var b strings.Builder
+	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		runes := []rune(word)
+		b.WriteRune(unicode.ToUpper(runes[0]))
+		b.WriteString(string(runes[1:]))
+	}
+	return b.String()
+}
+
+// spelt has words for the characters that camel leaves out, so that read:messages and read-messages differ.
+func spelt(s string) string {
+	return strings.NewReplacer(
+		":", " colon ", "-", " dash ", ".", " dot ", "/", " slash ", "_", " underscore ", "*", " star ", "#", " hash ", "+", " plus ", "@", " at ", "~", " tilde ",
+	).Replace(s)
+}
+
+// comment writes text as comment lines; none for none.
+func comment(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(strings.TrimSpace(text)) {
+		b.WriteString(strings.TrimRight("\t// "+oneLine(line), " ") + "\n")
+	}
+	return b.String()
+}
+
+// oneLine takes out of a text whatever could end a comment, or hide in one.
+func oneLine(s string) string {
+	printed := strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsPrint(r):
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return -1
+	}, strings.ToValidUTF8(s, ""))
+	return strings.TrimSpace(printed)
+}
