@@ -28,6 +28,7 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/impl"
+	"github.com/oasgate/oasgate/impl/docs"
 )
 
 type commands struct {
@@ -233,9 +234,13 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	settings.Resource = api
 	settings.DatabaseURL = c.Database
 	settings.CORSOrigins = c.CORSOrigins
+	settings.Docs = true
 
 	welcome(stdout, api, plan)
-	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log, InsecureIssuer: issuer}, func(*impl.Server) {})
+	return serve(ctx, listener, impl.ServerConfig{
+		Settings: settings, Logger: log,
+		InsecureIssuer: issuer, InsecureClients: &docs.Clients{ID: "full", Secret: devSecret, App: "app"},
+	}, func(*impl.Server) {})
 }
 
 // devRedirectURIs are those that apps commonly have, on any port, and that of the docs page.
@@ -292,6 +297,7 @@ func welcome(w io.Writer, api string, plan *authz.Plan) {
 	fmt.Fprintf(w, `
   API      %-28s (%d operations, from openapi.yaml)
   Issuer   %-28s DEVELOPMENT ONLY: loopback, key made at start
+  Docs     %s/docs
 
   get a token:
     TOKEN=$(go run . token%s)
@@ -302,7 +308,7 @@ func welcome(w io.Writer, api string, plan *authz.Plan) {
 
   client_id=none gets a token without scopes. Stop with Ctrl-C.
 
-`, api, len(plan.Operations()), api+"/", elsewhere, api, devSecret, devAudience, api, mostGuarded(plan))
+`, api, len(plan.Operations()), api+"/", api, elsewhere, api, devSecret, devAudience, api, mostGuarded(plan))
 }
 
 // mostGuarded returns the path, ready to call, of the operation that asks for the most scopes.

@@ -40,6 +40,7 @@ type Config struct {
 	ReplayStore    string `name:"replay-store" key:"OASGATE_REPLAY_STORE" help:"Redis, as redis://user:password@host:6379/0, where several servers remember which DPoP proofs were used. Default: in memory, for one server."`
 	DatabaseURL    string `name:"database" key:"OASGATE_DATABASE_URL" default:"sqlite:data/oasgate.db" help:"Where messages are kept: sqlite: and a file's path, or postgres://user:password@host/database."`
 	CORSOrigins    string `name:"cors-origins" key:"OASGATE_CORS_ORIGINS" help:"Origins whose pages may call from a browser, such as https://app.example.com, separated by commas. Default: none."`
+	Docs           string `key:"OASGATE_DOCS" default:"false" help:"Whether the API can be read about and tried at /docs: true or false."`
 	TrustedProxies string `key:"OASGATE_TRUSTED_PROXIES" help:"Networks from which X-Forwarded-For is believed, as CIDRs separated by commas. Default: none."`
 }
 
@@ -52,6 +53,7 @@ type Settings struct {
 	ReplayStore    string // URL; "": in memory
 	DatabaseURL    string
 	CORSOrigins    []string // see CheckOrigin; none: CORS is off
+	Docs           bool     // whether /docs is served
 	TrustedProxies []*net.IPNet
 }
 
@@ -62,6 +64,7 @@ func (c Config) Settings() (Settings, error) {
 		Addr:           f.addr("OASGATE_ADDR", c.Addr),
 		Issuers:        c.issuers(&f),
 		CORSOrigins:    f.origins("OASGATE_CORS_ORIGINS", c.CORSOrigins),
+		Docs:           f.boolean("OASGATE_DOCS", c.Docs),
 		TrustedProxies: f.networks("OASGATE_TRUSTED_PROXIES", c.TrustedProxies),
 		Resource:       f.resource("OASGATE_RESOURCE", c.Resource),
 		NonceKey:       c.nonceKey(&f),
@@ -304,6 +307,13 @@ func (f *faults) origins(key, given string) []string {
 		}
 	}
 	return origins
+}
+
+func (f *faults) boolean(key, given string) bool {
+	if given != "true" && given != "false" {
+		f.add(key, given, "true or false")
+	}
+	return given == "true"
 }
 
 func (f *faults) positive(key, given string) time.Duration {

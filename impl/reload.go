@@ -10,8 +10,10 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/oasgate/oasgate/authz"
+	oauthclient "github.com/oasgate/oasgate/authz/client"
 	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/gen"
+	"github.com/oasgate/oasgate/impl/docs"
 )
 
 // guard is all that the issuers decide: who verifies tokens, the gate that asks, and the API behind it. It does not
@@ -20,6 +22,7 @@ type guard struct {
 	verifier *token.Verifier
 	gate     *authz.Gate
 	api      http.Handler
+	docs     *docs.Docs         // nil: off
 	end      context.CancelFunc // of the verifier's work in the background
 }
 
@@ -67,7 +70,34 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 	if err := errors.Join(gate.CheckRoutes(e.Routes()), s.checkPaths(gate)); err != nil {
 		return nil, err
 	}
-	return &guard{verifier, gate, e, end}, nil
+	page, err := s.newDocs(ctx, issuers)
+	if err != nil {
+		return nil, err
+	}
+	return &guard{verifier, gate, e, page, end}, nil
+}
+
+// newDocs makes the page at /docs, with a document of its own; nil where it is off.
+func (s *Server) newDocs(ctx context.Context, issuers []token.Issuer) (*docs.Docs, error) {
+	if !s.config.Settings.Docs {
+		return nil, nil
+	}
+	document, err := gen.GetSpec()
+	if err != nil {
+		return nil, err
+	}
+	config := docs.Config{
+		Document: document, Resource: s.config.Settings.Resource, Logger: s.log, Refuse: s.refuse,
+		InsecureClients: s.config.InsecureClients,
+		Discover: func(ctx context.Context, issuer string) (authorize, token string, err error) {
+			found, err := oauthclient.Discover(ctx, nil, issuer)
+			return found.Authorization, found.Token, err
+		},
+	}
+	for _, issuer := range issuers {
+		config.Issuers = append(config.Issuers, docs.Issuer{URL: issuer.URL, Audience: issuer.Audiences[0]})
+	}
+	return docs.New(ctx, config)
 }
 
 func (s *Server) enforce(g *guard, issuers []token.Issuer) {

@@ -20,6 +20,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/gen"
+	"github.com/oasgate/oasgate/impl/docs"
 )
 
 // Every phase of a request has its end. A handler's comes before the answer's, so that the client can be told of it.
@@ -49,6 +50,9 @@ type ServerConfig struct {
 	// InsecureIssuer is nil but under `dev`: an issuer beside the API that gives tokens to whoever asks. With it the
 	// server answers only what is asked of a loopback host, and tells the client exactly why a token is refused.
 	InsecureIssuer Issuer
+
+	// InsecureClients is nil but under `dev`: the clients of that issuer which the page at /docs is filled in with.
+	InsecureClients *docs.Clients
 }
 
 // Issuer is the development issuer, as far as the server knows it.
@@ -155,8 +159,8 @@ const (
 	readyPath  = "/readyz"
 )
 
-// beside answers what is no part of the document: the probes, the metadata, and under dev what is the issuer's. The
-// rest is the API's. It compares paths as they are: http.ServeMux would redirect some.
+// beside answers what is no part of the document: the probes, the metadata, the page that shows it, and under dev what is
+// the issuer's. The rest is the API's. It compares paths as they are: http.ServeMux would redirect some.
 func (s *Server) beside(w http.ResponseWriter, r *http.Request) {
 	guard := s.guard.Load()
 	switch {
@@ -166,6 +170,8 @@ func (s *Server) beside(w http.ResponseWriter, r *http.Request) {
 		s.status(w, r, s.ready)
 	case guard.gate.ServesMetadata(r.URL.Path):
 		guard.gate.ServeMetadata(w, r)
+	case guard.docs != nil && docs.Serves(r.URL.Path):
+		guard.docs.ServeHTTP(w, r)
 	case s.issuer != nil && s.issuer.Serves(r.URL.Path):
 		s.issuer.ServeHTTP(w, r)
 	default:
@@ -177,7 +183,8 @@ func (s *Server) beside(w http.ResponseWriter, r *http.Request) {
 func (s *Server) checkPaths(gate *authz.Gate) error {
 	var faults []error
 	for _, o := range gate.Plan().Operations() {
-		if o.Path == healthPath || o.Path == readyPath || gate.ServesMetadata(o.Path) || s.issuer != nil && s.issuer.Serves(o.Path) {
+		if o.Path == healthPath || o.Path == readyPath || gate.ServesMetadata(o.Path) || s.config.Settings.Docs && docs.Serves(o.Path) ||
+			s.issuer != nil && s.issuer.Serves(o.Path) {
 			faults = append(faults, fmt.Errorf("openapi: %s %s: the server answers this path itself: give the operation another one", o.Method, o.Path))
 		}
 	}

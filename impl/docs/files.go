@@ -1,0 +1,94 @@
+package docs
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/swaggest/swgui/v5/static"
+)
+
+// page is what is ours. Swagger UI's own pages have scripts within, which the policy forbids.
+//
+//go:embed page
+var page embed.FS
+
+// file is one that is the same for everybody.
+type file struct {
+	contentType string
+	plain, gzip []byte // gzip: nil where it is not worth it
+	etag        string // of plain
+}
+
+func readFiles() (map[string]file, error) {
+	files := map[string]file{}
+	for _, name := range []string{"docs.js", "docs.css", "oauth2-redirect.html", "oauth2-redirect.js"} {
+		plain, err := page.ReadFile("page/" + name)
+		if err != nil {
+			return nil, err
+		}
+		files[name] = newFile(name, plain, nil)
+	}
+	for _, name := range []string{"swagger-ui-bundle.js", "swagger-ui.css"} {
+		compressed, err := static.FS.ReadFile(name + ".gz")
+		if err != nil {
+			return nil, err
+		}
+		reader, err := gzip.NewReader(bytes.NewReader(compressed))
+		if err != nil {
+			return nil, err
+		}
+		plain, err := io.ReadAll(reader)
+		if err != nil {
+			return nil, err
+		}
+		files[name] = newFile(name, plain, compressed)
+	}
+	icon, err := static.FS.ReadFile("favicon-32x32.png")
+	files["favicon.png"] = newFile("favicon.png", icon, nil)
+	return files, err
+}
+
+func newFile(name string, plain, compressed []byte) file {
+	sum := sha256.Sum256(plain)
+	contentType := map[string]string{ // mime would ask the machine
+		".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8", ".png": "image/png",
+	}[path.Ext(name)]
+	return file{contentType: contentType, plain: plain, gzip: compressed, etag: hex.EncodeToString(sum[:12])}
+}
+
+// serve answers with the file. A browser keeps it, and asks each time whether it is still that: names without a version
+// may mean another file after the next deployment.
+func (f file) serve(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", f.contentType)
+	h.Set("Cache-Control", "no-cache")
+	body, etag := f.plain, f.etag
+	if f.gzip != nil {
+		h.Set("Vary", "Accept-Encoding")
+		if acceptsGzip(r) {
+			h.Set("Content-Encoding", "gzip")
+			body, etag = f.gzip, f.etag+"-gzip"
+		}
+	}
+	h.Set("ETag", `"`+etag+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+// acceptsGzip goes by the word (RFC 9110 §12.5.3); who refuses with q=0 is not worth more, and gets it plain.
+func acceptsGzip(r *http.Request) bool {
+	for _, entry := range strings.Split(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
+		coding, weight, weighed := strings.Cut(strings.TrimSpace(entry), ";")
+		if strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+			return !weighed || !strings.HasPrefix(strings.TrimSpace(weight), "q=0")
+		}
+	}
+	return false
+}

@@ -1,0 +1,120 @@
+// Swagger UI, and what it lacks: what each operation needs, how to call it in ten languages, and tokens for an audience.
+"use strict";
+
+(() => {
+  const root = document.getElementById("docs");
+  const { schemes } = JSON.parse(root.dataset.settings);
+  const here = (name) => new URL(name, location.href).href;
+  const snippets = fetch("snippets.json").then((answer) => answer.json()); // one fetch for all operations
+  let language = "curl"; // that was chosen last
+
+  // A token is asked for an audience. In the token request it belongs into the form: a query ends up in logs. The same for
+  // the absent secret of a public client, which to some issuers is a wrong one.
+  const schemeOf = (request) => request.method?.toLowerCase() === "post" && Object.values(schemes).find(({ token }) => here(token) === request.url);
+  const requestInterceptor = (request) => {
+    const scheme = schemeOf(request);
+    if (scheme) {
+      const form = new URLSearchParams(request.body);
+      if (scheme.audience) form.set("audience", scheme.audience);
+      if (!form.get("client_secret")) form.delete("client_secret");
+      request.body = form.toString();
+      delete request.headers["X-Requested-With"]; // not one of the headers that issuers let other origins send
+    }
+    return request;
+  };
+
+  const plugin = (system) => {
+    const { createElement: h, useEffect, useState } = system.React;
+    const operation = (path, method) => system.specSelectors.specJson().getIn(["paths", path, method]);
+
+    // What an operation needs, in its summary.
+    const Access = ({ path, method }) => {
+      const access = operation(path, method)?.get("x-access");
+      if (!access) return null;
+      return h("span", { className: "docs-access docs-access-" + access.split(/[^a-z]/)[0], title: "What a request needs" }, access);
+    };
+
+    const Copy = ({ text }) => {
+      const [said, say] = useState("Copy");
+      const copy = () => navigator.clipboard.writeText(text).then(() => say("Copied"), () => say("Select and copy it by hand"));
+      useEffect(() => say("Copy"), [text]);
+      return h("button", { type: "button", className: "docs-copy", onClick: copy }, said);
+    };
+
+    const Part = ({ title, text }) => h("figure", null,
+      h("figcaption", null, title, h(Copy, { text })),
+      h("pre", { tabIndex: 0 }, h("code", null, text)));
+
+    // How to call an operation, in the language that was chosen last.
+    const Snippets = ({ path, method }) => {
+      const [all, have] = useState(null);
+      const [chosen, choose] = useState(language);
+      useEffect(() => { snippets.then(have, () => {}); }, []);
+      const inLanguages = all?.operations[operation(path, method)?.get("operationId")];
+      const known = all?.languages.find(({ id }) => id === chosen);
+      if (!inLanguages || !known) return null;
+      const snippet = inLanguages[chosen];
+      return h("section", { className: "docs-snippets" },
+        h("div", { className: "opblock-section-header" }, h("h4", null, "Call it from a program")),
+        h("div", { className: "docs-languages", role: "group", "aria-label": "Language" }, all.languages.map(({ id, name }) =>
+          h("button", { key: id, type: "button", "aria-pressed": id === chosen, onClick: () => choose(language = id) }, name))),
+        h("p", { className: "docs-how" },
+          "Save ", snippet.token ? "both parts together" : "it", " as ", h("code", null, known.file), "; ",
+          known.build && h("code", null, known.build), known.build && ", ", h("code", null, known.run), ".",
+          known.executed ? "" : " This language is shown only: our tests do not run it."),
+        snippet.token && h(Part, { title: "Get a token", text: snippet.token }),
+        h(Part, { title: snippet.token ? "Call" : "Call (no token is needed)", text: snippet.call }));
+    };
+
+    return {
+      wrapComponents: {
+        OperationSummaryPath: (Original) => (props) => h(system.React.Fragment, null,
+          h(Original, props),
+          h(Access, { path: props.operationProps.get("path"), method: props.operationProps.get("method") })),
+
+        responses: (Original) => (props) => h(system.React.Fragment, null,
+          h(Snippets, { path: props.path, method: props.method }),
+          h(Original, props)),
+
+        // Swagger UI has one prefill for all flows.
+        oauth2: (Original) => (props) => {
+          const client = schemes[props.name]?.clients?.[props.schema.get("flow")];
+          const scopes = client ? [...(props.schema.get("allowedScopes") || props.schema.get("scopes")).keys()] : [];
+          const getConfigs = () => ({ ...props.authSelectors.getConfigs(), clientId: client?.id, clientSecret: client?.secret, scopes });
+          return h(Original, { ...props, authSelectors: { ...props.authSelectors, getConfigs } });
+        },
+      },
+      statePlugins: {
+        auth: {
+          wrapActions: {
+            // The person is asked for the audience's token, and with a state that nobody can guess (RFC 6749 §10.12).
+            authPopup: (original) => (address, asked) => {
+              const url = new URL(address);
+              const scheme = schemes[asked.auth.name];
+              const state = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+              url.searchParams.set("state", state);
+              if (scheme?.audience) url.searchParams.set("audience", scheme.audience);
+              return original(url.href, { ...asked, state });
+            },
+          },
+        },
+      },
+    };
+  };
+
+  const ui = SwaggerUIBundle({
+    url: "openapi.json",
+    domNode: root,
+    presets: [SwaggerUIBundle.presets.apis],
+    plugins: [plugin],
+    layout: "BaseLayout",
+    deepLinking: true,
+    validatorUrl: null,
+    queryConfigEnabled: false,
+    persistAuthorization: false,
+    displayRequestDuration: true,
+    oauth2RedirectUrl: here("oauth2-redirect.html"),
+    requestInterceptor,
+  });
+  ui.initOAuth({ usePkceWithAuthorizationCodeGrant: true });
+})();
