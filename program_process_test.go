@@ -142,9 +142,9 @@ func startServe(t *testing.T, issuer *issuerProcess, env ...string) *process {
 }
 
 // startDev has `dev` listen on a free port.
-func startDev(t *testing.T) *process {
+func startDev(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := start(t, invocation{args: []string{"dev", "--addr", "localhost:0"}})
+	p := start(t, invocation{args: append([]string{"dev", "--addr", "localhost:0"}, args...)})
 	p.url = p.readBanner(t).api
 	// On a busy machine dev may take a while to fetch its own keys; what is asked before is answered with 503.
 	eventually(t, 20*time.Second, "dev has its keys", func() bool { return p.get(t, "/readyz", "").status == http.StatusOK })
