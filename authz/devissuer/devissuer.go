@@ -260,8 +260,8 @@ func (cfg Config) faults() error {
 			}
 		}
 		for _, uri := range client.RedirectURIs {
-			if wrong := redirectFault(uri); wrong != "" {
-				fault("Clients[%d] (%q) has the redirect URI %q: %s", n, client.ID, uri, wrong)
+			if err := redirectFault(uri); err != nil {
+				fault("Clients[%d] (%q): the redirect URI %w", n, client.ID, err)
 			}
 		}
 		if len(client.RedirectURIs) > 0 && len(cfg.People) == 0 {

@@ -123,7 +123,7 @@ func (i *Issuer) discoveryDocument(fault Fault) []byte {
 			"grant_types_supported":                          []string{"client_credentials", "authorization_code", "refresh_token"},
 			"code_challenge_methods_supported":               []string{"S256"},
 			"token_endpoint_auth_methods_supported":          []string{"client_secret_basic", "client_secret_post", "none"},
-			"scopes_supported":                               slices.Concat(i.cfg.Scopes, openIDScopes()),
+			"scopes_supported":                               slices.Concat(i.cfg.Scopes, slices.DeleteFunc(openIDScopes(), func(scope string) bool { return slices.Contains(i.cfg.Scopes, scope) })),
 			"claims_supported":                               []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "name", "email"},
 			"request_uri_parameter_supported":                false, // else it would be
 		})

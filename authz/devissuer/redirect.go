@@ -1,6 +1,7 @@
 package devissuer
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -38,18 +39,20 @@ func withoutPort(uri string) string {
 	return ""
 }
 
-// redirectFault says what is wrong with a redirect URI of the configuration, or "".
-func redirectFault(uri string) string {
+// redirectFault says what is wrong with a redirect URI of the configuration.
+func redirectFault(uri string) error {
 	u, err := url.Parse(uri)
 	switch {
-	case err != nil || !isVisible(uri) || strings.Contains(uri, " ") || u.User != nil:
-		return "it does not parse as the absolute URI of an app"
+	case err != nil || !isVisible(uri) || strings.Contains(uri, " "):
+		return fmt.Errorf("%q is not a URI", uri)
+	case u.User != nil:
+		return fmt.Errorf("%q has a user, which no app needs", u.Redacted())
 	case strings.Contains(uri, "#"):
-		return "it may have no fragment (RFC 6749 §3.1.2)"
+		return fmt.Errorf("%q has a fragment: it may have none (RFC 6749 §3.1.2)", uri)
 	case u.Scheme == "https" && u.Host != "", u.Scheme == "http" && token.IsLoopback(u.Hostname()), strings.Contains(u.Scheme, "."):
-		return ""
+		return nil
 	}
-	return "it must be https, http on a loopback host, or of an app's own scheme such as com.example.app:/ (RFC 8252 §7)"
+	return fmt.Errorf("%q must be https, http on a loopback host, or of an app's own scheme such as com.example.app:/ (RFC 8252 §7)", uri)
 }
 
 // A redirection is where the answer to an authorization request goes, once that is known to be the client's.

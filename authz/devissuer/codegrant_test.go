@@ -1,0 +1,533 @@
+package devissuer_test
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/oasgate/oasgate/authz/devissuer"
+)
+
+// exchanging is the token request of app for a code, in order.
+func exchanging(code string, changes ...string) url.Values {
+	form := url.Values{
+		"grant_type": {"authorization_code"}, "client_id": {"app"}, "code": {code}, "redirect_uri": {callback}, "code_verifier": {verifier},
+	}
+	for change := range slices.Chunk(changes, 2) {
+		form.Set(change[0], change[1])
+	}
+	return form
+}
+
+func refreshing(refreshToken string, changes ...string) url.Values {
+	form := url.Values{"grant_type": {"refresh_token"}, "client_id": {"app"}, "refresh_token": {refreshToken}}
+	for change := range slices.Chunk(changes, 2) {
+		form.Set(change[0], change[1])
+	}
+	return form
+}
+
+// An answer of the token endpoint, either kind.
+type tokenAnswer struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	Scope        string `json:"scope"`
+	RefreshToken string `json:"refresh_token"`
+	IDToken      string `json:"id_token"`
+	Error        string `json:"error"`
+	Description  string `json:"error_description"`
+}
+
+func request(t testing.TB, issuer http.Handler, form url.Values, header ...string) tokenAnswer {
+	t.Helper()
+	w := serve(issuer, post(formType, form.Encode(), header...))
+	var answer tokenAnswer
+	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+		t.Fatalf("answered %d %s: want JSON", w.Code, w.Body)
+	}
+	if (w.Code == http.StatusOK) != (answer.AccessToken != "") || (w.Code == http.StatusOK) == (answer.Error != "") || w.Header().Get("Cache-Control") != "no-store" {
+		t.Fatalf("answered %d, Cache-Control %q, %s: want either 200 and a token or an error, not to be stored", w.Code, w.Header().Get("Cache-Control"), w.Body)
+	}
+	return answer
+}
+
+// granted wants a token.
+func granted(t testing.TB, issuer http.Handler, form url.Values, header ...string) tokenAnswer {
+	t.Helper()
+	answer := request(t, issuer, form, header...)
+	if answer.Error != "" {
+		t.Fatalf("%s: %s: want a token for %v", answer.Error, answer.Description, form)
+	}
+	return answer
+}
+
+// refused wants an error, that says something.
+func refused(t testing.TB, issuer http.Handler, form url.Values, code, says string, header ...string) {
+	t.Helper()
+	if answer := request(t, issuer, form, header...); answer.Error != code || !strings.Contains(answer.Description, says) {
+		t.Errorf("answered %+v for %v: want %s that says %q", answer, form, code, says)
+	}
+}
+
+func claimsOf(t testing.TB, issuer *devissuer.Issuer, token string) (header, claims map[string]any) {
+	t.Helper()
+	header, claims, err := verify(get(issuer, ".well-known/jwks.json").Body.Bytes(), token)
+	if err != nil {
+		t.Fatalf("the token does not verify against the published keys: %v", err)
+	}
+	return header, claims
+}
+
+func TestCodeIsExchanged(t *testing.T) {
+	clock := now
+	issuer := signsIn(t, &clock)
+	for _, test := range []struct {
+		name, person, asked, audience string
+		scope                         string // of the access token
+		granted                       string
+	}{
+		{"all that the client may have", "alice", "", "", "read:messages write:messages", "read:messages write:messages"},
+		{"no more than the person may have", "bob", "", "", "read:messages", "read:messages"},
+		{"as asked", "alice", "write:messages", "", "write:messages", "write:messages"},
+		{"each once", "alice", "write:messages openid write:messages openid", "", "write:messages", "write:messages openid"},
+		{"none that the person may have", "bob", "write:messages", "", "", ""},
+		{"a person who may have none", "<i>mallory</i>", "openid read:messages", "", "", "openid"},
+		{"who signs in, and nothing else", "bob", "openid profile", "", "", "openid profile"},
+		{"OpenID Connect's stay out of the access token", "bob", "openid profile email offline_access read:messages", "", "read:messages", "openid profile email offline_access read:messages"},
+		{"another audience", "bob", "read:messages", "urn:other", "read:messages", "read:messages"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			clock = now
+			form := asking("nonce", "the nonce")
+			want := map[string]any{
+				"iss": issuerURL, "sub": test.person, "aud": audience, "client_id": "app", "auth_time": now.Unix(),
+				"iat": now.Unix() + 59, "exp": now.Unix() + 59 + 3600,
+			}
+			if test.asked != "" {
+				form.Set("scope", test.asked)
+			}
+			if test.audience != "" {
+				form.Set("audience", test.audience)
+				want["aud"] = test.audience
+			}
+			if test.scope != "" {
+				want["scope"] = test.scope
+			}
+			back := comesBack(t, browse(t, issuer, authorizeURL(form)).choose(t, "person", test.person), callback)
+			clock = now.Add(59 * time.Second)
+			got := granted(t, issuer, exchanging(back.Get("code")))
+			if got.TokenType != "Bearer" || got.Scope != test.granted {
+				t.Errorf("token_type is %q, scope is %q: want Bearer, %q", got.TokenType, got.Scope, test.granted)
+			}
+			header, claims := claimsOf(t, issuer, got.AccessToken)
+			delete(claims, "jti")
+			wantEqual(t, "claims of the access token", claims, want)
+			wantEqual(t, "typ of the access token", header["typ"], "at+jwt")
+
+			asked := strings.Fields(test.granted)
+			if has := got.RefreshToken != ""; has != slices.Contains(asked, "offline_access") {
+				t.Errorf("there is a refresh token: %v: want one when, and only when, offline_access is granted", has)
+			}
+			if has := got.IDToken != ""; has != slices.Contains(asked, "openid") {
+				t.Fatalf("there is an ID token: %v: want one when, and only when, openid is granted", has)
+			}
+			if got.IDToken == "" {
+				return
+			}
+			header, claims = claimsOf(t, issuer, got.IDToken)
+			wantEqual(t, "typ of the ID token", header["typ"], "JWT")
+			hash, _ := claims["at_hash"].(string) // its value is checked by another implementation, in interop_test.go
+			delete(claims, "at_hash")
+			identity := map[string]any{
+				"iss": issuerURL, "sub": test.person, "aud": "app", "nonce": "the nonce", "auth_time": now.Unix(),
+				"iat": now.Unix() + 59, "exp": now.Unix() + 59 + 3600,
+			}
+			if slices.Contains(asked, "profile") {
+				identity["name"] = test.person
+			}
+			if slices.Contains(asked, "email") {
+				identity["email"] = test.person + "@people.example"
+			}
+			wantEqual(t, "claims of the ID token", claims, identity)
+			if len(hash) != 43 {
+				t.Errorf("at_hash is %q: want half of SHA-512", hash)
+			}
+		})
+	}
+}
+
+// What the document calls a scope is one, whatever OpenID Connect calls it.
+func TestScopesThatBothHave(t *testing.T) {
+	cfg := peopled(func() time.Time { return now })
+	cfg.Scopes = append(cfg.Scopes, "openid")
+	cfg.Clients = []devissuer.Client{{ID: "app", Scopes: cfg.Scopes, RedirectURIs: []string{callback}}}
+	cfg.People = []devissuer.Person{{Name: "alice", Scopes: cfg.Scopes}}
+	issuer, err := devissuer.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := granted(t, issuer, exchanging(aCode(t, issuer, "scope", "openid profile admin")))
+	_, claims := claimsOf(t, issuer, got.AccessToken)
+	if claims["scope"] != "openid admin" || got.IDToken == "" {
+		t.Errorf("the access token has %v, there is an ID token: %v: want openid admin, and one", claims["scope"], got.IDToken != "")
+	}
+	if body := get(issuer, ".well-known/openid-configuration").Body.String(); strings.Count(body, `"openid"`) != 1 {
+		t.Errorf("discovery lists openid more or less than once: %s", body)
+	}
+}
+
+// A code works for its client, redirect URI and verifier, within 60 s, and once: whoever comes with it in vain has spent it.
+func TestCodeWorksOnceAndAsItWasAskedFor(t *testing.T) {
+	wrong := map[string][]string{
+		"client": {"", "other"}, "redirect_uri": {"", "http://localhost:5174/callback"},
+		"verifier": {"", "e" + verifier[1:]}, "age": {"0s", "59s", "60s", "1h"}, "target": {"", "urn:other"},
+	}
+	for _, client := range wrong["client"] {
+		for _, redirectURI := range wrong["redirect_uri"] {
+			for _, v := range wrong["verifier"] {
+				for _, age := range wrong["age"] {
+					for _, target := range wrong["target"] {
+						clock := now
+						issuer := signsIn(t, &clock)
+						code := aCode(t, issuer, "scope", "read:messages offline_access")
+						old, _ := time.ParseDuration(age)
+						clock = now.Add(old)
+						form := exchanging(code)
+						for name, value := range map[string]string{"client_id": client, "redirect_uri": redirectURI, "code_verifier": v, "audience": target} {
+							if value != "" {
+								form.Set(name, value)
+							}
+						}
+						answer := request(t, issuer, form)
+						good := client+redirectURI+v+target == "" && old < time.Minute
+						switch {
+						case good && answer.AccessToken == "":
+							t.Fatalf("age %s, %v: %+v: want a token", age, form, answer)
+						case !good && (answer.AccessToken != "" || answer.Error != "invalid_grant" && answer.Error != "invalid_target"):
+							t.Fatalf("age %s, %v: %+v: want invalid_grant, or invalid_target", age, form, answer)
+						}
+						refused(t, issuer, exchanging(code), "invalid_grant", "")
+						if good {
+							// And nothing comes of it any more (RFC 6749 §4.1.2).
+							refused(t, issuer, refreshing(answer.RefreshToken), "invalid_grant", "has ended")
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestCodeExchangeRefusals(t *testing.T) {
+	issuer := signsIn(t, nil)
+	for _, test := range []struct {
+		name       string
+		form       func(code string) url.Values
+		code, says string
+		spent      bool // the code was
+	}{
+		{"no code", func(string) url.Values { return without(exchanging(""), "code") }, "invalid_request", "code is missing", false},
+		{"no redirect_uri", func(code string) url.Values { return without(exchanging(code), "redirect_uri") }, "invalid_request", "redirect_uri is missing", false},
+		{"no code_verifier", func(code string) url.Values { return without(exchanging(code), "code_verifier") }, "invalid_request", "code_verifier is missing", false},
+		{"no client_id", func(code string) url.Values { return without(exchanging(code), "client_id") }, "invalid_client", "are needed", false},
+		{"a public client with a secret", func(code string) url.Values { return exchanging(code, "client_secret", "x") }, "invalid_client", "not its secret", false},
+		{"a confidential client without its secret", func(code string) url.Values { return exchanging(code, "client_id", "web") }, "invalid_client", "are needed", false},
+		{"another public client", func(code string) url.Values { return exchanging(code, "client_id", "other") }, "invalid_grant", "another client", true},
+		{"a confidential client", func(code string) url.Values { return exchanging(code, "client_id", "web", "client_secret", secret) }, "invalid_grant", "another client", true},
+		{"another port", func(code string) url.Values { return exchanging(code, "redirect_uri", "http://localhost:1/callback") }, "invalid_grant", "redirect_uri is not that", true},
+		{"the challenge as verifier", func(code string) url.Values { return exchanging(code, "code_verifier", s256) }, "invalid_grant", "does not fit", true},
+		{"a verifier too short", func(code string) url.Values { return exchanging(code, "code_verifier", verifier[:42]) }, "invalid_grant", "does not fit", true},
+		{"a verifier too long", func(code string) url.Values { return exchanging(code, "code_verifier", strings.Repeat("a", 129)) }, "invalid_grant", "does not fit", true},
+		{"another resource", func(code string) url.Values { return exchanging(code, "resource", "urn:other") }, "invalid_target", "not that of the authorization request", true},
+		{"an unknown code", func(code string) url.Values { return exchanging("x" + code) }, "invalid_grant", "unknown", false},
+		{"half a code", func(code string) url.Values { return exchanging(code[:len(code)-1]) }, "invalid_grant", "used before", true},
+		{"a code as a refresh token", func(code string) url.Values { return refreshing(code) }, "invalid_grant", "used before", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code := aCode(t, issuer)
+			refused(t, issuer, test.form(code), test.code, test.says)
+			if answer := request(t, issuer, exchanging(code)); (answer.Error != "") != test.spent {
+				t.Errorf("the code afterwards: %+v: want it spent: %v", answer, test.spent)
+			}
+		})
+	}
+	// It may be said again what was said before.
+	granted(t, issuer, exchanging(aCode(t, issuer), "audience", audience, "resource", audience))
+
+	// A challenge that no verifier of RFC 7636 §4.1 has is no way around the grammar.
+	short := strings.Repeat("a", 42)
+	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(short)), "code_verifier", short), "invalid_grant", "does not fit")
+	odd := strings.Repeat("ä", 30)
+	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(odd)), "code_verifier", odd), "invalid_grant", "does not fit")
+	long := strings.Repeat("a.-_~Z09", 16)
+	granted(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(long)), "code_verifier", long))
+}
+
+// Clients without a secret have no tokens for themselves; those with one have them as ever.
+func TestPublicClientsAndClientCredentials(t *testing.T) {
+	issuer := signsIn(t, nil)
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {"app"}, "audience": {audience}}
+	refused(t, issuer, form, "unauthorized_client", "a person must sign in")
+	refused(t, issuer, good("scope", "openid"), "invalid_scope", "does not exist")
+	refused(t, issuer, good("scope", "read:messages offline_access"), "invalid_scope", "does not exist")
+	if got := granted(t, issuer, good()); got.RefreshToken != "" || got.IDToken != "" {
+		t.Errorf("client credentials gave %+v: want an access token alone (RFC 6749 §4.4.3)", got)
+	}
+	const back = "http://127.0.0.1:7/callback"
+	code := aCode(t, issuer, "client_id", "web", "redirect_uri", back)
+	granted(t, issuer, without(exchanging(code, "redirect_uri", back), "client_id"), "Authorization", basic("web", secret))
+}
+
+func TestRefresh(t *testing.T) {
+	clock := now
+	issuer := signsIn(t, &clock)
+	first := granted(t, issuer, exchanging(aCode(t, issuer, "scope", "openid read:messages write:messages offline_access", "nonce", "n", "audience", "urn:other")))
+	current := first.RefreshToken
+	seen := map[string]bool{current: true}
+	// Each works for a day, so that together they outlast it.
+	for n, test := range []struct{ asked, scope, granted string }{
+		{"", "read:messages write:messages", "openid read:messages write:messages offline_access"},
+		{"write:messages", "write:messages", "write:messages"},
+		{"read:messages openid openid", "read:messages", "read:messages openid"},
+		{"offline_access", "", "offline_access"},
+		{"", "read:messages write:messages", "openid read:messages write:messages offline_access"}, // the whole again (RFC 6749 §6)
+	} {
+		clock = clock.Add(23 * time.Hour)
+		form := refreshing(current)
+		if test.asked != "" {
+			form.Set("scope", test.asked)
+		}
+		got := granted(t, issuer, form)
+		_, claims := claimsOf(t, issuer, got.AccessToken)
+		scope, _ := claims["scope"].(string)
+		if scope != test.scope || got.Scope != test.granted || claims["sub"] != "alice" || claims["aud"] != "urn:other" || claims["auth_time"] != float64(now.Unix()) {
+			t.Errorf("refresh %d: scope %q, claims %v: want alice's, with %q and %q, of the sign-in then", n, got.Scope, claims, test.scope, test.granted)
+		}
+		if has := got.IDToken != ""; has != strings.Contains(test.granted, "openid") {
+			t.Errorf("refresh %d: there is an ID token: %v", n, has)
+		} else if has {
+			_, claims := claimsOf(t, issuer, got.IDToken)
+			if claims["nonce"] != nil || claims["auth_time"] != float64(now.Unix()) || claims["iat"] != float64(clock.Unix()) || claims["sub"] != "alice" || claims["aud"] != "app" {
+				t.Errorf("refresh %d: the ID token has %v: want it as OpenID Connect Core 1.0 §12.2 says", n, claims)
+			}
+		}
+		if seen[got.RefreshToken] || got.RefreshToken == "" {
+			t.Fatalf("refresh %d: refresh token %q: want a new one", n, got.RefreshToken)
+		}
+		current = got.RefreshToken
+		seen[current] = true
+	}
+
+	// What is refused spends nothing.
+	for _, test := range []struct {
+		form       url.Values
+		code, says string
+	}{
+		{refreshing(current, "scope", "admin"), "invalid_scope", "was not granted: openid read:messages write:messages offline_access were"},
+		{refreshing(current, "scope", "read:messages  write:messages"), "invalid_scope", "was not granted"},
+		{refreshing(current, "scope", "profile"), "invalid_scope", "was not granted"},
+		{refreshing(current, "audience", audience), "invalid_target", "not that of the authorization request"},
+		{refreshing(current, "client_id", "other"), "invalid_grant", "another client"},
+		{refreshing(current, "client_id", "web"), "invalid_client", ""},
+		{refreshing(current, "client_secret", "x"), "invalid_client", ""},
+		{without(refreshing(""), "refresh_token"), "invalid_request", "refresh_token is missing"},
+		{refreshing("x" + current), "invalid_grant", "unknown"},
+	} {
+		refused(t, issuer, test.form, test.code, test.says)
+	}
+	current = granted(t, issuer, refreshing(current, "audience", "urn:other")).RefreshToken
+
+	clock = clock.Add(24 * time.Hour)
+	refused(t, issuer, refreshing(current), "invalid_grant", "expired")
+}
+
+// A refresh token that comes again is in two hands, and ends the sign-in for both (RFC 9700 §4.14.2).
+func TestRefreshTokenUsedAgain(t *testing.T) {
+	for uses := range 4 {
+		issuer := signsIn(t, nil)
+		another := granted(t, issuer, exchanging(aCode(t, issuer, "scope", "offline_access"))).RefreshToken
+		chain := []string{granted(t, issuer, exchanging(aCode(t, issuer, "scope", "offline_access"))).RefreshToken}
+		for range uses + 1 {
+			chain = append(chain, granted(t, issuer, refreshing(chain[len(chain)-1])).RefreshToken)
+		}
+		refused(t, issuer, refreshing(chain[0]), "invalid_grant", "used before")
+		for _, token := range chain {
+			refused(t, issuer, refreshing(token), "invalid_grant", "has ended")
+		}
+		granted(t, issuer, refreshing(another)) // another sign-in is another matter
+	}
+}
+
+// Of many who come with the same code, or the same refresh token, at the same time, one gets something.
+func TestOneOfManyIsServed(t *testing.T) {
+	issuer := signsIn(t, nil)
+	code := aCode(t, issuer, "scope", "offline_access")
+	for _, form := range []url.Values{exchanging(code), refreshing(granted(t, issuer, exchanging(aCode(t, issuer, "scope", "offline_access"))).RefreshToken)} {
+		var served atomic.Int32
+		var group sync.WaitGroup
+		for range 16 {
+			group.Go(func() {
+				if serve(issuer, post(formType, form.Encode())).Code == http.StatusOK {
+					served.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		if served.Load() != 1 {
+			t.Errorf("%s: %d were served, want one", form.Get("grant_type"), served.Load())
+		}
+	}
+}
+
+// Memory is bounded: where there is no room, the oldest sign-in goes, and what has expired goes first.
+func TestTheOldestSignInGoes(t *testing.T) {
+	clock := now
+	issuer := signsIn(t, &clock)
+	signIn := func() string {
+		clock = clock.Add(time.Millisecond)
+		r := httptest.NewRequest("POST", issuerURL+"authorize", strings.NewReader(asking("person", "alice", "scope", "offline_access").Encode()))
+		r.Header.Set("Content-Type", formType)
+		return comesBack(t, serve(issuer, r), callback).Get("code")
+	}
+	for range 2000 { // codes that nobody comes for
+		signIn()
+	}
+	clock = clock.Add(time.Minute)
+	kept := granted(t, issuer, exchanging(signIn())).RefreshToken
+	var codes []string
+	for range 999 {
+		codes = append(codes, signIn())
+	}
+	kept = granted(t, issuer, refreshing(kept)).RefreshToken
+	codes = append(codes, signIn())
+	refused(t, issuer, refreshing(kept), "invalid_grant", "unknown")
+	granted(t, issuer, exchanging(codes[0]))
+	granted(t, issuer, exchanging(codes[len(codes)-1]))
+}
+
+// RFC 9449 §10: the code is bound to the key that the request names. §5: the refresh token of a public client is bound to
+// the key of the proof.
+func TestDPoPOfTheCodeGrant(t *testing.T) {
+	issuer, prover, thief := signsIn(t, nil), newProver(t, "ES256"), newProver(t, "ES256")
+	proof := func(p *devissuer.Prover) []string { return []string{"DPoP", p.Proof("POST", tokenURL, "", nil)} }
+	offline := func(changes ...string) string { return aCode(t, issuer, append(changes, "scope", "offline_access")...) }
+
+	refused(t, issuer, exchanging(offline("dpop_jkt", prover.Thumbprint())), "invalid_grant", "bound to a DPoP key")
+	refused(t, issuer, exchanging(offline("dpop_jkt", prover.Thumbprint())), "invalid_grant", "bound to a DPoP key", proof(thief)...)
+	refused(t, issuer, exchanging(offline()), "invalid_dpop_proof", "", "DPoP", "x")
+
+	for _, code := range []string{offline("dpop_jkt", prover.Thumbprint()), offline()} {
+		got := granted(t, issuer, exchanging(code), proof(prover)...)
+		for range 2 {
+			_, claims := claimsOf(t, issuer, got.AccessToken)
+			if got.TokenType != "DPoP" {
+				t.Errorf("token_type is %q, want DPoP", got.TokenType)
+			}
+			wantEqual(t, "cnf", claims["cnf"], map[string]any{"jkt": prover.Thumbprint()})
+			refused(t, issuer, refreshing(got.RefreshToken), "invalid_grant", "bound to a DPoP key")
+			refused(t, issuer, refreshing(got.RefreshToken), "invalid_grant", "bound to a DPoP key", proof(thief)...)
+			got = granted(t, issuer, refreshing(got.RefreshToken), proof(prover)...)
+		}
+	}
+
+	// A refresh token that began without a key goes on without one, whatever the access token is bound to.
+	free := granted(t, issuer, exchanging(offline()))
+	bound := granted(t, issuer, refreshing(free.RefreshToken), proof(prover)...)
+	if bound.TokenType != "DPoP" {
+		t.Errorf("token_type is %q, want DPoP", bound.TokenType)
+	}
+	granted(t, issuer, refreshing(bound.RefreshToken))
+
+	// A confidential client's is bound to its secret.
+	const back = "http://127.0.0.1/callback"
+	web := []string{"client_id", "web", "client_secret", secret}
+	first := granted(t, issuer, exchanging(offline("client_id", "web", "redirect_uri", back, "dpop_jkt", prover.Thumbprint()), append(web, "redirect_uri", back)...), proof(prover)...)
+	granted(t, issuer, refreshing(first.RefreshToken, web...), proof(thief)...)
+}
+
+// FuzzAuthorize: whatever is asked, nobody is sent anywhere but to the client, with nothing but an error unless the request
+// is one that another reading finds in order.
+func FuzzAuthorize(f *testing.F) {
+	issuer := signsIn(f, nil)
+	for _, query := range []string{
+		asking().Encode(), asking("scope", "openid admin").Encode(), asking("redirect_uri", "http://localhost:80@x/callback").Encode(),
+		asking().Encode() + "&state=x", asking().Encode() + "&client_id=app", asking().Encode() + "&person=bob", asking("prompt", "none").Encode(),
+		asking("cancel", "yes").Encode(), "client_id=app&redirect_uri=http%3A%2F%2F%5B%3A%3A1%5D%2Fcallback", "", "&&", "%zz", "a;b", "client_id=app;redirect_uri=x",
+	} {
+		f.Add(true, query)
+		f.Add(false, query)
+	}
+	registered := map[string][]string{}
+	for _, client := range peopled(time.Now).Clients {
+		registered[client.ID] = client.RedirectURIs
+	}
+	f.Fuzz(func(t *testing.T, posted bool, query string) {
+		r := &http.Request{Method: "GET", URL: &url.URL{Scheme: "http", Host: "localhost:3010", Path: "/authorize", RawQuery: query}, Host: "localhost:3010", Header: http.Header{}}
+		if posted {
+			r = httptest.NewRequest("POST", issuerURL+"authorize", strings.NewReader(query+"&person=alice"))
+			r.Header.Set("Content-Type", formType)
+		}
+		w := serve(issuer, r)
+		location := w.Header().Get("Location")
+		switch w.Code {
+		case 200, 400, 413, 414:
+			wantPage(t, w)
+			if location != "" {
+				t.Fatalf("answered %d with a Location %q", w.Code, location)
+			}
+			return
+		case 303:
+		default:
+			t.Fatalf("answered %d %s", w.Code, w.Body)
+		}
+		sent, err := url.ParseQuery(query)
+		if err != nil {
+			t.Fatalf("sent to %q, by a query that does not parse", location)
+		}
+		if !ours(sent.Get("redirect_uri"), registered[sent.Get("client_id")]) || len(sent["redirect_uri"]) != 1 || len(sent["client_id"]) != 1 {
+			t.Fatalf("sent to %q, which is none of %q, the client's", location, registered[sent.Get("client_id")])
+		}
+		answer := comesBack(t, w, sent.Get("redirect_uri"))
+		if answer.Get("iss") != issuerURL || len(answer["iss"]) != 1 || len(sent["state"]) == 1 && answer.Get("state") != sent.Get("state") {
+			t.Errorf("the answer to %v is %v: want iss, and state as it was sent", sent, answer)
+		}
+		if answer.Has("code") == answer.Has("error") {
+			t.Fatalf("the answer is %v: want a code or an error", answer)
+		}
+		if answer.Has("code") {
+			once := !slices.ContainsFunc(slices.Collect(maps.Values(sent)), func(values []string) bool { return len(values) > 1 })
+			if !posted || !once || sent.Get("cancel") != "" || sent.Has("person") || sent.Get("response_type") != "code" || sent.Get("code_challenge_method") != "S256" || len(sent.Get("code_challenge")) != 43 {
+				t.Errorf("a code for %v", sent)
+			}
+		}
+	})
+}
+
+// ours compares redirect URIs by parsing them, apart from the package.
+func ours(uri string, registered []string) bool {
+	return slices.ContainsFunc(registered, func(own string) bool {
+		u, err := url.Parse(uri)
+		o, ownErr := url.Parse(own)
+		if err != nil || ownErr != nil {
+			return false
+		}
+		if u.Scheme == "http" && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname()) && u.Hostname() == o.Hostname() {
+			o.Host = u.Host
+		}
+		return *u == *o && uri == u.String()
+	})
+}
+
+func challengeOf(verifier string) string {
+	sum := sha256.Sum256([]byte(verifier))
+	return segment(sum[:])
+}
