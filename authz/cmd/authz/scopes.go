@@ -174,8 +174,8 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 		}
 	}
 	scopeNames := names(slices.Sorted(maps.Keys(described)), taken,
-		func(s string) string { return "Scope" + camel(s) },
-		func(s string) string { return "Scope" + camel(spelt(s)) },
+		func(s string) string { return prefixed("Scope", camel(s)) },
+		func(s string) string { return prefixed("Scope", camel(spelt(s))) },
 		func(s string) string { return "Scope_" + hex.EncodeToString([]byte(s)) },
 	)
 	for _, name := range scopeNames {
@@ -187,8 +187,8 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	}
 	operationNames := names(slices.Sorted(maps.Keys(ids)), taken,
 		camel,
-		func(s string) string { return "Operation" + camel(s) },
-		func(s string) string { return "Operation" + camel(spelt(s)) },
+		func(s string) string { return prefixed("Operation", camel(s)) },
+		func(s string) string { return prefixed("Operation", camel(spelt(s))) },
 		func(s string) string { return "Operation_" + hex.EncodeToString([]byte(s)) },
 	)
 
@@ -294,6 +294,14 @@ func camel(s string) string {
 		b.WriteString(string(runes[1:]))
 	}
 	return b.String()
+}
+
+// prefixed is no name where there are no words.
+func prefixed(prefix, words string) string {
+	if words == "" {
+		return ""
+	}
+	return prefix + words
 }
 
 // spelt has words for the characters that camel leaves out, so that read:messages and read-messages differ.
