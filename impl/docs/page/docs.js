@@ -76,12 +76,23 @@
           h(Snippets, { path: props.path, method: props.method }),
           h(Original, props)),
 
-        // Swagger UI has one prefill for all flows.
+        // Swagger UI has one prefill, and takes a token for one of every flow of its scheme. Here each flow has its own
+        // client, and says whether it is the one that the token is from; the last to get a token is.
         oauth2: (Original) => (props) => {
-          const client = schemes[props.name]?.clients?.[props.schema.get("flow")];
-          const scopes = client ? [...(props.schema.get("allowedScopes") || props.schema.get("scopes")).keys()] : [];
-          const getConfigs = () => ({ ...props.authSelectors.getConfigs(), clientId: client?.id, clientSecret: client?.secret, scopes });
-          return h(Original, { ...props, authSelectors: { ...props.authSelectors, getConfigs } });
+          const { name, schema, authSelectors } = props;
+          const flow = schema.get("flow");
+          const own = (authorized) => authorized.filter((auth) => !auth.get("schema")?.get("flow") || auth.getIn(["schema", "flow"]) === flow);
+          const client = schemes[name]?.clients?.[flow];
+          const scopes = client ? [...(schema.get("allowedScopes") || schema.get("scopes")).keys()] : [];
+          return h(Original, {
+            ...props,
+            authorized: props.authorized && own(props.authorized),
+            authSelectors: {
+              ...authSelectors,
+              authorized: () => own(authSelectors.authorized()),
+              getConfigs: () => ({ ...authSelectors.getConfigs(), clientId: client?.id, clientSecret: client?.secret, scopes }),
+            },
+          });
         },
       },
       statePlugins: {
