@@ -74,7 +74,7 @@ func languages() []Language {
 		{ID: "go", Name: "Go", File: "call.go", Build: "go build call.go", Run: "./call", Executed: true, literal: quoted("", "", universalEscape)},
 		{ID: "java", Name: "Java", File: "Call.java", Build: "javac Call.java", Run: "java Call", Executed: true, literal: quoted("", "", javaEscape)},
 		{ID: "node", Name: "Node", File: "call.mjs", Run: "node call.mjs", Executed: true, literal: quoted("", "", utf16Escape)},
-		{ID: "objc", Name: "Objective-C", File: "call.m", Build: "gcc $(gnustep-config --objc-flags) -o call call.m $(gnustep-config --base-libs)", Run: "./call", Executed: true, literal: quoted("@", "", objcEscape)},
+		{ID: "objc", Name: "Objective-C", File: "call.m", Build: "gcc $(gnustep-config --objc-flags) -o call call.m $(gnustep-config --base-libs)", Run: "./call", Executed: true, literal: objcLiteral},
 		{ID: "php", Name: "PHP", File: "call.php", Run: "php call.php", Executed: true, literal: quoted("", "$", bracedEscape)},
 		{ID: "python", Name: "Python", File: "call.py", Run: "python3 call.py", Executed: true, literal: quoted("", "", universalEscape)},
 		{ID: "ruby", Name: "Ruby", File: "call.rb", Run: "ruby call.rb", Executed: true, literal: quoted("", "#", bracedEscape)},
@@ -434,15 +434,19 @@ func universalEscape(r rune) string {
 	return fmt.Sprintf(`\u%04x`, r)
 }
 
-// objcEscape: C has no \u below U+00A0 (C11 §6.4.3), and no end to the digits of a \x. Bytes of UTF-8 do.
-func objcEscape(r rune) (s string) {
-	if r >= 0xa0 {
-		return universalEscape(r)
+// objcLiteral: in C99, which Objective-C need not be, \u begins at U+00A0, \x has no end, and ??/ is a backslash.
+// Bytes of UTF-8 and \? do everywhere.
+func objcLiteral(s string) string {
+	literal := quoted("@", "", func(r rune) (escaped string) {
+		for _, b := range []byte(string(r)) {
+			escaped += fmt.Sprintf(`\%03o`, b)
+		}
+		return escaped
+	})(s)
+	for strings.Contains(literal, "??") {
+		literal = strings.ReplaceAll(literal, "??", `?\?`)
 	}
-	for _, b := range []byte(string(r)) {
-		s += fmt.Sprintf(`\%03o`, b)
-	}
-	return s
+	return literal
 }
 
 // bracedEscape is for PHP, Ruby and Swift.
