@@ -5,12 +5,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,6 +25,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
+
+	"github.com/oasgate/oasgate/impl"
 )
 
 // patience is how long a page may take for a step. It is only waited out by what fails.
@@ -154,6 +158,22 @@ func (p *tab) click(xpath string) {
 	p.do(chromedp.Click(xpath, chromedp.NodeVisible))
 }
 
+// leave is click, where the page may be gone before it has said that it was clicked.
+func (p *tab) leave(xpath string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, chromedp.Click(xpath, chromedp.NodeVisible)); err != nil && !errors.Is(err, chromedp.ErrTargetDetached) {
+		p.t.Fatalf("%s cannot be clicked: %v; the page shows:\n%s", xpath, err, p.text())
+	}
+}
+
+// has reports whether an XPath expression finds anything now.
+func (p *tab) has(xpath string) bool {
+	p.t.Helper()
+	return evaluate[bool](p, fmt.Sprintf("document.evaluate(%q, document, null, XPathResult.BOOLEAN_TYPE).booleanValue", "boolean("+xpath+")"))
+}
+
 // text returns what the page shows.
 func (p *tab) text() string {
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
@@ -230,6 +250,14 @@ func (p *tab) keptToItself(hosts ...string) {
 		if regexp.MustCompile(`eyJ|access_token|refresh_token|client_secret`).MatchString(request) || strings.Contains(request, devSecret) {
 			p.t.Errorf("the page asked for %s: there is a token or a secret in the URL", request)
 		}
+	}
+}
+
+// keepsNothing checks that whoever sits at this browser next finds nothing.
+func (p *tab) keepsNothing() {
+	p.t.Helper()
+	if kept := evaluate[string](p, `JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])`); kept != `[{},{},""]` {
+		p.t.Errorf("the browser keeps %s: want nothing", kept)
 	}
 }
 
@@ -376,5 +404,180 @@ func TestBrowserAppOfAnotherOrigin(t *testing.T) {
 	}
 	if got := stranger.call("GET", "/api/public", ""); got.Blocked == "" {
 		t.Errorf("a page of an origin that nobody has named reads what is public: %+v", got)
+	}
+}
+
+// The page at /docs under dev: from an empty browser to an answer, as an application and as two people.
+func TestBrowserDocs(t *testing.T) {
+	b := startBrowser(t)
+	p := startDev(t)
+	plan, err := impl.Plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := docsPage{b.open(t, p.url+"/docs")}
+
+	for _, o := range plan.Operations() {
+		needs := "token"
+		var alternatives []string
+		for _, alternative := range o.Alternatives {
+			if scopes := alternative[0].Scopes; len(scopes) > 0 {
+				needs, alternatives = "scope: ", append(alternatives, strings.Join(scopes, " and "))
+			}
+		}
+		if o.Public() {
+			needs = "public"
+		}
+		page.shows(fmt.Sprintf("[id$=%q] .opblock-summary .docs-access", "-"+o.ID), needs+strings.Join(alternatives, " or "))
+	}
+
+	page.authorize("clientCredentials", func(click func()) { click() })
+	if got := page.try("getPrivateScoped"); got.status != "200" || !strings.Contains(got.details, scopedGreeting) {
+		t.Errorf("an application is answered: %+v, want 200 and a greeting", got)
+	}
+	page.picture()
+
+	page.signIn("bob")
+	if got := page.try("listMessages"); got.status != "200" {
+		t.Errorf("bob reads: %+v, want 200", got)
+	}
+	if got := page.try("createMessage"); got.status != "403" || !strings.Contains(got.details, "insufficient-scope") || !strings.Contains(got.details, "write:messages") {
+		t.Errorf("bob writes: %+v, want 403, and on the page which scope is missing", got)
+	}
+
+	page.signIn("alice")
+	if got := page.try("createMessage"); got.status != "201" || !strings.Contains(got.details, `"alice"`) {
+		t.Errorf("alice writes: %+v, want 201 and a message of hers", got)
+	}
+
+	languages := evaluate[[]string](page.tab, `[...document.querySelectorAll('[id$="-createMessage"] .docs-languages button')].map(button => button.innerText)`)
+	if len(languages) != 10 {
+		t.Errorf("the languages are %q: want ten", languages)
+	}
+	for _, language := range languages {
+		page.click(operation("createMessage") + fmt.Sprintf(`//*[@class="docs-languages"]//button[.=%q]`, language))
+		page.until("another language is chosen: "+language, fmt.Sprintf(`document.querySelector('[id$="-createMessage"] .docs-languages button[aria-pressed=true]').innerText === %q`, language))
+		parts := evaluate[[]string](page.tab, `[...document.querySelectorAll('[id$="-createMessage"] .docs-snippets pre')].map(part => part.innerText)`)
+		if len(parts) != 2 || !strings.Contains(parts[0], "/oauth/token") || !strings.Contains(parts[1], "/api/messages") || !strings.Contains(parts[0]+parts[1], hostOf(p.url)) {
+			t.Errorf("%s is shown as %q: want how to get a token, and how to call, of this very server", language, parts)
+		}
+	}
+
+	page.keptToItself(hostOf(p.url))
+	page.keepsNothing()
+
+	// That there was nothing to complain of counts only if it would have been seen.
+	for _, forbidden := range []string{
+		`void document.head.append(Object.assign(document.createElement("script"), {textContent: "1"}))`,
+		`fetch("https://elsewhere.example/").catch(() => null)`,
+	} {
+		before := len(page.complained())
+		evaluate[any](page.tab, forbidden)
+		eventually(t, patience, "the browser tells that the page's policy forbids: "+forbidden, func() bool { return len(page.complained()) > before })
+	}
+}
+
+// Under serve the page is there if it is asked for, and nobody's client is filled in.
+func TestBrowserDocsUnderServe(t *testing.T) {
+	b := startBrowser(t)
+	issuer := startIssuer(t)
+	if got := startServe(t, issuer).get(t, "/docs", ""); got.status != http.StatusNotFound {
+		t.Errorf("/docs is %d, want 404, for nobody has asked for the page", got.status)
+	}
+	p := startServe(t, issuer, "OASGATE_DOCS=true")
+	page := docsPage{b.open(t, p.url+"/docs")}
+	page.click(authorizeButton)
+	page.shows(".modal-ux", "clientCredentials")
+	filled := evaluate[[]string](page.tab, `[...document.querySelectorAll(".modal-ux input")].filter(input => input.type === "checkbox" ? input.checked : input.value).map(input => input.id)`)
+	if len(filled) > 0 {
+		t.Errorf("%q are filled in: want nothing, for clients are for those who have them", filled)
+	}
+	page.click(`//button[@class="close-modal"]`)
+	if got := page.try("getPublic"); got.status != "200" {
+		t.Errorf("getPublic is answered: %+v, want 200", got)
+	}
+	if got := page.try("getPrivate"); got.status != "401" {
+		t.Errorf("getPrivate is answered: %+v, want 401, for there is no token", got)
+	}
+	page.keptToItself(hostOf(p.url))
+	page.keepsNothing()
+}
+
+// docsPage is Swagger UI, with ours in it.
+type docsPage struct{ *tab }
+
+const authorizeButton = `//div[@class="auth-wrapper"]/button`
+
+// authorize asks for a token by one of the flows, with what is filled in; step is the click that does it.
+func (p docsPage) authorize(flow string, step func(click func())) {
+	p.t.Helper()
+	form := fmt.Sprintf(`//div[@class="auth-container"][.//h4[contains(., "oauth2") and contains(., %q)]]`, flow)
+	p.click(authorizeButton)
+	p.shows(".modal-ux", flow)
+	if logout := form + `//button[.="Logout"]`; p.has(logout) {
+		p.click(logout)
+	}
+	step(func() { p.click(form + `//button[.="Authorize"]`) })
+	p.do(chromedp.WaitVisible(form + `//button[.="Logout"]`))
+	p.click(form + `//button[.="Close"]`)
+}
+
+// signIn gets a person's token, in the window that opens for it.
+func (p docsPage) signIn(person string) {
+	p.t.Helper()
+	p.authorize("authorizationCode", func(click func()) {
+		window := p.opens(click)
+		window.leave(fmt.Sprintf(`//button[@name="person" and @value=%q]`, person))
+		window.keptToItself(hostOf(evaluate[string](p.tab, "location.origin")))
+	})
+}
+
+// operation finds, by XPath, what the page shows of an operation.
+func operation(id string) string {
+	return fmt.Sprintf(`//div[starts-with(@id, "operations-") and substring(@id, string-length(@id) - %d) = %q]`, len(id), "-"+id)
+}
+
+// tried is what the page shows of an answer.
+type tried struct{ status, details string }
+
+// try calls an operation with what is filled in.
+func (p docsPage) try(id string) tried {
+	p.t.Helper()
+	o := operation(id)
+	if closed := o + `//button[@class="opblock-summary-control" and @aria-expanded="false"]`; p.has(closed) {
+		p.click(closed)
+	}
+	if !p.has(o + `//button[contains(@class, "try-out__btn") and contains(@class, "cancel")]`) {
+		p.click(o + `//button[contains(@class, "try-out__btn")]`)
+	}
+	if earlier := o + `//button[contains(@class, "btn-clear")]`; p.has(earlier) {
+		p.click(earlier)
+	}
+	p.click(o + `//button[contains(@class, "execute")]`)
+	answer := fmt.Sprintf("[id$=%q] .live-responses-table tbody", "-"+id)
+	p.until("there is an answer to "+id, fmt.Sprintf("document.querySelector(%q) !== null", answer))
+	return tried{
+		status:  evaluate[string](p.tab, fmt.Sprintf("document.querySelector(%q).innerText", answer+" .response-col_status")),
+		details: evaluate[string](p.tab, fmt.Sprintf("document.querySelector(%q).innerText", answer+" .response-col_description")),
+	}
+}
+
+// picture keeps what is to be seen now, where OASGATE_TEST_ARTIFACTS names a directory. The one in impl/docs is made by
+//
+//	OASGATE_TEST_ARTIFACTS=$PWD/impl/docs go test -run '^TestBrowserDocs$' .
+func (p docsPage) picture() {
+	p.t.Helper()
+	dir := os.Getenv("OASGATE_TEST_ARTIFACTS")
+	if dir == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	picture, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "screenshot.png"), picture, 0o644)
+	}
+	if err != nil {
+		p.t.Errorf("the picture of the page could not be kept: %v", err)
 	}
 }
