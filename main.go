@@ -2,18 +2,17 @@
 //
 //	oasgate dev     with a token issuer inside, on this machine alone, without any configuration
 //	oasgate token   prints a token of a running dev
+//	oasgate call    calls an operation of the API
 //	oasgate serve   for a real issuer
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -23,8 +22,10 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/oauth2"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/client"
 	"github.com/oasgate/oasgate/authz/devissuer"
 	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/impl"
@@ -34,6 +35,7 @@ import (
 type commands struct {
 	Dev   devCommand   `cmd:"" set:"log_format=text" help:"Run the API with a token issuer inside, on this machine alone. Needs no configuration."`
 	Token tokenCommand `cmd:"" help:"Print an access token from a running dev, and nothing else."`
+	Call  callCommand  `cmd:"" passthrough:"" help:"Call an operation of the API, or list them: call <operation> --help."`
 	Serve serveCommand `cmd:"" set:"log_format=json" help:"Run the API for a real issuer."`
 }
 
@@ -115,11 +117,13 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if err != nil {
 		return complain(stderr, fmt.Errorf("%w: see oasgate --help", err), 2)
 	}
-	switch command.Command() {
+	switch command.Selected().Name {
 	case "dev":
 		err = c.Dev.run(ctx, stdout, stderr)
 	case "token":
 		err = c.Token.run(ctx, stdout)
+	case "call":
+		err = c.Call.run(ctx, env, os.Stdin, stdout, stderr)
 	case "serve":
 		err = c.Serve.run(ctx, stderr)
 	}
@@ -333,40 +337,22 @@ func mostGuarded(plan *authz.Plan) string {
 
 // run asks the issuer of a running dev for a token, as any client would (RFC 6749 §4.4.2).
 func (c *tokenCommand) run(ctx context.Context, stdout io.Writer) error {
-	form := url.Values{
-		"grant_type":    {"client_credentials"},
-		"client_id":     {c.Client},
-		"client_secret": {devSecret},
-		"audience":      {devAudience},
-	}
-	if len(c.Scope) > 0 {
-		form.Set("scope", strings.Join(c.Scope, " "))
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	endpoint := strings.TrimSuffix(c.URL, "/") + "/oauth/token"
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	source, err := client.New(ctx, devClient(c.URL, c.Client, c.Scope))
 	if err != nil {
 		return &configurationError{fmt.Errorf("--url is %q: expected a URL such as %s: %w", c.URL, devURL, err)}
 	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	response, err := http.DefaultClient.Do(request)
+	token, err := source.Token()
+	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
+		return fmt.Errorf("the issuer refuses: %s: %s", refused.ErrorCode, refused.ErrorDescription)
+	}
 	if err != nil {
 		return fmt.Errorf("no issuer answers: %w: run dev, or say with --url where it is", err)
 	}
-	defer response.Body.Close()
-	var answer struct {
-		AccessToken string `json:"access_token"`
-		Code        string `json:"error"`
-		Description string `json:"error_description"`
-	}
-	err = json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&answer)
-	switch {
-	case err == nil && answer.AccessToken != "":
-		_, err = fmt.Fprintln(stdout, answer.AccessToken)
-		return err
-	case err == nil && answer.Code != "":
-		return fmt.Errorf("the issuer refuses: %s: %s", answer.Code, answer.Description)
-	}
-	return fmt.Errorf("%s answers %s, not as a development issuer does: run dev, or say with --url where it is", endpoint, response.Status)
+	_, err = fmt.Fprintln(stdout, token.AccessToken)
+	return err
+}
+
+// devClient is one of dev's clients, as whoever asks for a token.
+func devClient(api, id string, scopes []string) client.Config {
+	return client.Config{Issuer: strings.TrimSuffix(api, "/") + "/", ClientID: id, ClientSecret: devSecret, Audience: devAudience, Scopes: scopes}
 }
