@@ -59,15 +59,24 @@
         h("div", { className: "docs-languages", role: "group", "aria-label": "Language" }, all.languages.map(({ id, name }) =>
           h("button", { key: id, type: "button", "aria-pressed": id === chosen, onClick: () => choose(language = id) }, name))),
         h("p", { className: "docs-how" },
-          "Save ", snippet.token ? "both parts together" : "it", " as ", h("code", null, known.file), "; ",
-          known.build && h("code", null, known.build), known.build && ", ", h("code", null, known.run), ".",
-          known.executed ? "" : " This language is shown only: our tests do not run it."),
+          "Save ", snippet.token ? "both parts, one after the other," : "it", " as ", h("code", null, known.file), ". ",
+          known.build && "Build: ", known.build && h("code", null, known.build), known.build && ". ",
+          "Run: ", h("code", null, known.run), ".",
+          known.executed ? "" : " It is shown only: our tests do not run " + known.name + "."),
         snippet.token && h(Part, { title: "Get a token", text: snippet.token }),
         h(Part, { title: snippet.token ? "Call" : "Call (no token is needed)", text: snippet.call }));
     };
 
+    const Unfocused = ({ autoFocus, ...props }) => h(system.getComponent("Input"), props);
+
     return {
       wrapComponents: {
+        // Where a token is pasted comes last in the dialog, and shall not draw the focus, and the view, away from the rest.
+        HttpAuth: (Original) => (props) => h(Original, {
+          ...props,
+          getComponent: (name, ...more) => (name === "Input" ? Unfocused : props.getComponent(name, ...more)),
+        }),
+
         OperationSummaryPath: (Original) => (props) => h(system.React.Fragment, null,
           h(Original, props),
           h(Access, { path: props.operationProps.get("path"), method: props.operationProps.get("method") })),
@@ -97,6 +106,11 @@
       },
       statePlugins: {
         auth: {
+          // What gets a token comes before what takes one that is pasted; an application's first, for it is one click.
+          wrapSelectors: {
+            definitionsToAuthorize: (original) => (...args) => original(...args)?.sortBy((definition) =>
+              ["clientCredentials", "authorizationCode", undefined].indexOf(definition.first().get("flow"))),
+          },
           wrapActions: {
             // The person is asked for the audience's token, and with a state that nobody can guess (RFC 6749 §10.12).
             authPopup: (original) => (address, asked) => {
