@@ -288,7 +288,7 @@ func startDPoP(t *testing.T, configure func(*ServerConfig)) (*running, *devissue
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r, client, r.issuer.Mint(map[string]any{"cnf": map[string]any{"jkt": client.Thumbprint()}})
+	return r, client, mint(r.issuer, map[string]any{"cnf": map[string]any{"jkt": client.Thumbprint()}})
 }
 
 func proven(tok, proof string) []string {
@@ -297,17 +297,17 @@ func proven(tok, proof string) []string {
 
 func TestDPoP(t *testing.T) {
 	r, client, tok := startDPoP(t, func(config *ServerConfig) { config.Settings.NonceKey = []byte(strings.Repeat("k", 32)) })
-	proof := func(claims map[string]any) string { return client.Proof("GET", resource+"/api/private", tok, claims) }
-	first := r.ask(t, "GET", "/api/private", proven(tok, proof(nil))...)
+	proof := func(claims map[string]any) string { return client.Proof("GET", resource+private.path(t), tok, claims) }
+	first := r.ask(t, "GET", private.path(t), proven(tok, proof(nil))...)
 	nonce := first.header.Get("DPoP-Nonce")
 	if first.status != 401 || nonce == "" || !strings.Contains(first.body, authz.ProblemTypes+string(authz.UseNonce)) {
 		t.Fatalf("without a nonce: %d %q %s, expected 401 and a nonce", first.status, first.header, first.body)
 	}
 	good := proof(map[string]any{"nonce": nonce})
-	if got := r.ask(t, "GET", "/api/private", proven(tok, good)...); got.status != 200 {
+	if got := r.ask(t, "GET", private.path(t), proven(tok, good)...); got.status != 200 {
 		t.Errorf("with the nonce: %d %s", got.status, got.body)
 	}
-	if got := r.ask(t, "GET", "/api/private", proven(tok, good)...); got.status != 401 {
+	if got := r.ask(t, "GET", private.path(t), proven(tok, good)...); got.status != 401 {
 		t.Errorf("with a proof that was used: %d %s", got.status, got.body)
 	}
 	for _, says := range []string{"dpop_nonce: the proof has no nonce", "dpop_replay: a proof with this jti was used before"} {
@@ -325,20 +325,20 @@ func TestDPoP(t *testing.T) {
 // A reload of the issuers forgets no proof.
 func TestDPoPReload(t *testing.T) {
 	r, client, tok := startDPoP(t, nil)
-	used := client.Proof("GET", resource+"/api/private", tok, nil)
-	if got := r.ask(t, "GET", "/api/private", proven(tok, used)...); got.status != 200 {
+	used := client.Proof("GET", resource+private.path(t), tok, nil)
+	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 200 {
 		t.Fatalf("a good proof: %d %s", got.status, got.body)
 	}
-	if err := r.server.Reload([]token.Issuer{{URL: r.issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPRequired}}); err != nil {
+	if err := r.reload(token.Issuer{URL: r.issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPRequired}); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.ask(t, "GET", "/api/private", proven(tok, used)...); got.status != 401 || !strings.Contains(got.body, string(authz.InvalidProof)) {
+	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 401 || !strings.Contains(got.body, string(authz.InvalidProof)) {
 		t.Errorf("the same proof after a reload: %d %s", got.status, got.body)
 	}
-	if got := r.ask(t, "GET", "/api/private", "Authorization", "Bearer "+r.issuer.Mint(nil)); got.status != 401 {
+	if got := r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+mint(r.issuer, nil)); got.status != 401 {
 		t.Errorf("a bearer token where bound ones are required: %d %s", got.status, got.body)
 	}
-	if got := r.ask(t, "GET", "/api/private", proven(tok, client.Proof("GET", resource+"/api/private", tok, nil))...); got.status != 200 {
+	if got := r.ask(t, "GET", private.path(t), proven(tok, client.Proof("GET", resource+private.path(t), tok, nil))...); got.status != 200 {
 		t.Errorf("a new proof after a reload: %d %s", got.status, got.body)
 	}
 }
@@ -353,11 +353,11 @@ func TestDPoPOfSeveralServers(t *testing.T) {
 		config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
 	})
 	for range 10 {
-		proof := client.Proof("GET", resource+"/api/private", tok, nil)
+		proof := client.Proof("GET", resource+private.path(t), tok, nil)
 		statuses := make(chan int, 16)
 		for n := range 16 {
 			go func() {
-				statuses <- []*running{first, second}[n%2].ask(t, "GET", "/api/private", proven(tok, proof)...).status
+				statuses <- []*running{first, second}[n%2].ask(t, "GET", private.path(t), proven(tok, proof)...).status
 			}()
 		}
 		count := map[int]int{}
@@ -374,10 +374,10 @@ func TestDPoPOfSeveralServers(t *testing.T) {
 		config.Settings.Resource, config.Replays = resource, openReplays(t, "redis://127.0.0.1:1")
 		config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
 	})
-	if got := down.ask(t, "GET", "/api/private", proven(tok, client.Proof("GET", resource+"/api/private", tok, nil))...); got.status != 503 || got.header.Get("Retry-After") == "" {
+	if got := down.ask(t, "GET", private.path(t), proven(tok, client.Proof("GET", resource+private.path(t), tok, nil))...); got.status != 503 || got.header.Get("Retry-After") == "" {
 		t.Errorf("without Redis: %d %q %s, expected 503 with Retry-After", got.status, got.header, got.body)
 	}
-	if got := down.ask(t, "GET", "/api/private", "Authorization", "Bearer "+issuer.Mint(nil)); got.status != 200 {
+	if got := down.ask(t, "GET", private.path(t), "Authorization", "Bearer "+mint(issuer, nil)); got.status != 200 {
 		t.Errorf("a bearer token without Redis: %d %s", got.status, got.body)
 	}
 }
