@@ -50,7 +50,7 @@ func (i *Issuer) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	person, cancelled := params["person"], params["cancel"] != ""
-	if r.Method != http.MethodPost || person == "" && !cancelled {
+	if person == "" && !cancelled {
 		i.showSignIn(w, asked, params, back)
 		return
 	}
@@ -100,7 +100,7 @@ func readAuthorization(w http.ResponseWriter, r *http.Request) (params map[strin
 	if err != nil {
 		return nil, false, refuse(invalidRequest, "the parameters are not well-formed")
 	}
-	if r.Method != http.MethodPost { // the page's own, which sign nobody in by a link
+	if r.Method != http.MethodPost { // these are the page's own: a link signs nobody in
 		form.Del("person")
 		form.Del("cancel")
 	}
@@ -181,8 +181,8 @@ func (p Person) granted(asked []string) (granted []string) {
 
 // isSHA256 says whether s can be a hash: 32 bytes, canonically encoded.
 func isSHA256(s string) bool {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	return err == nil && len(b) == sha256.Size && segment(b) == s // the decoder passes over newlines
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	return err == nil && len(b) == sha256.Size && segment(b) == s // the decoder passes over newlines and loose bits
 }
 
 // verifies is RFC 7636 §4.6 for S256, with the verifier's grammar of §4.1.

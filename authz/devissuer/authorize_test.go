@@ -397,8 +397,13 @@ func TestNobodyToSignIn(t *testing.T) {
 
 // The document says all that there is, and nothing that is not.
 func TestDiscoveryOfSignIn(t *testing.T) {
+	issuer := signsIn(t, nil)
+	document := get(issuer, ".well-known/openid-configuration").Body.String()
+	if other := get(issuer, ".well-known/oauth-authorization-server").Body.String(); other != document {
+		t.Errorf("RFC 8414's document is %s, OpenID Connect's %s: want the same", other, document)
+	}
 	var metadata map[string]any
-	if err := json.Unmarshal(get(signsIn(t, nil), ".well-known/openid-configuration").Body.Bytes(), &metadata); err != nil {
+	if err := json.Unmarshal([]byte(document), &metadata); err != nil {
 		t.Fatal(err)
 	}
 	wantEqual(t, "discovery", metadata, map[string]any{
@@ -419,6 +424,21 @@ func TestDiscoveryOfSignIn(t *testing.T) {
 		"dpop_signing_alg_values_supported":              []any{"ES256", "EdDSA", "PS256", "RS256"},
 		"request_uri_parameter_supported":                false,
 	})
+}
+
+// The issuer keeps nothing of the caller's slices, here neither.
+func TestNewCopiesPeopleAndRedirectURIs(t *testing.T) {
+	cfg := peopled(func() time.Time { return now })
+	cfg.Clients[3].RedirectURIs = slices.Clone(cfg.Clients[3].RedirectURIs)
+	cfg.People[0].Scopes = slices.Clone(cfg.People[0].Scopes)
+	issuer, err := devissuer.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Clients[3].RedirectURIs[0], cfg.People[0].Scopes[0], cfg.People[1].Name = "https://attacker.example/", "admin", "carol"
+	if p := browse(t, issuer, authorizeURL(asking("scope", "read:messages"))); !strings.Contains(p.body, "alice gives it <code>read:messages</code></p>") || !strings.Contains(p.body, "Continue as bob") {
+		t.Errorf("a change of the caller's Config reached the issuer: %s", p.body)
+	}
 }
 
 // Exactly, but for the port on this machine.

@@ -269,6 +269,7 @@ func TestCodeExchangeRefusals(t *testing.T) {
 	odd := strings.Repeat("ä", 30)
 	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(odd)), "code_verifier", odd), "invalid_grant", "does not fit")
 	long := strings.Repeat("a.-_~Z09", 16)
+	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(long+"a")), "code_verifier", long+"a"), "invalid_grant", "does not fit")
 	granted(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(long)), "code_verifier", long))
 }
 
@@ -398,16 +399,16 @@ func TestTheOldestSignInGoes(t *testing.T) {
 		r.Header.Set("Content-Type", formType)
 		return comesBack(t, serve(issuer, r), callback).Get("code")
 	}
-	for range 2000 { // codes that nobody comes for
+	kept := granted(t, issuer, exchanging(signIn())).RefreshToken
+	for range 999 { // codes that nobody comes for
 		signIn()
 	}
 	clock = clock.Add(time.Minute)
-	kept := granted(t, issuer, exchanging(signIn())).RefreshToken
 	var codes []string
 	for range 999 {
 		codes = append(codes, signIn())
 	}
-	kept = granted(t, issuer, refreshing(kept)).RefreshToken
+	kept = granted(t, issuer, refreshing(kept)).RefreshToken // the oldest, but the codes before these had expired
 	codes = append(codes, signIn())
 	refused(t, issuer, refreshing(kept), "invalid_grant", "unknown")
 	granted(t, issuer, exchanging(codes[0]))
@@ -445,13 +446,17 @@ func TestDPoPOfTheCodeGrant(t *testing.T) {
 	if bound.TokenType != "DPoP" {
 		t.Errorf("token_type is %q, want DPoP", bound.TokenType)
 	}
-	granted(t, issuer, refreshing(bound.RefreshToken))
+	last := granted(t, issuer, refreshing(bound.RefreshToken)).RefreshToken
 
 	// A confidential client's is bound to its secret.
 	const back = "http://127.0.0.1/callback"
 	web := []string{"client_id", "web", "client_secret", secret}
 	first := granted(t, issuer, exchanging(offline("client_id", "web", "redirect_uri", back, "dpop_jkt", prover.Thumbprint()), append(web, "redirect_uri", back)...), proof(prover)...)
 	granted(t, issuer, refreshing(first.RefreshToken, web...), proof(thief)...)
+
+	// A proof that is no proof spends nothing.
+	refused(t, issuer, refreshing(last), "invalid_dpop_proof", "", "DPoP", "x")
+	granted(t, issuer, refreshing(last))
 }
 
 // FuzzAuthorize: whatever is asked, nobody is sent anywhere but to the client, with nothing but an error unless the request

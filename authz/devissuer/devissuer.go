@@ -5,7 +5,7 @@
 // It is never for production. Its URL must be on a loopback host, it answers
 // only requests made to one, and its keys are made at start and written nowhere.
 //
-// It speaks the client credentials grant (RFC 6749 §4.4) at oauth/token and
+// At oauth/token it speaks the client credentials grant (RFC 6749 §4.4), and it
 // publishes .well-known/openid-configuration and .well-known/jwks.json, all
 // below the path of its URL. Where the RFCs leave a choice:
 //
@@ -19,6 +19,29 @@
 //     proof's key; server nonces are not asked for.
 //   - Parameters come in the body, as a form or as a JSON object of strings. A
 //     request with a query is refused: secrets in a URL end up in logs (§2.3.1).
+//
+// With [Config].People it also signs people in, at authorize: the authorization
+// code grant (RFC 6749 §4.1) for clients with RedirectURIs, with PKCE by S256
+// for all of them (RFC 7636, RFC 9700 §2.1.1), and OpenID Connect. There is no
+// password and no session: the sign-in page has a button for each person, and
+// posts the request again together with person, the name on the button. Here
+//
+//   - A redirect URI is the client's exactly, but for the port of one on this
+//     machine (RFC 8252 §7.3). Who answers stands in iss (RFC 9207).
+//   - A request that names no audience is for the first, because the clients of
+//     OpenID Connect know of none.
+//   - A person gives what the client asks for as far as the person may have it;
+//     the answer's scope says what that is.
+//   - openid, profile, email and offline_access are not the API's, and stay out
+//     of the access token (RFC 9068 §2.2.3), unless [Config].Scopes has them.
+//     There is no UserInfo endpoint: name and email stand in the ID token.
+//   - A code works once, for 60 s, and is spent by whoever shows it. With
+//     offline_access there is a refresh token, which works once within 24 h and
+//     brings the next. One that is shown again, code or refresh token, ends the
+//     sign-in that it came of (RFC 9700 §4.14.2); access tokens live on until
+//     they expire, as an API asks nobody. A thousand sign-ins are remembered.
+//   - dpop_jkt binds the code to a key (RFC 9449 §10), and a proof the refresh
+//     token of a client without a secret (§5).
 //
 // In a test, [Start] runs one on a free port; [Issuer.Mint] makes genuine
 // tokens, [Issuer.Sign] and [Issuer.SignBytes] make any others, and

@@ -19,7 +19,7 @@ func (c Client) redirectsTo(uri string) bool {
 }
 
 // withoutPort takes the port, if there is one, out of an http URI of this machine, and returns "" for any other. It takes
-// the text apart and does not parse it: whatever a parser would make of the rest, the rest is what was registered.
+// the text apart and does not parse it: whatever a parser would make of the rest, it must be what was registered.
 func withoutPort(uri string) string {
 	for _, origin := range []string{"http://localhost", "http://127.0.0.1", "http://[::1]"} {
 		rest, found := strings.CutPrefix(uri, origin)
@@ -32,9 +32,7 @@ func withoutPort(uri string) string {
 				return ""
 			}
 		}
-		if rest == "" || rest[0] == '/' || rest[0] == '?' {
-			return origin + rest
-		}
+		return origin + rest
 	}
 	return ""
 }
