@@ -37,6 +37,7 @@ func TestSettings(t *testing.T) {
 	c.TrustedProxies = "10.0.0.0/8,fd00::/8"
 	c.CORSOrigins = "https://app.example, http://localhost:3000"
 	c.DatabaseURL = "postgres://user:p%40ss@db.example/app"
+	c.Docs = "true"
 	got, err := c.Settings()
 	if err != nil {
 		t.Fatalf("a valid configuration is refused: %v", err)
@@ -58,6 +59,9 @@ func TestSettings(t *testing.T) {
 	if want := []string{"https://app.example", "http://localhost:3000"}; !slices.Equal(got.CORSOrigins, want) {
 		t.Errorf("origins are %q, want %q", got.CORSOrigins, want)
 	}
+	if !got.Docs {
+		t.Error("the docs page is off, though OASGATE_DOCS is true")
+	}
 	if got.Addr != "127.0.0.1:0" || len(got.TrustedProxies) != 2 || got.TrustedProxies[1].String() != "fd00::/8" {
 		t.Errorf("address or proxies were lost on the way: %+v", got)
 	}
@@ -67,6 +71,9 @@ func TestDefaultsPass(t *testing.T) {
 	s, err := configured().Settings()
 	if err != nil {
 		t.Fatalf("the defaults that the tags state are faulty: %v", err)
+	}
+	if s.Docs {
+		t.Error("the docs page is on by default")
 	}
 	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: s.Issuers}); err != nil {
 		t.Errorf("what passes here does not pass there: %v", err)
@@ -133,6 +140,8 @@ func TestEveryFaultNamesItsKey(t *testing.T) {
 			`OASGATE_CORS_ORIGINS is "http://app.example": expected https: http is for loopback hosts only, for whoever is on the way to the page can have it send what they like`},
 		{"origin with a port that goes without saying", func(c *Config) { c.CORSOrigins = "https://app.example:443" },
 			`OASGATE_CORS_ORIGINS is "https://app.example:443": expected it without :443, which browsers leave out, for it is the scheme's own`},
+		{"docs in another word", func(c *Config) { c.Docs = "yes" },
+			`OASGATE_DOCS is "yes": expected true or false`},
 		{"value with a line break", func(c *Config) { c.Leeway = "1s\nall is well" },
 			`OASGATE_LEEWAY is "1s\nall is well": expected a duration with its unit, from 0s to 60s`},
 	}
@@ -169,10 +178,10 @@ func TestHTTPIssuerOnLoopbackHosts(t *testing.T) {
 }
 
 func TestFaultsAreToldTogether(t *testing.T) {
-	_, err := Config{Addr: "x", Algorithms: "HS256", Leeway: "x", JWKSCooldown: "x", JWKSMaxAge: "x", JWKSMaxStale: "x", DPoP: "x", DPoPNonces: "x", ReplayStore: "x", CORSOrigins: "x", TrustedProxies: "x"}.Settings()
+	_, err := Config{Addr: "x", Algorithms: "HS256", Leeway: "x", JWKSCooldown: "x", JWKSMaxAge: "x", JWKSMaxStale: "x", DPoP: "x", DPoPNonces: "x", ReplayStore: "x", CORSOrigins: "x", Docs: "x", TrustedProxies: "x"}.Settings()
 	for _, key := range []string{
 		"OASGATE_ADDR", "OASGATE_ISSUER", "OASGATE_AUDIENCE", "OASGATE_ALGORITHMS", "OASGATE_LEEWAY",
-		"OASGATE_JWKS_COOLDOWN", "OASGATE_JWKS_MAX_AGE", "OASGATE_JWKS_MAX_STALE", "OASGATE_DPOP", "OASGATE_DPOP_NONCES", "OASGATE_REPLAY_STORE", "OASGATE_CORS_ORIGINS", "OASGATE_TRUSTED_PROXIES",
+		"OASGATE_JWKS_COOLDOWN", "OASGATE_JWKS_MAX_AGE", "OASGATE_JWKS_MAX_STALE", "OASGATE_DPOP", "OASGATE_DPOP_NONCES", "OASGATE_REPLAY_STORE", "OASGATE_CORS_ORIGINS", "OASGATE_DOCS", "OASGATE_TRUSTED_PROXIES",
 	} {
 		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+key+" is ") {
 			t.Errorf("no line says what is wrong with %s, in:\n%v", key, err)
