@@ -310,7 +310,8 @@ func welcome(w io.Writer, api string, plan *authz.Plan) {
   call it:
     curl -H "Authorization: Bearer $TOKEN" %s%s
 
-  client_id=none gets a token without scopes. Stop with Ctrl-C.
+  client_id=none gets a token without scopes. Apps sign in alice, who may do all, and bob, who may read:
+  client_id=app, authorization code with PKCE. Stop with Ctrl-C.
 
 `, api, len(plan.Operations()), api+"/", api, elsewhere, api, devSecret, devAudience, api, mostGuarded(plan))
 }
