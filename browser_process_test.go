@@ -435,7 +435,6 @@ func TestBrowserDocs(t *testing.T) {
 	if got := page.try("getPrivateScoped"); got.status != "200" || !strings.Contains(got.details, scopedGreeting) {
 		t.Errorf("an application is answered: %+v, want 200 and a greeting", got)
 	}
-	page.picture()
 
 	page.signIn("bob")
 	if got := page.try("listMessages"); got.status != "200" {
@@ -465,6 +464,7 @@ func TestBrowserDocs(t *testing.T) {
 
 	page.keptToItself(hostOf(p.url))
 	page.keepsNothing()
+	page.picture("getPrivateScoped")
 
 	// That there was nothing to complain of counts only if it would have been seen.
 	for _, forbidden := range []string{
@@ -525,11 +525,12 @@ func (p docsPage) authorize(flow string, step func(click func())) {
 // signIn gets a person's token, in the window that opens for it.
 func (p docsPage) signIn(person string) {
 	p.t.Helper()
+	var window *tab
 	p.authorize("authorizationCode", func(click func()) {
-		window := p.opens(click)
+		window = p.opens(click)
 		window.leave(fmt.Sprintf(`//button[@name="person" and @value=%q]`, person))
-		window.keptToItself(hostOf(evaluate[string](p.tab, "location.origin")))
 	})
+	window.keptToItself(hostOf(evaluate[string](p.tab, "location.origin")))
 }
 
 // operation finds, by XPath, what the page shows of an operation.
@@ -562,15 +563,23 @@ func (p docsPage) try(id string) tried {
 	}
 }
 
-// picture keeps what is to be seen now, where OASGATE_TEST_ARTIFACTS names a directory. The one in impl/docs is made by
+// picture keeps how the page shows an operation, where OASGATE_TEST_ARTIFACTS names a directory. The one in impl/docs is
+// made anew by
 //
 //	OASGATE_TEST_ARTIFACTS=$PWD/impl/docs go test -run '^TestBrowserDocs$' .
-func (p docsPage) picture() {
+func (p docsPage) picture(id string) {
 	p.t.Helper()
 	dir := os.Getenv("OASGATE_TEST_ARTIFACTS")
 	if dir == "" {
 		return
 	}
+	// The port is one that was free, and nobody needs the token.
+	evaluate[any](p.tab, `for (const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); texts.nextNode();) {
+		const text = texts.currentNode;
+		text.data = text.data.replaceAll(location.host, "localhost:3010").replace(/eyJ[\w.-]+/g, "eyJ…");
+	}`)
+	p.do(chromedp.EmulateViewport(1200, 1340))
+	evaluate[any](p.tab, fmt.Sprintf("document.querySelector(%q).scrollIntoView()", fmt.Sprintf("[id$=%q]", "-"+id)))
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	picture, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
