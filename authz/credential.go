@@ -42,7 +42,7 @@ func credential(r *http.Request, dpop bool) (scheme, token string, err error) {
 		return "", "", errNoCredential // another scheme, whose name begins like this one
 	case token == "":
 		return "", "", refusal(InvalidRequest, "The Authorization header says %s and holds no token.", scheme)
-	case strings.ContainsAny(token, " \t,"):
+	case strings.IndexByte(token, ' ') >= 0 || strings.IndexByte(token, '\t') >= 0 || strings.IndexByte(token, ',') >= 0: // faster than ContainsAny, on every request
 		return "", "", refusal(InvalidRequest, "The Authorization header holds more than one token.")
 	case hasQueryToken(r.URL.RawQuery):
 		return "", "", refusal(InvalidRequest, "There is a token in the Authorization header and one in the query.")

@@ -56,6 +56,7 @@ type Gate struct {
 	now      func() time.Time
 	metadata *metadata // nil without Resource
 	dpop     *dpop     // nil where DPoP is not offered
+	problems map[Kind][]byte
 }
 
 // New compiles the document and returns every fault of it and of the rest of the configuration, joined.
@@ -103,6 +104,11 @@ func New(config Config) (*Gate, error) {
 		return nil, errors.Join(faults...)
 	}
 	g.plan = plan
+	problems := map[Kind][]byte{}
+	for kind := range kinds {
+		problems[kind] = g.problem(&Error{Kind: kind})
+	}
+	g.problems = problems
 	return g, nil
 }
 
@@ -227,11 +233,10 @@ func (g *Gate) authenticate(r *http.Request) (*token.Principal, error) {
 	} else {
 		principal, err = g.verifier.Verify(r.Context(), raw)
 	}
-	var refused *token.Error
-	switch {
-	case err == nil && principal != nil:
+	if err == nil && principal != nil {
 		return principal, nil
-	case errors.As(err, &refused):
+	}
+	if refused, ok := errors.AsType[*token.Error](err); ok {
 		return nil, &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
 	}
 	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the verifier returned neither a principal nor a token.Error: %w", err)}

@@ -46,8 +46,10 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	g.dpop.tellNonce(h, r)
 	status := e.Status()
+	values := [...]string{"application/problem+json", "nosniff", "no-store"} // once for all three
+	h["Content-Type"], h["X-Content-Type-Options"] = values[0:1:1], values[1:2:2]
 	if status == http.StatusUnauthorized || status == http.StatusForbidden {
-		h.Set("Cache-Control", "no-store")
+		h["Cache-Control"] = values[2:3:3]
 	}
 	if e.Allow != nil {
 		h.Set("Allow", strings.Join(e.Allow, ", "))
@@ -59,24 +61,31 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && r.GetBody == nil && !e.bodyRead {
 		h.Set("Connection", "close") // or net/http reads up to 256 KiB of what is left before it answers
 	}
-	h.Set("Content-Type", "application/problem+json")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Del("Content-Length") // a handler's, of an answer that is not to be
-	body, _ := json.Marshal(problem{e.uri(), e.title(), status, g.detail(e)})
+	delete(h, "Content-Length") // a handler's, of an answer that is not to be
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(append(body, '\n'))
+		_, _ = w.Write(g.problem(e))
 	}
+}
+
+// problem returns the problem document of an error. Of one of which there is nothing particular to say it was made at
+// start: to refuse shall cost less than to ask.
+func (g *Gate) problem(e *Error) []byte {
+	if usual := g.problems[e.Kind]; usual != nil && e.Detail == "" && e.status == 0 && !g.explain {
+		return usual
+	}
+	body, _ := json.Marshal(problem{e.uri(), e.title(), e.Status(), g.detail(e)})
+	return append(body, '\n')
 }
 
 // classify finds out what an error means to a client. What nobody has classified is a 500.
 func classify(err error) *Error {
-	var known *Error
+	if known, ok := errors.AsType[*Error](err); ok && known.Status() != 0 {
+		return known
+	}
 	var http1 *echo.HTTPError
 	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &known) && known.Status() != 0:
-		return known
 	case errors.As(err, &tooLarge):
 		return &Error{Kind: BodyTooLarge, Err: err}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -147,10 +156,10 @@ func (g *Gate) challenges(e *Error, r *http.Request) []string {
 	if g.metadata != nil && e.Status() == http.StatusUnauthorized {
 		metadata = `, resource_metadata="` + g.metadata.url + `"` // RFC 9728 §5.1
 	}
-	bearer := schemeBearer + ` realm="` + g.realm + `"` + metadata
 	if g.dpop == nil {
-		return []string{bearer + parameters}
+		return []string{schemeBearer + ` realm="` + g.realm + `"` + metadata + parameters}
 	}
+	bearer := schemeBearer + ` realm="` + g.realm + `"` + metadata
 	dpop := schemeDPoP + ` realm="` + g.realm + `", algs="` + strings.Join(g.dpop.offer.Algorithms, " ") + `"` + metadata
 	switch both := e.Status() == http.StatusUnauthorized; {
 	case g.dpop.offer.Required:

@@ -37,12 +37,14 @@ func identified(next http.Handler) http.Handler {
 	})
 }
 
-// exchange is a request under way: its context, its answer, and what the log shall say of it. It is both in one, for
-// every request has one.
+// exchange is a request under way: its context, which bounds its time, its answer, and what the log shall say of it. It is
+// all in one, for every request has one.
 type exchange struct {
-	context.Context
+	context.Context // of the connection
 	http.ResponseWriter
-	status    int // 0: not begun
+	begun     time.Time
+	limited   atomic.Pointer[limited] // nil until somebody waits
+	status    int                     // 0: not begun
 	bytes     int64
 	path      string // as the document has it, or as it came
 	operation string
@@ -57,10 +59,45 @@ func exchangeOf(r *http.Request) *exchange {
 	return r.Context().Value(exchangeKey{}).(*exchange)
 }
 
-// Value finds the exchange itself, or what the request's context had before.
+// limited is a context that ends when the time for a request is over.
+type limited struct {
+	context.Context
+	end context.CancelFunc
+}
+
+// limit starts the clock, set to when the request's time is over. Most requests are answered without ever waiting for
+// anything, and setting a clock is dear: it is done only for those who ask when to stop.
+func (x *exchange) limit() *limited {
+	if l := x.limited.Load(); l != nil {
+		return l
+	}
+	ctx, end := context.WithDeadline(x.Context, x.begun.Add(handlerTimeout))
+	l := &limited{ctx, end}
+	if !x.limited.CompareAndSwap(nil, l) {
+		end()
+		return x.limited.Load()
+	}
+	return l
+}
+
+// over gives back what limit took.
+func (x *exchange) over() {
+	if l := x.limited.Load(); l != nil {
+		l.end()
+	}
+}
+
+func (x *exchange) Deadline() (time.Time, bool) { return x.limit().Deadline() }
+func (x *exchange) Done() <-chan struct{}       { return x.limit().Done() }
+func (x *exchange) Err() error                  { return x.limit().Err() }
+
+// Value finds the exchange itself, or what its context has.
 func (x *exchange) Value(key any) any {
 	if key == (exchangeKey{}) {
 		return x
+	}
+	if l := x.limited.Load(); l != nil { // package context finds its own parents here, and those of Done they must be
+		return l.Value(key)
 	}
 	return x.Context.Value(key)
 }
@@ -88,17 +125,18 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 // token, nor a header.
 func (s *Server) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		begun := time.Now()
-		ctx, cancel := context.WithTimeout(r.Context(), handlerTimeout)
-		defer cancel()
-		x := &exchange{Context: ctx, ResponseWriter: w}
+		x := &exchange{Context: r.Context(), ResponseWriter: w, begun: time.Now()}
 		defer func() {
+			x.over()
 			level := slog.LevelInfo
 			if x.status >= 500 && r.Context().Err() == nil { // a client who hangs up is no fault of ours
 				level = slog.LevelError
 			}
-			if s.log.Enabled(ctx, level) {
-				s.log.LogAttrs(ctx, level, "request", x.attrs(r, s.remoteIP(r), time.Since(begun))...)
+			if log := s.log.Handler(); log.Enabled(r.Context(), level) {
+				now := time.Now()
+				line := slog.NewRecord(now, level, "request", 0) // which line of code it is, nobody asks
+				line.AddAttrs(x.attrs(r, s.remoteIP(r), now.Sub(x.begun))...)
+				_ = log.Handle(r.Context(), line)
 			}
 		}()
 		next.ServeHTTP(x, r.WithContext(x))
@@ -139,6 +177,9 @@ func (x *exchange) attrs(r *http.Request, remote string, took time.Duration) []s
 // loggable cuts out of what a client chose whatever is long enough to be a token put in the wrong place.
 func loggable(s string) string {
 	const most = 40
+	if len(s) <= most {
+		return s
+	}
 	segments := strings.Split(s, "/")
 	for i, segment := range segments {
 		if len(segment) > most {
@@ -168,8 +209,7 @@ func (s *Server) noted(next echo.HandlerFunc) echo.HandlerFunc {
 
 func (x *exchange) note(err error) {
 	x.err = err
-	var refused *authz.Error
-	if errors.As(err, &refused) && refused.Principal != nil {
+	if refused, ok := errors.AsType[*authz.Error](err); ok && refused.Principal != nil {
 		x.principal = refused.Principal
 	}
 }

@@ -2,6 +2,7 @@ package token_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"testing"
@@ -61,6 +62,47 @@ func BenchmarkVerify(b *testing.B) {
 					b.Fatal("accepted")
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkDistinctTokens: a token that comes again, after so many others. The time should not grow with them, nor the
+// memory beyond CacheBytes (here the default) and what the test itself takes. The last takes minutes to sign.
+func BenchmarkDistinctTokens(b *testing.B) {
+	for _, n := range []int{1, 10_000, 1_000_000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			if testing.Short() && n > 10_000 {
+				b.Skip("a million signatures are left out of -short")
+			}
+			s := newScene(b)
+			s.policy.Algorithms = []string{"EdDSA"}
+			key := keyFor("EdDSA")
+			s.publishOnly(jwk(key.Public(), "kid", `"k"`, "alg", `"EdDSA"`))
+			header := s.header("kid", `"k"`, "alg", `"EdDSA"`)
+			v := s.verifier(b)
+			recent := make([]string, min(n, 1000))
+			for i := range n {
+				tok := sign(b, "EdDSA", key, header, s.claims("jti", strconv.Quote(strconv.Itoa(i))))
+				accepted(b, v, tok)
+				recent[i%len(recent)] = tok
+			}
+			for range 2 { // some of them the others have driven out
+				for _, tok := range recent {
+					accepted(b, v, tok)
+				}
+			}
+			runtime.GC()
+			var memory runtime.MemStats
+			runtime.ReadMemStats(&memory)
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				if _, err := v.Verify(b.Context(), recent[i%len(recent)]); err != nil {
+					b.Fatal(err)
+				}
+				i++
+			}
+			b.ReportMetric(float64(memory.HeapAlloc)/(1<<20), "MiB")
 		})
 	}
 }

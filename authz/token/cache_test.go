@@ -113,3 +113,22 @@ func TestCacheWeighsWholeTokens(t *testing.T) {
 		t.Errorf("%d bytes hold %d tokens of more than 5 KiB each, want 1 to %d: does the weight leave a part of the token out?", room, kept, most)
 	}
 }
+
+// Headers that are known are few, whatever an issuer writes into them, and hold on to nothing else of their tokens.
+func TestKnownHeadersAreBounded(t *testing.T) {
+	var known headers
+	for i := range 3 * mostHeaders {
+		token := fmt.Appendf(nil, `{"alg":"EdDSA","kid":"%d"}%s`, i, strings.Repeat(" payload", 100))
+		data := token[:strings.IndexByte(string(token), '}')+1]
+		known.keep(data)
+		kept := known.known.Load().(map[string]header)
+		h, ok := kept[string(data)]
+		if !ok || string(h.kid) != fmt.Sprint(i) || len(kept) > mostHeaders {
+			t.Fatalf("after %d headers %d are known, the last as %+v: want it, and no more than %d", i+1, len(kept), h, mostHeaders)
+		}
+		clear(token)
+		if got, err := known.parse(fmt.Appendf(nil, `{"alg":"EdDSA","kid":"%d"}`, i)); err != nil || string(got.kid) != fmt.Sprint(i) {
+			t.Fatalf("header %d is now known as %q, %v: does it share memory with its token?", i, got.kid, err)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 type claims struct {
 	iss, sub, clientID, azp, jti []byte         // nil when absent
 	aud                          jsontext.Value // a string or an array of strings; nil when absent
+	scope                        jsontext.Value // whatever it is; nil when absent
 	times
 	binding binding
 	idToken bool   // has what only an ID token has
@@ -38,6 +39,8 @@ func parseClaims(data []byte) (claims, error) {
 			c.jti, err = textOf("jti", value)
 		case "aud":
 			c.aud, err = value, eachText("aud", value, func([]byte) {})
+		case "scope":
+			c.scope = value
 		case "exp":
 			c.exp, err = timeOf("exp", value)
 		case "nbf":
@@ -221,7 +224,10 @@ func (c claims) scopes(i *issuer) ([]string, error) {
 		}
 	}
 	for _, pointer := range i.ScopeClaims {
-		value, found := lookup(c.raw, pointer)
+		value, found := c.scope, c.scope != nil // has been found in passing
+		if pointer != scopeClaim {
+			value, found = lookup(c.raw, pointer)
+		}
 		if !found {
 			continue // absent is no scopes
 		}

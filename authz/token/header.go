@@ -1,9 +1,12 @@
 package token
 
 import (
+	"bytes"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -44,6 +47,41 @@ func parseHeader(data []byte) (header, error) {
 		return header{}, refuse(UnknownKey, "kid is the empty string, which names no key")
 	}
 	return h, nil
+}
+
+// headers recognises the headers of tokens that were accepted, byte for byte, without reading them again: an issuer writes
+// the same one before every token that it signs with a key. That it is known says nothing of the token behind it.
+type headers struct {
+	known atomic.Value // a map[string]header: never changed, but replaced
+}
+
+// mostHeaders is more than the keys that anybody uses at a time.
+const mostHeaders = 64
+
+func (k *headers) parse(data []byte) (header, error) {
+	known, _ := k.known.Load().(map[string]header)
+	if h, ok := known[string(data)]; ok {
+		return h, nil
+	}
+	return parseHeader(data)
+}
+
+// keep remembers the header of a token that was accepted. Of two that come at once one may be forgotten.
+func (k *headers) keep(data []byte) {
+	before, _ := k.known.Load().(map[string]header)
+	if _, ok := before[string(data)]; ok {
+		return
+	}
+	after := map[string]header{}
+	if len(before) < mostHeaders {
+		maps.Copy(after, before)
+	}
+	data = bytes.Clone(data) // what was decoded with it shall not be held on to
+	if h, err := parseHeader(data); err == nil {
+		h.jwk = nil
+		after[string(data)] = h
+		k.known.Store(after)
+	}
 }
 
 // check applies the issuer's rules to the header.

@@ -87,6 +87,7 @@ type Verifier struct {
 	now     func() time.Time
 	issuers map[string]*issuer
 	cache   cache
+	headers headers
 	proofs  *proofs
 }
 
@@ -194,7 +195,7 @@ func (i *Issuer) complete() (faults []error) {
 		fault("leeway is %s: expected at most %s", i.Leeway, mostLeeway)
 	}
 	if i.ScopeClaims == nil {
-		i.ScopeClaims = []string{"/scope"}
+		i.ScopeClaims = []string{scopeClaim}
 	}
 	for _, pointer := range i.ScopeClaims {
 		if !isPointer(pointer) {
@@ -262,7 +263,7 @@ func (i *Issuer) complete() (faults []error) {
 	return faults
 }
 
-const audClaim = "/aud"
+const audClaim, scopeClaim = "/aud", "/scope"
 
 func isPointer(s string) bool { return strings.HasPrefix(s, "/") && jsontext.Pointer(s).IsValid() }
 
@@ -315,7 +316,7 @@ func (v *Verifier) verify(ctx context.Context, token string, sum [sha256.Size]by
 	if err != nil {
 		return nil, err
 	}
-	header, err := parseHeader(parts.header)
+	header, err := v.headers.parse(parts.header)
 	if err != nil {
 		return nil, err
 	}
@@ -354,6 +355,7 @@ func (v *Verifier) verify(ctx context.Context, token string, sum [sha256.Size]by
 	if known == nil {
 		return nil, refuse(BadSignature, "the signature is not that of key %s. Was the token changed, or cut short?", quote(key.kid))
 	}
+	v.headers.keep(parts.header)
 	return known, nil
 }
 
