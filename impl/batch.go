@@ -1,0 +1,70 @@
+package impl
+
+import (
+	"io"
+	"runtime"
+	"sync"
+)
+
+// Batch is a writer that writes together what comes together: the lines of requests that end at the same time cost one
+// call of the system, and no request waits for it. [Batch.Flush] waits until all is written; only what a killed process had
+// not begun to write, of the last moment, is lost.
+type Batch struct {
+	to io.Writer
+
+	mu      sync.Mutex
+	written sync.Cond // a batch is
+	pending []byte
+	writing bool
+}
+
+// NewBatch returns a Batch that writes to w.
+func NewBatch(w io.Writer) *Batch {
+	b := &Batch{to: w}
+	b.written.L = &b.mu
+	return b
+}
+
+// mostPending bytes may wait to be written before Write waits too: a log that cannot be written as fast as it comes slows
+// its writers down, and loses nothing.
+const mostPending = 1 << 20
+
+func (b *Batch) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.pending) > mostPending {
+		b.written.Wait()
+	}
+	b.pending = append(b.pending, p...)
+	if !b.writing {
+		b.writing = true
+		go b.write()
+	}
+	return len(p), nil
+}
+
+// write goes on until nothing is pending.
+func (b *Batch) write() {
+	var batch []byte
+	for {
+		runtime.Gosched() // first come those who have a line ready
+		b.mu.Lock()
+		batch, b.pending = b.pending, batch[:0]
+		b.writing = len(batch) > 0
+		b.written.Broadcast()
+		b.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		_, _ = b.to.Write(batch)
+	}
+}
+
+// Flush returns when all that was written before has been passed on.
+func (b *Batch) Flush() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.writing {
+		b.written.Wait()
+	}
+}
