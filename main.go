@@ -81,7 +81,9 @@ func main() {
 
 // run is the whole program; tests run it too. It returns the exit code: 2 for wrong usage and faults of the
 // configuration, 1 for what fails later.
-func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args, environ []string, stdout, unbatched io.Writer) int {
+	stderr := impl.NewBatch(unbatched)
+	defer stderr.Flush()
 	env, err := impl.ReadEnvironment(environ, ".env")
 	if err != nil {
 		return complain(stderr, err, 2)
