@@ -12,6 +12,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/authztest"
+	"github.com/oasgate/oasgate/authz/client"
 )
 
 type probeCommand struct {
@@ -122,17 +123,14 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 	if c.TokenURL == "" || c.ClientID == "" || c.ClientSecret == "" {
 		return tokens, errors.New("--token-url, --client-id and --client-secret (OASGATE_CLIENT_SECRET) are needed together, or none of them")
 	}
-	if err := confidential(c.TokenURL); err != nil {
-		return tokens, fmt.Errorf("--token-url: %w", err)
+	caller := &oauthClient{
+		config: client.Config{TokenURL: c.TokenURL, ClientID: c.ClientID, ClientSecret: c.ClientSecret, Audience: c.Audience, HTTPClient: patient()},
+		asked:  map[string]*issued{},
 	}
-	client := &oauthClient{
-		endpoint: c.TokenURL, id: c.ClientID, secret: c.ClientSecret, audience: c.Audience,
-		http: patient(), now: t.now, asked: map[string]*issued{},
-	}
-	if _, err := client.sufficient(ctx, nil); err != nil {
+	if _, err := caller.sufficient(ctx, nil); err != nil {
 		return tokens, fmt.Errorf("no token: %w", err)
 	}
-	tokens.Genuine, tokens.Sufficient = client.exactly, client.sufficient
+	tokens.Genuine, tokens.Sufficient = caller.exactly, caller.sufficient
 	return tokens, nil
 }
 

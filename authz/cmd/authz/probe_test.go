@@ -9,13 +9,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
 	"golang.org/x/tools/txtar"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/client"
 	"github.com/oasgate/oasgate/authz/devissuer"
 	"github.com/oasgate/oasgate/authz/token"
 )
@@ -135,7 +135,7 @@ func TestIssuersThatWantTheSecretInTheBody(t *testing.T) {
 		w.Write([]byte(`{"access_token": "t", "token_type": "bearer", "expires_in": 3600, "scope": "a b"}`))
 	}))
 	defer server.Close()
-	c := &oauthClient{endpoint: server.URL, id: "c", secret: "s", http: patient(), now: time.Now, asked: map[string]*issued{}}
+	c := &oauthClient{config: client.Config{TokenURL: server.URL, ClientID: "c", ClientSecret: "s"}, asked: map[string]*issued{}}
 	for range 3 {
 		if _, err := c.sufficient(t.Context(), []string{"a"}); err != nil {
 			t.Fatal(err)
