@@ -1,0 +1,62 @@
+package authztest_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/authztest"
+	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// TestCacheOfVerifiedTokensChangesNoAnswer: the gate passes the kit when the verifier keeps tokens, when it has kept
+// them from the time before, and when it has room for none.
+func TestCacheOfVerifiedTokensChangesNoAnswer(t *testing.T) {
+	m := newMessages(t)
+	for name, bytes := range map[string]int64{"kept": 0, "none kept": 1} {
+		t.Run(name, func(t *testing.T) {
+			calls := 0
+			server := func() http.Handler {
+				verifier, err := token.NewVerifier(t.Context(), token.Config{
+					Issuers:    []token.Issuer{{URL: m.issuer.URL(), Audiences: []string{audience}}},
+					CacheBytes: bytes,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				gate, err := authz.New(authz.Config{Document: m.document, Verifier: verifier})
+				if err != nil {
+					t.Fatal(err)
+				}
+				e := echo.New()
+				e.HTTPErrorHandler = gate.ErrorHandler
+				e.Use(gate.Middleware)
+				for _, o := range gate.Plan().Operations() {
+					e.Add(o.Method, strings.NewReplacer("{", ":", "}", "").Replace(o.Path), func(c echo.Context) error {
+						calls++
+						return c.NoContent(http.StatusNoContent)
+					})
+				}
+				return e
+			}
+			keyless := server()
+			target := authztest.Target{
+				Document: m.document,
+				Handler:  server(),
+				Outage: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					m.issuer.Fail(devissuer.Fault{Down: true})
+					defer m.issuer.Fail(devissuer.Fault{})
+					keyless.ServeHTTP(w, r)
+				}),
+				Tokens: m.tokens,
+				Calls:  func() int { return calls },
+			}
+			t.Run("first", func(t *testing.T) { authztest.Run(t, target) })
+			t.Run("again", func(t *testing.T) { authztest.Run(t, target) })
+		})
+	}
+}
