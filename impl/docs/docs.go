@@ -271,13 +271,13 @@ func (d *Docs) settings(found []endpoints) any {
 		Secret string `json:"secret,omitempty"`
 	}
 	type scheme struct {
-		Token    string            `json:"token"` // endpoint
+		Issuer   string            `json:"issuer"`
 		Audience string            `json:"audience"`
 		Clients  map[string]client `json:"clients,omitempty"` // to fill in, by flow
 	}
 	schemes := map[string]scheme{}
 	for name, e := range d.schemes(found) {
-		s := scheme{Token: e.token, Audience: e.Audience}
+		s := scheme{Issuer: e.URL, Audience: e.Audience}
 		if c := d.config.InsecureClients; c != nil {
 			s.Clients = map[string]client{"clientCredentials": {c.ID, c.Secret}, "authorizationCode": {ID: c.App}}
 		}

@@ -154,8 +154,8 @@ func (s *site) copy(t *testing.T, target string) *openapi3.T {
 // settings is what the page's script is told.
 func (s *site) settings(t *testing.T, target string) (settings struct {
 	Schemes map[string]struct {
-		Token, Audience string
-		Clients         map[string]struct{ ID, Secret string }
+		Issuer, Audience string
+		Clients          map[string]struct{ ID, Secret string }
 	}
 }) {
 	t.Helper()
@@ -433,7 +433,7 @@ func TestServe(t *testing.T) {
 		if scheme.Clients != nil {
 			t.Errorf("%s is filled in: %+v", name, scheme)
 		}
-		if name != "oauth2" || scheme.Token != issuerURL+"oauth/token" || scheme.Audience != "https://api" {
+		if name != "oauth2" || scheme.Issuer != issuerURL || scheme.Audience != "https://api" {
 			t.Errorf("%s is %+v", name, scheme)
 		}
 	}
@@ -455,11 +455,15 @@ func TestDev(t *testing.T) {
 		c.InsecureClients = &Clients{ID: "full", Secret: "open", App: "app"}
 	})
 	for _, at := range []string{"http://localhost:3010", "http://127.0.0.1:4000", "http://[::1]:3010"} {
-		if servers := s.copy(t, at+"/docs/openapi.json").Servers; len(servers) != 1 || servers[0].URL != at {
-			t.Errorf("at %s servers are %v", at, servers)
+		served := s.copy(t, at+"/docs/openapi.json")
+		if len(served.Servers) != 1 || served.Servers[0].URL != at {
+			t.Errorf("at %s servers are %v", at, served.Servers)
+		}
+		if flow := served.Components.SecuritySchemes["oauth2"].Value.Flows.AuthorizationCode; flow.TokenURL != at+"/oauth/token" || flow.AuthorizationURL != at+"/authorize" {
+			t.Errorf("at %s the endpoints are %+v", at, flow)
 		}
 		scheme := s.settings(t, at+"/docs/").Schemes["oauth2"]
-		if scheme.Token != at+"/oauth/token" || scheme.Clients["clientCredentials"].ID != "full" || scheme.Clients["clientCredentials"].Secret != "open" ||
+		if scheme.Issuer != "http://localhost:3010/" || scheme.Clients["clientCredentials"].ID != "full" || scheme.Clients["clientCredentials"].Secret != "open" ||
 			scheme.Clients["authorizationCode"].ID != "app" || scheme.Clients["authorizationCode"].Secret != "" {
 			t.Errorf("at %s the page fills in %+v", at, scheme)
 		}
@@ -575,7 +579,7 @@ func TestSeveralIssuers(t *testing.T) {
 	if body := page.Body.String(); strings.Count(body, "could not be had") != 1 || !strings.Contains(body, "The endpoints of https://down.example/ could") {
 		t.Error("the page does not say which issuer could not be asked")
 	}
-	if got := s.settings(t, "/docs/").Schemes["oauth2-login.partner.example_realms_x"]; got.Audience != "partner" || got.Token != other+"/token" {
+	if got := s.settings(t, "/docs/").Schemes["oauth2-login.partner.example_realms_x"]; got.Audience != "partner" || got.Issuer != other {
 		t.Errorf("the partner is %+v", got)
 	}
 }

@@ -4,24 +4,8 @@
 (() => {
   const root = document.getElementById("docs");
   const { schemes } = JSON.parse(root.dataset.settings);
-  const here = (name) => new URL(name, location.href).href;
   const snippets = fetch("snippets.json").then((answer) => answer.json()); // one fetch for all operations
   let language = "curl"; // that was chosen last
-
-  // A token is asked for an audience. In the token request it belongs into the form: a query ends up in logs. The same for
-  // the absent secret of a public client, which to some issuers is a wrong one.
-  const schemeOf = (request) => request.method?.toLowerCase() === "post" && Object.values(schemes).find(({ token }) => here(token) === request.url);
-  const requestInterceptor = (request) => {
-    const scheme = schemeOf(request);
-    if (scheme) {
-      const form = new URLSearchParams(request.body);
-      if (scheme.audience) form.set("audience", scheme.audience);
-      if (!form.get("client_secret")) form.delete("client_secret");
-      request.body = form.toString();
-      delete request.headers["X-Requested-With"]; // not one of the headers that issuers let other origins send
-    }
-    return request;
-  };
 
   const plugin = (system) => {
     const { createElement: h, useEffect, useState } = system.React;
@@ -112,14 +96,26 @@
               ["clientCredentials", "authorizationCode", undefined].indexOf(definition.first().get("flow"))),
           },
           wrapActions: {
-            // The person is asked for the audience's token, and with a state that nobody can guess (RFC 6749 §10.12).
+            // A token is asked for an audience, which belongs into the form: a query ends up in logs. So does a client's
+            // secret: issuers differ in how they read it from a header (RFC 6749 §2.3.1), and in whether they let other
+            // origins send one. A public client has none, which is not an empty one.
+            authorizeRequest: (original) => ({ body, headers, ...request }) => {
+              const { name, clientId, clientSecret } = request.auth;
+              const form = new URLSearchParams(body);
+              form.set("client_id", clientId);
+              if (clientSecret) form.set("client_secret", clientSecret);
+              else form.delete("client_secret");
+              if (schemes[name]?.audience) form.set("audience", schemes[name].audience);
+              return original({ ...request, body: form.toString() });
+            },
+            // The same for the person's part, with a state that nobody can guess (RFC 6749 §10.12).
             authPopup: (original) => (address, asked) => {
               const url = new URL(address);
-              const scheme = schemes[asked.auth.name];
+              const { audience, issuer } = schemes[asked.auth.name] ?? {};
               const state = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
               url.searchParams.set("state", state);
-              if (scheme?.audience) url.searchParams.set("audience", scheme.audience);
-              return original(url.href, { ...asked, state });
+              if (audience) url.searchParams.set("audience", audience);
+              return original(url.href, { ...asked, state, issuer });
             },
           },
         },
@@ -138,8 +134,11 @@
     queryConfigEnabled: false,
     persistAuthorization: false,
     displayRequestDuration: true,
-    oauth2RedirectUrl: here("oauth2-redirect.html"),
-    requestInterceptor,
+    oauth2RedirectUrl: new URL("oauth2-redirect.html", location.href).href,
+    requestInterceptor: (request) => {
+      delete request.headers["X-Requested-With"]; // of token requests; not one of the headers that issuers let other origins send
+      return request;
+    },
   });
   ui.initOAuth({ usePkceWithAuthorizationCodeGrant: true });
 })();

@@ -17,6 +17,8 @@
   // Another page's answer is not ours (RFC 6749 §10.12).
   if (!asked.state || answer.get("state") !== asked.state) {
     fail("The answer is not to what was asked: its state differs. Authorize again.");
+  } else if (answer.get("iss") !== null && answer.get("iss") !== asked.issuer) { // RFC 9207 §2.4
+    fail("The answer is another issuer's. Authorize again.");
   } else if (answer.get("code")) {
     asked.auth.code = answer.get("code");
     asked.callback({ auth: asked.auth, redirectUrl: asked.redirectUrl });
