@@ -110,10 +110,7 @@ func NewSnippets(values Values) (*Snippets, error) {
 		return nil, err
 	}
 	for _, o := range authz.Describe(values.Document) {
-		call, err := values.call(o)
-		if err != nil {
-			return nil, fmt.Errorf("docs: %s %s: %w", o.Method, o.Path, err)
-		}
+		call := values.call(o)
 		s.Operations[o.ID] = map[string]Snippet{}
 		for _, language := range s.Languages {
 			snippet, err := language.write(templates, values.words(o, call, language.literal))
@@ -204,23 +201,20 @@ func asked(o authz.Operation) (scopes []string, needed bool) {
 }
 
 // call makes the request of an operation, with what it requires and nothing else, from the document's examples.
-func (v Values) call(o authz.Operation) (c call, err error) {
+func (v Values) call(o authz.Operation) (c call) {
 	item := v.Document.Paths.Value(o.Path)
 	spec := item.GetOperation(o.Method)
 	path, query := o.Path, []string{}
 	for _, p := range parameters(item, spec) {
-		value, err := parameterText(p)
-		switch {
-		case err != nil:
-			return call{}, fmt.Errorf("parameter %s: %w", p.Name, err)
-		case p.In == openapi3.ParameterInPath:
-			path = strings.ReplaceAll(path, "{"+p.Name+"}", value)
-		case p.In == openapi3.ParameterInQuery:
-			query = append(query, value)
-		case p.In == openapi3.ParameterInHeader:
-			c.headers = append(c.headers, pair{p.Name, value})
-		case p.In == openapi3.ParameterInCookie:
-			c.headers = append(c.headers, pair{"Cookie", value})
+		switch text := parameterText(p); p.In {
+		case openapi3.ParameterInPath:
+			path = strings.ReplaceAll(path, "{"+p.Name+"}", text)
+		case openapi3.ParameterInQuery:
+			query = append(query, text)
+		case openapi3.ParameterInHeader:
+			c.headers = append(c.headers, pair{p.Name, text})
+		case openapi3.ParameterInCookie:
+			c.headers = append(c.headers, pair{"Cookie", text})
 		}
 	}
 	if len(query) > 0 {
@@ -228,45 +222,61 @@ func (v Values) call(o authz.Operation) (c call, err error) {
 	}
 	c.url = strings.TrimSuffix(cmp.Or(v.APIURL, "https://YOUR_API"), "/") + inURL(path)
 	if spec.RequestBody != nil {
-		c.contentType, c.body, err = body(spec.RequestBody.Value.Content)
+		c.contentType, c.body = body(spec.RequestBody.Value.Content)
 	}
-	return c, err
+	return c
 }
 
 // parameters returns those that a request must have. If-Match is one also where the document does not say so, if the
-// answer without it is 428 (RFC 6585 §3).
+// answer without it is 428 (RFC 6585 §3). What a document says of three headers is not a parameter (OpenAPI 3.1 §4.8.12.2.1).
 func parameters(item *openapi3.PathItem, spec *openapi3.Operation) (all []*openapi3.Parameter) {
 	conditional := spec.Responses.Value("428") != nil
 	for _, ref := range slices.Concat(spec.Parameters, item.Parameters) {
 		p := ref.Value
+		isHeader := func(name string) bool {
+			return p.In == openapi3.ParameterInHeader && strings.EqualFold(p.Name, name)
+		}
 		overridden := slices.ContainsFunc(all, func(other *openapi3.Parameter) bool { return other.In == p.In && other.Name == p.Name })
-		needed := p.Required || conditional && p.In == openapi3.ParameterInHeader && strings.EqualFold(p.Name, "If-Match")
-		if needed && !overridden {
+		needed := p.Required || conditional && isHeader("If-Match")
+		if needed && !overridden && !slices.ContainsFunc([]string{"Accept", "Content-Type", "Authorization"}, isHeader) {
 			all = append(all, p)
 		}
 	}
 	return all
 }
 
-// parameterText writes a parameter in its style (OpenAPI 3.1 §4.8.12.3), escaped for where it goes.
-func parameterText(p *openapi3.Parameter) (string, error) {
-	method, err := p.SerializationMethod()
-	if err != nil {
-		return "", err
-	}
+// parameterText writes a parameter in its style (OpenAPI 3.1 §4.8.12.3), escaped for where it goes. A value for which
+// the style has no form is written as JSON: it is better shown than the page lost.
+func parameterText(p *openapi3.Parameter) string {
 	value := sample(p.Schema, p.Example, p.Examples, 0)
 	for _, media := range p.Content {
-		text, err := json.Marshal(sample(media.Schema, media.Example, media.Examples, 0))
-		if err != nil {
-			return "", err
-		}
-		value = string(text)
+		value = jsonText(sample(media.Schema, media.Example, media.Examples, 0))
 	}
 	location := map[string]runtime.ParamLocation{
 		openapi3.ParameterInPath: runtime.ParamLocationPath, openapi3.ParameterInQuery: runtime.ParamLocationQuery,
 		openapi3.ParameterInHeader: runtime.ParamLocationHeader, openapi3.ParameterInCookie: runtime.ParamLocationCookie,
 	}[p.In]
-	return runtime.StyleParamWithLocation(method.Style, method.Explode, p.Name, location, value)
+	method, err := p.SerializationMethod()
+	if err == nil && value != nil {
+		if text, err := runtime.StyleParamWithLocation(method.Style, method.Explode, p.Name, location, value); err == nil {
+			return text
+		}
+	}
+	style := openapi3.SerializationSimple
+	if p.In == openapi3.ParameterInQuery || p.In == openapi3.ParameterInCookie {
+		style = openapi3.SerializationForm
+	}
+	text, _ := runtime.StyleParamWithLocation(style, false, p.Name, location, jsonText(value)) // a string always has a form
+	return text
+}
+
+// jsonText writes what is made of JSON.
+func jsonText(value any) string {
+	var b strings.Builder
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // it is not shown as HTML
+	_ = encoder.Encode(value)
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // inURL escapes what may not stand in the path or the query of a URL (RFC 3986 §3.3): clients differ in what they make of it.
@@ -282,24 +292,23 @@ func inURL(s string) string {
 	return b.String()
 }
 
-// body makes a body, as JSON where the operation takes that.
-func body(content openapi3.Content) (contentType, text string, err error) {
+// body makes a body: JSON where the operation takes that, or else the text that is its example. Any other is left out.
+func body(content openapi3.Content) (contentType, text string) {
 	names := slices.SortedFunc(maps.Keys(content), func(a, b string) int {
 		return cmp.Or(cmp.Compare(jsonRank(a), jsonRank(b)), cmp.Compare(a, b))
 	})
 	if len(names) == 0 {
-		return "", "", nil
+		return "", ""
 	}
 	media := content[names[0]]
 	value := sample(media.Schema, media.Example, media.Examples, 0)
-	if text, ok := value.(string); ok && jsonRank(names[0]) == 2 {
-		return names[0], text, nil
+	if jsonRank(names[0]) < 2 {
+		return names[0], jsonText(value)
 	}
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false) // it is not shown as HTML
-	err = encoder.Encode(value)
-	return names[0], strings.TrimSuffix(b.String(), "\n"), err
+	if text, ok := value.(string); ok {
+		return names[0], text
+	}
+	return "", ""
 }
 
 func jsonRank(media string) int {

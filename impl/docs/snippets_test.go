@@ -24,6 +24,7 @@ components:
     bearerAuth: {type: http, scheme: bearer, x-scopes: {a: "", b: "", c: ""}}
     other: {type: http, scheme: bearer, x-scopes: {c: "", d: ""}}
   schemas:
+    Endless: {type: object, required: [next], properties: {next: {$ref: "#/components/schemas/Endless"}}}
     Thing:
       type: object
       required: [name, count, tags, made, id, kind, parts]
@@ -61,6 +62,17 @@ paths:
         - {name: left, in: query, schema: {type: string}, example: out}
         - {name: If-Match, in: header, schema: {type: string}, example: '"1"'}
         - {name: limit, in: query, required: true, schema: {type: integer}, example: 5}
+      responses: {default: {description: ""}}
+  /exotic:
+    post:
+      operationId: exotic
+      parameters:
+        - {name: deep, in: query, required: true, style: deepObject, schema: {type: object}, example: {a: {b: 1}}}
+        - {name: objects, in: query, required: true, schema: {type: array, items: {type: object}}, example: [{a: 1}]}
+        - {name: nothing, in: query, required: true, schema: {type: "null"}}
+        - {name: endless, in: query, required: true, schema: {$ref: "#/components/schemas/Endless"}}
+        - {name: authorization, in: header, required: true, schema: {type: string}, example: "Basic YTpi"}
+      requestBody: {content: {multipart/form-data: {schema: {type: object, properties: {file: {type: string}}}}}}
       responses: {default: {description: ""}}
   /conditional:
     parameters: [{name: if-match, in: header, schema: {type: string}, example: '"1"'}]
@@ -101,6 +113,10 @@ func TestSnippetRequests(t *testing.T) {
 		{"parameters", "a", []string{
 			"GET", "https://api.example.com/base/things/a%2Fb%20c%3F%7Bd%7D/1,2?ids%5B%5D=x%7Cy&ids%5B%5D=z%26w&filter=%7B%22on%22%3Atrue%7D&limit=5",
 			"X-Trace: it's", "Cookie: session=s1",
+		}},
+		{"exotic", "a", []string{
+			"POST", "https://api.example.com/base/exotic?deep%5Ba%5D%5Bb%5D=1&objects=%5B%7B%22a%22%3A1%7D%5D&nothing=string&endless=" +
+				strings.Repeat("%7B%22next%22%3A", 9) + "null" + strings.Repeat("%7D", 9),
 		}},
 		{"conditional", "a", []string{"DELETE", "https://api.example.com/base/conditional", `if-match: "1"`}},
 		{"schema", "a", []string{
