@@ -51,29 +51,30 @@ func TestDPoP(t *testing.T) {
 		t.Fatalf("the token endpoint answers %d %s: want a token of type DPoP", got.status, got.body)
 	}
 
-	proof := func() string { return client.Proof(http.MethodGet, p.url+"/api/private-scoped", grant.Token, nil) }
+	proof := func() string { return client.Proof(http.MethodGet, p.url+scoped.path(t), grant.Token, nil) }
 	once := proof()
-	wantGreeting(t, p.prove(t, "/api/private-scoped", grant.Token, once), scopedGreeting)
+	wantServed(t, p.prove(t, scoped.path(t), grant.Token, once))
 	for name, got := range map[string]answer{
-		"invalid-dpop-proof of a proof that was used": p.prove(t, "/api/private-scoped", grant.Token, once),
-		"invalid-dpop-proof of another path":          p.prove(t, "/api/private", grant.Token, proof()),
-		"invalid-token of another key":                p.prove(t, "/api/private-scoped", grant.Token, newClient(t).Proof(http.MethodGet, p.url+"/api/private-scoped", grant.Token, nil)),
-		"invalid-token of a bearer":                   p.get(t, "/api/private-scoped", grant.Token),
-		"missing-token":                               p.get(t, "/api/private-scoped", ""),
+		"invalid-dpop-proof of a proof that was used": p.prove(t, scoped.path(t), grant.Token, once),
+		"invalid-dpop-proof of another path":          p.prove(t, private.path(t), grant.Token, proof()),
+		"invalid-token of another key":                p.prove(t, scoped.path(t), grant.Token, newClient(t).Proof(http.MethodGet, p.url+scoped.path(t), grant.Token, nil)),
+		"invalid-token of a bearer":                   p.get(t, scoped.path(t), grant.Token),
+		"missing-token":                               p.get(t, scoped.path(t), ""),
 	} {
 		kind, _, _ := strings.Cut(name, " ")
 		if offers := strings.Join(got.header.Values("WWW-Authenticate"), "\n"); got.status != 401 || !strings.Contains(got.body, "#"+kind) || !strings.Contains(offers, "DPoP realm=") || !strings.Contains(offers, "Bearer realm=") {
 			t.Errorf("%s: %d %s, WWW-Authenticate %q; want 401 and both challenges", name, got.status, got.body, offers)
 		}
 	}
-	wantGreeting(t, p.prove(t, "/api/private-scoped", grant.Token, proof()), scopedGreeting)
+	wantServed(t, p.prove(t, scoped.path(t), grant.Token, proof()))
 }
 
 // What serve is told by its environment: tokens must be bound, proofs need a nonce, and two servers that share a Redis and
 // the secret of their nonces are as one.
 func TestServeDPoP(t *testing.T) {
 	t.Parallel()
-	const resource, path = "https://api.example", "/api/private"
+	const resource = "https://api.example"
+	path := private.path(t)
 	issuer, client := startIssuer(t), newClient(t)
 	token := issuer.mint(map[string]any{"cnf": map[string]any{"jkt": client.Thumbprint()}})
 	env := []string{"OASGATE_RESOURCE=" + resource, "OASGATE_DPOP=required", "OASGATE_DPOP_NONCES=on", "OASGATE_DPOP_NONCE_KEY=" + strings.Repeat("secret", 6)}
@@ -82,7 +83,7 @@ func TestServeDPoP(t *testing.T) {
 		env = append(env, "OASGATE_REPLAY_STORE="+redis)
 	}
 	first := startServe(t, issuer, env...)
-	if got := first.get(t, path, issuer.mint(nil)); got.status != 401 || !strings.HasPrefix(got.header.Get("WWW-Authenticate"), `DPoP realm="oasgate quickstart"`) {
+	if got := first.get(t, path, issuer.mint(nil)); got.status != 401 || !strings.HasPrefix(got.header.Get("WWW-Authenticate"), `DPoP realm="`) {
 		t.Errorf("a bearer token where bound ones are required: %d %q; want 401 with the challenge of DPoP", got.status, got.header)
 	}
 	proof := func(nonce string) string {
@@ -93,14 +94,14 @@ func TestServeDPoP(t *testing.T) {
 	if refused.status != 401 || !strings.Contains(refused.body, "#use-dpop-nonce") || nonce == "" {
 		t.Fatalf("a proof without the server's nonce: %d %s, DPoP-Nonce %q", refused.status, refused.body, nonce)
 	}
-	wantGreeting(t, first.prove(t, path, token, proof(nonce)), privateGreeting)
+	wantServed(t, first.prove(t, path, token, proof(nonce)))
 
 	if redis == "" {
 		t.Skip("OASGATE_TEST_REDIS_URL is not set, so two servers are not tested: . .ci/services; start_redis")
 	}
 	second := startServe(t, issuer, env...)
 	once := proof(nonce)
-	wantGreeting(t, second.prove(t, path, token, once), privateGreeting)
+	wantServed(t, second.prove(t, path, token, once))
 	if got := first.prove(t, path, token, once); got.status != 401 || !strings.Contains(got.body, "#invalid-dpop-proof") {
 		t.Errorf("a proof that was used at the other server: %d %s; want 401", got.status, got.body)
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/rpc"
 	"net/rpc/jsonrpc"
 	"os"
@@ -125,10 +126,12 @@ func (i *issuerProcess) call(method string, argument, reply any) {
 	}
 }
 
-// mint returns a genuine token of the current key, except for what claims change.
+// mint returns a genuine token of the current key that is good for the private operation, except for what claims change.
 func (i *issuerProcess) mint(claims map[string]any) (token string) {
 	i.t.Helper()
-	i.call("Mint", claims, &token)
+	all := map[string]any{"scope": private.scope}
+	maps.Copy(all, claims)
+	i.call("Mint", all, &token)
 	return token
 }
 

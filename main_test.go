@@ -29,18 +29,11 @@ func TestMain(m *testing.M) {
 	os.Exit(withProgram(m.Run))
 }
 
-// What the operations say.
-const (
-	publicGreeting  = "Hello from a public endpoint! You don't need to be authenticated to see this."
-	privateGreeting = "Hello from a private endpoint! You need to be authenticated to see this."
-	scopedGreeting  = "Hello from a private endpoint! You need to be authenticated and have a scope of read:messages to see this."
-)
-
-func wantGreeting(t *testing.T, got answer, greeting string) {
+// wantServed checks that a request was let in and answered.
+func wantServed(t *testing.T, got answer) {
 	t.Helper()
-	var message map[string]string
-	if err := json.Unmarshal([]byte(got.body), &message); err != nil || got.status != http.StatusOK || len(message) != 1 || message["message"] != greeting {
-		t.Errorf("answer is %d %s: want 200 and the message %q", got.status, got.body, greeting)
+	if got.status/100 != 2 {
+		t.Errorf("answer is %d %s: want 2xx", got.status, got.body)
 	}
 }
 
@@ -53,7 +46,7 @@ type problem struct {
 // wantRefusal checks everything that goes with a kind of refusal, and returns what it says.
 func wantRefusal(t *testing.T, got answer, kind string) problem {
 	t.Helper()
-	const challenge = `Bearer realm="oasgate quickstart"`
+	const challenge = `Bearer realm="…"`
 	want, known := map[string]struct {
 		status    int
 		challenge string
@@ -61,7 +54,7 @@ func wantRefusal(t *testing.T, got answer, kind string) problem {
 		"missing-token":      {401, challenge},
 		"invalid-request":    {400, challenge + `, error="invalid_request"`},
 		"invalid-token":      {401, challenge + `, error="invalid_token"`},
-		"insufficient-scope": {403, challenge + `, error="insufficient_scope", scope="read:messages"`},
+		"insufficient-scope": {403, challenge + `, error="insufficient_scope", scope="` + scoped.scope + `"`},
 		"keys-unavailable":   {503, ""},
 		"not-found":          {404, ""},
 		"method-not-allowed": {405, ""},
@@ -80,8 +73,9 @@ func wantRefusal(t *testing.T, got answer, kind string) problem {
 	}
 	// Where clients learn of the issuer (RFC 9728 §5.1) is a matter of the configuration; TestDevIsDiscovered looks at it.
 	// So is whether DPoP is offered as well; TestDPoP looks at that.
-	configured := regexp.MustCompile(`, resource_metadata="[^"]*"|\nDPoP realm="oasgate quickstart", algs="[^"]*"`)
-	if challenges := got.header.Values("WWW-Authenticate"); configured.ReplaceAllString(strings.Join(challenges, "\n"), "") != want.challenge {
+	configured := regexp.MustCompile(`, resource_metadata="[^"]*"|\nDPoP realm="[^"]*", algs="[^"]*"`)
+	realm := regexp.MustCompile(`realm="[^"]+"`)
+	if challenges := got.header.Values("WWW-Authenticate"); realm.ReplaceAllString(configured.ReplaceAllString(strings.Join(challenges, "\n"), ""), `realm="…"`) != want.challenge {
 		t.Errorf("WWW-Authenticate is %q: want %q for %s", challenges, want.challenge, kind)
 	}
 	if cache := got.header.Get("Cache-Control"); (want.status == 401 || want.status == 403) && cache != "no-store" {
@@ -107,11 +101,13 @@ func TestDevByItsBanner(t *testing.T) {
 			if strings.Count(token, ".") != 2 || strings.ContainsAny(token, " \n") {
 				t.Fatalf("%s\nsets TOKEN to %q: want a token and nothing else", line, token)
 			}
-			wantGreeting(t, p.get(t, "/api/private-scoped", token), scopedGreeting)
+			wantServed(t, p.get(t, scoped.path(t), token))
 		})
 		t.Run("a call "+name, func(t *testing.T) {
-			if got, want := p.shell(t, line, call), `{"message":"`+scopedGreeting+`"}`+"\n"; got != want {
-				t.Errorf("%s\n%s\nprints %q: want %q", line, call, got, want)
+			want := p.get(t, call[strings.LastIndex(call, p.url)+len(p.url):], p.token(t, "--url", p.url))
+			wantServed(t, want)
+			if got := p.shell(t, line, call); got != want.body {
+				t.Errorf("%s\n%s\nprints %q: want %q", line, call, got, want.body)
 			}
 		})
 	}
@@ -134,36 +130,37 @@ func TestDevAtItsOwnAddress(t *testing.T) {
 	if line, want := banner.commands["get a token:"], "TOKEN=$(go run . token)"; line != want {
 		t.Errorf("the banner's line is %q: want %q, for where dev is need not be said", line, want)
 	}
-	wantGreeting(t, p.get(t, "/api/private-scoped", p.token(t)), scopedGreeting)
+	wantServed(t, p.get(t, scoped.path(t), p.token(t)))
 }
 
 func TestDev(t *testing.T) {
 	t.Parallel()
 	p := startDev(t)
 	full, none := p.token(t, "--url", p.url), p.token(t, "--url", p.url, "--client", "none")
-	narrow := p.token(t, "--url", p.url, "--scope", "read:messages")
+	narrow := p.token(t, "--url", p.url, "--scope", scoped.scope)
 
 	for _, test := range []struct {
 		name, path, token string
-		want              string // a greeting, or the kind of a refusal
+		want              string // the kind of a refusal, or nothing
 	}{
-		{"public without a token", "/api/public", "", publicGreeting},
-		{"public with a token", "/api/public", full, publicGreeting},
-		{"public with nonsense for a token", "/api/public", "nonsense", publicGreeting},
-		{"private without a token", "/api/private", "", "missing-token"},
-		{"private with nonsense for a token", "/api/private", "nonsense", "invalid-token"},
-		{"private without scopes", "/api/private", none, privateGreeting},
-		{"private with every scope", "/api/private", full, privateGreeting},
-		{"scoped without a token", "/api/private-scoped", "", "missing-token"},
-		{"scoped without scopes", "/api/private-scoped", none, "insufficient-scope"},
-		{"scoped with every scope", "/api/private-scoped", full, scopedGreeting},
-		{"scoped with the scope that was asked for", "/api/private-scoped", narrow, scopedGreeting},
-		{"scoped with a scope written into the token", "/api/private-scoped", withClaim(t, none, "scope", "read:messages"), "invalid-token"},
+		{"public without a token", public.Path, "", ""},
+		{"public with a token", public.Path, full, ""},
+		{"public with nonsense for a token", public.Path, "nonsense", ""},
+		{"private without a token", private.path(t), "", "missing-token"},
+		{"private with nonsense for a token", private.path(t), "nonsense", "invalid-token"},
+		{"private with every scope", private.path(t), full, ""},
+		{"scoped without a token", scoped.Path, "", "missing-token"},
+		{"scoped without scopes", scoped.Path, none, "insufficient-scope"},
+		{"scoped with every scope", scoped.Path, full, ""},
+		{"scoped with the scope that was asked for", scoped.Path, narrow, ""},
+		{"scoped with a scope written into the token", scoped.Path, withClaim(t, none, "scope", scoped.scope), "invalid-token"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := p.get(t, test.path, test.token)
-			if strings.HasPrefix(test.want, "Hello") {
-				wantGreeting(t, got, test.want)
+			if test.path == "" {
+				t.Skip("openapi.yaml has no such operation")
+			}
+			if got := p.get(t, test.path, test.token); test.want == "" {
+				wantServed(t, got)
 			} else {
 				wantRefusal(t, got, test.want)
 			}
@@ -183,7 +180,7 @@ func TestDev(t *testing.T) {
 		}
 	})
 	t.Run("other hosts", func(t *testing.T) {
-		for _, path := range []string{"/api/public", "/.well-known/jwks.json", "/healthz"} {
+		for _, path := range []string{private.path(t), "/.well-known/jwks.json", "/healthz"} {
 			for _, host := range []string{"rebound.example", "rebound.example:3010", "192.0.2.1", "localhost.rebound.example"} {
 				if got := p.ask(t, http.MethodGet, path, "Host", host); got.status != http.StatusMisdirectedRequest {
 					t.Errorf("GET %s of host %s is %d: want 421, or a page in a browser could read tokens (DNS rebinding)", path, host, got.status)
@@ -244,7 +241,7 @@ func TestDevExplains(t *testing.T) {
 			for name, value := range test.claims {
 				claims[name] = value
 			}
-			said := wantRefusal(t, p.get(t, "/api/private", stranger.mint(claims)), "invalid-token")
+			said := wantRefusal(t, p.get(t, private.path(t), stranger.mint(claims)), "invalid-token")
 			if !test.want.MatchString(said.Detail) {
 				t.Errorf("detail is %q: want it to match %s", said.Detail, test.want)
 			}
@@ -264,7 +261,7 @@ func TestDevIsDiscovered(t *testing.T) {
 		}
 		return document
 	}
-	challenge := p.get(t, "/api/private", "").header.Get("WWW-Authenticate")
+	challenge := p.get(t, private.path(t), "").header.Get("WWW-Authenticate")
 	found := regexp.MustCompile(`resource_metadata="([^"]+)"`).FindStringSubmatch(challenge)
 	if found == nil {
 		t.Fatalf("the challenge is %s: want it to say where the metadata is", challenge)
@@ -290,7 +287,7 @@ func TestDevIsDiscovered(t *testing.T) {
 	if err := json.Unmarshal([]byte(answer.body), &grant); err != nil || grant.Token == "" {
 		t.Fatalf("the token endpoint answers %d %s: want a token for the resource that the metadata names", answer.status, answer.body)
 	}
-	wantGreeting(t, p.get(t, "/api/private-scoped", grant.Token), scopedGreeting)
+	wantServed(t, p.get(t, scoped.path(t), grant.Token))
 }
 
 func TestServeRefusesTokens(t *testing.T) {
@@ -298,8 +295,8 @@ func TestServeRefusesTokens(t *testing.T) {
 	issuer, stranger := startIssuer(t), startIssuer(t)
 	p := startServe(t, issuer)
 	now := time.Now().Unix()
-	genuine := issuer.mint(map[string]any{"scope": "read:messages"})
-	wantGreeting(t, p.get(t, "/api/private-scoped", genuine), scopedGreeting)
+	genuine := issuer.mint(map[string]any{"scope": scoped.scope})
+	wantServed(t, p.get(t, scoped.path(t), genuine))
 	segments := strings.Split(genuine, ".")
 	encode := base64.RawURLEncoding.EncodeToString
 
@@ -315,7 +312,7 @@ func TestServeRefusesTokens(t *testing.T) {
 		{"json-serialization", `{"payload":"` + segments[1] + `"}`, "malformed: not a JWT"}, // with more members it would have commas, and be a 400
 		{"alg-none", encode([]byte(`{"alg":"none"}`)) + "." + segments[1] + "." + segments[2], `algorithm: alg is "none"`},
 		{"alg-symmetric", encode([]byte(`{"alg":"HS256"}`)) + "." + segments[1] + "." + segments[2], `algorithm: alg is "HS256"`},
-		{"changed", withClaim(t, issuer.mint(nil), "scope", "read:messages"), "signature"},
+		{"changed", withClaim(t, issuer.mint(nil), "sub", "somebody else"), "signature"},
 		{"signature-of-another", segments[0] + "." + segments[1] + "." + strings.Split(issuer.mint(nil), ".")[2], "signature"},
 		{"by-another-issuer", stranger.mint(map[string]any{"iss": issuer.url}), "unknown_key"},
 		{"of-another-issuer", stranger.mint(nil), "issuer"},
@@ -330,7 +327,7 @@ func TestServeRefusesTokens(t *testing.T) {
 		{"bound", issuer.mint(map[string]any{"cnf": map[string]any{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}), "bound"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := p.ask(t, http.MethodGet, "/api/private-scoped", "Authorization", "Bearer "+test.token, "X-Request-Id", test.name)
+			got := p.ask(t, http.MethodGet, scoped.path(t), "Authorization", "Bearer "+test.token, "X-Request-Id", test.name)
 			said := wantRefusal(t, got, "invalid-token")
 			if want := "The access token is malformed, expired, or not for this API. Get a new one."; said.Detail != want {
 				t.Errorf("detail is %q: want %q, for only dev tells the client why", said.Detail, want)
@@ -354,10 +351,10 @@ func TestServeReadsCredentials(t *testing.T) {
 	for _, test := range []struct {
 		name, query string
 		headers     []string
-		want        string
+		want        string // the kind of a refusal, or nothing
 	}{
-		{"lower case", "", []string{"Authorization", "bearer " + token}, privateGreeting},
-		{"spaces", "", []string{"Authorization", "BEARER   " + token}, privateGreeting},
+		{"lower case", "", []string{"Authorization", "bearer " + token}, ""},
+		{"spaces", "", []string{"Authorization", "BEARER   " + token}, ""},
 		{"nothing", "", nil, "missing-token"},
 		{"another scheme", "", []string{"Authorization", "Basic " + token}, "missing-token"},
 		{"no scheme", "", []string{"Authorization", token}, "missing-token"},
@@ -374,9 +371,9 @@ func TestServeReadsCredentials(t *testing.T) {
 		{"undeclared parameter", "?debug=1", []string{"Authorization", "Bearer " + token}, "invalid-parameter"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := p.ask(t, http.MethodGet, "/api/private"+test.query, test.headers...)
-			if test.want == privateGreeting {
-				wantGreeting(t, got, test.want)
+			got := p.ask(t, http.MethodGet, private.path(t)+test.query, test.headers...)
+			if test.want == "" {
+				wantServed(t, got)
 			} else {
 				wantRefusal(t, got, test.want)
 			}
@@ -389,18 +386,18 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	issuer := startIssuer(t)
 	p := startServe(t, issuer)
 	for _, token := range []string{"", issuer.mint(nil)} {
-		for _, path := range []string{"/", "/api", "/api/private/", "//api/private", "/oauth/token", "/.well-known/jwks.json"} {
+		for _, path := range []string{"/", "/nowhere", private.path(t) + "/", "/" + private.path(t), "/oauth/token", "/.well-known/jwks.json"} {
 			wantRefusal(t, p.get(t, path, token), "not-found")
 		}
-		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
+		for _, method := range []string{"OPTIONS", "TRACE", "BREW"} { // which few documents have
 			headers := []string{"Authorization", "Bearer " + token}
 			if token == "" {
 				headers = nil
 			}
-			got := p.ask(t, method, "/api/private", headers...)
+			got := p.ask(t, method, private.path(t), headers...)
 			wantRefusal(t, got, "method-not-allowed")
-			if allow := got.header.Get("Allow"); allow != "GET" {
-				t.Errorf("%s /api/private: Allow is %q, want GET", method, allow)
+			if allow := got.header.Get("Allow"); !slices.Contains(strings.Split(allow, ", "), "GET") {
+				t.Errorf("%s %s: Allow is %q, want GET in it", method, private.path(t), allow)
 			}
 		}
 	}
@@ -412,13 +409,13 @@ func TestKeyRotation(t *testing.T) {
 	issuer := startIssuer(t)
 	p := startServe(t, issuer, "OASGATE_JWKS_COOLDOWN=1ms") // several rotations follow; keys are not due for an hour
 	tokens := map[string]string{"ES256, the first": issuer.mint(nil)}
-	wantGreeting(t, p.get(t, "/api/private", tokens["ES256, the first"]), privateGreeting)
+	wantServed(t, p.get(t, private.path(t), tokens["ES256, the first"]))
 	for _, alg := range []string{"RS256", "PS256", "EdDSA", "ES256"} {
 		before := issuer.keySets()
 		issuer.rotate(alg)
 		tokens[alg] = issuer.mint(nil)
 		for name, token := range tokens {
-			if got := p.get(t, "/api/private", token); got.status != http.StatusOK {
+			if got := p.get(t, private.path(t), token); got.status != http.StatusOK {
 				t.Errorf("after the rotation to %s, the token of the key %s is answered %d %s: want 200 at the first request", alg, name, got.status, got.body)
 			}
 		}
@@ -433,11 +430,11 @@ func TestUnknownKeysDoNotHammerTheIssuer(t *testing.T) {
 	t.Parallel()
 	issuer, stranger := startIssuer(t), startIssuer(t)
 	p := startServe(t, issuer)
-	wantGreeting(t, p.get(t, "/api/private", issuer.mint(nil)), privateGreeting)
+	wantServed(t, p.get(t, private.path(t), issuer.mint(nil)))
 	before := issuer.keySets()
 	for range 20 {
 		stranger.rotate("EdDSA")
-		wantRefusal(t, p.get(t, "/api/private", stranger.mint(map[string]any{"iss": issuer.url})), "invalid-token")
+		wantRefusal(t, p.get(t, private.path(t), stranger.mint(map[string]any{"iss": issuer.url})), "invalid-token")
 	}
 	if fetches := issuer.keySets() - before; fetches != 1 {
 		t.Errorf("20 unknown keys made the server fetch the keys %d times: want once", fetches)
@@ -449,17 +446,17 @@ func TestRemovedKey(t *testing.T) {
 	issuer := startIssuer(t)
 	p := startServe(t, issuer, "OASGATE_JWKS_MAX_AGE=1s")
 	old := issuer.mint(nil)
-	wantGreeting(t, p.get(t, "/api/private", old), privateGreeting)
+	wantServed(t, p.get(t, private.path(t), old))
 	removed := issuer.rotate("")
 	current := issuer.mint(nil)
-	wantGreeting(t, p.get(t, "/api/private", current), privateGreeting)
+	wantServed(t, p.get(t, private.path(t), current))
 
 	issuer.removeKey(removed)
 	eventually(t, 5*time.Second, "the token of the removed key, which was accepted before, is refused", func() bool {
-		return p.get(t, "/api/private", old).status != http.StatusOK
+		return p.get(t, private.path(t), old).status != http.StatusOK
 	})
-	wantRefusal(t, p.get(t, "/api/private", old), "invalid-token")
-	wantGreeting(t, p.get(t, "/api/private", current), privateGreeting)
+	wantRefusal(t, p.get(t, private.path(t), old), "invalid-token")
+	wantServed(t, p.get(t, private.path(t), current))
 }
 
 func TestIssuerDownAtStart(t *testing.T) {
@@ -473,17 +470,19 @@ func TestIssuerDownAtStart(t *testing.T) {
 		t.Errorf("/healthz is %d %s: want 200, for the process is alive", got.status, got.body)
 	}
 	wantRefusal(t, p.get(t, "/readyz", ""), "keys-unavailable")
-	wantRefusal(t, p.get(t, "/api/private", token), "keys-unavailable")
-	wantGreeting(t, p.get(t, "/api/public", token), publicGreeting)
+	wantRefusal(t, p.get(t, private.path(t), token), "keys-unavailable")
+	if public.Path != "" {
+		wantServed(t, p.get(t, public.Path, token))
+	}
 	// What can be said without keys is said.
-	wantRefusal(t, p.get(t, "/api/private", ""), "missing-token")
-	wantRefusal(t, p.get(t, "/api/private", "nonsense"), "invalid-token")
-	wantRefusal(t, p.get(t, "/api/private", stranger.mint(nil)), "invalid-token")
-	wantRefusal(t, p.get(t, "/api/private", issuer.mint(map[string]any{"aud": "https://other.example"})), "invalid-token")
+	wantRefusal(t, p.get(t, private.path(t), ""), "missing-token")
+	wantRefusal(t, p.get(t, private.path(t), "nonsense"), "invalid-token")
+	wantRefusal(t, p.get(t, private.path(t), stranger.mint(nil)), "invalid-token")
+	wantRefusal(t, p.get(t, private.path(t), issuer.mint(map[string]any{"aud": "https://other.example"})), "invalid-token")
 
 	issuer.restart()
 	eventually(t, time.Second, "a token is served, as promised within a second of the issuer's return", func() bool {
-		return p.get(t, "/api/private", token).status == http.StatusOK
+		return p.get(t, private.path(t), token).status == http.StatusOK
 	})
 	if got := p.get(t, "/readyz", ""); got.status != http.StatusOK {
 		t.Errorf("/readyz is %d %s once tokens are served: want 200", got.status, got.body)
@@ -495,7 +494,7 @@ func TestIssuerDownLater(t *testing.T) {
 	issuer := startIssuer(t)
 	p := startServe(t, issuer, "OASGATE_JWKS_COOLDOWN=1ms")
 	known := issuer.mint(nil)
-	wantGreeting(t, p.get(t, "/api/private", known), privateGreeting)
+	wantServed(t, p.get(t, private.path(t), known))
 
 	for _, outage := range []struct {
 		name       string
@@ -509,10 +508,10 @@ func TestIssuerDownLater(t *testing.T) {
 		outage.begin()
 		issuer.rotate("")
 		unknown := issuer.mint(nil)
-		wantRefusal(t, p.get(t, "/api/private", unknown), "keys-unavailable")
+		wantRefusal(t, p.get(t, private.path(t), unknown), "keys-unavailable")
 		begun := time.Now()
-		wantGreeting(t, p.get(t, "/api/private", known), privateGreeting)
-		wantGreeting(t, p.get(t, "/api/private", neverSeen), privateGreeting)
+		wantServed(t, p.get(t, private.path(t), known))
+		wantServed(t, p.get(t, private.path(t), neverSeen))
 		if took := time.Since(begun); took > time.Second {
 			t.Errorf("with the issuer %s, tokens of known keys took %s: want no delay", outage.name, took)
 		}
@@ -522,9 +521,9 @@ func TestIssuerDownLater(t *testing.T) {
 
 		outage.end()
 		eventually(t, time.Second, "the issuer was "+outage.name+" and is back, and the key of meanwhile is known", func() bool {
-			return p.get(t, "/api/private", unknown).status == http.StatusOK
+			return p.get(t, private.path(t), unknown).status == http.StatusOK
 		})
-		wantGreeting(t, p.get(t, "/api/private", known), privateGreeting)
+		wantServed(t, p.get(t, private.path(t), known))
 	}
 }
 
@@ -534,17 +533,17 @@ func TestStaleKeys(t *testing.T) {
 	issuer := startIssuer(t)
 	p := startServe(t, issuer, "OASGATE_JWKS_MAX_AGE=500ms", "OASGATE_JWKS_MAX_STALE=1500ms")
 	token := issuer.mint(nil)
-	wantGreeting(t, p.get(t, "/api/private", token), privateGreeting)
+	wantServed(t, p.get(t, private.path(t), token))
 	issuer.stop()
-	wantGreeting(t, p.get(t, "/api/private", token), privateGreeting)
+	wantServed(t, p.get(t, private.path(t), token))
 	eventually(t, 5*time.Second, "a token, which was accepted before, is no longer when the keys are too old", func() bool {
-		return p.get(t, "/api/private", token).status != http.StatusOK
+		return p.get(t, private.path(t), token).status != http.StatusOK
 	})
-	wantRefusal(t, p.get(t, "/api/private", token), "keys-unavailable")
+	wantRefusal(t, p.get(t, private.path(t), token), "keys-unavailable")
 	wantRefusal(t, p.get(t, "/readyz", ""), "keys-unavailable")
 	issuer.restart()
 	eventually(t, time.Second, "the issuer is back, and tokens are served", func() bool {
-		return p.get(t, "/api/private", token).status == http.StatusOK
+		return p.get(t, private.path(t), token).status == http.StatusOK
 	})
 }
 
@@ -669,18 +668,22 @@ func TestLog(t *testing.T) {
 	issuer := startIssuer(t)
 	p := startServe(t, issuer)
 	alice := "Bearer " + issuer.mint(map[string]any{"sub": "alice", "client_id": "app"})
+	scopeless := "Bearer " + issuer.mint(map[string]any{"sub": "alice", "client_id": "app", "scope": nil})
 	for _, test := range []struct {
 		id, path, authorization string
 		want                    map[string]any // nil: absent
 	}{
-		{"served", "/api/private", alice, map[string]any{"level": "INFO", "method": "GET", "path": "/api/private", "operation": "getPrivate", "status": 200.0, "subject": "alice", "client_id": "app", "cause": nil, "remote": "127.0.0.1"}},
-		{"forbidden", "/api/private-scoped", alice, map[string]any{"operation": "getPrivateScoped", "status": 403.0, "subject": "alice", "client_id": "app", "cause": "authz: insufficient-scope: This operation needs the scopes: read:messages."}},
-		{"anonymous", "/api/private", "", map[string]any{"operation": "getPrivate", "status": 401.0, "subject": nil, "client_id": nil, "cause": "authz: missing-token"}},
-		{"in-the-query", "/api/private?access_token=" + alice[len("Bearer "):], "", map[string]any{"path": "/api/private", "status": 401.0, "subject": nil, "cause": "authz: missing-token"}},
-		{"in-the-path", "/api/" + alice[len("Bearer "):], "", map[string]any{"path": "/api/…", "operation": nil, "status": 404.0, "cause": "authz: not-found"}},
-		{"public", "/api/public", alice, map[string]any{"operation": "getPublic", "status": 200.0, "subject": nil, "client_id": nil}},
+		{"served", private.path(t), alice, map[string]any{"level": "INFO", "method": "GET", "path": private.path(t), "operation": private.ID, "status": 200.0, "subject": "alice", "client_id": "app", "cause": nil, "remote": "127.0.0.1"}},
+		{"forbidden", scoped.Path, scopeless, map[string]any{"operation": scoped.ID, "status": 403.0, "subject": "alice", "client_id": "app", "cause": "authz: insufficient-scope: This operation needs the scopes: " + scoped.scope + "."}},
+		{"anonymous", private.path(t), "", map[string]any{"operation": private.ID, "status": 401.0, "subject": nil, "client_id": nil, "cause": "authz: missing-token"}},
+		{"in-the-query", private.path(t) + "?access_token=" + alice[len("Bearer "):], "", map[string]any{"path": private.path(t), "status": 401.0, "subject": nil, "cause": "authz: missing-token"}},
+		{"in-the-path", "/nowhere/" + alice[len("Bearer "):], "", map[string]any{"path": "/nowhere/…", "operation": nil, "status": 404.0, "cause": "authz: not-found"}},
+		{"public", public.Path, alice, map[string]any{"operation": public.ID, "status": 200.0, "subject": nil, "client_id": nil}},
 	} {
 		t.Run(test.id, func(t *testing.T) {
+			if test.path == "" {
+				t.Skip("openapi.yaml has no such operation")
+			}
 			headers := []string{"X-Request-Id", test.id}
 			if test.authorization != "" {
 				headers = append(headers, "Authorization", test.authorization)
@@ -714,7 +717,7 @@ func TestDrain(t *testing.T) {
 func drains(t *testing.T) (proved bool) {
 	issuer := startIssuer(t)
 	p := startServe(t, issuer)
-	wantGreeting(t, p.get(t, "/api/private", issuer.mint(nil)), privateGreeting)
+	wantServed(t, p.get(t, private.path(t), issuer.mint(nil)))
 
 	// A request that takes long: its key is unknown, and the issuer slow.
 	issuer.rotate("")
@@ -723,7 +726,7 @@ func drains(t *testing.T) (proved bool) {
 	underWay := make(chan answer, 1)
 	go func() {
 		defer close(underWay) // also when get gives up
-		underWay <- p.get(t, "/api/private", token)
+		underWay <- p.get(t, private.path(t), token)
 	}()
 	eventually(t, 5*time.Second, "the request makes the server ask for keys", func() bool { return issuer.keySets() > fetches })
 
@@ -732,7 +735,7 @@ func drains(t *testing.T) (proved bool) {
 	if got := p.get(t, "/readyz", ""); got.status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz is %d once the server is to stop: want 503", got.status)
 	}
-	wantGreeting(t, p.get(t, "/api/public", ""), publicGreeting) // for load balancers learn of it later
+	wantServed(t, p.get(t, "/healthz", "")) // for load balancers learn of it later
 	eventually(t, 5*time.Second, "new connections are refused", func() bool {
 		connection, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
 		if err == nil {
@@ -744,11 +747,11 @@ func drains(t *testing.T) (proved bool) {
 	case <-p.ended:
 		t.Errorf("the process has ended with a request under way")
 	case got := <-underWay:
-		wantGreeting(t, got, privateGreeting)
+		wantServed(t, got)
 		return false
 	default:
 	}
-	wantGreeting(t, <-underWay, privateGreeting)
+	wantServed(t, <-underWay)
 	if code := p.ends(t, 2*time.Second); code != 0 {
 		t.Errorf("exit code is %d: want 0 when every request ended", code)
 	}
@@ -774,9 +777,9 @@ func TestBodyWithoutTokenIsNotRead(t *testing.T) {
 	t.Parallel()
 	p := startServe(t, startIssuer(t))
 	for _, test := range []struct{ name, head, body, kind string }{
-		{"GET", "GET /api/private HTTP/1.1\r\n", "Transfer-Encoding: chunked\r\n", "missing-token"},
-		{"GET with a bad token", "GET /api/private HTTP/1.1\r\nAuthorization: Bearer nonsense\r\n", "Content-Length: 209715200\r\n", "invalid-token"},
-		{"POST", "POST /api/private HTTP/1.1\r\n", "Content-Length: 209715200\r\n", "method-not-allowed"},
+		{"GET", "GET " + private.path(t) + " HTTP/1.1\r\n", "Transfer-Encoding: chunked\r\n", "missing-token"},
+		{"GET with a bad token", "GET " + private.path(t) + " HTTP/1.1\r\nAuthorization: Bearer nonsense\r\n", "Content-Length: 209715200\r\n", "invalid-token"},
+		{"another method", "BREW " + private.path(t) + " HTTP/1.1\r\n", "Content-Length: 209715200\r\n", "method-not-allowed"},
 		{"PUT somewhere", "PUT /nowhere HTTP/1.1\r\n", "Content-Length: 209715200\r\n", "not-found"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -804,16 +807,16 @@ func TestLimits(t *testing.T) {
 	issuer := startIssuer(t)
 	p := startServe(t, issuer)
 	token := issuer.mint(map[string]any{"filler": strings.Repeat("a", 5000)})
-	wantGreeting(t, p.get(t, "/api/private", token), privateGreeting)
-	wantRefusal(t, p.get(t, "/api/private", issuer.mint(map[string]any{"filler": strings.Repeat("a", 6000)})), "invalid-token")
-	if got := p.ask(t, http.MethodGet, "/api/public", "X-Filler", strings.Repeat("a", 64<<10)); got.status != http.StatusRequestHeaderFieldsTooLarge {
+	wantServed(t, p.get(t, private.path(t), token))
+	wantRefusal(t, p.get(t, private.path(t), issuer.mint(map[string]any{"filler": strings.Repeat("a", 6000)})), "invalid-token")
+	if got := p.ask(t, http.MethodGet, private.path(t), "X-Filler", strings.Repeat("a", 64<<10)); got.status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a header of 64 KiB is answered with %d: want 431", got.status)
 	}
 
 	t.Run("a body where none is declared", func(t *testing.T) {
 		p.keepSecret(token)
 		connection := p.dial(t)
-		fmt.Fprintf(connection, "GET /api/private HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}", token)
+		fmt.Fprintf(connection, "GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}", private.path(t), token)
 		wantRefusal(t, hear(t, connection), "invalid-body")
 	})
 }

@@ -55,7 +55,7 @@ func TestReload(t *testing.T) {
 	p.keepSecret(ofA, ofB)
 	check := func(statusA, statusB int, why string) {
 		t.Helper()
-		if gotA, gotB := p.get(t, "/api/private", ofA).status, p.get(t, "/api/private", ofB).status; gotA != statusA || gotB != statusB {
+		if gotA, gotB := p.get(t, private.path(t), ofA).status, p.get(t, private.path(t), ofB).status; gotA != statusA || gotB != statusB {
 			t.Errorf("tokens of the two issuers get %d and %d, want %d and %d: %s", gotA, gotB, statusA, statusB, why)
 		}
 	}
@@ -72,7 +72,7 @@ func TestReload(t *testing.T) {
 					return
 				default:
 				}
-				request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/api/private", nil)
+				request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+private.path(t), nil)
 				request.Header.Set("Authorization", "Bearer "+ofA)
 				request.Close = n%10 == 0 // also on connections that are new
 				response, err := http.DefaultTransport.RoundTrip(request)

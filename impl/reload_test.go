@@ -297,7 +297,7 @@ func TestReloadDropsNoRequest(t *testing.T) {
 		<-done
 	})
 	t.Run("while its handler runs", func(t *testing.T) {
-		path := public.path(t)
+		private.path(t)
 		running, reloaded := make(chan struct{}), make(chan struct{})
 		r := startAnswering(t, func(c echo.Context) error {
 			close(running)
@@ -305,7 +305,7 @@ func TestReloadDropsNoRequest(t *testing.T) {
 			return c.String(http.StatusOK, greeting)
 		}, nil)
 		done := make(chan answer)
-		go func() { done <- r.ask(t, http.MethodGet, path) }()
+		go func() { done <- r.call(t) }()
 		<-running
 		if err := r.reload(trusted(another(t))); err != nil {
 			t.Fatal(err)
