@@ -4,7 +4,7 @@
 (() => {
   const root = document.getElementById("docs");
   const { schemes } = JSON.parse(root.dataset.settings);
-  const snippets = fetch("snippets.json").then((answer) => answer.json()); // one fetch for all operations
+  const snippets = fetch("snippets.json").then((answer) => answer.json()).catch(() => null); // null: the page goes without
   let language = "curl"; // that was chosen last
 
   const plugin = (system) => {
@@ -33,7 +33,7 @@
     const Snippets = ({ path, method }) => {
       const [all, have] = useState(null);
       const [chosen, choose] = useState(language);
-      useEffect(() => { snippets.then(have, () => {}); }, []);
+      useEffect(() => { snippets.then(have); }, []);
       const inLanguages = all?.operations[operation(path, method)?.get("operationId")];
       const known = all?.languages.find(({ id }) => id === chosen);
       if (!inLanguages || !known) return null;
