@@ -19,7 +19,6 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/oapi-codegen/runtime"
-	"golang.org/x/oauth2"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/client"
@@ -91,17 +90,11 @@ func (c *callCommand) run(ctx context.Context, env impl.Environment, stdin io.Re
 	}
 	caller, err := o.caller(ctx, options, env)
 	if err != nil {
-		return &configurationError{err}
+		return err
 	}
 	response, err := caller.Do(request)
-	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		return fmt.Errorf("the issuer refuses: %s: %s", cmp.Or(refused.ErrorCode, refused.Response.Status), refused.ErrorDescription)
-	}
 	if err != nil {
-		if options.toDev() {
-			return fmt.Errorf("%w: run dev, or say with --url where it is", err)
-		}
-		return err
+		return fmt.Errorf("%w: say with --url where the API is", err)
 	}
 	defer response.Body.Close()
 	out := stdout
@@ -439,14 +432,21 @@ func (o *callable) caller(ctx context.Context, c *callOptions, env impl.Environm
 		}
 		config = devClient(c.url, c.client, scopes)
 	} else if config.ClientID == "" || config.ClientSecret == "" {
-		return nil, fmt.Errorf("--issuer is %q, so that --client-id (OASGATE_CLIENT_ID) and the secret in OASGATE_CLIENT_SECRET are needed: or say --dev", c.issuer)
+		return nil, &configurationError{fmt.Errorf("--issuer is %q, so that --client-id (OASGATE_CLIENT_ID) and the secret in OASGATE_CLIENT_SECRET are needed: or say --dev", c.issuer)}
 	}
 	config.DPoP, config.HTTPClient = c.dpop, plain
 	source, err := client.New(ctx, config)
 	if err != nil {
-		return nil, err
+		return nil, &configurationError{err}
 	}
-	return source.Client(c.url)
+	caller, err := source.Client(c.url)
+	if err != nil {
+		return nil, &configurationError{err}
+	}
+	if _, err := source.Token(); err != nil {
+		return nil, noToken(err, c.toDev())
+	}
+	return caller, nil
 }
 
 // scopes are those of the alternative that asks for the fewest.

@@ -127,6 +127,14 @@ func TestCallDev(t *testing.T) {
 		if got := callProgram(t, invocation{args: []string{"getPrivate", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 || !strings.Contains(got.stderr, "run dev, or say with --url where it is") {
 			t.Errorf("exit code %d, stderr %q: want to be told to run dev", got.code, got.stderr)
 		}
+		if got := callProgram(t, invocation{args: []string{"getPublic", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 || !strings.Contains(got.stderr, "say with --url where the API is") {
+			t.Errorf("exit code %d, stderr %q: want to be told to say where the API is", got.code, got.stderr)
+		}
+	})
+	t.Run("by another name of this machine", func(t *testing.T) {
+		if got := callProgram(t, invocation{args: []string{"getPrivateScoped", "--url", strings.Replace(p.url, "localhost", "127.0.0.1", 1) + "/"}}, ""); got.code != 0 {
+			t.Errorf("exit code %d, stderr %q: want the greeting", got.code, got.stderr)
+		}
 	})
 }
 
@@ -161,7 +169,7 @@ func TestCallServe(t *testing.T) {
 		{"an API without TLS", invocation{args: []string{"getPrivate", "--url", "http://api.example"}, dotenv: settings}, 2, "expected an https URL"},
 		{"public, without any credentials", invocation{args: []string{"getPublic"}, env: []string{"OASGATE_ISSUER=" + issuer.URL()}}, 0, publicGreeting},
 		{"a client of dev's", invocation{args: []string{"getPrivate", "--client", "full"}, dotenv: settings}, 2, "--client is one of dev's clients"},
-		{"dev, which this is not", invocation{args: []string{"getPrivate", "--dev"}, dotenv: settings}, 1, "status is 404, expected 200"},
+		{"dev, which this is not", invocation{args: []string{"getPrivate", "--dev"}, dotenv: settings}, 1, "the issuer answers 404 Not Found, not as an issuer does: run dev"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.args = append(test.args[:1:1], append([]string{"--url", p.url}, test.args[1:]...)...)

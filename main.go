@@ -345,17 +345,32 @@ func (c *tokenCommand) run(ctx context.Context, stdout io.Writer) error {
 		return &configurationError{fmt.Errorf("--url is %q: expected a URL such as %s: %w", c.URL, devURL, err)}
 	}
 	token, err := source.Token()
-	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		return fmt.Errorf("the issuer refuses: %s: %s", refused.ErrorCode, refused.ErrorDescription)
-	}
 	if err != nil {
-		return fmt.Errorf("no issuer answers: %w: run dev, or say with --url where it is", err)
+		return noToken(err, true)
 	}
 	_, err = fmt.Fprintln(stdout, token.AccessToken)
 	return err
 }
 
-// devClient is one of dev's clients, as whoever asks for a token.
+// devClient is one of dev's clients, as whoever asks for a token. By any name that this machine has: the endpoint is not
+// discovered, for then the issuer's own would be the only one.
 func devClient(api, id string, scopes []string) client.Config {
-	return client.Config{Issuer: strings.TrimSuffix(api, "/") + "/", ClientID: id, ClientSecret: devSecret, Audience: devAudience, Scopes: scopes}
+	return client.Config{TokenURL: strings.TrimSuffix(api, "/") + "/oauth/token", ClientID: id, ClientSecret: devSecret, Audience: devAudience, Scopes: scopes}
+}
+
+// noToken says why there is no token, and what to do if it is a running dev that was to give one.
+func noToken(err error, ofDev bool) error {
+	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
+	switch {
+	case ok && refused.ErrorCode != "":
+		return fmt.Errorf("the issuer refuses: %s: %s", refused.ErrorCode, refused.ErrorDescription)
+	case ok:
+		err = fmt.Errorf("the issuer answers %s, not as an issuer does", refused.Response.Status)
+	default:
+		err = fmt.Errorf("no issuer answers: %w", err)
+	}
+	if ofDev {
+		return fmt.Errorf("%w: run dev, or say with --url where it is", err)
+	}
+	return err
 }
