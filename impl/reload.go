@@ -86,6 +86,7 @@ func (s *Server) newDocs(ctx context.Context, issuers []token.Issuer) (*docs.Doc
 	if err != nil {
 		return nil, err
 	}
+	document.InternalizeRefs(ctx, nil) // what is in other files comes along
 	config := docs.Config{
 		Document: document, Resource: s.config.Settings.Resource, Logger: s.log, Refuse: s.refuse,
 		InsecureClients: s.config.InsecureClients,

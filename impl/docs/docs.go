@@ -29,7 +29,7 @@ const Root = "/docs"
 
 // Config says what is shown, and who gives tokens for it.
 type Config struct {
-	Document *openapi3.T // the API's, which stays as it is
+	Document *openapi3.T // the API's, with no references to other files; it stays as it is
 	Resource string      // URL under which clients reach the API. Default: wherever the page was loaded from
 	Issuers  []Issuer    // who may be asked for a token; none: tokens are pasted
 	// Discover returns an issuer's endpoints (RFC 8414 §2); an authorize endpoint may be "". It is called at the first
@@ -257,7 +257,7 @@ func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
 	}
 	var html bytes.Buffer
 	err = d.index.Execute(&html, map[string]any{
-		"Title": document.Info.Title, "Issuers": d.config.Issuers, "Unknown": unknown, "Development": clients != nil,
+		"Title": document.Info.Title, "Issuers": d.config.Issuers, "Unknown": unknown, "Clients": clients,
 		"Settings": string(settings), "API": cmp.Or(base, "this address"),
 	})
 	e.page = html.Bytes()

@@ -473,6 +473,13 @@ func TestDev(t *testing.T) {
 			t.Errorf("at %s the policy is %s", at, policy)
 		}
 	}
+	s.issuers[0].found, s.down = nil, errors.New("down")
+	for _, at := range []string{"http://localhost:3010", "http://127.0.0.1:4000"} {
+		if servers := s.copy(t, at+"/docs/openapi.json").Servers; servers[0].URL != at {
+			t.Errorf("while the issuer is down, at %s servers are %v", at, servers)
+		}
+	}
+	s.now, s.down = s.now.Add(retryAfter), nil
 	for _, host := range []string{"[::1%;script-src *]", "localhost;x", "[::1%25'unsafe-inline']"} {
 		r := httptest.NewRequest("GET", "/docs/", nil)
 		r.Host = host

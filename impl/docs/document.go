@@ -47,7 +47,6 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	}
 	for _, o := range d.plan.Operations() {
 		item := document.Paths.Value(o.Path)
-		item.Ref = "" // what is said of an operation here would be lost behind it
 		operation := item.GetOperation(o.Method)
 		operation.Servers = nil
 		if operation.Extensions == nil {

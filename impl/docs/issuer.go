@@ -43,11 +43,11 @@ func (d *Docs) endpoints(base string) (found []endpoints) {
 	return found
 }
 
-// near returns a development issuer's endpoint at the host that the request came to. Such an issuer is part of this server,
-// and a browser takes two names of one machine for two.
+// near returns an endpoint that is below the resource as it is to whoever came to base: under dev the issuer is a part of
+// this server, and a browser takes two names of one machine for two.
 func (d *Docs) near(base, endpoint string) string {
 	own := strings.TrimSuffix(d.config.Resource, "/") + "/"
-	if path, ok := strings.CutPrefix(endpoint, own); ok && d.config.InsecureClients != nil {
+	if path, ok := strings.CutPrefix(endpoint, own); ok {
 		return base + "/" + path
 	}
 	return endpoint
