@@ -177,8 +177,21 @@ func TestClient(t *testing.T) {
 		{"bound to a key", func(c *client.Config) { c.DPoP = true }, "200 DPoP GET /messages "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := said(t, newClient(t, full(issuer.URL(), test.change), api.URL), "GET", api.URL+"/messages", nil); !strings.HasPrefix(got, test.want) {
+			caller := newClient(t, full(issuer.URL(), test.change), api.URL)
+			if got := said(t, caller, "GET", api.URL+"/messages", nil); !strings.HasPrefix(got, test.want) {
 				t.Errorf("the API says %q, expected %q", got, test.want)
+			}
+			request, err := http.NewRequestWithContext(t.Context(), "GET", api.URL+"/messages", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := caller.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if len(request.Header) != 0 || len(response.Request.Header) != 0 {
+				t.Errorf("the request has got the headers %v, that of the answer %v: expected neither to show the token", request.Header, response.Request.Header)
 			}
 		})
 	}

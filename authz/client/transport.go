@@ -83,6 +83,7 @@ func (t *transport) send(r *http.Request) (response *http.Response, retry bool, 
 	if err != nil {
 		return nil, false, err
 	}
+	response.Request = r // whoever prints the answer does not print the token
 	if t.source.prover != nil {
 		retry = t.source.prover.learn(r.URL, response.Header, nonce) && refusedFor(response, "use_dpop_nonce")
 	}
