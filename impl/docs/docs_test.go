@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -506,6 +507,25 @@ func TestIssuerIsAskedAtFirstView(t *testing.T) {
 		s.ask("GET", "/docs/openapi.json")
 		s.now = s.now.Add(time.Hour)
 	}
+	if s.asked != 1 {
+		t.Errorf("the issuer was asked %d times, want once", s.asked)
+	}
+}
+
+// Many viewers at once, of two hosts: the issuer is asked once, and everybody gets the page of their own.
+func TestManyViewers(t *testing.T) {
+	s := newSite(t, func(c *Config) { c.InsecureClients = &Clients{ID: "full", Secret: "open", App: "app"} })
+	var viewers sync.WaitGroup
+	for _, at := range []string{"http://localhost:3010", "http://127.0.0.1:3010"} {
+		for range 8 {
+			viewers.Go(func() {
+				if text := s.ask("GET", at+"/docs/openapi.json").Body.String(); !strings.Contains(text, `"servers":[{"url":"`+at+`"}]`) {
+					t.Errorf("who comes to %s is not told that the API is there", at)
+				}
+			})
+		}
+	}
+	viewers.Wait()
 	if s.asked != 1 {
 		t.Errorf("the issuer was asked %d times, want once", s.asked)
 	}

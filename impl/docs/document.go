@@ -46,8 +46,7 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 		document.Components.SecuritySchemes[name] = &openapi3.SecuritySchemeRef{Value: oauth2Scheme(e, scopes)}
 	}
 	for _, o := range d.plan.Operations() {
-		item := document.Paths.Value(o.Path)
-		operation := item.GetOperation(o.Method)
+		operation := document.Paths.Value(o.Path).GetOperation(o.Method)
 		operation.Servers = nil
 		if operation.Extensions == nil {
 			operation.Extensions = map[string]any{}
