@@ -56,7 +56,7 @@ func TestDPoP(t *testing.T) {
 	wantServed(t, p.prove(t, scoped.path(t), grant.Token, once))
 	for name, got := range map[string]answer{
 		"invalid-dpop-proof of a proof that was used": p.prove(t, scoped.path(t), grant.Token, once),
-		"invalid-dpop-proof of another path":          p.prove(t, private.path(t), grant.Token, proof()),
+		"invalid-dpop-proof of another path":          p.prove(t, scoped.path(t), grant.Token, client.Proof(http.MethodGet, p.url+"/nowhere", grant.Token, nil)),
 		"invalid-token of another key":                p.prove(t, scoped.path(t), grant.Token, newClient(t).Proof(http.MethodGet, p.url+scoped.path(t), grant.Token, nil)),
 		"invalid-token of a bearer":                   p.get(t, scoped.path(t), grant.Token),
 		"missing-token":                               p.get(t, scoped.path(t), ""),

@@ -108,7 +108,7 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 	b.Publish(json.RawMessage(fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}`, kid, base64.RawURLEncoding.EncodeToString(publicKey))))
 	r := start(t, trusting(trusted(a), trusted(b)))
 	byB := func(iss string) string {
-		claims, _ := json.Marshal(map[string]any{"iss": iss, "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60})
+		claims, _ := json.Marshal(map[string]any{"iss": iss, "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60, "scope": private.scope})
 		encode := base64.RawURLEncoding.EncodeToString
 		signed := encode([]byte(`{"alg":"EdDSA","kid":"`+kid+`"}`)) + "." + encode(claims)
 		return signed + "." + encode(ed25519.Sign(privateKey, []byte(signed)))
