@@ -82,7 +82,8 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 
-// acceptsGzip goes by the word (RFC 9110 §12.5.3); who refuses with q=0 is not worth more, and gets it plain.
+// acceptsGzip reads Accept-Encoding (RFC 9110 §12.5.3) as far as it matters here: any weight below 1 is taken for a refusal,
+// which costs nothing but bytes.
 func acceptsGzip(r *http.Request) bool {
 	for _, entry := range strings.Split(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
 		coding, weight, weighed := strings.Cut(strings.TrimSpace(entry), ";")
