@@ -213,16 +213,16 @@ func TestSnippetsShowARefusal(t *testing.T) {
 		followed := false
 		issuer = func(w http.ResponseWriter, r *http.Request) {
 			if followed = r.URL.Path == "/elsewhere"; !followed {
-				http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+				http.Redirect(w, r, "/elsewhere", http.StatusFound)
 			}
 		}
 		if language.ID == "curl" { // it says only what it got: nothing
 			program.fails(t, "access_token")
 		} else {
-			program.fails(t, "307")
+			program.fails(t, "302")
 		}
 		if followed {
-			t.Error("the program sends the client's secret to wherever it is redirected")
+			t.Error("the program goes wherever it is redirected, with what is meant for one address")
 		}
 	})
 }

@@ -72,7 +72,7 @@ func languages() []Language {
 		{ID: "curl", Name: "cURL", File: "call.sh", Run: "sh call.sh", Executed: true, literal: shellLiteral},
 		{ID: "csharp", Name: "C#", File: "call.cs", Build: "mcs -r:System.Net.Http -r:System.Runtime.Serialization -r:System.Xml.Linq call.cs", Run: "mono call.exe", Executed: true, literal: quoted("", "", utf16Escape)},
 		{ID: "go", Name: "Go", File: "call.go", Build: "go build call.go", Run: "./call", Executed: true, literal: quoted("", "", universalEscape)},
-		{ID: "java", Name: "Java", File: "Call.java", Build: "javac Call.java", Run: "java Call", Executed: true, literal: quoted("", "", javaEscape)},
+		{ID: "java", Name: "Java", File: "Call.java", Build: "javac Call.java", Run: "java Call", Executed: true, literal: quoted("", "", utf16Escape)},
 		{ID: "node", Name: "Node", File: "call.mjs", Run: "node call.mjs", Executed: true, literal: quoted("", "", utf16Escape)},
 		{ID: "objc", Name: "Objective-C", File: "call.m", Build: "gcc $(gnustep-config --objc-flags) -o call call.m $(gnustep-config --base-libs)", Run: "./call", Executed: true, literal: objcLiteral},
 		{ID: "php", Name: "PHP", File: "call.php", Run: "php call.php", Executed: true, literal: quoted("", "$", bracedEscape)},
@@ -419,20 +419,13 @@ func quoted(begin, alsoEscaped string, other func(rune) string) func(string) str
 	}
 }
 
-// utf16Escape is for languages whose strings are UTF-16: C#, Java, JavaScript.
+// utf16Escape is for languages whose strings are UTF-16: C#, Java, JavaScript. In Java it stands for the character itself
+// (JLS §3.3), which may stand in a literal, but for those that quoted escapes otherwise.
 func utf16Escape(r rune) (s string) {
 	for _, unit := range utf16.Encode([]rune{r}) {
 		s += fmt.Sprintf(`\u%04x`, unit)
 	}
 	return s
-}
-
-// javaEscape: a compiler of Java takes \u000a in a literal for the end of the line (JLS §3.3), and so \u for nothing in ASCII.
-func javaEscape(r rune) string {
-	if r < 0x80 {
-		return fmt.Sprintf(`\%03o`, r)
-	}
-	return utf16Escape(r)
 }
 
 // universalEscape is for Go and Python.

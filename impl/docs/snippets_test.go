@@ -213,7 +213,7 @@ func FuzzLiterals(f *testing.F) {
 		f.Add(s)
 	}
 	escapes := map[string]string{ // beside the common ones
-		"csharp": `u[0-9a-f]{4}`, "go": `u[0-9a-f]{4}|U[0-9a-f]{8}`, "java": `[01][0-7]{2}|u[0-9a-f]{4}`, "node": `u[0-9a-f]{4}`, "objc": `[0-3][0-7]{2}|\?`,
+		"csharp": `u[0-9a-f]{4}`, "go": `u[0-9a-f]{4}|U[0-9a-f]{8}`, "java": `u[0-9a-f]{4}`, "node": `u[0-9a-f]{4}`, "objc": `[0-3][0-7]{2}|\?`,
 		"php": `\$|u\{[0-9a-f]+\}`, "python": `u[0-9a-f]{4}|U[0-9a-f]{8}`, "ruby": `#|u\{[0-9a-f]+\}`, "swift": `u\{[0-9a-f]+\}`,
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -238,15 +238,15 @@ func FuzzLiterals(f *testing.F) {
 			if language.ID == "objc" && strings.Contains(inner, "??") {
 				t.Errorf("there is a trigraph in %s", literal)
 			}
-			if language.ID == "java" && regexp.MustCompile(`(?:^|[^\\])(?:\\\\)*\\u00[0-7]`).MatchString(inner) {
-				t.Errorf("a compiler of Java reads what \\u stands for in %s before it reads the literal", literal)
+			if language.ID == "java" && regexp.MustCompile(`(?:^|[^\\])(?:\\\\)*\\u00(?:0a|0d|22|5c)`).MatchString(inner) {
+				t.Errorf("to a compiler of Java %s ends early: it reads \\u before it reads literals", literal)
 			}
 			var got string
 			var err error
 			switch language.ID {
 			case "go", "python":
 				got, err = strconv.Unquote(literal)
-			case "csharp", "node":
+			case "csharp", "java", "node":
 				err = json.Unmarshal([]byte(literal), &got)
 			default:
 				continue
