@@ -356,7 +356,7 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 		},
 		"no token":    func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"said":%q}`, secret) },
 		"no JSON":     func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, secret) },
-		"a redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) },
+		"a redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect) },
 		"no answer":   func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"other token": func(w http.ResponseWriter, _ *http.Request) { grant(w, "hunter2", "mac", 3600) },
 	} {
@@ -418,7 +418,7 @@ func TestTokenGoesToTheAPIAlone(t *testing.T) {
 		body := &closing{Reader: strings.NewReader("{}")}
 		request, _ := http.NewRequest("POST", url, body)
 		_, err := caller.Do(request)
-		if _, ok := errors.AsType[*client.OriginError](err); !ok || !body.closed {
+		if e, ok := errors.AsType[*client.OriginError](err); !ok || !strings.Contains(e.Error(), "the token is for "+api.URL) || !body.closed {
 			t.Errorf("%s: error is %v, body closed %v: expected an OriginError, and the body closed", url, err, body.closed)
 		}
 	}
@@ -575,6 +575,41 @@ func TestDPoPNonceOfTheIssuer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Another refusal is the issuer's last word, also when it brings a nonce, which the next request has.
+func TestDPoPOtherRefusal(t *testing.T) {
+	requests := 0
+	endpoint := fake(t, func(w http.ResponseWriter, _ *http.Request) {
+		requests++
+		w.Header().Set("DPoP-Nonce", "n1")
+		refuse(w, 400, "invalid_scope", "which?")
+	})
+	_, err := newSource(t, full("", func(c *client.Config) { c.TokenURL, c.DPoP = endpoint, true })).Token()
+	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); !ok || refused.ErrorCode != "invalid_scope" || refused.ErrorDescription != "which?" || requests != 1 {
+		t.Errorf("%d requests, and %v: expected 1, and what the issuer says", requests, err)
+	}
+}
+
+// Everything goes through the http.Client that was given, to the issuer and to the API.
+func TestHTTPClient(t *testing.T) {
+	issuer := startIssuer(t, "")
+	api := startAPI(t, issuer.URL(), token.DPoPAllowed, nil)
+	for _, dpop := range []bool{false, true} {
+		through := &counting{}
+		caller := newClient(t, full(issuer.URL(), func(c *client.Config) { c.HTTPClient, c.DPoP = &http.Client{Transport: through}, dpop }), api.URL)
+		said(t, caller, "GET", api.URL+"/messages", nil)
+		if got, want := strings.Join(through.paths, " "), "/.well-known/openid-configuration /oauth/token /messages"; got != want {
+			t.Errorf("DPoP %v: what goes through the client is %s, expected %s", dpop, got, want)
+		}
+	}
+}
+
+type counting struct{ paths []string }
+
+func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.paths = append(c.paths, r.URL.Path)
+	return http.DefaultTransport.RoundTrip(r)
 }
 
 // An issuer that knows nothing of DPoP gives bearer tokens: who asked for better must not take them (RFC 9449 §5).
