@@ -226,7 +226,8 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 	flags.StringVar(&c.url, "url", devURL, "Where the document's paths begin.")
 	flags.StringVar(&c.client, "client", "full", "Client of dev that calls: full, or none, which may have no scopes.")
 	flags.StringVar(&c.issuer, "issuer", env.Lookup("OASGATE_ISSUER"), "Issuer that gives the token, exactly as it writes itself. [OASGATE_ISSUER]")
-	flags.StringVar(&c.audience, "audience", env.Lookup("OASGATE_AUDIENCE"), "Identifier of the API at the issuer. [OASGATE_AUDIENCE]")
+	audience, _, _ := strings.Cut(env.Lookup("OASGATE_AUDIENCE"), ",") // serve may take several
+	flags.StringVar(&c.audience, "audience", strings.TrimSpace(audience), "Identifier of the API at the issuer. [OASGATE_AUDIENCE]")
 	flags.StringVar(&c.clientID, "client-id", env.Lookup("OASGATE_CLIENT_ID"), "Client that calls; its secret comes from OASGATE_CLIENT_SECRET alone. [OASGATE_CLIENT_ID]")
 	flags.BoolVar(&c.dpop, "dpop", false, "Have the token bound to a key (RFC 9449).")
 	flags.BoolVar(&c.include, "include", false, "Show the status and the headers of the answer too.")

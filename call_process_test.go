@@ -151,7 +151,7 @@ func TestCallServe(t *testing.T) {
 	}
 	t.Cleanup(issuer.Close)
 	p := startServe(t, &issuerProcess{url: issuer.URL()})
-	settings := "OASGATE_ISSUER=" + issuer.URL() + "\nOASGATE_AUDIENCE=" + audience + "\nOASGATE_CLIENT_ID=caller\nOASGATE_CLIENT_SECRET=" + secret + "\n"
+	settings := "OASGATE_ISSUER=" + issuer.URL() + "\nOASGATE_AUDIENCE=" + audience + ",https://other.example\nOASGATE_CLIENT_ID=caller\nOASGATE_CLIENT_SECRET=" + secret + "\n"
 	for _, test := range []struct {
 		name string
 		invocation

@@ -354,9 +354,11 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 			r.ParseForm()
 			http.Error(w, fmt.Sprint(r.Header, r.PostForm.Encode()), 500)
 		},
-		"no token":    func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"said":%q}`, secret) },
-		"no JSON":     func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, secret) },
-		"a redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect) },
+		"no token": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"said":%q}`, secret) },
+		"no JSON":  func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, secret) },
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		},
 		"no answer":   func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"other token": func(w http.ResponseWriter, _ *http.Request) { grant(w, "hunter2", "mac", 3600) },
 	} {
