@@ -65,6 +65,9 @@ func (c *callCommand) run(ctx context.Context, env impl.Environment, stdin io.Re
 		return listCallables(stdout, operations)
 	}
 	name := c.Args[0]
+	if strings.HasPrefix(name, "-") {
+		return &configurationError{errors.New("the operation comes first, its flags after it: `call` alone lists the operations")}
+	}
 	if len(operations) == 0 {
 		return errors.New("the document has no operations")
 	}

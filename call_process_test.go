@@ -123,6 +123,11 @@ func TestCallDev(t *testing.T) {
 			}
 		})
 	}
+	t.Run("flags before the operation", func(t *testing.T) {
+		if got := callProgram(t, invocation{args: []string{"--dev", "getPrivate"}}, ""); got.code != 2 || !strings.Contains(got.stderr, "the operation comes first") {
+			t.Errorf("exit code %d, stderr %q: want to be told where the operation goes", got.code, got.stderr)
+		}
+	})
 	t.Run("no dev", func(t *testing.T) {
 		if got := callProgram(t, invocation{args: []string{"getPrivate", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 || !strings.Contains(got.stderr, "run dev, or say with --url where it is") {
 			t.Errorf("exit code %d, stderr %q: want to be told to run dev", got.code, got.stderr)
