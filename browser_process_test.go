@@ -152,15 +152,11 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// click clicks what an XPath expression finds first, once it is to be seen, as a person would.
+// click clicks what an XPath expression finds first, once it is to be seen, as a person would. A click may close the page.
 func (p *tab) click(xpath string) {
 	p.t.Helper()
-	p.do(chromedp.Click(xpath, chromedp.NodeVisible))
-}
-
-// leave is click, where the page may be gone before it has said that it was clicked.
-func (p *tab) leave(xpath string) {
-	p.t.Helper()
+	// A page that is just being left or loaded has nothing to click, and its parts vanish under the finger.
+	p.until("there is "+xpath, found(xpath))
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, chromedp.Click(xpath, chromedp.NodeVisible)); err != nil && !errors.Is(err, chromedp.ErrTargetDetached) {
@@ -171,7 +167,11 @@ func (p *tab) leave(xpath string) {
 // has reports whether an XPath expression finds anything now.
 func (p *tab) has(xpath string) bool {
 	p.t.Helper()
-	return evaluate[bool](p, fmt.Sprintf("document.evaluate(%q, document, null, XPathResult.BOOLEAN_TYPE).booleanValue", "boolean("+xpath+")"))
+	return evaluate[bool](p, found(xpath))
+}
+
+func found(xpath string) string {
+	return fmt.Sprintf("document.evaluate(%q, document, null, XPathResult.BOOLEAN_TYPE).booleanValue", "boolean("+xpath+")")
 }
 
 // text returns what the page shows.
@@ -518,7 +518,7 @@ func (p docsPage) authorize(flow string, step func(click func())) {
 		p.click(logout)
 	}
 	step(func() { p.click(form + `//button[.="Authorize"]`) })
-	p.do(chromedp.WaitVisible(form + `//button[.="Logout"]`))
+	p.until("there is a token by "+flow, found(form+`//button[.="Logout"]`))
 	p.click(form + `//button[.="Close"]`)
 }
 
@@ -528,7 +528,7 @@ func (p docsPage) signIn(person string) {
 	var window *tab
 	p.authorize("authorizationCode", func(click func()) {
 		window = p.opens(click)
-		window.leave(fmt.Sprintf(`//button[@name="person" and @value=%q]`, person))
+		window.click(fmt.Sprintf(`//button[@name="person" and @value=%q]`, person))
 	})
 	window.keptToItself(hostOf(evaluate[string](p.tab, "location.origin")))
 }

@@ -349,7 +349,7 @@ type banner struct {
 
 func (p *process) readBanner(t *testing.T) banner {
 	t.Helper()
-	eventually(t, 5*time.Second, "dev shows its banner", func() bool {
+	eventually(t, 20*time.Second, "dev shows its banner", func() bool {
 		return strings.Contains(p.stdout.String(), "Stop with Ctrl-C")
 	})
 	found := banner{commands: map[string]string{}}
