@@ -226,7 +226,13 @@ func (p *tab) opens(step func()) *tab {
 	step()
 	select {
 	case id := <-opened:
-		return newTab(p.t, p.ctx, chromedp.WithTargetID(id))
+		window := newTab(p.t, p.ctx, chromedp.WithTargetID(id))
+		window.until("the window is somewhere", `location.href !== "about:blank"`)
+		went := evaluate[string](window, "location.href") // before we were told of its requests
+		window.mu.Lock()
+		defer window.mu.Unlock()
+		window.requests = append(window.requests, went)
+		return window
 	case <-time.After(patience):
 		p.t.Fatalf("no window has opened within %s; the page shows:\n%s", patience, p.text())
 		return nil
@@ -501,6 +507,18 @@ func TestBrowserDocsUnderServe(t *testing.T) {
 	}
 	page.keptToItself(hostOf(p.url))
 	page.keepsNothing()
+}
+
+// What the operator of serve sets is what browsers are told.
+func TestOriginsUnderServe(t *testing.T) {
+	t.Parallel()
+	p := startServe(t, startIssuer(t), "OASGATE_CORS_ORIGINS=https://app.example, http://localhost:3000")
+	for origin, want := range map[string]string{"https://app.example": "https://app.example", "http://localhost:3000": "http://localhost:3000", "http://localhost:3010": ""} {
+		got := p.ask(t, "OPTIONS", "/api/messages", "Origin", origin, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,idempotency-key")
+		if got.status != http.StatusNoContent || got.header.Get("Access-Control-Allow-Origin") != want {
+			t.Errorf("the preflight of %s is answered with %d for origin %q: want 204 for %q", origin, got.status, got.header.Get("Access-Control-Allow-Origin"), want)
+		}
+	}
 }
 
 // docsPage is Swagger UI, with ours in it.
