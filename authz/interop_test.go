@@ -28,7 +28,7 @@ func TestCertifiedProvider(t *testing.T) {
 		t.Skip("skipped: OASGATE_TEST_PROVIDER and OASGATE_TEST_PROVIDER_CONTROL are not set: no provider to test against")
 	}
 	const apiAudience, secret = "https://quickstarts/api", "h6-secret-h6-secret-h6-secret-32"
-	doc, err := openapi3.NewLoader().LoadFromFile("../openapi.yaml")
+	doc, err := openapi3.NewLoader().LoadFromFile("testdata/quickstart.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// perf is what the benchmarks of the request path run on: the quickstart's document, a real issuer, real tokens.
+// perf is what the benchmarks of the request path run on: the quickstart's operations, a real issuer, real tokens.
 type perf struct {
 	issuer  *devissuer.Server
 	doc     *openapi3.T
@@ -39,7 +39,7 @@ func newPerf(tb testing.TB) *perf {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { issuer.Close() })
-	doc, err := openapi3.NewLoader().LoadFromFile("../openapi.yaml")
+	doc, err := openapi3.NewLoader().LoadFromFile("testdata/quickstart.yaml")
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -42,9 +42,9 @@ func TestDocs(t *testing.T) {
 	}
 
 	// Nothing about the API is loosened.
-	wantProblem(t, r.ask(t, http.MethodGet, "/api/private"), http.StatusUnauthorized)
+	wantProblem(t, r.ask(t, http.MethodGet, private.path(t)), http.StatusUnauthorized)
 	wantProblem(t, r.ask(t, http.MethodGet, "/docs.json"), http.StatusNotFound)
-	if policy := r.ask(t, http.MethodGet, "/api/public").header.Get("Content-Security-Policy"); policy != "" {
+	if policy := r.ask(t, http.MethodGet, healthPath).header.Get("Content-Security-Policy"); policy != "" {
 		t.Errorf("an answer of the API has the page's policy %q", policy)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
+	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/gen"
 )
 
@@ -172,28 +173,26 @@ func TestSnippetsWithoutValues(t *testing.T) {
 	if len(snippets.Languages) != 10 {
 		t.Errorf("there are %d languages, expected the quickstart's ten", len(snippets.Languages))
 	}
-	for _, item := range document.Paths.Map() {
-		for _, o := range item.Operations() {
-			for _, language := range snippets.Languages {
-				snippet := snippets.Operations[o.OperationID][language.ID]
-				if !strings.Contains(snippet.Call, "https://YOUR_API/api/") {
-					t.Errorf("%s, %s: does not call https://YOUR_API/api/…:\n%s", o.OperationID, language.Name, snippet.Call)
+	for _, o := range authz.Describe(document) {
+		for _, language := range snippets.Languages {
+			snippet := snippets.Operations[o.ID][language.ID]
+			if !strings.Contains(snippet.Call, "https://YOUR_API/") {
+				t.Errorf("%s, %s: does not call https://YOUR_API/…:\n%s", o.ID, language.Name, snippet.Call)
+			}
+			public := o.Public() || len(o.Alternatives[0]) == 0
+			for _, placeholder := range []string{"https://YOUR_ISSUER/oauth/token", "YOUR_CLIENT_ID", "YOUR_CLIENT_SECRET"} {
+				if strings.Contains(snippet.Token, placeholder) == public {
+					t.Errorf("%s, %s: %s is there: %t", o.ID, language.Name, placeholder, public)
 				}
-				public := o.OperationID == "getPublic"
-				for _, placeholder := range []string{"https://YOUR_ISSUER/oauth/token", "YOUR_CLIENT_ID", "YOUR_CLIENT_SECRET"} {
-					if strings.Contains(snippet.Token, placeholder) == public {
-						t.Errorf("%s, %s: %s is there: %t", o.OperationID, language.Name, placeholder, public)
-					}
-				}
-				if strings.Contains(snippet.Program(), "audience") {
-					t.Errorf("%s, %s: asks for an audience that nobody has named", o.OperationID, language.Name)
-				}
-				if strings.Contains(snippet.Program(), "<no value>") || strings.HasPrefix(snippet.Program(), "\n") || strings.HasSuffix(snippet.Program(), "\n\n") {
-					t.Errorf("%s, %s: see the template:\n%q", o.OperationID, language.Name, snippet.Program())
-				}
-				if formatted, err := format.Source([]byte(snippet.Program())); language.ID == "go" && (err != nil || string(formatted) != snippet.Program()) {
-					t.Errorf("%s: not as gofmt would have it (%v):\n%s", o.OperationID, err, snippet.Program())
-				}
+			}
+			if strings.Contains(snippet.Program(), "audience") {
+				t.Errorf("%s, %s: asks for an audience that nobody has named", o.ID, language.Name)
+			}
+			if strings.Contains(snippet.Program(), "<no value>") || strings.HasPrefix(snippet.Program(), "\n") || strings.HasSuffix(snippet.Program(), "\n\n") {
+				t.Errorf("%s, %s: see the template:\n%q", o.ID, language.Name, snippet.Program())
+			}
+			if formatted, err := format.Source([]byte(snippet.Program())); language.ID == "go" && (err != nil || string(formatted) != snippet.Program()) {
+				t.Errorf("%s: not as gofmt would have it (%v):\n%s", o.ID, err, snippet.Program())
 			}
 		}
 	}

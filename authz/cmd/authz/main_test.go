@@ -157,14 +157,3 @@ func TestHelp(t *testing.T) {
 		}
 	}
 }
-
-// TestOwnDocument: the tool on this repository's own openapi.yaml, which .ci/run lints.
-func TestOwnDocument(t *testing.T) {
-	const own = "../../../openapi.yaml"
-	for _, args := range [][]string{{"plan", own}, {"lint", own}, {"diff", own, own}} {
-		var stdout, stderr bytes.Buffer
-		if code := run(t.Context(), args, &bytes.Buffer{}, &stdout, &stderr); code != allWell {
-			t.Errorf("authz %s: exit code is %d, expected 0. It says:\n%s%s", strings.Join(args, " "), code, stdout.String(), stderr.String())
-		}
-	}
-}
