@@ -3,6 +3,7 @@ package impl
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +47,18 @@ func TestDocs(t *testing.T) {
 	wantProblem(t, r.ask(t, http.MethodGet, "/docs.json"), http.StatusNotFound)
 	if policy := r.ask(t, http.MethodGet, healthPath).header.Get("Content-Security-Policy"); policy != "" {
 		t.Errorf("an answer of the API has the page's policy %q", policy)
+	}
+}
+
+// The page's files say of themselves that they depend on how they are compressed, and must not forget the origin over that.
+func TestDocsVaryByOrigin(t *testing.T) {
+	r := start(t, func(c *ServerConfig) { withDocs(c); allowing(app)(c) })
+	for _, path := range []string{"/docs/", "/docs/docs.js", "/docs/swagger-ui.css"} {
+		for _, headers := range [][]string{{}, {"Origin", app}} {
+			if got := r.ask(t, http.MethodGet, path, headers...); !slices.Contains(got.header.Values("Vary"), "Origin") {
+				t.Errorf("%s with %q: Vary is %q, want Origin in it: a cache would give one origin's answer to another", path, headers, got.header.Values("Vary"))
+			}
+		}
 	}
 }
 

@@ -531,6 +531,27 @@ func TestManyViewers(t *testing.T) {
 	}
 }
 
+// Those who wait for an issuer that takes its time to fail share what becomes of it: did each ask in turn, a few requests
+// for the page would keep connections for minutes.
+func TestManyViewersOfAnIssuerThatTimesOut(t *testing.T) {
+	var s *site
+	s = newSite(t, func(c *Config) {
+		c.Discover = func(context.Context, string) (string, string, error) {
+			s.asked++
+			s.now = s.now.Add(2 * retryAfter)
+			return "", "", context.DeadlineExceeded
+		}
+	})
+	var viewers sync.WaitGroup
+	for range 8 {
+		viewers.Go(func() { s.ask("GET", "/docs/") })
+	}
+	viewers.Wait()
+	if s.asked != 1 {
+		t.Errorf("the issuer was asked %d times, want once: the clock of retryAfter begins with the failure", s.asked)
+	}
+}
+
 func TestIssuerIsDown(t *testing.T) {
 	s := newSite(t, nil)
 	s.down = errors.New("connection refused")

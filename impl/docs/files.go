@@ -72,7 +72,7 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-cache")
 	body, etag := f.plain, f.etag
 	if f.gzip != nil {
-		h.Set("Vary", "Accept-Encoding")
+		h.Add("Vary", "Accept-Encoding") // beside what CORS has it say
 		if acceptsGzip(r) {
 			h.Set("Content-Encoding", "gzip")
 			body, etag = f.gzip, f.etag+"-gzip"

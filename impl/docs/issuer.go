@@ -57,13 +57,12 @@ func (d *Docs) near(base, endpoint string) string {
 func (d *Docs) ask(i *issuer) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	now := d.config.Now()
-	if i.found != nil || !i.failed.IsZero() && now.Sub(i.failed) < retryAfter {
+	if i.found != nil || !i.failed.IsZero() && d.config.Now().Sub(i.failed) < retryAfter {
 		return
 	}
 	authorize, token, err := d.config.Discover(d.life, i.URL)
 	if err != nil {
-		i.failed = now
+		i.failed = d.config.Now() // and not when it was asked: those who waited meanwhile would ask again, one after the other
 		d.config.Logger.Warn("the docs page cannot offer to get a token: the issuer's endpoints could not be had", "issuer", i.URL, "cause", err.Error())
 		return
 	}
