@@ -133,7 +133,11 @@ func discoverAt(ctx context.Context, httpClient *http.Client, issuer, at string)
 	for _, member := range []struct{ name, endpoint string }{
 		{"token_endpoint", found.Token}, {"authorization_endpoint", found.Authorization}, {"jwks_uri", found.KeySet},
 	} {
-		if err := confidential(member.endpoint); err != nil && member.endpoint != "" {
+		err := confidential(member.endpoint)
+		if err == nil && strings.HasPrefix(strings.ToLower(issuer), "https:") && !strings.HasPrefix(strings.ToLower(member.endpoint), "https:") {
+			err = errors.New("expected an https URL, as the issuer's own") // what listens on this machine is not the issuer's
+		}
+		if err != nil && member.endpoint != "" {
 			return wrong("%s is %q: %v", member.name, member.endpoint, err)
 		}
 	}
@@ -151,7 +155,7 @@ func confidential(endpoint string) error {
 
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Zone() == "" && ip.Unmap().IsLoopback()
 }
 
 // unredirected is a client that takes a redirect for the answer.

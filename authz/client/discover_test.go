@@ -1,7 +1,9 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -123,6 +125,26 @@ type unreachable struct{ t *testing.T }
 func (u unreachable) RoundTrip(r *http.Request) (*http.Response, error) {
 	u.t.Errorf("a request goes to %s: expected none", r.URL.Redacted())
 	return nil, errors.New("unreachable")
+}
+
+// An issuer elsewhere has nothing to send a client's secret to, or a person, on the client's own machine.
+func TestDiscoverOfAnIssuerElsewhere(t *testing.T) {
+	for _, member := range []string{"token_endpoint", "authorization_endpoint", "jwks_uri"} {
+		metadata := map[string]string{"issuer": "https://issuer.example/", "token_endpoint": "https://issuer.example/token"}
+		metadata[member] = "http://localhost:6379/x"
+		text, _ := json.Marshal(metadata)
+		_, err := client.Discover(t.Context(), &http.Client{Transport: answering(text)}, "https://issuer.example/")
+		if _, typed := errors.AsType[*client.DiscoveryError](err); !typed || !strings.Contains(err.Error(), member+` is "http://localhost:6379/x": expected an https URL`) {
+			t.Errorf("%s on loopback: error is %v, expected it to be refused", member, err)
+		}
+	}
+}
+
+// answering is a transport that gives every request one answer.
+type answering []byte
+
+func (a answering) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(a)), Request: r}, nil
 }
 
 // An issuer that never ends its answer holds nobody up for long.

@@ -391,7 +391,12 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 
 func TestTokenGoesToTheAPIAlone(t *testing.T) {
 	issuer := startIssuer(t, "")
+	var back string // where elsewhere sends a request for /back
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/back" {
+			http.Redirect(w, r, back, http.StatusTemporaryRedirect)
+			return
+		}
 		fmt.Fprintf(w, "%s %v %v", r.URL.Path, r.Header["Authorization"], r.Header["Dpop"])
 	}))
 	defer elsewhere.Close()
@@ -402,11 +407,14 @@ func TestTokenGoesToTheAPIAlone(t *testing.T) {
 		switch r.URL.Path {
 		case "/away":
 			http.Redirect(w, r, elsewhere.URL+"/", http.StatusTemporaryRedirect)
-		case "/here":
+		case "/away-and-back":
+			http.Redirect(w, r, elsewhere.URL+"/back", http.StatusTemporaryRedirect)
+		case "/here", "/chosen":
 			http.Redirect(w, r, "/end", http.StatusTemporaryRedirect)
 		}
 	}))
 	defer api.Close()
+	back = api.URL + "/chosen"
 	caller := newClient(t, full(issuer.URL(), func(c *client.Config) { c.DPoP = true }), api.URL+"/v1/")
 
 	if got, want := said(t, caller, "GET", api.URL+"/away", nil), "200 / [] []"; got != want {
@@ -415,6 +423,11 @@ func TestTokenGoesToTheAPIAlone(t *testing.T) {
 	said(t, caller, "GET", api.URL+"/here", nil)
 	if got, want := strings.Join(seen, ", "), "/away DPoP, /here DPoP, /end DPoP"; got != want {
 		t.Errorf("the API is asked with %q, expected %q: the token on each request", got, want)
+	}
+	seen = nil
+	said(t, caller, "GET", api.URL+"/away-and-back", nil)
+	if got, want := strings.Join(seen, ", "), "/away-and-back DPoP, /chosen , /end "; got != want {
+		t.Errorf("the API is asked with %q, expected %q: no token on what others have chosen", got, want)
 	}
 	for _, url := range []string{elsewhere.URL, strings.Replace(api.URL, "http:", "https:", 1), strings.Replace(api.URL, "127.0.0.1", "localhost", 1), strings.Replace(api.URL, "127.0.0.1", "127.0.0.1.example", 1)} {
 		body := &closing{Reader: strings.NewReader("{}")}

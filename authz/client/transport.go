@@ -18,7 +18,7 @@ func (e *OriginError) Error() string {
 
 // Client returns an http.Client for requests to an API, each of which gets the token, and with DPoP a proof. api is any
 // URL of the API; what counts is its origin. A request to another origin is refused with an [*OriginError], unless the
-// API redirects there; then it goes without the token.
+// API redirects there; then it goes without the token, and so does what that origin redirects to.
 //
 // A request that the API refuses with 401 is sent once more if that can help: with the nonce that the API asks for (RFC
 // 9449 §9), or with a new token where the old one, not quite fresh, is no longer valid (the issuer may have dropped the
@@ -43,10 +43,11 @@ type transport struct {
 }
 
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if origin := originOf(r.URL); origin != t.origin {
-		if r.Response != nil { // the http.Client follows a redirect
-			return t.base.RoundTrip(r)
-		}
+	origin := originOf(r.URL)
+	switch {
+	case r.Response != nil && (origin != t.origin || !t.chose(r)): // the http.Client follows a redirect
+		return t.base.RoundTrip(r)
+	case origin != t.origin:
 		closeBody(r)
 		return nil, &OriginError{Expected: t.origin, Received: origin}
 	}
@@ -61,6 +62,17 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	discard(response)
 	response, _, err = t.send(again) // and whatever comes of it is the answer
 	return response, err
+}
+
+// chose reports whether a request is where it is by redirects of the API alone. One that comes back from another origin
+// is that origin's choice, which is not to have the token's force.
+func (t *transport) chose(r *http.Request) bool {
+	for r.Response != nil {
+		if r = r.Response.Request; r == nil || originOf(r.URL) != t.origin {
+			return false
+		}
+	}
+	return true
 }
 
 // send sends a request with the token, and reports whether the answer is a reason to send it again.
