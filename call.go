@@ -111,31 +111,22 @@ func (c *callCommand) run(ctx context.Context, env impl.Environment, stdin io.Re
 		}
 		fmt.Fprintln(out)
 	}
-	last := &lastByte{Writer: out}
-	if _, err := io.Copy(last, response.Body); err != nil {
+	if response.StatusCode < 400 {
+		if _, err := io.Copy(stdout, response.Body); err != nil { // as it is: it may go into a file
+			return fmt.Errorf("the answer breaks off: %w", err)
+		}
+		return nil
+	}
+	refusal, err := io.ReadAll(io.LimitReader(response.Body, mostRefusal))
+	fmt.Fprintln(stderr, strings.TrimSuffix(printable(string(refusal)), "\n"))
+	if err != nil {
 		return fmt.Errorf("the answer breaks off: %w", err)
 	}
-	if response.StatusCode >= 400 {
-		if last.byte != '\n' {
-			fmt.Fprintln(stderr)
-		}
-		return fmt.Errorf("%s %s is answered with %s", o.Method, o.Path, response.Status)
-	}
-	return nil
+	return fmt.Errorf("%s %s is answered with %s", o.Method, o.Path, response.Status)
 }
 
-// lastByte remembers how a text ends.
-type lastByte struct {
-	io.Writer
-	byte byte
-}
-
-func (l *lastByte) Write(p []byte) (int, error) {
-	if len(p) > 0 {
-		l.byte = p[len(p)-1]
-	}
-	return l.Writer.Write(p)
-}
+// mostRefusal bytes of a refusal are shown.
+const mostRefusal = 1 << 20
 
 // callables are the operations of the document.
 func callables() ([]*callable, error) {

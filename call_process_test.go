@@ -5,12 +5,16 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
@@ -187,6 +191,31 @@ func TestCallServe(t *testing.T) {
 				t.Errorf("exit code %d, stdout %q, stderr %q: want %d and %q, without the secret", got.code, got.stdout, got.stderr, test.code, test.output)
 			}
 		})
+	}
+}
+
+// What a server says in refusing is shown to a person, whose terminal must not take orders from it.
+func TestCallShowsNoControlCharacters(t *testing.T) {
+	t.Parallel()
+	const order = "\x1b]0;owned\a\u009b2J\x9b2J\rover"
+	hostile := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/oauth/token" {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusBadRequest)
+			json.NewEncoder(w).Encode(map[string]string{"error": "invalid_client", "error_description": order})
+			return
+		}
+		http.Error(w, order, http.StatusTeapot)
+	}))
+	t.Cleanup(hostile.Close)
+	for _, test := range []struct{ operation, want string }{{"getPublic", "is answered with 418"}, {"getPrivate", "the issuer refuses: invalid_client"}} {
+		got := callProgram(t, invocation{args: []string{test.operation, "--url", hostile.URL}}, "")
+		if got.code != 1 || !strings.Contains(got.stderr, test.want) || !strings.Contains(got.stderr, "owned") {
+			t.Errorf("%s: exit code %d, stderr %q: want 1, %q and what the server says", test.operation, got.code, got.stderr, test.want)
+		}
+		if strings.ContainsFunc(got.stderr, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) || !utf8.ValidString(got.stderr) {
+			t.Errorf("%s: stderr is %q: want nothing in it that a terminal acts upon", test.operation, got.stderr)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/oauth2"
@@ -142,9 +143,23 @@ func run(ctx context.Context, args, environ []string, stdout, unbatched io.Write
 // complain prints an error, of joined ones each on its own line.
 func complain(stderr io.Writer, err error, code int) int {
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(stderr, "oasgate: %s\n", strings.TrimSpace(line))
+		fmt.Fprintf(stderr, "oasgate: %s\n", printable(strings.TrimSpace(line)))
 	}
 	return code
+}
+
+// printable takes out of a text what a terminal would act upon instead of showing it: an error may repeat what a server
+// has said.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsPrint(r) || r == '\n' || r == '\t':
+			return r
+		case r == '\r':
+			return -1
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 // configurationError is for the operator to put right before anything can start.
