@@ -32,7 +32,7 @@ var toolchains = map[string]struct{ check, packages string }{
 	"go":     {"command -v go", "golang-go"},
 	"java":   {"command -v javac && command -v java", "default-jdk-headless"},
 	"node":   {"node --input-type=module -e 'process.exit(typeof fetch === \"function\" ? 0 : 1)'", "nodejs"},
-	"objc":   {"echo '#import <Foundation/Foundation.h>' | gcc $(gnustep-config --objc-flags) -x objective-c -fsyntax-only -", "gobjc gnustep-make libgnustep-base-dev"},
+	"objc":   {"echo '#import <Foundation/Foundation.h>' | gcc $(gnustep-config --objc-flags) -MF /dev/null -x objective-c -fsyntax-only -", "gobjc gnustep-make libgnustep-base-dev"},
 	"php":    {"php -m | grep -qx curl", "php-cli php-curl"},
 	"python": {"python3 -c 'import ssl, urllib.request'", "python3"},
 	"ruby":   {"ruby -r json -r net/http -e 1", "ruby"},

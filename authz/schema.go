@@ -89,6 +89,10 @@ func (p *plain) schema(ref *openapi3.SchemaRef) bool {
 	if s.Type == nil && len(s.AllOf) == 0 {
 		return false
 	}
+	// An empty list of types, which no schema should have, it takes for none at all; the whole way for any.
+	if s.Type != nil && len(*s.Type) == 0 {
+		return false
+	}
 	// The quick way puts defaults into a body, and takes a required member for given then.
 	if p.body && s.Default != nil {
 		return false
