@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"time"
-
-	"github.com/oasgate/oasgate/authz/token"
 )
 
 // Kind names what went wrong, for clients. It is the last part of a problem's type URI, so it does not change.
@@ -65,13 +63,12 @@ var kinds = map[Kind]struct {
 // is for the log alone. Neither ever holds a token.
 type Error struct {
 	Kind       Kind
-	Detail     string           // for the client; empty: the kind's own
-	Scopes     []string         // InsufficientScope: the scopes of the alternative that is nearest
-	StepUp     *StepUp          // InsufficientAuth: what is asked
-	Allow      []string         // MethodNotAllowed: the methods of the path
-	RetryAfter time.Duration    // of a 503
-	Principal  *token.Principal // who was refused; nil where that is not known
-	Err        error            // the cause, for the log
+	Detail     string        // for the client; empty: the kind's own
+	Scopes     []string      // InsufficientScope: the scopes of the alternative that is nearest
+	StepUp     *StepUp       // InsufficientAuth: what is asked
+	Allow      []string      // MethodNotAllowed: the methods of the path
+	RetryAfter time.Duration // of a 503
+	Err        error         // the cause, for the log
 
 	status   int  // 0: the kind's own
 	bodyRead bool // the request's body has been read to its end

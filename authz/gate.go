@@ -115,37 +115,29 @@ func New(config Config) (*Gate, error) {
 // Plan returns the compiled document.
 func (g *Gate) Plan() *Plan { return g.plan }
 
-// check is the way of a request. It returns the request as the handler shall see it.
+// check is the way of a request. It returns the request as the handler shall see it; with an error, as far as it came.
 func (g *Gate) check(r *http.Request, at *path, param func(string) string) (*http.Request, error) {
 	op, err := at.match(r)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
-	principal, err := g.admit(r, op)
-	if err != nil {
-		return nil, err
+	found, r := admission(r)
+	found.Operation = &op.Operation
+	if found.Principal, err = g.admit(r, op); err != nil {
+		return r, err
 	}
-	ctx := r.Context()
-	if principal != nil {
-		ctx = token.NewContext(ctx, principal)
-	}
-	valid, err := g.validate(ctx, r, op, param)
-	if refused, ok := errors.AsType[*Error](err); ok {
-		refused.Principal = principal // for the log
-	}
-	return valid, err
+	return g.validate(r, op, param)
 }
 
 // admit authenticates and authorizes: it has the validator ask, for one alternative after another, whether the
-// request satisfies it. The principal is nil where nobody was asked who they are.
+// request satisfies it. The principal is nil where nobody was asked who they are; with an error, it is who was refused.
 func (g *Gate) admit(r *http.Request, op *operation) (*token.Principal, error) {
 	if op.Public() {
 		return nil, nil
 	}
-	c := &caller{gate: g, request: r}
-	c.options.AuthenticationFunc = c.satisfies
-	c.input = openapi3filter.RequestValidationInput{Request: bodiless(r), Route: op.route, Options: &c.options}
-	err := openapi3filter.ValidateSecurityRequirements(r.Context(), &c.input, op.security)
+	c := &caller{Context: r.Context(), gate: g, request: r}
+	c.input = openapi3filter.RequestValidationInput{Request: bodiless(r), Route: op.route, Options: &asking}
+	err := openapi3filter.ValidateSecurityRequirements(c, &c.input, op.security)
 
 	switch {
 	case errors.Is(c.err, errNoCredential):
@@ -158,17 +150,14 @@ func (g *Gate) admit(r *http.Request, op *operation) (*token.Principal, error) {
 	case c.principal == nil:
 		return nil, &Error{Kind: Internal, Err: fmt.Errorf("the validator did not ask who calls: %w", err)}
 	case err == nil && !op.StepUp.Met(c.principal, g.now()):
-		return nil, &Error{Kind: InsufficientAuth, StepUp: op.StepUp, Principal: c.principal}
+		return c.principal, &Error{Kind: InsufficientAuth, StepUp: op.StepUp}
 	case err == nil:
 		return c.principal, nil
 	case !onlyScopes(err):
-		return nil, &Error{Kind: Internal, Principal: c.principal, Err: err}
+		return c.principal, &Error{Kind: Internal, Err: err}
 	}
 	scopes := op.nearest(c.principal)
-	return nil, &Error{
-		Kind: InsufficientScope, Scopes: scopes, Principal: c.principal,
-		Detail: "This operation needs the scopes: " + strings.Join(scopes, " ") + ".",
-	}
+	return c.principal, &Error{Kind: InsufficientScope, Scopes: scopes, Detail: "This operation needs the scopes: " + strings.Join(scopes, " ") + "."}
 }
 
 // bodiless returns a request without the body: the validator would read all of it before it asks for the token.
@@ -181,21 +170,40 @@ func bodiless(r *http.Request) *http.Request {
 	return r
 }
 
-// caller is whoever sent a request: authenticated once, however many alternatives ask.
+// caller is whoever sent a request: authenticated once, however many alternatives ask. It is the context of the
+// questions, which are found to be about it by that.
 type caller struct {
+	context.Context
 	gate      *Gate
 	request   *http.Request
 	input     openapi3filter.RequestValidationInput
-	options   openapi3filter.Options
 	asked     bool
 	principal *token.Principal // nil unless err is
 	err       error
 }
 
+type callerKey struct{}
+
+func (c *caller) Value(key any) any {
+	if key == (callerKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// asking are the validator's options, which it only reads.
+var asking = openapi3filter.Options{AuthenticationFunc: func(ctx context.Context, required *openapi3filter.AuthenticationInput) error {
+	c, ok := ctx.Value(callerKey{}).(*caller)
+	if !ok {
+		return errors.New("the validator asks in another context than it was given")
+	}
+	return c.satisfies(required.Scopes)
+}}
+
 var errScopes = errors.New("the token lacks a scope")
 
-// satisfies is the validator's AuthenticationFunc. Signature and claims come strictly before scopes.
-func (c *caller) satisfies(_ context.Context, required *openapi3filter.AuthenticationInput) error {
+// satisfies answers the validator. Signature and claims come strictly before scopes.
+func (c *caller) satisfies(scopes []string) error {
 	if !c.asked {
 		c.asked = true
 		c.principal, c.err = c.gate.authenticate(c.request)
@@ -203,7 +211,7 @@ func (c *caller) satisfies(_ context.Context, required *openapi3filter.Authentic
 	if c.err != nil {
 		return c.err
 	}
-	for _, scope := range required.Scopes {
+	for _, scope := range scopes {
 		if !c.principal.HasScope(scope) {
 			return errScopes
 		}
@@ -305,7 +313,11 @@ func (o *operation) nearest(p *token.Principal) []string {
 // read and validated. Otherwise it returns an [*Error], which [Gate.WriteProblem] tells the client of. Where DPoP nonces are
 // asked for, clients learn of new ones from these refusals alone, whereas [Gate.Middleware] tells them in every answer.
 func (g *Gate) Check(r *http.Request, template string, param func(name string) string) (*http.Request, error) {
-	return g.check(r, g.plan.templates[template], param)
+	r, err := g.check(r, g.plan.templates[template], param)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // Middleware guards a whole Echo instance: e.Use(g.Middleware). It goes by what Echo's router has matched, and
@@ -317,10 +329,10 @@ func (g *Gate) Middleware(next echo.HandlerFunc) echo.HandlerFunc {
 			param = func(name string) string { return pathParam(c, name) }
 		}
 		r, err := g.check(c.Request(), g.matched(c), param)
+		c.SetRequest(r)
 		if err != nil {
 			return err
 		}
-		c.SetRequest(r)
 		g.dpop.tellNonce(c.Response().Header(), r)
 		return next(c)
 	}
@@ -328,7 +340,7 @@ func (g *Gate) Middleware(next echo.HandlerFunc) echo.HandlerFunc {
 
 func (g *Gate) matched(c echo.Context) *path {
 	pattern, ok := strings.CutPrefix(c.Path(), g.basePath)
-	if !ok || !segmentwise(c.Path(), echo.GetPath(c.Request())) {
+	if path := echo.GetPath(c.Request()); !ok || path != c.Path() && !segmentwise(c.Path(), path) {
 		return nil
 	}
 	return g.plan.patterns[pattern]
@@ -362,14 +374,6 @@ func pathParam(c echo.Context, name string) string {
 		return value // cannot be: net/http has parsed the path
 	}
 	return unescaped
-}
-
-// OperationID returns the operationId of what Echo has matched, or "". It is for logs.
-func (g *Gate) OperationID(c echo.Context) string {
-	if at := g.matched(c); at != nil && at.methods[c.Request().Method] != nil {
-		return at.methods[c.Request().Method].ID
-	}
-	return ""
 }
 
 // CheckRoutes compares the routes of a guarded Echo instance, e.Routes(), with the document. The error joins a

@@ -615,12 +615,80 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	_, err = gate.Check(request("GET", "/all"), "/all", nil)
-	if refused, ok := errors.AsType[*authz.Error](err); !ok || refused.Status() != 403 || refused.Principal == nil || !slices.Equal(refused.Scopes, []string{"read", "write"}) {
-		t.Errorf("refused with %+v, expected 403 with the principal and the scopes, for the log", err)
+	if refused, ok := errors.AsType[*authz.Error](err); !ok || refused.Status() != 403 || !slices.Equal(refused.Scopes, []string{"read", "write"}) {
+		t.Errorf("refused with %+v, expected 403 with the scopes", err)
 	}
-	_, err = gate.Check(request("GET", "/one?x=1"), "/one", nil)
-	if refused, ok := errors.AsType[*authz.Error](err); !ok || refused.Status() != 400 || refused.Principal == nil {
-		t.Errorf("refused with %+v, expected 400 with the principal, for the log", err)
+}
+
+// What the gate found is in the context, in that of the server where it made one, also of a request that is refused.
+func TestAdmission(t *testing.T) {
+	readers := newPrincipals(t, "read")
+	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: readers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		name, method, target, template, token string
+		status                                int // 0: let in
+		operation                             bool
+		principal                             bool
+	}{
+		{"let in", "GET", "/one", "/one", "read", 0, true, true},
+		{"a token nobody looks at", "GET", "/public", "/public", "read", 0, true, false},
+		{"a bad token", "GET", "/one", "/one", "nobody", 401, true, false},
+		{"no token", "GET", "/one", "/one", "", 401, true, false},
+		{"a scope too few", "GET", "/all", "/all", "read", 403, true, true},
+		{"a parameter too many", "GET", "/one?x=1", "/one", "read", 400, true, true},
+		{"another method", "PATCH", "/one", "/one", "read", 405, false, false},
+		{"another path", "GET", "/none", "/none", "read", 404, false, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := httptest.NewRequest(row.method, row.target, nil)
+			if row.token != "" {
+				r.Header.Set("Authorization", "Bearer "+row.token)
+			}
+			type key struct{}
+			found := &authz.Admission{Context: context.WithValue(r.Context(), key{}, "kept"), Principal: &token.Principal{}}
+			admitted, err := gate.Check(r.WithContext(found), row.template, nil)
+			status := 0
+			if refused, ok := errors.AsType[*authz.Error](err); ok {
+				status = refused.Status()
+			}
+			if status != row.status || (admitted == nil) != (row.status != 0) {
+				t.Fatalf("Check returned %v, %v: expected status %d (0: let in)", admitted, err, row.status)
+			}
+			if (found.Operation != nil) != row.operation || row.operation && found.Operation.Path != row.template {
+				t.Errorf("operation is %+v, expected one: %v", found.Operation, row.operation)
+			}
+			if row.status >= 404 {
+				return // it did not come so far as to ask who calls
+			}
+			if (found.Principal != nil) != row.principal || row.principal && !found.Principal.HasScope("read") {
+				t.Errorf("principal is %v, expected the reader: %v", found.Principal, row.principal)
+			}
+			if row.status != 0 {
+				return
+			}
+			if again, ok := authz.FromContext(admitted.Context()); !ok || again != found {
+				t.Errorf("the handler's context has the admission %p, expected that of the server, %p", again, found)
+			}
+			if p, ok := token.FromContext(admitted.Context()); ok != row.principal || p != found.Principal {
+				t.Errorf("token.FromContext returns %v, expected what the gate found: %v", p, found.Principal)
+			}
+			if admitted.Context().Value(key{}) != "kept" {
+				t.Error("what the context had before is lost")
+			}
+			fresh, err := gate.Check(r, row.template, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if own, ok := authz.FromContext(fresh.Context()); !ok || own.Operation != found.Operation || own.Principal != found.Principal {
+				t.Errorf("without one of the server's the context has %+v, expected the same", own)
+			}
+			if _, ok := authz.FromContext(r.Context()); ok {
+				t.Error("the gate has changed the request that it was given")
+			}
+		})
 	}
 }
 

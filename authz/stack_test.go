@@ -151,7 +151,8 @@ func (s *stack) bearer(scopes string) string { return "Authorization: Bearer " +
 
 func (s *stack) handle(c echo.Context) error {
 	r := c.Request()
-	ran := &run{operation: s.gate.OperationID(c), params: map[string]string{}, query: r.URL.Query(), header: r.Header, cookies: r.Cookies()}
+	found, _ := authz.FromContext(r.Context())
+	ran := &run{operation: found.Operation.ID, params: map[string]string{}, query: r.URL.Query(), header: r.Header, cookies: r.Cookies()}
 	ran.principal, _ = token.FromContext(r.Context())
 	for _, name := range c.ParamNames() {
 		ran.params[name] = c.Param(name)

@@ -2,7 +2,6 @@ package authz
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -139,30 +138,28 @@ func unenforceable(schema *openapi3.SchemaRef) error {
 }
 
 // validate holds an admitted request to the document: what OpenAPI leaves open is checked here, the schemas by the
-// validator. It returns the request with the context of the handler, and with its body read.
-func (g *Gate) validate(ctx context.Context, r *http.Request, op *operation, param func(string) string) (*http.Request, error) {
+// validator. It returns the request as the handler shall see it, with its body read; with an error, as it was.
+func (g *Gate) validate(r *http.Request, op *operation, param func(string) string) (*http.Request, error) {
 	if err := op.inputs.checkQuery(r.URL.RawQuery); err != nil {
-		return nil, err
+		return r, err
 	}
 	if err := op.inputs.checkHeaders(r); err != nil {
-		return nil, err
+		return r, err
 	}
 	params, err := op.inputs.pathParams(param)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	body, err := g.readBody(r, op)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
-	if op.inputs.none() && ctx == r.Context() {
-		return r, nil
-	}
-	// A copy also because the validator writes the document's default values into it: not into what others hold.
-	r = r.WithContext(ctx)
 	if op.inputs.none() {
 		return r, nil
 	}
+	// A copy, for the validator writes the document's default values into it: not into what others hold.
+	before := r
+	r = r.WithContext(r.Context())
 	if r.URL.RawQuery != "" || len(op.inputs.query)+len(op.inputs.deep) > 0 || op.inputs.anyQuery {
 		at := *r.URL
 		r.URL = &at
@@ -180,14 +177,14 @@ func (g *Gate) validate(ctx context.Context, r *http.Request, op *operation, par
 	if op.quick != nil && numbersOf(body) == plainNumbers {
 		route = op.quick
 	}
-	err = openapi3filter.ValidateRequest(ctx, &openapi3filter.RequestValidationInput{
+	err = openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
 		Request:    r,
 		PathParams: params,
 		Route:      route,
 		Options:    &validation,
 	})
 	if err != nil {
-		return nil, g.plan.invalid(err)
+		return before, g.plan.invalid(err)
 	}
 	return r, nil
 }

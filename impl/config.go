@@ -171,7 +171,7 @@ func (c LogConfig) Logger(w io.Writer) (*slog.Logger, error) {
 	var handler slog.Handler
 	switch c.Format {
 	case "json":
-		handler = slog.NewJSONHandler(w, options)
+		handler = newJSONLines(w, options)
 	case "text":
 		handler = slog.NewTextHandler(w, options)
 	default:

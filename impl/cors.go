@@ -96,7 +96,7 @@ func (s *Server) crossOrigin(next http.Handler) http.Handler {
 		default:
 			marked.ServeHTTP(w, r)
 			if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" && w.Header().Get("Access-Control-Allow-Origin") == "" {
-				exchangeOf(r).note(errors.New("preflight: no page of this origin may send a request with this method and these headers: see OASGATE_CORS_ORIGINS, and the operation's parameters in the document"))
+				exchangeOf(r).err = errors.New("preflight: no page of this origin may send a request with this method and these headers: see OASGATE_CORS_ORIGINS, and the operation's parameters in the document")
 			}
 		}
 	})

@@ -3,54 +3,35 @@ package impl
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/labstack/echo/v4"
-
 	"github.com/oasgate/oasgate/authz"
-	"github.com/oasgate/oasgate/authz/token"
 )
 
 const requestIDHeader = "X-Request-Id"
 
-// identified gives every request an id: the one it brings, if that is fit for logs and headers, or a new one, which is
-// unique and not a secret.
-func identified(next http.Handler) http.Handler {
-	fit := regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-	start, count := rand.Text()+"-", new(atomic.Uint64)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := r.Header.Get(requestIDHeader)
-		if id == "" || !fit.MatchString(id) {
-			id = start + strconv.FormatUint(count.Add(1), 36)
-		}
-		w.Header().Set(requestIDHeader, id)
-		next.ServeHTTP(w, r)
-	})
-}
-
-// exchange is a request under way: its context, which bounds its time, its answer, and what the log shall say of it. It is
-// all in one, for every request has one.
+// exchange is a request under way: its context, which bounds its time and is told what the gate finds out, its answer, and
+// what the log shall say of it. It is all in one, for every request has one.
 type exchange struct {
-	context.Context // of the connection
+	authz.Admission // its Context is the connection's
 	http.ResponseWriter
-	begun     time.Time
-	limited   atomic.Pointer[limited] // nil until somebody waits
-	status    int                     // 0: not begun
-	bytes     int64
-	path      string // as the document has it, or as it came
-	operation string
-	principal *token.Principal
-	err       error
-	stack     []byte
+	id      [1]string // as a header has it
+	begun   time.Time
+	limited atomic.Pointer[limited] // nil until somebody waits
+	status  int                     // 0: not begun
+	bytes   int64
+	err     error
+	stack   []byte
 }
 
 type exchangeKey struct{}
@@ -91,15 +72,17 @@ func (x *exchange) Deadline() (time.Time, bool) { return x.limit().Deadline() }
 func (x *exchange) Done() <-chan struct{}       { return x.limit().Done() }
 func (x *exchange) Err() error                  { return x.limit().Err() }
 
-// Value finds the exchange itself, or what its context has.
+// Value finds the exchange itself, what the gate has found out, or what the connection's context has.
 func (x *exchange) Value(key any) any {
 	if key == (exchangeKey{}) {
 		return x
 	}
 	if l := x.limited.Load(); l != nil { // package context finds its own parents here, and those of Done they must be
-		return l.Value(key)
+		if found := l.Value(key); found != nil {
+			return found
+		}
 	}
-	return x.Context.Value(key)
+	return x.Admission.Value(key)
 }
 
 func (x *exchange) WriteHeader(status int) {
@@ -121,24 +104,21 @@ func (x *exchange) Write(p []byte) (int, error) {
 // Unwrap lets http.ResponseController find what the writer beneath can do.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// logged bounds the time of a request, and writes one line of it. The line never holds a query, which may carry a
-// token, nor a header.
-func (s *Server) logged(next http.Handler) http.Handler {
+// exchanged makes a request an exchange: it has an id, the one it brings, if that is fit for logs and headers, or a new one,
+// which is unique and not a secret; its time is bounded; and one line is written of it, whatever becomes of it.
+func (s *Server) exchanged(next http.Handler) http.Handler {
+	fit := regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	start, count := rand.Text()+"-", new(atomic.Uint64)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{Context: r.Context(), ResponseWriter: w, begun: time.Now()}
-		defer func() {
-			x.over()
-			level := slog.LevelInfo
-			if x.status >= 500 && r.Context().Err() == nil { // a client who hangs up is no fault of ours
-				level = slog.LevelError
-			}
-			if log := s.log.Handler(); log.Enabled(r.Context(), level) {
-				now := time.Now()
-				line := slog.NewRecord(now, level, "request", 0) // which line of code it is, nobody asks
-				line.AddAttrs(x.attrs(r, s.remoteIP(r), now.Sub(x.begun))...)
-				_ = log.Handle(r.Context(), line)
-			}
-		}()
+		x := &exchange{Admission: authz.Admission{Context: r.Context()}, ResponseWriter: w, begun: time.Now()}
+		if brought := r.Header[requestIDHeader]; len(brought) > 0 && fit.MatchString(brought[0]) {
+			x.id[0] = brought[0]
+		} else {
+			var space [48]byte
+			x.id[0] = string(strconv.AppendUint(append(space[:0], start...), count.Add(1), 36))
+		}
+		w.Header()[requestIDHeader] = x.id[:]
+		defer s.ended(x, r)
 		next.ServeHTTP(x, r.WithContext(x))
 		if x.status == 0 {
 			x.status = http.StatusOK // as net/http does
@@ -146,32 +126,50 @@ func (s *Server) logged(next http.Handler) http.Handler {
 	})
 }
 
-func (x *exchange) attrs(r *http.Request, remote string, took time.Duration) []slog.Attr {
-	if x.path == "" {
-		x.path = loggable(r.URL.Path)
+// ended writes the line of a request. It never holds a query, which may carry a token, nor a header.
+func (s *Server) ended(x *exchange, r *http.Request) {
+	if l := x.limited.Load(); l != nil {
+		l.end()
 	}
-	attrs := []slog.Attr{
-		slog.String("method", loggable(r.Method)),
-		slog.String("path", x.path),
-		slog.Int("status", x.status), // 0: the connection was cut before there was one
-		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-		slog.Int64("bytes", x.bytes),
-		slog.String("remote", remote),
-		slog.String("request_id", x.Header().Get(requestIDHeader)),
+	level := slog.LevelInfo
+	if x.status >= 500 && r.Context().Err() == nil { // a client who hangs up is no fault of ours
+		level = slog.LevelError
 	}
-	if x.operation != "" {
-		attrs = append(attrs, slog.String("operation", x.operation))
+	handler := s.log.Handler()
+	if !handler.Enabled(r.Context(), level) {
+		return
 	}
-	if x.principal != nil {
-		attrs = append(attrs, slog.String("subject", x.principal.Subject()), slog.String("client_id", x.principal.ClientID()))
+	now := time.Now()
+	attrs := x.attrs(r, s.remoteIP(r), now.Sub(x.begun))
+	if lines, ok := handler.(*jsonLines); ok {
+		lines.write(now, level, "request", attrs)
+		return
 	}
-	if x.err != nil {
-		attrs = append(attrs, slog.String("cause", x.err.Error()))
+	line := slog.NewRecord(now, level, "request", 0) // which line of code it is, nobody asks
+	line.AddAttrs(slices.Collect(attrs)...)
+	_ = handler.Handle(r.Context(), line)
+}
+
+func (x *exchange) attrs(r *http.Request, remote string, took time.Duration) iter.Seq[slog.Attr] {
+	return func(yield func(slog.Attr) bool) {
+		var operation, path = "", ""
+		if x.Operation != nil {
+			operation, path = x.Operation.ID, x.Operation.Path
+		} else {
+			path = loggable(r.URL.Path)
+		}
+		_ = yield(slog.String("method", loggable(r.Method))) &&
+			yield(slog.String("path", path)) && // as the document has it, or as it came
+			yield(slog.Int("status", x.status)) && // 0: the connection was cut before there was one
+			yield(slog.Float64("duration_ms", float64(took.Microseconds())/1000)) &&
+			yield(slog.Int64("bytes", x.bytes)) &&
+			yield(slog.String("remote", remote)) &&
+			yield(slog.String("request_id", x.id[0])) &&
+			(operation == "" || yield(slog.String("operation", operation))) &&
+			(x.Principal == nil || yield(slog.String("subject", x.Principal.Subject())) && yield(slog.String("client_id", x.Principal.ClientID()))) &&
+			(x.err == nil || yield(slog.String("cause", x.err.Error()))) &&
+			(x.stack == nil || yield(slog.String("stack", string(x.stack))))
 	}
-	if x.stack != nil {
-		attrs = append(attrs, slog.String("stack", string(x.stack)))
-	}
-	return attrs
 }
 
 // loggable cuts out of what a client chose whatever is long enough to be a token put in the wrong place.
@@ -189,34 +187,9 @@ func loggable(s string) string {
 	return strings.Join(segments, "/")
 }
 
-// noted tells the log what only Echo and the gate know of a request.
-func (s *Server) noted(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		x := exchangeOf(c.Request())
-		if x.operation = s.guard.Load().gate.OperationID(c); x.operation != "" {
-			x.path = c.Path()
-		}
-		defer func() { // also when the handler panics
-			if p, ok := token.FromContext(c.Request().Context()); ok {
-				x.principal = p
-			}
-		}()
-		err := next(c)
-		x.note(err)
-		return err
-	}
-}
-
-func (x *exchange) note(err error) {
-	x.err = err
-	if refused, ok := errors.AsType[*authz.Error](err); ok && refused.Principal != nil {
-		x.principal = refused.Principal
-	}
-}
-
 // refuse answers, and notes, an error outside Echo.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	exchangeOf(r).note(err)
+	exchangeOf(r).err = err
 	s.guard.Load().gate.WriteProblem(w, r, err)
 }
 
@@ -236,7 +209,7 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 			x.stack = debug.Stack()
 			err := &authz.Error{Kind: authz.Internal, Err: fmt.Errorf("panic: %v", reason)}
 			if x.status != 0 {
-				x.note(err)
+				x.err = err
 				panic(http.ErrAbortHandler)
 			}
 			s.refuse(w, r, err)

@@ -29,7 +29,7 @@ func BenchmarkServer(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(issuer.Close)
-	for name, log := range map[string]slog.Handler{"log off": slog.DiscardHandler, "log on": slog.NewJSONHandler(io.Discard, nil)} {
+	for name, log := range map[string]slog.Handler{"log off": slog.DiscardHandler, "log on": newJSONLines(io.Discard, nil)} {
 		b.Run(name, func(b *testing.B) {
 			config := ServerConfig{Logger: slog.New(log), Handlers: Handlers{}}
 			config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}}

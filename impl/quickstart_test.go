@@ -112,7 +112,7 @@ func TestHandlerThatAnswersNothing(t *testing.T) {
 		c.Handlers = spoilt{public: func(context.Context) (gen.GetPublicResponseObject, error) { return nil, nil }}
 	})
 	wantProblem(t, r.ask(t, "GET", "/api/public", "X-Request-Id", "nothing"), http.StatusInternalServerError)
-	if cause := r.log.request(t, "nothing")["cause"]; cause != "the handler of GetPublic returned neither an answer nor an error" {
+	if cause := r.log.request(t, "nothing")["cause"]; cause != "the handler of getPublic returned neither an answer nor an error" {
 		t.Errorf("cause is %v", cause)
 	}
 }

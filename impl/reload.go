@@ -61,12 +61,12 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 	// What the document describes, and nothing else: the gate refuses to start on any other route of this instance.
 	e := echo.New()
 	e.IPExtractor = s.remoteIP
-	e.HTTPErrorHandler = gate.ErrorHandler
-	e.Use(
-		s.noted,         // for the log
-		gate.Middleware, // match, authenticate, authorize, validate
-	)
-	gen.RegisterHandlers(e, gen.NewStrictHandler(s.config.Handlers, []gen.StrictMiddlewareFunc{answered}))
+	e.HTTPErrorHandler = func(err error, c echo.Context) {
+		exchangeOf(c.Request()).err = err // for the log
+		gate.ErrorHandler(err, c)
+	}
+	e.Use(gate.Middleware) // match, authenticate, authorize, validate
+	gen.RegisterHandlers(e, gen.NewStrictHandler(s.config.Handlers, nil))
 	if err := errors.Join(gate.CheckRoutes(e.Routes()), s.checkPaths(gate)); err != nil {
 		return nil, err
 	}

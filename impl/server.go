@@ -99,8 +99,7 @@ func New(ctx context.Context, config ServerConfig) (*Server, error) {
 	// The way of every request, from the outside in.
 	var handler http.Handler = http.HandlerFunc(s.beside)
 	for _, wrap := range slices.Backward([]func(http.Handler) http.Handler{
-		identified,      // X-Request-Id
-		s.logged,        // a time limit, and one line whatever becomes of the request
+		s.exchanged,     // an id, a time limit, and one line in the log whatever becomes of the request
 		s.recovered,     // a panic is a 500
 		s.toThisMachine, // under dev: no DNS rebinding
 		s.crossOrigin,   // whose pages may call from a browser; preflights end here
@@ -176,6 +175,9 @@ func (s *Server) beside(w http.ResponseWriter, r *http.Request) {
 		s.issuer.ServeHTTP(w, r)
 	default:
 		guard.api.ServeHTTP(w, r)
+		if x := exchangeOf(r); x.status == 0 && x.Operation != nil { // net/http would make an empty 200 of it
+			s.refuse(w, r, fmt.Errorf("the handler of %s returned neither an answer nor an error", x.Operation.ID))
+		}
 	}
 }
 
@@ -234,17 +236,6 @@ func (s *Server) toThisMachine(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// answered makes a handler that returns neither an answer nor an error an error: it would be an empty 200.
-func answered(next gen.StrictHandlerFunc, operation string) gen.StrictHandlerFunc {
-	return func(c echo.Context, request any) (any, error) {
-		response, err := next(c, request)
-		if response == nil && err == nil {
-			return nil, fmt.Errorf("the handler of %s returned neither an answer nor an error", operation)
-		}
-		return response, err
-	}
 }
 
 // remoteIP returns the peer's address, or, where that is one of our proxies, what X-Forwarded-For says of the client.

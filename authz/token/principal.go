@@ -60,16 +60,18 @@ func Claim[T any](p *Principal, pointer string) (T, error) {
 	return v, nil
 }
 
-type contextKey struct{}
+// ContextKey is the key to which a context that carries a principal answers with it. It is for those who write a context
+// of their own; [NewContext] makes one.
+type ContextKey struct{}
 
 // NewContext returns a context that carries the principal.
 func NewContext(ctx context.Context, p *Principal) context.Context {
-	return context.WithValue(ctx, contextKey{}, p)
+	return context.WithValue(ctx, ContextKey{}, p)
 }
 
 // FromContext returns the principal of a request that was let in with a token. A public operation has none, and
 // an optional one may have none.
 func FromContext(ctx context.Context) (*Principal, bool) {
-	p, ok := ctx.Value(contextKey{}).(*Principal)
+	p, ok := ctx.Value(ContextKey{}).(*Principal)
 	return p, ok
 }
