@@ -2,7 +2,6 @@ package authz
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/oasgate/oasgate/authz/token"
 )
@@ -10,8 +9,8 @@ import (
 // Admission is what a gate has found out about a request. It is the context in which the request goes on, so that
 // [token.FromContext] finds the principal.
 //
-// A gate makes one of its own where there is none. A server makes it itself to know afterwards what was found, whether
-// the request was let in or not:
+// A gate makes one for each request that it lets in. A server makes it itself to know what was found of the others, too,
+// and to spare the gate a copy of the request:
 //
 //	found := &authz.Admission{Context: r.Context()}
 //	handler.ServeHTTP(w, r.WithContext(found))
@@ -39,13 +38,4 @@ func (a *Admission) Value(key any) any {
 		return a.Principal
 	}
 	return a.Context.Value(key)
-}
-
-// admission returns that of a request, or one of its own with the request that goes on in it.
-func admission(r *http.Request) (*Admission, *http.Request) {
-	if a, ok := FromContext(r.Context()); ok {
-		return a, r
-	}
-	a := &Admission{Context: r.Context()}
-	return a, r.WithContext(a)
 }

@@ -56,7 +56,7 @@ type Gate struct {
 	now      func() time.Time
 	metadata *metadata // nil without Resource
 	dpop     *dpop     // nil where DPoP is not offered
-	problems map[Kind][]byte
+	usual    map[Kind]usual
 }
 
 // New compiles the document and returns every fault of it and of the rest of the configuration, joined.
@@ -104,27 +104,29 @@ func New(config Config) (*Gate, error) {
 		return nil, errors.Join(faults...)
 	}
 	g.plan = plan
-	problems := map[Kind][]byte{}
-	for kind := range kinds {
-		problems[kind] = g.problem(&Error{Kind: kind})
-	}
-	g.problems = problems
+	g.prepare()
 	return g, nil
 }
 
 // Plan returns the compiled document.
 func (g *Gate) Plan() *Plan { return g.plan }
 
-// check is the way of a request. It returns the request as the handler shall see it; with an error, as far as it came.
+// check is the way of a request. It returns the request as the handler shall see it.
 func (g *Gate) check(r *http.Request, at *path, param func(string) string) (*http.Request, error) {
 	op, err := at.match(r)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	found, r := admission(r)
+	found, ofServer := FromContext(r.Context())
+	if !ofServer {
+		found = &Admission{Context: r.Context()}
+	}
 	found.Operation = &op.Operation
 	if found.Principal, err = g.admit(r, op); err != nil {
-		return r, err
+		return nil, err
+	}
+	if !ofServer {
+		r = r.WithContext(found)
 	}
 	return g.validate(r, op, param)
 }
@@ -313,11 +315,7 @@ func (o *operation) nearest(p *token.Principal) []string {
 // read and validated. Otherwise it returns an [*Error], which [Gate.WriteProblem] tells the client of. Where DPoP nonces are
 // asked for, clients learn of new ones from these refusals alone, whereas [Gate.Middleware] tells them in every answer.
 func (g *Gate) Check(r *http.Request, template string, param func(name string) string) (*http.Request, error) {
-	r, err := g.check(r, g.plan.templates[template], param)
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
+	return g.check(r, g.plan.templates[template], param)
 }
 
 // Middleware guards a whole Echo instance: e.Use(g.Middleware). It goes by what Echo's router has matched, and
@@ -329,10 +327,10 @@ func (g *Gate) Middleware(next echo.HandlerFunc) echo.HandlerFunc {
 			param = func(name string) string { return pathParam(c, name) }
 		}
 		r, err := g.check(c.Request(), g.matched(c), param)
-		c.SetRequest(r)
 		if err != nil {
 			return err
 		}
+		c.SetRequest(r)
 		g.dpop.tellNonce(c.Response().Header(), r)
 		return next(c)
 	}

@@ -41,13 +41,15 @@ func (g *Gate) ErrorHandler(err error, c echo.Context) {
 func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	e := classify(err)
 	h := w.Header()
-	if challenges := g.challenges(e, r); challenges != nil {
+	status := e.Status()
+	values := [...]string{"application/problem+json", "nosniff", "no-store", g.usual[e.Kind].challenge} // once for all
+	h["Content-Type"], h["X-Content-Type-Options"] = values[0:1:1], values[1:2:2]
+	if values[3] != "" {
+		h["Www-Authenticate"] = values[3:4:4]
+	} else if challenges := g.challenges(e, r); challenges != nil {
 		h["Www-Authenticate"] = challenges
 	}
 	g.dpop.tellNonce(h, r)
-	status := e.Status()
-	values := [...]string{"application/problem+json", "nosniff", "no-store"} // once for all three
-	h["Content-Type"], h["X-Content-Type-Options"] = values[0:1:1], values[1:2:2]
 	if status == http.StatusUnauthorized || status == http.StatusForbidden {
 		h["Cache-Control"] = values[2:3:3]
 	}
@@ -68,11 +70,32 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// problem returns the problem document of an error. Of one of which there is nothing particular to say it was made at
-// start: to refuse shall cost less than to ask.
+// usual is the answer to an error of which there is nothing particular to say. It is made at start: to refuse shall cost
+// less than to ask.
+type usual struct {
+	document  []byte
+	challenge string // "": none, or not the same for all requests
+}
+
+func (g *Gate) prepare() {
+	prepared := map[Kind]usual{}
+	for kind := range kinds {
+		e := &Error{Kind: kind}
+		prepared[kind] = usual{document: g.problem(e)}
+		switch kind {
+		case MissingToken, InvalidRequest, InvalidToken:
+			if g.dpop == nil { // with it there are two, whose order is the request's
+				prepared[kind] = usual{g.problem(e), g.challenges(e, nil)[0]}
+			}
+		}
+	}
+	g.usual = prepared
+}
+
+// problem returns the problem document of an error.
 func (g *Gate) problem(e *Error) []byte {
-	if usual := g.problems[e.Kind]; usual != nil && e.Detail == "" && e.status == 0 && !g.explain {
-		return usual
+	if usual := g.usual[e.Kind]; usual.document != nil && e.Detail == "" && e.status == 0 && !g.explain {
+		return usual.document
 	}
 	body, _ := json.Marshal(problem{e.uri(), e.title(), e.Status(), g.detail(e)})
 	return append(body, '\n')

@@ -138,27 +138,26 @@ func unenforceable(schema *openapi3.SchemaRef) error {
 }
 
 // validate holds an admitted request to the document: what OpenAPI leaves open is checked here, the schemas by the
-// validator. It returns the request as the handler shall see it, with its body read; with an error, as it was.
+// validator. It returns the request as the handler shall see it, with its body read.
 func (g *Gate) validate(r *http.Request, op *operation, param func(string) string) (*http.Request, error) {
 	if err := op.inputs.checkQuery(r.URL.RawQuery); err != nil {
-		return r, err
+		return nil, err
 	}
 	if err := op.inputs.checkHeaders(r); err != nil {
-		return r, err
+		return nil, err
 	}
 	params, err := op.inputs.pathParams(param)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	body, err := g.readBody(r, op)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	if op.inputs.none() {
 		return r, nil
 	}
 	// A copy, for the validator writes the document's default values into it: not into what others hold.
-	before := r
 	r = r.WithContext(r.Context())
 	if r.URL.RawQuery != "" || len(op.inputs.query)+len(op.inputs.deep) > 0 || op.inputs.anyQuery {
 		at := *r.URL
@@ -184,7 +183,7 @@ func (g *Gate) validate(r *http.Request, op *operation, param func(string) strin
 		Options:    &validation,
 	})
 	if err != nil {
-		return before, g.plan.invalid(err)
+		return nil, g.plan.invalid(err)
 	}
 	return r, nil
 }
