@@ -23,9 +23,9 @@ func relabelled(doc *openapi3.T) *openapi3.T {
 
 // isPlain reports whether both ways judge all of what an operation takes alike.
 func isPlain(item *openapi3.PathItem, spec *openapi3.Operation) bool {
-	p := plain{}
-	for _, parameter := range parameters(item, spec) {
-		if parameter.Schema == nil || !p.schema(parameter.Schema) {
+	parameter, body := plain{}, plain{body: true} // each its own: they may share a schema
+	for _, p := range parameters(item, spec) {
+		if p.Schema == nil || !parameter.schema(p.Schema) {
 			return false
 		}
 	}
@@ -35,9 +35,8 @@ func isPlain(item *openapi3.PathItem, spec *openapi3.Operation) bool {
 	if spec.RequestBody.Value == nil {
 		return false
 	}
-	p.body = true
 	for mediaType, media := range spec.RequestBody.Value.Content {
-		if !isJSON(mediaType) || media == nil || media.Schema == nil || !p.schema(media.Schema) {
+		if !isJSON(mediaType) || media == nil || media.Schema == nil || !body.schema(media.Schema) {
 			return false
 		}
 	}
@@ -123,14 +122,18 @@ func (p *plain) schema(ref *openapi3.SchemaRef) bool {
 	return p.schema(s.Items) && p.schema(s.AdditionalProperties.Schema)
 }
 
-// bounds: a whole number that a float64 holds is compared alike. A parameter is a float64 before it is compared, but a
-// number of a body is compared as it was written.
+// bounds: the quick way compares by float64, the whole way exactly. A number of a parameter is a float64 anyway, or an
+// integer, which is compared alike with what is less than the first that a float64 cannot hold. A number of a body is
+// compared as it was written.
 func (p *plain) bounds(s *openapi3.Schema) bool {
 	if s.ExclusiveMin.Bool != nil || s.ExclusiveMax.Bool != nil { // the form of 3.0
 		return false
 	}
 	for _, bound := range []*float64{s.Min, s.Max, s.ExclusiveMin.Value, s.ExclusiveMax.Value} {
-		if bound != nil && p.body && (s.Type == nil || s.Type.Includes("number") || *bound != math.Trunc(*bound) || math.Abs(*bound) > 1<<53) {
+		if bound == nil {
+			continue
+		}
+		if math.Abs(*bound) >= 1<<53 || p.body && (s.Type == nil || s.Type.Includes("number") || *bound != math.Trunc(*bound)) {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -143,6 +144,9 @@ func bothWays(schema []byte, text string, body bool) (quick, whole error, ok boo
 		return nil, nil, false
 	}
 	decode := func() (value any) {
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil && !body {
+			return n
+		}
 		d := json.NewDecoder(strings.NewReader(text))
 		if body {
 			d.UseNumber()
@@ -198,6 +202,25 @@ func TestTheQuickWayJudgesLikeTheWholeWay(t *testing.T) {
 	t.Logf("%d verdicts compared, %d of them to accept", compared, accepted)
 	if compared < 1500 || accepted < compared/10 || accepted > compared*9/10 {
 		t.Errorf("%d verdicts compared, %d of them to accept: too few of a kind to say anything", compared, accepted)
+	}
+}
+
+// TestASchemaOfAParameterAndOfABody is one that both ways judge alike as the first alone.
+func TestASchemaOfAParameterAndOfABody(t *testing.T) {
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(`{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {"/o": {"post": {
+		"operationId": "o", "security": [], "responses": {"default": {"description": "any"}},
+		"parameters": [{"name": "q", "in": "query", "schema": {"$ref": "#/components/schemas/Level"}}],
+		"requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Level"}}}}
+	}}}, "components": {"schemas": {"Level": {"type": "number", "maximum": 0.5}}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := Compile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan.operations[0].quick != nil {
+		t.Error("it goes the quick way, which compares numbers of a body by float64")
 	}
 }
 
