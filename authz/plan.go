@@ -11,6 +11,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/routers"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // Plan is an OpenAPI document compiled to one policy per operation. Everything that the document decides is decided
@@ -22,8 +23,9 @@ type Plan struct {
 	templates  map[string]*path // by the document's path template: /messages/{id}
 	patterns   map[string]*path // by Echo's pattern for it: /messages/:id
 	schemes    map[string]*scheme
-	scopes     map[string]string // of all schemes
-	names      map[string]bool   // of members, in any schema: what a problem may say of a body
+	scopes     map[string]string                       // of all schemes
+	compiled   map[*openapi3.Schema]*jsonschema.Schema // by what stands in for it; see compiled.go
+	names      map[string]bool                         // of members, in any schema: what a problem may say of a body
 }
 
 // path is a path of the document, and its operations by method.
@@ -82,8 +84,8 @@ type operation struct {
 	Operation
 	security openapi3.SecurityRequirements // as the document has it, but with {} last
 	route    *routers.Route                // for the validator's security pass
-	schemas  *routers.Route                // for its parameters and body pass: the same, with no security left
-	quick    *routers.Route                // the same, if the quick way judges all of it alike; nil: it may not
+	way      *way                          // for its parameters and body
+	quick    *way                          // the same, for a body without long numbers; nil: there is no quicker one
 	inputs   inputs                        // what parameters and body the operation takes
 }
 
@@ -139,7 +141,7 @@ func Describe(doc *openapi3.T) []Operation {
 func newPlan(doc *openapi3.T) *Plan {
 	return &Plan{
 		doc: doc, relabelled: relabelled(doc), templates: map[string]*path{}, patterns: map[string]*path{}, schemes: map[string]*scheme{},
-		scopes: map[string]string{}, names: map[string]bool{},
+		scopes: map[string]string{}, compiled: map[*openapi3.Schema]*jsonschema.Schema{}, names: map[string]bool{},
 	}
 }
 
@@ -167,7 +169,7 @@ func read(doc *openapi3.T) (*Plan, []error) {
 		return nil
 	})
 	ids := map[string]string{}
-	enforceable := map[*openapi3.Schema]error{} // operations share schemas, and to compile one takes long
+	known := judgements{}
 	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
 		item := doc.Paths.Value(template)
 		if item == nil {
@@ -175,7 +177,7 @@ func read(doc *openapi3.T) (*Plan, []error) {
 		}
 		at := &path{template: template, methods: map[string]*operation{}}
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
-			o, found := p.compile(method, template, item, enforceable)
+			o, found := p.compile(method, template, item, known)
 			if other, taken := ids[o.ID]; taken && o.ID != "" {
 				found = append(found, &Fault{
 					Method: method, Path: template, At: locate(item.GetOperation(method).Origin, "operationId"),
@@ -262,32 +264,13 @@ func (p *Plan) readPolicy(method, template string, spec *openapi3.Operation) (o 
 }
 
 // compile makes the policy of one operation, and what holds its requests to the document.
-func (p *Plan) compile(method, template string, item *openapi3.PathItem, enforceable map[*openapi3.Schema]error) (o *operation, faults []error) {
+func (p *Plan) compile(method, template string, item *openapi3.PathItem, known judgements) (o *operation, faults []error) {
 	spec := item.GetOperation(method)
 	o, faults = p.readPolicy(method, template, spec)
 	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method, Operation: spec}
-	open := *spec
-	open.Security = openapi3.NewSecurityRequirements()
-	schemas := *o.route
-	schemas.Operation = &open
-	o.schemas = &schemas
 	o.inputs = compileInputs(item, spec)
-	if p.doc.IsOpenAPI31OrLater() {
-		if isPlain(item, spec) {
-			quick := schemas
-			quick.Spec = p.relabelled
-			o.quick = &quick
-		}
-		for _, schema := range requestSchemas(item, spec) {
-			err, known := enforceable[schema.Value]
-			if !known {
-				err = unenforceable(schema)
-				enforceable[schema.Value] = err
-			}
-			if err != nil {
-				faults = append(faults, &Fault{Method: method, Path: template, Problem: err.Error(), At: locate(spec.Origin, "")})
-			}
-		}
+	for _, err := range p.ways(o, item, spec, known) {
+		faults = append(faults, &Fault{Method: method, Path: template, Problem: err.Error(), At: locate(spec.Origin, "")})
 	}
 	return o, faults
 }

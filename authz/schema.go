@@ -9,41 +9,89 @@ import (
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/routers"
 )
 
 // The validator compiles every schema of a 3.1 document anew on every request, for a hundred microseconds each. It has
 // a second way, for 3.0 documents, that compiles nothing, and that passes over the newer keywords of JSON Schema
-// without a word. An operation is sent the quick way only if all schemas of what it takes keep to keywords that both
-// ways are known to judge alike, and any other goes the whole way. Tests compare the two over generated documents.
+// without a word. An operation is sent this quick way only if all schemas of what it takes keep to keywords that both
+// ways are known to judge alike, or are ones that the validator has the quick way judge in any case. Any other goes the
+// whole way, by schemas that are compiled once (compiled.go), or as the validator goes it by itself. Tests compare the
+// ways over generated documents.
 
 // relabelled returns the document with the version that has the validator go the quick way.
 func relabelled(doc *openapi3.T) *openapi3.T {
 	return &openapi3.T{OpenAPI: "3.0.3", Info: doc.Info, Paths: doc.Paths, Components: doc.Components}
 }
 
-// isPlain reports whether both ways judge all of what an operation takes alike.
-func isPlain(item *openapi3.PathItem, spec *openapi3.Operation) bool {
+// way is how a request is held to the schemas of its operation.
+type way struct {
+	route      *routers.Route // of its document, by the version, the validator goes the quick way or the whole
+	parameters []*openapi3.Parameter
+	body       *openapi3.RequestBody
+}
+
+// ways finds the ways that the requests of an operation may go. It returns an error for each schema that none enforces.
+func (p *Plan) ways(o *operation, item *openapi3.PathItem, spec *openapi3.Operation, known judgements) (errs []error) {
+	o.way = &way{route: o.route, parameters: parameters(item, spec)}
+	if spec.RequestBody != nil {
+		o.way.body = spec.RequestBody.Value
+	}
+	if !p.doc.IsOpenAPI31OrLater() {
+		return nil
+	}
+	judged := true
+	for _, schema := range requestSchemas(item, spec) {
+		j := known.of(schema)
+		if j.fault != nil {
+			errs = append(errs, j.fault)
+		}
+		judged = judged && (j.builtIn || j.compiled != nil)
+	}
+	route := *o.route
+	route.Spec = p.relabelled
+	if known.arePlain(o.way) {
+		o.quick = &way{&route, o.way.parameters, o.way.body}
+	}
+	if !judged {
+		return errs
+	}
+	compiled := &way{route: &route}
+	for _, parameter := range o.way.parameters {
+		copied := *parameter
+		copied.Schema = p.standIn(parameter.Schema, false, known)
+		copied.Content = p.standIns(parameter.Content, false, known)
+		compiled.parameters = append(compiled.parameters, &copied)
+	}
+	if o.way.body != nil {
+		copied := *o.way.body
+		copied.Content = p.standIns(copied.Content, true, known)
+		compiled.body = &copied
+	}
+	o.way = compiled
+	return errs
+}
+
+// arePlain reports whether the quick way and the whole way judge all of what an operation takes alike.
+func (known judgements) arePlain(w *way) bool {
 	parameter, body := plain{}, plain{body: true} // each its own: they may share a schema
-	for _, p := range parameters(item, spec) {
-		if p.Schema == nil || !parameter.schema(p.Schema) {
+	for _, p := range w.parameters {
+		if p.Schema == nil || !known.of(p.Schema).builtIn && !parameter.schema(p.Schema) {
 			return false
 		}
 	}
-	if spec.RequestBody == nil {
+	if w.body == nil {
 		return true
 	}
-	if spec.RequestBody.Value == nil {
-		return false
-	}
-	for mediaType, media := range spec.RequestBody.Value.Content {
-		if !isJSON(mediaType) || media == nil || media.Schema == nil || !body.schema(media.Schema) {
+	for mediaType, media := range w.body.Content {
+		if media == nil || media.Schema == nil || !known.of(media.Schema).builtIn && (!isJSON(mediaType) || !body.schema(media.Schema)) {
 			return false
 		}
 	}
 	return true
 }
 
-// plain walks the schemas of one operation.
+// plain walks the schemas of an operation: of its parameters, or of its body.
 type plain struct {
 	body bool // not those of parameters
 	seen []*openapi3.Schema

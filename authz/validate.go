@@ -2,6 +2,7 @@ package authz
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // inputs is what an operation takes, and so what it refuses: what the document does not declare.
@@ -52,13 +54,14 @@ func compileInputs(item *openapi3.PathItem, spec *openapi3.Operation) inputs {
 
 // parameters returns those of the operation and those of its path item that it does not override (OpenAPI 3.1 §4.8.10).
 func parameters(item *openapi3.PathItem, spec *openapi3.Operation) (all []*openapi3.Parameter) {
-	for _, ref := range slices.Concat(spec.Parameters, item.Parameters) {
-		if ref == nil || ref.Value == nil {
-			continue // doc.Validate has said so
-		}
-		p := ref.Value
-		if !slices.ContainsFunc(all, func(other *openapi3.Parameter) bool { return other.In == p.In && other.Name == p.Name }) {
-			all = append(all, p)
+	for _, list := range []openapi3.Parameters{item.Parameters, spec.Parameters} { // the validator's order
+		for _, ref := range list {
+			if ref == nil || ref.Value == nil {
+				continue // doc.Validate has said so
+			}
+			p := ref.Value
+			same := func(other *openapi3.Parameter) bool { return other.In == p.In && other.Name == p.Name }
+			all = append(slices.DeleteFunc(all, same), p)
 		}
 	}
 	return all
@@ -172,20 +175,36 @@ func (g *Gate) validate(r *http.Request, op *operation, param func(string) strin
 			r.Body = http.NoBody
 		}
 	}
-	route := op.schemas
+	way := op.way
 	if op.quick != nil && numbersOf(body) == plainNumbers {
-		route = op.quick
+		way = op.quick
 	}
-	err = openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
+	err = g.plan.hold(r.Context(), way, &openapi3filter.RequestValidationInput{
 		Request:    r,
 		PathParams: params,
-		Route:      route,
+		Route:      way.route,
 		Options:    &validation,
 	})
 	if err != nil {
 		return nil, g.plan.invalid(err)
 	}
 	return r, nil
+}
+
+// hold has the validator look at parameters and body, in its own order, and judges what it hands over.
+func (p *Plan) hold(ctx context.Context, way *way, input *openapi3filter.RequestValidationInput) error {
+	for _, parameter := range way.parameters {
+		if err := p.judgeParameter(parameter, openapi3filter.ValidateParameter(ctx, input, parameter)); err != nil {
+			return err
+		}
+	}
+	if way.body == nil {
+		return nil
+	}
+	if err := openapi3filter.ValidateRequestBody(ctx, input, way.body); err != nil {
+		return err
+	}
+	return p.judgeBody(way.body, input)
 }
 
 // validation are the validator's options, which it only reads. KeepValidatedValue: generated code binds the value that was
@@ -372,18 +391,24 @@ func (p *Plan) invalid(err error) error {
 
 // wrong says which rule of the document was broken, and where.
 func (p *Plan) wrong(err error) string {
+	var keyword string
+	var at []string
 	var schema *openapi3.SchemaError
+	var compiled *jsonschema.ValidationError
 	switch {
 	case errors.Is(err, openapi3filter.ErrInvalidRequired):
 		return "is missing"
-	case !errors.As(err, &schema):
+	case errors.As(err, &schema):
+		keyword, at = schema.SchemaField, schema.JSONPointer()
+	case errors.As(err, &compiled):
+		keyword, at = broken(compiled)
+	default:
 		return "cannot be read as its schema says"
 	}
 	says := "does not match its schema"
-	if schema.SchemaField != "" {
-		says += " (" + schema.SchemaField + ")"
+	if keyword != "" {
+		says += " (" + keyword + ")"
 	}
-	at := schema.JSONPointer()
 	// A member that the document does not name is a submitted text.
 	submitted := func(step string) bool { return !p.names[step] && !index.MatchString(step) }
 	if len(at) > 0 && !slices.ContainsFunc(at, submitted) {
