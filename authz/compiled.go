@@ -249,6 +249,18 @@ func (p *Plan) standIn(ref *openapi3.SchemaRef, accepts bool, known judgements) 
 	return &openapi3.SchemaRef{Value: &schema}
 }
 
+// standsIn reports whether a stand-in does what it is there for. Were a parameter's to accept a value, nobody would judge
+// it.
+func standsIn(accepts bool) bool {
+	var refused *openapi3.SchemaError
+	schema := &openapi3.Schema{Always: &accepts}
+	err := schema.VisitJSON("a value")
+	if accepts {
+		return err == nil
+	}
+	return errors.As(err, &refused) && refused.Schema == schema && refused.Value == "a value"
+}
+
 // standIns returns content with schemas that stand in for its own.
 func (p *Plan) standIns(content openapi3.Content, accept bool, known judgements) openapi3.Content {
 	if content == nil {

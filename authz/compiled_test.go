@@ -143,7 +143,7 @@ func TestCompiledSchemasJudgeLikeTheValidator(t *testing.T) {
 				return request
 			}
 			gate := &Gate{plan: plan, maxBody: 1 << 20}
-			gated, err := gate.validate(t.Context(), request(), o, nil)
+			gated, err := gate.validate(request(), o, nil)
 			got := outcomeOf(gated, err)
 			expected := expectedOf(t.Context(), gate, request(), o)
 			for range 20 { // of several errors, the validator reports any
@@ -229,7 +229,7 @@ func TestWays(t *testing.T) {
 				return r
 			}
 			gate := &Gate{plan: plan, maxBody: 1 << 20}
-			got := outcomeOf(gate.validate(t.Context(), request(), o, nil))
+			got := outcomeOf(gate.validate(request(), o, nil))
 			if expected := expectedOf(t.Context(), gate, request(), o); !reflect.DeepEqual(got, expected) {
 				t.Errorf("%s: %s is judged %+v\nexpected %+v", row.schema, body, got, expected)
 			}
@@ -254,7 +254,7 @@ func TestReferencesWithOneText(t *testing.T) {
 func expectedOf(ctx context.Context, gate *Gate, r *http.Request, o *operation) outcome {
 	unjudged := *o
 	unjudged.way, unjudged.quick = &way{route: o.route}, nil
-	r, err := gate.validate(ctx, r, &unjudged, nil)
+	r, err := gate.validate(r, &unjudged, nil)
 	if err != nil {
 		return outcomeOf(r, err)
 	}
@@ -299,7 +299,7 @@ func TestCompiledSchemasAreShared(t *testing.T) {
 				}
 				r := httptest.NewRequest("POST", "/o?q=6", strings.NewReader(sent))
 				r.Header.Set("Content-Type", "application/json")
-				if _, err := gate.validate(t.Context(), r, o, nil); (err == nil) != valid {
+				if _, err := gate.validate(r, o, nil); (err == nil) != valid {
 					t.Errorf("%s: %v, expected it to be valid: %v", sent, err, valid)
 				}
 			}

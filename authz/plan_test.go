@@ -56,9 +56,24 @@ paths:
       security: []
       requestBody: {content: {application/json: {schema: {patternProperties: {"(?=x)": {type: string}}, properties: {a: {const: 1}}}}}}
       responses: {"204": {description: Done.}}
+  /composed:
+    get:
+      operationId: composed
+      security: []
+      parameters: [{name: q, in: query, style: deepObject, schema: {type: object, properties: {a: {$ref: "#/components/schemas/Round"}}}}]
+      responses: {"204": {description: Done.}}
+    post:
+      operationId: composedBody
+      security: []
+      requestBody: {content: {application/x-www-form-urlencoded: {schema: {$ref: "#/components/schemas/About"}}}}
+      responses: {"204": {description: Done.}}
   /invalid/{undeclared}:
     get: {operationId: invalid, security: [], responses: {"204": {description: Done.}}}
 components:
+  schemas:
+    Round: {anyOf: [{$ref: "#/components/schemas/Round"}, {type: string}]}
+    About: {type: object, oneOf: [{$ref: "#/components/schemas/Back"}]}
+    Back: {allOf: [{$ref: "#/components/schemas/About"}]}
   securitySchemes:
     bearer: {type: http, scheme: bearer, x-scopes: {read: Read., write: Write., "bad scope": Two., number: 1}}
     plain: {type: http, scheme: bearer}
@@ -119,6 +134,8 @@ func TestCompileListsEveryFault(t *testing.T) {
 		{"/star/*: ", "cannot be routed"},
 		{"/same/{id}/{id}: ", "id occurs twice"},
 		{"POST /pattern: ", "JSON Schema 2020-12"},
+		{"GET /composed: ", "schemas/Round is composed of itself"},
+		{"POST /composed: ", "is composed of itself"},
 		{"not a valid OpenAPI document", "/invalid/{undeclared}"},
 		{"securitySchemes.bearer.x-scopes: ", `"bad scope"`},
 		{"securitySchemes.bearer.x-scopes: ", `"number"`},

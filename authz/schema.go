@@ -2,6 +2,7 @@ package authz
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"reflect"
 	"slices"
@@ -37,8 +38,13 @@ func (p *Plan) ways(o *operation, item *openapi3.PathItem, spec *openapi3.Operat
 	if spec.RequestBody != nil {
 		o.way.body = spec.RequestBody.Value
 	}
-	if !p.doc.IsOpenAPI31OrLater() {
-		return nil
+	for _, schema := range requestSchemas(item, spec) {
+		if name, found := composedOfItself(schema); found {
+			errs = append(errs, fmt.Errorf("a schema%s is composed of itself (allOf, anyOf, oneOf, not, if): no value could be judged by it, and the validator would not come to an end; let it contain itself in a property or in items", name))
+		}
+	}
+	if errs != nil || !p.doc.IsOpenAPI31OrLater() {
+		return errs
 	}
 	judged := true
 	for _, schema := range requestSchemas(item, spec) {
@@ -53,7 +59,7 @@ func (p *Plan) ways(o *operation, item *openapi3.PathItem, spec *openapi3.Operat
 	if known.arePlain(o.way) {
 		o.quick = &way{&route, o.way.parameters, o.way.body}
 	}
-	if !judged {
+	if !judged || !standsIn(true) || !standsIn(false) { // the latter: of a validator that has changed
 		return errs
 	}
 	compiled := &way{route: &route}
@@ -70,6 +76,45 @@ func (p *Plan) ways(o *operation, item *openapi3.PathItem, spec *openapi3.Operat
 	}
 	o.way = compiled
 	return errs
+}
+
+// composedOfItself finds, in a schema or in what it has, one of which to judge a value is to judge the same value by it
+// again (JSON Schema Core 2020-12 §9.4.1), and returns its name, if it has one.
+func composedOfItself(ref *openapi3.SchemaRef) (name string, found bool) {
+	_ = ref.WalkSubtree(func(_ string, s *openapi3.SchemaRef) error {
+		seen := map[*openapi3.Schema]bool{}
+		var reaches func(part *openapi3.Schema) bool
+		reaches = func(part *openapi3.Schema) bool {
+			for _, next := range composition(part) {
+				if next == nil || next.Value == nil || seen[next.Value] {
+					continue
+				}
+				seen[next.Value] = true
+				if next.Value == s.Value {
+					name = strings.TrimRight(" "+next.Ref, " ")
+					return true
+				}
+				if reaches(next.Value) {
+					return true
+				}
+			}
+			return false
+		}
+		if !found && s.Value != nil && reaches(s.Value) {
+			found = true
+		}
+		return nil
+	})
+	return name, found
+}
+
+// composition returns the schemas by which a schema has the same value judged.
+func composition(s *openapi3.Schema) openapi3.SchemaRefs {
+	parts := slices.Concat(s.AllOf, s.AnyOf, s.OneOf, openapi3.SchemaRefs{s.Not, s.If, s.Then, s.Else})
+	for _, part := range s.DependentSchemas {
+		parts = append(parts, part)
+	}
+	return parts
 }
 
 // arePlain reports whether the quick way and the whole way judge all of what an operation takes alike.

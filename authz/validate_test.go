@@ -561,7 +561,8 @@ components:
 	s.send(t, "GET /parameter?q=y", "").refused(t, 400, authz.InvalidParameter, "")
 }
 
-// TestSchemasThatContainThemselves: compiling one ends, and so does decoding a parameter by it.
+// TestSchemasThatContainThemselves: compiling one ends, and so does decoding a parameter by it. One that is composed of
+// itself is a fault of the document.
 func TestSchemasThatContainThemselves(t *testing.T) {
 	s := start(t, `
 openapi: 3.1.0
@@ -572,26 +573,17 @@ paths:
       operationId: a
       security: []
       parameters:
-        - {name: any, in: query, schema: {$ref: "#/components/schemas/Any"}}
         - {name: deep, in: query, style: deepObject, explode: true, schema: {$ref: "#/components/schemas/Object"}}
       requestBody: {content: {application/json: {schema: {$ref: "#/components/schemas/Object"}}}}
       responses: {"204": {description: Done.}}
-  /b:
-    get:
-      operationId: b
-      security: []
-      parameters: [{name: all, in: query, schema: {$ref: "#/components/schemas/All"}}]
-      responses: {"204": {description: Done.}}
 components:
   schemas:
-    All: {allOf: [{$ref: "#/components/schemas/All"}]}
-    Any: {anyOf: [{$ref: "#/components/schemas/Any"}, {type: integer}]}
-    Object: {type: object, properties: {next: {$ref: "#/components/schemas/Object"}, n: {type: integer}}}
+    Object: {type: object, properties: {next: {$ref: "#/components/schemas/Object"}, n: {anyOf: [{type: integer}, {$ref: "#/components/schemas/Object"}]}}}
 `, nil)
-	for _, target := range []string{"/a", "/a?any=1", "/a?deep[n]=1", "/a?deep[next][n]=1"} {
+	for _, target := range []string{"/a", "/a?deep[n]=1", "/a?deep[next][n]=1"} {
 		s.send(t, "GET "+target, "").passed(t, "a")
 	}
-	for _, target := range []string{"/b?all=1", "/a?deep[next][next][n]=SUBMITTED"} {
+	for _, target := range []string{"/a?deep[next][next][n]=SUBMITTED"} {
 		s.send(t, "GET "+target, "").refused(t, 400, authz.InvalidParameter, "")
 	}
 	s.send(t, "GET /a", `{"next": {"next": {"n": "SUBMITTED"}}}`, jsonType).refused(t, 400, authz.InvalidBody, "")
