@@ -17,15 +17,16 @@ import (
 // Plan is an OpenAPI document compiled to one policy per operation. Everything that the document decides is decided
 // here, once.
 type Plan struct {
-	doc        *openapi3.T
-	relabelled *openapi3.T      // as one of 3.0; see schema.go
-	operations []*operation     // by path, then method
-	templates  map[string]*path // by the document's path template: /messages/{id}
-	patterns   map[string]*path // by Echo's pattern for it: /messages/:id
-	schemes    map[string]*scheme
-	scopes     map[string]string                       // of all schemes
-	compiled   map[*openapi3.Schema]*jsonschema.Schema // by what stands in for it; see compiled.go
-	names      map[string]bool                         // of members, in any schema: what a problem may say of a body
+	doc         *openapi3.T
+	relabelled  *openapi3.T      // as one of 3.0; see schema.go
+	operations  []*operation     // by path, then method
+	templates   map[string]*path // by the document's path template: /messages/{id}
+	patterns    map[string]*path // by Echo's pattern for it: /messages/:id
+	schemes     map[string]*scheme
+	scopes      map[string]string                       // of all schemes
+	compiled    map[*openapi3.Schema]*jsonschema.Schema // by what stands in for it; see compiled.go
+	composition composition                             // of schemas
+	names       map[string]bool                         // of members, in any schema: what a problem may say of a body
 }
 
 // path is a path of the document, and its operations by method.
@@ -168,6 +169,7 @@ func read(doc *openapi3.T) (*Plan, []error) {
 		}
 		return nil
 	})
+	p.composition = readComposition(doc)
 	ids := map[string]string{}
 	known := judgements{}
 	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {

@@ -2,7 +2,9 @@ package authz
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -39,8 +41,8 @@ func (p *Plan) ways(o *operation, item *openapi3.PathItem, spec *openapi3.Operat
 		o.way.body = spec.RequestBody.Value
 	}
 	for _, schema := range requestSchemas(item, spec) {
-		if name, found := composedOfItself(schema); found {
-			errs = append(errs, fmt.Errorf("a schema%s is composed of itself (allOf, anyOf, oneOf, not, if): no value could be judged by it, and the validator would not come to an end; let it contain itself in a property or in items", name))
+		if err := p.composition.check(schema); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	if errs != nil || !p.doc.IsOpenAPI31OrLater() {
@@ -78,38 +80,56 @@ func (p *Plan) ways(o *operation, item *openapi3.PathItem, spec *openapi3.Operat
 	return errs
 }
 
-// composedOfItself finds, in a schema or in what it has, one of which to judge a value is to judge the same value by it
-// again (JSON Schema Core 2020-12 §9.4.1), and returns its name, if it has one.
-func composedOfItself(ref *openapi3.SchemaRef) (name string, found bool) {
-	_ = ref.WalkSubtree(func(_ string, s *openapi3.SchemaRef) error {
-		seen := map[*openapi3.Schema]bool{}
-		var reaches func(part *openapi3.Schema) bool
-		reaches = func(part *openapi3.Schema) bool {
-			for _, next := range composition(part) {
-				if next == nil || next.Value == nil || seen[next.Value] {
-					continue
-				}
-				seen[next.Value] = true
-				if next.Value == s.Value {
-					name = strings.TrimRight(" "+next.Ref, " ")
-					return true
-				}
-				if reaches(next.Value) {
-					return true
-				}
-			}
-			return false
+// composition is what is known of the schemas of a document by what they are composed of: true, of itself.
+type composition map[*openapi3.Schema]bool
+
+// readComposition finds every schema by which to judge a value is to judge the same value by it again (JSON Schema Core
+// 2020-12 §9.4.1).
+func readComposition(doc *openapi3.T) composition {
+	c, under := composition{}, map[*openapi3.Schema]bool{}
+	var follow func(s *openapi3.Schema)
+	follow = func(s *openapi3.Schema) {
+		if _, done := c[s]; done || s == nil {
+			return
 		}
-		if !found && s.Value != nil && reaches(s.Value) {
-			found = true
+		if under[s] {
+			c[s] = true
+			return
+		}
+		under[s] = true
+		for _, part := range composing(s) {
+			if part != nil {
+				follow(part.Value)
+			}
+		}
+		delete(under, s)
+		if !c[s] {
+			c[s] = false
+		}
+	}
+	_ = doc.WalkSchemas(func(_ string, ref *openapi3.SchemaRef) error {
+		follow(ref.Value)
+		return nil
+	})
+	maps.DeleteFunc(c, func(_ *openapi3.Schema, ofItself bool) bool { return !ofItself })
+	return c
+}
+
+// check returns an error if a schema is, or has, one that is composed of itself.
+func (c composition) check(schema *openapi3.SchemaRef) error {
+	if len(c) == 0 {
+		return nil // as in nearly every document
+	}
+	return schema.WalkSubtree(func(_ string, ref *openapi3.SchemaRef) error {
+		if c[ref.Value] {
+			return fmt.Errorf("a schema (%s) is composed of itself by allOf, anyOf, oneOf, not or if: no value could be judged by it, and the validator would not come to an end; let it contain itself in a property or in items", cmp.Or(ref.Ref, "without a name"))
 		}
 		return nil
 	})
-	return name, found
 }
 
-// composition returns the schemas by which a schema has the same value judged.
-func composition(s *openapi3.Schema) openapi3.SchemaRefs {
+// composing returns the schemas by which a schema has the same value judged.
+func composing(s *openapi3.Schema) openapi3.SchemaRefs {
 	parts := slices.Concat(s.AllOf, s.AnyOf, s.OneOf, openapi3.SchemaRefs{s.Not, s.If, s.Then, s.Else})
 	for _, part := range s.DependentSchemas {
 		parts = append(parts, part)
