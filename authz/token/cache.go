@@ -3,9 +3,9 @@ package token
 import (
 	"context"
 	"crypto/sha256"
-	"unsafe"
 
 	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/singleflight"
 )
 
 // cache keeps what was found out about genuine tokens, so that a token that comes again, as most do, costs a hash and
@@ -16,7 +16,8 @@ import (
 // tokens are kept. On a hit, time is looked at again, and the key is looked up again in its issuer's set: a key that is
 // removed ends its tokens at once, kept or not.
 type cache struct {
-	kept *otter.Cache[[sha256.Size]byte, *verified]
+	kept    *otter.Cache[[sha256.Size]byte, *verified]
+	flights *singleflight.Group // of signatures, by the same key. Otter's own loader costs three times as much
 }
 
 // verified is a token that was accepted.
@@ -40,13 +41,11 @@ func newCache(bytes int64) (cache, error) {
 			return uint32(overhead + v.size)
 		},
 	})
-	return cache{kept}, err
+	return cache{kept, new(singleflight.Group)}, err
 }
 
-// digest names a token in the cache. It reads the string where it lies: a copy would be the dearest part of a hit.
-func digest(token string) [sha256.Size]byte {
-	return sha256.Sum256(unsafe.Slice(unsafe.StringData(token), len(token)))
-}
+// digest names a token in the cache.
+func digest(token string) [sha256.Size]byte { return sha256.Sum256(bytesOf(token)) }
 
 // get returns a token that was accepted before and would be accepted again.
 func (c cache) get(ctx context.Context, sum [sha256.Size]byte, v *Verifier) *verified {
@@ -71,23 +70,22 @@ type notSignedBy struct{ key *key }
 func (notSignedBy) Error() string { return "not the signature of the key" }
 
 // verify checks the signature of a token, once for however many requests come with it at the same time, and keeps the
-// token if it is good.
-func (c cache) verify(ctx context.Context, sum [sha256.Size]byte, parts compact, accepted *verified) *verified {
-	signed := func(context.Context, [sha256.Size]byte) (*verified, error) {
+// token if it is good. Those who wait for another's finding wait for nothing but the processor, and so in no context.
+func (c cache) verify(_ context.Context, sum [sha256.Size]byte, parts compact, accepted *verified) *verified {
+	find := func() (any, error) {
+		if known, ok := c.kept.GetIfPresent(sum); ok && known.key == accepted.key { // found out just before
+			return known, nil
+		}
 		if !accepted.key.verifiers[string(accepted.alg)](parts.signed, parts.signature) {
 			return nil, notSignedBy{accepted.key}
 		}
+		c.kept.Set(sum, accepted)
 		return accepted, nil
 	}
-	// Nothing here waits for anything but the processor, so a client that hangs up does not end it for the others.
-	got, err := c.kept.Get(context.WithoutCancel(ctx), sum, otter.LoaderFunc[[sha256.Size]byte, *verified](signed))
-	if err == (notSignedBy{accepted.key}) {
-		return nil
+	found, err, _ := c.flights.Do(string(sum[:]), find)
+	if known, ok := found.(*verified); err != (notSignedBy{accepted.key}) && (!ok || known.key != accepted.key) {
+		found, _ = find() // what was found is that of a request that saw another set
 	}
-	if err != nil || got.key != accepted.key { // the finding of a request that saw another set
-		if got, err = signed(ctx, sum); err != nil {
-			return nil
-		}
-	}
-	return got
+	known, _ := found.(*verified)
+	return known
 }
