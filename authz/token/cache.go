@@ -3,6 +3,7 @@ package token
 import (
 	"context"
 	"crypto/sha256"
+	"time"
 
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
@@ -47,20 +48,19 @@ func newCache(bytes int64) (cache, error) {
 // digest names a token in the cache.
 func digest(token string) [sha256.Size]byte { return sha256.Sum256(bytesOf(token)) }
 
-// get returns a token that was accepted before and would be accepted again.
-func (c cache) get(ctx context.Context, sum [sha256.Size]byte, v *Verifier) *verified {
+// get returns a token that was accepted before and would be accepted again now.
+func (c cache) get(sum [sha256.Size]byte, now time.Time) *verified {
 	known, ok := c.kept.GetIfPresent(sum)
 	if !ok {
 		return nil
 	}
-	set, err := known.issuer.keys.current(ctx)
-	if err == nil && known.times.check(known.issuer, v.now()) == nil {
+	if set := known.issuer.keys.serving(now); set != nil && known.times.check(known.issuer, now) == nil {
 		// Found as for a token never seen: one without kid stands only as long as the set has no other key.
 		if key, _ := set.find(known.kid, known.alg); key == known.key {
 			return known
 		}
 	}
-	c.kept.Invalidate(sum) // the whole verification will say what is wrong
+	c.kept.Invalidate(sum) // the whole verification will say what is wrong, or wait for keys
 	return nil
 }
 

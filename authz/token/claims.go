@@ -202,12 +202,10 @@ func ago(seconds float64) string {
 // scopes reads the scopes from the issuer's configured claims, and from no other: scope (RFC 8693 §4.2) is a
 // string with single spaces, other issuers use an array.
 func (c claims) scopes(i *issuer) ([]string, error) {
-	var all []string
-	seen := map[string]bool{} // no search in all: nothing of this is believed yet, and 8 KiB hold 2,000 scopes
+	var all scopeList
 	add := func(scope string) {
-		if scope != "" && !seen[scope] && (i.grantable == nil || i.grantable[scope]) {
-			seen[scope] = true
-			all = append(all, scope)
+		if scope != "" && (i.grantable == nil || i.grantable[scope]) {
+			all.add(scope)
 		}
 	}
 	read := func(value string) {
@@ -244,5 +242,30 @@ func (c claims) scopes(i *issuer) ([]string, error) {
 			return nil, refuse(Malformed, "claims: %v", err)
 		}
 	}
-	return all, nil
+	return all.scopes, nil
+}
+
+// scopeList holds scopes in the order in which they came, each once.
+type scopeList struct {
+	scopes []string
+	seen   map[string]bool // nil while they are few
+}
+
+// add searches among few scopes, as nearly all tokens have, and not among many: nothing of this is believed yet, and
+// 8 KiB hold 2,000.
+func (l *scopeList) add(scope string) {
+	const few = 16
+	switch {
+	case l.scopes == nil:
+		l.scopes = make([]string, 0, 4)
+	case l.seen == nil && len(l.scopes) == few:
+		l.seen = setOf(l.scopes)
+	}
+	if l.seen[scope] || l.seen == nil && slices.Contains(l.scopes, scope) {
+		return
+	}
+	if l.seen != nil {
+		l.seen[scope] = true
+	}
+	l.scopes = append(l.scopes, scope)
 }

@@ -54,6 +54,9 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 func refuse(code Code, format string, args ...any) *Error {
+	if len(args) == 0 {
+		return &Error{Code: code, Detail: format}
+	}
 	return &Error{Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 

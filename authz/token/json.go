@@ -156,6 +156,9 @@ func timeOf(name string, value jsontext.Value) (numericDate, error) {
 		return numericDate{}, errors.New(name + " is not a number of seconds")
 	}
 	const most = 1 << 53 // beyond it a float64 no longer holds every second
+	if n, err := strconv.ParseUint(string(value), 10, 53); err == nil {
+		return numericDate{float64(n), true}, nil // as nearly all are written, and the quicker to read
+	}
 	n, err := strconv.ParseFloat(string(value), 64)
 	if err != nil || n < 0 || n > most {
 		return numericDate{}, errors.New(name + " is out of range")

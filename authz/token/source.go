@@ -111,9 +111,17 @@ func (s *source) unknown(kid []byte) error {
 	return refuse(UnknownKey, "no usable key of %s has kid %s, in the newest set either", s.issuer, quote(string(kid)))
 }
 
+// serving returns the set that serves now, or nil.
+func (s *source) serving(now time.Time) *keySet {
+	if set := s.set.Load(); set != nil && now.Sub(set.fetched) < s.policy.MaxStale {
+		return set
+	}
+	return nil
+}
+
 // current returns a set that may still serve. Only when there is none does it wait for a fetch.
 func (s *source) current(ctx context.Context) (*keySet, error) {
-	if set := s.set.Load(); set != nil && s.now().Sub(set.fetched) < s.policy.MaxStale {
+	if set := s.serving(s.now()); set != nil {
 		return set, nil
 	}
 	s.mu.Lock()
