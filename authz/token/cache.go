@@ -35,12 +35,18 @@ type verified struct {
 // overhead is about what an entry takes beside its token. It bounds the number of entries, too.
 const overhead = 1 << 10
 
+// upkeepDelay has the cache see to many tokens in one go: to what is new, and to what must leave for it. By itself it
+// would do so for each, in a goroutine of its own, at a cost of several times that of keeping the token. What is
+// overdrawn meanwhile is bounded, because the cache takes note of so many tokens and then sees to them at once.
+const upkeepDelay = time.Millisecond
+
 func newCache(bytes int64) (cache, error) {
 	kept, err := otter.New(&otter.Options[[sha256.Size]byte, *verified]{
 		MaximumWeight: uint64(bytes),
 		Weigher: func(_ [sha256.Size]byte, v *verified) uint32 {
 			return uint32(overhead + v.size)
 		},
+		Executor: func(upkeep func()) { time.AfterFunc(upkeepDelay, upkeep) },
 	})
 	return cache{kept, new(singleflight.Group)}, err
 }
