@@ -61,7 +61,7 @@ func parseClaims(data []byte) (claims, error) {
 }
 
 // check applies the issuer's rules to the claims. None of them needs a key.
-func (c claims) check(i *issuer, now time.Time) error {
+func (c *claims) check(i *issuer, now time.Time) error {
 	if len(c.sub) == 0 {
 		return refuse(Malformed, "claims: sub is missing or empty")
 	}
@@ -90,7 +90,7 @@ func (c claims) check(i *issuer, now time.Time) error {
 }
 
 // checkAudience: one of the audiences is one of the issuer's configured ones.
-func (c claims) checkAudience(i *issuer) error {
+func (c *claims) checkAudience(i *issuer) error {
 	name, value := "audience", c.aud
 	if i.AudienceClaim != audClaim {
 		name = "audience (" + i.AudienceClaim + ")"
@@ -111,7 +111,7 @@ func (c claims) checkAudience(i *issuer) error {
 	return c.wrongAudience(i, name, value)
 }
 
-func (c claims) wrongAudience(i *issuer, name string, value jsontext.Value) error {
+func (c *claims) wrongAudience(i *issuer, name string, value jsontext.Value) error {
 	var audiences []string
 	_ = eachText(name, value, func(audience []byte) { audiences = append(audiences, string(audience)) })
 	quoted := func(list []string) string {
@@ -136,7 +136,7 @@ func (c claims) wrongAudience(i *issuer, name string, value jsontext.Value) erro
 }
 
 // checkRequired: the token is of the kind, or of those, that the configuration says.
-func (c claims) checkRequired(i *issuer) error {
+func (c *claims) checkRequired(i *issuer) error {
 	for pointer, accepted := range i.RequiredClaims {
 		value, found := lookup(c.raw, pointer)
 		if !found {
@@ -154,7 +154,7 @@ func (c claims) checkRequired(i *issuer) error {
 }
 
 // client returns what names the client: nil if nothing does.
-func (c claims) client(i *issuer) ([]byte, error) {
+func (c *claims) client(i *issuer) ([]byte, error) {
 	switch {
 	case i.ClientClaim == "" && c.clientID != nil:
 		return c.clientID, nil // RFC 9068 §2.2
@@ -201,7 +201,7 @@ func ago(seconds float64) string {
 
 // scopes reads the scopes from the issuer's configured claims, and from no other: scope (RFC 8693 §4.2) is a
 // string with single spaces, other issuers use an array.
-func (c claims) scopes(i *issuer) ([]string, error) {
+func (c *claims) scopes(i *issuer) ([]string, error) {
 	var all scopeList
 	add := func(scope string) {
 		if scope != "" && (i.grantable == nil || i.grantable[scope]) {

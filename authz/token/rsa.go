@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
 
 	"filippo.io/bigmod"
 )
@@ -43,10 +45,7 @@ func pkcs1v15(hash crypto.Hash) func(crypto.PublicKey) verifier {
 				return false
 			}
 			em := bigmod.NewNat().ExpShortVarTime(s, uint(k.E), n).Bytes(n)
-			h := hash.New()
-			h.Write(signed)
-			digest := h.Sum(make([]byte, 0, 64))
-			return bytes.Equal(em[:len(expected)], expected) && bytes.Equal(em[len(expected):], digest)
+			return bytes.Equal(em[:len(expected)], expected) && bytes.Equal(em[len(expected):], sum(hash, signed))
 		}
 	}
 }
@@ -55,10 +54,23 @@ func pkcs1v15(hash crypto.Hash) func(crypto.PublicKey) verifier {
 func pss(hash crypto.Hash) func(crypto.PublicKey) verifier {
 	return func(pub crypto.PublicKey) verifier {
 		return func(signed, signature []byte) bool {
-			h := hash.New()
-			h.Write(signed)
-			return rsa.VerifyPSS(pub.(*rsa.PublicKey), hash, h.Sum(nil), signature,
+			return rsa.VerifyPSS(pub.(*rsa.PublicKey), hash, sum(hash, signed), signature,
 				&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash}) == nil
 		}
+	}
+}
+
+// sum hashes in one call, which leaves no hash.Hash behind.
+func sum(hash crypto.Hash, data []byte) []byte {
+	switch hash {
+	case crypto.SHA256:
+		s := sha256.Sum256(data)
+		return s[:]
+	case crypto.SHA384:
+		s := sha512.Sum384(data)
+		return s[:]
+	default:
+		s := sha512.Sum512(data)
+		return s[:]
 	}
 }

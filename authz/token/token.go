@@ -360,7 +360,7 @@ func (v *Verifier) verify(ctx context.Context, token string, sum [sha256.Size]by
 	return known, nil
 }
 
-func (c claims) principal(i *issuer, client []byte, scopes []string) *Principal {
+func (c *claims) principal(i *issuer, client []byte, scopes []string) *Principal {
 	seconds := int64(c.exp.seconds)
 	return &Principal{
 		issuer: i.URL, subject: string(c.sub), clientID: string(client), scopes: scopes, claims: c.raw,
