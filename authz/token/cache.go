@@ -55,11 +55,12 @@ func newCache(bytes int64) (cache, error) {
 func digest(token string) [sha256.Size]byte { return sha256.Sum256(bytesOf(token)) }
 
 // get returns a token that was accepted before and would be accepted again now.
-func (c cache) get(sum [sha256.Size]byte, now time.Time) *verified {
+func (c cache) get(sum [sha256.Size]byte, clock func() time.Time) *verified {
 	known, ok := c.kept.GetIfPresent(sum)
 	if !ok {
 		return nil
 	}
+	now := clock()
 	if set := known.issuer.keys.serving(now); set != nil && known.times.check(known.issuer, now) == nil {
 		// Found as for a token never seen: one without kid stands only as long as the set has no other key.
 		if key, _ := set.find(known.kid, known.alg); key == known.key {

@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,4 +133,67 @@ func TestKnownHeadersAreBounded(t *testing.T) {
 			t.Fatalf("header %d is now known as %q, %v: does it share memory with its token?", i, got.kid, err)
 		}
 	}
+}
+
+// A burst of requests with one new token costs one signature, and so does one that comes in two waves.
+func TestCacheChecksASignatureOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := newCache(1 << 20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var checked, accepted atomic.Int32
+		open := make(chan struct{})
+		k := &key{verifiers: map[string]verifier{"EdDSA": func(_, _ []byte) bool { checked.Add(1); <-open; return true }}}
+		for wave := range 2 {
+			for range 32 {
+				go func() {
+					if c.verify(context.Background(), [sha256.Size]byte{}, compact{}, &verified{principal: &Principal{}, alg: []byte("EdDSA"), key: k}) != nil {
+						accepted.Add(1)
+					}
+				}()
+			}
+			synctest.Wait()
+			if wave == 0 {
+				close(open)
+			}
+		}
+		if checked.Load() != 1 || accepted.Load() != 64 {
+			t.Errorf("the signature was checked %d times and %d of 64 requests accepted, want once and all", checked.Load(), accepted.Load())
+		}
+	})
+}
+
+// Whatever comes, what is kept stays within its bytes once upkeep was done, which nobody needs to ask for, and until
+// then within what the cache takes note of.
+func TestCacheStaysWithinItsBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const room = 1 << 20
+		processors := runtime.GOMAXPROCS(0) // the more, the more the cache takes note of
+		flood := 4000 + 1000*processors
+		c, err := newCache(room)
+		if err != nil {
+			t.Fatal(err)
+		}
+		always := make(chan struct{})
+		close(always)
+		most := 0
+		for i := range flood {
+			accepted := signedBy(true, always)
+			accepted.size = i * 7919 % maxTokenBytes
+			if c.verify(context.Background(), digest(fmt.Sprint(i)), compact{}, accepted) == nil {
+				t.Fatal("refused")
+			}
+			most = max(most, c.kept.EstimatedSize())
+		}
+		if most > room/overhead+300*processors {
+			t.Errorf("%d of %d tokens were kept at a time: is there no upkeep while they come?", most, flood)
+		}
+		time.Sleep(2 * upkeepDelay)
+		c.get(digest("0"), time.Now) // upkeep that a token interrupted is resumed by the next
+		time.Sleep(2 * upkeepDelay)
+		if kept := c.kept.WeightedSize(); kept > room {
+			t.Errorf("%d bytes are kept, more than the %d that there is room for", kept, room)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package token
 
 import (
 	"encoding/base64"
+	"strconv"
 	"strings"
 	"unsafe"
 )
@@ -50,7 +51,8 @@ func notThreeSegments(n int) error {
 	case 5:
 		return refuse(Malformed, "five segments: an encrypted token (JWE), which only its issuer can read. Have the issuer sign access tokens for this API, not encrypt them")
 	}
-	return refuse(Malformed, "%d segments, expected 3 (RFC 7515 §7.1)", n)
+	// Not formatted: rubbish costs who sends it nothing.
+	return &Error{Code: Malformed, Detail: strconv.Itoa(n) + " segments, expected 3 (RFC 7515 §7.1)"}
 }
 
 // bytesOf reads a string where it lies, for those who only read: a copy would be the dearest part of a hit, and a good

@@ -367,7 +367,8 @@ func wantedScopes(value any, before []string) ([]string, bool) {
 }
 
 func FuzzScopeString(f *testing.F) {
-	for _, seed := range []string{"", " ", "a", "a b", " a  b ", "a\tb", "a\u00a0b", "a,b", `a"b`, `a\b`, "a\x00b", "é 😀", "read:messages read:messages"} {
+	for _, seed := range []string{"", " ", "a", "a b", " a  b ", "a\tb", "a\u00a0b", "a,b", `a"b`, `a\b`, "a\x00b", "é 😀", "read:messages read:messages",
+		strings.Repeat("a b c d e f g h i j k l m n o p q r ", 2)} {
 		f.Add(seed)
 	}
 	i := fuzzIssuerConfig(f)

@@ -306,8 +306,7 @@ func checkLength(jwt string) error {
 // verify is the way of a token, of which sum is the digest. Whether it came with a proof decides what it must be bound
 // to, and that is asked of a token that was kept as well.
 func (v *Verifier) verify(ctx context.Context, token string, sum [sha256.Size]byte, dpop bool) (*verified, error) {
-	now := v.now()
-	if known := v.cache.get(sum, now); known != nil {
+	if known := v.cache.get(sum, v.now); known != nil {
 		if err := known.binding.check(known.issuer, dpop); err != nil {
 			return nil, err
 		}
@@ -332,7 +331,7 @@ func (v *Verifier) verify(ctx context.Context, token string, sum [sha256.Size]by
 	if err := header.check(issuer); err != nil {
 		return nil, err
 	}
-	if err := claims.check(issuer, now); err != nil {
+	if err := claims.check(issuer, v.now()); err != nil {
 		return nil, err
 	}
 	if err := claims.binding.check(issuer, dpop); err != nil {
