@@ -18,7 +18,7 @@ import (
 // removed ends its tokens at once, kept or not.
 type cache struct {
 	kept    *otter.Cache[[sha256.Size]byte, *verified]
-	flights *singleflight.Group // of signatures, by the same key. Otter's own loader costs three times as much
+	flights *singleflight.Group // of signatures, by the same names. Otter's own loader allocates more
 }
 
 // verified is a token that was accepted.
@@ -37,7 +37,8 @@ const overhead = 1 << 10
 
 // upkeepDelay has the cache see to many tokens in one go: to what is new, and to what must leave for it. By itself it
 // would do so for each, in a goroutine of its own, at a cost of several times that of keeping the token. What is
-// overdrawn meanwhile is bounded, because the cache takes note of so many tokens and then sees to them at once.
+// overdrawn meanwhile is bounded, because the cache takes note of so many tokens and then sees to them at once. The
+// last of a flood may wait for the next token, new or not, to be seen to.
 const upkeepDelay = time.Millisecond
 
 func newCache(bytes int64) (cache, error) {
