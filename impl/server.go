@@ -133,7 +133,7 @@ func Plan() (*authz.Plan, error) {
 // Serve serves until ctx ends; then it lingers, takes no new request, and gives those under way some time to end.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(listener) }()
+	go func() { failed <- s.http.Serve(lazyListener{listener}) }()
 	go s.guard.Load().verifier.Ready(ctx) // spares the first request the wait; that it fails, the verifier logs, and keeps nobody from starting
 
 	select {

@@ -1,0 +1,146 @@
+package impl
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// net/http sets eight deadlines for every request, and hardly any of them comes to pass: by the next one, a few
+// microseconds later, it is forgotten. Each goes through the poller to a timer of the runtime, which together costs a
+// twentieth of a small request. A lazyListener's connections remember the deadlines instead, and see to it that whoever
+// waits is woken in time: a timer that is set already serves a later deadline too. It goes off too early then, is set
+// anew, and the waiting goes on. A connection in steady use sets one every now and then, not several for each request.
+//
+// Who looks at the connection sees no difference: every deadline is kept as exactly as before.
+type lazyListener struct{ net.Listener }
+
+func (l lazyListener) Accept() (net.Conn, error) {
+	accepted, err := l.Listener.Accept()
+	if tcp, ok := accepted.(*net.TCPConn); ok {
+		return newLazyConn(tcp), nil
+	}
+	return accepted, err
+}
+
+// lazyConn is a TCP connection whose deadlines are lazy. It does not have ReadFrom, with which net/http copies files to a
+// bare one without reading them itself, for that could not go on after a timer went off early; nothing here answers that
+// way.
+type lazyConn struct {
+	net.Conn    // beneath
+	read, write lazyDeadline
+	writing     sync.Mutex // one Write at a time, as beneath: each may take several there
+}
+
+func newLazyConn(tcp *net.TCPConn) *lazyConn {
+	return &lazyConn{
+		Conn:  tcp,
+		read:  lazyDeadline{arm: tcp.SetReadDeadline},
+		write: lazyDeadline{arm: tcp.SetWriteDeadline},
+	}
+}
+
+func (c *lazyConn) Read(p []byte) (int, error) {
+	if err := c.read.enter(); err != nil {
+		return 0, err
+	}
+	for {
+		n, err := c.Conn.Read(p)
+		if c.read.leave(err) {
+			return n, err
+		}
+	}
+}
+
+func (c *lazyConn) Write(p []byte) (written int, err error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if err := c.write.enter(); err != nil {
+		return 0, err
+	}
+	for {
+		n, err := c.Conn.Write(p[written:])
+		written += n
+		if c.write.leave(err) {
+			return written, err
+		}
+	}
+}
+
+// CloseWrite is what net/http hangs up with on who is still sending, so that the answer gets there.
+func (c *lazyConn) CloseWrite() error {
+	return c.Conn.(*net.TCPConn).CloseWrite()
+}
+
+func (c *lazyConn) SetReadDeadline(t time.Time) error  { return c.read.set(t) }
+func (c *lazyConn) SetWriteDeadline(t time.Time) error { return c.write.set(t) }
+func (c *lazyConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.read.set(t), c.write.set(t))
+}
+
+// lazyDeadline is the deadline of one direction. While anybody is inside, in a Read or Write of the connection beneath,
+// what is armed there comes no later than what is asked for; while nobody is, it does not matter.
+type lazyDeadline struct {
+	arm func(time.Time) error // the connection beneath
+
+	mu     sync.Mutex
+	asked  time.Time // zero: none, as everywhere
+	armed  time.Time
+	inside int
+}
+
+func (d *lazyDeadline) set(t time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = t
+	if d.inside == 0 {
+		return nil // enter will see it
+	}
+	return d.settle(time.Now())
+}
+
+// enter comes before every Read or Write beneath. If it returns an error there must be none: a deadline in the past, by
+// which net/http calls its own reader back, mostly finds it here, and costs nothing.
+func (d *lazyDeadline) enter() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	if d.over(now) {
+		return os.ErrDeadlineExceeded
+	}
+	_ = d.settle(now) // fails on a closed connection alone, and that the Read or Write will say
+	d.inside++
+	return nil
+}
+
+// leave comes after every Read or Write beneath, with its error. It returns false if that is only that the deadline
+// armed has passed, before the one asked for: the caller is to go on then, and is still inside.
+func (d *lazyDeadline) leave(err error) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if errors.Is(err, os.ErrDeadlineExceeded) && !d.over(time.Now()) {
+		_ = d.rearm() // as in enter
+		return false
+	}
+	d.inside--
+	return true
+}
+
+func (d *lazyDeadline) over(now time.Time) bool {
+	return !d.asked.IsZero() && !now.Before(d.asked)
+}
+
+// settle leaves what is armed if it is still to come, and in time.
+func (d *lazyDeadline) settle(now time.Time) error {
+	if d.armed.Equal(d.asked) || now.Before(d.armed) && (d.asked.IsZero() || d.armed.Before(d.asked)) {
+		return nil
+	}
+	return d.rearm()
+}
+
+func (d *lazyDeadline) rearm() error {
+	d.armed = d.asked
+	return d.arm(d.asked)
+}
