@@ -81,7 +81,8 @@ func (c *lazyConn) SetDeadline(t time.Time) error {
 }
 
 // lazyDeadline is the deadline of one direction. While anybody is inside, in a Read or Write of the connection beneath,
-// what is armed there comes no later than what is asked for; while nobody is, it does not matter.
+// what is armed there comes no later than what is asked for; while nobody is, it does not matter. That it comes too early
+// is found out when it does: to look at the clock before would be the dearest part of this.
 type lazyDeadline struct {
 	arm func(time.Time) error // the connection beneath
 
@@ -98,19 +99,21 @@ func (d *lazyDeadline) set(t time.Time) error {
 	if d.inside == 0 {
 		return nil // enter will see it
 	}
-	return d.settle(time.Now())
+	return d.settle()
 }
 
-// enter comes before every Read or Write beneath. If it returns an error there must be none: a deadline in the past, by
-// which net/http calls its own reader back, mostly finds it here, and costs nothing.
+// calledBack is before any deadline that is meant as a time. net/http calls its own reader back by one in the distant past.
+var calledBack = time.Unix(1e9, 0)
+
+// enter comes before every Read or Write beneath. If it returns an error there must be none: that net/http calls its
+// reader back, as it does in every request, is mostly found here, and costs nothing.
 func (d *lazyDeadline) enter() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
-	if d.over(now) {
+	if !d.asked.IsZero() && d.asked.Before(calledBack) {
 		return os.ErrDeadlineExceeded
 	}
-	_ = d.settle(now) // fails on a closed connection alone, and that the Read or Write will say
+	_ = d.settle() // fails on a closed connection alone, and that the Read or Write will say
 	d.inside++
 	return nil
 }
@@ -120,7 +123,7 @@ func (d *lazyDeadline) enter() error {
 func (d *lazyDeadline) leave(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if errors.Is(err, os.ErrDeadlineExceeded) && !d.over(time.Now()) {
+	if errors.Is(err, os.ErrDeadlineExceeded) && (d.asked.IsZero() || time.Now().Before(d.asked)) {
 		_ = d.rearm() // as in enter
 		return false
 	}
@@ -128,13 +131,9 @@ func (d *lazyDeadline) leave(err error) bool {
 	return true
 }
 
-func (d *lazyDeadline) over(now time.Time) bool {
-	return !d.asked.IsZero() && !now.Before(d.asked)
-}
-
-// settle leaves what is armed if it is still to come, and in time.
-func (d *lazyDeadline) settle(now time.Time) error {
-	if d.armed.Equal(d.asked) || now.Before(d.armed) && (d.asked.IsZero() || d.armed.Before(d.asked)) {
+// settle leaves what is armed if it comes in time.
+func (d *lazyDeadline) settle() error {
+	if d.asked.IsZero() || !d.armed.IsZero() && !d.armed.After(d.asked) {
 		return nil
 	}
 	return d.rearm()
