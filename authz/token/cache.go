@@ -1,24 +1,36 @@
 package token
 
 import (
-	"context"
 	"crypto/sha256"
+	"strings"
 	"time"
 
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 )
 
-// cache keeps what was found out about genuine tokens, so that a token that comes again, as most do, costs a hash and
+// cache keeps what was found out about genuine tokens, so that a token that comes again, as most do, costs half a hash and
 // not a signature. What it holds is about the token alone: never what an operation asks for.
 //
-// The key is the SHA-256 of the token as it came, every byte of it, so a second spelling of the same claims is another
-// token; and a cache is one verifier's own, so what one configuration accepted no other takes over. Only accepted
-// tokens are kept. On a hit, time is looked at again, and the key is looked up again in its issuer's set: a key that is
-// removed ends its tokens at once, kept or not.
+// A token is known by its name, every byte of it, so a second spelling of the same claims is another token; and a cache is
+// one verifier's own, so what one configuration accepted no other takes over. Only accepted tokens are kept. On a hit, time
+// is looked at again, and the key is looked up again in its issuer's set: a key that is removed ends its tokens at once,
+// kept or not.
 type cache struct {
-	kept    *otter.Cache[[sha256.Size]byte, *verified]
-	flights *singleflight.Group // of signatures, by the same names. Otter's own loader allocates more
+	kept    *otter.Cache[[sha256.Size]byte, *verified] // by the hash of the signature
+	flights *singleflight.Group                        // of signatures, by token. Otter's own loader allocates more
+}
+
+// name is what a token is known by: the SHA-256 of its signature, and the text that is signed, as it is. That is kept with
+// the claims in any case, and without the signature it is no token. To hash it too would be the dearest part of a hit.
+type name struct {
+	signature [sha256.Size]byte
+	signed    string // with the dot behind it
+}
+
+func nameOf(token string) name {
+	end := strings.LastIndexByte(token, '.') + 1
+	return name{sha256.Sum256(bytesOf(token[end:])), token[:end]}
 }
 
 // verified is a token that was accepted.
@@ -29,7 +41,8 @@ type verified struct {
 	key       *key
 	times     times
 	binding   binding
-	size      int // of the token: its claims hold on to all that was decoded with them
+	size      int    // of the token: its claims hold on to all that was decoded with them
+	signed    string // of its name
 }
 
 // overhead is about what an entry takes beside its token. It bounds the number of entries, too.
@@ -45,20 +58,26 @@ func newCache(bytes int64) (cache, error) {
 	kept, err := otter.New(&otter.Options[[sha256.Size]byte, *verified]{
 		MaximumWeight: uint64(bytes),
 		Weigher: func(_ [sha256.Size]byte, v *verified) uint32 {
-			return uint32(overhead + v.size)
+			return uint32(overhead + v.size + len(v.signed))
 		},
 		Executor: func(upkeep func()) { time.AfterFunc(upkeepDelay, upkeep) },
 	})
 	return cache{kept, new(singleflight.Group)}, err
 }
 
-// digest names a token in the cache.
-func digest(token string) [sha256.Size]byte { return sha256.Sum256(bytesOf(token)) }
+// find returns the token of a name, if it is kept. Another that has been given its signature is not it, and leaves it
+// where it is.
+func (c cache) find(n name) *verified {
+	if known, ok := c.kept.GetIfPresent(n.signature); ok && known.signed == n.signed {
+		return known
+	}
+	return nil
+}
 
 // get returns a token that was accepted before and would be accepted again now.
-func (c cache) get(sum [sha256.Size]byte, clock func() time.Time) *verified {
-	known, ok := c.kept.GetIfPresent(sum)
-	if !ok {
+func (c cache) get(n name, clock func() time.Time) *verified {
+	known := c.find(n)
+	if known == nil {
 		return nil
 	}
 	now := clock()
@@ -68,7 +87,7 @@ func (c cache) get(sum [sha256.Size]byte, clock func() time.Time) *verified {
 			return known
 		}
 	}
-	c.kept.Invalidate(sum) // the whole verification will say what is wrong, or wait for keys
+	c.kept.Invalidate(n.signature) // the whole verification will say what is wrong, or wait for keys
 	return nil
 }
 
@@ -79,20 +98,21 @@ func (notSignedBy) Error() string { return "not the signature of the key" }
 
 // verify checks the signature of a token, once for however many requests come with it at the same time, and keeps the
 // token if it is good. Those who wait for another's finding wait for nothing but the processor, and so in no context.
-func (c cache) verify(_ context.Context, sum [sha256.Size]byte, parts compact, accepted *verified) *verified {
-	find := func() (any, error) {
-		if known, ok := c.kept.GetIfPresent(sum); ok && known.key == accepted.key { // found out just before
+func (c cache) verify(token string, n name, parts compact, accepted *verified) *verified {
+	check := func() (any, error) {
+		if known := c.find(n); known != nil && known.key == accepted.key { // found out just before
 			return known, nil
 		}
 		if !accepted.key.verifiers[string(accepted.alg)](parts.signed, parts.signature) {
 			return nil, notSignedBy{accepted.key}
 		}
-		c.kept.Set(sum, accepted)
+		accepted.signed = strings.Clone(n.signed) // and not with the signature behind it
+		c.kept.Set(n.signature, accepted)
 		return accepted, nil
 	}
-	found, err, _ := c.flights.Do(string(sum[:]), find)
+	found, err, _ := c.flights.Do(token, check)
 	if known, ok := found.(*verified); err != (notSignedBy{accepted.key}) && (!ok || known.key != accepted.key) {
-		found, _ = find() // what was found is that of a request that saw another set
+		found, _ = check() // what was found is that of a request that saw another set
 	}
 	known, _ := found.(*verified)
 	return known

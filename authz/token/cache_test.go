@@ -1,9 +1,7 @@
 package token
 
 import (
-	"context"
 	"crypto/ed25519"
-	"crypto/sha256"
 	"fmt"
 	"runtime"
 	"strings"
@@ -34,7 +32,7 @@ func TestCacheVerdictOfAnotherKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	verify := func(k *key) bool {
-		return c.verify(t.Context(), digest(tok), parts, &verified{principal: &Principal{}, alg: []byte("EdDSA"), key: k}) != nil
+		return c.verify(tok, nameOf(tok), parts, &verified{principal: &Principal{}, alg: []byte("EdDSA"), key: k}) != nil
 	}
 	if verify(other) {
 		t.Error("accepted by a key that did not sign it")
@@ -77,7 +75,7 @@ func TestCacheSharesVerdictsOfOneKeyOnly(t *testing.T) {
 				got := make([]*verified, 2)
 				for i, yes := range []bool{test.first, test.second} {
 					accepted := signedBy(yes, open)
-					go func() { got[i] = c.verify(context.Background(), [sha256.Size]byte{}, compact{}, accepted) }()
+					go func() { got[i] = c.verify("", name{}, compact{}, accepted) }()
 					synctest.Wait() // the second waits for the first
 				}
 				close(open)
@@ -148,7 +146,7 @@ func TestCacheChecksASignatureOnce(t *testing.T) {
 		for wave := range 2 {
 			for range 32 {
 				go func() {
-					if c.verify(context.Background(), [sha256.Size]byte{}, compact{}, &verified{principal: &Principal{}, alg: []byte("EdDSA"), key: k}) != nil {
+					if c.verify("", name{}, compact{}, &verified{principal: &Principal{}, alg: []byte("EdDSA"), key: k}) != nil {
 						accepted.Add(1)
 					}
 				}()
@@ -181,7 +179,7 @@ func TestCacheStaysWithinItsBytes(t *testing.T) {
 		for i := range flood {
 			accepted := signedBy(true, always)
 			accepted.size = i * 7919 % maxTokenBytes
-			if c.verify(context.Background(), digest(fmt.Sprint(i)), compact{}, accepted) == nil {
+			if c.verify(fmt.Sprint(i), nameOf(fmt.Sprint(i)), compact{}, accepted) == nil {
 				t.Fatal("refused")
 			}
 			most = max(most, c.kept.EstimatedSize())
@@ -190,10 +188,68 @@ func TestCacheStaysWithinItsBytes(t *testing.T) {
 			t.Errorf("%d of %d tokens were kept at a time: is there no upkeep while they come?", most, flood)
 		}
 		time.Sleep(2 * upkeepDelay)
-		c.get(digest("0"), time.Now) // upkeep that a token interrupted is resumed by the next
+		c.get(nameOf("0"), time.Now) // upkeep that a token interrupted is resumed by the next
 		time.Sleep(2 * upkeepDelay)
 		if kept := c.kept.WeightedSize(); kept > room {
 			t.Errorf("%d bytes are kept, more than the %d that there is room for", kept, room)
+		}
+	})
+}
+
+// The name of a token is every byte of it: what differs anywhere, or is divided otherwise, is not found, and does not drive
+// out the one that is kept.
+func TestCacheNamesEveryByte(t *testing.T) {
+	c, err := newCache(1 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	always := make(chan struct{})
+	close(always)
+	genuine := fuzzToken(fuzzHeader, fuzzClaims)
+	if c.verify(genuine, nameOf(genuine), compact{}, signedBy(true, always)) == nil {
+		t.Fatal("refused")
+	}
+	last := strings.LastIndexByte(genuine, '.')
+	others := []string{"", ".", genuine + ".", "." + genuine, genuine + "A", genuine[:last], genuine[:last] + genuine[last+1:], genuine[last:], genuine[last+1:]}
+	for i := range genuine {
+		others = append(others, genuine[:i]+string(genuine[i]^1)+genuine[i+1:], genuine[:i]+genuine[i+1:])
+	}
+	for _, other := range others {
+		if other != genuine && c.find(nameOf(other)) != nil {
+			t.Errorf("%q is taken for %q", other, genuine)
+		}
+		if c.find(nameOf(genuine)) == nil {
+			t.Fatalf("%q has driven out the token that is kept", other)
+		}
+	}
+}
+
+// Whoever has seen a token can send its signature with other claims, at the very time at which it is checked.
+func TestCacheSharesVerdictsOfOneTokenOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := newCache(1 << 20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		genuine, forged := "header.claims.signature", "header.others.signature"
+		open := make(chan struct{})
+		k := &key{verifiers: map[string]verifier{"EdDSA": func(signed, _ []byte) bool { <-open; return string(signed) == "header.claims" }}}
+		got := map[string]*verified{}
+		for _, token := range []string{genuine, forged} {
+			parts := compact{signed: []byte(token[:strings.LastIndexByte(token, '.')])}
+			accepted := &verified{principal: &Principal{}, alg: []byte("EdDSA"), key: k}
+			go func() {
+				v := c.verify(token, nameOf(token), parts, accepted)
+				got[token] = v
+			}()
+			synctest.Wait()
+		}
+		open <- struct{}{}
+		synctest.Wait()
+		close(open)
+		synctest.Wait()
+		if got[genuine] == nil || got[forged] != nil {
+			t.Errorf("genuine accepted: %v, forged accepted: %v", got[genuine] != nil, got[forged] != nil)
 		}
 	})
 }

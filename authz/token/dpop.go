@@ -123,7 +123,6 @@ func (v *Verifier) VerifyDPoP(ctx context.Context, token string, presented Proof
 	if err := checkLength(token); err != nil {
 		return nil, err
 	}
-	sum := digest(token)
 
 	// What can be said of the proof without any key.
 	p, err := parseProof(presented.JWT)
@@ -133,11 +132,11 @@ func (v *Verifier) VerifyDPoP(ctx context.Context, token string, presented Proof
 	if err := p.checkRequest(presented.Method, presented.URL); err != nil {
 		return nil, err
 	}
-	if string(p.ath) != base64url.EncodeToString(sum[:]) {
+	if sum := sha256.Sum256(bytesOf(token)); string(p.ath) != base64url.EncodeToString(sum[:]) {
 		return nil, refuse(InvalidProof, "ath is missing, or not the SHA-256 of the token that came with the proof (RFC 9449 §4.2)")
 	}
 
-	known, err := v.verify(ctx, token, sum, true)
+	known, err := v.verify(ctx, token, true)
 	if err != nil {
 		return nil, err
 	}

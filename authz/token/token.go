@@ -2,7 +2,6 @@ package token
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,8 +25,8 @@ type Config struct {
 	// over, and refreshed at once in the background, so that a change of the configuration is no outage even while an
 	// issuer is down. No verdict is taken over.
 	Predecessor *Verifier
-	// CacheBytes bounds, roughly, the memory for tokens that were verified and may come again. Each takes its
-	// length and about 1 KiB. Default 32 MiB.
+	// CacheBytes bounds, roughly, the memory for tokens that were verified and may come again. Each takes up to twice
+	// its length, and about 1 KiB. Default 32 MiB.
 	CacheBytes int64
 	// Proofs says how DPoP proofs are checked, where an issuer's DPoP policy lets them count.
 	Proofs ProofPolicy
@@ -288,7 +287,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error)
 	if err := checkLength(token); err != nil {
 		return nil, err
 	}
-	known, err := v.verify(ctx, token, digest(token), false)
+	known, err := v.verify(ctx, token, false)
 	if err != nil {
 		return nil, err
 	}
@@ -303,10 +302,11 @@ func checkLength(jwt string) error {
 	return nil
 }
 
-// verify is the way of a token, of which sum is the digest. Whether it came with a proof decides what it must be bound
-// to, and that is asked of a token that was kept as well.
-func (v *Verifier) verify(ctx context.Context, token string, sum [sha256.Size]byte, dpop bool) (*verified, error) {
-	if known := v.cache.get(sum, v.now); known != nil {
+// verify is the way of a token. Whether it came with a proof decides what it must be bound to, and that is asked of a token
+// that was kept as well.
+func (v *Verifier) verify(ctx context.Context, token string, dpop bool) (*verified, error) {
+	name := nameOf(token)
+	if known := v.cache.get(name, v.now); known != nil {
 		if err := known.binding.check(known.issuer, dpop); err != nil {
 			return nil, err
 		}
@@ -349,8 +349,9 @@ func (v *Verifier) verify(ctx context.Context, token string, sum [sha256.Size]by
 	if err != nil {
 		return nil, err
 	}
-	known := v.cache.verify(ctx, sum, parts, &verified{
-		claims.principal(issuer, client, scopes), issuer, header.kid, header.alg, key, claims.times, claims.binding, len(token),
+	known := v.cache.verify(token, name, parts, &verified{
+		principal: claims.principal(issuer, client, scopes), issuer: issuer, kid: header.kid, alg: header.alg, key: key,
+		times: claims.times, binding: claims.binding, size: len(token),
 	})
 	if known == nil {
 		return nil, refuse(BadSignature, "the signature is not that of key %s. Was the token changed, or cut short?", quote(key.kid))
