@@ -29,8 +29,12 @@ type name struct {
 }
 
 func nameOf(token string) name {
-	end := strings.LastIndexByte(token, '.') + 1
-	return name{sha256.Sum256(bytesOf(token[end:])), token[:end]}
+	header, rest, _ := strings.Cut(token, ".")
+	payload, signature, found := strings.Cut(rest, ".")
+	if !found {
+		return name{sha256.Sum256(bytesOf(token)), ""} // no token at all
+	}
+	return name{sha256.Sum256(bytesOf(signature)), token[:len(header)+len(payload)+len("..")]}
 }
 
 // verified is a token that was accepted.
