@@ -3,7 +3,6 @@ package impl
 import (
 	"encoding/json"
 	"io"
-	"iter"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -38,7 +37,7 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }
 
 // write writes a line. Whether its level is to be logged the caller has asked. An attribute that is neither text nor a
 // number is written as text; a name needs no escaping.
-func (j *jsonLines) write(at time.Time, level slog.Level, message string, attrs iter.Seq[slog.Attr]) {
+func (j *jsonLines) write(at time.Time, level slog.Level, message string, attrs []slog.Attr) {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	b := append((*buffer)[:0], `{"time":"`...)
@@ -47,7 +46,7 @@ func (j *jsonLines) write(at time.Time, level slog.Level, message string, attrs 
 	b = append(b, level.String()...)
 	b = append(b, `","msg":`...)
 	b = appendText(b, message)
-	for attr := range attrs {
+	for _, attr := range attrs {
 		b = append(append(append(b, `,"`...), attr.Key...), `":`...)
 		switch v := attr.Value; v.Kind() {
 		case slog.KindInt64:

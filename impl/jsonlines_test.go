@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +27,7 @@ func FuzzJSONLine(f *testing.F) {
 		record.AddAttrs(attrs...)
 
 		var own, theirs bytes.Buffer
-		newJSONLines(&own, nil).write(at, slog.LevelError, text, slices.Values(attrs))
+		newJSONLines(&own, nil).write(at, slog.LevelError, text, attrs)
 		if err := slog.NewJSONHandler(&theirs, nil).Handle(t.Context(), record); err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +35,9 @@ func FuzzJSONLine(f *testing.F) {
 			t.Errorf("wrote %s\nexpected what slog writes: %s", own.Bytes(), theirs.Bytes())
 		}
 		line := strings.TrimSuffix(own.String(), "\n")
-		if at := strings.IndexFunc(line, func(r rune) bool { return r < ' ' || r == '\u2028' || r == '\u2029' || r == unicode.ReplacementChar && !strings.Contains(text, "\ufffd") }); at >= 0 {
+		if at := strings.IndexFunc(line, func(r rune) bool {
+			return r < ' ' || r == '\u2028' || r == '\u2029' || r == unicode.ReplacementChar && !strings.Contains(text, "\ufffd")
+		}); at >= 0 {
 			t.Errorf("the line can be taken for two: a control character at %d of %q", at, line)
 		}
 	})

@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"iter"
 	"log/slog"
 	"net/http"
 	"regexp"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -140,36 +138,46 @@ func (s *Server) ended(x *exchange, r *http.Request) {
 		return
 	}
 	now := time.Now()
-	attrs := x.attrs(r, s.remoteIP(r), now.Sub(x.begun))
+	var space [12]slog.Attr
+	attrs := x.appendAttrs(space[:0], r, s.remoteIP(r), now.Sub(x.begun))
 	if lines, ok := handler.(*jsonLines); ok {
 		lines.write(now, level, "request", attrs)
 		return
 	}
 	line := slog.NewRecord(now, level, "request", 0) // which line of code it is, nobody asks
-	line.AddAttrs(slices.Collect(attrs)...)
+	line.AddAttrs(attrs...)
 	_ = handler.Handle(r.Context(), line)
 }
 
-func (x *exchange) attrs(r *http.Request, remote string, took time.Duration) iter.Seq[slog.Attr] {
-	return func(yield func(slog.Attr) bool) {
-		var operation, path = "", ""
-		if x.Operation != nil {
-			operation, path = x.Operation.ID, x.Operation.Path
-		} else {
-			path = loggable(r.URL.Path)
-		}
-		_ = yield(slog.String("method", loggable(r.Method))) &&
-			yield(slog.String("path", path)) && // as the document has it, or as it came
-			yield(slog.Int("status", x.status)) && // 0: the connection was cut before there was one
-			yield(slog.Float64("duration_ms", float64(took.Microseconds())/1000)) &&
-			yield(slog.Int64("bytes", x.bytes)) &&
-			yield(slog.String("remote", remote)) &&
-			yield(slog.String("request_id", x.id[0])) &&
-			(operation == "" || yield(slog.String("operation", operation))) &&
-			(x.Principal == nil || yield(slog.String("subject", x.Principal.Subject())) && yield(slog.String("client_id", x.Principal.ClientID()))) &&
-			(x.err == nil || yield(slog.String("cause", x.err.Error()))) &&
-			(x.stack == nil || yield(slog.String("stack", string(x.stack))))
+func (x *exchange) appendAttrs(attrs []slog.Attr, r *http.Request, remote string, took time.Duration) []slog.Attr {
+	var operation, path string
+	if x.Operation != nil {
+		operation, path = x.Operation.ID, x.Operation.Path
+	} else {
+		path = loggable(r.URL.Path)
 	}
+	attrs = append(attrs,
+		slog.String("method", loggable(r.Method)),
+		slog.String("path", path),    // as the document has it, or as it came
+		slog.Int("status", x.status), // 0: the connection was cut before there was one
+		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
+		slog.Int64("bytes", x.bytes),
+		slog.String("remote", remote),
+		slog.String("request_id", x.id[0]),
+	)
+	if operation != "" {
+		attrs = append(attrs, slog.String("operation", operation))
+	}
+	if x.Principal != nil {
+		attrs = append(attrs, slog.String("subject", x.Principal.Subject()), slog.String("client_id", x.Principal.ClientID()))
+	}
+	if x.err != nil {
+		attrs = append(attrs, slog.String("cause", x.err.Error()))
+	}
+	if x.stack != nil {
+		attrs = append(attrs, slog.String("stack", string(x.stack)))
+	}
+	return attrs
 }
 
 // loggable cuts out of what a client chose whatever is long enough to be a token put in the wrong place.
