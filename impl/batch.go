@@ -2,13 +2,13 @@ package impl
 
 import (
 	"io"
-	"runtime"
 	"sync"
+	"time"
 )
 
-// Batch is a writer that writes together what comes together: the lines of requests that end at the same time cost one
-// call of the system, and no request waits for it. [Batch.Flush] waits until all is written; only what a killed process had
-// not begun to write, of the last moment, is lost.
+// Batch is a writer that writes together what comes together: the lines of requests that end at about the same time cost
+// one call of the system, and no request waits for it. [Batch.Flush] waits until all is written; only what a killed process
+// had not begun to write, of the last millisecond, is lost.
 type Batch struct {
 	to io.Writer
 
@@ -43,11 +43,14 @@ func (b *Batch) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// gathering is how long a line waits for others.
+const gathering = time.Millisecond
+
 // write goes on until nothing is pending.
 func (b *Batch) write() {
 	var batch []byte
 	for {
-		runtime.Gosched() // first come those who have a line ready
+		time.Sleep(gathering)
 		b.mu.Lock()
 		batch, b.pending = b.pending, batch[:0]
 		b.writing = len(batch) > 0

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // slow is a writer that counts calls, and whose first call waits.
@@ -82,5 +83,24 @@ func TestBatchIsBounded(t *testing.T) {
 		if got := to.text.Len(); got != lines*len(line) {
 			t.Errorf("%d bytes came through of %d", got, lines*len(line))
 		}
+	})
+}
+
+// TestBatchGathers: what comes within a moment is one call, and none waits much longer.
+func TestBatchGathers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		to := &slow{open: make(chan struct{})}
+		close(to.open)
+		b := NewBatch(to)
+		for range 5 {
+			fmt.Fprintln(b, "line")
+			time.Sleep(gathering / 10)
+		}
+		time.Sleep(gathering)
+		synctest.Wait()
+		if got := strings.Count(to.text.String(), "line\n"); got != 5 || to.calls != 1 {
+			t.Errorf("after twice %s there are %d lines of 5, by %d calls, want all by one", gathering, got, to.calls)
+		}
+		b.Flush()
 	})
 }
