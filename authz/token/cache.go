@@ -28,13 +28,14 @@ type name struct {
 	signed    string // with the dot behind it
 }
 
-func nameOf(token string) name {
+// nameOf returns no name of what has fewer segments than a token. To refuse that shall not cost a hash.
+func nameOf(token string) (name, bool) {
 	header, rest, _ := strings.Cut(token, ".")
 	payload, signature, found := strings.Cut(rest, ".")
 	if !found {
-		return name{sha256.Sum256(bytesOf(token)), ""} // no token at all
+		return name{}, false
 	}
-	return name{sha256.Sum256(bytesOf(signature)), token[:len(header)+len(payload)+len("..")]}
+	return name{sha256.Sum256(bytesOf(signature)), token[:len(header)+len(payload)+len("..")]}, true
 }
 
 // verified is a token that was accepted.

@@ -305,12 +305,14 @@ func checkLength(jwt string) error {
 // verify is the way of a token. Whether it came with a proof decides what it must be bound to, and that is asked of a token
 // that was kept as well.
 func (v *Verifier) verify(ctx context.Context, token string, dpop bool) (*verified, error) {
-	name := nameOf(token)
-	if known := v.cache.get(name, v.now); known != nil {
-		if err := known.binding.check(known.issuer, dpop); err != nil {
-			return nil, err
+	name, named := nameOf(token)
+	if named {
+		if known := v.cache.get(name, v.now); known != nil {
+			if err := known.binding.check(known.issuer, dpop); err != nil {
+				return nil, err
+			}
+			return known, nil
 		}
-		return known, nil
 	}
 	parts, err := parseCompact(token)
 	if err != nil {
