@@ -92,14 +92,15 @@ type lazyDeadline struct {
 	inside int
 }
 
-func (d *lazyDeadline) set(t time.Time) error {
+// set does without defer, as most calls are of it.
+func (d *lazyDeadline) set(t time.Time) (err error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.asked = t
-	if d.inside == 0 {
-		return nil // enter will see it
+	if d.inside > 0 { // otherwise enter will see it
+		err = d.settle()
 	}
-	return d.settle()
+	d.mu.Unlock()
+	return err
 }
 
 // calledBack is before any deadline that is meant as a time. net/http calls its own reader back by one in the distant past.

@@ -126,9 +126,7 @@ func (s *Server) exchanged(next http.Handler) http.Handler {
 
 // ended writes the line of a request. It never holds a query, which may carry a token, nor a header.
 func (s *Server) ended(x *exchange, r *http.Request) {
-	if l := x.limited.Load(); l != nil {
-		l.end()
-	}
+	x.over()
 	level := slog.LevelInfo
 	if x.status >= 500 && r.Context().Err() == nil { // a client who hangs up is no fault of ours
 		level = slog.LevelError
