@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
+	"slices"
 	"testing"
 
 	"github.com/oasgate/oasgate/authz/devissuer"
@@ -21,32 +23,58 @@ func (u *unread) Header() http.Header         { return u.header }
 func (u *unread) WriteHeader(status int)      { u.status = status }
 func (u *unread) Write(p []byte) (int, error) { return len(p), nil }
 
-// BenchmarkServer is one protected GET through all of the server but the connection: what stands around the gate costs
-// the difference to authz's BenchmarkRequest.
-func BenchmarkServer(b *testing.B) {
+// served returns what sends one protected GET through all of the server but the connection, and expects a 200.
+func served(tb testing.TB, log slog.Handler) (send func()) {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{testAudience}, Scopes: []string{"read:messages"}})
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	b.Cleanup(issuer.Close)
-	for name, log := range map[string]slog.Handler{"log off": slog.DiscardHandler, "log on": newJSONLines(io.Discard, nil)} {
+	tb.Cleanup(issuer.Close)
+	config := ServerConfig{Logger: slog.New(log), Handlers: Handlers{}}
+	config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}}
+	server, err := New(tb.Context(), config)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	r := httptest.NewRequest(http.MethodGet, "/api/private-scoped", nil)
+	r.Header.Set("Authorization", "Bearer "+issuer.Mint(map[string]any{"scope": "read:messages"}))
+	w := &unread{header: http.Header{}}
+	return func() {
+		clear(w.header)
+		if server.http.Handler.ServeHTTP(w, r); w.status != http.StatusOK {
+			tb.Fatalf("status is %d, expected 200", w.status)
+		}
+	}
+}
+
+var logs = map[string]slog.Handler{"log off": slog.DiscardHandler, "log on": newJSONLines(io.Discard, nil)}
+
+// BenchmarkServer is one protected GET: what stands around the gate costs the difference to authz's BenchmarkRequest.
+func BenchmarkServer(b *testing.B) {
+	for name, log := range logs {
 		b.Run(name, func(b *testing.B) {
-			config := ServerConfig{Logger: slog.New(log), Handlers: Handlers{}}
-			config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}}
-			server, err := New(b.Context(), config)
-			if err != nil {
-				b.Fatal(err)
-			}
-			r := httptest.NewRequest(http.MethodGet, "/api/private-scoped", nil)
-			r.Header.Set("Authorization", "Bearer "+issuer.Mint(map[string]any{"scope": "read:messages"}))
-			w := &unread{header: http.Header{}}
+			send := served(b, log)
 			b.ReportAllocs()
 			for b.Loop() {
-				clear(w.header)
-				if server.http.Handler.ServeHTTP(w, r); w.status != http.StatusOK {
-					b.Fatalf("status is %d, expected 200", w.status)
-				}
+				send()
 			}
 		})
+	}
+}
+
+// The ceiling is what is measured, and one more. A change that breaks it has put work on every request.
+func TestAllocationsOfTheServer(t *testing.T) {
+	if scoped.Path != "/api/private-scoped" {
+		t.Skip("the handler of another document's operation allocates as it likes")
+	}
+	if build, ok := debug.ReadBuildInfo(); ok && slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("the race detector allocates on its own account")
+	}
+	for name, log := range logs {
+		send := served(t, log)
+		send() // the keys are fetched
+		if got := testing.AllocsPerRun(500, send); got > 13 {
+			t.Errorf("%s: %v allocations a request, the ceiling is 13: profile BenchmarkServer with -memprofile", name, got)
+		}
 	}
 }
