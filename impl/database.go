@@ -85,13 +85,14 @@ func openSQLite(raw string, timeout time.Duration) (db database, err error) {
 	}
 	source := func(path string, pragmas ...string) string {
 		file := url.URL{Scheme: "file", OmitHost: true, Path: path}
-		file.RawQuery = url.Values{"_txlock": {"immediate"}, "_pragma": append([]string{
-			fmt.Sprintf("busy_timeout(%d)", timeout.Milliseconds()), // for other processes
-			"journal_mode(wal)", // readers do not wait for the writer
-			"synchronous(full)", // what is acknowledged outlives a power cut
-			"foreign_keys(on)",
-		}, pragmas...)}.Encode()
+		waiting := fmt.Sprintf("busy_timeout(%d)", timeout.Milliseconds()) // for other processes
+		file.RawQuery = url.Values{"_txlock": {"immediate"}, "_pragma": append([]string{waiting}, pragmas...)}.Encode()
 		return file.String()
+	}
+	kept := []string{
+		"journal_mode(wal)", // readers do not wait for the writer
+		"synchronous(full)", // what is acknowledged outlives a power cut
+		"foreign_keys(on)",
 	}
 	db = database{
 		dialect: goose.DialectSQLite3,
@@ -114,8 +115,9 @@ func openSQLite(raw string, timeout time.Duration) (db database, err error) {
 		source string
 		conns  int
 	}{
-		{&db.write, source(path), 1},
-		{&db.read, source(path, "query_only(on)"), 4},
+		{&db.write, source(path, kept...), 1},
+		{&db.read, source(path, append(kept, "query_only(on)")...), 4},
+		// Not in wal mode: of processes that put a new file into it at the same time one may fail, without waiting.
 		{&db.migrations.db, source(path + "-migrations"), 1},
 	} {
 		if *pool.db, err = sql.Open("sqlite", pool.source); err != nil {
