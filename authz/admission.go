@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/oasgate/oasgate/authz/token"
 )
@@ -18,7 +19,10 @@ import (
 type Admission struct {
 	context.Context
 	Operation *Operation       // nil: none of the document matches
-	Principal *token.Principal // who sent it; nil: nobody was asked, or it is not known
+	Principal *token.Principal // who sent it, or was refused; nil: nobody was asked, or it is not known
+
+	taken    atomic.Bool // by its request: one that a handler makes of it, in its context, gets an admission of its own
+	admitted bool        // before that, the principal is not for [token.FromContext]
 }
 
 type admissionKey struct{}
@@ -29,13 +33,23 @@ func FromContext(ctx context.Context) (*Admission, bool) {
 	return a, ok
 }
 
-// Value returns the principal to [token.FromContext], and the admission to [FromContext].
+// Value returns the admission to [FromContext], and to [token.FromContext] the principal that was let in, and no other that
+// the context has from elsewhere.
 func (a *Admission) Value(key any) any {
 	switch {
 	case key == admissionKey{}:
 		return a
-	case key == token.ContextKey{} && a.Principal != nil:
+	case key == token.ContextKey{} && a.taken.Load():
+		if !a.admitted || a.Principal == nil { // not a nil *Principal, which would be one
+			return nil
+		}
 		return a.Principal
 	}
 	return a.Context.Value(key)
+}
+
+func newAdmission(ctx context.Context) *Admission {
+	a := &Admission{Context: ctx}
+	a.taken.Store(true)
+	return a
 }

@@ -41,7 +41,23 @@ func judge(schema *openapi3.SchemaRef) (j judgement) {
 	}
 	j.fault = unenforceable(schema)
 	j.builtIn = errors.Is(err, openapi3.ErrSchemaInputNaN) && !hasNullable(schema)
+	if j.fault == nil && isBeyondQuick(schema) {
+		j.fault = errors.New("a schema does not compile together with the components that it refers to, so that its newer keywords would be passed over; does it use $dynamicRef, or $defs of its own?")
+	}
 	return j
+}
+
+// isBeyondQuick finds the keywords that the quick way knows nothing of.
+func isBeyondQuick(schema *openapi3.SchemaRef) bool {
+	return schema.WalkSubtree(func(_ string, ref *openapi3.SchemaRef) error {
+		s := ref.Value
+		if s.DynamicRef != "" || s.Const != nil || s.PrefixItems != nil || s.Contains != nil || s.PatternProperties != nil || s.DependentSchemas != nil ||
+			s.PropertyNames != nil || s.If != nil || s.Then != nil || s.Else != nil || s.DependentRequired != nil ||
+			s.UnevaluatedItems.Has != nil || s.UnevaluatedItems.Schema != nil || s.UnevaluatedProperties.Has != nil || s.UnevaluatedProperties.Schema != nil {
+			return errUnlike
+		}
+		return nil
+	}) != nil
 }
 
 // hasNullable finds the keyword that the quick way goes by where it takes the document for one of 3.0, and only there.

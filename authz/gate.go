@@ -118,8 +118,8 @@ func (g *Gate) check(r *http.Request, at *path, param func(string) string) (*htt
 		return nil, err
 	}
 	found, ofServer := FromContext(r.Context())
-	if !ofServer {
-		found = &Admission{Context: r.Context()}
+	if ofServer = ofServer && found.taken.CompareAndSwap(false, true); !ofServer {
+		found = newAdmission(r.Context())
 	}
 	found.Operation = &op.Operation
 	if found.Principal, err = g.admit(r, op); err != nil {
@@ -128,7 +128,16 @@ func (g *Gate) check(r *http.Request, at *path, param func(string) string) (*htt
 	if !ofServer {
 		r = r.WithContext(found)
 	}
-	return g.validate(r, op, param)
+	if r, err = g.validate(r, op, param); err != nil {
+		return nil, err
+	}
+	found.admitted = true
+	if p, _ := token.FromContext(r.Context()); p != found.Principal { // somebody between the server and here has put in another
+		own := newAdmission(r.Context())
+		own.Operation, own.Principal, own.admitted = found.Operation, found.Principal, true
+		r = r.WithContext(own)
+	}
+	return r, nil
 }
 
 // admit authenticates and authorizes: it has the validator ask, for one alternative after another, whether the

@@ -651,3 +651,30 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// TestUnenforceableBesideReferences: with such keywords a schema does not compile together with what it refers to, and the
+// validator falls back on the way that passes over them. That is refused at start, or the request is.
+func TestUnenforceableBesideReferences(t *testing.T) {
+	for _, row := range []struct{ schema, components, bad string }{
+		// the compiler fails on #q once $defs is replaced, and the validator falls back on the way that passes over const
+		{`{"$defs": {"q": {"$dynamicAnchor": "q", "const": 1}}, "properties": {"x": {"$dynamicRef": "#q"}, "y": {"$ref": "#/components/schemas/K"}}}`, `"K": {"type": "object", "properties": {"k": {"const": "a"}}}`, `{"y":{"k":"b"}}`},
+		{`{"$defs": {"q": {"$anchor": "q", "const": 1}}, "properties": {"x": {"$dynamicRef": "#q"}, "y": {"$ref": "#/components/schemas/K"}}}`, `"K": {"type": "object", "properties": {"k": {"type":"string"}}}`, `{"x":2}`},
+		// the validator chooses that way, which does not know $dynamicRef
+		{`{"properties": {"y": {"$ref": "#/components/schemas/Q"}, "x": {"$dynamicRef": "#q"}}}`, `"Q": {"$dynamicAnchor": "q", "type": "integer"}`, `{"x":"a"}`},
+	} {
+		doc := `{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {"/o": {"post": {"operationId": "o", "security": [],
+		"responses": {"default": {"description": "any"}}, "requestBody": {"content": {"application/json": {"schema": ` + row.schema + `}}}}}}, "components": {"schemas": {` + row.components + `}}}`
+		gate, err := authz.New(authz.Config{Document: load(t, doc), Verifier: newPrincipals(t)})
+		if err != nil {
+			t.Logf("refused at start, good: %v", err)
+			continue
+		}
+		r := httptest.NewRequest("POST", "/o", strings.NewReader(row.bad))
+		r.Header.Set("Content-Type", "application/json")
+		if _, err := gate.Check(r, "/o", nil); err == nil {
+			t.Errorf("%s passes, against %s with %s", row.bad, row.schema, row.components)
+		} else {
+			t.Logf("refused, good: %v", err)
+		}
+	}
+}

@@ -1,10 +1,12 @@
 package impl
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"regexp"
 	"runtime/debug"
@@ -97,6 +99,23 @@ func (x *exchange) Write(p []byte) (int, error) {
 	n, err := x.ResponseWriter.Write(p)
 	x.bytes += int64(n)
 	return n, err
+}
+
+// FlushError begins the answer, if nobody has.
+func (x *exchange) FlushError() error {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	return http.NewResponseController(x.ResponseWriter).Flush()
+}
+
+// Hijack takes the connection, and the answer with it.
+func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, both, err := http.NewResponseController(x.ResponseWriter).Hijack()
+	if err == nil && x.status == 0 {
+		x.status = http.StatusSwitchingProtocols
+	}
+	return conn, both, err
 }
 
 // Unwrap lets http.ResponseController find what the writer beneath can do.
