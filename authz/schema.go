@@ -40,7 +40,7 @@ func (p *Plan) ways(o *operation, item *openapi3.PathItem, spec *openapi3.Operat
 	if spec.RequestBody != nil {
 		o.way.body = spec.RequestBody.Value
 	}
-	for _, schema := range requestSchemas(item, spec) {
+	for _, schema := range decodedBy(item, spec) {
 		if err := p.composition.check(schema); err != nil {
 			errs = append(errs, err)
 		}
@@ -122,10 +122,26 @@ func (c composition) check(schema *openapi3.SchemaRef) error {
 	}
 	return schema.WalkSubtree(func(_ string, ref *openapi3.SchemaRef) error {
 		if c[ref.Value] {
-			return fmt.Errorf("a schema (%s) is composed of itself by allOf, anyOf, oneOf, not or if: no value could be judged by it, and the validator would not come to an end; let it contain itself in a property or in items", cmp.Or(ref.Ref, "without a name"))
+			return fmt.Errorf("a schema (%s) is composed of itself by allOf, anyOf, oneOf, not or if: no value can be decoded by it; let it contain itself in a property or in items", cmp.Or(ref.Ref, "without a name"))
 		}
 		return nil
 	})
+}
+
+// decodedBy returns the schemas that the validator decodes by, of parameters and of forms. JSON it decodes without, and where
+// it then judges it does come to an end.
+func decodedBy(item *openapi3.PathItem, spec *openapi3.Operation) (all []*openapi3.SchemaRef) {
+	for _, p := range parameters(item, spec) {
+		all = append(all, p.Schema)
+	}
+	if spec.RequestBody != nil && spec.RequestBody.Value != nil {
+		for name, media := range spec.RequestBody.Value.Content {
+			if media != nil && !isJSON(name) {
+				all = append(all, media.Schema)
+			}
+		}
+	}
+	return slices.DeleteFunc(all, func(s *openapi3.SchemaRef) bool { return s == nil || s.Value == nil })
 }
 
 // composing returns the schemas by which a schema has the same value judged.
