@@ -10,8 +10,8 @@ import (
 // Admission is what a gate has found out about a request. It is the context in which the request goes on, so that
 // [token.FromContext] finds the principal.
 //
-// A gate makes one for each request that it lets in, also for one that a handler makes within another. A server makes it itself to know what was found of the others, too,
-// and to spare the gate a copy of the request:
+// A gate makes one for each request that it lets in, also for one that a handler makes within another. A server makes it
+// itself to know what was found of the others, too, and to spare the gate a copy of the request:
 //
 //	found := &authz.Admission{Context: r.Context()}
 //	handler.ServeHTTP(w, r.WithContext(found))
