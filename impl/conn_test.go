@@ -11,8 +11,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -519,6 +521,48 @@ func TestDeadlinesAreRarelyArmed(t *testing.T) {
 	}
 	if armed != 2 {
 		t.Errorf("armed %d times, expected once for each direction", armed)
+	}
+}
+
+// TestGivesWay has another goroutine ready to run whenever a connection reads what is there already: after every other
+// answer it goes first, and no more than that.
+func TestGivesWay(t *testing.T) {
+	client, server, err := tcpPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn := newLazyConn(server)
+	defer conn.Close()
+	if _, err := client.Write(make([]byte, 1<<10)); err != nil {
+		t.Fatal(err)
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+
+	const rounds = 100
+	var gaveWay [3]int // after an answer, after the next, and in a Read that follows another
+	var b [1]byte
+	for range rounds {
+		for i := range gaveWay {
+			if i < 2 {
+				if _, err := conn.Write(b[:]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var other atomic.Bool
+			go other.Store(true)
+			if _, err := conn.Read(b[:]); err != nil {
+				t.Fatal(err)
+			}
+			if other.Load() {
+				gaveWay[i]++
+			}
+			runtime.Gosched()
+		}
+	}
+	// Not exactly: the runtime now and then lets others go first, or not, on its own account.
+	if gaveWay[0] < rounds*3/4 || gaveWay[1] > rounds/4 || gaveWay[2] > rounds/4 {
+		t.Errorf("of %d times each, others went first %d times after an answer, %d times after the next, %d times without one: expected all, none, none", rounds, gaveWay[0], gaveWay[1], gaveWay[2])
 	}
 }
 
