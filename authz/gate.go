@@ -117,15 +117,20 @@ func (g *Gate) check(r *http.Request, at *path, param func(string) string) (*htt
 	if err != nil {
 		return nil, err
 	}
-	found, ofServer := FromContext(r.Context())
-	if ofServer = ofServer && found.taken.CompareAndSwap(false, true); !ofServer {
-		found = newAdmission(r.Context())
+	found, ofServer := FromContext(r.Context()) // a server wants to know of those who are refused, too
+	if ofServer = ofServer && found.taken.CompareAndSwap(false, true); ofServer {
+		found.Operation = &op.Operation
 	}
-	found.Operation = &op.Operation
-	if found.Principal, err = g.admit(r, op); err != nil {
+	principal, err := g.admit(r, op)
+	if ofServer {
+		found.Principal = principal
+	}
+	if err != nil {
 		return nil, err
 	}
 	if !ofServer {
+		found = newAdmission(r.Context())
+		found.Operation, found.Principal = &op.Operation, principal
 		r = r.WithContext(found)
 	}
 	if r, err = g.validate(r, op, param); err != nil {
@@ -151,7 +156,7 @@ func (g *Gate) admit(r *http.Request, op *operation) (*token.Principal, error) {
 	err := openapi3filter.ValidateSecurityRequirements(c, &c.input, op.security)
 
 	switch {
-	case errors.Is(c.err, errNoCredential):
+	case c.err == errNoCredential:
 		if err == nil {
 			return nil, nil // a token is optional here
 		}

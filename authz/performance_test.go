@@ -200,7 +200,7 @@ func TestAllocationsPerRequest(t *testing.T) {
 			testing.AllocsPerRun(100, func() { d.post(t, beyond, beyondBearer) }) - testing.AllocsPerRun(100, func() { d.post(t, rawPOST, bearer) }), 100,
 		},
 		"forged":    {measure(p.guarded, 401, again(forged)), 30},
-		"malformed": {measure(p.guarded, 401, again("x.y")), 12},
+		"malformed": {measure(p.guarded, 401, again("x.y")), 10},
 	} {
 		t.Logf("%s: %v allocations a request", name, c.allocs)
 		if c.allocs > c.ceiling {

@@ -41,8 +41,9 @@ func (g *Gate) ErrorHandler(err error, c echo.Context) {
 func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	e := classify(err)
 	h := w.Header()
-	status := e.Status()
-	values := [...]string{"application/problem+json", "nosniff", "no-store", g.usual[e.Kind].challenge} // once for all
+	usual := g.usual[e.Kind]
+	status := cmp.Or(e.status, usual.status)
+	values := [...]string{"application/problem+json", "nosniff", "no-store", usual.challenge} // once for all
 	h["Content-Type"], h["X-Content-Type-Options"] = values[0:1:1], values[1:2:2]
 	if values[3] != "" {
 		h["Www-Authenticate"] = values[3:4:4]
@@ -65,14 +66,20 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	delete(h, "Content-Length") // a handler's, of an answer that is not to be
 	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(g.problem(e))
+	if r.Method == http.MethodHead {
+		return
 	}
+	if e.Detail == "" && e.status == 0 && !g.explain {
+		_, _ = w.Write(usual.document)
+		return
+	}
+	_, _ = w.Write(g.problem(e))
 }
 
 // usual is the answer to an error of which there is nothing particular to say. It is made at start: to refuse shall cost
 // less than to ask.
 type usual struct {
+	status    int
 	document  []byte
 	challenge string // "": none, or not the same for all requests
 }
@@ -81,22 +88,20 @@ func (g *Gate) prepare() {
 	prepared := map[Kind]usual{}
 	for kind := range kinds {
 		e := &Error{Kind: kind}
-		prepared[kind] = usual{document: g.problem(e)}
+		u := usual{status: e.Status(), document: g.problem(e)}
 		switch kind {
 		case MissingToken, InvalidRequest, InvalidToken:
 			if g.dpop == nil { // with it there are two, whose order is the request's
-				prepared[kind] = usual{g.problem(e), g.challenges(e, nil)[0]}
+				u.challenge = g.challenges(e, nil)[0]
 			}
 		}
+		prepared[kind] = u
 	}
 	g.usual = prepared
 }
 
 // problem returns the problem document of an error.
 func (g *Gate) problem(e *Error) []byte {
-	if usual := g.usual[e.Kind]; usual.document != nil && e.Detail == "" && e.status == 0 && !g.explain {
-		return usual.document
-	}
 	body, _ := json.Marshal(problem{e.uri(), e.title(), e.Status(), g.detail(e)})
 	return append(body, '\n')
 }

@@ -48,6 +48,8 @@ func notThreeSegments(n int) error {
 	switch n {
 	case 1:
 		return refuse(Malformed, "not a JWT: no dots in it. An opaque token is issued when none, or another, audience is asked for: ask for a token with this API's audience")
+	case 2:
+		return refuse(Malformed, "2 segments, expected 3 (RFC 7515 §7.1): the signature is missing. Was the token cut short?")
 	case 5:
 		return refuse(Malformed, "five segments: an encrypted token (JWE), which only its issuer can read. Have the issuer sign access tokens for this API, not encrypt them")
 	}
