@@ -35,3 +35,22 @@ func TestHijackedAnswer(t *testing.T) {
 		t.Error("a hijacked connection that was answered is logged as a 500")
 	}
 }
+
+// Of the 1xx one alone is an answer, and the last one (RFC 9110 §15.2).
+func TestSwitchedProtocols(t *testing.T) {
+	s := startAnswering(t, func(c echo.Context) error {
+		w := c.Response().Writer
+		w.WriteHeader(http.StatusEarlyHints)
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		return nil
+	}, nil)
+	if got := s.call(t, "X-Request-Id", "switched"); got.status != http.StatusSwitchingProtocols {
+		t.Errorf("status is %d, expected 101", got.status)
+	}
+	if status := s.log.request(t, "switched")["status"]; status != float64(http.StatusSwitchingProtocols) {
+		t.Errorf("status %v is logged, expected 101", status)
+	}
+	if strings.Contains(s.log.String(), "neither an answer nor an error") {
+		t.Error("an answer of status 101 is taken for none")
+	}
+}

@@ -86,7 +86,7 @@ func (x *exchange) Value(key any) any {
 }
 
 func (x *exchange) WriteHeader(status int) {
-	if x.status == 0 && status >= 200 { // 1xx are not the answer
+	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) { // other 1xx are not the answer
 		x.status = status
 	}
 	x.ResponseWriter.WriteHeader(status)
