@@ -41,9 +41,9 @@ func (g *Gate) ErrorHandler(err error, c echo.Context) {
 func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	e := classify(err)
 	h := w.Header()
-	usual := g.usual[e.Kind]
-	status := cmp.Or(e.status, usual.status)
-	values := [...]string{"application/problem+json", "nosniff", "no-store", usual.challenge} // once for all
+	known := g.usual[e.Kind]
+	status := cmp.Or(e.status, known.status)
+	values := [...]string{"application/problem+json", "nosniff", "no-store", known.challenge} // once for all
 	h["Content-Type"], h["X-Content-Type-Options"] = values[0:1:1], values[1:2:2]
 	if values[3] != "" {
 		h["Www-Authenticate"] = values[3:4:4]
@@ -70,7 +70,7 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	if e.Detail == "" && e.status == 0 && !g.explain {
-		_, _ = w.Write(usual.document)
+		_, _ = w.Write(known.document)
 		return
 	}
 	_, _ = w.Write(g.problem(e))

@@ -2,10 +2,13 @@ package impl
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // An answer that is only begun, as that of an event stream that has nothing to say yet, is one.
@@ -36,7 +39,7 @@ func TestHijackedAnswer(t *testing.T) {
 	}
 }
 
-// Of the 1xx one alone is an answer, and the last one (RFC 9110 §15.2).
+// Of the 1xx, 101 alone ends the answer, as net/http has it: what follows is of another protocol (RFC 9110 §15.2.2).
 func TestSwitchedProtocols(t *testing.T) {
 	s := startAnswering(t, func(c echo.Context) error {
 		w := c.Response().Writer
@@ -52,5 +55,30 @@ func TestSwitchedProtocols(t *testing.T) {
 	}
 	if strings.Contains(s.log.String(), "neither an answer nor an error") {
 		t.Error("an answer of status 101 is taken for none")
+	}
+}
+
+// A request that a handler makes within its own, through all of the server, is its own sender's, also once somebody waits.
+func TestRequestWithinARequest(t *testing.T) {
+	var s *running
+	s = startAnswering(t, func(c echo.Context) error {
+		ctx := c.Request().Context()
+		if c.Request().Header.Get("X-Inner") == "" {
+			r := httptest.NewRequestWithContext(ctx, private.Method, private.path(t), nil)
+			r.Header.Set("Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "inner", "scope": scopes(private.Operation)}))
+			r.Header.Set("X-Inner", "1")
+			w := httptest.NewRecorder()
+			s.server.http.Handler.ServeHTTP(w, r)
+			outer, _ := token.FromContext(ctx)
+			return c.String(w.Code, w.Body.String()+", then "+outer.Subject())
+		}
+		before, _ := token.FromContext(ctx)
+		ctx.Done() // as every query of a database does
+		after, _ := token.FromContext(ctx)
+		return c.String(http.StatusOK, before.Subject()+", "+after.Subject())
+	}, nil)
+	got := s.ask(t, private.Method, private.path(t), "Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "outer", "scope": scopes(private.Operation)}))
+	if got.status != http.StatusOK || got.body != "inner, inner, then outer" {
+		t.Errorf("%d %s, expected the principals: inner, inner, then outer", got.status, got.body)
 	}
 }

@@ -19,7 +19,8 @@ import (
 // woken in time: a timer that is set already serves a later deadline too. It goes off too early then, is set anew, and
 // the waiting goes on. A connection in steady use sets one every now and then, not several for each request.
 //
-// Who looks at the connection sees no difference: every deadline is kept as exactly as before.
+// Who looks at the connection sees no difference: every deadline is kept as exactly as before, but for the turn that a
+// Read may give to others.
 type lazyListener struct{ net.Listener }
 
 func (l lazyListener) Accept() (net.Conn, error) {
@@ -62,12 +63,13 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 	}
 }
 
-// giveWay has the other connections go first once an answer is written. The client cannot have sent its next request yet:
-// to ask for it at once is a call of the system in vain, and to wait for it several more, together a twentieth of a small
-// request; when the others have been served it has often come. Under little load there are no others, and nothing changes.
+// giveWay has the other connections go first once an answer is written. The client has hardly ever sent its next request
+// yet: to ask for it at once is a call of the system in vain, and to wait for it several more, together a twentieth of a
+// small request; when the others have been served it has often come. Under little load there are no others, and nothing
+// changes.
 //
 // It does so every other time only. While there is always a connection that need not wait, the runtime does not look at
-// those that do, for up to 10 ms; so each must wait now and then.
+// those that do, for up to 10 ms; so each asks in vain now and then, and waits.
 func (c *lazyConn) giveWay() {
 	if c.written.Load() && c.written.Swap(false) && c.turns.Add(1)%2 == 1 {
 		runtime.Gosched()

@@ -52,7 +52,8 @@ func (x *exchange) limit() *limited {
 	if l := x.limited.Load(); l != nil {
 		return l
 	}
-	ctx, end := context.WithDeadline(x.Context, x.begun.Add(handlerTimeout))
+	// Beneath it is the admission: who waits shall not see past it, should another request's lie there.
+	ctx, end := context.WithDeadline(&x.Admission, x.begun.Add(handlerTimeout))
 	l := &limited{ctx, end}
 	if !x.limited.CompareAndSwap(nil, l) {
 		end()
