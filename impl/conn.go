@@ -37,9 +37,9 @@ func (l lazyListener) Accept() (net.Conn, error) {
 type lazyConn struct {
 	net.Conn    // beneath
 	read, write lazyDeadline
-	writing     sync.Mutex  // one Write at a time, as beneath: each may take several there
-	written     atomic.Bool // since the last Read
-	turns       atomic.Uint32
+	writing     sync.Mutex    // one Write at a time, as beneath: each may take several there
+	written     atomic.Bool   // since the last Read
+	turns       atomic.Uint32 // answers after which it could give way
 }
 
 func newLazyConn(tcp *net.TCPConn) *lazyConn {

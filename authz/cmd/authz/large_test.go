@@ -7,22 +7,20 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/getkin/kin-openapi/openapi3"
 )
 
 // TestLargeDocuments runs the tool over documents of the size and the shapes that grow in practice. A second each is
-// what it should take, and takes on an idle machine; a busy one gets as much again, of processor time, and a slow one
-// three times what the library alone takes to load the documents, which no work of ours makes shorter.
+// what it should take, and takes on an idle machine; a busy one gets as much again, of processor time, and several tries,
+// for its pace may change within seconds.
 func TestLargeDocuments(t *testing.T) {
 	if raceDetector {
 		t.Skip("measured without the race detector")
 	}
+	const limit, tries = 2 * time.Second, 5
 	for name, generate := range map[string]func(t *testing.T, dir string, weaker bool) (document string, operations int){
 		"3.1, nested resources, allOf chains, recursive schemas": nestedResources,
 		"3.0 in JSON, oauth2 and keys, everything inline":        inlined,
@@ -35,27 +33,23 @@ func TestLargeDocuments(t *testing.T) {
 			if operations < 600 {
 				t.Fatalf("%d operations: not large", operations)
 			}
-			start, used := time.Now(), processorTime(t)
-			loader := openapi3.NewLoader()
-			loader.IncludeOrigin, loader.IsExternalRefsAllowed = true, true
-			if _, err := loader.LoadFromFile(old); err != nil {
-				t.Fatal(err)
-			}
-			load := min(time.Since(start), processorTime(t)-used)
 			timed := func(args ...string) (int, string) {
-				var stdout, stderr bytes.Buffer
-				start, used := time.Now(), processorTime(t)
-				code := run(t.Context(), append(slices.Clone(args), "--json"), &bytes.Buffer{}, &stdout, &stderr)
-				took, used := time.Since(start), processorTime(t)-used
-				t.Logf("%-5s %4d ms, %4d ms of processor time", args[0], took.Milliseconds(), used.Milliseconds())
-				if code == unable {
-					t.Fatalf("%s: %s", args[0], stderr.String())
+				for try := 1; ; try++ {
+					var stdout, stderr bytes.Buffer
+					start, used := time.Now(), processorTime(t)
+					code := run(t.Context(), append(args, "--json"), &bytes.Buffer{}, &stdout, &stderr)
+					took, used := time.Since(start), processorTime(t)-used
+					t.Logf("%-5s %4d ms, %4d ms of processor time", args[0], took.Milliseconds(), used.Milliseconds())
+					if code == unable {
+						t.Fatalf("%s: %s", args[0], stderr.String())
+					}
+					if min(took, used) <= limit {
+						return code, stdout.String()
+					}
+					if try == tries {
+						t.Fatalf("%s took %s, and as long %d times before, expected at most %s", args[0], took, tries-1, limit)
+					}
 				}
-				documents := time.Duration(len(args) - 1)
-				if limit := max(2*time.Second, 3*documents*load); min(took, used) > limit {
-					t.Errorf("%s took %s, expected at most %s: to load a document takes %s of it", args[0], took, limit, load)
-				}
-				return code, stdout.String()
 			}
 			_, out := timed("plan", old)
 			var plan planReport
