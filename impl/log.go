@@ -79,9 +79,7 @@ func (x *exchange) Value(key any) any {
 		return x
 	}
 	if l := x.limited.Load(); l != nil { // package context finds its own parents here, and those of Done they must be
-		if found := l.Value(key); found != nil {
-			return found
-		}
+		return l.Value(key) // which asks the admission beneath
 	}
 	return x.Admission.Value(key)
 }
