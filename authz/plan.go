@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -20,8 +19,7 @@ type Plan struct {
 	doc         *openapi3.T
 	relabelled  *openapi3.T      // as one of 3.0; see schema.go
 	operations  []*operation     // by path, then method
-	templates   map[string]*path // by the document's path template: /messages/{id}
-	patterns    map[string]*path // by Echo's pattern for it: /messages/:id
+	paths       map[string]*path // by the document's path template: /messages/{id}
 	schemes     map[string]*scheme
 	scopes      map[string]string                       // of all schemes
 	compiled    map[*openapi3.Schema]*jsonschema.Schema // by what stands in for it; see compiled.go
@@ -31,9 +29,8 @@ type Plan struct {
 
 // path is a path of the document, and its operations by method.
 type path struct {
-	template string
-	methods  map[string]*operation
-	allow    []string // sorted
+	methods map[string]*operation
+	allow   []string // sorted
 }
 
 // Operation is what the document says of who may call an operation.
@@ -141,7 +138,7 @@ func Describe(doc *openapi3.T) []Operation {
 
 func newPlan(doc *openapi3.T) *Plan {
 	return &Plan{
-		doc: doc, relabelled: relabelled(doc), templates: map[string]*path{}, patterns: map[string]*path{}, schemes: map[string]*scheme{},
+		doc: doc, relabelled: relabelled(doc), paths: map[string]*path{}, schemes: map[string]*scheme{},
 		scopes: map[string]string{}, compiled: map[*openapi3.Schema]*jsonschema.Schema{}, names: map[string]bool{},
 	}
 }
@@ -177,7 +174,10 @@ func read(doc *openapi3.T) (*Plan, []error) {
 		if item == nil {
 			continue // a path with nothing under it has no operations
 		}
-		at := &path{template: template, methods: map[string]*operation{}}
+		at := &path{methods: map[string]*operation{}}
+		if name, twice := repeated(template); twice {
+			faults = append(faults, &Fault{Path: template, Problem: fmt.Sprintf("path parameter %s occurs twice: give each its own name", name), At: locate(item.Origin, "")})
+		}
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
 			o, found := p.compile(method, template, item, known)
 			if other, taken := ids[o.ID]; taken && o.ID != "" {
@@ -192,14 +192,23 @@ func read(doc *openapi3.T) (*Plan, []error) {
 			at.allow = append(at.allow, method)
 			p.operations = append(p.operations, o)
 		}
-		p.templates[template] = at
-		pattern, err := echoPattern(template)
-		if err != nil {
-			faults = append(faults, &Fault{Path: template, Problem: err.Error(), At: locate(item.Origin, "")})
-		}
-		p.patterns[pattern] = at
+		p.paths[template] = at
 	}
 	return p, faults
+}
+
+// repeated returns the name of a path parameter that a template has more than once: it would have
+// two values.
+func repeated(template string) (name string, found bool) {
+	seen := map[string]bool{}
+	for _, part := range strings.Split(template, "{")[1:] {
+		name, _, _ := strings.Cut(part, "}")
+		if seen[name] {
+			return name, true
+		}
+		seen[name] = true
+	}
+	return "", false
 }
 
 // locate returns the place of an element's field, or of the element itself where it has no such field.
@@ -277,23 +286,6 @@ func (p *Plan) compile(method, template string, item *openapi3.PathItem, known j
 	return o, faults
 }
 
-// echoPattern writes a path template as Echo does, and as oapi-codegen registers it.
-func echoPattern(template string) (string, error) {
-	segments := strings.Split(template, "/")
-	for i, s := range segments {
-		if inner, ok := strings.CutPrefix(s, "{"); ok && strings.HasSuffix(inner, "}") && !strings.ContainsAny(inner[:len(inner)-1], "{}") {
-			s = ":" + inner[:len(inner)-1]
-			if slices.Contains(segments[:i], s) {
-				return template, fmt.Errorf("path parameter %s occurs twice: give each its own name", inner[:len(inner)-1])
-			}
-			segments[i] = s
-		} else if strings.ContainsAny(s, "{}:*") {
-			return template, fmt.Errorf("path segment %s cannot be routed: a parameter must be a whole segment, and : and * mean something to the router", s)
-		}
-	}
-	return strings.Join(segments, "/"), nil
-}
-
 // Operations returns every operation of the document, by path and method.
 func (p *Plan) Operations() []Operation {
 	all := make([]Operation, len(p.operations))
@@ -305,15 +297,3 @@ func (p *Plan) Operations() []Operation {
 
 // Scopes returns every scope that the document declares, sorted.
 func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }
-
-// match finds the operation of a request on a path; nil is a path that the document does not have.
-func (p *path) match(r *http.Request) (*operation, error) {
-	if p == nil {
-		return nil, &Error{Kind: NotFound}
-	}
-	o := p.methods[r.Method]
-	if o == nil {
-		return nil, &Error{Kind: MethodNotAllowed, Allow: p.allow}
-	}
-	return o, nil
-}

@@ -19,6 +19,7 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/echov4"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -162,7 +163,7 @@ func TestExplain(t *testing.T) {
 		var logged error
 		s.echo.HTTPErrorHandler = func(err error, c echo.Context) {
 			logged = err
-			s.gate.ErrorHandler(err, c)
+			echov4.ErrorHandler(s.gate)(err, c)
 		}
 		for claim, says := range map[string]map[string]any{
 			"expected \"" + audience + `"`: {"aud": "https://elsewhere.example/"},

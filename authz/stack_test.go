@@ -24,6 +24,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/echov4"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -103,14 +104,14 @@ func start(tb testing.TB, document string, change func(*authz.Config), use ...ec
 		tb.Fatalf("authz.New: %v", err)
 	}
 	s.gate = gate
-	s.echo.HTTPErrorHandler = gate.ErrorHandler
+	s.echo.HTTPErrorHandler = echov4.ErrorHandler(gate)
 	s.echo.Logger.SetOutput(io.Discard)
 	s.echo.Use(use...)
-	s.echo.Use(gate.Middleware)
+	s.echo.Use(echov4.Middleware(gate))
 	for _, o := range gate.Plan().Operations() {
 		s.echo.Add(o.Method, config.BasePath+echoPath(o.Path), s.handle)
 	}
-	if err := gate.CheckRoutes(s.echo.Routes()); err != nil {
+	if err := echov4.CheckRoutes(gate, s.echo); err != nil {
 		tb.Fatalf("CheckRoutes: %v", err)
 	}
 
