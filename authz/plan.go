@@ -10,21 +10,18 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/routers"
-	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
 // Plan is an OpenAPI document compiled to one policy per operation. Everything that the document decides is decided
 // here, once.
 type Plan struct {
-	doc         *openapi3.T
-	relabelled  *openapi3.T      // as one of 3.0; see schema.go
-	operations  []*operation     // by path, then method
-	paths       map[string]*path // by the document's path template: /messages/{id}
-	schemes     map[string]*scheme
-	scopes      map[string]string                       // of all schemes
-	compiled    map[*openapi3.Schema]*jsonschema.Schema // by what stands in for it; see compiled.go
-	composition composition                             // of schemas
-	names       map[string]bool                         // of members, in any schema: what a problem may say of a body
+	doc        *openapi3.T
+	operations []*operation     // by path, then method
+	paths      map[string]*path // by the document's path template: /messages/{id}
+	schemes    map[string]*scheme
+	scopes     map[string]string // of all schemes
 }
 
 // path is a path of the document, and its operations by method.
@@ -82,9 +79,7 @@ type operation struct {
 	Operation
 	security openapi3.SecurityRequirements // as the document has it, but with {} last
 	route    *routers.Route                // for the validator's security pass
-	way      *way                          // for its parameters and body
-	quick    *way                          // the same, for a body without long numbers; nil: there is no quicker one
-	inputs   inputs                        // what parameters and body the operation takes
+	schema   *schema.Operation             // for its parameters and body
 }
 
 // Fault is one fault of a document. A document with faults is not served.
@@ -137,10 +132,7 @@ func Describe(doc *openapi3.T) []Operation {
 }
 
 func newPlan(doc *openapi3.T) *Plan {
-	return &Plan{
-		doc: doc, relabelled: relabelled(doc), paths: map[string]*path{}, schemes: map[string]*scheme{},
-		scopes: map[string]string{}, compiled: map[*openapi3.Schema]*jsonschema.Schema{}, names: map[string]bool{},
-	}
+	return &Plan{doc: doc, paths: map[string]*path{}, schemes: map[string]*scheme{}, scopes: map[string]string{}}
 }
 
 // validate returns what keeps a document from being valid OpenAPI.
@@ -160,15 +152,8 @@ func validate(doc *openapi3.T) (faults []error) {
 func read(doc *openapi3.T) (*Plan, []error) {
 	p := newPlan(doc)
 	faults := p.readSchemes()
-	_ = doc.WalkSchemas(func(_ string, schema *openapi3.SchemaRef) error {
-		for name := range schema.Value.Properties {
-			p.names[name] = true
-		}
-		return nil
-	})
-	p.composition = readComposition(doc)
+	schemas := schema.NewCompiler(doc)
 	ids := map[string]string{}
-	known := judgements{}
 	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
 		item := doc.Paths.Value(template)
 		if item == nil {
@@ -179,7 +164,7 @@ func read(doc *openapi3.T) (*Plan, []error) {
 			faults = append(faults, &Fault{Path: template, Problem: fmt.Sprintf("path parameter %s occurs twice: give each its own name", name), At: locate(item.Origin, "")})
 		}
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
-			o, found := p.compile(method, template, item, known)
+			o, found := p.compile(method, template, item, schemas)
 			if other, taken := ids[o.ID]; taken && o.ID != "" {
 				found = append(found, &Fault{
 					Method: method, Path: template, At: locate(item.GetOperation(method).Origin, "operationId"),
@@ -275,12 +260,13 @@ func (p *Plan) readPolicy(method, template string, spec *openapi3.Operation) (o 
 }
 
 // compile makes the policy of one operation, and what holds its requests to the document.
-func (p *Plan) compile(method, template string, item *openapi3.PathItem, known judgements) (o *operation, faults []error) {
+func (p *Plan) compile(method, template string, item *openapi3.PathItem, schemas *schema.Compiler) (o *operation, faults []error) {
 	spec := item.GetOperation(method)
 	o, faults = p.readPolicy(method, template, spec)
 	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method, Operation: spec}
-	o.inputs = compileInputs(item, spec)
-	for _, err := range p.ways(o, item, spec, known) {
+	var errs []error
+	o.schema, errs = schemas.Operation(o.route)
+	for _, err := range errs {
 		faults = append(faults, &Fault{Method: method, Path: template, Problem: err.Error(), At: locate(spec.Origin, "")})
 	}
 	return o, faults

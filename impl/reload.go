@@ -10,8 +10,8 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/oasgate/oasgate/authz"
-	"github.com/oasgate/oasgate/authz/echov4"
 	oauthclient "github.com/oasgate/oasgate/authz/client"
+	"github.com/oasgate/oasgate/authz/echov4"
 	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/gen"
 	"github.com/oasgate/oasgate/impl/docs"
