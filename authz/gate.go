@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -37,7 +38,10 @@ type Config struct {
 	Resource string
 	// AuthorizationServers are the issuers that the metadata names.
 	AuthorizationServers []string
-	Now                  func() time.Time // default time.Now
+	// ProblemTypeBase is what the type URIs of problems begin with; the kind follows (RFC 9457 §3.1.1).
+	// Default [ProblemTypes], whose URIs lead to the documentation of the kinds.
+	ProblemTypeBase string
+	Now             func() time.Time // default time.Now
 	// InsecureExplain tells clients exactly why a token was refused. For development only.
 	InsecureExplain bool
 }
@@ -53,13 +57,18 @@ type Gate struct {
 	now      func() time.Time
 	metadata *metadata // nil without Resource
 	dpop     *dpop     // nil where DPoP is not offered
-	usual    map[Kind]usual
-	security openapi3filter.Options // of the validator's security pass, which only reads them
+
+	problemTypes string
+	usual        map[Kind]usual
+	security     openapi3filter.Options // of the validator's security pass, which only reads them
 }
 
 // New compiles the document and returns every fault of it and of the rest of the configuration, joined.
 func New(config Config) (*Gate, error) {
 	g := &Gate{verifier: config.Verifier, realm: config.Realm, basePath: config.BasePath, maxBody: config.MaxBodyBytes, explain: config.InsecureExplain, now: config.Now}
+	if g.problemTypes = config.ProblemTypeBase; g.problemTypes == "" {
+		g.problemTypes = ProblemTypes
+	}
 	if g.maxBody == 0 {
 		g.maxBody = 1 << 20
 	}
@@ -75,6 +84,9 @@ func New(config Config) (*Gate, error) {
 	}
 	if g.basePath != "" && (g.basePath[0] != '/' || strings.HasSuffix(g.basePath, "/")) {
 		faults = append(faults, fmt.Errorf("authz: Config.BasePath is %q: expected nothing, or a path such as /v1 without a slash at its end", g.basePath))
+	}
+	if base, err := url.Parse(g.problemTypes); err != nil || !base.IsAbs() {
+		faults = append(faults, fmt.Errorf("authz: Config.ProblemTypeBase is %q: expected an absolute URI such as https://api.example.com/problems#, which the kind is appended to", g.problemTypes))
 	}
 	if !quotable(g.realm) {
 		faults = append(faults, fmt.Errorf("authz: Config.Realm is %q: expected printable ASCII without quotes and backslashes", g.realm))

@@ -15,7 +15,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// ProblemTypes is what the type URIs of problems begin with; the kind follows.
+// ProblemTypes is the default of [Config.ProblemTypeBase]. It leads to an explanation of each kind.
 const ProblemTypes = "https://github.com/oasgate/oasgate/blob/main/authz/PROBLEMS.md#"
 
 // problem is a problem document (RFC 9457 §3.1).
@@ -93,7 +93,7 @@ func (g *Gate) prepare() {
 
 // problem returns the problem document of an error.
 func (g *Gate) problem(e *Error) []byte {
-	body, _ := json.Marshal(problem{e.uri(), e.title(), e.Status(), g.detail(e)})
+	body, _ := json.Marshal(problem{g.uri(e), e.title(), e.Status(), g.detail(e)})
 	return append(body, '\n')
 }
 
@@ -137,11 +137,11 @@ func kindOf(status int) Kind {
 	return Other
 }
 
-func (e *Error) uri() string {
+func (g *Gate) uri(e *Error) string {
 	if e.Kind == Other {
 		return string(Other)
 	}
-	return ProblemTypes + string(e.Kind)
+	return g.problemTypes + string(e.Kind)
 }
 
 func (e *Error) title() string {

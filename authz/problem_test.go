@@ -193,6 +193,25 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+func TestProblemTypeBase(t *testing.T) {
+	config := authz.Config{Document: load(t, guarded), Verifier: principals{}, ProblemTypeBase: "https://orders.example/problems/"}
+	gate, err := authz.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, refusal := range []error{&authz.Error{Kind: authz.NotFound}, &authz.Error{Kind: authz.NotFound, Detail: "of its own"}} {
+		w := httptest.NewRecorder()
+		gate.WriteProblem(w, httptest.NewRequest("GET", "/", nil), refusal)
+		if !strings.Contains(w.Body.String(), `"type":"https://orders.example/problems/not-found"`) {
+			t.Errorf("the problem is %s, expected a type of the configured base", w.Body)
+		}
+	}
+	config.ProblemTypeBase = "problems/"
+	if _, err := authz.New(config); err == nil || !strings.Contains(err.Error(), "Config.ProblemTypeBase") {
+		t.Errorf("a relative base: %v, expected a fault", err)
+	}
+}
+
 // TestWriteProblem is ErrorHandler without Echo, over HTTP/2: there, Connection is no header (RFC 9113 §8.2.2).
 func TestWriteProblem(t *testing.T) {
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: principals{}, Realm: "a realm of its own"})

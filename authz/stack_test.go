@@ -131,7 +131,7 @@ func start(tb testing.TB, document string, change func(*authz.Config), use ...ec
 			}
 			s.echo.ServeHTTP(w, r)
 		}),
-		ReadTimeout:                  20 * time.Second,
+		ReadTimeout:                  time.Minute,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is for the gate too
 		ErrorLog:                     log.New(io.Discard, "", 0),
 	}
@@ -217,7 +217,7 @@ func (s *stack) exchange(tb testing.TB, request string, body io.Reader, headers 
 		tb.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	head := request + " HTTP/1.1\r\n" + strings.Join(slices.Concat([]string{"Host: " + s.addr}, headers, []string{"", ""}), "\r\n")
 	sent := make(chan struct{})
 	go func() {
