@@ -1,4 +1,4 @@
-package impl
+package server
 
 import (
 	"net/http"
@@ -16,8 +16,8 @@ func TestFlushedAnswer(t *testing.T) {
 	s := startAnswering(t, func(c echo.Context) error {
 		return http.NewResponseController(c.Response()).Flush() // the head of an answer, an event stream that has nothing to say yet
 	}, nil)
-	token := mint(s.issuer, map[string]any{"scope": scopes(private.Operation)})
-	got := s.ask(t, private.Method, private.path(t), "Authorization", "Bearer "+token)
+	token := mint(s.issuer, map[string]any{"scope": ""})
+	got := s.ask(t, "GET", private.path, "Authorization", "Bearer "+token)
 	if got.body != "" {
 		t.Errorf("an answer of status %d that was complete has got a body: %s", got.status, got.body)
 	}
@@ -64,11 +64,11 @@ func TestRequestWithinARequest(t *testing.T) {
 	s = startAnswering(t, func(c echo.Context) error {
 		ctx := c.Request().Context()
 		if c.Request().Header.Get("X-Inner") == "" {
-			r := httptest.NewRequestWithContext(ctx, private.Method, private.path(t), nil)
-			r.Header.Set("Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "inner", "scope": scopes(private.Operation)}))
+			r := httptest.NewRequestWithContext(ctx, "GET", private.path, nil)
+			r.Header.Set("Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "inner", "scope": ""}))
 			r.Header.Set("X-Inner", "1")
 			w := httptest.NewRecorder()
-			s.server.http.Handler.ServeHTTP(w, r)
+			s.server.ServeHTTP(w, r)
 			outer, _ := token.FromContext(ctx)
 			return c.String(w.Code, w.Body.String()+", then "+outer.Subject())
 		}
@@ -77,7 +77,7 @@ func TestRequestWithinARequest(t *testing.T) {
 		after, _ := token.FromContext(ctx)
 		return c.String(http.StatusOK, before.Subject()+", "+after.Subject())
 	}, nil)
-	got := s.ask(t, private.Method, private.path(t), "Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "outer", "scope": scopes(private.Operation)}))
+	got := s.ask(t, "GET", private.path, "Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "outer", "scope": ""}))
 	if got.status != http.StatusOK || got.body != "inner, inner, then outer" {
 		t.Errorf("%d %s, expected the principals: inner, inner, then outer", got.status, got.body)
 	}

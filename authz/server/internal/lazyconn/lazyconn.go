@@ -1,4 +1,5 @@
-package impl
+// Package lazyconn is a listener whose connections set few timers.
+package lazyconn
 
 import (
 	"errors"
@@ -10,8 +11,8 @@ import (
 	"time"
 )
 
-// A lazyListener's connections do later, or not at all, what is mostly done in vain: deadlines, and asking for a request
-// before the client can have sent it.
+// Listener accepts connections that do later, or not at all, what is mostly wasted: deadlines, and
+// asking for a request before the client can have sent it.
 //
 // net/http sets eight deadlines for every request, and hardly any of them comes to pass: by the next one, a few
 // microseconds later, it is forgotten. Each goes through the poller to a timer of the runtime, which together costs a
@@ -21,36 +22,36 @@ import (
 //
 // Who looks at the connection sees no difference: every deadline is kept as exactly as before, but for the turn that a
 // Read may give to others.
-type lazyListener struct{ net.Listener }
+type Listener struct{ net.Listener }
 
-func (l lazyListener) Accept() (net.Conn, error) {
+func (l Listener) Accept() (net.Conn, error) {
 	accepted, err := l.Listener.Accept()
 	if tcp, ok := accepted.(*net.TCPConn); ok {
-		return newLazyConn(tcp), nil
+		return newConn(tcp), nil
 	}
 	return accepted, err
 }
 
-// lazyConn is a TCP connection whose deadlines are lazy. It does not have ReadFrom, with which net/http copies files to a
+// conn is a TCP connection whose deadlines are lazy. It does not have ReadFrom, with which net/http copies files to a
 // bare one without reading them itself, for that could not go on after a timer went off early; nothing here answers that
 // way.
-type lazyConn struct {
+type conn struct {
 	net.Conn    // beneath
-	read, write lazyDeadline
+	read, write deadline
 	writing     sync.Mutex    // one Write at a time, as beneath: each may take several there
 	written     atomic.Bool   // since the last Read
 	turns       atomic.Uint32 // answers after which it could give way
 }
 
-func newLazyConn(tcp *net.TCPConn) *lazyConn {
-	return &lazyConn{
+func newConn(tcp *net.TCPConn) *conn {
+	return &conn{
 		Conn:  tcp,
-		read:  lazyDeadline{arm: tcp.SetReadDeadline},
-		write: lazyDeadline{arm: tcp.SetWriteDeadline},
+		read:  deadline{arm: tcp.SetReadDeadline},
+		write: deadline{arm: tcp.SetWriteDeadline},
 	}
 }
 
-func (c *lazyConn) Read(p []byte) (int, error) {
+func (c *conn) Read(p []byte) (int, error) {
 	if err := c.read.enter(); err != nil {
 		return 0, err
 	}
@@ -70,13 +71,13 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 //
 // It does so every other time only. While there is always a connection that need not wait, the runtime does not look at
 // those that do, for up to 10 ms; so each asks in vain now and then, and waits.
-func (c *lazyConn) giveWay() {
+func (c *conn) giveWay() {
 	if c.written.Load() && c.written.Swap(false) && c.turns.Add(1)%2 == 1 {
 		runtime.Gosched()
 	}
 }
 
-func (c *lazyConn) Write(p []byte) (written int, err error) {
+func (c *conn) Write(p []byte) (written int, err error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	if err := c.write.enter(); err != nil {
@@ -93,20 +94,20 @@ func (c *lazyConn) Write(p []byte) (written int, err error) {
 }
 
 // CloseWrite is what net/http hangs up with on who is still sending, so that the answer gets there.
-func (c *lazyConn) CloseWrite() error {
+func (c *conn) CloseWrite() error {
 	return c.Conn.(*net.TCPConn).CloseWrite()
 }
 
-func (c *lazyConn) SetReadDeadline(t time.Time) error  { return c.read.set(t) }
-func (c *lazyConn) SetWriteDeadline(t time.Time) error { return c.write.set(t) }
-func (c *lazyConn) SetDeadline(t time.Time) error {
+func (c *conn) SetReadDeadline(t time.Time) error  { return c.read.set(t) }
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.write.set(t) }
+func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.read.set(t), c.write.set(t))
 }
 
-// lazyDeadline is the deadline of one direction. While anybody is inside, in a Read or Write of the connection beneath,
+// deadline is the deadline of one direction. While anybody is inside, in a Read or Write of the connection beneath,
 // what is armed there comes no later than what is asked for; while nobody is, it does not matter. That it comes too early
 // is found out when it does: to look at the clock before would be the dearest part of this.
-type lazyDeadline struct {
+type deadline struct {
 	arm func(time.Time) error // the connection beneath
 
 	mu     sync.Mutex
@@ -116,7 +117,7 @@ type lazyDeadline struct {
 }
 
 // set does without defer, as most calls are of it.
-func (d *lazyDeadline) set(t time.Time) (err error) {
+func (d *deadline) set(t time.Time) (err error) {
 	d.mu.Lock()
 	d.asked = t
 	if d.inside > 0 { // otherwise enter will see it
@@ -131,7 +132,7 @@ var calledBack = time.Unix(1e9, 0)
 
 // enter comes before every Read or Write beneath. If it returns an error there must be none: that net/http calls its
 // reader back, as it does in every request, is mostly found here, and costs nothing.
-func (d *lazyDeadline) enter() error {
+func (d *deadline) enter() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.asked.IsZero() && d.asked.Before(calledBack) {
@@ -144,7 +145,7 @@ func (d *lazyDeadline) enter() error {
 
 // leave comes after every Read or Write beneath, with its error. It returns false if that is only that the deadline
 // armed has passed, before the one asked for: the caller is to go on then, and is still inside.
-func (d *lazyDeadline) leave(err error) bool {
+func (d *deadline) leave(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if errors.Is(err, os.ErrDeadlineExceeded) && (d.asked.IsZero() || time.Now().Before(d.asked)) {
@@ -156,14 +157,14 @@ func (d *lazyDeadline) leave(err error) bool {
 }
 
 // settle leaves what is armed if it comes in time.
-func (d *lazyDeadline) settle() error {
+func (d *deadline) settle() error {
 	if d.asked.IsZero() || !d.armed.IsZero() && !d.armed.After(d.asked) {
 		return nil
 	}
 	return d.rearm()
 }
 
-func (d *lazyDeadline) rearm() error {
+func (d *deadline) rearm() error {
 	d.armed = d.asked
 	return d.arm(d.asked)
 }
