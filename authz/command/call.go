@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"bytes"
@@ -22,12 +22,10 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/client"
-	"github.com/oasgate/oasgate/gen"
-	"github.com/oasgate/oasgate/impl"
 )
 
-// callCommand calls an operation of the embedded document. Its flags depend on the operation, so that it reads them
-// itself; kong passes them through.
+// callCommand calls an operation of the document. Its flags depend on the operation, so that kong
+// passes them through unread.
 type callCommand struct {
 	Args []string `arg:"" optional:"" help:"Operation, and its parameters as flags. Without any: lists the operations."`
 }
@@ -50,21 +48,25 @@ type parameter struct {
 // callOptions are the flags that every operation has.
 type callOptions struct {
 	url, client                  string
-	dev, dpop, include           bool
+	dpop, include                bool
+	dev                          bool // the token comes from a running dev
+	hasDev                       bool // the program has the command dev
 	issuer, audience, clientID   string
 	body, contentType            string
 	bodyGiven, clientGiven, help bool
 }
 
-func (c *callCommand) run(ctx context.Context, env impl.Environment, stdin io.Reader, stdout, stderr io.Writer) error {
-	operations, err := callables()
+// call calls the operation that the first argument names.
+func (p *program) call(ctx context.Context, args []string) error {
+	document, plan, err := p.plan()
 	if err != nil {
 		return err
 	}
-	if len(c.Args) == 0 || slices.Contains([]string{"-h", "-help", "--help", "help"}, c.Args[0]) {
-		return listCallables(stdout, operations)
+	operations := callablesOf(document, plan)
+	if len(args) == 0 || slices.Contains([]string{"-h", "-help", "--help", "help"}, args[0]) {
+		return p.listCallables(operations)
 	}
-	name := c.Args[0]
+	name := args[0]
 	if strings.HasPrefix(name, "-") {
 		return &configurationError{errors.New("the operation comes first, its flags after it: `call` alone lists the operations")}
 	}
@@ -76,22 +78,22 @@ func (c *callCommand) run(ctx context.Context, env impl.Environment, stdin io.Re
 		return &configurationError{fmt.Errorf("there is no operation %q; the nearest is %s: `call` alone lists them all", name, nearest(name, operations))}
 	}
 	o := operations[i]
-	options, err := o.parse(c.Args[1:], env)
+	options, err := o.parse(args[1:], p.env, p.Dev != nil)
 	if err != nil {
-		return &configurationError{fmt.Errorf("%w: see oasgate call %s --help", err, o.ID)}
+		return &configurationError{fmt.Errorf("%w: see %s call %s --help", err, p.Name, o.ID)}
 	}
 	if options.help {
-		return o.explain(stdout)
+		return p.explain(o)
 	}
-	body, err := options.read(stdin)
+	body, err := options.read(p.stdin)
 	if err != nil {
 		return &configurationError{err}
 	}
 	request, err := o.request(ctx, options, body)
 	if err != nil {
-		return &configurationError{fmt.Errorf("%w: see oasgate call %s --help", err, o.ID)}
+		return &configurationError{fmt.Errorf("%w: see %s call %s --help", err, p.Name, o.ID)}
 	}
-	caller, err := o.caller(ctx, options, env)
+	caller, err := o.caller(ctx, options, p.env)
 	if err != nil {
 		return err
 	}
@@ -100,9 +102,9 @@ func (c *callCommand) run(ctx context.Context, env impl.Environment, stdin io.Re
 		return fmt.Errorf("%w: say with --url where the API is", err)
 	}
 	defer response.Body.Close()
-	out := stdout
+	out := p.stdout
 	if response.StatusCode >= 400 {
-		out = stderr
+		out = p.stderr
 	}
 	if options.include {
 		fmt.Fprintf(out, "%s %s\n", response.Proto, response.Status)
@@ -112,13 +114,13 @@ func (c *callCommand) run(ctx context.Context, env impl.Environment, stdin io.Re
 		fmt.Fprintln(out)
 	}
 	if response.StatusCode < 400 {
-		if _, err := io.Copy(stdout, response.Body); err != nil { // as it is: it may go into a file
+		if _, err := io.Copy(p.stdout, response.Body); err != nil { // as it is: it may go into a file
 			return fmt.Errorf("the answer breaks off: %w", err)
 		}
 		return nil
 	}
 	refusal, err := io.ReadAll(io.LimitReader(response.Body, mostRefusal))
-	fmt.Fprintln(stderr, strings.TrimSuffix(printable(string(refusal)), "\n"))
+	fmt.Fprintln(p.stderr, strings.TrimSuffix(printable(string(refusal)), "\n"))
 	if err != nil {
 		return fmt.Errorf("the answer breaks off: %w", err)
 	}
@@ -128,19 +130,7 @@ func (c *callCommand) run(ctx context.Context, env impl.Environment, stdin io.Re
 // mostRefusal bytes of a refusal are shown.
 const mostRefusal = 1 << 20
 
-// callables are the operations of the document.
-func callables() ([]*callable, error) {
-	plan, err := impl.Plan()
-	if err != nil {
-		return nil, err
-	}
-	document, err := gen.GetSpec()
-	if err != nil {
-		return nil, err
-	}
-	return callablesOf(document, plan), nil
-}
-
+// callablesOf returns the operations of the document.
 func callablesOf(document *openapi3.T, plan *authz.Plan) []*callable {
 	var all []*callable
 	for _, o := range plan.Operations() {
@@ -162,7 +152,7 @@ func callablesOf(document *openapi3.T, plan *authz.Plan) []*callable {
 			}
 		}
 		own := flag.NewFlagSet("", flag.ContinueOnError)
-		new(callOptions).define(own, c.spec, impl.Environment{})
+		(&callOptions{hasDev: true}).define(own, c.spec, environment{})
 		for _, p := range c.parameters {
 			if given[p.flag] > 1 || own.Lookup(p.flag) != nil || strings.HasPrefix(p.flag, "-") {
 				p.flag = p.In + "." + p.flag
@@ -213,16 +203,22 @@ func kindOfSchema(s *openapi3.Schema, depth int) string {
 	return openapi3.TypeString
 }
 
-// define adds the flags that every operation has. That one has no secret is on purpose: arguments stand in the list of
-// processes, for everybody to read.
-func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env impl.Environment) {
-	flags.BoolVar(&c.dev, "dev", false, "Get the token from a running dev, whatever the environment says of an issuer. So it is without --issuer.")
+// define adds the flags that every operation has. There is none for the secret on purpose: everybody
+// can read the arguments of a process.
+func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env environment) {
+	c.client = "full"
+	if c.hasDev {
+		flags.BoolVar(&c.dev, "dev", false, "Get the token from a running dev, whatever the environment says of an issuer. So it is without --issuer.")
+		flags.StringVar(&c.client, "client", c.client, "Client of dev that calls: full, or none, which may have no scopes.")
+	}
+	ofEnvironment := func(value *string, name, key, unset, usage string) {
+		flags.StringVar(value, name, unset, usage+" ["+env.key(key)+"]")
+	}
 	flags.StringVar(&c.url, "url", devURL, "Where the document's paths begin.")
-	flags.StringVar(&c.client, "client", "full", "Client of dev that calls: full, or none, which may have no scopes.")
-	flags.StringVar(&c.issuer, "issuer", env.Lookup("OASGATE_ISSUER"), "Issuer that gives the token, exactly as it writes itself. [OASGATE_ISSUER]")
-	audience, _, _ := strings.Cut(env.Lookup("OASGATE_AUDIENCE"), ",") // serve may take several
-	flags.StringVar(&c.audience, "audience", strings.TrimSpace(audience), "Identifier of the API at the issuer. [OASGATE_AUDIENCE]")
-	flags.StringVar(&c.clientID, "client-id", env.Lookup("OASGATE_CLIENT_ID"), "Client that calls; its secret comes from OASGATE_CLIENT_SECRET alone. [OASGATE_CLIENT_ID]")
+	ofEnvironment(&c.issuer, "issuer", "ISSUER", env.lookup("ISSUER"), "Issuer that gives the token, exactly as it writes itself.")
+	audience, _, _ := strings.Cut(env.lookup("AUDIENCE"), ",") // serve may take several
+	ofEnvironment(&c.audience, "audience", "AUDIENCE", strings.TrimSpace(audience), "Identifier of the API at the issuer.")
+	ofEnvironment(&c.clientID, "client-id", "CLIENT_ID", env.lookup("CLIENT_ID"), "Client that calls; its secret comes from "+env.key("CLIENT_SECRET")+" alone.")
 	flags.BoolVar(&c.dpop, "dpop", false, "Have the token bound to a key (RFC 9449).")
 	flags.BoolVar(&c.include, "include", false, "Show the status and the headers of the answer too.")
 	flags.BoolVar(&c.include, "i", false, "")
@@ -252,8 +248,8 @@ func mediaTypes(spec *openapi3.Operation) []string {
 }
 
 // parse reads the flags, and reports all that is wrong with them.
-func (o *callable) parse(args []string, env impl.Environment) (*callOptions, error) {
-	var c callOptions
+func (o *callable) parse(args []string, env environment, hasDev bool) (*callOptions, error) {
+	c := callOptions{hasDev: hasDev}
 	flags := flag.NewFlagSet(o.ID, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	c.define(flags, o.spec, env)
@@ -300,8 +296,8 @@ func (o *callable) parse(args []string, env impl.Environment) (*callOptions, err
 	return &c, errors.Join(faults...)
 }
 
-// toDev: it is dev that is called.
-func (c *callOptions) toDev() bool { return c.dev || c.issuer == "" }
+// toDev reports whether the token comes from dev.
+func (c *callOptions) toDev() bool { return c.hasDev && (c.dev || c.issuer == "") }
 
 // read returns the body; nil is none.
 func (c *callOptions) read(stdin io.Reader) ([]byte, error) {
@@ -411,13 +407,13 @@ func (p *parameter) encoded() (string, error) {
 
 // caller is who sends the request: with a token of exactly the scopes that the operation needs, or without any where it
 // needs none. A redirect is the answer.
-func (o *callable) caller(ctx context.Context, c *callOptions, env impl.Environment) (*http.Client, error) {
+func (o *callable) caller(ctx context.Context, c *callOptions, env environment) (*http.Client, error) {
 	plain := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	if o.Public() {
 		return plain, nil
 	}
 	config := client.Config{
-		Issuer: c.issuer, ClientID: c.clientID, ClientSecret: env.Lookup("OASGATE_CLIENT_SECRET"),
+		Issuer: c.issuer, ClientID: c.clientID, ClientSecret: env.lookup("CLIENT_SECRET"),
 		Audience: c.audience, Scopes: o.scopes(),
 	}
 	if c.toDev() {
@@ -426,8 +422,8 @@ func (o *callable) caller(ctx context.Context, c *callOptions, env impl.Environm
 			scopes = nil // it may have none, and shows what becomes of that
 		}
 		config = devClient(c.url, c.client, scopes)
-	} else if config.ClientID == "" || config.ClientSecret == "" {
-		return nil, &configurationError{fmt.Errorf("--issuer is %q, so that --client-id (OASGATE_CLIENT_ID) and the secret in OASGATE_CLIENT_SECRET are needed: or say --dev", c.issuer)}
+	} else if err := c.credentials(env); err != nil {
+		return nil, &configurationError{err}
 	}
 	config.DPoP, config.HTTPClient = c.dpop, plain
 	source, err := client.New(ctx, config)
@@ -442,6 +438,20 @@ func (o *callable) caller(ctx context.Context, c *callOptions, env impl.Environm
 		return nil, noToken(err, c.toDev())
 	}
 	return caller, nil
+}
+
+// credentials reports what of a client's credentials at an issuer is missing.
+func (c *callOptions) credentials(env environment) error {
+	id, secret := env.key("CLIENT_ID"), env.key("CLIENT_SECRET")
+	switch given := c.clientID != "" && env.lookup("CLIENT_SECRET") != ""; {
+	case c.issuer == "":
+		return fmt.Errorf("--issuer (%s) is not set: expected the issuer that gives the token", env.key("ISSUER"))
+	case !given && c.hasDev:
+		return fmt.Errorf("--issuer is %q, so that --client-id (%s) and the secret in %s are needed: or say --dev", c.issuer, id, secret)
+	case !given:
+		return fmt.Errorf("--issuer is %q, so that --client-id (%s) and the secret in %s are needed", c.issuer, id, secret)
+	}
+	return nil
 }
 
 // scopes are those of the alternative that asks for the fewest.
@@ -491,10 +501,11 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-func listCallables(w io.Writer, operations []*callable) error {
-	fmt.Fprint(w, "Usage: oasgate call <operation> [--parameter value …] [--body JSON|@file|-]\n\n"+
+func (p *program) listCallables(operations []*callable) error {
+	w := p.stdout
+	fmt.Fprintf(w, "Usage: %s call <operation> [--parameter value …] [--body JSON|@file|-]\n\n"+
 		"Calls an operation of the API with a token of exactly the scopes that it needs. The body of the answer goes to\n"+
-		"stdout; that of a refusal, and its status, to stderr, and the exit code is 1.\n\n")
+		"stdout; that of a refusal, and its status, to stderr, and the exit code is 1.\n\n", p.Name)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, o := range operations {
 		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", o.ID, firstLine(o.spec.Summary), o.Method+" "+o.Path, o.access())
@@ -502,7 +513,7 @@ func listCallables(w io.Writer, operations []*callable) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprint(w, "\nRun \"oasgate call <operation> --help\" for its parameters.\n")
+	_, err := fmt.Fprintf(w, "\nRun \"%s call <operation> --help\" for its parameters.\n", p.Name)
 	return err
 }
 
@@ -529,8 +540,9 @@ func (o *callable) access() string {
 	return "token with " + strings.Join(ways, ", or ")
 }
 
-func (o *callable) explain(w io.Writer) error {
-	fmt.Fprintf(w, "Usage: oasgate call %s [flags]\n\n%s %s: %s\nAccess: %s\n", o.ID, o.Method, o.Path, firstLine(o.spec.Summary), o.access())
+func (p *program) explain(o *callable) error {
+	w := p.stdout
+	fmt.Fprintf(w, "Usage: %s call %s [flags]\n\n%s %s: %s\nAccess: %s\n", p.Name, o.ID, o.Method, o.Path, firstLine(o.spec.Summary), o.access())
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if len(o.parameters) > 0 {
 		fmt.Fprint(w, "\nParameters:\n")
@@ -548,7 +560,8 @@ func (o *callable) explain(w io.Writer) error {
 	}
 	fmt.Fprint(w, "\nFlags:\n")
 	flags := flag.NewFlagSet(o.ID, flag.ContinueOnError)
-	new(callOptions).define(flags, o.spec, impl.Environment{})
+	shown := callOptions{hasDev: p.Dev != nil}
+	shown.define(flags, o.spec, environment{prefix: p.env.prefix})
 	flags.VisitAll(func(f *flag.Flag) {
 		name, usage := "--"+f.Name, f.Usage
 		if short := flags.Lookup(f.Name[:1]); short != nil && short.Value == f.Value {

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package e2e
 
 import (
 	"crypto/rand"
@@ -71,7 +71,7 @@ type author struct {
 }
 
 func newAuthor(token string) author {
-	return author{token, &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: 10 * time.Second}}
+	return author{token, &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: patience}}
 }
 
 // ask sends a request to one of the servers; body "" is none; headers come as name, value, name, value.
@@ -169,14 +169,14 @@ func TestKilled(t *testing.T) {
 				})
 			}
 			enough := len(want) + 60
-			eventually(t, 20*time.Second, "60 messages are acknowledged", func() bool {
+			eventually(t, "60 messages are acknowledged", func() bool {
 				mu.Lock()
 				defer mu.Unlock()
 				return len(want) >= enough || len(unanswered) == 6
 			})
 			p.signal(t, syscall.SIGKILL)
 			writers.Wait()
-			p.ends(t, 5*time.Second)
+			p.ends(t)
 
 			p = startServe(t, issuer, "OASGATE_DATABASE_URL="+database)
 			got := alice.list(t, p)
@@ -197,7 +197,7 @@ func TestKilled(t *testing.T) {
 				t.Errorf("round %d: once all is acknowledged there are %d messages, want %d, each once", round, len(got), len(want))
 			}
 			p.signal(t, syscall.SIGKILL)
-			p.ends(t, 5*time.Second)
+			p.ends(t)
 		}
 		t.Logf("%d messages; of %d of them nobody had been told when the server was killed", len(want), inDoubt)
 	})
@@ -319,13 +319,13 @@ func TestDevKeepsMessages(t *testing.T) {
 	p := start(t, invocation{args: []string{"dev", "--addr", "localhost:0"}, env: []string{"OASGATE_DATABASE_URL=postgres://production.invalid/app"}})
 	p.url = p.readBanner(t).api
 	var id string
-	eventually(t, 5*time.Second, "a message is created", func() (done bool) {
+	eventually(t, "a message is created", func() (done bool) {
 		var err error
 		id, err = newAuthor(p.token(t, "--url", p.url)).post(p, "Hello", "k")
 		return err == nil
 	})
 	p.signal(t, os.Interrupt)
-	if code := p.ends(t, 2*time.Second); code != 0 {
+	if code := p.ends(t); code != 0 {
 		t.Errorf("dev exits with %d", code)
 	}
 	file := filepath.Join(p.command.Dir, "data", "dev.db")
@@ -355,7 +355,7 @@ func TestDatabaseThatCannotBeHad(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			p := start(t, invocation{args: []string{"serve", "--addr", "127.0.0.1:0"}, env: []string{
 				"OASGATE_ISSUER=https://issuer.example/", "OASGATE_AUDIENCE=a", "OASGATE_DATABASE_URL=" + test.database}})
-			if code := p.ends(t, 10*time.Second); code != test.code {
+			if code := p.ends(t); code != test.code {
 				t.Errorf("serve exits with %d, want %d", code, test.code)
 			}
 			said := p.stdout.String() + p.stderr.String()

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"net/http"
@@ -9,7 +9,6 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
-	"github.com/oasgate/oasgate/impl"
 )
 
 // everyStyle has parameters of every place and style, and what else a document may think of.
@@ -95,7 +94,7 @@ func TestCallParameters(t *testing.T) {
 			for i := range args {
 				args[i] = strings.ReplaceAll(args[i], "_", " ")
 			}
-			options, err := operations[test.operation].parse(append(args, "--url", server.URL+"/"), impl.Environment{})
+			options, err := operations[test.operation].parse(append(args, "--url", server.URL+"/"), environment{}, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,7 +127,7 @@ func TestCallParameters(t *testing.T) {
 		for _, p := range operations[0].parameters {
 			p.values = nil
 		}
-		options, err := operations[0].parse(strings.Fields(args), impl.Environment{})
+		options, err := operations[0].parse(strings.Fields(args), environment{}, true)
 		if err == nil {
 			_, err = operations[0].request(t.Context(), options, nil)
 		}

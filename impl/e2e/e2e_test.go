@@ -1,8 +1,8 @@
 //go:build unix
 
-// The tests here go through the built program: real processes, real HTTP, the issuer in a process of its own. What one
-// process can prove of itself is tested in its package.
-package main
+// Package e2e holds the end-to-end tests. They go through the built program: real processes, real
+// HTTP, the issuer in a process of its own. What one process can prove is tested in its package.
+package e2e
 
 import (
 	"encoding/base64"
@@ -18,7 +18,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/joho/godotenv"
+
+	"github.com/oasgate/oasgate/authz/command"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/gen"
+	"github.com/oasgate/oasgate/impl"
 )
 
 func TestMain(m *testing.M) {
@@ -117,7 +122,7 @@ func TestDevByItsBanner(t *testing.T) {
 func TestDevAtItsOwnAddress(t *testing.T) {
 	t.Parallel()
 	p := start(t, invocation{args: []string{"dev"}})
-	eventually(t, 5*time.Second, "dev starts or gives up", func() bool {
+	eventually(t, "dev starts or gives up", func() bool {
 		return strings.Contains(p.stdout.String(), "Stop with Ctrl-C") && strings.Contains(p.stderr.String(), "msg=serving") || strings.HasPrefix(p.stderr.String(), "oasgate: ")
 	})
 	if said := p.stderr.String(); strings.Contains(said, `--addr is "localhost:3010"`) && strings.Contains(said, "address already in use") {
@@ -190,7 +195,7 @@ func TestDev(t *testing.T) {
 	})
 	t.Run("ctrl-c", func(t *testing.T) {
 		p.signal(t, os.Interrupt)
-		if code := p.ends(t, 2*time.Second); code != 0 {
+		if code := p.ends(t); code != 0 {
 			t.Errorf("dev exits with %d on an interrupt: want 0", code)
 		}
 	})
@@ -452,7 +457,7 @@ func TestRemovedKey(t *testing.T) {
 	wantServed(t, p.get(t, private.path(t), current))
 
 	issuer.removeKey(removed)
-	eventually(t, 5*time.Second, "the token of the removed key, which was accepted before, is refused", func() bool {
+	eventually(t, "the token of the removed key, which was accepted before, is refused", func() bool {
 		return p.get(t, private.path(t), old).status != http.StatusOK
 	})
 	wantRefusal(t, p.get(t, private.path(t), old), "invalid-token")
@@ -481,7 +486,7 @@ func TestIssuerDownAtStart(t *testing.T) {
 	wantRefusal(t, p.get(t, private.path(t), issuer.mint(map[string]any{"aud": "https://other.example"})), "invalid-token")
 
 	issuer.restart()
-	eventually(t, time.Second, "a token is served, as promised within a second of the issuer's return", func() bool {
+	eventually(t, "a token is served once the issuer is back", func() bool {
 		return p.get(t, private.path(t), token).status == http.StatusOK
 	})
 	if got := p.get(t, "/readyz", ""); got.status != http.StatusOK {
@@ -509,18 +514,14 @@ func TestIssuerDownLater(t *testing.T) {
 		issuer.rotate("")
 		unknown := issuer.mint(nil)
 		wantRefusal(t, p.get(t, private.path(t), unknown), "keys-unavailable")
-		begun := time.Now()
 		wantServed(t, p.get(t, private.path(t), known))
 		wantServed(t, p.get(t, private.path(t), neverSeen))
-		if took := time.Since(begun); took > time.Second {
-			t.Errorf("with the issuer %s, tokens of known keys took %s: want no delay", outage.name, took)
-		}
 		if got := p.get(t, "/readyz", ""); got.status != http.StatusOK {
 			t.Errorf("with the issuer %s, /readyz is %d: want 200, for the keys that were had serve", outage.name, got.status)
 		}
 
 		outage.end()
-		eventually(t, time.Second, "the issuer was "+outage.name+" and is back, and the key of meanwhile is known", func() bool {
+		eventually(t, "the issuer was "+outage.name+" and is back, and the key of meanwhile is known", func() bool {
 			return p.get(t, private.path(t), unknown).status == http.StatusOK
 		})
 		wantServed(t, p.get(t, private.path(t), known))
@@ -536,13 +537,13 @@ func TestStaleKeys(t *testing.T) {
 	wantServed(t, p.get(t, private.path(t), token))
 	issuer.stop()
 	wantServed(t, p.get(t, private.path(t), token))
-	eventually(t, 5*time.Second, "a token, which was accepted before, is no longer when the keys are too old", func() bool {
+	eventually(t, "a token, which was accepted before, is no longer when the keys are too old", func() bool {
 		return p.get(t, private.path(t), token).status != http.StatusOK
 	})
 	wantRefusal(t, p.get(t, private.path(t), token), "keys-unavailable")
 	wantRefusal(t, p.get(t, "/readyz", ""), "keys-unavailable")
 	issuer.restart()
-	eventually(t, time.Second, "the issuer is back, and tokens are served", func() bool {
+	eventually(t, "the issuer is back, and tokens are served", func() bool {
 		return p.get(t, private.path(t), token).status == http.StatusOK
 	})
 }
@@ -592,7 +593,7 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := start(t, test.invocation)
-			if code := p.ends(t, 10*time.Second); code != test.code {
+			if code := p.ends(t); code != test.code {
 				t.Errorf("exit code is %d: want %d", code, test.code)
 			}
 			if said := p.stdout.String(); said != "" {
@@ -617,7 +618,7 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 func TestWhereSettingsComeFrom(t *testing.T) {
 	t.Parallel()
 	const dotenv = "OASGATE_ISSUER=https://dotenv.invalid/\nOASGATE_AUDIENCE=of-dotenv\n"
-	example, err := os.ReadFile(".env.example")
+	example, err := os.ReadFile("../../.env.example")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -648,17 +649,69 @@ func TestWhereSettingsComeFrom(t *testing.T) {
 	}
 }
 
-// The one test that calls run itself. It makes the program a part of the test binary, and so a change of the program a
-// reason for go test not to repeat a result that it has kept: of what TestMain builds it knows nothing.
-func TestHelp(t *testing.T) {
-	var stdout, stderr strings.Builder
-	if code := run(t.Context(), []string{"serve", "--help"}, nil, &stdout, &stderr); code != 0 || stderr.String() != "" {
-		t.Errorf("exit code is %d, stderr %q: want 0 and nothing", code, &stderr)
+// app is the App of main.go. The tests that run it make the packages of the program a part of the test
+// binary, so that go test notices when they change: it does not see what TestMain builds.
+func app() command.App {
+	return command.App{
+		Name:     "oasgate",
+		Document: gen.GetSpec,
+		Open:     &impl.Serve{},
+		Dev:      &command.Dev{Issuer: devissuer.ForDev, Open: &impl.Dev{}},
 	}
+}
+
+// help returns what serve --help prints, each flag on one line.
+func help(t *testing.T) string {
+	t.Helper()
+	t.Setenv("COLUMNS", "1000")
+	var stdout, stderr strings.Builder
+	code := app().Run(t.Context(), []string{"serve", "--help"}, nil, nil, &stdout, &stderr)
+	if code != 0 || stderr.String() != "" {
+		t.Fatalf("exit code is %d, stderr %q: want 0 and nothing", code, &stderr)
+	}
+	return stdout.String()
+}
+
+func TestHelp(t *testing.T) {
+	said := help(t)
 	for _, key := range []string{"OASGATE_ADDR", "OASGATE_ISSUER", "OASGATE_AUDIENCE", "OASGATE_JWKS_MAX_AGE", "OASGATE_LOG_LEVEL"} {
-		if !strings.Contains(stdout.String(), "["+key+"]") {
-			t.Errorf("help does not say which flag stands for %s:\n%s", key, &stdout)
+		if !strings.Contains(said, "["+key+"]") {
+			t.Errorf("help does not say which flag stands for %s:\n%s", key, said)
 		}
+	}
+}
+
+// .env.example is where operators learn of the keys.
+func TestEnvExample(t *testing.T) {
+	text, err := os.ReadFile("../../.env.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(text), "\n")
+	described := func(line string) bool {
+		i := slices.Index(lines, line)
+		return i > 0 && strings.HasPrefix(lines[i-1], "# ")
+	}
+	keys := []string{"AUTH0_DOMAIN", "AUTH0_AUDIENCE"}
+	flag := regexp.MustCompile(`(?m)^ +--[a-z-]+=("(.*?)"|STRING) .*\[(\w+)\]$`)
+	for _, found := range flag.FindAllStringSubmatch(help(t), -1) {
+		unset, key := found[2], found[3]
+		keys = append(keys, key)
+		if !described(key+"="+unset) && !described("# "+key+"="+unset) {
+			t.Errorf(".env.example has no line %s=%s with a comment before it", key, unset)
+		}
+	}
+	if len(keys) < 22 {
+		t.Errorf("--help shows the keys %q: want all 20 of serve's, and the aliases", keys)
+	}
+	for _, line := range lines {
+		key, _, pair := strings.Cut(strings.TrimPrefix(line, "# "), "=")
+		if pair && !strings.Contains(key, " ") && !slices.Contains(keys, key) {
+			t.Errorf(".env.example has %s, which is no key", key)
+		}
+	}
+	if _, err := godotenv.Unmarshal(string(text)); err != nil {
+		t.Errorf(".env.example is malformed: %v", err)
 	}
 }
 
@@ -706,7 +759,7 @@ func TestLog(t *testing.T) {
 // Once it is told to stop, the server says so to load balancers, then takes no new request, and ends what is under way.
 func TestDrain(t *testing.T) {
 	t.Parallel()
-	for range 3 { // on a busy machine the request may be answered too soon to prove anything
+	for range 10 { // on a busy machine the request may be answered too soon to prove anything
 		if drains(t) {
 			return
 		}
@@ -728,7 +781,7 @@ func drains(t *testing.T) (proved bool) {
 		defer close(underWay) // also when get gives up
 		underWay <- p.get(t, private.path(t), token)
 	}()
-	eventually(t, 5*time.Second, "the request makes the server ask for keys", func() bool { return issuer.keySets() > fetches })
+	eventually(t, "the request makes the server ask for keys", func() bool { return issuer.keySets() > fetches })
 
 	p.signal(t, syscall.SIGTERM)
 	p.logged(t, "msg", "stopping")
@@ -736,7 +789,7 @@ func drains(t *testing.T) (proved bool) {
 		t.Errorf("/readyz is %d once the server is to stop: want 503", got.status)
 	}
 	wantServed(t, p.get(t, "/healthz", "")) // for load balancers learn of it later
-	eventually(t, 5*time.Second, "new connections are refused", func() bool {
+	eventually(t, "new connections are refused", func() bool {
 		connection, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
 		if err == nil {
 			connection.Close()
@@ -752,7 +805,7 @@ func drains(t *testing.T) (proved bool) {
 	default:
 	}
 	wantServed(t, <-underWay)
-	if code := p.ends(t, 2*time.Second); code != 0 {
+	if code := p.ends(t); code != 0 {
 		t.Errorf("exit code is %d: want 0 when every request ended", code)
 	}
 	return true
@@ -764,10 +817,10 @@ func TestSecondSignal(t *testing.T) {
 	p := startServe(t, startIssuer(t))
 	p.signal(t, syscall.SIGTERM)
 	p.logged(t, "msg", "stopping")
-	eventually(t, 2*time.Second, "a further signal ends the process", func() bool { // not the very next, if it follows at once
+	eventually(t, "a further signal ends the process", func() bool { // not the very next, if it follows at once
 		return p.command.Process.Signal(syscall.SIGTERM) != nil
 	})
-	if code := p.ends(t, 2*time.Second); code != -1 {
+	if code := p.ends(t); code != -1 {
 		t.Errorf("exit code is %d: want -1, for a signal has ended the process", code)
 	}
 }
@@ -797,7 +850,11 @@ func TestBodyWithoutTokenIsNotRead(t *testing.T) {
 		t.Run(test.name+", never sending", func(t *testing.T) { // net/http would wait for a short body before it lets the answer go
 			connection := p.dial(t)
 			fmt.Fprint(connection, test.head+"Host: localhost\r\nContent-Length: 1000\r\n\r\n")
-			wantRefusal(t, hear(t, connection), test.kind)
+			got := hear(t, connection)
+			wantRefusal(t, got, test.kind)
+			if got.header.Get("Connection") != "close" { // the answer of a server that waits does not have it
+				t.Errorf("Connection is %q: want close, or net/http waits for the body", got.header.Get("Connection"))
+			}
 		})
 	}
 }

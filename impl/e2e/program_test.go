@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package e2e
 
 import (
 	"bufio"
@@ -22,6 +22,15 @@ import (
 	"testing"
 	"time"
 )
+
+// patience is the watchdog of every step that a test waits for. Only what fails waits that long.
+const patience = 2 * time.Minute
+
+// devSecret is that of dev's clients.
+const devSecret = "for-development-only"
+
+// devAudience is what the tokens of dev are for.
+const devAudience = "https://quickstarts/api"
 
 // program is where TestMain has built it. Beside it is `go`, which stands in for `go run .` in lines of the banner.
 var program string
@@ -48,7 +57,7 @@ func withProgram(run func() int) int {
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		build = append(build, "-race") // a race is written to stderr, where nothingLeaked finds it
 	}
-	if output, err := exec.Command("go", append(build, ".")...).CombinedOutput(); err != nil {
+	if output, err := exec.Command("go", append(build, "github.com/oasgate/oasgate")...).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, output)
 		return 1
 	}
@@ -147,17 +156,17 @@ func startDev(t *testing.T, args ...string) *process {
 	p := start(t, invocation{args: append([]string{"dev", "--addr", "localhost:0"}, args...)})
 	p.url = p.readBanner(t).api
 	// On a busy machine dev may take a while to fetch its own keys; what is asked before is answered with 503.
-	eventually(t, 20*time.Second, "dev has its keys", func() bool { return p.get(t, "/readyz", "").status == http.StatusOK })
+	eventually(t, "dev has its keys", func() bool { return p.get(t, "/readyz", "").status == http.StatusOK })
 	return p
 }
 
 // ends waits until the process has ended and returns its exit code, -1 for one that a signal has ended.
-func (p *process) ends(t *testing.T, within time.Duration) int {
+func (p *process) ends(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(within):
-		t.Fatalf("the process has not ended within %s", within)
+	case <-time.After(patience):
+		t.Fatalf("the process has not ended within %s", patience)
 	}
 	return p.command.ProcessState.ExitCode()
 }
@@ -172,7 +181,7 @@ func (p *process) signal(t *testing.T, s os.Signal) {
 // logged waits for a line of the JSON log in which key is value.
 func (p *process) logged(t *testing.T, key, value string) (line map[string]any) {
 	t.Helper()
-	eventually(t, 5*time.Second, fmt.Sprintf("a log line has %s %q", key, value), func() bool {
+	eventually(t, fmt.Sprintf("a log line has %s %q", key, value), func() bool {
 		for text := range strings.Lines(p.stderr.String()) {
 			line = nil
 			if json.Unmarshal([]byte(text), &line) == nil && line[key] == value {
@@ -184,11 +193,11 @@ func (p *process) logged(t *testing.T, key, value string) (line map[string]any) 
 	return line
 }
 
-func eventually(t *testing.T, within time.Duration, what string, done func() bool) {
+func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for begun := time.Now(); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Since(begun) > within {
-			t.Fatalf("not within %s: %s", within, what)
+		if time.Since(begun) > patience {
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }
@@ -243,7 +252,7 @@ func (p *process) get(t *testing.T, path, token string) answer {
 // ask sends a request; headers come as name, value, name, value.
 func (p *process) ask(t *testing.T, method, path string, headers ...string) answer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, p.url+path, nil)
 	if err != nil {
@@ -324,7 +333,7 @@ func (p *process) dial(t *testing.T) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { connection.Close() })
-	_ = connection.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = connection.SetDeadline(time.Now().Add(patience))
 	return connection
 }
 
@@ -349,7 +358,7 @@ type banner struct {
 
 func (p *process) readBanner(t *testing.T) banner {
 	t.Helper()
-	eventually(t, 20*time.Second, "dev shows its banner", func() bool {
+	eventually(t, "dev shows its banner", func() bool {
 		return strings.Contains(p.stdout.String(), "Stop with Ctrl-C")
 	})
 	found := banner{commands: map[string]string{}}
@@ -391,7 +400,7 @@ func (p *process) shell(t *testing.T, lines ...string) string {
 func (p *process) token(t *testing.T, args ...string) string {
 	t.Helper()
 	asked := start(t, invocation{args: append([]string{"token"}, args...)})
-	if code := asked.ends(t, 10*time.Second); code != 0 || asked.stderr.String() != "" {
+	if code := asked.ends(t); code != 0 || asked.stderr.String() != "" {
 		t.Fatalf("token %q exits with %d and says %s", args, code, &asked.stderr)
 	}
 	return strings.TrimSuffix(asked.stdout.String(), "\n")

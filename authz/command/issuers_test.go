@@ -1,4 +1,4 @@
-package impl
+package command
 
 import (
 	"os"
@@ -194,15 +194,15 @@ func TestSettingsOfAFile(t *testing.T) {
 	c := configured()
 	c.Issuer, c.Audience = "", ""
 	c.File = issuersFile(t, "issuers:\n  - {url: https://a.example/, audiences: [a]}\n  - {url: https://b.example/, audiences: [b]}\n")
-	s, err := c.Settings()
+	s, err := c.settings(prefix, true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []token.Issuer{{URL: "https://a.example/", Audiences: []string{"a"}}, {URL: "https://b.example/", Audiences: []string{"b"}}}
-	if !reflect.DeepEqual(s.Issuers, want) {
-		t.Errorf("the issuers are\n %+v\nwant\n %+v", s.Issuers, want)
+	if !reflect.DeepEqual(s.server.Issuers, want) {
+		t.Errorf("the issuers are\n %+v\nwant\n %+v", s.server.Issuers, want)
 	}
-	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: s.Issuers}); err != nil {
+	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: s.server.Issuers}); err != nil {
 		t.Errorf("what passes here does not pass there: %v", err)
 	}
 }
@@ -222,17 +222,17 @@ issuers:
     dpop: off
     keys: {cooldown: 30s, max_age: 5m, max_stale: 24h}
 `)
-	one, err := short.Settings()
+	one, err := short.settings(prefix, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	same, err := long.Settings()
+	same, err := long.settings(prefix, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	one.Issuers[0].DPoP = token.DPoPOff
-	if !reflect.DeepEqual(one.Issuers, same.Issuers) {
-		t.Errorf("the environment gives\n %+v\nthe file\n %+v", one.Issuers, same.Issuers)
+	one.server.Issuers[0].DPoP = token.DPoPOff
+	if !reflect.DeepEqual(one.server.Issuers, same.server.Issuers) {
+		t.Errorf("the environment gives\n %+v\nthe file\n %+v", one.server.Issuers, same.server.Issuers)
 	}
 }
 
@@ -240,10 +240,10 @@ func TestFileAndShortForm(t *testing.T) {
 	c := configured()
 	c.File = issuersFile(t, "issuers:\n  - {url: https://a.example/}\n")
 	c.Leeway = "1s"
-	_, err := c.Settings()
-	want := `OASGATE_ISSUER is "https://issuer.example/": expected nothing, for the issuers are those of OASGATE_CONFIG "` + c.File + `": say it there, or leave that unset
-OASGATE_AUDIENCE is "https://api.example": expected nothing, for the issuers are those of OASGATE_CONFIG "` + c.File + `": say it there, or leave that unset
-OASGATE_LEEWAY is "1s": expected nothing, for the issuers are those of OASGATE_CONFIG "` + c.File + `": say it there, or leave that unset
+	_, err := c.settings(prefix, true)
+	want := `ORDERS_ISSUER is "https://issuer.example/": expected nothing, for the issuers are those of ORDERS_CONFIG "` + c.File + `": say it there, or leave that unset
+ORDERS_AUDIENCE is "https://api.example": expected nothing, for the issuers are those of ORDERS_CONFIG "` + c.File + `": say it there, or leave that unset
+ORDERS_LEEWAY is "1s": expected nothing, for the issuers are those of ORDERS_CONFIG "` + c.File + `": say it there, or leave that unset
 ` + c.File + `:2: audiences is not set: expected the identifiers under which this API is known to the issuer, without which tokens for its other APIs would pass`
 	if err == nil || err.Error() != want {
 		t.Errorf("the faults are\n%v\nwant\n%s", err, want)
@@ -254,8 +254,8 @@ func TestUnreadableFile(t *testing.T) {
 	c := configured()
 	c.Issuer, c.Audience = "", ""
 	c.File = filepath.Join(t.TempDir(), "none.yaml")
-	_, err := c.Settings()
-	if want := `OASGATE_CONFIG is "` + c.File + `": expected a file that can be read: `; err == nil || !strings.HasPrefix(err.Error(), want) {
+	_, err := c.settings(prefix, true)
+	if want := `ORDERS_CONFIG is "` + c.File + `": expected a file that can be read: `; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("the fault is\n%v\nwant\n%s…", err, want)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package e2e
 
 import (
 	"cmp"
@@ -27,11 +27,9 @@ import (
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 
-	"github.com/oasgate/oasgate/impl"
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/gen"
 )
-
-// patience is how long a page may take for a step. It is only waited out by what fails.
-const patience = 60 * time.Second
 
 // browser is a real one, without a window, that finds no host but this machine.
 type browser struct{ context.Context }
@@ -39,6 +37,9 @@ type browser struct{ context.Context }
 // startBrowser starts Chromium, or the browser of its kind that OASGATE_TEST_BROWSER names, which then must start.
 func startBrowser(t *testing.T) browser {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("a browser is not tried with -short")
+	}
 	without := t.Skipf
 	named := os.Getenv("OASGATE_TEST_BROWSER")
 	if named != "" {
@@ -416,7 +417,11 @@ func TestBrowserAppOfAnotherOrigin(t *testing.T) {
 func TestBrowserDocs(t *testing.T) {
 	b := startBrowser(t)
 	p := startDev(t)
-	plan, err := impl.Plan()
+	document, err := gen.GetSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := authz.Compile(document)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -478,7 +483,7 @@ func TestBrowserDocs(t *testing.T) {
 	} {
 		before := len(page.complained())
 		evaluate[any](page.tab, forbidden)
-		eventually(t, patience, "the browser tells that the page's policy forbids: "+forbidden, func() bool { return len(page.complained()) > before })
+		eventually(t, "the browser tells that the page's policy forbids: "+forbidden, func() bool { return len(page.complained()) > before })
 	}
 }
 
@@ -583,7 +588,7 @@ func (p docsPage) try(id string) tried {
 // picture keeps how the page shows an operation, where OASGATE_TEST_ARTIFACTS names a directory. The one in authz/server/docs is
 // made anew by
 //
-//	OASGATE_TEST_ARTIFACTS=$PWD/authz/server/docs go test -run '^TestBrowserDocs$' .
+//	OASGATE_TEST_ARTIFACTS=$PWD/authz/server/docs go test -run '^TestBrowserDocs$' ./impl/e2e
 func (p docsPage) picture(id string) {
 	p.t.Helper()
 	dir := os.Getenv("OASGATE_TEST_ARTIFACTS")

@@ -1,4 +1,4 @@
-package impl
+package command
 
 import (
 	"bytes"
@@ -22,12 +22,13 @@ import (
 //go:embed presets
 var presets embed.FS
 
-// ReadIssuers reads the issuers that a configuration file lists, or returns all its faults, joined, each with the file,
-// the line and the key. What the keys do is told at the fields of [token.Issuer].
-func ReadIssuers(path string) ([]token.Issuer, error) {
+// readIssuers reads the issuers that a configuration file lists, or returns all its faults, joined,
+// each with the file, the line and the key. The fields of [token.Issuer] say what the keys do. key is
+// the setting that names the file.
+func readIssuers(key, path string) ([]token.Issuer, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("OASGATE_CONFIG is %q: expected a file that can be read: %w", path, err)
+		return nil, fmt.Errorf("%s is %q: expected a file that can be read: %w", key, path, err)
 	}
 	return parseIssuers(path, text)
 }
@@ -45,8 +46,8 @@ func parseIssuers(name string, text []byte) ([]token.Issuer, error) {
 	}
 	r := &reader{file: name}
 	issuers := r.root(setting{r, "the file", "", resolve(document.Content[0])})
-	if r.faults != nil {
-		return nil, errors.Join(r.faults...)
+	if r.all != nil {
+		return nil, errors.Join(r.all...)
 	}
 	return issuers, nil
 }
@@ -74,16 +75,16 @@ func (r *reader) root(file setting) (issuers []token.Issuer) {
 			issuers = append(issuers, i)
 		}
 	}
-	if issuers == nil && r.faults == nil {
+	if issuers == nil && r.all == nil {
 		r.missing(file.at("issuers"), "a list of issuers, each with url and audiences")
 	}
 	return issuers
 }
 
 func (r *reader) issuer(entry setting) (i token.Issuer) {
-	before := len(r.faults)
+	before := len(r.all)
 	settings := entry.members("")
-	if settings == nil && len(r.faults) > before {
+	if settings == nil && len(r.all) > before {
 		return i
 	}
 	given := map[string]bool{}
@@ -142,10 +143,10 @@ func (r *reader) issuer(entry setting) (i token.Issuer) {
 	if !given["audiences"] {
 		r.missing(entry.at("audiences"), "the identifiers under which this API is known to the issuer, without which tokens for its other APIs would pass")
 	}
-	if len(r.faults) == before { // what is left is how the keys go together, which the verifier knows
+	if len(r.all) == before { // what is left is how the keys go together, which the verifier knows
 		if err := i.Validate(); err != nil {
 			for line := range strings.Lines(err.Error()) {
-				r.faults = append(r.faults, fmt.Errorf("%s %w", entry.at("the issuer's"), errors.New(strings.TrimSpace(line))))
+				r.all = append(r.all, fmt.Errorf("%s %w", entry.at("the issuer's"), errors.New(strings.TrimSpace(line))))
 			}
 		}
 	}
@@ -177,7 +178,7 @@ func (r *reader) preset(key, given string) token.Issuer {
 	}
 	issuers, err := parseIssuers(given+".yaml", text)
 	if err != nil {
-		r.faults = append(r.faults, err) // not while the tests pass
+		r.all = append(r.all, err) // not while the tests pass
 		return token.Issuer{}
 	}
 	issuers[0].URL, issuers[0].Audiences = "", nil
@@ -240,11 +241,11 @@ func (s setting) fault(expected string) {
 	case s.node.Kind == yaml.ScalarNode:
 		given = strconv.Quote(s.node.Value)
 	}
-	s.reader.faults = append(s.reader.faults, fmt.Errorf("%s is %s: expected %s", s.at(s.key()), given, expected))
+	s.reader.all = append(s.reader.all, fmt.Errorf("%s is %s: expected %s", s.at(s.key()), given, expected))
 }
 
 func (s setting) unknown(known string) {
-	s.reader.faults = append(s.reader.faults, fmt.Errorf("%s is no key that is known here: expected %s", s.at(s.key()), known))
+	s.reader.all = append(s.reader.all, fmt.Errorf("%s is no key that is known here: expected %s", s.at(s.key()), known))
 }
 
 func (s setting) empty() bool { return s.node.Value == "" || s.node.Tag == "!!null" }
@@ -264,7 +265,7 @@ func (s setting) members(within string) (members []setting) {
 			continue
 		}
 		if line := lines[key.Value]; line != 0 {
-			s.reader.faults = append(s.reader.faults, fmt.Errorf("%s:%d: %s is given twice, on line %d already: expected it once", s.reader.file, key.Line, member.key(), line))
+			s.reader.all = append(s.reader.all, fmt.Errorf("%s:%d: %s is given twice, on line %d already: expected it once", s.reader.file, key.Line, member.key(), line))
 			continue
 		}
 		lines[key.Value] = key.Line

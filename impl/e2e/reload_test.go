@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package e2e
 
 import (
 	"fmt"
@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // listed is an issuer as the configuration file lists it.
@@ -42,7 +41,7 @@ func (p *process) reloads(t *testing.T, message string) {
 	count := func() int { return strings.Count(p.stderr.String(), `"msg":"`+message+`"`) }
 	before := count()
 	p.signal(t, syscall.SIGHUP)
-	eventually(t, 5*time.Second, fmt.Sprintf("the log says %q once more", message), func() bool { return count() > before })
+	eventually(t, fmt.Sprintf("the log says %q once more", message), func() bool { return count() > before })
 }
 
 // TestReload: on SIGHUP the file is read again, while requests go on; one with faults changes nothing.
@@ -89,7 +88,7 @@ func TestReload(t *testing.T) {
 	}
 	served := func() { // some more requests
 		before := asked.Load()
-		eventually(t, 5*time.Second, "requests go on", func() bool { return asked.Load() > before+10 })
+		eventually(t, "requests go on", func() bool { return asked.Load() > before+10 })
 	}
 
 	served()
@@ -130,7 +129,7 @@ func TestFaultyFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "issuers.yaml")
 	writeFile(t, file, "issuers:\n  - preset: auth1\n    url: http://issuer.example/\n")
 	p := start(t, invocation{args: []string{"serve", "--addr", "127.0.0.1:0", "--config", file, "--audience", "a"}})
-	if code := p.ends(t, 10*time.Second); code != 2 {
+	if code := p.ends(t); code != 2 {
 		t.Errorf("exits with %d, want 2", code)
 	}
 	for _, want := range []string{

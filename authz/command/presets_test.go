@@ -1,4 +1,4 @@
-package impl
+package command
 
 import (
 	"crypto"
@@ -440,7 +440,7 @@ func TestPresetsAreExamples(t *testing.T) {
 
 func examplePreset(t *testing.T, name string) token.Issuer {
 	t.Helper()
-	issuers, err := ReadIssuers("presets/" + name + ".yaml")
+	issuers, err := readIssuers("ORDERS_CONFIG", "presets/"+name+".yaml")
 	if err != nil {
 		t.Fatalf("the example does not work as it is:\n%v", err)
 	}

@@ -1,4 +1,6 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"bufio"
@@ -65,7 +67,8 @@ func dev() (api string, stop func()) {
 	banner, stdout := io.Pipe()
 	ended := make(chan int)
 	go func() {
-		code := run(ctx, []string{"dev", "--addr", "localhost:0", "--database", "sqlite:" + filepath.Join(folder, "dev.db")}, nil, stdout, io.Discard)
+		args := []string{"dev", "--addr", "localhost:0", "--database", "sqlite:" + filepath.Join(folder, "dev.db")}
+		code := app().Run(ctx, args, nil, nil, stdout, io.Discard)
 		stdout.Close()
 		ended <- code
 	}()
