@@ -50,7 +50,8 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// The page's files say of themselves that they depend on how they are compressed, and must not forget the origin over that.
+// The page's files say of themselves that they depend on how they are compressed, and must not
+// forget the origin over that.
 func TestDocsVaryByOrigin(t *testing.T) {
 	r := start(t, func(c *Config) { withDocs(c); allowing(app)(c) })
 	for _, path := range []string{"/docs/", "/docs/docs.js", "/docs/swagger-ui.css"} {

@@ -13,6 +13,12 @@ const (
 	readyPath  = "/readyz"
 )
 
+// Issuer is a development issuer beside the API.
+type Issuer interface {
+	http.Handler
+	Serves(path string) bool
+}
+
 // endpoints are what the server answers beside the document's operations and the metadata.
 type endpoints struct {
 	gate   *authz.Gate
@@ -41,7 +47,8 @@ func (e *endpoints) handler(path string) http.Handler {
 func (e *endpoints) probe(check func(context.Context) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
-			e.gate.WriteProblem(w, r, &authz.Error{Kind: authz.MethodNotAllowed, Allow: []string{http.MethodGet}})
+			get := []string{http.MethodGet}
+			e.gate.WriteProblem(w, r, &authz.Error{Kind: authz.MethodNotAllowed, Allow: get})
 			return
 		}
 		if err := check(r.Context()); err != nil {

@@ -14,6 +14,10 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
+// handlerTimeout is when a request's context ends. It is earlier than writeTimeout, so that the client
+// can still be told.
+const handlerTimeout = 20 * time.Second
+
 const requestIDHeader = "X-Request-Id"
 
 // validID is an ID that is safe in logs and headers.
@@ -27,9 +31,9 @@ type requestIDs struct {
 
 func newRequestIDs() requestIDs { return requestIDs{rand.Text() + "-", new(atomic.Uint64)} }
 
-// exchange is a request and its answer: the request's context, which limits its time and learns what
-// the gate finds out, the writer of the answer, and what the log says of both. It is one value, because
-// every request has one.
+// exchange is a request and its answer: the request's context, which limits its time and learns
+// what the gate finds out, the writer of the answer, and what the log says of both. It is one
+// value, because every request has one.
 type exchange struct {
 	authz.Admission // its Context is the connection's
 	http.ResponseWriter
@@ -41,10 +45,11 @@ type exchange struct {
 	stack   []byte // of a panic
 }
 
-// begin returns the exchange of a request. Its ID is the one that the request brings, if that is safe
-// in logs and headers, or a new one.
+// begin returns the exchange of a request. Its ID is the one that the request brings, if that is
+// safe in logs and headers, or a new one.
 func (ids requestIDs) begin(w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{Admission: authz.Admission{Context: r.Context()}, ResponseWriter: w, begun: time.Now()}
+	x := &exchange{ResponseWriter: w, begun: time.Now()}
+	x.Admission.Context = r.Context()
 	if given := r.Header[requestIDHeader]; len(given) > 0 && validID.MatchString(given[0]) {
 		x.id[0] = given[0]
 	} else {
@@ -68,8 +73,8 @@ type limited struct {
 	end context.CancelFunc
 }
 
-// limit starts the timer. Timers are expensive, and most requests are answered without anybody asking
-// for the deadline, so only the first who asks starts it.
+// limit starts the timer. Timers are expensive, and most requests are answered without anybody
+// asking for the deadline, so only the first who asks starts it.
 func (x *exchange) limit() *limited {
 	if l := x.limited.Load(); l != nil {
 		return l
@@ -103,7 +108,8 @@ func (x *exchange) Value(key any) any {
 }
 
 func (x *exchange) WriteHeader(status int) {
-	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) { // other 1xx are not the answer
+	// Other 1xx are not the answer (RFC 9110 §15.2).
+	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		x.status = status
 	}
 	x.ResponseWriter.WriteHeader(status)

@@ -39,7 +39,8 @@ func TestHijackedAnswer(t *testing.T) {
 	}
 }
 
-// Of the 1xx, 101 alone ends the answer, as net/http has it: what follows is of another protocol (RFC 9110 §15.2.2).
+// Of the 1xx, 101 alone ends the answer, as net/http has it: what follows is of another protocol
+// (RFC 9110 §15.2.2).
 func TestSwitchedProtocols(t *testing.T) {
 	s := startAnswering(t, func(c echo.Context) error {
 		w := c.Response().Writer
@@ -58,7 +59,8 @@ func TestSwitchedProtocols(t *testing.T) {
 	}
 }
 
-// A request that a handler makes within its own, through all of the server, is its own sender's, also once somebody waits.
+// A request that a handler makes within its own, through all of the server, is its own sender's,
+// also once somebody waits.
 func TestRequestWithinARequest(t *testing.T) {
 	var s *running
 	s = startAnswering(t, func(c echo.Context) error {

@@ -16,8 +16,8 @@ import (
 // readyTimeout bounds all that /readyz waits for.
 const readyTimeout = 2 * time.Second
 
-// guard is all that the issuers decide: the verifier of tokens, the gate that asks it, and what stands
-// behind it. It does not change; [Server.Reload] makes another.
+// guard is all that the issuers decide: the verifier of tokens, the gate that asks it, and what
+// stands behind it. It does not change; [Server.Reload] makes another.
 type guard struct {
 	*authz.Gate
 	verifier *token.Verifier
@@ -59,7 +59,9 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 		return nil, err
 	}
 	g := &guard{Gate: gate, verifier: verifier, end: end}
-	g.own = endpoints{gate: gate, ready: s.readiness(verifier), docs: page, issuer: s.config.InsecureIssuer}
+	g.own = endpoints{
+		gate: gate, ready: s.readiness(verifier), docs: page, issuer: s.config.InsecureIssuer,
+	}
 	api, err := s.config.Routes(gate)
 	if err == nil && api == nil {
 		err = errors.New("server: Config.Routes returned a nil handler")
@@ -71,12 +73,14 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 	return g, nil
 }
 
-// checkPaths reports operations that cannot be reached, because the server answers their paths itself.
+// checkPaths reports operations that cannot be reached, because the server answers their paths
+// itself.
 func (g *guard) checkPaths() error {
 	var faults []error
 	for _, o := range g.Plan().Operations() {
 		if g.ServesMetadata(o.Path) || g.own.handler(o.Path) != nil {
-			faults = append(faults, fmt.Errorf("openapi: %s %s: the server answers this path itself: give the operation another one", o.Method, o.Path))
+			faults = append(faults, fmt.Errorf("openapi: %s %s: the server answers this path itself: "+
+				"give the operation another one", o.Method, o.Path))
 		}
 	}
 	return errors.Join(faults...)
@@ -86,35 +90,43 @@ func (g *guard) checkPaths() error {
 func (s *Server) readiness(verifier *token.Verifier) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if s.stopping.Load() {
-			return authz.StatusError(http.StatusServiceUnavailable, "", errors.New("the server is stopping"))
+			err := errors.New("the server is stopping")
+			return authz.StatusError(http.StatusServiceUnavailable, "", err)
 		}
 		ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 		defer cancel()
 		if err := verifier.Ready(ctx); err != nil {
-			return &authz.Error{Kind: authz.KeysUnavailable, Detail: "The token issuer's keys could not be had yet.", RetryAfter: time.Second, Err: err}
+			const detail = "The token issuer's keys could not be had yet."
+			return &authz.Error{Kind: authz.KeysUnavailable, Detail: detail, RetryAfter: time.Second, Err: err}
 		}
-		if s.config.Ready != nil {
-			return s.config.Ready(ctx)
+		if s.config.Ready == nil {
+			return nil
+		}
+		if err := s.config.Ready(ctx); err != nil {
+			return &authz.Error{Kind: authz.Unavailable, RetryAfter: time.Second, Err: err}
 		}
 		return nil
 	}
 }
 
 // newDocs makes the page at /docs; nil where it is off.
-func (s *Server) newDocs(ctx context.Context, gate *authz.Gate, issuers []token.Issuer) (*docs.Docs, error) {
+func (s *Server) newDocs(
+	ctx context.Context, gate *authz.Gate, issuers []token.Issuer,
+) (*docs.Docs, error) {
 	if !s.config.Docs {
 		return nil, nil
 	}
 	config := docs.Config{
-		Document: s.config.Document, Resource: s.config.Resource, Logger: s.config.Logger, Refuse: gate.WriteProblem,
-		InsecureClients: s.config.InsecureClients,
+		Document: s.config.Document, Resource: s.config.Resource, Logger: s.config.Logger,
+		Refuse: gate.WriteProblem, InsecureClients: s.config.InsecureClients,
 		Discover: func(ctx context.Context, issuer string) (authorize, token string, err error) {
 			found, err := oauthclient.Discover(ctx, nil, issuer)
 			return found.Authorization, found.Token, err
 		},
 	}
 	for _, issuer := range issuers {
-		config.Issuers = append(config.Issuers, docs.Issuer{URL: issuer.URL, Audience: issuer.Audiences[0]})
+		shown := docs.Issuer{URL: issuer.URL, Audience: issuer.Audiences[0]}
+		config.Issuers = append(config.Issuers, shown)
 	}
 	return docs.New(ctx, config)
 }

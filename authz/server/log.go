@@ -16,11 +16,13 @@ type requestLog struct {
 	proxies []netip.Prefix // trusted
 }
 
-// write writes the line of a request. It never contains a query, which may hold a token, nor a header.
+// write writes the line of a request. It never contains a query, which may hold a token, nor a
+// header.
 func (l requestLog) write(x *exchange, r *http.Request) {
 	x.release()
 	level := slog.LevelInfo
-	if x.status >= 500 && r.Context().Err() == nil { // a client that hangs up is not the server's fault
+	hungUp := r.Context().Err() != nil // a client that hangs up is not the server's fault
+	if x.status >= 500 && !hungUp {
 		level = slog.LevelError
 	}
 	if !l.handler.Enabled(r.Context(), level) {
@@ -28,7 +30,7 @@ func (l requestLog) write(x *exchange, r *http.Request) {
 	}
 	now := time.Now()
 	var space [12]slog.Attr
-	attrs := x.appendAttrs(space[:0], r, remoteIP(r, l.proxies), now.Sub(x.begun))
+	attrs := appendAttrs(space[:0], x, r, remoteIP(r, l.proxies), now.Sub(x.begun))
 	if lines, ok := l.handler.(*jsonlines.Handler); ok {
 		lines.WriteLine(now, level, "request", attrs)
 		return
@@ -38,7 +40,10 @@ func (l requestLog) write(x *exchange, r *http.Request) {
 	_ = l.handler.Handle(r.Context(), line)
 }
 
-func (x *exchange) appendAttrs(attrs []slog.Attr, r *http.Request, remote string, took time.Duration) []slog.Attr {
+// appendAttrs appends what the line says.
+func appendAttrs(
+	attrs []slog.Attr, x *exchange, r *http.Request, remote string, took time.Duration,
+) []slog.Attr {
 	var operation, path string
 	if x.Operation != nil {
 		operation, path = x.Operation.ID, x.Operation.Path
@@ -58,7 +63,10 @@ func (x *exchange) appendAttrs(attrs []slog.Attr, r *http.Request, remote string
 		attrs = append(attrs, slog.String("operation", operation))
 	}
 	if x.Principal != nil {
-		attrs = append(attrs, slog.String("subject", x.Principal.Subject()), slog.String("client_id", x.Principal.ClientID()))
+		attrs = append(attrs,
+			slog.String("subject", x.Principal.Subject()),
+			slog.String("client_id", x.Principal.ClientID()),
+		)
 	}
 	if x.Cause != nil {
 		attrs = append(attrs, slog.String("cause", x.Cause.Error()))

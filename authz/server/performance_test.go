@@ -29,7 +29,8 @@ func (u *unread) Write(p []byte) (int, error) { return len(p), nil }
 // message is what the handler answers.
 type message struct{ Message string }
 
-// served returns what sends one protected GET through all of the server but the connection, and expects a 200.
+// served returns what sends one protected GET through all of the server but the connection, and
+// expects a 200.
 func served(tb testing.TB, log slog.Handler) (send func()) {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{testAudience}, Scopes: []string{scoped.scope}})
 	if err != nil {
@@ -57,7 +58,8 @@ func served(tb testing.TB, log slog.Handler) (send func()) {
 
 var logs = map[string]slog.Handler{"log off": slog.DiscardHandler, "log on": jsonlines.NewHandler(io.Discard, nil)}
 
-// BenchmarkServer is one protected GET: what stands around the gate costs the difference to authz's BenchmarkRequest.
+// BenchmarkServer is one protected GET: what stands around the gate costs the difference to authz's
+// BenchmarkRequest.
 func BenchmarkServer(b *testing.B) {
 	for name, log := range logs {
 		b.Run(name, func(b *testing.B) {
@@ -70,7 +72,8 @@ func BenchmarkServer(b *testing.B) {
 	}
 }
 
-// The ceiling is what is measured, and one more. A change that breaks it has put work on every request.
+// The ceiling is what is measured, and one more. A change that breaks it has put work on every
+// request.
 func TestAllocationsOfTheServer(t *testing.T) {
 	if build, ok := debug.ReadBuildInfo(); ok && slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		t.Skip("the race detector allocates on its own account")

@@ -8,9 +8,10 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// recoverPanic, deferred, answers a panic with a 500 that says nothing of it. If the answer has begun,
-// it closes the connection instead, so that the client does not take half an answer for a whole one.
-func recoverPanic(x *exchange, r *http.Request, refuse func(http.ResponseWriter, *http.Request, error)) {
+// recoverPanic, deferred, answers a panic with a 500 that says nothing of it. If the answer has
+// begun, it closes the connection instead, so that the client does not take half an answer for a
+// whole one.
+func recoverPanic(x *exchange, r *http.Request, gate *authz.Gate) {
 	reason := recover()
 	if reason == nil {
 		return
@@ -24,5 +25,5 @@ func recoverPanic(x *exchange, r *http.Request, refuse func(http.ResponseWriter,
 		x.Cause = err
 		panic(http.ErrAbortHandler)
 	}
-	refuse(x, r, err)
+	gate.WriteProblem(x, r, err)
 }

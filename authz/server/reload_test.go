@@ -274,7 +274,8 @@ func TestReloadDuringAnOutage(t *testing.T) {
 	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer outlive a second reload")
 }
 
-// TestReloadDropsNoRequest: neither one that waits for keys, nor one whose handler runs, nor any of many.
+// TestReloadDropsNoRequest: neither one that waits for keys, nor one whose handler runs, nor any of
+// many.
 func TestReloadDropsNoRequest(t *testing.T) {
 	t.Run("while it waits for keys", func(t *testing.T) {
 		a := another(t)
@@ -356,7 +357,8 @@ func TestReloadDropsNoRequest(t *testing.T) {
 	})
 }
 
-// TestReplacedVerifierEnds: it works on in the background for as long as a request may be under way, and no longer.
+// TestReplacedVerifierEnds: it works on in the background for as long as a request may be under
+// way, and no longer.
 func TestReplacedVerifierEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		issuers := []token.Issuer{{URL: "http://127.0.0.1:1/", Audiences: []string{testAudience}}} // where nobody is

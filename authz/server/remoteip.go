@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// remoteIP returns the address of the peer or, if that is a trusted proxy, of the client that it names:
-// the rightmost address of X-Forwarded-For that is not a trusted proxy's.
+// remoteIP returns the address of the peer or, if that is a trusted proxy, of the client that it
+// names: the rightmost address of X-Forwarded-For that is not a trusted proxy's.
 func remoteIP(r *http.Request, proxies []netip.Prefix) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

@@ -1,13 +1,15 @@
 // Package server carries an API that its OpenAPI document guards: everything between [http.Server]
-// and the handlers. Limits, log, panics, CORS, health, metadata, the page at /docs, and other issuers
-// while it runs.
+// and the handlers. Limits, log, panics, CORS, health, metadata, the page at /docs, and other
+// issuers while it runs.
 //
 //	s, err := server.New(ctx, server.Config{
 //		Document: document,
 //		Routes: func(g *authz.Gate) (http.Handler, error) {
 //			return echov4.Routes(g, func(e *echo.Echo) { gen.RegisterHandlers(e, handlers) })
 //		},
-//		Issuers: []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{"https://api.example"}}},
+//		Issuers: []token.Issuer{{
+//			URL: "https://issuer.example/", Audiences: []string{"https://api.example"},
+//		}},
 //	})
 //	if err != nil {
 //		return err // every fault of the configuration and of the document
@@ -36,12 +38,11 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Every phase of a request ends. A handler's time is over before the answer's, so that the client can
-// be told. Headers may be larger than any accepted token, so that the gate refuses it.
+// Every phase of a request ends. Headers may be larger than any accepted token, so that the gate is
+// what refuses it. See handlerTimeout, too.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 15 * time.Second
-	handlerTimeout    = 20 * time.Second
 	writeTimeout      = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
 	drainTimeout      = 20 * time.Second
@@ -50,12 +51,12 @@ const (
 
 // Config is what a [Server] is made of. Document, Routes and Issuers have no default.
 type Config struct {
-	// Document is the API's, with its references resolved. The server does not change it, except that
-	// with Docs it makes references to other files internal ([openapi3.T.InternalizeRefs]).
+	// Document is the API's, with its references resolved. The server does not change it, except
+	// that with Docs it makes references to other files internal ([openapi3.T.InternalizeRefs]).
 	Document *openapi3.T
 	// Routes returns the handler of the document's operations, guarded by the gate. It must refuse
-	// routes that the document does not describe ([authz.Gate.CheckRoutes]). It is called by [New] and
-	// by each [Server.Reload], each time with another gate.
+	// routes that the document does not describe ([authz.Gate.CheckRoutes]). It is called by [New]
+	// and by each [Server.Reload], each time with another gate.
 	Routes  func(g *authz.Gate) (http.Handler, error)
 	Issuers []token.Issuer // whose tokens are accepted
 
@@ -63,30 +64,24 @@ type Config struct {
 	ProblemTypeBase string            // see [authz.Config]
 	Replays         token.ReplayStore // of DPoP proofs; nil: in memory
 	NonceKey        []byte            // of DPoP nonces; nil: proofs need none
-	CORSOrigins     []string          // whose pages may call from a browser, see [CheckOrigin]; none: CORS is off
+	CORSOrigins     []string          // whose pages may call, see [CheckOrigin]; none: CORS is off
 	Docs            bool              // whether /docs is served
 	TrustedProxies  []netip.Prefix    // whose X-Forwarded-For names the client in the log
 	Logger          *slog.Logger      // default slog.Default()
 
-	// Ready returns why the server cannot answer now, such as that its database is not reachable, for
-	// /readyz. An [*authz.Error] says what the client is told.
+	// Ready returns why the server cannot answer now, such as that its database is not reachable:
+	// then /readyz is 503. The error is for the log alone.
 	Ready func(context.Context) error
 
 	// Linger is how long the server still takes new requests once it is to stop, while /readyz says
 	// no, so that load balancers can take note: net/http's own drain refuses everybody at once.
 	Linger time.Duration
 
-	// InsecureIssuer gives tokens to whoever asks. With it, the server answers requests to a loopback
-	// host only, and tells clients exactly why a token is refused. For development only.
+	// InsecureIssuer gives tokens to whoever asks. With it, the server answers requests to a
+	// loopback host only, and tells clients exactly why a token is refused. For development only.
 	InsecureIssuer Issuer
 	// InsecureClients are clients of that issuer, for the page at /docs to fill in.
 	InsecureClients *docs.Clients
-}
-
-// Issuer is a development issuer beside the API.
-type Issuer interface {
-	http.Handler
-	Serves(path string) bool
 }
 
 // Server is an API, guarded by its document. It is safe for concurrent use.
@@ -102,8 +97,8 @@ type Server struct {
 	stopping atomic.Bool
 }
 
-// New builds the server, or returns all faults of the configuration and the document, joined. It does
-// no I/O. Keys are fetched on ctx, which must outlive [Server.Serve].
+// New builds the server, or returns all faults of the configuration and the document, joined. It
+// does no I/O. Keys are fetched on ctx, which must outlive [Server.Serve].
 func New(ctx context.Context, config Config) (*Server, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
@@ -156,8 +151,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.ids.begin(w, r)  // an ID and a time limit
 	defer s.log.write(x, r) // one line in the log, in any case
 	r = r.WithContext(x)
-	guard := s.guard.Load()                      // all that the issuers decide
-	defer recoverPanic(x, r, guard.WriteProblem) // a panic is a 500
+	guard := s.guard.Load()              // all that the issuers decide
+	defer recoverPanic(x, r, guard.Gate) // a panic is a 500
 
 	own := guard.own.handler(r.URL.Path)
 	switch {
@@ -171,7 +166,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default: // the API: router, gate, handler
 		guard.api.ServeHTTP(x, r)
 		if x.status == 0 && x.Operation != nil { // net/http would send an empty 200
-			guard.WriteProblem(x, r, fmt.Errorf("the handler of %s returned neither an answer nor an error", x.Operation.ID))
+			guard.WriteProblem(x, r, fmt.Errorf(
+				"the handler of %s returned neither an answer nor an error", x.Operation.ID))
 		}
 	}
 	x.end()
@@ -188,12 +184,13 @@ func (s *Server) answersHost(host string) bool {
 	return s.config.InsecureIssuer == nil || token.IsLoopback((&url.URL{Host: host}).Hostname())
 }
 
-// Serve serves until ctx ends. Then it lingers, takes no new requests, and gives those that are being
-// served some time to end.
+// Serve serves until ctx ends. Then it lingers, takes no new requests, and gives those that are
+// being served some time to end.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(lazyconn.Listener{Listener: listener}) }()
-	// Fetches the keys ahead of the first request. The verifier logs failures; the server starts anyway.
+	// Fetches the keys ahead of the first request. The verifier logs failures; the server starts
+	// anyway.
 	go s.guard.Load().verifier.Ready(ctx)
 
 	select {
@@ -202,12 +199,14 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.stopping.Store(true)
-	s.config.Logger.Info("stopping", "linger", s.config.Linger.String(), "drain", drainTimeout.String())
+	s.config.Logger.Info("stopping",
+		"linger", s.config.Linger.String(), "drain", drainTimeout.String())
 	time.Sleep(s.config.Linger)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(drain); err != nil {
-		return errors.Join(fmt.Errorf("requests were still being served after %s: %w", drainTimeout, err), s.http.Close())
+		err = fmt.Errorf("requests were still being served after %s: %w", drainTimeout, err)
+		return errors.Join(err, s.http.Close())
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,8 +87,8 @@ type running struct {
 	server *Server
 }
 
-// start serves with one issuer, except for what configure changes. Each operation is answered with a
-// greeting.
+// start serves with one issuer, except for what configure changes. Each operation is answered with
+// a greeting.
 func start(t *testing.T, configure func(*Config)) *running {
 	t.Helper()
 	return startAnswering(t, greet, configure)
@@ -129,7 +130,8 @@ func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Conf
 	return r
 }
 
-// eventually waits for what must happen, however slow the machine is. The watchdog is against hanging.
+// eventually waits for what must happen, however slow the machine is. The watchdog is against
+// hanging.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for begun := time.Now(); !done(); time.Sleep(10 * time.Millisecond) {
@@ -217,8 +219,8 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// request returns the line of the one request with this ID. The client can have the answer before the
-// line is written, so it waits.
+// request returns the line of the one request with this ID. The client can have the answer before
+// the line is written, so it waits.
 func (b *logBuffer) request(t *testing.T, id string) (entry map[string]any) {
 	t.Helper()
 	eventually(t, "request "+id+" has a line in the log", func() bool {
@@ -265,6 +267,71 @@ func TestReadyOnceTheIssuerIsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "/readyz is 200 once the issuer is back", func() bool { return down.ask(t, http.MethodGet, "/readyz").status == http.StatusOK })
+}
+
+func TestReadyAsksTheProgramToo(t *testing.T) {
+	var fault atomic.Pointer[error]
+	r := start(t, func(c *Config) {
+		c.Ready = func(ctx context.Context) error {
+			if _, ok := ctx.Deadline(); !ok {
+				t.Error("the check may take for ever")
+			}
+			if f := fault.Load(); f != nil {
+				return *f
+			}
+			return nil
+		}
+	})
+	eventually(t, "the server is ready", func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusOK })
+	err := errors.New("secret of the database")
+	fault.Store(&err)
+	got := r.ask(t, "GET", "/readyz", "X-Request-Id", "not-ready")
+	wantProblem(t, got, http.StatusServiceUnavailable)
+	if strings.Contains(got.body, "secret") || got.header.Get("Retry-After") == "" {
+		t.Errorf("want Retry-After, and nothing of the cause: %v %s", got.header, got.body)
+	}
+	if cause := fmt.Sprint(r.log.request(t, "not-ready")["cause"]); !strings.Contains(cause, "secret of the database") {
+		t.Errorf("cause is %q", cause)
+	}
+	if got := r.ask(t, "GET", "/healthz"); got.status != http.StatusOK {
+		t.Errorf("/healthz is %d: the process is alive", got.status)
+	}
+	fault.Store(nil)
+	if got := r.ask(t, "GET", "/readyz"); got.status != http.StatusOK {
+		t.Errorf("/readyz is %d though nothing is wrong any more", got.status)
+	}
+}
+
+func TestFaultsOfTheConfiguration(t *testing.T) {
+	issuers := []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}}
+	routes := answering(greet)
+	for name, test := range map[string]struct {
+		config Config
+		want   []string // each in its line
+	}{
+		"nothing":    {Config{}, []string{"server: Config.Document is nil", "server: Config.Routes is nil"}},
+		"no issuers": {Config{Document: document(t), Routes: routes, CORSOrigins: []string{"*"}}, []string{`server: Config.CORSOrigins has "*": `, "token: no issuer is configured"}},
+		"routes fail": {Config{Document: document(t), Issuers: issuers, Routes: func(*authz.Gate) (http.Handler, error) {
+			return nil, errors.New("no route for getPublic")
+		}}, []string{"no route for getPublic"}},
+		"no handler": {Config{Document: document(t), Issuers: issuers, Routes: func(*authz.Gate) (http.Handler, error) {
+			return nil, nil
+		}}, []string{"server: Config.Routes returned a nil handler"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.config.Logger = slog.New(slog.DiscardHandler)
+			_, err := New(t.Context(), test.config)
+			lines := strings.Split(fmt.Sprint(err), "\n")
+			if len(lines) != len(test.want) {
+				t.Fatalf("faults are\n%v\nwant %d", err, len(test.want))
+			}
+			for i, want := range test.want {
+				if !strings.HasPrefix(lines[i], want) {
+					t.Errorf("fault is %q, want %q", lines[i], want)
+				}
+			}
+		})
+	}
 }
 
 // The first request does not pay for the keys: Serve has asked for them.

@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// Writer is a writer that writes together what comes together: the lines of requests that end at about the same time cost
-// one call of the system, and no request waits for it. [Writer.Flush] waits until all is written; only what a killed process
-// had not begun to write, of the last millisecond, is lost.
+// Writer is a writer that writes together what comes together: the lines of requests that end at
+// about the same time cost one call of the system, and no request waits for it. [Writer.Flush]
+// waits until all is written; only what a killed process had not begun to write, of the last
+// millisecond, is lost.
 type Writer struct {
 	to io.Writer
 
@@ -26,8 +27,8 @@ func NewWriter(w io.Writer) *Writer {
 	return b
 }
 
-// mostPending bytes may wait to be written before Write waits too: a log that cannot be written as fast as it comes slows
-// its writers down, and loses nothing.
+// mostPending bytes may wait to be written before Write waits too: a log that cannot be written as
+// fast as it comes slows its writers down, and loses nothing.
 const mostPending = 1 << 20
 
 func (b *Writer) Write(p []byte) (int, error) {

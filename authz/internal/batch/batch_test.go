@@ -59,7 +59,8 @@ func TestBatchWritesEverythingOnceAndInOrder(t *testing.T) {
 	}
 }
 
-// TestBatchIsBounded: a log that hangs takes so much memory and no more, and its writers go on once it does.
+// TestBatchIsBounded: a log that hangs takes so much memory and no more, and its writers go on once
+// it does.
 func TestBatchIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		to := &slow{open: make(chan struct{})}

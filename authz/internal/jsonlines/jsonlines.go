@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Handler is slog's JSON handler, which can also write a line of plain attributes by itself, as that of a request is: the
-// same line, at a third of the cost, and every request has one.
+// Handler is slog's JSON handler, which can also write a line of plain attributes by itself, as
+// that of a request is: the same line, at a third of the cost, and every request has one.
 type Handler struct {
 	*slog.JSONHandler
 	to *locked
@@ -37,8 +37,8 @@ func (l *locked) Write(p []byte) (int, error) {
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
 
-// WriteLine writes a line. Whether its level is to be logged the caller has asked. An attribute that is neither text nor a
-// number is written as text; a name needs no escaping.
+// WriteLine writes a line. Whether its level is to be logged the caller has asked. An attribute
+// that is neither text nor a number is written as text; a name needs no escaping.
 func (j *Handler) WriteLine(at time.Time, level slog.Level, message string, attrs []slog.Attr) {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)

@@ -11,7 +11,8 @@ import (
 	"unicode"
 )
 
-// FuzzJSONLine: the line that Handler writes by itself says what slog's own handler would say, name by name.
+// FuzzJSONLine: the line that Handler writes by itself says what slog's own handler would say, name
+// by name.
 func FuzzJSONLine(f *testing.F) {
 	for _, text := range []string{"", "plain", `"`, `\`, "a\nb", "\x00\x1b[31m", "é\u2028\u0085", "\xff", "</script>", strings.Repeat("x", 2000)} {
 		f.Add(text, int64(-1), 0.001)

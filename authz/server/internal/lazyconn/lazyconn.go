@@ -14,14 +14,15 @@ import (
 // Listener accepts connections that do later, or not at all, what is mostly wasted: deadlines, and
 // asking for a request before the client can have sent it.
 //
-// net/http sets eight deadlines for every request, and hardly any of them comes to pass: by the next one, a few
-// microseconds later, it is forgotten. Each goes through the poller to a timer of the runtime, which together costs a
-// twentieth of a small request. These connections remember the deadlines instead, and see to it that whoever waits is
-// woken in time: a timer that is set already serves a later deadline too. It goes off too early then, is set anew, and
-// the waiting goes on. A connection in steady use sets one every now and then, not several for each request.
+// net/http sets eight deadlines for every request, and hardly any of them comes to pass: by the
+// next one, a few microseconds later, it is forgotten. Each goes through the poller to a timer of
+// the runtime, which together costs a twentieth of a small request. These connections remember the
+// deadlines instead, and see to it that whoever waits is woken in time: a timer that is set already
+// serves a later deadline too. It goes off too early then, is set anew, and the waiting goes on. A
+// connection in steady use sets one every now and then, not several for each request.
 //
-// Who looks at the connection sees no difference: every deadline is kept as exactly as before, but for the turn that a
-// Read may give to others.
+// Who looks at the connection sees no difference: every deadline is kept as exactly as before, but
+// for the turn that a Read may give to others.
 type Listener struct{ net.Listener }
 
 func (l Listener) Accept() (net.Conn, error) {
@@ -32,9 +33,9 @@ func (l Listener) Accept() (net.Conn, error) {
 	return accepted, err
 }
 
-// conn is a TCP connection whose deadlines are lazy. It does not have ReadFrom, with which net/http copies files to a
-// bare one without reading them itself, for that could not go on after a timer went off early; nothing here answers that
-// way.
+// conn is a TCP connection whose deadlines are lazy. It does not have ReadFrom, with which net/http
+// copies files to a bare one without reading them itself, for that could not go on after a timer
+// went off early; nothing here answers that way.
 type conn struct {
 	net.Conn    // beneath
 	read, write deadline
@@ -64,13 +65,14 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// giveWay has the other connections go first once an answer is written. The client has hardly ever sent its next request
-// yet: to ask for it at once is a call of the system in vain, and to wait for it several more, together a twentieth of a
-// small request; when the others have been served it has often come. Under little load there are no others, and nothing
-// changes.
+// giveWay has the other connections go first once an answer is written. The client has hardly ever
+// sent its next request yet: to ask for it at once is a call of the system in vain, and to wait for
+// it several more, together a twentieth of a small request; when the others have been served it has
+// often come. Under little load there are no others, and nothing changes.
 //
-// It does so every other time only. While there is always a connection that need not wait, the runtime does not look at
-// those that do, for up to 10 ms; so each asks in vain now and then, and waits.
+// It does so every other time only. While there is always a connection that need not wait, the
+// runtime does not look at those that do, for up to 10 ms; so each asks in vain now and then, and
+// waits.
 func (c *conn) giveWay() {
 	if c.written.Load() && c.written.Swap(false) && c.turns.Add(1)%2 == 1 {
 		runtime.Gosched()
@@ -104,9 +106,10 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.read.set(t), c.write.set(t))
 }
 
-// deadline is the deadline of one direction. While anybody is inside, in a Read or Write of the connection beneath,
-// what is armed there comes no later than what is asked for; while nobody is, it does not matter. That it comes too early
-// is found out when it does: to look at the clock before would be the dearest part of this.
+// deadline is the deadline of one direction. While anybody is inside, in a Read or Write of the
+// connection beneath, what is armed there comes no later than what is asked for; while nobody is,
+// it does not matter. That it comes too early is found out when it does: to look at the clock
+// before would be the dearest part of this.
 type deadline struct {
 	arm func(time.Time) error // the connection beneath
 
@@ -127,11 +130,13 @@ func (d *deadline) set(t time.Time) (err error) {
 	return err
 }
 
-// calledBack is before any deadline that is meant as a time. net/http calls its own reader back by one in the distant past.
+// calledBack is before any deadline that is meant as a time. net/http calls its own reader back by
+// one in the distant past.
 var calledBack = time.Unix(1e9, 0)
 
-// enter comes before every Read or Write beneath. If it returns an error there must be none: that net/http calls its
-// reader back, as it does in every request, is mostly found here, and costs nothing.
+// enter comes before every Read or Write beneath. If it returns an error there must be none: that
+// net/http calls its reader back, as it does in every request, is mostly found here, and costs
+// nothing.
 func (d *deadline) enter() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -143,8 +148,9 @@ func (d *deadline) enter() error {
 	return nil
 }
 
-// leave comes after every Read or Write beneath, with its error. It returns false if that is only that the deadline
-// armed has passed, before the one asked for: the caller is to go on then, and is still inside.
+// leave comes after every Read or Write beneath, with its error. It returns false if that is only
+// that the deadline armed has passed, before the one asked for: the caller is to go on then, and is
+// still inside.
 func (d *deadline) leave(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -193,8 +193,8 @@ func inTime(t *testing.T, after, expected time.Duration) {
 	}
 }
 
-// A timer goes off in the middle of a Write that has time left: nothing of it may be missing, or be there twice, nor may
-// anything of another Write come in between.
+// A timer goes off in the middle of a Write that has time left: nothing of it may be missing, or be
+// there twice, nor may anything of another Write come in between.
 func TestWriteGoesOnAfterEarlyTimer(t *testing.T) {
 	one, other, err := tcpPair()
 	if err != nil {
@@ -369,8 +369,9 @@ func tcpPair() (*net.TCPConn, *net.TCPConn, error) {
 	return one.(*net.TCPConn), other.(*net.TCPConn), nil
 }
 
-// TestReaderIsCalledBack does what net/http does at the end of each request, wherever the reader is just then: a deadline
-// in the past calls it back, and the connection is as good as before. Deadlines that nobody keeps to come in between.
+// TestReaderIsCalledBack does what net/http does at the end of each request, wherever the reader is
+// just then: a deadline in the past calls it back, and the connection is as good as before.
+// Deadlines that nobody keeps to come in between.
 func TestReaderIsCalledBack(t *testing.T) {
 	var all sync.WaitGroup
 	for range 32 {
@@ -442,8 +443,9 @@ func TestReaderIsCalledBack(t *testing.T) {
 	all.Wait()
 }
 
-// The same random script on a plain connection and a lazy one: a reader waits, a deadline is set and set again, and
-// either bytes or the deadline come first. A busy machine is late now and then: a difference counts if it is always there.
+// The same random script on a plain connection and a lazy one: a reader waits, a deadline is set
+// and set again, and either bytes or the deadline come first. A busy machine is late now and then:
+// a difference counts if it is always there.
 func TestLazyAsPlain(t *testing.T) {
 	const beat = 20 * time.Millisecond
 	script := func(seed uint64, wrap func(*net.TCPConn) net.Conn) (events string) {
@@ -539,8 +541,8 @@ func TestDeadlinesAreRarelyArmed(t *testing.T) {
 	}
 }
 
-// TestGivesWay has another goroutine ready to run whenever a connection reads what is there already: after every other
-// answer it goes first, and no more than that.
+// TestGivesWay has another goroutine ready to run whenever a connection reads what is there
+// already: after every other answer it goes first, and no more than that.
 func TestGivesWay(t *testing.T) {
 	client, server, err := tcpPair()
 	if err != nil {
