@@ -23,6 +23,9 @@ import (
 // redisURL is that of a Redis for tests, which .ci/services starts.
 func redisURL(t *testing.T) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("Redis is not tried with -short")
+	}
 	url := os.Getenv("OASGATE_TEST_REDIS_URL")
 	if url == "" {
 		t.Skip("OASGATE_TEST_REDIS_URL is not set, so what needs a Redis is not tested: . .ci/services; start_redis")

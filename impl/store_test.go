@@ -33,6 +33,9 @@ func onEachDatabase(t *testing.T, test func(t *testing.T, url string)) {
 // postgres returns the URL of a schema of its own, which is gone after the test.
 func postgres(t *testing.T) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("PostgreSQL is not tried with -short")
+	}
 	base := os.Getenv("OASGATE_TEST_DATABASE_URL")
 	if base == "" {
 		t.Skip("OASGATE_TEST_DATABASE_URL is not set: no PostgreSQL to test with (. .ci/services; start_postgres)")

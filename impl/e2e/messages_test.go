@@ -35,6 +35,9 @@ func onEachDatabase(t *testing.T, test func(t *testing.T, database string)) {
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
+		if testing.Short() {
+			t.Skip("PostgreSQL is not tried with -short")
+		}
 		base := os.Getenv("OASGATE_TEST_DATABASE_URL")
 		if base == "" {
 			t.Skip("OASGATE_TEST_DATABASE_URL is not set: no PostgreSQL to test with (. .ci/services; start_postgres)")

@@ -117,6 +117,9 @@ func perLanguage(t *testing.T, languages []docs.Language, test func(t *testing.T
 			if !language.Executed {
 				t.Skipf("%s is shown, and not executed", language.Name)
 			}
+			if testing.Short() {
+				t.Skip("programs of other languages are not run with -short")
+			}
 			t.Parallel()
 			atOnce <- struct{}{}
 			defer func() { <-atOnce }()
