@@ -24,10 +24,7 @@ type dpop struct {
 	server   string // what the URL of a request begins with, before the path
 }
 
-const (
-	proofHeader = "DPoP"
-	nonceHeader = "DPoP-Nonce" // RFC 9449 §8.1
-)
+const nonceHeader = "DPoP-Nonce" // RFC 9449 §8.1
 
 // newDPoP returns nil where DPoP is not offered.
 func newDPoP(config Config) (*dpop, error) {
@@ -41,15 +38,6 @@ func newDPoP(config Config) (*dpop, error) {
 	// The document's paths begin at Resource, and on this server at BasePath, which Resource may end with.
 	server := strings.TrimSuffix(strings.TrimSuffix(config.Resource, "/"), config.BasePath)
 	return &dpop{verifier: verifier, offer: verifier.DPoP(), server: server}, nil
-}
-
-// proof returns what comes with a token that is presented by the DPoP scheme (RFC 9449 §7.1).
-func (d *dpop) proof(r *http.Request) (token.Proof, error) {
-	proofs := r.Header.Values(proofHeader)
-	if len(proofs) != 1 {
-		return token.Proof{}, refusal(InvalidProof, "The request has %d DPoP headers: send one, with a proof that is made for this request.", len(proofs))
-	}
-	return token.Proof{JWT: proofs[0], Method: r.Method, URL: d.server + r.URL.EscapedPath()}, nil
 }
 
 // used reports whether the request presents a token by the DPoP scheme.

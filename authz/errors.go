@@ -29,7 +29,7 @@ const (
 	Timeout              Kind = "timeout"                          // 503
 	Unavailable          Kind = "unavailable"                      // 503: what the server itself depends on cannot be reached
 	Internal             Kind = "internal"                         // 500: what nobody classified
-	Other                Kind = "about:blank"                      // another status, by a handler or by Echo (RFC 9457 §4.2.1)
+	Other                Kind = "about:blank"                      // another status, by a handler or by the router (RFC 9457 §4.2.1)
 )
 
 // kinds gives each kind its status and title, and what is said where nothing more particular is.
@@ -94,6 +94,12 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// StatusError returns an error of which nothing but the HTTP status is known, from 400 to 599. detail
+// is for the client; if it is empty, the kind's own detail is sent. err is the cause, for the log.
+func StatusError(status int, detail string, err error) *Error {
+	return &Error{Kind: kindOf(status), Detail: detail, Err: err, status: status}
+}
 
 func refusal(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Detail: fmt.Sprintf(format, args...)}

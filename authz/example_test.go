@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/labstack/echo/v4"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
@@ -30,54 +29,6 @@ components:
   securitySchemes:
     bearerAuth: {type: http, scheme: bearer, bearerFormat: JWT, x-scopes: {"read:messages": Read messages}}
 `
-
-// A whole Echo instance guarded by its document.
-func ExampleGate_Middleware() {
-	// An issuer for this example; a real one is elsewhere, and all that is known of it is its URL.
-	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"https://api.example.com"}})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer issuer.Close()
-
-	document, err := openapi3.NewLoader().LoadFromData([]byte(messages))
-	if err != nil {
-		log.Fatal(err)
-	}
-	verifier, err := token.NewVerifier(context.Background(), token.Config{
-		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{"https://api.example.com"}}},
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
-	gate, err := authz.New(authz.Config{Document: document, Verifier: verifier})
-	if err != nil {
-		log.Fatal(err) // every fault of the document, with what to do
-	}
-
-	e := echo.New()
-	e.HTTPErrorHandler = gate.ErrorHandler
-	e.Use(gate.Middleware)
-	e.GET("/messages/:id", func(c echo.Context) error {
-		principal, _ := token.FromContext(c.Request().Context())
-		return c.String(http.StatusOK, principal.Subject()+" reads message "+c.Param("id"))
-	})
-	if err := gate.CheckRoutes(e.Routes()); err != nil {
-		log.Fatal(err) // routes that the document does not describe, operations that no route serves
-	}
-
-	call(e, "/messages/7", "")
-	call(e, "/messages/7", issuer.Mint(map[string]any{"sub": "alice"}))
-	call(e, "/messages/7", issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
-	call(e, "/messages/0", issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
-	call(e, "/debug", "")
-	// Output:
-	// 401 Bearer realm="messages"
-	// 403 Bearer realm="messages", error="insufficient_scope", scope="read:messages"
-	// 200 alice reads message 7
-	// 400
-	// 404
-}
 
 // The decision alone, on the standard library's router. What no pattern matches is the gate's to refuse as well.
 func ExampleGate_Check() {

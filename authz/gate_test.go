@@ -19,6 +19,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/echov4"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -511,8 +512,8 @@ func TestConcurrentRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := echo.New()
-	e.HTTPErrorHandler = gate.ErrorHandler
-	e.Use(gate.Middleware)
+	e.HTTPErrorHandler = echov4.ErrorHandler(gate)
+	e.Use(echov4.Middleware(gate))
 	for _, o := range gate.Plan().Operations() {
 		e.Add(o.Method, echoPath(o.Path), func(c echo.Context) error {
 			principal, _ := token.FromContext(c.Request().Context())

@@ -5,35 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/routers"
-	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
 // Plan is an OpenAPI document compiled to one policy per operation. Everything that the document decides is decided
 // here, once.
 type Plan struct {
-	doc         *openapi3.T
-	relabelled  *openapi3.T      // as one of 3.0; see schema.go
-	operations  []*operation     // by path, then method
-	templates   map[string]*path // by the document's path template: /messages/{id}
-	patterns    map[string]*path // by Echo's pattern for it: /messages/:id
-	schemes     map[string]*scheme
-	scopes      map[string]string                       // of all schemes
-	compiled    map[*openapi3.Schema]*jsonschema.Schema // by what stands in for it; see compiled.go
-	composition composition                             // of schemas
-	names       map[string]bool                         // of members, in any schema: what a problem may say of a body
+	doc        *openapi3.T
+	operations []*operation     // by path, then method
+	paths      map[string]*path // by the document's path template: /messages/{id}
+	schemes    map[string]*scheme
+	scopes     map[string]string // of all schemes
 }
 
 // path is a path of the document, and its operations by method.
 type path struct {
-	template string
-	methods  map[string]*operation
-	allow    []string // sorted
+	methods map[string]*operation
+	allow   []string // sorted
 }
 
 // Operation is what the document says of who may call an operation.
@@ -85,9 +79,7 @@ type operation struct {
 	Operation
 	security openapi3.SecurityRequirements // as the document has it, but with {} last
 	route    *routers.Route                // for the validator's security pass
-	way      *way                          // for its parameters and body
-	quick    *way                          // the same, for a body without long numbers; nil: there is no quicker one
-	inputs   inputs                        // what parameters and body the operation takes
+	schema   *schema.Operation             // for its parameters and body
 }
 
 // Fault is one fault of a document. A document with faults is not served.
@@ -140,10 +132,7 @@ func Describe(doc *openapi3.T) []Operation {
 }
 
 func newPlan(doc *openapi3.T) *Plan {
-	return &Plan{
-		doc: doc, relabelled: relabelled(doc), templates: map[string]*path{}, patterns: map[string]*path{}, schemes: map[string]*scheme{},
-		scopes: map[string]string{}, compiled: map[*openapi3.Schema]*jsonschema.Schema{}, names: map[string]bool{},
-	}
+	return &Plan{doc: doc, paths: map[string]*path{}, schemes: map[string]*scheme{}, scopes: map[string]string{}}
 }
 
 // validate returns what keeps a document from being valid OpenAPI.
@@ -163,23 +152,19 @@ func validate(doc *openapi3.T) (faults []error) {
 func read(doc *openapi3.T) (*Plan, []error) {
 	p := newPlan(doc)
 	faults := p.readSchemes()
-	_ = doc.WalkSchemas(func(_ string, schema *openapi3.SchemaRef) error {
-		for name := range schema.Value.Properties {
-			p.names[name] = true
-		}
-		return nil
-	})
-	p.composition = readComposition(doc)
+	schemas := schema.NewCompiler(doc)
 	ids := map[string]string{}
-	known := judgements{}
 	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
 		item := doc.Paths.Value(template)
 		if item == nil {
 			continue // a path with nothing under it has no operations
 		}
-		at := &path{template: template, methods: map[string]*operation{}}
+		at := &path{methods: map[string]*operation{}}
+		if name, twice := repeated(template); twice {
+			faults = append(faults, &Fault{Path: template, Problem: fmt.Sprintf("path parameter %s occurs twice: give each its own name", name), At: locate(item.Origin, "")})
+		}
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
-			o, found := p.compile(method, template, item, known)
+			o, found := p.compile(method, template, item, schemas)
 			if other, taken := ids[o.ID]; taken && o.ID != "" {
 				found = append(found, &Fault{
 					Method: method, Path: template, At: locate(item.GetOperation(method).Origin, "operationId"),
@@ -192,14 +177,23 @@ func read(doc *openapi3.T) (*Plan, []error) {
 			at.allow = append(at.allow, method)
 			p.operations = append(p.operations, o)
 		}
-		p.templates[template] = at
-		pattern, err := echoPattern(template)
-		if err != nil {
-			faults = append(faults, &Fault{Path: template, Problem: err.Error(), At: locate(item.Origin, "")})
-		}
-		p.patterns[pattern] = at
+		p.paths[template] = at
 	}
 	return p, faults
+}
+
+// repeated returns the name of a path parameter that a template has more than once: it would have
+// two values.
+func repeated(template string) (name string, found bool) {
+	seen := map[string]bool{}
+	for _, part := range strings.Split(template, "{")[1:] {
+		name, _, _ := strings.Cut(part, "}")
+		if seen[name] {
+			return name, true
+		}
+		seen[name] = true
+	}
+	return "", false
 }
 
 // locate returns the place of an element's field, or of the element itself where it has no such field.
@@ -266,32 +260,16 @@ func (p *Plan) readPolicy(method, template string, spec *openapi3.Operation) (o 
 }
 
 // compile makes the policy of one operation, and what holds its requests to the document.
-func (p *Plan) compile(method, template string, item *openapi3.PathItem, known judgements) (o *operation, faults []error) {
+func (p *Plan) compile(method, template string, item *openapi3.PathItem, schemas *schema.Compiler) (o *operation, faults []error) {
 	spec := item.GetOperation(method)
 	o, faults = p.readPolicy(method, template, spec)
 	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method, Operation: spec}
-	o.inputs = compileInputs(item, spec)
-	for _, err := range p.ways(o, item, spec, known) {
+	var errs []error
+	o.schema, errs = schemas.Operation(o.route)
+	for _, err := range errs {
 		faults = append(faults, &Fault{Method: method, Path: template, Problem: err.Error(), At: locate(spec.Origin, "")})
 	}
 	return o, faults
-}
-
-// echoPattern writes a path template as Echo does, and as oapi-codegen registers it.
-func echoPattern(template string) (string, error) {
-	segments := strings.Split(template, "/")
-	for i, s := range segments {
-		if inner, ok := strings.CutPrefix(s, "{"); ok && strings.HasSuffix(inner, "}") && !strings.ContainsAny(inner[:len(inner)-1], "{}") {
-			s = ":" + inner[:len(inner)-1]
-			if slices.Contains(segments[:i], s) {
-				return template, fmt.Errorf("path parameter %s occurs twice: give each its own name", inner[:len(inner)-1])
-			}
-			segments[i] = s
-		} else if strings.ContainsAny(s, "{}:*") {
-			return template, fmt.Errorf("path segment %s cannot be routed: a parameter must be a whole segment, and : and * mean something to the router", s)
-		}
-	}
-	return strings.Join(segments, "/"), nil
 }
 
 // Operations returns every operation of the document, by path and method.
@@ -305,15 +283,3 @@ func (p *Plan) Operations() []Operation {
 
 // Scopes returns every scope that the document declares, sorted.
 func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }
-
-// match finds the operation of a request on a path; nil is a path that the document does not have.
-func (p *path) match(r *http.Request) (*operation, error) {
-	if p == nil {
-		return nil, &Error{Kind: NotFound}
-	}
-	o := p.methods[r.Method]
-	if o == nil {
-		return nil, &Error{Kind: MethodNotAllowed, Allow: p.allow}
-	}
-	return o, nil
-}

@@ -12,12 +12,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/labstack/echo/v4"
-
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// ProblemTypes is what the type URIs of problems begin with; the kind follows.
+// ProblemTypes is the default of [Config.ProblemTypeBase]. It leads to an explanation of each kind.
 const ProblemTypes = "https://github.com/oasgate/oasgate/blob/main/authz/PROBLEMS.md#"
 
 // problem is a problem document (RFC 9457 §3.1).
@@ -26,13 +24,6 @@ type problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
-}
-
-// ErrorHandler answers every error of an Echo instance: e.HTTPErrorHandler = g.ErrorHandler.
-func (g *Gate) ErrorHandler(err error, c echo.Context) {
-	if !c.Response().Committed {
-		g.WriteProblem(c.Response(), c.Request(), err)
-	}
 }
 
 // WriteProblem answers a request with an error: the status, a problem document (RFC 9457), and the challenge
@@ -102,7 +93,7 @@ func (g *Gate) prepare() {
 
 // problem returns the problem document of an error.
 func (g *Gate) problem(e *Error) []byte {
-	body, _ := json.Marshal(problem{e.uri(), e.title(), e.Status(), g.detail(e)})
+	body, _ := json.Marshal(problem{g.uri(e), e.title(), e.Status(), g.detail(e)})
 	return append(body, '\n')
 }
 
@@ -111,15 +102,18 @@ func classify(err error) *Error {
 	if known, ok := errors.AsType[*Error](err); ok && known.Status() != 0 {
 		return known
 	}
-	var http1 *echo.HTTPError
+	var coded interface {
+		error
+		StatusCode() int
+	}
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return &Error{Kind: BodyTooLarge, Err: err}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &Error{Kind: Timeout, RetryAfter: time.Second, Err: err}
-	case errors.As(err, &http1) && http1.Code >= 400 && http1.Code <= 599:
-		return &Error{Kind: kindOf(http1.Code), status: http1.Code, Err: err}
+	case errors.As(err, &coded) && coded.StatusCode() >= 400 && coded.StatusCode() <= 599:
+		return StatusError(coded.StatusCode(), "", err)
 	}
 	return &Error{Kind: Internal, Err: err}
 }
@@ -143,11 +137,11 @@ func kindOf(status int) Kind {
 	return Other
 }
 
-func (e *Error) uri() string {
+func (g *Gate) uri(e *Error) string {
 	if e.Kind == Other {
 		return string(Other)
 	}
-	return ProblemTypes + string(e.Kind)
+	return g.problemTypes + string(e.Kind)
 }
 
 func (e *Error) title() string {

@@ -19,6 +19,7 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/echov4"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -162,7 +163,7 @@ func TestExplain(t *testing.T) {
 		var logged error
 		s.echo.HTTPErrorHandler = func(err error, c echo.Context) {
 			logged = err
-			s.gate.ErrorHandler(err, c)
+			echov4.ErrorHandler(s.gate)(err, c)
 		}
 		for claim, says := range map[string]map[string]any{
 			"expected \"" + audience + `"`: {"aud": "https://elsewhere.example/"},
@@ -189,6 +190,25 @@ func TestExplain(t *testing.T) {
 		if detail := s.send(t, "GET /any", "").refused(t, 401, authz.MissingToken, challenge); strings.Contains(detail, "Why") {
 			t.Errorf("without a token there is nothing to explain: %q", detail)
 		}
+	}
+}
+
+func TestProblemTypeBase(t *testing.T) {
+	config := authz.Config{Document: load(t, guarded), Verifier: principals{}, ProblemTypeBase: "https://orders.example/problems/"}
+	gate, err := authz.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, refusal := range []error{&authz.Error{Kind: authz.NotFound}, &authz.Error{Kind: authz.NotFound, Detail: "of its own"}} {
+		w := httptest.NewRecorder()
+		gate.WriteProblem(w, httptest.NewRequest("GET", "/", nil), refusal)
+		if !strings.Contains(w.Body.String(), `"type":"https://orders.example/problems/not-found"`) {
+			t.Errorf("the problem is %s, expected a type of the configured base", w.Body)
+		}
+	}
+	config.ProblemTypeBase = "problems/"
+	if _, err := authz.New(config); err == nil || !strings.Contains(err.Error(), "Config.ProblemTypeBase") {
+		t.Errorf("a relative base: %v, expected a fault", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	oauthclient "github.com/oasgate/oasgate/authz/client"
+	"github.com/oasgate/oasgate/authz/echov4"
 	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/gen"
 	"github.com/oasgate/oasgate/impl/docs"
@@ -61,13 +62,14 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 	// What the document describes, and nothing else: the gate refuses to start on any other route of this instance.
 	e := echo.New()
 	e.IPExtractor = s.remoteIP
+	handle := echov4.ErrorHandler(gate)
 	e.HTTPErrorHandler = func(err error, c echo.Context) {
 		exchangeOf(c.Request()).err = err // for the log
-		gate.ErrorHandler(err, c)
+		handle(err, c)
 	}
-	e.Use(gate.Middleware) // match, authenticate, authorize, validate
+	e.Use(echov4.Middleware(gate)) // match, authenticate, authorize, validate
 	gen.RegisterHandlers(e, gen.NewStrictHandler(s.config.Handlers, nil))
-	if err := errors.Join(gate.CheckRoutes(e.Routes()), s.checkPaths(gate)); err != nil {
+	if err := errors.Join(echov4.CheckRoutes(gate, e), s.checkPaths(gate)); err != nil {
 		return nil, err
 	}
 	page, err := s.newDocs(ctx, issuers)

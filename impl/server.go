@@ -213,7 +213,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request, check func(conte
 // ready returns nil while requests with tokens can be answered: keys are had, and the server is not stopping.
 func (s *Server) ready(ctx context.Context) error {
 	if s.stopping.Load() {
-		return echo.NewHTTPError(http.StatusServiceUnavailable, "the server is stopping")
+		return authz.StatusError(http.StatusServiceUnavailable, "", errors.New("the server is stopping"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -231,7 +231,7 @@ func (s *Server) toThisMachine(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !token.IsLoopback((&url.URL{Host: r.Host}).Hostname()) {
-			s.refuse(w, r, echo.NewHTTPError(http.StatusMisdirectedRequest, "under dev only requests to a loopback host are answered")) // RFC 9110 §15.5.20
+			s.refuse(w, r, authz.StatusError(http.StatusMisdirectedRequest, "", errors.New("under dev only requests to a loopback host are answered"))) // RFC 9110 §15.5.20
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -1,4 +1,4 @@
-package authz
+package schema
 
 import (
 	"bytes"
@@ -226,7 +226,7 @@ func TestTheQuickWayJudgesLikeTheWholeWay(t *testing.T) {
 				accepted++
 			}
 			if (quick == nil) != (whole == nil) {
-				t.Fatalf("schema %s\nvalue  %s (of a body: %v)\nquick  %v\nwhole  %v\nthe allow-list in schema.go has to exclude what they differ in", text, value, body, quick, whole)
+				t.Fatalf("schema %s\nvalue  %s (of a body: %v)\nquick  %v\nwhole  %v\nthe allow-list in plain.go has to exclude what they differ in", text, value, body, quick, whole)
 			}
 		}
 	}
@@ -246,11 +246,11 @@ func TestASchemaOfAParameterAndOfABody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := Compile(doc)
+	o, err := compile(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan.operations[0].quick != nil {
+	if o.quick != nil {
 		t.Error("it goes the quick way, which compares numbers of a body by float64")
 	}
 }

@@ -2,9 +2,12 @@ package authz
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // errNoCredential: the request carries no access token. Not a refusal yet: an optional operation goes on.
@@ -15,6 +18,31 @@ const (
 	schemeBearer = "Bearer"
 	schemeDPoP   = "DPoP"
 )
+
+// authenticate reads the credential of a request and verifies it.
+func (g *Gate) authenticate(r *http.Request) (*token.Principal, error) {
+	scheme, raw, err := credential(r, g.dpop != nil)
+	if err != nil {
+		return nil, err
+	}
+	var principal *token.Principal
+	if scheme == schemeDPoP {
+		var proof token.Proof
+		if proof, err = g.dpop.proof(r); err != nil {
+			return nil, err
+		}
+		principal, err = g.dpop.verifier.VerifyDPoP(r.Context(), raw, proof)
+	} else {
+		principal, err = g.verifier.Verify(r.Context(), raw)
+	}
+	if err == nil && principal != nil {
+		return principal, nil
+	}
+	if refused, ok := errors.AsType[*token.Error](err); ok {
+		return nil, &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
+	}
+	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the verifier returned neither a principal nor a token.Error: %w", err)}
+}
 
 // credential reads the access token of a request from its Authorization header, and from nowhere else: a token in the
 // query, a form, a cookie or another header is as if absent. So is one by the DPoP scheme where that is not offered.
@@ -68,4 +96,28 @@ func hasQueryToken(query string) bool {
 		}
 	}
 	return false
+}
+
+// proof returns what comes with a token that is presented by the DPoP scheme (RFC 9449 §7.1).
+func (d *dpop) proof(r *http.Request) (token.Proof, error) {
+	proofs := r.Header.Values("DPoP")
+	if len(proofs) != 1 {
+		return token.Proof{}, refusal(InvalidProof, "The request has %d DPoP headers: send one, with a proof that is made for this request.", len(proofs))
+	}
+	return token.Proof{JWT: proofs[0], Method: r.Method, URL: d.server + r.URL.EscapedPath()}, nil
+}
+
+// kindOfToken: what a client is told of a check that its token, or the proof that came with it, failed.
+func kindOfToken(code token.Code) Kind {
+	switch code {
+	case token.KeysUnavailable:
+		return KeysUnavailable
+	case token.InvalidProof, token.ProofReplayed:
+		return InvalidProof
+	case token.NonceRequired:
+		return UseNonce
+	case token.ReplaysUnavailable:
+		return ReplaysUnavailable
+	}
+	return InvalidToken
 }

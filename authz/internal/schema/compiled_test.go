@@ -1,11 +1,10 @@
-package authz
+package schema
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
 )
 
 // document makes a document of one operation with parameters and a body, whose schemas refer to each other.
@@ -85,7 +85,7 @@ type outcome struct {
 func outcomeOf(r *http.Request, err error) (o outcome) {
 	if err != nil {
 		refused, _ := errors.AsType[*Error](err)
-		return outcome{kind: fmt.Sprint(refused.Kind), detail: refused.Detail}
+		return outcome{kind: kindNames[refused.Kind], detail: refused.Detail}
 	}
 	o.query, o.header = r.URL.RawQuery, r.Header
 	if r.Body != nil {
@@ -96,6 +96,33 @@ func outcomeOf(r *http.Request, err error) (o outcome) {
 		o.body = string(text)
 	}
 	return o
+}
+
+var kindNames = map[Kind]string{
+	Internal: "internal", NotFound: "not-found", Parameter: "invalid-parameter", InvalidBody: "invalid-body", WrongMediaType: "unsupported-media-type",
+}
+
+// compile compiles the only operation of a document.
+func compile(doc *openapi3.T) (*Operation, error) {
+	errs := []error{doc.Validate(context.Background())}
+	item := doc.Paths.Value("/o")
+	route := &routers.Route{Spec: doc, Path: "/o", PathItem: item, Method: "POST", Operation: item.Post}
+	o, found := NewCompiler(doc).Operation(route)
+	return o, errors.Join(append(errs, found...)...)
+}
+
+// validate holds a request to the operation, as the gate does.
+func (o *Operation) validate(r *http.Request) (*http.Request, error) {
+	return o.Validate(r, nil, func() (body Body, err error) {
+		if r.Body == nil || r.ContentLength == 0 {
+			return body, nil
+		}
+		if body.Media, body.Params, err = ParseMediaType(r.Header["Content-Type"]); err != nil {
+			return body, err
+		}
+		body.Bytes, err = io.ReadAll(r.Body)
+		return body, err
+	})
 }
 
 // TestCompiledSchemasJudgeLikeTheValidator holds requests to generated documents, as the gate does and as the validator
@@ -114,13 +141,12 @@ func TestCompiledSchemasJudgeLikeTheValidator(t *testing.T) {
 			counts["documents that do not load"]++
 			continue
 		}
-		plan, err := Compile(doc)
+		o, err := compile(doc)
 		if err != nil {
 			counts["documents with faults"]++
 			continue
 		}
-		o := plan.operations[0]
-		counts[wayOf(plan, o)]++
+		counts[wayOf(o)]++
 		for range 12 {
 			at := url.Values{}
 			if r.IntN(3) == 0 {
@@ -142,15 +168,14 @@ func TestCompiledSchemasJudgeLikeTheValidator(t *testing.T) {
 				request.Header = headers.Clone()
 				return request
 			}
-			gate := &Gate{plan: plan, maxBody: 1 << 20}
-			gated, err := gate.validate(request(), o, nil)
+			gated, err := o.validate(request())
 			got := outcomeOf(gated, err)
-			expected := expectedOf(t.Context(), gate, request(), o)
+			expected := expectedOf(t.Context(), request(), o)
 			for range 20 { // of several errors, the validator reports any
 				if reflect.DeepEqual(got, expected) {
 					break
 				}
-				expected = expectedOf(t.Context(), gate, request(), o)
+				expected = expectedOf(t.Context(), request(), o)
 			}
 			counts["cases"]++
 			if expected.kind == "" {
@@ -172,11 +197,11 @@ func TestCompiledSchemasJudgeLikeTheValidator(t *testing.T) {
 	}
 }
 
-func wayOf(plan *Plan, o *operation) string {
+func wayOf(o *Operation) string {
 	switch {
 	case o.quick != nil:
 		return "quick"
-	case o.way.route.Spec == plan.doc:
+	case o.way.route.Spec == o.doc:
 		return "whole"
 	}
 	return "compiled"
@@ -209,13 +234,12 @@ func TestWays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		plan, err := Compile(doc)
+		o, err := compile(doc)
 		if err != nil {
 			t.Errorf("%s: %v", row.schema, err)
 			continue
 		}
-		o := plan.operations[0]
-		if way := wayOf(plan, o); way != row.way {
+		if way := wayOf(o); way != row.way {
 			t.Errorf("%s: goes the %s way, expected the %s", row.schema, way, row.way)
 		}
 		bodies := []json.RawMessage{}
@@ -228,9 +252,8 @@ func TestWays(t *testing.T) {
 				r.Header.Set("Content-Type", "application/json")
 				return r
 			}
-			gate := &Gate{plan: plan, maxBody: 1 << 20}
-			got := outcomeOf(gate.validate(request(), o, nil))
-			if expected := expectedOf(t.Context(), gate, request(), o); !reflect.DeepEqual(got, expected) {
+			got := outcomeOf(o.validate(request()))
+			if expected := expectedOf(t.Context(), request(), o); !reflect.DeepEqual(got, expected) {
 				t.Errorf("%s: %s is judged %+v\nexpected %+v", row.schema, body, got, expected)
 			}
 		}
@@ -250,20 +273,27 @@ func TestReferencesWithOneText(t *testing.T) {
 	}
 }
 
+// route is the operation's, in the document itself.
+func (o *Operation) route() *routers.Route {
+	route := *o.way.route
+	route.Spec = o.doc
+	return &route
+}
+
 // expectedOf is what becomes of a request that is given to the validator by itself, once the gate's own checks are done.
-func expectedOf(ctx context.Context, gate *Gate, r *http.Request, o *operation) outcome {
+func expectedOf(ctx context.Context, r *http.Request, o *Operation) outcome {
 	unjudged := *o
-	unjudged.way, unjudged.quick = &way{route: o.route}, nil
-	r, err := gate.validate(r, &unjudged, nil)
+	unjudged.way, unjudged.quick = &way{route: o.route()}, nil
+	r, err := unjudged.validate(r)
 	if err != nil {
 		return outcomeOf(r, err)
 	}
-	open := *o.route.Operation
+	open := *o.route().Operation
 	open.Security = openapi3.NewSecurityRequirements()
-	route := *o.route
+	route := *o.route()
 	route.Operation = &open
 	if err := openapi3filter.ValidateRequest(ctx, &openapi3filter.RequestValidationInput{Request: r, Route: &route, Options: &validation}); err != nil {
-		return outcomeOf(r, gate.plan.invalid(err))
+		return outcomeOf(r, o.invalid(err))
 	}
 	return outcomeOf(r, nil)
 }
@@ -280,15 +310,13 @@ func TestCompiledSchemasAreShared(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := Compile(doc)
+	o, err := compile(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := plan.operations[0]
 	if o.quick != nil || o.way.route.Spec == doc {
 		t.Fatal("the schemas are not compiled")
 	}
-	gate := &Gate{plan: plan, maxBody: 1 << 20}
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
@@ -299,7 +327,7 @@ func TestCompiledSchemasAreShared(t *testing.T) {
 				}
 				r := httptest.NewRequest("POST", "/o?q=6", strings.NewReader(sent))
 				r.Header.Set("Content-Type", "application/json")
-				if _, err := gate.validate(r, o, nil); (err == nil) != valid {
+				if _, err := o.validate(r); (err == nil) != valid {
 					t.Errorf("%s: %v, expected it to be valid: %v", sent, err, valid)
 				}
 			}

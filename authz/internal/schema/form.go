@@ -1,9 +1,10 @@
-package authz
+package schema
 
 import (
 	"bytes"
 	"errors"
 	"io"
+	"mime"
 	"mime/multipart"
 	"net/url"
 	"strings"
@@ -161,7 +162,7 @@ func checkPart(schema *openapi3.Schema, contentType []string, text []byte) error
 	if len(contentType) == 0 && !structured {
 		return nil
 	}
-	media, _, err := mediaType(contentType)
+	media, _, err := ParseMediaType(contentType)
 	switch {
 	case err != nil:
 		return errPart
@@ -171,4 +172,22 @@ func checkPart(schema *openapi3.Schema, contentType []string, text []byte) error
 		return errPart // the validator would decode these, each in its own lenient way
 	}
 	return nil
+}
+
+// ParseMediaType reads the one Content-Type that a body must have.
+func ParseMediaType(headers []string) (string, map[string]string, error) {
+	if len(headers) != 1 {
+		return "", nil, refusal(WrongMediaType, "A body needs one Content-Type, there are %d.", len(headers))
+	}
+	if headers[0] == "application/json" {
+		return headers[0], nil, nil
+	}
+	media, params, err := mime.ParseMediaType(headers[0])
+	if err != nil {
+		return "", nil, refusal(WrongMediaType, "The Content-Type is malformed.")
+	}
+	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return "", nil, refusal(WrongMediaType, "The body's charset is not supported: send UTF-8.")
+	}
+	return media, params, nil
 }

@@ -1,8 +1,9 @@
-package authz
+package schema
 
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -251,17 +252,17 @@ func checkFormat(name string, value any) error {
 // standIn returns a schema that the validator decodes by as it does by the document's, and that has it hand over what
 // it has decoded: one that refuses every value of a parameter, for the refusal holds it, or one that accepts every body,
 // for the request then holds it.
-func (p *Plan) standIn(ref *openapi3.SchemaRef, accepts bool, known judgements) *openapi3.SchemaRef {
+func (c *Compiler) standIn(ref *openapi3.SchemaRef, accepts bool) *openapi3.SchemaRef {
 	if ref == nil || ref.Value == nil {
 		return ref
 	}
-	j := known.of(ref)
+	j := c.known.of(ref)
 	if j.builtIn {
 		return ref
 	}
 	schema := *ref.Value
 	schema.Always = &accepts
-	p.compiled[&schema] = j.compiled
+	c.compiled[&schema] = j.compiled
 	return &openapi3.SchemaRef{Value: &schema}
 }
 
@@ -278,7 +279,7 @@ func standsIn(accepts bool) bool {
 }
 
 // standIns returns content with schemas that stand in for its own.
-func (p *Plan) standIns(content openapi3.Content, accept bool, known judgements) openapi3.Content {
+func (c *Compiler) standIns(content openapi3.Content, accept bool) openapi3.Content {
 	if content == nil {
 		return nil
 	}
@@ -286,7 +287,7 @@ func (p *Plan) standIns(content openapi3.Content, accept bool, known judgements)
 	for name, media := range content {
 		if media != nil {
 			copied := *media
-			copied.Schema = p.standIn(media.Schema, accept, known)
+			copied.Schema = c.standIn(media.Schema, accept)
 			media = &copied
 		}
 		all[name] = media
@@ -295,28 +296,28 @@ func (p *Plan) standIns(content openapi3.Content, accept bool, known judgements)
 }
 
 // judgeParameter judges the value of a parameter that a stand-in has refused. Every other error stays.
-func (p *Plan) judgeParameter(parameter *openapi3.Parameter, err error) error {
+func (c *Compiler) judgeParameter(parameter *openapi3.Parameter, err error) error {
 	var refused *openapi3.SchemaError
-	if !errors.As(err, &refused) || p.compiled[refused.Schema] == nil {
+	if !errors.As(err, &refused) || c.compiled[refused.Schema] == nil {
 		return err
 	}
-	if err := p.compiled[refused.Schema].Validate(refused.Value); err != nil {
+	if err := c.compiled[refused.Schema].Validate(refused.Value); err != nil {
 		return &openapi3filter.RequestError{Parameter: parameter, Err: err}
 	}
 	return nil
 }
 
 // judgeBody judges a body that a stand-in has accepted.
-func (p *Plan) judgeBody(body *openapi3.RequestBody, input *openapi3filter.RequestValidationInput) error {
+func (c *Compiler) judgeBody(body *openapi3.RequestBody, input *openapi3filter.RequestValidationInput) error {
 	media := body.Content.Get(input.Request.Header.Get("Content-Type"))
-	if media == nil || media.Schema == nil || p.compiled[media.Schema.Value] == nil || input.Request.ContentLength == 0 {
+	if media == nil || media.Schema == nil || c.compiled[media.Schema.Value] == nil || input.Request.ContentLength == 0 {
 		return nil // there is none, or the validator has judged it itself
 	}
 	kept, ok := input.Request.Body.(interface{ ValidatedValue() any })
 	if !ok {
 		return errors.New("the validator has not kept the value of a body")
 	}
-	if err := p.compiled[media.Schema.Value].Validate(kept.ValidatedValue()); err != nil {
+	if err := c.compiled[media.Schema.Value].Validate(kept.ValidatedValue()); err != nil {
 		return &openapi3filter.RequestError{RequestBody: body, Err: err}
 	}
 	return nil
@@ -340,4 +341,41 @@ func isWrapper(k jsonschema.ErrorKind) bool {
 		return true
 	}
 	return false
+}
+
+// requestSchemas returns those of everything that an operation takes.
+func requestSchemas(item *openapi3.PathItem, spec *openapi3.Operation) (all []*openapi3.SchemaRef) {
+	contents := []openapi3.Content{}
+	for _, p := range parameters(item, spec) {
+		all = append(all, p.Schema)
+		contents = append(contents, p.Content)
+	}
+	if spec.RequestBody != nil && spec.RequestBody.Value != nil {
+		contents = append(contents, spec.RequestBody.Value.Content)
+	}
+	for _, content := range contents {
+		for _, media := range content {
+			if media != nil {
+				all = append(all, media.Schema)
+			}
+		}
+	}
+	return slices.DeleteFunc(all, func(s *openapi3.SchemaRef) bool { return s == nil || s.Value == nil })
+}
+
+// unenforceable reports why a schema of what an operation takes could not be enforced whole. On a schema that its JSON
+// Schema compiler does not take, such as one with a pattern of another dialect, the validator falls back, without a
+// word, on one that passes over const, patternProperties, if and other keywords of JSON Schema 2020-12.
+func unenforceable(schema *openapi3.SchemaRef) error {
+	// const refuses the value below unless it is passed over itself.
+	probe := openapi3.Schema{Const: "one", Properties: openapi3.Schemas{"schema": {Value: schema.Value}}}
+	err := probe.VisitJSON("another", openapi3.EnableJSONSchema2020())
+	var refused *openapi3.SchemaError
+	switch {
+	case err == nil:
+		return errors.New("a schema does not compile as JSON Schema 2020-12, so that its newer keywords would be passed over; is there a pattern with a lookahead, or with \\u where the character itself would do?")
+	case !errors.As(err, &refused):
+		return fmt.Errorf("a schema does not compile as JSON Schema 2020-12: %w", err)
+	}
+	return nil
 }

@@ -1,4 +1,4 @@
-package authz
+package schema
 
 import (
 	"bytes"
@@ -34,31 +34,32 @@ type way struct {
 	body       *openapi3.RequestBody
 }
 
-// ways finds the ways that the requests of an operation may go. It returns an error for each schema that none enforces.
-func (p *Plan) ways(o *operation, item *openapi3.PathItem, spec *openapi3.Operation, known judgements) (errs []error) {
-	o.way = &way{route: o.route, parameters: parameters(item, spec)}
+// compile finds the ways that the requests of the operation may go. It returns an error for each schema that none enforces.
+func (o *Operation) compile(at *routers.Route) (errs []error) {
+	item, spec := at.PathItem, at.Operation
+	o.way = &way{route: at, parameters: parameters(item, spec)}
 	if spec.RequestBody != nil {
 		o.way.body = spec.RequestBody.Value
 	}
 	for _, schema := range decodedBy(item, spec) {
-		if err := p.composition.check(schema); err != nil {
+		if err := o.composition.check(schema); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	if errs != nil || !p.doc.IsOpenAPI31OrLater() {
+	if errs != nil || !o.doc.IsOpenAPI31OrLater() {
 		return errs
 	}
 	judged := true
 	for _, schema := range requestSchemas(item, spec) {
-		j := known.of(schema)
+		j := o.known.of(schema)
 		if j.fault != nil {
 			errs = append(errs, j.fault)
 		}
 		judged = judged && (j.builtIn || j.compiled != nil)
 	}
-	route := *o.route
-	route.Spec = p.relabelled
-	if known.arePlain(o.way) {
+	route := *at
+	route.Spec = o.relabelled
+	if o.known.arePlain(o.way) {
 		o.quick = &way{&route, o.way.parameters, o.way.body}
 	}
 	if !judged || !standsIn(true) || !standsIn(false) { // the latter: of a validator that has changed
@@ -67,13 +68,13 @@ func (p *Plan) ways(o *operation, item *openapi3.PathItem, spec *openapi3.Operat
 	compiled := &way{route: &route}
 	for _, parameter := range o.way.parameters {
 		copied := *parameter
-		copied.Schema = p.standIn(parameter.Schema, false, known)
-		copied.Content = p.standIns(parameter.Content, false, known)
+		copied.Schema = o.standIn(parameter.Schema, false)
+		copied.Content = o.standIns(parameter.Content, false)
 		compiled.parameters = append(compiled.parameters, &copied)
 	}
 	if o.way.body != nil {
 		copied := *o.way.body
-		copied.Content = p.standIns(copied.Content, true, known)
+		copied.Content = o.standIns(copied.Content, true)
 		compiled.body = &copied
 	}
 	o.way = compiled
