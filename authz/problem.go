@@ -30,6 +30,9 @@ type problem struct {
 // (RFC 9110 §11.6.1) and other headers that go with it. It is the only place where errors become answers. An error
 // that is no [*Error] is told by its status if it is an Echo error, and is otherwise a 500 that says nothing of it.
 func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
+	if a, ok := FromContext(r.Context()); ok {
+		a.Cause = err
+	}
 	e := classify(err)
 	h := w.Header()
 	known := g.usual[e.Kind]

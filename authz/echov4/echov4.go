@@ -54,6 +54,9 @@ func Middleware(g *authz.Gate) echo.MiddlewareFunc {
 func ErrorHandler(g *authz.Gate) echo.HTTPErrorHandler {
 	return func(err error, c echo.Context) {
 		if c.Response().Committed {
+			if a, ok := authz.FromContext(c.Request().Context()); ok {
+				a.Cause = err // for the log, though the client cannot be told
+			}
 			return
 		}
 		if coded, ok := errors.AsType[*echo.HTTPError](err); ok {

@@ -54,6 +54,9 @@ func Middleware(g *authz.Gate) echo.MiddlewareFunc {
 func ErrorHandler(g *authz.Gate) echo.HTTPErrorHandler {
 	return func(c *echo.Context, err error) {
 		if answer, _ := echo.UnwrapResponse(c.Response()); answer != nil && answer.Committed {
+			if a, ok := authz.FromContext(c.Request().Context()); ok {
+				a.Cause = err // for the log, though the client cannot be told
+			}
 			return
 		}
 		g.WriteProblem(c.Response(), c.Request(), err)
