@@ -1,6 +1,6 @@
-// Command api keeps .ci/api.txt, the listing of what authz and the packages below it export. Without
-// -write it compares the code with the listing, and with the listing of the last tag, so that no
-// change breaks importers unnoticed.
+// Command api keeps .ci/api.txt, the listing of what authz and the packages below it export.
+// Without -write it compares the code with the listing, and with the listing of the last tag, so
+// that no change breaks importers unnoticed.
 //
 //	go run .ci/api.go [-write]
 package main
@@ -122,9 +122,8 @@ func exported() ([]string, error) {
 			ours, module = append(ours, p.ImportPath), p.Module.Path
 		}
 	}
-	load := importer.ForCompiler(token.NewFileSet(), "gc", func(path string) (io.ReadCloser, error) {
-		return os.Open(files[path])
-	})
+	open := func(path string) (io.ReadCloser, error) { return os.Open(files[path]) }
+	load := importer.ForCompiler(token.NewFileSet(), "gc", open)
 	var all []string
 	for _, path := range ours {
 		pkg, err := load.Import(path)
@@ -195,8 +194,9 @@ func (l lister) list(object types.Object) (all []string) {
 		for _, receiver := range []types.Type{types.NewPointer(named), named} {
 			for selection := range types.NewMethodSet(receiver).Methods() {
 				if method := selection.Obj(); method.Exported() {
-					methods[method.Name()] = fmt.Sprintf("method (%s) %s%s", types.TypeString(receiver, l.qualify),
-						method.Name(), strings.TrimPrefix(l.text(selection.Type()), "func"))
+					methods[method.Name()] = fmt.Sprintf("method (%s) %s%s",
+						types.TypeString(receiver, l.qualify), method.Name(),
+						strings.TrimPrefix(l.text(selection.Type()), "func"))
 				}
 			}
 		}
@@ -221,7 +221,8 @@ func unnamed(t types.Type) types.Type {
 		if t.TypeParams().Len() > 0 {
 			return t // type parameters belong to one signature
 		}
-		return types.NewSignatureType(nil, nil, nil, tuple(t.Params()), tuple(t.Results()), t.Variadic())
+		parameters, results := tuple(t.Params()), tuple(t.Results())
+		return types.NewSignatureType(nil, nil, nil, parameters, results, t.Variadic())
 	case *types.Pointer:
 		return types.NewPointer(unnamed(t.Elem()))
 	case *types.Slice:

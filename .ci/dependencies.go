@@ -1,5 +1,6 @@
 // Command dependencies fails on a direct dependency that is deprecated, or whose version is
-// retracted. It also says which have a newer release, and which the module proxy says nothing about.
+// retracted. It also says which have a newer release, and which the module proxy says nothing
+// about.
 //
 //	go run .ci/dependencies.go
 package main
@@ -69,7 +70,7 @@ func run() error {
 	for _, m := range answers {
 		if m.Error != nil {
 			silent[m.Path] = true
-			fmt.Printf("not checked: %s: %s\n", m.Path, strings.Join(strings.Fields(m.Error.Err), " "))
+			fmt.Printf("not checked: %s: %s\n", m.Path, oneLine(m.Error.Err))
 		}
 	}
 	used, err := modules("-u", direct)
@@ -79,7 +80,7 @@ func run() error {
 	faults := 0
 	for _, m := range used {
 		if m.Error != nil && !silent[m.Path] {
-			fmt.Printf("not checked: %s: %s\n", m.Path, strings.Join(strings.Fields(m.Error.Err), " "))
+			fmt.Printf("not checked: %s: %s\n", m.Path, oneLine(m.Error.Err))
 		}
 		if len(m.Retracted) > 0 {
 			faults++
@@ -102,6 +103,8 @@ func run() error {
 	}
 	return nil
 }
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func modules(mode string, queries []string) (all []module, err error) {
 	out, err := output("go", append([]string{"list", "-m", "-e", "-json", mode}, queries...)...)

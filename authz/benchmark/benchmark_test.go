@@ -16,7 +16,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestMeasure runs the harness for a moment: every server starts, refuses what it must, and has a row.
+// TestMeasure runs the harness for a moment: every server starts, refuses what it must, and has a
+// row.
 func TestMeasure(t *testing.T) {
 	c := config{
 		rounds: 1, connections: 2, tokens: 10, duration: 200 * time.Millisecond,
@@ -45,7 +46,8 @@ func TestMedian(t *testing.T) {
 		values []float64
 		want   float64
 	}{{[]float64{3}, 3}, {[]float64{9, 1, 2}, 2}, {[]float64{4, 1, 9, 2}, 3}} {
-		got := median(make([]sample, len(test.values)), func(i int) float64 { return test.values[i] })
+		samples := make([]sample, len(test.values))
+		got := median(samples, func(i int) float64 { return test.values[i] })
 		if got != test.want {
 			t.Errorf("the median of %v is %v, expected %v", test.values, got, test.want)
 		}

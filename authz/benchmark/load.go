@@ -28,8 +28,11 @@ type loaded struct {
 }
 
 // load has each connection send what next returns, one after the other, until that is nil. Every
-// answer must be 200. It reads no more of an answer than it must, to leave the machine to the server.
-func load(ctx context.Context, address string, connections int, next func() []byte) (loaded, error) {
+// answer must be 200. It reads no more of an answer than it must, to leave the machine to the
+// server.
+func load(
+	ctx context.Context, address string, connections int, next func() []byte,
+) (loaded, error) {
 	var all []net.Conn
 	for range connections {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)

@@ -1,8 +1,8 @@
-// Program benchmark measures what it costs to serve one guarded GET with an RS256 token: the program
-// of this repository beside other servers that do the same, and raw Echo and net/http, which check
-// nothing. Each server is a process of its own on loopback, alone on one core where taskset is
-// installed, with the load on another. Rounds are interleaved, and every figure is a ratio to raw
-// Echo in the same round, so that the pace of the machine does not count.
+// Program benchmark measures what it costs to serve one guarded GET with an RS256 token: the
+// program of this repository beside other servers that do the same, and raw Echo and net/http,
+// which check nothing. Each server is a process of its own on loopback, alone on one core where
+// taskset is installed, with the load on another. Rounds are interleaved, and every figure is a
+// ratio to raw Echo in the same round, so that the pace of the machine does not count.
 //
 //	go run . [-rounds 5] [-seconds 2] [-connections 64] [-tokens 5000] [-only regexp]
 //
@@ -39,7 +39,7 @@ func main() {
 	var c config
 	flag.IntVar(&c.rounds, "rounds", 5, "rounds, of which the medians are shown")
 	seconds := flag.Float64("seconds", 2, "seconds for each server in each round")
-	flag.IntVar(&c.connections, "connections", 64, "connections that send one request after the other")
+	flag.IntVar(&c.connections, "connections", 64, "connections, each with one request at a time")
 	flag.IntVar(&c.tokens, "tokens", 5000, "distinct tokens, each sent once; 0: not measured")
 	only := flag.String("only", "", "regular expression of the servers to measure beside raw Echo")
 	flag.Parse()

@@ -21,8 +21,8 @@ const (
 	path     = "/api/private-scoped"
 )
 
-// server is a server to measure. command returns what starts it for an issuer at an address, with the
-// environment that it needs.
+// server is a server to measure. command returns what starts it for an issuer at an address, with
+// the environment that it needs.
 type server struct {
 	name    string
 	checks  bool // a token
@@ -63,6 +63,7 @@ func measure(ctx context.Context, c config) ([]result, error) {
 		return nil, err
 	}
 
+	log := filepath.Join(folder, "log")
 	var results []result
 	for i, s := range servers {
 		if i == 0 || c.only.MatchString(s.name) {
@@ -72,12 +73,13 @@ func measure(ctx context.Context, c config) ([]result, error) {
 	for round := range c.rounds {
 		for i := range results {
 			r := &results[i]
-			one, err := measureServer(ctx, c, r.server, issuer, tokens, filepath.Join(folder, "log"))
+			one, err := measureServer(ctx, c, r.server, issuer, tokens, log)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", r.server.name, err)
 			}
 			r.samples = append(r.samples, one)
-			fmt.Fprintf(c.progress, "round %d: %s: %.0f requests/s\n", round+1, r.server.name, one.perSecond)
+			fmt.Fprintf(c.progress, "round %d: %s: %.0f requests/s\n",
+				round+1, r.server.name, one.perSecond)
 		}
 	}
 	return results, nil
@@ -100,8 +102,8 @@ func mint(issuer *devissuer.Server, n int) []string {
 	return tokens
 }
 
-// measureServer starts a server, holds it to what it is meant to do, and measures it: first with one
-// token that comes again and again, then with tokens that come once.
+// measureServer starts a server, holds it to what it is meant to do, and measures it: first with
+// one token that comes again and again, then with tokens that come once.
 func measureServer(
 	ctx context.Context, c config, s server, issuer *devissuer.Server, tokens []string, log string,
 ) (sample, error) {

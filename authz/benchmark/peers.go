@@ -72,12 +72,15 @@ func allServers(ctx context.Context, folder string) ([]server, error) {
 			return command
 		}
 	}
+	quiet, asItComes := ours("OASGATE_LOG_LEVEL=warn"), ours()
 	return append(all,
-		server{"**oasgate `serve`, request log off**", true, ours("OASGATE_LOG_LEVEL=warn")},
-		server{"**oasgate `serve` as it comes**, a log line per request to a file", true, ours()}), nil
+		server{"**oasgate `serve`, request log off**", true, quiet},
+		server{"**oasgate `serve` as it comes**, a log line per request to a file", true, asItComes},
+	), nil
 }
 
-// build builds the program of the module that this one replaces, with that module's own dependencies.
+// build builds the program of the module that this one replaces, with that module's own
+// dependencies.
 func build(ctx context.Context, folder string) (string, error) {
 	const module = "github.com/oasgate/oasgate"
 	source, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()

@@ -29,7 +29,8 @@ func writeTable(w io.Writer, c config, results []result) {
 		processor := median(r.samples, func(i int) float64 {
 			return float64(r.samples[i].processor) / float64(base[i].processor)
 		})
-		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", r.server.name, ratio(perSecond), ratio(processor), fresh)
+		fmt.Fprintf(w, "| %s | %s | %s | %s |\n",
+			r.server.name, ratio(perSecond), ratio(processor), fresh)
 	}
 
 	var pace []float64
@@ -42,8 +43,8 @@ func writeTable(w io.Writer, c config, results []result) {
 	fmt.Fprintf(w, "\nRaw Echo: %.0f to %.0f requests/s in %d rounds, a spread of %.0f %%.\n",
 		least, most, len(pace), 100*(most-least)/most)
 	if busiest > 0.9 {
-		fmt.Fprintf(w, "The load used up to %.0f %% of a core: requests/s of the fastest servers may be "+
-			"its own limit. Processor time is not concerned.\n", 100*busiest)
+		fmt.Fprintf(w, "The load used up to %.0f %% of a core: it may limit the requests/s of the "+
+			"fastest servers, but not their processor time.\n", 100*busiest)
 	}
 }
 
