@@ -217,21 +217,6 @@ func TestReplaysFail(t *testing.T) {
 	}
 }
 
-func TestReplayStoreURLs(t *testing.T) {
-	for url, good := range map[string]bool{
-		"redis://localhost": true, "redis://user:secret@localhost:6379/3": true, "rediss://:secret@redis.example": true, "unix:///run/redis": true,
-		"localhost:6379": false, "http://localhost": false, "redis://localhost/x": false, "redis://user:sec%ret@localhost": false, "redis://user:secret@localhost?unknown=1": false,
-	} {
-		err := (&Serve{Database: "sqlite:test.db", ReplayStore: url}).Check()
-		if (err == nil) != good {
-			t.Errorf("%s: error %v, expected that it is good: %t", url, err, good)
-		}
-		if err != nil && (strings.Contains(err.Error(), "sec") || !strings.HasPrefix(err.Error(), "OASGATE_REPLAY_STORE is ")) {
-			t.Errorf("%s: the fault is %q: expected one that names the key, and no part of the password", url, err)
-		}
-	}
-}
-
 const resource = "https://api.example"
 
 // startDPoP is start with an issuer whose tokens may be bound.
