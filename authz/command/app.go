@@ -49,6 +49,8 @@ type App struct {
 	// Document returns the resolved document, such as GetSpec of generated code. Each call returns
 	// another one.
 	Document func() (*openapi3.T, error)
+	// Source is the text of the document, for its order on /docs. Default: by name.
+	Source []byte
 	// Open opens what serve needs to answer.
 	Open Opener
 	// Dev adds the commands dev and token. Default: the program does not have them.

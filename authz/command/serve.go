@@ -81,7 +81,7 @@ func (p *program) run(
 		defer func() { err = errors.Join(err, service.Close()) }()
 	}
 	config.Routes, config.Ready, config.Replays = service.Routes, service.Ready, service.Replays
-	config.ProblemTypeBase = p.ProblemTypeBase
+	config.ProblemTypeBase, config.Source = p.ProblemTypeBase, p.Source
 	if config.Document, err = p.Document(); err != nil {
 		return errors.Join(fmt.Errorf("cannot load the document: %w", err), listener.Close())
 	}

@@ -54,6 +54,9 @@ type Config struct {
 	// Document is the API's, with its references resolved. The server does not change it, except
 	// that with Docs it makes references to other files internal ([openapi3.T.InternalizeRefs]).
 	Document *openapi3.T
+	// Source is the text of the document, YAML or JSON. /docs shows the document in its order. Default:
+	// paths and members stand by name.
+	Source []byte
 	// Routes returns the handler of the document's operations, guarded by the gate. It must refuse
 	// routes that the document does not describe ([authz.Gate.CheckRoutes]). It is called by [New]
 	// and by each [Server.Reload], each time with another gate.

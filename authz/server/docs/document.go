@@ -28,16 +28,24 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	document.Servers = openapi3.Servers{{URL: cmp.Or(base, "/")}}
 	for _, item := range document.Paths.Map() {
 		item.Servers = nil // this server answers all of it
+		withoutOptionalExamples(item.Parameters)
+		for _, operation := range item.Operations() {
+			withoutOptionalExamples(operation.Parameters)
+		}
 	}
-	scopes := map[string]string{}
-	if document.Components != nil {
-		for _, name := range slices.Sorted(maps.Keys(document.Components.SecuritySchemes)) {
-			scheme := document.Components.SecuritySchemes[name].Value
-			collectScopes(scheme, scopes)
-			if scheme.Type != "http" {
-				// What the document says of flows and endpoints is not what is configured. A token of a configured issuer
-				// does, wherever it is from.
-				*scheme = openapi3.SecurityScheme{Type: "http", Scheme: "bearer", Description: scheme.Description}
+	scopes := d.scopes()
+	if document.Components == nil {
+		document.Components = &openapi3.Components{}
+	}
+	if document.Components.SecuritySchemes == nil {
+		document.Components.SecuritySchemes = openapi3.SecuritySchemes{}
+	}
+	for _, ref := range document.Components.SecuritySchemes {
+		if scheme := ref.Value; scheme.Type != "http" {
+			// What the document says of flows and endpoints is not what is configured. A token of a
+			// configured issuer is accepted under any scheme.
+			*scheme = openapi3.SecurityScheme{
+				Type: "http", Scheme: "bearer", Description: scheme.Description,
 			}
 		}
 	}
@@ -66,6 +74,24 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 		operation.Security = security
 	}
 	return document, nil
+}
+
+// withoutOptionalExamples removes the examples of optional parameters. Swagger UI fills them in, and
+// sends them: a request with an example of a cursor, or of an idempotency key, is not the request that
+// somebody means to try.
+func withoutOptionalExamples(parameters openapi3.Parameters) {
+	for _, ref := range parameters {
+		p := ref.Value
+		if p.Required {
+			continue
+		}
+		p.Example, p.Examples = nil, nil
+		if p.Schema != nil && p.Schema.Value != nil {
+			schema := *p.Schema.Value // others may refer to it
+			schema.Example, schema.Examples = nil, nil
+			p.Schema = &openapi3.SchemaRef{Value: &schema}
+		}
+	}
 }
 
 // schemes names a security scheme for each issuer whose endpoints are known, so that none has the name of another.
@@ -103,6 +129,17 @@ func oauth2Scheme(e endpoints, scopes map[string]string) *openapi3.SecuritySchem
 		flows.AuthorizationCode = &openapi3.OAuthFlow{AuthorizationURL: e.authorize, TokenURL: e.token, Scopes: scopes}
 	}
 	return &openapi3.SecurityScheme{Type: "oauth2", Flows: flows, Description: "A token from " + e.URL + "."}
+}
+
+// scopes returns the scopes that the document declares, and what each is for.
+func (d *Docs) scopes() map[string]string {
+	scopes := map[string]string{}
+	if components := d.config.Document.Components; components != nil {
+		for _, name := range slices.Sorted(maps.Keys(components.SecuritySchemes)) {
+			collectScopes(components.SecuritySchemes[name].Value, scopes)
+		}
+	}
+	return scopes
 }
 
 // collectScopes adds the scopes that a scheme declares, and what each is for.
