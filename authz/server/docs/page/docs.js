@@ -315,6 +315,9 @@
         authorizeBtn: () => () => null,
         authorizeOperationBtn: () => () => null,
 
+        // A link inside the button that opens an operation cannot be reached; opening sets the address.
+        DeepLink: () => ({ text }) => h("span", null, text),
+
         OperationSummaryPath: (Original) => (props) => h(Fragment, null,
           h(Original, props),
           h(Access, { path: props.operationProps.get("path"), method: props.operationProps.get("method") })),
@@ -326,7 +329,7 @@
         // The answer is in view once it is there.
         liveResponse: (Original) => (props) => {
           const here = useRef(null);
-          useEffect(() => here.current?.scrollIntoView({ block: "nearest" }), [props.response]);
+          useEffect(() => { here.current?.scrollIntoView({ block: "nearest" }); }, [props.response]);
           return h("div", { ref: here, className: "docs-answer" }, h(Why, { response: props.response }), h(Original, props));
         },
 
@@ -385,6 +388,16 @@
   });
 
   // ---- The page itself.
+
+  // Swagger UI leaves some fields without a name, and regions that scroll out of the keyboard's reach.
+  const name = () => {
+    root.querySelectorAll("select:not([aria-label]), textarea:not([aria-label]), input:not([aria-label]):not([type=hidden])").forEach((field) => {
+      const parameter = field.closest("tr[data-param-name]")?.dataset.paramName;
+      field.setAttribute("aria-label", parameter ?? (field.matches(".examples-select-element") ? "Example" : field.matches(".body-param__text") ? "Request body" : field.title || "Media type"));
+    });
+    root.querySelectorAll("pre:not([tabindex])").forEach((region) => { region.tabIndex = 0; });
+  };
+  new MutationObserver(name).observe(root, { childList: true, subtree: true });
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const paint = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
