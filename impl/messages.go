@@ -76,9 +76,8 @@ func (h Handlers) CreateMessage(ctx context.Context, r gen.CreateMessageRequestO
 	m, err := h.Messages.Create(ctx, who.Owner, r.Body.Text, deref(r.Params.IdempotencyKey))
 	switch {
 	case errors.Is(err, errKeyReused):
-		refusal := problem(http.StatusUnprocessableEntity, "This Idempotency-Key came with another text before. Choose a new one for a new message.")
 		return gen.CreateMessage422ApplicationProblemPlusJSONResponse{
-			IdempotencyKeyReusedApplicationProblemPlusJSONResponse: gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse(refusal),
+			IdempotencyKeyReusedApplicationProblemPlusJSONResponse: keyReused(),
 		}, nil
 	case err != nil:
 		return nil, explained(err)
@@ -137,10 +136,7 @@ func (h Handlers) ReplaceMessage(ctx context.Context, r gen.ReplaceMessageReques
 	if err != nil {
 		return nil, err
 	}
-	if r.Params.IfMatch == nil {
-		return gen.ReplaceMessage428ApplicationProblemPlusJSONResponse{PreconditionRequiredApplicationProblemPlusJSONResponse: blind()}, nil
-	}
-	m, err := h.Messages.Replace(ctx, who.Owner, r.Id, r.Body.Text, matches(*r.Params.IfMatch))
+	m, err := h.Messages.Replace(ctx, who.Owner, r.Id, r.Body.Text, matches(r.Params.IfMatch))
 	switch {
 	case errors.Is(err, errChanged):
 		return gen.ReplaceMessage412ApplicationProblemPlusJSONResponse{PreconditionFailedApplicationProblemPlusJSONResponse: changed()}, nil
@@ -155,10 +151,7 @@ func (h Handlers) DeleteMessage(ctx context.Context, r gen.DeleteMessageRequestO
 	if err != nil {
 		return nil, err
 	}
-	if r.Params.IfMatch == nil {
-		return gen.DeleteMessage428ApplicationProblemPlusJSONResponse{PreconditionRequiredApplicationProblemPlusJSONResponse: blind()}, nil
-	}
-	switch err := h.Messages.Delete(ctx, who.Owner, r.Id, matches(*r.Params.IfMatch)); {
+	switch err := h.Messages.Delete(ctx, who.Owner, r.Id, matches(r.Params.IfMatch)); {
 	case errors.Is(err, errChanged):
 		return gen.DeleteMessage412ApplicationProblemPlusJSONResponse{PreconditionFailedApplicationProblemPlusJSONResponse: changed()}, nil
 	case err != nil:
@@ -195,18 +188,23 @@ func explained(err error) error {
 	return err
 }
 
-func problem(status int, detail string) gen.Problem {
-	return gen.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: &detail} // RFC 9457 §4.2.1
+// problemTypes begins the type URIs of this API's own problems, which impl/PROBLEMS.md describes.
+const problemTypes = "https://github.com/oasgate/oasgate/blob/main/impl/PROBLEMS.md#"
+
+func keyReused() gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse {
+	detail := "This Idempotency-Key came with another text before. Choose a new one for a new message."
+	return gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse{
+		Type: problemTypes + "idempotency-key-reused", Title: "The Idempotency-Key is taken",
+		Status: http.StatusUnprocessableEntity, Detail: &detail,
+	}
 }
 
 func changed() gen.PreconditionFailedApplicationProblemPlusJSONResponse {
-	return gen.PreconditionFailedApplicationProblemPlusJSONResponse(
-		problem(http.StatusPreconditionFailed, "The message has changed since. Get it again for its ETag."))
-}
-
-func blind() gen.PreconditionRequiredApplicationProblemPlusJSONResponse {
-	return gen.PreconditionRequiredApplicationProblemPlusJSONResponse(
-		problem(http.StatusPreconditionRequired, "Send the ETag of the message that you have seen as If-Match."))
+	detail := "The message has changed since. Get it again for its ETag."
+	return gen.PreconditionFailedApplicationProblemPlusJSONResponse{
+		Type: problemTypes + "precondition-failed", Title: "The resource has changed",
+		Status: http.StatusPreconditionFailed, Detail: &detail,
+	}
 }
 
 // etag is strong: the same tag is the same answer, byte for byte (RFC 9110 §8.8.1).

@@ -334,14 +334,20 @@ func TestBrowserDocsOfManyOperations(t *testing.T) {
 		page := b.open(t, "about:blank")
 		begun := time.Now()
 		page.do(chromedp.Navigate(server.URL + path))
-		page.until("all operations are there", `document.getElementById("operations-team19-op599") !== null`)
 		page.click(`//div[@id="operations-team0-op0"]//button[@class="opblock-summary-control"]`)
 		page.until("an operation opens", found(`//div[@id="operations-team0-op0"]//button[contains(@class, "try-out__btn")]`))
 		return time.Since(begun)
 	}
+	many := docsPage{b.open(t, server.URL+"/docs/")}
+	many.shows(".docs-access", "scope: team0:act0")
+	many.press("k", chromedp.KeyModifiers(chromedp.ModifierCtrl))
+	many.press("op599")
+	many.press(kb.Enter)
+	many.until("what was found is open", found(operation("op599")+`//button[contains(@class, "try-out__btn")]`))
+
 	measure("/stock") // the first pays for the browser's own start
 	var ours, theirs time.Duration
-	for i := range 3 {
+	for i := range 2 {
 		o, s := measure("/docs/"), measure("/stock")
 		if i == 0 || o < ours {
 			ours = o

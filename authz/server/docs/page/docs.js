@@ -193,18 +193,21 @@
 
   const go = ({ tag, id }) => {
     byID("docs-search-dialog").close();
-    const { layoutActions } = ui.getSystem();
-    layoutActions.show(["operations-tag", tag], true);
-    layoutActions.show(["operations", tag, id], true);
-    history.replaceState(null, "", `#/${encodeURIComponent(tag)}/${encodeURIComponent(id)}`);
-    const name = `operations-${tag}-${id}`.trim().replace(/\s/g, "%20");
-    const arrive = (patience) => requestAnimationFrame(() => {
-      const there = byID(name);
-      if (!there && patience) return arrive(patience - 1);
+    const hash = `#/${encodeURIComponent(tag)}/${encodeURIComponent(id)}`;
+    history.replaceState(null, "", hash);
+    ui.getSystem().layoutActions.parseDeepLinkHash(hash); // also where Swagger UI has not drawn it yet
+    // Swagger UI draws operations as they come into view: go on from the tag until it has drawn this one.
+    const arrive = (tries) => {
+      const there = byID(`operations-${tag}-${id}`.trim().replace(/\s/g, "%20"));
+      if (!there && tries) {
+        if (tries < 80) scrollBy(0, innerHeight / 2);
+        setTimeout(arrive, 50, tries - 1);
+        return;
+      }
       there?.scrollIntoView();
       there?.querySelector("button")?.focus();
-    });
-    arrive(60);
+    };
+    arrive(100);
   };
 
   const search = () => {
