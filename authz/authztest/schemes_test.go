@@ -73,7 +73,7 @@ func (m *many) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	case halfIsEnough:
 		if r.URL.Path == "/both" && r.TLS == nil {
-			withName(spoilt, "certificate write")
+			withName(spoilt, credential("certificate", []string{"write"}))
 		}
 	}
 	_, err := m.gate.Check(spoilt, r.URL.Path, nil)
