@@ -72,6 +72,7 @@ type Error struct {
 
 	status   int  // 0: the kind's own
 	bodyRead bool // the request's body has been read to its end
+	schema   bool // a schema of the document is broken, and nothing else
 }
 
 // Status returns the HTTP status of the answer.
