@@ -580,10 +580,10 @@ func (p docsPage) try(id string) tried {
 	}
 }
 
-// picture keeps how the page shows an operation, where OASGATE_TEST_ARTIFACTS names a directory. The one in impl/docs is
+// picture keeps how the page shows an operation, where OASGATE_TEST_ARTIFACTS names a directory. The one in authz/server/docs is
 // made anew by
 //
-//	OASGATE_TEST_ARTIFACTS=$PWD/impl/docs go test -run '^TestBrowserDocs$' .
+//	OASGATE_TEST_ARTIFACTS=$PWD/authz/server/docs go test -run '^TestBrowserDocs$' .
 func (p docsPage) picture(id string) {
 	p.t.Helper()
 	dir := os.Getenv("OASGATE_TEST_ARTIFACTS")

@@ -29,9 +29,11 @@ import (
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/client"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/server"
+	"github.com/oasgate/oasgate/authz/server/docs"
 	"github.com/oasgate/oasgate/authz/token"
+	"github.com/oasgate/oasgate/gen"
 	"github.com/oasgate/oasgate/impl"
-	"github.com/oasgate/oasgate/impl/docs"
 )
 
 type commands struct {
@@ -88,9 +90,7 @@ func main() {
 
 // run is the whole program; tests run it too. It returns the exit code: 2 for wrong usage and faults of the
 // configuration, 1 for what fails later.
-func run(ctx context.Context, args, environ []string, stdout, unbatched io.Writer) int {
-	stderr := impl.NewBatch(unbatched)
-	defer stderr.Flush()
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	env, err := impl.ReadEnvironment(environ, ".env")
 	if err != nil {
 		return complain(stderr, err, 2)
@@ -186,7 +186,7 @@ func (c *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("OASGATE_ADDR is %q: %w", settings.Addr, err)
 	}
-	return serve(ctx, listener, impl.ServerConfig{Settings: settings, Logger: log, Linger: linger}, func(server *impl.Server) {
+	return serve(ctx, listener, settings, server.Config{Logger: log, Linger: linger}, func(server *server.Server) {
 		for {
 			select {
 			case <-ctx.Done():
@@ -202,7 +202,7 @@ func (c *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 
 // reload reads the file of issuers again. Whatever is wrong with it, or with how it goes with the rest, the server goes
 // on as before.
-func (c *serveCommand) reload(server *impl.Server) error {
+func (c *serveCommand) reload(server *server.Server) error {
 	settings, err := c.Config.Settings()
 	if err != nil {
 		return err
@@ -217,7 +217,7 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 		err = errors.Join(err, fmt.Errorf("--addr is %q: expected a port of a loopback host, such as localhost:3010, for dev gives tokens to whoever asks; elsewhere, serve listens", c.Addr))
 	}
 	for _, origin := range c.CORSOrigins {
-		if fault := impl.CheckOrigin(origin); fault != nil {
+		if fault := server.CheckOrigin(origin); fault != nil {
 			err = errors.Join(err, fmt.Errorf("--cors-origins is %q: expected %w", origin, fault))
 		}
 	}
@@ -264,10 +264,10 @@ func (c *devCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	settings.Docs = true
 
 	welcome(stdout, api, plan)
-	return serve(ctx, listener, impl.ServerConfig{
-		Settings: settings, Logger: log,
+	return serve(ctx, listener, settings, server.Config{
+		Logger:         log,
 		InsecureIssuer: issuer, InsecureClients: &docs.Clients{ID: "full", Secret: devSecret, App: "app"},
-	}, func(*impl.Server) {})
+	}, func(*server.Server) {})
 }
 
 // devRedirectURIs are those that apps commonly have, on any port, and that of the docs page.
@@ -289,16 +289,21 @@ func reading(scopes []string) []string {
 
 // serve runs until ctx ends and requests under way have ended; keys are fetched, and the store is open, as long as there
 // are any. Beside it runs what attends to the server.
-func serve(ctx context.Context, listener net.Listener, config impl.ServerConfig, attend func(*impl.Server)) (err error) {
+func serve(ctx context.Context, listener net.Listener, settings impl.Settings, config server.Config, attend func(*server.Server)) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	store, err := impl.OpenStore(ctx, impl.StoreConfig{URL: config.Settings.DatabaseURL, Logger: config.Logger})
+	store, err := impl.OpenStore(ctx, impl.StoreConfig{URL: settings.DatabaseURL, Logger: config.Logger})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	config.Handlers = impl.Handlers{Messages: store}
-	if url := config.Settings.ReplayStore; url != "" {
+	if config.Document, err = gen.GetSpec(); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	config.Routes = impl.Routes(impl.Handlers{Messages: store})
+	config.Issuers, config.Resource, config.NonceKey = settings.Issuers, settings.Resource, settings.NonceKey
+	config.CORSOrigins, config.Docs, config.TrustedProxies = settings.CORSOrigins, settings.Docs, settings.TrustedProxies
+	if url := settings.ReplayStore; url != "" {
 		replays, err := impl.OpenReplays(url)
 		if err != nil {
 			return errors.Join(err, listener.Close())
@@ -306,7 +311,7 @@ func serve(ctx context.Context, listener net.Listener, config impl.ServerConfig,
 		defer replays.Close()
 		config.Replays = replays
 	}
-	server, err := impl.New(life, config)
+	server, err := server.New(life, config)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

@@ -200,7 +200,7 @@ func (p *process) nothingLeaked(t *testing.T) {
 	written := p.stdout.String() + p.stderr.String()
 	for _, secret := range p.sent {
 		if piece := pieceOf(secret, written); piece != "" {
-			t.Errorf("the program wrote %q, a piece of a token that it was sent: see impl/log.go", piece)
+			t.Errorf("the program wrote %q, a piece of a token that it was sent: see authz/server/log.go", piece)
 		}
 	}
 	if strings.Contains(written, "WARNING: DATA RACE") {

@@ -21,8 +21,8 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
+	"github.com/oasgate/oasgate/authz/server/docs"
 	"github.com/oasgate/oasgate/gen"
-	"github.com/oasgate/oasgate/impl/docs"
 )
 
 // toolchains says how to find out whether a language can be run here, and of which Debian packages it is. Swift is in none.
@@ -57,7 +57,7 @@ func compile(t *testing.T, language docs.Language, program string) compiled {
 		t.Fatal(err)
 	}
 	if stdout, stderr, code := c.shell(t, language.Build); code != 0 || stderr != "" {
-		t.Fatalf("%s exits with %d:\n%s%s\nthe program, of impl/docs/snippets/%s.tmpl:\n%s", language.Build, code, stdout, stderr, language.ID, program)
+		t.Fatalf("%s exits with %d:\n%s%s\nthe program, of authz/server/docs/snippets/%s.tmpl:\n%s", language.Build, code, stdout, stderr, language.ID, program)
 	}
 	return c
 }
@@ -318,7 +318,7 @@ func TestSnippetsQuoteEverything(t *testing.T) {
 			"the body":      {got.body[hostile], hostile},
 		} {
 			if pair[0] != pair[1] {
-				t.Errorf("%s arrives as\n%q, expected\n%q: see the language's literal in impl/docs/snippets.go", what, pair[0], pair[1])
+				t.Errorf("%s arrives as\n%q, expected\n%q: see the language's literal in authz/server/docs/snippets.go", what, pair[0], pair[1])
 			}
 		}
 	})

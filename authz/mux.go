@@ -198,7 +198,7 @@ func renamed(template, pattern string) func(*http.Request, string) string {
 	theirs := strings.Split(pattern, "/")
 	for i, segment := range strings.Split(template, "/") {
 		if segment != theirs[i] && isParameter(segment) {
-			names[segment[1:len(segment)-1]] = theirs[i][1:len(theirs[i])-1]
+			names[segment[1:len(segment)-1]] = theirs[i][1 : len(theirs[i])-1]
 		}
 	}
 	if len(names) == 0 {

@@ -34,12 +34,11 @@ type Problem struct {
 // that is no [*Error] is told by its StatusCode if it has one, and is otherwise a 500 that says nothing of it.
 func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	e := classify(err)
-	if a, ok := FromContext(r.Context()); ok {
+	a, ok := FromContext(r.Context())
+	if ok {
 		a.Cause = err
-		if a.own && e.Kind == Internal {
-			g.log(r, err)
-		}
-	} else if e.Kind == Internal {
+	}
+	if e.Kind == Internal && (!ok || a.own) {
 		g.log(r, err)
 	}
 	h := w.Header()
@@ -138,9 +137,6 @@ func BindingError(err error) *Error {
 	}
 	return &Error{Kind: InvalidBody, Detail: "The body cannot be read as its schema says.", Err: err}
 }
-
-// IsBindingText reports whether a text is that of a generated error about a parameter.
-func IsBindingText(text string) bool { return bindingText.MatchString(text) }
 
 // bindingText is how oapi-codegen tells of a parameter. Its name is the document's.
 var bindingText = regexp.MustCompile(`^(?:Invalid format for parameter (\S+?):|Query argument (\S+) is required|` +

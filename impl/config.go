@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"reflect"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/joho/godotenv"
 
+	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -52,9 +54,9 @@ type Settings struct {
 	NonceKey       []byte // of DPoP nonces; nil: none are asked for
 	ReplayStore    string // URL; "": in memory
 	DatabaseURL    string
-	CORSOrigins    []string // see CheckOrigin; none: CORS is off
+	CORSOrigins    []string // see server.CheckOrigin; none: CORS is off
 	Docs           bool     // whether /docs is served
-	TrustedProxies []*net.IPNet
+	TrustedProxies []netip.Prefix
 }
 
 // Settings returns the values, or all faults, joined.
@@ -171,7 +173,7 @@ func (c LogConfig) Logger(w io.Writer) (*slog.Logger, error) {
 	var handler slog.Handler
 	switch c.Format {
 	case "json":
-		handler = newJSONLines(w, options)
+		handler = slog.NewJSONHandler(w, options)
 	case "text":
 		handler = slog.NewTextHandler(w, options)
 	default:
@@ -282,12 +284,12 @@ func (f *faults) algorithm(key, given string) string {
 	return given
 }
 
-func (f *faults) networks(key, given string) (networks []*net.IPNet) {
+func (f *faults) networks(key, given string) (networks []netip.Prefix) {
 	if given == "" {
 		return nil
 	}
 	for _, entry := range f.list(key, given) {
-		_, network, err := net.ParseCIDR(entry)
+		network, err := netip.ParsePrefix(entry)
 		if err != nil && entry != "" {
 			f.add(key, entry, "networks as CIDRs, such as 10.0.0.0/8,fd00::/8; a single address is 192.0.2.1/32")
 		}
@@ -302,7 +304,7 @@ func (f *faults) origins(key, given string) []string {
 	}
 	origins := f.list(key, given)
 	for _, origin := range origins {
-		if err := CheckOrigin(origin); err != nil && origin != "" { // told by list
+		if err := server.CheckOrigin(origin); err != nil && origin != "" { // told by list
 			f.add(key, origin, "%s", err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -275,11 +276,11 @@ func TestDPoPSettings(t *testing.T) {
 const resource = "https://api.example"
 
 // startDPoP is start with an issuer whose tokens may be bound.
-func startDPoP(t *testing.T, configure func(*ServerConfig)) (*running, *devissuer.Prover, string) {
+func startDPoP(t *testing.T, configure func(*server.Config)) (*running, *devissuer.Prover, string) {
 	t.Helper()
-	r := start(t, func(config *ServerConfig) {
-		config.Settings.Resource = resource
-		config.Settings.Issuers[0].DPoP = token.DPoPAllowed
+	r := start(t, func(config *server.Config) {
+		config.Resource = resource
+		config.Issuers[0].DPoP = token.DPoPAllowed
 		if configure != nil {
 			configure(config)
 		}
@@ -296,7 +297,7 @@ func proven(tok, proof string) []string {
 }
 
 func TestDPoP(t *testing.T) {
-	r, client, tok := startDPoP(t, func(config *ServerConfig) { config.Settings.NonceKey = []byte(strings.Repeat("k", 32)) })
+	r, client, tok := startDPoP(t, func(config *server.Config) { config.NonceKey = []byte(strings.Repeat("k", 32)) })
 	proof := func(claims map[string]any) string { return client.Proof("GET", resource+private.path(t), tok, claims) }
 	first := r.ask(t, "GET", private.path(t), proven(tok, proof(nil))...)
 	nonce := first.header.Get("DPoP-Nonce")
@@ -329,7 +330,7 @@ func TestDPoPReload(t *testing.T) {
 	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 200 {
 		t.Fatalf("a good proof: %d %s", got.status, got.body)
 	}
-	if err := r.reload(token.Issuer{URL: r.issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPRequired}); err != nil {
+	if err := r.server.Reload([]token.Issuer{{URL: r.issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPRequired}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 401 || !strings.Contains(got.body, string(authz.InvalidProof)) {
@@ -346,11 +347,11 @@ func TestDPoPReload(t *testing.T) {
 // Two servers and one Redis: a proof passes at one of them. Without Redis nobody with a proof passes, and bearer tokens do.
 func TestDPoPOfSeveralServers(t *testing.T) {
 	url := redisURL(t)
-	first, client, tok := startDPoP(t, func(config *ServerConfig) { config.Replays = openReplays(t, url) })
+	first, client, tok := startDPoP(t, func(config *server.Config) { config.Replays = openReplays(t, url) })
 	issuer := first.issuer
-	second := start(t, func(config *ServerConfig) {
-		config.Settings.Resource, config.Replays = resource, openReplays(t, url)
-		config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
+	second := start(t, func(config *server.Config) {
+		config.Resource, config.Replays = resource, openReplays(t, url)
+		config.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
 	})
 	for range 10 {
 		proof := client.Proof("GET", resource+private.path(t), tok, nil)
@@ -370,9 +371,9 @@ func TestDPoPOfSeveralServers(t *testing.T) {
 		}
 	}
 
-	down := start(t, func(config *ServerConfig) {
-		config.Settings.Resource, config.Replays = resource, openReplays(t, "redis://127.0.0.1:1")
-		config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
+	down := start(t, func(config *server.Config) {
+		config.Resource, config.Replays = resource, openReplays(t, "redis://127.0.0.1:1")
+		config.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
 	})
 	if got := down.ask(t, "GET", private.path(t), proven(tok, client.Proof("GET", resource+private.path(t), tok, nil))...); got.status != 503 || got.header.Get("Retry-After") == "" {
 		t.Errorf("without Redis: %d %q %s, expected 503 with Retry-After", got.status, got.header, got.body)

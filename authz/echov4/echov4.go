@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -96,7 +95,7 @@ func typed(err error) error {
 		return err
 	}
 	if binding, ok := errors.AsType[*echo.BindingError](err); ok {
-		return authz.BindingError(binding.Field, err)
+		return &authz.Error{Kind: authz.InvalidParameter, Detail: "The parameter " + binding.Field + " cannot be read.", Err: err}
 	}
 	coded, ok := errors.AsType[*echo.HTTPError](err)
 	if !ok {

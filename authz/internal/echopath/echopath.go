@@ -3,6 +3,8 @@
 package echopath
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -77,6 +79,41 @@ func (p Patterns) Matched(gates authz.Gates, pattern string, r *http.Request, re
 		return gates.At(path), r.Method + " " + pattern
 	}
 	return gates.At(path), ""
+}
+
+// ImpliesHEAD reports whether HEAD is answered as GET at a pattern: its path does not declare it.
+func (p Patterns) ImpliesHEAD(pattern string) bool {
+	known, ok := p[pattern]
+	if !ok {
+		return false
+	}
+	methods := map[string]bool{}
+	for _, o := range known.Gate.Plan().Operations() {
+		methods[o.Method] = methods[o.Method] || o.Path == known.Template
+	}
+	return methods[http.MethodGet] && !methods[http.MethodHead]
+}
+
+// Typed gives an Echo error its type. Its message is for the client, unless it is the text of the
+// error within, or of a fault of the server.
+func Typed(err error, code int, message string, within error) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](within); ok || errors.Is(within, context.DeadlineExceeded) || errors.Is(within, context.Canceled) {
+		return within // which says more
+	}
+	foreign := within != nil && strings.Contains(message, within.Error())
+	if code == http.StatusBadRequest {
+		binding := authz.BindingError(errors.New(message))
+		if binding.Err = err; foreign || binding.Kind == authz.InvalidParameter {
+			return binding
+		}
+	}
+	switch {
+	case code < 400 || code > 599:
+		return &authz.Error{Kind: authz.Internal, Err: err}
+	case foreign, code >= 500, message == http.StatusText(code):
+		message = ""
+	}
+	return authz.StatusError(code, message, err)
 }
 
 // segmentwise reports whether each parameter of the matched pattern is exactly one segment of the

@@ -1,4 +1,4 @@
-package impl
+package batch
 
 import (
 	"fmt"
@@ -27,7 +27,7 @@ func (s *slow) Write(p []byte) (int, error) {
 
 func TestBatchWritesEverythingOnceAndInOrder(t *testing.T) {
 	to := &slow{open: make(chan struct{})}
-	b := NewBatch(to)
+	b := NewWriter(to)
 	const writers, lines = 8, 200
 	var all sync.WaitGroup
 	for w := range writers {
@@ -59,11 +59,12 @@ func TestBatchWritesEverythingOnceAndInOrder(t *testing.T) {
 	}
 }
 
-// TestBatchIsBounded: a log that hangs takes so much memory and no more, and its writers go on once it does.
+// TestBatchIsBounded: a log that hangs takes so much memory and no more, and its writers go on once
+// it does.
 func TestBatchIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		to := &slow{open: make(chan struct{})}
-		b := NewBatch(to)
+		b := NewWriter(to)
 		line := []byte(strings.Repeat("x", 64<<10))
 		const lines = 4 * mostPending / (64 << 10)
 		taken := 0
@@ -91,7 +92,7 @@ func TestBatchGathers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		to := &slow{open: make(chan struct{})}
 		close(to.open)
-		b := NewBatch(to)
+		b := NewWriter(to)
 		for range 5 {
 			fmt.Fprintln(b, "line")
 			time.Sleep(gathering / 10)

@@ -1,4 +1,4 @@
-package impl
+package server
 
 import (
 	"bufio"
@@ -9,24 +9,73 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
 
+	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/echov4"
+	"github.com/oasgate/oasgate/authz/internal/jsonlines"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
 const testAudience = "https://api.example"
+
+// operation is one of testdata/openapi.yaml.
+type operation struct{ id, path, scope string }
+
+var (
+	public  = operation{"getPublic", "/api/public", ""}
+	private = operation{"getPrivate", "/api/private", ""}
+	scoped  = operation{"getPrivateScoped", "/api/private-scoped", "read:notes"}
+)
+
+// document returns testdata/openapi.yaml.
+func document(t testing.TB) *openapi3.T {
+	t.Helper()
+	document, err := openapi3.NewLoader().LoadFromFile("testdata/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return document
+}
+
+// answering has Echo v4 answer each operation of the document with the same handler.
+func answering(handler echo.HandlerFunc) func(*authz.Gate) (http.Handler, error) {
+	return func(g *authz.Gate) (http.Handler, error) {
+		return echov4.Routes(g, func(e *echo.Echo) {
+			for _, o := range g.Plan().Operations() {
+				e.Add(o.Method, strings.NewReplacer("{", ":", "}", "").Replace(o.Path), handler)
+			}
+		})
+	}
+}
+
+// greet is the handler of tests that are not about handlers.
+func greet(c echo.Context) error { return c.String(http.StatusOK, greeting) }
+
+const greeting = "Hello"
+
+// mint returns a token that is good for the private operation, but for what claims say.
+func mint(issuer interface{ Mint(map[string]any) string }, claims map[string]any) string {
+	all := map[string]any{"scope": private.scope}
+	maps.Copy(all, claims)
+	return issuer.Mint(all)
+}
 
 // running is a server on a free port, its issuer in another server, and its log.
 type running struct {
@@ -36,42 +85,34 @@ type running struct {
 	stop   context.CancelFunc
 	ended  chan error // what Serve returned
 	server *Server
-
-	handler echo.HandlerFunc // of every operation
 }
 
-// start serves with the configuration of `serve`, except for what configure changes. Unless that says who handles the
-// operations, each is answered by a greeting.
-func start(t *testing.T, configure func(*ServerConfig)) *running {
+// start serves with one issuer, except for what configure changes. Each operation is answered with
+// a greeting.
+func start(t *testing.T, configure func(*Config)) *running {
 	t.Helper()
-	return startAnswering(t, func(c echo.Context) error { return c.String(http.StatusOK, greeting) }, configure)
+	return startAnswering(t, greet, configure)
 }
 
-const greeting = "Hello"
-
-// startAnswering is start with a handler for each operation that has none.
-func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*ServerConfig)) *running {
+// startAnswering is start with another handler of each operation.
+func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Config)) *running {
 	t.Helper()
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{testAudience}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(issuer.Close)
-	r := &running{issuer: issuer, log: &logBuffer{}, ended: make(chan error, 1), handler: handler}
-	config := ServerConfig{Logger: slog.New(slog.NewJSONHandler(r.log, nil)), Handlers: panics{}}
-	config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}}
+	r := &running{issuer: issuer, log: &logBuffer{}, ended: make(chan error, 1)}
+	config := Config{
+		Document: document(t), Routes: answering(handler), Logger: slog.New(slog.NewJSONHandler(r.log, nil)),
+		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
+	}
 	if configure != nil {
 		configure(&config)
 	}
-	server, err := New(t.Context(), config)
+	r.server, err = New(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
-	}
-	r.server = server
-	if config.Handlers == (panics{}) {
-		r.answerAll()
-	} else {
-		server.http.Handler = asDocumented(t, server.http.Handler)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,16 +124,24 @@ func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Serv
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.ended <- server.Serve(ctx, listener)
+		r.ended <- r.server.Serve(ctx, listener)
 	}()
 	t.Cleanup(func() { stop(); <-done })
 	return r
 }
 
-// answerAll puts the handler in the place of the generated code, behind the gate. A reload undoes it.
-func (r *running) answerAll() {
-	r.server.guard.Load().api.(*echo.Echo).Use(func(echo.HandlerFunc) echo.HandlerFunc { return r.handler })
+// eventually waits for what must happen, however slow the machine is. The watchdog is against
+// hanging.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for begun := time.Now(); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > watchdog {
+			t.Fatalf("it never happens that %s", what)
+		}
+	}
 }
+
+const watchdog = 2 * time.Minute
 
 // answer is a response, read to its end.
 type answer struct {
@@ -120,7 +169,7 @@ func (r *running) ask(t *testing.T, method, path string, headers ...string) answ
 // call asks for the private operation with a token that is good for it.
 func (r *running) call(t *testing.T, headers ...string) answer {
 	t.Helper()
-	return r.ask(t, http.MethodGet, private.path(t), append(headers, "Authorization", "Bearer "+mint(r.issuer, nil))...)
+	return r.ask(t, http.MethodGet, private.path, append(headers, "Authorization", "Bearer "+mint(r.issuer, nil))...)
 }
 
 func read(t *testing.T, request *http.Request) answer {
@@ -170,35 +219,30 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// request returns the line of the one request with this id. The answer can be with the client before the line is
-// written, so it waits a little.
-func (b *logBuffer) request(t *testing.T, id string) map[string]any {
+// request returns the line of the one request with this ID. The client can have the answer before
+// the line is written, so it waits.
+func (b *logBuffer) request(t *testing.T, id string) (entry map[string]any) {
 	t.Helper()
-	for range 100 {
-		var found []map[string]any
+	eventually(t, "request "+id+" has a line in the log", func() bool {
 		for line := range strings.Lines(b.String()) {
-			var entry map[string]any
-			if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			var one map[string]any
+			if err := json.Unmarshal([]byte(line), &one); err != nil {
 				t.Fatalf("the log has a line that is not JSON: %q", line)
 			}
-			if entry["msg"] == "request" && entry["request_id"] == id {
-				found = append(found, entry)
+			if one["msg"] == "request" && one["request_id"] == id {
+				if entry != nil {
+					t.Fatalf("request %s has two lines in the log: %v, %v", id, entry, one)
+				}
+				entry = one
 			}
 		}
-		if len(found) > 1 {
-			t.Fatalf("request %s has %d lines in the log, want one: %v", id, len(found), found)
-		}
-		if len(found) == 1 {
-			return found[0]
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("request %s has no line in the log:\n%s", id, b)
-	return nil
+		return entry != nil
+	})
+	return entry
 }
 
 func TestProbes(t *testing.T) {
-	r := start(t, func(c *ServerConfig) { c.Settings.Issuers[0].URL = "http://127.0.0.1:1/" }) // where nobody is
+	r := start(t, func(c *Config) { c.Issuers[0].URL = "http://127.0.0.1:1/" }) // where nobody is
 	if got := r.ask(t, http.MethodGet, "/healthz"); got.status != http.StatusOK || got.body != `{"status":"ok"}`+"\n" {
 		t.Errorf("/healthz answers %d %q while the issuer is down: the process is alive, so it is 200", got.status, got.body)
 	}
@@ -217,30 +261,83 @@ func TestProbes(t *testing.T) {
 func TestReadyOnceTheIssuerIsBack(t *testing.T) {
 	r := start(t, nil)
 	r.issuer.Stop()
-	down := start(t, func(c *ServerConfig) { c.Settings.Issuers[0].URL = r.issuer.URL() })
+	down := start(t, func(c *Config) { c.Issuers[0].URL = r.issuer.URL() })
 	wantProblem(t, down.ask(t, http.MethodGet, "/readyz"), http.StatusServiceUnavailable)
 	if err := r.issuer.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	back := time.Now()
-	for down.ask(t, http.MethodGet, "/readyz").status != http.StatusOK {
-		if time.Since(back) > time.Second {
-			t.Fatalf("/readyz is not 200 a second after the issuer is back")
+	eventually(t, "/readyz is 200 once the issuer is back", func() bool { return down.ask(t, http.MethodGet, "/readyz").status == http.StatusOK })
+}
+
+func TestReadyAsksTheProgramToo(t *testing.T) {
+	var fault atomic.Pointer[error]
+	r := start(t, func(c *Config) {
+		c.Ready = func(ctx context.Context) error {
+			if _, ok := ctx.Deadline(); !ok {
+				t.Error("the check may take for ever")
+			}
+			if f := fault.Load(); f != nil {
+				return *f
+			}
+			return nil
 		}
-		time.Sleep(20 * time.Millisecond)
+	})
+	eventually(t, "the server is ready", func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusOK })
+	err := errors.New("secret of the database")
+	fault.Store(&err)
+	got := r.ask(t, "GET", "/readyz", "X-Request-Id", "not-ready")
+	wantProblem(t, got, http.StatusServiceUnavailable)
+	if strings.Contains(got.body, "secret") || got.header.Get("Retry-After") == "" {
+		t.Errorf("want Retry-After, and nothing of the cause: %v %s", got.header, got.body)
+	}
+	if cause := fmt.Sprint(r.log.request(t, "not-ready")["cause"]); !strings.Contains(cause, "secret of the database") {
+		t.Errorf("cause is %q", cause)
+	}
+	if got := r.ask(t, "GET", "/healthz"); got.status != http.StatusOK {
+		t.Errorf("/healthz is %d: the process is alive", got.status)
+	}
+	fault.Store(nil)
+	if got := r.ask(t, "GET", "/readyz"); got.status != http.StatusOK {
+		t.Errorf("/readyz is %d though nothing is wrong any more", got.status)
+	}
+}
+
+func TestFaultsOfTheConfiguration(t *testing.T) {
+	issuers := []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}}
+	routes := answering(greet)
+	for name, test := range map[string]struct {
+		config Config
+		want   []string // each in its line
+	}{
+		"nothing":    {Config{}, []string{"server: Config.Document is nil", "server: Config.Routes is nil"}},
+		"no issuers": {Config{Document: document(t), Routes: routes, CORSOrigins: []string{"*"}}, []string{`server: Config.CORSOrigins has "*": `, "token: no issuer is configured"}},
+		"routes fail": {Config{Document: document(t), Issuers: issuers, Routes: func(*authz.Gate) (http.Handler, error) {
+			return nil, errors.New("no route for getPublic")
+		}}, []string{"no route for getPublic"}},
+		"no handler": {Config{Document: document(t), Issuers: issuers, Routes: func(*authz.Gate) (http.Handler, error) {
+			return nil, nil
+		}}, []string{"server: Config.Routes returned a nil handler"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.config.Logger = slog.New(slog.DiscardHandler)
+			_, err := New(t.Context(), test.config)
+			lines := strings.Split(fmt.Sprint(err), "\n")
+			if len(lines) != len(test.want) {
+				t.Fatalf("faults are\n%v\nwant %d", err, len(test.want))
+			}
+			for i, want := range test.want {
+				if !strings.HasPrefix(lines[i], want) {
+					t.Errorf("fault is %q, want %q", lines[i], want)
+				}
+			}
+		})
 	}
 }
 
 // The first request does not pay for the keys: Serve has asked for them.
 func TestKeysAreFetchedAtStart(t *testing.T) {
 	r := start(t, nil)
-	for range 100 {
-		if _, keySets := r.issuer.Requests(); keySets == 1 {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Errorf("no keys were fetched though the server runs: see Serve")
+	eventually(t, "Serve has the keys fetched", func() bool { _, keySets := r.issuer.Requests(); return keySets == 1 })
 }
 
 func TestUnknownPathsAndMethods(t *testing.T) {
@@ -251,13 +348,13 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	}{
 		{"GET", "/", 404},
 		{"GET", "/nowhere", 404},
-		{"GET", private.path(t) + "/", 404},
-		{"GET", "/" + private.path(t), 404}, // nothing cleans paths and redirects
-		{"GET", "/x/.." + private.path(t), 404},
+		{"GET", private.path + "/", 404},
+		{"GET", "/" + private.path, 404}, // nothing cleans paths and redirects
+		{"GET", "/x/.." + private.path, 404},
 		{"GET", "/healthz/", 404},
 		{"GET", "/oauth/token", 404}, // served under dev only
 		{"GET", "/.well-known/jwks.json", 404},
-		{"BREW", private.path(t), 405},
+		{"BREW", private.path, 405},
 	} {
 		got := r.ask(t, test.method, test.path)
 		if test.method == "HEAD" {
@@ -339,18 +436,18 @@ func TestRequestLog(t *testing.T) {
 		id, method, path, authorization string
 		want                            map[string]any // nil: the member must be absent
 	}{
-		{"public", "GET", public.Path, "", map[string]any{
-			"level": "INFO", "method": "GET", "path": public.Path, "operation": public.ID, "status": 200.0, "remote": "127.0.0.1",
+		{"public", "GET", public.path, "", map[string]any{
+			"level": "INFO", "method": "GET", "path": public.path, "operation": public.id, "status": 200.0, "remote": "127.0.0.1",
 			"subject": nil, "client_id": nil, "cause": nil}},
-		{"private", "GET", private.path(t), mint(r.issuer, map[string]any{"sub": "alice", "client_id": "app"}), map[string]any{
-			"operation": private.ID, "status": 200.0, "subject": "alice", "client_id": "app", "cause": nil}},
-		{"forbidden", "GET", scoped.Path, mint(r.issuer, map[string]any{"sub": "bob", "client_id": "app", "scope": nil}), map[string]any{
-			"level": "INFO", "operation": scoped.ID, "status": 403.0, "subject": "bob", "client_id": "app",
+		{"private", "GET", private.path, mint(r.issuer, map[string]any{"sub": "alice", "client_id": "app"}), map[string]any{
+			"operation": private.id, "status": 200.0, "subject": "alice", "client_id": "app", "cause": nil}},
+		{"forbidden", "GET", scoped.path, mint(r.issuer, map[string]any{"sub": "bob", "client_id": "app", "scope": nil}), map[string]any{
+			"level": "INFO", "operation": scoped.id, "status": 403.0, "subject": "bob", "client_id": "app",
 			"cause": "authz: insufficient-scope: This operation needs the scopes: " + scoped.scope + "."}},
-		{"no-token", "GET", private.path(t), "", map[string]any{
-			"operation": private.ID, "status": 401.0, "subject": nil, "cause": "authz: missing-token"}},
-		{"wrong-audience", "GET", private.path(t), mint(r.issuer, map[string]any{"aud": "other"}), map[string]any{
-			"operation": private.ID, "status": 401.0, "subject": nil, "cause": `authz: invalid-token: token: audience: audience is "other", expected "https://api.example"`}},
+		{"no-token", "GET", private.path, "", map[string]any{
+			"operation": private.id, "status": 401.0, "subject": nil, "cause": "authz: missing-token"}},
+		{"wrong-audience", "GET", private.path, mint(r.issuer, map[string]any{"aud": "other"}), map[string]any{
+			"operation": private.id, "status": 401.0, "subject": nil, "cause": `authz: invalid-token: token: audience: audience is "other", expected "https://api.example"`}},
 		{"not-found", "GET", "/no/such", "", map[string]any{
 			"path": "/no/such", "operation": nil, "status": 404.0, "cause": "authz: not-found"}},
 		{"probe", "GET", "/healthz", "", map[string]any{
@@ -358,9 +455,6 @@ func TestRequestLog(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.id, func(t *testing.T) {
-			if test.path == "" {
-				t.Skip("openapi.yaml has no such operation")
-			}
 			headers := []string{"X-Request-Id", test.id}
 			if test.authorization != "" {
 				headers = append(headers, "Authorization", "Bearer "+test.authorization)
@@ -384,17 +478,17 @@ func TestNothingOfATokenIsLogged(t *testing.T) {
 	r := start(t, nil)
 	token := mint(r.issuer, map[string]any{"sub": "alice"})
 	forged := mint(r.issuer, map[string]any{"exp": 1})
-	r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+token)
-	r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+forged)
-	r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+token+".x")
-	r.ask(t, "GET", private.path(t), "Authorization", token)
-	r.ask(t, "GET", private.path(t)+"?access_token="+token)
-	r.ask(t, "GET", private.path(t)+"?access_token="+token, "Authorization", "Bearer "+token)
-	r.ask(t, "GET", private.path(t)+"/"+token)
+	r.ask(t, "GET", private.path, "Authorization", "Bearer "+token)
+	r.ask(t, "GET", private.path, "Authorization", "Bearer "+forged)
+	r.ask(t, "GET", private.path, "Authorization", "Bearer "+token+".x")
+	r.ask(t, "GET", private.path, "Authorization", token)
+	r.ask(t, "GET", private.path+"?access_token="+token)
+	r.ask(t, "GET", private.path+"?access_token="+token, "Authorization", "Bearer "+token)
+	r.ask(t, "GET", private.path+"/"+token)
 	r.ask(t, "GET", "/"+token+"/private")
-	r.ask(t, token[:200], private.path(t))
-	r.ask(t, "GET", private.path(t), "X-Request-Id", token)
-	r.ask(t, "GET", private.path(t), "Cookie", "access_token="+token, "Referer", "https://a.example/?t="+token)
+	r.ask(t, token[:200], private.path)
+	r.ask(t, "GET", private.path, "X-Request-Id", token)
+	r.ask(t, "GET", private.path, "Cookie", "access_token="+token, "Referer", "https://a.example/?t="+token)
 	last := r.ask(t, "GET", "/healthz", "X-Request-Id", "last")
 	r.log.request(t, last.header.Get("X-Request-Id"))
 	for _, secret := range []string{token, forged} {
@@ -411,24 +505,28 @@ func TestNothingOfATokenIsLogged(t *testing.T) {
 // Whoever can choose a value must not be able to write a line of the log.
 func TestLogLinesCannotBeForged(t *testing.T) {
 	const forged = "x\n{\"msg\":\"request\"}\r\u2028\x1b[2Jlevel=ERROR"
-	for _, format := range []string{"json", "text"} {
+	for format, handler := range map[string]func(io.Writer) slog.Handler{
+		"json": func(w io.Writer) slog.Handler { return jsonlines.NewHandler(w, nil) },
+		"text": func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) },
+	} {
 		t.Run(format, func(t *testing.T) {
 			var log logBuffer
-			logger, err := LogConfig{Format: format, Level: "info"}.Logger(&log)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := start(t, func(c *ServerConfig) { c.Logger = logger })
+			r := start(t, func(c *Config) { c.Logger = slog.New(handler(&log)) })
 			token := mint(r.issuer, map[string]any{"sub": forged, "client_id": forged})
-			if got := r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+token); got.status != 200 {
+			if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+token); got.status != 200 {
 				t.Fatalf("status %d: %s", got.status, got.body)
 			}
-			r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+mint(r.issuer, map[string]any{"aud": forged}))
+			r.ask(t, "GET", private.path, "Authorization", "Bearer "+mint(r.issuer, map[string]any{"aud": forged}))
 			r.ask(t, "GET", "/%0A%0D%1B%5B2J%7Bmsg%7D")
 			r.ask(t, "GET", "/", "X-Request-Id", "a\tlevel=ERROR")
-			time.Sleep(50 * time.Millisecond)
+			// The lines of four requests, of the issuer and of its keys.
+			eventually(t, "the log has six lines", func() bool { return strings.Count(log.String(), "\n") >= 6 })
+			r.stop() // and no request is under way
+			if err := <-r.ended; err != nil {
+				t.Error(err)
+			}
 			text := log.String()
-			if lines := strings.Count(text, "\n"); lines != 4+2 { // and that of the issuer, and of its keys
+			if lines := strings.Count(text, "\n"); lines != 4+2+1 { // and of the end
 				t.Errorf("4 requests made %d lines:\n%s", lines, text)
 			}
 			if i := strings.IndexFunc(text, func(c rune) bool { return c < ' ' && c != '\n' || c == '\u2028' || c == 0x7f }); i >= 0 {
@@ -447,7 +545,7 @@ func TestPanics(t *testing.T) {
 	}
 	entry := r.log.request(t, "panic")
 	stack, _ := entry["stack"].(string)
-	if entry["level"] != "ERROR" || entry["status"] != 500.0 || entry["operation"] != private.ID || entry["cause"] != "authz: internal: panic: the secret of the handler" || !strings.Contains(stack, "TestPanics") {
+	if entry["level"] != "ERROR" || entry["status"] != 500.0 || entry["operation"] != private.id || entry["cause"] != "authz: internal: panic: the secret of the handler" || !strings.Contains(stack, "TestPanics") {
 		t.Errorf("the log must say what panicked and where, it says %v", entry)
 	}
 	if got := r.ask(t, "GET", "/healthz"); got.status != http.StatusOK {
@@ -460,7 +558,7 @@ func TestPanicAfterTheAnswerHasBegun(t *testing.T) {
 		_, _ = io.WriteString(c.Response(), "half of what")
 		panic("too late")
 	}, nil)
-	request, _ := http.NewRequest("GET", r.url+private.path(t), nil)
+	request, _ := http.NewRequest("GET", r.url+private.path, nil)
 	request.Header.Set("Authorization", "Bearer "+mint(r.issuer, nil))
 	request.Header.Set("X-Request-Id", "late")
 	response, err := http.DefaultTransport.RoundTrip(request)
@@ -488,22 +586,34 @@ func TestHandlerThatFails(t *testing.T) {
 	}
 }
 
+func TestHandlerThatFailsAfterTheAnswerHasBegun(t *testing.T) {
+	r := startAnswering(t, func(c echo.Context) error {
+		_ = c.String(http.StatusOK, "half of what")
+		return errors.New("disk on fire")
+	}, nil)
+	r.call(t, "X-Request-Id", "late")
+	if entry := r.log.request(t, "late"); entry["cause"] != "disk on fire" || entry["status"] != 200.0 {
+		t.Errorf("the log must say why the answer is not whole, it says %v", entry)
+	}
+}
+
 func TestHandlerTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // in here 20 s pass at once
-		config := ServerConfig{Logger: slog.New(slog.DiscardHandler), Handlers: panics{}}
-		config.Settings.Issuers = []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}}
-		server, err := New(t.Context(), config)
+		server, err := New(t.Context(), Config{
+			Document: document(t), Logger: slog.New(slog.DiscardHandler),
+			Issuers: []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}},
+			Routes: answering(func(c echo.Context) error {
+				ctx := c.Request().Context()
+				<-ctx.Done()
+				return fmt.Errorf("looking for a greeting: %w", ctx.Err())
+			}),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		(&running{server: server, handler: func(c echo.Context) error {
-			ctx := c.Request().Context()
-			<-ctx.Done()
-			return fmt.Errorf("looking for a greeting: %w", ctx.Err())
-		}}).answerAll()
 		begun := time.Now()
 		w := httptest.NewRecorder()
-		server.http.Handler.ServeHTTP(w, httptest.NewRequest("GET", public.path(t), nil))
+		server.ServeHTTP(w, httptest.NewRequest("GET", public.path, nil))
 		wantProblem(t, answer{w.Code, w.Header(), w.Body.String()}, http.StatusServiceUnavailable)
 		if took := time.Since(begun); took != handlerTimeout {
 			t.Errorf("the handler was stopped after %s, want %s", took, handlerTimeout)
@@ -520,9 +630,9 @@ func TestSlowHeaderIsCutOff(t *testing.T) {
 	r := start(t, nil)
 	conn := r.dial(t)
 	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-	_ = conn.SetReadDeadline(time.Now().Add(readHeaderTimeout + 3*time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(watchdog))
 	if _, err := io.ReadAll(conn); err != nil {
-		t.Errorf("half a header is waited for longer than %s: %v", readHeaderTimeout, err)
+		t.Errorf("the server waits for the other half of a header: %v", err)
 	}
 	if handlerTimeout >= writeTimeout {
 		t.Errorf("handlers may take %s, answers must be out after %s: a timeout could not be told", handlerTimeout, writeTimeout)
@@ -533,21 +643,20 @@ func TestSlowHeaderIsCutOff(t *testing.T) {
 func TestLongTokens(t *testing.T) {
 	r := start(t, nil)
 	for _, kib := range []int{8, 9, 20, 30} {
-		got := r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+strings.Repeat("a", kib<<10))
+		got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+strings.Repeat("a", kib<<10))
 		wantProblem(t, got, http.StatusUnauthorized)
 	}
 	long := mint(r.issuer, map[string]any{"filler": strings.Repeat("a", 5000)})
-	if got := r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+long); got.status != http.StatusOK {
+	if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+long); got.status != http.StatusOK {
 		t.Errorf("a genuine token of %d bytes is answered with %d: %s", len(long), got.status, got.body)
 	}
-	if got := r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+strings.Repeat("a", 64<<10)); got.status != http.StatusRequestHeaderFieldsTooLarge {
+	if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+strings.Repeat("a", 64<<10)); got.status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a header of 64 KiB is answered with %d, want 431", got.status)
 	}
 }
 
 func TestForwardedFor(t *testing.T) {
-	_, proxies, _ := net.ParseCIDR("127.0.0.0/8")
-	trusting := start(t, func(c *ServerConfig) { c.Settings.TrustedProxies = []*net.IPNet{proxies} })
+	trusting := start(t, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
 	wary := start(t, nil)
 	for _, test := range []struct {
 		id, forwarded string
@@ -575,8 +684,7 @@ func TestDrain(t *testing.T) {
 		close(entered)
 		<-leave
 		return c.String(http.StatusOK, "to the end")
-	}, func(c *ServerConfig) { c.Linger = 300 * time.Millisecond })
-	private.path(t)
+	}, func(c *Config) { c.Linger = 300 * time.Millisecond })
 	answered := make(chan answer, 1)
 	go func() {
 		defer close(answered) // also when call gives up
@@ -611,17 +719,6 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for range 200 {
-		if done() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("it never happens that %s", what)
-}
-
 // development is the dev issuer, and what it answers.
 func development(t *testing.T) *devissuer.Issuer {
 	t.Helper()
@@ -633,8 +730,8 @@ func development(t *testing.T) *devissuer.Issuer {
 }
 
 func TestDevAnswersThisMachineAlone(t *testing.T) {
-	r := start(t, func(c *ServerConfig) { c.InsecureIssuer = development(t) })
-	for _, path := range []string{private.path(t), "/healthz", "/.well-known/jwks.json", "/nowhere"} {
+	r := start(t, func(c *Config) { c.InsecureIssuer = development(t) })
+	for _, path := range []string{private.path, "/healthz", "/.well-known/jwks.json", "/nowhere"} {
 		for _, host := range []string{"rebound.example", "rebound.example:3010", "localhost.rebound.example", "192.168.0.1:3010", "127.0.0.1.nip.example", ""} {
 			got := r.raw(t, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
 			if got.status != http.StatusMisdirectedRequest {
@@ -654,11 +751,11 @@ func TestDevAnswersThisMachineAlone(t *testing.T) {
 }
 
 func TestOnlyDevExplains(t *testing.T) {
-	dev := start(t, func(c *ServerConfig) { c.InsecureIssuer = development(t) })
+	dev := start(t, func(c *Config) { c.InsecureIssuer = development(t) })
 	serving := start(t, nil)
 	for _, r := range []*running{dev, serving} {
 		foreign := mint(r.issuer, map[string]any{"aud": "https://other.example"})
-		got := r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+foreign)
+		got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+foreign)
 		wantProblem(t, got, http.StatusUnauthorized)
 		if explains := strings.Contains(got.body, "https://other.example"); explains != (r == dev) {
 			t.Errorf("says why: %v, under dev: %v: %s", explains, r == dev, got.body)
@@ -675,10 +772,11 @@ type greedy struct {
 func (g greedy) Serves(path string) bool { return path == g.path }
 
 func TestOperationsThatCouldNotBeReached(t *testing.T) {
-	config := ServerConfig{InsecureIssuer: greedy{path: private.path(t)}, Handlers: panics{}}
-	config.Settings.Issuers = []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}}
-	_, err := New(t.Context(), config)
-	if want := "openapi: GET " + private.Path + ": the server answers this path itself: give the operation another one"; err == nil || !strings.Contains(err.Error(), want) {
+	_, err := New(t.Context(), Config{
+		Document: document(t), Routes: answering(greet), InsecureIssuer: greedy{path: private.path},
+		Issuers: []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}},
+	})
+	if want := "openapi: GET " + private.path + ": the server answers this path itself: give the operation another one"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("fault is %v, want %s", err, want)
 	}
 }

@@ -1,7 +1,8 @@
-package impl
+package server
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -9,12 +10,11 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
-	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/server/docs"
 	"github.com/oasgate/oasgate/authz/token"
-	"github.com/oasgate/oasgate/impl/docs"
 )
 
-func withDocs(c *ServerConfig) { c.Settings.Docs = true }
+func withDocs(c *Config) { c.Docs = true }
 
 func TestDocsAreOffByDefault(t *testing.T) {
 	r := start(t, nil)
@@ -43,16 +43,17 @@ func TestDocs(t *testing.T) {
 	}
 
 	// Nothing about the API is loosened.
-	wantProblem(t, r.ask(t, http.MethodGet, private.path(t)), http.StatusUnauthorized)
+	wantProblem(t, r.ask(t, http.MethodGet, private.path), http.StatusUnauthorized)
 	wantProblem(t, r.ask(t, http.MethodGet, "/docs.json"), http.StatusNotFound)
 	if policy := r.ask(t, http.MethodGet, healthPath).header.Get("Content-Security-Policy"); policy != "" {
 		t.Errorf("an answer of the API has the page's policy %q", policy)
 	}
 }
 
-// The page's files say of themselves that they depend on how they are compressed, and must not forget the origin over that.
+// The page's files say of themselves that they depend on how they are compressed, and must not
+// forget the origin over that.
 func TestDocsVaryByOrigin(t *testing.T) {
-	r := start(t, func(c *ServerConfig) { withDocs(c); allowing(app)(c) })
+	r := start(t, func(c *Config) { withDocs(c); allowing(app)(c) })
 	for _, path := range []string{"/docs/", "/docs/docs.js", "/docs/swagger-ui.css"} {
 		for _, headers := range [][]string{{}, {"Origin", app}} {
 			if got := r.ask(t, http.MethodGet, path, headers...); !slices.Contains(got.header.Values("Vary"), "Origin") {
@@ -74,9 +75,9 @@ func TestDocsAreLogged(t *testing.T) {
 
 func TestDocsFollowAReload(t *testing.T) {
 	a, b := another(t), another(t)
-	r := start(t, func(c *ServerConfig) {
+	r := start(t, func(c *Config) {
 		withDocs(c)
-		c.Settings.Issuers = []token.Issuer{trusted(a)}
+		c.Issuers = []token.Issuer{trusted(a)}
 	})
 	for _, issuer := range []string{a.URL(), b.URL()} {
 		page := r.ask(t, http.MethodGet, "/docs/")
@@ -103,7 +104,7 @@ func TestDocsWhileTheIssuerIsDown(t *testing.T) {
 
 // Under dev alone something is filled in, and only for this machine.
 func TestDocsUnderDev(t *testing.T) {
-	r := start(t, func(c *ServerConfig) {
+	r := start(t, func(c *Config) {
 		withDocs(c)
 		c.InsecureIssuer = development(t)
 		c.InsecureClients = &docs.Clients{ID: "full", Secret: "for-everybody-to-see", App: "app"}
@@ -129,23 +130,17 @@ paths:
 	if err != nil {
 		t.Fatal(err)
 	}
-	verifier, err := token.NewVerifier(t.Context(), token.Config{Issuers: []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	gate, err := authz.New(authz.Config{Document: document, Verifier: verifier})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, on := range []bool{false, true} {
-		s := &Server{}
-		s.config.Settings.Docs = on
 		want := "<nil>"
 		if on {
 			want = "openapi: GET /docs: the server answers this path itself: give the operation another one\n" +
 				"openapi: GET /docs/{id}: the server answers this path itself: give the operation another one"
 		}
-		if got := fmt.Sprint(s.checkPaths(gate)); got != want {
+		_, err := New(t.Context(), Config{
+			Document: document, Routes: answering(greet), Docs: on, Logger: slog.New(slog.DiscardHandler),
+			Issuers: []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}},
+		})
+		if got := fmt.Sprint(err); got != want {
 			t.Errorf("with docs on: %v, the faults are\n%s\nwant\n%s", on, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package impl
+package jsonlines
 
 import (
 	"bytes"
@@ -11,7 +11,8 @@ import (
 	"unicode"
 )
 
-// FuzzJSONLine: the line that jsonLines writes by itself says what slog's own handler would say, name by name.
+// FuzzJSONLine: the line that Handler writes by itself says what slog's own handler would say, name
+// by name.
 func FuzzJSONLine(f *testing.F) {
 	for _, text := range []string{"", "plain", `"`, `\`, "a\nb", "\x00\x1b[31m", "é\u2028\u0085", "\xff", "</script>", strings.Repeat("x", 2000)} {
 		f.Add(text, int64(-1), 0.001)
@@ -27,7 +28,7 @@ func FuzzJSONLine(f *testing.F) {
 		record.AddAttrs(attrs...)
 
 		var own, theirs bytes.Buffer
-		newJSONLines(&own, nil).write(at, slog.LevelError, text, attrs)
+		NewHandler(&own, nil).WriteLine(at, slog.LevelError, text, attrs)
 		if err := slog.NewJSONHandler(&theirs, nil).Handle(t.Context(), record); err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,5 @@
-package impl
+// Package batch writes lines together that come together.
+package batch
 
 import (
 	"io"
@@ -6,10 +7,11 @@ import (
 	"time"
 )
 
-// Batch is a writer that writes together what comes together: the lines of requests that end at about the same time cost
-// one call of the system, and no request waits for it. [Batch.Flush] waits until all is written; only what a killed process
-// had not begun to write, of the last millisecond, is lost.
-type Batch struct {
+// Writer is a writer that writes together what comes together: the lines of requests that end at
+// about the same time cost one call of the system, and no request waits for it. [Writer.Flush]
+// waits until all is written; only what a killed process had not begun to write, of the last
+// millisecond, is lost.
+type Writer struct {
 	to io.Writer
 
 	mu      sync.Mutex
@@ -18,18 +20,18 @@ type Batch struct {
 	writing bool
 }
 
-// NewBatch returns a Batch that writes to w.
-func NewBatch(w io.Writer) *Batch {
-	b := &Batch{to: w}
+// NewWriter returns a Writer that writes to w.
+func NewWriter(w io.Writer) *Writer {
+	b := &Writer{to: w}
 	b.written.L = &b.mu
 	return b
 }
 
-// mostPending bytes may wait to be written before Write waits too: a log that cannot be written as fast as it comes slows
-// its writers down, and loses nothing.
+// mostPending bytes may wait to be written before Write waits too: a log that cannot be written as
+// fast as it comes slows its writers down, and loses nothing.
 const mostPending = 1 << 20
 
-func (b *Batch) Write(p []byte) (int, error) {
+func (b *Writer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for len(b.pending) > mostPending {
@@ -47,7 +49,7 @@ func (b *Batch) Write(p []byte) (int, error) {
 const gathering = time.Millisecond
 
 // write goes on until nothing is pending.
-func (b *Batch) write() {
+func (b *Writer) write() {
 	var batch []byte
 	for {
 		time.Sleep(gathering)
@@ -64,7 +66,7 @@ func (b *Batch) write() {
 }
 
 // Flush returns when all that was written before has been passed on.
-func (b *Batch) Flush() {
+func (b *Writer) Flush() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for b.writing {

@@ -1,4 +1,4 @@
-package impl
+package server
 
 import (
 	"crypto/ed25519"
@@ -35,21 +35,12 @@ func another(t *testing.T) *devissuer.Server {
 }
 
 // trusting has a server accept the tokens of exactly these issuers.
-func trusting(issuers ...token.Issuer) func(*ServerConfig) {
-	return func(c *ServerConfig) { c.Settings.Issuers = issuers }
+func trusting(issuers ...token.Issuer) func(*Config) {
+	return func(c *Config) { c.Issuers = issuers }
 }
 
 func trusted(issuer *devissuer.Server) token.Issuer {
 	return token.Issuer{URL: issuer.URL(), Audiences: []string{testAudience}}
-}
-
-// reload is [Server.Reload], after which the operations are answered as before.
-func (r *running) reload(issuers ...token.Issuer) error {
-	err := r.server.Reload(issuers)
-	if err == nil {
-		r.answerAll()
-	}
-	return err
 }
 
 // get asks with a token, and expects a status.
@@ -71,27 +62,25 @@ func TestThreeIssuers(t *testing.T) {
 	r := start(t, trusting(trusted(a), limited, strict))
 
 	read := map[string]any{"scope": scoped.scope + " another"}
-	r.get(t, scoped.path(t), mint(a, read), 200, "the first may grant everything")
-	if private.scope == "" {
-		r.get(t, private.path(t), mint(b, read), 200, "the second vouches for its users")
-	}
-	r.get(t, scoped.path(t), mint(b, read), 403, "the second may not grant this scope, whatever it writes")
+	r.get(t, scoped.path, mint(a, read), 200, "the first may grant everything")
+	r.get(t, private.path, mint(b, read), 200, "the second vouches for its users")
+	r.get(t, scoped.path, mint(b, read), 403, "the second may not grant this scope, whatever it writes")
 
 	roles := map[string]any{"scope": scoped.scope, "roles": []string{"reader"}}
-	r.get(t, scoped.path(t), mint(c, roles), 200, "the third grants by roles")
-	r.get(t, scoped.path(t), mint(c, read), 403, "the third's scope is not read")
-	r.get(t, scoped.path(t), mint(a, map[string]any{"roles": []string{"reader"}, "scope": nil}), 403, "the first's roles are not read")
+	r.get(t, scoped.path, mint(c, roles), 200, "the third grants by roles")
+	r.get(t, scoped.path, mint(c, read), 403, "the third's scope is not read")
+	r.get(t, scoped.path, mint(a, map[string]any{"roles": []string{"reader"}, "scope": nil}), 403, "the first's roles are not read")
 	jwt := c.Sign(map[string]any{"typ": "JWT"}, map[string]any{"iss": c.URL(), "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60, "iat": time.Now().Unix(), "jti": "1", "client_id": "x"})
-	r.get(t, private.path(t), jwt, 401, "the third is held to RFC 9068: typ is at+jwt")
+	r.get(t, private.path, jwt, 401, "the third is held to RFC 9068: typ is at+jwt")
 	for _, claim := range []string{"client_id", "iat", "jti"} {
-		r.get(t, private.path(t), mint(c, map[string]any{claim: nil}), 401, "the third is held to RFC 9068: "+claim+" is required")
-		r.get(t, private.path(t), mint(a, map[string]any{claim: nil}), 200, "the first is not held to RFC 9068")
+		r.get(t, private.path, mint(c, map[string]any{claim: nil}), 401, "the third is held to RFC 9068: "+claim+" is required")
+		r.get(t, private.path, mint(a, map[string]any{claim: nil}), 200, "the first is not held to RFC 9068")
 	}
 
 	for _, forger := range []*devissuer.Server{a, b, c} {
 		for _, victim := range []*devissuer.Server{a, b, c} {
 			if forger != victim {
-				r.get(t, private.path(t), mint(forger, map[string]any{"iss": victim.URL()}), 401, "nobody signs for somebody else")
+				r.get(t, private.path, mint(forger, map[string]any{"iss": victim.URL()}), 401, "nobody signs for somebody else")
 			}
 		}
 	}
@@ -114,10 +103,10 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 		return signed + "." + encode(ed25519.Sign(privateKey, []byte(signed)))
 	}
 	for range 2 { // also once both sets are there, and verdicts kept
-		r.get(t, private.path(t), mint(a, nil), 200, "the first's own key of this kid")
-		r.get(t, private.path(t), byB(b.URL()), 200, "the second's own key of this kid")
-		r.get(t, private.path(t), byB(a.URL()), 401, "the second's key of this kid, in the first's name")
-		r.get(t, private.path(t), mint(a, map[string]any{"iss": b.URL()}), 401, "the first's key of this kid, in the second's name")
+		r.get(t, private.path, mint(a, nil), 200, "the first's own key of this kid")
+		r.get(t, private.path, byB(b.URL()), 200, "the second's own key of this kid")
+		r.get(t, private.path, byB(a.URL()), 401, "the second's key of this kid, in the first's name")
+		r.get(t, private.path, mint(a, map[string]any{"iss": b.URL()}), 401, "the first's key of this kid, in the second's name")
 	}
 }
 
@@ -152,7 +141,7 @@ func TestUnlistedIssuerIsNotAsked(t *testing.T) {
 	url, calls := listening(t)
 	for _, iss := range []string{url, unlisted.URL(), r.issuer.URL() + "x", strings.TrimSuffix(r.issuer.URL(), "/")} {
 		jwt := unlisted.Sign(map[string]any{"jku": url + "keys", "x5u": url + "x5u"}, map[string]any{"iss": iss, "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60})
-		r.get(t, private.path(t), jwt, 401, "issuer "+iss+" is not on the list")
+		r.get(t, private.path, jwt, 401, "issuer "+iss+" is not on the list")
 	}
 	if discovery, keys := unlisted.Requests(); discovery+keys != 0 || calls.Load() != 0 {
 		t.Errorf("%d and %d requests went to issuers that are not on the list", discovery+keys, calls.Load())
@@ -164,8 +153,8 @@ func TestOneIssuerDown(t *testing.T) {
 	up, down := another(t), another(t)
 	down.Stop()
 	r := start(t, trusting(trusted(down), trusted(up)))
-	r.get(t, private.path(t), mint(up, nil), 200, "its issuer is up")
-	got := r.get(t, private.path(t), mint(down, nil), 503, "nothing can be said of it")
+	r.get(t, private.path, mint(up, nil), 200, "its issuer is up")
+	got := r.get(t, private.path, mint(down, nil), 503, "nothing can be said of it")
 	if got.header.Get("Retry-After") == "" || got.header.Get("WWW-Authenticate") != "" {
 		t.Errorf("an outage is answered with Retry-After %q and challenge %q: want one, and none", got.header.Get("Retry-After"), got.header.Get("WWW-Authenticate"))
 	}
@@ -173,19 +162,19 @@ func TestOneIssuerDown(t *testing.T) {
 		t.Errorf("/readyz is %d: one issuer that is down keeps the users of all others away", got.status)
 	}
 	up.Stop()
-	r.get(t, private.path(t), mint(up, nil), 200, "its keys were had")
+	r.get(t, private.path, mint(up, nil), 200, "its keys were had")
 }
 
 // TestReload: what comes later meets the new issuers, and nothing is remembered of the old ones.
 func TestReload(t *testing.T) {
 	a, b := another(t), another(t)
-	r := start(t, func(c *ServerConfig) {
-		c.Settings.Issuers = []token.Issuer{trusted(a)}
-		c.Settings.Resource = "https://api.example"
+	r := start(t, func(c *Config) {
+		c.Issuers = []token.Issuer{trusted(a)}
+		c.Resource = "https://api.example"
 	})
 	reload := func(issuers ...token.Issuer) {
 		t.Helper()
-		if err := r.reload(issuers...); err != nil {
+		if err := r.server.Reload(issuers); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -208,24 +197,24 @@ func TestReload(t *testing.T) {
 		}
 	}
 
-	check(scoped.path(t), 200, 401, "at first, the first alone is trusted")
+	check(scoped.path, 200, 401, "at first, the first alone is trusted")
 	metadata(a.URL())
 	reload(trusted(a), trusted(b))
-	check(scoped.path(t), 200, 200, "now both are trusted")
+	check(scoped.path, 200, 200, "now both are trusted")
 	metadata(a.URL(), b.URL())
 	limited := trusted(b)
 	limited.GrantableScopes = []string{}
 	reload(trusted(a), limited)
-	check(scoped.path(t), 200, 403, "now the second may grant nothing")
+	check(scoped.path, 200, 403, "now the second may grant nothing")
 	other := trusted(a)
 	other.Audiences = []string{"https://other.example"}
 	reload(other, trusted(b))
-	check(private.path(t), 401, 200, "now the first's tokens are to be for another audience")
+	check(private.path, 401, 200, "now the first's tokens are to be for another audience")
 	reload(trusted(b))
-	check(private.path(t), 401, 200, "now the second alone is trusted")
+	check(private.path, 401, 200, "now the second alone is trusted")
 	metadata(b.URL())
 	reload(trusted(a))
-	check(private.path(t), 200, 401, "as at first")
+	check(private.path, 200, 401, "as at first")
 }
 
 // TestFaultyReload: all stays as it was.
@@ -233,7 +222,7 @@ func TestFaultyReload(t *testing.T) {
 	a, b := another(t), another(t)
 	r := start(t, trusting(trusted(a)))
 	ofA := mint(a, nil)
-	r.get(t, private.path(t), ofA, 200, "its issuer is trusted")
+	r.get(t, private.path, ofA, 200, "its issuer is trusted")
 	before := r.server.guard.Load()
 	faulty := trusted(b)
 	faulty.Algorithms = []string{"HS256"}
@@ -245,59 +234,65 @@ func TestFaultyReload(t *testing.T) {
 	if r.server.guard.Load() != before {
 		t.Errorf("something was replaced all the same")
 	}
-	r.get(t, private.path(t), ofA, 200, "its issuer is trusted as before")
-	r.get(t, private.path(t), mint(b, nil), 401, "its issuer is none of ours as before")
+	r.get(t, private.path, ofA, 200, "its issuer is trusted as before")
+	r.get(t, private.path, mint(b, nil), 401, "its issuer is none of ours as before")
 }
 
 // TestReloadDuringAnOutage: it makes nothing worse, and waits for nobody.
 func TestReloadDuringAnOutage(t *testing.T) {
 	a, b := another(t), another(t)
 	r := start(t, trusting(trusted(a)))
-	r.get(t, private.path(t), mint(a, nil), 200, "its issuer is up")
+	r.get(t, private.path, mint(a, nil), 200, "its issuer is up")
 	a.Stop()
 	b.Fail(devissuer.Fault{Delay: 10 * time.Second})
 	stuck := another(t)
 	stuck.Stop()
 
-	begun := time.Now()
-	if err := r.reload(trusted(stuck), trusted(b), trusted(a)); err != nil {
-		t.Fatal(err)
+	var took time.Duration
+	for range 5 { // a busy machine is late now and then: it counts if it always is
+		begun := time.Now()
+		if err := r.server.Reload([]token.Issuer{trusted(stuck), trusted(b), trusted(a)}); err != nil {
+			t.Fatal(err)
+		}
+		if took = time.Since(begun); took < time.Second {
+			break
+		}
 	}
-	if took := time.Since(begun); took > time.Second {
-		t.Errorf("the reload took %s: it waits for an issuer", took)
+	if took >= time.Second {
+		t.Errorf("each reload took a second or more, the last %s: it waits for an issuer", took)
 	}
-	r.get(t, private.path(t), mint(a, nil), 200, "the keys of its issuer were had before")
-	r.get(t, private.path(t), mint(stuck, nil), 503, "its issuer is down")
+	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer were had before")
+	r.get(t, private.path, mint(stuck, nil), 503, "its issuer is down")
 	if got := r.ask(t, http.MethodGet, "/readyz"); got.status != 200 {
 		t.Errorf("/readyz is %d after a reload with an issuer that is down: every replica would be", got.status)
 	}
 	b.Fail(devissuer.Fault{})
-	if err := r.reload(trusted(stuck), trusted(b), trusted(a)); err != nil {
+	if err := r.server.Reload([]token.Issuer{trusted(stuck), trusted(b), trusted(a)}); err != nil {
 		t.Fatal(err)
 	}
-	r.get(t, private.path(t), mint(b, nil), 200, "its issuer is back, and new keys come with the first request")
-	r.get(t, private.path(t), mint(a, nil), 200, "the keys of its issuer outlive a second reload")
+	r.get(t, private.path, mint(b, nil), 200, "its issuer is back, and new keys come with the first request")
+	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer outlive a second reload")
 }
 
-// TestReloadDropsNoRequest: neither one that waits for keys, nor one whose handler runs, nor any of many.
+// TestReloadDropsNoRequest: neither one that waits for keys, nor one whose handler runs, nor any of
+// many.
 func TestReloadDropsNoRequest(t *testing.T) {
 	t.Run("while it waits for keys", func(t *testing.T) {
 		a := another(t)
 		a.Fail(devissuer.Fault{Delay: 300 * time.Millisecond})
 		r := start(t, trusting(trusted(a)))
-		path, done := private.path(t), make(chan struct{})
+		path, done := private.path, make(chan struct{})
 		go func() {
 			defer close(done)
 			r.get(t, path, mint(a, nil), 200, "its issuer is slow, and trusted before and after")
 		}()
 		time.Sleep(100 * time.Millisecond)
-		if err := r.reload(trusted(a)); err != nil {
+		if err := r.server.Reload([]token.Issuer{trusted(a)}); err != nil {
 			t.Fatal(err)
 		}
 		<-done
 	})
 	t.Run("while its handler runs", func(t *testing.T) {
-		private.path(t)
 		running, reloaded := make(chan struct{}), make(chan struct{})
 		r := startAnswering(t, func(c echo.Context) error {
 			close(running)
@@ -307,7 +302,7 @@ func TestReloadDropsNoRequest(t *testing.T) {
 		done := make(chan answer)
 		go func() { done <- r.call(t) }()
 		<-running
-		if err := r.reload(trusted(another(t))); err != nil {
+		if err := r.server.Reload([]token.Issuer{trusted(another(t))}); err != nil {
 			t.Fatal(err)
 		}
 		close(reloaded)
@@ -318,7 +313,7 @@ func TestReloadDropsNoRequest(t *testing.T) {
 	t.Run("under load", func(t *testing.T) {
 		a, b := another(t), another(t)
 		r := start(t, trusting(trusted(a)))
-		path := private.path(t)
+		path := private.path
 		var asked atomic.Int64
 		var clients sync.WaitGroup
 		stop := make(chan struct{})
@@ -335,7 +330,7 @@ func TestReloadDropsNoRequest(t *testing.T) {
 						jwt = mint(a, nil)
 					}
 					got := r.ask(t, http.MethodGet, path, "Authorization", "Bearer "+jwt)
-					if got.status != 200 && got.status != 500 { // of the handler, which panics once a reload has undone answerAll
+					if got.status != 200 {
 						t.Errorf("%d: its issuer is trusted all the time\n%s", got.status, got.body)
 					}
 					asked.Add(1)
@@ -362,20 +357,19 @@ func TestReloadDropsNoRequest(t *testing.T) {
 	})
 }
 
-// TestReplacedVerifierEnds: it works on in the background for as long as a request may be under way, and no longer.
+// TestReplacedVerifierEnds: it works on in the background for as long as a request may be under
+// way, and no longer.
 func TestReplacedVerifierEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		config := ServerConfig{Handlers: panics{}, Logger: slog.New(slog.DiscardHandler)}
-		issuer := token.Issuer{URL: "http://127.0.0.1:1/", Audiences: []string{testAudience}} // where nobody is
-		config.Settings.Issuers = []token.Issuer{issuer}
-		server, err := New(t.Context(), config)
+		issuers := []token.Issuer{{URL: "http://127.0.0.1:1/", Audiences: []string{testAudience}}} // where nobody is
+		server, err := New(t.Context(), Config{Document: document(t), Routes: answering(greet), Issuers: issuers, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var ended atomic.Bool
 		first := server.guard.Load()
 		first.end = func() { ended.Store(true) }
-		if err := server.Reload(config.Settings.Issuers); err != nil {
+		if err := server.Reload(issuers); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(handlerTimeout - time.Nanosecond)

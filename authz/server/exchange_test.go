@@ -1,4 +1,4 @@
-package impl
+package server
 
 import (
 	"net/http"
@@ -16,8 +16,8 @@ func TestFlushedAnswer(t *testing.T) {
 	s := startAnswering(t, func(c echo.Context) error {
 		return http.NewResponseController(c.Response()).Flush() // the head of an answer, an event stream that has nothing to say yet
 	}, nil)
-	token := mint(s.issuer, map[string]any{"scope": scopes(private.Operation)})
-	got := s.ask(t, private.Method, private.path(t), "Authorization", "Bearer "+token)
+	token := mint(s.issuer, map[string]any{"scope": ""})
+	got := s.ask(t, "GET", private.path, "Authorization", "Bearer "+token)
 	if got.body != "" {
 		t.Errorf("an answer of status %d that was complete has got a body: %s", got.status, got.body)
 	}
@@ -39,7 +39,8 @@ func TestHijackedAnswer(t *testing.T) {
 	}
 }
 
-// Of the 1xx, 101 alone ends the answer, as net/http has it: what follows is of another protocol (RFC 9110 §15.2.2).
+// Of the 1xx, 101 alone ends the answer, as net/http has it: what follows is of another protocol
+// (RFC 9110 §15.2.2).
 func TestSwitchedProtocols(t *testing.T) {
 	s := startAnswering(t, func(c echo.Context) error {
 		w := c.Response().Writer
@@ -58,17 +59,18 @@ func TestSwitchedProtocols(t *testing.T) {
 	}
 }
 
-// A request that a handler makes within its own, through all of the server, is its own sender's, also once somebody waits.
+// A request that a handler makes within its own, through all of the server, is its own sender's,
+// also once somebody waits.
 func TestRequestWithinARequest(t *testing.T) {
 	var s *running
 	s = startAnswering(t, func(c echo.Context) error {
 		ctx := c.Request().Context()
 		if c.Request().Header.Get("X-Inner") == "" {
-			r := httptest.NewRequestWithContext(ctx, private.Method, private.path(t), nil)
-			r.Header.Set("Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "inner", "scope": scopes(private.Operation)}))
+			r := httptest.NewRequestWithContext(ctx, "GET", private.path, nil)
+			r.Header.Set("Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "inner", "scope": ""}))
 			r.Header.Set("X-Inner", "1")
 			w := httptest.NewRecorder()
-			s.server.http.Handler.ServeHTTP(w, r)
+			s.server.ServeHTTP(w, r)
 			outer, _ := token.FromContext(ctx)
 			return c.String(w.Code, w.Body.String()+", then "+outer.Subject())
 		}
@@ -77,7 +79,7 @@ func TestRequestWithinARequest(t *testing.T) {
 		after, _ := token.FromContext(ctx)
 		return c.String(http.StatusOK, before.Subject()+", "+after.Subject())
 	}, nil)
-	got := s.ask(t, private.Method, private.path(t), "Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "outer", "scope": scopes(private.Operation)}))
+	got := s.ask(t, "GET", private.path, "Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "outer", "scope": ""}))
 	if got.status != http.StatusOK || got.body != "inner, inner, then outer" {
 		t.Errorf("%d %s, expected the principals: inner, inner, then outer", got.status, got.body)
 	}

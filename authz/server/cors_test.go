@@ -1,7 +1,6 @@
-package impl
+package server
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -9,9 +8,9 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/labstack/echo/v4"
 
 	"github.com/oasgate/oasgate/authz/token"
-	"github.com/oasgate/oasgate/gen"
 )
 
 const (
@@ -19,8 +18,8 @@ const (
 	local = "http://localhost:3000"
 )
 
-func allowing(origins ...string) func(*ServerConfig) {
-	return func(c *ServerConfig) { c.Settings.CORSOrigins = origins }
+func allowing(origins ...string) func(*Config) {
+	return func(c *Config) { c.CORSOrigins = origins }
 }
 
 // handled returns what a handler answers; headers come as name, value, name, value.
@@ -45,13 +44,10 @@ func corsHeaders(got answer) (found []string) {
 }
 
 func TestPreflight(t *testing.T) {
-	r := start(t, func(c *ServerConfig) {
-		allowing(app, local)(c)
-		c.Handlers = spoilt{public: func(context.Context) (gen.GetPublicResponseObject, error) {
-			t.Error("a preflight reached the handler")
-			return nil, nil
-		}}
-	})
+	r := startAnswering(t, func(c echo.Context) error {
+		t.Error("a preflight reached the handler")
+		return greet(c)
+	}, allowing(app, local))
 	r.issuer.Stop() // whoever asked for keys would get none, and say 503
 
 	tests := []struct {
@@ -62,9 +58,9 @@ func TestPreflight(t *testing.T) {
 		{"with a token", "/api/private-scoped", app, "GET", "authorization", true},
 		{"of another allowed origin", "/api/private-scoped", local, "GET", "authorization", true},
 		{"with a proof", "/api/private", app, "GET", "authorization,dpop", true},
-		{"of a creation", "/api/messages", app, "POST", "authorization,content-type,idempotency-key", true},
-		{"of a change", "/api/messages/1", app, "PUT", "authorization,content-type,if-match", true},
-		{"of a removal", "/api/messages/1", app, "DELETE", "authorization,if-match", true},
+		{"of a creation", "/api/notes", app, "POST", "authorization,content-type,idempotency-key", true},
+		{"of a change", "/api/notes/1", app, "PUT", "authorization,content-type,if-match", true},
+		{"of a removal", "/api/notes/1", app, "DELETE", "authorization,if-match", true},
 		{"with a request id", "/api/public", app, "GET", "x-request-id", true},
 		{"to nowhere, which the request itself will be told", "/nowhere", app, "GET", "authorization", true},
 		{"of another origin", "/api/public", "https://other.example", "GET", "", false},
@@ -130,7 +126,6 @@ func TestPreflightKnowsTheDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	tests := []struct {
 		method, header string
 		allowed        bool
@@ -141,7 +136,8 @@ func TestPreflightKnowsTheDocument(t *testing.T) {
 		{"PATCH", "x-total", false},
 		{"PUT", "prefer", false},
 	}
-	handler := corsFor(document, []string{app}).Handler(refused)
+	c := newCORS(document, []string{app})
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.answers(newRequestIDs().begin(w, r), r) })
 	for _, test := range tests {
 		got := handled(handler, "OPTIONS", "/a", "Origin", app, "Access-Control-Request-Method", test.method, "Access-Control-Request-Headers", test.header)
 		if allowed := got.header.Get("Access-Control-Allow-Origin") != ""; allowed != test.allowed {
@@ -154,15 +150,12 @@ func TestPreflightKnowsTheDocument(t *testing.T) {
 }
 
 func TestAnswersToOtherOrigins(t *testing.T) {
-	panicking := func(c *ServerConfig) {
-		allowing(app)(c)
-		c.Handlers = spoilt{public: func(context.Context) (gen.GetPublicResponseObject, error) { panic("in a handler") }}
-	}
-	open, broken := start(t, allowing(app, local)), start(t, panicking)
+	open := start(t, allowing(app, local))
+	broken := startAnswering(t, func(echo.Context) error { panic("in a handler") }, allowing(app))
 	const nowhere = "http://127.0.0.1:1/"
-	down := start(t, func(c *ServerConfig) {
+	down := start(t, func(c *Config) {
 		allowing(app)(c)
-		c.Settings.Issuers[0].URL = nowhere
+		c.Issuers[0].URL = nowhere
 	})
 	unknown := "Bearer " + down.issuer.Mint(map[string]any{"iss": nowhere})
 
@@ -241,9 +234,8 @@ func TestWithoutOrigins(t *testing.T) {
 			wantProblem(t, got, http.StatusMethodNotAllowed)
 		}
 	}
-	var s Server
-	if next := http.NewServeMux(); s.crossOrigin(next) != http.Handler(next) {
-		t.Error("CORS that is off stands in the way of requests")
+	if newCORS(document(t), nil) != nil {
+		t.Error("CORS is on without origins")
 	}
 }
 
@@ -262,9 +254,9 @@ func TestOptionsThatAreNoPreflight(t *testing.T) {
 // The metadata is for whoever does not know the API yet: all origins may read it, as without CORS.
 func TestMetadataStaysOpen(t *testing.T) {
 	const path = "/.well-known/oauth-protected-resource"
-	r := start(t, func(c *ServerConfig) {
+	r := start(t, func(c *Config) {
 		allowing(app)(c)
-		c.Settings.Resource = "https://api.example"
+		c.Resource = "https://api.example"
 	})
 	for _, origin := range []string{app, "https://other.example"} {
 		if got := r.ask(t, "GET", path, "Origin", origin); got.status != 200 || got.header.Get("Access-Control-Allow-Origin") != "*" {
@@ -278,7 +270,7 @@ func TestMetadataStaysOpen(t *testing.T) {
 
 // Under dev, pages of the origins can also get their tokens here.
 func TestDevIssuerForOtherOrigins(t *testing.T) {
-	r := start(t, func(c *ServerConfig) {
+	r := start(t, func(c *Config) {
 		allowing(local)(c)
 		c.InsecureIssuer = development(t)
 	})
@@ -326,7 +318,7 @@ func TestOrigins(t *testing.T) {
 		if CheckOrigin(bad) == nil {
 			t.Errorf("%q is accepted: no browser sends it, or whoever is on the way could", bad)
 		}
-		if _, err := New(t.Context(), ServerConfig{Handlers: Handlers{}, Settings: Settings{CORSOrigins: []string{app, bad}}}); err == nil || !strings.Contains(err.Error(), "CORSOrigins has") {
+		if _, err := New(t.Context(), Config{CORSOrigins: []string{app, bad}}); err == nil || !strings.Contains(err.Error(), "CORSOrigins has") {
 			t.Errorf("a server takes %q for an origin: %v", bad, err)
 		}
 	}
