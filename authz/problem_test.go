@@ -133,7 +133,9 @@ func TestErrors(t *testing.T) {
 	}
 	for _, status := range []int{400, 401, 403, 404, 405, 409, 413, 415, 418, 429, 499} {
 		t.Run(fmt.Sprintf("the message of echo's %d is the handler's word to the client", status), func(t *testing.T) {
-			s.answering(func(echo.Context) error { return echo.NewHTTPError(status, "There is no message 7.").SetInternal(secret) })
+			s.answering(func(echo.Context) error {
+				return echo.NewHTTPError(status, "There is no message 7.").SetInternal(secret)
+			})
 			if a := s.send(t, "GET /public", ""); a.StatusCode != status || !strings.Contains(string(a.body), "There is no message 7.") || strings.Contains(string(a.body), submitted) {
 				t.Errorf("status %d, body %s: expected %d, and the message alone", a.StatusCode, a.body, status)
 			}
