@@ -367,7 +367,7 @@ func TestPagesWhileOthersWrite(t *testing.T) {
 			mu.Lock()
 			before := slices.Clone(created)
 			mu.Unlock()
-			if rounds >= 5 && len(before) >= 20 || time.Since(began) > 30*time.Second {
+			if rounds >= 5 && len(before) >= 20 || time.Since(began) > patience {
 				break
 			}
 			got := alice.pages(t, 7)

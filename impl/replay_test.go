@@ -23,6 +23,9 @@ import (
 // redisURL is that of a Redis for tests, which .ci/services starts.
 func redisURL(t *testing.T) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("Redis is not tried with -short")
+	}
 	url := os.Getenv("OASGATE_TEST_REDIS_URL")
 	if url == "" {
 		t.Skip("OASGATE_TEST_REDIS_URL is not set, so what needs a Redis is not tested: . .ci/services; start_redis")
@@ -211,65 +214,6 @@ func TestReplaysFail(t *testing.T) {
 	cancel()
 	if fresh, err := replays.Use(ctx, freshKey(), time.Now().Add(time.Minute)); fresh || err == nil {
 		t.Error("a request that has ended was told that its key is fresh")
-	}
-}
-
-func TestReplayStoreURLs(t *testing.T) {
-	for url, good := range map[string]bool{
-		"redis://localhost": true, "redis://user:secret@localhost:6379/3": true, "rediss://:secret@redis.example": true, "unix:///run/redis": true,
-		"localhost:6379": false, "http://localhost": false, "redis://localhost/x": false, "redis://user:sec%ret@localhost": false, "redis://user:secret@localhost?unknown=1": false,
-	} {
-		c := configured()
-		c.ReplayStore = url
-		settings, err := c.Settings()
-		if (err == nil) != good {
-			t.Errorf("%s: error %v, expected that it is good: %t", url, err, good)
-		}
-		if err == nil && settings.ReplayStore != url {
-			t.Errorf("%s became %s", url, settings.ReplayStore)
-		}
-		if err != nil && (strings.Contains(err.Error(), "sec") || !strings.HasPrefix(err.Error(), "OASGATE_REPLAY_STORE is ")) {
-			t.Errorf("%s: the fault is %q: expected one that names the key, and no part of the password", url, err)
-		}
-	}
-}
-
-func TestDPoPSettings(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		change func(*Config)
-		fault  string // "" for none
-	}{
-		{"off", func(c *Config) {}, ""},
-		{"allowed", func(c *Config) { c.DPoP, c.Resource = "allowed", "https://api.example" }, ""},
-		{"required, with nonces", func(c *Config) { c.DPoP, c.Resource, c.DPoPNonces = "required", "https://api.example", "on" }, ""},
-		{"a key of nonces", func(c *Config) { c.DPoPNonces, c.DPoPNonceKey = "on", strings.Repeat("secret-", 5) }, ""},
-		{"without a resource", func(c *Config) { c.DPoP = "allowed" }, "OASGATE_RESOURCE is not set: expected the URL under which clients reach this API"},
-		{"another policy", func(c *Config) { c.DPoP = "on" }, `OASGATE_DPOP is "on": expected off, allowed or required`},
-		{"other nonces", func(c *Config) { c.DPoPNonces = "yes" }, `OASGATE_DPOP_NONCES is "yes": expected off or on`},
-		{"a key for no nonces", func(c *Config) { c.DPoPNonceKey = strings.Repeat("secret-", 5) }, `OASGATE_DPOP_NONCES is "off": expected on, for OASGATE_DPOP_NONCE_KEY is set`},
-		{"a short key", func(c *Config) { c.DPoPNonces, c.DPoPNonceKey = "on", "secret-" }, "OASGATE_DPOP_NONCE_KEY has 7 characters: expected 32"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			c := configured()
-			test.change(&c)
-			s, err := c.Settings()
-			if test.fault != "" {
-				if err == nil || !strings.Contains(err.Error(), test.fault) || strings.Contains(err.Error(), "secret-") {
-					t.Errorf("faults are %v: expected %q, and no secret", err, test.fault)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if policy := s.Issuers[0].DPoP; string(policy) != c.DPoP {
-				t.Errorf("the policy is %s, expected %s", policy, c.DPoP)
-			}
-			if on := len(s.NonceKey) >= 32; on != (c.DPoPNonces == "on") || !on && s.NonceKey != nil {
-				t.Errorf("the key of nonces has %d bytes, with nonces %s", len(s.NonceKey), c.DPoPNonces)
-			}
-		})
 	}
 }
 

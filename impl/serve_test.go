@@ -23,6 +23,9 @@ import (
 
 const testAudience = "https://api.example"
 
+// patience is the watchdog of every step that a test waits for. Only what fails waits that long.
+const patience = 2 * time.Minute
+
 // running is this API's server, its issuer in another server, and its log.
 type running struct {
 	url    string
@@ -177,9 +180,8 @@ func (b *logBuffer) request(t *testing.T, id string) (entry map[string]any) {
 // eventually waits for what must happen, however slow the machine is. The watchdog is against hanging.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	const watchdog = 2 * time.Minute
 	for begun := time.Now(); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Since(begun) > watchdog {
+		if time.Since(begun) > patience {
 			t.Fatalf("it never happens that %s", what)
 		}
 	}

@@ -258,15 +258,24 @@ func TestProbes(t *testing.T) {
 	}
 }
 
+// Within a second. A busy machine is late now and then: it counts if it always is.
 func TestReadyOnceTheIssuerIsBack(t *testing.T) {
 	r := start(t, nil)
-	r.issuer.Stop()
-	down := start(t, func(c *Config) { c.Issuers[0].URL = r.issuer.URL() })
-	wantProblem(t, down.ask(t, http.MethodGet, "/readyz"), http.StatusServiceUnavailable)
-	if err := r.issuer.Restart(); err != nil {
-		t.Fatal(err)
+	var took time.Duration
+	for range 5 {
+		r.issuer.Stop()
+		down := start(t, func(c *Config) { c.Issuers[0].URL = r.issuer.URL() })
+		wantProblem(t, down.ask(t, http.MethodGet, "/readyz"), http.StatusServiceUnavailable)
+		if err := r.issuer.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		back := time.Now()
+		eventually(t, "/readyz is 200 once the issuer is back", func() bool { return down.ask(t, http.MethodGet, "/readyz").status == http.StatusOK })
+		if took = time.Since(back); took <= time.Second {
+			return
+		}
 	}
-	eventually(t, "/readyz is 200 once the issuer is back", func() bool { return down.ask(t, http.MethodGet, "/readyz").status == http.StatusOK })
+	t.Errorf("/readyz is 200 only %s after the issuer is back, and never sooner than after a second", took)
 }
 
 func TestReadyAsksTheProgramToo(t *testing.T) {
@@ -633,6 +642,9 @@ func TestSlowHeaderIsCutOff(t *testing.T) {
 	_ = conn.SetReadDeadline(time.Now().Add(watchdog))
 	if _, err := io.ReadAll(conn); err != nil {
 		t.Errorf("the server waits for the other half of a header: %v", err)
+	}
+	if got := r.server.http.ReadHeaderTimeout; got != readHeaderTimeout {
+		t.Errorf("headers have %s, want %s", got, readHeaderTimeout)
 	}
 	if handlerTimeout >= writeTimeout {
 		t.Errorf("handlers may take %s, answers must be out after %s: a timeout could not be told", handlerTimeout, writeTimeout)

@@ -15,7 +15,7 @@ import (
 )
 
 // Of the ten languages the shell's is the one in which a request is easiest to read. That the others send the same is
-// for snippets_process_test.go to show, which runs them.
+// for impl/e2e/snippets_test.go to show, which runs them.
 const snippetsDocument = `
 openapi: 3.1.0
 info: {title: things, version: "1"}
@@ -203,7 +203,7 @@ func TestSnippetsWantADocument(t *testing.T) {
 	}
 }
 
-// FuzzLiterals holds the literals to what can be said of them without their compilers, which snippets_process_test.go asks.
+// FuzzLiterals holds the literals to what can be said of them without their compilers, which impl/e2e/snippets_test.go asks.
 func FuzzLiterals(f *testing.F) {
 	for _, s := range []string{
 		"", `"`, `'`, `\`, `\"`, "$x${x}$(x)`x`", "#{x}#$x", `\(x)`, "??/", "???/", "\x00\x07\r\n\t\x7f", "\u0085\u00a0\u2028ü€😀", `\u000a`, "'''\"\"\"", "</script>", "\xff", "*/ //",
