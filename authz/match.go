@@ -51,6 +51,13 @@ func (p *path) operation(method string) *operation {
 	return op
 }
 
+// ImpliesHEAD reports whether the gate answers HEAD as GET at the path of a route: the document
+// declares GET and not HEAD. Adapters of routers that do not route HEAD to GET themselves add a route.
+func (g *Gate) ImpliesHEAD(route string) bool {
+	path := g.pathOf(http.MethodHead + " " + route)
+	return path != nil && path.methods[http.MethodGet] != nil && path.methods[http.MethodHead] == nil
+}
+
 // allowed returns the methods of a path for an Allow header (RFC 9110 §10.2.1), sorted.
 func (p *path) allowed() []string {
 	if p.methods[http.MethodGet] == nil || p.methods[http.MethodHead] != nil {

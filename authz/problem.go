@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"net/http"
@@ -86,7 +87,7 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 // log tells of a fault of the program where no server does.
 func (g *Gate) log(r *http.Request, err error) {
 	g.logger.LogAttrs(r.Context(), slog.LevelError, "request failed",
-		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("cause", err.Error()))
+		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("cause", fmt.Sprint(err)))
 }
 
 // usual is the answer to an error of which there is nothing particular to say. It is made at start: to refuse shall cost

@@ -81,17 +81,10 @@ func (p Patterns) Matched(gates authz.Gates, pattern string, r *http.Request, re
 	return gates.At(path), ""
 }
 
-// ImpliesHEAD reports whether HEAD is answered as GET at a pattern: its path does not declare it.
+// ImpliesHEAD reports whether HEAD is answered as GET at a pattern.
 func (p Patterns) ImpliesHEAD(pattern string) bool {
 	known, ok := p[pattern]
-	if !ok {
-		return false
-	}
-	methods := map[string]bool{}
-	for _, o := range known.Gate.Plan().Operations() {
-		methods[o.Method] = methods[o.Method] || o.Path == known.Template
-	}
-	return methods[http.MethodGet] && !methods[http.MethodHead]
+	return ok && known.Gate.ImpliesHEAD(known.Gate.BasePath()+known.Template)
 }
 
 // Typed gives an Echo error its type. Its message is for the client, unless it is the text of the
