@@ -58,6 +58,7 @@ func (g *Gate) decide(a *Admission, r *http.Request, route string, param func(st
 		}
 		reported = classify(err)
 	}
+	r = op.withoutKeys(r)
 	if g.reportValidation || g.reportEverything {
 		var invalid *Error
 		if admitted, invalid, err = g.tryValidate(r, op, param); err != nil {
