@@ -73,6 +73,8 @@ type Service struct {
 	// Routes returns the operations' handler, guarded by the gate, such as echov4.Routes does. It is
 	// called again with another gate when the issuers change.
 	Routes func(g *authz.Gate) (http.Handler, error)
+	// Gate completes the configuration of each gate, such as with hooks. Default: it stays.
+	Gate func(*authz.Config)
 	// Ready reports why the service cannot answer now, for /readyz. Default: it always can.
 	Ready func(ctx context.Context) error
 	// Replays remembers which DPoP proofs were used. Default: in memory, for one server.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/server"
 )
 
@@ -80,6 +81,7 @@ func (p *program) run(
 	if service.Close != nil {
 		defer func() { err = errors.Join(err, service.Close()) }()
 	}
+	config.Gate = chain(service.Gate, config.Gate)
 	config.Routes, config.Ready, config.Replays = service.Routes, service.Ready, service.Replays
 	config.ProblemTypeBase = p.ProblemTypeBase
 	if config.Document, err = p.Document(); err != nil {
@@ -92,4 +94,39 @@ func (p *program) run(
 	config.Logger.Info("serving", "addr", listener.Addr().String())
 	go attend(s)
 	return s.Serve(ctx, listener)
+}
+
+// chain returns a function that calls those that are not nil, in order.
+func chain(all ...func(*authz.Config)) func(*authz.Config) {
+	return func(c *authz.Config) {
+		for _, f := range all {
+			if f != nil {
+				f(c)
+			}
+		}
+	}
+}
+
+// report returns what has a gate let requests pass that it would refuse, and log why; nil: nothing.
+func (f *faults) report(key, value string) func(*authz.Config) {
+	if value != "off" && value != "validation" && value != "everything" {
+		f.add(key, value, "off, validation or everything")
+	}
+	if value == "off" {
+		return nil
+	}
+	return func(c *authz.Config) {
+		c.InsecureReportValidation = true
+		c.InsecureReportEverything = value == "everything"
+		log, further := c.Logger, c.OnDecision
+		c.OnDecision = func(ctx context.Context, d authz.Decision) {
+			if d.Outcome == authz.Reported {
+				log.WarnContext(ctx, "let pass, because only reported",
+					"operation", d.Operation.ID, "status", d.Cause.Status(), "cause", d.Cause.Error())
+			}
+			if further != nil {
+				further(ctx, d)
+			}
+		}
+	}
 }

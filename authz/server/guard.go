@@ -45,12 +45,16 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 	for _, issuer := range issuers {
 		urls = append(urls, issuer.URL)
 	}
-	gate, err := authz.New(authz.Config{
-		Document: s.config.Document, Verifier: verifier,
+	config := authz.Config{
+		Document: s.config.Document, Verifier: verifier, Logger: s.config.Logger,
 		Resource: s.config.Resource, AuthorizationServers: urls,
 		ProblemTypeBase: s.config.ProblemTypeBase,
 		InsecureExplain: s.config.InsecureIssuer != nil,
-	})
+	}
+	if s.config.Gate != nil {
+		s.config.Gate(&config)
+	}
+	gate, err := authz.New(config)
 	if err != nil {
 		return nil, err
 	}
