@@ -40,6 +40,7 @@ type config struct {
 	CORSOrigins    string `name:"cors-origins" key:"CORS_ORIGINS" help:"Origins whose pages may call from a browser, such as https://app.example.com, separated by commas. Default: none."`
 	Docs           string `key:"DOCS" default:"false" help:"Whether the API can be read about and tried at /docs: true or false."`
 	TrustedProxies string `key:"TRUSTED_PROXIES" help:"Networks from which X-Forwarded-For is believed, as CIDRs separated by commas. Default: none."`
+	InsecureReport string `name:"insecure-report" key:"INSECURE_REPORT" default:"off" help:"Lets requests pass that the document refuses, and logs why: off, validation (what breaks schemas alone) or everything. For introducing the document into an API that is in use."`
 }
 
 // settings are a config's values, parsed and checked.
@@ -60,6 +61,7 @@ func (c config) settings(prefix string, hasDev bool) (settings, error) {
 			TrustedProxies: f.networks("TRUSTED_PROXIES", c.TrustedProxies),
 			Resource:       f.resource("RESOURCE", c.Resource),
 			NonceKey:       c.nonceKey(&f),
+			Gate:           f.report("INSECURE_REPORT", c.InsecureReport),
 		},
 	}
 	bound := func(i token.Issuer) bool {

@@ -59,6 +59,8 @@ type Config struct {
 	// and by each [Server.Reload], each time with another gate.
 	Routes  func(g *authz.Gate) (http.Handler, error)
 	Issuers []token.Issuer // whose tokens are accepted
+	// Gate, if set, completes the configuration of each gate: hooks, and what is relaxed.
+	Gate func(*authz.Config)
 
 	Resource        string            // see [authz.Config]
 	ProblemTypeBase string            // see [authz.Config]
