@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,7 +32,7 @@ type finding struct {
 	Fix      string `json:"fix,omitempty"`
 }
 
-func (c *lintCommand) Run(t *tool) error {
+func (c *lintCommand) Run(ctx context.Context, t *tool) error {
 	for _, name := range c.Skip {
 		if !slices.ContainsFunc(rules, func(r rule) bool { return r.name == name }) {
 			var names []string
@@ -41,7 +42,7 @@ func (c *lintCommand) Run(t *tool) error {
 			return fmt.Errorf("--skip: there is no rule %s: the rules are %s", name, strings.Join(names, ", "))
 		}
 	}
-	doc, err := t.load(c.Document, true)
+	doc, err := t.load(ctx, c.Document, true)
 	if err != nil {
 		return err
 	}
@@ -56,7 +57,7 @@ func (c *lintCommand) Run(t *tool) error {
 // lint returns the faults of a document, which are those that would stop the server, and what the rules find.
 func lint(doc *openapi3.T, skip []string) []finding {
 	all := faultFindings(faults(doc))
-	operations := describe(doc)
+	operations := describe(doc, credentials(doc))
 	for _, r := range rules {
 		if slices.Contains(skip, r.name) {
 			continue

@@ -35,8 +35,8 @@ var rules = []rule{
 // scopes beside one with is the usual case.
 func mootAlternatives(doc *openapi3.T, operations []operation, report report) {
 	for _, o := range operations {
-		at := locate(spec(doc, o).Origin, "security")
-		if spec(doc, o).Security == nil {
+		at := locate(o.spec.Origin, "security")
+		if o.spec.Security == nil {
 			at = locate(doc.Origin, "security") // one finding for all that inherit it
 		}
 		var needs []need
@@ -71,7 +71,7 @@ func writesByReadScopes(doc *openapi3.T, operations []operation, report report) 
 				}
 			}
 			if scopes != nil && !slices.ContainsFunc(scopes, func(s string) bool { return !saysRead(s) }) {
-				report(locate(spec(doc, o).Origin, "security"), o.String(), "it writes, and is open to "+n.String())
+				report(locate(o.spec.Origin, "security"), o.String(), "it writes, and is open to "+n.String())
 			}
 		}
 	}
@@ -89,7 +89,7 @@ func saysRead(scope string) bool {
 
 func undocumentedRefusals(doc *openapi3.T, operations []operation, report report) {
 	for _, o := range operations {
-		responses := spec(doc, o).Responses
+		responses := o.spec.Responses
 		declares := func(status string) bool {
 			return responses.Value(status) != nil || responses.Value("4XX") != nil
 		}
@@ -101,7 +101,7 @@ func undocumentedRefusals(doc *openapi3.T, operations []operation, report report
 			missing = append(missing, "403")
 		}
 		if missing != nil {
-			report(locate(spec(doc, o).Origin, "responses"), o.String(), "its responses have no "+strings.Join(missing, " and no "))
+			report(locate(o.spec.Origin, "responses"), o.String(), "its responses have no "+strings.Join(missing, " and no "))
 		}
 	}
 }
@@ -189,15 +189,14 @@ type input struct {
 func inputs(doc *openapi3.T, operations []operation, visit func(input)) {
 	v := visitor{visit, map[visited]bool{}}
 	for _, o := range operations {
-		item := doc.Paths.Value(o.Path)
-		for _, ref := range slices.Concat(item.Parameters, spec(doc, o).Parameters) {
+		for _, ref := range slices.Concat(o.item.Parameters, o.spec.Parameters) {
 			if p := ref.Value; p != nil {
 				in := input{where: o.String() + " " + p.In + " " + p.Name}
 				v.walk(in, p.Schema)
 				v.content(in, p.Content)
 			}
 		}
-		if body := spec(doc, o).RequestBody; body != nil && body.Value != nil {
+		if body := o.spec.RequestBody; body != nil && body.Value != nil {
 			v.content(input{where: o.String() + " body"}, body.Value.Content)
 		}
 	}
@@ -311,11 +310,6 @@ func closes(s *openapi3.Schema) bool {
 func isObject(s *openapi3.Schema) bool {
 	return s.Type != nil && s.Type.Includes(openapi3.TypeObject) || s.Type == nil && len(s.Properties) > 0 ||
 		slices.ContainsFunc(s.AllOf, func(ref *openapi3.SchemaRef) bool { return ref.Value != nil && isObject(ref.Value) })
-}
-
-// spec returns an operation as the document has it.
-func spec(doc *openapi3.T, o operation) *openapi3.Operation {
-	return doc.Paths.Value(o.Path).GetOperation(o.Method)
 }
 
 // locate returns the place of an element's field, or of the element itself where it has no such field.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
 	"encoding/hex"
 	"errors"
@@ -37,11 +38,11 @@ type generatedConstant struct {
 	Alternatives         [][]string // names of scopes, of an operation
 }
 
-func (c *scopesCommand) Run(t *tool) error {
+func (c *scopesCommand) Run(ctx context.Context, t *tool) error {
 	if t.json {
 		return errors.New("scopes writes Go: leave --json out")
 	}
-	doc, err := t.load(c.Document, false)
+	doc, err := t.load(ctx, c.Document, false)
 	if err != nil {
 		return err
 	}
@@ -163,7 +164,7 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 		taken[name] = true
 	}
 
-	operations, described := describe(doc), describedScopes(doc)
+	operations, described := describe(doc, credentials(doc)), describedScopes(doc)
 	for _, o := range operations {
 		for _, n := range o.access.needs {
 			for _, atom := range n {
