@@ -10,8 +10,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// errNoCredential: the request carries no access token. Not a refusal yet: an optional operation goes on.
-var errNoCredential = errors.New("no access token")
+// errNoCredential: the request carries no credential of the scheme. Not a refusal yet: an optional operation goes on.
+var errNoCredential = errors.New("no credential")
 
 // The schemes by which a token is presented (RFC 6750 §2.1, RFC 9449 §7.1), case-insensitive (RFC 9110 §11.1).
 const (
@@ -19,8 +19,8 @@ const (
 	schemeDPoP   = "DPoP"
 )
 
-// authenticate reads the credential of a request and verifies it.
-func (g *Gate) authenticate(r *http.Request) (*token.Principal, error) {
+// verify reads the access token of a request and verifies it.
+func (g *Gate) verify(r *http.Request) (*token.Principal, error) {
 	scheme, raw, err := credential(r, g.dpop != nil)
 	if err != nil {
 		return nil, err

@@ -22,10 +22,26 @@ type Verifier interface {
 	Verify(ctx context.Context, token string) (*token.Principal, error)
 }
 
-// Config is what a [Gate] is made of. Document and Verifier have no default.
+// Config is what a [Gate] is made of. Document has no default, and Verifier none where the document takes
+// access tokens.
 type Config struct {
 	Document *openapi3.T
+	// Verifier verifies the access tokens of bearer, oauth2 and openIdConnect schemes that are not in
+	// Authenticators.
 	Verifier Verifier
+	// Authenticators are those of the other security schemes, by name.
+	Authenticators map[string]Authenticator
+	// Schemes says what a security scheme demands of an access token beyond being genuine, by name.
+	Schemes map[string]Scheme
+	// Without are the names of security schemes that are switched off: an alternative that needs one is
+	// as if the document did not have it. An operation that has no other is closed to everybody.
+	Without []string
+	// Unstated says what becomes of operations whose security is not stated. Default [RefuseUnstated].
+	Unstated Unstated
+	// CookieOrigins are the origins, such as https://app.example.com, beside the API's own whose pages may
+	// change something with nothing but a credential that browsers add by themselves: a cookie, HTTP Basic
+	// or a client certificate. See [http.CrossOriginProtection].
+	CookieOrigins []string
 	// Realm stands in challenges (RFC 9110 §11.5). Default: the document's title if it is plain ASCII, else "api".
 	Realm string
 	// BasePath is where the document's paths begin on this server: "", or as "/v1".
@@ -50,6 +66,9 @@ type Config struct {
 type Gate struct {
 	plan     *Plan
 	verifier Verifier
+	sources  map[string]*source // of each security scheme
+	demands  map[string]Scheme
+	origins  *http.CrossOriginProtection
 	realm    string
 	basePath string
 	maxBody  int64
@@ -76,8 +95,11 @@ func New(config Config) (*Gate, error) {
 		g.now = time.Now
 	}
 	var faults []error
-	if g.verifier == nil {
-		faults = append(faults, errors.New("authz: Config.Verifier is nil: nothing could be let in"))
+	g.origins = http.NewCrossOriginProtection()
+	for _, origin := range config.CookieOrigins {
+		if err := g.origins.AddTrustedOrigin(origin); err != nil {
+			faults = append(faults, fmt.Errorf("authz: Config.CookieOrigins has %q: expected an origin such as https://app.example.com: %w", origin, err))
+		}
 	}
 	if g.maxBody < 0 {
 		faults = append(faults, fmt.Errorf("authz: Config.MaxBodyBytes is %d: expected a positive number", g.maxBody))
@@ -100,10 +122,10 @@ func New(config Config) (*Gate, error) {
 	if g.realm == "" {
 		g.realm = "api"
 	}
-	plan, err := Compile(config.Document)
-	if err != nil {
-		faults = append(faults, err)
-	}
+	plan, found := config.compile(true)
+	g.plan = plan
+	faults = append(append(faults, found...), g.readSources(config)...)
+	var err error
 	if g.dpop, err = newDPoP(config); err != nil {
 		faults = append(faults, err)
 	}
@@ -113,7 +135,6 @@ func New(config Config) (*Gate, error) {
 	if faults != nil {
 		return nil, errors.Join(faults...)
 	}
-	g.plan = plan
 	g.security.AuthenticationFunc = g.AuthenticationFunc()
 	g.prepare()
 	return g, nil
@@ -143,6 +164,7 @@ func (g *Gate) Check(r *http.Request, template string, param func(name string) s
 	if err := g.authorize(a, r, op); err != nil {
 		return nil, err
 	}
+	r = op.withoutKeys(r)
 	if r, err = g.validate(r, op, param); err != nil {
 		return nil, err
 	}

@@ -170,6 +170,13 @@ func (g *Gate) detail(e *Error) string {
 // its token comes first, and says what is wrong; with a 401 the other scheme follows, where both are offered (RFC 9449
 // §7.1).
 func (g *Gate) challenges(e *Error, r *http.Request) []string {
+	if e.operation != nil { // it takes not only access tokens, if any
+		var tokens []string
+		if e.operation.byToken {
+			tokens = g.challenges(&Error{Kind: MissingToken}, r)
+		}
+		return append(tokens, e.operation.offers...)
+	}
 	parameters, ok := e.challenge()
 	if !ok {
 		return nil

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -49,10 +50,11 @@ func (g *Gate) readBody(r *http.Request, op *operation) (body schema.Body, err e
 	if body.Media, body.Params, err = schema.ParseMediaType(r.Header["Content-Type"]); err != nil {
 		return body, err
 	}
-	if r.ContentLength > g.maxBody {
-		return body, tooLarge(g.maxBody)
+	limit := cmp.Or(op.MaxBody, g.maxBody)
+	if r.ContentLength > limit {
+		return body, tooLarge(limit)
 	}
-	body.Bytes, err = readAll(r.Body, r.ContentLength, g.maxBody)
+	body.Bytes, err = readAll(r.Body, r.ContentLength, limit)
 	var over *http.MaxBytesError // ours, or that of a server with a lower limit
 	switch {
 	case errors.As(err, &over):
