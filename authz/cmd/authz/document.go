@@ -26,6 +26,9 @@ func (t *tool) load(ctx context.Context, name string, places bool) (*openapi3.T,
 		return from.read(location)
 	}
 	doc, err := loader.LoadFromURI(from.root)
+	if err != nil && name != standardInput { // which can be read once
+		err = findBrokenRefs(from, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", describeName(name), err)
 	}
