@@ -110,8 +110,8 @@ func (c *diffCommand) Run(ctx context.Context, t *tool) error {
 	var old, now *openapi3.T
 	var oldErr, nowErr error
 	var loading sync.WaitGroup
-	loading.Go(func() { old, oldErr = t.load(ctx, c.Old, false) })
-	loading.Go(func() { now, nowErr = t.load(ctx, c.New, places) })
+	loading.Go(func() { old, oldErr = t.load(ctx, c.Old, requestPart, false) })
+	loading.Go(func() { now, nowErr = t.load(ctx, c.New, requestPart, places) })
 	loading.Wait()
 	if err := errors.Join(oldErr, nowErr); err != nil {
 		return err

@@ -12,23 +12,10 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// load reads a document with everything that it refers to; with places, also the line of each part.
-func (t *tool) load(ctx context.Context, name string, places bool) (*openapi3.T, error) {
-	from, err := t.open(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", describeName(name), err)
-	}
-	defer from.close()
-	loader := openapi3.NewLoader()
-	loader.IncludeOrigin = places
-	loader.IsExternalRefsAllowed = true
-	loader.ReadFromURIFunc = func(_ *openapi3.Loader, location *url.URL) ([]byte, error) {
-		return from.read(location)
-	}
-	doc, err := loader.LoadFromURI(from.root)
-	if err != nil && name != standardInput { // which can be read once
-		err = findBrokenRefs(from, err)
-	}
+// load reads a document with everything that it refers to, or the part of it that is needed; with
+// places, also the line of each part.
+func (t *tool) load(ctx context.Context, name string, needed part, places bool) (*openapi3.T, error) {
+	doc, err := t.read(ctx, name, needed, places)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", describeName(name), err)
 	}
@@ -39,6 +26,38 @@ func (t *tool) load(ctx context.Context, name string, places bool) (*openapi3.T,
 			describeName(name), doc.OpenAPI)
 	}
 	return doc, nil
+}
+
+func (t *tool) read(ctx context.Context, name string, needed part, places bool) (*openapi3.T, error) {
+	from, err := t.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer from.close()
+	loader := openapi3.NewLoader()
+	loader.IncludeOrigin = places
+	loader.IsExternalRefsAllowed = true
+	loader.ReadFromURIFunc = func(_ *openapi3.Loader, location *url.URL) ([]byte, error) {
+		return from.read(location)
+	}
+	data, err := from.read(from.root)
+	if err != nil {
+		return nil, err
+	}
+	if part := needed.prune(data); len(part) < len(data) && !places {
+		// The loader reads JSON by its YAML parser, which takes twice the memory.
+		doc := &openapi3.T{}
+		if doc.UnmarshalJSON(part) == nil && loader.ResolveRefsIn(doc, from.root) == nil {
+			return doc, nil
+		}
+	} else {
+		data = part
+	}
+	doc, err := loader.LoadFromDataWithPath(data, from.root)
+	if err != nil && name != standardInput { // which can be read once
+		err = findBrokenRefs(from, err)
+	}
+	return doc, err
 }
 
 func describeName(name string) string {
@@ -76,6 +95,12 @@ func credentials(doc *openapi3.T) func(scheme string) string {
 // faults returns everything that would keep a document from being served.
 func faults(doc *openapi3.T) []*authz.Fault {
 	_, err := authz.Compile(doc)
+	return faultsOf(err)
+}
+
+// securityFaults returns the faults of who may call what.
+func securityFaults(doc *openapi3.T) []*authz.Fault {
+	_, err := authz.Config{Document: doc}.CompileSecurity()
 	return faultsOf(err)
 }
 

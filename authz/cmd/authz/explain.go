@@ -55,7 +55,7 @@ type explainedOperation struct {
 }
 
 func (c *explainCommand) Run(ctx context.Context, t *tool) error {
-	doc, err := t.load(ctx, c.Document, false)
+	doc, err := t.load(ctx, c.Document, securityPart, false)
 	if err != nil {
 		return err
 	}

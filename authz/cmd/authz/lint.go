@@ -60,7 +60,7 @@ func (c *lintCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	doc, err := t.load(ctx, c.Document, true)
+	doc, err := t.load(ctx, c.Document, everything, true)
 	if broken, ok := errors.AsType[*brokenRefs](err); ok && !c.Fix {
 		return c.answer(t, nil, broken.findings())
 	}

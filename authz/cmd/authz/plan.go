@@ -41,11 +41,11 @@ type plannedRequirement struct {
 }
 
 func (c *planCommand) Run(ctx context.Context, t *tool) error {
-	doc, err := t.load(ctx, c.Document, false)
+	doc, err := t.load(ctx, c.Document, securityPart, false)
 	if err != nil {
 		return err
 	}
-	report := planReport{[]plannedOperation{}, len(faults(doc))}
+	report := planReport{[]plannedOperation{}, len(securityFaults(doc))}
 	for _, o := range describe(doc, credentials(doc)) {
 		report.Operations = append(report.Operations, plannedOperation{
 			o.ID, o.Method, o.Path, o.access.class(), o.access.String(), planned(o.Alternatives), (*plannedStepUp)(o.StepUp),

@@ -42,11 +42,11 @@ func (c *scopesCommand) Run(ctx context.Context, t *tool) error {
 	if t.json {
 		return errors.New("scopes writes Go: leave --json out")
 	}
-	doc, err := t.load(ctx, c.Document, false)
+	doc, err := t.load(ctx, c.Document, securityPart, false)
 	if err != nil {
 		return err
 	}
-	if found := faults(doc); len(found) > 0 {
+	if found := securityFaults(doc); len(found) > 0 {
 		return fmt.Errorf("%s has %s, so that it is not clear which scopes operations need: see authz lint %s", c.Document, count(len(found), "fault"), c.Document)
 	}
 	siblings, err := c.siblings()
