@@ -38,7 +38,8 @@ func pattern(template string) (string, error) {
 		case opened && closed && !strings.ContainsAny(name, "{}"):
 			segments[i] = ":" + name
 		case strings.ContainsAny(s, "{}:*"):
-			return "", fmt.Errorf("Echo cannot route the path segment %s: a parameter must be a whole segment, and : and * have a meaning in Echo's patterns", s)
+			return "", fmt.Errorf("path segment %s cannot be routed by Echo: a parameter must be "+
+				"a whole segment, and : and * have a meaning in Echo's patterns", s)
 		}
 	}
 	return strings.Join(segments, "/"), nil
