@@ -144,15 +144,11 @@ func TestServeCredentials(t *testing.T) {
 	expect("GET", "/v1/open", "", "", 403, "")
 
 	write("key:\n  - {id: shop}\n")
-	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
+	hangUp(t)
 	stderr.wait(t, "credentials stay as they were.*sha256 is not set")
 	expect("POST", "/v1/hook", "key", "first", 200, "shop")
 	write("key:\n" + entry("shop", "third", "send") + "basic:\n" + entry("alice", "pass:word", ""))
-	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
+	hangUp(t)
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if status, _ := send("POST", "/v1/hook", "key", "third"); status == 200 {
 			break
@@ -168,6 +164,18 @@ func TestServeCredentials(t *testing.T) {
 		if strings.Contains(stderr.bytes.String(), secret) {
 			t.Errorf("the log holds the secret %q", secret)
 		}
+	}
+}
+
+// hangUp sends SIGHUP to this process.
+func hangUp(t *testing.T) {
+	t.Helper()
+	self, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		err = self.Signal(syscall.SIGHUP)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
