@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"context"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -333,6 +334,32 @@ func TestMaxBodyOfOperation(t *testing.T) {
 			if status != row.status || (err == nil) != (status == 0) {
 				t.Errorf("%q with %d bytes, length %d: %v, expected %d", row.extension, row.size, length, err, row.status)
 			}
+		}
+	}
+}
+
+// TestTimeoutOfOperation: where no server has a limiter, the handler's context ends in time.
+func TestTimeoutOfOperation(t *testing.T) {
+	for extension, limited := range map[string]bool{"": false, "x-authz-timeout: 2m": true, "x-authz-timeout: none": false} {
+		text := edited(t, plain, "operationId: setThing\n", "operationId: setThing\n      "+extension+"\n")
+		gate, err := authz.New(authz.Config{Document: load(t, text), Verifier: newPrincipals(t, "write")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, done := context.WithCancel(t.Context())
+		r := httptest.NewRequestWithContext(ctx, "POST", "/things/1", nil)
+		r.Header.Set("Authorization", "Bearer write")
+		admitted, err := gate.Check(r, "/things/{id}", func(string) string { return "1" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		deadline, ok := admitted.Context().Deadline()
+		if ok != limited || ok && time.Until(deadline) > 2*time.Minute {
+			t.Errorf("%q: the deadline is %v, %v; expected one: %v", extension, deadline, ok, limited)
+		}
+		done()
+		if <-admitted.Context().Done(); admitted.Context().Err() == nil {
+			t.Errorf("%q: the context goes on after its request", extension)
 		}
 	}
 }

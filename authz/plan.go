@@ -45,8 +45,8 @@ type Operation struct {
 	StepUp *StepUp
 	// MaxBody bounds the body of a request, in bytes; 0: the gate's limit. See x-authz-max-body.
 	MaxBody int64
-	// Timeout bounds the time of a request, for the server to enforce; 0: the server's limit, [NoTimeout]:
-	// none. See x-authz-timeout.
+	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See x-authz-timeout
+	// and [Admission.Limiter].
 	Timeout time.Duration
 }
 

@@ -147,7 +147,7 @@ func TestServeCredentials(t *testing.T) {
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	stderr.wait(t, "credentials stay as they were.*sha256 is not set")
+	stderr.wait(t, "stay as they were.*sha256 is not set")
 	expect("POST", "/v1/hook", "key", "first", 200, "shop")
 	write("key:\n" + entry("shop", "third", "send") + "basic:\n" + entry("alice", "pass:word", ""))
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {

@@ -52,7 +52,7 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 				return
 			case <-hangups:
 				if err := p.reload(c, policy, s); err != nil {
-					log.Error("the issuers and credentials stay as they were", "faults", strings.Split(err.Error(), "\n"))
+					log.Error("the issuers stay as they were", "faults", strings.Split(err.Error(), "\n"))
 				}
 			}
 		}
