@@ -31,7 +31,7 @@ type Admission struct {
 	// Limiter, if set by a server, applies the operation's Timeout to the request, before anything else is
 	// done for it. Else the gate ends the request's context when the time is over.
 	Limiter interface{ Limit(time.Duration) }
-	Cause     error // of the answer that [Gate.WriteProblem] gave, for the log
+	Cause   error // of the answer that [Gate.WriteProblem] gave, for the log
 
 	own      bool        // the gate has made it, so no server logs its Cause
 	taken    atomic.Bool // by its request: one that a handler makes in its context gets another
@@ -122,6 +122,9 @@ func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request 
 	case timeout > 0:
 		ctx, end := context.WithTimeout(r.Context(), timeout)
 		context.AfterFunc(ctx, end)
+		if found, _ := FromContext(r.Context()); found != a { // a is to be the context of the handler
+			a.Context = ctx
+		}
 		return r.WithContext(ctx)
 	}
 	return r

@@ -40,7 +40,7 @@ type exchange struct {
 	http.ResponseWriter
 	id      [1]string // as a header's value
 	begun   time.Time
-	timeout time.Duration // of the operation; 0: handlerTimeout
+	timeout time.Duration           // of the operation; 0: handlerTimeout
 	limited atomic.Pointer[limited] // nil until somebody asks for the deadline
 	status  int                     // 0: the answer has not begun
 	bytes   int64
