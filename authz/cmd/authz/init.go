@@ -177,11 +177,13 @@ func (c *initCommand) repository() (*repository, error) {
 	} else if info, ok := debug.ReadBuildInfo(); ok {
 		r.Version = libraryVersion(info)
 	}
+	if r.Version == "" && gomod == nil {
+		return nil, errors.New("this tool is not of a released version that the repository could require: give the folder of the library with --replace")
+	}
 	return r, nil
 }
 
-// libraryVersion returns the version of the library that this tool is of; "" where it has none, and go
-// mod tidy takes the newest.
+// libraryVersion returns the released version of the library that this tool is of, or "".
 func libraryVersion(info *debug.BuildInfo) string {
 	if version := info.Main.Version; info.Main.Path == library && strings.HasPrefix(version, "v") && !strings.Contains(version, "+dirty") {
 		return version
@@ -268,9 +270,12 @@ func references(name string) []string {
 func (c *initCommand) faults(r *repository) (all []string) {
 	name := filepath.Base(cmp.Or(c.Document, "openapi.yaml"))
 	add := func(f *authz.Fault) {
-		where := name
-		if f.At != nil {
-			where = fmt.Sprintf("%s:%d", filepath.Base(cmp.Or(f.At.File, name)), f.At.Line)
+		where, at := name, f.At
+		if item := r.document.Paths.Value(f.Path); at == nil && item != nil && item.GetOperation(f.Method) != nil {
+			at = item.GetOperation(f.Method).Origin.Key
+		}
+		if at != nil {
+			where = fmt.Sprintf("%s:%d", filepath.Base(cmp.Or(at.File, name)), at.Line)
 		}
 		all = append(all, where+": "+strings.TrimPrefix(f.Error(), "openapi: "))
 	}
@@ -392,7 +397,7 @@ func (r *repository) fill(name string) ([]byte, error) {
 
 // literal writes text as a Go literal that is easy to read.
 func literal(text string) string {
-	if strconv.CanBackquote(strings.ReplaceAll(text, "\n", "")) {
+	if strings.Contains(text, "\n") && strconv.CanBackquote(strings.ReplaceAll(text, "\n", "")) {
 		return "`" + text + "`"
 	}
 	return strconv.Quote(text)
@@ -418,10 +423,17 @@ func (f initFile) write(folder string) error {
 func tidy(ctx context.Context, folder string) error {
 	command := exec.CommandContext(ctx, "go", "mod", "tidy")
 	command.Dir = folder
-	if said, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("the files are written, but go mod tidy fails in %s: %w\n%s", folder, err, bytes.TrimSpace(said))
+	said, err := command.CombinedOutput()
+	if err == nil {
+		return nil
 	}
-	return nil
+	var lines []string
+	for line := range strings.Lines(string(said)) {
+		if !strings.HasPrefix(line, "go: downloading ") && !strings.HasPrefix(line, "go: find") && !strings.HasPrefix(line, "go: found ") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return fmt.Errorf("the files are written, but go mod tidy fails in %s: %w\n%s", folder, err, strings.Join(lines, "\n"))
 }
 
 func (p page) writeInit(report initReport, r *repository) {
