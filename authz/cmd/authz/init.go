@@ -94,7 +94,7 @@ func (c *initCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	if r.document, err = t.load(source, true); err != nil {
+	if r.document, err = t.load(ctx, source, everything, true); err != nil {
 		return err
 	}
 	if found := c.faults(r); len(found) > 0 {
@@ -312,7 +312,7 @@ func (c *initCommand) faults(r *repository) (all []string) {
 // compose makes the files that the folder lacks.
 func (r *repository) compose(ctx context.Context, t *tool, source string) error {
 	r.Title = oneLine(r.document.Info.Title)
-	for _, o := range describe(r.document) {
+	for _, o := range describe(r.document, credentials(r.document)) {
 		r.Operations = append(r.Operations, initOperation{o.ID, o.Method, o.Path, o.access.String()})
 	}
 	if err := r.generate(ctx, source); err != nil {
@@ -463,7 +463,7 @@ type bundleCommand struct {
 }
 
 func (c *bundleCommand) Run(ctx context.Context, t *tool) error {
-	doc, err := t.load(c.Document, false)
+	doc, err := t.load(ctx, c.Document, everything, false)
 	if err != nil {
 		return err
 	}

@@ -194,8 +194,8 @@ func (r *repository) readHandlers(code []byte) error {
 		}
 		h := initHandler{Name: name}
 		signature := m.Type.(*ast.FuncType)
-		h.Request = "gen." + source(files, signature.Params.List[len(signature.Params.List)-1].Type)
-		response := source(files, signature.Results.List[0].Type)
+		h.Request = "gen." + sourceOf(files, signature.Params.List[len(signature.Params.List)-1].Type)
+		response := sourceOf(files, signature.Results.List[0].Type)
 		h.Response, h.Visit = "gen."+response, visits[response]
 		r.describeHandler(&h, m.Doc.Text())
 		r.Handlers = append(r.Handlers, h)
@@ -211,7 +211,7 @@ func (r *repository) readHandlers(code []byte) error {
 	return nil
 }
 
-func source(files *gotoken.FileSet, node ast.Node) string {
+func sourceOf(files *gotoken.FileSet, node ast.Node) string {
 	var b bytes.Buffer
 	_ = printer.Fprint(&b, files, node)
 	return b.String()
@@ -233,19 +233,19 @@ func (r *repository) methods() (has map[string]bool, receivers map[string]string
 		for _, declaration := range file.Decls {
 			if f, ok := declaration.(*ast.FuncDecl); ok && f.Recv != nil {
 				has[f.Name.Name] = true
-				receivers[f.Name.Name] = source(files, f.Recv.List[0].Type)
+				receivers[f.Name.Name] = sourceOf(files, f.Recv.List[0].Type)
 			}
 		}
 	}
 	return has, receivers, nil
 }
 
-// address is how the generated code names the operation of a method: (GET /orders/{id}).
-var address = regexp.MustCompile(`\((\S+) (\S+)\)\s*$`)
+// generatedAddress is how the generated code names the operation of a method: (GET /orders/{id}).
+var generatedAddress = regexp.MustCompile(`\((\S+) (\S+)\)\s*$`)
 
 // describeHandler adds what the document says about the operation of a handler.
 func (r *repository) describeHandler(h *initHandler, doc string) {
-	at := address.FindStringSubmatch(doc)
+	at := generatedAddress.FindStringSubmatch(doc)
 	if at == nil || r.document.Paths.Value(at[2]) == nil {
 		return
 	}
