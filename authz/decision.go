@@ -49,7 +49,11 @@ func (g *Gate) decide(a *Admission, r *http.Request, route string, param func(st
 		return nil, nil, err
 	}
 	a.Operation = &op.Operation
-	if err = g.authorize(a, r, op); err == nil {
+	if op.Timeout != 0 {
+		r = a.limit(r, op.Timeout)
+	}
+	err = g.authorize(a, r, op)
+	if r = op.withoutKeys(r); err == nil {
 		err = g.consult(a, r, op)
 	}
 	if err != nil {
@@ -58,7 +62,6 @@ func (g *Gate) decide(a *Admission, r *http.Request, route string, param func(st
 		}
 		reported = classify(err)
 	}
-	r = op.withoutKeys(r)
 	if g.reportValidation || g.reportEverything {
 		var invalid *Error
 		if admitted, invalid, err = g.tryValidate(r, op, param); err != nil {

@@ -45,12 +45,16 @@ type Config struct {
 	CookieOrigins []string
 	// Realm stands in challenges (RFC 9110 §11.5). Default: the document's title if it is plain ASCII, else "api".
 	Realm string
-	// BasePath is where the document's paths begin on this server: "", or as "/v1".
+	// BasePath is where the document's paths begin on this server: "", or as "/v1". [BasePath] tells it from
+	// the document's servers.
 	BasePath string
+	// PublicPath is where they begin for clients, if a proxy in front of this server adds or takes away a
+	// prefix: "/" for none, or as "/v1". Default BasePath. It is never told from a header.
+	PublicPath string
 	// MaxBodyBytes bounds the body of a request. Default 1 MiB.
 	MaxBodyBytes int64
 	// Resource is this API's own identifier (RFC 9728 §1.2): the URL, without query and fragment, under which
-	// clients reach it, and at which the document's paths begin. It may leave BasePath out. Unset, no protected
+	// clients reach it, and at which the document's paths begin. It may leave PublicPath out. Unset, no protected
 	// resource metadata is told, and DPoP is not possible, for a proof names a URL.
 	Resource string
 	// AuthorizationServers are the issuers that the metadata names.
@@ -96,6 +100,7 @@ type Gate struct {
 	origins  *http.CrossOriginProtection
 	realm    string
 	basePath string
+	public   string // where the document's paths begin for clients
 	maxBody  int64
 	explain  bool
 	now      func() time.Time
@@ -150,6 +155,14 @@ func New(config Config) (*Gate, error) {
 	if g.basePath != "" && (g.basePath[0] != '/' || strings.HasSuffix(g.basePath, "/")) {
 		faults = append(faults, fmt.Errorf("authz: Config.BasePath is %q: expected nothing, or a path such as /v1 without a slash at its end", g.basePath))
 	}
+	switch g.public = config.PublicPath; {
+	case g.public == "":
+		g.public = g.basePath
+	case g.public == "/":
+		g.public = ""
+	case g.public[0] != '/' || strings.HasSuffix(g.public, "/"):
+		faults = append(faults, fmt.Errorf("authz: Config.PublicPath is %q: expected nothing, /, or a path such as /v1 without a slash at its end", g.public))
+	}
 	if base, err := url.Parse(g.problemTypes); err != nil || !base.IsAbs() {
 		faults = append(faults, fmt.Errorf("authz: Config.ProblemTypeBase is %q: expected an absolute URI such as https://api.example.com/problems#, which the kind is appended to", g.problemTypes))
 	}
@@ -169,7 +182,7 @@ func New(config Config) (*Gate, error) {
 	g.plan = plan
 	faults = append(append(faults, found...), g.readSources(config)...)
 	var err error
-	if g.dpop, err = newDPoP(config); err != nil {
+	if g.dpop, err = newDPoP(config, g.basePath, g.public); err != nil {
 		faults = append(faults, err)
 	}
 	if g.metadata, err = newMetadata(config, plan, g.dpop); err != nil {
@@ -191,6 +204,9 @@ func (g *Gate) Plan() *Plan { return g.plan }
 
 // BasePath returns where the document's paths begin on this server.
 func (g *Gate) BasePath() string { return g.basePath }
+
+// PublicPath returns where the document's paths begin for clients: what a Location header begins with.
+func (g *Gate) PublicPath() string { return g.public }
 
 // Check decides one request. route is what the router has matched: the document's path template, such
 // as /messages/{id}, or a pattern with method and base path, such as "GET /v1/messages/{id}", which

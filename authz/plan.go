@@ -45,8 +45,8 @@ type Operation struct {
 	StepUp *StepUp
 	// MaxBody bounds the body of a request, in bytes; 0: the gate's limit. See x-authz-max-body.
 	MaxBody int64
-	// Timeout bounds the time of a request, for the server to enforce; 0: the server's limit, [NoTimeout]:
-	// none. See x-authz-timeout.
+	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See x-authz-timeout
+	// and [Admission.Limiter].
 	Timeout time.Duration
 }
 
@@ -375,5 +375,13 @@ func (p *Plan) Operations() []Operation {
 	return all
 }
 
-// Scopes returns every scope that the document declares, sorted.
+// Scheme returns what the document says of a security scheme; nil if it declares none of this name.
+func (p *Plan) Scheme(name string) *openapi3.SecurityScheme {
+	if s := p.schemes[name]; s != nil {
+		return s.spec
+	}
+	return nil
+}
+
+// Scopes returns every scope that the document declares, or uses where it lists none, sorted.
 func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }

@@ -118,9 +118,10 @@ type program struct {
 }
 
 type commands struct {
-	Development kong.Plugins `embed:""` // *devCommands, or nothing
-	Call        callCommand  `cmd:"" passthrough:"" help:"Call an operation of the API, or list them: call <operation> --help."`
-	Serve       serveCommand `cmd:"" set:"log_format=json" help:"Run the API for a real issuer."`
+	Development kong.Plugins      `embed:""` // *devCommands, or nothing
+	Call        callCommand       `cmd:"" passthrough:"" help:"Call an operation of the API, or list them: call <operation> --help."`
+	Credential  credentialCommand `cmd:"" help:"Make an API key, or a password for HTTP Basic, and its entry for the file of credentials."`
+	Serve       serveCommand      `cmd:"" set:"log_format=json" help:"Run the API for a real issuer."`
 }
 
 type devCommands struct {
@@ -179,6 +180,8 @@ func (a App) Run(
 		err = p.token(ctx, &development.Token)
 	case "call":
 		err = p.call(ctx, c.Call.Args)
+	case "credential":
+		err = p.credential(&c.Credential)
 	case "serve":
 		err = p.serve(ctx, &c.Serve)
 	}
@@ -244,7 +247,8 @@ func (a App) plan() (*openapi3.T, *authz.Plan, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot load the document: %w", err)
 	}
-	plan, err := authz.Compile(document)
+	// An operation without a security statement is for the server to refuse.
+	plan, err := authz.Config{Document: document, Unstated: authz.DenyUnstated}.CompileSecurity()
 	return document, plan, err
 }
 

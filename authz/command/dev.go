@@ -46,6 +46,7 @@ func (a App) devOpener() Opener {
 type devCommand struct {
 	Addr        string       `default:"localhost:3010" help:"Address to listen on, of a loopback host."`
 	CORSOrigins []string     `name:"cors-origins" placeholder:"ORIGIN" help:"Origins whose pages may call from a browser, such as http://localhost:3000, separated by commas. Default: none."`
+	Policy      policyConfig `embed:""`
 	Program     kong.Plugins `embed:""` // the flags of Dev.Open
 	Log         logConfig    `embed:""`
 }
@@ -76,10 +77,15 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 			err = errors.Join(err, fmt.Errorf("--cors-origins is %q: expected %w", origin, fault))
 		}
 	}
-	if err = errors.Join(err, check(p.devOpener())); err != nil {
+	policy, policyErr := c.Policy.policy(p.prefix())
+	if err = errors.Join(err, policyErr, check(p.devOpener())); err != nil {
 		return &configurationError{err}
 	}
-	_, plan, err := p.plan()
+	document, err := policy.document(p.Document)
+	if err != nil {
+		return err
+	}
+	plan, err := authz.Config{Document: document, Without: policy.without, Unstated: policy.unstated}.CompileSecurity()
 	if err != nil {
 		return err
 	}
@@ -100,8 +106,9 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	welcome(p.stdout, api, plan)
-	return p.run(ctx, listener, p.devOpener(), server.Config{
+	welcome(p.stdout, api, policy.prefix(), plan)
+	return p.run(ctx, listener, p.devOpener(), policy, server.Config{
+		Document:        document,
 		Issuers:         []token.Issuer{{URL: api + "/", Audiences: audiences, DPoP: token.DPoPAllowed}},
 		Resource:        api,
 		CORSOrigins:     c.CORSOrigins,
@@ -114,7 +121,7 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 
 // welcome shows a newcomer what to do. Its commands work when pasted as they are, with sh, sed and
 // curl.
-func welcome(w io.Writer, api string, plan *authz.Plan) {
+func welcome(w io.Writer, api, basePath string, plan *authz.Plan) {
 	elsewhere := ""
 	if api != devURL {
 		elsewhere = " --url " + api
@@ -134,7 +141,7 @@ func welcome(w io.Writer, api string, plan *authz.Plan) {
   client_id=none gets a token without scopes. Apps sign in alice, who may do all, and bob, who may read:
   client_id=app, authorization code with PKCE. Stop with Ctrl-C.
 
-`, api, len(plan.Operations()), api+"/", api, elsewhere, api, devSecret, devAudience, api, mostGuarded(plan))
+`, api, len(plan.Operations()), api+"/", api, elsewhere, api, devSecret, devAudience, api+basePath, mostGuarded(plan))
 }
 
 // mostGuarded returns the path, ready to call, of the operation that asks for the most scopes.

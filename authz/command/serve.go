@@ -19,6 +19,7 @@ import (
 
 type serveCommand struct {
 	Config  config       `embed:""`
+	Policy  policyConfig `embed:""`
 	Program kong.Plugins `embed:""` // the flags of App.Open
 	Log     logConfig    `embed:""`
 }
@@ -29,13 +30,14 @@ const linger = 3 * time.Second
 // serve runs the API for the issuers of the configuration.
 func (p *program) serve(ctx context.Context, c *serveCommand) error {
 	hangups := make(chan os.Signal, 1)
-	if c.Config.File != "" { // else SIGHUP ends the process, as usual
+	if c.Config.File != "" || c.Policy.Credentials != "" { // else SIGHUP ends the process, as usual
 		signal.Notify(hangups, syscall.SIGHUP)
 		defer signal.Stop(hangups)
 	}
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
+	policy, policyErr := c.Policy.policy(p.prefix())
 	log, logErr := c.Log.logger(p.prefix(), p.stderr)
-	if err := errors.Join(err, check(p.Open), logErr); err != nil {
+	if err := errors.Join(err, policyErr, check(p.Open), logErr); err != nil {
 		return &configurationError{err}
 	}
 	listener, err := net.Listen("tcp", settings.addr)
@@ -43,13 +45,13 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 		return fmt.Errorf("%s is %q: %w", p.env.key("ADDR"), settings.addr, err)
 	}
 	settings.server.Logger, settings.server.Linger = log, linger
-	return p.run(ctx, listener, p.Open, settings.server, func(s *server.Server) {
+	return p.run(ctx, listener, p.Open, policy, settings.server, func(s *server.Server) {
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-hangups:
-				if err := p.reload(c, s); err != nil {
+				if err := p.reload(c, policy, s); err != nil {
 					log.Error("the issuers stay as they were", "faults", strings.Split(err.Error(), "\n"))
 				}
 			}
@@ -57,19 +59,26 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 	})
 }
 
-// reload reads the file of issuers again. If anything is wrong with it, the server goes on as before.
-func (p *program) reload(c *serveCommand, s *server.Server) error {
+// reload reads the files of issuers and credentials again. If anything is wrong with them, the server
+// goes on as before.
+func (p *program) reload(c *serveCommand, policy *policy, s *server.Server) error {
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
-	if err != nil {
+	credentials, credentialsErr := c.Policy.readCredentials(p.prefix())
+	if err := errors.Join(err, credentialsErr); err != nil {
 		return err
 	}
-	return s.Reload(settings.server.Issuers)
+	before := policy.credentials.Swap(&credentials)
+	if err := s.Reload(settings.server.Issuers); err != nil {
+		policy.credentials.Store(before)
+		return err
+	}
+	return nil
 }
 
 // run opens the service and serves it until ctx ends and the requests under way have ended. Until
 // then, keys are fetched, and the service is open. attend runs beside the server.
 func (p *program) run(
-	ctx context.Context, listener net.Listener, opener Opener, config server.Config,
+	ctx context.Context, listener net.Listener, opener Opener, policy *policy, config server.Config,
 	attend func(*server.Server),
 ) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -81,11 +90,13 @@ func (p *program) run(
 	if service.Close != nil {
 		defer func() { err = errors.Join(err, service.Close()) }()
 	}
-	config.Gate = chain(service.Gate, config.Gate)
+	config.Gate = chain(service.Gate, policy.gate, config.Gate)
 	config.Routes, config.Ready, config.Replays = service.Routes, service.Ready, service.Replays
 	config.ProblemTypeBase = p.ProblemTypeBase
-	if config.Document, err = p.Document(); err != nil {
-		return errors.Join(fmt.Errorf("cannot load the document: %w", err), listener.Close())
+	if config.Document == nil {
+		if config.Document, err = policy.document(p.Document); err != nil {
+			return errors.Join(err, listener.Close())
+		}
 	}
 	s, err := server.New(life, config)
 	if err != nil {

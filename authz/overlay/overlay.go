@@ -7,10 +7,12 @@ package overlay
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/speakeasy-api/openapi/overlay"
 	"gopkg.in/yaml.v3"
 )
@@ -42,6 +44,23 @@ func Apply(document []byte, overlays ...[]byte) ([]byte, error) {
 		}
 	}
 	return yaml.Marshal(&root)
+}
+
+// ApplyTo is [Apply] for a document that is loaded already, such as the one in generated code. It
+// makes references to other files internal, also in doc, and changes nothing else there.
+func ApplyTo(doc *openapi3.T, overlays ...[]byte) (*openapi3.T, error) {
+	if len(overlays) == 0 {
+		return doc, nil
+	}
+	doc.InternalizeRefs(context.Background(), nil)
+	text, err := doc.MarshalJSON()
+	if err != nil {
+		return nil, fmt.Errorf("overlay: the document cannot be written: %w", err)
+	}
+	if text, err = Apply(text, overlays...); err != nil {
+		return nil, err
+	}
+	return openapi3.NewLoader().LoadFromData(text)
 }
 
 func apply(root *yaml.Node, text []byte) error {

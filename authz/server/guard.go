@@ -82,7 +82,8 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 func (g *guard) checkPaths() error {
 	var faults []error
 	for _, o := range g.Plan().Operations() {
-		if g.ServesMetadata(o.Path) || g.own.handler(o.Path) != nil {
+		path := g.BasePath() + o.Path
+		if g.ServesMetadata(path) || g.own.handler(path) != nil {
 			faults = append(faults, fmt.Errorf("openapi: %s %s: the server answers this path itself: "+
 				"give the operation another one", o.Method, o.Path))
 		}
