@@ -46,7 +46,17 @@ var extensions = map[string]extension{
 	maxAgeExtension:    {atOperation, "a number of seconds, 0 or more", readMaxAge},
 	"x-authz-max-body": {atOperation, "a size above 0, such as 50MiB, 64KiB or 1000", readMaxBody},
 	"x-authz-timeout":  {atOperation, "a positive duration such as 90s or 2m, or none", readTimeout},
+
+	"x-authz-lint-ignore": {atOperation, "a list of rules of authz lint", isList}, // read by the tool
+	"x-authz-owner":       {atOperation, "subject", isSubject},                    // read by authztest
 }
+
+func isList(_ *Operation, value any) bool {
+	var names []string
+	return remarshal(value, &names) == nil
+}
+
+func isSubject(_ *Operation, value any) bool { return value == "subject" }
 
 const extensionPrefix = "x-authz-"
 

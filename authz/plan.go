@@ -154,6 +154,7 @@ func (c Config) compile(schemas bool) (*Plan, []error) {
 		return nil, []error{errors.New("authz: Config.Document is nil: there is no policy")}
 	}
 	p, faults := c.read(schemas)
+	faults = append(faults, p.extensionFaults()...)
 	if schemas {
 		faults = append(p.validate(), faults...)
 	}
@@ -175,7 +176,7 @@ func newPlan(doc *openapi3.T) *Plan {
 // read compiles a document as far as its faults allow.
 func (c Config) read(schemas bool) (*Plan, []error) {
 	p := newPlan(c.Document)
-	faults := append(p.readSchemes(), p.extensionFaults()...)
+	faults := p.readSchemes()
 	var compiler *schema.Compiler
 	if schemas {
 		compiler = schema.NewCompiler(p.doc)

@@ -5,6 +5,8 @@
 //	authz diff old.yaml new.yaml             what changes in who may call what
 //	authz explain --document openapi.yaml …  is this token genuine, and what does it open
 //	authz probe --document openapi.yaml …    does a running server do what its document says
+//	authz init --module M --document D dir   a repository of one's own for the API of a document
+//	authz bundle -o out.json openapi.yaml    a document in several files as one
 //	authz scopes -o file.go openapi.yaml     Go constants of scopes and operations, and which need which
 //
 // Each works on any OpenAPI 3 document, whatever serves it. A document named - is read from standard input. With
@@ -47,6 +49,8 @@ type commands struct {
 	Diff    diffCommand    `cmd:"" help:"Show what changes in who may call what. Exits with 1 if anything is weakened."`
 	Explain explainCommand `cmd:"" help:"Say whether a token is genuine, if not why, and which operations it opens. The token is never printed."`
 	Probe   probeCommand   `cmd:"" help:"Try whether a running server does what its document says."`
+	Init    initCommand    `cmd:"" help:"Write a repository for an API: a server that its document guards, with tests. Or what an existing one lacks."`
+	Bundle  bundleCommand  `cmd:"" help:"Write a document in several files as one."`
 	Scopes  scopesCommand  `cmd:"" help:"Write Go constants of the scopes and operations, and which scopes an operation needs, for those who call the API."`
 }
 

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/oasgate/oasgate/authz"
@@ -21,8 +23,9 @@ type plannedOperation struct {
 	ID     string `json:"operationId"`
 	Method string `json:"method"`
 	Path   string `json:"path"`
-	Class  string `json:"class"`  // public, optional, token, scopes, or credential: something other than a token
-	Access string `json:"access"` // in words
+	HEAD   bool   `json:"head,omitempty"` // a GET operation that also answers HEAD, by the same policy
+	Class  string `json:"class"`          // public, optional, token, scopes, or credential: something other than a token
+	Access string `json:"access"`         // in words
 	// Alternatives as the document states them: one must be satisfied, by all of its requirements.
 	Alternatives [][]plannedRequirement `json:"alternatives"`
 	StepUp       *plannedStepUp         `json:"stepUp,omitempty"`
@@ -39,15 +42,16 @@ type plannedRequirement struct {
 	Scopes []string `json:"scopes"`
 }
 
-func (c *planCommand) Run(t *tool) error {
-	doc, err := t.load(c.Document, false)
+func (c *planCommand) Run(ctx context.Context, t *tool) error {
+	doc, err := t.load(ctx, c.Document, securityPart, false)
 	if err != nil {
 		return err
 	}
-	report := planReport{[]plannedOperation{}, len(faults(doc))}
-	for _, o := range describe(doc) {
+	report := planReport{[]plannedOperation{}, len(securityFaults(doc))}
+	for _, o := range describe(doc, credentials(doc)) {
 		report.Operations = append(report.Operations, plannedOperation{
-			o.ID, o.Method, o.Path, o.access.class(), o.access.String(), planned(o.Alternatives), (*plannedStepUp)(o.StepUp),
+			o.ID, o.Method, o.Path, o.Method == http.MethodGet && o.item.Head == nil,
+			o.access.class(), o.access.String(), planned(o.Alternatives), (*plannedStepUp)(o.StepUp),
 		})
 	}
 	if err := t.tell(report, func(p page) { p.writePlan(report.Operations) }); err != nil {
@@ -77,7 +81,11 @@ func (p page) writePlan(operations []plannedOperation) {
 	number := map[string]int{}
 	for _, o := range operations {
 		number[o.Class]++
-		rows = append(rows, append(plain(o.Method, o.Path, o.ID), cell{o.Access, classColour(o.Class)}))
+		method := o.Method
+		if o.HEAD {
+			method += ", HEAD"
+		}
+		rows = append(rows, append(plain(method, o.Path, o.ID), cell{o.Access, classColour(o.Class)}))
 	}
 	p.table("", rows)
 	var sums []string
