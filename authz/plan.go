@@ -313,7 +313,7 @@ func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (altern
 		for _, scope := range scopes {
 			if err := s.declares(scope); err != nil {
 				problems = append(problems, err.Error())
-			} else if s.byUse {
+			} else if s.byUse && s.isToken() {
 				p.scopes[scope] = ""
 			}
 		}
@@ -392,5 +392,14 @@ func (p *Plan) Scheme(name string) *openapi3.SecurityScheme {
 	return nil
 }
 
-// Scopes returns every scope that the document declares, or uses where it lists none, sorted.
+// TakesTokens reports whether some operation takes access tokens.
+func (p *Plan) TakesTokens() bool {
+	byToken := func(r Requirement) bool { s := p.schemes[r.Scheme]; return s != nil && s.isToken() }
+	return slices.ContainsFunc(p.operations, func(o *operation) bool {
+		return slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return slices.ContainsFunc(a, byToken) })
+	})
+}
+
+// Scopes returns every scope of access tokens that the document declares, or uses where it lists none,
+// sorted.
 func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }
