@@ -2,6 +2,7 @@ package authz_test
 
 import (
 	"context"
+	"fmt"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -66,7 +67,8 @@ func TestOnlyRequestsMatter(t *testing.T) {
 		"a component that is not used": {"components:\n", "components:\n  parameters: {unused: {name: x, in: nowhere}}\n  schemas: {Unused: {type: nothing}}\n"},
 		"a scheme that is not used":    {"  securitySchemes:\n", "  securitySchemes:\n    unused: {type: nothing}\n"},
 		"no operationId":               {"operationId: setThing\n", "summary: Set.\n"},
-		"a foreign extension":          {"operationId: setThing\n", "operationId: setThing\n      x-internal: true\n"},
+		"two paths of one shape, with different methods": {"components:\n", "  /things/{other}: {delete: {security: [], parameters: [{name: other, in: path, required: true, schema: {type: string}}], responses: {'204': {description: Done.}}}}\ncomponents:\n"},
+		"a foreign extension":                            {"operationId: setThing\n", "operationId: setThing\n      x-internal: true\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := authz.Compile(load(t, edited(t, plain, edit[0], edit[1]))); err != nil {
@@ -75,14 +77,15 @@ func TestOnlyRequestsMatter(t *testing.T) {
 		})
 	}
 	for name, edit := range map[string][2]string{
-		"a default that is applied": {"{name: full, in: query, schema: {type: boolean}}", "{name: full, in: query, schema: {type: boolean, default: x}}"},
-		"a body without content":    {"requestBody: {content: {application/json: {schema: {type: object, properties: {n: {type: integer}}}}}}", "requestBody: {}"},
-		"a schema of a body":        {"requestBody: {content: {application/json: {schema: {type: object", "requestBody: {content: {application/json: {schema: {type: nothing"},
-		"a parameter in nowhere":    {"{name: full, in: query,", "{name: full, in: nowhere,"},
-		"two paths of one shape":    {"components:\n", "  /things/{other}: {get: {security: [], parameters: [{name: other, in: path, required: true, schema: {type: string}}], responses: {'204': {description: Done.}}}}\ncomponents:\n"},
-		"an undeclared scheme":      {"security: [{bearer: [write]}]", "security: [{nowhere: [write]}]"},
-		"a scheme that is used":     {"bearer: {type: http, scheme: bearer}", "bearer: {type: http}"},
-		"a newer field":             {"requestBody: {content: {application/json: {schema:", "requestBody: {content: {application/json: {itemSchema:"},
+		"a default that is applied":                               {"{name: full, in: query, schema: {type: boolean}}", "{name: full, in: query, schema: {type: boolean, default: x}}"},
+		"a body without content":                                  {"requestBody: {content: {application/json: {schema: {type: object, properties: {n: {type: integer}}}}}}", "requestBody: {}"},
+		"a schema of a body":                                      {"requestBody: {content: {application/json: {schema: {type: object", "requestBody: {content: {application/json: {schema: {type: nothing"},
+		"a parameter in nowhere":                                  {"{name: full, in: query,", "{name: full, in: nowhere,"},
+		"two paths of one shape":                                  {"components:\n", "  /things/{other}: {get: {security: [], parameters: [{name: other, in: path, required: true, schema: {type: string}}], responses: {'204': {description: Done.}}}}\ncomponents:\n"},
+		"a parameter in nowhere, of the second path of one shape": {"components:\n", "  /things/{other}: {delete: {security: [], parameters: [{name: other, in: path, schema: {type: string}}], responses: {'204': {description: Done.}}}}\ncomponents:\n"},
+		"an undeclared scheme":                                    {"security: [{bearer: [write]}]", "security: [{nowhere: [write]}]"},
+		"a scheme that is used":                                   {"bearer: {type: http, scheme: bearer}", "bearer: {type: http}"},
+		"a newer field":                                           {"requestBody: {content: {application/json: {schema:", "requestBody: {content: {application/json: {itemSchema:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := authz.Compile(load(t, edited(t, plain, edit[0], edit[1])))
@@ -362,4 +365,21 @@ func TestTimeoutOfOperation(t *testing.T) {
 			t.Errorf("%q: the context goes on after its request", extension)
 		}
 	}
+}
+
+// TestPathsOfOneShape: each operation is decided by its own policy, on a router that tells them apart by method.
+func TestPathsOfOneShape(t *testing.T) {
+	s := start(t, `
+openapi: 3.1.0
+info: {title: Tests of the gate, version: "1"}
+paths:
+  /things/{id}: {get: {operationId: get, security: [{bearer: [read]}], parameters: [{name: id, in: path, required: true, schema: {type: string}}], responses: {"204": {description: Done.}}}}
+  /things/{name}: {delete: {operationId: delete, security: [{bearer: [write]}], parameters: [{name: name, in: path, required: true, schema: {type: string}}], responses: {"204": {description: Done.}}}}
+components: {securitySchemes: {bearer: {type: http, scheme: bearer}}}
+`, nil)
+	s.send(t, "GET /things/1", "", s.bearer("read")).passed(t, "get")
+	s.send(t, "DELETE /things/1", "", s.bearer("write")).passed(t, "delete")
+	s.send(t, "GET /things/1", "", s.bearer("write")).refused(t, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "read"))
+	s.send(t, "DELETE /things/1", "", s.bearer("read")).refused(t, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "write"))
+	s.send(t, "PUT /things/1", "", s.bearer("read write")).refused(t, 405, authz.MethodNotAllowed, "")
 }

@@ -187,6 +187,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		}
 	}
 	ids := map[string]string{}
+	shapes := map[string]string{}
 	for _, template := range slices.Sorted(maps.Keys(p.doc.Paths.Map())) {
 		item := p.doc.Paths.Value(template)
 		if item == nil {
@@ -208,6 +209,14 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 				})
 			}
 			ids[o.ID] = method + " " + template
+			shape := method + " " + shapeOf(template)
+			if other, taken := shapes[shape]; taken {
+				found = append(found, &Fault{
+					Method: method, Path: template, At: locate(item.Origin, ""),
+					Problem: fmt.Sprintf("no request tells it from %s: paths that differ in the names of their parameters are the same", other),
+				})
+			}
+			shapes[shape] = method + " " + template
 			faults = append(faults, found...)
 			at.methods[method] = o
 			at.allow = append(at.allow, method)
