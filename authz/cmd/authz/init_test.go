@@ -363,7 +363,7 @@ paths:
 			"openapi.yaml:9: GET /orders/{id}: scope reed:orders is not declared", "GET /orders/{id}: security scheme other is not declared", "2 faults: nothing is written",
 		}},
 		{"paths that Echo cannot route", templates, "", 1, []string{
-			"openapi.yaml:5: GET /files/{name}.json: Echo cannot route", "openapi.yaml:7: POST /things/{id}:activate: Echo cannot route", "2 faults",
+			"openapi.yaml:5: GET /files/{name}.json: path segment {name}.json cannot be routed by Echo", "openapi.yaml:7: POST /things/{id}:activate: path segment {id}:activate cannot be routed by Echo", "2 faults",
 		}},
 		{"paths that net/http cannot route", templates, "--router std", 1, []string{
 			"openapi.yaml:5: GET /files/{name}.json: net/http cannot route it", "openapi.yaml:7: POST /things/{id}:activate: net/http cannot route it", "2 faults",

@@ -49,7 +49,8 @@ func pattern(template string) (string, error) {
 		case opened && closed && !strings.ContainsAny(name, "{}"):
 			segments[i] = ":" + name
 		case strings.ContainsAny(s, "{}*\\"):
-			return "", fmt.Errorf("Echo cannot route the path segment %s: a parameter must be a whole segment, and * has a meaning in Echo's patterns", s)
+			return "", fmt.Errorf("path segment %s cannot be routed by Echo: a parameter must be "+
+				"a whole segment, and * has a meaning in Echo's patterns", s)
 		default:
 			segments[i] = strings.ReplaceAll(s, ":", `\:`)
 		}
