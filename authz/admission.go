@@ -29,6 +29,7 @@ type Admission struct {
 	Principal *token.Principal
 	Cause     error // of the answer that [Gate.WriteProblem] gave, for the log
 
+	own      bool        // the gate has made it, so no server logs its Cause
 	taken    atomic.Bool // by its request: one that a handler makes in its context gets another
 	admitted bool        // until then, [token.FromContext] does not find the principal
 
@@ -103,7 +104,7 @@ func admission(r *http.Request) *Admission {
 	if a, ok := FromContext(r.Context()); ok && a.take() {
 		return a
 	}
-	a := &Admission{Context: r.Context()}
+	a := &Admission{Context: r.Context(), own: true}
 	a.taken.Store(true)
 	return a
 }
@@ -119,8 +120,8 @@ func (a *Admission) admit(r *http.Request) *http.Request {
 		return r
 	}
 	// A middleware between the server and the gate has put another principal into the context.
-	own := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal, admitted: true}
-	own.results, own.satisfied = a.results, a.satisfied
-	own.taken.Store(true)
-	return r.WithContext(own)
+	other := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal, own: a.own, admitted: true}
+	other.results, other.satisfied = a.results, a.satisfied
+	other.taken.Store(true)
+	return r.WithContext(other)
 }

@@ -104,7 +104,7 @@ func (d *dpop) proof(r *http.Request) (token.Proof, error) {
 	if len(proofs) != 1 {
 		return token.Proof{}, refusal(InvalidProof, "The request has %d DPoP headers: send one, with a proof that is made for this request.", len(proofs))
 	}
-	return token.Proof{JWT: proofs[0], Method: r.Method, URL: d.server + r.URL.EscapedPath()}, nil
+	return token.Proof{JWT: proofs[0], Method: r.Method, URL: d.base + strings.TrimPrefix(r.URL.EscapedPath(), d.basePath)}, nil
 }
 
 // kindOfToken: what a client is told of a check that its token, or the proof that came with it, failed.

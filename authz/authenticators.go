@@ -382,14 +382,14 @@ func (g *Gate) authenticate(r *http.Request, from *source) (*token.Principal, er
 		return principal, nil
 	case errors.Is(err, ErrAbsent):
 		return nil, errNoCredential
+	case ofToken && (from.scheme.isToken() || kinds[kindOfToken(refused.Code)].status == http.StatusServiceUnavailable):
+		return nil, &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
 	case errors.Is(err, ErrBadCredential) && from.scheme.isToken():
 		return nil, &Error{Kind: InvalidToken, Err: err}
-	case errors.Is(err, ErrBadCredential):
+	case errors.Is(err, ErrBadCredential), ofToken:
 		return nil, &Error{Kind: InvalidCredential, Err: err}
 	case errors.Is(err, ErrUnavailable):
 		return nil, &Error{Kind: CredentialsUnavailable, Err: err}
-	case ofToken:
-		return nil, &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return nil, &Error{Kind: Timeout, Err: err}
 	}

@@ -55,6 +55,20 @@ func (d *decision) begin(g *Gate, r *http.Request, op *operation) {
 	}
 }
 
+// consult asks [Config.Authorize].
+func (g *Gate) consult(a *Admission, r *http.Request, op *operation) error {
+	if g.authorizeMore == nil {
+		return nil
+	}
+	asked := r.Clone(r.Context()) // so that it cannot change the request
+	asked.Body, asked.GetBody = http.NoBody, nil
+	err := g.authorizeMore(r.Context(), asked, op.Operation, a.Principal)
+	if _, typed := errors.AsType[*Error](err); err == nil || typed {
+		return err
+	}
+	return &Error{Kind: Internal, Err: fmt.Errorf("authz: Config.Authorize failed: %w", err)}
+}
+
 // bodiless returns the request without its body: the validator reads all of a body before it asks
 // for the credential.
 func bodiless(r *http.Request) *http.Request {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	urlpath "path"
 	"slices"
+	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
 )
@@ -63,14 +65,14 @@ func (p *Plan) requestPart() *openapi3.T {
 	}
 	description := "-"
 	responses := openapi3.NewResponses(openapi3.WithName("default", &openapi3.Response{Description: &description}))
-	for path, item := range doc.Paths.Map() {
+	for template, item := range doc.Paths.Map() {
 		kept := &openapi3.PathItem{Parameters: orEmpty(item).Parameters, Origin: orEmpty(item).Origin}
 		for method, o := range orEmpty(item).Operations() {
 			kept.SetOperation(method, &openapi3.Operation{
 				Parameters: o.Parameters, RequestBody: o.RequestBody, Responses: responses, Origin: o.Origin,
 			})
 		}
-		part.Paths.Set(path, kept)
+		part.Paths.Set(template, kept)
 	}
 	return part
 }
@@ -114,4 +116,67 @@ func (p *Plan) breaks(value any, s *openapi3.Schema) bool {
 		options = append(options, openapi3.EnableJSONSchema2020())
 	}
 	return p.doc.ValidateSchemaJSON(s, value, options...) != nil
+}
+
+// BasePath tells [Config.BasePath] from the servers of a document (OpenAPI 3.1 §4.8.5): where all of
+// them agree on a path, it is that; without servers it is "". The error says how to go on otherwise.
+func BasePath(doc *openapi3.T) (string, error) {
+	const wayOut = "set the base path in the configuration"
+	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
+		item := orEmpty(doc.Paths.Value(template))
+		where := template
+		found := len(item.Servers) > 0
+		for method, o := range item.Operations() {
+			if o.Servers != nil && len(*o.Servers) > 0 {
+				where, found = method+" "+template, true
+			}
+		}
+		if found {
+			return "", &Fault{Problem: fmt.Sprintf("%s has servers of its own, and one base path is served: %s", where, wayOut)}
+		}
+	}
+	base := ""
+	for i, server := range doc.Servers {
+		if server == nil {
+			continue
+		}
+		path, err := serverPath(server)
+		if err != nil {
+			return "", &Fault{Problem: fmt.Sprintf("servers: %s: %v: %s", server.URL, err, wayOut), At: locate(server.Origin, "url")}
+		}
+		if i > 0 && path != base {
+			return "", &Fault{Problem: fmt.Sprintf("servers have different paths, %q and %q: %s", base, path, wayOut), At: locate(server.Origin, "url")}
+		}
+		base = path
+	}
+	return base, nil
+}
+
+// serverPath returns the path of a server's URL, which is a template and may be relative.
+func serverPath(server *openapi3.Server) (string, error) {
+	_, rest, absolute := strings.Cut(server.URL, "://")
+	if !absolute {
+		rest = server.URL
+	}
+	host, base := rest, ""
+	if at := strings.IndexByte(rest, '/'); at >= 0 {
+		host, base = rest[:at], strings.TrimRight(rest[at:], "/")
+	}
+	if !absolute && host != "" {
+		return "", errors.New("its path depends on where the document is, or on a variable")
+	}
+	for name, variable := range server.Variables {
+		values := append([]string{variable.Default}, variable.Enum...)
+		inHost := strings.Contains(host, "{"+name+"}")
+		if inHost && slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "/") }) {
+			return "", fmt.Errorf("the variable %s may hold a part of the path", name)
+		}
+	}
+	switch {
+	case strings.ContainsAny(base, "{}"):
+		return "", errors.New("its path has a variable")
+	case base != "" && (urlpath.Clean(base) != base || strings.ContainsAny(base, "%?#*:")):
+		return "", errors.New("its path is not plain segments with a slash in front of each")
+	}
+	return base, nil
 }

@@ -76,7 +76,7 @@ func TestOnlyRequestsMatter(t *testing.T) {
 	for name, edit := range map[string][2]string{
 		"a default that is applied": {"{name: full, in: query, schema: {type: boolean}}", "{name: full, in: query, schema: {type: boolean, default: x}}"},
 		"a body without content":    {"requestBody: {content: {application/json: {schema: {type: object, properties: {n: {type: integer}}}}}}", "requestBody: {}"},
-		"a schema of a body":        {"{application/json: {schema: {type: object", "{application/json: {schema: {pattern: '['"},
+		"a schema of a body":        {"requestBody: {content: {application/json: {schema: {type: object", "requestBody: {content: {application/json: {schema: {type: nothing"},
 		"a parameter in nowhere":    {"{name: full, in: query,", "{name: full, in: nowhere,"},
 		"two paths of one shape":    {"components:\n", "  /things/{other}: {get: {security: [], parameters: [{name: other, in: path, required: true, schema: {type: string}}], responses: {'204': {description: Done.}}}}\ncomponents:\n"},
 		"an undeclared scheme":      {"security: [{bearer: [write]}]", "security: [{nowhere: [write]}]"},
@@ -239,5 +239,100 @@ func TestExtensions(t *testing.T) {
 	}
 	if o := plan.Operations()[1]; o.MaxBody != 64<<10 || o.Timeout != 90*time.Second {
 		t.Errorf("the plan says %d bytes in %s, expected 64 KiB in 90 s", o.MaxBody, o.Timeout)
+	}
+}
+
+func TestBasePath(t *testing.T) {
+	for _, row := range []struct{ servers, base, fault string }{
+		{"", "", ""},
+		{"servers: []", "", ""},
+		{"servers: [{url: /}]", "", ""},
+		{"servers: [{url: /v1}]", "/v1", ""},
+		{"servers: [{url: /v1/}]", "/v1", ""},
+		{"servers: [{url: 'https://api.example.com'}]", "", ""},
+		{"servers: [{url: 'https://api.example.com/v1'}, {url: 'http://localhost:3010/v1/'}, {url: /v1}]", "/v1", ""},
+		{"servers: [{url: 'https://{region}.example.com/a/b', variables: {region: {default: eu}}}]", "/a/b", ""},
+		{"servers: [{url: '{scheme}://{host}/v1', variables: {scheme: {default: https}, host: {default: a.example}}}]", "/v1", ""},
+		{"servers: [{url: 'https://{host}/v1', variables: {host: {default: a.example/x}}}]", "", "variable host may hold a part of the path"},
+		{"servers: [{url: 'https://a.example/{version}', variables: {version: {default: v1}}}]", "", "has a variable"},
+		{"servers: [{url: '{server}/v1', variables: {server: {default: 'https://a.example'}}}]", "", "depends on where"},
+		{"servers: [{url: v1}]", "", "depends on where"},
+		{"servers: [{url: 'https://a.example/v1'}, {url: 'https://a.example/v2'}]", "", "different paths"},
+		{"servers: [{url: 'https://a.example/v1'}, {url: 'https://a.example'}]", "", "different paths"},
+		{"servers: [{url: 'https://a.example/v1/../v2'}]", "", "plain segments"},
+		{"servers: [{url: 'https://a.example/a%20b'}]", "", "plain segments"},
+	} {
+		text := plain
+		if row.servers != "" {
+			text = edited(t, plain, "paths:\n", row.servers+"\npaths:\n")
+		}
+		base, err := authz.BasePath(load(t, text))
+		if base != row.base || (err == nil) != (row.fault == "") || err != nil && !strings.Contains(err.Error(), row.fault) {
+			t.Errorf("%s: %q, %v; expected %q %s", row.servers, base, err, row.base, row.fault)
+		}
+		if err != nil && !strings.Contains(err.Error(), "set the base path") {
+			t.Errorf("%s: the fault names no way out: %v", row.servers, err)
+		}
+	}
+	for _, of := range []string{"operationId: setThing\n", "parameters: [{name: id, in: path, required: true, schema: {type: string}}]\n"} {
+		text := edited(t, plain, of, of+"      servers: [{url: /v1}]\n")
+		if strings.HasPrefix(of, "parameters") {
+			text = edited(t, plain, of, of+"    servers: [{url: /v1}]\n")
+		}
+		if _, err := authz.BasePath(load(t, text)); err == nil || !strings.Contains(err.Error(), "/things/{id} has servers of its own") {
+			t.Errorf("servers of a part: error is %v", err)
+		}
+	}
+}
+
+func TestPublicPath(t *testing.T) {
+	for _, row := range []struct{ base, public, expected string }{
+		{"", "", ""}, {"/v1", "", "/v1"}, {"/v1", "/", ""}, {"", "/v1", "/v1"}, {"/a", "/v1", "/v1"},
+	} {
+		gate, err := authz.New(authz.Config{Document: load(t, plain), Verifier: principals{}, BasePath: row.base, PublicPath: row.public})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := gate.PublicPath(); got != row.expected {
+			t.Errorf("%+v: PublicPath() is %q", row, got)
+		}
+	}
+	for _, path := range []string{"v1", "/v1/", "//"} {
+		if _, err := authz.New(authz.Config{Document: load(t, plain), Verifier: principals{}, PublicPath: path}); err == nil {
+			t.Errorf("New takes PublicPath %q", path)
+		}
+	}
+}
+
+// TestMaxBodyOfOperation: the limit of an operation is its own, above and below the gate's.
+func TestMaxBodyOfOperation(t *testing.T) {
+	for _, row := range []struct {
+		extension string
+		size      int
+		status    int
+	}{
+		{"", 100, 0}, {"", 101, 413},
+		{"x-authz-max-body: 50", 50, 0}, {"x-authz-max-body: 50", 51, 413},
+		{"x-authz-max-body: 1KiB", 1024, 0}, {"x-authz-max-body: 1KiB", 1025, 413},
+	} {
+		text := edited(t, plain, "operationId: setThing\n", "operationId: setThing\n      "+row.extension+"\n")
+		gate, err := authz.New(authz.Config{Document: load(t, text), Verifier: newPrincipals(t, "write"), MaxBodyBytes: 100})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, length := range []int64{int64(row.size), -1} {
+			r := httptest.NewRequest("POST", "/things/1", strings.NewReader("{}"+strings.Repeat(" ", row.size-2)))
+			r.ContentLength = length
+			r.Header.Set("Authorization", "Bearer write")
+			r.Header.Set("Content-Type", "application/json")
+			_, err := gate.Check(r, "/things/{id}", func(string) string { return "1" })
+			status := 0
+			if refused, ok := err.(*authz.Error); ok {
+				status = refused.Status()
+			}
+			if status != row.status || (err == nil) != (status == 0) {
+				t.Errorf("%q with %d bytes, length %d: %v, expected %d", row.extension, row.size, length, err, row.status)
+			}
+		}
 	}
 }

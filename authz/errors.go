@@ -86,6 +86,7 @@ type Error struct {
 	missing, needed int        // scopes: how many the principal lacks, and of how many
 	status          int        // 0: the kind's own
 	bodyRead        bool       // the request's body has been read to its end
+	schema          bool       // a schema of the document is broken, and nothing else
 }
 
 // Status returns the HTTP status of the answer.

@@ -375,5 +375,13 @@ func (p *Plan) Operations() []Operation {
 	return all
 }
 
-// Scopes returns every scope that the document declares, sorted.
+// Scheme returns what the document says of a security scheme; nil if it declares none of this name.
+func (p *Plan) Scheme(name string) *openapi3.SecurityScheme {
+	if s := p.schemes[name]; s != nil {
+		return s.spec
+	}
+	return nil
+}
+
+// Scopes returns every scope that the document declares, or uses where it lists none, sorted.
 func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }

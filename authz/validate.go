@@ -16,7 +16,11 @@ import (
 func (g *Gate) validate(r *http.Request, op *operation, param func(string) string) (*http.Request, error) {
 	validated, err := op.schema.Validate(r, param, func() (schema.Body, error) { return g.readBody(r, op) })
 	if invalid, ok := errors.AsType[*schema.Error](err); ok {
-		return nil, &Error{Kind: kindOfInvalid[invalid.Kind], Detail: invalid.Detail, Err: invalid.Err, bodyRead: invalid.BodyRead}
+		kind := kindOfInvalid[invalid.Kind]
+		return nil, &Error{
+			Kind: kind, Detail: invalid.Detail, Err: invalid.Err, bodyRead: invalid.BodyRead,
+			schema: kind != Internal && kind != NotFound,
+		}
 	}
 	return validated, err
 }

@@ -41,7 +41,8 @@ const (
 var errFound = errors.New("there are findings")
 
 type commands struct {
-	JSON bool `name:"json" help:"Write JSON."`
+	JSON    bool     `name:"json" help:"Write JSON."`
+	Overlay []string `help:"OpenAPI overlays to apply to the document, in order, separated by commas."`
 
 	Plan    planCommand    `cmd:"" help:"Show who may call what."`
 	Lint    lintCommand    `cmd:"" help:"Find what keeps the document from being served, and what is unwise in it."`
@@ -58,6 +59,8 @@ type tool struct {
 	errors page
 	json   bool
 	now    func() time.Time
+
+	overlays []string // to apply to every document
 }
 
 func main() {
@@ -90,7 +93,7 @@ func (t *tool) run(ctx context.Context, args []string) int {
 		t.complain(withoutArguments(err.Error(), args) + ": see authz --help")
 		return unable
 	}
-	t.json = c.JSON
+	t.json, t.overlays = c.JSON, c.Overlay
 	switch err := command.Run(t); {
 	case errors.Is(err, errFound):
 		return found
