@@ -48,7 +48,7 @@ var extensions = map[string]extension{
 	"x-authz-timeout":  {atOperation, "a positive duration such as 90s or 2m, or none", readTimeout},
 
 	"x-authz-lint-ignore": {atOperation, "a list of rules of authz lint", isList}, // read by the tool
-	"x-authz-owner":       {atOperation, "subject", isSubject},                    // read by authztest
+	"x-authz-owner":       {atOperation, "subject", readOwner},                    // read by authztest
 }
 
 func isList(_ *Operation, value any) bool {
@@ -56,7 +56,10 @@ func isList(_ *Operation, value any) bool {
 	return remarshal(value, &names) == nil
 }
 
-func isSubject(_ *Operation, value any) bool { return value == "subject" }
+func readOwner(o *Operation, value any) bool {
+	o.OwnedBySubject = value == "subject"
+	return o.OwnedBySubject
+}
 
 const extensionPrefix = "x-authz-"
 
