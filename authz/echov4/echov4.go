@@ -35,7 +35,9 @@ func Guard(e *echo.Echo, gates ...*authz.Gate) {
 	e.HTTPErrorHandler = ErrorHandler(gates...)
 	e.Use(Middleware(gates...))
 	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
-	e.OnAddRouteHandler = func(_ string, route echo.Route, handler echo.HandlerFunc, middleware []echo.MiddlewareFunc) {
+	e.OnAddRouteHandler = func(
+		_ string, route echo.Route, handler echo.HandlerFunc, middleware []echo.MiddlewareFunc,
+	) {
 		if route.Method == http.MethodGet && patterns.ImpliesHEAD(route.Path) {
 			e.Add(http.MethodHead, route.Path, handler, middleware...)
 		}
@@ -66,7 +68,7 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 	}
 }
 
-// isRoute reports whether the matched path is that of a route, and not of one for what is not found.
+// isRoute reports whether the matched path is that of a route, and not of RouteNotFound.
 func isRoute(c echo.Context) bool {
 	return slices.ContainsFunc(c.Echo().Routes(), func(route *echo.Route) bool {
 		return route.Path == c.Path() && route.Method != echo.RouteNotFound
@@ -88,14 +90,15 @@ func ErrorHandler(gates ...*authz.Gate) echo.HTTPErrorHandler {
 	}
 }
 
-// typed gives an error of Echo its type. Its message is for the client where the program has written
-// it: not if it is the text of another error.
+// typed gives an error of Echo its type. Its message is for the client if the program has written it,
+// and not if it is the text of another error.
 func typed(err error) error {
 	if _, ok := errors.AsType[*authz.Error](err); ok {
 		return err
 	}
 	if binding, ok := errors.AsType[*echo.BindingError](err); ok {
-		return &authz.Error{Kind: authz.InvalidParameter, Detail: "The parameter " + binding.Field + " cannot be read.", Err: err}
+		detail := "The parameter " + binding.Field + " cannot be read."
+		return &authz.Error{Kind: authz.InvalidParameter, Detail: detail, Err: err}
 	}
 	coded, ok := errors.AsType[*echo.HTTPError](err)
 	if !ok {

@@ -69,7 +69,7 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 	}
 }
 
-// isRoute reports whether the matched path is that of a route, and not of one for what is not found.
+// isRoute reports whether the matched path is that of a route, and not of RouteNotFound.
 func isRoute(c *echo.Context) bool {
 	return slices.ContainsFunc(c.Echo().Router().Routes(), func(route echo.RouteInfo) bool {
 		return route.Path == c.Path() && route.Method != echo.RouteNotFound
@@ -96,14 +96,15 @@ func committed(c *echo.Context) bool {
 	return answer != nil && answer.Committed
 }
 
-// typed gives an error of Echo its type. Its message is for the client where the program has written
-// it: not if it is the text of another error.
+// typed gives an error of Echo its type. Its message is for the client if the program has written it,
+// and not if it is the text of another error.
 func typed(err error) error {
 	if _, ok := errors.AsType[*authz.Error](err); ok {
 		return err
 	}
 	if binding, ok := errors.AsType[*echo.BindingError](err); ok {
-		return &authz.Error{Kind: authz.InvalidParameter, Detail: "The parameter " + binding.Field + " cannot be read.", Err: err}
+		detail := "The parameter " + binding.Field + " cannot be read."
+		return &authz.Error{Kind: authz.InvalidParameter, Detail: detail, Err: err}
 	}
 	coded, ok := errors.AsType[*echo.HTTPError](err)
 	if !ok {

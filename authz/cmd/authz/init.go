@@ -183,7 +183,7 @@ func (c *initCommand) repository() (*repository, error) {
 	)
 	if !regexp.MustCompile(`^[a-z][a-z0-9-]*$`).MatchString(r.Name) {
 		return nil, fmt.Errorf(
-			"--name is %q: expected a word such as orders, of lower case letters, digits and hyphens",
+			"--name is %q: expected a word such as orders: lower case letters, digits, hyphens",
 			r.Name,
 		)
 	}
@@ -191,7 +191,7 @@ func (c *initCommand) repository() (*repository, error) {
 	if r.Router, err = c.router(folder); err != nil {
 		return nil, err
 	}
-	r.Server = map[string]string{"echov4": "echo-server", "echov5": "echo5-server", "std": "std-http-server"}[r.Router]
+	r.Server = servers[r.Router]
 	r.EchoVersion = strings.TrimPrefix(r.Router, "echo")
 	r.Go, r.Version = "1.26.0", "v0.0.0"
 	if c.Replace != "" {
@@ -203,7 +203,8 @@ func (c *initCommand) repository() (*repository, error) {
 	}
 	if r.Version == "" && gomod == nil {
 		return nil, errors.New(
-			"this tool is not of a released version that the repository could require: give the folder of the library with --replace",
+			"this tool is not of a released version, which the repository could require: " +
+				"give the folder of the library with --replace",
 		)
 	}
 	return r, nil
@@ -218,12 +219,17 @@ func libraryVersion(info *debug.BuildInfo) string {
 	return ""
 }
 
+// servers are what oapi-codegen generates for each router.
+var servers = map[string]string{
+	"echov4": "echo-server", "echov5": "echo5-server", "std": "std-http-server",
+}
+
 // router returns the router that the folder's code is generated for, or the one to generate it for.
 func (c *initCommand) router(folder string) (string, error) {
 	config, _ := os.ReadFile(filepath.Join(folder, ".oapi-codegen.yaml"))
 	has := ""
-	for name, server := range map[string]string{"echov4": "echo-server: true", "echov5": "echo5-server: true", "std": "std-http-server: true"} {
-		if bytes.Contains(config, []byte(server)) {
+	for name, server := range servers {
+		if bytes.Contains(config, []byte(" "+server+": true")) {
 			has = name
 		}
 	}
@@ -307,7 +313,7 @@ func references(name string) []string {
 	return files
 }
 
-// faults returns why the document cannot be served, by this router: each with its line and what to do.
+// faults returns why the document cannot be served by this router, with lines and what to do.
 func (c *initCommand) faults(r *repository) (all []string) {
 	name := filepath.Base(cmp.Or(c.Document, "openapi.yaml"))
 	add := func(f *authz.Fault) {
@@ -365,8 +371,9 @@ func (r *repository) compose(ctx context.Context, t *tool, source string) error 
 		return err
 	}
 	for template, name := range map[string]string{
-		"go.mod": "go.mod", "main.go": "main.go", "tools.go": "tools.go", "oapi-codegen.yaml": ".oapi-codegen.yaml",
-		"api_test.go": "api_test.go", "env.example": ".env.example", "gitignore": ".gitignore",
+		"go.mod": "go.mod", "main.go": "main.go", "tools.go": "tools.go",
+		"oapi-codegen.yaml": ".oapi-codegen.yaml", "api_test.go": "api_test.go",
+		"env.example": ".env.example", "gitignore": ".gitignore",
 		"ci.yml": ".github/workflows/ci.yml", "README.md": "README.md",
 	} {
 		if err := r.add(template, name); err != nil {
@@ -378,7 +385,8 @@ func (r *repository) compose(ctx context.Context, t *tool, source string) error 
 		routes = "routes_std.go"
 	}
 	if r.First {
-		if err := errors.Join(r.add(routes, "impl/routes.go"), r.add("handlers.go", "impl/handlers.go")); err != nil {
+		err := r.add(routes, "impl/routes.go")
+		if err = errors.Join(err, r.add("handlers.go", "impl/handlers.go")); err != nil {
 			return err
 		}
 	} else if err := r.addHandlers(); err != nil {

@@ -167,14 +167,16 @@ func clash(doc *openapi3.T, name string) string {
 		for schema := range doc.Components.Schemas {
 			if codegen.SchemaNameToTypeName(schema) == name {
 				return fmt.Sprintf(
-					"components.schemas.%s: the generated code has a type %s of its own: give the schema another with x-go-name",
+					"components.schemas.%s: the generated code has a type %s of its own: "+
+						"give the schema another with x-go-name",
 					schema,
 					name,
 				)
 			}
 		}
 	}
-	return name + ": rename one of the schemas or operations that it comes from, or give a schema another name with x-go-name"
+	return name + ": rename one of the schemas or operations that it comes from, " +
+		"or give a schema another name with x-go-name"
 }
 
 // readHandlers reads the interface of the generated code, and which of its methods impl has.
@@ -345,8 +347,8 @@ func exampleBody(media string, content *openapi3.MediaType) (string, bool) {
 	return string(body) + "\n", err == nil
 }
 
-// schemaExample returns the example of a schema, or one put together of those of its members, which may
-// contain themselves.
+// schemaExample returns the example of a schema, or one put together of those of its members, down to
+// a depth: a schema may contain itself.
 func schemaExample(schema *openapi3.Schema, depth int) any {
 	switch {
 	case depth == 0:
