@@ -35,9 +35,13 @@ func Guard(e *echo.Echo, gates ...*authz.Gate) {
 	e.HTTPErrorHandler = ErrorHandler(gates...)
 	e.Use(Middleware(gates...))
 	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
+	before := e.OnAddRouteHandler
 	e.OnAddRouteHandler = func(
-		_ string, route echo.Route, handler echo.HandlerFunc, middleware []echo.MiddlewareFunc,
+		host string, route echo.Route, handler echo.HandlerFunc, middleware []echo.MiddlewareFunc,
 	) {
+		if before != nil {
+			before(host, route, handler, middleware)
+		}
 		if route.Method == http.MethodGet && patterns.ImpliesHEAD(route.Path) {
 			e.Add(http.MethodHead, route.Path, handler, middleware...)
 		}
@@ -45,7 +49,8 @@ func Guard(e *echo.Echo, gates ...*authz.Gate) {
 }
 
 // Middleware guards a whole Echo instance: e.Use(echov4.Middleware(gate)). It decides by the route
-// that Echo has matched, and refuses any that no document describes.
+// that Echo has matched, and refuses any that no document describes. Without [Guard], HEAD is for the
+// program to route.
 func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
 	return func(next echo.HandlerFunc) echo.HandlerFunc {

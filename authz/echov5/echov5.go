@@ -35,7 +35,13 @@ func Guard(e *echo.Echo, gates ...*authz.Gate) {
 	e.HTTPErrorHandler = ErrorHandler(gates...)
 	e.Use(Middleware(gates...))
 	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
+	before := e.OnAddRoute
 	e.OnAddRoute = func(route echo.Route) error {
+		if before != nil {
+			if err := before(route); err != nil {
+				return err
+			}
+		}
 		if route.Method != http.MethodGet || !patterns.ImpliesHEAD(route.Path) {
 			return nil
 		}
@@ -46,7 +52,8 @@ func Guard(e *echo.Echo, gates ...*authz.Gate) {
 }
 
 // Middleware guards a whole Echo instance: e.Use(echov5.Middleware(gate)). It decides by the route
-// that Echo has matched, and refuses any that no document describes.
+// that Echo has matched, and refuses any that no document describes. Without [Guard], HEAD is for the
+// program to route.
 func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
