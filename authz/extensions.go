@@ -42,38 +42,27 @@ const (
 // extensions are all of them. Names that begin like these and are not among them are faults: a
 // misspelt control would be absent unseen.
 var extensions = map[string]extension{
-	scopesExtension: {atScheme, "a map of scopes to descriptions", nil},
-	acrExtension: {
-		atOperation,
-		"a list of one or more strings of printable ASCII without spaces, quotes and backslashes",
-		readACRValues,
-	},
+	scopesExtension:    {atScheme, "a map of scopes to descriptions", nil},
+	acrExtension:       {atOperation, "a list of one or more strings of " + printable, readACRValues},
 	maxAgeExtension:    {atOperation, "a number of seconds, 0 or more", readMaxAge},
 	"x-authz-max-body": {atOperation, "a size above 0, such as 50MiB, 64KiB or 1000", readMaxBody},
-	"x-authz-timeout": {
-		atOperation,
-		"a positive duration such as 90s or 2m, or none",
-		readTimeout,
-	},
+	"x-authz-timeout":  {atOperation, "a positive duration such as 90s or 2m, or none", readTimeout},
 
-	"x-authz-lint-ignore": {
-		atOperation,
-		"a list of rules of authz lint",
-		isList,
-	}, // read by the tool
-	"x-authz-owner": {
-		atOperation,
-		"subject",
-		isSubject,
-	}, // read by authztest
+	"x-authz-lint-ignore": {atOperation, "a list of rules of authz lint", isList}, // read by the tool
+	"x-authz-owner":       {atOperation, "subject", readOwner},                    // read by authztest
 }
+
+const printable = "printable ASCII without spaces, quotes and backslashes"
 
 func isList(_ *Operation, value any) bool {
 	var names []string
 	return remarshal(value, &names) == nil
 }
 
-func isSubject(_ *Operation, value any) bool { return value == "subject" }
+func readOwner(o *Operation, value any) bool {
+	o.OwnedBySubject = value == "subject"
+	return o.OwnedBySubject
+}
 
 const extensionPrefix = "x-authz-"
 
