@@ -326,7 +326,7 @@ func (g *Gate) readSources(config Config) (faults []error) {
 // attach gives an operation the sources of its schemes.
 func (g *Gate) attach(o *operation) (problems []string) {
 	for _, requirement := range o.security {
-		w := way{ambient: true}
+		var conditions []condition
 		for _, name := range slices.Sorted(maps.Keys(requirement)) {
 			s, from := g.plan.schemes[name], g.sources[name]
 			switch {
@@ -354,14 +354,12 @@ func (g *Gate) attach(o *operation) (problems []string) {
 			if demand, ok := g.demands[name]; ok {
 				condition.demand = &demand
 			}
-			w.conditions = append(w.conditions, condition)
-			w.ambient = w.ambient && s.isAmbient()
+			conditions = append(conditions, condition)
+			o.byToken = o.byToken || s.isToken()
 		}
-		if len(w.conditions) > 0 {
-			o.ways = append(o.ways, w)
+		if len(conditions) > 0 {
+			o.ways = append(o.ways, newWay(conditions))
 		}
-		o.byToken = o.byToken ||
-			slices.ContainsFunc(w.conditions, func(c condition) bool { return c.scheme.isToken() })
 	}
 	o.hidden = hiddenKeys(o)
 	return problems

@@ -43,7 +43,7 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 		}
 		return nil
 	case err != nil && a.refused != nil && onlyUnsatisfied(err):
-		return a.refused
+		return a.refused.complete()
 	}
 	return &Error{
 		Kind: Internal,
@@ -146,13 +146,13 @@ func (g *Gate) authenticateForeign(
 	if demand, ok := g.demands[s.name]; ok {
 		c.demand = &demand
 	}
-	w := &way{conditions: []condition{c}, ambient: s.isAmbient()}
-	refused := a.decide(w)
+	w := newWay([]condition{c})
+	refused := a.decide(&w)
 	if p := a.results[source].principal; p != nil && (a.Principal == nil || s.isToken()) {
 		a.Principal = p
 	}
 	if refused != nil {
-		return refused
+		return refused.complete()
 	}
 	return nil
 }
@@ -255,45 +255,40 @@ func (a *Admission) ask(c *condition) (*token.Principal, *Error) {
 }
 
 // lacks returns the refusal of principals of which one lacks a scope that its own scheme demands.
+// It is not complete: most requests that lack the scopes of one alternative have those of another.
 func (a *Admission) lacks(w *way) *Error {
-	for _, c := range w.conditions {
-		for _, scope := range c.scopes {
-			if !a.results[c.source].principal.HasScope(scope) {
-				return a.lacking(w)
-			}
+	missing, kind := 0, InsufficientRole
+	for _, n := range w.needs {
+		if a.results[n.source].principal.HasScope(n.scope) {
+			continue
+		}
+		if missing++; n.ofToken {
+			kind = InsufficientScope // another token would do
 		}
 	}
-	return nil
+	if missing == 0 {
+		return nil
+	}
+	return &Error{Kind: kind, missing: missing, way: w}
 }
 
-func (a *Admission) lacking(w *way) *Error {
-	refused := &Error{Kind: InsufficientRole}
-	var all, ofTokens []string
-	needed := map[string]bool{} // by source and scope: whether it is had
-	for _, c := range w.conditions {
-		for _, scope := range c.scopes {
-			has := a.results[c.source].principal.HasScope(scope)
-			needed[fmt.Sprint(c.source, scope)] = has
-			all = appendNew(all, scope)
-			if c.scheme.isToken() {
-				ofTokens = appendNew(ofTokens, scope)
-			}
-			if !has && c.scheme.isToken() {
-				refused.Kind = InsufficientScope // another token would do
-			}
-		}
+// complete says what is needed to an error of lacks, and returns any other as it is.
+func (e *Error) complete() *Error {
+	if e.way == nil {
+		return e
 	}
-	for _, has := range needed {
-		if refused.needed++; !has {
-			refused.missing++
+	var all []string
+	for _, n := range e.way.needs {
+		if all = appendNew(all, n.scope); n.ofToken && e.Kind == InsufficientScope {
+			e.Scopes = appendNew(e.Scopes, n.scope)
 		}
 	}
 	what := "roles"
-	if refused.Kind == InsufficientScope {
-		what, refused.Scopes = "scopes", ofTokens
+	if e.Kind == InsufficientScope {
+		what = "scopes"
 	}
-	refused.Detail = "This operation needs the " + what + ": " + strings.Join(all, " ") + "."
-	return refused
+	e.Detail = "This operation needs the " + what + ": " + strings.Join(all, " ") + "."
+	return e
 }
 
 func appendNew(all []string, s string) []string {
@@ -307,7 +302,7 @@ func appendNew(all []string, s string) []string {
 // another: it lacks fewer, or as many of fewer.
 func lacksLess(a, b *Error) bool {
 	return a.missing > 0 && b.missing > 0 &&
-		(a.missing < b.missing || a.missing == b.missing && a.needed < b.needed)
+		(a.missing < b.missing || a.missing == b.missing && len(a.way.needs) < len(b.way.needs))
 }
 
 // certainty orders what becomes of the credentials of one alternative: a bad one refuses it,
