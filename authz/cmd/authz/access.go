@@ -170,6 +170,24 @@ func (a access) missing(has func(atom) bool) (lacks need) {
 	return lacks
 }
 
+// alternatives returns the sets of scopes of which one must be granted; nil where no credential is
+// needed.
+func (a access) alternatives() (all [][]string) {
+	if a.open() {
+		return nil
+	}
+	for _, n := range a.needs {
+		set := []string{}
+		for _, scope := range n.scopes() {
+			if !slices.Contains(set, scope) {
+				set = append(set, scope)
+			}
+		}
+		all = append(all, set)
+	}
+	return all
+}
+
 // class says in one word who may call an operation.
 func (a access) class() string {
 	switch {

@@ -10,6 +10,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/overlay"
 )
 
 // load reads a document with everything that it refers to, or the part of it that is needed; with
@@ -44,6 +45,12 @@ func (t *tool) read(ctx context.Context, name string, needed part, places bool) 
 	if err != nil {
 		return nil, err
 	}
+	if len(t.overlays) > 0 {
+		if data, err = t.applyOverlays(from, name, data); err != nil {
+			return nil, err
+		}
+		loader.IncludeOrigin = false // the lines are those of the result
+	}
 	if part := needed.prune(data); len(part) < len(data) && !places {
 		// The loader reads JSON by its YAML parser, which takes twice the memory.
 		doc := &openapi3.T{}
@@ -58,6 +65,23 @@ func (t *tool) read(ctx context.Context, name string, needed part, places bool) 
 		err = findBrokenRefs(from, err)
 	}
 	return doc, err
+}
+
+// applyOverlays applies the overlays of --overlay. A revision from before an overlay existed had none.
+func (t *tool) applyOverlays(from source, name string, document []byte) ([]byte, error) {
+	var texts [][]byte
+	for _, file := range t.overlays {
+		text, err := from.overlay(file)
+		if errors.Is(err, errNotInRevision) {
+			t.complain(fmt.Sprintf("%s is read without %s, which its revision does not have", name, file))
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--overlay: %w", err)
+		}
+		texts = append(texts, text)
+	}
+	return overlay.Apply(document, texts...)
 }
 
 func describeName(name string) string {

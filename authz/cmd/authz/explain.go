@@ -59,9 +59,12 @@ func (c *explainCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	raw, err := c.read(t.stdin)
+	raw, removed, err := c.read(t.stdin)
 	if err != nil {
 		return err
+	}
+	if removed != nil {
+		t.complain("pasted along with the token, and left out here: " + strings.Join(removed, ", "))
 	}
 	clock := &issuerClock{now: t.now}
 	verifier, err := token.NewVerifier(ctx, c.config(clock))
@@ -104,25 +107,49 @@ func (c *explainCommand) config(clock *issuerClock) token.Config {
 	}
 }
 
-// read returns the token as it was copied, possibly with the scheme of an Authorization header.
-func (c *explainCommand) read(stdin io.Reader) (string, error) {
-	raw := c.Token
-	if raw == "" || raw == "-" {
-		const most = 1 << 20
-		b, err := io.ReadAll(io.LimitReader(stdin, most))
-		if err != nil {
-			return "", fmt.Errorf("the token could not be read from standard input: %w", err)
+// read returns the token, and what was pasted along with it.
+func (c *explainCommand) read(stdin io.Reader) (raw string, removed []string, err error) {
+	raw = c.Token
+	if raw == "" || raw == standardInput {
+		if raw, err = readTokenFile(standardInput, stdin); err != nil {
+			return "", nil, fmt.Errorf("cannot read the token from standard input: %w", err)
 		}
-		raw = string(b)
 	}
-	raw = strings.TrimSpace(raw)
-	if len(raw) > len("Bearer ") && strings.EqualFold(raw[:len("Bearer ")], "Bearer ") {
-		raw = strings.TrimSpace(raw[len("Bearer "):])
+	if raw, removed = cleanToken(raw); raw == "" {
+		return "", nil, errors.New("there is no token: give one on standard input, or as the argument")
 	}
-	if raw == "" {
-		return "", errors.New("there is no token: give one on standard input, or as the argument")
+	return raw, removed, nil
+}
+
+// cleanToken removes what is often pasted along with a token, and names it. Sent to a server like
+// that, the token would be refused.
+func cleanToken(text string) (raw string, removed []string) {
+	raw = strings.TrimSpace(text)
+	note := func(what string) {
+		if !slices.Contains(removed, what) {
+			removed = append(removed, what)
+		}
 	}
-	return raw, nil
+	for before := ""; before != raw; {
+		before = raw
+		for _, prefix := range []string{"Authorization:", "Bearer ", "DPoP "} {
+			if len(raw) > len(prefix) && strings.EqualFold(raw[:len(prefix)], prefix) {
+				raw = strings.TrimSpace(raw[len(prefix):])
+				note(strings.TrimSpace(prefix))
+			}
+		}
+		for _, quote := range []string{`"`, "'", "`"} {
+			if len(raw) >= 2 && strings.HasPrefix(raw, quote) && strings.HasSuffix(raw, quote) {
+				raw = strings.TrimSpace(raw[1 : len(raw)-1])
+				note("quotes")
+			}
+		}
+	}
+	if joined := strings.NewReplacer("\r", "", "\n", "", `\n`, "").Replace(raw); joined != raw {
+		raw = joined
+		note("newlines")
+	}
+	return raw, removed
 }
 
 func accepted(p *token.Principal, operations []operation, now time.Time) explanation {
@@ -219,18 +246,28 @@ func (c *explainCommand) audienceHint(claims unverifiedClaims) string {
 // unverifiedClaims are what a token that was refused says of itself. Good for hints, and nothing else.
 type unverifiedClaims struct {
 	alg             string
-	Issuer          string    `json:"iss"`
-	Audience        audiences `json:"aud"`
-	AuthorizedParty string    `json:"azp"`
+	Issuer          string `json:"iss"`
+	Audience        texts  `json:"aud"`
+	AuthorizedParty string `json:"azp"`
+	Scope           texts  `json:"scope"`
+	SCP             texts  `json:"scp"`
 }
 
-// audiences: a string or an array of strings (RFC 7519 §4.1.3).
-type audiences []string
+// scopes returns the scopes of the claims in which issuers put them.
+func (c unverifiedClaims) scopes() (all []string) {
+	for _, claim := range append(c.Scope, c.SCP...) {
+		all = append(all, strings.Fields(claim)...)
+	}
+	return all
+}
 
-func (a *audiences) UnmarshalJSON(data []byte) error {
+// texts is a string or an array of strings (RFC 7519 §4.1.3).
+type texts []string
+
+func (a *texts) UnmarshalJSON(data []byte) error {
 	var one string
 	if json.Unmarshal(data, &one) == nil {
-		*a = audiences{one}
+		*a = texts{one}
 		return nil
 	}
 	return json.Unmarshal(data, (*[]string)(a))

@@ -2,18 +2,17 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"go.yaml.in/yaml/v4"
-
-	"maps"
 )
 
-// overlay is an OpenAPI Overlay 1.0 document.
-type overlay struct {
+// fixes is an OpenAPI Overlay 1.0 document.
+type fixes struct {
 	Overlay string          `yaml:"overlay"`
 	Info    overlayInfo     `yaml:"info"`
 	Actions []overlayAction `yaml:"actions"`
@@ -37,7 +36,7 @@ const todoScheme = "TODO"
 // writeFixes writes an overlay with what can be fixed mechanically. What needs a decision is marked
 // TODO.
 func writeFixes(p page, doc *openapi3.T, operations []operation) error {
-	o := overlay{Overlay: "1.0.0", Info: overlayInfo{"Fixes by authz lint --fix: replace every TODO", "1"}, Actions: []overlayAction{}}
+	o := fixes{Overlay: "1.0.0", Info: overlayInfo{"Fixes by authz lint --fix: replace every TODO", "1"}, Actions: []overlayAction{}}
 	missing := missingScopes(doc, operations)
 	for _, name := range slices.Sorted(maps.Keys(missing)) {
 		scopes := map[string]any{}

@@ -31,7 +31,7 @@ func TestLargeDocuments(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			old, operations := generate(t, t.TempDir(), false)
-			if operations < large(600) {
+			if operations < howMany(600) {
 				t.Fatalf("%d operations: not large", operations)
 			}
 			now, _ := generate(t, t.TempDir(), true)
@@ -98,8 +98,8 @@ func loadAndValidate(t *testing.T, document string) time.Duration {
 	return time.Since(start)
 }
 
-// large is n, or less where the tests shall be quick.
-func large(n int) int {
+// howMany is n, or less where the tests shall be quick.
+func howMany(n int) int {
 	if testing.Short() {
 		return n / 8
 	}
@@ -189,7 +189,7 @@ func pathParameter(name string) object {
 func nestedResources(t *testing.T, dir string, weaker bool) (string, int) {
 	doc, paths, schemas := skeleton("3.1.0")
 	n := 0
-	for r := range large(160) {
+	for r := range howMany(160) {
 		// Resource → its base → … → the root, each an allOf of the one before and members of its own; and the tree
 		// holds itself.
 		for depth := range 6 {
@@ -232,7 +232,7 @@ func inlined(t *testing.T, dir string, weaker bool) (string, int) {
 		return object{"type": "object", "properties": object{"a": schema(depth - 1), "b": object{"type": "array", "items": schema(depth - 1)}}}
 	}
 	n := 0
-	for r := range large(160) {
+	for r := range howMany(160) {
 		maps.Copy(paths, resourceItems(&n, fmt.Sprintf("/v1/things%d", r), []any{}, schema(3), func(n int) []any {
 			return append(requirement(n, "oauth", weaker), object{"key": []string{}, "oauth": []string{"admin", "write:r1"}})
 		}))
@@ -242,14 +242,14 @@ func inlined(t *testing.T, dir string, weaker bool) (string, int) {
 
 func chained(t *testing.T, dir string, weaker bool) (string, int) {
 	doc, paths, schemas := skeleton("3.0.3")
-	length := large(400)
+	length := howMany(400)
 	for i := range length {
 		schemas[fmt.Sprintf("Link%d", i)] = object{"type": "object", "properties": object{
 			"next": schemaRef(fmt.Sprintf("Link%d", (i+1)%length)), "over": schemaRef(fmt.Sprintf("Link%d", (i+7)%length)), "name": object{"type": "string"},
 		}}
 	}
 	n := 0
-	for r := range large(170) {
+	for r := range howMany(170) {
 		maps.Copy(paths, resourceItems(&n, fmt.Sprintf("/chains%d", r), []any{}, schemaRef(fmt.Sprintf("Link%d", r)),
 			func(n int) []any { return requirement(n, "bearerAuth", weaker) }))
 	}
@@ -261,7 +261,7 @@ func manyFiles(t *testing.T, dir string, weaker bool) (string, int) {
 	schemas["Thing"] = object{"$ref": "thing.json"}
 	write(t, dir, "thing.json", object{"type": "object", "properties": object{"name": object{"type": "string"}}})
 	n := 0
-	for f := range large(100) {
+	for f := range howMany(100) {
 		file := object{}
 		items := resourceItems(&n, fmt.Sprintf("/files%d", f), []any{}, object{"$ref": "thing.json"}, func(n int) []any { return requirement(n, "bearerAuth", weaker) })
 		maps.Copy(items, resourceItems(&n, fmt.Sprintf("/more%d", f), []any{}, object{"$ref": "thing.json"}, func(n int) []any { return requirement(n, "bearerAuth", weaker) }))

@@ -102,7 +102,7 @@ func TestCost(t *testing.T) {
 		t.Skip("measured without the race detector")
 	}
 	const operations = 5000
-	doc := largeDocument(operations)
+	doc := described(operations)
 	for _, extension := range []string{"json", "yaml"} {
 		name := filepath.Join(t.TempDir(), "large."+extension)
 		data, err := json.MarshalIndent(doc, "", "  ")
@@ -178,8 +178,8 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// largeDocument returns a document of which most describes responses, as most do.
-func largeDocument(operations int) object {
+// described returns a document of which most describes responses, as most do.
+func described(operations int) object {
 	doc, paths, schemas := skeleton("3.1.0")
 	answer := func() object {
 		members := object{}
