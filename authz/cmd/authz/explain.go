@@ -18,7 +18,7 @@ import (
 )
 
 type explainCommand struct {
-	Document   string        `required:"" help:"OpenAPI document whose operations the token is held against."`
+	Document   string        `required:"" help:"OpenAPI document whose operations the token may call."`
 	Issuer     string        `required:"" env:"OASGATE_ISSUER" help:"Issuer that the server trusts, exactly as it stands in iss."`
 	Audience   []string      `required:"" env:"OASGATE_AUDIENCE" help:"Identifiers of the API, one of which aud must hold, separated by commas."`
 	Algorithms []string      `env:"OASGATE_ALGORITHMS" help:"Signature algorithms that the server accepts, separated by commas. Default: those of the library."`
@@ -26,7 +26,7 @@ type explainCommand struct {
 	ScopeClaim []string      `default:"/scope" help:"JSON pointers to the claims that grant scopes, separated by commas."`
 	RFC9068    bool          `name:"rfc9068" help:"Demand the strict profile of RFC 9068."`
 
-	Token string `arg:"" optional:"" help:"The token. Better on standard input, where - or nothing has it read: arguments end up in histories and process lists."`
+	Token string `arg:"" optional:"" help:"The token. Better leave it out, or write -, and give it on standard input: arguments end up in histories and process lists."`
 }
 
 // explanation is what explain says to programs. It holds nothing of the token but what its claims say.

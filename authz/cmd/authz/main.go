@@ -47,7 +47,7 @@ type commands struct {
 	Plan    planCommand    `cmd:"" help:"Show who may call what."`
 	Lint    lintCommand    `cmd:"" help:"Find what keeps the document from being served, and what is unwise in it."`
 	Diff    diffCommand    `cmd:"" help:"Show what changes in who may call what, and in what a request may contain. Exits with 1 if anything is weakened."`
-	Explain explainCommand `cmd:"" help:"Say whether a token is genuine, if not why, and which operations it opens. The token is never printed."`
+	Explain explainCommand `cmd:"" help:"Say whether a token is genuine, why not, and which operations it may call. The token is never printed."`
 	Probe   probeCommand   `cmd:"" help:"Check that a running server does what its document says."`
 	Scopes  scopesCommand  `cmd:"" help:"Write the scopes and operations, and which operation needs which scopes, as Go, TypeScript or JSON."`
 }

@@ -18,7 +18,7 @@ import (
 )
 
 type probeCommand struct {
-	Document string `required:"" help:"OpenAPI document that the server is held to."`
+	Document string `required:"" help:"OpenAPI document that the server must enforce."`
 	URL      string `required:"" name:"url" help:"Where the document's paths begin on the server: https://api.example/v1. Nothing of a probe is sent anywhere else."`
 
 	TokenURL     string `help:"Token endpoint of the issuer, for a client that may have the API's scopes. Without it only what needs no token is tried."`
@@ -35,8 +35,8 @@ type probeCommand struct {
 	Header  map[string]string `mapsep:"none" sep:"none" help:"Header for every request, as Name=value; may be repeated."`
 	Format  string            `enum:"text,json,junit" default:"text" help:"Output: text (default), json or junit."`
 
-	Writes      bool `help:"Have operations done that may write: those that are not GET or HEAD. Without it these are tried only in ways that must be refused."`
-	OnlyRFC6750 bool `name:"only-rfc6750" help:"Hold answers to RFC 6750 alone, for servers that this library does not guard: no problem documents are expected, nor Cache-Control, realm and scope."`
+	Writes      bool `help:"Also run operations that may write, that is all but GET and HEAD. Without it, these are only sent requests that must be refused."`
+	OnlyRFC6750 bool `name:"only-rfc6750" help:"Check answers by RFC 6750 alone, for servers that this library does not guard: no problem documents, Cache-Control, realm and scope are expected."`
 }
 
 // probeReport is what probe says to programs.

@@ -133,7 +133,7 @@ var rules = []rule{
 // The rules that are not in a function of their own.
 const (
 	brokenRef          = "broken-ref"
-	otherFault         = "fault"
+	otherFault         = "unclear-policy"
 	invalidElsewhere   = "invalid-elsewhere"
 	unknownSuppression = "unknown-suppression"
 )
