@@ -30,7 +30,9 @@ type plannedOperation struct {
 	ID     string `json:"operationId"`
 	Method string `json:"method"`
 	Path   string `json:"path"`
-	Class  string `json:"class"`  // public, optional, token, scopes, or credential: something other than a token
+	// Class is public, optional, token, scopes, credential (something other than a token) or
+	// unstated.
+	Class  string `json:"class"`
 	Access string `json:"access"` // in words
 	// Alternatives as the document states them: one must be satisfied, by all of its requirements.
 	Alternatives [][]plannedRequirement `json:"alternatives"`
@@ -50,7 +52,9 @@ type plannedRequirement struct {
 
 func (c *planCommand) Run(ctx context.Context, t *tool) error {
 	if c.Document == standardInput && c.Token == standardInput {
-		return errors.New("document and token are both to be read from standard input: name a file for one of them")
+		return errors.New(
+			"document and token are both to be read from standard input: name a file for one of them",
+		)
 	}
 	doc, err := t.load(ctx, c.Document, securityPart, false)
 	if err != nil {
@@ -72,9 +76,14 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 				scopes[scope] = true
 			}
 		}
-		report.Operations = append(report.Operations, plannedOperation{
-			o.ID, o.Method, o.Path, o.access.class(), o.access.String(), planned(o.Alternatives), (*plannedStepUp)(o.StepUp),
-		})
+		p := plannedOperation{
+			ID: o.ID, Method: o.Method, Path: o.Path, Class: o.access.class(), Access: o.access.String(),
+			Alternatives: planned(o.Alternatives), StepUp: (*plannedStepUp)(o.StepUp),
+		}
+		if o.unstated {
+			p.Class, p.Access = "unstated", "not stated: the guard refuses the document"
+		}
+		report.Operations = append(report.Operations, p)
 	}
 	report.Scopes = len(scopes)
 	switch {
@@ -89,7 +98,14 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	if report.Faults > 0 {
-		t.complain(fmt.Sprintf("%s has %s that would keep it from being served: see authz lint %s", c.Document, count(report.Faults, "fault"), c.Document))
+		t.complain(
+			fmt.Sprintf(
+				"%s has %s that would keep it from being served: see authz lint %s",
+				c.Document,
+				count(report.Faults, "fault"),
+				c.Document,
+			),
+		)
 		return errFound
 	}
 	return nil
@@ -111,7 +127,9 @@ func (c *planCommand) holder(t *tool) (func(atom) bool, error) {
 		raw, _ := cleanToken(text)
 		claims := unverified(raw)
 		if claims.alg == "" {
-			return nil, errors.New("--token: expected a JWT: the scopes of another token are known to its issuer only")
+			return nil, errors.New(
+				"--token: expected a JWT: the scopes of another token are known to its issuer only",
+			)
 		}
 		scopes = claims.scopes()
 	}
@@ -140,7 +158,10 @@ func planned(alternatives []authz.Alternative) [][]plannedRequirement {
 	for _, alternative := range alternatives {
 		requirements := []plannedRequirement{}
 		for _, r := range alternative {
-			requirements = append(requirements, plannedRequirement{r.Scheme, append([]string{}, r.Scopes...)})
+			requirements = append(
+				requirements,
+				plannedRequirement{r.Scheme, append([]string{}, r.Scopes...)},
+			)
 		}
 		all = append(all, requirements)
 	}
@@ -157,7 +178,7 @@ func (r planReport) summary() string {
 	var parts []string
 	for _, class := range []struct{ name, words string }{
 		{"public", "public"}, {"optional", "optional token"}, {"token", "any token"}, {"scopes", "with scopes"},
-		{"credential", "other credentials"},
+		{"credential", "other credentials"}, {"unstated", "not stated"},
 	} {
 		if n := number[class.name]; n > 0 {
 			part := fmt.Sprintf("%d %s", n, class.words)
@@ -177,7 +198,10 @@ func (r planReport) summary() string {
 func (p page) plan(report planReport) {
 	rows := [][]cell{{{"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}}}
 	for _, o := range report.Operations {
-		rows = append(rows, append(plain(o.Method, o.Path, o.ID), cell{o.Access, classColour(o.Class)}))
+		rows = append(
+			rows,
+			append(plain(o.Method, o.Path, o.ID), cell{o.Access, classColour(o.Class)}),
+		)
 	}
 	p.table("", rows)
 	p.line("")
@@ -196,7 +220,7 @@ func (p page) markdownPlan(report planReport) {
 
 func classColour(class string) colour {
 	switch class {
-	case "public":
+	case "public", "unstated":
 		return yellow
 	case "optional":
 		return cyan

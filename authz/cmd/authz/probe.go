@@ -67,8 +67,12 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	if _, err := authz.Compile(doc); err != nil {
-		return fmt.Errorf("%s has %s, so that it is not clear what the server is to be held to: see authz lint %s",
-			c.Document, count(len(faultsOf(err)), "fault"), c.Document)
+		return fmt.Errorf(
+			"%s has %s, so that it is not clear what the server is to be held to: see authz lint %s",
+			c.Document,
+			count(len(faultsOf(err)), "fault"),
+			c.Document,
+		)
 	}
 	header, err := c.header()
 	if err != nil {
@@ -89,8 +93,16 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	report := c.report(results)
-	if report.Failed > 0 && !slices.ContainsFunc(report.Cases, func(c probedResult) bool { return c.Status != 0 && c.Status != http.StatusNotFound }) {
-		return fmt.Errorf("every answer is 404: is %s where the paths of %s begin?", c.URL, c.Document)
+	if report.Failed > 0 &&
+		!slices.ContainsFunc(
+			report.Cases,
+			func(c probedResult) bool { return c.Status != 0 && c.Status != http.StatusNotFound },
+		) {
+		return fmt.Errorf(
+			"every answer is 404: is %s where the paths of %s begin?",
+			c.URL,
+			c.Document,
+		)
 	}
 	if len(report.Cases) == 0 {
 		return fmt.Errorf("--only: no case matches %s", strings.Join(c.Only, ", "))
@@ -121,7 +133,8 @@ func (c *probeCommand) reach(ctx context.Context) error {
 	return nil
 }
 
-// patient returns a client that waits as long as the kit does, and goes where it is sent and nowhere else.
+// patient returns a client that waits as long as the kit does, and goes where it is sent and
+// nowhere else.
 func patient() *http.Client {
 	return &http.Client{
 		Timeout:       10 * time.Second,
@@ -134,7 +147,9 @@ func (c *probeCommand) header() (http.Header, error) {
 	header := http.Header{}
 	for name, value := range c.Header {
 		if strings.EqualFold(name, "Authorization") {
-			return nil, errors.New("--header: Authorization would replace the credentials of the cases")
+			return nil, errors.New(
+				"--header: Authorization would replace the credentials of the cases",
+			)
 		}
 		header.Set(name, value)
 	}
@@ -160,7 +175,8 @@ func (c *probeCommand) skip(test authztest.Case) string {
 		return "not asked for (--only)"
 	}
 	reads := func(o authz.Operation) bool { return o.Method == http.MethodGet || o.Method == http.MethodHead }
-	if !c.Writes && slices.ContainsFunc(test.Runs(), func(o authz.Operation) bool { return !reads(o) }) {
+	if !c.Writes &&
+		slices.ContainsFunc(test.Runs(), func(o authz.Operation) bool { return !reads(o) }) {
 		return "would have an operation done that may write (--writes)"
 	}
 	return ""
@@ -178,11 +194,19 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 		return tokens, nil
 	}
 	if c.TokenURL == "" || c.ClientID == "" || c.ClientSecret == "" {
-		return tokens, errors.New("--token-url, --client-id and --client-secret (OASGATE_CLIENT_SECRET) are needed together, or none of them")
+		return tokens, errors.New(
+			"--token-url, --client-id and --client-secret (OASGATE_CLIENT_SECRET) are needed together, or none of them",
+		)
 	}
 	caller := &oauthClient{
-		config: client.Config{TokenURL: c.TokenURL, ClientID: c.ClientID, ClientSecret: c.ClientSecret, Audience: c.Audience, HTTPClient: patient()},
-		asked:  map[string]*issued{},
+		config: client.Config{
+			TokenURL:     c.TokenURL,
+			ClientID:     c.ClientID,
+			ClientSecret: c.ClientSecret,
+			Audience:     c.Audience,
+			HTTPClient:   patient(),
+		},
+		asked: map[string]*issued{},
 	}
 	if _, err := caller.sufficient(ctx, nil); err != nil {
 		return tokens, fmt.Errorf("no token: %w", err)
@@ -191,7 +215,9 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 	switch {
 	case c.OtherClientID == "" && c.OtherClientSecret == "":
 	case c.OtherClientID == "" || c.OtherClientSecret == "":
-		return tokens, errors.New("--other-client-id and --other-client-secret (OASGATE_OTHER_CLIENT_SECRET) are needed together, or none of them")
+		return tokens, errors.New(
+			"--other-client-id and --other-client-secret (OASGATE_OTHER_CLIENT_SECRET) are needed together, or none of them",
+		)
 	default:
 		config := caller.config
 		config.ClientID, config.ClientSecret = c.OtherClientID, c.OtherClientSecret
@@ -227,7 +253,8 @@ func (c *probeCommand) report(results authztest.Report) probeReport {
 	return report
 }
 
-// lacking says what a skipped case would need, by what can be given to this command rather than to the kit.
+// lacking says what a skipped case would need, by what can be given to this command rather than to
+// the kit.
 func lacking(why string) string {
 	if strings.Contains(why, errNotGiven.Error()) {
 		return "needs a token that the issuer does not give this client: with fewer scopes, or with one that does not exist"
@@ -247,7 +274,16 @@ func lacking(why string) string {
 }
 
 func (p page) writeProbe(report probeReport, only6750 bool) {
-	rows := [][]cell{{{"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"PASSED", bold}, {"FAILED", bold}, {"SKIPPED", bold}}}
+	rows := [][]cell{
+		{
+			{"METHOD", bold},
+			{"PATH", bold},
+			{"OPERATION", bold},
+			{"PASSED", bold},
+			{"FAILED", bold},
+			{"SKIPPED", bold},
+		},
+	}
 	type failure struct{ id, fault string }
 	failures := map[failure][]probedResult{} // the cases in which it was found
 	var order []failure
@@ -271,7 +307,14 @@ func (p page) writeProbe(report probeReport, only6750 bool) {
 		if number["failed"] > 0 {
 			failed.colour = red
 		}
-		rows = append(rows, append(plain(cases[0].Method, cases[0].Path, cases[0].ID, fmt.Sprint(number["passed"])), failed, cell{text: fmt.Sprint(number["skipped"])}))
+		rows = append(
+			rows,
+			append(
+				plain(cases[0].Method, cases[0].Path, cases[0].ID, fmt.Sprint(number["passed"])),
+				failed,
+				cell{text: fmt.Sprint(number["skipped"])},
+			),
+		)
 	}
 	p.table("", rows)
 	if order != nil {
@@ -305,11 +348,20 @@ func (p page) writeProbe(report probeReport, only6750 bool) {
 		p.table("  ", why)
 	}
 	p.line("")
-	p.line("%s: %d passed, %d failed, %d skipped", count(len(report.Cases), "case"), report.Passed, report.Failed, report.Skipped)
+	p.line(
+		"%s: %d passed, %d failed, %d skipped",
+		count(len(report.Cases), "case"),
+		report.Passed,
+		report.Failed,
+		report.Skipped,
+	)
 	// From outside, nobody sees whether a handler has run.
 	p.line("%s", p.paint(dim, "requests that must be let in are judged by their status alone"))
 	if only6750 {
-		p.line("%s", p.paint(dim, "refusals are judged by status and challenge alone (--only-rfc6750)"))
+		p.line(
+			"%s",
+			p.paint(dim, "refusals are judged by status and challenge alone (--only-rfc6750)"),
+		)
 	}
 }
 
@@ -333,7 +385,12 @@ func (p page) junit(report probeReport) error {
 		Skipped int        `xml:"skipped,attr"`
 		Cases   []testCase `xml:"testcase"`
 	}
-	all := suite{Name: "authz probe", Tests: len(report.Cases), Failed: report.Failed, Skipped: report.Skipped}
+	all := suite{
+		Name:    "authz probe",
+		Tests:   len(report.Cases),
+		Failed:  report.Failed,
+		Skipped: report.Skipped,
+	}
 	for _, c := range report.Cases {
 		test := testCase{Class: c.Method + " " + c.Path, Name: c.Name}
 		if c.Faults != nil {
