@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -393,5 +394,8 @@ func (g *Gate) authenticate(r *http.Request, from *source) (*token.Principal, er
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return nil, &Error{Kind: Timeout, Err: err}
 	}
-	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the authenticator of %s returned neither a principal nor an error of its kind: %w", from.scheme.name, err)}
+	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the authenticator of %s returned neither a principal nor "+
+		"an error of its kind: %w", from.scheme.name, cmp.Or(err, errNoPrincipal))}
 }
+
+var errNoPrincipal = errors.New("a nil principal without an error")

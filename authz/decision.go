@@ -49,6 +49,9 @@ func (g *Gate) decide(a *Admission, r *http.Request, route string, param func(st
 		return nil, nil, err
 	}
 	a.Operation = &op.Operation
+	if op.Timeout != 0 {
+		r = a.limit(r, op.Timeout)
+	}
 	err = g.authorize(a, r, op)
 	if r = op.withoutKeys(r); err == nil {
 		err = g.consult(a, r, op)

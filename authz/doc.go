@@ -14,5 +14,20 @@
 // matched, and refuse, at start, routes that the document does not describe and operations that no
 // route serves. For other routers, [Gate.Check] is the decision and [Gate.WriteProblem] the answer.
 //
-// Whether a token is genuine is the business of package token.
+// Security schemes of type bearer, oauth2 and openIdConnect take access tokens; whether a token is
+// genuine is the business of package token. The others, and any of these, can have an [Authenticator]:
+// [APIKey], [Basic], [MutualTLS] or the program's own. Alternatives are decided as follows:
+//
+//	several schemes in one alternative   each must have a principal, with the scopes that are
+//	                                     demanded of that very scheme; scopes are never added up
+//	several alternatives                 one is enough, whatever the others come to: a bad key beside
+//	                                     a good token changes nothing
+//	{} among them                        lets in who has no credential; one that is bad, or cannot be
+//	                                     checked, is refused
+//	none satisfied                       503 if a credential could not be checked and might have done,
+//	                                     else 403 if one only lacked scopes, else 401
+//	only credentials that browsers add   what changes something must not come from a page of another
+//	by themselves                        origin: 403
+//
+// [Admission.Principal] is the caller, and [Admission.PrincipalOf] the principal of each scheme.
 package authz

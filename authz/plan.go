@@ -45,8 +45,8 @@ type Operation struct {
 	StepUp *StepUp
 	// MaxBody bounds the body of a request, in bytes; 0: the gate's limit. See x-authz-max-body.
 	MaxBody int64
-	// Timeout bounds the time of a request, for the server to enforce; 0: the server's limit, [NoTimeout]:
-	// none. See x-authz-timeout.
+	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See x-authz-timeout
+	// and [Admission.Limiter].
 	Timeout time.Duration
 	// OwnedBySubject: what the operation reads or writes belongs to the principal that made it. The
 	// conformance kit asks for it as another; a handler enforces it. See x-authz-owner.
@@ -190,6 +190,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		}
 	}
 	ids := map[string]string{}
+	shapes := map[string]string{}
 	for _, template := range slices.Sorted(maps.Keys(p.doc.Paths.Map())) {
 		item := p.doc.Paths.Value(template)
 		if item == nil {
@@ -211,6 +212,14 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 				})
 			}
 			ids[o.ID] = method + " " + template
+			shape := method + " " + shapeOf(template)
+			if other, taken := shapes[shape]; taken {
+				found = append(found, &Fault{
+					Method: method, Path: template, At: locate(item.Origin, ""),
+					Problem: fmt.Sprintf("no request tells it from %s: paths that differ in the names of their parameters are the same", other),
+				})
+			}
+			shapes[shape] = method + " " + template
 			faults = append(faults, found...)
 			at.methods[method] = o
 			at.allow = append(at.allow, method)
@@ -307,7 +316,7 @@ func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (altern
 		for _, scope := range scopes {
 			if err := s.declares(scope); err != nil {
 				problems = append(problems, err.Error())
-			} else if s.byUse {
+			} else if s.byUse && s.isToken() {
 				p.scopes[scope] = ""
 			}
 		}
@@ -386,5 +395,14 @@ func (p *Plan) Scheme(name string) *openapi3.SecurityScheme {
 	return nil
 }
 
-// Scopes returns every scope that the document declares, or uses where it lists none, sorted.
+// TakesTokens reports whether some operation takes access tokens.
+func (p *Plan) TakesTokens() bool {
+	byToken := func(r Requirement) bool { s := p.schemes[r.Scheme]; return s != nil && s.isToken() }
+	return slices.ContainsFunc(p.operations, func(o *operation) bool {
+		return slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return slices.ContainsFunc(a, byToken) })
+	})
+}
+
+// Scopes returns every scope of access tokens that the document declares, or uses where it lists none,
+// sorted.
 func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }

@@ -91,6 +91,11 @@ func (p *policy) document(load func() (*openapi3.T, error)) (*openapi3.T, error)
 	return doc, err
 }
 
+// plan returns what the document says of who may call what, under the policy.
+func (p *policy) plan(doc *openapi3.T) (*authz.Plan, error) {
+	return authz.Config{Document: doc, Without: p.without, Unstated: p.unstated}.CompileSecurity()
+}
+
 // prefix is where the document's paths begin: none for "/", as in --base-path.
 func (p *policy) prefix() string {
 	if p.basePath == "/" {

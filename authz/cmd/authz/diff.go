@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -149,7 +150,8 @@ func (c *diffCommand) fails(change change) bool {
 // compare finds what has changed in who may call what, and in what a request may contain.
 func compare(old, now *openapi3.T) comparison {
 	before, after := comparableCredentials(old, now)
-	pairs, changes := match(describe(old, before), describe(now, after))
+	was, is := describe(old, before), describe(now, after)
+	pairs, changes := match(withImpliedHEAD(was, is), withImpliedHEAD(is, was))
 	for _, p := range pairs {
 		if c := p.access(); c.Change != "" {
 			changes = append(changes, c)
@@ -181,6 +183,33 @@ func compare(old, now *openapi3.T) comparison {
 		answer.Weakened = answer.Weakened || c.Weakens
 	}
 	return answer
+}
+
+// withImpliedHEAD adds HEAD where the other document declares it and this one does not: then it is
+// answered as GET, by GET's policy (RFC 9110 §9.3.2).
+func withImpliedHEAD(operations, other []operation) []operation {
+	declared := map[string]bool{} // by HEAD's address: whether these operations have it
+	for _, o := range other {
+		if o.Method == http.MethodHead {
+			declared[o.address()] = false
+		}
+	}
+	for _, o := range operations {
+		if o.Method == http.MethodHead {
+			declared[o.address()] = true
+		}
+	}
+	all := slices.Clone(operations)
+	for _, o := range operations {
+		if o.Method != http.MethodGet {
+			continue
+		}
+		o.Method, o.ID = http.MethodHead, "" // the ID is GET's
+		if has, asked := declared[o.address()]; asked && !has {
+			all = append(all, o)
+		}
+	}
+	return all
 }
 
 // pair is an operation and what it was before.

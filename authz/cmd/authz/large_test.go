@@ -33,7 +33,7 @@ func TestLargeDocuments(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			old, operations := generate(t, t.TempDir(), false)
-			if operations < large(600) {
+			if operations < howMany(600) {
 				t.Fatalf("%d operations: not large", operations)
 			}
 			now, _ := generate(t, t.TempDir(), true)
@@ -125,8 +125,8 @@ func loadAndValidate(t *testing.T, document string) time.Duration {
 	return time.Since(start)
 }
 
-// large is n, or less where the tests shall be quick.
-func large(n int) int {
+// howMany is n, or less where the tests shall be quick.
+func howMany(n int) int {
 	if testing.Short() {
 		return n / 8
 	}
@@ -238,7 +238,7 @@ func pathParameter(name string) object {
 func nestedResources(t *testing.T, dir string, weaker bool) (string, int) {
 	doc, paths, schemas := skeleton("3.1.0")
 	n := 0
-	for r := range large(160) {
+	for r := range howMany(160) {
 		// Resource → its base → … → the root, each an allOf of the one before and members of its
 		// own; and the tree holds itself.
 		for depth := range 6 {
@@ -302,7 +302,7 @@ func inlined(t *testing.T, dir string, weaker bool) (string, int) {
 		}
 	}
 	n := 0
-	for r := range large(160) {
+	for r := range howMany(160) {
 		maps.Copy(
 			paths,
 			resourceItems(
@@ -324,7 +324,7 @@ func inlined(t *testing.T, dir string, weaker bool) (string, int) {
 
 func chained(t *testing.T, dir string, weaker bool) (string, int) {
 	doc, paths, schemas := skeleton("3.0.3")
-	length := large(400)
+	length := howMany(400)
 	for i := range length {
 		schemas[fmt.Sprintf("Link%d", i)] = object{"type": "object", "properties": object{
 			"next": schemaRef(
@@ -333,7 +333,7 @@ func chained(t *testing.T, dir string, weaker bool) (string, int) {
 		}}
 	}
 	n := 0
-	for r := range large(170) {
+	for r := range howMany(170) {
 		maps.Copy(
 			paths,
 			resourceItems(
@@ -358,7 +358,7 @@ func manyFiles(t *testing.T, dir string, weaker bool) (string, int) {
 		object{"type": "object", "properties": object{"name": object{"type": "string"}}},
 	)
 	n := 0
-	for f := range large(100) {
+	for f := range howMany(100) {
 		file := object{}
 		items := resourceItems(
 			&n,

@@ -5,6 +5,8 @@
 //	authz diff main:openapi.yaml openapi.yaml   what changes in who may call what, with what requests
 //	authz explain --document openapi.yaml …     is this token genuine, and what does it open
 //	authz probe --document openapi.yaml …       does a running server do what its document says
+//	authz init --module M --document D dir      a repository for the API of a document
+//	authz bundle -o out.json openapi.yaml       a document in several files as one
 //	authz scopes -o file.go openapi.yaml        constants of scopes and operations, and which need which
 //
 // Each works on any OpenAPI 3 document, whatever serves it. A document is a file, REVISION:FILE as
@@ -49,6 +51,8 @@ type commands struct {
 	Diff    diffCommand    `cmd:"" help:"Show what changes in who may call what, and in what a request may contain. Exits with 1 if anything is weakened."`
 	Explain explainCommand `cmd:"" help:"Say whether a token is genuine, why not, and which operations it may call. The token is never printed."`
 	Probe   probeCommand   `cmd:"" help:"Check that a running server does what its document says."`
+	Init    initCommand    `cmd:"" help:"Write a repository for an API: a server that its document guards, with tests. Or what an existing one lacks."`
+	Bundle  bundleCommand  `cmd:"" help:"Write a document in several files as one."`
 	Scopes  scopesCommand  `cmd:"" help:"Write the scopes and operations, and which operation needs which scopes, as Go, TypeScript or JSON."`
 }
 

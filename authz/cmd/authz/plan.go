@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ type plannedOperation struct {
 	ID     string `json:"operationId"`
 	Method string `json:"method"`
 	Path   string `json:"path"`
+	HEAD   bool   `json:"head,omitempty"` // a GET operation that also answers HEAD, by the same policy
 	// Class is public, optional, token, scopes, credential (something other than a token) or
 	// unstated.
 	Class  string `json:"class"`
@@ -79,6 +81,7 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 		p := plannedOperation{
 			ID: o.ID, Method: o.Method, Path: o.Path, Class: o.access.class(), Access: o.access.String(),
 			Alternatives: planned(o.Alternatives), StepUp: (*plannedStepUp)(o.StepUp),
+			HEAD: o.Method == http.MethodGet && o.item.Head == nil,
 		}
 		if o.unstated {
 			p.Class, p.Access = "unstated", "not stated: the guard refuses the document"
@@ -195,12 +198,20 @@ func (r planReport) summary() string {
 	return text
 }
 
+// methods are those that the operation answers.
+func (o plannedOperation) methods() string {
+	if o.HEAD {
+		return o.Method + ", HEAD"
+	}
+	return o.Method
+}
+
 func (p page) plan(report planReport) {
 	rows := [][]cell{{{"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}}}
 	for _, o := range report.Operations {
 		rows = append(
 			rows,
-			append(plain(o.Method, o.Path, o.ID), cell{o.Access, classColour(o.Class)}),
+			append(plain(o.methods(), o.Path, o.ID), cell{o.Access, classColour(o.Class)}),
 		)
 	}
 	p.table("", rows)
@@ -211,7 +222,7 @@ func (p page) plan(report planReport) {
 func (p page) markdownPlan(report planReport) {
 	rows := [][]string{{"method", "path", "operation", "access"}}
 	for _, o := range report.Operations {
-		rows = append(rows, []string{o.Method, "`" + o.Path + "`", o.ID, o.Access})
+		rows = append(rows, []string{o.methods(), "`" + o.Path + "`", o.ID, o.Access})
 	}
 	p.markdown(rows)
 	p.line("")

@@ -43,7 +43,7 @@ func TestRemoteDocument(t *testing.T) {
 		code int
 		text string
 	}{
-		"/api/openapi.yaml": {allWell, "GET     /a    a"},
+		"/api/openapi.yaml": {allWell, "GET, HEAD  /a    a"},
 		"/elsewhere.yaml":   {unable, "only files of "},
 		"/moved.yaml":       {unable, "status is 302, expected 200"},
 		"/missing.yaml":     {unable, "status is 404, expected 200"},

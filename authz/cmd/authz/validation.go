@@ -246,28 +246,25 @@ func uncompilable(old, now *openapi3.T, pairs []pair, differing []int) map[int]s
 		{old, func(p pair) operation { return p.old }},
 		{now, func(p pair) operation { return p.now }},
 	} {
-		of := map[string][]int{}
 		paths := openapi3.NewPaths()
+		at := map[string]int{}
 		for _, i := range differing {
 			o := side.of(pairs[i])
-			of[o.String()] = append(of[o.String()], i)
-			item := paths.Value(o.Path)
-			if item == nil {
-				item = &openapi3.PathItem{Parameters: o.item.Parameters}
-				paths.Set(o.Path, item)
-			}
+			// The prefix tells paths apart that differ in the names of their parameters only.
+			path := fmt.Sprintf("/%d%s", i, o.Path)
+			at[path] = i
 			only := *o.spec
-			only.Security, only.Extensions, only.OperationID = openapi3.NewSecurityRequirements(), nil, fmt.Sprint(
-				"o",
-				i,
-			)
+			only.Security, only.Extensions = openapi3.NewSecurityRequirements(), nil
+			only.OperationID = fmt.Sprint("o", i)
+			item := &openapi3.PathItem{Parameters: o.item.Parameters}
 			item.SetOperation(o.Method, &only)
+			paths.Set(path, item)
 		}
 		part := *side.doc
 		part.Paths = paths
 		_, err := authz.Compile(&part)
 		for _, fault := range faultsOf(err) {
-			for _, i := range of[fault.Method+" "+fault.Path] {
+			if i, ok := at[fault.Path]; ok {
 				problems[i] = fault.Problem
 			}
 		}

@@ -48,8 +48,10 @@ func pattern(template string) (string, error) {
 		switch {
 		case opened && closed && !strings.ContainsAny(name, "{}"):
 			segments[i] = ":" + name
-		case strings.ContainsAny(s, "{}:*"):
-			return "", fmt.Errorf("Echo cannot route the path segment %s: a parameter must be a whole segment, and : and * have a meaning in Echo's patterns", s)
+		case strings.ContainsAny(s, "{}*\\"):
+			return "", fmt.Errorf("Echo cannot route the path segment %s: a parameter must be a whole segment, and * has a meaning in Echo's patterns", s)
+		default:
+			segments[i] = strings.ReplaceAll(s, ":", `\:`)
 		}
 	}
 	return strings.Join(segments, "/"), nil
