@@ -42,7 +42,11 @@ func (r *run) curl(sent *http.Request, c Case, request Request, secrets []string
 func redact(text string, secrets []string) string {
 	for _, secret := range secrets {
 		if secret != "" {
-			text = strings.ReplaceAll(strings.ReplaceAll(text, secret, "SECRET"), url.QueryEscape(secret), "SECRET")
+			text = strings.ReplaceAll(
+				strings.ReplaceAll(text, secret, "SECRET"),
+				url.QueryEscape(secret),
+				"SECRET",
+			)
 		}
 	}
 	return text

@@ -12,9 +12,10 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// ownerCases: an object that one principal has made is not there for another (OWASP API1:2023, broken
-// object level authorization). They are for operations that the document marks with x-authz-owner, and
-// find the object by the Location of the POST that makes it, on the path before the last parameter.
+// ownerCases: an object that one principal has made is not there for another (OWASP API1:2023,
+// broken object level authorization). They are for operations that the document marks with
+// x-authz-owner, and find the object by the Location of the POST that makes it, on the path before
+// the last parameter.
 func ownerCases(o authz.Operation, operations []authz.Operation) []Case {
 	i := strings.LastIndex(o.Path, "/{")
 	if !o.OwnedBySubject || i < 0 {
@@ -31,8 +32,8 @@ func ownerCases(o authz.Operation, operations []authz.Operation) []Case {
 	return nil
 }
 
-// tryOwner makes an object as one principal, asks for it as another, and then as its owner, which shows
-// that it was there.
+// tryOwner makes an object as one principal, asks for it as another, and then as its owner, which
+// shows that it was there.
 func (r *run) tryOwner(ctx context.Context, result Result) Result {
 	c := result.Case
 	if r.Tokens.Genuine == nil || r.Tokens.Other == nil {
@@ -54,7 +55,16 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 		}
 		return "Bearer " + text
 	}
-	maker, owner, other := token(r.Tokens.Genuine, *c.first), token(r.Tokens.Genuine, c.Operation), token(r.Tokens.Other, c.Operation)
+	maker, owner, other := token(
+		r.Tokens.Genuine,
+		*c.first,
+	), token(
+		r.Tokens.Genuine,
+		c.Operation,
+	), token(
+		r.Tokens.Other,
+		c.Operation,
+	)
 	if result.Skipped != "" || result.Faults != nil {
 		return result
 	}
@@ -62,7 +72,13 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 	made := r.send(ctx, let, maker, nil)
 	location := made.answer.header.Get("Location")
 	if made.faults == nil && location == "" {
-		made.faults = []string{fmt.Sprintf("nothing is proven: expected that %s makes an object and answers with its Location, received %d without one", c.first.ID, made.answer.status)}
+		made.faults = []string{
+			fmt.Sprintf(
+				"nothing is proven: expected that %s makes an object and answers with its Location, received %d without one",
+				c.first.ID,
+				made.answer.status,
+			),
+		}
 	}
 	if result.add(made); made.faults != nil {
 		return result
@@ -82,14 +98,24 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 	case status == http.StatusForbidden || status == http.StatusNotFound:
 		foreign.faults = nil
 	default:
-		foreign.faults = []string{fmt.Sprintf("expected 403 or 404 for an object of another principal, received %d", status)}
+		foreign.faults = []string{
+			fmt.Sprintf(
+				"expected 403 or 404 for an object of another principal, received %d",
+				status,
+			),
+		}
 	}
 	if result.add(foreign); foreign.faults != nil {
 		return result
 	}
 	own := r.send(ctx, let, owner, nil)
 	if status := own.answer.status; own.faults == nil && status >= 400 {
-		own.faults = []string{fmt.Sprintf("nothing is proven: expected that its owner reaches the object, received %d", status)}
+		own.faults = []string{
+			fmt.Sprintf(
+				"nothing is proven: expected that its owner reaches the object, received %d",
+				status,
+			),
+		}
 	}
 	result.add(own)
 	return result

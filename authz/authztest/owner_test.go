@@ -111,10 +111,21 @@ func TestObjectsOfAnother(t *testing.T) {
 				continue
 			}
 			tried = true
-			if got := strings.Join(r.Faults, "; "); r.Skipped != "" || (test.fault == "") != (got == "") || !strings.Contains(got, test.fault) {
-				t.Errorf("%s: %s: skipped %q, faults %q, expected %q", name, r.Case.Name, r.Skipped, got, test.fault)
+			if got := strings.Join(r.Faults, "; "); r.Skipped != "" ||
+				(test.fault == "") != (got == "") ||
+				!strings.Contains(got, test.fault) {
+				t.Errorf(
+					"%s: %s: skipped %q, faults %q, expected %q",
+					name,
+					r.Case.Name,
+					r.Skipped,
+					got,
+					test.fault,
+				)
 			}
-			if test.fault != "" && !strings.Contains(r.Curl, "curl -i -X GET 'http://localhost/notes/") || strings.Contains(r.Curl, "eyJ") {
+			if test.fault != "" &&
+				!strings.Contains(r.Curl, "curl -i -X GET 'http://localhost/notes/") ||
+				strings.Contains(r.Curl, "eyJ") {
 				t.Errorf("%s: the command to repeat it is %q", name, r.Curl)
 			}
 		}

@@ -35,7 +35,8 @@ type change struct {
 	// Was and Now are who may call it, in words; empty before it existed and once it is removed.
 	Was string `json:"was,omitempty"`
 	Now string `json:"now,omitempty"`
-	// Gains is what lets in callers who were refused before, in words; Loses is what no longer does.
+	// Gains is what lets in callers who were refused before, in words; Loses is what no longer
+	// does.
 	Gains []string `json:"gains,omitempty"`
 	Loses []string `json:"loses,omitempty"`
 	// Details are the single differences of a request's schemas and of other controls.
@@ -72,7 +73,10 @@ var verdicts = []struct {
 	verdict verdict
 	colour  colour
 }{
-	{opened, red}, {weakened, red}, {looser, red}, {changed, yellow}, {added, cyan}, {tightened, green},
+	{
+		opened,
+		red,
+	}, {weakened, red}, {looser, red}, {changed, yellow}, {added, cyan}, {tightened, green},
 	{stricter, green}, {moved, cyan}, {removed, dim},
 }
 
@@ -105,7 +109,9 @@ type uncompared struct {
 
 func (c *diffCommand) Run(ctx context.Context, t *tool) error {
 	if c.Old == standardInput && c.New == standardInput {
-		return errors.New("both documents are to be read from standard input: name a file for one of them")
+		return errors.New(
+			"both documents are to be read from standard input: name a file for one of them",
+		)
 	}
 	places := c.Format == "github" || c.Format == "sarif"
 	var old, now *openapi3.T
@@ -156,7 +162,11 @@ func compare(old, now *openapi3.T) comparison {
 	validation, missed := compareRequests(old, now, pairs)
 	changes = append(changes, validation...)
 	slices.SortStableFunc(changes, func(a, b change) int {
-		return cmp.Or(cmp.Compare(a.Change.rank(), b.Change.rank()), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Method, b.Method))
+		return cmp.Or(
+			cmp.Compare(a.Change.rank(), b.Change.rank()),
+			cmp.Compare(a.Path, b.Path),
+			cmp.Compare(a.Method, b.Method),
+		)
 	})
 	answer := comparison{Changes: append([]change{}, changes...), Uncompared: missed}
 	seen := map[string]int{}

@@ -10,8 +10,8 @@ import (
 	"github.com/oasgate/oasgate/authz/overlay"
 )
 
-// TestFixesApply: the overlay of lint --fix applies to its document, and what it leaves to decide is a
-// fault.
+// TestFixesApply: the overlay of lint --fix applies to its document, and what it leaves to decide
+// is a fault.
 func TestFixesApply(t *testing.T) {
 	document := []byte(`
 openapi: 3.1.0
@@ -46,7 +46,8 @@ components: {securitySchemes: {bearerAuth: {type: http, scheme: bearer}}}
 	}
 	out, code := authz("lint", "--places", name)
 	if code != found || !strings.Contains(out, "security scheme TODO is not declared") || strings.Contains(out, "1  fault    unstated") ||
-		strings.Contains(out, "missing-operation-id") || strings.Contains(out, "scopes-by-use") {
+		strings.Contains(out, "missing-operation-id") ||
+		strings.Contains(out, "scopes-by-use") {
 		t.Errorf("exit code %d, %s: expected one fault, the scheme TODO", code, out)
 	}
 }

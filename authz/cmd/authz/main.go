@@ -5,17 +5,17 @@
 //	authz diff main:openapi.yaml openapi.yaml   what changes in who may call what, with what requests
 //	authz explain --document openapi.yaml …     is this token genuine, and what does it open
 //	authz probe --document openapi.yaml …       does a running server do what its document says
-//	authz init --module M --document D folder   a repository for the API that a document describes
+//	authz init --module M --document D dir      a repository for the API of a document
 //	authz bundle -o out.json openapi.yaml       a document in several files as one
 //	authz scopes -o file.go openapi.yaml        constants of scopes and operations, and which need which
 //
-// Each works on any OpenAPI 3 document, whatever serves it. A document is a file, REVISION:FILE as in
-// git, an https URL, or - for standard input. With --json the output is JSON.
+// Each works on any OpenAPI 3 document, whatever serves it. A document is a file, REVISION:FILE as
+// in git, an https URL, or - for standard input. With --json the output is JSON.
 //
 // The exit code is 0 if all is well, 1 if there are findings (faults, a weakened operation, a token
-// that is not genuine, a server that fails), and 2 if the question cannot be answered: wrong usage, a
-// document that cannot be read, an issuer or a server that cannot be reached, a schema that cannot be
-// compared.
+// that is not genuine, a server that fails), and 2 if the question cannot be answered: wrong usage,
+// a document that cannot be read, an issuer or a server that cannot be reached, a schema that
+// cannot be compared.
 package main
 
 import (
@@ -49,7 +49,7 @@ type commands struct {
 	Plan    planCommand    `cmd:"" help:"Show who may call what."`
 	Lint    lintCommand    `cmd:"" help:"Find what keeps the document from being served, and what is unwise in it."`
 	Diff    diffCommand    `cmd:"" help:"Show what changes in who may call what, and in what a request may contain. Exits with 1 if anything is weakened."`
-	Explain explainCommand `cmd:"" help:"Say whether a token is genuine, if not why, and which operations it opens. The token is never printed."`
+	Explain explainCommand `cmd:"" help:"Say whether a token is genuine, why not, and which operations it may call. The token is never printed."`
 	Probe   probeCommand   `cmd:"" help:"Check that a running server does what its document says."`
 	Init    initCommand    `cmd:"" help:"Write a repository for an API: a server that its document guards, with tests. Or what an existing one lacks."`
 	Bundle  bundleCommand  `cmd:"" help:"Write a document in several files as one."`
@@ -81,9 +81,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func (t *tool) run(ctx context.Context, args []string) int {
 	var c commands
 	helped := false
-	parser := kong.Must(&c,
+	parser := kong.Must(
+		&c,
 		kong.Name("authz"),
-		kong.Description("An OpenAPI document is the access policy: read it, check it, compare it, prove it."),
+		kong.Description(
+			"An OpenAPI document is the access policy: read it, check it, compare it, prove it.",
+		),
 		kong.Writers(t.out.w, t.errors.w),
 		kong.Exit(func(int) { helped = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
@@ -121,8 +124,8 @@ func (t *tool) complain(message string) {
 	fmt.Fprintf(t.errors.w, "%s %s\n", t.errors.paint(red, "authz:"), printable(message))
 }
 
-// withoutArguments takes out of a usage error whatever could be a token, or a secret, put where it does not belong:
-// the parser repeats what it does not understand.
+// withoutArguments takes out of a usage error whatever could be a token, or a secret, put where it
+// does not belong: the parser repeats what it does not understand.
 func withoutArguments(message string, args []string) string {
 	type given struct {
 		value   string
@@ -138,7 +141,12 @@ func withoutArguments(message string, args []string) string {
 		}
 		instead := fmt.Sprintf("(argument %d, not repeated here)", i+1)
 		quoted := strconv.Quote(arg)
-		all = append(all, given{quoted, instead}, given{arg, instead}, given{quoted[1 : len(quoted)-1], instead})
+		all = append(
+			all,
+			given{quoted, instead},
+			given{arg, instead},
+			given{quoted[1 : len(quoted)-1], instead},
+		)
 	}
 	// The longest first: one may be the beginning of another.
 	slices.SortStableFunc(all, func(a, b given) int { return len(b.value) - len(a.value) })

@@ -32,8 +32,10 @@ type plannedOperation struct {
 	Method string `json:"method"`
 	Path   string `json:"path"`
 	HEAD   bool   `json:"head,omitempty"` // a GET operation that also answers HEAD, by the same policy
-	Class  string `json:"class"`          // public, optional, token, scopes, or credential: something other than a token
-	Access string `json:"access"`         // in words
+	// Class is public, optional, token, scopes, credential (something other than a token) or
+	// unstated.
+	Class  string `json:"class"`
+	Access string `json:"access"` // in words
 	// Alternatives as the document states them: one must be satisfied, by all of its requirements.
 	Alternatives [][]plannedRequirement `json:"alternatives"`
 	StepUp       *plannedStepUp         `json:"stepUp,omitempty"`
@@ -52,7 +54,9 @@ type plannedRequirement struct {
 
 func (c *planCommand) Run(ctx context.Context, t *tool) error {
 	if c.Document == standardInput && c.Token == standardInput {
-		return errors.New("document and token are both to be read from standard input: name a file for one of them")
+		return errors.New(
+			"document and token are both to be read from standard input: name a file for one of them",
+		)
 	}
 	doc, err := t.load(ctx, c.Document, securityPart, false)
 	if err != nil {
@@ -74,10 +78,15 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 				scopes[scope] = true
 			}
 		}
-		report.Operations = append(report.Operations, plannedOperation{
-			o.ID, o.Method, o.Path, o.Method == http.MethodGet && o.item.Head == nil,
-			o.access.class(), o.access.String(), planned(o.Alternatives), (*plannedStepUp)(o.StepUp),
-		})
+		p := plannedOperation{
+			ID: o.ID, Method: o.Method, Path: o.Path, Class: o.access.class(), Access: o.access.String(),
+			Alternatives: planned(o.Alternatives), StepUp: (*plannedStepUp)(o.StepUp),
+			HEAD: o.Method == http.MethodGet && o.item.Head == nil,
+		}
+		if o.unstated {
+			p.Class, p.Access = "unstated", "not stated: the guard refuses the document"
+		}
+		report.Operations = append(report.Operations, p)
 	}
 	report.Scopes = len(scopes)
 	switch {
@@ -92,7 +101,14 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	if report.Faults > 0 {
-		t.complain(fmt.Sprintf("%s has %s that would keep it from being served: see authz lint %s", c.Document, count(report.Faults, "fault"), c.Document))
+		t.complain(
+			fmt.Sprintf(
+				"%s has %s that would keep it from being served: see authz lint %s",
+				c.Document,
+				count(report.Faults, "fault"),
+				c.Document,
+			),
+		)
 		return errFound
 	}
 	return nil
@@ -114,7 +130,9 @@ func (c *planCommand) holder(t *tool) (func(atom) bool, error) {
 		raw, _ := cleanToken(text)
 		claims := unverified(raw)
 		if claims.alg == "" {
-			return nil, errors.New("--token: expected a JWT: the scopes of another token are known to its issuer only")
+			return nil, errors.New(
+				"--token: expected a JWT: the scopes of another token are known to its issuer only",
+			)
 		}
 		scopes = claims.scopes()
 	}
@@ -143,7 +161,10 @@ func planned(alternatives []authz.Alternative) [][]plannedRequirement {
 	for _, alternative := range alternatives {
 		requirements := []plannedRequirement{}
 		for _, r := range alternative {
-			requirements = append(requirements, plannedRequirement{r.Scheme, append([]string{}, r.Scopes...)})
+			requirements = append(
+				requirements,
+				plannedRequirement{r.Scheme, append([]string{}, r.Scopes...)},
+			)
 		}
 		all = append(all, requirements)
 	}
@@ -160,7 +181,7 @@ func (r planReport) summary() string {
 	var parts []string
 	for _, class := range []struct{ name, words string }{
 		{"public", "public"}, {"optional", "optional token"}, {"token", "any token"}, {"scopes", "with scopes"},
-		{"credential", "other credentials"},
+		{"credential", "other credentials"}, {"unstated", "not stated"},
 	} {
 		if n := number[class.name]; n > 0 {
 			part := fmt.Sprintf("%d %s", n, class.words)
@@ -180,7 +201,7 @@ func (r planReport) summary() string {
 // methods are those that the operation answers.
 func (o plannedOperation) methods() string {
 	if o.HEAD {
-		return o.Method + ", " + http.MethodHead
+		return o.Method + ", HEAD"
 	}
 	return o.Method
 }
@@ -188,7 +209,10 @@ func (o plannedOperation) methods() string {
 func (p page) plan(report planReport) {
 	rows := [][]cell{{{"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}}}
 	for _, o := range report.Operations {
-		rows = append(rows, append(plain(o.methods(), o.Path, o.ID), cell{o.Access, classColour(o.Class)}))
+		rows = append(
+			rows,
+			append(plain(o.methods(), o.Path, o.ID), cell{o.Access, classColour(o.Class)}),
+		)
 	}
 	p.table("", rows)
 	p.line("")
@@ -207,7 +231,7 @@ func (p page) markdownPlan(report planReport) {
 
 func classColour(class string) colour {
 	switch class {
-	case "public":
+	case "public", "unstated":
 		return yellow
 	case "optional":
 		return cyan

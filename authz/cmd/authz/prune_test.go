@@ -74,7 +74,9 @@ func TestPrune(t *testing.T) {
 			t.Errorf("part %d keeps %v, expected %v", part, found, expected)
 		}
 		get, _ := doc.Paths[`/a"b`]["get"].(map[string]any)
-		if get["security"] == nil || get["x-authz-timeout"] != "2m" || put["operationId"] != "put" || doc.Components.SecuritySchemes["bearerAuth"] == nil {
+		if get["security"] == nil || get["x-authz-timeout"] != "2m" ||
+			put["operationId"] != "put" ||
+			doc.Components.SecuritySchemes["bearerAuth"] == nil {
 			t.Errorf("part %d does not keep who may call what: %s", part, out)
 		}
 		line := func(text string) int { return strings.Count(text[:strings.Index(text, `"put"`)], "\n") }
@@ -148,7 +150,8 @@ func TestCost(t *testing.T) {
 			{[]string{"plan", name}, 1, 1.5, false},
 			{[]string{"scopes", "--package=api", name}, 1, 1.5, false},
 			{[]string{"diff", name, name}, 2, 1.5, false},
-			// lint also validates everything, responses and examples included: 1.6 where it was measured.
+			// lint also validates everything, responses and examples included: 1.6 where it was
+			// measured.
 			{[]string{"lint", "--format=json", name}, 1, 2, true},
 		} {
 			const tries = 3
@@ -164,14 +167,34 @@ func TestCost(t *testing.T) {
 						t.Fatalf("%v: %s", c.command, stderr.String())
 					}
 				})
-				time, memory := float64(took)/float64(reading)/c.documents, float64(allocated)/float64(readAllocated)/c.documents
-				t.Logf("%s %-6s %.2f times the processor time, %.2f times the memory of reading", extension, c.command[0], time, memory)
+				time, memory := float64(
+					took,
+				)/float64(
+					reading,
+				)/c.documents, float64(
+					allocated,
+				)/float64(
+					readAllocated,
+				)/c.documents
+				t.Logf(
+					"%s %-6s %.2f times the processor time, %.2f times the memory of reading",
+					extension,
+					c.command[0],
+					time,
+					memory,
+				)
 				if time <= c.limit && memory <= c.limit {
 					break
 				}
 				if try == tries {
-					t.Errorf("%s %s costs %.2f times the processor time and %.2f times the memory of reading, expected at most %.1f",
-						extension, c.command[0], time, memory, c.limit)
+					t.Errorf(
+						"%s %s costs %.2f times the processor time and %.2f times the memory of reading, expected at most %.1f",
+						extension,
+						c.command[0],
+						time,
+						memory,
+						c.limit,
+					)
 					break
 				}
 			}
@@ -198,7 +221,11 @@ func described(operations int) object {
 		}
 		return object{"type": "object", "additionalProperties": false, "properties": members}
 	}
-	schemas["Input"] = object{"type": "object", "additionalProperties": false, "properties": object{"name": object{"type": "string", "maxLength": 100}}}
+	schemas["Input"] = object{
+		"type":                 "object",
+		"additionalProperties": false,
+		"properties":           object{"name": object{"type": "string", "maxLength": 100}},
+	}
 	n := 0
 	for n < operations {
 		path := "/things" + strings.Repeat("x", n%7) + "/" + time.Duration(n).String()
@@ -212,7 +239,10 @@ func described(operations int) object {
 				},
 			}
 			if method == "put" || method == "post" {
-				o["requestBody"] = object{"required": true, "content": jsonContent(schemaRef("Input"))}
+				o["requestBody"] = object{
+					"required": true,
+					"content":  jsonContent(schemaRef("Input")),
+				}
 			}
 			items[method] = o
 			n++

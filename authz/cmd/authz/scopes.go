@@ -45,7 +45,12 @@ func (c *scopesCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	if found := securityFaults(doc); len(found) > 0 {
-		return fmt.Errorf("%s has %s, so that it is not clear which scopes operations need: see authz lint %s", c.Document, count(len(found), "fault"), c.Document)
+		return fmt.Errorf(
+			"%s has %s, so that it is not clear which scopes operations need: see authz lint %s",
+			c.Document,
+			count(len(found), "fault"),
+			c.Document,
+		)
 	}
 	var code []byte
 	switch c.language(t.json) {
@@ -110,7 +115,11 @@ func (c *scopesCommand) siblings() (siblings, error) {
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
 		if err != nil {
-			return found, fmt.Errorf("what stands beside %s must not declare the same names, but cannot be read: %w", c.Output, err)
+			return found, fmt.Errorf(
+				"what stands beside %s must not declare the same names, but cannot be read: %w",
+				c.Output,
+				err,
+			)
 		}
 		pkg := file.Name.Name
 		if pkg == c.Package || c.Package == "" && !strings.HasSuffix(name, "_test.go") {
@@ -163,7 +172,10 @@ func (c *scopesCommand) packageName(beside siblings) (string, error) {
 		name = filepath.Base(folder)
 	}
 	if !token.IsIdentifier(name) || name == "_" {
-		return "", fmt.Errorf("the package of the generated file would be %q: say which it is with --package", name)
+		return "", fmt.Errorf(
+			"the package of the generated file would be %q: say which it is with --package",
+			name,
+		)
 	}
 	return name, nil
 }
@@ -178,7 +190,14 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	var clashes []error
 	for _, name := range []string{"Scope", "OperationID", "ScopesFor", "slices"} {
 		if file, ok := beside.names[name]; ok {
-			clashes = append(clashes, fmt.Errorf("%s declares %s, and so would the generated file: have it written into a folder of its own with -o", file, name))
+			clashes = append(
+				clashes,
+				fmt.Errorf(
+					"%s declares %s, and so would the generated file: have it written into a folder of its own with -o",
+					file,
+					name,
+				),
+			)
 		}
 		taken[name] = true
 	}
@@ -216,11 +235,18 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 		Guarded            bool // any operation is
 	}{Document: c.source(), Package: pkg}
 	for _, scope := range slices.Sorted(maps.Keys(described)) {
-		data.Scopes = append(data.Scopes, generatedConstant{Name: scopeNames[scope], Value: scope, Comment: described[scope]})
+		data.Scopes = append(
+			data.Scopes,
+			generatedConstant{Name: scopeNames[scope], Value: scope, Comment: described[scope]},
+		)
 	}
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
 		o := ids[id]
-		constant := generatedConstant{Name: operationNames[id], Value: id, Comment: oneLine(o.String() + ": " + o.access.String())}
+		constant := generatedConstant{
+			Name:    operationNames[id],
+			Value:   id,
+			Comment: oneLine(o.String() + ": " + o.access.String()),
+		}
 		if !o.access.open() {
 			data.Guarded = true
 			for _, alternative := range o.access.alternatives() {
@@ -234,7 +260,8 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	}
 
 	var code bytes.Buffer
-	written := template.New("scopes").Funcs(template.FuncMap{"quote": strconv.Quote, "comment": comment})
+	written := template.New("scopes").
+		Funcs(template.FuncMap{"quote": strconv.Quote, "comment": comment})
 	if _, err := written.Parse(scopesTemplate); err != nil {
 		return nil, err
 	}
@@ -244,8 +271,8 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	return format.Source(code.Bytes())
 }
 
-// scopesWithText returns the scopes that a document declares or requires, and what it says of each. OpenID
-// Connect need not list them.
+// scopesWithText returns the scopes that a document declares or requires, and what it says of each.
+// OpenID Connect need not list them.
 func scopesWithText(doc *openapi3.T, operations []operation) map[string]string {
 	all := describedScopes(doc)
 	for _, o := range operations {
@@ -282,9 +309,10 @@ func describedScopes(doc *openapi3.T) map[string]string {
 	return all
 }
 
-// names gives each value the first of its names that is an exported identifier, not taken, and no other value's. It
-// depends on the set of values alone, so that a constant never comes to mean another value unseen: of two that would
-// have the same name neither gets it. The last name of a value must be its own.
+// names gives each value the first of its names that is an exported identifier, not taken, and no
+// other value's. It depends on the set of values alone, so that a constant never comes to mean
+// another value unseen: of two that would have the same name neither gets it. The last name of a
+// value must be its own.
 func names(values []string, taken map[string]bool, ways ...func(string) string) map[string]string {
 	way := map[string]int{}
 	for {
@@ -297,7 +325,8 @@ func names(values []string, taken map[string]bool, ways ...func(string) string) 
 		settled := true
 		for _, v := range values {
 			name := all[v]
-			if last := way[v] == len(ways)-1; !last && (number[name] > 1 || taken[name] || !token.IsIdentifier(name) || !token.IsExported(name)) {
+			if last := way[v] == len(ways)-1; !last &&
+				(number[name] > 1 || taken[name] || !token.IsIdentifier(name) || !token.IsExported(name)) {
 				way[v]++
 				settled = false
 			}
@@ -327,10 +356,30 @@ func prefixed(prefix, words string) string {
 	return prefix + words
 }
 
-// spelt has words for the characters that camel leaves out, so that read:messages and read-messages differ.
+// spelt has words for the characters that camel leaves out, so that read:messages and read-messages
+// differ.
 func spelt(s string) string {
 	return strings.NewReplacer(
-		":", " colon ", "-", " dash ", ".", " dot ", "/", " slash ", "_", " underscore ", "*", " star ", "#", " hash ", "+", " plus ", "@", " at ", "~", " tilde ",
+		":",
+		" colon ",
+		"-",
+		" dash ",
+		".",
+		" dot ",
+		"/",
+		" slash ",
+		"_",
+		" underscore ",
+		"*",
+		" star ",
+		"#",
+		" hash ",
+		"+",
+		" plus ",
+		"@",
+		" at ",
+		"~",
+		" tilde ",
 	).Replace(s)
 }
 

@@ -36,11 +36,19 @@ const standardInput = "-"
 // open finds the source of a document by its name.
 func (t *tool) open(ctx context.Context, name string) (source, error) {
 	if name == standardInput {
-		return source{&url.URL{Path: standardInput}, t.readStandardInput, os.ReadFile, func() {}}, nil
+		return source{
+			&url.URL{Path: standardInput},
+			t.readStandardInput,
+			os.ReadFile,
+			func() {},
+		}, nil
 	}
 	if scheme, _, ok := strings.Cut(name, "://"); ok {
 		if scheme != "https" && scheme != "http" {
-			return source{}, fmt.Errorf("expected https, a file or REVISION:FILE, received %s", scheme)
+			return source{}, fmt.Errorf(
+				"expected https, a file or REVISION:FILE, received %s",
+				scheme,
+			)
 		}
 		return remote(ctx, name)
 	}
@@ -109,7 +117,11 @@ func remote(ctx context.Context, name string) (source, error) {
 		}
 		defer response.Body.Close()
 		if response.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("%s: status is %d, expected 200", location.Redacted(), response.StatusCode)
+			return nil, fmt.Errorf(
+				"%s: status is %d, expected 200",
+				location.Redacted(),
+				response.StatusCode,
+			)
 		}
 		body, err := io.ReadAll(io.LimitReader(response.Body, maxRemote+1))
 		if err == nil && len(body) > maxRemote {
@@ -131,8 +143,12 @@ func revision(ctx context.Context, rev, file string) (source, error) {
 			return source{}, fmt.Errorf("git is needed to read a revision: %w", err)
 		}
 		if err != nil {
-			return source{}, fmt.Errorf("there is no file of this name, and %s is not a revision of a git "+
-				"repository here (in a shallow clone, fetch it first: git fetch origin %s)", rev, rev)
+			return source{}, fmt.Errorf(
+				"there is no file of this name, and %s is not a revision of a git "+
+					"repository here (in a shallow clone, fetch it first: git fetch origin %s)",
+				rev,
+				rev,
+			)
 		}
 		tree = id
 	}
@@ -153,7 +169,10 @@ func revision(ctx context.Context, rev, file string) (source, error) {
 		}
 		name := path.Clean(location.Path)
 		if path.IsAbs(name) || strings.HasPrefix(name, "../") || strings.Contains(name, "\n") {
-			return nil, fmt.Errorf("%s is not a file of the repository: a revision has no other files", name)
+			return nil, fmt.Errorf(
+				"%s is not a file of the repository: a revision has no other files",
+				name,
+			)
 		}
 		data, err := objects.read(tree + ":" + name)
 		if err != nil {

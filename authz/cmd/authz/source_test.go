@@ -20,9 +20,15 @@ func TestRemoteDocument(t *testing.T) {
 		})
 	}
 	serve("/api/openapi.yaml", head+"{$ref: ../a.yaml}}")
-	serve("/a.yaml", "get: {operationId: a, security: [], responses: {default: {description: fine}}}")
+	serve(
+		"/a.yaml",
+		"get: {operationId: a, security: [], responses: {default: {description: fine}}}",
+	)
 	serve("/elsewhere.yaml", head+"{$ref: OTHER/a.yaml}}")
-	mux.HandleFunc("/moved.yaml", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/a.yaml", http.StatusFound) })
+	mux.HandleFunc(
+		"/moved.yaml",
+		func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/a.yaml", http.StatusFound) },
+	)
 	mux.HandleFunc("/large.yaml", func(w http.ResponseWriter, _ *http.Request) {
 		line := bytes.Repeat([]byte("#\n"), 1<<19)
 		for range maxRemote>>20 + 1 {
@@ -44,9 +50,23 @@ func TestRemoteDocument(t *testing.T) {
 		"/large.yaml":       {unable, "expected at most 64 MiB"},
 	} {
 		var stdout, stderr bytes.Buffer
-		code := run(t.Context(), []string{"plan", server.URL + path}, &bytes.Buffer{}, &stdout, &stderr)
-		if out := stdout.String() + stderr.String(); code != expected.code || !strings.Contains(out, expected.text) {
-			t.Errorf("%s: exit code %d, %s: expected %d, %q", path, code, out, expected.code, expected.text)
+		code := run(
+			t.Context(),
+			[]string{"plan", server.URL + path},
+			&bytes.Buffer{},
+			&stdout,
+			&stderr,
+		)
+		if out := stdout.String() + stderr.String(); code != expected.code ||
+			!strings.Contains(out, expected.text) {
+			t.Errorf(
+				"%s: exit code %d, %s: expected %d, %q",
+				path,
+				code,
+				out,
+				expected.code,
+				expected.text,
+			)
 		}
 	}
 }
