@@ -383,3 +383,29 @@ components: {securitySchemes: {bearer: {type: http, scheme: bearer}}}
 	s.send(t, "DELETE /things/1", "", s.bearer("read")).refused(t, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "write"))
 	s.send(t, "PUT /things/1", "", s.bearer("read write")).refused(t, 405, authz.MethodNotAllowed, "")
 }
+
+// TestTemplates: a path template need not be one that every router can route.
+func TestTemplates(t *testing.T) {
+	for _, template := range []string{"/things/{id}:activate", "/things:batch", "/files/{id}.json", "/{id}-{b}", "/x/{user-id}"} {
+		var parameters []string
+		for _, part := range strings.Split(template, "{")[1:] {
+			name, _, _ := strings.Cut(part, "}")
+			parameters = append(parameters, "{name: "+name+", in: path, required: true, schema: {type: string}}")
+		}
+		text := edited(t, plain, "components:\n", "  '"+template+"': {get: {security: [{bearer: [read]}], parameters: ["+strings.Join(parameters, ", ")+"], responses: {'204': {description: Done.}}}}\ncomponents:\n")
+		gate, err := authz.New(authz.Config{Document: load(t, text), Verifier: newPrincipals(t, "read")})
+		if err != nil {
+			t.Errorf("%s: %v", template, err)
+			continue
+		}
+		for bearer, kind := range map[string]authz.Kind{"read": "", "": authz.MissingToken} {
+			r := httptest.NewRequest("GET", "/", nil)
+			if bearer != "" {
+				r.Header.Set("Authorization", "Bearer "+bearer)
+			}
+			if _, err := gate.Check(r, template, func(string) string { return "1" }); kindOfError(err) != kind {
+				t.Errorf("%s with %q: decided %v, expected %q", template, bearer, err, kind)
+			}
+		}
+	}
+}

@@ -91,7 +91,28 @@ type operation struct {
 // way is an alternative of an operation's security, with what it takes to decide it.
 type way struct {
 	conditions []condition
-	ambient    bool // browsers add all of its credentials to requests that pages of other sites make
+	needs      []need // of all conditions, each once
+	ambient    bool   // browsers add all of its credentials to requests that pages of other sites make
+}
+
+// need is a scope that the principal of a source must have.
+type need struct {
+	source  int
+	scope   string
+	ofToken bool
+}
+
+func newWay(conditions []condition) way {
+	w := way{conditions: conditions, ambient: true}
+	for _, c := range conditions {
+		w.ambient = w.ambient && c.scheme.isAmbient()
+		for _, scope := range c.scopes {
+			if n := (need{c.source, scope, c.scheme.isToken()}); !slices.Contains(w.needs, n) {
+				w.needs = append(w.needs, n)
+			}
+		}
+	}
+	return w
 }
 
 // condition is a scheme that must have a principal with scopes.

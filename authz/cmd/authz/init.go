@@ -108,7 +108,12 @@ func (c *initCommand) Run(ctx context.Context, t *tool) error {
 	if err := r.compose(ctx, t, source); err != nil {
 		return err
 	}
-	report := initReport{Folder: c.Folder, Written: []string{}, Handlers: []string{}, DryRun: c.DryRun}
+	report := initReport{
+		Folder:   c.Folder,
+		Written:  []string{},
+		Handlers: []string{},
+		DryRun:   c.DryRun,
+	}
 	plan, err := authz.Compile(r.document)
 	if err != nil {
 		return err
@@ -148,26 +153,45 @@ func (c *initCommand) repository() (*repository, error) {
 	gomod, _ := os.ReadFile(filepath.Join(folder, "go.mod"))
 	if m := regexp.MustCompile(`(?m)^module\s+"?([^\s"]+)`).FindSubmatch(gomod); m != nil {
 		if c.Module != "" && c.Module != string(m[1]) {
-			return nil, fmt.Errorf("--module is %s, but %s is that of %s", c.Module, filepath.Join(c.Folder, "go.mod"), m[1])
+			return nil, fmt.Errorf(
+				"--module is %s, but %s is that of %s",
+				c.Module,
+				filepath.Join(c.Folder, "go.mod"),
+				m[1],
+			)
 		}
 		r.Module = string(m[1])
 	}
-	if !regexp.MustCompile(`^[A-Za-z0-9._~/-]+$`).MatchString(r.Module) || strings.Trim(r.Module, "/") != r.Module {
-		return nil, fmt.Errorf("--module is %q: expected a module path such as example.com/acme/orders", r.Module)
+	if !regexp.MustCompile(`^[A-Za-z0-9._~/-]+$`).MatchString(r.Module) ||
+		strings.Trim(r.Module, "/") != r.Module {
+		return nil, fmt.Errorf(
+			"--module is %q: expected a module path such as example.com/acme/orders",
+			r.Module,
+		)
 	}
 	base := regexp.MustCompile(`^v[0-9]+$`).ReplaceAllString(path.Base(r.Module), "")
 	if base == "" {
 		base = path.Base(path.Dir(r.Module))
 	}
-	r.Name = cmp.Or(c.Name, strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(base), "-"), "-0123456789"), "api")
+	r.Name = cmp.Or(
+		c.Name,
+		strings.Trim(
+			regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(base), "-"),
+			"-0123456789",
+		),
+		"api",
+	)
 	if !regexp.MustCompile(`^[a-z][a-z0-9-]*$`).MatchString(r.Name) {
-		return nil, fmt.Errorf("--name is %q: expected a word such as orders, of lower case letters, digits and hyphens", r.Name)
+		return nil, fmt.Errorf(
+			"--name is %q: expected a word such as orders: lower case letters, digits, hyphens",
+			r.Name,
+		)
 	}
 	r.Prefix = strings.ToUpper(strings.ReplaceAll(r.Name, "-", "_")) + "_"
 	if r.Router, err = c.router(folder); err != nil {
 		return nil, err
 	}
-	r.Server = map[string]string{"echov4": "echo-server", "echov5": "echo5-server", "std": "std-http-server"}[r.Router]
+	r.Server = servers[r.Router]
 	r.EchoVersion = strings.TrimPrefix(r.Router, "echo")
 	r.Go, r.Version = "1.26.0", "v0.0.0"
 	if c.Replace != "" {
@@ -178,30 +202,44 @@ func (c *initCommand) repository() (*repository, error) {
 		r.Version = libraryVersion(info)
 	}
 	if r.Version == "" && gomod == nil {
-		return nil, errors.New("this tool is not of a released version that the repository could require: give the folder of the library with --replace")
+		return nil, errors.New(
+			"this tool is not of a released version, which the repository could require: " +
+				"give the folder of the library with --replace",
+		)
 	}
 	return r, nil
 }
 
 // libraryVersion returns the released version of the library that this tool is of, or "".
 func libraryVersion(info *debug.BuildInfo) string {
-	if version := info.Main.Version; info.Main.Path == library && strings.HasPrefix(version, "v") && !strings.Contains(version, "+dirty") {
+	if version := info.Main.Version; info.Main.Path == library && strings.HasPrefix(version, "v") &&
+		!strings.Contains(version, "+dirty") {
 		return version
 	}
 	return ""
+}
+
+// servers are what oapi-codegen generates for each router.
+var servers = map[string]string{
+	"echov4": "echo-server", "echov5": "echo5-server", "std": "std-http-server",
 }
 
 // router returns the router that the folder's code is generated for, or the one to generate it for.
 func (c *initCommand) router(folder string) (string, error) {
 	config, _ := os.ReadFile(filepath.Join(folder, ".oapi-codegen.yaml"))
 	has := ""
-	for name, server := range map[string]string{"echov4": "echo-server: true", "echov5": "echo5-server: true", "std": "std-http-server: true"} {
-		if bytes.Contains(config, []byte(server)) {
+	for name, server := range servers {
+		if bytes.Contains(config, []byte(" "+server+": true")) {
 			has = name
 		}
 	}
 	if config != nil && c.Router != "" && c.Router != has {
-		return "", fmt.Errorf("--router is %s, but %s generates code for %s", c.Router, filepath.Join(c.Folder, ".oapi-codegen.yaml"), cmp.Or(has, "another router"))
+		return "", fmt.Errorf(
+			"--router is %s, but %s generates code for %s",
+			c.Router,
+			filepath.Join(c.Folder, ".oapi-codegen.yaml"),
+			cmp.Or(has, "another router"),
+		)
 	}
 	return cmp.Or(has, c.Router, "echov4"), nil
 }
@@ -223,7 +261,11 @@ func (c *initCommand) source(r *repository) (name string, copies []initFile, err
 	for _, file := range files {
 		relative, err := filepath.Rel(root, file)
 		if err != nil || !filepath.IsLocal(relative) {
-			return "", nil, fmt.Errorf("%s refers to %s, which is not beneath its folder: move it there", c.Document, file)
+			return "", nil, fmt.Errorf(
+				"%s refers to %s, which is not beneath its folder: move it there",
+				c.Document,
+				file,
+			)
 		}
 		if file == files[0] {
 			relative = "openapi.yaml"
@@ -232,8 +274,13 @@ func (c *initCommand) source(r *repository) (name string, copies []initFile, err
 		if err != nil {
 			return "", nil, err
 		}
-		if there, err := os.ReadFile(filepath.Join(c.Folder, relative)); err == nil && !bytes.Equal(there, data) {
-			return "", nil, fmt.Errorf("%s differs from %s, and is not overwritten: change it, and leave --document out", filepath.Join(c.Folder, relative), file)
+		if there, err := os.ReadFile(filepath.Join(c.Folder, relative)); err == nil &&
+			!bytes.Equal(there, data) {
+			return "", nil, fmt.Errorf(
+				"%s differs from %s, and is not overwritten: change it, and leave --document out",
+				filepath.Join(c.Folder, relative),
+				file,
+			)
 		} else if err != nil {
 			copies = append(copies, initFile{name: filepath.ToSlash(relative), data: data})
 		}
@@ -266,12 +313,13 @@ func references(name string) []string {
 	return files
 }
 
-// faults returns why the document cannot be served, by this router: each with its line and what to do.
+// faults returns why the document cannot be served by this router, with lines and what to do.
 func (c *initCommand) faults(r *repository) (all []string) {
 	name := filepath.Base(cmp.Or(c.Document, "openapi.yaml"))
 	add := func(f *authz.Fault) {
 		where, at := name, f.At
-		if item := r.document.Paths.Value(f.Path); at == nil && item != nil && item.GetOperation(f.Method) != nil {
+		if item := r.document.Paths.Value(f.Path); at == nil && item != nil &&
+			item.GetOperation(f.Method) != nil {
 			at = item.GetOperation(f.Method).Origin.Key
 		}
 		if at != nil {
@@ -298,9 +346,10 @@ func (c *initCommand) faults(r *repository) (all []string) {
 	}
 	mux := gate.Mux()
 	for _, o := range gate.Plan().Operations() {
-		pattern := regexp.MustCompile(`\{[^}]*\}`).ReplaceAllStringFunc(o.Path, func(p string) string {
-			return "{" + strings.NewReplacer("-", "_", ".", "_").Replace(p[1:len(p)-1]) + "}"
-		})
+		pattern := regexp.MustCompile(`\{[^}]*\}`).
+			ReplaceAllStringFunc(o.Path, func(p string) string {
+				return "{" + strings.NewReplacer("-", "_", ".", "_").Replace(p[1:len(p)-1]) + "}"
+			})
 		mux.HandleFunc(o.Method+" "+pattern, nil)
 	}
 	for _, f := range faultsOf(mux.CheckRoutes()) {
@@ -313,14 +362,18 @@ func (c *initCommand) faults(r *repository) (all []string) {
 func (r *repository) compose(ctx context.Context, t *tool, source string) error {
 	r.Title = oneLine(r.document.Info.Title)
 	for _, o := range describe(r.document, credentials(r.document)) {
-		r.Operations = append(r.Operations, initOperation{o.ID, o.Method, o.Path, o.access.String()})
+		r.Operations = append(
+			r.Operations,
+			initOperation{o.ID, o.Method, o.Path, o.access.String()},
+		)
 	}
 	if err := r.generate(ctx, source); err != nil {
 		return err
 	}
 	for template, name := range map[string]string{
-		"go.mod": "go.mod", "main.go": "main.go", "tools.go": "tools.go", "oapi-codegen.yaml": ".oapi-codegen.yaml",
-		"api_test.go": "api_test.go", "env.example": ".env.example", "gitignore": ".gitignore",
+		"go.mod": "go.mod", "main.go": "main.go", "tools.go": "tools.go",
+		"oapi-codegen.yaml": ".oapi-codegen.yaml", "api_test.go": "api_test.go",
+		"env.example": ".env.example", "gitignore": ".gitignore",
 		"ci.yml": ".github/workflows/ci.yml", "README.md": "README.md",
 	} {
 		if err := r.add(template, name); err != nil {
@@ -332,7 +385,8 @@ func (r *repository) compose(ctx context.Context, t *tool, source string) error 
 		routes = "routes_std.go"
 	}
 	if r.First {
-		if err := errors.Join(r.add(routes, "impl/routes.go"), r.add("handlers.go", "impl/handlers.go")); err != nil {
+		err := r.add(routes, "impl/routes.go")
+		if err = errors.Join(err, r.add("handlers.go", "impl/handlers.go")); err != nil {
 			return err
 		}
 	} else if err := r.addHandlers(); err != nil {
@@ -356,7 +410,11 @@ func (r *repository) addHandlers() error {
 			return err
 		}
 		if len(one.files) == 0 {
-			return fmt.Errorf("impl/%s.go is there, and has no method %s: add it", strings.ToLower(h.Name), h.Name)
+			return fmt.Errorf(
+				"impl/%s.go is there, and has no method %s: add it",
+				strings.ToLower(h.Name),
+				h.Name,
+			)
 		}
 		r.files = append(r.files, one.files...)
 	}
@@ -381,7 +439,9 @@ func (r *repository) fill(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	filled, err := template.New(name).Funcs(template.FuncMap{"quote": strconv.Quote, "literal": literal}).Parse(string(text))
+	filled, err := template.New(name).
+		Funcs(template.FuncMap{"quote": strconv.Quote, "literal": literal}).
+		Parse(string(text))
 	if err != nil {
 		return nil, err
 	}
@@ -429,11 +489,17 @@ func tidy(ctx context.Context, folder string) error {
 	}
 	var lines []string
 	for line := range strings.Lines(string(said)) {
-		if !strings.HasPrefix(line, "go: downloading ") && !strings.HasPrefix(line, "go: find") && !strings.HasPrefix(line, "go: found ") {
+		if !strings.HasPrefix(line, "go: downloading ") && !strings.HasPrefix(line, "go: find") &&
+			!strings.HasPrefix(line, "go: found ") {
 			lines = append(lines, strings.TrimSpace(line))
 		}
 	}
-	return fmt.Errorf("the files are written, but go mod tidy fails in %s: %w\n%s", folder, err, strings.Join(lines, "\n"))
+	return fmt.Errorf(
+		"the files are written, but go mod tidy fails in %s: %w\n%s",
+		folder,
+		err,
+		strings.Join(lines, "\n"),
+	)
 }
 
 func (p page) writeInit(report initReport, r *repository) {
@@ -445,12 +511,24 @@ func (p page) writeInit(report initReport, r *repository) {
 	case len(report.Written) == 0:
 		p.line("  %-16s nothing is missing", report.Folder)
 	default:
-		p.line("  %-16s %s %s: %s", report.Folder, count(len(report.Written), "file"), verb, strings.Join(report.Written, ", "))
+		p.line(
+			"  %-16s %s %s: %s",
+			report.Folder,
+			count(len(report.Written), "file"),
+			verb,
+			strings.Join(report.Written, ", "),
+		)
 	}
 	if len(report.Handlers) > 0 {
 		p.line("  %-16s %s", "handlers", strings.Join(report.Handlers, ", "))
 	}
-	p.line("  %-16s %s, %d of them public; %s", "generated", count(report.Operations, "operation"), report.Public, count(report.Scopes, "scope"))
+	p.line(
+		"  %-16s %s, %d of them public; %s",
+		"generated",
+		count(report.Operations, "operation"),
+		report.Public,
+		count(report.Scopes, "scope"),
+	)
 	if !report.DryRun && r.First {
 		p.line("  %-16s cd %s && go run . dev", "next", report.Folder)
 	}

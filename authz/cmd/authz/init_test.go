@@ -134,7 +134,11 @@ func TestInitWritesWhatWorks(t *testing.T) {
 				if name != "own" {
 					writeTest(t, "made/allowed_test.go", allowedIs501)
 				}
-				writeTest(t, "made/impl/types_test.go", map[string]string{"clash": numbersAreFloat64}[name])
+				writeTest(
+					t,
+					"made/impl/types_test.go",
+					map[string]string{"clash": numbersAreFloat64}[name],
+				)
 				before := read(t, "made/gen/api.gen.go")
 				for _, command := range []string{"go generate ./...", "go mod tidy -diff", "go test ./..."} {
 					args := strings.Fields(command)
@@ -236,7 +240,11 @@ func read(t *testing.T, name string) string {
 func TestInitDryRun(t *testing.T) {
 	library := libraryFolder(t)
 	t.Chdir(t.TempDir())
-	code, stdout, stderr := initIn(t, map[string]string{"openapi.yaml": orders}, "--json --dry-run --module example.com/acme/orders/v2 --document openapi.yaml --replace "+library+" made")
+	code, stdout, stderr := initIn(
+		t,
+		map[string]string{"openapi.yaml": orders},
+		"--json --dry-run --module example.com/acme/orders/v2 --document openapi.yaml --replace "+library+" made",
+	)
 	if code != 0 {
 		t.Fatalf("init: %s%s", stdout, stderr)
 	}
@@ -250,7 +258,12 @@ func TestInitDryRun(t *testing.T) {
 		".env.example", ".github/workflows/ci.yml", ".gitignore", ".oapi-codegen.yaml", "README.md", "api_test.go",
 		"gen/api.gen.go", "go.mod", "impl/handlers.go", "impl/routes.go", "main.go", "openapi.yaml", "tools.go",
 	}
-	if !slices.Equal(report.Written, expected) || !slices.Equal(report.Handlers, []string{"getOrder"}) || report.Operations != 1 || report.Public != 0 || report.Scopes != 1 || !report.DryRun {
+	if !slices.Equal(report.Written, expected) ||
+		!slices.Equal(report.Handlers, []string{"getOrder"}) ||
+		report.Operations != 1 ||
+		report.Public != 0 ||
+		report.Scopes != 1 ||
+		!report.DryRun {
 		t.Errorf("the report is %+v", report)
 	}
 	if _, err := os.Stat("made"); err == nil {
@@ -271,14 +284,17 @@ func TestInitAgain(t *testing.T) {
 		t.Errorf("the handler does not answer with the document's example:\n%s", handlers)
 	}
 	before := tree(t)
-	if code, stdout, stderr := initIn(t, nil, "made"); code != 0 || !strings.Contains(stdout, "nothing is missing") || !equal(before, tree(t)) {
+	if code, stdout, stderr := initIn(t, nil, "made"); code != 0 ||
+		!strings.Contains(stdout, "nothing is missing") ||
+		!equal(before, tree(t)) {
 		t.Errorf("init of what is complete: %s%s", stdout, stderr)
 	}
 
 	// The team has made it its own, and the document has grown.
 	own := map[string]string{
-		"made/main.go":          "package main\n\nfunc main() {}\n",
-		"made/impl/handlers.go": strings.NewReplacer("(API)", "(*Orders)", "type API", "type Orders").Replace(handlers),
+		"made/main.go": "package main\n\nfunc main() {}\n",
+		"made/impl/handlers.go": strings.NewReplacer("(API)", "(*Orders)", "type API", "type Orders").
+			Replace(handlers),
 		"made/openapi.yaml": strings.Replace(orders, "components:", `  /orders:
     get: {operationId: list-orders, security: [], responses: {"204": {description: None.}}}
 components:`, 1),
@@ -300,13 +316,21 @@ components:`, 1),
 			t.Errorf("%s is overwritten", name)
 		}
 	}
-	if added := read(t, "made/impl/listorders.go"); !strings.Contains(added, "func (*Orders) ListOrders(") {
+	if added := read(t, "made/impl/listorders.go"); !strings.Contains(
+		added,
+		"func (*Orders) ListOrders(",
+	) {
 		t.Errorf("the new handler is\n%s", added)
 	}
-	if code, stdout, stderr := initIn(t, nil, "--document openapi.yaml made"); code != 2 || !strings.Contains(stderr, "made/openapi.yaml differs from openapi.yaml, and is not overwritten") {
+	if code, stdout, stderr := initIn(t, nil, "--document openapi.yaml made"); code != 2 ||
+		!strings.Contains(
+			stderr,
+			"made/openapi.yaml differs from openapi.yaml, and is not overwritten",
+		) {
 		t.Errorf("another document: exit code %d, %s%s", code, stdout, stderr)
 	}
-	if code, stdout, stderr := initIn(t, nil, "--router std made"); code != 2 || !strings.Contains(stderr, "generates code for echov4") {
+	if code, stdout, stderr := initIn(t, nil, "--router std made"); code != 2 ||
+		!strings.Contains(stderr, "generates code for echov4") {
 		t.Errorf("another router: exit code %d, %s%s", code, stdout, stderr)
 	}
 }
@@ -363,7 +387,7 @@ paths:
 			"openapi.yaml:9: GET /orders/{id}: scope reed:orders is not declared", "GET /orders/{id}: security scheme other is not declared", "2 faults: nothing is written",
 		}},
 		{"paths that Echo cannot route", templates, "", 1, []string{
-			"openapi.yaml:5: GET /files/{name}.json: Echo cannot route", "openapi.yaml:7: POST /things/{id}:activate: Echo cannot route", "2 faults",
+			"openapi.yaml:5: GET /files/{name}.json: path segment {name}.json cannot be routed by Echo", "openapi.yaml:7: POST /things/{id}:activate: path segment {id}:activate cannot be routed by Echo", "2 faults",
 		}},
 		{"paths that net/http cannot route", templates, "--router std", 1, []string{
 			"openapi.yaml:5: GET /files/{name}.json: net/http cannot route it", "openapi.yaml:7: POST /things/{id}:activate: net/http cannot route it", "2 faults",
@@ -375,7 +399,11 @@ paths:
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
-			code, stdout, stderr := initIn(t, map[string]string{"openapi.yaml": row.document}, "--module example.com/acme/orders --document openapi.yaml --replace "+library+" "+row.args+" made")
+			code, stdout, stderr := initIn(
+				t,
+				map[string]string{"openapi.yaml": row.document},
+				"--module example.com/acme/orders --document openapi.yaml --replace "+library+" "+row.args+" made",
+			)
 			if code != row.code {
 				t.Errorf("exit code %d, expected %d: %s%s", code, row.code, stdout, stderr)
 			}
@@ -398,7 +426,8 @@ paths:
 		"--module example.com/x --document no.yaml --replace " + library + " m": "no.yaml",
 	} {
 		t.Chdir(t.TempDir())
-		if code, stdout, stderr := initIn(t, map[string]string{"openapi.yaml": orders}, args); code != 2 || !strings.Contains(stderr, says) {
+		if code, stdout, stderr := initIn(t, map[string]string{"openapi.yaml": orders}, args); code != 2 ||
+			!strings.Contains(stderr, says) {
 			t.Errorf("init %s: exit code %d, %s%s", args, code, stdout, stderr)
 		}
 	}
@@ -411,7 +440,8 @@ func TestBundle(t *testing.T) {
 	if code := run(t.Context(), []string{"bundle", "api/openapi.yaml"}, strings.NewReader(""), &out, &errs); code != 0 {
 		t.Fatal(errs.String())
 	}
-	if strings.Contains(out.String(), ".yaml") || !strings.Contains(out.String(), `"operationId": "addUser"`) {
+	if strings.Contains(out.String(), ".yaml") ||
+		!strings.Contains(out.String(), `"operationId": "addUser"`) {
 		t.Errorf("the bundle is\n%s", out.String())
 	}
 }
