@@ -22,15 +22,15 @@ type serveCommand struct {
 	Log     logConfig    `embed:""`
 }
 
-// linger is longer than load balancers usually take to notice that a server is no longer ready.
+// linger gives load balancers time to notice that the server is no longer ready.
 const linger = 3 * time.Second
 
-// serve runs the API for the issuers of the configuration.
+// serve runs the API with the issuers of the configuration.
 func (p *program) serve(ctx context.Context, c *serveCommand) error {
-	hangups := make(chan os.Signal, 1)
-	if c.Config.File != "" { // else SIGHUP ends the process, as usual
-		signal.Notify(hangups, syscall.SIGHUP)
-		defer signal.Stop(hangups)
+	reloads := make(chan os.Signal, 1)
+	if c.Config.File != "" { // without a file, SIGHUP ends the process as usual
+		signal.Notify(reloads, syscall.SIGHUP)
+		defer signal.Stop(reloads)
 	}
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	log, logErr := c.Log.logger(p.prefix(), p.stderr)
@@ -47,16 +47,17 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 			select {
 			case <-ctx.Done():
 				return
-			case <-hangups:
+			case <-reloads:
 				if err := p.reload(c, s); err != nil {
-					log.Error("the issuers stay as they were", "faults", strings.Split(err.Error(), "\n"))
+					log.Error("reload failed: the issuers are unchanged", "faults",
+						strings.Split(err.Error(), "\n"))
 				}
 			}
 		}
 	})
 }
 
-// reload reads the file of issuers again. If anything is wrong with it, the server goes on as before.
+// reload reads the issuers again. It returns all faults, and then the server keeps the old issuers.
 func (p *program) reload(c *serveCommand, s *server.Server) error {
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	if err != nil {
@@ -65,11 +66,12 @@ func (p *program) reload(c *serveCommand, s *server.Server) error {
 	return s.Reload(settings.server.Issuers)
 }
 
-// run opens the service and serves it until ctx ends and the requests under way have ended. Until
-// then, keys are fetched, and the service is open. attend runs beside the server.
+// run opens the service and serves it until ctx ends and the last request has ended. Keys are
+// fetched and the service stays open until then. The function background runs while the server
+// runs.
 func (p *program) run(
 	ctx context.Context, listener net.Listener, opener Opener, config server.Config,
-	attend func(*server.Server),
+	background func(*server.Server),
 ) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -90,6 +92,6 @@ func (p *program) run(
 		return errors.Join(err, listener.Close())
 	}
 	config.Logger.Info("serving", "addr", listener.Addr().String())
-	go attend(s)
+	go background(s)
 	return s.Serve(ctx, listener)
 }

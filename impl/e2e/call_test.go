@@ -105,10 +105,10 @@ func TestCallDev(t *testing.T) {
 		code   int
 		stderr string // a part of it
 	}{
-		{"a client without scopes", []string{"getPrivateScoped", "--client", "none"}, 1, "is answered with 403 Forbidden"},
-		{"gone", []string{"getMessage", "--id", id}, 1, "is answered with 404 Not Found"},
-		{"refused before it gets there", []string{"getMessage", "--id", "a/../b?c#d"}, 1, "is answered with 400 Bad Request"},
-		{"an operation that is misspelt", []string{"getmesage"}, 2, `there is no operation "getmesage"; the nearest is getMessage: `},
+		{"a client without scopes", []string{"getPrivateScoped", "--client", "none"}, 1, "returned 403 Forbidden"},
+		{"gone", []string{"getMessage", "--id", id}, 1, "returned 404 Not Found"},
+		{"refused before it gets there", []string{"getMessage", "--id", "a/../b?c#d"}, 1, "returned 400 Bad Request"},
+		{"an operation that is misspelt", []string{"getmesage"}, 2, `unknown operation "getmesage"; did you mean getMessage? `},
 		{"a flag that there is not", []string{"getPublic", "--limit", "1"}, 2, "flag provided but not defined: -limit: see oasgate call getPublic --help"},
 		{"a body where none belongs", []string{"getPublic", "--body", "{}"}, 2, "not defined: -body"},
 		{"no body where one belongs", []string{"createMessage"}, 2, "--body is missing"},
@@ -133,10 +133,10 @@ func TestCallDev(t *testing.T) {
 		}
 	})
 	t.Run("no dev", func(t *testing.T) {
-		if got := callProgram(t, invocation{args: []string{"getPrivate", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 || !strings.Contains(got.stderr, "run dev, or say with --url where it is") {
+		if got := callProgram(t, invocation{args: []string{"getPrivate", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 || !strings.Contains(got.stderr, "start dev, or set --url where it is") {
 			t.Errorf("exit code %d, stderr %q: want to be told to run dev", got.code, got.stderr)
 		}
-		if got := callProgram(t, invocation{args: []string{"getPublic", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 || !strings.Contains(got.stderr, "say with --url where the API is") {
+		if got := callProgram(t, invocation{args: []string{"getPublic", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 || !strings.Contains(got.stderr, "set --url to the address of the API is") {
 			t.Errorf("exit code %d, stderr %q: want to be told to say where the API is", got.code, got.stderr)
 		}
 	})
@@ -170,15 +170,15 @@ func TestCallServe(t *testing.T) {
 		{"the environment", invocation{args: []string{"getPrivateScoped"}, env: strings.Fields(settings)}, 0, scopedGreeting},
 		{".env", invocation{args: []string{"getPrivateScoped"}, dotenv: settings}, 0, scopedGreeting},
 		{"flags", invocation{args: []string{"getPrivateScoped", "--issuer", issuer.URL(), "--audience", audience, "--client-id", "caller"}, env: []string{"OASGATE_CLIENT_SECRET=" + secret}}, 0, scopedGreeting},
-		{"a scope that the client may not have", invocation{args: []string{"createMessage", "--body", `{"text":"x"}`}, dotenv: settings}, 1, "the issuer refuses: invalid_scope"},
-		{"another secret", invocation{args: []string{"getPrivate"}, dotenv: settings, env: []string{"OASGATE_CLIENT_SECRET=" + secret + "x"}}, 1, "the issuer refuses: invalid_client"},
+		{"a scope that the client may not have", invocation{args: []string{"createMessage", "--body", `{"text":"x"}`}, dotenv: settings}, 1, "the issuer refused the request: invalid_scope"},
+		{"another secret", invocation{args: []string{"getPrivate"}, dotenv: settings, env: []string{"OASGATE_CLIENT_SECRET=" + secret + "x"}}, 1, "the issuer refused the request: invalid_client"},
 		{"no secret", invocation{args: []string{"getPrivate"}, env: []string{"OASGATE_ISSUER=" + issuer.URL()}}, 2, "the secret in OASGATE_CLIENT_SECRET are needed"},
 		{"an issuer that differs by its slash", invocation{args: []string{"getPrivate", "--issuer", strings.TrimSuffix(issuer.URL(), "/")}, dotenv: settings}, 1, "they differ by a trailing slash only"},
 		{"an issuer without TLS", invocation{args: []string{"getPrivate", "--issuer", "http://issuer.example/"}, dotenv: settings}, 2, "expected a URL such as https://tenant.example/"},
 		{"an API without TLS", invocation{args: []string{"getPrivate", "--url", "http://api.example"}, dotenv: settings}, 2, "expected an https URL"},
 		{"public, without any credentials", invocation{args: []string{"getPublic"}, env: []string{"OASGATE_ISSUER=" + issuer.URL()}}, 0, publicGreeting},
 		{"a client of dev's", invocation{args: []string{"getPrivate", "--client", "full"}, dotenv: settings}, 2, "--client is one of dev's clients"},
-		{"dev, which this is not", invocation{args: []string{"getPrivate", "--dev"}, dotenv: settings}, 1, "the issuer answers 404 Not Found, not as an issuer does: run dev"},
+		{"dev, which this is not", invocation{args: []string{"getPrivate", "--dev"}, dotenv: settings}, 1, "the issuer returned 404 Not Found without an OAuth error: start dev"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.args = append(test.args[:1:1], append([]string{"--url", p.url}, test.args[1:]...)...)
@@ -208,7 +208,7 @@ func TestCallShowsNoControlCharacters(t *testing.T) {
 		http.Error(w, order, http.StatusTeapot)
 	}))
 	t.Cleanup(hostile.Close)
-	for _, test := range []struct{ operation, want string }{{"getPublic", "is answered with 418"}, {"getPrivate", "the issuer refuses: invalid_client"}} {
+	for _, test := range []struct{ operation, want string }{{"getPublic", "returned 418"}, {"getPrivate", "the issuer refused the request: invalid_client"}} {
 		got := callProgram(t, invocation{args: []string{test.operation, "--url", hostile.URL}}, "")
 		if got.code != 1 || !strings.Contains(got.stderr, test.want) || !strings.Contains(got.stderr, "owned") {
 			t.Errorf("%s: exit code %d, stderr %q: want 1, %q and what the server says", test.operation, got.code, got.stderr, test.want)

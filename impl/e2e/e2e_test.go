@@ -577,7 +577,7 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 		{"dev's pages are of no origin", invocation{args: []string{"dev", "--cors-origins", "http://localhost:3000,*,http://app.example"}}, 2,
 			[]string{`--cors-origins is "*": expected each origin`, `--cors-origins is "http://app.example": expected https`}},
 		{"the issuer's alias contradicts it", invocation{args: []string{"serve"}, env: append(enough, "AUTH0_DOMAIN=tenant.invalid")}, 2,
-			[]string{"AUTH0_DOMAIN and OASGATE_ISSUER contradict each other"}},
+			[]string{"AUTH0_DOMAIN and OASGATE_ISSUER have different values"}},
 		{"the domain is of http", invocation{args: []string{"serve"}, env: []string{"AUTH0_DOMAIN=http://tenant.invalid", "AUTH0_AUDIENCE=" + audience}}, 2,
 			[]string{`OASGATE_ISSUER is "http://tenant.invalid": expected https`}},
 		{"malformed .env", invocation{args: []string{"serve"}, env: enough, dotenv: "A=1\nhunter2\n"}, 2, []string{".env is malformed at line 2"}},
@@ -589,7 +589,7 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 		{"dev on no host", invocation{args: []string{"dev", "--addr", ":0"}}, 2, []string{`--addr is ":0": expected a port of a loopback host`}},
 		{"dev on a network's address", invocation{args: []string{"dev", "--addr", "192.0.2.1:0"}}, 2, []string{`--addr is "192.0.2.1:0": expected a port of a loopback host`}},
 		{"dev on a name", invocation{args: []string{"dev", "--addr", "dev.example:0"}}, 2, []string{`--addr is "dev.example:0": expected a port of a loopback host`}},
-		{"a token of nobody", invocation{args: []string{"token", "--url", "http://127.0.0.1:1"}}, 1, []string{"no issuer answers: "}},
+		{"a token of nobody", invocation{args: []string{"token", "--url", "http://127.0.0.1:1"}}, 1, []string{"cannot reach the issuer: "}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := start(t, test.invocation)

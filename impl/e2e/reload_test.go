@@ -98,13 +98,13 @@ func TestReload(t *testing.T) {
 	check(200, 200, "the file lists both now")
 
 	for faulty, want := range map[string]string{
-		"issuers:\n" + listed(a) + "    grantable: []\n": file + ":4: grantable is no key that is known here: expected one of ",
-		"issuers:\n" + listed(a) + listed(a):             file + `:4: url is \"` + a.url + `\": expected every issuer once, and this one is on line 2 already`,
-		"issuers:\n  - [":                                file + " is no YAML: ",
+		"issuers:\n" + listed(a) + "    grantable: []\n": file + ":4: grantable is an unknown key: expected one of ",
+		"issuers:\n" + listed(a) + listed(a):             file + `:4: url is \"` + a.url + `\": expected each issuer once; this one is also on line 2`,
+		"issuers:\n  - [":                                file + " is not valid YAML: ",
 		"":                                               file + " is empty: ",
 	} {
 		writeFile(t, file, faulty)
-		p.reloads(t, "the issuers stay as they were")
+		p.reloads(t, "reload failed: the issuers are unchanged")
 		if !strings.Contains(p.stderr.String(), want) {
 			t.Errorf("the log does not say what is wrong with the file: %s", want)
 		}
@@ -113,7 +113,7 @@ func TestReload(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	p.reloads(t, "the issuers stay as they were")
+	p.reloads(t, "reload failed: the issuers are unchanged")
 	check(200, 200, "a file that is gone changes nothing")
 
 	writeFile(t, file, "issuers:\n", listed(a))
