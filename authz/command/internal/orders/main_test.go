@@ -127,7 +127,7 @@ func TestImports(t *testing.T) {
 	databases := []string{
 		"modernc.org/",
 		"github.com/jackc/pgx",
-		"github.com/redis/",
+		"github.com/gomodule/redigo",
 		"github.com/pressly/goose",
 	}
 	for _, test := range []struct {
