@@ -128,7 +128,6 @@ func TestImports(t *testing.T) {
 		"modernc.org/",
 		"github.com/jackc/pgx",
 		"github.com/gomodule/redigo",
-		"github.com/pressly/goose",
 	}
 	for _, test := range []struct {
 		pkg    string
