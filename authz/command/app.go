@@ -26,17 +26,16 @@ import (
 	"os/signal"
 	"reflect"
 	"regexp"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
 	"unicode"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/alecthomas/kong"
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
-	"github.com/oasgate/oasgate/authz/internal/batch"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -93,20 +92,33 @@ func (r Routes) Open(context.Context, *slog.Logger) (*Service, error) {
 // Main runs the program and exits with code 0, with code 2 for wrong usage or a faulty
 // configuration, or with code 1 for any other failure.
 func Main(app App) {
-	// The live heap is a megabyte or two, and every request leaves a little garbage. With the
-	// default GOGC, a fifth of the time went into collecting it, every 4 MB. The reserve counts as
-	// live, but is never touched. GOGC, if set, is respected.
-	var reserve []byte
-	if os.Getenv("GOGC") == "" {
-		reserve = make([]byte, 16<<20)
-		debug.SetGCPercent(200)
-	}
+	setMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	code := app.Run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
-	runtime.KeepAlive(reserve)
 	os.Exit(code)
 }
+
+// setMemory configures the garbage collector. The environment variables GOGC and GOMEMLIMIT take
+// precedence.
+func setMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	// 90 % of the limit of the cgroup. An error means that there is no limit.
+	_, _ = memlimit.Set(memlimit.WithProvider(memlimit.FromCgroup))
+}
+
+// gcPercent replaces the default of 100. Measured with a protected GET that hits the token cache, in
+// 20 interleaved pairs each, processor time per request (medians and quartiles) and resident memory:
+//
+//	GOGC  time               memory
+//	100   1                  30 MB
+//	200   0.91 (0.90, 0.95)  34 MB
+//	300   0.90 (0.89, 0.95)  38 MB
+//	400   0.91 (0.87, 0.93)  42 MB
+//	600   0.90 (0.87, 0.92)  50 MB
+const gcPercent = 200
 
 // program is a running App.
 type program struct {
@@ -131,9 +143,7 @@ type devCommands struct {
 func (a App) Run(
 	ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer,
 ) int {
-	batched := batch.NewWriter(stderr)
-	defer batched.Flush()
-	p := &program{App: a, stdin: stdin, stdout: stdout, stderr: batched}
+	p := &program{App: a, stdin: stdin, stdout: stdout, stderr: stderr}
 	if err := a.check(); err != nil {
 		return p.fail(err, 1)
 	}
@@ -151,7 +161,7 @@ func (a App) Run(
 		kong.Name(a.Name),
 		kong.Description(a.Description),
 		kong.Vars{"dev_url": devURL},
-		kong.Writers(stdout, batched),
+		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helpShown = true }),
 		kong.Resolvers(kong.ResolverFunc(p.resolve)),
 		kong.ValueFormatter(func(value *kong.Value) string {

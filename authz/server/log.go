@@ -19,7 +19,7 @@ type requestLog struct {
 // write writes the line of a request. It never contains a query, which may hold a token, nor a
 // header.
 func (l requestLog) write(x *exchange, r *http.Request) {
-	x.release()
+	x.deadline.Release()
 	level := slog.LevelInfo
 	hungUp := r.Context().Err() != nil // a client that hangs up is not the server's fault
 	if x.status >= 500 && !hungUp {
@@ -30,7 +30,7 @@ func (l requestLog) write(x *exchange, r *http.Request) {
 	}
 	now := time.Now()
 	var space [12]slog.Attr
-	attrs := appendAttrs(space[:0], x, r, remoteIP(r, l.proxies), now.Sub(x.begun))
+	attrs := appendAttrs(space[:0], x, r, remoteIP(r, l.proxies), now.Sub(x.start))
 	if lines, ok := l.handler.(*jsonlines.Handler); ok {
 		lines.WriteLine(now, level, "request", attrs)
 		return
