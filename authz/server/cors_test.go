@@ -137,7 +137,7 @@ func TestPreflightKnowsTheDocument(t *testing.T) {
 		{"PUT", "prefer", false},
 	}
 	c := newCORS(document, []string{app})
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.answers(newRequestIDs().begin(w, r), r) })
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.handle(newRequestIDs().begin(w, r), r) })
 	for _, test := range tests {
 		got := handled(handler, "OPTIONS", "/a", "Origin", app, "Access-Control-Request-Method", test.method, "Access-Control-Request-Headers", test.header)
 		if allowed := got.header.Get("Access-Control-Allow-Origin") != ""; allowed != test.allowed {

@@ -133,8 +133,8 @@ paths:
 	for _, on := range []bool{false, true} {
 		want := "<nil>"
 		if on {
-			want = "openapi: GET /docs: the server answers this path itself: give the operation another one\n" +
-				"openapi: GET /docs/{id}: the server answers this path itself: give the operation another one"
+			want = "openapi: GET /docs: the server uses this path itself: change the path of the operation\n" +
+				"openapi: GET /docs/{id}: the server uses this path itself: change the path of the operation"
 		}
 		_, err := New(t.Context(), Config{
 			Document: document, Routes: answering(greet), Docs: on, Logger: slog.New(slog.DiscardHandler),

@@ -34,7 +34,7 @@ func TestHijackedAnswer(t *testing.T) {
 		return err
 	}, nil)
 	s.call(t)
-	if strings.Contains(s.log.String(), "neither an answer nor an error") {
+	if strings.Contains(s.log.String(), "neither a response nor an error") {
 		t.Error("a hijacked connection that was answered is logged as a 500")
 	}
 }
@@ -54,7 +54,7 @@ func TestSwitchedProtocols(t *testing.T) {
 	if status := s.log.request(t, "switched")["status"]; status != float64(http.StatusSwitchingProtocols) {
 		t.Errorf("status %v is logged, expected 101", status)
 	}
-	if strings.Contains(s.log.String(), "neither an answer nor an error") {
+	if strings.Contains(s.log.String(), "neither a response nor an error") {
 		t.Error("an answer of status 101 is taken for none")
 	}
 }

@@ -368,7 +368,7 @@ func TestReplacedVerifierEnds(t *testing.T) {
 		}
 		var ended atomic.Bool
 		first := server.guard.Load()
-		first.end = func() { ended.Store(true) }
+		first.cancel = func() { ended.Store(true) }
 		if err := server.Reload(issuers); err != nil {
 			t.Fatal(err)
 		}

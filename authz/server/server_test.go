@@ -788,7 +788,7 @@ func TestOperationsThatCouldNotBeReached(t *testing.T) {
 		Document: document(t), Routes: answering(greet), InsecureIssuer: greedy{path: private.path},
 		Issuers: []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}},
 	})
-	if want := "openapi: GET " + private.path + ": the server answers this path itself: give the operation another one"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "openapi: GET " + private.path + ": the server uses this path itself: change the path of the operation"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("fault is %v, want %s", err, want)
 	}
 }

@@ -585,10 +585,10 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 		{"unknown command", invocation{args: []string{"server"}}, 2, []string{"unexpected argument server"}},
 		{"no command", invocation{}, 2, []string{"expected one of"}},
 		{"port in use", invocation{args: []string{"serve", "--addr", taken.Addr().String()}, env: enough}, 1, []string{`OASGATE_ADDR is "` + taken.Addr().String() + `"`}},
-		{"dev on every interface", invocation{args: []string{"dev", "--addr", "0.0.0.0:0"}}, 2, []string{`--addr is "0.0.0.0:0": expected a port of a loopback host`}},
-		{"dev on no host", invocation{args: []string{"dev", "--addr", ":0"}}, 2, []string{`--addr is ":0": expected a port of a loopback host`}},
-		{"dev on a network's address", invocation{args: []string{"dev", "--addr", "192.0.2.1:0"}}, 2, []string{`--addr is "192.0.2.1:0": expected a port of a loopback host`}},
-		{"dev on a name", invocation{args: []string{"dev", "--addr", "dev.example:0"}}, 2, []string{`--addr is "dev.example:0": expected a port of a loopback host`}},
+		{"dev on every interface", invocation{args: []string{"dev", "--addr", "0.0.0.0:0"}}, 2, []string{`--addr is "0.0.0.0:0": expected a loopback host and a port`}},
+		{"dev on no host", invocation{args: []string{"dev", "--addr", ":0"}}, 2, []string{`--addr is ":0": expected a loopback host and a port`}},
+		{"dev on a network's address", invocation{args: []string{"dev", "--addr", "192.0.2.1:0"}}, 2, []string{`--addr is "192.0.2.1:0": expected a loopback host and a port`}},
+		{"dev on a name", invocation{args: []string{"dev", "--addr", "dev.example:0"}}, 2, []string{`--addr is "dev.example:0": expected a loopback host and a port`}},
 		{"a token of nobody", invocation{args: []string{"token", "--url", "http://127.0.0.1:1"}}, 1, []string{"cannot reach the issuer: "}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -509,17 +509,18 @@ func TestLazyAsPlain(t *testing.T) {
 	all.Wait()
 }
 
-// A request's eight deadlines arm none beneath, if its reader is called back before it waits.
-func TestDeadlinesAreRarelyArmed(t *testing.T) {
-	armed := 0
-	read := deadline{arm: func(time.Time) error { armed++; return nil }}
-	write := deadline{arm: read.arm}
+// The eight deadlines of a request set no timer if the background read is interrupted before it
+// blocks.
+func TestTimersAreRarelySet(t *testing.T) {
+	timers := 0
+	read := deadline{setTimer: func(time.Time) error { timers++; return nil }}
+	write := deadline{setTimer: read.setTimer}
 	in := func(d time.Duration) time.Time { return time.Now().Add(d) }
 	through := func(d *deadline) {
-		if err := d.enter(); err != nil {
+		if err := d.begin(); err != nil {
 			t.Fatal(err)
 		}
-		d.leave(nil)
+		d.end(nil)
 	}
 	for range 100 {
 		_ = read.set(in(2 * time.Minute))
@@ -530,20 +531,20 @@ func TestDeadlinesAreRarelyArmed(t *testing.T) {
 		_ = read.set(time.Time{})
 		through(&write)
 		_ = read.set(time.Unix(1, 0))
-		if err := read.enter(); err == nil {
-			t.Error("a deadline in the past lets a reader in")
+		if err := read.begin(); err == nil {
+			t.Error("begin succeeds after a deadline in the past")
 		}
 		_ = read.set(time.Time{})
 		_ = write.set(time.Time{})
 	}
-	if armed != 2 {
-		t.Errorf("armed %d times, expected once for each direction", armed)
+	if timers != 2 {
+		t.Errorf("timers were set %d times, expected once for each direction", timers)
 	}
 }
 
-// TestGivesWay has another goroutine ready to run whenever a connection reads what is there
+// TestYield has another goroutine ready to run whenever a connection reads what is there
 // already: after every other answer it goes first, and no more than that.
-func TestGivesWay(t *testing.T) {
+func TestYield(t *testing.T) {
 	client, server, err := tcpPair()
 	if err != nil {
 		t.Fatal(err)
@@ -557,10 +558,10 @@ func TestGivesWay(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 
 	const rounds = 100
-	var gaveWay [3]int // after an answer, after the next, and in a Read that follows another
+	var yielded [3]int // after an answer, after the next, and in a Read that follows another
 	var b [1]byte
 	for range rounds {
-		for i := range gaveWay {
+		for i := range yielded {
 			if i < 2 {
 				if _, err := conn.Write(b[:]); err != nil {
 					t.Fatal(err)
@@ -572,14 +573,14 @@ func TestGivesWay(t *testing.T) {
 				t.Fatal(err)
 			}
 			if other.Load() {
-				gaveWay[i]++
+				yielded[i]++
 			}
 			runtime.Gosched()
 		}
 	}
 	// Not exactly: the runtime now and then lets others go first, or not, on its own account.
-	if gaveWay[0] < rounds*3/4 || gaveWay[1] > rounds/4 || gaveWay[2] > rounds/4 {
-		t.Errorf("of %d times each, others went first %d times after an answer, %d times after the next, %d times without one: expected all, none, none", rounds, gaveWay[0], gaveWay[1], gaveWay[2])
+	if yielded[0] < rounds*3/4 || yielded[1] > rounds/4 || yielded[2] > rounds/4 {
+		t.Errorf("of %d times each, others went first %d times after an answer, %d times after the next, %d times without one: expected all, none, none", rounds, yielded[0], yielded[1], yielded[2])
 	}
 }
 
