@@ -46,9 +46,9 @@ func allMigrations() ([]migration, error) {
 	return all, nil
 }
 
-// migrate applies the migrations that the database does not have. Other processes that migrate it at
-// the same time wait. Versions that are newer than this program are ignored, so that servers can be
-// updated one after another.
+// migrate applies the migrations that the database does not have. Other processes that migrate it
+// at the same time wait. Versions that are newer than this program are ignored, so that servers can
+// be updated one after another.
 //
 // The table of versions is that of goose (github.com/pressly/goose), which earlier releases used.
 func (db database) migrate(ctx context.Context, log *slog.Logger) (err error) {
@@ -77,8 +77,8 @@ func (db database) migrate(ctx context.Context, log *slog.Logger) (err error) {
 	return nil
 }
 
-// appliedVersions returns the versions that the database has. It creates the table of versions if it
-// cannot be read, so that a user without the right to create tables can use an existing one.
+// appliedVersions returns the versions that the database has. It creates the table of versions if
+// it cannot be read, so that a user without the right to create tables can use an existing one.
 func (db database) appliedVersions(ctx context.Context) (map[int64]bool, error) {
 	applied, readErr := db.readVersions(ctx)
 	if readErr == nil {

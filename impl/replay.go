@@ -104,8 +104,8 @@ func parseReplayURL(
 // Close closes the connections.
 func (r *Replays) Close() error { return r.pool.Close() }
 
-// Use implements [token.ReplayStore]. Its one command, SET with NX, is atomic. It is not retried: if
-// the reply to the first attempt was lost, the second would take a fresh proof for a used one.
+// Use implements [token.ReplayStore]. Its one command, SET with NX, is atomic. It is not retried:
+// if the reply to the first attempt was lost, the second would take a fresh proof for a used one.
 func (r *Replays) Use(ctx context.Context, key string, until time.Time) (fresh bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
 	defer cancel()

@@ -31,7 +31,8 @@ func redisURL(t *testing.T) string {
 	}
 	url := os.Getenv("OASGATE_TEST_REDIS_URL")
 	if url == "" {
-		t.Skip("OASGATE_TEST_REDIS_URL is not set, so what needs a Redis is not tested: . .ci/services; start_redis")
+		t.Skip(
+			"OASGATE_TEST_REDIS_URL is not set, so what needs a Redis is not tested: . .ci/services; start_redis")
 	}
 	return url
 }
@@ -73,7 +74,8 @@ func TestReplaysAreUsedOnceAcrossServers(t *testing.T) {
 		close(begin)
 		all.Wait()
 		if fresh.Load() > 1 || fresh.Load() == 0 && failed.Load() == 0 {
-			t.Fatalf("%d of 32 were told that the key is fresh, expected 1 (%d failed)", fresh.Load(), failed.Load())
+			t.Fatalf("%d of 32 were told that the key is fresh, expected 1 (%d failed)",
+				fresh.Load(), failed.Load())
 		}
 	}
 }
@@ -102,7 +104,8 @@ func TestReplaysEnd(t *testing.T) {
 		milliseconds, err := redis.Int64(client.Do("PTTL", "oasgate:dpop:"+key))
 		left := time.Duration(milliseconds) * time.Millisecond
 		if err != nil || left > expected+time.Millisecond || left < expected-900*time.Millisecond {
-			t.Errorf("an end that is %s: Redis forgets in %s, expected about %s", name, left, expected)
+			t.Errorf("an end that is %s: Redis forgets in %s, expected about %s", name, left,
+				expected)
 		}
 	}
 }
@@ -166,7 +169,8 @@ func (u unless) Write(p []byte) (int, error) {
 	return u.Writer.Write(p)
 }
 
-// However Redis fails, the answer is an error, soon, that holds no password; and all is well when it is back.
+// However Redis fails, the answer is an error, soon, that holds no password; and all is well when
+// it is back.
 func TestReplaysFail(t *testing.T) {
 	path, ok := strings.CutPrefix(redisURL(t), "unix://")
 	if !ok {
@@ -177,8 +181,11 @@ func TestReplaysFail(t *testing.T) {
 		t.Helper()
 		began := time.Now()
 		fresh, err := replays.Use(t.Context(), freshKey(), time.Now().Add(time.Minute))
-		if fresh || err == nil || !strings.HasPrefix(err.Error(), "OASGATE_REPLAY_STORE: ") || strings.Contains(err.Error(), password) {
-			t.Errorf("%s: fresh %t, error %v; expected an error that names the key and holds no password", what, fresh, err)
+		if fresh || err == nil || !strings.HasPrefix(err.Error(), "OASGATE_REPLAY_STORE: ") ||
+			strings.Contains(err.Error(), password) {
+			t.Errorf(
+				"%s: fresh %t, error %v; expected an error that names the key and holds no password",
+				what, fresh, err)
 		}
 		if took := time.Since(began); took > 2*replayTimeout {
 			t.Errorf("%s: it took %s, expected %s at the most", what, took, replayTimeout)
@@ -216,7 +223,8 @@ func TestReplaysFail(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if fresh, err := replays.Use(ctx, freshKey(), time.Now().Add(time.Minute)); fresh || err == nil {
+	if fresh, err := replays.Use(ctx, freshKey(), time.Now().Add(time.Minute)); fresh ||
+		err == nil {
 		t.Error("a request that has ended was told that its key is fresh")
 	}
 }
@@ -278,7 +286,8 @@ func TestReplayTransports(t *testing.T) {
 			if test.want == "" && (err != nil || !fresh) {
 				t.Errorf("fresh is %t, error is %v, want true and none", fresh, err)
 			}
-			if test.want != "" && (fresh || err == nil || !strings.Contains(err.Error(), test.want)) {
+			if test.want != "" &&
+				(fresh || err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("fresh is %t, error is %v, want false and %q", fresh, err, test.want)
 			}
 		})
@@ -310,7 +319,8 @@ func startDPoP(t *testing.T, configure func(*server.Config)) (*running, *devissu
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r, client, mint(r.issuer, map[string]any{"cnf": map[string]any{"jkt": client.Thumbprint()}})
+	return r, client, mint(r.issuer,
+		map[string]any{"cnf": map[string]any{"jkt": client.Thumbprint()}})
 }
 
 func proven(tok, proof string) []string {
@@ -318,12 +328,15 @@ func proven(tok, proof string) []string {
 }
 
 func TestDPoP(t *testing.T) {
-	r, client, tok := startDPoP(t, func(config *server.Config) { config.NonceKey = []byte(strings.Repeat("k", 32)) })
+	r, client, tok := startDPoP(t,
+		func(config *server.Config) { config.NonceKey = []byte(strings.Repeat("k", 32)) })
 	proof := func(claims map[string]any) string { return client.Proof("GET", resource+private.path(t), tok, claims) }
 	first := r.ask(t, "GET", private.path(t), proven(tok, proof(nil))...)
 	nonce := first.header.Get("DPoP-Nonce")
-	if first.status != 401 || nonce == "" || !strings.Contains(first.body, authz.ProblemTypes+string(authz.UseNonce)) {
-		t.Fatalf("without a nonce: %d %q %s, expected 401 and a nonce", first.status, first.header, first.body)
+	if first.status != 401 || nonce == "" ||
+		!strings.Contains(first.body, authz.ProblemTypes+string(authz.UseNonce)) {
+		t.Fatalf("without a nonce: %d %q %s, expected 401 and a nonce", first.status, first.header,
+			first.body)
 	}
 	good := proof(map[string]any{"nonce": nonce})
 	if got := r.ask(t, "GET", private.path(t), proven(tok, good)...); got.status != 200 {
@@ -354,7 +367,8 @@ func TestDPoPReload(t *testing.T) {
 	if err := r.server.Reload([]token.Issuer{{URL: r.issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPRequired}}); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 401 || !strings.Contains(got.body, string(authz.InvalidProof)) {
+	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 401 ||
+		!strings.Contains(got.body, string(authz.InvalidProof)) {
 		t.Errorf("the same proof after a reload: %d %s", got.status, got.body)
 	}
 	if got := r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+mint(r.issuer, nil)); got.status != 401 {
@@ -365,14 +379,18 @@ func TestDPoPReload(t *testing.T) {
 	}
 }
 
-// Two servers and one Redis: a proof passes at one of them. Without Redis nobody with a proof passes, and bearer tokens do.
+// Two servers and one Redis: a proof passes at one of them. Without Redis nobody with a proof
+// passes, and bearer tokens do.
 func TestDPoPOfSeveralServers(t *testing.T) {
 	url := redisURL(t)
-	first, client, tok := startDPoP(t, func(config *server.Config) { config.Replays = startReplays(t, url) })
+	first, client, tok := startDPoP(t,
+		func(config *server.Config) { config.Replays = startReplays(t, url) })
 	issuer := first.issuer
 	second := start(t, func(config *server.Config) {
 		config.Resource, config.Replays = resource, startReplays(t, url)
-		config.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
+		config.Issuers = []token.Issuer{
+			{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed},
+		}
 	})
 	for range 10 {
 		proof := client.Proof("GET", resource+private.path(t), tok, nil)
@@ -387,17 +405,22 @@ func TestDPoPOfSeveralServers(t *testing.T) {
 			count[<-statuses]++
 		}
 		// 503: on a machine that is very busy Redis may take too long.
-		if count[200] > 1 || count[200] == 0 && count[503] == 0 || count[200]+count[401]+count[503] != 16 {
+		if count[200] > 1 || count[200] == 0 && count[503] == 0 ||
+			count[200]+count[401]+count[503] != 16 {
 			t.Fatalf("one proof, 16 requests at two servers: %v, expected one 200", count)
 		}
 	}
 
 	down := start(t, func(config *server.Config) {
 		config.Resource, config.Replays = resource, startReplays(t, "redis://127.0.0.1:1")
-		config.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
+		config.Issuers = []token.Issuer{
+			{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed},
+		}
 	})
-	if got := down.ask(t, "GET", private.path(t), proven(tok, client.Proof("GET", resource+private.path(t), tok, nil))...); got.status != 503 || got.header.Get("Retry-After") == "" {
-		t.Errorf("without Redis: %d %q %s, expected 503 with Retry-After", got.status, got.header, got.body)
+	if got := down.ask(t, "GET", private.path(t), proven(tok, client.Proof("GET", resource+private.path(t), tok, nil))...); got.status != 503 ||
+		got.header.Get("Retry-After") == "" {
+		t.Errorf("without Redis: %d %q %s, expected 503 with Retry-After", got.status, got.header,
+			got.body)
 	}
 	if got := down.ask(t, "GET", private.path(t), "Authorization", "Bearer "+mint(issuer, nil)); got.status != 200 {
 		t.Errorf("a bearer token without Redis: %d %s", got.status, got.body)

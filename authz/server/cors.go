@@ -22,8 +22,8 @@ const preflightAge = 10 * time.Minute
 // document and to read the responses (CORS, Fetch §3.3).
 //
 // CORS only restricts browsers; the gate decides about requests. Credentials in the sense of Fetch,
-// which are those that the browser adds (cookies, client certificates), are never allowed. A token is
-// not one of them, because the page itself sends it.
+// which are those that the browser adds (cookies, client certificates), are never allowed. A token
+// is not one of them, because the page itself sends it.
 type crossOrigin struct{ cors *cors.Cors }
 
 // newCORS returns a crossOrigin, or nil if there are no origins.
@@ -70,11 +70,13 @@ func distinct(names []string) []string {
 	return slices.CompactFunc(names, strings.EqualFold)
 }
 
-var errPreflightRefused = errors.New("preflight refused: the origin, the method or a header is not " +
-	"allowed: check the CORS origins of the configuration and the parameters of the operation")
+var errPreflightRefused = errors.New(
+	"preflight refused: the origin, the method or a header is not " +
+		"allowed: check the CORS origins of the configuration and the parameters of the operation",
+)
 
-// handle responds to a preflight and returns true. For other requests it returns false, and sets the
-// headers that tell the browser whether the page can read the response, even if it is an error.
+// handle responds to a preflight and returns true. For other requests it returns false, and sets
+// the headers that tell the browser whether the page can read the response, even if it is an error.
 func (c *crossOrigin) handle(x *exchange, r *http.Request) bool {
 	switch {
 	case c == nil:
@@ -103,10 +105,12 @@ func checkOrigins(origins []string) (faults []error) {
 	return faults
 }
 
-// originForm matches origins as browsers send them (RFC 6454 §6.2), which can be compared as strings.
+// originForm matches origins as browsers send them (RFC 6454 §6.2), which can be compared as
+// strings.
 var originForm = regexp.MustCompile(`^https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?$`)
 
-// CheckOrigin returns an error if an origin cannot be allowed. The error describes what is expected.
+// CheckOrigin returns an error if an origin cannot be allowed. The error describes what is
+// expected.
 //
 // The wildcard * is not accepted. Pages of any origin would still need a token, but they could read
 // the public operations of an API in a private network.
@@ -119,8 +123,10 @@ func CheckOrigin(given string) error {
 	case strings.Contains(given, "*"):
 		return errors.New("a list of origins without wildcards")
 	case host == nil:
-		return errors.New("an origin as browsers send it, in lower case and without a slash at the " +
-			"end, such as https://app.example.com or http://localhost:3000")
+		return errors.New(
+			"an origin as browsers send it, in lower case and without a slash at the " +
+				"end, such as https://app.example.com or http://localhost:3000",
+		)
 	case strings.HasPrefix(given, "https:") && host[2] == ":443",
 		strings.HasPrefix(given, "http:") && host[2] == ":80":
 		return fmt.Errorf("the origin without %s, because browsers omit the default port", host[2])

@@ -27,8 +27,8 @@ type endpoints struct {
 	issuer Issuer     // nil: none
 }
 
-// handler returns the handler of a path, or nil if the path is not the server's own. It does not use
-// [http.ServeMux], which would redirect some paths.
+// handler returns the handler of a path, or nil if the path is not the server's own. It does not
+// use [http.ServeMux], which would redirect some paths.
 func (e *endpoints) handler(path string) http.Handler {
 	switch {
 	case path == healthPath:

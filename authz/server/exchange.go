@@ -14,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz/server/internal/lazydeadline"
 )
 
-// handlerTimeout limits a request's context. It is shorter than writeTimeout, so that the client can
-// still receive an error.
+// handlerTimeout limits a request's context. It is shorter than writeTimeout, so that the client
+// can still receive an error.
 const handlerTimeout = 20 * time.Second
 
 const requestIDHeader = "X-Request-Id"

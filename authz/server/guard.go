@@ -16,8 +16,8 @@ import (
 // readyTimeout limits the checks of /readyz.
 const readyTimeout = 2 * time.Second
 
-// guard is everything that depends on the issuers: the verifier of tokens, the gate, and the handlers
-// behind it. It is immutable; [Server.Reload] creates a new one.
+// guard is everything that depends on the issuers: the verifier of tokens, the gate, and the
+// handlers behind it. It is immutable; [Server.Reload] creates a new one.
 type guard struct {
 	*authz.Gate
 	verifier *token.Verifier
@@ -26,7 +26,8 @@ type guard struct {
 	cancel   context.CancelFunc // stops the verifier's background work
 }
 
-// newGuard returns a guard whose verifier starts with the keys of the previous one, which can be nil.
+// newGuard returns a guard whose verifier starts with the keys of the previous one, which can be
+// nil.
 func (s *Server) newGuard(
 	issuers []token.Issuer, previous *token.Verifier,
 ) (_ *guard, err error) {

@@ -9,7 +9,8 @@ import (
 )
 
 // recoverPanic must be deferred. It responds to a panic with a 500 without details. If the response
-// has started, it closes the connection, so that the client notices that the response is incomplete.
+// has started, it closes the connection, so that the client notices that the response is
+// incomplete.
 func recoverPanic(x *exchange, r *http.Request, gate *authz.Gate) {
 	reason := recover()
 	if reason == nil {

@@ -55,9 +55,9 @@ type Config struct {
 	// it, except that with Docs it internalizes references to other files
 	// ([openapi3.T.InternalizeRefs]).
 	Document *openapi3.T
-	// Routes returns the handler of the document's operations, guarded by the gate. It must return an
-	// error for routes that the document does not describe ([authz.Gate.CheckRoutes]). [New] and each
-	// [Server.Reload] call it, each time with a new gate.
+	// Routes returns the handler of the document's operations, guarded by the gate. It must return
+	// an error for routes that the document does not describe ([authz.Gate.CheckRoutes]). [New] and
+	// each [Server.Reload] call it, each time with a new gate.
 	Routes  func(g *authz.Gate) (http.Handler, error)
 	Issuers []token.Issuer // issuers whose tokens are accepted
 
@@ -98,8 +98,8 @@ type Server struct {
 	stopping atomic.Bool
 }
 
-// New returns a server, or all faults of the configuration and the document, joined. It does no I/O.
-// Keys are fetched with ctx, which must not end before [Server.Serve] returns.
+// New returns a server, or all faults of the configuration and the document, joined. It does no
+// I/O. Keys are fetched with ctx, which must not end before [Server.Serve] returns.
 func New(ctx context.Context, config Config) (*Server, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
@@ -185,8 +185,8 @@ func (s *Server) acceptsHost(host string) bool {
 	return s.config.InsecureIssuer == nil || token.IsLoopback((&url.URL{Host: host}).Hostname())
 }
 
-// Serve serves requests until ctx ends. Then it lingers (see [Config]), stops accepting requests, and
-// waits up to 20 seconds for active requests to end.
+// Serve serves requests until ctx ends. Then it lingers (see [Config]), stops accepting requests,
+// and waits up to 20 seconds for active requests to end.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(lazyconn.Listener{Listener: listener}) }()
@@ -211,13 +211,13 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
-// Reload replaces the issuers. If the new ones are faulty it returns all faults, joined, and changes
-// nothing. Active requests continue with the old issuers. Later requests use the new issuers, and no
-// cached results of the old ones.
+// Reload replaces the issuers. If the new ones are faulty it returns all faults, joined, and
+// changes nothing. Active requests continue with the old issuers. Later requests use the new
+// issuers, and no cached results of the old ones.
 //
-// Reload does not wait for keys. Issuers that stay keep their keys, even if they are unreachable now.
-// The first requests with tokens of a new issuer wait until its keys are fetched; an unreachable
-// issuer only affects its own tokens.
+// Reload does not wait for keys. Issuers that stay keep their keys, even if they are unreachable
+// now. The first requests with tokens of a new issuer wait until its keys are fetched; an
+// unreachable issuer only affects its own tokens.
 func (s *Server) Reload(issuers []token.Issuer) error {
 	s.reload.Lock()
 	defer s.reload.Unlock()

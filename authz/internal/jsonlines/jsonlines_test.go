@@ -21,7 +21,12 @@ func FuzzWriteLine(f *testing.F) {
 		if ms != ms || ms > 1e15 || ms < 0 || ms > 0 && ms < 1e-3 {
 			t.Skip("not a duration of a request in milliseconds")
 		}
-		attrs := []slog.Attr{slog.String("text", text), slog.Int64("whole", whole), slog.Float64("ms", ms), slog.String("last", text)}
+		attrs := []slog.Attr{
+			slog.String("text", text),
+			slog.Int64("whole", whole),
+			slog.Float64("ms", ms),
+			slog.String("last", text),
+		}
 		at := time.Unix(1_700_000_000, whole%1e9)
 		record := slog.NewRecord(at, slog.LevelError, text, 0)
 		record.AddAttrs(attrs...)

@@ -1,17 +1,17 @@
 // Package lazyconn provides a listener whose connections set few timers.
 //
 // net/http sets eight deadlines for every request, and hardly any of them passes. Each goes through
-// the poller to a timer of the runtime. The connections of this package only record the deadlines. A
-// timer that is already set for an earlier time also covers a later deadline: when it fires too
+// the poller to a timer of the runtime. The connections of this package only record the deadlines.
+// A timer that is already set for an earlier time also covers a later deadline: when it fires too
 // early, it is set again, and the read or write continues. A connection in steady use sets a timer
 // only now and then.
 //
 // After a response, a connection also yields to other connections before it reads, because the next
 // request has hardly ever arrived: an early read costs system calls.
 //
-// Measured with a protected GET that hits the token cache over 64 connections, log off, on one core:
-// with the listener of package net instead, a request costs 11 % more processor time (median of 24
-// interleaved pairs, quartiles 6 % and 16 %); without the yield alone, 5 % (1 % and 11 %).
+// Measured with a protected GET that hits the token cache over 64 connections, log off, on one
+// core: with the listener of package net instead, a request costs 11 % more processor time (median
+// of 24 interleaved pairs, quartiles 6 % and 16 %); without the yield alone, 5 % (1 % and 11 %).
 package lazyconn
 
 import (
@@ -108,9 +108,9 @@ func (c *conn) SetDeadline(t time.Time) error {
 }
 
 // deadline is the deadline of one direction. During a Read or Write of the TCP connection its timer
-// is set no later than the deadline; at other times the timer does not matter. Whether the timer has
-// fired too early is only checked when it fires, because reading the clock each time would cost most
-// of what is saved.
+// is set no later than the deadline; at other times the timer does not matter. Whether the timer
+// has fired too early is only checked when it fires, because reading the clock each time would cost
+// most of what is saved.
 type deadline struct {
 	setTimer func(time.Time) error // of the TCP connection
 
@@ -149,8 +149,9 @@ func (d *deadline) begin() error {
 	return nil
 }
 
-// end is called after a Read or Write of the TCP connection, with its error. It returns false if the
-// timer fired before the deadline: then the caller must call Read or Write again, without begin.
+// end is called after a Read or Write of the TCP connection, with its error. It returns false if
+// the timer fired before the deadline: then the caller must call Read or Write again, without
+// begin.
 func (d *deadline) end(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
