@@ -82,7 +82,7 @@ func openService(
 func Routes(handlers gen.StrictServerInterface) func(g *authz.Gate) (http.Handler, error) {
 	return func(g *authz.Gate) (http.Handler, error) {
 		return echov4.Routes(g, func(e *echo.Echo) {
-			gen.RegisterHandlers(e, gen.NewStrictHandler(handlers, nil))
+			gen.RegisterHandlersWithBaseURL(e, gen.NewStrictHandler(handlers, nil), g.BasePath())
 		})
 	}
 }

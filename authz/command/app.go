@@ -73,6 +73,8 @@ type Service struct {
 	// Routes returns the handler of the operations, guarded by the gate: see echov4.Routes. It is
 	// called again with a new gate when the issuers change.
 	Routes func(g *authz.Gate) (http.Handler, error)
+	// Gate completes the configuration of each gate, for example with hooks. Default: no changes.
+	Gate func(*authz.Config)
 	// Ready returns an error if the service cannot answer now, for /readyz. Default: always ready.
 	Ready func(ctx context.Context) error
 	// Replays stores the DPoP proofs that were used. Default: in memory, for a single server.
@@ -129,9 +131,10 @@ type program struct {
 }
 
 type commands struct {
-	Development kong.Plugins `embed:""` // *devCommands, or empty
-	Call        callCommand  `cmd:"" passthrough:"" help:"Call an operation of the API, or list them: call <operation> --help."`
-	Serve       serveCommand `cmd:"" set:"log_format=json" help:"Run the API with the issuers of the configuration."`
+	Development kong.Plugins      `embed:""` // *devCommands, or empty
+	Call        callCommand       `cmd:"" passthrough:"" help:"Call an operation of the API, or list them: call <operation> --help."`
+	Credential  credentialCommand `cmd:"" help:"Create an API key, or a password for HTTP Basic, and its entry for the file of credentials."`
+	Serve       serveCommand      `cmd:"" set:"log_format=json" help:"Run the API with the issuers of the configuration."`
 }
 
 type devCommands struct {
@@ -188,6 +191,8 @@ func (a App) Run(
 		err = p.token(ctx, &development.Token)
 	case "call":
 		err = p.call(ctx, c.Call.Args)
+	case "credential":
+		err = p.credential(&c.Credential)
 	case "serve":
 		err = p.serve(ctx, &c.Serve)
 	}
@@ -256,7 +261,8 @@ func (a App) plan() (*openapi3.T, *authz.Plan, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot load the document: %w", err)
 	}
-	plan, err := authz.Compile(document)
+	// An operation without a security statement is for the server to refuse.
+	plan, err := authz.Config{Document: document, Unstated: authz.DenyUnstated}.CompileSecurity()
 	return document, plan, err
 }
 

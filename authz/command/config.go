@@ -40,6 +40,7 @@ type config struct {
 	CORSOrigins    string `name:"cors-origins" key:"CORS_ORIGINS" help:"Origins whose pages can call the API from a browser, such as https://app.example.com, separated by commas. Default: none."`
 	Docs           string `key:"DOCS" default:"false" help:"Serve the documentation at /docs: true or false."`
 	TrustedProxies string `key:"TRUSTED_PROXIES" help:"Proxies whose X-Forwarded-For is trusted, as CIDRs separated by commas. Default: none."`
+	InsecureReport string `name:"insecure-report" key:"INSECURE_REPORT" default:"off" help:"Let requests pass that the document refuses, and log why: off, validation (violations of schemas only) or everything. For introducing the document into an API that is in use."`
 }
 
 // settings are the parsed values of a config.
@@ -60,6 +61,7 @@ func (c config) settings(prefix string, hasDev bool) (settings, error) {
 			TrustedProxies: f.networks("TRUSTED_PROXIES", c.TrustedProxies),
 			Resource:       f.resource("RESOURCE", c.Resource),
 			NonceKey:       c.nonceKey(&f),
+			Gate:           f.report("INSECURE_REPORT", c.InsecureReport),
 		},
 	}
 	bound := func(i token.Issuer) bool {
@@ -223,7 +225,7 @@ func (f *faults) issuer(key, given string) string {
 	switch {
 	case err == nil && u.User != nil:
 		f.add(key, u.Redacted(), "a URL without user and password")
-	case err != nil || !isHTTP(u) || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+	case err != nil || !isWebURL(u) || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		f.add(key, given, "a URL without query and fragment, such as https://issuer.example/, "+
 			"identical to the iss claim (RFC 8414 §2)")
 	case u.Scheme == "http" && !token.IsLoopback(u.Hostname()):
@@ -238,14 +240,14 @@ func (f *faults) resource(key, given string) string {
 		return ""
 	}
 	u, err := url.Parse(given)
-	if err != nil || !isHTTP(u) || u.User != nil || strings.ContainsAny(given, "?#\"\\") {
+	if err != nil || !isWebURL(u) || u.User != nil || strings.ContainsAny(given, "?#\"\\") {
 		f.add(key, given, "the URL at which clients reach this API, such as "+
 			"https://api.example.com, without query and fragment (RFC 9728 §1.2)")
 	}
 	return given
 }
 
-func isHTTP(u *url.URL) bool {
+func isWebURL(u *url.URL) bool {
 	return u.Hostname() != "" && (u.Scheme == "https" || u.Scheme == "http")
 }
 

@@ -132,6 +132,8 @@ func TestEveryFaultNamesItsKey(t *testing.T) {
 			`ORDERS_JWKS_MAX_STALE is "10m": expected at least ORDERS_JWKS_MAX_AGE, which is 1h0m0s: keys would expire before they are refreshed`},
 		{"proxy that is no network", func(c *config) { c.TrustedProxies = "10.0.0.1" },
 			`ORDERS_TRUSTED_PROXIES is "10.0.0.1": expected networks as CIDRs, such as 10.0.0.0/8,fd00::/8; a single address is 192.0.2.1/32`},
+		{"report of what is not known", func(c *config) { c.InsecureReport = "true" },
+			`ORDERS_INSECURE_REPORT is "true": expected off, validation or everything`},
 		{"origin with a path", func(c *config) { c.CORSOrigins = "https://app.example/" },
 			`ORDERS_CORS_ORIGINS is "https://app.example/": expected an origin as browsers send it, in lower case and without a slash at the end, such as https://app.example.com or http://localhost:3000`},
 		{"all origins", func(c *config) { c.CORSOrigins = "*" },
@@ -188,21 +190,13 @@ func TestHTTPIssuerOnLoopbackHosts(t *testing.T) {
 
 func TestFaultsAreToldTogether(t *testing.T) {
 	_, err := config{
-		Addr:           "x",
-		Algorithms:     "HS256",
-		Leeway:         "x",
-		JWKSCooldown:   "x",
-		JWKSMaxAge:     "x",
-		JWKSMaxStale:   "x",
-		DPoP:           "x",
-		DPoPNonces:     "x",
-		CORSOrigins:    "x",
-		Docs:           "x",
-		TrustedProxies: "x",
+		Addr: "x", Algorithms: "HS256", Leeway: "x", JWKSCooldown: "x", JWKSMaxAge: "x",
+		JWKSMaxStale: "x", DPoP: "x", DPoPNonces: "x", CORSOrigins: "x", Docs: "x",
+		TrustedProxies: "x", InsecureReport: "x",
 	}.settings(prefix, true)
 	for _, key := range []string{
 		"ORDERS_ADDR", "ORDERS_ISSUER", "ORDERS_AUDIENCE", "ORDERS_ALGORITHMS", "ORDERS_LEEWAY",
-		"ORDERS_JWKS_COOLDOWN", "ORDERS_JWKS_MAX_AGE", "ORDERS_JWKS_MAX_STALE", "ORDERS_DPOP", "ORDERS_DPOP_NONCES", "ORDERS_CORS_ORIGINS", "ORDERS_DOCS", "ORDERS_TRUSTED_PROXIES",
+		"ORDERS_JWKS_COOLDOWN", "ORDERS_JWKS_MAX_AGE", "ORDERS_JWKS_MAX_STALE", "ORDERS_DPOP", "ORDERS_DPOP_NONCES", "ORDERS_CORS_ORIGINS", "ORDERS_DOCS", "ORDERS_TRUSTED_PROXIES", "ORDERS_INSECURE_REPORT",
 	} {
 		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+key+" is ") {
 			t.Errorf("no line says what is wrong with %s, in:\n%v", key, err)

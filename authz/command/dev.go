@@ -46,6 +46,7 @@ func (a App) devOpener() Opener {
 type devCommand struct {
 	Addr        string       `default:"localhost:3010" help:"Loopback address to listen on."`
 	CORSOrigins []string     `name:"cors-origins" placeholder:"ORIGIN" help:"Origins whose pages can call the API from a browser, such as http://localhost:3000, separated by commas. Default: none."`
+	Policy      policyConfig `embed:""`
 	Program     kong.Plugins `embed:""` // the flags of Dev.Open
 	Log         logConfig    `embed:""`
 }
@@ -78,10 +79,15 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 			err = errors.Join(err, fmt.Errorf("--cors-origins is %q: expected %w", origin, fault))
 		}
 	}
-	if err = errors.Join(err, check(p.devOpener())); err != nil {
+	policy, policyErr := c.Policy.policy(p.prefix())
+	if err = errors.Join(err, policyErr, check(p.devOpener())); err != nil {
 		return &configurationError{err}
 	}
-	_, plan, err := p.plan()
+	document, err := policy.document(p.Document)
+	if err != nil {
+		return err
+	}
+	plan, err := authz.Config{Document: document, Without: policy.without, Unstated: policy.unstated}.CompileSecurity()
 	if err != nil {
 		return err
 	}
@@ -108,8 +114,9 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	welcome(p.stdout, api, plan)
-	return p.run(ctx, listener, p.devOpener(), server.Config{
+	welcome(p.stdout, api, policy.prefix(), plan)
+	return p.run(ctx, listener, p.devOpener(), policy, server.Config{
+		Document: document,
 		Issuers: []token.Issuer{
 			{URL: api + "/", Audiences: audiences, DPoP: token.DPoPAllowed},
 		},
@@ -123,7 +130,7 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 }
 
 // welcome prints the first steps. The commands work as they are, with sh, sed and curl.
-func welcome(w io.Writer, api string, plan *authz.Plan) {
+func welcome(w io.Writer, api, basePath string, plan *authz.Plan) {
 	elsewhere := ""
 	if api != devURL {
 		elsewhere = " --url " + api
@@ -143,8 +150,8 @@ func welcome(w io.Writer, api string, plan *authz.Plan) {
   client_id=none gets a token without scopes. Apps use client_id=app, authorization code with PKCE,
   and sign in alice, who has all scopes, or bob, who can only read. Stop with Ctrl-C.
 
-`, api, len(plan.Operations()), api+"/", api, elsewhere, api, devSecret, devAudience, api,
-		mostScopes(plan))
+`, api, len(plan.Operations()), api+"/", api, elsewhere, api, devSecret, devAudience,
+		api+basePath, mostScopes(plan))
 }
 
 // mostScopes returns the path of the GET operation without path parameters that requires the most

@@ -34,23 +34,32 @@ func readIssuers(key, path string) ([]token.Issuer, error) {
 }
 
 func parseIssuers(name string, text []byte) ([]token.Issuer, error) {
-	var document, second yaml.Node
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	if err := decoder.Decode(&document); err == io.EOF {
-		return nil, fmt.Errorf("%s is empty: expected a list named issuers", name)
-	} else if err != nil {
-		return nil, fmt.Errorf("%s is not valid YAML: %w", name, err)
+	file, r, err := openYAML(name, text, "a list named issuers")
+	if err != nil {
+		return nil, err
 	}
-	if decoder.Decode(&second) != io.EOF {
-		return nil, fmt.Errorf(
-			"%s has more than one YAML document: expected one, with a list named issuers", name)
-	}
-	r := &reader{file: name}
-	issuers := r.root(setting{r, "the file", "", resolve(document.Content[0])})
+	issuers := r.root(file)
 	if r.all != nil {
 		return nil, errors.Join(r.all...)
 	}
 	return issuers, nil
+}
+
+// openYAML returns the root of a file with one YAML document.
+func openYAML(name string, text []byte, expected string) (setting, *reader, error) {
+	var document, second yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&document); err == io.EOF {
+		return setting{}, nil, fmt.Errorf("%s is empty: expected %s", name, expected)
+	} else if err != nil {
+		return setting{}, nil, fmt.Errorf("%s is not valid YAML: %w", name, err)
+	}
+	if decoder.Decode(&second) != io.EOF {
+		return setting{}, nil, fmt.Errorf(
+			"%s has more than one YAML document: expected one, with %s", name, expected)
+	}
+	r := &reader{file: name}
+	return setting{r, "the file", "", resolve(document.Content[0])}, r, nil
 }
 
 // reader reads a configuration file and collects faults. An unknown key is a fault, because a

@@ -53,7 +53,7 @@ paths:
 func TestPathsThatEchoCannotRoute(t *testing.T) {
 	for _, template := range []string{"/files/{name}.txt", "/colon:verb", "/star/*", "/{name}:activate", "/a-{name}"} {
 		_, err := echov4.Routes(gateOf(t, template, ""), func(*echo.Echo) {})
-		if err == nil || !strings.Contains(err.Error(), template+": Echo cannot route the path segment") {
+		if err == nil || !strings.Contains(err.Error(), template+": path segment") || !strings.Contains(err.Error(), "cannot be routed by Echo") {
 			t.Errorf("%s: %v, expected a fault that names the path", template, err)
 		}
 	}
@@ -86,7 +86,7 @@ func TestRoutes(t *testing.T) {
 		{"GET /V1/files/a", 404},
 		{"GET /files/a", 404},
 		{"POST /v1/files/a", 405},
-		{"HEAD /v1/files/a", 405},
+		{"HEAD /v1/files/a", 204}, // as GET
 	} {
 		before := ran
 		method, target, _ := strings.Cut(row.request, " ")

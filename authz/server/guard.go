@@ -48,12 +48,16 @@ func (s *Server) newGuard(
 	for _, issuer := range issuers {
 		urls = append(urls, issuer.URL)
 	}
-	gate, err := authz.New(authz.Config{
-		Document: s.config.Document, Verifier: verifier,
+	config := authz.Config{
+		Document: s.config.Document, Verifier: verifier, Logger: s.config.Logger,
 		Resource: s.config.Resource, AuthorizationServers: urls,
 		ProblemTypeBase: s.config.ProblemTypeBase,
 		InsecureExplain: s.config.InsecureIssuer != nil,
-	})
+	}
+	if s.config.Gate != nil {
+		s.config.Gate(&config)
+	}
+	gate, err := authz.New(config)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +84,8 @@ func (s *Server) newGuard(
 func (g *guard) checkPaths() error {
 	var faults []error
 	for _, o := range g.Plan().Operations() {
-		if g.ServesMetadata(o.Path) || g.own.handler(o.Path) != nil {
+		path := g.BasePath() + o.Path
+		if g.ServesMetadata(path) || g.own.handler(path) != nil {
 			faults = append(faults, fmt.Errorf("openapi: %s %s: the server uses this path itself: "+
 				"change the path of the operation", o.Method, o.Path))
 		}

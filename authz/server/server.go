@@ -60,6 +60,8 @@ type Config struct {
 	// each [Server.Reload] call it, each time with a new gate.
 	Routes  func(g *authz.Gate) (http.Handler, error)
 	Issuers []token.Issuer // issuers whose tokens are accepted
+	// Gate, if set, completes the configuration of each gate, for example with hooks.
+	Gate func(*authz.Config)
 
 	Resource        string            // see [authz.Config]
 	ProblemTypeBase string            // see [authz.Config]

@@ -255,9 +255,13 @@ func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
 	if err != nil {
 		return nil, err
 	}
+	title := "API"
+	if document.Info != nil && document.Info.Title != "" {
+		title = document.Info.Title
+	}
 	var html bytes.Buffer
 	err = d.index.Execute(&html, map[string]any{
-		"Title": document.Info.Title, "Issuers": d.config.Issuers, "Unknown": unknown, "Clients": clients,
+		"Title": title, "Issuers": d.config.Issuers, "Unknown": unknown, "Clients": clients,
 		"Settings": string(settings), "API": cmp.Or(base, "this address"),
 	})
 	e.page = html.Bytes()

@@ -678,8 +678,14 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 			t.Errorf("no line says %s, in:\n%v", want, err)
 		}
 	}
-	_, err = New(t.Context(), Config{Document: &openapi3.T{OpenAPI: "3.1.0"}, Refuse: func(http.ResponseWriter, *http.Request, error) {}})
-	if err == nil {
-		t.Error("a document that is none is taken")
+	refuse := func(http.ResponseWriter, *http.Request, error) {}
+	unstated := openapi3.NewPaths(openapi3.WithPath("/x", &openapi3.PathItem{Get: &openapi3.Operation{OperationID: "x"}}))
+	_, err = New(t.Context(), Config{Document: &openapi3.T{OpenAPI: "3.1.0", Paths: unstated}, Refuse: refuse})
+	if err == nil || !strings.Contains(err.Error(), "no security is stated") {
+		t.Errorf("a document with a fault: %v, expected the fault", err)
+	}
+	// A document without info is not valid, but its policy is clear.
+	if _, err = New(t.Context(), Config{Document: &openapi3.T{OpenAPI: "3.1.0"}, Refuse: refuse}); err != nil {
+		t.Errorf("a document without info: %v", err)
 	}
 }
