@@ -41,6 +41,8 @@ type config struct {
 	Docs           string `key:"DOCS" default:"false" help:"Serve the documentation at /docs: true or false."`
 	TrustedProxies string `key:"TRUSTED_PROXIES" help:"Proxies whose X-Forwarded-For is trusted, as CIDRs separated by commas. Default: none."`
 	InsecureReport string `name:"insecure-report" key:"INSECURE_REPORT" default:"off" help:"Let requests pass that the document refuses, and log why: off, validation (violations of schemas only) or everything. For introducing the document into an API that is in use."`
+
+	withoutTokens bool // the document takes no access tokens, so no issuer is needed
 }
 
 // settings are the parsed values of a config.
@@ -101,6 +103,9 @@ func (c config) nonceKey(f *faults) []byte {
 // issuers returns the issuers of the file, or the one issuer of the environment and the flags. Both
 // is a fault, so that there is one place that says which issuers are trusted.
 func (c config) issuers(f *faults, hasDev bool) []token.Issuer {
+	if c.File == "" && c.Issuer == "" && c.Audience == "" && c.withoutTokens {
+		return nil
+	}
 	if c.File == "" {
 		return []token.Issuer{c.issuer(f, hasDev)}
 	}

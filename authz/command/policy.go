@@ -91,6 +91,11 @@ func (p *policy) document(load func() (*openapi3.T, error)) (*openapi3.T, error)
 	return doc, err
 }
 
+// plan compiles the security of the document under the policy.
+func (p *policy) plan(doc *openapi3.T) (*authz.Plan, error) {
+	return authz.Config{Document: doc, Without: p.without, Unstated: p.unstated}.CompileSecurity()
+}
+
 // prefix returns the prefix of the document's paths, or "" for none.
 func (p *policy) prefix() string {
 	if p.basePath == "/" {
@@ -133,7 +138,8 @@ func (c policyConfig) readCredentials(prefix string) (credentials, error) {
 	f := faults{prefix: prefix}
 	text, err := os.ReadFile(c.Credentials)
 	if err != nil {
-		return nil, fmt.Errorf("%s is %q: expected a readable file: %w", f.key("CREDENTIALS"), c.Credentials, err)
+		return nil, fmt.Errorf("%s is %q: expected a readable file: %w",
+			f.key("CREDENTIALS"), c.Credentials, err)
 	}
 	return parseCredentials(c.Credentials, text)
 }
@@ -152,7 +158,9 @@ func parseCredentials(name string, text []byte) (credentials, error) {
 				r.add(entry.at("id"), secret.ID, "each ID once")
 			}
 			if hashes[secret.SHA256] {
-				r.all = append(r.all, fmt.Errorf("%s is the same as in another entry: expected each secret once", entry.at("sha256")))
+				r.all = append(r.all, fmt.Errorf(
+					"%s is the same as in another entry: expected each secret once",
+					entry.at("sha256")))
 			}
 			ids[secret.ID], hashes[secret.SHA256] = true, true
 			all[scheme.name] = append(all[scheme.name], secret)
@@ -164,5 +172,5 @@ func parseCredentials(name string, text []byte) (credentials, error) {
 	return all, nil
 }
 
-// credentialIssuer is the issuer of principals with a credential of the file. No token has this iss.
+// credentialIssuer is the issuer of principals with a credential of the file. No token has it.
 const credentialIssuer = "urn:authz:credentials"

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/server"
@@ -36,8 +37,17 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 		signal.Notify(reloads, syscall.SIGHUP)
 		defer signal.Stop(reloads)
 	}
-	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	policy, policyErr := c.Policy.policy(p.prefix())
+	var document *openapi3.T
+	if policyErr == nil {
+		var err error
+		if document, err = policy.document(p.Document); err != nil {
+			return err
+		}
+		plan, err := policy.plan(document)
+		c.Config.withoutTokens = err == nil && !plan.TakesTokens()
+	}
+	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	log, logErr := c.Log.logger(p.prefix(), p.stderr)
 	if err := errors.Join(err, policyErr, check(p.Open), logErr); err != nil {
 		return &configurationError{err}
@@ -46,7 +56,7 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 	if err != nil {
 		return fmt.Errorf("%s is %q: %w", p.env.key("ADDR"), settings.addr, err)
 	}
-	settings.server.Logger, settings.server.Linger = log, linger
+	settings.server.Document, settings.server.Logger, settings.server.Linger = document, log, linger
 	return p.run(ctx, listener, p.Open, policy, settings.server, func(s *server.Server) {
 		for {
 			select {
@@ -97,11 +107,6 @@ func (p *program) run(
 	config.Gate = chain(service.Gate, policy.gate, config.Gate)
 	config.Routes, config.Ready, config.Replays = service.Routes, service.Ready, service.Replays
 	config.ProblemTypeBase = p.ProblemTypeBase
-	if config.Document == nil {
-		if config.Document, err = policy.document(p.Document); err != nil {
-			return errors.Join(err, listener.Close())
-		}
-	}
 	s, err := server.New(life, config)
 	if err != nil {
 		return errors.Join(err, listener.Close())

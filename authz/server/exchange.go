@@ -50,7 +50,7 @@ type exchange struct {
 func (ids requestIDs) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{ResponseWriter: w, start: time.Now()}
 	x.deadline.Init(r.Context(), x.start.Add(handlerTimeout))
-	x.Admission.Context = &x.deadline
+	x.Admission.Context, x.Admission.Limiter = &x.deadline, x
 	if given := r.Header[requestIDHeader]; len(given) > 0 && validID.MatchString(given[0]) {
 		x.id[0] = given[0]
 	} else {
@@ -66,6 +66,21 @@ func (x *exchange) end() {
 	if x.status == 0 {
 		x.status = http.StatusOK
 	}
+}
+
+// Limit implements [authz.Admission.Limiter]. It applies x-authz-timeout to the context of the
+// request and to the connection. Contexts that derive from that of the request before the gate keep
+// its deadline.
+func (x *exchange) Limit(timeout time.Duration) {
+	var end, written time.Time // none
+	if timeout != authz.NoTimeout {
+		end = x.start.Add(timeout)
+		written = end.Add(writeTimeout - handlerTimeout)
+	}
+	x.deadline.Reset(end)
+	connection := http.NewResponseController(x.ResponseWriter)
+	_ = connection.SetReadDeadline(end) // the ResponseWriter of a test may have no deadlines
+	_ = connection.SetWriteDeadline(written)
 }
 
 func (x *exchange) WriteHeader(status int) {

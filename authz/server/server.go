@@ -49,7 +49,8 @@ const (
 	maxHeaderBytes    = 32 << 10
 )
 
-// Config configures a [Server]. Document, Routes and Issuers are required.
+// Config configures a [Server]. Document and Routes are required, and Issuers if the document takes
+// access tokens.
 type Config struct {
 	// Document is the document of the API, with its references resolved. The server does not change
 	// it, except that with Docs it internalizes references to other files
@@ -193,7 +194,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(lazyconn.Listener{Listener: listener}) }()
 	// Fetch the keys before the first request. The verifier logs failures.
-	go s.guard.Load().verifier.Ready(ctx)
+	go s.guard.Load().fetchKeys(ctx)
 
 	select {
 	case err := <-failed:
@@ -229,7 +230,7 @@ func (s *Server) Reload(issuers []token.Issuer) error {
 		return err
 	}
 	s.use(next, issuers)
-	go next.verifier.Ready(s.ctx) // fetches keys before the first request
+	go next.fetchKeys(s.ctx)
 	// Active requests can wait for the keys of the old issuers until their time limit.
 	time.AfterFunc(handlerTimeout, previous.cancel)
 	return nil

@@ -106,7 +106,7 @@ func TestCallDev(t *testing.T) {
 	if got := call("", "deleteMessage", "--id", id, "--if-match", `"7"`); got.code != 1 ||
 		got.stdout != "" ||
 		!strings.Contains(got.stderr, `"status":412`) ||
-		!strings.HasSuffix(got.stderr, "\noasgate: DELETE /api/messages/{id} is answered with 412 Precondition Failed\n") {
+		!strings.HasSuffix(got.stderr, "\noasgate: DELETE /api/messages/{id} returned 412 Precondition Failed\n") {
 		t.Errorf("exit code %d, stdout %q, stderr %q: want the problem, the status, and 1",
 			got.code, got.stdout, got.stderr)
 	}
@@ -146,19 +146,19 @@ func TestCallDev(t *testing.T) {
 	}
 	t.Run("flags before the operation", func(t *testing.T) {
 		if got := callProgram(t, invocation{args: []string{"--dev", "getPrivate"}}, ""); got.code != 2 ||
-			!strings.Contains(got.stderr, "the operation comes first") {
-			t.Errorf("exit code %d, stderr %q: want to be told where the operation goes", got.code,
+			!strings.Contains(got.stderr, "expected an operation before the flags") {
+			t.Errorf("exit code %d, stderr %q: want a hint that the operation comes first", got.code,
 				got.stderr)
 		}
 	})
 	t.Run("no dev", func(t *testing.T) {
 		if got := callProgram(t, invocation{args: []string{"getPrivate", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 ||
-			!strings.Contains(got.stderr, "start dev, or set --url where it is") {
-			t.Errorf("exit code %d, stderr %q: want to be told to run dev", got.code, got.stderr)
+			!strings.Contains(got.stderr, "start dev, or set --url to its address") {
+			t.Errorf("exit code %d, stderr %q: want a hint to start dev", got.code, got.stderr)
 		}
 		if got := callProgram(t, invocation{args: []string{"getPublic", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 ||
-			!strings.Contains(got.stderr, "set --url to the address of the API is") {
-			t.Errorf("exit code %d, stderr %q: want to be told to say where the API is", got.code,
+			!strings.Contains(got.stderr, "set --url to the address of the API") {
+			t.Errorf("exit code %d, stderr %q: want a hint to set --url", got.code,
 				got.stderr)
 		}
 	})
@@ -198,12 +198,12 @@ func TestCallServe(t *testing.T) {
 		{"flags", invocation{args: []string{"getPrivateScoped", "--issuer", issuer.URL(), "--audience", audience, "--client-id", "caller"}, env: []string{"OASGATE_CLIENT_SECRET=" + secret}}, 0, scopedGreeting},
 		{"a scope that the client may not have", invocation{args: []string{"createMessage", "--body", `{"text":"x"}`}, dotenv: settings}, 1, "the issuer refused the request: invalid_scope"},
 		{"another secret", invocation{args: []string{"getPrivate"}, dotenv: settings, env: []string{"OASGATE_CLIENT_SECRET=" + secret + "x"}}, 1, "the issuer refused the request: invalid_client"},
-		{"no secret", invocation{args: []string{"getPrivate"}, env: []string{"OASGATE_ISSUER=" + issuer.URL()}}, 2, "the secret in OASGATE_CLIENT_SECRET are needed"},
+		{"no secret", invocation{args: []string{"getPrivate"}, env: []string{"OASGATE_ISSUER=" + issuer.URL()}}, 2, "the secret in OASGATE_CLIENT_SECRET"},
 		{"an issuer that differs by its slash", invocation{args: []string{"getPrivate", "--issuer", strings.TrimSuffix(issuer.URL(), "/")}, dotenv: settings}, 1, "they differ by a trailing slash only"},
 		{"an issuer without TLS", invocation{args: []string{"getPrivate", "--issuer", "http://issuer.example/"}, dotenv: settings}, 2, "expected a URL such as https://tenant.example/"},
 		{"an API without TLS", invocation{args: []string{"getPrivate", "--url", "http://api.example"}, dotenv: settings}, 2, "expected an https URL"},
 		{"public, without any credentials", invocation{args: []string{"getPublic"}, env: []string{"OASGATE_ISSUER=" + issuer.URL()}}, 0, publicGreeting},
-		{"a client of dev's", invocation{args: []string{"getPrivate", "--client", "full"}, dotenv: settings}, 2, "--client is one of dev's clients"},
+		{"a client of dev's", invocation{args: []string{"getPrivate", "--client", "full"}, dotenv: settings}, 2, "--client is for dev, but"},
 		{"dev, which this is not", invocation{args: []string{"getPrivate", "--dev"}, dotenv: settings}, 1, "the issuer returned 404 Not Found without an OAuth error: start dev"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -633,7 +633,7 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 			`OASGATE_LOG_LEVEL is "loud"`, `OASGATE_LOG_FORMAT is "xml"`,
 		}},
 		{"dev's pages are of no origin", invocation{args: []string{"dev", "--cors-origins", "http://localhost:3000,*,http://app.example"}}, 2,
-			[]string{`--cors-origins is "*": expected each origin`, `--cors-origins is "http://app.example": expected https`}},
+			[]string{`--cors-origins is "*": expected a list of origins`, `--cors-origins is "http://app.example": expected https`}},
 		{"the issuer's alias contradicts it", invocation{args: []string{"serve"}, env: append(enough, "AUTH0_DOMAIN=tenant.invalid")}, 2,
 			[]string{"AUTH0_DOMAIN and OASGATE_ISSUER have different values"}},
 		{"the domain is of http", invocation{args: []string{"serve"}, env: []string{"AUTH0_DOMAIN=http://tenant.invalid", "AUTH0_AUDIENCE=" + audience}}, 2,

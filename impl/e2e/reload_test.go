@@ -151,7 +151,7 @@ func TestFaultyFile(t *testing.T) {
 		t.Errorf("exits with %d, want 2", code)
 	}
 	for _, want := range []string{
-		`oasgate: OASGATE_AUDIENCE is "a": expected nothing`,
+		`oasgate: OASGATE_AUDIENCE is "a": expected it unset`,
 		"oasgate: " + file + `:2: preset is "auth1": expected one of `,
 		"oasgate: " + file + `:3: url is "http://issuer.example/": expected https`,
 		"oasgate: " + file + ":2: audiences is not set: expected ",

@@ -8,54 +8,66 @@ package lazydeadline
 
 import (
 	"context"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
 // Context is a context with a deadline. [Context.Init] initializes it. Its methods are safe for
 // concurrent use.
 type Context struct {
-	parent  context.Context
-	at      time.Time
-	started atomic.Pointer[started]
-}
+	parent context.Context
 
-// started is a context with a running timer.
-type started struct {
-	context.Context
-	cancel context.CancelFunc
+	mu       sync.Mutex
+	at       time.Time            // zero: no deadline
+	started  context.Context      // with the timer; nil if it has not been started
+	releases []context.CancelFunc // of all contexts that have been started
 }
 
 // Init sets the parent and the deadline.
 func (c *Context) Init(parent context.Context, at time.Time) { c.parent, c.at = parent, at }
 
-// start starts the timer if it has not been started.
-func (c *Context) start() *started {
-	if s := c.started.Load(); s != nil {
-		return s
-	}
-	ctx, cancel := context.WithDeadline(c.parent, c.at)
-	s := &started{ctx, cancel}
-	if !c.started.CompareAndSwap(nil, s) {
-		cancel()
-		return c.started.Load()
-	}
-	return s
+// Reset changes the deadline. Zero is none. Contexts that derive from c already, and channels that
+// [Context.Done] has returned, keep the old deadline.
+func (c *Context) Reset(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at, c.started = at, nil
 }
 
-// Release stops the timer, if it has been started.
+// start starts the timer if it has not been started.
+func (c *Context) start() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.started == nil {
+		var cancel context.CancelFunc
+		if c.at.IsZero() {
+			c.started, cancel = context.WithCancel(c.parent)
+		} else {
+			c.started, cancel = context.WithDeadline(c.parent, c.at)
+		}
+		c.releases = append(c.releases, cancel)
+	}
+	return c.started
+}
+
+// Release stops the timer if it has been started.
 func (c *Context) Release() {
-	if s := c.started.Load(); s != nil {
-		s.cancel()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, cancel := range c.releases {
+		cancel()
 	}
 }
 
 // Deadline implements [context.Context]. It does not start the timer.
 func (c *Context) Deadline() (time.Time, bool) {
-	if at, ok := c.parent.Deadline(); ok && at.Before(c.at) {
-		return at, true
+	c.mu.Lock()
+	at := c.at
+	c.mu.Unlock()
+	if parent, ok := c.parent.Deadline(); ok && (at.IsZero() || parent.Before(at)) {
+		return parent, true
 	}
-	return c.at, true
+	return at, !at.IsZero()
 }
 
 // Done implements [context.Context].
@@ -67,8 +79,11 @@ func (c *Context) Err() error { return c.start().Err() }
 // Value implements [context.Context]. Package context calls it to find out from which context a new
 // one derives; it calls Done before.
 func (c *Context) Value(key any) any {
-	if s := c.started.Load(); s != nil {
-		return s.Value(key)
+	c.mu.Lock()
+	started := c.started
+	c.mu.Unlock()
+	if started != nil {
+		return started.Value(key)
 	}
 	return c.parent.Value(key)
 }

@@ -19,7 +19,7 @@ func TestDeadline(t *testing.T) {
 		if got, ok := c.Deadline(); !ok || !got.Equal(at) {
 			t.Errorf("the deadline is %v, %t, want %v", got, ok, at)
 		}
-		if c.started.Load() != nil {
+		if c.started != nil {
 			t.Error("Deadline has started the timer")
 		}
 		for _, when := range []string{"before", "after"} {
@@ -64,7 +64,7 @@ func TestRelease(t *testing.T) {
 	var c Context
 	c.Init(t.Context(), time.Now().Add(time.Hour))
 	c.Release()
-	if c.started.Load() != nil {
+	if c.started != nil {
 		t.Error("Release has started the timer")
 	}
 	done := c.Done()
@@ -85,4 +85,31 @@ func TestChildren(t *testing.T) {
 		t.Errorf("100 children took %d goroutines", after-before)
 	}
 	c.Release()
+}
+
+func TestReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c Context
+		c.Init(t.Context(), time.Now().Add(time.Minute))
+		old, cancel := context.WithCancel(&c)
+		defer cancel()
+		c.Reset(time.Time{})
+		if at, ok := c.Deadline(); ok {
+			t.Errorf("the deadline is %v after it was removed", at)
+		}
+		time.Sleep(time.Hour)
+		if old.Err() != context.DeadlineExceeded {
+			t.Errorf("the error of a context with the old deadline is %v", old.Err())
+		}
+		if c.Err() != nil {
+			t.Errorf("the error is %v without a deadline", c.Err())
+		}
+		c.Reset(time.Now().Add(time.Minute))
+		time.Sleep(time.Minute)
+		<-c.Done()
+		if c.Err() != context.DeadlineExceeded {
+			t.Errorf("the error is %v, want %v", c.Err(), context.DeadlineExceeded)
+		}
+		c.Release()
+	})
 }
