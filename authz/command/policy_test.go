@@ -145,7 +145,7 @@ func TestServeCredentials(t *testing.T) {
 
 	write("key:\n  - {id: shop}\n")
 	hangUp(t)
-	stderr.wait(t, "stay as they were.*sha256 is not set")
+	stderr.wait(t, "credentials are unchanged.*sha256 is not set")
 	expect("POST", "/v1/hook", "key", "first", 200, "shop")
 	write("key:\n" + entry("shop", "third", "send") + "basic:\n" + entry("alice", "pass:word", ""))
 	hangUp(t)
@@ -210,9 +210,9 @@ func TestCredentialFaults(t *testing.T) {
 		"key: [{id: a}]":                    "sha256 is not set",
 		"key: [{sha256: " + hash + "}]":     "id is not set",
 		"key: [{id: a, sha256: hunter2}]":   "sha256 is not 64 hexadecimal digits",
-		"key: [{id: a, sha: " + hash + "}]": "sha is no key",
-		"key: [{id: a, sha256: " + hash + "}, {id: a, sha256: " + strings.Repeat("0b", 32) + "}]": "expected every credential once",
-		"key: [{id: a, sha256: " + hash + "}, {id: b, sha256: " + hash + "}]":                     "expected every secret once",
+		"key: [{id: a, sha: " + hash + "}]": "sha is an unknown key",
+		"key: [{id: a, sha256: " + hash + "}, {id: a, sha256: " + strings.Repeat("0b", 32) + "}]": "expected each ID once",
+		"key: [{id: a, sha256: " + hash + "}, {id: b, sha256: " + hash + "}]":                     "expected each secret once",
 	} {
 		_, err := parseCredentials("file", []byte(text))
 		if err == nil || !strings.Contains(err.Error(), fault) || strings.Contains(err.Error(), "hunter2") {
@@ -233,7 +233,7 @@ func TestPolicyFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for args, fault := range map[string]string{
-		"--overlay missing.yaml":   `HOOKS_OVERLAY is "missing.yaml": expected a file`,
+		"--overlay missing.yaml":   `HOOKS_OVERLAY is "missing.yaml": expected a readable file`,
 		"--overlay " + nothing:     "did not match any targets",
 		"--unstated public":        `HOOKS_UNSTATED is "public": expected refuse or deny`,
 		"--max-body 1MB":           `HOOKS_MAX_BODY is "1MB": expected a size`,
