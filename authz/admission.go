@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3filter"
 
@@ -21,19 +22,59 @@ import (
 //	log.Info("request", "operation", found.Operation, "status", …)
 type Admission struct {
 	context.Context
-	Operation *Operation       // nil: the document has none that matches
-	Principal *token.Principal // who sent it, also if refused; nil: anonymous, or not known
-	Cause     error            // of the answer that [Gate.WriteProblem] gave, for the log
+	Operation *Operation // nil: the document has none that matches
+	// Principal is the caller, also if refused; nil: anonymous, or not known. Where an alternative demands
+	// several credentials, the caller is the access token's principal, because a token says for whom and
+	// with which scopes a request is made, where a key or a certificate tells from which machine. Without
+	// a token it is that of the first scheme by name: a security requirement has no order.
+	Principal *token.Principal
+	// Limiter, if set by a server, applies the operation's Timeout to the request, before anything else is
+	// done for it. Else the gate ends the request's context when the time is over.
+	Limiter interface{ Limit(time.Duration) }
+	Cause   error // of the answer that [Gate.WriteProblem] gave, for the log
 
+	own      bool        // the gate has made it, so no server logs its Cause
 	taken    atomic.Bool // by its request: one that a handler makes in its context gets another
 	admitted bool        // until then, [token.FromContext] does not find the principal
 
-	// What authorize and the function that the validator calls share.
-	gate          *Gate
-	request       *http.Request
-	input         openapi3filter.RequestValidationInput
-	authenticated bool
-	authErr       error
+	decision // of the gate
+}
+
+// decision is what authorize and the function that the validator calls share.
+type decision struct {
+	gate      *Gate
+	request   *http.Request
+	operation *operation
+	input     openapi3filter.RequestValidationInput
+	results   []result // by the operation's sources
+	inline    [2]result
+	next      int    // the way that the validator asks about
+	asked     int    // how many of its conditions the validator has asked about
+	satisfied *way   // nil: none yet
+	refused   *Error // the nearest miss of the ways until now
+	bad       *Error // the worst of the credentials until now
+}
+
+// result is what a source has said.
+type result struct {
+	known     bool
+	principal *token.Principal
+	err       error // errNoCredential or an *Error
+}
+
+// PrincipalOf returns the principal whose credential the security scheme of this name has accepted, in
+// the alternative that let the request in; else nil. A handler needs it where an operation demands
+// several credentials at once: [Admission.Principal] is one of them.
+func (a *Admission) PrincipalOf(scheme string) *token.Principal {
+	if a.satisfied == nil {
+		return nil
+	}
+	for _, c := range a.satisfied.conditions {
+		if c.scheme.name == scheme {
+			return a.results[c.source].principal
+		}
+	}
+	return nil
 }
 
 type admissionKey struct{}
@@ -67,9 +108,26 @@ func admission(r *http.Request) *Admission {
 	if a, ok := FromContext(r.Context()); ok && a.take() {
 		return a
 	}
-	a := &Admission{Context: r.Context()}
+	a := &Admission{Context: r.Context(), own: true}
 	a.taken.Store(true)
 	return a
+}
+
+// limit applies the timeout of the operation. The request's context ends with the request, and this one
+// with it.
+func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request {
+	switch {
+	case a.Limiter != nil:
+		a.Limiter.Limit(timeout)
+	case timeout > 0:
+		ctx, end := context.WithTimeout(r.Context(), timeout)
+		context.AfterFunc(ctx, end)
+		if found, _ := FromContext(r.Context()); found != a { // a is to be the context of the handler
+			a.Context = ctx
+		}
+		return r.WithContext(ctx)
+	}
+	return r
 }
 
 // admit lets the request into the handler: it returns the request in whose context the handler finds
@@ -83,7 +141,8 @@ func (a *Admission) admit(r *http.Request) *http.Request {
 		return r
 	}
 	// A middleware between the server and the gate has put another principal into the context.
-	own := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal, admitted: true}
-	own.taken.Store(true)
-	return r.WithContext(own)
+	other := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal, own: a.own, admitted: true}
+	other.results, other.satisfied = a.results, a.satisfied
+	other.taken.Store(true)
+	return r.WithContext(other)
 }

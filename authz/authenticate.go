@@ -10,8 +10,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// errNoCredential: the request carries no access token. Not a refusal yet: an optional operation goes on.
-var errNoCredential = errors.New("no access token")
+// errNoCredential: the request carries no credential of the scheme. Not a refusal yet: an optional operation goes on.
+var errNoCredential = errors.New("no credential")
 
 // The schemes by which a token is presented (RFC 6750 §2.1, RFC 9449 §7.1), case-insensitive (RFC 9110 §11.1).
 const (
@@ -19,8 +19,8 @@ const (
 	schemeDPoP   = "DPoP"
 )
 
-// authenticate reads the credential of a request and verifies it.
-func (g *Gate) authenticate(r *http.Request) (*token.Principal, error) {
+// verify reads the access token of a request and verifies it.
+func (g *Gate) verify(r *http.Request) (*token.Principal, error) {
 	scheme, raw, err := credential(r, g.dpop != nil)
 	if err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ func (d *dpop) proof(r *http.Request) (token.Proof, error) {
 	if len(proofs) != 1 {
 		return token.Proof{}, refusal(InvalidProof, "The request has %d DPoP headers: send one, with a proof that is made for this request.", len(proofs))
 	}
-	return token.Proof{JWT: proofs[0], Method: r.Method, URL: d.server + r.URL.EscapedPath()}, nil
+	return token.Proof{JWT: proofs[0], Method: r.Method, URL: d.base + strings.TrimPrefix(r.URL.EscapedPath(), d.basePath)}, nil
 }
 
 // kindOfToken: what a client is told of a check that its token, or the proof that came with it, failed.

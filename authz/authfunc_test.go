@@ -137,3 +137,58 @@ func TestAuthenticationFunc(t *testing.T) {
 		t.Error("a second request has changed the admission of the first")
 	}
 }
+
+// A validator that the gate does not drive asks about each scheme of an alternative.
+func TestAuthenticationFuncOfEveryScheme(t *testing.T) {
+	gate, doc := schemesGate(t), load(t, everyScheme)
+	for _, row := range []struct {
+		method, path string
+		headers      map[string]string
+		certificate  string
+		caller       string // "": refused
+	}{
+		{"GET", "/both", map[string]string{"Authorization": "Bearer read"}, "write", "token"},
+		{"GET", "/both", map[string]string{"Authorization": "Bearer read"}, "", ""},
+		{"GET", "/both", map[string]string{"Authorization": "Bearer read"}, "read", ""},
+		{"GET", "/both", nil, "write", ""},
+		{"GET", "/key", map[string]string{"X-Api-Key": "read"}, "", "header"},
+		{"GET", "/key", map[string]string{"X-Api-Key": "write"}, "", ""},
+		{"POST", "/cookie", map[string]string{"Cookie": "sid=a"}, "", "cookie"},
+		{"POST", "/cookie", map[string]string{"Cookie": "sid=a", "Sec-Fetch-Site": "cross-site"}, "", ""},
+	} {
+		ctx := &authz.Admission{Context: t.Context()}
+		r := httptest.NewRequestWithContext(ctx, row.method, row.path, nil)
+		for name, value := range row.headers {
+			r.Header.Set(name, value)
+		}
+		if row.certificate != "" {
+			withCertificate(r, row.certificate, true)
+		}
+		item := doc.Paths.Value(row.path)
+		err := openapi3filter.ValidateRequest(ctx, &openapi3filter.RequestValidationInput{
+			Request: r, Options: &openapi3filter.Options{AuthenticationFunc: gate.AuthenticationFunc()},
+			Route: &routers.Route{Spec: doc, Path: row.path, PathItem: item, Method: row.method, Operation: item.GetOperation(row.method)},
+		})
+		if (err == nil) != (row.caller != "") || err == nil && ctx.Principal.Subject() != row.caller {
+			t.Errorf("%s %v %s: %v, the caller is %v; expected %q", row.path, row.headers, row.certificate, err, ctx.Principal, row.caller)
+		}
+	}
+
+	without, err := authz.New(authz.Config{
+		Document: doc, Verifier: byLookup(lookup(t, "token")), Without: []string{"header", "query", "cookie", "authorization", "basic", "mtls"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/key", "/either"} {
+		r := httptest.NewRequest("GET", path, nil)
+		r.Header.Set("X-API-Key", "read")
+		item := doc.Paths.Value(path)
+		if err := openapi3filter.ValidateRequest(t.Context(), &openapi3filter.RequestValidationInput{
+			Request: r, Options: &openapi3filter.Options{AuthenticationFunc: without.AuthenticationFunc()},
+			Route: &routers.Route{Spec: doc, Path: path, PathItem: item, Method: "GET", Operation: item.Get},
+		}); err == nil {
+			t.Errorf("%s: the key of a scheme that is switched off is accepted", path)
+		}
+	}
+}

@@ -54,7 +54,7 @@ func TestConformance(t *testing.T) {
 						return c.NoContent(http.StatusNoContent)
 					})
 				}
-				if err := echov4.CheckRoutes(gate, e); err != nil {
+				if err := echov4.CheckRoutes(e, gate); err != nil {
 					t.Fatal(err)
 				}
 				return e

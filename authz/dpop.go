@@ -21,13 +21,14 @@ type DPoPVerifier interface {
 type dpop struct {
 	verifier DPoPVerifier
 	offer    token.DPoPOffer
-	server   string // what the URL of a request begins with, before the path
+	basePath string
+	base     string // what the URL of a request has in place of basePath, for clients
 }
 
 const nonceHeader = "DPoP-Nonce" // RFC 9449 §8.1
 
 // newDPoP returns nil where DPoP is not offered.
-func newDPoP(config Config) (*dpop, error) {
+func newDPoP(config Config, basePath, public string) (*dpop, error) {
 	verifier, ok := config.Verifier.(DPoPVerifier)
 	if !ok || verifier.DPoP().Algorithms == nil {
 		return nil, nil
@@ -35,9 +36,9 @@ func newDPoP(config Config) (*dpop, error) {
 	if config.Resource == "" {
 		return nil, errors.New("authz: Config.Resource is empty: a DPoP proof names the URL of its request (RFC 9449 §4.2), which is told from Resource and never from a Host header; set it, or switch DPoP off for every issuer")
 	}
-	// The document's paths begin at Resource, and on this server at BasePath, which Resource may end with.
-	server := strings.TrimSuffix(strings.TrimSuffix(config.Resource, "/"), config.BasePath)
-	return &dpop{verifier: verifier, offer: verifier.DPoP(), server: server}, nil
+	// The document's paths begin at Resource, which may end with PublicPath.
+	base := strings.TrimSuffix(strings.TrimSuffix(config.Resource, "/"), public) + public
+	return &dpop{verifier: verifier, offer: verifier.DPoP(), basePath: basePath, base: base}, nil
 }
 
 // used reports whether the request presents a token by the DPoP scheme.

@@ -30,8 +30,8 @@ components:
     bearerAuth: {type: http, scheme: bearer, bearerFormat: JWT, x-scopes: {"read:messages": Read messages}}
 `
 
-// The decision alone, on the standard library's router. What no pattern matches is the gate's to refuse as well.
-func ExampleGate_Check() {
+// The standard library's router, guarded.
+func ExampleGate_Mux() {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"https://api.example.com"}})
 	if err != nil {
 		log.Fatal(err)
@@ -53,23 +53,14 @@ func ExampleGate_Check() {
 		log.Fatal(err)
 	}
 
-	guard := func(next http.HandlerFunc) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			// ServeMux writes a path template as OpenAPI does. The patterns have no method: the gate knows those.
-			admitted, err := gate.Check(r, r.Pattern, r.PathValue)
-			if err != nil {
-				gate.WriteProblem(w, r, err)
-				return
-			}
-			next(w, admitted)
-		}
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/messages/{id}", guard(func(w http.ResponseWriter, r *http.Request) {
+	mux := gate.Mux() // generated code takes it as BaseRouter
+	mux.HandleFunc("GET /messages/{id}", func(w http.ResponseWriter, r *http.Request) {
 		principal, _ := token.FromContext(r.Context())
 		fmt.Fprintf(w, "%s reads message %s", principal.Subject(), r.PathValue("id"))
-	}))
-	mux.HandleFunc("/", guard(http.NotFound))
+	})
+	if err := mux.CheckRoutes(); err != nil {
+		log.Fatal(err)
+	}
 
 	call(mux, "/messages/7", "")
 	call(mux, "/messages/7", issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))

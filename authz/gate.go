@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -22,18 +23,38 @@ type Verifier interface {
 	Verify(ctx context.Context, token string) (*token.Principal, error)
 }
 
-// Config is what a [Gate] is made of. Document and Verifier have no default.
+// Config is what a [Gate] is made of. Document has no default, and Verifier none where the document takes
+// access tokens.
 type Config struct {
 	Document *openapi3.T
+	// Verifier verifies the access tokens of bearer, oauth2 and openIdConnect schemes that are not in
+	// Authenticators.
 	Verifier Verifier
+	// Authenticators are those of the other security schemes, by name.
+	Authenticators map[string]Authenticator
+	// Schemes says what a security scheme demands of an access token beyond being genuine, by name.
+	Schemes map[string]Scheme
+	// Without are the names of security schemes that are switched off: an alternative that needs one is
+	// as if the document did not have it. An operation that has no other is closed to everybody.
+	Without []string
+	// Unstated says what becomes of operations whose security is not stated. Default [RefuseUnstated].
+	Unstated Unstated
+	// CookieOrigins are the origins, such as https://app.example.com, beside the API's own whose pages may
+	// change something with nothing but a credential that browsers add by themselves: a cookie, HTTP Basic
+	// or a client certificate. See [http.CrossOriginProtection].
+	CookieOrigins []string
 	// Realm stands in challenges (RFC 9110 §11.5). Default: the document's title if it is plain ASCII, else "api".
 	Realm string
-	// BasePath is where the document's paths begin on this server: "", or as "/v1".
+	// BasePath is where the document's paths begin on this server: "", or as "/v1". [BasePath] tells it from
+	// the document's servers.
 	BasePath string
+	// PublicPath is where they begin for clients, if a proxy in front of this server adds or takes away a
+	// prefix: "/" for none, or as "/v1". Default BasePath. It is never told from a header.
+	PublicPath string
 	// MaxBodyBytes bounds the body of a request. Default 1 MiB.
 	MaxBodyBytes int64
 	// Resource is this API's own identifier (RFC 9728 §1.2): the URL, without query and fragment, under which
-	// clients reach it, and at which the document's paths begin. It may leave BasePath out. Unset, no protected
+	// clients reach it, and at which the document's paths begin. It may leave PublicPath out. Unset, no protected
 	// resource metadata is told, and DPoP is not possible, for a proof names a URL.
 	Resource string
 	// AuthorizationServers are the issuers that the metadata names.
@@ -42,21 +63,57 @@ type Config struct {
 	// Default [ProblemTypes], whose URIs lead to the documentation of the kinds.
 	ProblemTypeBase string
 	Now             func() time.Time // default time.Now
+	// Logger is told of faults of the program, which clients see as a 500, where no server around the
+	// gate logs requests by their [Admission]. Default [slog.Default].
+	Logger *slog.Logger
+
+	// OnDecision, if set, is called once for each request that the gate decides, for audit and metrics.
+	// It runs before the handler, and must not block.
+	OnDecision func(context.Context, Decision)
+	// Authorize, if set, decides what the document cannot say, such as who owns the resource. It is
+	// called after the scopes have been checked and before parameters and body are validated, also for
+	// public operations. The request has no body, and the principal is nil where the request has no
+	// token. It can only refuse: with an [*Error], such as [StatusError]; any other error is a 500.
+	Authorize func(context.Context, *http.Request, Operation, *token.Principal) error
+	// RenderError, if set, returns the body of a refusal and its media type, for APIs with an error
+	// format of their own. Status and headers stay as they are.
+	RenderError func(*http.Request, Problem) (mediaType string, body []byte)
+
 	// InsecureExplain tells clients exactly why a token was refused. For development only.
 	InsecureExplain bool
+	// InsecureUnguarded are paths of routes beside the document that the gate lets everybody pass:
+	// exact, as /metrics, or all under a prefix, as /static/*.
+	InsecureUnguarded []string
+	// InsecureReportValidation lets requests pass that only break schemas: a parameter, the body or its
+	// media type. OnDecision is told. It is for introducing the gate into an API that is in use.
+	InsecureReportValidation bool
+	// InsecureReportEverything lets every request pass that has an operation. OnDecision is told.
+	InsecureReportEverything bool
 }
 
 // Gate decides every request by the document. It is safe for concurrent use.
 type Gate struct {
 	plan     *Plan
 	verifier Verifier
+	sources  map[string]*source // of each security scheme
+	demands  map[string]Scheme
+	origins  *http.CrossOriginProtection
 	realm    string
 	basePath string
+	public   string // where the document's paths begin for clients
 	maxBody  int64
 	explain  bool
 	now      func() time.Time
 	metadata *metadata // nil without Resource
 	dpop     *dpop     // nil where DPoP is not offered
+	logger   *slog.Logger
+
+	onDecision       func(context.Context, Decision)
+	authorizeMore    func(context.Context, *http.Request, Operation, *token.Principal) error
+	renderError      func(*http.Request, Problem) (string, []byte)
+	unguarded        unguarded
+	reportValidation bool
+	reportEverything bool
 
 	problemTypes string
 	usual        map[Kind]usual
@@ -65,7 +122,14 @@ type Gate struct {
 
 // New compiles the document and returns every fault of it and of the rest of the configuration, joined.
 func New(config Config) (*Gate, error) {
-	g := &Gate{verifier: config.Verifier, realm: config.Realm, basePath: config.BasePath, maxBody: config.MaxBodyBytes, explain: config.InsecureExplain, now: config.Now}
+	g := &Gate{
+		verifier: config.Verifier, realm: config.Realm, basePath: config.BasePath,
+		maxBody: config.MaxBodyBytes, explain: config.InsecureExplain, now: config.Now,
+		logger: config.Logger, onDecision: config.OnDecision, authorizeMore: config.Authorize,
+		renderError: config.RenderError, unguarded: config.InsecureUnguarded,
+		reportValidation: config.InsecureReportValidation,
+		reportEverything: config.InsecureReportEverything,
+	}
 	if g.problemTypes = config.ProblemTypeBase; g.problemTypes == "" {
 		g.problemTypes = ProblemTypes
 	}
@@ -75,15 +139,29 @@ func New(config Config) (*Gate, error) {
 	if g.now == nil {
 		g.now = time.Now
 	}
-	var faults []error
-	if g.verifier == nil {
-		faults = append(faults, errors.New("authz: Config.Verifier is nil: nothing could be let in"))
+	if g.logger == nil {
+		g.logger = slog.Default()
+	}
+	faults := g.unguarded.check()
+	g.origins = http.NewCrossOriginProtection()
+	for _, origin := range config.CookieOrigins {
+		if err := g.origins.AddTrustedOrigin(origin); err != nil {
+			faults = append(faults, fmt.Errorf("authz: Config.CookieOrigins has %q: expected an origin such as https://app.example.com: %w", origin, err))
+		}
 	}
 	if g.maxBody < 0 {
 		faults = append(faults, fmt.Errorf("authz: Config.MaxBodyBytes is %d: expected a positive number", g.maxBody))
 	}
 	if g.basePath != "" && (g.basePath[0] != '/' || strings.HasSuffix(g.basePath, "/")) {
 		faults = append(faults, fmt.Errorf("authz: Config.BasePath is %q: expected nothing, or a path such as /v1 without a slash at its end", g.basePath))
+	}
+	switch g.public = config.PublicPath; {
+	case g.public == "":
+		g.public = g.basePath
+	case g.public == "/":
+		g.public = ""
+	case g.public[0] != '/' || strings.HasSuffix(g.public, "/"):
+		faults = append(faults, fmt.Errorf("authz: Config.PublicPath is %q: expected nothing, /, or a path such as /v1 without a slash at its end", g.public))
 	}
 	if base, err := url.Parse(g.problemTypes); err != nil || !base.IsAbs() {
 		faults = append(faults, fmt.Errorf("authz: Config.ProblemTypeBase is %q: expected an absolute URI such as https://api.example.com/problems#, which the kind is appended to", g.problemTypes))
@@ -100,20 +178,22 @@ func New(config Config) (*Gate, error) {
 	if g.realm == "" {
 		g.realm = "api"
 	}
-	plan, err := Compile(config.Document)
-	if err != nil {
-		faults = append(faults, err)
-	}
-	if g.dpop, err = newDPoP(config); err != nil {
+	plan, found := config.compile(true)
+	g.plan = plan
+	faults = append(append(faults, found...), g.readSources(config)...)
+	var err error
+	if g.dpop, err = newDPoP(config, g.basePath, g.public); err != nil {
 		faults = append(faults, err)
 	}
 	if g.metadata, err = newMetadata(config, plan, g.dpop); err != nil {
 		faults = append(faults, err)
 	}
+	if plan != nil {
+		faults = append(faults, g.overlaps(g.unguarded)...)
+	}
 	if faults != nil {
 		return nil, errors.Join(faults...)
 	}
-	g.plan = plan
 	g.security.AuthenticationFunc = g.AuthenticationFunc()
 	g.prepare()
 	return g, nil
@@ -125,28 +205,31 @@ func (g *Gate) Plan() *Plan { return g.plan }
 // BasePath returns where the document's paths begin on this server.
 func (g *Gate) BasePath() string { return g.basePath }
 
-// Check decides one request. template is the path template of the document that the router has
-// matched, such as /messages/{id}, and param returns the unescaped value of a path parameter; it may
-// be nil where the template has none.
+// PublicPath returns where the document's paths begin for clients: what a Location header begins with.
+func (g *Gate) PublicPath() string { return g.public }
+
+// Check decides one request. route is what the router has matched: the document's path template, such
+// as /messages/{id}, or a pattern with method and base path, such as "GET /v1/messages/{id}", which
+// [http.Request.Pattern] is; "" is nothing. param returns the unescaped value of a path parameter; it
+// may be nil where the template has none.
 //
 // On success Check returns the request for the handler: its context holds the principal, and its
 // body has been read and validated. Otherwise it returns an [*Error] for [Gate.WriteProblem].
 // Adapters then call [Gate.SetHeaders]; without it, clients learn of new DPoP nonces from refusals
 // alone.
-func (g *Gate) Check(r *http.Request, template string, param func(name string) string) (*http.Request, error) {
-	op, err := g.match(r, template)
-	if err != nil {
-		return nil, err
+func (g *Gate) Check(r *http.Request, route string, param func(name string) string) (*http.Request, error) {
+	if _, path, ok := strings.Cut(route, " "); ok && g.unguarded.has(path) {
+		return r, nil
 	}
 	a := admission(r)
-	a.Operation, a.Principal = &op.Operation, nil
-	if err := g.authorize(a, r, op); err != nil {
-		return nil, err
+	if g.onDecision == nil {
+		admitted, _, err := g.decide(a, r, route, param)
+		return admitted, err
 	}
-	if r, err = g.validate(r, op, param); err != nil {
-		return nil, err
-	}
-	return a.admit(r), nil
+	began := g.now()
+	admitted, reported, err := g.decide(a, r, route, param)
+	g.onDecision(r.Context(), newDecision(a, err, reported, g.now().Sub(began)))
+	return admitted, err
 }
 
 // SetHeaders sets what every answer to an admitted request carries: the DPoP nonce for the client's

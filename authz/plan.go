@@ -1,12 +1,12 @@
 package authz
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/routers"
@@ -38,8 +38,19 @@ type Operation struct {
 	// Alternatives: one of them must be satisfied (OR). None at all: public, and a token is not looked at. An
 	// empty alternative: a token is optional.
 	Alternatives []Alternative
+	// Denied says why nobody may call it, whatever the document grants; "": somebody may. There are no
+	// alternatives then.
+	Denied string
 	// StepUp is what is asked beyond a token of how its principal signed in; nil: nothing.
 	StepUp *StepUp
+	// MaxBody bounds the body of a request, in bytes; 0: the gate's limit. See x-authz-max-body.
+	MaxBody int64
+	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See x-authz-timeout
+	// and [Admission.Limiter].
+	Timeout time.Duration
+	// OwnedBySubject: what the operation reads or writes belongs to the principal that made it. The
+	// conformance kit asks for it as another; a handler enforces it. See x-authz-owner.
+	OwnedBySubject bool
 }
 
 // Alternative is a set of requirements that must all be met (AND).
@@ -53,26 +64,15 @@ type Requirement struct {
 
 // Public reports whether everybody may call the operation, and no token is looked at.
 func (o Operation) Public() bool {
-	return !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return len(a) > 0 })
+	return o.Denied == "" && !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return len(a) > 0 })
 }
 
 // Optional reports whether the operation may be called without a token, though one that is sent must be valid.
 func (o Operation) Optional() bool {
-	return !o.Public() && slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return len(a) == 0 })
+	return !o.Public() && slices.ContainsFunc(o.Alternatives, isEmpty)
 }
 
-// scopes returns every scope that the alternative asks for.
-func (a Alternative) scopes() []string {
-	var all []string
-	for _, r := range a {
-		for _, s := range r.Scopes {
-			if !slices.Contains(all, s) {
-				all = append(all, s)
-			}
-		}
-	}
-	return all
-}
+func isEmpty(a Alternative) bool { return len(a) == 0 }
 
 // operation is an Operation with all that a request of it needs.
 type operation struct {
@@ -80,6 +80,47 @@ type operation struct {
 	security openapi3.SecurityRequirements // as the document has it, but with {} last
 	route    *routers.Route                // for the validator's security pass
 	schema   *schema.Operation             // for its parameters and body
+
+	ways    []way     // the alternatives of security but {}, in that order
+	sources []*source // of the ways' principals
+	offers  []string  // the challenges of its schemes, those for access tokens apart
+	byToken bool      // some scheme takes access tokens
+	hidden  []string  // query parameters that are keys
+}
+
+// way is an alternative of an operation's security, with what it takes to decide it.
+type way struct {
+	conditions []condition
+	needs      []need // of all conditions, each once
+	ambient    bool   // browsers add all of its credentials to requests that pages of other sites make
+}
+
+// need is a scope that the principal of a source must have.
+type need struct {
+	source  int
+	scope   string
+	ofToken bool
+}
+
+func newWay(conditions []condition) way {
+	w := way{conditions: conditions, ambient: true}
+	for _, c := range conditions {
+		w.ambient = w.ambient && c.scheme.isAmbient()
+		for _, scope := range c.scopes {
+			if n := (need{c.source, scope, c.scheme.isToken()}); !slices.Contains(w.needs, n) {
+				w.needs = append(w.needs, n)
+			}
+		}
+	}
+	return w
+}
+
+// condition is a scheme that must have a principal with scopes.
+type condition struct {
+	scheme *scheme
+	source int // in the operation's sources
+	scopes []string
+	demand *Scheme // nil: none beyond
 }
 
 // Fault is one fault of a document. A document with faults is not served.
@@ -105,29 +146,50 @@ func (f *Fault) Error() string {
 
 func (f *Fault) Unwrap() error { return f.Err }
 
+// Unstated says what becomes of operations for which the document states no security.
+type Unstated int
+
+const (
+	RefuseUnstated Unstated = iota // the document has a fault, and is not served
+	DenyUnstated                   // every request to such an operation is refused
+)
+
 // Compile compiles a document. The error joins a [*Fault] for each of its faults.
-func Compile(doc *openapi3.T) (*Plan, error) {
-	p, faults := read(doc)
-	if faults = append(validate(doc), faults...); faults != nil {
+func Compile(doc *openapi3.T) (*Plan, error) { return Config{Document: doc}.Compile() }
+
+// Compile compiles Document as Unstated and Without say. [New] does so. The method is for programs
+// that need the plan alone, and what authenticates requests not yet.
+func (c Config) Compile() (*Plan, error) { return orFaults(c.compile(true)) }
+
+// CompileSecurity compiles, of Document, only who may call what. It does not read schemas, so it
+// takes a document whose requests could not be validated.
+func (c Config) CompileSecurity() (*Plan, error) { return orFaults(c.compile(false)) }
+
+func orFaults(p *Plan, faults []error) (*Plan, error) {
+	if faults != nil {
 		return nil, errors.Join(faults...)
 	}
 	return p, nil
+}
+
+// compile returns the plan as far as its faults allow.
+func (c Config) compile(schemas bool) (*Plan, []error) {
+	if c.Document == nil {
+		return nil, []error{errors.New("authz: Config.Document is nil: there is no policy")}
+	}
+	p, faults := c.read(schemas)
+	faults = append(faults, p.extensionFaults()...)
+	if schemas {
+		faults = append(p.validate(), faults...)
+	}
+	return p, faults
 }
 
 // Describe returns what a document says of who may call each operation, by path and method, also where [Compile]
 // would refuse it. It is for tools that report on documents and never for what guards one: an operation whose
 // security is not stated is public to OpenAPI (§4.8.10), and here.
 func Describe(doc *openapi3.T) []Operation {
-	p := newPlan(doc)
-	p.readSchemes()
-	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
-		if item := doc.Paths.Value(template); item != nil {
-			for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
-				o, _ := p.readPolicy(method, template, item.GetOperation(method))
-				p.operations = append(p.operations, o)
-			}
-		}
-	}
+	p, _ := Config{Document: doc}.read(false)
 	return p.Operations()
 }
 
@@ -135,27 +197,23 @@ func newPlan(doc *openapi3.T) *Plan {
 	return &Plan{doc: doc, paths: map[string]*path{}, schemes: map[string]*scheme{}, scopes: map[string]string{}}
 }
 
-// validate returns what keeps a document from being valid OpenAPI.
-func validate(doc *openapi3.T) (faults []error) {
-	err := doc.Validate(context.Background(), openapi3.EnableMultiError())
-	several, ok := err.(openapi3.MultiError)
-	if err != nil && !ok {
-		several = openapi3.MultiError{err}
-	}
-	for _, err := range several {
-		faults = append(faults, &Fault{Problem: "not a valid OpenAPI document", Err: err})
-	}
-	return faults
-}
-
 // read compiles a document as far as its faults allow.
-func read(doc *openapi3.T) (*Plan, []error) {
-	p := newPlan(doc)
+func (c Config) read(schemas bool) (*Plan, []error) {
+	p := newPlan(c.Document)
 	faults := p.readSchemes()
-	schemas := schema.NewCompiler(doc)
+	var compiler *schema.Compiler
+	if schemas {
+		compiler = schema.NewCompiler(p.doc)
+	}
+	for _, name := range c.Without {
+		if p.schemes[name] == nil {
+			faults = append(faults, fmt.Errorf("authz: Config.Without has %q, which is no security scheme of the document", name))
+		}
+	}
 	ids := map[string]string{}
-	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
-		item := doc.Paths.Value(template)
+	shapes := map[string]string{}
+	for _, template := range slices.Sorted(maps.Keys(p.doc.Paths.Map())) {
+		item := p.doc.Paths.Value(template)
 		if item == nil {
 			continue // a path with nothing under it has no operations
 		}
@@ -164,14 +222,25 @@ func read(doc *openapi3.T) (*Plan, []error) {
 			faults = append(faults, &Fault{Path: template, Problem: fmt.Sprintf("path parameter %s occurs twice: give each its own name", name), At: locate(item.Origin, "")})
 		}
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
-			o, found := p.compile(method, template, item, schemas)
-			if other, taken := ids[o.ID]; taken && o.ID != "" {
+			o, found := p.readOperation(c, method, template, item)
+			if compiler != nil {
+				found = append(found, p.compile(o, compiler)...)
+			}
+			if other, taken := ids[o.ID]; taken {
 				found = append(found, &Fault{
 					Method: method, Path: template, At: locate(item.GetOperation(method).Origin, "operationId"),
 					Problem: fmt.Sprintf("operationId %s is that of %s too: give each operation its own", o.ID, other),
 				})
 			}
 			ids[o.ID] = method + " " + template
+			shape := method + " " + shapeOf(template)
+			if other, taken := shapes[shape]; taken {
+				found = append(found, &Fault{
+					Method: method, Path: template, At: locate(item.Origin, ""),
+					Problem: fmt.Sprintf("no request tells it from %s: paths that differ in the names of their parameters are the same", other),
+				})
+			}
+			shapes[shape] = method + " " + template
 			faults = append(faults, found...)
 			at.methods[method] = o
 			at.allow = append(at.allow, method)
@@ -207,69 +276,127 @@ func locate(element *openapi3.Origin, field string) *openapi3.Location {
 	return element.Key
 }
 
-// readPolicy reads who may call an operation.
-func (p *Plan) readPolicy(method, template string, spec *openapi3.Operation) (o *operation, faults []error) {
+// readOperation reads who may call an operation, and its limits.
+func (p *Plan) readOperation(c Config, method, template string, item *openapi3.PathItem) (o *operation, faults []error) {
+	spec := item.GetOperation(method)
 	o = &operation{Operation: Operation{ID: spec.OperationID, Method: method, Path: template}}
+	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method, Operation: spec}
 	problem := func(field, problem string) {
 		faults = append(faults, &Fault{Method: method, Path: template, Problem: problem, At: locate(spec.Origin, field)})
 	}
 
 	if o.ID == "" {
-		problem("operationId", "it has no operationId: give it one, unique in the document")
+		o.ID = method + " " + template
 	}
 	switch {
 	case spec.Security != nil:
-		o.security = slices.Clone(*spec.Security)
+		o.security = *spec.Security
 	case len(p.doc.Security) > 0: // an empty one for the whole document says nothing: new operations would be public unseen
-		o.security = slices.Clone(p.doc.Security)
+		o.security = p.doc.Security
+	case c.Unstated == DenyUnstated:
+		o.Denied = "the document states no security for it"
 	default:
-		problem("security", "no security is stated: say who may call it, with a security: [] of its own if everybody may")
+		problem("security", "no security is stated: say who may call it, by security for the operation or the whole document "+
+			"(security: [] on the operation if everybody may), in the document or an overlay; "+
+			"or set Config.Unstated to authz.DenyUnstated, so that nobody may")
 	}
 	for _, requirement := range o.security {
-		alternative := Alternative{}
 		if requirement == nil {
 			problem("security", "an alternative of its security is null: write {} if a token is optional, or take it out")
 		}
-		for _, name := range slices.Sorted(maps.Keys(requirement)) {
-			scheme, err := p.enforced(name)
-			if err != nil {
-				problem("security", err.Error())
-			} else if requirement[name] == nil {
-				problem("security", fmt.Sprintf("security scheme %s has null for its scopes: list them, or write [] if any token will do", name))
-			} else {
-				for _, scope := range requirement[name] {
-					if err := scheme.declares(scope); err != nil {
-						problem("security", err.Error())
-					}
-				}
-			}
-			alternative = append(alternative, Requirement{name, slices.Clone(requirement[name])})
+		alternative, problems := p.readAlternative(requirement)
+		for _, text := range problems {
+			problem("security", text)
 		}
 		o.Alternatives = append(o.Alternatives, alternative)
 	}
-	var err error
-	if o.StepUp, err = readStepUp(spec.Extensions); err != nil {
-		problem("", err.Error())
-	} else if o.StepUp != nil && (o.Public() || o.Optional()) {
-		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, which knows neither", acrExtension, maxAgeExtension))
+	o.drop(c.Without)
+	for _, text := range o.readExtensions(spec.Extensions) {
+		problem("", text)
 	}
-	// The validator stops at the first alternative that is satisfied. {} always is, and a bad token would pass
-	// for none if it came first. Alternatives are alternatives in any order.
-	slices.SortStableFunc(o.security, func(a, b openapi3.SecurityRequirement) int { return min(len(b), 1) - min(len(a), 1) })
+	if o.StepUp != nil && !o.alwaysByToken(p) {
+		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, but nothing else says how a person signed in", acrExtension, maxAgeExtension))
+	}
 	return o, faults
 }
 
-// compile makes the policy of one operation, and what holds its requests to the document.
-func (p *Plan) compile(method, template string, item *openapi3.PathItem, schemas *schema.Compiler) (o *operation, faults []error) {
-	spec := item.GetOperation(method)
-	o, faults = p.readPolicy(method, template, spec)
-	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method, Operation: spec}
-	var errs []error
-	o.schema, errs = schemas.Operation(o.route)
-	for _, err := range errs {
-		faults = append(faults, &Fault{Method: method, Path: template, Problem: err.Error(), At: locate(spec.Origin, "")})
+func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (alternative Alternative, problems []string) {
+	alternative = Alternative{}
+	inHeader := map[string]string{} // what the Authorization header is to hold, and for which scheme
+	for _, name := range slices.Sorted(maps.Keys(requirement)) {
+		scopes := requirement[name]
+		alternative = append(alternative, Requirement{name, slices.Clone(scopes)})
+		s, err := p.scheme(name)
+		if err != nil {
+			problems = append(problems, err.Error())
+			continue
+		}
+		if scopes == nil {
+			problems = append(problems, fmt.Sprintf("security scheme %s has null for its scopes: list them, or write [] if any credential will do", name))
+		}
+		for _, scope := range scopes {
+			if err := s.declares(scope); err != nil {
+				problems = append(problems, err.Error())
+			} else if s.byUse && s.isToken() {
+				p.scopes[scope] = ""
+			}
+		}
+		if holds := s.authorization(); holds != "" {
+			inHeader[holds] = name
+		}
 	}
-	return o, faults
+	if len(inHeader) > 1 {
+		problems = append(problems, fmt.Sprintf("an alternative of its security demands %s in one Authorization header, "+
+			"which holds one credential (RFC 9110 §11.6.2): make them alternatives, or move one elsewhere",
+			strings.Join(slices.Sorted(maps.Keys(inHeader)), " and ")))
+	}
+	return alternative, problems
+}
+
+// drop takes out every alternative that names one of the schemes: the whole alternative, because what
+// is left of it would let in more.
+func (o *operation) drop(schemes []string) {
+	had := len(o.Alternatives) > 0
+	o.Alternatives = slices.DeleteFunc(o.Alternatives, func(a Alternative) bool {
+		return slices.ContainsFunc(a, func(r Requirement) bool { return slices.Contains(schemes, r.Scheme) })
+	})
+	if had && len(o.Alternatives) == 0 {
+		o.Denied = "each of its alternatives needs a security scheme that is switched off"
+	}
+	// The validator stops at the first alternative that is satisfied. {} always is, and a bad token would pass
+	// for none if it came first. Alternatives are alternatives in any order.
+	o.security = nil
+	for _, a := range o.Alternatives {
+		requirement := openapi3.SecurityRequirement{}
+		for _, r := range a {
+			requirement[r.Scheme] = r.Scopes
+		}
+		o.security = append(o.security, requirement)
+	}
+	slices.SortStableFunc(o.security, func(a, b openapi3.SecurityRequirement) int { return min(len(b), 1) - min(len(a), 1) })
+}
+
+// alwaysByToken reports whether whoever calls the operation has an access token.
+func (o *operation) alwaysByToken(p *Plan) bool {
+	return !o.Public() && !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool {
+		return !slices.ContainsFunc(a, func(r Requirement) bool { s := p.schemes[r.Scheme]; return s == nil || s.isToken() })
+	})
+}
+
+// compile makes what holds the requests of an operation to the document.
+func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error) {
+	problem := func(problem string) {
+		faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: problem, At: locate(o.route.Operation.Origin, "")})
+	}
+	for _, text := range p.checkInputs(o.route.PathItem, o.route.Operation) {
+		problem(text)
+	}
+	var errs []error
+	o.schema, errs = compiler.Operation(o.route)
+	for _, err := range errs {
+		problem(err.Error())
+	}
+	return faults
 }
 
 // Operations returns every operation of the document, by path and method.
@@ -281,5 +408,22 @@ func (p *Plan) Operations() []Operation {
 	return all
 }
 
-// Scopes returns every scope that the document declares, sorted.
+// Scheme returns what the document says of a security scheme; nil if it declares none of this name.
+func (p *Plan) Scheme(name string) *openapi3.SecurityScheme {
+	if s := p.schemes[name]; s != nil {
+		return s.spec
+	}
+	return nil
+}
+
+// TakesTokens reports whether some operation takes access tokens.
+func (p *Plan) TakesTokens() bool {
+	byToken := func(r Requirement) bool { s := p.schemes[r.Scheme]; return s != nil && s.isToken() }
+	return slices.ContainsFunc(p.operations, func(o *operation) bool {
+		return slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return slices.ContainsFunc(a, byToken) })
+	})
+}
+
+// Scopes returns every scope of access tokens that the document declares, or uses where it lists none,
+// sorted.
 func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }

@@ -95,7 +95,10 @@ func load(tb testing.TB, document string) *openapi3.T {
 func start(tb testing.TB, document string, change func(*authz.Config), use ...echo.MiddlewareFunc) *stack {
 	tb.Helper()
 	s := &stack{issuer: newIssuer(tb), echo: echo.New()}
-	config := authz.Config{Document: load(tb, document), Verifier: counting{newVerifier(tb, s.issuer), &s.verifications}}
+	config := authz.Config{
+		Document: load(tb, document), Logger: slog.New(slog.DiscardHandler),
+		Verifier: counting{newVerifier(tb, s.issuer), &s.verifications},
+	}
 	if change != nil {
 		change(&config)
 	}
@@ -104,14 +107,13 @@ func start(tb testing.TB, document string, change func(*authz.Config), use ...ec
 		tb.Fatalf("authz.New: %v", err)
 	}
 	s.gate = gate
-	s.echo.HTTPErrorHandler = echov4.ErrorHandler(gate)
 	s.echo.Logger.SetOutput(io.Discard)
 	s.echo.Use(use...)
-	s.echo.Use(echov4.Middleware(gate))
+	echov4.Guard(s.echo, gate)
 	for _, o := range gate.Plan().Operations() {
 		s.echo.Add(o.Method, config.BasePath+echoPath(o.Path), s.handle)
 	}
-	if err := echov4.CheckRoutes(gate, s.echo); err != nil {
+	if err := echov4.CheckRoutes(s.echo, gate); err != nil {
 		tb.Fatalf("CheckRoutes: %v", err)
 	}
 

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -15,7 +16,11 @@ import (
 func (g *Gate) validate(r *http.Request, op *operation, param func(string) string) (*http.Request, error) {
 	validated, err := op.schema.Validate(r, param, func() (schema.Body, error) { return g.readBody(r, op) })
 	if invalid, ok := errors.AsType[*schema.Error](err); ok {
-		return nil, &Error{Kind: kindOfInvalid[invalid.Kind], Detail: invalid.Detail, Err: invalid.Err, bodyRead: invalid.BodyRead}
+		kind := kindOfInvalid[invalid.Kind]
+		return nil, &Error{
+			Kind: kind, Detail: invalid.Detail, Err: invalid.Err, bodyRead: invalid.BodyRead,
+			schema: kind != Internal && kind != NotFound,
+		}
 	}
 	return validated, err
 }
@@ -49,10 +54,11 @@ func (g *Gate) readBody(r *http.Request, op *operation) (body schema.Body, err e
 	if body.Media, body.Params, err = schema.ParseMediaType(r.Header["Content-Type"]); err != nil {
 		return body, err
 	}
-	if r.ContentLength > g.maxBody {
-		return body, tooLarge(g.maxBody)
+	limit := cmp.Or(op.MaxBody, g.maxBody)
+	if r.ContentLength > limit {
+		return body, tooLarge(limit)
 	}
-	body.Bytes, err = readAll(r.Body, r.ContentLength, g.maxBody)
+	body.Bytes, err = readAll(r.Body, r.ContentLength, limit)
 	var over *http.MaxBytesError // ours, or that of a server with a lower limit
 	switch {
 	case errors.As(err, &over):

@@ -7,69 +7,93 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/getkin/kin-openapi/openapi3"
 
+	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/server"
 )
 
 type serveCommand struct {
 	Config  config       `embed:""`
+	Policy  policyConfig `embed:""`
 	Program kong.Plugins `embed:""` // the flags of App.Open
 	Log     logConfig    `embed:""`
 }
 
-// linger is longer than load balancers usually take to notice that a server is no longer ready.
+// linger gives load balancers time to notice that the server is no longer ready.
 const linger = 3 * time.Second
 
-// serve runs the API for the issuers of the configuration.
+// serve runs the API with the issuers of the configuration.
 func (p *program) serve(ctx context.Context, c *serveCommand) error {
-	hangups := make(chan os.Signal, 1)
-	if c.Config.File != "" { // else SIGHUP ends the process, as usual
-		signal.Notify(hangups, syscall.SIGHUP)
-		defer signal.Stop(hangups)
+	reloads := make(chan os.Signal, 1)
+	// Without a file, SIGHUP ends the process as usual.
+	if c.Config.File != "" || c.Policy.Credentials != "" {
+		signal.Notify(reloads, syscall.SIGHUP)
+		defer signal.Stop(reloads)
+	}
+	policy, policyErr := c.Policy.policy(p.prefix())
+	var document *openapi3.T
+	if policyErr == nil {
+		var err error
+		if document, err = policy.document(p.Document); err != nil {
+			return err
+		}
+		plan, err := policy.plan(document)
+		c.Config.withoutTokens = err == nil && !plan.TakesTokens()
 	}
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	log, logErr := c.Log.logger(p.prefix(), p.stderr)
-	if err := errors.Join(err, check(p.Open), logErr); err != nil {
+	if err := errors.Join(err, policyErr, check(p.Open), logErr); err != nil {
 		return &configurationError{err}
 	}
 	listener, err := net.Listen("tcp", settings.addr)
 	if err != nil {
 		return fmt.Errorf("%s is %q: %w", p.env.key("ADDR"), settings.addr, err)
 	}
-	settings.server.Logger, settings.server.Linger = log, linger
-	return p.run(ctx, listener, p.Open, settings.server, func(s *server.Server) {
+	settings.server.Document, settings.server.Logger, settings.server.Linger = document, log, linger
+	return p.run(ctx, listener, p.Open, policy, settings.server, func(s *server.Server) {
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-hangups:
-				if err := p.reload(c, s); err != nil {
-					log.Error("the issuers stay as they were", "faults", strings.Split(err.Error(), "\n"))
+			case <-reloads:
+				if err := p.reload(c, policy, s); err != nil {
+					log.Error("reload failed: the issuers and credentials are unchanged", "faults",
+						strings.Split(err.Error(), "\n"))
 				}
 			}
 		}
 	})
 }
 
-// reload reads the file of issuers again. If anything is wrong with it, the server goes on as before.
-func (p *program) reload(c *serveCommand, s *server.Server) error {
+// reload reads the files of issuers and credentials again. It returns all faults, and then the server
+// keeps the old issuers and credentials.
+func (p *program) reload(c *serveCommand, policy *policy, s *server.Server) error {
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
-	if err != nil {
+	credentials, credentialsErr := c.Policy.readCredentials(p.prefix())
+	if err := errors.Join(err, credentialsErr); err != nil {
 		return err
 	}
-	return s.Reload(settings.server.Issuers)
+	before := policy.credentials.Swap(&credentials)
+	if err := s.Reload(settings.server.Issuers); err != nil {
+		policy.credentials.Store(before)
+		return err
+	}
+	return nil
 }
 
-// run opens the service and serves it until ctx ends and the requests under way have ended. Until
-// then, keys are fetched, and the service is open. attend runs beside the server.
+// run opens the service and serves it until ctx ends and the last request has ended. Keys are
+// fetched and the service stays open until then. The function background runs while the server
+// runs.
 func (p *program) run(
-	ctx context.Context, listener net.Listener, opener Opener, config server.Config,
-	attend func(*server.Server),
+	ctx context.Context, listener net.Listener, opener Opener, policy *policy,
+	config server.Config, background func(*server.Server),
 ) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -80,16 +104,50 @@ func (p *program) run(
 	if service.Close != nil {
 		defer func() { err = errors.Join(err, service.Close()) }()
 	}
+	config.Gate = chain(service.Gate, policy.gate, config.Gate)
 	config.Routes, config.Ready, config.Replays = service.Routes, service.Ready, service.Replays
 	config.ProblemTypeBase, config.Source = p.ProblemTypeBase, p.Source
-	if config.Document, err = p.Document(); err != nil {
-		return errors.Join(fmt.Errorf("cannot load the document: %w", err), listener.Close())
-	}
 	s, err := server.New(life, config)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	debug.FreeOSMemory() // of the documents and schemas that only the start needed
 	config.Logger.Info("serving", "addr", listener.Addr().String())
-	go attend(s)
+	go background(s)
 	return s.Serve(ctx, listener)
+}
+
+// chain returns a function that calls all functions in order. Some can be nil.
+func chain(all ...func(*authz.Config)) func(*authz.Config) {
+	return func(c *authz.Config) {
+		for _, f := range all {
+			if f != nil {
+				f(c)
+			}
+		}
+	}
+}
+
+// report returns a function that makes a gate log refusals without enforcing them, or nil for "off".
+func (f *faults) report(key, value string) func(*authz.Config) {
+	if value != "off" && value != "validation" && value != "everything" {
+		f.add(key, value, "off, validation or everything")
+	}
+	if value == "off" {
+		return nil
+	}
+	return func(c *authz.Config) {
+		c.InsecureReportValidation = true
+		c.InsecureReportEverything = value == "everything"
+		log, next := c.Logger, c.OnDecision
+		c.OnDecision = func(ctx context.Context, d authz.Decision) {
+			if d.Outcome == authz.Reported {
+				log.WarnContext(ctx, "request passed in report mode",
+					"operation", d.Operation.ID, "status", d.Cause.Status(), "cause", d.Cause.Error())
+			}
+			if next != nil {
+				next(ctx, d)
+			}
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/labstack/echo/v5"
 
@@ -19,67 +20,117 @@ import (
 // route, and each path that Echo cannot route.
 func Routes(g *authz.Gate, register func(*echo.Echo)) (http.Handler, error) {
 	e := echo.New()
-	e.HTTPErrorHandler = ErrorHandler(g)
-	e.Use(Middleware(g))
+	Guard(e, g)
 	register(e)
-	if err := CheckRoutes(g, e); err != nil {
+	if err := CheckRoutes(e, g); err != nil {
 		return nil, err
 	}
 	return e, nil
 }
 
+// Guard guards an Echo instance with a gate for each document that it serves: it adds [Middleware],
+// sets [ErrorHandler], and has HEAD answered as GET where a document does not declare it. Call it
+// before routes are registered, and [CheckRoutes] after.
+func Guard(e *echo.Echo, gates ...*authz.Gate) {
+	e.HTTPErrorHandler = ErrorHandler(gates...)
+	e.Use(Middleware(gates...))
+	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
+	before := e.OnAddRoute
+	e.OnAddRoute = func(route echo.Route) error {
+		if before != nil {
+			if err := before(route); err != nil {
+				return err
+			}
+		}
+		if route.Method != http.MethodGet || !patterns.ImpliesHEAD(route.Path) {
+			return nil
+		}
+		route.Method, route.Name = http.MethodHead, ""
+		_, err := e.AddRoute(route)
+		return err
+	}
+}
+
 // Middleware guards a whole Echo instance: e.Use(echov5.Middleware(gate)). It decides by the route
-// that Echo has matched, and refuses any that the document does not describe.
-func Middleware(g *authz.Gate) echo.MiddlewareFunc {
-	templates, _ := echopath.Templates(g) // CheckRoutes reports the faults
+// that Echo has matched, and refuses any that no document describes. Without [Guard], HEAD is for the
+// program to route.
+func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
+	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
 			var param func(string) string
 			if len(c.PathValues()) > 0 {
 				param = func(name string) string { return pathParam(c, name) }
 			}
-			r, err := g.Check(c.Request(), templates.Matched(c.Path(), matchedPath(c.Request())), param)
+			r := c.Request()
+			g, route := patterns.Matched(gates, c.Path(), r, func() bool { return isRoute(c) })
+			admitted, err := g.Check(r, route, param)
 			if err != nil {
 				return err
 			}
-			c.SetRequest(r)
+			c.SetRequest(admitted)
 			g.SetHeaders(c.Response().Header(), r)
+			defer func() { g.HandlePanic(c.Response(), r, recover(), committed(c)) }()
 			return next(c)
 		}
 	}
 }
 
+// isRoute reports whether the matched path is that of a route, and not of RouteNotFound.
+func isRoute(c *echo.Context) bool {
+	return slices.ContainsFunc(c.Echo().Router().Routes(), func(route echo.RouteInfo) bool {
+		return route.Path == c.Path() && route.Method != echo.RouteNotFound
+	})
+}
+
 // ErrorHandler answers every error of an Echo instance with a problem document:
 // e.HTTPErrorHandler = echov5.ErrorHandler(gate).
-func ErrorHandler(g *authz.Gate) echo.HTTPErrorHandler {
+func ErrorHandler(gates ...*authz.Gate) echo.HTTPErrorHandler {
 	return func(c *echo.Context, err error) {
-		if answer, _ := echo.UnwrapResponse(c.Response()); answer != nil && answer.Committed {
-			if a, ok := authz.FromContext(c.Request().Context()); ok {
+		r := c.Request()
+		if committed(c) {
+			if a, ok := authz.FromContext(r.Context()); ok {
 				a.Cause = err // for the log, though the client cannot be told
 			}
 			return
 		}
-		g.WriteProblem(c.Response(), c.Request(), err)
+		authz.Gates(gates).At(r.URL.Path).WriteProblem(c.Response(), r, typed(err))
 	}
 }
 
-// CheckRoutes compares the routes of a guarded instance with the document. Call it once all routes
+func committed(c *echo.Context) bool {
+	answer, _ := echo.UnwrapResponse(c.Response())
+	return answer != nil && answer.Committed
+}
+
+// typed gives an error of Echo its type. Its message is for the client if the program has written it,
+// and not if it is the text of another error.
+func typed(err error) error {
+	if _, ok := errors.AsType[*authz.Error](err); ok {
+		return err
+	}
+	if binding, ok := errors.AsType[*echo.BindingError](err); ok {
+		detail := "The parameter " + binding.Field + " cannot be read."
+		return &authz.Error{Kind: authz.InvalidParameter, Detail: detail, Err: err}
+	}
+	coded, ok := errors.AsType[*echo.HTTPError](err)
+	if !ok {
+		return err
+	}
+	return echopath.Typed(err, coded.Code, coded.Message, coded.Unwrap())
+}
+
+// CheckRoutes compares the routes of a guarded instance with the documents. Call it once all routes
 // are registered, and do not start on an error, which joins an [*authz.Fault] for each fault.
-func CheckRoutes(g *authz.Gate, e *echo.Echo) error {
-	templates, faults := echopath.Templates(g)
+func CheckRoutes(e *echo.Echo, gates ...*authz.Gate) error {
+	patterns, faults := echopath.Read(gates)
 	var routes []authz.Route
 	for _, route := range e.Router().Routes() {
-		routes = append(routes, templates.Route(g, route.Method, route.Path))
+		if route.Method != echo.RouteNotFound {
+			routes = append(routes, patterns.Route(route.Method, route.Path))
+		}
 	}
-	return errors.Join(append(faults, g.CheckRoutes(routes))...)
-}
-
-// matchedPath returns the path that Echo matches: the escaped one where the two differ.
-func matchedPath(r *http.Request) string {
-	if r.URL.RawPath != "" {
-		return r.URL.RawPath
-	}
-	return r.URL.Path
+	return errors.Join(append(faults, authz.Gates(gates).CheckRoutes(routes))...)
 }
 
 // pathParam returns a path parameter unescaped. Echo matches the escaped path where the two differ.

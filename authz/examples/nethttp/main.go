@@ -47,36 +47,11 @@ func newHandler(document *openapi3.T, verifier *token.Verifier) (http.Handler, e
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/", guard(gate, "", http.NotFound)) // for the gate's 404
-	var routes []authz.Route
-	for path, methods := range map[string]map[string]http.HandlerFunc{
-		"/health":      {"GET": getHealth},
-		"/orders/{id}": {"GET": getOrder, "PUT": putOrder},
-	} {
-		// The pattern has no method: the gate refuses those that the document does not describe.
-		mux.HandleFunc(path, guard(gate, path, func(w http.ResponseWriter, r *http.Request) {
-			methods[r.Method](w, r)
-		}))
-		for method := range methods {
-			routes = append(routes, authz.Route{Method: method, Path: path})
-		}
-	}
-	return mux, gate.CheckRoutes(routes)
-}
-
-// guard calls next with the requests that the document admits. The template is the path as the
-// document writes it, "" for none.
-func guard(gate *authz.Gate, template string, next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		admitted, err := gate.Check(r, template, r.PathValue)
-		if err != nil {
-			gate.WriteProblem(w, r, err)
-			return
-		}
-		gate.SetHeaders(w.Header(), admitted)
-		next(w, admitted)
-	}
+	mux := gate.Mux() // for generated code, it is BaseRouter
+	mux.HandleFunc("GET /health", getHealth)
+	mux.HandleFunc("GET /orders/{id}", getOrder)
+	mux.HandleFunc("PUT /orders/{id}", putOrder)
+	return mux, mux.CheckRoutes()
 }
 
 func getHealth(w http.ResponseWriter, _ *http.Request) {

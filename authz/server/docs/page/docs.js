@@ -314,8 +314,12 @@
 
     return {
       wrapComponents: {
-        // The page has one button for this.
-        authorizeBtn: () => () => null,
+        // Tokens have the page's own dialog; other credentials, such as API keys, have Swagger UI's.
+        authorizeBtn: (Original) => (props) => {
+          const schemes = Object.values(system.specSelectors.specJson().getIn(["components", "securitySchemes"])?.toJS() ?? {});
+          const others = schemes.some(({ type, scheme }) => type === "apiKey" || type === "http" && scheme?.toLowerCase() !== "bearer");
+          return others ? h(Original, props) : null;
+        },
         authorizeOperationBtn: () => () => null,
 
         // A link inside the button that opens an operation cannot be reached; opening sets the address.
