@@ -32,7 +32,7 @@ func (Handlers) GetPrivateScoped(
 	context.Context, gen.GetPrivateScopedRequestObject,
 ) (gen.GetPrivateScopedResponseObject, error) {
 	return gen.GetPrivateScoped200JSONResponse{
-		Message: "Hello from a private endpoint! You need to be authenticated and have a scope of " +
-			"read:messages to see this.",
+		Message: "Hello from a private endpoint! You need to be authenticated and have a scope " +
+			"of read:messages to see this.",
 	}, nil
 }

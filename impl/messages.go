@@ -58,7 +58,8 @@ type Messages interface {
 	// Replace atomically replaces the text of a message if its version matches, and returns the new
 	// message. Otherwise it returns [errChanged] or [errNoMessage].
 	Replace(
-		ctx context.Context, owner Owner, id, text string, matches func(version int64) bool) (Message, error)
+		ctx context.Context, owner Owner, id, text string, matches func(version int64) bool,
+	) (Message, error)
 	// Delete deletes a message if its version matches. Otherwise it returns [errChanged] or
 	// [errNoMessage].
 	Delete(ctx context.Context, owner Owner, id string, matches func(version int64) bool) error

@@ -8,8 +8,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// TestBadInputs: what the document does not allow never reaches a handler. Each request differs from one that succeeds
-// in one thing, has exactly this answer, and leaves the store as it is.
+// TestBadInputs: what the document does not allow never reaches a handler. Each request differs
+// from one that succeeds in one thing, has exactly this answer, and leaves the store as it is.
 func TestBadInputs(t *testing.T) {
 	const (
 		parameter = authz.InvalidParameter

@@ -168,7 +168,8 @@ func (s *Store) List(
 	defer rows.Close()
 	for rows.Next() {
 		var m Message
-		if err := rows.Scan(&m.ID, &m.Owner.Issuer, &m.Owner.Subject, &m.Text, &m.Version); err != nil {
+		err := rows.Scan(&m.ID, &m.Owner.Issuer, &m.Owner.Subject, &m.Text, &m.Version)
+		if err != nil {
 			return nil, err
 		}
 		found = append(found, m)

@@ -113,8 +113,9 @@ func setMemory() {
 	_, _ = memlimit.Set(memlimit.WithProvider(memlimit.FromCgroup))
 }
 
-// gcPercent replaces the default of 100. Measured with a protected GET that hits the token cache, in
-// 20 interleaved pairs each, processor time per request (medians and quartiles) and resident memory:
+// gcPercent replaces the default of 100. Measured with a protected GET that hits the token cache,
+// in 20 interleaved pairs each, processor time per request (medians and quartiles) and resident
+// memory:
 //
 //	GOGC  time               memory
 //	100   1                  30 MB
@@ -213,8 +214,7 @@ func (a App) check() error {
 	switch {
 	case !regexp.MustCompile(`^[a-z][a-z0-9-]*$`).MatchString(a.Name):
 		return fmt.Errorf(
-			"command: App.Name is %q: expected lower case letters, digits and hyphens, as in orders",
-			a.Name)
+			"command: App.Name is %q: expected lower case letters, digits and hyphens", a.Name)
 	case a.Document == nil || a.Open == nil:
 		return errors.New("command: App.Document or App.Open is nil")
 	case a.Dev != nil && a.Dev.Issuer == nil:

@@ -66,20 +66,20 @@ func TestSettings(t *testing.T) {
 	}
 	if got.addr != "127.0.0.1:0" || len(got.server.TrustedProxies) != 2 ||
 		got.server.TrustedProxies[1].String() != "fd00::/8" {
-		t.Errorf("address or proxies were lost on the way: %+v", got)
+		t.Errorf("wrong address or proxies: %+v", got)
 	}
 }
 
 func TestDefaultsPass(t *testing.T) {
 	s, err := configured().settings(prefix, true)
 	if err != nil {
-		t.Fatalf("the defaults that the tags state are faulty: %v", err)
+		t.Fatalf("the defaults of the tags are faulty: %v", err)
 	}
 	if s.server.Docs {
 		t.Error("the docs page is on by default")
 	}
 	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: s.server.Issuers}); err != nil {
-		t.Errorf("what passes here does not pass there: %v", err)
+		t.Errorf("token.NewVerifier refuses it: %v", err)
 	}
 }
 
@@ -103,7 +103,7 @@ func TestEveryFaultNamesItsKey(t *testing.T) {
 			`ORDERS_ISSUER is "ftp://issuer.example/": expected a URL without query and fragment, such as https://issuer.example/, identical to the iss claim (RFC 8414 §2)`},
 		{"issuer with a query", func(c *config) { c.Issuer = "https://issuer.example/?tenant=1" },
 			`ORDERS_ISSUER is "https://issuer.example/?tenant=1": expected a URL without query and fragment, such as https://issuer.example/, identical to the iss claim (RFC 8414 §2)`},
-		{"issuer in the clear", func(c *config) { c.Issuer = "http://issuer.example/" },
+		{"http issuer", func(c *config) { c.Issuer = "http://issuer.example/" },
 			`ORDERS_ISSUER is "http://issuer.example/": expected https: http is allowed for loopback hosts only, because anyone on the network path could replace the keys`},
 		{
 			"issuer with a password, which is not repeated",
@@ -120,19 +120,19 @@ func TestEveryFaultNamesItsKey(t *testing.T) {
 			`ORDERS_LEEWAY is "30": expected a duration with its unit, from 0s to 60s`},
 		{"leeway too long", func(c *config) { c.Leeway = "61s" },
 			`ORDERS_LEEWAY is "61s": expected a duration with its unit, from 0s to 60s`},
-		{"leeway below none", func(c *config) { c.Leeway = "-1ns" },
+		{"negative leeway", func(c *config) { c.Leeway = "-1ns" },
 			`ORDERS_LEEWAY is "-1ns": expected a duration with its unit, from 0s to 60s`},
-		{"cooldown of none", func(c *config) { c.JWKSCooldown = "0s" },
+		{"cooldown of zero", func(c *config) { c.JWKSCooldown = "0s" },
 			`ORDERS_JWKS_COOLDOWN is "0s": expected a positive duration with its unit, such as 30s, 15m or 1h`},
 		{"maximum age in words", func(c *config) { c.JWKSMaxAge = "an hour" },
 			`ORDERS_JWKS_MAX_AGE is "an hour": expected a positive duration with its unit, such as 30s, 15m or 1h`},
-		{"maximum staleness below none", func(c *config) { c.JWKSMaxStale = "-1h" },
+		{"negative maximum staleness", func(c *config) { c.JWKSMaxStale = "-1h" },
 			`ORDERS_JWKS_MAX_STALE is "-1h": expected a positive duration with its unit, such as 30s, 15m or 1h`},
-		{"keys that end before they are refreshed", func(c *config) { c.JWKSMaxStale = "10m" },
+		{"keys that expire before they are refreshed", func(c *config) { c.JWKSMaxStale = "10m" },
 			`ORDERS_JWKS_MAX_STALE is "10m": expected at least ORDERS_JWKS_MAX_AGE, which is 1h0m0s: keys would expire before they are refreshed`},
-		{"proxy that is no network", func(c *config) { c.TrustedProxies = "10.0.0.1" },
+		{"proxy that is not a network", func(c *config) { c.TrustedProxies = "10.0.0.1" },
 			`ORDERS_TRUSTED_PROXIES is "10.0.0.1": expected networks as CIDRs, such as 10.0.0.0/8,fd00::/8; a single address is 192.0.2.1/32`},
-		{"report of what is not known", func(c *config) { c.InsecureReport = "true" },
+		{"unknown report mode", func(c *config) { c.InsecureReport = "true" },
 			`ORDERS_INSECURE_REPORT is "true": expected off, validation or everything`},
 		{"origin with a path", func(c *config) { c.CORSOrigins = "https://app.example/" },
 			`ORDERS_CORS_ORIGINS is "https://app.example/": expected an origin as browsers send it, in lower case and without a slash at the end, such as https://app.example.com or http://localhost:3000`},
@@ -141,16 +141,16 @@ func TestEveryFaultNamesItsKey(t *testing.T) {
 		{"no origin", func(c *config) { c.CORSOrigins = "https://app.example,null" },
 			`ORDERS_CORS_ORIGINS is "null": expected an origin other than null, which all sandboxed frames and local files share`},
 		{
-			"origin in the clear",
+			"http origin",
 			func(c *config) { c.CORSOrigins = "http://localhost:3000,http://app.example" },
 			`ORDERS_CORS_ORIGINS is "http://app.example": expected https: http is allowed for loopback hosts only, because anyone on the network path could change the page`,
 		},
 		{
-			"origin with a port that goes without saying",
+			"origin with the default port",
 			func(c *config) { c.CORSOrigins = "https://app.example:443" },
 			`ORDERS_CORS_ORIGINS is "https://app.example:443": expected the origin without :443, because browsers omit the default port`,
 		},
-		{"docs in another word", func(c *config) { c.Docs = "yes" },
+		{"docs is yes", func(c *config) { c.Docs = "yes" },
 			`ORDERS_DOCS is "yes": expected true or false`},
 		{"value with a line break", func(c *config) { c.Leeway = "1s\nall is well" },
 			`ORDERS_LEEWAY is "1s\nall is well": expected a duration with its unit, from 0s to 60s`},
@@ -188,7 +188,7 @@ func TestHTTPIssuerOnLoopbackHosts(t *testing.T) {
 	}
 }
 
-func TestFaultsAreToldTogether(t *testing.T) {
+func TestFaultsAreJoined(t *testing.T) {
 	_, err := config{
 		Addr: "x", Algorithms: "HS256", Leeway: "x", JWKSCooldown: "x", JWKSMaxAge: "x",
 		JWKSMaxStale: "x", DPoP: "x", DPoPNonces: "x", CORSOrigins: "x", Docs: "x",
@@ -199,7 +199,7 @@ func TestFaultsAreToldTogether(t *testing.T) {
 		"ORDERS_JWKS_COOLDOWN", "ORDERS_JWKS_MAX_AGE", "ORDERS_JWKS_MAX_STALE", "ORDERS_DPOP", "ORDERS_DPOP_NONCES", "ORDERS_CORS_ORIGINS", "ORDERS_DOCS", "ORDERS_TRUSTED_PROXIES", "ORDERS_INSECURE_REPORT",
 	} {
 		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+key+" is ") {
-			t.Errorf("no line says what is wrong with %s, in:\n%v", key, err)
+			t.Errorf("no fault names %s, in:\n%v", key, err)
 		}
 	}
 }

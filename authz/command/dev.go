@@ -70,9 +70,9 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	log, err := c.Log.logger(p.prefix(), p.stderr)
 	host, _, addrErr := net.SplitHostPort(c.Addr)
 	if addrErr != nil || !token.IsLoopback(host) {
-		err = errors.Join(err, fmt.Errorf("--addr is %q: expected a loopback host and a port, such "+
-			"as localhost:3010, because dev issues tokens to everyone; for other addresses, use serve",
-			c.Addr))
+		err = errors.Join(err, fmt.Errorf("--addr is %q: expected a loopback host and a port, "+
+			"such as localhost:3010, because dev issues tokens to everyone; for other addresses, "+
+			"use serve", c.Addr))
 	}
 	for _, origin := range c.CORSOrigins {
 		if fault := server.CheckOrigin(origin); fault != nil {

@@ -97,7 +97,7 @@ func TestIssuersFileFaults(t *testing.T) {
 	}{
 		{"empty", "", `f.yaml is empty: expected a list named issuers`},
 		{"a comment alone", "# later\n", `f.yaml is empty: expected a list named issuers`},
-		{"no YAML", "issuers: [\n", `f.yaml is not valid YAML: yaml: line 2: did not find expected node content`},
+		{"invalid YAML", "issuers: [\n", `f.yaml is not valid YAML: yaml: line 2: did not find expected node content`},
 		{"a tab", "issuers:\n\t- url: a\n", `f.yaml is not valid YAML: yaml: line 2: found character that cannot start any token`},
 		{"two documents", list + "  - {url: https://a.example/, audiences: [a]}\n---\nissuers: []\n", `f.yaml has more than one YAML document: expected one, with a list named issuers`},
 		{"something broken after it", list + "  - {url: https://a.example/, audiences: [a]}\n---\n[\n", `f.yaml has more than one YAML document: expected one, with a list named issuers`},
@@ -119,7 +119,7 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"url missing", list + "  - audiences: [a]\n", `f.yaml:2: url is not set: expected the URL of the issuer, identical to the iss claim`},
 		{"url and audiences missing, with a preset", list + "  - preset: okta\n", "f.yaml:2: url is not set: expected the URL of the issuer, identical to the iss claim\n" +
 			"f.yaml:2: audiences is not set: expected the identifiers of this API at the issuer, so that tokens for other APIs are refused"},
-		{"url in the clear", list + "  - {url: http://a.example/, audiences: [a]}\n", `f.yaml:2: url is "http://a.example/": expected https: http is allowed for loopback hosts only, because anyone on the network path could replace the keys`},
+		{"http url", list + "  - {url: http://a.example/, audiences: [a]}\n", `f.yaml:2: url is "http://a.example/": expected https: http is allowed for loopback hosts only, because anyone on the network path could replace the keys`},
 		{"url empty", list + "  - url:\n    audiences: [a]\n", `f.yaml:2: url is empty: expected a single value`},
 		{"url with a password, which is not repeated", list + "  - {url: 'https://me:hunter2@a.example/', audiences: [a]}\n", `f.yaml:2: url is "https://me:xxxxx@a.example/": expected a URL without user and password`},
 		{"an issuer twice", list + "  - {url: https://a.example/, audiences: [a]}\n  - url: https://a.example/\n    audiences: [b]\n", `f.yaml:3: url is "https://a.example/": expected each issuer once; this one is also on line 2`},
@@ -142,9 +142,9 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"grantable scopes in one", list + "  - {url: https://a.example/, audiences: [a], grantable_scopes: [a b]}\n", `f.yaml:2: the issuer's grantable scope "a b": expected one scope, without spaces`},
 		{"dpop in other words", list + "  - {url: https://a.example/, audiences: [a], dpop: true}\n", `f.yaml:2: dpop is "true": expected off, allowed or required`},
 		{"keys misspelt", list + "  - {url: https://a.example/, audiences: [a], keys: {max-age: 1h}}\n", `f.yaml:2: keys.max-age is an unknown key: expected one of cooldown, max_age, max_stale`},
-		{"keys that end before they are refreshed", list + "  - {url: https://a.example/, audiences: [a], keys: {max_stale: 10m}}\n", `f.yaml:2: the issuer's maximum staleness of keys is 10m0s, less than their maximum age of 1h0m0s: keys would end before they are refreshed`},
+		{"keys that expire before they are refreshed", list + "  - {url: https://a.example/, audiences: [a], keys: {max_stale: 10m}}\n", `f.yaml:2: the issuer's maximum staleness of keys is 10m0s, less than their maximum age of 1h0m0s: keys would end before they are refreshed`},
 		{"strict, without aud", list + "  - {url: https://a.example/, audiences: [a], profile: rfc9068, audience_claim: /client_id}\n", `f.yaml:2: the issuer's audience claim "/client_id": the strict profile demands aud (RFC 9068 §4); leave one of the two unset`},
-		{"preset that there is not", list + "  - {preset: keycloack, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "keycloack": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta`},
+		{"unknown preset", list + "  - {preset: keycloack, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "keycloack": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta`},
 		{"preset by its path", list + "  - {preset: ../presets/okta, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "../presets/okta": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta`},
 		{"a key with a line break", "issuers: [{url: https://a.example/, audiences: [a], \"all is\\nwell\": 1}]", `f.yaml:1: "all is\nwell" is an unknown key: expected one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys`},
 		{"a value with a line break", list + "  - {url: https://a.example/, audiences: [a], leeway: \"1s\\nall is well\"}\n", `f.yaml:2: leeway is "1s\nall is well": expected a duration with its unit, from 0s to 60s`},
@@ -171,8 +171,8 @@ func TestIssuersFileFaults(t *testing.T) {
 	}
 }
 
-// TestPresetIsBeneath: what stands beside the preset counts, wherever the preset stands.
-func TestPresetIsBeneath(t *testing.T) {
+// TestPresetOverridden: the keys of the file override the preset, in any order.
+func TestPresetOverridden(t *testing.T) {
 	for _, text := range []string{
 		"issuers: [{preset: cognito, url: https://a.example/x, audiences: [a], scope_claims: [/groups], leeway: 1s}]",
 		"issuers: [{url: https://a.example/x, audiences: [a], scope_claims: [/groups], leeway: 1s, preset: cognito}]",
@@ -218,7 +218,7 @@ func TestSettingsOfAFile(t *testing.T) {
 		t.Errorf("the issuers are\n %+v\nwant\n %+v", s.server.Issuers, want)
 	}
 	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: s.server.Issuers}); err != nil {
-		t.Errorf("what passes here does not pass there: %v", err)
+		t.Errorf("token.NewVerifier refuses it: %v", err)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/oasgate/oasgate/authz/overlay"
 )
 
-// policyConfig holds the settings of serve and dev that concern the document. The values are strings,
-// as in [config].
+// policyConfig holds the settings of serve and dev that concern the document. The values are
+// strings, as in [config].
 type policyConfig struct {
 	Overlays    string `name:"overlay" key:"OVERLAY" group:"The document:" help:"OpenAPI overlays to apply to the document, in this order, separated by commas."`
 	BasePath    string `name:"base-path" key:"BASE_PATH" group:"The document:" help:"Prefix of the document's paths, such as /v1; / for none. Default: the path of the document's servers."`

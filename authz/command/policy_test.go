@@ -22,8 +22,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// webhooks is an App whose document takes keys and users, and states a base path. Handlers answer with
-// the subject.
+// webhooks is an App whose document takes keys and users, and states a base path. Handlers answer
+// with the subject.
 func webhooks() App {
 	return App{
 		Name: "hooks",
@@ -83,7 +83,8 @@ func (l *log) wait(t *testing.T, pattern string) []string {
 	return nil
 }
 
-// TestServeCredentials: a document with keys and users needs no Go code, and the file is read again.
+// TestServeCredentials: a document with keys and users needs no Go code, and the file is read
+// again.
 func TestServeCredentials(t *testing.T) {
 	t.Chdir(t.TempDir())
 	entry := func(id, secret, scopes string) string {

@@ -72,8 +72,8 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 	})
 }
 
-// reload reads the files of issuers and credentials again. It returns all faults, and then the server
-// keeps the old issuers and credentials.
+// reload reads the files of issuers and credentials again. It returns all faults, and then the
+// server keeps the old issuers and credentials.
 func (p *program) reload(c *serveCommand, policy *policy, s *server.Server) error {
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	credentials, credentialsErr := c.Policy.readCredentials(p.prefix())
@@ -128,7 +128,8 @@ func chain(all ...func(*authz.Config)) func(*authz.Config) {
 	}
 }
 
-// report returns a function that makes a gate log refusals without enforcing them, or nil for "off".
+// report returns a function that makes a gate log refusals without enforcing them, or nil for
+// "off".
 func (f *faults) report(key, value string) func(*authz.Config) {
 	if value != "off" && value != "validation" && value != "everything" {
 		f.add(key, value, "off, validation or everything")
@@ -143,7 +144,8 @@ func (f *faults) report(key, value string) func(*authz.Config) {
 		c.OnDecision = func(ctx context.Context, d authz.Decision) {
 			if d.Outcome == authz.Reported {
 				log.WarnContext(ctx, "request passed in report mode",
-					"operation", d.Operation.ID, "status", d.Cause.Status(), "cause", d.Cause.Error())
+					"operation", d.Operation.ID, "status", d.Cause.Status(),
+					"cause", d.Cause.Error())
 			}
 			if next != nil {
 				next(ctx, d)

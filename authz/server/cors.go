@@ -36,7 +36,8 @@ func newCORS(document *openapi3.T, origins []string) *crossOrigin {
 	methods := []string{http.MethodGet, http.MethodHead, http.MethodPost}
 	allowed := []string{"Authorization", "Content-Type", "DPoP", requestIDHeader}
 	exposed := []string{
-		"DPoP-Nonce", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", requestIDHeader,
+		"DPoP-Nonce", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate",
+		requestIDHeader,
 	}
 	for _, item := range document.Paths.Map() {
 		for method, operation := range item.Operations() {

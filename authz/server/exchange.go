@@ -55,7 +55,8 @@ func (ids requestIDs) begin(w http.ResponseWriter, r *http.Request) *exchange {
 		x.id[0] = given[0]
 	} else {
 		var buffer [48]byte
-		x.id[0] = string(strconv.AppendUint(append(buffer[:0], ids.prefix...), ids.count.Add(1), 36))
+		id := append(buffer[:0], ids.prefix...)
+		x.id[0] = string(strconv.AppendUint(id, ids.count.Add(1), 36))
 	}
 	w.Header()[requestIDHeader] = x.id[:]
 	return x

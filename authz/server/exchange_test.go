@@ -102,7 +102,8 @@ type deadlines struct {
 func (d *deadlines) SetReadDeadline(t time.Time) error  { d.read = &t; return nil }
 func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = &t; return nil }
 
-// TestTimeoutOfOperation: x-authz-timeout takes the place of the server's limit, for the handler and for the connection.
+// TestTimeoutOfOperation: x-authz-timeout takes the place of the server's limit, for the handler
+// and for the connection.
 func TestTimeoutOfOperation(t *testing.T) {
 	for _, row := range []struct {
 		extension string

@@ -204,7 +204,7 @@ func TestCallServe(t *testing.T) {
 		{"an API without TLS", invocation{args: []string{"getPrivate", "--url", "http://api.example"}, dotenv: settings}, 2, "expected an https URL"},
 		{"public, without any credentials", invocation{args: []string{"getPublic"}, env: []string{"OASGATE_ISSUER=" + issuer.URL()}}, 0, publicGreeting},
 		{"a client of dev's", invocation{args: []string{"getPrivate", "--client", "full"}, dotenv: settings}, 2, "--client is for dev, but"},
-		{"dev, which this is not", invocation{args: []string{"getPrivate", "--dev"}, dotenv: settings}, 1, "the issuer returned 404 Not Found without an OAuth error: start dev"},
+		{"dev is not running", invocation{args: []string{"getPrivate", "--dev"}, dotenv: settings}, 1, "the issuer returned 404 Not Found without an OAuth error: start dev"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.args = append(

@@ -647,7 +647,7 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 		{"dev on no host", invocation{args: []string{"dev", "--addr", ":0"}}, 2, []string{`--addr is ":0": expected a loopback host and a port`}},
 		{"dev on a network's address", invocation{args: []string{"dev", "--addr", "192.0.2.1:0"}}, 2, []string{`--addr is "192.0.2.1:0": expected a loopback host and a port`}},
 		{"dev on a name", invocation{args: []string{"dev", "--addr", "dev.example:0"}}, 2, []string{`--addr is "dev.example:0": expected a loopback host and a port`}},
-		{"a token of nobody", invocation{args: []string{"token", "--url", "http://127.0.0.1:1"}}, 1, []string{"cannot reach the issuer: "}},
+		{"no dev running", invocation{args: []string{"token", "--url", "http://127.0.0.1:1"}}, 1, []string{"cannot reach the issuer: "}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := start(t, test.invocation)
