@@ -1,0 +1,125 @@
+// Package engine holds values to the schemas of an OpenAPI document.
+//
+// Everything that the document decides is compiled once. A body is validated in one pass over its
+// bytes, which stops at the first fault; nothing is built from it but where a keyword needs that.
+// The same pass finds what has to be rewritten, so that generated code binds exactly the value that
+// was validated. Only for a refused request a second pass collects what is wrong.
+//
+// The dialect is JSON Schema 2020-12 for OpenAPI 3.1 (§4.8.24), and that of OpenAPI 3.0.
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Schema is a compiled schema. It is safe for concurrent use.
+type Schema struct {
+	root    *node
+	options Options
+}
+
+// Cause is why a value is refused.
+type Cause string
+
+const (
+	Malformed Cause = "malformed" // not JSON that this package accepts, or not of the stated style
+	Invalid   Cause = "invalid"   // not what the schema describes
+	// Budget: validating would take more work than a request may cause, or the value nests deeper
+	// than any program means.
+	Budget Cause = "budget"
+	// PatternTimeout: matching a pattern would take longer than a request may cause.
+	PatternTimeout Cause = "pattern timeout"
+)
+
+// Error is why a request is refused. It holds nothing that the client sent.
+type Error struct {
+	Cause   Cause
+	Details []Detail // of Invalid and Malformed, in the order of the request
+}
+
+// Detail is one fault.
+type Detail struct {
+	Parameter string // "query limit"; "" for the body
+	Pointer   string // RFC 6901, in the body or the parameter's value; * is a name that the client chose
+	Keyword   string // of the schema
+	Text      string // what is wrong, without a subject: "is not of type string"
+}
+
+// MaxDetails is how many faults of one request are reported.
+const MaxDetails = 20
+
+func (e *Error) Error() string {
+	if len(e.Details) == 0 {
+		return "engine: " + string(e.Cause)
+	}
+	var b strings.Builder
+	for i, d := range e.Details {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(strings.TrimSpace(d.Parameter + " " + d.Pointer + " " + d.Text))
+	}
+	return b.String()
+}
+
+// Validate validates a JSON text. It returns the text that generated code is to bind: the same
+// bytes, unless something has to be rewritten for that. An error is an [*Error].
+func (s *Schema) Validate(body []byte) ([]byte, error) {
+	if !jsontext.Value(body).IsValid() { // RFC 7493: unique names, valid UTF-8, one value
+		return nil, &Error{Cause: Malformed, Details: []Detail{malformed(body)}}
+	}
+	r := run{body: body, options: &s.options, steps: budget(len(body))}
+	if r.whole(s.root) {
+		return r.rewritten(), nil
+	}
+	return nil, s.explain(body, &r)
+}
+
+// budget returns how many steps a pass may take. Every schema that is tried on a value is a step,
+// and long values take more.
+func budget(size int) int { return 1<<16 + 32*size }
+
+// whole checks the whole text.
+func (r *run) whole(n *node) bool {
+	_, ok := r.check(n, space(r.body, 0), nil)
+	return ok && r.fatal == ""
+}
+
+// explain makes the error of a body that a pass has refused, by a second pass that collects.
+func (s *Schema) explain(body []byte, first *run) error {
+	if first.fatal != "" {
+		return &Error{Cause: first.fatal}
+	}
+	r := run{body: body, options: &s.options, steps: budget(len(body)), report: &report{}}
+	r.whole(s.root)
+	return &Error{Cause: Invalid, Details: r.report.details}
+}
+
+// malformed says what is wrong with a text that is not accepted as JSON.
+func malformed(body []byte) Detail {
+	d := Detail{Keyword: "syntax"}
+	decoder := jsontext.NewDecoder(bytes.NewReader(body))
+	_, err := decoder.ReadValue()
+	if err == nil {
+		d.Text = "has something after its JSON value"
+		return d
+	}
+	at := int64(len(body))
+	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		at = syntactic.ByteOffset
+	}
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		d.Text = fmt.Sprintf("has an object with two members of the same name (at byte %d)", at)
+	case len(bytes.TrimSpace(body)) == 0:
+		d.Text = "is empty"
+	default:
+		d.Text = fmt.Sprintf("is not valid JSON (at byte %d)", at)
+	}
+	return d
+}

@@ -1,0 +1,191 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Equality of JSON values (JSON Schema 2020-12 §4.2.2): numbers by value, strings by code points,
+// objects without order.
+
+// appendCanonical appends what is the same for equal values, and no other. It reports false where
+// a number is beyond what is accepted.
+func appendCanonical(dst, b []byte, at int, number *decimal) ([]byte, bool) {
+	ok := true
+	switch kindOf(b[at]) {
+	case kindNumber:
+		if ok = number.parse(b[at:endOfScalar(b, at)]); ok {
+			dst = number.appendCanonical(dst)
+		}
+	case kindString:
+		dst = appendText(dst, b[at:endOfString(b, at)])
+	case kindArray:
+		dst = append(dst, '[')
+		elements(b, at, func(at int) bool {
+			dst, ok = appendCanonical(dst, b, at, number)
+			dst = append(dst, ',')
+			return ok
+		})
+		dst = append(dst, ']')
+	case kindObject:
+		return appendCanonicalObject(dst, b, at, number)
+	default:
+		dst = append(dst, b[at]) // t, f or n
+	}
+	return dst, ok
+}
+
+// appendText appends a string so that no two texts, whatever follows them, are the same.
+func appendText(dst, quoted []byte) []byte {
+	text, _ := unquote(quoted, nil)
+	dst = append(dst, '"')
+	dst = strconv.AppendInt(dst, int64(len(text)), 10)
+	dst = append(dst, ':')
+	return append(dst, text...)
+}
+
+func appendCanonicalObject(dst, b []byte, at int, number *decimal) ([]byte, bool) {
+	type member struct{ name, value []byte }
+	var all []member
+	ok := true
+	members(b, at, func(name, nameEnd, value int) bool {
+		m := member{name: appendText(nil, b[name:nameEnd])}
+		m.value, ok = appendCanonical(nil, b, value, number)
+		all = append(all, m)
+		return ok
+	})
+	slices.SortFunc(all, func(x, y member) int { return bytes.Compare(x.name, y.name) })
+	dst = append(dst, '{')
+	for _, m := range all {
+		dst = append(append(dst, m.name...), ':')
+		dst = append(append(dst, m.value...), ',')
+	}
+	return append(dst, '}'), ok
+}
+
+// valueSet is what enum lists, or the one value of const.
+type valueSet struct {
+	keyword string
+	kinds   kind
+	literal map[byte]bool   // t, f, n
+	text    map[string]bool // strings
+	others  map[string]bool // numbers, arrays and objects, in canonical form
+}
+
+func newValueSet(keyword string, values []any) (*valueSet, error) {
+	s := &valueSet{
+		keyword: keyword,
+		literal: map[byte]bool{}, text: map[string]bool{}, others: map[string]bool{},
+	}
+	for _, v := range values {
+		if text, ok := v.(string); ok {
+			s.kinds |= kindString
+			s.text[text] = true
+			continue
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			return nil, fmt.Errorf("a value of %s is not JSON: %w", keyword, err)
+		}
+		k := kindOf(b[0])
+		s.kinds |= k
+		if k&(kindNull|kindBoolean) != 0 {
+			s.literal[b[0]] = true
+			continue
+		}
+		canonical, ok := appendCanonical(nil, b, 0, new(decimal))
+		if !ok {
+			return nil, fmt.Errorf(
+				"a number of %s is beyond the %d digits and the exponent of %d that are compared",
+				keyword, maxNumberBytes, maxExponent)
+		}
+		s.others[string(canonical)] = true
+	}
+	return s, nil
+}
+
+// expected says what the values are: those of the document.
+func (s *valueSet) expected() string {
+	if s.kinds == 0 {
+		return "is not allowed: enum is empty"
+	}
+	const most = 10
+	if s.kinds == kindString && len(s.text) <= most {
+		return "is not one of " + strings.Join(slices.Sorted(maps.Keys(s.text)), ", ")
+	}
+	if s.keyword == "const" {
+		return "is not the value of const"
+	}
+	return "is not one of the values of enum"
+}
+
+// has reports whether the value at an offset is one of the set. The buffer is for what it needs to
+// write, and is returned.
+func (s *valueSet) has(b []byte, at int, buffer []byte, number *decimal) (bool, []byte) {
+	k := kindOf(b[at])
+	if s.kinds&k == 0 {
+		return false, buffer
+	}
+	start := len(buffer)
+	switch k {
+	case kindString:
+		text, grown := unquote(b[at:endOfString(b, at)], buffer)
+		return s.text[string(text)], grown[:start]
+	case kindNull, kindBoolean:
+		return s.literal[b[at]], buffer
+	}
+	canonical, ok := appendCanonical(buffer, b, at, number)
+	return ok && s.others[string(canonical[start:])], canonical[:start]
+}
+
+// uniqueness finds equal elements of one array in linear time: a hash table with open addressing
+// of the elements' offsets. Its seed is secret, so that no client can choose values that collide.
+type uniqueness struct {
+	seed  maphash.Seed
+	table []slot
+}
+
+type slot struct {
+	hash uint32
+	at   uint32 // offset of the element, plus one; 0 is free
+}
+
+func newUniqueness(count int) *uniqueness {
+	size := 8
+	for size*4 < count*5 {
+		size *= 2
+	}
+	return &uniqueness{seed: maphash.MakeSeed(), table: make([]slot, size)}
+}
+
+// add reports whether the element at an offset equals none that was added before.
+func (u *uniqueness) add(b []byte, at int, buffer []byte, number *decimal) (bool, []byte) {
+	start := len(buffer)
+	buffer, ok := appendCanonical(buffer, b, at, number)
+	if !ok {
+		return false, buffer[:start]
+	}
+	hash := uint32(maphash.Bytes(u.seed, buffer[start:]))
+	mask := uint32(len(u.table) - 1)
+	for i := hash & mask; ; i = (i + 1) & mask {
+		s := &u.table[i]
+		if s.at == 0 {
+			*s = slot{hash, uint32(at) + 1}
+			return true, buffer[:start]
+		}
+		if s.hash == hash {
+			middle := len(buffer)
+			buffer, _ = appendCanonical(buffer, b, int(s.at)-1, number)
+			if bytes.Equal(buffer[start:middle], buffer[middle:]) {
+				return false, buffer[:start]
+			}
+			buffer = buffer[:middle]
+		}
+	}
+}
