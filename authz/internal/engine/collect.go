@@ -18,9 +18,12 @@ func (p *report) add(d Detail) {
 	}
 }
 
+// goesOn reports whether a pass goes on after a fault: if there is a report that is not full yet.
+func (r *run) goesOn() bool { return r.report != nil && len(r.report.details) < MaxDetails }
+
 // refuse reports that the value, or a member of it, is not as a keyword demands. It returns false.
 func (r *run) refuse(_ *node, keyword, text, member string) bool {
-	if r.report == nil || r.fatal != "" {
+	if !r.goesOn() || r.fatal != "" {
 		return false
 	}
 	path := r.report.path
@@ -60,6 +63,9 @@ func (r *run) leave() {
 
 // escape writes a name as a segment of a JSON pointer (RFC 6901 §3).
 func escape(name string) string {
+	if !strings.ContainsAny(name, "~/") {
+		return name
+	}
 	return strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 }
 

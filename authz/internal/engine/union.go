@@ -100,7 +100,9 @@ func (r *run) find(u *union, at int, f *found) {
 	if len(u.names) == 0 || len(r.body) > math.MaxInt32 {
 		return
 	}
+	last := at
 	members(r.body, at, func(name, end, value int) bool {
+		last = value
 		text, grown := unquote(r.body[name:end], r.buffer)
 		if i, ok := u.index[string(text)]; ok {
 			f.present |= 1 << i
@@ -109,6 +111,7 @@ func (r *run) find(u *union, at int, f *found) {
 		r.buffer = grown[:len(r.buffer)]
 		return true
 	})
+	r.step((last - at) / 64)
 }
 
 // possible reports whether a branch's facts hold.
@@ -218,7 +221,7 @@ func (r *run) branch(n *node, at int, m *marks) bool {
 // nearest reports why no branch of a union matches: the faults of the one that is nearest, which is
 // the one with the fewest of those whose facts hold best.
 func (r *run) nearest(n *node, u *union, at int, k kind, f *found) bool {
-	if r.report == nil {
+	if !r.goesOn() {
 		return false
 	}
 	const unlike = 1000

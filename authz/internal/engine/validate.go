@@ -68,14 +68,14 @@ func (r *run) check(n *node, at int, m *marks) (end int, ok bool) {
 		end, ok = endOfScalar(r.body, at), true
 	}
 	count := r.count
-	if !ok && r.report == nil {
+	if !ok && !r.goesOn() {
 		return end, false
 	}
 	ok = r.values(n, at, end) && ok
-	if (ok || r.report != nil) && n.composed {
+	if (ok || r.goesOn()) && n.composed {
 		ok = r.compose(n, k, at, own) && ok
 	}
-	if own != m && (ok || r.report != nil) {
+	if own != m && (ok || r.goesOn()) {
 		if k == kindObject {
 			ok = r.unevaluatedMembers(n, at, own) && ok
 		} else {
@@ -101,7 +101,7 @@ func (r *run) values(n *node, at, end int) bool {
 		}
 		var has bool
 		if has, r.buffer = set.has(r.body, at, r.buffer, &r.number); !has {
-			if ok = r.refuse(n, set.keyword, set.expected(), ""); r.report == nil {
+			if ok = r.refuse(n, set.keyword, set.expected(), ""); !r.goesOn() {
 				return false
 			}
 		}
@@ -122,7 +122,7 @@ func (r *run) numeric(n *node, at, end int) bool {
 		}
 	}
 	for _, b := range []*bound{n.minimum, n.maximum} {
-		if b == nil || !ok && r.report == nil {
+		if b == nil || !ok && !r.goesOn() {
 			continue
 		}
 		order, keyword, exclusive := r.number.compare(b.value), "minimum", "exclusiveMinimum"
@@ -135,12 +135,12 @@ func (r *run) numeric(n *node, at, end int) bool {
 			ok = r.refuse(n, keyword, "is out of range: "+keyword+" is "+b.value.String(), "")
 		}
 	}
-	if n.multipleOf != nil && (ok || r.report != nil) {
+	if n.multipleOf != nil && (ok || r.goesOn()) {
 		if r.step(20); !r.number.isMultipleOf(n.multipleOf) {
 			ok = r.refuse(n, "multipleOf", "is not a multiple of "+n.multipleOf.String(), "")
 		}
 	}
-	if f := n.format; f != nil && f.number != nil && (ok || r.report != nil) && !f.number(&r.number) {
+	if f := n.format; f != nil && f.number != nil && (ok || r.goesOn()) && !f.number(&r.number) {
 		ok = r.refuse(n, "format", "is not a valid "+f.name, "")
 	}
 	return ok
@@ -166,7 +166,7 @@ func (r *run) string(n *node, at, end int) bool {
 	if n.pattern != nil && ok && !r.match(n.pattern, text) {
 		ok = r.refuse(n, "pattern", "does not match the pattern "+n.pattern.text, "")
 	}
-	if f := n.format; f != nil && f.text != nil && (ok || r.report != nil) {
+	if f := n.format; f != nil && f.text != nil && (ok || r.goesOn()) {
 		r.step(len(text) / 16)
 		if !f.text(string(text)) {
 			ok = r.refuse(n, "format", "is not a valid "+f.name, "")
@@ -194,7 +194,7 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 		} else {
 			end, good = r.check(element, at, nil)
 		}
-		if ok = ok && good; !ok && r.report == nil {
+		if ok = ok && good; !ok && !r.goesOn() {
 			return 0, false
 		}
 		if element != nil {
@@ -213,11 +213,11 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 			}
 		}
 		r.leave()
-		if r.fatal != "" || !ok && r.report == nil {
+		if r.fatal != "" || !ok && !r.goesOn() {
 			return 0, false
 		}
 		at, i = next(r.body, end), i+1
-		if n.maxItems >= 0 && i > n.maxItems && r.report == nil {
+		if n.maxItems >= 0 && i > n.maxItems && !r.goesOn() {
 			return 0, false
 		}
 	}
@@ -244,7 +244,7 @@ func (r *run) countElements(at int) (count int) {
 
 func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 	ok = true
-	if r.report != nil { // in the order of the document: what is missing comes before what is there
+	if r.goesOn() { // in the order of the document: what is missing comes before what is there
 		ok = r.missing(n, at)
 	}
 	start := at
@@ -257,13 +257,13 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 		if needed {
 			required++
 		}
-		if ok = ok && good; !ok && r.report == nil || r.fatal != "" {
+		if ok = ok && good; !ok && !r.goesOn() || r.fatal != "" {
 			return 0, false
 		}
 		at, count = next(r.body, end), count+1
 	}
 	r.count = count
-	if r.report == nil && required+r.countLoose(n, start) < len(n.required) {
+	if !r.goesOn() && required+r.countLoose(n, start) < len(n.required) {
 		return 0, false
 	}
 	if count < n.minProps {
@@ -273,7 +273,7 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 		ok = r.refuse(n, "maxProperties", "has more than "+strconv.Itoa(n.maxProps)+" members", "")
 	}
 	for _, d := range n.dependentRequired {
-		if !ok && r.report == nil || !r.has(start, d.name) {
+		if !ok && !r.goesOn() || !r.has(start, d.name) {
 			continue
 		}
 		for _, name := range d.required {
@@ -336,13 +336,13 @@ func (r *run) member(n *node, name, nameEnd, at, ordinal int, m *marks) (end int
 		r.enterMember("")
 		defer r.leave()
 	}
-	if n.propertyNames != nil && (ok || r.report != nil) {
+	if n.propertyNames != nil && (ok || r.goesOn()) {
 		_, good := r.check(n.propertyNames, name, nil)
 		ok = ok && good
 	}
 	known := p != nil
 	for _, pp := range n.patternProperties {
-		if !ok && r.report == nil || !r.match(pp.pattern, text) {
+		if !ok && !r.goesOn() || !r.match(pp.pattern, text) {
 			continue
 		}
 		good := false
@@ -409,7 +409,7 @@ func (r *run) dropFolded(n *node, text []byte, name, at int) {
 // compose checks the keywords that apply schemas to the same value.
 func (r *run) compose(n *node, k kind, at int, m *marks) bool {
 	ok := true
-	more := func() bool { return r.fatal == "" && (ok || r.report != nil) }
+	more := func() bool { return r.fatal == "" && (ok || r.goesOn()) }
 	for _, part := range n.allOf {
 		if more() {
 			ok = r.branch(part, at, m) && ok
@@ -463,7 +463,7 @@ func (r *run) unevaluatedMembers(n *node, at int, m *marks) bool {
 			r.leave()
 		}
 		i++
-		return r.fatal == "" && (ok || r.report != nil)
+		return r.fatal == "" && (ok || r.goesOn())
 	})
 	return ok
 }
@@ -481,7 +481,7 @@ func (r *run) unevaluatedElements(n *node, at int, m *marks) bool {
 			r.leave()
 		}
 		i++
-		return r.fatal == "" && (ok || r.report != nil)
+		return r.fatal == "" && (ok || r.goesOn())
 	})
 	return ok
 }

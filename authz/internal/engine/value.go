@@ -149,6 +149,8 @@ func (s *valueSet) has(b []byte, at int, buffer []byte, number *decimal) (bool, 
 type uniqueness struct {
 	seed  maphash.Seed
 	table []slot
+	count int
+	all   int // elements that there will be
 }
 
 type slot struct {
@@ -156,12 +158,8 @@ type slot struct {
 	at   uint32 // offset of the element, plus one; 0 is free
 }
 
-func newUniqueness(count int) *uniqueness {
-	size := 8
-	for size*4 < count*5 {
-		size *= 2
-	}
-	return &uniqueness{seed: maphash.MakeSeed(), table: make([]slot, size)}
+func newUniqueness(all int) *uniqueness {
+	return &uniqueness{seed: maphash.MakeSeed(), table: make([]slot, 8), all: all}
 }
 
 // add reports whether the element at an offset equals none that was added before.
@@ -170,6 +168,9 @@ func (u *uniqueness) add(b []byte, at int, buffer []byte, number *decimal) (bool
 	buffer, ok := appendCanonical(buffer, b, at, number)
 	if !ok {
 		return false, buffer[:start]
+	}
+	if u.count++; u.count*5 > len(u.table)*4 {
+		u.grow()
 	}
 	hash := uint32(maphash.Bytes(u.seed, buffer[start:]))
 	mask := uint32(len(u.table) - 1)
@@ -187,5 +188,26 @@ func (u *uniqueness) add(b []byte, at int, buffer []byte, number *decimal) (bool
 			}
 			buffer = buffer[:middle]
 		}
+	}
+}
+
+// grow makes the table four times as large, but no larger than all elements need.
+func (u *uniqueness) grow() {
+	size := len(u.table) * 4
+	for size > 16 && size/2*4 > u.all*5 {
+		size /= 2
+	}
+	old := u.table
+	u.table = make([]slot, size)
+	mask := uint32(size - 1)
+	for _, s := range old {
+		if s.at == 0 {
+			continue
+		}
+		i := s.hash & mask
+		for u.table[i].at != 0 {
+			i = (i + 1) & mask
+		}
+		u.table[i] = s
 	}
 }
