@@ -137,13 +137,13 @@ func (c *Compiler) list(name string, refs openapi3.SchemaRefs, hidden []string) 
 func (c *Compiler) reference(ref *openapi3.SchemaRef, hidden []string) *node {
 	if ref.Value == nil {
 		c.fault("$ref %q is not resolved: load the document with all of its files", ref.Ref)
-		return &node{never: true}
+		return newNode("")
 	}
 	if ref.Ref == "" {
 		return c.compile(ref.Value, source{schema: ref.Value, name: c.names[ref.Value]}, hidden)
 	}
 	name := componentName(ref.Ref)
-	if beside, found := siblings(ref); found {
+	if beside, found := siblings(ref); found && !c.old { // OpenAPI 3.0 ignores what stands beside $ref
 		beside.name = name
 		return c.compile(ref.Value, beside, hidden)
 	}
@@ -243,10 +243,7 @@ func (c *Compiler) compile(id *openapi3.Schema, from source, hidden []string) *n
 	if n := c.nodes[k]; n != nil {
 		return n
 	}
-	n := &node{
-		name: from.name, kinds: anyKind, maxLength: -1, maxItems: -1, maxProps: -1, maxContains: -1,
-		minContains: 1,
-	}
+	n := newNode(from.name)
 	c.nodes[k] = n // before its parts: it may contain itself
 	if s.Always != nil {
 		n.never = !*s.Always
@@ -415,7 +412,9 @@ func (c *Compiler) arrays(n *node, s *openapi3.Schema) {
 // either compiles a keyword that is a boolean or a schema.
 func (c *Compiler) either(name string, b openapi3.BoolSchema) *node {
 	if b.Has != nil {
-		return &node{never: !*b.Has, kinds: anyKind, name: "false"}
+		n := newNode("")
+		n.never = !*b.Has
+		return n
 	}
 	return c.in(name, b.Schema, nil)
 }
@@ -518,7 +517,7 @@ func (c *Compiler) dynamic(ref string, hidden []string) *node {
 		return c.in("$dynamicRef", &openapi3.SchemaRef{Value: targets[0]}, hidden)
 	}
 	c.fault("$dynamicRef %q cannot be enforced: expected one $dynamicAnchor of that name in the document, there are %d; use $ref", ref, len(c.anchors[name]))
-	return &node{never: true}
+	return newNode("")
 }
 
 func (c *Compiler) union(keyword string, refs openapi3.SchemaRefs, d *openapi3.Discriminator, hidden []string) *union {

@@ -231,7 +231,7 @@ func isEmail(s string, international bool) bool { // RFC 5321 §4.1.2, RFC 6531 
 	if local[0] == '"' {
 		return isQuotedLocal(local)
 	}
-	for _, atom := range strings.Split(local, ".") {
+	for atom := range strings.SplitSeq(local, ".") {
 		if atom == "" || strings.ContainsFunc(atom, func(c rune) bool {
 			return c < utf8.RuneSelf && !strings.ContainsRune(atext, c)
 		}) {
@@ -270,7 +270,7 @@ func isHostname(s string) bool { // RFC 1123 §2.1
 	if s == "" || len(s) > 253 {
 		return false
 	}
-	for _, label := range strings.Split(s, ".") {
+	for label := range strings.SplitSeq(s, ".") {
 		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
 			return false
 		}

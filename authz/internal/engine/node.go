@@ -2,9 +2,9 @@ package engine
 
 // node is a compiled schema. A nil node, where one may be missing, is a keyword that is not there.
 type node struct {
-	name  string // of the component, or what else tells it from others; "" if nothing does
-	size  int
-	never bool // false, or not: {}
+	name  string // of the component; "" of a schema that is none
+	size  int    // how many keywords there are
+	never bool   // false, or not: {}
 
 	kinds   kind // anyKind without type
 	integer bool // of numbers only the integers
@@ -46,6 +46,14 @@ type node struct {
 	composed            bool  // it has any of the keywords above, or dependentSchemas
 	unevaluated         *node // unevaluatedProperties
 	unevaluatedElements *node // unevaluatedItems
+}
+
+// newNode returns a node that accepts everything.
+func newNode(name string) *node {
+	return &node{
+		name: name, kinds: anyKind, maxLength: -1, maxItems: -1, maxProps: -1, minContains: 1,
+		maxContains: -1,
+	}
 }
 
 // trivial reports whether the node accepts every value.

@@ -138,12 +138,12 @@ func isExpression(s string) bool {
 	if s != "" && strings.IndexByte("+#./;?&", s[0]) >= 0 {
 		s = s[1:]
 	}
-	for _, variable := range strings.Split(s, ",") {
+	for variable := range strings.SplitSeq(s, ",") {
 		name, length, prefixed := strings.Cut(strings.TrimSuffix(variable, "*"), ":")
 		if prefixed && (strings.HasSuffix(variable, "*") || length == "" || len(length) > 4 || length[0] == '0' || !isDigits([]byte(length))) {
 			return false
 		}
-		for _, part := range strings.Split(name, ".") {
+		for part := range strings.SplitSeq(name, ".") {
 			if part == "" || strings.ContainsFunc(part, func(c rune) bool {
 				return !isAlphanumeric(c) && c != '_' && c != '%'
 			}) {
