@@ -7,9 +7,9 @@ import (
 
 // report collects the faults of a refused request.
 type report struct {
-	parameter string
-	path      []string // the place of the value that is checked: escaped segments of a JSON pointer
-	details   []Detail
+	in, name string   // of the parameter
+	path     []string // the place of the value that is checked: escaped segments of a JSON pointer
+	details  []Detail
 }
 
 func (p *report) add(d Detail) {
@@ -34,7 +34,7 @@ func (r *run) refuse(_ *node, keyword, text, member string) bool {
 	if len(path) > 0 {
 		pointer = "/" + strings.Join(path, "/")
 	}
-	r.report.add(Detail{r.report.parameter, pointer, keyword, text})
+	r.report.add(Detail{r.report.in, r.report.name, pointer, keyword, text})
 	return false
 }
 

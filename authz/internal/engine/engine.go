@@ -23,31 +23,34 @@ type Schema struct {
 	options Options
 }
 
-// Cause is why a value is refused.
-type Cause string
+// Kind is why a request is refused.
+type Kind string
 
 const (
-	Malformed Cause = "malformed" // not JSON that this package accepts, or not of the stated style
-	Invalid   Cause = "invalid"   // not what the schema describes
+	InvalidParameter Kind = "parameter"
+	InvalidBody      Kind = "body"
+	// MediaType: the operation takes no body of this Content-Type.
+	MediaType Kind = "media type"
 	// Budget: validating would take more work than a request may cause, or the value nests deeper
 	// than any program means.
-	Budget Cause = "budget"
+	Budget Kind = "budget"
 	// PatternTimeout: matching a pattern would take longer than a request may cause.
-	PatternTimeout Cause = "pattern timeout"
+	PatternTimeout Kind = "pattern timeout"
 )
 
 // Error is why a request is refused. It holds nothing that the client sent.
 type Error struct {
-	Cause   Cause
-	Details []Detail // of Invalid and Malformed, in the order of the request
+	Kind    Kind
+	Details []Detail // of InvalidParameter and InvalidBody: parameters first, each in the order of the request
 }
 
 // Detail is one fault.
 type Detail struct {
-	Parameter string // "query limit"; "" for the body
-	Pointer   string // RFC 6901, in the body or the parameter's value; * is a name that the client chose
-	Keyword   string // of the schema
-	Text      string // what is wrong, without a subject: "is not of type string"
+	In      string // query, path, header, cookie or body
+	Name    string // of the parameter
+	Pointer string // RFC 6901, in the body or the parameter's value; * is a name that the client chose
+	Keyword string // of the schema
+	Text    string // what is wrong, without a subject: "is not of type string"
 }
 
 // MaxDetails is how many faults of one request are reported.
@@ -55,14 +58,14 @@ const MaxDetails = 20
 
 func (e *Error) Error() string {
 	if len(e.Details) == 0 {
-		return "engine: " + string(e.Cause)
+		return "refused: " + string(e.Kind)
 	}
 	var b strings.Builder
 	for i, d := range e.Details {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		b.WriteString(strings.TrimSpace(d.Parameter + " " + d.Pointer + " " + d.Text))
+		b.WriteString(strings.Join(strings.Fields(d.In+" "+d.Name+" "+d.Pointer+" "+d.Text), " "))
 	}
 	return b.String()
 }
@@ -70,14 +73,27 @@ func (e *Error) Error() string {
 // Validate validates a JSON text. It returns the text that generated code is to bind: the same
 // bytes, unless something has to be rewritten for that. An error is an [*Error].
 func (s *Schema) Validate(body []byte) ([]byte, error) {
-	if !jsontext.Value(body).IsValid() { // RFC 7493: unique names, valid UTF-8, one value
-		return nil, &Error{Cause: Malformed, Details: []Detail{malformed(body)}}
+	return s.validate(body, "body", "", InvalidBody)
+}
+
+// validate validates the value of a parameter or of the body.
+func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, error) {
+	if !jsontext.Value(text).IsValid() { // RFC 7493: unique names, valid UTF-8, one value
+		d := malformed(text)
+		d.In, d.Name = in, name
+		return nil, &Error{Kind: kind, Details: []Detail{d}}
 	}
-	r := run{body: body, options: &s.options, steps: budget(len(body))}
+	r := run{body: text, options: &s.options, steps: budget(len(text))}
 	if r.whole(s.root) {
 		return r.rewritten(), nil
 	}
-	return nil, s.explain(body, &r)
+	if r.fatal != "" {
+		return nil, &Error{Kind: r.fatal}
+	}
+	// The second pass collects, on the same budget.
+	c := run{body: text, options: &s.options, steps: budget(len(text)), report: &report{in: in, name: name}}
+	c.whole(s.root)
+	return nil, &Error{Kind: kind, Details: c.report.details}
 }
 
 // budget returns how many steps a pass may take. Every schema that is tried on a value is a step,
@@ -88,16 +104,6 @@ func budget(size int) int { return 1<<16 + 32*size }
 func (r *run) whole(n *node) bool {
 	_, ok := r.check(n, space(r.body, 0), nil)
 	return ok && r.fatal == ""
-}
-
-// explain makes the error of a body that a pass has refused, by a second pass that collects.
-func (s *Schema) explain(body []byte, first *run) error {
-	if first.fatal != "" {
-		return &Error{Cause: first.fatal}
-	}
-	r := run{body: body, options: &s.options, steps: budget(len(body)), report: &report{}}
-	r.whole(s.root)
-	return &Error{Cause: Invalid, Details: r.report.details}
 }
 
 // malformed says what is wrong with a text that is not accepted as JSON.

@@ -131,8 +131,8 @@ func TestValidate(t *testing.T) {
 			e, ok := errors.AsType[*Error](err)
 			if !ok {
 				t.Errorf("%s %s: %s is accepted", c.version, c.schemas, body)
-			} else if e.Cause != Invalid || len(e.Details) == 0 {
-				t.Errorf("%s %s: %s is refused as %s %v", c.version, c.schemas, body, e.Cause, e)
+			} else if e.Kind != InvalidBody || len(e.Details) == 0 {
+				t.Errorf("%s %s: %s is refused as %s %v", c.version, c.schemas, body, e.Kind, e)
 			}
 		}
 	}
@@ -145,7 +145,7 @@ func TestMalformed(t *testing.T) {
 		`01`, `nul`, strings.Repeat("[", 10001) + strings.Repeat("]", 10001), "\ufeff1",
 	} {
 		_, err := s.Validate([]byte(body))
-		if e, ok := errors.AsType[*Error](err); !ok || e.Cause != Malformed {
+		if e, ok := errors.AsType[*Error](err); !ok || e.Kind != InvalidBody {
 			t.Errorf("%.20q: %v", body, err)
 		}
 	}

@@ -95,7 +95,7 @@ func TestPatternTime(t *testing.T) {
 	} {
 		s := compileS(t, v31, c.schemas, options)
 		_, err := s.Validate([]byte(c.body))
-		if e, ok := errors.AsType[*Error](err); !ok || e.Cause != PatternTimeout {
+		if e, ok := errors.AsType[*Error](err); !ok || e.Kind != PatternTimeout {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -232,7 +232,7 @@ func (r *run) nearest(n *node, u *union, at int, k kind, f *found) bool {
 		if fact.kinds&k == 0 {
 			continue
 		}
-		trial := &report{path: slices.Clone(r.report.path), parameter: r.report.parameter}
+		trial := &report{in: r.report.in, name: r.report.name, path: slices.Clone(r.report.path)}
 		outer := r.report
 		r.report = trial
 		r.check(branch, at, nil)

@@ -12,7 +12,7 @@ type run struct {
 	options *Options
 	steps   int // that are left
 	depth   int
-	fatal   Cause // why the pass cannot go on; "" if it can
+	fatal   Kind // why the pass cannot go on; "" if it can
 	edits   []edit
 	report  *report
 	buffer  []byte // for what has to be written to be compared; a stack

@@ -115,7 +115,7 @@ func TestBudget(t *testing.T) {
 		start := time.Now()
 		_, err := s.Validate([]byte(body))
 		e, ok := errors.AsType[*Error](err)
-		if !ok || e.Cause != Budget {
+		if !ok || e.Kind != Budget {
 			t.Errorf("%s: %v, expected the budget to be spent", name, err)
 		}
 		t.Log(name, time.Since(start))
@@ -124,10 +124,10 @@ func TestBudget(t *testing.T) {
 
 func TestDepth(t *testing.T) {
 	s := compileS(t, v31, "S: {items: {$ref: '#/components/schemas/S'}}", Options{})
-	for depth, want := range map[int]Cause{500: "", 2000: Budget} {
+	for depth, want := range map[int]Kind{500: "", 2000: Budget} {
 		_, err := s.Validate([]byte(strings.Repeat("[", depth) + strings.Repeat("]", depth)))
 		e, _ := errors.AsType[*Error](err)
-		if want == "" && err != nil || want != "" && (e == nil || e.Cause != want) {
+		if want == "" && err != nil || want != "" && (e == nil || e.Kind != want) {
 			t.Errorf("depth %d: %v", depth, err)
 		}
 	}
