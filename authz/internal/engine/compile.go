@@ -370,6 +370,7 @@ func (c *Compiler) strings(n *node, s *openapi3.Schema) {
 	if n.minLength > 0 || n.maxLength >= 0 {
 		n.size++
 	}
+	n.binary = s.Format == "binary" || s.ContentMediaType != "" && s.ContentEncoding == ""
 	if s.Pattern != "" {
 		n.size++
 		n.pattern = c.pattern(s.Pattern, n.maxLength)

@@ -1,0 +1,179 @@
+package engine
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// parsePairs reads a query or an urlencoded form. It reports false for what url.ParseQuery does
+// not read either.
+func parsePairs(text string) (all []pair, ok bool) {
+	for text != "" {
+		var part string
+		if part, text, _ = strings.Cut(text, "&"); part == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(part, "=")
+		name, err := url.QueryUnescape(name)
+		if err != nil || strings.Contains(part, ";") {
+			return nil, false
+		}
+		if value, err = url.QueryUnescape(value); err != nil {
+			return nil, false
+		}
+		all = append(all, pair{name, value})
+	}
+	return all, true
+}
+
+func encodePairs(all []pair) string {
+	var b strings.Builder
+	for i, p := range all {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(url.QueryEscape(p.name))
+		b.WriteByte('=')
+		b.WriteString(url.QueryEscape(p.value))
+	}
+	return b.String()
+}
+
+// spread reports whether the members of an object are query parameters or cookies of their own.
+func (p *parameter) spread() bool {
+	return p.content == "" && p.explode && p.style == "form" && p.shape.is(kindObject)
+}
+
+// repeated reports whether a list is a parameter that occurs once for each element.
+func (p *parameter) repeated() bool {
+	return p.content == "" && p.explode && p.style != "deepObject" && p.shape.is(kindArray)
+}
+
+// takes reports whether a query parameter of this name belongs to the parameter.
+func (p *parameter) takes(name string) bool {
+	switch {
+	case p.style == "deepObject" && p.content == "":
+		root, rest, found := strings.Cut(name, "[")
+		if !found || root != p.name {
+			return false
+		}
+		member, _, _ := strings.Cut(rest, "]")
+		_, known := p.shape.member(member)
+		return known
+	case p.spread():
+		_, known := p.shape.members[name]
+		return known
+	}
+	return name == p.name
+}
+
+// query checks the query parameters of a request. It returns the query as it is to be bound.
+func (o *Operation) checkQuery(raw string, faults *faults) string {
+	if raw == "" && len(o.query) == 0 {
+		return raw
+	}
+	all, ok := parsePairs(raw)
+	if !ok {
+		faults.add(&Error{Kind: InvalidParameter, Details: []Detail{{In: "query", Keyword: "syntax", Text: "is malformed"}}})
+		return raw
+	}
+	mine := make([][]pair, len(o.query))
+	for _, q := range all {
+		i := slices.IndexFunc(o.query, func(p *parameter) bool { return p.takes(q.name) })
+		if i < 0 { // an object whose members the document leaves open takes what is left
+			i = slices.IndexFunc(o.query, func(p *parameter) bool { return p.spread() && p.shape.others != nil })
+		}
+		if i < 0 {
+			faults.add(&Error{Kind: InvalidParameter, Details: []Detail{{In: "query", Keyword: "parameters", Text: "has a parameter that this operation does not declare"}}})
+			return raw
+		}
+		mine[i] = append(mine[i], q)
+	}
+	var bound []pair
+	same := true
+	for i, p := range o.query {
+		pairs, err := p.checkPairs(mine[i])
+		faults.add(err)
+		same = same && slices.Equal(pairs, mine[i])
+		bound = append(bound, pairs...)
+	}
+	if same {
+		return raw
+	}
+	return encodePairs(bound)
+}
+
+// checkPairs checks a parameter that comes as names and values: one of the query, or a cookie. It
+// returns them as they are to be bound.
+func (p *parameter) checkPairs(pairs []pair) ([]pair, error) {
+	if p.empty && len(pairs) == 1 && pairs[0].value == "" && !p.shape.is(kindString) {
+		pairs = nil // allowEmptyValue: there is no value
+	} else if len(pairs) == 0 {
+		if p.required {
+			return nil, p.fault("required", "is missing")
+		}
+		return nil, nil
+	}
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	text, err := p.decodePairs(pairs)
+	if err != nil {
+		return nil, err
+	}
+	value, err := p.check(text)
+	if err != nil {
+		return nil, err
+	}
+	at := space(value, 0)
+	switch {
+	case p.style == "deepObject" && p.content == "":
+		return flatten(nil, p.name, value, at, false), nil
+	case p.in == "query" && p.repeated():
+		return flatten(nil, p.name, value, at, true), nil
+	case p.in == "query" && p.spread():
+		var bound []pair
+		members(value, at, func(name, _, at int) bool {
+			bound = append(bound, pair{scalarText(value, name), scalarText(value, at)})
+			return true
+		})
+		return bound, nil
+	}
+	return []pair{{p.name, p.encode(value)}}, nil
+}
+
+func (p *parameter) decodePairs(pairs []pair) ([]byte, error) {
+	switch {
+	case p.style == "deepObject" && p.content == "":
+		return p.decodeDeep(pairs)
+	case p.spread():
+		return p.object(pairs)
+	case p.repeated():
+		var elements []string
+		for _, q := range pairs {
+			elements = append(elements, q.value)
+		}
+		return p.list(elements)
+	case len(pairs) > 1:
+		return nil, p.fault("style", "occurs more than once")
+	}
+	return p.decode(pairs[0].value)
+}
+
+// decodeDeep reads style deepObject: f[a]=1&f[b][0]=2.
+func (p *parameter) decodeDeep(pairs []pair) ([]byte, error) {
+	var t tree
+	for _, q := range pairs {
+		_, path, ok := split(q.name)
+		if !ok || !isText(q.name) || !isText(q.value) || slices.Contains(path, "") {
+			return nil, p.fault("style", "is not named as style deepObject names it")
+		}
+		t.add(path, q.value)
+	}
+	text, problem := t.append(nil, p.shape, 0)
+	if problem != "" {
+		return nil, p.fault("type", problem)
+	}
+	return text, nil
+}
