@@ -243,8 +243,22 @@ func (p *parameter) memberFault(name, text string) error {
 	}}}
 }
 
-// encode writes a value that the schema has accepted as the one text that generated code binds it
+// bind holds a JSON text to the schema, and writes it as the one text that generated code binds it
 // from.
+func (p *parameter) bind(text []byte) (string, error) {
+	value, err := p.check(text)
+	if err != nil {
+		return "", err
+	}
+	bound := p.encode(value)
+	if p.content == "" && kindOf(value[space(value, 0)]) == kindObject {
+		if _, rest, _ := p.strip(bound); rest == "" {
+			return "", p.fault("style", "has no member that the document names")
+		}
+	}
+	return bound, nil
+}
+
 func (p *parameter) encode(value []byte) string {
 	at := space(value, 0)
 	if p.content != "" {
@@ -286,7 +300,11 @@ func (p *parameter) encode(value []byte) string {
 func (p *parameter) encodeObject(value []byte, at int) string {
 	var list []string
 	members(value, at, func(name, _, at int) bool {
-		k, v := jsonInner(scalarText(value, name)), jsonInner(scalarText(value, at))
+		text := scalarText(value, name)
+		if _, known := p.shape.member(text); !known {
+			return true // generated code has no place for it
+		}
+		k, v := jsonInner(text), jsonInner(scalarText(value, at))
 		if p.explode {
 			list = append(list, k+"="+v)
 		} else {

@@ -122,25 +122,27 @@ func (p *parameter) checkPairs(pairs []pair) ([]pair, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.in == "cookie" || p.style != "deepObject" && !p.repeated() && !p.spread() || p.content != "" {
+		bound, err := p.bind(text)
+		if err != nil {
+			return nil, err
+		}
+		return []pair{{p.name, bound}}, nil
+	}
 	value, err := p.check(text)
 	if err != nil {
 		return nil, err
 	}
 	at := space(value, 0)
-	switch {
-	case p.style == "deepObject" && p.content == "":
-		return flatten(nil, p.name, value, at, false), nil
-	case p.in == "query" && p.repeated():
-		return flatten(nil, p.name, value, at, true), nil
-	case p.in == "query" && p.spread():
-		var bound []pair
-		members(value, at, func(name, _, at int) bool {
-			bound = append(bound, pair{scalarText(value, name), scalarText(value, at)})
-			return true
-		})
-		return bound, nil
+	if !p.spread() {
+		return flatten(nil, p.name, value, at, p.repeated()), nil
 	}
-	return []pair{{p.name, p.encode(value)}}, nil
+	var bound []pair
+	members(value, at, func(name, _, at int) bool {
+		bound = append(bound, pair{scalarText(value, name), scalarText(value, at)})
+		return true
+	})
+	return bound, nil
 }
 
 func (p *parameter) decodePairs(pairs []pair) ([]byte, error) {

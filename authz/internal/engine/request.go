@@ -155,13 +155,11 @@ func (p *parameter) checkPath(text string) error {
 	if err != nil {
 		return err
 	}
-	if value, err = p.check(value); err != nil {
-		return err
+	bound, err := p.bind(value)
+	if err == nil && bound != text {
+		err = p.fault("style", "is not in its canonical form")
 	}
-	if p.encode(value) != text {
-		return p.fault("style", "is not in its canonical form")
-	}
-	return nil
+	return err
 }
 
 func (o *Operation) checkHeaders(r *http.Request, accepted *Accepted, f *faults) {
@@ -177,14 +175,12 @@ func (o *Operation) checkHeaders(r *http.Request, accepted *Accepted, f *faults)
 		default:
 			text := strings.Join(values, ",") // RFC 9110 §5.3: a list in several lines
 			value, err := p.decode(text)
-			if err == nil {
-				value, err = p.check(value)
-			}
 			if err != nil {
 				f.add(err)
 				continue
 			}
-			if bound := p.encode(value); bound != text || len(values) > 1 {
+			bound, err := p.bind(value)
+			if f.add(err); err == nil && (bound != text || len(values) > 1) {
 				accepted.set(name, bound)
 			}
 		}
