@@ -318,3 +318,144 @@ func (m *binder) inner(p *parameter, text string) ([]byte, error) {
 	}
 	return p.object(pairs)
 }
+
+// TestFormBinding does the same for urlencoded forms.
+func TestFormBinding(t *testing.T) {
+	m := &binder{maker: maker{Rand: rand.New(rand.NewPCG(11, 12))}}
+	count := 3000
+	if testing.Short() {
+		count = 300
+	}
+	accepted := 0
+	for range count {
+		properties, fields := map[string]any{}, []reflect.StructField{}
+		for i, name := range []string{"a", "b", "c"} {
+			var schema map[string]any
+			switch m.IntN(4) {
+			case 0:
+				schema = map[string]any{"type": "array", "items": m.scalar()}
+			case 1:
+				schema = map[string]any{"type": "object", "properties": map[string]any{"R": m.scalar(), "g": m.scalar()}}
+			default:
+				schema = m.scalar()
+			}
+			properties[name] = schema
+			typ := m.typeOf(schema)
+			if schema["type"] != "array" {
+				typ = reflect.PointerTo(typ)
+			}
+			fields = append(fields, reflect.StructField{Name: fmt.Sprintf("F%d", i), Type: typ, Tag: reflect.StructTag(`json:"` + name + `,omitempty"`)})
+		}
+		document := map[string]any{
+			"openapi": v31, "info": map[string]any{"title": "t", "version": "1"},
+			"paths": map[string]any{"/p": map[string]any{"post": map[string]any{
+				"requestBody": map[string]any{"content": map[string]any{"application/x-www-form-urlencoded": map[string]any{
+					"schema": map[string]any{"type": "object", "properties": properties},
+				}}},
+				"responses": map[string]any{"204": map[string]any{"description": "d"}},
+			}}},
+		}
+		doc := loadDocument(t, document)
+		item := doc.Paths.Value("/p")
+		o, faults := NewCompiler(doc, Options{}).Operation(item, item.Post)
+		if faults != nil {
+			t.Fatal(faults)
+		}
+		for range 20 {
+			var pairs []pair
+			for range 1 + m.IntN(3) {
+				name := pick(&m.maker, []string{"a", "b", "c", "A", "z", "a[]", "a[0]", "b[R]", "c[g]", "a[R]"})
+				pairs = append(pairs, pair{name, m.text()})
+			}
+			r := httptest.NewRequest("POST", "/p", nil)
+			a, err := o.Check(r, nil, Content{Essence: "application/x-www-form-urlencoded", Body: []byte(encodePairs(pairs))})
+			if err != nil {
+				continue
+			}
+			accepted++
+			dest := reflect.New(reflect.StructOf(fields))
+			if err := runtime.BindForm(dest.Interface(), a.Form, nil, nil); err != nil {
+				t.Fatalf("%v: %v: %v cannot be bound: %v", properties, pairs, a.Form, err)
+			}
+			got, err := json.Marshal(dest.Interface())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := acceptedForm(t, o, a)
+			x, _ := appendCanonical(nil, got, 0, new(decimal))
+			y, _ := appendCanonical(nil, want, 0, new(decimal))
+			if string(x) != string(y) {
+				t.Fatalf("%v: %v binds %s, accepted %s", properties, pairs, got, want)
+			}
+		}
+	}
+	t.Logf("%d accepted", accepted)
+	if accepted < count {
+		t.Error("the corpus says little")
+	}
+}
+
+// acceptedForm reads what is to be bound by the engine.
+func acceptedForm(t *testing.T, o *Operation, a *Accepted) []byte {
+	t.Helper()
+	f := fields{body: o.bodies[0], byName: map[string]*field{}}
+	pairs, _ := parsePairs(string(a.Body))
+	for _, p := range pairs {
+		one, path, ok := f.named(p.name)
+		if !ok {
+			t.Fatalf("%s is written", p.name)
+		}
+		one.tree.add(path, p.value)
+	}
+	text, err := f.json()
+	if err == nil {
+		text, err = o.bodies[0].schema.Validate(text)
+	}
+	if err != nil {
+		t.Fatalf("what is to be bound is refused: %v", err)
+	}
+	return text
+}
+
+func FuzzRequest(f *testing.F) {
+	doc := loadDocument(f, map[string]any{
+		"openapi": v31, "info": map[string]any{"title": "t", "version": "1"},
+		"paths": map[string]any{"/p": map[string]any{"post": map[string]any{
+			"parameters": []any{
+				map[string]any{"name": "f", "in": "query", "style": "deepObject", "explode": true, "schema": map[string]any{"type": "object", "properties": map[string]any{"a": map[string]any{"type": "array", "items": map[string]any{"type": "integer"}}}}},
+				map[string]any{"name": "o", "in": "query", "explode": false, "schema": map[string]any{"type": "object", "properties": map[string]any{"a": map[string]any{"type": "string"}}}},
+				map[string]any{"name": "X-L", "in": "header", "schema": map[string]any{"type": "array", "items": map[string]any{"type": "number"}}},
+				map[string]any{"name": "c", "in": "cookie", "schema": map[string]any{"type": "object", "properties": map[string]any{"a": map[string]any{"type": "string"}}}},
+			},
+			"requestBody": map[string]any{"content": map[string]any{
+				"application/x-www-form-urlencoded": map[string]any{"schema": map[string]any{"type": "object", "additionalProperties": true}},
+				"multipart/form-data":               map[string]any{"schema": map[string]any{"type": "object"}},
+			}},
+			"responses": map[string]any{"204": map[string]any{"description": "d"}},
+		}}},
+	})
+	item := doc.Paths.Value("/p")
+	o, faults := NewCompiler(doc, Options{}).Operation(item, item.Post)
+	if faults != nil {
+		f.Fatal(faults)
+	}
+	f.Add("f[a][0]=1&o=a,b", "1, 2", "a=b", "a=1&b[c]=2")
+	f.Add("f[a][00]=1&f[a]=2", "1,,2", "c=a=b&c=d", "a[=1&a[]=2")
+	f.Add("o=%22", "x", "c=\\", "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--b--\r\n")
+	f.Fuzz(func(t *testing.T, query, header, cookie, body string) {
+		r := httptest.NewRequest("POST", "/p", nil)
+		r.URL.RawQuery, r.Header = query, http.Header{"X-L": {header}, "Cookie": {cookie}}
+		for _, essence := range []string{"application/x-www-form-urlencoded", "multipart/form-data"} {
+			content := Content{Essence: essence, Params: map[string]string{"boundary": "b"}, Body: []byte(body)}
+			a, err := o.Check(r, nil, content)
+			if err != nil {
+				continue
+			}
+			// What is to be bound is accepted again where it can be sent again.
+			bound := a.Apply(r)
+			if _, err := o.Check(bound, nil, Content{Essence: essence, Params: content.Params, Body: a.Body}); err != nil && !strings.Contains(bound.URL.RawQuery+bound.Header.Get("Cookie"), "u00") {
+				t.Errorf("%q %q %q is to be bound and refused: %v", bound.URL.RawQuery, bound.Header, a.Body, err)
+			}
+		}
+	})
+}

@@ -144,8 +144,8 @@ func (b *body) checkForm(content Content, accepted *Accepted) error {
 	var bound []pair
 	members(value, space(value, 0), func(name, _, at int) bool {
 		field := scalarText(value, name)
-		if _, known := b.shape.member(field); known { // generated code has no place for others
-			bound = flatten(bound, field, value, at, true)
+		if s, known := b.shape.member(field); known { // generated code has no place for others
+			bound = s.flatten(bound, field, value, at, true)
 		}
 		return true
 	})

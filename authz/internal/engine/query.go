@@ -135,7 +135,7 @@ func (p *parameter) checkPairs(pairs []pair) ([]pair, error) {
 	}
 	at := space(value, 0)
 	if !p.spread() {
-		return flatten(nil, p.name, value, at, p.repeated()), nil
+		return p.shape.flatten(nil, p.name, value, at, p.repeated()), nil
 	}
 	var bound []pair
 	members(value, at, func(name, _, at int) bool {

@@ -156,8 +156,20 @@ func (s *shape) scalar() string {
 	return "is not of type " + n.typeNames()
 }
 
-// member returns the shape of a member, and whether the document states it.
+// elements returns the shape of the elements; nil where the document does not say.
+func (s *shape) elements() *shape {
+	if s == nil {
+		return nil
+	}
+	return s.items
+}
+
+// member returns the shape of a member, and whether the document states it. A nil shape is that of
+// any value.
 func (s *shape) member(name string) (*shape, bool) {
+	if s == nil {
+		return nil, true
+	}
 	if m := s.members[name]; m != nil {
 		return m, true
 	}

@@ -142,10 +142,7 @@ func (t *tree) appendObject(dst []byte, s *shape, depth int) (_ []byte, problem 
 			dst = append(dst, ',')
 		}
 		dst = append(quote(dst, b.name), ':')
-		var member *shape
-		if s != nil {
-			member, _ = s.member(b.name)
-		}
+		member, _ := s.member(b.name)
 		if dst, problem = b.tree.append(dst, member, depth+1); problem != "" {
 			return dst, problem
 		}
@@ -154,12 +151,16 @@ func (t *tree) appendObject(dst []byte, s *shape, depth int) (_ []byte, problem 
 }
 
 // flatten writes a JSON value under names with brackets, as generated code reads them: lists of
-// texts by a repeated name, if repeat, and others by index.
-func flatten(dst []pair, name string, value []byte, at int, repeat bool) []pair {
+// texts by a repeated name, if repeat, and others by index. Members that the document does not name
+// are left out: generated code has no place for them.
+func (s *shape) flatten(dst []pair, name string, value []byte, at int, repeat bool) []pair {
 	switch kindOf(value[at]) {
 	case kindObject:
 		members(value, at, func(member, _, at int) bool {
-			dst = flatten(dst, name+"["+scalarText(value, member)+"]", value, at, repeat)
+			text := scalarText(value, member)
+			if m, known := s.member(text); known {
+				dst = m.flatten(dst, name+"["+text+"]", value, at, repeat)
+			}
 			return true
 		})
 	case kindArray:
@@ -169,7 +170,7 @@ func flatten(dst []pair, name string, value []byte, at int, repeat bool) []pair 
 			if repeat && kindOf(value[at])&(kindObject|kindArray) == 0 {
 				under = name
 			}
-			dst = flatten(dst, under, value, at, repeat)
+			dst = s.elements().flatten(dst, under, value, at, repeat)
 			i++
 			return true
 		})
