@@ -33,6 +33,7 @@ const (
 	formBody
 	multipartBody
 	textBody
+	yamlBody
 	opaqueBody // passed on as it is
 )
 
@@ -58,6 +59,8 @@ func (c *Compiler) body(name string, spec *openapi3.MediaType) (*body, error) {
 		b.kind = multipartBody
 	case n.binary || n.trivial() || b.isPlain():
 		b.kind = opaqueBody
+	case isYAML(essence):
+		b.kind = yamlBody
 	case b.shape.kinds == kindString && strings.HasPrefix(essence, "text/"):
 		b.kind = textBody
 	default:
@@ -124,6 +127,12 @@ func (b *body) check(content Content, accepted *Accepted) (err error) {
 			return bodyFault("", "type", "is not text")
 		}
 		_, err = b.schema.Validate(quote(nil, string(content.Body)))
+	case yamlBody:
+		text, problem := yamlJSON(content.Body)
+		if problem != "" {
+			return bodyFault("", "syntax", problem)
+		}
+		_, err = b.schema.Validate(text)
 	case formBody:
 		return b.checkForm(content, accepted)
 	case multipartBody:

@@ -215,3 +215,57 @@ func TestDetails(t *testing.T) {
 		}
 	}
 }
+
+// TestHidden: members that are readOnly or writeOnly, by the settings.
+func TestHidden(t *testing.T) {
+	const schemas = "S: {required: [id, secret], properties: {id: {type: string, readOnly: true}, secret: {type: string, writeOnly: true}}}"
+	for _, c := range []struct {
+		options    Options
+		body, want string // want "" is a refusal
+	}{
+		{Options{}, `{"id":"a","secret":"b"}`, `{"secret":"b"}`},
+		{Options{}, `{"secret":"b"}`, `{"secret":"b"}`},
+		{Options{}, `{"id":"a"}`, ""},
+		{Options{RefuseReadOnly: true}, `{"id":"a","secret":"b"}`, ""},
+		{Options{RefuseReadOnly: true}, `{"secret":"b"}`, `{"secret":"b"}`},
+		{Options{Responses: true}, `{"id":"a"}`, `{"id":"a"}`},
+		{Options{Responses: true}, `{"id":"a","secret":"b"}`, ""},
+		{Options{Responses: true}, `{}`, ""},
+	} {
+		for _, version := range []string{v30, v31} {
+			got, err := compileS(t, version, schemas, c.options).Validate([]byte(c.body))
+			if (err != nil) != (c.want == "") || string(got) != c.want {
+				t.Errorf("%s %+v: %s: %s %v, expected %s", version, c.options, c.body, got, err, c.want)
+			}
+		}
+	}
+}
+
+// TestKinds: schemas that generators and validators disagree on.
+func TestKinds(t *testing.T) {
+	const components = `
+Cat: {type: object, required: [kind, lives], properties: {kind: {const: cat}, lives: {type: integer}}, additionalProperties: false}
+Dog: {type: object, required: [kind, bark], properties: {kind: {type: string, enum: [dog]}, bark: {type: boolean}}, additionalProperties: false}
+Pet: {oneOf: [{$ref: "#/components/schemas/Cat"}, {$ref: "#/components/schemas/Dog"}], discriminator: {propertyName: kind, mapping: {cat: "#/components/schemas/Cat", dog: "#/components/schemas/Dog"}}}
+MaybePet: {oneOf: [{$ref: "#/components/schemas/Cat"}, {type: "null"}]}
+Base: {type: object, required: [id], properties: {id: {type: string, format: uuid, readOnly: true}}}
+Derived: {allOf: [{$ref: "#/components/schemas/Base"}, {type: object, properties: {n: {type: [integer, "null"]}}}]}
+`
+	for name, c := range map[string]struct{ good, bad []string }{
+		"Pet":      {[]string{`{"kind":"cat","lives":9}`, `{"bark":true,"kind":"dog"}`}, []string{`{"kind":"cat","bark":true}`, `{"kind":"dog","bark":"x"}`, `{"lives":1}`, `1`}},
+		"MaybePet": {[]string{`null`, `{"kind":"cat","lives":1.0}`}, []string{`{}`, `1`}},
+		"Derived":  {[]string{`{"n":null}`, `{"id":"anything","n":1}`}, []string{`{"n":"x"}`}},
+	} {
+		s := compileS(t, v31, "S: {$ref: '#/components/schemas/"+name+"'}\n"+strings.TrimSpace(components), Options{})
+		for _, body := range c.good {
+			if _, err := s.Validate([]byte(body)); err != nil {
+				t.Errorf("%s: %s is refused: %v", name, body, err)
+			}
+		}
+		for _, body := range c.bad {
+			if _, err := s.Validate([]byte(body)); err == nil {
+				t.Errorf("%s: %s is accepted", name, body)
+			}
+		}
+	}
+}

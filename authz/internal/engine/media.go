@@ -45,6 +45,11 @@ func isJSON(essence string) bool {
 	return essence == "application/json" || strings.HasSuffix(essence, "+json")
 }
 
+// isYAML takes the registered type and its suffix (RFC 9512), and never a range.
+func isYAML(essence string) bool {
+	return essence == "application/yaml" || strings.HasSuffix(essence, "+yaml")
+}
+
 func isForm(essence string) bool { return essence == "application/x-www-form-urlencoded" }
 
 func isMultipart(essence string) bool { return strings.HasPrefix(essence, "multipart/") }

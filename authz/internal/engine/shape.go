@@ -26,7 +26,7 @@ func newShape(n *node, known map[*node]*shape) *shape {
 		return s
 	}
 	s := &shape{members: map[string]*shape{}}
-	s.kinds = kindsOf(n, map[*node]bool{})
+	s.kinds = kindsOf(n, map[*node]kind{})
 	s.integer = s.kinds&kindNumber != 0 && integersOnly(n, map[*node]bool{})
 	known[n] = s // before its parts: it may contain itself
 	s.read(n, known, map[*node]bool{})
@@ -70,13 +70,12 @@ func parts(n *node) []*node {
 	return append(all, n.then, n.otherwise)
 }
 
-// kindsOf returns the types that a schema takes.
-func kindsOf(n *node, visited map[*node]bool) kind {
-	if visited[n] {
-		return anyKind
+// kindsOf returns the types that a schema takes. What is known already is not asked again.
+func kindsOf(n *node, known map[*node]kind) kind {
+	if kinds, found := known[n]; found {
+		return kinds
 	}
-	visited[n] = true
-	defer delete(visited, n)
+	known[n] = anyKind // while it is not known: it may contain itself
 	kinds := n.kinds
 	for _, set := range n.values {
 		kinds &= set.kinds
@@ -88,7 +87,7 @@ func kindsOf(n *node, visited map[*node]bool) kind {
 		kinds = kindArray
 	}
 	for _, part := range n.allOf {
-		kinds &= kindsOf(part, visited)
+		kinds &= kindsOf(part, known)
 	}
 	for _, u := range []*union{n.anyOf, n.oneOf} {
 		if u == nil {
@@ -96,25 +95,27 @@ func kindsOf(n *node, visited map[*node]bool) kind {
 		}
 		var some kind
 		for _, branch := range u.branches {
-			some |= kindsOf(branch, visited)
+			some |= kindsOf(branch, known)
 		}
 		kinds &= some
 	}
+	known[n] = kinds
 	return kinds
 }
 
 // integersOnly reports whether the numbers that a schema takes are integers.
-func integersOnly(n *node, visited map[*node]bool) bool {
-	if visited[n] {
-		return false
+func integersOnly(n *node, known map[*node]bool) (only bool) {
+	if only, found := known[n]; found {
+		return only
 	}
-	visited[n] = true
-	if n.integer || slices.ContainsFunc(n.allOf, func(part *node) bool { return integersOnly(part, visited) }) {
+	known[n] = false
+	defer func() { known[n] = only }()
+	if n.integer || slices.ContainsFunc(n.allOf, func(part *node) bool { return integersOnly(part, known) }) {
 		return true
 	}
 	for _, u := range []*union{n.anyOf, n.oneOf} {
 		if u != nil && !slices.ContainsFunc(u.branches, func(branch *node) bool {
-			return branch.kinds&kindNumber != 0 && !integersOnly(branch, visited)
+			return branch.kinds&kindNumber != 0 && !integersOnly(branch, known)
 		}) {
 			return true
 		}
