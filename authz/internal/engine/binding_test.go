@@ -282,7 +282,7 @@ func (m *binder) accepted(t *testing.T, p *parameter, r *http.Request, path stri
 		}
 		text, err = m.inner(p, cookie.Value)
 	default:
-		pairs, _ := parsePairs(r.URL.RawQuery)
+		pairs, _ := appendPairs(nil, r.URL.RawQuery)
 		if len(pairs) == 0 {
 			return nil
 		}
@@ -399,7 +399,7 @@ func TestFormBinding(t *testing.T) {
 func acceptedForm(t *testing.T, o *Operation, a *Accepted) []byte {
 	t.Helper()
 	f := fields{body: o.bodies[0], byName: map[string]*field{}}
-	pairs, _ := parsePairs(string(a.Body))
+	pairs, _ := appendPairs(nil, string(a.Body))
 	for _, p := range pairs {
 		one, path, ok := f.named(p.name)
 		if !ok {

@@ -121,7 +121,7 @@ func (f *fields) value(dst []byte, one *field, s *shape) (_ []byte, problem stri
 
 // checkForm holds an urlencoded form to its schema, and writes it as generated code binds it.
 func (b *body) checkForm(content Content, accepted *Accepted) error {
-	pairs, ok := parsePairs(string(content.Body))
+	pairs, ok := appendPairs(nil, string(content.Body))
 	if !ok {
 		return bodyFault("", "syntax", "is not a valid form")
 	}

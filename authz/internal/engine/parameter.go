@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"unicode/utf8"
 
@@ -19,6 +20,8 @@ type parameter struct {
 	empty    bool   // allowEmptyValue
 	schema   *Schema
 	shape    *shape
+	scalar   bool   // its text is one value as it stands
+	key      string // of a header
 }
 
 // pair is a name and a value, unescaped.
@@ -65,7 +68,33 @@ func (c *Compiler) parameter(spec *openapi3.Parameter) (*parameter, error) {
 	if p.content == "" && !p.styled() {
 		return nil, fmt.Errorf("the %s has style %s and a schema that this style does not have: see OpenAPI 3.1 §4.8.12.3", label, p.style)
 	}
+	p.scalar = p.content == "" && (p.shape.kinds == anyKind || !p.shape.is(kindArray|kindObject)) &&
+		(p.style == openapi3.SerializationForm || p.style == openapi3.SerializationSimple)
+	p.key = http.CanonicalHeaderKey(p.name)
 	return p, nil
+}
+
+// reader reads the parameters of one request, most of which are one text that is bound as it is.
+type reader struct {
+	run  run
+	text []byte
+}
+
+// scalar holds one text to the schema, and returns it as it is to be bound.
+func (r *reader) scalar(p *parameter, text string) (string, error) {
+	if !isText(text) {
+		return "", p.fault("type", "is not text")
+	}
+	var ok bool
+	if r.text, ok = p.shape.appendScalar(r.text[:0], text); !ok {
+		return "", p.fault("type", p.shape.scalar())
+	}
+	r.run.body, r.run.options, r.run.steps = r.text, &p.schema.options, budget(len(r.text))
+	r.run.edits, r.run.fatal, r.run.depth = r.run.edits[:0], "", 0
+	if r.run.whole(p.schema.root) && len(r.run.edits) == 0 {
+		return text, nil
+	}
+	return p.bind(r.text) // the error, or another form of the value
 }
 
 // styled reports whether a style and its place go together, and with the type of the schema.
@@ -154,9 +183,6 @@ func (p *parameter) decode(text string) ([]byte, error) {
 			return nil, err
 		}
 		return p.object(pairs)
-	}
-	if p.in == openapi3.ParameterInHeader {
-		text = strings.Trim(text, " \t")
 	}
 	value, ok := p.shape.appendScalar(nil, text)
 	if !ok {

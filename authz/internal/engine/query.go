@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// parsePairs reads a query or an urlencoded form. It reports false for what url.ParseQuery does
+// appendPairs reads a query or an urlencoded form. It reports false for what url.ParseQuery does
 // not read either.
-func parsePairs(text string) (all []pair, ok bool) {
+func appendPairs(all []pair, text string) (_ []pair, ok bool) {
 	for text != "" {
 		var part string
 		if part, text, _ = strings.Cut(text, "&"); part == "" {
@@ -68,40 +68,75 @@ func (p *parameter) takes(name string) bool {
 	return name == p.name
 }
 
-// query checks the query parameters of a request. It returns the query as it is to be bound.
-func (o *Operation) checkQuery(raw string, faults *faults) string {
+// checkQuery checks the query parameters of a request. It returns the query as it is to be bound.
+func (o *Operation) checkQuery(raw string, reader *reader, faults *faults) string {
 	if raw == "" && len(o.query) == 0 {
 		return raw
 	}
-	all, ok := parsePairs(raw)
+	var few [8]pair
+	all, ok := appendPairs(few[:0], raw)
 	if !ok {
 		faults.add(&Error{Kind: InvalidParameter, Details: []Detail{{In: "query", Keyword: "syntax", Text: "is malformed"}}})
 		return raw
 	}
-	mine := make([][]pair, len(o.query))
+	var owned [8]*parameter
+	owners := owned[:0]
 	for _, q := range all {
-		i := slices.IndexFunc(o.query, func(p *parameter) bool { return p.takes(q.name) })
-		if i < 0 { // an object whose members the document leaves open takes what is left
-			i = slices.IndexFunc(o.query, func(p *parameter) bool { return p.spread() && p.shape.others != nil })
-		}
-		if i < 0 {
+		owner := o.owner(q.name)
+		if owner == nil {
 			faults.add(&Error{Kind: InvalidParameter, Details: []Detail{{In: "query", Keyword: "parameters", Text: "has a parameter that this operation does not declare"}}})
 			return raw
 		}
-		mine[i] = append(mine[i], q)
+		owners = append(owners, owner)
 	}
-	var bound []pair
-	same := true
-	for i, p := range o.query {
-		pairs, err := p.checkPairs(mine[i])
+	bound, same := make([]pair, 0, len(all)), true
+	for _, p := range o.query {
+		first, count := -1, 0
+		for i := range all {
+			if owners[i] == p {
+				if count++; first < 0 {
+					first = i
+				}
+			}
+		}
+		if p.scalar && count == 1 && !p.empty {
+			text, err := reader.scalar(p, all[first].value)
+			faults.add(err)
+			same = same && text == all[first].value
+			bound = append(bound, pair{p.name, text})
+			continue
+		}
+		mine := make([]pair, 0, count)
+		for i, q := range all {
+			if owners[i] == p {
+				mine = append(mine, q)
+			}
+		}
+		pairs, err := p.checkPairs(mine)
 		faults.add(err)
-		same = same && slices.Equal(pairs, mine[i])
+		same = same && slices.Equal(pairs, mine)
 		bound = append(bound, pairs...)
 	}
 	if same {
 		return raw
 	}
 	return encodePairs(bound)
+}
+
+// owner returns the parameter that a name in the query belongs to: an object whose members the
+// document leaves open takes what no other does.
+func (o *Operation) owner(name string) *parameter {
+	for _, p := range o.query {
+		if p.takes(name) {
+			return p
+		}
+	}
+	for _, p := range o.query {
+		if p.spread() && p.shape.others != nil {
+			return p
+		}
+	}
+	return nil
 }
 
 // checkPairs checks a parameter that comes as names and values: one of the query, or a cookie. It

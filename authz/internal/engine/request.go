@@ -42,9 +42,8 @@ func (c *Compiler) Operation(item *openapi3.PathItem, spec *openapi3.Operation) 
 		case openapi3.ParameterInCookie:
 			o.cookie = append(o.cookie, p)
 		case openapi3.ParameterInHeader:
-			name := http.CanonicalHeaderKey(p.name)
 			// OpenAPI 3.1 §4.8.12.1: these are described elsewhere.
-			if name != "Accept" && name != "Content-Type" && name != "Authorization" {
+			if p.key != "Accept" && p.key != "Content-Type" && p.key != "Authorization" {
 				o.header = append(o.header, p)
 			}
 		}
@@ -113,11 +112,12 @@ func (f *faults) add(err error) {
 func (o *Operation) Check(r *http.Request, param func(name string) string, content Content) (*Accepted, error) {
 	var f faults
 	accepted := &Accepted{Body: content.Body}
+	var reader reader
 	for _, p := range o.path {
-		f.add(p.checkPath(param(p.name)))
+		f.add(reader.path(p, param(p.name)))
 	}
-	accepted.RawQuery = o.checkQuery(r.URL.RawQuery, &f)
-	o.checkHeaders(r, accepted, &f)
+	accepted.RawQuery = o.checkQuery(r.URL.RawQuery, &reader, &f)
+	o.checkHeaders(r, &reader, accepted, &f)
 	o.checkCookies(r, accepted, &f)
 	f.add(o.checkBody(content, accepted))
 	if f.err != nil {
@@ -148,24 +148,31 @@ func (a *Accepted) Apply(r *http.Request) *http.Request {
 	return r
 }
 
-// checkPath refuses a value that is not in the form in which generated code binds exactly it: a
-// path is never rewritten.
-func (p *parameter) checkPath(text string) error {
-	value, err := p.decode(text)
-	if err != nil {
-		return err
-	}
-	bound, err := p.bind(value)
+// path refuses a value that is not in the form in which generated code binds exactly it: a path is
+// never rewritten.
+func (r *reader) path(p *parameter, text string) error {
+	bound, err := r.bind(p, text)
 	if err == nil && bound != text {
 		err = p.fault("style", "is not in its canonical form")
 	}
 	return err
 }
 
-func (o *Operation) checkHeaders(r *http.Request, accepted *Accepted, f *faults) {
+// bind reads the one text of a parameter, and returns it as it is to be bound.
+func (r *reader) bind(p *parameter, text string) (string, error) {
+	if p.scalar {
+		return r.scalar(p, text)
+	}
+	value, err := p.decode(text)
+	if err != nil {
+		return "", err
+	}
+	return p.bind(value)
+}
+
+func (o *Operation) checkHeaders(r *http.Request, reader *reader, accepted *Accepted, f *faults) {
 	for _, p := range o.header {
-		name := http.CanonicalHeaderKey(p.name)
-		switch values := r.Header[name]; {
+		switch values := r.Header[p.key]; {
 		case len(values) == 0:
 			if p.required {
 				f.add(p.fault("required", "is missing"))
@@ -173,15 +180,10 @@ func (o *Operation) checkHeaders(r *http.Request, accepted *Accepted, f *faults)
 		case len(values) > 1 && !p.shape.is(kindArray):
 			f.add(p.fault("style", "occurs more than once"))
 		default:
-			text := strings.Join(values, ",") // RFC 9110 §5.3: a list in several lines
-			value, err := p.decode(text)
-			if err != nil {
-				f.add(err)
-				continue
-			}
-			bound, err := p.bind(value)
-			if f.add(err); err == nil && (bound != text || len(values) > 1) {
-				accepted.set(name, bound)
+			text := strings.Trim(strings.Join(values, ","), " \t") // RFC 9110 §5.3: a list in several lines
+			bound, err := reader.bind(p, text)
+			if f.add(err); err == nil && (bound != values[0] || len(values) > 1) {
+				accepted.set(p.key, bound)
 			}
 		}
 	}
