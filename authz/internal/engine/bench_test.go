@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 )
@@ -76,13 +77,28 @@ func TestAllocations(t *testing.T) {
 	}); n > most {
 		t.Errorf("%v allocations, expected at most %v", n, most)
 	}
+
+	o, r, param := parameterRequest(t)
+	const mostOfParameters = 8
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := o.Check(r, param, Content{}); err != nil {
+			t.Fatal(err)
+		}
+	}); n > mostOfParameters {
+		t.Errorf("%v allocations for parameters, expected at most %v", n, mostOfParameters)
+	}
+}
+
+func parameterRequest(t testing.TB) (*Operation, *http.Request, func(string) string) {
+	t.Helper()
+	o := mustOperation(t, v31, `parameters: [{name: id, in: path, required: true, schema: {type: string, format: uuid}}, {name: limit, in: query, schema: {type: integer, minimum: 1, maximum: 100}}, {name: q, in: query, schema: {type: string, maxLength: 50}}, {name: X-Trace, in: header, schema: {type: string}}]`)
+	r := httptest.NewRequest("POST", "/p/1?limit=10&q=abc", nil)
+	r.Header.Set("X-Trace", "abc")
+	return o, r, func(string) string { return "f81d4fae-7dec-11d0-a765-00a0c91e6bf6" }
 }
 
 func BenchmarkParameters(b *testing.B) {
-	o := mustOperation(b, v31, `parameters: [{name: id, in: path, required: true, schema: {type: string, format: uuid}}, {name: limit, in: query, schema: {type: integer, minimum: 1, maximum: 100}}, {name: q, in: query, schema: {type: string, maxLength: 50}}, {name: X-Trace, in: header, schema: {type: string}}]`)
-	r := httptest.NewRequest("POST", "/p/1?limit=10&q=abc", nil)
-	r.Header.Set("X-Trace", "abc")
-	param := func(string) string { return "f81d4fae-7dec-11d0-a765-00a0c91e6bf6" }
+	o, r, param := parameterRequest(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := o.Check(r, param, Content{}); err != nil {

@@ -64,7 +64,8 @@ func (c *Compiler) body(name string, spec *openapi3.MediaType) (*body, error) {
 	case b.shape.kinds == kindString && strings.HasPrefix(essence, "text/"):
 		b.kind = textBody
 	default:
-		return nil, fmt.Errorf("a body of %s is not decoded, so its schema cannot be enforced: make it {}, or a plain string, or take application/json", name)
+		return nil, fmt.Errorf("a body of %s is not decoded, so its schema cannot be enforced: "+
+			"make it {}, or a plain string, or take application/json", name)
 	}
 	if b.kind == formBody || b.kind == multipartBody {
 		return b, b.readEncoding(name, spec)
@@ -105,17 +106,22 @@ func (o *Operation) checkBody(content Content, accepted *Accepted) error {
 	if len(o.bodies) == 0 {
 		return bodyFault("", "requestBody", "is sent to an operation that takes none")
 	}
-	best := slices.MaxFunc(o.bodies, func(x, y *body) int {
-		return x.media.matches(content.Essence, content.Params) - y.media.matches(content.Essence, content.Params)
-	})
-	if best.media.matches(content.Essence, content.Params) == 0 {
+	var best *body
+	most := 0
+	for _, b := range o.bodies {
+		if n := b.media.matches(content.Essence, content.Params); n > most {
+			best, most = b, n
+		}
+	}
+	if best == nil {
 		return &Error{Kind: MediaType}
 	}
 	return best.check(content, accepted)
 }
 
 func bodyFault(pointer, keyword, text string) error {
-	return &Error{Kind: InvalidBody, Details: []Detail{{In: "body", Pointer: pointer, Keyword: keyword, Text: text}}}
+	d := Detail{In: "body", Pointer: pointer, Keyword: keyword, Text: text}
+	return &Error{Kind: InvalidBody, Details: []Detail{d}}
 }
 
 func (b *body) check(content Content, accepted *Accepted) (err error) {
@@ -150,7 +156,8 @@ func (b *body) unbound() (all []string) {
 	}
 	for name, p := range b.schema.root.properties {
 		if f := p.schema.format; f != nil && (f.name == "date" || f.name == "date-time") {
-			all = append(all, fmt.Sprintf("form field %s: generated code does not bind format %s in a form: it gets the zero value", name, f.name))
+			all = append(all, fmt.Sprintf("form field %s: generated code does not bind format %s "+
+				"in a form: it gets the zero value", name, f.name))
 		}
 	}
 	slices.Sort(all)

@@ -22,7 +22,7 @@ func (p *report) add(d Detail) {
 func (r *run) goesOn() bool { return r.report != nil && len(r.report.details) < MaxDetails }
 
 // refuse reports that the value, or a member of it, is not as a keyword demands. It returns false.
-func (r *run) refuse(_ *node, keyword, text, member string) bool {
+func (r *run) refuse(keyword, text, member string) bool {
 	if !r.goesOn() || r.fatal != "" {
 		return false
 	}

@@ -266,7 +266,8 @@ func (c *Compiler) compile(id *openapi3.Schema, from source, hidden []string) *n
 // refuse finds what cannot be compiled.
 func (c *Compiler) refuse(s *openapi3.Schema) {
 	if s.SchemaID != "" && s.SchemaID[0] != '#' && !c.old {
-		c.fault("$id %q: references relative to it are not resolved, write them from the document's root and leave it out", s.SchemaID)
+		c.fault("$id %q: references relative to it are not resolved, write them from the "+
+			"document's root and leave it out", s.SchemaID)
 	}
 	switch strings.TrimSuffix(s.SchemaDialect, "#") {
 	case "", "https://json-schema.org/draft/2020-12/schema", "https://spec.openapis.org/oas/3.1/dialect/base":
@@ -405,7 +406,8 @@ func (c *Compiler) arrays(n *node, s *openapi3.Schema) {
 		}
 		n.maxContains = limit(s.MaxContains)
 	}
-	if n.minItems > 0 || n.maxItems >= 0 || n.uniqueItems || n.prefixItems != nil || n.items != nil || n.contains != nil {
+	if n.minItems > 0 || n.maxItems >= 0 || n.uniqueItems || n.prefixItems != nil ||
+		n.items != nil || n.contains != nil {
 		n.size++
 	}
 }
@@ -427,7 +429,8 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 	if len(s.Properties) > 0 {
 		n.properties = make(map[string]*property, len(s.Properties))
 	}
-	exact := n.additional != nil && !n.additional.never // generated code then goes by names as they are
+	// With additional properties, generated code goes by names as they are.
+	exact := n.additional != nil && !n.additional.never
 	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
 		ref := s.Properties[name]
 		if ref == nil {
@@ -517,11 +520,14 @@ func (c *Compiler) dynamic(ref string, hidden []string) *node {
 	if targets := c.anchors[name]; local && len(targets) == 1 {
 		return c.in("$dynamicRef", &openapi3.SchemaRef{Value: targets[0]}, hidden)
 	}
-	c.fault("$dynamicRef %q cannot be enforced: expected one $dynamicAnchor of that name in the document, there are %d; use $ref", ref, len(c.anchors[name]))
+	c.fault("$dynamicRef %q cannot be enforced: expected one $dynamicAnchor of that name in the "+
+		"document, there are %d; use $ref", ref, len(c.anchors[name]))
 	return newNode("")
 }
 
-func (c *Compiler) union(keyword string, refs openapi3.SchemaRefs, d *openapi3.Discriminator, hidden []string) *union {
+func (c *Compiler) union(
+	keyword string, refs openapi3.SchemaRefs, d *openapi3.Discriminator, hidden []string,
+) *union {
 	if len(refs) == 0 {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -71,7 +72,8 @@ func (p *patternParser) countGroups() {
 			rest := string(p.text[i+1 : min(i+4, len(p.text))])
 			if !strings.HasPrefix(rest, "?") {
 				p.groups++
-			} else if strings.HasPrefix(rest, "?<") && !strings.HasPrefix(rest, "?<=") && !strings.HasPrefix(rest, "?<!") {
+			} else if strings.HasPrefix(rest, "?<") &&
+				!strings.HasPrefix(rest, "?<=") && !strings.HasPrefix(rest, "?<!") {
 				p.groups++
 				name, _, _ := strings.Cut(string(p.text[i+3:]), ">")
 				p.untaken = p.untaken || slices.Contains(p.names, name)
@@ -530,7 +532,7 @@ func (s runes) String() string {
 	var b strings.Builder
 	b.WriteByte('[')
 	for i := 0; i < len(all); i += 2 {
-		b.WriteString(`\x{` + strconv.FormatInt(int64(all[i]), 16) + `}-\x{` + strconv.FormatInt(int64(all[i+1]), 16) + `}`)
+		fmt.Fprintf(&b, `\x{%x}-\x{%x}`, all[i], all[i+1])
 	}
 	b.WriteByte(']')
 	return b.String()

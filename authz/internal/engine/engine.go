@@ -40,8 +40,10 @@ const (
 
 // Error is why a request is refused. It holds nothing that the client sent.
 type Error struct {
-	Kind    Kind
-	Details []Detail // of InvalidParameter and InvalidBody: parameters first, each in the order of the request
+	Kind Kind
+	// Details are those of InvalidParameter and InvalidBody: parameters first, each in the order of
+	// the request.
+	Details []Detail
 }
 
 // Detail is one fault.
@@ -91,9 +93,10 @@ func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, erro
 		return nil, &Error{Kind: r.fatal}
 	}
 	// The second pass collects, on the same budget.
-	c := run{body: text, options: &s.options, steps: budget(len(text)), report: &report{in: in, name: name}}
+	found := &report{in: in, name: name}
+	c := run{body: text, options: &s.options, steps: budget(len(text)), report: found}
 	c.whole(s.root)
-	return nil, &Error{Kind: kind, Details: c.report.details}
+	return nil, &Error{Kind: kind, Details: found.details}
 }
 
 // budget returns how many steps a pass may take. Every schema that is tried on a value is a step,

@@ -99,7 +99,7 @@ func (f *fields) value(dst []byte, one *field, s *shape) (_ []byte, problem stri
 	e := f.body.encoding[one.name]
 	list := s.is(kindArray)
 	switch {
-	case one.json != nil && (len(one.tree.texts) > 0 || len(one.tree.members) > 0 || !list && len(one.json) > 1):
+	case one.json != nil && (!one.tree.isEmpty() || !list && len(one.json) > 1):
 		return dst, "occurs more than once"
 	case one.json != nil && list:
 		return append(append(append(dst, '['), bytes.Join(one.json, []byte(","))...), ']'), ""
@@ -200,10 +200,11 @@ func (f *fields) addPart(part *multipart.Part) error {
 	if !ok || name == "" || !isText(name) {
 		return bodyFault("", "syntax", "has a part without a name, or with one that is malformed")
 	}
+	// RFC 7578 §4.7: forms do not have it.
 	switch strings.ToLower(part.Header.Get("Content-Transfer-Encoding")) {
 	case "", "7bit", "8bit", "binary":
 	default:
-		return bodyFault("", "syntax", "has a part with a Content-Transfer-Encoding, which forms do not have (RFC 7578 §4.7)")
+		return bodyFault("", "syntax", "has a part with a Content-Transfer-Encoding")
 	}
 	s, declared := f.body.shape.member(one.name)
 	if s.is(kindArray) && s.items != nil {

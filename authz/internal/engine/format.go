@@ -123,7 +123,7 @@ func digits(s string, n int) bool {
 }
 
 func isDate(s string) bool { // RFC 3339 §5.6
-	if len(s) != 10 || s[4] != '-' || s[7] != '-' || !digits(s[:4], 4) || !digits(s[5:7], 2) || !digits(s[8:], 2) {
+	if len(s) != 10 || s[4] != '-' || s[7] != '-' || !digits(s[:4]+s[5:7]+s[8:], 8) {
 		return false
 	}
 	_, err := time.Parse(time.DateOnly, s)
@@ -170,10 +170,11 @@ func isLocalTime(s string) bool {
 // readClock reads hh:mm:ss with a fraction. It returns the minute of the day, and whether the
 // second is a leap second.
 func readClock(s string) (minute int, leap, ok bool) {
-	if len(s) < 8 || s[2] != ':' || s[5] != ':' || !digits(s[:2], 2) || !digits(s[3:5], 2) || !digits(s[6:8], 2) {
+	if len(s) < 8 || s[2] != ':' || s[5] != ':' || !digits(s[:2]+s[3:5]+s[6:8], 6) {
 		return 0, false, false
 	}
-	if fraction := s[8:]; fraction != "" && (fraction[0] != '.' || len(fraction) < 2 || !isDigits([]byte(fraction[1:]))) {
+	if fraction, found := strings.CutPrefix(s[8:], "."); s[8:] != "" &&
+		(!found || fraction == "" || !isDigits([]byte(fraction))) {
 		return 0, false, false
 	}
 	hours, _ := strconv.Atoi(s[:2])
@@ -191,10 +192,11 @@ func isDuration(s string) bool { // RFC 3339 appendix A
 		return weeks != "" && isDigits([]byte(weeks))
 	}
 	date, clock, timed := strings.Cut(date, "T")
-	return (date != "" || timed) && isUnits(date, "YMD") && (!timed || clock != "" && isUnits(clock, "HMS"))
+	return (date != "" || timed) && isUnits(date, "YMD") && isUnits(clock, "HMS") &&
+		timed == (clock != "")
 }
 
-// isUnits reports whether a text is numbers, each with one of the units, in order and without a gap.
+// isUnits reports whether a text is numbers, each with one of the units, in order without a gap.
 func isUnits(s, units string) bool {
 	next := -1
 	for s != "" {

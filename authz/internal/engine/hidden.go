@@ -30,7 +30,9 @@ func hides(ref *openapi3.SchemaRef, responses bool, visited map[*openapi3.Schema
 }
 
 // hiddenMembers returns the members that a schema or a part of its allOf says are hidden.
-func (c *Compiler) hiddenMembers(s *openapi3.Schema, visited map[*openapi3.Schema]bool) (names []string) {
+func (c *Compiler) hiddenMembers(
+	s *openapi3.Schema, visited map[*openapi3.Schema]bool,
+) (names []string) {
 	if visited[s] {
 		return nil
 	}

@@ -17,7 +17,7 @@ type node struct {
 	minLength, maxLength int // -1: no maximum
 	pattern              *pattern
 	format               *format
-	binary               bool // format: binary, or a contentMediaType: a file where it is part of a form
+	binary               bool // format: binary, or a contentMediaType: a file as a part of a form
 
 	prefixItems              []*node
 	items                    *node

@@ -29,11 +29,15 @@ type pair struct{ name, value string }
 
 // fault is what is wrong with a parameter's text before its schema is asked.
 func (p *parameter) fault(keyword, text string) error {
-	return &Error{Kind: InvalidParameter, Details: []Detail{{In: p.in, Name: p.name, Keyword: keyword, Text: text}}}
+	d := Detail{In: p.in, Name: p.name, Keyword: keyword, Text: text}
+	return &Error{Kind: InvalidParameter, Details: []Detail{d}}
 }
 
 func (c *Compiler) parameter(spec *openapi3.Parameter) (*parameter, error) {
-	p := &parameter{in: spec.In, name: spec.Name, required: spec.Required, style: spec.Style, empty: spec.AllowEmptyValue}
+	p := &parameter{
+		in: spec.In, name: spec.Name, required: spec.Required, style: spec.Style,
+		empty: spec.AllowEmptyValue, key: http.CanonicalHeaderKey(spec.Name),
+	}
 	label := spec.In + " parameter " + spec.Name
 	form := p.in == openapi3.ParameterInQuery || p.in == openapi3.ParameterInCookie
 	if p.style == "" { // OpenAPI 3.1 §4.8.12.2
@@ -63,14 +67,15 @@ func (c *Compiler) parameter(spec *openapi3.Parameter) (*parameter, error) {
 	p.schema = &Schema{root: n, options: c.options}
 	p.shape = shapeOf(n)
 	if p.content != "" && !isJSON(p.content) && !p.shape.is(kindString) && p.shape.kinds != anyKind {
-		return nil, fmt.Errorf("the %s has content of %s, which is not decoded: make its schema a string", label, p.content)
+		return nil, fmt.Errorf("the %s has content of %s, which is not decoded: make its schema a "+
+			"string", label, p.content)
 	}
 	if p.content == "" && !p.styled() {
-		return nil, fmt.Errorf("the %s has style %s and a schema that this style does not have: see OpenAPI 3.1 §4.8.12.3", label, p.style)
+		return nil, fmt.Errorf("the %s has style %s and a schema that this style does not have: see "+
+			"OpenAPI 3.1 §4.8.12.3", label, p.style)
 	}
 	p.scalar = p.content == "" && (p.shape.kinds == anyKind || !p.shape.is(kindArray|kindObject)) &&
 		(p.style == openapi3.SerializationForm || p.style == openapi3.SerializationSimple)
-	p.key = http.CanonicalHeaderKey(p.name)
 	return p, nil
 }
 
@@ -99,18 +104,19 @@ func (r *reader) scalar(p *parameter, text string) (string, error) {
 
 // styled reports whether a style and its place go together, and with the type of the schema.
 func (p *parameter) styled() bool {
-	deep := p.style == openapi3.SerializationDeepObject
-	list := p.style == openapi3.SerializationSpaceDelimited || p.style == openapi3.SerializationPipeDelimited
-	switch p.in {
-	case openapi3.ParameterInQuery:
-		return p.style == openapi3.SerializationForm || deep && p.shape.is(kindObject) && p.explode ||
-			list && p.shape.is(kindArray|kindObject)
-	case openapi3.ParameterInCookie:
-		return p.style == openapi3.SerializationForm
-	case openapi3.ParameterInHeader:
-		return p.style == openapi3.SerializationSimple
+	switch p.style {
+	case openapi3.SerializationForm:
+		return p.in == openapi3.ParameterInQuery || p.in == openapi3.ParameterInCookie
+	case openapi3.SerializationDeepObject:
+		return p.in == openapi3.ParameterInQuery && p.explode && p.shape.is(kindObject)
+	case openapi3.SerializationSpaceDelimited, openapi3.SerializationPipeDelimited:
+		return p.in == openapi3.ParameterInQuery && p.shape.is(kindArray|kindObject)
+	case openapi3.SerializationSimple:
+		return p.in == openapi3.ParameterInPath || p.in == openapi3.ParameterInHeader
+	case openapi3.SerializationLabel, openapi3.SerializationMatrix:
+		return p.in == openapi3.ParameterInPath
 	}
-	return p.style == openapi3.SerializationSimple || p.style == openapi3.SerializationLabel || p.style == openapi3.SerializationMatrix
+	return false
 }
 
 // isText reports whether a text is UTF-8 without NUL, which no schema means and no database takes.

@@ -11,8 +11,8 @@ import (
 	"github.com/dlclark/regexp2/v2"
 )
 
-// pattern is a regular expression of ECMA-262 (JSON Schema 2020-12 §6.4), which matches anywhere in
-// a string unless it says ^ or $. RE2 runs in linear time and takes those that it can express; a
+// pattern is a regular expression of ECMA-262 (JSON Schema 2020-12 §6.4), which matches anywhere
+// in a string unless it says ^ or $. RE2 runs in linear time and takes those that it can express; a
 // backtracking engine takes the rest, with bounds on string and time.
 type pattern struct {
 	text    string
@@ -63,11 +63,6 @@ func instructions(expression string) (int, error) {
 	return len(program.Inst), nil
 }
 
-// clock is the time that patterns may still take in one request.
-type clock struct {
-	spent time.Duration
-}
-
 func (r *run) patternBudget() time.Duration {
 	if r.options.PatternBudget > 0 {
 		return r.options.PatternBudget
@@ -98,8 +93,8 @@ func (r *run) match(p *pattern, text []byte) bool {
 			r.fatal = PatternTimeout
 		}
 	}
-	r.clock.spent += time.Since(start)
-	if r.clock.spent > r.patternBudget() {
+	r.spent += time.Since(start)
+	if r.spent > r.patternBudget() {
 		r.fatal = PatternTimeout
 	}
 	return matched && r.fatal == ""
@@ -110,7 +105,7 @@ func (r *run) matchLinear(p *pattern, text []byte, start time.Time) bool {
 	if len(text)*p.size < 1<<20 {
 		return p.linear.Match(text)
 	}
-	reader := &stoppable{text: text, stop: start.Add(r.patternBudget() - r.clock.spent)}
+	reader := &stoppable{text: text, stop: start.Add(r.patternBudget() - r.spent)}
 	matched := p.linear.MatchReader(reader)
 	if reader.stopped {
 		r.fatal = PatternTimeout

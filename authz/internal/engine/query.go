@@ -76,7 +76,7 @@ func (o *Operation) checkQuery(raw string, reader *reader, faults *faults) strin
 	var few [8]pair
 	all, ok := appendPairs(few[:0], raw)
 	if !ok {
-		faults.add(&Error{Kind: InvalidParameter, Details: []Detail{{In: "query", Keyword: "syntax", Text: "is malformed"}}})
+		faults.add(queryFault("syntax", "is malformed"))
 		return raw
 	}
 	var owned [8]*parameter
@@ -84,7 +84,7 @@ func (o *Operation) checkQuery(raw string, reader *reader, faults *faults) strin
 	for _, q := range all {
 		owner := o.owner(q.name)
 		if owner == nil {
-			faults.add(&Error{Kind: InvalidParameter, Details: []Detail{{In: "query", Keyword: "parameters", Text: "has a parameter that this operation does not declare"}}})
+			faults.add(queryFault("parameters", "has a parameter that the operation does not declare"))
 			return raw
 		}
 		owners = append(owners, owner)
@@ -123,6 +123,12 @@ func (o *Operation) checkQuery(raw string, reader *reader, faults *faults) strin
 	return encodePairs(bound)
 }
 
+// queryFault is a fault of the query as such.
+func queryFault(keyword, text string) error {
+	d := Detail{In: "query", Keyword: keyword, Text: text}
+	return &Error{Kind: InvalidParameter, Details: []Detail{d}}
+}
+
 // owner returns the parameter that a name in the query belongs to: an object whose members the
 // document leaves open takes what no other does.
 func (o *Operation) owner(name string) *parameter {
@@ -153,6 +159,19 @@ func (p *parameter) checkPairs(pairs []pair) ([]pair, error) {
 	if len(pairs) == 0 {
 		return nil, nil
 	}
+	bound, err := p.bindPairs(pairs)
+	if err != nil && len(pairs) == 1 && p.content == "" && !p.scalar {
+		// It may be a text too, where the schema takes one beside a list or an object.
+		if value, ok := p.shape.appendScalar(nil, pairs[0].value); ok && isText(pairs[0].value) {
+			if _, refused := p.check(value); refused == nil && pairs[0].name == p.name {
+				return pairs, nil
+			}
+		}
+	}
+	return bound, err
+}
+
+func (p *parameter) bindPairs(pairs []pair) ([]pair, error) {
 	text, err := p.decodePairs(pairs)
 	if err != nil {
 		return nil, err

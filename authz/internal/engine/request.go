@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +24,9 @@ type Operation struct {
 }
 
 // Operation compiles what an operation takes: its parameters, those of its path item, and its body.
-func (c *Compiler) Operation(item *openapi3.PathItem, spec *openapi3.Operation) (*Operation, []error) {
+func (c *Compiler) Operation(
+	item *openapi3.PathItem, spec *openapi3.Operation,
+) (*Operation, []error) {
 	o := &Operation{}
 	var faults []error
 	for _, s := range parametersOf(item, spec) {
@@ -109,7 +110,9 @@ func (f *faults) add(err error) {
 // Check holds a request to what the operation takes. param returns a path parameter, unescaped.
 // The body has been read; its Content-Type is one that the caller has parsed. An error is an
 // [*Error].
-func (o *Operation) Check(r *http.Request, param func(name string) string, content Content) (*Accepted, error) {
+func (o *Operation) Check(
+	r *http.Request, param func(name string) string, content Content,
+) (*Accepted, error) {
 	var f faults
 	accepted := &Accepted{Body: content.Body}
 	var reader reader
@@ -291,12 +294,15 @@ func (p *parameter) unbound() []string {
 	label := p.in + " parameter " + p.name
 	root := p.schema.root
 	if p.content == "" && root.kinds == anyKind && (root.oneOf != nil || root.anyOf != nil) {
-		return []string{label + ": a oneOf or anyOf without a type is not bound by generated code: give the schema a list of types"}
+		return []string{label + ": a oneOf or anyOf without a type is not bound by generated code: " +
+			"give the schema a list of types"}
 	}
-	if p.content == "" && p.shape.is(kindObject) && p.style != openapi3.SerializationDeepObject && !(p.in == "query" && p.spread()) {
+	single := p.style != openapi3.SerializationDeepObject && (p.in != "query" || !p.spread())
+	if p.content == "" && p.shape.is(kindObject) && single {
 		for _, name := range slices.Sorted(maps.Keys(p.shape.members)) {
 			if m := p.shape.members[name]; m.is(kindNumber | kindBoolean) {
-				return []string{fmt.Sprintf("%s: generated code binds the members of an object of style %s as strings only, so %s is refused: use deepObject or content", label, cmp.Or(p.style, "form"), name)}
+				return []string{fmt.Sprintf("%s: generated code binds the members of an object of style "+
+					"%s as strings only, so %s is refused: use deepObject or content", label, p.style, name)}
 			}
 		}
 	}

@@ -13,7 +13,7 @@ type shape struct {
 	integer bool // of numbers only the integers
 	items   *shape
 	members map[string]*shape
-	others  *shape // of members that are not named; nil where additionalProperties is not stated or false
+	others  *shape // of members that are not named; nil where the document does not state any
 	closed  bool   // additionalProperties: false
 	file    bool   // format: binary, or a contentMediaType
 }
@@ -110,8 +110,13 @@ func integersOnly(n *node, known map[*node]bool) (only bool) {
 	}
 	known[n] = false
 	defer func() { known[n] = only }()
-	if n.integer || slices.ContainsFunc(n.allOf, func(part *node) bool { return integersOnly(part, known) }) {
+	if n.integer {
 		return true
+	}
+	for _, part := range n.allOf {
+		if integersOnly(part, known) {
+			return true
+		}
 	}
 	for _, u := range []*union{n.anyOf, n.oneOf} {
 		if u != nil && !slices.ContainsFunc(u.branches, func(branch *node) bool {

@@ -38,6 +38,8 @@ func split(name string) (root string, path []string, ok bool) {
 	return root, path, root != ""
 }
 
+func (t *tree) isEmpty() bool { return len(t.texts) == 0 && len(t.members) == 0 }
+
 // add adds a text under a path.
 func (t *tree) add(path []string, text string) {
 	if len(path) == 0 {

@@ -137,7 +137,7 @@ func (r *run) possible(fact *facts, k kind, f *found) bool {
 }
 
 // union checks a value against anyOf or oneOf.
-func (r *run) union(n *node, u *union, at int, m *marks) bool {
+func (r *run) union(u *union, at int, m *marks) bool {
 	var f found
 	k := kindOf(r.body[at])
 	if k == kindObject {
@@ -145,7 +145,7 @@ func (r *run) union(n *node, u *union, at int, m *marks) bool {
 	}
 	if i, ok := r.named(u, k, &f); ok {
 		if i < 0 {
-			return r.refuse(n, u.keyword, "the value of the discriminator "+u.discriminator+" names none of the schemas", u.discriminator)
+			return r.refuse(u.keyword, "is a discriminator that names none of the schemas", u.discriminator)
 		}
 		return r.branch(u.branches[i], at, m)
 	}
@@ -170,9 +170,9 @@ func (r *run) union(n *node, u *union, at int, m *marks) bool {
 	case r.fatal != "":
 		return false
 	case matches == 0:
-		return r.nearest(n, u, at, k, &f)
+		return r.nearest(u, at, k, &f)
 	case matches == 2 && u.one:
-		return r.refuse(n, u.keyword, "matches more than one of the schemas", "")
+		return r.refuse(u.keyword, "matches more than one of the schemas", "")
 	}
 	return true
 }
@@ -220,7 +220,7 @@ func (r *run) branch(n *node, at int, m *marks) bool {
 
 // nearest reports why no branch of a union matches: the faults of the one that is nearest, which is
 // the one with the fewest of those whose facts hold best.
-func (r *run) nearest(n *node, u *union, at int, k kind, f *found) bool {
+func (r *run) nearest(u *union, at int, k kind, f *found) bool {
 	if !r.goesOn() {
 		return false
 	}
@@ -255,9 +255,9 @@ func (r *run) nearest(n *node, u *union, at int, k kind, f *found) bool {
 		}
 	}
 	if best < 0 {
-		return r.refuse(n, u.keyword, "matches none of the schemas", "")
+		return r.refuse(u.keyword, "matches none of the schemas", "")
 	}
-	r.refuse(n, u.keyword, "matches none of the schemas; the nearest is "+u.branchName(best), "")
+	r.refuse(u.keyword, "matches none of the schemas; the nearest is "+u.branchName(best), "")
 	for _, d := range details {
 		r.report.add(d)
 	}

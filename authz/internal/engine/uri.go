@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -40,7 +41,10 @@ func isURI(s string, international, absolute bool) bool {
 }
 
 func isScheme(s string) bool {
-	return s != "" && isAlphanumeric(rune(s[0])) && s[0] > '9' && !strings.ContainsFunc(s, func(c rune) bool {
+	if s == "" || !isAlphanumeric(rune(s[0])) || s[0] <= '9' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(c rune) bool {
 		return !isAlphanumeric(c) && c != '+' && c != '-' && c != '.'
 	})
 }
@@ -92,9 +96,7 @@ func isURIText(s string, international bool, others string, query bool) bool {
 			}
 			size = 3
 		case c >= utf8.RuneSelf:
-			private := 0xE000 <= c && c <= 0xF8FF || c >= 0xF0000
-			if !international || c < 0xA0 || c&0xFFFE == 0xFFFE || 0xFDD0 <= c && c <= 0xFDEF || private && !query ||
-				0xFFF0 <= c && c <= 0xFFFF || c == utf8.RuneError && size == 1 {
+			if !international || !isUCS(c, query) {
 				return false
 			}
 		case !strings.ContainsRune(unreserved+subDelims+others, c):
@@ -103,6 +105,14 @@ func isURIText(s string, international bool, others string, query bool) bool {
 		i += size
 	}
 	return true
+}
+
+// isUCS reports whether a character may stand in an IRI; some of those for private use only in its
+// query.
+func isUCS(c rune, query bool) bool {
+	private := 0xE000 <= c && c <= 0xF8FF || c >= 0xF0000
+	reserved := 0xFDD0 <= c && c <= 0xFDEF || 0xFFF0 <= c && c <= 0xFFFF || c&0xFFFE == 0xFFFE
+	return c >= 0xA0 && !reserved && (query || !private)
 }
 
 // isURITemplate reports whether a text is a URI template (RFC 6570 §2).
@@ -140,7 +150,9 @@ func isExpression(s string) bool {
 	}
 	for variable := range strings.SplitSeq(s, ",") {
 		name, length, prefixed := strings.Cut(strings.TrimSuffix(variable, "*"), ":")
-		if prefixed && (strings.HasSuffix(variable, "*") || length == "" || len(length) > 4 || length[0] == '0' || !isDigits([]byte(length))) {
+		n, err := strconv.ParseUint(length, 10, 16)
+		exploded := strings.HasSuffix(variable, "*")
+		if prefixed && (err != nil || n == 0 || n > 9999 || length[0] == '0' || exploded) {
 			return false
 		}
 		for part := range strings.SplitSeq(name, ".") {

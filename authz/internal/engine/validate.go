@@ -2,6 +2,7 @@ package engine
 
 import (
 	"strconv"
+	"time"
 	"unicode/utf8"
 )
 
@@ -17,8 +18,8 @@ type run struct {
 	report  *report
 	buffer  []byte // for what has to be written to be compared; a stack
 	number  decimal
-	clock   clock
-	count   int // of the members or elements of the container checked last
+	spent   time.Duration // on patterns
+	count   int           // of the members or elements of the container checked last
 }
 
 // maxDepth bounds how deep schemas and values nest.
@@ -43,11 +44,11 @@ func (r *run) check(n *node, at int, m *marks) (end int, ok bool) {
 		return 0, false
 	}
 	if n.never {
-		return r.skip(at), r.refuse(n, "false", "is not allowed", "")
+		return r.skip(at), r.refuse("false", "is not allowed", "")
 	}
 	k := kindOf(r.body[at])
 	if n.kinds&k == 0 {
-		return r.skip(at), r.refuse(n, "type", "is not of type "+n.typeNames(), "")
+		return r.skip(at), r.refuse("type", "is not of type "+n.typeNames(), "")
 	}
 	own := m
 	if n.unevaluated != nil && k == kindObject || n.unevaluatedElements != nil && k == kindArray {
@@ -101,7 +102,7 @@ func (r *run) values(n *node, at, end int) bool {
 		}
 		var has bool
 		if has, r.buffer = set.has(r.body, at, r.buffer, &r.number); !has {
-			if ok = r.refuse(n, set.keyword, set.expected(), ""); !r.goesOn() {
+			if ok = r.refuse(set.keyword, set.expected(), ""); !r.goesOn() {
 				return false
 			}
 		}
@@ -111,12 +112,12 @@ func (r *run) values(n *node, at, end int) bool {
 
 func (r *run) numeric(n *node, at, end int) bool {
 	if !r.number.parse(r.body[at:end]) {
-		return r.refuse(n, "number", "is a number of more digits, or of a larger exponent, than are accepted", "")
+		return r.refuse("number", "has more digits, or a larger exponent, than is accepted", "")
 	}
 	ok := true
 	if n.integer {
 		if !r.number.isInteger() {
-			ok = r.refuse(n, "type", "is not of type "+n.typeNames(), "")
+			ok = r.refuse("type", "is not of type "+n.typeNames(), "")
 		} else if !r.number.isSmall {
 			r.rewriteInteger(at, end)
 		}
@@ -130,18 +131,18 @@ func (r *run) numeric(n *node, at, end int) bool {
 			order, keyword, exclusive = -order, "maximum", "exclusiveMaximum"
 		}
 		if b.exclusive && order <= 0 {
-			ok = r.refuse(n, exclusive, "is out of range: "+exclusive+" is "+b.value.String(), "")
+			ok = r.refuse(exclusive, "is out of range: "+exclusive+" is "+b.value.String(), "")
 		} else if order < 0 {
-			ok = r.refuse(n, keyword, "is out of range: "+keyword+" is "+b.value.String(), "")
+			ok = r.refuse(keyword, "is out of range: "+keyword+" is "+b.value.String(), "")
 		}
 	}
 	if n.multipleOf != nil && (ok || r.goesOn()) {
 		if r.step(20); !r.number.isMultipleOf(n.multipleOf) {
-			ok = r.refuse(n, "multipleOf", "is not a multiple of "+n.multipleOf.String(), "")
+			ok = r.refuse("multipleOf", "is not a multiple of "+n.multipleOf.String(), "")
 		}
 	}
 	if f := n.format; f != nil && f.number != nil && (ok || r.goesOn()) && !f.number(&r.number) {
-		ok = r.refuse(n, "format", "is not a valid "+f.name, "")
+		ok = r.refuse("format", "is not a valid "+f.name, "")
 	}
 	return ok
 }
@@ -158,18 +159,18 @@ func (r *run) string(n *node, at, end int) bool {
 	if n.minLength > 0 || n.maxLength >= 0 {
 		switch length := utf8.RuneCount(text); {
 		case length < n.minLength:
-			ok = r.refuse(n, "minLength", "is shorter than "+strconv.Itoa(n.minLength)+" characters", "")
+			ok = r.refuse("minLength", "is shorter than "+strconv.Itoa(n.minLength)+" characters", "")
 		case n.maxLength >= 0 && length > n.maxLength:
-			ok = r.refuse(n, "maxLength", "is longer than "+strconv.Itoa(n.maxLength)+" characters", "")
+			ok = r.refuse("maxLength", "is longer than "+strconv.Itoa(n.maxLength)+" characters", "")
 		}
 	}
 	if n.pattern != nil && ok && !r.match(n.pattern, text) {
-		ok = r.refuse(n, "pattern", "does not match the pattern "+n.pattern.text, "")
+		ok = r.refuse("pattern", "does not match the pattern "+n.pattern.text, "")
 	}
 	if f := n.format; f != nil && f.text != nil && (ok || r.goesOn()) {
 		r.step(len(text) / 16)
 		if !f.text(string(text)) {
-			ok = r.refuse(n, "format", "is not a valid "+f.name, "")
+			ok = r.refuse("format", "is not a valid "+f.name, "")
 		}
 	}
 	return ok && r.fatal == ""
@@ -209,7 +210,7 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 			var first bool
 			if first, r.buffer = unique.add(r.body, at, r.buffer, &r.number); !first {
 				unique = nil
-				ok = r.refuse(n, "uniqueItems", "equals an element before it", "")
+				ok = r.refuse("uniqueItems", "equals an element before it", "")
 			}
 		}
 		r.leave()
@@ -223,18 +224,25 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 	}
 	r.count = i
 	if i < n.minItems {
-		ok = r.refuse(n, "minItems", "has fewer than "+strconv.Itoa(n.minItems)+" elements", "")
+		ok = r.refuse("minItems", "has fewer than "+strconv.Itoa(n.minItems)+" elements", "")
 	}
 	if n.maxItems >= 0 && i > n.maxItems {
-		ok = r.refuse(n, "maxItems", "has more than "+strconv.Itoa(n.maxItems)+" elements", "")
+		ok = r.refuse("maxItems", "has more than "+strconv.Itoa(n.maxItems)+" elements", "")
 	}
-	if n.contains != nil && contained < n.minContains {
-		ok = r.refuse(n, "contains", "has fewer than "+strconv.Itoa(n.minContains)+" elements that match contains", "")
+	return at + 1, (n.contains == nil || r.contained(n, contained)) && ok
+}
+
+// contained checks how many elements match contains.
+func (r *run) contained(n *node, count int) bool {
+	if count < n.minContains {
+		least := strconv.Itoa(n.minContains)
+		return r.refuse("contains", "has fewer than "+least+" elements that match contains", "")
 	}
-	if n.contains != nil && n.maxContains >= 0 && contained > n.maxContains {
-		ok = r.refuse(n, "maxContains", "has more than "+strconv.Itoa(n.maxContains)+" elements that match contains", "")
+	if n.maxContains >= 0 && count > n.maxContains {
+		most := strconv.Itoa(n.maxContains)
+		return r.refuse("maxContains", "has more than "+most+" elements that match contains", "")
 	}
-	return at + 1, ok
+	return true
 }
 
 func (r *run) countElements(at int) (count int) {
@@ -267,10 +275,10 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 		return 0, false
 	}
 	if count < n.minProps {
-		ok = r.refuse(n, "minProperties", "has fewer than "+strconv.Itoa(n.minProps)+" members", "")
+		ok = r.refuse("minProperties", "has fewer than "+strconv.Itoa(n.minProps)+" members", "")
 	}
 	if n.maxProps >= 0 && count > n.maxProps {
-		ok = r.refuse(n, "maxProperties", "has more than "+strconv.Itoa(n.maxProps)+" members", "")
+		ok = r.refuse("maxProperties", "has more than "+strconv.Itoa(n.maxProps)+" members", "")
 	}
 	for _, d := range n.dependentRequired {
 		if !ok && !r.goesOn() || !r.has(start, d.name) {
@@ -278,7 +286,7 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 		}
 		for _, name := range d.required {
 			if !r.has(start, name) {
-				ok = r.refuse(n, "dependentRequired", "is missing, as "+d.name+" is there", name)
+				ok = r.refuse("dependentRequired", "is missing, as "+d.name+" is there", name)
 			}
 		}
 	}
@@ -312,14 +320,16 @@ func (r *run) missing(n *node, object int) bool {
 	ok := true
 	for _, name := range n.required {
 		if !r.has(object, name) {
-			ok = r.refuse(n, "required", "is missing", name)
+			ok = r.refuse("required", "is missing", name)
 		}
 	}
 	return ok
 }
 
 // member checks one member. It returns the offset behind it, and whether it is a required one.
-func (r *run) member(n *node, name, nameEnd, at, ordinal int, m *marks) (end int, ok, required bool) {
+func (r *run) member(
+	n *node, name, nameEnd, at, ordinal int, m *marks,
+) (end int, ok, required bool) {
 	start := len(r.buffer)
 	text, grown := unquote(r.body[name:nameEnd], r.buffer)
 	r.buffer = grown
@@ -352,7 +362,7 @@ func (r *run) member(n *node, name, nameEnd, at, ordinal int, m *marks) (end int
 	if !known && n.additional != nil {
 		switch {
 		case n.additional.never:
-			ok = r.refuse(n, "additionalProperties", "is not a member that the schema knows", "")
+			ok = r.refuse("additionalProperties", "is not a member that the schema knows", "")
 		case !n.additional.trivial():
 			good := false
 			end, good = r.check(n.additional, at, nil)
@@ -384,7 +394,7 @@ func (r *run) property(n *node, p *property, name, at int) (end int, ok bool) {
 			if r.options.Responses {
 				keyword = "writeOnly"
 			}
-			return end, r.refuse(n, keyword, "is "+keyword+" and must not be sent", "")
+			return end, r.refuse(keyword, "is "+keyword+" and must not be sent", "")
 		}
 		r.edits = append(r.edits, edit{at: name, end: end, kind: drop})
 		return end, true
@@ -417,11 +427,11 @@ func (r *run) compose(n *node, k kind, at int, m *marks) bool {
 	}
 	for _, u := range []*union{n.anyOf, n.oneOf} {
 		if u != nil && more() {
-			ok = r.union(n, u, at, m) && ok
+			ok = r.union(u, at, m) && ok
 		}
 	}
 	if n.not != nil && more() && r.rejects(n.not, at) {
-		ok = r.refuse(n, "not", "matches the schema that it must not match", "")
+		ok = r.refuse("not", "matches the schema that it must not match", "")
 	}
 	if n.condition != nil && more() {
 		then := n.otherwise
@@ -456,7 +466,7 @@ func (r *run) unevaluatedMembers(n *node, at int, m *marks) bool {
 		if !m.has(i) {
 			r.enterMember("")
 			if n.unevaluated.never {
-				ok = r.refuse(n, "unevaluatedProperties", "is not a member that the schema knows", "")
+				ok = r.refuse("unevaluatedProperties", "is not a member that the schema knows", "")
 			} else if _, good := r.check(n.unevaluated, value, nil); !good {
 				ok = false
 			}
@@ -474,7 +484,7 @@ func (r *run) unevaluatedElements(n *node, at int, m *marks) bool {
 		if !m.has(i) {
 			r.enter(i)
 			if n.unevaluatedElements.never {
-				ok = r.refuse(n, "unevaluatedItems", "is an element that the schema does not know", "")
+				ok = r.refuse("unevaluatedItems", "is an element that the schema does not know", "")
 			} else if _, good := r.check(n.unevaluatedElements, at, nil); !good {
 				ok = false
 			}

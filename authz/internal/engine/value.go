@@ -43,30 +43,46 @@ func appendCanonical(dst, b []byte, at int, number *decimal) ([]byte, bool) {
 
 // appendText appends a string so that no two texts, whatever follows them, are the same.
 func appendText(dst, quoted []byte) []byte {
-	text, _ := unquote(quoted, nil)
 	dst = append(dst, '"')
-	dst = strconv.AppendInt(dst, int64(len(text)), 10)
-	dst = append(dst, ':')
-	return append(dst, text...)
+	start := len(dst)
+	text, grown := unquote(quoted, dst)
+	if len(grown) > start {
+		dst = grown // it had to be written
+	} else {
+		dst = append(dst, text...)
+	}
+	// The length comes behind the text, where it says as much.
+	n := len(dst) - start
+	dst = append(dst, '"')
+	return strconv.AppendInt(dst, int64(n), 10)
 }
 
+// appendCanonicalObject appends the members as they come, and behind those, sorted; then it takes
+// the first off.
 func appendCanonicalObject(dst, b []byte, at int, number *decimal) ([]byte, bool) {
-	type member struct{ name, value []byte }
-	var all []member
-	ok := true
+	type member struct{ start, middle, end int }
+	var few [8]member
+	all, ok, start := few[:0], true, len(dst)
 	members(b, at, func(name, nameEnd, value int) bool {
-		m := member{name: appendText(nil, b[name:nameEnd])}
-		m.value, ok = appendCanonical(nil, b, value, number)
+		m := member{start: len(dst)}
+		dst = appendText(dst, b[name:nameEnd])
+		m.middle = len(dst)
+		dst, ok = appendCanonical(dst, b, value, number)
+		m.end = len(dst)
 		all = append(all, m)
 		return ok
 	})
-	slices.SortFunc(all, func(x, y member) int { return bytes.Compare(x.name, y.name) })
+	slices.SortFunc(all, func(x, y member) int {
+		return bytes.Compare(dst[x.start:x.middle], dst[y.start:y.middle])
+	})
+	unsorted := len(dst)
 	dst = append(dst, '{')
 	for _, m := range all {
-		dst = append(append(dst, m.name...), ':')
-		dst = append(append(dst, m.value...), ',')
+		dst = append(append(dst, dst[m.start:m.middle]...), ':')
+		dst = append(append(dst, dst[m.middle:m.end]...), ',')
 	}
-	return append(dst, '}'), ok
+	dst = append(dst, '}')
+	return dst[:start+copy(dst[start:], dst[unsorted:])], ok
 }
 
 // valueSet is what enum lists, or the one value of const.
