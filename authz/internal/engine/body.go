@@ -142,7 +142,7 @@ func (b *body) check(content Content, accepted *Accepted) (err error) {
 	case formBody:
 		return b.checkForm(content, accepted)
 	case multipartBody:
-		return b.checkMultipart(content)
+		return b.checkMultipart(content, accepted)
 	case opaqueBody:
 		// A range may take JSON too, which is then passed on like anything else.
 	}

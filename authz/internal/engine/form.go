@@ -167,7 +167,8 @@ const (
 
 // checkMultipart holds a multipart form to its schema. Its bytes are passed on as they are: the
 // handler gets a reader of parts.
-func (b *body) checkMultipart(content Content) error {
+func (b *body) checkMultipart(content Content, accepted *Accepted) error {
+	accepted.Form = url.Values{}
 	boundary := content.Params["boundary"]
 	if boundary == "" {
 		return bodyFault("", "syntax", "has no boundary")

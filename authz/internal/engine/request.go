@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -88,7 +89,8 @@ type Accepted struct {
 	RawQuery string
 	Header   http.Header // those that are to be replaced; nil if none is
 	Body     []byte
-	// Form holds the fields of an urlencoded body, and nothing of the query; nil of another body.
+	// Form holds the fields of an urlencoded body, and nothing of the query. It is empty for a
+	// multipart one, whose fields are in the body, and nil for others.
 	Form url.Values
 }
 
@@ -137,12 +139,17 @@ func (a *Accepted) Apply(r *http.Request) *http.Request {
 		at.RawQuery = a.RawQuery
 		r.URL = &at
 	}
-	if a.Header != nil {
+	length := []string{strconv.Itoa(len(a.Body))}
+	stale := len(r.Header["Content-Length"]) > 0 && !slices.Equal(r.Header["Content-Length"], length)
+	if a.Header != nil || stale {
 		r.Header = r.Header.Clone()
 		maps.Copy(r.Header, a.Header)
 	}
+	if stale {
+		r.Header["Content-Length"] = length
+	}
 	if a.Form != nil { // ParseForm would add the query's parameters
-		r.Form, r.PostForm = a.Form, a.Form
+		r.Form, r.PostForm = maps.Clone(a.Form), maps.Clone(a.Form)
 	}
 	if len(a.Body) > 0 {
 		r.Body = io.NopCloser(bytes.NewReader(a.Body))

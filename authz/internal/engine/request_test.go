@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -358,4 +359,45 @@ func TestSeveralHeaders(t *testing.T) {
 	if _, err := o.Check(r, func(string) string { return "1" }, Content{}); err == nil {
 		t.Error("a string in two headers is accepted")
 	}
+}
+
+// TestMultipartForm: what reads a multipart form by net/http sees each field once, and none of the
+// query.
+func TestMultipartForm(t *testing.T) {
+	o := mustOperation(t, v31, "parameters: [{name: n, in: query, schema: {type: integer}}]\nrequestBody: {content: {multipart/form-data: {schema: {type: object, properties: {n: {type: integer, maximum: 5}, a: {type: string}}}}}}")
+	body := "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx\r\n--b--\r\n"
+	r := httptest.NewRequest("POST", "/p/1?n=99", nil)
+	r.Header.Set("Content-Type", "multipart/form-data; boundary=b")
+	a, err := o.Check(r, nil, Content{Essence: "multipart/form-data", Params: map[string]string{"boundary": "b"}, Body: []byte(body)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := a.Apply(r)
+	if err := bound.ParseMultipartForm(1 << 20); err != nil {
+		t.Fatal(err)
+	}
+	if got := bound.Form.Encode(); got != "a=x" {
+		t.Errorf("the form is %s", got)
+	}
+	if got := bound.URL.RawQuery; got != "n=99" {
+		t.Errorf("the query is %s", got)
+	}
+}
+
+// TestConcurrent: an operation is shared by all of its requests.
+func TestConcurrent(t *testing.T) {
+	o := mustOperation(t, v31, "parameters: [{name: n, in: query, schema: {type: number, minimum: 0.5, multipleOf: 0.5}}]\nrequestBody: {content: {application/json: {schema: {oneOf: [{type: object, required: [a], properties: {a: {pattern: '^(?=x)x+$'}}}, {type: array, uniqueItems: true}]}}}}")
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			for range 50 {
+				r := httptest.NewRequest("POST", "/p/1?n=1.5", nil)
+				body := []string{`{"a":"xx"}`, `[1,2,{"a":1}]`}[i%2]
+				if _, err := o.Check(r, nil, Content{Essence: "application/json", Body: []byte(body)}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
 }
