@@ -6,6 +6,10 @@
 // was validated. Only for a refused request a second pass collects what is wrong.
 //
 // The dialect is JSON Schema 2020-12 for OpenAPI 3.1 (§4.8.24), and that of OpenAPI 3.0.
+//
+// What kin-openapi does not hand over cannot be enforced: const: null of a document that was loaded
+// without IncludeOrigin, and the last digits of numbers of the document from 2^53 on. What generated
+// code cannot bind is listed in [Operation.Unbound]: it is refused by its binder, or left out.
 package engine
 
 import (
