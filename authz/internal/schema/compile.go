@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -38,6 +39,7 @@ type Compiler struct {
 	anchors   map[string][]*openapi3.Schema
 	spellings map[string]*spelling
 	unions    []*union
+	fresh     []*node // compiled since the last check of what is composed of itself
 	faults    []error
 	names     map[*openapi3.Schema]string // of components
 	oneFile   bool                        // no $ref leads to another file
@@ -101,7 +103,32 @@ func (c *Compiler) schema(ref *openapi3.SchemaRef, place string) (*node, error) 
 		u.prepare()
 	}
 	c.unions = nil
+	for _, fresh := range c.fresh {
+		if fresh.composes(fresh, map[*node]bool{}) {
+			c.fault("%s is composed of itself: it would never be done (JSON Schema §9.4.1)",
+				cmp.Or(fresh.name, "a schema"))
+			break
+		}
+	}
+	c.fresh = nil
 	return n, errors.Join(c.faults...)
+}
+
+// composes reports whether a node applies other to the same value.
+func (n *node) composes(other *node, seen map[*node]bool) bool {
+	all := append(parts(n), n.not, n.condition)
+	for _, d := range n.dependentSchemas {
+		all = append(all, d.schema)
+	}
+	for _, part := range all {
+		if part == nil || seen[part] {
+			continue
+		}
+		if seen[part] = true; part == other || part.composes(other, seen) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Compiler) fault(format string, args ...any) {
@@ -244,6 +271,7 @@ func (c *Compiler) compile(id *openapi3.Schema, from source, hidden []string) *n
 		return n
 	}
 	n := newNode(from.name)
+	c.fresh = append(c.fresh, n)
 	c.nodes[k] = n // before its parts: it may contain itself
 	if s.Always != nil {
 		n.never = !*s.Always

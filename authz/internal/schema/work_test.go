@@ -115,9 +115,8 @@ func allocated(f func()) uint64 {
 // TestBudget: a schema that contains itself more than once would be tried exponentially often.
 func TestBudget(t *testing.T) {
 	for name, schemas := range map[string]string{
-		"anyOf":  "S: {anyOf: [{required: [x], properties: {a: {$ref: '#/components/schemas/S'}}}, {properties: {a: {$ref: '#/components/schemas/S'}, b: {const: 1}}, maxProperties: 1, minProperties: 1}, {properties: {a: {$ref: '#/components/schemas/S'}}, type: object, minProperties: 2}]}",
-		"oneOf":  "S: {oneOf: [{properties: {a: {$ref: '#/components/schemas/S'}}}, {properties: {a: {$ref: '#/components/schemas/S'}}}, {type: 'null'}]}",
-		"itself": "S: {allOf: [{$ref: '#/components/schemas/S'}]}",
+		"anyOf": "S: {anyOf: [{required: [x], properties: {a: {$ref: '#/components/schemas/S'}}}, {properties: {a: {$ref: '#/components/schemas/S'}, b: {const: 1}}, maxProperties: 1, minProperties: 1}, {properties: {a: {$ref: '#/components/schemas/S'}}, type: object, minProperties: 2}]}",
+		"oneOf": "S: {oneOf: [{properties: {a: {$ref: '#/components/schemas/S'}}}, {properties: {a: {$ref: '#/components/schemas/S'}}}, {type: 'null'}]}",
 	} {
 		s := compileS(t, v31, schemas, Options{})
 		body := strings.Repeat(`{"a":`, 500) + `0` + strings.Repeat(`}`, 500)
@@ -128,6 +127,24 @@ func TestBudget(t *testing.T) {
 			t.Errorf("%s: %v, expected the budget to be spent", name, err)
 		}
 		t.Log(name, time.Since(start))
+	}
+}
+
+// TestComposedOfItself: such a schema has no end on any value, so it is a fault of the document.
+func TestComposedOfItself(t *testing.T) {
+	for schemas, faulty := range map[string]bool{
+		"S: {allOf: [{$ref: '#/components/schemas/S'}]}":                                            true,
+		"S: {anyOf: [{type: string}, {not: {$ref: '#/components/schemas/S'}}]}":                     true,
+		"S: {dependentSchemas: {a: {$ref: '#/components/schemas/S'}}}":                              true,
+		"S: {oneOf: [{$ref: '#/components/schemas/A'}]}\nA: {if: {$ref: '#/components/schemas/S'}}": true,
+		"S: {properties: {a: {anyOf: [{$ref: '#/components/schemas/S'}]}}}":                         false,
+		"S: {anyOf: [{items: {$ref: '#/components/schemas/S'}}, {type: string}]}":                   false,
+	} {
+		doc, ref := load(t, v31, schemas)
+		_, err := NewCompiler(doc, Options{}).Schema(ref)
+		if (err != nil) != faulty {
+			t.Errorf("%s: %v, expected a fault: %v", schemas, err, faulty)
+		}
 	}
 }
 
