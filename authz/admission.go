@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3filter"
 
@@ -27,7 +28,10 @@ type Admission struct {
 	// with which scopes a request is made, where a key or a certificate tells from which machine. Without
 	// a token it is that of the first scheme by name: a security requirement has no order.
 	Principal *token.Principal
-	Cause     error // of the answer that [Gate.WriteProblem] gave, for the log
+	// Limiter, if set by a server, applies the operation's Timeout to the request, before anything else is
+	// done for it. Else the gate ends the request's context when the time is over.
+	Limiter interface{ Limit(time.Duration) }
+	Cause   error // of the answer that [Gate.WriteProblem] gave, for the log
 
 	own      bool        // the gate has made it, so no server logs its Cause
 	taken    atomic.Bool // by its request: one that a handler makes in its context gets another
@@ -109,6 +113,23 @@ func admission(r *http.Request) *Admission {
 	a := &Admission{Context: r.Context(), own: true}
 	a.taken.Store(true)
 	return a
+}
+
+// limit applies the timeout of the operation. The request's context ends with the request, and this one
+// with it.
+func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request {
+	switch {
+	case a.Limiter != nil:
+		a.Limiter.Limit(timeout)
+	case timeout > 0:
+		ctx, end := context.WithTimeout(r.Context(), timeout)
+		context.AfterFunc(ctx, end)
+		if found, _ := FromContext(r.Context()); found != a { // a is to be the context of the handler
+			a.Context = ctx
+		}
+		return r.WithContext(ctx)
+	}
+	return r
 }
 
 // admit lets the request into the handler: it returns the request in whose context the handler finds

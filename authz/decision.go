@@ -13,7 +13,7 @@ import (
 type Decision struct {
 	Operation *Operation // nil: the request has none
 	Outcome   Outcome
-	// Cause is why the request was refused, or why it would have been ([Reported]); nil if it was let in.
+	// Cause is why the request was refused, or why it would have been ([Reported]); nil if allowed.
 	Cause     *Error
 	Principal *token.Principal // who sent it, also if refused; nil: anonymous, or not known
 	Duration  time.Duration    // of the decision
@@ -42,13 +42,18 @@ func newDecision(a *Admission, refused error, reported *Error, took time.Duratio
 
 // decide runs the pipeline for one request. reported is why the request would have been refused
 // without InsecureReport….
-func (g *Gate) decide(a *Admission, r *http.Request, route string, param func(string) string) (admitted *http.Request, reported *Error, err error) {
+func (g *Gate) decide(
+	a *Admission, r *http.Request, route string, param func(string) string,
+) (admitted *http.Request, reported *Error, err error) {
 	a.Operation, a.Principal, a.raw = nil, nil, nil
 	op, err := g.match(r, route)
 	if err != nil {
 		return nil, nil, err
 	}
 	a.Operation = &op.Operation
+	if op.Timeout != 0 {
+		r = a.limit(r, op.Timeout)
+	}
 	err = g.authorize(a, r, op)
 	if r = op.withoutKeys(r); err == nil {
 		err = g.consult(a, r, op)

@@ -83,11 +83,12 @@ type Error struct {
 	RetryAfter time.Duration // of a 503
 	Err        error         // the cause, for the log
 
-	operation       *operation // MissingCredential, InvalidCredential: what the challenges are about
-	missing, needed int        // scopes: how many the principal lacks, and of how many
-	status          int        // 0: the kind's own
-	bodyRead        bool       // the request's body has been read to its end
-	schema          bool       // a schema of the document is broken, and nothing else
+	operation *operation // MissingCredential, InvalidCredential: what the challenges are about
+	missing   int        // scopes: how many of those of the way
+	way       *way
+	status    int  // 0: the kind's own
+	bodyRead  bool // the request's body has been read to its end
+	schema    bool // a schema of the document is broken, and nothing else
 }
 
 // Status returns the HTTP status of the answer.

@@ -136,15 +136,19 @@ func (g *Gate) WriteBindingProblem(w http.ResponseWriter, r *http.Request, err e
 // and which one, or [InvalidBody]. The text of err, which may hold what was submitted, is for the log.
 func BindingError(err error) *Error {
 	if named := bindingText.FindStringSubmatch(err.Error()); named != nil {
-		return &Error{Kind: InvalidParameter, Detail: "The parameter " + cmp.Or(named[1:]...) + " cannot be read as its schema says.", Err: err}
+		detail := "The parameter " + cmp.Or(named[1:]...) + " cannot be read as its schema says."
+		return &Error{Kind: InvalidParameter, Detail: detail, Err: err}
 	}
-	return &Error{Kind: InvalidBody, Detail: "The body cannot be read as its schema says.", Err: err}
+	const detail = "The body cannot be read as its schema says."
+	return &Error{Kind: InvalidBody, Detail: detail, Err: err}
 }
 
 // bindingText is how oapi-codegen tells of a parameter. Its name is the document's.
-var bindingText = regexp.MustCompile(`^(?:Invalid format for parameter (\S+?):|Query argument (\S+) is required|` +
-	`Header parameter (\S+) is required|Expected one value for (\S+?), got|` +
-	`(?i:Error unmarshaling parameter) '?([^\s']+)'? as JSON|(?i:Error unescaping cookie parameter) '?([^\s']+?)'?$)`)
+var bindingText = regexp.MustCompile(`^(?:Invalid format for parameter (\S+?):|` +
+	`Query argument (\S+) is required|Header parameter (\S+) is required|` +
+	`Expected one value for (\S+?), got|` +
+	`(?i:Error unmarshaling parameter) '?([^\s']+)'? as JSON|` +
+	`(?i:Error unescaping cookie parameter) '?([^\s']+?)'?$)`)
 
 // classify finds out what an error means to a client. What nobody has classified is a 500.
 func classify(err error) *Error {

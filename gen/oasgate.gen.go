@@ -121,6 +121,9 @@ type PreconditionFailed = Problem
 // PreconditionRequired Why a request was refused or failed (RFC 9457).
 type PreconditionRequired = Problem
 
+// ProblemResponse Why a request was refused or failed (RFC 9457).
+type ProblemResponse = Problem
+
 // Unauthorized Why a request was refused or failed (RFC 9457).
 type Unauthorized = Problem
 
@@ -129,6 +132,9 @@ type Unavailable = Problem
 
 // UnsupportedMediaType Why a request was refused or failed (RFC 9457).
 type UnsupportedMediaType = Problem
+
+// MessageTextRequestBody What a client says of a message.
+type MessageTextRequestBody = MessageText
 
 // ListMessagesParams defines parameters for ListMessages.
 type ListMessagesParams struct {
@@ -182,8 +188,8 @@ type HttpRequestDoer interface {
 	Do(req *http.Request) (*http.Response, error)
 }
 
-// Client which conforms to the OpenAPI3 specification for this service.
-type Client struct {
+// APIClient which conforms to the OpenAPI3 specification for this service.
+type APIClient struct {
 	// The endpoint of the server conforming to this interface, with scheme,
 	// https://api.deepmap.com for example. This can contain a path relative
 	// to the server, such as https://api.deepmap.com/dev-test, and all the
@@ -200,12 +206,12 @@ type Client struct {
 }
 
 // ClientOption allows setting custom parameters during construction
-type ClientOption func(*Client) error
+type ClientOption func(*APIClient) error
 
-// Creates a new Client, with reasonable defaults
-func NewClient(server string, opts ...ClientOption) (*Client, error) {
+// Creates a new APIClient, with reasonable defaults
+func NewClient(server string, opts ...ClientOption) (*APIClient, error) {
 	// create a client with sane default values
-	client := Client{
+	client := APIClient{
 		Server: server,
 	}
 	// mutate client and add all optional params
@@ -228,7 +234,7 @@ func NewClient(server string, opts ...ClientOption) (*Client, error) {
 // WithHTTPClient allows overriding the default Doer, which is
 // automatically created using http.Client. This is useful for tests.
 func WithHTTPClient(doer HttpRequestDoer) ClientOption {
-	return func(c *Client) error {
+	return func(c *APIClient) error {
 		c.Client = doer
 		return nil
 	}
@@ -237,7 +243,7 @@ func WithHTTPClient(doer HttpRequestDoer) ClientOption {
 // WithRequestEditorFn allows setting up a callback function, which will be
 // called right before sending the request. This can be used to mutate the request.
 func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
-	return func(c *Client) error {
+	return func(c *APIClient) error {
 		c.RequestEditors = append(c.RequestEditors, fn)
 		return nil
 	}
@@ -332,7 +338,7 @@ type ClientInterface interface {
 // `next`. Following it yields each message once that was there at the first page, whatever is written meanwhile.
 //
 // Corresponds with GET /api/messages (the `ListMessages` operationId).
-func (c *Client) ListMessages(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) ListMessages(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListMessagesRequest(c.Server, params)
 	if err != nil {
 		return nil, err
@@ -351,7 +357,7 @@ func (c *Client) ListMessages(ctx context.Context, params *ListMessagesParams, r
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /api/messages (the `CreateMessage` operationId).
-func (c *Client) CreateMessageWithBody(ctx context.Context, params *CreateMessageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) CreateMessageWithBody(ctx context.Context, params *CreateMessageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateMessageRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
@@ -370,7 +376,7 @@ func (c *Client) CreateMessageWithBody(ctx context.Context, params *CreateMessag
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /api/messages (the `CreateMessage` operationId).
-func (c *Client) CreateMessage(ctx context.Context, params *CreateMessageParams, body CreateMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) CreateMessage(ctx context.Context, params *CreateMessageParams, body CreateMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateMessageRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
@@ -387,7 +393,7 @@ func (c *Client) CreateMessage(ctx context.Context, params *CreateMessageParams,
 // Only one's own, and only if nobody has changed it meanwhile.
 //
 // Corresponds with DELETE /api/messages/{id} (the `DeleteMessage` operationId).
-func (c *Client) DeleteMessage(ctx context.Context, id MessageID, params *DeleteMessageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) DeleteMessage(ctx context.Context, id MessageID, params *DeleteMessageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeleteMessageRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
@@ -404,7 +410,7 @@ func (c *Client) DeleteMessage(ctx context.Context, id MessageID, params *Delete
 // One's own message; with the scope `read:messages:all`, anybody's.
 //
 // Corresponds with GET /api/messages/{id} (the `GetMessage` operationId).
-func (c *Client) GetMessage(ctx context.Context, id MessageID, params *GetMessageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) GetMessage(ctx context.Context, id MessageID, params *GetMessageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetMessageRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
@@ -423,7 +429,7 @@ func (c *Client) GetMessage(ctx context.Context, id MessageID, params *GetMessag
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /api/messages/{id} (the `ReplaceMessage` operationId).
-func (c *Client) ReplaceMessageWithBody(ctx context.Context, id MessageID, params *ReplaceMessageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) ReplaceMessageWithBody(ctx context.Context, id MessageID, params *ReplaceMessageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReplaceMessageRequestWithBody(c.Server, id, params, contentType, body)
 	if err != nil {
 		return nil, err
@@ -442,7 +448,7 @@ func (c *Client) ReplaceMessageWithBody(ctx context.Context, id MessageID, param
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /api/messages/{id} (the `ReplaceMessage` operationId).
-func (c *Client) ReplaceMessage(ctx context.Context, id MessageID, params *ReplaceMessageParams, body ReplaceMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) ReplaceMessage(ctx context.Context, id MessageID, params *ReplaceMessageParams, body ReplaceMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReplaceMessageRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
@@ -459,7 +465,7 @@ func (c *Client) ReplaceMessage(ctx context.Context, id MessageID, params *Repla
 // Needs a valid access token of this API. Its scopes do not matter.
 //
 // Corresponds with GET /api/private (the `GetPrivate` operationId).
-func (c *Client) GetPrivate(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) GetPrivate(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetPrivateRequest(c.Server)
 	if err != nil {
 		return nil, err
@@ -476,7 +482,7 @@ func (c *Client) GetPrivate(ctx context.Context, reqEditors ...RequestEditorFn) 
 // Needs a valid access token of this API that carries the scope `read:messages`.
 //
 // Corresponds with GET /api/private-scoped (the `GetPrivateScoped` operationId).
-func (c *Client) GetPrivateScoped(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) GetPrivateScoped(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetPrivateScopedRequest(c.Server)
 	if err != nil {
 		return nil, err
@@ -493,7 +499,7 @@ func (c *Client) GetPrivateScoped(ctx context.Context, reqEditors ...RequestEdit
 // Needs no access token, and looks at none.
 //
 // Corresponds with GET /api/public (the `GetPublic` operationId).
-func (c *Client) GetPublic(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) GetPublic(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetPublicRequest(c.Server)
 	if err != nil {
 		return nil, err
@@ -867,7 +873,7 @@ func NewGetPublicRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
-func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
+func (c *APIClient) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
 			return err
@@ -898,7 +904,7 @@ func NewClientWithResponses(server string, opts ...ClientOption) (*ClientWithRes
 
 // WithBaseURL overrides the baseURL.
 func WithBaseURL(baseURL string) ClientOption {
-	return func(c *Client) error {
+	return func(c *APIClient) error {
 		newBaseURL, err := url.Parse(baseURL)
 		if err != nil {
 			return err
@@ -1044,7 +1050,7 @@ type ListMessagesResponse struct {
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListMessagesResponse200Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
@@ -1083,7 +1089,7 @@ func (r ListMessagesResponse) GetApplicationproblemJSON503() *Unavailable {
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListMessagesResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r ListMessagesResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1164,7 +1170,7 @@ type CreateMessageResponse struct {
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *CreateMessageResponse201Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
@@ -1218,7 +1224,7 @@ func (r CreateMessageResponse) GetApplicationproblemJSON503() *Unavailable {
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r CreateMessageResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r CreateMessageResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1291,7 +1297,7 @@ type DeleteMessageResponse struct {
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *DeleteMessageResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
@@ -1338,7 +1344,7 @@ func (r DeleteMessageResponse) GetApplicationproblemJSON503() *Unavailable {
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r DeleteMessageResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r DeleteMessageResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1419,7 +1425,7 @@ type GetMessageResponse struct {
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetMessageResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -1465,7 +1471,7 @@ func (r GetMessageResponse) GetApplicationproblemJSON503() *Unavailable {
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetMessageResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r GetMessageResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1549,7 +1555,7 @@ type ReplaceMessageResponse struct {
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ReplaceMessageResponse200Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
@@ -1613,7 +1619,7 @@ func (r ReplaceMessageResponse) GetApplicationproblemJSON503() *Unavailable {
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ReplaceMessageResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r ReplaceMessageResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1674,7 +1680,7 @@ type GetPrivateResponse struct {
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *KeysUnavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *GetPrivateResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
@@ -1704,7 +1710,7 @@ func (r GetPrivateResponse) GetApplicationproblemJSON503() *KeysUnavailable {
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetPrivateResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r GetPrivateResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1773,7 +1779,7 @@ type GetPrivateScopedResponse struct {
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *KeysUnavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *GetPrivateScopedResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
@@ -1810,7 +1816,7 @@ func (r GetPrivateScopedResponse) GetApplicationproblemJSON503() *KeysUnavailabl
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetPrivateScopedResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r GetPrivateScopedResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1849,7 +1855,7 @@ type GetPublicResponse struct {
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Greeting
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -1858,7 +1864,7 @@ func (r GetPublicResponse) GetJSON200() *Greeting {
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetPublicResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r GetPublicResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -2092,7 +2098,7 @@ func ParseListMessagesResponse(rsp *http.Response) (*ListMessagesResponse, error
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -2241,7 +2247,7 @@ func ParseCreateMessageResponse(rsp *http.Response) (*CreateMessageResponse, err
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -2393,7 +2399,7 @@ func ParseDeleteMessageResponse(rsp *http.Response) (*DeleteMessageResponse, err
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -2521,7 +2527,7 @@ func ParseGetMessageResponse(rsp *http.Response) (*GetMessageResponse, error) {
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -2694,7 +2700,7 @@ func ParseReplaceMessageResponse(rsp *http.Response) (*ReplaceMessageResponse, e
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -2815,7 +2821,7 @@ func ParseGetPrivateResponse(rsp *http.Response) (*GetPrivateResponse, error) {
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -2916,7 +2922,7 @@ func ParseGetPrivateScopedResponse(rsp *http.Response) (*GetPrivateScopedRespons
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -3006,7 +3012,7 @@ func ParseGetPublicResponse(rsp *http.Response) (*GetPublicResponse, error) {
 		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -27,6 +27,8 @@ type Case struct {
 	body       body
 	first      *authz.Operation // called first, with the same token: it must let the request in
 	outage     bool             // sent to Target.Outage
+	owned      bool             // asks for what first has made, as another principal
+	request    *Request         // sent instead of the operation's; nil: that
 	broken     error            // why no request to the operation could be built
 }
 
@@ -75,6 +77,7 @@ func Cases(plan *authz.Plan) []Case {
 				all = append(all, alternativeCases(o, a)...)
 			}
 			all = append(all, reuseCases(o, byToken)...)
+			all = append(all, ownerCases(o, byToken)...)
 		}
 	}
 	return all

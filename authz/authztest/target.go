@@ -44,6 +44,11 @@ type Target struct {
 	// Skip says why a case is not to be run, or "". nil: all are run that can be.
 	Skip func(Case) string
 
+	// Header is added to every request: what a proxy in front of the server wants, say.
+	Header http.Header
+	// Workers is how many cases [Check] runs at a time. Default 1. With Calls it is 1.
+	Workers int
+
 	// Now is the server's clock. Default time.Now.
 	Now func() time.Time
 
@@ -64,6 +69,8 @@ type Tokens struct {
 	// but those that are about scopes that lack: many issuers give a client all that it may have, whatever it asks
 	// for. nil: Genuine is asked.
 	Sufficient func(ctx context.Context, scopes []string) (string, error)
+	// Other is Genuine for a second principal, who owns nothing of what the first one makes.
+	Other func(ctx context.Context, scopes []string) (string, error)
 	// Sign signs a header and claims with the key of genuine tokens, whatever they say.
 	Sign func(header, claims map[string]any) string
 	// KeySet is the issuer's published JWK set (RFC 7517), for forgeries that misuse a public key.
@@ -90,6 +97,11 @@ type Result struct {
 	Faults   []string // what was expected and what was received, a sentence each; none: the case passed
 	Status   int      // of the answer; 0 if there was none
 	Duration time.Duration
+
+	// Detail and Curl are set where there are faults: the detail of the answer's problem document, and
+	// a command that repeats the request, with variables for the credentials.
+	Detail string
+	Curl   string
 }
 
 // Passed reports whether the case was run and no fault was found.

@@ -41,6 +41,8 @@ type config struct {
 	Docs           string `key:"DOCS" default:"false" help:"Whether the API can be read about and tried at /docs: true or false."`
 	TrustedProxies string `key:"TRUSTED_PROXIES" help:"Networks from which X-Forwarded-For is believed, as CIDRs separated by commas. Default: none."`
 	InsecureReport string `name:"insecure-report" key:"INSECURE_REPORT" default:"off" help:"Lets requests pass that the document refuses, and logs why: off, validation (what breaks schemas alone) or everything. For introducing the document into an API that is in use."`
+
+	withoutTokens bool // the document takes no access tokens, so no issuer is needed
 }
 
 // settings are a config's values, parsed and checked.
@@ -99,6 +101,9 @@ func (c config) nonceKey(f *faults) []byte {
 // issuers are those of the file, or the one that the environment and the flags name. Not both: what would be trusted
 // would depend on which of them somebody looks at.
 func (c config) issuers(f *faults, hasDev bool) []token.Issuer {
+	if c.File == "" && c.Issuer == "" && c.Audience == "" && c.withoutTokens {
+		return nil
+	}
 	if c.File == "" {
 		return []token.Issuer{c.issuer(f, hasDev)}
 	}

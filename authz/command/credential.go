@@ -20,8 +20,8 @@ type credentialCommand struct {
 	Scope   []string `sep:"none" help:"Scope that it grants; may be repeated."`
 }
 
-// credential makes a secret. The entry for the file goes to stdout, the secret to stderr, so that the
-// one can be appended to the file while the other is seen once.
+// credential makes a secret. The entry for the file goes to stdout, the secret to stderr, so that
+// the one can be appended to the file while the other is seen once.
 func (p *program) credential(c *credentialCommand) error {
 	secret := rand.Text() // 128 bits or more
 	if err := writeCredential(p.stdout, c, secret); err != nil {
@@ -40,8 +40,16 @@ func writeCredential(w io.Writer, c *credentialCommand, secret string) error {
 	for _, scope := range c.Scope {
 		scopes = append(scopes, strconv.Quote(scope))
 	}
-	_, err := fmt.Fprintf(w, "  - id: %s\n    subject: %s\n    scopes: [%s]\n    sha256: %x\n",
-		strconv.Quote(c.ID), strconv.Quote(subject), strings.Join(scopes, ", "), sha256.Sum256([]byte(secret)))
+	_, err := fmt.Fprintf(
+		w,
+		"  - id: %s\n    subject: %s\n    scopes: [%s]\n    sha256: %x\n",
+		strconv.Quote(
+			c.ID,
+		),
+		strconv.Quote(subject),
+		strings.Join(scopes, ", "),
+		sha256.Sum256([]byte(secret)),
+	)
 	return err
 }
 
@@ -84,6 +92,9 @@ func (r *reader) sha256(key, given string) (hash [32]byte) {
 	if raw, err := hex.DecodeString(given); err == nil && len(raw) == len(hash) {
 		return [32]byte(raw)
 	}
-	r.all = append(r.all, fmt.Errorf("%s is not 64 hexadecimal digits: expected the SHA-256 of the secret", key))
+	r.all = append(
+		r.all,
+		fmt.Errorf("%s is not 64 hexadecimal digits: expected the SHA-256 of the secret", key),
+	)
 	return hash
 }

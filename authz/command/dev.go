@@ -85,7 +85,7 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	if err != nil {
 		return err
 	}
-	plan, err := authz.Config{Document: document, Without: policy.without, Unstated: policy.unstated}.CompileSecurity()
+	plan, err := policy.plan(document)
 	if err != nil {
 		return err
 	}

@@ -91,6 +91,11 @@ func (p *policy) document(load func() (*openapi3.T, error)) (*openapi3.T, error)
 	return doc, err
 }
 
+// plan returns what the document says of who may call what, under the policy.
+func (p *policy) plan(doc *openapi3.T) (*authz.Plan, error) {
+	return authz.Config{Document: doc, Without: p.without, Unstated: p.unstated}.CompileSecurity()
+}
+
 // prefix is where the document's paths begin: none for "/", as in --base-path.
 func (p *policy) prefix() string {
 	if p.basePath == "/" {
@@ -133,7 +138,12 @@ func (c policyConfig) readCredentials(prefix string) (credentials, error) {
 	f := faults{prefix: prefix}
 	text, err := os.ReadFile(c.Credentials)
 	if err != nil {
-		return nil, fmt.Errorf("%s is %q: expected a file that can be read: %w", f.key("CREDENTIALS"), c.Credentials, err)
+		return nil, fmt.Errorf(
+			"%s is %q: expected a file that can be read: %w",
+			f.key("CREDENTIALS"),
+			c.Credentials,
+			err,
+		)
 	}
 	return parseCredentials(c.Credentials, text)
 }
@@ -152,7 +162,13 @@ func parseCredentials(name string, text []byte) (credentials, error) {
 				r.add(entry.at("id"), secret.ID, "every credential once")
 			}
 			if hashes[secret.SHA256] {
-				r.all = append(r.all, fmt.Errorf("%s is that of another entry: expected every secret once", entry.at("sha256")))
+				r.all = append(
+					r.all,
+					fmt.Errorf(
+						"%s is that of another entry: expected every secret once",
+						entry.at("sha256"),
+					),
+				)
 			}
 			ids[secret.ID], hashes[secret.SHA256] = true, true
 			all[scheme.name] = append(all[scheme.name], secret)
@@ -164,5 +180,6 @@ func parseCredentials(name string, text []byte) (credentials, error) {
 	return all, nil
 }
 
-// credentialIssuer vouches for those who come with a credential of the file: no token's iss is that.
+// credentialIssuer vouches for those who come with a credential of the file: no token's iss is
+// that.
 const credentialIssuer = "urn:authz:credentials"

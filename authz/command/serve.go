@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/server"
@@ -34,8 +35,17 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 		signal.Notify(hangups, syscall.SIGHUP)
 		defer signal.Stop(hangups)
 	}
-	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	policy, policyErr := c.Policy.policy(p.prefix())
+	var document *openapi3.T
+	if policyErr == nil {
+		var err error
+		if document, err = policy.document(p.Document); err != nil {
+			return err
+		}
+		plan, err := policy.plan(document)
+		c.Config.withoutTokens = err == nil && !plan.TakesTokens()
+	}
+	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	log, logErr := c.Log.logger(p.prefix(), p.stderr)
 	if err := errors.Join(err, policyErr, check(p.Open), logErr); err != nil {
 		return &configurationError{err}
@@ -44,7 +54,7 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 	if err != nil {
 		return fmt.Errorf("%s is %q: %w", p.env.key("ADDR"), settings.addr, err)
 	}
-	settings.server.Logger, settings.server.Linger = log, linger
+	settings.server.Document, settings.server.Logger, settings.server.Linger = document, log, linger
 	return p.run(ctx, listener, p.Open, policy, settings.server, func(s *server.Server) {
 		for {
 			select {
@@ -52,7 +62,7 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 				return
 			case <-hangups:
 				if err := p.reload(c, policy, s); err != nil {
-					log.Error("the issuers and credentials stay as they were", "faults", strings.Split(err.Error(), "\n"))
+					log.Error("the issuers stay as they were", "faults", strings.Split(err.Error(), "\n"))
 				}
 			}
 		}
@@ -93,11 +103,6 @@ func (p *program) run(
 	config.Gate = chain(service.Gate, policy.gate, config.Gate)
 	config.Routes, config.Ready, config.Replays = service.Routes, service.Ready, service.Replays
 	config.ProblemTypeBase = p.ProblemTypeBase
-	if config.Document == nil {
-		if config.Document, err = policy.document(p.Document); err != nil {
-			return errors.Join(err, listener.Close())
-		}
-	}
 	s, err := server.New(life, config)
 	if err != nil {
 		return errors.Join(err, listener.Close())

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"net"
@@ -39,6 +40,7 @@ type exchange struct {
 	http.ResponseWriter
 	id      [1]string // as a header's value
 	begun   time.Time
+	timeout time.Duration           // of the operation; 0: handlerTimeout
 	limited atomic.Pointer[limited] // nil until somebody asks for the deadline
 	status  int                     // 0: the answer has not begun
 	bytes   int64
@@ -49,7 +51,7 @@ type exchange struct {
 // safe in logs and headers, or a new one.
 func (ids requestIDs) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{ResponseWriter: w, begun: time.Now()}
-	x.Admission.Context = r.Context()
+	x.Admission.Context, x.Admission.Limiter = r.Context(), x
 	if given := r.Header[requestIDHeader]; len(given) > 0 && validID.MatchString(given[0]) {
 		x.id[0] = given[0]
 	} else {
@@ -79,13 +81,33 @@ func (x *exchange) limit() *limited {
 	if l := x.limited.Load(); l != nil {
 		return l
 	}
-	ctx, end := context.WithDeadline(&x.Admission, x.begun.Add(handlerTimeout))
+	ctx, end := context.WithCancel(&x.Admission)
+	if x.timeout != authz.NoTimeout {
+		ctx, end = context.WithDeadline(&x.Admission, x.begun.Add(cmp.Or(x.timeout, handlerTimeout)))
+	}
 	l := &limited{ctx, end}
 	if !x.limited.CompareAndSwap(nil, l) {
 		end()
 		return x.limited.Load()
 	}
 	return l
+}
+
+// Limit implements [authz.Admission.Limiter]: it applies x-authz-timeout to the request's context and
+// connection. A context that somebody ahead of the gate has derived from the request's keeps its limit.
+func (x *exchange) Limit(timeout time.Duration) {
+	x.timeout = timeout
+	if l := x.limited.Swap(nil); l != nil {
+		context.AfterFunc(&x.Admission, l.end)
+	}
+	var end, written time.Time // none
+	if timeout > 0 {
+		end = x.begun.Add(timeout)
+		written = end.Add(writeTimeout - handlerTimeout)
+	}
+	connection := http.NewResponseController(x.ResponseWriter)
+	_ = connection.SetReadDeadline(end) // not every ResponseWriter of a test has deadlines
+	_ = connection.SetWriteDeadline(written)
 }
 
 // release stops the timer.

@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -82,5 +83,55 @@ func TestRequestWithinARequest(t *testing.T) {
 	got := s.ask(t, "GET", private.path, "Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "outer", "scope": ""}))
 	if got.status != http.StatusOK || got.body != "inner, inner, then outer" {
 		t.Errorf("%d %s, expected the principals: inner, inner, then outer", got.status, got.body)
+	}
+}
+
+// deadlines is a ResponseWriter that notes the deadlines of its connection.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	read, write *time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error  { d.read = &t; return nil }
+func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = &t; return nil }
+
+// TestTimeoutOfOperation: x-authz-timeout takes the place of the server's limit, for the handler and for the connection.
+func TestTimeoutOfOperation(t *testing.T) {
+	for _, row := range []struct {
+		extension string
+		limit     time.Duration // of the handler; 0: none
+		extended  bool          // the deadlines of the connection are set anew
+	}{
+		{"", handlerTimeout, false},
+		{"5s", 5 * time.Second, true},
+		{"2m", 2 * time.Minute, true},
+		{"none", 0, true},
+	} {
+		var deadline time.Time
+		var has bool
+		s := startAnswering(t, func(c echo.Context) error {
+			deadline, has = c.Request().Context().Deadline()
+			return c.NoContent(http.StatusNoContent)
+		}, func(config *Config) {
+			if row.extension != "" {
+				spec := config.Document.Paths.Value(public.path).Get
+				spec.Extensions = map[string]any{"x-authz-timeout": row.extension}
+			}
+		})
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		before := time.Now()
+		s.server.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost"+public.path, nil))
+		if w.Code != http.StatusNoContent {
+			t.Fatalf("%q: status is %d", row.extension, w.Code)
+		}
+		if has != (row.limit > 0) || has && (deadline.Before(before.Add(row.limit)) || deadline.After(time.Now().Add(row.limit))) {
+			t.Errorf("%q: the handler's deadline is in %s, %v; expected %s", row.extension, deadline.Sub(before), has, row.limit)
+		}
+		if (w.read != nil) != row.extended || (w.write != nil) != row.extended {
+			t.Fatalf("%q: deadlines of the connection are %v and %v, expected them set: %v", row.extension, w.read, w.write, row.extended)
+		}
+		if row.extended && (w.read.IsZero() != (row.limit == 0) || w.write.IsZero() != (row.limit == 0) || row.limit > 0 && !w.write.After(deadline)) {
+			t.Errorf("%q: deadlines of the connection are %v and %v, the handler's %v", row.extension, w.read, w.write, deadline)
+		}
 	}
 }

@@ -20,8 +20,8 @@ const readyTimeout = 2 * time.Second
 // stands behind it. It does not change; [Server.Reload] makes another.
 type guard struct {
 	*authz.Gate
-	verifier *token.Verifier
-	api      http.Handler // of the document's operations
+	verifier *token.Verifier // nil: the document takes no access tokens
+	api      http.Handler    // of the document's operations
 	own      endpoints
 	end      context.CancelFunc // of the verifier's work in the background
 }
@@ -34,22 +34,28 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 			end()
 		}
 	}()
-	verifier, err := token.NewVerifier(ctx, token.Config{
-		Issuers: issuers, Logger: s.config.Logger, Predecessor: before,
-		Proofs: token.ProofPolicy{Replays: s.config.Replays, NonceKey: s.config.NonceKey},
-	})
-	if err != nil {
-		return nil, err
+	var verifier *token.Verifier
+	if len(issuers) > 0 {
+		verifier, err = token.NewVerifier(ctx, token.Config{
+			Issuers: issuers, Logger: s.config.Logger, Predecessor: before,
+			Proofs: token.ProofPolicy{Replays: s.config.Replays, NonceKey: s.config.NonceKey},
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
 	var urls []string
 	for _, issuer := range issuers {
 		urls = append(urls, issuer.URL)
 	}
 	config := authz.Config{
-		Document: s.config.Document, Verifier: verifier, Logger: s.config.Logger,
+		Document: s.config.Document, Logger: s.config.Logger,
 		Resource: s.config.Resource, AuthorizationServers: urls,
 		ProblemTypeBase: s.config.ProblemTypeBase,
 		InsecureExplain: s.config.InsecureIssuer != nil,
+	}
+	if verifier != nil { // not a nil *Verifier, which would not be nil
+		config.Verifier = verifier
 	}
 	if s.config.Gate != nil {
 		s.config.Gate(&config)
@@ -64,7 +70,7 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 	}
 	g := &guard{Gate: gate, verifier: verifier, end: end}
 	g.own = endpoints{
-		gate: gate, ready: s.readiness(verifier), docs: page, issuer: s.config.InsecureIssuer,
+		gate: gate, ready: s.readiness(g), docs: page, issuer: s.config.InsecureIssuer,
 	}
 	api, err := s.config.Routes(gate)
 	if err == nil && api == nil {
@@ -75,6 +81,14 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 	}
 	g.api = api
 	return g, nil
+}
+
+// fetchKeys fetches the keys of all issuers, ahead of the first request.
+func (g *guard) fetchKeys(ctx context.Context) error {
+	if g.verifier == nil {
+		return nil
+	}
+	return g.verifier.Ready(ctx)
 }
 
 // checkPaths reports operations that cannot be reached, because the server answers their paths
@@ -92,7 +106,7 @@ func (g *guard) checkPaths() error {
 }
 
 // readiness returns the check of /readyz: nil if requests with tokens can be answered.
-func (s *Server) readiness(verifier *token.Verifier) func(context.Context) error {
+func (s *Server) readiness(g *guard) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if s.stopping.Load() {
 			err := errors.New("the server is stopping")
@@ -100,7 +114,7 @@ func (s *Server) readiness(verifier *token.Verifier) func(context.Context) error
 		}
 		ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 		defer cancel()
-		if err := verifier.Ready(ctx); err != nil {
+		if err := g.fetchKeys(ctx); err != nil {
 			const detail = "The token issuer's keys could not be had yet."
 			return &authz.Error{Kind: authz.KeysUnavailable, Detail: detail, RetryAfter: time.Second, Err: err}
 		}
@@ -123,7 +137,8 @@ func (s *Server) newDocs(
 	}
 	config := docs.Config{
 		Document: s.config.Document, Resource: s.config.Resource, Logger: s.config.Logger,
-		Refuse: gate.WriteProblem, InsecureClients: s.config.InsecureClients,
+		BasePath: gate.PublicPath(),
+		Refuse:   gate.WriteProblem, InsecureClients: s.config.InsecureClients,
 		Discover: func(ctx context.Context, issuer string) (authorize, token string, err error) {
 			found, err := oauthclient.Discover(ctx, nil, issuer)
 			return found.Authorization, found.Token, err

@@ -49,7 +49,8 @@ const (
 	maxHeaderBytes    = 32 << 10
 )
 
-// Config is what a [Server] is made of. Document, Routes and Issuers have no default.
+// Config is what a [Server] is made of. Document and Routes have no default, and Issuers none where the
+// document takes access tokens.
 type Config struct {
 	// Document is the API's, with its references resolved. The server does not change it, except
 	// that with Docs it makes references to other files internal ([openapi3.T.InternalizeRefs]).
@@ -193,7 +194,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	go func() { failed <- s.http.Serve(lazyconn.Listener{Listener: listener}) }()
 	// Fetches the keys ahead of the first request. The verifier logs failures; the server starts
 	// anyway.
-	go s.guard.Load().verifier.Ready(ctx)
+	go s.guard.Load().fetchKeys(ctx)
 
 	select {
 	case err := <-failed:
@@ -229,7 +230,7 @@ func (s *Server) Reload(issuers []token.Issuer) error {
 		return err
 	}
 	s.enforce(next, issuers)
-	go next.verifier.Ready(s.life) // ahead of the first request
+	go next.fetchKeys(s.life) // ahead of the first request
 	// A request that is being served may wait for keys until its time is over.
 	time.AfterFunc(handlerTimeout, before.end)
 	return nil

@@ -25,8 +25,12 @@ import (
 func TestProbe(t *testing.T) {
 	const script, secret = "testdata/probe.txtar", "correct-horse-battery-staple"
 	issuer, err := devissuer.Start(devissuer.Config{
-		Audiences: []string{"https://api.example/"}, Scopes: []string{"read:messages", "write:messages"},
-		Clients: []devissuer.Client{{ID: "probe", Secret: secret, Scopes: []string{"read:messages", "write:messages"}}},
+		Audiences: []string{
+			"https://api.example/",
+		}, Scopes: []string{"read:messages", "write:messages"},
+		Clients: []devissuer.Client{
+			{ID: "probe", Secret: secret, Scopes: []string{"read:messages", "write:messages"}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -71,21 +75,40 @@ func TestProbe(t *testing.T) {
 	replay(t, script, func(args []string, stdin, stdout, stderr *bytes.Buffer) int {
 		before := writes.Load()
 		code := run(t.Context(), args, stdin, stdout, stderr)
-		if command := strings.Join(args, " "); (writes.Load() > before) != strings.Contains(command, "--writes") {
-			t.Errorf("authz %s had the server write %d times", strings.ReplaceAll(command, secret, "…"), writes.Load()-before)
+		if command := strings.Join(args, " "); (writes.Load() > before) != strings.Contains(
+			command,
+			"--writes",
+		) {
+			t.Errorf(
+				"authz %s had the server write %d times",
+				strings.ReplaceAll(command, secret, "…"),
+				writes.Load()-before,
+			)
 		}
-		if strings.Contains(stdout.String()+stderr.String(), secret) || strings.Contains(stdout.String()+stderr.String(), "eyJ") {
-			t.Errorf("authz %s prints a secret or a token", strings.ReplaceAll(strings.Join(args, " "), secret, "…"))
+		if strings.Contains(stdout.String()+stderr.String(), secret) ||
+			strings.Contains(stdout.String()+stderr.String(), "eyJ") {
+			t.Errorf(
+				"authz %s prints a secret or a token",
+				strings.ReplaceAll(strings.Join(args, " "), secret, "…"),
+			)
 		}
 		return code
 	}, values)
 	if n := elsewhere.Load(); n > 0 {
-		t.Errorf("%d requests were sent to where --url does not point: redirects are not to be followed", n)
+		t.Errorf(
+			"%d requests were sent to where --url does not point: redirects are not to be followed",
+			n,
+		)
 	}
 }
 
 // guardedServer serves the first document of a transcript, behind a gate.
-func guardedServer(t *testing.T, script string, issuer *devissuer.Server, writes *atomic.Int64) http.Handler {
+func guardedServer(
+	t *testing.T,
+	script string,
+	issuer *devissuer.Server,
+	writes *atomic.Int64,
+) http.Handler {
 	t.Helper()
 	archive, err := txtar.ParseFile(script)
 	if err != nil {
@@ -112,12 +135,16 @@ func guardedServer(t *testing.T, script string, issuer *devissuer.Server, writes
 	e.HTTPErrorHandler = echov4.ErrorHandler(gate)
 	e.Use(echov4.Middleware(gate))
 	for _, o := range gate.Plan().Operations() {
-		e.Add(o.Method, strings.NewReplacer("{", ":", "}", "").Replace(o.Path), func(c echo.Context) error {
-			if o.Method != http.MethodGet {
-				writes.Add(1)
-			}
-			return c.NoContent(http.StatusNoContent)
-		})
+		e.Add(
+			o.Method,
+			strings.NewReplacer("{", ":", "}", "").Replace(o.Path),
+			func(c echo.Context) error {
+				if o.Method != http.MethodGet {
+					writes.Add(1)
+				}
+				return c.NoContent(http.StatusNoContent)
+			},
+		)
 	}
 	return e
 }
@@ -133,10 +160,17 @@ func TestIssuersThatWantTheSecretInTheBody(t *testing.T) {
 			w.Write([]byte(`{"error": "invalid_client"}`))
 			return
 		}
-		w.Write([]byte(`{"access_token": "t", "token_type": "bearer", "expires_in": 3600, "scope": "a b"}`))
+		w.Write(
+			[]byte(
+				`{"access_token": "t", "token_type": "bearer", "expires_in": 3600, "scope": "a b"}`,
+			),
+		)
 	}))
 	defer server.Close()
-	c := &oauthClient{config: client.Config{TokenURL: server.URL, ClientID: "c", ClientSecret: "s"}, asked: map[string]*issued{}}
+	c := &oauthClient{
+		config: client.Config{TokenURL: server.URL, ClientID: "c", ClientSecret: "s"},
+		asked:  map[string]*issued{},
+	}
 	for range 3 {
 		if _, err := c.sufficient(t.Context(), []string{"a"}); err != nil {
 			t.Fatal(err)
@@ -146,6 +180,9 @@ func TestIssuersThatWantTheSecretInTheBody(t *testing.T) {
 		}
 	}
 	if requests != 2 {
-		t.Errorf("%d requests to the token endpoint, expected 2: by Basic, then in the body, then never again", requests)
+		t.Errorf(
+			"%d requests to the token endpoint, expected 2: by Basic, then in the body, then never again",
+			requests,
+		)
 	}
 }

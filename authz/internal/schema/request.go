@@ -141,16 +141,26 @@ func (o *Operation) CheckNames(r *http.Request, param func(name string) string) 
 func (o *Operation) Check(
 	r *http.Request, param func(name string) string, content Content,
 ) (*Accepted, error) {
+	accepted := &Accepted{} // not on the heap, where this is inlined
+	if err := o.check(r, param, content, accepted); err != nil {
+		return nil, err
+	}
+	return accepted, nil
+}
+
+func (o *Operation) check(
+	r *http.Request, param func(name string) string, content Content, accepted *Accepted,
+) error {
 	var f faults
-	accepted := &Accepted{Body: content.Body}
 	var reader reader
+	accepted.Body = content.Body
 	for _, p := range o.path {
 		text := ""
 		if param != nil {
 			text = param(p.name)
 		}
 		if text == "" {
-			return nil, &Error{Kind: NotFound}
+			return &Error{Kind: NotFound}
 		}
 		f.add(reader.path(p, text))
 	}
@@ -159,9 +169,9 @@ func (o *Operation) Check(
 	o.checkCookies(r, accepted, &f)
 	f.add(o.checkBody(content, accepted))
 	if f.err != nil {
-		return nil, f.err
+		return f.err
 	}
-	return accepted, nil
+	return nil
 }
 
 // Apply returns the request as the handler is to get it.
@@ -189,18 +199,19 @@ func (a *Accepted) Apply(r *http.Request) *http.Request {
 		r.Form, r.PostForm = maps.Clone(a.Form), maps.Clone(a.Form)
 	}
 	if hasBody {
-		r.ContentLength = int64(len(a.Body))
-		r.GetBody = a.open
-		r.Body, _ = a.open()
+		body := a.Body
+		r.ContentLength = int64(len(body))
+		r.GetBody = func() (io.ReadCloser, error) { return reading(body), nil }
+		r.Body = reading(body)
 	}
 	return r
 }
 
-func (a *Accepted) open() (io.ReadCloser, error) {
-	if len(a.Body) == 0 {
-		return http.NoBody, nil
+func reading(body []byte) io.ReadCloser {
+	if len(body) == 0 {
+		return http.NoBody
 	}
-	return io.NopCloser(bytes.NewReader(a.Body)), nil
+	return io.NopCloser(bytes.NewReader(body))
 }
 
 // path refuses a value that is not in the form in which generated code binds exactly it: a path is

@@ -31,6 +31,7 @@ const Root = "/docs"
 type Config struct {
 	Document *openapi3.T // the API's, with no references to other files; it stays as it is
 	Resource string      // URL under which clients reach the API. Default: wherever the page was loaded from
+	BasePath string      // where the document's paths begin for clients: "", or as "/v1"
 	Issuers  []Issuer    // who may be asked for a token; none: tokens are pasted
 	// Discover returns an issuer's endpoints (RFC 8414 §2); an authorize endpoint may be "". It is called at the first
 	// view of the page, and again at later ones while it fails.
@@ -98,7 +99,8 @@ func New(ctx context.Context, config Config) (*Docs, error) {
 		d.issuers = append(d.issuers, &issuer{Issuer: i})
 	}
 	var errs [4]error
-	d.plan, errs[0] = authz.Compile(config.Document)
+	// What stops the start is told by the gate.
+	d.plan, errs[0] = authz.Config{Document: config.Document, Unstated: authz.DenyUnstated}.CompileSecurity()
 	d.document, errs[1] = config.Document.MarshalJSON()
 	d.index, errs[2] = template.ParseFS(page, "page/index.html")
 	d.files, errs[3] = readFiles()
@@ -227,7 +229,7 @@ func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
 	if e.document, err = document.MarshalJSON(); err != nil {
 		return nil, err
 	}
-	values := Values{Document: d.config.Document, APIURL: base}
+	values := Values{Document: d.config.Document, APIURL: d.api(base)}
 	if len(d.config.Issuers) > 0 {
 		values.Audience = d.config.Issuers[0].Audience
 	}
@@ -255,9 +257,13 @@ func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
 	if err != nil {
 		return nil, err
 	}
+	title := "API"
+	if document.Info != nil && document.Info.Title != "" {
+		title = document.Info.Title
+	}
 	var html bytes.Buffer
 	err = d.index.Execute(&html, map[string]any{
-		"Title": document.Info.Title, "Issuers": d.config.Issuers, "Unknown": unknown, "Clients": clients,
+		"Title": title, "Issuers": d.config.Issuers, "Unknown": unknown, "Clients": clients,
 		"Settings": string(settings), "API": cmp.Or(base, "this address"),
 	})
 	e.page = html.Bytes()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -678,8 +679,71 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 			t.Errorf("no line says %s, in:\n%v", want, err)
 		}
 	}
-	_, err = New(t.Context(), Config{Document: &openapi3.T{OpenAPI: "3.1.0"}, Refuse: func(http.ResponseWriter, *http.Request, error) {}})
+	undeclared := &openapi3.Operation{Security: &openapi3.SecurityRequirements{{"nowhere": {}}}}
+	paths := openapi3.NewPaths(openapi3.WithPath("/x", &openapi3.PathItem{Get: undeclared}))
+	_, err = New(t.Context(), Config{Document: &openapi3.T{OpenAPI: "3.1.0", Paths: paths}, Refuse: func(http.ResponseWriter, *http.Request, error) {}})
 	if err == nil {
-		t.Error("a document that is none is taken")
+		t.Error("a document whose policy is not clear is taken")
+	}
+}
+
+// TestOtherSchemes: the page says what each operation needs, and an issuer's token stands for tokens alone.
+func TestOtherSchemes(t *testing.T) {
+	document, err := openapi3.NewLoader().LoadFromData([]byte(`
+openapi: 3.1.0
+paths:
+  /key: {get: {security: [{key: [read]}], responses: {"204": {description: d}}}}
+  /either: {get: {security: [{token: [read]}, {key: []}], responses: {"204": {description: d}}}}
+  /both: {get: {security: [{token: [read], mtls: []}], responses: {"204": {description: d}}}}
+  /optional: {get: {security: [{}, {basic: []}], responses: {"204": {description: d}}}}
+  /unstated: {get: {responses: {"204": {description: d}}}}
+components:
+  securitySchemes:
+    token: {type: http, scheme: bearer}
+    key: {type: apiKey, in: header, name: X-Key}
+    basic: {type: http, scheme: basic}
+    mtls: {type: mutualTLS}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(t.Context(), Config{
+		Document: document, Refuse: func(http.ResponseWriter, *http.Request, error) {},
+		Issuers:  []Issuer{{URL: issuerURL}},
+		Discover: func(context.Context, string) (string, string, error) { return "", "", nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.config.BasePath = "/v1"
+	for base, want := range map[string]string{"": "/v1", "https://api.example": "https://api.example/v1", "https://api.example/v1": "https://api.example/v1"} {
+		if served, err := d.served(base, nil); err != nil || served.Servers[0].URL != want {
+			t.Errorf("served at %q: %v, %v; want %s", base, served.Servers[0], err, want)
+		}
+	}
+	served, err := d.served("", []endpoints{{Issuer: Issuer{URL: issuerURL}, token: issuerURL + "token"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := served.Components.SecuritySchemes["key"].Value; s.Type != "apiKey" || s.Name != "X-Key" {
+		t.Errorf("the page shows the key as %+v", s)
+	}
+	for path, want := range map[string]struct {
+		access   string
+		security string
+	}{
+		"/key":      {"API key with read", "[map[key:[read]]]"},
+		"/either":   {"token with read or API key", "[map[token:[read]] map[key:[]] map[oauth2:[read]]]"},
+		"/both":     {"client certificate, token with read", "[map[mtls:[] token:[read]] map[mtls:[] oauth2:[read]]]"},
+		"/optional": {"credential optional", "[map[] map[basic:[]]]"},
+		"/unstated": {"nobody", "[]"},
+	} {
+		o := served.Paths.Value(path).Get
+		if got := o.Extensions[accessExtension]; got != want.access {
+			t.Errorf("%s: access is %q, want %q", path, got, want.access)
+		}
+		if got := fmt.Sprint(*o.Security); got != want.security {
+			t.Errorf("%s: security is %s, want %s", path, got, want.security)
+		}
 	}
 }
