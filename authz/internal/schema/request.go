@@ -142,17 +142,17 @@ func (o *Operation) Check(
 	r *http.Request, param func(name string) string, content Content,
 ) (*Accepted, error) {
 	accepted := &Accepted{} // not on the heap, where this is inlined
-	if err := o.check(r, param, content, accepted); err != nil {
-		return nil, err
-	}
-	return accepted, nil
+	return accepted, o.check(r, param, content, accepted)
 }
 
 func (o *Operation) check(
 	r *http.Request, param func(name string) string, content Content, accepted *Accepted,
 ) error {
 	var f faults
-	var reader reader
+	var values *reader
+	if len(o.path)+len(o.query)+len(o.header) > 0 {
+		values = &reader{}
+	}
 	accepted.Body = content.Body
 	for _, p := range o.path {
 		text := ""
@@ -162,10 +162,10 @@ func (o *Operation) check(
 		if text == "" {
 			return &Error{Kind: NotFound}
 		}
-		f.add(reader.path(p, text))
+		f.add(values.path(p, text))
 	}
-	accepted.RawQuery = o.checkQuery(r.URL.RawQuery, &reader, &f)
-	o.checkHeaders(r, &reader, accepted, &f)
+	accepted.RawQuery = o.checkQuery(r.URL.RawQuery, values, &f)
+	o.checkHeaders(r, values, accepted, &f)
 	o.checkCookies(r, accepted, &f)
 	f.add(o.checkBody(content, accepted))
 	if f.err != nil {
