@@ -37,6 +37,8 @@ type Admission struct {
 	taken    atomic.Bool // by its request: one that a handler makes in its context gets another
 	admitted bool        // until then, [token.FromContext] does not find the principal
 
+	raw []byte // the body as it was sent; see [RawBody]
+
 	decision // of the gate
 }
 
@@ -142,7 +144,7 @@ func (a *Admission) admit(r *http.Request) *http.Request {
 	}
 	// A middleware between the server and the gate has put another principal into the context.
 	other := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal, own: a.own, admitted: true}
-	other.results, other.satisfied = a.results, a.satisfied
+	other.results, other.satisfied, other.raw = a.results, a.satisfied, a.raw
 	other.taken.Store(true)
 	return r.WithContext(other)
 }

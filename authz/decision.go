@@ -45,7 +45,7 @@ func newDecision(a *Admission, refused error, reported *Error, took time.Duratio
 func (g *Gate) decide(
 	a *Admission, r *http.Request, route string, param func(string) string,
 ) (admitted *http.Request, reported *Error, err error) {
-	a.Operation, a.Principal = nil, nil
+	a.Operation, a.Principal, a.raw = nil, nil, nil
 	op, err := g.match(r, route)
 	if err != nil {
 		return nil, nil, err
@@ -66,13 +66,13 @@ func (g *Gate) decide(
 	}
 	if g.reportValidation || g.reportEverything {
 		var invalid *Error
-		if admitted, invalid, err = g.tryValidate(r, op, param); err != nil {
+		if admitted, invalid, err = g.tryValidate(a, r, op, param); err != nil {
 			return nil, nil, err
 		}
 		if reported == nil {
 			reported = invalid
 		}
-	} else if admitted, err = g.validate(r, op, param); err != nil {
+	} else if admitted, err = g.validate(a, r, op, param); err != nil {
 		return nil, nil, err
 	}
 	return a.admit(admitted), reported, nil
@@ -82,7 +82,7 @@ func (g *Gate) decide(
 // body to be read once more. What is not a matter of schemas stays an error, unless everything is
 // reported only.
 func (g *Gate) tryValidate(
-	r *http.Request, op *operation, param func(string) string,
+	a *Admission, r *http.Request, op *operation, param func(string) string,
 ) (admitted *http.Request, invalid *Error, err error) {
 	var body *replay
 	if r.Body != nil && r.Body != http.NoBody {
@@ -90,7 +90,7 @@ func (g *Gate) tryValidate(
 		r = r.WithContext(r.Context())
 		r.Body = body
 	}
-	if admitted, err = g.validate(r, op, param); err == nil {
+	if admitted, err = g.validate(a, r, op, param); err == nil {
 		return admitted, nil, nil
 	}
 	invalid = classify(err)

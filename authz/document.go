@@ -116,49 +116,22 @@ func orEmpty(item *openapi3.PathItem) *openapi3.PathItem {
 	return item
 }
 
-// checkInputs returns what the validator would read past: defaults that it would apply although
-// they break their own schema, and content that it does not decode.
-func (p *Plan) checkInputs(item *openapi3.PathItem, spec *openapi3.Operation) (problems []string) {
-	for _, parameters := range []openapi3.Parameters{item.Parameters, spec.Parameters} {
-		for _, ref := range parameters {
-			if ref == nil || ref.Value == nil || ref.Value.Required || ref.Value.Schema == nil {
-				continue
-			}
-			if s := ref.Value.Schema.Value; s != nil && s.Default != nil && p.breaks(s.Default, s) {
-				problems = append(
-					problems,
-					fmt.Sprintf("the default of the %s parameter %s breaks its schema, "+
-						"and is applied where the parameter is missing: correct it", ref.Value.In, ref.Value.Name),
-				)
-			}
-		}
-	}
+// checkInputs returns what is not enforced.
+func checkInputs(spec *openapi3.Operation) (problems []string) {
 	if spec.RequestBody == nil || spec.RequestBody.Value == nil {
-		return problems
+		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(spec.RequestBody.Value.Content)) {
 		if media := spec.RequestBody.Value.Content[name]; media != nil && media.ItemSchema != nil {
-			problems = append(
-				problems,
-				fmt.Sprintf("its body of type %s has an itemSchema, which is not enforced: "+
-					"describe the whole body with schema", name),
-			)
+			problems = append(problems, fmt.Sprintf("its body of type %s has an itemSchema, which is not "+
+				"enforced: describe the whole body with schema", name))
 		}
 	}
 	return problems
 }
 
-func (p *Plan) breaks(value any, s *openapi3.Schema) bool {
-	var options []openapi3.SchemaValidationOption
-	if p.doc.IsOpenAPI31OrLater() {
-		options = append(options, openapi3.EnableJSONSchema2020())
-	}
-	return p.doc.ValidateSchemaJSON(s, value, options...) != nil
-}
-
-// BasePath tells [Config.BasePath] from the servers of a document (OpenAPI 3.1 §4.8.5): where all
-// of them agree on a path, it is that; without servers it is "". The error says how to go on
-// otherwise.
+// BasePath tells [Config.BasePath] from the servers of a document (OpenAPI 3.1 §4.8.5): where all of
+// them agree on a path, it is that; without servers it is "". The error says how to go on otherwise.
 func BasePath(doc *openapi3.T) (string, error) {
 	const wayOut = "set the base path in the configuration"
 	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {

@@ -76,6 +76,7 @@ var kinds = map[Kind]struct {
 type Error struct {
 	Kind       Kind
 	Detail     string        // for the client; empty: the kind's own
+	Errors     []Violation   // InvalidParameter, InvalidBody: what is wrong, at most 20
 	Scopes     []string      // InsufficientScope: the scopes of the alternative that is nearest
 	StepUp     *StepUp       // InsufficientAuth: what is asked
 	Allow      []string      // MethodNotAllowed: the methods of the path

@@ -203,7 +203,15 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 	faults := p.readSchemes()
 	var compiler *schema.Compiler
 	if schemas {
-		compiler = schema.NewCompiler(p.doc)
+		compiler = schema.NewCompiler(p.doc, schema.Options{
+			IgnoreFormats: c.IgnoreFormats, RefuseReadOnly: c.RefuseReadOnly,
+		})
+		for _, name := range c.IgnoreFormats {
+			if !schema.IsKnownFormat(name) {
+				faults = append(faults, fmt.Errorf("authz: Config.IgnoreFormats has %q, which is no format "+
+					"that is asserted: expected one of %s", name, strings.Join(schema.KnownFormats(), ", ")))
+			}
+		}
 	}
 	for _, name := range c.Without {
 		if p.schemes[name] == nil {
@@ -388,11 +396,11 @@ func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error)
 	problem := func(problem string) {
 		faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: problem, At: locate(o.route.Operation.Origin, "")})
 	}
-	for _, text := range p.checkInputs(o.route.PathItem, o.route.Operation) {
+	for _, text := range checkInputs(o.route.Operation) {
 		problem(text)
 	}
 	var errs []error
-	o.schema, errs = compiler.Operation(o.route)
+	o.schema, errs = compiler.Operation(o.route.PathItem, o.route.Operation)
 	for _, err := range errs {
 		problem(err.Error())
 	}

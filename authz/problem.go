@@ -27,7 +27,9 @@ type Problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
-	Kind   Kind   `json:"-"` // the last part of Type
+	// Errors are the parts of the request that are not valid, parameters first, at most 20.
+	Errors []Violation `json:"errors,omitempty"`
+	Kind   Kind        `json:"-"` // the last part of Type
 }
 
 // WriteProblem answers a request with an error: the status, a problem document (RFC 9457), and the challenge
@@ -115,7 +117,7 @@ func (g *Gate) prepare() {
 }
 
 func (g *Gate) problem(e *Error) Problem {
-	return Problem{Type: g.uri(e), Title: e.title(), Status: e.Status(), Detail: g.detail(e), Kind: e.Kind}
+	return Problem{Type: g.uri(e), Title: e.title(), Status: e.Status(), Detail: g.detail(e), Errors: e.Errors, Kind: e.Kind}
 }
 
 // document returns the problem document of an error as JSON.
