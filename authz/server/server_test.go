@@ -267,8 +267,8 @@ func TestProbes(t *testing.T) {
 	}
 	got = r.ask(t, http.MethodPost, "/readyz")
 	wantProblem(t, got, http.StatusMethodNotAllowed)
-	if allow := got.header.Get("Allow"); allow != "GET" {
-		t.Errorf("POST /readyz: Allow is %q, want GET", allow)
+	if allow := got.header.Get("Allow"); allow != "GET, HEAD" {
+		t.Errorf("POST /readyz: Allow is %q, want GET, HEAD", allow)
 	}
 }
 
