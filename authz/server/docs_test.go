@@ -104,7 +104,7 @@ func TestDocsWhileTheIssuerIsDown(t *testing.T) {
 	r := start(t, withDocs)
 	r.issuer.Stop()
 	page := r.ask(t, http.MethodGet, "/docs/")
-	if page.status != http.StatusOK || !strings.Contains(page.body, "could not be had") {
+	if page.status != http.StatusOK || !strings.Contains(page.body, "could not fetch the endpoints") {
 		t.Errorf("the page is %d: want one that says that the issuer's endpoints could not be had",
 			page.status)
 	}
