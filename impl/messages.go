@@ -160,12 +160,7 @@ func (h Handlers) ReplaceMessage(
 	if err != nil {
 		return nil, err
 	}
-	if r.Params.IfMatch == nil {
-		return gen.ReplaceMessage428ApplicationProblemPlusJSONResponse{
-			PreconditionRequiredApplicationProblemPlusJSONResponse: preconditionRequired(),
-		}, nil
-	}
-	m, err := h.Messages.Replace(ctx, filter.Owner, r.Id, r.Body.Text, matches(*r.Params.IfMatch))
+	m, err := h.Messages.Replace(ctx, filter.Owner, r.Id, r.Body.Text, matches(r.Params.IfMatch))
 	switch {
 	case errors.Is(err, errChanged):
 		return gen.ReplaceMessage412ApplicationProblemPlusJSONResponse{
@@ -187,12 +182,7 @@ func (h Handlers) DeleteMessage(
 	if err != nil {
 		return nil, err
 	}
-	if r.Params.IfMatch == nil {
-		return gen.DeleteMessage428ApplicationProblemPlusJSONResponse{
-			PreconditionRequiredApplicationProblemPlusJSONResponse: preconditionRequired(),
-		}, nil
-	}
-	switch err := h.Messages.Delete(ctx, filter.Owner, r.Id, matches(*r.Params.IfMatch)); {
+	switch err := h.Messages.Delete(ctx, filter.Owner, r.Id, matches(r.Params.IfMatch)); {
 	case errors.Is(err, errChanged):
 		return gen.DeleteMessage412ApplicationProblemPlusJSONResponse{
 			PreconditionFailedApplicationProblemPlusJSONResponse: preconditionFailed(),
@@ -243,35 +233,23 @@ func problemOf(err error) error {
 	return err
 }
 
-// problem returns a problem document without a type of its own (RFC 9457 §4.2.1).
-func problem(status int, detail string) gen.Problem {
-	return gen.Problem{
-		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: &detail,
+// problemTypes begins the type URIs of this API's own problems, which impl/PROBLEMS.md describes.
+const problemTypes = "https://github.com/oasgate/oasgate/blob/main/impl/PROBLEMS.md#"
+
+func keyReused() gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse {
+	detail := "This Idempotency-Key came with another text before. Choose a new one for a new message."
+	return gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse{
+		Type: problemTypes + "idempotency-key-reused", Title: "The Idempotency-Key is taken",
+		Status: http.StatusUnprocessableEntity, Detail: &detail,
 	}
 }
 
-func keyReused() gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse {
-	return gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse(
-		problem(
-			http.StatusUnprocessableEntity,
-			"This Idempotency-Key came with another text before. "+
-				"Choose a new one for a new message.",
-		),
-	)
-}
-
 func preconditionFailed() gen.PreconditionFailedApplicationProblemPlusJSONResponse {
-	return gen.PreconditionFailedApplicationProblemPlusJSONResponse(
-		problem(http.StatusPreconditionFailed,
-			"The message has changed since. Get it again for its ETag."),
-	)
-}
-
-func preconditionRequired() gen.PreconditionRequiredApplicationProblemPlusJSONResponse {
-	return gen.PreconditionRequiredApplicationProblemPlusJSONResponse(
-		problem(http.StatusPreconditionRequired,
-			"Send the ETag of the message that you have seen as If-Match."),
-	)
+	detail := "The message has changed since. Get it again for its ETag."
+	return gen.PreconditionFailedApplicationProblemPlusJSONResponse{
+		Type: problemTypes + "precondition-failed", Title: "The resource has changed",
+		Status: http.StatusPreconditionFailed, Detail: &detail,
+	}
 }
 
 // etag returns a strong entity tag (RFC 9110 §8.8.1): a response with the same tag is identical.

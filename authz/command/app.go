@@ -48,6 +48,8 @@ type App struct {
 	// Document returns the document with its references resolved, such as GetSpec in generated
 	// code. Each call returns a new copy.
 	Document func() (*openapi3.T, error)
+	// Source is the text of the document, for its order on /docs. Default: by name.
+	Source []byte
 	// Open opens the service for the command serve.
 	Open Opener
 	// Dev adds the commands dev and token. Default: the program does not have them.

@@ -46,9 +46,9 @@ func (e *endpoints) handler(path string) http.Handler {
 // probe returns a handler that responds 200, or with the error of check.
 func (e *endpoints) probe(check func(context.Context) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet {
-			get := []string{http.MethodGet}
-			e.gate.WriteProblem(w, r, &authz.Error{Kind: authz.MethodNotAllowed, Allow: get})
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			reads := []string{http.MethodGet, http.MethodHead}
+			e.gate.WriteProblem(w, r, &authz.Error{Kind: authz.MethodNotAllowed, Allow: reads})
 			return
 		}
 		if err := check(r.Context()); err != nil {

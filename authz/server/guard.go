@@ -142,7 +142,8 @@ func (s *Server) newDocs(
 		return nil, nil
 	}
 	config := docs.Config{
-		Document: s.config.Document, Resource: s.config.Resource, Logger: s.config.Logger,
+		Document: s.config.Document, Source: s.config.Source,
+		Resource: s.config.Resource, Logger: s.config.Logger,
 		BasePath: gate.PublicPath(),
 		Refuse:   gate.WriteProblem, InsecureClients: s.config.InsecureClients,
 		Discover: func(ctx context.Context, issuer string) (authorize, token string, err error) {

@@ -255,6 +255,9 @@ func TestProbes(t *testing.T) {
 			"/healthz answers %d %q while the issuer is down: the process is alive, so it is 200",
 			got.status, got.body)
 	}
+	if got := r.ask(t, http.MethodHead, "/healthz"); got.status != http.StatusOK || got.body != "" {
+		t.Errorf("HEAD /healthz is %d, %q: want 200 without a body", got.status, got.body)
+	}
 	got := r.ask(t, http.MethodGet, "/readyz")
 	wantProblem(t, got, http.StatusServiceUnavailable)
 	if got.header.Get("Retry-After") == "" {

@@ -26,6 +26,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/gen"
@@ -471,9 +472,8 @@ func TestBrowserDocs(t *testing.T) {
 			needs+strings.Join(alternatives, " or "))
 	}
 
-	page.authorize("clientCredentials", func(click func()) { click() })
-	if got := page.try("getPrivateScoped"); got.status != "200" ||
-		!strings.Contains(got.details, scopedGreeting) {
+	page.asApplication()
+	if got := page.try("getPrivateScoped"); got.status != "200" || !strings.Contains(got.details, scopedGreeting) {
 		t.Errorf("an application is answered: %+v, want 200 and a greeting", got)
 	}
 
@@ -493,8 +493,8 @@ func TestBrowserDocs(t *testing.T) {
 		t.Errorf("alice writes: %+v, want 201 and a message of hers", got)
 	}
 
-	languages := evaluate[[]string](page.tab,
-		`[...document.querySelectorAll('[id$="-createMessage"] .docs-languages button')].map(button => button.innerText)`)
+	page.shows(`[id$="-createMessage"] .docs-languages`, "cURL")
+	languages := evaluate[[]string](page.tab, `[...document.querySelectorAll('[id$="-createMessage"] .docs-languages button')].map(button => button.innerText)`)
 	if len(languages) != 10 {
 		t.Errorf("the languages are %q: want ten", languages)
 	}
@@ -548,13 +548,11 @@ func TestBrowserDocsUnderServe(t *testing.T) {
 	p := startServe(t, issuer, "OASGATE_DOCS=true")
 	page := docsPage{b.open(t, p.url+"/docs")}
 	page.click(authorizeButton)
-	page.shows(".modal-ux", "clientCredentials")
-	filled := evaluate[[]string](page.tab,
-		`[...document.querySelectorAll(".modal-ux input")].filter(input => input.type === "checkbox" ? input.checked : input.value).map(input => input.id)`)
+	filled := evaluate[[]string](page.tab, `[...document.querySelectorAll("dialog input:not([type=radio])")].filter(input => input.type === "checkbox" ? input.checked : input.value).map(input => input.name)`)
 	if len(filled) > 0 {
 		t.Errorf("%q are filled in: want nothing, for clients are for those who have them", filled)
 	}
-	page.click(`//button[@class="close-modal"]`)
+	page.press(kb.Escape)
 	if got := page.try("getPublic"); got.status != "200" {
 		t.Errorf("getPublic is answered: %+v, want 200", got)
 	}
@@ -585,34 +583,45 @@ func TestOriginsUnderServe(t *testing.T) {
 // docsPage is Swagger UI, with ours in it.
 type docsPage struct{ *tab }
 
-const authorizeButton = `//div[@class="auth-wrapper"]/button`
+const (
+	authorizeButton = `//button[@id="docs-authorize"]`
+	submitButton    = `//form[@id="docs-authorize-form"]//button[@type="submit"]`
+)
 
-// authorize asks for a token by one of the flows, with what is filled in; step is the click that
-// does it.
-func (p docsPage) authorize(flow string, step func(click func())) {
+// openAuthorize opens the dialog and chooses a way to get a token: application, person or paste.
+func (p docsPage) openAuthorize(way string) {
 	p.t.Helper()
-	form := fmt.Sprintf(
-		`//div[@class="auth-container"][.//h4[contains(., "oauth2") and contains(., %q)]]`,
-		flow,
-	)
-	p.click(authorizeButton)
-	p.shows(".modal-ux", flow)
-	if logout := form + `//button[.="Logout"]`; p.has(logout) {
-		p.click(logout)
+	if !evaluate[bool](p.tab, `document.querySelector("#docs-authorize-dialog").open`) {
+		p.click(authorizeButton)
 	}
-	step(func() { p.click(form + `//button[.="Authorize"]`) })
-	p.until("there is a token by "+flow, found(form+`//button[.="Logout"]`))
-	p.click(form + `//button[.="Close"]`)
+	if forget := `//div[@id="docs-held" and not(@hidden)]//button`; p.has(forget) {
+		p.click(forget)
+	}
+	p.click(fmt.Sprintf(`//input[@name="way" and @value=%q]`, way))
+}
+
+// authorized waits for a token, and closes the dialog.
+func (p docsPage) authorized() {
+	p.t.Helper()
+	p.until("there is a token", found(`//div[@id="docs-held" and not(@hidden)]`))
+	p.click(`//dialog[@id="docs-authorize-dialog"]//button[@class="docs-close"]`)
+}
+
+// asApplication gets a token with what is filled in.
+func (p docsPage) asApplication() {
+	p.t.Helper()
+	p.openAuthorize("application")
+	p.click(submitButton)
+	p.authorized()
 }
 
 // signIn gets a person's token, in the window that opens for it.
 func (p docsPage) signIn(person string) {
 	p.t.Helper()
-	var window *tab
-	p.authorize("authorizationCode", func(click func()) {
-		window = p.opens(click)
-		window.click(fmt.Sprintf(`//button[@name="person" and @value=%q]`, person))
-	})
+	p.openAuthorize("person")
+	window := p.opens(func() { p.click(submitButton) })
+	window.click(fmt.Sprintf(`//button[@name="person" and @value=%q]`, person))
+	p.authorized()
 	window.keptToItself(hostOf(evaluate[string](p.tab, "location.origin")))
 }
 

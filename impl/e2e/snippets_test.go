@@ -167,18 +167,20 @@ func devSnippets(t *testing.T, api, tokenEndpoint string) *docs.Snippets {
 // What the page of a running dev shows, saved, compiled and run as it says there.
 func TestSnippetsOfThePage(t *testing.T) {
 	dev := startDev(t)
-	var page docs.Snippets
-	if err := json.Unmarshal([]byte(dev.get(t, "/docs/snippets.json", "").body), &page); err != nil {
-		t.Fatal(err)
+	page := func(operation string) (shown docs.Snippets) {
+		answer := dev.get(t, "/docs/snippets.json?operation="+operation, "")
+		if err := json.Unmarshal([]byte(answer.body), &shown); err != nil {
+			t.Fatal(err)
+		}
+		return shown
 	}
-	perLanguage(t, page.Languages, func(t *testing.T, language docs.Language) {
-		greeting := compile(t, language,
-			page.Operations["getPrivateScoped"][language.ID].Program()).succeeds(t)
+	scoped, create := page("getPrivateScoped"), page("createMessage")
+	perLanguage(t, scoped.Languages, func(t *testing.T, language docs.Language) {
+		greeting := compile(t, language, scoped.Operations["getPrivateScoped"][language.ID].Program()).succeeds(t)
 		if !strings.Contains(greeting, "Hello from a private endpoint!") {
 			t.Errorf("getPrivateScoped: prints %q", greeting)
 		}
-		created := compile(t, language,
-			page.Operations["createMessage"][language.ID].Program()).succeeds(t)
+		created := compile(t, language, create.Operations["createMessage"][language.ID].Program()).succeeds(t)
 		var message gen.Message
 		if err := json.Unmarshal([]byte(created), &message); err != nil ||
 			message.Text != "Hello, world!" {
