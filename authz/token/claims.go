@@ -12,6 +12,7 @@ import (
 // claims holds the registered claims (RFC 7519 §4.1, RFC 9068 §2.2), not yet believed.
 type claims struct {
 	iss, sub, clientID, azp, jti []byte         // nil when absent
+	tid                          []byte         // the tenant; nil when absent or not a string
 	aud                          jsontext.Value // a string or an array of strings; nil when absent
 	scope                        jsontext.Value // whatever it is; nil when absent
 	times
@@ -49,6 +50,8 @@ func parseClaims(data []byte) (claims, error) {
 			c.iat, err = timeOf("iat", value)
 		case "cnf":
 			c.binding = readBinding(value)
+		case "tid": // of no standard, so it may be anything where it is not asked for
+			c.tid, _ = textOf("tid", value)
 		case "nonce", "at_hash", "c_hash", "s_hash":
 			c.idToken = true
 		}
@@ -62,8 +65,11 @@ func parseClaims(data []byte) (claims, error) {
 
 // check applies the issuer's rules to the claims. None of them needs a key.
 func (c *claims) check(i *issuer, now time.Time) error {
-	if len(c.sub) == 0 {
+	if len(c.sub) == 0 && (c.sub != nil || !i.SubjectOptional) {
 		return refuse(Malformed, "claims: sub is missing or empty")
+	}
+	if err := c.checkTenant(i); err != nil {
+		return err
 	}
 	if err := c.checkAudience(i); err != nil {
 		return err

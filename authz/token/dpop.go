@@ -98,7 +98,7 @@ type DPoPOffer struct {
 // DPoP returns what to tell clients: DPoP is on when an issuer's policy is not off.
 func (v *Verifier) DPoP() DPoPOffer {
 	offer := DPoPOffer{Required: true}
-	for _, i := range v.issuers {
+	for _, i := range v.configured {
 		if i.DPoP != DPoPOff {
 			offer.Algorithms = ProofAlgorithms()
 		}
