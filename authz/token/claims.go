@@ -1,6 +1,7 @@
 package token
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,6 +51,10 @@ func parseClaims(data []byte) (claims, error) {
 			c.iat, err = timeOf("iat", value)
 		case "cnf":
 			c.binding = readBinding(value)
+		case "act":
+			if value.Kind() != '{' {
+				err = errors.New("act is not an object (RFC 8693 §4.1)")
+			}
 		case "tid": // of no standard, so it may be anything where it is not asked for
 			c.tid, _ = textOf("tid", value)
 		case "nonce", "at_hash", "c_hash", "s_hash":
@@ -235,17 +240,21 @@ func (c *claims) scopes(i *issuer) ([]string, error) {
 		if !found {
 			continue // absent is no scopes
 		}
+		before := len(all.scopes)
 		err := eachText(pointer, value, func(text []byte) {
 			if value.Kind() == '[' {
-				read(string(text))
+				read(stringOf(text))
 				return
 			}
-			for value := range strings.SplitSeq(string(text), " ") {
+			for value := range strings.SplitSeq(stringOf(text), " ") {
 				read(value)
 			}
 		})
-		if err != nil {
+		if err != nil && (pointer == scopeClaim || i.StrictScopeClaims) {
 			return nil, refuse(Malformed, "claims: %v", err)
+		}
+		if err != nil { // a claim of another kind grants nothing, and half of one neither
+			all.truncate(before)
 		}
 	}
 	return all.scopes, nil
@@ -255,6 +264,14 @@ func (c *claims) scopes(i *issuer) ([]string, error) {
 type scopeList struct {
 	scopes []string
 	seen   map[string]bool // nil while they are few
+}
+
+// truncate drops all but the first n.
+func (l *scopeList) truncate(n int) {
+	for _, scope := range l.scopes[n:] {
+		delete(l.seen, scope)
+	}
+	l.scopes = l.scopes[:n]
 }
 
 // add searches among few scopes, as nearly all tokens have, and not among many: nothing of this is believed yet, and

@@ -84,6 +84,9 @@ type Issuer struct {
 	// DPoP says whether tokens may, or must, be bound to a key of the client (RFC 9449). Default
 	// DPoPOff: those that are bound are refused.
 	DPoP DPoPPolicy
+	// MTLS says whether tokens may, or must, be bound to the client's certificate (RFC 8705). Default
+	// MTLSOff: those that are bound are refused.
+	MTLS MTLSPolicy
 	Keys KeyPolicy
 }
 
@@ -146,6 +149,13 @@ func (i *Issuer) complete() (faults []error) {
 	case DPoPOff, DPoPAllowed, DPoPRequired:
 	default:
 		fault("DPoP policy is %q: expected %s, %s or %s", i.DPoP, DPoPOff, DPoPAllowed, DPoPRequired)
+	}
+	switch i.MTLS {
+	case "":
+		i.MTLS = MTLSOff
+	case MTLSOff, MTLSAllowed, MTLSRequired:
+	default:
+		fault("MTLS policy is %q: expected %s, %s or %s", i.MTLS, MTLSOff, MTLSAllowed, MTLSRequired)
 	}
 	for _, d := range []struct {
 		name  string

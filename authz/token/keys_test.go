@@ -985,12 +985,16 @@ func TestKeysNoGoroutineLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tok := server.Mint(map[string]any{"exp": clock.Unix() + 1e6})
+	tok := server.Mint(map[string]any{"exp": clock.Unix() + 3e9})
 	failures := func(n int, fault devissuer.Fault) {
 		server.Fail(fault)
 		for range n {
 			before, _ := server.Requests()
 			for asked := before; asked == before; asked, _ = server.Requests() {
+				if t.Failed() {
+					t.FailNow()
+				}
+				time.Sleep(100 * time.Microsecond)
 				refused(t, v, tok, token.KeysUnavailable) // nobody waits for an attempt after a failed one
 			}
 		}
@@ -1010,6 +1014,7 @@ func TestKeysNoGoroutineLeft(t *testing.T) {
 	failures(300, devissuer.Fault{Status: 500})
 	failures(100, devissuer.Fault{Body: []byte("x")})
 	server.Stop()
+	server.Fail(devissuer.Fault{})
 	for range 200 {
 		refused(t, v, tok, token.KeysUnavailable)
 	}
@@ -1022,6 +1027,9 @@ func TestKeysNoGoroutineLeft(t *testing.T) {
 	}
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
+	}
+	for v.Ready(t.Context()) != nil { // the attempt under way began before
+		time.Sleep(time.Millisecond)
 	}
 	accepted(t, v, tok)
 	end()

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json"
 )
 
 // Principal is who a genuine token speaks for. It does not change, so it may be shared.
@@ -19,7 +23,8 @@ type Principal struct {
 // Issuer returns the issuer that vouches for the principal: iss.
 func (p *Principal) Issuer() string { return p.issuer }
 
-// Subject returns sub. It is unique only together with the issuer (RFC 7519 §4.1.2).
+// Subject returns sub. It is unique only together with the issuer (RFC 7519 §4.1.2). It is empty where
+// the issuer's tokens may have none ([Issuer.SubjectOptional]): nothing can then be owned by it.
 func (p *Principal) Subject() string { return p.subject }
 
 // ClientID returns the client that the token was issued to: client_id (RFC 9068 §2.2), or azp, or what the issuer's
@@ -34,6 +39,83 @@ func (p *Principal) HasScope(scope string) bool { return slices.Contains(p.scope
 
 // Expiry returns when the token ends: exp, without leeway.
 func (p *Principal) Expiry() time.Time { return p.expiry }
+
+// Actor is who acts for the subject, as the issuer says (RFC 8693 §4.1). Actors of actors are only
+// told by [Claim], at /act/act: they are history, and count for nothing.
+type Actor struct{ Issuer, Subject, ClientID string }
+
+// Actor returns who acts for the subject: act. Without it the subject acts itself.
+func (p *Principal) Actor() (Actor, bool) {
+	act, found := lookup(p.claims, "/act")
+	if !found {
+		return Actor{}, false
+	}
+	text := func(name string) string {
+		value, found := lookup(act, "/"+name)
+		if !found {
+			return ""
+		}
+		text, err := textOf(name, value)
+		if err != nil {
+			return ""
+		}
+		return string(text)
+	}
+	return Actor{Issuer: text("iss"), Subject: text("sub"), ClientID: text("client_id")}, true
+}
+
+// PrincipalConfig describes a principal that does not come from a [Verifier].
+type PrincipalConfig struct {
+	Issuer   string // required
+	Subject  string
+	ClientID string
+	Scopes   []string
+	Expiry   time.Time
+	// Claims are for [Claim] to read. iss, sub, client_id, scope and exp are those of the other fields,
+	// where these are set.
+	Claims map[string]any
+}
+
+// NewPrincipal returns a principal for tests, and for authenticators that have found out by other
+// means whom they have before them.
+func NewPrincipal(config PrincipalConfig) (*Principal, error) {
+	var faults []error
+	if config.Issuer == "" {
+		faults = append(faults, errors.New("token: PrincipalConfig.Issuer is empty: "+
+			"subjects are unique only together with an issuer"))
+	}
+	for _, scope := range config.Scopes {
+		if scope == "" {
+			faults = append(faults, errors.New("token: PrincipalConfig.Scopes has an empty scope"))
+		}
+	}
+	claims := map[string]any{}
+	maps.Copy(claims, config.Claims)
+	claims["iss"] = config.Issuer
+	if config.Subject != "" {
+		claims["sub"] = config.Subject
+	}
+	if config.ClientID != "" {
+		claims["client_id"] = config.ClientID
+	}
+	if config.Scopes != nil {
+		claims["scope"] = strings.Join(config.Scopes, " ")
+	}
+	if !config.Expiry.IsZero() {
+		claims["exp"] = config.Expiry.Unix()
+	}
+	raw, err := json.Marshal(claims)
+	if err != nil {
+		faults = append(faults, fmt.Errorf("token: PrincipalConfig.Claims: %w", err))
+	}
+	if faults != nil {
+		return nil, errors.Join(faults...)
+	}
+	return &Principal{
+		issuer: config.Issuer, subject: config.Subject, clientID: config.ClientID,
+		scopes: slices.Clone(config.Scopes), expiry: config.Expiry, claims: raw,
+	}, nil
+}
 
 // ErrNoClaim is what [Claim] wraps when the token does not have the claim.
 var ErrNoClaim = errors.New("token: no such claim")

@@ -138,16 +138,9 @@ func (v *Verifier) source(i *issuer, env environment) *source {
 
 // Verify returns the principal of a genuine bearer token, or an [*Error] that names the check it failed. With code
 // [KeysUnavailable] nothing was found out about the token, because the issuer's keys could not be had; ctx bounds
-// the wait for them. A token that is bound to a key is refused: see [Verifier.VerifyDPoP].
+// the wait for them. A token that is bound to a key is refused: see [Verifier.VerifyPresented].
 func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error) {
-	if err := checkLength(token); err != nil {
-		return nil, err
-	}
-	known, err := v.verify(ctx, token, false)
-	if err != nil {
-		return nil, err
-	}
-	return known.principal, nil
+	return v.VerifyPresented(ctx, Presented{Token: token})
 }
 
 // checkLength comes first: what is too long is not even hashed.
@@ -158,13 +151,13 @@ func checkLength(jwt string) error {
 	return nil
 }
 
-// verify is the way of a token. Whether it came with a proof decides what it must be bound to, and that is asked of a token
-// that was kept as well.
-func (v *Verifier) verify(ctx context.Context, token string, dpop bool) (*verified, error) {
+// verify verifies a token. What its sender has decides what it may be bound to; that is checked of a
+// token from the cache too.
+func (v *Verifier) verify(ctx context.Context, token string, has possession) (*verified, error) {
 	name, named := nameOf(token)
 	if named {
 		if known := v.cache.get(name, v.now); known != nil {
-			if err := known.binding.check(known.issuer, dpop); err != nil {
+			if err := known.binding.check(known.issuer, has); err != nil {
 				return nil, err
 			}
 			return known, nil
@@ -192,7 +185,7 @@ func (v *Verifier) verify(ctx context.Context, token string, dpop bool) (*verifi
 	if err := claims.check(issuer, v.now()); err != nil {
 		return nil, err
 	}
-	if err := claims.binding.check(issuer, dpop); err != nil {
+	if err := claims.binding.check(issuer, has); err != nil {
 		return nil, err
 	}
 	scopes, err := claims.scopes(issuer)

@@ -699,8 +699,8 @@ func TestTokensScopes(t *testing.T) {
 		{name: "an array with a number", claims: []string{"scope", `["a",1]`}, says: "claims: an element of /scope is not a string"},
 		{name: "an array with null", claims: []string{"scope", `["a",null]`}, says: "claims: an element of /scope is not a string"},
 		{name: "an array with an array", claims: []string{"scope", `[["a"]]`}, says: "claims: an element of /scope is not a string"},
-		{name: "nested, of the wrong type", claims: []string{"realm_access", `{"roles":{"` + canary + `":1}}`}, pointers: []string{"/realm_access/roles"}, says: "claims: /realm_access/roles is neither"},
-		{name: "the second of the wrong type", claims: []string{"permissions", "7"}, pointers: []string{"/scope", "/permissions"}, says: "claims: /permissions is neither"},
+		{name: "nested, of the wrong type", claims: []string{"realm_access", `{"roles":{"` + canary + `":1}}`}, pointers: []string{"/realm_access/roles"}},
+		{name: "the second of the wrong type", claims: []string{"permissions", "7"}, pointers: []string{"/scope", "/permissions"}, want: strings.Fields(scope)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := *s
