@@ -2,45 +2,93 @@ package authz
 
 import (
 	"context"
+	"net/http"
 	"sync/atomic"
+
+	"github.com/getkin/kin-openapi/openapi3filter"
 
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Admission is what a gate has found out about a request. It is the context in which the request goes on, so that
-// [token.FromContext] finds the principal.
+// Admission is what a gate finds out about one request. It is the context in which the request goes
+// on, so that [token.FromContext] finds the principal.
 //
-// A gate makes one for each request that it lets in, also for one that a handler makes within another. A server makes it
-// itself to know what was found of the others, too, and to spare the gate a copy of the request:
+// The gate makes one for each request, also for a request that a handler sends through the gate
+// within another. A server can make it instead, to log what was found about refused requests too:
 //
 //	found := &authz.Admission{Context: r.Context()}
 //	handler.ServeHTTP(w, r.WithContext(found))
 //	log.Info("request", "operation", found.Operation, "status", …)
 type Admission struct {
 	context.Context
-	Operation *Operation       // nil: none of the document matches
-	Principal *token.Principal // who sent it, or was refused; nil: nobody was asked, or it is not known
+	Operation *Operation // nil: the document has none that matches
+	// Principal is the caller, also if refused; nil: anonymous, or not known. Where an alternative demands
+	// several credentials, the caller is the access token's principal, because a token says for whom and
+	// with which scopes a request is made, where a key or a certificate tells from which machine. Without
+	// a token it is that of the first scheme by name: a security requirement has no order.
+	Principal *token.Principal
+	Cause     error // of the answer that [Gate.WriteProblem] gave, for the log
 
-	taken    atomic.Bool // by its request: one that a handler makes of it, in its context, gets an admission of its own
-	admitted bool        // before that, the principal is not for [token.FromContext]
+	own      bool        // the gate has made it, so no server logs its Cause
+	taken    atomic.Bool // by its request: one that a handler makes in its context gets another
+	admitted bool        // until then, [token.FromContext] does not find the principal
+
+	decision // of the gate
+}
+
+// decision is what authorize and the function that the validator calls share.
+type decision struct {
+	gate      *Gate
+	request   *http.Request
+	operation *operation
+	input     openapi3filter.RequestValidationInput
+	results   []result // by the operation's sources
+	inline    [2]result
+	next      int    // the way that the validator asks about
+	asked     int    // how many of its conditions the validator has asked about
+	satisfied *way   // nil: none yet
+	refused   *Error // the nearest miss of the ways until now
+	bad       *Error // the worst of the credentials until now
+}
+
+// result is what a source has said.
+type result struct {
+	known     bool
+	principal *token.Principal
+	err       error // errNoCredential or an *Error
+}
+
+// PrincipalOf returns the principal whose credential the security scheme of this name has accepted, in
+// the alternative that let the request in; else nil. A handler needs it where an operation demands
+// several credentials at once: [Admission.Principal] is one of them.
+func (a *Admission) PrincipalOf(scheme string) *token.Principal {
+	if a.satisfied == nil {
+		return nil
+	}
+	for _, c := range a.satisfied.conditions {
+		if c.scheme.name == scheme {
+			return a.results[c.source].principal
+		}
+	}
+	return nil
 }
 
 type admissionKey struct{}
 
-// FromContext returns what the gate has found out about the request of a context, if it has been at one.
+// FromContext returns what the gate found out about the request of a context.
 func FromContext(ctx context.Context) (*Admission, bool) {
 	a, ok := ctx.Value(admissionKey{}).(*Admission)
 	return a, ok
 }
 
-// Value returns the admission to [FromContext], and to [token.FromContext] the principal that was let in, and no other that
-// the context has from elsewhere.
+// Value returns the admission to [FromContext]. To [token.FromContext] it returns the principal that
+// was admitted, and hides any other that the context holds.
 func (a *Admission) Value(key any) any {
 	switch {
 	case key == admissionKey{}:
 		return a
 	case key == token.ContextKey{} && a.taken.Load():
-		if !a.admitted || a.Principal == nil { // not a nil *Principal, which would be one
+		if !a.admitted || a.Principal == nil { // not a nil *Principal, which would not be nil
 			return nil
 		}
 		return a.Principal
@@ -48,8 +96,32 @@ func (a *Admission) Value(key any) any {
 	return a.Context.Value(key)
 }
 
-func newAdmission(ctx context.Context) *Admission {
-	a := &Admission{Context: ctx}
+// take reports whether the admission was free. It is then the caller's request's.
+func (a *Admission) take() bool { return a.taken.CompareAndSwap(false, true) }
+
+// admission returns the server's admission of the request, or a new one.
+func admission(r *http.Request) *Admission {
+	if a, ok := FromContext(r.Context()); ok && a.take() {
+		return a
+	}
+	a := &Admission{Context: r.Context(), own: true}
 	a.taken.Store(true)
 	return a
+}
+
+// admit lets the request into the handler: it returns the request in whose context the handler finds
+// the principal.
+func (a *Admission) admit(r *http.Request) *http.Request {
+	a.admitted = true
+	if found, _ := FromContext(r.Context()); found != a {
+		return r.WithContext(a)
+	}
+	if p, _ := token.FromContext(r.Context()); p == a.Principal {
+		return r
+	}
+	// A middleware between the server and the gate has put another principal into the context.
+	other := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal, own: a.own, admitted: true}
+	other.results, other.satisfied = a.results, a.satisfied
+	other.taken.Store(true)
+	return r.WithContext(other)
 }

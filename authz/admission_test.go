@@ -136,7 +136,8 @@ func TestAdmission(t *testing.T) {
 		{"a scope too few", "GET", "/all", "/all", "read", 403, true, true},
 		{"a parameter too many", "GET", "/one?x=1", "/one", "read", 400, true, true},
 		{"another method", "PATCH", "/one", "/one", "read", 405, false, false},
-		{"another path", "GET", "/none", "/none", "read", 404, false, false},
+		{"another path", "GET", "/none", "", "read", 404, false, false},
+		{"a route beside the document", "GET", "/none", "/none", "read", 500, false, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			r := httptest.NewRequest(row.method, row.target, nil)

@@ -13,6 +13,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/authztest"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/echov4"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -45,15 +46,15 @@ func TestConformance(t *testing.T) {
 					t.Fatal(err)
 				}
 				e := echo.New()
-				e.HTTPErrorHandler = gate.ErrorHandler
-				e.Use(gate.Middleware)
+				e.HTTPErrorHandler = echov4.ErrorHandler(gate)
+				e.Use(echov4.Middleware(gate))
 				for _, o := range gate.Plan().Operations() {
 					e.Add(o.Method, strings.NewReplacer("{", ":", "}", "").Replace(o.Path), func(c echo.Context) error {
 						calls++
 						return c.NoContent(http.StatusNoContent)
 					})
 				}
-				if err := gate.CheckRoutes(e.Routes()); err != nil {
+				if err := echov4.CheckRoutes(e, gate); err != nil {
 					t.Fatal(err)
 				}
 				return e

@@ -10,9 +10,9 @@
 // and what the document does not describe is refused. No byte of a body is read before the token is accepted.
 // The kin-openapi request validator drives it: authenticate and authorize are what its AuthenticationFunc does.
 //
-// On Echo, [Gate.Middleware] guards a whole instance and [Gate.CheckRoutes] refuses, at start, routes that the
-// document does not describe and operations that no route serves. Elsewhere, [Gate.Check] is the decision alone
-// and [Gate.WriteProblem] tells the client of it.
+// Adapters guard a router: packages echov4 and echov5. They decide by the route that the router has
+// matched, and refuse, at start, routes that the document does not describe and operations that no
+// route serves. For other routers, [Gate.Check] is the decision and [Gate.WriteProblem] the answer.
 //
 // Whether a token is genuine is the business of package token.
 package authz

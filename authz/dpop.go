@@ -21,16 +21,14 @@ type DPoPVerifier interface {
 type dpop struct {
 	verifier DPoPVerifier
 	offer    token.DPoPOffer
-	server   string // what the URL of a request begins with, before the path
+	basePath string
+	base     string // what the URL of a request has in place of basePath, for clients
 }
 
-const (
-	proofHeader = "DPoP"
-	nonceHeader = "DPoP-Nonce" // RFC 9449 §8.1
-)
+const nonceHeader = "DPoP-Nonce" // RFC 9449 §8.1
 
 // newDPoP returns nil where DPoP is not offered.
-func newDPoP(config Config) (*dpop, error) {
+func newDPoP(config Config, basePath, public string) (*dpop, error) {
 	verifier, ok := config.Verifier.(DPoPVerifier)
 	if !ok || verifier.DPoP().Algorithms == nil {
 		return nil, nil
@@ -38,18 +36,9 @@ func newDPoP(config Config) (*dpop, error) {
 	if config.Resource == "" {
 		return nil, errors.New("authz: Config.Resource is empty: a DPoP proof names the URL of its request (RFC 9449 §4.2), which is told from Resource and never from a Host header; set it, or switch DPoP off for every issuer")
 	}
-	// The document's paths begin at Resource, and on this server at BasePath, which Resource may end with.
-	server := strings.TrimSuffix(strings.TrimSuffix(config.Resource, "/"), config.BasePath)
-	return &dpop{verifier: verifier, offer: verifier.DPoP(), server: server}, nil
-}
-
-// proof returns what comes with a token that is presented by the DPoP scheme (RFC 9449 §7.1).
-func (d *dpop) proof(r *http.Request) (token.Proof, error) {
-	proofs := r.Header.Values(proofHeader)
-	if len(proofs) != 1 {
-		return token.Proof{}, refusal(InvalidProof, "The request has %d DPoP headers: send one, with a proof that is made for this request.", len(proofs))
-	}
-	return token.Proof{JWT: proofs[0], Method: r.Method, URL: d.server + r.URL.EscapedPath()}, nil
+	// The document's paths begin at Resource, which may end with PublicPath.
+	base := strings.TrimSuffix(strings.TrimSuffix(config.Resource, "/"), public) + public
+	return &dpop{verifier: verifier, offer: verifier.DPoP(), basePath: basePath, base: base}, nil
 }
 
 // used reports whether the request presents a token by the DPoP scheme.

@@ -262,21 +262,26 @@ func TestDPoPExplains(t *testing.T) {
 
 // The URL of a request is told from Resource, which may leave out where this server has the document's paths.
 func TestDPoPRequestURL(t *testing.T) {
-	for _, test := range []struct{ resource, basePath, path, htu string }{
-		{"https://api.example", "", "/any", "https://api.example/any"},
-		{"https://api.example/", "", "/any", "https://api.example/any"},
-		{"https://api.example/v1", "", "/any", "https://api.example/v1/any"}, // a proxy takes /v1 away
-		{"https://api.example/v1/", "", "/any", "https://api.example/v1/any"},
-		{"https://api.example/v1", "/v1", "/v1/any", "https://api.example/v1/any"},
-		{"https://api.example", "/v1", "/v1/any", "https://api.example/v1/any"},
+	for _, test := range []struct{ resource, basePath, public, path, htu string }{
+		{"https://api.example", "", "", "/any", "https://api.example/any"},
+		{"https://api.example/", "", "", "/any", "https://api.example/any"},
+		{"https://api.example/v1", "", "", "/any", "https://api.example/v1/any"}, // a proxy takes /v1 away
+		{"https://api.example/v1/", "", "", "/any", "https://api.example/v1/any"},
+		{"https://api.example/v1", "/v1", "", "/v1/any", "https://api.example/v1/any"},
+		{"https://api.example", "/v1", "", "/v1/any", "https://api.example/v1/any"},
+
+		{"https://api.example", "", "/v1", "/any", "https://api.example/v1/any"}, // the same proxy, named
+		{"https://api.example/v1", "", "/v1", "/any", "https://api.example/v1/any"},
+		{"https://api.example/v1", "/orders", "/v1", "/orders/any", "https://api.example/v1/any"},
+		{"https://api.example", "/orders", "/", "/orders/any", "https://api.example/any"},
 	} {
 		p := startDPoP(t, token.DPoPAllowed, func(_ *token.Config, config *authz.Config) {
-			config.Resource, config.BasePath = test.resource, test.basePath
+			config.Resource, config.BasePath, config.PublicPath = test.resource, test.basePath, test.public
 		})
 		tok := p.bound("read")
 		got := p.send(t, "GET "+test.path, "", "Authorization: DPoP "+tok, "DPoP: "+p.client.Proof("GET", test.htu, tok, nil))
 		if got.StatusCode != 204 {
-			t.Errorf("Resource %s, BasePath %q: a request of %s with a proof of %s gets %d %s", test.resource, test.basePath, test.path, test.htu, got.StatusCode, got.body)
+			t.Errorf("%+v: a request with that proof gets %d %s", test, got.StatusCode, got.body)
 		}
 	}
 }

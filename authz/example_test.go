@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/labstack/echo/v4"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
@@ -31,56 +30,8 @@ components:
     bearerAuth: {type: http, scheme: bearer, bearerFormat: JWT, x-scopes: {"read:messages": Read messages}}
 `
 
-// A whole Echo instance guarded by its document.
-func ExampleGate_Middleware() {
-	// An issuer for this example; a real one is elsewhere, and all that is known of it is its URL.
-	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"https://api.example.com"}})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer issuer.Close()
-
-	document, err := openapi3.NewLoader().LoadFromData([]byte(messages))
-	if err != nil {
-		log.Fatal(err)
-	}
-	verifier, err := token.NewVerifier(context.Background(), token.Config{
-		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{"https://api.example.com"}}},
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
-	gate, err := authz.New(authz.Config{Document: document, Verifier: verifier})
-	if err != nil {
-		log.Fatal(err) // every fault of the document, with what to do
-	}
-
-	e := echo.New()
-	e.HTTPErrorHandler = gate.ErrorHandler
-	e.Use(gate.Middleware)
-	e.GET("/messages/:id", func(c echo.Context) error {
-		principal, _ := token.FromContext(c.Request().Context())
-		return c.String(http.StatusOK, principal.Subject()+" reads message "+c.Param("id"))
-	})
-	if err := gate.CheckRoutes(e.Routes()); err != nil {
-		log.Fatal(err) // routes that the document does not describe, operations that no route serves
-	}
-
-	call(e, "/messages/7", "")
-	call(e, "/messages/7", issuer.Mint(map[string]any{"sub": "alice"}))
-	call(e, "/messages/7", issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
-	call(e, "/messages/0", issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
-	call(e, "/debug", "")
-	// Output:
-	// 401 Bearer realm="messages"
-	// 403 Bearer realm="messages", error="insufficient_scope", scope="read:messages"
-	// 200 alice reads message 7
-	// 400
-	// 404
-}
-
-// The decision alone, on the standard library's router. What no pattern matches is the gate's to refuse as well.
-func ExampleGate_Check() {
+// The standard library's router, guarded.
+func ExampleGate_Mux() {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"https://api.example.com"}})
 	if err != nil {
 		log.Fatal(err)
@@ -102,23 +53,14 @@ func ExampleGate_Check() {
 		log.Fatal(err)
 	}
 
-	guard := func(next http.HandlerFunc) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			// ServeMux writes a path template as OpenAPI does. The patterns have no method: the gate knows those.
-			admitted, err := gate.Check(r, r.Pattern, r.PathValue)
-			if err != nil {
-				gate.WriteProblem(w, r, err)
-				return
-			}
-			next(w, admitted)
-		}
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/messages/{id}", guard(func(w http.ResponseWriter, r *http.Request) {
+	mux := gate.Mux() // generated code takes it as BaseRouter
+	mux.HandleFunc("GET /messages/{id}", func(w http.ResponseWriter, r *http.Request) {
 		principal, _ := token.FromContext(r.Context())
 		fmt.Fprintf(w, "%s reads message %s", principal.Subject(), r.PathValue("id"))
-	}))
-	mux.HandleFunc("/", guard(http.NotFound))
+	})
+	if err := mux.CheckRoutes(); err != nil {
+		log.Fatal(err)
+	}
 
 	call(mux, "/messages/7", "")
 	call(mux, "/messages/7", issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))

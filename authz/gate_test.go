@@ -19,6 +19,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/echov4"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -231,18 +232,22 @@ func TestCredentials(t *testing.T) {
 		}
 		t.Run("Allow", func(t *testing.T) {
 			for request, expected := range map[string]string{
-				"DELETE /any": "GET, POST", "PATCH /messages/1": "DELETE, GET", "GET /declared": "HEAD, OPTIONS", "HEAD /any": "GET, POST", "OPTIONS /messages/1": "DELETE, GET",
+				"DELETE /any": "GET, HEAD, POST", "PATCH /messages/1": "DELETE, GET, HEAD", "GET /declared": "HEAD, OPTIONS", "OPTIONS /messages/1": "DELETE, GET, HEAD",
 			} {
 				if got := s.send(t, request, "").Header.Values("Allow"); !slices.Equal(got, []string{expected}) {
 					t.Errorf("%s: Allow is %q, expected %q", request, got, expected)
 				}
 			}
 		})
-		t.Run("HEAD", func(t *testing.T) { // of a problem, everything but the body
+		t.Run("HEAD", func(t *testing.T) { // as GET, by GET's policy, without the body
 			a := s.send(t, "HEAD /any", "")
-			if a.StatusCode != 405 || len(a.body) != 0 || a.Header.Get("Content-Type") != "application/problem+json" || a.ran != nil {
-				t.Errorf("HEAD of a GET operation: status %d, Content-Type %q, body %q; expected 405, a problem's header, no body", a.StatusCode, a.Header.Get("Content-Type"), a.body)
+			if a.StatusCode != 401 || len(a.body) != 0 || a.Header.Get("Content-Type") != "application/problem+json" || a.ran != nil {
+				t.Errorf("HEAD of a GET operation: status %d, Content-Type %q, body %q; expected 401, a problem's header, no body", a.StatusCode, a.Header.Get("Content-Type"), a.body)
 			}
+			if a := s.send(t, "HEAD /any", "", s.bearer("x")); a.passed(t, "any") == nil || len(a.body) != 0 {
+				t.Errorf("HEAD of a GET operation has a body: %q", a.body)
+			}
+			s.send(t, "HEAD /messages/1", "", s.bearer("x")).passed(t, "message")
 		})
 	})
 }
@@ -511,8 +516,8 @@ func TestConcurrentRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := echo.New()
-	e.HTTPErrorHandler = gate.ErrorHandler
-	e.Use(gate.Middleware)
+	e.HTTPErrorHandler = echov4.ErrorHandler(gate)
+	e.Use(echov4.Middleware(gate))
 	for _, o := range gate.Plan().Operations() {
 		e.Add(o.Method, echoPath(o.Path), func(c echo.Context) error {
 			principal, _ := token.FromContext(c.Request().Context())
@@ -603,8 +608,14 @@ func TestCheck(t *testing.T) {
 	if p, ok := token.FromContext(r.Context()); !ok || !p.HasScope("read") {
 		t.Error("the principal is not in the context of the request that Check returned")
 	}
-	if _, err := gate.Check(request("GET", "/messages/1"), "/messages/:id", id("1")); !is(err, authz.NotFound) {
-		t.Errorf("a template that the document does not have: %v, expected not-found", err)
+	if _, err := gate.Check(request("GET", "/messages/1"), "/messages/:id", id("1")); !is(err, authz.Internal) {
+		t.Errorf("a template that the document does not have: %v, expected internal", err)
+	}
+	if _, err := gate.Check(request("GET", "/messages/1"), "", nil); !is(err, authz.NotFound) {
+		t.Errorf("no route: %v, expected not-found", err)
+	}
+	if _, err := gate.Check(request("GET", "/messages/1"), "GET /messages/{id}", id("1")); err != nil {
+		t.Errorf("a pattern: %v, expected it to be let in", err)
 	}
 	if _, err := gate.Check(request("PATCH", "/messages/1"), "/messages/{id}", id("1")); !is(err, authz.MethodNotAllowed) {
 		t.Errorf("another method: %v, expected method-not-allowed", err)

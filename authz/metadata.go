@@ -48,7 +48,10 @@ func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
 		Name                 string   `json:"resource_name,omitempty"`
 		DPoPAlgorithms       []string `json:"dpop_signing_alg_values_supported,omitempty"`
 		DPoPRequired         bool     `json:"dpop_bound_access_tokens_required,omitempty"`
-	}{Resource: config.Resource, AuthorizationServers: config.AuthorizationServers, Scopes: plan.Scopes(), Methods: []string{"header"}, Name: config.Document.Info.Title}
+	}{Resource: config.Resource, AuthorizationServers: config.AuthorizationServers, Scopes: plan.Scopes(), Methods: []string{"header"}}
+	if config.Document.Info != nil {
+		body.Name = config.Document.Info.Title
+	}
 	if dpop != nil {
 		body.DPoPAlgorithms, body.DPoPRequired = dpop.offer.Algorithms, dpop.offer.Required
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/echov4"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -66,7 +67,7 @@ func (p *perf) forget(tb testing.TB) {
 	}
 	build := func(use ...echo.MiddlewareFunc) *echo.Echo {
 		e := echo.New()
-		e.HTTPErrorHandler = gate.ErrorHandler
+		e.HTTPErrorHandler = echov4.ErrorHandler(gate)
 		e.Use(use...)
 		hello := func(c echo.Context) error {
 			return c.JSON(http.StatusOK, struct {
@@ -78,7 +79,7 @@ func (p *perf) forget(tb testing.TB) {
 		}
 		return e
 	}
-	p.guarded, p.raw = build(gate.Middleware), build()
+	p.guarded, p.raw = build(echov4.Middleware(gate)), build()
 }
 
 func (p *perf) mint(n int) []string {
@@ -257,7 +258,7 @@ func newValidated(tb testing.TB, tags string) (guarded, raw http.Handler, bearer
 	}
 	build := func(use ...echo.MiddlewareFunc) http.Handler {
 		e := echo.New()
-		e.HTTPErrorHandler = gate.ErrorHandler
+		e.HTTPErrorHandler = echov4.ErrorHandler(gate)
 		e.Use(use...)
 		e.POST("/things", func(c echo.Context) error {
 			var thing struct {
@@ -279,7 +280,7 @@ func newValidated(tb testing.TB, tags string) (guarded, raw http.Handler, bearer
 		})
 		return e
 	}
-	return build(gate.Middleware), build(), "Bearer " + issuer.Mint(map[string]any{"scope": "write:things"})
+	return build(echov4.Middleware(gate)), build(), "Bearer " + issuer.Mint(map[string]any{"scope": "write:things"})
 }
 
 const smallBody = `{"text":"hello","priority":3,"tags":["a","b"]}`

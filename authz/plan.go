@@ -1,39 +1,33 @@
 package authz
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/routers"
-	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
 // Plan is an OpenAPI document compiled to one policy per operation. Everything that the document decides is decided
 // here, once.
 type Plan struct {
-	doc         *openapi3.T
-	relabelled  *openapi3.T      // as one of 3.0; see schema.go
-	operations  []*operation     // by path, then method
-	templates   map[string]*path // by the document's path template: /messages/{id}
-	patterns    map[string]*path // by Echo's pattern for it: /messages/:id
-	schemes     map[string]*scheme
-	scopes      map[string]string                       // of all schemes
-	compiled    map[*openapi3.Schema]*jsonschema.Schema // by what stands in for it; see compiled.go
-	composition composition                             // of schemas
-	names       map[string]bool                         // of members, in any schema: what a problem may say of a body
+	doc        *openapi3.T
+	operations []*operation     // by path, then method
+	paths      map[string]*path // by the document's path template: /messages/{id}
+	schemes    map[string]*scheme
+	scopes     map[string]string // of all schemes
 }
 
 // path is a path of the document, and its operations by method.
 type path struct {
-	template string
-	methods  map[string]*operation
-	allow    []string // sorted
+	methods map[string]*operation
+	allow   []string // sorted
 }
 
 // Operation is what the document says of who may call an operation.
@@ -44,8 +38,16 @@ type Operation struct {
 	// Alternatives: one of them must be satisfied (OR). None at all: public, and a token is not looked at. An
 	// empty alternative: a token is optional.
 	Alternatives []Alternative
+	// Denied says why nobody may call it, whatever the document grants; "": somebody may. There are no
+	// alternatives then.
+	Denied string
 	// StepUp is what is asked beyond a token of how its principal signed in; nil: nothing.
 	StepUp *StepUp
+	// MaxBody bounds the body of a request, in bytes; 0: the gate's limit. See x-authz-max-body.
+	MaxBody int64
+	// Timeout bounds the time of a request, for the server to enforce; 0: the server's limit, [NoTimeout]:
+	// none. See x-authz-timeout.
+	Timeout time.Duration
 }
 
 // Alternative is a set of requirements that must all be met (AND).
@@ -59,35 +61,42 @@ type Requirement struct {
 
 // Public reports whether everybody may call the operation, and no token is looked at.
 func (o Operation) Public() bool {
-	return !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return len(a) > 0 })
+	return o.Denied == "" && !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return len(a) > 0 })
 }
 
 // Optional reports whether the operation may be called without a token, though one that is sent must be valid.
 func (o Operation) Optional() bool {
-	return !o.Public() && slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return len(a) == 0 })
+	return !o.Public() && slices.ContainsFunc(o.Alternatives, isEmpty)
 }
 
-// scopes returns every scope that the alternative asks for.
-func (a Alternative) scopes() []string {
-	var all []string
-	for _, r := range a {
-		for _, s := range r.Scopes {
-			if !slices.Contains(all, s) {
-				all = append(all, s)
-			}
-		}
-	}
-	return all
-}
+func isEmpty(a Alternative) bool { return len(a) == 0 }
 
 // operation is an Operation with all that a request of it needs.
 type operation struct {
 	Operation
 	security openapi3.SecurityRequirements // as the document has it, but with {} last
 	route    *routers.Route                // for the validator's security pass
-	way      *way                          // for its parameters and body
-	quick    *way                          // the same, for a body without long numbers; nil: there is no quicker one
-	inputs   inputs                        // what parameters and body the operation takes
+	schema   *schema.Operation             // for its parameters and body
+
+	ways    []way     // the alternatives of security but {}, in that order
+	sources []*source // of the ways' principals
+	offers  []string  // the challenges of its schemes, those for access tokens apart
+	byToken bool      // some scheme takes access tokens
+	hidden  []string  // query parameters that are keys
+}
+
+// way is an alternative of an operation's security, with what it takes to decide it.
+type way struct {
+	conditions []condition
+	ambient    bool // browsers add all of its credentials to requests that pages of other sites make
+}
+
+// condition is a scheme that must have a principal with scopes.
+type condition struct {
+	scheme *scheme
+	source int // in the operation's sources
+	scopes []string
+	demand *Scheme // nil: none beyond
 }
 
 // Fault is one fault of a document. A document with faults is not served.
@@ -113,74 +122,86 @@ func (f *Fault) Error() string {
 
 func (f *Fault) Unwrap() error { return f.Err }
 
+// Unstated says what becomes of operations for which the document states no security.
+type Unstated int
+
+const (
+	RefuseUnstated Unstated = iota // the document has a fault, and is not served
+	DenyUnstated                   // every request to such an operation is refused
+)
+
 // Compile compiles a document. The error joins a [*Fault] for each of its faults.
-func Compile(doc *openapi3.T) (*Plan, error) {
-	p, faults := read(doc)
-	if faults = append(validate(doc), faults...); faults != nil {
+func Compile(doc *openapi3.T) (*Plan, error) { return Config{Document: doc}.Compile() }
+
+// Compile compiles Document as Unstated and Without say. [New] does so. The method is for programs
+// that need the plan alone, and what authenticates requests not yet.
+func (c Config) Compile() (*Plan, error) { return orFaults(c.compile(true)) }
+
+// CompileSecurity compiles, of Document, only who may call what. It does not read schemas, so it
+// takes a document whose requests could not be validated.
+func (c Config) CompileSecurity() (*Plan, error) { return orFaults(c.compile(false)) }
+
+func orFaults(p *Plan, faults []error) (*Plan, error) {
+	if faults != nil {
 		return nil, errors.Join(faults...)
 	}
 	return p, nil
+}
+
+// compile returns the plan as far as its faults allow.
+func (c Config) compile(schemas bool) (*Plan, []error) {
+	if c.Document == nil {
+		return nil, []error{errors.New("authz: Config.Document is nil: there is no policy")}
+	}
+	p, faults := c.read(schemas)
+	faults = append(faults, p.extensionFaults()...)
+	if schemas {
+		faults = append(p.validate(), faults...)
+	}
+	return p, faults
 }
 
 // Describe returns what a document says of who may call each operation, by path and method, also where [Compile]
 // would refuse it. It is for tools that report on documents and never for what guards one: an operation whose
 // security is not stated is public to OpenAPI (§4.8.10), and here.
 func Describe(doc *openapi3.T) []Operation {
-	p := newPlan(doc)
-	p.readSchemes()
-	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
-		if item := doc.Paths.Value(template); item != nil {
-			for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
-				o, _ := p.readPolicy(method, template, item.GetOperation(method))
-				p.operations = append(p.operations, o)
-			}
-		}
-	}
+	p, _ := Config{Document: doc}.read(false)
 	return p.Operations()
 }
 
 func newPlan(doc *openapi3.T) *Plan {
-	return &Plan{
-		doc: doc, relabelled: relabelled(doc), templates: map[string]*path{}, patterns: map[string]*path{}, schemes: map[string]*scheme{},
-		scopes: map[string]string{}, compiled: map[*openapi3.Schema]*jsonschema.Schema{}, names: map[string]bool{},
-	}
-}
-
-// validate returns what keeps a document from being valid OpenAPI.
-func validate(doc *openapi3.T) (faults []error) {
-	err := doc.Validate(context.Background(), openapi3.EnableMultiError())
-	several, ok := err.(openapi3.MultiError)
-	if err != nil && !ok {
-		several = openapi3.MultiError{err}
-	}
-	for _, err := range several {
-		faults = append(faults, &Fault{Problem: "not a valid OpenAPI document", Err: err})
-	}
-	return faults
+	return &Plan{doc: doc, paths: map[string]*path{}, schemes: map[string]*scheme{}, scopes: map[string]string{}}
 }
 
 // read compiles a document as far as its faults allow.
-func read(doc *openapi3.T) (*Plan, []error) {
-	p := newPlan(doc)
+func (c Config) read(schemas bool) (*Plan, []error) {
+	p := newPlan(c.Document)
 	faults := p.readSchemes()
-	_ = doc.WalkSchemas(func(_ string, schema *openapi3.SchemaRef) error {
-		for name := range schema.Value.Properties {
-			p.names[name] = true
+	var compiler *schema.Compiler
+	if schemas {
+		compiler = schema.NewCompiler(p.doc)
+	}
+	for _, name := range c.Without {
+		if p.schemes[name] == nil {
+			faults = append(faults, fmt.Errorf("authz: Config.Without has %q, which is no security scheme of the document", name))
 		}
-		return nil
-	})
-	p.composition = readComposition(doc)
+	}
 	ids := map[string]string{}
-	known := judgements{}
-	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
-		item := doc.Paths.Value(template)
+	for _, template := range slices.Sorted(maps.Keys(p.doc.Paths.Map())) {
+		item := p.doc.Paths.Value(template)
 		if item == nil {
 			continue // a path with nothing under it has no operations
 		}
-		at := &path{template: template, methods: map[string]*operation{}}
+		at := &path{methods: map[string]*operation{}}
+		if name, twice := repeated(template); twice {
+			faults = append(faults, &Fault{Path: template, Problem: fmt.Sprintf("path parameter %s occurs twice: give each its own name", name), At: locate(item.Origin, "")})
+		}
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
-			o, found := p.compile(method, template, item, known)
-			if other, taken := ids[o.ID]; taken && o.ID != "" {
+			o, found := p.readOperation(c, method, template, item)
+			if compiler != nil {
+				found = append(found, p.compile(o, compiler)...)
+			}
+			if other, taken := ids[o.ID]; taken {
 				found = append(found, &Fault{
 					Method: method, Path: template, At: locate(item.GetOperation(method).Origin, "operationId"),
 					Problem: fmt.Sprintf("operationId %s is that of %s too: give each operation its own", o.ID, other),
@@ -192,14 +213,23 @@ func read(doc *openapi3.T) (*Plan, []error) {
 			at.allow = append(at.allow, method)
 			p.operations = append(p.operations, o)
 		}
-		p.templates[template] = at
-		pattern, err := echoPattern(template)
-		if err != nil {
-			faults = append(faults, &Fault{Path: template, Problem: err.Error(), At: locate(item.Origin, "")})
-		}
-		p.patterns[pattern] = at
+		p.paths[template] = at
 	}
 	return p, faults
+}
+
+// repeated returns the name of a path parameter that a template has more than once: it would have
+// two values.
+func repeated(template string) (name string, found bool) {
+	seen := map[string]bool{}
+	for _, part := range strings.Split(template, "{")[1:] {
+		name, _, _ := strings.Cut(part, "}")
+		if seen[name] {
+			return name, true
+		}
+		seen[name] = true
+	}
+	return "", false
 }
 
 // locate returns the place of an element's field, or of the element itself where it has no such field.
@@ -213,85 +243,127 @@ func locate(element *openapi3.Origin, field string) *openapi3.Location {
 	return element.Key
 }
 
-// readPolicy reads who may call an operation.
-func (p *Plan) readPolicy(method, template string, spec *openapi3.Operation) (o *operation, faults []error) {
+// readOperation reads who may call an operation, and its limits.
+func (p *Plan) readOperation(c Config, method, template string, item *openapi3.PathItem) (o *operation, faults []error) {
+	spec := item.GetOperation(method)
 	o = &operation{Operation: Operation{ID: spec.OperationID, Method: method, Path: template}}
+	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method, Operation: spec}
 	problem := func(field, problem string) {
 		faults = append(faults, &Fault{Method: method, Path: template, Problem: problem, At: locate(spec.Origin, field)})
 	}
 
 	if o.ID == "" {
-		problem("operationId", "it has no operationId: give it one, unique in the document")
+		o.ID = method + " " + template
 	}
 	switch {
 	case spec.Security != nil:
-		o.security = slices.Clone(*spec.Security)
+		o.security = *spec.Security
 	case len(p.doc.Security) > 0: // an empty one for the whole document says nothing: new operations would be public unseen
-		o.security = slices.Clone(p.doc.Security)
+		o.security = p.doc.Security
+	case c.Unstated == DenyUnstated:
+		o.Denied = "the document states no security for it"
 	default:
-		problem("security", "no security is stated: say who may call it, with a security: [] of its own if everybody may")
+		problem("security", "no security is stated: say who may call it, by security for the operation or the whole document "+
+			"(security: [] on the operation if everybody may), in the document or an overlay; "+
+			"or set Config.Unstated to authz.DenyUnstated, so that nobody may")
 	}
 	for _, requirement := range o.security {
-		alternative := Alternative{}
 		if requirement == nil {
 			problem("security", "an alternative of its security is null: write {} if a token is optional, or take it out")
 		}
-		for _, name := range slices.Sorted(maps.Keys(requirement)) {
-			scheme, err := p.enforced(name)
-			if err != nil {
-				problem("security", err.Error())
-			} else if requirement[name] == nil {
-				problem("security", fmt.Sprintf("security scheme %s has null for its scopes: list them, or write [] if any token will do", name))
-			} else {
-				for _, scope := range requirement[name] {
-					if err := scheme.declares(scope); err != nil {
-						problem("security", err.Error())
-					}
-				}
-			}
-			alternative = append(alternative, Requirement{name, slices.Clone(requirement[name])})
+		alternative, problems := p.readAlternative(requirement)
+		for _, text := range problems {
+			problem("security", text)
 		}
 		o.Alternatives = append(o.Alternatives, alternative)
 	}
-	var err error
-	if o.StepUp, err = readStepUp(spec.Extensions); err != nil {
-		problem("", err.Error())
-	} else if o.StepUp != nil && (o.Public() || o.Optional()) {
-		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, which knows neither", acrExtension, maxAgeExtension))
+	o.drop(c.Without)
+	for _, text := range o.readExtensions(spec.Extensions) {
+		problem("", text)
+	}
+	if o.StepUp != nil && !o.alwaysByToken(p) {
+		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, but nothing else says how a person signed in", acrExtension, maxAgeExtension))
+	}
+	return o, faults
+}
+
+func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (alternative Alternative, problems []string) {
+	alternative = Alternative{}
+	inHeader := map[string]string{} // what the Authorization header is to hold, and for which scheme
+	for _, name := range slices.Sorted(maps.Keys(requirement)) {
+		scopes := requirement[name]
+		alternative = append(alternative, Requirement{name, slices.Clone(scopes)})
+		s, err := p.scheme(name)
+		if err != nil {
+			problems = append(problems, err.Error())
+			continue
+		}
+		if scopes == nil {
+			problems = append(problems, fmt.Sprintf("security scheme %s has null for its scopes: list them, or write [] if any credential will do", name))
+		}
+		for _, scope := range scopes {
+			if err := s.declares(scope); err != nil {
+				problems = append(problems, err.Error())
+			} else if s.byUse {
+				p.scopes[scope] = ""
+			}
+		}
+		if holds := s.authorization(); holds != "" {
+			inHeader[holds] = name
+		}
+	}
+	if len(inHeader) > 1 {
+		problems = append(problems, fmt.Sprintf("an alternative of its security demands %s in one Authorization header, "+
+			"which holds one credential (RFC 9110 §11.6.2): make them alternatives, or move one elsewhere",
+			strings.Join(slices.Sorted(maps.Keys(inHeader)), " and ")))
+	}
+	return alternative, problems
+}
+
+// drop takes out every alternative that names one of the schemes: the whole alternative, because what
+// is left of it would let in more.
+func (o *operation) drop(schemes []string) {
+	had := len(o.Alternatives) > 0
+	o.Alternatives = slices.DeleteFunc(o.Alternatives, func(a Alternative) bool {
+		return slices.ContainsFunc(a, func(r Requirement) bool { return slices.Contains(schemes, r.Scheme) })
+	})
+	if had && len(o.Alternatives) == 0 {
+		o.Denied = "each of its alternatives needs a security scheme that is switched off"
 	}
 	// The validator stops at the first alternative that is satisfied. {} always is, and a bad token would pass
 	// for none if it came first. Alternatives are alternatives in any order.
-	slices.SortStableFunc(o.security, func(a, b openapi3.SecurityRequirement) int { return min(len(b), 1) - min(len(a), 1) })
-	return o, faults
-}
-
-// compile makes the policy of one operation, and what holds its requests to the document.
-func (p *Plan) compile(method, template string, item *openapi3.PathItem, known judgements) (o *operation, faults []error) {
-	spec := item.GetOperation(method)
-	o, faults = p.readPolicy(method, template, spec)
-	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method, Operation: spec}
-	o.inputs = compileInputs(item, spec)
-	for _, err := range p.ways(o, item, spec, known) {
-		faults = append(faults, &Fault{Method: method, Path: template, Problem: err.Error(), At: locate(spec.Origin, "")})
-	}
-	return o, faults
-}
-
-// echoPattern writes a path template as Echo does, and as oapi-codegen registers it.
-func echoPattern(template string) (string, error) {
-	segments := strings.Split(template, "/")
-	for i, s := range segments {
-		if inner, ok := strings.CutPrefix(s, "{"); ok && strings.HasSuffix(inner, "}") && !strings.ContainsAny(inner[:len(inner)-1], "{}") {
-			s = ":" + inner[:len(inner)-1]
-			if slices.Contains(segments[:i], s) {
-				return template, fmt.Errorf("path parameter %s occurs twice: give each its own name", inner[:len(inner)-1])
-			}
-			segments[i] = s
-		} else if strings.ContainsAny(s, "{}:*") {
-			return template, fmt.Errorf("path segment %s cannot be routed: a parameter must be a whole segment, and : and * mean something to the router", s)
+	o.security = nil
+	for _, a := range o.Alternatives {
+		requirement := openapi3.SecurityRequirement{}
+		for _, r := range a {
+			requirement[r.Scheme] = r.Scopes
 		}
+		o.security = append(o.security, requirement)
 	}
-	return strings.Join(segments, "/"), nil
+	slices.SortStableFunc(o.security, func(a, b openapi3.SecurityRequirement) int { return min(len(b), 1) - min(len(a), 1) })
+}
+
+// alwaysByToken reports whether whoever calls the operation has an access token.
+func (o *operation) alwaysByToken(p *Plan) bool {
+	return !o.Public() && !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool {
+		return !slices.ContainsFunc(a, func(r Requirement) bool { s := p.schemes[r.Scheme]; return s == nil || s.isToken() })
+	})
+}
+
+// compile makes what holds the requests of an operation to the document.
+func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error) {
+	problem := func(problem string) {
+		faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: problem, At: locate(o.route.Operation.Origin, "")})
+	}
+	for _, text := range p.checkInputs(o.route.PathItem, o.route.Operation) {
+		problem(text)
+	}
+	var errs []error
+	o.schema, errs = compiler.Operation(o.route)
+	for _, err := range errs {
+		problem(err.Error())
+	}
+	return faults
 }
 
 // Operations returns every operation of the document, by path and method.
@@ -303,17 +375,13 @@ func (p *Plan) Operations() []Operation {
 	return all
 }
 
-// Scopes returns every scope that the document declares, sorted.
-func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }
-
-// match finds the operation of a request on a path; nil is a path that the document does not have.
-func (p *path) match(r *http.Request) (*operation, error) {
-	if p == nil {
-		return nil, &Error{Kind: NotFound}
+// Scheme returns what the document says of a security scheme; nil if it declares none of this name.
+func (p *Plan) Scheme(name string) *openapi3.SecurityScheme {
+	if s := p.schemes[name]; s != nil {
+		return s.spec
 	}
-	o := p.methods[r.Method]
-	if o == nil {
-		return nil, &Error{Kind: MethodNotAllowed, Allow: p.allow}
-	}
-	return o, nil
+	return nil
 }
+
+// Scopes returns every scope that the document declares, or uses where it lists none, sorted.
+func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }

@@ -5,45 +5,51 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/labstack/echo/v4"
-
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// ProblemTypes is what the type URIs of problems begin with; the kind follows.
+// ProblemTypes is the default of [Config.ProblemTypeBase]. It leads to an explanation of each kind.
 const ProblemTypes = "https://github.com/oasgate/oasgate/blob/main/authz/PROBLEMS.md#"
 
-// problem is a problem document (RFC 9457 §3.1).
-type problem struct {
+// Problem is a problem document (RFC 9457 §3.1). It holds what a client may know, and nothing else.
+type Problem struct {
 	Type   string `json:"type"`
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
-}
-
-// ErrorHandler answers every error of an Echo instance: e.HTTPErrorHandler = g.ErrorHandler.
-func (g *Gate) ErrorHandler(err error, c echo.Context) {
-	if !c.Response().Committed {
-		g.WriteProblem(c.Response(), c.Request(), err)
-	}
+	Kind   Kind   `json:"-"` // the last part of Type
 }
 
 // WriteProblem answers a request with an error: the status, a problem document (RFC 9457), and the challenge
 // (RFC 9110 §11.6.1) and other headers that go with it. It is the only place where errors become answers. An error
-// that is no [*Error] is told by its status if it is an Echo error, and is otherwise a 500 that says nothing of it.
+// that is no [*Error] is told by its StatusCode if it has one, and is otherwise a 500 that says nothing of it.
 func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	e := classify(err)
+	a, ok := FromContext(r.Context())
+	if ok {
+		a.Cause = err
+	}
+	if e.Kind == Internal && (!ok || a.own) {
+		g.log(r, err)
+	}
 	h := w.Header()
 	known := g.usual[e.Kind]
 	status := cmp.Or(e.status, known.status)
 	values := [...]string{"application/problem+json", "nosniff", "no-store", known.challenge} // once for all
+	var body []byte
+	if g.renderError != nil {
+		values[0], body = g.renderError(r, g.problem(e))
+	}
 	h["Content-Type"], h["X-Content-Type-Options"] = values[0:1:1], values[1:2:2]
 	if values[3] != "" {
 		h["Www-Authenticate"] = values[3:4:4]
@@ -66,14 +72,22 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	delete(h, "Content-Length") // a handler's, of an answer that is not to be
 	w.WriteHeader(status)
-	if r.Method == http.MethodHead {
+	switch {
+	case r.Method == http.MethodHead:
 		return
+	case g.renderError != nil:
+	case e.Detail == "" && e.status == 0 && !g.explain:
+		body = known.document
+	default:
+		body = g.document(e)
 	}
-	if e.Detail == "" && e.status == 0 && !g.explain {
-		_, _ = w.Write(known.document)
-		return
-	}
-	_, _ = w.Write(g.problem(e))
+	_, _ = w.Write(body)
+}
+
+// log tells of a fault of the program where no server does.
+func (g *Gate) log(r *http.Request, err error) {
+	g.logger.LogAttrs(r.Context(), slog.LevelError, "request failed",
+		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("cause", fmt.Sprint(err)))
 }
 
 // usual is the answer to an error of which there is nothing particular to say. It is made at start: to refuse shall cost
@@ -88,7 +102,7 @@ func (g *Gate) prepare() {
 	prepared := map[Kind]usual{}
 	for kind := range kinds {
 		e := &Error{Kind: kind}
-		u := usual{status: e.Status(), document: g.problem(e)}
+		u := usual{status: e.Status(), document: g.document(e)}
 		switch kind {
 		case MissingToken, InvalidRequest, InvalidToken:
 			if g.dpop == nil { // with it there are two, whose order is the request's
@@ -100,26 +114,53 @@ func (g *Gate) prepare() {
 	g.usual = prepared
 }
 
-// problem returns the problem document of an error.
-func (g *Gate) problem(e *Error) []byte {
-	body, _ := json.Marshal(problem{e.uri(), e.title(), e.Status(), g.detail(e)})
+func (g *Gate) problem(e *Error) Problem {
+	return Problem{Type: g.uri(e), Title: e.title(), Status: e.Status(), Detail: g.detail(e), Kind: e.Kind}
+}
+
+// document returns the problem document of an error as JSON.
+func (g *Gate) document(e *Error) []byte {
+	body, _ := json.Marshal(g.problem(e))
 	return append(body, '\n')
 }
+
+// WriteBindingProblem answers a request whose parameters or body generated code could not read. It is
+// what generated code calls ErrorHandlerFunc and RequestErrorHandlerFunc.
+func (g *Gate) WriteBindingProblem(w http.ResponseWriter, r *http.Request, err error) {
+	g.WriteProblem(w, r, BindingError(err))
+}
+
+// BindingError returns an error of generated code that could not read a request: [InvalidParameter]
+// and which one, or [InvalidBody]. The text of err, which may hold what was submitted, is for the log.
+func BindingError(err error) *Error {
+	if named := bindingText.FindStringSubmatch(err.Error()); named != nil {
+		return &Error{Kind: InvalidParameter, Detail: "The parameter " + cmp.Or(named[1:]...) + " cannot be read as its schema says.", Err: err}
+	}
+	return &Error{Kind: InvalidBody, Detail: "The body cannot be read as its schema says.", Err: err}
+}
+
+// bindingText is how oapi-codegen tells of a parameter. Its name is the document's.
+var bindingText = regexp.MustCompile(`^(?:Invalid format for parameter (\S+?):|Query argument (\S+) is required|` +
+	`Header parameter (\S+) is required|Expected one value for (\S+?), got|` +
+	`(?i:Error unmarshaling parameter) '?([^\s']+)'? as JSON|(?i:Error unescaping cookie parameter) '?([^\s']+?)'?$)`)
 
 // classify finds out what an error means to a client. What nobody has classified is a 500.
 func classify(err error) *Error {
 	if known, ok := errors.AsType[*Error](err); ok && known.Status() != 0 {
 		return known
 	}
-	var http1 *echo.HTTPError
+	var coded interface {
+		error
+		StatusCode() int
+	}
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return &Error{Kind: BodyTooLarge, Err: err}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &Error{Kind: Timeout, RetryAfter: time.Second, Err: err}
-	case errors.As(err, &http1) && http1.Code >= 400 && http1.Code <= 599:
-		return &Error{Kind: kindOf(http1.Code), status: http1.Code, Err: err}
+	case errors.As(err, &coded) && coded.StatusCode() >= 400 && coded.StatusCode() <= 599:
+		return StatusError(coded.StatusCode(), "", err)
 	}
 	return &Error{Kind: Internal, Err: err}
 }
@@ -143,11 +184,11 @@ func kindOf(status int) Kind {
 	return Other
 }
 
-func (e *Error) uri() string {
+func (g *Gate) uri(e *Error) string {
 	if e.Kind == Other {
 		return string(Other)
 	}
-	return ProblemTypes + string(e.Kind)
+	return g.problemTypes + string(e.Kind)
 }
 
 func (e *Error) title() string {
@@ -176,6 +217,13 @@ func (g *Gate) detail(e *Error) string {
 // its token comes first, and says what is wrong; with a 401 the other scheme follows, where both are offered (RFC 9449
 // §7.1).
 func (g *Gate) challenges(e *Error, r *http.Request) []string {
+	if e.operation != nil { // it takes not only access tokens, if any
+		var tokens []string
+		if e.operation.byToken {
+			tokens = g.challenges(&Error{Kind: MissingToken}, r)
+		}
+		return append(tokens, e.operation.offers...)
+	}
 	parameters, ok := e.challenge()
 	if !ok {
 		return nil

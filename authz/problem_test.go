@@ -19,6 +19,7 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/echov4"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -65,22 +66,22 @@ func TestErrors(t *testing.T) {
 		{"joined", errors.Join(secret, io.ErrUnexpectedEOF), 500, authz.Internal, ""},
 		{"of the token package", &token.Error{Code: token.Expired, Detail: submitted}, 500, authz.Internal, ""},
 
-		{"echo's 400", echo.NewHTTPError(400, submitted), 400, authz.Other, ""},
-		{"echo's 401", echo.NewHTTPError(401, submitted), 401, authz.MissingToken, challenge},
-		{"echo's 403", echo.NewHTTPError(403, submitted), 403, authz.Other, ""},
-		{"echo's 404", echo.NewHTTPError(404, submitted), 404, authz.NotFound, ""},
-		{"echo's 405", echo.NewHTTPError(405, submitted), 405, authz.MethodNotAllowed, ""},
-		{"echo's 409", echo.NewHTTPError(409, submitted), 409, authz.Other, ""},
-		{"echo's 413", echo.NewHTTPError(413, submitted), 413, authz.BodyTooLarge, ""},
-		{"echo's 415", echo.NewHTTPError(415, submitted), 415, authz.UnsupportedMediaType, ""},
-		{"echo's 418", echo.NewHTTPError(418, submitted), 418, authz.Other, ""},
-		{"echo's 429", echo.NewHTTPError(429, submitted), 429, authz.Other, ""},
-		{"a status without a name", echo.NewHTTPError(499, submitted), 499, authz.Other, ""},
+		{"echo's 400", echo.NewHTTPError(400, ""), 400, authz.Other, ""},
+		{"echo's 401", echo.NewHTTPError(401, ""), 401, authz.MissingToken, challenge},
+		{"echo's 403", echo.NewHTTPError(403, ""), 403, authz.Other, ""},
+		{"echo's 404", echo.NewHTTPError(404, ""), 404, authz.NotFound, ""},
+		{"echo's 405", echo.NewHTTPError(405, ""), 405, authz.MethodNotAllowed, ""},
+		{"echo's 409", echo.NewHTTPError(409, ""), 409, authz.Other, ""},
+		{"echo's 413", echo.NewHTTPError(413, ""), 413, authz.BodyTooLarge, ""},
+		{"echo's 415", echo.NewHTTPError(415, ""), 415, authz.UnsupportedMediaType, ""},
+		{"echo's 418", echo.NewHTTPError(418, ""), 418, authz.Other, ""},
+		{"echo's 429", echo.NewHTTPError(429, ""), 429, authz.Other, ""},
+		{"a status without a name", echo.NewHTTPError(499, ""), 499, authz.Other, ""},
 		{"echo's 500", echo.NewHTTPError(500, submitted), 500, authz.Internal, ""},
 		{"echo's 502", echo.NewHTTPError(502, submitted), 502, authz.Other, ""},
 		{"echo's 503", echo.NewHTTPError(503, submitted), 503, authz.Other, ""},
 		{"echo's 599", echo.NewHTTPError(599, submitted), 599, authz.Other, ""},
-		{"echo's with a cause", echo.NewHTTPError(400, submitted).SetInternal(secret), 400, authz.Other, ""},
+		{"echo's with a cause", echo.NewHTTPError(400, secret.Error()).SetInternal(secret), 400, authz.InvalidBody, ""},
 		{"echo's with a body", echo.NewHTTPError(400, map[string]string{"message": submitted}), 400, authz.Other, ""},
 		{"echo's, wrapped", fmt.Errorf("%s: %w", submitted, echo.ErrNotFound), 404, authz.NotFound, ""},
 		{"echo's 200", echo.NewHTTPError(200, submitted), 500, authz.Internal, ""},
@@ -130,6 +131,16 @@ func TestErrors(t *testing.T) {
 			s.send(t, "GET /public", "").problem(t, 500, authz.Internal, "")
 		})
 	}
+	for _, status := range []int{400, 401, 403, 404, 405, 409, 413, 415, 418, 429, 499} {
+		t.Run(fmt.Sprintf("the message of echo's %d is the handler's word to the client", status), func(t *testing.T) {
+			s.answering(func(echo.Context) error {
+				return echo.NewHTTPError(status, "There is no message 7.").SetInternal(secret)
+			})
+			if a := s.send(t, "GET /public", ""); a.StatusCode != status || !strings.Contains(string(a.body), "There is no message 7.") || strings.Contains(string(a.body), submitted) {
+				t.Errorf("status %d, body %s: expected %d, and the message alone", a.StatusCode, a.body, status)
+			}
+		})
+	}
 	t.Run("a detail is the handler's word to the client", func(t *testing.T) {
 		s.answering(func(echo.Context) error {
 			return &authz.Error{Kind: authz.NotFound, Detail: "There is no message 7.", Err: secret}
@@ -162,7 +173,7 @@ func TestExplain(t *testing.T) {
 		var logged error
 		s.echo.HTTPErrorHandler = func(err error, c echo.Context) {
 			logged = err
-			s.gate.ErrorHandler(err, c)
+			echov4.ErrorHandler(s.gate)(err, c)
 		}
 		for claim, says := range map[string]map[string]any{
 			"expected \"" + audience + `"`: {"aud": "https://elsewhere.example/"},
@@ -189,6 +200,25 @@ func TestExplain(t *testing.T) {
 		if detail := s.send(t, "GET /any", "").refused(t, 401, authz.MissingToken, challenge); strings.Contains(detail, "Why") {
 			t.Errorf("without a token there is nothing to explain: %q", detail)
 		}
+	}
+}
+
+func TestProblemTypeBase(t *testing.T) {
+	config := authz.Config{Document: load(t, guarded), Verifier: principals{}, ProblemTypeBase: "https://orders.example/problems/"}
+	gate, err := authz.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, refusal := range []error{&authz.Error{Kind: authz.NotFound}, &authz.Error{Kind: authz.NotFound, Detail: "of its own"}} {
+		w := httptest.NewRecorder()
+		gate.WriteProblem(w, httptest.NewRequest("GET", "/", nil), refusal)
+		if !strings.Contains(w.Body.String(), `"type":"https://orders.example/problems/not-found"`) {
+			t.Errorf("the problem is %s, expected a type of the configured base", w.Body)
+		}
+	}
+	config.ProblemTypeBase = "problems/"
+	if _, err := authz.New(config); err == nil || !strings.Contains(err.Error(), "Config.ProblemTypeBase") {
+		t.Errorf("a relative base: %v, expected a fault", err)
 	}
 }
 

@@ -1,57 +1,92 @@
 package authz
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// scopesExtension lists, on a security scheme, the scopes that exist and what each is for. OpenAPI itself has a place
-// for that in oauth2 schemes only.
-const scopesExtension = "x-scopes"
-
-// scheme is a security scheme that the gate enforces. All of them come down to one thing: an access token of a
-// configured issuer, with scopes. They differ in where the document declares the scopes.
+// scheme is a security scheme of the document.
 type scheme struct {
+	name   string
+	spec   *openapi3.SecurityScheme
 	scopes map[string]string // what exists, and what for
 	open   bool              // the document cannot say which exist
+	byUse  bool              // scopes exist by being used (OpenAPI 3.1 §4.8.30)
 	where  string            // they are declared, for messages
 }
 
-// readSchemes reads the schemes of the document. One that cannot be enforced is no fault until an operation uses it.
+// isToken reports whether the scheme takes access tokens: they go to the verifier unless the program
+// has an authenticator for the scheme.
+func (s *scheme) isToken() bool {
+	return s.isHTTP("bearer") || s.spec.Type == "oauth2" || s.spec.Type == "openIdConnect"
+}
+
+func (s *scheme) isHTTP(name string) bool {
+	return s.spec.Type == "http" && strings.EqualFold(s.spec.Scheme, name)
+}
+
+func (s *scheme) isKey(in string) bool { return s.spec.Type == "apiKey" && s.spec.In == in }
+
+// authorization returns what the scheme expects to find in the Authorization header, "" for nothing.
+func (s *scheme) authorization() string {
+	switch {
+	case s.isToken():
+		return "an access token"
+	case s.spec.Type == "http":
+		return s.spec.Scheme + " credentials"
+	case s.isKey("header") && http.CanonicalHeaderKey(s.spec.Name) == "Authorization":
+		return "a key"
+	}
+	return ""
+}
+
+// isAmbient reports whether browsers add the credential to requests that pages of other sites make.
+func (s *scheme) isAmbient() bool {
+	return s.isKey("cookie") || s.isHTTP("basic") || s.isHTTP("digest") || s.isHTTP("negotiate") || s.spec.Type == "mutualTLS"
+}
+
+func (s *scheme) String() string {
+	switch {
+	case s.spec.Type == "apiKey":
+		return fmt.Sprintf("apiKey in %s %s", s.spec.In, s.spec.Name)
+	case s.spec.Type == "http":
+		return "http " + s.spec.Scheme
+	}
+	return s.spec.Type
+}
+
+// readSchemes reads the schemes of the document.
 func (p *Plan) readSchemes() (faults []error) {
 	if p.doc.Components == nil {
 		return nil
 	}
+	listed := false // some scheme lists its scopes
 	for _, name := range slices.Sorted(maps.Keys(p.doc.Components.SecuritySchemes)) {
 		ref := p.doc.Components.SecuritySchemes[name]
-		if ref == nil || ref.Value == nil || unenforced(ref.Value) != nil {
+		if ref == nil || ref.Value == nil {
 			continue
 		}
-		s, found := readScheme("components.securitySchemes."+name, ref.Value)
+		s, found := readScheme(name, ref.Value)
 		p.schemes[name] = s
 		maps.Copy(p.scopes, s.scopes)
 		faults = append(faults, found...)
+		listed = listed || ref.Value.Extensions[scopesExtension] != nil
+	}
+	for _, s := range p.schemes {
+		s.byUse = !listed && s.spec.Type != "oauth2" && s.spec.Type != "openIdConnect"
 	}
 	return faults
 }
 
-// unenforced reports why requests could not be held to a scheme.
-func unenforced(s *openapi3.SecurityScheme) error {
-	switch {
-	case s.Type == "http" && strings.EqualFold(s.Scheme, "bearer"), s.Type == "oauth2", s.Type == "openIdConnect":
-		return nil
-	}
-	return fmt.Errorf("is of type %s, which is not enforced here: expected http with scheme bearer, oauth2 or openIdConnect", strings.TrimSpace(s.Type+" "+s.Scheme))
-}
-
-func readScheme(where string, spec *openapi3.SecurityScheme) (*scheme, []error) {
-	s := &scheme{scopes: map[string]string{}, where: where + "." + scopesExtension}
+func readScheme(name string, spec *openapi3.SecurityScheme) (*scheme, []error) {
+	where := "components.securitySchemes." + name
+	s := &scheme{name: name, spec: spec, scopes: map[string]string{}, where: where + "." + scopesExtension}
 	var faults []error
 	fault := func(field, format string, args ...any) {
 		faults = append(faults, &Fault{Problem: where + "." + fmt.Sprintf(format, args...), At: locate(spec.Origin, field)})
@@ -75,7 +110,7 @@ func readScheme(where string, spec *openapi3.SecurityScheme) (*scheme, []error) 
 		// OpenID Connect declares its scopes at the provider.
 		s.open = spec.Type == "openIdConnect"
 	default:
-		fault(scopesExtension, "%s is not a map of scopes to descriptions", scopesExtension)
+		fault(scopesExtension, "%s is not %s", scopesExtension, extensions[scopesExtension].expected)
 	}
 	if spec.Type == "oauth2" {
 		s.where = where + ".flows"
@@ -84,6 +119,9 @@ func readScheme(where string, spec *openapi3.SecurityScheme) (*scheme, []error) 
 				declare("flows", scope, flow.Scopes[scope])
 			}
 		}
+	}
+	if spec.Type == "apiKey" && !quotable(spec.Name) {
+		fault("name", "name is %q: expected printable ASCII without quotes and backslashes", spec.Name)
 	}
 	return s, faults
 }
@@ -96,15 +134,10 @@ func flows(all *openapi3.OAuthFlows) []*openapi3.OAuthFlow {
 		func(f *openapi3.OAuthFlow) bool { return f == nil })
 }
 
-// enforced returns the scheme of a name, or why requests could not be held to it.
-func (p *Plan) enforced(name string) (*scheme, error) {
+// scheme returns the scheme of a name.
+func (p *Plan) scheme(name string) (*scheme, error) {
 	if s := p.schemes[name]; s != nil {
 		return s, nil
-	}
-	if p.doc.Components != nil {
-		if ref := p.doc.Components.SecuritySchemes[name]; ref != nil && ref.Value != nil {
-			return nil, fmt.Errorf("security scheme %s %w", name, unenforced(ref.Value))
-		}
 	}
 	return nil, fmt.Errorf("security scheme %s is not declared: declare it under components.securitySchemes", name)
 }
@@ -114,7 +147,7 @@ func (s *scheme) declares(scope string) error {
 	if err := checkScope(scope); err != nil {
 		return err
 	}
-	if _, ok := s.scopes[scope]; !ok && !s.open {
+	if _, ok := s.scopes[scope]; !ok && !s.open && !s.byUse {
 		return fmt.Errorf("scope %s is not declared: is it misspelt? Declare it under %s", scope, s.where)
 	}
 	return nil
@@ -131,49 +164,4 @@ func checkScope(scope string) error {
 		return errors.New("a scope is empty: name it, or leave it out")
 	}
 	return nil
-}
-
-// The extensions of an operation that ask how, and how long ago, a person signed in.
-const (
-	acrExtension    = "x-acr-values"
-	maxAgeExtension = "x-max-age"
-)
-
-// StepUp is what an operation asks of how the principal signed in (RFC 9470).
-type StepUp struct {
-	ACRValues []string // one of which acr must be; none: any
-	MaxAge    *int     // the most seconds since auth_time; nil: any
-}
-
-// readStepUp reads the extensions; nil where the operation has neither.
-func readStepUp(extensions map[string]any) (*StepUp, error) {
-	var s StepUp
-	if value, ok := extensions[acrExtension]; ok {
-		if err := remarshal(value, &s.ACRValues); err != nil || len(s.ACRValues) == 0 {
-			return nil, fmt.Errorf("%s: expected a list of one or more strings", acrExtension)
-		}
-		for _, acr := range s.ACRValues {
-			if checkScope(acr) != nil { // they stand in a challenge as scopes do
-				return nil, fmt.Errorf("%s: %q cannot stand in a challenge: expected printable ASCII without spaces, quotes and backslashes", acrExtension, acr)
-			}
-		}
-	}
-	if value, ok := extensions[maxAgeExtension]; ok {
-		if err := remarshal(value, &s.MaxAge); err != nil || s.MaxAge == nil || *s.MaxAge < 0 {
-			return nil, fmt.Errorf("%s: expected a number of seconds, 0 or more", maxAgeExtension)
-		}
-	}
-	if s.ACRValues == nil && s.MaxAge == nil {
-		return nil, nil
-	}
-	return &s, nil
-}
-
-// remarshal reads what a loader has decoded without knowing its type.
-func remarshal(value, into any) error {
-	text, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(text, into)
 }

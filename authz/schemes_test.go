@@ -114,9 +114,9 @@ func TestFaultsOfSchemesAndStepUp(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, fault string }{
 		"scope of no flow":      {"{oauth: [read:things]}], responses", "{oauth: [reed:things]}], responses", "scope reed:things is not declared: is it misspelt? Declare it under components.securitySchemes.oauth.flows"},
 		"flow declares rubbish": {"write:things: Write", `"write things": Write`, "allow in a scope"},
-		"mutual TLS":            {"{type: openIdConnect, openIdConnectUrl: /.well-known/openid-configuration}", "{type: mutualTLS}", "security scheme oidc is of type mutualTLS, which is not enforced here"},
+		"mutual TLS":            {"{type: openIdConnect, openIdConnectUrl: /.well-known/openid-configuration}", "{type: mutualTLS}", "mutualTLS"},
 		"acr is no list":        {"operationId: viaOIDC,", "operationId: viaOIDC, x-acr-values: mfa,", "x-acr-values: expected a list of one or more strings"},
-		"acr with a quote":      {"operationId: viaOIDC,", `operationId: viaOIDC, x-acr-values: ['m"fa'],`, "cannot stand in a challenge"},
+		"acr with a quote":      {"operationId: viaOIDC,", `operationId: viaOIDC, x-acr-values: ['m"fa'],`, "x-acr-values: expected a list of one or more strings of printable ASCII"},
 		"max age is negative":   {"operationId: viaOIDC,", "operationId: viaOIDC, x-max-age: -1,", "x-max-age: expected a number of seconds, 0 or more"},
 		"max age is null":       {"operationId: viaOIDC,", "operationId: viaOIDC, x-max-age: null,", "x-max-age: expected a number of seconds, 0 or more"},
 		"step-up is optional":   {"operationId: viaMaybe,", "operationId: viaMaybe, x-max-age: 60,", "may be called without a token"},

@@ -24,6 +24,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/echov4"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -94,7 +95,10 @@ func load(tb testing.TB, document string) *openapi3.T {
 func start(tb testing.TB, document string, change func(*authz.Config), use ...echo.MiddlewareFunc) *stack {
 	tb.Helper()
 	s := &stack{issuer: newIssuer(tb), echo: echo.New()}
-	config := authz.Config{Document: load(tb, document), Verifier: counting{newVerifier(tb, s.issuer), &s.verifications}}
+	config := authz.Config{
+		Document: load(tb, document), Logger: slog.New(slog.DiscardHandler),
+		Verifier: counting{newVerifier(tb, s.issuer), &s.verifications},
+	}
 	if change != nil {
 		change(&config)
 	}
@@ -103,14 +107,13 @@ func start(tb testing.TB, document string, change func(*authz.Config), use ...ec
 		tb.Fatalf("authz.New: %v", err)
 	}
 	s.gate = gate
-	s.echo.HTTPErrorHandler = gate.ErrorHandler
 	s.echo.Logger.SetOutput(io.Discard)
 	s.echo.Use(use...)
-	s.echo.Use(gate.Middleware)
+	echov4.Guard(s.echo, gate)
 	for _, o := range gate.Plan().Operations() {
 		s.echo.Add(o.Method, config.BasePath+echoPath(o.Path), s.handle)
 	}
-	if err := gate.CheckRoutes(s.echo.Routes()); err != nil {
+	if err := echov4.CheckRoutes(s.echo, gate); err != nil {
 		tb.Fatalf("CheckRoutes: %v", err)
 	}
 
@@ -130,7 +133,7 @@ func start(tb testing.TB, document string, change func(*authz.Config), use ...ec
 			}
 			s.echo.ServeHTTP(w, r)
 		}),
-		ReadTimeout:                  20 * time.Second,
+		ReadTimeout:                  time.Minute,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is for the gate too
 		ErrorLog:                     log.New(io.Discard, "", 0),
 	}
@@ -216,7 +219,7 @@ func (s *stack) exchange(tb testing.TB, request string, body io.Reader, headers 
 		tb.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	head := request + " HTTP/1.1\r\n" + strings.Join(slices.Concat([]string{"Host: " + s.addr}, headers, []string{"", ""}), "\r\n")
 	sent := make(chan struct{})
 	go func() {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz/authztest"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/gen"
 )
@@ -24,23 +25,24 @@ func TestConformance(t *testing.T) {
 	}
 	t.Cleanup(issuer.Close)
 	var log logBuffer
-	server := func() http.Handler {
-		config := ServerConfig{Handlers: panics{}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
-		config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}}
-		s, err := New(t.Context(), config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s.http.Handler
-	}
 	document, err := gen.GetSpec()
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyless := server()
+	serve := func() http.Handler {
+		s, err := server.New(t.Context(), server.Config{
+			Document: document, Routes: Routes(panics{}), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	keyless := serve()
 	authztest.Run(t, authztest.Target{
 		Document: document,
-		Handler:  server(),
+		Handler:  serve(),
 		Outage: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			issuer.Fail(devissuer.Fault{Down: true})
 			defer issuer.Fail(devissuer.Fault{})

@@ -24,7 +24,7 @@ import (
 func keeping(t *testing.T, config StoreConfig) (*running, *Store) {
 	t.Helper()
 	s := open(t, config)
-	return start(t, func(c *ServerConfig) { c.Handlers = Handlers{Messages: s} }), s
+	return start(t, handledBy(Handlers{Messages: s})), s
 }
 
 // client is somebody with a token.
@@ -367,7 +367,7 @@ func TestPagesWhileOthersWrite(t *testing.T) {
 			mu.Lock()
 			before := slices.Clone(created)
 			mu.Unlock()
-			if rounds >= 5 && len(before) >= 20 || time.Since(began) > 30*time.Second {
+			if rounds >= 5 && len(before) >= 20 || time.Since(began) > patience {
 				break
 			}
 			got := alice.pages(t, 7)
@@ -513,7 +513,7 @@ func TestMessageExamples(t *testing.T) {
 	r, _ := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
 	alice := r.as("alice", readAndWrite)
 	at := messagesPath + "/" + alice.post(t, "x").Id
-	lost := start(t, func(c *ServerConfig) { c.Handlers = Handlers{Messages: failing{err: errUnavailable}} }).as("alice", readAndWrite)
+	lost := start(t, handledBy(Handlers{Messages: failing{err: errUnavailable}})).as("alice", readAndWrite)
 	alice.ask(t, "POST", messagesPath, `{"text":"x"}`, "Idempotency-Key", "k")
 	for response, got := range map[string]answer{
 		"NotFound":             alice.ask(t, "GET", messagesPath+"/019ad7c8-09b3-7204-bf92-a8cef806518f", ""),

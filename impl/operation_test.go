@@ -11,13 +11,9 @@ import (
 	"github.com/oasgate/oasgate/gen"
 )
 
-// The operations that the tests of the server call, found by who may call them: what carries the API does not depend on
-// what is in openapi.yaml, and nor do its tests.
-var (
-	public  = find("that everybody may call", authz.Operation.Public)
-	scoped  = find("that needs a scope", func(o authz.Operation) bool { return len(o.Alternatives) == 1 && scopes(o) != "" })
-	private = find("that needs a token", func(o authz.Operation) bool { return len(o.Alternatives) == 1 })
-)
+// private is the operation that tests call where any will do that needs a token: they do not depend on
+// what else is in openapi.yaml.
+var private = find("that needs a token", func(o authz.Operation) bool { return len(o.Alternatives) == 1 })
 
 // operation is one that a plain GET calls.
 type operation struct {

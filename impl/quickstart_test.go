@@ -9,13 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/gen"
 )
 
 // The tests here are of the quickstart's own operations, and go with them.
-
-// quickstart has the server answer what the quickstart answers.
-func quickstart(c *ServerConfig) { c.Handlers = Handlers{} }
 
 // spoilt answers like Handlers, except for what a test replaces.
 type spoilt struct {
@@ -33,7 +31,7 @@ func TestAnswersAreTheDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, quickstart)
+	r := start(t, nil)
 	full := "Bearer " + r.issuer.Mint(map[string]any{"scope": "read:messages"})
 
 	for path, item := range document.Paths.Map() {
@@ -55,12 +53,9 @@ func TestAnswersAreTheDocuments(t *testing.T) {
 		return canonical(t, media.Examples[name].Value.Value)
 	}
 	challenges := document.Components.Headers["WWWAuthenticate"].Value.Examples
-	gone := start(t, quickstart)
+	gone := start(t, nil)
 	gone.issuer.Stop()
-	outage := start(t, func(c *ServerConfig) {
-		quickstart(c)
-		c.Settings.Issuers[0].URL = gone.issuer.URL()
-	})
+	outage := start(t, func(c *server.Config) { c.Issuers[0].URL = gone.issuer.URL() })
 	for _, test := range []struct {
 		response, example string
 		server            *running
@@ -108,9 +103,7 @@ func canonical(t *testing.T, v any) string {
 }
 
 func TestHandlerThatAnswersNothing(t *testing.T) {
-	r := start(t, func(c *ServerConfig) {
-		c.Handlers = spoilt{public: func(context.Context) (gen.GetPublicResponseObject, error) { return nil, nil }}
-	})
+	r := start(t, handledBy(spoilt{public: func(context.Context) (gen.GetPublicResponseObject, error) { return nil, nil }}))
 	wantProblem(t, r.ask(t, "GET", "/api/public", "X-Request-Id", "nothing"), http.StatusInternalServerError)
 	if cause := r.log.request(t, "nothing")["cause"]; cause != "the handler of getPublic returned neither an answer nor an error" {
 		t.Errorf("cause is %v", cause)
@@ -119,7 +112,7 @@ func TestHandlerThatAnswersNothing(t *testing.T) {
 
 // The generated client and server agree, through a whole server.
 func TestGeneratedClient(t *testing.T) {
-	r := start(t, quickstart)
+	r := start(t, nil)
 	client, err := gen.NewClientWithResponses(r.url)
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +157,7 @@ func TestWrongAnswersAreSeen(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			c := &complaints{T: t}
-			server := asDocumented(c, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handler := asDocumented(c, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
 				if test.status != 200 {
 					w.Header().Set("Content-Type", "application/problem+json")
@@ -175,7 +168,7 @@ func TestWrongAnswersAreSeen(t *testing.T) {
 				w.WriteHeader(test.status)
 				_, _ = io.WriteString(w, test.body)
 			}))
-			server.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/api/messages/019ad7c8-09b3-7204-bf92-a8cef806518f", nil))
+			handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/api/messages/019ad7c8-09b3-7204-bf92-a8cef806518f", nil))
 			if (c.n > 0) != test.wrong {
 				t.Errorf("asDocumented complained %d times", c.n)
 			}

@@ -16,12 +16,16 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
 // redisURL is that of a Redis for tests, which .ci/services starts.
 func redisURL(t *testing.T) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("Redis is not tried with -short")
+	}
 	url := os.Getenv("OASGATE_TEST_REDIS_URL")
 	if url == "" {
 		t.Skip("OASGATE_TEST_REDIS_URL is not set, so what needs a Redis is not tested: . .ci/services; start_redis")
@@ -213,73 +217,14 @@ func TestReplaysFail(t *testing.T) {
 	}
 }
 
-func TestReplayStoreURLs(t *testing.T) {
-	for url, good := range map[string]bool{
-		"redis://localhost": true, "redis://user:secret@localhost:6379/3": true, "rediss://:secret@redis.example": true, "unix:///run/redis": true,
-		"localhost:6379": false, "http://localhost": false, "redis://localhost/x": false, "redis://user:sec%ret@localhost": false, "redis://user:secret@localhost?unknown=1": false,
-	} {
-		c := configured()
-		c.ReplayStore = url
-		settings, err := c.Settings()
-		if (err == nil) != good {
-			t.Errorf("%s: error %v, expected that it is good: %t", url, err, good)
-		}
-		if err == nil && settings.ReplayStore != url {
-			t.Errorf("%s became %s", url, settings.ReplayStore)
-		}
-		if err != nil && (strings.Contains(err.Error(), "sec") || !strings.HasPrefix(err.Error(), "OASGATE_REPLAY_STORE is ")) {
-			t.Errorf("%s: the fault is %q: expected one that names the key, and no part of the password", url, err)
-		}
-	}
-}
-
-func TestDPoPSettings(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		change func(*Config)
-		fault  string // "" for none
-	}{
-		{"off", func(c *Config) {}, ""},
-		{"allowed", func(c *Config) { c.DPoP, c.Resource = "allowed", "https://api.example" }, ""},
-		{"required, with nonces", func(c *Config) { c.DPoP, c.Resource, c.DPoPNonces = "required", "https://api.example", "on" }, ""},
-		{"a key of nonces", func(c *Config) { c.DPoPNonces, c.DPoPNonceKey = "on", strings.Repeat("secret-", 5) }, ""},
-		{"without a resource", func(c *Config) { c.DPoP = "allowed" }, "OASGATE_RESOURCE is not set: expected the URL under which clients reach this API"},
-		{"another policy", func(c *Config) { c.DPoP = "on" }, `OASGATE_DPOP is "on": expected off, allowed or required`},
-		{"other nonces", func(c *Config) { c.DPoPNonces = "yes" }, `OASGATE_DPOP_NONCES is "yes": expected off or on`},
-		{"a key for no nonces", func(c *Config) { c.DPoPNonceKey = strings.Repeat("secret-", 5) }, `OASGATE_DPOP_NONCES is "off": expected on, for OASGATE_DPOP_NONCE_KEY is set`},
-		{"a short key", func(c *Config) { c.DPoPNonces, c.DPoPNonceKey = "on", "secret-" }, "OASGATE_DPOP_NONCE_KEY has 7 characters: expected 32"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			c := configured()
-			test.change(&c)
-			s, err := c.Settings()
-			if test.fault != "" {
-				if err == nil || !strings.Contains(err.Error(), test.fault) || strings.Contains(err.Error(), "secret-") {
-					t.Errorf("faults are %v: expected %q, and no secret", err, test.fault)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if policy := s.Issuers[0].DPoP; string(policy) != c.DPoP {
-				t.Errorf("the policy is %s, expected %s", policy, c.DPoP)
-			}
-			if on := len(s.NonceKey) >= 32; on != (c.DPoPNonces == "on") || !on && s.NonceKey != nil {
-				t.Errorf("the key of nonces has %d bytes, with nonces %s", len(s.NonceKey), c.DPoPNonces)
-			}
-		})
-	}
-}
-
 const resource = "https://api.example"
 
 // startDPoP is start with an issuer whose tokens may be bound.
-func startDPoP(t *testing.T, configure func(*ServerConfig)) (*running, *devissuer.Prover, string) {
+func startDPoP(t *testing.T, configure func(*server.Config)) (*running, *devissuer.Prover, string) {
 	t.Helper()
-	r := start(t, func(config *ServerConfig) {
-		config.Settings.Resource = resource
-		config.Settings.Issuers[0].DPoP = token.DPoPAllowed
+	r := start(t, func(config *server.Config) {
+		config.Resource = resource
+		config.Issuers[0].DPoP = token.DPoPAllowed
 		if configure != nil {
 			configure(config)
 		}
@@ -296,7 +241,7 @@ func proven(tok, proof string) []string {
 }
 
 func TestDPoP(t *testing.T) {
-	r, client, tok := startDPoP(t, func(config *ServerConfig) { config.Settings.NonceKey = []byte(strings.Repeat("k", 32)) })
+	r, client, tok := startDPoP(t, func(config *server.Config) { config.NonceKey = []byte(strings.Repeat("k", 32)) })
 	proof := func(claims map[string]any) string { return client.Proof("GET", resource+private.path(t), tok, claims) }
 	first := r.ask(t, "GET", private.path(t), proven(tok, proof(nil))...)
 	nonce := first.header.Get("DPoP-Nonce")
@@ -329,7 +274,7 @@ func TestDPoPReload(t *testing.T) {
 	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 200 {
 		t.Fatalf("a good proof: %d %s", got.status, got.body)
 	}
-	if err := r.reload(token.Issuer{URL: r.issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPRequired}); err != nil {
+	if err := r.server.Reload([]token.Issuer{{URL: r.issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPRequired}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 401 || !strings.Contains(got.body, string(authz.InvalidProof)) {
@@ -346,11 +291,11 @@ func TestDPoPReload(t *testing.T) {
 // Two servers and one Redis: a proof passes at one of them. Without Redis nobody with a proof passes, and bearer tokens do.
 func TestDPoPOfSeveralServers(t *testing.T) {
 	url := redisURL(t)
-	first, client, tok := startDPoP(t, func(config *ServerConfig) { config.Replays = openReplays(t, url) })
+	first, client, tok := startDPoP(t, func(config *server.Config) { config.Replays = openReplays(t, url) })
 	issuer := first.issuer
-	second := start(t, func(config *ServerConfig) {
-		config.Settings.Resource, config.Replays = resource, openReplays(t, url)
-		config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
+	second := start(t, func(config *server.Config) {
+		config.Resource, config.Replays = resource, openReplays(t, url)
+		config.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
 	})
 	for range 10 {
 		proof := client.Proof("GET", resource+private.path(t), tok, nil)
@@ -370,9 +315,9 @@ func TestDPoPOfSeveralServers(t *testing.T) {
 		}
 	}
 
-	down := start(t, func(config *ServerConfig) {
-		config.Settings.Resource, config.Replays = resource, openReplays(t, "redis://127.0.0.1:1")
-		config.Settings.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
+	down := start(t, func(config *server.Config) {
+		config.Resource, config.Replays = resource, openReplays(t, "redis://127.0.0.1:1")
+		config.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
 	})
 	if got := down.ask(t, "GET", private.path(t), proven(tok, client.Proof("GET", resource+private.path(t), tok, nil))...); got.status != 503 || got.header.Get("Retry-After") == "" {
 		t.Errorf("without Redis: %d %q %s, expected 503 with Retry-After", got.status, got.header, got.body)

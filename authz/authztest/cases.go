@@ -21,6 +21,9 @@ type Case struct {
 	Want authz.Kind
 
 	credential credential
+	others     []other // credentials of other security schemes than the token's
+	mixed      bool    // the operation takes not only tokens
+	crossSite  bool    // sent as browsers send the requests of another site's page
 	body       body
 	first      *authz.Operation // called first, with the same token: it must let the request in
 	outage     bool             // sent to Target.Outage
@@ -51,17 +54,27 @@ const (
 // for the [Target] to say.
 func Cases(plan *authz.Plan) []Case {
 	var all []Case
-	operations := plan.Operations()
-	for _, o := range operations {
+	schemes := schemes{plan}
+	var byToken []authz.Operation // those that take nothing but access tokens
+	for _, o := range plan.Operations() {
+		if schemes.onlyTokens(o) {
+			byToken = append(byToken, o)
+		}
+	}
+	for _, o := range plan.Operations() {
 		switch {
+		case o.Denied != "":
+			all = append(all, Case{Name: o.ID + "/denied", Operation: o, Want: authz.Denied, credential: malformed})
 		case o.Public():
 			all = append(all, publicCases(o)...)
+		case !schemes.onlyTokens(o):
+			all = append(all, schemes.cases(o)...)
 		default:
 			all = append(all, tokenlessCases(o)...)
 			for _, a := range alternatives(o) {
 				all = append(all, alternativeCases(o, a)...)
 			}
-			all = append(all, reuseCases(o, operations)...)
+			all = append(all, reuseCases(o, byToken)...)
 		}
 	}
 	return all

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,6 +79,7 @@ func Check(ctx context.Context, target Target) (Report, error) {
 type run struct {
 	Target
 	cases    []Case
+	schemes  schemes
 	requests map[string]Request // by operationId
 	client   *http.Client
 	outage   *http.Client
@@ -111,9 +113,15 @@ func prepare(target Target) (*run, error) {
 	if target.Document == nil {
 		return nil, errors.Join(append(faults, errors.New("authztest: Target.Document is nil: there is nothing to test by"))...)
 	}
-	plan, err := authz.Compile(target.Document)
+	plan, err := authz.Config{Document: target.Document, Without: target.Without, Unstated: target.Unstated}.Compile()
 	if err != nil {
 		return nil, errors.Join(append(faults, err)...)
+	}
+	r.schemes = schemes{plan}
+	for name := range target.Credentials {
+		if plan.Scheme(name) == nil {
+			fault("Target.Credentials has %q, which is no security scheme of the document", name)
+		}
 	}
 	broken := map[string]error{}
 	for _, o := range plan.Operations() {
@@ -171,9 +179,13 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 		}
 	}
 	headers, skip, err := r.forger.credentials(ctx, c)
+	var secrets []string
+	if err == nil && skip == "" {
+		secrets, skip, err = r.secrets(ctx, c)
+	}
 	switch {
 	case err != nil:
-		result.Faults = []string{"the token could not be made: " + err.Error()}
+		result.Faults = []string{"the credential could not be made: " + err.Error()}
 		return result
 	case skip != "":
 		result.Skipped = skip
@@ -182,12 +194,12 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 	for _, header := range headers {
 		if c.first != nil {
 			first := Case{Operation: *c.first}
-			if faults, _ := r.send(ctx, first, header); faults != nil {
+			if faults, _ := r.send(ctx, first, header, nil); faults != nil {
 				result.Faults = []string{"nothing is proven, for " + c.first.ID + " refuses the token that suffices there: " + strings.Join(faults, "; ")}
 				return result
 			}
 		}
-		if result.Faults, result.Status = r.send(ctx, c, header); result.Faults != nil {
+		if result.Faults, result.Status = r.send(ctx, c, header, secrets); result.Faults != nil {
 			break
 		}
 	}
@@ -202,7 +214,7 @@ const (
 )
 
 // send sends the request of a case with a credential, and compares the answer with what the case wants.
-func (r *run) send(ctx context.Context, c Case, authorization string) (faults []string, status int) {
+func (r *run) send(ctx context.Context, c Case, authorization string, secrets []string) (faults []string, status int) {
 	client := r.client
 	if c.outage {
 		client = r.outage
@@ -229,6 +241,12 @@ func (r *run) send(ctx context.Context, c Case, authorization string) (faults []
 	}
 	if authorization != "" {
 		sent.Header.Set("Authorization", authorization)
+	}
+	if err := r.present(sent, c, secrets); err != nil {
+		return []string{"the credential could not be presented: " + err.Error()}, 0
+	}
+	if authorization != "" {
+		secrets = append(secrets, authorization[strings.IndexByte(authorization, ' ')+1:])
 	}
 	calls := r.calls()
 	response, err := client.Do(sent)
@@ -262,7 +280,7 @@ func (r *run) send(ctx context.Context, c Case, authorization string) (faults []
 	if c.body == invalidBody && got.repeats(marker) {
 		faults = append(faults, "expected that the answer says nothing of the body, it repeats some of it")
 	}
-	if authorization != "" && got.repeats(authorization[strings.IndexByte(authorization, ' ')+1:]) {
+	if slices.ContainsFunc(secrets, got.repeats) {
 		faults = append(faults, "expected that the answer does not repeat the credential, it does")
 	}
 	return faults, got.status

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz"
 )
 
 // Target is a server, its document, and what the kit may use to prove that the one enforces the other. Document and
@@ -25,6 +27,11 @@ type Target struct {
 
 	// Tokens is where tokens come from. The zero value has none.
 	Tokens Tokens
+	// Credentials are where the credentials of other security schemes come from, by scheme.
+	Credentials map[string]Credential
+	// Without and Unstated are those of the server's [authz.Config].
+	Without  []string
+	Unstated authz.Unstated
 	// Outage is the same API, called in process, where the issuer's keys cannot be had and never were: tokens must be
 	// answered with 503 there. nil: not tried.
 	Outage http.Handler

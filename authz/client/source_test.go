@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -279,68 +280,83 @@ func TestTokenIsKept(t *testing.T) {
 // However many ask, the issuer is asked once; when it fails all learn of it at once.
 func TestOneFetchForMany(t *testing.T) {
 	for _, fails := range []bool{false, true} {
-		var requests atomic.Int64
-		release := make(chan struct{})
-		endpoint := fake(t, func(w http.ResponseWriter, _ *http.Request) {
-			requests.Add(1)
-			<-release
-			if fails {
-				refuse(w, http.StatusServiceUnavailable, "temporarily_unavailable", "")
-				return
-			}
-			grant(w, "t", "Bearer", 3600)
-		})
-		source := newSource(t, full("", func(c *client.Config) { c.TokenURL = endpoint }))
-		var asking, done sync.WaitGroup
-		for range 100 {
-			asking.Add(1)
-			done.Go(func() {
-				asking.Done()
-				if got, err := source.Token(); (err != nil) != fails || err == nil && got.AccessToken != "t" {
-					t.Errorf("fails %v: %v, %v", fails, got, err)
+		synctest.Test(t, func(t *testing.T) {
+			var requests atomic.Int64
+			release := make(chan struct{})
+			source := newSource(t, inBubble(func(w http.ResponseWriter, _ *http.Request) {
+				requests.Add(1)
+				<-release
+				if fails {
+					refuse(w, http.StatusServiceUnavailable, "temporarily_unavailable", "")
+					return
 				}
-			})
-		}
-		asking.Wait()
-		time.Sleep(50 * time.Millisecond) // for the last ones to wait
-		close(release)
-		done.Wait()
-		if got := requests.Load(); got != 1 {
-			t.Errorf("fails %v: %d requests for the token of 100 callers, expected 1", fails, got)
-		}
+				grant(w, "t", "Bearer", 3600)
+			}))
+			var done sync.WaitGroup
+			for range 100 {
+				done.Go(func() {
+					if got, err := source.Token(); (err != nil) != fails || err == nil && got.AccessToken != "t" {
+						t.Errorf("fails %v: %v, %v", fails, got, err)
+					}
+				})
+			}
+			synctest.Wait() // until all of them wait
+			close(release)
+			done.Wait()
+			if got := requests.Load(); got != 1 {
+				t.Errorf("fails %v: %d requests for the token of 100 callers, expected 1", fails, got)
+			}
+		})
 	}
 }
 
 // A caller who gives up neither waits for the issuer nor takes the token from the others.
 func TestCallerGivesUp(t *testing.T) {
-	release := make(chan struct{})
-	endpoint := fake(t, func(w http.ResponseWriter, _ *http.Request) {
-		<-release
-		grant(w, "t", "Bearer", 3600)
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		source := newSource(t, inBubble(func(w http.ResponseWriter, _ *http.Request) {
+			<-release
+			grant(w, "t", "Bearer", 3600)
+		}))
+		caller, err := source.Client("https://api.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			request, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.example/", nil)
+			_, err := caller.Do(request)
+			got <- err
+		}()
+		other := make(chan error, 1)
+		go func() { _, err := source.Token(); other <- err }()
+		synctest.Wait() // until both of them wait
+		cancel()
+		if err := <-got; !errors.Is(err, context.Canceled) {
+			t.Errorf("the request ends with %v, expected that it was cancelled", err)
+		}
+		close(release)
+		if err := <-other; err != nil {
+			t.Errorf("the other caller gets %v, expected the token", err)
+		}
 	})
-	source := newSource(t, full("", func(c *client.Config) { c.TokenURL = endpoint }))
-	caller, err := source.Client("https://api.example")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := make(chan error, 1)
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		request, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.example/", nil)
-		_, err := caller.Do(request)
-		got <- err
-	}()
-	other := make(chan error, 1)
-	go func() { _, err := source.Token(); other <- err }()
-	time.Sleep(20 * time.Millisecond)
-	cancel()
-	if err := <-got; !errors.Is(err, context.Canceled) {
-		t.Errorf("the request ends with %v, expected that it was cancelled", err)
-	}
-	close(release)
-	if err := <-other; err != nil {
-		t.Errorf("the other caller gets %v, expected the token", err)
-	}
+}
+
+// inBubble configures an issuer without a network, which synctest cannot wait for.
+func inBubble(issuer http.HandlerFunc) client.Config {
+	return full("", func(c *client.Config) {
+		c.TokenURL = "https://issuer.example/token"
+		c.HTTPClient = &http.Client{Transport: handlerTransport{issuer}}
+	})
+}
+
+type handlerTransport struct{ http.Handler }
+
+func (h handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Result(), nil
 }
 
 // Nothing of the secret is in an error, whatever the issuer repeats, and however the error is printed.

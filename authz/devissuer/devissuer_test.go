@@ -870,7 +870,7 @@ func TestStopRestart(t *testing.T) {
 			if err == nil {
 				t.Error("a request that was waiting at Stop was answered")
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("Stop left a delayed request waiting")
 		}
 		if _, err := fetch(); err == nil {

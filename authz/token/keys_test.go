@@ -160,7 +160,7 @@ func TestKeysIssuerDownAtStartOverTCP(t *testing.T) {
 		if _, err = v.Verify(t.Context(), server.Mint(nil)); err == nil {
 			break
 		}
-		if time.Since(back) > 5*time.Second { // a second, and the slowness of the machine
+		if time.Since(back) > time.Minute { // TestKeysIssuerDownAtStart asserts one second
 			t.Fatalf("not served though the issuer is back: %v", err)
 		}
 		time.Sleep(20 * time.Millisecond)

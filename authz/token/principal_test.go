@@ -176,3 +176,30 @@ func TestPrincipalInContext(t *testing.T) {
 		t.Errorf("the expiry is %s, expected %s: exp without leeway", p.Expiry(), now.Add(5*time.Minute))
 	}
 }
+
+func TestNewPrincipal(t *testing.T) {
+	expiry := time.Unix(1_800_000_000, 0)
+	p, err := token.NewPrincipal(token.PrincipalConfig{
+		Issuer: "urn:keys", Subject: "billing", ClientID: "billing-1", Scopes: []string{"read"}, Expiry: expiry,
+		Claims: map[string]any{"team": map[string]any{"name": "a"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Issuer() != "urn:keys" || p.Subject() != "billing" || p.ClientID() != "billing-1" || !p.HasScope("read") ||
+		p.HasScope("write") || !p.Expiry().Equal(expiry) {
+		t.Errorf("the principal is %+v, expected what it was made of", p)
+	}
+	if team, err := token.Claim[string](p, "/team/name"); err != nil || team != "a" {
+		t.Errorf("its claim is %q, %v", team, err)
+	}
+	if p, err = token.NewPrincipal(token.PrincipalConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := token.Claim[string](p, "/sub"); !errors.Is(err, token.ErrNoClaim) {
+		t.Errorf("without claims: error is %v, expected ErrNoClaim", err)
+	}
+	if _, err := token.NewPrincipal(token.PrincipalConfig{Claims: map[string]any{"f": func() {}}}); err == nil {
+		t.Error("NewPrincipal takes a claim that is not JSON")
+	}
+}

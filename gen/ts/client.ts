@@ -3,117 +3,124 @@
 //   const api = createAPIClient({ baseUrl: "http://localhost:3010", token: clientCredentials({ … }) });
 //   const { data, error } = await api.GET("/api/messages", { params: { query: { limit: 5 } } });
 
-import createClient, { type Client, type ClientOptions } from "openapi-fetch";
+import createClient, { type Client, type ClientOptions, type Middleware } from "openapi-fetch";
 import type { paths } from "./schema.d.ts";
+import { secure, type TokenSource } from "./tokens.ts";
 
+export { DPoPKey } from "./dpop.ts";
+export { type Page, paginate } from "./pages.ts";
+export { isProblem, type Problem, type ProblemType, problemTypes } from "./problems.ts";
 export type { components, operations, paths } from "./schema.d.ts";
+export { type ClientCredentials, clientCredentials, type TokenSource } from "./tokens.ts";
 
-/** Gives an access token that is good for some time yet. It is asked before each request, so it keeps what it has. */
-export type TokenSource = () => Promise<string>;
-
-/** The options of openapi-fetch, and where tokens come from. Without a source no request has a token. */
+/** The options of openapi-fetch, and where tokens come from. Without a source, requests carry no token. */
 export interface APIClientOptions extends ClientOptions {
   baseUrl: string;
   token?: TokenSource;
+  /**
+   * The longest time in milliseconds to wait and try again after a 503 whose Retry-After asks for no
+   * more than that, once per call. Only methods that are safe to repeat are tried again (RFC 9110
+   * §9.2.2). Default 0: the caller gets the 503.
+   */
+  maxRetryAfter?: number;
 }
 
-export function createAPIClient({ token, ...options }: APIClientOptions): Client<paths> {
+export function createAPIClient({ token, maxRetryAfter = 0, ...options }: APIClientOptions): Client<paths> {
   const client = createClient<paths>(options);
-  if (!token) {
-    return client;
+  if (token) {
+    secure("baseUrl", options.baseUrl);
   }
-  const { origin } = secure("baseUrl", options.baseUrl);
-  client.use({
-    async onRequest({ request }) {
-      // A single call can name another baseUrl, but the token is for the API alone (RFC 6750 §5.3). Where a redirect
-      // leads to another origin, fetch itself takes the header off.
-      if (new URL(request.url).origin === origin) {
-        request.headers.set("Authorization", `Bearer ${await token()}`);
-      }
-      return request;
-    },
-  });
+  if (token || maxRetryAfter > 0) {
+    client.use(sending(new URL(options.baseUrl).origin, token, maxRetryAfter, options.fetch ?? globalThis.fetch));
+  }
   return client;
 }
 
-export interface ClientCredentials {
-  /** The issuer's token endpoint, such as http://localhost:3010/oauth/token under `dev`. */
-  tokenEndpoint: string;
-  clientID: string;
-  clientSecret: string;
-  audience?: string;
-  /** What to ask for. Default: all that the client may have. */
-  scopes?: readonly string[];
-  fetch?: typeof globalThis.fetch;
-  /** The time in milliseconds. Default: Date.now. */
-  now?: () => number;
-}
-
 /**
- * The tokens of a program that acts for itself (RFC 6749 §4.4). It has a secret, so it is nothing for a browser.
- * A token is kept until 30 seconds before it expires; all who want the next one wait for the same request.
+ * Adds the token to each request, and repeats a request once: with a new token if its token is
+ * refused, or after the time that a 503 asks for.
  */
-export function clientCredentials(config: ClientCredentials): TokenSource {
-  const { fetch = globalThis.fetch, now = Date.now } = config;
-  const endpoint = secure("tokenEndpoint", config.tokenEndpoint);
-  const form = new URLSearchParams({
-    grant_type: "client_credentials",
-    client_id: config.clientID,
-    client_secret: config.clientSecret,
-  });
-  if (config.audience !== undefined) {
-    form.set("audience", config.audience);
-  }
-  if (config.scopes !== undefined) {
-    form.set("scope", config.scopes.join(" "));
-  }
+function sending(
+  origin: string,
+  token: TokenSource | undefined,
+  maxRetryAfter: number,
+  fetch: (request: Request) => Promise<Response>,
+): Middleware {
+  const copies = new Map<string, Request>(); // by call: the body of a request can be sent once
 
-  let kept = "";
-  let until = 0;
-  let asking: Promise<string> | undefined;
-
-  async function ask(): Promise<string> {
-    const asked = now();
-    const response = await fetch(endpoint, {
-      method: "POST",
-      body: form,
-      redirect: "error", // 307 and 308 would have the secret sent elsewhere
-      signal: AbortSignal.timeout(10_000),
-    }).catch((cause: unknown) => {
-      throw new Error(`no answer from the token endpoint, ${endpoint}`, { cause });
-    });
-    const answer: unknown = await response.json().catch(() => undefined);
-    const { access_token, token_type, expires_in, error, error_description } = (answer ?? {}) as Record<string, unknown>;
-    if (!response.ok) {
-      throw new Error(`the token endpoint, ${endpoint}, answers ${[response.status, error, error_description].filter(Boolean).join(": ")}`);
+  async function authorize(request: Request, fresh: boolean): Promise<Request> {
+    if (!token) {
+      return request;
     }
-    // Another type than Bearer is for clients that understand it (RFC 6749 §7.1). What does not fit into a header is
-    // refused here, where the error does not quote it (RFC 6750 §2.1).
-    if (!/^bearer$/i.test(String(token_type)) || typeof access_token !== "string" || !/^[\w.~+/-]+=*$/.test(access_token)) {
-      throw new Error(`the token endpoint, ${endpoint}, answers ${response.status}, but not with a bearer token`);
+    const value = await token({ fresh, signal: request.signal });
+    request.headers.set("Authorization", `${token.dpop ? "DPoP" : "Bearer"} ${value}`);
+    if (token.dpop) {
+      request.headers.set("DPoP", await token.dpop.proof(request.method, request.url, value));
     }
-    kept = access_token;
-    until = typeof expires_in === "number" ? asked + (expires_in - 30) * 1000 : 0;
-    return kept;
+    return request;
   }
 
-  return async () => {
-    if (now() < until) {
-      return kept;
+  /** Returns the request to send in place of the one that got this response, or undefined. */
+  async function repeat(copy: Request, response: Response): Promise<Request | undefined> {
+    const error = /error="(\w+)"/.exec(response.headers.get("WWW-Authenticate") ?? "")?.[1];
+    if (token && response.status === 401 && (error === "invalid_token" || error === "use_dpop_nonce")) {
+      return authorize(copy, error === "invalid_token");
     }
-    asking ??= ask().finally(() => {
-      asking = undefined;
-    });
-    return asking;
+    const after = Number(response.headers.get("Retry-After") ?? Number.NaN) * 1000;
+    const safe = ["GET", "HEAD", "OPTIONS"].includes(copy.method);
+    if (maxRetryAfter > 0 && response.status === 503 && safe && after <= maxRetryAfter) {
+      await sleep(after, copy.signal);
+      return authorize(copy, false);
+    }
+    return undefined;
+  }
+
+  return {
+    async onRequest({ request, id }) {
+      // A single call can name another baseUrl, but the token is for the API alone (RFC 6750 §5.3). After a redirect
+      // to another origin, fetch itself removes the header.
+      if (new URL(request.url).origin !== origin) {
+        return request;
+      }
+      copies.set(id, request.clone());
+      return authorize(request, false);
+    },
+    async onResponse({ id, response }) {
+      const copy = copies.get(id);
+      copies.delete(id);
+      if (!copy) {
+        return response;
+      }
+      token?.dpop?.observe(response, copy.url);
+      const again = await repeat(copy, response);
+      if (!again) {
+        return response;
+      }
+      await response.body?.cancel();
+      const repeated = await fetch(again);
+      token?.dpop?.observe(repeated, again.url);
+      return repeated;
+    },
+    onError({ id }) {
+      copies.delete(id);
+    },
   };
 }
 
-/** Tokens and secrets do not travel in the clear (RFC 6750 §5.3), unless within this machine. */
-function secure(name: string, value: string): URL {
-  const url = new URL(value);
-  const loopback = url.protocol === "http:" && ["localhost", "127.0.0.1", "[::1]"].includes(url.hostname);
-  if (url.protocol !== "https:" && !loopback) {
-    throw new Error(`${name} is ${value}: expected https, or http to localhost, for what is sent there is secret`);
-  }
-  return url;
+function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) {
+      reject(signal.reason);
+      return;
+    }
+    const abort = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", abort);
+      resolve();
+    }, milliseconds);
+    signal.addEventListener("abort", abort, { once: true });
+  });
 }

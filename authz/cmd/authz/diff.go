@@ -2,110 +2,214 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
 type diffCommand struct {
-	Old   string `arg:"" help:"The document before, or - for standard input."`
-	New   string `arg:"" help:"The document after, or - for standard input."`
-	Allow bool   `help:"Exit with 0 also if something is weakened: somebody has looked at it."`
+	Old    string `arg:"" help:"The document before: a file, REVISION:FILE as in git, an https URL, or - for standard input."`
+	New    string `arg:"" help:"The document after, named in the same ways."`
+	FailOn string `enum:"weakened,tightened,any,none" default:"weakened" help:"Changes that make the exit code 1: weakened (default), tightened, any or none."`
+	Format string `enum:"text,json,markdown,github,sarif" default:"text" help:"Output: text (default), json, markdown for a comment, github for annotations, or sarif."`
 }
 
-// change is what has become of an operation.
+// change is one difference between two documents.
 type change struct {
-	Change  verdict `json:"change"`
-	Weakens bool    `json:"weakens"` // lets somebody in who was not let in before
-	ID      string  `json:"operationId,omitempty"`
-	Method  string  `json:"method"`
-	Path    string  `json:"path"`
-	// From is where it was, if that was elsewhere: POST /v1/messages.
+	ID        string  `json:"id"` // the same for the same change, whatever else changes
+	Change    verdict `json:"change"`
+	Weakens   bool    `json:"weakens"`  // lets in a caller or a request that was refused before
+	Tightens  bool    `json:"tightens"` // refuses a caller or a request that was let in before
+	Operation string  `json:"operationId,omitempty"`
+	Method    string  `json:"method,omitempty"`
+	Path      string  `json:"path,omitempty"` // or the place of a security scheme
+	// From is the operation's former method and path, if they were others.
 	From string `json:"from,omitempty"`
-	// Was and Now are who may call it, in words; "" before it was there and when it is no more.
+	// Was and Now are who may call it, in words; empty before it existed and once it is removed.
 	Was string `json:"was,omitempty"`
 	Now string `json:"now,omitempty"`
-	// Gains is what lets callers in who were not let in before, in words; Loses is what no longer does.
+	// Gains is what lets in callers who were refused before, in words; Loses is what no longer does.
 	Gains []string `json:"gains,omitempty"`
 	Loses []string `json:"loses,omitempty"`
+	// Details are the single differences of a request's schemas and of other controls.
+	Details []detail `json:"details,omitempty"`
+	File    string   `json:"file,omitempty"`
+	Line    int      `json:"line,omitempty"`
 }
 
-// verdict is a change in one word.
+// detail is a difference in one place of a request or of a security scheme.
+type detail struct {
+	Where    string `json:"where"` // body.user.name, query limit
+	Problem  string `json:"problem"`
+	Weakens  bool   `json:"weakens"`
+	Tightens bool   `json:"tightens"`
+}
+
+// verdict is a change in one word or two.
 type verdict string
 
 const (
-	opened    verdict = "opened"    // nobody needs a credential any more
-	weakened  verdict = "weakened"  // somebody may call it who might not before, whoever else may not any more
-	tightened verdict = "tightened" // somebody may not call it any more, and nobody may who might not before
+	opened    verdict = "opened"   // a credential is no longer needed
+	weakened  verdict = "weakened" // callers are let in who were refused before
+	looser    verdict = "validation weakened"
+	changed   verdict = "changed" // a scheme or a control that has no direction
 	added     verdict = "added"
+	tightened verdict = "tightened" // callers are refused who were let in before
+	stricter  verdict = "validation tightened"
+	moved     verdict = "moved" // to another method or path
 	removed   verdict = "removed"
-	moved     verdict = "moved" // to another method or path, or a path parameter has another name
 )
 
-// verdicts in the order in which they are told.
+// verdicts in the order in which they are printed.
 var verdicts = []struct {
 	verdict verdict
 	colour  colour
-}{{opened, red}, {weakened, red}, {added, cyan}, {tightened, green}, {moved, cyan}, {removed, dim}}
+}{
+	{opened, red}, {weakened, red}, {looser, red}, {changed, yellow}, {added, cyan}, {tightened, green},
+	{stricter, green}, {moved, cyan}, {removed, dim},
+}
 
-func (c *diffCommand) Run(t *tool) error {
-	if c.Old == "-" && c.New == "-" {
+func (v verdict) rank() int {
+	for i := range verdicts {
+		if verdicts[i].verdict == v {
+			return i
+		}
+	}
+	return len(verdicts)
+}
+
+// rule is the verdict as an identifier: validation-weakened.
+func (v verdict) rule() string { return strings.ReplaceAll(string(v), " ", "-") }
+
+// comparison is the answer of diff.
+type comparison struct {
+	Changes []change `json:"changes"`
+	// Uncompared are requests whose validation may have changed unseen.
+	Uncompared []uncompared `json:"uncompared,omitempty"`
+	Weakened   bool         `json:"weakened"`
+}
+
+// uncompared is an operation whose requests could not be compared.
+type uncompared struct {
+	Method  string `json:"method"`
+	Path    string `json:"path"`
+	Problem string `json:"problem"`
+}
+
+func (c *diffCommand) Run(ctx context.Context, t *tool) error {
+	if c.Old == standardInput && c.New == standardInput {
 		return errors.New("both documents are to be read from standard input: name a file for one of them")
 	}
+	places := c.Format == "github" || c.Format == "sarif"
 	var old, now *openapi3.T
 	var oldErr, nowErr error
 	var loading sync.WaitGroup
-	loading.Go(func() { old, oldErr = t.load(c.Old, false) })
-	loading.Go(func() { now, nowErr = t.load(c.New, false) })
+	loading.Go(func() { old, oldErr = t.load(ctx, c.Old, requestPart, false) })
+	loading.Go(func() { now, nowErr = t.load(ctx, c.New, requestPart, places) })
 	loading.Wait()
-	err := errors.Join(oldErr, nowErr)
-	if err != nil {
+	if err := errors.Join(oldErr, nowErr); err != nil {
 		return err
 	}
-	changes := compare(describe(old), describe(now))
-	weaker := 0
-	for _, c := range changes {
-		if c.Weakens {
-			weaker++
-		}
+	answer := compare(old, now)
+	if err := c.write(t, answer); err != nil {
+		return err
 	}
-	answer := map[string]any{"changes": append([]change{}, changes...), "weakened": weaker > 0}
-	err = t.tell(answer, func(p page) { p.writeChanges(changes, weaker) })
-	if err == nil && weaker > 0 && !c.Allow {
+	switch {
+	case len(answer.Uncompared) > 0:
+		return fmt.Errorf("validation not compared: %s", count(len(answer.Uncompared), "operation"))
+	case slices.ContainsFunc(answer.Changes, c.fails):
 		return errFound
 	}
-	return err
+	return nil
 }
 
-// compare finds what has changed in who may call what.
+// fails reports whether a change makes the exit code 1.
+func (c *diffCommand) fails(change change) bool {
+	switch c.FailOn {
+	case "weakened":
+		return change.Weakens
+	case "tightened":
+		return change.Weakens || change.Tightens
+	}
+	return c.FailOn == "any"
+}
+
+// compare finds what has changed in who may call what, and in what a request may contain.
+func compare(old, now *openapi3.T) comparison {
+	before, after := comparableCredentials(old, now)
+	pairs, changes := match(describe(old, before), describe(now, after))
+	for _, p := range pairs {
+		if c := p.access(); c.Change != "" {
+			changes = append(changes, c)
+		}
+		changes = append(changes, p.controls()...)
+	}
+	changes = append(changes, schemeChanges(old, now)...)
+	validation, missed := compareRequests(old, now, pairs)
+	changes = append(changes, validation...)
+	slices.SortStableFunc(changes, func(a, b change) int {
+		return cmp.Or(cmp.Compare(a.Change.rank(), b.Change.rank()), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Method, b.Method))
+	})
+	answer := comparison{Changes: append([]change{}, changes...), Uncompared: missed}
+	seen := map[string]int{}
+	for i, c := range answer.Changes {
+		kind := "access"
+		if c.Details != nil {
+			kind = "details"
+		}
+		id := findingID(c.Change.rule(), kind, c.Method, address(c.Path), c.From)
+		if seen[id]++; seen[id] > 1 { // compared with several operations
+			id = fmt.Sprint(id, "-", seen[id])
+		}
+		answer.Changes[i].ID = id
+		answer.Weakened = answer.Weakened || c.Weakens
+	}
+	return answer
+}
+
+// pair is an operation and what it was before.
+type pair struct{ old, now operation }
+
+// match finds the operation that each operation was before. What has none was added, what none was
+// before has been removed.
 //
-// An operation is known by its address, for that is what callers know, and by its operationId, for that is what
-// generated servers find its handler by. Where the two lead to different operations it is compared with both.
-func compare(old, now []operation) (changes []change) {
+// An operation is known by its address, which callers know, and by its operationId, by which
+// generated servers find its handler. Where the two lead to different operations it is compared
+// with both. Paths that differ only in the names of their parameters share an address, and which of
+// them a router chooses is up to the router: one that has no counterpart of the same name is
+// compared with all of them.
+func match(old, now []operation) (pairs []pair, changes []change) {
 	matched := map[*operation]bool{}
-	byAddress, byID := map[string]*operation{}, named(old)
+	byName, byAddress, byID := map[string]*operation{}, map[string][]*operation{}, named(old)
 	for i := range old {
-		byAddress[old[i].address()] = &old[i]
+		o := &old[i]
+		byName[o.String()] = o
+		byAddress[o.address()] = append(byAddress[o.address()], o)
 	}
 	names := named(now)
 	for _, o := range now {
-		before := []*operation{byAddress[o.address()]}
-		if names[o.ID] != nil {
-			before = append(before, byID[o.ID])
+		var before []*operation
+		if same := byName[o.String()]; same != nil {
+			before = append(before, same)
+		} else {
+			before = append(before, byAddress[o.address()]...)
 		}
-		before = slices.DeleteFunc(slices.Compact(before), func(o *operation) bool { return o == nil })
+		if b := byID[o.ID]; names[o.ID] != nil && b != nil && !slices.Contains(before, b) {
+			before = append(before, b)
+		}
 		for _, b := range before {
 			matched[b] = true
-			if c := o.changeFrom(*b); c.Change != "" {
-				changes = append(changes, c)
-			}
+			pairs = append(pairs, pair{*b, o})
 		}
 		if len(before) == 0 {
 			c := o.change(added)
-			// Nobody had to be let in here before. That everybody is, somebody should have decided.
+			// Before, nobody could call it. Somebody should decide that everybody may.
 			c.Weakens = o.access.open()
 			c.Now = o.access.String()
 			changes = append(changes, c)
@@ -118,10 +222,7 @@ func compare(old, now []operation) (changes []change) {
 			changes = append(changes, c)
 		}
 	}
-	slices.SortStableFunc(changes, func(a, b change) int {
-		return cmp.Or(cmp.Compare(a.Change.rank(), b.Change.rank()), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Method, b.Method))
-	})
-	return changes
+	return pairs, changes
 }
 
 // named finds operations by operationId. None, or that of several, is no name: it finds nil.
@@ -137,82 +238,58 @@ func named(operations []operation) map[string]*operation {
 	return names
 }
 
-// address is what a request can be told apart by: the names of path parameters are not seen in it.
-func (o operation) address() string { return o.Method + " " + parameter.ReplaceAllString(o.Path, "{}") }
+// address is what a request shows of its operation: the names of path parameters are not in it.
+func (o operation) address() string { return o.Method + " " + address(o.Path) }
+
+func address(path string) string { return parameter.ReplaceAllString(path, "{}") }
 
 var parameter = regexp.MustCompile(`\{[^}]*\}`)
 
 func (o operation) change(v verdict) change {
-	return change{Change: v, ID: o.ID, Method: o.Method, Path: o.Path}
-}
-
-// changeFrom compares an operation with what it was. Its Change is "" if it is the same.
-func (o operation) changeFrom(old operation) change {
-	c := o.change("")
-	if o.String() != old.String() {
-		c.Change, c.From = moved, old.String()
-	}
-	c.Was, c.Now = old.access.String(), o.access.String()
-	for _, n := range o.access.beyond(old.access) {
-		c.Gains = append(c.Gains, n.String())
-	}
-	for _, n := range old.access.beyond(o.access) {
-		c.Loses = append(c.Loses, n.String())
-	}
-	if o.access.asksLess(old.access) {
-		c.Gains = append(c.Gains, signIn(o.access.stepUp))
-	}
-	if old.access.asksLess(o.access) {
-		c.Loses = append(c.Loses, signIn(old.access.stepUp))
-	}
-	switch {
-	case o.access.open() && !old.access.open():
-		c.Change, c.Weakens = opened, true
-	case !o.access.within(old.access):
-		c.Change, c.Weakens = weakened, true
-	case !old.access.within(o.access):
-		c.Change = tightened
+	c := change{Change: v, Operation: o.ID, Method: o.Method, Path: o.Path}
+	if at := locate(o.spec.Origin, ""); at != nil {
+		c.File, c.Line = at.File, at.Line
 	}
 	return c
 }
 
-func (v verdict) rank() int {
-	for i := range verdicts {
-		if verdicts[i].verdict == v {
-			return i
-		}
+// change is a change of the pair's operation.
+func (p pair) change(v verdict) change {
+	c := p.now.change(v)
+	if p.now.address() != p.old.address() {
+		c.From = p.old.String()
 	}
-	return len(verdicts)
+	return c
 }
 
-func (p page) writeChanges(changes []change, weaker int) {
-	if len(changes) == 0 {
-		p.line("nothing changes in who may call what")
-		return
+// access compares who may call the operation. Its Change is "" if that is the same.
+func (p pair) access() change {
+	c := p.change("")
+	if c.From != "" {
+		c.Change = moved
 	}
-	var rows [][]cell
-	for _, c := range changes {
-		access := c.Now
-		switch {
-		case c.Was != "" && c.Now != "" && c.Was != c.Now:
-			access = c.Was + " → " + c.Now
-		case c.Now == "":
-			access = c.Was
-		}
-		if c.From != "" {
-			access += ", moved from " + c.From
-		}
-		mark := cell{}
-		if c.Weakens {
-			mark = cell{"!", red}
-		}
-		rows = append(rows, append([]cell{mark, {string(c.Change), verdicts[c.Change.rank()].colour}}, plain(c.Method, c.Path, c.ID, access)...))
+	was, now := p.old.access, p.now.access
+	c.Was, c.Now = was.String(), now.String()
+	for _, n := range now.beyond(was) {
+		c.Gains = append(c.Gains, n.String())
 	}
-	p.table("", rows)
-	p.line("")
-	if weaker == 0 {
-		p.line("%s, none of them weaker", count(len(changes), "change"))
-	} else {
-		p.line("%s, %d of them weaker (!): somebody may call what they might not before", count(len(changes), "change"), weaker)
+	for _, n := range was.beyond(now) {
+		c.Loses = append(c.Loses, n.String())
 	}
+	if now.asksLess(was) {
+		c.Gains = append(c.Gains, signIn(now.stepUp))
+	}
+	if was.asksLess(now) {
+		c.Loses = append(c.Loses, signIn(was.stepUp))
+	}
+	c.Weakens, c.Tightens = !now.within(was), !was.within(now)
+	switch {
+	case now.open() && !was.open():
+		c.Change = opened
+	case c.Weakens:
+		c.Change = weakened
+	case c.Tightens:
+		c.Change = tightened
+	}
+	return c
 }

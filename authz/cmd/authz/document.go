@@ -1,12 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -14,56 +12,95 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// load reads a document with everything that it refers to; with places, also where each part of it stands. It may refer
-// to other files but not to the network: what a document says must not depend on who answers.
-func (t *tool) load(name string, places bool) (*openapi3.T, error) {
+// load reads a document with everything that it refers to, or the part of it that is needed; with
+// places, also the line of each part.
+func (t *tool) load(ctx context.Context, name string, needed part, places bool) (*openapi3.T, error) {
+	doc, err := t.read(ctx, name, needed, places)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", describeName(name), err)
+	}
+	// Anything that is YAML loads. An empty document, such as the output of a command that failed,
+	// must not pass for an API without operations.
+	if !strings.HasPrefix(doc.OpenAPI, "3.") {
+		return nil, fmt.Errorf("cannot read %s: openapi is %q, expected an OpenAPI document of version 3",
+			describeName(name), doc.OpenAPI)
+	}
+	return doc, nil
+}
+
+func (t *tool) read(ctx context.Context, name string, needed part, places bool) (*openapi3.T, error) {
+	from, err := t.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer from.close()
 	loader := openapi3.NewLoader()
 	loader.IncludeOrigin = places
 	loader.IsExternalRefsAllowed = true
 	loader.ReadFromURIFunc = func(_ *openapi3.Loader, location *url.URL) ([]byte, error) {
-		switch {
-		case location.Scheme != "" || location.Host != "":
-			return nil, fmt.Errorf("it refers to %s: only files of this machine are read; keep a copy beside the document", location.Redacted())
-		case location.Path == "-":
-			return io.ReadAll(t.stdin)
-		}
-		return os.ReadFile(filepath.FromSlash(location.Path))
+		return from.read(location)
 	}
-	doc, err := loader.LoadFromURI(&url.URL{Path: filepath.ToSlash(name)})
-	if name == "-" {
-		name = "standard input"
-	}
+	data, err := from.read(from.root)
 	if err != nil {
-		return nil, fmt.Errorf("%s could not be read: %w", name, err)
+		return nil, err
 	}
-	// Anything that is YAML loads. An empty one, such as of a command that failed ahead of the pipe, would pass for
-	// an API without operations.
-	if !strings.HasPrefix(doc.OpenAPI, "3.") {
-		return nil, fmt.Errorf("%s could not be read: openapi is %q, expected an OpenAPI document of version 3", name, doc.OpenAPI)
+	if part := needed.prune(data); len(part) < len(data) && !places {
+		// The loader reads JSON by its YAML parser, which takes twice the memory.
+		doc := &openapi3.T{}
+		if doc.UnmarshalJSON(part) == nil && loader.ResolveRefsIn(doc, from.root) == nil {
+			return doc, nil
+		}
+	} else {
+		data = part
 	}
-	return doc, nil
+	doc, err := loader.LoadFromDataWithPath(data, from.root)
+	if err != nil && name != standardInput { // which can be read once
+		err = findBrokenRefs(from, err)
+	}
+	return doc, err
+}
+
+func describeName(name string) string {
+	if name == standardInput {
+		return "standard input"
+	}
+	return name
 }
 
 // operation is an operation of a document and what its security means.
 type operation struct {
 	authz.Operation
 	access access
+	item   *openapi3.PathItem
+	spec   *openapi3.Operation
 }
 
 func (o operation) String() string { return o.Method + " " + o.Path }
 
-// describe returns every operation of a document.
-func describe(doc *openapi3.T) []operation {
+// describe returns every operation of a document. credential says what a scheme asks for.
+func describe(doc *openapi3.T, credential func(scheme string) string) []operation {
 	var all []operation
 	for _, o := range authz.Describe(doc) {
-		all = append(all, operation{o, accessOf(o, func(scheme string) string { return credential(doc, scheme) })})
+		item := doc.Paths.Value(o.Path)
+		all = append(all, operation{o, accessOf(o, credential), item, item.GetOperation(o.Method)})
 	}
 	return all
+}
+
+// credentials says what the schemes of a document ask for.
+func credentials(doc *openapi3.T) func(scheme string) string {
+	return func(scheme string) string { return credential(doc, scheme) }
 }
 
 // faults returns everything that would keep a document from being served.
 func faults(doc *openapi3.T) []*authz.Fault {
 	_, err := authz.Compile(doc)
+	return faultsOf(err)
+}
+
+// securityFaults returns the faults of who may call what.
+func securityFaults(doc *openapi3.T) []*authz.Fault {
+	_, err := authz.Config{Document: doc}.CompileSecurity()
 	return faultsOf(err)
 }
 

@@ -55,7 +55,7 @@ type explainedOperation struct {
 }
 
 func (c *explainCommand) Run(ctx context.Context, t *tool) error {
-	doc, err := t.load(c.Document, false)
+	doc, err := t.load(ctx, c.Document, securityPart, false)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (c *explainCommand) Run(ctx context.Context, t *tool) error {
 	refused, ok := errors.AsType[*token.Error](err)
 	switch {
 	case err == nil:
-		e = accepted(principal, describe(doc), t.now())
+		e = accepted(principal, describe(doc, credentials(doc)), t.now())
 		e.Hint = scopesElsewhere(principal, e, c.ScopeClaim)
 	case ok && refused.Code != token.KeysUnavailable:
 		e = explanation{Check: string(refused.Code), Detail: refused.Detail, Hint: c.hint(ctx, refused.Code, raw, verifier, clock)}

@@ -2,9 +2,9 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,68 +15,135 @@ import (
 )
 
 type lintCommand struct {
-	Document string   `arg:"" help:"OpenAPI document, or - for standard input."`
+	Document string   `arg:"" optional:"" help:"OpenAPI document: a file, REVISION:FILE as in git, an https URL, or - for standard input."`
+	Rules    bool     `help:"List the rules, why each exists and how to fix what it finds."`
 	Skip     []string `help:"Rules to leave out, separated by commas. Faults cannot be left out."`
+	Ignore   string   `help:"File of findings to suppress: a YAML list of {rule, where, reason}."`
+	Places   bool     `help:"Show every place of a finding, not the first few."`
+	FailOn   string   `enum:"fault,warning,note" default:"fault" help:"Lowest level that makes the exit code 1: fault (default), warning or note."`
+	Format   string   `enum:"text,json,github,sarif" default:"text" help:"Output: text (default), json, github for annotations, or sarif."`
+	Fix      bool     `help:"Write an overlay that fixes what can be fixed mechanically, instead of the findings."`
 }
 
 // finding is something in a document that somebody should look at.
 type finding struct {
-	Severity string `json:"severity"` // fault: the document would not be served; unwise
-	Rule     string `json:"rule"`
-	File     string `json:"file,omitempty"`
-	Line     int    `json:"line,omitempty"`
-	Column   int    `json:"column,omitempty"`
-	Where    string `json:"where,omitempty"` // in the API: GET /messages; where several share it, in the first of them
-	Problem  string `json:"problem"`
-	Fix      string `json:"fix,omitempty"`
+	ID      string `json:"id"` // the same for the same finding, whatever else is found
+	Level   string `json:"level"`
+	Rule    string `json:"rule"`
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
+	Where   string `json:"where,omitempty"` // in the API: GET /messages; where several share it, in the first of them
+	Problem string `json:"problem"`
+	Fix     string `json:"fix,omitempty"`
+
+	cause string // what findings of one group have in common
 }
 
-func (c *lintCommand) Run(t *tool) error {
+func (c *lintCommand) Run(ctx context.Context, t *tool) error {
+	if c.Rules {
+		return t.tell(describeRules(), func(p page) { p.rules() })
+	}
+	if c.Document == "" {
+		return errors.New("name the document: authz lint openapi.yaml")
+	}
 	for _, name := range c.Skip {
-		if !slices.ContainsFunc(rules, func(r rule) bool { return r.name == name }) {
-			var names []string
-			for _, r := range rules {
-				names = append(names, r.name)
-			}
-			return fmt.Errorf("--skip: there is no rule %s: the rules are %s", name, strings.Join(names, ", "))
+		r, ok := ruleNamed(name)
+		switch {
+		case !ok:
+			return fmt.Errorf("--skip: unknown rule %s: see authz lint --rules", name)
+		case r.level == faultLevel:
+			return fmt.Errorf("--skip: %s is a fault: the document would not be served", name)
 		}
 	}
-	doc, err := t.load(c.Document, true)
+	ignored, err := readSuppressions(c.Ignore)
 	if err != nil {
 		return err
 	}
-	findings := lint(doc, c.Skip)
-	err = t.tell(map[string]any{"findings": append([]finding{}, findings...)}, func(p page) { p.writeFindings(c.Document, findings) })
-	if err == nil && findings != nil {
+	doc, err := t.load(ctx, c.Document, everything, true)
+	if broken, ok := errors.AsType[*brokenRefs](err); ok && !c.Fix {
+		return c.answer(t, nil, broken.findings())
+	}
+	if err != nil {
+		return err
+	}
+	operations := describe(doc, credentials(doc))
+	if c.Fix {
+		return writeFixes(t.out, doc, operations)
+	}
+	findings := lint(doc, operations, c.Skip)
+	findings, unused := ignored.apply(suppressInDocument(operations, findings))
+	for _, u := range unused {
+		t.complain(fmt.Sprintf("%s: suppresses nothing: %s", c.Ignore, u))
+	}
+	return c.answer(t, pasteBlocks(doc, operations, findings), findings)
+}
+
+// answer writes the findings. blocks are what can be pasted, by rule.
+func (c *lintCommand) answer(t *tool, blocks map[string]string, findings []finding) error {
+	var err error
+	switch {
+	case t.json || c.Format == "json":
+		err = t.out.json(map[string]any{"findings": append([]finding{}, findings...)})
+	case c.Format == "github":
+		t.out.annotations(noticesOf(findings))
+	case c.Format == "sarif":
+		err = t.out.sarif(file(c.Document), describeSARIF(), noticesOf(findings))
+	default:
+		t.out.findings(c.Document, findings, blocks, c.Places)
+	}
+	limit := slices.Index(levels, c.FailOn)
+	if err == nil && slices.ContainsFunc(findings, func(f finding) bool { return slices.Index(levels, f.Level) <= limit }) {
 		return errFound
 	}
 	return err
 }
 
-// lint returns the faults of a document, which are those that would stop the server, and what the rules find.
-func lint(doc *openapi3.T, skip []string) []finding {
-	all := faultFindings(faults(doc))
-	operations := describe(doc)
+// lint returns the faults of a document, which would stop the server, and what the rules find.
+func lint(doc *openapi3.T, operations []operation, skip []string) []finding {
+	faulty := faults(doc)
+	all := faultFindings(faulty)
 	for _, r := range rules {
-		if slices.Contains(skip, r.name) {
+		if slices.Contains(skip, r.name) || r.level == faultLevel {
 			continue
 		}
 		seen := map[finding]bool{}
-		r.find(doc, operations, func(at *openapi3.Location, where, problem string) {
-			f := finding{Severity: "unwise", Rule: r.name, Problem: problem, Fix: r.fix}.at(at)
+		report := func(at *openapi3.Location, where, problem, cause string) {
+			f := finding{Level: r.level, Rule: r.name, Problem: problem, Fix: r.fix, cause: cmp.Or(cause, problem)}.at(at)
 			if at != nil && seen[f] {
 				return
 			}
 			seen[f] = true
 			f.Where = where
 			all = append(all, f)
-		})
+		}
+		switch r.name {
+		case invalidElsewhere:
+			reportInvalid(doc, faulty, report)
+		case unknownSuppression:
+			reportSuppressions(operations, report)
+		default:
+			r.find(doc, operations, report)
+		}
 	}
 	slices.SortStableFunc(all, func(a, b finding) int {
-		return cmp.Or(cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.File, b.File),
-			cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(slices.Index(levels, a.Level), slices.Index(levels, b.Level)), cmp.Compare(a.Rule, b.Rule),
+			cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
+	identify(all)
 	return all
+}
+
+// identify gives each finding an identity that does not depend on lines.
+func identify(findings []finding) {
+	seen := map[string]int{}
+	for i, f := range findings {
+		id := findingID(f.Rule, f.Where, f.Problem)
+		if seen[id]++; seen[id] > 1 {
+			id = fmt.Sprint(id, "-", seen[id])
+		}
+		findings[i].ID = id
+	}
 }
 
 func (f finding) at(at *openapi3.Location) finding {
@@ -89,21 +156,23 @@ func (f finding) at(at *openapi3.Location) finding {
 func faultFindings(faults []*authz.Fault) (all []finding) {
 	seen := map[finding]bool{}
 	for _, fault := range faults {
-		f := finding{Severity: "fault", Rule: "fault", Problem: fault.Problem}.at(fault.At)
+		f := finding{Level: faultLevel, Problem: fault.Problem}.at(fault.At)
 		if fault.Err != nil {
 			at, cause := innermost(fault.Err)
 			f = f.at(at)
-			// The validator comes upon the same place by every way that leads to it.
+			// The validator finds the same place by every path that leads to it.
 			same := f
 			same.Problem = cause.Error()
 			if at != nil && seen[same] {
 				continue
 			}
 			seen[same] = true
-			// After a first line that says what is wrong, it shows the schema and the value.
+			// The lines after the first show the schema and the value.
 			first, _, _ := strings.Cut(fault.Err.Error(), "\n")
 			f.Problem += ": " + first
 		}
+		r := ruleOfFault(f.Problem)
+		f.Rule, f.Fix, f.cause = r.name, r.fix, r.cause(f.Problem)
 		if fault.Path != "" {
 			f.Where = strings.TrimSpace(fault.Method + " " + fault.Path)
 		}
@@ -112,8 +181,24 @@ func faultFindings(faults []*authz.Fault) (all []finding) {
 	return all
 }
 
-// innermost finds what the validator wraps, and where in the document that is. Dozens of its error types have a field
-// for the place, and nothing else in common.
+// ruleOfFault returns the first rule that matches the text of a fault. The last one matches any.
+func ruleOfFault(problem string) rule {
+	i := slices.IndexFunc(rules, func(r rule) bool { return r.problem != nil && r.problem.MatchString(problem) })
+	return rules[i]
+}
+
+// cause returns what the findings of a fault's rule have in common: undeclared scopes are one mistake
+// in the list of scopes, however many operations require them.
+func (r rule) cause(problem string) string {
+	switch r.name {
+	case "undeclared-scope", "unstated-security":
+		return r.name
+	}
+	return problem
+}
+
+// innermost finds the error that the validator wraps, and its place in the document. Dozens of its
+// error types have a field for the place, and nothing else in common.
 func innermost(err error) (at *openapi3.Location, cause error) {
 	for ; err != nil; err = errors.Unwrap(err) {
 		cause = err
@@ -132,35 +217,39 @@ func innermost(err error) (at *openapi3.Location, cause error) {
 	return at, cause
 }
 
-func (p page) writeFindings(document string, findings []finding) {
-	if len(findings) == 0 {
-		p.line("%s: nothing found", printable(document))
-		return
+// reportInvalid reports what is invalid OpenAPI and no fault, because no request meets it.
+func reportInvalid(doc *openapi3.T, faults []*authz.Fault, report report) {
+	known := map[string]bool{}
+	for _, fault := range faults {
+		if fault.Err != nil {
+			_, cause := innermost(fault.Err)
+			known[cause.Error()] = true
+		}
 	}
-	number := map[string]int{}
-	for i := 0; i < len(findings); {
-		first := findings[i]
-		var rows [][]cell
-		for ; i < len(findings) && findings[i].Rule == first.Rule; i++ {
-			f := findings[i]
-			at := document
-			if f.Line > 0 {
-				at = fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
+	err := doc.Validate(context.Background(), openapi3.EnableMultiError())
+	var several openapi3.MultiError
+	if !errors.As(err, &several) && err != nil {
+		several = openapi3.MultiError{err}
+	}
+	for _, err := range several {
+		at, cause := innermost(err)
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		// Other rules and faults report these in the words of this tool.
+		if known[cause.Error()] || ruleOfFault(first).name != otherFault {
+			continue
+		}
+		brief, _, _ := strings.Cut(cause.Error(), "\n")
+		report(at, "", first, brief)
+	}
+}
+
+// reportSuppressions reports names in x-authz-lint-ignore that are no rules, or rules of faults.
+func reportSuppressions(operations []operation, report report) {
+	for _, o := range operations {
+		for _, name := range o.ignored() {
+			if r, ok := ruleNamed(name); !ok || r.level == faultLevel {
+				report(locate(o.spec.Origin, ignoreExtension), o.String(), name+" is not a rule that can be suppressed", "")
 			}
-			rows = append(rows, []cell{{at, dim}, {text: cmp.Or(f.Where, "-")}, {text: f.Problem}})
-			number[f.Severity]++
 		}
-		if first.Severity == "fault" {
-			p.line("%s", p.paint(red, "fault: the document would not be served"))
-		} else {
-			p.line("%s: %s", p.paint(yellow, first.Rule), first.Fix)
-		}
-		p.table("  ", rows)
-		p.line("")
 	}
-	var sums []string
-	for _, severity := range slices.Sorted(maps.Keys(number)) {
-		sums = append(sums, fmt.Sprintf("%d %s", number[severity], severity))
-	}
-	p.line("%s: %s", count(len(findings), "finding"), strings.Join(sums, ", "))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,9 +37,10 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// replay holds the tool to a transcript. A command is `$ authz …`, possibly with `< file`; its answer is the lines of
-// stdout, those of stderr with 2> before, and the exit code if it is not 0. Values stand for their names, in commands
-// and in answers.
+// replay runs the commands of a transcript and compares the answers. A command is `$ authz …`, possibly
+// with `< file`; its answer is the lines of stdout, those of stderr with 2> in front, and the exit code
+// if it is not 0. `$ git …` and `$ cp …` are run as well, and print nothing. Values replace their names
+// in commands, and names the values in answers.
 func replay(t *testing.T, script string, command func(args []string, stdin, stdout, stderr *bytes.Buffer) int, values map[string]string) {
 	t.Helper()
 	archive, err := txtar.ParseFile(script)
@@ -65,6 +67,11 @@ func replay(t *testing.T, script string, command func(args []string, stdin, stdo
 	transcript := &archive.Files[len(archive.Files)-1]
 	var now bytes.Buffer
 	for line := range strings.Lines(string(transcript.Data)) {
+		if command, ok := strings.CutPrefix(strings.TrimSpace(line), "$ "); ok && !strings.HasPrefix(command, "authz ") {
+			fmt.Fprintf(&now, "$ %s\n", command)
+			prepare(t, strings.Fields(command))
+			continue
+		}
 		text, ok := strings.CutPrefix(strings.TrimSpace(line), "$ authz ")
 		if !ok {
 			continue
@@ -104,6 +111,20 @@ func replay(t *testing.T, script string, command func(args []string, stdin, stdo
 	if was != now.String() {
 		t.Errorf("%s: the tool does not say what the transcript shows. If it is right, run go test -update and review the change. It says:\n%s",
 			filepath.Base(script), now.String())
+	}
+}
+
+// prepare runs a command that a transcript needs beside the tool.
+func prepare(t *testing.T, command []string) {
+	t.Helper()
+	if command[0] != "git" && command[0] != "cp" {
+		t.Fatalf("expected git or cp in a transcript, found %s", command[0])
+	}
+	run := exec.CommandContext(t.Context(), command[0], command[1:]...)
+	run.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
+		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
+	if out, err := run.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", strings.Join(command, " "), err, out)
 	}
 }
 

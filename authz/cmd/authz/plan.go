@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -39,13 +40,13 @@ type plannedRequirement struct {
 	Scopes []string `json:"scopes"`
 }
 
-func (c *planCommand) Run(t *tool) error {
-	doc, err := t.load(c.Document, false)
+func (c *planCommand) Run(ctx context.Context, t *tool) error {
+	doc, err := t.load(ctx, c.Document, securityPart, false)
 	if err != nil {
 		return err
 	}
-	report := planReport{[]plannedOperation{}, len(faults(doc))}
-	for _, o := range describe(doc) {
+	report := planReport{[]plannedOperation{}, len(securityFaults(doc))}
+	for _, o := range describe(doc, credentials(doc)) {
 		report.Operations = append(report.Operations, plannedOperation{
 			o.ID, o.Method, o.Path, o.access.class(), o.access.String(), planned(o.Alternatives), (*plannedStepUp)(o.StepUp),
 		})

@@ -50,7 +50,7 @@ type probedResult struct {
 }
 
 func (c *probeCommand) Run(ctx context.Context, t *tool) error {
-	doc, err := t.load(c.Document, false)
+	doc, err := t.load(ctx, c.Document, everything, false)
 	if err != nil {
 		return err
 	}

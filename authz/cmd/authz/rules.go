@@ -3,45 +3,178 @@ package main
 import (
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
-	"regexp/syntax"
+	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz"
 )
 
-// rule finds one kind of what is allowed, and unwise.
+// Levels of findings, the gravest first.
+const (
+	faultLevel   = "fault"   // the document would not be served
+	warningLevel = "warning" // callers or requests are let in that are probably not meant
+	noteLevel    = "note"
+)
+
+var levels = []string{faultLevel, warningLevel, noteLevel}
+
+// rule finds one kind of what is allowed and unwise, or is a kind of fault.
 type rule struct {
-	name string
-	fix  string
+	name  string
+	level string
+	why   string
+	fix   string
+	// find reports the findings; nil for faults, which the library finds.
 	find func(doc *openapi3.T, operations []operation, report report)
+	// problem matches the texts of a fault.
+	problem *regexp.Regexp
 }
 
-// report takes a finding: its place in the document, and where in the API that is, for people. What is told of the
-// same place twice counts once.
-type report func(at *openapi3.Location, where, problem string)
+// report takes a finding: its place in the document, where in the API that is, and what is wrong.
+// What is reported of the same place twice counts once. Findings with the same cause make one group;
+// an empty cause is the problem.
+type report func(at *openapi3.Location, where, problem, cause string)
 
+// rules are all of them: the faults in the order in which they are tried, then what is unwise.
 var rules = []rule{
-	{"moot-alternative", "remove the alternative that asks for more, or that which asks for less: one of them is not meant", mootAlternatives},
-	{"write-by-read-scope", "ask for a scope that says what the operation does; if it only reads, make it a GET", writesByReadScopes},
-	{"undocumented-refusal", "declare the responses, so that clients and generated code know of them", undocumentedRefusals},
-	{"unused-scope", "require it where it was meant to be required, or remove it: issuers hand it out for nothing", unusedScopes},
-	{"unbounded-string", "give it a maxLength, an enum, or a pattern from ^ to $ without * and +: whatever it is, it has a length beyond which it is a mistake or an attack", unboundedStrings},
-	{"open-object", "say additionalProperties: false, or describe what more there may be; around allOf, say unevaluatedProperties: false", openObjects},
+	{name: brokenRef, level: faultLevel,
+		why: "A reference leads nowhere, so that the document cannot be read.",
+		fix: "correct the reference, or add what it refers to"},
+	{name: "undeclared-scope", level: faultLevel, problem: regexp.MustCompile(`^scope (\S+) is not declared`),
+		why: "A misspelt scope locks everybody out, or hides who is let in.",
+		fix: "correct the scope, or declare it where the other scopes are"},
+	{name: "unstated-security", level: faultLevel, problem: regexp.MustCompile(`^no security is stated`),
+		why: "OpenAPI takes an operation without security for public. Nobody has said that it is.",
+		fix: "state security on the operation or for the whole document; security: [] where everybody may call it"},
+	{name: "undeclared-scheme", level: faultLevel, problem: regexp.MustCompile(`security scheme (\S+) is not declared|undefined security scheme`),
+		why: "Nothing says what the scheme asks for.",
+		fix: "declare it under components.securitySchemes"},
+	{name: "duplicate-operation-id", level: faultLevel, problem: regexp.MustCompile(`^operationId \S+ is that of|same operation id`),
+		why: "Handlers, logs and clients know operations by their operationId.",
+		fix: "give each operation its own"},
+	{name: "unknown-extension", level: faultLevel, problem: regexp.MustCompile(`unknown extension|has no effect on`),
+		why: "A misspelt control would be absent, and nobody would know.",
+		fix: "correct the name, or remove it"},
+	{name: "invalid-document", level: faultLevel, problem: regexp.MustCompile(`^not a valid OpenAPI document`),
+		why: "What the document means for a request is not defined.",
+		fix: "correct it as OpenAPI demands"},
+	{name: otherFault, level: faultLevel, problem: regexp.MustCompile(``),
+		why: "The policy would be unclear, or could not be enforced.",
+		fix: "as the finding says"},
+
+	{name: "public-write", level: warningLevel, find: publicWrites,
+		why: "Everybody on the network may change something.",
+		fix: "ask for a credential; suppress the finding if everybody is meant to (sign-up, webhooks with a signature)"},
+	{name: "redundant-alternative", level: warningLevel, find: redundantAlternatives,
+		why: "Where one alternative asks for a part of what another asks for, nobody needs the rest.",
+		fix: "remove the alternative that asks for more, or the one that asks for less: one of them is not meant"},
+	{name: "write-by-read-scope", level: warningLevel, find: writesByReadScopes,
+		why: "Clients that were given a scope for reading can write.",
+		fix: "ask for a scope that says what the operation does; if it only reads, make it a GET"},
+	{name: "near-miss-scope", level: warningLevel, find: nearMissScopes,
+		why: "Two scopes that differ by a character or two are often one scope, misspelt once.",
+		fix: "use one name, or names that differ visibly"},
+	{name: "credential-in-url", level: warningLevel, find: credentialsInURLs,
+		why: "URLs end up in logs, histories and Referer headers.",
+		fix: "send it in a header"},
+	{name: "weak-flow", level: warningLevel, find: weakFlows,
+		why: "The implicit and password grants are obsolete (RFC 9700 §2.1.2 and §2.4).",
+		fix: "use authorizationCode with PKCE, or clientCredentials"},
+	{name: "http-server", level: warningLevel, find: httpServers,
+		why: "Tokens that are sent over http can be read on the way.",
+		fix: "use https; http is for loopback hosts"},
+	{name: "any-body", level: warningLevel, find: anyBodies,
+		why: "The body is not checked at all.",
+		fix: "describe the body, or say type: object with additionalProperties: true if anything is meant"},
+	{name: "open-object", level: warningLevel, find: openObjects,
+		why: "Members that the document does not describe reach the handler's decoder unchecked.",
+		fix: "say additionalProperties: false, or describe what else there may be; around allOf, say unevaluatedProperties: false"},
+	{name: "unbounded-string", level: noteLevel, find: unboundedStrings,
+		why: "A public or writing operation takes a string of any length, up to the limit of bodies.",
+		fix: "give it a maxLength, an enum, or a pattern from ^ to $ without * and +"},
+	{name: "unbounded-array", level: noteLevel, find: unboundedArrays,
+		why: "A public or writing operation takes any number of items, up to the limit of bodies.",
+		fix: "give it a maxItems"},
+	{name: "unenforced-format", level: noteLevel, find: unenforcedFormats,
+		why: "A format that nobody knows checks nothing.",
+		fix: "add a pattern, or use a format of the OpenAPI format registry"},
+	{name: "readonly-input", level: noteLevel, find: readOnlyInputs,
+		why: "A member that is readOnly is refused in a request, also where the schema requires it.",
+		fix: "describe requests by a schema of their own, or leave the member out of required"},
+	{name: "one-credential", level: noteLevel, find: oneCredential,
+		why: "All bearer, oauth2 and openIdConnect schemes take the same access tokens, unless Config.Schemes tells them apart.",
+		fix: "say in Config.Schemes what the tokens of each must have, or use one scheme"},
+	{name: "scopes-by-use", level: noteLevel, find: scopesByUse,
+		why: "Without a list of the scopes that exist, a misspelt scope is not noticed.",
+		fix: "list the scopes under x-scopes of the scheme"},
+	{name: "unused-scope", level: noteLevel, find: unusedScopes,
+		why: "Issuers hand out a scope that opens nothing.",
+		fix: "require it where it was meant to be required, or remove it"},
+	{name: "undocumented-refusal", level: noteLevel, find: undocumentedRefusals,
+		why: "Clients and generated code do not know of the 401 and 403 that the guard answers.",
+		fix: "declare the responses, or a default"},
+	{name: "missing-operation-id", level: noteLevel, find: missingOperationIDs,
+		why: "Logs and generated code need a name that does not change with the path.",
+		fix: "give it an operationId"},
+	{name: unknownSuppression, level: warningLevel,
+		why: "A misspelt rule in x-authz-lint-ignore suppresses nothing.",
+		fix: "name a rule of authz lint --rules; faults cannot be suppressed"},
+	{name: invalidElsewhere, level: noteLevel,
+		why: "Something that no request meets is invalid OpenAPI: an example, a response, a webhook. It is served; other tools may refuse it.",
+		fix: "correct it as OpenAPI demands"},
 }
 
-// mootAlternatives: where an alternative asks for all of another and more, nobody needs the more. A token without
-// scopes beside one with is the usual case.
-func mootAlternatives(doc *openapi3.T, operations []operation, report report) {
+// The rules that are not in a function of their own.
+const (
+	brokenRef          = "broken-ref"
+	otherFault         = "fault"
+	invalidElsewhere   = "invalid-elsewhere"
+	unknownSuppression = "unknown-suppression"
+)
+
+func ruleNamed(name string) (rule, bool) {
+	i := slices.IndexFunc(rules, func(r rule) bool { return r.name == name })
+	if i < 0 {
+		return rule{}, false
+	}
+	return rules[i], true
+}
+
+// writes reports whether the operation's method is one that writes (RFC 9110 §9.2.1).
+func (o operation) writes() bool {
+	return slices.Contains([]string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}, o.Method)
+}
+
+// securityPlace is where an operation's security is stated.
+func securityPlace(doc *openapi3.T, o operation) *openapi3.Location {
+	if o.spec.Security == nil {
+		return locate(doc.Origin, "security") // one finding for all that inherit it
+	}
+	return locate(o.spec.Origin, "security")
+}
+
+func publicWrites(doc *openapi3.T, operations []operation, report report) {
 	for _, o := range operations {
-		at := locate(spec(doc, o).Origin, "security")
-		if spec(doc, o).Security == nil {
-			at = locate(doc.Origin, "security") // one finding for all that inherit it
+		unstated := o.spec.Security == nil && len(doc.Security) == 0 // a fault
+		if o.writes() && o.access.open() && !unstated {
+			report(securityPlace(doc, o), o.String(), "it writes, and everybody may call it", "")
 		}
+	}
+}
+
+// redundantAlternatives finds alternatives that ask for all of another and more. A token without
+// scopes beside one with scopes is the usual case.
+func redundantAlternatives(doc *openapi3.T, operations []operation, report report) {
+	for _, o := range operations {
 		var needs []need
 		for _, alternative := range o.Alternatives {
-			needs = append(needs, needOf(alternative, func(scheme string) string { return credential(doc, scheme) }))
+			needs = append(needs, needOf(alternative, credentials(doc)))
 		}
 		for i, more := range needs {
 			for j, less := range needs {
@@ -49,32 +182,42 @@ func mootAlternatives(doc *openapi3.T, operations []operation, report report) {
 				if i == j || optional || !less.within(more) || more.within(less) && i < j {
 					continue
 				}
-				report(at, o.String(), fmt.Sprintf("%s is asked for in vain, for %s will do", more, less))
+				if more.within(less) && !sameSchemes(o.Alternatives[i], o.Alternatives[j]) { // see one-credential
+					continue
+				}
+				report(securityPlace(doc, o), o.String(), fmt.Sprintf("%s is redundant: %s grants access", more, less), "")
 				break
 			}
 		}
 	}
 }
 
-// writesByReadScopes goes by names, which is all there is to go by.
-func writesByReadScopes(doc *openapi3.T, operations []operation, report report) {
-	writes := []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+func sameSchemes(a, b authz.Alternative) bool {
+	return slices.EqualFunc(a, b, func(x, y authz.Requirement) bool { return x.Scheme == y.Scheme })
+}
+
+// writesByReadScopes goes by names, which is all there is.
+func writesByReadScopes(_ *openapi3.T, operations []operation, report report) {
 	for _, o := range operations {
-		if !slices.Contains(writes, o.Method) {
+		if !o.writes() {
 			continue
 		}
 		for _, n := range o.access.needs {
-			var scopes []string
-			for _, a := range n {
-				if a.scope != "" {
-					scopes = append(scopes, a.scope)
-				}
-			}
-			if scopes != nil && !slices.ContainsFunc(scopes, func(s string) bool { return !saysRead(s) }) {
-				report(locate(spec(doc, o).Origin, "security"), o.String(), "it writes, and is open to "+n.String())
+			if scopes := n.scopes(); scopes != nil && !slices.ContainsFunc(scopes, func(s string) bool { return !saysRead(s) }) {
+				report(locate(o.spec.Origin, "security"), o.String(), "it writes, and is open to "+n.String(), "")
 			}
 		}
 	}
+}
+
+// scopes returns the scopes that are needed.
+func (n need) scopes() (all []string) {
+	for _, a := range n {
+		if a.scope != "" {
+			all = append(all, a.scope)
+		}
+	}
+	return all
 }
 
 // saysRead: read:messages, messages.read, …/calendar.readonly, but not read_write.
@@ -87,11 +230,206 @@ func saysRead(scope string) bool {
 		!has("write", "writer", "edit", "editor", "create", "update", "delete", "manage", "admin")
 }
 
-func undocumentedRefusals(doc *openapi3.T, operations []operation, report report) {
+// requiredScopes returns each scope that operations require, with the first of them, sorted by name.
+func requiredScopes(operations []operation) (scopes []string, first map[string]operation) {
+	first = map[string]operation{}
 	for _, o := range operations {
-		responses := spec(doc, o).Responses
+		for _, alternative := range o.Alternatives {
+			for _, r := range alternative {
+				for _, scope := range r.Scopes {
+					if _, ok := first[scope]; !ok {
+						first[scope] = o
+					}
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(first)), first
+}
+
+func nearMissScopes(doc *openapi3.T, operations []operation, report report) {
+	used, first := requiredScopes(operations)
+	all := map[string]bool{}
+	for _, scope := range used {
+		all[scope] = true
+	}
+	for scope := range describedScopes(doc) {
+		all[scope] = true
+	}
+	sorted := slices.Sorted(maps.Keys(all))
+	for i, scope := range sorted {
+		for _, other := range sorted[i+1:] {
+			if !nearMiss(scope, other) {
+				continue
+			}
+			o, ok := first[scope]
+			if !ok {
+				o, ok = first[other]
+			}
+			if ok {
+				report(securityPlace(doc, o), o.String(), fmt.Sprintf("scope %s is close to scope %s", scope, other), "")
+			}
+		}
+	}
+}
+
+// nearMiss reports whether two scopes differ by case, by separators, by a plural or by one letter in
+// a word of six or more. read:a1 and read:a2 are no misspellings of each other.
+func nearMiss(a, b string) bool {
+	plain := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if strings.ContainsRune(":./-_", r) {
+				return -1
+			}
+			return r
+		}, strings.ToLower(s))
+	}
+	x, y := plain(a), plain(b)
+	if x == y || x+"s" == y || x == y+"s" {
+		return true
+	}
+	same := 0
+	for same < len(x) && same < len(y) && x[same] == y[same] {
+		same++
+	}
+	p, q := x[same:], y[same:]
+	if min(len(x), len(y)) < 6 || strings.ContainsAny(p[:min(1, len(p))]+q[:min(1, len(q))], "0123456789") {
+		return false
+	}
+	switch len(p) - len(q) {
+	case 0:
+		return len(p) > 1 && (p[1:] == q[1:] || p[0] == q[1] && p[1] == q[0] && p[2:] == q[2:])
+	case 1:
+		return len(q) > 0 && p[1:] == q
+	case -1:
+		return len(p) > 0 && p == q[1:]
+	}
+	return false
+}
+
+// secretName matches names of parameters that hold credentials.
+var secretName = regexp.MustCompile(`(?i)^(access[_-]?token|auth[_-]?token|id[_-]?token|token|api[_-]?key|apikey|secret|client[_-]?secret|password|passwd)$`)
+
+func credentialsInURLs(doc *openapi3.T, operations []operation, report report) {
+	for _, name := range usedSchemes(doc) {
+		if s := declaredScheme(doc, name); s != nil && s.Type == "apiKey" && s.In == "query" {
+			report(locate(s.Origin, "in"), "securitySchemes."+name, "the key is sent in the query parameter "+s.Name, "")
+		}
+	}
+	for _, o := range operations {
+		for _, ref := range slices.Concat(o.item.Parameters, o.spec.Parameters) {
+			if p := ref.Value; p != nil && (p.In == "query" || p.In == "path") && secretName.MatchString(p.Name) {
+				report(locate(p.Origin, "name"), o.String(), fmt.Sprintf("the %s parameter %s looks like a credential", p.In, p.Name), "")
+			}
+		}
+	}
+}
+
+func weakFlows(doc *openapi3.T, _ []operation, report report) {
+	for _, name := range usedSchemes(doc) {
+		s := declaredScheme(doc, name)
+		if s == nil || s.Flows == nil {
+			continue
+		}
+		if s.Flows.Implicit != nil {
+			report(locate(s.Flows.Origin, "implicit"), "securitySchemes."+name, "the implicit flow hands tokens out in URLs", "")
+		}
+		if s.Flows.Password != nil {
+			report(locate(s.Flows.Origin, "password"), "securitySchemes."+name, "the password flow has clients ask for passwords", "")
+		}
+	}
+}
+
+func httpServers(doc *openapi3.T, _ []operation, report report) {
+	for _, server := range doc.Servers {
+		at, err := url.Parse(server.URL)
+		if err != nil || at.Scheme != "http" {
+			continue
+		}
+		ip := net.ParseIP(at.Hostname())
+		if at.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			report(locate(server.Origin, "url"), "servers", server.URL, "")
+		}
+	}
+}
+
+// oneCredential reports bearer schemes that mean the same to a server that does not tell them apart.
+func oneCredential(doc *openapi3.T, _ []operation, report report) {
+	names := tokenSchemes(doc)
+	if len(names) < 2 {
+		return
+	}
+	report(locate(declaredScheme(doc, names[0]).Origin, ""), "securitySchemes",
+		strings.Join(names, ", ")+" are one and the same credential: an access token", "")
+}
+
+// scopesByUse reports schemes whose scopes are used and nowhere listed.
+func scopesByUse(doc *openapi3.T, operations []operation, report report) {
+	for _, name := range usedSchemes(doc) {
+		s := declaredScheme(doc, name)
+		if s == nil || s.Type == "oauth2" || s.Type == "openIdConnect" || len(declaredScopes(s)) > 0 {
+			continue
+		}
+		if used := scopesOf(operations, name); len(used) > 0 {
+			report(locate(s.Origin, ""), "securitySchemes."+name, count(len(used), "scope")+" used and not listed: "+strings.Join(used, ", "), "")
+		}
+	}
+}
+
+// scopesOf returns the scopes that operations require of a scheme, sorted.
+func scopesOf(operations []operation, scheme string) []string {
+	used := map[string]bool{}
+	for _, o := range operations {
+		for _, alternative := range o.Alternatives {
+			for _, r := range alternative {
+				for _, scope := range r.Scopes {
+					used[scope] = used[scope] || r.Scheme == scheme
+				}
+			}
+		}
+	}
+	maps.DeleteFunc(used, func(_ string, by bool) bool { return !by })
+	return slices.Sorted(maps.Keys(used))
+}
+
+func unusedScopes(doc *openapi3.T, operations []operation, report report) {
+	if doc.Components == nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(doc.Components.SecuritySchemes)) {
+		s := declaredScheme(doc, name)
+		if s == nil {
+			continue
+		}
+		used := scopesOf(operations, name)
+		for _, scope := range declaredScopes(s) {
+			if !slices.Contains(used, scope) {
+				report(locate(s.Origin, "x-scopes"), "securitySchemes."+name, "scope "+scope+" is declared, and no operation requires it", "unused")
+			}
+		}
+	}
+}
+
+// declaredScopes returns the scopes that a scheme lists: under flows, or under x-scopes.
+func declaredScopes(scheme *openapi3.SecurityScheme) []string {
+	all := map[string]bool{}
+	extension, _ := scheme.Extensions["x-scopes"].(map[string]any)
+	for scope := range extension {
+		all[scope] = true
+	}
+	for _, flow := range namedFlows(scheme.Flows) {
+		for scope := range flow.Scopes {
+			all[scope] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+func undocumentedRefusals(_ *openapi3.T, operations []operation, report report) {
+	for _, o := range operations {
+		responses := o.spec.Responses
 		declares := func(status string) bool {
-			return responses.Value(status) != nil || responses.Value("4XX") != nil
+			return responses.Value(status) != nil || responses.Value("4XX") != nil || responses.Value("default") != nil
 		}
 		var missing []string
 		if o.access.class() != "public" && !declares("401") {
@@ -101,221 +439,90 @@ func undocumentedRefusals(doc *openapi3.T, operations []operation, report report
 			missing = append(missing, "403")
 		}
 		if missing != nil {
-			report(locate(spec(doc, o).Origin, "responses"), o.String(), "its responses have no "+strings.Join(missing, " and no "))
+			report(locate(o.spec.Origin, "responses"), o.String(), "its responses have no "+strings.Join(missing, " and no "), "")
 		}
 	}
 }
 
-func unusedScopes(doc *openapi3.T, operations []operation, report report) {
-	if doc.Components == nil {
-		return
-	}
-	used := map[string]map[string]bool{}
+func missingOperationIDs(_ *openapi3.T, operations []operation, report report) {
 	for _, o := range operations {
-		for _, alternative := range o.Alternatives {
-			for _, r := range alternative {
-				if used[r.Scheme] == nil {
-					used[r.Scheme] = map[string]bool{}
-				}
-				for _, scope := range r.Scopes {
-					used[r.Scheme][scope] = true
-				}
-			}
+		if o.spec.OperationID == "" {
+			report(locate(o.spec.Origin, ""), o.String(), "it has no operationId", "")
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(doc.Components.SecuritySchemes)) {
-		ref := doc.Components.SecuritySchemes[name]
-		if ref == nil || ref.Value == nil {
+}
+
+func anyBodies(_ *openapi3.T, operations []operation, report report) {
+	for _, o := range operations {
+		body := o.body()
+		if body == nil {
 			continue
 		}
-		for _, scope := range declaredScopes(ref.Value) {
-			if !used[name][scope] {
-				report(locate(ref.Value.Origin, "x-scopes"), "securitySchemes."+name, "scope "+scope+" is declared, and no operation requires it")
+		for _, name := range slices.Sorted(maps.Keys(body.Content)) {
+			media := body.Content[name]
+			if media == nil || !strings.Contains(name, "json") {
+				continue
+			}
+			if media.Schema == nil || media.Schema.Value == nil || media.Schema.Value.IsEmpty() {
+				report(locate(body.Origin, "content"), o.String()+" body", "any "+name+" passes", "")
 			}
 		}
 	}
 }
 
-// declaredScopes returns the scopes that a scheme lists: OpenAPI has a place for them in oauth2 schemes, x-scopes is
-// that of the others.
-func declaredScopes(scheme *openapi3.SecurityScheme) []string {
-	all := map[string]bool{}
-	extension, _ := scheme.Extensions["x-scopes"].(map[string]any)
-	for scope := range extension {
-		all[scope] = true
-	}
-	if flows := scheme.Flows; flows != nil {
-		for _, flow := range []*openapi3.OAuthFlow{flows.Implicit, flows.Password, flows.ClientCredentials, flows.AuthorizationCode} {
-			if flow != nil {
-				for scope := range flow.Scopes {
-					all[scope] = true
-				}
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(all))
-}
-
-func unboundedStrings(doc *openapi3.T, operations []operation, report report) {
-	inputs(doc, operations, func(in input) {
+func unboundedStrings(_ *openapi3.T, operations []operation, report report) {
+	inputs(operations, func(in input) {
 		s := in.schema
-		if s.Type.Includes(openapi3.TypeString) && !in.bounded {
-			report(locate(s.Origin, "type"), in.where, "a string of any length")
+		if in.exposed && s.Type.Includes(openapi3.TypeString) && !in.bounded {
+			report(locate(s.Origin, "type"), in.where, "a string of any length", "")
+		}
+	})
+}
+
+func unboundedArrays(_ *openapi3.T, operations []operation, report report) {
+	inputs(operations, func(in input) {
+		s := in.schema
+		if in.exposed && s.Type.Includes(openapi3.TypeArray) && s.MaxItems == nil && s.Enum == nil && s.Const == nil {
+			report(locate(s.Origin, "type"), in.where, "an array of any length", "")
 		}
 	})
 }
 
 func openObjects(doc *openapi3.T, operations []operation, report report) {
-	inputs(doc, operations, func(in input) {
+	inputs(operations, func(in input) {
 		s := in.schema
 		switch {
 		case in.closed || closes(s) || !isObject(s):
-		case doc.IsOpenAPI30() && len(s.AllOf)+len(s.OneOf)+len(s.AnyOf) > 0: // 3.0 has no word for it
+		case doc.IsOpenAPI30() && len(s.AllOf)+len(s.OneOf)+len(s.AnyOf) > 0: // 3.0 has no keyword for it
 		default:
-			report(locate(s.Origin, ""), in.where, "an object that takes members it does not describe")
+			report(locate(s.Origin, ""), in.where, "an object that takes members it does not describe", "")
 		}
 	})
 }
 
-// input is a schema that something in a request is held to.
-type input struct {
-	where   string // for people: POST /messages body.user.name
-	schema  *openapi3.Schema
-	bounded bool // its strings are, by it or by a schema around it
-	closed  bool // a schema around it sees to members that are not described
+// knownFormats are enforced in requests, or are annotations by definition.
+var knownFormats = strings.Fields(`date date-time date-time-local time time-local duration email idn-email
+	hostname idn-hostname ipv4 ipv6 uri uri-reference iri iri-reference uri-template uuid json-pointer
+	relative-json-pointer regex byte base64url char http-date media-range sf-string sf-token sf-binary
+	sf-boolean int8 int16 int32 int64 uint8 uint16 uint32 uint64 double-int sf-integer sf-decimal unixtime
+	float double binary commonmark decimal decimal128 html password`)
+
+func unenforcedFormats(_ *openapi3.T, operations []operation, report report) {
+	inputs(operations, func(in input) {
+		if f := in.schema.Format; f != "" && !slices.Contains(knownFormats, f) && in.schema.Pattern == "" && in.schema.Enum == nil {
+			report(locate(in.schema.Origin, "format"), in.where, "format "+f+" is not enforced", "")
+		}
+	})
 }
 
-// inputs visits every schema that requests are held to, once.
-func inputs(doc *openapi3.T, operations []operation, visit func(input)) {
-	v := visitor{visit, map[visited]bool{}}
-	for _, o := range operations {
-		item := doc.Paths.Value(o.Path)
-		for _, ref := range slices.Concat(item.Parameters, spec(doc, o).Parameters) {
-			if p := ref.Value; p != nil {
-				in := input{where: o.String() + " " + p.In + " " + p.Name}
-				v.walk(in, p.Schema)
-				v.content(in, p.Content)
+func readOnlyInputs(_ *openapi3.T, operations []operation, report report) {
+	inputs(operations, func(in input) {
+		for _, name := range slices.Sorted(slices.Values(in.schema.Required)) {
+			if ref := in.schema.Properties[name]; ref != nil && ref.Value != nil && ref.Value.ReadOnly {
+				report(locate(in.schema.Origin, "required"), in.where+"."+name, "required, and readOnly: a request must not have it", "")
 			}
 		}
-		if body := spec(doc, o).RequestBody; body != nil && body.Value != nil {
-			v.content(input{where: o.String() + " body"}, body.Value.Content)
-		}
-	}
-}
-
-type visitor struct {
-	visit func(input)
-	seen  map[visited]bool
-}
-
-type visited struct {
-	schema          *openapi3.Schema
-	bounded, closed bool
-}
-
-func (v visitor) content(in input, content openapi3.Content) {
-	for _, media := range slices.Sorted(maps.Keys(content)) {
-		if content[media] != nil {
-			v.walk(in, content[media].Schema)
-		}
-	}
-}
-
-// walk visits a schema and those that it is made of. in is what is known of its place.
-func (v visitor) walk(in input, ref *openapi3.SchemaRef) {
-	if ref == nil || ref.Value == nil {
-		return
-	}
-	s := ref.Value
-	in.schema, in.bounded = s, in.bounded || bounds(s)
-	key := visited{s, in.bounded, in.closed}
-	if v.seen[key] {
-		return
-	}
-	v.seen[key] = true
-	v.visit(in)
-
-	// Parts of the same value: what is said around them holds for them. The members that one part of allOf does not
-	// describe another may, so that only the whole can refuse members.
-	part := in
-	part.closed = in.closed || closes(s) || isObject(s)
-	for _, ref := range slices.Concat(s.AllOf, s.OneOf, s.AnyOf, openapi3.SchemaRefs{s.Then, s.Else}) {
-		v.walk(part, ref)
-	}
-
-	// Values of their own.
-	inner := func(suffix string, ref *openapi3.SchemaRef) {
-		v.walk(input{where: in.where + suffix}, ref)
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
-		inner("."+name, s.Properties[name])
-	}
-	for _, pattern := range slices.Sorted(maps.Keys(s.PatternProperties)) {
-		inner(".*", s.PatternProperties[pattern])
-	}
-	inner(".*", s.AdditionalProperties.Schema)
-	inner("[]", s.Items)
-	for _, ref := range s.PrefixItems {
-		inner("[]", ref)
-	}
-}
-
-// bounds reports whether a schema bounds the length of strings: by itself, or by a part of its allOf. Formats count
-// where they are enforced and fix the length.
-func bounds(s *openapi3.Schema) bool {
-	return s.MaxLength != nil || s.Enum != nil || s.Const != nil || slices.Contains([]string{"date", "date-time", "binary"}, s.Format) ||
-		boundedPattern(s.Pattern) ||
-		slices.ContainsFunc(s.AllOf, func(ref *openapi3.SchemaRef) bool { return ref.Value != nil && bounds(ref.Value) })
-}
-
-// boundedPattern reports whether a pattern matches whole strings (a schema's pattern is not anchored by itself) and none
-// of any length.
-func boundedPattern(pattern string) bool {
-	parsed, err := syntax.Parse(pattern, syntax.Perl)
-	if pattern == "" || err != nil {
-		return false
-	}
-	return anchored(parsed, syntax.OpBeginText, 0) && anchored(parsed, syntax.OpEndText, -1) && finite(parsed)
-}
-
-// anchored reports whether each alternative has the anchor at the given end: 0 the first, -1 the last.
-func anchored(r *syntax.Regexp, anchor syntax.Op, end int) bool {
-	switch r.Op {
-	case anchor:
-		return true
-	case syntax.OpCapture:
-		return anchored(r.Sub[0], anchor, end)
-	case syntax.OpConcat:
-		return anchored(r.Sub[(len(r.Sub)+end)%len(r.Sub)], anchor, end)
-	case syntax.OpAlternate:
-		return !slices.ContainsFunc(r.Sub, func(sub *syntax.Regexp) bool { return !anchored(sub, anchor, end) })
-	}
-	return false
-}
-
-func finite(r *syntax.Regexp) bool {
-	if r.Op == syntax.OpStar || r.Op == syntax.OpPlus || r.Op == syntax.OpRepeat && r.Max < 0 {
-		return false
-	}
-	return !slices.ContainsFunc(r.Sub, func(sub *syntax.Regexp) bool { return !finite(sub) })
-}
-
-// closes reports whether a schema says what becomes of members that it does not describe. To say that they are
-// welcome is a decision too.
-func closes(s *openapi3.Schema) bool {
-	return s.AdditionalProperties.Has != nil || s.AdditionalProperties.Schema != nil ||
-		s.UnevaluatedProperties.Has != nil || s.UnevaluatedProperties.Schema != nil
-}
-
-// isObject reports whether a schema describes objects: by itself, or by a part of its allOf.
-func isObject(s *openapi3.Schema) bool {
-	return s.Type != nil && s.Type.Includes(openapi3.TypeObject) || s.Type == nil && len(s.Properties) > 0 ||
-		slices.ContainsFunc(s.AllOf, func(ref *openapi3.SchemaRef) bool { return ref.Value != nil && isObject(ref.Value) })
-}
-
-// spec returns an operation as the document has it.
-func spec(doc *openapi3.T, o operation) *openapi3.Operation {
-	return doc.Paths.Value(o.Path).GetOperation(o.Method)
+	})
 }
 
 // locate returns the place of an element's field, or of the element itself where it has no such field.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
 	"encoding/hex"
 	"errors"
@@ -37,15 +38,15 @@ type generatedConstant struct {
 	Alternatives         [][]string // names of scopes, of an operation
 }
 
-func (c *scopesCommand) Run(t *tool) error {
+func (c *scopesCommand) Run(ctx context.Context, t *tool) error {
 	if t.json {
 		return errors.New("scopes writes Go: leave --json out")
 	}
-	doc, err := t.load(c.Document, false)
+	doc, err := t.load(ctx, c.Document, securityPart, false)
 	if err != nil {
 		return err
 	}
-	if found := faults(doc); len(found) > 0 {
+	if found := securityFaults(doc); len(found) > 0 {
 		return fmt.Errorf("%s has %s, so that it is not clear which scopes operations need: see authz lint %s", c.Document, count(len(found), "fault"), c.Document)
 	}
 	siblings, err := c.siblings()
@@ -163,7 +164,7 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 		taken[name] = true
 	}
 
-	operations, described := describe(doc), describedScopes(doc)
+	operations, described := describe(doc, credentials(doc)), describedScopes(doc)
 	for _, o := range operations {
 		for _, n := range o.access.needs {
 			for _, atom := range n {

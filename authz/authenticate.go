@@ -1,0 +1,123 @@
+package authz
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// errNoCredential: the request carries no credential of the scheme. Not a refusal yet: an optional operation goes on.
+var errNoCredential = errors.New("no credential")
+
+// The schemes by which a token is presented (RFC 6750 §2.1, RFC 9449 §7.1), case-insensitive (RFC 9110 §11.1).
+const (
+	schemeBearer = "Bearer"
+	schemeDPoP   = "DPoP"
+)
+
+// verify reads the access token of a request and verifies it.
+func (g *Gate) verify(r *http.Request) (*token.Principal, error) {
+	scheme, raw, err := credential(r, g.dpop != nil)
+	if err != nil {
+		return nil, err
+	}
+	var principal *token.Principal
+	if scheme == schemeDPoP {
+		var proof token.Proof
+		if proof, err = g.dpop.proof(r); err != nil {
+			return nil, err
+		}
+		principal, err = g.dpop.verifier.VerifyDPoP(r.Context(), raw, proof)
+	} else {
+		principal, err = g.verifier.Verify(r.Context(), raw)
+	}
+	if err == nil && principal != nil {
+		return principal, nil
+	}
+	if refused, ok := errors.AsType[*token.Error](err); ok {
+		return nil, &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
+	}
+	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the verifier returned neither a principal nor a token.Error: %w", err)}
+}
+
+// credential reads the access token of a request from its Authorization header, and from nowhere else: a token in the
+// query, a form, a cookie or another header is as if absent. So is one by the DPoP scheme where that is not offered.
+func credential(r *http.Request, dpop bool) (scheme, token string, err error) {
+	headers := r.Header["Authorization"]
+	if len(headers) == 0 {
+		return "", "", errNoCredential
+	}
+	if len(headers) > 1 {
+		return "", "", refusal(InvalidRequest, "There is more than one Authorization header.")
+	}
+	rest, found := cutScheme(headers[0], schemeBearer)
+	if scheme = schemeBearer; !found && dpop {
+		rest, found = cutScheme(headers[0], schemeDPoP)
+		scheme = schemeDPoP
+	}
+	if !found {
+		return "", "", errNoCredential
+	}
+	token = strings.TrimLeft(rest, " ")
+	switch {
+	case rest != "" && rest[0] == '\t':
+		return "", "", refusal(InvalidRequest, "A tab separates scheme and token; a space is expected.")
+	case rest != "" && rest[0] != ' ':
+		return "", "", errNoCredential // another scheme, whose name begins like this one
+	case token == "":
+		return "", "", refusal(InvalidRequest, "The Authorization header says %s and holds no token.", scheme)
+	case strings.IndexByte(token, ' ') >= 0 || strings.IndexByte(token, '\t') >= 0 || strings.IndexByte(token, ',') >= 0: // faster than ContainsAny, on every request
+		return "", "", refusal(InvalidRequest, "The Authorization header holds more than one token.")
+	case hasQueryToken(r.URL.RawQuery):
+		return "", "", refusal(InvalidRequest, "There is a token in the Authorization header and one in the query.")
+	}
+	return scheme, token, nil
+}
+
+func cutScheme(value, scheme string) (rest string, found bool) {
+	if len(value) < len(scheme) || !strings.EqualFold(value[:len(scheme)], scheme) {
+		return "", false
+	}
+	return value[len(scheme):], true
+}
+
+// hasQueryToken looks for the parameter of RFC 6750 §2.3. The query need not be well-formed yet.
+func hasQueryToken(query string) bool {
+	for query != "" {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
+		name, _, _ := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(name); err == nil && name == "access_token" {
+			return true
+		}
+	}
+	return false
+}
+
+// proof returns what comes with a token that is presented by the DPoP scheme (RFC 9449 §7.1).
+func (d *dpop) proof(r *http.Request) (token.Proof, error) {
+	proofs := r.Header.Values("DPoP")
+	if len(proofs) != 1 {
+		return token.Proof{}, refusal(InvalidProof, "The request has %d DPoP headers: send one, with a proof that is made for this request.", len(proofs))
+	}
+	return token.Proof{JWT: proofs[0], Method: r.Method, URL: d.base + strings.TrimPrefix(r.URL.EscapedPath(), d.basePath)}, nil
+}
+
+// kindOfToken: what a client is told of a check that its token, or the proof that came with it, failed.
+func kindOfToken(code token.Code) Kind {
+	switch code {
+	case token.KeysUnavailable:
+		return KeysUnavailable
+	case token.InvalidProof, token.ProofReplayed:
+		return InvalidProof
+	case token.NonceRequired:
+		return UseNonce
+	case token.ReplaysUnavailable:
+		return ReplaysUnavailable
+	}
+	return InvalidToken
+}

@@ -1,0 +1,397 @@
+package authz
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// Authenticator says who presents the credential of one security scheme. [APIKey], [Basic] and
+// [MutualTLS] make those of OpenAPI; a program may have its own.
+type Authenticator interface {
+	// Authenticate returns the principal whose credential the request carries. scheme is what the
+	// document says of the credential. The request has no body.
+	//
+	// The error must be, or wrap, [ErrAbsent], [ErrBadCredential], [ErrUnavailable] or a [*token.Error].
+	// Any other error, and a nil principal without one, is a fault of the server: the request is
+	// answered with 500. No error may hold the credential, because it is logged.
+	Authenticate(r *http.Request, scheme *openapi3.SecurityScheme) (*token.Principal, error)
+}
+
+// The outcomes of an [Authenticator] that finds no principal.
+var (
+	ErrAbsent        = errors.New("authz: the request has no such credential")
+	ErrBadCredential = errors.New("authz: the credential is not accepted")
+	ErrUnavailable   = errors.New("authz: the credential cannot be checked now") // 503
+)
+
+// APIKey authenticates by the key that an apiKey scheme names: in a header, the query or a cookie, as
+// the document says. lookup returns the principal of a key; its errors are those of an [Authenticator].
+//
+// A key that occurs twice is not accepted. The handler does not see a key that is in the query, unless
+// the operation also declares it as a parameter.
+func APIKey(lookup func(ctx context.Context, key string) (*token.Principal, error)) Authenticator {
+	return apiKey(lookup)
+}
+
+type apiKey func(ctx context.Context, key string) (*token.Principal, error)
+
+func (apiKey) fits(s *scheme) bool { return s.spec.Type == "apiKey" }
+
+func (lookup apiKey) Authenticate(r *http.Request, scheme *openapi3.SecurityScheme) (*token.Principal, error) {
+	var keys []string
+	switch scheme.In {
+	case "header":
+		keys = r.Header.Values(scheme.Name)
+	case "query":
+		keys = r.URL.Query()[scheme.Name]
+	case "cookie":
+		for _, cookie := range r.CookiesNamed(scheme.Name) {
+			keys = append(keys, cookie.Value)
+		}
+	}
+	switch {
+	case len(keys) > 1:
+		return nil, fmt.Errorf("%w: there is more than one", ErrBadCredential)
+	case len(keys) == 0 || keys[0] == "":
+		return nil, ErrAbsent
+	}
+	return lookup(r.Context(), keys[0])
+}
+
+// Basic authenticates by user name and password (RFC 7617). lookup returns the principal of a user;
+// its errors are those of an [Authenticator].
+func Basic(lookup func(ctx context.Context, user, password string) (*token.Principal, error)) Authenticator {
+	return basic(lookup)
+}
+
+type basic func(ctx context.Context, user, password string) (*token.Principal, error)
+
+func (basic) fits(s *scheme) bool { return s.isHTTP("basic") }
+
+func (lookup basic) Authenticate(r *http.Request, _ *openapi3.SecurityScheme) (*token.Principal, error) {
+	headers := r.Header["Authorization"]
+	if len(headers) > 1 {
+		return nil, fmt.Errorf("%w: there is more than one Authorization header", ErrBadCredential)
+	}
+	if len(headers) == 0 {
+		return nil, ErrAbsent
+	}
+	if word, _, _ := strings.Cut(headers[0], " "); !strings.EqualFold(word, "Basic") {
+		return nil, ErrAbsent
+	}
+	user, password, ok := r.BasicAuth()
+	if !ok {
+		return nil, fmt.Errorf("%w: it is not base64 of a user name, a colon and a password", ErrBadCredential)
+	}
+	return lookup(r.Context(), user, password)
+}
+
+// MutualTLS authenticates by the client certificate of the TLS connection. The server must verify it:
+// a certificate that tls.Config.ClientAuth did not have verified is not accepted. lookup returns the
+// principal of a certificate; its errors are those of an [Authenticator].
+func MutualTLS(lookup func(ctx context.Context, certificate *x509.Certificate) (*token.Principal, error)) Authenticator {
+	return mutualTLS(lookup)
+}
+
+type mutualTLS func(ctx context.Context, certificate *x509.Certificate) (*token.Principal, error)
+
+func (mutualTLS) fits(s *scheme) bool { return s.spec.Type == "mutualTLS" }
+
+func (lookup mutualTLS) Authenticate(r *http.Request, _ *openapi3.SecurityScheme) (*token.Principal, error) {
+	switch {
+	case r.TLS == nil || len(r.TLS.PeerCertificates) == 0:
+		return nil, ErrAbsent
+	case len(r.TLS.VerifiedChains) == 0:
+		return nil, fmt.Errorf("%w: the server has not verified the client certificate", ErrBadCredential)
+	}
+	return lookup(r.Context(), r.TLS.PeerCertificates[0])
+}
+
+// Secret is a generated secret of a client: an API key, or the password of a user of that name. It
+// must be hard to guess (128 random bits or more), since its hash is not a slow one.
+type Secret struct {
+	ID        string   // the user name for [Basic]
+	SHA256    [32]byte // of the secret
+	Principal *token.Principal
+}
+
+// Secrets are all that are accepted. Its methods compare in constant time.
+//
+//	keys := authz.Secrets{{ID: "billing", SHA256: sha256.Sum256(key), Principal: billing}}
+//	config.Authenticators = map[string]authz.Authenticator{"apiKey": authz.APIKey(keys.Key)}
+type Secrets []Secret
+
+// Key is the lookup of [APIKey].
+func (s Secrets) Key(_ context.Context, key string) (*token.Principal, error) {
+	return s.find(key, func(Secret) bool { return true })
+}
+
+// User is the lookup of [Basic].
+func (s Secrets) User(_ context.Context, user, password string) (*token.Principal, error) {
+	return s.find(password, func(known Secret) bool {
+		return subtle.ConstantTimeCompare([]byte(known.ID), []byte(user)) == 1
+	})
+}
+
+func (s Secrets) find(secret string, candidate func(Secret) bool) (*token.Principal, error) {
+	hash := sha256.Sum256([]byte(secret))
+	var found *token.Principal
+	for _, known := range s { // to the end, whatever is found
+		if subtle.ConstantTimeCompare(known.SHA256[:], hash[:]) == 1 && candidate(known) {
+			found = known.Principal
+		}
+	}
+	if found == nil {
+		return nil, ErrBadCredential
+	}
+	return found, nil
+}
+
+// Grant is the way in which a client got its token.
+type Grant string
+
+// The grants that [Scheme] tells apart. A token of a client is one whose subject is the client (RFC 9068
+// §2.2), as issuers write it: sub is the client's ID, or that and @clients; or idtyp is app; or gty is
+// client-credentials. A token that names no client is of neither grant.
+//
+// Some issuers (Keycloak) give a client's token a subject of its own, which is not told apart from a
+// person's. Use Scheme.Claims there.
+const (
+	ClientGrant Grant = "client" // the client acts for itself
+	PersonGrant Grant = "person" // the client acts for a person
+)
+
+// Scheme is what a security scheme demands of an access token beyond being genuine, where a document
+// has schemes for different tokens.
+type Scheme struct {
+	Issuers []string            // one of which must have issued the token; none: any
+	Grant   Grant               // "": any
+	Claims  map[string][]string // by JSON pointer (RFC 6901): a string, one of those given
+}
+
+// unmet returns what the principal's token lacks, or nil.
+func (s *Scheme) unmet(p *token.Principal) error {
+	if s.Issuers != nil && !slices.Contains(s.Issuers, p.Issuer()) {
+		return errors.New("the security scheme takes no tokens of this issuer")
+	}
+	if s.Grant != "" && (p.ClientID() == "" || s.Grant != grantOf(p)) {
+		return fmt.Errorf("the security scheme takes tokens of a %s only", s.Grant)
+	}
+	for pointer, values := range s.Claims {
+		if value, err := token.Claim[string](p, pointer); err != nil || !slices.Contains(values, value) {
+			return fmt.Errorf("the claim %s is not what the security scheme takes", pointer)
+		}
+	}
+	return nil
+}
+
+func grantOf(p *token.Principal) Grant {
+	says := func(pointer, value string) bool {
+		claim, err := token.Claim[string](p, pointer)
+		return err == nil && claim == value
+	}
+	if sub := p.Subject(); sub == "" || sub == p.ClientID() || sub == p.ClientID()+"@clients" ||
+		says("/idtyp", "app") || says("/gty", "client-credentials") {
+		return ClientGrant
+	}
+	return PersonGrant
+}
+
+// source is where the principals of a security scheme come from. All schemes that take access tokens
+// share that of the verifier, so that a token is verified once.
+type source struct {
+	scheme        *scheme // nil: the verifier
+	authenticator Authenticator
+}
+
+// readSources finds the source of each scheme. It returns a fault for each that an operation uses and
+// that has none, and for each name of the configuration that is no scheme.
+func (g *Gate) readSources(config Config) (faults []error) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("authz: "+format, args...)) }
+	g.sources, g.demands = map[string]*source{}, config.Schemes
+	for name, a := range config.Authenticators {
+		s := g.plan.schemes[name]
+		checked, ok := a.(interface{ fits(*scheme) bool })
+		switch {
+		case s == nil:
+			fault("Config.Authenticators has %q, which is no security scheme of the document", name)
+		case a == nil:
+			fault("Config.Authenticators has nil for %q", name)
+		case ok && !checked.fits(s):
+			fault("Config.Authenticators has, for %q, an authenticator that is not for its type: it is %s", name, s)
+		default:
+			g.sources[name] = &source{s, a}
+		}
+	}
+	verifier := &source{}
+	for name, s := range g.plan.schemes {
+		if s.isToken() && g.sources[name] == nil {
+			g.sources[name] = verifier
+		}
+	}
+	for name, demand := range config.Schemes {
+		switch {
+		case g.plan.schemes[name] == nil:
+			fault("Config.Schemes has %q, which is no security scheme of the document", name)
+		case g.sources[name] != verifier:
+			fault("Config.Schemes has %q, whose credentials are not verified as access tokens", name)
+		case demand.Grant != "" && demand.Grant != ClientGrant && demand.Grant != PersonGrant:
+			fault("Config.Schemes[%q].Grant is %q: expected %q or %q", name, demand.Grant, ClientGrant, PersonGrant)
+		case demand.Issuers != nil && len(demand.Issuers) == 0:
+			fault("Config.Schemes[%q].Issuers is empty, so that no token would pass: leave it nil for any", name)
+		}
+		for pointer, values := range demand.Claims {
+			if !strings.HasPrefix(pointer, "/") || len(values) == 0 {
+				fault("Config.Schemes[%q].Claims has %q: expected a JSON pointer (RFC 6901) such as /token_use, and values", name, pointer)
+			}
+		}
+	}
+	for _, o := range g.plan.operations {
+		for _, problem := range g.attach(o) {
+			faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: problem, At: locate(o.route.Operation.Origin, "security")})
+		}
+	}
+	byVerifier := func(o *operation) bool { return slices.Contains(o.sources, verifier) }
+	if g.verifier == nil && slices.ContainsFunc(g.plan.operations, byVerifier) {
+		fault("Config.Verifier is nil, and the document takes access tokens: nothing could be let in")
+	}
+	return faults
+}
+
+// attach gives an operation the sources of its schemes.
+func (g *Gate) attach(o *operation) (problems []string) {
+	for _, requirement := range o.security {
+		w := way{ambient: true}
+		for _, name := range slices.Sorted(maps.Keys(requirement)) {
+			s, from := g.plan.schemes[name], g.sources[name]
+			switch {
+			case s == nil:
+				continue // the plan has a fault
+			case from == nil:
+				problems = append(problems, fmt.Sprintf("security scheme %s (%s) has no authenticator: name one in Config.Authenticators, "+
+					"or drop every alternative that needs it by Config.Without", name, s))
+				continue
+			}
+			at := slices.Index(o.sources, from)
+			if at < 0 {
+				at = len(o.sources)
+				o.sources = append(o.sources, from)
+				o.offers = appendOffer(o.offers, s, g.realm)
+			}
+			condition := condition{scheme: s, source: at, scopes: requirement[name]}
+			if demand, ok := g.demands[name]; ok {
+				condition.demand = &demand
+			}
+			w.conditions = append(w.conditions, condition)
+			w.ambient = w.ambient && s.isAmbient()
+		}
+		if len(w.conditions) > 0 {
+			o.ways = append(o.ways, w)
+		}
+		o.byToken = o.byToken || slices.ContainsFunc(w.conditions, func(c condition) bool { return c.scheme.isToken() })
+	}
+	o.hidden = hiddenKeys(o)
+	return problems
+}
+
+// appendOffer adds the challenge of a scheme (RFC 9110 §11.6.1). API keys and certificates have no
+// registered one, and a 401 must have one (§15.5.2): clients ignore those that they do not know.
+func appendOffer(offers []string, s *scheme, realm string) []string {
+	offer := ` realm="` + realm + `"`
+	switch {
+	case s.isToken():
+		return offers // see Gate.challenges
+	case s.isHTTP("basic"):
+		offer = "Basic" + offer + `, charset="UTF-8"`
+	case s.spec.Type == "http":
+		offer = s.spec.Scheme + offer
+	case s.spec.Type == "apiKey":
+		offer = "ApiKey" + offer + `, in="` + s.spec.In + `", name="` + s.spec.Name + `"`
+	default:
+		offer = "MutualTLS" + offer
+	}
+	if slices.Contains(offers, offer) {
+		return offers
+	}
+	return append(offers, offer)
+}
+
+// hiddenKeys returns the query parameters of the operation that are keys and nothing else.
+func hiddenKeys(o *operation) (names []string) {
+	declared := func(name string) bool {
+		is := func(p *openapi3.ParameterRef) bool {
+			return p != nil && p.Value != nil && p.Value.In == "query" && p.Value.Name == name
+		}
+		return slices.ContainsFunc(o.route.PathItem.Parameters, is) || slices.ContainsFunc(o.route.Operation.Parameters, is)
+	}
+	for _, w := range o.ways {
+		for _, c := range w.conditions {
+			if name := c.scheme.spec.Name; c.scheme.isKey("query") && !declared(name) && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// withoutKeys returns the request without the keys in its query: no parameter of the operation, and
+// not for handlers and what they log.
+func (o *operation) withoutKeys(r *http.Request) *http.Request {
+	if o.hidden == nil || r.URL.RawQuery == "" {
+		return r
+	}
+	var kept []string
+	for _, pair := range strings.Split(r.URL.RawQuery, "&") {
+		name, _, _ := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(name); err != nil || !slices.Contains(o.hidden, name) {
+			kept = append(kept, pair)
+		}
+	}
+	r = r.WithContext(r.Context())
+	at := *r.URL
+	at.RawQuery = strings.Join(kept, "&")
+	r.URL = &at
+	if before, _, found := strings.Cut(r.RequestURI, "?"); found {
+		r.RequestURI = before + "?" + at.RawQuery
+	}
+	return r
+}
+
+// authenticate asks the source for the principal of a request. An error is errNoCredential or an [*Error].
+func (g *Gate) authenticate(r *http.Request, from *source) (*token.Principal, error) {
+	if from.authenticator == nil {
+		return g.verify(r)
+	}
+	principal, err := from.authenticator.Authenticate(bodiless(r), from.scheme.spec)
+	refused, ofToken := errors.AsType[*token.Error](err)
+	switch {
+	case err == nil && principal != nil:
+		return principal, nil
+	case errors.Is(err, ErrAbsent):
+		return nil, errNoCredential
+	case ofToken && (from.scheme.isToken() || kinds[kindOfToken(refused.Code)].status == http.StatusServiceUnavailable):
+		return nil, &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
+	case errors.Is(err, ErrBadCredential) && from.scheme.isToken():
+		return nil, &Error{Kind: InvalidToken, Err: err}
+	case errors.Is(err, ErrBadCredential), ofToken:
+		return nil, &Error{Kind: InvalidCredential, Err: err}
+	case errors.Is(err, ErrUnavailable):
+		return nil, &Error{Kind: CredentialsUnavailable, Err: err}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return nil, &Error{Kind: Timeout, Err: err}
+	}
+	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the authenticator of %s returned neither a principal nor an error of its kind: %w", from.scheme.name, err)}
+}

@@ -1,0 +1,336 @@
+package authztest
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz"
+)
+
+// Credential is a way to get what a security scheme takes that does not take access tokens.
+type Credential struct {
+	// Genuine returns a credential that the server accepts and whose principal has exactly these roles: a
+	// key, or a user name and a password with a colon between. It is called once per case. An error that
+	// wraps [errors.ErrUnsupported] says that there is none, and has the case skipped.
+	Genuine func(ctx context.Context, roles []string) (string, error)
+	// Present puts the credential into a request, where the document does not say how: a client
+	// certificate, or the credential of an own http scheme. In process it may set the request's TLS.
+	Present func(r *http.Request, credential string) error
+}
+
+// other is a credential of a case beside its token.
+type other struct {
+	scheme string
+	roles  []string
+	change func(credential string) string // nil: genuine
+	in     string                         // the place where it is put; "": as the document says
+}
+
+// schemes are those of a plan.
+type schemes struct{ *authz.Plan }
+
+func (s schemes) isToken(name string) bool {
+	spec := s.Scheme(name)
+	return spec != nil && (spec.Type == "oauth2" || spec.Type == "openIdConnect" ||
+		spec.Type == "http" && strings.EqualFold(spec.Scheme, "bearer"))
+}
+
+// isAmbient reports whether browsers add the credential by themselves.
+func (s schemes) isAmbient(name string) bool {
+	spec := s.Scheme(name)
+	return spec != nil && (spec.Type == "mutualTLS" || spec.Type == "apiKey" && spec.In == "cookie" ||
+		spec.Type == "http" && strings.EqualFold(spec.Scheme, "basic"))
+}
+
+func (s schemes) onlyTokens(o authz.Operation) bool {
+	for _, a := range o.Alternatives {
+		if slices.ContainsFunc(a, func(r authz.Requirement) bool { return !s.isToken(r.Scheme) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// presented are the scopes or roles of what a request carries, by scheme; those of all tokens by "".
+type presented map[string][]string
+
+func (p presented) with(scheme string, scopes []string) presented {
+	all := presented{scheme: scopes}
+	for name, had := range p {
+		if name != scheme {
+			all[name] = had
+		}
+	}
+	return all
+}
+
+func (p presented) without(scheme string) presented {
+	all := p.with(scheme, nil)
+	delete(all, scheme)
+	return all
+}
+
+func (s schemes) key(r authz.Requirement) string {
+	if s.isToken(r.Scheme) {
+		return ""
+	}
+	return r.Scheme
+}
+
+// wants says how good credentials must be answered. Where nothing is enough and some have too little,
+// the answer is 403.
+func (s schemes) wants(o authz.Operation, p presented) authz.Kind {
+	want := authz.MissingCredential
+	for _, a := range o.Alternatives {
+		missing, lacks := false, authz.Kind("")
+		for _, r := range a {
+			has, ok := p[s.key(r)]
+			missing = missing || !ok
+			if lacking := ok && lacksAny(has, r.Scopes); lacking && (lacks == "" || s.isToken(r.Scheme)) {
+				lacks = authz.InsufficientRole
+				if s.isToken(r.Scheme) {
+					lacks = authz.InsufficientScope
+				}
+			}
+		}
+		switch {
+		case missing:
+		case lacks == "":
+			return ""
+		case want != authz.InsufficientScope:
+			want = lacks
+		}
+	}
+	return want
+}
+
+func lacksAny(granted, required []string) bool { return lacks(granted, required) > 0 }
+
+// cases are those of an operation that takes other credentials than tokens, or beside them.
+func (s schemes) cases(o authz.Operation) (all []Case) {
+	nothing := authz.MissingCredential
+	if o.Optional() {
+		nothing = ""
+	}
+	all = append(all, Case{Name: o.ID + "/no_credential", Operation: o, Want: nothing})
+	if !o.Optional() {
+		all = append(all,
+			Case{Name: o.ID + "/invalid_body_without_credential", Operation: o, Want: nothing, body: invalidBody},
+			Case{Name: o.ID + "/huge_body_without_credential", Operation: o, Want: nothing, body: hugeBody})
+	}
+	var prefixes []string
+	for _, a := range o.Alternatives {
+		if len(a) == 0 {
+			continue
+		}
+		prefix := o.ID + "/" + label(a) + "/"
+		if !slices.Contains(prefixes, prefix) {
+			prefixes = append(prefixes, prefix)
+			all = append(all, s.alternativeCases(o, a, prefix)...)
+		}
+	}
+	return all
+}
+
+func label(a authz.Alternative) string {
+	var parts []string
+	for _, r := range a {
+		parts = append(parts, r.Scheme+"("+strings.Join(r.Scopes, ",")+")")
+	}
+	return strings.Join(parts, "+")
+}
+
+// alternativeCases differ from a request that the alternative lets in by one thing each.
+func (s schemes) alternativeCases(o authz.Operation, a authz.Alternative, prefix string) (cases []Case) {
+	full := presented{}
+	for _, r := range a {
+		full[s.key(r)] = union(full[s.key(r)], r.Scopes)
+	}
+	add := func(name string, p presented, want authz.Kind, token credential) *Case {
+		c := Case{Name: prefix + name, Operation: o, Want: want, mixed: true}
+		if scopes, ok := p[""]; ok {
+			c.credential, c.Scopes = token, scopes
+		}
+		for _, r := range a {
+			if roles, ok := p[r.Scheme]; ok {
+				c.others = append(c.others, other{scheme: r.Scheme, roles: roles})
+			}
+		}
+		cases = append(cases, c)
+		return &cases[len(cases)-1]
+	}
+	// A bad credential is refused unless what is left is enough, and where none is needed.
+	bad := func(rest presented, kind authz.Kind) authz.Kind {
+		if s.wants(o, rest) == "" && !o.Optional() {
+			return ""
+		}
+		return kind
+	}
+	ambient := !slices.ContainsFunc(a, func(r authz.Requirement) bool { return !s.isAmbient(r.Scheme) })
+
+	add("exact_scopes", full, "", genuine)
+	if ambient && caution(o) > 0 && o.Method != http.MethodOptions && !o.Optional() {
+		add("cross_site", full, authz.CrossOrigin, genuine).crossSite = true
+	}
+	for _, key := range sortedKeys(full) {
+		rest := full.without(key)
+		if len(full) > 1 {
+			add(named(key)+"_missing", rest, s.wantsOrNothing(o, rest), genuine)
+		}
+		for _, scope := range full[key] {
+			fewer := slices.DeleteFunc(slices.Clone(full[key]), func(had string) bool { return had == scope })
+			add(named(key)+"_"+scope+"_removed", full.with(key, fewer), s.wantsOrNothing(o, full.with(key, fewer)), genuine)
+			for _, elsewhere := range sortedKeys(rest) { // as the scope of another scheme's principal
+				p := full.with(key, fewer).with(elsewhere, union(full[elsewhere], []string{scope}))
+				add(named(key)+"_"+scope+"_of_"+named(elsewhere), p, s.wantsOrNothing(o, p), genuine)
+			}
+		}
+		if key == "" {
+			for _, forgery := range forgeries {
+				add(forgery.name, full, bad(rest, authz.InvalidToken), forgery)
+			}
+			if s.wants(o, rest) != "" {
+				add("keys_unavailable", full, authz.KeysUnavailable, genuine).outage = true
+			}
+			continue
+		}
+		for _, change := range changes(s.Scheme(key)) {
+			c := add(key+"_"+change.name, full, bad(rest, authz.InvalidCredential), genuine)
+			c.others[slices.IndexFunc(c.others, func(o other) bool { return o.scheme == key })].change = change.apply
+		}
+		for _, place := range otherPlaces(s.Scheme(key)) {
+			if s.wantsOrNothing(o, rest) == "" {
+				break // it is a parameter that the operation does not declare, which proves nothing
+			}
+			c := add(key+"_in_"+place, full, s.wantsOrNothing(o, rest), genuine)
+			c.others[slices.IndexFunc(c.others, func(o other) bool { return o.scheme == key })].in = place
+		}
+	}
+	return cases
+}
+
+// wantsOrNothing is wants where a request without any credential may be let in.
+func (s schemes) wantsOrNothing(o authz.Operation, p presented) authz.Kind {
+	if o.Optional() {
+		return ""
+	}
+	return s.wants(o, p)
+}
+
+func named(key string) string {
+	if key == "" {
+		return "token"
+	}
+	return key
+}
+
+func sortedKeys(p presented) []string {
+	keys := make([]string, 0, len(p))
+	for key := range p {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+type change struct {
+	name  string
+	apply func(credential string) string
+}
+
+// changes are credentials that only a sloppy comparison takes for the genuine one.
+func changes(spec *openapi3.SecurityScheme) []change {
+	all := []change{
+		{"cut_short", func(s string) string { return s[:len(s)-1] }},
+		{"with_suffix", func(s string) string { return s + "x" }},
+	}
+	switch {
+	case spec.Type == "http" && strings.EqualFold(spec.Scheme, "basic"):
+		return append(all, change{"of_another_user", func(s string) string { return "x" + s }})
+	case spec.Type == "apiKey":
+		return all
+	}
+	return nil
+}
+
+// otherPlaces are where a key does not belong.
+func otherPlaces(spec *openapi3.SecurityScheme) []string {
+	if spec.Type != "apiKey" {
+		return nil
+	}
+	return slices.DeleteFunc([]string{"header", "query", "cookie"}, func(in string) bool { return in == spec.In })
+}
+
+// secrets makes the other credentials of a case, or says why it cannot be run.
+func (r *run) secrets(ctx context.Context, c Case) (secrets []string, skip string, err error) {
+	for _, o := range c.others {
+		how, spec := r.Credentials[o.scheme], r.schemes.Scheme(o.scheme)
+		documented := spec.Type == "apiKey" || spec.Type == "http" && strings.EqualFold(spec.Scheme, "basic")
+		switch {
+		case how.Genuine == nil:
+			return nil, fmt.Sprintf("needs Target.Credentials[%q]", o.scheme), nil
+		case how.Present == nil && !documented:
+			return nil, fmt.Sprintf("needs Target.Credentials[%q].Present", o.scheme), nil
+		}
+		secret, err := how.Genuine(ctx, o.roles)
+		if errors.Is(err, errors.ErrUnsupported) {
+			return nil, err.Error(), nil
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		if o.change != nil {
+			secret = o.change(secret)
+		}
+		secrets = append(secrets, secret)
+	}
+	return secrets, "", nil
+}
+
+// present puts the other credentials of a case into its request.
+func (r *run) present(sent *http.Request, c Case, secrets []string) error {
+	if c.crossSite {
+		sent.Header.Set("Sec-Fetch-Site", "cross-site")
+		sent.Header.Set("Origin", "https://elsewhere.invalid")
+	}
+	for i, o := range c.others {
+		switch spec := r.schemes.Scheme(o.scheme); {
+		case r.Credentials[o.scheme].Present != nil:
+			if err := r.Credentials[o.scheme].Present(sent, secrets[i]); err != nil {
+				return err
+			}
+		case spec.Type == "apiKey":
+			presentKey(sent, cmp.Or(o.in, spec.In), spec.Name, secrets[i])
+		default:
+			sent.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(secrets[i])))
+		}
+	}
+	return nil
+}
+
+func presentKey(sent *http.Request, in, name, key string) {
+	switch in {
+	case "header":
+		sent.Header.Set(name, key)
+	case "query":
+		query := sent.URL.Query()
+		query.Set(name, key)
+		sent.URL.RawQuery = query.Encode()
+	case "cookie":
+		sent.AddCookie(&http.Cookie{Name: name, Value: key})
+	}
+}

@@ -1,0 +1,60 @@
+// Program benchmark measures what it costs to serve one guarded GET with an RS256 token: the
+// program of this repository beside other servers that do the same, and raw Echo and net/http,
+// which check nothing. Each server is a process of its own on loopback, alone on one core where
+// taskset is installed, with the load on another. Rounds are interleaved, and every figure is a
+// ratio to raw Echo in the same round, so that the pace of the machine does not count.
+//
+//	go run . [-rounds 5] [-seconds 2] [-connections 64] [-tokens 5000] [-only regexp]
+//
+// It prints the table of the README. It needs Linux, whose /proc says what a process has used.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+//go:generate go tool oapi-codegen -config oapi-codegen.yaml openapi.yaml
+//go:generate go tool ogen --config ogen.yml --target peers/ogen --package ogen --clean openapi.yaml
+
+type config struct {
+	rounds, connections, tokens int
+	duration                    time.Duration // of the measurement of one server in one round
+	only                        *regexp.Regexp
+	progress                    io.Writer
+}
+
+func main() {
+	if name, ok := os.LookupEnv(peerVariable); ok { // started by the harness
+		fmt.Fprintln(os.Stderr, servePeer(name))
+		os.Exit(1)
+	}
+	var c config
+	flag.IntVar(&c.rounds, "rounds", 5, "rounds, of which the medians are shown")
+	seconds := flag.Float64("seconds", 2, "seconds for each server in each round")
+	flag.IntVar(&c.connections, "connections", 64, "connections, each with one request at a time")
+	flag.IntVar(&c.tokens, "tokens", 5000, "distinct tokens, each sent once; 0: not measured")
+	only := flag.String("only", "", "regular expression of the servers to measure beside raw Echo")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	c.duration, c.progress = time.Duration(*seconds*float64(time.Second)), os.Stderr
+	if c.only, err = regexp.Compile(*only); err == nil {
+		var results []result
+		if results, err = measure(ctx, c); err == nil {
+			writeTable(os.Stdout, c, results)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}

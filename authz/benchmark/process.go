@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/oasgate/oasgate/authz/devissuer"
+)
+
+// process is a server that runs.
+type process struct {
+	command *exec.Cmd
+	address string
+	log     string
+	ended   chan struct{}
+}
+
+// pinned reports whether servers get the first core and this process the second.
+func pinned() bool {
+	_, err := exec.LookPath("taskset")
+	return err == nil && runtime.NumCPU() > 1
+}
+
+// pinLoad moves this process to the second core.
+func pinLoad() error {
+	if !pinned() {
+		return nil
+	}
+	return exec.Command("taskset", "-a", "-c", "-p", "1", strconv.Itoa(os.Getpid())).Run()
+}
+
+// start starts a server on a free port.
+func start(s server, issuer, log string) (*process, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	command := s.command(issuer, address)
+	if pinned() {
+		env := command.Env
+		command = exec.Command("taskset", append([]string{"-c", "0"}, command.Args...)...)
+		command.Env = env
+	}
+	file, err := os.Create(log)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	command.Stdout, command.Stderr = file, file
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{command, address, log, make(chan struct{})}
+	go func() { _ = command.Wait(); close(p.ended) }()
+	return p, nil
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func (p *process) stop() {
+	_ = p.command.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(10 * time.Second):
+		_ = p.command.Process.Kill()
+		<-p.ended
+	}
+}
+
+// ready waits until the server answers a good token.
+func (p *process) ready(ctx context.Context, token string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		if status, err := p.status(ctx, token); err == nil && status == http.StatusOK {
+			return nil
+		}
+		select {
+		case <-p.ended:
+			said, _ := os.ReadFile(p.log)
+			return fmt.Errorf("has ended: %s", bytes.TrimSpace(said))
+		case <-ctx.Done():
+			return errors.New("does not answer a good token with 200")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// checks asserts that the server refuses what it must: a server that does less is not compared.
+func (p *process) checks(ctx context.Context, issuer *devissuer.Server) error {
+	good := map[string]any{"scope": scope}
+	with := func(name string, value any) string {
+		return issuer.Mint(map[string]any{"scope": scope, name: value})
+	}
+	forged := issuer.Mint(good)
+	at := strings.LastIndexByte(forged, '.') + 20
+	flipped := map[bool]string{true: "B", false: "A"}[forged[at] == 'A']
+	for _, test := range []struct {
+		name, token string
+		want        []int
+	}{
+		{"no token", "", []int{400, 401}}, // echo-jwt's answer is 400
+		{"forged", forged[:at] + flipped + forged[at+1:], []int{401}},
+		{"expired", with("exp", time.Now().Add(-time.Hour).Unix()), []int{401}},
+		{"another audience", with("aud", "https://other.example"), []int{401}},
+		{"another issuer", with("iss", "https://other.example/"), []int{401}},
+		{"another scope", with("scope", scope+"2"), []int{403}},
+	} {
+		status, err := p.status(ctx, test.token)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(test.want, status) {
+			return fmt.Errorf("%s: the answer is %d, expected %v", test.name, status, test.want)
+		}
+	}
+	return nil
+}
+
+func (p *process) status(ctx context.Context, token string) (int, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	return response.StatusCode, response.Body.Close()
+}
+
+// processorTime returns what the server has used so far (proc(5)): in ticks, of which Linux tells
+// programs that there are 100 a second.
+func (p *process) processorTime() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, fields, _ := strings.Cut(string(stat), ") ") // the name before may hold blanks
+	const user, system = 11, 12
+	ticks := 0
+	for i, field := range strings.Fields(fields) {
+		if i == user || i == system {
+			n, err := strconv.Atoi(field)
+			if err != nil {
+				return 0, err
+			}
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * time.Second / 100, nil
+}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// comparableCredentials says what the schemes of two documents ask for, so that the two can be compared. All
+// bearer, oauth2 and openIdConnect schemes ask for an access token. Where either document uses
+// several of them, each stands for its own callers: a server may tell them apart by name.
+func comparableCredentials(old, now *openapi3.T) (before, after func(scheme string) string) {
+	several := len(tokenSchemes(old)) > 1 || len(tokenSchemes(now)) > 1
+	of := func(doc *openapi3.T) func(string) string {
+		return func(scheme string) string {
+			c := credential(doc, scheme)
+			if several && c == bearer {
+				c = fmt.Sprintf("%s (%s)", bearer, scheme)
+			}
+			return c
+		}
+	}
+	return of(old), of(now)
+}
+
+// tokenSchemes returns the schemes that ask for an access token and are used, sorted.
+func tokenSchemes(doc *openapi3.T) []string {
+	return slices.DeleteFunc(usedSchemes(doc), func(name string) bool { return credential(doc, name) != bearer })
+}
+
+// usedSchemes returns the schemes that any operation mentions, sorted.
+func usedSchemes(doc *openapi3.T) []string {
+	used := map[string]bool{}
+	mention := func(requirements openapi3.SecurityRequirements) {
+		for _, requirement := range requirements {
+			for name := range requirement {
+				used[name] = true
+			}
+		}
+	}
+	for _, item := range doc.Paths.Map() {
+		if item == nil {
+			continue
+		}
+		for _, o := range item.Operations() {
+			if o.Security != nil {
+				mention(*o.Security)
+			} else {
+				mention(doc.Security)
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(used))
+}
+
+// schemeChanges compares the definitions of the schemes that both documents use. What a scheme
+// asks for is compared with the operations; here it is where its credentials come from.
+func schemeChanges(old, now *openapi3.T) (changes []change) {
+	names := map[string]string{} // after: before
+	for _, name := range usedSchemes(now) {
+		if declaredScheme(old, name) != nil {
+			names[name] = name
+		}
+	}
+	if was, is := tokenSchemes(old), tokenSchemes(now); len(was) == 1 && len(is) == 1 {
+		names[is[0]] = was[0]
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		was, is := declaredScheme(old, names[name]), declaredScheme(now, name)
+		if was == nil || is == nil {
+			continue
+		}
+		details := append(origins(was, is), extensionChanges(was.Extensions, is.Extensions)...)
+		if len(details) == 0 {
+			continue
+		}
+		c := change{Change: changed, Path: "securitySchemes." + name, Details: details}
+		c.judge(weakened, tightened)
+		if at := locate(is.Origin, ""); at != nil {
+			c.File, c.Line = at.File, at.Line
+		}
+		changes = append(changes, c)
+	}
+	return changes
+}
+
+func declaredScheme(doc *openapi3.T, name string) *openapi3.SecurityScheme {
+	if doc.Components == nil || doc.Components.SecuritySchemes[name] == nil {
+		return nil
+	}
+	return doc.Components.SecuritySchemes[name].Value
+}
+
+// origins compares where the credentials of a scheme come from. Another issuer has other callers.
+func origins(was, now *openapi3.SecurityScheme) (details []detail) {
+	compare := func(field, was, now string, weakens bool) {
+		if was != now && was != "" && now != "" {
+			details = append(details, detail{field, fmt.Sprintf("%s → %s", was, now), weakens, weakens})
+		}
+	}
+	compare("openIdConnectUrl", was.OpenIdConnectUrl, now.OpenIdConnectUrl, true)
+	if was.BearerFormat != now.BearerFormat {
+		details = append(details, detail{"bearerFormat", orNone(was.BearerFormat) + " → " + orNone(now.BearerFormat), false, false})
+	}
+	before, after := namedFlows(was.Flows), namedFlows(now.Flows)
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		b, a := before[name], after[name]
+		if b == nil {
+			if was.Flows != nil {
+				details = append(details, detail{"flows." + name, "added: tokens can be had in another way", true, false})
+			}
+			continue
+		}
+		compare("flows."+name+".tokenUrl", b.TokenURL, a.TokenURL, true)
+		compare("flows."+name+".authorizationUrl", b.AuthorizationURL, a.AuthorizationURL, true)
+		compare("flows."+name+".refreshUrl", b.RefreshURL, a.RefreshURL, true)
+	}
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if after[name] == nil && now.Flows != nil {
+			details = append(details, detail{"flows." + name, "removed", false, true})
+		}
+	}
+	return details
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func namedFlows(all *openapi3.OAuthFlows) map[string]*openapi3.OAuthFlow {
+	if all == nil {
+		return nil
+	}
+	flows := map[string]*openapi3.OAuthFlow{
+		"implicit": all.Implicit, "password": all.Password,
+		"clientCredentials": all.ClientCredentials, "authorizationCode": all.AuthorizationCode,
+	}
+	maps.DeleteFunc(flows, func(_ string, f *openapi3.OAuthFlow) bool { return f == nil })
+	return flows
+}
+
+// judge sets what the details of a change do to it.
+func (c *change) judge(weaker, tighter verdict) {
+	for _, d := range c.Details {
+		c.Weakens, c.Tightens = c.Weakens || d.Weakens, c.Tightens || d.Tightens
+	}
+	switch {
+	case c.Weakens:
+		c.Change = weaker
+	case c.Tightens:
+		c.Change = tighter
+	}
+}
+
+// controls compares the extensions that control an operation, those of its path included.
+func (p pair) controls() []change {
+	details := extensionChanges(p.old.extensions(), p.now.extensions())
+	if len(details) == 0 {
+		return nil
+	}
+	c := p.change(changed)
+	c.Details = details
+	c.judge(weakened, tightened)
+	return []change{c}
+}
+
+func (o operation) extensions() map[string]any {
+	all := maps.Clone(o.item.Extensions)
+	if all == nil {
+		all = map[string]any{}
+	}
+	maps.Copy(all, o.spec.Extensions)
+	return all
+}
+
+// extensionChanges compares the extensions of the guard, x-authz-…. Only for sizes and durations is
+// it known which of two values is stricter; any other new value may be the looser one.
+func extensionChanges(was, now map[string]any) (details []detail) {
+	all := maps.Clone(was)
+	if all == nil {
+		all = map[string]any{}
+	}
+	maps.Copy(all, now)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if !strings.HasPrefix(name, "x-authz-") || strings.HasPrefix(name, "x-authz-lint-") {
+			continue
+		}
+		before, had := was[name]
+		after, has := now[name]
+		d := detail{Where: name, Weakens: true, Tightens: true}
+		switch {
+		case !had:
+			d.Problem = "added: " + compact(after)
+			d.Weakens = limits[name]
+		case !has:
+			d.Problem = "removed: " + compact(before)
+			d.Tightens = limits[name]
+		case compact(before) == compact(after):
+			continue
+		default:
+			d.Problem = compact(before) + " → " + compact(after)
+			if from, ok := quantity(before); ok && limits[name] {
+				if to, ok := quantity(after); ok {
+					d.Weakens, d.Tightens = to > from, to < from
+				}
+			}
+		}
+		details = append(details, d)
+	}
+	return details
+}
+
+// limits replace a limit of the server, which may be higher or lower: to add or to remove one has
+// no direction of its own.
+var limits = map[string]bool{"x-authz-max-body": true, "x-authz-timeout": true}
+
+var size = regexp.MustCompile(`^(\d+) ?(B|KiB|MiB|GiB|)$`)
+
+// quantity reads a size (50MiB), a duration (2m) or "none" for no limit.
+func quantity(value any) (float64, bool) {
+	text := compact(value)
+	if text == "none" {
+		return math.Inf(1), true
+	}
+	if m := size.FindStringSubmatch(text); m != nil {
+		n, err := strconv.ParseFloat(m[1], 64)
+		unit := map[string]float64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+		return n * unit[m[2]], err == nil
+	}
+	d, err := time.ParseDuration(text)
+	return d.Seconds(), err == nil
+}
+
+func compact(value any) string {
+	if text, ok := value.(string); ok {
+		return text
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Sprint(value)
+	}
+	return string(text)
+}

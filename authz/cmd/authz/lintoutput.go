@@ -1,0 +1,176 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// fewPlaces are shown of a finding unless all are asked for.
+const fewPlaces = 3
+
+// findings writes them by rule and cause, with a summary.
+func (p page) findings(document string, findings []finding, blocks map[string]string, places bool) {
+	if len(findings) == 0 {
+		p.line("%s: nothing found", printable(describeName(document)))
+		return
+	}
+	type summary struct {
+		rule, level string
+		number      int
+	}
+	var sums []*summary
+	for i := 0; i < len(findings); {
+		r, _ := ruleNamed(findings[i].Rule)
+		s := &summary{rule: r.name, level: r.level}
+		sums = append(sums, s)
+		title := fmt.Sprintf("%s %s", r.level, r.name)
+		p.line("%s: %s", p.paint(levelColour(r.level), title), r.fix)
+		var rows [][]cell
+		group := map[string][]finding{}
+		var order []string
+		for ; i < len(findings) && findings[i].Rule == r.name; i++ {
+			f := findings[i]
+			if group[f.cause] == nil {
+				order = append(order, f.cause)
+			}
+			group[f.cause] = append(group[f.cause], f)
+			s.number++
+		}
+		for _, cause := range order {
+			all := group[cause]
+			shown := all
+			if !places && len(all) > fewPlaces {
+				shown = all[:fewPlaces]
+			}
+			for _, f := range shown {
+				at := describeName(document)
+				if f.Line > 0 {
+					at = fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
+				}
+				rows = append(rows, []cell{{at, dim}, {text: cmp.Or(f.Where, "-")}, {text: f.Problem}})
+			}
+			if more := len(all) - len(shown); more > 0 {
+				rows = append(rows, []cell{{fmt.Sprintf("and %d more of this kind (--places)", more), dim}})
+			}
+		}
+		p.table("  ", rows)
+		if block := blocks[r.name]; block != "" {
+			p.line("  to paste:")
+			for line := range strings.Lines(block) {
+				p.line("    %s", strings.TrimRight(printable(line), "\n"))
+			}
+		}
+		p.line("")
+	}
+	rows := [][]cell{}
+	for _, s := range sums {
+		rows = append(rows, []cell{{fmt.Sprint(s.number), bold}, {s.level, levelColour(s.level)}, {text: s.rule}})
+	}
+	p.table("", rows)
+}
+
+func levelColour(level string) colour {
+	switch level {
+	case faultLevel:
+		return red
+	case warningLevel:
+		return yellow
+	}
+	return cyan
+}
+
+// pasteBlocks returns, by rule, the text that fixes all of its findings.
+func pasteBlocks(doc *openapi3.T, operations []operation, findings []finding) map[string]string {
+	blocks := map[string]string{}
+	for _, name := range []string{"undeclared-scope", "scopes-by-use"} {
+		if slices.ContainsFunc(findings, func(f finding) bool { return f.Rule == name }) {
+			blocks[name] = scopeLists(doc, operations)
+		}
+	}
+	return blocks
+}
+
+// scopeLists returns the lists of scopes that schemes lack, in YAML.
+func scopeLists(doc *openapi3.T, operations []operation) string {
+	var b strings.Builder
+	missing := missingScopes(doc, operations)
+	for _, scheme := range slices.Sorted(maps.Keys(missing)) {
+		fmt.Fprintf(&b, "components:\n  securitySchemes:\n    %s:\n      x-scopes:\n", yamlKey(scheme))
+		for _, scope := range missing[scheme] {
+			fmt.Fprintf(&b, "        %s: TODO\n", yamlKey(scope))
+		}
+	}
+	return b.String()
+}
+
+// missingScopes returns the scopes that are required of a scheme and not listed, by scheme. An oauth2
+// scheme lists them by flow, so that only its author knows where they belong.
+func missingScopes(doc *openapi3.T, operations []operation) map[string][]string {
+	missing := map[string][]string{}
+	for _, name := range usedSchemes(doc) {
+		s := declaredScheme(doc, name)
+		if s == nil {
+			continue
+		}
+		listed := declaredScopes(s)
+		for _, scope := range scopesOf(operations, name) {
+			misspelt := slices.ContainsFunc(listed, func(l string) bool { return nearMiss(l, scope) })
+			if scope != "" && !strings.ContainsAny(scope, " \"\\") && !slices.Contains(listed, scope) && !misspelt {
+				missing[name] = append(missing[name], scope)
+			}
+		}
+	}
+	return missing
+}
+
+// noticesOf are the findings for other programs.
+func noticesOf(findings []finding) (all []notice) {
+	level := map[string]string{faultLevel: "error", warningLevel: "warning", noteLevel: "note"}
+	for _, f := range findings {
+		message := f.Problem
+		if f.Where != "" {
+			message = f.Where + ": " + message
+		}
+		if f.Fix != "" {
+			message += ". Fix: " + f.Fix
+		}
+		all = append(all, notice{f.ID, f.Rule, level[f.Level], f.File, f.Line, f.Column, message})
+	}
+	return all
+}
+
+// describedRule is what --rules says of a rule.
+type describedRule struct {
+	Rule  string `json:"rule"`
+	Level string `json:"level"`
+	Why   string `json:"why"`
+	Fix   string `json:"fix"`
+}
+
+func describeRules() map[string][]describedRule {
+	var all []describedRule
+	for _, r := range rules {
+		all = append(all, describedRule{r.name, r.level, r.why, r.fix})
+	}
+	return map[string][]describedRule{"rules": all}
+}
+
+func describeSARIF() (all []sarifRule) {
+	for _, r := range rules {
+		all = append(all, sarifRule{r.name, sarifText{r.why}, sarifText{r.fix}})
+	}
+	return all
+}
+
+func (p page) rules() {
+	for _, r := range rules {
+		p.line("%s %s", p.paint(levelColour(r.level), r.level), p.paint(bold, r.name))
+		p.line("  %s", r.why)
+		p.line("  Fix: %s.", r.fix)
+	}
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// notice is a finding as other programs show it: an annotation of a pull request, a result of code
+// scanning.
+type notice struct {
+	id      string
+	rule    string
+	level   string // error, warning, note
+	file    string
+	line    int
+	column  int
+	message string
+}
+
+// findingID is the same for the same finding in every run, whatever else is found.
+func findingID(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return hex.EncodeToString(sum[:6])
+}
+
+// annotations writes notices as workflow commands of GitHub Actions.
+func (p page) annotations(notices []notice) {
+	value := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
+	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
+	for _, n := range notices {
+		level := n.level
+		if level == "note" {
+			level = "notice"
+		}
+		var at string
+		if n.file != "" {
+			at = "file=" + property.Replace(n.file) + ","
+			if n.line > 0 {
+				at += fmt.Sprintf("line=%d,", n.line)
+			}
+		}
+		p.line("::%s %stitle=%s::%s", level, at, property.Replace("authz "+n.rule), value.Replace(printable(n.message)))
+	}
+}
+
+// sarifRule describes a rule to code scanning.
+type sarifRule struct {
+	ID    string    `json:"id"`
+	Short sarifText `json:"shortDescription"`
+	Help  sarifText `json:"help"`
+}
+
+type sarifText struct {
+	Text string `json:"text"`
+}
+
+// sarif writes notices as SARIF 2.1.0. A result without a place is one of the document as a whole.
+func (p page) sarif(document string, rules []sarifRule, notices []notice) error {
+	type object = map[string]any
+	results := []object{}
+	for _, n := range notices {
+		region := object{"startLine": max(n.line, 1)}
+		if n.column > 0 {
+			region["startColumn"] = n.column
+		}
+		results = append(results, object{
+			"ruleId": n.rule, "level": n.level, "message": object{"text": n.message},
+			"partialFingerprints": object{"authz/v1": n.id},
+			"locations": []object{{"physicalLocation": object{
+				"artifactLocation": object{"uri": cmp.Or(n.file, document)}, "region": region,
+			}}},
+		})
+	}
+	return p.json(object{
+		"$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+		"version": "2.1.0",
+		"runs": []object{{
+			"tool":    object{"driver": object{"name": "authz", "informationUri": "https://github.com/oasgate/oasgate", "rules": rules}},
+			"results": results,
+		}},
+	})
+}
+
+// markdown writes a table of GitHub's Markdown.
+func (p page) markdown(rows [][]string) {
+	cell := strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;", "@", "@\u200b")
+	for i, row := range rows {
+		row = slices.Clone(row)
+		for j := range row {
+			row[j] = cell.Replace(printable(row[j]))
+		}
+		p.line("| %s |", strings.Join(row, " | "))
+		if i == 0 {
+			p.line("|%s", strings.Repeat("---|", len(row)))
+		}
+	}
+}

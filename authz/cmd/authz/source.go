@@ -1,0 +1,228 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// source is where a document and the files that it refers to are read from: this machine, standard
+// input, a git revision, or a server. Every file of one document comes from one source, so that a
+// comparison never mixes the files of two revisions.
+type source struct {
+	root *url.URL // of the document, as its references are resolved against it
+	read func(location *url.URL) ([]byte, error)
+	// close releases what reading needed.
+	close func()
+}
+
+// standardInput is the root of a document that is read from standard input.
+const standardInput = "-"
+
+// open finds the source of a document by its name.
+func (t *tool) open(ctx context.Context, name string) (source, error) {
+	if name == standardInput {
+		return source{&url.URL{Path: standardInput}, t.readStandardInput, func() {}}, nil
+	}
+	if scheme, _, ok := strings.Cut(name, "://"); ok {
+		if scheme != "https" && scheme != "http" {
+			return source{}, fmt.Errorf("expected https, a file or REVISION:FILE, received %s", scheme)
+		}
+		return remote(ctx, name)
+	}
+	if _, err := os.Stat(name); err != nil {
+		// A one-letter revision would be a drive letter elsewhere.
+		if rev, file, ok := strings.Cut(name, ":"); ok && len(rev) != 1 {
+			return revision(ctx, rev, file)
+		}
+	}
+	return source{&url.URL{Path: filepath.ToSlash(name)}, readFile, func() {}}, nil
+}
+
+// readStandardInput reads a document that consists of one file. The files beside it could be of
+// any revision.
+func (t *tool) readStandardInput(location *url.URL) ([]byte, error) {
+	if location.Path != standardInput || location.Host != "" {
+		return nil, fmt.Errorf("it refers to the file %s, and standard input does not say which "+
+			"revision of it is meant: name the document instead, as openapi.yaml or "+
+			"main:openapi.yaml (authz diff main:openapi.yaml openapi.yaml)", location.Redacted())
+	}
+	return io.ReadAll(t.stdin)
+}
+
+func readFile(location *url.URL) ([]byte, error) {
+	if location.Scheme != "" || location.Host != "" {
+		return nil, elsewhere(location, "files of this machine")
+	}
+	return os.ReadFile(filepath.FromSlash(location.Path))
+}
+
+// elsewhere refuses a reference that leaves its source: what a document says must not depend on
+// who answers.
+func elsewhere(location *url.URL, where string) error {
+	return fmt.Errorf("it refers to %s: only %s are read; keep a copy beside the document",
+		location.Redacted(), where)
+}
+
+// maxRemote and remoteTimeout bound what a server may send.
+const (
+	maxRemote     = 64 << 20
+	remoteTimeout = 30 * time.Second
+)
+
+// remote reads a document, and the files of the same server that it refers to, by https.
+func remote(ctx context.Context, name string) (source, error) {
+	if err := confidential(name); err != nil {
+		return source{}, err
+	}
+	root, err := url.Parse(name)
+	if err != nil {
+		return source{}, err
+	}
+	caller := patient()
+	caller.Timeout = remoteTimeout
+	read := func(location *url.URL) ([]byte, error) {
+		if location.Scheme != root.Scheme || location.Host != root.Host {
+			return nil, elsewhere(location, "files of "+root.Host)
+		}
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, location.String(), nil)
+		if err != nil {
+			return nil, err
+		}
+		response, err := caller.Do(r)
+		if err != nil {
+			return nil, err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return nil, fmt.Errorf("%s: status is %d, expected 200", location.Redacted(), response.StatusCode)
+		}
+		body, err := io.ReadAll(io.LimitReader(response.Body, maxRemote+1))
+		if err == nil && len(body) > maxRemote {
+			err = fmt.Errorf("%s: expected at most %d MiB", location.Redacted(), maxRemote>>20)
+		}
+		return body, err
+	}
+	return source{root, read, func() {}}, nil
+}
+
+// revision reads a document, and all files that it refers to, from one git revision. An empty
+// revision is the index. The file is named from the top of the repository, as in git, or from the
+// working directory if it begins with "./".
+func revision(ctx context.Context, rev, file string) (source, error) {
+	tree := ""
+	if rev != "" {
+		id, err := git(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", rev+"^{tree}")
+		if errors.Is(err, exec.ErrNotFound) {
+			return source{}, fmt.Errorf("git is needed to read a revision: %w", err)
+		}
+		if err != nil {
+			return source{}, fmt.Errorf("there is no file of this name, and %s is not a revision of a git "+
+				"repository here (in a shallow clone, fetch it first: git fetch origin %s)", rev, rev)
+		}
+		tree = id
+	}
+	if strings.HasPrefix(file, "./") || strings.HasPrefix(file, "../") {
+		prefix, err := git(ctx, "rev-parse", "--show-prefix")
+		if err != nil {
+			return source{}, err
+		}
+		file = path.Join(prefix, file)
+	}
+	objects, err := readObjects(ctx)
+	if err != nil {
+		return source{}, err
+	}
+	read := func(location *url.URL) ([]byte, error) {
+		if location.Scheme != "" || location.Host != "" {
+			return nil, elsewhere(location, "files of the revision "+rev)
+		}
+		name := path.Clean(location.Path)
+		if path.IsAbs(name) || strings.HasPrefix(name, "../") || strings.Contains(name, "\n") {
+			return nil, fmt.Errorf("%s is not a file of the repository: a revision has no other files", name)
+		}
+		data, err := objects.read(tree + ":" + name)
+		if err != nil {
+			return nil, fmt.Errorf("%s:%s: %w", rev, name, err)
+		}
+		return data, nil
+	}
+	return source{&url.URL{Path: path.Clean(file)}, read, objects.close}, nil
+}
+
+// git returns the first line that a git command prints.
+func git(ctx context.Context, args ...string) (string, error) {
+	command := exec.CommandContext(ctx, "git", args...)
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	out, err := command.Output()
+	if message := strings.TrimSpace(stderr.String()); err != nil && message != "" {
+		err = errors.New(message)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return line, err
+}
+
+// objects is a running git cat-file: one process for all files of a revision.
+type objects struct {
+	stdin  io.WriteCloser
+	stdout *bufio.Reader
+	wait   func() error
+}
+
+func readObjects(ctx context.Context) (*objects, error) {
+	command := exec.CommandContext(ctx, "git", "cat-file", "--batch", "--follow-symlinks")
+	stdin, err := command.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	return &objects{stdin, bufio.NewReader(stdout), command.Wait}, nil
+}
+
+// read returns the file of a name such as main:openapi.yaml.
+func (o *objects) read(name string) ([]byte, error) {
+	if _, err := io.WriteString(o.stdin, name+"\n"); err != nil {
+		return nil, err
+	}
+	header, err := o.stdout.ReadString('\n')
+	if err != nil {
+		return nil, fmt.Errorf("git cat-file: %w", err)
+	}
+	fields := strings.Fields(header)
+	size, err := strconv.ParseInt(fields[len(fields)-1], 10, 64)
+	if err != nil { // NAME missing
+		return nil, errors.New("no such file in this revision")
+	}
+	data := make([]byte, size+1) // a newline follows
+	if _, err = io.ReadFull(o.stdout, data); err != nil {
+		return nil, fmt.Errorf("git cat-file: %w", err)
+	}
+	if len(fields) < 3 || fields[len(fields)-2] != "blob" { // HASH tree SIZE, symlink SIZE
+		return nil, errors.New("expected a file in this revision")
+	}
+	return data[:size], nil
+}
+
+func (o *objects) close() {
+	_ = o.stdin.Close()
+	_ = o.wait() // everything asked for has been read
+}

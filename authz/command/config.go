@@ -1,0 +1,323 @@
+package command
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/oasgate/oasgate/authz/internal/jsonlines"
+	"github.com/oasgate/oasgate/authz/server"
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// config is what an operator of serve may set, by flag or by the key of the environment that the tag
+// names, after the program's prefix. The values are text, so that [config.settings] can report every
+// fault at once, each by its key.
+type config struct {
+	Addr           string `key:"ADDR" default:":3010" help:"Address to listen on."`
+	File           string `name:"config" key:"CONFIG" help:"YAML file that lists the issuers whose tokens are accepted, where one is not enough. Read again on SIGHUP."`
+	Issuer         string `key:"ISSUER" group:"One issuer:" help:"Issuer whose tokens are accepted: its URL exactly as it stands in iss. AUTH0_DOMAIN does as well."`
+	Audience       string `key:"AUDIENCE" group:"One issuer:" help:"Identifiers of this API, one of which a token's aud must hold, separated by commas. AUTH0_AUDIENCE does as well."`
+	Resource       string `key:"RESOURCE" help:"URL under which clients reach this API. With it, they are told where to get a token (RFC 9728)."`
+	Algorithms     string `key:"ALGORITHMS" default:"RS256,PS256,ES256,EdDSA" group:"One issuer:" help:"Signature algorithms accepted, separated by commas."`
+	Leeway         string `key:"LEEWAY" default:"30s" group:"One issuer:" help:"How far clocks may differ, at most 60s."`
+	JWKSCooldown   string `name:"jwks-cooldown" key:"JWKS_COOLDOWN" default:"30s" group:"One issuer:" help:"Least time between two key refreshes that unknown kids ask for."`
+	JWKSMaxAge     string `name:"jwks-max-age" key:"JWKS_MAX_AGE" default:"1h" group:"One issuer:" help:"After which time keys are refreshed at the latest."`
+	JWKSMaxStale   string `name:"jwks-max-stale" key:"JWKS_MAX_STALE" default:"24h" group:"One issuer:" help:"How long keys serve while they cannot be refreshed."`
+	DPoP           string `name:"dpop" key:"DPOP" default:"off" group:"One issuer:" help:"Whether tokens may be bound to a key of the client (RFC 9449): off, allowed or required."`
+	DPoPNonces     string `name:"dpop-nonces" key:"DPOP_NONCES" default:"off" help:"Whether DPoP proofs must hold a nonce of this server: off or on."`
+	DPoPNonceKey   string `name:"dpop-nonce-key" key:"DPOP_NONCE_KEY" help:"What nonces are made from: 32 secret characters or more, the same on all servers. Default: made at start."`
+	CORSOrigins    string `name:"cors-origins" key:"CORS_ORIGINS" help:"Origins whose pages may call from a browser, such as https://app.example.com, separated by commas. Default: none."`
+	Docs           string `key:"DOCS" default:"false" help:"Whether the API can be read about and tried at /docs: true or false."`
+	TrustedProxies string `key:"TRUSTED_PROXIES" help:"Networks from which X-Forwarded-For is believed, as CIDRs separated by commas. Default: none."`
+	InsecureReport string `name:"insecure-report" key:"INSECURE_REPORT" default:"off" help:"Lets requests pass that the document refuses, and logs why: off, validation (what breaks schemas alone) or everything. For introducing the document into an API that is in use."`
+}
+
+// settings are a config's values, parsed and checked.
+type settings struct {
+	addr   string
+	server server.Config // what of it an operator sets
+}
+
+// settings returns the values, or all faults, joined.
+func (c config) settings(prefix string, hasDev bool) (settings, error) {
+	f := faults{prefix: prefix}
+	s := settings{
+		addr: f.addr("ADDR", c.Addr),
+		server: server.Config{
+			Issuers:        c.issuers(&f, hasDev),
+			CORSOrigins:    f.origins("CORS_ORIGINS", c.CORSOrigins),
+			Docs:           f.boolean("DOCS", c.Docs),
+			TrustedProxies: f.networks("TRUSTED_PROXIES", c.TrustedProxies),
+			Resource:       f.resource("RESOURCE", c.Resource),
+			NonceKey:       c.nonceKey(&f),
+			Gate:           f.report("INSECURE_REPORT", c.InsecureReport),
+		},
+	}
+	bound := func(i token.Issuer) bool {
+		return i.DPoP == token.DPoPAllowed || i.DPoP == token.DPoPRequired
+	}
+	if c.Resource == "" && slices.ContainsFunc(s.server.Issuers, bound) {
+		f.missing("RESOURCE", "the URL under which clients reach this API, such as https://api.example.com: with DPoP a client proves that it means the very URL of its request")
+	}
+	if f.all != nil {
+		return settings{}, errors.Join(f.all...)
+	}
+	return s, nil
+}
+
+// nonceKey never repeats the key that was given.
+func (c config) nonceKey(f *faults) []byte {
+	key := []byte(c.DPoPNonceKey)
+	switch {
+	case c.DPoPNonces != "on" && c.DPoPNonces != "off":
+		f.add("DPOP_NONCES", c.DPoPNonces, "off or on")
+	case c.DPoPNonces == "off" && len(key) > 0:
+		f.add("DPOP_NONCES", c.DPoPNonces, "on, for %s is set", f.key("DPOP_NONCE_KEY"))
+	case len(key) > 0 && len(key) < 32:
+		f.all = append(f.all, fmt.Errorf("%s has %d characters: expected 32 secret ones or more, or none for a key that is made at start", f.key("DPOP_NONCE_KEY"), len(key)))
+	case c.DPoPNonces == "on" && len(key) == 0:
+		key = make([]byte, 32)
+		rand.Read(key) // never fails
+	}
+	if c.DPoPNonces != "on" {
+		return nil
+	}
+	return key
+}
+
+// issuers are those of the file, or the one that the environment and the flags name. Not both: what would be trusted
+// would depend on which of them somebody looks at.
+func (c config) issuers(f *faults, hasDev bool) []token.Issuer {
+	if c.File == "" {
+		return []token.Issuer{c.issuer(f, hasDev)}
+	}
+	values := reflect.ValueOf(c)
+	for n := range values.NumField() {
+		tag := values.Type().Field(n).Tag
+		if given := values.Field(n).String(); tag.Get("group") == "One issuer:" && given != tag.Get("default") {
+			f.add(tag.Get("key"), given, "nothing, for the issuers are those of %s %q: say it there, or leave that unset", f.key("CONFIG"), c.File)
+		}
+	}
+	issuers, err := readIssuers(f.key("CONFIG"), c.File)
+	if err != nil {
+		f.all = append(f.all, err)
+	}
+	return issuers
+}
+
+// issuer is the one issuer that the environment and the flags name.
+func (c config) issuer(f *faults, hasDev bool) token.Issuer {
+	i := token.Issuer{
+		Algorithms: f.algorithms("ALGORITHMS", c.Algorithms),
+		Leeway:     f.leeway("LEEWAY", c.Leeway),
+		DPoP:       f.dpop("DPOP", c.DPoP),
+		Keys: token.KeyPolicy{
+			Cooldown: f.positive("JWKS_COOLDOWN", c.JWKSCooldown),
+			MaxAge:   f.positive("JWKS_MAX_AGE", c.JWKSMaxAge),
+			MaxStale: f.positive("JWKS_MAX_STALE", c.JWKSMaxStale),
+		},
+	}
+	switch {
+	case c.Issuer == "" && c.Audience != "":
+		f.missing("ISSUER", "the URL of the issuer of the tokens for %s %q; for an Auth0 tenant AUTH0_DOMAIN does as well", f.key("AUDIENCE"), c.Audience)
+	case c.Issuer == "":
+		hint := ""
+		if hasDev {
+			hint = "; without an issuer at hand, try `dev`"
+		}
+		f.missing("ISSUER", "the URL of the issuer whose tokens are accepted; for an Auth0 tenant AUTH0_DOMAIN does as well%s", hint)
+	default:
+		i.URL = f.issuer("ISSUER", c.Issuer)
+	}
+	switch {
+	case c.Audience == "" && c.Issuer != "":
+		f.missing("AUDIENCE", "the identifier under which this API is known to the issuer of %s, without which tokens for its other APIs would pass", f.key("ISSUER"))
+	case c.Audience == "":
+		f.missing("AUDIENCE", "the identifier under which this API is known to its issuer")
+	default:
+		i.Audiences = f.list("AUDIENCE", c.Audience)
+	}
+	if keys := i.Keys; keys.MaxStale > 0 && keys.MaxStale < keys.MaxAge {
+		f.add("JWKS_MAX_STALE", c.JWKSMaxStale, "no less than %s, which is %s: keys would end before they are refreshed", f.key("JWKS_MAX_AGE"), keys.MaxAge)
+	}
+	return i
+}
+
+// logConfig is how the log looks. The default of its format is the command's.
+type logConfig struct {
+	Format string `name:"log-format" key:"LOG_FORMAT" default:"${log_format}" help:"json or text."`
+	Level  string `name:"log-level" key:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
+}
+
+// logger returns a logger that writes to w, or all faults, joined.
+func (c logConfig) logger(prefix string, w io.Writer) (*slog.Logger, error) {
+	f := faults{prefix: prefix}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		f.add("LOG_LEVEL", c.Level, "debug, info, warn or error")
+	}
+	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler
+	switch c.Format {
+	case "json":
+		handler = jsonlines.NewHandler(w, options)
+	case "text":
+		handler = slog.NewTextHandler(w, options)
+	default:
+		f.add("LOG_FORMAT", c.Format, "json or text")
+	}
+	if f.all != nil {
+		return nil, errors.Join(f.all...)
+	}
+	return slog.New(handler), nil
+}
+
+// faults collects what is wrong with the values of a configuration.
+type faults struct {
+	prefix string // of the keys
+	all    []error
+}
+
+// key is a key as operators know it.
+func (f *faults) key(name string) string { return f.prefix + name }
+
+func (f *faults) add(key, given, expected string, args ...any) {
+	expected = fmt.Sprintf(expected, args...)
+	f.all = append(f.all, fmt.Errorf("%s is %q: expected %s", f.key(key), given, expected))
+}
+
+func (f *faults) missing(key, expected string, args ...any) {
+	expected = fmt.Sprintf(expected, args...)
+	f.all = append(f.all, fmt.Errorf("%s is not set: expected %s", f.key(key), expected))
+}
+
+func (f *faults) addr(key, given string) string {
+	_, port, err := net.SplitHostPort(given)
+	if _, notPort := strconv.ParseUint(port, 10, 16); err != nil || notPort != nil {
+		f.add(key, given, "host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010")
+	}
+	return given
+}
+
+// issuer leaves the URL as it is: iss is compared byte for byte (RFC 7519 §4.1.1, §2 StringOrURI).
+func (f *faults) issuer(key, given string) string {
+	u, err := url.Parse(given)
+	switch {
+	case err == nil && u.User != nil:
+		f.add(key, u.Redacted(), "a URL without user and password")
+	case err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http") || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		f.add(key, given, "a URL without query and fragment, such as https://issuer.example/, exactly as it stands in iss (RFC 8414 §2)")
+	case u.Scheme == "http" && !token.IsLoopback(u.Hostname()):
+		f.add(key, given, "https: http is for loopback hosts only, for whoever answers in the issuer's place makes the keys")
+	}
+	return given
+}
+
+func (f *faults) resource(key, given string) string {
+	u, err := url.Parse(given)
+	if given != "" && (err != nil || u.Hostname() == "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") || strings.ContainsAny(given, "?#\"\\")) {
+		f.add(key, given, "the URL under which clients reach this API, such as https://api.example.com, without query and fragment (RFC 9728 §1.2)")
+	}
+	return given
+}
+
+func (f *faults) dpop(key, given string) token.DPoPPolicy {
+	policy := token.DPoPPolicy(given)
+	if policy != token.DPoPOff && policy != token.DPoPAllowed && policy != token.DPoPRequired {
+		f.add(key, given, "off, allowed or required")
+	}
+	return policy
+}
+
+func (f *faults) list(key, given string) []string {
+	entries := strings.Split(given, ",")
+	for i, entry := range entries {
+		entries[i] = strings.TrimSpace(entry)
+	}
+	if slices.Contains(entries, "") {
+		f.add(key, given, "entries separated by single commas, none of them empty")
+	}
+	return entries
+}
+
+func (f *faults) algorithms(key, given string) []string {
+	entries := f.list(key, given)
+	for _, entry := range entries {
+		if entry != "" { // told by list
+			f.algorithm(key, entry)
+		}
+	}
+	return entries
+}
+
+// algorithm asks token's own question early, so that the fault names the key.
+func (f *faults) algorithm(key, given string) string {
+	if known := token.Algorithms(); !slices.Contains(known, given) {
+		f.add(key, given, "one of %s", strings.Join(known, ", "))
+	}
+	return given
+}
+
+func (f *faults) networks(key, given string) (networks []netip.Prefix) {
+	if given == "" {
+		return nil
+	}
+	for _, entry := range f.list(key, given) {
+		network, err := netip.ParsePrefix(entry)
+		if err != nil && entry != "" {
+			f.add(key, entry, "networks as CIDRs, such as 10.0.0.0/8,fd00::/8; a single address is 192.0.2.1/32")
+		}
+		networks = append(networks, network.Masked())
+	}
+	return networks
+}
+
+func (f *faults) origins(key, given string) []string {
+	if given == "" {
+		return nil
+	}
+	origins := f.list(key, given)
+	for _, origin := range origins {
+		if err := server.CheckOrigin(origin); err != nil && origin != "" { // told by list
+			f.add(key, origin, "%s", err)
+		}
+	}
+	return origins
+}
+
+func (f *faults) boolean(key, given string) bool {
+	if given != "true" && given != "false" {
+		f.add(key, given, "true or false")
+	}
+	return given == "true"
+}
+
+func (f *faults) positive(key, given string) time.Duration {
+	d, err := time.ParseDuration(given)
+	if err != nil || d <= 0 {
+		f.add(key, given, "a duration longer than none with its unit, such as 30s, 15m or 1h")
+	}
+	return d
+}
+
+func (f *faults) leeway(key, given string) time.Duration {
+	d, err := time.ParseDuration(given)
+	switch {
+	case err != nil || d < 0 || d > time.Minute:
+		f.add(key, given, "a duration with its unit, from 0s to 60s")
+	case d == 0:
+		return token.NoLeeway
+	}
+	return d
+}

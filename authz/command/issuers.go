@@ -1,0 +1,323 @@
+package command
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// The presets are configuration files themselves: each is an example of its provider, which works once its url and
+// audiences are one's own. As a preset it gives all the rest.
+//
+//go:embed presets
+var presets embed.FS
+
+// readIssuers reads the issuers that a configuration file lists, or returns all its faults, joined,
+// each with the file, the line and the key. The fields of [token.Issuer] say what the keys do. key is
+// the setting that names the file.
+func readIssuers(key, path string) ([]token.Issuer, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s is %q: expected a file that can be read: %w", key, path, err)
+	}
+	return parseIssuers(path, text)
+}
+
+func parseIssuers(name string, text []byte) ([]token.Issuer, error) {
+	file, r, err := openYAML(name, text, "a list named issuers")
+	if err != nil {
+		return nil, err
+	}
+	issuers := r.root(file)
+	if r.all != nil {
+		return nil, errors.Join(r.all...)
+	}
+	return issuers, nil
+}
+
+// openYAML returns the root of a file of one YAML document.
+func openYAML(name string, text []byte, expected string) (setting, *reader, error) {
+	var document, second yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&document); err == io.EOF {
+		return setting{}, nil, fmt.Errorf("%s is empty: expected %s", name, expected)
+	} else if err != nil {
+		return setting{}, nil, fmt.Errorf("%s is no YAML: %w", name, err)
+	}
+	if decoder.Decode(&second) != io.EOF {
+		return setting{}, nil, fmt.Errorf("%s goes on after its first document: expected one, with %s", name, expected)
+	}
+	r := &reader{file: name}
+	return setting{r, "the file", "", resolve(document.Content[0])}, r, nil
+}
+
+// reader reads a configuration file. It knows each key by name, so that one that is misspelt is a fault and not
+// silence: a restriction that is not read is not enforced.
+type reader struct {
+	file string
+	faults
+}
+
+func (r *reader) root(file setting) (issuers []token.Issuer) {
+	listed := map[string]int{} // the lines of the issuers
+	for _, s := range file.members("") {
+		if s.name != "issuers" {
+			s.unknown("issuers")
+			continue
+		}
+		for _, entry := range s.elements() {
+			i := r.issuer(entry)
+			if line := listed[i.URL]; line != 0 && i.URL != "" {
+				r.add(entry.at("url"), i.URL, "every issuer once, and this one is on line %d already", line)
+			}
+			listed[i.URL] = entry.node.Line
+			issuers = append(issuers, i)
+		}
+	}
+	if issuers == nil && r.all == nil {
+		r.missing(file.at("issuers"), "a list of issuers, each with url and audiences")
+	}
+	return issuers
+}
+
+func (r *reader) issuer(entry setting) (i token.Issuer) {
+	before := len(r.all)
+	settings := entry.members("")
+	if settings == nil && len(r.all) > before {
+		return i
+	}
+	given := map[string]bool{}
+	for _, s := range settings {
+		given[s.name] = true
+		if s.name == "preset" { // wherever it stands, what stands beside it comes after it
+			i = value(s, r.preset)
+		}
+	}
+	for _, s := range settings {
+		switch s.name {
+		case "preset":
+		case "url":
+			i.URL = value(s, r.faults.issuer)
+		case "audiences":
+			i.Audiences = list(s, verbatim)
+		case "audience_claim":
+			i.AudienceClaim = value(s, r.pointer)
+		case "client_claim":
+			i.ClientClaim = value(s, r.pointer)
+		case "required_claims":
+			i.RequiredClaims = map[string][]string{}
+			for _, claim := range s.members("required_claims.") {
+				i.RequiredClaims[claim.name] = list(claim, verbatim)
+			}
+		case "algorithms":
+			i.Algorithms = list(s, r.algorithm)
+		case "leeway":
+			i.Leeway = value(s, r.leeway)
+		case "max_lifetime":
+			i.MaxLifetime = value(s, r.positive)
+		case "profile":
+			i.RFC9068 = value(s, r.profile)
+		case "scope_claims":
+			i.ScopeClaims = list(s, r.pointer)
+		case "scope_prefix":
+			i.ScopePrefix = value(s, verbatim)
+		case "scope_names":
+			i.ScopeNames = map[string]string{}
+			for _, name := range s.members("scope_names.") {
+				i.ScopeNames[name.name] = value(name, verbatim)
+			}
+		case "grantable_scopes":
+			i.GrantableScopes = list(s, verbatim)
+		case "dpop":
+			i.DPoP = value(s, r.dpop)
+		case "keys":
+			i.Keys = r.keys(s)
+		default:
+			s.unknown("one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys")
+		}
+	}
+	if !given["url"] {
+		r.missing(entry.at("url"), "the URL of the issuer, exactly as it stands in iss")
+	}
+	if !given["audiences"] {
+		r.missing(entry.at("audiences"), "the identifiers under which this API is known to the issuer, without which tokens for its other APIs would pass")
+	}
+	if len(r.all) == before { // what is left is how the keys go together, which the verifier knows
+		if err := i.Validate(); err != nil {
+			for line := range strings.Lines(err.Error()) {
+				r.all = append(r.all, fmt.Errorf("%s %w", entry.at("the issuer's"), errors.New(strings.TrimSpace(line))))
+			}
+		}
+	}
+	return i
+}
+
+func (r *reader) keys(s setting) (policy token.KeyPolicy) {
+	for _, s := range s.members("keys.") {
+		switch s.name {
+		case "cooldown":
+			policy.Cooldown = value(s, r.positive)
+		case "max_age":
+			policy.MaxAge = value(s, r.positive)
+		case "max_stale":
+			policy.MaxStale = value(s, r.positive)
+		default:
+			s.unknown("one of cooldown, max_age, max_stale")
+		}
+	}
+	return policy
+}
+
+// preset returns what the provider's example says, but for what is each one's own.
+func (r *reader) preset(key, given string) token.Issuer {
+	text, err := presets.ReadFile("presets/" + given + ".yaml")
+	if err != nil {
+		r.add(key, given, "one of %s", strings.Join(presetNames(), ", "))
+		return token.Issuer{}
+	}
+	issuers, err := parseIssuers(given+".yaml", text)
+	if err != nil {
+		r.all = append(r.all, err) // not while the tests pass
+		return token.Issuer{}
+	}
+	issuers[0].URL, issuers[0].Audiences = "", nil
+	return issuers[0]
+}
+
+func presetNames() (names []string) {
+	entries, _ := presets.ReadDir("presets") // embedded: it is there
+	for _, entry := range entries {
+		names = append(names, strings.TrimSuffix(entry.Name(), ".yaml"))
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (r *reader) profile(key, given string) bool {
+	if given != "rfc9068" {
+		r.add(key, given, "rfc9068, or no profile at all")
+	}
+	return true
+}
+
+func (r *reader) pointer(key, given string) string {
+	if !strings.HasPrefix(given, "/") {
+		r.add(key, given, "a JSON pointer (RFC 6901) to a claim, such as /scope or /realm_access/roles")
+	}
+	return given
+}
+
+func verbatim(_, given string) string { return given }
+
+// setting is a value of the file, by the key that it has there.
+type setting struct {
+	reader *reader
+	name   string
+	within string // the keys above it, as "keys."
+	node   *yaml.Node
+}
+
+// at says where a key stands, as the beginning of a fault.
+func (s setting) at(key string) string {
+	return fmt.Sprintf("%s:%d: %s", s.reader.file, s.node.Line, key)
+}
+
+// key is how faults call the setting: as it is written, or quoted if that would not stay on a line.
+func (s setting) key() string {
+	if quoted := strconv.Quote(s.name); quoted != `"`+s.name+`"` {
+		return s.within + quoted
+	}
+	return s.within + s.name
+}
+
+func (s setting) fault(expected string) {
+	given := "a list"
+	switch {
+	case s.node.Kind == yaml.MappingNode:
+		given = "a mapping"
+	case s.node.Kind == yaml.ScalarNode && s.empty():
+		given = "empty"
+	case s.node.Kind == yaml.ScalarNode:
+		given = strconv.Quote(s.node.Value)
+	}
+	s.reader.all = append(s.reader.all, fmt.Errorf("%s is %s: expected %s", s.at(s.key()), given, expected))
+}
+
+func (s setting) unknown(known string) {
+	s.reader.all = append(s.reader.all, fmt.Errorf("%s is no key that is known here: expected %s", s.at(s.key()), known))
+}
+
+func (s setting) empty() bool { return s.node.Value == "" || s.node.Tag == "!!null" }
+
+// members returns the settings of a mapping, each key once.
+func (s setting) members(within string) (members []setting) {
+	if s.node.Kind != yaml.MappingNode {
+		s.fault("a mapping: lines of key: value")
+		return nil
+	}
+	lines := map[string]int{}
+	for n := 0; n < len(s.node.Content); n += 2 {
+		key := s.node.Content[n]
+		member := setting{s.reader, key.Value, within, resolve(s.node.Content[n+1])}
+		if key.Kind != yaml.ScalarNode || key.Value == "" {
+			setting{s.reader, "a key", within, key}.fault("a word")
+			continue
+		}
+		if line := lines[key.Value]; line != 0 {
+			s.reader.all = append(s.reader.all, fmt.Errorf("%s:%d: %s is given twice, on line %d already: expected it once", s.reader.file, key.Line, member.key(), line))
+			continue
+		}
+		lines[key.Value] = key.Line
+		members = append(members, member)
+	}
+	return members
+}
+
+// elements returns the settings of a list, all by the list's own key.
+func (s setting) elements() (elements []setting) {
+	if s.node.Kind != yaml.SequenceNode {
+		s.fault("a list, such as [a, b]")
+		return nil
+	}
+	for _, node := range s.node.Content {
+		elements = append(elements, setting{s.reader, s.name, s.within, resolve(node)})
+	}
+	return elements
+}
+
+// resolve follows an alias to what it stands for. What is read has a depth of its own, so that one that stands for
+// itself ends where a single value is expected.
+func resolve(node *yaml.Node) *yaml.Node {
+	if node.Kind == yaml.AliasNode {
+		return node.Alias
+	}
+	return node
+}
+
+// value reads a single value, as it is written: YAML's own notions of numbers and truth do not count.
+func value[T any](s setting, parse func(key, given string) T) (v T) {
+	if s.node.Kind != yaml.ScalarNode || s.empty() || s.node.Tag == "!!binary" {
+		s.fault("a single value")
+		return v
+	}
+	return parse(s.at(s.key()), s.node.Value)
+}
+
+// list reads a list of single values. One without any is not nil.
+func list[T any](s setting, parse func(key, given string) T) []T {
+	values := []T{}
+	for _, element := range s.elements() {
+		values = append(values, value(element, parse))
+	}
+	return values
+}

@@ -1,0 +1,168 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"sync/atomic"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/overlay"
+)
+
+// policyConfig is what may be said about the document, for serve and dev. The values are text, as
+// those of [config].
+type policyConfig struct {
+	Overlays    string `name:"overlay" key:"OVERLAY" group:"The document:" help:"OpenAPI overlay that is applied to the document; several, separated by commas, in this order."`
+	BasePath    string `name:"base-path" key:"BASE_PATH" group:"The document:" help:"Where the document's paths begin here, such as /v1; / for no prefix. Default: what the document's servers agree on."`
+	PublicPath  string `name:"public-path" key:"PUBLIC_PATH" group:"The document:" help:"Where they begin for clients, if a proxy changes it, such as /v1; / for no prefix. Default: the base path."`
+	Without     string `name:"without" key:"WITHOUT" group:"The document:" help:"Security schemes that are switched off, separated by commas. An operation that has no other way in is closed."`
+	Unstated    string `name:"unstated" key:"UNSTATED" default:"refuse" group:"The document:" help:"What becomes of operations without a security statement: refuse to start, or deny every request to them."`
+	MaxBody     string `name:"max-body" key:"MAX_BODY" default:"1MiB" group:"The document:" help:"Largest body of a request, where an operation does not say otherwise by x-authz-max-body."`
+	Credentials string `name:"credentials" key:"CREDENTIALS" group:"The document:" help:"YAML file of API keys and HTTP Basic users, by security scheme. serve reads it again on SIGHUP. The command credential makes entries."`
+}
+
+// policy is a policyConfig, parsed and checked.
+type policy struct {
+	overlays             [][]byte
+	basePath, publicPath string
+	without              []string
+	unstated             authz.Unstated
+	maxBody              int64
+	credentials          atomic.Pointer[credentials]
+}
+
+// credentials are the secrets of clients, by security scheme.
+type credentials map[string]authz.Secrets
+
+// policy returns the values, or all faults, joined.
+func (c policyConfig) policy(prefix string) (*policy, error) {
+	f := faults{prefix: prefix}
+	p := &policy{basePath: c.BasePath, publicPath: c.PublicPath}
+	if c.Overlays != "" {
+		for _, name := range f.list("OVERLAY", c.Overlays) {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				f.add("OVERLAY", name, "a file that can be read: %v", err)
+			}
+			p.overlays = append(p.overlays, text)
+		}
+	}
+	if c.Without != "" {
+		p.without = f.list("WITHOUT", c.Without)
+	}
+	switch c.Unstated {
+	case "refuse":
+	case "deny":
+		p.unstated = authz.DenyUnstated
+	default:
+		f.add("UNSTATED", c.Unstated, "refuse or deny")
+	}
+	var err error
+	if p.maxBody, err = authz.ParseSize(c.MaxBody); err != nil {
+		f.add("MAX_BODY", c.MaxBody, "a size such as 1MiB, 64KiB or 1000")
+	}
+	read, err := c.readCredentials(prefix)
+	if err != nil {
+		f.all = append(f.all, err)
+	}
+	p.credentials.Store(&read)
+	if f.all != nil {
+		return nil, errors.Join(f.all...)
+	}
+	return p, nil
+}
+
+// document returns the document with the overlays applied, and finds out the base path.
+func (p *policy) document(load func() (*openapi3.T, error)) (*openapi3.T, error) {
+	doc, err := load()
+	if err == nil {
+		doc, err = overlay.ApplyTo(doc, p.overlays...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot load the document: %w", err)
+	}
+	if p.basePath == "" {
+		p.basePath, err = authz.BasePath(doc)
+	}
+	return doc, err
+}
+
+// prefix is where the document's paths begin: none for "/", as in --base-path.
+func (p *policy) prefix() string {
+	if p.basePath == "/" {
+		return ""
+	}
+	return p.basePath
+}
+
+// gate completes the configuration of a gate.
+func (p *policy) gate(c *authz.Config) {
+	c.BasePath, c.PublicPath = p.prefix(), p.publicPath
+	c.Without, c.Unstated, c.MaxBodyBytes = p.without, p.unstated, p.maxBody
+	authenticators := maps.Clone(c.Authenticators)
+	if authenticators == nil {
+		authenticators = map[string]authz.Authenticator{}
+	}
+	for name, secrets := range *p.credentials.Load() {
+		if isHTTP(c.Document, name) {
+			authenticators[name] = authz.Basic(secrets.User)
+		} else {
+			authenticators[name] = authz.APIKey(secrets.Key)
+		}
+	}
+	c.Authenticators = authenticators
+}
+
+func isHTTP(doc *openapi3.T, scheme string) bool {
+	if doc.Components == nil {
+		return false
+	}
+	ref := doc.Components.SecuritySchemes[scheme]
+	return ref != nil && ref.Value != nil && ref.Value.Type == "http"
+}
+
+// readCredentials reads the file of credentials, or returns all its faults, joined.
+func (c policyConfig) readCredentials(prefix string) (credentials, error) {
+	if c.Credentials == "" {
+		return credentials{}, nil
+	}
+	f := faults{prefix: prefix}
+	text, err := os.ReadFile(c.Credentials)
+	if err != nil {
+		return nil, fmt.Errorf("%s is %q: expected a file that can be read: %w", f.key("CREDENTIALS"), c.Credentials, err)
+	}
+	return parseCredentials(c.Credentials, text)
+}
+
+func parseCredentials(name string, text []byte) (credentials, error) {
+	file, r, err := openYAML(name, text, "security schemes and their credentials")
+	if err != nil {
+		return nil, err
+	}
+	all := credentials{}
+	for _, scheme := range file.members("") {
+		ids, hashes := map[string]bool{}, map[[32]byte]bool{}
+		for _, entry := range scheme.elements() {
+			secret := r.secret(entry)
+			if ids[secret.ID] && secret.ID != "" {
+				r.add(entry.at("id"), secret.ID, "every credential once")
+			}
+			if hashes[secret.SHA256] {
+				r.all = append(r.all, fmt.Errorf("%s is that of another entry: expected every secret once", entry.at("sha256")))
+			}
+			ids[secret.ID], hashes[secret.SHA256] = true, true
+			all[scheme.name] = append(all[scheme.name], secret)
+		}
+	}
+	if r.all != nil {
+		return nil, errors.Join(r.all...)
+	}
+	return all, nil
+}
+
+// credentialIssuer vouches for those who come with a credential of the file: no token's iss is that.
+const credentialIssuer = "urn:authz:credentials"

@@ -1,0 +1,134 @@
+package authz
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// Decision is what a gate has decided about one request. It holds no credential.
+type Decision struct {
+	Operation *Operation // nil: the request has none
+	Outcome   Outcome
+	// Cause is why the request was refused, or why it would have been ([Reported]); nil if it was let in.
+	Cause     *Error
+	Principal *token.Principal // who sent it, also if refused; nil: anonymous, or not known
+	Duration  time.Duration    // of the decision
+}
+
+// Outcome is a decision in one word.
+type Outcome string
+
+// The outcomes.
+const (
+	Allowed  Outcome = "allowed"
+	Refused  Outcome = "refused"
+	Reported Outcome = "reported" // let in by InsecureReport…, and refused without it
+)
+
+func newDecision(a *Admission, refused error, reported *Error, took time.Duration) Decision {
+	d := Decision{Operation: a.Operation, Outcome: Allowed, Principal: a.Principal, Duration: took}
+	switch {
+	case refused != nil:
+		d.Outcome, d.Cause = Refused, classify(refused)
+	case reported != nil:
+		d.Outcome, d.Cause = Reported, reported
+	}
+	return d
+}
+
+// decide runs the pipeline for one request. reported is why the request would have been refused
+// without InsecureReport….
+func (g *Gate) decide(a *Admission, r *http.Request, route string, param func(string) string) (admitted *http.Request, reported *Error, err error) {
+	a.Operation, a.Principal = nil, nil
+	op, err := g.match(r, route)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.Operation = &op.Operation
+	err = g.authorize(a, r, op)
+	if r = op.withoutKeys(r); err == nil {
+		err = g.consult(a, r, op)
+	}
+	if err != nil {
+		if !g.reportEverything {
+			return nil, nil, err
+		}
+		reported = classify(err)
+	}
+	if g.reportValidation || g.reportEverything {
+		var invalid *Error
+		if admitted, invalid, err = g.tryValidate(r, op, param); err != nil {
+			return nil, nil, err
+		}
+		if reported == nil {
+			reported = invalid
+		}
+	} else if admitted, err = g.validate(r, op, param); err != nil {
+		return nil, nil, err
+	}
+	return a.admit(admitted), reported, nil
+}
+
+// tryValidate validates a request and returns why it is invalid, with the request as it came, its
+// body to be read once more. What is not a matter of schemas stays an error, unless everything is
+// reported only.
+func (g *Gate) tryValidate(r *http.Request, op *operation, param func(string) string) (admitted *http.Request, invalid *Error, err error) {
+	var body *replay
+	if r.Body != nil && r.Body != http.NoBody {
+		body = &replay{ReadCloser: r.Body}
+		r = r.WithContext(r.Context())
+		r.Body = body
+	}
+	if admitted, err = g.validate(r, op, param); err == nil {
+		return admitted, nil, nil
+	}
+	invalid = classify(err)
+	if !g.reportEverything {
+		if !invalid.schema {
+			return nil, nil, err
+		}
+		if body != nil && !body.begun {
+			if err := g.checkBody(r, op); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	if body != nil {
+		r.Body = body.again()
+	}
+	return r, invalid, nil
+}
+
+// checkBody refuses a body that the gate does not take, whatever its media type.
+func (g *Gate) checkBody(r *http.Request, op *operation) error {
+	r = r.Clone(r.Context())
+	r.Header.Set("Content-Type", "application/octet-stream")
+	_, err := g.readBody(r, op)
+	return err
+}
+
+// replay keeps what has been read of a body.
+type replay struct {
+	io.ReadCloser
+	kept  bytes.Buffer
+	begun bool
+}
+
+func (b *replay) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.kept.Write(p[:n])
+	b.begun = true
+	return n, err
+}
+
+// again returns the whole body.
+func (b *replay) again() io.ReadCloser {
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(&b.kept, b.ReadCloser), b.ReadCloser}
+}

@@ -1,0 +1,47 @@
+package devissuer
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// ForDev returns the issuer of a program's dev command. Its clients are full, which may have all
+// scopes, and none, which may have none, both with the secret, and app, in which people sign in:
+// alice, who may have all scopes, and bob, who may have those by which one reads what is one's own.
+func ForDev(url, secret string, audiences, scopes []string) (interface {
+	http.Handler
+	Serves(path string) bool
+}, error) {
+	return New(Config{
+		URL:       url,
+		Audiences: audiences,
+		Scopes:    scopes,
+		Clients: []Client{
+			{ID: "full", Secret: secret, Scopes: scopes},
+			{ID: "none", Secret: secret},
+			{ID: "app", Scopes: scopes, RedirectURIs: redirectURIs()},
+		},
+		People: []Person{
+			{Name: "alice", Scopes: scopes},
+			{Name: "bob", Scopes: reading(scopes)},
+		},
+	})
+}
+
+// redirectURIs are those that apps usually have, on any port, and that of the page at /docs.
+func redirectURIs() (uris []string) {
+	for _, host := range []string{"localhost", "127.0.0.1", "[::1]"} {
+		for _, path := range []string{"/", "/callback", "/docs/oauth2-redirect.html"} {
+			uris = append(uris, "http://"+host+path)
+		}
+	}
+	return uris
+}
+
+// reading returns the scopes that begin with read: and do not end in :all.
+func reading(scopes []string) []string {
+	return slices.DeleteFunc(slices.Clone(scopes), func(scope string) bool {
+		return !strings.HasPrefix(scope, "read:") || strings.HasSuffix(scope, ":all")
+	})
+}

@@ -1,0 +1,132 @@
+// Package echov4 guards an Echo v4 instance with an [authz.Gate]:
+//
+//	handler, err := echov4.Routes(gate, func(e *echo.Echo) { gen.RegisterHandlers(e, handlers) })
+package echov4
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/internal/echopath"
+)
+
+// Routes returns an Echo instance that the gate guards, with the routes that register adds. The
+// error joins a fault for each route that the document does not describe, each operation without a
+// route, and each path that Echo cannot route.
+func Routes(g *authz.Gate, register func(*echo.Echo)) (http.Handler, error) {
+	e := echo.New()
+	Guard(e, g)
+	register(e)
+	if err := CheckRoutes(e, g); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Guard guards an Echo instance with a gate for each document that it serves: it adds [Middleware],
+// sets [ErrorHandler], and has HEAD answered as GET where a document does not declare it. Call it
+// before routes are registered, and [CheckRoutes] after.
+func Guard(e *echo.Echo, gates ...*authz.Gate) {
+	e.HTTPErrorHandler = ErrorHandler(gates...)
+	e.Use(Middleware(gates...))
+	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
+	e.OnAddRouteHandler = func(_ string, route echo.Route, handler echo.HandlerFunc, middleware []echo.MiddlewareFunc) {
+		if route.Method == http.MethodGet && patterns.ImpliesHEAD(route.Path) {
+			e.Add(http.MethodHead, route.Path, handler, middleware...)
+		}
+	}
+}
+
+// Middleware guards a whole Echo instance: e.Use(echov4.Middleware(gate)). It decides by the route
+// that Echo has matched, and refuses any that no document describes.
+func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
+	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			var param func(string) string
+			if len(c.ParamNames()) > 0 {
+				param = func(name string) string { return pathParam(c, name) }
+			}
+			r := c.Request()
+			g, route := patterns.Matched(gates, c.Path(), r, func() bool { return isRoute(c) })
+			admitted, err := g.Check(r, route, param)
+			if err != nil {
+				return err
+			}
+			c.SetRequest(admitted)
+			g.SetHeaders(c.Response().Header(), r)
+			defer func() { g.HandlePanic(c.Response(), r, recover(), c.Response().Committed) }()
+			return next(c)
+		}
+	}
+}
+
+// isRoute reports whether the matched path is that of a route, and not of one for what is not found.
+func isRoute(c echo.Context) bool {
+	return slices.ContainsFunc(c.Echo().Routes(), func(route *echo.Route) bool {
+		return route.Path == c.Path() && route.Method != echo.RouteNotFound
+	})
+}
+
+// ErrorHandler answers every error of an Echo instance with a problem document:
+// e.HTTPErrorHandler = echov4.ErrorHandler(gate).
+func ErrorHandler(gates ...*authz.Gate) echo.HTTPErrorHandler {
+	return func(err error, c echo.Context) {
+		r := c.Request()
+		if c.Response().Committed {
+			if a, ok := authz.FromContext(r.Context()); ok {
+				a.Cause = err // for the log, though the client cannot be told
+			}
+			return
+		}
+		authz.Gates(gates).At(r.URL.Path).WriteProblem(c.Response(), r, typed(err))
+	}
+}
+
+// typed gives an error of Echo its type. Its message is for the client where the program has written
+// it: not if it is the text of another error.
+func typed(err error) error {
+	if _, ok := errors.AsType[*authz.Error](err); ok {
+		return err
+	}
+	if binding, ok := errors.AsType[*echo.BindingError](err); ok {
+		return &authz.Error{Kind: authz.InvalidParameter, Detail: "The parameter " + binding.Field + " cannot be read.", Err: err}
+	}
+	coded, ok := errors.AsType[*echo.HTTPError](err)
+	if !ok {
+		return err
+	}
+	message, _ := coded.Message.(string)
+	return echopath.Typed(err, coded.Code, message, coded.Internal)
+}
+
+// CheckRoutes compares the routes of a guarded instance with the documents. Call it once all routes
+// are registered, and do not start on an error, which joins an [*authz.Fault] for each fault.
+func CheckRoutes(e *echo.Echo, gates ...*authz.Gate) error {
+	patterns, faults := echopath.Read(gates)
+	var routes []authz.Route
+	for _, route := range e.Routes() {
+		if route.Method != echo.RouteNotFound {
+			routes = append(routes, patterns.Route(route.Method, route.Path))
+		}
+	}
+	return errors.Join(append(faults, authz.Gates(gates).CheckRoutes(routes))...)
+}
+
+// pathParam returns a path parameter unescaped. Echo matches the escaped path where the two differ.
+func pathParam(c echo.Context, name string) string {
+	value := c.Param(name)
+	if c.Request().URL.RawPath == "" {
+		return value
+	}
+	unescaped, err := url.PathUnescape(value)
+	if err != nil {
+		return value // impossible: net/http has parsed the path
+	}
+	return unescaped
+}

@@ -1,0 +1,127 @@
+// Package echopath translates between the path templates of OpenAPI, /messages/{id}, and the patterns
+// of Echo's router, /messages/:id, for the adapters of its versions.
+package echopath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/oasgate/oasgate/authz"
+)
+
+// Patterns are the paths of documents by the patterns that Echo has for them, with the base path in
+// front.
+type Patterns map[string]Path
+
+// Path is a path of a document.
+type Path struct {
+	Gate     *authz.Gate
+	Template string
+}
+
+// Read returns the patterns for the documents of gates, and an [*authz.Fault] for each operation that
+// Echo cannot route.
+func Read(gates authz.Gates) (p Patterns, faults []error) {
+	p = Patterns{}
+	for _, g := range gates {
+		for _, o := range g.Plan().Operations() {
+			pattern, err := pattern(o.Path)
+			if err != nil {
+				faults = append(faults, &authz.Fault{Method: o.Method, Path: o.Path, Problem: err.Error()})
+				continue
+			}
+			p[g.BasePath()+pattern] = Path{g, o.Path}
+		}
+	}
+	return p, faults
+}
+
+// pattern writes a path template as Echo does, and as oapi-codegen registers it.
+func pattern(template string) (string, error) {
+	segments := strings.Split(template, "/")
+	for i, s := range segments {
+		inner, opened := strings.CutPrefix(s, "{")
+		name, closed := strings.CutSuffix(inner, "}")
+		switch {
+		case opened && closed && !strings.ContainsAny(name, "{}"):
+			segments[i] = ":" + name
+		case strings.ContainsAny(s, "{}:*"):
+			return "", fmt.Errorf("path segment %s cannot be routed by Echo: a parameter must be a whole segment, and : and * have a meaning in Echo's patterns", s)
+		}
+	}
+	return strings.Join(segments, "/"), nil
+}
+
+// Route returns an Echo route as a gate compares it with its document.
+func (p Patterns) Route(method, pattern string) authz.Route {
+	if known, ok := p[pattern]; ok {
+		pattern = known.Gate.BasePath() + known.Template
+	}
+	return authz.Route{Method: method, Path: pattern}
+}
+
+// Matched returns the gate that decides a request on a path that Echo has matched with a pattern, and
+// the route for [authz.Gate.Check]. registered reports whether the pattern is that of a route, and not
+// of one for what is not found.
+func (p Patterns) Matched(gates authz.Gates, pattern string, r *http.Request, registered func() bool) (*authz.Gate, string) {
+	path := r.URL.Path
+	if r.URL.RawPath != "" { // what Echo matches then
+		path = r.URL.RawPath
+	}
+	known, ok := p[pattern]
+	switch {
+	case ok && (path == pattern || segmentwise(pattern, path)):
+		return known.Gate, known.Template
+	case !ok && pattern != "" && registered():
+		return gates.At(path), r.Method + " " + pattern
+	}
+	return gates.At(path), ""
+}
+
+// ImpliesHEAD reports whether HEAD is answered as GET at a pattern.
+func (p Patterns) ImpliesHEAD(pattern string) bool {
+	known, ok := p[pattern]
+	return ok && known.Gate.ImpliesHEAD(known.Gate.BasePath()+known.Template)
+}
+
+// Typed gives an Echo error its type. Its message is for the client, unless it is the text of the
+// error within, or of a fault of the server.
+func Typed(err error, code int, message string, within error) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](within); ok || errors.Is(within, context.DeadlineExceeded) || errors.Is(within, context.Canceled) {
+		return within // which says more
+	}
+	foreign := within != nil && strings.Contains(message, within.Error())
+	if code == http.StatusBadRequest {
+		binding := authz.BindingError(errors.New(message))
+		if binding.Err = err; foreign || binding.Kind == authz.InvalidParameter {
+			return binding
+		}
+	}
+	switch {
+	case code < 400 || code > 599:
+		return &authz.Error{Kind: authz.Internal, Err: err}
+	case foreign, code >= 500, message == http.StatusText(code):
+		message = ""
+	}
+	return authz.StatusError(code, message, err)
+}
+
+// segmentwise reports whether each parameter of the matched pattern is exactly one segment of the
+// path, as in OpenAPI. Echo lets the last parameter of a route match all the rest of the path, lets
+// one in the middle be empty, and sets no parameters where no route has the method.
+func segmentwise(pattern, path string) bool {
+	for {
+		segment, patternRest, further := strings.Cut(pattern, "/")
+		value, pathRest, longer := strings.Cut(path, "/")
+		if value == "" && strings.HasPrefix(segment, ":") {
+			return false
+		}
+		if !further || !longer {
+			return further == longer
+		}
+		pattern, path = patternRest, pathRest
+	}
+}

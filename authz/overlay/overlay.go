@@ -1,0 +1,79 @@
+// Package overlay applies OpenAPI Overlays (version 1.0 or 1.1) to a document, so that a document of
+// somebody else can be guarded without an edit: overlays state security, add scopes, or take
+// operations out.
+//
+// The implementation is that of oapi-codegen, so generated code and the gate see the same document.
+package overlay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/speakeasy-api/openapi/overlay"
+	"gopkg.in/yaml.v3"
+)
+
+// Apply returns the document with each overlay applied, in order. Documents and overlays are YAML or
+// JSON; the result is YAML. Load it with the path of the document, from which its references start:
+//
+//	doc, err := openapi3.NewLoader().LoadFromDataWithPath(text, &url.URL{Path: "openapi.yaml"})
+//
+// A target that selects nothing is an error, so that a renamed path does not lose a restriction
+// unseen. Targets are looked up in this document, not in files that it refers to.
+//
+// An update adds to a list and does not replace it (Overlay 1.0 §4.4.3). To replace the security of an
+// operation, remove it in one action and set it in the next.
+func Apply(document []byte, overlays ...[]byte) ([]byte, error) {
+	if len(overlays) == 0 {
+		return document, nil
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(document, &root); err != nil {
+		return nil, fmt.Errorf("overlay: the document is not YAML: %w", err)
+	}
+	if root.Kind == 0 {
+		return nil, errors.New("overlay: the document is empty")
+	}
+	for i, text := range overlays {
+		if err := apply(&root, text); err != nil {
+			return nil, fmt.Errorf("overlay %d of %d: %w", i+1, len(overlays), err)
+		}
+	}
+	return yaml.Marshal(&root)
+}
+
+// ApplyTo is [Apply] for a document that is loaded already, such as the one in generated code. It
+// makes references to other files internal, also in doc, and changes nothing else there.
+func ApplyTo(doc *openapi3.T, overlays ...[]byte) (*openapi3.T, error) {
+	if len(overlays) == 0 {
+		return doc, nil
+	}
+	doc.InternalizeRefs(context.Background(), nil)
+	text, err := doc.MarshalJSON()
+	if err != nil {
+		return nil, fmt.Errorf("overlay: the document cannot be written: %w", err)
+	}
+	if text, err = Apply(text, overlays...); err != nil {
+		return nil, err
+	}
+	return openapi3.NewLoader().LoadFromData(text)
+}
+
+func apply(root *yaml.Node, text []byte) error {
+	var o overlay.Overlay
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&o); errors.Is(err, io.EOF) {
+		return errors.New("it is empty")
+	} else if err != nil {
+		return err
+	}
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	_, err := o.ApplyToStrict(root)
+	return err
+}

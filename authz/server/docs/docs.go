@@ -1,0 +1,291 @@
+// Package docs is the page on which people meet the API: Swagger UI over a copy of its document that says what each
+// operation needs, gets tokens from the configured issuers, and shows how to call in ten languages. All of it comes from
+// this server, and a browser is told to take nothing from elsewhere.
+package docs
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz"
+)
+
+// Root is the path of the page. All else of it is below.
+const Root = "/docs"
+
+// Config says what is shown, and who gives tokens for it.
+type Config struct {
+	Document *openapi3.T // the API's, with no references to other files; it stays as it is
+	Resource string      // URL under which clients reach the API. Default: wherever the page was loaded from
+	Issuers  []Issuer    // who may be asked for a token; none: tokens are pasted
+	// Discover returns an issuer's endpoints (RFC 8414 §2); an authorize endpoint may be "". It is called at the first
+	// view of the page, and again at later ones while it fails.
+	Discover func(ctx context.Context, issuer string) (authorize, token string, err error)
+	// Refuse answers a request with an error, as the server does elsewhere.
+	Refuse func(http.ResponseWriter, *http.Request, error)
+	Logger *slog.Logger     // default slog.Default()
+	Now    func() time.Time // default time.Now
+	// InsecureClients is nil but under `dev`: what Authorize is filled in with, for everybody to see. With it the page
+	// also believes the Host of a request, and takes an issuer whose URL is below Resource to be at that host too; so it
+	// works by any name of this machine, and through a forwarded port.
+	InsecureClients *Clients
+}
+
+// Issuer is an issuer whose tokens the API accepts.
+type Issuer struct {
+	URL      string
+	Audience string // that tokens are asked for
+}
+
+// Clients are the clients of a development issuer.
+type Clients struct {
+	ID, Secret string // of one with the client credentials grant
+	App        string // of a public one with the authorization code grant
+}
+
+// Docs serves the page. It is safe for concurrent use.
+type Docs struct {
+	config   Config
+	life     context.Context
+	document []byte
+	plan     *authz.Plan
+	index    *template.Template
+	files    map[string]file
+	issuers  []*issuer
+
+	mu   sync.Mutex // guards last
+	last *edition
+}
+
+// New makes the page, or returns all that is wrong with config, joined. It does no I/O. Issuers are asked on ctx, the
+// server's.
+func New(ctx context.Context, config Config) (*Docs, error) {
+	var faults []error
+	if config.Document == nil {
+		faults = append(faults, errors.New("docs: Config.Document is nil: there is nothing to show"))
+	}
+	if config.Refuse == nil {
+		faults = append(faults, errors.New("docs: Config.Refuse is nil: nobody would answer what is wrong"))
+	}
+	if config.Discover == nil && len(config.Issuers) > 0 {
+		faults = append(faults, errors.New("docs: Config.Discover is nil: it is needed to find the endpoints of Config.Issuers"))
+	}
+	if faults != nil {
+		return nil, errors.Join(faults...)
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	d := &Docs{config: config, life: ctx}
+	for _, i := range config.Issuers {
+		d.issuers = append(d.issuers, &issuer{Issuer: i})
+	}
+	var errs [4]error
+	d.plan, errs[0] = authz.Compile(config.Document)
+	d.document, errs[1] = config.Document.MarshalJSON()
+	d.index, errs[2] = template.ParseFS(page, "page/index.html")
+	d.files, errs[3] = readFiles()
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, fmt.Errorf("docs: %w", err)
+	}
+	if _, err := d.publish("http://localhost", nil); err != nil { // so that it cannot fail later
+		return nil, err
+	}
+	return d, nil
+}
+
+// Serves reports whether a path is the page's.
+func Serves(path string) bool { return path == Root || strings.HasPrefix(path, Root+"/") }
+
+// ServeHTTP answers what [Serves] says.
+func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", policy(nil))
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer") // an authorization code stands in the URL of a page here
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		d.config.Refuse(w, r, &authz.Error{Kind: authz.MethodNotAllowed, Allow: []string{http.MethodGet, http.MethodHead}})
+		return
+	}
+	name, below := strings.CutPrefix(r.URL.Path, Root+"/")
+	if r.URL.Path == Root {
+		h.Set("Location", "docs/") // relative, for a proxy may have taken away what stood before
+		h.Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return
+	}
+	if file, ok := d.files[name]; ok && below {
+		file.serve(w, r)
+		return
+	}
+	if !slices.Contains([]string{"", "openapi.json", "snippets.json"}, name) || !below {
+		d.config.Refuse(w, r, &authz.Error{Kind: authz.NotFound})
+		return
+	}
+	now, err := d.edition(r)
+	if err != nil {
+		d.config.Refuse(w, r, &authz.Error{Kind: authz.Internal, Err: err})
+		return
+	}
+	h.Set("Cache-Control", "no-store") // what is known of the issuers changes
+	body := now.page
+	switch name {
+	case "":
+		h.Set("Content-Security-Policy", now.policy)
+		h.Set("Content-Type", "text/html; charset=utf-8")
+	case "openapi.json":
+		h.Set("Content-Type", "application/json")
+		body = now.document
+	case "snippets.json":
+		h.Set("Content-Type", "application/json")
+		body = now.snippets
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+// policy lets a page take scripts, styles and pictures from this server alone, and send requests to it and to the
+// issuers' token endpoints. Nobody may frame it.
+func policy(found []endpoints) string {
+	connect := "connect-src 'self'"
+	for _, e := range found {
+		if source := source(e.token); source != "" {
+			connect += " " + source
+		}
+	}
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " + connect +
+		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
+
+// source writes a URL as a source of a policy (CSP3 §2.3.1), or returns "" if it cannot be one, as that of an IPv6 address
+// cannot. A query would never match.
+func source(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || strings.Trim(u.Host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.:") != "" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host + strings.NewReplacer(";", "%3B", ",", "%2C", "'", "%27").Replace(u.EscapedPath())
+}
+
+// edition is all that depends on where the page is, and on what is known of the issuers.
+type edition struct {
+	base                     string
+	found                    []endpoints
+	policy                   string
+	page, document, snippets []byte
+}
+
+// edition returns the one for a request, which is mostly the last.
+func (d *Docs) edition(r *http.Request) (*edition, error) {
+	base := d.base(r)
+	found := d.endpoints(base)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.last == nil || d.last.base != base || !slices.Equal(d.last.found, found) {
+		next, err := d.publish(base, found)
+		if err != nil {
+			return nil, err
+		}
+		d.last = next
+	}
+	return d.last, nil
+}
+
+// base is where the API is to whoever asks; "" is wherever the page was loaded from. What a request says of that is
+// believed under dev alone, where the server lets loopback hosts through and nothing else.
+func (d *Docs) base(r *http.Request) string {
+	if d.config.InsecureClients != nil && !strings.ContainsAny(r.Host, "%;,'\"") {
+		return "http://" + r.Host
+	}
+	return strings.TrimSuffix(d.config.Resource, "/")
+}
+
+// publish makes an edition.
+func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
+	document, err := d.served(base, found)
+	if err != nil {
+		return nil, err
+	}
+	e := &edition{base: base, found: found, policy: policy(found)}
+	if e.document, err = document.MarshalJSON(); err != nil {
+		return nil, err
+	}
+	values := Values{Document: d.config.Document, APIURL: base}
+	if len(d.config.Issuers) > 0 {
+		values.Audience = d.config.Issuers[0].Audience
+	}
+	if len(found) > 0 {
+		values.TokenEndpoint, values.Audience = found[0].token, found[0].Audience
+	}
+	clients := d.config.InsecureClients
+	if clients != nil {
+		values.ClientID, values.ClientSecret = clients.ID, clients.Secret
+	}
+	snippets, err := NewSnippets(values)
+	if err != nil {
+		return nil, err
+	}
+	if e.snippets, err = json.Marshal(snippets); err != nil {
+		return nil, err
+	}
+	var unknown []string // the issuers whose endpoints are not
+	for _, i := range d.config.Issuers {
+		if !slices.ContainsFunc(found, func(e endpoints) bool { return e.Issuer == i }) {
+			unknown = append(unknown, i.URL)
+		}
+	}
+	settings, err := json.Marshal(d.settings(found))
+	if err != nil {
+		return nil, err
+	}
+	title := "API"
+	if document.Info != nil && document.Info.Title != "" {
+		title = document.Info.Title
+	}
+	var html bytes.Buffer
+	err = d.index.Execute(&html, map[string]any{
+		"Title": title, "Issuers": d.config.Issuers, "Unknown": unknown, "Clients": clients,
+		"Settings": string(settings), "API": cmp.Or(base, "this address"),
+	})
+	e.page = html.Bytes()
+	return e, err
+}
+
+// settings are what the page's script needs beside the document.
+func (d *Docs) settings(found []endpoints) any {
+	type client struct {
+		ID     string `json:"id"`
+		Secret string `json:"secret,omitempty"`
+	}
+	type scheme struct {
+		Issuer   string            `json:"issuer"`
+		Audience string            `json:"audience"`
+		Clients  map[string]client `json:"clients,omitempty"` // to fill in, by flow
+	}
+	schemes := map[string]scheme{}
+	for name, e := range d.schemes(found) {
+		s := scheme{Issuer: e.URL, Audience: e.Audience}
+		if c := d.config.InsecureClients; c != nil {
+			s.Clients = map[string]client{"clientCredentials": {c.ID, c.Secret}, "authorizationCode": {ID: c.App}}
+		}
+		schemes[name] = s
+	}
+	return map[string]any{"schemes": schemes}
+}

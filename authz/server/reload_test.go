@@ -1,0 +1,384 @@
+package server
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// another starts one more issuer.
+func another(t *testing.T) *devissuer.Server {
+	t.Helper()
+	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{testAudience}, Algorithm: "ES256"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	return issuer
+}
+
+// trusting has a server accept the tokens of exactly these issuers.
+func trusting(issuers ...token.Issuer) func(*Config) {
+	return func(c *Config) { c.Issuers = issuers }
+}
+
+func trusted(issuer *devissuer.Server) token.Issuer {
+	return token.Issuer{URL: issuer.URL(), Audiences: []string{testAudience}}
+}
+
+// get asks with a token, and expects a status.
+func (r *running) get(t *testing.T, path, jwt string, want int, why string) answer {
+	t.Helper()
+	got := r.ask(t, http.MethodGet, path, "Authorization", "Bearer "+jwt)
+	if got.status != want {
+		t.Errorf("GET %s is %d, want %d: %s\n%s", path, got.status, want, why, got.body)
+	}
+	return got
+}
+
+// TestThreeIssuers: each speaks for itself alone, and by its own rules.
+func TestThreeIssuers(t *testing.T) {
+	a, b, c := another(t), another(t), another(t)
+	limited, strict := trusted(b), trusted(c)
+	limited.GrantableScopes = []string{"another"}
+	strict.RFC9068, strict.ScopeClaims, strict.ScopeNames = true, []string{"/roles"}, map[string]string{"reader": scoped.scope}
+	r := start(t, trusting(trusted(a), limited, strict))
+
+	read := map[string]any{"scope": scoped.scope + " another"}
+	r.get(t, scoped.path, mint(a, read), 200, "the first may grant everything")
+	r.get(t, private.path, mint(b, read), 200, "the second vouches for its users")
+	r.get(t, scoped.path, mint(b, read), 403, "the second may not grant this scope, whatever it writes")
+
+	roles := map[string]any{"scope": scoped.scope, "roles": []string{"reader"}}
+	r.get(t, scoped.path, mint(c, roles), 200, "the third grants by roles")
+	r.get(t, scoped.path, mint(c, read), 403, "the third's scope is not read")
+	r.get(t, scoped.path, mint(a, map[string]any{"roles": []string{"reader"}, "scope": nil}), 403, "the first's roles are not read")
+	jwt := c.Sign(map[string]any{"typ": "JWT"}, map[string]any{"iss": c.URL(), "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60, "iat": time.Now().Unix(), "jti": "1", "client_id": "x"})
+	r.get(t, private.path, jwt, 401, "the third is held to RFC 9068: typ is at+jwt")
+	for _, claim := range []string{"client_id", "iat", "jti"} {
+		r.get(t, private.path, mint(c, map[string]any{claim: nil}), 401, "the third is held to RFC 9068: "+claim+" is required")
+		r.get(t, private.path, mint(a, map[string]any{claim: nil}), 200, "the first is not held to RFC 9068")
+	}
+
+	for _, forger := range []*devissuer.Server{a, b, c} {
+		for _, victim := range []*devissuer.Server{a, b, c} {
+			if forger != victim {
+				r.get(t, private.path, mint(forger, map[string]any{"iss": victim.URL()}), 401, "nobody signs for somebody else")
+			}
+		}
+	}
+}
+
+// TestSameKidOfTwoIssuers: a key goes by its issuer and its kid, not by its kid.
+func TestSameKidOfTwoIssuers(t *testing.T) {
+	a, b := another(t), another(t)
+	kid, _ := a.CurrentKey()
+	publicKey, privateKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Publish(json.RawMessage(fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}`, kid, base64.RawURLEncoding.EncodeToString(publicKey))))
+	r := start(t, trusting(trusted(a), trusted(b)))
+	byB := func(iss string) string {
+		claims, _ := json.Marshal(map[string]any{"iss": iss, "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60, "scope": private.scope})
+		encode := base64.RawURLEncoding.EncodeToString
+		signed := encode([]byte(`{"alg":"EdDSA","kid":"`+kid+`"}`)) + "." + encode(claims)
+		return signed + "." + encode(ed25519.Sign(privateKey, []byte(signed)))
+	}
+	for range 2 { // also once both sets are there, and verdicts kept
+		r.get(t, private.path, mint(a, nil), 200, "the first's own key of this kid")
+		r.get(t, private.path, byB(b.URL()), 200, "the second's own key of this kid")
+		r.get(t, private.path, byB(a.URL()), 401, "the second's key of this kid, in the first's name")
+		r.get(t, private.path, mint(a, map[string]any{"iss": b.URL()}), 401, "the first's key of this kid, in the second's name")
+	}
+}
+
+// listening counts who calls a port where no issuer is expected to be asked.
+func listening(t *testing.T) (url string, calls *atomic.Int64) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls = new(atomic.Int64)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			calls.Add(1)
+			connection.Close()
+		}
+	}()
+	t.Cleanup(func() { listener.Close(); <-done })
+	return "http://" + listener.Addr().String() + "/", calls
+}
+
+// TestUnlistedIssuerIsNotAsked: a token can make the server call nobody.
+func TestUnlistedIssuerIsNotAsked(t *testing.T) {
+	r := start(t, nil)
+	unlisted := another(t)
+	url, calls := listening(t)
+	for _, iss := range []string{url, unlisted.URL(), r.issuer.URL() + "x", strings.TrimSuffix(r.issuer.URL(), "/")} {
+		jwt := unlisted.Sign(map[string]any{"jku": url + "keys", "x5u": url + "x5u"}, map[string]any{"iss": iss, "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60})
+		r.get(t, private.path, jwt, 401, "issuer "+iss+" is not on the list")
+	}
+	if discovery, keys := unlisted.Requests(); discovery+keys != 0 || calls.Load() != 0 {
+		t.Errorf("%d and %d requests went to issuers that are not on the list", discovery+keys, calls.Load())
+	}
+}
+
+// TestOneIssuerDown: it concerns its own tokens.
+func TestOneIssuerDown(t *testing.T) {
+	up, down := another(t), another(t)
+	down.Stop()
+	r := start(t, trusting(trusted(down), trusted(up)))
+	r.get(t, private.path, mint(up, nil), 200, "its issuer is up")
+	got := r.get(t, private.path, mint(down, nil), 503, "nothing can be said of it")
+	if got.header.Get("Retry-After") == "" || got.header.Get("WWW-Authenticate") != "" {
+		t.Errorf("an outage is answered with Retry-After %q and challenge %q: want one, and none", got.header.Get("Retry-After"), got.header.Get("WWW-Authenticate"))
+	}
+	if got := r.ask(t, http.MethodGet, "/readyz"); got.status != 200 {
+		t.Errorf("/readyz is %d: one issuer that is down keeps the users of all others away", got.status)
+	}
+	up.Stop()
+	r.get(t, private.path, mint(up, nil), 200, "its keys were had")
+}
+
+// TestReload: what comes later meets the new issuers, and nothing is remembered of the old ones.
+func TestReload(t *testing.T) {
+	a, b := another(t), another(t)
+	r := start(t, func(c *Config) {
+		c.Issuers = []token.Issuer{trusted(a)}
+		c.Resource = "https://api.example"
+	})
+	reload := func(issuers ...token.Issuer) {
+		t.Helper()
+		if err := r.server.Reload(issuers); err != nil {
+			t.Fatal(err)
+		}
+	}
+	metadata := func(servers ...string) {
+		t.Helper()
+		var got struct {
+			Servers []string `json:"authorization_servers"`
+		}
+		body := r.ask(t, http.MethodGet, "/.well-known/oauth-protected-resource").body
+		if err := json.Unmarshal([]byte(body), &got); err != nil || !slices.Equal(got.Servers, servers) {
+			t.Errorf("the metadata names %q, %v: want %q", got.Servers, err, servers)
+		}
+	}
+	ofA, ofB := mint(a, map[string]any{"scope": scoped.scope}), mint(b, map[string]any{"scope": scoped.scope})
+	check := func(path string, statusA, statusB int, why string) {
+		t.Helper()
+		for range 2 { // the second time, a verdict may have been kept
+			r.get(t, path, ofA, statusA, "of the first issuer: "+why)
+			r.get(t, path, ofB, statusB, "of the second issuer: "+why)
+		}
+	}
+
+	check(scoped.path, 200, 401, "at first, the first alone is trusted")
+	metadata(a.URL())
+	reload(trusted(a), trusted(b))
+	check(scoped.path, 200, 200, "now both are trusted")
+	metadata(a.URL(), b.URL())
+	limited := trusted(b)
+	limited.GrantableScopes = []string{}
+	reload(trusted(a), limited)
+	check(scoped.path, 200, 403, "now the second may grant nothing")
+	other := trusted(a)
+	other.Audiences = []string{"https://other.example"}
+	reload(other, trusted(b))
+	check(private.path, 401, 200, "now the first's tokens are to be for another audience")
+	reload(trusted(b))
+	check(private.path, 401, 200, "now the second alone is trusted")
+	metadata(b.URL())
+	reload(trusted(a))
+	check(private.path, 200, 401, "as at first")
+}
+
+// TestFaultyReload: all stays as it was.
+func TestFaultyReload(t *testing.T) {
+	a, b := another(t), another(t)
+	r := start(t, trusting(trusted(a)))
+	ofA := mint(a, nil)
+	r.get(t, private.path, ofA, 200, "its issuer is trusted")
+	before := r.server.guard.Load()
+	faulty := trusted(b)
+	faulty.Algorithms = []string{"HS256"}
+	for _, issuers := range [][]token.Issuer{nil, {faulty}, {trusted(a), trusted(a)}, {trusted(b), faulty}} {
+		if err := r.server.Reload(issuers); err == nil {
+			t.Errorf("%+v was put in force", issuers)
+		}
+	}
+	if r.server.guard.Load() != before {
+		t.Errorf("something was replaced all the same")
+	}
+	r.get(t, private.path, ofA, 200, "its issuer is trusted as before")
+	r.get(t, private.path, mint(b, nil), 401, "its issuer is none of ours as before")
+}
+
+// TestReloadDuringAnOutage: it makes nothing worse, and waits for nobody.
+func TestReloadDuringAnOutage(t *testing.T) {
+	a, b := another(t), another(t)
+	r := start(t, trusting(trusted(a)))
+	r.get(t, private.path, mint(a, nil), 200, "its issuer is up")
+	a.Stop()
+	b.Fail(devissuer.Fault{Delay: 10 * time.Second})
+	stuck := another(t)
+	stuck.Stop()
+
+	var took time.Duration
+	for range 5 { // a busy machine is late now and then: it counts if it always is
+		begun := time.Now()
+		if err := r.server.Reload([]token.Issuer{trusted(stuck), trusted(b), trusted(a)}); err != nil {
+			t.Fatal(err)
+		}
+		if took = time.Since(begun); took < time.Second {
+			break
+		}
+	}
+	if took >= time.Second {
+		t.Errorf("each reload took a second or more, the last %s: it waits for an issuer", took)
+	}
+	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer were had before")
+	r.get(t, private.path, mint(stuck, nil), 503, "its issuer is down")
+	if got := r.ask(t, http.MethodGet, "/readyz"); got.status != 200 {
+		t.Errorf("/readyz is %d after a reload with an issuer that is down: every replica would be", got.status)
+	}
+	b.Fail(devissuer.Fault{})
+	if err := r.server.Reload([]token.Issuer{trusted(stuck), trusted(b), trusted(a)}); err != nil {
+		t.Fatal(err)
+	}
+	r.get(t, private.path, mint(b, nil), 200, "its issuer is back, and new keys come with the first request")
+	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer outlive a second reload")
+}
+
+// TestReloadDropsNoRequest: neither one that waits for keys, nor one whose handler runs, nor any of
+// many.
+func TestReloadDropsNoRequest(t *testing.T) {
+	t.Run("while it waits for keys", func(t *testing.T) {
+		a := another(t)
+		a.Fail(devissuer.Fault{Delay: 300 * time.Millisecond})
+		r := start(t, trusting(trusted(a)))
+		path, done := private.path, make(chan struct{})
+		go func() {
+			defer close(done)
+			r.get(t, path, mint(a, nil), 200, "its issuer is slow, and trusted before and after")
+		}()
+		time.Sleep(100 * time.Millisecond)
+		if err := r.server.Reload([]token.Issuer{trusted(a)}); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+	})
+	t.Run("while its handler runs", func(t *testing.T) {
+		running, reloaded := make(chan struct{}), make(chan struct{})
+		r := startAnswering(t, func(c echo.Context) error {
+			close(running)
+			<-reloaded
+			return c.String(http.StatusOK, greeting)
+		}, nil)
+		done := make(chan answer)
+		go func() { done <- r.call(t) }()
+		<-running
+		if err := r.server.Reload([]token.Issuer{trusted(another(t))}); err != nil {
+			t.Fatal(err)
+		}
+		close(reloaded)
+		if got := <-done; got.status != 200 {
+			t.Errorf("the answer is %d %s", got.status, got.body)
+		}
+	})
+	t.Run("under load", func(t *testing.T) {
+		a, b := another(t), another(t)
+		r := start(t, trusting(trusted(a)))
+		path := private.path
+		var asked atomic.Int64
+		var clients sync.WaitGroup
+		stop := make(chan struct{})
+		for n := range 4 {
+			jwt := mint(a, map[string]any{"sub": fmt.Sprint(n)})
+			clients.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if n%2 == 0 { // and tokens that no cache knows
+						jwt = mint(a, nil)
+					}
+					got := r.ask(t, http.MethodGet, path, "Authorization", "Bearer "+jwt)
+					if got.status != 200 {
+						t.Errorf("%d: its issuer is trusted all the time\n%s", got.status, got.body)
+					}
+					asked.Add(1)
+				}
+			})
+		}
+		for n := range 8 {
+			issuers := []token.Issuer{trusted(a), trusted(b)}
+			if n%2 == 0 {
+				issuers = issuers[:1]
+			}
+			if err := r.server.Reload(issuers); err != nil {
+				t.Error(err)
+			}
+			if err := r.server.Reload(nil); err == nil {
+				t.Error("no issuer at all was put in force")
+			}
+			for before := asked.Load(); asked.Load() < before+8 && !t.Failed(); {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		close(stop)
+		clients.Wait()
+	})
+}
+
+// TestReplacedVerifierEnds: it works on in the background for as long as a request may be under
+// way, and no longer.
+func TestReplacedVerifierEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuers := []token.Issuer{{URL: "http://127.0.0.1:1/", Audiences: []string{testAudience}}} // where nobody is
+		server, err := New(t.Context(), Config{Document: document(t), Routes: answering(greet), Issuers: issuers, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ended atomic.Bool
+		first := server.guard.Load()
+		first.end = func() { ended.Store(true) }
+		if err := server.Reload(issuers); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(handlerTimeout - time.Nanosecond)
+		if ended.Load() {
+			t.Errorf("it ended while a request may still wait for its keys")
+		}
+		time.Sleep(2 * time.Nanosecond)
+		if !ended.Load() {
+			t.Errorf("it goes on though no request can be under way any more")
+		}
+	})
+}

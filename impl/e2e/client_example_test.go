@@ -1,0 +1,85 @@
+//go:build unix
+
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"path/filepath"
+
+	"github.com/oasgate/oasgate/authz/client"
+	"github.com/oasgate/oasgate/gen"
+)
+
+// A client of this API: its token has exactly the scopes which the operations that it will call need, and is bound to a key
+// that never leaves the process.
+func Example_client() {
+	api, stop := dev()
+	defer stop()
+	ctx := context.Background()
+
+	needed := gen.ScopesFor(gen.ListMessages, gen.CreateMessage)
+	source, err := client.New(ctx, client.Config{
+		Issuer:   api + "/",
+		ClientID: "full", ClientSecret: "for-development-only",
+		Audience: "https://quickstarts/api",
+		Scopes:   client.Scopes(needed),
+		DPoP:     true,
+	})
+	if err != nil {
+		log.Fatal(err) // everything that is wrong with the configuration
+	}
+	caller, err := source.Client(api)
+	if err != nil {
+		log.Fatal(err)
+	}
+	messages, err := gen.NewClientWithResponses(api, gen.WithHTTPClient(caller))
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	created, err := messages.CreateMessageWithResponse(ctx, nil, gen.MessageText{Text: "Hello"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	list, err := messages.ListMessagesWithResponse(ctx, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("asks for", needed)
+	fmt.Println(created.StatusCode(), list.JSON200.Messages[0].Text, "of", list.JSON200.Messages[0].Author.Subject)
+	// Output:
+	// asks for [read:messages write:messages]
+	// 201 Hello of full@clients
+}
+
+// dev runs `dev` until stop is called.
+func dev() (api string, stop func()) {
+	folder, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	banner, stdout := io.Pipe()
+	ended := make(chan int)
+	go func() {
+		args := []string{"dev", "--addr", "localhost:0", "--database", "sqlite:" + filepath.Join(folder, "dev.db")}
+		code := app().Run(ctx, args, nil, nil, stdout, io.Discard)
+		stdout.Close()
+		ended <- code
+	}()
+	lines := bufio.NewScanner(banner)
+	for api == "" && lines.Scan() {
+		fmt.Sscanf(lines.Text(), "  API %s", &api)
+	}
+	go io.Copy(io.Discard, banner)
+	return api, func() {
+		cancel()
+		<-ended
+		os.RemoveAll(folder)
+	}
+}

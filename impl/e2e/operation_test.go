@@ -1,0 +1,67 @@
+//go:build unix
+
+package e2e
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/gen"
+)
+
+// The operations that the tests of the program call, found by who may call them: what carries the API does not depend on
+// what is in openapi.yaml, and nor do its tests.
+var (
+	public  = find("that everybody may call", authz.Operation.Public)
+	scoped  = find("that needs a scope", func(o authz.Operation) bool { return len(o.Alternatives) == 1 && scopes(o) != "" })
+	private = find("that needs a token", func(o authz.Operation) bool { return len(o.Alternatives) == 1 })
+)
+
+// endpoint is an operation that a plain GET calls.
+type endpoint struct {
+	authz.Operation
+	what  string
+	scope string // what a token needs for it
+}
+
+// find returns the first such operation, of several that which asks for the fewest scopes.
+func find(what string, is func(authz.Operation) bool) endpoint {
+	found := endpoint{what: what}
+	document, err := gen.GetSpec()
+	if err != nil {
+		return found // whatever starts a server says so
+	}
+	for _, o := range authz.Describe(document) {
+		item := document.Paths.Value(o.Path)
+		plain := o.Method == http.MethodGet && !strings.Contains(o.Path, "{") && item.Get.RequestBody == nil && o.StepUp == nil
+		for _, p := range slices.Concat(item.Parameters, item.Get.Parameters) {
+			plain = plain && !p.Value.Required
+		}
+		if scope := scopes(o); plain && is(o) && (found.Path == "" || len(scope) < len(found.scope)) {
+			found.Operation, found.scope = o, scope
+		}
+	}
+	return found
+}
+
+func scopes(o authz.Operation) string {
+	var all []string
+	for _, alternative := range o.Alternatives {
+		for _, requirement := range alternative {
+			all = append(all, requirement.Scopes...)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+// path skips the test if there is no such operation.
+func (o endpoint) path(t *testing.T) string {
+	t.Helper()
+	if o.Path == "" {
+		t.Skipf("openapi.yaml has no operation %s and that a GET without parameters calls", o.what)
+	}
+	return o.Path
+}

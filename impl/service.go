@@ -1,0 +1,98 @@
+// Package impl is this API: what its operations do.
+package impl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/command"
+	"github.com/oasgate/oasgate/authz/echov4"
+	"github.com/oasgate/oasgate/gen"
+)
+
+// Serve holds this API's own settings of serve: see [command.Opener].
+type Serve struct {
+	ReplayStore string `name:"replay-store" key:"REPLAY_STORE" help:"Redis, as redis://user:password@host:6379/0, where several servers remember which DPoP proofs were used. Default: in memory, for one server."`
+	Database    string `name:"database" key:"DATABASE_URL" default:"sqlite:data/oasgate.db" help:"Where messages are kept: sqlite: and a file's path, or postgres://user:password@host/database."`
+}
+
+// Check returns what is wrong with the settings, without any password.
+func (s *Serve) Check() error {
+	faults := []error{checkDatabase("OASGATE_DATABASE_URL", s.Database)}
+	if s.ReplayStore != "" {
+		store, err := OpenReplays(s.ReplayStore)
+		if err != nil {
+			faults = append(faults, faultOf("OASGATE_REPLAY_STORE", s.ReplayStore, err))
+		} else {
+			_ = store.Close() // never connected
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Open implements [command.Opener].
+func (s *Serve) Open(ctx context.Context, log *slog.Logger) (*command.Service, error) {
+	service, err := openService(ctx, s.Database, log)
+	if err != nil || s.ReplayStore == "" {
+		return service, err
+	}
+	replays, err := OpenReplays(s.ReplayStore)
+	if err != nil {
+		return nil, errors.Join(err, service.Close())
+	}
+	service.Replays = replays
+	closeStore := service.Close
+	service.Close = func() error {
+		_ = replays.Close()
+		return closeStore()
+	}
+	return service, nil
+}
+
+// Dev holds this API's own settings of dev.
+type Dev struct {
+	Database string `default:"sqlite:data/dev.db" help:"Where messages are kept. Never serve's: no key of the environment sets it."`
+}
+
+// Check returns what is wrong with the settings, without any password.
+func (d *Dev) Check() error { return checkDatabase("--database", d.Database) }
+
+// Open implements [command.Opener].
+func (d *Dev) Open(ctx context.Context, log *slog.Logger) (*command.Service, error) {
+	return openService(ctx, d.Database, log)
+}
+
+func openService(ctx context.Context, database string, log *slog.Logger) (*command.Service, error) {
+	store, err := OpenStore(ctx, StoreConfig{URL: database, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	return &command.Service{Routes: Routes(Handlers{Messages: store}), Close: store.Close}, nil
+}
+
+// Routes returns the operations of openapi.yaml, guarded by a gate.
+func Routes(handlers gen.StrictServerInterface) func(g *authz.Gate) (http.Handler, error) {
+	return func(g *authz.Gate) (http.Handler, error) {
+		return echov4.Routes(g, func(e *echo.Echo) {
+			gen.RegisterHandlersWithBaseURL(e, gen.NewStrictHandler(handlers, nil), g.BasePath())
+		})
+	}
+}
+
+func checkDatabase(setting, url string) error {
+	if err := checkDatabaseURL(url); err != nil {
+		return faultOf(setting, url, err)
+	}
+	return nil
+}
+
+// faultOf says what is wrong with a setting that may hold a password.
+func faultOf(setting, url string, expected error) error {
+	return fmt.Errorf("%s is %q: expected %w", setting, redacted(url), expected)
+}
