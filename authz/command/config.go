@@ -213,13 +213,21 @@ func (f *faults) addr(key, given string) string {
 // issuer leaves the URL as it is: iss is compared byte for byte (RFC 7519 §4.1.1, §2 StringOrURI).
 func (f *faults) issuer(key, given string) string {
 	u, err := url.Parse(given)
+	if err == nil && u.Scheme == "http" && u.Hostname() != "" && !token.IsLoopback(u.Hostname()) {
+		f.add(key, given, "https: http is for loopback hosts only, for whoever answers in the issuer's place makes the keys")
+		return given
+	}
+	return f.issuerURL(key, given)
+}
+
+// issuerURL checks all but where http is allowed, which another setting can change.
+func (f *faults) issuerURL(key, given string) string {
+	u, err := url.Parse(given)
 	switch {
 	case err == nil && u.User != nil:
 		f.add(key, u.Redacted(), "a URL without user and password")
 	case err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http") || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		f.add(key, given, "a URL without query and fragment, such as https://issuer.example/, exactly as it stands in iss (RFC 8414 §2)")
-	case u.Scheme == "http" && !token.IsLoopback(u.Hostname()):
-		f.add(key, given, "https: http is for loopback hosts only, for whoever answers in the issuer's place makes the keys")
 	}
 	return given
 }

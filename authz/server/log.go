@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/oasgate/oasgate/authz/internal/jsonlines"
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // requestLog writes one line for each request.
@@ -22,7 +24,7 @@ func (l requestLog) write(x *exchange, r *http.Request) {
 	x.release()
 	level := slog.LevelInfo
 	hungUp := r.Context().Err() != nil // a client that hangs up is not the server's fault
-	if x.status >= 500 && !hungUp {
+	if x.status >= 500 && !hungUp && !unverified(x.Cause) {
 		level = slog.LevelError
 	}
 	if !l.handler.Enabled(r.Context(), level) {
@@ -38,6 +40,13 @@ func (l requestLog) write(x *exchange, r *http.Request) {
 	line := slog.NewRecord(now, level, "request", 0) // the source line would always be this one
 	line.AddAttrs(attrs...)
 	_ = l.handler.Handle(r.Context(), line)
+}
+
+// unverified reports whether a request failed because the keys for its token could not be had. Anybody
+// can send such tokens, and the verifier itself logs the outage, once.
+func unverified(cause error) bool {
+	refused, ok := errors.AsType[*token.Error](cause)
+	return ok && (refused.Code == token.KeysUnavailable || refused.Code == token.KeyPending)
 }
 
 // appendAttrs appends what the line says.

@@ -80,7 +80,11 @@ func TestThreeIssuers(t *testing.T) {
 	for _, forger := range []*devissuer.Server{a, b, c} {
 		for _, victim := range []*devissuer.Server{a, b, c} {
 			if forger != victim {
-				r.get(t, private.path, mint(forger, map[string]any{"iss": victim.URL()}), 401, "nobody signs for somebody else")
+				// A kid that is new to the victim may have to wait for the next look at its keys.
+				status := r.ask(t, http.MethodGet, private.path, "Authorization", "Bearer "+mint(forger, map[string]any{"iss": victim.URL()})).status
+				if status != http.StatusUnauthorized && status != http.StatusServiceUnavailable {
+					t.Errorf("%d: nobody signs for somebody else", status)
+				}
 			}
 		}
 	}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -87,59 +85,6 @@ func (p *Principal) Actor() (Actor, bool) {
 		return string(text)
 	}
 	return Actor{Issuer: text("iss"), Subject: text("sub"), ClientID: text("client_id")}, true
-}
-
-// PrincipalConfig describes a principal that does not come from a [Verifier].
-type PrincipalConfig struct {
-	Issuer   string // required
-	Subject  string
-	ClientID string
-	Scopes   []string
-	Expiry   time.Time
-	// Claims are for [Claim] to read. iss, sub, client_id, scope and exp are those of the other fields,
-	// where these are set.
-	Claims map[string]any
-}
-
-// NewPrincipal returns a principal for tests, and for authenticators that have found out by other
-// means whom they have before them.
-func NewPrincipal(config PrincipalConfig) (*Principal, error) {
-	var faults []error
-	if config.Issuer == "" {
-		faults = append(faults, errors.New("token: PrincipalConfig.Issuer is empty: "+
-			"subjects are unique only together with an issuer"))
-	}
-	for _, scope := range config.Scopes {
-		if scope == "" {
-			faults = append(faults, errors.New("token: PrincipalConfig.Scopes has an empty scope"))
-		}
-	}
-	claims := map[string]any{}
-	maps.Copy(claims, config.Claims)
-	claims["iss"] = config.Issuer
-	if config.Subject != "" {
-		claims["sub"] = config.Subject
-	}
-	if config.ClientID != "" {
-		claims["client_id"] = config.ClientID
-	}
-	if config.Scopes != nil {
-		claims["scope"] = strings.Join(config.Scopes, " ")
-	}
-	if !config.Expiry.IsZero() {
-		claims["exp"] = config.Expiry.Unix()
-	}
-	raw, err := json.Marshal(claims)
-	if err != nil {
-		faults = append(faults, fmt.Errorf("token: PrincipalConfig.Claims: %w", err))
-	}
-	if faults != nil {
-		return nil, errors.Join(faults...)
-	}
-	return &Principal{
-		issuer: config.Issuer, subject: config.Subject, clientID: config.ClientID,
-		scopes: slices.Clone(config.Scopes), expiry: config.Expiry, claims: raw,
-	}, nil
 }
 
 // ErrNoClaim is what [Claim] wraps when the token does not have the claim.

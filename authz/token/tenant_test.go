@@ -182,27 +182,3 @@ func TestActor(t *testing.T) {
 		refused(t, s.verifier(t), s.genuine("act", act), token.Malformed, "act is not an object")
 	}
 }
-
-func TestNewPrincipal(t *testing.T) {
-	scopes := []string{"read:messages"}
-	p, err := token.NewPrincipal(token.PrincipalConfig{Issuer: "https://test.example", Subject: "alice", ClientID: "app",
-		Scopes: scopes, Expiry: now, Claims: map[string]any{"org": map[string]any{"id": "o-7"}, "sub": "mallory"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	scopes[0] = "admin"
-	if p.Issuer() != "https://test.example" || p.Subject() != "alice" || p.ClientID() != "app" || !p.HasScope("read:messages") ||
-		p.HasScope("admin") || !p.Expiry().Equal(now) {
-		t.Errorf("the principal is %+v", p)
-	}
-	says(t, p, "/org/id", "o-7")
-	says(t, p, "/sub", "alice")
-	says(t, p, "/scope", "read:messages")
-	says(t, p, "/exp", now.Unix())
-	_, err = token.NewPrincipal(token.PrincipalConfig{Scopes: []string{""}, Claims: map[string]any{"f": func() {}}})
-	for _, fault := range []string{"Issuer is empty", "Scopes has an empty scope", "PrincipalConfig.Claims"} {
-		if err == nil || !strings.Contains(err.Error(), fault) {
-			t.Errorf("NewPrincipal says %v, expected %q", err, fault)
-		}
-	}
-}
