@@ -74,15 +74,18 @@ var kinds = map[Kind]struct {
 // Error is a request refused, or failed. Its fields are what the client is told; Err, and so the text of Error,
 // is for the log alone. Neither ever holds a token.
 type Error struct {
-	Kind       Kind
-	Detail     string        // for the client; empty: the kind's own
-	Scopes     []string      // InsufficientScope: the scopes of the alternative that is nearest
+	Kind   Kind
+	Detail string // for the client; empty: the kind's own
+	// Scopes are those of the alternative that is nearest, with InsufficientScope, or of the one with
+	// the fewest, with MissingToken and InvalidToken.
+	Scopes     []string
 	StepUp     *StepUp       // InsufficientAuth: what is asked
 	Allow      []string      // MethodNotAllowed: the methods of the path
 	RetryAfter time.Duration // of a 503
 	Err        error         // the cause, for the log
 
 	operation       *operation // MissingCredential, InvalidCredential: what the challenges are about
+	prepared        string     // the challenge, made at start
 	missing, needed int        // scopes: how many the principal lacks, and of how many
 	status          int        // 0: the kind's own
 	bodyRead        bool       // the request's body has been read to its end
