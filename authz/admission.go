@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3filter"
 
@@ -27,11 +28,16 @@ type Admission struct {
 	// with which scopes a request is made, where a key or a certificate tells from which machine. Without
 	// a token it is that of the first scheme by name: a security requirement has no order.
 	Principal *token.Principal
-	Cause     error // of the answer that [Gate.WriteProblem] gave, for the log
+	// Limiter, if set by a server, applies the operation's Timeout to the request, before anything else is
+	// done for it. Else the gate ends the request's context when the time is over.
+	Limiter interface{ Limit(time.Duration) }
+	Cause   error // of the answer that [Gate.WriteProblem] gave, for the log
 
 	own      bool        // the gate has made it, so no server logs its Cause
 	taken    atomic.Bool // by its request: one that a handler makes in its context gets another
 	admitted bool        // until then, [token.FromContext] does not find the principal
+
+	raw []byte // the body as it was sent; see [RawBody]
 
 	decision // of the gate
 }
@@ -109,6 +115,23 @@ func admission(r *http.Request) *Admission {
 	return a
 }
 
+// limit applies the timeout of the operation. The request's context ends with the request, and this one
+// with it.
+func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request {
+	switch {
+	case a.Limiter != nil:
+		a.Limiter.Limit(timeout)
+	case timeout > 0:
+		ctx, end := context.WithTimeout(r.Context(), timeout)
+		context.AfterFunc(ctx, end)
+		if found, _ := FromContext(r.Context()); found != a { // a is to be the context of the handler
+			a.Context = ctx
+		}
+		return r.WithContext(ctx)
+	}
+	return r
+}
+
 // admit lets the request into the handler: it returns the request in whose context the handler finds
 // the principal.
 func (a *Admission) admit(r *http.Request) *http.Request {
@@ -121,7 +144,7 @@ func (a *Admission) admit(r *http.Request) *http.Request {
 	}
 	// A middleware between the server and the gate has put another principal into the context.
 	other := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal, own: a.own, admitted: true}
-	other.results, other.satisfied = a.results, a.satisfied
+	other.results, other.satisfied, other.raw = a.results, a.satisfied, a.raw
 	other.taken.Store(true)
 	return r.WithContext(other)
 }

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -24,9 +25,9 @@ type Authenticator interface {
 	// Authenticate returns the principal whose credential the request carries. scheme is what the
 	// document says of the credential. The request has no body.
 	//
-	// The error must be, or wrap, [ErrAbsent], [ErrBadCredential], [ErrUnavailable] or a [*token.Error].
-	// Any other error, and a nil principal without one, is a fault of the server: the request is
-	// answered with 500. No error may hold the credential, because it is logged.
+	// The error must be, or wrap, [ErrAbsent], [ErrBadCredential], [ErrUnavailable] or a
+	// [*token.Error]. Any other error, and a nil principal without one, is a fault of the server:
+	// the request is answered with 500. No error may hold the credential, because it is logged.
 	Authenticate(r *http.Request, scheme *openapi3.SecurityScheme) (*token.Principal, error)
 }
 
@@ -37,11 +38,12 @@ var (
 	ErrUnavailable   = errors.New("authz: the credential cannot be checked now") // 503
 )
 
-// APIKey authenticates by the key that an apiKey scheme names: in a header, the query or a cookie, as
-// the document says. lookup returns the principal of a key; its errors are those of an [Authenticator].
+// APIKey authenticates by the key that an apiKey scheme names: in a header, the query or a cookie,
+// as the document says. lookup returns the principal of a key; its errors are those of an
+// [Authenticator].
 //
-// A key that occurs twice is not accepted. The handler does not see a key that is in the query, unless
-// the operation also declares it as a parameter.
+// A key that occurs twice is not accepted. The handler does not see a key that is in the query,
+// unless the operation also declares it as a parameter.
 func APIKey(lookup func(ctx context.Context, key string) (*token.Principal, error)) Authenticator {
 	return apiKey(lookup)
 }
@@ -50,7 +52,10 @@ type apiKey func(ctx context.Context, key string) (*token.Principal, error)
 
 func (apiKey) fits(s *scheme) bool { return s.spec.Type == "apiKey" }
 
-func (lookup apiKey) Authenticate(r *http.Request, scheme *openapi3.SecurityScheme) (*token.Principal, error) {
+func (lookup apiKey) Authenticate(
+	r *http.Request,
+	scheme *openapi3.SecurityScheme,
+) (*token.Principal, error) {
 	var keys []string
 	switch scheme.In {
 	case "header":
@@ -73,7 +78,9 @@ func (lookup apiKey) Authenticate(r *http.Request, scheme *openapi3.SecuritySche
 
 // Basic authenticates by user name and password (RFC 7617). lookup returns the principal of a user;
 // its errors are those of an [Authenticator].
-func Basic(lookup func(ctx context.Context, user, password string) (*token.Principal, error)) Authenticator {
+func Basic(
+	lookup func(ctx context.Context, user, password string) (*token.Principal, error),
+) Authenticator {
 	return basic(lookup)
 }
 
@@ -81,7 +88,10 @@ type basic func(ctx context.Context, user, password string) (*token.Principal, e
 
 func (basic) fits(s *scheme) bool { return s.isHTTP("basic") }
 
-func (lookup basic) Authenticate(r *http.Request, _ *openapi3.SecurityScheme) (*token.Principal, error) {
+func (lookup basic) Authenticate(
+	r *http.Request,
+	_ *openapi3.SecurityScheme,
+) (*token.Principal, error) {
 	headers := r.Header["Authorization"]
 	if len(headers) > 1 {
 		return nil, fmt.Errorf("%w: there is more than one Authorization header", ErrBadCredential)
@@ -94,15 +104,20 @@ func (lookup basic) Authenticate(r *http.Request, _ *openapi3.SecurityScheme) (*
 	}
 	user, password, ok := r.BasicAuth()
 	if !ok {
-		return nil, fmt.Errorf("%w: it is not base64 of a user name, a colon and a password", ErrBadCredential)
+		return nil, fmt.Errorf(
+			"%w: it is not base64 of a user name, a colon and a password",
+			ErrBadCredential,
+		)
 	}
 	return lookup(r.Context(), user, password)
 }
 
-// MutualTLS authenticates by the client certificate of the TLS connection. The server must verify it:
-// a certificate that tls.Config.ClientAuth did not have verified is not accepted. lookup returns the
-// principal of a certificate; its errors are those of an [Authenticator].
-func MutualTLS(lookup func(ctx context.Context, certificate *x509.Certificate) (*token.Principal, error)) Authenticator {
+// MutualTLS authenticates by the client certificate of the TLS connection. The server must verify
+// it: a certificate that tls.Config.ClientAuth did not have verified is not accepted. lookup
+// returns the principal of a certificate; its errors are those of an [Authenticator].
+func MutualTLS(
+	lookup func(ctx context.Context, certificate *x509.Certificate) (*token.Principal, error),
+) Authenticator {
 	return mutualTLS(lookup)
 }
 
@@ -110,12 +125,18 @@ type mutualTLS func(ctx context.Context, certificate *x509.Certificate) (*token.
 
 func (mutualTLS) fits(s *scheme) bool { return s.spec.Type == "mutualTLS" }
 
-func (lookup mutualTLS) Authenticate(r *http.Request, _ *openapi3.SecurityScheme) (*token.Principal, error) {
+func (lookup mutualTLS) Authenticate(
+	r *http.Request,
+	_ *openapi3.SecurityScheme,
+) (*token.Principal, error) {
 	switch {
 	case r.TLS == nil || len(r.TLS.PeerCertificates) == 0:
 		return nil, ErrAbsent
 	case len(r.TLS.VerifiedChains) == 0:
-		return nil, fmt.Errorf("%w: the server has not verified the client certificate", ErrBadCredential)
+		return nil, fmt.Errorf(
+			"%w: the server has not verified the client certificate",
+			ErrBadCredential,
+		)
 	}
 	return lookup(r.Context(), r.TLS.PeerCertificates[0])
 }
@@ -163,19 +184,19 @@ func (s Secrets) find(secret string, candidate func(Secret) bool) (*token.Princi
 // Grant is the way in which a client got its token.
 type Grant string
 
-// The grants that [Scheme] tells apart. A token of a client is one whose subject is the client (RFC 9068
-// §2.2), as issuers write it: sub is the client's ID, or that and @clients; or idtyp is app; or gty is
-// client-credentials. A token that names no client is of neither grant.
+// The grants that [Scheme] tells apart. A token of a client is one whose subject is the client (RFC
+// 9068 §2.2), as issuers write it: sub is the client's ID, or that and @clients; or idtyp is app;
+// or gty is client-credentials. A token that names no client is of neither grant.
 //
-// Some issuers (Keycloak) give a client's token a subject of its own, which is not told apart from a
-// person's. Use Scheme.Claims there.
+// Some issuers (Keycloak) give a client's token a subject of its own, which is not told apart from
+// a person's. Use Scheme.Claims there.
 const (
 	ClientGrant Grant = "client" // the client acts for itself
 	PersonGrant Grant = "person" // the client acts for a person
 )
 
-// Scheme is what a security scheme demands of an access token beyond being genuine, where a document
-// has schemes for different tokens.
+// Scheme is what a security scheme demands of an access token beyond being genuine, where a
+// document has schemes for different tokens.
 type Scheme struct {
 	Issuers []string            // one of which must have issued the token; none: any
 	Grant   Grant               // "": any
@@ -191,7 +212,8 @@ func (s *Scheme) unmet(p *token.Principal) error {
 		return fmt.Errorf("the security scheme takes tokens of a %s only", s.Grant)
 	}
 	for pointer, values := range s.Claims {
-		if value, err := token.Claim[string](p, pointer); err != nil || !slices.Contains(values, value) {
+		if value, err := token.Claim[string](p, pointer); err != nil ||
+			!slices.Contains(values, value) {
 			return fmt.Errorf("the claim %s is not what the security scheme takes", pointer)
 		}
 	}
@@ -210,15 +232,15 @@ func grantOf(p *token.Principal) Grant {
 	return PersonGrant
 }
 
-// source is where the principals of a security scheme come from. All schemes that take access tokens
-// share that of the verifier, so that a token is verified once.
+// source is where the principals of a security scheme come from. All schemes that take access
+// tokens share that of the verifier, so that a token is verified once.
 type source struct {
 	scheme        *scheme // nil: the verifier
 	authenticator Authenticator
 }
 
-// readSources finds the source of each scheme. It returns a fault for each that an operation uses and
-// that has none, and for each name of the configuration that is no scheme.
+// readSources finds the source of each scheme. It returns a fault for each that an operation uses
+// and that has none, and for each name of the configuration that is no scheme.
 func (g *Gate) readSources(config Config) (faults []error) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("authz: "+format, args...)) }
 	g.sources, g.demands = map[string]*source{}, config.Schemes
@@ -231,7 +253,11 @@ func (g *Gate) readSources(config Config) (faults []error) {
 		case a == nil:
 			fault("Config.Authenticators has nil for %q", name)
 		case ok && !checked.fits(s):
-			fault("Config.Authenticators has, for %q, an authenticator that is not for its type: it is %s", name, s)
+			fault(
+				"Config.Authenticators has, for %q, an authenticator that is not for its type: it is %s",
+				name,
+				s,
+			)
 		default:
 			g.sources[name] = &source{s, a}
 		}
@@ -247,26 +273,52 @@ func (g *Gate) readSources(config Config) (faults []error) {
 		case g.plan.schemes[name] == nil:
 			fault("Config.Schemes has %q, which is no security scheme of the document", name)
 		case g.sources[name] != verifier:
-			fault("Config.Schemes has %q, whose credentials are not verified as access tokens", name)
+			fault(
+				"Config.Schemes has %q, whose credentials are not verified as access tokens",
+				name,
+			)
 		case demand.Grant != "" && demand.Grant != ClientGrant && demand.Grant != PersonGrant:
-			fault("Config.Schemes[%q].Grant is %q: expected %q or %q", name, demand.Grant, ClientGrant, PersonGrant)
+			fault(
+				"Config.Schemes[%q].Grant is %q: expected %q or %q",
+				name,
+				demand.Grant,
+				ClientGrant,
+				PersonGrant,
+			)
 		case demand.Issuers != nil && len(demand.Issuers) == 0:
-			fault("Config.Schemes[%q].Issuers is empty, so that no token would pass: leave it nil for any", name)
+			fault(
+				"Config.Schemes[%q].Issuers is empty, so that no token would pass: leave it nil for any",
+				name,
+			)
 		}
 		for pointer, values := range demand.Claims {
 			if !strings.HasPrefix(pointer, "/") || len(values) == 0 {
-				fault("Config.Schemes[%q].Claims has %q: expected a JSON pointer (RFC 6901) such as /token_use, and values", name, pointer)
+				fault(
+					"Config.Schemes[%q].Claims has %q: expected a JSON pointer (RFC 6901) such as /token_use, and values",
+					name,
+					pointer,
+				)
 			}
 		}
 	}
 	for _, o := range g.plan.operations {
 		for _, problem := range g.attach(o) {
-			faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: problem, At: locate(o.route.Operation.Origin, "security")})
+			faults = append(
+				faults,
+				&Fault{
+					Method:  o.Method,
+					Path:    o.Path,
+					Problem: problem,
+					At:      locate(o.route.Operation.Origin, "security"),
+				},
+			)
 		}
 	}
 	byVerifier := func(o *operation) bool { return slices.Contains(o.sources, verifier) }
 	if g.verifier == nil && slices.ContainsFunc(g.plan.operations, byVerifier) {
-		fault("Config.Verifier is nil, and the document takes access tokens: nothing could be let in")
+		fault(
+			"Config.Verifier is nil, and the document takes access tokens: nothing could be let in",
+		)
 	}
 	return faults
 }
@@ -274,15 +326,22 @@ func (g *Gate) readSources(config Config) (faults []error) {
 // attach gives an operation the sources of its schemes.
 func (g *Gate) attach(o *operation) (problems []string) {
 	for _, requirement := range o.security {
-		w := way{ambient: true}
+		var conditions []condition
 		for _, name := range slices.Sorted(maps.Keys(requirement)) {
 			s, from := g.plan.schemes[name], g.sources[name]
 			switch {
 			case s == nil:
 				continue // the plan has a fault
 			case from == nil:
-				problems = append(problems, fmt.Sprintf("security scheme %s (%s) has no authenticator: name one in Config.Authenticators, "+
-					"or drop every alternative that needs it by Config.Without", name, s))
+				problems = append(
+					problems,
+					fmt.Sprintf(
+						"security scheme %s (%s) has no authenticator: name one in Config.Authenticators, "+
+							"or drop every alternative that needs it by Config.Without",
+						name,
+						s,
+					),
+				)
 				continue
 			}
 			at := slices.Index(o.sources, from)
@@ -295,13 +354,12 @@ func (g *Gate) attach(o *operation) (problems []string) {
 			if demand, ok := g.demands[name]; ok {
 				condition.demand = &demand
 			}
-			w.conditions = append(w.conditions, condition)
-			w.ambient = w.ambient && s.isAmbient()
+			conditions = append(conditions, condition)
+			o.byToken = o.byToken || s.isToken()
 		}
-		if len(w.conditions) > 0 {
-			o.ways = append(o.ways, w)
+		if len(conditions) > 0 {
+			o.ways = append(o.ways, newWay(conditions))
 		}
-		o.byToken = o.byToken || slices.ContainsFunc(w.conditions, func(c condition) bool { return c.scheme.isToken() })
 	}
 	o.hidden = hiddenKeys(o)
 	return problems
@@ -335,11 +393,13 @@ func hiddenKeys(o *operation) (names []string) {
 		is := func(p *openapi3.ParameterRef) bool {
 			return p != nil && p.Value != nil && p.Value.In == "query" && p.Value.Name == name
 		}
-		return slices.ContainsFunc(o.route.PathItem.Parameters, is) || slices.ContainsFunc(o.route.Operation.Parameters, is)
+		return slices.ContainsFunc(o.route.PathItem.Parameters, is) ||
+			slices.ContainsFunc(o.route.Operation.Parameters, is)
 	}
 	for _, w := range o.ways {
 		for _, c := range w.conditions {
-			if name := c.scheme.spec.Name; c.scheme.isKey("query") && !declared(name) && !slices.Contains(names, name) {
+			if name := c.scheme.spec.Name; c.scheme.isKey("query") && !declared(name) &&
+				!slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}
@@ -370,7 +430,8 @@ func (o *operation) withoutKeys(r *http.Request) *http.Request {
 	return r
 }
 
-// authenticate asks the source for the principal of a request. An error is errNoCredential or an [*Error].
+// authenticate asks the source for the principal of a request. An error is errNoCredential or an
+// [*Error].
 func (g *Gate) authenticate(r *http.Request, from *source) (*token.Principal, error) {
 	if from.authenticator == nil {
 		return g.verify(r)
@@ -383,7 +444,11 @@ func (g *Gate) authenticate(r *http.Request, from *source) (*token.Principal, er
 	case errors.Is(err, ErrAbsent):
 		return nil, errNoCredential
 	case ofToken && (from.scheme.isToken() || kinds[kindOfToken(refused.Code)].status == http.StatusServiceUnavailable):
-		return nil, &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
+		return nil, &Error{
+			Kind:       kindOfToken(refused.Code),
+			RetryAfter: refused.RetryAfter,
+			Err:        err,
+		}
 	case errors.Is(err, ErrBadCredential) && from.scheme.isToken():
 		return nil, &Error{Kind: InvalidToken, Err: err}
 	case errors.Is(err, ErrBadCredential), ofToken:
@@ -393,5 +458,11 @@ func (g *Gate) authenticate(r *http.Request, from *source) (*token.Principal, er
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return nil, &Error{Kind: Timeout, Err: err}
 	}
-	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the authenticator of %s returned neither a principal nor an error of its kind: %w", from.scheme.name, err)}
+	return nil, &Error{
+		Kind: Internal,
+		Err: fmt.Errorf("the authenticator of %s returned neither a principal nor "+
+			"an error of its kind: %w", from.scheme.name, cmp.Or(err, errNoPrincipal)),
+	}
 }
+
+var errNoPrincipal = errors.New("a nil principal without an error")

@@ -18,9 +18,9 @@ import (
 // whether the request satisfies it. The validator asks through [Gate.AuthenticationFunc], which
 // authenticates at the first question. It leaves what it finds in the admission.
 //
-// One alternative that is satisfied is enough, whatever became of the others: a bad key beside a good
-// token changes nothing. The alternative without a credential is the exception. It is for requests
-// that have none, so a credential that is bad, or cannot be checked, is a refusal.
+// One alternative that is satisfied is enough, whatever became of the others: a bad key beside a
+// good token changes nothing. The alternative without a credential is the exception. It is for
+// requests that have none, so a credential that is bad, or cannot be checked, is a refusal.
 func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 	switch {
 	case op.Denied != "":
@@ -43,9 +43,12 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 		}
 		return nil
 	case err != nil && a.refused != nil && onlyUnsatisfied(err):
-		return op.tell(a.refused)
+		return op.tell(a.refused.complete())
 	}
-	return &Error{Kind: Internal, Err: fmt.Errorf("the validator did not ask about every alternative: %w", err)}
+	return &Error{
+		Kind: Internal,
+		Err:  fmt.Errorf("the validator did not ask about every alternative: %w", err),
+	}
 }
 
 // tell has a refusal for want of a token, or of a good one, say with which scopes to come back (RFC 6750
@@ -109,9 +112,9 @@ func bodiless(r *http.Request) *http.Request {
 }
 
 // AuthenticationFunc returns the function that kin-openapi's validator calls for each security
-// scheme of an alternative: it verifies the credential of the request and checks the scopes. The gate
-// drives the validator with it. It is exported for programs that call openapi3filter themselves:
-// there it also checks how the principal signed in, and each error is an [*Error] for
+// scheme of an alternative: it verifies the credential of the request and checks the scopes. The
+// gate drives the validator with it. It is exported for programs that call openapi3filter
+// themselves: there it also checks how the principal signed in, and each error is an [*Error] for
 // [Gate.WriteProblem].
 //
 // Such a program should put an [Admission] of its own into the context of each validation. It then
@@ -129,11 +132,19 @@ func (g *Gate) AuthenticationFunc() openapi3filter.AuthenticationFunc {
 }
 
 // authenticateForeign answers a validator that the gate does not drive itself. a is the admission
-// of the context, or nil. It is asked about one scheme and does not know of which alternative, so it
-// takes each credential that browsers add by themselves for the only one.
-func (g *Gate) authenticateForeign(ctx context.Context, a *Admission, in *openapi3filter.AuthenticationInput) error {
-	if in.RequestValidationInput == nil || in.RequestValidationInput.Request == nil || in.RequestValidationInput.Route == nil {
-		return &Error{Kind: Internal, Err: errors.New("the validator passes no request, or no route")}
+// of the context, or nil. It is asked about one scheme and does not know of which alternative, so
+// it takes each credential that browsers add by themselves for the only one.
+func (g *Gate) authenticateForeign(
+	ctx context.Context,
+	a *Admission,
+	in *openapi3filter.AuthenticationInput,
+) error {
+	if in.RequestValidationInput == nil || in.RequestValidationInput.Request == nil ||
+		in.RequestValidationInput.Route == nil {
+		return &Error{
+			Kind: Internal,
+			Err:  errors.New("the validator passes no request, or no route"),
+		}
 	}
 	r, route := in.RequestValidationInput.Request, in.RequestValidationInput.Route
 	op, err := g.match(r, route.Path)
@@ -146,7 +157,10 @@ func (g *Gate) authenticateForeign(ctx context.Context, a *Admission, in *openap
 	}
 	source := slices.Index(op.sources, g.sources[s.name])
 	if op.Denied != "" || source < 0 {
-		return &Error{Kind: Denied, Err: fmt.Errorf("no alternative of %s has the security scheme %s", op.ID, s.name)}
+		return &Error{
+			Kind: Denied,
+			Err:  fmt.Errorf("no alternative of %s has the security scheme %s", op.ID, s.name),
+		}
 	}
 	switch {
 	case a != nil && a.take():
@@ -160,13 +174,13 @@ func (g *Gate) authenticateForeign(ctx context.Context, a *Admission, in *openap
 	if demand, ok := g.demands[s.name]; ok {
 		c.demand = &demand
 	}
-	w := &way{conditions: []condition{c}, ambient: s.isAmbient()}
-	refused := a.decide(w)
+	w := newWay([]condition{c})
+	refused := a.decide(&w)
 	if p := a.results[source].principal; p != nil && (a.Principal == nil || s.isToken()) {
 		a.Principal = p
 	}
 	if refused != nil {
-		return refused
+		return refused.complete()
 	}
 	return nil
 }
@@ -174,12 +188,14 @@ func (g *Gate) authenticateForeign(ctx context.Context, a *Admission, in *openap
 // errUnsatisfied tells the validator to go on with the next alternative.
 var errUnsatisfied = errors.New("the alternative is not satisfied")
 
-// answer answers the validator, which asks about the schemes of an alternative in the order of their
-// names until one fails, and then about the next alternative. The first question about an alternative
-// decides all of it.
+// answer answers the validator, which asks about the schemes of an alternative in the order of
+// their names until one fails, and then about the next alternative. The first question about an
+// alternative decides all of it.
 func (a *Admission) answer(scheme string) error {
 	if a.next >= len(a.operation.ways) {
-		return errors.New("the validator asks about an alternative that the operation does not have")
+		return errors.New(
+			"the validator asks about an alternative that the operation does not have",
+		)
 	}
 	w := &a.operation.ways[a.next]
 	if a.asked >= len(w.conditions) || w.conditions[a.asked].scheme.name != scheme {
@@ -188,7 +204,8 @@ func (a *Admission) answer(scheme string) error {
 	if a.asked == 0 {
 		if refused := a.decide(w); refused != nil {
 			a.next++
-			if a.refused == nil || rank(refused) > rank(a.refused) || lacksLess(refused, a.refused) {
+			if a.refused == nil || rank(refused) > rank(a.refused) ||
+				lacksLess(refused, a.refused) {
 				a.refused = refused
 			}
 			return errUnsatisfied
@@ -200,8 +217,8 @@ func (a *Admission) answer(scheme string) error {
 	return nil
 }
 
-// decide decides an alternative: each of its schemes must have a principal, which has the scopes that
-// are demanded of that scheme.
+// decide decides an alternative: each of its schemes must have a principal, which has the scopes
+// that are demanded of that scheme.
 func (a *Admission) decide(w *way) *Error {
 	var failed *Error
 	for i := range w.conditions {
@@ -212,7 +229,8 @@ func (a *Admission) decide(w *way) *Error {
 		if failed == nil || certainty(err) > certainty(failed) {
 			failed = err
 		}
-		if err.Kind != MissingToken && err.Kind != MissingCredential && (a.bad == nil || certainty(err) > certainty(a.bad)) {
+		if err.Kind != MissingToken && err.Kind != MissingCredential &&
+			(a.bad == nil || certainty(err) > certainty(a.bad)) {
 			a.bad = err
 		}
 	}
@@ -254,52 +272,51 @@ func (a *Admission) ask(c *condition) (*token.Principal, *Error) {
 	}
 	if c.demand != nil {
 		if err := c.demand.unmet(known.principal); err != nil {
-			return nil, &Error{Kind: InvalidToken, Detail: "The access token is not of the kind that this operation takes.", Err: err}
+			return nil, &Error{
+				Kind:   InvalidToken,
+				Detail: "The access token is not of the kind that this operation takes.",
+				Err:    err,
+			}
 		}
 	}
 	return known.principal, nil
 }
 
 // lacks returns the refusal of principals of which one lacks a scope that its own scheme demands.
+// It is not complete: most requests that lack the scopes of one alternative have those of another.
 func (a *Admission) lacks(w *way) *Error {
-	for _, c := range w.conditions {
-		for _, scope := range c.scopes {
-			if !a.results[c.source].principal.HasScope(scope) {
-				return a.lacking(w)
-			}
+	missing, kind := 0, InsufficientRole
+	for _, n := range w.needs {
+		if a.results[n.source].principal.HasScope(n.scope) {
+			continue
+		}
+		if missing++; n.ofToken {
+			kind = InsufficientScope // another token would do
 		}
 	}
-	return nil
+	if missing == 0 {
+		return nil
+	}
+	return &Error{Kind: kind, missing: missing, way: w}
 }
 
-func (a *Admission) lacking(w *way) *Error {
-	refused := &Error{Kind: InsufficientRole}
-	var all, ofTokens []string
-	needed := map[string]bool{} // by source and scope: whether it is had
-	for _, c := range w.conditions {
-		for _, scope := range c.scopes {
-			has := a.results[c.source].principal.HasScope(scope)
-			needed[fmt.Sprint(c.source, scope)] = has
-			all = appendNew(all, scope)
-			if c.scheme.isToken() {
-				ofTokens = appendNew(ofTokens, scope)
-			}
-			if !has && c.scheme.isToken() {
-				refused.Kind = InsufficientScope // another token would do
-			}
-		}
+// complete says what is needed to an error of lacks, and returns any other as it is.
+func (e *Error) complete() *Error {
+	if e.way == nil {
+		return e
 	}
-	for _, has := range needed {
-		if refused.needed++; !has {
-			refused.missing++
+	var all []string
+	for _, n := range e.way.needs {
+		if all = appendNew(all, n.scope); n.ofToken && e.Kind == InsufficientScope {
+			e.Scopes = appendNew(e.Scopes, n.scope)
 		}
 	}
 	what := "roles"
-	if refused.Kind == InsufficientScope {
-		what, refused.Scopes = "scopes", ofTokens
+	if e.Kind == InsufficientScope {
+		what = "scopes"
 	}
-	refused.Detail = "This operation needs the " + what + ": " + strings.Join(all, " ") + "."
-	return refused
+	e.Detail = "This operation needs the " + what + ": " + strings.Join(all, " ") + "."
+	return e
 }
 
 func appendNew(all []string, s string) []string {
@@ -309,15 +326,15 @@ func appendNew(all []string, s string) []string {
 	return append(all, s)
 }
 
-// lacksLess reports whether a principal that was refused for want of scopes was nearer than another:
-// it lacks fewer, or as many of fewer.
+// lacksLess reports whether a principal that was refused for want of scopes was nearer than
+// another: it lacks fewer, or as many of fewer.
 func lacksLess(a, b *Error) bool {
 	return a.missing > 0 && b.missing > 0 &&
-		(a.missing < b.missing || a.missing == b.missing && a.needed < b.needed)
+		(a.missing < b.missing || a.missing == b.missing && len(a.way.needs) < len(b.way.needs))
 }
 
-// certainty orders what becomes of the credentials of one alternative: a bad one refuses it, whatever
-// is said of others.
+// certainty orders what becomes of the credentials of one alternative: a bad one refuses it,
+// whatever is said of others.
 func certainty(e *Error) int {
 	switch status := e.Status(); {
 	case e.Kind == Internal:
@@ -330,8 +347,8 @@ func certainty(e *Error) int {
 	return 2
 }
 
-// rank orders the refusals of several alternatives. What could still let the request in comes first;
-// then the nearest miss.
+// rank orders the refusals of several alternatives. What could still let the request in comes
+// first; then the nearest miss.
 func rank(e *Error) int {
 	switch {
 	case e.Kind == Internal:
@@ -383,7 +400,8 @@ func onlyUnsatisfied(err error) bool {
 }
 
 // checkOrigin refuses requests that change something, or open a connection, and come from a page of
-// another origin. The browser has added their credential, so the page's maker is not who it belongs to.
+// another origin. The browser has added their credential, so the page's maker is not who it belongs
+// to.
 func (g *Gate) checkOrigin(r *http.Request) error {
 	if r.Header.Get("Upgrade") != "" { // a GET that is not safe
 		r = r.WithContext(r.Context())

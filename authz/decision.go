@@ -13,7 +13,7 @@ import (
 type Decision struct {
 	Operation *Operation // nil: the request has none
 	Outcome   Outcome
-	// Cause is why the request was refused, or why it would have been ([Reported]); nil if it was let in.
+	// Cause is why the request was refused, or why it would have been ([Reported]); nil if allowed.
 	Cause     *Error
 	Principal *token.Principal // who sent it, also if refused; nil: anonymous, or not known
 	Duration  time.Duration    // of the decision
@@ -42,13 +42,18 @@ func newDecision(a *Admission, refused error, reported *Error, took time.Duratio
 
 // decide runs the pipeline for one request. reported is why the request would have been refused
 // without InsecureReport….
-func (g *Gate) decide(a *Admission, r *http.Request, route string, param func(string) string) (admitted *http.Request, reported *Error, err error) {
-	a.Operation, a.Principal = nil, nil
+func (g *Gate) decide(
+	a *Admission, r *http.Request, route string, param func(string) string,
+) (admitted *http.Request, reported *Error, err error) {
+	a.Operation, a.Principal, a.raw = nil, nil, nil
 	op, err := g.match(r, route)
 	if err != nil {
 		return nil, nil, err
 	}
 	a.Operation = &op.Operation
+	if op.Timeout != 0 {
+		r = a.limit(r, op.Timeout)
+	}
 	err = g.authorize(a, r, op)
 	if r = op.withoutKeys(r); err == nil {
 		err = g.consult(a, r, op)
@@ -61,13 +66,13 @@ func (g *Gate) decide(a *Admission, r *http.Request, route string, param func(st
 	}
 	if g.reportValidation || g.reportEverything {
 		var invalid *Error
-		if admitted, invalid, err = g.tryValidate(r, op, param); err != nil {
+		if admitted, invalid, err = g.tryValidate(a, r, op, param); err != nil {
 			return nil, nil, err
 		}
 		if reported == nil {
 			reported = invalid
 		}
-	} else if admitted, err = g.validate(r, op, param); err != nil {
+	} else if admitted, err = g.validate(a, r, op, param); err != nil {
 		return nil, nil, err
 	}
 	return a.admit(admitted), reported, nil
@@ -76,14 +81,16 @@ func (g *Gate) decide(a *Admission, r *http.Request, route string, param func(st
 // tryValidate validates a request and returns why it is invalid, with the request as it came, its
 // body to be read once more. What is not a matter of schemas stays an error, unless everything is
 // reported only.
-func (g *Gate) tryValidate(r *http.Request, op *operation, param func(string) string) (admitted *http.Request, invalid *Error, err error) {
+func (g *Gate) tryValidate(
+	a *Admission, r *http.Request, op *operation, param func(string) string,
+) (admitted *http.Request, invalid *Error, err error) {
 	var body *replay
 	if r.Body != nil && r.Body != http.NoBody {
 		body = &replay{ReadCloser: r.Body}
 		r = r.WithContext(r.Context())
 		r.Body = body
 	}
-	if admitted, err = g.validate(r, op, param); err == nil {
+	if admitted, err = g.validate(a, r, op, param); err == nil {
 		return admitted, nil, nil
 	}
 	invalid = classify(err)

@@ -6,20 +6,26 @@ import (
 	"fmt"
 	"maps"
 	urlpath "path"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// validate returns what makes the document invalid OpenAPI where a request meets it. Faults in other
-// places (responses, callbacks, webhooks, examples, descriptions) do not change who may call what.
+// validate returns what makes the document invalid OpenAPI where a request meets it. Faults in
+// other places (responses, callbacks, webhooks, examples, descriptions) do not change who may call
+// what.
 func (p *Plan) validate() (faults []error) {
-	err := p.requestPart().Validate(context.Background(), openapi3.EnableMultiError(),
-		openapi3.DisableExamplesValidation(), openapi3.DisableSchemaDefaultsValidation())
-	several, ok := err.(openapi3.MultiError)
-	if err != nil && !ok {
-		several = openapi3.MultiError{err}
+	var several openapi3.MultiError
+	for _, part := range p.requestParts() {
+		err := part.Validate(context.Background(), openapi3.EnableMultiError(),
+			openapi3.DisableExamplesValidation(), openapi3.DisableSchemaDefaultsValidation())
+		if multi, ok := err.(openapi3.MultiError); ok {
+			several = append(several, multi...)
+		} else if err != nil {
+			several = append(several, err)
+		}
 	}
 	for _, err := range several {
 		fault := &Fault{Problem: "not a valid OpenAPI document", Err: err}
@@ -41,41 +47,67 @@ func (p *Plan) validate() (faults []error) {
 	return faults
 }
 
-// requestPart returns a document that holds only what requests meet: paths, parameters, bodies and
-// the security schemes that are in use.
-func (p *Plan) requestPart() *openapi3.T {
-	doc := p.doc
+// requestParts returns documents that hold only what requests meet: paths, parameters, bodies and
+// the security schemes that are in use. There is more than one where paths have the same shape,
+// which the validator does not take, and which is clear as long as no two of them have the same
+// method.
+func (p *Plan) requestParts() (parts []*openapi3.T) {
+	description := "-"
+	responses := openapi3.NewResponses(
+		openapi3.WithName("default", &openapi3.Response{Description: &description}),
+	)
+	shapes := map[string]int{}
+	for _, template := range slices.Sorted(maps.Keys(p.doc.Paths.Map())) {
+		item := orEmpty(p.doc.Paths.Value(template))
+		kept := &openapi3.PathItem{Parameters: item.Parameters, Origin: item.Origin}
+		for method, o := range item.Operations() {
+			kept.SetOperation(method, &openapi3.Operation{
+				Parameters: o.Parameters, RequestBody: o.RequestBody, Responses: responses, Origin: o.Origin,
+			})
+		}
+		at := shapes[shapeOf(template)]
+		if shapes[shapeOf(template)]++; at == len(parts) {
+			parts = append(parts, p.emptyPart(at == 0))
+		}
+		parts[at].Paths.Set(template, kept)
+	}
+	if parts == nil {
+		parts = []*openapi3.T{p.emptyPart(true)}
+		if p.doc.Paths == nil {
+			parts[0].Paths = nil
+		}
+	}
+	return parts
+}
+
+func (p *Plan) emptyPart(withSchemes bool) *openapi3.T {
 	part := &openapi3.T{
-		OpenAPI: doc.OpenAPI, JSONSchemaDialect: doc.JSONSchemaDialect, Origin: doc.Origin,
+		OpenAPI: p.doc.OpenAPI, JSONSchemaDialect: p.doc.JSONSchemaDialect, Origin: p.doc.Origin,
 		Info:       &openapi3.Info{Title: "-", Version: "-"},
+		Paths:      openapi3.NewPaths(),
 		Components: &openapi3.Components{SecuritySchemes: openapi3.SecuritySchemes{}},
 	}
-	if doc.Paths != nil {
-		part.Paths = openapi3.NewPathsWithCapacity(doc.Paths.Len())
-		part.Paths.Origin = doc.Paths.Origin
+	if !withSchemes { // their faults are told once
+		return part
 	}
 	for _, o := range p.operations {
 		for _, alternative := range o.Alternatives {
 			for _, requirement := range alternative {
 				if s := p.schemes[requirement.Scheme]; s != nil {
-					part.Components.SecuritySchemes[s.name] = &openapi3.SecuritySchemeRef{Value: s.spec}
+					part.Components.SecuritySchemes[s.name] = &openapi3.SecuritySchemeRef{
+						Value: s.spec,
+					}
 				}
 			}
 		}
 	}
-	description := "-"
-	responses := openapi3.NewResponses(openapi3.WithName("default", &openapi3.Response{Description: &description}))
-	for template, item := range doc.Paths.Map() {
-		kept := &openapi3.PathItem{Parameters: orEmpty(item).Parameters, Origin: orEmpty(item).Origin}
-		for method, o := range orEmpty(item).Operations() {
-			kept.SetOperation(method, &openapi3.Operation{
-				Parameters: o.Parameters, RequestBody: o.RequestBody, Responses: responses, Origin: o.Origin,
-			})
-		}
-		part.Paths.Set(template, kept)
-	}
 	return part
 }
+
+var templateParameter = regexp.MustCompile(`\{[^{}]*\}`)
+
+// shapeOf returns a path template without the names of its parameters: what a router goes by.
+func shapeOf(template string) string { return templateParameter.ReplaceAllString(template, "{}") }
 
 func orEmpty(item *openapi3.PathItem) *openapi3.PathItem {
 	if item == nil {
@@ -84,38 +116,18 @@ func orEmpty(item *openapi3.PathItem) *openapi3.PathItem {
 	return item
 }
 
-// checkInputs returns what the validator would read past: defaults that it would apply although they
-// break their own schema, and content that it does not decode.
-func (p *Plan) checkInputs(item *openapi3.PathItem, spec *openapi3.Operation) (problems []string) {
-	for _, parameters := range []openapi3.Parameters{item.Parameters, spec.Parameters} {
-		for _, ref := range parameters {
-			if ref == nil || ref.Value == nil || ref.Value.Required || ref.Value.Schema == nil {
-				continue
-			}
-			if s := ref.Value.Schema.Value; s != nil && s.Default != nil && p.breaks(s.Default, s) {
-				problems = append(problems, fmt.Sprintf("the default of the %s parameter %s breaks its schema, "+
-					"and is applied where the parameter is missing: correct it", ref.Value.In, ref.Value.Name))
-			}
-		}
-	}
+// checkInputs returns what is not enforced.
+func checkInputs(spec *openapi3.Operation) (problems []string) {
 	if spec.RequestBody == nil || spec.RequestBody.Value == nil {
-		return problems
+		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(spec.RequestBody.Value.Content)) {
 		if media := spec.RequestBody.Value.Content[name]; media != nil && media.ItemSchema != nil {
-			problems = append(problems, fmt.Sprintf("its body of type %s has an itemSchema, which is not enforced: "+
-				"describe the whole body with schema", name))
+			problems = append(problems, fmt.Sprintf("its body of type %s has an itemSchema, which is not "+
+				"enforced: describe the whole body with schema", name))
 		}
 	}
 	return problems
-}
-
-func (p *Plan) breaks(value any, s *openapi3.Schema) bool {
-	var options []openapi3.SchemaValidationOption
-	if p.doc.IsOpenAPI31OrLater() {
-		options = append(options, openapi3.EnableJSONSchema2020())
-	}
-	return p.doc.ValidateSchemaJSON(s, value, options...) != nil
 }
 
 // BasePath tells [Config.BasePath] from the servers of a document (OpenAPI 3.1 §4.8.5): where all of
@@ -132,7 +144,13 @@ func BasePath(doc *openapi3.T) (string, error) {
 			}
 		}
 		if found {
-			return "", &Fault{Problem: fmt.Sprintf("%s has servers of its own, and one base path is served: %s", where, wayOut)}
+			return "", &Fault{
+				Problem: fmt.Sprintf(
+					"%s has servers of its own, and one base path is served: %s",
+					where,
+					wayOut,
+				),
+			}
 		}
 	}
 	base := ""
@@ -142,10 +160,21 @@ func BasePath(doc *openapi3.T) (string, error) {
 		}
 		path, err := serverPath(server)
 		if err != nil {
-			return "", &Fault{Problem: fmt.Sprintf("servers: %s: %v: %s", server.URL, err, wayOut), At: locate(server.Origin, "url")}
+			return "", &Fault{
+				Problem: fmt.Sprintf("servers: %s: %v: %s", server.URL, err, wayOut),
+				At:      locate(server.Origin, "url"),
+			}
 		}
 		if i > 0 && path != base {
-			return "", &Fault{Problem: fmt.Sprintf("servers have different paths, %q and %q: %s", base, path, wayOut), At: locate(server.Origin, "url")}
+			return "", &Fault{
+				Problem: fmt.Sprintf(
+					"servers have different paths, %q and %q: %s",
+					base,
+					path,
+					wayOut,
+				),
+				At: locate(server.Origin, "url"),
+			}
 		}
 		base = path
 	}
@@ -168,7 +197,8 @@ func serverPath(server *openapi3.Server) (string, error) {
 	for name, variable := range server.Variables {
 		values := append([]string{variable.Default}, variable.Enum...)
 		inHost := strings.Contains(host, "{"+name+"}")
-		if inHost && slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "/") }) {
+		if inHost &&
+			slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "/") }) {
 			return "", fmt.Errorf("the variable %s may hold a part of the path", name)
 		}
 	}

@@ -1,6 +1,8 @@
 package authz_test
 
 import (
+	"context"
+	"fmt"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -65,7 +67,8 @@ func TestOnlyRequestsMatter(t *testing.T) {
 		"a component that is not used": {"components:\n", "components:\n  parameters: {unused: {name: x, in: nowhere}}\n  schemas: {Unused: {type: nothing}}\n"},
 		"a scheme that is not used":    {"  securitySchemes:\n", "  securitySchemes:\n    unused: {type: nothing}\n"},
 		"no operationId":               {"operationId: setThing\n", "summary: Set.\n"},
-		"a foreign extension":          {"operationId: setThing\n", "operationId: setThing\n      x-internal: true\n"},
+		"two paths of one shape, with different methods": {"components:\n", "  /things/{other}: {delete: {security: [], parameters: [{name: other, in: path, required: true, schema: {type: string}}], responses: {'204': {description: Done.}}}}\ncomponents:\n"},
+		"a foreign extension":                            {"operationId: setThing\n", "operationId: setThing\n      x-internal: true\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := authz.Compile(load(t, edited(t, plain, edit[0], edit[1]))); err != nil {
@@ -74,14 +77,15 @@ func TestOnlyRequestsMatter(t *testing.T) {
 		})
 	}
 	for name, edit := range map[string][2]string{
-		"a default that is applied": {"{name: full, in: query, schema: {type: boolean}}", "{name: full, in: query, schema: {type: boolean, default: x}}"},
-		"a body without content":    {"requestBody: {content: {application/json: {schema: {type: object, properties: {n: {type: integer}}}}}}", "requestBody: {}"},
-		"a schema of a body":        {"requestBody: {content: {application/json: {schema: {type: object", "requestBody: {content: {application/json: {schema: {type: nothing"},
-		"a parameter in nowhere":    {"{name: full, in: query,", "{name: full, in: nowhere,"},
-		"two paths of one shape":    {"components:\n", "  /things/{other}: {get: {security: [], parameters: [{name: other, in: path, required: true, schema: {type: string}}], responses: {'204': {description: Done.}}}}\ncomponents:\n"},
-		"an undeclared scheme":      {"security: [{bearer: [write]}]", "security: [{nowhere: [write]}]"},
-		"a scheme that is used":     {"bearer: {type: http, scheme: bearer}", "bearer: {type: http}"},
-		"a newer field":             {"requestBody: {content: {application/json: {schema:", "requestBody: {content: {application/json: {itemSchema:"},
+		"a default that is applied":                               {"{name: full, in: query, schema: {type: boolean}}", "{name: full, in: query, schema: {type: boolean, default: x}}"},
+		"a body without content":                                  {"requestBody: {content: {application/json: {schema: {type: object, properties: {n: {type: integer}}}}}}", "requestBody: {}"},
+		"a schema of a body":                                      {"requestBody: {content: {application/json: {schema: {type: object", "requestBody: {content: {application/json: {schema: {type: nothing"},
+		"a parameter in nowhere":                                  {"{name: full, in: query,", "{name: full, in: nowhere,"},
+		"two paths of one shape":                                  {"components:\n", "  /things/{other}: {get: {security: [], parameters: [{name: other, in: path, required: true, schema: {type: string}}], responses: {'204': {description: Done.}}}}\ncomponents:\n"},
+		"a parameter in nowhere, of the second path of one shape": {"components:\n", "  /things/{other}: {delete: {security: [], parameters: [{name: other, in: path, schema: {type: string}}], responses: {'204': {description: Done.}}}}\ncomponents:\n"},
+		"an undeclared scheme":                                    {"security: [{bearer: [write]}]", "security: [{nowhere: [write]}]"},
+		"a scheme that is used":                                   {"bearer: {type: http, scheme: bearer}", "bearer: {type: http}"},
+		"a newer field":                                           {"requestBody: {content: {application/json: {schema:", "requestBody: {content: {application/json: {itemSchema:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := authz.Compile(load(t, edited(t, plain, edit[0], edit[1])))
@@ -332,6 +336,75 @@ func TestMaxBodyOfOperation(t *testing.T) {
 			}
 			if status != row.status || (err == nil) != (status == 0) {
 				t.Errorf("%q with %d bytes, length %d: %v, expected %d", row.extension, row.size, length, err, row.status)
+			}
+		}
+	}
+}
+
+// TestTimeoutOfOperation: where no server has a limiter, the handler's context ends in time.
+func TestTimeoutOfOperation(t *testing.T) {
+	for extension, limited := range map[string]bool{"": false, "x-authz-timeout: 2m": true, "x-authz-timeout: none": false} {
+		text := edited(t, plain, "operationId: setThing\n", "operationId: setThing\n      "+extension+"\n")
+		gate, err := authz.New(authz.Config{Document: load(t, text), Verifier: newPrincipals(t, "write")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, done := context.WithCancel(t.Context())
+		r := httptest.NewRequestWithContext(ctx, "POST", "/things/1", nil)
+		r.Header.Set("Authorization", "Bearer write")
+		admitted, err := gate.Check(r, "/things/{id}", func(string) string { return "1" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		deadline, ok := admitted.Context().Deadline()
+		if ok != limited || ok && time.Until(deadline) > 2*time.Minute {
+			t.Errorf("%q: the deadline is %v, %v; expected one: %v", extension, deadline, ok, limited)
+		}
+		done()
+		if <-admitted.Context().Done(); admitted.Context().Err() == nil {
+			t.Errorf("%q: the context goes on after its request", extension)
+		}
+	}
+}
+
+// TestPathsOfOneShape: each operation is decided by its own policy, on a router that tells them apart by method.
+func TestPathsOfOneShape(t *testing.T) {
+	s := start(t, `
+openapi: 3.1.0
+info: {title: Tests of the gate, version: "1"}
+paths:
+  /things/{id}: {get: {operationId: get, security: [{bearer: [read]}], parameters: [{name: id, in: path, required: true, schema: {type: string}}], responses: {"204": {description: Done.}}}}
+  /things/{name}: {delete: {operationId: delete, security: [{bearer: [write]}], parameters: [{name: name, in: path, required: true, schema: {type: string}}], responses: {"204": {description: Done.}}}}
+components: {securitySchemes: {bearer: {type: http, scheme: bearer}}}
+`, nil)
+	s.send(t, "GET /things/1", "", s.bearer("read")).passed(t, "get")
+	s.send(t, "DELETE /things/1", "", s.bearer("write")).passed(t, "delete")
+	s.send(t, "GET /things/1", "", s.bearer("write")).refused(t, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "read"))
+	s.send(t, "DELETE /things/1", "", s.bearer("read")).refused(t, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "write"))
+	s.send(t, "PUT /things/1", "", s.bearer("read write")).refused(t, 405, authz.MethodNotAllowed, "")
+}
+
+// TestTemplates: a path template need not be one that every router can route.
+func TestTemplates(t *testing.T) {
+	for _, template := range []string{"/things/{id}:activate", "/things:batch", "/files/{id}.json", "/{id}-{b}", "/x/{user-id}"} {
+		var parameters []string
+		for _, part := range strings.Split(template, "{")[1:] {
+			name, _, _ := strings.Cut(part, "}")
+			parameters = append(parameters, "{name: "+name+", in: path, required: true, schema: {type: string}}")
+		}
+		text := edited(t, plain, "components:\n", "  '"+template+"': {get: {security: [{bearer: [read]}], parameters: ["+strings.Join(parameters, ", ")+"], responses: {'204': {description: Done.}}}}\ncomponents:\n")
+		gate, err := authz.New(authz.Config{Document: load(t, text), Verifier: newPrincipals(t, "read")})
+		if err != nil {
+			t.Errorf("%s: %v", template, err)
+			continue
+		}
+		for bearer, kind := range map[string]authz.Kind{"read": "", "": authz.MissingToken} {
+			r := httptest.NewRequest("GET", "/", nil)
+			if bearer != "" {
+				r.Header.Set("Authorization", "Bearer "+bearer)
+			}
+			if _, err := gate.Check(r, template, func(string) string { return "1" }); kindOfError(err) != kind {
+				t.Errorf("%s with %q: decided %v, expected %q", template, bearer, err, kind)
 			}
 		}
 	}

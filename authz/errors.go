@@ -75,7 +75,8 @@ var kinds = map[Kind]struct {
 // is for the log alone. Neither ever holds a token.
 type Error struct {
 	Kind   Kind
-	Detail string // for the client; empty: the kind's own
+	Detail string      // for the client; empty: the kind's own
+	Errors []Violation // InvalidParameter, InvalidBody: what is wrong, at most 20
 	// Scopes are those of the alternative that is nearest, with InsufficientScope, or of the one with
 	// the fewest, with MissingToken and InvalidToken.
 	Scopes     []string
@@ -84,12 +85,13 @@ type Error struct {
 	RetryAfter time.Duration // of a 503
 	Err        error         // the cause, for the log
 
-	operation       *operation // MissingCredential, InvalidCredential: what the challenges are about
-	prepared        string     // the challenge, made at start
-	missing, needed int        // scopes: how many the principal lacks, and of how many
-	status          int        // 0: the kind's own
-	bodyRead        bool       // the request's body has been read to its end
-	schema          bool       // a schema of the document is broken, and nothing else
+	operation *operation // MissingCredential, InvalidCredential: what the challenges are about
+	missing   int        // scopes: how many of those of the way
+	way       *way
+	prepared  string // the challenge, made at start
+	status    int    // 0: the kind's own
+	bodyRead  bool   // the request's body has been read to its end
+	schema    bool   // a schema of the document is broken, and nothing else
 }
 
 // Status returns the HTTP status of the answer.

@@ -27,7 +27,8 @@ const (
 type extension struct {
 	at       place
 	expected string // its type, for messages
-	// read sets what the extension says on an operation; false: the value is not of its type. nil: read elsewhere.
+	// read sets what the extension says on an operation; false: the value is not of its type. nil:
+	// read elsewhere.
 	read func(o *Operation, value any) bool
 }
 
@@ -42,29 +43,38 @@ const (
 // misspelt control would be absent unseen.
 var extensions = map[string]extension{
 	scopesExtension:    {atScheme, "a map of scopes to descriptions", nil},
-	acrExtension:       {atOperation, "a list of one or more strings of printable ASCII without spaces, quotes and backslashes", readACRValues},
+	acrExtension:       {atOperation, "a list of one or more strings of " + printable, readACRValues},
 	maxAgeExtension:    {atOperation, "a number of seconds, 0 or more", readMaxAge},
 	"x-authz-max-body": {atOperation, "a size above 0, such as 50MiB, 64KiB or 1000", readMaxBody},
 	"x-authz-timeout":  {atOperation, "a positive duration such as 90s or 2m, or none", readTimeout},
 
 	"x-authz-lint-ignore": {atOperation, "a list of rules of authz lint", isList}, // read by the tool
-	"x-authz-owner":       {atOperation, "subject", isSubject},                    // read by authztest
+	"x-authz-owner":       {atOperation, "subject", readOwner},                    // read by authztest
 }
+
+const printable = "printable ASCII without spaces, quotes and backslashes"
 
 func isList(_ *Operation, value any) bool {
 	var names []string
 	return remarshal(value, &names) == nil
 }
 
-func isSubject(_ *Operation, value any) bool { return value == "subject" }
+func readOwner(o *Operation, value any) bool {
+	o.OwnedBySubject = value == "subject"
+	return o.OwnedBySubject
+}
 
 const extensionPrefix = "x-authz-"
 
-// readACRValues reads the Authentication Context Class References of which a token must have one (RFC 9470 §3).
+// readACRValues reads the Authentication Context Class References of which a token must have one
+// (RFC 9470 §3).
 func readACRValues(o *Operation, value any) bool {
 	var values []string
 	if err := remarshal(value, &values); err != nil || len(values) == 0 ||
-		slices.ContainsFunc(values, func(acr string) bool { return checkScope(acr) != nil }) { // they stand in a challenge as scopes do
+		slices.ContainsFunc(
+			values,
+			func(acr string) bool { return checkScope(acr) != nil },
+		) { // they stand in a challenge as scopes do
 		return false
 	}
 	o.stepUp().ACRValues = values
@@ -114,7 +124,10 @@ func ParseSize(text string) (int64, error) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 63-shift)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("size %q: expected a whole number of bytes above 0, or one with KiB, MiB or GiB, such as 50MiB", text)
+		return 0, fmt.Errorf(
+			"size %q: expected a whole number of bytes above 0, or one with KiB, MiB or GiB, such as 50MiB",
+			text,
+		)
 	}
 	return int64(n) << shift, nil
 }
@@ -144,14 +157,27 @@ func checkExtensions(at place, values map[string]any) (problems []error) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		switch known, ok := extensions[name]; {
 		case ok && known.at != at:
-			problems = append(problems, fmt.Errorf("%s has no effect on %s: it belongs to %s", name, at, known.at))
+			problems = append(
+				problems,
+				fmt.Errorf("%s has no effect on %s: it belongs to %s", name, at, known.at),
+			)
 		case ok:
 		case strings.HasPrefix(strings.ToLower(name), extensionPrefix):
-			problems = append(problems, fmt.Errorf("unknown extension %s: expected one of %s", name, strings.Join(slices.Sorted(maps.Keys(extensions)), ", ")))
+			problems = append(
+				problems,
+				fmt.Errorf(
+					"unknown extension %s: expected one of %s",
+					name,
+					strings.Join(slices.Sorted(maps.Keys(extensions)), ", "),
+				),
+			)
 		default:
 			for _, right := range slices.Sorted(maps.Keys(extensions)) {
 				if misspells(strings.ToLower(name), right) {
-					problems = append(problems, fmt.Errorf("unknown extension %s: is it %s, misspelt?", name, right))
+					problems = append(
+						problems,
+						fmt.Errorf("unknown extension %s: is it %s, misspelt?", name, right),
+					)
 				}
 			}
 		}
@@ -223,8 +249,12 @@ func (p *Plan) extensionFaults() (faults []error) {
 	return faults
 }
 
-func (p *Plan) checkInputExtensions(check func(place, Fault, map[string]any, *openapi3.Origin), where Fault,
-	parameters openapi3.Parameters, body *openapi3.RequestBodyRef) {
+func (p *Plan) checkInputExtensions(
+	check func(place, Fault, map[string]any, *openapi3.Origin),
+	where Fault,
+	parameters openapi3.Parameters,
+	body *openapi3.RequestBodyRef,
+) {
 	for _, ref := range parameters {
 		if ref != nil && ref.Value != nil {
 			check("a parameter", where, ref.Value.Extensions, ref.Value.Origin)

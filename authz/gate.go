@@ -60,6 +60,13 @@ type Config struct {
 	PublicPath string
 	// MaxBodyBytes bounds the body of a request. Default 1 MiB.
 	MaxBodyBytes int64
+	// IgnoreFormats names formats that are not asserted. Default: every format that JSON Schema or
+	// the OpenAPI format registry defines exactly is, in parameters and bodies alike.
+	IgnoreFormats []string
+	// RefuseReadOnly refuses requests that hold a readOnly member. Default: such members are left out
+	// of what the handler gets. OpenAPI says that they SHOULD NOT be sent, not that they must not be,
+	// and a client that sends back what it has read, with a change, does nothing wrong.
+	RefuseReadOnly bool
 	// Resource is this API's own identifier (RFC 9728 §1.2): the URL, without query and fragment, under which
 	// clients reach it, and at which the document's paths begin. It may leave PublicPath out. Unset, no protected
 	// resource metadata is told, and DPoP is not possible, for a proof names a URL.

@@ -12,7 +12,11 @@ import (
 // Guard returns a handler that passes on to next the requests that the gate admits, and answers all
 // others, and panics of next, with problems. It must run after the router has matched and before
 // anything reads the request: route and param are those of [Gate.Check].
-func (g *Gate) Guard(next http.Handler, route func(*http.Request) string, param func(r *http.Request, name string) string) http.Handler {
+func (g *Gate) Guard(
+	next http.Handler,
+	route func(*http.Request) string,
+	param func(r *http.Request, name string) string,
+) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		admitted, err := g.Check(r, route(r), func(name string) string { return param(r, name) })
 		if err != nil {
@@ -35,8 +39,8 @@ func (g *Gate) Guard(next http.Handler, route func(*http.Request) string, param 
 //
 //	defer func() { gate.HandlePanic(w, r, recover(), begun) }()
 //
-// r is the request as it came to the gate. If its context has an [Admission], a server around the gate
-// handles panics, and HandlePanic panics again.
+// r is the request as it came to the gate. If its context has an [Admission], a server around the
+// gate handles panics, and HandlePanic panics again.
 func (g *Gate) HandlePanic(w http.ResponseWriter, r *http.Request, reason any, begun bool) {
 	if reason == nil {
 		return

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// match returns the operation of a request. route is what the router has matched: the document's path
-// template, or a pattern such as "GET /v1/messages/{id}", with the base path; "" is nothing.
+// match returns the operation of a request. route is what the router has matched: the document's
+// path template, or a pattern such as "GET /v1/messages/{id}", with the base path; "" is nothing.
 func (g *Gate) match(r *http.Request, route string) (*operation, error) {
 	if route == "" {
 		return nil, &Error{Kind: NotFound}
@@ -17,9 +17,9 @@ func (g *Gate) match(r *http.Request, route string) (*operation, error) {
 	path := g.plan.paths[route]
 	if path == nil {
 		if path = g.pathOf(route); path == nil {
-			return nil, &Error{Kind: Internal, Err: fmt.Errorf(
-				"authz: the router has matched %s, which the document does not describe: "+
-					"check the routes at start (CheckRoutes), and list paths beside the document in Config.InsecureUnguarded", route)}
+			return nil, &Error{Kind: Internal, Err: fmt.Errorf("authz: the router has matched %s, "+
+				"which the document does not describe: check the routes at start (CheckRoutes), "+
+				"and list paths beside the document in Config.InsecureUnguarded", route)}
 		}
 	}
 	if op := path.operation(r.Method); op != nil {
@@ -52,10 +52,13 @@ func (p *path) operation(method string) *operation {
 }
 
 // ImpliesHEAD reports whether the gate answers HEAD as GET at the path of a route: the document
-// declares GET and not HEAD. Adapters of routers that do not route HEAD to GET themselves add a route.
+// declares GET and not HEAD. Adapters of routers that do not route HEAD to GET add a route.
 func (g *Gate) ImpliesHEAD(route string) bool {
 	path := g.pathOf(http.MethodHead + " " + route)
-	return path != nil && path.methods[http.MethodGet] != nil && path.methods[http.MethodHead] == nil
+	if path == nil || path.methods[http.MethodGet] == nil {
+		return false
+	}
+	return path.methods[http.MethodHead] == nil
 }
 
 // allowed returns the methods of a path for an Allow header (RFC 9110 §10.2.1), sorted.
@@ -98,23 +101,31 @@ func (gs Gates) At(path string) *Gate {
 // [Gate.CheckRoutes] does.
 func (gs Gates) CheckRoutes(routes []Route) error {
 	var faults []error
+	fault := func(method, path, problem string) {
+		faults = append(faults, &Fault{Method: method, Path: path, Problem: problem})
+	}
 	served := map[*operation]bool{}
 	for _, route := range routes {
 		ops := gs.operationsAt(route)
 		switch {
 		case len(ops) > 1:
-			faults = append(faults, &Fault{Method: route.Method, Path: route.Path, Problem: "two documents describe this route: give each a Config.BasePath of its own"})
+			fault(route.Method, route.Path,
+				"two documents describe this route: give each a Config.BasePath of its own")
 		case len(ops) == 0 && !gs.unguarded(route.Path):
-			faults = append(faults, &Fault{Method: route.Method, Path: route.Path, Problem: "a route that the document does not describe: describe it, or list its path in Config.InsecureUnguarded"})
+			fault(route.Method, route.Path, "a route that the document does not describe: "+
+				"describe it, or list its path in Config.InsecureUnguarded")
 		}
 		for _, op := range ops {
-			served[op] = served[op] || op.Method == route.Method // a HEAD route alone does not serve GET
+			if op.Method == route.Method { // a HEAD route alone does not serve GET
+				served[op] = true
+			}
 		}
 	}
 	for _, g := range gs {
 		for _, op := range g.plan.operations {
 			if !served[op] {
-				faults = append(faults, &Fault{Method: op.Method, Path: op.Path, Problem: "no route serves this operation: register its handler, under BasePath if that is set"})
+				fault(op.Method, op.Path, "no route serves this operation: "+
+					"register its handler, under BasePath if that is set")
 			}
 		}
 		for _, other := range gs {
@@ -147,7 +158,8 @@ type unguarded []string
 // has reports whether the path of a route is listed.
 func (u unguarded) has(path string) bool {
 	for _, listed := range u {
-		if prefix, ok := strings.CutSuffix(listed, "*"); ok && strings.HasPrefix(path, prefix) || path == listed {
+		prefix, open := strings.CutSuffix(listed, "*")
+		if path == listed || open && strings.HasPrefix(path, prefix) {
 			return true
 		}
 	}
@@ -157,20 +169,27 @@ func (u unguarded) has(path string) bool {
 // check returns the faults in how the paths are written.
 func (u unguarded) check() (faults []error) {
 	for _, listed := range u {
-		if at := strings.IndexAny(listed, "*{}? "); !strings.HasPrefix(listed, "/") || at >= 0 && (at != len(listed)-1 || !strings.HasSuffix(listed, "/*")) {
-			faults = append(faults, fmt.Errorf("authz: Config.InsecureUnguarded has %q: expected a path such as /metrics, or a prefix such as /static/*", listed))
+		path := listed
+		if strings.HasSuffix(listed, "/*") {
+			path = strings.TrimSuffix(listed, "*")
+		}
+		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "*{}? ") {
+			faults = append(faults, fmt.Errorf("authz: Config.InsecureUnguarded has %q: "+
+				"expected a path such as /metrics, or a prefix such as /static/*", listed))
 		}
 	}
 	return faults
 }
 
-// overlaps returns a fault for each path of the document that a request on an unguarded path could be
-// for as well.
+// overlaps returns a fault for each path of the document that a request on an unguarded path could
+// be for as well.
 func (g *Gate) overlaps(u unguarded) (faults []error) {
 	for template := range g.plan.paths {
 		for _, listed := range u {
 			if overlap(g.basePath+template, listed) {
-				faults = append(faults, &Fault{Path: template, Problem: fmt.Sprintf("Config.InsecureUnguarded has %s, which overlaps with this path of the document: everybody could pass there", listed)})
+				faults = append(faults, &Fault{Path: template, Problem: fmt.Sprintf(
+					"Config.InsecureUnguarded has %s, which overlaps with this path of the document: "+
+						"everybody could pass there", listed)})
 			}
 		}
 	}

@@ -30,6 +30,9 @@ func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
 		resource.User != nil || strings.ContainsAny(config.Resource, "?#") || !quotable(config.Resource) {
 		return nil, fmt.Errorf("authz: Config.Resource is %q: expected the URL under which clients reach the API, such as https://api.example.com, without query and fragment (RFC 9728 §1.2)", config.Resource)
 	}
+	if len(config.AuthorizationServers) == 0 && plan != nil && !plan.TakesTokens() {
+		return nil, nil // there is no issuer to be found
+	}
 	if len(config.AuthorizationServers) == 0 {
 		return nil, errors.New("authz: Config.AuthorizationServers is empty: Config.Resource is told to clients so that they find the issuer, which must be named")
 	}

@@ -10,23 +10,25 @@ import (
 	"strings"
 )
 
-// Mux is an [http.ServeMux] that guards each handler as it is registered, so that the gate decides by
-// the route that the mux has matched. It is what code that oapi-codegen generates for net/http takes
-// as BaseRouter:
+// Mux is an [http.ServeMux] that guards each handler as it is registered, so that the gate decides
+// by the route that the mux has matched. Code that oapi-codegen generates for net/http takes it as
+// BaseRouter:
 //
 //	mux := gate.Mux()
-//	gen.HandlerWithOptions(handlers, gen.StdHTTPServerOptions{BaseRouter: mux, ErrorHandlerFunc: gate.WriteBindingProblem})
+//	gen.HandlerWithOptions(handlers, gen.StdHTTPServerOptions{
+//		BaseRouter: mux, ErrorHandlerFunc: gate.WriteBindingProblem,
+//	})
 //	err := mux.CheckRoutes()
 //
-// Register all handlers before the mux serves. Unlike an http.ServeMux, it never redirects, a pattern
-// of the document that ends in a slash matches that path alone, and a route that it cannot hold is a
-// fault of CheckRoutes and no panic.
+// Register all handlers before the mux serves. Unlike an http.ServeMux, it never redirects, a
+// pattern of the document that ends in a slash matches that path alone, and a route that it cannot
+// hold is a fault of CheckRoutes and no panic.
 type Mux struct {
 	gates  Gates
 	mux    *http.ServeMux
 	routes []Route
 	faults []error
-	known  map[string]muxRoute // by the document's path with the base path, without the names of parameters
+	known  map[string]muxRoute // by anonymous path, with the base path
 }
 
 type muxRoute struct {
@@ -67,8 +69,8 @@ func (m *Mux) Handle(pattern string, handler http.Handler) {
 	known, ok := m.known[anonymous(full)]
 	if !ok { // unguarded, or a fault
 		m.routes = append(m.routes, Route{method, full})
-		at := m.gates.At(full)
-		m.register(pattern, at.Guard(handler, func(*http.Request) string { return method + " " + full }, (*http.Request).PathValue))
+		route := func(*http.Request) string { return method + " " + full }
+		m.register(pattern, m.gates.At(full).Guard(handler, route, (*http.Request).PathValue))
 		return
 	}
 	template := known.gate.basePath + known.template
@@ -76,7 +78,8 @@ func (m *Mux) Handle(pattern string, handler http.Handler) {
 	if strings.HasSuffix(pattern, "/") {
 		pattern += "{$}"
 	}
-	guarded := known.gate.Guard(handler, func(*http.Request) string { return known.template }, renamed(template, full))
+	route := func(*http.Request) string { return known.template }
+	guarded := known.gate.Guard(handler, route, renamed(template, full))
 	m.register(pattern, m.literal(template, guarded))
 }
 
@@ -86,7 +89,8 @@ func (m *Mux) register(pattern string, handler http.Handler) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			method, full, _ := strings.Cut(pattern, " ")
-			m.faults = append(m.faults, &Fault{Method: method, Path: full, Problem: fmt.Sprintf("net/http cannot route it: %v", reason)})
+			problem := fmt.Sprintf("net/http cannot route it: %v", reason)
+			m.faults = append(m.faults, &Fault{Method: method, Path: full, Problem: problem})
 		}
 	}()
 	m.mux.Handle(pattern, handler)
@@ -98,8 +102,8 @@ func (m *Mux) CheckRoutes() error {
 	return errors.Join(append(slices.Clone(m.faults), m.gates.CheckRoutes(m.routes))...)
 }
 
-// ServeHTTP serves the handler of the pattern that matches the request. Paths that are not clean match
-// none: http.ServeMux would redirect them.
+// ServeHTTP serves the handler of the pattern that matches the request. Paths that are not clean
+// match none: http.ServeMux would redirect them.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isClean(r.URL.EscapedPath()) {
 		m.refuse(w, r, muxRoute{})
@@ -110,8 +114,11 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // isClean reports whether http.ServeMux matches an escaped path as it is.
 func isClean(escaped string) bool {
+	if escaped == "/" {
+		return true
+	}
 	cleaned := urlpath.Clean(escaped)
-	return escaped == "/" || cleaned == strings.TrimSuffix(escaped, "/") && cleaned[0] == '/' && cleaned != "/"
+	return cleaned != "/" && cleaned[0] == '/' && cleaned == strings.TrimSuffix(escaped, "/")
 }
 
 // literal refuses a path that matches only once its literal segments are unescaped: no other router
@@ -176,7 +183,7 @@ func (m *Mux) refuse(w http.ResponseWriter, r *http.Request, route muxRoute) {
 	route.gate.WriteProblem(w, r, err)
 }
 
-// anonymous returns a path without the names of its parameters, and without the {$} of http.ServeMux.
+// anonymous returns a path without the names of its parameters and the {$} of http.ServeMux.
 func anonymous(full string) string {
 	segments := strings.Split(strings.TrimSuffix(full, "{$}"), "/")
 	for i, segment := range segments {
@@ -188,7 +195,8 @@ func anonymous(full string) string {
 }
 
 func isParameter(segment string) bool {
-	return strings.HasPrefix(segment, "{") && strings.IndexByte(segment, '}') == len(segment)-1 && !strings.HasSuffix(segment, "...}")
+	return strings.HasPrefix(segment, "{") && strings.IndexByte(segment, '}') == len(segment)-1 &&
+		!strings.HasSuffix(segment, "...}")
 }
 
 // renamed returns the values of the document's path parameters. Names that are no Go identifiers are

@@ -45,9 +45,12 @@ type Operation struct {
 	StepUp *StepUp
 	// MaxBody bounds the body of a request, in bytes; 0: the gate's limit. See x-authz-max-body.
 	MaxBody int64
-	// Timeout bounds the time of a request, for the server to enforce; 0: the server's limit, [NoTimeout]:
-	// none. See x-authz-timeout.
+	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See x-authz-timeout
+	// and [Admission.Limiter].
 	Timeout time.Duration
+	// OwnedBySubject: what the operation reads or writes belongs to the principal that made it. The
+	// conformance kit asks for it as another; a handler enforces it. See x-authz-owner.
+	OwnedBySubject bool
 }
 
 // Alternative is a set of requirements that must all be met (AND).
@@ -91,7 +94,28 @@ type operation struct {
 // way is an alternative of an operation's security, with what it takes to decide it.
 type way struct {
 	conditions []condition
-	ambient    bool // browsers add all of its credentials to requests that pages of other sites make
+	needs      []need // of all conditions, each once
+	ambient    bool   // browsers add all of its credentials to requests that pages of other sites make
+}
+
+// need is a scope that the principal of a source must have.
+type need struct {
+	source  int
+	scope   string
+	ofToken bool
+}
+
+func newWay(conditions []condition) way {
+	w := way{conditions: conditions, ambient: true}
+	for _, c := range conditions {
+		w.ambient = w.ambient && c.scheme.isAmbient()
+		for _, scope := range c.scopes {
+			if n := (need{c.source, scope, c.scheme.isToken()}); !slices.Contains(w.needs, n) {
+				w.needs = append(w.needs, n)
+			}
+		}
+	}
+	return w
 }
 
 // condition is a scheme that must have a principal with scopes.
@@ -182,7 +206,15 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 	faults := p.readSchemes()
 	var compiler *schema.Compiler
 	if schemas {
-		compiler = schema.NewCompiler(p.doc)
+		compiler = schema.NewCompiler(p.doc, schema.Options{
+			IgnoreFormats: c.IgnoreFormats, RefuseReadOnly: c.RefuseReadOnly,
+		})
+		for _, name := range c.IgnoreFormats {
+			if !schema.IsKnownFormat(name) {
+				faults = append(faults, fmt.Errorf("authz: Config.IgnoreFormats has %q, which is no format "+
+					"that is asserted: expected one of %s", name, strings.Join(schema.KnownFormats(), ", ")))
+			}
+		}
 	}
 	for _, name := range c.Without {
 		if p.schemes[name] == nil {
@@ -190,6 +222,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		}
 	}
 	ids := map[string]string{}
+	shapes := map[string]string{}
 	for _, template := range slices.Sorted(maps.Keys(p.doc.Paths.Map())) {
 		item := p.doc.Paths.Value(template)
 		if item == nil {
@@ -211,6 +244,14 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 				})
 			}
 			ids[o.ID] = method + " " + template
+			shape := method + " " + shapeOf(template)
+			if other, taken := shapes[shape]; taken {
+				found = append(found, &Fault{
+					Method: method, Path: template, At: locate(item.Origin, ""),
+					Problem: fmt.Sprintf("no request tells it from %s: paths that differ in the names of their parameters are the same", other),
+				})
+			}
+			shapes[shape] = method + " " + template
 			faults = append(faults, found...)
 			at.methods[method] = o
 			at.allow = append(at.allow, method)
@@ -307,7 +348,7 @@ func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (altern
 		for _, scope := range scopes {
 			if err := s.declares(scope); err != nil {
 				problems = append(problems, err.Error())
-			} else if s.byUse {
+			} else if s.byUse && s.isToken() {
 				p.scopes[scope] = ""
 			}
 		}
@@ -358,11 +399,11 @@ func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error)
 	problem := func(problem string) {
 		faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: problem, At: locate(o.route.Operation.Origin, "")})
 	}
-	for _, text := range p.checkInputs(o.route.PathItem, o.route.Operation) {
+	for _, text := range checkInputs(o.route.Operation) {
 		problem(text)
 	}
 	var errs []error
-	o.schema, errs = compiler.Operation(o.route)
+	o.schema, errs = compiler.Operation(o.route.PathItem, o.route.Operation)
 	for _, err := range errs {
 		problem(err.Error())
 	}
@@ -386,5 +427,14 @@ func (p *Plan) Scheme(name string) *openapi3.SecurityScheme {
 	return nil
 }
 
-// Scopes returns every scope that the document declares, or uses where it lists none, sorted.
+// TakesTokens reports whether some operation takes access tokens.
+func (p *Plan) TakesTokens() bool {
+	byToken := func(r Requirement) bool { s := p.schemes[r.Scheme]; return s != nil && s.isToken() }
+	return slices.ContainsFunc(p.operations, func(o *operation) bool {
+		return slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return slices.ContainsFunc(a, byToken) })
+	})
+}
+
+// Scopes returns every scope of access tokens that the document declares, or uses where it lists none,
+// sorted.
 func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }

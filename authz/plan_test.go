@@ -44,7 +44,7 @@ paths:
     post:
       operationId: pattern
       security: []
-      requestBody: {content: {application/json: {schema: {patternProperties: {"(?=x)": {type: string}}, properties: {a: {const: 1}}}}}}
+      requestBody: {content: {application/json: {schema: {patternProperties: {"(x": {type: string}}, properties: {a: {const: 1}}}}}}
       responses: {"204": {description: Done.}}
   /composed:
     get:
@@ -115,8 +115,8 @@ func TestCompileListsEveryFault(t *testing.T) {
 		{"GET /nulls: ", "null", "{}"},
 		{"POST /nulls: ", "bearer has null", "[]"},
 		{"/same/{id}/{id}: ", "id occurs twice"},
-		{"POST /pattern: ", "JSON Schema 2020-12"},
-		{"GET /composed: ", "schemas/Round) is composed of itself"},
+		{"POST /pattern: ", "pattern (x: "},
+		{"GET /composed: ", "Round is composed of itself"},
 		{"POST /composed: ", "is composed of itself"},
 		{"not a valid OpenAPI document", "/invalid/{undeclared}"},
 		{"securitySchemes.bearer.x-scopes: ", `"bad scope"`},

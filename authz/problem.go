@@ -27,7 +27,9 @@ type Problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
-	Kind   Kind   `json:"-"` // the last part of Type
+	// Errors are the parts of the request that are not valid, parameters first, at most 20.
+	Errors []Violation `json:"errors,omitempty"`
+	Kind   Kind        `json:"-"` // the last part of Type
 }
 
 // WriteProblem answers a request with an error: the status, a problem document (RFC 9457), and the challenge
@@ -130,7 +132,7 @@ func (g *Gate) prepare() {
 }
 
 func (g *Gate) problem(e *Error) Problem {
-	return Problem{Type: g.uri(e), Title: e.title(), Status: e.Status(), Detail: g.detail(e), Kind: e.Kind}
+	return Problem{Type: g.uri(e), Title: e.title(), Status: e.Status(), Detail: g.detail(e), Errors: e.Errors, Kind: e.Kind}
 }
 
 // document returns the problem document of an error as JSON.
@@ -149,15 +151,19 @@ func (g *Gate) WriteBindingProblem(w http.ResponseWriter, r *http.Request, err e
 // and which one, or [InvalidBody]. The text of err, which may hold what was submitted, is for the log.
 func BindingError(err error) *Error {
 	if named := bindingText.FindStringSubmatch(err.Error()); named != nil {
-		return &Error{Kind: InvalidParameter, Detail: "The parameter " + cmp.Or(named[1:]...) + " cannot be read as its schema says.", Err: err}
+		detail := "The parameter " + cmp.Or(named[1:]...) + " cannot be read as its schema says."
+		return &Error{Kind: InvalidParameter, Detail: detail, Err: err}
 	}
-	return &Error{Kind: InvalidBody, Detail: "The body cannot be read as its schema says.", Err: err}
+	const detail = "The body cannot be read as its schema says."
+	return &Error{Kind: InvalidBody, Detail: detail, Err: err}
 }
 
 // bindingText is how oapi-codegen tells of a parameter. Its name is the document's.
-var bindingText = regexp.MustCompile(`^(?:Invalid format for parameter (\S+?):|Query argument (\S+) is required|` +
-	`Header parameter (\S+) is required|Expected one value for (\S+?), got|` +
-	`(?i:Error unmarshaling parameter) '?([^\s']+)'? as JSON|(?i:Error unescaping cookie parameter) '?([^\s']+?)'?$)`)
+var bindingText = regexp.MustCompile(`^(?:Invalid format for parameter (\S+?):|` +
+	`Query argument (\S+) is required|Header parameter (\S+) is required|` +
+	`Expected one value for (\S+?), got|` +
+	`(?i:Error unmarshaling parameter) '?([^\s']+)'? as JSON|` +
+	`(?i:Error unescaping cookie parameter) '?([^\s']+?)'?$)`)
 
 // classify finds out what an error means to a client. What nobody has classified is a 500.
 func classify(err error) *Error {

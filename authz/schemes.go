@@ -74,7 +74,9 @@ func (p *Plan) readSchemes() (faults []error) {
 		}
 		s, found := readScheme(name, ref.Value)
 		p.schemes[name] = s
-		maps.Copy(p.scopes, s.scopes)
+		if s.isToken() {
+			maps.Copy(p.scopes, s.scopes)
+		}
 		faults = append(faults, found...)
 		listed = listed || ref.Value.Extensions[scopesExtension] != nil
 	}

@@ -54,7 +54,6 @@ type run struct {
 	header    http.Header
 	cookies   []*http.Cookie
 	body      string
-	validated any // the value behind the body, as generated code binds it
 }
 
 const audience = "https://tests.example/api"
@@ -159,9 +158,6 @@ func (s *stack) handle(c echo.Context) error {
 	ran.principal, _ = token.FromContext(r.Context())
 	for _, name := range c.ParamNames() {
 		ran.params[name] = c.Param(name)
-	}
-	if bound, ok := r.Body.(interface{ ValidatedValue() any }); ok {
-		ran.validated = bound.ValidatedValue()
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -306,6 +302,7 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 		Detail string `json:"detail"`
+		Errors []authz.Violation
 	}
 	decoder := json.NewDecoder(bytes.NewReader(a.body))
 	decoder.DisallowUnknownFields()

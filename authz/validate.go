@@ -2,8 +2,11 @@ package authz
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"os"
 	"strings"
@@ -11,67 +14,166 @@ import (
 	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
-// validate holds an admitted request to the document. It returns the request as the handler shall see
-// it, with its body read.
-func (g *Gate) validate(r *http.Request, op *operation, param func(string) string) (*http.Request, error) {
-	validated, err := op.schema.Validate(r, param, func() (schema.Body, error) { return g.readBody(r, op) })
-	if invalid, ok := errors.AsType[*schema.Error](err); ok {
-		kind := kindOfInvalid[invalid.Kind]
-		return nil, &Error{
-			Kind: kind, Detail: invalid.Detail, Err: invalid.Err, bodyRead: invalid.BodyRead,
-			schema: kind != Internal && kind != NotFound,
-		}
+// validate holds an admitted request to the document. It returns the request as the handler gets
+// it: generated code binds exactly what was validated.
+func (g *Gate) validate(
+	a *Admission, r *http.Request, op *operation, param func(string) string,
+) (*http.Request, error) {
+	if err := op.schema.CheckNames(r, param); err != nil {
+		return nil, invalid(err, false)
 	}
-	return validated, err
+	content, err := g.readBody(r, op)
+	if err != nil {
+		return nil, err
+	}
+	a.raw = content.Body
+	accepted, err := op.schema.Check(r, param, content)
+	if err != nil {
+		return nil, invalid(err, true)
+	}
+	return accepted.Apply(r), nil
+}
+
+// RawBody returns the body of a request as it was sent, for handlers that verify a signature or a
+// digest of it: the body that a handler reads may be rewritten, so that it binds what was validated.
+// It returns nil where there is no body, and must not be modified.
+func RawBody(ctx context.Context) []byte {
+	if a, ok := FromContext(ctx); ok {
+		return a.raw
+	}
+	return nil
+}
+
+// Violation is one rule of the document that a request breaks. It holds names of the document only:
+// * stands for a name that the client chose.
+type Violation struct {
+	In        string `json:"in,omitempty"`        // of a parameter: query, path, header or cookie
+	Parameter string `json:"parameter,omitempty"` // its name
+	// Pointer is the place in the body, or in the value of the parameter (RFC 6901 §6): # is the whole.
+	Pointer string `json:"pointer,omitempty"`
+	Keyword string `json:"keyword"` // the keyword of JSON Schema or OpenAPI
+	Detail  string `json:"detail"`
+}
+
+// invalid tells a client what the document does not allow.
+func invalid(err error, bodyRead bool) *Error {
+	found, ok := errors.AsType[*schema.Error](err)
+	if !ok {
+		return &Error{Kind: Internal, Err: err}
+	}
+	e := &Error{Kind: kindOfInvalid[found.Kind], bodyRead: bodyRead, schema: true}
+	switch found.Kind {
+	case schema.NotFound:
+		e.schema = false
+	case schema.MediaType:
+		e.Detail = "This operation does not take a body of this Content-Type."
+	case schema.Budget, schema.PatternTimeout:
+		e.Kind, e.Detail = InvalidParameter, "A parameter takes too much work to validate."
+		if found.In == "body" {
+			e.Kind, e.Detail = InvalidBody, "The body takes too much work to validate."
+		}
+		e.Err = fmt.Errorf("validation of the request stopped: %s exceeded", found.Kind)
+	}
+	for i, d := range found.Details {
+		if i == 0 {
+			e.Detail = sentence(d)
+		}
+		v := Violation{Keyword: d.Keyword, Detail: d.Text}
+		if d.In != "body" {
+			v.In, v.Parameter = d.In, d.Name
+		}
+		if d.In == "body" || d.Pointer != "" {
+			v.Pointer = "#" + d.Pointer
+		}
+		e.Errors = append(e.Errors, v)
+	}
+	return e
 }
 
 var kindOfInvalid = map[schema.Kind]Kind{
-	schema.Internal:       Internal,
-	schema.NotFound:       NotFound,
-	schema.Parameter:      InvalidParameter,
-	schema.InvalidBody:    InvalidBody,
-	schema.WrongMediaType: UnsupportedMediaType,
+	schema.NotFound:         NotFound,
+	schema.InvalidParameter: InvalidParameter,
+	schema.InvalidBody:      InvalidBody,
+	schema.MediaType:        UnsupportedMediaType,
+}
+
+// sentence says what is wrong, and where.
+func sentence(d schema.Detail) string {
+	s := "The " + d.In
+	if d.Name != "" {
+		s += " parameter " + d.Name
+	}
+	if d.Pointer != "" {
+		s += " at " + d.Pointer
+	}
+	return s + " " + d.Text + "."
 }
 
 // readBody reads the body of a request whose operation takes one, and refuses any other body.
-func (g *Gate) readBody(r *http.Request, op *operation) (body schema.Body, err error) {
+func (g *Gate) readBody(r *http.Request, op *operation) (content schema.Content, err error) {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
-		return body, nil
+		return content, nil
 	}
 	if !op.schema.TakesBody() {
 		if r.ContentLength < 0 { // chunked: it may still be empty
 			if n, err := io.ReadFull(r.Body, make([]byte, 1)); n == 0 && errors.Is(err, io.EOF) {
-				return body, nil
+				return content, nil
 			}
 		}
-		return body, refusal(InvalidBody, "This operation takes no body.")
+		return content, refusal(InvalidBody, "This operation takes no body.")
 	}
 	for _, encoding := range r.Header["Content-Encoding"] {
 		if !strings.EqualFold(encoding, "identity") {
-			return body, refusal(UnsupportedMediaType, "Content-Encoding is not supported: send the body as it is.")
+			return content, refusal(UnsupportedMediaType,
+				"Content-Encoding is not supported: send the body as it is.")
 		}
 	}
-	if body.Media, body.Params, err = schema.ParseMediaType(r.Header["Content-Type"]); err != nil {
-		return body, err
+	content.Essence, content.Params, err = mediaType(r.Header["Content-Type"])
+	if err != nil {
+		return content, err
 	}
 	limit := cmp.Or(op.MaxBody, g.maxBody)
 	if r.ContentLength > limit {
-		return body, tooLarge(limit)
+		return content, tooLarge(limit)
 	}
-	body.Bytes, err = readAll(r.Body, r.ContentLength, limit)
+	content.Body, err = readAll(r.Body, r.ContentLength, limit)
 	var over *http.MaxBytesError // ours, or that of a server with a lower limit
 	switch {
 	case errors.As(err, &over):
-		return body, tooLarge(over.Limit)
+		return content, tooLarge(over.Limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return body, &Error{Kind: Other, status: http.StatusRequestTimeout, Err: err}
+		return content, &Error{Kind: Other, status: http.StatusRequestTimeout, Err: err}
 	case err != nil:
-		return body, &Error{Kind: InvalidBody, Detail: "The body could not be read to its end.", Err: err}
+		return content, &Error{
+			Kind: InvalidBody, Detail: "The body could not be read to its end.", Err: err,
+		}
 	}
-	return body, nil
+	return content, nil
 }
 
-// readAll reads to the end. A length that is known is within the limit, and net/http sees to it that it is kept.
+// mediaType reads the one Content-Type that a body must have.
+func mediaType(headers []string) (essence string, params map[string]string, err error) {
+	unsupported := func(detail string) error {
+		return &Error{Kind: UnsupportedMediaType, Detail: detail, schema: true}
+	}
+	if len(headers) != 1 {
+		return "", nil, unsupported(fmt.Sprintf("A body needs one Content-Type, there are %d.", len(headers)))
+	}
+	if headers[0] == "application/json" {
+		return headers[0], nil, nil
+	}
+	essence, params, err = mime.ParseMediaType(headers[0])
+	if err != nil {
+		return "", nil, unsupported("The Content-Type is malformed.")
+	}
+	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return "", nil, unsupported("The body's charset is not supported: send UTF-8.")
+	}
+	return essence, params, nil
+}
+
+// readAll reads to the end. A length that is known is within the limit, and net/http sees to it
+// that it is kept.
 func readAll(body io.ReadCloser, length, limit int64) ([]byte, error) {
 	if length < 0 {
 		return io.ReadAll(http.MaxBytesReader(nil, body, limit))

@@ -118,8 +118,8 @@ type NotFound = Problem
 // PreconditionFailed Why a request was refused or failed (RFC 9457).
 type PreconditionFailed = Problem
 
-// PreconditionRequired Why a request was refused or failed (RFC 9457).
-type PreconditionRequired = Problem
+// ProblemResponse Why a request was refused or failed (RFC 9457).
+type ProblemResponse = Problem
 
 // Unauthorized Why a request was refused or failed (RFC 9457).
 type Unauthorized = Problem
@@ -129,6 +129,9 @@ type Unavailable = Problem
 
 // UnsupportedMediaType Why a request was refused or failed (RFC 9457).
 type UnsupportedMediaType = Problem
+
+// MessageTextRequestBody What a client says of a message.
+type MessageTextRequestBody = MessageText
 
 // ListMessagesParams defines parameters for ListMessages.
 type ListMessagesParams struct {
@@ -148,9 +151,9 @@ type CreateMessageParams struct {
 
 // DeleteMessageParams defines parameters for DeleteMessage.
 type DeleteMessageParams struct {
-	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1); required. `*` is whatever is there now: for clients
+	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
 	// that mean to overwrite what they have not seen.
-	IfMatch *IfMatch `json:"If-Match,omitempty"`
+	IfMatch IfMatch `json:"If-Match"`
 }
 
 // GetMessageParams defines parameters for GetMessage.
@@ -161,9 +164,9 @@ type GetMessageParams struct {
 
 // ReplaceMessageParams defines parameters for ReplaceMessage.
 type ReplaceMessageParams struct {
-	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1); required. `*` is whatever is there now: for clients
+	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
 	// that mean to overwrite what they have not seen.
-	IfMatch *IfMatch `json:"If-Match,omitempty"`
+	IfMatch IfMatch `json:"If-Match"`
 }
 
 // CreateMessageJSONRequestBody defines body for CreateMessage for application/json ContentType.
@@ -182,8 +185,8 @@ type HttpRequestDoer interface {
 	Do(req *http.Request) (*http.Response, error)
 }
 
-// Client which conforms to the OpenAPI3 specification for this service.
-type Client struct {
+// APIClient which conforms to the OpenAPI3 specification for this service.
+type APIClient struct {
 	// The endpoint of the server conforming to this interface, with scheme,
 	// https://api.deepmap.com for example. This can contain a path relative
 	// to the server, such as https://api.deepmap.com/dev-test, and all the
@@ -200,12 +203,12 @@ type Client struct {
 }
 
 // ClientOption allows setting custom parameters during construction
-type ClientOption func(*Client) error
+type ClientOption func(*APIClient) error
 
-// Creates a new Client, with reasonable defaults
-func NewClient(server string, opts ...ClientOption) (*Client, error) {
+// Creates a new APIClient, with reasonable defaults
+func NewClient(server string, opts ...ClientOption) (*APIClient, error) {
 	// create a client with sane default values
-	client := Client{
+	client := APIClient{
 		Server: server,
 	}
 	// mutate client and add all optional params
@@ -228,7 +231,7 @@ func NewClient(server string, opts ...ClientOption) (*Client, error) {
 // WithHTTPClient allows overriding the default Doer, which is
 // automatically created using http.Client. This is useful for tests.
 func WithHTTPClient(doer HttpRequestDoer) ClientOption {
-	return func(c *Client) error {
+	return func(c *APIClient) error {
 		c.Client = doer
 		return nil
 	}
@@ -237,7 +240,7 @@ func WithHTTPClient(doer HttpRequestDoer) ClientOption {
 // WithRequestEditorFn allows setting up a callback function, which will be
 // called right before sending the request. This can be used to mutate the request.
 func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
-	return func(c *Client) error {
+	return func(c *APIClient) error {
 		c.RequestEditors = append(c.RequestEditors, fn)
 		return nil
 	}
@@ -332,7 +335,7 @@ type ClientInterface interface {
 // `next`. Following it yields each message once that was there at the first page, whatever is written meanwhile.
 //
 // Corresponds with GET /api/messages (the `ListMessages` operationId).
-func (c *Client) ListMessages(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) ListMessages(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListMessagesRequest(c.Server, params)
 	if err != nil {
 		return nil, err
@@ -351,7 +354,7 @@ func (c *Client) ListMessages(ctx context.Context, params *ListMessagesParams, r
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /api/messages (the `CreateMessage` operationId).
-func (c *Client) CreateMessageWithBody(ctx context.Context, params *CreateMessageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) CreateMessageWithBody(ctx context.Context, params *CreateMessageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateMessageRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
@@ -370,7 +373,7 @@ func (c *Client) CreateMessageWithBody(ctx context.Context, params *CreateMessag
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /api/messages (the `CreateMessage` operationId).
-func (c *Client) CreateMessage(ctx context.Context, params *CreateMessageParams, body CreateMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) CreateMessage(ctx context.Context, params *CreateMessageParams, body CreateMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateMessageRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
@@ -387,7 +390,7 @@ func (c *Client) CreateMessage(ctx context.Context, params *CreateMessageParams,
 // Only one's own, and only if nobody has changed it meanwhile.
 //
 // Corresponds with DELETE /api/messages/{id} (the `DeleteMessage` operationId).
-func (c *Client) DeleteMessage(ctx context.Context, id MessageID, params *DeleteMessageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) DeleteMessage(ctx context.Context, id MessageID, params *DeleteMessageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeleteMessageRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
@@ -404,7 +407,7 @@ func (c *Client) DeleteMessage(ctx context.Context, id MessageID, params *Delete
 // One's own message; with the scope `read:messages:all`, anybody's.
 //
 // Corresponds with GET /api/messages/{id} (the `GetMessage` operationId).
-func (c *Client) GetMessage(ctx context.Context, id MessageID, params *GetMessageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) GetMessage(ctx context.Context, id MessageID, params *GetMessageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetMessageRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
@@ -423,7 +426,7 @@ func (c *Client) GetMessage(ctx context.Context, id MessageID, params *GetMessag
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /api/messages/{id} (the `ReplaceMessage` operationId).
-func (c *Client) ReplaceMessageWithBody(ctx context.Context, id MessageID, params *ReplaceMessageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) ReplaceMessageWithBody(ctx context.Context, id MessageID, params *ReplaceMessageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReplaceMessageRequestWithBody(c.Server, id, params, contentType, body)
 	if err != nil {
 		return nil, err
@@ -442,7 +445,7 @@ func (c *Client) ReplaceMessageWithBody(ctx context.Context, id MessageID, param
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /api/messages/{id} (the `ReplaceMessage` operationId).
-func (c *Client) ReplaceMessage(ctx context.Context, id MessageID, params *ReplaceMessageParams, body ReplaceMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) ReplaceMessage(ctx context.Context, id MessageID, params *ReplaceMessageParams, body ReplaceMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReplaceMessageRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
@@ -459,7 +462,7 @@ func (c *Client) ReplaceMessage(ctx context.Context, id MessageID, params *Repla
 // Needs a valid access token of this API. Its scopes do not matter.
 //
 // Corresponds with GET /api/private (the `GetPrivate` operationId).
-func (c *Client) GetPrivate(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) GetPrivate(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetPrivateRequest(c.Server)
 	if err != nil {
 		return nil, err
@@ -476,7 +479,7 @@ func (c *Client) GetPrivate(ctx context.Context, reqEditors ...RequestEditorFn) 
 // Needs a valid access token of this API that carries the scope `read:messages`.
 //
 // Corresponds with GET /api/private-scoped (the `GetPrivateScoped` operationId).
-func (c *Client) GetPrivateScoped(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) GetPrivateScoped(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetPrivateScopedRequest(c.Server)
 	if err != nil {
 		return nil, err
@@ -493,7 +496,7 @@ func (c *Client) GetPrivateScoped(ctx context.Context, reqEditors ...RequestEdit
 // Needs no access token, and looks at none.
 //
 // Corresponds with GET /api/public (the `GetPublic` operationId).
-func (c *Client) GetPublic(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *APIClient) GetPublic(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetPublicRequest(c.Server)
 	if err != nil {
 		return nil, err
@@ -659,16 +662,14 @@ func NewDeleteMessageRequest(server string, id MessageID, params *DeleteMessageP
 
 	if params != nil {
 
-		if params.IfMatch != nil {
-			var headerParam0 string
+		var headerParam0 string
 
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-Match", headerParam0)
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
 		}
+
+		req.Header.Set("If-Match", headerParam0)
 
 	}
 
@@ -770,16 +771,14 @@ func NewReplaceMessageRequestWithBody(server string, id MessageID, params *Repla
 
 	if params != nil {
 
-		if params.IfMatch != nil {
-			var headerParam0 string
+		var headerParam0 string
 
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-Match", headerParam0)
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
 		}
+
+		req.Header.Set("If-Match", headerParam0)
 
 	}
 
@@ -867,7 +866,7 @@ func NewGetPublicRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
-func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
+func (c *APIClient) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
 			return err
@@ -898,7 +897,7 @@ func NewClientWithResponses(server string, opts ...ClientOption) (*ClientWithRes
 
 // WithBaseURL overrides the baseURL.
 func WithBaseURL(baseURL string) ClientOption {
-	return func(c *Client) error {
+	return func(c *APIClient) error {
 		newBaseURL, err := url.Parse(baseURL)
 		if err != nil {
 			return err
@@ -1044,7 +1043,7 @@ type ListMessagesResponse struct {
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListMessagesResponse200Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
@@ -1083,7 +1082,7 @@ func (r ListMessagesResponse) GetApplicationproblemJSON503() *Unavailable {
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListMessagesResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r ListMessagesResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1164,7 +1163,7 @@ type CreateMessageResponse struct {
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *CreateMessageResponse201Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
@@ -1218,7 +1217,7 @@ func (r CreateMessageResponse) GetApplicationproblemJSON503() *Unavailable {
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r CreateMessageResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r CreateMessageResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1286,12 +1285,10 @@ type DeleteMessageResponse struct {
 	ApplicationproblemJSON404 *NotFound
 	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
 	ApplicationproblemJSON412 *PreconditionFailed
-	// ApplicationproblemJSON428 the response for an HTTP 428 `application/problem+json` response
-	ApplicationproblemJSON428 *PreconditionRequired
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *DeleteMessageResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
@@ -1327,18 +1324,13 @@ func (r DeleteMessageResponse) GetApplicationproblemJSON412() *PreconditionFaile
 	return r.ApplicationproblemJSON412
 }
 
-// GetApplicationproblemJSON428 returns the response for an HTTP 428 `application/problem+json` response
-func (r DeleteMessageResponse) GetApplicationproblemJSON428() *PreconditionRequired {
-	return r.ApplicationproblemJSON428
-}
-
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r DeleteMessageResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r DeleteMessageResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r DeleteMessageResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1419,7 +1411,7 @@ type GetMessageResponse struct {
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetMessageResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -1465,7 +1457,7 @@ func (r GetMessageResponse) GetApplicationproblemJSON503() *Unavailable {
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetMessageResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r GetMessageResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1544,12 +1536,10 @@ type ReplaceMessageResponse struct {
 	ApplicationproblemJSON413 *BodyTooLarge
 	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
 	ApplicationproblemJSON415 *UnsupportedMediaType
-	// ApplicationproblemJSON428 the response for an HTTP 428 `application/problem+json` response
-	ApplicationproblemJSON428 *PreconditionRequired
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ReplaceMessageResponse200Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
@@ -1602,18 +1592,13 @@ func (r ReplaceMessageResponse) GetApplicationproblemJSON415() *UnsupportedMedia
 	return r.ApplicationproblemJSON415
 }
 
-// GetApplicationproblemJSON428 returns the response for an HTTP 428 `application/problem+json` response
-func (r ReplaceMessageResponse) GetApplicationproblemJSON428() *PreconditionRequired {
-	return r.ApplicationproblemJSON428
-}
-
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r ReplaceMessageResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ReplaceMessageResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r ReplaceMessageResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1674,7 +1659,7 @@ type GetPrivateResponse struct {
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *KeysUnavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *GetPrivateResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
@@ -1704,7 +1689,7 @@ func (r GetPrivateResponse) GetApplicationproblemJSON503() *KeysUnavailable {
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetPrivateResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r GetPrivateResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1773,7 +1758,7 @@ type GetPrivateScopedResponse struct {
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *KeysUnavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *GetPrivateScopedResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
@@ -1810,7 +1795,7 @@ func (r GetPrivateScopedResponse) GetApplicationproblemJSON503() *KeysUnavailabl
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetPrivateScopedResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r GetPrivateScopedResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -1849,7 +1834,7 @@ type GetPublicResponse struct {
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Greeting
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
+	ApplicationproblemJSONDefault *ProblemResponse
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -1858,7 +1843,7 @@ func (r GetPublicResponse) GetJSON200() *Greeting {
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetPublicResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r GetPublicResponse) GetApplicationproblemJSONDefault() *ProblemResponse {
 	return r.ApplicationproblemJSONDefault
 }
 
@@ -2092,7 +2077,7 @@ func ParseListMessagesResponse(rsp *http.Response) (*ListMessagesResponse, error
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -2241,7 +2226,7 @@ func ParseCreateMessageResponse(rsp *http.Response) (*CreateMessageResponse, err
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -2378,13 +2363,6 @@ func ParseDeleteMessageResponse(rsp *http.Response) (*DeleteMessageResponse, err
 		}
 		response.ApplicationproblemJSON412 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 428:
-		var dest PreconditionRequired
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON428 = &dest
-
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -2393,7 +2371,7 @@ func ParseDeleteMessageResponse(rsp *http.Response) (*DeleteMessageResponse, err
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -2521,7 +2499,7 @@ func ParseGetMessageResponse(rsp *http.Response) (*GetMessageResponse, error) {
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -2679,13 +2657,6 @@ func ParseReplaceMessageResponse(rsp *http.Response) (*ReplaceMessageResponse, e
 		}
 		response.ApplicationproblemJSON415 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 428:
-		var dest PreconditionRequired
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON428 = &dest
-
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -2694,7 +2665,7 @@ func ParseReplaceMessageResponse(rsp *http.Response) (*ReplaceMessageResponse, e
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -2815,7 +2786,7 @@ func ParseGetPrivateResponse(rsp *http.Response) (*GetPrivateResponse, error) {
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -2916,7 +2887,7 @@ func ParseGetPrivateScopedResponse(rsp *http.Response) (*GetPrivateScopedRespons
 		response.ApplicationproblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -3006,7 +2977,7 @@ func ParseGetPublicResponse(rsp *http.Response) (*GetPublicResponse, error) {
 		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
+		var dest ProblemResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -3119,7 +3090,7 @@ func (w *ServerInterfaceWrapper) DeleteMessage(ctx echo.Context) error {
 	var params DeleteMessageParams
 
 	headers := ctx.Request().Header
-	// ------------- Optional header parameter "If-Match" -------------
+	// ------------- Required header parameter "If-Match" -------------
 	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
 		var IfMatch IfMatch
 		n := len(valueList)
@@ -3127,12 +3098,14 @@ func (w *ServerInterfaceWrapper) DeleteMessage(ctx echo.Context) error {
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
 		}
 
-		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
 		if err != nil {
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
 		}
 
-		params.IfMatch = &IfMatch
+		params.IfMatch = IfMatch
+	} else {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter If-Match is required, but not found"))
 	}
 
 	// Invoke the callback with all the unmarshaled arguments
@@ -3191,7 +3164,7 @@ func (w *ServerInterfaceWrapper) ReplaceMessage(ctx echo.Context) error {
 	var params ReplaceMessageParams
 
 	headers := ctx.Request().Header
-	// ------------- Optional header parameter "If-Match" -------------
+	// ------------- Required header parameter "If-Match" -------------
 	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
 		var IfMatch IfMatch
 		n := len(valueList)
@@ -3199,12 +3172,14 @@ func (w *ServerInterfaceWrapper) ReplaceMessage(ctx echo.Context) error {
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
 		}
 
-		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
 		if err != nil {
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
 		}
 
-		params.IfMatch = &IfMatch
+		params.IfMatch = IfMatch
+	} else {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter If-Match is required, but not found"))
 	}
 
 	// Invoke the callback with all the unmarshaled arguments
@@ -3332,8 +3307,6 @@ type KeysUnavailableApplicationProblemPlusJSONResponse struct {
 type NotFoundApplicationProblemPlusJSONResponse Problem
 
 type PreconditionFailedApplicationProblemPlusJSONResponse Problem
-
-type PreconditionRequiredApplicationProblemPlusJSONResponse Problem
 
 type ProblemApplicationProblemPlusJSONResponse Problem
 
@@ -3753,22 +3726,6 @@ func (response DeleteMessage412ApplicationProblemPlusJSONResponse) VisitDeleteMe
 	return err
 }
 
-type DeleteMessage428ApplicationProblemPlusJSONResponse struct {
-	PreconditionRequiredApplicationProblemPlusJSONResponse
-}
-
-func (response DeleteMessage428ApplicationProblemPlusJSONResponse) VisitDeleteMessageResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(428)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
 type DeleteMessage503ApplicationProblemPlusJSONResponse struct {
 	UnavailableApplicationProblemPlusJSONResponse
 }
@@ -4100,22 +4057,6 @@ func (response ReplaceMessage415ApplicationProblemPlusJSONResponse) VisitReplace
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(415)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type ReplaceMessage428ApplicationProblemPlusJSONResponse struct {
-	PreconditionRequiredApplicationProblemPlusJSONResponse
-}
-
-func (response ReplaceMessage428ApplicationProblemPlusJSONResponse) VisitReplaceMessageResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(428)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4682,81 +4623,81 @@ func (sh *strictHandler) GetPublic(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7Fz9cts2tn8VlO2M4ywpS7Jc28pkdty02fVtkmYce3JvI28EkUciahJgANCKmqt9nb5Hn+wODkCKlChZ",
-	"cZQ2t7P/tJZEAAfn83c+mA9eKNJMcOBaef0PXgw0Aol/PqFhDE8E11Ik5nMEKpQs00xwr++dJVM6U2TI",
-	"RaC0kDD0yVhIomMglKspSDKCRPCJIloQwYGENElAtjzfg/c0zRLw+l6x2PM9Ce9yJiHy+lrm4HsqjCGl",
-	"5lw9y8yzSkvGJ9587ns/XNLJKkUvaAqK6JgpojTVQMQYyUlBKToB8uDi6RNy2um0ye+/nbROWof7PqH2",
-	"FkpLwSct8lRIcj4OnlMdxoTyyHx4ITjYb+q0D7zOwNtIeEa1BmlI+9fAe9MOTq//NvC+8fyGG12AlrOz",
-	"sQbZwGnzNYnFlKSUz4iCUPBIEaYJU2QqpI6JljPGJ4ROKOO1e3barW7rcL9GeWcTzSnjLM1TfMqRybiG",
-	"CUik8/Xr12e5joFrFlINq8RexkC+AypBkjA2EucF5789PjIUHe63yLkmMVWECzIEKYUckmkMElBahjRQ",
-	"5QNa3ACvkI+aybjKx2MWMuD6VSgypOOWJrkh150ugSbp44EnqJoYZXiXs/BGaSr1wPMJHvt4UNvprTJb",
-	"mV/xj8cDTwKN+k591MDz5r7H+C1NWHRpyPqEU3GTt3i5Ow7k4n5nrd1y/jG2Nve9jEqagnZO4XyMptAs",
-	"eGOXxuqmMdUozDAxjEVZKoAl1TxsdVqd/UekoKZFhg+HqNMx1XAL0vytUTG4mPbRvdgN1YBrc0QKlKN7",
-	"uQU5lUxDefKMxPTWrNN4cGvAPSM7r+8cnOd7nKbmqoW5e1U2fCNh7PW9rw8WzvHA/qoOfuCa6dklnSjL",
-	"H6ew34mIWe18bpl9Ce+1+RgKroHjnzTLEmM3TPCDX5RAoW53aHXP+aoI7TcqE1xZGr4T0exSiGdUTmAD",
-	"EZkUowTSv30cMS/tKkvIqhaMRDQzokvM4SYiGCHFQBRII1QahpBp1TLK/VTIEYsiq95b0ritIzAKqilL",
-	"kCqmiMhA4o6EA0TKkmTWqD6pGYnxNiaA5Mrr99qHvqeZRo9vLmeoV8q6JZLQ8EYRardZ+PVY60z1Dw4m",
-	"TMf5qBWK9MDZaPn/USJGByll/IDmOv714OXFT989++H5q1YafV29VGC3Rk5/snDOCLqd+h3QkGoXaRFz",
-	"0YX35i6uFuyyS6YiTyISCcOtZdAQVFBDE63u+YMawrDRJVgOL5vWL0cjvPN5BGkmNPBw9iPMLiBXxkru",
-	"p15rtlqjYZWTgx9hRkKaApkybaCEMI6MaHivyQjGQkKLPImFUEAo4TBFhGQcnP3kVLGmid3uQhOveCaF",
-	"ESIdJUCsR1roHx2JXPdHCeU3O9IcoxDLtzNOfWScuuGKpb1ySzTvcxvnLqyHvLeNL2/SxH4gRhOEZL9a",
-	"G7cqQmKRRIqkAsEF5cjmElIsjLy9wciZIpkEBVxDRKYGJyazHdo6Xi5wQWSH4lpPfB2OtTr7PnHAvcBe",
-	"kQCFsXPMtAXUkQjzFLhesvYmg70bD/oO7lkEq0ti0a80UVwH3veCWu5qiNg3wJ257/0IM3XF6S1libGu",
-	"e2rtzeouzWpbyEnlIPcUMetIiL7VCGAEJKaRT5QwH2MD8kPKzdeKsqjIcKxGk0s5cylAQrVNtQoVP6rG",
-	"sbOKeiuznzvpFiQbMzAnT3em4eZCQV7hxO5UfAdMe7Ss+lqIG/MfkmBC2MDSivpj1haUadumUFVJ8PA2",
-	"L4R+KnJ+38jEK8sb9cqYFyZQKg/jxnjS7tWcXn2BBCVyGe4O1HChgzFSvDP5N14RfZl1LC4c7Vmo+VJi",
-	"3szM+qeUJfcGBVnjRs3GXZQeTKwMY8onEBHFeAgt8g/Qhk6rXGMkWmECVRNSpxL0qzcg7uTPHPML+i2f",
-	"jUmAXJvd1e+0wvSLMmP5ZLZXt1pl/CvgEdJXpKPVIhDGmJnIbX6ISSlVZc2nDrhO1vC+PP4zcr+sQjFF",
-	"UqYU4xMfsaTINZnGLIwJdSrlPN8iCS5xWIOgiozYgYCjkyNbk7HSsuTcF6dpkJwm661hTPOkDPk2G9xT",
-	"WGYrsWQiJhOI6pGrAs5eiRSsQ5+aCyE8IMYT7BCQuVvsKOXiM2KFIWGcK5oY9zSmLMkl+IRyUpxnAQuh",
-	"qbmRjiFFiVxx6lDt/XOY5oLVkmiWEW9Kk7GQKUQ+gfeZUXZ0rIgJMWIyRc5enluTLzOYenzpbAbVZi8k",
-	"bedgGo/AQtdq8WzZT1BeJwzdhb0cYbZu0ZRY9B2o9U3SnNEQ/AoQW8eFM77CBLniSj6RB85XlDzYhRK/",
-	"EDW6URMwkXJ4vZTkF1cL+HQcj+2JrYB8UT6qAGoJ5lKIp7dH55fOObIQCuaWp+8Umf8RoNyha+Sisa0F",
-	"k5bQ+p8GxK+4yrNMSA3Rc4gYvZxlf1rFFGW9VCM2Xujq8mlwgmZnAiUlTyxtwQ88FBHjk5a3EB/yw7os",
-	"pD2yoIUmL6XIQGosUo9pomCZktexUBXIZ0y7Rc6Iyke/QIiGnnP2LgcieDIjWkwAAxsWuAx4tZK3wOL4",
-	"qHNKfv+t1+q0uth9yiqnf/DsoxVbq2iz/a3lfjhYbZf5niOpvn6cJ0ljb21RKn9THLzY4rpcIewXc997",
-	"kkslmhpxJEuosUpOKEmY0tjJSoFyVSaaWhQ9Ch+RzURSrsuf64WMs5/lf8/O0l/Dyau3N+9++Sk4+/ni",
-	"l7eHl72gbTi26B6+OQt+psGv7eD0bXD9oXs8/6aJK5XGxArp9jei6UQ19kGFxOaLreLNmhudKX3/DPhE",
-	"x16/0zaorELhg8Hg4f8+eH2w//eB9+arr4N/Xz8ceA/IQ588XP52/+F+I/n/kADa/P1xWntGJm7hqpo5",
-	"XV5lx+sCGQOPMsG4JorOVP3a/4QkEWQsRUooyfJRwsLy8a/I/4icRILvaewmGLGPgNBKAMLvFADCidad",
-	"ilmQ2qSPzxfX+CjGYLXZKOEULdta9AqTaOkrNnkw51HmvhdKMNdrYirwWq41NVmvfbrO2m67exR0ukG7",
-	"c9nu9nvtfrvb6p0c/uz5nkGdVHt9L6IaAs1SaNIVFm3ZMDv/3jyuXStu0wLXWltyFwjMzC9+wacFAzaI",
-	"6vz7Ju9xdXX+vQmCtyCVgZLHzhSPvu2S3387ah3v+8a3JGIKkoRUQZ1r7c4pjY7Dk6B9OjoMjrvtXjAa",
-	"n3YDehLC+KT97VHnZLzkN9rBKQ3G1x9O5kH5d28eHJcfDufBm5NTOrqufVP83ek2exp3y2fM1uM/QilN",
-	"AleCAN8pp2v9SyBUAhbr15pyg2t7AVODF8ZMKixPMw2p2lI9zGVS+v7cLulgqukyeinpDPvvW+iOCxhr",
-	"bFpt0pSiS/xRcZqanMsl9cZxGaWi1SJfnXf3Vn9c2ER8pVKwTNuM0BLDGQeAeS9ERd4LkVP63tFxAzAo",
-	"EHWjwzbb2ZQfMQfmae4oO3yUgcgSaDV6DK405WFDLDiPjMses2J2SIRhLiXwEDcq/VEuWSBhDPhLIyhx",
-	"YL6pA/LPy8uXxD5AQhFBmWbaUamWja528Obo9NRfjOH0KjpZDuKUyULTWTeMY43bIdUaZ7Czq2hqe41w",
-	"C3K2dN+Va2mHhzcwbeXMFnmlTVqBJfhMiomkqSIpnRGjeRRbPx/D3GW1nNluO/KgZHyTnhbWVSe+Y0Kz",
-	"gTAkjKmkoQapyIMrzlA0+B+M8mrfJ9wkuraGmJIXV88aMIJPpkIm0VdNECllvPyi7pr/NRi8b7evHzbP",
-	"gykIc8n07JUxT2saIyw4mDi8+PS0YOB/vb70VmtPS+WG9eWMWkuwiy1BRMpRrdqzpwjNI1aoCroOQ7el",
-	"pZ6Xer733g4vIPG1AQuv710AjYjgsKeImPIyIuA4XeXJPk2S4mnUVpMp7anq81jyrG79BMOzXxRHTYiJ",
-	"IAENTefZlh/jY9FsTAPvShlYPxO5NCwYeJU+o41ftGyWGLVKgEqOqNEYW6VzWtQ9nUgykbBw1idAw7gy",
-	"moKDiwrTKUPnsNCDoT/g1JW13RyNdaw4XonUEMEXVRm3j9Fea/RWRsTKDJMXk84Z0Q8LOQ2dQ8BPdht4",
-	"bx6001MJC4ErcHMR1vqlUbMMyzzdVnsxVFX5DtO1NKVyhiyVACVgdwCgrAngkXZq1NxqGgucAptKocHV",
-	"RBdlktW2r+d7DlkZG2917OEiA04z5vW9Q/wKrTBGpTygGTuoAosJNHiLn1a05lERf9xEDBmuKO3Qr+or",
-	"iqACb8g0ZglUZ2VjqgZ8aLDGsEWeiiQRU6N2TJMZgyRSVk8KYC146ARkQqKDTjahQRhEMmq77Is5OmMm",
-	"Gjhmq3i6FWqpeeeR1/eMWjxfmFZ18u9Nk3WkQukl8RkNdHdSMU0S7LPUnGa37Sbx3uUgZwudSVjKdK07",
-	"HwF2DOySMj52nF/dMKbakJlItM6JIII/QkZZZiNy4gSoTBhIR7lPqFpkS020hhbwbVsyK/Hh9dKYXrfd",
-	"3vWIIILyze08tVQ9e8b4TWM650ZyDacWYqYSbCfKqH3yeIAIeeANbQw56Z6c7LfI2Uhhg8alhE73uesR",
-	"VGoLebt9GNYM8e+WuY83VEfMqu63qDCPu/jpEB6RKjV3Tnn0LOebGFpK6GBpfgmXde5eVuva4KLDuxct",
-	"RiHnvne0zYpqVRrF7azlrnWLYuQCZ6CBVxHGm6WQfW2sasMDGKmvjYIvvP0zjDKLbI9XMjXjybFSVU2T",
-	"5r6XCaWbQ3Hh/CqvFZQtlz1VlClbK07NputFwneHV3tObzD8EkXHYCs4LsTbjMaWoG09xbk544IToXQf",
-	"jYJx0u2RWORS2ZYQou0bmFViBk1hwLE4Y2lbVA9NOCyzAoiI9e7OqWuWQouc4WYmT+FQXNrGp3KikGkT",
-	"DSTlkUitm68UEeBofEKPusHxcdgLeqOjMDiN2mFwOO6NO9AZn0a9w7Wj0vUJQG/Nuw5vvgr+ff2h43/b",
-	"a6oeWB9YjEzP1qtrZaq6Pv684kM7u/ahd/jPIj4s1bcqHrV4QWVTIwKfmfveM2FJ3eSBF3MYdfdZc5wH",
-	"WxaI1k//b52PffketNfZYkVtSh4XHW1DW0PDyCzudrfgR9NE8Rfi8JcyqSVn/sS5qrLO1OzB5/6SUn5g",
-	"0dyqtsnBmuB1MltkZjYjwAYTGxMusDNWnZ5iugJhV3y9PWStr29i0+KRg+LdlgaY1tsck+x8lK1cfvmm",
-	"YW+zeUU5n4hm0d1GyVbG4tAoTj5uaTlb9f/CKL5HfbvTKPwtM8vtEkvKi7RyRf8noLcEOne8rvXImF89",
-	"8hClWZJgludXU1emyGG7t/pql+37rnvnavFW5f1evPoDMqk7UMC9Q77Z9XALj2L53SCcTzr5L+ab/hqZ",
-	"0gXoXPIt/MjdJRn79J4idhwL7S+jOl5YHzY114PALbuq5gJZrncb0Ml5NSfiDRFeAs5g7CbE7zQLaf9J",
-	"WQhij+l/fMJu8MqfkDb8pRHShbXXimvbU8RNVGxIHzLJbt3QZyN0eoGv8NKmF1orE7zGn6jirdUI3wYi",
-	"KRYqGqHTS3fovUy7TMorY0dLM0R2+6Uhou3Gh7aeziynqNY4j8Ww1B9s91up6vK7d7tX1yX1RHapstXE",
-	"VF0IFSUtNHJFR233LPpEVbXdk5BKyaovWy9lAMNNevvK0vFlaK99q+MWipfKzV1rV/mr6fdnKvJ/fotY",
-	"ga+bDCSlMxRjtQO/wUJwavIOy+DLbxcY1UmEuFGE6jUo0Ci93ftzafunznt+HoX+VNE3ibbsU1dFaZl7",
-	"bV8LwHmDpoQDC9S3IOvviGPuatZEdg7C871cJl7fO0DY7c5YSRsywH/LpSSnRc6cm8RWIsWxAKYIm3Ah",
-	"bcXdJTSO2tW+b7Fnob32XwPY8MpPdVOnzau7GvyvfDe5MXYv4y11pYqh+QdDlY+G+8VbiMWI/JApNdx3",
-	"fSRLhWskEKZb5LLChgGHxPZ0yrfycSqjbzZkslKF6bV7ttvjbrAYcrme/18AAAD//w==",
+	"7Fz9cts2tn8VlO2M4ywpS7Ic28pkdty02fVtkmYSZ3JvI28EkUciahJgANCKmut9nb5Hn+wODkCKpChZ",
+	"cdQ2t7P/tJZEAAfn83c+mI9eKNJMcOBaecOPXgw0Aol/PqZhDI8F11Ik5nMEKpQs00xwb+idJXO6UGTM",
+	"RaC0kDD2yVRIomMglKs5SDKBRPCZIloQwYGENElAdjzfgw80zRLwhl6x2PM9Ce9zJiHyhlrm4HsqjCGl",
+	"5ly9yMyzSkvGZ97Nje99f0FnqxQ9pykoomOmiNJUAxFTJCcFpegMyL2XTx6T016vS3779aRz0jnc9wm1",
+	"t1BaCj7rkCdCkvNp8IzqMCaUR+bDc8HBflOnfeT1Rt5GwjOqNUhD2r9G3ttucHr5t5H3jee33OglaLk4",
+	"m2qQLZw2X5NYzElK+YIoCAWPFGGaMEXmQuqYaLlgfEbojDJeu2ev2+l3DvdrlPc20ZwyztI8xaccmYxr",
+	"mIFEOt+8eXOW6xi4ZiHVsErsRQzkW6ASJAljI3FecP7B8ZGh6HC/Q841iakiXJAxSCnkmMxjkIDSMqSB",
+	"Kh/Q4gp4hXzUTMZVPp2ykAHXr0KRIR3XNMkNue50CTRJH408QdXMKMP7nIVXSlOpR55P8NhHo9pO75TZ",
+	"yvyKfzwaeRJoNHTqo0aed+N7jF/ThEUXhqzPOBU3eYeXu+VALu521totbz7F1m58L6OSpqCdUzifoim0",
+	"C97YpbG6eUw1CjNMDGNRlgqgoZqHnV6nt98h4/tj1OSYargGaf7WqA5czIfoVOw2asS12TgFytGpXIOc",
+	"S6ahPG9BYnpt1mk8rjPinpGYN3RuzfM9TlNzwcLIN9rvNxKm3tD7+mDpIg/sr+rge66ZXlzQmbJccmr7",
+	"rYiY1dFnluUX8EGbj6HgGjj+SbMsMdbDBD/4WQkU7XaHVve8WRWk/UZlgitLw7ciWlwI8ZTKGWwgIpNi",
+	"kkD6t4KYqqlNGls4HTTS15Ql3tB7BTwilKgU/TsxC4y9GhecK2846B36nmYafaZREvMAylgIkuC2paeJ",
+	"tc7U8OBgxnScTzqhSA+ccpf/nyRicpBSxg9oruNfDl68/PHbp98/e9VJo6/NzoEWIrDbIoe2Y+wLywG7",
+	"ZFWvC5JxXxPjjALGQBRIo7A0DCHTqmPM9YmQExZF1mDvwO9Nrq3C9AsT5UQGEnckHCBSliSzRg1Jzexr",
+	"8ug25GGoV8o6WpLQ8EoZaeLRuxJM9VKB3Xo3wjkj6Ejrd0AnUbtIh5iLLuMRd0ihYJddMhd5EpFIGG41",
+	"YVBQwUFttLrnD2qYycbLoBkwN61vxle883kEaSY08HDxAyxeQq6Mxd9NvdZstUbDKicHP8CChDQFMmfa",
+	"gCNhnDTR8EGTCUyFhA55HAuhgFDCYY6Yzzhv+8mpYk0T+/26JjZPM06Cmth3Nz1kaZbU1bCy/xUsAmmv",
+	"vzs/0byAiXsTE/fMOZYZFbahvzi3UOClDR93dhrNTdrkCcSolpDsF+s0rM6RWCSRIqlA/EU5yq1EXUuv",
+	"0d3gNZgimQQFXENE5gZKJ4sdOg+8XOAi7A7FtZ74OmLt9PZ94nKbAp5GAhQCjSnTNueIRJinwHXDfbR5",
+	"gNshs+8QsQX5uiQWHVUbxfXc5E5o1F0Nk5oNiPDG936AhXrN6TVlCZ0kd4UWV6u7tKttISeVg9xTxKwj",
+	"ITprI4AJkJhGPlHCfIxNHhRSbr5WlEVFEmg1mlzIhcuSEqptNlqo+FE1MJ5V1FuZ/dxJ1yDZlIE5eb4z",
+	"DTcXCvIKJ3an4jtg2sOm6mshrix6w5y5haUV9cfENigz202xr5ID422eC/1E5PyuoY5XlrfqlTEvzDFV",
+	"HsatAao7qDm9+gIJSuQy3B1K4kIHU6R4Z/JvvSL6MutYXDjas9j1hcTSAjPrn1CW3BllZK0btRt3UZ0x",
+	"sTKMKZ9BRBTjIXTIP0AbOq1yTZFohTlmPb9ooIhCLtUdd4UgqhcLpvZmuzPWghVWZMa6QK7NpevscfKz",
+	"298VRGiQnCbrRTWleVLGI5v77Cksk5VAJxGzGUR1t1pBDq9ECtbbzM1dMHYRo6Y7RAvuFjtKMPiCWMQm",
+	"YZormhjbMYLPJfiEclKcZ6Mpoam5kY4hRYm85tRBrrsj9vaCU0M0TTiW0mQqZAqRT+BDxqT5Q0gLWNCd",
+	"M0XOXpxbJSrxet359TYjPrMXkrZzpIdHYKFqtfi1UnjgdcIwctnLEWaz9DbUO3SIyzcpYkZD8CsoYR0X",
+	"zvgKE8oCzK54kDKlGJ+VPNiFEj8XNbpRExDlOzBZSvKLy3w/H2Rie2ErlFkUSypoT4K5FIK97aHjhXOO",
+	"LISCueXpO4WNfwRidNAPuWhsa8mkBpT801Dia67yLBNSQ/QMIkYvFtlddSVfs9Wqvjy2mwff81BEJpw5",
+	"QZfrh0QZ76SL4iF1/Zo6cjlarYzuKeOg06VhllvuUG/KPYPU3DPAfXdfLkXVbxS7jVN+ffEkOEEvZHAD",
+	"JU1udrwlKSgY68FRlJEFXzR5IUUGUmO1fUoTBU1K3sRCVTAVcp+cEZVPfoYQ2Ztz9j4HIniyIFrMAOM8",
+	"VrcM0LSGYCsBx0e9U/Lbr4NOr9PHZlpWOf2jZx+tqFNFSPa3jvvhYLX753uOpPr6aZ4kra3CZc3/bXHw",
+	"covLcoWwX9z43uNcKtHWVyRZQo2T4oSShCmNjbkUKFdlUqhF0XzxEejNJOW6/LledDj7Sf734iz9JZy9",
+	"enf1/ucfg7OfXv787vBiEHQNx5bN0LdnwU80+KUbnL4LLj/2j2++aeNKpcOyQrr9jWg6U61tXSGxq2Qr",
+	"bov2vm1KPzwFPtOxN+x1DUitUHhvNLr/v/feHOz/feS9/err4N+X90fePXLfJ/eb3+7f328l/x8SQJu/",
+	"P01rz8jMLVxVM6fLq+x4U+QIwKNMMK6JogtVv/Y/IUkEmUqREkqyfJKwsHz8K/I/IieR4HsaWwlG7BMg",
+	"tBKP8TsFgOiqc6tiFqS26eOz5TU+iTFYajZKOEfLLv1pnUm09BWbPJjzKDe+F0ow12tjKvDa/MDc5JP2",
+	"6Tpr+93+UdDrB93eRbc/HHSH3X5ncHL4k+d71pd7Qy+iGgLNUmjTFRZt2fk7/848rl1PcdMC1yNsuAsM",
+	"IuYXv+DTkgEbRHX+XZv3eP36/DuDCa5BKoOsj50pHj3ok99+Peoc7/vGtyRiDpKEVEGda93eKY2Ow5Og",
+	"ezo5DI773UEwmZ72A3oSwvSk++CodzJt+I1ucEqD6eXHk5ug/HtwExyXHw5vgrcnp3RyWfum+LvXb/c0",
+	"7pZPma2df4JSmny2xES+U043ySCBUAlYWF9ryi2u7TnMDXyaMqmwlMw0pGpL9TCXSemHc7ukh5m3vSyV",
+	"ki5wnGAL3XEBY41Nq02aUrS7PylOU5OCuvKGcVxGqWi1IFfn3Z3VHxe2EV8pnDRpWxBaQlrjALAMAFFR",
+	"BoDIKf3g6LgFGBSAsdVhm+1sBQQxB6at7ig7S5WByBLotHoMrjTlYUssOI+My56yYhRKhGEuJfAQNyr9",
+	"US5ZIGEK+EsrKHEota1b8c+LixfEPkBCEUGZddvJr46NrnaO6Oj01F9OFQ0qOlnOFZUouO2sK8axHu2A",
+	"e40z2NZVNLWNRrgGuWjcd+Va2mH6DUxbObNDXmmTZWG5PJNiJmmqSEoXxGgexTbNpzC3qZYL22pHHpSM",
+	"b9PTwrrqxPdMaDYQhoQxlTTUIBW595ozFA3+B6O82vcJN3m/re6n5Pnrpy0YwSdzIZPoqzaIlDJeflF3",
+	"zf8ajT50u5f328fbFIS5ZHrxypinGyzB+ouJw8tPTwoG/tebC2+1FNeovqyv7tTad31s3yFSjmrFrz1F",
+	"aB6xQlXQdRi6LS31dMvzvQ92cgGJr01XeEPvJdCICA57iog5LyMCThdVnhzSJCmeRm11GV/leRxoqm79",
+	"GMOz7yrZGGIiSEBD23m2Pcf4VLQb08h7rQysX4hcGhaMvEpP0MYvuiyga0ESoJIjajTGVulyFmVgJ5JM",
+	"JCxcDAnQMK7MpeAcpsJ0ytA5LvRg7I84dfmxG6KxjhWnRZEaIviySOX2Mdprjd7KiFiZYfJi0jkj+nEh",
+	"p7FzCPjJbgMfzIN2LCxhIXAFbijCWr80apZh1avf6S6nxSrfYbqWplQukKUSoATsDgCUJRI80g7BmlvN",
+	"Y4HjbXMpNLgS8TL/X23Rer7nkJWx8U7PHi4y4DRj3tA7xK/QCmNUygOasYMqsJhBi7f4cUVrHhbxx43D",
+	"kPGK0o79qr6iCCrwhsxjlkB19DemasTHBmuMO+SJSBIxxyqJJgsGSaSsnhTAWvDQCciERAedbEKDMIhk",
+	"1HbElwOCxkw0cMxW8XQr1FLzziNv6Bm1eLY0reog49s260iF0g3xGQ10d1IxTRIcMKw5zX7XjRi+z0Eu",
+	"ljqTsJTpWic9Amyg2CVlfOw5v7ph6rYlM5FonTNBBH+IjLLMRuTECVCZMJCOcr9WfWqjNbSAb9vyT4kP",
+	"Lxvzhv1ud9ezjgjKN/fLVKOY+JTxq9Z0zk0YG04txUylUS1jAGMJyaMRIuSRN7Yx5KR/crLfIWcThf0q",
+	"lxI63eeuZVKpLeTd7mFYM8S/W+Y+2lAdMav6D1BhHvXx0yE8JFVqbp3IGFjOtzG0lNBBY9YIl/VuX1Zr",
+	"YuGiw9sXLecgb3zvaJsV1SI9ittZy23rlsXIJc5AA68ijLeNkH1prGrDAxipL42CL739U4wyy2yPVzI1",
+	"48mxUlVNk258LxNKt4fiwvlV3pIoO1B7qihTdlacmk3Xi4TvFq/2jF5h+CWKTsFWcFyItxmNrcjbeopz",
+	"c8YFJ0LpIRoF46Q/ILHIpbIdMkTbV7CoxAyawohjccbStqwemnBYZgUQEevdnVPXLIUOOcPNTJ7Cobi0",
+	"jU/lOCHTJhpIyiORWjdfKSLA0fSEHvWD4+NwEAwmR2FwGnXD4HA6mPagNz2NBodrZ8Dr03remlc33n4V",
+	"/PvyY89/MGirHlgfWMx+L9ara2U8vD7HveJDe7v2obf4zyI+NOpbFY9avG+zqS+Dz9z43lNhSd3kgZeD",
+	"DnX3WXOcB1sWiNbP72+dj335HnTQ22JFbdwfFx1tQ1tL08ss7ve34EfbOPEX4vAbmVTDmT92rqqsM7V7",
+	"8Bu/oZQfWXRjVdvkYG3wOlksMzObEWCDiU0JF9gZq046MV2BsCu+3h6y1te3sWn5yEHxqk4LTBtsjkl2",
+	"AMlWLr9807C32byinCVEs+hvo2QrI2z/L/T6O1SZW/Xa3zI53C43pLzIDFdUeAZ6S6xyywtkD40F1YMH",
+	"UZolCSZqfjX7ZIocdgerL5vZ1u2698GW73l6d3oJ7A9Ihm4J5HeO2mbXwy2cguV3i3A+6+S/mHv5ayQ7",
+	"L0Hnkm/hR26vqtin9xSxA2ZofxnV8dL6sC95t/cwK41Rc4Es17uNyeS8mtbwliAtAccodhOld5pIdP+k",
+	"RALhw/w/PmEnkOOPR/5fPsh5aU2u4p32FHFzDRtAfCbZtZtEbUU/z/EtWtr2TmllrNi4BFW8OBrh+zMk",
+	"xXJBK/p54Q69k3WWqXFl+KcxyWO3b4zybDfEs/W8XznLtMb+lyNLf7DpbqWqzbfVdq+uDfVEdqmy4cNU",
+	"XQgVJS00ckVHbQ8r+kxVtT2MkErJqu87N0D8eJPevrJ0fBnaa181uYbivW5z19pV/mr6/TuV2n9/i1hB",
+	"oJsMJKULFGO1D77BQnB28RbL4M1XHozqJEJcKUL1GiBnlN7u/Xtp++dOXf4+Cv25om8TbdktrorSMvfS",
+	"Dppj178tZ8Ay8TXI+lvVmH6aNZGdRvB8L5eJN/QOEDm7M1aQfwb4T8WU5HTImXOT2NCj2JxnirAZF9LW",
+	"vV1O4qhd7b4Wexbaa9+f3/AeUnVTp82ruxoIr3w3PzEl85iFcbM3VIyu3xurfDLeL97SLQbVx0yp8b7r",
+	"5lgqXDmfMN0hFxU2jDgktrNSvseOsxFDsyGTlULKoDuwPRd3g+WoyeXN/wUAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -6,17 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// T is the part of *testing.T that [Run] needs, so that what uses only [Check] does not link package testing.
+// T is the part of *testing.T that [Run] needs, so that what uses only [Check] does not link
+// package testing.
 type T[Self any] interface {
 	Helper()
 	Context() context.Context
@@ -26,7 +29,8 @@ type T[Self any] interface {
 	Skip(args ...any)
 }
 
-// Run runs each case as a subtest of t, a *testing.T. What cannot be tried with what the target gives is skipped.
+// Run runs each case as a subtest of t, a *testing.T. What cannot be tried with what the target
+// gives is skipped.
 func Run[Self T[Self]](t Self, target Target) {
 	t.Helper()
 	r, err := prepare(target)
@@ -42,7 +46,10 @@ func Run[Self T[Self]](t Self, target Target) {
 		rest = rest[n:]
 		t.Run(id, func(t Self) {
 			for _, c := range cases {
-				t.Run(strings.TrimPrefix(c.Name, id+"/"), func(t Self) { tell(t, r.try(t.Context(), c)) })
+				t.Run(
+					strings.TrimPrefix(c.Name, id+"/"),
+					func(t Self) { tell(t, r.try(t.Context(), c)) },
+				)
 			}
 		})
 	}
@@ -56,23 +63,57 @@ func tell[Self T[Self]](t Self, result Result) {
 	for _, fault := range result.Faults {
 		t.Error(result.Case.Operation.Method + " " + result.Case.Operation.Path + ": " + fault)
 	}
+	if result.Detail != "" {
+		t.Error("the answer says: " + result.Detail)
+	}
+	if result.Curl != "" {
+		t.Error("to repeat it: " + result.Curl)
+	}
 }
 
-// Check runs every case and reports on each. The error joins what is wrong with the target itself; then nothing was
-// run. When ctx ends, so does the run, with its error and a report of the cases up to there.
+// Check runs every case and reports on each. The error joins what is wrong with the target itself;
+// then nothing was run. When ctx ends, so does the run, with its error and a report of the cases up
+// to there.
 func Check(ctx context.Context, target Target) (Report, error) {
 	r, err := prepare(target)
 	if err != nil {
 		return Report{}, err
 	}
-	var report Report
-	for _, c := range r.cases {
-		if err := ctx.Err(); err != nil {
-			return report, err
+	results := make([]Result, len(r.cases))
+	tried := make([]bool, len(r.cases))
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range r.workers() {
+		workers.Go(func() {
+			for i := range next {
+				results[i], tried[i] = r.try(ctx, r.cases[i]), true
+			}
+		})
+	}
+	for i := range r.cases {
+		if ctx.Err() != nil {
+			break
 		}
-		report.Results = append(report.Results, r.try(ctx, c))
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+	var report Report
+	for i, result := range results {
+		if !tried[i] {
+			return report, ctx.Err()
+		}
+		report.Results = append(report.Results, result)
 	}
 	return report, nil
+}
+
+// workers is 1 where calls are counted: which request a call belongs to must be known.
+func (r *run) workers() int {
+	if r.Calls != nil {
+		return 1
+	}
+	return max(r.Workers, 1)
 }
 
 // run is a target that can be tried.
@@ -84,7 +125,9 @@ type run struct {
 	client   *http.Client
 	outage   *http.Client
 	patience time.Duration // how long to wait for an answer
-	forger   forger
+
+	tokens sync.Mutex // for forger, and for what the target has to get credentials with
+	forger forger
 }
 
 func prepare(target Target) (*run, error) {
@@ -92,15 +135,25 @@ func prepare(target Target) (*run, error) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("authztest: "+format, args...)) }
 
 	r := &run{Target: target, requests: map[string]Request{}}
-	r.forger = forger{tokens: target.Tokens, now: target.Now, attackers: map[string]*devissuer.Issuer{}}
+	r.forger = forger{
+		tokens:    target.Tokens,
+		now:       target.Now,
+		attackers: map[string]*devissuer.Issuer{},
+	}
 	if r.forger.now == nil {
 		r.forger.now = time.Now
 	}
 	if r.Handler != nil && r.URL == "" {
 		r.URL = "http://localhost"
 	}
-	if u, err := url.Parse(r.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
-		fault("Target.URL is %q: expected where the document's paths begin, such as https://api.example/v1, or a Target.Handler", target.URL)
+	if u, err := url.Parse(r.URL); err != nil || u.Host == "" ||
+		u.Scheme != "http" && u.Scheme != "https" ||
+		u.RawQuery != "" ||
+		u.Fragment != "" {
+		fault(
+			"Target.URL is %q: expected where the document's paths begin, such as https://api.example/v1, or a Target.Handler",
+			target.URL,
+		)
 	}
 	r.client = client(target.Handler, target.Client)
 	if r.patience = r.client.Timeout; r.patience == 0 {
@@ -111,9 +164,17 @@ func prepare(target Target) (*run, error) {
 		r.outage = client(target.Outage, nil)
 	}
 	if target.Document == nil {
-		return nil, errors.Join(append(faults, errors.New("authztest: Target.Document is nil: there is nothing to test by"))...)
+		return nil, errors.Join(
+			append(
+				faults,
+				errors.New("authztest: Target.Document is nil: there is nothing to test by"),
+			)...)
 	}
-	plan, err := authz.Config{Document: target.Document, Without: target.Without, Unstated: target.Unstated}.Compile()
+	plan, err := authz.Config{
+		Document: target.Document,
+		Without:  target.Without,
+		Unstated: target.Unstated,
+	}.Compile()
 	if err != nil {
 		return nil, errors.Join(append(faults, err)...)
 	}
@@ -127,7 +188,11 @@ func prepare(target Target) (*run, error) {
 	for _, o := range plan.Operations() {
 		request, err := build(target.Document, o, target.Requests[o.ID])
 		if err != nil {
-			broken[o.ID] = fmt.Errorf("no valid request could be built: %w. Give an example in the document, or Target.Requests[%q]", err, o.ID)
+			broken[o.ID] = fmt.Errorf(
+				"no valid request could be built: %w. Give an example in the document, or Target.Requests[%q]",
+				err,
+				o.ID,
+			)
 		}
 		r.requests[o.ID] = request
 	}
@@ -178,11 +243,10 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 			return result
 		}
 	}
-	headers, skip, err := r.forger.credentials(ctx, c)
-	var secrets []string
-	if err == nil && skip == "" {
-		secrets, skip, err = r.secrets(ctx, c)
+	if c.owned {
+		return r.tryOwner(ctx, result)
 	}
+	headers, secrets, skip, err := r.credentials(ctx, c)
 	switch {
 	case err != nil:
 		result.Faults = []string{"the credential could not be made: " + err.Error()}
@@ -194,16 +258,52 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 	for _, header := range headers {
 		if c.first != nil {
 			first := Case{Operation: *c.first}
-			if faults, _ := r.send(ctx, first, header, nil); faults != nil {
-				result.Faults = []string{"nothing is proven, for " + c.first.ID + " refuses the token that suffices there: " + strings.Join(faults, "; ")}
+			if got := r.send(ctx, first, header, nil); got.faults != nil {
+				result.Faults = []string{
+					"nothing is proven, for " + c.first.ID + " refuses the token that suffices there: " + strings.Join(
+						got.faults,
+						"; ",
+					),
+				}
 				return result
 			}
 		}
-		if result.Faults, result.Status = r.send(ctx, c, header, secrets); result.Faults != nil {
+		if result.add(r.send(ctx, c, header, secrets)); result.Faults != nil {
 			break
 		}
 	}
 	return result
+}
+
+// credentials returns the Authorization headers and the other secrets of a case, or why there are
+// none.
+func (r *run) credentials(
+	ctx context.Context,
+	c Case,
+) (headers, secrets []string, skip string, err error) {
+	r.tokens.Lock()
+	defer r.tokens.Unlock()
+	headers, skip, err = r.forger.credentials(ctx, c)
+	if err == nil && skip == "" {
+		secrets, skip, err = r.secrets(ctx, c)
+	}
+	return headers, secrets, skip, err
+}
+
+// exchange is a request that was sent, and what came of it.
+type exchange struct {
+	faults []string
+	answer answer
+	detail string
+	curl   string
+}
+
+// add notes an exchange.
+func (r *Result) add(e exchange) {
+	r.Faults, r.Status = e.faults, e.answer.status
+	if e.faults != nil {
+		r.Detail, r.Curl = e.detail, e.curl
+	}
 }
 
 // The body of a case with an invalid one. The marker shows whether an answer gives it back.
@@ -213,8 +313,14 @@ const (
 	jsonContent = "application/json"
 )
 
-// send sends the request of a case with a credential, and compares the answer with what the case wants.
-func (r *run) send(ctx context.Context, c Case, authorization string, secrets []string) (faults []string, status int) {
+// send sends the request of a case with a credential, and compares the answer with what the case
+// wants.
+func (r *run) send(
+	ctx context.Context,
+	c Case,
+	authorization string,
+	secrets []string,
+) (e exchange) {
 	client := r.client
 	if c.outage {
 		client = r.outage
@@ -222,6 +328,9 @@ func (r *run) send(ctx context.Context, c Case, authorization string, secrets []
 	ctx, cancel := context.WithTimeout(ctx, r.patience)
 	defer cancel()
 	request := r.requests[c.Operation.ID]
+	if c.request != nil {
+		request = *c.request
+	}
 	body := &upload{Reader: bytes.NewReader(request.Body)}
 	length := int64(len(request.Body))
 	switch c.body {
@@ -234,8 +343,9 @@ func (r *run) send(ctx context.Context, c Case, authorization string, secrets []
 	}
 	sent, err := request.http(ctx, r.URL, c.Operation, body)
 	if err != nil {
-		return []string{err.Error()}, 0
+		return exchange{faults: []string{err.Error()}}
 	}
+	maps.Copy(sent.Header, r.Header)
 	if sent.ContentLength = length; length == 0 {
 		sent.Body = http.NoBody
 	}
@@ -243,11 +353,12 @@ func (r *run) send(ctx context.Context, c Case, authorization string, secrets []
 		sent.Header.Set("Authorization", authorization)
 	}
 	if err := r.present(sent, c, secrets); err != nil {
-		return []string{"the credential could not be presented: " + err.Error()}, 0
+		return exchange{faults: []string{"the credential could not be presented: " + err.Error()}}
 	}
 	if authorization != "" {
 		secrets = append(secrets, authorization[strings.IndexByte(authorization, ' ')+1:])
 	}
+	e.curl = r.curl(sent, c, request, secrets)
 	calls := r.calls()
 	response, err := client.Do(sent)
 	if err != nil {
@@ -255,35 +366,54 @@ func (r *run) send(ctx context.Context, c Case, authorization string, secrets []
 		if c.body == hugeBody {
 			why += ": does the server wait for the body before it looks for a token?"
 		}
-		return []string{why}, 0
+		e.faults = []string{why}
+		return e
 	}
 	defer response.Body.Close()
 	got := answer{status: response.StatusCode, header: response.Header}
-	if got.body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)); err != nil && c.Want != "" {
-		return []string{"the answer could not be read: " + err.Error()}, got.status
+	if got.body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)); err != nil &&
+		c.Want != "" {
+		e.faults, e.answer = []string{"the answer could not be read: " + err.Error()}, got
+		return e
 	}
-	faults = c.faults(got, r.OnlyRFC6750)
+	e.answer, e.detail = got, redact(got.detail(), secrets)
+	e.faults = c.faults(got, r.OnlyRFC6750)
 	ran := r.calls() - calls
 	switch {
 	case r.Calls == nil:
-	case c.Want == "" && ran == 0 && faults == nil:
-		faults = append(faults, fmt.Sprintf("expected that the handler runs, it did not; received %d", got.status))
+	case c.Want == "" && ran == 0 && e.faults == nil:
+		e.faults = append(
+			e.faults,
+			fmt.Sprintf("expected that the handler runs, it did not; received %d", got.status),
+		)
 	case c.Want != "" && ran > 0:
-		faults = append(faults, "expected that the handler does not run, it did")
+		e.faults = append(e.faults, "expected that the handler does not run, it did")
 	}
 	if c.Want == "" {
-		return faults, got.status
+		return e
 	}
 	if r.Handler != nil && c.body != validBody && body.read.Load() > 0 {
-		faults = append(faults, fmt.Sprintf("expected that no byte of the body is read before the token is accepted, %d were", body.read.Load()))
+		e.faults = append(
+			e.faults,
+			fmt.Sprintf(
+				"expected that no byte of the body is read before the token is accepted, %d were",
+				body.read.Load(),
+			),
+		)
 	}
 	if c.body == invalidBody && got.repeats(marker) {
-		faults = append(faults, "expected that the answer says nothing of the body, it repeats some of it")
+		e.faults = append(
+			e.faults,
+			"expected that the answer says nothing of the body, it repeats some of it",
+		)
 	}
 	if slices.ContainsFunc(secrets, got.repeats) {
-		faults = append(faults, "expected that the answer does not repeat the credential, it does")
+		e.faults = append(
+			e.faults,
+			"expected that the answer does not repeat the credential, it does",
+		)
 	}
-	return faults, got.status
+	return e
 }
 
 func (r *run) calls() int {
@@ -300,7 +430,8 @@ func Issued(issuer *devissuer.Issuer) Tokens {
 		Sign:    issuer.Sign,
 	}
 	keys := strings.TrimSuffix(issuer.URL(), "/") + "/.well-known/jwks.json"
-	if response, err := client(issuer, nil).Get(keys); err == nil && response.StatusCode == http.StatusOK {
+	if response, err := client(issuer, nil).Get(keys); err == nil &&
+		response.StatusCode == http.StatusOK {
 		tokens.KeySet, _ = io.ReadAll(response.Body)
 	}
 	return tokens

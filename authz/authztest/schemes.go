@@ -17,12 +17,14 @@ import (
 
 // Credential is a way to get what a security scheme takes that does not take access tokens.
 type Credential struct {
-	// Genuine returns a credential that the server accepts and whose principal has exactly these roles: a
-	// key, or a user name and a password with a colon between. It is called once per case. An error that
-	// wraps [errors.ErrUnsupported] says that there is none, and has the case skipped.
+	// Genuine returns a credential that the server accepts and whose principal has exactly these
+	// roles: a key, or a user name and a password with a colon between. It is called once per case.
+	// An error that wraps [errors.ErrUnsupported] says that there is none, and has the case
+	// skipped.
 	Genuine func(ctx context.Context, roles []string) (string, error)
 	// Present puts the credential into a request, where the document does not say how: a client
-	// certificate, or the credential of an own http scheme. In process it may set the request's TLS.
+	// certificate, or the credential of an own http scheme. In process it may set the request's
+	// TLS.
 	Present func(r *http.Request, credential string) error
 }
 
@@ -46,8 +48,9 @@ func (s schemes) isToken(name string) bool {
 // isAmbient reports whether browsers add the credential by themselves.
 func (s schemes) isAmbient(name string) bool {
 	spec := s.Scheme(name)
-	return spec != nil && (spec.Type == "mutualTLS" || spec.Type == "apiKey" && spec.In == "cookie" ||
-		spec.Type == "http" && strings.EqualFold(spec.Scheme, "basic"))
+	return spec != nil &&
+		(spec.Type == "mutualTLS" || spec.Type == "apiKey" && spec.In == "cookie" ||
+			spec.Type == "http" && strings.EqualFold(spec.Scheme, "basic"))
 }
 
 func (s schemes) onlyTokens(o authz.Operation) bool {
@@ -59,7 +62,8 @@ func (s schemes) onlyTokens(o authz.Operation) bool {
 	return true
 }
 
-// presented are the scopes or roles of what a request carries, by scheme; those of all tokens by "".
+// presented are the scopes or roles of what a request carries, by scheme; those of all tokens by
+// "".
 type presented map[string][]string
 
 func (p presented) with(scheme string, scopes []string) presented {
@@ -85,8 +89,8 @@ func (s schemes) key(r authz.Requirement) string {
 	return r.Scheme
 }
 
-// wants says how good credentials must be answered. Where nothing is enough and some have too little,
-// the answer is 403.
+// wants says how good credentials must be answered. Where nothing is enough and some have too
+// little, the answer is 403.
 func (s schemes) wants(o authz.Operation, p presented) authz.Kind {
 	want := authz.MissingCredential
 	for _, a := range o.Alternatives {
@@ -94,7 +98,8 @@ func (s schemes) wants(o authz.Operation, p presented) authz.Kind {
 		for _, r := range a {
 			has, ok := p[s.key(r)]
 			missing = missing || !ok
-			if lacking := ok && lacksAny(has, r.Scopes); lacking && (lacks == "" || s.isToken(r.Scheme)) {
+			if lacking := ok && lacksAny(has, r.Scopes); lacking &&
+				(lacks == "" || s.isToken(r.Scheme)) {
 				lacks = authz.InsufficientRole
 				if s.isToken(r.Scheme) {
 					lacks = authz.InsufficientScope
@@ -122,9 +127,21 @@ func (s schemes) cases(o authz.Operation) (all []Case) {
 	}
 	all = append(all, Case{Name: o.ID + "/no_credential", Operation: o, Want: nothing})
 	if !o.Optional() {
-		all = append(all,
-			Case{Name: o.ID + "/invalid_body_without_credential", Operation: o, Want: nothing, body: invalidBody},
-			Case{Name: o.ID + "/huge_body_without_credential", Operation: o, Want: nothing, body: hugeBody})
+		all = append(
+			all,
+			Case{
+				Name:      o.ID + "/invalid_body_without_credential",
+				Operation: o,
+				Want:      nothing,
+				body:      invalidBody,
+			},
+			Case{
+				Name:      o.ID + "/huge_body_without_credential",
+				Operation: o,
+				Want:      nothing,
+				body:      hugeBody,
+			},
+		)
 	}
 	var prefixes []string
 	for _, a := range o.Alternatives {
@@ -149,7 +166,11 @@ func label(a authz.Alternative) string {
 }
 
 // alternativeCases differ from a request that the alternative lets in by one thing each.
-func (s schemes) alternativeCases(o authz.Operation, a authz.Alternative, prefix string) (cases []Case) {
+func (s schemes) alternativeCases(
+	o authz.Operation,
+	a authz.Alternative,
+	prefix string,
+) (cases []Case) {
 	full := presented{}
 	for _, r := range a {
 		full[s.key(r)] = union(full[s.key(r)], r.Scopes)
@@ -174,7 +195,10 @@ func (s schemes) alternativeCases(o authz.Operation, a authz.Alternative, prefix
 		}
 		return kind
 	}
-	ambient := !slices.ContainsFunc(a, func(r authz.Requirement) bool { return !s.isAmbient(r.Scheme) })
+	ambient := !slices.ContainsFunc(
+		a,
+		func(r authz.Requirement) bool { return !s.isAmbient(r.Scheme) },
+	)
 
 	add("exact_scopes", full, "", genuine)
 	if ambient && caution(o) > 0 && o.Method != http.MethodOptions && !o.Optional() {
@@ -186,11 +210,24 @@ func (s schemes) alternativeCases(o authz.Operation, a authz.Alternative, prefix
 			add(named(key)+"_missing", rest, s.wantsOrNothing(o, rest), genuine)
 		}
 		for _, scope := range full[key] {
-			fewer := slices.DeleteFunc(slices.Clone(full[key]), func(had string) bool { return had == scope })
-			add(named(key)+"_"+scope+"_removed", full.with(key, fewer), s.wantsOrNothing(o, full.with(key, fewer)), genuine)
+			fewer := slices.DeleteFunc(
+				slices.Clone(full[key]),
+				func(had string) bool { return had == scope },
+			)
+			add(
+				named(key)+"_"+scope+"_removed",
+				full.with(key, fewer),
+				s.wantsOrNothing(o, full.with(key, fewer)),
+				genuine,
+			)
 			for _, elsewhere := range sortedKeys(rest) { // as the scope of another scheme's principal
 				p := full.with(key, fewer).with(elsewhere, union(full[elsewhere], []string{scope}))
-				add(named(key)+"_"+scope+"_of_"+named(elsewhere), p, s.wantsOrNothing(o, p), genuine)
+				add(
+					named(key)+"_"+scope+"_of_"+named(elsewhere),
+					p,
+					s.wantsOrNothing(o, p),
+					genuine,
+				)
 			}
 		}
 		if key == "" {
@@ -272,14 +309,18 @@ func otherPlaces(spec *openapi3.SecurityScheme) []string {
 	if spec.Type != "apiKey" {
 		return nil
 	}
-	return slices.DeleteFunc([]string{"header", "query", "cookie"}, func(in string) bool { return in == spec.In })
+	return slices.DeleteFunc(
+		[]string{"header", "query", "cookie"},
+		func(in string) bool { return in == spec.In },
+	)
 }
 
 // secrets makes the other credentials of a case, or says why it cannot be run.
 func (r *run) secrets(ctx context.Context, c Case) (secrets []string, skip string, err error) {
 	for _, o := range c.others {
 		how, spec := r.Credentials[o.scheme], r.schemes.Scheme(o.scheme)
-		documented := spec.Type == "apiKey" || spec.Type == "http" && strings.EqualFold(spec.Scheme, "basic")
+		documented := spec.Type == "apiKey" ||
+			spec.Type == "http" && strings.EqualFold(spec.Scheme, "basic")
 		switch {
 		case how.Genuine == nil:
 			return nil, fmt.Sprintf("needs Target.Credentials[%q]", o.scheme), nil
@@ -316,7 +357,10 @@ func (r *run) present(sent *http.Request, c Case, secrets []string) error {
 		case spec.Type == "apiKey":
 			presentKey(sent, cmp.Or(o.in, spec.In), spec.Name, secrets[i])
 		default:
-			sent.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(secrets[i])))
+			sent.Header.Set(
+				"Authorization",
+				"Basic "+base64.StdEncoding.EncodeToString([]byte(secrets[i])),
+			)
 		}
 	}
 	return nil

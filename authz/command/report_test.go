@@ -43,13 +43,23 @@ func TestInsecureReport(t *testing.T) {
 			t.Fatal(err)
 		}
 		mux := gate.Mux()
-		mux.HandleFunc("GET /things", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+		mux.HandleFunc(
+			"GET /things",
+			func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		)
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, httptest.NewRequest("GET", row.target, nil))
 		if w.Code != row.status || decisions != 1 {
-			t.Errorf("%s: status %d after %d decisions, expected %d after one", row.mode, w.Code, decisions, row.status)
+			t.Errorf(
+				"%s: status %d after %d decisions, expected %d after one",
+				row.mode,
+				w.Code,
+				decisions,
+				row.status,
+			)
 		}
-		if got := logged.String(); !strings.Contains(got, row.logged) || (got == "") != (row.logged == "") {
+		if got := logged.String(); !strings.Contains(got, row.logged) ||
+			(got == "") != (row.logged == "") {
 			t.Errorf("%s: the log has %q", row.mode, got)
 		}
 	}

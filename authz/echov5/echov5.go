@@ -35,7 +35,13 @@ func Guard(e *echo.Echo, gates ...*authz.Gate) {
 	e.HTTPErrorHandler = ErrorHandler(gates...)
 	e.Use(Middleware(gates...))
 	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
+	before := e.OnAddRoute
 	e.OnAddRoute = func(route echo.Route) error {
+		if before != nil {
+			if err := before(route); err != nil {
+				return err
+			}
+		}
 		if route.Method != http.MethodGet || !patterns.ImpliesHEAD(route.Path) {
 			return nil
 		}
@@ -46,7 +52,8 @@ func Guard(e *echo.Echo, gates ...*authz.Gate) {
 }
 
 // Middleware guards a whole Echo instance: e.Use(echov5.Middleware(gate)). It decides by the route
-// that Echo has matched, and refuses any that no document describes.
+// that Echo has matched, and refuses any that no document describes. Without [Guard], HEAD is for the
+// program to route.
 func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -69,7 +76,7 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 	}
 }
 
-// isRoute reports whether the matched path is that of a route, and not of one for what is not found.
+// isRoute reports whether the matched path is that of a route, and not of RouteNotFound.
 func isRoute(c *echo.Context) bool {
 	return slices.ContainsFunc(c.Echo().Router().Routes(), func(route echo.RouteInfo) bool {
 		return route.Path == c.Path() && route.Method != echo.RouteNotFound
@@ -96,14 +103,15 @@ func committed(c *echo.Context) bool {
 	return answer != nil && answer.Committed
 }
 
-// typed gives an error of Echo its type. Its message is for the client where the program has written
-// it: not if it is the text of another error.
+// typed gives an error of Echo its type. Its message is for the client if the program has written it,
+// and not if it is the text of another error.
 func typed(err error) error {
 	if _, ok := errors.AsType[*authz.Error](err); ok {
 		return err
 	}
 	if binding, ok := errors.AsType[*echo.BindingError](err); ok {
-		return &authz.Error{Kind: authz.InvalidParameter, Detail: "The parameter " + binding.Field + " cannot be read.", Err: err}
+		detail := "The parameter " + binding.Field + " cannot be read."
+		return &authz.Error{Kind: authz.InvalidParameter, Detail: detail, Err: err}
 	}
 	coded, ok := errors.AsType[*echo.HTTPError](err)
 	if !ok {

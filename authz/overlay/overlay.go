@@ -1,5 +1,5 @@
-// Package overlay applies OpenAPI Overlays (version 1.0 or 1.1) to a document, so that a document of
-// somebody else can be guarded without an edit: overlays state security, add scopes, or take
+// Package overlay applies OpenAPI Overlays (version 1.0 or 1.1) to a document, so that a document
+// of somebody else can be guarded without an edit: overlays state security, add scopes, or take
 // operations out.
 //
 // The implementation is that of oapi-codegen, so generated code and the gate see the same document.
@@ -17,16 +17,17 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Apply returns the document with each overlay applied, in order. Documents and overlays are YAML or
-// JSON; the result is YAML. Load it with the path of the document, from which its references start:
+// Apply returns the document with each overlay applied, in order. Documents and overlays are YAML
+// or JSON; the result is YAML. Load it with the path of the document, from which its references
+// start:
 //
 //	doc, err := openapi3.NewLoader().LoadFromDataWithPath(text, &url.URL{Path: "openapi.yaml"})
 //
 // A target that selects nothing is an error, so that a renamed path does not lose a restriction
 // unseen. Targets are looked up in this document, not in files that it refers to.
 //
-// An update adds to a list and does not replace it (Overlay 1.0 §4.4.3). To replace the security of an
-// operation, remove it in one action and set it in the next.
+// An update adds to a list and does not replace it (Overlay 1.0 §4.4.3). To replace the security of
+// an operation, remove it in one action and set it in the next.
 func Apply(document []byte, overlays ...[]byte) ([]byte, error) {
 	if len(overlays) == 0 {
 		return document, nil

@@ -23,10 +23,11 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// another starts one more issuer.
+// another starts another issuer.
 func another(t *testing.T) *devissuer.Server {
 	t.Helper()
-	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{testAudience}, Algorithm: "ES256"})
+	issuer, err := devissuer.Start(
+		devissuer.Config{Audiences: []string{testAudience}, Algorithm: "ES256"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +35,7 @@ func another(t *testing.T) *devissuer.Server {
 	return issuer
 }
 
-// trusting has a server accept the tokens of exactly these issuers.
+// trusting configures a server for exactly these issuers.
 func trusting(issuers ...token.Issuer) func(*Config) {
 	return func(c *Config) { c.Issuers = issuers }
 }
@@ -43,7 +44,7 @@ func trusted(issuer *devissuer.Server) token.Issuer {
 	return token.Issuer{URL: issuer.URL(), Audiences: []string{testAudience}}
 }
 
-// get asks with a token, and expects a status.
+// get sends a request with a token and expects a status.
 func (r *running) get(t *testing.T, path, jwt string, want int, why string) answer {
 	t.Helper()
 	got := r.ask(t, http.MethodGet, path, "Authorization", "Bearer "+jwt)
@@ -53,28 +54,47 @@ func (r *running) get(t *testing.T, path, jwt string, want int, why string) answ
 	return got
 }
 
-// TestThreeIssuers: each speaks for itself alone, and by its own rules.
+// Each issuer only issues its own tokens, by its own rules.
 func TestThreeIssuers(t *testing.T) {
 	a, b, c := another(t), another(t), another(t)
 	limited, strict := trusted(b), trusted(c)
 	limited.GrantableScopes = []string{"another"}
-	strict.RFC9068, strict.ScopeClaims, strict.ScopeNames = true, []string{"/roles"}, map[string]string{"reader": scoped.scope}
+	strict.RFC9068, strict.ScopeClaims, strict.ScopeNames = true, []string{
+		"/roles",
+	}, map[string]string{
+		"reader": scoped.scope,
+	}
 	r := start(t, trusting(trusted(a), limited, strict))
 
 	read := map[string]any{"scope": scoped.scope + " another"}
 	r.get(t, scoped.path, mint(a, read), 200, "the first may grant everything")
 	r.get(t, private.path, mint(b, read), 200, "the second vouches for its users")
-	r.get(t, scoped.path, mint(b, read), 403, "the second may not grant this scope, whatever it writes")
+	r.get(t, scoped.path, mint(b, read), 403,
+		"the second may not grant this scope, whatever it writes")
 
 	roles := map[string]any{"scope": scoped.scope, "roles": []string{"reader"}}
 	r.get(t, scoped.path, mint(c, roles), 200, "the third grants by roles")
 	r.get(t, scoped.path, mint(c, read), 403, "the third's scope is not read")
-	r.get(t, scoped.path, mint(a, map[string]any{"roles": []string{"reader"}, "scope": nil}), 403, "the first's roles are not read")
-	jwt := c.Sign(map[string]any{"typ": "JWT"}, map[string]any{"iss": c.URL(), "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60, "iat": time.Now().Unix(), "jti": "1", "client_id": "x"})
+	r.get(t, scoped.path, mint(a, map[string]any{"roles": []string{"reader"}, "scope": nil}), 403,
+		"the first's roles are not read")
+	jwt := c.Sign(
+		map[string]any{"typ": "JWT"},
+		map[string]any{
+			"iss":       c.URL(),
+			"sub":       "s",
+			"aud":       testAudience,
+			"exp":       time.Now().Unix() + 60,
+			"iat":       time.Now().Unix(),
+			"jti":       "1",
+			"client_id": "x",
+		},
+	)
 	r.get(t, private.path, jwt, 401, "the third is held to RFC 9068: typ is at+jwt")
 	for _, claim := range []string{"client_id", "iat", "jti"} {
-		r.get(t, private.path, mint(c, map[string]any{claim: nil}), 401, "the third is held to RFC 9068: "+claim+" is required")
-		r.get(t, private.path, mint(a, map[string]any{claim: nil}), 200, "the first is not held to RFC 9068")
+		r.get(t, private.path, mint(c, map[string]any{claim: nil}), 401,
+			"the third is held to RFC 9068: "+claim+" is required")
+		r.get(t, private.path, mint(a, map[string]any{claim: nil}), 200,
+			"the first is not held to RFC 9068")
 	}
 
 	for _, forger := range []*devissuer.Server{a, b, c} {
@@ -90,7 +110,7 @@ func TestThreeIssuers(t *testing.T) {
 	}
 }
 
-// TestSameKidOfTwoIssuers: a key goes by its issuer and its kid, not by its kid.
+// Keys are found by issuer and kid.
 func TestSameKidOfTwoIssuers(t *testing.T) {
 	a, b := another(t), another(t)
 	kid, _ := a.CurrentKey()
@@ -98,10 +118,23 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Publish(json.RawMessage(fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}`, kid, base64.RawURLEncoding.EncodeToString(publicKey))))
+	b.Publish(
+		json.RawMessage(
+			fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}`, kid,
+				base64.RawURLEncoding.EncodeToString(publicKey)),
+		),
+	)
 	r := start(t, trusting(trusted(a), trusted(b)))
 	byB := func(iss string) string {
-		claims, _ := json.Marshal(map[string]any{"iss": iss, "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60, "scope": private.scope})
+		claims, _ := json.Marshal(
+			map[string]any{
+				"iss":   iss,
+				"sub":   "s",
+				"aud":   testAudience,
+				"exp":   time.Now().Unix() + 60,
+				"scope": private.scope,
+			},
+		)
 		encode := base64.RawURLEncoding.EncodeToString
 		signed := encode([]byte(`{"alg":"EdDSA","kid":"`+kid+`"}`)) + "." + encode(claims)
 		return signed + "." + encode(ed25519.Sign(privateKey, []byte(signed)))
@@ -109,12 +142,14 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 	for range 2 { // also once both sets are there, and verdicts kept
 		r.get(t, private.path, mint(a, nil), 200, "the first's own key of this kid")
 		r.get(t, private.path, byB(b.URL()), 200, "the second's own key of this kid")
-		r.get(t, private.path, byB(a.URL()), 401, "the second's key of this kid, in the first's name")
-		r.get(t, private.path, mint(a, map[string]any{"iss": b.URL()}), 401, "the first's key of this kid, in the second's name")
+		r.get(t, private.path, byB(a.URL()), 401,
+			"the second's key of this kid, in the first's name")
+		r.get(t, private.path, mint(a, map[string]any{"iss": b.URL()}), 401,
+			"the first's key of this kid, in the second's name")
 	}
 }
 
-// listening counts who calls a port where no issuer is expected to be asked.
+// listening counts the connections to a port to which none are expected.
 func listening(t *testing.T) (url string, calls *atomic.Int64) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -138,21 +173,30 @@ func listening(t *testing.T) (url string, calls *atomic.Int64) {
 	return "http://" + listener.Addr().String() + "/", calls
 }
 
-// TestUnlistedIssuerIsNotAsked: a token can make the server call nobody.
-func TestUnlistedIssuerIsNotAsked(t *testing.T) {
+// A token cannot make the server connect to an issuer that is not configured.
+func TestUnknownIssuer(t *testing.T) {
 	r := start(t, nil)
 	unlisted := another(t)
 	url, calls := listening(t)
 	for _, iss := range []string{url, unlisted.URL(), r.issuer.URL() + "x", strings.TrimSuffix(r.issuer.URL(), "/")} {
-		jwt := unlisted.Sign(map[string]any{"jku": url + "keys", "x5u": url + "x5u"}, map[string]any{"iss": iss, "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60})
+		jwt := unlisted.Sign(
+			map[string]any{"jku": url + "keys", "x5u": url + "x5u"},
+			map[string]any{
+				"iss": iss,
+				"sub": "s",
+				"aud": testAudience,
+				"exp": time.Now().Unix() + 60,
+			},
+		)
 		r.get(t, private.path, jwt, 401, "issuer "+iss+" is not on the list")
 	}
 	if discovery, keys := unlisted.Requests(); discovery+keys != 0 || calls.Load() != 0 {
-		t.Errorf("%d and %d requests went to issuers that are not on the list", discovery+keys, calls.Load())
+		t.Errorf("%d and %d requests went to issuers that are not on the list", discovery+keys,
+			calls.Load())
 	}
 }
 
-// TestOneIssuerDown: it concerns its own tokens.
+// An outage of one issuer only affects its own tokens.
 func TestOneIssuerDown(t *testing.T) {
 	up, down := another(t), another(t)
 	down.Stop()
@@ -160,16 +204,18 @@ func TestOneIssuerDown(t *testing.T) {
 	r.get(t, private.path, mint(up, nil), 200, "its issuer is up")
 	got := r.get(t, private.path, mint(down, nil), 503, "nothing can be said of it")
 	if got.header.Get("Retry-After") == "" || got.header.Get("WWW-Authenticate") != "" {
-		t.Errorf("an outage is answered with Retry-After %q and challenge %q: want one, and none", got.header.Get("Retry-After"), got.header.Get("WWW-Authenticate"))
+		t.Errorf("an outage is answered with Retry-After %q and challenge %q: want one, and none",
+			got.header.Get("Retry-After"), got.header.Get("WWW-Authenticate"))
 	}
 	if got := r.ask(t, http.MethodGet, "/readyz"); got.status != 200 {
-		t.Errorf("/readyz is %d: one issuer that is down keeps the users of all others away", got.status)
+		t.Errorf("/readyz is %d: one issuer that is down keeps the users of all others away",
+			got.status)
 	}
 	up.Stop()
 	r.get(t, private.path, mint(up, nil), 200, "its keys were had")
 }
 
-// TestReload: what comes later meets the new issuers, and nothing is remembered of the old ones.
+// Requests after a reload use the new issuers, and no cached results of the old ones.
 func TestReload(t *testing.T) {
 	a, b := another(t), another(t)
 	r := start(t, func(c *Config) {
@@ -188,11 +234,13 @@ func TestReload(t *testing.T) {
 			Servers []string `json:"authorization_servers"`
 		}
 		body := r.ask(t, http.MethodGet, "/.well-known/oauth-protected-resource").body
-		if err := json.Unmarshal([]byte(body), &got); err != nil || !slices.Equal(got.Servers, servers) {
+		if err := json.Unmarshal([]byte(body), &got); err != nil ||
+			!slices.Equal(got.Servers, servers) {
 			t.Errorf("the metadata names %q, %v: want %q", got.Servers, err, servers)
 		}
 	}
-	ofA, ofB := mint(a, map[string]any{"scope": scoped.scope}), mint(b, map[string]any{"scope": scoped.scope})
+	ofA, ofB := mint(a, map[string]any{"scope": scoped.scope}), mint(b,
+		map[string]any{"scope": scoped.scope})
 	check := func(path string, statusA, statusB int, why string) {
 		t.Helper()
 		for range 2 { // the second time, a verdict may have been kept
@@ -221,7 +269,7 @@ func TestReload(t *testing.T) {
 	check(private.path, 200, 401, "as at first")
 }
 
-// TestFaultyReload: all stays as it was.
+// A faulty reload changes nothing.
 func TestFaultyReload(t *testing.T) {
 	a, b := another(t), another(t)
 	r := start(t, trusting(trusted(a)))
@@ -242,7 +290,7 @@ func TestFaultyReload(t *testing.T) {
 	r.get(t, private.path, mint(b, nil), 401, "its issuer is none of ours as before")
 }
 
-// TestReloadDuringAnOutage: it makes nothing worse, and waits for nobody.
+// A reload during an outage does not wait, and keeps the keys.
 func TestReloadDuringAnOutage(t *testing.T) {
 	a, b := another(t), another(t)
 	r := start(t, trusting(trusted(a)))
@@ -268,18 +316,19 @@ func TestReloadDuringAnOutage(t *testing.T) {
 	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer were had before")
 	r.get(t, private.path, mint(stuck, nil), 503, "its issuer is down")
 	if got := r.ask(t, http.MethodGet, "/readyz"); got.status != 200 {
-		t.Errorf("/readyz is %d after a reload with an issuer that is down: every replica would be", got.status)
+		t.Errorf("/readyz is %d after a reload with an issuer that is down: every replica would be",
+			got.status)
 	}
 	b.Fail(devissuer.Fault{})
 	if err := r.server.Reload([]token.Issuer{trusted(stuck), trusted(b), trusted(a)}); err != nil {
 		t.Fatal(err)
 	}
-	r.get(t, private.path, mint(b, nil), 200, "its issuer is back, and new keys come with the first request")
+	r.get(t, private.path, mint(b, nil), 200,
+		"its issuer is back, and new keys come with the first request")
 	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer outlive a second reload")
 }
 
-// TestReloadDropsNoRequest: neither one that waits for keys, nor one whose handler runs, nor any of
-// many.
+// A reload drops no request: neither one that waits for keys, nor one whose handler runs.
 func TestReloadDropsNoRequest(t *testing.T) {
 	t.Run("while it waits for keys", func(t *testing.T) {
 		a := another(t)
@@ -361,18 +410,27 @@ func TestReloadDropsNoRequest(t *testing.T) {
 	})
 }
 
-// TestReplacedVerifierEnds: it works on in the background for as long as a request may be under
-// way, and no longer.
+// The background work of a replaced verifier ends after the time limit of requests.
 func TestReplacedVerifierEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		issuers := []token.Issuer{{URL: "http://127.0.0.1:1/", Audiences: []string{testAudience}}} // where nobody is
-		server, err := New(t.Context(), Config{Document: document(t), Routes: answering(greet), Issuers: issuers, Logger: slog.New(slog.DiscardHandler)})
+		issuers := []token.Issuer{
+			{URL: "http://127.0.0.1:1/", Audiences: []string{testAudience}},
+		} // where nobody is
+		server, err := New(
+			t.Context(),
+			Config{
+				Document: document(t),
+				Routes:   answering(greet),
+				Issuers:  issuers,
+				Logger:   slog.New(slog.DiscardHandler),
+			},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var ended atomic.Bool
 		first := server.guard.Load()
-		first.end = func() { ended.Store(true) }
+		first.cancel = func() { ended.Store(true) }
 		if err := server.Reload(issuers); err != nil {
 			t.Fatal(err)
 		}

@@ -35,7 +35,7 @@ import (
 
 const testAudience = "https://api.example"
 
-// operation is one of testdata/openapi.yaml.
+// operation is an operation of testdata/openapi.yaml.
 type operation struct{ id, path, scope string }
 
 var (
@@ -54,7 +54,7 @@ func document(t testing.TB) *openapi3.T {
 	return document
 }
 
-// answering has Echo v4 answer each operation of the document with the same handler.
+// answering returns routes of Echo v4 with the same handler for each operation.
 func answering(handler echo.HandlerFunc) func(*authz.Gate) (http.Handler, error) {
 	return func(g *authz.Gate) (http.Handler, error) {
 		return echov4.Routes(g, func(e *echo.Echo) {
@@ -65,19 +65,19 @@ func answering(handler echo.HandlerFunc) func(*authz.Gate) (http.Handler, error)
 	}
 }
 
-// greet is the handler of tests that are not about handlers.
+// greet is the default handler.
 func greet(c echo.Context) error { return c.String(http.StatusOK, greeting) }
 
 const greeting = "Hello"
 
-// mint returns a token that is good for the private operation, but for what claims say.
+// mint returns a token for the private operation, with changed claims.
 func mint(issuer interface{ Mint(map[string]any) string }, claims map[string]any) string {
 	all := map[string]any{"scope": private.scope}
 	maps.Copy(all, claims)
 	return issuer.Mint(all)
 }
 
-// running is a server on a free port, its issuer in another server, and its log.
+// running is a server on a free port, with its issuer and its log.
 type running struct {
 	url    string
 	issuer *devissuer.Server
@@ -87,14 +87,14 @@ type running struct {
 	server *Server
 }
 
-// start serves with one issuer, except for what configure changes. Each operation is answered with
-// a greeting.
+// start starts a server with one issuer and the handler greet. The function configure can change the
+// configuration.
 func start(t *testing.T, configure func(*Config)) *running {
 	t.Helper()
 	return startAnswering(t, greet, configure)
 }
 
-// startAnswering is start with another handler of each operation.
+// startAnswering is start with another handler.
 func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Config)) *running {
 	t.Helper()
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{testAudience}})
@@ -104,7 +104,8 @@ func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Conf
 	t.Cleanup(issuer.Close)
 	r := &running{issuer: issuer, log: &logBuffer{}, ended: make(chan error, 1)}
 	config := Config{
-		Document: document(t), Routes: answering(handler), Logger: slog.New(slog.NewJSONHandler(r.log, nil)),
+		Document: document(
+			t), Routes: answering(handler), Logger: slog.New(slog.NewJSONHandler(r.log, nil)),
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
 	}
 	if configure != nil {
@@ -130,8 +131,7 @@ func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Conf
 	return r
 }
 
-// eventually waits for what must happen, however slow the machine is. The watchdog is against
-// hanging.
+// eventually waits until a condition is true, or for the watchdog.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for begun := time.Now(); !done(); time.Sleep(10 * time.Millisecond) {
@@ -143,14 +143,14 @@ func eventually(t *testing.T, what string, done func() bool) {
 
 const watchdog = 2 * time.Minute
 
-// answer is a response, read to its end.
+// answer is a response with its body.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// ask sends a request; headers come as name, value, name, value.
+// ask sends a request; headers are name, value, name, value.
 func (r *running) ask(t *testing.T, method, path string, headers ...string) answer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, r.url+path, nil)
@@ -166,10 +166,14 @@ func (r *running) ask(t *testing.T, method, path string, headers ...string) answ
 	return read(t, request)
 }
 
-// call asks for the private operation with a token that is good for it.
+// call calls the private operation with a valid token.
 func (r *running) call(t *testing.T, headers ...string) answer {
 	t.Helper()
-	return r.ask(t, http.MethodGet, private.path, append(headers, "Authorization", "Bearer "+mint(r.issuer, nil))...)
+	return r.ask(
+		t,
+		http.MethodGet,
+		private.path,
+		append(headers, "Authorization", "Bearer "+mint(r.issuer, nil))...)
 }
 
 func read(t *testing.T, request *http.Request) answer {
@@ -186,18 +190,21 @@ func read(t *testing.T, request *http.Request) answer {
 	return answer{response.StatusCode, response.Header, string(body)}
 }
 
-// wantProblem checks that an answer is a problem document that agrees with its status.
+// wantProblem checks that a response is a problem document with the same status.
 func wantProblem(t *testing.T, got answer, status int) {
 	t.Helper()
 	var problem struct {
 		Type, Title string
 		Status      int
 	}
-	if err := json.Unmarshal([]byte(got.body), &problem); err != nil || problem.Status != status || problem.Title == "" || problem.Type == "" {
+	if err := json.Unmarshal([]byte(got.body), &problem); err != nil || problem.Status != status ||
+		problem.Title == "" ||
+		problem.Type == "" {
 		t.Errorf("body is %q: want a problem document (RFC 9457) of status %d", got.body, status)
 	}
 	if got.status != status || got.header.Get("Content-Type") != "application/problem+json" {
-		t.Errorf("status %d, Content-Type %q: want %d, application/problem+json", got.status, got.header.Get("Content-Type"), status)
+		t.Errorf("status %d, Content-Type %q: want %d, application/problem+json", got.status,
+			got.header.Get("Content-Type"), status)
 	}
 }
 
@@ -219,8 +226,7 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// request returns the line of the one request with this ID. The client can have the answer before
-// the line is written, so it waits.
+// request waits for the line of the request with this ID, which can follow the response.
 func (b *logBuffer) request(t *testing.T, id string) (entry map[string]any) {
 	t.Helper()
 	eventually(t, "request "+id+" has a line in the log", func() bool {
@@ -243,8 +249,14 @@ func (b *logBuffer) request(t *testing.T, id string) (entry map[string]any) {
 
 func TestProbes(t *testing.T) {
 	r := start(t, func(c *Config) { c.Issuers[0].URL = "http://127.0.0.1:1/" }) // where nobody is
-	if got := r.ask(t, http.MethodGet, "/healthz"); got.status != http.StatusOK || got.body != `{"status":"ok"}`+"\n" {
-		t.Errorf("/healthz answers %d %q while the issuer is down: the process is alive, so it is 200", got.status, got.body)
+	if got := r.ask(t, http.MethodGet, "/healthz"); got.status != http.StatusOK ||
+		got.body != `{"status":"ok"}`+"\n" {
+		t.Errorf(
+			"/healthz answers %d %q while the issuer is down: the process is alive, so it is 200",
+			got.status, got.body)
+	}
+	if got := r.ask(t, http.MethodHead, "/healthz"); got.status != http.StatusOK || got.body != "" {
+		t.Errorf("HEAD /healthz is %d, %q: want 200 without a body", got.status, got.body)
 	}
 	got := r.ask(t, http.MethodGet, "/readyz")
 	wantProblem(t, got, http.StatusServiceUnavailable)
@@ -253,13 +265,13 @@ func TestProbes(t *testing.T) {
 	}
 	got = r.ask(t, http.MethodPost, "/readyz")
 	wantProblem(t, got, http.StatusMethodNotAllowed)
-	if allow := got.header.Get("Allow"); allow != "GET" {
-		t.Errorf("POST /readyz: Allow is %q, want GET", allow)
+	if allow := got.header.Get("Allow"); allow != "GET, HEAD" {
+		t.Errorf("POST /readyz: Allow is %q, want GET, HEAD", allow)
 	}
 }
 
-// Within a second. A busy machine is late now and then: it counts if it always is.
-func TestReadyOnceTheIssuerIsBack(t *testing.T) {
+// The server must be ready within a second. One of several attempts suffices, for busy machines.
+func TestReadyAfterOutage(t *testing.T) {
 	r := start(t, nil)
 	var took time.Duration
 	for range 5 {
@@ -270,15 +282,18 @@ func TestReadyOnceTheIssuerIsBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		back := time.Now()
-		eventually(t, "/readyz is 200 once the issuer is back", func() bool { return down.ask(t, http.MethodGet, "/readyz").status == http.StatusOK })
+		eventually(t, "/readyz is 200 once the issuer is back",
+			func() bool { return down.ask(t, http.MethodGet, "/readyz").status == http.StatusOK })
 		if took = time.Since(back); took <= time.Second {
 			return
 		}
 	}
-	t.Errorf("/readyz is 200 only %s after the issuer is back, and never sooner than after a second", took)
+	t.Errorf(
+		"/readyz is 200 only %s after the issuer is back, and never sooner than after a second",
+		took)
 }
 
-func TestReadyAsksTheProgramToo(t *testing.T) {
+func TestReadyOfTheProgram(t *testing.T) {
 	var fault atomic.Pointer[error]
 	r := start(t, func(c *Config) {
 		c.Ready = func(ctx context.Context) error {
@@ -291,7 +306,8 @@ func TestReadyAsksTheProgramToo(t *testing.T) {
 			return nil
 		}
 	})
-	eventually(t, "the server is ready", func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusOK })
+	eventually(t, "the server is ready",
+		func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusOK })
 	err := errors.New("secret of the database")
 	fault.Store(&err)
 	got := r.ask(t, "GET", "/readyz", "X-Request-Id", "not-ready")
@@ -299,7 +315,8 @@ func TestReadyAsksTheProgramToo(t *testing.T) {
 	if strings.Contains(got.body, "secret") || got.header.Get("Retry-After") == "" {
 		t.Errorf("want Retry-After, and nothing of the cause: %v %s", got.header, got.body)
 	}
-	if cause := fmt.Sprint(r.log.request(t, "not-ready")["cause"]); !strings.Contains(cause, "secret of the database") {
+	if cause := fmt.Sprint(r.log.request(t, "not-ready")["cause"]); !strings.Contains(cause,
+		"secret of the database") {
 		t.Errorf("cause is %q", cause)
 	}
 	if got := r.ask(t, "GET", "/healthz"); got.status != http.StatusOK {
@@ -319,7 +336,7 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 		want   []string // each in its line
 	}{
 		"nothing":    {Config{}, []string{"server: Config.Document is nil", "server: Config.Routes is nil"}},
-		"no issuers": {Config{Document: document(t), Routes: routes, CORSOrigins: []string{"*"}}, []string{`server: Config.CORSOrigins has "*": `, "token: no issuer is configured"}},
+		"no issuers": {Config{Document: document(t), Routes: routes, CORSOrigins: []string{"*"}}, []string{`server: Config.CORSOrigins has "*": `, "authz: Config.Verifier is nil, and the document takes access tokens"}},
 		"routes fail": {Config{Document: document(t), Issuers: issuers, Routes: func(*authz.Gate) (http.Handler, error) {
 			return nil, errors.New("no route for getPublic")
 		}}, []string{"no route for getPublic"}},
@@ -343,10 +360,11 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 	}
 }
 
-// The first request does not pay for the keys: Serve has asked for them.
+// Serve fetches the keys before the first request.
 func TestKeysAreFetchedAtStart(t *testing.T) {
 	r := start(t, nil)
-	eventually(t, "Serve has the keys fetched", func() bool { _, keySets := r.issuer.Requests(); return keySets == 1 })
+	eventually(t, "Serve has the keys fetched",
+		func() bool { _, keySets := r.issuer.Requests(); return keySets == 1 })
 }
 
 func TestUnknownPathsAndMethods(t *testing.T) {
@@ -374,20 +392,21 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 		}
 		t.Run(test.method+" "+test.path, func(t *testing.T) {
 			wantProblem(t, got, test.status)
-			if allow := got.header.Get("Allow"); test.status == 405 && !slices.Contains(strings.Split(allow, ", "), "GET") {
+			if allow := got.header.Get("Allow"); test.status == 405 &&
+				!slices.Contains(strings.Split(allow, ", "), "GET") {
 				t.Errorf("Allow is %q, want GET in it", allow)
 			}
 		})
 	}
 }
 
-// The asterisk form is the one that net/http would answer by itself.
+// By default, net/http itself responds to OPTIONS *.
 func TestOptionsAsterisk(t *testing.T) {
 	r := start(t, nil)
 	wantProblem(t, r.raw(t, "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n"), http.StatusNotFound)
 }
 
-// raw sends exactly this text.
+// raw sends the text of a request.
 func (r *running) raw(t *testing.T, text string) answer {
 	t.Helper()
 	conn := r.dial(t)
@@ -448,15 +467,33 @@ func TestRequestLog(t *testing.T) {
 		{"public", "GET", public.path, "", map[string]any{
 			"level": "INFO", "method": "GET", "path": public.path, "operation": public.id, "status": 200.0, "remote": "127.0.0.1",
 			"subject": nil, "client_id": nil, "cause": nil}},
-		{"private", "GET", private.path, mint(r.issuer, map[string]any{"sub": "alice", "client_id": "app"}), map[string]any{
-			"operation": private.id, "status": 200.0, "subject": "alice", "client_id": "app", "cause": nil}},
-		{"forbidden", "GET", scoped.path, mint(r.issuer, map[string]any{"sub": "bob", "client_id": "app", "scope": nil}), map[string]any{
-			"level": "INFO", "operation": scoped.id, "status": 403.0, "subject": "bob", "client_id": "app",
-			"cause": "authz: insufficient-scope: This operation needs the scopes: " + scoped.scope + "."}},
+		{
+			"private",
+			"GET",
+			private.path,
+			mint(r.issuer, map[string]any{"sub": "alice", "client_id": "app"}),
+			map[string]any{
+				"operation": private.id, "status": 200.0, "subject": "alice", "client_id": "app", "cause": nil},
+		},
+		{
+			"forbidden",
+			"GET",
+			scoped.path,
+			mint(r.issuer, map[string]any{"sub": "bob", "client_id": "app", "scope": nil}),
+			map[string]any{
+				"level": "INFO", "operation": scoped.id, "status": 403.0, "subject": "bob", "client_id": "app",
+				"cause": "authz: insufficient-scope: This operation needs the scopes: " + scoped.scope + "."},
+		},
 		{"no-token", "GET", private.path, "", map[string]any{
 			"operation": private.id, "status": 401.0, "subject": nil, "cause": "authz: missing-token"}},
-		{"wrong-audience", "GET", private.path, mint(r.issuer, map[string]any{"aud": "other"}), map[string]any{
-			"operation": private.id, "status": 401.0, "subject": nil, "cause": `authz: invalid-token: token: audience: audience is "other", expected "https://api.example"`}},
+		{
+			"wrong-audience",
+			"GET",
+			private.path,
+			mint(r.issuer, map[string]any{"aud": "other"}),
+			map[string]any{
+				"operation": private.id, "status": 401.0, "subject": nil, "cause": `authz: invalid-token: token: audience: audience is "other", expected "https://api.example"`},
+		},
 		{"not-found", "GET", "/no/such", "", map[string]any{
 			"path": "/no/such", "operation": nil, "status": 404.0, "cause": "authz: not-found"}},
 		{"probe", "GET", "/healthz", "", map[string]any{
@@ -476,14 +513,15 @@ func TestRequestLog(t *testing.T) {
 				}
 			}
 			if entry["bytes"] != float64(len(got.body)) || entry["duration_ms"].(float64) < 0 {
-				t.Errorf("bytes is %v for a body of %d, duration_ms %v", entry["bytes"], len(got.body), entry["duration_ms"])
+				t.Errorf("bytes is %v for a body of %d, duration_ms %v", entry["bytes"],
+					len(got.body), entry["duration_ms"])
 			}
 		})
 	}
 }
 
-// A token sent to the wrong place is still a token.
-func TestNothingOfATokenIsLogged(t *testing.T) {
+// Misplaced tokens are not logged, either.
+func TestTokensAreNotLogged(t *testing.T) {
 	r := start(t, nil)
 	token := mint(r.issuer, map[string]any{"sub": "alice"})
 	forged := mint(r.issuer, map[string]any{"exp": 1})
@@ -497,7 +535,8 @@ func TestNothingOfATokenIsLogged(t *testing.T) {
 	r.ask(t, "GET", "/"+token+"/private")
 	r.ask(t, token[:200], private.path)
 	r.ask(t, "GET", private.path, "X-Request-Id", token)
-	r.ask(t, "GET", private.path, "Cookie", "access_token="+token, "Referer", "https://a.example/?t="+token)
+	r.ask(t, "GET", private.path, "Cookie", "access_token="+token, "Referer",
+		"https://a.example/?t="+token)
 	last := r.ask(t, "GET", "/healthz", "X-Request-Id", "last")
 	r.log.request(t, last.header.Get("X-Request-Id"))
 	for _, secret := range []string{token, forged} {
@@ -511,7 +550,7 @@ func TestNothingOfATokenIsLogged(t *testing.T) {
 	}
 }
 
-// Whoever can choose a value must not be able to write a line of the log.
+// Values of requests cannot add lines to the log.
 func TestLogLinesCannotBeForged(t *testing.T) {
 	const forged = "x\n{\"msg\":\"request\"}\r\u2028\x1b[2Jlevel=ERROR"
 	for format, handler := range map[string]func(io.Writer) slog.Handler{
@@ -525,11 +564,13 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 			if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+token); got.status != 200 {
 				t.Fatalf("status %d: %s", got.status, got.body)
 			}
-			r.ask(t, "GET", private.path, "Authorization", "Bearer "+mint(r.issuer, map[string]any{"aud": forged}))
+			r.ask(t, "GET", private.path, "Authorization",
+				"Bearer "+mint(r.issuer, map[string]any{"aud": forged}))
 			r.ask(t, "GET", "/%0A%0D%1B%5B2J%7Bmsg%7D")
 			r.ask(t, "GET", "/", "X-Request-Id", "a\tlevel=ERROR")
 			// The lines of four requests, of the issuer and of its keys.
-			eventually(t, "the log has six lines", func() bool { return strings.Count(log.String(), "\n") >= 6 })
+			eventually(t, "the log has six lines",
+				func() bool { return strings.Count(log.String(), "\n") >= 6 })
 			r.stop() // and no request is under way
 			if err := <-r.ended; err != nil {
 				t.Error(err)
@@ -554,7 +595,9 @@ func TestPanics(t *testing.T) {
 	}
 	entry := r.log.request(t, "panic")
 	stack, _ := entry["stack"].(string)
-	if entry["level"] != "ERROR" || entry["status"] != 500.0 || entry["operation"] != private.id || entry["cause"] != "authz: internal: panic: the secret of the handler" || !strings.Contains(stack, "TestPanics") {
+	if entry["level"] != "ERROR" || entry["status"] != 500.0 || entry["operation"] != private.id ||
+		entry["cause"] != "authz: internal: panic: the secret of the handler" ||
+		!strings.Contains(stack, "TestPanics") {
 		t.Errorf("the log must say what panicked and where, it says %v", entry)
 	}
 	if got := r.ask(t, "GET", "/healthz"); got.status != http.StatusOK {
@@ -562,7 +605,7 @@ func TestPanics(t *testing.T) {
 	}
 }
 
-func TestPanicAfterTheAnswerHasBegun(t *testing.T) {
+func TestPanicAfterResponseStarted(t *testing.T) {
 	r := startAnswering(t, func(c echo.Context) error {
 		_, _ = io.WriteString(c.Response(), "half of what")
 		panic("too late")
@@ -578,12 +621,13 @@ func TestPanicAfterTheAnswerHasBegun(t *testing.T) {
 	if err == nil {
 		t.Errorf("the client takes half an answer for a whole one: the connection must be cut")
 	}
-	if entry := r.log.request(t, "late"); entry["cause"] != "authz: internal: panic: too late" || entry["stack"] == nil {
+	if entry := r.log.request(t, "late"); entry["cause"] != "authz: internal: panic: too late" ||
+		entry["stack"] == nil {
 		t.Errorf("the log does not say what became of the request: %v", entry)
 	}
 }
 
-func TestHandlerThatFails(t *testing.T) {
+func TestHandlerError(t *testing.T) {
 	r := startAnswering(t, func(echo.Context) error { return errors.New("disk on fire") }, nil)
 	got := r.call(t, "X-Request-Id", "fails")
 	wantProblem(t, got, http.StatusInternalServerError)
@@ -595,13 +639,14 @@ func TestHandlerThatFails(t *testing.T) {
 	}
 }
 
-func TestHandlerThatFailsAfterTheAnswerHasBegun(t *testing.T) {
+func TestHandlerErrorAfterResponseStarted(t *testing.T) {
 	r := startAnswering(t, func(c echo.Context) error {
 		_ = c.String(http.StatusOK, "half of what")
 		return errors.New("disk on fire")
 	}, nil)
 	r.call(t, "X-Request-Id", "late")
-	if entry := r.log.request(t, "late"); entry["cause"] != "disk on fire" || entry["status"] != 200.0 {
+	if entry := r.log.request(t, "late"); entry["cause"] != "disk on fire" ||
+		entry["status"] != 200.0 {
 		t.Errorf("the log must say why the answer is not whole, it says %v", entry)
 	}
 }
@@ -610,7 +655,9 @@ func TestHandlerTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // in here 20 s pass at once
 		server, err := New(t.Context(), Config{
 			Document: document(t), Logger: slog.New(slog.DiscardHandler),
-			Issuers: []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}},
+			Issuers: []token.Issuer{
+				{URL: "https://issuer.example/", Audiences: []string{testAudience}},
+			},
 			Routes: answering(func(c echo.Context) error {
 				ctx := c.Request().Context()
 				<-ctx.Done()
@@ -630,8 +677,8 @@ func TestHandlerTimeout(t *testing.T) {
 	})
 }
 
-// Every phase has its end, and a handler's comes in time for the client to be told.
-func TestSlowHeaderIsCutOff(t *testing.T) {
+// Every phase of a request has a time limit, and the handler ends in time for a response.
+func TestSlowHeader(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes as long as the timeout")
 	}
@@ -647,20 +694,23 @@ func TestSlowHeaderIsCutOff(t *testing.T) {
 		t.Errorf("headers have %s, want %s", got, readHeaderTimeout)
 	}
 	if handlerTimeout >= writeTimeout {
-		t.Errorf("handlers may take %s, answers must be out after %s: a timeout could not be told", handlerTimeout, writeTimeout)
+		t.Errorf("handlers may take %s, answers must be out after %s: a timeout could not be told",
+			handlerTimeout, writeTimeout)
 	}
 }
 
-// It is the gate that answers a token that is too long, as long as the header has room for it.
+// The gate refuses tokens that are too long, as long as the headers are not.
 func TestLongTokens(t *testing.T) {
 	r := start(t, nil)
 	for _, kib := range []int{8, 9, 20, 30} {
-		got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+strings.Repeat("a", kib<<10))
+		got := r.ask(t, "GET", private.path, "Authorization",
+			"Bearer "+strings.Repeat("a", kib<<10))
 		wantProblem(t, got, http.StatusUnauthorized)
 	}
 	long := mint(r.issuer, map[string]any{"filler": strings.Repeat("a", 5000)})
 	if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+long); got.status != http.StatusOK {
-		t.Errorf("a genuine token of %d bytes is answered with %d: %s", len(long), got.status, got.body)
+		t.Errorf("a genuine token of %d bytes is answered with %d: %s", len(long), got.status,
+			got.body)
 	}
 	if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+strings.Repeat("a", 64<<10)); got.status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a header of 64 KiB is answered with %d, want 431", got.status)
@@ -668,7 +718,8 @@ func TestLongTokens(t *testing.T) {
 }
 
 func TestForwardedFor(t *testing.T) {
-	trusting := start(t, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	trusting := start(t,
+		func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
 	wary := start(t, nil)
 	for _, test := range []struct {
 		id, forwarded string
@@ -681,9 +732,11 @@ func TestForwardedFor(t *testing.T) {
 		{"private-is-not-ours", "6.6.6.6, 10.0.0.1", trusting, "10.0.0.1"},
 		{"garbage", "nonsense", trusting, "127.0.0.1"},
 	} {
-		test.server.ask(t, "GET", "/healthz", "X-Request-Id", test.id, "X-Forwarded-For", test.forwarded, "X-Real-IP", "6.6.6.6")
+		test.server.ask(t, "GET", "/healthz", "X-Request-Id", test.id, "X-Forwarded-For",
+			test.forwarded, "X-Real-IP", "6.6.6.6")
 		if remote := test.server.log.request(t, test.id)["remote"]; remote != test.want {
-			t.Errorf("%s: X-Forwarded-For %q is logged as %v, want %s", test.id, test.forwarded, remote, test.want)
+			t.Errorf("%s: X-Forwarded-For %q is logged as %v, want %s", test.id, test.forwarded,
+				remote, test.want)
 		}
 	}
 }
@@ -703,10 +756,12 @@ func TestDrain(t *testing.T) {
 		answered <- r.call(t)
 	}()
 	<-entered
-	eventually(t, "the server is ready", func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusOK })
+	eventually(t, "the server is ready",
+		func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusOK })
 
 	r.stop()
-	eventually(t, "/readyz says no while requests are still taken", func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusServiceUnavailable })
+	eventually(t, "/readyz says no while requests are still taken",
+		func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusServiceUnavailable })
 	if got := r.ask(t, "GET", "/healthz"); got.status != http.StatusOK {
 		t.Errorf("/healthz is %d while the server lingers: it is alive", got.status)
 	}
@@ -734,7 +789,8 @@ func TestDrain(t *testing.T) {
 // development is the dev issuer, and what it answers.
 func development(t *testing.T) *devissuer.Issuer {
 	t.Helper()
-	issuer, err := devissuer.New(devissuer.Config{URL: "http://localhost/", Audiences: []string{testAudience}})
+	issuer, err := devissuer.New(
+		devissuer.Config{URL: "http://localhost/", Audiences: []string{testAudience}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -786,9 +842,12 @@ func (g greedy) Serves(path string) bool { return path == g.path }
 func TestOperationsThatCouldNotBeReached(t *testing.T) {
 	_, err := New(t.Context(), Config{
 		Document: document(t), Routes: answering(greet), InsecureIssuer: greedy{path: private.path},
-		Issuers: []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}},
+		Issuers: []token.Issuer{
+			{URL: "https://issuer.example/", Audiences: []string{testAudience}},
+		},
 	})
-	if want := "openapi: GET " + private.path + ": the server answers this path itself: give the operation another one"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "openapi: GET " + private.path + ": the server uses this path itself: change the path of the operation"; err == nil ||
+		!strings.Contains(err.Error(), want) {
 		t.Errorf("fault is %v, want %s", err, want)
 	}
 }

@@ -10,12 +10,13 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// access is what the security of an operation means: who may call it. Schemes matter by what they enforce, not by
-// name; the order of alternatives and scopes does not matter; and an alternative that asks for more than another
-// does not matter at all.
+// access is what the security of an operation means: who may call it. Schemes matter by what they
+// enforce, not by name; the order of alternatives and scopes does not matter; and an alternative
+// that asks for more than another does not matter at all.
 type access struct {
 	needs []need // one of them must be met (OR). Minimal: none contains another. Never empty
-	// looks are the credentials that are looked at although none is needed, so that a bad one is refused.
+	// looks are the credentials that are looked at although none is needed, so that a bad one is
+	// refused.
 	looks []string
 	// stepUp is what is asked, beyond the needs, of how the caller signed in. nil: nothing.
 	stepUp *authz.StepUp
@@ -24,21 +25,25 @@ type access struct {
 // need is a set of things that must all be had (AND). The empty need is always met.
 type need []atom
 
-// atom is a credential, or a scope that the credential must grant. Who has a scope has the credential.
+// atom is a credential, or a scope that the credential must grant. Who has a scope has the
+// credential.
 type atom struct{ credential, scope string }
 
-// bearer is the credential that http bearer, oauth2 and openIdConnect schemes all ask for: an access token (RFC 6750).
-// Who issues it is the configuration of the server.
+// bearer is the credential that http bearer, oauth2 and openIdConnect schemes all ask for: an
+// access token (RFC 6750). Who issues it is the configuration of the server.
 const bearer = "token"
 
 // credential returns what a scheme of the document asks for.
 func credential(doc *openapi3.T, scheme string) string {
-	if doc.Components == nil || doc.Components.SecuritySchemes[scheme] == nil || doc.Components.SecuritySchemes[scheme].Value == nil {
+	if doc.Components == nil || doc.Components.SecuritySchemes[scheme] == nil ||
+		doc.Components.SecuritySchemes[scheme].Value == nil {
 		return "undeclared scheme " + scheme
 	}
 	s := doc.Components.SecuritySchemes[scheme].Value
 	switch {
-	case s.Type == "oauth2", s.Type == "openIdConnect", s.Type == "http" && strings.EqualFold(s.Scheme, "bearer"):
+	case s.Type == "oauth2",
+		s.Type == "openIdConnect",
+		s.Type == "http" && strings.EqualFold(s.Scheme, "bearer"):
 		return bearer
 	case s.Type == "http":
 		return "http " + strings.ToLower(s.Scheme)
@@ -120,8 +125,8 @@ func (a access) credentials() (all []string) {
 	return all
 }
 
-// within reports whether everybody whom a admits is admitted by other. It is exact: needs have no negation, so a caller
-// who has just what one need asks for is the one to fail, if any is.
+// within reports whether everybody whom a admits is admitted by other. It is exact: needs have no
+// negation, so a caller who has just what one need asks for is the one to fail, if any is.
 func (a access) within(other access) bool {
 	return a.beyond(other) == nil && !a.overlooks(other) && !a.asksLess(other)
 }
@@ -138,7 +143,11 @@ func (a access) beyond(other access) (needs []need) {
 
 // overlooks reports whether a lets a bad credential pass for none and other refuses it.
 func (a access) overlooks(other access) bool {
-	return a.open() && slices.ContainsFunc(other.looks, func(c string) bool { return !slices.Contains(a.looks, c) })
+	return a.open() &&
+		slices.ContainsFunc(
+			other.looks,
+			func(c string) bool { return !slices.Contains(a.looks, c) },
+		)
 }
 
 // asksLess reports whether a takes a sign-in that other does not.
@@ -152,8 +161,9 @@ func (a access) asksLess(other access) bool {
 			theirs.MaxAge != nil && (mine.MaxAge == nil || *mine.MaxAge > *theirs.MaxAge))
 }
 
-// missing returns what a caller who has the given atoms lacks for the need that they come nearest to: nil if they may
-// call the operation. It goes by the same measure as the gate: what lacks least, of several what asks for least.
+// missing returns what a caller who has the given atoms lacks for the need that they come nearest
+// to: nil if they may call the operation. It goes by the same measure as the gate: what lacks
+// least, of several what asks for least.
 func (a access) missing(has func(atom) bool) (lacks need) {
 	fewest, least := -1, 0
 	for _, n := range a.needs {
@@ -168,6 +178,24 @@ func (a access) missing(has func(atom) bool) (lacks need) {
 		}
 	}
 	return lacks
+}
+
+// alternatives returns the sets of scopes of which one must be granted; nil where no credential is
+// needed.
+func (a access) alternatives() (all [][]string) {
+	if a.open() {
+		return nil
+	}
+	for _, n := range a.needs {
+		set := []string{}
+		for _, scope := range n.scopes() {
+			if !slices.Contains(set, scope) {
+				set = append(set, scope)
+			}
+		}
+		all = append(all, set)
+	}
+	return all
 }
 
 // class says in one word who may call an operation.
@@ -189,7 +217,8 @@ func (a access) class() string {
 	return "scopes"
 }
 
-// String says who may call an operation as a person does: token with a and b, or c; signed in by mfa.
+// String says who may call an operation as a person does: token with a and b, or c; signed in by
+// mfa.
 func (a access) String() string {
 	switch {
 	case a.open() && a.looks == nil:
@@ -235,7 +264,8 @@ func phrase(needs []need) string {
 
 // onlyScopes reports whether a token with some scopes is needed and nothing else.
 func (n need) onlyScopes() bool {
-	return len(n) > 1 && !slices.ContainsFunc(n, func(a atom) bool { return a.credential != bearer })
+	return len(n) > 1 &&
+		!slices.ContainsFunc(n, func(a atom) bool { return a.credential != bearer })
 }
 
 // String says what is needed: token with a and b. Several credentials are separated by commas.

@@ -20,7 +20,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// caller is somebody who calls: with genuine credentials that grant some scopes, with a bad one, or with nothing.
+// caller is somebody who calls: with genuine credentials that grant some scopes, with a bad one, or
+// with nothing.
 type caller struct {
 	has []atom
 	bad string // a credential that is presented and not genuine; has is then empty
@@ -48,16 +49,23 @@ func admits(o authz.Operation, credential func(string) string, c caller) bool {
 	return optional
 }
 
-// every returns every way to require some of the scopes a, b and c of one token: all sets of alternatives, of which one
-// may be to require nothing.
+// every returns every way to require some of the scopes a, b and c of one token: all sets of
+// alternatives, of which one may be to require nothing.
 func every() (all []authz.Operation) {
 	alternatives := []authz.Alternative{{}}
 	for set := range 8 {
-		alternatives = append(alternatives, authz.Alternative{{Scheme: "bearerAuth", Scopes: subset(set)}})
+		alternatives = append(
+			alternatives,
+			authz.Alternative{{Scheme: "bearerAuth", Scopes: subset(set)}},
+		)
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	for set := range 1 << len(alternatives) {
-		o := authz.Operation{ID: fmt.Sprint("o", set), Method: http.MethodGet, Path: fmt.Sprint("/o", set)}
+		o := authz.Operation{
+			ID:     fmt.Sprint("o", set),
+			Method: http.MethodGet,
+			Path:   fmt.Sprint("/o", set),
+		}
 		for i, a := range alternatives {
 			if set&(1<<i) != 0 {
 				o.Alternatives = append(o.Alternatives, a)
@@ -89,7 +97,8 @@ func holds(credential string, scopes []string) []atom {
 	return has
 }
 
-// TestWeakerIsExact compares every policy over three scopes with every other, by asking every caller.
+// TestWeakerIsExact compares every policy over three scopes with every other, by asking every
+// caller.
 func TestWeakerIsExact(t *testing.T) {
 	asToken := func(string) string { return bearer }
 	callers := []caller{{}, {bad: bearer}}
@@ -114,14 +123,23 @@ func TestWeakerIsExact(t *testing.T) {
 		for j := range operations {
 			expected := admitted[i]&^admitted[j] == 0
 			if got := policies[i].within(policies[j]); got != expected {
-				t.Fatalf("%v within %v is %v, expected %v: whom it admits, as bits of %+v: %b and %b",
-					policies[i], policies[j], got, expected, callers, admitted[i], admitted[j])
+				t.Fatalf(
+					"%v within %v is %v, expected %v: whom it admits, as bits of %+v: %b and %b",
+					policies[i],
+					policies[j],
+					got,
+					expected,
+					callers,
+					admitted[i],
+					admitted[j],
+				)
 			}
 		}
 	}
 }
 
-// TestWeakerIsExactForSeveralCredentials does the same for random policies over two credentials with scopes.
+// TestWeakerIsExactForSeveralCredentials does the same for random policies over two credentials
+// with scopes.
 func TestWeakerIsExactForSeveralCredentials(t *testing.T) {
 	// Two schemes that ask for the same, and one that does not.
 	credential := func(scheme string) string { return map[string]string{"x": bearer, "y": bearer, "z": "api key"}[scheme] }
@@ -155,28 +173,46 @@ func TestWeakerIsExactForSeveralCredentials(t *testing.T) {
 	differ := 0
 	for range 20_000 {
 		a, b := policy(), policy()
-		expected := !slices.ContainsFunc(callers, func(c caller) bool { return admits(a, credential, c) && !admits(b, credential, c) })
+		expected := !slices.ContainsFunc(
+			callers,
+			func(c caller) bool { return admits(a, credential, c) && !admits(b, credential, c) },
+		)
 		if got := accessOf(a, credential).within(accessOf(b, credential)); got != expected {
-			t.Fatalf("within is %v, expected %v, for\n%v\n%v", got, expected, a.Alternatives, b.Alternatives)
+			t.Fatalf(
+				"within is %v, expected %v, for\n%v\n%v",
+				got,
+				expected,
+				a.Alternatives,
+				b.Alternatives,
+			)
 		}
 		if !expected {
 			differ++
 		}
 	}
 	if differ < 2_000 || differ > 18_000 {
-		t.Errorf("%d of 20,000 pairs differ: the policies are not mixed enough to prove anything", differ)
+		t.Errorf(
+			"%d of 20,000 pairs differ: the policies are not mixed enough to prove anything",
+			differ,
+		)
 	}
 }
 
-// TestAgreesWithTheGate holds what is said here of every policy over three scopes against the gate that enforces it:
-// whom it lets in, and which scopes it says are missing.
+// TestAgreesWithTheGate holds what is said here of every policy over three scopes against the gate
+// that enforces it: whom it lets in, and which scopes it says are missing.
 func TestAgreesWithTheGate(t *testing.T) {
 	doc := &openapi3.T{
 		OpenAPI: "3.1.0", Info: &openapi3.Info{Title: "t", Version: "1"}, Paths: openapi3.NewPaths(),
-		Components: &openapi3.Components{SecuritySchemes: openapi3.SecuritySchemes{"bearerAuth": {Value: &openapi3.SecurityScheme{
-			Type: "http", Scheme: "bearer",
-			Extensions: map[string]any{"x-scopes": map[string]any{"a": "a", "b": "b", "c": "c"}},
-		}}}},
+		Components: &openapi3.Components{
+			SecuritySchemes: openapi3.SecuritySchemes{
+				"bearerAuth": {Value: &openapi3.SecurityScheme{
+					Type: "http", Scheme: "bearer",
+					Extensions: map[string]any{
+						"x-scopes": map[string]any{"a": "a", "b": "b", "c": "c"},
+					},
+				}},
+			},
+		},
 	}
 	operations := every()
 	for _, o := range operations {
@@ -188,7 +224,22 @@ func TestAgreesWithTheGate(t *testing.T) {
 			}
 			security.With(requirement)
 		}
-		doc.AddOperation(o.Path, o.Method, &openapi3.Operation{OperationID: o.ID, Security: security, Responses: openapi3.NewResponses(openapi3.WithStatus(200, &openapi3.ResponseRef{Value: openapi3.NewResponse().WithDescription("fine")}))})
+		doc.AddOperation(
+			o.Path,
+			o.Method,
+			&openapi3.Operation{
+				OperationID: o.ID,
+				Security:    security,
+				Responses: openapi3.NewResponses(
+					openapi3.WithStatus(
+						200,
+						&openapi3.ResponseRef{
+							Value: openapi3.NewResponse().WithDescription("fine"),
+						},
+					),
+				),
+			},
+		)
 	}
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"api"}, Algorithm: "EdDSA"})
 	if err != nil {
@@ -197,7 +248,13 @@ func TestAgreesWithTheGate(t *testing.T) {
 	defer issuer.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	verifier, err := token.NewVerifier(ctx, token.Config{Logger: slog.New(slog.DiscardHandler), Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{"api"}}}})
+	verifier, err := token.NewVerifier(
+		ctx,
+		token.Config{
+			Logger:  slog.New(slog.DiscardHandler),
+			Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{"api"}}},
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +264,10 @@ func TestAgreesWithTheGate(t *testing.T) {
 	}
 	var headers []string
 	for set := range 8 {
-		headers = append(headers, "Bearer "+issuer.Mint(map[string]any{"scope": strings.Join(subset(set), " ")}))
+		headers = append(
+			headers,
+			"Bearer "+issuer.Mint(map[string]any{"scope": strings.Join(subset(set), " ")}),
+		)
 	}
 	headers = append(headers, "", "Bearer not.a.token")
 
@@ -226,11 +286,21 @@ func TestAgreesWithTheGate(t *testing.T) {
 			switch set {
 			case 8: // no token
 				if policy.open() != (err == nil) {
-					t.Errorf("%v without a token: open is %v, the gate says %v", policy, policy.open(), err)
+					t.Errorf(
+						"%v without a token: open is %v, the gate says %v",
+						policy,
+						policy.open(),
+						err,
+					)
 				}
 			case 9: // a bad one
 				if public := policy.class() == "public"; public != (err == nil) {
-					t.Errorf("%v with a bad token: the class is %s, the gate says %v", policy, policy.class(), err)
+					t.Errorf(
+						"%v with a bad token: the class is %s, the gate says %v",
+						policy,
+						policy.class(),
+						err,
+					)
 				}
 			default:
 				has := holds(bearer, subset(set))
@@ -244,14 +314,22 @@ func TestAgreesWithTheGate(t *testing.T) {
 					}
 				}
 				if !slices.Equal(missing, expected) || (err == nil) != (missing == nil) {
-					t.Errorf("%v with scopes %v: missing is %v, the gate says %v, lacking %v", policy, subset(set), missing, err, expected)
+					t.Errorf(
+						"%v with scopes %v: missing is %v, the gate says %v, lacking %v",
+						policy,
+						subset(set),
+						missing,
+						err,
+						expected,
+					)
 				}
 			}
 		}
 	}
 }
 
-// TestStepUpIsExact compares every step-up with every other, by asking the gate's own judgement of every sign-in.
+// TestStepUpIsExact compares every step-up with every other, by asking the gate's own judgement of
+// every sign-in.
 func TestStepUpIsExact(t *testing.T) {
 	now := time.Now()
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"api"}, Algorithm: "EdDSA"})
@@ -261,7 +339,13 @@ func TestStepUpIsExact(t *testing.T) {
 	defer issuer.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	verifier, err := token.NewVerifier(ctx, token.Config{Logger: slog.New(slog.DiscardHandler), Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{"api"}}}})
+	verifier, err := token.NewVerifier(
+		ctx,
+		token.Config{
+			Logger:  slog.New(slog.DiscardHandler),
+			Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{"api"}}},
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,11 +371,17 @@ func TestStepUpIsExact(t *testing.T) {
 	}
 	asToken := func(string) string { return bearer }
 	policy := func(s *authz.StepUp) access {
-		return accessOf(authz.Operation{Alternatives: []authz.Alternative{{{Scheme: "t"}}}, StepUp: s}, asToken)
+		return accessOf(
+			authz.Operation{Alternatives: []authz.Alternative{{{Scheme: "t"}}}, StepUp: s},
+			asToken,
+		)
 	}
 	for _, a := range asks {
 		for _, b := range asks {
-			expected := !slices.ContainsFunc(signedIn, func(p *token.Principal) bool { return a.Met(p, now) && !b.Met(p, now) })
+			expected := !slices.ContainsFunc(
+				signedIn,
+				func(p *token.Principal) bool { return a.Met(p, now) && !b.Met(p, now) },
+			)
 			if got := policy(a).within(policy(b)); got != expected {
 				t.Errorf("%q within %q is %v, expected %v", policy(a), policy(b), got, expected)
 			}
@@ -319,9 +409,19 @@ func TestAccessInWords(t *testing.T) {
 		// A scope by the name of a class is still a scope.
 		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"public"}}}}, "token with public", "scopes"},
 	} {
-		a := accessOf(authz.Operation{Alternatives: test.alternatives}, func(s string) string { return schemes[s] })
+		a := accessOf(
+			authz.Operation{Alternatives: test.alternatives},
+			func(s string) string { return schemes[s] },
+		)
 		if a.String() != test.words || a.class() != test.class {
-			t.Errorf("%v is %q, %s; expected %q, %s", test.alternatives, a, a.class(), test.words, test.class)
+			t.Errorf(
+				"%v is %q, %s; expected %q, %s",
+				test.alternatives,
+				a,
+				a.class(),
+				test.words,
+				test.class,
+			)
 		}
 	}
 }

@@ -14,9 +14,10 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// comparableCredentials says what the schemes of two documents ask for, so that the two can be compared. All
-// bearer, oauth2 and openIdConnect schemes ask for an access token. Where either document uses
-// several of them, each stands for its own callers: a server may tell them apart by name.
+// comparableCredentials says what the schemes of two documents ask for, so that the two can be
+// compared. All bearer, oauth2 and openIdConnect schemes ask for an access token. Where either
+// document uses several of them, each stands for its own callers: a server may tell them apart by
+// name.
 func comparableCredentials(old, now *openapi3.T) (before, after func(scheme string) string) {
 	several := len(tokenSchemes(old)) > 1 || len(tokenSchemes(now)) > 1
 	of := func(doc *openapi3.T) func(string) string {
@@ -33,7 +34,10 @@ func comparableCredentials(old, now *openapi3.T) (before, after func(scheme stri
 
 // tokenSchemes returns the schemes that ask for an access token and are used, sorted.
 func tokenSchemes(doc *openapi3.T) []string {
-	return slices.DeleteFunc(usedSchemes(doc), func(name string) bool { return credential(doc, name) != bearer })
+	return slices.DeleteFunc(
+		usedSchemes(doc),
+		func(name string) bool { return credential(doc, name) != bearer },
+	)
 }
 
 // usedSchemes returns the schemes that any operation mentions, sorted.
@@ -103,19 +107,33 @@ func declaredScheme(doc *openapi3.T, name string) *openapi3.SecurityScheme {
 func origins(was, now *openapi3.SecurityScheme) (details []detail) {
 	compare := func(field, was, now string, weakens bool) {
 		if was != now && was != "" && now != "" {
-			details = append(details, detail{field, fmt.Sprintf("%s → %s", was, now), weakens, weakens})
+			details = append(
+				details,
+				detail{field, fmt.Sprintf("%s → %s", was, now), weakens, weakens},
+			)
 		}
 	}
 	compare("openIdConnectUrl", was.OpenIdConnectUrl, now.OpenIdConnectUrl, true)
 	if was.BearerFormat != now.BearerFormat {
-		details = append(details, detail{"bearerFormat", orNone(was.BearerFormat) + " → " + orNone(now.BearerFormat), false, false})
+		details = append(
+			details,
+			detail{
+				"bearerFormat",
+				orNone(was.BearerFormat) + " → " + orNone(now.BearerFormat),
+				false,
+				false,
+			},
+		)
 	}
 	before, after := namedFlows(was.Flows), namedFlows(now.Flows)
 	for _, name := range slices.Sorted(maps.Keys(after)) {
 		b, a := before[name], after[name]
 		if b == nil {
 			if was.Flows != nil {
-				details = append(details, detail{"flows." + name, "added: tokens can be had in another way", true, false})
+				details = append(
+					details,
+					detail{"flows." + name, "added: tokens can be had in another way", true, false},
+				)
 			}
 			continue
 		}

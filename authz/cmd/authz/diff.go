@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,7 +35,8 @@ type change struct {
 	// Was and Now are who may call it, in words; empty before it existed and once it is removed.
 	Was string `json:"was,omitempty"`
 	Now string `json:"now,omitempty"`
-	// Gains is what lets in callers who were refused before, in words; Loses is what no longer does.
+	// Gains is what lets in callers who were refused before, in words; Loses is what no longer
+	// does.
 	Gains []string `json:"gains,omitempty"`
 	Loses []string `json:"loses,omitempty"`
 	// Details are the single differences of a request's schemas and of other controls.
@@ -71,7 +73,10 @@ var verdicts = []struct {
 	verdict verdict
 	colour  colour
 }{
-	{opened, red}, {weakened, red}, {looser, red}, {changed, yellow}, {added, cyan}, {tightened, green},
+	{
+		opened,
+		red,
+	}, {weakened, red}, {looser, red}, {changed, yellow}, {added, cyan}, {tightened, green},
 	{stricter, green}, {moved, cyan}, {removed, dim},
 }
 
@@ -104,7 +109,9 @@ type uncompared struct {
 
 func (c *diffCommand) Run(ctx context.Context, t *tool) error {
 	if c.Old == standardInput && c.New == standardInput {
-		return errors.New("both documents are to be read from standard input: name a file for one of them")
+		return errors.New(
+			"both documents are to be read from standard input: name a file for one of them",
+		)
 	}
 	places := c.Format == "github" || c.Format == "sarif"
 	var old, now *openapi3.T
@@ -143,7 +150,8 @@ func (c *diffCommand) fails(change change) bool {
 // compare finds what has changed in who may call what, and in what a request may contain.
 func compare(old, now *openapi3.T) comparison {
 	before, after := comparableCredentials(old, now)
-	pairs, changes := match(describe(old, before), describe(now, after))
+	was, is := describe(old, before), describe(now, after)
+	pairs, changes := match(withImpliedHEAD(was, is), withImpliedHEAD(is, was))
 	for _, p := range pairs {
 		if c := p.access(); c.Change != "" {
 			changes = append(changes, c)
@@ -154,7 +162,11 @@ func compare(old, now *openapi3.T) comparison {
 	validation, missed := compareRequests(old, now, pairs)
 	changes = append(changes, validation...)
 	slices.SortStableFunc(changes, func(a, b change) int {
-		return cmp.Or(cmp.Compare(a.Change.rank(), b.Change.rank()), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Method, b.Method))
+		return cmp.Or(
+			cmp.Compare(a.Change.rank(), b.Change.rank()),
+			cmp.Compare(a.Path, b.Path),
+			cmp.Compare(a.Method, b.Method),
+		)
 	})
 	answer := comparison{Changes: append([]change{}, changes...), Uncompared: missed}
 	seen := map[string]int{}
@@ -171,6 +183,33 @@ func compare(old, now *openapi3.T) comparison {
 		answer.Weakened = answer.Weakened || c.Weakens
 	}
 	return answer
+}
+
+// withImpliedHEAD adds HEAD where the other document declares it and this one does not: then it is
+// answered as GET, by GET's policy (RFC 9110 §9.3.2).
+func withImpliedHEAD(operations, other []operation) []operation {
+	declared := map[string]bool{} // by HEAD's address: whether these operations have it
+	for _, o := range other {
+		if o.Method == http.MethodHead {
+			declared[o.address()] = false
+		}
+	}
+	for _, o := range operations {
+		if o.Method == http.MethodHead {
+			declared[o.address()] = true
+		}
+	}
+	all := slices.Clone(operations)
+	for _, o := range operations {
+		if o.Method != http.MethodGet {
+			continue
+		}
+		o.Method, o.ID = http.MethodHead, "" // the ID is GET's
+		if has, asked := declared[o.address()]; asked && !has {
+			all = append(all, o)
+		}
+	}
+	return all
 }
 
 // pair is an operation and what it was before.

@@ -84,8 +84,11 @@ func (p page) changes(a comparison) {
 				access = c.Details[0].String()
 			}
 		}
-		rows = append(rows, append([]cell{mark, {string(c.Change), verdicts[c.Change.rank()].colour}},
-			plain(c.Method, c.Path, c.Operation, access)...))
+		rows = append(
+			rows,
+			append([]cell{mark, {string(c.Change), verdicts[c.Change.rank()].colour}},
+				plain(c.Method, c.Path, c.Operation, access)...),
+		)
 		if len(c.Details) > 1 {
 			for _, d := range c.Details {
 				sign := " "
@@ -102,7 +105,13 @@ func (p page) changes(a comparison) {
 	}
 	p.line("%s", a.summary())
 	for _, u := range a.Uncompared {
-		p.line("%s %s %s: %s", p.paint(red, "validation not compared:"), printable(u.Method), printable(u.Path), printable(u.Problem))
+		p.line(
+			"%s %s %s: %s",
+			p.paint(red, "validation not compared:"),
+			printable(u.Method),
+			printable(u.Path),
+			printable(u.Problem),
+		)
 	}
 }
 
@@ -124,7 +133,15 @@ func (p page) markdownChanges(a comparison) {
 				}
 				text = strings.Join(all, "; ")
 			}
-			rows = append(rows, []string{mark, string(c.Change), strings.TrimSpace("`" + strings.TrimSpace(c.Method+" "+c.Path) + "`"), text})
+			rows = append(
+				rows,
+				[]string{
+					mark,
+					string(c.Change),
+					strings.TrimSpace("`" + strings.TrimSpace(c.Method+" "+c.Path) + "`"),
+					text,
+				},
+			)
 		}
 		p.markdown(rows)
 	}
@@ -132,7 +149,12 @@ func (p page) markdownChanges(a comparison) {
 		if i == 0 {
 			p.line("")
 		}
-		p.line("- validation not compared: `%s %s`: %s", printable(u.Method), printable(u.Path), printable(u.Problem))
+		p.line(
+			"- validation not compared: `%s %s`: %s",
+			printable(u.Method),
+			printable(u.Path),
+			printable(u.Problem),
+		)
 	}
 }
 
@@ -155,7 +177,11 @@ func (a comparison) notices() (all []notice) {
 	}
 	for _, u := range a.Uncompared {
 		all = append(all, notice{
-			id: findingID("not-compared", u.Method, address(u.Path)), rule: "not-compared", level: "error",
+			id: findingID(
+				"not-compared",
+				u.Method,
+				address(u.Path),
+			), rule: "not-compared", level: "error",
 			message: fmt.Sprintf("%s %s: validation not compared: %s", u.Method, u.Path, u.Problem),
 		})
 	}
@@ -172,7 +198,21 @@ func verdictRules() []sarifRule {
 	}
 	var all []sarifRule
 	for _, v := range verdicts {
-		all = append(all, sarifRule{v.verdict.rule(), sarifText{text[v.verdict]}, sarifText{"See authz diff --help."}})
+		all = append(
+			all,
+			sarifRule{
+				v.verdict.rule(),
+				sarifText{text[v.verdict]},
+				sarifText{"See authz diff --help."},
+			},
+		)
 	}
-	return append(all, sarifRule{"not-compared", sarifText{"What a request may contain could not be compared."}, sarifText{"See authz lint."}})
+	return append(
+		all,
+		sarifRule{
+			"not-compared",
+			sarifText{"What a request may contain could not be compared."},
+			sarifText{"See authz lint."},
+		},
+	)
 }

@@ -10,11 +10,17 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/overlay"
 )
 
 // load reads a document with everything that it refers to, or the part of it that is needed; with
 // places, also the line of each part.
-func (t *tool) load(ctx context.Context, name string, needed part, places bool) (*openapi3.T, error) {
+func (t *tool) load(
+	ctx context.Context,
+	name string,
+	needed part,
+	places bool,
+) (*openapi3.T, error) {
 	doc, err := t.read(ctx, name, needed, places)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", describeName(name), err)
@@ -22,13 +28,21 @@ func (t *tool) load(ctx context.Context, name string, needed part, places bool) 
 	// Anything that is YAML loads. An empty document, such as the output of a command that failed,
 	// must not pass for an API without operations.
 	if !strings.HasPrefix(doc.OpenAPI, "3.") {
-		return nil, fmt.Errorf("cannot read %s: openapi is %q, expected an OpenAPI document of version 3",
-			describeName(name), doc.OpenAPI)
+		return nil, fmt.Errorf(
+			"cannot read %s: openapi is %q, expected an OpenAPI document of version 3",
+			describeName(name),
+			doc.OpenAPI,
+		)
 	}
 	return doc, nil
 }
 
-func (t *tool) read(ctx context.Context, name string, needed part, places bool) (*openapi3.T, error) {
+func (t *tool) read(
+	ctx context.Context,
+	name string,
+	needed part,
+	places bool,
+) (*openapi3.T, error) {
 	from, err := t.open(ctx, name)
 	if err != nil {
 		return nil, err
@@ -44,20 +58,39 @@ func (t *tool) read(ctx context.Context, name string, needed part, places bool) 
 	if err != nil {
 		return nil, err
 	}
-	if part := needed.prune(data); len(part) < len(data) && !places {
-		// The loader reads JSON by its YAML parser, which takes twice the memory.
-		doc := &openapi3.T{}
-		if doc.UnmarshalJSON(part) == nil && loader.ResolveRefsIn(doc, from.root) == nil {
-			return doc, nil
+	if len(t.overlays) > 0 {
+		if data, err = t.applyOverlays(from, name, data); err != nil {
+			return nil, err
 		}
-	} else {
-		data = part
+		loader.IncludeOrigin = false // the lines are those of the result
 	}
-	doc, err := loader.LoadFromDataWithPath(data, from.root)
+	// The pruned text goes to the loader too, and not to encoding/json: that one matches names without
+	// regard to case, and a document in which it reads a Security that the server does not would pass.
+	doc, err := loader.LoadFromDataWithPath(needed.prune(data), from.root)
 	if err != nil && name != standardInput { // which can be read once
 		err = findBrokenRefs(from, err)
 	}
 	return doc, err
+}
+
+// applyOverlays applies the overlays of --overlay. A revision from before an overlay existed had
+// none.
+func (t *tool) applyOverlays(from source, name string, document []byte) ([]byte, error) {
+	var texts [][]byte
+	for _, file := range t.overlays {
+		text, err := from.overlay(file)
+		if errors.Is(err, errNotInRevision) {
+			t.complain(
+				fmt.Sprintf("%s is read without %s, which its revision does not have", name, file),
+			)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--overlay: %w", err)
+		}
+		texts = append(texts, text)
+	}
+	return overlay.Apply(document, texts...)
 }
 
 func describeName(name string) string {
@@ -73,6 +106,9 @@ type operation struct {
 	access access
 	item   *openapi3.PathItem
 	spec   *openapi3.Operation
+	// unstated: the document does not say who may call it. To OpenAPI it is public, to the guard a
+	// fault.
+	unstated bool
 }
 
 func (o operation) String() string { return o.Method + " " + o.Path }
@@ -82,7 +118,9 @@ func describe(doc *openapi3.T, credential func(scheme string) string) []operatio
 	var all []operation
 	for _, o := range authz.Describe(doc) {
 		item := doc.Paths.Value(o.Path)
-		all = append(all, operation{o, accessOf(o, credential), item, item.GetOperation(o.Method)})
+		spec := item.GetOperation(o.Method)
+		unstated := spec.Security == nil && len(doc.Security) == 0
+		all = append(all, operation{o, accessOf(o, credential), item, spec, unstated})
 	}
 	return all
 }

@@ -18,7 +18,7 @@ import (
 )
 
 type explainCommand struct {
-	Document   string        `required:"" help:"OpenAPI document whose operations the token is held against."`
+	Document   string        `required:"" help:"OpenAPI document whose operations the token may call."`
 	Issuer     string        `required:"" env:"OASGATE_ISSUER" help:"Issuer that the server trusts, exactly as it stands in iss."`
 	Audience   []string      `required:"" env:"OASGATE_AUDIENCE" help:"Identifiers of the API, one of which aud must hold, separated by commas."`
 	Algorithms []string      `env:"OASGATE_ALGORITHMS" help:"Signature algorithms that the server accepts, separated by commas. Default: those of the library."`
@@ -26,10 +26,11 @@ type explainCommand struct {
 	ScopeClaim []string      `default:"/scope" help:"JSON pointers to the claims that grant scopes, separated by commas."`
 	RFC9068    bool          `name:"rfc9068" help:"Demand the strict profile of RFC 9068."`
 
-	Token string `arg:"" optional:"" help:"The token. Better on standard input, where - or nothing has it read: arguments end up in histories and process lists."`
+	Token string `arg:"" optional:"" help:"The token. Better leave it out, or write -, and give it on standard input: arguments end up in histories and process lists."`
 }
 
-// explanation is what explain says to programs. It holds nothing of the token but what its claims say.
+// explanation is what explain says to programs. It holds nothing of the token but what its claims
+// say.
 type explanation struct {
 	Genuine bool   `json:"genuine"`
 	Check   string `json:"check,omitempty"`  // that failed: a token.Code
@@ -59,9 +60,12 @@ func (c *explainCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	raw, err := c.read(t.stdin)
+	raw, removed, err := c.read(t.stdin)
 	if err != nil {
 		return err
+	}
+	if removed != nil {
+		t.complain("pasted along with the token, and left out here: " + strings.Join(removed, ", "))
 	}
 	clock := &issuerClock{now: t.now}
 	verifier, err := token.NewVerifier(ctx, c.config(clock))
@@ -76,7 +80,11 @@ func (c *explainCommand) Run(ctx context.Context, t *tool) error {
 		e = accepted(principal, describe(doc, credentials(doc)), t.now())
 		e.Hint = scopesElsewhere(principal, e, c.ScopeClaim)
 	case ok && refused.Code != token.KeysUnavailable:
-		e = explanation{Check: string(refused.Code), Detail: refused.Detail, Hint: c.hint(ctx, refused.Code, raw, verifier, clock)}
+		e = explanation{
+			Check:  string(refused.Code),
+			Detail: refused.Detail,
+			Hint:   c.hint(ctx, refused.Code, raw, verifier, clock),
+		}
 	default:
 		return fmt.Errorf("nothing can be said of the token: %w", err)
 	}
@@ -104,25 +112,51 @@ func (c *explainCommand) config(clock *issuerClock) token.Config {
 	}
 }
 
-// read returns the token as it was copied, possibly with the scheme of an Authorization header.
-func (c *explainCommand) read(stdin io.Reader) (string, error) {
-	raw := c.Token
-	if raw == "" || raw == "-" {
-		const most = 1 << 20
-		b, err := io.ReadAll(io.LimitReader(stdin, most))
-		if err != nil {
-			return "", fmt.Errorf("the token could not be read from standard input: %w", err)
+// read returns the token, and what was pasted along with it.
+func (c *explainCommand) read(stdin io.Reader) (raw string, removed []string, err error) {
+	raw = c.Token
+	if raw == "" || raw == standardInput {
+		if raw, err = readTokenFile(standardInput, stdin); err != nil {
+			return "", nil, fmt.Errorf("cannot read the token from standard input: %w", err)
 		}
-		raw = string(b)
 	}
-	raw = strings.TrimSpace(raw)
-	if len(raw) > len("Bearer ") && strings.EqualFold(raw[:len("Bearer ")], "Bearer ") {
-		raw = strings.TrimSpace(raw[len("Bearer "):])
+	if raw, removed = cleanToken(raw); raw == "" {
+		return "", nil, errors.New(
+			"there is no token: give one on standard input, or as the argument",
+		)
 	}
-	if raw == "" {
-		return "", errors.New("there is no token: give one on standard input, or as the argument")
+	return raw, removed, nil
+}
+
+// cleanToken removes what is often pasted along with a token, and names it. Sent to a server like
+// that, the token would be refused.
+func cleanToken(text string) (raw string, removed []string) {
+	raw = strings.TrimSpace(text)
+	note := func(what string) {
+		if !slices.Contains(removed, what) {
+			removed = append(removed, what)
+		}
 	}
-	return raw, nil
+	for before := ""; before != raw; {
+		before = raw
+		for _, prefix := range []string{"Authorization:", "Bearer ", "DPoP "} {
+			if len(raw) > len(prefix) && strings.EqualFold(raw[:len(prefix)], prefix) {
+				raw = strings.TrimSpace(raw[len(prefix):])
+				note(strings.TrimSpace(prefix))
+			}
+		}
+		for _, quote := range []string{`"`, "'", "`"} {
+			if len(raw) >= 2 && strings.HasPrefix(raw, quote) && strings.HasSuffix(raw, quote) {
+				raw = strings.TrimSpace(raw[1 : len(raw)-1])
+				note("quotes")
+			}
+		}
+	}
+	if joined := strings.NewReplacer("\r", "", "\n", "", `\n`, "").Replace(raw); joined != raw {
+		raw = joined
+		note("newlines")
+	}
+	return raw, removed
 }
 
 func accepted(p *token.Principal, operations []operation, now time.Time) explanation {
@@ -131,10 +165,18 @@ func accepted(p *token.Principal, operations []operation, now time.Time) explana
 		Genuine: true, Issuer: p.Issuer(), Subject: p.Subject(), Client: p.ClientID(), Expiry: &expiry, Scopes: p.Scopes(),
 	}
 	for _, o := range operations {
-		lacks := o.access.missing(func(a atom) bool { return a.credential == bearer && (a.scope == "" || p.HasScope(a.scope)) })
-		explained := explainedOperation{ID: o.ID, Method: o.Method, Path: o.Path, Access: o.access.String()}
+		lacks := o.access.missing(
+			func(a atom) bool { return a.credential == bearer && (a.scope == "" || p.HasScope(a.scope)) },
+		)
+		explained := explainedOperation{
+			ID:     o.ID,
+			Method: o.Method,
+			Path:   o.Path,
+			Access: o.access.String(),
+		}
 		for _, a := range lacks {
-			if a.credential == bearer || a.scope == "" { // scopes of other credentials say no more than these
+			if a.credential == bearer ||
+				a.scope == "" { // scopes of other credentials say no more than these
 				explained.Missing = append(explained.Missing, cmp.Or(a.scope, a.credential))
 			}
 		}
@@ -164,8 +206,13 @@ func scopesElsewhere(p *token.Principal, e explanation, configured []string) str
 		}
 		for _, scope := range list {
 			if slices.Contains(missing, scope) {
-				return fmt.Sprintf("the token has %s in the claim %s, but scopes are read from %s: have the issuer put them there, or the server read them from %s too (--scope-claim here)",
-					scope, pointer[1:], strings.Join(configured, ", "), pointer)
+				return fmt.Sprintf(
+					"the token has %s in the claim %s, but scopes are read from %s: have the issuer put them there, or the server read them from %s too (--scope-claim here)",
+					scope,
+					pointer[1:],
+					strings.Join(configured, ", "),
+					pointer,
+				)
 			}
 		}
 	}
@@ -173,7 +220,13 @@ func scopesElsewhere(p *token.Principal, e explanation, configured []string) str
 }
 
 // hint says what is probably the matter, where the failed check does not say it itself.
-func (c *explainCommand) hint(ctx context.Context, code token.Code, raw string, verifier *token.Verifier, clock *issuerClock) string {
+func (c *explainCommand) hint(
+	ctx context.Context,
+	code token.Code,
+	raw string,
+	verifier *token.Verifier,
+	clock *issuerClock,
+) string {
 	claims := unverified(raw)
 	switch code {
 	case token.WrongIssuer:
@@ -216,21 +269,32 @@ func (c *explainCommand) audienceHint(claims unverifiedClaims) string {
 	return ""
 }
 
-// unverifiedClaims are what a token that was refused says of itself. Good for hints, and nothing else.
+// unverifiedClaims are what a token that was refused says of itself. Good for hints, and nothing
+// else.
 type unverifiedClaims struct {
 	alg             string
-	Issuer          string    `json:"iss"`
-	Audience        audiences `json:"aud"`
-	AuthorizedParty string    `json:"azp"`
+	Issuer          string `json:"iss"`
+	Audience        texts  `json:"aud"`
+	AuthorizedParty string `json:"azp"`
+	Scope           texts  `json:"scope"`
+	SCP             texts  `json:"scp"`
 }
 
-// audiences: a string or an array of strings (RFC 7519 §4.1.3).
-type audiences []string
+// scopes returns the scopes of the claims in which issuers put them.
+func (c unverifiedClaims) scopes() (all []string) {
+	for _, claim := range append(c.Scope, c.SCP...) {
+		all = append(all, strings.Fields(claim)...)
+	}
+	return all
+}
 
-func (a *audiences) UnmarshalJSON(data []byte) error {
+// texts is a string or an array of strings (RFC 7519 §4.1.3).
+type texts []string
+
+func (a *texts) UnmarshalJSON(data []byte) error {
 	var one string
 	if json.Unmarshal(data, &one) == nil {
-		*a = audiences{one}
+		*a = texts{one}
 		return nil
 	}
 	return json.Unmarshal(data, (*[]string)(a))
@@ -284,7 +348,11 @@ func (p page) writeExplanation(e explanation, now time.Time) {
 	row := func(name, value string, c colour) []cell { return []cell{{name, bold}, {value, c}} }
 	rows := [][]cell{row("genuine", "yes", green)}
 	if !e.Genuine {
-		rows = [][]cell{row("genuine", "no", red), row("failed check", e.Check, ""), row("why", e.Detail, "")}
+		rows = [][]cell{
+			row("genuine", "no", red),
+			row("failed check", e.Check, ""),
+			row("why", e.Detail, ""),
+		}
 	} else {
 		client, scopes := cmp.Or(e.Client, "none"), cmp.Or(strings.Join(e.Scopes, " "), "none")
 		rows = append(rows, row("issuer", e.Issuer, ""), row("subject", e.Subject, ""), row("client", client, ""),
@@ -299,7 +367,9 @@ func (p page) writeExplanation(e explanation, now time.Time) {
 		return
 	}
 	p.line("")
-	rows = [][]cell{{{"OPENS", bold}, {"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}}}
+	rows = [][]cell{
+		{{"OPENS", bold}, {"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}},
+	}
 	opens := 0
 	for _, o := range e.Operations {
 		mark, access := cell{"yes", green}, o.Access

@@ -11,7 +11,8 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// TestExplain replays testdata/explain.txtar with a real issuer, and sees to it that no token is ever printed.
+// TestExplain replays testdata/explain.txtar with a real issuer, and sees to it that no token is
+// ever printed.
 func TestExplain(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	var issuer *devissuer.Issuer
@@ -26,65 +27,107 @@ func TestExplain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := devissuer.New(devissuer.Config{URL: server.URL + "/", Audiences: []string{"https://api.example/"}, Now: func() time.Time { return now }})
+	other, err := devissuer.New(
+		devissuer.Config{
+			URL:       server.URL + "/",
+			Audiences: []string{"https://api.example/"},
+			Now:       func() time.Time { return now },
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	seconds := func(d time.Duration) int64 { return now.Add(d).Unix() }
 	tokens := map[string]string{
-		"{genuine}":       issuer.Mint(map[string]any{"scope": "read:messages", "sub": "somebody"}),
-		"{permissions}":   issuer.Mint(map[string]any{"scope": "openid", "permissions": []string{"read:messages"}}),
-		"{terminal}":      issuer.Mint(map[string]any{"scope": "read:messages", "sub": "some\x1b[2Jbody"}),
-		"{mfa}":           issuer.Mint(map[string]any{"acr": "mfa", "auth_time": seconds(-time.Minute)}),
-		"{expired}":       issuer.Mint(map[string]any{"iat": seconds(-2 * time.Hour), "exp": seconds(-time.Hour)}),
-		"{fresh}":         issuer.Mint(map[string]any{"iat": seconds(0), "exp": seconds(time.Hour)}),
-		"{millis}":        issuer.Mint(map[string]any{"exp": seconds(0) * 1000}),
-		"{noslash}":       issuer.Mint(map[string]any{"iss": server.URL}),
-		"{https}":         issuer.Mint(map[string]any{"iss": strings.Replace(server.URL, "http:", "https:", 1) + "/"}),
+		"{genuine}": issuer.Mint(map[string]any{"scope": "read:messages", "sub": "somebody"}),
+		"{permissions}": issuer.Mint(
+			map[string]any{"scope": "openid", "permissions": []string{"read:messages"}},
+		),
+		"{terminal}": issuer.Mint(
+			map[string]any{"scope": "read:messages", "sub": "some\x1b[2Jbody"},
+		),
+		"{mfa}": issuer.Mint(
+			map[string]any{"acr": "mfa", "auth_time": seconds(-time.Minute)},
+		),
+		"{expired}": issuer.Mint(
+			map[string]any{"iat": seconds(-2 * time.Hour), "exp": seconds(-time.Hour)},
+		),
+		"{fresh}": issuer.Mint(
+			map[string]any{"iat": seconds(0), "exp": seconds(time.Hour)},
+		),
+		"{millis}":  issuer.Mint(map[string]any{"exp": seconds(0) * 1000}),
+		"{noslash}": issuer.Mint(map[string]any{"iss": server.URL}),
+		"{https}": issuer.Mint(
+			map[string]any{"iss": strings.Replace(server.URL, "http:", "https:", 1) + "/"},
+		),
 		"{tenant}":        issuer.Mint(map[string]any{"iss": "https://another.example/"}),
 		"{audience}":      issuer.Mint(map[string]any{"aud": []string{"https://another.example/"}}),
 		"{audience-path}": issuer.Mint(map[string]any{"aud": "https://api.example"}),
 		"{userinfo}":      issuer.Mint(map[string]any{"aud": server.URL + "/userinfo"}),
-		"{id-token}":      issuer.Mint(map[string]any{"aud": "client-1", "azp": "client-1", "email": "somebody@example.com"}),
-		"{nonce}":         issuer.Mint(map[string]any{"aud": "client-1", "nonce": "n"}),
-		"{unknown-kid}":   issuer.Sign(map[string]any{"kid": "gone"}, claimsOf(t, issuer)),
-		"{forged}":        other.Sign(map[string]any{"kid": kidOf(issuer)}, claimsOf(t, issuer)),
-		"{hs256}":         issuer.Sign(map[string]any{"alg": "HS256"}, claimsOf(t, issuer)),
-		"{bound}":         issuer.Mint(map[string]any{"cnf": map[string]any{"jkt": "x"}}),
-		"{opaque}":        "QyCXUI7BUVOZT4F5Y2OPTI2VPS4WMJDH",
-		"{jwe}":           "eyJlbmMiOiJBMjU2R0NNIn0.AAAAAAAAAAAAAAAA.BBBBBBBBBBBBBBBB.CCCCCCCCCCCCCCCC.DDDDDDDDDDDDDDDD",
+		"{id-token}": issuer.Mint(
+			map[string]any{"aud": "client-1", "azp": "client-1", "email": "somebody@example.com"},
+		),
+		"{nonce}":       issuer.Mint(map[string]any{"aud": "client-1", "nonce": "n"}),
+		"{unknown-kid}": issuer.Sign(map[string]any{"kid": "gone"}, claimsOf(t, issuer)),
+		"{forged}":      other.Sign(map[string]any{"kid": kidOf(issuer)}, claimsOf(t, issuer)),
+		"{hs256}":       issuer.Sign(map[string]any{"alg": "HS256"}, claimsOf(t, issuer)),
+		"{bound}":       issuer.Mint(map[string]any{"cnf": map[string]any{"jkt": "x"}}),
+		"{opaque}":      "QyCXUI7BUVOZT4F5Y2OPTI2VPS4WMJDH",
+		"{jwe}":         "eyJlbmMiOiJBMjU2R0NNIn0.AAAAAAAAAAAAAAAA.BBBBBBBBBBBBBBBB.CCCCCCCCCCCCCCCC.DDDDDDDDDDDDDDDD",
 	}
-	values := map[string]string{"ISSUER/": server.URL + "/", "ISSUER": server.URL, "KID": kidOf(issuer)}
+	values := map[string]string{
+		"ISSUER/": server.URL + "/",
+		"ISSUER":  server.URL,
+		"KID":     kidOf(issuer),
+	}
 	for name, token := range tokens {
 		values[name] = token
 	}
 	values["HTTPS"] = strings.Replace(server.URL, "http:", "https:", 1)
 
-	replay(t, "testdata/explain.txtar", func(args []string, stdin, stdout, stderr *bytes.Buffer) int {
-		clock := now
-		if len(args) > 0 && strings.HasPrefix(args[0], "clock=") {
-			off, err := time.ParseDuration(strings.TrimPrefix(args[0], "clock="))
-			if err != nil {
-				t.Fatal(err)
+	replay(
+		t,
+		"testdata/explain.txtar",
+		func(args []string, stdin, stdout, stderr *bytes.Buffer) int {
+			clock := now
+			if len(args) > 0 && strings.HasPrefix(args[0], "clock=") {
+				off, err := time.ParseDuration(strings.TrimPrefix(args[0], "clock="))
+				if err != nil {
+					t.Fatal(err)
+				}
+				clock, args = now.Add(off), args[1:]
 			}
-			clock, args = now.Add(off), args[1:]
-		}
-		if args[0] == "explain" && args[len(args)-1] != "bare" {
-			args = append([]string{"explain", "--document=api.yaml", "--audience=https://api.example/"}, args[1:]...)
-		} else if args[len(args)-1] == "bare" {
-			args = args[:len(args)-1]
-		}
-		tool := tool{stdin: stdin, out: newPage(stdout), errors: newPage(stderr), now: func() time.Time { return clock }}
-		code := tool.run(t.Context(), args)
-		for name, token := range tokens {
-			for segment := range strings.SplitSeq(token, ".") {
-				if out := stdout.String() + stderr.String(); len(segment) > 11 && strings.Contains(out, segment[len(segment)-12:]) {
-					t.Errorf("a part of the token %s is printed by authz %s", name, strings.NewReplacer(pairs(values, false)...).Replace(strings.Join(args, " ")))
+			if args[0] == "explain" && args[len(args)-1] != "bare" {
+				args = append(
+					[]string{"explain", "--document=api.yaml", "--audience=https://api.example/"},
+					args[1:]...)
+			} else if args[len(args)-1] == "bare" {
+				args = args[:len(args)-1]
+			}
+			tool := tool{
+				stdin:  stdin,
+				out:    newPage(stdout),
+				errors: newPage(stderr),
+				now:    func() time.Time { return clock },
+			}
+			code := tool.run(t.Context(), args)
+			for name, token := range tokens {
+				for segment := range strings.SplitSeq(token, ".") {
+					if out := stdout.String() + stderr.String(); len(segment) > 11 &&
+						strings.Contains(out, segment[len(segment)-12:]) {
+						t.Errorf(
+							"a part of the token %s is printed by authz %s",
+							name,
+							strings.NewReplacer(pairs(values, false)...).
+								Replace(strings.Join(args, " ")),
+						)
+					}
 				}
 			}
-		}
-		return code
-	}, values)
+			return code
+		},
+		values,
+	)
 }
 
 func kidOf(issuer *devissuer.Issuer) string {

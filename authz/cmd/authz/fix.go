@@ -2,18 +2,17 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"go.yaml.in/yaml/v4"
-
-	"maps"
 )
 
-// overlay is an OpenAPI Overlay 1.0 document.
-type overlay struct {
+// fixes is an OpenAPI Overlay 1.0 document.
+type fixes struct {
 	Overlay string          `yaml:"overlay"`
 	Info    overlayInfo     `yaml:"info"`
 	Actions []overlayAction `yaml:"actions"`
@@ -30,14 +29,18 @@ type overlayAction struct {
 	Update      map[string]any `yaml:"update"`
 }
 
-// todoScheme is a security scheme that no document declares, so that the guard refuses to start until
-// somebody has decided who may call the operation.
+// todoScheme is a security scheme that no document declares, so that the guard refuses to start
+// until somebody has decided who may call the operation.
 const todoScheme = "TODO"
 
 // writeFixes writes an overlay with what can be fixed mechanically. What needs a decision is marked
 // TODO.
 func writeFixes(p page, doc *openapi3.T, operations []operation) error {
-	o := overlay{Overlay: "1.0.0", Info: overlayInfo{"Fixes by authz lint --fix: replace every TODO", "1"}, Actions: []overlayAction{}}
+	o := fixes{
+		Overlay: "1.0.0",
+		Info:    overlayInfo{"Fixes by authz lint --fix: replace every TODO", "1"},
+		Actions: []overlayAction{},
+	}
 	missing := missingScopes(doc, operations)
 	for _, name := range slices.Sorted(maps.Keys(missing)) {
 		scopes := map[string]any{}
@@ -45,7 +48,9 @@ func writeFixes(p page, doc *openapi3.T, operations []operation) error {
 			scopes[scope] = "TODO"
 		}
 		o.Actions = append(o.Actions, overlayAction{
-			Target: "$.components.securitySchemes" + jsonPathKey(name), Description: "the scopes that operations require",
+			Target: "$.components.securitySchemes" + jsonPathKey(
+				name,
+			), Description: "the scopes that operations require",
 			Update: map[string]any{"x-scopes": scopes},
 		})
 	}
@@ -63,12 +68,16 @@ func writeFixes(p page, doc *openapi3.T, operations []operation) error {
 			taken[id] = true
 			update["operationId"] = id
 		}
-		if op.spec.Security == nil && len(doc.Security) == 0 {
+		if op.unstated {
 			update["security"] = []any{map[string]any{todoScheme: []string{}}}
 		}
 		if len(update) > 0 {
 			o.Actions = append(o.Actions, overlayAction{
-				Target: "$.paths" + jsonPathKey(op.Path) + "." + strings.ToLower(op.Method), Update: update,
+				Target: "$.paths" + jsonPathKey(
+					op.Path,
+				) + "." + strings.ToLower(
+					op.Method,
+				), Update: update,
 			})
 		}
 	}
@@ -95,7 +104,11 @@ func yamlKey(key string) string {
 	plain := !strings.ContainsFunc(key, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_./", r)
 	})
-	if plain && unicode.IsLetter([]rune(key + "0")[0]) && !slices.Contains([]string{"true", "false", "null", "yes", "no", "on", "off"}, strings.ToLower(key)) {
+	if plain && unicode.IsLetter([]rune(key + "0")[0]) &&
+		!slices.Contains(
+			[]string{"true", "false", "null", "yes", "no", "on", "off"},
+			strings.ToLower(key),
+		) {
 		return key
 	}
 	text, err := yaml.Marshal(key)

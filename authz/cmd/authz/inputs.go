@@ -25,13 +25,20 @@ func inputs(operations []operation, visit func(input)) {
 		exposed := o.access.open() || o.writes()
 		for _, ref := range slices.Concat(o.item.Parameters, o.spec.Parameters) {
 			if p := ref.Value; p != nil {
-				in := input{operation: o, exposed: exposed, where: o.String() + " " + p.In + " " + p.Name}
+				in := input{
+					operation: o,
+					exposed:   exposed,
+					where:     o.String() + " " + p.In + " " + p.Name,
+				}
 				v.walk(in, p.Schema)
 				v.content(in, p.Content)
 			}
 		}
 		if body := o.spec.RequestBody; body != nil && body.Value != nil {
-			v.content(input{operation: o, exposed: exposed, where: o.String() + " body"}, body.Value.Content)
+			v.content(
+				input{operation: o, exposed: exposed, where: o.String() + " body"},
+				body.Value.Content,
+			)
 		}
 	}
 }
@@ -68,8 +75,8 @@ func (v visitor) walk(in input, ref *openapi3.SchemaRef) {
 	v.seen[key] = true
 	v.visit(in)
 
-	// Parts of the same value: what is said around them holds for them. The members that one part of allOf does not
-	// describe another may, so that only the whole can refuse members.
+	// Parts of the same value: what is said around them holds for them. The members that one part
+	// of allOf does not describe another may, so that only the whole can refuse members.
 	part := in
 	part.closed = in.closed || closes(s) || isObject(s)
 	for _, ref := range slices.Concat(s.AllOf, s.OneOf, s.AnyOf, openapi3.SchemaRefs{s.Then, s.Else}) {
@@ -99,25 +106,30 @@ var boundedFormats = map[string]bool{
 	"email": true, "char": true, "http-date": true, "binary": true, // bounded by the size of a body
 }
 
-// bounds reports whether a schema bounds the length of strings: by itself, or by a part of its allOf. Formats count
-// where they are enforced and bound the length.
+// bounds reports whether a schema bounds the length of strings: by itself, or by a part of its
+// allOf. Formats count where they are enforced and bound the length.
 func bounds(s *openapi3.Schema) bool {
 	return s.MaxLength != nil || s.Enum != nil || s.Const != nil || boundedFormats[s.Format] ||
 		boundedPattern(s.Pattern) ||
-		slices.ContainsFunc(s.AllOf, func(ref *openapi3.SchemaRef) bool { return ref.Value != nil && bounds(ref.Value) })
+		slices.ContainsFunc(
+			s.AllOf,
+			func(ref *openapi3.SchemaRef) bool { return ref.Value != nil && bounds(ref.Value) },
+		)
 }
 
-// boundedPattern reports whether a pattern matches whole strings (a schema's pattern is not anchored by itself) and none
-// of any length.
+// boundedPattern reports whether a pattern matches whole strings (a schema's pattern is not
+// anchored by itself) and none of any length.
 func boundedPattern(pattern string) bool {
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if pattern == "" || err != nil {
 		return false
 	}
-	return anchored(parsed, syntax.OpBeginText, 0) && anchored(parsed, syntax.OpEndText, -1) && finite(parsed)
+	return anchored(parsed, syntax.OpBeginText, 0) && anchored(parsed, syntax.OpEndText, -1) &&
+		finite(parsed)
 }
 
-// anchored reports whether each alternative has the anchor at the given end: 0 the first, -1 the last.
+// anchored reports whether each alternative has the anchor at the given end: 0 the first, -1 the
+// last.
 func anchored(r *syntax.Regexp, anchor syntax.Op, end int) bool {
 	switch r.Op {
 	case anchor:
@@ -127,7 +139,10 @@ func anchored(r *syntax.Regexp, anchor syntax.Op, end int) bool {
 	case syntax.OpConcat:
 		return anchored(r.Sub[(len(r.Sub)+end)%len(r.Sub)], anchor, end)
 	case syntax.OpAlternate:
-		return !slices.ContainsFunc(r.Sub, func(sub *syntax.Regexp) bool { return !anchored(sub, anchor, end) })
+		return !slices.ContainsFunc(
+			r.Sub,
+			func(sub *syntax.Regexp) bool { return !anchored(sub, anchor, end) },
+		)
 	}
 	return false
 }
@@ -139,8 +154,8 @@ func finite(r *syntax.Regexp) bool {
 	return !slices.ContainsFunc(r.Sub, func(sub *syntax.Regexp) bool { return !finite(sub) })
 }
 
-// closes reports whether a schema says what becomes of members that it does not describe. To say that they are
-// welcome is a decision too.
+// closes reports whether a schema says what becomes of members that it does not describe. To say
+// that they are welcome is a decision too.
 func closes(s *openapi3.Schema) bool {
 	return s.AdditionalProperties.Has != nil || s.AdditionalProperties.Schema != nil ||
 		s.UnevaluatedProperties.Has != nil || s.UnevaluatedProperties.Schema != nil
@@ -148,6 +163,7 @@ func closes(s *openapi3.Schema) bool {
 
 // isObject reports whether a schema describes objects: by itself, or by a part of its allOf.
 func isObject(s *openapi3.Schema) bool {
-	return s.Type != nil && s.Type.Includes(openapi3.TypeObject) || s.Type == nil && len(s.Properties) > 0 ||
+	return s.Type != nil && s.Type.Includes(openapi3.TypeObject) ||
+		s.Type == nil && len(s.Properties) > 0 ||
 		slices.ContainsFunc(s.AllOf, func(ref *openapi3.SchemaRef) bool { return ref.Value != nil && isObject(ref.Value) })
 }

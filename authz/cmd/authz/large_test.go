@@ -14,14 +14,16 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// TestLargeDocuments runs the tool over documents of the size and the shapes that grow in practice. What a command takes
-// is held against what it takes to load and validate the same document, measured beside it: the pace of the machine does
-// not count, growth that is worse than the document's own does.
+// TestLargeDocuments runs the tool over documents of the size and the shapes that grow in practice.
+// What a command takes is held against what it takes to load and validate the same document,
+// measured beside it: the pace of the machine does not count, growth that is worse than the
+// document's own does.
 func TestLargeDocuments(t *testing.T) {
 	if raceDetector {
 		t.Skip("measured without the race detector")
 	}
-	// Ratios of 1 to 4 are measured (go test -v shows them). Several tries, for a busy machine may stall one.
+	// Ratios of 1 to 4 are measured (go test -v shows them). Several tries, for a busy machine may
+	// stall one.
 	const limit, tries = 12, 5
 	for name, generate := range map[string]func(t *testing.T, dir string, weaker bool) (document string, operations int){
 		"3.1, nested resources, allOf chains, recursive schemas": nestedResources,
@@ -31,7 +33,7 @@ func TestLargeDocuments(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			old, operations := generate(t, t.TempDir(), false)
-			if operations < large(600) {
+			if operations < howMany(600) {
 				t.Fatalf("%d operations: not large", operations)
 			}
 			now, _ := generate(t, t.TempDir(), true)
@@ -40,7 +42,13 @@ func TestLargeDocuments(t *testing.T) {
 					base := loadAndValidate(t, old)
 					var stdout, stderr bytes.Buffer
 					start := time.Now()
-					code := run(t.Context(), append(args, "--json"), &bytes.Buffer{}, &stdout, &stderr)
+					code := run(
+						t.Context(),
+						append(args, "--json"),
+						&bytes.Buffer{},
+						&stdout,
+						&stderr,
+					)
 					ratio := float64(time.Since(start)) / float64(base)
 					t.Logf("%-5s %.1f times %s", args[0], ratio, base.Round(time.Millisecond))
 					if code == unable {
@@ -50,17 +58,29 @@ func TestLargeDocuments(t *testing.T) {
 						return code, stdout.String()
 					}
 					if try == tries {
-						t.Fatalf("%s took %.0f times as long as to load and validate the document, expected at most %d", args[0], ratio, limit)
+						t.Fatalf(
+							"%s took %.0f times as long as to load and validate the document, expected at most %d",
+							args[0],
+							ratio,
+							limit,
+						)
 					}
 				}
 			}
 			_, out := timed("plan", old)
 			var plan planReport
-			if err := json.Unmarshal([]byte(out), &plan); err != nil || len(plan.Operations) != operations {
-				t.Errorf("plan has %d operations, expected %d (%v)", len(plan.Operations), operations, err)
+			if err := json.Unmarshal([]byte(out), &plan); err != nil ||
+				len(plan.Operations) != operations {
+				t.Errorf(
+					"plan has %d operations, expected %d (%v)",
+					len(plan.Operations),
+					operations,
+					err,
+				)
 			}
 			timed("lint", old)
-			if code, out := timed("diff", old, old); code != allWell || strings.Contains(out, `"change":`) {
+			if code, out := timed("diff", old, old); code != allWell ||
+				strings.Contains(out, `"change":`) {
 				t.Errorf("diff with itself: exit code %d, %s", code, out)
 			}
 			code, out := timed("diff", old, now)
@@ -75,8 +95,15 @@ func TestLargeDocuments(t *testing.T) {
 				}
 			}
 			// Every generator leaves a scope away in every seventh operation that needs one of two.
-			if expected := operations / 7; code != found || weaker != expected || len(diff.Changes) != expected {
-				t.Errorf("diff finds %d changes, %d of them weakened, exit code %d; expected %d, all weakened, and 1", len(diff.Changes), weaker, code, expected)
+			if expected := operations / 7; code != found || weaker != expected ||
+				len(diff.Changes) != expected {
+				t.Errorf(
+					"diff finds %d changes, %d of them weakened, exit code %d; expected %d, all weakened, and 1",
+					len(diff.Changes),
+					weaker,
+					code,
+					expected,
+				)
 			}
 		})
 	}
@@ -98,8 +125,8 @@ func loadAndValidate(t *testing.T, document string) time.Duration {
 	return time.Since(start)
 }
 
-// large is n, or less where the tests shall be quick.
-func large(n int) int {
+// howMany is n, or less where the tests shall be quick.
+func howMany(n int) int {
 	if testing.Short() {
 		return n / 8
 	}
@@ -108,7 +135,8 @@ func large(n int) int {
 
 type object = map[string]any
 
-// requirement is what operation n asks for: two scopes, of which the weaker document forgets one in every seventh.
+// requirement is what operation n asks for: two scopes, of which the weaker document forgets one in
+// every seventh.
 func requirement(n int, scheme string, weaker bool) []any {
 	scopes := []string{fmt.Sprintf("write:r%d", n%20), "admin"}
 	if weaker && n%7 == 6 {
@@ -146,8 +174,10 @@ func skeleton(version string) (doc, paths, schemas object) {
 		"info":    object{"title": "Large", "version": "1.0.0"},
 		"paths":   paths,
 		"components": object{
-			"schemas":         schemas,
-			"securitySchemes": object{"bearerAuth": object{"type": "http", "scheme": "bearer", "x-scopes": allScopes()}},
+			"schemas": schemas,
+			"securitySchemes": object{
+				"bearerAuth": object{"type": "http", "scheme": "bearer", "x-scopes": allScopes()},
+			},
 		},
 	}, paths, schemas
 }
@@ -167,9 +197,20 @@ func write(t *testing.T, dir, name string, document object) string {
 }
 
 // resourceItems are the two paths of a collection, with four operations. n counts them.
-func resourceItems(n *int, prefix string, parents []any, schema object, security func(n int) []any) object {
+func resourceItems(
+	n *int,
+	prefix string,
+	parents []any,
+	schema object,
+	security func(n int) []any,
+) object {
 	operation := func(verb string, body bool) object {
-		o := object{"operationId": fmt.Sprintf("%s%d", verb, *n), "summary": verb, "security": security(*n), "responses": responses(schema)}
+		o := object{
+			"operationId": fmt.Sprintf("%s%d", verb, *n),
+			"summary":     verb,
+			"security":    security(*n),
+			"responses":   responses(schema),
+		}
 		if body {
 			o["requestBody"] = object{"required": true, "content": jsonContent(schema)}
 		}
@@ -177,8 +218,16 @@ func resourceItems(n *int, prefix string, parents []any, schema object, security
 		return o
 	}
 	return object{
-		prefix:           object{"parameters": parents, "get": operation("list", false), "post": operation("create", true)},
-		prefix + "/{id}": object{"parameters": append(parents, pathParameter("id")), "get": operation("get", false), "put": operation("replace", true)},
+		prefix: object{
+			"parameters": parents,
+			"get":        operation("list", false),
+			"post":       operation("create", true),
+		},
+		prefix + "/{id}": object{
+			"parameters": append(parents, pathParameter("id")),
+			"get":        operation("get", false),
+			"put":        operation("replace", true),
+		},
 	}
 }
 
@@ -189,9 +238,9 @@ func pathParameter(name string) object {
 func nestedResources(t *testing.T, dir string, weaker bool) (string, int) {
 	doc, paths, schemas := skeleton("3.1.0")
 	n := 0
-	for r := range large(160) {
-		// Resource → its base → … → the root, each an allOf of the one before and members of its own; and the tree
-		// holds itself.
+	for r := range howMany(160) {
+		// Resource → its base → … → the root, each an allOf of the one before and members of its
+		// own; and the tree holds itself.
 		for depth := range 6 {
 			base := schemaRef("Root")
 			if depth > 0 {
@@ -201,16 +250,31 @@ func nestedResources(t *testing.T, dir string, weaker bool) (string, int) {
 				"type": "object",
 				"properties": object{
 					fmt.Sprintf("text%d", depth): object{"type": []string{"string", "null"}},
-					fmt.Sprintf("kind%d", depth): object{"oneOf": []any{object{"type": "string", "enum": []string{"a", "b"}}, object{"type": "integer"}}},
+					fmt.Sprintf("kind%d", depth): object{
+						"oneOf": []any{
+							object{"type": "string", "enum": []string{"a", "b"}},
+							object{"type": "integer"},
+						},
+					},
 				},
 			}}}
 		}
 		prefix := fmt.Sprintf("/orgs/{org}/projects/{project}/resources%d", r)
-		maps.Copy(paths, resourceItems(&n, prefix, []any{pathParameter("org"), pathParameter("project")}, schemaRef(fmt.Sprintf("R%dD5", r)),
-			func(n int) []any { return requirement(n, "bearerAuth", weaker) }))
+		maps.Copy(
+			paths,
+			resourceItems(
+				&n,
+				prefix,
+				[]any{pathParameter("org"), pathParameter("project")},
+				schemaRef(fmt.Sprintf("R%dD5", r)),
+				func(n int) []any { return requirement(n, "bearerAuth", weaker) },
+			),
+		)
 	}
 	schemas["Root"] = object{"type": "object", "properties": object{
-		"id": object{"type": "string"}, "children": object{"type": "array", "items": schemaRef("Root")},
+		"id": object{
+			"type": "string",
+		}, "children": object{"type": "array", "items": schemaRef("Root")},
 	}}
 	return write(t, dir, "nested.yaml", doc), n
 }
@@ -229,29 +293,57 @@ func inlined(t *testing.T, dir string, weaker bool) (string, int) {
 		if depth == 0 {
 			return object{"type": "string", "maxLength": 100}
 		}
-		return object{"type": "object", "properties": object{"a": schema(depth - 1), "b": object{"type": "array", "items": schema(depth - 1)}}}
+		return object{
+			"type": "object",
+			"properties": object{
+				"a": schema(depth - 1),
+				"b": object{"type": "array", "items": schema(depth - 1)},
+			},
+		}
 	}
 	n := 0
-	for r := range large(160) {
-		maps.Copy(paths, resourceItems(&n, fmt.Sprintf("/v1/things%d", r), []any{}, schema(3), func(n int) []any {
-			return append(requirement(n, "oauth", weaker), object{"key": []string{}, "oauth": []string{"admin", "write:r1"}})
-		}))
+	for r := range howMany(160) {
+		maps.Copy(
+			paths,
+			resourceItems(
+				&n,
+				fmt.Sprintf("/v1/things%d", r),
+				[]any{},
+				schema(3),
+				func(n int) []any {
+					return append(
+						requirement(n, "oauth", weaker),
+						object{"key": []string{}, "oauth": []string{"admin", "write:r1"}},
+					)
+				},
+			),
+		)
 	}
 	return write(t, dir, "inlined.json", doc), n
 }
 
 func chained(t *testing.T, dir string, weaker bool) (string, int) {
 	doc, paths, schemas := skeleton("3.0.3")
-	length := large(400)
+	length := howMany(400)
 	for i := range length {
 		schemas[fmt.Sprintf("Link%d", i)] = object{"type": "object", "properties": object{
-			"next": schemaRef(fmt.Sprintf("Link%d", (i+1)%length)), "over": schemaRef(fmt.Sprintf("Link%d", (i+7)%length)), "name": object{"type": "string"},
+			"next": schemaRef(
+				fmt.Sprintf("Link%d", (i+1)%length),
+			), "over": schemaRef(fmt.Sprintf("Link%d", (i+7)%length)), "name": object{"type": "string"},
 		}}
 	}
 	n := 0
-	for r := range large(170) {
-		maps.Copy(paths, resourceItems(&n, fmt.Sprintf("/chains%d", r), []any{}, schemaRef(fmt.Sprintf("Link%d", r)),
-			func(n int) []any { return requirement(n, "bearerAuth", weaker) }))
+	for r := range howMany(170) {
+		maps.Copy(
+			paths,
+			resourceItems(
+				&n,
+				fmt.Sprintf("/chains%d", r),
+				[]any{},
+				schemaRef(fmt.Sprintf("Link%d", r)),
+				func(n int) []any { return requirement(n, "bearerAuth", weaker) },
+			),
+		)
 	}
 	return write(t, dir, "chained.yaml", doc), n
 }
@@ -259,12 +351,32 @@ func chained(t *testing.T, dir string, weaker bool) (string, int) {
 func manyFiles(t *testing.T, dir string, weaker bool) (string, int) {
 	doc, paths, schemas := skeleton("3.1.0")
 	schemas["Thing"] = object{"$ref": "thing.json"}
-	write(t, dir, "thing.json", object{"type": "object", "properties": object{"name": object{"type": "string"}}})
+	write(
+		t,
+		dir,
+		"thing.json",
+		object{"type": "object", "properties": object{"name": object{"type": "string"}}},
+	)
 	n := 0
-	for f := range large(100) {
+	for f := range howMany(100) {
 		file := object{}
-		items := resourceItems(&n, fmt.Sprintf("/files%d", f), []any{}, object{"$ref": "thing.json"}, func(n int) []any { return requirement(n, "bearerAuth", weaker) })
-		maps.Copy(items, resourceItems(&n, fmt.Sprintf("/more%d", f), []any{}, object{"$ref": "thing.json"}, func(n int) []any { return requirement(n, "bearerAuth", weaker) }))
+		items := resourceItems(
+			&n,
+			fmt.Sprintf("/files%d", f),
+			[]any{},
+			object{"$ref": "thing.json"},
+			func(n int) []any { return requirement(n, "bearerAuth", weaker) },
+		)
+		maps.Copy(
+			items,
+			resourceItems(
+				&n,
+				fmt.Sprintf("/more%d", f),
+				[]any{},
+				object{"$ref": "thing.json"},
+				func(n int) []any { return requirement(n, "bearerAuth", weaker) },
+			),
+		)
 		for path, item := range items {
 			name := strings.NewReplacer("/", "_", "{", "", "}", "").Replace(path)
 			file[name] = item

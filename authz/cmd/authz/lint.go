@@ -93,7 +93,11 @@ func (c *lintCommand) answer(t *tool, blocks map[string]string, findings []findi
 		t.out.findings(c.Document, findings, blocks, c.Places)
 	}
 	limit := slices.Index(levels, c.FailOn)
-	if err == nil && slices.ContainsFunc(findings, func(f finding) bool { return slices.Index(levels, f.Level) <= limit }) {
+	if err == nil &&
+		slices.ContainsFunc(
+			findings,
+			func(f finding) bool { return slices.Index(levels, f.Level) <= limit },
+		) {
 		return errFound
 	}
 	return err
@@ -109,7 +113,15 @@ func lint(doc *openapi3.T, operations []operation, skip []string) []finding {
 		}
 		seen := map[finding]bool{}
 		report := func(at *openapi3.Location, where, problem, cause string) {
-			f := finding{Level: r.level, Rule: r.name, Problem: problem, Fix: r.fix, cause: cmp.Or(cause, problem)}.at(at)
+			f := finding{
+				Level:   r.level,
+				Rule:    r.name,
+				Problem: problem,
+				Fix:     r.fix,
+				cause:   cmp.Or(cause, problem),
+			}.at(
+				at,
+			)
 			if at != nil && seen[f] {
 				return
 			}
@@ -127,8 +139,16 @@ func lint(doc *openapi3.T, operations []operation, skip []string) []finding {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b finding) int {
-		return cmp.Or(cmp.Compare(slices.Index(levels, a.Level), slices.Index(levels, b.Level)), cmp.Compare(a.Rule, b.Rule),
-			cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(
+			cmp.Compare(slices.Index(levels, a.Level), slices.Index(levels, b.Level)),
+			cmp.Compare(a.Rule, b.Rule),
+			cmp.Compare(
+				a.File,
+				b.File,
+			),
+			cmp.Compare(a.Line, b.Line),
+			cmp.Compare(a.Column, b.Column),
+		)
 	})
 	identify(all)
 	return all
@@ -183,12 +203,15 @@ func faultFindings(faults []*authz.Fault) (all []finding) {
 
 // ruleOfFault returns the first rule that matches the text of a fault. The last one matches any.
 func ruleOfFault(problem string) rule {
-	i := slices.IndexFunc(rules, func(r rule) bool { return r.problem != nil && r.problem.MatchString(problem) })
+	i := slices.IndexFunc(
+		rules,
+		func(r rule) bool { return r.problem != nil && r.problem.MatchString(problem) },
+	)
 	return rules[i]
 }
 
-// cause returns what the findings of a fault's rule have in common: undeclared scopes are one mistake
-// in the list of scopes, however many operations require them.
+// cause returns what the findings of a fault's rule have in common: undeclared scopes are one
+// mistake in the list of scopes, however many operations require them.
 func (r rule) cause(problem string) string {
 	switch r.name {
 	case "undeclared-scope", "unstated-security":
@@ -210,7 +233,8 @@ func innermost(err error) (at *openapi3.Location, cause error) {
 		if !field.IsValid() {
 			continue
 		}
-		if origin, ok := field.Interface().(*openapi3.Origin); ok && origin != nil && origin.Key != nil {
+		if origin, ok := field.Interface().(*openapi3.Origin); ok && origin != nil &&
+			origin.Key != nil {
 			at = origin.Key
 		}
 	}
@@ -248,7 +272,12 @@ func reportSuppressions(operations []operation, report report) {
 	for _, o := range operations {
 		for _, name := range o.ignored() {
 			if r, ok := ruleNamed(name); !ok || r.level == faultLevel {
-				report(locate(o.spec.Origin, ignoreExtension), o.String(), name+" is not a rule that can be suppressed", "")
+				report(
+					locate(o.spec.Origin, ignoreExtension),
+					o.String(),
+					name+" is not a rule that can be suppressed",
+					"",
+				)
 			}
 		}
 	}

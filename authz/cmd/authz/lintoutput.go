@@ -52,10 +52,16 @@ func (p page) findings(document string, findings []finding, blocks map[string]st
 				if f.Line > 0 {
 					at = fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
 				}
-				rows = append(rows, []cell{{at, dim}, {text: cmp.Or(f.Where, "-")}, {text: f.Problem}})
+				rows = append(
+					rows,
+					[]cell{{at, dim}, {text: cmp.Or(f.Where, "-")}, {text: f.Problem}},
+				)
 			}
 			if more := len(all) - len(shown); more > 0 {
-				rows = append(rows, []cell{{fmt.Sprintf("and %d more of this kind (--places)", more), dim}})
+				rows = append(
+					rows,
+					[]cell{{fmt.Sprintf("and %d more of this kind (--places)", more), dim}},
+				)
 			}
 		}
 		p.table("  ", rows)
@@ -69,7 +75,10 @@ func (p page) findings(document string, findings []finding, blocks map[string]st
 	}
 	rows := [][]cell{}
 	for _, s := range sums {
-		rows = append(rows, []cell{{fmt.Sprint(s.number), bold}, {s.level, levelColour(s.level)}, {text: s.rule}})
+		rows = append(
+			rows,
+			[]cell{{fmt.Sprint(s.number), bold}, {s.level, levelColour(s.level)}, {text: s.rule}},
+		)
 	}
 	p.table("", rows)
 }
@@ -100,7 +109,11 @@ func scopeLists(doc *openapi3.T, operations []operation) string {
 	var b strings.Builder
 	missing := missingScopes(doc, operations)
 	for _, scheme := range slices.Sorted(maps.Keys(missing)) {
-		fmt.Fprintf(&b, "components:\n  securitySchemes:\n    %s:\n      x-scopes:\n", yamlKey(scheme))
+		fmt.Fprintf(
+			&b,
+			"components:\n  securitySchemes:\n    %s:\n      x-scopes:\n",
+			yamlKey(scheme),
+		)
 		for _, scope := range missing[scheme] {
 			fmt.Fprintf(&b, "        %s: TODO\n", yamlKey(scope))
 		}
@@ -108,8 +121,8 @@ func scopeLists(doc *openapi3.T, operations []operation) string {
 	return b.String()
 }
 
-// missingScopes returns the scopes that are required of a scheme and not listed, by scheme. An oauth2
-// scheme lists them by flow, so that only its author knows where they belong.
+// missingScopes returns the scopes that are required of a scheme and not listed, by scheme. An
+// oauth2 scheme lists them by flow, so that only its author knows where they belong.
 func missingScopes(doc *openapi3.T, operations []operation) map[string][]string {
 	missing := map[string][]string{}
 	for _, name := range usedSchemes(doc) {
@@ -119,8 +132,13 @@ func missingScopes(doc *openapi3.T, operations []operation) map[string][]string 
 		}
 		listed := declaredScopes(s)
 		for _, scope := range scopesOf(operations, name) {
-			misspelt := slices.ContainsFunc(listed, func(l string) bool { return nearMiss(l, scope) })
-			if scope != "" && !strings.ContainsAny(scope, " \"\\") && !slices.Contains(listed, scope) && !misspelt {
+			misspelt := slices.ContainsFunc(
+				listed,
+				func(l string) bool { return nearMiss(l, scope) },
+			)
+			if scope != "" && !strings.ContainsAny(scope, " \"\\") &&
+				!slices.Contains(listed, scope) &&
+				!misspelt {
 				missing[name] = append(missing[name], scope)
 			}
 		}

@@ -1,18 +1,21 @@
 // Command authz reads the access policy that an OpenAPI document is:
 //
-//	authz plan openapi.yaml                  who may call what
-//	authz lint openapi.yaml                  what would keep it from being served, and what is unwise
-//	authz diff old.yaml new.yaml             what changes in who may call what
-//	authz explain --document openapi.yaml …  is this token genuine, and what does it open
-//	authz probe --document openapi.yaml …    does a running server do what its document says
-//	authz scopes -o file.go openapi.yaml     Go constants of scopes and operations, and which need which
+//	authz plan openapi.yaml                     who may call what
+//	authz lint openapi.yaml                     what keeps it from being served, and what is unwise
+//	authz diff main:openapi.yaml openapi.yaml   what changes in who may call what, with what requests
+//	authz explain --document openapi.yaml …     is this token genuine, and what does it open
+//	authz probe --document openapi.yaml …       does a running server do what its document says
+//	authz init --module M --document D folder   a repository for the API that a document describes
+//	authz bundle -o out.json openapi.yaml       a document in several files as one
+//	authz scopes -o file.go openapi.yaml        constants of scopes and operations, and which need which
 //
-// Each works on any OpenAPI 3 document, whatever serves it. A document named - is read from standard input. With
-// --json the same is said to programs.
+// Each works on any OpenAPI 3 document, whatever serves it. A document is a file, REVISION:FILE as
+// in git, an https URL, or - for standard input. With --json the output is JSON.
 //
-// The exit code is 0 when all is well, 1 when there is something to look at (faults, a weakened operation, a token
-// that is not genuine, a server that fails), and 2 when the question could not be answered: wrong usage, a document
-// that cannot be read, an issuer or a server that cannot be reached.
+// The exit code is 0 if all is well, 1 if there are findings (faults, a weakened operation, a token
+// that is not genuine, a server that fails), and 2 if the question cannot be answered: wrong usage,
+// a document that cannot be read, an issuer or a server that cannot be reached, a schema that
+// cannot be compared.
 package main
 
 import (
@@ -36,18 +39,21 @@ const (
 	unable  = 2
 )
 
-// errFound ends a command that has told of its findings.
+// errFound ends a command that has written its findings.
 var errFound = errors.New("there are findings")
 
 type commands struct {
-	JSON bool `name:"json" help:"Write JSON, for programs."`
+	JSON    bool     `name:"json" help:"Write JSON."`
+	Overlay []string `help:"OpenAPI overlays to apply to the document, in order, separated by commas."`
 
 	Plan    planCommand    `cmd:"" help:"Show who may call what."`
-	Lint    lintCommand    `cmd:"" help:"Find what would keep the document from being served, and what is unwise in it."`
-	Diff    diffCommand    `cmd:"" help:"Show what changes in who may call what. Exits with 1 if anything is weakened."`
-	Explain explainCommand `cmd:"" help:"Say whether a token is genuine, if not why, and which operations it opens. The token is never printed."`
-	Probe   probeCommand   `cmd:"" help:"Try whether a running server does what its document says."`
-	Scopes  scopesCommand  `cmd:"" help:"Write Go constants of the scopes and operations, and which scopes an operation needs, for those who call the API."`
+	Lint    lintCommand    `cmd:"" help:"Find what keeps the document from being served, and what is unwise in it."`
+	Diff    diffCommand    `cmd:"" help:"Show what changes in who may call what, and in what a request may contain. Exits with 1 if anything is weakened."`
+	Explain explainCommand `cmd:"" help:"Say whether a token is genuine, why not, and which operations it may call. The token is never printed."`
+	Probe   probeCommand   `cmd:"" help:"Check that a running server does what its document says."`
+	Init    initCommand    `cmd:"" help:"Write a repository for an API: a server that its document guards, with tests. Or what an existing one lacks."`
+	Bundle  bundleCommand  `cmd:"" help:"Write a document in several files as one."`
+	Scopes  scopesCommand  `cmd:"" help:"Write the scopes and operations, and which operation needs which scopes, as Go, TypeScript or JSON."`
 }
 
 // tool is what a command works with.
@@ -57,6 +63,8 @@ type tool struct {
 	errors page
 	json   bool
 	now    func() time.Time
+
+	overlays []string // to apply to every document
 }
 
 func main() {
@@ -73,9 +81,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func (t *tool) run(ctx context.Context, args []string) int {
 	var c commands
 	helped := false
-	parser := kong.Must(&c,
+	parser := kong.Must(
+		&c,
 		kong.Name("authz"),
-		kong.Description("An OpenAPI document is the access policy: read it, check it, compare it, prove it."),
+		kong.Description(
+			"An OpenAPI document is the access policy: read it, check it, compare it, prove it.",
+		),
 		kong.Writers(t.out.w, t.errors.w),
 		kong.Exit(func(int) { helped = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
@@ -89,7 +100,7 @@ func (t *tool) run(ctx context.Context, args []string) int {
 		t.complain(withoutArguments(err.Error(), args) + ": see authz --help")
 		return unable
 	}
-	t.json = c.JSON
+	t.json, t.overlays = c.JSON, c.Overlay
 	switch err := command.Run(t); {
 	case errors.Is(err, errFound):
 		return found
@@ -113,8 +124,8 @@ func (t *tool) complain(message string) {
 	fmt.Fprintf(t.errors.w, "%s %s\n", t.errors.paint(red, "authz:"), printable(message))
 }
 
-// withoutArguments takes out of a usage error whatever could be a token, or a secret, put where it does not belong:
-// the parser repeats what it does not understand.
+// withoutArguments takes out of a usage error whatever could be a token, or a secret, put where it
+// does not belong: the parser repeats what it does not understand.
 func withoutArguments(message string, args []string) string {
 	type given struct {
 		value   string
@@ -130,7 +141,12 @@ func withoutArguments(message string, args []string) string {
 		}
 		instead := fmt.Sprintf("(argument %d, not repeated here)", i+1)
 		quoted := strconv.Quote(arg)
-		all = append(all, given{quoted, instead}, given{arg, instead}, given{quoted[1 : len(quoted)-1], instead})
+		all = append(
+			all,
+			given{quoted, instead},
+			given{arg, instead},
+			given{quoted[1 : len(quoted)-1], instead},
+		)
 	}
 	// The longest first: one may be the beginning of another.
 	slices.SortStableFunc(all, func(a, b given) int { return len(b.value) - len(a.value) })

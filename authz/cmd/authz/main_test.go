@@ -16,9 +16,14 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-var update = flag.Bool("update", false, "rewrite the transcripts in testdata by what the tool says now")
+var update = flag.Bool(
+	"update",
+	false,
+	"rewrite the transcripts in testdata by what the tool says now",
+)
 
-// TestTranscripts runs what testdata/*.txtar show of the tool: a terminal session over the files in the archive.
+// TestTranscripts runs what testdata/*.txtar show of the tool: a terminal session over the files in
+// the archive.
 func TestTranscripts(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(scripts) == 0 {
@@ -37,11 +42,16 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// replay runs the commands of a transcript and compares the answers. A command is `$ authz …`, possibly
-// with `< file`; its answer is the lines of stdout, those of stderr with 2> in front, and the exit code
-// if it is not 0. `$ git …` and `$ cp …` are run as well, and print nothing. Values replace their names
-// in commands, and names the values in answers.
-func replay(t *testing.T, script string, command func(args []string, stdin, stdout, stderr *bytes.Buffer) int, values map[string]string) {
+// replay runs the commands of a transcript and compares the answers. A command is `$ authz …`,
+// possibly with `< file`; its answer is the lines of stdout, those of stderr with 2> in front, and
+// the exit code if it is not 0. `$ git …` and `$ cp …` are run as well, and print nothing. Values
+// replace their names in commands, and names the values in answers.
+func replay(
+	t *testing.T,
+	script string,
+	command func(args []string, stdin, stdout, stderr *bytes.Buffer) int,
+	values map[string]string,
+) {
 	t.Helper()
 	archive, err := txtar.ParseFile(script)
 	if err != nil {
@@ -67,7 +77,8 @@ func replay(t *testing.T, script string, command func(args []string, stdin, stdo
 	transcript := &archive.Files[len(archive.Files)-1]
 	var now bytes.Buffer
 	for line := range strings.Lines(string(transcript.Data)) {
-		if command, ok := strings.CutPrefix(strings.TrimSpace(line), "$ "); ok && !strings.HasPrefix(command, "authz ") {
+		if command, ok := strings.CutPrefix(strings.TrimSpace(line), "$ "); ok &&
+			!strings.HasPrefix(command, "authz ") {
 			fmt.Fprintf(&now, "$ %s\n", command)
 			prepare(t, strings.Fields(command))
 			continue
@@ -109,8 +120,11 @@ func replay(t *testing.T, script string, command func(args []string, stdin, stdo
 		return
 	}
 	if was != now.String() {
-		t.Errorf("%s: the tool does not say what the transcript shows. If it is right, run go test -update and review the change. It says:\n%s",
-			filepath.Base(script), now.String())
+		t.Errorf(
+			"%s: the tool does not say what the transcript shows. If it is right, run go test -update and review the change. It says:\n%s",
+			filepath.Base(script),
+			now.String(),
+		)
 	}
 }
 
@@ -121,14 +135,22 @@ func prepare(t *testing.T, command []string) {
 		t.Fatalf("expected git or cp in a transcript, found %s", command[0])
 	}
 	run := exec.CommandContext(t.Context(), command[0], command[1:]...)
-	run.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
-		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
+	run.Env = append(
+		os.Environ(),
+		"GIT_CONFIG_GLOBAL=/dev/null",
+		"GIT_CONFIG_SYSTEM=/dev/null",
+		"GIT_AUTHOR_NAME=a",
+		"GIT_AUTHOR_EMAIL=a@example.com",
+		"GIT_COMMITTER_NAME=a",
+		"GIT_COMMITTER_EMAIL=a@example.com",
+	)
 	if out, err := run.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v: %s", strings.Join(command, " "), err, out)
 	}
 }
 
-// pairs are what a strings.Replacer takes: the longest first, for one value may be the beginning of another.
+// pairs are what a strings.Replacer takes: the longest first, for one value may be the beginning of
+// another.
 func pairs(values map[string]string, toReal bool) (all []string) {
 	for _, name := range slices.SortedFunc(maps.Keys(values), func(a, b string) int {
 		return cmp.Or(len(values[b])-len(values[a]), cmp.Compare(a, b))
@@ -142,7 +164,8 @@ func pairs(values map[string]string, toReal bool) (all []string) {
 	return all
 }
 
-// TestUsageErrorsRepeatNoToken: the parser repeats what it does not understand, and that may be a token.
+// TestUsageErrorsRepeatNoToken: the parser repeats what it does not understand, and that may be a
+// token.
 func TestUsageErrorsRepeatNoToken(t *testing.T) {
 	const secret, tail = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzZWNyZXQifQ.c2lnbmF0dXJl", "-and-what-follows"
 	for _, args := range [][]string{
@@ -161,16 +184,26 @@ func TestUsageErrorsRepeatNoToken(t *testing.T) {
 		if code != unable {
 			t.Errorf("authz %q: exit code is %d, expected %d: wrong usage", args, code, unable)
 		}
-		if out := stdout.String() + stderr.String(); strings.Contains(out, secret[:20]) || strings.Contains(out, tail) {
-			t.Errorf("authz %q: the usage error repeats the token; see withoutArguments. It says: %s", args, out)
+		if out := stdout.String() + stderr.String(); strings.Contains(out, secret[:20]) ||
+			strings.Contains(out, tail) {
+			t.Errorf(
+				"authz %q: the usage error repeats the token; see withoutArguments. It says: %s",
+				args,
+				out,
+			)
 		}
 	}
 }
 
 func TestHelp(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"--help"}, nil, &stdout, &stderr); code != allWell || stderr.Len() > 0 {
-		t.Errorf("authz --help: exit code is %d, stderr %q, expected 0 and nothing", code, stderr.String())
+	if code := run(t.Context(), []string{"--help"}, nil, &stdout, &stderr); code != allWell ||
+		stderr.Len() > 0 {
+		t.Errorf(
+			"authz --help: exit code is %d, stderr %q, expected 0 and nothing",
+			code,
+			stderr.String(),
+		)
 	}
 	for _, command := range []string{"plan", "lint", "diff", "explain", "probe"} {
 		if !strings.Contains(stdout.String(), "\n  "+command) {

@@ -17,8 +17,8 @@ import (
 	"github.com/oasgate/oasgate/authz/client"
 )
 
-// oauthClient gets access tokens by the client credentials grant (RFC 6749 §4.4). It asks once for each set of scopes:
-// issuers count, and charge for, what they issue.
+// oauthClient gets access tokens by the client credentials grant (RFC 6749 §4.4). It asks once for
+// each set of scopes: issuers count, and charge for, what they issue.
 type oauthClient struct {
 	config client.Config // its Scopes apart
 	asked  map[string]*issued
@@ -32,7 +32,10 @@ type issued struct {
 }
 
 // errNotGiven has the kit skip a case.
-var errNotGiven = fmt.Errorf("the issuer does not give this client such a token: %w", errors.ErrUnsupported)
+var errNotGiven = fmt.Errorf(
+	"the issuer does not give this client such a token: %w",
+	errors.ErrUnsupported,
+)
 
 // exactly returns a token with these scopes and no others, or errNotGiven.
 func (c *oauthClient) exactly(ctx context.Context, scopes []string) (string, error) {
@@ -74,7 +77,8 @@ func (c *oauthClient) request(ctx context.Context, scopes []string) *issued {
 		return &issued{&oauth2.Token{}, nil, err}
 	}
 	token, err := source.Token()
-	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok && refused.ErrorCode == "invalid_scope" {
+	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok &&
+		refused.ErrorCode == "invalid_scope" {
 		err = errNotGiven
 	}
 	if err != nil {
@@ -127,14 +131,16 @@ func fetch(caller *http.Client, r *http.Request) (body []byte, status int, err e
 	return body, response.StatusCode, err
 }
 
-// confidential: secrets, and the keys that signatures are checked with, go over https; http is for this machine.
+// confidential: secrets, and the keys that signatures are checked with, go over https; http is for
+// this machine.
 func confidential(at string) error {
 	u, err := url.Parse(at)
 	if err != nil || u.Host == "" {
 		return fmt.Errorf("%q: expected a URL such as https://issuer.example/oauth/token", at)
 	}
 	ip := net.ParseIP(u.Hostname())
-	if u.Scheme == "https" || u.Scheme == "http" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()) {
+	if u.Scheme == "https" ||
+		u.Scheme == "http" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()) {
 		return nil
 	}
 	return fmt.Errorf("%s: expected https: http is for loopback hosts only", u.Redacted())

@@ -43,7 +43,13 @@ func (p page) annotations(notices []notice) {
 				at += fmt.Sprintf("line=%d,", n.line)
 			}
 		}
-		p.line("::%s %stitle=%s::%s", level, at, property.Replace("authz "+n.rule), value.Replace(printable(n.message)))
+		p.line(
+			"::%s %stitle=%s::%s",
+			level,
+			at,
+			property.Replace("authz "+n.rule),
+			value.Replace(printable(n.message)),
+		)
 	}
 }
 
@@ -79,7 +85,13 @@ func (p page) sarif(document string, rules []sarifRule, notices []notice) error 
 		"$schema": "https://json.schemastore.org/sarif-2.1.0.json",
 		"version": "2.1.0",
 		"runs": []object{{
-			"tool":    object{"driver": object{"name": "authz", "informationUri": "https://github.com/oasgate/oasgate", "rules": rules}},
+			"tool": object{
+				"driver": object{
+					"name":           "authz",
+					"informationUri": "https://github.com/oasgate/oasgate",
+					"rules":          rules,
+				},
+			},
 			"results": results,
 		}},
 	})

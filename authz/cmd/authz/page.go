@@ -22,7 +22,11 @@ type page struct {
 // newPage writes in colour on a terminal, unless NO_COLOR (https://no-color.org) is set.
 func newPage(w io.Writer) page {
 	file, ok := w.(*os.File)
-	return page{w, ok && isatty.IsTerminal(file.Fd()) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+	return page{
+		w,
+		ok && isatty.IsTerminal(file.Fd()) && os.Getenv("NO_COLOR") == "" &&
+			os.Getenv("TERM") != "dumb",
+	}
 }
 
 // colour is the parameter of an SGR escape sequence (ECMA-48 §8.3.117).
@@ -61,7 +65,8 @@ func plain(texts ...string) []cell {
 	return cells
 }
 
-// table writes rows with aligned columns. Rows may differ in length; what comes last in a row may be of any width.
+// table writes rows with aligned columns. Rows may differ in length; what comes last in a row may
+// be of any width.
 func (p page) table(indent string, rows [][]cell) {
 	var widths []int
 	for _, row := range rows {
@@ -95,8 +100,8 @@ func (p page) json(value any) error {
 	return encoder.Encode(value)
 }
 
-// printable escapes what a terminal would obey rather than show: a document or a token that is looked at may come
-// from a stranger.
+// printable escapes what a terminal would obey rather than show: a document or a token that is
+// looked at may come from a stranger.
 func printable(text string) string {
 	if !strings.ContainsFunc(text, hidden) {
 		return text

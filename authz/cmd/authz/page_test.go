@@ -57,7 +57,12 @@ func TestColouredTablesAlign(t *testing.T) {
 	stripped = strings.ReplaceAll(stripped, "\x1b[0m", "")
 	const expected = "yes  GET     /größe  public\nno   DELETE  /x      token with a\n"
 	if without.String() != expected || stripped != expected || with.String() == stripped {
-		t.Errorf("expected\n%swithout colours\n%swith colours\n%q", expected, without.String(), with.String())
+		t.Errorf(
+			"expected\n%swithout colours\n%swith colours\n%q",
+			expected,
+			without.String(),
+			with.String(),
+		)
 	}
 }
 

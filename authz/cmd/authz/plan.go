@@ -2,34 +2,46 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/oasgate/oasgate/authz"
 )
 
 type planCommand struct {
-	Document string `arg:"" help:"OpenAPI document, or - for standard input."`
+	Document string   `arg:"" help:"OpenAPI document: a file, REVISION:FILE as in git, an https URL, or - for standard input."`
+	Scope    []string `help:"Show only what a token with these scopes may call, separated by commas."`
+	Token    string   `help:"Show only what the holder of the token in this file (- for standard input) may call. It is not verified: see explain."`
+	Format   string   `enum:"text,json,markdown" default:"text" help:"Output: text (default), json or markdown."`
 }
 
 // planReport is what plan says to programs.
 type planReport struct {
 	Operations []plannedOperation `json:"operations"`
-	Faults     int                `json:"faults"` // that keep the document from being served: see lint
+	Scopes     int                `json:"scopes"` // that operations require
+	Faults     int                `json:"faults"` // of who may call what, that keep the document from being served: see lint
 }
 
 type plannedOperation struct {
 	ID     string `json:"operationId"`
 	Method string `json:"method"`
 	Path   string `json:"path"`
-	Class  string `json:"class"`  // public, optional, token, scopes, or credential: something other than a token
+	HEAD   bool   `json:"head,omitempty"` // a GET operation that also answers HEAD, by the same policy
+	// Class is public, optional, token, scopes, credential (something other than a token) or
+	// unstated.
+	Class  string `json:"class"`
 	Access string `json:"access"` // in words
 	// Alternatives as the document states them: one must be satisfied, by all of its requirements.
 	Alternatives [][]plannedRequirement `json:"alternatives"`
 	StepUp       *plannedStepUp         `json:"stepUp,omitempty"`
 }
 
-// plannedStepUp is what is asked of how the caller signed in (RFC 9470).
+// plannedStepUp is what is demanded of how the caller signed in (RFC 9470).
 type plannedStepUp struct {
 	ACRValues []string `json:"acrValues,omitempty"`
 	MaxAge    *int     `json:"maxAge,omitempty"` // seconds
@@ -41,24 +53,107 @@ type plannedRequirement struct {
 }
 
 func (c *planCommand) Run(ctx context.Context, t *tool) error {
+	if c.Document == standardInput && c.Token == standardInput {
+		return errors.New(
+			"document and token are both to be read from standard input: name a file for one of them",
+		)
+	}
 	doc, err := t.load(ctx, c.Document, securityPart, false)
 	if err != nil {
 		return err
 	}
-	report := planReport{[]plannedOperation{}, len(securityFaults(doc))}
-	for _, o := range describe(doc, credentials(doc)) {
-		report.Operations = append(report.Operations, plannedOperation{
-			o.ID, o.Method, o.Path, o.access.class(), o.access.String(), planned(o.Alternatives), (*plannedStepUp)(o.StepUp),
-		})
+	holder, err := c.holder(t)
+	if err != nil {
+		return err
 	}
-	if err := t.tell(report, func(p page) { p.writePlan(report.Operations) }); err != nil {
+	report := planReport{Operations: []plannedOperation{}, Faults: len(securityFaults(doc))}
+	scopes := map[string]bool{}
+	operations := describe(doc, credentials(doc))
+	for _, o := range operations {
+		if holder != nil && o.access.missing(holder) != nil {
+			continue
+		}
+		for _, n := range o.access.needs {
+			for _, scope := range n.scopes() {
+				scopes[scope] = true
+			}
+		}
+		p := plannedOperation{
+			ID: o.ID, Method: o.Method, Path: o.Path, Class: o.access.class(), Access: o.access.String(),
+			Alternatives: planned(o.Alternatives), StepUp: (*plannedStepUp)(o.StepUp),
+			HEAD: o.Method == http.MethodGet && o.item.Head == nil,
+		}
+		if o.unstated {
+			p.Class, p.Access = "unstated", "not stated: the guard refuses the document"
+		}
+		report.Operations = append(report.Operations, p)
+	}
+	report.Scopes = len(scopes)
+	switch {
+	case t.json || c.Format == "json":
+		err = t.out.json(report)
+	case c.Format == "markdown":
+		t.out.markdownPlan(report)
+	default:
+		t.out.plan(report)
+	}
+	if err != nil {
 		return err
 	}
 	if report.Faults > 0 {
-		t.complain(fmt.Sprintf("%s has %s that would keep it from being served: see authz lint %s", c.Document, count(report.Faults, "fault"), c.Document))
+		t.complain(
+			fmt.Sprintf(
+				"%s has %s that would keep it from being served: see authz lint %s",
+				c.Document,
+				count(report.Faults, "fault"),
+				c.Document,
+			),
+		)
 		return errFound
 	}
 	return nil
+}
+
+// holder says what the holder of the given scopes or token has; nil where neither is given.
+func (c *planCommand) holder(t *tool) (func(atom) bool, error) {
+	scopes := c.Scope
+	switch {
+	case c.Token == "" && c.Scope == nil:
+		return nil, nil
+	case c.Token != "" && c.Scope != nil:
+		return nil, errors.New("expected --scope or --token, received both")
+	case c.Token != "":
+		text, err := readTokenFile(c.Token, t.stdin)
+		if err != nil {
+			return nil, fmt.Errorf("--token: %w", err)
+		}
+		raw, _ := cleanToken(text)
+		claims := unverified(raw)
+		if claims.alg == "" {
+			return nil, errors.New(
+				"--token: expected a JWT: the scopes of another token are known to its issuer only",
+			)
+		}
+		scopes = claims.scopes()
+	}
+	return func(a atom) bool {
+		return a.credential == bearer && (a.scope == "" || slices.Contains(scopes, a.scope))
+	}, nil
+}
+
+func readTokenFile(name string, stdin io.Reader) (string, error) {
+	const most = 1 << 20
+	in := stdin
+	if name != standardInput {
+		file, err := os.Open(name)
+		if err != nil {
+			return "", err
+		}
+		defer file.Close()
+		in = file
+	}
+	text, err := io.ReadAll(io.LimitReader(in, most))
+	return string(text), err
 }
 
 func planned(alternatives []authz.Alternative) [][]plannedRequirement {
@@ -66,34 +161,77 @@ func planned(alternatives []authz.Alternative) [][]plannedRequirement {
 	for _, alternative := range alternatives {
 		requirements := []plannedRequirement{}
 		for _, r := range alternative {
-			requirements = append(requirements, plannedRequirement{r.Scheme, append([]string{}, r.Scopes...)})
+			requirements = append(
+				requirements,
+				plannedRequirement{r.Scheme, append([]string{}, r.Scopes...)},
+			)
 		}
 		all = append(all, requirements)
 	}
 	return all
 }
 
-func (p page) writePlan(operations []plannedOperation) {
-	rows := [][]cell{{{"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}}}
+// summary says how many operations there are of each kind, and how many scopes:
+// 8 operations: 1 public, 1 any token, 6 with scopes (3 scopes).
+func (r planReport) summary() string {
 	number := map[string]int{}
-	for _, o := range operations {
+	for _, o := range r.Operations {
 		number[o.Class]++
-		rows = append(rows, append(plain(o.Method, o.Path, o.ID), cell{o.Access, classColour(o.Class)}))
 	}
-	p.table("", rows)
-	var sums []string
-	for _, class := range []string{"public", "optional", "token", "scopes", "credential"} {
-		if number[class] > 0 {
-			sums = append(sums, fmt.Sprintf("%d %s", number[class], class))
+	var parts []string
+	for _, class := range []struct{ name, words string }{
+		{"public", "public"}, {"optional", "optional token"}, {"token", "any token"}, {"scopes", "with scopes"},
+		{"credential", "other credentials"}, {"unstated", "not stated"},
+	} {
+		if n := number[class.name]; n > 0 {
+			part := fmt.Sprintf("%d %s", n, class.words)
+			if class.name == "scopes" {
+				part += fmt.Sprintf(" (%s)", count(r.Scopes, "scope"))
+			}
+			parts = append(parts, part)
 		}
 	}
+	text := count(len(r.Operations), "operation")
+	if parts != nil {
+		text += ": " + strings.Join(parts, ", ")
+	}
+	return text
+}
+
+// methods are those that the operation answers.
+func (o plannedOperation) methods() string {
+	if o.HEAD {
+		return o.Method + ", HEAD"
+	}
+	return o.Method
+}
+
+func (p page) plan(report planReport) {
+	rows := [][]cell{{{"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}}}
+	for _, o := range report.Operations {
+		rows = append(
+			rows,
+			append(plain(o.methods(), o.Path, o.ID), cell{o.Access, classColour(o.Class)}),
+		)
+	}
+	p.table("", rows)
 	p.line("")
-	p.line("%s", strings.Join(append([]string{count(len(operations), "operation")}, sums...), ", "))
+	p.line("%s", report.summary())
+}
+
+func (p page) markdownPlan(report planReport) {
+	rows := [][]string{{"method", "path", "operation", "access"}}
+	for _, o := range report.Operations {
+		rows = append(rows, []string{o.methods(), "`" + o.Path + "`", o.ID, o.Access})
+	}
+	p.markdown(rows)
+	p.line("")
+	p.line("%s", report.summary())
 }
 
 func classColour(class string) colour {
 	switch class {
-	case "public":
+	case "public", "unstated":
 		return yellow
 	case "optional":
 		return cyan

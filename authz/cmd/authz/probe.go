@@ -3,12 +3,17 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"go.yaml.in/yaml/v4"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/authztest"
@@ -16,7 +21,7 @@ import (
 )
 
 type probeCommand struct {
-	Document string `required:"" help:"OpenAPI document that the server is held to."`
+	Document string `required:"" help:"OpenAPI document that the server must enforce."`
 	URL      string `required:"" name:"url" help:"Where the document's paths begin on the server: https://api.example/v1. Nothing of a probe is sent anywhere else."`
 
 	TokenURL     string `help:"Token endpoint of the issuer, for a client that may have the API's scopes. Without it only what needs no token is tried."`
@@ -25,8 +30,18 @@ type probeCommand struct {
 	Audience     string `env:"OASGATE_AUDIENCE" help:"Identifier of the API, for issuers that want one, and for forgeries."`
 	Issuer       string `env:"OASGATE_ISSUER" help:"Issuer that the server trusts: forgeries claim to be of it, and its public keys are fetched to be misused."`
 
-	Writes      bool `help:"Have operations done that may write: those that are not GET or HEAD. Without it these are tried only in ways that must be refused."`
-	OnlyRFC6750 bool `name:"only-rfc6750" help:"Hold answers to RFC 6750 alone, for servers that this library does not guard: no problem documents are expected, nor Cache-Control, realm and scope."`
+	OtherClientID     string `env:"OASGATE_OTHER_CLIENT_ID" help:"A second client, for operations whose objects belong to the client that made them (x-authz-owner: subject)."`
+	OtherClientSecret string `env:"OASGATE_OTHER_CLIENT_SECRET" help:"Its secret."`
+
+	Credentials string `help:"YAML file of credentials by security scheme, for schemes that do not take access tokens: a key, or user:password."`
+
+	Only    []string          `help:"Run only these cases: operationIds or names of cases, with * for anything, separated by commas."`
+	Workers int               `default:"1" help:"Cases to run at a time. Default: 1."`
+	Header  map[string]string `mapsep:"none" sep:"none" help:"Header for every request, as Name=value; may be repeated."`
+	Format  string            `enum:"text,json,junit" default:"text" help:"Output: text (default), json or junit."`
+
+	Writes      bool `help:"Also run operations that may write, that is all but GET and HEAD. Without it, these are only sent requests that must be refused."`
+	OnlyRFC6750 bool `name:"only-rfc6750" help:"Check answers by RFC 6750 alone, for servers that this library does not guard: no problem documents, Cache-Control, realm and scope are expected."`
 }
 
 // probeReport is what probe says to programs.
@@ -46,6 +61,8 @@ type probedResult struct {
 	Outcome string   `json:"outcome"` // passed, failed, skipped
 	Status  int      `json:"status,omitempty"`
 	Faults  []string `json:"faults,omitempty"`
+	Detail  string   `json:"detail,omitempty"`  // of the answer's problem document
+	Curl    string   `json:"curl,omitempty"`    // repeats the request
 	Skipped string   `json:"skipped,omitempty"` // why
 }
 
@@ -55,10 +72,26 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	if _, err := authz.Compile(doc); err != nil {
-		return fmt.Errorf("%s has %s, so that it is not clear what the server is to be held to: see authz lint %s",
-			c.Document, count(len(faultsOf(err)), "fault"), c.Document)
+		return fmt.Errorf(
+			"%s has %s, so that it is not clear what the server is to be held to: see authz lint %s",
+			c.Document,
+			count(len(faultsOf(err)), "fault"),
+			c.Document,
+		)
 	}
-	target := authztest.Target{Document: doc, URL: strings.TrimSuffix(c.URL, "/"), OnlyRFC6750: c.OnlyRFC6750, Now: t.now, Skip: c.skip}
+	header, err := c.header()
+	if err != nil {
+		return err
+	}
+	others, err := c.credentials()
+	if err != nil {
+		return err
+	}
+	target := authztest.Target{
+		Credentials: others,
+		Document:    doc, URL: strings.TrimSuffix(c.URL, "/"), OnlyRFC6750: c.OnlyRFC6750, Now: t.now, Skip: c.skip,
+		Header: header, Workers: c.Workers,
+	}
 	if target.Tokens, err = c.tokens(ctx, t); err != nil {
 		return err
 	}
@@ -70,10 +103,28 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	report := c.report(results)
-	if report.Failed > 0 && !slices.ContainsFunc(report.Cases, func(c probedResult) bool { return c.Status != 0 && c.Status != http.StatusNotFound }) {
-		return fmt.Errorf("every answer is 404: is %s where the paths of %s begin?", c.URL, c.Document)
+	if report.Failed > 0 &&
+		!slices.ContainsFunc(
+			report.Cases,
+			func(c probedResult) bool { return c.Status != 0 && c.Status != http.StatusNotFound },
+		) {
+		return fmt.Errorf(
+			"every answer is 404: is %s where the paths of %s begin?",
+			c.URL,
+			c.Document,
+		)
 	}
-	err = t.tell(report, func(p page) { p.writeProbe(report) })
+	if len(report.Cases) == 0 {
+		return fmt.Errorf("--only: no case matches %s", strings.Join(c.Only, ", "))
+	}
+	switch {
+	case t.json || c.Format == "json":
+		err = t.out.json(report)
+	case c.Format == "junit":
+		err = t.out.junit(report)
+	default:
+		t.out.writeProbe(report, c.OnlyRFC6750)
+	}
 	if err == nil && report.Failed > 0 {
 		return errFound
 	}
@@ -92,7 +143,8 @@ func (c *probeCommand) reach(ctx context.Context) error {
 	return nil
 }
 
-// patient returns a client that waits as long as the kit does, and goes where it is sent and nowhere else.
+// patient returns a client that waits as long as the kit does, and goes where it is sent and
+// nowhere else.
 func patient() *http.Client {
 	return &http.Client{
 		Timeout:       10 * time.Second,
@@ -100,10 +152,67 @@ func patient() *http.Client {
 	}
 }
 
+// header returns the headers of --header.
+func (c *probeCommand) header() (http.Header, error) {
+	header := http.Header{}
+	for name, value := range c.Header {
+		if strings.EqualFold(name, "Authorization") {
+			return nil, errors.New(
+				"--header: Authorization would replace the credentials of the cases",
+			)
+		}
+		header.Set(name, value)
+	}
+	return header, nil
+}
+
+// credentials returns those of --credentials. Which roles each has is not known, so that only cases
+// that demand none can use them.
+func (c *probeCommand) credentials() (map[string]authztest.Credential, error) {
+	if c.Credentials == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.Credentials)
+	if err != nil {
+		return nil, fmt.Errorf("--credentials: %w", err)
+	}
+	var given map[string]string
+	if yaml.Unmarshal(text, &given) != nil { // the error would repeat some of it
+		return nil, fmt.Errorf("--credentials: %s: expected a YAML map of security schemes to credentials", c.Credentials)
+	}
+	all := map[string]authztest.Credential{}
+	for scheme, secret := range given {
+		all[scheme] = authztest.Credential{Genuine: func(_ context.Context, roles []string) (string, error) {
+			if len(roles) > 0 {
+				return "", fmt.Errorf("which roles the credential of %s has is not known: %w", scheme, errors.ErrUnsupported)
+			}
+			return secret, nil
+		}}
+	}
+	return all, nil
+}
+
+// chosen reports whether --only asks for a case.
+func (c *probeCommand) chosen(test authztest.Case) bool {
+	return len(c.Only) == 0 || slices.ContainsFunc(c.Only, func(pattern string) bool {
+		return matches(pattern, test.Operation.ID) || matches(pattern, test.Name)
+	})
+}
+
+// matches reports whether a name is that of a pattern in which * stands for anything.
+func matches(pattern, name string) bool {
+	whole := "^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*") + "$"
+	return regexp.MustCompile(whole).MatchString(name)
+}
+
 // skip leaves out what has the server do more than read.
 func (c *probeCommand) skip(test authztest.Case) string {
+	if !c.chosen(test) {
+		return "not asked for (--only)"
+	}
 	reads := func(o authz.Operation) bool { return o.Method == http.MethodGet || o.Method == http.MethodHead }
-	if !c.Writes && slices.ContainsFunc(test.Runs(), func(o authz.Operation) bool { return !reads(o) }) {
+	if !c.Writes &&
+		slices.ContainsFunc(test.Runs(), func(o authz.Operation) bool { return !reads(o) }) {
 		return "would have an operation done that may write (--writes)"
 	}
 	return ""
@@ -121,23 +230,47 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 		return tokens, nil
 	}
 	if c.TokenURL == "" || c.ClientID == "" || c.ClientSecret == "" {
-		return tokens, errors.New("--token-url, --client-id and --client-secret (OASGATE_CLIENT_SECRET) are needed together, or none of them")
+		return tokens, errors.New(
+			"--token-url, --client-id and --client-secret (OASGATE_CLIENT_SECRET) are needed together, or none of them",
+		)
 	}
 	caller := &oauthClient{
-		config: client.Config{TokenURL: c.TokenURL, ClientID: c.ClientID, ClientSecret: c.ClientSecret, Audience: c.Audience, HTTPClient: patient()},
-		asked:  map[string]*issued{},
+		config: client.Config{
+			TokenURL:     c.TokenURL,
+			ClientID:     c.ClientID,
+			ClientSecret: c.ClientSecret,
+			Audience:     c.Audience,
+			HTTPClient:   patient(),
+		},
+		asked: map[string]*issued{},
 	}
 	if _, err := caller.sufficient(ctx, nil); err != nil {
 		return tokens, fmt.Errorf("no token: %w", err)
 	}
 	tokens.Genuine, tokens.Sufficient = caller.exactly, caller.sufficient
+	switch {
+	case c.OtherClientID == "" && c.OtherClientSecret == "":
+	case c.OtherClientID == "" || c.OtherClientSecret == "":
+		return tokens, errors.New(
+			"--other-client-id and --other-client-secret (OASGATE_OTHER_CLIENT_SECRET) are needed together, or none of them",
+		)
+	default:
+		config := caller.config
+		config.ClientID, config.ClientSecret = c.OtherClientID, c.OtherClientSecret
+		other := &oauthClient{config: config, asked: map[string]*issued{}}
+		tokens.Other = other.sufficient
+	}
 	return tokens, nil
 }
 
 func (c *probeCommand) report(results authztest.Report) probeReport {
 	report := probeReport{URL: c.URL, Cases: []probedResult{}}
 	for _, r := range results.Results {
+		if !c.chosen(r.Case) {
+			continue
+		}
 		probed := probedResult{
+			Detail: r.Detail, Curl: r.Curl,
 			Name: r.Case.Name, ID: r.Case.Operation.ID, Method: r.Case.Operation.Method, Path: r.Case.Operation.Path,
 			Outcome: "passed", Status: r.Status, Faults: r.Faults,
 		}
@@ -156,7 +289,8 @@ func (c *probeCommand) report(results authztest.Report) probeReport {
 	return report
 }
 
-// lacking says what a skipped case would need, by what can be given to this command rather than to the kit.
+// lacking says what a skipped case would need, by what can be given to this command rather than to
+// the kit.
 func lacking(why string) string {
 	if strings.Contains(why, errNotGiven.Error()) {
 		return "needs a token that the issuer does not give this client: with fewer scopes, or with one that does not exist"
@@ -164,6 +298,8 @@ func lacking(why string) string {
 	for _, part := range []struct{ kit, here string }{
 		{"Tokens.Sign", "needs the issuer's signing key: run authztest where there is one"},
 		{"Target.Outage", "needs an outage of the issuer: run authztest, which can make one"},
+		{"Target.Credentials", "needs a credential of another scheme (--credentials)"},
+		{"Tokens.Other", "needs a second client (--other-client-id, --other-client-secret)"},
 		{"Tokens.Genuine", "needs a client (--token-url, --client-id, --client-secret)"},
 		{"Tokens.KeySet", "needs the issuer's keys (--issuer)"},
 	} {
@@ -174,10 +310,19 @@ func lacking(why string) string {
 	return why
 }
 
-func (p page) writeProbe(report probeReport) {
-	rows := [][]cell{{{"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"PASSED", bold}, {"FAILED", bold}, {"SKIPPED", bold}}}
+func (p page) writeProbe(report probeReport, only6750 bool) {
+	rows := [][]cell{
+		{
+			{"METHOD", bold},
+			{"PATH", bold},
+			{"OPERATION", bold},
+			{"PASSED", bold},
+			{"FAILED", bold},
+			{"SKIPPED", bold},
+		},
+	}
 	type failure struct{ id, fault string }
-	failures := map[failure][]string{} // the cases in which it was found
+	failures := map[failure][]probedResult{} // the cases in which it was found
 	var order []failure
 	reasons := map[string]int{}
 	for cases := range chunks(report.Cases) {
@@ -189,7 +334,7 @@ func (p page) writeProbe(report probeReport) {
 				if failures[f] == nil {
 					order = append(order, f)
 				}
-				failures[f] = append(failures[f], c.Name)
+				failures[f] = append(failures[f], c)
 			}
 			if c.Skipped != "" {
 				reasons[c.Skipped]++
@@ -199,7 +344,14 @@ func (p page) writeProbe(report probeReport) {
 		if number["failed"] > 0 {
 			failed.colour = red
 		}
-		rows = append(rows, append(plain(cases[0].Method, cases[0].Path, cases[0].ID, fmt.Sprint(number["passed"])), failed, cell{text: fmt.Sprint(number["skipped"])}))
+		rows = append(
+			rows,
+			append(
+				plain(cases[0].Method, cases[0].Path, cases[0].ID, fmt.Sprint(number["passed"])),
+				failed,
+				cell{text: fmt.Sprint(number["skipped"])},
+			),
+		)
 	}
 	p.table("", rows)
 	if order != nil {
@@ -207,11 +359,18 @@ func (p page) writeProbe(report probeReport) {
 		p.line("%s", p.paint(red, "failed"))
 		var told [][]cell
 		for _, f := range order {
-			name := failures[f][0]
+			first := failures[f][0]
+			name := first.Name
 			if more := len(failures[f]) - 1; more > 0 {
 				name += fmt.Sprintf(" and %d more", more)
 			}
 			told = append(told, []cell{{name, red}, {text: f.fault}})
+			if first.Detail != "" {
+				told = append(told, []cell{{text: "  the answer says: " + first.Detail}})
+			}
+			if first.Curl != "" {
+				told = append(told, []cell{{"  " + first.Curl, dim}})
+			}
 		}
 		p.table("  ", told)
 	}
@@ -226,7 +385,70 @@ func (p page) writeProbe(report probeReport) {
 		p.table("  ", why)
 	}
 	p.line("")
-	p.line("%s: %d passed, %d failed, %d skipped", count(len(report.Cases), "case"), report.Passed, report.Failed, report.Skipped)
+	p.line(
+		"%s: %d passed, %d failed, %d skipped",
+		count(len(report.Cases), "case"),
+		report.Passed,
+		report.Failed,
+		report.Skipped,
+	)
+	// From outside, nobody sees whether a handler has run.
+	p.line("%s", p.paint(dim, "requests that must be let in are judged by their status alone"))
+	if only6750 {
+		p.line(
+			"%s",
+			p.paint(dim, "refusals are judged by status and challenge alone (--only-rfc6750)"),
+		)
+	}
+}
+
+// junit writes the cases as CI systems read them, operation by operation.
+func (p page) junit(report probeReport) error {
+	type message struct {
+		Message string `xml:"message,attr"`
+		Text    string `xml:",chardata"`
+	}
+	type testCase struct {
+		Class   string   `xml:"classname,attr"`
+		Name    string   `xml:"name,attr"`
+		Failure *message `xml:"failure"`
+		Skipped *message `xml:"skipped"`
+	}
+	type suite struct {
+		XMLName xml.Name   `xml:"testsuite"`
+		Name    string     `xml:"name,attr"`
+		Tests   int        `xml:"tests,attr"`
+		Failed  int        `xml:"failures,attr"`
+		Skipped int        `xml:"skipped,attr"`
+		Cases   []testCase `xml:"testcase"`
+	}
+	all := suite{
+		Name:    "authz probe",
+		Tests:   len(report.Cases),
+		Failed:  report.Failed,
+		Skipped: report.Skipped,
+	}
+	for _, c := range report.Cases {
+		test := testCase{Class: c.Method + " " + c.Path, Name: c.Name}
+		if c.Faults != nil {
+			var text []string
+			for _, line := range []string{strings.Join(c.Faults, "\n"), c.Detail, c.Curl} {
+				if line != "" {
+					text = append(text, line)
+				}
+			}
+			test.Failure = &message{c.Faults[0], strings.Join(text, "\n")}
+		}
+		if c.Skipped != "" {
+			test.Skipped = &message{Message: c.Skipped}
+		}
+		all.Cases = append(all.Cases, test)
+	}
+	text, err := xml.MarshalIndent(all, "", "  ")
+	if err == nil {
+		_, err = fmt.Fprintf(p.w, "%s%s\n", xml.Header, text)
+	}
+	return err
 }
 
 // chunks yields the cases operation by operation.

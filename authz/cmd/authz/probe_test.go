@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -25,8 +28,12 @@ import (
 func TestProbe(t *testing.T) {
 	const script, secret = "testdata/probe.txtar", "correct-horse-battery-staple"
 	issuer, err := devissuer.Start(devissuer.Config{
-		Audiences: []string{"https://api.example/"}, Scopes: []string{"read:messages", "write:messages"},
-		Clients: []devissuer.Client{{ID: "probe", Secret: secret, Scopes: []string{"read:messages", "write:messages"}}},
+		Audiences: []string{
+			"https://api.example/",
+		}, Scopes: []string{"read:messages", "write:messages"},
+		Clients: []devissuer.Client{
+			{ID: "probe", Secret: secret, Scopes: []string{"read:messages", "write:messages"}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -71,21 +78,40 @@ func TestProbe(t *testing.T) {
 	replay(t, script, func(args []string, stdin, stdout, stderr *bytes.Buffer) int {
 		before := writes.Load()
 		code := run(t.Context(), args, stdin, stdout, stderr)
-		if command := strings.Join(args, " "); (writes.Load() > before) != strings.Contains(command, "--writes") {
-			t.Errorf("authz %s had the server write %d times", strings.ReplaceAll(command, secret, "…"), writes.Load()-before)
+		if command := strings.Join(args, " "); (writes.Load() > before) != strings.Contains(
+			command,
+			"--writes",
+		) {
+			t.Errorf(
+				"authz %s had the server write %d times",
+				strings.ReplaceAll(command, secret, "…"),
+				writes.Load()-before,
+			)
 		}
-		if strings.Contains(stdout.String()+stderr.String(), secret) || strings.Contains(stdout.String()+stderr.String(), "eyJ") {
-			t.Errorf("authz %s prints a secret or a token", strings.ReplaceAll(strings.Join(args, " "), secret, "…"))
+		if strings.Contains(stdout.String()+stderr.String(), secret) ||
+			strings.Contains(stdout.String()+stderr.String(), "eyJ") {
+			t.Errorf(
+				"authz %s prints a secret or a token",
+				strings.ReplaceAll(strings.Join(args, " "), secret, "…"),
+			)
 		}
 		return code
 	}, values)
 	if n := elsewhere.Load(); n > 0 {
-		t.Errorf("%d requests were sent to where --url does not point: redirects are not to be followed", n)
+		t.Errorf(
+			"%d requests were sent to where --url does not point: redirects are not to be followed",
+			n,
+		)
 	}
 }
 
 // guardedServer serves the first document of a transcript, behind a gate.
-func guardedServer(t *testing.T, script string, issuer *devissuer.Server, writes *atomic.Int64) http.Handler {
+func guardedServer(
+	t *testing.T,
+	script string,
+	issuer *devissuer.Server,
+	writes *atomic.Int64,
+) http.Handler {
 	t.Helper()
 	archive, err := txtar.ParseFile(script)
 	if err != nil {
@@ -112,12 +138,16 @@ func guardedServer(t *testing.T, script string, issuer *devissuer.Server, writes
 	e.HTTPErrorHandler = echov4.ErrorHandler(gate)
 	e.Use(echov4.Middleware(gate))
 	for _, o := range gate.Plan().Operations() {
-		e.Add(o.Method, strings.NewReplacer("{", ":", "}", "").Replace(o.Path), func(c echo.Context) error {
-			if o.Method != http.MethodGet {
-				writes.Add(1)
-			}
-			return c.NoContent(http.StatusNoContent)
-		})
+		e.Add(
+			o.Method,
+			strings.NewReplacer("{", ":", "}", "").Replace(o.Path),
+			func(c echo.Context) error {
+				if o.Method != http.MethodGet {
+					writes.Add(1)
+				}
+				return c.NoContent(http.StatusNoContent)
+			},
+		)
 	}
 	return e
 }
@@ -133,10 +163,17 @@ func TestIssuersThatWantTheSecretInTheBody(t *testing.T) {
 			w.Write([]byte(`{"error": "invalid_client"}`))
 			return
 		}
-		w.Write([]byte(`{"access_token": "t", "token_type": "bearer", "expires_in": 3600, "scope": "a b"}`))
+		w.Write(
+			[]byte(
+				`{"access_token": "t", "token_type": "bearer", "expires_in": 3600, "scope": "a b"}`,
+			),
+		)
 	}))
 	defer server.Close()
-	c := &oauthClient{config: client.Config{TokenURL: server.URL, ClientID: "c", ClientSecret: "s"}, asked: map[string]*issued{}}
+	c := &oauthClient{
+		config: client.Config{TokenURL: server.URL, ClientID: "c", ClientSecret: "s"},
+		asked:  map[string]*issued{},
+	}
 	for range 3 {
 		if _, err := c.sufficient(t.Context(), []string{"a"}); err != nil {
 			t.Fatal(err)
@@ -146,6 +183,67 @@ func TestIssuersThatWantTheSecretInTheBody(t *testing.T) {
 		}
 	}
 	if requests != 2 {
-		t.Errorf("%d requests to the token endpoint, expected 2: by Basic, then in the body, then never again", requests)
+		t.Errorf(
+			"%d requests to the token endpoint, expected 2: by Basic, then in the body, then never again",
+			requests,
+		)
+	}
+}
+
+// TestProbeCredentials probes operations that take keys, with the credentials of a file.
+func TestProbeCredentials(t *testing.T) {
+	const document = `
+openapi: 3.1.0
+info: {title: t, version: 1.0.0}
+paths:
+  /a: {get: {operationId: a, security: [key: []], responses: {default: {description: fine}}}}
+components: {securitySchemes: {key: {type: apiKey, in: header, name: X-Key}}}
+`
+	const key = "correct-horse-battery-staple"
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	somebody, err := token.NewPrincipal(token.PrincipalConfig{Subject: "somebody"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := authz.Secrets{{ID: "a", SHA256: sha256.Sum256([]byte(key)), Principal: somebody}}
+	gate, err := authz.New(authz.Config{
+		Document: doc, Authenticators: map[string]authz.Authenticator{"key": authz.APIKey(keys.Key)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := gate.Mux()
+	mux.HandleFunc("GET /a", func(http.ResponseWriter, *http.Request) {})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	dir := t.TempDir()
+	files := map[string]string{"api.yaml": document, "credentials": "key: " + key, "wrong": "- " + key}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for credentials, expected := range map[string]struct {
+		code int
+		text string
+	}{
+		"credentials": {allWell, " 0 failed, 0 skipped"},
+		"wrong":       {unable, "expected a YAML map"},
+		"missing":     {unable, "no such file"},
+		"":            {allWell, "needs a credential of another scheme (--credentials)"},
+	} {
+		args := []string{"probe", "--document=" + filepath.Join(dir, "api.yaml"), "--url=" + server.URL}
+		if credentials != "" {
+			args = append(args, "--credentials="+filepath.Join(dir, credentials))
+		}
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), args, &bytes.Buffer{}, &stdout, &stderr)
+		out := stdout.String() + stderr.String()
+		if code != expected.code || !strings.Contains(out, expected.text) || strings.Contains(out, key) {
+			t.Errorf("%s: exit code %d, %s: expected %d, %q, and no key", credentials, code, out, expected.code, expected.text)
+		}
 	}
 }

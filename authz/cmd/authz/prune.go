@@ -8,8 +8,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// part is how much of a document a command needs. Most bytes of a large document describe responses,
-// which only lint reads.
+// part is how much of a document a command needs. Most bytes of a large document describe
+// responses, which only lint reads.
 type part int
 
 const (
@@ -60,7 +60,9 @@ var (
 	reference = regexp.MustCompile(`"#/components/([^/"]+)/([^/"]+)`)
 	unescape  = strings.NewReplacer("~1", "/", "~0", "~")
 	// otherReference leads to another file, or to a place that may have been left out.
-	otherReference = regexp.MustCompile(`"\$ref"\s*:\s*"([^#]|#[^/]|#/[^c]|#/components/[^"]*[\\%])`)
+	otherReference = regexp.MustCompile(
+		`"\$ref"\s*:\s*"([^#]|#[^/]|#/[^c]|#/components/[^"]*[\\%])`,
+	)
 )
 
 // pruner writes parts of a JSON text.
@@ -123,9 +125,10 @@ func (w *pruner) section(section member) (bool, choice) {
 	case "pathItems":
 		return true, w.path
 	}
-	return strings.HasPrefix(section.name, "x-") || w.part == requestPart, func(m member) (bool, choice) {
-		return w.needed[section.name+"/"+m.name], nil
-	}
+	return strings.HasPrefix(section.name, "x-") ||
+			w.part == requestPart, func(m member) (bool, choice) {
+			return w.needed[section.name+"/"+m.name], nil
+		}
 }
 
 // write returns an object with the members that are chosen.
@@ -180,7 +183,13 @@ func (w *pruner) members(object member) (all []member) {
 	}
 	// next is the beginning of the token after an offset.
 	next := func(offset int64) int {
-		return object.from + int(offset) + len(text[offset:]) - len(bytes.TrimLeft(text[offset:], " \t\r\n,:"))
+		return object.from + int(
+			offset,
+		) + len(
+			text[offset:],
+		) - len(
+			bytes.TrimLeft(text[offset:], " \t\r\n,:"),
+		)
 	}
 	for decoder.PeekKind() == '"' {
 		m := member{start: next(decoder.InputOffset())}

@@ -73,7 +73,9 @@ func TestPrune(t *testing.T) {
 			t.Errorf("part %d keeps %v, expected %v", part, found, expected)
 		}
 		get, _ := doc.Paths[`/a"b`]["get"].(map[string]any)
-		if get["security"] == nil || get["x-authz-timeout"] != "2m" || put["operationId"] != "put" || doc.Components.SecuritySchemes["bearerAuth"] == nil {
+		if get["security"] == nil || get["x-authz-timeout"] != "2m" ||
+			put["operationId"] != "put" ||
+			doc.Components.SecuritySchemes["bearerAuth"] == nil {
 			t.Errorf("part %d does not keep who may call what: %s", part, out)
 		}
 		line := func(text string) int { return strings.Count(text[:strings.Index(text, `"put"`)], "\n") }
@@ -95,6 +97,35 @@ func TestPruneLeavesAlone(t *testing.T) {
 	}
 }
 
+// TestNamesMatchExactly: a name in other letters is another name, as it is to the server.
+func TestNamesMatchExactly(t *testing.T) {
+	document := func(security, maxLength string) string {
+		return `{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "tags": [], "paths": {"/a": {"post": {
+			"operationId": "a", "` + security + `": [{"b": []}], "responses": {"default": {"description": "fine"}},
+			"requestBody": {"content": {"application/json": {"schema": {"type": "string", "` + maxLength + `": 5}}}}
+		}}}, "components": {"securitySchemes": {"b": {"type": "http", "scheme": "bearer"}}}}`
+	}
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	old := write("old.json", document("security", "maxLength"))
+	for change, text := range map[string]string{
+		"opened":              document("Security", "maxLength"),
+		"validation weakened": document("security", "MaxLength"),
+	} {
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), []string{"diff", old, write("new.json", text)}, &bytes.Buffer{}, &stdout, &stderr)
+		if code == allWell || !strings.Contains(stdout.String(), change) {
+			t.Errorf("exit code %d, %s%s: expected %s", code, &stdout, &stderr, change)
+		}
+	}
+}
+
 // TestCost compares what commands cost with what it costs to read the same document with
 // kin-openapi, in one run.
 func TestCost(t *testing.T) {
@@ -102,7 +133,7 @@ func TestCost(t *testing.T) {
 		t.Skip("measured without the race detector")
 	}
 	const operations = 5000
-	doc := largeDocument(operations)
+	doc := described(operations)
 	for _, extension := range []string{"json", "yaml"} {
 		name := filepath.Join(t.TempDir(), "large."+extension)
 		data, err := json.MarshalIndent(doc, "", "  ")
@@ -147,7 +178,8 @@ func TestCost(t *testing.T) {
 			{[]string{"plan", name}, 1, 1.5, false},
 			{[]string{"scopes", "--package=api", name}, 1, 1.5, false},
 			{[]string{"diff", name, name}, 2, 1.5, false},
-			// lint also validates everything, responses and examples included: 1.6 where it was measured.
+			// lint also validates everything, responses and examples included: 1.6 where it was
+			// measured.
 			{[]string{"lint", "--format=json", name}, 1, 2, true},
 		} {
 			const tries = 3
@@ -163,14 +195,34 @@ func TestCost(t *testing.T) {
 						t.Fatalf("%v: %s", c.command, stderr.String())
 					}
 				})
-				time, memory := float64(took)/float64(reading)/c.documents, float64(allocated)/float64(readAllocated)/c.documents
-				t.Logf("%s %-6s %.2f times the processor time, %.2f times the memory of reading", extension, c.command[0], time, memory)
+				time, memory := float64(
+					took,
+				)/float64(
+					reading,
+				)/c.documents, float64(
+					allocated,
+				)/float64(
+					readAllocated,
+				)/c.documents
+				t.Logf(
+					"%s %-6s %.2f times the processor time, %.2f times the memory of reading",
+					extension,
+					c.command[0],
+					time,
+					memory,
+				)
 				if time <= c.limit && memory <= c.limit {
 					break
 				}
 				if try == tries {
-					t.Errorf("%s %s costs %.2f times the processor time and %.2f times the memory of reading, expected at most %.1f",
-						extension, c.command[0], time, memory, c.limit)
+					t.Errorf(
+						"%s %s costs %.2f times the processor time and %.2f times the memory of reading, expected at most %.1f",
+						extension,
+						c.command[0],
+						time,
+						memory,
+						c.limit,
+					)
 					break
 				}
 			}
@@ -178,8 +230,8 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// largeDocument returns a document of which most describes responses, as most do.
-func largeDocument(operations int) object {
+// described returns a document of which most describes responses, as most do.
+func described(operations int) object {
 	doc, paths, schemas := skeleton("3.1.0")
 	answer := func() object {
 		members := object{}
@@ -188,7 +240,11 @@ func largeDocument(operations int) object {
 		}
 		return object{"type": "object", "additionalProperties": false, "properties": members}
 	}
-	schemas["Input"] = object{"type": "object", "additionalProperties": false, "properties": object{"name": object{"type": "string", "maxLength": 100}}}
+	schemas["Input"] = object{
+		"type":                 "object",
+		"additionalProperties": false,
+		"properties":           object{"name": object{"type": "string", "maxLength": 100}},
+	}
 	n := 0
 	for n < operations {
 		path := "/things" + strings.Repeat("x", n%7) + "/" + time.Duration(n).String()
@@ -202,7 +258,10 @@ func largeDocument(operations int) object {
 				},
 			}
 			if method == "put" || method == "post" {
-				o["requestBody"] = object{"required": true, "content": jsonContent(schemaRef("Input"))}
+				o["requestBody"] = object{
+					"required": true,
+					"content":  jsonContent(schemaRef("Input")),
+				}
 			}
 			items[method] = o
 			n++

@@ -32,7 +32,10 @@ func (b *brokenRefs) Error() string {
 			all = append(all, fmt.Sprintf("and %d more (see authz lint)", len(b.refs)-i))
 			break
 		}
-		all = append(all, fmt.Sprintf("%s:%d: %s refers to %s: %s", r.file, r.line, r.where, r.ref, r.why))
+		all = append(
+			all,
+			fmt.Sprintf("%s:%d: %s refers to %s: %s", r.file, r.line, r.where, r.ref, r.why),
+		)
 	}
 	return strings.Join(all, "; ")
 }
@@ -52,8 +55,8 @@ func (b *brokenRefs) findings() (all []finding) {
 	return all
 }
 
-// findBrokenRefs follows every reference of a document that could not be loaded. The loader stops at
-// the first, and says neither where it stands nor what uses it.
+// findBrokenRefs follows every reference of a document that could not be loaded. The loader stops
+// at the first, and says neither where it stands nor what uses it.
 func findBrokenRefs(from source, err error) error {
 	s := refSearch{from: from, files: map[string]*yaml.Node{}}
 	s.file(from.root)
@@ -147,7 +150,9 @@ func (s *refSearch) follow(location *url.URL, ref *yaml.Node, where string) {
 // relative resolves a reference as the loader does: file paths may be relative.
 func relative(base, ref *url.URL) *url.URL {
 	if ref.Scheme != "" || ref.Host != "" || base.Scheme != "" {
-		return base.ResolveReference(&url.URL{Scheme: ref.Scheme, Host: ref.Host, Path: ref.Path, User: ref.User})
+		return base.ResolveReference(
+			&url.URL{Scheme: ref.Scheme, Host: ref.Host, Path: ref.Path, User: ref.User},
+		)
 	}
 	if path.IsAbs(ref.Path) {
 		return &url.URL{Path: ref.Path}

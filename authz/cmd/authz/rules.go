@@ -37,8 +37,8 @@ type rule struct {
 }
 
 // report takes a finding: its place in the document, where in the API that is, and what is wrong.
-// What is reported of the same place twice counts once. Findings with the same cause make one group;
-// an empty cause is the problem.
+// What is reported of the same place twice counts once. Findings with the same cause make one
+// group; an empty cause is the problem.
 type report func(at *openapi3.Location, where, problem, cause string)
 
 // rules are all of them: the faults in the order in which they are tried, then what is unwise.
@@ -46,24 +46,50 @@ var rules = []rule{
 	{name: brokenRef, level: faultLevel,
 		why: "A reference leads nowhere, so that the document cannot be read.",
 		fix: "correct the reference, or add what it refers to"},
-	{name: "undeclared-scope", level: faultLevel, problem: regexp.MustCompile(`^scope (\S+) is not declared`),
-		why: "A misspelt scope locks everybody out, or hides who is let in.",
-		fix: "correct the scope, or declare it where the other scopes are"},
-	{name: "unstated-security", level: faultLevel, problem: regexp.MustCompile(`^no security is stated`),
-		why: "OpenAPI takes an operation without security for public. Nobody has said that it is.",
-		fix: "state security on the operation or for the whole document; security: [] where everybody may call it"},
-	{name: "undeclared-scheme", level: faultLevel, problem: regexp.MustCompile(`security scheme (\S+) is not declared|undefined security scheme`),
+	{
+		name:    "undeclared-scope",
+		level:   faultLevel,
+		problem: regexp.MustCompile(`^scope (\S+) is not declared`),
+		why:     "A misspelt scope locks everybody out, or hides who is let in.",
+		fix:     "correct the scope, or declare it where the other scopes are",
+	},
+	{
+		name:    "unstated-security",
+		level:   faultLevel,
+		problem: regexp.MustCompile(`^no security is stated`),
+		why:     "OpenAPI takes an operation without security for public. Nobody has said that it is.",
+		fix:     "state security on the operation or for the whole document; security: [] where everybody may call it",
+	},
+	{
+		name:  "undeclared-scheme",
+		level: faultLevel,
+		problem: regexp.MustCompile(
+			`security scheme (\S+) is not declared|undefined security scheme`,
+		),
 		why: "Nothing says what the scheme asks for.",
-		fix: "declare it under components.securitySchemes"},
-	{name: "duplicate-operation-id", level: faultLevel, problem: regexp.MustCompile(`^operationId \S+ is that of|same operation id`),
-		why: "Handlers, logs and clients know operations by their operationId.",
-		fix: "give each operation its own"},
-	{name: "unknown-extension", level: faultLevel, problem: regexp.MustCompile(`unknown extension|has no effect on`),
-		why: "A misspelt control would be absent, and nobody would know.",
-		fix: "correct the name, or remove it"},
-	{name: "invalid-document", level: faultLevel, problem: regexp.MustCompile(`^not a valid OpenAPI document`),
-		why: "What the document means for a request is not defined.",
-		fix: "correct it as OpenAPI demands"},
+		fix: "declare it under components.securitySchemes",
+	},
+	{
+		name:    "duplicate-operation-id",
+		level:   faultLevel,
+		problem: regexp.MustCompile(`^operationId \S+ is that of|same operation id`),
+		why:     "Handlers, logs and clients know operations by their operationId.",
+		fix:     "give each operation its own",
+	},
+	{
+		name:    "unknown-extension",
+		level:   faultLevel,
+		problem: regexp.MustCompile(`unknown extension|has no effect on`),
+		why:     "A misspelt control would be absent, and nobody would know.",
+		fix:     "correct the name, or remove it",
+	},
+	{
+		name:    "invalid-document",
+		level:   faultLevel,
+		problem: regexp.MustCompile(`^not a valid OpenAPI document`),
+		why:     "What the document means for a request is not defined.",
+		fix:     "correct it as OpenAPI demands",
+	},
 	{name: otherFault, level: faultLevel, problem: regexp.MustCompile(``),
 		why: "The policy would be unclear, or could not be enforced.",
 		fix: "as the finding says"},
@@ -133,7 +159,7 @@ var rules = []rule{
 // The rules that are not in a function of their own.
 const (
 	brokenRef          = "broken-ref"
-	otherFault         = "fault"
+	otherFault         = "unclear-policy"
 	invalidElsewhere   = "invalid-elsewhere"
 	unknownSuppression = "unknown-suppression"
 )
@@ -148,7 +174,10 @@ func ruleNamed(name string) (rule, bool) {
 
 // writes reports whether the operation's method is one that writes (RFC 9110 §9.2.1).
 func (o operation) writes() bool {
-	return slices.Contains([]string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}, o.Method)
+	return slices.Contains(
+		[]string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
+		o.Method,
+	)
 }
 
 // securityPlace is where an operation's security is stated.
@@ -161,8 +190,7 @@ func securityPlace(doc *openapi3.T, o operation) *openapi3.Location {
 
 func publicWrites(doc *openapi3.T, operations []operation, report report) {
 	for _, o := range operations {
-		unstated := o.spec.Security == nil && len(doc.Security) == 0 // a fault
-		if o.writes() && o.access.open() && !unstated {
+		if o.writes() && o.access.open() && !o.unstated {
 			report(securityPlace(doc, o), o.String(), "it writes, and everybody may call it", "")
 		}
 	}
@@ -178,14 +206,21 @@ func redundantAlternatives(doc *openapi3.T, operations []operation, report repor
 		}
 		for i, more := range needs {
 			for j, less := range needs {
-				optional := len(less) == 0 && !slices.ContainsFunc(more, func(a atom) bool { return a.scope != "" })
+				optional := len(less) == 0 &&
+					!slices.ContainsFunc(more, func(a atom) bool { return a.scope != "" })
 				if i == j || optional || !less.within(more) || more.within(less) && i < j {
 					continue
 				}
-				if more.within(less) && !sameSchemes(o.Alternatives[i], o.Alternatives[j]) { // see one-credential
+				if more.within(less) &&
+					!sameSchemes(o.Alternatives[i], o.Alternatives[j]) { // see one-credential
 					continue
 				}
-				report(securityPlace(doc, o), o.String(), fmt.Sprintf("%s is redundant: %s grants access", more, less), "")
+				report(
+					securityPlace(doc, o),
+					o.String(),
+					fmt.Sprintf("%s is redundant: %s grants access", more, less),
+					"",
+				)
 				break
 			}
 		}
@@ -203,8 +238,14 @@ func writesByReadScopes(_ *openapi3.T, operations []operation, report report) {
 			continue
 		}
 		for _, n := range o.access.needs {
-			if scopes := n.scopes(); scopes != nil && !slices.ContainsFunc(scopes, func(s string) bool { return !saysRead(s) }) {
-				report(locate(o.spec.Origin, "security"), o.String(), "it writes, and is open to "+n.String(), "")
+			if scopes := n.scopes(); scopes != nil &&
+				!slices.ContainsFunc(scopes, func(s string) bool { return !saysRead(s) }) {
+				report(
+					locate(o.spec.Origin, "security"),
+					o.String(),
+					"it writes, and is open to "+n.String(),
+					"",
+				)
 			}
 		}
 	}
@@ -222,7 +263,10 @@ func (n need) scopes() (all []string) {
 
 // saysRead: read:messages, messages.read, …/calendar.readonly, but not read_write.
 func saysRead(scope string) bool {
-	words := strings.FieldsFunc(strings.ToLower(scope), func(r rune) bool { return strings.ContainsRune(":./-_", r) })
+	words := strings.FieldsFunc(
+		strings.ToLower(scope),
+		func(r rune) bool { return strings.ContainsRune(":./-_", r) },
+	)
 	has := func(any ...string) bool {
 		return slices.ContainsFunc(words, func(w string) bool { return slices.Contains(any, w) })
 	}
@@ -230,7 +274,8 @@ func saysRead(scope string) bool {
 		!has("write", "writer", "edit", "editor", "create", "update", "delete", "manage", "admin")
 }
 
-// requiredScopes returns each scope that operations require, with the first of them, sorted by name.
+// requiredScopes returns each scope that operations require, with the first of them, sorted by
+// name.
 func requiredScopes(operations []operation) (scopes []string, first map[string]operation) {
 	first = map[string]operation{}
 	for _, o := range operations {
@@ -267,14 +312,19 @@ func nearMissScopes(doc *openapi3.T, operations []operation, report report) {
 				o, ok = first[other]
 			}
 			if ok {
-				report(securityPlace(doc, o), o.String(), fmt.Sprintf("scope %s is close to scope %s", scope, other), "")
+				report(
+					securityPlace(doc, o),
+					o.String(),
+					fmt.Sprintf("scope %s is close to scope %s", scope, other),
+					"",
+				)
 			}
 		}
 	}
 }
 
-// nearMiss reports whether two scopes differ by case, by separators, by a plural or by one letter in
-// a word of six or more. read:a1 and read:a2 are no misspellings of each other.
+// nearMiss reports whether two scopes differ by case, by separators, by a plural or by one letter
+// in a word of six or more. read:a1 and read:a2 are no misspellings of each other.
 func nearMiss(a, b string) bool {
 	plain := func(s string) string {
 		return strings.Map(func(r rune) rune {
@@ -293,7 +343,8 @@ func nearMiss(a, b string) bool {
 		same++
 	}
 	p, q := x[same:], y[same:]
-	if min(len(x), len(y)) < 6 || strings.ContainsAny(p[:min(1, len(p))]+q[:min(1, len(q))], "0123456789") {
+	if min(len(x), len(y)) < 6 ||
+		strings.ContainsAny(p[:min(1, len(p))]+q[:min(1, len(q))], "0123456789") {
 		return false
 	}
 	switch len(p) - len(q) {
@@ -308,18 +359,31 @@ func nearMiss(a, b string) bool {
 }
 
 // secretName matches names of parameters that hold credentials.
-var secretName = regexp.MustCompile(`(?i)^(access[_-]?token|auth[_-]?token|id[_-]?token|token|api[_-]?key|apikey|secret|client[_-]?secret|password|passwd)$`)
+var secretName = regexp.MustCompile(
+	`(?i)^(access[_-]?token|auth[_-]?token|id[_-]?token|token|api[_-]?key|apikey|secret|client[_-]?secret|password|passwd)$`,
+)
 
 func credentialsInURLs(doc *openapi3.T, operations []operation, report report) {
 	for _, name := range usedSchemes(doc) {
 		if s := declaredScheme(doc, name); s != nil && s.Type == "apiKey" && s.In == "query" {
-			report(locate(s.Origin, "in"), "securitySchemes."+name, "the key is sent in the query parameter "+s.Name, "")
+			report(
+				locate(s.Origin, "in"),
+				"securitySchemes."+name,
+				"the key is sent in the query parameter "+s.Name,
+				"",
+			)
 		}
 	}
 	for _, o := range operations {
 		for _, ref := range slices.Concat(o.item.Parameters, o.spec.Parameters) {
-			if p := ref.Value; p != nil && (p.In == "query" || p.In == "path") && secretName.MatchString(p.Name) {
-				report(locate(p.Origin, "name"), o.String(), fmt.Sprintf("the %s parameter %s looks like a credential", p.In, p.Name), "")
+			if p := ref.Value; p != nil && (p.In == "query" || p.In == "path") &&
+				secretName.MatchString(p.Name) {
+				report(
+					locate(p.Origin, "name"),
+					o.String(),
+					fmt.Sprintf("the %s parameter %s looks like a credential", p.In, p.Name),
+					"",
+				)
 			}
 		}
 	}
@@ -332,10 +396,20 @@ func weakFlows(doc *openapi3.T, _ []operation, report report) {
 			continue
 		}
 		if s.Flows.Implicit != nil {
-			report(locate(s.Flows.Origin, "implicit"), "securitySchemes."+name, "the implicit flow hands tokens out in URLs", "")
+			report(
+				locate(s.Flows.Origin, "implicit"),
+				"securitySchemes."+name,
+				"the implicit flow hands tokens out in URLs",
+				"",
+			)
 		}
 		if s.Flows.Password != nil {
-			report(locate(s.Flows.Origin, "password"), "securitySchemes."+name, "the password flow has clients ask for passwords", "")
+			report(
+				locate(s.Flows.Origin, "password"),
+				"securitySchemes."+name,
+				"the password flow has clients ask for passwords",
+				"",
+			)
 		}
 	}
 }
@@ -353,7 +427,8 @@ func httpServers(doc *openapi3.T, _ []operation, report report) {
 	}
 }
 
-// oneCredential reports bearer schemes that mean the same to a server that does not tell them apart.
+// oneCredential reports bearer schemes that mean the same to a server that does not tell them
+// apart.
 func oneCredential(doc *openapi3.T, _ []operation, report report) {
 	names := tokenSchemes(doc)
 	if len(names) < 2 {
@@ -367,11 +442,17 @@ func oneCredential(doc *openapi3.T, _ []operation, report report) {
 func scopesByUse(doc *openapi3.T, operations []operation, report report) {
 	for _, name := range usedSchemes(doc) {
 		s := declaredScheme(doc, name)
-		if s == nil || s.Type == "oauth2" || s.Type == "openIdConnect" || len(declaredScopes(s)) > 0 {
+		if s == nil || s.Type == "oauth2" || s.Type == "openIdConnect" ||
+			len(declaredScopes(s)) > 0 {
 			continue
 		}
 		if used := scopesOf(operations, name); len(used) > 0 {
-			report(locate(s.Origin, ""), "securitySchemes."+name, count(len(used), "scope")+" used and not listed: "+strings.Join(used, ", "), "")
+			report(
+				locate(s.Origin, ""),
+				"securitySchemes."+name,
+				count(len(used), "scope")+" used and not listed: "+strings.Join(used, ", "),
+				"",
+			)
 		}
 	}
 }
@@ -404,7 +485,12 @@ func unusedScopes(doc *openapi3.T, operations []operation, report report) {
 		used := scopesOf(operations, name)
 		for _, scope := range declaredScopes(s) {
 			if !slices.Contains(used, scope) {
-				report(locate(s.Origin, "x-scopes"), "securitySchemes."+name, "scope "+scope+" is declared, and no operation requires it", "unused")
+				report(
+					locate(s.Origin, "x-scopes"),
+					"securitySchemes."+name,
+					"scope "+scope+" is declared, and no operation requires it",
+					"unused",
+				)
 			}
 		}
 	}
@@ -429,7 +515,8 @@ func undocumentedRefusals(_ *openapi3.T, operations []operation, report report) 
 	for _, o := range operations {
 		responses := o.spec.Responses
 		declares := func(status string) bool {
-			return responses.Value(status) != nil || responses.Value("4XX") != nil || responses.Value("default") != nil
+			return responses.Value(status) != nil || responses.Value("4XX") != nil ||
+				responses.Value("default") != nil
 		}
 		var missing []string
 		if o.access.class() != "public" && !declares("401") {
@@ -439,7 +526,12 @@ func undocumentedRefusals(_ *openapi3.T, operations []operation, report report) 
 			missing = append(missing, "403")
 		}
 		if missing != nil {
-			report(locate(o.spec.Origin, "responses"), o.String(), "its responses have no "+strings.Join(missing, " and no "), "")
+			report(
+				locate(o.spec.Origin, "responses"),
+				o.String(),
+				"its responses have no "+strings.Join(missing, " and no "),
+				"",
+			)
 		}
 	}
 }
@@ -464,7 +556,12 @@ func anyBodies(_ *openapi3.T, operations []operation, report report) {
 				continue
 			}
 			if media.Schema == nil || media.Schema.Value == nil || media.Schema.Value.IsEmpty() {
-				report(locate(body.Origin, "content"), o.String()+" body", "any "+name+" passes", "")
+				report(
+					locate(body.Origin, "content"),
+					o.String()+" body",
+					"any "+name+" passes",
+					"",
+				)
 			}
 		}
 	}
@@ -482,7 +579,9 @@ func unboundedStrings(_ *openapi3.T, operations []operation, report report) {
 func unboundedArrays(_ *openapi3.T, operations []operation, report report) {
 	inputs(operations, func(in input) {
 		s := in.schema
-		if in.exposed && s.Type.Includes(openapi3.TypeArray) && s.MaxItems == nil && s.Enum == nil && s.Const == nil {
+		if in.exposed && s.Type.Includes(openapi3.TypeArray) && s.MaxItems == nil &&
+			s.Enum == nil &&
+			s.Const == nil {
 			report(locate(s.Origin, "type"), in.where, "an array of any length", "")
 		}
 	})
@@ -495,21 +594,30 @@ func openObjects(doc *openapi3.T, operations []operation, report report) {
 		case in.closed || closes(s) || !isObject(s):
 		case doc.IsOpenAPI30() && len(s.AllOf)+len(s.OneOf)+len(s.AnyOf) > 0: // 3.0 has no keyword for it
 		default:
-			report(locate(s.Origin, ""), in.where, "an object that takes members it does not describe", "")
+			report(
+				locate(s.Origin, ""),
+				in.where,
+				"an object that takes members it does not describe",
+				"",
+			)
 		}
 	})
 }
 
 // knownFormats are enforced in requests, or are annotations by definition.
-var knownFormats = strings.Fields(`date date-time date-time-local time time-local duration email idn-email
+var knownFormats = strings.Fields(
+	`date date-time date-time-local time time-local duration email idn-email
 	hostname idn-hostname ipv4 ipv6 uri uri-reference iri iri-reference uri-template uuid json-pointer
 	relative-json-pointer regex byte base64url char http-date media-range sf-string sf-token sf-binary
 	sf-boolean int8 int16 int32 int64 uint8 uint16 uint32 uint64 double-int sf-integer sf-decimal unixtime
-	float double binary commonmark decimal decimal128 html password`)
+	float double binary commonmark decimal decimal128 html password`,
+)
 
 func unenforcedFormats(_ *openapi3.T, operations []operation, report report) {
 	inputs(operations, func(in input) {
-		if f := in.schema.Format; f != "" && !slices.Contains(knownFormats, f) && in.schema.Pattern == "" && in.schema.Enum == nil {
+		if f := in.schema.Format; f != "" && !slices.Contains(knownFormats, f) &&
+			in.schema.Pattern == "" &&
+			in.schema.Enum == nil {
 			report(locate(in.schema.Origin, "format"), in.where, "format "+f+" is not enforced", "")
 		}
 	})
@@ -518,14 +626,21 @@ func unenforcedFormats(_ *openapi3.T, operations []operation, report report) {
 func readOnlyInputs(_ *openapi3.T, operations []operation, report report) {
 	inputs(operations, func(in input) {
 		for _, name := range slices.Sorted(slices.Values(in.schema.Required)) {
-			if ref := in.schema.Properties[name]; ref != nil && ref.Value != nil && ref.Value.ReadOnly {
-				report(locate(in.schema.Origin, "required"), in.where+"."+name, "required, and readOnly: a request must not have it", "")
+			if ref := in.schema.Properties[name]; ref != nil && ref.Value != nil &&
+				ref.Value.ReadOnly {
+				report(
+					locate(in.schema.Origin, "required"),
+					in.where+"."+name,
+					"required, and readOnly: a request must not have it",
+					"",
+				)
 			}
 		}
 	})
 }
 
-// locate returns the place of an element's field, or of the element itself where it has no such field.
+// locate returns the place of an element's field, or of the element itself where it has no such
+// field.
 func locate(element *openapi3.Origin, field string) *openapi3.Location {
 	if element == nil {
 		return nil

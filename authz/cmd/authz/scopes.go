@@ -24,8 +24,9 @@ import (
 )
 
 type scopesCommand struct {
-	Document string `arg:"" help:"OpenAPI document, or - for standard input."`
+	Document string `arg:"" help:"OpenAPI document: a file, REVISION:FILE as in git, an https URL, or - for standard input."`
 	Output   string `short:"o" help:"File to write. Default: standard output."`
+	Format   string `enum:"auto,go,typescript,json" default:"auto" help:"Language: go, typescript or json. Default: by the name of the output, else go."`
 	Package  string `help:"Go package of the file. Default: that of the files beside it, or the name of its folder."`
 }
 
@@ -39,21 +40,30 @@ type generatedConstant struct {
 }
 
 func (c *scopesCommand) Run(ctx context.Context, t *tool) error {
-	if t.json {
-		return errors.New("scopes writes Go: leave --json out")
-	}
 	doc, err := t.load(ctx, c.Document, securityPart, false)
 	if err != nil {
 		return err
 	}
 	if found := securityFaults(doc); len(found) > 0 {
-		return fmt.Errorf("%s has %s, so that it is not clear which scopes operations need: see authz lint %s", c.Document, count(len(found), "fault"), c.Document)
+		return fmt.Errorf(
+			"%s has %s, so that it is not clear which scopes operations need: see authz lint %s",
+			c.Document,
+			count(len(found), "fault"),
+			c.Document,
+		)
 	}
-	siblings, err := c.siblings()
-	if err != nil {
-		return err
+	var code []byte
+	switch c.language(t.json) {
+	case "json":
+		code, err = listScopes(doc).json()
+	case "typescript":
+		code, err = listScopes(doc).typescript(c.source())
+	default:
+		var beside siblings
+		if beside, err = c.siblings(); err == nil {
+			code, err = c.generate(doc, beside)
+		}
 	}
-	code, err := c.generate(doc, siblings)
 	if err != nil {
 		return err
 	}
@@ -62,6 +72,26 @@ func (c *scopesCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	return os.WriteFile(c.Output, code, 0o644)
+}
+
+func (c *scopesCommand) language(json bool) string {
+	switch extension := filepath.Ext(c.Output); {
+	case c.Format != "auto":
+		return c.Format
+	case json || extension == ".json":
+		return "json"
+	case extension == ".ts":
+		return "typescript"
+	}
+	return "go"
+}
+
+// source names the document in the generated file.
+func (c *scopesCommand) source() string {
+	if c.Document == standardInput {
+		return "standard input"
+	}
+	return oneLine(filepath.Base(c.Document))
 }
 
 // siblings are the files beside the generated one, and what they declare for the package.
@@ -85,7 +115,11 @@ func (c *scopesCommand) siblings() (siblings, error) {
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
 		if err != nil {
-			return found, fmt.Errorf("what stands beside %s must not declare the same names, but cannot be read: %w", c.Output, err)
+			return found, fmt.Errorf(
+				"what stands beside %s must not declare the same names, but cannot be read: %w",
+				c.Output,
+				err,
+			)
 		}
 		pkg := file.Name.Name
 		if pkg == c.Package || c.Package == "" && !strings.HasSuffix(name, "_test.go") {
@@ -138,7 +172,10 @@ func (c *scopesCommand) packageName(beside siblings) (string, error) {
 		name = filepath.Base(folder)
 	}
 	if !token.IsIdentifier(name) || name == "_" {
-		return "", fmt.Errorf("the package of the generated file would be %q: say which it is with --package", name)
+		return "", fmt.Errorf(
+			"the package of the generated file would be %q: say which it is with --package",
+			name,
+		)
 	}
 	return name, nil
 }
@@ -153,7 +190,14 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	var clashes []error
 	for _, name := range []string{"Scope", "OperationID", "ScopesFor", "slices"} {
 		if file, ok := beside.names[name]; ok {
-			clashes = append(clashes, fmt.Errorf("%s declares %s, and so would the generated file: have it written into a folder of its own with -o", file, name))
+			clashes = append(
+				clashes,
+				fmt.Errorf(
+					"%s declares %s, and so would the generated file: have it written into a folder of its own with -o",
+					file,
+					name,
+				),
+			)
 		}
 		taken[name] = true
 	}
@@ -164,16 +208,8 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 		taken[name] = true
 	}
 
-	operations, described := describe(doc, credentials(doc)), describedScopes(doc)
-	for _, o := range operations {
-		for _, n := range o.access.needs {
-			for _, atom := range n {
-				if _, known := described[atom.scope]; !known && atom.scope != "" { // OpenID Connect need not list them
-					described[atom.scope] = ""
-				}
-			}
-		}
-	}
+	operations := describe(doc, credentials(doc))
+	described := scopesWithText(doc, operations)
 	scopeNames := names(slices.Sorted(maps.Keys(described)), taken,
 		func(s string) string { return prefixed("Scope", camel(s)) },
 		func(s string) string { return prefixed("Scope", camel(spelt(s))) },
@@ -197,24 +233,25 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 		Document, Package  string
 		Scopes, Operations []generatedConstant
 		Guarded            bool // any operation is
-	}{Document: oneLine(filepath.Base(c.Document)), Package: pkg}
-	if c.Document == "-" {
-		data.Document = "standard input"
-	}
+	}{Document: c.source(), Package: pkg}
 	for _, scope := range slices.Sorted(maps.Keys(described)) {
-		data.Scopes = append(data.Scopes, generatedConstant{Name: scopeNames[scope], Value: scope, Comment: described[scope]})
+		data.Scopes = append(
+			data.Scopes,
+			generatedConstant{Name: scopeNames[scope], Value: scope, Comment: described[scope]},
+		)
 	}
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
 		o := ids[id]
-		constant := generatedConstant{Name: operationNames[id], Value: id, Comment: oneLine(o.String() + ": " + o.access.String())}
+		constant := generatedConstant{
+			Name:    operationNames[id],
+			Value:   id,
+			Comment: oneLine(o.String() + ": " + o.access.String()),
+		}
 		if !o.access.open() {
 			data.Guarded = true
-			for _, n := range o.access.needs {
-				alternative := []string{}
-				for _, atom := range n {
-					if name := scopeNames[atom.scope]; atom.scope != "" && !slices.Contains(alternative, name) {
-						alternative = append(alternative, name)
-					}
+			for _, alternative := range o.access.alternatives() {
+				for i, scope := range alternative {
+					alternative[i] = scopeNames[scope]
 				}
 				constant.Alternatives = append(constant.Alternatives, alternative)
 			}
@@ -223,7 +260,8 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	}
 
 	var code bytes.Buffer
-	written := template.New("scopes").Funcs(template.FuncMap{"quote": strconv.Quote, "comment": comment})
+	written := template.New("scopes").
+		Funcs(template.FuncMap{"quote": strconv.Quote, "comment": comment})
 	if _, err := written.Parse(scopesTemplate); err != nil {
 		return nil, err
 	}
@@ -231,6 +269,22 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 		return nil, err
 	}
 	return format.Source(code.Bytes())
+}
+
+// scopesWithText returns the scopes that a document declares or requires, and what it says of each.
+// OpenID Connect need not list them.
+func scopesWithText(doc *openapi3.T, operations []operation) map[string]string {
+	all := describedScopes(doc)
+	for _, o := range operations {
+		for _, n := range o.access.needs {
+			for _, scope := range n.scopes() {
+				if _, known := all[scope]; !known {
+					all[scope] = ""
+				}
+			}
+		}
+	}
+	return all
 }
 
 // describedScopes returns the scopes that a document declares, and what it says of each.
@@ -248,21 +302,17 @@ func describedScopes(doc *openapi3.T) map[string]string {
 		for scope, description := range listed {
 			all[scope], _ = description.(string)
 		}
-		if scheme.Flows == nil {
-			continue
-		}
-		for _, flow := range []*openapi3.OAuthFlow{scheme.Flows.Implicit, scheme.Flows.Password, scheme.Flows.ClientCredentials, scheme.Flows.AuthorizationCode} {
-			if flow != nil {
-				maps.Copy(all, flow.Scopes)
-			}
+		for _, flow := range namedFlows(scheme.Flows) {
+			maps.Copy(all, flow.Scopes)
 		}
 	}
 	return all
 }
 
-// names gives each value the first of its names that is an exported identifier, not taken, and no other value's. It
-// depends on the set of values alone, so that a constant never comes to mean another value unseen: of two that would
-// have the same name neither gets it. The last name of a value must be its own.
+// names gives each value the first of its names that is an exported identifier, not taken, and no
+// other value's. It depends on the set of values alone, so that a constant never comes to mean
+// another value unseen: of two that would have the same name neither gets it. The last name of a
+// value must be its own.
 func names(values []string, taken map[string]bool, ways ...func(string) string) map[string]string {
 	way := map[string]int{}
 	for {
@@ -275,7 +325,8 @@ func names(values []string, taken map[string]bool, ways ...func(string) string) 
 		settled := true
 		for _, v := range values {
 			name := all[v]
-			if last := way[v] == len(ways)-1; !last && (number[name] > 1 || taken[name] || !token.IsIdentifier(name) || !token.IsExported(name)) {
+			if last := way[v] == len(ways)-1; !last &&
+				(number[name] > 1 || taken[name] || !token.IsIdentifier(name) || !token.IsExported(name)) {
 				way[v]++
 				settled = false
 			}
@@ -305,10 +356,30 @@ func prefixed(prefix, words string) string {
 	return prefix + words
 }
 
-// spelt has words for the characters that camel leaves out, so that read:messages and read-messages differ.
+// spelt has words for the characters that camel leaves out, so that read:messages and read-messages
+// differ.
 func spelt(s string) string {
 	return strings.NewReplacer(
-		":", " colon ", "-", " dash ", ".", " dot ", "/", " slash ", "_", " underscore ", "*", " star ", "#", " hash ", "+", " plus ", "@", " at ", "~", " tilde ",
+		":",
+		" colon ",
+		"-",
+		" dash ",
+		".",
+		" dot ",
+		"/",
+		" slash ",
+		"_",
+		" underscore ",
+		"*",
+		" star ",
+		"#",
+		" hash ",
+		"+",
+		" plus ",
+		"@",
+		" at ",
+		"~",
+		" tilde ",
 	).Replace(s)
 }
 

@@ -24,8 +24,10 @@ import (
 type source struct {
 	root *url.URL // of the document, as its references are resolved against it
 	read func(location *url.URL) ([]byte, error)
-	// close releases what reading needed.
-	close func()
+	// overlay reads an overlay, named from the working directory: from the same revision if the
+	// document is of one, else from this machine.
+	overlay func(name string) ([]byte, error)
+	close   func() // releases what reading needed
 }
 
 // standardInput is the root of a document that is read from standard input.
@@ -34,11 +36,19 @@ const standardInput = "-"
 // open finds the source of a document by its name.
 func (t *tool) open(ctx context.Context, name string) (source, error) {
 	if name == standardInput {
-		return source{&url.URL{Path: standardInput}, t.readStandardInput, func() {}}, nil
+		return source{
+			&url.URL{Path: standardInput},
+			t.readStandardInput,
+			os.ReadFile,
+			func() {},
+		}, nil
 	}
 	if scheme, _, ok := strings.Cut(name, "://"); ok {
 		if scheme != "https" && scheme != "http" {
-			return source{}, fmt.Errorf("expected https, a file or REVISION:FILE, received %s", scheme)
+			return source{}, fmt.Errorf(
+				"expected https, a file or REVISION:FILE, received %s",
+				scheme,
+			)
 		}
 		return remote(ctx, name)
 	}
@@ -48,7 +58,7 @@ func (t *tool) open(ctx context.Context, name string) (source, error) {
 			return revision(ctx, rev, file)
 		}
 	}
-	return source{&url.URL{Path: filepath.ToSlash(name)}, readFile, func() {}}, nil
+	return source{&url.URL{Path: filepath.ToSlash(name)}, readFile, os.ReadFile, func() {}}, nil
 }
 
 // readStandardInput reads a document that consists of one file. The files beside it could be of
@@ -107,7 +117,11 @@ func remote(ctx context.Context, name string) (source, error) {
 		}
 		defer response.Body.Close()
 		if response.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("%s: status is %d, expected 200", location.Redacted(), response.StatusCode)
+			return nil, fmt.Errorf(
+				"%s: status is %d, expected 200",
+				location.Redacted(),
+				response.StatusCode,
+			)
 		}
 		body, err := io.ReadAll(io.LimitReader(response.Body, maxRemote+1))
 		if err == nil && len(body) > maxRemote {
@@ -115,7 +129,7 @@ func remote(ctx context.Context, name string) (source, error) {
 		}
 		return body, err
 	}
-	return source{root, read, func() {}}, nil
+	return source{root, read, os.ReadFile, func() {}}, nil
 }
 
 // revision reads a document, and all files that it refers to, from one git revision. An empty
@@ -129,16 +143,20 @@ func revision(ctx context.Context, rev, file string) (source, error) {
 			return source{}, fmt.Errorf("git is needed to read a revision: %w", err)
 		}
 		if err != nil {
-			return source{}, fmt.Errorf("there is no file of this name, and %s is not a revision of a git "+
-				"repository here (in a shallow clone, fetch it first: git fetch origin %s)", rev, rev)
+			return source{}, fmt.Errorf(
+				"there is no file of this name, and %s is not a revision of a git "+
+					"repository here (in a shallow clone, fetch it first: git fetch origin %s)",
+				rev,
+				rev,
+			)
 		}
 		tree = id
 	}
+	prefix, err := git(ctx, "rev-parse", "--show-prefix")
+	if err != nil {
+		return source{}, err
+	}
 	if strings.HasPrefix(file, "./") || strings.HasPrefix(file, "../") {
-		prefix, err := git(ctx, "rev-parse", "--show-prefix")
-		if err != nil {
-			return source{}, err
-		}
 		file = path.Join(prefix, file)
 	}
 	objects, err := readObjects(ctx)
@@ -151,7 +169,10 @@ func revision(ctx context.Context, rev, file string) (source, error) {
 		}
 		name := path.Clean(location.Path)
 		if path.IsAbs(name) || strings.HasPrefix(name, "../") || strings.Contains(name, "\n") {
-			return nil, fmt.Errorf("%s is not a file of the repository: a revision has no other files", name)
+			return nil, fmt.Errorf(
+				"%s is not a file of the repository: a revision has no other files",
+				name,
+			)
 		}
 		data, err := objects.read(tree + ":" + name)
 		if err != nil {
@@ -159,7 +180,10 @@ func revision(ctx context.Context, rev, file string) (source, error) {
 		}
 		return data, nil
 	}
-	return source{&url.URL{Path: path.Clean(file)}, read, objects.close}, nil
+	overlay := func(name string) ([]byte, error) {
+		return read(&url.URL{Path: path.Join(prefix, filepath.ToSlash(name))})
+	}
+	return source{&url.URL{Path: path.Clean(file)}, read, overlay, objects.close}, nil
 }
 
 // git returns the first line that a git command prints.
@@ -174,6 +198,9 @@ func git(ctx context.Context, args ...string) (string, error) {
 	line, _, _ := strings.Cut(string(out), "\n")
 	return line, err
 }
+
+// errNotInRevision says that a revision has no file of a name.
+var errNotInRevision = errors.New("no such file in this revision")
 
 // objects is a running git cat-file: one process for all files of a revision.
 type objects struct {
@@ -210,7 +237,7 @@ func (o *objects) read(name string) ([]byte, error) {
 	fields := strings.Fields(header)
 	size, err := strconv.ParseInt(fields[len(fields)-1], 10, 64)
 	if err != nil { // NAME missing
-		return nil, errors.New("no such file in this revision")
+		return nil, errNotInRevision
 	}
 	data := make([]byte, size+1) // a newline follows
 	if _, err = io.ReadFull(o.stdout, data); err != nil {

@@ -96,7 +96,10 @@ func (all suppressions) apply(findings []finding) (left []finding, unused []stri
 	}
 	for i, s := range all {
 		if !used[i] {
-			unused = append(unused, strings.TrimSpace(strings.Join([]string{s.Rule, s.ID, s.Where}, " ")))
+			unused = append(
+				unused,
+				strings.TrimSpace(strings.Join([]string{s.Rule, s.ID, s.Where}, " ")),
+			)
 		}
 	}
 	return left, unused

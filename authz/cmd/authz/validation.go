@@ -17,7 +17,11 @@ import (
 // compareRequests compares what the requests of each pair may contain. The server holds requests to
 // the document, so that a weaker schema lets in what was refused before.
 func compareRequests(old, now *openapi3.T, pairs []pair) (changes []change, missed []uncompared) {
-	c := requestComparison{was: openapi3.Schemas{}, now: openapi3.Schemas{}, same: sameness{known: map[[2]*openapi3.Schema]bool{}}}
+	c := requestComparison{
+		was:  openapi3.Schemas{},
+		now:  openapi3.Schemas{},
+		same: sameness{known: map[[2]*openapi3.Schema]bool{}},
+	}
 	var differing []int
 	for i, p := range pairs {
 		c.places = append(c.places, nil)
@@ -38,7 +42,8 @@ func compareRequests(old, now *openapi3.T, pairs []pair) (changes []change, miss
 		return nil, missed
 	}
 	var modified diff.ModifiedSchemasMap
-	if schemas != nil && schemas.ComponentsDiff != nil && schemas.ComponentsDiff.SchemasDiff != nil {
+	if schemas != nil && schemas.ComponentsDiff != nil &&
+		schemas.ComponentsDiff.SchemasDiff != nil {
 		modified = schemas.ComponentsDiff.SchemasDiff.Modified
 	}
 	unknown := uncompilable(old, now, pairs, differing)
@@ -99,7 +104,12 @@ func (c *requestComparison) add(i int, p pair) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(before)) {
 		if after[key] == nil {
-			note(before[key].In+" "+before[key].Name, "removed: its values are no longer checked", true, false)
+			note(
+				before[key].In+" "+before[key].Name,
+				"removed: its values are no longer checked",
+				true,
+				false,
+			)
 		}
 	}
 	b, a := p.old.body(), p.now.body()
@@ -128,7 +138,12 @@ func was(what string, before, after bool) string {
 }
 
 // content compares bodies by media type.
-func (c *requestComparison) content(i int, where string, before, after openapi3.Content, note func(string, string, bool, bool)) {
+func (c *requestComparison) content(
+	i int,
+	where string,
+	before, after openapi3.Content,
+	note func(string, string, bool, bool),
+) {
 	for _, media := range slices.Sorted(maps.Keys(after)) {
 		if before[media] == nil {
 			note(where, media+" is accepted", true, false)
@@ -231,25 +246,25 @@ func uncompilable(old, now *openapi3.T, pairs []pair, differing []int) map[int]s
 		{old, func(p pair) operation { return p.old }},
 		{now, func(p pair) operation { return p.now }},
 	} {
-		of := map[string][]int{}
 		paths := openapi3.NewPaths()
+		at := map[string]int{}
 		for _, i := range differing {
 			o := side.of(pairs[i])
-			of[o.String()] = append(of[o.String()], i)
-			item := paths.Value(o.Path)
-			if item == nil {
-				item = &openapi3.PathItem{Parameters: o.item.Parameters}
-				paths.Set(o.Path, item)
-			}
+			// The prefix tells paths apart that differ in the names of their parameters only.
+			path := fmt.Sprintf("/%d%s", i, o.Path)
+			at[path] = i
 			only := *o.spec
-			only.Security, only.Extensions, only.OperationID = openapi3.NewSecurityRequirements(), nil, fmt.Sprint("o", i)
+			only.Security, only.Extensions = openapi3.NewSecurityRequirements(), nil
+			only.OperationID = fmt.Sprint("o", i)
+			item := &openapi3.PathItem{Parameters: o.item.Parameters}
 			item.SetOperation(o.Method, &only)
+			paths.Set(path, item)
 		}
 		part := *side.doc
 		part.Paths = paths
 		_, err := authz.Compile(&part)
 		for _, fault := range faultsOf(err) {
-			for _, i := range of[fault.Method+" "+fault.Path] {
+			if i, ok := at[fault.Path]; ok {
 				problems[i] = fault.Problem
 			}
 		}
@@ -260,8 +275,8 @@ func uncompilable(old, now *openapi3.T, pairs []pair, differing []int) map[int]s
 // sameness remembers which schemas have been found the same, or are being compared.
 type sameness struct {
 	known map[[2]*openapi3.Schema]bool
-	// assumed are the pairs found the same in the present comparison. Schemas that hold each other are
-	// the same if assuming so contradicts nothing, so that one difference refutes them all.
+	// assumed are the pairs found the same in the present comparison. Schemas that hold each other
+	// are the same if assuming so contradicts nothing, so that one difference refutes them all.
 	assumed [][2]*openapi3.Schema
 }
 
@@ -348,10 +363,11 @@ type judge struct {
 // scope is what surrounds a schema.
 type scope struct {
 	inverted bool // an odd number of not around it
-	// closed: something around it refuses members or items that no part of the schema has evaluated, so
-	// that a part which describes more lets in more.
+	// closed: something around it refuses members or items that no part of the schema has
+	// evaluated, so that a part which describes more lets in more.
 	closed bool
-	// optional: a part of anyOf or oneOf in a closed schema. Whether it matches decides what it evaluates.
+	// optional: a part of anyOf or oneOf in a closed schema. Whether it matches decides what it
+	// evaluates.
 	optional bool
 }
 
@@ -390,8 +406,13 @@ func (j *judge) schema(where string, d *diff.SchemaDiff, s scope) {
 	j.members(where, d, s)
 	j.items(where, d, s)
 	j.combined(where, d, s)
-	if d.SchemaIDDiff != nil || d.AnchorDiff != nil || d.DynamicRefDiff != nil || d.DynamicAnchorDiff != nil || d.SchemaDialectDiff != nil {
-		j.unknown = append(j.unknown, where+": $id, $anchor, $dynamicRef, $dynamicAnchor or $schema differs")
+	if d.SchemaIDDiff != nil || d.AnchorDiff != nil || d.DynamicRefDiff != nil ||
+		d.DynamicAnchorDiff != nil ||
+		d.SchemaDialectDiff != nil {
+		j.unknown = append(
+			j.unknown,
+			where+": $id, $anchor, $dynamicRef, $dynamicAnchor or $schema differs",
+		)
 	}
 }
 
@@ -433,7 +454,8 @@ func (j *judge) types(where string, was, now *openapi3.Schema, s scope) {
 	j.choice(where, "const", listed(was.Const, one), listed(now.Const, one), s)
 	j.choice(where, "enum", values(was.Enum), values(now.Enum), s)
 	if was.ReadOnly != now.ReadOnly {
-		// In a request, a member that is readOnly is refused, and is not asked for if it is required.
+		// In a request, a member that is readOnly is refused, and is not asked for if it is
+		// required.
 		j.note(where, ternary(was.ReadOnly, "no longer readOnly", "now readOnly"), s, true, true)
 	}
 }
@@ -478,7 +500,10 @@ func values(enum []any) (all []string) {
 // choice judges a list of the values that are let in; none lets in all.
 func (j *judge) choice(where, keyword string, before, after []string, s scope) {
 	lacks := func(list, other []string) []string {
-		return slices.DeleteFunc(slices.Clone(list), func(v string) bool { return slices.Contains(other, v) })
+		return slices.DeleteFunc(
+			slices.Clone(list),
+			func(v string) bool { return slices.Contains(other, v) },
+		)
 	}
 	switch more, less := lacks(after, before), lacks(before, after); {
 	case before == nil && after == nil:
@@ -504,7 +529,13 @@ func (j *judge) choice(where, keyword string, before, after []string, s scope) {
 func (j *judge) bounds(where string, was, now *openapi3.Schema, s scope) {
 	least := func(keyword string, before, after uint64) {
 		if before != after {
-			j.note(where, fmt.Sprintf("%s %d → %d", keyword, before, after), s, after < before, after > before)
+			j.note(
+				where,
+				fmt.Sprintf("%s %d → %d", keyword, before, after),
+				s,
+				after < before,
+				after > before,
+			)
 		}
 	}
 	most := func(keyword string, before, after *uint64) {
@@ -544,15 +575,26 @@ func (j *judge) limit(where, keyword string, before, after *float64, s scope) {
 		if keyword == "minimum" || keyword == "exclusiveMinimum" {
 			from, to = -from, -to
 		}
-		j.note(where, fmt.Sprintf("%s %v → %v", keyword, from, to), s, *after > *before, *after < *before)
+		j.note(
+			where,
+			fmt.Sprintf("%s %v → %v", keyword, from, to),
+			s,
+			*after > *before,
+			*after < *before,
+		)
 		return
 	}
 	j.presence(where, keyword, before != nil, after != nil, s)
 }
 
-// exclusive judges exclusive limits: a flag in 3.0, a limit of its own since. sign is -1 for a lower
-// one.
-func (j *judge) exclusive(where, keyword string, before, after openapi3.ExclusiveBound, s scope, sign float64) {
+// exclusive judges exclusive limits: a flag in 3.0, a limit of its own since. sign is -1 for a
+// lower one.
+func (j *judge) exclusive(
+	where, keyword string,
+	before, after openapi3.ExclusiveBound,
+	s scope,
+	sign float64,
+) {
 	flag := func(b openapi3.ExclusiveBound) bool { return b.Bool != nil && *b.Bool }
 	limit := func(b openapi3.ExclusiveBound) *float64 {
 		if b.Value == nil {
@@ -589,7 +631,13 @@ func (j *judge) strings(where string, d *diff.SchemaDiff, s scope) {
 		switch {
 		case keyword.was == keyword.now:
 		case keyword.was != "" && keyword.now != "":
-			j.note(where, fmt.Sprintf("%s %s → %s", keyword.name, keyword.was, keyword.now), s, true, true)
+			j.note(
+				where,
+				fmt.Sprintf("%s %s → %s", keyword.name, keyword.was, keyword.now),
+				s,
+				true,
+				true,
+			)
 		default:
 			j.presence(where, keyword.name, keyword.was != "", keyword.now != "", s)
 		}
@@ -609,25 +657,50 @@ func (j *judge) members(where string, d *diff.SchemaDiff, s scope) {
 	}
 	if p := d.PropertiesDiff; p != nil {
 		for _, name := range slices.Sorted(slices.Values(p.Added)) {
-			// Where undescribed members are refused, it is let in; where they are not, it is now checked.
+			// Where undescribed members are refused, it is let in; where they are not, it is now
+			// checked.
 			refused := undescribed(was) == refuses
-			j.note(where+"."+name, "described", s, s.closed || undescribed(was) != accepts, s.closed || !refused)
+			j.note(
+				where+"."+name,
+				"described",
+				s,
+				s.closed || undescribed(was) != accepts,
+				s.closed || !refused,
+			)
 		}
 		for _, name := range slices.Sorted(slices.Values(p.Deleted)) {
 			refused := undescribed(now) == refuses
-			j.note(where+"."+name, "no longer described", s, s.closed || !refused, s.closed || undescribed(now) != accepts)
+			j.note(
+				where+"."+name,
+				"no longer described",
+				s,
+				s.closed || !refused,
+				s.closed || undescribed(now) != accepts,
+			)
 		}
 		for _, name := range slices.Sorted(maps.Keys(p.Modified)) {
 			j.inner(where+"."+name, p.Modified[name], s)
 		}
 	}
 	if before, after := undescribed(was), undescribed(now); before != after {
-		j.note(where, "undescribed members: "+before+" → "+after, s, s.closed || before != accepts && after != refuses, s.closed || after != accepts && before != refuses)
+		j.note(
+			where,
+			"undescribed members: "+before+" → "+after,
+			s,
+			s.closed || before != accepts && after != refuses,
+			s.closed || after != accepts && before != refuses,
+		)
 	} else if was.AdditionalProperties.Schema != nil && now.AdditionalProperties.Schema != nil {
 		j.inner(where+".*", d.AdditionalPropertiesDiff, s)
 	}
 	if d.UnevaluatedPropertiesAllowedDiff != nil || d.UnevaluatedPropertiesDiff != nil {
-		j.remainder(where, "unevaluatedProperties", was.UnevaluatedProperties, now.UnevaluatedProperties, s)
+		j.remainder(
+			where,
+			"unevaluatedProperties",
+			was.UnevaluatedProperties,
+			now.UnevaluatedProperties,
+			s,
+		)
 	}
 	if p := d.PatternPropertiesDiff; p != nil {
 		for _, pattern := range slices.Sorted(slices.Values(slices.Concat(p.Added, p.Deleted))) {
@@ -639,7 +712,13 @@ func (j *judge) members(where string, d *diff.SchemaDiff, s scope) {
 	}
 	j.inner(where+" (names)", d.PropertyNamesDiff, s)
 	if r := d.DependentRequiredDiff; r != nil {
-		j.note(where, "dependentRequired differs", s, len(r.Deleted)+len(r.Modified) > 0, len(r.Added)+len(r.Modified) > 0)
+		j.note(
+			where,
+			"dependentRequired differs",
+			s,
+			len(r.Deleted)+len(r.Modified) > 0,
+			len(r.Added)+len(r.Modified) > 0,
+		)
 	}
 	if p := d.DependentSchemasDiff; p != nil {
 		j.note(where, "dependentSchemas differs", s, true, true)
@@ -673,7 +752,13 @@ func (j *judge) remainder(where, keyword string, was, now openapi3.BoolSchema, s
 		j.note(where, keyword+" differs", s, true, true)
 		return
 	}
-	j.note(where, keyword+": "+before+" → "+after, s, before != accepts && after != refuses, after != accepts && before != refuses)
+	j.note(
+		where,
+		keyword+": "+before+" → "+after,
+		s,
+		before != accepts && after != refuses,
+		after != accepts && before != refuses,
+	)
 }
 
 // items judges the items of arrays.
@@ -692,7 +777,13 @@ func (j *judge) items(where string, d *diff.SchemaDiff, s scope) {
 		j.inner(where+" (contains)", d.ContainsDiff, s)
 	}
 	if d.UnevaluatedItemsAllowedDiff != nil || d.UnevaluatedItemsDiff != nil {
-		j.remainder(where, "unevaluatedItems", d.Base.UnevaluatedItems, d.Revision.UnevaluatedItems, s)
+		j.remainder(
+			where,
+			"unevaluatedItems",
+			d.Base.UnevaluatedItems,
+			d.Revision.UnevaluatedItems,
+			s,
+		)
 	}
 }
 
@@ -707,10 +798,22 @@ func (j *judge) combined(where string, d *diff.SchemaDiff, s scope) {
 		}
 		either := s.closed || !exact
 		for _, part := range sub.Added {
-			j.note(where, keyword+" with "+partName(part), s, addedWeakens || either, !addedWeakens || either)
+			j.note(
+				where,
+				keyword+" with "+partName(part),
+				s,
+				addedWeakens || either,
+				!addedWeakens || either,
+			)
 		}
 		for _, part := range sub.Deleted {
-			j.note(where, keyword+" without "+partName(part), s, deletedWeakens || either, !deletedWeakens || either)
+			j.note(
+				where,
+				keyword+" without "+partName(part),
+				s,
+				deletedWeakens || either,
+				!deletedWeakens || either,
+			)
 		}
 		for _, part := range sub.Modified {
 			if exact {
@@ -721,7 +824,13 @@ func (j *judge) combined(where string, d *diff.SchemaDiff, s scope) {
 		}
 	}
 	appears := func(keyword string, before, after bool) {
-		j.note(where, keyword+ternary(after, " added", " removed"), s, before || s.closed, after || s.closed)
+		j.note(
+			where,
+			keyword+ternary(after, " added", " removed"),
+			s,
+			before || s.closed,
+			after || s.closed,
+		)
 	}
 	parts("allOf", d.AllOfDiff, false, true, true)
 	switch {
@@ -738,7 +847,8 @@ func (j *judge) combined(where string, d *diff.SchemaDiff, s scope) {
 	default:
 		// A value that fits two branches is refused, so that more may be less. With a discriminator
 		// the branches exclude each other.
-		exact := d.Base.Discriminator != nil && d.Revision.Discriminator != nil && d.DiscriminatorDiff == nil
+		exact := d.Base.Discriminator != nil && d.Revision.Discriminator != nil &&
+			d.DiscriminatorDiff == nil
 		parts("oneOf", d.OneOfDiff, true, false, exact)
 	}
 	if n := d.NotDiff; n != nil {

@@ -112,9 +112,22 @@ func samples() (all []any) {
 	leaves := []any{nil, "a", "bbb", 1.0, 2.5, object{}, object{"a": 1.0}, []any{}, []any{"a"}}
 	all = append(all, []any{}, object{})
 	for _, x := range leaves {
-		all = append(all, []any{x}, object{"a": x}, object{"b": x}, object{"c": x}, object{"abc": x})
+		all = append(
+			all,
+			[]any{x},
+			object{"a": x},
+			object{"b": x},
+			object{"c": x},
+			object{"abc": x},
+		)
 		for _, y := range leaves {
-			all = append(all, []any{x, y}, object{"a": x, "b": y}, object{"a": x, "c": y}, []any{x, y, "a"})
+			all = append(
+				all,
+				[]any{x, y},
+				object{"a": x, "b": y},
+				object{"a": x, "c": y},
+				[]any{x, y, "a"},
+			)
 		}
 	}
 	return all
@@ -160,8 +173,8 @@ func withBody(t *testing.T, schema object) *openapi3.T {
 	return loaded
 }
 
-// TestValidationVerdictIsSound changes random schemas and tries values against both: where one is let
-// in that was refused before, the verdict is weakened, whatever else it is.
+// TestValidationVerdictIsSound changes random schemas and tries values against both: where one is
+// let in that was refused before, the verdict is weakened, whatever else it is.
 func TestValidationVerdictIsSound(t *testing.T) {
 	const rounds = 500
 	random := rand.New(rand.NewPCG(7, 11))
@@ -204,8 +217,15 @@ func TestValidationVerdictIsSound(t *testing.T) {
 		if gains && !c.Weakens || losses && !c.Tightens {
 			x, _ := json.Marshal(before)
 			y, _ := json.Marshal(after)
-			t.Fatalf("round %d: %s\n→ %s:\nlet in is %s, refused is %s, but the verdict is %+v", round, x, y,
-				fmt.Sprint(gains, gained), fmt.Sprint(losses, lost), c)
+			t.Fatalf(
+				"round %d: %s\n→ %s:\nlet in is %s, refused is %s, but the verdict is %+v",
+				round,
+				x,
+				y,
+				fmt.Sprint(gains, gained),
+				fmt.Sprint(losses, lost),
+				c,
+			)
 		}
 	}
 	t.Logf("%d pairs, %d weaker, %d verdicts exact", tried, weaker, exact)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
@@ -18,8 +19,9 @@ func newRouter(gates authz.Gates) *chi.Mux {
 	router.Use(middleware.GetHead) // HEAD as GET, where it is not declared
 	refuse := func(w http.ResponseWriter, r *http.Request) {
 		gate, pattern := gates.At(r.URL.Path), ""
-		for _, method := range []string{"GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"} {
-			if match := chi.NewRouteContext(); router.Match(match, method, cmp.Or(r.URL.RawPath, r.URL.Path)) {
+		path := cmp.Or(r.URL.RawPath, r.URL.Path) // what chi matches
+		for _, method := range strings.Fields("GET PUT POST PATCH DELETE HEAD OPTIONS TRACE") {
+			if match := chi.NewRouteContext(); router.Match(match, method, path) {
 				pattern = method + " " + match.RoutePattern()
 			}
 		}
@@ -41,15 +43,17 @@ func pattern(r *http.Request) string {
 
 func param(r *http.Request, name string) string {
 	value := chi.URLParam(r, name)
-	if unescaped, err := url.PathUnescape(value); err == nil && r.URL.RawPath != "" { // what chi matches then
-		return unescaped
+	if r.URL.RawPath == "" {
+		return value
 	}
-	return value
+	unescaped, _ := url.PathUnescape(value) // net/http has parsed the path
+	return unescaped
 }
 
 func checkRoutes(router chi.Routes, gates authz.Gates) error {
 	var routes []authz.Route
-	_ = chi.Walk(router, func(method, path string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+	type middleware = func(http.Handler) http.Handler
+	_ = chi.Walk(router, func(method, path string, _ http.Handler, _ ...middleware) error {
 		routes = append(routes, authz.Route{Method: method, Path: path})
 		return nil
 	})

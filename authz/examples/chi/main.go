@@ -68,7 +68,9 @@ func (orders) GetHealth(context.Context, GetHealthRequestObject) (GetHealthRespo
 	return text("ok\n"), nil
 }
 
-func (orders) GetOrder(ctx context.Context, request GetOrderRequestObject) (GetOrderResponseObject, error) {
+func (orders) GetOrder(
+	ctx context.Context, request GetOrderRequestObject,
+) (GetOrderResponseObject, error) {
 	caller, _ := token.FromContext(ctx)
 	return text(fmt.Sprintf("order %d, read by %s\n", request.Id, caller.Subject())), nil
 }

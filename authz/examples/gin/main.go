@@ -51,13 +51,14 @@ func newHandler(document *openapi3.T, verifier *token.Verifier) (http.Handler, e
 		return nil, err
 	}
 	r := newRouter(authz.Gates{gate})
+	unreadable := func(c *gin.Context, err error) { r.refuse(c, authz.BindingError(err)) }
 	handlers := NewStrictHandlerWithOptions(orders{}, nil, StrictGinServerOptions{
-		RequestErrorHandlerFunc:  func(c *gin.Context, err error) { r.refuse(c, authz.BindingError(err)) },
+		RequestErrorHandlerFunc:  unreadable,
 		HandlerErrorFunc:         r.refuse,
 		ResponseErrorHandlerFunc: r.refuse,
 	})
 	RegisterHandlersWithOptions(r, handlers, GinServerOptions{
-		ErrorHandler: func(c *gin.Context, err error, _ int) { r.refuse(c, authz.BindingError(err)) },
+		ErrorHandler: func(c *gin.Context, err error, _ int) { unreadable(c, err) },
 	})
 	return r, r.checkRoutes()
 }
@@ -69,7 +70,9 @@ func (orders) GetHealth(context.Context, GetHealthRequestObject) (GetHealthRespo
 	return text("ok\n"), nil
 }
 
-func (orders) GetOrder(ctx context.Context, request GetOrderRequestObject) (GetOrderResponseObject, error) {
+func (orders) GetOrder(
+	ctx context.Context, request GetOrderRequestObject,
+) (GetOrderResponseObject, error) {
 	caller, _ := token.FromContext(ctx)
 	return text(fmt.Sprintf("order %d, read by %s\n", request.Id, caller.Subject())), nil
 }

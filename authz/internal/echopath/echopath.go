@@ -22,15 +22,16 @@ type Path struct {
 	Template string
 }
 
-// Read returns the patterns for the documents of gates, and an [*authz.Fault] for each operation that
-// Echo cannot route.
+// Read returns the patterns for the documents of gates, and an [*authz.Fault] for each operation
+// that Echo cannot route.
 func Read(gates authz.Gates) (p Patterns, faults []error) {
 	p = Patterns{}
 	for _, g := range gates {
 		for _, o := range g.Plan().Operations() {
 			pattern, err := pattern(o.Path)
 			if err != nil {
-				faults = append(faults, &authz.Fault{Method: o.Method, Path: o.Path, Problem: err.Error()})
+				fault := &authz.Fault{Method: o.Method, Path: o.Path, Problem: err.Error()}
+				faults = append(faults, fault)
 				continue
 			}
 			p[g.BasePath()+pattern] = Path{g, o.Path}
@@ -48,8 +49,11 @@ func pattern(template string) (string, error) {
 		switch {
 		case opened && closed && !strings.ContainsAny(name, "{}"):
 			segments[i] = ":" + name
-		case strings.ContainsAny(s, "{}:*"):
-			return "", fmt.Errorf("path segment %s cannot be routed by Echo: a parameter must be a whole segment, and : and * have a meaning in Echo's patterns", s)
+		case strings.ContainsAny(s, "{}*\\"):
+			return "", fmt.Errorf("path segment %s cannot be routed by Echo: a parameter must be "+
+				"a whole segment, and * has a meaning in Echo's patterns", s)
+		default:
+			segments[i] = strings.ReplaceAll(s, ":", `\:`)
 		}
 	}
 	return strings.Join(segments, "/"), nil
@@ -63,10 +67,12 @@ func (p Patterns) Route(method, pattern string) authz.Route {
 	return authz.Route{Method: method, Path: pattern}
 }
 
-// Matched returns the gate that decides a request on a path that Echo has matched with a pattern, and
-// the route for [authz.Gate.Check]. registered reports whether the pattern is that of a route, and not
-// of one for what is not found.
-func (p Patterns) Matched(gates authz.Gates, pattern string, r *http.Request, registered func() bool) (*authz.Gate, string) {
+// Matched returns the gate that decides a request on a path that Echo has matched with a pattern,
+// and the route for [authz.Gate.Check]. registered reports whether the pattern is that of a route,
+// and not of RouteNotFound.
+func (p Patterns) Matched(
+	gates authz.Gates, pattern string, r *http.Request, registered func() bool,
+) (*authz.Gate, string) {
 	path := r.URL.Path
 	if r.URL.RawPath != "" { // what Echo matches then
 		path = r.URL.RawPath
@@ -90,7 +96,9 @@ func (p Patterns) ImpliesHEAD(pattern string) bool {
 // Typed gives an Echo error its type. Its message is for the client, unless it is the text of the
 // error within, or of a fault of the server.
 func Typed(err error, code int, message string, within error) error {
-	if _, ok := errors.AsType[*http.MaxBytesError](within); ok || errors.Is(within, context.DeadlineExceeded) || errors.Is(within, context.Canceled) {
+	_, tooLarge := errors.AsType[*http.MaxBytesError](within)
+	if tooLarge || errors.Is(within, context.DeadlineExceeded) ||
+		errors.Is(within, context.Canceled) {
 		return within // which says more
 	}
 	foreign := within != nil && strings.Contains(message, within.Error())

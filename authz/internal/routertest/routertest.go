@@ -117,7 +117,9 @@ type answer struct {
 
 func newHarness(t *testing.T, build Build) *harness {
 	t.Helper()
-	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{audience}, Algorithm: "ES256"})
+	issuer, err := devissuer.Start(
+		devissuer.Config{Audiences: []string{audience}, Algorithm: "ES256"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,11 +157,17 @@ func newHarness(t *testing.T, build Build) *harness {
 		}
 		gates = append(gates, gate)
 		for _, o := range gate.Plan().Operations() {
-			routes = append(routes, Route{gate, o.Method, base + o.Path, h.handler(base+" "+o.ID, o)})
+			routes = append(
+				routes,
+				Route{gate, o.Method, base + o.Path, h.handler(base+" "+o.ID, o)},
+			)
 		}
 	}
 	for _, path := range []string{"/metrics", "/static/app.js"} {
-		routes = append(routes, Route{nil, http.MethodGet, path, h.handler("unguarded", authz.Operation{})})
+		routes = append(
+			routes,
+			Route{nil, http.MethodGet, path, h.handler("unguarded", authz.Operation{})},
+		)
 	}
 	handler, err := build(gates, routes)
 	if err != nil {
@@ -246,14 +254,28 @@ func (h *harness) send(t *testing.T, request, bearer, body string) answer {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	a := answer{Response: response, body: string(read), ran: h.ran, value: h.value, method: h.method, subject: h.subject, decided: slices.Clone(h.decided)}
+	a := answer{
+		Response: response,
+		body:     string(read),
+		ran:      h.ran,
+		value:    h.value,
+		method:   h.method,
+		subject:  h.subject,
+		decided:  slices.Clone(h.decided),
+	}
 	if response.Header.Get("Content-Type") == problem && method != http.MethodHead {
-		if err := json.Unmarshal(read, &a.problem); err != nil || a.problem.Status != response.StatusCode {
+		if err := json.Unmarshal(read, &a.problem); err != nil ||
+			a.problem.Status != response.StatusCode {
 			t.Errorf("%s: status %d, the problem is %s", request, response.StatusCode, read)
 		}
 	}
 	if response.StatusCode >= 400 && response.Header.Get("Content-Type") != problem {
-		t.Errorf("%s: status %d as %q, expected a problem", request, response.StatusCode, response.Header.Get("Content-Type"))
+		t.Errorf(
+			"%s: status %d as %q, expected a problem",
+			request,
+			response.StatusCode,
+			response.Header.Get("Content-Type"),
+		)
 	}
 	if strings.Contains(a.body, secret) {
 		t.Errorf("%s: the answer has the text of an error: %s", request, a.body)
@@ -303,15 +325,25 @@ func (h *harness) decisions(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			a := h.send(t, row.request, row.bearer, row.body)
 			if a.StatusCode != row.status || a.ran != row.ran {
-				t.Fatalf("%s: status %d, ran %q: expected %d, %q; %s", row.request, a.StatusCode, a.ran, row.status, row.ran, a.body)
+				t.Fatalf(
+					"%s: status %d, ran %q: expected %d, %q; %s",
+					row.request,
+					a.StatusCode,
+					a.ran,
+					row.status,
+					row.ran,
+					a.body,
+				)
 			}
 			if allow := methods(a.Header); allow != row.allow {
 				t.Errorf("%s: Allow is %q, expected %q", row.request, allow, row.allow)
 			}
-			if row.status == 401 && !strings.HasPrefix(a.Header.Get("WWW-Authenticate"), `Bearer realm="/v1"`) {
+			if row.status == 401 &&
+				!strings.HasPrefix(a.Header.Get("WWW-Authenticate"), `Bearer realm="/v1"`) {
 				t.Errorf("the challenge is %q", a.Header.Get("WWW-Authenticate"))
 			}
-			if a.ran != "" && row.bearer != "" && a.subject != map[string]string{h.read: "alice", h.write: "bob"}[row.bearer] {
+			if a.ran != "" && row.bearer != "" &&
+				a.subject != map[string]string{h.read: "alice", h.write: "bob"}[row.bearer] {
 				t.Errorf("the handler sees the principal %q", a.subject)
 			}
 		})
@@ -320,7 +352,10 @@ func (h *harness) decisions(t *testing.T) {
 
 // methods returns the methods of the Allow headers, sorted.
 func methods(header http.Header) string {
-	all := strings.FieldsFunc(strings.Join(header.Values("Allow"), ","), func(r rune) bool { return r == ',' || r == ' ' })
+	all := strings.FieldsFunc(
+		strings.Join(header.Values("Allow"), ","),
+		func(r rune) bool { return r == ',' || r == ' ' },
+	)
 	slices.Sort(all)
 	return strings.Join(slices.Compact(all), ", ")
 }
@@ -387,9 +422,16 @@ func (h *harness) hostile(t *testing.T) {
 	} {
 		a := h.send(t, "GET "+row.target, h.read, "")
 		if !slices.Contains(row.statuses, a.StatusCode) || (a.ran != "") != (a.StatusCode == 200) {
-			t.Errorf("%s: status %d, ran %q: expected one of %v", row.target, a.StatusCode, a.ran, row.statuses)
+			t.Errorf(
+				"%s: status %d, ran %q: expected one of %v",
+				row.target,
+				a.StatusCode,
+				a.ran,
+				row.statuses,
+			)
 		}
-		if a.ran != "" && (len(a.decided) != 1 || a.decided[0].Outcome != authz.Allowed || !strings.HasSuffix(a.ran, " "+a.decided[0].Operation.ID)) {
+		if a.ran != "" &&
+			(len(a.decided) != 1 || a.decided[0].Outcome != authz.Allowed || !strings.HasSuffix(a.ran, " "+a.decided[0].Operation.ID)) {
 			t.Errorf("%s: %s ran, the decisions are %+v", row.target, a.ran, a.decided)
 		}
 		if a.value != row.value {
@@ -414,7 +456,15 @@ func (h *harness) head(t *testing.T) {
 	} {
 		a := h.send(t, "HEAD "+row.target, row.bearer, "")
 		if a.StatusCode != row.status || a.ran != row.ran || a.body != "" {
-			t.Errorf("HEAD %s: status %d, ran %q, body %q: expected %d, %q, no body", row.target, a.StatusCode, a.ran, a.body, row.status, row.ran)
+			t.Errorf(
+				"HEAD %s: status %d, ran %q, body %q: expected %d, %q, no body",
+				row.target,
+				a.StatusCode,
+				a.ran,
+				a.body,
+				row.status,
+				row.ran,
+			)
 		}
 		if a.ran != "" && a.method != http.MethodHead {
 			t.Errorf("HEAD %s: the handler got the method %s", row.target, a.method)
@@ -482,9 +532,18 @@ func faults(t *testing.T, build Build) {
 		}
 		var routes []Route
 		for _, o := range gate.Plan().Operations() {
-			routes = append(routes, Route{gate, o.Method, o.Path, func(http.ResponseWriter, *http.Request, func(string) string) error { return nil }})
+			routes = append(
+				routes,
+				Route{
+					gate,
+					o.Method,
+					o.Path,
+					func(http.ResponseWriter, *http.Request, func(string) string) error { return nil },
+				},
+			)
 		}
-		if _, err := build(authz.Gates{gate}, row.change(routes)); err == nil || !strings.Contains(err.Error(), row.fault) {
+		if _, err := build(authz.Gates{gate}, row.change(routes)); err == nil ||
+			!strings.Contains(err.Error(), row.fault) {
 			t.Errorf("%s: the route check says %v, expected %q", row.name, err, row.fault)
 		}
 	}

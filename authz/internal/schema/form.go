@@ -2,192 +2,256 @@ package schema
 
 import (
 	"bytes"
-	"errors"
+	"cmp"
 	"io"
 	"mime"
 	"mime/multipart"
 	"net/url"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The validator decodes a body leniently, and what it passes over a handler may well read. So what it is given is
-// first seen to be what it takes it for. The errors say what the body
-// is or has, for clients, and nothing of what was sent.
-
-var (
-	errJSON    = errors.New("is not one JSON value in UTF-8 with unique member names")
-	errNumbers = errors.New("has a number of more digits, or of a larger exponent, than are read")
-	errField   = errors.New("has a field that this operation does not declare")
-	errTwice   = errors.New("has a field more than once")
-	errText    = errors.New("has a field that is not text")
-	errForm    = errors.New("is not a well-formed form")
-	errPart    = errors.New("has a part of a Content-Type that is not its field's")
-)
-
-// checkBody holds a body to its media type, and a form to the fields that the document declares.
-func (in *inputs) checkBody(media string, params map[string]string, body []byte) error {
-	switch {
-	case isJSON(media):
-		return checkJSON(body)
-	case media == urlencoded:
-		return checkForm(in.forms[media], body)
-	case media == multiparted:
-		return checkMultipart(in.forms[media], params["boundary"], body)
-	}
-	return nil
+// encoding says how a field of a form is written (OpenAPI 3.1 §4.8.15).
+type encoding struct {
+	types   []media // of the field's content; empty: by its schema
+	style   string
+	explode bool
 }
 
-// checkJSON is stricter than the validator: no duplicate names, valid UTF-8, nothing after the value (RFC 7493).
-func checkJSON(text []byte) error {
-	if !jsontext.Value(text).IsValid() {
-		return errJSON
+func newEncoding(spec *openapi3.Encoding) *encoding {
+	e := &encoding{style: cmp.Or(spec.Style, openapi3.SerializationForm)}
+	e.explode = e.style == openapi3.SerializationForm
+	if spec.Explode != nil {
+		e.explode = *spec.Explode
 	}
-	if numbersOf(text) == hugeNumbers {
-		return errNumbers
+	for text := range strings.SplitSeq(spec.ContentType, ",") {
+		if text = strings.TrimSpace(text); text != "" {
+			e.types = append(e.types, mediaRange(text))
+		}
 	}
-	return nil
+	return e
 }
 
-// fields are what a form may have.
+func (e *encoding) isJSON() bool {
+	return e != nil && len(e.types) == 1 && isJSON(e.types[0].essence)
+}
+
+// field is what a form has under one name.
+type field struct {
+	name string
+	tree tree
+	json [][]byte // values that come as JSON
+	file bool
+}
+
+// fields are those of one form, in its order.
 type fields struct {
-	declared map[string]*openapi3.Schema
-	open     bool // and more, which the document does not name
+	body   *body
+	list   []*field
+	byName map[string]*field
 }
 
-// The media types of forms.
+// named returns the field that a name with brackets belongs to, and the rest of the name. A name
+// that the document has with its brackets is taken as it is.
+func (f *fields) named(name string) (*field, []string, bool) {
+	root, path := name, []string(nil)
+	if f.body.shape.members[name] == nil {
+		var ok bool
+		if root, path, ok = split(name); !ok {
+			return nil, nil, false
+		}
+	}
+	known := f.byName[root]
+	if known == nil {
+		known = &field{name: root}
+		f.byName[root] = known
+		f.list = append(f.list, known)
+	}
+	return known, path, true
+}
+
+// json writes the form as a JSON object.
+func (f *fields) json() ([]byte, error) {
+	dst := []byte{'{'}
+	for i, one := range f.list {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(quote(dst, one.name), ':')
+		s, _ := f.body.shape.member(one.name)
+		var problem string
+		if dst, problem = f.value(dst, one, s); problem != "" {
+			name := "*"
+			if f.body.shape.members[one.name] != nil {
+				name = one.name
+			}
+			return nil, bodyFault("/"+escape(name), "type", problem)
+		}
+	}
+	return append(dst, '}'), nil
+}
+
+func (f *fields) value(dst []byte, one *field, s *shape) (_ []byte, problem string) {
+	e := f.body.encoding[one.name]
+	list := s.is(kindArray)
+	switch {
+	case one.json != nil && (!one.tree.isEmpty() || !list && len(one.json) > 1):
+		return dst, "occurs more than once"
+	case one.json != nil && list:
+		return append(append(append(dst, '['), bytes.Join(one.json, []byte(","))...), ']'), ""
+	case one.json != nil:
+		return append(dst, one.json[0]...), ""
+	case one.file && !list && len(one.tree.texts) > 1:
+		return dst, "occurs more than once"
+	case e.isJSON() && len(one.tree.texts) == 1:
+		return appendJSON(dst, one.tree.texts[0])
+	case list && e != nil && !e.explode && len(one.tree.texts) == 1:
+		p := parameter{style: e.style}
+		t := tree{texts: strings.Split(one.tree.texts[0], p.delimiter())}
+		return t.append(dst, s, 0)
+	case len(one.tree.texts) > 1 && s != nil && s.kinds == anyKind:
+		return dst, "occurs more than once"
+	}
+	return one.tree.append(dst, s, 0)
+}
+
+// checkForm holds an urlencoded form to its schema, and writes it as generated code binds it.
+func (b *body) checkForm(content Content, accepted *Accepted) error {
+	pairs, ok := appendPairs(nil, string(content.Body))
+	if !ok {
+		return bodyFault("", "syntax", "is not a valid form")
+	}
+	f := fields{body: b, byName: map[string]*field{}}
+	for _, p := range pairs {
+		one, path, ok := f.named(p.name)
+		if !ok || !isText(p.name) || !isText(p.value) {
+			return bodyFault("", "syntax", "has a field whose name or value is malformed")
+		}
+		one.tree.add(path, p.value)
+	}
+	text, err := f.json()
+	if err != nil {
+		return err
+	}
+	value, err := b.schema.Validate(text)
+	if err != nil {
+		return err
+	}
+	var bound []pair
+	members(value, space(value, 0), func(name, _, at int) bool {
+		field := scalarText(value, name)
+		if s, known := b.shape.member(field); known { // generated code has no place for others
+			bound = s.flatten(bound, field, value, at, true)
+		}
+		return true
+	})
+	accepted.Form = url.Values{}
+	for _, p := range bound {
+		accepted.Form.Add(p.name, p.value)
+	}
+	if !slices.Equal(bound, pairs) {
+		accepted.Body = []byte(encodePairs(bound))
+	}
+	return nil
+}
+
 const (
-	urlencoded  = "application/x-www-form-urlencoded"
-	multiparted = "multipart/form-data"
+	maxParts = 1000
+	// maxField bounds a multipart field that is no file.
+	maxField = 1 << 20
 )
 
-// readForms returns the fields of a body by its media type; one that is not declared is for the validator to refuse.
-func readForms(declared openapi3.Content) map[string]fields {
-	forms := map[string]fields{}
-	for _, media := range []string{urlencoded, multiparted} {
-		f := fields{declared: map[string]*openapi3.Schema{}}
-		if content := declared.Get(media); content != nil && content.Schema != nil {
-			f.add(content.Schema.Value, 16)
-		} else {
-			f.open = true
-		}
-		forms[media] = f
-	}
-	return forms
-}
-
-// add goes no deeper than depth: a schema may contain itself.
-func (f *fields) add(schema *openapi3.Schema, depth int) {
-	if schema == nil || depth == 0 {
-		return
-	}
-	for name, property := range schema.Properties {
-		if property != nil { // a broken reference: doc.Validate has said so
-			f.declared[name] = property.Value
-		}
-	}
-	f.open = f.open || isOpen(schema)
-	for _, parts := range []openapi3.SchemaRefs{schema.AllOf, schema.AnyOf, schema.OneOf} {
-		for _, part := range parts {
-			if part != nil {
-				f.add(part.Value, depth-1)
-			}
-		}
-	}
-}
-
-// check judges a field by its name and by how often it occurs.
-func (f fields) check(name string, times int) error {
-	schema, declared := f.declared[name]
-	switch {
-	// Generated code reads l[0] as an element of l, of which the validator knows nothing.
-	case !declared && (!f.open || strings.ContainsAny(name, "[]")):
-		return errField
-	case times > 1 && (schema == nil || !schema.Type.Includes("array")):
-		return errTwice
-	}
-	return nil
-}
-
-func checkForm(f fields, body []byte) error {
-	values, err := url.ParseQuery(string(body))
-	if err != nil {
-		return errForm
-	}
-	for name, list := range values {
-		if err := f.check(name, len(list)); err != nil {
-			return err
-		}
-		if !isText(name) || !isText(strings.Join(list, "")) {
-			return errText
-		}
-	}
-	return nil
-}
-
-// checkMultipart also keeps the client from choosing how a part is decoded: the schema says what it is.
-func checkMultipart(f fields, boundary string, body []byte) error {
+// checkMultipart holds a multipart form to its schema. Its bytes are passed on as they are: the
+// handler gets a reader of parts.
+func (b *body) checkMultipart(content Content, accepted *Accepted) error {
+	accepted.Form = url.Values{}
+	boundary := content.Params["boundary"]
 	if boundary == "" {
-		return errForm
+		return bodyFault("", "syntax", "has no boundary")
 	}
-	times := map[string]int{}
-	reader := multipart.NewReader(bytes.NewReader(body), boundary)
-	for {
-		part, err := reader.NextRawPart() // with its Content-Transfer-Encoding, which RFC 7578 §4.7 does without
-		if errors.Is(err, io.EOF) {
-			return nil
+	reader := multipart.NewReader(bytes.NewReader(content.Body), boundary)
+	f := fields{body: b, byName: map[string]*field{}}
+	for i := 0; ; i++ {
+		part, err := reader.NextRawPart()
+		if err == io.EOF {
+			break
 		}
-		if err != nil || part.Header.Get("Content-Transfer-Encoding") != "" {
-			return errForm
+		if err != nil || i == maxParts {
+			return bodyFault("", "syntax", "is not a valid multipart body")
 		}
-		name := part.FormName()
-		times[name]++
-		if err := f.check(name, times[name]); err != nil {
-			return err
-		}
-		text, err := io.ReadAll(part)
-		if err != nil {
-			return errForm
-		}
-		if err := checkPart(f.declared[name], part.Header["Content-Type"], text); err != nil {
+		if err := f.addPart(part); err != nil {
 			return err
 		}
 	}
+	text, err := f.json()
+	if err != nil {
+		return err
+	}
+	_, err = b.schema.Validate(text)
+	return err
 }
 
-func checkPart(schema *openapi3.Schema, contentType []string, text []byte) error {
-	structured := schema != nil && (schema.Type.Is("object") || schema.Type.Is("array") && schema.Items != nil && schema.Items.Value.Type.Is("object"))
-	if len(contentType) == 0 && !structured {
+func (f *fields) addPart(part *multipart.Part) error {
+	name := part.FormName()
+	one, path, ok := f.named(name)
+	if !ok || name == "" || !isText(name) {
+		return bodyFault("", "syntax", "has a part without a name, or with one that is malformed")
+	}
+	// RFC 7578 §4.7: forms do not have it.
+	switch strings.ToLower(part.Header.Get("Content-Transfer-Encoding")) {
+	case "", "7bit", "8bit", "binary":
+	default:
+		return bodyFault("", "syntax", "has a part with a Content-Transfer-Encoding")
+	}
+	s, declared := f.body.shape.member(one.name)
+	if s.is(kindArray) && s.items != nil {
+		s = s.items
+	}
+	pointer := "/*"
+	if declared && f.body.shape.members[one.name] != nil {
+		pointer = "/" + escape(one.name)
+	}
+	e := f.body.encoding[one.name]
+	essence, params, _ := mime.ParseMediaType(part.Header.Get("Content-Type"))
+	if err := e.accepts(essence, params, pointer); err != nil {
+		return err
+	}
+	data, err := io.ReadAll(part)
+	if err != nil {
+		return bodyFault("", "syntax", "is not a valid multipart body")
+	}
+	switch {
+	case s != nil && s.file || s == nil && part.FileName() != "":
+		one.file = true
+		one.tree.add(path, "") // a file is any bytes
+	case isJSON(essence) || e.isJSON():
+		if !jsontext.Value(data).IsValid() {
+			return bodyFault(pointer, "syntax", "is not valid JSON")
+		}
+		one.json = append(one.json, data)
+	case len(data) > maxField || !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0:
+		return bodyFault(pointer, "type", "is not text")
+	default:
+		one.tree.add(path, string(data))
+	}
+	return nil
+}
+
+// accepts reports whether a part may have a Content-Type: one that encoding names, or any if it
+// names none. A part without one is text (RFC 7578 §4.4).
+func (e *encoding) accepts(essence string, params map[string]string, pointer string) error {
+	if e == nil || len(e.types) == 0 {
 		return nil
 	}
-	media, _, err := ParseMediaType(contentType)
-	switch {
-	case err != nil:
-		return errPart
-	case isJSON(media):
-		return checkJSON(text)
-	case structured || strings.Contains(media, "yaml") || strings.Contains(media, "csv") || strings.HasPrefix(media, "multipart/") || strings.HasSuffix(media, "zip"):
-		return errPart // the validator would decode these, each in its own lenient way
+	essence = cmp.Or(essence, "text/plain")
+	for _, m := range e.types {
+		if m.matches(essence, params) > 0 {
+			return nil
+		}
 	}
-	return nil
-}
-
-// ParseMediaType reads the one Content-Type that a body must have.
-func ParseMediaType(headers []string) (string, map[string]string, error) {
-	if len(headers) != 1 {
-		return "", nil, refusal(WrongMediaType, "A body needs one Content-Type, there are %d.", len(headers))
-	}
-	if headers[0] == "application/json" {
-		return headers[0], nil, nil
-	}
-	media, params, err := mime.ParseMediaType(headers[0])
-	if err != nil {
-		return "", nil, refusal(WrongMediaType, "The Content-Type is malformed.")
-	}
-	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return "", nil, refusal(WrongMediaType, "The body's charset is not supported: send UTF-8.")
-	}
-	return media, params, nil
+	return bodyFault(pointer, "contentType", "is not of a Content-Type that its encoding names")
 }

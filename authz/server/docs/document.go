@@ -25,19 +25,33 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	if err != nil {
 		return nil, fmt.Errorf("docs: the document cannot be shown: %w", err)
 	}
-	document.Servers = openapi3.Servers{{URL: cmp.Or(base, "/")}}
+	if document.Info == nil {
+		document.Info = &openapi3.Info{}
+	}
+	document.Info.Title = cmp.Or(document.Info.Title, "API")
+	document.Servers = openapi3.Servers{{URL: cmp.Or(d.api(base), "/")}}
 	for _, item := range document.Paths.Map() {
 		item.Servers = nil // this server answers all of it
+		withoutOptionalExamples(item.Parameters)
+		for _, operation := range item.Operations() {
+			withoutOptionalExamples(operation.Parameters)
+		}
 	}
-	scopes := map[string]string{}
-	if document.Components != nil {
-		for _, name := range slices.Sorted(maps.Keys(document.Components.SecuritySchemes)) {
-			scheme := document.Components.SecuritySchemes[name].Value
-			collectScopes(scheme, scopes)
-			if scheme.Type != "http" {
-				// What the document says of flows and endpoints is not what is configured. A token of a configured issuer
-				// does, wherever it is from.
-				*scheme = openapi3.SecurityScheme{Type: "http", Scheme: "bearer", Description: scheme.Description}
+	if document.Components == nil {
+		document.Components = &openapi3.Components{}
+	}
+	if document.Components.SecuritySchemes == nil {
+		document.Components.SecuritySchemes = openapi3.SecuritySchemes{}
+	}
+	scopes, tokens := d.scopes(), map[string]bool{} // tokens: which schemes take access tokens
+	for name, ref := range document.Components.SecuritySchemes {
+		scheme := ref.Value
+		tokens[name] = credentialOf(scheme) == "token"
+		if scheme.Type == "oauth2" || scheme.Type == "openIdConnect" {
+			// What the document says of flows and endpoints is not what is configured. A token of a
+			// configured issuer is accepted under any scheme that takes tokens.
+			*scheme = openapi3.SecurityScheme{
+				Type: "http", Scheme: "bearer", Description: scheme.Description,
 			}
 		}
 	}
@@ -51,21 +65,44 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 		if operation.Extensions == nil {
 			operation.Extensions = map[string]any{}
 		}
-		operation.Extensions[accessExtension] = access(o)
+		operation.Extensions[accessExtension] = d.access(o)
 		security := openapi3.NewSecurityRequirements()
 		for _, alternative := range o.Alternatives {
 			security.With(requirement(alternative))
 		}
 		for _, name := range slices.Sorted(maps.Keys(schemes)) {
 			for _, alternative := range o.Alternatives {
-				if len(alternative) > 0 {
-					security.With(openapi3.SecurityRequirement{name: scopesOf(alternative)})
+				if from, ok := fromIssuer(alternative, name, tokens); ok {
+					security.With(from)
 				}
 			}
 		}
 		operation.Security = security
 	}
 	return document, nil
+}
+
+// withoutOptionalExamples removes the examples of optional parameters. Swagger UI fills them in, and
+// sends them: a request with an example of a cursor, or of an idempotency key, is not the request that
+// somebody means to try.
+func withoutOptionalExamples(parameters openapi3.Parameters) {
+	for _, ref := range parameters {
+		p := ref.Value
+		if p.Required {
+			continue
+		}
+		p.Example, p.Examples = nil, nil
+		if p.Schema != nil && p.Schema.Value != nil {
+			schema := *p.Schema.Value // others may refer to it
+			schema.Example, schema.Examples = nil, nil
+			p.Schema = &openapi3.SchemaRef{Value: &schema}
+		}
+	}
+}
+
+// api returns where the document's paths begin: below base, which may hold the base path already.
+func (d *Docs) api(base string) string {
+	return strings.TrimSuffix(base, d.config.BasePath) + d.config.BasePath
 }
 
 // schemes names a security scheme for each issuer whose endpoints are known, so that none has the name of another.
@@ -105,6 +142,19 @@ func oauth2Scheme(e endpoints, scopes map[string]string) *openapi3.SecuritySchem
 	return &openapi3.SecurityScheme{Type: "oauth2", Flows: flows, Description: "A token from " + e.URL + "."}
 }
 
+// scopes returns the scopes that the document declares, and what each is for.
+func (d *Docs) scopes() map[string]string {
+	scopes := map[string]string{}
+	if components := d.config.Document.Components; components != nil {
+		for _, name := range slices.Sorted(maps.Keys(components.SecuritySchemes)) {
+			if scheme := components.SecuritySchemes[name].Value; credentialOf(scheme) == "token" {
+				collectScopes(scheme, scopes)
+			}
+		}
+	}
+	return scopes
+}
+
 // collectScopes adds the scopes that a scheme declares, and what each is for.
 func collectScopes(scheme *openapi3.SecurityScheme, into map[string]string) {
 	if listed, ok := scheme.Extensions["x-scopes"].(map[string]any); ok {
@@ -132,9 +182,88 @@ func requirement(alternative authz.Alternative) openapi3.SecurityRequirement {
 	return all
 }
 
-// scopesOf returns every scope that an alternative asks for. A token is one, whatever the schemes.
-func scopesOf(alternative authz.Alternative) []string {
-	scopes := []string{}
+// fromIssuer returns an alternative with the token from an issuer, if it takes one. A token is one,
+// whatever the schemes; other credentials are needed beside it all the same.
+func fromIssuer(alternative authz.Alternative, issuer string, tokens map[string]bool) (openapi3.SecurityRequirement, bool) {
+	all, found := openapi3.SecurityRequirement{}, false
+	for _, r := range alternative {
+		if !tokens[r.Scheme] {
+			all[r.Scheme] = append([]string{}, r.Scopes...)
+			continue
+		}
+		if found = true; all[issuer] == nil {
+			all[issuer] = []string{}
+		}
+		for _, scope := range r.Scopes {
+			if !slices.Contains(all[issuer], scope) {
+				all[issuer] = append(all[issuer], scope)
+			}
+		}
+	}
+	return all, found
+}
+
+// access says what an operation needs, in a few words: "public", "token", "scope: read:messages or read:messages:all".
+func (d *Docs) access(o authz.Operation) string {
+	isToken := func(r authz.Requirement) bool { return credentialOf(d.plan.Scheme(r.Scheme)) == "token" }
+	onlyTokens := !slices.ContainsFunc(o.Alternatives, func(a authz.Alternative) bool {
+		return slices.ContainsFunc(a, func(r authz.Requirement) bool { return !isToken(r) })
+	})
+	switch {
+	case o.Denied != "":
+		return "nobody"
+	case o.Public():
+		return "public"
+	case o.Optional() && onlyTokens:
+		return "token optional"
+	case o.Optional():
+		return "credential optional"
+	}
+	var ways []string
+	for _, alternative := range o.Alternatives {
+		var parts []string
+		for _, r := range alternative {
+			part := credentialOf(d.plan.Scheme(r.Scheme))
+			if len(r.Scopes) > 0 {
+				part += " with " + strings.Join(r.Scopes, " and ")
+			}
+			parts = append(parts, part)
+		}
+		way := strings.Join(parts, ", ")
+		if onlyTokens {
+			if way = strings.Join(scopesOf(alternative), " and "); way == "" { // then any token will do
+				return "token" + signIn(o.StepUp)
+			}
+		}
+		if !slices.Contains(ways, way) {
+			ways = append(ways, way)
+		}
+	}
+	if onlyTokens {
+		return "scope: " + strings.Join(ways, " or ") + signIn(o.StepUp)
+	}
+	return strings.Join(ways, " or ") + signIn(o.StepUp)
+}
+
+// credentialOf says what a security scheme asks for.
+func credentialOf(scheme *openapi3.SecurityScheme) string {
+	switch {
+	case scheme == nil:
+		return "credential"
+	case scheme.Type == "apiKey":
+		return "API key"
+	case scheme.Type == "mutualTLS":
+		return "client certificate"
+	case scheme.Type == "http" && strings.EqualFold(scheme.Scheme, "basic"):
+		return "user and password"
+	case scheme.Type == "http" && !strings.EqualFold(scheme.Scheme, "bearer"):
+		return scheme.Scheme + " credential"
+	}
+	return "token"
+}
+
+// scopesOf returns every scope that an alternative asks for.
+func scopesOf(alternative authz.Alternative) (scopes []string) {
 	for _, r := range alternative {
 		for _, scope := range r.Scopes {
 			if !slices.Contains(scopes, scope) {
@@ -143,27 +272,6 @@ func scopesOf(alternative authz.Alternative) []string {
 		}
 	}
 	return scopes
-}
-
-// access says what an operation needs, in a few words: "public", "token", "scope: read:messages or read:messages:all".
-func access(o authz.Operation) string {
-	switch {
-	case o.Public():
-		return "public"
-	case o.Optional():
-		return "token optional"
-	}
-	var ways []string
-	for _, alternative := range o.Alternatives {
-		scopes := scopesOf(alternative)
-		if len(scopes) == 0 { // then any token will do
-			return "token" + signIn(o.StepUp)
-		}
-		if way := strings.Join(scopes, " and "); !slices.Contains(ways, way) {
-			ways = append(ways, way)
-		}
-	}
-	return "scope: " + strings.Join(ways, " or ") + signIn(o.StepUp)
 }
 
 // signIn says what is asked of how the caller signed in (RFC 9470).

@@ -1,0 +1,132 @@
+package authztest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/oasgate/oasgate/authz"
+)
+
+// ownerCases: an object that one principal has made is not there for another (OWASP API1:2023,
+// broken object level authorization). They are for operations that the document marks with
+// x-authz-owner, and find the object by the Location of the POST that makes it, on the path before
+// the last parameter.
+func ownerCases(o authz.Operation, operations []authz.Operation) []Case {
+	i := strings.LastIndex(o.Path, "/{")
+	if !o.OwnedBySubject || i < 0 {
+		return nil
+	}
+	for _, maker := range operations {
+		if maker.Method == http.MethodPost && maker.Path == o.Path[:i] {
+			return []Case{{
+				Name: o.ID + "/object_of_another_principal", Operation: o, Scopes: alternatives(o)[0].scopes,
+				credential: genuine, first: &maker, owned: true,
+			}}
+		}
+	}
+	return nil
+}
+
+// tryOwner makes an object as one principal, asks for it as another, and then as its owner, which
+// shows that it was there.
+func (r *run) tryOwner(ctx context.Context, result Result) Result {
+	c := result.Case
+	if r.Tokens.Genuine == nil || r.Tokens.Other == nil {
+		result.Skipped = "needs Tokens.Genuine and Tokens.Other"
+		return result
+	}
+	token := func(from func(context.Context, []string) (string, error), o authz.Operation) string {
+		if result.Skipped != "" || result.Faults != nil {
+			return ""
+		}
+		r.tokens.Lock()
+		defer r.tokens.Unlock()
+		text, err := from(ctx, alternatives(o)[0].scopes)
+		switch {
+		case errors.Is(err, errors.ErrUnsupported):
+			result.Skipped = "needs a token: " + err.Error()
+		case err != nil:
+			result.Faults = []string{"the credential could not be made: " + err.Error()}
+		}
+		return "Bearer " + text
+	}
+	maker, owner, other := token(
+		r.Tokens.Genuine,
+		*c.first,
+	), token(
+		r.Tokens.Genuine,
+		c.Operation,
+	), token(
+		r.Tokens.Other,
+		c.Operation,
+	)
+	if result.Skipped != "" || result.Faults != nil {
+		return result
+	}
+	let := Case{Operation: *c.first}
+	made := r.send(ctx, let, maker, nil)
+	location := made.answer.header.Get("Location")
+	if made.faults == nil && location == "" {
+		made.faults = []string{
+			fmt.Sprintf(
+				"nothing is proven: expected that %s makes an object and answers with its Location, received %d without one",
+				c.first.ID,
+				made.answer.status,
+			),
+		}
+	}
+	if result.add(made); made.faults != nil {
+		return result
+	}
+	id, err := r.lastSegment(location)
+	if err != nil {
+		result.Faults = []string{err.Error()}
+		return result
+	}
+	request := r.requests[c.Operation.ID]
+	request.Path = maps.Clone(request.Path)
+	request.Path[c.Operation.Path[strings.LastIndex(c.Operation.Path, "/{")+2:strings.LastIndex(c.Operation.Path, "}")]] = id
+	let = Case{Operation: c.Operation, request: &request}
+	foreign := r.send(ctx, let, other, nil)
+	switch status := foreign.answer.status; {
+	case status == 0:
+	case status == http.StatusForbidden || status == http.StatusNotFound:
+		foreign.faults = nil
+	default:
+		foreign.faults = []string{
+			fmt.Sprintf(
+				"expected 403 or 404 for an object of another principal, received %d",
+				status,
+			),
+		}
+	}
+	if result.add(foreign); foreign.faults != nil {
+		return result
+	}
+	own := r.send(ctx, let, owner, nil)
+	if status := own.answer.status; own.faults == nil && status >= 400 {
+		own.faults = []string{
+			fmt.Sprintf(
+				"nothing is proven: expected that its owner reaches the object, received %d",
+				status,
+			),
+		}
+	}
+	result.add(own)
+	return result
+}
+
+// lastSegment returns the last segment of a Location (RFC 9110 §10.2.2).
+func (r *run) lastSegment(location string) (string, error) {
+	at, err := url.Parse(location)
+	if err != nil {
+		return "", fmt.Errorf("expected a URI reference as Location, received %q", location)
+	}
+	path := strings.TrimSuffix(at.EscapedPath(), "/")
+	return url.PathUnescape(path[strings.LastIndex(path, "/")+1:])
+}

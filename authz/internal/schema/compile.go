@@ -1,0 +1,587 @@
+package schema
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// Options are those of everything that one [Compiler] compiles.
+type Options struct {
+	// IgnoreFormats names formats that are not asserted.
+	IgnoreFormats []string
+	// RefuseReadOnly refuses a request that holds a readOnly member. The zero value leaves such
+	// members out of what the handler gets: OpenAPI says that they SHOULD NOT be sent, not that
+	// they must not be, and a client that sends back what it has read does nothing wrong.
+	RefuseReadOnly bool
+	// Responses compiles for responses: writeOnly takes the place of readOnly.
+	Responses bool
+	// PatternTimeout bounds the time that the patterns of one value take, PatternBudget that of
+	// one request. Defaults: 100 ms and 500 ms.
+	PatternTimeout, PatternBudget time.Duration
+}
+
+// Compiler compiles the schemas of one document. It is for one goroutine; what it returns is for
+// all.
+type Compiler struct {
+	doc       *openapi3.T
+	options   Options
+	old       bool // OpenAPI 3.0
+	nodes     map[key]*node
+	patterns  map[string]*pattern
+	anchors   map[string][]*openapi3.Schema
+	spellings map[string]*spelling
+	unions    []*union
+	fresh     []*node // compiled since the last check of what is composed of itself
+	faults    []error
+	names     map[*openapi3.Schema]string // of components
+	oneFile   bool                        // no $ref leads to another file
+	place     []string                    // of the schema that is being compiled
+}
+
+// key tells compiled schemas apart: names are those of the members that are readOnly by a schema
+// around, which changes what required means.
+type key struct {
+	schema *openapi3.Schema
+	names  string
+}
+
+// NewCompiler returns a compiler of schemas of a document that is loaded. A document should be
+// loaded with IncludeOrigin: without it, const: null cannot be told from no const.
+func NewCompiler(doc *openapi3.T, options Options) *Compiler {
+	c := &Compiler{
+		doc: doc, options: options, old: strings.HasPrefix(doc.OpenAPI, "3.0"),
+		nodes: map[key]*node{}, names: map[*openapi3.Schema]string{},
+		patterns: map[string]*pattern{}, anchors: map[string][]*openapi3.Schema{},
+		spellings: map[string]*spelling{},
+	}
+	if doc.Components != nil {
+		for name, ref := range doc.Components.Schemas {
+			if ref != nil && ref.Ref == "" && ref.Value != nil {
+				c.names[ref.Value] = name
+			}
+		}
+	}
+	c.oneFile = true
+	_ = doc.WalkSchemas(func(_ string, ref *openapi3.SchemaRef) error {
+		c.oneFile = c.oneFile && (ref.Ref == "" || ref.Ref[0] == '#')
+		if ref.Ref == "" && ref.Value != nil {
+			for _, name := range []string{ref.Value.Anchor, ref.Value.DynamicAnchor} {
+				if name != "" && !slices.Contains(c.anchors[name], ref.Value) {
+					c.anchors[name] = append(c.anchors[name], ref.Value)
+				}
+			}
+		}
+		return nil
+	})
+	return c
+}
+
+// Schema compiles a schema. The error joins all that could not be compiled, each with its place.
+func (c *Compiler) Schema(ref *openapi3.SchemaRef) (*Schema, error) {
+	n, err := c.schema(ref, "")
+	if err != nil {
+		return nil, err
+	}
+	return &Schema{root: n, options: c.options}, nil
+}
+
+func (c *Compiler) schema(ref *openapi3.SchemaRef, place string) (*node, error) {
+	c.faults, c.place = nil, nil
+	if place != "" {
+		c.place = append(c.place, place)
+	}
+	n := c.reference(ref, nil)
+	for _, u := range c.unions {
+		u.prepare()
+	}
+	c.unions = nil
+	for _, fresh := range c.fresh {
+		if fresh.composes(fresh, map[*node]bool{}) {
+			c.fault("%s is composed of itself: it would never be done (JSON Schema §9.4.1)",
+				cmp.Or(fresh.name, "a schema"))
+			break
+		}
+	}
+	c.fresh = nil
+	return n, errors.Join(c.faults...)
+}
+
+// composes reports whether a node applies other to the same value.
+func (n *node) composes(other *node, seen map[*node]bool) bool {
+	all := append(parts(n), n.not, n.condition)
+	for _, d := range n.dependentSchemas {
+		all = append(all, d.schema)
+	}
+	for _, part := range all {
+		if part == nil || seen[part] {
+			continue
+		}
+		if seen[part] = true; part == other || part.composes(other, seen) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Compiler) fault(format string, args ...any) {
+	at := ""
+	if len(c.place) > 0 {
+		at = strings.Join(c.place, ".") + ": "
+	}
+	c.faults = append(c.faults, fmt.Errorf("schema %s%s", at, fmt.Sprintf(format, args...)))
+}
+
+// in compiles a part under the name that a fault would give it.
+func (c *Compiler) in(name string, ref *openapi3.SchemaRef, hidden []string) *node {
+	if ref == nil {
+		return nil
+	}
+	c.place = append(c.place, name)
+	n := c.reference(ref, hidden)
+	c.place = c.place[:len(c.place)-1]
+	return n
+}
+
+func (c *Compiler) list(name string, refs openapi3.SchemaRefs, hidden []string) (all []*node) {
+	for i, ref := range refs {
+		if ref != nil {
+			all = append(all, c.in(fmt.Sprintf("%s[%d]", name, i), ref, hidden))
+		}
+	}
+	return all
+}
+
+// reference compiles a schema or what a $ref refers to. hidden are the members that a schema
+// around it says are readOnly.
+func (c *Compiler) reference(ref *openapi3.SchemaRef, hidden []string) *node {
+	if ref.Value == nil {
+		c.fault("$ref %q is not resolved: load the document with all of its files", ref.Ref)
+		return newNode("")
+	}
+	if ref.Ref == "" {
+		return c.compile(ref.Value, source{schema: ref.Value, name: c.names[ref.Value]}, hidden)
+	}
+	name := componentName(ref.Ref)
+	if beside, found := siblings(ref); found && !c.old { // OpenAPI 3.0 ignores what stands beside $ref
+		beside.name = name
+		return c.compile(ref.Value, beside, hidden)
+	}
+	if name != "" && c.oneFile && c.doc.Components != nil {
+		component := c.doc.Components.Schemas[name]
+		if component != nil && component != ref && component.Ref != "" {
+			return c.in("$ref "+name, component, hidden) // what stands beside that $ref is seen there
+		}
+	}
+	return c.compile(ref.Value, source{schema: ref.Value, name: name}, hidden)
+}
+
+// source is a schema as it is to be compiled.
+type source struct {
+	schema    *openapi3.Schema
+	name      string
+	nullConst bool // const: null, which kin-openapi reads as no const
+}
+
+// isNullConst reports whether a schema has const: null, which only its origin tells.
+func isNullConst(schema *openapi3.Schema) bool {
+	if schema.Const != nil || schema.Origin == nil {
+		return false
+	}
+	_, found := schema.Origin.Fields.Lookup("const")
+	return found
+}
+
+// annotations are the keywords beside a $ref that kin-openapi lets replace those of what it refers
+// to: they assert nothing.
+var annotations = map[string]bool{
+	"$ref": true, "$comment": true, "allowEmptyValue": true, "default": true, "deprecated": true,
+	"description": true, "discriminator": true, "example": true, "examples": true,
+	"externalDocs": true, "nullable": true, "readOnly": true, "summary": true, "title": true,
+	"writeOnly": true, "xml": true,
+}
+
+// siblings returns the schema of a $ref and of what stands beside it and asserts something, if
+// anything does. kin-openapi has appended that to allOf in a copy of what the $ref refers to, which
+// is another meaning where either has unevaluatedProperties, so the two are taken apart again.
+func siblings(ref *openapi3.SchemaRef) (source, bool) {
+	written, _ := ref.MarshalYAML()
+	keywords, _ := written.(map[string]any)
+	asserts := false
+	for name := range keywords {
+		asserts = asserts || !annotations[name] && !strings.HasPrefix(name, "x-")
+	}
+	if !asserts || ref.Value == nil {
+		return source{}, false
+	}
+	target, all := *ref.Value, openapi3.Schema{}
+	if n := len(target.AllOf); n > 0 && isAppended(target.AllOf[n-1], keywords) {
+		all = *target.AllOf[n-1].Value
+		target.AllOf = target.AllOf[:n-1]
+	} else { // kin-openapi takes these for nothing, and has appended nothing
+		all.Not, _ = keywords["not"].(*openapi3.SchemaRef)
+		if list, ok := keywords["enum"].([]any); ok {
+			all.Enum = list
+		}
+	}
+	all.AllOf = append(openapi3.SchemaRefs{{Value: &target}}, all.AllOf...)
+	all.ReadOnly, all.WriteOnly = target.ReadOnly, target.WriteOnly
+	constant, found := keywords["const"]
+	return source{schema: &all, nullConst: found && constant == nil}, true
+}
+
+func isAppended(last *openapi3.SchemaRef, keywords map[string]any) bool {
+	if last.Ref != "" || last.Value == nil {
+		return false
+	}
+	written, _ := last.Value.MarshalYAML()
+	appended, ok := written.(map[string]any)
+	for name := range appended {
+		if _, found := keywords[name]; !found {
+			return false
+		}
+	}
+	return ok
+}
+
+func componentName(ref string) string {
+	name, found := strings.CutPrefix(ref, "#/components/schemas/")
+	if !found || strings.Contains(name, "/") {
+		return ""
+	}
+	return strings.NewReplacer("~1", "/", "~0", "~").Replace(name)
+}
+
+// compile compiles a schema once for each set of hidden members that matters to it. id stands for
+// the schema also where it is compiled from another that is made up of it.
+func (c *Compiler) compile(id *openapi3.Schema, from source, hidden []string) *node {
+	s := from.schema
+	hidden = slices.DeleteFunc(slices.Clone(hidden), func(name string) bool {
+		return !requires(s, name, map[*openapi3.Schema]bool{})
+	})
+	k := key{id, strings.Join(hidden, "\x00")}
+	if n := c.nodes[k]; n != nil {
+		return n
+	}
+	n := newNode(from.name)
+	c.fresh = append(c.fresh, n)
+	c.nodes[k] = n // before its parts: it may contain itself
+	if s.Always != nil {
+		n.never = !*s.Always
+		return n
+	}
+	c.refuse(s)
+	c.types(n, s)
+	c.values(n, from)
+	c.numbers(n, s)
+	c.strings(n, s)
+	c.arrays(n, s)
+	hidden = append(hidden, c.hiddenMembers(s, map[*openapi3.Schema]bool{})...)
+	slices.Sort(hidden)
+	hidden = slices.Compact(hidden)
+	c.objects(n, s, hidden)
+	c.applicators(n, s, hidden)
+	return n
+}
+
+// refuse finds what cannot be compiled.
+func (c *Compiler) refuse(s *openapi3.Schema) {
+	if s.SchemaID != "" && s.SchemaID[0] != '#' && !c.old {
+		c.fault("$id %q: references relative to it are not resolved, write them from the "+
+			"document's root and leave it out", s.SchemaID)
+	}
+	switch strings.TrimSuffix(s.SchemaDialect, "#") {
+	case "", "https://json-schema.org/draft/2020-12/schema", "https://spec.openapis.org/oas/3.1/dialect/base":
+	default:
+		c.fault("$schema %q is a dialect that is not known: use JSON Schema 2020-12", s.SchemaDialect)
+	}
+}
+
+func (c *Compiler) types(n *node, s *openapi3.Schema) {
+	if s.Type == nil {
+		return
+	}
+	n.kinds, n.integer, n.size = 0, true, n.size+1
+	for _, name := range *s.Type {
+		switch name {
+		case "null":
+			n.kinds |= kindNull
+		case "boolean":
+			n.kinds |= kindBoolean
+		case "integer":
+			n.kinds |= kindNumber
+		case "number":
+			n.kinds |= kindNumber
+			n.integer = false
+		case "string":
+			n.kinds |= kindString
+		case "array":
+			n.kinds |= kindArray
+		case "object":
+			n.kinds |= kindObject
+		default:
+			c.fault("type %q is not a type of JSON", name)
+		}
+	}
+	n.integer = n.integer && n.kinds&kindNumber != 0
+	if len(*s.Type) == 0 {
+		c.fault("type is an empty list: name a type, or leave it out")
+	}
+	if s.Nullable && c.old {
+		n.kinds |= kindNull
+	}
+}
+
+func (c *Compiler) values(n *node, from source) {
+	s := from.schema
+	add := func(keyword string, list []any) {
+		set, err := newValueSet(keyword, list)
+		if err != nil {
+			c.fault("%v", err)
+			return
+		}
+		n.values = append(n.values, set)
+		n.size++
+	}
+	if s.Enum != nil {
+		add("enum", s.Enum)
+	}
+	if s.Const != nil || from.nullConst || isNullConst(s) {
+		add("const", []any{s.Const})
+	}
+}
+
+func (c *Compiler) numbers(n *node, s *openapi3.Schema) {
+	limit := func(inclusive *float64, exclusive openapi3.ExclusiveBound, tighter int) *bound {
+		var b *bound
+		if inclusive != nil {
+			b = &bound{decimalOf(*inclusive), exclusive.IsTrue()}
+		}
+		if exclusive.Value != nil {
+			e := decimalOf(*exclusive.Value)
+			if b == nil || e.compare(b.value) != -tighter {
+				b = &bound{e, true}
+			}
+		}
+		if b != nil {
+			n.size++
+		}
+		return b
+	}
+	n.minimum = limit(s.Min, s.ExclusiveMin, 1)
+	n.maximum = limit(s.Max, s.ExclusiveMax, -1)
+	if s.MultipleOf != nil {
+		n.size++
+		n.multipleOf = decimalOf(*s.MultipleOf)
+		if *s.MultipleOf <= 0 {
+			c.fault("multipleOf is %v: expected a number greater than 0", *s.MultipleOf)
+		}
+	}
+}
+
+// limit returns a number of a document as an int; -1 for none.
+func limit(n *uint64) int {
+	if n == nil {
+		return -1
+	}
+	return int(min(*n, math.MaxInt32))
+}
+
+func (c *Compiler) strings(n *node, s *openapi3.Schema) {
+	n.minLength, n.maxLength = limit(&s.MinLength), limit(s.MaxLength)
+	if n.minLength > 0 || n.maxLength >= 0 {
+		n.size++
+	}
+	n.binary = s.Format == "binary" || s.ContentMediaType != "" && s.ContentEncoding == ""
+	if s.Pattern != "" {
+		n.size++
+		n.pattern = c.pattern(s.Pattern, n.maxLength)
+	}
+	if f := formats[s.Format]; f != nil && !slices.Contains(c.options.IgnoreFormats, s.Format) {
+		n.size++
+		n.format = f
+	}
+}
+
+func (c *Compiler) pattern(text string, maxLength int) *pattern {
+	k := fmt.Sprint(maxLength, " ", text)
+	p := c.patterns[k]
+	if p == nil {
+		var err error
+		if p, err = compilePattern(text, maxLength, c.options); err != nil {
+			c.fault("pattern %s: %v", text, err)
+			p = &pattern{}
+		}
+		c.patterns[k] = p
+	}
+	return p
+}
+
+func (c *Compiler) arrays(n *node, s *openapi3.Schema) {
+	n.minItems, n.maxItems, n.uniqueItems = limit(&s.MinItems), limit(s.MaxItems), s.UniqueItems
+	n.prefixItems = c.list("prefixItems", s.PrefixItems, nil)
+	n.items = c.in("items", s.Items, nil)
+	if n.contains = c.in("contains", s.Contains, nil); n.contains != nil {
+		if s.MinContains != nil {
+			n.minContains = limit(s.MinContains)
+		}
+		n.maxContains = limit(s.MaxContains)
+	}
+	if n.minItems > 0 || n.maxItems >= 0 || n.uniqueItems || n.prefixItems != nil ||
+		n.items != nil || n.contains != nil {
+		n.size++
+	}
+}
+
+// either compiles a keyword that is a boolean or a schema.
+func (c *Compiler) either(name string, b openapi3.BoolSchema) *node {
+	if b.Has != nil {
+		n := newNode("")
+		n.never = !*b.Has
+		return n
+	}
+	return c.in(name, b.Schema, nil)
+}
+
+func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
+	n.minProps, n.maxProps = limit(&s.MinProps), limit(s.MaxProps)
+	n.additional = c.either("additionalProperties", s.AdditionalProperties)
+	n.propertyNames = c.in("propertyNames", s.PropertyNames, nil)
+	if len(s.Properties) > 0 {
+		n.properties = make(map[string]*property, len(s.Properties))
+	}
+	// With additional properties, generated code goes by names as they are.
+	exact := n.additional != nil && !n.additional.never
+	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
+		ref := s.Properties[name]
+		if ref == nil {
+			continue
+		}
+		p := &property{name: name, schema: c.in(name, ref, nil), spelling: c.spelling(name)}
+		p.hidden = c.isHidden(ref)
+		n.properties[name] = p
+		if !exact {
+			if n.folded == nil {
+				n.folded = map[string]*property{}
+			}
+			n.folded[string(fold(nil, []byte(name)))] = p
+		}
+	}
+	for _, expression := range slices.Sorted(maps.Keys(s.PatternProperties)) {
+		n.patternProperties = append(n.patternProperties, patternProperty{
+			c.pattern(expression, -1), c.in(expression, s.PatternProperties[expression], nil),
+		})
+	}
+	for _, name := range s.Required {
+		if slices.Contains(hidden, name) || slices.Contains(n.required, name) {
+			continue
+		}
+		n.required = append(n.required, name)
+		if p := n.properties[name]; p != nil {
+			p.required = true
+		} else {
+			n.loose = append(n.loose, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.DependentRequired)) {
+		needs := slices.DeleteFunc(slices.Clone(s.DependentRequired[name]), func(other string) bool {
+			return slices.Contains(hidden, other)
+		})
+		n.dependentRequired = append(n.dependentRequired, dependency{name, needs})
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.DependentSchemas)) {
+		n.dependentSchemas = append(n.dependentSchemas, dependentSchema{
+			name, c.in("dependentSchemas."+name, s.DependentSchemas[name], hidden),
+		})
+	}
+	if n.minProps > 0 || n.maxProps >= 0 || n.additional != nil || n.propertyNames != nil ||
+		n.properties != nil || n.patternProperties != nil || n.required != nil ||
+		n.dependentRequired != nil || n.dependentSchemas != nil {
+		n.size++
+	}
+}
+
+func (c *Compiler) spelling(name string) *spelling {
+	folded := string(fold(nil, []byte(name)))
+	known := c.spellings[folded]
+	if known == nil {
+		known = &spelling{name: name}
+		c.spellings[folded] = known
+	}
+	known.several = known.several || known.name != name
+	return known
+}
+
+func (c *Compiler) applicators(n *node, s *openapi3.Schema, hidden []string) {
+	n.allOf = c.list("allOf", s.AllOf, hidden)
+	n.anyOf = c.union("anyOf", s.AnyOf, s.Discriminator, hidden)
+	n.oneOf = c.union("oneOf", s.OneOf, s.Discriminator, hidden)
+	n.not = c.in("not", s.Not, hidden)
+	if s.If != nil {
+		n.condition = c.in("if", s.If, hidden)
+		n.then, n.otherwise = c.in("then", s.Then, hidden), c.in("else", s.Else, hidden)
+	}
+	n.unevaluated = c.either("unevaluatedProperties", s.UnevaluatedProperties)
+	n.unevaluatedElements = c.either("unevaluatedItems", s.UnevaluatedItems)
+	if s.DynamicRef != "" {
+		n.allOf = append(n.allOf, c.dynamic(s.DynamicRef, hidden))
+	}
+	n.composed = n.allOf != nil || n.anyOf != nil || n.oneOf != nil || n.not != nil ||
+		n.condition != nil || n.dependentSchemas != nil
+	if n.composed ||
+		n.unevaluated != nil || n.unevaluatedElements != nil {
+		n.size++
+	}
+}
+
+// dynamic compiles a $dynamicRef. With one anchor of that name in the document it means what $ref
+// would; with more, what it refers to depends on the way that led to it.
+func (c *Compiler) dynamic(ref string, hidden []string) *node {
+	name, local := strings.CutPrefix(ref, "#")
+	if targets := c.anchors[name]; local && len(targets) == 1 {
+		return c.in("$dynamicRef", &openapi3.SchemaRef{Value: targets[0]}, hidden)
+	}
+	c.fault("$dynamicRef %q cannot be enforced: expected one $dynamicAnchor of that name in the "+
+		"document, there are %d; use $ref", ref, len(c.anchors[name]))
+	return newNode("")
+}
+
+func (c *Compiler) union(
+	keyword string, refs openapi3.SchemaRefs, d *openapi3.Discriminator, hidden []string,
+) *union {
+	if len(refs) == 0 {
+		return nil
+	}
+	u := &union{keyword: keyword, one: keyword == "oneOf", branches: c.list(keyword, refs, hidden)}
+	c.unions = append(c.unions, u)
+	if d == nil {
+		return u
+	}
+	u.discriminator = d.PropertyName
+	u.mapping = map[string]int{}
+	for i, ref := range refs {
+		if name := lastSegment(ref.Ref); ref.Ref != "" && name != "" {
+			u.mapping[name] = i
+		}
+	}
+	for text, to := range d.Mapping {
+		i := slices.IndexFunc(refs, func(ref *openapi3.SchemaRef) bool {
+			return ref.Ref != "" && (ref.Ref == to.Ref || lastSegment(ref.Ref) == to.Ref)
+		})
+		if i < 0 {
+			c.fault("the discriminator maps %s to %s, which %s does not list", text, to.Ref, keyword)
+			continue
+		}
+		u.mapping[text] = i
+	}
+	return u
+}
+
+func lastSegment(ref string) string { return ref[strings.LastIndexByte(ref, '/')+1:] }

@@ -1,0 +1,55 @@
+package schema
+
+import (
+	"mime"
+	"strings"
+)
+
+// media is a media type, or a range of them.
+type media struct {
+	essence string // type/subtype, in lower case
+	params  map[string]string
+}
+
+// mediaRange reads a media type of a document. Its charset means nothing: everything is UTF-8.
+func mediaRange(text string) media {
+	essence, params, err := mime.ParseMediaType(text)
+	if err != nil {
+		essence, _, _ = strings.Cut(strings.ToLower(text), ";")
+		return media{essence: strings.TrimSpace(essence)}
+	}
+	delete(params, "charset")
+	return media{essence, params}
+}
+
+// matches returns how well the range matches a media type; 0: not at all.
+func (m media) matches(essence string, params map[string]string) int {
+	for name, value := range m.params {
+		if !strings.EqualFold(params[name], value) {
+			return 0
+		}
+	}
+	kind, _, _ := strings.Cut(essence, "/")
+	switch m.essence {
+	case essence:
+		return 3 + len(m.params)
+	case kind + "/*":
+		return 2
+	case "*/*", "*":
+		return 1
+	}
+	return 0
+}
+
+func isJSON(essence string) bool {
+	return essence == "application/json" || strings.HasSuffix(essence, "+json")
+}
+
+// isYAML takes the registered type and its suffix (RFC 9512), and never a range.
+func isYAML(essence string) bool {
+	return essence == "application/yaml" || strings.HasSuffix(essence, "+yaml")
+}
+
+func isForm(essence string) bool { return essence == "application/x-www-form-urlencoded" }
+
+func isMultipart(essence string) bool { return strings.HasPrefix(essence, "multipart/") }

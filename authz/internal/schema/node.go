@@ -1,0 +1,97 @@
+package schema
+
+// node is a compiled schema. A nil node, where one may be missing, is a keyword that is not there.
+type node struct {
+	name  string // of the component; "" of a schema that is none
+	size  int    // how many keywords there are
+	never bool   // false, or not: {}
+
+	kinds   kind // anyKind without type
+	integer bool // of numbers only the integers
+
+	values []*valueSet // enum and const
+
+	minimum, maximum *bound
+	multipleOf       *decimal
+
+	minLength, maxLength int // -1: no maximum
+	pattern              *pattern
+	format               *format
+	binary               bool // format: binary, or a contentMediaType: a file as a part of a form
+
+	prefixItems              []*node
+	items                    *node
+	contains                 *node
+	minContains, maxContains int // -1: no maximum
+	minItems, maxItems       int
+	uniqueItems              bool
+
+	properties         map[string]*property
+	patternProperties  []patternProperty
+	additional         *node
+	propertyNames      *node
+	required           []string
+	loose              []string // those of required that properties does not name
+	minProps, maxProps int
+	dependentRequired  []dependency
+	dependentSchemas   []dependentSchema
+	// folded are the properties by their folded names, as encoding/json would find them; nil where
+	// generated code looks at names as they are.
+	folded map[string]*property
+
+	allOf               []*node // and what $ref refers to, where it has siblings
+	anyOf, oneOf        *union
+	not                 *node
+	condition           *node // if
+	then, otherwise     *node
+	composed            bool  // it has any of the keywords above, or dependentSchemas
+	unevaluated         *node // unevaluatedProperties
+	unevaluatedElements *node // unevaluatedItems
+}
+
+// newNode returns a node that accepts everything.
+func newNode(name string) *node {
+	return &node{
+		name: name, kinds: anyKind, maxLength: -1, maxItems: -1, maxProps: -1, minContains: 1,
+		maxContains: -1,
+	}
+}
+
+// trivial reports whether the node accepts every value.
+func (n *node) trivial() bool { return n == nil || n.size == 0 && !n.never }
+
+type bound struct {
+	value     *decimal
+	exclusive bool
+}
+
+type property struct {
+	name     string
+	schema   *node
+	required bool
+	// hidden: readOnly in a request, writeOnly in a response.
+	hidden bool
+	// spelling is shared by all names of the document that encoding/json would take for one.
+	spelling *spelling
+}
+
+// spelling is a folded name, and whether the document has it in several spellings.
+type spelling struct {
+	name    string
+	several bool
+}
+
+type patternProperty struct {
+	pattern *pattern
+	schema  *node
+}
+
+type dependency struct {
+	name     string
+	required []string
+}
+
+type dependentSchema struct {
+	name   string
+	schema *node
+}

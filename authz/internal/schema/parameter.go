@@ -1,0 +1,405 @@
+package schema
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// parameter is a parameter of an operation: how its text becomes a JSON value that its schema is
+// held to, and how that value is written so that generated code binds exactly it.
+type parameter struct {
+	in, name string
+	required bool
+	style    string
+	explode  bool
+	content  string // media type of a parameter that has content; "" of one with a style
+	empty    bool   // allowEmptyValue
+	schema   *Schema
+	shape    *shape
+	scalar   bool   // its text is one value as it stands
+	key      string // of a header
+	// missing is what is bound where the parameter is not sent: the default of its schema.
+	missing []pair
+}
+
+// pair is a name and a value, unescaped.
+type pair struct{ name, value string }
+
+// fault is what is wrong with a parameter's text before its schema is asked.
+func (p *parameter) fault(keyword, text string) error {
+	d := Detail{In: p.in, Name: p.name, Keyword: keyword, Text: text}
+	return &Error{Kind: InvalidParameter, Details: []Detail{d}}
+}
+
+func (c *Compiler) parameter(spec *openapi3.Parameter) (*parameter, error) {
+	p := &parameter{
+		in: spec.In, name: spec.Name, required: spec.Required, style: spec.Style,
+		empty: spec.AllowEmptyValue, key: http.CanonicalHeaderKey(spec.Name),
+	}
+	label := spec.In + " parameter " + spec.Name
+	form := p.in == openapi3.ParameterInQuery || p.in == openapi3.ParameterInCookie
+	if p.style == "" { // OpenAPI 3.1 §4.8.12.2
+		p.style = openapi3.SerializationSimple
+		if form {
+			p.style = openapi3.SerializationForm
+		}
+	}
+	p.explode = p.style == openapi3.SerializationForm || p.style == openapi3.SerializationDeepObject
+	if spec.Explode != nil {
+		p.explode = *spec.Explode
+	}
+	ref := spec.Schema
+	for media, content := range spec.Content {
+		p.content = mediaRange(media).essence
+		if content != nil {
+			ref = content.Schema
+		}
+	}
+	if ref == nil {
+		ref = &openapi3.SchemaRef{Value: &openapi3.Schema{}}
+	}
+	n, err := c.schema(ref, label)
+	if err != nil {
+		return nil, err
+	}
+	p.schema = &Schema{root: n, options: c.options}
+	p.shape = shapeOf(n)
+	if p.content != "" && !isJSON(p.content) && !p.shape.is(kindString) && p.shape.kinds != anyKind {
+		return nil, fmt.Errorf("the %s has content of %s, which is not decoded: make its schema a "+
+			"string", label, p.content)
+	}
+	if p.content == "" && !p.styled() {
+		return nil, fmt.Errorf("the %s has style %s and a schema that this style does not have: see "+
+			"OpenAPI 3.1 §4.8.12.3", label, p.style)
+	}
+	p.scalar = p.content == "" && (p.shape.kinds == anyKind || !p.shape.is(kindArray|kindObject)) &&
+		(p.style == openapi3.SerializationForm || p.style == openapi3.SerializationSimple)
+	return p, p.readDefault(ref.Value.Default)
+}
+
+// readDefault writes the default of an optional parameter as generated code binds it.
+func (p *parameter) readDefault(value any) error {
+	if value == nil || p.required {
+		return nil
+	}
+	text, err := json.Marshal(value)
+	if err == nil {
+		p.missing, err = p.bindValue(text)
+	}
+	if err != nil {
+		return fmt.Errorf("the default of the %s parameter %s breaks its schema, and is what the "+
+			"handler gets where the parameter is not sent: correct it", p.in, p.name)
+	}
+	return nil
+}
+
+// reader reads the parameters of one request, most of which are one text that is bound as it is.
+type reader struct {
+	run  run
+	text []byte
+}
+
+// scalar holds one text to the schema, and returns it as it is to be bound.
+func (r *reader) scalar(p *parameter, text string) (string, error) {
+	if !isText(text) {
+		return "", p.fault("type", "is not text")
+	}
+	var ok bool
+	if r.text, ok = p.shape.appendScalar(r.text[:0], text); !ok {
+		return "", p.fault("type", p.shape.scalar())
+	}
+	r.run.body, r.run.options, r.run.steps = r.text, &p.schema.options, budget(len(r.text))
+	r.run.edits, r.run.fatal, r.run.depth = r.run.edits[:0], "", 0
+	if r.run.whole(p.schema.root) && len(r.run.edits) == 0 {
+		return text, nil
+	}
+	return p.bind(r.text) // the error, or another form of the value
+}
+
+// styled reports whether a style and its place go together, and with the type of the schema.
+func (p *parameter) styled() bool {
+	switch p.style {
+	case openapi3.SerializationForm:
+		return p.in == openapi3.ParameterInQuery || p.in == openapi3.ParameterInCookie
+	case openapi3.SerializationDeepObject:
+		return p.in == openapi3.ParameterInQuery && p.explode && p.shape.is(kindObject)
+	case openapi3.SerializationSpaceDelimited, openapi3.SerializationPipeDelimited:
+		return p.in == openapi3.ParameterInQuery && p.shape.is(kindArray|kindObject)
+	case openapi3.SerializationSimple:
+		return p.in == openapi3.ParameterInPath || p.in == openapi3.ParameterInHeader
+	case openapi3.SerializationLabel, openapi3.SerializationMatrix:
+		return p.in == openapi3.ParameterInPath
+	}
+	return false
+}
+
+// isText reports whether a text is UTF-8 without NUL, which no schema means and no database takes.
+func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+
+// check holds a JSON text to the schema, and returns it as it is to be bound.
+func (p *parameter) check(text []byte) ([]byte, error) {
+	return p.schema.validate(text, p.in, p.name, InvalidParameter)
+}
+
+// delimiter stands between the elements of a list that is one text.
+func (p *parameter) delimiter() string {
+	switch {
+	case p.style == openapi3.SerializationSpaceDelimited:
+		return " "
+	case p.style == openapi3.SerializationPipeDelimited:
+		return "|"
+	case p.explode && p.style == openapi3.SerializationLabel:
+		return "."
+	case p.explode && p.style == openapi3.SerializationMatrix:
+		return ";"
+	}
+	return ","
+}
+
+// strip takes off what a style puts before a value, and returns it.
+func (p *parameter) strip(text string) (prefix, rest string, ok bool) {
+	switch p.style {
+	case openapi3.SerializationLabel:
+		prefix = "."
+	case openapi3.SerializationMatrix:
+		prefix = ";" + p.name + "="
+		if p.explode && p.shape.is(kindObject) {
+			prefix = ";"
+		}
+	}
+	rest, ok = strings.CutPrefix(text, prefix)
+	return prefix, rest, ok
+}
+
+// decode makes a JSON text of the one text of a parameter.
+func (p *parameter) decode(text string) ([]byte, error) {
+	if !isText(text) {
+		return nil, p.fault("type", "is not text")
+	}
+	if p.content != "" {
+		if isJSON(p.content) {
+			return []byte(text), nil
+		}
+		return quote(nil, text), nil
+	}
+	_, text, ok := p.strip(text)
+	if !ok {
+		return nil, p.fault("style", "does not begin as style "+p.style+" does")
+	}
+	switch {
+	case p.shape.is(kindArray):
+		elements := strings.Split(text, p.delimiter())
+		if p.explode && p.style == openapi3.SerializationMatrix {
+			for i := 1; i < len(elements); i++ {
+				if elements[i], ok = strings.CutPrefix(elements[i], p.name+"="); !ok {
+					return nil, p.fault("style", "does not repeat its name as style matrix does")
+				}
+			}
+		}
+		return p.list(elements)
+	case p.shape.is(kindObject):
+		pairs, err := p.pairs(text)
+		if err != nil {
+			return nil, err
+		}
+		return p.object(pairs)
+	}
+	value, ok := p.shape.appendScalar(nil, text)
+	if !ok {
+		return nil, p.fault("type", p.shape.scalar())
+	}
+	return value, nil
+}
+
+// trim takes the optional white space off an element of a header (RFC 9110 §5.6.1).
+func (p *parameter) trim(s string) string {
+	if p.in == openapi3.ParameterInHeader {
+		return strings.Trim(s, " \t")
+	}
+	return s
+}
+
+// list makes a JSON array.
+func (p *parameter) list(elements []string) ([]byte, error) {
+	dst := []byte{'['}
+	for i, element := range elements {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if !isText(element) {
+			return nil, p.fault("type", "is not text")
+		}
+		var ok bool
+		if dst, ok = p.shape.items.appendScalar(dst, p.trim(element)); !ok {
+			return nil, p.fault("items", "has an element that "+p.shape.items.scalar())
+		}
+	}
+	return append(dst, ']'), nil
+}
+
+// pairs reads the members of an object that is one text: k,v,k,v or k=v,k=v.
+func (p *parameter) pairs(text string) (all []pair, err error) {
+	list := strings.Split(text, p.delimiter())
+	if p.explode {
+		for _, element := range list {
+			name, value, ok := strings.Cut(element, "=")
+			if !ok || strings.Contains(value, "=") {
+				return nil, p.fault("style", "is not a list of name=value")
+			}
+			all = append(all, pair{p.trim(name), p.trim(value)})
+		}
+		return all, nil
+	}
+	if len(list)%2 != 0 {
+		return nil, p.fault("style", "is not a list of names and values")
+	}
+	for i := 0; i < len(list); i += 2 {
+		all = append(all, pair{p.trim(list[i]), p.trim(list[i+1])})
+	}
+	return all, nil
+}
+
+// object makes a JSON object. Doubled members stay doubled, and are refused as such.
+func (p *parameter) object(pairs []pair) ([]byte, error) {
+	dst := []byte{'{'}
+	for i, member := range pairs {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if !isText(member.name) || !isText(member.value) {
+			return nil, p.fault("type", "is not text")
+		}
+		dst = append(quote(dst, member.name), ':')
+		s, _ := p.shape.member(member.name)
+		var ok bool
+		if dst, ok = s.appendScalar(dst, member.value); !ok {
+			return nil, p.memberFault(member.name, s.scalar())
+		}
+	}
+	return append(dst, '}'), nil
+}
+
+// memberFault is a fault of a member, by its name only where the document has it.
+func (p *parameter) memberFault(name, text string) error {
+	if p.shape.members[name] == nil {
+		name = "*"
+	}
+	return &Error{Kind: InvalidParameter, Details: []Detail{{
+		In: p.in, Name: p.name, Pointer: "/" + escape(name), Keyword: "type", Text: text,
+	}}}
+}
+
+// bind holds a JSON text to the schema, and writes it as the one text that generated code binds it
+// from.
+func (p *parameter) bind(text []byte) (string, error) {
+	value, err := p.check(text)
+	if err != nil {
+		return "", err
+	}
+	bound := p.encode(value)
+	if p.content == "" && kindOf(value[space(value, 0)]) == kindObject {
+		if _, rest, _ := p.strip(bound); rest == "" {
+			return "", p.fault("style", "has no member that the document names")
+		}
+	}
+	return bound, nil
+}
+
+func (p *parameter) encode(value []byte) string {
+	at := space(value, 0)
+	if p.content != "" {
+		if isJSON(p.content) {
+			return string(value)
+		}
+		return scalarText(value, at)
+	}
+	prefix := ""
+	switch p.style {
+	case openapi3.SerializationLabel:
+		prefix = "."
+	case openapi3.SerializationMatrix:
+		prefix = ";" + p.name + "="
+	}
+	switch kindOf(value[at]) {
+	case kindArray:
+		var list []string
+		elements(value, at, func(at int) bool {
+			list = append(list, scalarText(value, at))
+			return true
+		})
+		delimiter := p.delimiter()
+		if delimiter == ";" {
+			delimiter += p.name + "="
+		}
+		return prefix + strings.Join(list, delimiter)
+	case kindObject:
+		if p.style == openapi3.SerializationMatrix && p.explode {
+			prefix = ";"
+		}
+		return prefix + p.encodeObject(value, at)
+	}
+	return prefix + scalarText(value, at)
+}
+
+// encodeObject writes an object. Generated code puts names and values between quotes and reads the
+// whole as JSON, so each is written as what stands in a JSON string.
+func (p *parameter) encodeObject(value []byte, at int) string {
+	var list []string
+	members(value, at, func(name, _, at int) bool {
+		text := scalarText(value, name)
+		if _, known := p.shape.member(text); !known {
+			return true // generated code has no place for it
+		}
+		k, v := jsonInner(text), jsonInner(scalarText(value, at))
+		if p.explode {
+			list = append(list, k+"="+v)
+		} else {
+			list = append(list, k, v)
+		}
+		return true
+	})
+	return strings.Join(list, p.delimiter())
+}
+
+// jsonInner writes a text as the inside of a JSON string in which nothing but letters, digits and
+// the likes of - stand as they are, so that no delimiter does.
+func jsonInner(text string) string {
+	plain := true
+	for _, c := range text {
+		plain = plain && isPlain(c)
+	}
+	if plain {
+		return text
+	}
+	var b strings.Builder
+	for _, c := range text {
+		switch {
+		case isPlain(c):
+			b.WriteRune(c)
+		case c > 0xffff:
+			c -= 0x10000
+			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+c>>10, 0xdc00+c&0x3ff)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, c)
+		}
+	}
+	return b.String()
+}
+
+func isPlain(c rune) bool {
+	return isAlphanumeric(c) || strings.ContainsRune("-_:/@+*~!$'()", c)
+}
+
+// scalarText returns the text of a JSON scalar.
+func scalarText(value []byte, at int) string {
+	if value[at] == '"' {
+		text, _ := unquote(value[at:endOfString(value, at)], nil)
+		return string(text)
+	}
+	return string(value[at:endOfScalar(value, at)])
+}

@@ -1,0 +1,246 @@
+package schema
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// appendPairs reads a query or an urlencoded form. It reports false for what url.ParseQuery does
+// not read either.
+func appendPairs(all []pair, text string) (_ []pair, ok bool) {
+	for text != "" {
+		var part string
+		if part, text, _ = strings.Cut(text, "&"); part == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(part, "=")
+		name, err := url.QueryUnescape(name)
+		if err != nil || strings.Contains(part, ";") {
+			return nil, false
+		}
+		if value, err = url.QueryUnescape(value); err != nil {
+			return nil, false
+		}
+		all = append(all, pair{name, value})
+	}
+	return all, true
+}
+
+func encodePairs(all []pair) string {
+	var b strings.Builder
+	for i, p := range all {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(url.QueryEscape(p.name))
+		b.WriteByte('=')
+		b.WriteString(url.QueryEscape(p.value))
+	}
+	return b.String()
+}
+
+// spread reports whether the members of an object are query parameters or cookies of their own.
+func (p *parameter) spread() bool {
+	return p.content == "" && p.explode && p.style == "form" && p.shape.is(kindObject)
+}
+
+// repeated reports whether a list is a parameter that occurs once for each element.
+func (p *parameter) repeated() bool {
+	return p.content == "" && p.explode && p.style != "deepObject" && p.shape.is(kindArray)
+}
+
+// takes reports whether a query parameter of this name belongs to the parameter.
+func (p *parameter) takes(name string) bool {
+	switch {
+	case p.style == "deepObject" && p.content == "":
+		root, rest, found := strings.Cut(name, "[")
+		if !found || root != p.name {
+			return false
+		}
+		member, _, _ := strings.Cut(rest, "]")
+		_, known := p.shape.member(member)
+		return known
+	case p.spread():
+		_, known := p.shape.members[name]
+		return known
+	}
+	return name == p.name
+}
+
+// checkQuery checks the query parameters of a request. It returns the query as it is to be bound.
+func (o *Operation) checkQuery(raw string, reader *reader, faults *faults) string {
+	if raw == "" && len(o.query) == 0 {
+		return raw
+	}
+	var few [8]pair
+	all, ok := appendPairs(few[:0], raw)
+	if !ok {
+		faults.add(queryFault("syntax", "is malformed"))
+		return raw
+	}
+	var owned [8]*parameter
+	owners := owned[:0]
+	for _, q := range all {
+		owner := o.owner(q.name)
+		if owner == nil {
+			faults.add(undeclared())
+			return raw
+		}
+		owners = append(owners, owner)
+	}
+	bound, same := make([]pair, 0, len(all)), true
+	for _, p := range o.query {
+		first, count := -1, 0
+		for i := range all {
+			if owners[i] == p {
+				if count++; first < 0 {
+					first = i
+				}
+			}
+		}
+		if p.scalar && count == 1 && !p.empty {
+			text, err := reader.scalar(p, all[first].value)
+			faults.add(err)
+			same = same && text == all[first].value
+			bound = append(bound, pair{p.name, text})
+			continue
+		}
+		mine := make([]pair, 0, count)
+		for i, q := range all {
+			if owners[i] == p {
+				mine = append(mine, q)
+			}
+		}
+		pairs, err := p.checkPairs(mine)
+		faults.add(err)
+		same = same && slices.Equal(pairs, mine)
+		bound = append(bound, pairs...)
+	}
+	if same {
+		return raw
+	}
+	return encodePairs(bound)
+}
+
+func undeclared() error {
+	return queryFault("parameters", "has a parameter that this operation does not declare")
+}
+
+// queryFault is a fault of the query as such.
+func queryFault(keyword, text string) error {
+	d := Detail{In: "query", Keyword: keyword, Text: text}
+	return &Error{Kind: InvalidParameter, Details: []Detail{d}}
+}
+
+// owner returns the parameter that a name in the query belongs to: an object whose members the
+// document leaves open takes what no other does.
+func (o *Operation) owner(name string) *parameter {
+	for _, p := range o.query {
+		if p.takes(name) {
+			return p
+		}
+	}
+	for _, p := range o.query {
+		if p.spread() && p.shape.others != nil {
+			return p
+		}
+	}
+	return nil
+}
+
+// checkPairs checks a parameter that comes as names and values: one of the query, or a cookie. It
+// returns them as they are to be bound.
+func (p *parameter) checkPairs(pairs []pair) ([]pair, error) {
+	if p.empty && len(pairs) == 1 && pairs[0].value == "" && !p.shape.is(kindString) {
+		pairs = nil // allowEmptyValue: there is no value
+	} else if len(pairs) == 0 {
+		if p.required {
+			return nil, p.fault("required", "is missing")
+		}
+		return p.missing, nil
+	}
+	if len(pairs) == 0 {
+		return p.missing, nil
+	}
+	bound, err := p.bindPairs(pairs)
+	if err != nil && len(pairs) == 1 && p.content == "" && !p.scalar {
+		// It may be a text too, where the schema takes one beside a list or an object.
+		if value, ok := p.shape.appendScalar(nil, pairs[0].value); ok && isText(pairs[0].value) {
+			if _, refused := p.check(value); refused == nil && pairs[0].name == p.name {
+				return pairs, nil
+			}
+		}
+	}
+	return bound, err
+}
+
+func (p *parameter) bindPairs(pairs []pair) ([]pair, error) {
+	text, err := p.decodePairs(pairs)
+	if err != nil {
+		return nil, err
+	}
+	return p.bindValue(text)
+}
+
+// bindValue holds a JSON text to the schema, and writes it as generated code binds it.
+func (p *parameter) bindValue(text []byte) ([]pair, error) {
+	several := p.in == "query" && p.content == "" &&
+		(p.style == "deepObject" || p.repeated() || p.spread())
+	if !several {
+		bound, err := p.bind(text)
+		if err != nil {
+			return nil, err
+		}
+		return []pair{{p.name, bound}}, nil
+	}
+	value, err := p.check(text)
+	if err != nil {
+		return nil, err
+	}
+	at := space(value, 0)
+	if !p.spread() {
+		return p.shape.flatten(nil, p.name, value, at, p.repeated()), nil
+	}
+	var bound []pair
+	members(value, at, func(name, _, at int) bool {
+		bound = append(bound, pair{scalarText(value, name), scalarText(value, at)})
+		return true
+	})
+	return bound, nil
+}
+
+func (p *parameter) decodePairs(pairs []pair) ([]byte, error) {
+	switch {
+	case p.style == "deepObject" && p.content == "":
+		return p.decodeDeep(pairs)
+	case p.spread():
+		return p.object(pairs)
+	case p.repeated():
+		var elements []string
+		for _, q := range pairs {
+			elements = append(elements, q.value)
+		}
+		return p.list(elements)
+	case len(pairs) > 1:
+		return nil, p.fault("style", "occurs more than once")
+	}
+	return p.decode(pairs[0].value)
+}
+
+// decodeDeep reads style deepObject: f[a]=1&f[b][0]=2.
+func (p *parameter) decodeDeep(pairs []pair) ([]byte, error) {
+	var t tree
+	for _, q := range pairs {
+		_, path, ok := split(q.name)
+		if !ok || !isText(q.name) || !isText(q.value) || slices.Contains(path, "") {
+			return nil, p.fault("style", "is not named as style deepObject names it")
+		}
+		t.add(path, q.value)
+	}
+	text, problem := t.append(nil, p.shape, 0)
+	if problem != "" {
+		return nil, p.fault("type", problem)
+	}
+	return text, nil
+}

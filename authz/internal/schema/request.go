@@ -1,0 +1,375 @@
+package schema
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// Operation is what an operation takes. It is safe for concurrent use.
+type Operation struct {
+	path, query, header, cookie []*parameter
+	bodies                      []*body // none: it takes no body
+	required                    bool    // the body
+	// Unbound says what generated code does not bind, though it is valid: for lint.
+	Unbound []string
+}
+
+// Operation compiles what an operation takes: its parameters, those of its path item, and its body.
+func (c *Compiler) Operation(
+	item *openapi3.PathItem, spec *openapi3.Operation,
+) (*Operation, []error) {
+	o := &Operation{}
+	var faults []error
+	for _, s := range parametersOf(item, spec) {
+		p, err := c.parameter(s)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		switch p.in {
+		case openapi3.ParameterInPath:
+			o.path = append(o.path, p)
+		case openapi3.ParameterInQuery:
+			o.query = append(o.query, p)
+		case openapi3.ParameterInCookie:
+			o.cookie = append(o.cookie, p)
+		case openapi3.ParameterInHeader:
+			// OpenAPI 3.1 §4.8.12.1: these are described elsewhere.
+			if p.key != "Accept" && p.key != "Content-Type" && p.key != "Authorization" {
+				o.header = append(o.header, p)
+			}
+		}
+		o.Unbound = append(o.Unbound, p.unbound()...)
+	}
+	if spec.RequestBody != nil && spec.RequestBody.Value != nil {
+		request := spec.RequestBody.Value
+		o.required = request.Required
+		for _, name := range slices.Sorted(maps.Keys(request.Content)) {
+			b, err := c.body(name, request.Content[name])
+			if err != nil {
+				faults = append(faults, err)
+				continue
+			}
+			o.bodies = append(o.bodies, b)
+			o.Unbound = append(o.Unbound, b.unbound()...)
+		}
+	}
+	return o, faults
+}
+
+// parametersOf returns the parameters of an operation and those of its path item that it does not
+// override (OpenAPI 3.1 §4.8.10).
+func parametersOf(item *openapi3.PathItem, spec *openapi3.Operation) (all []*openapi3.Parameter) {
+	for _, list := range []openapi3.Parameters{item.Parameters, spec.Parameters} {
+		for _, ref := range list {
+			if ref == nil || ref.Value == nil {
+				continue
+			}
+			p := ref.Value
+			all = append(slices.DeleteFunc(all, func(other *openapi3.Parameter) bool {
+				return other.In == p.In && other.Name == p.Name
+			}), p)
+		}
+	}
+	return all
+}
+
+// Accepted is a request whose values are valid, as they are to be bound.
+type Accepted struct {
+	RawQuery string
+	Header   http.Header // those that are to be replaced; nil if none is
+	Body     []byte
+	// Form holds the fields of an urlencoded body, and nothing of the query. It is empty for a
+	// multipart one, whose fields are in the body, and nil for others.
+	Form url.Values
+}
+
+// faults collects what is wrong in all parts of a request.
+type faults struct{ err *Error }
+
+func (f *faults) add(err error) {
+	e, ok := errors.AsType[*Error](err)
+	switch {
+	case !ok:
+	case f.err == nil || f.err.Details != nil && e.Details == nil:
+		f.err = e // what has no details says that the work ends here
+	case f.err.Details != nil:
+		f.err.Details = append(f.err.Details, e.Details...)
+		f.err.Details = f.err.Details[:min(len(f.err.Details), MaxDetails)]
+	}
+}
+
+// TakesBody reports whether the operation takes a body.
+func (o *Operation) TakesBody() bool { return len(o.bodies) > 0 }
+
+// CheckNames refuses, before a body is read, a request that has no value for a path parameter, or a
+// query parameter that the operation does not declare. [Operation.Check] does so too.
+func (o *Operation) CheckNames(r *http.Request, param func(name string) string) error {
+	for _, p := range o.path {
+		if param == nil || param(p.name) == "" {
+			return &Error{Kind: NotFound}
+		}
+	}
+	if r.URL.RawQuery == "" {
+		return nil
+	}
+	all, ok := appendPairs(nil, r.URL.RawQuery)
+	if !ok {
+		return queryFault("syntax", "is malformed")
+	}
+	for _, q := range all {
+		if o.owner(q.name) == nil {
+			return undeclared()
+		}
+	}
+	return nil
+}
+
+// Check holds a request to what the operation takes. param returns a path parameter, unescaped.
+// The body has been read; its Content-Type is one that the caller has parsed. An error is an
+// [*Error].
+func (o *Operation) Check(
+	r *http.Request, param func(name string) string, content Content,
+) (*Accepted, error) {
+	accepted := &Accepted{} // not on the heap, where this is inlined
+	return accepted, o.check(r, param, content, accepted)
+}
+
+func (o *Operation) check(
+	r *http.Request, param func(name string) string, content Content, accepted *Accepted,
+) error {
+	var f faults
+	var values *reader
+	if len(o.path)+len(o.query)+len(o.header) > 0 {
+		values = &reader{}
+	}
+	accepted.Body = content.Body
+	for _, p := range o.path {
+		text := ""
+		if param != nil {
+			text = param(p.name)
+		}
+		if text == "" {
+			return &Error{Kind: NotFound}
+		}
+		f.add(values.path(p, text))
+	}
+	accepted.RawQuery = o.checkQuery(r.URL.RawQuery, values, &f)
+	o.checkHeaders(r, values, accepted, &f)
+	o.checkCookies(r, accepted, &f)
+	f.add(o.checkBody(content, accepted))
+	if f.err != nil {
+		return f.err
+	}
+	return nil
+}
+
+// Apply returns the request as the handler is to get it.
+func (a *Accepted) Apply(r *http.Request) *http.Request {
+	hasBody := len(a.Body) > 0 || r.Body != nil && r.Body != http.NoBody
+	if r.URL.RawQuery == a.RawQuery && a.Header == nil && a.Form == nil && !hasBody {
+		return r
+	}
+	r = r.WithContext(r.Context())
+	if r.URL.RawQuery != a.RawQuery {
+		at := *r.URL
+		at.RawQuery = a.RawQuery
+		r.URL = &at
+	}
+	length := []string{strconv.Itoa(len(a.Body))}
+	stale := len(r.Header["Content-Length"]) > 0 && !slices.Equal(r.Header["Content-Length"], length)
+	if a.Header != nil || stale {
+		r.Header = r.Header.Clone()
+		maps.Copy(r.Header, a.Header)
+	}
+	if stale {
+		r.Header["Content-Length"] = length
+	}
+	if a.Form != nil { // ParseForm would add the query's parameters
+		r.Form, r.PostForm = maps.Clone(a.Form), maps.Clone(a.Form)
+	}
+	if hasBody {
+		body := a.Body
+		r.ContentLength = int64(len(body))
+		r.GetBody = func() (io.ReadCloser, error) { return reading(body), nil }
+		r.Body = reading(body)
+	}
+	return r
+}
+
+func reading(body []byte) io.ReadCloser {
+	if len(body) == 0 {
+		return http.NoBody
+	}
+	return io.NopCloser(bytes.NewReader(body))
+}
+
+// path refuses a value that is not in the form in which generated code binds exactly it: a path is
+// never rewritten.
+func (r *reader) path(p *parameter, text string) error {
+	bound, err := r.bind(p, text)
+	if err == nil && bound != text {
+		err = p.fault("style", "is not in its canonical form")
+	}
+	return err
+}
+
+// bind reads the one text of a parameter, and returns it as it is to be bound.
+func (r *reader) bind(p *parameter, text string) (string, error) {
+	if p.scalar {
+		return r.scalar(p, text)
+	}
+	value, err := p.decode(text)
+	if err != nil {
+		return "", err
+	}
+	return p.bind(value)
+}
+
+func (o *Operation) checkHeaders(r *http.Request, reader *reader, accepted *Accepted, f *faults) {
+	for _, p := range o.header {
+		switch values := r.Header[p.key]; {
+		case len(values) == 0:
+			if p.required {
+				f.add(p.fault("required", "is missing"))
+			} else if p.missing != nil {
+				accepted.set(p.key, p.missing[0].value)
+			}
+		case len(values) > 1 && !p.shape.is(kindArray):
+			f.add(p.fault("style", "occurs more than once"))
+		default:
+			text := strings.Trim(strings.Join(values, ","), " \t") // RFC 9110 §5.3: a list in several lines
+			bound, err := reader.bind(p, text)
+			if f.add(err); err == nil && (bound != values[0] || len(values) > 1) {
+				accepted.set(p.key, bound)
+			}
+		}
+	}
+}
+
+func (a *Accepted) set(name, value string) {
+	if a.Header == nil {
+		a.Header = http.Header{}
+	}
+	a.Header[name] = []string{value}
+}
+
+// checkCookies checks cookie parameters. Generated code reads each from one cookie of its name.
+func (o *Operation) checkCookies(r *http.Request, accepted *Accepted, f *faults) {
+	if len(o.cookie) == 0 {
+		return
+	}
+	all := r.Cookies()
+	changed := map[string]string{}
+	gone := map[string]bool{}
+	for _, p := range o.cookie {
+		var pairs []pair
+		for _, c := range all {
+			if !p.takes(c.Name) {
+				continue
+			}
+			for i, value := range p.split(c.Value) {
+				name := c.Name
+				if i > 0 && p.spread() {
+					name, value, _ = strings.Cut(value, "=")
+				}
+				pairs = append(pairs, pair{name, strings.TrimPrefix(value, p.prefix(i))})
+			}
+		}
+		bound, err := p.checkPairs(p.unescape(pairs))
+		if err != nil {
+			f.add(err)
+			continue
+		}
+		if len(bound) == 1 && strings.ContainsAny(bound[0].value, `\";`) && p.content == "" {
+			f.add(p.fault("style", "has a character that a cookie cannot carry"))
+			continue
+		}
+		if len(bound) == 1 && !slices.Equal(bound, pairs) {
+			for _, q := range pairs {
+				gone[q.name] = true
+			}
+			changed[p.name] = p.escape(bound[0].value)
+		}
+	}
+	if len(changed) == 0 {
+		return
+	}
+	var list []string
+	for _, c := range all {
+		if _, found := changed[c.Name]; !found && !gone[c.Name] {
+			list = append(list, c.Name+"="+c.Value)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(changed)) {
+		list = append(list, name+"="+changed[name])
+	}
+	accepted.set("Cookie", strings.Join(list, "; "))
+}
+
+// split splits a cookie whose style is form with explode: a=1&a=2 (OpenAPI 3.1 §4.8.12.4).
+func (p *parameter) split(value string) []string {
+	if p.repeated() || p.spread() {
+		return strings.Split(value, "&")
+	}
+	return []string{value}
+}
+
+// prefix is what stands before the further elements of a list in one cookie.
+func (p *parameter) prefix(i int) string {
+	if i > 0 && p.repeated() {
+		return p.name + "="
+	}
+	return ""
+}
+
+// unescape reads a cookie with content, which generated code reads so.
+func (p *parameter) unescape(pairs []pair) []pair {
+	if p.content == "" || !isJSON(p.content) {
+		return pairs
+	}
+	all := slices.Clone(pairs)
+	for i := range all {
+		if text, err := url.QueryUnescape(all[i].value); err == nil {
+			all[i].value = text
+		}
+	}
+	return all
+}
+
+func (p *parameter) escape(value string) string {
+	if p.content != "" && isJSON(p.content) {
+		return url.QueryEscape(value)
+	}
+	return value
+}
+
+// unbound says what generated code leaves out of a parameter.
+func (p *parameter) unbound() []string {
+	label := p.in + " parameter " + p.name
+	root := p.schema.root
+	if p.content == "" && root.kinds == anyKind && (root.oneOf != nil || root.anyOf != nil) {
+		return []string{label + ": a oneOf or anyOf without a type is not bound by generated code: " +
+			"give the schema a list of types"}
+	}
+	single := p.style != openapi3.SerializationDeepObject && (p.in != "query" || !p.spread())
+	if p.content == "" && p.shape.is(kindObject) && single {
+		for _, name := range slices.Sorted(maps.Keys(p.shape.members)) {
+			if m := p.shape.members[name]; m.is(kindNumber | kindBoolean) {
+				return []string{fmt.Sprintf("%s: generated code binds the members of an object of style "+
+					"%s as strings only, so %s is refused: use deepObject or content", label, p.style, name)}
+			}
+		}
+	}
+	return nil
+}

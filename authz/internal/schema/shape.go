@@ -1,0 +1,183 @@
+package schema
+
+import (
+	"slices"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// shape is what a text of a parameter or a form field can be: which JSON types its schema takes,
+// through $ref, allOf, anyOf and oneOf.
+type shape struct {
+	kinds   kind
+	integer bool // of numbers only the integers
+	items   *shape
+	members map[string]*shape
+	others  *shape // of members that are not named; nil where the document does not state any
+	closed  bool   // additionalProperties: false
+	file    bool   // format: binary, or a contentMediaType
+}
+
+// shapeOf returns the shape of a compiled schema.
+func shapeOf(n *node) *shape { return newShape(n, map[*node]*shape{}) }
+
+func newShape(n *node, known map[*node]*shape) *shape {
+	if s := known[n]; s != nil {
+		return s
+	}
+	s := &shape{members: map[string]*shape{}}
+	s.kinds = kindsOf(n, map[*node]kind{})
+	s.integer = s.kinds&kindNumber != 0 && integersOnly(n, map[*node]bool{})
+	known[n] = s // before its parts: it may contain itself
+	s.read(n, known, map[*node]bool{})
+	if len(s.members) == 0 && !s.closed && s.others == nil { // an object of any members
+		s.others = &shape{kinds: anyKind}
+	}
+	return s
+}
+
+func (s *shape) read(n *node, known map[*node]*shape, visited map[*node]bool) {
+	if n == nil || visited[n] {
+		return
+	}
+	visited[n] = true
+	s.file = s.file || n.binary
+	if n.items != nil && s.items == nil {
+		s.items = newShape(n.items, known)
+	}
+	for name, p := range n.properties {
+		if s.members[name] == nil || s.members[name].kinds == anyKind {
+			s.members[name] = newShape(p.schema, known)
+		}
+	}
+	if n.additional != nil && !n.additional.never && s.others == nil {
+		s.others = newShape(n.additional, known)
+	}
+	s.closed = s.closed || n.additional != nil && n.additional.never
+	for _, part := range parts(n) {
+		s.read(part, known, visited)
+	}
+}
+
+// parts returns the schemas that apply to the same value.
+func parts(n *node) []*node {
+	all := slices.Clone(n.allOf)
+	for _, u := range []*union{n.anyOf, n.oneOf} {
+		if u != nil {
+			all = append(all, u.branches...)
+		}
+	}
+	return append(all, n.then, n.otherwise)
+}
+
+// kindsOf returns the types that a schema takes. What is known already is not asked again.
+func kindsOf(n *node, known map[*node]kind) kind {
+	if kinds, found := known[n]; found {
+		return kinds
+	}
+	known[n] = anyKind // while it is not known: it may contain itself
+	kinds := n.kinds
+	for _, set := range n.values {
+		kinds &= set.kinds
+	}
+	if kinds == anyKind && (n.properties != nil || n.additional != nil) {
+		kinds = kindObject // it says nothing of other types, and no text is meant to be one
+	}
+	if kinds == anyKind && n.items != nil {
+		kinds = kindArray
+	}
+	for _, part := range n.allOf {
+		kinds &= kindsOf(part, known)
+	}
+	for _, u := range []*union{n.anyOf, n.oneOf} {
+		if u == nil {
+			continue
+		}
+		var some kind
+		for _, branch := range u.branches {
+			some |= kindsOf(branch, known)
+		}
+		kinds &= some
+	}
+	known[n] = kinds
+	return kinds
+}
+
+// integersOnly reports whether the numbers that a schema takes are integers.
+func integersOnly(n *node, known map[*node]bool) (only bool) {
+	if only, found := known[n]; found {
+		return only
+	}
+	known[n] = false
+	defer func() { known[n] = only }()
+	if n.integer {
+		return true
+	}
+	for _, part := range n.allOf {
+		if integersOnly(part, known) {
+			return true
+		}
+	}
+	for _, u := range []*union{n.anyOf, n.oneOf} {
+		if u != nil && !slices.ContainsFunc(u.branches, func(branch *node) bool {
+			return branch.kinds&kindNumber != 0 && !integersOnly(branch, known)
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// appendScalar appends a text as the JSON value that its shape makes it: a boolean, a number or a
+// string, the first that it can be, which is how generated code chooses. It reports false if it is
+// none of them.
+func (s *shape) appendScalar(dst []byte, text string) ([]byte, bool) {
+	switch {
+	case s == nil || s.kinds == anyKind: // no type: a text
+		return quote(dst, text), true
+	case s.kinds&kindBoolean != 0 && (text == "true" || text == "false"):
+		return append(dst, text...), true
+	case s.kinds&kindNumber != 0 && isNumber(text):
+		return append(dst, text...), true
+	case s.kinds&kindString != 0:
+		return quote(dst, text), true
+	}
+	return dst, false
+}
+
+// isNumber reports whether a text is a JSON number.
+func isNumber(text string) bool {
+	return text != "" && (text[0] == '-' || '0' <= text[0] && text[0] <= '9') &&
+		text[len(text)-1] >= '0' && jsontext.Value(text).IsValid()
+}
+
+func (s *shape) is(k kind) bool { return s != nil && s.kinds != anyKind && s.kinds&k != 0 }
+
+// scalar says what a text of this shape must be.
+func (s *shape) scalar() string {
+	n := node{kinds: s.kinds & (kindBoolean | kindNumber | kindString), integer: s.integer}
+	if n.kinds == 0 {
+		n.kinds = s.kinds
+	}
+	return "is not of type " + n.typeNames()
+}
+
+// elements returns the shape of the elements; nil where the document does not say.
+func (s *shape) elements() *shape {
+	if s == nil {
+		return nil
+	}
+	return s.items
+}
+
+// member returns the shape of a member, and whether the document states it. A nil shape is that of
+// any value.
+func (s *shape) member(name string) (*shape, bool) {
+	if s == nil {
+		return nil, true
+	}
+	if m := s.members[name]; m != nil {
+		return m, true
+	}
+	return s.others, s.others != nil
+}

@@ -1,0 +1,183 @@
+package schema
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// tree is a value whose members come under names with brackets: f[a][0]=1 of style deepObject, or
+// of a form. It is a text, a list of texts or members, by what the names say.
+type tree struct {
+	texts   []string
+	members []*branch
+}
+
+type branch struct {
+	name string
+	tree tree
+}
+
+// split splits f[a][b] into f and its brackets' contents. It reports false for other brackets than
+// these, which programs read in as many ways as there are programs.
+func split(name string) (root string, path []string, ok bool) {
+	root, rest, found := strings.Cut(name, "[")
+	if !found {
+		return name, nil, !strings.Contains(name, "]")
+	}
+	for rest = "[" + rest; rest != ""; {
+		end := strings.IndexByte(rest, ']')
+		if rest[0] != '[' || end < 0 || strings.Contains(rest[1:end], "[") {
+			return "", nil, false
+		}
+		path = append(path, rest[1:end])
+		rest = rest[end+1:]
+	}
+	return root, path, root != ""
+}
+
+func (t *tree) isEmpty() bool { return len(t.texts) == 0 && len(t.members) == 0 }
+
+// add adds a text under a path.
+func (t *tree) add(path []string, text string) {
+	if len(path) == 0 {
+		t.texts = append(t.texts, text)
+		return
+	}
+	i := slices.IndexFunc(t.members, func(b *branch) bool { return b.name == path[0] })
+	if i < 0 {
+		i = len(t.members)
+		t.members = append(t.members, &branch{name: path[0]})
+	}
+	t.members[i].tree.add(path[1:], text)
+}
+
+const (
+	maxBrackets = 32   // how deep names nest
+	maxBranches = 1000 // how many names there are of one value
+)
+
+// append appends the value as JSON by its shape. A problem is what keeps it from being one.
+func (t *tree) append(dst []byte, s *shape, depth int) (_ []byte, problem string) {
+	switch {
+	case depth > maxBrackets || len(t.members) > maxBranches:
+		return dst, "is nested too deep, or has too many members"
+	case len(t.texts) > 0 && len(t.members) > 0:
+		return dst, "is sent as a value and as an object"
+	case s.is(kindArray) && (len(t.members) == 0 || t.indexed()):
+		return t.appendList(dst, s, depth)
+	case len(t.members) > 0 && s.is(anyKind&^kindObject) && !s.is(kindObject):
+		return dst, s.scalar()
+	case len(t.members) > 0:
+		return t.appendObject(dst, s, depth)
+	case len(t.texts) != 1:
+		return dst, "occurs more than once"
+	case s.is(kindObject) && !s.is(kindString):
+		if text := strings.TrimSpace(t.texts[0]); strings.HasPrefix(text, "{") {
+			return appendJSON(dst, text)
+		}
+	}
+	dst, ok := s.appendScalar(dst, t.texts[0])
+	if !ok {
+		problem = s.scalar()
+	}
+	return dst, problem
+}
+
+// appendJSON appends a text that is one JSON value.
+func appendJSON(dst []byte, text string) (_ []byte, problem string) {
+	if !jsontext.Value(text).IsValid() {
+		return dst, "is not valid JSON"
+	}
+	return append(dst, text...), ""
+}
+
+// indexed reports whether the members are 0, 1, 2 and so on, each once, or one that is [].
+func (t *tree) indexed() bool {
+	if len(t.members) == 1 && t.members[0].name == "" {
+		return true
+	}
+	for i := range t.members {
+		if !slices.ContainsFunc(t.members, func(b *branch) bool { return b.name == strconv.Itoa(i) }) {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *tree) appendList(dst []byte, s *shape, depth int) (_ []byte, problem string) {
+	elements := make([]tree, 0, len(t.texts)+len(t.members))
+	texts := t.texts
+	if len(t.members) == 1 && t.members[0].name == "" {
+		if len(t.members[0].tree.members) > 0 {
+			return dst, "has a list without indices whose elements are objects"
+		}
+		texts = t.members[0].tree.texts
+	} else {
+		elements = elements[:len(t.members)]
+		for _, b := range t.members {
+			i, _ := strconv.Atoi(b.name)
+			elements[i] = b.tree
+		}
+	}
+	for _, text := range texts {
+		elements = append(elements, tree{texts: []string{text}})
+	}
+	dst = append(dst, '[')
+	for i := range elements {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if dst, problem = elements[i].append(dst, s.items, depth+1); problem != "" {
+			return dst, problem
+		}
+	}
+	return append(dst, ']'), ""
+}
+
+func (t *tree) appendObject(dst []byte, s *shape, depth int) (_ []byte, problem string) {
+	dst = append(dst, '{')
+	for i, b := range t.members {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(quote(dst, b.name), ':')
+		member, _ := s.member(b.name)
+		if dst, problem = b.tree.append(dst, member, depth+1); problem != "" {
+			return dst, problem
+		}
+	}
+	return append(dst, '}'), ""
+}
+
+// flatten writes a JSON value under names with brackets, as generated code reads them: lists of
+// texts by a repeated name, if repeat, and others by index. Members that the document does not name
+// are left out: generated code has no place for them.
+func (s *shape) flatten(dst []pair, name string, value []byte, at int, repeat bool) []pair {
+	switch kindOf(value[at]) {
+	case kindObject:
+		members(value, at, func(member, _, at int) bool {
+			text := scalarText(value, member)
+			if m, known := s.member(text); known {
+				dst = m.flatten(dst, name+"["+text+"]", value, at, repeat)
+			}
+			return true
+		})
+	case kindArray:
+		i := 0
+		elements(value, at, func(at int) bool {
+			under := name + "[" + strconv.Itoa(i) + "]"
+			if repeat && kindOf(value[at])&(kindObject|kindArray) == 0 {
+				under = name
+			}
+			dst = s.elements().flatten(dst, under, value, at, repeat)
+			i++
+			return true
+		})
+	default:
+		dst = append(dst, pair{name, scalarText(value, at)})
+	}
+	return dst
+}

@@ -1,0 +1,272 @@
+package schema
+
+import (
+	"math"
+	"slices"
+	"strconv"
+)
+
+// union is anyOf or oneOf. Before a branch is tried, what it says of types, required members and
+// constant members is looked up: one pass over the value answers that for all branches, so that
+// few of them are tried whole.
+type union struct {
+	keyword       string
+	one           bool
+	branches      []*node
+	facts         []facts
+	names         []string // that facts speak of; no more than maxNames
+	index         map[string]int
+	discriminator string
+	mapping       map[string]int // value of the discriminator → branch
+}
+
+const maxNames = 64
+
+// facts are necessary conditions of a branch.
+type facts struct {
+	kinds    kind
+	required uint64 // by index of names
+	tags     []tag
+}
+
+// tag is a member that, if it is there, must have one of some values.
+type tag struct {
+	name   int
+	values *valueSet
+}
+
+// prepare reads the facts, once all branches are compiled.
+func (u *union) prepare() {
+	u.index = map[string]int{}
+	u.facts = make([]facts, len(u.branches))
+	for i, branch := range u.branches {
+		u.facts[i].kinds = anyKind
+		u.read(&u.facts[i], branch, map[*node]bool{})
+	}
+	if u.discriminator != "" {
+		u.add(u.discriminator)
+	}
+}
+
+func (u *union) add(name string) (int, bool) {
+	i, found := u.index[name]
+	if !found && len(u.names) < maxNames {
+		i, found = len(u.names), true
+		u.index[name] = i
+		u.names = append(u.names, name)
+	}
+	return i, found
+}
+
+func (u *union) read(f *facts, n *node, visited map[*node]bool) {
+	if visited[n] {
+		return
+	}
+	visited[n] = true
+	f.kinds &= n.kinds
+	if n.never {
+		f.kinds = 0
+	}
+	for _, set := range n.values {
+		f.kinds &= set.kinds
+	}
+	for _, name := range n.required {
+		if i, ok := u.add(name); ok {
+			f.required |= 1 << i
+		}
+	}
+	for name, p := range n.properties {
+		if p.hidden {
+			continue // such a member is not looked at
+		}
+		for _, set := range p.schema.values {
+			if i, ok := u.add(name); ok && len(set.others) == 0 {
+				f.tags = append(f.tags, tag{i, set})
+			}
+		}
+	}
+	for _, part := range n.allOf {
+		u.read(f, part, visited)
+	}
+}
+
+// found are the members of one value that a union asks for.
+type found struct {
+	present uint64
+	at      [maxNames]int32
+}
+
+func (r *run) find(u *union, at int, f *found) {
+	if len(u.names) == 0 || len(r.body) > math.MaxInt32 {
+		return
+	}
+	last := at
+	members(r.body, at, func(name, end, value int) bool {
+		last = value
+		text, grown := unquote(r.body[name:end], r.buffer)
+		if i, ok := u.index[string(text)]; ok {
+			f.present |= 1 << i
+			f.at[i] = int32(value)
+		}
+		r.buffer = grown[:len(r.buffer)]
+		return true
+	})
+	r.step((last - at) / 64)
+}
+
+// possible reports whether a branch's facts hold.
+func (r *run) possible(fact *facts, k kind, f *found) bool {
+	if fact.kinds&k == 0 {
+		return false
+	}
+	if k != kindObject {
+		return true
+	}
+	if fact.required&^f.present != 0 {
+		return false
+	}
+	for _, t := range fact.tags {
+		if f.present&(1<<t.name) != 0 {
+			var ok bool
+			if ok, r.buffer = t.values.has(r.body, int(f.at[t.name]), r.buffer, &r.number); !ok {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// union checks a value against anyOf or oneOf.
+func (r *run) union(u *union, at int, m *marks) bool {
+	var f found
+	k := kindOf(r.body[at])
+	if k == kindObject {
+		r.find(u, at, &f)
+	}
+	if i, ok := r.named(u, k, &f); ok {
+		if i < 0 {
+			return r.refuse(u.keyword, "is a discriminator that names none of the schemas", u.discriminator)
+		}
+		return r.branch(u.branches[i], at, m)
+	}
+	matches := 0
+	for i, branch := range u.branches {
+		if r.step(1); r.fatal != "" {
+			return false
+		}
+		if !r.possible(&u.facts[i], k, &f) {
+			continue
+		}
+		if r.quietly(branch, at, m) {
+			if matches++; matches == 2 && u.one {
+				break
+			}
+			if !u.one && m == nil {
+				break
+			}
+		}
+	}
+	switch {
+	case r.fatal != "":
+		return false
+	case matches == 0:
+		return r.nearest(u, at, k, &f)
+	case matches == 2 && u.one:
+		return r.refuse(u.keyword, "matches more than one of the schemas", "")
+	}
+	return true
+}
+
+// named returns the branch that the discriminator names, which alone decides then (OpenAPI 3.1.1
+// §4.8.25); -1 where its value names none. It reports false where there is nothing to go by.
+func (r *run) named(u *union, k kind, f *found) (int, bool) {
+	i, known := u.index[u.discriminator]
+	if u.discriminator == "" || !known || k != kindObject || f.present&(1<<i) == 0 {
+		return 0, false
+	}
+	at := int(f.at[i])
+	if kindOf(r.body[at]) != kindString {
+		return -1, true
+	}
+	text, grown := unquote(r.body[at:endOfString(r.body, at)], r.buffer)
+	branch, ok := u.mapping[string(text)]
+	r.buffer = grown[:len(r.buffer)]
+	if !ok {
+		branch = -1
+	}
+	return branch, true
+}
+
+// quietly tries a schema: what it would report or rewrite is forgotten if it does not match, and
+// so are the members that it has evaluated.
+func (r *run) quietly(n *node, at int, m *marks) bool {
+	report, edits, own := r.report, len(r.edits), m.branch()
+	r.report = nil
+	_, ok := r.check(n, at, own)
+	r.report = report
+	if ok = ok && r.fatal == ""; !ok {
+		r.edits = r.edits[:edits]
+		return false
+	}
+	m.join(own)
+	return true
+}
+
+// branch checks a value against the one branch that it must match, and reports what is wrong there.
+func (r *run) branch(n *node, at int, m *marks) bool {
+	_, ok := r.check(n, at, m)
+	return ok
+}
+
+// nearest reports why no branch of a union matches: the faults of the one that is nearest, which is
+// the one with the fewest of those whose facts hold best.
+func (r *run) nearest(u *union, at int, k kind, f *found) bool {
+	if !r.goesOn() {
+		return false
+	}
+	const unlike = 1000
+	best, least := -1, math.MaxInt
+	var details []Detail
+	for i, branch := range u.branches {
+		fact := &u.facts[i]
+		if fact.kinds&k == 0 {
+			continue
+		}
+		trial := &report{in: r.report.in, name: r.report.name, path: slices.Clone(r.report.path)}
+		outer := r.report
+		r.report = trial
+		r.check(branch, at, nil)
+		r.report = outer
+		distance := len(trial.details)
+		for _, t := range fact.tags {
+			ok := false
+			if f.present&(1<<t.name) != 0 {
+				ok, r.buffer = t.values.has(r.body, int(f.at[t.name]), r.buffer, &r.number)
+			}
+			if !ok {
+				distance += unlike
+			}
+		}
+		if distance < least {
+			best, least, details = i, distance, trial.details
+		}
+		if r.fatal != "" {
+			break
+		}
+	}
+	if best < 0 {
+		return r.refuse(u.keyword, "matches none of the schemas", "")
+	}
+	r.refuse(u.keyword, "matches none of the schemas; the nearest is "+u.branchName(best), "")
+	for _, d := range details {
+		r.report.add(d)
+	}
+	return false
+}
+
+func (u *union) branchName(i int) string {
+	if name := u.branches[i].name; name != "" {
+		return name
+	}
+	return "number " + strconv.Itoa(i+1)
+}

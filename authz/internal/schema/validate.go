@@ -1,0 +1,560 @@
+package schema
+
+import (
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// run is one pass over one body. It stops at the first fault, unless it has a report to write all
+// of them to.
+type run struct {
+	body    []byte
+	options *Options
+	steps   int // that are left
+	depth   int
+	fatal   Kind // why the pass cannot go on; "" if it can
+	edits   []edit
+	report  *report
+	buffer  []byte // for what has to be written to be compared; a stack
+	number  decimal
+	spent   time.Duration // on patterns
+	count   int           // of the members or elements of the container checked last
+}
+
+// maxDepth bounds how deep schemas and values nest.
+const maxDepth = 1000
+
+// step takes steps off the budget.
+func (r *run) step(n int) {
+	if r.steps -= n; r.steps < 0 && r.fatal == "" {
+		r.fatal = Budget
+	}
+}
+
+// check checks the value at an offset, and returns the offset behind it. Members and elements that
+// it evaluates are marked in m, if there is one (JSON Schema 2020-12 §11).
+func (r *run) check(n *node, at int, m *marks) (end int, ok bool) {
+	r.step(1)
+	if r.depth++; r.depth > maxDepth && r.fatal == "" {
+		r.fatal = Budget
+	}
+	defer func() { r.depth-- }()
+	if r.fatal != "" {
+		return 0, false
+	}
+	if n.never {
+		return r.skip(at), r.refuse("false", "is not allowed", "")
+	}
+	k := kindOf(r.body[at])
+	if n.kinds&k == 0 {
+		return r.skip(at), r.refuse("type", "is not of type "+n.typeNames(), "")
+	}
+	own := m
+	if n.unevaluated != nil && k == kindObject || n.unevaluatedElements != nil && k == kindArray {
+		own = new(marks)
+	}
+	switch k {
+	case kindObject:
+		end, ok = r.object(n, at, own)
+	case kindArray:
+		end, ok = r.array(n, at, own)
+	case kindString:
+		end = endOfString(r.body, at)
+		ok = r.string(n, at, end)
+	case kindNumber:
+		end = endOfScalar(r.body, at)
+		ok = r.numeric(n, at, end)
+	default:
+		end, ok = endOfScalar(r.body, at), true
+	}
+	count := r.count
+	if !ok && !r.goesOn() {
+		return end, false
+	}
+	ok = r.values(n, at, end) && ok
+	if (ok || r.goesOn()) && n.composed {
+		ok = r.compose(n, k, at, own) && ok
+	}
+	if own != m && (ok || r.goesOn()) {
+		if k == kindObject {
+			ok = r.unevaluatedMembers(n, at, own) && ok
+		} else {
+			ok = r.unevaluatedElements(n, at, own) && ok
+		}
+		m.markAll(count)
+	}
+	return end, ok && r.fatal == ""
+}
+
+// skip returns the offset behind a value that no schema speaks of.
+func (r *run) skip(at int) int {
+	end := endOfValue(r.body, at)
+	r.step((end - at) / 64)
+	return end
+}
+
+func (r *run) values(n *node, at, end int) bool {
+	ok := true
+	for _, set := range n.values {
+		if r.step((end - at) / 16); r.fatal != "" {
+			return false
+		}
+		var has bool
+		if has, r.buffer = set.has(r.body, at, r.buffer, &r.number); !has {
+			if ok = r.refuse(set.keyword, set.expected(), ""); !r.goesOn() {
+				return false
+			}
+		}
+	}
+	return ok
+}
+
+func (r *run) numeric(n *node, at, end int) bool {
+	if !r.number.parse(r.body[at:end]) {
+		return r.refuse("number", "has more digits, or a larger exponent, than is accepted", "")
+	}
+	ok := true
+	if n.integer {
+		if !r.number.isInteger() {
+			ok = r.refuse("type", "is not of type "+n.typeNames(), "")
+		} else if !r.number.isSmall {
+			r.rewriteInteger(at, end)
+		}
+	}
+	for _, b := range []*bound{n.minimum, n.maximum} {
+		if b == nil || !ok && !r.goesOn() {
+			continue
+		}
+		order, keyword, exclusive := r.number.compare(b.value), "minimum", "exclusiveMinimum"
+		if b == n.maximum {
+			order, keyword, exclusive = -order, "maximum", "exclusiveMaximum"
+		}
+		if b.exclusive && order <= 0 {
+			ok = r.refuse(exclusive, "is out of range: "+exclusive+" is "+b.value.String(), "")
+		} else if order < 0 {
+			ok = r.refuse(keyword, "is out of range: "+keyword+" is "+b.value.String(), "")
+		}
+	}
+	if n.multipleOf != nil && (ok || r.goesOn()) {
+		if r.step(20); !r.number.isMultipleOf(n.multipleOf) {
+			ok = r.refuse("multipleOf", "is not a multiple of "+n.multipleOf.String(), "")
+		}
+	}
+	if f := n.format; f != nil && f.number != nil && (ok || r.goesOn()) && !f.number(&r.number) {
+		ok = r.refuse("format", "is not a valid "+f.name, "")
+	}
+	return ok
+}
+
+func (r *run) string(n *node, at, end int) bool {
+	if n.minLength == 0 && n.maxLength < 0 && n.pattern == nil && n.format == nil {
+		return true
+	}
+	start := len(r.buffer)
+	text, grown := unquote(r.body[at:end], r.buffer)
+	r.buffer = grown
+	defer func() { r.buffer = r.buffer[:start] }()
+	ok := true
+	if n.minLength > 0 || n.maxLength >= 0 {
+		switch length := utf8.RuneCount(text); {
+		case length < n.minLength:
+			ok = r.refuse("minLength", "is shorter than "+strconv.Itoa(n.minLength)+" characters", "")
+		case n.maxLength >= 0 && length > n.maxLength:
+			ok = r.refuse("maxLength", "is longer than "+strconv.Itoa(n.maxLength)+" characters", "")
+		}
+	}
+	if n.pattern != nil && ok && !r.match(n.pattern, text) {
+		ok = r.refuse("pattern", "does not match the pattern "+n.pattern.text, "")
+	}
+	if f := n.format; f != nil && f.text != nil && (ok || r.goesOn()) {
+		r.step(len(text) / 16)
+		if !f.text(string(text)) {
+			ok = r.refuse("format", "is not a valid "+f.name, "")
+		}
+	}
+	return ok && r.fatal == ""
+}
+
+func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
+	ok = true
+	var unique *uniqueness
+	if n.uniqueItems {
+		unique = newUniqueness(r.countElements(at))
+	}
+	contained, i := 0, 0
+	at = space(r.body, at+1)
+	for r.body[at] != ']' {
+		element, good := n.items, true
+		if i < len(n.prefixItems) {
+			element = n.prefixItems[i]
+		}
+		r.enter(i)
+		if element.trivial() {
+			end = r.skip(at)
+		} else {
+			end, good = r.check(element, at, nil)
+		}
+		if ok = ok && good; !ok && !r.goesOn() {
+			return 0, false
+		}
+		if element != nil {
+			m.mark(i)
+		}
+		if n.contains != nil && r.quietly(n.contains, at, nil) {
+			contained++
+			m.mark(i)
+		}
+		if unique != nil {
+			r.step((end - at) / 8)
+			var first bool
+			if first, r.buffer = unique.add(r.body, at, r.buffer, &r.number); !first {
+				unique = nil
+				ok = r.refuse("uniqueItems", "equals an element before it", "")
+			}
+		}
+		r.leave()
+		if r.fatal != "" || !ok && !r.goesOn() {
+			return 0, false
+		}
+		at, i = next(r.body, end), i+1
+		if n.maxItems >= 0 && i > n.maxItems && !r.goesOn() {
+			return 0, false
+		}
+	}
+	r.count = i
+	if i < n.minItems {
+		ok = r.refuse("minItems", "has fewer than "+strconv.Itoa(n.minItems)+" elements", "")
+	}
+	if n.maxItems >= 0 && i > n.maxItems {
+		ok = r.refuse("maxItems", "has more than "+strconv.Itoa(n.maxItems)+" elements", "")
+	}
+	return at + 1, (n.contains == nil || r.contained(n, contained)) && ok
+}
+
+// contained checks how many elements match contains.
+func (r *run) contained(n *node, count int) bool {
+	if count < n.minContains {
+		least := strconv.Itoa(n.minContains)
+		return r.refuse("contains", "has fewer than "+least+" elements that match contains", "")
+	}
+	if n.maxContains >= 0 && count > n.maxContains {
+		most := strconv.Itoa(n.maxContains)
+		return r.refuse("maxContains", "has more than "+most+" elements that match contains", "")
+	}
+	return true
+}
+
+func (r *run) countElements(at int) (count int) {
+	elements(r.body, at, func(int) bool { count++; return true })
+	return count
+}
+
+func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
+	ok = true
+	if r.goesOn() { // in the order of the document: what is missing comes before what is there
+		ok = r.missing(n, at)
+	}
+	start := at
+	count, required := 0, 0
+	at = space(r.body, at+1)
+	for r.body[at] != '}' {
+		nameEnd := endOfString(r.body, at)
+		good, needed := false, false
+		end, good, needed = r.member(n, at, nameEnd, value(r.body, nameEnd), count, m)
+		if needed {
+			required++
+		}
+		if ok = ok && good; !ok && !r.goesOn() || r.fatal != "" {
+			return 0, false
+		}
+		at, count = next(r.body, end), count+1
+	}
+	r.count = count
+	if !r.goesOn() && required+r.countLoose(n, start) < len(n.required) {
+		return 0, false
+	}
+	if count < n.minProps {
+		ok = r.refuse("minProperties", "has fewer than "+strconv.Itoa(n.minProps)+" members", "")
+	}
+	if n.maxProps >= 0 && count > n.maxProps {
+		ok = r.refuse("maxProperties", "has more than "+strconv.Itoa(n.maxProps)+" members", "")
+	}
+	for _, d := range n.dependentRequired {
+		if !ok && !r.goesOn() || !r.has(start, d.name) {
+			continue
+		}
+		for _, name := range d.required {
+			if !r.has(start, name) {
+				ok = r.refuse("dependentRequired", "is missing, as "+d.name+" is there", name)
+			}
+		}
+	}
+	return at + 1, ok
+}
+
+// countLoose returns how many of the required members that are no properties an object has.
+func (r *run) countLoose(n *node, object int) (count int) {
+	for _, name := range n.loose {
+		if r.has(object, name) {
+			count++
+		}
+	}
+	return count
+}
+
+// has reports whether an object has a member.
+func (r *run) has(object int, member string) (found bool) {
+	members(r.body, object, func(name, end, _ int) bool {
+		r.step(1)
+		text, grown := unquote(r.body[name:end], r.buffer)
+		found = string(text) == member
+		r.buffer = grown[:len(r.buffer)]
+		return !found
+	})
+	return found
+}
+
+// missing reports each required member that an object lacks.
+func (r *run) missing(n *node, object int) bool {
+	ok := true
+	for _, name := range n.required {
+		if !r.has(object, name) {
+			ok = r.refuse("required", "is missing", name)
+		}
+	}
+	return ok
+}
+
+// member checks one member. It returns the offset behind it, and whether it is a required one.
+func (r *run) member(
+	n *node, name, nameEnd, at, ordinal int, m *marks,
+) (end int, ok, required bool) {
+	start := len(r.buffer)
+	text, grown := unquote(r.body[name:nameEnd], r.buffer)
+	r.buffer = grown
+	defer func() { r.buffer = r.buffer[:start] }()
+
+	ok, end = true, -1
+	p := n.properties[string(text)]
+	if p != nil {
+		r.enterMember(p.name)
+		end, ok = r.property(n, p, name, at)
+		required = p.required
+		r.leave()
+	} else {
+		r.enterMember("")
+		defer r.leave()
+	}
+	if n.propertyNames != nil && (ok || r.goesOn()) {
+		_, good := r.check(n.propertyNames, name, nil)
+		ok = ok && good
+	}
+	known := p != nil
+	for _, pp := range n.patternProperties {
+		if !ok && !r.goesOn() || !r.match(pp.pattern, text) {
+			continue
+		}
+		good := false
+		end, good = r.check(pp.schema, at, nil)
+		known, ok = true, ok && good
+	}
+	if !known && n.additional != nil {
+		switch {
+		case n.additional.never:
+			ok = r.refuse("additionalProperties", "is not a member that the schema knows", "")
+		case !n.additional.trivial():
+			good := false
+			end, good = r.check(n.additional, at, nil)
+			ok = ok && good
+		}
+		known = true
+	}
+	if p == nil && n.folded != nil {
+		r.dropFolded(n, text, name, at)
+	}
+	if known {
+		m.mark(ordinal)
+	}
+	if end <= 0 {
+		end = r.skip(at)
+	}
+	return end, ok && r.fatal == "", required
+}
+
+// property checks a member that properties names.
+func (r *run) property(n *node, p *property, name, at int) (end int, ok bool) {
+	if p.spelling.several {
+		r.edits = append(r.edits, edit{at: name, kind: claim})
+	}
+	if p.hidden {
+		end = r.skip(at)
+		if r.options.RefuseReadOnly || r.options.Responses {
+			keyword := "readOnly"
+			if r.options.Responses {
+				keyword = "writeOnly"
+			}
+			return end, r.refuse(keyword, "is "+keyword+" and must not be sent", "")
+		}
+		r.edits = append(r.edits, edit{at: name, end: end, kind: drop})
+		return end, true
+	}
+	if p.schema.trivial() {
+		return r.skip(at), true
+	}
+	return r.check(p.schema, at, nil)
+}
+
+// dropFolded drops a member that the schema does not know where encoding/json would take it for
+// one that it does: {"TEXT": …} for text.
+func (r *run) dropFolded(n *node, text []byte, name, at int) {
+	start := len(r.buffer)
+	r.buffer = fold(r.buffer, text)
+	if n.folded[string(r.buffer[start:])] != nil {
+		r.edits = append(r.edits, edit{at: name, end: endOfValue(r.body, at), kind: dropUnclaimed})
+	}
+	r.buffer = r.buffer[:start]
+}
+
+// compose checks the keywords that apply schemas to the same value.
+func (r *run) compose(n *node, k kind, at int, m *marks) bool {
+	ok := true
+	more := func() bool { return r.fatal == "" && (ok || r.goesOn()) }
+	for _, part := range n.allOf {
+		if more() {
+			ok = r.branch(part, at, m) && ok
+		}
+	}
+	for _, u := range []*union{n.anyOf, n.oneOf} {
+		if u != nil && more() {
+			ok = r.union(u, at, m) && ok
+		}
+	}
+	if n.not != nil && more() && r.rejects(n.not, at) {
+		ok = r.refuse("not", "matches the schema that it must not match", "")
+	}
+	if n.condition != nil && more() {
+		then := n.otherwise
+		if r.quietly(n.condition, at, m) {
+			then = n.then
+		}
+		if then != nil && r.fatal == "" {
+			ok = r.branch(then, at, m) && ok
+		}
+	}
+	if k == kindObject {
+		for _, d := range n.dependentSchemas {
+			if more() && r.has(at, d.name) {
+				ok = r.branch(d.schema, at, m) && ok
+			}
+		}
+	}
+	return ok && r.fatal == ""
+}
+
+// rejects reports whether a value matches what it must not match. It leaves nothing behind.
+func (r *run) rejects(n *node, at int) bool {
+	edits := len(r.edits)
+	matched := r.quietly(n, at, nil)
+	r.edits = r.edits[:edits]
+	return matched && r.fatal == ""
+}
+
+func (r *run) unevaluatedMembers(n *node, at int, m *marks) bool {
+	ok, i := true, 0
+	members(r.body, at, func(name, end, value int) bool {
+		if !m.has(i) {
+			r.enterMember("")
+			if n.unevaluated.never {
+				ok = r.refuse("unevaluatedProperties", "is not a member that the schema knows", "")
+			} else if _, good := r.check(n.unevaluated, value, nil); !good {
+				ok = false
+			}
+			r.leave()
+		}
+		i++
+		return r.fatal == "" && (ok || r.goesOn())
+	})
+	return ok
+}
+
+func (r *run) unevaluatedElements(n *node, at int, m *marks) bool {
+	ok, i := true, 0
+	elements(r.body, at, func(at int) bool {
+		if !m.has(i) {
+			r.enter(i)
+			if n.unevaluatedElements.never {
+				ok = r.refuse("unevaluatedItems", "is an element that the schema does not know", "")
+			} else if _, good := r.check(n.unevaluatedElements, at, nil); !good {
+				ok = false
+			}
+			r.leave()
+		}
+		i++
+		return r.fatal == "" && (ok || r.goesOn())
+	})
+	return ok
+}
+
+// marks are the members or elements of one value that some schema has evaluated. A nil one marks
+// nothing.
+type marks struct{ bits []uint64 }
+
+func (m *marks) mark(i int) {
+	if m == nil {
+		return
+	}
+	for len(m.bits) <= i/64 {
+		m.bits = append(m.bits, 0)
+	}
+	m.bits[i/64] |= 1 << (i % 64)
+}
+
+func (m *marks) has(i int) bool { return i/64 < len(m.bits) && m.bits[i/64]&(1<<(i%64)) != 0 }
+
+func (m *marks) markAll(count int) {
+	if m == nil {
+		return
+	}
+	for i := range count {
+		m.mark(i)
+	}
+}
+
+// branch returns marks of its own for a schema that may turn out not to match.
+func (m *marks) branch() *marks {
+	if m == nil {
+		return nil
+	}
+	return new(marks)
+}
+
+func (m *marks) join(other *marks) {
+	if m == nil {
+		return
+	}
+	for i, bits := range other.bits {
+		if i < len(m.bits) {
+			m.bits[i] |= bits
+		} else {
+			m.bits = append(m.bits, bits)
+		}
+	}
+}
+
+// fold appends a name as encoding/json compares it where it finds no exact one.
+func fold(dst, name []byte) []byte {
+	for len(name) > 0 {
+		c, size := utf8.DecodeRune(name)
+		name = name[size:]
+		if c < utf8.RuneSelf {
+			if 'a' <= c && c <= 'z' {
+				c -= 'a' - 'A'
+			}
+			dst = append(dst, byte(c))
+			continue
+		}
+		dst = utf8.AppendRune(dst, foldRune(c)) // ſ and K fold to S and K
+	}
+	return dst
+}
