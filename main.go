@@ -7,17 +7,23 @@
 package main
 
 import (
+	_ "embed"
+
 	"github.com/oasgate/oasgate/authz/command"
 	"github.com/oasgate/oasgate/authz/devissuer"
 	"github.com/oasgate/oasgate/gen"
 	"github.com/oasgate/oasgate/impl"
 )
 
+//go:embed openapi.yaml
+var source []byte
+
 func main() {
 	command.Main(command.App{
 		Name:        "oasgate",
 		Description: "An API whose OpenAPI document is its access policy.",
 		Document:    gen.GetSpec,
+		Source:      source,
 		Open:        &impl.Serve{},
 		Dev:         &command.Dev{Issuer: devissuer.ForDev, Open: &impl.Dev{}},
 	})

@@ -118,9 +118,6 @@ type NotFound = Problem
 // PreconditionFailed Why a request was refused or failed (RFC 9457).
 type PreconditionFailed = Problem
 
-// PreconditionRequired Why a request was refused or failed (RFC 9457).
-type PreconditionRequired = Problem
-
 // ProblemResponse Why a request was refused or failed (RFC 9457).
 type ProblemResponse = Problem
 
@@ -154,9 +151,9 @@ type CreateMessageParams struct {
 
 // DeleteMessageParams defines parameters for DeleteMessage.
 type DeleteMessageParams struct {
-	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1); required. `*` is whatever is there now: for clients
+	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
 	// that mean to overwrite what they have not seen.
-	IfMatch *IfMatch `json:"If-Match,omitempty"`
+	IfMatch IfMatch `json:"If-Match"`
 }
 
 // GetMessageParams defines parameters for GetMessage.
@@ -167,9 +164,9 @@ type GetMessageParams struct {
 
 // ReplaceMessageParams defines parameters for ReplaceMessage.
 type ReplaceMessageParams struct {
-	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1); required. `*` is whatever is there now: for clients
+	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
 	// that mean to overwrite what they have not seen.
-	IfMatch *IfMatch `json:"If-Match,omitempty"`
+	IfMatch IfMatch `json:"If-Match"`
 }
 
 // CreateMessageJSONRequestBody defines body for CreateMessage for application/json ContentType.
@@ -665,16 +662,14 @@ func NewDeleteMessageRequest(server string, id MessageID, params *DeleteMessageP
 
 	if params != nil {
 
-		if params.IfMatch != nil {
-			var headerParam0 string
+		var headerParam0 string
 
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-Match", headerParam0)
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
 		}
+
+		req.Header.Set("If-Match", headerParam0)
 
 	}
 
@@ -776,16 +771,14 @@ func NewReplaceMessageRequestWithBody(server string, id MessageID, params *Repla
 
 	if params != nil {
 
-		if params.IfMatch != nil {
-			var headerParam0 string
+		var headerParam0 string
 
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-Match", headerParam0)
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
 		}
+
+		req.Header.Set("If-Match", headerParam0)
 
 	}
 
@@ -1292,8 +1285,6 @@ type DeleteMessageResponse struct {
 	ApplicationproblemJSON404 *NotFound
 	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
 	ApplicationproblemJSON412 *PreconditionFailed
-	// ApplicationproblemJSON428 the response for an HTTP 428 `application/problem+json` response
-	ApplicationproblemJSON428 *PreconditionRequired
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
@@ -1331,11 +1322,6 @@ func (r DeleteMessageResponse) GetApplicationproblemJSON404() *NotFound {
 // GetApplicationproblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
 func (r DeleteMessageResponse) GetApplicationproblemJSON412() *PreconditionFailed {
 	return r.ApplicationproblemJSON412
-}
-
-// GetApplicationproblemJSON428 returns the response for an HTTP 428 `application/problem+json` response
-func (r DeleteMessageResponse) GetApplicationproblemJSON428() *PreconditionRequired {
-	return r.ApplicationproblemJSON428
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -1550,8 +1536,6 @@ type ReplaceMessageResponse struct {
 	ApplicationproblemJSON413 *BodyTooLarge
 	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
 	ApplicationproblemJSON415 *UnsupportedMediaType
-	// ApplicationproblemJSON428 the response for an HTTP 428 `application/problem+json` response
-	ApplicationproblemJSON428 *PreconditionRequired
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
@@ -1606,11 +1590,6 @@ func (r ReplaceMessageResponse) GetApplicationproblemJSON413() *BodyTooLarge {
 // GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
 func (r ReplaceMessageResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
 	return r.ApplicationproblemJSON415
-}
-
-// GetApplicationproblemJSON428 returns the response for an HTTP 428 `application/problem+json` response
-func (r ReplaceMessageResponse) GetApplicationproblemJSON428() *PreconditionRequired {
-	return r.ApplicationproblemJSON428
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -2384,13 +2363,6 @@ func ParseDeleteMessageResponse(rsp *http.Response) (*DeleteMessageResponse, err
 		}
 		response.ApplicationproblemJSON412 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 428:
-		var dest PreconditionRequired
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON428 = &dest
-
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -2684,13 +2656,6 @@ func ParseReplaceMessageResponse(rsp *http.Response) (*ReplaceMessageResponse, e
 			return nil, err
 		}
 		response.ApplicationproblemJSON415 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 428:
-		var dest PreconditionRequired
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON428 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
@@ -3125,7 +3090,7 @@ func (w *ServerInterfaceWrapper) DeleteMessage(ctx echo.Context) error {
 	var params DeleteMessageParams
 
 	headers := ctx.Request().Header
-	// ------------- Optional header parameter "If-Match" -------------
+	// ------------- Required header parameter "If-Match" -------------
 	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
 		var IfMatch IfMatch
 		n := len(valueList)
@@ -3133,12 +3098,14 @@ func (w *ServerInterfaceWrapper) DeleteMessage(ctx echo.Context) error {
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
 		}
 
-		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
 		if err != nil {
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
 		}
 
-		params.IfMatch = &IfMatch
+		params.IfMatch = IfMatch
+	} else {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter If-Match is required, but not found"))
 	}
 
 	// Invoke the callback with all the unmarshaled arguments
@@ -3197,7 +3164,7 @@ func (w *ServerInterfaceWrapper) ReplaceMessage(ctx echo.Context) error {
 	var params ReplaceMessageParams
 
 	headers := ctx.Request().Header
-	// ------------- Optional header parameter "If-Match" -------------
+	// ------------- Required header parameter "If-Match" -------------
 	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
 		var IfMatch IfMatch
 		n := len(valueList)
@@ -3205,12 +3172,14 @@ func (w *ServerInterfaceWrapper) ReplaceMessage(ctx echo.Context) error {
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
 		}
 
-		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
 		if err != nil {
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
 		}
 
-		params.IfMatch = &IfMatch
+		params.IfMatch = IfMatch
+	} else {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter If-Match is required, but not found"))
 	}
 
 	// Invoke the callback with all the unmarshaled arguments
@@ -3338,8 +3307,6 @@ type KeysUnavailableApplicationProblemPlusJSONResponse struct {
 type NotFoundApplicationProblemPlusJSONResponse Problem
 
 type PreconditionFailedApplicationProblemPlusJSONResponse Problem
-
-type PreconditionRequiredApplicationProblemPlusJSONResponse Problem
 
 type ProblemApplicationProblemPlusJSONResponse Problem
 
@@ -3759,22 +3726,6 @@ func (response DeleteMessage412ApplicationProblemPlusJSONResponse) VisitDeleteMe
 	return err
 }
 
-type DeleteMessage428ApplicationProblemPlusJSONResponse struct {
-	PreconditionRequiredApplicationProblemPlusJSONResponse
-}
-
-func (response DeleteMessage428ApplicationProblemPlusJSONResponse) VisitDeleteMessageResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(428)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
 type DeleteMessage503ApplicationProblemPlusJSONResponse struct {
 	UnavailableApplicationProblemPlusJSONResponse
 }
@@ -4106,22 +4057,6 @@ func (response ReplaceMessage415ApplicationProblemPlusJSONResponse) VisitReplace
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(415)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type ReplaceMessage428ApplicationProblemPlusJSONResponse struct {
-	PreconditionRequiredApplicationProblemPlusJSONResponse
-}
-
-func (response ReplaceMessage428ApplicationProblemPlusJSONResponse) VisitReplaceMessageResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(428)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4688,81 +4623,81 @@ func (sh *strictHandler) GetPublic(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7Fz9cts2tn8VlO2M4yypL8u1rUxmx02bXd8macaxJ/c28kYQeSSiJgEGAK2oud7X6Xv0ye7gAKRIiZIV",
-	"R2lzO/tPa0kEcHA+f+eD+eCFIs0EB66VN/jgxUAjkPjnExrG8ERwLUViPkegQskyzQT3Bt5pMqNzRUZc",
-	"BEoLCSOfTIQkOgZCuZqBJGNIBJ8qogURHEhIkwRky/M9eE/TLAFv4BWLPd+T8C5nEiJvoGUOvqfCGFJq",
-	"ztXzzDyrtGR86t3e+t4PF3S6StELmoIiOmaKKE01EDFBclJQik6BPDh/+oScdLsd8vtvx63j1sG+T6i9",
-	"hdJS8GmLPBWSnE2C51SHMaE8Mh9eCA72mzrtQ6879DYSnlGtQRrS/jX03nSCk6u/Db1vPL/hRueg5fx0",
-	"okE2cNp8TWIxIynlc6IgFDxShGnCFJkJqWOi5ZzxKaFTynjtnt1Oq9c62K9R3t1Ec8o4S/MUn3JkMq5h",
-	"ChLpfP369WmuY+CahVTDKrEXMZDvgEqQJIyNxHnB+W+PDg1FB/stcqZJTBXhgoxASiFHZBaDBJSWIQ1U",
-	"+YAW18Ar5KNmMq7yyYSFDLh+FYoM6bihSW7IdadLoEn6eOgJqqZGGd7lLLxWmko99HyCxz4e1nZ6q8xW",
-	"5lf84/HQk0CjgVMfNfS8W99j/IYmLLowZH3CqbjJW7yc3ZeL+2yJMtnecm59L6OSpqCdiZ9NULGbxWis",
-	"zNjQLKYaRRMmhk0oGQWwpGgHrW6ru/+IFNS0yOjhCDU0phpuQJq/NYqZi9kAnYXdUA25NkekQDk6ixuQ",
-	"M8k0lCfPSUxvzDqNB7eG3DOS8AbOXXm+x2lqrloYr1dlwzcSJt7A+7q9cHVt+6tq/8A10/MLOlWWP079",
-	"vhMRs7r23Ir/At5r8zEUXAPHP2mWJcYKmODtX5RA2W13aHXP21UR2m9UJriyNHwnovmFEM+onMIGIjIp",
-	"xgmkf/s4Yl7aVZaQVS0Yi2huRJeYw41/N0KKgSiQRqg0DCHTqmV0+KmQYxZFVou3pHFbszYKqilLkCqm",
-	"iMhA4o6EA0TKkmTWqAGpma3xHSYc5Mob9DsHvqeZRv9tLmeoV8o6GZLQ8FoRardZeOlY60wN2u0p03E+",
-	"boUibTtTLP8/TsS4nVLG2zTX8a/tl+c/fffsh+evWmn0dfVSgd0aOf3Jwjkl6ETqd0BDql2kRcxFF76Y",
-	"uyhZsMsumYk8iUgkDLeWIUBQwQBNtLrn2zW8YGNFsBwsNq1fji1457MI0kxo4OH8R5ifQ66MldxPvdZs",
-	"tUbDKicHP8KchDQFMmPaAANhHBnR8F6TMUyEhBZ5EguhgFDCYYZ4xzg4+8mpYk0Te72FJl7yTAojRDpO",
-	"gFiPtNA/Oha5HowTyq93pDlGIZZvZ5z62Dh1wxVLe+WWaN5nNmqdWw95bxtf3qSJ/UCMJgjJfrU2blWE",
-	"xCKJFEkFQgXKkc0lQFgYeWeDkTNFMgkKuIaIzAzqS+Y7tHW8XOCCyA7FtZ74Orhqdfd94mB4gaQiAQpj",
-	"54RpC48jEeYpcL1k7U0Geze68x14s3hUl8SiX2miuA6j7wWc3NUQf2+AO7e+9yPM1SWnN5QlxrruqbXX",
-	"q7s0q20hJ5WD3FPErCMh+lYjgDGQmEY+UcJ8jA1kDyk3XyvKoiJfsRpNLuTcAfqEaps4FSp+WI1jpxX1",
-	"VmY/d9INSDZhYE6e7UzDzYWCvMKJ3an4Dpj2aFn1tRDX5j8kwfSugaUV9cccLCiTsE2hqpKu4W1eCP1U",
-	"5Py+kYlXljfqlTEvTIdUHsaN8aTTrzm9+gIJSuQy3B2o4UIHE6R4Z/JvvCL6MutYXDjas1DzpcQsmJn1",
-	"TylL7g0KssaNmo27KCSYWBnGlE8hIorxEFrkH6ANnVa5Jki0wgSqJqRuJehXb0DcyZ855hf0Wz4bkwC5",
-	"Nrur32mF6edlxvLJbK9utcr4V8AjpK9IR6slHYwxc5Hb/BCTUqrKCk4dcB2v4X15/GfkfllTYoqkTCnG",
-	"pz5iSZFrMotZGBPqVMp5vkUSXOKwBkEVGbEDAYfHh7bCYqVlybkvTtMgOU3WW8OE5kkZ8m02uKewaFZi",
-	"yURMpxDVI1cFnL0SKViHPjMXQnhAjCfYISBzt9hRysXnxApDwiRXNDHuaUJZkkvwCeWkOM8CFkJTcyMd",
-	"Q4oSueTUodr75zDN5acl0Swj3pQmEyFTiHwC7zOj7OhYERNixGSKnL48syZfZjD1+NLdDKrNXkjazsE0",
-	"HoGFrtUa2bKfoLxOGLoLeznCbN2iKbEYOFDrm6Q5oyH4FSC2jgunfIUJcsWVfCIPnK8oebALJX4hanSj",
-	"JmAi5fB6Kckvrhbw6Tgemw1bAfmifFQB1BLMpRBPb4/OL5xzZCEUzC1P3yky/yNAuUPXyEVjWwsmLaH1",
-	"Pw2IX3KVZ5mQGqLnEDF6Mc/+tIopynqpRmy80OXF0+AYzc4ESkqeWNqCH3goIsanLW8hPuSHdVlIe2RB",
-	"C01eSpGB1FikntBEwTIlr2OhKpDPmHaLnBKVj3+BEA095+xdDkTwZE60mAIGNixwGfBqJW+BxdFh94T8",
-	"/lu/1W31sJeUVU7/4NlHK7ZW0Wb7W8v90F5tfvmeI6m+fpInSWOnbFEqf1McvNjiqlwh7Be3vvckl0o0",
-	"tdVIllBjlZxQkjClsS+VAuWqTDS1KHoUPiKbqaRclz/XCxmnP8v/np+mv4bTV2+v3/3yU3D68/kvbw8u",
-	"+kHHcGzRC3xzGvxMg187wcnb4OpD7+j2myauVBoTK6Tb34imU9XY1RQSmy+2ijdvblum9P0z4FMde4Nu",
-	"x6CyCoUPhsOH//vgdXv/70PvzVdfB/++ejj0HpCHPnm4/O3+w/1G8v8hAbT5++O09pRM3cJVNXO6vMqO",
-	"1wUyBh5lgnFNFJ2r+rX/CUkiyESKlFCS5eOEheXjX5H/ETmJBN/T2E0wYh8DoZUAhN8pAIQTrTsVsyC1",
-	"SR+fL67xUYzBarNRwhlatrXoFSbR0lds8mDOo9z6XijBXK+JqcBrudbMZL326Tpre53eYdDtBZ3uRac3",
-	"6HcGnV6rf3zws+d7BnVS7Q28iGoINEuhSVdYtGXD7Ox787h2rbhNC1xrbcldIDAzv/gFnxYM2CCqs++b",
-	"vMfl5dn3JgjegFQGSh45Uzz8tkd+/+2wdbTvG9+SiBlIElIFda51uic0OgqPg87J+CA46nX6wXhy0gvo",
-	"cQiT4863h93jyZLf6AQnNJhcfTi+Dcq/+7fBUfnh4DZ4c3xCx1e1b4q/u71mT+Nu+YzZevxHKKVJ4EoQ",
-	"4DvldI18CYRKwGL9WlNucG0vYGbwwoRJheVppiFVW6qHuUxK35/ZJV1MNV1GLyWdY5t9C91xAWONTatN",
-	"mlJ0iT8qTlOTc7mk3jguo1S0WuSr8+7e6o8Lm4ivVAqWaZsTWmI44wAw74WoyHshckrfPzxqAAYFom50",
-	"2GY7m/Ij5sA8zR1lR4kyEFkCrUaPwZWmPGyIBWeRcdkTVkwCiTDMpQQe4kalP8olCyRMAH9pBCUOzDd1",
-	"QP55cfGS2AdIKCIo00w7+NSy0dWO0RyenPiLoZp+RSfLsZoyWWg665pxrHE7pFrjDHZ2FU1trxFuQM6X",
-	"7rtyLe3w8AamrZzZIq+0SSuwBJ9JMZU0VSSlc2I0j2Lr52OYu6yWc9ttRx6UjG/S08K66sR3TWg2EIaE",
-	"MZU01CAVeXDJGYoG/4NRXu37hJtE19YQU/Li8lkDRvDJTMgk+qoJIqWMl1/UXfO/hsP3nc7Vw+bpLgVh",
-	"LpmevzLmaU1jjAUHE4cXn54WDPyv1xfeau1pqdywvpxRawn2sCWISDmqVXv2FKF5xApVQddh6La01PNS",
-	"z/fe2+EFJL42YOENvHOgEREc9hQRM15GBByOqzw5oElSPI3aajKlPVV9Hkue1a2fYHj2i+KoCTERJKCh",
-	"6Tzb8mN8IpqNaehdKgPr5yKXhgVDr9JntPGLls0So1YJUMkRNRpjq3ROi7qnE0kmEhbOBwRoGFdGU3AM",
-	"UWE6ZegcFXow8oecurK2m6OxjhWHJZEaIviiKuP2Mdprjd7KiFiZYfJi0jkj+lEhp5FzCPjJbgPvzYN2",
-	"eiphIXAFbi7CWr80apZhmafX6iyGqirfYbqWplTOkaUSoATsDgCUNQE80s6AmlvNYoFTYDMpNLia6KJM",
-	"str29XzPIStj462uPVxkwGnGvIF3gF+hFcaolG2asXYVWEyhwVv8tKI1j4r44yZiyGhFaUd+VV9RBBV4",
-	"Q2YxS6A6+RpTNeQjgzVGLfJUJImYGbVjmswZJJGyelIAa8FDJyATEh10sgkNwiCSUdtlX8zRGTPRwDFb",
-	"xdOtUEvNO4u8gWfU4vnCtKqTf2+arCMVSi+Jz2igu5OKaZJgn6XmNHsdN4n3Lgc5X+hMwlKma935CLBj",
-	"YJeU8bHr/OqGodOGzESidU4FEfwRMsoyG5ETJ0BlwkA6yn1C1SJbaqI1tIBv25JZiQ+vlsb0ep3OrkcE",
-	"EZRvbuepperZM8avG9M5N2BrOLUQM5VgO1FG7ZPHQ0TIQ29kY8hx7/h4v0VOxwobNC4ldLrPXY+gUlvI",
-	"O52DsGaIf7fMfbyhOmJW9b5FhXncw08H8IhUqblzyqNvOd/E0FJC7aX5JVzWvXtZrWuDiw7uXrQYhbz1",
-	"vcNtVlSr0ihuZy13rVsUIxc4Aw28ijDeLIXsK2NVGx7ASH1lFHzh7Z9hlFlke7ySqRlPjpWqapp063uZ",
-	"ULo5FBfOr/KSQNly2VNFmbK14tRsul4kfHd4tef0GsMvUXQCtoLjQrzNaGwJ2tZTnJszLjgRSg/QKBgn",
-	"vT6JRS6VbQkh2r6GeSVm0BSGHIszlrZF9dCEwzIrgIhY7+6cumYptMgpbmbyFA7FpW18KicKmTbRQFIe",
-	"idS6+UoRAQ4nx/SwFxwdhf2gPz4Mg5OoEwYHk/6kC93JSdQ/WDsqXZ8A9Na8ufDmq+DfVx+6/rf9puqB",
-	"9YHFyPR8vbpWpqrr488rPrS7ax96h/8s4sNSfaviUYvXTTY1IvCZW997JiypmzzwYg6j7j5rjrO9ZYFo",
-	"/fT/1vnYl+9B+90tVtSm5HHR4Ta0NTSMzOJebwt+NE0UfyEOfymTWnLmT5yrKutMzR781l9Syg8surWq",
-	"bXKwJnidzBeZmc0IsMHEJoQL7IxVp6eYrkDYFV9vD1nr65vYtHikXbzb0gDT+ptjkp2PspXLL9807G02",
-	"ryjnE9Esetso2cpYHBrF8cctLWer/l8Yxfeob3cahb9lZrldYkl5kVau6P8U9JZA547XtR4Z86tHHqI0",
-	"SxLM8vxq6soUOej0V1/tsn3fde9cLd6RvN+LV39AJnUHCrh3yDe7HmzhUSy/G4TzSSf/xXzTXyNTOged",
-	"S76FH7m7JGOf3lPEjmOh/WVUxwvrw6bmehC4ZVfVXCDL9W4DOjmr5kS8IcJLwBmM3YT4nWYhnT8pC0Hs",
-	"MfuPT9gNXvkT0oa/NEI6t/ZacW17iriJig3pQybZjRv6bIROL/AVXtr0Qmtlgtf4E1W8tRrh20AkxUJF",
-	"I3R66Q69l2mXSXll7GhphshuvzREtN340NbTmeUU1RrnsRiW+oPtfitVXX73bvfquqSeyC5VtpqYqguh",
-	"oqSFRq7oqO2eRZ+oqrZ7ElIpWfVl66UMYLRJb19ZOr4M7bVvddxA8VK5uWvtKn81/f5MRf7PbxEr8HWT",
-	"gaR0jmKsduA3WAhOTd5hGXz57QKjOokQ14pQvQYFGqW3e38ubf/Uec/Po9CfKvom0ZZ96qooLXOv7GsB",
-	"OG/QlHBggfoGZP0dccxdzZrIzkF4vpfLxBt4bYTd7oyVtCED/LdcSnJa5NS5SWwlUhwLYIqwKRfSVtxd",
-	"QuOoXe37FnsW2mv/NYANr/xUN3XavLqrwf/Kd5MbE/cy3lJXqhiafzBS+Xi0X7yFWIzIj5hSo33XR7JU",
-	"uEYCYbpFLipsGHJIbE+nfCsfpzIGZkMmK1WYfqdvuz3uBoshl6vb/wsAAP//",
+	"7Fz9cts2tn8VlO2M4yypL8uxrUxmx02bXd8maSZxJvc28kYQeSSiJgEGAK2oud7X6Xv0ye7gAKRIipYV",
+	"R21zO/tPa0kEcHA+f+eD+eiFIs0EB66VN/roxUAjkPjnYxrG8FhwLUViPkegQskyzQT3Rt5psqBLRSZc",
+	"BEoLCROfzIQkOgZCuVqAJFNIBJ8rogURHEhIkwRkx/M9+EDTLAFv5BWLPd+T8D5nEiJvpGUOvqfCGFJq",
+	"ztXLzDyrtGR87l1f+97353S+TtFzmoIiOmaKKE01EDFDclJQis6B3Hv55DE56fd75LdfjzvHnYN9n1B7",
+	"C6Wl4PMOeSIkOZsFz6gOY0J5ZD48FxzsN3Xax15/7G0kPKNagzSk/Wvsve0FJxd/G3vfeH7LjV6ClsvT",
+	"mQbZwmnzNYnFgqSUL4mCUPBIEaYJU2QhpI6JlkvG54TOKeO1e/Z7nUHnYL9GeX8TzSnjLM1TfMqRybiG",
+	"OUik882bN6e5joFrFlIN68Sex0C+BSpBkjA2EucF5x8cHRqKDvY75EyTmCrCBZmAlEJOyCIGCSgtQxqo",
+	"8gEtLoFXyEfNZFzlsxkLGXD9KhQZ0nFFk9yQ606XQJP00dgTVM2NMrzPWXipNJV67PkEj300ru30Tpmt",
+	"zK/4x6OxJ4FGI6c+aux5177H+BVNWHRuyPqMU3GTd3g5uy8Xd9kSZbK95Vz7XkYlTUE7Ez+boWK3i9FY",
+	"mbGhRUw1iiZMDJtQMgqgoWgHnX6nv98hk/sT1MuYargCaf7WKFwuFiN0EXYbNebabJwC5egirkAuJNNQ",
+	"nrckMb0y6zQe1xlzz/DfGzkn5fkep6m5YGGyG63xGwkzb+R93V05vK79VXW/55rp5TmdK8slp4TfiohZ",
+	"jXtmleAcPmjzMRRcA8c/aZYlxhaY4N2flUAJbndodc/rdUHab1QmuLI0fCui5bkQT6mcwwYiMimmCaR/",
+	"K4ipGs60sYVTNSN9TVnijbxXwCNCiUrRWxOzwFifcai58kbD/oHvaabRAxolMQ+gjIUgCW5b+o1Y60yN",
+	"ut0503E+7YQi7TodLv8/TcS0m1LGuzTX8S/dFy9//Pbp989eddLoa7NzoIUI7LbIoe0Y+8JywC5Z1+uC",
+	"ZNzXRCyjgDEQBdIoLA1DyLTqGKt8IuSURZG1yzvwe5OjqjD93MQskYHEHQkHiJQlyaxRI1JzRDV59Bry",
+	"MNQrZd0mSWh4qYw08ehdCaZ6qcBuvRvhnBJ0i/U7oJOoXaRDzEVX0YW7uF+wyy5ZiDyJSCQMt5qgJqig",
+	"mjZa3fPdGgKy0S9ohr9N65vREu98FkGaCQ08XP4Ay5eQK2Pxd1OvG7a6QcMqJwc/wJKENAWyYNpAHWGc",
+	"NNHwQZMpzISEDnkcC6GAUMJhgQjOOG/7yaliTRMHg7omNk8zToKaEHc3PWRpltTVsLL/JSwDaa+/Oz/R",
+	"vICJe1MT98w5lhkVtqG/OLOB/aUNH3d2Gs1N2uQJxKiWkOwX6zSszpFYJJEiqUA0RTnKrcRQK6/R2+A1",
+	"mCKZBAVcQ0QWBhgnyx06D7xc4CLsDsV1M/F1/Nnp7/vEZSoF2IwEKAQaM6ZtBhGJME+B64b7aPMAtwNg",
+	"3+FbC9l1SSw6qjaK65nGnbCluxqmKBsQ4bXv/QBL9ZrTK8oSOk3uCi0u13dpV9tCTioHuaeIWUdCdNZG",
+	"AFMgMY18ooT5GJusJqTcfK0oi4qUzmo0OZdLl/MkVNvcslDxw2pgPK2otzL7uZOuQLIZA3PyYmcabi4U",
+	"5BVO7E7Fd8C0h03V10JcWvSGGXALSyvqj2lqUOapm2JfJaPF2zwX+onI+V1DHa8sb9UrY16YMao8jFsD",
+	"VG9Yc3r1BRKUyGW4O5TEhQ5mSPHO5N96RfRl1rG4cLRnsesLiYUCZtY/oSy5M8rIWjdqN+6i1mJiZRhT",
+	"PoeIKMZD6JB/gDZ0WuWaIdEKc8x6ftFAEYVcqjvuCkFULxbM7M12Z6wFK6zIjHWBvDGXrrPHyc9uf1cQ",
+	"oUFymtwsqhnNkzIe2dxnT2HRqwQ6iZjPIaq71QpyeCVSsN5mYe6CsYsYNd0hWnC32FGCwZfEIjYJs1zR",
+	"xNiOEXwuwSeUk+I8G00JTc2NdAwpSuQ1pw5y3R2xt5ePGqJpwrGUJjMhU4h8Ah8yJs0fQlrAgu6cKXL6",
+	"4swqUYnX686vvxnxmb2QtJ0jPTwCC1XrNa61wgOvE4aRy16OMJult6HekUNcvkkRMxqCX0EJN3HhlK8x",
+	"oSzA7IoHKVOK8XnJg10o8XNRoxs1AVG+A5OlJL+4zPfzQSY2C7ZCmUWxpIL2JJhLIdjbHjqeO+fIQiiY",
+	"W56+U9j4RyBGB/2Qi8a2VkxqQMk/DSW+5irPMiE1RM8gYvR8md1VV/IbtlrXl8d28+B7HorIhDMn6HL9",
+	"iCjjnXRRPKSu+1JHLofrldE9ZRx0ujLMcssd6k25Z5Caewa47+7Lpaj6jWK3ccqvz58Ex+iFDG6gpMnN",
+	"jrciBQVjPTiKMrLgiyYvpMhAaqy2z2iioEnJm1ioCqZC7pNTovLpzxAie3PO3udABE+WRIs5YJzH6pYB",
+	"mtYQbCXg6LB/Qn77ddjpdwbYGssqp3/07KMVdaoIyf7WcT9013t5vudIqq+f5UnS2vhb1fzfFgevtrgo",
+	"Vwj7xbXvPc6lEm1dQpIl1DgpTihJmNLYZkuBclUmhVoUzRcfgd5cUq7Ln+tFh9Of5H8vT9Nfwvmrd5fv",
+	"f/4xOP3p5c/vDs6HQc9wbNXafHsa/ESDX3rBybvg4uPg6PqbNq5UOixrpNvfiKZz1dqkFRK7Srbitmzv",
+	"wqb0w1Pgcx17o37PgNQKhffG4/v/e+9Nd//vY+/tV18H/764P/bukfs+ud/8dv/+fiv5/5AA2vz9aVp7",
+	"SuZu4bqaOV1eZ8ebIkcAHmWCcU0UXar6tf8JSSLITIqUUJLl04SF5eNfkf8ROYkE39PYSjBinwKhlXiM",
+	"3ykARFedWxWzILVNH5+trvFJjMFSs1HCBVp26U/rTKKlr9jkwZxHufa9UIK5XhtTgdemARYmn7RP11k7",
+	"6A0Og/4g6PXPe4PRsDfqDTrD44OfPN+zvtwbeRHVEGiWQpuusGjLzt/Zd+Zx7XqKmxa4HmHDXWAQMb/4",
+	"BZ9WDNggqrPv2rzH69dn3xlMcAVSGWR95Ezx8MGA/PbrYedo3ze+JRELkCSkCupc6/VPaHQUHge9k+lB",
+	"cDToDYPp7GQQ0OMQZse9B4f941nDb/SCExrMLj4eXwfl38Pr4Kj8cHAdvD0+odOL2jfF3/1Bu6dxt3zK",
+	"bO38E5TS5LMlJvKdcrq5BAmESsDC+o2m3OLansPCwKcZkwpLyUxDqrZUD3OZlH44s0v6mHnby1Ip6RKn",
+	"BrbQHRcwbrBptUlTinb3J8VpalJQV94wjssoFa0W5Oq8u7P648I24iuFkyZtS0JLSGscAJYBICrKABA5",
+	"pR8eHrUAgwIwtjpss52tgCDmwLTVHWUnozIQWQKdVo/BlaY8bIkFZ5Fx2TNWDDaJMMylBB7iRqU/yiUL",
+	"JMwAf2kFJQ6ltnUr/nl+/oLYB0goIiizbjvH1bHR1U4FHZ6c+KsZoWFFJ8spoRIFt511yTjWox1wr3EG",
+	"27qKprbRCFcgl437rl1LO0y/gWlrZ3bIK22yLCyXZ1LMJU0VSemSGM2j2Kb5FOY21XJpW+3Ig5LxbXpa",
+	"WFed+L4JzQbCkDCmkoYapCL3XnOGosH/YJRX+z7hJu+31f2UPH/9tAUj+GQhZBJ91QaRUsbLL+qu+V/j",
+	"8Yde7+J++7CagjCXTC9fGfN0gyVYfzFxePXpScHA/3pz7q2X4hrVl5urO7X23QDbd4iUo1rxa08Rmkes",
+	"UBV0HYZuS0s93fJ874OdXEDia9MV3sh7CTQigsOeImLBy4iA00WVJ0c0SYqnUVtdxld5Hgeaqls/xvDs",
+	"u0o2hpgIEtDQdp5tzzE+E+3GNPZeKwPrlyKXhgVjr9ITtPGLrgroWpAEqOSIGo2xVbqcRRnYiSQTCQuX",
+	"IwI0jCtzKThVqTCdMnROCj2Y+GNOXX7shmisY8XZT6SGCL4qUrl9jPZao7cyIlZmmLyYdM6IflLIaeIc",
+	"An6y28AH86AdC0tYCFyBG4qw1i+NmmVY9Rp0eqtpscp3mK6lKZVLZKkEKAG7AwBliQSPtCOt5laLWOB4",
+	"20IKDa5EvMr/11u0nu85ZGVsvNO3h4sMOM2YN/IO8Cu0whiVsksz1q0Cizm0eIsf17TmYRF/3DgMmawp",
+	"7cSv6iuKoAJvyCJmCVQHeWOqxnxisMakQ56IJBELrJJosmSQRMrqSQGsBQ+dgExIdNDJJjQIg0hGbUd8",
+	"NSBozEQDx2wVT7dCLTXvLPJGnlGLZyvTqg4yvm2zjlQo3RCf0UB3JxXTJMEBw5rTHPTciOH7HORypTMJ",
+	"S5muddIjwAaKXVLGx77zqxtmaFsyE4nWORdE8IfIKMtsRE6cAJUJA+ko92vVpzZaQwv4ti3/lPjwojFv",
+	"OOj1dj3riKB8c79MNYqJTxm/bE3n3Lyw4dRKzFQa1TIGMJGQPBojQh57ExtDjgfHx/sdcjpV2K9yKaHT",
+	"fe5aJpXaQt7rHYQ1Q/y7Ze6jDdURs2rwABXm0QA/HcBDUqXm1omMoeV8G0NLCXUbs0a4rH/7sloTCxcd",
+	"3L5oNQd57XuH26yoFulR3M5ablu3KkaucAYaeBVhvG2E7AtjVRsewEh9YRR85e2fYpRZZXu8kqkZT46V",
+	"qmqadO17mVC6PRQXzq/yzkPZgdpTRZmys+bUbLpeJHy3eLVn9BLDL1F0BraC40K8zWhsRd7WU5ybMy44",
+	"EUqP0CgYJ4MhiUUule2QIdq+hGUlZtAUxhyLM5a2VfXQhMMyK4CIWO/unLpmKXTIKW5m8hQOxaVtfCrH",
+	"CZk20UBSHonUuvlKEQEOZ8f0cBAcHYXDYDg9DIOTqBcGB7PhrA/92Uk0PLhxBrw+refd8CLG26+Cf198",
+	"7PsPhm3VA+sDi9nv5c3qWhkPr89xr/nQ/q596C3+s4gPjfpWxaMWb89s6svgM9e+91RYUjd54NWgQ919",
+	"1hxnd8sC0c3z+1vnY1++Bx32t1hRG/fHRYfb0NbS9DKLB4Mt+NE2TvyFOPxGJtVw5o+dqyrrTO0e/Npv",
+	"KOVHFl1b1TY5WBu8TparzMxmBNhgYjPCBXbGqpNOTFcg7Jqvt4fc6Ovb2LR6pFu8qtMC04abY5IdQLKV",
+	"yy/fNOxtNq8oZwnRLAbbKNnaCNv/C73+DlXmVr32t0wOt8sNKS8ywzUVnoPeEqvc8gLZQ2NB9eBBlGZJ",
+	"gomaX80+mSIHveH6y2a2dXvT+2Crtza9O70E9gckQ7cE8jtHbbPrwRZOwfK7RTifdfJfzL38NZKdl6Bz",
+	"ybfwI7dXVezTe4rYATO0v4zqeGV92Je823uYlcaouUCW693GZHJWTWt4S5CWgGMUu4nSO00ken9SIoHw",
+	"YfEfn7ATyPHHI/8vH+S8tCZX8U57iri5hg0gPpPsyk2itqKf5/gWLW17p7QyVmxcgipeHI3w/RmSYrmg",
+	"Ff28cIfeyTrL1Lgy/NOY5LHbN0Z5thvi2Xrer5xlusH+VyNLf7DpbqWqzbfVdq+uDfVEdqmy4cNUXQgV",
+	"JS00ck1HbQ8r+kxVtT2MkErJqu87N0D8ZJPevrJ0fBnaa181uYLivW5z19pV/mr6/TuV2n9/i1hDoJsM",
+	"JKVLFGO1D77BQnB28RbL4M1XHozqJEJcKkL1DUDOKL3d+/fS9s+duvx9FPpzRd8m2rJbXBWlZe6FHTTH",
+	"rn9bzoBl4iuQ9beqMf00ayI7jeD5Xi4Tb+R1ETm7M9aQfwb4T8WU5HTIqXOT2NCj2JxnirA5F9LWvV1O",
+	"4qhd774Wexbaa9+f3/AeUnVTp83ruxoIr3w3PzEji5iFcbM3VIyu35uofDrZL97SLQbVJ0ypyb7r5lgq",
+	"XDmfMN0h5xU2jDkktrNSvseOsxEjsyGTlULKsDe0PRd3g9WoycX1/wUAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

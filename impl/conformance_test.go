@@ -13,11 +13,12 @@ import (
 	"github.com/oasgate/oasgate/gen"
 )
 
-// panics answers every operation there is or will be, by a panic: the log then tells that it was called.
+// panics answers every operation there is or will be, by a panic: the log then tells that it was
+// called.
 type panics struct{ gen.StrictServerInterface }
 
-// TestConformance: the whole server enforces openapi.yaml, operation by operation. The cases come from the document: a
-// new operation needs nothing here.
+// TestConformance: the whole server enforces openapi.yaml, operation by operation. The cases come
+// from the document: a new operation needs nothing here.
 func TestConformance(t *testing.T) {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{testAudience}})
 	if err != nil {

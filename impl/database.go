@@ -1,13 +1,9 @@
 package impl
 
 import (
-	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,67 +13,71 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// database is what differs from one SQL database to another.
+// database is an open database, with what differs between SQLite and PostgreSQL.
 type database struct {
-	read, write *sql.DB
-	dialect     goose.Dialect
-	migrations  mutex
-	lost        func(err error) bool // reports whether it is the database that is missing or full, and not the query that is wrong
-}
-
-// mutex is a lock among all processes that use a database, which ends with the one that has it.
-type mutex struct {
-	db           *sql.DB
-	lock, unlock string // SQL of one session
+	read, write   *sql.DB
+	migrationLock mutex
+	rowID         string // type of a primary key that numbers rows
+	// isUnavailable reports whether an error is the fault of the database, for example because it
+	// is unreachable or full, and not of the query.
+	isUnavailable func(err error) bool
 }
 
 // sqlitePath returns the path of sqlite:path.
 func sqlitePath(raw string) (string, bool) { return strings.CutPrefix(raw, "sqlite:") }
 
-// checkDatabaseURL says what is expected of a database's URL that no store can be opened with.
-func checkDatabaseURL(raw string) error {
+// checkURL returns an error if the URL of a database is invalid. The error describes what is
+// expected.
+func checkURL(raw string) error {
 	if path, ok := sqlitePath(raw); ok {
-		if path == "" || path == ":memory:" || strings.HasPrefix(path, "//") || strings.HasSuffix(path, "/") {
-			return errors.New("sqlite: and the path of a file, such as sqlite:data/oasgate.db or sqlite:/var/lib/oasgate/oasgate.db")
+		if path == "" || path == ":memory:" ||
+			strings.HasPrefix(path, "//") || strings.HasSuffix(path, "/") {
+			return errors.New("sqlite: and the path of a file, such as sqlite:data/oasgate.db or " +
+				"sqlite:/var/lib/oasgate/oasgate.db")
 		}
 		return nil
 	}
-	_, unambiguous := placeOf(raw)
+	_, unambiguous := location(raw)
 	if _, err := pgx.ParseConfig(raw); err != nil || !unambiguous {
-		return errors.New("sqlite:path, or a URL such as postgres://user:password@host:5432/database?sslmode=verify-full, with what means something in URLs escaped in its parts, as %40 for @")
+		return errors.New("sqlite:path, or a URL such as " +
+			"postgres://user:password@host:5432/database?sslmode=verify-full, " +
+			"with special characters escaped, such as %40 for @")
 	}
 	return nil
 }
 
-// placeOf returns what of a postgres: URL can be told: where it is, and nothing of how to get in. It can tell only if
-// the one @ is in its authority: else anything may be part of a password.
-func placeOf(raw string) (string, bool) {
+// location returns a postgres: URL without the user, the password and the query. It reports false
+// if the URL has an @ that is not the end of the user information: then any part could be a
+// password.
+func location(raw string) (string, bool) {
 	scheme, rest, _ := strings.Cut(raw, "://")
 	place, _, _ := strings.Cut(rest, "?")
 	place, _, _ = strings.Cut(place, "#")
 	authority, path, _ := strings.Cut(place, "/")
 	host := authority[strings.LastIndex(authority, "@")+1:]
-	return scheme + "://" + host + "/" + path, (scheme == "postgres" || scheme == "postgresql") && strings.Count(raw, "@") == strings.Count(authority, "@") && strings.Count(raw, "@") <= 1
+	all := strings.Count(raw, "@")
+	unambiguous := all <= 1 && all == strings.Count(authority, "@")
+	return scheme + "://" + host + "/" + path,
+		unambiguous && (scheme == "postgres" || scheme == "postgresql")
 }
 
-// redacted is a database's URL, fit for logs.
+// redacted returns the URL of a database without a password, for logs.
 func redacted(raw string) string {
 	if _, ok := sqlitePath(raw); ok {
 		return raw
 	}
-	if place, ok := placeOf(raw); ok {
+	if place, ok := location(raw); ok {
 		return place
 	}
-	return "(not shown, for it may hold a password)"
+	return "(hidden, because it can contain a password)"
 }
 
-// openSQLite opens a file. SQLite has one writer at a time: here they wait for each other in Go, in order, where it
-// would have them try again and again.
+// openSQLite opens a file. SQLite allows one writer at a time. With one connection for writing, the
+// writers of this process wait in order; SQLite would retry in intervals.
 func openSQLite(raw string, timeout time.Duration) (db database, err error) {
 	path, _ := sqlitePath(raw)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -85,26 +85,31 @@ func openSQLite(raw string, timeout time.Duration) (db database, err error) {
 	}
 	source := func(path string, pragmas ...string) string {
 		file := url.URL{Scheme: "file", OmitHost: true, Path: path}
-		waiting := fmt.Sprintf("busy_timeout(%d)", timeout.Milliseconds()) // for other processes
-		file.RawQuery = url.Values{"_txlock": {"immediate"}, "_pragma": append([]string{waiting}, pragmas...)}.Encode()
+		wait := fmt.Sprintf("busy_timeout(%d)", timeout.Milliseconds()) // for other processes
+		file.RawQuery = url.Values{
+			"_txlock": {"immediate"}, "_pragma": append([]string{wait}, pragmas...),
+		}.Encode()
 		return file.String()
 	}
-	kept := []string{
+	pragmas := []string{
 		"journal_mode(wal)", // readers do not wait for the writer
-		"synchronous(full)", // what is acknowledged outlives a power cut
+		"synchronous(full)", // commits survive a power failure
 		"foreign_keys(on)",
 	}
 	db = database{
-		dialect: goose.DialectSQLite3,
-		// In a file beside it: what SQLite has to lock a file whole would have to wait until nobody else has it open.
-		migrations: mutex{lock: "BEGIN EXCLUSIVE", unlock: "ROLLBACK"},
-		lost: func(err error) bool {
-			refused, ok := errors.AsType[*sqlite.Error](err)
+		rowID: "INTEGER PRIMARY KEY AUTOINCREMENT",
+		// The lock is on a second file: an exclusive lock on the database itself would wait until
+		// no other process has it open.
+		migrationLock: mutex{lock: "BEGIN EXCLUSIVE", unlock: "ROLLBACK"},
+		isUnavailable: func(err error) bool {
+			sqliteErr, ok := errors.AsType[*sqlite.Error](err)
 			if !ok {
 				return false
 			}
-			switch refused.Code() & 0xff {
-			case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_INTERRUPT:
+			switch sqliteErr.Code() & 0xff {
+			case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL,
+				sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
+				sqlite3.SQLITE_INTERRUPT:
 				return true
 			}
 			return false
@@ -115,10 +120,11 @@ func openSQLite(raw string, timeout time.Duration) (db database, err error) {
 		source string
 		conns  int
 	}{
-		{&db.write, source(path, kept...), 1},
-		{&db.read, source(path, append(kept, "query_only(on)")...), 4},
-		// Not in wal mode: of processes that put a new file into it at the same time one may fail, without waiting.
-		{&db.migrations.db, source(path + "-migrations"), 1},
+		{&db.write, source(path, pragmas...), 1},
+		{&db.read, source(path, append(pragmas, "query_only(on)")...), 4},
+		// Not in WAL mode: if several processes switch a new file to it at the same time, one can
+		// fail without waiting.
+		{&db.migrationLock.db, source(path + "-migrations"), 1},
 	} {
 		if *pool.db, err = sql.Open("sqlite", pool.source); err != nil {
 			return db, errors.Join(err, db.close())
@@ -140,20 +146,22 @@ func openPostgres(raw string, timeout time.Duration) (database, error) {
 	db := stdlib.OpenDB(*config)
 	db.SetMaxOpenConns(16)
 	db.SetMaxIdleConns(16)
-	db.SetConnMaxLifetime(30 * time.Minute)  // so that a new primary, or one more node, gets its share
-	const migrations = "7017280570803617792" // any number that nobody else locks
+	db.SetConnMaxLifetime(30 * time.Minute) // to use new nodes
+	const lock = "7017280570803617792"      // an arbitrary number
 	return database{
 		read: db, write: db,
-		dialect:    goose.DialectPostgres,
-		migrations: mutex{db, "SELECT pg_advisory_lock(" + migrations + ")", "SELECT pg_advisory_unlock(" + migrations + ")"},
-		lost: func(err error) bool {
-			refused, ok := errors.AsType[*pgconn.PgError](err)
+		rowID: "INTEGER PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY",
+		migrationLock: mutex{
+			db, "SELECT pg_advisory_lock(" + lock + ")", "SELECT pg_advisory_unlock(" + lock + ")",
+		},
+		isUnavailable: func(err error) bool {
+			postgresErr, ok := errors.AsType[*pgconn.PgError](err)
 			if !ok {
-				return !errors.Is(err, sql.ErrNoRows) // else it did not come so far as to refuse
+				return !errors.Is(err, sql.ErrNoRows) // no reply from the server
 			}
-			switch (refused.Code + "  ")[:2] { // https://www.postgresql.org/docs/current/errcodes-appendix.html
+			switch (postgresErr.Code + "  ")[:2] { // https://www.postgresql.org/docs/current/errcodes-appendix.html
 			case "08", // connection
-				"25", // transaction state: a primary that has become a standby is read-only
+				"25", // transaction state: a standby is read-only
 				"40", // rolled back: serialization, deadlock
 				"53", // resources: disk, memory, connections
 				"55", // not in the required state
@@ -166,49 +174,10 @@ func openPostgres(raw string, timeout time.Duration) (database, error) {
 	}, nil
 }
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-// migrate applies the migrations that the database lacks, while other processes that start now wait.
-func (db database) migrate(ctx context.Context, log *slog.Logger) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider(db.dialect, db.write, files)
-	if err != nil {
-		return err
-	}
-	unlock, err := db.migrations.take(ctx)
-	if err != nil {
-		return err
-	}
-	applied, err := provider.Up(ctx)
-	for _, m := range applied {
-		log.Info("migrated the database", "migration", m.Source.Path)
-	}
-	return errors.Join(err, unlock())
-}
-
-// take waits for the mutex. It ends with the connection that has it: whoever is killed leaves no lock behind.
-func (m mutex) take(ctx context.Context) (unlock func() error, err error) {
-	session, err := m.db.Conn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := session.ExecContext(ctx, m.lock); err != nil {
-		return nil, errors.Join(err, session.Close())
-	}
-	return func() error {
-		_, err := session.ExecContext(context.WithoutCancel(ctx), m.unlock)
-		return errors.Join(err, session.Close())
-	}, nil
-}
-
 func (db database) close() error {
 	var faults []error
 	closed := map[*sql.DB]bool{nil: true}
-	for _, pool := range []*sql.DB{db.read, db.write, db.migrations.db} {
+	for _, pool := range []*sql.DB{db.read, db.write, db.migrationLock.db} {
 		if !closed[pool] {
 			faults = append(faults, pool.Close())
 		}

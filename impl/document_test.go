@@ -23,8 +23,9 @@ type reporter interface {
 	Fatal(args ...any)
 }
 
-// asDocumented holds every answer of a server to the document: status, headers and body. [start] puts it around every
-// server, so that whatever a test asks, the answer is one that the document promises.
+// asDocumented holds every answer of a server to the document: status, headers and body. [start]
+// puts it around every server, so that whatever a test asks, the answer is one that the document
+// promises.
 func asDocumented(t reporter, next http.Handler) http.Handler {
 	t.Helper()
 	document, err := gen.GetSpec()
@@ -40,7 +41,8 @@ func asDocumented(t reporter, next http.Handler) http.Handler {
 		x := &recorded{ResponseWriter: w}
 		next.ServeHTTP(x, r)
 		if err := x.check(r, route); err != nil {
-			t.Errorf("%s %s is answered, not as openapi.yaml promises, with %d\n%v\n%s\n%v", r.Method, r.URL, x.status, x.Header(), x.body.String(), err)
+			t.Errorf("%s %s is answered, not as openapi.yaml promises, with %d\n%v\n%s\n%v",
+				r.Method, r.URL, x.status, x.Header(), x.body.String(), err)
 		}
 	})
 }
@@ -49,9 +51,16 @@ func asDocumented(t reporter, next http.Handler) http.Handler {
 func routeOf(document *openapi3.T, r *http.Request) *routers.Route {
 	for template, item := range document.Paths.Map() {
 		o := item.GetOperation(r.Method)
-		matched, err := path.Match(regexp.MustCompile(`{\w+}`).ReplaceAllString(template, "*"), r.URL.Path)
+		matched, err := path.Match(regexp.MustCompile(`{\w+}`).ReplaceAllString(template, "*"),
+			r.URL.Path)
 		if o != nil && matched && err == nil && !strings.HasSuffix(r.URL.Path, "/") {
-			return &routers.Route{Spec: document, Path: template, PathItem: item, Method: r.Method, Operation: o}
+			return &routers.Route{
+				Spec:      document,
+				Path:      template,
+				PathItem:  item,
+				Method:    r.Method,
+				Operation: o,
+			}
 		}
 	}
 	return nil
@@ -84,11 +93,20 @@ func (x *recorded) check(r *http.Request, route *routers.Route) error {
 	if x.status == 0 {
 		x.status = http.StatusOK
 	}
-	return openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, Route: route},
-		Status:                 x.status,
-		Header:                 x.Header(),
-		Body:                   io.NopCloser(&x.body),
-		Options:                &openapi3filter.Options{IncludeResponseStatus: true, MultiError: true},
-	})
+	return openapi3filter.ValidateResponse(
+		context.Background(),
+		&openapi3filter.ResponseValidationInput{
+			RequestValidationInput: &openapi3filter.RequestValidationInput{
+				Request: r,
+				Route:   route,
+			},
+			Status: x.status,
+			Header: x.Header(),
+			Body:   io.NopCloser(&x.body),
+			Options: &openapi3filter.Options{
+				IncludeResponseStatus: true,
+				MultiError:            true,
+			},
+		},
+	)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// TestBadInputs: what the document does not allow never reaches a handler. Each request differs from one that succeeds
-// in one thing, has exactly this answer, and leaves the store as it is.
+// TestBadInputs: what the document does not allow never reaches a handler. Each request differs
+// from one that succeeds in one thing, has exactly this answer, and leaves the store as it is.
 func TestBadInputs(t *testing.T) {
 	const (
 		parameter = authz.InvalidParameter
@@ -51,7 +51,7 @@ func TestBadInputs(t *testing.T) {
 		headers string // beside Host, Authorization and Content-Length
 		body    string
 		status  int
-		kind    authz.Kind // "": about:blank
+		kind    authz.Kind // "": the API's own
 		detail  string
 	}{
 		// The body.
@@ -196,9 +196,9 @@ func TestBadInputs(t *testing.T) {
 		{"many tags", put, json + "If-Match: " + strings.Repeat(`"1",`, 250) + "\"1\"\n", good, 400, parameter, "The header parameter If-Match is longer than 1000 characters."},
 		{"delete: tag without quotes", remove, "If-Match: 1\n", "", 400, parameter, badMatch},
 		{"get: tag without quotes", get, "If-None-Match: 1\n", "", 400, parameter, "The header parameter If-None-Match does not match the pattern ^(\\*|(W/)?\"[!#-~]*\"( *, *(W/)?\"[!#-~]*\")*)$."},
-		{"no If-Match", put, json, good, 428, "", "Send the ETag of the message that you have seen as If-Match."},
-		{"If-None-Match in its place", put, json + "If-None-Match: \"2\"\n", good, 428, "", "Send the ETag of the message that you have seen as If-Match."},
-		{"a date in its place", remove, "If-Unmodified-Since: Mon, 23 Nov 2026 21:00:00 GMT\n", "", 428, "", "Send the ETag of the message that you have seen as If-Match."},
+		{"no If-Match", put, json, good, 400, parameter, "The header parameter If-Match is missing."},
+		{"If-None-Match in its place", put, json + "If-None-Match: \"2\"\n", good, 400, parameter, "The header parameter If-Match is missing."},
+		{"a date in its place", remove, "If-Unmodified-Since: Mon, 23 Nov 2026 21:00:00 GMT\n", "", 400, parameter, "The header parameter If-Match is missing."},
 	}
 	seen := map[string]bool{}
 	for _, test := range tests {

@@ -11,9 +11,12 @@ import (
 	"github.com/oasgate/oasgate/gen"
 )
 
-// private is the operation that tests call where any will do that needs a token: they do not depend on
-// what else is in openapi.yaml.
-var private = find("that needs a token", func(o authz.Operation) bool { return len(o.Alternatives) == 1 })
+// private is the operation that tests call where any will do that needs a token: they do not depend
+// on what else is in openapi.yaml.
+var private = find(
+	"that needs a token",
+	func(o authz.Operation) bool { return len(o.Alternatives) == 1 },
+)
 
 // operation is one that a plain GET calls.
 type operation struct {
@@ -31,11 +34,14 @@ func find(what string, is func(authz.Operation) bool) operation {
 	}
 	for _, o := range authz.Describe(document) {
 		item := document.Paths.Value(o.Path)
-		plain := o.Method == http.MethodGet && !strings.Contains(o.Path, "{") && item.Get.RequestBody == nil && o.StepUp == nil
+		plain := o.Method == http.MethodGet && !strings.Contains(o.Path, "{") &&
+			item.Get.RequestBody == nil &&
+			o.StepUp == nil
 		for _, p := range slices.Concat(item.Parameters, item.Get.Parameters) {
 			plain = plain && !p.Value.Required
 		}
-		if scope := scopes(o); plain && is(o) && (found.Path == "" || len(scope) < len(found.scope)) {
+		if scope := scopes(o); plain && is(o) &&
+			(found.Path == "" || len(scope) < len(found.scope)) {
 			found.Operation, found.scope = o, scope
 		}
 	}

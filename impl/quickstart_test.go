@@ -21,11 +21,14 @@ type spoilt struct {
 	public func(context.Context) (gen.GetPublicResponseObject, error)
 }
 
-func (s spoilt) GetPublic(ctx context.Context, _ gen.GetPublicRequestObject) (gen.GetPublicResponseObject, error) {
+func (s spoilt) GetPublic(
+	ctx context.Context, _ gen.GetPublicRequestObject,
+) (gen.GetPublicResponseObject, error) {
 	return s.public(ctx)
 }
 
-// TestAnswersAreTheDocuments holds every example of the document against what the server really answers.
+// TestAnswersAreTheDocuments holds every example of the document against what the server really
+// answers.
 func TestAnswersAreTheDocuments(t *testing.T) {
 	document, err := gen.GetSpec()
 	if err != nil {
@@ -35,13 +38,16 @@ func TestAnswersAreTheDocuments(t *testing.T) {
 	full := "Bearer " + r.issuer.Mint(map[string]any{"scope": "read:messages"})
 
 	for path, item := range document.Paths.Map() {
-		if item.Get == nil || item.Get.Responses.Value("200").Value.Content["application/json"].Example == nil {
+		if item.Get == nil ||
+			item.Get.Responses.Value("200").Value.Content["application/json"].Example == nil {
 			continue // the answer is not always the same
 		}
 		got := r.ask(t, http.MethodGet, path, "Authorization", full)
-		want, _ := json.Marshal(item.Get.Responses.Value("200").Value.Content["application/json"].Example)
+		want, _ := json.Marshal(
+			item.Get.Responses.Value("200").Value.Content["application/json"].Example)
 		if got.status != http.StatusOK || strings.TrimSpace(got.body) != string(want) {
-			t.Errorf("GET %s answers %d %s, the document's example is %s", path, got.status, got.body, want)
+			t.Errorf("GET %s answers %d %s, the document's example is %s", path, got.status,
+				got.body, want)
 		}
 	}
 
@@ -70,13 +76,17 @@ func TestAnswersAreTheDocuments(t *testing.T) {
 		{"KeysUnavailable", "keysUnavailable", outage, "Bearer " + gone.issuer.Mint(nil), 503, ""},
 	} {
 		t.Run(test.example, func(t *testing.T) {
-			got := test.server.ask(t, http.MethodGet, "/api/private-scoped", "Authorization", test.authorization)
+			got := test.server.ask(t, http.MethodGet, "/api/private-scoped", "Authorization",
+				test.authorization)
 			wantProblem(t, got, test.status)
-			if want := example(test.response, test.example); canonical(t, json.RawMessage(got.body)) != want {
-				t.Errorf("the problem is\n  %s\nthe document's example\n  %s", canonical(t, json.RawMessage(got.body)), want)
+			if want := example(test.response, test.example); canonical(t,
+				json.RawMessage(got.body)) != want {
+				t.Errorf("the problem is\n  %s\nthe document's example\n  %s",
+					canonical(t, json.RawMessage(got.body)), want)
 			}
 			if challenge := got.header.Get("WWW-Authenticate"); challenge != test.challenge {
-				t.Errorf("the challenge is %q, the document's example %q", challenge, test.challenge)
+				t.Errorf("the challenge is %q, the document's example %q", challenge,
+					test.challenge)
 			}
 			for name, header := range document.Components.Responses[test.response].Value.Headers {
 				if header.Value.Required && got.header.Get(name) == "" {
@@ -103,9 +113,17 @@ func canonical(t *testing.T, v any) string {
 }
 
 func TestHandlerThatAnswersNothing(t *testing.T) {
-	r := start(t, handledBy(spoilt{public: func(context.Context) (gen.GetPublicResponseObject, error) { return nil, nil }}))
-	wantProblem(t, r.ask(t, "GET", "/api/public", "X-Request-Id", "nothing"), http.StatusInternalServerError)
-	if cause := r.log.request(t, "nothing")["cause"]; cause != "the handler of getPublic returned neither an answer nor an error" {
+	r := start(
+		t,
+		handledBy(
+			spoilt{
+				public: func(context.Context) (gen.GetPublicResponseObject, error) { return nil, nil },
+			},
+		),
+	)
+	wantProblem(t, r.ask(t, "GET", "/api/public", "X-Request-Id", "nothing"),
+		http.StatusInternalServerError)
+	if cause := r.log.request(t, "nothing")["cause"]; cause != "the handler of getPublic returned neither a response nor an error" {
 		t.Errorf("cause is %v", cause)
 	}
 }
@@ -121,7 +139,8 @@ func TestGeneratedClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.ApplicationproblemJSON401 == nil || got.ApplicationproblemJSON401.Status != http.StatusUnauthorized {
+	if got.ApplicationproblemJSON401 == nil ||
+		got.ApplicationproblemJSON401.Status != http.StatusUnauthorized {
 		t.Errorf("the client does not know %d %s", got.StatusCode(), got.Body)
 	}
 }
@@ -149,26 +168,45 @@ func TestWrongAnswersAreSeen(t *testing.T) {
 		{"a header is malformed", 200, "W/1", message, true},
 		{"a member is missing", 200, `"1"`, strings.Replace(message, `"text":"x",`, "", 1), true},
 		{"a member too many", 200, `"1"`, strings.Replace(message, `{`, `{"extra":1,`, 1), true},
-		{"a pattern is not matched", 200, `"1"`, strings.Replace(message, "-7204", "-4204", 1), true},
-		{"a text is too long", 200, `"1"`, strings.Replace(message, `"x"`, `"`+strings.Repeat("x", 1001)+`"`, 1), true},
+		{
+			"a pattern is not matched",
+			200,
+			`"1"`,
+			strings.Replace(message, "-7204", "-4204", 1),
+			true,
+		},
+		{
+			"a text is too long",
+			200,
+			`"1"`,
+			strings.Replace(message, `"x"`, `"`+strings.Repeat("x", 1001)+`"`, 1),
+			true,
+		},
 		{"no body", 200, `"1"`, "", true},
 		{"a problem without a type", 404, "", `{"title":"t","status":404}`, true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			c := &complaints{T: t}
-			handler := asDocumented(c, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("Content-Type", "application/json")
-				if test.status != 200 {
-					w.Header().Set("Content-Type", "application/problem+json")
-				}
-				if test.header != "" {
-					w.Header().Set("ETag", test.header)
-				}
-				w.WriteHeader(test.status)
-				_, _ = io.WriteString(w, test.body)
-			}))
-			handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/api/messages/019ad7c8-09b3-7204-bf92-a8cef806518f", nil))
+			handler := asDocumented(
+				c,
+				http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					w.Header().Set("Content-Type", "application/json")
+					if test.status != 200 {
+						w.Header().Set("Content-Type", "application/problem+json")
+					}
+					if test.header != "" {
+						w.Header().Set("ETag", test.header)
+					}
+					w.WriteHeader(test.status)
+					_, _ = io.WriteString(w, test.body)
+				}),
+			)
+			handler.ServeHTTP(
+				httptest.NewRecorder(),
+				httptest.NewRequest("GET", "/api/messages/019ad7c8-09b3-7204-bf92-a8cef806518f",
+					nil),
+			)
 			if (c.n > 0) != test.wrong {
 				t.Errorf("asDocumented complained %d times", c.n)
 			}

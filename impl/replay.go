@@ -2,56 +2,130 @@ package impl
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/gomodule/redigo/redis"
 )
 
-// Replays is a [token.ReplayStore] that several servers share, in Redis or what speaks its protocol, such as Valkey.
+// Replays is a [token.ReplayStore] that several servers share. It uses Redis, or a server with the
+// same protocol such as Valkey.
 type Replays struct {
-	client *redis.Client
+	pool *redis.Pool
 }
 
-// replayTimeout bounds each use of the store: a request waits for it.
+// replayTimeout limits each use of the store, because a request waits for it.
 const replayTimeout = time.Second
 
-var errReplayURL = errors.New("a URL such as redis://user:password@host:6379/0, or rediss:// for TLS")
+var errReplayURL = errors.New(
+	"a URL such as redis://user:password@host:6379/0, or rediss:// for TLS")
 
 // OpenReplays returns the store at a URL. It does no I/O.
-func OpenReplays(url string) (*Replays, error) {
-	options, err := redis.ParseURL(url)
+func OpenReplays(rawURL string) (*Replays, error) { return openReplays(rawURL, nil) }
+
+// openReplays opens a store with a configuration of TLS. Default: the roots of the system.
+func openReplays(rawURL string, config *tls.Config) (*Replays, error) {
+	dial, err := parseReplayURL(rawURL, config)
 	if err != nil {
-		return nil, errReplayURL // the parser's own words hold the URL, and so the password
+		return nil, err
 	}
-	// The library's own log goes to standard error, past ours. All that it says comes back as errors, too.
-	redis.SetLogger(silence{})
-	options.Protocol = 2 // no server speaks unasked
-	options.DisableIdentity = true
-	options.DialTimeout, options.ReadTimeout, options.WriteTimeout, options.PoolTimeout = replayTimeout, replayTimeout, replayTimeout, replayTimeout
-	options.ContextTimeoutEnabled = true
-	// A SET whose answer was lost would, tried again, find itself and take a fresh proof for a used one.
-	options.MaxRetries = -1
-	options.DialerRetries = 1
-	return &Replays{redis.NewClient(options)}, nil
+	return &Replays{&redis.Pool{
+		DialContext: dial,
+		MaxActive:   32,
+		MaxIdle:     32,
+		IdleTimeout: 5 * time.Minute,
+		Wait:        true,
+	}}, nil
+}
+
+// parseReplayURL returns a function that connects to the server at a URL with the scheme redis,
+// rediss (TLS) or unix. The path is the number of the database, of unix the path of the socket.
+// Errors do not contain the URL, because it can contain a password.
+func parseReplayURL(
+	rawURL string, config *tls.Config,
+) (func(context.Context) (redis.Conn, error), error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Opaque != "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errReplayURL
+	}
+	options := []redis.DialOption{
+		redis.DialConnectTimeout(replayTimeout),
+		redis.DialTLSHandshakeTimeout(replayTimeout),
+		redis.DialReadTimeout(replayTimeout),
+		redis.DialWriteTimeout(replayTimeout),
+		redis.DialUseTLS(u.Scheme == "rediss"),
+		redis.DialTLSConfig(config),
+	}
+	if u.User != nil {
+		password, _ := u.User.Password()
+		if password == "" {
+			return nil, errReplayURL
+		}
+		options = append(options,
+			redis.DialUsername(u.User.Username()), redis.DialPassword(password))
+	}
+	network, address := "tcp", ""
+	switch u.Scheme {
+	case "unix":
+		if u.Host != "" || u.Path == "" {
+			return nil, errReplayURL
+		}
+		network, address = "unix", u.Path
+	case "redis", "rediss":
+		port := u.Port()
+		if port == "" {
+			port = "6379"
+		}
+		address = net.JoinHostPort(u.Hostname(), port)
+		if number := strings.TrimPrefix(u.Path, "/"); number != "" {
+			database, err := strconv.ParseUint(number, 10, 16)
+			if err != nil {
+				return nil, errReplayURL
+			}
+			options = append(options, redis.DialDatabase(int(database)))
+		}
+		if u.Hostname() == "" {
+			return nil, errReplayURL
+		}
+	default:
+		return nil, errReplayURL
+	}
+	return func(ctx context.Context) (redis.Conn, error) {
+		return redis.DialContext(ctx, network, address, options...)
+	}, nil
 }
 
 // Close closes the connections.
-func (r *Replays) Close() error { return r.client.Close() }
+func (r *Replays) Close() error { return r.pool.Close() }
 
-// Use implements [token.ReplayStore]: SET NX, one step of the server, which alone decides who came first.
+// Use implements [token.ReplayStore]. Its one command, SET with NX, is atomic. It is not retried:
+// if the reply to the first attempt was lost, the second would take a fresh proof for a used one.
 func (r *Replays) Use(ctx context.Context, key string, until time.Time) (fresh bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
 	defer cancel()
-	const least = time.Second // of a proof that ended while it was checked
-	fresh, err = r.client.SetNX(ctx, "oasgate:dpop:"+key, 1, max(time.Until(until), least)).Result()
+	reply, err := r.set(ctx, "oasgate:dpop:"+key, time.Until(until))
 	if err != nil {
 		return false, fmt.Errorf("OASGATE_REPLAY_STORE: %w", err)
 	}
-	return fresh, nil
+	return reply != nil, nil
 }
 
-type silence struct{}
-
-func (silence) Printf(context.Context, string, ...any) {}
+// set sets a key that does not exist. The reply is nil if the key exists.
+func (r *Replays) set(ctx context.Context, key string, lifetime time.Duration) (any, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	conn, err := r.pool.GetContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	lifetime = max(lifetime, time.Second) // the proof can expire while it is checked
+	return redis.DoContext(conn, ctx, "SET", key, 1, "PX", lifetime.Milliseconds()+1, "NX")
+}

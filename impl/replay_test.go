@@ -2,9 +2,12 @@ package impl
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -12,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/gomodule/redigo/redis"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
@@ -28,12 +31,13 @@ func redisURL(t *testing.T) string {
 	}
 	url := os.Getenv("OASGATE_TEST_REDIS_URL")
 	if url == "" {
-		t.Skip("OASGATE_TEST_REDIS_URL is not set, so what needs a Redis is not tested: . .ci/services; start_redis")
+		t.Skip(
+			"OASGATE_TEST_REDIS_URL is not set, so what needs a Redis is not tested: . .ci/services; start_redis")
 	}
 	return url
 }
 
-func openReplays(t *testing.T, url string) *Replays {
+func startReplays(t *testing.T, url string) *Replays {
 	t.Helper()
 	replays, err := OpenReplays(url)
 	if err != nil {
@@ -49,7 +53,7 @@ var keys atomic.Int64
 func freshKey() string { return fmt.Sprintf("test-%d-%d", time.Now().UnixNano(), keys.Add(1)) }
 
 func TestReplaysAreUsedOnceAcrossServers(t *testing.T) {
-	servers := []*Replays{openReplays(t, redisURL(t)), openReplays(t, redisURL(t))}
+	servers := []*Replays{startReplays(t, redisURL(t)), startReplays(t, redisURL(t))}
 	for range 20 {
 		key, until := freshKey(), time.Now().Add(time.Minute)
 		var fresh, failed atomic.Int64
@@ -70,20 +74,24 @@ func TestReplaysAreUsedOnceAcrossServers(t *testing.T) {
 		close(begin)
 		all.Wait()
 		if fresh.Load() > 1 || fresh.Load() == 0 && failed.Load() == 0 {
-			t.Fatalf("%d of 32 were told that the key is fresh, expected 1 (%d failed)", fresh.Load(), failed.Load())
+			t.Fatalf("%d of 32 were told that the key is fresh, expected 1 (%d failed)",
+				fresh.Load(), failed.Load())
 		}
 	}
 }
 
 // What is remembered ends by itself, and not before its time.
 func TestReplaysEnd(t *testing.T) {
-	options, err := redis.ParseURL(redisURL(t))
+	dial, err := parseReplayURL(redisURL(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := redis.NewClient(options)
+	client, err := dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer client.Close()
-	replays := openReplays(t, redisURL(t))
+	replays := startReplays(t, redisURL(t))
 	for name, life := range map[string]time.Duration{"to come": 90500 * time.Millisecond, "over": -time.Hour} {
 		key := freshKey()
 		if fresh, err := replays.Use(t.Context(), key, time.Now().Add(life)); !fresh || err != nil {
@@ -93,8 +101,11 @@ func TestReplaysEnd(t *testing.T) {
 			t.Errorf("an end that is %s, again: fresh %t, error %v", name, fresh, err)
 		}
 		expected := max(life, time.Second)
-		if left := client.PTTL(t.Context(), "oasgate:dpop:"+key).Val(); left > expected || left < expected-900*time.Millisecond {
-			t.Errorf("an end that is %s: Redis forgets in %s, expected about %s", name, left, expected)
+		milliseconds, err := redis.Int64(client.Do("PTTL", "oasgate:dpop:"+key))
+		left := time.Duration(milliseconds) * time.Millisecond
+		if err != nil || left > expected+time.Millisecond || left < expected-900*time.Millisecond {
+			t.Errorf("an end that is %s: Redis forgets in %s, expected about %s", name, left,
+				expected)
 		}
 	}
 }
@@ -111,13 +122,9 @@ type faultyWire struct {
 
 func newFaultyWire(t *testing.T, target string) *faultyWire {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &faultyWire{Listener: listener, target: target}
+	w := &faultyWire{Listener: listen(t), target: target}
 	go w.serve()
-	t.Cleanup(func() { listener.Close(); w.cut() })
+	t.Cleanup(func() { w.Close(); w.cut() })
 	return w
 }
 
@@ -162,7 +169,8 @@ func (u unless) Write(p []byte) (int, error) {
 	return u.Writer.Write(p)
 }
 
-// However Redis fails, the answer is an error, soon, that holds no password; and all is well when it is back.
+// However Redis fails, the answer is an error, soon, that holds no password; and all is well when
+// it is back.
 func TestReplaysFail(t *testing.T) {
 	path, ok := strings.CutPrefix(redisURL(t), "unix://")
 	if !ok {
@@ -173,8 +181,11 @@ func TestReplaysFail(t *testing.T) {
 		t.Helper()
 		began := time.Now()
 		fresh, err := replays.Use(t.Context(), freshKey(), time.Now().Add(time.Minute))
-		if fresh || err == nil || !strings.HasPrefix(err.Error(), "OASGATE_REPLAY_STORE: ") || strings.Contains(err.Error(), password) {
-			t.Errorf("%s: fresh %t, error %v; expected an error that names the key and holds no password", what, fresh, err)
+		if fresh || err == nil || !strings.HasPrefix(err.Error(), "OASGATE_REPLAY_STORE: ") ||
+			strings.Contains(err.Error(), password) {
+			t.Errorf(
+				"%s: fresh %t, error %v; expected an error that names the key and holds no password",
+				what, fresh, err)
 		}
 		if took := time.Since(began); took > 2*replayTimeout {
 			t.Errorf("%s: it took %s, expected %s at the most", what, took, replayTimeout)
@@ -197,11 +208,11 @@ func TestReplaysFail(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
-	fails("nobody listens", openReplays(t, "redis://user:"+password+"@"+closed.Addr().String()))
+	fails("nobody listens", startReplays(t, "redis://user:"+password+"@"+closed.Addr().String()))
 
 	wire := newFaultyWire(t, path)
-	fails("a wrong password", openReplays(t, "redis://user:"+password+"@"+wire.Addr().String()))
-	replays := openReplays(t, "redis://"+wire.Addr().String())
+	fails("a wrong password", startReplays(t, "redis://user:"+password+"@"+wire.Addr().String()))
+	replays := startReplays(t, "redis://"+wire.Addr().String())
 	serves("at first", replays)
 	wire.mute.Store(true)
 	fails("Redis does not answer", replays)
@@ -212,9 +223,84 @@ func TestReplaysFail(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if fresh, err := replays.Use(ctx, freshKey(), time.Now().Add(time.Minute)); fresh || err == nil {
+	if fresh, err := replays.Use(ctx, freshKey(), time.Now().Add(time.Minute)); fresh ||
+		err == nil {
 		t.Error("a request that has ended was told that its key is fresh")
 	}
+}
+
+// TestReplayTransports uses a real Redis over TLS, and as a user with a password.
+func TestReplayTransports(t *testing.T) {
+	base := redisURL(t)
+	path, ok := strings.CutPrefix(base, "unix://")
+	if !ok {
+		t.Skip("OASGATE_TEST_REDIS_URL is not a socket")
+	}
+	dial, err := parseReplayURL(base, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	user := freshKey()
+	if _, err := admin.Do("ACL", "SETUSER", user, "on", ">open:sesame", "~*", "+@all"); err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Do("ACL", "DELUSER", user)
+
+	certified := httptest.NewTLSServer(nil) // for its certificate
+	defer certified.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(certified.Certificate())
+	wire := &faultyWire{
+		Listener: tls.NewListener(listen(t), &tls.Config{Certificates: certified.TLS.Certificates}),
+		target:   path,
+	}
+	go wire.serve()
+	t.Cleanup(func() { wire.Close(); wire.cut() })
+	trusted := &tls.Config{RootCAs: roots}
+
+	for _, test := range []struct {
+		name, url string
+		config    *tls.Config
+		want      string // in the error; "" if the proof is fresh
+	}{
+		{"user and password", "unix://" + user + ":open%3Asesame@" + path, nil, ""},
+		{"wrong password", "unix://" + user + ":x@" + path, nil, "WRONGPASS"},
+		{"TLS", "rediss://" + wire.Addr().String(), trusted, ""},
+		{"TLS, database and user", "rediss://" + user + ":open%3Asesame@" + wire.Addr().String() + "/3",
+			trusted, ""},
+		{"unknown certificate", "rediss://" + wire.Addr().String(), nil, "certificate"},
+		{"no TLS", "redis://" + wire.Addr().String(), nil, "OASGATE_REPLAY_STORE"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			replays, err := openReplays(test.url, test.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer replays.Close()
+			fresh, err := replays.Use(t.Context(), freshKey(), time.Now().Add(time.Minute))
+			if test.want == "" && (err != nil || !fresh) {
+				t.Errorf("fresh is %t, error is %v, want true and none", fresh, err)
+			}
+			if test.want != "" &&
+				(fresh || err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("fresh is %t, error is %v, want false and %q", fresh, err, test.want)
+			}
+		})
+	}
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return listener
 }
 
 const resource = "https://api.example"
@@ -233,7 +319,8 @@ func startDPoP(t *testing.T, configure func(*server.Config)) (*running, *devissu
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r, client, mint(r.issuer, map[string]any{"cnf": map[string]any{"jkt": client.Thumbprint()}})
+	return r, client, mint(r.issuer,
+		map[string]any{"cnf": map[string]any{"jkt": client.Thumbprint()}})
 }
 
 func proven(tok, proof string) []string {
@@ -241,12 +328,15 @@ func proven(tok, proof string) []string {
 }
 
 func TestDPoP(t *testing.T) {
-	r, client, tok := startDPoP(t, func(config *server.Config) { config.NonceKey = []byte(strings.Repeat("k", 32)) })
+	r, client, tok := startDPoP(t,
+		func(config *server.Config) { config.NonceKey = []byte(strings.Repeat("k", 32)) })
 	proof := func(claims map[string]any) string { return client.Proof("GET", resource+private.path(t), tok, claims) }
 	first := r.ask(t, "GET", private.path(t), proven(tok, proof(nil))...)
 	nonce := first.header.Get("DPoP-Nonce")
-	if first.status != 401 || nonce == "" || !strings.Contains(first.body, authz.ProblemTypes+string(authz.UseNonce)) {
-		t.Fatalf("without a nonce: %d %q %s, expected 401 and a nonce", first.status, first.header, first.body)
+	if first.status != 401 || nonce == "" ||
+		!strings.Contains(first.body, authz.ProblemTypes+string(authz.UseNonce)) {
+		t.Fatalf("without a nonce: %d %q %s, expected 401 and a nonce", first.status, first.header,
+			first.body)
 	}
 	good := proof(map[string]any{"nonce": nonce})
 	if got := r.ask(t, "GET", private.path(t), proven(tok, good)...); got.status != 200 {
@@ -277,7 +367,8 @@ func TestDPoPReload(t *testing.T) {
 	if err := r.server.Reload([]token.Issuer{{URL: r.issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPRequired}}); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 401 || !strings.Contains(got.body, string(authz.InvalidProof)) {
+	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 401 ||
+		!strings.Contains(got.body, string(authz.InvalidProof)) {
 		t.Errorf("the same proof after a reload: %d %s", got.status, got.body)
 	}
 	if got := r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+mint(r.issuer, nil)); got.status != 401 {
@@ -288,14 +379,18 @@ func TestDPoPReload(t *testing.T) {
 	}
 }
 
-// Two servers and one Redis: a proof passes at one of them. Without Redis nobody with a proof passes, and bearer tokens do.
+// Two servers and one Redis: a proof passes at one of them. Without Redis nobody with a proof
+// passes, and bearer tokens do.
 func TestDPoPOfSeveralServers(t *testing.T) {
 	url := redisURL(t)
-	first, client, tok := startDPoP(t, func(config *server.Config) { config.Replays = openReplays(t, url) })
+	first, client, tok := startDPoP(t,
+		func(config *server.Config) { config.Replays = startReplays(t, url) })
 	issuer := first.issuer
 	second := start(t, func(config *server.Config) {
-		config.Resource, config.Replays = resource, openReplays(t, url)
-		config.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
+		config.Resource, config.Replays = resource, startReplays(t, url)
+		config.Issuers = []token.Issuer{
+			{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed},
+		}
 	})
 	for range 10 {
 		proof := client.Proof("GET", resource+private.path(t), tok, nil)
@@ -310,17 +405,22 @@ func TestDPoPOfSeveralServers(t *testing.T) {
 			count[<-statuses]++
 		}
 		// 503: on a machine that is very busy Redis may take too long.
-		if count[200] > 1 || count[200] == 0 && count[503] == 0 || count[200]+count[401]+count[503] != 16 {
+		if count[200] > 1 || count[200] == 0 && count[503] == 0 ||
+			count[200]+count[401]+count[503] != 16 {
 			t.Fatalf("one proof, 16 requests at two servers: %v, expected one 200", count)
 		}
 	}
 
 	down := start(t, func(config *server.Config) {
-		config.Resource, config.Replays = resource, openReplays(t, "redis://127.0.0.1:1")
-		config.Issuers = []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed}}
+		config.Resource, config.Replays = resource, startReplays(t, "redis://127.0.0.1:1")
+		config.Issuers = []token.Issuer{
+			{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed},
+		}
 	})
-	if got := down.ask(t, "GET", private.path(t), proven(tok, client.Proof("GET", resource+private.path(t), tok, nil))...); got.status != 503 || got.header.Get("Retry-After") == "" {
-		t.Errorf("without Redis: %d %q %s, expected 503 with Retry-After", got.status, got.header, got.body)
+	if got := down.ask(t, "GET", private.path(t), proven(tok, client.Proof("GET", resource+private.path(t), tok, nil))...); got.status != 503 ||
+		got.header.Get("Retry-After") == "" {
+		t.Errorf("without Redis: %d %q %s, expected 503 with Retry-After", got.status, got.header,
+			got.body)
 	}
 	if got := down.ask(t, "GET", private.path(t), "Authorization", "Bearer "+mint(issuer, nil)); got.status != 200 {
 		t.Errorf("a bearer token without Redis: %d %s", got.status, got.body)

@@ -132,11 +132,14 @@ func wantProblem(t *testing.T, got answer, status int) {
 		Type, Title string
 		Status      int
 	}
-	if err := json.Unmarshal([]byte(got.body), &problem); err != nil || problem.Status != status || problem.Title == "" || problem.Type == "" {
+	if err := json.Unmarshal([]byte(got.body), &problem); err != nil || problem.Status != status ||
+		problem.Title == "" ||
+		problem.Type == "" {
 		t.Errorf("body is %q: want a problem document (RFC 9457) of status %d", got.body, status)
 	}
 	if got.status != status || got.header.Get("Content-Type") != "application/problem+json" {
-		t.Errorf("status %d, Content-Type %q: want %d, application/problem+json", got.status, got.header.Get("Content-Type"), status)
+		t.Errorf("status %d, Content-Type %q: want %d, application/problem+json", got.status,
+			got.header.Get("Content-Type"), status)
 	}
 }
 
@@ -158,8 +161,8 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// request returns the line of the request with this ID. The client can have the answer before the line
-// is written, so it waits.
+// request returns the line of the request with this ID. The client can have the answer before the
+// line is written, so it waits.
 func (b *logBuffer) request(t *testing.T, id string) (entry map[string]any) {
 	t.Helper()
 	eventually(t, "request "+id+" has a line in the log", func() bool {
@@ -177,7 +180,8 @@ func (b *logBuffer) request(t *testing.T, id string) (entry map[string]any) {
 	return entry
 }
 
-// eventually waits for what must happen, however slow the machine is. The watchdog is against hanging.
+// eventually waits for what must happen, however slow the machine is. The watchdog is against
+// hanging.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for begun := time.Now(); !done(); time.Sleep(10 * time.Millisecond) {

@@ -1,4 +1,4 @@
-// Package impl is this API: what its operations do.
+// Package impl implements the operations of this API.
 package impl
 
 import (
@@ -16,13 +16,13 @@ import (
 	"github.com/oasgate/oasgate/gen"
 )
 
-// Serve holds this API's own settings of serve: see [command.Opener].
+// Serve holds the settings that this API adds to serve: see [command.Opener].
 type Serve struct {
-	ReplayStore string `name:"replay-store" key:"REPLAY_STORE" help:"Redis, as redis://user:password@host:6379/0, where several servers remember which DPoP proofs were used. Default: in memory, for one server."`
-	Database    string `name:"database" key:"DATABASE_URL" default:"sqlite:data/oasgate.db" help:"Where messages are kept: sqlite: and a file's path, or postgres://user:password@host/database."`
+	ReplayStore string `name:"replay-store" key:"REPLAY_STORE" help:"Redis in which several servers store used DPoP proofs: redis://user:password@host:6379/0. Default: in memory, for one server."`
+	Database    string `name:"database" key:"DATABASE_URL" default:"sqlite:data/oasgate.db" help:"Database of the messages: sqlite: and the path of a file, or postgres://user:password@host/database."`
 }
 
-// Check returns what is wrong with the settings, without any password.
+// Check returns the faults of the settings, without passwords.
 func (s *Serve) Check() error {
 	faults := []error{checkDatabase("OASGATE_DATABASE_URL", s.Database)}
 	if s.ReplayStore != "" {
@@ -55,12 +55,12 @@ func (s *Serve) Open(ctx context.Context, log *slog.Logger) (*command.Service, e
 	return service, nil
 }
 
-// Dev holds this API's own settings of dev.
+// Dev holds the settings that this API adds to dev.
 type Dev struct {
-	Database string `default:"sqlite:data/dev.db" help:"Where messages are kept. Never serve's: no key of the environment sets it."`
+	Database string `default:"sqlite:data/dev.db" help:"Database of the messages. There is no environment variable for it, so that dev does not use the database of serve."`
 }
 
-// Check returns what is wrong with the settings, without any password.
+// Check returns the faults of the settings, without passwords.
 func (d *Dev) Check() error { return checkDatabase("--database", d.Database) }
 
 // Open implements [command.Opener].
@@ -68,7 +68,9 @@ func (d *Dev) Open(ctx context.Context, log *slog.Logger) (*command.Service, err
 	return openService(ctx, d.Database, log)
 }
 
-func openService(ctx context.Context, database string, log *slog.Logger) (*command.Service, error) {
+func openService(
+	ctx context.Context, database string, log *slog.Logger,
+) (*command.Service, error) {
 	store, err := OpenStore(ctx, StoreConfig{URL: database, Logger: log})
 	if err != nil {
 		return nil, err
@@ -76,7 +78,7 @@ func openService(ctx context.Context, database string, log *slog.Logger) (*comma
 	return &command.Service{Routes: Routes(Handlers{Messages: store}), Close: store.Close}, nil
 }
 
-// Routes returns the operations of openapi.yaml, guarded by a gate.
+// Routes returns a function that returns the handler of the operations of openapi.yaml.
 func Routes(handlers gen.StrictServerInterface) func(g *authz.Gate) (http.Handler, error) {
 	return func(g *authz.Gate) (http.Handler, error) {
 		return echov4.Routes(g, func(e *echo.Echo) {
@@ -86,13 +88,13 @@ func Routes(handlers gen.StrictServerInterface) func(g *authz.Gate) (http.Handle
 }
 
 func checkDatabase(setting, url string) error {
-	if err := checkDatabaseURL(url); err != nil {
+	if err := checkURL(url); err != nil {
 		return faultOf(setting, url, err)
 	}
 	return nil
 }
 
-// faultOf says what is wrong with a setting that may hold a password.
+// faultOf returns the fault of a setting that can contain a password.
 func faultOf(setting, url string, expected error) error {
 	return fmt.Errorf("%s is %q: expected %w", setting, redacted(url), expected)
 }

@@ -7,9 +7,10 @@ import (
 	"testing"
 )
 
-// TestSettings checks that the program's own settings are refused by their names, without passwords.
+// TestSettings checks that the program's own settings are refused by their names, without
+// passwords.
 func TestSettings(t *testing.T) {
-	const databases = `expected sqlite:path, or a URL such as postgres://user:password@host:5432/database?sslmode=verify-full, with what means something in URLs escaped in its parts, as %40 for @`
+	const databases = `expected sqlite:path, or a URL such as postgres://user:password@host:5432/database?sslmode=verify-full, with special characters escaped, such as %40 for @`
 	for _, test := range []struct {
 		name     string
 		settings interface{ Check() error }
@@ -19,13 +20,13 @@ func TestSettings(t *testing.T) {
 		{"postgres and Redis", &Serve{Database: "postgres://user:p%40ss@db.example/app", ReplayStore: "rediss://u:p@redis.example:6379/0"}, ""},
 		{"dev", &Dev{Database: "sqlite:data/dev.db"}, ""},
 		{"database of another kind", &Serve{Database: "mysql://user:password@db.example/app"},
-			`OASGATE_DATABASE_URL is "(not shown, for it may hold a password)": ` + databases},
+			`OASGATE_DATABASE_URL is "(hidden, because it can contain a password)": ` + databases},
 		{"database without a file", &Serve{Database: "sqlite:"},
 			`OASGATE_DATABASE_URL is "sqlite:": expected sqlite: and the path of a file, such as sqlite:data/oasgate.db or sqlite:/var/lib/oasgate/oasgate.db`},
 		{"both wrong", &Serve{Database: "sqlite:/", ReplayStore: "x"},
 			`OASGATE_DATABASE_URL is "sqlite:/": expected sqlite: and the path of a file, such as sqlite:data/oasgate.db or sqlite:/var/lib/oasgate/oasgate.db
-OASGATE_REPLAY_STORE is "(not shown, for it may hold a password)": expected a URL such as redis://user:password@host:6379/0, or rediss:// for TLS`},
-		{"dev's database", &Dev{Database: "x"}, `--database is "(not shown, for it may hold a password)": ` + databases},
+OASGATE_REPLAY_STORE is "(hidden, because it can contain a password)": expected a URL such as redis://user:password@host:6379/0, or rediss:// for TLS`},
+		{"dev's database", &Dev{Database: "x"}, `--database is "(hidden, because it can contain a password)": ` + databases},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := ""
@@ -41,7 +42,10 @@ OASGATE_REPLAY_STORE is "(not shown, for it may hold a password)": expected a UR
 
 // TestOpen checks that what the settings say is what the service has.
 func TestOpen(t *testing.T) {
-	settings := &Serve{Database: "sqlite:" + t.TempDir() + "/test.db", ReplayStore: "redis://127.0.0.1:1"}
+	settings := &Serve{
+		Database:    "sqlite:" + t.TempDir() + "/test.db",
+		ReplayStore: "redis://127.0.0.1:1",
+	}
 	service, err := settings.Open(context.Background(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +57,8 @@ func TestOpen(t *testing.T) {
 		t.Error(err)
 	}
 	settings.ReplayStore = ""
-	if service, err = settings.Open(context.Background(), slog.New(slog.DiscardHandler)); err != nil || service.Replays != nil {
+	if service, err = settings.Open(context.Background(), slog.New(slog.DiscardHandler)); err != nil ||
+		service.Replays != nil {
 		t.Errorf("the service is %+v, %v: want one without a replay store", service, err)
 	} else if err := service.Close(); err != nil {
 		t.Error(err)
@@ -69,8 +74,11 @@ func TestReplayStoreURLs(t *testing.T) {
 		if (err == nil) != good {
 			t.Errorf("%s: error %v, expected that it is good: %t", url, err, good)
 		}
-		if err != nil && (strings.Contains(err.Error(), "sec") || !strings.HasPrefix(err.Error(), "OASGATE_REPLAY_STORE is ")) {
-			t.Errorf("%s: the fault is %q: expected one that names the key, and no part of the password", url, err)
+		if err != nil &&
+			(strings.Contains(err.Error(), "sec") || !strings.HasPrefix(err.Error(), "OASGATE_REPLAY_STORE is ")) {
+			t.Errorf(
+				"%s: the fault is %q: expected one that names the key, and no part of the password",
+				url, err)
 		}
 	}
 }

@@ -13,22 +13,23 @@ import (
 	"github.com/google/uuid"
 )
 
-// keysKept is how long an Idempotency-Key is remembered.
-const keysKept = 24 * time.Hour
+// keyLifetime is how long an Idempotency-Key is stored.
+const keyLifetime = 24 * time.Hour
 
-// StoreConfig says where a store is. Only URL has no default.
+// StoreConfig configures a [Store]. Only URL has no default.
 type StoreConfig struct {
-	// URL is sqlite: and the path of a file, or postgres:// and so on, as libpq has it. Whatever speaks PostgreSQL's
-	// protocol and knows its SQL will do: a distributed database of that kind is the way past one machine.
+	// URL is sqlite: and the path of a file, or a URL of PostgreSQL (see libpq) or of a database
+	// that is compatible with it.
 	URL string
-	// Timeout bounds every use of the database. Default 5 s.
+	// Timeout limits each operation. Default 5 s.
 	Timeout time.Duration
 	Logger  *slog.Logger     // default slog.Default()
 	Now     func() time.Time // default time.Now
 }
 
-// Store keeps [Messages] in an SQL database. Its SQL is what SQLite and PostgreSQL have in common; where they differ is
-// in [openSQLite] and [openPostgres]. It is safe for concurrent use, also by several processes on one database.
+// Store implements [Messages] with an SQL database. Its SQL works with SQLite and PostgreSQL; their
+// differences are in [openSQLite] and [openPostgres]. It is safe for concurrent use, also by
+// several processes with one database.
 type Store struct {
 	database
 	timeout time.Duration
@@ -37,10 +38,12 @@ type Store struct {
 	stopped chan struct{}
 }
 
-// OpenStore opens the database, creating it if it is a file, and brings its tables up to date.
+// OpenStore opens the database and applies the migrations. It creates the file of SQLite if it does
+// not exist.
 func OpenStore(ctx context.Context, config StoreConfig) (*Store, error) {
-	if err := checkDatabaseURL(config.URL); err != nil {
-		return nil, fmt.Errorf("the database's URL is %q: expected %w", redacted(config.URL), err)
+	if err := checkURL(config.URL); err != nil {
+		return nil, fmt.Errorf("the URL of the database is %q: expected %w", redacted(config.URL),
+			err)
 	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()
@@ -57,20 +60,26 @@ func OpenStore(ctx context.Context, config StoreConfig) (*Store, error) {
 	}
 	db, err := open(config.URL, config.Timeout)
 	if err != nil {
-		return nil, fmt.Errorf("the database %s cannot be opened: %w", redacted(config.URL), err)
+		return nil, fmt.Errorf("cannot open the database %s: %w", redacted(config.URL), err)
 	}
 	if err := db.migrate(ctx, config.Logger); err != nil {
-		return nil, errors.Join(fmt.Errorf("the tables of the database %s cannot be brought up to date: %w", redacted(config.URL), err), db.close())
+		err = fmt.Errorf("cannot migrate the database %s: %w", redacted(config.URL), err)
+		return nil, errors.Join(err, db.close())
 	}
-	s := &Store{database: db, timeout: config.Timeout, now: config.Now, stopped: make(chan struct{})}
-	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Store{
+		database: db,
+		timeout:  config.Timeout,
+		now:      config.Now,
+		stopped:  make(chan struct{}),
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	config.Logger.Info("opened the database", "database", redacted(config.URL))
-	go s.sweepHourly(life, config.Logger)
+	go s.sweepHourly(background, config.Logger)
 	return s, nil
 }
 
-// Close closes the database. Requests must have ended.
+// Close closes the database. It must be called after the last request has ended.
 func (s *Store) Close() error {
 	s.stop()
 	<-s.stopped
@@ -78,7 +87,7 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) Create(ctx context.Context, owner Owner, text, key string) (m Message, err error) {
-	ctx, done := s.bound(ctx, "creating a message", &err)
+	ctx, done := s.limit(ctx, "creating a message", &err)
 	defer done()
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -99,55 +108,68 @@ func (s *Store) Create(ctx context.Context, owner Owner, text, key string) (m Me
 			return m, nil
 		}
 	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO messages (id, issuer, subject, text, version) VALUES ($1, $2, $3, $4, $5)`,
+	if _, err := tx.ExecContext(ctx, `
+		INSERT INTO messages (id, issuer, subject, text, version) VALUES ($1, $2, $3, $4, $5)`,
 		m.ID, m.Owner.Issuer, m.Owner.Subject, m.Text, m.Version); err != nil {
 		return Message{}, err
 	}
 	return m, tx.Commit()
 }
 
-// claim returns the id of the message that the owner's key belongs to: m's, if the key was free. Of several requests
-// with one key at a time, the others wait here until the first has been committed.
-func (s *Store) claim(ctx context.Context, tx *sql.Tx, key string, m Message) (id string, err error) {
+// claim stores the owner's key for the message m, and returns the ID of m. If the key is in use, it
+// returns the ID of the earlier message. Concurrent requests with the same key wait until the first
+// has been committed.
+func (s *Store) claim(
+	ctx context.Context, tx *sql.Tx, key string, m Message,
+) (id string, err error) {
 	now := s.now()
 	sum := sha256.Sum256([]byte(m.Text))
 	body := hex.EncodeToString(sum[:])
 	claimed, err := tx.ExecContext(ctx, `
-		INSERT INTO idempotency_keys (issuer, subject, key, body, message, expires) VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (issuer, subject, key) DO UPDATE SET body = excluded.body, message = excluded.message, expires = excluded.expires
+		INSERT INTO idempotency_keys (issuer, subject, key, body, message, expires)
+		VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (issuer, subject, key) DO UPDATE
+		SET body = excluded.body, message = excluded.message, expires = excluded.expires
 		WHERE idempotency_keys.expires <= $7`,
-		m.Owner.Issuer, m.Owner.Subject, key, body, m.ID, now.Add(keysKept).Unix(), now.Unix())
+		m.Owner.Issuer, m.Owner.Subject, key, body, m.ID, now.Add(keyLifetime).Unix(), now.Unix())
 	if err != nil {
 		return "", err
 	}
 	if n, err := claimed.RowsAffected(); err != nil || n == 1 {
 		return m.ID, err
 	}
-	var before string
-	err = tx.QueryRowContext(ctx, `SELECT body, message FROM idempotency_keys WHERE issuer = $1 AND subject = $2 AND key = $3`,
-		m.Owner.Issuer, m.Owner.Subject, key).Scan(&before, &id)
-	if err == nil && before != body {
+	var earlier string
+	err = tx.QueryRowContext(ctx, `
+		SELECT body, message FROM idempotency_keys
+		WHERE issuer = $1 AND subject = $2 AND key = $3`,
+		m.Owner.Issuer, m.Owner.Subject, key).Scan(&earlier, &id)
+	if err == nil && earlier != body {
 		err = errKeyReused
 	}
 	return id, err
 }
 
-func (s *Store) List(ctx context.Context, whose Whose, before string, limit int) (found []Message, err error) {
-	ctx, done := s.bound(ctx, "listing messages", &err)
+func (s *Store) List(
+	ctx context.Context, filter Filter, before string, limit int,
+) (found []Message, err error) {
+	ctx, done := s.limit(ctx, "listing messages", &err)
 	defer done()
-	q := of(whose)
+	q := where(filter)
 	if before != "" {
 		q.and("id <", before)
 	}
 	q.args = append(q.args, limit)
-	rows, err := s.read.QueryContext(ctx, fmt.Sprintf(`SELECT id, issuer, subject, text, version FROM messages WHERE %s ORDER BY id DESC LIMIT $%d`, q.sql, len(q.args)), q.args...)
+	rows, err := s.read.QueryContext(ctx, fmt.Sprintf(`
+		SELECT id, issuer, subject, text, version FROM messages
+		WHERE %s ORDER BY id DESC LIMIT $%d`, q.sql, len(q.args)), q.args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var m Message
-		if err := rows.Scan(&m.ID, &m.Owner.Issuer, &m.Owner.Subject, &m.Text, &m.Version); err != nil {
+		err := rows.Scan(&m.ID, &m.Owner.Issuer, &m.Owner.Subject, &m.Text, &m.Version)
+		if err != nil {
 			return nil, err
 		}
 		found = append(found, m)
@@ -155,16 +177,17 @@ func (s *Store) List(ctx context.Context, whose Whose, before string, limit int)
 	return found, rows.Err()
 }
 
-func (s *Store) Get(ctx context.Context, whose Whose, id string) (m Message, err error) {
-	ctx, done := s.bound(ctx, "getting a message", &err)
+func (s *Store) Get(ctx context.Context, filter Filter, id string) (m Message, err error) {
+	ctx, done := s.limit(ctx, "getting a message", &err)
 	defer done()
-	return s.get(ctx, whose, id)
+	return s.get(ctx, filter, id)
 }
 
-func (s *Store) get(ctx context.Context, whose Whose, id string) (m Message, err error) {
-	q := of(whose)
+func (s *Store) get(ctx context.Context, filter Filter, id string) (m Message, err error) {
+	q := where(filter)
 	q.and("id =", id)
-	err = s.read.QueryRowContext(ctx, `SELECT id, issuer, subject, text, version FROM messages WHERE `+q.sql, q.args...).
+	err = s.read.QueryRowContext(ctx, `
+		SELECT id, issuer, subject, text, version FROM messages WHERE `+q.sql, q.args...).
 		Scan(&m.ID, &m.Owner.Issuer, &m.Owner.Subject, &m.Text, &m.Version)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = errNoMessage
@@ -172,30 +195,41 @@ func (s *Store) get(ctx context.Context, whose Whose, id string) (m Message, err
 	return m, err
 }
 
-func (s *Store) Replace(ctx context.Context, owner Owner, id, text string, matches func(version int64) bool) (m Message, err error) {
-	ctx, done := s.bound(ctx, "replacing a message", &err)
+func (s *Store) Replace(
+	ctx context.Context, owner Owner, id, text string, matches func(version int64) bool,
+) (m Message, err error) {
+	ctx, done := s.limit(ctx, "replacing a message", &err)
 	defer done()
 	err = s.change(ctx, owner, id, matches, func(found Message) (sql.Result, error) {
 		m = found
 		m.Text, m.Version = text, found.Version+1
-		return s.write.ExecContext(ctx, `UPDATE messages SET text = $1, version = $2 WHERE id = $3 AND version = $4`, m.Text, m.Version, id, found.Version)
+		return s.write.ExecContext(ctx, `
+			UPDATE messages SET text = $1, version = $2 WHERE id = $3 AND version = $4`,
+			m.Text, m.Version, id, found.Version)
 	})
 	return m, err
 }
 
-func (s *Store) Delete(ctx context.Context, owner Owner, id string, matches func(version int64) bool) (err error) {
-	ctx, done := s.bound(ctx, "deleting a message", &err)
+func (s *Store) Delete(
+	ctx context.Context, owner Owner, id string, matches func(version int64) bool,
+) (err error) {
+	ctx, done := s.limit(ctx, "deleting a message", &err)
 	defer done()
 	return s.change(ctx, owner, id, matches, func(found Message) (sql.Result, error) {
-		return s.write.ExecContext(ctx, `DELETE FROM messages WHERE id = $1 AND version = $2`, id, found.Version)
+		return s.write.ExecContext(ctx,
+			`DELETE FROM messages WHERE id = $1 AND version = $2`, id, found.Version)
 	})
 }
 
-// change changes a message that matches. The statement names the version that was found, so that it does nothing where
-// another was faster; then all is looked at again.
-func (s *Store) change(ctx context.Context, owner Owner, id string, matches func(version int64) bool, statement func(found Message) (sql.Result, error)) error {
+// change executes a statement for a message whose version matches. The statement must have the
+// version in its condition, so that it does nothing after a concurrent change. Then change tries
+// again.
+func (s *Store) change(
+	ctx context.Context, owner Owner, id string, matches func(version int64) bool,
+	statement func(found Message) (sql.Result, error),
+) error {
 	for {
-		found, err := s.get(ctx, Whose{Owner: owner}, id)
+		found, err := s.get(ctx, Filter{Owner: owner}, id)
 		if err != nil {
 			return err
 		}
@@ -212,43 +246,47 @@ func (s *Store) change(ctx context.Context, owner Owner, id string, matches func
 	}
 }
 
-// filter is the condition of a query, and its arguments.
-type filter struct {
+// condition is the condition of a query with its arguments.
+type condition struct {
 	sql  string
 	args []any
 }
 
-// of begins every query: a message that is not one of those meant is not found.
-func of(whose Whose) filter {
-	q := filter{sql: "TRUE"}
-	if !whose.Everybody {
-		q.and("issuer =", whose.Owner.Issuer)
-		q.and("subject =", whose.Owner.Subject)
+// where returns the condition of a filter.
+func where(filter Filter) condition {
+	q := condition{sql: "TRUE"}
+	if !filter.All {
+		q.and("issuer =", filter.Owner.Issuer)
+		q.and("subject =", filter.Owner.Subject)
 	}
 	return q
 }
 
-func (q *filter) and(condition string, arg any) {
+func (q *condition) and(comparison string, arg any) {
 	q.args = append(q.args, arg)
-	q.sql += fmt.Sprintf(" AND %s $%d", condition, len(q.args))
+	q.sql += fmt.Sprintf(" AND %s $%d", comparison, len(q.args))
 }
 
-// bound gives a call its time, and has its error say what was being done, and whether the database is to blame.
-func (s *Store) bound(ctx context.Context, doing string, err *error) (context.Context, func()) {
+// limit limits the time of an operation. The returned function must be deferred. It adds the name
+// of the operation to the error, and [errUnavailable] if the database is at fault.
+func (s *Store) limit(
+	ctx context.Context, operation string, err *error,
+) (context.Context, func()) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	return ctx, func() {
 		defer cancel()
 		switch {
-		case *err == nil, errors.Is(*err, errNoMessage), errors.Is(*err, errChanged), errors.Is(*err, errKeyReused):
-		case ctx.Err() != nil, s.lost(*err):
-			*err = fmt.Errorf("%s: %w: %w", doing, errUnavailable, *err)
+		case *err == nil, errors.Is(*err, errNoMessage), errors.Is(*err, errChanged),
+			errors.Is(*err, errKeyReused):
+		case ctx.Err() != nil, s.isUnavailable(*err):
+			*err = fmt.Errorf("%s: %w: %w", operation, errUnavailable, *err)
 		default:
-			*err = fmt.Errorf("%s: %w", doing, *err)
+			*err = fmt.Errorf("%s: %w", operation, *err)
 		}
 	}
 }
 
-// sweepHourly forgets the idempotency keys that have expired.
+// sweepHourly deletes expired idempotency keys every hour.
 func (s *Store) sweepHourly(ctx context.Context, log *slog.Logger) {
 	defer close(s.stopped)
 	hourly := time.NewTicker(time.Hour)
@@ -260,7 +298,7 @@ func (s *Store) sweepHourly(ctx context.Context, log *slog.Logger) {
 		case <-hourly.C:
 		}
 		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
-			log.Warn("expired idempotency keys remain", "cause", err)
+			log.Warn("cannot delete expired idempotency keys", "cause", err)
 		}
 	}
 }
@@ -268,6 +306,7 @@ func (s *Store) sweepHourly(ctx context.Context, log *slog.Logger) {
 func (s *Store) sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	_, err := s.write.ExecContext(ctx, `DELETE FROM idempotency_keys WHERE expires <= $1`, s.now().Unix())
+	_, err := s.write.ExecContext(ctx, `DELETE FROM idempotency_keys WHERE expires <= $1`,
+		s.now().Unix())
 	return err
 }

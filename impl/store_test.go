@@ -24,7 +24,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// onEachDatabase runs a test on SQLite, and on PostgreSQL if there is one. url is a database of its own, and empty.
+// onEachDatabase runs a test on SQLite, and on PostgreSQL if there is one. url is a database of its
+// own, and empty.
 func onEachDatabase(t *testing.T, test func(t *testing.T, url string)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db")) })
 	t.Run("postgres", func(t *testing.T) { test(t, postgres(t)) })
@@ -38,7 +39,8 @@ func postgres(t *testing.T) string {
 	}
 	base := os.Getenv("OASGATE_TEST_DATABASE_URL")
 	if base == "" {
-		t.Skip("OASGATE_TEST_DATABASE_URL is not set: no PostgreSQL to test with (. .ci/services; start_postgres)")
+		t.Skip(
+			"OASGATE_TEST_DATABASE_URL is not set: no PostgreSQL to test with (. .ci/services; start_postgres)")
 	}
 	admin, err := sql.Open("pgx", base)
 	if err != nil {
@@ -111,23 +113,26 @@ func TestStore(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		s := open(t, StoreConfig{URL: url})
 		ctx := t.Context()
-		hers, his, theirs := create(t, s, alice, "hers"), create(t, s, bob, "his"), create(t, s, alias, "theirs")
+		hers, his, theirs := create(t, s, alice, "hers"), create(t, s, bob,
+			"his"), create(t, s, alias, "theirs")
 
 		for _, m := range []Message{hers, his, theirs} {
-			for _, whose := range []Whose{{Owner: alice}, {Owner: bob}, {Owner: alias}, {Everybody: true}, {}} {
-				sees := whose.Everybody || whose.Owner == m.Owner
-				got, err := s.Get(ctx, whose, m.ID)
+			for _, filter := range []Filter{{Owner: alice}, {Owner: bob}, {Owner: alias}, {All: true}, {}} {
+				sees := filter.All || filter.Owner == m.Owner
+				got, err := s.Get(ctx, filter, m.ID)
 				if sees && (err != nil || got != m) || !sees && !errors.Is(err, errNoMessage) {
-					t.Errorf("%+v gets the message of %+v: %+v, %v", whose, m.Owner, got, err)
+					t.Errorf("%+v gets the message of %+v: %+v, %v", filter, m.Owner, got, err)
 				}
-				all, err := s.List(ctx, whose, "", 10)
+				all, err := s.List(ctx, filter, "", 10)
 				if err != nil || slices.Contains(all, m) != sees {
-					t.Errorf("%+v lists %+v, %v: the message of %+v should be there: %v", whose, all, err, m.Owner, sees)
+					t.Errorf("%+v lists %+v, %v: the message of %+v should be there: %v", filter,
+						all, err, m.Owner, sees)
 				}
 			}
 		}
 		for _, owner := range []Owner{bob, alias, {}} { // each tries to change what is Alice's
-			if _, err := s.Replace(ctx, owner, hers.ID, "stolen", anyVersion); !errors.Is(err, errNoMessage) {
+			if _, err := s.Replace(ctx, owner, hers.ID, "stolen", anyVersion); !errors.Is(err,
+				errNoMessage) {
 				t.Errorf("%+v replaces: %v", owner, err)
 			}
 			if err := s.Delete(ctx, owner, hers.ID, anyVersion); !errors.Is(err, errNoMessage) {
@@ -137,10 +142,12 @@ func TestStore(t *testing.T) {
 
 		now, err := s.Replace(ctx, alice, hers.ID, "better", version(1))
 		want := Message{hers.ID, alice, "better", 2}
-		if got, _ := s.Get(ctx, Whose{Owner: alice}, hers.ID); err != nil || now != want || got != want {
+		if got, _ := s.Get(ctx, Filter{Owner: alice}, hers.ID); err != nil || now != want ||
+			got != want {
 			t.Errorf("replaced: %+v, %v; then got: %+v; want %+v", now, err, got, want)
 		}
-		if _, err := s.Replace(ctx, alice, hers.ID, "late", version(1)); !errors.Is(err, errChanged) {
+		if _, err := s.Replace(ctx, alice, hers.ID, "late", version(1)); !errors.Is(err,
+			errChanged) {
 			t.Errorf("a version that is no more is replaced: %v", err)
 		}
 		if err := s.Delete(ctx, alice, hers.ID, version(1)); !errors.Is(err, errChanged) {
@@ -152,7 +159,7 @@ func TestStore(t *testing.T) {
 		if err := s.Delete(ctx, alice, hers.ID, anyVersion); !errors.Is(err, errNoMessage) {
 			t.Errorf("deleted twice: %v", err)
 		}
-		if got, err := s.Get(ctx, Whose{Owner: bob}, his.ID); err != nil || got != his {
+		if got, err := s.Get(ctx, Filter{Owner: bob}, his.ID); err != nil || got != his {
 			t.Errorf("Bob's message is now %+v, %v", got, err)
 		}
 	})
@@ -165,7 +172,9 @@ func TestStoreKeepsTextAsItIs(t *testing.T) {
 			" ", "\n\r\t", "'; DROP TABLE messages; --", `\'"$1 ?1 %s`, strings.Repeat("😀", 1000), "e\u0301 \u00e9 \ufeff\u202e", "\x7f\x01",
 		} {
 			m := create(t, s, Owner{"i'\"", "s'\"\\"}, text)
-			if got, err := s.Get(t.Context(), Whose{Owner: m.Owner}, m.ID); err != nil || got.Text != text || got.Owner != m.Owner {
+			if got, err := s.Get(t.Context(), Filter{Owner: m.Owner}, m.ID); err != nil ||
+				got.Text != text ||
+				got.Owner != m.Owner {
 				t.Errorf("%q of %q became %+v, %v", text, m.Owner, got, err)
 			}
 		}
@@ -183,7 +192,7 @@ func TestStorePages(t *testing.T) {
 		for _, limit := range []int{1, 7, 24, 25, 26} {
 			var got []string
 			for before := ""; ; before = got[len(got)-1] {
-				page, err := s.List(t.Context(), Whose{Owner: alice}, before, limit)
+				page, err := s.List(t.Context(), Filter{Owner: alice}, before, limit)
 				if err != nil || len(page) > limit {
 					t.Fatalf("a page of %d has %d: %v", limit, len(page), err)
 				}
@@ -205,7 +214,8 @@ func TestIdempotencyKeys(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		var clock atomic.Int64
 		clock.Store(time.Now().Unix())
-		s := open(t, StoreConfig{URL: url, Now: func() time.Time { return time.Unix(clock.Load(), 0) }})
+		s := open(t,
+			StoreConfig{URL: url, Now: func() time.Time { return time.Unix(clock.Load(), 0) }})
 		ctx := t.Context()
 		post := func(owner Owner, text, key string) Message {
 			t.Helper()
@@ -240,10 +250,10 @@ func TestIdempotencyKeys(t *testing.T) {
 		if again := post(alice, "text", "key"); again != first {
 			t.Errorf("after the end of the message: %+v, want %+v", again, first)
 		}
-		if _, err := s.Get(ctx, Whose{Owner: alice}, first.ID); !errors.Is(err, errNoMessage) {
+		if _, err := s.Get(ctx, Filter{Owner: alice}, first.ID); !errors.Is(err, errNoMessage) {
 			t.Errorf("a deleted message is there again: %v", err)
 		}
-		clock.Add(int64(keysKept/time.Second) - 1)
+		clock.Add(int64(keyLifetime/time.Second) - 1)
 		if again := post(alice, "text", "key"); again != first {
 			t.Errorf("a second before it expires the key is forgotten")
 		}
@@ -323,7 +333,7 @@ func TestChangesAtOnce(t *testing.T) {
 					continue
 				}
 				for { // only what was seen
-					seen, err := s.Get(t.Context(), Whose{Owner: alice}, m.ID)
+					seen, err := s.Get(t.Context(), Filter{Owner: alice}, m.ID)
 					if err != nil {
 						t.Error(err)
 						return
@@ -339,7 +349,7 @@ func TestChangesAtOnce(t *testing.T) {
 				}
 			}
 		})
-		got, err := s.Get(t.Context(), Whose{Owner: alice}, m.ID)
+		got, err := s.Get(t.Context(), Filter{Owner: alice}, m.ID)
 		if err != nil || got.Version != 1+writers*each {
 			t.Errorf("after %d changes the version is %d, %v", writers*each, got.Version, err)
 		}
@@ -358,7 +368,8 @@ func TestChangesAtOnce(t *testing.T) {
 	})
 }
 
-// Between the look at a version and the change of it somebody else may change it: then all is looked at again.
+// Between the look at a version and the change of it somebody else may change it: then all is
+// looked at again.
 func TestChangedInBetween(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		s := open(t, StoreConfig{URL: url})
@@ -385,9 +396,11 @@ func TestChangedInBetween(t *testing.T) {
 					return test.matches(v)
 				})
 				if !errors.Is(err, test.want) || !slices.Equal(looked, []int64{1, 2}) {
-					t.Errorf("%s %s: %v, having looked at %v; want %v, and both versions looked at", name, test.name, err, looked, test.want)
+					t.Errorf("%s %s: %v, having looked at %v; want %v, and both versions looked at",
+						name, test.name, err, looked, test.want)
 				}
-				if got, _ := s.Get(t.Context(), Whose{Owner: alice}, m.ID); test.want != nil && got.Text != "theirs" {
+				if got, _ := s.Get(t.Context(), Filter{Owner: alice}, m.ID); test.want != nil &&
+					got.Text != "theirs" {
 					t.Errorf("%s %s: the other's change is lost: %+v", name, test.name, got)
 				}
 			}
@@ -397,7 +410,8 @@ func TestChangedInBetween(t *testing.T) {
 
 func TestStoreOutlivesItsProcess(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
-		first, err := OpenStore(t.Context(), StoreConfig{URL: url, Logger: slog.New(slog.DiscardHandler)})
+		first, err := OpenStore(t.Context(),
+			StoreConfig{URL: url, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -405,7 +419,8 @@ func TestStoreOutlivesItsProcess(t *testing.T) {
 		if err := first.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := open(t, StoreConfig{URL: url}).Get(t.Context(), Whose{Owner: alice}, m.ID); err != nil || got != m {
+		if got, err := open(t, StoreConfig{URL: url}).Get(t.Context(), Filter{Owner: alice}, m.ID); err != nil ||
+			got != m {
 			t.Errorf("opened again: %+v, %v; want %+v", got, err, m)
 		}
 	})
@@ -418,7 +433,8 @@ func TestStoresOpenedAtOnce(t *testing.T) {
 		log := &logBuffer{}
 		var stores []*Store
 		together(8, func(int) {
-			s, err := OpenStore(t.Context(), StoreConfig{URL: url, Logger: slog.New(slog.NewTextHandler(log, nil))})
+			s, err := OpenStore(t.Context(),
+				StoreConfig{URL: url, Logger: slog.New(slog.NewTextHandler(log, nil))})
 			if err != nil {
 				t.Error(err)
 				return
@@ -441,13 +457,14 @@ func TestStoresOpenedAtOnce(t *testing.T) {
 func TestMigrationsWait(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		s := open(t, StoreConfig{URL: url})
-		unlock, err := s.migrations.take(t.Context())
+		unlock, err := s.migrationLock.take(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		opened := make(chan error, 1)
 		go func() {
-			other, err := OpenStore(t.Context(), StoreConfig{URL: url, Logger: slog.New(slog.DiscardHandler)})
+			other, err := OpenStore(t.Context(),
+				StoreConfig{URL: url, Logger: slog.New(slog.DiscardHandler)})
 			if err == nil {
 				err = other.Close()
 			}
@@ -468,7 +485,8 @@ func TestMigrationsWait(t *testing.T) {
 	})
 }
 
-// A server of an older version starts on tables that a newer one has migrated: versions change one server at a time.
+// A server of an older version starts on tables that a newer one has migrated: versions change one
+// server at a time.
 func TestNewerTables(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		s := open(t, StoreConfig{URL: url})
@@ -485,7 +503,7 @@ func TestKeysAreSweptHourly(t *testing.T) {
 		if _, err := s.Create(t.Context(), alice, "x", "k"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(keysKept - time.Minute)
+		time.Sleep(keyLifetime - time.Minute)
 		if n := count(t, s, "idempotency_keys"); n != 1 {
 			t.Errorf("%d keys are kept a minute before they expire, want 1", n)
 		}
@@ -502,7 +520,8 @@ func TestSQLiteIsSetUp(t *testing.T) {
 		for name, pool := range map[string]*sql.DB{"read": s.read, "write": s.write} {
 			var got string
 			if err := pool.QueryRow("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
-				t.Errorf("%s of the connections that %s is %s, %v; want %s", pragma, name, got, err, want)
+				t.Errorf("%s of the connections that %s is %s, %v; want %s", pragma, name, got, err,
+					want)
 			}
 		}
 	}
@@ -522,11 +541,11 @@ func TestWhatIsLost(t *testing.T) {
 		"08006": true, "25006": true, "40001": true, "40P01": true, "53100": true, "53300": true, "55P03": true, "57P01": true, "57P03": true, "58030": true,
 		"22021": false, "23505": false, "42P01": false, "42601": false, "XX000": false,
 	} {
-		if got := db.lost(fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code})); got != want {
+		if got := db.isUnavailable(fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code})); got != want {
 			t.Errorf("%s is taken for a database that is lost: %v, want %v", code, got, want)
 		}
 	}
-	if db.lost(sql.ErrNoRows) {
+	if db.isUnavailable(sql.ErrNoRows) {
 		t.Errorf("an empty answer is taken for a database that is lost")
 	}
 }
@@ -549,7 +568,8 @@ func TestFileIsMade(t *testing.T) {
 	}
 }
 
-// A database that is lost, full or locked is for the client to come back to later; one that lacks a table is a fault.
+// A database that is lost, full or locked is for the client to come back to later; one that lacks a
+// table is a fault.
 func TestUnavailable(t *testing.T) {
 	impatient := func(url string) StoreConfig { return StoreConfig{URL: url, Timeout: 300 * time.Millisecond} }
 	wantUnavailable := func(t *testing.T, err error, why string) {
@@ -572,7 +592,7 @@ func TestUnavailable(t *testing.T) {
 		if took := time.Since(begun); took > patience {
 			t.Errorf("it took %s to give up", took)
 		}
-		if _, err := s.Get(t.Context(), Whose{Owner: alice}, m.ID); err != nil {
+		if _, err := s.Get(t.Context(), Filter{Owner: alice}, m.ID); err != nil {
 			t.Errorf("a reader has to wait for a writer: %v", err)
 		}
 		if err := tx.Rollback(); err != nil {
@@ -604,7 +624,7 @@ func TestUnavailable(t *testing.T) {
 		line.cut()
 		for range 5 {
 			begun := time.Now()
-			_, err := s.Get(t.Context(), Whose{Owner: alice}, m.ID)
+			_, err := s.Get(t.Context(), Filter{Owner: alice}, m.ID)
 			wantUnavailable(t, err, "")
 			_, err = s.Create(t.Context(), alice, "x", "")
 			wantUnavailable(t, err, "")
@@ -614,7 +634,7 @@ func TestUnavailable(t *testing.T) {
 		}
 		line.restore()
 		eventually(t, "the database is used again", func() bool {
-			_, err := s.Get(t.Context(), Whose{Owner: alice}, m.ID)
+			_, err := s.Get(t.Context(), Filter{Owner: alice}, m.ID)
 			return err == nil
 		})
 		create(t, s, alice, "back")
@@ -624,23 +644,26 @@ func TestUnavailable(t *testing.T) {
 		s := open(t, impatient(line.url))
 		m := create(t, s, alice, "x")
 		line.silence.Store(true)
-		_, err := s.Get(t.Context(), Whose{Owner: alice}, m.ID)
+		_, err := s.Get(t.Context(), Filter{Owner: alice}, m.ID)
 		wantUnavailable(t, err, "")
 		line.silence.Store(false)
 		eventually(t, "the database is used again", func() bool {
-			_, err := s.Get(t.Context(), Whose{Owner: alice}, m.ID)
+			_, err := s.Get(t.Context(), Filter{Owner: alice}, m.ID)
 			return err == nil
 		})
 	})
 	t.Run("postgres/restarted", func(t *testing.T) { // its connections are gone, it is not
-		s := open(t, StoreConfig{URL: withQuery(t, postgres(t), "application_name", "to-be-terminated")})
+		s := open(t,
+			StoreConfig{URL: withQuery(t, postgres(t), "application_name", "to-be-terminated")})
 		together(8, func(int) { create(t, s, alice, "x") })
 		admin := open(t, StoreConfig{URL: postgres(t)})
 		if _, err := admin.write.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'to-be-terminated'"); err != nil {
 			t.Fatal(err)
 		}
 		for range 20 {
-			if _, err := s.Get(t.Context(), Whose{Owner: alice}, "x"); err != nil && !errors.Is(err, errUnavailable) && !errors.Is(err, errNoMessage) {
+			if _, err := s.Get(t.Context(), Filter{Owner: alice}, "x"); err != nil &&
+				!errors.Is(err, errUnavailable) &&
+				!errors.Is(err, errNoMessage) {
 				t.Errorf("error is %v", err)
 			}
 		}
@@ -653,7 +676,7 @@ func TestUnavailable(t *testing.T) {
 			cancel()
 			_, err := s.Create(ctx, alice, "x", "k")
 			wantUnavailable(t, err, "cancel")
-			_, err = s.List(ctx, Whose{Owner: alice}, "", 1)
+			_, err = s.List(ctx, Filter{Owner: alice}, "", 1)
 			wantUnavailable(t, err, "cancel")
 		})
 	})
@@ -664,8 +687,11 @@ func TestUnavailable(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := s.Create(t.Context(), alice, "x", "k")
-			if err == nil || errors.Is(err, errUnavailable) || !strings.Contains(err.Error(), "creating a message") {
-				t.Errorf("without its table: %v: want a fault that is named, and that no waiting mends", err)
+			if err == nil || errors.Is(err, errUnavailable) ||
+				!strings.Contains(err.Error(), "creating a message") {
+				t.Errorf(
+					"without its table: %v: want a fault that is named, and that no waiting mends",
+					err)
 			}
 			if n := count(t, s, "idempotency_keys"); n != 0 {
 				t.Errorf("a key was kept of what was not created")
@@ -696,8 +722,16 @@ func cuttable(t *testing.T, raw string) *line {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(config.User, config.Password), Host: listener.Addr().String(), Path: "/" + config.Database}
-	u.RawQuery = url.Values{"sslmode": {"disable"}, "search_path": {config.RuntimeParams["search_path"]}}.Encode()
+	u := url.URL{
+		Scheme: "postgres",
+		User:   url.UserPassword(config.User, config.Password),
+		Host:   listener.Addr().String(),
+		Path:   "/" + config.Database,
+	}
+	u.RawQuery = url.Values{
+		"sslmode":     {"disable"},
+		"search_path": {config.RuntimeParams["search_path"]},
+	}.Encode()
 	l := &line{url: u.String(), listener: listener}
 	t.Cleanup(func() { listener.Close(); l.cut() })
 	go func() {
@@ -787,7 +821,14 @@ func TestPasswordIsNotTold(t *testing.T) {
 		" postgres://user:hunter2@" + port + "/db",
 	} {
 		fault := errors.Join((&Serve{Database: raw}).Check(), (&Dev{Database: raw}).Check())
-		_, err := OpenStore(t.Context(), StoreConfig{URL: raw, Logger: slog.New(slog.NewTextHandler(&log, nil)), Timeout: time.Second})
+		_, err := OpenStore(
+			t.Context(),
+			StoreConfig{
+				URL:     raw,
+				Logger:  slog.New(slog.NewTextHandler(&log, nil)),
+				Timeout: time.Second,
+			},
+		)
 		if err == nil {
 			t.Errorf("%s is opened", raw)
 		}
@@ -819,7 +860,7 @@ func TestDatabaseURLs(t *testing.T) {
 		"postgres://db.example/app?sslmode=none": "",
 		"host=db.example":                        "",
 	} {
-		err := checkDatabaseURL(raw)
+		err := checkURL(raw)
 		if (err == nil) != (shown != "") {
 			t.Errorf("%q: %v", raw, err)
 		}
@@ -827,4 +868,105 @@ func TestDatabaseURLs(t *testing.T) {
 			t.Errorf("%q is shown as %q, want %q", raw, got, shown)
 		}
 	}
+}
+
+// gooseTable is the table of versions as goose v3 creates it.
+var gooseTable = map[string]string{
+	"sqlite": `CREATE TABLE goose_db_version (
+		id INTEGER PRIMARY KEY AUTOINCREMENT,
+		version_id INTEGER NOT NULL,
+		is_applied INTEGER NOT NULL,
+		tstamp TIMESTAMP DEFAULT (datetime('now'))
+	)`,
+	"postgres": `CREATE TABLE goose_db_version (
+		id integer PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY,
+		version_id bigint NOT NULL,
+		is_applied boolean NOT NULL,
+		tstamp timestamp NOT NULL DEFAULT now()
+	)`,
+}
+
+// TestMigrationsOfGoose opens databases that an earlier release has migrated with goose.
+func TestMigrationsOfGoose(t *testing.T) {
+	all, err := allMigrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name    string
+		rows    string // of goose_db_version
+		tables  bool   // exist
+		applied int    // migrations
+	}{
+		{"migrated", "(0, TRUE), (1, TRUE)", true, len(all) - 1},
+		{"interrupted", "(0, TRUE)", false, len(all)},
+		{"rolled back and applied again", "(0, TRUE), (1, TRUE), (1, FALSE), (1, TRUE)", true, len(all) - 1},
+		{"rolled back", "(0, TRUE), (1, TRUE), (1, FALSE)", false, len(all)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			onEachDatabase(t, func(t *testing.T, url string) {
+				kind, opener := "postgres", openPostgres
+				if _, ok := sqlitePath(url); ok {
+					kind, opener = "sqlite", openSQLite
+				}
+				db, err := opener(url, time.Second*5)
+				if err != nil {
+					t.Fatal(err)
+				}
+				statements := []string{gooseTable[kind],
+					"INSERT INTO goose_db_version (version_id, is_applied) VALUES " + test.rows}
+				if test.tables {
+					statements = append(statements, all[0].sql, `INSERT INTO messages
+						(id, issuer, subject, text, version) VALUES ('a', 'i', 's', 'kept', 1)`)
+				}
+				for _, statement := range statements {
+					if _, err := db.write.Exec(statement); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := db.close(); err != nil {
+					t.Fatal(err)
+				}
+
+				log := &logBuffer{}
+				s := open(t, StoreConfig{URL: url, Logger: slog.New(slog.NewTextHandler(log, nil))})
+				if n := strings.Count(log.String(), "migrated the database"); n != test.applied {
+					t.Errorf("%d migrations were applied, want %d:\n%s", n, test.applied, log)
+				}
+				if test.tables {
+					m, err := s.Get(t.Context(), Filter{All: true}, "a")
+					if err != nil || m.Text != "kept" {
+						t.Errorf("the message is %+v, %v, want it as it was", m, err)
+					}
+				}
+				create(t, s, alice, "new")
+				log = &logBuffer{}
+				open(t, StoreConfig{URL: url, Logger: slog.New(slog.NewTextHandler(log, nil))})
+				if strings.Contains(log.String(), "migrated the database") {
+					t.Errorf("opened again, it migrates again:\n%s", log)
+				}
+			})
+		})
+	}
+}
+
+// A migration that fails changes nothing, and the next start tries it again.
+func TestFailedMigration(t *testing.T) {
+	onEachDatabase(t, func(t *testing.T, url string) {
+		s := open(t, StoreConfig{URL: url})
+		broken := migration{
+			2,
+			"00002_broken.sql",
+			"CREATE TABLE half (id TEXT); SELECT nonsense FROM nowhere",
+		}
+		if err := s.apply(t.Context(), broken); err == nil {
+			t.Fatal("a broken migration was applied")
+		}
+		if applied, err := s.readVersions(t.Context()); err != nil || applied[2] {
+			t.Errorf("versions are %v, %v, want none of the broken migration", applied, err)
+		}
+		if _, err := s.write.Exec("CREATE TABLE half (id TEXT)"); err != nil {
+			t.Errorf("a part of the broken migration remains: %v", err)
+		}
+	})
 }

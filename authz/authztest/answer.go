@@ -18,15 +18,23 @@ type answer struct {
 	body   []byte
 }
 
-// faults compares an answer with what a case wants: each fault a sentence of what was expected and what received.
+// faults compares an answer with what a case wants: each fault a sentence of what was expected and
+// what received.
 func (c Case) faults(got answer, only6750 bool) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	if c.Want == "" {
 		switch got.status {
 		case http.StatusUnauthorized, http.StatusForbidden:
-			fault("expected that the request is let in, received %d, WWW-Authenticate: %s", got.status, strings.Join(got.header.Values("WWW-Authenticate"), ", "))
+			fault(
+				"expected that the request is let in, received %d, WWW-Authenticate: %s",
+				got.status,
+				strings.Join(got.header.Values("WWW-Authenticate"), ", "),
+			)
 		case http.StatusMethodNotAllowed, http.StatusServiceUnavailable:
-			fault("expected that the request is let in, received %d: is the operation served, and the token issuer up?", got.status)
+			fault(
+				"expected that the request is let in, received %d: is the operation served, and the token issuer up?",
+				got.status,
+			)
 		}
 		return faults
 	}
@@ -42,7 +50,8 @@ func (c Case) faults(got answer, only6750 bool) (faults []string) {
 	if only6750 {
 		return faults
 	}
-	if (want == http.StatusUnauthorized || want == http.StatusForbidden) && !strings.Contains(got.header.Get("Cache-Control"), "no-store") {
+	if (want == http.StatusUnauthorized || want == http.StatusForbidden) &&
+		!strings.Contains(got.header.Get("Cache-Control"), "no-store") {
 		fault("expected Cache-Control: no-store, received %q", got.header.Get("Cache-Control"))
 	}
 	if c.Operation.Method != http.MethodHead {
@@ -62,7 +71,10 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 	received := strings.Join(got.header.Values("WWW-Authenticate"), ", ")
 	if c.Want == authz.KeysUnavailable {
 		if received != "" {
-			fault("expected no WWW-Authenticate, for nothing is known of the token; received %s", received)
+			fault(
+				"expected no WWW-Authenticate, for nothing is known of the token; received %s",
+				received,
+			)
 		}
 		return
 	}
@@ -86,7 +98,10 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 	code := map[authz.Kind]string{authz.InvalidToken: "invalid_token", authz.InsufficientScope: "insufficient_scope"}[c.Want]
 	switch {
 	case code == "" && params["error"] != "":
-		fault("expected a challenge without error, for no token was sent (RFC 6750 §3.1); received %s", received)
+		fault(
+			"expected a challenge without error, for no token was sent (RFC 6750 §3.1); received %s",
+			received,
+		)
 	case params["error"] != code:
 		fault(`expected a challenge with error="%s", received %s`, code, received)
 	}
@@ -112,7 +127,8 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 // checkProblem holds a body to RFC 9457 §3.
 func checkProblem(got answer, fault func(string, ...any)) {
 	contentType := got.header.Get("Content-Type")
-	if media, _, err := mime.ParseMediaType(contentType); err != nil || media != "application/problem+json" {
+	if media, _, err := mime.ParseMediaType(contentType); err != nil ||
+		media != "application/problem+json" {
 		fault("expected Content-Type: application/problem+json, received %q", contentType)
 		return
 	}
@@ -121,14 +137,25 @@ func checkProblem(got answer, fault func(string, ...any)) {
 		Status      int
 	}
 	if err := json.Unmarshal(got.body, &problem); err != nil {
-		fault("expected a problem document (RFC 9457), received what is not a JSON object of that form: %v", err)
+		fault(
+			"expected a problem document (RFC 9457), received what is not a JSON object of that form: %v",
+			err,
+		)
 		return
 	}
 	if problem.Type == "" || problem.Title == "" {
-		fault("expected a problem document with type and title, received type %q and title %q", problem.Type, problem.Title)
+		fault(
+			"expected a problem document with type and title, received type %q and title %q",
+			problem.Type,
+			problem.Title,
+		)
 	}
 	if problem.Status != got.status {
-		fault("expected the problem document's status to be that of the answer, %d; received %d", got.status, problem.Status)
+		fault(
+			"expected the problem document's status to be that of the answer, %d; received %d",
+			got.status,
+			problem.Status,
+		)
 	}
 }
 
@@ -151,8 +178,9 @@ type challenge struct {
 	params map[string]string // names in lower case
 }
 
-// parseChallenges takes the lists of challenges apart. A word followed by = is a parameter of the challenge before;
-// any other word begins a challenge. What it cannot read ends the list: the caller then misses what it looks for.
+// parseChallenges takes the lists of challenges apart. A word followed by = is a parameter of the
+// challenge before; any other word begins a challenge. What it cannot read ends the list: the
+// caller then misses what it looks for.
 func parseChallenges(headers []string) (all []challenge) {
 	for _, s := range headers {
 		for {

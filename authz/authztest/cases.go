@@ -11,8 +11,8 @@ import (
 
 // Case is one request, and how it must be answered.
 type Case struct {
-	// Name is unique in the document: the operationId, the alternative where there are several, and what is tried;
-	// with a slash between.
+	// Name is unique in the document: the operationId, the alternative where there are several, and
+	// what is tried; with a slash between.
 	Name      string
 	Operation authz.Operation
 	// Scopes are those that the token of the case grants, or claims to.
@@ -52,8 +52,8 @@ const (
 	hugeBody                // one that does not end
 )
 
-// Cases derives the cases of every operation, in the order of [authz.Plan.Operations]. Which of them can be run is
-// for the [Target] to say.
+// Cases derives the cases of every operation, in the order of [authz.Plan.Operations]. Which of
+// them can be run is for the [Target] to say.
 func Cases(plan *authz.Plan) []Case {
 	var all []Case
 	schemes := schemes{plan}
@@ -66,7 +66,15 @@ func Cases(plan *authz.Plan) []Case {
 	for _, o := range plan.Operations() {
 		switch {
 		case o.Denied != "":
-			all = append(all, Case{Name: o.ID + "/denied", Operation: o, Want: authz.Denied, credential: malformed})
+			all = append(
+				all,
+				Case{
+					Name:       o.ID + "/denied",
+					Operation:  o,
+					Want:       authz.Denied,
+					credential: malformed,
+				},
+			)
 		case o.Public():
 			all = append(all, publicCases(o)...)
 		case !schemes.onlyTokens(o):
@@ -99,14 +107,34 @@ func tokenlessCases(o authz.Operation) []Case {
 	}
 	cases := []Case{
 		{Name: o.ID + "/no_token", Operation: o, Want: want, credential: noToken},
-		{Name: o.ID + "/wrong_scheme", Operation: o, Want: want, credential: wrongScheme, Scopes: alternatives(o)[0].scopes},
+		{
+			Name:       o.ID + "/wrong_scheme",
+			Operation:  o,
+			Want:       want,
+			credential: wrongScheme,
+			Scopes:     alternatives(o)[0].scopes,
+		},
 		{Name: o.ID + "/malformed", Operation: o, Want: authz.InvalidToken, credential: malformed},
 	}
 	// A caller who is not known is told nothing of the body, and none of it is read for them.
 	if !o.Optional() {
-		cases = append(cases,
-			Case{Name: o.ID + "/invalid_body_without_token", Operation: o, Want: want, credential: noToken, body: invalidBody},
-			Case{Name: o.ID + "/huge_body_without_token", Operation: o, Want: want, credential: noToken, body: hugeBody})
+		cases = append(
+			cases,
+			Case{
+				Name:       o.ID + "/invalid_body_without_token",
+				Operation:  o,
+				Want:       want,
+				credential: noToken,
+				body:       invalidBody,
+			},
+			Case{
+				Name:       o.ID + "/huge_body_without_token",
+				Operation:  o,
+				Want:       want,
+				credential: noToken,
+				body:       hugeBody,
+			},
+		)
 	}
 	return cases
 }
@@ -129,7 +157,10 @@ func alternatives(o authz.Operation) (all []alternative) {
 		}
 		slices.Sort(scopes)
 		next := alternative{o.ID + "/" + strings.Join(label, "+") + "/", slices.Compact(scopes)}
-		if !slices.ContainsFunc(all, func(known alternative) bool { return known.prefix == next.prefix }) {
+		if !slices.ContainsFunc(
+			all,
+			func(known alternative) bool { return known.prefix == next.prefix },
+		) {
 			all = append(all, next)
 		}
 	}
@@ -141,7 +172,10 @@ func alternatives(o authz.Operation) (all []alternative) {
 
 func alternativeCases(o authz.Operation, a alternative) (cases []Case) {
 	add := func(name string, scopes []string, want authz.Kind, c credential) *Case {
-		cases = append(cases, Case{Name: a.prefix + name, Operation: o, Scopes: scopes, Want: want, credential: c})
+		cases = append(
+			cases,
+			Case{Name: a.prefix + name, Operation: o, Scopes: scopes, Want: want, credential: c},
+		)
 		return &cases[len(cases)-1]
 	}
 	add("exact_scopes", a.scopes, "", genuine)
@@ -160,8 +194,8 @@ func alternativeCases(o authz.Operation, a alternative) (cases []Case) {
 	return cases
 }
 
-// nearMisses are scopes that only a sloppy comparison takes for the one that is required (RFC 6749 §3.3: scopes are
-// compared exactly).
+// nearMisses are scopes that only a sloppy comparison takes for the one that is required (RFC 6749
+// §3.3: scopes are compared exactly).
 func nearMisses(scope string) (all []struct{ name, scope string }) {
 	other := strings.Map(func(r rune) rune {
 		if unicode.IsLower(r) {
@@ -182,15 +216,29 @@ func nearMisses(scope string) (all []struct{ name, scope string }) {
 	return all
 }
 
-// reuseCases: a token that has been good elsewhere is not good here because of that. A server that remembers a
-// verdict by the token alone thinks so.
+// reuseCases: a token that has been good elsewhere is not good here because of that. A server that
+// remembers a verdict by the token alone thinks so.
 func reuseCases(o authz.Operation, operations []authz.Operation) []Case {
-	byCaution := slices.Clone(operations) // the other operation is really called: rather one that only reads
-	slices.SortStableFunc(byCaution, func(a, b authz.Operation) int { return caution(a) - caution(b) })
+	byCaution := slices.Clone(
+		operations,
+	) // the other operation is really called: rather one that only reads
+	slices.SortStableFunc(
+		byCaution,
+		func(a, b authz.Operation) int { return caution(a) - caution(b) },
+	)
 	for _, other := range byCaution {
 		for _, a := range alternatives(other) {
 			if want := byScopes(o, a.scopes); want != "" && other.ID != o.ID {
-				return []Case{{Name: o.ID + "/token_of_" + other.ID, Operation: o, Scopes: a.scopes, Want: want, credential: genuine, first: &other}}
+				return []Case{
+					{
+						Name:       o.ID + "/token_of_" + other.ID,
+						Operation:  o,
+						Scopes:     a.scopes,
+						Want:       want,
+						credential: genuine,
+						first:      &other,
+					},
+				}
 			}
 		}
 	}
@@ -206,7 +254,11 @@ func caution(o authz.Operation) int {
 
 // byScopes says how a genuine token with these scopes must be answered.
 func byScopes(o authz.Operation, scopes []string) authz.Kind {
-	if o.Optional() || slices.ContainsFunc(alternatives(o), func(a alternative) bool { return lacks(scopes, a.scopes) == 0 }) {
+	if o.Optional() ||
+		slices.ContainsFunc(
+			alternatives(o),
+			func(a alternative) bool { return lacks(scopes, a.scopes) == 0 },
+		) {
 		return ""
 	}
 	return authz.InsufficientScope
@@ -222,8 +274,8 @@ func lacks(granted, required []string) (n int) {
 	return n
 }
 
-// nearest returns the scopes that a refusal for want of scopes may name: those of an alternative that lacks the
-// fewest, and among these of one that asks for the fewest. Several may be as near.
+// nearest returns the scopes that a refusal for want of scopes may name: those of an alternative
+// that lacks the fewest, and among these of one that asks for the fewest. Several may be as near.
 func nearest(o authz.Operation, granted []string) (sets [][]string) {
 	best := [2]int{-1}
 	for _, a := range alternatives(o) {

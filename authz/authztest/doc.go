@@ -1,6 +1,7 @@
-// Package authztest proves that a server enforces its OpenAPI document. The document that guards an API also says
-// how to test that it is guarded: for every operation, and every alternative of its security, [Cases] derives the
-// requests that must be refused, how, and those that must be let in. A new operation is covered with no test edited.
+// Package authztest tests that a server enforces its OpenAPI document. For every operation, and
+// every alternative of its security, [Cases] derives from the document the requests that must be
+// refused, with the expected response, and the requests that must succeed. New operations are
+// covered without changing a test.
 //
 //	func TestConformance(t *testing.T) {
 //		authztest.Run(t, authztest.Target{
@@ -10,20 +11,22 @@
 //		})
 //	}
 //
-// gives one subtest per case:
+// runs one subtest per case:
 //
 //	TestConformance/listMessages/no_token
 //	TestConformance/listMessages/alg_none
 //	TestConformance/listMessages/scope_read:messages_removed
 //
-// The server may be any: the kit only speaks HTTP to it, in process or over the network. What it can prove depends
-// on what it is given. Without tokens it tries what needs none; with genuine tokens also what can be forged from
-// one; with the issuer's signature ([Tokens.Sign]) all of it. What could not be tried is reported as skipped.
+// The package only uses HTTP, in process or over the network, so the server can be written in any
+// language. Which cases it can test depends on the target: without tokens, those that need none;
+// with valid tokens, also those that can be forged from one; with the issuer's signature
+// ([Tokens.Sign]), all of them. Other cases are reported as skipped.
 //
-// Valid requests are built from the document: from examples, defaults and enumerations where it has them, else from
-// its schemas. Where that cannot succeed (a resource must exist, a pattern is too intricate) the report says so;
-// then give an example in the document, or a [Request] in [Target.Requests].
+// Valid requests are generated from the document: from its examples, defaults and enumerations if
+// it has them, otherwise from its schemas. If that is impossible, for example because a resource
+// must exist, the report says so: add an example to the document, or a [Request] to
+// [Target.Requests].
 //
-// Every operation is called for real, with a valid request and a token that suffices: do not point the kit at data
-// that matters, or leave such cases out with [Target.Skip].
+// Every operation is called with a valid request and a sufficient token. Do not use the package
+// with data that must not change, or exclude such cases with [Target.Skip].
 package authztest

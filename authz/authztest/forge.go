@@ -17,8 +17,8 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// credential is what a case puts into the Authorization header: header as it is, or tokens that are made from a
-// genuine one. Where several are made, each must be answered in the same way.
+// credential is what a case puts into the Authorization header: header as it is, or tokens that are
+// made from a genuine one. Where several are made, each must be answered in the same way.
 type credential struct {
 	name   string // of a forgery
 	needs  need
@@ -39,8 +39,11 @@ const (
 var (
 	noToken     = credential{}
 	malformed   = credential{header: "Bearer authztest.not-a-token"}
-	wrongScheme = credential{scheme: "Basic", make: unchanged} // a genuine token, for servers that skip the word before it
-	genuine     = credential{needs: needsGenuine, make: unchanged}
+	wrongScheme = credential{
+		scheme: "Basic",
+		make:   unchanged,
+	} // a genuine token, for servers that skip the word before it
+	genuine = credential{needs: needsGenuine, make: unchanged}
 )
 
 func unchanged(_ *forger, t *parsed) ([]string, error) { return []string{t.compact}, nil }
@@ -72,9 +75,19 @@ var forgeries = []credential{
 		return []string{attacker.Sign(with(t.header, "jwk", key.jwk), t.claims)}, nil
 	}},
 	{name: "hs256_with_public_key", needs: needsKeySet, make: confused},
-	{name: "tampered_payload", needs: needsGenuine, make: func(_ *forger, t *parsed) ([]string, error) {
-		return []string{segment(t.header) + "." + segment(with(t.claims, "sub", "somebody-else")) + "." + t.signature}, nil
-	}},
+	{
+		name:  "tampered_payload",
+		needs: needsGenuine,
+		make: func(_ *forger, t *parsed) ([]string, error) {
+			return []string{
+				segment(
+					t.header,
+				) + "." + segment(
+					with(t.claims, "sub", "somebody-else"),
+				) + "." + t.signature,
+			}, nil
+		},
+	},
 	signed("expired", func(f *forger, t *parsed) (header, claims map[string]any) {
 		ago := func(d time.Duration) int64 { return f.now().Add(-d).Unix() }
 		claims = with(t.claims, "exp", ago(time.Hour))
@@ -87,7 +100,11 @@ var forgeries = []credential{
 		return t.header, claims
 	}),
 	signed("wrong_issuer", func(_ *forger, t *parsed) (header, claims map[string]any) {
-		return t.header, with(t.claims, "iss", fmt.Sprint(t.claims["iss"])+"x") // a prefix comparison takes it
+		return t.header, with(
+			t.claims,
+			"iss",
+			fmt.Sprint(t.claims["iss"])+"x",
+		) // a prefix comparison takes it
 	}),
 	signed("wrong_audience", func(_ *forger, t *parsed) (header, claims map[string]any) {
 		return t.header, with(t.claims, "aud", "https://another-api.invalid/")
@@ -95,18 +112,32 @@ var forgeries = []credential{
 	signed("unknown_kid", func(_ *forger, t *parsed) (header, claims map[string]any) {
 		return with(t.header, "kid", "authztest-unknown"), t.claims
 	}),
-	signed("bound_as_bearer", func(_ *forger, t *parsed) (header, claims map[string]any) { // RFC 9449 §7.2
-		thumbprint := sha256.Sum256([]byte("authztest"))
-		return t.header, with(t.claims, "cnf", map[string]any{"jkt": base64.RawURLEncoding.EncodeToString(thumbprint[:])})
-	}),
+	signed(
+		"bound_as_bearer",
+		func(_ *forger, t *parsed) (header, claims map[string]any) { // RFC 9449 §7.2
+			thumbprint := sha256.Sum256([]byte("authztest"))
+			return t.header, with(
+				t.claims,
+				"cnf",
+				map[string]any{"jkt": base64.RawURLEncoding.EncodeToString(thumbprint[:])},
+			)
+		},
+	),
 }
 
 // signed is a forgery under a good signature.
-func signed(name string, change func(f *forger, t *parsed) (header, claims map[string]any)) credential {
-	return credential{name: name, needs: needsGenuine | needsSign, make: func(f *forger, t *parsed) ([]string, error) {
-		header, claims := change(f, t)
-		return []string{f.tokens.Sign(header, claims)}, nil
-	}}
+func signed(
+	name string,
+	change func(f *forger, t *parsed) (header, claims map[string]any),
+) credential {
+	return credential{
+		name:  name,
+		needs: needsGenuine | needsSign,
+		make: func(f *forger, t *parsed) ([]string, error) {
+			header, claims := change(f, t)
+			return []string{f.tokens.Sign(header, claims)}, nil
+		},
+	}
 }
 
 // forger makes the tokens of a run.
@@ -116,8 +147,12 @@ type forger struct {
 	attackers map[string]*devissuer.Issuer // by alg: anybody can be an issuer
 }
 
-// credentials returns the Authorization headers of a case, or why there can be none. No header at all is "".
-func (f *forger) credentials(ctx context.Context, c Case) (headers []string, skip string, err error) {
+// credentials returns the Authorization headers of a case, or why there can be none. No header at
+// all is "".
+func (f *forger) credentials(
+	ctx context.Context,
+	c Case,
+) (headers []string, skip string, err error) {
 	cred := c.credential
 	if cred.make == nil {
 		return []string{cred.header}, "", nil
@@ -188,9 +223,20 @@ func (f *forger) attacker(t *parsed) (*devissuer.Issuer, error) {
 
 func (f *forger) issuer(alg string) (*devissuer.Issuer, error) {
 	if f.attackers[alg] == nil {
-		issuer, err := devissuer.New(devissuer.Config{URL: "http://localhost/", Audiences: []string{"authztest"}, Algorithm: alg, Now: f.now})
+		issuer, err := devissuer.New(
+			devissuer.Config{
+				URL:       "http://localhost/",
+				Audiences: []string{"authztest"},
+				Algorithm: alg,
+				Now:       f.now,
+			},
+		)
 		if err != nil {
-			return nil, fmt.Errorf("another key for the genuine token's alg cannot be made (%w): %w", err, errors.ErrUnsupported)
+			return nil, fmt.Errorf(
+				"another key for the genuine token's alg cannot be made (%w): %w",
+				err,
+				errors.ErrUnsupported,
+			)
 		}
 		f.attackers[alg] = issuer
 	}
@@ -208,7 +254,11 @@ func parse(compact string) *parsed {
 	t := &parsed{compact: compact}
 	parts := strings.Split(compact, ".")
 	if len(parts) != 3 {
-		t.opaque = fmt.Errorf("the genuine token is no JWT (%d segments, expected 3): %w", len(parts), errors.ErrUnsupported)
+		t.opaque = fmt.Errorf(
+			"the genuine token is no JWT (%d segments, expected 3): %w",
+			len(parts),
+			errors.ErrUnsupported,
+		)
 		return t
 	}
 	t.signature = parts[2]
@@ -217,7 +267,11 @@ func parse(compact string) *parsed {
 		d := json.NewDecoder(bytes.NewReader(raw))
 		d.UseNumber() // the numbers shall come out as they went in
 		if err != nil || d.Decode(into) != nil {
-			t.opaque = fmt.Errorf("the genuine token is no JWT (segment %d is not a JSON object in base64url): %w", i+1, errors.ErrUnsupported)
+			t.opaque = fmt.Errorf(
+				"the genuine token is no JWT (segment %d is not a JSON object in base64url): %w",
+				i+1,
+				errors.ErrUnsupported,
+			)
 		}
 	}
 	return t

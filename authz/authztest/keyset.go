@@ -24,8 +24,9 @@ type published struct {
 	key crypto.PublicKey
 }
 
-// confused signs with HMAC under what everybody can know: the public key, in each form in which a server may hold
-// it. A server that lets the token choose the algorithm takes that for the secret (RFC 8725 §2.1).
+// confused signs with HMAC under what everybody can know: the public key, in each form in which a
+// server may hold it. A server that lets the token choose the algorithm takes that for the secret
+// (RFC 8725 §2.1).
 func confused(f *forger, t *parsed) (all []string, err error) {
 	kid, _ := t.header["kid"].(string)
 	key, err := publicKey(f.tokens.KeySet, kid)
@@ -71,7 +72,8 @@ func publicKey(set []byte, kid string) (published, error) {
 	return first, nil
 }
 
-// parseJWK reads a public key: RFC 7518 §6, RFC 8037 §2. It checks little, for the keys are not relied on.
+// parseJWK reads a public key: RFC 7518 §6, RFC 8037 §2. It checks little, for the keys are not
+// relied on.
 func parseJWK(raw json.RawMessage) (published, error) {
 	var jwk struct{ Kid, Kty, Crv, N, E, X, Y string }
 	if err := json.Unmarshal(raw, &jwk); err != nil {
@@ -82,14 +84,20 @@ func parseJWK(raw json.RawMessage) (published, error) {
 		return new(big.Int).SetBytes(b)
 	}
 	key := published{id: jwk.Kid, jwk: raw}
-	curves := map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}
+	curves := map[string]elliptic.Curve{
+		"P-256": elliptic.P256(),
+		"P-384": elliptic.P384(),
+		"P-521": elliptic.P521(),
+	}
 	switch {
 	case jwk.Kty == "RSA":
 		key.key = &rsa.PublicKey{N: number(jwk.N), E: int(number(jwk.E).Int64())}
 	case jwk.Kty == "EC" && curves[jwk.Crv] != nil:
 		size := (curves[jwk.Crv].Params().BitSize + 7) / 8
 		if x, y := number(jwk.X), number(jwk.Y); max(x.BitLen(), y.BitLen()) <= 8*size {
-			point := append([]byte{4}, append(x.FillBytes(make([]byte, size)), y.FillBytes(make([]byte, size))...)...)
+			point := append(
+				[]byte{4},
+				append(x.FillBytes(make([]byte, size)), y.FillBytes(make([]byte, size))...)...)
 			var err error
 			if key.key, err = ecdsa.ParseUncompressedPublicKey(curves[jwk.Crv], point); err != nil {
 				return published{}, err

@@ -10,7 +10,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// matching makes a short string that matches the pattern of a schema and is of the length that it allows.
+// matching makes a short string that matches the pattern of a schema and is of the length that it
+// allows.
 func matching(schema *openapi3.Schema, n int) (string, error) {
 	parsed, err := syntax.Parse(schema.Pattern, syntax.Perl)
 	if err != nil {
@@ -26,7 +27,8 @@ func matching(schema *openapi3.Schema, n int) (string, error) {
 		w.write(parsed)
 		s := w.String()
 		length := uint64(utf8.RuneCountInString(s))
-		if length >= schema.MinLength && (schema.MaxLength == nil || length <= *schema.MaxLength) && whole.MatchString(s) {
+		if length >= schema.MinLength && (schema.MaxLength == nil || length <= *schema.MaxLength) &&
+			whole.MatchString(s) {
 			return s, nil
 		}
 	}

@@ -21,7 +21,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// build makes a valid request to an operation, and makes sure of it: the request is held to the document.
+// build makes a valid request to an operation, and makes sure of it: the request is held to the
+// document.
 func build(doc *openapi3.T, o authz.Operation, override Request) (Request, error) {
 	item := doc.Paths.Value(o.Path)
 	spec := item.GetOperation(o.Method)
@@ -87,25 +88,44 @@ func (r Request) check(doc *openapi3.T, o authz.Operation) error {
 	if err != nil {
 		return err
 	}
-	err = openapi3filter.ValidateRequest(context.Background(), &openapi3filter.RequestValidationInput{
-		Request:    sent,
-		PathParams: r.Path,
-		Route:      &routers.Route{Spec: doc, Path: o.Path, PathItem: item, Method: o.Method, Operation: item.GetOperation(o.Method)},
-		Options:    &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
-	})
+	err = openapi3filter.ValidateRequest(
+		context.Background(),
+		&openapi3filter.RequestValidationInput{
+			Request:    sent,
+			PathParams: r.Path,
+			Route: &routers.Route{
+				Spec:      doc,
+				Path:      o.Path,
+				PathItem:  item,
+				Method:    o.Method,
+				Operation: item.GetOperation(o.Method),
+			},
+			Options: &openapi3filter.Options{
+				AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
+			},
+		},
+	)
 	var undecodable *openapi3filter.ParseError
 	if errors.As(err, &undecodable) && undecodable.Kind == openapi3filter.KindUnsupportedFormat {
 		return nil // XML, say: an example of it is taken at its word
 	}
 	if err != nil {
-		says, _, _ := strings.Cut(err.Error(), "\n") // then come the whole schema and the whole value
+		says, _, _ := strings.Cut(
+			err.Error(),
+			"\n",
+		) // then come the whole schema and the whole value
 		return errors.New(strings.ReplaceAll(says, "validation failed due to: ", ""))
 	}
 	return nil
 }
 
 // http makes the request that is sent, with a body other than its own where a case wants one.
-func (r Request) http(ctx context.Context, base string, o authz.Operation, body io.Reader) (*http.Request, error) {
+func (r Request) http(
+	ctx context.Context,
+	base string,
+	o authz.Operation,
+	body io.Reader,
+) (*http.Request, error) {
 	path := o.Path
 	for name, value := range r.Path {
 		path = strings.ReplaceAll(path, "{"+name+"}", url.PathEscape(value))

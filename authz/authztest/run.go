@@ -18,7 +18,8 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// T is the part of *testing.T that [Run] needs, so that what uses only [Check] does not link package testing.
+// T is the part of *testing.T that [Run] needs, so that what uses only [Check] does not link
+// package testing.
 type T[Self any] interface {
 	Helper()
 	Context() context.Context
@@ -28,7 +29,8 @@ type T[Self any] interface {
 	Skip(args ...any)
 }
 
-// Run runs each case as a subtest of t, a *testing.T. What cannot be tried with what the target gives is skipped.
+// Run runs each case as a subtest of t, a *testing.T. What cannot be tried with what the target
+// gives is skipped.
 func Run[Self T[Self]](t Self, target Target) {
 	t.Helper()
 	r, err := prepare(target)
@@ -44,7 +46,10 @@ func Run[Self T[Self]](t Self, target Target) {
 		rest = rest[n:]
 		t.Run(id, func(t Self) {
 			for _, c := range cases {
-				t.Run(strings.TrimPrefix(c.Name, id+"/"), func(t Self) { tell(t, r.try(t.Context(), c)) })
+				t.Run(
+					strings.TrimPrefix(c.Name, id+"/"),
+					func(t Self) { tell(t, r.try(t.Context(), c)) },
+				)
 			}
 		})
 	}
@@ -66,8 +71,9 @@ func tell[Self T[Self]](t Self, result Result) {
 	}
 }
 
-// Check runs every case and reports on each. The error joins what is wrong with the target itself; then nothing was
-// run. When ctx ends, so does the run, with its error and a report of the cases up to there.
+// Check runs every case and reports on each. The error joins what is wrong with the target itself;
+// then nothing was run. When ctx ends, so does the run, with its error and a report of the cases up
+// to there.
 func Check(ctx context.Context, target Target) (Report, error) {
 	r, err := prepare(target)
 	if err != nil {
@@ -129,15 +135,25 @@ func prepare(target Target) (*run, error) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("authztest: "+format, args...)) }
 
 	r := &run{Target: target, requests: map[string]Request{}}
-	r.forger = forger{tokens: target.Tokens, now: target.Now, attackers: map[string]*devissuer.Issuer{}}
+	r.forger = forger{
+		tokens:    target.Tokens,
+		now:       target.Now,
+		attackers: map[string]*devissuer.Issuer{},
+	}
 	if r.forger.now == nil {
 		r.forger.now = time.Now
 	}
 	if r.Handler != nil && r.URL == "" {
 		r.URL = "http://localhost"
 	}
-	if u, err := url.Parse(r.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
-		fault("Target.URL is %q: expected where the document's paths begin, such as https://api.example/v1, or a Target.Handler", target.URL)
+	if u, err := url.Parse(r.URL); err != nil || u.Host == "" ||
+		u.Scheme != "http" && u.Scheme != "https" ||
+		u.RawQuery != "" ||
+		u.Fragment != "" {
+		fault(
+			"Target.URL is %q: expected where the document's paths begin, such as https://api.example/v1, or a Target.Handler",
+			target.URL,
+		)
 	}
 	r.client = client(target.Handler, target.Client)
 	if r.patience = r.client.Timeout; r.patience == 0 {
@@ -148,9 +164,17 @@ func prepare(target Target) (*run, error) {
 		r.outage = client(target.Outage, nil)
 	}
 	if target.Document == nil {
-		return nil, errors.Join(append(faults, errors.New("authztest: Target.Document is nil: there is nothing to test by"))...)
+		return nil, errors.Join(
+			append(
+				faults,
+				errors.New("authztest: Target.Document is nil: there is nothing to test by"),
+			)...)
 	}
-	plan, err := authz.Config{Document: target.Document, Without: target.Without, Unstated: target.Unstated}.Compile()
+	plan, err := authz.Config{
+		Document: target.Document,
+		Without:  target.Without,
+		Unstated: target.Unstated,
+	}.Compile()
 	if err != nil {
 		return nil, errors.Join(append(faults, err)...)
 	}
@@ -164,7 +188,11 @@ func prepare(target Target) (*run, error) {
 	for _, o := range plan.Operations() {
 		request, err := build(target.Document, o, target.Requests[o.ID])
 		if err != nil {
-			broken[o.ID] = fmt.Errorf("no valid request could be built: %w. Give an example in the document, or Target.Requests[%q]", err, o.ID)
+			broken[o.ID] = fmt.Errorf(
+				"no valid request could be built: %w. Give an example in the document, or Target.Requests[%q]",
+				err,
+				o.ID,
+			)
 		}
 		r.requests[o.ID] = request
 	}
@@ -231,7 +259,12 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 		if c.first != nil {
 			first := Case{Operation: *c.first}
 			if got := r.send(ctx, first, header, nil); got.faults != nil {
-				result.Faults = []string{"nothing is proven, for " + c.first.ID + " refuses the token that suffices there: " + strings.Join(got.faults, "; ")}
+				result.Faults = []string{
+					"nothing is proven, for " + c.first.ID + " refuses the token that suffices there: " + strings.Join(
+						got.faults,
+						"; ",
+					),
+				}
 				return result
 			}
 		}
@@ -242,8 +275,12 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 	return result
 }
 
-// credentials returns the Authorization headers and the other secrets of a case, or why there are none.
-func (r *run) credentials(ctx context.Context, c Case) (headers, secrets []string, skip string, err error) {
+// credentials returns the Authorization headers and the other secrets of a case, or why there are
+// none.
+func (r *run) credentials(
+	ctx context.Context,
+	c Case,
+) (headers, secrets []string, skip string, err error) {
 	r.tokens.Lock()
 	defer r.tokens.Unlock()
 	headers, skip, err = r.forger.credentials(ctx, c)
@@ -276,8 +313,14 @@ const (
 	jsonContent = "application/json"
 )
 
-// send sends the request of a case with a credential, and compares the answer with what the case wants.
-func (r *run) send(ctx context.Context, c Case, authorization string, secrets []string) (e exchange) {
+// send sends the request of a case with a credential, and compares the answer with what the case
+// wants.
+func (r *run) send(
+	ctx context.Context,
+	c Case,
+	authorization string,
+	secrets []string,
+) (e exchange) {
 	client := r.client
 	if c.outage {
 		client = r.outage
@@ -328,7 +371,8 @@ func (r *run) send(ctx context.Context, c Case, authorization string, secrets []
 	}
 	defer response.Body.Close()
 	got := answer{status: response.StatusCode, header: response.Header}
-	if got.body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)); err != nil && c.Want != "" {
+	if got.body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)); err != nil &&
+		c.Want != "" {
 		e.faults, e.answer = []string{"the answer could not be read: " + err.Error()}, got
 		return e
 	}
@@ -338,7 +382,10 @@ func (r *run) send(ctx context.Context, c Case, authorization string, secrets []
 	switch {
 	case r.Calls == nil:
 	case c.Want == "" && ran == 0 && e.faults == nil:
-		e.faults = append(e.faults, fmt.Sprintf("expected that the handler runs, it did not; received %d", got.status))
+		e.faults = append(
+			e.faults,
+			fmt.Sprintf("expected that the handler runs, it did not; received %d", got.status),
+		)
 	case c.Want != "" && ran > 0:
 		e.faults = append(e.faults, "expected that the handler does not run, it did")
 	}
@@ -346,13 +393,25 @@ func (r *run) send(ctx context.Context, c Case, authorization string, secrets []
 		return e
 	}
 	if r.Handler != nil && c.body != validBody && body.read.Load() > 0 {
-		e.faults = append(e.faults, fmt.Sprintf("expected that no byte of the body is read before the token is accepted, %d were", body.read.Load()))
+		e.faults = append(
+			e.faults,
+			fmt.Sprintf(
+				"expected that no byte of the body is read before the token is accepted, %d were",
+				body.read.Load(),
+			),
+		)
 	}
 	if c.body == invalidBody && got.repeats(marker) {
-		e.faults = append(e.faults, "expected that the answer says nothing of the body, it repeats some of it")
+		e.faults = append(
+			e.faults,
+			"expected that the answer says nothing of the body, it repeats some of it",
+		)
 	}
 	if slices.ContainsFunc(secrets, got.repeats) {
-		e.faults = append(e.faults, "expected that the answer does not repeat the credential, it does")
+		e.faults = append(
+			e.faults,
+			"expected that the answer does not repeat the credential, it does",
+		)
 	}
 	return e
 }
@@ -371,7 +430,8 @@ func Issued(issuer *devissuer.Issuer) Tokens {
 		Sign:    issuer.Sign,
 	}
 	keys := strings.TrimSuffix(issuer.URL(), "/") + "/.well-known/jwks.json"
-	if response, err := client(issuer, nil).Get(keys); err == nil && response.StatusCode == http.StatusOK {
+	if response, err := client(issuer, nil).Get(keys); err == nil &&
+		response.StatusCode == http.StatusOK {
 		tokens.KeySet, _ = io.ReadAll(response.Body)
 	}
 	return tokens

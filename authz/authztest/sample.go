@@ -14,8 +14,9 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// sampler makes values that match the schemas of a document: small ones, with nothing that is not required. It
-// knows the usual keywords and need not know all, for what it makes is validated before it is used.
+// sampler makes values that match the schemas of a document: small ones, with nothing that is not
+// required. It knows the usual keywords and need not know all, for what it makes is validated
+// before it is used.
 type sampler struct{ doc *openapi3.T }
 
 // Bounds of what is made: schemas may require themselves, or more than a test should send.
@@ -24,7 +25,8 @@ const (
 	most    = 1 << 12 // characters, items, members
 )
 
-// parameter makes a value for a parameter that is required, so an array of it has an element: none is no parameter.
+// parameter makes a value for a parameter that is required, so an array of it has an element: none
+// is no parameter.
 func (s sampler) parameter(p *openapi3.Parameter) (any, error) {
 	for _, media := range p.Content {
 		return s.media(media)
@@ -85,7 +87,8 @@ func (s sampler) accepts(schema *openapi3.Schema, v any) bool {
 	return s.doc.ValidateSchemaJSON(schema, plain, options...) == nil
 }
 
-// value makes the nth of the values of a schema: they differ, where that is easy, so that items can be unique.
+// value makes the nth of the values of a schema: they differ, where that is easy, so that items can
+// be unique.
 func (s sampler) value(ref *openapi3.SchemaRef, n, depth int) (any, error) {
 	if ref == nil || ref.Value == nil {
 		return "a" + suffix(n), nil
@@ -98,7 +101,10 @@ func (s sampler) value(ref *openapi3.SchemaRef, n, depth int) (any, error) {
 		return given[n%len(given)], nil
 	}
 	if max(schema.MinLength, schema.MinItems, schema.MinProps) > most {
-		return nil, fmt.Errorf("the schema asks for more than the %d characters, items or members that are made", most)
+		return nil, fmt.Errorf(
+			"the schema asks for more than the %d characters, items or members that are made",
+			most,
+		)
 	}
 	switch {
 	case len(schema.AllOf) > 0:
@@ -130,7 +136,12 @@ func (s sampler) value(ref *openapi3.SchemaRef, n, depth int) (any, error) {
 
 // given returns the values that the schema itself names, of those that it accepts.
 func (s sampler) given(schema *openapi3.Schema) (all []any) {
-	candidates := slices.Concat([]any{schema.Const, schema.Example}, schema.Examples, []any{schema.Default}, schema.Enum)
+	candidates := slices.Concat(
+		[]any{schema.Const, schema.Example},
+		schema.Examples,
+		[]any{schema.Default},
+		schema.Enum,
+	)
 	for _, v := range candidates {
 		if v != nil && s.accepts(schema, v) {
 			all = append(all, v)
@@ -158,15 +169,23 @@ func kind(schema *openapi3.Schema) string {
 }
 
 // oneOf makes a value by the first branch that allows one which the whole schema accepts.
-func (s sampler) oneOf(schema *openapi3.Schema, branches openapi3.SchemaRefs, n, depth int) (any, error) {
+func (s sampler) oneOf(
+	schema *openapi3.Schema,
+	branches openapi3.SchemaRefs,
+	n, depth int,
+) (any, error) {
 	var faults []error
 	for i, branch := range branches {
 		rest := *schema
 		rest.OneOf, rest.AnyOf = nil, nil
 		both := merge(rest, *branch.Value)
 		v, err := s.value(&openapi3.SchemaRef{Value: &both}, n, depth+1)
-		if members, ok := v.(map[string]any); ok && schema.Discriminator != nil && branch.Ref != "" {
-			members[schema.Discriminator.PropertyName] = discriminated(schema.Discriminator, branch.Ref)
+		if members, ok := v.(map[string]any); ok && schema.Discriminator != nil &&
+			branch.Ref != "" {
+			members[schema.Discriminator.PropertyName] = discriminated(
+				schema.Discriminator,
+				branch.Ref,
+			)
 		}
 		if err == nil && s.accepts(schema, v) {
 			return v, nil
@@ -176,7 +195,10 @@ func (s sampler) oneOf(schema *openapi3.Schema, branches openapi3.SchemaRefs, n,
 		}
 		faults = append(faults, fmt.Errorf("branch %d: %w", i+1, err))
 	}
-	return nil, fmt.Errorf("no branch of oneOf or anyOf could be satisfied: %w", errors.Join(faults...))
+	return nil, fmt.Errorf(
+		"no branch of oneOf or anyOf could be satisfied: %w",
+		errors.Join(faults...),
+	)
 }
 
 // discriminated returns the name under which a discriminator knows a schema (OpenAPI 3.1 §4.8.25).
@@ -189,7 +211,8 @@ func discriminated(d *openapi3.Discriminator, ref string) string {
 	return path.Base(ref)
 }
 
-// merge makes one schema of two that both hold: the stricter of their bounds, the members of either.
+// merge makes one schema of two that both hold: the stricter of their bounds, the members of
+// either.
 func merge(a, b openapi3.Schema) openapi3.Schema {
 	if a.Type == nil {
 		a.Type = b.Type
@@ -203,14 +226,25 @@ func merge(a, b openapi3.Schema) openapi3.Schema {
 	}
 	for name, ref := range a.Properties {
 		if other := properties[name]; other != nil {
-			ref = &openapi3.SchemaRef{Value: &openapi3.Schema{AllOf: openapi3.SchemaRefs{ref, other}}}
+			ref = &openapi3.SchemaRef{
+				Value: &openapi3.Schema{AllOf: openapi3.SchemaRefs{ref, other}},
+			}
 		}
 		properties[name] = ref
 	}
 	a.Properties = properties
 	a.Required = slices.Concat(a.Required, b.Required)
 	a.Min, a.Max = stricter(a.Min, b.Min, math.Max), stricter(a.Max, b.Max, math.Min)
-	a.MinLength, a.MinItems, a.MinProps = max(a.MinLength, b.MinLength), max(a.MinItems, b.MinItems), max(a.MinProps, b.MinProps)
+	a.MinLength, a.MinItems, a.MinProps = max(
+		a.MinLength,
+		b.MinLength,
+	), max(
+		a.MinItems,
+		b.MinItems,
+	), max(
+		a.MinProps,
+		b.MinProps,
+	)
 	if a.MaxLength == nil || b.MaxLength != nil && *b.MaxLength < *a.MaxLength {
 		a.MaxLength = b.MaxLength
 	}
@@ -262,7 +296,8 @@ func stricter(a, b *float64, of func(a, b float64) float64) *float64 {
 	return &v
 }
 
-// number makes the nth number upwards from the least, or downwards from the greatest where there is no least.
+// number makes the nth number upwards from the least, or downwards from the greatest where there is
+// no least.
 func number(schema *openapi3.Schema, n int) float64 {
 	step := 1.0
 	if schema.MultipleOf != nil {
@@ -284,14 +319,19 @@ func number(schema *openapi3.Schema, n int) float64 {
 	if exclusiveLeast && v == *least {
 		v += step
 	}
-	if most != nil && (v > *most || exclusiveMost && v == *most) && schema.MultipleOf == nil && !schema.Type.Is("integer") {
+	if most != nil && (v > *most || exclusiveMost && v == *most) && schema.MultipleOf == nil &&
+		!schema.Type.Is("integer") {
 		return (*least + *most) / 2 // there is no whole number between them
 	}
 	return v + float64(n)*step
 }
 
 // bound reads a bound as 3.0 and as 3.1 write it.
-func bound(limit *float64, exclusive openapi3.ExclusiveBound, of func(a, b float64) float64) (*float64, bool) {
+func bound(
+	limit *float64,
+	exclusive openapi3.ExclusiveBound,
+	of func(a, b float64) float64,
+) (*float64, bool) {
 	strict := stricter(limit, exclusive.Value, of)
 	return strict, exclusive.IsTrue() || exclusive.Value != nil && *strict == *exclusive.Value
 }
@@ -322,9 +362,10 @@ func (s sampler) object(schema *openapi3.Schema, depth int) (any, error) {
 		if ref == nil {
 			ref = schema.AdditionalProperties.Schema
 		}
-		// In 3.0 what is readOnly is required of answers alone (§4.7.24); in 3.1 readOnly is a remark, and
-		// required means required.
-		readOnly := ref != nil && ref.Value != nil && ref.Value.ReadOnly && !(required && s.doc.IsOpenAPI31OrLater())
+		// In 3.0 what is readOnly is required of answers alone (§4.7.24); in 3.1 readOnly is a
+		// remark, and required means required.
+		readOnly := ref != nil && ref.Value != nil && ref.Value.ReadOnly &&
+			!(required && s.doc.IsOpenAPI31OrLater())
 		if _, had := members[name]; had || readOnly {
 			return nil
 		}

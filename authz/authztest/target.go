@@ -11,18 +11,18 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Target is a server, its document, and what the kit may use to prove that the one enforces the other. Document and
-// one of Handler and URL have no default.
+// Target is a server, its document, and what the kit may use to prove that the one enforces the
+// other. Document and one of Handler and URL have no default.
 type Target struct {
 	Document *openapi3.T
 
 	// Handler is the whole server, called in process.
 	Handler http.Handler
-	// URL is where the document's paths begin, such as https://api.example/v1. Default, with a Handler:
-	// http://localhost.
+	// URL is where the document's paths begin, such as https://api.example/v1. Default, with a
+	// Handler: http://localhost.
 	URL string
-	// Client sends the requests where there is no Handler; no redirect is followed. Its Timeout bounds the wait for
-	// an answer. Default 10 s.
+	// Client sends the requests where there is no Handler; no redirect is followed. Its Timeout
+	// bounds the wait for an answer. Default 10 s.
 	Client *http.Client
 
 	// Tokens is where tokens come from. The zero value has none.
@@ -32,12 +32,12 @@ type Target struct {
 	// Without and Unstated are those of the server's [authz.Config].
 	Without  []string
 	Unstated authz.Unstated
-	// Outage is the same API, called in process, where the issuer's keys cannot be had and never were: tokens must be
-	// answered with 503 there. nil: not tried.
+	// Outage is the same API, called in process, where the issuer's keys cannot be had and never
+	// were: tokens must be answered with 503 there. nil: not tried.
 	Outage http.Handler
 
-	// Calls counts how often a handler of the API has run. With it each case asserts that the handler did, or did
-	// not. nil: not asserted.
+	// Calls counts how often a handler of the API has run. With it each case asserts that the
+	// handler did, or did not. nil: not asserted.
 	Calls func() int
 	// Requests replaces, by operationId, parts of the requests that are built from the document.
 	Requests map[string]Request
@@ -52,22 +52,23 @@ type Target struct {
 	// Now is the server's clock. Default time.Now.
 	Now func() time.Time
 
-	// OnlyRFC6750 is for servers that are not guarded by an [authz.Gate]: status and challenge are held to
-	// RFC 6750, but answers need not have problem documents (RFC 9457), Cache-Control: no-store, a realm, or the
-	// scope parameter of a challenge.
+	// OnlyRFC6750 is for servers that are not guarded by an [authz.Gate]: status and challenge are
+	// held to RFC 6750, but answers need not have problem documents (RFC 9457), Cache-Control:
+	// no-store, a realm, or the scope parameter of a challenge.
 	OnlyRFC6750 bool
 }
 
-// Tokens is a way to get access tokens. Each field that is set lets the kit try more. [Issued] sets all of them.
+// Tokens is a way to get access tokens. Each field that is set lets the kit try more. [Issued] sets
+// all of them.
 type Tokens struct {
-	// Genuine returns a token that the server accepts and that grants exactly these scopes. It is called once per
-	// case. Forgeries differ from a genuine token in one thing each. An error that wraps [errors.ErrUnsupported] says
-	// that such a token cannot be had (an issuer may refuse to make one with a scope that it does not know), and has
-	// the case skipped.
+	// Genuine returns a token that the server accepts and that grants exactly these scopes. It is
+	// called once per case. Forgeries differ from a genuine token in one thing each. An error that
+	// wraps [errors.ErrUnsupported] says that such a token cannot be had (an issuer may refuse to
+	// make one with a scope that it does not know), and has the case skipped.
 	Genuine func(ctx context.Context, scopes []string) (string, error)
-	// Sufficient is asked in place of Genuine where a token may grant more than these scopes, which is in every case
-	// but those that are about scopes that lack: many issuers give a client all that it may have, whatever it asks
-	// for. nil: Genuine is asked.
+	// Sufficient is asked in place of Genuine where a token may grant more than these scopes, which
+	// is in every case but those that are about scopes that lack: many issuers give a client all
+	// that it may have, whatever it asks for. nil: Genuine is asked.
 	Sufficient func(ctx context.Context, scopes []string) (string, error)
 	// Other is Genuine for a second principal, who owns nothing of what the first one makes.
 	Other func(ctx context.Context, scopes []string) (string, error)
@@ -80,8 +81,8 @@ type Tokens struct {
 	Issuer, Audience string
 }
 
-// Request is a request to an operation, without its credential. As an entry of [Target.Requests], what it sets
-// replaces what was built, parameter by parameter.
+// Request is a request to an operation, without its credential. As an entry of [Target.Requests],
+// what it sets replaces what was built, parameter by parameter.
 type Request struct {
 	Path        map[string]string // unescaped values of path parameters
 	Query       url.Values
@@ -98,8 +99,8 @@ type Result struct {
 	Status   int      // of the answer; 0 if there was none
 	Duration time.Duration
 
-	// Detail and Curl are set where there are faults: the detail of the answer's problem document, and
-	// a command that repeats the request, with variables for the credentials.
+	// Detail and Curl are set where there are faults: the detail of the answer's problem document,
+	// and a command that repeats the request, with variables for the credentials.
 	Detail string
 	Curl   string
 }

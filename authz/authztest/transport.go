@@ -77,16 +77,17 @@ func (u *upload) Read(b []byte) (int, error) {
 
 func (u *upload) Close() error { return nil }
 
-// endless is a body that begins like a JSON string and has no end. After some of it nothing more comes while ctx
-// lasts: a server that waits for the rest before it answers does not answer in time. In process it breaks off instead
-// of waiting: there it is known how much was read.
+// endless is a body that begins like a JSON string and has no end. After some of it nothing more
+// comes while ctx lasts: a server that waits for the rest before it answers does not answer in
+// time. In process it breaks off instead of waiting: there it is known how much was read.
 type endless struct {
 	ctx   context.Context
 	given int
 	wait  bool
 }
 
-// enough is more than net/http and its like read of a body that a handler has left alone, before they answer.
+// enough is more than net/http and its like read of a body that a handler has left alone, before
+// they answer.
 const enough = 1 << 20
 
 func (e *endless) Read(b []byte) (int, error) {

@@ -27,7 +27,8 @@ paths:
 components: {securitySchemes: {token: {type: http, scheme: bearer}}}
 `))
 		},
-		Open: Routes(func(*authz.Gate) (http.Handler, error) { return nil, errors.New("not reached") }),
+		Open: Routes(
+			func(*authz.Gate) (http.Handler, error) { return nil, errors.New("not reached") }),
 	}
 }
 
@@ -55,14 +56,18 @@ func TestWithoutDev(t *testing.T) {
 		{"call list --help", 0, "--issuer"},
 		{"call list --dev", 2, "not defined: -dev"},
 		{"call list", 2, "--issuer (MANY_THINGS_ISSUER) is not set"},
-		{"call list --issuer https://issuer.example/", 2, "the secret in MANY_THINGS_CLIENT_SECRET are needed\n"},
+		{"call list --issuer https://issuer.example/", 2, "the secret in MANY_THINGS_CLIENT_SECRET\n"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			code, stdout, stderr := run(t, things(), test.args)
 			if code != test.code || !strings.Contains(stdout+stderr, test.output) {
-				t.Errorf("exit code %d, output %q: want %d and %q", code, stdout+stderr, test.code, test.output)
+				t.Errorf("exit code %d, output %q: want %d and %q", code, stdout+stderr, test.code,
+					test.output)
 			}
-			words := strings.FieldsFunc(stdout+stderr, func(r rune) bool { return strings.ContainsRune(" \n`-:;,", r) })
+			words := strings.FieldsFunc(
+				stdout+stderr,
+				func(r rune) bool { return strings.ContainsRune(" \n`-:;,", r) },
+			)
 			if !strings.Contains(test.args, "dev") && slices.Contains(words, "dev") {
 				t.Errorf("the output hints at dev: %q", stdout+stderr)
 			}
@@ -88,8 +93,8 @@ func (o *own) Open(context.Context, *slog.Logger) (*Service, error) {
 	return nil, errors.New("this is as far as it goes")
 }
 
-// The flags of an Opener are the command's: from the arguments, the environment or their defaults, and
-// with their faults among the others.
+// The flags of an Opener are the command's: from the arguments, the environment or their defaults,
+// and with their faults among the others.
 func TestFlagsOfTheProgram(t *testing.T) {
 	const enough = " --addr 127.0.0.1:0 --issuer https://issuer.example/ --audience a"
 	for _, test := range []struct {
@@ -111,10 +116,13 @@ func TestFlagsOfTheProgram(t *testing.T) {
 			opened := ""
 			app := things()
 			app.Open = &own{opened: &opened}
-			app.Dev = &Dev{Issuer: func(string, string, []string, []string) (Issuer, error) { return nil, nil }}
+			app.Dev = &Dev{
+				Issuer: func(string, string, []string, []string) (Issuer, error) { return nil, nil },
+			}
 			code, _, stderr := run(t, app, test.args, test.environ...)
 			if code != test.code || opened != test.opened {
-				t.Errorf("exit code %d, opened %q: want %d, %q", code, opened, test.code, test.opened)
+				t.Errorf("exit code %d, opened %q: want %d, %q", code, opened, test.code,
+					test.opened)
 			}
 			if lines := strings.Count(stderr, "many-things: "); lines != len(test.stderr) {
 				t.Errorf("stderr is %q: want %d faults", stderr, len(test.stderr))
@@ -131,10 +139,10 @@ func TestFlagsOfTheProgram(t *testing.T) {
 // What is missing from an App is said before anything runs.
 func TestFaultyApp(t *testing.T) {
 	for want, spoil := range map[string]func(*App){
-		`App.Name is "Things": expected a word`: func(a *App) { a.Name = "Things" },
-		"App.Document or App.Open is nil":       func(a *App) { a.Document = nil },
-		"command: App.Document or App.Open is":  func(a *App) { a.Open = nil },
-		"Dev.Issuer is nil":                     func(a *App) { a.Dev = &Dev{} },
+		`App.Name is "Things": expected lower case letters`: func(a *App) { a.Name = "Things" },
+		"App.Document or App.Open is nil":                   func(a *App) { a.Document = nil },
+		"command: App.Document or App.Open is":              func(a *App) { a.Open = nil },
+		"Dev.Issuer is nil":                                 func(a *App) { a.Dev = &Dev{} },
 	} {
 		app := things()
 		spoil(&app)

@@ -24,13 +24,13 @@ import (
 	"github.com/oasgate/oasgate/authz/client"
 )
 
-// callCommand calls an operation of the document. Its flags depend on the operation, so that kong
-// passes them through unread.
+// callCommand calls an operation of the document. Its flags depend on the operation, so kong passes
+// them through unparsed.
 type callCommand struct {
-	Args []string `arg:"" optional:"" help:"Operation, and its parameters as flags. Without any: lists the operations."`
+	Args []string `arg:"" optional:"" help:"Operation and its parameters as flags. Without arguments, the operations are listed."`
 }
 
-// callable is an operation, and what a request of it takes.
+// callable is an operation with its parameters.
 type callable struct {
 	authz.Operation
 	spec       *openapi3.Operation
@@ -42,10 +42,10 @@ type parameter struct {
 	*openapi3.Parameter
 	flag   string
 	kind   string   // string, integer, … array, object, JSON
-	values []string // that were given
+	values []string // as given
 }
 
-// callOptions are the flags that every operation has.
+// callOptions holds the flags that all operations have.
 type callOptions struct {
 	url, client                  string
 	dpop, include                bool
@@ -62,20 +62,23 @@ func (p *program) call(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	operations := callablesOf(document, plan)
+	operations := callables(document, plan)
 	if len(args) == 0 || slices.Contains([]string{"-h", "-help", "--help", "help"}, args[0]) {
-		return p.listCallables(operations)
+		return p.listOperations(operations)
 	}
 	name := args[0]
 	if strings.HasPrefix(name, "-") {
-		return &configurationError{errors.New("the operation comes first, its flags after it: `call` alone lists the operations")}
+		return &configurationError{errors.New(
+			"expected an operation before the flags: run `call` for a list of the operations")}
 	}
 	if len(operations) == 0 {
 		return errors.New("the document has no operations")
 	}
 	i := slices.IndexFunc(operations, func(o *callable) bool { return o.ID == name })
 	if i < 0 {
-		return &configurationError{fmt.Errorf("there is no operation %q; the nearest is %s: `call` alone lists them all", name, nearest(name, operations))}
+		return &configurationError{fmt.Errorf(
+			"unknown operation %q; did you mean %s? Run `call` for a list of the operations",
+			name, nearest(name, operations))}
 	}
 	o := operations[i]
 	options, err := o.parse(args[1:], p.env, p.Dev != nil)
@@ -83,7 +86,7 @@ func (p *program) call(ctx context.Context, args []string) error {
 		return &configurationError{fmt.Errorf("%w: see %s call %s --help", err, p.Name, o.ID)}
 	}
 	if options.help {
-		return p.explain(o)
+		return p.usage(o)
 	}
 	body, err := options.read(p.stdin)
 	if err != nil {
@@ -99,7 +102,7 @@ func (p *program) call(ctx context.Context, args []string) error {
 	}
 	response, err := caller.Do(request)
 	if err != nil {
-		return fmt.Errorf("%w: say with --url where the API is", err)
+		return fmt.Errorf("%w: set --url to the address of the API", err)
 	}
 	defer response.Body.Close()
 	out := p.stdout
@@ -114,47 +117,48 @@ func (p *program) call(ctx context.Context, args []string) error {
 		fmt.Fprintln(out)
 	}
 	if response.StatusCode < 400 {
-		if _, err := io.Copy(p.stdout, response.Body); err != nil { // as it is: it may go into a file
-			return fmt.Errorf("the answer breaks off: %w", err)
+		if _, err := io.Copy(p.stdout, response.Body); err != nil { // unchanged, for files
+			return fmt.Errorf("reading the response: %w", err)
 		}
 		return nil
 	}
-	refusal, err := io.ReadAll(io.LimitReader(response.Body, mostRefusal))
+	refusal, err := io.ReadAll(io.LimitReader(response.Body, maxRefusal))
 	fmt.Fprintln(p.stderr, strings.TrimSuffix(printable(string(refusal)), "\n"))
 	if err != nil {
-		return fmt.Errorf("the answer breaks off: %w", err)
+		return fmt.Errorf("reading the response: %w", err)
 	}
-	return fmt.Errorf("%s %s is answered with %s", o.Method, o.Path, response.Status)
+	return fmt.Errorf("%s %s returned %s", o.Method, o.Path, response.Status)
 }
 
-// mostRefusal bytes of a refusal are shown.
-const mostRefusal = 1 << 20
+// maxRefusal is how many bytes of a refusal are shown.
+const maxRefusal = 1 << 20
 
-// callablesOf returns the operations of the document.
-func callablesOf(document *openapi3.T, plan *authz.Plan) []*callable {
+// callables returns the operations of the document, sorted by ID.
+func callables(document *openapi3.T, plan *authz.Plan) []*callable {
 	var all []*callable
 	for _, o := range plan.Operations() {
 		item := document.Paths.Value(o.Path)
 		c := &callable{Operation: o, spec: item.GetOperation(o.Method)}
-		// An operation's own parameter is in place of the path's of the same name (OpenAPI 3.1 §4.8.10).
-		given := map[string]int{}
+		// A parameter of the operation overrides that of the path item (OpenAPI 3.1 §4.8.10).
+		uses := map[string]int{} // of each flag name
 		for _, parameters := range []openapi3.Parameters{c.spec.Parameters, item.Parameters} {
 			for _, ref := range parameters {
 				p := &parameter{Parameter: ref.Value}
-				reserved := slices.Contains([]string{"accept", "content-type", "authorization"}, strings.ToLower(p.Name)) // §4.8.12
-				known := slices.ContainsFunc(c.parameters, func(other *parameter) bool { return other.Name == p.Name && other.In == p.In })
-				if known || p.In == openapi3.ParameterInHeader && reserved {
+				overridden := slices.ContainsFunc(c.parameters, func(other *parameter) bool {
+					return other.Name == p.Name && other.In == p.In
+				})
+				if overridden || p.In == openapi3.ParameterInHeader && isReserved(p.Name) {
 					continue
 				}
 				p.kind, p.flag = kindOf(p.Parameter), flagName(p.Parameter)
-				given[p.flag]++
+				uses[p.flag]++
 				c.parameters = append(c.parameters, p)
 			}
 		}
 		own := flag.NewFlagSet("", flag.ContinueOnError)
 		(&callOptions{hasDev: true}).define(own, c.spec, environment{})
 		for _, p := range c.parameters {
-			if given[p.flag] > 1 || own.Lookup(p.flag) != nil || strings.HasPrefix(p.flag, "-") {
+			if uses[p.flag] > 1 || own.Lookup(p.flag) != nil || strings.HasPrefix(p.flag, "-") {
 				p.flag = p.In + "." + p.flag
 			}
 		}
@@ -164,7 +168,17 @@ func callablesOf(document *openapi3.T, plan *authz.Plan) []*callable {
 	return all
 }
 
-// flagName is the parameter's name, but for what a flag cannot hold. The names of headers do not know case.
+// isReserved reports whether a header cannot be a parameter (OpenAPI 3.1 §4.8.12).
+func isReserved(header string) bool {
+	switch strings.ToLower(header) {
+	case "accept", "content-type", "authorization":
+		return true
+	}
+	return false
+}
+
+// flagName returns the parameter's name without characters that a flag cannot have. The names of
+// headers are case-insensitive.
 func flagName(p *openapi3.Parameter) string {
 	name := strings.NewReplacer("=", "-", " ", "-").Replace(p.Name)
 	if p.In == openapi3.ParameterInHeader {
@@ -173,22 +187,24 @@ func flagName(p *openapi3.Parameter) string {
 	return name
 }
 
-// kindOf is what a parameter's values are.
+// kindOf returns the type of a parameter's values.
 func kindOf(p *openapi3.Parameter) string {
 	if p.Schema == nil || p.Schema.Value == nil {
-		return "JSON" // its schema is that of a media type
+		return "JSON" // the parameter has content instead of a schema
 	}
 	return kindOfSchema(p.Schema.Value, 0)
 }
 
 func kindOfSchema(s *openapi3.Schema, depth int) string {
 	if s.Type != nil {
-		types := slices.DeleteFunc(s.Type.Slice(), func(t string) bool { return t == openapi3.TypeNull })
+		types := slices.DeleteFunc(s.Type.Slice(), func(t string) bool {
+			return t == openapi3.TypeNull
+		})
 		if len(types) > 0 {
 			return types[0]
 		}
 	}
-	if depth < 10 { // schemas may contain themselves
+	if depth < 10 { // schemas can be recursive
 		for _, parts := range []openapi3.SchemaRefs{s.AllOf, s.AnyOf, s.OneOf} {
 			for _, part := range parts {
 				if kind := kindOfSchema(part.Value, depth+1); kind != openapi3.TypeString {
@@ -203,34 +219,43 @@ func kindOfSchema(s *openapi3.Schema, depth int) string {
 	return openapi3.TypeString
 }
 
-// define adds the flags that every operation has. There is none for the secret on purpose: everybody
-// can read the arguments of a process.
+// define adds the flags that all operations have. There is no flag for the secret, because other
+// users can read the arguments of a process.
 func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env environment) {
 	c.client = "full"
 	if c.hasDev {
-		flags.BoolVar(&c.dev, "dev", false, "Get the token from a running dev, whatever the environment says of an issuer. So it is without --issuer.")
-		flags.StringVar(&c.client, "client", c.client, "Client of dev that calls: full, or none, which may have no scopes.")
+		flags.BoolVar(&c.dev, "dev", false,
+			"Get the token from a running dev, even if an issuer is set. Default if none is set.")
+		flags.StringVar(&c.client, "client", c.client,
+			"Client of dev: full, which has all scopes, or none, which has no scopes.")
 	}
-	ofEnvironment := func(value *string, name, key, unset, usage string) {
+	variable := func(value *string, name, key, unset, usage string) {
 		flags.StringVar(value, name, unset, usage+" ["+env.key(key)+"]")
 	}
-	flags.StringVar(&c.url, "url", devURL, "Where the document's paths begin.")
-	ofEnvironment(&c.issuer, "issuer", "ISSUER", env.lookup("ISSUER"), "Issuer that gives the token, exactly as it writes itself.")
-	audience, _, _ := strings.Cut(env.lookup("AUDIENCE"), ",") // serve may take several
-	ofEnvironment(&c.audience, "audience", "AUDIENCE", strings.TrimSpace(audience), "Identifier of the API at the issuer.")
-	ofEnvironment(&c.clientID, "client-id", "CLIENT_ID", env.lookup("CLIENT_ID"), "Client that calls; its secret comes from "+env.key("CLIENT_SECRET")+" alone.")
-	flags.BoolVar(&c.dpop, "dpop", false, "Have the token bound to a key (RFC 9449).")
-	flags.BoolVar(&c.include, "include", false, "Show the status and the headers of the answer too.")
+	flags.StringVar(&c.url, "url", devURL, "Base URL of the document's paths.")
+	variable(&c.issuer, "issuer", "ISSUER", env.lookup("ISSUER"),
+		"Issuer of the token: its URL, identical to the iss claim.")
+	audience, _, _ := strings.Cut(env.lookup("AUDIENCE"), ",") // serve accepts several
+	variable(&c.audience, "audience", "AUDIENCE", strings.TrimSpace(audience),
+		"Identifier of the API at the issuer.")
+	variable(&c.clientID, "client-id", "CLIENT_ID", env.lookup("CLIENT_ID"),
+		"Client at the issuer. Its secret is read from "+env.key("CLIENT_SECRET")+" only.")
+	flags.BoolVar(&c.dpop, "dpop", false, "Bind the token to a key (RFC 9449).")
+	flags.BoolVar(&c.include, "include", false,
+		"Also print the status and headers of the response.")
 	flags.BoolVar(&c.include, "i", false, "")
-	flags.BoolVar(&c.help, "help", false, "Show this.")
+	flags.BoolVar(&c.help, "help", false, "Show this help.")
 	flags.BoolVar(&c.help, "h", false, "")
 	if spec.RequestBody != nil {
-		flags.StringVar(&c.body, "body", "", "The body itself, @ and the name of a file, or - for standard input.")
-		flags.StringVar(&c.contentType, "content-type", mediaTypes(spec)[0], "Media type of the body: "+strings.Join(mediaTypes(spec), ", ")+".")
+		flags.StringVar(&c.body, "body", "",
+			"Body of the request: the text itself, @file, or - for standard input.")
+		types := mediaTypes(spec)
+		flags.StringVar(&c.contentType, "content-type", types[0],
+			"Media type of the body: "+strings.Join(types, ", ")+".")
 	}
 }
 
-// mediaTypes are those of the operation's body, JSON first.
+// mediaTypes returns the media types of the operation's body, JSON first.
 func mediaTypes(spec *openapi3.Operation) []string {
 	all := slices.Sorted(maps.Keys(spec.RequestBody.Value.Content))
 	isJSON := func(s string) int {
@@ -247,7 +272,7 @@ func mediaTypes(spec *openapi3.Operation) []string {
 	return all
 }
 
-// parse reads the flags, and reports all that is wrong with them.
+// parse parses the flags, or returns all faults, joined.
 func (o *callable) parse(args []string, env environment, hasDev bool) (*callOptions, error) {
 	c := callOptions{hasDev: hasDev}
 	flags := flag.NewFlagSet(o.ID, flag.ContinueOnError)
@@ -270,36 +295,41 @@ func (o *callable) parse(args []string, env environment, hasDev bool) (*callOpti
 		c.clientGiven = c.clientGiven || f.Name == "client"
 	})
 	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf(format, args...))
+	}
 	if flags.NArg() > 0 {
-		fault("argument %d after the operation is not a flag: parameters are given as --name value", len(args)-flags.NArg()+1)
+		fault("argument %d after the operation is not a flag: expected parameters as --name value",
+			len(args)-flags.NArg()+1)
 	}
 	for _, p := range o.parameters {
 		switch {
 		case len(p.values) == 0 && p.Required:
-			fault("--%s is missing: %s", p.flag, strings.TrimSuffix(cmp.Or(firstLine(p.Description), "which the operation requires"), "."))
+			expected := cmp.Or(firstLine(p.Description), "the operation requires it")
+			fault("--%s is missing: %s", p.flag, strings.TrimSuffix(expected, "."))
 		case len(p.values) > 1 && p.kind != openapi3.TypeArray && p.kind != openapi3.TypeObject:
-			fault("--%s is given %d times: it has one value", p.flag, len(p.values))
+			fault("--%s is given %d times: expected one value", p.flag, len(p.values))
 		case p.In == openapi3.ParameterInPath && slices.Contains(p.values, ""):
-			fault("--%s is empty: it is a part of the path", p.flag)
+			fault("--%s is empty: expected a value, because it is part of the path", p.flag)
 		}
 	}
 	if o.spec.RequestBody != nil && o.spec.RequestBody.Value.Required && !c.bodyGiven {
-		fault("--body is missing: give it as JSON, as @ and the name of a file, or as - for standard input")
+		fault("--body is missing: expected the text itself, @file, or - for standard input")
 	}
 	if c.client != "full" && c.client != "none" {
 		fault("--client is %q: expected full or none", c.client)
 	}
-	if c.clientGiven && !c.toDev() {
-		fault("--client is one of dev's clients, but --issuer is %q: add --dev, or say with --client-id which of the issuer's calls", c.issuer)
+	if c.clientGiven && !c.usesDev() {
+		fault("--client is for dev, but --issuer is %q: "+
+			"add --dev, or set --client-id to a client of that issuer", c.issuer)
 	}
 	return &c, errors.Join(faults...)
 }
 
-// toDev reports whether the token comes from dev.
-func (c *callOptions) toDev() bool { return c.hasDev && (c.dev || c.issuer == "") }
+// usesDev reports whether the token comes from dev.
+func (c *callOptions) usesDev() bool { return c.hasDev && (c.dev || c.issuer == "") }
 
-// read returns the body; nil is none.
+// read returns the body, or nil if there is none.
 func (c *callOptions) read(stdin io.Reader) ([]byte, error) {
 	name, isFile := strings.CutPrefix(c.body, "@")
 	switch {
@@ -313,8 +343,10 @@ func (c *callOptions) read(stdin io.Reader) ([]byte, error) {
 	return []byte(c.body), nil
 }
 
-// request puts the parameters where the document says (OpenAPI 3.1 §4.8.12).
-func (o *callable) request(ctx context.Context, c *callOptions, body []byte) (*http.Request, error) {
+// request builds the request with its parameters (OpenAPI 3.1 §4.8.12).
+func (o *callable) request(
+	ctx context.Context, c *callOptions, body []byte,
+) (*http.Request, error) {
 	path := o.Path
 	var query []string
 	headers := http.Header{}
@@ -358,7 +390,7 @@ func (o *callable) request(ctx context.Context, c *callOptions, body []byte) (*h
 	return request, nil
 }
 
-// encoded is the parameter in its style, ready for its place.
+// encoded returns the parameter's values in the style of the document.
 func (p *parameter) encoded() (string, error) {
 	location := map[string]runtime.ParamLocation{
 		openapi3.ParameterInPath:   runtime.ParamLocationPath,
@@ -372,7 +404,7 @@ func (p *parameter) encoded() (string, error) {
 	}
 	style, explode := method.Style, method.Explode
 	if p.In == openapi3.ParameterInCookie {
-		style = openapi3.SerializationSimple // the cookie has the name already
+		style = openapi3.SerializationSimple // http.Cookie adds the name
 	}
 	var value any = p.values[0]
 	switch p.kind {
@@ -397,18 +429,24 @@ func (p *parameter) encoded() (string, error) {
 			style = openapi3.SerializationForm
 		}
 	}
-	text, err := runtime.StyleParamWithOptions(style, explode, p.Name, value, runtime.StyleParamOptions{ParamLocation: location, AllowReserved: p.AllowReserved})
+	text, err := runtime.StyleParamWithOptions(style, explode, p.Name, value,
+		runtime.StyleParamOptions{ParamLocation: location, AllowReserved: p.AllowReserved})
 	if p.In == openapi3.ParameterInQuery {
-		// What delimits spaceDelimited and pipeDelimited has no place in a URL as it is (RFC 3986 §2.2).
+		// URLs do not allow the delimiters of spaceDelimited and pipeDelimited (RFC 3986 §2.2).
 		text = strings.NewReplacer(" ", "%20", "|", "%7C").Replace(text)
 	}
 	return text, err
 }
 
-// caller is who sends the request: with a token of exactly the scopes that the operation needs, or without any where it
-// needs none. A redirect is the answer.
-func (o *callable) caller(ctx context.Context, c *callOptions, env environment) (*http.Client, error) {
-	plain := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+// caller returns the client that sends the request, with a token that has exactly the scopes that
+// the operation requires, or without a token if the operation is public. It does not follow
+// redirects.
+func (o *callable) caller(
+	ctx context.Context, c *callOptions, env environment,
+) (*http.Client, error) {
+	plain := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
 	if o.Public() {
 		return plain, nil
 	}
@@ -416,10 +454,10 @@ func (o *callable) caller(ctx context.Context, c *callOptions, env environment) 
 		Issuer: c.issuer, ClientID: c.clientID, ClientSecret: env.lookup("CLIENT_SECRET"),
 		Audience: c.audience, Scopes: o.scopes(),
 	}
-	if c.toDev() {
+	if c.usesDev() {
 		scopes := o.scopes()
 		if c.client == "none" {
-			scopes = nil // it may have none, and shows what becomes of that
+			scopes = nil // dev would refuse to grant any
 		}
 		config = devClient(c.url, c.client, scopes)
 	} else if err := c.credentials(env); err != nil {
@@ -435,26 +473,29 @@ func (o *callable) caller(ctx context.Context, c *callOptions, env environment) 
 		return nil, &configurationError{err}
 	}
 	if _, err := source.Token(); err != nil {
-		return nil, noToken(err, c.toDev())
+		return nil, tokenError(err, c.usesDev())
 	}
 	return caller, nil
 }
 
-// credentials reports what of a client's credentials at an issuer is missing.
+// credentials returns an error if the issuer or the client's credentials are missing.
 func (c *callOptions) credentials(env environment) error {
 	id, secret := env.key("CLIENT_ID"), env.key("CLIENT_SECRET")
 	switch given := c.clientID != "" && env.lookup("CLIENT_SECRET") != ""; {
 	case c.issuer == "":
-		return fmt.Errorf("--issuer (%s) is not set: expected the issuer that gives the token", env.key("ISSUER"))
+		return fmt.Errorf("--issuer (%s) is not set: expected the issuer of the token",
+			env.key("ISSUER"))
 	case !given && c.hasDev:
-		return fmt.Errorf("--issuer is %q, so that --client-id (%s) and the secret in %s are needed: or say --dev", c.issuer, id, secret)
+		return fmt.Errorf("--issuer is %q: set --client-id (%s) and the secret in %s, or add --dev",
+			c.issuer, id, secret)
 	case !given:
-		return fmt.Errorf("--issuer is %q, so that --client-id (%s) and the secret in %s are needed", c.issuer, id, secret)
+		return fmt.Errorf("--issuer is %q: set --client-id (%s) and the secret in %s",
+			c.issuer, id, secret)
 	}
 	return nil
 }
 
-// scopes are those of the alternative that asks for the fewest.
+// scopes returns the scopes of the alternative that requires the fewest.
 func (o *callable) scopes() []string {
 	var least []string
 	found := false
@@ -465,22 +506,21 @@ func (o *callable) scopes() []string {
 		}
 		slices.Sort(scopes)
 		scopes = slices.Compact(scopes)
-		if len(alternative) > 0 && (!found || len(scopes) < len(least)) { // an empty one is that a token is optional
+		// An empty alternative means that a token is optional.
+		if len(alternative) > 0 && (!found || len(scopes) < len(least)) {
 			least, found = scopes, true
 		}
 	}
 	return least
 }
 
-// nearest returns the operation whose name takes the fewest changes to get from.
+// nearest returns the ID of the operation that is most similar to name.
 func nearest(name string, operations []*callable) string {
-	best := slices.MinFunc(operations, func(a, b *callable) int {
-		return distance(strings.ToLower(name), strings.ToLower(a.ID)) - distance(strings.ToLower(name), strings.ToLower(b.ID))
-	})
-	return best.ID
+	to := func(o *callable) int { return distance(strings.ToLower(name), strings.ToLower(o.ID)) }
+	return slices.MinFunc(operations, func(a, b *callable) int { return to(a) - to(b) }).ID
 }
 
-// distance is how many letters have to be put in, left out or changed to get from a to b.
+// distance returns the Levenshtein distance of a and b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -501,14 +541,16 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-func (p *program) listCallables(operations []*callable) error {
+func (p *program) listOperations(operations []*callable) error {
 	w := p.stdout
 	fmt.Fprintf(w, "Usage: %s call <operation> [--parameter value …] [--body JSON|@file|-]\n\n"+
-		"Calls an operation of the API with a token of exactly the scopes that it needs. The body of the answer goes to\n"+
-		"stdout; that of a refusal, and its status, to stderr, and the exit code is 1.\n\n", p.Name)
+		"Calls an operation of the API with a token that has exactly the required scopes.\n"+
+		"Prints the body of the response to stdout. If the status is 400 or more, prints the\n"+
+		"body and the status to stderr, and exits with code 1.\n\n", p.Name)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, o := range operations {
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", o.ID, firstLine(o.spec.Summary), o.Method+" "+o.Path, o.access())
+		fmt.Fprintf(table, "  %s\t%s\t%s %s\t%s\n",
+			o.ID, firstLine(o.spec.Summary), o.Method, o.Path, o.access())
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -517,16 +559,16 @@ func (p *program) listCallables(operations []*callable) error {
 	return err
 }
 
-// access says who may call the operation.
+// access describes who can call the operation.
 func (o *callable) access() string {
-	var ways []string
+	var alternatives []string
 	for _, alternative := range o.Alternatives {
 		var scopes []string
 		for _, requirement := range alternative {
 			scopes = append(scopes, requirement.Scopes...)
 		}
 		if len(alternative) > 0 {
-			ways = append(ways, strings.Join(scopes, " and "))
+			alternatives = append(alternatives, strings.Join(scopes, " and "))
 		}
 	}
 	switch {
@@ -534,26 +576,32 @@ func (o *callable) access() string {
 		return "public"
 	case o.Optional():
 		return "token optional"
-	case slices.Contains(ways, ""):
+	case slices.Contains(alternatives, ""):
 		return "token"
 	}
-	return "token with " + strings.Join(ways, ", or ")
+	return "token with " + strings.Join(alternatives, ", or ")
 }
 
-func (p *program) explain(o *callable) error {
+func (p *program) usage(o *callable) error {
 	w := p.stdout
-	fmt.Fprintf(w, "Usage: %s call %s [flags]\n\n%s %s: %s\nAccess: %s\n", p.Name, o.ID, o.Method, o.Path, firstLine(o.spec.Summary), o.access())
+	fmt.Fprintf(w, "Usage: %s call %s [flags]\n\n%s %s: %s\nAccess: %s\n",
+		p.Name, o.ID, o.Method, o.Path, firstLine(o.spec.Summary), o.access())
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if len(o.parameters) > 0 {
 		fmt.Fprint(w, "\nParameters:\n")
 	}
 	for _, p := range o.parameters {
-		kind := map[string]string{openapi3.TypeArray: "value, repeatable", openapi3.TypeObject: "member=value, repeatable"}[p.kind]
+		kind := map[string]string{
+			openapi3.TypeArray:  "value, repeatable",
+			openapi3.TypeObject: "member=value, repeatable",
+		}[p.kind]
 		need := p.In
 		if p.Required {
 			need += ", required"
 		}
-		fmt.Fprintf(table, "  --%s <%s>\t%s (%s)\n", p.flag, cmp.Or(kind, p.kind), strings.Join(strings.Fields(p.Description), " "), need)
+		description := strings.Join(strings.Fields(p.Description), " ")
+		fmt.Fprintf(table, "  --%s <%s>\t%s (%s)\n", p.flag, cmp.Or(kind, p.kind), description,
+			need)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -570,7 +618,7 @@ func (p *program) explain(o *callable) error {
 		if f.DefValue != "" && f.DefValue != "false" {
 			usage += " Default: " + f.DefValue
 		}
-		if usage != "" { // the short form is told with the long one
+		if usage != "" { // short forms are printed with the long ones
 			fmt.Fprintf(table, "  %s\t%s\n", name, usage)
 		}
 	})

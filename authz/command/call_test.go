@@ -58,9 +58,10 @@ func TestCallParameters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	operations := callablesOf(document, plan)
+	operations := callables(document, plan)
 	var sent *http.Request
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { sent = r }))
+	server := httptest.NewServer(
+		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { sent = r }))
 	defer server.Close()
 	const path = "--path.id 7 --tags x "
 	for _, test := range []struct {
@@ -94,7 +95,8 @@ func TestCallParameters(t *testing.T) {
 			for i := range args {
 				args[i] = strings.ReplaceAll(args[i], "_", " ")
 			}
-			options, err := operations[test.operation].parse(append(args, "--url", server.URL+"/"), environment{}, true)
+			options, err := operations[test.operation].parse(append(args, "--url", server.URL+"/"),
+				environment{}, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,7 +115,8 @@ func TestCallParameters(t *testing.T) {
 			response.Body.Close()
 			name, value, _ := strings.Cut(test.header, ": ")
 			if sent.RequestURI != test.uri || test.header != "" && sent.Header.Get(name) != value {
-				t.Errorf("%s with %q is sent: want %s with %q", sent.RequestURI, sent.Header.Get(name), test.uri, test.header)
+				t.Errorf("%s with %q is sent: want %s with %q", sent.RequestURI,
+					sent.Header.Get(name), test.uri, test.header)
 			}
 		})
 	}

@@ -20,38 +20,38 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// config is what an operator of serve may set, by flag or by the key of the environment that the tag
-// names, after the program's prefix. The values are text, so that [config.settings] can report every
-// fault at once, each by its key.
+// config holds the settings of serve. The tag "key" names the environment variable, without the
+// program's prefix. The values are strings, so that [config.settings] can report all faults
+// together.
 type config struct {
 	Addr           string `key:"ADDR" default:":3010" help:"Address to listen on."`
-	File           string `name:"config" key:"CONFIG" help:"YAML file that lists the issuers whose tokens are accepted, where one is not enough. Read again on SIGHUP."`
-	Issuer         string `key:"ISSUER" group:"One issuer:" help:"Issuer whose tokens are accepted: its URL exactly as it stands in iss. AUTH0_DOMAIN does as well."`
-	Audience       string `key:"AUDIENCE" group:"One issuer:" help:"Identifiers of this API, one of which a token's aud must hold, separated by commas. AUTH0_AUDIENCE does as well."`
-	Resource       string `key:"RESOURCE" help:"URL under which clients reach this API. With it, they are told where to get a token (RFC 9728)."`
+	File           string `name:"config" key:"CONFIG" help:"YAML file that lists the issuers whose tokens are accepted, instead of one issuer. Reloaded on SIGHUP."`
+	Issuer         string `key:"ISSUER" group:"One issuer:" help:"Issuer whose tokens are accepted: its URL, identical to the iss claim. Alternative: AUTH0_DOMAIN."`
+	Audience       string `key:"AUDIENCE" group:"One issuer:" help:"Identifiers of this API, separated by commas; the aud claim must contain one. Alternative: AUTH0_AUDIENCE."`
+	Resource       string `key:"RESOURCE" help:"URL at which clients reach this API. If set, refusals tell clients where to get a token (RFC 9728)."`
 	Algorithms     string `key:"ALGORITHMS" default:"RS256,PS256,ES256,EdDSA" group:"One issuer:" help:"Signature algorithms accepted, separated by commas."`
-	Leeway         string `key:"LEEWAY" default:"30s" group:"One issuer:" help:"How far clocks may differ, at most 60s."`
-	JWKSCooldown   string `name:"jwks-cooldown" key:"JWKS_COOLDOWN" default:"30s" group:"One issuer:" help:"Least time between two key refreshes that unknown kids ask for."`
-	JWKSMaxAge     string `name:"jwks-max-age" key:"JWKS_MAX_AGE" default:"1h" group:"One issuer:" help:"After which time keys are refreshed at the latest."`
-	JWKSMaxStale   string `name:"jwks-max-stale" key:"JWKS_MAX_STALE" default:"24h" group:"One issuer:" help:"How long keys serve while they cannot be refreshed."`
-	DPoP           string `name:"dpop" key:"DPOP" default:"off" group:"One issuer:" help:"Whether tokens may be bound to a key of the client (RFC 9449): off, allowed or required."`
-	DPoPNonces     string `name:"dpop-nonces" key:"DPOP_NONCES" default:"off" help:"Whether DPoP proofs must hold a nonce of this server: off or on."`
-	DPoPNonceKey   string `name:"dpop-nonce-key" key:"DPOP_NONCE_KEY" help:"What nonces are made from: 32 secret characters or more, the same on all servers. Default: made at start."`
-	CORSOrigins    string `name:"cors-origins" key:"CORS_ORIGINS" help:"Origins whose pages may call from a browser, such as https://app.example.com, separated by commas. Default: none."`
-	Docs           string `key:"DOCS" default:"false" help:"Whether the API can be read about and tried at /docs: true or false."`
-	TrustedProxies string `key:"TRUSTED_PROXIES" help:"Networks from which X-Forwarded-For is believed, as CIDRs separated by commas. Default: none."`
-	InsecureReport string `name:"insecure-report" key:"INSECURE_REPORT" default:"off" help:"Lets requests pass that the document refuses, and logs why: off, validation (what breaks schemas alone) or everything. For introducing the document into an API that is in use."`
+	Leeway         string `key:"LEEWAY" default:"30s" group:"One issuer:" help:"Accepted difference between clocks, at most 60s."`
+	JWKSCooldown   string `name:"jwks-cooldown" key:"JWKS_COOLDOWN" default:"30s" group:"One issuer:" help:"Minimum time between key refreshes for unknown kids."`
+	JWKSMaxAge     string `name:"jwks-max-age" key:"JWKS_MAX_AGE" default:"1h" group:"One issuer:" help:"Maximum time between key refreshes."`
+	JWKSMaxStale   string `name:"jwks-max-stale" key:"JWKS_MAX_STALE" default:"24h" group:"One issuer:" help:"How long keys are used while they cannot be refreshed."`
+	DPoP           string `name:"dpop" key:"DPOP" default:"off" group:"One issuer:" help:"Sender-constrained tokens (RFC 9449): off, allowed or required."`
+	DPoPNonces     string `name:"dpop-nonces" key:"DPOP_NONCES" default:"off" help:"Require a nonce of this server in DPoP proofs: off or on."`
+	DPoPNonceKey   string `name:"dpop-nonce-key" key:"DPOP_NONCE_KEY" help:"Secret that nonces are derived from: at least 32 characters, the same on all servers. Default: random."`
+	CORSOrigins    string `name:"cors-origins" key:"CORS_ORIGINS" help:"Origins whose pages can call the API from a browser, such as https://app.example.com, separated by commas. Default: none."`
+	Docs           string `key:"DOCS" default:"false" help:"Serve the documentation at /docs: true or false."`
+	TrustedProxies string `key:"TRUSTED_PROXIES" help:"Proxies whose X-Forwarded-For is trusted, as CIDRs separated by commas. Default: none."`
+	InsecureReport string `name:"insecure-report" key:"INSECURE_REPORT" default:"off" help:"Let requests pass that the document refuses, and log why: off, validation (violations of schemas only) or everything. For introducing the document into an API that is in use."`
 
 	withoutTokens bool // the document takes no access tokens, so no issuer is needed
 }
 
-// settings are a config's values, parsed and checked.
+// settings are the parsed values of a config.
 type settings struct {
 	addr   string
-	server server.Config // what of it an operator sets
+	server server.Config
 }
 
-// settings returns the values, or all faults, joined.
+// settings parses the values, or returns all faults, joined.
 func (c config) settings(prefix string, hasDev bool) (settings, error) {
 	f := faults{prefix: prefix}
 	s := settings{
@@ -70,7 +70,8 @@ func (c config) settings(prefix string, hasDev bool) (settings, error) {
 		return i.DPoP == token.DPoPAllowed || i.DPoP == token.DPoPRequired
 	}
 	if c.Resource == "" && slices.ContainsFunc(s.server.Issuers, bound) {
-		f.missing("RESOURCE", "the URL under which clients reach this API, such as https://api.example.com: with DPoP a client proves that it means the very URL of its request")
+		f.missing("RESOURCE", "the URL at which clients reach this API, such as "+
+			"https://api.example.com: a DPoP proof names the URL of the request")
 	}
 	if f.all != nil {
 		return settings{}, errors.Join(f.all...)
@@ -78,16 +79,17 @@ func (c config) settings(prefix string, hasDev bool) (settings, error) {
 	return s, nil
 }
 
-// nonceKey never repeats the key that was given.
+// nonceKey returns the key of the DPoP nonces. Its errors do not contain the key.
 func (c config) nonceKey(f *faults) []byte {
 	key := []byte(c.DPoPNonceKey)
 	switch {
 	case c.DPoPNonces != "on" && c.DPoPNonces != "off":
 		f.add("DPOP_NONCES", c.DPoPNonces, "off or on")
 	case c.DPoPNonces == "off" && len(key) > 0:
-		f.add("DPOP_NONCES", c.DPoPNonces, "on, for %s is set", f.key("DPOP_NONCE_KEY"))
+		f.add("DPOP_NONCES", c.DPoPNonces, "on, because %s is set", f.key("DPOP_NONCE_KEY"))
 	case len(key) > 0 && len(key) < 32:
-		f.all = append(f.all, fmt.Errorf("%s has %d characters: expected 32 secret ones or more, or none for a key that is made at start", f.key("DPOP_NONCE_KEY"), len(key)))
+		f.all = append(f.all, fmt.Errorf("%s has %d characters: expected at least 32 secret "+
+			"characters, or leave it unset for a random key", f.key("DPOP_NONCE_KEY"), len(key)))
 	case c.DPoPNonces == "on" && len(key) == 0:
 		key = make([]byte, 32)
 		rand.Read(key) // never fails
@@ -98,8 +100,8 @@ func (c config) nonceKey(f *faults) []byte {
 	return key
 }
 
-// issuers are those of the file, or the one that the environment and the flags name. Not both: what would be trusted
-// would depend on which of them somebody looks at.
+// issuers returns the issuers of the file, or the one issuer of the environment and the flags. Both
+// is a fault, so that there is one place that says which issuers are trusted.
 func (c config) issuers(f *faults, hasDev bool) []token.Issuer {
 	if c.File == "" && c.Issuer == "" && c.Audience == "" && c.withoutTokens {
 		return nil
@@ -110,8 +112,10 @@ func (c config) issuers(f *faults, hasDev bool) []token.Issuer {
 	values := reflect.ValueOf(c)
 	for n := range values.NumField() {
 		tag := values.Type().Field(n).Tag
-		if given := values.Field(n).String(); tag.Get("group") == "One issuer:" && given != tag.Get("default") {
-			f.add(tag.Get("key"), given, "nothing, for the issuers are those of %s %q: say it there, or leave that unset", f.key("CONFIG"), c.File)
+		given := values.Field(n).String()
+		if tag.Get("group") == "One issuer:" && given != tag.Get("default") {
+			f.add(tag.Get("key"), given, "it unset, because %[1]s %[2]q lists the issuers: "+
+				"set it in that file, or unset %[1]s", f.key("CONFIG"), c.File)
 		}
 	}
 	issuers, err := readIssuers(f.key("CONFIG"), c.File)
@@ -121,7 +125,7 @@ func (c config) issuers(f *faults, hasDev bool) []token.Issuer {
 	return issuers
 }
 
-// issuer is the one issuer that the environment and the flags name.
+// issuer returns the one issuer of the environment and the flags.
 func (c config) issuer(f *faults, hasDev bool) token.Issuer {
 	i := token.Issuer{
 		Algorithms: f.algorithms("ALGORITHMS", c.Algorithms),
@@ -135,31 +139,35 @@ func (c config) issuer(f *faults, hasDev bool) token.Issuer {
 	}
 	switch {
 	case c.Issuer == "" && c.Audience != "":
-		f.missing("ISSUER", "the URL of the issuer of the tokens for %s %q; for an Auth0 tenant AUTH0_DOMAIN does as well", f.key("AUDIENCE"), c.Audience)
+		f.missing("ISSUER", "the URL of the issuer that issues tokens for %s %q; for an Auth0 "+
+			"tenant, set AUTH0_DOMAIN instead", f.key("AUDIENCE"), c.Audience)
 	case c.Issuer == "":
 		hint := ""
 		if hasDev {
-			hint = "; without an issuer at hand, try `dev`"
+			hint = "; for development without an issuer, run `dev`"
 		}
-		f.missing("ISSUER", "the URL of the issuer whose tokens are accepted; for an Auth0 tenant AUTH0_DOMAIN does as well%s", hint)
+		f.missing("ISSUER", "the URL of the issuer whose tokens are accepted; "+
+			"for an Auth0 tenant, set AUTH0_DOMAIN instead%s", hint)
 	default:
 		i.URL = f.issuer("ISSUER", c.Issuer)
 	}
 	switch {
 	case c.Audience == "" && c.Issuer != "":
-		f.missing("AUDIENCE", "the identifier under which this API is known to the issuer of %s, without which tokens for its other APIs would pass", f.key("ISSUER"))
+		f.missing("AUDIENCE", "the identifier of this API at the issuer in %s, so that tokens for "+
+			"other APIs are refused", f.key("ISSUER"))
 	case c.Audience == "":
-		f.missing("AUDIENCE", "the identifier under which this API is known to its issuer")
+		f.missing("AUDIENCE", "the identifier of this API at the issuer")
 	default:
 		i.Audiences = f.list("AUDIENCE", c.Audience)
 	}
 	if keys := i.Keys; keys.MaxStale > 0 && keys.MaxStale < keys.MaxAge {
-		f.add("JWKS_MAX_STALE", c.JWKSMaxStale, "no less than %s, which is %s: keys would end before they are refreshed", f.key("JWKS_MAX_AGE"), keys.MaxAge)
+		f.add("JWKS_MAX_STALE", c.JWKSMaxStale, "at least %s, which is %s: keys would expire "+
+			"before they are refreshed", f.key("JWKS_MAX_AGE"), keys.MaxAge)
 	}
 	return i
 }
 
-// logConfig is how the log looks. The default of its format is the command's.
+// logConfig holds the settings of the log. The default format depends on the command.
 type logConfig struct {
 	Format string `name:"log-format" key:"LOG_FORMAT" default:"${log_format}" help:"json or text."`
 	Level  string `name:"log-level" key:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
@@ -188,13 +196,13 @@ func (c logConfig) logger(prefix string, w io.Writer) (*slog.Logger, error) {
 	return slog.New(handler), nil
 }
 
-// faults collects what is wrong with the values of a configuration.
+// faults collects the faults of a configuration.
 type faults struct {
-	prefix string // of the keys
+	prefix string // of the environment variables
 	all    []error
 }
 
-// key is a key as operators know it.
+// key returns the full name of an environment variable.
 func (f *faults) key(name string) string { return f.prefix + name }
 
 func (f *faults) add(key, given, expected string, args ...any) {
@@ -215,26 +223,37 @@ func (f *faults) addr(key, given string) string {
 	return given
 }
 
-// issuer leaves the URL as it is: iss is compared byte for byte (RFC 7519 §4.1.1, §2 StringOrURI).
+// issuer checks the URL and returns it unchanged: iss is compared byte for byte (RFC 7519 §4.1.1,
+// §2 StringOrURI).
 func (f *faults) issuer(key, given string) string {
 	u, err := url.Parse(given)
 	switch {
 	case err == nil && u.User != nil:
 		f.add(key, u.Redacted(), "a URL without user and password")
-	case err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http") || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		f.add(key, given, "a URL without query and fragment, such as https://issuer.example/, exactly as it stands in iss (RFC 8414 §2)")
+	case err != nil || !isWebURL(u) || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		f.add(key, given, "a URL without query and fragment, such as https://issuer.example/, "+
+			"identical to the iss claim (RFC 8414 §2)")
 	case u.Scheme == "http" && !token.IsLoopback(u.Hostname()):
-		f.add(key, given, "https: http is for loopback hosts only, for whoever answers in the issuer's place makes the keys")
+		f.add(key, given, "https: http is allowed for loopback hosts only, because anyone on the "+
+			"network path could replace the keys")
 	}
 	return given
 }
 
 func (f *faults) resource(key, given string) string {
+	if given == "" {
+		return ""
+	}
 	u, err := url.Parse(given)
-	if given != "" && (err != nil || u.Hostname() == "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") || strings.ContainsAny(given, "?#\"\\")) {
-		f.add(key, given, "the URL under which clients reach this API, such as https://api.example.com, without query and fragment (RFC 9728 §1.2)")
+	if err != nil || !isWebURL(u) || u.User != nil || strings.ContainsAny(given, "?#\"\\") {
+		f.add(key, given, "the URL at which clients reach this API, such as "+
+			"https://api.example.com, without query and fragment (RFC 9728 §1.2)")
 	}
 	return given
+}
+
+func isWebURL(u *url.URL) bool {
+	return u.Hostname() != "" && (u.Scheme == "https" || u.Scheme == "http")
 }
 
 func (f *faults) dpop(key, given string) token.DPoPPolicy {
@@ -259,14 +278,14 @@ func (f *faults) list(key, given string) []string {
 func (f *faults) algorithms(key, given string) []string {
 	entries := f.list(key, given)
 	for _, entry := range entries {
-		if entry != "" { // told by list
+		if entry != "" { // list reports it
 			f.algorithm(key, entry)
 		}
 	}
 	return entries
 }
 
-// algorithm asks token's own question early, so that the fault names the key.
+// algorithm checks the algorithm before [token.NewVerifier] does, so that the fault names the key.
 func (f *faults) algorithm(key, given string) string {
 	if known := token.Algorithms(); !slices.Contains(known, given) {
 		f.add(key, given, "one of %s", strings.Join(known, ", "))
@@ -281,7 +300,8 @@ func (f *faults) networks(key, given string) (networks []netip.Prefix) {
 	for _, entry := range f.list(key, given) {
 		network, err := netip.ParsePrefix(entry)
 		if err != nil && entry != "" {
-			f.add(key, entry, "networks as CIDRs, such as 10.0.0.0/8,fd00::/8; a single address is 192.0.2.1/32")
+			f.add(key, entry, "networks as CIDRs, such as 10.0.0.0/8,fd00::/8; "+
+				"a single address is 192.0.2.1/32")
 		}
 		networks = append(networks, network.Masked())
 	}
@@ -294,7 +314,7 @@ func (f *faults) origins(key, given string) []string {
 	}
 	origins := f.list(key, given)
 	for _, origin := range origins {
-		if err := server.CheckOrigin(origin); err != nil && origin != "" { // told by list
+		if err := server.CheckOrigin(origin); err != nil && origin != "" { // list reports it
 			f.add(key, origin, "%s", err)
 		}
 	}
@@ -311,7 +331,7 @@ func (f *faults) boolean(key, given string) bool {
 func (f *faults) positive(key, given string) time.Duration {
 	d, err := time.ParseDuration(given)
 	if err != nil || d <= 0 {
-		f.add(key, given, "a duration longer than none with its unit, such as 30s, 15m or 1h")
+		f.add(key, given, "a positive duration with its unit, such as 30s, 15m or 1h")
 	}
 	return d
 }

@@ -15,13 +15,13 @@ import (
 )
 
 type credentialCommand struct {
-	ID      string   `required:"" help:"Who gets the credential; for HTTP Basic, the user name."`
-	Subject string   `help:"Whom the credential stands for. Default: the ID."`
-	Scope   []string `sep:"none" help:"Scope that it grants; may be repeated."`
+	ID      string   `required:"" help:"ID of the client; for HTTP Basic, the user name."`
+	Subject string   `help:"Subject of the principal. Default: the ID."`
+	Scope   []string `sep:"none" help:"Scope to grant; can be repeated."`
 }
 
-// credential makes a secret. The entry for the file goes to stdout, the secret to stderr, so that
-// the one can be appended to the file while the other is seen once.
+// credential generates a secret. It prints the entry for the file to stdout, which can be appended
+// to the file, and the secret to stderr.
 func (p *program) credential(c *credentialCommand) error {
 	secret := rand.Text() // 128 bits or more
 	if err := writeCredential(p.stdout, c, secret); err != nil {
@@ -74,7 +74,7 @@ func (r *reader) secret(entry setting) (secret authz.Secret) {
 	}
 	for _, name := range []string{"id", "sha256"} {
 		if !given[name] {
-			r.missing(entry.at(name), "what the command credential prints")
+			r.missing(entry.at(name), "the value that the command credential prints")
 		}
 	}
 	if principal.ClientID = secret.ID; principal.Subject == "" {
@@ -87,7 +87,7 @@ func (r *reader) secret(entry setting) (secret authz.Secret) {
 	return secret
 }
 
-// sha256 does not repeat what is given: it may be the secret itself.
+// sha256 parses a hash. Its error does not contain the value, which could be the secret itself.
 func (r *reader) sha256(key, given string) (hash [32]byte) {
 	if raw, err := hex.DecodeString(given); err == nil && len(raw) == len(hash) {
 		return [32]byte(raw)

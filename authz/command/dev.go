@@ -19,23 +19,23 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Dev is what the command dev needs beside the rest of the App. Only Issuer has no default.
+// Dev configures the commands dev and token. Only Issuer has no default.
 type Dev struct {
-	// Issuer returns the development issuer, such as devissuer.ForDev does. Its clients are full, which
-	// may have all scopes, and none, which may have none, both with the secret, and the public client
-	// app, in which people sign in.
+	// Issuer returns the development issuer: see devissuer.ForDev. It has three clients: full is
+	// granted all scopes, none is granted no scopes, and both use the secret; app is a public
+	// client, in which users sign in.
 	Issuer func(url, secret string, audiences, scopes []string) (Issuer, error)
-	// Open is App.Open for dev, which usually has another database. Default App.Open.
+	// Open opens the service for dev, usually with a database of its own. Default: App.Open.
 	Open Opener
 }
 
-// Issuer is a token issuer beside the API: see [server.Issuer].
+// Issuer is a token issuer that runs with the API: see [server.Issuer].
 type Issuer = interface {
 	http.Handler
 	Serves(path string) bool
 }
 
-// devOpener opens what dev needs to answer.
+// devOpener returns the Opener of the command dev.
 func (a App) devOpener() Opener {
 	if a.Dev != nil && a.Dev.Open != nil {
 		return a.Dev.Open
@@ -44,21 +44,21 @@ func (a App) devOpener() Opener {
 }
 
 type devCommand struct {
-	Addr        string       `default:"localhost:3010" help:"Address to listen on, of a loopback host."`
-	CORSOrigins []string     `name:"cors-origins" placeholder:"ORIGIN" help:"Origins whose pages may call from a browser, such as http://localhost:3000, separated by commas. Default: none."`
+	Addr        string       `default:"localhost:3010" help:"Loopback address to listen on."`
+	CORSOrigins []string     `name:"cors-origins" placeholder:"ORIGIN" help:"Origins whose pages can call the API from a browser, such as http://localhost:3000, separated by commas. Default: none."`
 	Policy      policyConfig `embed:""`
 	Program     kong.Plugins `embed:""` // the flags of Dev.Open
 	Log         logConfig    `embed:""`
 }
 
 type tokenCommand struct {
-	URL    string   `default:"${dev_url}" help:"Where dev is."`
-	Client string   `enum:"full,none" default:"full" help:"Who asks: full may have every scope of the document, none may have none."`
-	Scope  []string `sep:"none" help:"Scope to ask for; may be repeated. Default: all that the client may have."`
+	URL    string   `default:"${dev_url}" help:"URL of the running dev."`
+	Client string   `enum:"full,none" default:"full" help:"Client to get a token for: full is granted all scopes of the document, none is granted no scopes."`
+	Scope  []string `sep:"none" help:"Scope to request; can be repeated. Default: all scopes of the client."`
 }
 
-// What dev and token, two processes, agree on. The secret protects nothing: its issuer answers this
-// machine alone, and nobody else trusts what it signs.
+// Constants that the processes dev and token share. The secret protects nothing: the development
+// issuer only listens on loopback, and no other server trusts its tokens.
 const (
 	devAudience = "https://quickstarts/api"
 	devSecret   = "for-development-only"
@@ -70,7 +70,9 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	log, err := c.Log.logger(p.prefix(), p.stderr)
 	host, _, addrErr := net.SplitHostPort(c.Addr)
 	if addrErr != nil || !token.IsLoopback(host) {
-		err = errors.Join(err, fmt.Errorf("--addr is %q: expected a port of a loopback host, such as localhost:3010, for dev gives tokens to whoever asks; elsewhere, serve listens", c.Addr))
+		err = errors.Join(err, fmt.Errorf("--addr is %q: expected a loopback host and a port, "+
+			"such as localhost:3010, because dev issues tokens to everyone; for other addresses, "+
+			"use serve", c.Addr))
 	}
 	for _, origin := range c.CORSOrigins {
 		if fault := server.CheckOrigin(origin); fault != nil {
@@ -94,13 +96,19 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 		return fmt.Errorf("--addr is %q: %w", c.Addr, err)
 	}
 	local := listener.Addr().(*net.TCPAddr)
-	if !local.IP.IsLoopback() { // a hosts file can say anything of localhost
-		return errors.Join(&configurationError{fmt.Errorf("--addr is %q, which is %s here: expected a loopback address, such as 127.0.0.1:3010", c.Addr, local.IP)}, listener.Close())
+	if !local.IP.IsLoopback() { // a hosts file can map localhost to any address
+		err := fmt.Errorf(
+			"--addr is %q, which resolves to %s: expected a loopback address, such as "+
+				"127.0.0.1:3010",
+			c.Addr,
+			local.IP,
+		)
+		return errors.Join(&configurationError{err}, listener.Close())
 	}
 	api := "http://" + net.JoinHostPort(host, fmt.Sprint(local.Port))
 
-	// The second audience is for clients that know nothing but the address: they ask for what the
-	// metadata calls the resource.
+	// The second audience is for clients that only know the address: they request a token for the
+	// resource that the metadata names.
 	audiences := []string{devAudience, api}
 	issuer, err := p.Dev.Issuer(api+"/", devSecret, audiences, plan.Scopes())
 	if err != nil {
@@ -108,8 +116,10 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	}
 	welcome(p.stdout, api, policy.prefix(), plan)
 	return p.run(ctx, listener, p.devOpener(), policy, server.Config{
-		Document:        document,
-		Issuers:         []token.Issuer{{URL: api + "/", Audiences: audiences, DPoP: token.DPoPAllowed}},
+		Document: document,
+		Issuers: []token.Issuer{
+			{URL: api + "/", Audiences: audiences, DPoP: token.DPoPAllowed},
+		},
 		Resource:        api,
 		CORSOrigins:     c.CORSOrigins,
 		Docs:            true,
@@ -119,8 +129,7 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	}, func(*server.Server) {})
 }
 
-// welcome shows a newcomer what to do. Its commands work when pasted as they are, with sh, sed and
-// curl.
+// welcome prints the first steps. The commands work as they are, with sh, sed and curl.
 func welcome(w io.Writer, api, basePath string, plan *authz.Plan) {
 	elsewhere := ""
 	if api != devURL {
@@ -138,18 +147,20 @@ func welcome(w io.Writer, api, basePath string, plan *authz.Plan) {
   call it:
     curl -H "Authorization: Bearer $TOKEN" %s%s
 
-  client_id=none gets a token without scopes. Apps sign in alice, who may do all, and bob, who may read:
-  client_id=app, authorization code with PKCE. Stop with Ctrl-C.
+  client_id=none gets a token without scopes. Apps use client_id=app, authorization code with PKCE,
+  and sign in alice, who has all scopes, or bob, who can only read. Stop with Ctrl-C.
 
-`, api, len(plan.Operations()), api+"/", api, elsewhere, api, devSecret, devAudience, api+basePath, mostGuarded(plan))
+`, api, len(plan.Operations()), api+"/", api, elsewhere, api, devSecret, devAudience,
+		api+basePath, mostScopes(plan))
 }
 
-// mostGuarded returns the path, ready to call, of the operation that asks for the most scopes.
-func mostGuarded(plan *authz.Plan) string {
+// mostScopes returns the path of the GET operation without path parameters that requires the most
+// scopes.
+func mostScopes(plan *authz.Plan) string {
 	path, most := "/", -1
 	for _, o := range plan.Operations() {
 		if len(o.Alternatives) > 1 {
-			continue // there is more than one way in
+			continue // the example uses a Bearer token only
 		}
 		scopes := 0
 		for _, alternative := range o.Alternatives {
@@ -164,22 +175,24 @@ func mostGuarded(plan *authz.Plan) string {
 	return path
 }
 
-// token asks the issuer of a running dev for a token, as any client would (RFC 6749 §4.4.2).
+// token requests a token from a running dev (RFC 6749 §4.4.2) and prints it.
 func (p *program) token(ctx context.Context, c *tokenCommand) error {
 	source, err := client.New(ctx, devClient(c.URL, c.Client, c.Scope))
 	if err != nil {
-		return &configurationError{fmt.Errorf("--url is %q: expected a URL such as %s: %w", c.URL, devURL, err)}
+		return &configurationError{
+			fmt.Errorf("--url is %q: expected a URL such as %s: %w", c.URL, devURL, err),
+		}
 	}
 	token, err := source.Token()
 	if err != nil {
-		return noToken(err, true)
+		return tokenError(err, true)
 	}
 	_, err = fmt.Fprintln(p.stdout, token.AccessToken)
 	return err
 }
 
-// devClient is one of dev's clients. The endpoint is not discovered, because the issuer's own name for
-// it is only one of those that this machine has.
+// devClient returns the configuration of a client of dev. The endpoint is not discovered, because
+// discovery would only accept one of the names of this host.
 func devClient(api, id string, scopes []string) client.Config {
 	return client.Config{
 		TokenURL: strings.TrimSuffix(api, "/") + "/oauth/token",
@@ -187,19 +200,20 @@ func devClient(api, id string, scopes []string) client.Config {
 	}
 }
 
-// noToken says why there is no token, and what to do if a running dev was asked.
-func noToken(err error, ofDev bool) error {
+// tokenError describes why no token was issued. With ofDev it adds what to do about dev.
+func tokenError(err error, ofDev bool) error {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	switch {
 	case ok && refused.ErrorCode != "":
-		return fmt.Errorf("the issuer refuses: %s: %s", refused.ErrorCode, refused.ErrorDescription)
+		return fmt.Errorf("the issuer refused the request: %s: %s", refused.ErrorCode,
+			refused.ErrorDescription)
 	case ok:
-		err = fmt.Errorf("the issuer answers %s, not as an issuer does", refused.Response.Status)
+		err = fmt.Errorf("the issuer returned %s without an OAuth error", refused.Response.Status)
 	default:
-		err = fmt.Errorf("no issuer answers: %w", err)
+		err = fmt.Errorf("cannot reach the issuer: %w", err)
 	}
 	if ofDev {
-		return fmt.Errorf("%w: run dev, or say with --url where it is", err)
+		return fmt.Errorf("%w: start dev, or set --url to its address", err)
 	}
 	return err
 }

@@ -10,15 +10,15 @@ import (
 	"github.com/joho/godotenv"
 )
 
-// environment is where a setting comes from that no flag gives: the first layer in which it is not
-// empty.
+// environment holds the settings that are not given as flags, in layers of which the first takes
+// precedence.
 type environment struct {
-	prefix string // of the program's keys
+	prefix string // of the program's variables
 	layers []map[string]string
 }
 
-// readEnvironment returns the layers, the process's environment (as os.Environ gives it) before the
-// file. It is normal that the file does not exist.
+// readEnvironment returns the process's environment, in the form of os.Environ, and the file
+// dotenv, which need not exist.
 func readEnvironment(prefix string, environ []string, dotenv string) (environment, error) {
 	process := map[string]string{}
 	for _, pair := range environ {
@@ -33,11 +33,11 @@ func readEnvironment(prefix string, environ []string, dotenv string) (environmen
 	return env, env.resolveAliases()
 }
 
-// key is a key as operators know it.
+// key returns the full name of a variable.
 func (e environment) key(name string) string { return e.prefix + name }
 
-// lookup returns the value of a key of the program, or "". Empty is the same as absent: `KEY=` is how
-// .env files and container descriptions leave a value out.
+// lookup returns the value of a variable of the program, or "". An empty variable counts as unset:
+// `KEY=` is how .env files and container descriptions leave a value out.
 func (e environment) lookup(name string) string {
 	for _, layer := range e.layers {
 		if value := strings.TrimSpace(layer[e.key(name)]); value != "" {
@@ -47,9 +47,9 @@ func (e environment) lookup(name string) string {
 	return ""
 }
 
-// resolveAliases gives the keys that the Auth0 quickstarts use the program's names, layer by layer, so
-// that an alias in the environment beats the program's key in .env. Two that contradict each other in
-// one layer are a fault: to guess which issuer was meant is to guess whom to trust.
+// resolveAliases translates the variables of the Auth0 quickstarts to the program's own, layer by
+// layer, so that an alias in the environment takes precedence over the program's variable in .env.
+// Two different values in one layer are a fault: the wrong choice would trust the wrong issuer.
 func (e environment) resolveAliases() error {
 	var found []error
 	for _, layer := range e.layers {
@@ -66,7 +66,8 @@ func (e environment) resolveAliases() error {
 			case own == "":
 				layer[a.key] = alias
 			default:
-				found = append(found, fmt.Errorf("%s and %s contradict each other, %q and %q: expected one of them alone",
+				found = append(found, fmt.Errorf(
+					"%s and %s have different values, %q and %q: set only one of them",
 					a.alias, a.key, alias, own))
 			}
 		}
@@ -74,36 +75,40 @@ func (e environment) resolveAliases() error {
 	return errors.Join(found...)
 }
 
-// issuerOfDomain returns the issuer of an Auth0 tenant, whose iss is always https, in lower case, and ends in a slash.
+// issuerOfDomain returns the issuer of an Auth0 tenant. Its iss claim is always https, in lower
+// case, and ends in a slash.
 func issuerOfDomain(domain string) string {
 	domain = strings.ToLower(strings.TrimSuffix(strings.TrimSpace(domain), "/"))
 	if domain == "" || strings.HasPrefix(domain, "http://") {
-		return domain // for the check of the issuer to refuse
+		return domain // which the validation of the issuer refuses
 	}
 	return "https://" + strings.TrimPrefix(domain, "https://") + "/"
 }
 
-// readDotenv never repeats what the parser complains of: the parser quotes the rest of the file, secrets included.
+// readDotenv reads a .env file. It does not return the errors of the parser, because they quote the
+// rest of the file, secrets included.
 func readDotenv(path string) (map[string]string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return map[string]string{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s could not be read: %w; expected a file of KEY=value lines, or none", path, err)
+		return nil, fmt.Errorf("cannot read %s: %w: expected a file of KEY=value lines, or no file",
+			path, err)
 	}
 	values, err := godotenv.UnmarshalBytes(text)
-	if _, nameless := values[""]; err == nil && !nameless {
+	if _, unnamed := values[""]; err == nil && !unnamed {
 		return values, nil
 	}
-	// The fault is in the statement after the longest beginning that is well-formed.
+	// The fault is in the statement after the longest valid prefix.
 	lines := strings.SplitAfter(string(text), "\n")
-	well := 0
+	valid := 0
 	for n := range len(lines) {
 		values, err := godotenv.Unmarshal(strings.Join(lines[:n], ""))
-		if _, nameless := values[""]; err == nil && !nameless {
-			well = n
+		if _, unnamed := values[""]; err == nil && !unnamed {
+			valid = n
 		}
 	}
-	return nil, fmt.Errorf("%s is malformed at line %d: expected KEY=value, KEY=\"value\" or # comment", path, well+1)
+	return nil, fmt.Errorf(
+		"%s is malformed at line %d: expected KEY=value, KEY=\"value\" or # comment", path, valid+1)
 }

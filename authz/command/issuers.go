@@ -16,19 +16,19 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// The presets are configuration files themselves: each is an example of its provider, which works once its url and
-// audiences are one's own. As a preset it gives all the rest.
+// presets holds a configuration file for each provider. Each is a complete example with a
+// placeholder url and placeholder audiences; a preset takes everything else from it.
 //
 //go:embed presets
 var presets embed.FS
 
-// readIssuers reads the issuers that a configuration file lists, or returns all its faults, joined,
-// each with the file, the line and the key. The fields of [token.Issuer] say what the keys do. key is
-// the setting that names the file.
+// readIssuers reads the issuers from a configuration file, or returns all faults, joined, each with
+// the file, the line and the key. [token.Issuer] documents the keys. The setting key names the
+// file.
 func readIssuers(key, path string) ([]token.Issuer, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s is %q: expected a file that can be read: %w", key, path, err)
+		return nil, fmt.Errorf("%s is %q: expected a readable file: %w", key, path, err)
 	}
 	return parseIssuers(path, text)
 }
@@ -45,31 +45,32 @@ func parseIssuers(name string, text []byte) ([]token.Issuer, error) {
 	return issuers, nil
 }
 
-// openYAML returns the root of a file of one YAML document.
+// openYAML returns the root of a file with one YAML document.
 func openYAML(name string, text []byte, expected string) (setting, *reader, error) {
 	var document, second yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	if err := decoder.Decode(&document); err == io.EOF {
 		return setting{}, nil, fmt.Errorf("%s is empty: expected %s", name, expected)
 	} else if err != nil {
-		return setting{}, nil, fmt.Errorf("%s is no YAML: %w", name, err)
+		return setting{}, nil, fmt.Errorf("%s is not valid YAML: %w", name, err)
 	}
 	if decoder.Decode(&second) != io.EOF {
-		return setting{}, nil, fmt.Errorf("%s goes on after its first document: expected one, with %s", name, expected)
+		return setting{}, nil, fmt.Errorf(
+			"%s has more than one YAML document: expected one, with %s", name, expected)
 	}
 	r := &reader{file: name}
 	return setting{r, "the file", "", resolve(document.Content[0])}, r, nil
 }
 
-// reader reads a configuration file. It knows each key by name, so that one that is misspelt is a fault and not
-// silence: a restriction that is not read is not enforced.
+// reader reads a configuration file and collects faults. An unknown key is a fault, because a
+// restriction with a misspelt name would not be enforced.
 type reader struct {
 	file string
 	faults
 }
 
 func (r *reader) root(file setting) (issuers []token.Issuer) {
-	listed := map[string]int{} // the lines of the issuers
+	lines := map[string]int{} // of the issuers, by URL
 	for _, s := range file.members("") {
 		if s.name != "issuers" {
 			s.unknown("issuers")
@@ -77,10 +78,10 @@ func (r *reader) root(file setting) (issuers []token.Issuer) {
 		}
 		for _, entry := range s.elements() {
 			i := r.issuer(entry)
-			if line := listed[i.URL]; line != 0 && i.URL != "" {
-				r.add(entry.at("url"), i.URL, "every issuer once, and this one is on line %d already", line)
+			if line := lines[i.URL]; line != 0 && i.URL != "" {
+				r.add(entry.at("url"), i.URL, "each issuer once; this one is also on line %d", line)
 			}
-			listed[i.URL] = entry.node.Line
+			lines[i.URL] = entry.node.Line
 			issuers = append(issuers, i)
 		}
 	}
@@ -99,7 +100,7 @@ func (r *reader) issuer(entry setting) (i token.Issuer) {
 	given := map[string]bool{}
 	for _, s := range settings {
 		given[s.name] = true
-		if s.name == "preset" { // wherever it stands, what stands beside it comes after it
+		if s.name == "preset" { // first, because the other keys override it
 			i = value(s, r.preset)
 		}
 	}
@@ -143,19 +144,23 @@ func (r *reader) issuer(entry setting) (i token.Issuer) {
 		case "keys":
 			i.Keys = r.keys(s)
 		default:
-			s.unknown("one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys")
+			s.unknown("one of preset, url, audiences, audience_claim, client_claim, " +
+				"required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, " +
+				"scope_prefix, scope_names, grantable_scopes, dpop, keys")
 		}
 	}
 	if !given["url"] {
-		r.missing(entry.at("url"), "the URL of the issuer, exactly as it stands in iss")
+		r.missing(entry.at("url"), "the URL of the issuer, identical to the iss claim")
 	}
 	if !given["audiences"] {
-		r.missing(entry.at("audiences"), "the identifiers under which this API is known to the issuer, without which tokens for its other APIs would pass")
+		r.missing(entry.at("audiences"),
+			"the identifiers of this API at the issuer, so that tokens for other APIs are refused")
 	}
-	if len(r.all) == before { // what is left is how the keys go together, which the verifier knows
+	if len(r.all) == before {
 		if err := i.Validate(); err != nil {
 			for line := range strings.Lines(err.Error()) {
-				r.all = append(r.all, fmt.Errorf("%s %w", entry.at("the issuer's"), errors.New(strings.TrimSpace(line))))
+				fault := errors.New(strings.TrimSpace(line))
+				r.all = append(r.all, fmt.Errorf("%s %w", entry.at("the issuer's"), fault))
 			}
 		}
 	}
@@ -178,7 +183,7 @@ func (r *reader) keys(s setting) (policy token.KeyPolicy) {
 	return policy
 }
 
-// preset returns what the provider's example says, but for what is each one's own.
+// preset returns the provider's example without its url and audiences.
 func (r *reader) preset(key, given string) token.Issuer {
 	text, err := presets.ReadFile("presets/" + given + ".yaml")
 	if err != nil {
@@ -187,7 +192,7 @@ func (r *reader) preset(key, given string) token.Issuer {
 	}
 	issuers, err := parseIssuers(given+".yaml", text)
 	if err != nil {
-		r.all = append(r.all, err) // not while the tests pass
+		r.all = append(r.all, err) // the tests parse all presets
 		return token.Issuer{}
 	}
 	issuers[0].URL, issuers[0].Audiences = "", nil
@@ -195,7 +200,7 @@ func (r *reader) preset(key, given string) token.Issuer {
 }
 
 func presetNames() (names []string) {
-	entries, _ := presets.ReadDir("presets") // embedded: it is there
+	entries, _ := presets.ReadDir("presets") // embedded: cannot fail
 	for _, entry := range entries {
 		names = append(names, strings.TrimSuffix(entry.Name(), ".yaml"))
 	}
@@ -205,34 +210,35 @@ func presetNames() (names []string) {
 
 func (r *reader) profile(key, given string) bool {
 	if given != "rfc9068" {
-		r.add(key, given, "rfc9068, or no profile at all")
+		r.add(key, given, "rfc9068, or leave it unset")
 	}
 	return true
 }
 
 func (r *reader) pointer(key, given string) string {
 	if !strings.HasPrefix(given, "/") {
-		r.add(key, given, "a JSON pointer (RFC 6901) to a claim, such as /scope or /realm_access/roles")
+		r.add(key, given,
+			"a JSON pointer (RFC 6901) to a claim, such as /scope or /realm_access/roles")
 	}
 	return given
 }
 
 func verbatim(_, given string) string { return given }
 
-// setting is a value of the file, by the key that it has there.
+// setting is one key of the file and its value.
 type setting struct {
 	reader *reader
 	name   string
-	within string // the keys above it, as "keys."
+	within string // prefix of the name in faults, such as "keys."
 	node   *yaml.Node
 }
 
-// at says where a key stands, as the beginning of a fault.
+// at returns the file, the line and a key, the beginning of a fault.
 func (s setting) at(key string) string {
 	return fmt.Sprintf("%s:%d: %s", s.reader.file, s.node.Line, key)
 }
 
-// key is how faults call the setting: as it is written, or quoted if that would not stay on a line.
+// key returns the name of the setting in faults, quoted if it has special characters.
 func (s setting) key() string {
 	if quoted := strconv.Quote(s.name); quoted != `"`+s.name+`"` {
 		return s.within + quoted
@@ -250,16 +256,20 @@ func (s setting) fault(expected string) {
 	case s.node.Kind == yaml.ScalarNode:
 		given = strconv.Quote(s.node.Value)
 	}
-	s.reader.all = append(s.reader.all, fmt.Errorf("%s is %s: expected %s", s.at(s.key()), given, expected))
+	s.add("%s is %s: expected %s", s.at(s.key()), given, expected)
 }
 
 func (s setting) unknown(known string) {
-	s.reader.all = append(s.reader.all, fmt.Errorf("%s is no key that is known here: expected %s", s.at(s.key()), known))
+	s.add("%s is an unknown key: expected %s", s.at(s.key()), known)
+}
+
+func (s setting) add(format string, args ...any) {
+	s.reader.all = append(s.reader.all, fmt.Errorf(format, args...))
 }
 
 func (s setting) empty() bool { return s.node.Value == "" || s.node.Tag == "!!null" }
 
-// members returns the settings of a mapping, each key once.
+// members returns the settings of a mapping. A duplicate key is a fault.
 func (s setting) members(within string) (members []setting) {
 	if s.node.Kind != yaml.MappingNode {
 		s.fault("a mapping: lines of key: value")
@@ -274,7 +284,8 @@ func (s setting) members(within string) (members []setting) {
 			continue
 		}
 		if line := lines[key.Value]; line != 0 {
-			s.reader.all = append(s.reader.all, fmt.Errorf("%s:%d: %s is given twice, on line %d already: expected it once", s.reader.file, key.Line, member.key(), line))
+			s.add("%s:%d: %s is given twice, first on line %d: expected it once",
+				s.reader.file, key.Line, member.key(), line)
 			continue
 		}
 		lines[key.Value] = key.Line
@@ -283,7 +294,7 @@ func (s setting) members(within string) (members []setting) {
 	return members
 }
 
-// elements returns the settings of a list, all by the list's own key.
+// elements returns the elements of a list, each with the key of the list.
 func (s setting) elements() (elements []setting) {
 	if s.node.Kind != yaml.SequenceNode {
 		s.fault("a list, such as [a, b]")
@@ -295,8 +306,8 @@ func (s setting) elements() (elements []setting) {
 	return elements
 }
 
-// resolve follows an alias to what it stands for. What is read has a depth of its own, so that one that stands for
-// itself ends where a single value is expected.
+// resolve returns the node that an alias refers to. An alias that contains itself cannot cause
+// endless recursion, because the depth of what is read is fixed.
 func resolve(node *yaml.Node) *yaml.Node {
 	if node.Kind == yaml.AliasNode {
 		return node.Alias
@@ -304,7 +315,7 @@ func resolve(node *yaml.Node) *yaml.Node {
 	return node
 }
 
-// value reads a single value, as it is written: YAML's own notions of numbers and truth do not count.
+// value parses a scalar from its text in the file, whatever type YAML would give it.
 func value[T any](s setting, parse func(key, given string) T) (v T) {
 	if s.node.Kind != yaml.ScalarNode || s.empty() || s.node.Tag == "!!binary" {
 		s.fault("a single value")
@@ -313,7 +324,7 @@ func value[T any](s setting, parse func(key, given string) T) (v T) {
 	return parse(s.at(s.key()), s.node.Value)
 }
 
-// list reads a list of single values. One without any is not nil.
+// list parses a list of scalars. The result of an empty list is not nil.
 func list[T any](s setting, parse func(key, given string) T) []T {
 	values := []T{}
 	for _, element := range s.elements() {

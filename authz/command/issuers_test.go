@@ -39,20 +39,27 @@ issuers:
 		t.Fatal(err)
 	}
 	want := []token.Issuer{{
-		URL:             "https://issuer.example/",
-		Audiences:       []string{"https://api.example", "urn:api", "007"},
-		AudienceClaim:   "/resource",
-		ClientClaim:     "/cid",
-		RequiredClaims:  map[string][]string{"/typ": {"Bearer", "DPoP"}, "/org_id": {"org_1"}},
-		Algorithms:      []string{"EdDSA", "ES256"},
-		Leeway:          token.NoLeeway,
-		MaxLifetime:     time.Hour,
-		ScopeClaims:     []string{"/scp", "/realm_access/roles"},
-		ScopePrefix:     "api/",
-		ScopeNames:      map[string]string{"admin": "read:messages write:messages", "Chief Editor": "write:messages"},
+		URL:            "https://issuer.example/",
+		Audiences:      []string{"https://api.example", "urn:api", "007"},
+		AudienceClaim:  "/resource",
+		ClientClaim:    "/cid",
+		RequiredClaims: map[string][]string{"/typ": {"Bearer", "DPoP"}, "/org_id": {"org_1"}},
+		Algorithms:     []string{"EdDSA", "ES256"},
+		Leeway:         token.NoLeeway,
+		MaxLifetime:    time.Hour,
+		ScopeClaims:    []string{"/scp", "/realm_access/roles"},
+		ScopePrefix:    "api/",
+		ScopeNames: map[string]string{
+			"admin":        "read:messages write:messages",
+			"Chief Editor": "write:messages",
+		},
 		GrantableScopes: []string{"read:messages", "write:messages"},
 		DPoP:            token.DPoPRequired,
-		Keys:            token.KeyPolicy{Cooldown: time.Second, MaxAge: 2 * time.Minute, MaxStale: 3 * time.Hour},
+		Keys: token.KeyPolicy{
+			Cooldown: time.Second,
+			MaxAge:   2 * time.Minute,
+			MaxStale: 3 * time.Hour,
+		},
 	}, {
 		URL: "http://localhost:9000/realms/r", Audiences: []string{"a"}, RFC9068: true, Leeway: 5 * time.Second,
 		DPoP: token.DPoPOff, ScopeClaims: []string{}, GrantableScopes: []string{},
@@ -62,18 +69,22 @@ issuers:
 	}
 }
 
-// TestIssuersFileHasEveryField: a field of an issuer that no key can set is one that the file forgot.
+// TestIssuersFileHasEveryField: a field of an issuer that no key can set is one that the file
+// forgot.
 func TestIssuersFileHasEveryField(t *testing.T) {
 	keys := map[string]string{ // a value for the key that sets the field
 		"URL": "url", "Audiences": "audiences", "AudienceClaim": "audience_claim", "ClientClaim": "client_claim", "RequiredClaims": "required_claims",
 		"Algorithms": "algorithms", "Leeway": "leeway", "MaxLifetime": "max_lifetime", "RFC9068": "profile", "ScopeClaims": "scope_claims",
 		"ScopePrefix": "scope_prefix", "ScopeNames": "scope_names", "GrantableScopes": "grantable_scopes", "DPoP": "dpop", "Keys": "keys",
 	}
-	_, err := parseIssuers("f", []byte("issuers: [{url: https://a.example/, audiences: [a], nonsense: 1}]"))
+	_, err := parseIssuers("f",
+		[]byte("issuers: [{url: https://a.example/, audiences: [a], nonsense: 1}]"))
 	for field := range reflect.TypeFor[token.Issuer]().Fields() {
 		key, known := keys[field.Name]
 		if !known || !strings.Contains(err.Error(), key) {
-			t.Errorf("token.Issuer has %s: no key of the file sets it, or the list of known keys leaves it out:\n%v", field.Name, err)
+			t.Errorf(
+				"token.Issuer has %s: no key of the file sets it, or the list of known keys leaves it out:\n%v",
+				field.Name, err)
 		}
 	}
 }
@@ -86,10 +97,10 @@ func TestIssuersFileFaults(t *testing.T) {
 	}{
 		{"empty", "", `f.yaml is empty: expected a list named issuers`},
 		{"a comment alone", "# later\n", `f.yaml is empty: expected a list named issuers`},
-		{"no YAML", "issuers: [\n", `f.yaml is no YAML: yaml: line 2: did not find expected node content`},
-		{"a tab", "issuers:\n\t- url: a\n", `f.yaml is no YAML: yaml: line 2: found character that cannot start any token`},
-		{"two documents", list + "  - {url: https://a.example/, audiences: [a]}\n---\nissuers: []\n", `f.yaml goes on after its first document: expected one, with a list named issuers`},
-		{"something broken after it", list + "  - {url: https://a.example/, audiences: [a]}\n---\n[\n", `f.yaml goes on after its first document: expected one, with a list named issuers`},
+		{"invalid YAML", "issuers: [\n", `f.yaml is not valid YAML: yaml: line 2: did not find expected node content`},
+		{"a tab", "issuers:\n\t- url: a\n", `f.yaml is not valid YAML: yaml: line 2: found character that cannot start any token`},
+		{"two documents", list + "  - {url: https://a.example/, audiences: [a]}\n---\nissuers: []\n", `f.yaml has more than one YAML document: expected one, with a list named issuers`},
+		{"something broken after it", list + "  - {url: https://a.example/, audiences: [a]}\n---\n[\n", `f.yaml has more than one YAML document: expected one, with a list named issuers`},
 		{"a list", "- url: https://a.example/\n", `f.yaml:1: the file is a list: expected a mapping: lines of key: value`},
 		{"a word", "issuers\n", `f.yaml:1: the file is "issuers": expected a mapping: lines of key: value`},
 		{"no issuers", "{}", `f.yaml:1: issuers is not set: expected a list of issuers, each with url and audiences`},
@@ -97,21 +108,21 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"issuers empty", "issuers:\n", `f.yaml:1: issuers is empty: expected a list, such as [a, b]`},
 		{"issuers a mapping", list + "  url: https://a.example/\n", `f.yaml:2: issuers is a mapping: expected a list, such as [a, b]`},
 		{"an issuer that is a URL", list + "  - https://a.example/\n", `f.yaml:2: issuers is "https://a.example/": expected a mapping: lines of key: value`},
-		{"another key at the top", list + "  - {url: https://a.example/, audiences: [a]}\naddr: :3010\n", `f.yaml:3: addr is no key that is known here: expected issuers`},
-		{"issuers twice", list + "  - {url: https://a.example/, audiences: [a]}\nissuers: []\n", `f.yaml:3: issuers is given twice, on line 1 already: expected it once`},
+		{"another key at the top", list + "  - {url: https://a.example/, audiences: [a]}\naddr: :3010\n", `f.yaml:3: addr is an unknown key: expected issuers`},
+		{"issuers twice", list + "  - {url: https://a.example/, audiences: [a]}\nissuers: []\n", `f.yaml:3: issuers is given twice, first on line 1: expected it once`},
 		{"a merge", "x: &x {leeway: 1s}\nissuers:\n  - {url: https://a.example/, audiences: [a], <<: *x}\n",
-			"f.yaml:1: x is no key that is known here: expected issuers\n" +
-				"f.yaml:1: << is no key that is known here: expected one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys"},
+			"f.yaml:1: x is an unknown key: expected issuers\n" +
+				"f.yaml:1: << is an unknown key: expected one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys"},
 		{"a key that is a list", list + "  - {url: https://a.example/, audiences: [a], [b]: c}\n", `f.yaml:2: a key is a list: expected a word`},
 		{"an alias of itself", list + "  - {url: https://a.example/, audiences: &a [*a]}\n", `f.yaml:2: audiences is a list: expected a single value`},
 
-		{"url missing", list + "  - audiences: [a]\n", `f.yaml:2: url is not set: expected the URL of the issuer, exactly as it stands in iss`},
-		{"url and audiences missing, with a preset", list + "  - preset: okta\n", "f.yaml:2: url is not set: expected the URL of the issuer, exactly as it stands in iss\n" +
-			"f.yaml:2: audiences is not set: expected the identifiers under which this API is known to the issuer, without which tokens for its other APIs would pass"},
-		{"url in the clear", list + "  - {url: http://a.example/, audiences: [a]}\n", `f.yaml:2: url is "http://a.example/": expected https: http is for loopback hosts only, for whoever answers in the issuer's place makes the keys`},
+		{"url missing", list + "  - audiences: [a]\n", `f.yaml:2: url is not set: expected the URL of the issuer, identical to the iss claim`},
+		{"url and audiences missing, with a preset", list + "  - preset: okta\n", "f.yaml:2: url is not set: expected the URL of the issuer, identical to the iss claim\n" +
+			"f.yaml:2: audiences is not set: expected the identifiers of this API at the issuer, so that tokens for other APIs are refused"},
+		{"http url", list + "  - {url: http://a.example/, audiences: [a]}\n", `f.yaml:2: url is "http://a.example/": expected https: http is allowed for loopback hosts only, because anyone on the network path could replace the keys`},
 		{"url empty", list + "  - url:\n    audiences: [a]\n", `f.yaml:2: url is empty: expected a single value`},
 		{"url with a password, which is not repeated", list + "  - {url: 'https://me:hunter2@a.example/', audiences: [a]}\n", `f.yaml:2: url is "https://me:xxxxx@a.example/": expected a URL without user and password`},
-		{"an issuer twice", list + "  - {url: https://a.example/, audiences: [a]}\n  - url: https://a.example/\n    audiences: [b]\n", `f.yaml:3: url is "https://a.example/": expected every issuer once, and this one is on line 2 already`},
+		{"an issuer twice", list + "  - {url: https://a.example/, audiences: [a]}\n  - url: https://a.example/\n    audiences: [b]\n", `f.yaml:3: url is "https://a.example/": expected each issuer once; this one is also on line 2`},
 		{"audiences a word", list + "  - url: https://a.example/\n    audiences: a\n", `f.yaml:3: audiences is "a": expected a list, such as [a, b]`},
 		{"audiences none", list + "  - url: https://a.example/\n    audiences: []\n", `f.yaml:2: the issuer's audiences are []: at least one is needed, and none may be empty`},
 		{"an audience empty", list + "  - url: https://a.example/\n    audiences:\n      - a\n      -\n", `f.yaml:5: audiences is empty: expected a single value`},
@@ -119,31 +130,31 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"no algorithm", list + "  - {url: https://a.example/, audiences: [a], algorithms: []}\n", `f.yaml:2: the issuer's algorithms: the list is empty, so that no token would pass; leave it unset for the default`},
 		{"leeway without unit", list + "  - {url: https://a.example/, audiences: [a], leeway: 30}\n", `f.yaml:2: leeway is "30": expected a duration with its unit, from 0s to 60s`},
 		{"leeway too long", list + "  - {url: https://a.example/, audiences: [a], leeway: 2m}\n", `f.yaml:2: leeway is "2m": expected a duration with its unit, from 0s to 60s`},
-		{"leeway twice", list + "  - url: https://a.example/\n    audiences: [a]\n    leeway: 5s\n    leeway: 6s\n", `f.yaml:5: leeway is given twice, on line 4 already: expected it once`},
-		{"lifetime negative", list + "  - {url: https://a.example/, audiences: [a], max_lifetime: -1h}\n", `f.yaml:2: max_lifetime is "-1h": expected a duration longer than none with its unit, such as 30s, 15m or 1h`},
-		{"another profile", list + "  - {url: https://a.example/, audiences: [a], profile: strict}\n", `f.yaml:2: profile is "strict": expected rfc9068, or no profile at all`},
+		{"leeway twice", list + "  - url: https://a.example/\n    audiences: [a]\n    leeway: 5s\n    leeway: 6s\n", `f.yaml:5: leeway is given twice, first on line 4: expected it once`},
+		{"lifetime negative", list + "  - {url: https://a.example/, audiences: [a], max_lifetime: -1h}\n", `f.yaml:2: max_lifetime is "-1h": expected a positive duration with its unit, such as 30s, 15m or 1h`},
+		{"another profile", list + "  - {url: https://a.example/, audiences: [a], profile: strict}\n", `f.yaml:2: profile is "strict": expected rfc9068, or leave it unset`},
 		{"scope claim by its bare name", list + "  - {url: https://a.example/, audiences: [a], scope_claims: [scope]}\n", `f.yaml:2: scope_claims is "scope": expected a JSON pointer (RFC 6901) to a claim, such as /scope or /realm_access/roles`},
 		{"scope claim with a bad escape", list + "  - {url: https://a.example/, audiences: [a], scope_claims: [/a~2]}\n", `f.yaml:2: the issuer's scope claim "/a~2": expected a JSON pointer (RFC 6901) such as /scope or /realm_access/roles`},
 		{"required claim without values", list + "  - {url: https://a.example/, audiences: [a], required_claims: {/typ: []}}\n", `f.yaml:2: the issuer's required claim "/typ": no value is given, so that no token would pass`},
 		{"required claim with a word", list + "  - {url: https://a.example/, audiences: [a], required_claims: {/typ: Bearer}}\n", `f.yaml:2: required_claims./typ is "Bearer": expected a list, such as [a, b]`},
 		{"scope names a list", list + "  - {url: https://a.example/, audiences: [a], scope_names: [admin]}\n", `f.yaml:2: scope_names is a list: expected a mapping: lines of key: value`},
-		{"a scope name twice", list + "  - {url: https://a.example/, audiences: [a], scope_names: {admin: a, admin: b}}\n", `f.yaml:2: scope_names.admin is given twice, on line 2 already: expected it once`},
+		{"a scope name twice", list + "  - {url: https://a.example/, audiences: [a], scope_names: {admin: a, admin: b}}\n", `f.yaml:2: scope_names.admin is given twice, first on line 2: expected it once`},
 		{"grantable scopes in one", list + "  - {url: https://a.example/, audiences: [a], grantable_scopes: [a b]}\n", `f.yaml:2: the issuer's grantable scope "a b": expected one scope, without spaces`},
 		{"dpop in other words", list + "  - {url: https://a.example/, audiences: [a], dpop: true}\n", `f.yaml:2: dpop is "true": expected off, allowed or required`},
-		{"keys misspelt", list + "  - {url: https://a.example/, audiences: [a], keys: {max-age: 1h}}\n", `f.yaml:2: keys.max-age is no key that is known here: expected one of cooldown, max_age, max_stale`},
-		{"keys that end before they are refreshed", list + "  - {url: https://a.example/, audiences: [a], keys: {max_stale: 10m}}\n", `f.yaml:2: the issuer's maximum staleness of keys is 10m0s, less than their maximum age of 1h0m0s: keys would end before they are refreshed`},
+		{"keys misspelt", list + "  - {url: https://a.example/, audiences: [a], keys: {max-age: 1h}}\n", `f.yaml:2: keys.max-age is an unknown key: expected one of cooldown, max_age, max_stale`},
+		{"keys that expire before they are refreshed", list + "  - {url: https://a.example/, audiences: [a], keys: {max_stale: 10m}}\n", `f.yaml:2: the issuer's maximum staleness of keys is 10m0s, less than their maximum age of 1h0m0s: keys would end before they are refreshed`},
 		{"strict, without aud", list + "  - {url: https://a.example/, audiences: [a], profile: rfc9068, audience_claim: /client_id}\n", `f.yaml:2: the issuer's audience claim "/client_id": the strict profile demands aud (RFC 9068 §4); leave one of the two unset`},
-		{"preset that there is not", list + "  - {preset: keycloack, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "keycloack": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta`},
+		{"unknown preset", list + "  - {preset: keycloack, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "keycloack": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta`},
 		{"preset by its path", list + "  - {preset: ../presets/okta, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "../presets/okta": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta`},
-		{"a key with a line break", "issuers: [{url: https://a.example/, audiences: [a], \"all is\\nwell\": 1}]", `f.yaml:1: "all is\nwell" is no key that is known here: expected one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys`},
+		{"a key with a line break", "issuers: [{url: https://a.example/, audiences: [a], \"all is\\nwell\": 1}]", `f.yaml:1: "all is\nwell" is an unknown key: expected one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys`},
 		{"a value with a line break", list + "  - {url: https://a.example/, audiences: [a], leeway: \"1s\\nall is well\"}\n", `f.yaml:2: leeway is "1s\nall is well": expected a duration with its unit, from 0s to 60s`},
 		{"all of them together", list + "  - preset: x\n    url: y\n    audience: z\n  - audiences: [a]\nmore: 1\n",
 			"f.yaml:2: preset is \"x\": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta\n" +
-				"f.yaml:3: url is \"y\": expected a URL without query and fragment, such as https://issuer.example/, exactly as it stands in iss (RFC 8414 §2)\n" +
-				"f.yaml:4: audience is no key that is known here: expected one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys\n" +
-				"f.yaml:2: audiences is not set: expected the identifiers under which this API is known to the issuer, without which tokens for its other APIs would pass\n" +
-				"f.yaml:5: url is not set: expected the URL of the issuer, exactly as it stands in iss\n" +
-				"f.yaml:6: more is no key that is known here: expected issuers"},
+				"f.yaml:3: url is \"y\": expected a URL without query and fragment, such as https://issuer.example/, identical to the iss claim (RFC 8414 §2)\n" +
+				"f.yaml:4: audience is an unknown key: expected one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys\n" +
+				"f.yaml:2: audiences is not set: expected the identifiers of this API at the issuer, so that tokens for other APIs are refused\n" +
+				"f.yaml:5: url is not set: expected the URL of the issuer, identical to the iss claim\n" +
+				"f.yaml:6: more is an unknown key: expected issuers"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			issuers, err := parseIssuers("f.yaml", []byte(test.text))
@@ -160,8 +171,8 @@ func TestIssuersFileFaults(t *testing.T) {
 	}
 }
 
-// TestPresetIsBeneath: what stands beside the preset counts, wherever the preset stands.
-func TestPresetIsBeneath(t *testing.T) {
+// TestPresetOverridden: the keys of the file override the preset, in any order.
+func TestPresetOverridden(t *testing.T) {
 	for _, text := range []string{
 		"issuers: [{preset: cognito, url: https://a.example/x, audiences: [a], scope_claims: [/groups], leeway: 1s}]",
 		"issuers: [{url: https://a.example/x, audiences: [a], scope_claims: [/groups], leeway: 1s, preset: cognito}]",
@@ -193,17 +204,21 @@ func issuersFile(t *testing.T, text string) (path string) {
 func TestSettingsOfAFile(t *testing.T) {
 	c := configured()
 	c.Issuer, c.Audience = "", ""
-	c.File = issuersFile(t, "issuers:\n  - {url: https://a.example/, audiences: [a]}\n  - {url: https://b.example/, audiences: [b]}\n")
+	c.File = issuersFile(t,
+		"issuers:\n  - {url: https://a.example/, audiences: [a]}\n  - {url: https://b.example/, audiences: [b]}\n")
 	s, err := c.settings(prefix, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []token.Issuer{{URL: "https://a.example/", Audiences: []string{"a"}}, {URL: "https://b.example/", Audiences: []string{"b"}}}
+	want := []token.Issuer{
+		{URL: "https://a.example/", Audiences: []string{"a"}},
+		{URL: "https://b.example/", Audiences: []string{"b"}},
+	}
 	if !reflect.DeepEqual(s.server.Issuers, want) {
 		t.Errorf("the issuers are\n %+v\nwant\n %+v", s.server.Issuers, want)
 	}
 	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: s.server.Issuers}); err != nil {
-		t.Errorf("what passes here does not pass there: %v", err)
+		t.Errorf("token.NewVerifier refuses it: %v", err)
 	}
 }
 
@@ -232,7 +247,8 @@ issuers:
 	}
 	one.server.Issuers[0].DPoP = token.DPoPOff
 	if !reflect.DeepEqual(one.server.Issuers, same.server.Issuers) {
-		t.Errorf("the environment gives\n %+v\nthe file\n %+v", one.server.Issuers, same.server.Issuers)
+		t.Errorf("the environment gives\n %+v\nthe file\n %+v", one.server.Issuers,
+			same.server.Issuers)
 	}
 }
 
@@ -241,10 +257,10 @@ func TestFileAndShortForm(t *testing.T) {
 	c.File = issuersFile(t, "issuers:\n  - {url: https://a.example/}\n")
 	c.Leeway = "1s"
 	_, err := c.settings(prefix, true)
-	want := `ORDERS_ISSUER is "https://issuer.example/": expected nothing, for the issuers are those of ORDERS_CONFIG "` + c.File + `": say it there, or leave that unset
-ORDERS_AUDIENCE is "https://api.example": expected nothing, for the issuers are those of ORDERS_CONFIG "` + c.File + `": say it there, or leave that unset
-ORDERS_LEEWAY is "1s": expected nothing, for the issuers are those of ORDERS_CONFIG "` + c.File + `": say it there, or leave that unset
-` + c.File + `:2: audiences is not set: expected the identifiers under which this API is known to the issuer, without which tokens for its other APIs would pass`
+	want := `ORDERS_ISSUER is "https://issuer.example/": expected it unset, because ORDERS_CONFIG "` + c.File + `" lists the issuers: set it in that file, or unset ORDERS_CONFIG
+ORDERS_AUDIENCE is "https://api.example": expected it unset, because ORDERS_CONFIG "` + c.File + `" lists the issuers: set it in that file, or unset ORDERS_CONFIG
+ORDERS_LEEWAY is "1s": expected it unset, because ORDERS_CONFIG "` + c.File + `" lists the issuers: set it in that file, or unset ORDERS_CONFIG
+` + c.File + `:2: audiences is not set: expected the identifiers of this API at the issuer, so that tokens for other APIs are refused`
 	if err == nil || err.Error() != want {
 		t.Errorf("the faults are\n%v\nwant\n%s", err, want)
 	}
@@ -255,12 +271,14 @@ func TestUnreadableFile(t *testing.T) {
 	c.Issuer, c.Audience = "", ""
 	c.File = filepath.Join(t.TempDir(), "none.yaml")
 	_, err := c.settings(prefix, true)
-	if want := `ORDERS_CONFIG is "` + c.File + `": expected a file that can be read: `; err == nil || !strings.HasPrefix(err.Error(), want) {
+	if want := `ORDERS_CONFIG is "` + c.File + `": expected a readable file: `; err == nil ||
+		!strings.HasPrefix(err.Error(), want) {
 		t.Errorf("the fault is\n%v\nwant\n%s…", err, want)
 	}
 }
 
-// FuzzIssuersFile: whatever stands in the file, it is either issuers that the verifier takes, or faults that say where.
+// FuzzIssuersFile: whatever stands in the file, it is either issuers that the verifier takes, or
+// faults that say where.
 func FuzzIssuersFile(f *testing.F) {
 	for _, text := range []string{
 		"", "issuers: [{preset: okta, url: https://a.example, audiences: [a], keys: {max_age: 1h}, dpop: off}]",

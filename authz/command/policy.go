@@ -13,19 +13,19 @@ import (
 	"github.com/oasgate/oasgate/authz/overlay"
 )
 
-// policyConfig is what may be said about the document, for serve and dev. The values are text, as
-// those of [config].
+// policyConfig holds the settings of serve and dev that concern the document. The values are
+// strings, as in [config].
 type policyConfig struct {
-	Overlays    string `name:"overlay" key:"OVERLAY" group:"The document:" help:"OpenAPI overlay that is applied to the document; several, separated by commas, in this order."`
-	BasePath    string `name:"base-path" key:"BASE_PATH" group:"The document:" help:"Where the document's paths begin here, such as /v1; / for no prefix. Default: what the document's servers agree on."`
-	PublicPath  string `name:"public-path" key:"PUBLIC_PATH" group:"The document:" help:"Where they begin for clients, if a proxy changes it, such as /v1; / for no prefix. Default: the base path."`
-	Without     string `name:"without" key:"WITHOUT" group:"The document:" help:"Security schemes that are switched off, separated by commas. An operation that has no other way in is closed."`
-	Unstated    string `name:"unstated" key:"UNSTATED" default:"refuse" group:"The document:" help:"What becomes of operations without a security statement: refuse to start, or deny every request to them."`
-	MaxBody     string `name:"max-body" key:"MAX_BODY" default:"1MiB" group:"The document:" help:"Largest body of a request, where an operation does not say otherwise by x-authz-max-body."`
-	Credentials string `name:"credentials" key:"CREDENTIALS" group:"The document:" help:"YAML file of API keys and HTTP Basic users, by security scheme. serve reads it again on SIGHUP. The command credential makes entries."`
+	Overlays    string `name:"overlay" key:"OVERLAY" group:"The document:" help:"OpenAPI overlays to apply to the document, in this order, separated by commas."`
+	BasePath    string `name:"base-path" key:"BASE_PATH" group:"The document:" help:"Prefix of the document's paths, such as /v1; / for none. Default: the path of the document's servers."`
+	PublicPath  string `name:"public-path" key:"PUBLIC_PATH" group:"The document:" help:"The prefix for clients, if a proxy changes it; / for none. Default: the base path."`
+	Without     string `name:"without" key:"WITHOUT" group:"The document:" help:"Security schemes to disable, separated by commas. An operation with no other scheme is closed."`
+	Unstated    string `name:"unstated" key:"UNSTATED" default:"refuse" group:"The document:" help:"Operations without a security requirement: refuse (to start) or deny (every request to them)."`
+	MaxBody     string `name:"max-body" key:"MAX_BODY" default:"1MiB" group:"The document:" help:"Maximum size of a request body. An operation can override it with x-authz-max-body."`
+	Credentials string `name:"credentials" key:"CREDENTIALS" group:"The document:" help:"YAML file of API keys and HTTP Basic users, by security scheme. serve reloads it on SIGHUP. The command credential creates entries."`
 }
 
-// policy is a policyConfig, parsed and checked.
+// policy holds the parsed values of a policyConfig.
 type policy struct {
 	overlays             [][]byte
 	basePath, publicPath string
@@ -38,7 +38,7 @@ type policy struct {
 // credentials are the secrets of clients, by security scheme.
 type credentials map[string]authz.Secrets
 
-// policy returns the values, or all faults, joined.
+// policy parses the values, or returns all faults, joined.
 func (c policyConfig) policy(prefix string) (*policy, error) {
 	f := faults{prefix: prefix}
 	p := &policy{basePath: c.BasePath, publicPath: c.PublicPath}
@@ -46,7 +46,7 @@ func (c policyConfig) policy(prefix string) (*policy, error) {
 		for _, name := range f.list("OVERLAY", c.Overlays) {
 			text, err := os.ReadFile(name)
 			if err != nil {
-				f.add("OVERLAY", name, "a file that can be read: %v", err)
+				f.add("OVERLAY", name, "a readable file: %v", err)
 			}
 			p.overlays = append(p.overlays, text)
 		}
@@ -76,7 +76,7 @@ func (c policyConfig) policy(prefix string) (*policy, error) {
 	return p, nil
 }
 
-// document returns the document with the overlays applied, and finds out the base path.
+// document returns the document with the overlays applied. It sets the base path if it is not set.
 func (p *policy) document(load func() (*openapi3.T, error)) (*openapi3.T, error) {
 	doc, err := load()
 	if err == nil {
@@ -91,12 +91,12 @@ func (p *policy) document(load func() (*openapi3.T, error)) (*openapi3.T, error)
 	return doc, err
 }
 
-// plan returns what the document says of who may call what, under the policy.
+// plan compiles the security of the document under the policy.
 func (p *policy) plan(doc *openapi3.T) (*authz.Plan, error) {
 	return authz.Config{Document: doc, Without: p.without, Unstated: p.unstated}.CompileSecurity()
 }
 
-// prefix is where the document's paths begin: none for "/", as in --base-path.
+// prefix returns the prefix of the document's paths, or "" for none.
 func (p *policy) prefix() string {
 	if p.basePath == "/" {
 		return ""
@@ -113,7 +113,7 @@ func (p *policy) gate(c *authz.Config) {
 		authenticators = map[string]authz.Authenticator{}
 	}
 	for name, secrets := range *p.credentials.Load() {
-		if isHTTP(c.Document, name) {
+		if isHTTPScheme(c.Document, name) {
 			authenticators[name] = authz.Basic(secrets.User)
 		} else {
 			authenticators[name] = authz.APIKey(secrets.Key)
@@ -122,7 +122,7 @@ func (p *policy) gate(c *authz.Config) {
 	c.Authenticators = authenticators
 }
 
-func isHTTP(doc *openapi3.T, scheme string) bool {
+func isHTTPScheme(doc *openapi3.T, scheme string) bool {
 	if doc.Components == nil {
 		return false
 	}
@@ -138,12 +138,8 @@ func (c policyConfig) readCredentials(prefix string) (credentials, error) {
 	f := faults{prefix: prefix}
 	text, err := os.ReadFile(c.Credentials)
 	if err != nil {
-		return nil, fmt.Errorf(
-			"%s is %q: expected a file that can be read: %w",
-			f.key("CREDENTIALS"),
-			c.Credentials,
-			err,
-		)
+		return nil, fmt.Errorf("%s is %q: expected a readable file: %w",
+			f.key("CREDENTIALS"), c.Credentials, err)
 	}
 	return parseCredentials(c.Credentials, text)
 }
@@ -159,16 +155,12 @@ func parseCredentials(name string, text []byte) (credentials, error) {
 		for _, entry := range scheme.elements() {
 			secret := r.secret(entry)
 			if ids[secret.ID] && secret.ID != "" {
-				r.add(entry.at("id"), secret.ID, "every credential once")
+				r.add(entry.at("id"), secret.ID, "each ID once")
 			}
 			if hashes[secret.SHA256] {
-				r.all = append(
-					r.all,
-					fmt.Errorf(
-						"%s is that of another entry: expected every secret once",
-						entry.at("sha256"),
-					),
-				)
+				r.all = append(r.all, fmt.Errorf(
+					"%s is the same as in another entry: expected each secret once",
+					entry.at("sha256")))
 			}
 			ids[secret.ID], hashes[secret.SHA256] = true, true
 			all[scheme.name] = append(all[scheme.name], secret)
@@ -180,6 +172,5 @@ func parseCredentials(name string, text []byte) (credentials, error) {
 	return all, nil
 }
 
-// credentialIssuer vouches for those who come with a credential of the file: no token's iss is
-// that.
+// credentialIssuer is the issuer of principals with a credential of the file. No token has it.
 const credentialIssuer = "urn:authz:credentials"

@@ -22,8 +22,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// webhooks is an App whose document takes keys and users, and states a base path. Handlers answer with
-// the subject.
+// webhooks is an App whose document takes keys and users, and states a base path. Handlers answer
+// with the subject.
 func webhooks() App {
 	return App{
 		Name: "hooks",
@@ -83,7 +83,8 @@ func (l *log) wait(t *testing.T, pattern string) []string {
 	return nil
 }
 
-// TestServeCredentials: a document with keys and users needs no Go code, and the file is read again.
+// TestServeCredentials: a document with keys and users needs no Go code, and the file is read
+// again.
 func TestServeCredentials(t *testing.T) {
 	t.Chdir(t.TempDir())
 	entry := func(id, secret, scopes string) string {
@@ -145,7 +146,7 @@ func TestServeCredentials(t *testing.T) {
 
 	write("key:\n  - {id: shop}\n")
 	hangUp(t)
-	stderr.wait(t, "stay as they were.*sha256 is not set")
+	stderr.wait(t, "credentials are unchanged.*sha256 is not set")
 	expect("POST", "/v1/hook", "key", "first", 200, "shop")
 	write("key:\n" + entry("shop", "third", "send") + "basic:\n" + entry("alice", "pass:word", ""))
 	hangUp(t)
@@ -210,9 +211,9 @@ func TestCredentialFaults(t *testing.T) {
 		"key: [{id: a}]":                    "sha256 is not set",
 		"key: [{sha256: " + hash + "}]":     "id is not set",
 		"key: [{id: a, sha256: hunter2}]":   "sha256 is not 64 hexadecimal digits",
-		"key: [{id: a, sha: " + hash + "}]": "sha is no key",
-		"key: [{id: a, sha256: " + hash + "}, {id: a, sha256: " + strings.Repeat("0b", 32) + "}]": "expected every credential once",
-		"key: [{id: a, sha256: " + hash + "}, {id: b, sha256: " + hash + "}]":                     "expected every secret once",
+		"key: [{id: a, sha: " + hash + "}]": "sha is an unknown key",
+		"key: [{id: a, sha256: " + hash + "}, {id: a, sha256: " + strings.Repeat("0b", 32) + "}]": "expected each ID once",
+		"key: [{id: a, sha256: " + hash + "}, {id: b, sha256: " + hash + "}]":                     "expected each secret once",
 	} {
 		_, err := parseCredentials("file", []byte(text))
 		if err == nil || !strings.Contains(err.Error(), fault) || strings.Contains(err.Error(), "hunter2") {
@@ -233,7 +234,7 @@ func TestPolicyFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for args, fault := range map[string]string{
-		"--overlay missing.yaml":   `HOOKS_OVERLAY is "missing.yaml": expected a file`,
+		"--overlay missing.yaml":   `HOOKS_OVERLAY is "missing.yaml": expected a readable file`,
 		"--overlay " + nothing:     "did not match any targets",
 		"--unstated public":        `HOOKS_UNSTATED is "public": expected refuse or deny`,
 		"--max-body 1MB":           `HOOKS_MAX_BODY is "1MB": expected a size`,

@@ -21,8 +21,9 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// shape is a token as its provider makes it, and what becomes of it under the provider's preset. Claims are written
-// out, for they are what the preset is about; names and numbers in them are made up.
+// shape is a token as its provider makes it, and what becomes of it under the provider's preset.
+// Claims are written out, for they are what the preset is about; names and numbers in them are made
+// up.
 type shape struct {
 	name   string
 	more   string // what an operator adds to the preset, as lines of the file
@@ -46,7 +47,11 @@ var shapes = map[string][]shape{
 			header: `{"alg":"RS256","typ":"JWT","kid":"kHXo7wIyyCdf5q3WXm0nA"}`,
 			claims: `{"iss":"https://example.eu.auth0.com/","sub":"auth0|64f1c2d3e4b5a69788990011","aud":["https://quickstarts/api","https://example.eu.auth0.com/userinfo"],
 				"iat":1795000000,"exp":1795086400,"scope":"openid profile read:messages","azp":"sPa0ClientIdOfTheFrontend0000001"}`,
-			scopes: []string{"openid", "profile", "read:messages"}, client: "sPa0ClientIdOfTheFrontend0000001",
+			scopes: []string{
+				"openid",
+				"profile",
+				"read:messages",
+			}, client: "sPa0ClientIdOfTheFrontend0000001",
 		},
 		{
 			name:   "user, with permissions, which do not count",
@@ -60,7 +65,10 @@ var shapes = map[string][]shape{
 			header: `{"alg":"RS256","typ":"JWT","kid":"kHXo7wIyyCdf5q3WXm0nA"}`,
 			claims: `{"iss":"https://example.eu.auth0.com/","sub":"m2mClientIdOfTheBackend000000001@clients","aud":"https://quickstarts/api",
 				"iat":1795000000,"exp":1795086400,"scope":"read:messages write:messages","gty":"client-credentials","azp":"m2mClientIdOfTheBackend000000001"}`,
-			scopes: []string{"read:messages", "write:messages"}, client: "m2mClientIdOfTheBackend000000001",
+			scopes: []string{
+				"read:messages",
+				"write:messages",
+			}, client: "m2mClientIdOfTheBackend000000001",
 		},
 		{
 			name:   "of the RFC 9068 profile, held to it",
@@ -102,8 +110,18 @@ var shapes = map[string][]shape{
 			claims: `{"iss":"https://example.eu.auth0.com/","sub":"auth0|1","aud":"https://quickstarts/api","iat":1795000000,"exp":1795086400,"scope":"read:messages"}`,
 			code:   token.WrongAlgorithm,
 		},
-		{name: "for no audience: opaque", raw: "n0tAJwtButARandomOpaqueString_01", code: token.Malformed, says: "ask for a token with this API's audience"},
-		{name: "for no audience: encrypted", raw: "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..aXZpdml2aXZpdg.Y2lwaGVydGV4dA.dGFn", code: token.Malformed, says: "JWE"},
+		{
+			name: "for no audience: opaque",
+			raw:  "n0tAJwtButARandomOpaqueString_01",
+			code: token.Malformed,
+			says: "ask for a token with this API's audience",
+		},
+		{
+			name: "for no audience: encrypted",
+			raw:  "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..aXZpdml2aXZpdg.Y2lwaGVydGV4dA.dGFn",
+			code: token.Malformed,
+			says: "JWE",
+		},
 	},
 	"auth0-rbac": {
 		{
@@ -111,7 +129,10 @@ var shapes = map[string][]shape{
 			header: `{"alg":"RS256","typ":"JWT","kid":"kHXo7wIyyCdf5q3WXm0nA"}`,
 			claims: `{"iss":"https://example.eu.auth0.com/","sub":"auth0|64f1c2d3e4b5a69788990011","aud":["https://quickstarts/api","https://example.eu.auth0.com/userinfo"],
 				"iat":1795000000,"exp":1795086400,"scope":"openid profile admin:everything","azp":"sPa0ClientIdOfTheFrontend0000001","permissions":["read:messages","write:messages"]}`,
-			scopes: []string{"read:messages", "write:messages"}, client: "sPa0ClientIdOfTheFrontend0000001",
+			scopes: []string{
+				"read:messages",
+				"write:messages",
+			}, client: "sPa0ClientIdOfTheFrontend0000001",
 		},
 		{
 			name:   "user without a role",
@@ -135,7 +156,15 @@ var shapes = map[string][]shape{
 				"allowed-origins":["https://app.example"],"realm_access":{"roles":["offline_access","default-roles-example","write:messages"]},
 				"resource_access":{"account":{"roles":["manage-account","view-profile"]},"other-api":{"roles":["delete:messages"]}},
 				"scope":"openid email profile read:messages","email_verified":true,"name":"Jane Doe","preferred_username":"jane","given_name":"Jane","family_name":"Doe","email":"jane@example.com"}`,
-			scopes: []string{"openid", "email", "profile", "read:messages", "offline_access", "default-roles-example", "write:messages"}, client: "frontend",
+			scopes: []string{
+				"openid",
+				"email",
+				"profile",
+				"read:messages",
+				"offline_access",
+				"default-roles-example",
+				"write:messages",
+			}, client: "frontend",
 		},
 		{
 			name:   "service account",
@@ -196,7 +225,11 @@ var shapes = map[string][]shape{
 			claims: `{"aud":"66666666-7777-8888-9999-000000000000","iss":"https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0","iat":1795000000,"nbf":1795000000,"exp":1795004800,
 				"aio":"AWQAm/8XAAAAPG9SheyqcZ","azp":"aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee","azpacr":"0","name":"Jane Doe","oid":"bf6c3c10-5aad-4cd8-b54c-000000000001","preferred_username":"jane@example.com",
 				"rh":"0.ATAA86AfSyuG.","roles":["messages.audit"],"scp":"read:messages write:messages","sub":"MiVyAiU0Q9B7caSpyCvvge63H6Ohve2hED15NmFfx1s","tid":"11111111-2222-3333-4444-555555555555","uti":"Ats0cwbTrk6Dfs2WbHwNAA","ver":"2.0"}`,
-			scopes: []string{"read:messages", "write:messages", "messages.audit"}, client: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
+			scopes: []string{
+				"read:messages",
+				"write:messages",
+				"messages.audit",
+			}, client: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
 		},
 		{
 			name:   "application",
@@ -290,7 +323,10 @@ var shapes = map[string][]shape{
 			name:   "user, with no prefix said: scopes have their long names",
 			header: `{"kid":"1234exampleKid5678=","alg":"RS256"}`,
 			claims: `{"sub":"s","iss":"https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_EXAMPLE","client_id":"1example23456789","token_use":"access","scope":"openid https://api.example/read:messages","exp":1795003600,"iat":1795000000,"username":"jane"}`,
-			scopes: []string{"openid", "https://api.example/read:messages"}, client: "1example23456789",
+			scopes: []string{
+				"openid",
+				"https://api.example/read:messages",
+			}, client: "1example23456789",
 		},
 		{
 			name:   "user, of the SDK: the pool's own scope alone",
@@ -337,7 +373,12 @@ var shapes = map[string][]shape{
 			claims: `{"sub":"s","iss":"https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_OTHER","client_id":"1example23456789","token_use":"access","scope":"https://api.example/read:messages","exp":1795003600,"iat":1795000000}`,
 			code:   token.WrongIssuer,
 		},
-		{name: "refresh token", raw: "eyJjdHkiOiJKV1QiLCJlbmMiOiJBMjU2R0NNIiwiYWxnIjoiUlNBLU9BRVAifQ.a2V5.aXY.Y2lwaGVydGV4dA.dGFn", code: token.Malformed, says: "JWE"},
+		{
+			name: "refresh token",
+			raw:  "eyJjdHkiOiJKV1QiLCJlbmMiOiJBMjU2R0NNIiwiYWxnIjoiUlNBLU9BRVAifQ.a2V5.aXY.Y2lwaGVydGV4dA.dGFn",
+			code: token.Malformed,
+			says: "JWE",
+		},
 	},
 	"google": {
 		{
@@ -380,7 +421,12 @@ var shapes = map[string][]shape{
 			claims: `{"aud":"https://api.example","exp":1795003600,"iat":1795000000,"iss":"reader@project.iam.gserviceaccount.com","sub":"reader@project.iam.gserviceaccount.com"}`,
 			code:   token.WrongIssuer,
 		},
-		{name: "access token", raw: "ya29.a0AfB1byC2d3E4f5G6h7I8j9K0", code: token.Malformed, says: "2 segments"},
+		{
+			name: "access token",
+			raw:  "ya29.a0AfB1byC2d3E4f5G6h7I8j9K0",
+			code: token.Malformed,
+			says: "2 segments",
+		},
 	},
 }
 
@@ -394,7 +440,12 @@ func TestPresets(t *testing.T) {
 		example := examplePreset(t, preset)
 		for _, shape := range shapes[preset] {
 			t.Run(preset+"/"+shape.name, func(t *testing.T) {
-				verifier := provider.verifier(t, fmt.Sprintf("issuers:\n  - preset: %s\n    url: %s\n    audiences: [%s]\n    %s\n", preset, example.URL, strings.Join(example.Audiences, ", "), shape.more))
+				verifier := provider.verifier(
+					t,
+					fmt.Sprintf(
+						"issuers:\n  - preset: %s\n    url: %s\n    audiences: [%s]\n    %s\n",
+						preset, example.URL, strings.Join(example.Audiences, ", "), shape.more),
+				)
 				compact := shape.raw
 				if compact == "" {
 					compact = provider.sign(shape.header, shape.claims)
@@ -402,8 +453,10 @@ func TestPresets(t *testing.T) {
 				principal, err := verifier.Verify(t.Context(), compact)
 				if shape.code != "" {
 					refused, ok := errors.AsType[*token.Error](err)
-					if !ok || refused.Code != shape.code || !strings.Contains(refused.Detail, shape.says) {
-						t.Errorf("the verdict is %v: want a refusal of code %q that says %q", err, shape.code, shape.says)
+					if !ok || refused.Code != shape.code ||
+						!strings.Contains(refused.Detail, shape.says) {
+						t.Errorf("the verdict is %v: want a refusal of code %q that says %q", err,
+							shape.code, shape.says)
 					}
 					return
 				}
@@ -426,14 +479,17 @@ func TestPresets(t *testing.T) {
 	}
 }
 
-// TestPresetsAreExamples: a preset's file works as a configuration file, and says the same as the preset.
+// TestPresetsAreExamples: a preset's file works as a configuration file, and says the same as the
+// preset.
 func TestPresetsAreExamples(t *testing.T) {
 	for _, preset := range presetNames() {
 		example := examplePreset(t, preset)
-		text := fmt.Sprintf("issuers: [{preset: %s, url: '%s', audiences: ['%s']}]", preset, example.URL, strings.Join(example.Audiences, "','"))
+		text := fmt.Sprintf("issuers: [{preset: %s, url: '%s', audiences: ['%s']}]", preset,
+			example.URL, strings.Join(example.Audiences, "','"))
 		issuers, err := parseIssuers("f.yaml", []byte(text))
 		if err != nil || !reflect.DeepEqual(issuers, []token.Issuer{example}) {
-			t.Errorf("preset %s gives\n %+v, %v\nthe example itself\n %+v", preset, issuers, err, example)
+			t.Errorf("preset %s gives\n %+v, %v\nthe example itself\n %+v", preset, issuers, err,
+				example)
 		}
 	}
 }
@@ -511,7 +567,8 @@ func (p *provider) RoundTrip(r *http.Request) (*http.Response, error) {
 		if strings.HasSuffix(issuer, ".auth0.com") {
 			issuer += "/"
 		}
-		body = fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q}`, issuer, strings.TrimSuffix(issuer, "/")+"/keys")
+		body = fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q}`, issuer,
+			strings.TrimSuffix(issuer, "/")+"/keys")
 	} else {
 		encode := base64.RawURLEncoding.EncodeToString
 		for n, kid := range p.kids {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -25,15 +26,16 @@ type serveCommand struct {
 	Log     logConfig    `embed:""`
 }
 
-// linger is longer than load balancers usually take to notice that a server is no longer ready.
+// linger gives load balancers time to notice that the server is no longer ready.
 const linger = 3 * time.Second
 
-// serve runs the API for the issuers of the configuration.
+// serve runs the API with the issuers of the configuration.
 func (p *program) serve(ctx context.Context, c *serveCommand) error {
-	hangups := make(chan os.Signal, 1)
-	if c.Config.File != "" || c.Policy.Credentials != "" { // else SIGHUP ends the process, as usual
-		signal.Notify(hangups, syscall.SIGHUP)
-		defer signal.Stop(hangups)
+	reloads := make(chan os.Signal, 1)
+	// Without a file, SIGHUP ends the process as usual.
+	if c.Config.File != "" || c.Policy.Credentials != "" {
+		signal.Notify(reloads, syscall.SIGHUP)
+		defer signal.Stop(reloads)
 	}
 	policy, policyErr := c.Policy.policy(p.prefix())
 	var document *openapi3.T
@@ -60,17 +62,18 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 			select {
 			case <-ctx.Done():
 				return
-			case <-hangups:
+			case <-reloads:
 				if err := p.reload(c, policy, s); err != nil {
-					log.Error("the issuers stay as they were", "faults", strings.Split(err.Error(), "\n"))
+					log.Error("reload failed: the issuers and credentials are unchanged", "faults",
+						strings.Split(err.Error(), "\n"))
 				}
 			}
 		}
 	})
 }
 
-// reload reads the files of issuers and credentials again. If anything is wrong with them, the server
-// goes on as before.
+// reload reads the files of issuers and credentials again. It returns all faults, and then the
+// server keeps the old issuers and credentials.
 func (p *program) reload(c *serveCommand, policy *policy, s *server.Server) error {
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	credentials, credentialsErr := c.Policy.readCredentials(p.prefix())
@@ -85,11 +88,12 @@ func (p *program) reload(c *serveCommand, policy *policy, s *server.Server) erro
 	return nil
 }
 
-// run opens the service and serves it until ctx ends and the requests under way have ended. Until
-// then, keys are fetched, and the service is open. attend runs beside the server.
+// run opens the service and serves it until ctx ends and the last request has ended. Keys are
+// fetched and the service stays open until then. The function background runs while the server
+// runs.
 func (p *program) run(
-	ctx context.Context, listener net.Listener, opener Opener, policy *policy, config server.Config,
-	attend func(*server.Server),
+	ctx context.Context, listener net.Listener, opener Opener, policy *policy,
+	config server.Config, background func(*server.Server),
 ) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -102,17 +106,18 @@ func (p *program) run(
 	}
 	config.Gate = chain(service.Gate, policy.gate, config.Gate)
 	config.Routes, config.Ready, config.Replays = service.Routes, service.Ready, service.Replays
-	config.ProblemTypeBase = p.ProblemTypeBase
+	config.ProblemTypeBase, config.Source = p.ProblemTypeBase, p.Source
 	s, err := server.New(life, config)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	debug.FreeOSMemory() // of the documents and schemas that only the start needed
 	config.Logger.Info("serving", "addr", listener.Addr().String())
-	go attend(s)
+	go background(s)
 	return s.Serve(ctx, listener)
 }
 
-// chain returns a function that calls those that are not nil, in order.
+// chain returns a function that calls all functions in order. Some can be nil.
 func chain(all ...func(*authz.Config)) func(*authz.Config) {
 	return func(c *authz.Config) {
 		for _, f := range all {
@@ -123,7 +128,8 @@ func chain(all ...func(*authz.Config)) func(*authz.Config) {
 	}
 }
 
-// report returns what has a gate let requests pass that it would refuse, and log why; nil: nothing.
+// report returns a function that makes a gate log refusals without enforcing them, or nil for
+// "off".
 func (f *faults) report(key, value string) func(*authz.Config) {
 	if value != "off" && value != "validation" && value != "everything" {
 		f.add(key, value, "off, validation or everything")
@@ -134,14 +140,15 @@ func (f *faults) report(key, value string) func(*authz.Config) {
 	return func(c *authz.Config) {
 		c.InsecureReportValidation = true
 		c.InsecureReportEverything = value == "everything"
-		log, further := c.Logger, c.OnDecision
+		log, next := c.Logger, c.OnDecision
 		c.OnDecision = func(ctx context.Context, d authz.Decision) {
 			if d.Outcome == authz.Reported {
-				log.WarnContext(ctx, "let pass, because only reported",
-					"operation", d.Operation.ID, "status", d.Cause.Status(), "cause", d.Cause.Error())
+				log.WarnContext(ctx, "request passed in report mode",
+					"operation", d.Operation.ID, "status", d.Cause.Status(),
+					"cause", d.Cause.Error())
 			}
-			if further != nil {
-				further(ctx, d)
+			if next != nil {
+				next(ctx, d)
 			}
 		}
 	}

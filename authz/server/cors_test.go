@@ -58,41 +58,79 @@ func TestPreflight(t *testing.T) {
 		{"with a token", "/api/private-scoped", app, "GET", "authorization", true},
 		{"of another allowed origin", "/api/private-scoped", local, "GET", "authorization", true},
 		{"with a proof", "/api/private", app, "GET", "authorization,dpop", true},
-		{"of a creation", "/api/notes", app, "POST", "authorization,content-type,idempotency-key", true},
+		{
+			"of a creation",
+			"/api/notes",
+			app,
+			"POST",
+			"authorization,content-type,idempotency-key",
+			true,
+		},
 		{"of a change", "/api/notes/1", app, "PUT", "authorization,content-type,if-match", true},
 		{"of a removal", "/api/notes/1", app, "DELETE", "authorization,if-match", true},
 		{"with a request id", "/api/public", app, "GET", "x-request-id", true},
-		{"to nowhere, which the request itself will be told", "/nowhere", app, "GET", "authorization", true},
+		{
+			"to nowhere, which the request itself will be told",
+			"/nowhere",
+			app,
+			"GET",
+			"authorization",
+			true,
+		},
 		{"of another origin", "/api/public", "https://other.example", "GET", "", false},
 		{"of a subdomain", "/api/public", "https://www.app.example", "GET", "", false},
 		{"of a longer name", "/api/public", "https://app.example.evil", "GET", "", false},
 		{"in the clear", "/api/public", "http://app.example", "GET", "", false},
 		{"of another port", "/api/public", "http://localhost:3001", "GET", "", false},
-		{"in capitals, as no browser writes it", "/api/public", "HTTPS://APP.EXAMPLE", "GET", "", false},
+		{
+			"in capitals, as no browser writes it",
+			"/api/public",
+			"HTTPS://APP.EXAMPLE",
+			"GET",
+			"",
+			false,
+		},
 		{"of nobody", "/api/public", "null", "GET", "", false},
 		{"of an empty origin", "/api/public", "", "GET", "", false},
 		{"with a method that the document does not have", "/api/public", app, "PURGE", "", false},
 		{"with a method in lower case", "/api/public", app, "put", "", false},
-		{"with a header that the document does not have", "/api/public", app, "GET", "authorization,x-debug", false},
+		{
+			"with a header that the document does not have",
+			"/api/public",
+			app,
+			"GET",
+			"authorization,x-debug",
+			false,
+		},
 		{"with any header", "/api/public", app, "GET", "*", false},
 		{"with a cookie", "/api/public", app, "GET", "cookie", false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			request := []string{"Origin", test.origin, "Access-Control-Request-Method", test.method, "X-Request-Id", strings.ReplaceAll(strings.ReplaceAll(test.name, " ", "-"), ",", "")}
+			request := []string{
+				"Origin",
+				test.origin,
+				"Access-Control-Request-Method",
+				test.method,
+				"X-Request-Id",
+				strings.ReplaceAll(strings.ReplaceAll(test.name, " ", "-"), ",", ""),
+			}
 			if test.headers != "" {
 				request = append(request, "Access-Control-Request-Headers", test.headers)
 			}
 			got := r.ask(t, "OPTIONS", test.path, request...)
 			if got.status != http.StatusNoContent || got.body != "" {
-				t.Errorf("answered with %d %q, want 204 and nothing: no browser sends a preflight with a token", got.status, got.body)
+				t.Errorf(
+					"answered with %d %q, want 204 and nothing: no browser sends a preflight with a token",
+					got.status, got.body)
 			}
 			var want []string
 			if test.allowed {
 				if test.headers != "" {
 					want = append(want, "Access-Control-Allow-Headers: "+test.headers)
 				}
-				want = append(want, "Access-Control-Allow-Methods: "+test.method, "Access-Control-Allow-Origin: "+test.origin, "Access-Control-Max-Age: 600")
+				want = append(want, "Access-Control-Allow-Methods: "+test.method,
+					"Access-Control-Allow-Origin: "+test.origin, "Access-Control-Max-Age: 600")
 			}
 			if found := corsHeaders(got); !slices.Equal(found, want) {
 				t.Errorf("the answer has\n  %q\nwant\n  %q", found, want)
@@ -102,7 +140,9 @@ func TestPreflight(t *testing.T) {
 			}
 			line := r.log.request(t, request[5])
 			if line["method"] != "OPTIONS" || line["status"] != 204.0 || line["operation"] != nil {
-				t.Errorf("logged %v: want method and status as of any other, and no operation, for none was looked for", line)
+				t.Errorf(
+					"logged %v: want method and status as of any other, and no operation, for none was looked for",
+					line)
 			}
 			if _, explained := line["cause"]; explained == test.allowed {
 				t.Errorf("logged %v: want a cause if, and only if, the preflight was refused", line)
@@ -137,15 +177,20 @@ func TestPreflightKnowsTheDocument(t *testing.T) {
 		{"PUT", "prefer", false},
 	}
 	c := newCORS(document, []string{app})
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.answers(newRequestIDs().begin(w, r), r) })
+	handler := http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) { c.handle(newRequestIDs().begin(w, r), r) })
 	for _, test := range tests {
-		got := handled(handler, "OPTIONS", "/a", "Origin", app, "Access-Control-Request-Method", test.method, "Access-Control-Request-Headers", test.header)
+		got := handled(handler, "OPTIONS", "/a", "Origin", app, "Access-Control-Request-Method",
+			test.method, "Access-Control-Request-Headers", test.header)
 		if allowed := got.header.Get("Access-Control-Allow-Origin") != ""; allowed != test.allowed {
-			t.Errorf("%s with %s: allowed is %t, want %t", test.method, test.header, allowed, test.allowed)
+			t.Errorf("%s with %s: allowed is %t, want %t", test.method, test.header, allowed,
+				test.allowed)
 		}
 	}
-	if exposed := handled(handler, "PATCH", "/a", "Origin", app).header.Get("Access-Control-Expose-Headers"); !strings.Contains(exposed, "X-Total") {
-		t.Errorf("exposed are %q: want X-Total among them, which the document says is answered", exposed)
+	if exposed := handled(handler, "PATCH", "/a", "Origin", app).header.Get("Access-Control-Expose-Headers"); !strings.Contains(
+		exposed, "X-Total") {
+		t.Errorf("exposed are %q: want X-Total among them, which the document says is answered",
+			exposed)
 	}
 }
 
@@ -192,20 +237,31 @@ func TestAnswersToOtherOrigins(t *testing.T) {
 				}
 				got := test.server.ask(t, test.method, test.path, headers...)
 				if got.status != test.status {
-					t.Errorf("origin %q is answered with %d, want %d: whose page asks has no say in that", origin, got.status, test.status)
+					t.Errorf(
+						"origin %q is answered with %d, want %d: whose page asks has no say in that",
+						origin, got.status, test.status)
 				}
 				if got.header.Get("Vary") != "Origin" {
-					t.Errorf("Vary is %q, want Origin: a cache would give one origin's answer to another", got.header.Get("Vary"))
+					t.Errorf(
+						"Vary is %q, want Origin: a cache would give one origin's answer to another",
+						got.header.Get("Vary"))
 				}
 				return got
 			}
-			want := []string{"Access-Control-Allow-Origin: " + app, "Access-Control-Expose-Headers: "}
+			want := []string{
+				"Access-Control-Allow-Origin: " + app,
+				"Access-Control-Expose-Headers: ",
+			}
 			found := corsHeaders(ask(app))
 			if len(found) != 2 || found[0] != want[0] || !strings.HasPrefix(found[1], want[1]) {
-				t.Errorf("the answer to %s has %q: want only its own origin and the headers exposed", app, found)
+				t.Errorf(
+					"the answer to %s has %q: want only its own origin and the headers exposed",
+					app, found)
 			}
 			for name := range strings.SplitSeq(exposed, ", ") {
-				if len(found) == 2 && !slices.ContainsFunc(strings.Split(found[1][len(want[1]):], ", "), func(s string) bool { return strings.EqualFold(s, name) }) {
+				if len(found) == 2 &&
+					!slices.ContainsFunc(strings.Split(found[1][len(want[1]):], ", "),
+						func(s string) bool { return strings.EqualFold(s, name) }) {
 					t.Errorf("%s is not exposed: %q", name, found[1])
 				}
 			}
@@ -228,7 +284,8 @@ func TestWithoutOrigins(t *testing.T) {
 	} {
 		got := r.ask(t, request[0], request[1], request[2:]...)
 		if found := corsHeaders(got); found != nil || got.header.Get("Vary") != "" {
-			t.Errorf("%q is answered with %q, Vary %q: want neither, for CORS is off", request, found, got.header.Get("Vary"))
+			t.Errorf("%q is answered with %q, Vary %q: want neither, for CORS is off", request,
+				found, got.header.Get("Vary"))
 		}
 		if request[0] == "OPTIONS" {
 			wantProblem(t, got, http.StatusMethodNotAllowed)
@@ -259,11 +316,17 @@ func TestMetadataStaysOpen(t *testing.T) {
 		c.Resource = "https://api.example"
 	})
 	for _, origin := range []string{app, "https://other.example"} {
-		if got := r.ask(t, "GET", path, "Origin", origin); got.status != 200 || got.header.Get("Access-Control-Allow-Origin") != "*" {
-			t.Errorf("GET of origin %s is answered with %d, for origin %q: want 200, for *", origin, got.status, got.header.Get("Access-Control-Allow-Origin"))
+		if got := r.ask(t, "GET", path, "Origin", origin); got.status != 200 ||
+			got.header.Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("GET of origin %s is answered with %d, for origin %q: want 200, for *", origin,
+				got.status, got.header.Get("Access-Control-Allow-Origin"))
 		}
-		if got := r.ask(t, "OPTIONS", path, "Origin", origin, "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", "x-protocol-version"); got.header.Get("Access-Control-Allow-Origin") != "*" || got.header.Get("Access-Control-Allow-Headers") != "*" {
-			t.Errorf("the preflight of origin %s is answered with %q, want * for origin and headers", origin, corsHeaders(got))
+		if got := r.ask(t, "OPTIONS", path, "Origin", origin, "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", "x-protocol-version"); got.header.Get(
+			"Access-Control-Allow-Origin") != "*" ||
+			got.header.Get("Access-Control-Allow-Headers") != "*" {
+			t.Errorf(
+				"the preflight of origin %s is answered with %q, want * for origin and headers",
+				origin, corsHeaders(got))
 		}
 	}
 }
@@ -275,18 +338,24 @@ func TestDevIssuerForOtherOrigins(t *testing.T) {
 		c.InsecureIssuer = development(t)
 	})
 	for _, path := range []string{"/.well-known/openid-configuration", "/.well-known/jwks.json"} {
-		if got := r.ask(t, "GET", path, "Origin", local); got.status != 200 || got.header.Get("Access-Control-Allow-Origin") != local {
-			t.Errorf("GET %s is %d, for origin %q: want 200, for %s", path, got.status, got.header.Get("Access-Control-Allow-Origin"), local)
+		if got := r.ask(t, "GET", path, "Origin", local); got.status != 200 ||
+			got.header.Get("Access-Control-Allow-Origin") != local {
+			t.Errorf("GET %s is %d, for origin %q: want 200, for %s", path, got.status,
+				got.header.Get("Access-Control-Allow-Origin"), local)
 		}
-		if got := r.ask(t, "GET", path, "Origin", "http://localhost:3001"); corsHeaders(got) != nil {
+		if got := r.ask(t, "GET", path, "Origin", "http://localhost:3001"); corsHeaders(
+			got) != nil {
 			t.Errorf("GET %s lets another origin read it: %q", path, corsHeaders(got))
 		}
 	}
-	if got := r.ask(t, "OPTIONS", "/oauth/token", "Origin", local, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type,dpop"); got.status != 204 || got.header.Get("Access-Control-Allow-Origin") != local {
-		t.Errorf("the preflight of the token endpoint is %d with %q: want it allowed", got.status, corsHeaders(got))
+	if got := r.ask(t, "OPTIONS", "/oauth/token", "Origin", local, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type,dpop"); got.status != 204 ||
+		got.header.Get("Access-Control-Allow-Origin") != local {
+		t.Errorf("the preflight of the token endpoint is %d with %q: want it allowed", got.status,
+			corsHeaders(got))
 	}
 	if got := r.ask(t, "OPTIONS", "/oauth/token", "Host", "rebound.example", "Origin", local, "Access-Control-Request-Method", "POST"); got.status != http.StatusMisdirectedRequest {
-		t.Errorf("a preflight to another host is %d, want 421 as whatever else is sent there", got.status)
+		t.Errorf("a preflight to another host is %d, want 421 as whatever else is sent there",
+			got.status)
 	}
 }
 
@@ -295,8 +364,10 @@ func TestReloadKeepsOrigins(t *testing.T) {
 	if err := r.server.Reload([]token.Issuer{{URL: r.issuer.URL(), Audiences: []string{testAudience}}}); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.ask(t, "GET", "/api/private", "Origin", app); got.status != 401 || got.header.Get("Access-Control-Allow-Origin") != app {
-		t.Errorf("after a reload %d, %q: want 401, readable by %s as before", got.status, corsHeaders(got), app)
+	if got := r.ask(t, "GET", "/api/private", "Origin", app); got.status != 401 ||
+		got.header.Get("Access-Control-Allow-Origin") != app {
+		t.Errorf("after a reload %d, %q: want 401, readable by %s as before", got.status,
+			corsHeaders(got), app)
 	}
 }
 
@@ -318,7 +389,8 @@ func TestOrigins(t *testing.T) {
 		if CheckOrigin(bad) == nil {
 			t.Errorf("%q is accepted: no browser sends it, or whoever is on the way could", bad)
 		}
-		if _, err := New(t.Context(), Config{CORSOrigins: []string{app, bad}}); err == nil || !strings.Contains(err.Error(), "CORSOrigins has") {
+		if _, err := New(t.Context(), Config{CORSOrigins: []string{app, bad}}); err == nil ||
+			!strings.Contains(err.Error(), "CORSOrigins has") {
 			t.Errorf("a server takes %q for an origin: %v", bad, err)
 		}
 	}

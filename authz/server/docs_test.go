@@ -26,13 +26,17 @@ func TestDocsAreOffByDefault(t *testing.T) {
 func TestDocs(t *testing.T) {
 	r := start(t, withDocs)
 	page := r.ask(t, http.MethodGet, "/docs/")
-	if page.status != http.StatusOK || !strings.Contains(page.body, r.issuer.URL()) || strings.Contains(page.body, "could not be had") {
-		t.Errorf("the page is %d, %s: want one that knows the issuer's endpoints", page.status, page.body)
+	if page.status != http.StatusOK || !strings.Contains(page.body, r.issuer.URL()) ||
+		strings.Contains(page.body, "could not be had") {
+		t.Errorf("the page is %d, %s: want one that knows the issuer's endpoints", page.status,
+			page.body)
 	}
-	if policy := page.header.Get("Content-Security-Policy"); !strings.Contains(policy, "connect-src 'self' "+r.issuer.URL()+"oauth/token;") {
+	if policy := page.header.Get("Content-Security-Policy"); !strings.Contains(policy,
+		"connect-src 'self' "+r.issuer.URL()+"oauth/token;") {
 		t.Errorf("the policy is %s: want one with the issuer's token endpoint", policy)
 	}
-	if document := r.ask(t, http.MethodGet, "/docs/openapi.json").body; !strings.Contains(document, `"tokenUrl":"`+r.issuer.URL()+`oauth/token"`) {
+	if document := r.ask(t, http.MethodGet, "/docs/openapi.json").body; !strings.Contains(document,
+		`"tokenUrl":"`+r.issuer.URL()+`oauth/token"`) {
 		t.Error("the document does not name the issuer's token endpoint")
 	}
 	wantProblem(t, r.ask(t, http.MethodGet, "/docs/nothing"), http.StatusNotFound)
@@ -56,8 +60,11 @@ func TestDocsVaryByOrigin(t *testing.T) {
 	r := start(t, func(c *Config) { withDocs(c); allowing(app)(c) })
 	for _, path := range []string{"/docs/", "/docs/docs.js", "/docs/swagger-ui.css"} {
 		for _, headers := range [][]string{{}, {"Origin", app}} {
-			if got := r.ask(t, http.MethodGet, path, headers...); !slices.Contains(got.header.Values("Vary"), "Origin") {
-				t.Errorf("%s with %q: Vary is %q, want Origin in it: a cache would give one origin's answer to another", path, headers, got.header.Values("Vary"))
+			if got := r.ask(t, http.MethodGet, path, headers...); !slices.Contains(
+				got.header.Values("Vary"), "Origin") {
+				t.Errorf(
+					"%s with %q: Vary is %q, want Origin in it: a cache would give one origin's answer to another",
+					path, headers, got.header.Values("Vary"))
 			}
 		}
 	}
@@ -68,7 +75,8 @@ func TestDocsAreLogged(t *testing.T) {
 	r := start(t, withDocs)
 	r.ask(t, http.MethodGet, "/docs/oauth2-redirect.html?code=confidential&state=s")
 	line := r.log.String()
-	if !strings.Contains(line, `"path":"/docs/oauth2-redirect.html"`) || strings.Contains(line, "confidential") {
+	if !strings.Contains(line, `"path":"/docs/oauth2-redirect.html"`) ||
+		strings.Contains(line, "confidential") {
 		t.Errorf("logged %s: want a line of the path, without the query", line)
 	}
 }
@@ -81,7 +89,9 @@ func TestDocsFollowAReload(t *testing.T) {
 	})
 	for _, issuer := range []string{a.URL(), b.URL()} {
 		page := r.ask(t, http.MethodGet, "/docs/")
-		if policy := page.header.Get("Content-Security-Policy"); !strings.Contains(policy, "connect-src 'self' "+issuer+"oauth/token;") || !strings.Contains(page.body, issuer) {
+		if policy := page.header.Get("Content-Security-Policy"); !strings.Contains(policy,
+			"connect-src 'self' "+issuer+"oauth/token;") ||
+			!strings.Contains(page.body, issuer) {
 			t.Errorf("the policy is %s: want one of %s", policy, issuer)
 		}
 		if err := r.server.Reload([]token.Issuer{trusted(b)}); err != nil {
@@ -95,7 +105,8 @@ func TestDocsWhileTheIssuerIsDown(t *testing.T) {
 	r.issuer.Stop()
 	page := r.ask(t, http.MethodGet, "/docs/")
 	if page.status != http.StatusOK || !strings.Contains(page.body, "could not be had") {
-		t.Errorf("the page is %d: want one that says that the issuer's endpoints could not be had", page.status)
+		t.Errorf("the page is %d: want one that says that the issuer's endpoints could not be had",
+			page.status)
 	}
 	if log := r.log.String(); !strings.Contains(log, "the docs page cannot offer to get a token") {
 		t.Errorf("logged %s: want to read why", log)
@@ -109,11 +120,14 @@ func TestDocsUnderDev(t *testing.T) {
 		c.InsecureIssuer = development(t)
 		c.InsecureClients = &docs.Clients{ID: "full", Secret: "for-everybody-to-see", App: "app"}
 	})
-	if page := r.ask(t, http.MethodGet, "/docs/"); !strings.Contains(page.body, "for-everybody-to-see") {
+	if page := r.ask(t, http.MethodGet, "/docs/"); !strings.Contains(page.body,
+		"for-everybody-to-see") {
 		t.Errorf("the page is not filled in: %s", page.body)
 	}
-	wantProblem(t, r.ask(t, http.MethodGet, "/docs/", "Host", "evil.example"), http.StatusMisdirectedRequest)
-	if page := start(t, withDocs).ask(t, http.MethodGet, "/docs/"); strings.Contains(page.body, "clients") {
+	wantProblem(t, r.ask(t, http.MethodGet, "/docs/", "Host", "evil.example"),
+		http.StatusMisdirectedRequest)
+	if page := start(t, withDocs).ask(t, http.MethodGet, "/docs/"); strings.Contains(page.body,
+		"clients") {
 		t.Errorf("the page is filled in under serve: %s", page.body)
 	}
 }
@@ -133,12 +147,14 @@ paths:
 	for _, on := range []bool{false, true} {
 		want := "<nil>"
 		if on {
-			want = "openapi: GET /docs: the server answers this path itself: give the operation another one\n" +
-				"openapi: GET /docs/{id}: the server answers this path itself: give the operation another one"
+			want = "openapi: GET /docs: the server uses this path itself: change the path of the operation\n" +
+				"openapi: GET /docs/{id}: the server uses this path itself: change the path of the operation"
 		}
 		_, err := New(t.Context(), Config{
 			Document: document, Routes: answering(greet), Docs: on, Logger: slog.New(slog.DiscardHandler),
-			Issuers: []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}},
+			Issuers: []token.Issuer{
+				{URL: "https://issuer.example/", Audiences: []string{testAudience}},
+			},
 		})
 		if got := fmt.Sprint(err); got != want {
 			t.Errorf("with docs on: %v, the faults are\n%s\nwant\n%s", on, got, want)

@@ -13,13 +13,13 @@ const (
 	readyPath  = "/readyz"
 )
 
-// Issuer is a development issuer beside the API.
+// Issuer is a development issuer that runs with the API.
 type Issuer interface {
 	http.Handler
 	Serves(path string) bool
 }
 
-// endpoints are what the server answers beside the document's operations and the metadata.
+// endpoints are the handlers of the server's own paths, except for the metadata.
 type endpoints struct {
 	gate   *authz.Gate
 	ready  func(context.Context) error
@@ -27,8 +27,8 @@ type endpoints struct {
 	issuer Issuer     // nil: none
 }
 
-// handler returns the handler of a path, or nil if the path is the API's. It compares paths as they
-// are: [http.ServeMux] would redirect some.
+// handler returns the handler of a path, or nil if the path is not the server's own. It does not
+// use [http.ServeMux], which would redirect some paths.
 func (e *endpoints) handler(path string) http.Handler {
 	switch {
 	case path == healthPath:
@@ -43,12 +43,12 @@ func (e *endpoints) handler(path string) http.Handler {
 	return nil
 }
 
-// probe answers 200, or the error that check returns.
+// probe returns a handler that responds 200, or with the error of check.
 func (e *endpoints) probe(check func(context.Context) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet {
-			get := []string{http.MethodGet}
-			e.gate.WriteProblem(w, r, &authz.Error{Kind: authz.MethodNotAllowed, Allow: get})
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			reads := []string{http.MethodGet, http.MethodHead}
+			e.gate.WriteProblem(w, r, &authz.Error{Kind: authz.MethodNotAllowed, Allow: reads})
 			return
 		}
 		if err := check(r.Context()); err != nil {

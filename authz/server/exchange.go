@@ -2,8 +2,6 @@ package server
 
 import (
 	"bufio"
-	"cmp"
-	"context"
 	"crypto/rand"
 	"net"
 	"net/http"
@@ -13,124 +11,81 @@ import (
 	"time"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/server/internal/lazydeadline"
 )
 
-// handlerTimeout is when a request's context ends. It is earlier than writeTimeout, so that the client
-// can still be told.
+// handlerTimeout limits a request's context. It is shorter than writeTimeout, so that the client
+// can still receive an error.
 const handlerTimeout = 20 * time.Second
 
 const requestIDHeader = "X-Request-Id"
 
-// validID is an ID that is safe in logs and headers.
+// validID matches IDs that are safe in logs and headers.
 var validID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// requestIDs makes IDs of requests. They are unique, and not secret.
+// requestIDs generates IDs of requests. They are unique, but can be guessed.
 type requestIDs struct {
-	start string // of this server's
-	count *atomic.Uint64
+	prefix string
+	count  *atomic.Uint64
 }
 
 func newRequestIDs() requestIDs { return requestIDs{rand.Text() + "-", new(atomic.Uint64)} }
 
-// exchange is a request and its answer: the request's context, which limits its time and learns
-// what the gate finds out, the writer of the answer, and what the log says of both. It is one
-// value, because every request has one.
+// exchange is a request and its response. It is the request's context, in which the gate stores its
+// result, it is the response writer, and it records what is logged. It is one struct to save
+// allocations.
 type exchange struct {
-	authz.Admission // its Context is the connection's
+	authz.Admission // its Context is deadline
 	http.ResponseWriter
-	id      [1]string // as a header's value
-	begun   time.Time
-	timeout time.Duration           // of the operation; 0: handlerTimeout
-	limited atomic.Pointer[limited] // nil until somebody asks for the deadline
-	status  int                     // 0: the answer has not begun
-	bytes   int64
-	stack   []byte // of a panic
+	deadline lazydeadline.Context
+	id       [1]string // the value of the header
+	start    time.Time
+	status   int // 0: the response has not started
+	bytes    int64
+	stack    []byte // of a panic
 }
 
-// begin returns the exchange of a request. Its ID is the one that the request brings, if that is
-// safe in logs and headers, or a new one.
+// begin returns the exchange of a request. Its ID is that of the request's header if it is valid,
+// otherwise a new one.
 func (ids requestIDs) begin(w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{ResponseWriter: w, begun: time.Now()}
-	x.Admission.Context, x.Admission.Limiter = r.Context(), x
+	x := &exchange{ResponseWriter: w, start: time.Now()}
+	x.deadline.Init(r.Context(), x.start.Add(handlerTimeout))
+	x.Admission.Context, x.Admission.Limiter = &x.deadline, x
 	if given := r.Header[requestIDHeader]; len(given) > 0 && validID.MatchString(given[0]) {
 		x.id[0] = given[0]
 	} else {
-		var space [48]byte
-		x.id[0] = string(strconv.AppendUint(append(space[:0], ids.start...), ids.count.Add(1), 36))
+		var buffer [48]byte
+		id := append(buffer[:0], ids.prefix...)
+		x.id[0] = string(strconv.AppendUint(id, ids.count.Add(1), 36))
 	}
 	w.Header()[requestIDHeader] = x.id[:]
 	return x
 }
 
-// end notes the status that net/http sends where nobody has begun an answer.
+// end records the status that net/http sends if no response was started.
 func (x *exchange) end() {
 	if x.status == 0 {
 		x.status = http.StatusOK
 	}
 }
 
-// limited is a context that ends when the time for a request is over.
-type limited struct {
-	context.Context
-	end context.CancelFunc
-}
-
-// limit starts the timer. Timers are expensive, and most requests are answered without anybody
-// asking for the deadline, so only the first who asks starts it.
-func (x *exchange) limit() *limited {
-	if l := x.limited.Load(); l != nil {
-		return l
-	}
-	ctx, end := context.WithCancel(&x.Admission)
-	if x.timeout != authz.NoTimeout {
-		ctx, end = context.WithDeadline(&x.Admission, x.begun.Add(cmp.Or(x.timeout, handlerTimeout)))
-	}
-	l := &limited{ctx, end}
-	if !x.limited.CompareAndSwap(nil, l) {
-		end()
-		return x.limited.Load()
-	}
-	return l
-}
-
-// Limit implements [authz.Admission.Limiter]: it applies x-authz-timeout to the request's context and
-// connection. A context that somebody ahead of the gate has derived from the request's keeps its limit.
+// Limit implements [authz.Admission.Limiter]. It applies x-authz-timeout to the context of the
+// request and to the connection. Contexts that derive from that of the request before the gate keep
+// its deadline.
 func (x *exchange) Limit(timeout time.Duration) {
-	x.timeout = timeout
-	if l := x.limited.Swap(nil); l != nil {
-		context.AfterFunc(&x.Admission, l.end)
-	}
 	var end, written time.Time // none
-	if timeout > 0 {
-		end = x.begun.Add(timeout)
+	if timeout != authz.NoTimeout {
+		end = x.start.Add(timeout)
 		written = end.Add(writeTimeout - handlerTimeout)
 	}
+	x.deadline.Reset(end)
 	connection := http.NewResponseController(x.ResponseWriter)
-	_ = connection.SetReadDeadline(end) // not every ResponseWriter of a test has deadlines
+	_ = connection.SetReadDeadline(end) // the ResponseWriter of a test may have no deadlines
 	_ = connection.SetWriteDeadline(written)
 }
 
-// release stops the timer.
-func (x *exchange) release() {
-	if l := x.limited.Load(); l != nil {
-		l.end()
-	}
-}
-
-func (x *exchange) Deadline() (time.Time, bool) { return x.limit().Deadline() }
-func (x *exchange) Done() <-chan struct{}       { return x.limit().Done() }
-func (x *exchange) Err() error                  { return x.limit().Err() }
-
-// Value returns what the gate has found out, or a value of the connection's context.
-func (x *exchange) Value(key any) any {
-	if l := x.limited.Load(); l != nil { // package context finds the parent of a new context here
-		return l.Value(key) // whose parent is the admission
-	}
-	return x.Admission.Value(key)
-}
-
 func (x *exchange) WriteHeader(status int) {
-	// Other 1xx are not the answer (RFC 9110 §15.2).
+	// Other 1xx responses are not final (RFC 9110 §15.2).
 	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		x.status = status
 	}
@@ -146,7 +101,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// FlushError begins the answer, if it has not begun.
+// FlushError starts the response if it has not started.
 func (x *exchange) FlushError() error {
 	if x.status == 0 {
 		x.status = http.StatusOK
@@ -154,14 +109,14 @@ func (x *exchange) FlushError() error {
 	return http.NewResponseController(x.ResponseWriter).Flush()
 }
 
-// Hijack takes over the connection, and the answer with it.
+// Hijack takes over the connection. The handler writes the response itself.
 func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, both, err := http.NewResponseController(x.ResponseWriter).Hijack()
+	conn, buffered, err := http.NewResponseController(x.ResponseWriter).Hijack()
 	if err == nil && x.status == 0 {
 		x.status = http.StatusSwitchingProtocols
 	}
-	return conn, both, err
+	return conn, buffered, err
 }
 
-// Unwrap is for [http.ResponseController].
+// Unwrap returns the original writer, for [http.ResponseController].
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }

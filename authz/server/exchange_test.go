@@ -15,12 +15,15 @@ import (
 // An answer that is only begun, as that of an event stream that has nothing to say yet, is one.
 func TestFlushedAnswer(t *testing.T) {
 	s := startAnswering(t, func(c echo.Context) error {
-		return http.NewResponseController(c.Response()).Flush() // the head of an answer, an event stream that has nothing to say yet
+		return http.NewResponseController(c.Response()).
+			Flush()
+		// the head of an answer, an event stream that has nothing to say yet
 	}, nil)
 	token := mint(s.issuer, map[string]any{"scope": ""})
 	got := s.ask(t, "GET", private.path, "Authorization", "Bearer "+token)
 	if got.body != "" {
-		t.Errorf("an answer of status %d that was complete has got a body: %s", got.status, got.body)
+		t.Errorf("an answer of status %d that was complete has got a body: %s", got.status,
+			got.body)
 	}
 }
 
@@ -31,11 +34,12 @@ func TestHijackedAnswer(t *testing.T) {
 			return err
 		}
 		defer conn.Close()
-		_, err = conn.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"))
+		_, err = conn.Write(
+			[]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"))
 		return err
 	}, nil)
 	s.call(t)
-	if strings.Contains(s.log.String(), "neither an answer nor an error") {
+	if strings.Contains(s.log.String(), "neither a response nor an error") {
 		t.Error("a hijacked connection that was answered is logged as a 500")
 	}
 }
@@ -52,10 +56,11 @@ func TestSwitchedProtocols(t *testing.T) {
 	if got := s.call(t, "X-Request-Id", "switched"); got.status != http.StatusSwitchingProtocols {
 		t.Errorf("status is %d, expected 101", got.status)
 	}
-	if status := s.log.request(t, "switched")["status"]; status != float64(http.StatusSwitchingProtocols) {
+	if status := s.log.request(t, "switched")["status"]; status != float64(
+		http.StatusSwitchingProtocols) {
 		t.Errorf("status %v is logged, expected 101", status)
 	}
-	if strings.Contains(s.log.String(), "neither an answer nor an error") {
+	if strings.Contains(s.log.String(), "neither a response nor an error") {
 		t.Error("an answer of status 101 is taken for none")
 	}
 }
@@ -68,7 +73,8 @@ func TestRequestWithinARequest(t *testing.T) {
 		ctx := c.Request().Context()
 		if c.Request().Header.Get("X-Inner") == "" {
 			r := httptest.NewRequestWithContext(ctx, "GET", private.path, nil)
-			r.Header.Set("Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "inner", "scope": ""}))
+			r.Header.Set("Authorization",
+				"Bearer "+mint(s.issuer, map[string]any{"sub": "inner", "scope": ""}))
 			r.Header.Set("X-Inner", "1")
 			w := httptest.NewRecorder()
 			s.server.ServeHTTP(w, r)
@@ -80,7 +86,8 @@ func TestRequestWithinARequest(t *testing.T) {
 		after, _ := token.FromContext(ctx)
 		return c.String(http.StatusOK, before.Subject()+", "+after.Subject())
 	}, nil)
-	got := s.ask(t, "GET", private.path, "Authorization", "Bearer "+mint(s.issuer, map[string]any{"sub": "outer", "scope": ""}))
+	got := s.ask(t, "GET", private.path, "Authorization",
+		"Bearer "+mint(s.issuer, map[string]any{"sub": "outer", "scope": ""}))
 	if got.status != http.StatusOK || got.body != "inner, inner, then outer" {
 		t.Errorf("%d %s, expected the principals: inner, inner, then outer", got.status, got.body)
 	}
@@ -95,7 +102,8 @@ type deadlines struct {
 func (d *deadlines) SetReadDeadline(t time.Time) error  { d.read = &t; return nil }
 func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = &t; return nil }
 
-// TestTimeoutOfOperation: x-authz-timeout takes the place of the server's limit, for the handler and for the connection.
+// TestTimeoutOfOperation: x-authz-timeout takes the place of the server's limit, for the handler
+// and for the connection.
 func TestTimeoutOfOperation(t *testing.T) {
 	for _, row := range []struct {
 		extension string

@@ -13,31 +13,34 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// readyTimeout bounds all that /readyz waits for.
+// readyTimeout limits the checks of /readyz.
 const readyTimeout = 2 * time.Second
 
-// guard is all that the issuers decide: the verifier of tokens, the gate that asks it, and what
-// stands behind it. It does not change; [Server.Reload] makes another.
+// guard is everything that depends on the issuers: the verifier of tokens, the gate, and the
+// handlers behind it. It is immutable; [Server.Reload] creates a new one.
 type guard struct {
 	*authz.Gate
 	verifier *token.Verifier // nil: the document takes no access tokens
 	api      http.Handler    // of the document's operations
 	own      endpoints
-	end      context.CancelFunc // of the verifier's work in the background
+	cancel   context.CancelFunc // stops the verifier's background work
 }
 
-// newGuard builds the API around a verifier that begins with the keys of the one before, if any.
-func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *guard, err error) {
-	ctx, end := context.WithCancel(s.life)
+// newGuard returns a guard whose verifier starts with the keys of the previous one, which can be
+// nil.
+func (s *Server) newGuard(
+	issuers []token.Issuer, previous *token.Verifier,
+) (_ *guard, err error) {
+	ctx, cancel := context.WithCancel(s.ctx)
 	defer func() {
 		if err != nil {
-			end()
+			cancel()
 		}
 	}()
 	var verifier *token.Verifier
 	if len(issuers) > 0 {
 		verifier, err = token.NewVerifier(ctx, token.Config{
-			Issuers: issuers, Logger: s.config.Logger, Predecessor: before,
+			Issuers: issuers, Logger: s.config.Logger, Predecessor: previous,
 			Proofs: token.ProofPolicy{Replays: s.config.Replays, NonceKey: s.config.NonceKey},
 		})
 		if err != nil {
@@ -68,7 +71,7 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{Gate: gate, verifier: verifier, end: end}
+	g := &guard{Gate: gate, verifier: verifier, cancel: cancel}
 	g.own = endpoints{
 		gate: gate, ready: s.readiness(g), docs: page, issuer: s.config.InsecureIssuer,
 	}
@@ -83,7 +86,7 @@ func (s *Server) newGuard(issuers []token.Issuer, before *token.Verifier) (_ *gu
 	return g, nil
 }
 
-// fetchKeys fetches the keys of all issuers, ahead of the first request.
+// fetchKeys fetches the keys of all issuers, before the first request needs them.
 func (g *guard) fetchKeys(ctx context.Context) error {
 	if g.verifier == nil {
 		return nil
@@ -91,21 +94,20 @@ func (g *guard) fetchKeys(ctx context.Context) error {
 	return g.verifier.Ready(ctx)
 }
 
-// checkPaths reports operations that cannot be reached, because the server answers their paths
-// itself.
+// checkPaths returns an error if the paths of operations are those of the server itself.
 func (g *guard) checkPaths() error {
 	var faults []error
 	for _, o := range g.Plan().Operations() {
 		path := g.BasePath() + o.Path
 		if g.ServesMetadata(path) || g.own.handler(path) != nil {
-			faults = append(faults, fmt.Errorf("openapi: %s %s: the server answers this path itself: "+
-				"give the operation another one", o.Method, o.Path))
+			faults = append(faults, fmt.Errorf("openapi: %s %s: the server uses this path itself: "+
+				"change the path of the operation", o.Method, o.Path))
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// readiness returns the check of /readyz: nil if requests with tokens can be answered.
+// readiness returns the check of /readyz.
 func (s *Server) readiness(g *guard) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if s.stopping.Load() {
@@ -115,8 +117,12 @@ func (s *Server) readiness(g *guard) func(context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 		defer cancel()
 		if err := g.fetchKeys(ctx); err != nil {
-			const detail = "The token issuer's keys could not be had yet."
-			return &authz.Error{Kind: authz.KeysUnavailable, Detail: detail, RetryAfter: time.Second, Err: err}
+			return &authz.Error{
+				Kind:       authz.KeysUnavailable,
+				Detail:     "The keys of the token issuer are not available yet.",
+				RetryAfter: time.Second,
+				Err:        err,
+			}
 		}
 		if s.config.Ready == nil {
 			return nil
@@ -128,7 +134,7 @@ func (s *Server) readiness(g *guard) func(context.Context) error {
 	}
 }
 
-// newDocs makes the page at /docs; nil where it is off.
+// newDocs returns the documentation at /docs, or nil if it is off.
 func (s *Server) newDocs(
 	ctx context.Context, gate *authz.Gate, issuers []token.Issuer,
 ) (*docs.Docs, error) {
@@ -136,7 +142,8 @@ func (s *Server) newDocs(
 		return nil, nil
 	}
 	config := docs.Config{
-		Document: s.config.Document, Resource: s.config.Resource, Logger: s.config.Logger,
+		Document: s.config.Document, Source: s.config.Source,
+		Resource: s.config.Resource, Logger: s.config.Logger,
 		BasePath: gate.PublicPath(),
 		Refuse:   gate.WriteProblem, InsecureClients: s.config.InsecureClients,
 		Discover: func(ctx context.Context, issuer string) (authorize, token string, err error) {

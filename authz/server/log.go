@@ -10,37 +10,36 @@ import (
 	"github.com/oasgate/oasgate/authz/internal/jsonlines"
 )
 
-// requestLog writes one line for each request.
+// requestLog logs one line for each request.
 type requestLog struct {
 	handler slog.Handler
 	proxies []netip.Prefix // trusted
 }
 
-// write writes the line of a request. It never contains a query, which may hold a token, nor a
-// header.
+// write logs a request. The line contains neither the query nor headers, which can contain tokens.
 func (l requestLog) write(x *exchange, r *http.Request) {
-	x.release()
+	x.deadline.Release()
 	level := slog.LevelInfo
-	hungUp := r.Context().Err() != nil // a client that hangs up is not the server's fault
-	if x.status >= 500 && !hungUp {
+	disconnected := r.Context().Err() != nil // not a failure of the server
+	if x.status >= 500 && !disconnected {
 		level = slog.LevelError
 	}
 	if !l.handler.Enabled(r.Context(), level) {
 		return
 	}
 	now := time.Now()
-	var space [12]slog.Attr
-	attrs := appendAttrs(space[:0], x, r, remoteIP(r, l.proxies), now.Sub(x.begun))
+	var buffer [12]slog.Attr
+	attrs := appendAttrs(buffer[:0], x, r, remoteIP(r, l.proxies), now.Sub(x.start))
 	if lines, ok := l.handler.(*jsonlines.Handler); ok {
 		lines.WriteLine(now, level, "request", attrs)
 		return
 	}
-	line := slog.NewRecord(now, level, "request", 0) // the source line would always be this one
+	line := slog.NewRecord(now, level, "request", 0) // without a source line
 	line.AddAttrs(attrs...)
 	_ = l.handler.Handle(r.Context(), line)
 }
 
-// appendAttrs appends what the line says.
+// appendAttrs appends the attributes of a request.
 func appendAttrs(
 	attrs []slog.Attr, x *exchange, r *http.Request, remote string, took time.Duration,
 ) []slog.Attr {
@@ -52,8 +51,8 @@ func appendAttrs(
 	}
 	attrs = append(attrs,
 		slog.String("method", loggable(r.Method)),
-		slog.String("path", path),    // as the document has it, or as it came
-		slog.Int("status", x.status), // 0: the connection was cut before there was one
+		slog.String("path", path),    // of the document, or of the request
+		slog.Int("status", x.status), // 0: the connection ended before the response
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 		slog.Int64("bytes", x.bytes),
 		slog.String("remote", remote),
@@ -77,7 +76,7 @@ func appendAttrs(
 	return attrs
 }
 
-// loggable removes from a client's text what is long enough to be a token in the wrong place.
+// loggable removes long path segments, which could be misplaced tokens.
 func loggable(s string) string {
 	const most = 40
 	if len(s) <= most {

@@ -32,14 +32,16 @@ type message struct{ Message string }
 // served returns what sends one protected GET through all of the server but the connection, and
 // expects a 200.
 func served(tb testing.TB, log slog.Handler) (send func()) {
-	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{testAudience}, Scopes: []string{scoped.scope}})
+	issuer, err := devissuer.Start(
+		devissuer.Config{Audiences: []string{testAudience}, Scopes: []string{scoped.scope}})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(issuer.Close)
 	server, err := New(tb.Context(), Config{
 		Document: document(tb), Logger: slog.New(log),
-		Routes:  answering(func(c echo.Context) error { return c.JSON(http.StatusOK, message{greeting}) }),
+		Routes: answering(
+			func(c echo.Context) error { return c.JSON(http.StatusOK, message{greeting}) }),
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
 	})
 	if err != nil {
@@ -56,7 +58,10 @@ func served(tb testing.TB, log slog.Handler) (send func()) {
 	}
 }
 
-var logs = map[string]slog.Handler{"log off": slog.DiscardHandler, "log on": jsonlines.NewHandler(io.Discard, nil)}
+var logs = map[string]slog.Handler{
+	"log off": slog.DiscardHandler,
+	"log on":  jsonlines.NewHandler(io.Discard, nil),
+}
 
 // BenchmarkServer is one protected GET: what stands around the gate costs the difference to authz's
 // BenchmarkRequest.
@@ -75,14 +80,17 @@ func BenchmarkServer(b *testing.B) {
 // The ceiling is what is measured, and one more. A change that breaks it has put work on every
 // request.
 func TestAllocationsOfTheServer(t *testing.T) {
-	if build, ok := debug.ReadBuildInfo(); ok && slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if build, ok := debug.ReadBuildInfo(); ok &&
+		slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		t.Skip("the race detector allocates on its own account")
 	}
 	for name, log := range logs {
 		send := served(t, log)
 		send() // the keys are fetched
 		if got := testing.AllocsPerRun(500, send); got > 9 {
-			t.Errorf("%s: %v allocations a request, the ceiling is 9: profile BenchmarkServer with -memprofile", name, got)
+			t.Errorf(
+				"%s: %v allocations a request, the ceiling is 9: profile BenchmarkServer with -memprofile",
+				name, got)
 		}
 	}
 }

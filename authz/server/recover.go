@@ -8,16 +8,16 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// recoverPanic, deferred, answers a panic with a 500 that says nothing of it. If the answer has
-// begun, it closes the connection instead, so that the client does not take half an answer for a
-// whole one.
+// recoverPanic must be deferred. It responds to a panic with a 500 without details. If the response
+// has started, it closes the connection, so that the client notices that the response is
+// incomplete.
 func recoverPanic(x *exchange, r *http.Request, gate *authz.Gate) {
 	reason := recover()
 	if reason == nil {
 		return
 	}
 	if reason == http.ErrAbortHandler {
-		panic(reason) // for net/http
+		panic(reason) // net/http closes the connection
 	}
 	x.stack = debug.Stack()
 	err := &authz.Error{Kind: authz.Internal, Err: fmt.Errorf("panic: %v", reason)}

@@ -26,7 +26,8 @@ import (
 // another starts one more issuer.
 func another(t *testing.T) *devissuer.Server {
 	t.Helper()
-	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{testAudience}, Algorithm: "ES256"})
+	issuer, err := devissuer.Start(
+		devissuer.Config{Audiences: []string{testAudience}, Algorithm: "ES256"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,29 +59,49 @@ func TestThreeIssuers(t *testing.T) {
 	a, b, c := another(t), another(t), another(t)
 	limited, strict := trusted(b), trusted(c)
 	limited.GrantableScopes = []string{"another"}
-	strict.RFC9068, strict.ScopeClaims, strict.ScopeNames = true, []string{"/roles"}, map[string]string{"reader": scoped.scope}
+	strict.RFC9068, strict.ScopeClaims, strict.ScopeNames = true, []string{
+		"/roles",
+	}, map[string]string{
+		"reader": scoped.scope,
+	}
 	r := start(t, trusting(trusted(a), limited, strict))
 
 	read := map[string]any{"scope": scoped.scope + " another"}
 	r.get(t, scoped.path, mint(a, read), 200, "the first may grant everything")
 	r.get(t, private.path, mint(b, read), 200, "the second vouches for its users")
-	r.get(t, scoped.path, mint(b, read), 403, "the second may not grant this scope, whatever it writes")
+	r.get(t, scoped.path, mint(b, read), 403,
+		"the second may not grant this scope, whatever it writes")
 
 	roles := map[string]any{"scope": scoped.scope, "roles": []string{"reader"}}
 	r.get(t, scoped.path, mint(c, roles), 200, "the third grants by roles")
 	r.get(t, scoped.path, mint(c, read), 403, "the third's scope is not read")
-	r.get(t, scoped.path, mint(a, map[string]any{"roles": []string{"reader"}, "scope": nil}), 403, "the first's roles are not read")
-	jwt := c.Sign(map[string]any{"typ": "JWT"}, map[string]any{"iss": c.URL(), "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60, "iat": time.Now().Unix(), "jti": "1", "client_id": "x"})
+	r.get(t, scoped.path, mint(a, map[string]any{"roles": []string{"reader"}, "scope": nil}), 403,
+		"the first's roles are not read")
+	jwt := c.Sign(
+		map[string]any{"typ": "JWT"},
+		map[string]any{
+			"iss":       c.URL(),
+			"sub":       "s",
+			"aud":       testAudience,
+			"exp":       time.Now().Unix() + 60,
+			"iat":       time.Now().Unix(),
+			"jti":       "1",
+			"client_id": "x",
+		},
+	)
 	r.get(t, private.path, jwt, 401, "the third is held to RFC 9068: typ is at+jwt")
 	for _, claim := range []string{"client_id", "iat", "jti"} {
-		r.get(t, private.path, mint(c, map[string]any{claim: nil}), 401, "the third is held to RFC 9068: "+claim+" is required")
-		r.get(t, private.path, mint(a, map[string]any{claim: nil}), 200, "the first is not held to RFC 9068")
+		r.get(t, private.path, mint(c, map[string]any{claim: nil}), 401,
+			"the third is held to RFC 9068: "+claim+" is required")
+		r.get(t, private.path, mint(a, map[string]any{claim: nil}), 200,
+			"the first is not held to RFC 9068")
 	}
 
 	for _, forger := range []*devissuer.Server{a, b, c} {
 		for _, victim := range []*devissuer.Server{a, b, c} {
 			if forger != victim {
-				r.get(t, private.path, mint(forger, map[string]any{"iss": victim.URL()}), 401, "nobody signs for somebody else")
+				r.get(t, private.path, mint(forger, map[string]any{"iss": victim.URL()}), 401,
+					"nobody signs for somebody else")
 			}
 		}
 	}
@@ -94,10 +115,23 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Publish(json.RawMessage(fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}`, kid, base64.RawURLEncoding.EncodeToString(publicKey))))
+	b.Publish(
+		json.RawMessage(
+			fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}`, kid,
+				base64.RawURLEncoding.EncodeToString(publicKey)),
+		),
+	)
 	r := start(t, trusting(trusted(a), trusted(b)))
 	byB := func(iss string) string {
-		claims, _ := json.Marshal(map[string]any{"iss": iss, "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60, "scope": private.scope})
+		claims, _ := json.Marshal(
+			map[string]any{
+				"iss":   iss,
+				"sub":   "s",
+				"aud":   testAudience,
+				"exp":   time.Now().Unix() + 60,
+				"scope": private.scope,
+			},
+		)
 		encode := base64.RawURLEncoding.EncodeToString
 		signed := encode([]byte(`{"alg":"EdDSA","kid":"`+kid+`"}`)) + "." + encode(claims)
 		return signed + "." + encode(ed25519.Sign(privateKey, []byte(signed)))
@@ -105,8 +139,10 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 	for range 2 { // also once both sets are there, and verdicts kept
 		r.get(t, private.path, mint(a, nil), 200, "the first's own key of this kid")
 		r.get(t, private.path, byB(b.URL()), 200, "the second's own key of this kid")
-		r.get(t, private.path, byB(a.URL()), 401, "the second's key of this kid, in the first's name")
-		r.get(t, private.path, mint(a, map[string]any{"iss": b.URL()}), 401, "the first's key of this kid, in the second's name")
+		r.get(t, private.path, byB(a.URL()), 401,
+			"the second's key of this kid, in the first's name")
+		r.get(t, private.path, mint(a, map[string]any{"iss": b.URL()}), 401,
+			"the first's key of this kid, in the second's name")
 	}
 }
 
@@ -140,11 +176,20 @@ func TestUnlistedIssuerIsNotAsked(t *testing.T) {
 	unlisted := another(t)
 	url, calls := listening(t)
 	for _, iss := range []string{url, unlisted.URL(), r.issuer.URL() + "x", strings.TrimSuffix(r.issuer.URL(), "/")} {
-		jwt := unlisted.Sign(map[string]any{"jku": url + "keys", "x5u": url + "x5u"}, map[string]any{"iss": iss, "sub": "s", "aud": testAudience, "exp": time.Now().Unix() + 60})
+		jwt := unlisted.Sign(
+			map[string]any{"jku": url + "keys", "x5u": url + "x5u"},
+			map[string]any{
+				"iss": iss,
+				"sub": "s",
+				"aud": testAudience,
+				"exp": time.Now().Unix() + 60,
+			},
+		)
 		r.get(t, private.path, jwt, 401, "issuer "+iss+" is not on the list")
 	}
 	if discovery, keys := unlisted.Requests(); discovery+keys != 0 || calls.Load() != 0 {
-		t.Errorf("%d and %d requests went to issuers that are not on the list", discovery+keys, calls.Load())
+		t.Errorf("%d and %d requests went to issuers that are not on the list", discovery+keys,
+			calls.Load())
 	}
 }
 
@@ -156,10 +201,12 @@ func TestOneIssuerDown(t *testing.T) {
 	r.get(t, private.path, mint(up, nil), 200, "its issuer is up")
 	got := r.get(t, private.path, mint(down, nil), 503, "nothing can be said of it")
 	if got.header.Get("Retry-After") == "" || got.header.Get("WWW-Authenticate") != "" {
-		t.Errorf("an outage is answered with Retry-After %q and challenge %q: want one, and none", got.header.Get("Retry-After"), got.header.Get("WWW-Authenticate"))
+		t.Errorf("an outage is answered with Retry-After %q and challenge %q: want one, and none",
+			got.header.Get("Retry-After"), got.header.Get("WWW-Authenticate"))
 	}
 	if got := r.ask(t, http.MethodGet, "/readyz"); got.status != 200 {
-		t.Errorf("/readyz is %d: one issuer that is down keeps the users of all others away", got.status)
+		t.Errorf("/readyz is %d: one issuer that is down keeps the users of all others away",
+			got.status)
 	}
 	up.Stop()
 	r.get(t, private.path, mint(up, nil), 200, "its keys were had")
@@ -184,11 +231,13 @@ func TestReload(t *testing.T) {
 			Servers []string `json:"authorization_servers"`
 		}
 		body := r.ask(t, http.MethodGet, "/.well-known/oauth-protected-resource").body
-		if err := json.Unmarshal([]byte(body), &got); err != nil || !slices.Equal(got.Servers, servers) {
+		if err := json.Unmarshal([]byte(body), &got); err != nil ||
+			!slices.Equal(got.Servers, servers) {
 			t.Errorf("the metadata names %q, %v: want %q", got.Servers, err, servers)
 		}
 	}
-	ofA, ofB := mint(a, map[string]any{"scope": scoped.scope}), mint(b, map[string]any{"scope": scoped.scope})
+	ofA, ofB := mint(a, map[string]any{"scope": scoped.scope}), mint(b,
+		map[string]any{"scope": scoped.scope})
 	check := func(path string, statusA, statusB int, why string) {
 		t.Helper()
 		for range 2 { // the second time, a verdict may have been kept
@@ -264,13 +313,15 @@ func TestReloadDuringAnOutage(t *testing.T) {
 	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer were had before")
 	r.get(t, private.path, mint(stuck, nil), 503, "its issuer is down")
 	if got := r.ask(t, http.MethodGet, "/readyz"); got.status != 200 {
-		t.Errorf("/readyz is %d after a reload with an issuer that is down: every replica would be", got.status)
+		t.Errorf("/readyz is %d after a reload with an issuer that is down: every replica would be",
+			got.status)
 	}
 	b.Fail(devissuer.Fault{})
 	if err := r.server.Reload([]token.Issuer{trusted(stuck), trusted(b), trusted(a)}); err != nil {
 		t.Fatal(err)
 	}
-	r.get(t, private.path, mint(b, nil), 200, "its issuer is back, and new keys come with the first request")
+	r.get(t, private.path, mint(b, nil), 200,
+		"its issuer is back, and new keys come with the first request")
 	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer outlive a second reload")
 }
 
@@ -361,14 +412,24 @@ func TestReloadDropsNoRequest(t *testing.T) {
 // way, and no longer.
 func TestReplacedVerifierEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		issuers := []token.Issuer{{URL: "http://127.0.0.1:1/", Audiences: []string{testAudience}}} // where nobody is
-		server, err := New(t.Context(), Config{Document: document(t), Routes: answering(greet), Issuers: issuers, Logger: slog.New(slog.DiscardHandler)})
+		issuers := []token.Issuer{
+			{URL: "http://127.0.0.1:1/", Audiences: []string{testAudience}},
+		} // where nobody is
+		server, err := New(
+			t.Context(),
+			Config{
+				Document: document(t),
+				Routes:   answering(greet),
+				Issuers:  issuers,
+				Logger:   slog.New(slog.DiscardHandler),
+			},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var ended atomic.Bool
 		first := server.guard.Load()
-		first.end = func() { ended.Store(true) }
+		first.cancel = func() { ended.Store(true) }
 		if err := server.Reload(issuers); err != nil {
 			t.Fatal(err)
 		}

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// remoteIP returns the address of the peer or, if that is a trusted proxy, of the client that it
-// names: the rightmost address of X-Forwarded-For that is not a trusted proxy's.
+// remoteIP returns the address of the peer. If that is a trusted proxy, it returns the rightmost
+// address of X-Forwarded-For that is not a trusted proxy.
 func remoteIP(r *http.Request, proxies []netip.Prefix) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return "" // not an IP connection
 	}
-	host, _, _ = strings.Cut(host, "%") // an IPv6 zone means nothing elsewhere
+	host, _, _ = strings.Cut(host, "%") // an IPv6 zone is local
 	given := r.Header["X-Forwarded-For"]
 	if len(proxies) == 0 || len(given) == 0 {
 		return host
@@ -26,7 +26,7 @@ func remoteIP(r *http.Request, proxies []netip.Prefix) string {
 		hop = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(hop), "["), "]")
 		ip, err := netip.ParseAddr(hop)
 		if err != nil || ip.Zone() != "" {
-			return host // who writes this may write anything
+			return host // not written by a trusted proxy
 		}
 		ip = ip.Unmap()
 		client = ip.String()

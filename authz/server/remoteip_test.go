@@ -7,7 +7,10 @@ import (
 )
 
 func TestRemoteIP(t *testing.T) {
-	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	proxies := []netip.Prefix{
+		netip.MustParsePrefix("10.0.0.0/8"),
+		netip.MustParsePrefix("fd00::/8"),
+	}
 	for _, test := range []struct {
 		name, peer string
 		forwarded  []string
@@ -32,7 +35,10 @@ func TestRemoteIP(t *testing.T) {
 		{"garbage to the left is not looked at", "10.0.0.1:80", []string{"x, 192.0.2.1"}, "192.0.2.1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := &http.Request{RemoteAddr: test.peer, Header: http.Header{"X-Forwarded-For": test.forwarded}}
+			r := &http.Request{
+				RemoteAddr: test.peer,
+				Header:     http.Header{"X-Forwarded-For": test.forwarded},
+			}
 			if got := remoteIP(r, proxies); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}

@@ -1,6 +1,6 @@
-// Package server carries an API that its OpenAPI document guards: everything between [http.Server]
-// and the handlers. Limits, log, panics, CORS, health, metadata, the page at /docs, and other
-// issuers while it runs.
+// Package server serves an API that is guarded by its OpenAPI document. It is everything between
+// [http.Server] and the handlers: time limits, the log, panics, CORS, health checks, metadata, the
+// documentation at /docs, and replacing the issuers at run time.
 //
 //	s, err := server.New(ctx, server.Config{
 //		Document: document,
@@ -38,8 +38,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Every phase of a request ends. Headers may be larger than any accepted token, so that the gate is
-// what refuses it. See handlerTimeout, too.
+// Limits of a request: see also handlerTimeout. The limit of the headers is larger than that of a
+// token, so that the gate refuses large tokens.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 15 * time.Second
@@ -49,65 +49,69 @@ const (
 	maxHeaderBytes    = 32 << 10
 )
 
-// Config is what a [Server] is made of. Document and Routes have no default, and Issuers none where the
-// document takes access tokens.
+// Config configures a [Server]. Document and Routes are required, and Issuers if the document takes
+// access tokens.
 type Config struct {
-	// Document is the API's, with its references resolved. The server does not change it, except
-	// that with Docs it makes references to other files internal ([openapi3.T.InternalizeRefs]).
+	// Document is the document of the API, with its references resolved. The server does not change
+	// it, except that with Docs it internalizes references to other files
+	// ([openapi3.T.InternalizeRefs]).
 	Document *openapi3.T
-	// Routes returns the handler of the document's operations, guarded by the gate. It must refuse
-	// routes that the document does not describe ([authz.Gate.CheckRoutes]). It is called by [New]
-	// and by each [Server.Reload], each time with another gate.
+	// Source is the text of the document, YAML or JSON. /docs shows the document in its order. Default:
+	// paths and members stand by name.
+	Source []byte
+	// Routes returns the handler of the document's operations, guarded by the gate. It must return
+	// an error for routes that the document does not describe ([authz.Gate.CheckRoutes]). [New] and
+	// each [Server.Reload] call it, each time with a new gate.
 	Routes  func(g *authz.Gate) (http.Handler, error)
-	Issuers []token.Issuer // whose tokens are accepted
-	// Gate, if set, completes the configuration of each gate: hooks, and what is relaxed.
+	Issuers []token.Issuer // issuers whose tokens are accepted
+	// Gate, if set, completes the configuration of each gate, for example with hooks.
 	Gate func(*authz.Config)
 
 	Resource        string            // see [authz.Config]
 	ProblemTypeBase string            // see [authz.Config]
-	Replays         token.ReplayStore // of DPoP proofs; nil: in memory
-	NonceKey        []byte            // of DPoP nonces; nil: proofs need none
-	CORSOrigins     []string          // whose pages may call, see [CheckOrigin]; none: CORS is off
-	Docs            bool              // whether /docs is served
-	TrustedProxies  []netip.Prefix    // whose X-Forwarded-For names the client in the log
+	Replays         token.ReplayStore // of DPoP proofs; default: in memory
+	NonceKey        []byte            // of DPoP nonces; nil: proofs need no nonce
+	CORSOrigins     []string          // see [CheckOrigin]; empty: CORS is off
+	Docs            bool              // serve the documentation at /docs
+	TrustedProxies  []netip.Prefix    // proxies whose X-Forwarded-For is logged
 	Logger          *slog.Logger      // default slog.Default()
 
-	// Ready returns why the server cannot answer now, such as that its database is not reachable:
-	// then /readyz is 503. The error is for the log alone.
+	// Ready returns an error if the server cannot answer requests now, for example because its
+	// database is unreachable. Then the status of /readyz is 503. The error is logged only.
 	Ready func(context.Context) error
 
-	// Linger is how long the server still takes new requests once it is to stop, while /readyz says
-	// no, so that load balancers can take note: net/http's own drain refuses everybody at once.
+	// Linger is how long the server accepts new requests after it was told to stop. Meanwhile the
+	// status of /readyz is 503, so that load balancers stop sending requests.
 	Linger time.Duration
 
-	// InsecureIssuer gives tokens to whoever asks. With it, the server answers requests to a
-	// loopback host only, and tells clients exactly why a token is refused. For development only.
+	// InsecureIssuer issues tokens to everyone, for development only. With it, the server only
+	// answers requests to a loopback host, and tells clients exactly why it refuses a token.
 	InsecureIssuer Issuer
-	// InsecureClients are clients of that issuer, for the page at /docs to fill in.
+	// InsecureClients are clients of that issuer, which the page at /docs fills in.
 	InsecureClients *docs.Clients
 }
 
-// Server is an API, guarded by its document. It is safe for concurrent use.
+// Server serves an API that is guarded by its document. It is safe for concurrent use.
 type Server struct {
 	http     http.Server
-	life     context.Context // of work in the background
+	ctx      context.Context // of background work
 	config   Config
 	ids      requestIDs
 	log      requestLog
 	cors     *crossOrigin // nil: off
 	guard    atomic.Pointer[guard]
-	reload   sync.Mutex // one at a time
+	reload   sync.Mutex // held by Reload
 	stopping atomic.Bool
 }
 
-// New builds the server, or returns all faults of the configuration and the document, joined. It
-// does no I/O. Keys are fetched on ctx, which must outlive [Server.Serve].
+// New returns a server, or all faults of the configuration and the document, joined. It does no
+// I/O. Keys are fetched with ctx, which must not end before [Server.Serve] returns.
 func New(ctx context.Context, config Config) (*Server, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
 	s := &Server{
-		life: ctx, config: config, ids: newRequestIDs(),
+		ctx: ctx, config: config, ids: newRequestIDs(),
 		log: requestLog{config.Logger.Handler(), config.TrustedProxies},
 	}
 	faults := checkOrigins(config.CORSOrigins)
@@ -117,24 +121,24 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	if config.Routes == nil {
 		faults = append(faults, errors.New("server: Config.Routes is nil"))
 	}
-	var first *guard
+	var g *guard
 	if config.Document != nil && config.Routes != nil {
 		if config.Docs {
 			config.Document.InternalizeRefs(ctx, nil)
 		}
 		var err error
-		if first, err = s.newGuard(config.Issuers, nil); err != nil {
+		if g, err = s.newGuard(config.Issuers, nil); err != nil {
 			faults = append(faults, err)
 		}
 	}
 	if faults != nil {
-		if first != nil {
-			first.end()
+		if g != nil {
+			g.cancel()
 		}
 		return nil, errors.Join(faults...)
 	}
 	s.cors = newCORS(config.Document, config.CORSOrigins)
-	s.enforce(first, config.Issuers)
+	s.use(g, config.Issuers)
 	s.http = http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -143,57 +147,56 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelWarn),
-		// So that ServeHTTP gets OPTIONS * too.
+		// ServeHTTP answers OPTIONS *, too.
 		DisableGeneralOptionsHandler: true,
 	}
 	return s, nil
 }
 
-// ServeHTTP serves one request: this is the order of things, each in a file of its own.
+// ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := s.ids.begin(w, r)  // an ID and a time limit
-	defer s.log.write(x, r) // one line in the log, in any case
+	x := s.ids.begin(w, r)
+	defer s.log.write(x, r)
 	r = r.WithContext(x)
-	guard := s.guard.Load()              // all that the issuers decide
-	defer recoverPanic(x, r, guard.Gate) // a panic is a 500
+	guard := s.guard.Load()
+	defer recoverPanic(x, r, guard.Gate)
 
 	own := guard.own.handler(r.URL.Path)
 	switch {
-	case !s.answersHost(r.Host): // against DNS rebinding, with a development issuer
+	case !s.acceptsHost(r.Host):
 		guard.WriteProblem(x, r, errNotLoopback)
-	case guard.ServesMetadata(r.URL.Path): // RFC 9728, readable for all origins
+	case guard.ServesMetadata(r.URL.Path): // RFC 9728, with CORS headers of its own
 		guard.ServeMetadata(x, r)
-	case s.cors.answers(x, r): // a preflight
-	case own != nil: // health, /docs, the development issuer
+	case s.cors.handle(x, r): // a preflight
+	case own != nil:
 		own.ServeHTTP(x, r)
-	default: // the API: router, gate, handler
+	default: // router, gate, handler
 		guard.api.ServeHTTP(x, r)
-		if x.status == 0 && x.Operation != nil { // net/http would send an empty 200
+		if x.status == 0 && x.Operation != nil { // net/http would send 200
 			guard.WriteProblem(x, r, fmt.Errorf(
-				"the handler of %s returned neither an answer nor an error", x.Operation.ID))
+				"the handler of %s returned neither a response nor an error", x.Operation.ID))
 		}
 	}
 	x.end()
 }
 
-// errNotLoopback is RFC 9110 §15.5.20.
+// errNotLoopback is a misdirected request (RFC 9110 §15.5.20).
 var errNotLoopback = authz.StatusError(http.StatusMisdirectedRequest, "",
-	errors.New("with a development issuer, only requests to a loopback host are answered"))
+	errors.New("with a development issuer, the server only answers requests to a loopback host"))
 
-// answersHost guards a development issuer against the browser: any page can have its own name
-// resolve to 127.0.0.1 (DNS rebinding), and then read tokens and answers as of its own origin. It
-// cannot choose the Host that the browser sends.
-func (s *Server) answersHost(host string) bool {
+// acceptsHost protects a development issuer from DNS rebinding: a page whose host name resolves to
+// 127.0.0.1 could read tokens and responses as its own origin. The Host that the browser sends is
+// that host name.
+func (s *Server) acceptsHost(host string) bool {
 	return s.config.InsecureIssuer == nil || token.IsLoopback((&url.URL{Host: host}).Hostname())
 }
 
-// Serve serves until ctx ends. Then it lingers, takes no new requests, and gives those that are
-// being served some time to end.
+// Serve serves requests until ctx ends. Then it lingers (see [Config]), stops accepting requests,
+// and waits up to 20 seconds for active requests to end.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(lazyconn.Listener{Listener: listener}) }()
-	// Fetches the keys ahead of the first request. The verifier logs failures; the server starts
-	// anyway.
+	// Fetch the keys before the first request. The verifier logs failures.
 	go s.guard.Load().fetchKeys(ctx)
 
 	select {
@@ -208,35 +211,36 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(drain); err != nil {
-		err = fmt.Errorf("requests were still being served after %s: %w", drainTimeout, err)
+		err = fmt.Errorf("requests were still active after %s: %w", drainTimeout, err)
 		return errors.Join(err, s.http.Close())
 	}
 	return nil
 }
 
-// Reload replaces the issuers, or returns all faults of the new ones, joined, and changes nothing.
-// Requests that are being served go on with the issuers they began with; later ones meet the new
-// issuers, and no cached verdict of the old ones.
+// Reload replaces the issuers. If the new ones are faulty it returns all faults, joined, and
+// changes nothing. Active requests continue with the old issuers. Later requests use the new
+// issuers, and no cached results of the old ones.
 //
-// Reload waits for nobody. Issuers that stay keep their fetched keys, also while they are down. New
-// ones answer their first requests once their keys are fetched; an issuer that is not reachable
-// concerns its own tokens only.
+// Reload does not wait for keys. Issuers that stay keep their keys, even if they are unreachable
+// now. The first requests with tokens of a new issuer wait until its keys are fetched; an
+// unreachable issuer only affects its own tokens.
 func (s *Server) Reload(issuers []token.Issuer) error {
 	s.reload.Lock()
 	defer s.reload.Unlock()
-	before := s.guard.Load()
-	next, err := s.newGuard(issuers, before.verifier)
+	previous := s.guard.Load()
+	next, err := s.newGuard(issuers, previous.verifier)
 	if err != nil {
 		return err
 	}
-	s.enforce(next, issuers)
-	go next.fetchKeys(s.life) // ahead of the first request
-	// A request that is being served may wait for keys until its time is over.
-	time.AfterFunc(handlerTimeout, before.end)
+	s.use(next, issuers)
+	go next.fetchKeys(s.ctx)
+	// Active requests can wait for the keys of the old issuers until their time limit.
+	time.AfterFunc(handlerTimeout, previous.cancel)
 	return nil
 }
 
-func (s *Server) enforce(g *guard, issuers []token.Issuer) {
+// use replaces the guard.
+func (s *Server) use(g *guard, issuers []token.Issuer) {
 	s.guard.Store(g)
 	for _, issuer := range issuers {
 		s.config.Logger.Info("accepting tokens", "issuer", issuer.URL, "audience", issuer.Audiences)

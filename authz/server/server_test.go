@@ -104,7 +104,8 @@ func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Conf
 	t.Cleanup(issuer.Close)
 	r := &running{issuer: issuer, log: &logBuffer{}, ended: make(chan error, 1)}
 	config := Config{
-		Document: document(t), Routes: answering(handler), Logger: slog.New(slog.NewJSONHandler(r.log, nil)),
+		Document: document(
+			t), Routes: answering(handler), Logger: slog.New(slog.NewJSONHandler(r.log, nil)),
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
 	}
 	if configure != nil {
@@ -169,7 +170,11 @@ func (r *running) ask(t *testing.T, method, path string, headers ...string) answ
 // call asks for the private operation with a token that is good for it.
 func (r *running) call(t *testing.T, headers ...string) answer {
 	t.Helper()
-	return r.ask(t, http.MethodGet, private.path, append(headers, "Authorization", "Bearer "+mint(r.issuer, nil))...)
+	return r.ask(
+		t,
+		http.MethodGet,
+		private.path,
+		append(headers, "Authorization", "Bearer "+mint(r.issuer, nil))...)
 }
 
 func read(t *testing.T, request *http.Request) answer {
@@ -193,11 +198,14 @@ func wantProblem(t *testing.T, got answer, status int) {
 		Type, Title string
 		Status      int
 	}
-	if err := json.Unmarshal([]byte(got.body), &problem); err != nil || problem.Status != status || problem.Title == "" || problem.Type == "" {
+	if err := json.Unmarshal([]byte(got.body), &problem); err != nil || problem.Status != status ||
+		problem.Title == "" ||
+		problem.Type == "" {
 		t.Errorf("body is %q: want a problem document (RFC 9457) of status %d", got.body, status)
 	}
 	if got.status != status || got.header.Get("Content-Type") != "application/problem+json" {
-		t.Errorf("status %d, Content-Type %q: want %d, application/problem+json", got.status, got.header.Get("Content-Type"), status)
+		t.Errorf("status %d, Content-Type %q: want %d, application/problem+json", got.status,
+			got.header.Get("Content-Type"), status)
 	}
 }
 
@@ -243,8 +251,14 @@ func (b *logBuffer) request(t *testing.T, id string) (entry map[string]any) {
 
 func TestProbes(t *testing.T) {
 	r := start(t, func(c *Config) { c.Issuers[0].URL = "http://127.0.0.1:1/" }) // where nobody is
-	if got := r.ask(t, http.MethodGet, "/healthz"); got.status != http.StatusOK || got.body != `{"status":"ok"}`+"\n" {
-		t.Errorf("/healthz answers %d %q while the issuer is down: the process is alive, so it is 200", got.status, got.body)
+	if got := r.ask(t, http.MethodGet, "/healthz"); got.status != http.StatusOK ||
+		got.body != `{"status":"ok"}`+"\n" {
+		t.Errorf(
+			"/healthz answers %d %q while the issuer is down: the process is alive, so it is 200",
+			got.status, got.body)
+	}
+	if got := r.ask(t, http.MethodHead, "/healthz"); got.status != http.StatusOK || got.body != "" {
+		t.Errorf("HEAD /healthz is %d, %q: want 200 without a body", got.status, got.body)
 	}
 	got := r.ask(t, http.MethodGet, "/readyz")
 	wantProblem(t, got, http.StatusServiceUnavailable)
@@ -270,12 +284,15 @@ func TestReadyOnceTheIssuerIsBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		back := time.Now()
-		eventually(t, "/readyz is 200 once the issuer is back", func() bool { return down.ask(t, http.MethodGet, "/readyz").status == http.StatusOK })
+		eventually(t, "/readyz is 200 once the issuer is back",
+			func() bool { return down.ask(t, http.MethodGet, "/readyz").status == http.StatusOK })
 		if took = time.Since(back); took <= time.Second {
 			return
 		}
 	}
-	t.Errorf("/readyz is 200 only %s after the issuer is back, and never sooner than after a second", took)
+	t.Errorf(
+		"/readyz is 200 only %s after the issuer is back, and never sooner than after a second",
+		took)
 }
 
 func TestReadyAsksTheProgramToo(t *testing.T) {
@@ -291,7 +308,8 @@ func TestReadyAsksTheProgramToo(t *testing.T) {
 			return nil
 		}
 	})
-	eventually(t, "the server is ready", func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusOK })
+	eventually(t, "the server is ready",
+		func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusOK })
 	err := errors.New("secret of the database")
 	fault.Store(&err)
 	got := r.ask(t, "GET", "/readyz", "X-Request-Id", "not-ready")
@@ -299,7 +317,8 @@ func TestReadyAsksTheProgramToo(t *testing.T) {
 	if strings.Contains(got.body, "secret") || got.header.Get("Retry-After") == "" {
 		t.Errorf("want Retry-After, and nothing of the cause: %v %s", got.header, got.body)
 	}
-	if cause := fmt.Sprint(r.log.request(t, "not-ready")["cause"]); !strings.Contains(cause, "secret of the database") {
+	if cause := fmt.Sprint(r.log.request(t, "not-ready")["cause"]); !strings.Contains(cause,
+		"secret of the database") {
 		t.Errorf("cause is %q", cause)
 	}
 	if got := r.ask(t, "GET", "/healthz"); got.status != http.StatusOK {
@@ -346,7 +365,8 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 // The first request does not pay for the keys: Serve has asked for them.
 func TestKeysAreFetchedAtStart(t *testing.T) {
 	r := start(t, nil)
-	eventually(t, "Serve has the keys fetched", func() bool { _, keySets := r.issuer.Requests(); return keySets == 1 })
+	eventually(t, "Serve has the keys fetched",
+		func() bool { _, keySets := r.issuer.Requests(); return keySets == 1 })
 }
 
 func TestUnknownPathsAndMethods(t *testing.T) {
@@ -374,7 +394,8 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 		}
 		t.Run(test.method+" "+test.path, func(t *testing.T) {
 			wantProblem(t, got, test.status)
-			if allow := got.header.Get("Allow"); test.status == 405 && !slices.Contains(strings.Split(allow, ", "), "GET") {
+			if allow := got.header.Get("Allow"); test.status == 405 &&
+				!slices.Contains(strings.Split(allow, ", "), "GET") {
 				t.Errorf("Allow is %q, want GET in it", allow)
 			}
 		})
@@ -448,15 +469,33 @@ func TestRequestLog(t *testing.T) {
 		{"public", "GET", public.path, "", map[string]any{
 			"level": "INFO", "method": "GET", "path": public.path, "operation": public.id, "status": 200.0, "remote": "127.0.0.1",
 			"subject": nil, "client_id": nil, "cause": nil}},
-		{"private", "GET", private.path, mint(r.issuer, map[string]any{"sub": "alice", "client_id": "app"}), map[string]any{
-			"operation": private.id, "status": 200.0, "subject": "alice", "client_id": "app", "cause": nil}},
-		{"forbidden", "GET", scoped.path, mint(r.issuer, map[string]any{"sub": "bob", "client_id": "app", "scope": nil}), map[string]any{
-			"level": "INFO", "operation": scoped.id, "status": 403.0, "subject": "bob", "client_id": "app",
-			"cause": "authz: insufficient-scope: This operation needs the scopes: " + scoped.scope + "."}},
+		{
+			"private",
+			"GET",
+			private.path,
+			mint(r.issuer, map[string]any{"sub": "alice", "client_id": "app"}),
+			map[string]any{
+				"operation": private.id, "status": 200.0, "subject": "alice", "client_id": "app", "cause": nil},
+		},
+		{
+			"forbidden",
+			"GET",
+			scoped.path,
+			mint(r.issuer, map[string]any{"sub": "bob", "client_id": "app", "scope": nil}),
+			map[string]any{
+				"level": "INFO", "operation": scoped.id, "status": 403.0, "subject": "bob", "client_id": "app",
+				"cause": "authz: insufficient-scope: This operation needs the scopes: " + scoped.scope + "."},
+		},
 		{"no-token", "GET", private.path, "", map[string]any{
 			"operation": private.id, "status": 401.0, "subject": nil, "cause": "authz: missing-token"}},
-		{"wrong-audience", "GET", private.path, mint(r.issuer, map[string]any{"aud": "other"}), map[string]any{
-			"operation": private.id, "status": 401.0, "subject": nil, "cause": `authz: invalid-token: token: audience: audience is "other", expected "https://api.example"`}},
+		{
+			"wrong-audience",
+			"GET",
+			private.path,
+			mint(r.issuer, map[string]any{"aud": "other"}),
+			map[string]any{
+				"operation": private.id, "status": 401.0, "subject": nil, "cause": `authz: invalid-token: token: audience: audience is "other", expected "https://api.example"`},
+		},
 		{"not-found", "GET", "/no/such", "", map[string]any{
 			"path": "/no/such", "operation": nil, "status": 404.0, "cause": "authz: not-found"}},
 		{"probe", "GET", "/healthz", "", map[string]any{
@@ -476,7 +515,8 @@ func TestRequestLog(t *testing.T) {
 				}
 			}
 			if entry["bytes"] != float64(len(got.body)) || entry["duration_ms"].(float64) < 0 {
-				t.Errorf("bytes is %v for a body of %d, duration_ms %v", entry["bytes"], len(got.body), entry["duration_ms"])
+				t.Errorf("bytes is %v for a body of %d, duration_ms %v", entry["bytes"],
+					len(got.body), entry["duration_ms"])
 			}
 		})
 	}
@@ -497,7 +537,8 @@ func TestNothingOfATokenIsLogged(t *testing.T) {
 	r.ask(t, "GET", "/"+token+"/private")
 	r.ask(t, token[:200], private.path)
 	r.ask(t, "GET", private.path, "X-Request-Id", token)
-	r.ask(t, "GET", private.path, "Cookie", "access_token="+token, "Referer", "https://a.example/?t="+token)
+	r.ask(t, "GET", private.path, "Cookie", "access_token="+token, "Referer",
+		"https://a.example/?t="+token)
 	last := r.ask(t, "GET", "/healthz", "X-Request-Id", "last")
 	r.log.request(t, last.header.Get("X-Request-Id"))
 	for _, secret := range []string{token, forged} {
@@ -525,11 +566,13 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 			if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+token); got.status != 200 {
 				t.Fatalf("status %d: %s", got.status, got.body)
 			}
-			r.ask(t, "GET", private.path, "Authorization", "Bearer "+mint(r.issuer, map[string]any{"aud": forged}))
+			r.ask(t, "GET", private.path, "Authorization",
+				"Bearer "+mint(r.issuer, map[string]any{"aud": forged}))
 			r.ask(t, "GET", "/%0A%0D%1B%5B2J%7Bmsg%7D")
 			r.ask(t, "GET", "/", "X-Request-Id", "a\tlevel=ERROR")
 			// The lines of four requests, of the issuer and of its keys.
-			eventually(t, "the log has six lines", func() bool { return strings.Count(log.String(), "\n") >= 6 })
+			eventually(t, "the log has six lines",
+				func() bool { return strings.Count(log.String(), "\n") >= 6 })
 			r.stop() // and no request is under way
 			if err := <-r.ended; err != nil {
 				t.Error(err)
@@ -554,7 +597,9 @@ func TestPanics(t *testing.T) {
 	}
 	entry := r.log.request(t, "panic")
 	stack, _ := entry["stack"].(string)
-	if entry["level"] != "ERROR" || entry["status"] != 500.0 || entry["operation"] != private.id || entry["cause"] != "authz: internal: panic: the secret of the handler" || !strings.Contains(stack, "TestPanics") {
+	if entry["level"] != "ERROR" || entry["status"] != 500.0 || entry["operation"] != private.id ||
+		entry["cause"] != "authz: internal: panic: the secret of the handler" ||
+		!strings.Contains(stack, "TestPanics") {
 		t.Errorf("the log must say what panicked and where, it says %v", entry)
 	}
 	if got := r.ask(t, "GET", "/healthz"); got.status != http.StatusOK {
@@ -578,7 +623,8 @@ func TestPanicAfterTheAnswerHasBegun(t *testing.T) {
 	if err == nil {
 		t.Errorf("the client takes half an answer for a whole one: the connection must be cut")
 	}
-	if entry := r.log.request(t, "late"); entry["cause"] != "authz: internal: panic: too late" || entry["stack"] == nil {
+	if entry := r.log.request(t, "late"); entry["cause"] != "authz: internal: panic: too late" ||
+		entry["stack"] == nil {
 		t.Errorf("the log does not say what became of the request: %v", entry)
 	}
 }
@@ -601,7 +647,8 @@ func TestHandlerThatFailsAfterTheAnswerHasBegun(t *testing.T) {
 		return errors.New("disk on fire")
 	}, nil)
 	r.call(t, "X-Request-Id", "late")
-	if entry := r.log.request(t, "late"); entry["cause"] != "disk on fire" || entry["status"] != 200.0 {
+	if entry := r.log.request(t, "late"); entry["cause"] != "disk on fire" ||
+		entry["status"] != 200.0 {
 		t.Errorf("the log must say why the answer is not whole, it says %v", entry)
 	}
 }
@@ -610,7 +657,9 @@ func TestHandlerTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // in here 20 s pass at once
 		server, err := New(t.Context(), Config{
 			Document: document(t), Logger: slog.New(slog.DiscardHandler),
-			Issuers: []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}},
+			Issuers: []token.Issuer{
+				{URL: "https://issuer.example/", Audiences: []string{testAudience}},
+			},
 			Routes: answering(func(c echo.Context) error {
 				ctx := c.Request().Context()
 				<-ctx.Done()
@@ -647,7 +696,8 @@ func TestSlowHeaderIsCutOff(t *testing.T) {
 		t.Errorf("headers have %s, want %s", got, readHeaderTimeout)
 	}
 	if handlerTimeout >= writeTimeout {
-		t.Errorf("handlers may take %s, answers must be out after %s: a timeout could not be told", handlerTimeout, writeTimeout)
+		t.Errorf("handlers may take %s, answers must be out after %s: a timeout could not be told",
+			handlerTimeout, writeTimeout)
 	}
 }
 
@@ -655,12 +705,14 @@ func TestSlowHeaderIsCutOff(t *testing.T) {
 func TestLongTokens(t *testing.T) {
 	r := start(t, nil)
 	for _, kib := range []int{8, 9, 20, 30} {
-		got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+strings.Repeat("a", kib<<10))
+		got := r.ask(t, "GET", private.path, "Authorization",
+			"Bearer "+strings.Repeat("a", kib<<10))
 		wantProblem(t, got, http.StatusUnauthorized)
 	}
 	long := mint(r.issuer, map[string]any{"filler": strings.Repeat("a", 5000)})
 	if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+long); got.status != http.StatusOK {
-		t.Errorf("a genuine token of %d bytes is answered with %d: %s", len(long), got.status, got.body)
+		t.Errorf("a genuine token of %d bytes is answered with %d: %s", len(long), got.status,
+			got.body)
 	}
 	if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+strings.Repeat("a", 64<<10)); got.status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a header of 64 KiB is answered with %d, want 431", got.status)
@@ -668,7 +720,8 @@ func TestLongTokens(t *testing.T) {
 }
 
 func TestForwardedFor(t *testing.T) {
-	trusting := start(t, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	trusting := start(t,
+		func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
 	wary := start(t, nil)
 	for _, test := range []struct {
 		id, forwarded string
@@ -681,9 +734,11 @@ func TestForwardedFor(t *testing.T) {
 		{"private-is-not-ours", "6.6.6.6, 10.0.0.1", trusting, "10.0.0.1"},
 		{"garbage", "nonsense", trusting, "127.0.0.1"},
 	} {
-		test.server.ask(t, "GET", "/healthz", "X-Request-Id", test.id, "X-Forwarded-For", test.forwarded, "X-Real-IP", "6.6.6.6")
+		test.server.ask(t, "GET", "/healthz", "X-Request-Id", test.id, "X-Forwarded-For",
+			test.forwarded, "X-Real-IP", "6.6.6.6")
 		if remote := test.server.log.request(t, test.id)["remote"]; remote != test.want {
-			t.Errorf("%s: X-Forwarded-For %q is logged as %v, want %s", test.id, test.forwarded, remote, test.want)
+			t.Errorf("%s: X-Forwarded-For %q is logged as %v, want %s", test.id, test.forwarded,
+				remote, test.want)
 		}
 	}
 }
@@ -703,10 +758,12 @@ func TestDrain(t *testing.T) {
 		answered <- r.call(t)
 	}()
 	<-entered
-	eventually(t, "the server is ready", func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusOK })
+	eventually(t, "the server is ready",
+		func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusOK })
 
 	r.stop()
-	eventually(t, "/readyz says no while requests are still taken", func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusServiceUnavailable })
+	eventually(t, "/readyz says no while requests are still taken",
+		func() bool { return r.ask(t, "GET", "/readyz").status == http.StatusServiceUnavailable })
 	if got := r.ask(t, "GET", "/healthz"); got.status != http.StatusOK {
 		t.Errorf("/healthz is %d while the server lingers: it is alive", got.status)
 	}
@@ -734,7 +791,8 @@ func TestDrain(t *testing.T) {
 // development is the dev issuer, and what it answers.
 func development(t *testing.T) *devissuer.Issuer {
 	t.Helper()
-	issuer, err := devissuer.New(devissuer.Config{URL: "http://localhost/", Audiences: []string{testAudience}})
+	issuer, err := devissuer.New(
+		devissuer.Config{URL: "http://localhost/", Audiences: []string{testAudience}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -786,9 +844,12 @@ func (g greedy) Serves(path string) bool { return path == g.path }
 func TestOperationsThatCouldNotBeReached(t *testing.T) {
 	_, err := New(t.Context(), Config{
 		Document: document(t), Routes: answering(greet), InsecureIssuer: greedy{path: private.path},
-		Issuers: []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}},
+		Issuers: []token.Issuer{
+			{URL: "https://issuer.example/", Audiences: []string{testAudience}},
+		},
 	})
-	if want := "openapi: GET " + private.path + ": the server answers this path itself: give the operation another one"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "openapi: GET " + private.path + ": the server uses this path itself: change the path of the operation"; err == nil ||
+		!strings.Contains(err.Error(), want) {
 		t.Errorf("fault is %v, want %s", err, want)
 	}
 }

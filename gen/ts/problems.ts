@@ -7,6 +7,7 @@ import type { components } from "./schema.d.ts";
 export type Problem = components["schemas"]["Problem"];
 
 const base = "https://github.com/oasgate/oasgate/blob/main/authz/PROBLEMS.md#";
+const own = "https://github.com/oasgate/oasgate/blob/main/impl/PROBLEMS.md#";
 
 /** The type URI of each kind of problem. */
 export const problemTypes = {
@@ -28,6 +29,8 @@ export const problemTypes = {
   timeout: `${base}timeout`,
   unavailable: `${base}unavailable`,
   internal: `${base}internal`,
+  preconditionFailed: `${own}precondition-failed`,
+  idempotencyKeyReused: `${own}idempotency-key-reused`,
 } as const;
 
 export type ProblemType = (typeof problemTypes)[keyof typeof problemTypes];

@@ -276,15 +276,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description If-Match is missing, without which a change could overwrite another that the client has not seen (RFC 6585 §3). */
-        PreconditionRequired: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
         /** @description The Idempotency-Key has been used for another text. */
         IdempotencyKeyReused: {
             headers: {
@@ -324,7 +315,7 @@ export interface components {
     };
     parameters: {
         /**
-         * @description The ETag of what the client has seen (RFC 9110 §13.1.1); required. `*` is whatever is there now: for clients
+         * @description The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
          *     that mean to overwrite what they have not seen.
          */
         IfMatch: components["schemas"]["EntityTags"];
@@ -567,12 +558,12 @@ export interface operations {
     replaceMessage: {
         parameters: {
             query?: never;
-            header?: {
+            header: {
                 /**
-                 * @description The ETag of what the client has seen (RFC 9110 §13.1.1); required. `*` is whatever is there now: for clients
+                 * @description The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
                  *     that mean to overwrite what they have not seen.
                  */
-                "If-Match"?: components["parameters"]["IfMatch"];
+                "If-Match": components["parameters"]["IfMatch"];
             };
             path: {
                 /** @description The message's id. */
@@ -599,7 +590,6 @@ export interface operations {
             412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
-            428: components["responses"]["PreconditionRequired"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Problem"];
         };
@@ -607,12 +597,12 @@ export interface operations {
     deleteMessage: {
         parameters: {
             query?: never;
-            header?: {
+            header: {
                 /**
-                 * @description The ETag of what the client has seen (RFC 9110 §13.1.1); required. `*` is whatever is there now: for clients
+                 * @description The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
                  *     that mean to overwrite what they have not seen.
                  */
-                "If-Match"?: components["parameters"]["IfMatch"];
+                "If-Match": components["parameters"]["IfMatch"];
             };
             path: {
                 /** @description The message's id. */
@@ -634,7 +624,6 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             412: components["responses"]["PreconditionFailed"];
-            428: components["responses"]["PreconditionRequired"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Problem"];
         };

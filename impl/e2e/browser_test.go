@@ -26,6 +26,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/gen"
@@ -34,7 +35,8 @@ import (
 // browser is a real one, without a window, that finds no host but this machine.
 type browser struct{ context.Context }
 
-// startBrowser starts Chromium, or the browser of its kind that OASGATE_TEST_BROWSER names, which then must start.
+// startBrowser starts Chromium, or the browser of its kind that OASGATE_TEST_BROWSER names, which
+// then must start.
 func startBrowser(t *testing.T) browser {
 	t.Helper()
 	if testing.Short() {
@@ -47,12 +49,16 @@ func startBrowser(t *testing.T) browser {
 	}
 	path, err := exec.LookPath(cmp.Or(named, "chromium"))
 	if err != nil {
-		without("there is no browser to try the pages in: %v; Debian's package is chromium, and OASGATE_TEST_BROWSER can name another", err)
+		without(
+			"there is no browser to try the pages in: %v; Debian's package is chromium, and OASGATE_TEST_BROWSER can name another",
+			err)
 	}
-	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
+	options := append(
+		slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(path),
 		chromedp.WindowSize(1280, 1000),
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"),
+		chromedp.Flag("host-resolver-rules",
+			"MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"),
 		chromedp.Flag("no-proxy-server", true),
 	)
 	if os.Geteuid() == 0 {
@@ -99,13 +105,15 @@ func newTab(t *testing.T, parent context.Context, how chromedp.ContextOption) *t
 		if t.Failed() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			t.Logf("a page asked for\n  %s\nand complained of\n  %s", strings.Join(p.requests, "\n  "), strings.Join(p.complaints, "\n  "))
+			t.Logf("a page asked for\n  %s\nand complained of\n  %s",
+				strings.Join(p.requests, "\n  "), strings.Join(p.complaints, "\n  "))
 		}
 	})
 	return p
 }
 
-// heard notes what the browser tells of the page. It tells of violations of a policy (CSP) as entries of its log.
+// heard notes what the browser tells of the page. It tells of violations of a policy (CSP) as
+// entries of its log.
 func (p *tab) heard(event any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,14 +160,17 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// click clicks what an XPath expression finds first, once it is to be seen, as a person would. A click may close the page.
+// click clicks what an XPath expression finds first, once it is to be seen, as a person would. A
+// click may close the page.
 func (p *tab) click(xpath string) {
 	p.t.Helper()
-	// A page that is just being left or loaded has nothing to click, and its parts vanish under the finger.
+	// A page that is just being left or loaded has nothing to click, and its parts vanish under the
+	// finger.
 	p.until("there is "+xpath, found(xpath))
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	if err := chromedp.Do(ctx, chromedp.Click(xpath, chromedp.NodeVisible)); err != nil && !errors.Is(err, chromedp.ErrTargetDetached) {
+	if err := chromedp.Do(ctx, chromedp.Click(xpath, chromedp.NodeVisible)); err != nil &&
+		!errors.Is(err, chromedp.ErrTargetDetached) {
 		p.t.Fatalf("%s cannot be clicked: %v; the page shows:\n%s", xpath, err, p.text())
 	}
 }
@@ -171,7 +182,9 @@ func (p *tab) has(xpath string) bool {
 }
 
 func found(xpath string) string {
-	return fmt.Sprintf("document.evaluate(%q, document, null, XPathResult.BOOLEAN_TYPE).booleanValue", "boolean("+xpath+")")
+	return fmt.Sprintf(
+		"document.evaluate(%q, document, null, XPathResult.BOOLEAN_TYPE).booleanValue",
+		"boolean("+xpath+")")
 }
 
 // text returns what the page shows.
@@ -188,10 +201,15 @@ func (p *tab) text() string {
 // shows waits until a part of the page, named by a CSS selector, has a text.
 func (p *tab) shows(part, text string) {
 	p.t.Helper()
-	p.until(fmt.Sprintf("%s shows %q", part, text), fmt.Sprintf("[...document.querySelectorAll(%q)].some(part => part.innerText.includes(%q))", part, text))
+	p.until(
+		fmt.Sprintf("%s shows %q", part, text),
+		fmt.Sprintf("[...document.querySelectorAll(%q)].some(part => part.innerText.includes(%q))",
+			part, text),
+	)
 }
 
-// until waits for an expression to be true. A page that is just being left or loaded is asked again.
+// until waits for an expression to be true. A page that is just being left or loaded is asked
+// again.
 func (p *tab) until(what, expression string) {
 	p.t.Helper()
 	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
@@ -207,7 +225,8 @@ func (p *tab) until(what, expression string) {
 	}
 }
 
-// evaluate returns the value of an expression, or of what it promises, which is not waited for longer than a person would.
+// evaluate returns the value of an expression, or of what it promises, which is not waited for
+// longer than a person would.
 func evaluate[T any](p *tab, expression string) (value T) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
@@ -222,7 +241,8 @@ func evaluate[T any](p *tab, expression string) (value T) {
 // opens returns the window that a step opens.
 func (p *tab) opens(step func()) *tab {
 	p.t.Helper()
-	opened := chromedp.WaitNewTarget(p.ctx, func(info *target.Info) bool { return info.Type == "page" })
+	opened := chromedp.WaitNewTarget(p.ctx,
+		func(info *target.Info) bool { return info.Type == "page" })
 	step()
 	select {
 	case id := <-opened:
@@ -239,8 +259,8 @@ func (p *tab) opens(step func()) *tab {
 	}
 }
 
-// keptToItself checks that a page was content, asked nobody but these hosts, and put no token or secret into a URL, where
-// logs and histories keep it.
+// keptToItself checks that a page was content, asked nobody but these hosts, and put no token or
+// secret into a URL, where logs and histories keep it.
 func (p *tab) keptToItself(hosts ...string) {
 	p.t.Helper()
 	p.mu.Lock()
@@ -250,10 +270,13 @@ func (p *tab) keptToItself(hosts ...string) {
 	}
 	for _, request := range p.requests {
 		u, err := url.Parse(request)
-		if err != nil || u.Scheme != "data" && u.Scheme != "blob" && !slices.Contains(hosts, u.Host) {
+		if err != nil ||
+			u.Scheme != "data" && u.Scheme != "blob" && !slices.Contains(hosts, u.Host) {
 			p.t.Errorf("the page asked for %s, of another host than %q", request, hosts)
 		}
-		if regexp.MustCompile(`eyJ|access_token|refresh_token|client_secret`).MatchString(request) || strings.Contains(request, devSecret) {
+		if regexp.MustCompile(`eyJ|access_token|refresh_token|client_secret`).
+			MatchString(request) ||
+			strings.Contains(request, devSecret) {
 			p.t.Errorf("the page asked for %s: there is a token or a secret in the URL", request)
 		}
 	}
@@ -272,7 +295,8 @@ func hostOf(address string) string {
 	return host
 }
 
-// spa is a page such as a team of its own has elsewhere: it knows the API's address, its client ID and nothing else.
+// spa is a page such as a team of its own has elsewhere: it knows the API's address, its client ID
+// and nothing else.
 const spa = `<!doctype html>
 <title>An app of another origin</title>
 <script>
@@ -331,8 +355,8 @@ func (p *tab) call(arguments ...any) called {
 	return evaluate[called](p, fmt.Sprintf("call(...%s)", said))
 }
 
-// A single-page app of an origin that the operator names signs people in and calls the API; one of another origin can do
-// neither.
+// A single-page app of an origin that the operator names signs people in and calls the API; one of
+// another origin can do neither.
 func TestBrowserAppOfAnotherOrigin(t *testing.T) {
 	b := startBrowser(t)
 	var api string
@@ -356,7 +380,8 @@ func TestBrowserAppOfAnotherOrigin(t *testing.T) {
 		page := b.open(t, named.URL)
 		evaluate[any](page, `void signIn("read:messages write:messages")`)
 		page.click(fmt.Sprintf(`//button[@name="person" and @value=%q]`, person))
-		page.until("the app gets its answer", `location.pathname === "/callback" && typeof redeem === "function"`)
+		page.until("the app gets its answer",
+			`location.pathname === "/callback" && typeof redeem === "function"`)
 		given := evaluate[struct {
 			AccessToken      string `json:"access_token"`
 			Scope            string
@@ -377,18 +402,22 @@ func TestBrowserAppOfAnotherOrigin(t *testing.T) {
 	if got := bobs.call("GET", "/api/private-scoped", token); got.Status != 200 {
 		t.Errorf("bob reads: %+v, want 200", got)
 	}
-	if got := bobs.call("POST", "/api/messages", token, map[string]string{"Idempotency-Key": "bobs-first-key-of-16"}, "Hello"); got.Status != 403 || !strings.Contains(got.Headers["www-authenticate"], `scope="write:messages"`) {
+	if got := bobs.call("POST", "/api/messages", token, map[string]string{"Idempotency-Key": "bobs-first-key-of-16"}, "Hello"); got.Status != 403 ||
+		!strings.Contains(got.Headers["www-authenticate"], `scope="write:messages"`) {
 		t.Errorf("bob writes: %+v, want 403 with a challenge that the app can read", got)
 	}
-	if got := bobs.call("GET", "/api/private-scoped", ""); got.Status != 401 || !strings.HasPrefix(got.Headers["www-authenticate"], "Bearer ") {
+	if got := bobs.call("GET", "/api/private-scoped", ""); got.Status != 401 ||
+		!strings.HasPrefix(got.Headers["www-authenticate"], "Bearer ") {
 		t.Errorf("without a token: %+v, want 401 with a challenge that the app can read", got)
 	}
-	if got := bobs.call("GET", "/api/private-scoped", "x.y.z"); got.Status != 401 || !strings.Contains(got.Headers["www-authenticate"], `error="invalid_token"`) {
+	if got := bobs.call("GET", "/api/private-scoped", "x.y.z"); got.Status != 401 ||
+		!strings.Contains(got.Headers["www-authenticate"], `error="invalid_token"`) {
 		t.Errorf("with a bad token: %+v, want 401 with a challenge that the app can read", got)
 	}
 
 	alices, token, _ := signIn("alice")
-	made := alices.call("POST", "/api/messages", token, map[string]string{"Idempotency-Key": "alices-first-key-of-16"}, "Hello")
+	made := alices.call("POST", "/api/messages", token,
+		map[string]string{"Idempotency-Key": "alices-first-key-of-16"}, "Hello")
 	if made.Status != 201 || made.Headers["location"] == "" || made.Headers["etag"] == "" {
 		t.Fatalf("alice writes: %+v, want 201 with Location and ETag that the app can read", made)
 	}
@@ -413,7 +442,8 @@ func TestBrowserAppOfAnotherOrigin(t *testing.T) {
 	}
 }
 
-// The page at /docs under dev: from an empty browser to an answer, as an application and as two people.
+// The page at /docs under dev: from an empty browser to an answer, as an application and as two
+// people.
 func TestBrowserDocs(t *testing.T) {
 	b := startBrowser(t)
 	p := startDev(t)
@@ -438,10 +468,11 @@ func TestBrowserDocs(t *testing.T) {
 		if o.Public() {
 			needs = "public"
 		}
-		page.shows(fmt.Sprintf("[id$=%q] .opblock-summary .docs-access", "-"+o.ID), needs+strings.Join(alternatives, " or "))
+		page.shows(fmt.Sprintf("[id$=%q] .opblock-summary .docs-access", "-"+o.ID),
+			needs+strings.Join(alternatives, " or "))
 	}
 
-	page.authorize("clientCredentials", func(click func()) { click() })
+	page.asApplication()
 	if got := page.try("getPrivateScoped"); got.status != "200" || !strings.Contains(got.details, scopedGreeting) {
 		t.Errorf("an application is answered: %+v, want 200 and a greeting", got)
 	}
@@ -450,25 +481,44 @@ func TestBrowserDocs(t *testing.T) {
 	if got := page.try("listMessages"); got.status != "200" {
 		t.Errorf("bob reads: %+v, want 200", got)
 	}
-	if got := page.try("createMessage"); got.status != "403" || !strings.Contains(got.details, "insufficient-scope") || !strings.Contains(got.details, "write:messages") {
+	if got := page.try("createMessage"); got.status != "403" ||
+		!strings.Contains(got.details, "insufficient-scope") ||
+		!strings.Contains(got.details, "write:messages") {
 		t.Errorf("bob writes: %+v, want 403, and on the page which scope is missing", got)
 	}
 
 	page.signIn("alice")
-	if got := page.try("createMessage"); got.status != "201" || !strings.Contains(got.details, `"alice"`) {
+	if got := page.try("createMessage"); got.status != "201" ||
+		!strings.Contains(got.details, `"alice"`) {
 		t.Errorf("alice writes: %+v, want 201 and a message of hers", got)
 	}
 
+	page.shows(`[id$="-createMessage"] .docs-languages`, "cURL")
 	languages := evaluate[[]string](page.tab, `[...document.querySelectorAll('[id$="-createMessage"] .docs-languages button')].map(button => button.innerText)`)
 	if len(languages) != 10 {
 		t.Errorf("the languages are %q: want ten", languages)
 	}
 	for _, language := range languages {
-		page.click(operation("createMessage") + fmt.Sprintf(`//*[@class="docs-languages"]//button[.=%q]`, language))
-		page.until("another language is chosen: "+language, fmt.Sprintf(`document.querySelector('[id$="-createMessage"] .docs-languages button[aria-pressed=true]').innerText === %q`, language))
-		parts := evaluate[[]string](page.tab, `[...document.querySelectorAll('[id$="-createMessage"] .docs-snippets pre')].map(part => part.innerText)`)
-		if len(parts) != 2 || !strings.Contains(parts[0], "/oauth/token") || !strings.Contains(parts[1], "/api/messages") || !strings.Contains(parts[0]+parts[1], hostOf(p.url)) {
-			t.Errorf("%s is shown as %q: want how to get a token, and how to call, of this very server", language, parts)
+		page.click(
+			operation("createMessage") + fmt.Sprintf(
+				`//*[@class="docs-languages"]//button[.=%q]`,
+				language,
+			),
+		)
+		page.until(
+			"another language is chosen: "+language,
+			fmt.Sprintf(
+				`document.querySelector('[id$="-createMessage"] .docs-languages button[aria-pressed=true]').innerText === %q`,
+				language),
+		)
+		parts := evaluate[[]string](page.tab,
+			`[...document.querySelectorAll('[id$="-createMessage"] .docs-snippets pre')].map(part => part.innerText)`)
+		if len(parts) != 2 || !strings.Contains(parts[0], "/oauth/token") ||
+			!strings.Contains(parts[1], "/api/messages") ||
+			!strings.Contains(parts[0]+parts[1], hostOf(p.url)) {
+			t.Errorf(
+				"%s is shown as %q: want how to get a token, and how to call, of this very server",
+				language, parts)
 		}
 	}
 
@@ -483,7 +533,8 @@ func TestBrowserDocs(t *testing.T) {
 	} {
 		before := len(page.complained())
 		evaluate[any](page.tab, forbidden)
-		eventually(t, "the browser tells that the page's policy forbids: "+forbidden, func() bool { return len(page.complained()) > before })
+		eventually(t, "the browser tells that the page's policy forbids: "+forbidden,
+			func() bool { return len(page.complained()) > before })
 	}
 }
 
@@ -497,12 +548,11 @@ func TestBrowserDocsUnderServe(t *testing.T) {
 	p := startServe(t, issuer, "OASGATE_DOCS=true")
 	page := docsPage{b.open(t, p.url+"/docs")}
 	page.click(authorizeButton)
-	page.shows(".modal-ux", "clientCredentials")
-	filled := evaluate[[]string](page.tab, `[...document.querySelectorAll(".modal-ux input")].filter(input => input.type === "checkbox" ? input.checked : input.value).map(input => input.id)`)
+	filled := evaluate[[]string](page.tab, `[...document.querySelectorAll("dialog input:not([type=radio])")].filter(input => input.type === "checkbox" ? input.checked : input.value).map(input => input.name)`)
 	if len(filled) > 0 {
 		t.Errorf("%q are filled in: want nothing, for clients are for those who have them", filled)
 	}
-	page.click(`//button[@class="close-modal"]`)
+	page.press(kb.Escape)
 	if got := page.try("getPublic"); got.status != "200" {
 		t.Errorf("getPublic is answered: %+v, want 200", got)
 	}
@@ -516,11 +566,16 @@ func TestBrowserDocsUnderServe(t *testing.T) {
 // What the operator of serve sets is what browsers are told.
 func TestOriginsUnderServe(t *testing.T) {
 	t.Parallel()
-	p := startServe(t, startIssuer(t), "OASGATE_CORS_ORIGINS=https://app.example, http://localhost:3000")
+	p := startServe(t, startIssuer(t),
+		"OASGATE_CORS_ORIGINS=https://app.example, http://localhost:3000")
 	for origin, want := range map[string]string{"https://app.example": "https://app.example", "http://localhost:3000": "http://localhost:3000", "http://localhost:3010": ""} {
-		got := p.ask(t, "OPTIONS", "/api/messages", "Origin", origin, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,idempotency-key")
-		if got.status != http.StatusNoContent || got.header.Get("Access-Control-Allow-Origin") != want {
-			t.Errorf("the preflight of %s is answered with %d for origin %q: want 204 for %q", origin, got.status, got.header.Get("Access-Control-Allow-Origin"), want)
+		got := p.ask(t, "OPTIONS", "/api/messages", "Origin", origin,
+			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers",
+			"authorization,content-type,idempotency-key")
+		if got.status != http.StatusNoContent ||
+			got.header.Get("Access-Control-Allow-Origin") != want {
+			t.Errorf("the preflight of %s is answered with %d for origin %q: want 204 for %q",
+				origin, got.status, got.header.Get("Access-Control-Allow-Origin"), want)
 		}
 	}
 }
@@ -528,36 +583,55 @@ func TestOriginsUnderServe(t *testing.T) {
 // docsPage is Swagger UI, with ours in it.
 type docsPage struct{ *tab }
 
-const authorizeButton = `//div[@class="auth-wrapper"]/button`
+const (
+	authorizeButton = `//button[@id="docs-authorize"]`
+	submitButton    = `//form[@id="docs-authorize-form"]//button[@type="submit"]`
+)
 
-// authorize asks for a token by one of the flows, with what is filled in; step is the click that does it.
-func (p docsPage) authorize(flow string, step func(click func())) {
+// openAuthorize opens the dialog and chooses a way to get a token: application, person or paste.
+func (p docsPage) openAuthorize(way string) {
 	p.t.Helper()
-	form := fmt.Sprintf(`//div[@class="auth-container"][.//h4[contains(., "oauth2") and contains(., %q)]]`, flow)
-	p.click(authorizeButton)
-	p.shows(".modal-ux", flow)
-	if logout := form + `//button[.="Logout"]`; p.has(logout) {
-		p.click(logout)
+	if !evaluate[bool](p.tab, `document.querySelector("#docs-authorize-dialog").open`) {
+		p.click(authorizeButton)
 	}
-	step(func() { p.click(form + `//button[.="Authorize"]`) })
-	p.until("there is a token by "+flow, found(form+`//button[.="Logout"]`))
-	p.click(form + `//button[.="Close"]`)
+	if forget := `//div[@id="docs-held" and not(@hidden)]//button`; p.has(forget) {
+		p.click(forget)
+	}
+	p.click(fmt.Sprintf(`//input[@name="way" and @value=%q]`, way))
+}
+
+// authorized waits for a token, and closes the dialog.
+func (p docsPage) authorized() {
+	p.t.Helper()
+	p.until("there is a token", found(`//div[@id="docs-held" and not(@hidden)]`))
+	p.click(`//dialog[@id="docs-authorize-dialog"]//button[@class="docs-close"]`)
+}
+
+// asApplication gets a token with what is filled in.
+func (p docsPage) asApplication() {
+	p.t.Helper()
+	p.openAuthorize("application")
+	p.click(submitButton)
+	p.authorized()
 }
 
 // signIn gets a person's token, in the window that opens for it.
 func (p docsPage) signIn(person string) {
 	p.t.Helper()
-	var window *tab
-	p.authorize("authorizationCode", func(click func()) {
-		window = p.opens(click)
-		window.click(fmt.Sprintf(`//button[@name="person" and @value=%q]`, person))
-	})
+	p.openAuthorize("person")
+	window := p.opens(func() { p.click(submitButton) })
+	window.click(fmt.Sprintf(`//button[@name="person" and @value=%q]`, person))
+	p.authorized()
 	window.keptToItself(hostOf(evaluate[string](p.tab, "location.origin")))
 }
 
 // operation finds, by XPath, what the page shows of an operation.
 func operation(id string) string {
-	return fmt.Sprintf(`//div[starts-with(@id, "operations-") and substring(@id, string-length(@id) - %d) = %q]`, len(id), "-"+id)
+	return fmt.Sprintf(
+		`//div[starts-with(@id, "operations-") and substring(@id, string-length(@id) - %d) = %q]`,
+		len(id),
+		"-"+id,
+	)
 }
 
 // tried is what the page shows of an answer.
@@ -567,7 +641,8 @@ type tried struct{ status, details string }
 func (p docsPage) try(id string) tried {
 	p.t.Helper()
 	o := operation(id)
-	if closed := o + `//button[@class="opblock-summary-control" and @aria-expanded="false"]`; p.has(closed) {
+	if closed := o + `//button[@class="opblock-summary-control" and @aria-expanded="false"]`; p.has(
+		closed) {
 		p.click(closed)
 	}
 	if !p.has(o + `//button[contains(@class, "try-out__btn") and contains(@class, "cancel")]`) {
@@ -580,13 +655,18 @@ func (p docsPage) try(id string) tried {
 	answer := fmt.Sprintf("[id$=%q] .live-responses-table tbody", "-"+id)
 	p.until("there is an answer to "+id, fmt.Sprintf("document.querySelector(%q) !== null", answer))
 	return tried{
-		status:  evaluate[string](p.tab, fmt.Sprintf("document.querySelector(%q).innerText", answer+" .response-col_status")),
-		details: evaluate[string](p.tab, fmt.Sprintf("document.querySelector(%q).innerText", answer+" .response-col_description")),
+		status: evaluate[string](p.tab,
+			fmt.Sprintf("document.querySelector(%q).innerText", answer+" .response-col_status")),
+		details: evaluate[string](
+			p.tab,
+			fmt.Sprintf("document.querySelector(%q).innerText",
+				answer+" .response-col_description"),
+		),
 	}
 }
 
-// picture keeps how the page shows an operation, where OASGATE_TEST_ARTIFACTS names a directory. The one in authz/server/docs is
-// made anew by
+// picture keeps how the page shows an operation, where OASGATE_TEST_ARTIFACTS names a directory.
+// The one in authz/server/docs is made anew by
 //
 //	OASGATE_TEST_ARTIFACTS=$PWD/authz/server/docs go test -run '^TestBrowserDocs$' ./impl/e2e
 func (p docsPage) picture(id string) {
@@ -596,12 +676,16 @@ func (p docsPage) picture(id string) {
 		return
 	}
 	// The port is one that was free, and nobody needs the token.
-	evaluate[any](p.tab, `for (const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); texts.nextNode();) {
+	evaluate[any](
+		p.tab,
+		`for (const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); texts.nextNode();) {
 		const text = texts.currentNode;
 		text.data = text.data.replaceAll(location.host, "localhost:3010").replace(/eyJ[\w.-]+/g, "eyJ…");
-	}`)
+	}`,
+	)
 	p.do(chromedp.EmulateViewport(1200, 1340))
-	evaluate[any](p.tab, fmt.Sprintf("document.querySelector(%q).scrollIntoView()", fmt.Sprintf("[id$=%q]", "-"+id)))
+	evaluate[any](p.tab,
+		fmt.Sprintf("document.querySelector(%q).scrollIntoView()", fmt.Sprintf("[id$=%q]", "-"+id)))
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	picture, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())

@@ -29,7 +29,10 @@ type callResult struct {
 func callProgram(t *testing.T, as invocation, stdin string) callResult {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), program, append([]string{"call"}, as.args...)...)
-	command.Dir, command.Env, command.Stdin = t.TempDir(), environment(as.env...), strings.NewReader(stdin)
+	command.Dir, command.Env, command.Stdin = t.TempDir(), environment(
+		as.env...), strings.NewReader(
+		stdin,
+	)
 	if as.dotenv != "" {
 		if err := os.WriteFile(filepath.Join(command.Dir, ".env"), []byte(as.dotenv), 0o600); err != nil {
 			t.Fatal(err)
@@ -45,7 +48,8 @@ func callProgram(t *testing.T, as invocation, stdin string) callResult {
 	got := callResult{stdout.String(), stderr.String(), command.ProcessState.ExitCode()}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("oasgate call %s\nexit code %d\nstdout:\n%sstderr:\n%s", strings.Join(as.args, " "), got.code, got.stdout, got.stderr)
+			t.Logf("oasgate call %s\nexit code %d\nstdout:\n%sstderr:\n%s",
+				strings.Join(as.args, " "), got.code, got.stdout, got.stderr)
 		}
 	})
 	return got
@@ -57,13 +61,16 @@ func TestCallDev(t *testing.T) {
 	p := startDev(t)
 	call := func(stdin string, args ...string) callResult {
 		t.Helper()
-		return callProgram(t, invocation{args: append([]string{args[0], "--url", p.url}, args[1:]...)}, stdin)
+		return callProgram(t,
+			invocation{args: append([]string{args[0], "--url", p.url}, args[1:]...)}, stdin)
 	}
 	field := func(got callResult, name string) string {
 		t.Helper()
 		var body map[string]any
-		if err := json.Unmarshal([]byte(got.stdout), &body); err != nil || got.code != 0 || got.stderr != "" {
-			t.Fatalf("exit code %d, stdout %q, stderr %q: want a JSON body and nothing else", got.code, got.stdout, got.stderr)
+		if err := json.Unmarshal([]byte(got.stdout), &body); err != nil || got.code != 0 ||
+			got.stderr != "" {
+			t.Fatalf("exit code %d, stdout %q, stderr %q: want a JSON body and nothing else",
+				got.code, got.stdout, got.stderr)
 		}
 		value, _ := body[name].(string)
 		return value
@@ -84,17 +91,24 @@ func TestCallDev(t *testing.T) {
 	if err := os.WriteFile(file, []byte(`{"text":"of a file"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	created := call("", "createMessage", "--body", "@"+file, "-i", "--idempotency-key", "0123456789abcdef", "--dpop")
-	if head := regexp.MustCompile(`(?s)^HTTP/1\.1 201 Created\n.*\nLocation: /api/messages/.*\r\n\n\{"author"`); created.code != 0 || !head.MatchString(created.stdout) {
+	created := call("", "createMessage", "--body", "@"+file, "-i", "--idempotency-key",
+		"0123456789abcdef", "--dpop")
+	if head := regexp.MustCompile(`(?s)^HTTP/1\.1 201 Created\n.*\nLocation: /api/messages/.*\r\n\n\{"author"`); created.code != 0 ||
+		!head.MatchString(created.stdout) {
 		t.Errorf("with -i stdout is %q: want the status, the headers and the body", created.stdout)
 	}
 	list := call("", "listMessages", "--limit", "2")
-	if list.code != 0 || strings.Count(list.stdout, `"id"`) != 2 || !strings.Contains(list.stdout, "of a file") {
+	if list.code != 0 || strings.Count(list.stdout, `"id"`) != 2 ||
+		!strings.Contains(list.stdout, "of a file") {
 		t.Errorf("the list of at most 2 is %q: want the two newest", list.stdout)
 	}
 
-	if got := call("", "deleteMessage", "--id", id, "--if-match", `"7"`); got.code != 1 || got.stdout != "" || !strings.Contains(got.stderr, `"status":412`) || !strings.HasSuffix(got.stderr, "\noasgate: DELETE /api/messages/{id} is answered with 412 Precondition Failed\n") {
-		t.Errorf("exit code %d, stdout %q, stderr %q: want the problem, the status, and 1", got.code, got.stdout, got.stderr)
+	if got := call("", "deleteMessage", "--id", id, "--if-match", `"7"`); got.code != 1 ||
+		got.stdout != "" ||
+		!strings.Contains(got.stderr, `"status":412`) ||
+		!strings.HasSuffix(got.stderr, "\noasgate: DELETE /api/messages/{id} returned 412 Precondition Failed\n") {
+		t.Errorf("exit code %d, stdout %q, stderr %q: want the problem, the status, and 1",
+			got.code, got.stdout, got.stderr)
 	}
 	if got := call("", "deleteMessage", "--id", id, "--if-match", `"1"`); got != (callResult{}) {
 		t.Errorf("deletion: %+v: want nothing but exit code 0", got)
@@ -105,10 +119,10 @@ func TestCallDev(t *testing.T) {
 		code   int
 		stderr string // a part of it
 	}{
-		{"a client without scopes", []string{"getPrivateScoped", "--client", "none"}, 1, "is answered with 403 Forbidden"},
-		{"gone", []string{"getMessage", "--id", id}, 1, "is answered with 404 Not Found"},
-		{"refused before it gets there", []string{"getMessage", "--id", "a/../b?c#d"}, 1, "is answered with 400 Bad Request"},
-		{"an operation that is misspelt", []string{"getmesage"}, 2, `there is no operation "getmesage"; the nearest is getMessage: `},
+		{"a client without scopes", []string{"getPrivateScoped", "--client", "none"}, 1, "returned 403 Forbidden"},
+		{"gone", []string{"getMessage", "--id", id}, 1, "returned 404 Not Found"},
+		{"refused before it gets there", []string{"getMessage", "--id", "a/../b?c#d"}, 1, "returned 400 Bad Request"},
+		{"an operation that is misspelt", []string{"getmesage"}, 2, `unknown operation "getmesage"; did you mean getMessage? `},
 		{"a flag that there is not", []string{"getPublic", "--limit", "1"}, 2, "flag provided but not defined: -limit: see oasgate call getPublic --help"},
 		{"a body where none belongs", []string{"getPublic", "--body", "{}"}, 2, "not defined: -body"},
 		{"no body where one belongs", []string{"createMessage"}, 2, "--body is missing"},
@@ -122,22 +136,30 @@ func TestCallDev(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := call("", test.args...)
-			if got.code != test.code || got.stdout != "" || !strings.Contains(got.stderr, test.stderr) || strings.Contains(got.stderr, "hunter2") {
-				t.Errorf("exit code %d, stdout %q, stderr %q: want %d and %q", got.code, got.stdout, got.stderr, test.code, test.stderr)
+			if got.code != test.code || got.stdout != "" ||
+				!strings.Contains(got.stderr, test.stderr) ||
+				strings.Contains(got.stderr, "hunter2") {
+				t.Errorf("exit code %d, stdout %q, stderr %q: want %d and %q", got.code, got.stdout,
+					got.stderr, test.code, test.stderr)
 			}
 		})
 	}
 	t.Run("flags before the operation", func(t *testing.T) {
-		if got := callProgram(t, invocation{args: []string{"--dev", "getPrivate"}}, ""); got.code != 2 || !strings.Contains(got.stderr, "the operation comes first") {
-			t.Errorf("exit code %d, stderr %q: want to be told where the operation goes", got.code, got.stderr)
+		if got := callProgram(t, invocation{args: []string{"--dev", "getPrivate"}}, ""); got.code != 2 ||
+			!strings.Contains(got.stderr, "expected an operation before the flags") {
+			t.Errorf("exit code %d, stderr %q: want a hint that the operation comes first", got.code,
+				got.stderr)
 		}
 	})
 	t.Run("no dev", func(t *testing.T) {
-		if got := callProgram(t, invocation{args: []string{"getPrivate", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 || !strings.Contains(got.stderr, "run dev, or say with --url where it is") {
-			t.Errorf("exit code %d, stderr %q: want to be told to run dev", got.code, got.stderr)
+		if got := callProgram(t, invocation{args: []string{"getPrivate", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 ||
+			!strings.Contains(got.stderr, "start dev, or set --url to its address") {
+			t.Errorf("exit code %d, stderr %q: want a hint to start dev", got.code, got.stderr)
 		}
-		if got := callProgram(t, invocation{args: []string{"getPublic", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 || !strings.Contains(got.stderr, "say with --url where the API is") {
-			t.Errorf("exit code %d, stderr %q: want to be told to say where the API is", got.code, got.stderr)
+		if got := callProgram(t, invocation{args: []string{"getPublic", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 ||
+			!strings.Contains(got.stderr, "set --url to the address of the API") {
+			t.Errorf("exit code %d, stderr %q: want a hint to set --url", got.code,
+				got.stderr)
 		}
 	})
 	t.Run("by another name of this machine", func(t *testing.T) {
@@ -152,8 +174,12 @@ func TestCallServe(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-and-some-more"
 	issuer, err := devissuer.Start(devissuer.Config{
-		Audiences: []string{audience}, Scopes: []string{"read:messages", "read:messages:all", "write:messages"},
-		Clients: []devissuer.Client{{ID: "caller", Secret: secret, Scopes: []string{"read:messages"}}},
+		Audiences: []string{
+			audience,
+		}, Scopes: []string{"read:messages", "read:messages:all", "write:messages"},
+		Clients: []devissuer.Client{
+			{ID: "caller", Secret: secret, Scopes: []string{"read:messages"}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -170,25 +196,29 @@ func TestCallServe(t *testing.T) {
 		{"the environment", invocation{args: []string{"getPrivateScoped"}, env: strings.Fields(settings)}, 0, scopedGreeting},
 		{".env", invocation{args: []string{"getPrivateScoped"}, dotenv: settings}, 0, scopedGreeting},
 		{"flags", invocation{args: []string{"getPrivateScoped", "--issuer", issuer.URL(), "--audience", audience, "--client-id", "caller"}, env: []string{"OASGATE_CLIENT_SECRET=" + secret}}, 0, scopedGreeting},
-		{"a scope that the client may not have", invocation{args: []string{"createMessage", "--body", `{"text":"x"}`}, dotenv: settings}, 1, "the issuer refuses: invalid_scope"},
-		{"another secret", invocation{args: []string{"getPrivate"}, dotenv: settings, env: []string{"OASGATE_CLIENT_SECRET=" + secret + "x"}}, 1, "the issuer refuses: invalid_client"},
-		{"no secret", invocation{args: []string{"getPrivate"}, env: []string{"OASGATE_ISSUER=" + issuer.URL()}}, 2, "the secret in OASGATE_CLIENT_SECRET are needed"},
+		{"a scope that the client may not have", invocation{args: []string{"createMessage", "--body", `{"text":"x"}`}, dotenv: settings}, 1, "the issuer refused the request: invalid_scope"},
+		{"another secret", invocation{args: []string{"getPrivate"}, dotenv: settings, env: []string{"OASGATE_CLIENT_SECRET=" + secret + "x"}}, 1, "the issuer refused the request: invalid_client"},
+		{"no secret", invocation{args: []string{"getPrivate"}, env: []string{"OASGATE_ISSUER=" + issuer.URL()}}, 2, "the secret in OASGATE_CLIENT_SECRET"},
 		{"an issuer that differs by its slash", invocation{args: []string{"getPrivate", "--issuer", strings.TrimSuffix(issuer.URL(), "/")}, dotenv: settings}, 1, "they differ by a trailing slash only"},
 		{"an issuer without TLS", invocation{args: []string{"getPrivate", "--issuer", "http://issuer.example/"}, dotenv: settings}, 2, "expected a URL such as https://tenant.example/"},
 		{"an API without TLS", invocation{args: []string{"getPrivate", "--url", "http://api.example"}, dotenv: settings}, 2, "expected an https URL"},
 		{"public, without any credentials", invocation{args: []string{"getPublic"}, env: []string{"OASGATE_ISSUER=" + issuer.URL()}}, 0, publicGreeting},
-		{"a client of dev's", invocation{args: []string{"getPrivate", "--client", "full"}, dotenv: settings}, 2, "--client is one of dev's clients"},
-		{"dev, which this is not", invocation{args: []string{"getPrivate", "--dev"}, dotenv: settings}, 1, "the issuer answers 404 Not Found, not as an issuer does: run dev"},
+		{"a client of dev's", invocation{args: []string{"getPrivate", "--client", "full"}, dotenv: settings}, 2, "--client is for dev, but"},
+		{"dev is not running", invocation{args: []string{"getPrivate", "--dev"}, dotenv: settings}, 1, "the issuer returned 404 Not Found without an OAuth error: start dev"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			test.args = append(test.args[:1:1], append([]string{"--url", p.url}, test.args[1:]...)...)
+			test.args = append(
+				test.args[:1:1],
+				append([]string{"--url", p.url}, test.args[1:]...)...)
 			got := callProgram(t, test.invocation, "")
 			output := got.stderr
 			if test.code == 0 {
 				output = strings.ReplaceAll(got.stdout, `\u0026`, "&")
 			}
-			if got.code != test.code || !strings.Contains(output, test.output) || strings.Contains(got.stdout+got.stderr, secret) {
-				t.Errorf("exit code %d, stdout %q, stderr %q: want %d and %q, without the secret", got.code, got.stdout, got.stderr, test.code, test.output)
+			if got.code != test.code || !strings.Contains(output, test.output) ||
+				strings.Contains(got.stdout+got.stderr, secret) {
+				t.Errorf("exit code %d, stdout %q, stderr %q: want %d and %q, without the secret",
+					got.code, got.stdout, got.stderr, test.code, test.output)
 			}
 		})
 	}
@@ -202,19 +232,25 @@ func TestCallShowsNoControlCharacters(t *testing.T) {
 		if r.URL.Path == "/oauth/token" {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusBadRequest)
-			json.NewEncoder(w).Encode(map[string]string{"error": "invalid_client", "error_description": order})
+			json.NewEncoder(w).
+				Encode(map[string]string{"error": "invalid_client", "error_description": order})
 			return
 		}
 		http.Error(w, order, http.StatusTeapot)
 	}))
 	t.Cleanup(hostile.Close)
-	for _, test := range []struct{ operation, want string }{{"getPublic", "is answered with 418"}, {"getPrivate", "the issuer refuses: invalid_client"}} {
+	for _, test := range []struct{ operation, want string }{{"getPublic", "returned 418"}, {"getPrivate", "the issuer refused the request: invalid_client"}} {
 		got := callProgram(t, invocation{args: []string{test.operation, "--url", hostile.URL}}, "")
-		if got.code != 1 || !strings.Contains(got.stderr, test.want) || !strings.Contains(got.stderr, "owned") {
-			t.Errorf("%s: exit code %d, stderr %q: want 1, %q and what the server says", test.operation, got.code, got.stderr, test.want)
+		if got.code != 1 || !strings.Contains(got.stderr, test.want) ||
+			!strings.Contains(got.stderr, "owned") {
+			t.Errorf("%s: exit code %d, stderr %q: want 1, %q and what the server says",
+				test.operation, got.code, got.stderr, test.want)
 		}
-		if strings.ContainsFunc(got.stderr, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) || !utf8.ValidString(got.stderr) {
-			t.Errorf("%s: stderr is %q: want nothing in it that a terminal acts upon", test.operation, got.stderr)
+		if strings.ContainsFunc(got.stderr,
+			func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) ||
+			!utf8.ValidString(got.stderr) {
+			t.Errorf("%s: stderr is %q: want nothing in it that a terminal acts upon",
+				test.operation, got.stderr)
 		}
 	}
 }
@@ -231,14 +267,16 @@ func TestCallHelp(t *testing.T) {
 		{[]string{"listMessages", "--help"}, []string{"GET /api/messages: Lists messages", "Access: token with read:messages", "--limit <integer>", "--cursor <string>", "--dpop", "[OASGATE_ISSUER]", "-i, --include"}},
 		{[]string{"replaceMessage", "-h"}, []string{"--id <string>", "(path, required)", "--if-match <string>", "--body"}},
 	} {
-		got := callProgram(t, invocation{args: test.args, env: []string{"OASGATE_CLIENT_SECRET=hunter2"}}, "")
+		got := callProgram(t,
+			invocation{args: test.args, env: []string{"OASGATE_CLIENT_SECRET=hunter2"}}, "")
 		for _, want := range test.want {
 			if !strings.Contains(got.stdout, want) {
 				t.Errorf("call %v does not say %q", test.args, want)
 			}
 		}
 		if got.code != 0 || got.stderr != "" || strings.Contains(got.stdout, "hunter2") {
-			t.Errorf("call %v: exit code %d, stderr %q: want 0 and nothing, and no secret", test.args, got.code, got.stderr)
+			t.Errorf("call %v: exit code %d, stderr %q: want 0 and nothing, and no secret",
+				test.args, got.code, got.stderr)
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/oasgate/oasgate/gen"
 )
 
-// A client of this API: its token has exactly the scopes which the operations that it will call need, and is bound to a key
-// that never leaves the process.
+// A client of this API: its token has exactly the scopes which the operations that it will call
+// need, and is bound to a key that never leaves the process.
 func Example_client() {
 	api, stop := dev()
 	defer stop()
@@ -51,7 +51,8 @@ func Example_client() {
 		log.Fatal(err)
 	}
 	fmt.Println("asks for", needed)
-	fmt.Println(created.StatusCode(), list.JSON200.Messages[0].Text, "of", list.JSON200.Messages[0].Author.Subject)
+	fmt.Println(created.StatusCode(), list.JSON200.Messages[0].Text, "of",
+		list.JSON200.Messages[0].Author.Subject)
 	// Output:
 	// asks for [read:messages write:messages]
 	// 201 Hello of full@clients
@@ -67,7 +68,13 @@ func dev() (api string, stop func()) {
 	banner, stdout := io.Pipe()
 	ended := make(chan int)
 	go func() {
-		args := []string{"dev", "--addr", "localhost:0", "--database", "sqlite:" + filepath.Join(folder, "dev.db")}
+		args := []string{
+			"dev",
+			"--addr",
+			"localhost:0",
+			"--database",
+			"sqlite:" + filepath.Join(folder, "dev.db"),
+		}
 		code := app().Run(ctx, args, nil, nil, stdout, io.Discard)
 		stdout.Close()
 		ended <- code

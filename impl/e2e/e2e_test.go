@@ -70,23 +70,36 @@ func wantRefusal(t *testing.T, got answer, kind string) problem {
 		t.Fatalf("the test asks for a refusal of kind %q, which it does not know", kind)
 	}
 	var said problem
-	if err := json.Unmarshal([]byte(got.body), &said); err != nil || !strings.HasSuffix(said.Type, "/PROBLEMS.md#"+kind) || said.Title == "" || said.Detail == "" || said.Status != want.status {
-		t.Errorf("body is %q: want a problem document (RFC 9457) of kind %s, status %d", got.body, kind, want.status)
+	if err := json.Unmarshal([]byte(got.body), &said); err != nil ||
+		!strings.HasSuffix(said.Type, "/PROBLEMS.md#"+kind) ||
+		said.Title == "" ||
+		said.Detail == "" ||
+		said.Status != want.status {
+		t.Errorf("body is %q: want a problem document (RFC 9457) of kind %s, status %d", got.body,
+			kind, want.status)
 	}
-	if media := got.header.Get("Content-Type"); got.status != want.status || media != "application/problem+json" {
-		t.Errorf("answer is %d %s: want %d application/problem+json", got.status, media, want.status)
+	if media := got.header.Get("Content-Type"); got.status != want.status ||
+		media != "application/problem+json" {
+		t.Errorf("answer is %d %s: want %d application/problem+json", got.status, media,
+			want.status)
 	}
-	// Where clients learn of the issuer (RFC 9728 §5.1) is a matter of the configuration; TestDevIsDiscovered looks at it.
-	// So is whether DPoP is offered as well; TestDPoP looks at that.
-	configured := regexp.MustCompile(`, resource_metadata="[^"]*"|\nDPoP realm="[^"]*", algs="[^"]*"`)
+	// Where clients learn of the issuer (RFC 9728 §5.1) is a matter of the configuration;
+	// TestDevIsDiscovered looks at it. So is whether DPoP is offered as well; TestDPoP looks at
+	// that.
+	configured := regexp.MustCompile(
+		`, resource_metadata="[^"]*"|\nDPoP realm="[^"]*", algs="[^"]*"`)
 	realm := regexp.MustCompile(`realm="[^"]+"`)
-	if challenges := got.header.Values("WWW-Authenticate"); realm.ReplaceAllString(configured.ReplaceAllString(strings.Join(challenges, "\n"), ""), `realm="…"`) != want.challenge {
+	if challenges := got.header.Values("WWW-Authenticate"); realm.ReplaceAllString(
+		configured.ReplaceAllString(strings.Join(challenges, "\n"), ""),
+		`realm="…"`) != want.challenge {
 		t.Errorf("WWW-Authenticate is %q: want %q for %s", challenges, want.challenge, kind)
 	}
-	if cache := got.header.Get("Cache-Control"); (want.status == 401 || want.status == 403) && cache != "no-store" {
+	if cache := got.header.Get("Cache-Control"); (want.status == 401 || want.status == 403) &&
+		cache != "no-store" {
 		t.Errorf("Cache-Control of a %d is %q: want no-store", want.status, cache)
 	}
-	if retry := got.header.Get("Retry-After"); want.status == 503 && !regexp.MustCompile(`^[1-9][0-9]*$`).MatchString(retry) {
+	if retry := got.header.Get("Retry-After"); want.status == 503 &&
+		!regexp.MustCompile(`^[1-9][0-9]*$`).MatchString(retry) {
 		t.Errorf("Retry-After of a 503 is %q: want seconds, at least one", retry)
 	}
 	return said
@@ -109,7 +122,8 @@ func TestDevByItsBanner(t *testing.T) {
 			wantServed(t, p.get(t, scoped.path(t), token))
 		})
 		t.Run("a call "+name, func(t *testing.T) {
-			want := p.get(t, call[strings.LastIndex(call, p.url)+len(p.url):], p.token(t, "--url", p.url))
+			want := p.get(t, call[strings.LastIndex(call, p.url)+len(p.url):],
+				p.token(t, "--url", p.url))
 			wantServed(t, want)
 			if got := p.shell(t, line, call); got != want.body {
 				t.Errorf("%s\n%s\nprints %q: want %q", line, call, got, want.body)
@@ -123,10 +137,14 @@ func TestDevAtItsOwnAddress(t *testing.T) {
 	t.Parallel()
 	p := start(t, invocation{args: []string{"dev"}})
 	eventually(t, "dev starts or gives up", func() bool {
-		return strings.Contains(p.stdout.String(), "Stop with Ctrl-C") && strings.Contains(p.stderr.String(), "msg=serving") || strings.HasPrefix(p.stderr.String(), "oasgate: ")
+		return strings.Contains(p.stdout.String(), "Stop with Ctrl-C") &&
+			strings.Contains(p.stderr.String(), "msg=serving") ||
+			strings.HasPrefix(p.stderr.String(), "oasgate: ")
 	})
-	if said := p.stderr.String(); strings.Contains(said, `--addr is "localhost:3010"`) && strings.Contains(said, "address already in use") {
-		t.Skip("port 3010 is taken on this machine, so dev cannot be tried where it listens by default")
+	if said := p.stderr.String(); strings.Contains(said, `--addr is "localhost:3010"`) &&
+		strings.Contains(said, "address already in use") {
+		t.Skip(
+			"port 3010 is taken on this machine, so dev cannot be tried where it listens by default")
 	}
 	banner := p.readBanner(t)
 	if p.url = banner.api; p.url != "http://localhost:3010" {
@@ -180,7 +198,8 @@ func TestDev(t *testing.T) {
 		}
 	})
 	t.Run("loopback alone", func(t *testing.T) {
-		if !regexp.MustCompile(`msg=serving addr="?(127\.0\.0\.1|\[::1\]):\d`).MatchString(p.stderr.String()) {
+		if !regexp.MustCompile(`msg=serving addr="?(127\.0\.0\.1|\[::1\]):\d`).
+			MatchString(p.stderr.String()) {
 			t.Errorf("the log does not say that dev listens on a loopback address")
 		}
 	})
@@ -188,7 +207,9 @@ func TestDev(t *testing.T) {
 		for _, path := range []string{private.path(t), "/.well-known/jwks.json", "/healthz"} {
 			for _, host := range []string{"rebound.example", "rebound.example:3010", "192.0.2.1", "localhost.rebound.example"} {
 				if got := p.ask(t, http.MethodGet, path, "Host", host); got.status != http.StatusMisdirectedRequest {
-					t.Errorf("GET %s of host %s is %d: want 421, or a page in a browser could read tokens (DNS rebinding)", path, host, got.status)
+					t.Errorf(
+						"GET %s of host %s is %d: want 421, or a page in a browser could read tokens (DNS rebinding)",
+						path, host, got.status)
 				}
 			}
 		}
@@ -246,7 +267,8 @@ func TestDevExplains(t *testing.T) {
 			for name, value := range test.claims {
 				claims[name] = value
 			}
-			said := wantRefusal(t, p.get(t, private.path(t), stranger.mint(claims)), "invalid-token")
+			said := wantRefusal(t, p.get(t, private.path(t), stranger.mint(claims)),
+				"invalid-token")
 			if !test.want.MatchString(said.Detail) {
 				t.Errorf("detail is %q: want it to match %s", said.Detail, test.want)
 			}
@@ -254,7 +276,8 @@ func TestDevExplains(t *testing.T) {
 	}
 }
 
-// A client that knows nothing but the address of the API finds its way to a token (RFC 9728 §5, RFC 8414 §3).
+// A client that knows nothing but the address of the API finds its way to a token (RFC 9728 §5, RFC
+// 8414 §3).
 func TestDevIsDiscovered(t *testing.T) {
 	t.Parallel()
 	p := startDev(t)
@@ -276,12 +299,17 @@ func TestDevIsDiscovered(t *testing.T) {
 	if len(servers) != 1 {
 		t.Fatalf("the metadata is %v: want one authorization server", resource)
 	}
-	issuer := fetch(strings.TrimSuffix(fmt.Sprint(servers[0]), "/") + "/.well-known/openid-configuration")
+	issuer := fetch(
+		strings.TrimSuffix(fmt.Sprint(servers[0]), "/") + "/.well-known/openid-configuration")
 	if issuer["issuer"] != servers[0] {
 		t.Errorf("the issuer calls itself %v, the metadata %v", issuer["issuer"], servers[0])
 	}
-	form := strings.NewReader("grant_type=client_credentials&client_id=full&client_secret=for-development-only&audience=" + fmt.Sprint(resource["resource"]))
-	response, err := http.Post(fmt.Sprint(issuer["token_endpoint"]), "application/x-www-form-urlencoded", form)
+	form := strings.NewReader(
+		"grant_type=client_credentials&client_id=full&client_secret=for-development-only&audience=" + fmt.Sprint(
+			resource["resource"]),
+	)
+	response, err := http.Post(fmt.Sprint(issuer["token_endpoint"]),
+		"application/x-www-form-urlencoded", form)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +318,9 @@ func TestDevIsDiscovered(t *testing.T) {
 		Token string `json:"access_token"`
 	}
 	if err := json.Unmarshal([]byte(answer.body), &grant); err != nil || grant.Token == "" {
-		t.Fatalf("the token endpoint answers %d %s: want a token for the resource that the metadata names", answer.status, answer.body)
+		t.Fatalf(
+			"the token endpoint answers %d %s: want a token for the resource that the metadata names",
+			answer.status, answer.body)
 	}
 	wantServed(t, p.get(t, scoped.path(t), grant.Token))
 }
@@ -332,13 +362,17 @@ func TestServeRefusesTokens(t *testing.T) {
 		{"bound", issuer.mint(map[string]any{"cnf": map[string]any{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}), "bound"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := p.ask(t, http.MethodGet, scoped.path(t), "Authorization", "Bearer "+test.token, "X-Request-Id", test.name)
+			got := p.ask(t, http.MethodGet, scoped.path(t), "Authorization", "Bearer "+test.token,
+				"X-Request-Id", test.name)
 			said := wantRefusal(t, got, "invalid-token")
 			if want := "The access token is malformed, expired, or not for this API. Get a new one."; said.Detail != want {
-				t.Errorf("detail is %q: want %q, for only dev tells the client why", said.Detail, want)
+				t.Errorf("detail is %q: want %q, for only dev tells the client why", said.Detail,
+					want)
 			}
 			line := p.logged(t, "request_id", test.name)
-			if cause, _ := line["cause"].(string); !strings.HasPrefix(cause, "authz: invalid-token: token: ") || !strings.Contains(cause, test.cause) {
+			if cause, _ := line["cause"].(string); !strings.HasPrefix(cause,
+				"authz: invalid-token: token: ") ||
+				!strings.Contains(cause, test.cause) {
 				t.Errorf("the log gives as cause %v: want it to say %q", line["cause"], test.cause)
 			}
 			if line["subject"] != nil || line["client_id"] != nil {
@@ -401,18 +435,21 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 			}
 			got := p.ask(t, method, private.path(t), headers...)
 			wantRefusal(t, got, "method-not-allowed")
-			if allow := got.header.Get("Allow"); !slices.Contains(strings.Split(allow, ", "), "GET") {
+			if allow := got.header.Get("Allow"); !slices.Contains(strings.Split(allow, ", "),
+				"GET") {
 				t.Errorf("%s %s: Allow is %q, want GET in it", method, private.path(t), allow)
 			}
 		}
 	}
 }
 
-// A key that the issuer signs with from one moment to the next is served at once, and the one before it as ever.
+// A key that the issuer signs with from one moment to the next is served at once, and the one
+// before it as ever.
 func TestKeyRotation(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)
-	p := startServe(t, issuer, "OASGATE_JWKS_COOLDOWN=1ms") // several rotations follow; keys are not due for an hour
+	p := startServe(t, issuer,
+		"OASGATE_JWKS_COOLDOWN=1ms") // several rotations follow; keys are not due for an hour
 	tokens := map[string]string{"ES256, the first": issuer.mint(nil)}
 	wantServed(t, p.get(t, private.path(t), tokens["ES256, the first"]))
 	for _, alg := range []string{"RS256", "PS256", "EdDSA", "ES256"} {
@@ -421,11 +458,14 @@ func TestKeyRotation(t *testing.T) {
 		tokens[alg] = issuer.mint(nil)
 		for name, token := range tokens {
 			if got := p.get(t, private.path(t), token); got.status != http.StatusOK {
-				t.Errorf("after the rotation to %s, the token of the key %s is answered %d %s: want 200 at the first request", alg, name, got.status, got.body)
+				t.Errorf(
+					"after the rotation to %s, the token of the key %s is answered %d %s: want 200 at the first request",
+					alg, name, got.status, got.body)
 			}
 		}
 		if fetches := issuer.keySets() - before; fetches != 1 {
-			t.Errorf("the rotation to %s made the server fetch the keys %d times: want once", alg, fetches)
+			t.Errorf("the rotation to %s made the server fetch the keys %d times: want once", alg,
+				fetches)
 		}
 	}
 }
@@ -439,7 +479,8 @@ func TestUnknownKeysDoNotHammerTheIssuer(t *testing.T) {
 	before := issuer.keySets()
 	for range 20 {
 		stranger.rotate("EdDSA")
-		wantRefusal(t, p.get(t, private.path(t), stranger.mint(map[string]any{"iss": issuer.url})), "invalid-token")
+		wantRefusal(t, p.get(t, private.path(t), stranger.mint(map[string]any{"iss": issuer.url})),
+			"invalid-token")
 	}
 	if fetches := issuer.keySets() - before; fetches != 1 {
 		t.Errorf("20 unknown keys made the server fetch the keys %d times: want once", fetches)
@@ -457,9 +498,13 @@ func TestRemovedKey(t *testing.T) {
 	wantServed(t, p.get(t, private.path(t), current))
 
 	issuer.removeKey(removed)
-	eventually(t, "the token of the removed key, which was accepted before, is refused", func() bool {
-		return p.get(t, private.path(t), old).status != http.StatusOK
-	})
+	eventually(
+		t,
+		"the token of the removed key, which was accepted before, is refused",
+		func() bool {
+			return p.get(t, private.path(t), old).status != http.StatusOK
+		},
+	)
 	wantRefusal(t, p.get(t, private.path(t), old), "invalid-token")
 	wantServed(t, p.get(t, private.path(t), current))
 }
@@ -483,7 +528,9 @@ func TestIssuerDownAtStart(t *testing.T) {
 	wantRefusal(t, p.get(t, private.path(t), ""), "missing-token")
 	wantRefusal(t, p.get(t, private.path(t), "nonsense"), "invalid-token")
 	wantRefusal(t, p.get(t, private.path(t), stranger.mint(nil)), "invalid-token")
-	wantRefusal(t, p.get(t, private.path(t), issuer.mint(map[string]any{"aud": "https://other.example"})), "invalid-token")
+	wantRefusal(t,
+		p.get(t, private.path(t), issuer.mint(map[string]any{"aud": "https://other.example"})),
+		"invalid-token")
 
 	issuer.restart()
 	eventually(t, "a token is served once the issuer is back", func() bool {
@@ -509,7 +556,8 @@ func TestIssuerDownLater(t *testing.T) {
 		{"failing", func() { issuer.fail(devissuer.Fault{Status: 500}) }, func() { issuer.fail(devissuer.Fault{}) }},
 		{"without keys", func() { issuer.fail(devissuer.Fault{Endpoint: devissuer.KeySet, Body: []byte(`{"keys":[]}`)}) }, func() { issuer.fail(devissuer.Fault{}) }},
 	} {
-		neverSeen := issuer.mint(nil) // by a key that is known: the first one, or that of the outage before
+		neverSeen := issuer.mint(
+			nil) // by a key that is known: the first one, or that of the outage before
 		outage.begin()
 		issuer.rotate("")
 		unknown := issuer.mint(nil)
@@ -517,13 +565,19 @@ func TestIssuerDownLater(t *testing.T) {
 		wantServed(t, p.get(t, private.path(t), known))
 		wantServed(t, p.get(t, private.path(t), neverSeen))
 		if got := p.get(t, "/readyz", ""); got.status != http.StatusOK {
-			t.Errorf("with the issuer %s, /readyz is %d: want 200, for the keys that were had serve", outage.name, got.status)
+			t.Errorf(
+				"with the issuer %s, /readyz is %d: want 200, for the keys that were had serve",
+				outage.name, got.status)
 		}
 
 		outage.end()
-		eventually(t, "the issuer was "+outage.name+" and is back, and the key of meanwhile is known", func() bool {
-			return p.get(t, private.path(t), unknown).status == http.StatusOK
-		})
+		eventually(
+			t,
+			"the issuer was "+outage.name+" and is back, and the key of meanwhile is known",
+			func() bool {
+				return p.get(t, private.path(t), unknown).status == http.StatusOK
+			},
+		)
 		wantServed(t, p.get(t, private.path(t), known))
 	}
 }
@@ -537,9 +591,13 @@ func TestStaleKeys(t *testing.T) {
 	wantServed(t, p.get(t, private.path(t), token))
 	issuer.stop()
 	wantServed(t, p.get(t, private.path(t), token))
-	eventually(t, "a token, which was accepted before, is no longer when the keys are too old", func() bool {
-		return p.get(t, private.path(t), token).status != http.StatusOK
-	})
+	eventually(
+		t,
+		"a token, which was accepted before, is no longer when the keys are too old",
+		func() bool {
+			return p.get(t, private.path(t), token).status != http.StatusOK
+		},
+	)
 	wantRefusal(t, p.get(t, private.path(t), token), "keys-unavailable")
 	wantRefusal(t, p.get(t, "/readyz", ""), "keys-unavailable")
 	issuer.restart()
@@ -575,9 +633,9 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 			`OASGATE_LOG_LEVEL is "loud"`, `OASGATE_LOG_FORMAT is "xml"`,
 		}},
 		{"dev's pages are of no origin", invocation{args: []string{"dev", "--cors-origins", "http://localhost:3000,*,http://app.example"}}, 2,
-			[]string{`--cors-origins is "*": expected each origin`, `--cors-origins is "http://app.example": expected https`}},
+			[]string{`--cors-origins is "*": expected a list of origins`, `--cors-origins is "http://app.example": expected https`}},
 		{"the issuer's alias contradicts it", invocation{args: []string{"serve"}, env: append(enough, "AUTH0_DOMAIN=tenant.invalid")}, 2,
-			[]string{"AUTH0_DOMAIN and OASGATE_ISSUER contradict each other"}},
+			[]string{"AUTH0_DOMAIN and OASGATE_ISSUER have different values"}},
 		{"the domain is of http", invocation{args: []string{"serve"}, env: []string{"AUTH0_DOMAIN=http://tenant.invalid", "AUTH0_AUDIENCE=" + audience}}, 2,
 			[]string{`OASGATE_ISSUER is "http://tenant.invalid": expected https`}},
 		{"malformed .env", invocation{args: []string{"serve"}, env: enough, dotenv: "A=1\nhunter2\n"}, 2, []string{".env is malformed at line 2"}},
@@ -585,11 +643,11 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 		{"unknown command", invocation{args: []string{"server"}}, 2, []string{"unexpected argument server"}},
 		{"no command", invocation{}, 2, []string{"expected one of"}},
 		{"port in use", invocation{args: []string{"serve", "--addr", taken.Addr().String()}, env: enough}, 1, []string{`OASGATE_ADDR is "` + taken.Addr().String() + `"`}},
-		{"dev on every interface", invocation{args: []string{"dev", "--addr", "0.0.0.0:0"}}, 2, []string{`--addr is "0.0.0.0:0": expected a port of a loopback host`}},
-		{"dev on no host", invocation{args: []string{"dev", "--addr", ":0"}}, 2, []string{`--addr is ":0": expected a port of a loopback host`}},
-		{"dev on a network's address", invocation{args: []string{"dev", "--addr", "192.0.2.1:0"}}, 2, []string{`--addr is "192.0.2.1:0": expected a port of a loopback host`}},
-		{"dev on a name", invocation{args: []string{"dev", "--addr", "dev.example:0"}}, 2, []string{`--addr is "dev.example:0": expected a port of a loopback host`}},
-		{"a token of nobody", invocation{args: []string{"token", "--url", "http://127.0.0.1:1"}}, 1, []string{"no issuer answers: "}},
+		{"dev on every interface", invocation{args: []string{"dev", "--addr", "0.0.0.0:0"}}, 2, []string{`--addr is "0.0.0.0:0": expected a loopback host and a port`}},
+		{"dev on no host", invocation{args: []string{"dev", "--addr", ":0"}}, 2, []string{`--addr is ":0": expected a loopback host and a port`}},
+		{"dev on a network's address", invocation{args: []string{"dev", "--addr", "192.0.2.1:0"}}, 2, []string{`--addr is "192.0.2.1:0": expected a loopback host and a port`}},
+		{"dev on a name", invocation{args: []string{"dev", "--addr", "dev.example:0"}}, 2, []string{`--addr is "dev.example:0": expected a loopback host and a port`}},
+		{"no dev running", invocation{args: []string{"token", "--url", "http://127.0.0.1:1"}}, 1, []string{"cannot reach the issuer: "}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := start(t, test.invocation)
@@ -601,12 +659,14 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 			}
 			lines := strings.Split(strings.TrimSuffix(p.stderr.String(), "\n"), "\n")
 			for _, want := range test.want {
-				if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, "oasgate: "+want) }) {
+				if !slices.ContainsFunc(lines,
+					func(line string) bool { return strings.HasPrefix(line, "oasgate: "+want) }) {
 					t.Errorf("no line of stderr begins with %q", "oasgate: "+want)
 				}
 			}
 			if len(lines) != len(test.want) {
-				t.Errorf("stderr has %d lines: want one for each of %d faults", len(lines), len(test.want))
+				t.Errorf("stderr has %d lines: want one for each of %d faults", len(lines),
+					len(test.want))
 			}
 			if strings.Contains(p.stderr.String(), "hunter2") {
 				t.Errorf("stderr repeats a line of .env, which may be a secret")
@@ -622,7 +682,8 @@ func TestWhereSettingsComeFrom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	filledIn := strings.NewReplacer("OASGATE_ISSUER=\n", "OASGATE_ISSUER=https://example.invalid/\n", "OASGATE_AUDIENCE=\n", "OASGATE_AUDIENCE=of-example\n").Replace(string(example))
+	filledIn := strings.NewReplacer("OASGATE_ISSUER=\n", "OASGATE_ISSUER=https://example.invalid/\n", "OASGATE_AUDIENCE=\n", "OASGATE_AUDIENCE=of-example\n").
+		Replace(string(example))
 	for _, test := range []struct {
 		name string
 		invocation
@@ -642,15 +703,17 @@ func TestWhereSettingsComeFrom(t *testing.T) {
 			p := start(t, test.invocation)
 			p.logsJSON = true
 			line := p.logged(t, "msg", "accepting tokens")
-			if line["issuer"] != test.issuer || fmt.Sprint(line["audience"]) != "["+test.audience+"]" {
-				t.Errorf("issuer %v, audience %v were logged: want %s, [%s]", line["issuer"], line["audience"], test.issuer, test.audience)
+			if line["issuer"] != test.issuer ||
+				fmt.Sprint(line["audience"]) != "["+test.audience+"]" {
+				t.Errorf("issuer %v, audience %v were logged: want %s, [%s]", line["issuer"],
+					line["audience"], test.issuer, test.audience)
 			}
 		})
 	}
 }
 
-// app is the App of main.go. The tests that run it make the packages of the program a part of the test
-// binary, so that go test notices when they change: it does not see what TestMain builds.
+// app is the App of main.go. The tests that run it make the packages of the program a part of the
+// test binary, so that go test notices when they change: it does not see what TestMain builds.
 func app() command.App {
 	return command.App{
 		Name:     "oasgate",
@@ -715,13 +778,15 @@ func TestEnvExample(t *testing.T) {
 	}
 }
 
-// What an operator reads of each request. That nothing of a token is in it, every test here checks (nothingLeaked).
+// What an operator reads of each request. That nothing of a token is in it, every test here checks
+// (nothingLeaked).
 func TestLog(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)
 	p := startServe(t, issuer)
 	alice := "Bearer " + issuer.mint(map[string]any{"sub": "alice", "client_id": "app"})
-	scopeless := "Bearer " + issuer.mint(map[string]any{"sub": "alice", "client_id": "app", "scope": nil})
+	scopeless := "Bearer " + issuer.mint(
+		map[string]any{"sub": "alice", "client_id": "app", "scope": nil})
 	for _, test := range []struct {
 		id, path, authorization string
 		want                    map[string]any // nil: absent
@@ -744,7 +809,8 @@ func TestLog(t *testing.T) {
 			p.keepSecret(test.path)
 			got := p.ask(t, http.MethodGet, test.path, headers...)
 			if id := got.header.Get("X-Request-Id"); id != test.id {
-				t.Errorf("X-Request-Id is %q in the answer: want that of the request, %q", id, test.id)
+				t.Errorf("X-Request-Id is %q in the answer: want that of the request, %q", id,
+					test.id)
 			}
 			line := p.logged(t, "request_id", test.id)
 			for key, want := range test.want {
@@ -756,7 +822,8 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// Once it is told to stop, the server says so to load balancers, then takes no new request, and ends what is under way.
+// Once it is told to stop, the server says so to load balancers, then takes no new request, and
+// ends what is under way.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	for range 10 { // on a busy machine the request may be answered too soon to prove anything
@@ -764,7 +831,8 @@ func TestDrain(t *testing.T) {
 			return
 		}
 	}
-	t.Error("each time the request was answered before new connections were refused, so nothing was proved of it")
+	t.Error(
+		"each time the request was answered before new connections were refused, so nothing was proved of it")
 }
 
 func drains(t *testing.T) (proved bool) {
@@ -781,7 +849,8 @@ func drains(t *testing.T) (proved bool) {
 		defer close(underWay) // also when get gives up
 		underWay <- p.get(t, private.path(t), token)
 	}()
-	eventually(t, "the request makes the server ask for keys", func() bool { return issuer.keySets() > fetches })
+	eventually(t, "the request makes the server ask for keys",
+		func() bool { return issuer.keySets() > fetches })
 
 	p.signal(t, syscall.SIGTERM)
 	p.logged(t, "msg", "stopping")
@@ -817,15 +886,20 @@ func TestSecondSignal(t *testing.T) {
 	p := startServe(t, startIssuer(t))
 	p.signal(t, syscall.SIGTERM)
 	p.logged(t, "msg", "stopping")
-	eventually(t, "a further signal ends the process", func() bool { // not the very next, if it follows at once
-		return p.command.Process.Signal(syscall.SIGTERM) != nil
-	})
+	eventually(
+		t,
+		"a further signal ends the process",
+		func() bool { // not the very next, if it follows at once
+			return p.command.Process.Signal(syscall.SIGTERM) != nil
+		},
+	)
 	if code := p.ends(t); code != -1 {
 		t.Errorf("exit code is %d: want -1, for a signal has ended the process", code)
 	}
 }
 
-// Nobody's 200 MiB are read before the token has been accepted; not by net/http on our behalf either.
+// Nobody's 200 MiB are read before the token has been accepted; not by net/http on our behalf
+// either.
 func TestBodyWithoutTokenIsNotRead(t *testing.T) {
 	t.Parallel()
 	p := startServe(t, startIssuer(t))
@@ -839,23 +913,34 @@ func TestBodyWithoutTokenIsNotRead(t *testing.T) {
 			got, written := p.flood(t, test.head+"Host: localhost\r\n"+test.body+"\r\n")
 			wantRefusal(t, got, test.kind)
 			if most := int64(16 << 20); written > most { // the rest waits in the kernels' buffers
-				t.Errorf("the client got rid of %d bytes of its body: want less than %d, for the server reads none of it", written, most)
+				t.Errorf(
+					"the client got rid of %d bytes of its body: want less than %d, for the server reads none of it",
+					written, most)
 			}
 		})
-		t.Run(test.name+", asking before", func(t *testing.T) { // to read would be to say 100 Continue first (RFC 9110 §10.1.1)
-			connection := p.dial(t)
-			fmt.Fprint(connection, test.head+"Host: localhost\r\nExpect: 100-continue\r\n"+test.body+"\r\n")
-			wantRefusal(t, hear(t, connection), test.kind)
-		})
-		t.Run(test.name+", never sending", func(t *testing.T) { // net/http would wait for a short body before it lets the answer go
-			connection := p.dial(t)
-			fmt.Fprint(connection, test.head+"Host: localhost\r\nContent-Length: 1000\r\n\r\n")
-			got := hear(t, connection)
-			wantRefusal(t, got, test.kind)
-			if got.header.Get("Connection") != "close" { // the answer of a server that waits does not have it
-				t.Errorf("Connection is %q: want close, or net/http waits for the body", got.header.Get("Connection"))
-			}
-		})
+		t.Run(
+			test.name+", asking before",
+			func(t *testing.T) { // to read would be to say 100 Continue first (RFC 9110 §10.1.1)
+				connection := p.dial(t)
+				fmt.Fprint(connection,
+					test.head+"Host: localhost\r\nExpect: 100-continue\r\n"+test.body+"\r\n")
+				wantRefusal(t, hear(t, connection), test.kind)
+			},
+		)
+		t.Run(
+			test.name+", never sending",
+			func(t *testing.T) { // net/http would wait for a short body before it lets the answer go
+				connection := p.dial(t)
+				fmt.Fprint(connection, test.head+"Host: localhost\r\nContent-Length: 1000\r\n\r\n")
+				got := hear(t, connection)
+				wantRefusal(t, got, test.kind)
+				if got.header.Get(
+					"Connection") != "close" { // the answer of a server that waits does not have it
+					t.Errorf("Connection is %q: want close, or net/http waits for the body",
+						got.header.Get("Connection"))
+				}
+			},
+		)
 	}
 }
 
@@ -865,7 +950,9 @@ func TestLimits(t *testing.T) {
 	p := startServe(t, issuer)
 	token := issuer.mint(map[string]any{"filler": strings.Repeat("a", 5000)})
 	wantServed(t, p.get(t, private.path(t), token))
-	wantRefusal(t, p.get(t, private.path(t), issuer.mint(map[string]any{"filler": strings.Repeat("a", 6000)})), "invalid-token")
+	wantRefusal(t,
+		p.get(t, private.path(t), issuer.mint(map[string]any{"filler": strings.Repeat("a", 6000)})),
+		"invalid-token")
 	if got := p.ask(t, http.MethodGet, private.path(t), "X-Filler", strings.Repeat("a", 64<<10)); got.status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a header of 64 KiB is answered with %d: want 431", got.status)
 	}
@@ -873,7 +960,9 @@ func TestLimits(t *testing.T) {
 	t.Run("a body where none is declared", func(t *testing.T) {
 		p.keepSecret(token)
 		connection := p.dial(t)
-		fmt.Fprintf(connection, "GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}", private.path(t), token)
+		fmt.Fprintf(connection,
+			"GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}",
+			private.path(t), token)
 		wantRefusal(t, hear(t, connection), "invalid-body")
 	})
 }

@@ -24,9 +24,11 @@ const issuerRole = "ISSUER_OF_AN_OASGATE_TEST"
 // remoteIssuer is what the process of an issuer offers to the process of the test.
 type remoteIssuer struct{ server *devissuer.Server }
 
-// beIssuer serves an issuer until the test closes our standard input, as it does at the latest when it dies.
+// beIssuer serves an issuer until the test closes our standard input, as it does at the latest when
+// it dies.
 func beIssuer() {
-	server, err := devissuer.Start(devissuer.Config{Audiences: []string{audience}, Algorithm: "ES256"})
+	server, err := devissuer.Start(
+		devissuer.Config{Audiences: []string{audience}, Algorithm: "ES256"})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -126,7 +128,8 @@ func (i *issuerProcess) call(method string, argument, reply any) {
 	}
 }
 
-// mint returns a genuine token of the current key that is good for the private operation, except for what claims change.
+// mint returns a genuine token of the current key that is good for the private operation, except
+// for what claims change.
 func (i *issuerProcess) mint(claims map[string]any) (token string) {
 	i.t.Helper()
 	all := map[string]any{"scope": private.scope}

@@ -27,7 +27,8 @@ import (
 	"github.com/oasgate/oasgate/gen"
 )
 
-// onEachDatabase runs a test with an empty SQLite file, and with an empty PostgreSQL schema if there is a server.
+// onEachDatabase runs a test with an empty SQLite file, and with an empty PostgreSQL schema if
+// there is a server.
 func onEachDatabase(t *testing.T, test func(t *testing.T, database string)) {
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
@@ -40,7 +41,8 @@ func onEachDatabase(t *testing.T, test func(t *testing.T, database string)) {
 		}
 		base := os.Getenv("OASGATE_TEST_DATABASE_URL")
 		if base == "" {
-			t.Skip("OASGATE_TEST_DATABASE_URL is not set: no PostgreSQL to test with (. .ci/services; start_postgres)")
+			t.Skip(
+				"OASGATE_TEST_DATABASE_URL is not set: no PostgreSQL to test with (. .ci/services; start_postgres)")
 		}
 		admin, err := sql.Open("pgx", base)
 		if err != nil {
@@ -67,17 +69,22 @@ func onEachDatabase(t *testing.T, test func(t *testing.T, database string)) {
 	})
 }
 
-// author sends one subject's requests. Unlike [process.ask] it outlives the server, and says so with an error.
+// author sends one subject's requests. Unlike [process.ask] it outlives the server, and says so
+// with an error.
 type author struct {
 	token string
 	http  *http.Client
 }
 
 func newAuthor(token string) author {
-	return author{token, &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: patience}}
+	return author{
+		token,
+		&http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: patience},
+	}
 }
 
-// ask sends a request to one of the servers; body "" is none; headers come as name, value, name, value.
+// ask sends a request to one of the servers; body "" is none; headers come as name, value, name,
+// value.
 func (a author) ask(p *process, method, path, body string, headers ...string) (answer, error) {
 	request, err := http.NewRequest(method, p.url+path, strings.NewReader(body))
 	if err != nil {
@@ -138,19 +145,21 @@ func (a author) list(t *testing.T, p *process) map[string]string {
 	}
 }
 
-// TestKilled: what a server has acknowledged is there after it was killed, and what it has not is there once when it is
-// sent again.
+// TestKilled: what a server has acknowledged is there after it was killed, and what it has not is
+// there once when it is sent again.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	onEachDatabase(t, func(t *testing.T, database string) {
 		issuer := startIssuer(t)
-		alice := newAuthor(issuer.mint(map[string]any{"sub": "alice", "scope": "read:messages write:messages"}))
+		alice := newAuthor(
+			issuer.mint(map[string]any{"sub": "alice", "scope": "read:messages write:messages"}))
 		want := map[string]string{} // texts by id
 		inDoubt := 0
 		for round := range 3 {
 			p := startServe(t, issuer, "OASGATE_DATABASE_URL="+database)
 			if got := alice.list(t, p); !maps.Equal(got, want) {
-				t.Fatalf("after %d kills there are %d messages, want %d, each once", round, len(got), len(want))
+				t.Fatalf("after %d kills there are %d messages, want %d, each once", round,
+					len(got), len(want))
 			}
 			var mu sync.Mutex
 			unanswered := map[string]bool{}
@@ -185,7 +194,8 @@ func TestKilled(t *testing.T) {
 			got := alice.list(t, p)
 			for id, text := range want {
 				if got[id] != text {
-					t.Errorf("round %d: message %s, %s, was acknowledged and is lost", round, id, text)
+					t.Errorf("round %d: message %s, %s, was acknowledged and is lost", round, id,
+						text)
 				}
 			}
 			inDoubt += len(got) - len(want) // they were written, but nobody was told
@@ -197,12 +207,15 @@ func TestKilled(t *testing.T) {
 				want[id] = text
 			}
 			if got := alice.list(t, p); !maps.Equal(got, want) {
-				t.Errorf("round %d: once all is acknowledged there are %d messages, want %d, each once", round, len(got), len(want))
+				t.Errorf(
+					"round %d: once all is acknowledged there are %d messages, want %d, each once",
+					round, len(got), len(want))
 			}
 			p.signal(t, syscall.SIGKILL)
 			p.ends(t)
 		}
-		t.Logf("%d messages; of %d of them nobody had been told when the server was killed", len(want), inDoubt)
+		t.Logf("%d messages; of %d of them nobody had been told when the server was killed",
+			len(want), inDoubt)
 	})
 }
 
@@ -211,7 +224,8 @@ func TestTwoServers(t *testing.T) {
 	t.Parallel()
 	onEachDatabase(t, func(t *testing.T, database string) {
 		issuer := startIssuer(t)
-		alice := newAuthor(issuer.mint(map[string]any{"sub": "alice", "scope": "read:messages write:messages"}))
+		alice := newAuthor(
+			issuer.mint(map[string]any{"sub": "alice", "scope": "read:messages write:messages"}))
 		servers := []*process{
 			startServe(t, issuer, "OASGATE_DATABASE_URL="+database),
 			startServe(t, issuer, "OASGATE_DATABASE_URL="+database),
@@ -220,7 +234,8 @@ func TestTwoServers(t *testing.T) {
 		want := map[string]string{}
 		var working sync.WaitGroup
 
-		// Each message is sent to both servers at once, under one key: one of them creates it, and both say which it is.
+		// Each message is sent to both servers at once, under one key: one of them creates it, and
+		// both say which it is.
 		for w := range 3 {
 			working.Go(func() {
 				for i := range 15 {
@@ -262,7 +277,8 @@ func TestTwoServers(t *testing.T) {
 						t.Errorf("%d %s, %v", got.status, got.body, err)
 						return
 					}
-					got, err = alice.ask(server, http.MethodPut, "/api/messages/"+counter, `{"text":"counter"}`, "If-Match", got.header.Get("ETag"))
+					got, err = alice.ask(server, http.MethodPut, "/api/messages/"+counter,
+						`{"text":"counter"}`, "If-Match", got.header.Get("ETag"))
 					switch {
 					case err == nil && got.status == http.StatusOK:
 						changes.Add(1)
@@ -306,20 +322,31 @@ func TestTwoServers(t *testing.T) {
 		}
 		for s, server := range servers {
 			if got := alice.list(t, server); !maps.Equal(got, want) {
-				t.Errorf("server %d has %d messages, want the %d that were acknowledged", s, len(got), len(want))
+				t.Errorf("server %d has %d messages, want the %d that were acknowledged", s,
+					len(got), len(want))
 			}
 			got, err := alice.ask(server, http.MethodGet, "/api/messages/"+counter, "")
-			if tag := fmt.Sprintf(`"%d"`, 1+changes.Load()); err != nil || got.header.Get("ETag") != tag {
-				t.Errorf("server %d: after %d changes that were acknowledged the ETag is %s, want %s (%v)", s, changes.Load(), got.header.Get("ETag"), tag, err)
+			if tag := fmt.Sprintf(`"%d"`, 1+changes.Load()); err != nil ||
+				got.header.Get("ETag") != tag {
+				t.Errorf(
+					"server %d: after %d changes that were acknowledged the ETag is %s, want %s (%v)",
+					s, changes.Load(), got.header.Get("ETag"), tag, err)
 			}
 		}
 	})
 }
 
-// What a newcomer writes is there the next day, in the directory where dev was started, whatever serve is set up with.
+// What a newcomer writes is there the next day, in the directory where dev was started, whatever
+// serve is set up with.
 func TestDevKeepsMessages(t *testing.T) {
 	t.Parallel()
-	p := start(t, invocation{args: []string{"dev", "--addr", "localhost:0"}, env: []string{"OASGATE_DATABASE_URL=postgres://production.invalid/app"}})
+	p := start(
+		t,
+		invocation{
+			args: []string{"dev", "--addr", "localhost:0"},
+			env:  []string{"OASGATE_DATABASE_URL=postgres://production.invalid/app"},
+		},
+	)
 	p.url = p.readBanner(t).api
 	var id string
 	eventually(t, "a message is created", func() (done bool) {
@@ -335,10 +362,13 @@ func TestDevKeepsMessages(t *testing.T) {
 	if _, err := os.Stat(file); err != nil {
 		t.Fatalf("dev keeps messages elsewhere than in data/dev.db: %v", err)
 	}
-	// The port is not the same, and so the issuer is another: it is an operator who finds the message.
-	p = start(t, invocation{args: []string{"dev", "--addr", "localhost:0", "--database", "sqlite:" + file}})
+	// The port is not the same, and so the issuer is another: it is an operator who finds the
+	// message.
+	p = start(t,
+		invocation{args: []string{"dev", "--addr", "localhost:0", "--database", "sqlite:" + file}})
 	p.url = p.readBanner(t).api
-	if got := newAuthor(p.token(t, "--url", p.url)).list(t, p); !maps.Equal(got, map[string]string{id: "Hello"}) {
+	if got := newAuthor(p.token(t, "--url", p.url)).list(t, p); !maps.Equal(got,
+		map[string]string{id: "Hello"}) {
 		t.Errorf("dev, started again, has %v", got)
 	}
 }
@@ -356,8 +386,11 @@ func TestDatabaseThatCannotBeHad(t *testing.T) {
 		{"a file in the way", "sqlite:/dev/null/oasgate.db", 1, []string{"sqlite:/dev/null/oasgate.db"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := start(t, invocation{args: []string{"serve", "--addr", "127.0.0.1:0"}, env: []string{
-				"OASGATE_ISSUER=https://issuer.example/", "OASGATE_AUDIENCE=a", "OASGATE_DATABASE_URL=" + test.database}})
+			p := start(
+				t,
+				invocation{args: []string{"serve", "--addr", "127.0.0.1:0"}, env: []string{
+					"OASGATE_ISSUER=https://issuer.example/", "OASGATE_AUDIENCE=a", "OASGATE_DATABASE_URL=" + test.database}},
+			)
 			if code := p.ends(t); code != test.code {
 				t.Errorf("serve exits with %d, want %d", code, test.code)
 			}

@@ -12,12 +12,14 @@ import (
 	"github.com/oasgate/oasgate/gen"
 )
 
-// The operations that the tests of the program call, found by who may call them: what carries the API does not depend on
-// what is in openapi.yaml, and nor do its tests.
+// The operations that the tests of the program call, found by who may call them: what carries the
+// API does not depend on what is in openapi.yaml, and nor do its tests.
 var (
-	public  = find("that everybody may call", authz.Operation.Public)
-	scoped  = find("that needs a scope", func(o authz.Operation) bool { return len(o.Alternatives) == 1 && scopes(o) != "" })
-	private = find("that needs a token", func(o authz.Operation) bool { return len(o.Alternatives) == 1 })
+	public = find("that everybody may call", authz.Operation.Public)
+	scoped = find("that needs a scope",
+		func(o authz.Operation) bool { return len(o.Alternatives) == 1 && scopes(o) != "" })
+	private = find("that needs a token",
+		func(o authz.Operation) bool { return len(o.Alternatives) == 1 })
 )
 
 // endpoint is an operation that a plain GET calls.
@@ -36,11 +38,14 @@ func find(what string, is func(authz.Operation) bool) endpoint {
 	}
 	for _, o := range authz.Describe(document) {
 		item := document.Paths.Value(o.Path)
-		plain := o.Method == http.MethodGet && !strings.Contains(o.Path, "{") && item.Get.RequestBody == nil && o.StepUp == nil
+		plain := o.Method == http.MethodGet && !strings.Contains(o.Path, "{") &&
+			item.Get.RequestBody == nil &&
+			o.StepUp == nil
 		for _, p := range slices.Concat(item.Parameters, item.Get.Parameters) {
 			plain = plain && !p.Value.Required
 		}
-		if scope := scopes(o); plain && is(o) && (found.Path == "" || len(scope) < len(found.scope)) {
+		if scope := scopes(o); plain && is(o) &&
+			(found.Path == "" || len(scope) < len(found.scope)) {
 			found.Operation, found.scope = o, scope
 		}
 	}

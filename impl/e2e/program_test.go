@@ -32,7 +32,8 @@ const devSecret = "for-development-only"
 // devAudience is what the tokens of dev are for.
 const devAudience = "https://quickstarts/api"
 
-// program is where TestMain has built it. Beside it is `go`, which stands in for `go run .` in lines of the banner.
+// program is where TestMain has built it. Beside it is `go`, which stands in for `go run .` in
+// lines of the banner.
 var program string
 
 const goRun = `#!/bin/sh
@@ -54,7 +55,8 @@ func withProgram(run func() int) int {
 		return 1
 	}
 	build := []string{"build", "-o", program}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if info, ok := debug.ReadBuildInfo(); ok &&
+		slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		build = append(build, "-race") // a race is written to stderr, where nothingLeaked finds it
 	}
 	if output, err := exec.Command("go", append(build, "github.com/oasgate/oasgate")...).CombinedOutput(); err != nil {
@@ -69,7 +71,9 @@ func environment(set ...string) []string {
 	inherited := slices.DeleteFunc(os.Environ(), func(pair string) bool {
 		return strings.HasPrefix(pair, "OASGATE_") || strings.HasPrefix(pair, "AUTH0_")
 	})
-	return append(append(inherited, "GORACE=atexit_sleep_ms=0"), set...) // or the race detector holds up each exit for a second
+	return append(
+		append(inherited, "GORACE=atexit_sleep_ms=0"),
+		set...) // or the race detector holds up each exit for a second
 }
 
 // invocation says how the program is started. Its working directory is empty but for .env.
@@ -132,7 +136,8 @@ func start(t *testing.T, as invocation) *process {
 		<-p.ended
 		p.nothingLeaked(t)
 		if t.Failed() {
-			t.Logf("oasgate %s\nstdout:\n%sstderr:\n%s", strings.Join(as.args, " "), &p.stdout, &p.stderr)
+			t.Logf("oasgate %s\nstdout:\n%sstderr:\n%s", strings.Join(as.args, " "), &p.stdout,
+				&p.stderr)
 		}
 	})
 	return p
@@ -143,7 +148,9 @@ func startServe(t *testing.T, issuer *issuerProcess, env ...string) *process {
 	t.Helper()
 	p := start(t, invocation{
 		args: []string{"serve", "--addr", "127.0.0.1:0"},
-		env:  append([]string{"OASGATE_ISSUER=" + issuer.url, "OASGATE_AUDIENCE=" + audience}, env...),
+		env: append(
+			[]string{"OASGATE_ISSUER=" + issuer.url, "OASGATE_AUDIENCE=" + audience},
+			env...),
 	})
 	p.logsJSON = true
 	p.url = "http://" + p.logged(t, "msg", "serving")["addr"].(string)
@@ -155,12 +162,15 @@ func startDev(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := start(t, invocation{args: append([]string{"dev", "--addr", "localhost:0"}, args...)})
 	p.url = p.readBanner(t).api
-	// On a busy machine dev may take a while to fetch its own keys; what is asked before is answered with 503.
-	eventually(t, "dev has its keys", func() bool { return p.get(t, "/readyz", "").status == http.StatusOK })
+	// On a busy machine dev may take a while to fetch its own keys; what is asked before is
+	// answered with 503.
+	eventually(t, "dev has its keys",
+		func() bool { return p.get(t, "/readyz", "").status == http.StatusOK })
 	return p
 }
 
-// ends waits until the process has ended and returns its exit code, -1 for one that a signal has ended.
+// ends waits until the process has ended and returns its exit code, -1 for one that a signal has
+// ended.
 func (p *process) ends(t *testing.T) int {
 	t.Helper()
 	select {
@@ -202,14 +212,16 @@ func eventually(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// nothingLeaked searches all that the process has written for pieces of what clients sent as a credential, and checks
-// that the log is what it should be.
+// nothingLeaked searches all that the process has written for pieces of what clients sent as a
+// credential, and checks that the log is what it should be.
 func (p *process) nothingLeaked(t *testing.T) {
 	t.Helper()
 	written := p.stdout.String() + p.stderr.String()
 	for _, secret := range p.sent {
 		if piece := pieceOf(secret, written); piece != "" {
-			t.Errorf("the program wrote %q, a piece of a token that it was sent: see authz/server/log.go", piece)
+			t.Errorf(
+				"the program wrote %q, a piece of a token that it was sent: see authz/server/log.go",
+				piece)
 		}
 	}
 	if strings.Contains(written, "WARNING: DATA RACE") {
@@ -265,7 +277,8 @@ func (p *process) ask(t *testing.T, method, path string, headers ...string) answ
 		}
 	}
 	_, query, _ := strings.Cut(path, "?")
-	secrets := p.keepSecret(append(request.Header["Authorization"], request.Header.Get("Cookie"), query)...)
+	secrets := p.keepSecret(
+		append(request.Header["Authorization"], request.Header.Get("Cookie"), query)...)
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)
@@ -378,17 +391,21 @@ func (p *process) readBanner(t *testing.T) banner {
 	return found
 }
 
-// shell runs lines of the banner as they are, but for `go run .`, which is the program that is built already.
+// shell runs lines of the banner as they are, but for `go run .`, which is the program that is
+// built already.
 func (p *process) shell(t *testing.T, lines ...string) string {
 	t.Helper()
 	for _, tool := range []string{"sh", "curl", "sed"} {
-		if _, err := exec.LookPath(tool); err != nil && slices.ContainsFunc(lines, func(l string) bool { return tool == "sh" || strings.Contains(l, tool) }) {
+		if _, err := exec.LookPath(tool); err != nil &&
+			slices.ContainsFunc(lines,
+				func(l string) bool { return tool == "sh" || strings.Contains(l, tool) }) {
 			t.Skipf("%s is not on this machine, so the line cannot be run: %q", tool, lines)
 		}
 	}
 	command := exec.CommandContext(t.Context(), "sh", "-c", strings.Join(lines, "\n"))
 	command.Dir = t.TempDir()
-	command.Env = environment("PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"), "no_proxy=localhost")
+	command.Env = environment("PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"),
+		"no_proxy=localhost")
 	stdout, err := command.Output()
 	if err != nil {
 		t.Errorf("%q: %v", lines, err)

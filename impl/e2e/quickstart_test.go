@@ -20,7 +20,10 @@ const (
 func wantGreeting(t *testing.T, got answer, greeting string) {
 	t.Helper()
 	var message map[string]string
-	if err := json.Unmarshal([]byte(got.body), &message); err != nil || got.status != http.StatusOK || len(message) != 1 || message["message"] != greeting {
+	if err := json.Unmarshal([]byte(got.body), &message); err != nil ||
+		got.status != http.StatusOK ||
+		len(message) != 1 ||
+		message["message"] != greeting {
 		t.Errorf("answer is %d %s: want 200 and the message %q", got.status, got.body, greeting)
 	}
 }

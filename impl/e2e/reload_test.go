@@ -29,7 +29,13 @@ func writeFile(t *testing.T, path string, text ...string) {
 // startListed has `serve` listen on a free port, for the issuers of a file.
 func startListed(t *testing.T, file string) *process {
 	t.Helper()
-	p := start(t, invocation{args: []string{"serve", "--addr", "127.0.0.1:0"}, env: []string{"OASGATE_CONFIG=" + file}})
+	p := start(
+		t,
+		invocation{
+			args: []string{"serve", "--addr", "127.0.0.1:0"},
+			env:  []string{"OASGATE_CONFIG=" + file},
+		},
+	)
 	p.logsJSON = true
 	p.url = "http://" + p.logged(t, "msg", "serving")["addr"].(string)
 	return p
@@ -41,10 +47,12 @@ func (p *process) reloads(t *testing.T, message string) {
 	count := func() int { return strings.Count(p.stderr.String(), `"msg":"`+message+`"`) }
 	before := count()
 	p.signal(t, syscall.SIGHUP)
-	eventually(t, fmt.Sprintf("the log says %q once more", message), func() bool { return count() > before })
+	eventually(t, fmt.Sprintf("the log says %q once more", message),
+		func() bool { return count() > before })
 }
 
-// TestReload: on SIGHUP the file is read again, while requests go on; one with faults changes nothing.
+// TestReload: on SIGHUP the file is read again, while requests go on; one with faults changes
+// nothing.
 func TestReload(t *testing.T) {
 	a, b := startIssuer(t), startIssuer(t)
 	file := filepath.Join(t.TempDir(), "issuers.yaml")
@@ -54,8 +62,10 @@ func TestReload(t *testing.T) {
 	p.keepSecret(ofA, ofB)
 	check := func(statusA, statusB int, why string) {
 		t.Helper()
-		if gotA, gotB := p.get(t, private.path(t), ofA).status, p.get(t, private.path(t), ofB).status; gotA != statusA || gotB != statusB {
-			t.Errorf("tokens of the two issuers get %d and %d, want %d and %d: %s", gotA, gotB, statusA, statusB, why)
+		if gotA, gotB := p.get(t, private.path(t), ofA).status, p.get(t, private.path(t), ofB).status; gotA != statusA ||
+			gotB != statusB {
+			t.Errorf("tokens of the two issuers get %d and %d, want %d and %d: %s", gotA, gotB,
+				statusA, statusB, why)
 		}
 	}
 	check(200, 401, "the file lists the first alone")
@@ -71,7 +81,8 @@ func TestReload(t *testing.T) {
 					return
 				default:
 				}
-				request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+private.path(t), nil)
+				request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet,
+					p.url+private.path(t), nil)
 				request.Header.Set("Authorization", "Bearer "+ofA)
 				request.Close = n%10 == 0 // also on connections that are new
 				response, err := http.DefaultTransport.RoundTrip(request)
@@ -80,7 +91,9 @@ func TestReload(t *testing.T) {
 					return
 				}
 				if got := readAnswer(t, response); got.status != 200 {
-					t.Errorf("a token of the first issuer, which is listed all the time, gets %d: %s", got.status, got.body)
+					t.Errorf(
+						"a token of the first issuer, which is listed all the time, gets %d: %s",
+						got.status, got.body)
 				}
 				asked.Add(1)
 			}
@@ -98,13 +111,13 @@ func TestReload(t *testing.T) {
 	check(200, 200, "the file lists both now")
 
 	for faulty, want := range map[string]string{
-		"issuers:\n" + listed(a) + "    grantable: []\n": file + ":4: grantable is no key that is known here: expected one of ",
-		"issuers:\n" + listed(a) + listed(a):             file + `:4: url is \"` + a.url + `\": expected every issuer once, and this one is on line 2 already`,
-		"issuers:\n  - [":                                file + " is no YAML: ",
+		"issuers:\n" + listed(a) + "    grantable: []\n": file + ":4: grantable is an unknown key: expected one of ",
+		"issuers:\n" + listed(a) + listed(a):             file + `:4: url is \"` + a.url + `\": expected each issuer once; this one is also on line 2`,
+		"issuers:\n  - [":                                file + " is not valid YAML: ",
 		"":                                               file + " is empty: ",
 	} {
 		writeFile(t, file, faulty)
-		p.reloads(t, "the issuers stay as they were")
+		p.reloads(t, "reload failed: the issuers and credentials are unchanged")
 		if !strings.Contains(p.stderr.String(), want) {
 			t.Errorf("the log does not say what is wrong with the file: %s", want)
 		}
@@ -113,7 +126,7 @@ func TestReload(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	p.reloads(t, "the issuers stay as they were")
+	p.reloads(t, "reload failed: the issuers and credentials are unchanged")
 	check(200, 200, "a file that is gone changes nothing")
 
 	writeFile(t, file, "issuers:\n", listed(a))
@@ -128,12 +141,17 @@ func TestReload(t *testing.T) {
 func TestFaultyFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "issuers.yaml")
 	writeFile(t, file, "issuers:\n  - preset: auth1\n    url: http://issuer.example/\n")
-	p := start(t, invocation{args: []string{"serve", "--addr", "127.0.0.1:0", "--config", file, "--audience", "a"}})
+	p := start(
+		t,
+		invocation{
+			args: []string{"serve", "--addr", "127.0.0.1:0", "--config", file, "--audience", "a"},
+		},
+	)
 	if code := p.ends(t); code != 2 {
 		t.Errorf("exits with %d, want 2", code)
 	}
 	for _, want := range []string{
-		`oasgate: OASGATE_AUDIENCE is "a": expected nothing`,
+		`oasgate: OASGATE_AUDIENCE is "a": expected it unset`,
 		"oasgate: " + file + `:2: preset is "auth1": expected one of `,
 		"oasgate: " + file + `:3: url is "http://issuer.example/": expected https`,
 		"oasgate: " + file + ":2: audiences is not set: expected ",

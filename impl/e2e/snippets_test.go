@@ -25,14 +25,24 @@ import (
 	"github.com/oasgate/oasgate/gen"
 )
 
-// toolchains says how to find out whether a language can be run here, and of which Debian packages it is. Swift is in none.
+// toolchains says how to find out whether a language can be run here, and of which Debian packages
+// it is. Swift is in none.
 var toolchains = map[string]struct{ check, packages string }{
-	"curl":   {"curl --help all | grep -q -e --fail-with-body", "curl"},
-	"csharp": {"command -v mono && command -v mcs && ls /usr/lib/mono/4.5/System.Net.Http.dll /usr/lib/mono/4.5/System.Runtime.Serialization.dll /usr/lib/mono/4.5/System.Xml.Linq.dll", "mono-mcs libmono-system-net-http4.0-cil libmono-system-runtime-serialization4.0-cil libmono-system-xml-linq4.0-cil"},
-	"go":     {"command -v go", "golang-go"},
-	"java":   {"command -v javac && command -v java", "default-jdk-headless"},
-	"node":   {"node --input-type=module -e 'process.exit(typeof fetch === \"function\" ? 0 : 1)'", "nodejs"},
-	"objc":   {"echo '#import <Foundation/Foundation.h>' | gcc $(gnustep-config --objc-flags) -MF /dev/null -x objective-c -fsyntax-only -", "gobjc gnustep-make libgnustep-base-dev"},
+	"curl": {"curl --help all | grep -q -e --fail-with-body", "curl"},
+	"csharp": {
+		"command -v mono && command -v mcs && ls /usr/lib/mono/4.5/System.Net.Http.dll /usr/lib/mono/4.5/System.Runtime.Serialization.dll /usr/lib/mono/4.5/System.Xml.Linq.dll",
+		"mono-mcs libmono-system-net-http4.0-cil libmono-system-runtime-serialization4.0-cil libmono-system-xml-linq4.0-cil",
+	},
+	"go":   {"command -v go", "golang-go"},
+	"java": {"command -v javac && command -v java", "default-jdk-headless"},
+	"node": {
+		"node --input-type=module -e 'process.exit(typeof fetch === \"function\" ? 0 : 1)'",
+		"nodejs",
+	},
+	"objc": {
+		"echo '#import <Foundation/Foundation.h>' | gcc $(gnustep-config --objc-flags) -MF /dev/null -x objective-c -fsyntax-only -",
+		"gobjc gnustep-make libgnustep-base-dev",
+	},
 	"php":    {"php -m | grep -qx curl", "php-cli php-curl"},
 	"python": {"python3 -c 'import ssl, urllib.request'", "python3"},
 	"ruby":   {"ruby -r json -r net/http -e 1", "ruby"},
@@ -57,7 +67,8 @@ func compile(t *testing.T, language docs.Language, program string) compiled {
 		t.Fatal(err)
 	}
 	if stdout, stderr, code := c.shell(t, language.Build); code != 0 || stderr != "" {
-		t.Fatalf("%s exits with %d:\n%s%s\nthe program, of authz/server/docs/snippets/%s.tmpl:\n%s", language.Build, code, stdout, stderr, language.ID, program)
+		t.Fatalf("%s exits with %d:\n%s%s\nthe program, of authz/server/docs/snippets/%s.tmpl:\n%s",
+			language.Build, code, stdout, stderr, language.ID, program)
 	}
 	return c
 }
@@ -91,8 +102,8 @@ func (c compiled) succeeds(t *testing.T) string {
 	return stdout
 }
 
-// fails runs the program, which must exit with an error and say all this on stderr. curl has its own idea of where
-// the body of a refusal goes.
+// fails runs the program, which must exit with an error and say all this on stderr. curl has its
+// own idea of where the body of a refusal goes.
 func (c compiled) fails(t *testing.T, says ...string) {
 	t.Helper()
 	stdout, stderr, code := c.run(t)
@@ -100,7 +111,8 @@ func (c compiled) fails(t *testing.T, says ...string) {
 		stdout, stderr = "", stdout+stderr
 	}
 	if code == 0 || stdout != "" {
-		t.Errorf("%s exits with %d, expected an error, and prints %q, expected nothing", c.language.Run, code, stdout)
+		t.Errorf("%s exits with %d, expected an error, and prints %q, expected nothing",
+			c.language.Run, code, stdout)
 	}
 	for _, text := range says {
 		if !strings.Contains(stderr, text) {
@@ -110,7 +122,9 @@ func (c compiled) fails(t *testing.T, says ...string) {
 }
 
 // perLanguage runs a test for each language that this machine has, two at a time.
-func perLanguage(t *testing.T, languages []docs.Language, test func(t *testing.T, language docs.Language)) {
+func perLanguage(
+	t *testing.T, languages []docs.Language, test func(t *testing.T, language docs.Language),
+) {
 	atOnce := make(chan struct{}, 2)
 	for _, language := range languages {
 		t.Run(language.ID, func(t *testing.T) {
@@ -127,7 +141,8 @@ func perLanguage(t *testing.T, languages []docs.Language, test func(t *testing.T
 			command := exec.CommandContext(t.Context(), "sh", "-c", toolchain.check)
 			command.Env = snippetEnvironment()
 			if err := command.Run(); err != nil {
-				t.Skipf("%s cannot be run here (%s: %v): install Debian's %s", language.Name, toolchain.check, err, toolchain.packages)
+				t.Skipf("%s cannot be run here (%s: %v): install Debian's %s", language.Name,
+					toolchain.check, err, toolchain.packages)
 			}
 			test(t, language)
 		})
@@ -152,18 +167,23 @@ func devSnippets(t *testing.T, api, tokenEndpoint string) *docs.Snippets {
 // What the page of a running dev shows, saved, compiled and run as it says there.
 func TestSnippetsOfThePage(t *testing.T) {
 	dev := startDev(t)
-	var page docs.Snippets
-	if err := json.Unmarshal([]byte(dev.get(t, "/docs/snippets.json", "").body), &page); err != nil {
-		t.Fatal(err)
+	page := func(operation string) (shown docs.Snippets) {
+		answer := dev.get(t, "/docs/snippets.json?operation="+operation, "")
+		if err := json.Unmarshal([]byte(answer.body), &shown); err != nil {
+			t.Fatal(err)
+		}
+		return shown
 	}
-	perLanguage(t, page.Languages, func(t *testing.T, language docs.Language) {
-		greeting := compile(t, language, page.Operations["getPrivateScoped"][language.ID].Program()).succeeds(t)
+	scoped, create := page("getPrivateScoped"), page("createMessage")
+	perLanguage(t, scoped.Languages, func(t *testing.T, language docs.Language) {
+		greeting := compile(t, language, scoped.Operations["getPrivateScoped"][language.ID].Program()).succeeds(t)
 		if !strings.Contains(greeting, "Hello from a private endpoint!") {
 			t.Errorf("getPrivateScoped: prints %q", greeting)
 		}
-		created := compile(t, language, page.Operations["createMessage"][language.ID].Program()).succeeds(t)
+		created := compile(t, language, create.Operations["createMessage"][language.ID].Program()).succeeds(t)
 		var message gen.Message
-		if err := json.Unmarshal([]byte(created), &message); err != nil || message.Text != "Hello, world!" {
+		if err := json.Unmarshal([]byte(created), &message); err != nil ||
+			message.Text != "Hello, world!" {
 			t.Errorf("createMessage: prints %q (%v)", created, err)
 		}
 	})
@@ -175,7 +195,8 @@ func TestSnippetsShowARefusal(t *testing.T) {
 	languages := devSnippets(t, "", "").Languages
 	perLanguage(t, languages, func(t *testing.T, language docs.Language) {
 		var issuer http.HandlerFunc // sequential: one run at a time
-		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { issuer(w, r) }))
+		front := httptest.NewServer(
+			http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { issuer(w, r) }))
 		defer front.Close()
 		// asDev has dev answer a form that differs from what was sent.
 		asDev := func(differs func(form url.Values)) http.HandlerFunc {
@@ -225,7 +246,8 @@ func TestSnippetsShowARefusal(t *testing.T) {
 			program.fails(t, "302")
 		}
 		if followed {
-			t.Error("the program goes wherever it is redirected, with what is meant for one address")
+			t.Error(
+				"the program goes wherever it is redirected, with what is meant for one address")
 		}
 	})
 }
@@ -233,14 +255,17 @@ func TestSnippetsShowARefusal(t *testing.T) {
 // A server that nobody vouches for gets nothing.
 func TestSnippetsVerifyTLS(t *testing.T) {
 	var requests sync.Map // language → true
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		requests.Store(strings.Split(r.URL.Path, "/")[1], true)
-	}))
+	server := httptest.NewUnstartedServer(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			requests.Store(strings.Split(r.URL.Path, "/")[1], true)
+		}),
+	)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that fail
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	perLanguage(t, devSnippets(t, "", "").Languages, func(t *testing.T, language docs.Language) {
-		program := compile(t, language, devSnippets(t, server.URL+"/"+language.ID, "").Operations["getPublic"][language.ID].Program())
+		program := compile(t, language,
+			devSnippets(t, server.URL+"/"+language.ID, "").Operations["getPublic"][language.ID].Program())
 		program.fails(t)
 		if _, sent := requests.Load(language.ID); sent {
 			t.Error("the program talks to a server with a certificate that nobody has signed")
@@ -257,7 +282,8 @@ func TestSnippetsQuoteEverything(t *testing.T) {
 	perLanguage(t, devSnippets(t, "", "").Languages, func(t *testing.T, language docs.Language) {
 		sendable := hostile
 		if language.ID == "curl" {
-			sendable = strings.ReplaceAll(hostile, "\x00", "") // no argument of a command can have one
+			sendable = strings.ReplaceAll(hostile, "\x00",
+				"") // no argument of a command can have one
 		}
 		inURL := strings.Map(func(r rune) rune {
 			if strings.ContainsRune(mangled[language.ID], r) {
@@ -265,19 +291,55 @@ func TestSnippetsQuoteEverything(t *testing.T) {
 			}
 			return r
 		}, hostile)
-		document := &openapi3.T{OpenAPI: "3.1.0", Info: &openapi3.Info{Title: "hostile", Version: "1"}, Paths: openapi3.NewPaths(openapi3.WithPath("/things/{id}", &openapi3.PathItem{
-			Post: &openapi3.Operation{
-				OperationID: "hostile",
-				Security:    &openapi3.SecurityRequirements{{"bearerAuth": {visible}}},
-				Parameters: openapi3.Parameters{
-					{Value: &openapi3.Parameter{In: "path", Name: "id", Required: true, Example: inURL, Schema: openapi3.NewStringSchema().NewRef()}},
-					{Value: &openapi3.Parameter{In: "query", Name: "q[]", Required: true, Example: inURL, Schema: openapi3.NewStringSchema().NewRef()}},
-					{Value: &openapi3.Parameter{In: "header", Name: "X-Hostile", Required: true, Example: visible, Schema: openapi3.NewStringSchema().NewRef()}},
+		document := &openapi3.T{
+			OpenAPI: "3.1.0",
+			Info:    &openapi3.Info{Title: "hostile", Version: "1"},
+			Paths: openapi3.NewPaths(openapi3.WithPath("/things/{id}", &openapi3.PathItem{
+				Post: &openapi3.Operation{
+					OperationID: "hostile",
+					Security:    &openapi3.SecurityRequirements{{"bearerAuth": {visible}}},
+					Parameters: openapi3.Parameters{
+						{
+							Value: &openapi3.Parameter{
+								In:       "path",
+								Name:     "id",
+								Required: true,
+								Example:  inURL,
+								Schema:   openapi3.NewStringSchema().NewRef(),
+							},
+						},
+						{
+							Value: &openapi3.Parameter{
+								In:       "query",
+								Name:     "q[]",
+								Required: true,
+								Example:  inURL,
+								Schema:   openapi3.NewStringSchema().NewRef(),
+							},
+						},
+						{
+							Value: &openapi3.Parameter{
+								In:       "header",
+								Name:     "X-Hostile",
+								Required: true,
+								Example:  visible,
+								Schema:   openapi3.NewStringSchema().NewRef(),
+							},
+						},
+					},
+					RequestBody: &openapi3.RequestBodyRef{
+						Value: openapi3.NewRequestBody().
+							WithContent(openapi3.Content{"application/json": {Example: map[string]any{hostile: hostile}}}),
+					},
+					Responses: openapi3.NewResponses(),
 				},
-				RequestBody: &openapi3.RequestBodyRef{Value: openapi3.NewRequestBody().WithContent(openapi3.Content{"application/json": {Example: map[string]any{hostile: hostile}}})},
-				Responses:   openapi3.NewResponses(),
+			})),
+			Components: &openapi3.Components{
+				SecuritySchemes: openapi3.SecuritySchemes{
+					"bearerAuth": {Value: &openapi3.SecurityScheme{Type: "http", Scheme: "bearer"}},
+				},
 			},
-		})), Components: &openapi3.Components{SecuritySchemes: openapi3.SecuritySchemes{"bearerAuth": {Value: &openapi3.SecurityScheme{Type: "http", Scheme: "bearer"}}}}}
+		}
 
 		var form url.Values
 		var got struct {
@@ -291,8 +353,11 @@ func TestSnippetsQuoteEverything(t *testing.T) {
 				_, _ = io.WriteString(w, `{"access_token":"granted"}`)
 				return
 			}
-			got.path, got.query, got.header = r.URL.Path, r.URL.Query().Get("q[]"), r.Header.Get("X-Hostile")
-			got.authorization, got.contentType = r.Header.Get("Authorization"), r.Header.Get("Content-Type")
+			got.path, got.query, got.header = r.URL.Path, r.URL.Query().
+				Get("q[]"),
+				r.Header.Get("X-Hostile")
+			got.authorization, got.contentType = r.Header.Get("Authorization"), r.Header.Get(
+				"Content-Type")
 			_ = json.NewDecoder(r.Body).Decode(&got.body)
 			_, _ = io.WriteString(w, "arrived")
 		}))
@@ -304,7 +369,8 @@ func TestSnippetsQuoteEverything(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if printed := compile(t, language, snippets.Operations["hostile"][language.ID].Program()).succeeds(t); strings.TrimSpace(printed) != "arrived" {
+		if printed := compile(t, language, snippets.Operations["hostile"][language.ID].Program()).succeeds(t); strings.TrimSpace(
+			printed) != "arrived" {
 			t.Errorf("prints %q", printed)
 		}
 		for what, pair := range map[string][2]string{
@@ -321,7 +387,9 @@ func TestSnippetsQuoteEverything(t *testing.T) {
 			"the body":      {got.body[hostile], hostile},
 		} {
 			if pair[0] != pair[1] {
-				t.Errorf("%s arrives as\n%q, expected\n%q: see the language's literal in authz/server/docs/snippets.go", what, pair[0], pair[1])
+				t.Errorf(
+					"%s arrives as\n%q, expected\n%q: see the language's literal in authz/server/docs/snippets.go",
+					what, pair[0], pair[1])
 			}
 		}
 	})
@@ -331,10 +399,12 @@ func TestSnippetsQuoteEverything(t *testing.T) {
 func TestEveryExecutedLanguageHasAToolchain(t *testing.T) {
 	for _, language := range devSnippets(t, "", "").Languages {
 		if _, known := toolchains[language.ID]; known != language.Executed {
-			t.Errorf("%s: executed is %t on the page; in toolchains it is %t", language.Name, language.Executed, known)
+			t.Errorf("%s: executed is %t on the page; in toolchains it is %t", language.Name,
+				language.Executed, known)
 		}
 	}
-	if missing := slices.DeleteFunc([]string{"curl", "csharp", "go", "java", "node", "objc", "php", "python", "ruby"}, func(id string) bool { _, ok := toolchains[id]; return ok }); len(missing) > 0 {
+	if missing := slices.DeleteFunc([]string{"curl", "csharp", "go", "java", "node", "objc", "php", "python", "ruby"}, func(id string) bool { _, ok := toolchains[id]; return ok }); len(
+		missing) > 0 {
 		t.Errorf("no toolchain for %v", missing)
 	}
 }

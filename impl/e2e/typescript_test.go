@@ -15,13 +15,16 @@ func TestTypeScript(t *testing.T) {
 		t.Skip("npm is not run with -short")
 	}
 	if dir == "" {
-		t.Skip("OASGATE_TEST_TYPESCRIPT is not set: expected the path of gen/ts, after `npm ci` there")
+		t.Skip(
+			"OASGATE_TEST_TYPESCRIPT is not set: expected the path of gen/ts, after `npm ci` there")
 	}
 	dev := startDev(t)
-	command := exec.CommandContext(t.Context(), "npm", "test", "--ignore-scripts") // it is compiled already
+	command := exec.CommandContext(t.Context(), "npm", "test",
+		"--ignore-scripts") // it is compiled already
 	command.Dir = dir
 	command.Env = environment("OASGATE_TEST_URL=" + dev.url)
 	if output, err := command.CombinedOutput(); err != nil {
-		t.Errorf("npm test, in gen/ts: %v: what follows says which of its tests failed\n%s", err, output)
+		t.Errorf("npm test, in gen/ts: %v: what follows says which of its tests failed\n%s", err,
+			output)
 	}
 }

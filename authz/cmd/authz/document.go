@@ -64,16 +64,9 @@ func (t *tool) read(
 		}
 		loader.IncludeOrigin = false // the lines are those of the result
 	}
-	if part := needed.prune(data); len(part) < len(data) && !places {
-		// The loader reads JSON by its YAML parser, which takes twice the memory.
-		doc := &openapi3.T{}
-		if doc.UnmarshalJSON(part) == nil && loader.ResolveRefsIn(doc, from.root) == nil {
-			return doc, nil
-		}
-	} else {
-		data = part
-	}
-	doc, err := loader.LoadFromDataWithPath(data, from.root)
+	// The pruned text goes to the loader too, and not to encoding/json: that one matches names without
+	// regard to case, and a document in which it reads a Security that the server does not would pass.
+	doc, err := loader.LoadFromDataWithPath(needed.prune(data), from.root)
 	if err != nil && name != standardInput { // which can be read once
 		err = findBrokenRefs(from, err)
 	}

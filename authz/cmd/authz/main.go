@@ -5,7 +5,7 @@
 //	authz diff main:openapi.yaml openapi.yaml   what changes in who may call what, with what requests
 //	authz explain --document openapi.yaml …     is this token genuine, and what does it open
 //	authz probe --document openapi.yaml …       does a running server do what its document says
-//	authz init --module M --document D dir      a repository for the API of a document
+//	authz init --module M --document D folder   a repository for the API that a document describes
 //	authz bundle -o out.json openapi.yaml       a document in several files as one
 //	authz scopes -o file.go openapi.yaml        constants of scopes and operations, and which need which
 //

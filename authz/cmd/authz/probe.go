@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"go.yaml.in/yaml/v4"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/authztest"
@@ -29,6 +32,8 @@ type probeCommand struct {
 
 	OtherClientID     string `env:"OASGATE_OTHER_CLIENT_ID" help:"A second client, for operations whose objects belong to the client that made them (x-authz-owner: subject)."`
 	OtherClientSecret string `env:"OASGATE_OTHER_CLIENT_SECRET" help:"Its secret."`
+
+	Credentials string `help:"YAML file of credentials by security scheme, for schemes that do not take access tokens: a key, or user:password."`
 
 	Only    []string          `help:"Run only these cases: operationIds or names of cases, with * for anything, separated by commas."`
 	Workers int               `default:"1" help:"Cases to run at a time. Default: 1."`
@@ -78,8 +83,13 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
+	others, err := c.credentials()
+	if err != nil {
+		return err
+	}
 	target := authztest.Target{
-		Document: doc, URL: strings.TrimSuffix(c.URL, "/"), OnlyRFC6750: c.OnlyRFC6750, Now: t.now, Skip: c.skip,
+		Credentials: others,
+		Document:    doc, URL: strings.TrimSuffix(c.URL, "/"), OnlyRFC6750: c.OnlyRFC6750, Now: t.now, Skip: c.skip,
 		Header: header, Workers: c.Workers,
 	}
 	if target.Tokens, err = c.tokens(ctx, t); err != nil {
@@ -154,6 +164,32 @@ func (c *probeCommand) header() (http.Header, error) {
 		header.Set(name, value)
 	}
 	return header, nil
+}
+
+// credentials returns those of --credentials. Which roles each has is not known, so that only cases
+// that demand none can use them.
+func (c *probeCommand) credentials() (map[string]authztest.Credential, error) {
+	if c.Credentials == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.Credentials)
+	if err != nil {
+		return nil, fmt.Errorf("--credentials: %w", err)
+	}
+	var given map[string]string
+	if yaml.Unmarshal(text, &given) != nil { // the error would repeat some of it
+		return nil, fmt.Errorf("--credentials: %s: expected a YAML map of security schemes to credentials", c.Credentials)
+	}
+	all := map[string]authztest.Credential{}
+	for scheme, secret := range given {
+		all[scheme] = authztest.Credential{Genuine: func(_ context.Context, roles []string) (string, error) {
+			if len(roles) > 0 {
+				return "", fmt.Errorf("which roles the credential of %s has is not known: %w", scheme, errors.ErrUnsupported)
+			}
+			return secret, nil
+		}}
+	}
+	return all, nil
 }
 
 // chosen reports whether --only asks for a case.
@@ -262,6 +298,7 @@ func lacking(why string) string {
 	for _, part := range []struct{ kit, here string }{
 		{"Tokens.Sign", "needs the issuer's signing key: run authztest where there is one"},
 		{"Target.Outage", "needs an outage of the issuer: run authztest, which can make one"},
+		{"Target.Credentials", "needs a credential of another scheme (--credentials)"},
 		{"Tokens.Other", "needs a second client (--other-client-id, --other-client-secret)"},
 		{"Tokens.Genuine", "needs a client (--token-url, --client-id, --client-secret)"},
 		{"Tokens.KeySet", "needs the issuer's keys (--issuer)"},

@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -184,5 +187,63 @@ func TestIssuersThatWantTheSecretInTheBody(t *testing.T) {
 			"%d requests to the token endpoint, expected 2: by Basic, then in the body, then never again",
 			requests,
 		)
+	}
+}
+
+// TestProbeCredentials probes operations that take keys, with the credentials of a file.
+func TestProbeCredentials(t *testing.T) {
+	const document = `
+openapi: 3.1.0
+info: {title: t, version: 1.0.0}
+paths:
+  /a: {get: {operationId: a, security: [key: []], responses: {default: {description: fine}}}}
+components: {securitySchemes: {key: {type: apiKey, in: header, name: X-Key}}}
+`
+	const key = "correct-horse-battery-staple"
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	somebody, err := token.NewPrincipal(token.PrincipalConfig{Subject: "somebody"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := authz.Secrets{{ID: "a", SHA256: sha256.Sum256([]byte(key)), Principal: somebody}}
+	gate, err := authz.New(authz.Config{
+		Document: doc, Authenticators: map[string]authz.Authenticator{"key": authz.APIKey(keys.Key)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := gate.Mux()
+	mux.HandleFunc("GET /a", func(http.ResponseWriter, *http.Request) {})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	dir := t.TempDir()
+	files := map[string]string{"api.yaml": document, "credentials": "key: " + key, "wrong": "- " + key}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for credentials, expected := range map[string]struct {
+		code int
+		text string
+	}{
+		"credentials": {allWell, " 0 failed, 0 skipped"},
+		"wrong":       {unable, "expected a YAML map"},
+		"missing":     {unable, "no such file"},
+		"":            {allWell, "needs a credential of another scheme (--credentials)"},
+	} {
+		args := []string{"probe", "--document=" + filepath.Join(dir, "api.yaml"), "--url=" + server.URL}
+		if credentials != "" {
+			args = append(args, "--credentials="+filepath.Join(dir, credentials))
+		}
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), args, &bytes.Buffer{}, &stdout, &stderr)
+		out := stdout.String() + stderr.String()
+		if code != expected.code || !strings.Contains(out, expected.text) || strings.Contains(out, key) {
+			t.Errorf("%s: exit code %d, %s: expected %d, %q, and no key", credentials, code, out, expected.code, expected.text)
+		}
 	}
 }

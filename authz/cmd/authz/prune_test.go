@@ -97,6 +97,35 @@ func TestPruneLeavesAlone(t *testing.T) {
 	}
 }
 
+// TestNamesMatchExactly: a name in other letters is another name, as it is to the server.
+func TestNamesMatchExactly(t *testing.T) {
+	document := func(security, maxLength string) string {
+		return `{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "tags": [], "paths": {"/a": {"post": {
+			"operationId": "a", "` + security + `": [{"b": []}], "responses": {"default": {"description": "fine"}},
+			"requestBody": {"content": {"application/json": {"schema": {"type": "string", "` + maxLength + `": 5}}}}
+		}}}, "components": {"securitySchemes": {"b": {"type": "http", "scheme": "bearer"}}}}`
+	}
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	old := write("old.json", document("security", "maxLength"))
+	for change, text := range map[string]string{
+		"opened":              document("Security", "maxLength"),
+		"validation weakened": document("security", "MaxLength"),
+	} {
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), []string{"diff", old, write("new.json", text)}, &bytes.Buffer{}, &stdout, &stderr)
+		if code == allWell || !strings.Contains(stdout.String(), change) {
+			t.Errorf("exit code %d, %s%s: expected %s", code, &stdout, &stderr, change)
+		}
+	}
+}
+
 // TestCost compares what commands cost with what it costs to read the same document with
 // kin-openapi, in one run.
 func TestCost(t *testing.T) {

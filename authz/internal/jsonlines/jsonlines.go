@@ -1,4 +1,9 @@
-// Package jsonlines writes log lines as slog's JSON handler does, faster.
+// Package jsonlines writes log lines of simple attributes in the format of [slog.JSONHandler],
+// faster.
+//
+// Measured with a protected GET that hits the token cache, one line per request to a file, on one
+// core: with slog's handler instead, a request costs 10 % more processor time (medians of two runs
+// of 24 and 20 interleaved pairs, quartiles 0 % and 16 %, 1 % and 13 %).
 package jsonlines
 
 import (
@@ -10,26 +15,25 @@ import (
 	"time"
 )
 
-// Handler is slog's JSON handler, which can also write a line of plain attributes by itself, as
-// that of a request is: the same line, at a third of the cost, and every request has one.
+// Handler is a [slog.JSONHandler] with the additional method WriteLine.
 type Handler struct {
 	*slog.JSONHandler
-	to *locked
+	writer *lockedWriter
 }
 
 // NewHandler returns a Handler that writes to w.
 func NewHandler(w io.Writer, options *slog.HandlerOptions) *Handler {
-	to := &locked{Writer: w}
-	return &Handler{slog.NewJSONHandler(to, options), to}
+	writer := &lockedWriter{Writer: w}
+	return &Handler{slog.NewJSONHandler(writer, options), writer}
 }
 
-// locked has lines written one after another, whoever writes them.
-type locked struct {
+// lockedWriter serializes the lines of WriteLine and of slog.
+type lockedWriter struct {
 	io.Writer
 	mu sync.Mutex
 }
 
-func (l *locked) Write(p []byte) (int, error) {
+func (l *lockedWriter) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.Writer.Write(p)
@@ -37,9 +41,9 @@ func (l *locked) Write(p []byte) (int, error) {
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
 
-// WriteLine writes a line. Whether its level is to be logged the caller has asked. An attribute
-// that is neither text nor a number is written as text; a name needs no escaping.
-func (j *Handler) WriteLine(at time.Time, level slog.Level, message string, attrs []slog.Attr) {
+// WriteLine writes a line whatever its level is. An attribute that is neither a string nor a number
+// is written as a string. The keys must not need escaping.
+func (h *Handler) WriteLine(at time.Time, level slog.Level, message string, attrs []slog.Attr) {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	b := append((*buffer)[:0], `{"time":"`...)
@@ -60,14 +64,14 @@ func (j *Handler) WriteLine(at time.Time, level slog.Level, message string, attr
 		}
 	}
 	*buffer = append(b, '}', '\n')
-	_, _ = j.to.Write(*buffer)
+	_, _ = h.writer.Write(*buffer)
 }
 
-// appendText writes a text as JSON. What it finds to be plain, as nearly all texts are, it copies.
+// appendText appends a JSON string. It copies printable ASCII, which most strings are.
 func appendText(b []byte, text string) []byte {
 	for _, c := range []byte(text) {
 		if c < ' ' || c > '~' || c == '"' || c == '\\' {
-			escaped, _ := json.Marshal(text) // of what is not UTF-8 it makes U+FFFD
+			escaped, _ := json.Marshal(text) // replaces invalid UTF-8 by U+FFFD
 			return append(b, escaped...)
 		}
 	}

@@ -30,6 +30,7 @@ const Root = "/docs"
 // Config says what is shown, and who gives tokens for it.
 type Config struct {
 	Document *openapi3.T // the API's, with no references to other files; it stays as it is
+	Source   []byte      // text of the document, YAML or JSON, whose order is shown; nil: by name
 	Resource string      // URL under which clients reach the API. Default: wherever the page was loaded from
 	BasePath string      // where the document's paths begin for clients: "", or as "/v1"
 	Issuers  []Issuer    // who may be asked for a token; none: tokens are pasted
@@ -107,7 +108,11 @@ func New(ctx context.Context, config Config) (*Docs, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("docs: %w", err)
 	}
-	if _, err := d.publish("http://localhost", nil); err != nil { // so that it cannot fail later
+	first, err := d.publish("http://localhost", nil) // so that it cannot fail later
+	if err != nil {
+		return nil, err
+	}
+	if _, err := NewSnippets(first.values); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -138,7 +143,7 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		file.serve(w, r)
 		return
 	}
-	if !slices.Contains([]string{"", "openapi.json", "snippets.json"}, name) || !below {
+	if !slices.Contains([]string{"", "openapi.json", "openapi.yaml", "snippets.json"}, name) || !below {
 		d.config.Refuse(w, r, &authz.Error{Kind: authz.NotFound})
 		return
 	}
@@ -147,20 +152,37 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.config.Refuse(w, r, &authz.Error{Kind: authz.Internal, Err: err})
 		return
 	}
-	h.Set("Cache-Control", "no-store") // what is known of the issuers changes
-	body := now.page
 	switch name {
 	case "":
 		h.Set("Content-Security-Policy", now.policy)
 		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Cache-Control", "no-store") // what is known of the issuers changes
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(now.page))
 	case "openapi.json":
-		h.Set("Content-Type", "application/json")
-		body = now.document
+		now.json.serve(w, r)
+	case "openapi.yaml":
+		now.yaml.serve(w, r)
 	case "snippets.json":
-		h.Set("Content-Type", "application/json")
-		body = now.snippets
+		d.serveSnippets(w, r, now.values)
 	}
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+// serveSnippets answers with the snippets of the operation that the query names.
+func (d *Docs) serveSnippets(w http.ResponseWriter, r *http.Request, values Values) {
+	id := r.URL.Query().Get("operation")
+	snippets, err := NewSnippets(values, id)
+	var body []byte
+	if err == nil {
+		body, err = json.Marshal(snippets)
+	}
+	switch {
+	case err != nil:
+		d.config.Refuse(w, r, &authz.Error{Kind: authz.Internal, Err: err})
+	case len(snippets.Operations) == 0:
+		d.config.Refuse(w, r, &authz.Error{Kind: authz.NotFound})
+	default:
+		compressed("snippets.json", body).serve(w, r)
+	}
 }
 
 // policy lets a page take scripts, styles and pictures from this server alone, and send requests to it and to the
@@ -188,10 +210,12 @@ func source(endpoint string) string {
 
 // edition is all that depends on where the page is, and on what is known of the issuers.
 type edition struct {
-	base                     string
-	found                    []endpoints
-	policy                   string
-	page, document, snippets []byte
+	base       string
+	found      []endpoints
+	policy     string
+	page       []byte
+	json, yaml file // the served copy
+	values     Values
 }
 
 // edition returns the one for a request, which is mostly the last.
@@ -226,9 +250,15 @@ func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
 		return nil, err
 	}
 	e := &edition{base: base, found: found, policy: policy(found)}
-	if e.document, err = document.MarshalJSON(); err != nil {
+	plain, err := document.MarshalJSON()
+	if err != nil {
 		return nil, err
 	}
+	asJSON, asYAML, err := arrange(plain, d.config.Source)
+	if err != nil {
+		return nil, err
+	}
+	e.json, e.yaml = compressed("openapi.json", asJSON), compressed("openapi.yaml", asYAML)
 	values := Values{Document: d.config.Document, APIURL: d.api(base)}
 	if len(d.config.Issuers) > 0 {
 		values.Audience = d.config.Issuers[0].Audience
@@ -240,13 +270,7 @@ func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
 	if clients != nil {
 		values.ClientID, values.ClientSecret = clients.ID, clients.Secret
 	}
-	snippets, err := NewSnippets(values)
-	if err != nil {
-		return nil, err
-	}
-	if e.snippets, err = json.Marshal(snippets); err != nil {
-		return nil, err
-	}
+	e.values = values
 	var unknown []string // the issuers whose endpoints are not
 	for _, i := range d.config.Issuers {
 		if !slices.ContainsFunc(found, func(e endpoints) bool { return e.Issuer == i }) {
@@ -263,7 +287,8 @@ func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
 	}
 	var html bytes.Buffer
 	err = d.index.Execute(&html, map[string]any{
-		"Title": title, "Issuers": d.config.Issuers, "Unknown": unknown, "Clients": clients,
+		"Title": title, "Version": document.Info.Version, "Issuers": d.config.Issuers,
+		"Unknown": unknown, "Clients": clients,
 		"Settings": string(settings), "API": cmp.Or(base, "this address"),
 	})
 	e.page = html.Bytes()
@@ -277,17 +302,20 @@ func (d *Docs) settings(found []endpoints) any {
 		Secret string `json:"secret,omitempty"`
 	}
 	type scheme struct {
-		Issuer   string            `json:"issuer"`
-		Audience string            `json:"audience"`
-		Clients  map[string]client `json:"clients,omitempty"` // to fill in, by flow
+		Issuer   string `json:"issuer"`
+		Audience string `json:"audience"`
+		// Authorize and Token are the issuer's endpoints; Authorize may be empty.
+		Authorize string            `json:"authorize,omitempty"`
+		Token     string            `json:"token"`
+		Clients   map[string]client `json:"clients,omitempty"` // to fill in, by flow
 	}
 	schemes := map[string]scheme{}
 	for name, e := range d.schemes(found) {
-		s := scheme{Issuer: e.URL, Audience: e.Audience}
+		s := scheme{Issuer: e.URL, Audience: e.Audience, Authorize: e.authorize, Token: e.token}
 		if c := d.config.InsecureClients; c != nil {
 			s.Clients = map[string]client{"clientCredentials": {c.ID, c.Secret}, "authorizationCode": {ID: c.App}}
 		}
 		schemes[name] = s
 	}
-	return map[string]any{"schemes": schemes}
+	return map[string]any{"schemes": schemes, "scopes": d.scopes()}
 }

@@ -190,13 +190,16 @@ func TestAnswers(t *testing.T) {
 		{"HEAD", "/docs", 307, "", "no-store", strict, ""},
 		{"GET", "/docs/", 200, "text/html; charset=utf-8", "no-store", open, ""},
 		{"HEAD", "/docs/", 200, "text/html; charset=utf-8", "no-store", open, ""},
-		{"GET", "/docs/openapi.json", 200, "application/json", "no-store", strict, ""},
-		{"GET", "/docs/snippets.json", 200, "application/json", "no-store", strict, ""},
+		{"GET", "/docs/openapi.json", 200, "application/json", "no-cache", strict, ""},
+		{"GET", "/docs/openapi.yaml", 200, "application/yaml", "no-cache", strict, ""},
+		{"GET", "/docs/snippets.json?operation=one", 200, "application/json", "no-cache", strict, ""},
+		{"GET", "/docs/snippets.json?operation=none", 404, "", "", strict, ""},
+		{"GET", "/docs/snippets.json", 404, "", "", strict, ""},
 		{"GET", "/docs/docs.js", 200, "text/javascript", "no-cache", strict, ""},
 		{"GET", "/docs/docs.css", 200, "text/css", "no-cache", strict, ""},
 		{"GET", "/docs/swagger-ui-bundle.js", 200, "text/javascript", "no-cache", strict, ""},
 		{"GET", "/docs/swagger-ui.css", 200, "text/css", "no-cache", strict, ""},
-		{"GET", "/docs/favicon.png", 200, "image/png", "no-cache", strict, ""},
+		{"GET", "/docs/favicon.svg", 200, "image/svg+xml", "no-cache", strict, ""},
 		{"GET", "/docs/oauth2-redirect.html?code=c&state=s", 200, "text/html", "no-cache", strict, ""},
 		{"GET", "/docs/oauth2-redirect.js", 200, "text/javascript", "no-cache", strict, ""},
 		{"HEAD", "/docs/docs.js", 200, "text/javascript", "no-cache", strict, ""},
@@ -411,22 +414,105 @@ func TestServedDocumentKeepsTheRest(t *testing.T) {
 }
 
 func TestSnippetsAreOfTheSite(t *testing.T) {
-	text := newSite(t, nil).ask("GET", "/docs/snippets.json").Body.String()
-	for _, want := range []string{issuerURL + "oauth/token", "https://api.example/one", "https://api", "YOUR_CLIENT_SECRET"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("the snippets do not have %s", want)
+	s := newSite(t, nil)
+	for id := range accesses {
+		text := s.ask("GET", "/docs/snippets.json?operation="+id).Body.String()
+		var snippets Snippets
+		if err := json.Unmarshal([]byte(text), &snippets); err != nil || len(snippets.Operations) != 1 {
+			t.Errorf("the answer for %s is of %d operations (%v), want one", id, len(snippets.Operations), err)
+		}
+		for _, want := range []string{issuerURL + "oauth/token", "https://api.example/one", "https://api", "YOUR_CLIENT_SECRET"} {
+			if id == "one" && !strings.Contains(text, want) {
+				t.Errorf("the snippets of %s do not have %s", id, want)
+			}
 		}
 	}
-	var snippets Snippets
-	if err := json.Unmarshal([]byte(text), &snippets); err != nil || len(snippets.Operations) != len(accesses) {
-		t.Errorf("there are snippets of %d operations, %v: want those of %d", len(snippets.Operations), err, len(accesses))
+}
+
+// What is made for each edition is compressed and kept as the files are.
+func TestDocumentAndSnippetsAreKeptByBrowsers(t *testing.T) {
+	s := newSite(t, nil)
+	for _, path := range []string{"/docs/openapi.json", "/docs/openapi.yaml", "/docs/snippets.json?operation=one"} {
+		first := s.ask("GET", path, "Accept-Encoding", "gzip")
+		if is := first.Header().Get("Content-Encoding"); is != "gzip" {
+			t.Errorf("%s: Content-Encoding is %q, want gzip", path, is)
+		}
+		etag := first.Header().Get("ETag")
+		if again := s.ask("GET", path, "Accept-Encoding", "gzip", "If-None-Match", etag); again.Code != 304 {
+			t.Errorf("%s with the ETag %s that it had is %d, want 304", path, etag, again.Code)
+		}
+	}
+}
+
+// The copy has the order of the document's text, in paths, methods and members of examples.
+func TestServedDocumentKeepsTheOrder(t *testing.T) {
+	const source = `
+openapi: 3.1.0
+info: {version: "1", title: Order}
+paths:
+  /z:
+    put: {operationId: put, security: [], responses: {"200": {description: "Fine: yes"}}}
+    get:
+      operationId: get
+      security: []
+      responses:
+        "200":
+          description: "1"
+          content: {application/json: {example: {zebra: 1, ant: {y: "true", b: 10000000000000000001}}}}
+  /a:
+    get: {operationId: a, security: [], responses: {"200": {description: Fine.}}}
+`
+	s := newSite(t, func(c *Config) {
+		document, err := openapi3.NewLoader().LoadFromData([]byte(source))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Document, c.Source = document, []byte(source)
+	})
+	for path, order := range map[string][]string{
+		"/docs/openapi.json": {`"openapi"`, `"info"`, `"version"`, `"title"`, `"/z"`, `"put"`, `"get"`, `"zebra"`, `"ant"`, `"y":"true"`, `"b"`, `"/a"`},
+		"/docs/openapi.yaml": {"openapi:", "info:", "version: \"1\"", "title:", "/z:", "put:", "get:", "zebra:", "ant:", "y: \"true\"", "b:", "/a:"},
+	} {
+		rest := s.ask("GET", path).Body.String()
+		for _, next := range order {
+			_, after, found := strings.Cut(rest, next)
+			if !found {
+				t.Fatalf("%s: %s does not follow in:\n%s", path, next, rest)
+			}
+			rest = after
+		}
+		s.copy(t, path)
+	}
+	_, err := New(t.Context(), Config{Document: s.document, Source: []byte("\t{"), Refuse: func(http.ResponseWriter, *http.Request, error) {}})
+	if err == nil || !strings.Contains(err.Error(), "Config.Source is not valid YAML") {
+		t.Errorf("a source that is not YAML: %v", err)
+	}
+}
+
+// Swagger UI sends what it finds as an example, so only required parameters keep theirs.
+func TestOptionalParametersHaveNoExamples(t *testing.T) {
+	schema := func() *openapi3.SchemaRef {
+		return &openapi3.SchemaRef{Value: &openapi3.Schema{Type: &openapi3.Types{"string"}, Example: "shown"}}
+	}
+	s := newSite(t, func(c *Config) {
+		c.Document.Paths.Value("/one").Get.Parameters = openapi3.Parameters{
+			{Value: &openapi3.Parameter{In: "query", Name: "optional", Schema: schema(), Example: "shown"}},
+			{Value: &openapi3.Parameter{In: "query", Name: "needed", Required: true, Schema: schema()}},
+		}
+	})
+	got := s.copy(t, "/docs/openapi.json").Paths.Value("/one").Get.Parameters
+	if p := got[0].Value; p.Example != nil || p.Schema.Value.Example != nil {
+		t.Errorf("the optional parameter has the examples %v and %v, want none", p.Example, p.Schema.Value.Example)
+	}
+	if got[1].Value.Schema.Value.Example != "shown" {
+		t.Error("the required parameter has lost its example")
 	}
 }
 
 // Under serve nothing is filled in, and what a request says of its host is not believed.
 func TestServe(t *testing.T) {
 	s := newSite(t, nil)
-	for _, path := range []string{"/docs/", "/docs/openapi.json", "/docs/snippets.json"} {
+	for _, path := range []string{"/docs/", "/docs/openapi.json", "/docs/snippets.json?operation=one"} {
 		if text := s.ask("GET", "http://evil.example"+path).Body.String(); strings.Contains(text, "evil.example") {
 			t.Errorf("%s repeats the Host of the request", path)
 		}
@@ -560,7 +646,7 @@ func TestIssuerIsDown(t *testing.T) {
 	if got := page.Header().Get("Content-Security-Policy"); got != strict {
 		t.Errorf("the policy is %s: want one that names no endpoint", got)
 	}
-	if !strings.Contains(page.Body.String(), "The endpoints of "+issuerURL+" could not be had") {
+	if !strings.Contains(page.Body.String(), "It could not fetch the endpoints of "+issuerURL) {
 		t.Error("the page does not say that the issuer's endpoints could not be had")
 	}
 	if n := len(s.settings(t, "/docs/").Schemes); n != 0 {
@@ -589,7 +675,7 @@ func TestIssuerIsDown(t *testing.T) {
 	}
 	s.now = s.now.Add(1)
 	page = s.ask("GET", "/docs/")
-	if got := page.Header().Get("Content-Security-Policy"); got != open || strings.Contains(page.Body.String(), "could not be had") {
+	if got := page.Header().Get("Content-Security-Policy"); got != open || strings.Contains(page.Body.String(), "could not fetch") {
 		t.Errorf("the issuer is back, and the policy is %s", got)
 	}
 }
@@ -625,7 +711,7 @@ func TestSeveralIssuers(t *testing.T) {
 	if policy := page.Header().Get("Content-Security-Policy"); !strings.Contains(policy, "connect-src 'self' "+issuerURL+"oauth/token "+other+"/token;") {
 		t.Errorf("the policy is %s", policy)
 	}
-	if body := page.Body.String(); strings.Count(body, "could not be had") != 1 || !strings.Contains(body, "The endpoints of https://down.example/ could") {
+	if body := page.Body.String(); strings.Count(body, "could not fetch") != 1 || !strings.Contains(body, "fetch the endpoints of https://down.example/") {
 		t.Error("the page does not say which issuer could not be asked")
 	}
 	if got := s.settings(t, "/docs/").Schemes["oauth2-login.partner.example_realms_x"]; got.Audience != "partner" || got.Issuer != other {

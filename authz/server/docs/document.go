@@ -32,18 +32,26 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	document.Servers = openapi3.Servers{{URL: cmp.Or(d.api(base), "/")}}
 	for _, item := range document.Paths.Map() {
 		item.Servers = nil // this server answers all of it
+		withoutOptionalExamples(item.Parameters)
+		for _, operation := range item.Operations() {
+			withoutOptionalExamples(operation.Parameters)
+		}
 	}
-	scopes, tokens := map[string]string{}, map[string]bool{} // tokens: which schemes take access tokens
-	if document.Components != nil {
-		for _, name := range slices.Sorted(maps.Keys(document.Components.SecuritySchemes)) {
-			scheme := document.Components.SecuritySchemes[name].Value
-			if tokens[name] = credentialOf(scheme) == "token"; tokens[name] {
-				collectScopes(scheme, scopes)
-			}
-			if scheme.Type == "oauth2" || scheme.Type == "openIdConnect" {
-				// What the document says of flows and endpoints is not what is configured. A token of a configured issuer
-				// does, wherever it is from.
-				*scheme = openapi3.SecurityScheme{Type: "http", Scheme: "bearer", Description: scheme.Description}
+	if document.Components == nil {
+		document.Components = &openapi3.Components{}
+	}
+	if document.Components.SecuritySchemes == nil {
+		document.Components.SecuritySchemes = openapi3.SecuritySchemes{}
+	}
+	scopes, tokens := d.scopes(), map[string]bool{} // tokens: which schemes take access tokens
+	for name, ref := range document.Components.SecuritySchemes {
+		scheme := ref.Value
+		tokens[name] = credentialOf(scheme) == "token"
+		if scheme.Type == "oauth2" || scheme.Type == "openIdConnect" {
+			// What the document says of flows and endpoints is not what is configured. A token of a
+			// configured issuer is accepted under any scheme that takes tokens.
+			*scheme = openapi3.SecurityScheme{
+				Type: "http", Scheme: "bearer", Description: scheme.Description,
 			}
 		}
 	}
@@ -72,6 +80,24 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 		operation.Security = security
 	}
 	return document, nil
+}
+
+// withoutOptionalExamples removes the examples of optional parameters. Swagger UI fills them in, and
+// sends them: a request with an example of a cursor, or of an idempotency key, is not the request that
+// somebody means to try.
+func withoutOptionalExamples(parameters openapi3.Parameters) {
+	for _, ref := range parameters {
+		p := ref.Value
+		if p.Required {
+			continue
+		}
+		p.Example, p.Examples = nil, nil
+		if p.Schema != nil && p.Schema.Value != nil {
+			schema := *p.Schema.Value // others may refer to it
+			schema.Example, schema.Examples = nil, nil
+			p.Schema = &openapi3.SchemaRef{Value: &schema}
+		}
+	}
 }
 
 // api returns where the document's paths begin: below base, which may hold the base path already.
@@ -114,6 +140,19 @@ func oauth2Scheme(e endpoints, scopes map[string]string) *openapi3.SecuritySchem
 		flows.AuthorizationCode = &openapi3.OAuthFlow{AuthorizationURL: e.authorize, TokenURL: e.token, Scopes: scopes}
 	}
 	return &openapi3.SecurityScheme{Type: "oauth2", Flows: flows, Description: "A token from " + e.URL + "."}
+}
+
+// scopes returns the scopes that the document declares, and what each is for.
+func (d *Docs) scopes() map[string]string {
+	scopes := map[string]string{}
+	if components := d.config.Document.Components; components != nil {
+		for _, name := range slices.Sorted(maps.Keys(components.SecuritySchemes)) {
+			if scheme := components.SecuritySchemes[name].Value; credentialOf(scheme) == "token" {
+				collectScopes(scheme, scopes)
+			}
+		}
+	}
+	return scopes
 }
 
 // collectScopes adds the scopes that a scheme declares, and what each is for.

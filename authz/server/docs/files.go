@@ -11,14 +11,19 @@ import (
 	"path"
 	"strings"
 	"time"
-
-	"github.com/swaggest/swgui/v5/static"
 )
 
-// page is what is ours. Swagger UI's own pages have scripts within, which the policy forbids.
+// page holds our own files. Swagger UI's pages have inline scripts, which the policy forbids.
 //
 //go:embed page
 var page embed.FS
+
+//go:generate sh fetch.sh
+
+// swaggerUI holds the files of Swagger UI, compressed.
+//
+//go:embed swagger-ui/*.gz
+var swaggerUI embed.FS
 
 // file is one that is the same for everybody.
 type file struct {
@@ -29,7 +34,7 @@ type file struct {
 
 func readFiles() (map[string]file, error) {
 	files := map[string]file{}
-	for _, name := range []string{"docs.js", "docs.css", "oauth2-redirect.html", "oauth2-redirect.js"} {
+	for _, name := range []string{"docs.js", "docs.css", "favicon.svg", "oauth2-redirect.html", "oauth2-redirect.js"} {
 		plain, err := page.ReadFile("page/" + name)
 		if err != nil {
 			return nil, err
@@ -37,7 +42,7 @@ func readFiles() (map[string]file, error) {
 		files[name] = newFile(name, plain, nil)
 	}
 	for _, name := range []string{"swagger-ui-bundle.js", "swagger-ui.css"} {
-		compressed, err := static.FS.ReadFile(name + ".gz")
+		compressed, err := swaggerUI.ReadFile("swagger-ui/" + name + ".gz")
 		if err != nil {
 			return nil, err
 		}
@@ -51,17 +56,25 @@ func readFiles() (map[string]file, error) {
 		}
 		files[name] = newFile(name, plain, compressed)
 	}
-	icon, err := static.FS.ReadFile("favicon-32x32.png")
-	files["favicon.png"] = newFile("favicon.png", icon, nil)
-	return files, err
+	return files, nil
 }
 
 func newFile(name string, plain, compressed []byte) file {
 	sum := sha256.Sum256(plain)
 	contentType := map[string]string{ // mime would ask the machine
-		".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8", ".png": "image/png",
+		".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8",
+		".svg": "image/svg+xml", ".json": "application/json", ".yaml": "application/yaml",
 	}[path.Ext(name)]
 	return file{contentType: contentType, plain: plain, gzip: compressed, etag: hex.EncodeToString(sum[:12])}
+}
+
+// compressed returns a file that is made here, and compressed here.
+func compressed(name string, plain []byte) file {
+	var b bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed) // BestSpeed is a level
+	_, _ = w.Write(plain)                           // a buffer takes everything
+	_ = w.Close()
+	return newFile(name, plain, b.Bytes())
 }
 
 // serve answers with the file. A browser keeps it, and asks each time whether it is still that: names without a version

@@ -99,8 +99,9 @@ type field struct {
 	Line        string // both in one: NAME=VALUE, or NAME: VALUE
 }
 
-// NewSnippets writes the snippets of a document. It does no I/O.
-func NewSnippets(values Values) (*Snippets, error) {
+// NewSnippets writes the snippets of the named operations, or of all where none is named. Names that
+// the document does not have are ignored. It does no I/O.
+func NewSnippets(values Values, operationIDs ...string) (*Snippets, error) {
 	if values.Document == nil {
 		return nil, errors.New("docs: Values.Document is nil: there is nothing to call")
 	}
@@ -110,6 +111,9 @@ func NewSnippets(values Values) (*Snippets, error) {
 		return nil, err
 	}
 	for _, o := range authz.Describe(values.Document) {
+		if len(operationIDs) > 0 && !slices.Contains(operationIDs, o.ID) {
+			continue
+		}
 		call := values.call(o)
 		s.Operations[o.ID] = map[string]Snippet{}
 		for _, language := range s.Languages {

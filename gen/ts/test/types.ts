@@ -80,7 +80,7 @@ export async function unseen() {
 }
 
 export async function empty() {
-  const { data } = await api.DELETE("/api/messages/{id}", { params: { path: { id } } });
+  const { data } = await api.DELETE("/api/messages/{id}", { params: { path: { id }, header: { "If-Match": "*" } } });
   // @ts-expect-error 204 has no content
   data.text;
 }

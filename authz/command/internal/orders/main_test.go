@@ -120,11 +120,15 @@ func TestSize(t *testing.T) {
 	}
 }
 
-// TestImports checks what a program inherits: no database, no other router, and in the library neither
-// the development issuer nor the conformance kit.
+// TestImports checks what a program inherits: no database, no other router, and in the library
+// neither the development issuer nor the conformance kit.
 func TestImports(t *testing.T) {
 	const authzPath = "github.com/oasgate/oasgate/authz/"
-	databases := []string{"modernc.org/", "github.com/jackc/pgx", "github.com/redis/", "github.com/pressly/goose"}
+	databases := []string{
+		"modernc.org/",
+		"github.com/jackc/pgx",
+		"github.com/gomodule/redigo",
+	}
 	for _, test := range []struct {
 		pkg    string
 		forbid []string

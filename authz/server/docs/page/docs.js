@@ -1,21 +1,257 @@
-// Swagger UI, and what it lacks: what each operation needs, how to call it in ten languages, and tokens for an audience.
+// Swagger UI, with what it lacks: what each operation needs, programs that call it, one dialog that
+// gets a token, a search, and sentences for what can go wrong.
 "use strict";
 
 (() => {
   const root = document.getElementById("docs");
-  const { schemes } = JSON.parse(root.dataset.settings);
-  const snippets = fetch("snippets.json").then((answer) => answer.json()).catch(() => null); // null: the page goes without
-  let language = "curl"; // that was chosen last
+  const settings = JSON.parse(root.dataset.settings);
+  const byID = (id) => document.getElementById(id);
+  const element = (name, properties = {}, ...children) => {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+  };
+
+  // ---- State that several parts show.
+
+  let held = null; // the token: { value, scheme, subject, issuer, scopes, expires }
+  const answers = new Map(); // values of earlier answers by parameter name, newest first
+  const listeners = new Set();
+  const changed = () => listeners.forEach((listen) => listen());
+  let language = "curl"; // the one chosen last
+
+  const expired = () => held?.expires && held.expires <= new Date();
+  // allows reports whether the token's scopes satisfy one alternative of an operation's security.
+  const allows = (security) => !security?.length || security.some((alternative) =>
+    !Object.keys(alternative).length || held && Object.values(alternative).flat().every((scope) => held.scopes.includes(scope)));
+
+  const claimsOf = (token) => {
+    try {
+      const bytes = Uint8Array.from(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+      return JSON.parse(new TextDecoder().decode(bytes)) ?? {};
+    } catch {
+      return {}; // an opaque token
+    }
+  };
+
+  const hold = (value, scheme, answer = {}) => {
+    const claims = claimsOf(value);
+    const listed = answer.scope ?? claims.scope ?? claims.scp ?? [];
+    const seconds = claims.exp ?? (answer.expires_in && Date.now() / 1000 + Number(answer.expires_in));
+    held = {
+      value, scheme, subject: claims.sub ?? claims.client_id, issuer: claims.iss ?? settings.schemes[scheme]?.issuer,
+      scopes: Array.isArray(listed) ? listed : listed.split(" ").filter(Boolean), expires: seconds ? new Date(seconds * 1000) : null,
+    };
+    changed();
+  };
+
+  // ---- What goes wrong, in a sentence each.
+
+  // unreachable says why a request got no answer: an opaque request tells a refusal from silence.
+  const unreachable = async (url, who) => {
+    const target = new URL(url, location.href);
+    const reached = await fetch(target, { mode: "no-cors", credentials: "omit", redirect: "follow" }).then(() => true, () => false);
+    if (reached && target.origin !== location.origin) {
+      return `${who} at ${target.origin} answers, but does not let pages of ${location.origin} read the answer (CORS). Its operator has to allow this origin.`;
+    }
+    return `${who} at ${target.origin} does not answer. It may be stopped, or the network may be down. Try again when it runs.`;
+  };
+
+  const requestToken = async (scheme, form) => {
+    const { token, audience } = settings.schemes[scheme];
+    if (audience) form.set("audience", audience);
+    let answer;
+    try {
+      // Without credentials a browser shows no password dialog of its own for a 401.
+      answer = await fetch(token, { method: "POST", body: form, credentials: "omit", redirect: "error" });
+    } catch {
+      throw new Error(await unreachable(token, "The issuer"));
+    }
+    const said = await answer.json().catch(() => ({}));
+    if (!answer.ok || !said.access_token) {
+      throw new Error(["The issuer refuses", said.error ?? `status ${answer.status}`, said.error_description].filter(Boolean).join(": "));
+    }
+    hold(said.access_token, scheme, said);
+  };
+
+  // ---- Authorize.
+
+  const dialog = byID("docs-authorize-dialog");
+  const form = byID("docs-authorize-form");
+  const fail = (message) => { byID("docs-authorize-error").textContent = message; };
+  const way = () => form.elements.way.value;
+  const client = () => settings.schemes[form.elements.scheme.value]?.clients?.[way() === "person" ? "authorizationCode" : "clientCredentials"];
+
+  const showWay = () => {
+    const current = settings.schemes[form.elements.scheme.value];
+    form.querySelectorAll("[data-ways]").forEach((part) => { part.hidden = !part.dataset.ways.split(" ").includes(way()); });
+    byID("docs-scheme-field").hidden ||= Object.keys(settings.schemes).length < 2;
+    form.elements.way[1].disabled = !current?.authorize;
+    form.elements.client.value = client()?.id ?? "";
+    form.elements.secret.value = client()?.secret ?? "";
+    form.querySelector("[type=submit]").textContent = { application: "Get a token", person: "Sign in", paste: "Use this token" }[way()];
+    fail("");
+  };
+
+  const scopeGroups = () => Map.groupBy(Object.keys(settings.scopes).sort(), (scope) => scope.split(/[:./]/)[0]);
+
+  const buildForm = () => {
+    form.elements.scheme.append(...Object.entries(settings.schemes).map(([name, { issuer }]) => element("option", { value: name, textContent: issuer })));
+    const chosen = Object.values(settings.schemes).some(({ clients }) => clients);
+    byID("docs-scopes").append(...[...scopeGroups()].map(([group, scopes]) => element("fieldset", {}, element("legend", { textContent: group }),
+      ...scopes.map((scope) => element("label", { title: settings.scopes[scope] },
+        element("input", { type: "checkbox", name: "scope", value: scope, checked: chosen }), " " + scope,
+        element("small", { textContent: " " + settings.scopes[scope] }))))));
+    byID("docs-scopes-field").dataset.ways = Object.keys(settings.scopes).length ? "application person" : "";
+    const ways = Object.keys(settings.schemes).length ? "application" : "paste";
+    byID("docs-ways").hidden = ways === "paste";
+    form.elements.way.value = ways;
+    showWay();
+  };
+
+  const filterScopes = () => {
+    const wanted = form.elements.find.value.toLowerCase();
+    byID("docs-scopes").querySelectorAll("fieldset").forEach((group) => {
+      const labels = [...group.querySelectorAll("label")];
+      labels.forEach((label) => { label.hidden = !label.textContent.toLowerCase().includes(wanted); });
+      group.hidden = labels.every((label) => label.hidden);
+    });
+  };
+
+  const base64url = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
+  const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
+
+  // signIn opens the issuer's page (RFC 6749 §4.1) with PKCE (RFC 7636) and a state that nobody can
+  // guess. The window is opened within the click, or the browser blocks it.
+  const signIn = async (scheme, clientID, scope) => {
+    if (!crypto.subtle) throw new Error("Signing in needs https, or this machine's own localhost: the browser offers no cryptography here.");
+    const { authorize, audience, issuer } = settings.schemes[scheme];
+    const redirect = new URL("oauth2-redirect.html", location.href).href;
+    const opened = window.open("", "_blank");
+    if (!opened) throw new Error("The browser blocked the sign-in window. Allow pop-ups for this page.");
+    const verifier = random(), state = random();
+    const url = new URL(authorize);
+    for (const [name, value] of Object.entries({
+      response_type: "code", client_id: clientID, redirect_uri: redirect, scope, state, audience, code_challenge_method: "S256",
+      code_challenge: base64url(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier))),
+    })) if (value) url.searchParams.set(name, value);
+    window.docsSignIn = {
+      state, issuer, fail,
+      redeem: (code) => requestToken(scheme, new URLSearchParams({
+        grant_type: "authorization_code", client_id: clientID, code, redirect_uri: redirect, code_verifier: verifier,
+      })).catch(({ message }) => fail(message)),
+    };
+    opened.location = url.href;
+  };
+
+  const submit = async (event) => {
+    event.preventDefault();
+    fail("");
+    const scheme = form.elements.scheme.value;
+    const clientID = form.elements.client.value.trim();
+    const scope = [...form.querySelectorAll("[name=scope]:checked")].map(({ value }) => value).join(" ");
+    try {
+      if (way() === "paste") {
+        const value = form.elements.token.value.trim().replace(/^(authorization:\s*)?(bearer|dpop)\s+/i, "");
+        if (!value || /\s/.test(value)) throw new Error("Paste one access token; “Bearer” in front of it does not matter.");
+        hold(value, "");
+        form.elements.token.value = "";
+      } else if (!clientID) {
+        throw new Error("Enter the client ID that the issuer knows you by.");
+      } else if (way() === "person") {
+        await signIn(scheme, clientID, scope);
+      } else {
+        const body = new URLSearchParams({ grant_type: "client_credentials", client_id: clientID, client_secret: form.elements.secret.value });
+        if (scope) body.set("scope", scope);
+        await requestToken(scheme, body);
+      }
+    } catch ({ message }) {
+      fail(message);
+    }
+  };
+
+  const until = (date) => date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+  const showHeld = () => {
+    const status = byID("docs-held");
+    status.hidden = !held;
+    byID("docs-identity").textContent = !held ? "" : expired() ? "Token expired" : `${held.subject ?? "Token"}, until ${held.expires ? until(held.expires) : "its issuer ends it"}`;
+    if (!held) return;
+    status.replaceChildren(element("dl", {},
+      ...[
+        ["You are", held.subject ?? "not named by the token"], ["Issuer", held.issuer ?? "not named by the token"],
+        ["Scopes", held.scopes.join(" ") || "none"],
+        [expired() ? "Expired" : "Until", held.expires ? until(held.expires) : "not named by the token"],
+      ].flatMap(([name, value]) => [element("dt", { textContent: name }), element("dd", { textContent: value })])),
+    element("button", { type: "button", id: "docs-logout", textContent: "Forget the token", onclick: () => { held = null; changed(); form.querySelector("[name=way]").focus(); } }));
+  };
+
+  // ---- Search.
+
+  const query = byID("docs-query");
+  let operations = []; // what can be found: { method, path, id, tag, text }
+
+  const go = ({ tag, id }) => {
+    byID("docs-search-dialog").close();
+    const hash = `#/${encodeURIComponent(tag)}/${encodeURIComponent(id)}`;
+    history.replaceState(null, "", hash);
+    ui.getSystem().layoutActions.parseDeepLinkHash(hash); // also where Swagger UI has not drawn it yet
+    // Swagger UI draws operations as they come into view: go on from the tag until it has drawn this one.
+    const arrive = (tries) => {
+      const there = byID(`operations-${tag}-${id}`.trim().replace(/\s/g, "%20"));
+      if (!there && tries) {
+        if (tries < 80) scrollBy(0, innerHeight / 2);
+        setTimeout(arrive, 50, tries - 1);
+        return;
+      }
+      there?.scrollIntoView();
+      there?.querySelector("button")?.focus();
+    };
+    arrive(100);
+  };
+
+  const search = () => {
+    const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = operations.filter(({ text }) => words.every((word) => text.includes(word))).slice(0, 50);
+    byID("docs-found").replaceChildren(...found.map((operation) => element("li", {}, element("button", { type: "button", onclick: () => go(operation) },
+      element("b", { textContent: operation.method.toUpperCase() }), ` ${operation.path} `, element("small", { textContent: `${operation.summary} ${operation.access}` })))));
+    if (!found.length) byID("docs-found").append(element("li", { textContent: "Nothing has all of these words." }));
+  };
+
+  const openSearch = () => {
+    operations = Object.entries(ui.getSystem().specSelectors.specJson().get("paths")?.toJS() ?? {}).flatMap(([path, item]) =>
+      Object.entries(item).filter(([, o]) => o?.["x-access"]).map(([method, o]) => ({
+        method, path, id: o.operationId, tag: o.tags?.[0] ?? "default", summary: o.summary ?? "", access: o["x-access"],
+        text: [method, path, o.operationId, o.summary, o["x-access"], ...(o.tags ?? [])].join(" ").toLowerCase(),
+      })));
+    query.value = "";
+    search();
+    byID("docs-search-dialog").showModal();
+    query.focus();
+  };
+
+  // ---- What is added to Swagger UI.
 
   const plugin = (system) => {
-    const { createElement: h, useEffect, useState } = system.React;
+    const { createElement: h, Fragment, useEffect, useRef, useState } = system.React;
     const operation = (path, method) => system.specSelectors.specJson().getIn(["paths", path, method]);
+    const useChanges = () => {
+      const [, redraw] = useState(0);
+      useEffect(() => {
+        const listen = () => redraw((n) => n + 1);
+        listeners.add(listen);
+        return () => listeners.delete(listen);
+      }, []);
+    };
 
     // What an operation needs, in its summary.
     const Access = ({ path, method }) => {
-      const access = operation(path, method)?.get("x-access");
+      useChanges();
+      const shown = operation(path, method);
+      const access = shown?.get("x-access");
       if (!access) return null;
-      return h("span", { className: "docs-access docs-access-" + access.split(/[^a-z]/)[0], title: "What a request needs" }, access);
+      const lacking = held && !allows(shown.get("security")?.toJS());
+      return h("span", { className: `docs-access docs-access-${access.split(/[^a-z]/)[0]}${lacking ? " docs-lacking" : ""}`, title: lacking ? "Your token lacks this" : "What a request needs" }, access);
     };
 
     const Copy = ({ text }) => {
@@ -29,98 +265,111 @@
       h("figcaption", null, title, h(Copy, { text })),
       h("pre", { tabIndex: 0 }, h("code", null, text)));
 
-    // How to call an operation, in the language that was chosen last.
+    // Programs that call an operation. They are fetched when it is opened.
     const Snippets = ({ path, method }) => {
       const [all, have] = useState(null);
       const [chosen, choose] = useState(language);
-      useEffect(() => { snippets.then(have); }, []);
-      const inLanguages = all?.operations[operation(path, method)?.get("operationId")];
-      const known = all?.languages.find(({ id }) => id === chosen);
-      if (!inLanguages || !known) return null;
-      const snippet = inLanguages[chosen];
+      const id = operation(path, method)?.get("operationId");
+      useEffect(() => {
+        fetch("snippets.json?" + new URLSearchParams({ operation: id })).then((answer) => (answer.ok ? answer.json() : null)).then(have, () => have(null));
+      }, [id]);
+      const snippet = all?.operations[id]?.[chosen];
+      const known = all?.languages.find((one) => one.id === chosen);
+      if (!snippet || !known) return null;
       return h("section", { className: "docs-snippets" },
         h("div", { className: "opblock-section-header" }, h("h4", null, "Call it from a program")),
-        h("div", { className: "docs-languages", role: "group", "aria-label": "Language" }, all.languages.map(({ id, name }) =>
-          h("button", { key: id, type: "button", "aria-pressed": id === chosen, onClick: () => choose(language = id) }, name))),
+        h("div", { className: "docs-languages", role: "group", "aria-label": "Language" }, all.languages.map((one) =>
+          h("button", { key: one.id, type: "button", "aria-pressed": one.id === chosen, onClick: () => choose(language = one.id) }, one.name))),
         h("p", { className: "docs-how" },
           "Save ", snippet.token ? "both parts, one after the other," : "it", " as ", h("code", null, known.file), ". ",
           known.build && "Build: ", known.build && h("code", null, known.build), known.build && ". ",
           "Run: ", h("code", null, known.run), ".",
-          known.executed ? "" : " It is shown only: our tests do not run " + known.name + "."),
+          known.executed ? "" : " Our tests do not run " + known.name + "."),
         snippet.token && h(Part, { title: "Get a token", text: snippet.token }),
         h(Part, { title: snippet.token ? "Call" : "Call (no token is needed)", text: snippet.call }));
     };
 
-    const Unfocused = ({ autoFocus, ...props }) => h(system.getComponent("Input"), props);
+    // Values of earlier answers that fit a parameter, to take with a click.
+    const Taken = ({ name, onChange }) => {
+      useChanges();
+      const values = name === "Idempotency-Key" ? ["New random key"] : answers.get(name.toLowerCase()) ?? [];
+      if (!values.length) return null;
+      return h("div", { className: "docs-taken", role: "group", "aria-label": `Values for ${name}` }, values.map((value) =>
+        h("button", { key: value, type: "button", onClick: () => onChange(name === "Idempotency-Key" ? crypto.randomUUID?.() ?? random() : value) },
+          name === "Idempotency-Key" ? value : `Use ${value}`)));
+    };
+
+    // Why an answer is what it is, where the answer itself does not say so.
+    const Why = ({ response }) => {
+      const [said, say] = useState("");
+      const status = response.get("status");
+      const url = response.get("url") || system.specSelectors.servers?.().first()?.get("url") || "/";
+      useEffect(() => {
+        say("");
+        if (status === 401 && expired()) say(`Your token expired at ${until(held.expires)}. Authorize again.`);
+        else if (!status || response.get("error") && !response.get("headers")) unreachable(url, "The server").then(say);
+      }, [response]);
+      return said && h("p", { className: "docs-why", role: "alert" }, said);
+    };
 
     return {
       wrapComponents: {
-        // Where a token is pasted comes last in the dialog, and shall not draw the focus, and the view, away from the rest.
-        HttpAuth: (Original) => (props) => h(Original, {
-          ...props,
-          getComponent: (name, ...more) => (name === "Input" ? Unfocused : props.getComponent(name, ...more)),
-        }),
+        // Tokens have the page's own dialog; other credentials, such as API keys, have Swagger UI's.
+        authorizeBtn: (Original) => (props) => {
+          const schemes = Object.values(system.specSelectors.specJson().getIn(["components", "securitySchemes"])?.toJS() ?? {});
+          const others = schemes.some(({ type, scheme }) => type === "apiKey" || type === "http" && scheme?.toLowerCase() !== "bearer");
+          return others ? h(Original, props) : null;
+        },
+        authorizeOperationBtn: () => () => null,
 
-        OperationSummaryPath: (Original) => (props) => h(system.React.Fragment, null,
+        // A link inside the button that opens an operation cannot be reached; opening sets the address.
+        DeepLink: () => ({ text }) => h("span", null, text),
+
+        OperationSummaryPath: (Original) => (props) => h(Fragment, null,
           h(Original, props),
           h(Access, { path: props.operationProps.get("path"), method: props.operationProps.get("method") })),
 
-        responses: (Original) => (props) => h(system.React.Fragment, null,
-          h(Snippets, { path: props.path, method: props.method }),
-          h(Original, props)),
+        responses: (Original) => (props) => h(Fragment, null,
+          h(Original, props),
+          h(Snippets, { path: props.path, method: props.method })),
 
-        // Swagger UI has one prefill, and takes a token for one of every flow of its scheme. Here each flow has its own
-        // client, and says whether it is the one that the token is from; the last to get a token is.
-        oauth2: (Original) => (props) => {
-          const { name, schema, authSelectors } = props;
-          const flow = schema.get("flow");
-          const own = (authorized) => authorized.filter((auth) => !auth.get("schema")?.get("flow") || auth.getIn(["schema", "flow"]) === flow);
-          const client = schemes[name]?.clients?.[flow];
-          const scopes = client ? [...(schema.get("allowedScopes") || schema.get("scopes")).keys()] : [];
-          return h(Original, {
-            ...props,
-            authorized: props.authorized && own(props.authorized),
-            authSelectors: {
-              ...authSelectors,
-              authorized: () => own(authSelectors.authorized()),
-              getConfigs: () => ({ ...authSelectors.getConfigs(), clientId: client?.id, clientSecret: client?.secret, scopes }),
-            },
-          });
+        // The answer is in view once it is there.
+        liveResponse: (Original) => (props) => {
+          const here = useRef(null);
+          useEffect(() => { here.current?.scrollIntoView({ block: "nearest" }); }, [props.response]);
+          return h("div", { ref: here, className: "docs-answer" }, h(Why, { response: props.response }), h(Original, props));
         },
-      },
-      statePlugins: {
-        auth: {
-          // What gets a token comes before what takes one that is pasted; an application's first, for it is one click.
-          wrapSelectors: {
-            definitionsToAuthorize: (original) => (...args) => original(...args)?.sortBy((definition) =>
-              ["clientCredentials", "authorizationCode", undefined].indexOf(definition.first().get("flow"))),
-          },
-          wrapActions: {
-            // A token is asked for an audience, which belongs into the form: a query ends up in logs. So does a client's
-            // secret: issuers differ in how they read it from a header (RFC 6749 §2.3.1), and in whether they let other
-            // origins send one. A public client has none, which is not an empty one.
-            authorizeRequest: (original) => ({ body, headers, ...request }) => {
-              const { name, clientId, clientSecret } = request.auth;
-              const form = new URLSearchParams(body);
-              form.set("client_id", clientId);
-              if (clientSecret) form.set("client_secret", clientSecret);
-              else form.delete("client_secret");
-              if (schemes[name]?.audience) form.set("audience", schemes[name].audience);
-              return original({ ...request, body: form.toString() });
-            },
-            // The same for the person's part, with a state that nobody can guess (RFC 6749 §10.12).
-            authPopup: (original) => (address, asked) => {
-              const url = new URL(address);
-              const { audience, issuer } = schemes[asked.auth.name] ?? {};
-              const state = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-              url.searchParams.set("state", state);
-              if (audience) url.searchParams.set("audience", audience);
-              return original(url.href, { ...asked, state, issuer });
-            },
-          },
-        },
+
+        JsonSchemaForm: (Original) => (props) => h(Fragment, null,
+          h(Original, props),
+          !props.disabled && props.description && h(Taken, { name: props.description, onChange: props.onChange })),
       },
     };
+  };
+
+  // remember keeps the ids, entity tags and cursors of an answer, under the names of the parameters
+  // that take them.
+  const remember = (response) => {
+    const keep = (name, value) => {
+      if (typeof value !== "string" && typeof value !== "number" || value === "" || String(value).length > 100) return;
+      const key = name.toLowerCase();
+      answers.set(key, [...new Set([String(value), ...(answers.get(key) ?? [])])].slice(0, 3));
+    };
+    const header = (name) => response.headers?.[name] ?? response.headers?.get?.(name);
+    if (header("etag")) for (const name of ["If-Match", "If-None-Match"]) keep(name, header("etag"));
+    const visit = (value, depth) => {
+      if (Array.isArray(value)) value.slice(0, 3).reverse().forEach((item) => visit(item, depth + 1));
+      else if (value && typeof value === "object") {
+        for (const [name, inner] of Object.entries(value)) {
+          if (typeof inner === "object") visit(inner, depth + 1);
+          else if (/^id$|_id$|Id$/.test(name)) keep(name, inner);
+          else if (name === "next") keep("cursor", inner);
+        }
+      }
+      return depth;
+    };
+    if (response.ok) visit(response.body ?? response.obj, 0);
+    changed();
   };
 
   const ui = SwaggerUIBundle({
@@ -134,11 +383,57 @@
     queryConfigEnabled: false,
     persistAuthorization: false,
     displayRequestDuration: true,
-    oauth2RedirectUrl: new URL("oauth2-redirect.html", location.href).href,
     requestInterceptor: (request) => {
-      delete request.headers["X-Requested-With"]; // of token requests; not one of the headers that issuers let other origins send
+      if (held && !request.loadSpec) request.headers.Authorization = "Bearer " + held.value;
+      request.credentials = "omit"; // the token is all; a 401 opens no password dialog
       return request;
     },
+    responseInterceptor: (response) => {
+      if (!String(response.url).endsWith("/docs/openapi.json")) remember(response);
+      return response;
+    },
   });
-  ui.initOAuth({ usePkceWithAuthorizationCodeGrant: true });
+
+  // ---- The page itself.
+
+  // Swagger UI leaves some fields without a name, and regions that scroll out of the keyboard's reach.
+  const name = () => {
+    root.querySelectorAll("select:not([aria-label]), textarea:not([aria-label]), input:not([aria-label]):not([type=hidden])").forEach((field) => {
+      const parameter = field.closest("tr[data-param-name]")?.dataset.paramName;
+      field.setAttribute("aria-label", parameter ?? (field.matches(".examples-select-element") ? "Example" : field.matches(".body-param__text") ? "Request body" : field.title || "Media type"));
+    });
+    root.querySelectorAll("pre:not([tabindex])").forEach((region) => { region.tabIndex = 0; });
+  };
+  new MutationObserver(name).observe(root, { childList: true, subtree: true });
+
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const paint = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+  dark.addEventListener("change", paint);
+  paint();
+
+  buildForm();
+  listeners.add(showHeld);
+  form.addEventListener("submit", submit);
+  form.elements.scheme.addEventListener("change", showWay);
+  byID("docs-ways").addEventListener("change", showWay);
+  form.elements.find.addEventListener("input", filterScopes);
+  byID("docs-authorize").addEventListener("click", () => { fail(""); showHeld(); dialog.showModal(); });
+  document.querySelectorAll(".docs-close").forEach((button) => button.addEventListener("click", () => button.closest("dialog").close()));
+  byID("docs-mine").addEventListener("click", ({ currentTarget: button }) => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", on);
+    root.classList.toggle("docs-only-mine", on);
+    if (on && !held) dialog.showModal();
+  });
+  byID("docs-search").addEventListener("click", openSearch);
+  query.addEventListener("input", search);
+  query.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") byID("docs-found").querySelector("button")?.click();
+  });
+  document.addEventListener("keydown", (event) => {
+    if ((event.metaKey || event.ctrlKey) && event.key.toLowerCase() === "k") {
+      event.preventDefault();
+      if (!document.querySelector("dialog[open]")) openSearch();
+    }
+  });
 })();

@@ -1,4 +1,17 @@
-// Package lazyconn is a listener whose connections set few timers.
+// Package lazyconn provides a listener whose connections set few timers.
+//
+// net/http sets eight deadlines for every request, and hardly any of them passes. Each goes through
+// the poller to a timer of the runtime. The connections of this package only record the deadlines.
+// A timer that is already set for an earlier time also covers a later deadline: when it fires too
+// early, it is set again, and the read or write continues. A connection in steady use sets a timer
+// only now and then.
+//
+// After a response, a connection also yields to other connections before it reads, because the next
+// request has hardly ever arrived: an early read costs system calls.
+//
+// Measured with a protected GET that hits the token cache over 64 connections, log off, on one
+// core: with the listener of package net instead, a request costs 11 % more processor time (median
+// of 24 interleaved pairs, quartiles 6 % and 16 %); without the yield alone, 5 % (1 % and 11 %).
 package lazyconn
 
 import (
@@ -11,20 +24,11 @@ import (
 	"time"
 )
 
-// Listener accepts connections that do later, or not at all, what is mostly wasted: deadlines, and
-// asking for a request before the client can have sent it.
-//
-// net/http sets eight deadlines for every request, and hardly any of them comes to pass: by the
-// next one, a few microseconds later, it is forgotten. Each goes through the poller to a timer of
-// the runtime, which together costs a twentieth of a small request. These connections remember the
-// deadlines instead, and see to it that whoever waits is woken in time: a timer that is set already
-// serves a later deadline too. It goes off too early then, is set anew, and the waiting goes on. A
-// connection in steady use sets one every now and then, not several for each request.
-//
-// Who looks at the connection sees no difference: every deadline is kept as exactly as before, but
-// for the turn that a Read may give to others.
+// Listener accepts TCP connections with lazy deadlines. Callers observe the same deadlines as with
+// the connections of the wrapped listener.
 type Listener struct{ net.Listener }
 
+// Accept implements [net.Listener].
 func (l Listener) Accept() (net.Conn, error) {
 	accepted, err := l.Listener.Accept()
 	if tcp, ok := accepted.(*net.TCPConn); ok {
@@ -33,48 +37,44 @@ func (l Listener) Accept() (net.Conn, error) {
 	return accepted, err
 }
 
-// conn is a TCP connection whose deadlines are lazy. It does not have ReadFrom, with which net/http
-// copies files to a bare one without reading them itself, for that could not go on after a timer
-// went off early; nothing here answers that way.
+// conn is a TCP connection with lazy deadlines. It does not have the method ReadFrom, with which
+// net/http copies files to a TCP connection in the kernel: it could not continue after a timer that
+// fired early. The server does not send files in that way.
 type conn struct {
-	net.Conn    // beneath
+	net.Conn    // the TCP connection
 	read, write deadline
-	writing     sync.Mutex    // one Write at a time, as beneath: each may take several there
+	writing     sync.Mutex    // a Write can take several of the TCP connection
 	written     atomic.Bool   // since the last Read
-	turns       atomic.Uint32 // answers after which it could give way
+	responses   atomic.Uint32 // counted by yield
 }
 
 func newConn(tcp *net.TCPConn) *conn {
 	return &conn{
 		Conn:  tcp,
-		read:  deadline{arm: tcp.SetReadDeadline},
-		write: deadline{arm: tcp.SetWriteDeadline},
+		read:  deadline{setTimer: tcp.SetReadDeadline},
+		write: deadline{setTimer: tcp.SetWriteDeadline},
 	}
 }
 
 func (c *conn) Read(p []byte) (int, error) {
-	if err := c.read.enter(); err != nil {
+	if err := c.read.begin(); err != nil {
 		return 0, err
 	}
-	c.giveWay()
+	c.yield()
 	for {
 		n, err := c.Conn.Read(p)
-		if c.read.leave(err) {
+		if c.read.end(err) {
 			return n, err
 		}
 	}
 }
 
-// giveWay has the other connections go first once an answer is written. The client has hardly ever
-// sent its next request yet: to ask for it at once is a call of the system in vain, and to wait for
-// it several more, together a twentieth of a small request; when the others have been served it has
-// often come. Under little load there are no others, and nothing changes.
+// yield lets other connections run after a response has been written.
 //
-// It does so every other time only. While there is always a connection that need not wait, the
-// runtime does not look at those that do, for up to 10 ms; so each asks in vain now and then, and
-// waits.
-func (c *conn) giveWay() {
-	if c.written.Load() && c.written.Swap(false) && c.turns.Add(1)%2 == 1 {
+// It does so after every other response only. While a goroutine can run, the runtime does not poll
+// the network for up to 10 ms, so some reads must block.
+func (c *conn) yield() {
+	if c.written.Load() && c.written.Swap(false) && c.responses.Add(1)%2 == 1 {
 		runtime.Gosched()
 	}
 }
@@ -82,20 +82,21 @@ func (c *conn) giveWay() {
 func (c *conn) Write(p []byte) (written int, err error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	if err := c.write.enter(); err != nil {
+	if err := c.write.begin(); err != nil {
 		return 0, err
 	}
 	for {
 		n, err := c.Conn.Write(p[written:])
 		written += n
 		c.written.Store(true)
-		if c.write.leave(err) {
+		if c.write.end(err) {
 			return written, err
 		}
 	}
 }
 
-// CloseWrite is what net/http hangs up with on who is still sending, so that the answer gets there.
+// CloseWrite shuts down the writing side. net/http uses it so that a client that is still sending
+// receives the response.
 func (c *conn) CloseWrite() error {
 	return c.Conn.(*net.TCPConn).CloseWrite()
 }
@@ -106,71 +107,72 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.read.set(t), c.write.set(t))
 }
 
-// deadline is the deadline of one direction. While anybody is inside, in a Read or Write of the
-// connection beneath, what is armed there comes no later than what is asked for; while nobody is,
-// it does not matter. That it comes too early is found out when it does: to look at the clock
-// before would be the dearest part of this.
+// deadline is the deadline of one direction. During a Read or Write of the TCP connection its timer
+// is set no later than the deadline; at other times the timer does not matter. Whether the timer
+// has fired too early is only checked when it fires, because reading the clock each time would cost
+// most of what is saved.
 type deadline struct {
-	arm func(time.Time) error // the connection beneath
+	setTimer func(time.Time) error // of the TCP connection
 
 	mu     sync.Mutex
-	asked  time.Time // zero: none, as everywhere
-	armed  time.Time
-	inside int
+	at     time.Time // zero: none
+	timer  time.Time // zero: not set
+	active int       // calls of Read or Write
 }
 
-// set does without defer, as most calls are of it.
+// set sets the deadline. It does not use defer, because most calls of this package are of it.
 func (d *deadline) set(t time.Time) (err error) {
 	d.mu.Lock()
-	d.asked = t
-	if d.inside > 0 { // otherwise enter will see it
-		err = d.settle()
+	d.at = t
+	if d.active > 0 { // otherwise begin updates the timer
+		err = d.update()
 	}
 	d.mu.Unlock()
 	return err
 }
 
-// calledBack is before any deadline that is meant as a time. net/http calls its own reader back by
-// one in the distant past.
-var calledBack = time.Unix(1e9, 0)
+// interrupts is later than the deadline in the distant past with which net/http interrupts its
+// background read, and earlier than any other deadline.
+var interrupts = time.Unix(1e9, 0)
 
-// enter comes before every Read or Write beneath. If it returns an error there must be none: that
-// net/http calls its reader back, as it does in every request, is mostly found here, and costs
-// nothing.
-func (d *deadline) enter() error {
+// begin is called before a Read or Write of the TCP connection, which must not follow an error. It
+// detects most interrupts of net/http's background read, of which there is one in every request,
+// without a timer.
+func (d *deadline) begin() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.asked.IsZero() && d.asked.Before(calledBack) {
+	if !d.at.IsZero() && d.at.Before(interrupts) {
 		return os.ErrDeadlineExceeded
 	}
-	_ = d.settle() // fails on a closed connection alone, and that the Read or Write will say
-	d.inside++
+	_ = d.update() // fails if the connection is closed, which Read or Write reports
+	d.active++
 	return nil
 }
 
-// leave comes after every Read or Write beneath, with its error. It returns false if that is only
-// that the deadline armed has passed, before the one asked for: the caller is to go on then, and is
-// still inside.
-func (d *deadline) leave(err error) bool {
+// end is called after a Read or Write of the TCP connection, with its error. It returns false if
+// the timer fired before the deadline: then the caller must call Read or Write again, without
+// begin.
+func (d *deadline) end(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if errors.Is(err, os.ErrDeadlineExceeded) && (d.asked.IsZero() || time.Now().Before(d.asked)) {
-		_ = d.rearm() // as in enter
+	if errors.Is(err, os.ErrDeadlineExceeded) && (d.at.IsZero() || time.Now().Before(d.at)) {
+		_ = d.reset() // fails as in begin
 		return false
 	}
-	d.inside--
+	d.active--
 	return true
 }
 
-// settle leaves what is armed if it comes in time.
-func (d *deadline) settle() error {
-	if d.asked.IsZero() || !d.armed.IsZero() && !d.armed.After(d.asked) {
+// update sets the timer, unless it is set early enough.
+func (d *deadline) update() error {
+	if d.at.IsZero() || !d.timer.IsZero() && !d.timer.After(d.at) {
 		return nil
 	}
-	return d.rearm()
+	return d.reset()
 }
 
-func (d *deadline) rearm() error {
-	d.armed = d.asked
-	return d.arm(d.asked)
+// reset sets the timer to the deadline.
+func (d *deadline) reset() error {
+	d.timer = d.at
+	return d.setTimer(d.at)
 }

@@ -51,7 +51,9 @@ var listeners = map[string]func(net.Listener) net.Listener{
 }
 
 // serveTest returns the address of a server.
-func serveTest(t testing.TB, listen func(net.Listener) net.Listener, at timeouts, handler http.HandlerFunc) string {
+func serveTest(
+	t testing.TB, listen func(net.Listener) net.Listener, at timeouts, handler http.HandlerFunc,
+) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -86,7 +88,8 @@ func ask(t testing.TB, conn net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.Copy(io.Discard, answer.Body); err != nil || answer.StatusCode != http.StatusOK {
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil ||
+		answer.StatusCode != http.StatusOK {
 		t.Fatalf("answer is %s, %v, expected 200", answer.Status, err)
 	}
 }
@@ -128,49 +131,58 @@ func TestSlowClients(t *testing.T) {
 	} {
 		for kind, listen := range listeners {
 			for _, before := range []int{0, 3} {
-				t.Run(fmt.Sprintf("%s/%s/after %d requests", name, kind, before), func(t *testing.T) {
-					t.Parallel()
-					cut := make(chan time.Time, 1) // when the handler learns of it, if it does
-					addr := serveTest(t, listen, testTimeouts.only(client.after), func(w http.ResponseWriter, r *http.Request) {
-						_, err := io.Copy(io.Discard, r.Body)
-						for r.URL.Path == "/large" && err == nil {
-							_, err = w.Write(make([]byte, 1<<20))
+				t.Run(
+					fmt.Sprintf("%s/%s/after %d requests", name, kind, before),
+					func(t *testing.T) {
+						t.Parallel()
+						cut := make(chan time.Time, 1) // when the handler learns of it, if it does
+						addr := serveTest(
+							t,
+							listen,
+							testTimeouts.only(client.after),
+							func(w http.ResponseWriter, r *http.Request) {
+								_, err := io.Copy(io.Discard, r.Body)
+								for r.URL.Path == "/large" && err == nil {
+									_, err = w.Write(make([]byte, 1<<20))
+								}
+								if err != nil {
+									cut <- time.Now()
+								}
+							},
+						)
+						begun := time.Now()
+						conn := dialTest(t, addr)
+						for range before {
+							ask(t, conn)
+							time.Sleep(50 * time.Millisecond)
+							begun = time.Now()
 						}
-						if err != nil {
-							cut <- time.Now()
+						over := make(chan time.Time, 1)
+						go func() {
+							client.play(conn)
+							_, _ = io.Copy(io.Discard, conn)
+							over <- time.Now()
+						}()
+						var after time.Duration
+						select {
+						case at := <-cut:
+							after = at.Sub(begun)
+						case at := <-over:
+							after = at.Sub(begun)
+						case <-time.After(watchdog):
+							t.Fatal("is not cut off")
 						}
-					})
-					begun := time.Now()
-					conn := dialTest(t, addr)
-					for range before {
-						ask(t, conn)
-						time.Sleep(50 * time.Millisecond)
-						begun = time.Now()
-					}
-					over := make(chan time.Time, 1)
-					go func() {
-						client.play(conn)
-						_, _ = io.Copy(io.Discard, conn)
-						over <- time.Now()
-					}()
-					var after time.Duration
-					select {
-					case at := <-cut:
-						after = at.Sub(begun)
-					case at := <-over:
-						after = at.Sub(begun)
-					case <-time.After(watchdog):
-						t.Fatal("is not cut off")
-					}
-					inTime(t, after, client.after)
-				})
+						inTime(t, after, client.after)
+					},
+				)
 			}
 		}
 	}
 	for kind, listen := range listeners {
 		t.Run("stays idle/"+kind, func(t *testing.T) {
 			t.Parallel()
-			conn := dialTest(t, serveTest(t, listen, testTimeouts, func(http.ResponseWriter, *http.Request) {}))
+			conn := dialTest(t,
+				serveTest(t, listen, testTimeouts, func(http.ResponseWriter, *http.Request) {}))
 			var begun time.Time
 			for range 10 { // to beyond the first idle timeout
 				time.Sleep(testTimeouts.header / 2)
@@ -255,11 +267,17 @@ func TestLazyConnClosesHalf(t *testing.T) {
 }
 
 func TestPipelined(t *testing.T) {
-	addr := serveTest(t, listeners["lazy"], testTimeouts, func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		time.Sleep(rand.N(200 * time.Microsecond)) // net/http meanwhile reads ahead, or is about to
-		_, _ = fmt.Fprintf(w, "%s%s", r.URL.Path, body)
-	})
+	addr := serveTest(
+		t,
+		listeners["lazy"],
+		testTimeouts,
+		func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			time.Sleep(
+				rand.N(200 * time.Microsecond)) // net/http meanwhile reads ahead, or is about to
+			_, _ = fmt.Fprintf(w, "%s%s", r.URL.Path, body)
+		},
+	)
 	conn := dialTest(t, addr)
 	const requests = 500
 	go func() {
@@ -287,23 +305,29 @@ func TestPipelined(t *testing.T) {
 func TestHangUpEndsTheRequestsContext(t *testing.T) {
 	t.Parallel()
 	begun, ended := make(chan bool), make(chan error)
-	addr := serveTest(t, listeners["lazy"], testTimeouts, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/wait" {
-			return
-		}
-		begun <- true
-		select {
-		case <-r.Context().Done():
-			ended <- nil
-		case <-time.After(watchdog):
-			ended <- errors.New("the request's context does not end")
-		}
-	})
+	addr := serveTest(
+		t,
+		listeners["lazy"],
+		testTimeouts,
+		func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/wait" {
+				return
+			}
+			begun <- true
+			select {
+			case <-r.Context().Done():
+				ended <- nil
+			case <-time.After(watchdog):
+				ended <- errors.New("the request's context does not end")
+			}
+		},
+	)
 	conn := dialTest(t, addr)
 	ask(t, conn)
 	_, _ = io.WriteString(conn, "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-begun
-	time.Sleep(testTimeouts.read) // no deadline of the request may end it, nor the watch for the client
+	time.Sleep(
+		testTimeouts.read) // no deadline of the request may end it, nor the watch for the client
 	select {
 	case <-ended:
 		t.Fatal("the request's context ends before the client hangs up")
@@ -317,18 +341,23 @@ func TestHangUpEndsTheRequestsContext(t *testing.T) {
 
 func TestHijacked(t *testing.T) {
 	t.Parallel()
-	addr := serveTest(t, listeners["lazy"], testTimeouts, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/hijack" {
-			return
-		}
-		conn, buffered, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer conn.Close()
-		_, _ = io.Copy(conn, buffered)
-	})
+	addr := serveTest(
+		t,
+		listeners["lazy"],
+		testTimeouts,
+		func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/hijack" {
+				return
+			}
+			conn, buffered, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_, _ = io.Copy(conn, buffered)
+		},
+	)
 	conn := dialTest(t, addr)
 	ask(t, conn)
 	_, _ = io.WriteString(conn, "GET /hijack HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -348,7 +377,9 @@ func TestLazyConnIsAConn(t *testing.T) {
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		return newConn(one), newConn(other), func() { _ = errors.Join(one.Close(), other.Close()) }, nil
+		return newConn(
+			one,
+		), newConn(other), func() { _ = errors.Join(one.Close(), other.Close()) }, nil
 	})
 }
 
@@ -498,7 +529,8 @@ func TestLazyAsPlain(t *testing.T) {
 			for range 5 {
 				var both sync.WaitGroup
 				both.Go(func() { plain = script(seed, func(c *net.TCPConn) net.Conn { return c }) })
-				both.Go(func() { lazy = script(seed, func(c *net.TCPConn) net.Conn { return newConn(c) }) })
+				both.Go(
+					func() { lazy = script(seed, func(c *net.TCPConn) net.Conn { return newConn(c) }) })
 				if both.Wait(); plain == lazy {
 					return
 				}
@@ -509,17 +541,18 @@ func TestLazyAsPlain(t *testing.T) {
 	all.Wait()
 }
 
-// A request's eight deadlines arm none beneath, if its reader is called back before it waits.
-func TestDeadlinesAreRarelyArmed(t *testing.T) {
-	armed := 0
-	read := deadline{arm: func(time.Time) error { armed++; return nil }}
-	write := deadline{arm: read.arm}
+// The eight deadlines of a request set no timer if the background read is interrupted before it
+// blocks.
+func TestTimersAreRarelySet(t *testing.T) {
+	timers := 0
+	read := deadline{setTimer: func(time.Time) error { timers++; return nil }}
+	write := deadline{setTimer: read.setTimer}
 	in := func(d time.Duration) time.Time { return time.Now().Add(d) }
 	through := func(d *deadline) {
-		if err := d.enter(); err != nil {
+		if err := d.begin(); err != nil {
 			t.Fatal(err)
 		}
-		d.leave(nil)
+		d.end(nil)
 	}
 	for range 100 {
 		_ = read.set(in(2 * time.Minute))
@@ -530,20 +563,20 @@ func TestDeadlinesAreRarelyArmed(t *testing.T) {
 		_ = read.set(time.Time{})
 		through(&write)
 		_ = read.set(time.Unix(1, 0))
-		if err := read.enter(); err == nil {
-			t.Error("a deadline in the past lets a reader in")
+		if err := read.begin(); err == nil {
+			t.Error("begin succeeds after a deadline in the past")
 		}
 		_ = read.set(time.Time{})
 		_ = write.set(time.Time{})
 	}
-	if armed != 2 {
-		t.Errorf("armed %d times, expected once for each direction", armed)
+	if timers != 2 {
+		t.Errorf("timers were set %d times, expected once for each direction", timers)
 	}
 }
 
-// TestGivesWay has another goroutine ready to run whenever a connection reads what is there
+// TestYield has another goroutine ready to run whenever a connection reads what is there
 // already: after every other answer it goes first, and no more than that.
-func TestGivesWay(t *testing.T) {
+func TestYield(t *testing.T) {
 	client, server, err := tcpPair()
 	if err != nil {
 		t.Fatal(err)
@@ -557,10 +590,10 @@ func TestGivesWay(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 
 	const rounds = 100
-	var gaveWay [3]int // after an answer, after the next, and in a Read that follows another
+	var yielded [3]int // after an answer, after the next, and in a Read that follows another
 	var b [1]byte
 	for range rounds {
-		for i := range gaveWay {
+		for i := range yielded {
 			if i < 2 {
 				if _, err := conn.Write(b[:]); err != nil {
 					t.Fatal(err)
@@ -572,14 +605,16 @@ func TestGivesWay(t *testing.T) {
 				t.Fatal(err)
 			}
 			if other.Load() {
-				gaveWay[i]++
+				yielded[i]++
 			}
 			runtime.Gosched()
 		}
 	}
 	// Not exactly: the runtime now and then lets others go first, or not, on its own account.
-	if gaveWay[0] < rounds*3/4 || gaveWay[1] > rounds/4 || gaveWay[2] > rounds/4 {
-		t.Errorf("of %d times each, others went first %d times after an answer, %d times after the next, %d times without one: expected all, none, none", rounds, gaveWay[0], gaveWay[1], gaveWay[2])
+	if yielded[0] < rounds*3/4 || yielded[1] > rounds/4 || yielded[2] > rounds/4 {
+		t.Errorf(
+			"of %d times each, others went first %d times after an answer, %d times after the next, %d times without one: expected all, none, none",
+			rounds, yielded[0], yielded[1], yielded[2])
 	}
 }
 
@@ -587,12 +622,17 @@ func TestGivesWay(t *testing.T) {
 func BenchmarkDeadlines(b *testing.B) {
 	for kind, listen := range listeners {
 		b.Run(kind, func(b *testing.B) {
-			conn := dialTest(b, serveTest(b, listen, testTimeouts, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+			conn := dialTest(
+				b,
+				serveTest(b, listen, testTimeouts,
+					func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
+			)
 			request, answer := []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), make([]byte, 1<<10)
 			b.ReportAllocs()
 			for b.Loop() {
 				_, _ = conn.Write(request)
-				if n, err := conn.Read(answer); err != nil || !bytes.HasSuffix(answer[:n], []byte("\r\n\r\n")) {
+				if n, err := conn.Read(answer); err != nil ||
+					!bytes.HasSuffix(answer[:n], []byte("\r\n\r\n")) {
 					b.Fatalf("%q, %v", answer[:n], err)
 				}
 			}
