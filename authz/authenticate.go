@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -25,16 +26,18 @@ func (g *Gate) verify(r *http.Request) (*token.Principal, error) {
 	if err != nil {
 		return nil, err
 	}
-	var principal *token.Principal
+	presented := token.Presented{Token: raw}
 	if scheme == schemeDPoP {
-		var proof token.Proof
-		if proof, err = g.dpop.proof(r); err != nil {
+		proof, err := g.dpop.proof(r)
+		if err != nil {
 			return nil, err
 		}
-		principal, err = g.dpop.verifier.VerifyDPoP(r.Context(), raw, proof)
-	} else {
-		principal, err = g.verifier.Verify(r.Context(), raw)
+		presented.Proof = &proof
 	}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		presented.Certificate = r.TLS.PeerCertificates[0] // the handshake has proved its key (RFC 8705 §3)
+	}
+	principal, err := g.ask(r.Context(), presented)
 	if err == nil && principal != nil {
 		return principal, nil
 	}
@@ -42,6 +45,19 @@ func (g *Gate) verify(r *http.Request) (*token.Principal, error) {
 		return nil, &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
 	}
 	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the verifier returned neither a principal nor a token.Error: %w", err)}
+}
+
+// ask asks the verifier, in the simplest way that does for what is presented.
+func (g *Gate) ask(ctx context.Context, presented token.Presented) (*token.Principal, error) {
+	if presented.Certificate != nil {
+		if v, ok := g.verifier.(PresentedVerifier); ok {
+			return v.VerifyPresented(ctx, presented)
+		}
+	}
+	if presented.Proof != nil {
+		return g.dpop.verifier.VerifyDPoP(ctx, presented.Token, *presented.Proof)
+	}
+	return g.verifier.Verify(ctx, presented.Token)
 }
 
 // credential reads the access token of a request from its Authorization header, and from nowhere else: a token in the
@@ -110,7 +126,7 @@ func (d *dpop) proof(r *http.Request) (token.Proof, error) {
 // kindOfToken: what a client is told of a check that its token, or the proof that came with it, failed.
 func kindOfToken(code token.Code) Kind {
 	switch code {
-	case token.KeysUnavailable:
+	case token.KeysUnavailable, token.KeyPending:
 		return KeysUnavailable
 	case token.InvalidProof, token.ProofReplayed:
 		return InvalidProof

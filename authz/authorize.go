@@ -39,16 +39,44 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 		return nil
 	case err == nil && op.Optional() && a.next == len(op.ways): // by {}, which the validator asks last and grants itself
 		if a.bad != nil {
-			return a.bad
+			return op.tell(a.bad)
 		}
 		return nil
 	case err != nil && a.refused != nil && onlyUnsatisfied(err):
-		return a.refused.complete()
+		return op.tell(a.refused.complete())
 	}
 	return &Error{
 		Kind: Internal,
 		Err:  fmt.Errorf("the validator did not ask about every alternative: %w", err),
 	}
+}
+
+// tell has a refusal for want of a token, or of a good one, say with which scopes to come back (RFC 6750
+// §3). The error is of this request alone: see authenticate.
+func (op *operation) tell(e *Error) *Error {
+	if op.wanted != nil && (e.Kind == MissingToken || e.Kind == InvalidToken) {
+		e.Scopes, e.prepared = op.wanted, op.challenges[e.Kind]
+	}
+	return e
+}
+
+// cheapest returns the fewest scopes of access tokens that are enough for the operation; nil: none are
+// needed.
+func (op *operation) cheapest() (fewest []string) {
+	for i := range op.ways {
+		var scopes []string
+		for _, c := range op.ways[i].conditions {
+			if c.scheme.isToken() {
+				for _, scope := range c.scopes {
+					scopes = appendNew(scopes, scope)
+				}
+			}
+		}
+		if i == 0 || len(scopes) < len(fewest) {
+			fewest = scopes
+		}
+	}
+	return fewest
 }
 
 func (d *decision) begin(g *Gate, r *http.Request, op *operation) {

@@ -81,6 +81,8 @@ func (p *proving) credentials(request, tok string) []string {
 }
 
 // The table "Credentials" of what a client sees, by the DPoP scheme.
+const aboutResource = `, resource_metadata="https://api.example/.well-known/oauth-protected-resource"`
+
 func TestDPoPCredentials(t *testing.T) {
 	p := startDPoP(t, token.DPoPAllowed, nil)
 	tok, plain := p.bound("read"), p.issuer.Mint(map[string]any{"scope": "read"})
@@ -146,7 +148,7 @@ func TestDPoPCredentials(t *testing.T) {
 		{"a token that is bound to another key", "GET /any", []string{"Authorization: DPoP " + tok, "DPoP: " + stranger.Proof("GET", resource+"/any", tok, nil)}, "", 401, authz.InvalidToken, badToken},
 		{"expired", "GET /any", p.credentials("GET /any", p.bound("read", "exp", time.Now().Unix()-60)), "", 401, authz.InvalidToken, badToken},
 		{"rubbish for a token", "GET /any", p.credentials("GET /any", submitted), "", 401, authz.InvalidToken, badToken},
-		{"a scope is lacking", "GET /all", p.credentials("GET /all", tok), "", 403, authz.InsufficientScope, onDPoP + `, error="insufficient_scope", scope="read write"`},
+		{"a scope is lacking", "GET /all", p.credentials("GET /all", tok), "", 403, authz.InsufficientScope, onDPoP + aboutResource + `, error="insufficient_scope", scope="read write"`},
 		{"no such path", "GET /none", p.credentials("GET /none", tok), "", 404, authz.NotFound, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -176,8 +178,8 @@ func TestDPoPCredentials(t *testing.T) {
 			return &authz.Error{Kind: authz.InsufficientScope, Scopes: []string{"admin"}}
 		})
 		defer p.answering(nil)
-		p.send(t, "GET /any", "", p.credentials("GET /any", tok)...).problem(t, 403, authz.InsufficientScope, onDPoP+`, error="insufficient_scope", scope="admin"`)
-		p.send(t, "GET /any", "", "Authorization: Bearer "+plain).problem(t, 403, authz.InsufficientScope, challenge+`, error="insufficient_scope", scope="admin"`)
+		p.send(t, "GET /any", "", p.credentials("GET /any", tok)...).problem(t, 403, authz.InsufficientScope, onDPoP+aboutResource+`, error="insufficient_scope", scope="admin"`)
+		p.send(t, "GET /any", "", "Authorization: Bearer "+plain).problem(t, 403, authz.InsufficientScope, challenge+aboutResource+`, error="insufficient_scope", scope="admin"`)
 	})
 }
 

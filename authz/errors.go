@@ -74,10 +74,12 @@ var kinds = map[Kind]struct {
 // Error is a request refused, or failed. Its fields are what the client is told; Err, and so the text of Error,
 // is for the log alone. Neither ever holds a token.
 type Error struct {
-	Kind       Kind
-	Detail     string        // for the client; empty: the kind's own
-	Errors     []Violation   // InvalidParameter, InvalidBody: what is wrong, at most 20
-	Scopes     []string      // InsufficientScope: the scopes of the alternative that is nearest
+	Kind   Kind
+	Detail string      // for the client; empty: the kind's own
+	Errors []Violation // InvalidParameter, InvalidBody: what is wrong, at most 20
+	// Scopes are those of the alternative that is nearest, with InsufficientScope, or of the one with
+	// the fewest, with MissingToken and InvalidToken.
+	Scopes     []string
 	StepUp     *StepUp       // InsufficientAuth: what is asked
 	Allow      []string      // MethodNotAllowed: the methods of the path
 	RetryAfter time.Duration // of a 503
@@ -86,9 +88,10 @@ type Error struct {
 	operation *operation // MissingCredential, InvalidCredential: what the challenges are about
 	missing   int        // scopes: how many of those of the way
 	way       *way
-	status    int  // 0: the kind's own
-	bodyRead  bool // the request's body has been read to its end
-	schema    bool // a schema of the document is broken, and nothing else
+	prepared  string // the challenge, made at start
+	status    int    // 0: the kind's own
+	bodyRead  bool   // the request's body has been read to its end
+	schema    bool   // a schema of the document is broken, and nothing else
 }
 
 // Status returns the HTTP status of the answer.

@@ -67,7 +67,7 @@ func ExampleGate_Mux() {
 	call(mux, "/messages/seven", issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
 	call(mux, "/debug", "")
 	// Output:
-	// 401 Bearer realm="messages"
+	// 401 Bearer realm="messages", scope="read:messages"
 	// 200 alice reads message 7
 	// 400
 	// 404

@@ -23,6 +23,13 @@ type Verifier interface {
 	Verify(ctx context.Context, token string) (*token.Principal, error)
 }
 
+// PresentedVerifier is a [Verifier] that also verifies tokens bound to the client's certificate (RFC 8705
+// §3). [*token.Verifier] is one. A [Gate] asks it where the TLS connection has a client certificate.
+type PresentedVerifier interface {
+	Verifier
+	VerifyPresented(ctx context.Context, presented token.Presented) (*token.Principal, error)
+}
+
 // Config is what a [Gate] is made of. Document has no default, and Verifier none where the document takes
 // access tokens.
 type Config struct {

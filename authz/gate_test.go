@@ -145,7 +145,7 @@ func TestCredentials(t *testing.T) {
 			{"expired", "GET /any", []string{"Authorization: Bearer " + s.issuer.Mint(map[string]any{"exp": time.Now().Add(-time.Hour).Unix()})}, "", false, 401, authz.InvalidToken, notValid, 1},
 			{"of another audience", "GET /any", []string{"Authorization: Bearer " + s.issuer.Mint(map[string]any{"aud": submitted})}, "", false, 401, authz.InvalidToken, notValid, 1},
 			{"of another issuer", "GET /any", []string{"Authorization: Bearer " + foreign}, "", false, 401, authz.InvalidToken, notValid, 1},
-			{"an invalid token, on an operation with scopes that it claims", "GET /one", []string{"Authorization: Bearer " + s.issuer.Mint(map[string]any{"scope": "read", "exp": 1})}, "", false, 401, authz.InvalidToken, notValid, 1},
+			{"an invalid token, on an operation with scopes that it claims", "GET /one", []string{"Authorization: Bearer " + s.issuer.Mint(map[string]any{"scope": "read", "exp": 1})}, "", false, 401, authz.InvalidToken, notValid + `, scope="read"`, 1},
 
 			{"the scope", "GET /one", []string{s.bearer("read")}, "one", false, 0, "", "", 1},
 			{"the scope among others", "GET /one", []string{s.bearer("x read y")}, "one", false, 0, "", "", 1},
@@ -158,20 +158,20 @@ func TestCredentials(t *testing.T) {
 			{"both scopes", "GET /all", []string{s.bearer("write read")}, "all", false, 0, "", "", 1},
 			{"the document's own requirement", "GET /unstated", []string{s.bearer("base")}, "unstated", false, 0, "", "", 1},
 			{"the document's own requirement, unmet", "GET /unstated", []string{s.bearer("read")}, "", false, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "base"), 1},
-			{"the document's own requirement, no token", "GET /unstated", nil, "", false, 401, authz.MissingToken, challenge, 0},
+			{"the document's own requirement, no token", "GET /unstated", nil, "", false, 401, authz.MissingToken, challenge + `, scope="base"`, 0},
 
 			{"first alternative", "GET /either", []string{s.bearer("read write base")}, "either", false, 0, "", "", 1},
 			{"second alternative", "GET /either", []string{s.bearer("admin")}, "either", false, 0, "", "", 1},
 			{"third alternative", "GET /either", []string{s.bearer("audit read")}, "either", false, 0, "", "", 1},
 			{"nothing of any alternative: the cheapest", "GET /either", []string{s.bearer("x")}, "", false, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "admin"), 1},
 			{"one short of two alternatives: the one that asks for less", "GET /either", []string{s.bearer("read write")}, "", false, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "admin"), 1},
-			{"several alternatives, no token", "GET /either", nil, "", false, 401, authz.MissingToken, challenge, 0},
-			{"several alternatives, a bad token", "GET /either", []string{"Authorization: Bearer a.b.c"}, "", false, 401, authz.InvalidToken, notValid, 1},
+			{"several alternatives, no token", "GET /either", nil, "", false, 401, authz.MissingToken, challenge + `, scope="admin"`, 0},
+			{"several alternatives, a bad token", "GET /either", []string{"Authorization: Bearer a.b.c"}, "", false, 401, authz.InvalidToken, notValid + `, scope="admin"`, 1},
 
 			{"two schemes, both met", "GET /both", []string{s.bearer("read audit")}, "both", false, 0, "", "", 1},
 			{"two schemes, one met", "GET /both", []string{s.bearer("read")}, "", false, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "read audit"), 1},
 			{"two schemes, the other met", "GET /both", []string{s.bearer("audit")}, "", false, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "read audit"), 1},
-			{"two schemes, no token", "GET /both", nil, "", false, 401, authz.MissingToken, challenge, 0},
+			{"two schemes, no token", "GET /both", nil, "", false, 401, authz.MissingToken, challenge + `, scope="read audit"`, 0},
 
 			{"public, no token", "GET /public", nil, "public", true, 0, "", "", 0},
 			{"public, a token", "GET /public", []string{s.bearer("read")}, "public", true, 0, "", "", 0},
@@ -182,13 +182,13 @@ func TestCredentials(t *testing.T) {
 			{"optional first, another scheme", "GET /optional/first", []string{"Authorization: Basic x"}, "optionalFirst", true, 0, "", "", 0},
 			{"optional first, a token", "GET /optional/first", []string{s.bearer("read")}, "optionalFirst", false, 0, "", "", 1},
 			{"optional first, a token without the scope", "GET /optional/first", []string{s.bearer("x")}, "optionalFirst", false, 0, "", "", 1},
-			{"optional first, a bad token", "GET /optional/first", []string{"Authorization: Bearer a.b.c"}, "", false, 401, authz.InvalidToken, notValid, 1},
-			{"optional first, an expired token", "GET /optional/first", []string{"Authorization: Bearer " + s.issuer.Mint(map[string]any{"exp": 1})}, "", false, 401, authz.InvalidToken, notValid, 1},
+			{"optional first, a bad token", "GET /optional/first", []string{"Authorization: Bearer a.b.c"}, "", false, 401, authz.InvalidToken, notValid + `, scope="read"`, 1},
+			{"optional first, an expired token", "GET /optional/first", []string{"Authorization: Bearer " + s.issuer.Mint(map[string]any{"exp": 1})}, "", false, 401, authz.InvalidToken, notValid + `, scope="read"`, 1},
 			{"optional first, presented wrongly", "GET /optional/first", []string{"Authorization: Bearer"}, "", false, 400, authz.InvalidRequest, wrongly, 0},
 			{"optional last, no token", "GET /optional/last", nil, "optionalLast", true, 0, "", "", 0},
 			{"optional last, a token", "GET /optional/last", []string{s.bearer("read")}, "optionalLast", false, 0, "", "", 1},
 			{"optional last, a token without the scope", "GET /optional/last", []string{s.bearer("x")}, "optionalLast", false, 0, "", "", 1},
-			{"optional last, a bad token", "GET /optional/last", []string{"Authorization: Bearer a.b.c"}, "", false, 401, authz.InvalidToken, notValid, 1},
+			{"optional last, a bad token", "GET /optional/last", []string{"Authorization: Bearer a.b.c"}, "", false, 401, authz.InvalidToken, notValid + `, scope="read"`, 1},
 
 			{"unknown path", "GET /" + submitted, nil, "", false, 404, authz.NotFound, "", 0},
 			{"unknown path, a token", "GET /" + submitted, []string{s.bearer("read")}, "", false, 404, authz.NotFound, "", 0},
@@ -305,7 +305,7 @@ func TestBodyOfRefusedRequest(t *testing.T) {
 		{"bad token", "POST /any", []string{"Authorization: Bearer a.b.c"}, 401, authz.InvalidToken, notValid},
 		{"no scope", "PUT /one", []string{weak, "Content-Type: application/json"}, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "read")},
 		{"on GET", "GET /any", nil, 401, authz.MissingToken, challenge},
-		{"on an optional operation", "GET /optional/first", []string{"Authorization: Bearer a.b.c"}, 401, authz.InvalidToken, notValid},
+		{"on an optional operation", "GET /optional/first", []string{"Authorization: Bearer a.b.c"}, 401, authz.InvalidToken, notValid + `, scope="read"`},
 		{"unknown path", "POST /nowhere", []string{weak}, 404, authz.NotFound, ""},
 		{"another method", "DELETE /any", []string{weak}, 405, authz.MethodNotAllowed, ""},
 		{"wrong query", "POST /any?x=" + submitted, []string{weak, "Content-Type: application/json"}, 400, authz.InvalidParameter, ""},
@@ -573,6 +573,9 @@ func TestVerifierFailures(t *testing.T) {
 				expected := ""
 				if row.status == 401 {
 					expected = notValid
+					if request == "GET /optional/first" {
+						expected += `, scope="read"`
+					}
 				}
 				s.send(t, request, "", "Authorization: Bearer x").refused(t, row.status, row.kind, expected)
 			}

@@ -87,6 +87,9 @@ type operation struct {
 	offers  []string  // the challenges of its schemes, those for access tokens apart
 	byToken bool      // some scheme takes access tokens
 	hidden  []string  // query parameters that are keys
+
+	wanted     []string        // the scopes to come back with; see tell
+	challenges map[Kind]string // that list them, where they are the same for all requests
 }
 
 // way is an alternative of an operation's security, with what it takes to decide it.

@@ -51,6 +51,9 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	known := g.usual[e.Kind]
 	status := cmp.Or(e.status, known.status)
 	values := [...]string{"application/problem+json", "nosniff", "no-store", known.challenge} // once for all
+	if len(e.Scopes) > 0 {                                                                    // which the challenge lists
+		values[3] = e.prepared
+	}
 	var body []byte
 	if g.renderError != nil {
 		values[0], body = g.renderError(r, g.problem(e))
@@ -117,6 +120,18 @@ func (g *Gate) prepare() {
 		prepared[kind] = u
 	}
 	g.usual = prepared
+	if g.plan == nil {
+		return
+	}
+	for _, op := range g.plan.operations {
+		if op.wanted = op.cheapest(); op.wanted == nil || g.dpop != nil {
+			continue
+		}
+		op.challenges = map[Kind]string{}
+		for _, kind := range []Kind{MissingToken, InvalidToken} {
+			op.challenges[kind] = g.challenges(&Error{Kind: kind, Scopes: op.wanted}, nil)[0]
+		}
+	}
 }
 
 func (g *Gate) problem(e *Error) Problem {
@@ -238,7 +253,7 @@ func (g *Gate) challenges(e *Error, r *http.Request) []string {
 		return nil
 	}
 	metadata := ""
-	if g.metadata != nil && e.Status() == http.StatusUnauthorized {
+	if g.metadata != nil && (e.Status() == http.StatusUnauthorized || e.Kind == InsufficientScope) {
 		metadata = `, resource_metadata="` + g.metadata.url + `"` // RFC 9728 §5.1
 	}
 	if g.dpop == nil {
@@ -265,7 +280,7 @@ func (g *Gate) challenges(e *Error, r *http.Request) []string {
 func (e *Error) challenge() (parameters string, ok bool) {
 	switch e.Kind {
 	case MissingToken: // no error: the client may not have known (RFC 6750 §3.1)
-		return "", true
+		return e.scopes(), true
 	case InsufficientAuth:
 		parameters = `, error="insufficient_user_authentication"`
 		if e.StepUp != nil && e.StepUp.ACRValues != nil {
@@ -278,20 +293,25 @@ func (e *Error) challenge() (parameters string, ok bool) {
 	case InvalidRequest:
 		return `, error="invalid_request"`, true
 	case InvalidToken:
-		return `, error="invalid_token"`, true
+		return `, error="invalid_token"` + e.scopes(), true
 	case InvalidProof:
 		return `, error="invalid_dpop_proof"`, true
 	case UseNonce:
 		return `, error="use_dpop_nonce"`, true
 	case InsufficientScope:
-		parameters = `, error="insufficient_scope"`
-		// Those of the gate are checked. A handler may refuse as well, with any.
-		if scopes := slices.DeleteFunc(slices.Clone(e.Scopes), func(s string) bool { return checkScope(s) != nil }); len(scopes) > 0 {
-			parameters += `, scope="` + strings.Join(scopes, " ") + `"`
-		}
-		return parameters, true
+		return `, error="insufficient_scope"` + e.scopes(), true
 	}
 	return "", false
+}
+
+// scopes is the parameter of a challenge that lists the scopes (RFC 6750 §3). Those of the gate are
+// checked. A handler may refuse as well, with any.
+func (e *Error) scopes() string {
+	scopes := slices.DeleteFunc(slices.Clone(e.Scopes), func(s string) bool { return checkScope(s) != nil })
+	if len(scopes) == 0 {
+		return ""
+	}
+	return `, scope="` + strings.Join(scopes, " ") + `"`
 }
 
 // quotable reports whether s can stand in a quoted-string (RFC 9110 §5.6.4) as it is.

@@ -258,7 +258,7 @@ func TestMetadataIsNotServedUnlessConfigured(t *testing.T) {
 	if gate.ServesMetadata("/.well-known/oauth-protected-resource") {
 		t.Error("metadata is served without Config.Resource")
 	}
-	if got := answer(t, gate, "/oauth2", "").Header.Get("WWW-Authenticate"); got != `Bearer realm="foreign"` {
+	if got := answer(t, gate, "/oauth2", "").Header.Get("WWW-Authenticate"); got != `Bearer realm="foreign", scope="read:things"` {
 		t.Errorf("challenge is %q, expected one without resource_metadata", got)
 	}
 	for _, resource := range []string{"api.example.com", "https://api.example.com/?q", "https://api.example.com/#f", "ftp://api.example.com", `https://api.example.com/"`, "https://u:p@api.example.com"} {

@@ -204,6 +204,12 @@ func caller(ctx context.Context) (Filter, error) {
 		return Filter{}, errors.New(
 			"the request has no principal: openapi.yaml must require a token for this operation")
 	}
+	if p.Subject() == "" { // all such tokens of an issuer would be one owner
+		return Filter{}, &authz.Error{
+			Kind:   authz.Denied,
+			Detail: "The access token names no subject, and messages belong to one.",
+		}
+	}
 	return Filter{Owner: Owner{p.Issuer(), p.Subject()}, All: p.HasScope("read:messages:all")}, nil
 }
 

@@ -33,7 +33,7 @@ type client struct {
 	token string
 }
 
-// as returns a client whose token is its subject's, with these scopes.
+// as returns a client with a token of a subject, with scopes.
 func (r *running) as(subject, scopes string) client {
 	return client{r, r.issuer.Mint(map[string]any{"sub": subject, "scope": scopes})}
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// redisURL is that of a Redis for tests, which .ci/services starts.
+// redisURL returns the URL of the Redis for tests, which .ci/services starts.
 func redisURL(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
@@ -47,7 +47,7 @@ func startReplays(t *testing.T, url string) *Replays {
 	return replays
 }
 
-// key is one that no other test, and no other run of this one, has used.
+// keys numbers the keys of this run.
 var keys atomic.Int64
 
 func freshKey() string { return fmt.Sprintf("test-%d-%d", time.Now().UnixNano(), keys.Add(1)) }
@@ -80,8 +80,8 @@ func TestReplaysAreUsedOnceAcrossServers(t *testing.T) {
 	}
 }
 
-// What is remembered ends by itself, and not before its time.
-func TestReplaysEnd(t *testing.T) {
+// Keys expire, and not too early.
+func TestReplaysExpire(t *testing.T) {
 	dial, err := parseReplayURL(redisURL(t), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -110,8 +110,8 @@ func TestReplaysEnd(t *testing.T) {
 	}
 }
 
-// faultyWire is a way to Redis that can be cut, and that can swallow what is sent.
-type faultyWire struct {
+// faultyProxy is a proxy of Redis that can close its connections and drop requests.
+type faultyProxy struct {
 	net.Listener
 	target string
 	mute   atomic.Bool
@@ -120,15 +120,15 @@ type faultyWire struct {
 	conns []net.Conn
 }
 
-func newFaultyWire(t *testing.T, target string) *faultyWire {
+func newFaultyProxy(t *testing.T, target string) *faultyProxy {
 	t.Helper()
-	w := &faultyWire{Listener: listen(t), target: target}
+	w := &faultyProxy{Listener: listen(t), target: target}
 	go w.serve()
 	t.Cleanup(func() { w.Close(); w.cut() })
 	return w
 }
 
-func (w *faultyWire) serve() {
+func (w *faultyProxy) serve() {
 	for {
 		near, err := w.Accept()
 		if err != nil {
@@ -148,7 +148,7 @@ func (w *faultyWire) serve() {
 }
 
 // cut ends all connections; new ones are taken.
-func (w *faultyWire) cut() {
+func (w *faultyProxy) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, conn := range w.conns {
@@ -169,12 +169,11 @@ func (u unless) Write(p []byte) (int, error) {
 	return u.Writer.Write(p)
 }
 
-// However Redis fails, the answer is an error, soon, that holds no password; and all is well when
-// it is back.
+// Failures of Redis are errors without a password, within the timeout. The store recovers.
 func TestReplaysFail(t *testing.T) {
 	path, ok := strings.CutPrefix(redisURL(t), "unix://")
 	if !ok {
-		t.Skip("OASGATE_TEST_REDIS_URL is no socket of this machine: its way cannot be cut")
+		t.Skip("OASGATE_TEST_REDIS_URL is not a socket of this machine")
 	}
 	const password = "opensesame"
 	fails := func(what string, replays *Replays) {
@@ -208,16 +207,16 @@ func TestReplaysFail(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
-	fails("nobody listens", startReplays(t, "redis://user:"+password+"@"+closed.Addr().String()))
+	fails("connection refused", startReplays(t, "redis://user:"+password+"@"+closed.Addr().String()))
 
-	wire := newFaultyWire(t, path)
+	wire := newFaultyProxy(t, path)
 	fails("a wrong password", startReplays(t, "redis://user:"+password+"@"+wire.Addr().String()))
 	replays := startReplays(t, "redis://"+wire.Addr().String())
 	serves("at first", replays)
 	wire.mute.Store(true)
 	fails("Redis does not answer", replays)
 	wire.mute.Store(false)
-	serves("once it answers again", replays)
+	serves("after Redis answers again", replays)
 	wire.cut()
 	serves("after the connections were cut", replays)
 
@@ -255,7 +254,7 @@ func TestReplayTransports(t *testing.T) {
 	defer certified.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(certified.Certificate())
-	wire := &faultyWire{
+	wire := &faultyProxy{
 		Listener: tls.NewListener(listen(t), &tls.Config{Certificates: certified.TLS.Certificates}),
 		target:   path,
 	}
@@ -305,7 +304,7 @@ func listen(t *testing.T) net.Listener {
 
 const resource = "https://api.example"
 
-// startDPoP is start with an issuer whose tokens may be bound.
+// startDPoP is start with an issuer that allows DPoP.
 func startDPoP(t *testing.T, configure func(*server.Config)) (*running, *devissuer.Prover, string) {
 	t.Helper()
 	r := start(t, func(config *server.Config) {
@@ -357,7 +356,7 @@ func TestDPoP(t *testing.T) {
 	}
 }
 
-// A reload of the issuers forgets no proof.
+// A reload keeps the used proofs.
 func TestDPoPReload(t *testing.T) {
 	r, client, tok := startDPoP(t, nil)
 	used := client.Proof("GET", resource+private.path(t), tok, nil)
@@ -379,8 +378,8 @@ func TestDPoPReload(t *testing.T) {
 	}
 }
 
-// Two servers and one Redis: a proof passes at one of them. Without Redis nobody with a proof
-// passes, and bearer tokens do.
+// With two servers and one Redis, a proof passes once. Without Redis, requests with a proof fail and
+// those with a bearer token pass.
 func TestDPoPOfSeveralServers(t *testing.T) {
 	url := redisURL(t)
 	first, client, tok := startDPoP(t,

@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// TestSettings checks that the program's own settings are refused by their names, without
-// passwords.
+// TestSettings checks the faults of the settings, which must not contain passwords.
 func TestSettings(t *testing.T) {
 	const databases = `expected sqlite:path, or a URL such as postgres://user:password@host:5432/database?sslmode=verify-full, with special characters escaped, such as %40 for @`
 	for _, test := range []struct {
@@ -40,7 +39,7 @@ OASGATE_REPLAY_STORE is "(hidden, because it can contain a password)": expected 
 	}
 }
 
-// TestOpen checks that what the settings say is what the service has.
+// TestOpen checks that the service is that of the settings.
 func TestOpen(t *testing.T) {
 	settings := &Serve{
 		Database:    "sqlite:" + t.TempDir() + "/test.db",

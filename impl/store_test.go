@@ -24,14 +24,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// onEachDatabase runs a test on SQLite, and on PostgreSQL if there is one. url is a database of its
-// own, and empty.
+// onEachDatabase runs a test with an empty database of SQLite, and of PostgreSQL if available.
 func onEachDatabase(t *testing.T, test func(t *testing.T, url string)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db")) })
 	t.Run("postgres", func(t *testing.T) { test(t, postgres(t)) })
 }
 
-// postgres returns the URL of a schema of its own, which is gone after the test.
+// postgres returns the URL of a new schema, which is dropped after the test.
 func postgres(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
@@ -71,7 +70,7 @@ func withQuery(t *testing.T, raw, key, value string) string {
 	return u.String()
 }
 
-// open opens a store for as long as the test runs.
+// open opens a store until the end of the test.
 func open(t *testing.T, config StoreConfig) *Store {
 	t.Helper()
 	if config.Logger == nil {
@@ -408,7 +407,7 @@ func TestChangedInBetween(t *testing.T) {
 	})
 }
 
-func TestStoreOutlivesItsProcess(t *testing.T) {
+func TestStoreIsDurable(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		first, err := OpenStore(t.Context(),
 			StoreConfig{URL: url, Logger: slog.New(slog.DiscardHandler)})
@@ -426,7 +425,7 @@ func TestStoreOutlivesItsProcess(t *testing.T) {
 	})
 }
 
-// Servers that are started at once on an empty database do not trip over each other's migrations.
+// Servers that start at the same time with an empty database apply each migration once.
 func TestStoresOpenedAtOnce(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		var mu sync.Mutex
@@ -453,7 +452,7 @@ func TestStoresOpenedAtOnce(t *testing.T) {
 	})
 }
 
-// Migrations wait for those of another process.
+// Migrations wait for the lock of another process.
 func TestMigrationsWait(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		s := open(t, StoreConfig{URL: url})
@@ -485,8 +484,7 @@ func TestMigrationsWait(t *testing.T) {
 	})
 }
 
-// A server of an older version starts on tables that a newer one has migrated: versions change one
-// server at a time.
+// A server starts with a database that a newer version has migrated.
 func TestNewerTables(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		s := open(t, StoreConfig{URL: url})
@@ -498,7 +496,7 @@ func TestNewerTables(t *testing.T) {
 }
 
 func TestKeysAreSweptHourly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // in here days pass at once
+	synctest.Test(t, func(t *testing.T) { // with a fake clock
 		s := open(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
 		if _, err := s.Create(t.Context(), alice, "x", "k"); err != nil {
 			t.Fatal(err)
@@ -526,12 +524,12 @@ func TestSQLiteIsSetUp(t *testing.T) {
 		}
 	}
 	if _, err := s.read.Exec("DELETE FROM messages"); err == nil {
-		t.Errorf("the connections that read write")
+		t.Errorf("the connections for reading can write")
 	}
 }
 
-// What PostgreSQL refuses is either for the client to try again later, or a fault of ours.
-func TestWhatIsLost(t *testing.T) {
+// Errors of PostgreSQL are either outages or failures of the server.
+func TestIsUnavailable(t *testing.T) {
 	db, err := openPostgres("postgres://localhost/app", time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -542,20 +540,20 @@ func TestWhatIsLost(t *testing.T) {
 		"22021": false, "23505": false, "42P01": false, "42601": false, "XX000": false,
 	} {
 		if got := db.isUnavailable(fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code})); got != want {
-			t.Errorf("%s is taken for a database that is lost: %v, want %v", code, got, want)
+			t.Errorf("%s is an outage: %v, want %v", code, got, want)
 		}
 	}
 	if db.isUnavailable(sql.ErrNoRows) {
-		t.Errorf("an empty answer is taken for a database that is lost")
+		t.Errorf("an empty result is an outage")
 	}
 }
 
-func TestFileIsMade(t *testing.T) {
+func TestFileIsCreated(t *testing.T) {
 	for _, name := range []string{"a/b/c.db", "with space & 100%?#;é.db", "%41.db"} {
 		path := filepath.Join(t.TempDir(), "new", name)
 		create(t, open(t, StoreConfig{URL: "sqlite:" + path}), alice, "x")
 		if _, err := os.Stat(path); err != nil {
-			t.Errorf("the file is not where it was asked for: %v", err)
+			t.Errorf("the file is not at its path: %v", err)
 		}
 		if info, err := os.Stat(filepath.Dir(path)); err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("its directory is %v, %v: want it for its owner alone", info.Mode(), err)
@@ -568,8 +566,7 @@ func TestFileIsMade(t *testing.T) {
 	}
 }
 
-// A database that is lost, full or locked is for the client to come back to later; one that lacks a
-// table is a fault.
+// An unreachable, full or locked database is an outage; a missing table is not.
 func TestUnavailable(t *testing.T) {
 	impatient := func(url string) StoreConfig { return StoreConfig{URL: url, Timeout: 300 * time.Millisecond} }
 	wantUnavailable := func(t *testing.T, err error, why string) {

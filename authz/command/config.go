@@ -227,15 +227,23 @@ func (f *faults) addr(key, given string) string {
 // §2 StringOrURI).
 func (f *faults) issuer(key, given string) string {
 	u, err := url.Parse(given)
+	if err == nil && u.Scheme == "http" && u.Hostname() != "" && !token.IsLoopback(u.Hostname()) {
+		f.add(key, given, "https: http is allowed for loopback hosts only, because anyone on the "+
+			"network path could replace the keys")
+		return given
+	}
+	return f.issuerURL(key, given)
+}
+
+// issuerURL checks all but where http is allowed, which another setting can change.
+func (f *faults) issuerURL(key, given string) string {
+	u, err := url.Parse(given)
 	switch {
 	case err == nil && u.User != nil:
 		f.add(key, u.Redacted(), "a URL without user and password")
 	case err != nil || !isWebURL(u) || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		f.add(key, given, "a URL without query and fragment, such as https://issuer.example/, "+
 			"identical to the iss claim (RFC 8414 §2)")
-	case u.Scheme == "http" && !token.IsLoopback(u.Hostname()):
-		f.add(key, given, "https: http is allowed for loopback hosts only, because anyone on the "+
-			"network path could replace the keys")
 	}
 	return given
 }

@@ -108,13 +108,31 @@ func (r *reader) issuer(entry setting) (i token.Issuer) {
 		switch s.name {
 		case "preset":
 		case "url":
-			i.URL = value(s, r.faults.issuer)
+			i.URL = value(s, r.faults.issuerURL)
+		case "tenants":
+			i.Tenants = list(s, verbatim)
+		case "insecure_any_tenant":
+			i.InsecureAnyTenant = value(s, r.yes)
+		case "discovery_url":
+			i.DiscoveryURL = value(s, verbatim)
+		case "jwks_uri":
+			i.JWKSURI = value(s, verbatim)
+		case "jwks":
+			i.JWKS = value(s, bytesOf)
+		case "jwks_file":
+			i.JWKS = value(s, r.content)
+		case "public_key_file":
+			i.PublicKeyPEM = value(s, r.content)
+		case "insecure_http":
+			i.InsecureHTTP = value(s, r.yes)
 		case "audiences":
 			i.Audiences = list(s, verbatim)
 		case "audience_claim":
 			i.AudienceClaim = value(s, r.pointer)
 		case "client_claim":
 			i.ClientClaim = value(s, r.pointer)
+		case "subject":
+			i.SubjectOptional = value(s, r.subject)
 		case "required_claims":
 			i.RequiredClaims = map[string][]string{}
 			for _, claim := range s.members("required_claims.") {
@@ -130,6 +148,8 @@ func (r *reader) issuer(entry setting) (i token.Issuer) {
 			i.RFC9068 = value(s, r.profile)
 		case "scope_claims":
 			i.ScopeClaims = list(s, r.pointer)
+		case "strict_scope_claims":
+			i.StrictScopeClaims = value(s, r.yes)
 		case "scope_prefix":
 			i.ScopePrefix = value(s, verbatim)
 		case "scope_names":
@@ -141,12 +161,16 @@ func (r *reader) issuer(entry setting) (i token.Issuer) {
 			i.GrantableScopes = list(s, verbatim)
 		case "dpop":
 			i.DPoP = value(s, r.dpop)
+		case "mtls":
+			i.MTLS = value(s, r.mtls)
 		case "keys":
 			i.Keys = r.keys(s)
 		default:
-			s.unknown("one of preset, url, audiences, audience_claim, client_claim, " +
-				"required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, " +
-				"scope_prefix, scope_names, grantable_scopes, dpop, keys")
+			s.unknown("one of preset, url, tenants, insecure_any_tenant, discovery_url, " +
+				"jwks_uri, jwks, jwks_file, public_key_file, insecure_http, audiences, " +
+				"audience_claim, client_claim, subject, required_claims, algorithms, leeway, " +
+				"max_lifetime, profile, scope_claims, strict_scope_claims, scope_prefix, " +
+				"scope_names, grantable_scopes, dpop, mtls, keys")
 		}
 	}
 	if !given["url"] {
@@ -214,6 +238,41 @@ func (r *reader) profile(key, given string) bool {
 	}
 	return true
 }
+
+func (r *reader) yes(key, given string) bool {
+	if given != "true" && given != "false" {
+		r.add(key, given, "true or false")
+	}
+	return given == "true"
+}
+
+func (r *reader) subject(key, given string) (optional bool) {
+	if given != "required" && given != "optional" {
+		r.add(key, given, "required or optional")
+	}
+	return given == "optional"
+}
+
+func (r *reader) mtls(key, given string) token.MTLSPolicy {
+	policy := token.MTLSPolicy(given)
+	switch policy {
+	case token.MTLSOff, token.MTLSAllowed, token.MTLSRequired:
+	default:
+		r.add(key, given, "%s, %s or %s", token.MTLSOff, token.MTLSAllowed, token.MTLSRequired)
+	}
+	return policy
+}
+
+// content reads a file that the configuration names.
+func (r *reader) content(key, path string) []byte {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		r.add(key, path, "a file that can be read: %v", err)
+	}
+	return text
+}
+
+func bytesOf(_, given string) []byte { return []byte(given) }
 
 func (r *reader) pointer(key, given string) string {
 	if !strings.HasPrefix(given, "/") {

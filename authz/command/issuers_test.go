@@ -76,6 +76,8 @@ func TestIssuersFileHasEveryField(t *testing.T) {
 		"URL": "url", "Audiences": "audiences", "AudienceClaim": "audience_claim", "ClientClaim": "client_claim", "RequiredClaims": "required_claims",
 		"Algorithms": "algorithms", "Leeway": "leeway", "MaxLifetime": "max_lifetime", "RFC9068": "profile", "ScopeClaims": "scope_claims",
 		"ScopePrefix": "scope_prefix", "ScopeNames": "scope_names", "GrantableScopes": "grantable_scopes", "DPoP": "dpop", "Keys": "keys",
+		"Tenants": "tenants", "InsecureAnyTenant": "insecure_any_tenant", "DiscoveryURL": "discovery_url", "JWKSURI": "jwks_uri", "JWKS": "jwks",
+		"PublicKeyPEM": "public_key_file", "InsecureHTTP": "insecure_http", "SubjectOptional": "subject", "StrictScopeClaims": "strict_scope_claims", "MTLS": "mtls",
 	}
 	_, err := parseIssuers("f",
 		[]byte("issuers: [{url: https://a.example/, audiences: [a], nonsense: 1}]"))
@@ -85,6 +87,46 @@ func TestIssuersFileHasEveryField(t *testing.T) {
 			t.Errorf(
 				"token.Issuer has %s: no key of the file sets it, or the list of known keys leaves it out:\n%v",
 				field.Name, err)
+		}
+	}
+}
+
+// TestIssuersFileKeyPlaces: where the keys are, whose the tokens are, and what they are bound to.
+func TestIssuersFileKeyPlaces(t *testing.T) {
+	const set = `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
+	file := filepath.Join(t.TempDir(), "jwks.json")
+	if err := os.WriteFile(file, []byte(set), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]token.Issuer{
+		"url: https://a.example/, discovery_url: 'https://meta.example/x?p=1'": {URL: "https://a.example/", DiscoveryURL: "https://meta.example/x?p=1"},
+		"url: https://a.example/, jwks_uri: https://keys.example/":             {URL: "https://a.example/", JWKSURI: "https://keys.example/"},
+		"url: https://a.example/, jwks: '" + set + "'":                         {URL: "https://a.example/", JWKS: []byte(set)},
+		"url: https://a.example/, jwks_file: " + file:                          {URL: "https://a.example/", JWKS: []byte(set)},
+		"url: 'http://keycloak:8080/realms/x', insecure_http: true":            {URL: "http://keycloak:8080/realms/x", InsecureHTTP: true},
+		"url: 'https://l.example/{tenantid}/v2.0', tenants: [a, b]":            {URL: "https://l.example/{tenantid}/v2.0", Tenants: []string{"a", "b"}},
+		"url: 'https://l.example/{tenantid}/v2.0', insecure_any_tenant: true, jwks_uri: https://l.example/keys": {
+			URL: "https://l.example/{tenantid}/v2.0", InsecureAnyTenant: true, JWKSURI: "https://l.example/keys"},
+		"url: https://a.example/, subject: optional, strict_scope_claims: true, mtls: allowed": {
+			URL: "https://a.example/", SubjectOptional: true, StrictScopeClaims: true, MTLS: token.MTLSAllowed},
+	} {
+		want.Audiences = []string{"x"}
+		got, err := parseIssuers("f", []byte("issuers: [{audiences: [x], "+text+"}]"))
+		if err != nil || !reflect.DeepEqual(got, []token.Issuer{want}) {
+			t.Errorf("%s: %+v, %v, want %+v", text, got, err, want)
+		}
+	}
+	for text, says := range map[string]string{
+		"jwks_file: /nowhere":        `jwks_file is "/nowhere": expected a file that can be read`,
+		"public_key_file: " + file:   "PublicKeyPEM: expected one block of PEM",
+		"insecure_http: yes":         `insecure_http is "yes": expected true or false`,
+		"subject: none":              `subject is "none": expected required or optional`,
+		"mtls: on":                   `mtls is "on": expected off, allowed or required`,
+		"jwks_uri: http://k.example": "http is accepted on loopback hosts only",
+	} {
+		_, err := parseIssuers("f", []byte("issuers: [{url: https://a.example/, audiences: [x], "+text+"}]"))
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, expected %q", text, err, says)
 		}
 	}
 }
@@ -112,21 +154,21 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"issuers twice", list + "  - {url: https://a.example/, audiences: [a]}\nissuers: []\n", `f.yaml:3: issuers is given twice, first on line 1: expected it once`},
 		{"a merge", "x: &x {leeway: 1s}\nissuers:\n  - {url: https://a.example/, audiences: [a], <<: *x}\n",
 			"f.yaml:1: x is an unknown key: expected issuers\n" +
-				"f.yaml:1: << is an unknown key: expected one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys"},
+				"f.yaml:1: << is an unknown key: expected one of preset, url, tenants, insecure_any_tenant, discovery_url, jwks_uri, jwks, jwks_file, public_key_file, insecure_http, audiences, audience_claim, client_claim, subject, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, strict_scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, mtls, keys"},
 		{"a key that is a list", list + "  - {url: https://a.example/, audiences: [a], [b]: c}\n", `f.yaml:2: a key is a list: expected a word`},
 		{"an alias of itself", list + "  - {url: https://a.example/, audiences: &a [*a]}\n", `f.yaml:2: audiences is a list: expected a single value`},
 
 		{"url missing", list + "  - audiences: [a]\n", `f.yaml:2: url is not set: expected the URL of the issuer, identical to the iss claim`},
 		{"url and audiences missing, with a preset", list + "  - preset: okta\n", "f.yaml:2: url is not set: expected the URL of the issuer, identical to the iss claim\n" +
 			"f.yaml:2: audiences is not set: expected the identifiers of this API at the issuer, so that tokens for other APIs are refused"},
-		{"http url", list + "  - {url: http://a.example/, audiences: [a]}\n", `f.yaml:2: url is "http://a.example/": expected https: http is allowed for loopback hosts only, because anyone on the network path could replace the keys`},
+		{"url in the clear", list + "  - {url: http://a.example/, audiences: [a]}\n", `f.yaml:2: the issuer's http is accepted on loopback hosts only: expected https, or InsecureHTTP`},
 		{"url empty", list + "  - url:\n    audiences: [a]\n", `f.yaml:2: url is empty: expected a single value`},
 		{"url with a password, which is not repeated", list + "  - {url: 'https://me:hunter2@a.example/', audiences: [a]}\n", `f.yaml:2: url is "https://me:xxxxx@a.example/": expected a URL without user and password`},
 		{"an issuer twice", list + "  - {url: https://a.example/, audiences: [a]}\n  - url: https://a.example/\n    audiences: [b]\n", `f.yaml:3: url is "https://a.example/": expected each issuer once; this one is also on line 2`},
 		{"audiences a word", list + "  - url: https://a.example/\n    audiences: a\n", `f.yaml:3: audiences is "a": expected a list, such as [a, b]`},
 		{"audiences none", list + "  - url: https://a.example/\n    audiences: []\n", `f.yaml:2: the issuer's audiences are []: at least one is needed, and none may be empty`},
 		{"an audience empty", list + "  - url: https://a.example/\n    audiences:\n      - a\n      -\n", `f.yaml:5: audiences is empty: expected a single value`},
-		{"symmetric algorithm", list + "  - url: https://a.example/\n    audiences: [a]\n    algorithms: [RS256, HS256]\n", `f.yaml:4: algorithms is "HS256": expected one of ES256, ES384, ES512, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512`},
+		{"symmetric algorithm", list + "  - url: https://a.example/\n    audiences: [a]\n    algorithms: [RS256, HS256]\n", `f.yaml:4: algorithms is "HS256": expected one of ES256, ES384, ES512, Ed25519, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512`},
 		{"no algorithm", list + "  - {url: https://a.example/, audiences: [a], algorithms: []}\n", `f.yaml:2: the issuer's algorithms: the list is empty, so that no token would pass; leave it unset for the default`},
 		{"leeway without unit", list + "  - {url: https://a.example/, audiences: [a], leeway: 30}\n", `f.yaml:2: leeway is "30": expected a duration with its unit, from 0s to 60s`},
 		{"leeway too long", list + "  - {url: https://a.example/, audiences: [a], leeway: 2m}\n", `f.yaml:2: leeway is "2m": expected a duration with its unit, from 0s to 60s`},
@@ -146,12 +188,12 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"strict, without aud", list + "  - {url: https://a.example/, audiences: [a], profile: rfc9068, audience_claim: /client_id}\n", `f.yaml:2: the issuer's audience claim "/client_id": the strict profile demands aud (RFC 9068 §4); leave one of the two unset`},
 		{"unknown preset", list + "  - {preset: keycloack, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "keycloack": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta`},
 		{"preset by its path", list + "  - {preset: ../presets/okta, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "../presets/okta": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta`},
-		{"a key with a line break", "issuers: [{url: https://a.example/, audiences: [a], \"all is\\nwell\": 1}]", `f.yaml:1: "all is\nwell" is an unknown key: expected one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys`},
+		{"a key with a line break", "issuers: [{url: https://a.example/, audiences: [a], \"all is\\nwell\": 1}]", `f.yaml:1: "all is\nwell" is an unknown key: expected one of preset, url, tenants, insecure_any_tenant, discovery_url, jwks_uri, jwks, jwks_file, public_key_file, insecure_http, audiences, audience_claim, client_claim, subject, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, strict_scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, mtls, keys`},
 		{"a value with a line break", list + "  - {url: https://a.example/, audiences: [a], leeway: \"1s\\nall is well\"}\n", `f.yaml:2: leeway is "1s\nall is well": expected a duration with its unit, from 0s to 60s`},
 		{"all of them together", list + "  - preset: x\n    url: y\n    audience: z\n  - audiences: [a]\nmore: 1\n",
 			"f.yaml:2: preset is \"x\": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta\n" +
 				"f.yaml:3: url is \"y\": expected a URL without query and fragment, such as https://issuer.example/, identical to the iss claim (RFC 8414 §2)\n" +
-				"f.yaml:4: audience is an unknown key: expected one of preset, url, audiences, audience_claim, client_claim, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, keys\n" +
+				"f.yaml:4: audience is an unknown key: expected one of preset, url, tenants, insecure_any_tenant, discovery_url, jwks_uri, jwks, jwks_file, public_key_file, insecure_http, audiences, audience_claim, client_claim, subject, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, strict_scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, mtls, keys\n" +
 				"f.yaml:2: audiences is not set: expected the identifiers of this API at the issuer, so that tokens for other APIs are refused\n" +
 				"f.yaml:5: url is not set: expected the URL of the issuer, identical to the iss claim\n" +
 				"f.yaml:6: more is an unknown key: expected issuers"},

@@ -22,7 +22,7 @@ func allowing(origins ...string) func(*Config) {
 	return func(c *Config) { c.CORSOrigins = origins }
 }
 
-// handled returns what a handler answers; headers come as name, value, name, value.
+// handled returns the response of a handler; headers are name, value, name, value.
 func handled(handler http.Handler, method, path string, headers ...string) answer {
 	request, recorder := httptest.NewRequest(method, path, nil), httptest.NewRecorder()
 	for pair := range slices.Chunk(headers, 2) {
@@ -32,7 +32,7 @@ func handled(handler http.Handler, method, path string, headers ...string) answe
 	return answer{recorder.Code, recorder.Header(), recorder.Body.String()}
 }
 
-// corsHeaders returns the headers of an answer that browsers look at.
+// corsHeaders returns the CORS headers of a response.
 func corsHeaders(got answer) (found []string) {
 	for name, values := range got.header {
 		if strings.HasPrefix(name, "Access-Control-") {
@@ -151,8 +151,8 @@ func TestPreflight(t *testing.T) {
 	}
 }
 
-// What the document declares, a page may send and read; a preflight is the answer to all of it.
-func TestPreflightKnowsTheDocument(t *testing.T) {
+// A preflight allows the methods and headers that the document declares.
+func TestPreflightOfTheDocument(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`{
 		"openapi": "3.1.0", "info": {"title": "t", "version": "1"},
 		"paths": {"/a": {
@@ -194,7 +194,7 @@ func TestPreflightKnowsTheDocument(t *testing.T) {
 	}
 }
 
-func TestAnswersToOtherOrigins(t *testing.T) {
+func TestResponsesToOtherOrigins(t *testing.T) {
 	open := start(t, allowing(app, local))
 	broken := startAnswering(t, func(echo.Context) error { panic("in a handler") }, allowing(app))
 	const nowhere = "http://127.0.0.1:1/"
@@ -238,7 +238,7 @@ func TestAnswersToOtherOrigins(t *testing.T) {
 				got := test.server.ask(t, test.method, test.path, headers...)
 				if got.status != test.status {
 					t.Errorf(
-						"origin %q is answered with %d, want %d: whose page asks has no say in that",
+						"origin %q is answered with %d, want %d: the origin must not change the status",
 						origin, got.status, test.status)
 				}
 				if got.header.Get("Vary") != "Origin" {
@@ -274,7 +274,7 @@ func TestAnswersToOtherOrigins(t *testing.T) {
 	}
 }
 
-// Without origins nothing is different: no header, and OPTIONS is a method as any other.
+// Without origins there are no CORS headers, and OPTIONS is an ordinary method.
 func TestWithoutOrigins(t *testing.T) {
 	r := start(t, nil)
 	for _, request := range [][]string{
@@ -284,7 +284,7 @@ func TestWithoutOrigins(t *testing.T) {
 	} {
 		got := r.ask(t, request[0], request[1], request[2:]...)
 		if found := corsHeaders(got); found != nil || got.header.Get("Vary") != "" {
-			t.Errorf("%q is answered with %q, Vary %q: want neither, for CORS is off", request,
+			t.Errorf("%q is answered with %q, Vary %q: want neither, because CORS is off", request,
 				found, got.header.Get("Vary"))
 		}
 		if request[0] == "OPTIONS" {
@@ -296,8 +296,8 @@ func TestWithoutOrigins(t *testing.T) {
 	}
 }
 
-// OPTIONS is a preflight only if a browser asks, with the method that it will use (Fetch §3.2.2).
-func TestOptionsThatAreNoPreflight(t *testing.T) {
+// OPTIONS is a preflight only with the headers of a browser (Fetch §3.2.2).
+func TestOptionsWithoutPreflight(t *testing.T) {
 	r := start(t, allowing(app))
 	for _, headers := range [][]string{nil, {"Origin", app}, {"Access-Control-Request-Method", "GET"}, {"Origin", app, "Access-Control-Request-Method", ""}} {
 		got := r.ask(t, "OPTIONS", "/api/private", headers...)
@@ -308,8 +308,8 @@ func TestOptionsThatAreNoPreflight(t *testing.T) {
 	}
 }
 
-// The metadata is for whoever does not know the API yet: all origins may read it, as without CORS.
-func TestMetadataStaysOpen(t *testing.T) {
+// All origins can read the metadata, with or without CORS.
+func TestMetadataForAllOrigins(t *testing.T) {
 	const path = "/.well-known/oauth-protected-resource"
 	r := start(t, func(c *Config) {
 		allowing(app)(c)
@@ -331,7 +331,7 @@ func TestMetadataStaysOpen(t *testing.T) {
 	}
 }
 
-// Under dev, pages of the origins can also get their tokens here.
+// Pages of the origins can get tokens from the development issuer.
 func TestDevIssuerForOtherOrigins(t *testing.T) {
 	r := start(t, func(c *Config) {
 		allowing(local)(c)

@@ -54,8 +54,7 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// The page's files say of themselves that they depend on how they are compressed, and must not
-// forget the origin over that.
+// The files of the documentation vary by encoding, and also by origin.
 func TestDocsVaryByOrigin(t *testing.T) {
 	r := start(t, func(c *Config) { withDocs(c); allowing(app)(c) })
 	for _, path := range []string{"/docs/", "/docs/docs.js", "/docs/swagger-ui.css"} {
@@ -70,7 +69,7 @@ func TestDocsVaryByOrigin(t *testing.T) {
 	}
 }
 
-// The request log has the page's requests as any other, and never an authorization code.
+// Requests for the documentation are logged, without authorization codes.
 func TestDocsAreLogged(t *testing.T) {
 	r := start(t, withDocs)
 	r.ask(t, http.MethodGet, "/docs/oauth2-redirect.html?code=confidential&state=s")
@@ -81,7 +80,7 @@ func TestDocsAreLogged(t *testing.T) {
 	}
 }
 
-func TestDocsFollowAReload(t *testing.T) {
+func TestDocsAfterReload(t *testing.T) {
 	a, b := another(t), another(t)
 	r := start(t, func(c *Config) {
 		withDocs(c)
@@ -104,7 +103,7 @@ func TestDocsWhileTheIssuerIsDown(t *testing.T) {
 	r := start(t, withDocs)
 	r.issuer.Stop()
 	page := r.ask(t, http.MethodGet, "/docs/")
-	if page.status != http.StatusOK || !strings.Contains(page.body, "could not be had") {
+	if page.status != http.StatusOK || !strings.Contains(page.body, "could not fetch the endpoints") {
 		t.Errorf("the page is %d: want one that says that the issuer's endpoints could not be had",
 			page.status)
 	}
@@ -113,8 +112,8 @@ func TestDocsWhileTheIssuerIsDown(t *testing.T) {
 	}
 }
 
-// Under dev alone something is filled in, and only for this machine.
-func TestDocsUnderDev(t *testing.T) {
+// Credentials are filled in with a development issuer only, and only for loopback hosts.
+func TestDocsOfDev(t *testing.T) {
 	r := start(t, func(c *Config) {
 		withDocs(c)
 		c.InsecureIssuer = development(t)

@@ -12,17 +12,17 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// An answer that is only begun, as that of an event stream that has nothing to say yet, is one.
+// A flushed response without a body, as of an event stream without events, is a response.
 func TestFlushedAnswer(t *testing.T) {
 	s := startAnswering(t, func(c echo.Context) error {
 		return http.NewResponseController(c.Response()).
 			Flush()
-		// the head of an answer, an event stream that has nothing to say yet
+		// only the headers
 	}, nil)
 	token := mint(s.issuer, map[string]any{"scope": ""})
 	got := s.ask(t, "GET", private.path, "Authorization", "Bearer "+token)
 	if got.body != "" {
-		t.Errorf("an answer of status %d that was complete has got a body: %s", got.status,
+		t.Errorf("a response of status %d that was complete has a body: %s", got.status,
 			got.body)
 	}
 }
@@ -40,12 +40,11 @@ func TestHijackedAnswer(t *testing.T) {
 	}, nil)
 	s.call(t)
 	if strings.Contains(s.log.String(), "neither a response nor an error") {
-		t.Error("a hijacked connection that was answered is logged as a 500")
+		t.Error("a response on a hijacked connection is logged as a 500")
 	}
 }
 
-// Of the 1xx, 101 alone ends the answer, as net/http has it: what follows is of another protocol
-// (RFC 9110 §15.2.2).
+// Of the 1xx responses, only 101 is final (RFC 9110 §15.2.2).
 func TestSwitchedProtocols(t *testing.T) {
 	s := startAnswering(t, func(c echo.Context) error {
 		w := c.Response().Writer
@@ -61,13 +60,13 @@ func TestSwitchedProtocols(t *testing.T) {
 		t.Errorf("status %v is logged, expected 101", status)
 	}
 	if strings.Contains(s.log.String(), "neither a response nor an error") {
-		t.Error("an answer of status 101 is taken for none")
+		t.Error("a response of status 101 counts as none")
 	}
 }
 
-// A request that a handler makes within its own, through all of the server, is its own sender's,
-// also once somebody waits.
-func TestRequestWithinARequest(t *testing.T) {
+// A request that a handler sends through the server has its own principal, also after the context is
+// used.
+func TestNestedRequest(t *testing.T) {
 	var s *running
 	s = startAnswering(t, func(c echo.Context) error {
 		ctx := c.Request().Context()
@@ -93,7 +92,7 @@ func TestRequestWithinARequest(t *testing.T) {
 	}
 }
 
-// deadlines is a ResponseWriter that notes the deadlines of its connection.
+// deadlines is a ResponseWriter that records the deadlines of its connection.
 type deadlines struct {
 	*httptest.ResponseRecorder
 	read, write *time.Time
@@ -102,8 +101,7 @@ type deadlines struct {
 func (d *deadlines) SetReadDeadline(t time.Time) error  { d.read = &t; return nil }
 func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = &t; return nil }
 
-// TestTimeoutOfOperation: x-authz-timeout takes the place of the server's limit, for the handler
-// and for the connection.
+// x-authz-timeout replaces the limit of the server, for the handler and for the connection.
 func TestTimeoutOfOperation(t *testing.T) {
 	for _, row := range []struct {
 		extension string

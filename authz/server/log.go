@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/oasgate/oasgate/authz/internal/jsonlines"
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // requestLog logs one line for each request.
@@ -21,7 +23,7 @@ func (l requestLog) write(x *exchange, r *http.Request) {
 	x.deadline.Release()
 	level := slog.LevelInfo
 	disconnected := r.Context().Err() != nil // not a failure of the server
-	if x.status >= 500 && !disconnected {
+	if x.status >= 500 && !disconnected && !unverified(x.Cause) {
 		level = slog.LevelError
 	}
 	if !l.handler.Enabled(r.Context(), level) {
@@ -37,6 +39,13 @@ func (l requestLog) write(x *exchange, r *http.Request) {
 	line := slog.NewRecord(now, level, "request", 0) // without a source line
 	line.AddAttrs(attrs...)
 	_ = l.handler.Handle(r.Context(), line)
+}
+
+// unverified reports whether a request failed because the keys for its token were unavailable.
+// Anybody can send such tokens, and the verifier itself logs the outage, once.
+func unverified(cause error) bool {
+	refused, ok := errors.AsType[*token.Error](cause)
+	return ok && (refused.Code == token.KeysUnavailable || refused.Code == token.KeyPending)
 }
 
 // appendAttrs appends the attributes of a request.

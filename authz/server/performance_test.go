@@ -16,21 +16,20 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// unread is where answers go that nobody reads.
-type unread struct {
+// discard is a ResponseWriter that discards the response.
+type discard struct {
 	header http.Header
 	status int
 }
 
-func (u *unread) Header() http.Header         { return u.header }
-func (u *unread) WriteHeader(status int)      { u.status = status }
-func (u *unread) Write(p []byte) (int, error) { return len(p), nil }
+func (u *discard) Header() http.Header         { return u.header }
+func (u *discard) WriteHeader(status int)      { u.status = status }
+func (u *discard) Write(p []byte) (int, error) { return len(p), nil }
 
-// message is what the handler answers.
+// message is the response of the handler.
 type message struct{ Message string }
 
-// served returns what sends one protected GET through all of the server but the connection, and
-// expects a 200.
+// served returns a function that sends one protected GET to the server, without a connection.
 func served(tb testing.TB, log slog.Handler) (send func()) {
 	issuer, err := devissuer.Start(
 		devissuer.Config{Audiences: []string{testAudience}, Scopes: []string{scoped.scope}})
@@ -49,7 +48,7 @@ func served(tb testing.TB, log slog.Handler) (send func()) {
 	}
 	r := httptest.NewRequest(http.MethodGet, scoped.path, nil)
 	r.Header.Set("Authorization", "Bearer "+issuer.Mint(map[string]any{"scope": scoped.scope}))
-	w := &unread{header: http.Header{}}
+	w := &discard{header: http.Header{}}
 	return func() {
 		clear(w.header)
 		if server.ServeHTTP(w, r); w.status != http.StatusOK {
@@ -63,8 +62,8 @@ var logs = map[string]slog.Handler{
 	"log on":  jsonlines.NewHandler(io.Discard, nil),
 }
 
-// BenchmarkServer is one protected GET: what stands around the gate costs the difference to authz's
-// BenchmarkRequest.
+// BenchmarkServer measures one protected GET. The difference to BenchmarkRequest of package authz is
+// the cost of the server around the gate.
 func BenchmarkServer(b *testing.B) {
 	for name, log := range logs {
 		b.Run(name, func(b *testing.B) {
@@ -77,19 +76,18 @@ func BenchmarkServer(b *testing.B) {
 	}
 }
 
-// The ceiling is what is measured, and one more. A change that breaks it has put work on every
-// request.
-func TestAllocationsOfTheServer(t *testing.T) {
+// The limit is one more than measured.
+func TestAllocations(t *testing.T) {
 	if build, ok := debug.ReadBuildInfo(); ok &&
 		slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		t.Skip("the race detector allocates on its own account")
+		t.Skip("the race detector allocates")
 	}
 	for name, log := range logs {
 		send := served(t, log)
-		send() // the keys are fetched
+		send() // fetches the keys
 		if got := testing.AllocsPerRun(500, send); got > 9 {
 			t.Errorf(
-				"%s: %v allocations a request, the ceiling is 9: profile BenchmarkServer with -memprofile",
+				"%s: %v allocations per request, want at most 9: profile BenchmarkServer with -memprofile",
 				name, got)
 		}
 	}

@@ -35,7 +35,7 @@ import (
 
 const testAudience = "https://api.example"
 
-// operation is one of testdata/openapi.yaml.
+// operation is an operation of testdata/openapi.yaml.
 type operation struct{ id, path, scope string }
 
 var (
@@ -54,7 +54,7 @@ func document(t testing.TB) *openapi3.T {
 	return document
 }
 
-// answering has Echo v4 answer each operation of the document with the same handler.
+// answering returns routes of Echo v4 with the same handler for each operation.
 func answering(handler echo.HandlerFunc) func(*authz.Gate) (http.Handler, error) {
 	return func(g *authz.Gate) (http.Handler, error) {
 		return echov4.Routes(g, func(e *echo.Echo) {
@@ -65,19 +65,19 @@ func answering(handler echo.HandlerFunc) func(*authz.Gate) (http.Handler, error)
 	}
 }
 
-// greet is the handler of tests that are not about handlers.
+// greet is the default handler.
 func greet(c echo.Context) error { return c.String(http.StatusOK, greeting) }
 
 const greeting = "Hello"
 
-// mint returns a token that is good for the private operation, but for what claims say.
+// mint returns a token for the private operation, with changed claims.
 func mint(issuer interface{ Mint(map[string]any) string }, claims map[string]any) string {
 	all := map[string]any{"scope": private.scope}
 	maps.Copy(all, claims)
 	return issuer.Mint(all)
 }
 
-// running is a server on a free port, its issuer in another server, and its log.
+// running is a server on a free port, with its issuer and its log.
 type running struct {
 	url    string
 	issuer *devissuer.Server
@@ -87,14 +87,14 @@ type running struct {
 	server *Server
 }
 
-// start serves with one issuer, except for what configure changes. Each operation is answered with
-// a greeting.
+// start starts a server with one issuer and the handler greet. The function configure can change the
+// configuration.
 func start(t *testing.T, configure func(*Config)) *running {
 	t.Helper()
 	return startAnswering(t, greet, configure)
 }
 
-// startAnswering is start with another handler of each operation.
+// startAnswering is start with another handler.
 func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Config)) *running {
 	t.Helper()
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{testAudience}})
@@ -131,8 +131,7 @@ func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Conf
 	return r
 }
 
-// eventually waits for what must happen, however slow the machine is. The watchdog is against
-// hanging.
+// eventually waits until a condition is true, or for the watchdog.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for begun := time.Now(); !done(); time.Sleep(10 * time.Millisecond) {
@@ -144,14 +143,14 @@ func eventually(t *testing.T, what string, done func() bool) {
 
 const watchdog = 2 * time.Minute
 
-// answer is a response, read to its end.
+// answer is a response with its body.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// ask sends a request; headers come as name, value, name, value.
+// ask sends a request; headers are name, value, name, value.
 func (r *running) ask(t *testing.T, method, path string, headers ...string) answer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, r.url+path, nil)
@@ -167,7 +166,7 @@ func (r *running) ask(t *testing.T, method, path string, headers ...string) answ
 	return read(t, request)
 }
 
-// call asks for the private operation with a token that is good for it.
+// call calls the private operation with a valid token.
 func (r *running) call(t *testing.T, headers ...string) answer {
 	t.Helper()
 	return r.ask(
@@ -191,7 +190,7 @@ func read(t *testing.T, request *http.Request) answer {
 	return answer{response.StatusCode, response.Header, string(body)}
 }
 
-// wantProblem checks that an answer is a problem document that agrees with its status.
+// wantProblem checks that a response is a problem document with the same status.
 func wantProblem(t *testing.T, got answer, status int) {
 	t.Helper()
 	var problem struct {
@@ -227,8 +226,7 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// request returns the line of the one request with this ID. The client can have the answer before
-// the line is written, so it waits.
+// request waits for the line of the request with this ID, which can follow the response.
 func (b *logBuffer) request(t *testing.T, id string) (entry map[string]any) {
 	t.Helper()
 	eventually(t, "request "+id+" has a line in the log", func() bool {
@@ -267,13 +265,13 @@ func TestProbes(t *testing.T) {
 	}
 	got = r.ask(t, http.MethodPost, "/readyz")
 	wantProblem(t, got, http.StatusMethodNotAllowed)
-	if allow := got.header.Get("Allow"); allow != "GET" {
-		t.Errorf("POST /readyz: Allow is %q, want GET", allow)
+	if allow := got.header.Get("Allow"); allow != "GET, HEAD" {
+		t.Errorf("POST /readyz: Allow is %q, want GET, HEAD", allow)
 	}
 }
 
-// Within a second. A busy machine is late now and then: it counts if it always is.
-func TestReadyOnceTheIssuerIsBack(t *testing.T) {
+// The server must be ready within a second. One of several attempts suffices, for busy machines.
+func TestReadyAfterOutage(t *testing.T) {
 	r := start(t, nil)
 	var took time.Duration
 	for range 5 {
@@ -295,7 +293,7 @@ func TestReadyOnceTheIssuerIsBack(t *testing.T) {
 		took)
 }
 
-func TestReadyAsksTheProgramToo(t *testing.T) {
+func TestReadyOfTheProgram(t *testing.T) {
 	var fault atomic.Pointer[error]
 	r := start(t, func(c *Config) {
 		c.Ready = func(ctx context.Context) error {
@@ -362,7 +360,7 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 	}
 }
 
-// The first request does not pay for the keys: Serve has asked for them.
+// Serve fetches the keys before the first request.
 func TestKeysAreFetchedAtStart(t *testing.T) {
 	r := start(t, nil)
 	eventually(t, "Serve has the keys fetched",
@@ -402,13 +400,13 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	}
 }
 
-// The asterisk form is the one that net/http would answer by itself.
+// By default, net/http itself responds to OPTIONS *.
 func TestOptionsAsterisk(t *testing.T) {
 	r := start(t, nil)
 	wantProblem(t, r.raw(t, "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n"), http.StatusNotFound)
 }
 
-// raw sends exactly this text.
+// raw sends the text of a request.
 func (r *running) raw(t *testing.T, text string) answer {
 	t.Helper()
 	conn := r.dial(t)
@@ -522,8 +520,8 @@ func TestRequestLog(t *testing.T) {
 	}
 }
 
-// A token sent to the wrong place is still a token.
-func TestNothingOfATokenIsLogged(t *testing.T) {
+// Misplaced tokens are not logged, either.
+func TestTokensAreNotLogged(t *testing.T) {
 	r := start(t, nil)
 	token := mint(r.issuer, map[string]any{"sub": "alice"})
 	forged := mint(r.issuer, map[string]any{"exp": 1})
@@ -552,7 +550,7 @@ func TestNothingOfATokenIsLogged(t *testing.T) {
 	}
 }
 
-// Whoever can choose a value must not be able to write a line of the log.
+// Values of requests cannot add lines to the log.
 func TestLogLinesCannotBeForged(t *testing.T) {
 	const forged = "x\n{\"msg\":\"request\"}\r\u2028\x1b[2Jlevel=ERROR"
 	for format, handler := range map[string]func(io.Writer) slog.Handler{
@@ -607,7 +605,7 @@ func TestPanics(t *testing.T) {
 	}
 }
 
-func TestPanicAfterTheAnswerHasBegun(t *testing.T) {
+func TestPanicAfterResponseStarted(t *testing.T) {
 	r := startAnswering(t, func(c echo.Context) error {
 		_, _ = io.WriteString(c.Response(), "half of what")
 		panic("too late")
@@ -629,7 +627,7 @@ func TestPanicAfterTheAnswerHasBegun(t *testing.T) {
 	}
 }
 
-func TestHandlerThatFails(t *testing.T) {
+func TestHandlerError(t *testing.T) {
 	r := startAnswering(t, func(echo.Context) error { return errors.New("disk on fire") }, nil)
 	got := r.call(t, "X-Request-Id", "fails")
 	wantProblem(t, got, http.StatusInternalServerError)
@@ -641,7 +639,7 @@ func TestHandlerThatFails(t *testing.T) {
 	}
 }
 
-func TestHandlerThatFailsAfterTheAnswerHasBegun(t *testing.T) {
+func TestHandlerErrorAfterResponseStarted(t *testing.T) {
 	r := startAnswering(t, func(c echo.Context) error {
 		_ = c.String(http.StatusOK, "half of what")
 		return errors.New("disk on fire")
@@ -679,8 +677,8 @@ func TestHandlerTimeout(t *testing.T) {
 	})
 }
 
-// Every phase has its end, and a handler's comes in time for the client to be told.
-func TestSlowHeaderIsCutOff(t *testing.T) {
+// Every phase of a request has a time limit, and the handler ends in time for a response.
+func TestSlowHeader(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes as long as the timeout")
 	}
@@ -701,7 +699,7 @@ func TestSlowHeaderIsCutOff(t *testing.T) {
 	}
 }
 
-// It is the gate that answers a token that is too long, as long as the header has room for it.
+// The gate refuses tokens that are too long, as long as the headers are not.
 func TestLongTokens(t *testing.T) {
 	r := start(t, nil)
 	for _, kib := range []int{8, 9, 20, 30} {

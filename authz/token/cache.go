@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
@@ -63,7 +64,9 @@ func newCache(bytes int64) (cache, error) {
 	kept, err := otter.New(&otter.Options[[sha256.Size]byte, *verified]{
 		MaximumWeight: uint64(bytes),
 		Weigher: func(_ [sha256.Size]byte, v *verified) uint32 {
-			return uint32(overhead + v.size + len(v.signed))
+			// The scopes are strings in the claims, or in the configuration.
+			const header = unsafe.Sizeof("")
+			return uint32(overhead+v.size+len(v.signed)) + uint32(header)*uint32(cap(v.principal.scopes))
 		},
 		Executor: func(upkeep func()) { time.AfterFunc(upkeepDelay, upkeep) },
 	})

@@ -119,6 +119,43 @@ func TestCacheWeighsWholeTokens(t *testing.T) {
 	}
 }
 
+// What the cache says that it holds is what it holds, also of genuine tokens of 8 KiB with 1,500 scopes.
+func TestCacheBytesAreWhatItHolds(t *testing.T) {
+	const url, room = "https://issuer.example/", 8 << 20
+	v, err := NewVerifier(t.Context(), Config{Issuers: []Issuer{{URL: url, Audiences: []string{"api"}}}, CacheBytes: room})
+	if err != nil {
+		t.Fatal(err)
+	}
+	always := make(chan struct{})
+	close(always)
+	v.issuers[url].keys.set.Store(&keySet{keys: []*key{signedBy(true, always).key}, fetched: time.Now()})
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var memory runtime.MemStats
+		runtime.ReadMemStats(&memory)
+		return int64(memory.HeapAlloc)
+	}
+	var scopes strings.Builder
+	for i := range 1500 {
+		fmt.Fprintf(&scopes, "%x ", i)
+	}
+	before := heap()
+	for i := range 2000 { // several times what there is room for
+		claims := fmt.Sprintf(`{"iss":"%s","aud":"api","sub":"%d","exp":%d,"scope":"%s"}`, url, i, time.Now().Unix()+60, scopes.String())
+		tok := encode([]byte(`{"alg":"EdDSA"}`)) + "." + encode([]byte(claims)) + "." + encode([]byte("signature"+fmt.Sprint(i)))
+		if _, err := v.Verify(t.Context(), tok); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.cache.kept.CleanUp()
+	if holds := heap() - before; holds > room*5/4 {
+		t.Errorf("%d bytes are held, %.1f times the %d that there is room for", holds, float64(holds)/room, room)
+	} else {
+		t.Logf("%d tokens in %.2f of the room", v.cache.kept.EstimatedSize(), float64(holds)/room)
+	}
+}
+
 // Headers that are known are few, whatever an issuer writes into them, and hold on to nothing else of their tokens.
 func TestKnownHeadersAreBounded(t *testing.T) {
 	var known headers

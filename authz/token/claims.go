@@ -1,6 +1,7 @@
 package token
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 // claims holds the registered claims (RFC 7519 §4.1, RFC 9068 §2.2), not yet believed.
 type claims struct {
 	iss, sub, clientID, azp, jti []byte         // nil when absent
+	tid                          []byte         // the tenant; nil when absent or not a string
 	aud                          jsontext.Value // a string or an array of strings; nil when absent
 	scope                        jsontext.Value // whatever it is; nil when absent
 	times
@@ -49,6 +51,12 @@ func parseClaims(data []byte) (claims, error) {
 			c.iat, err = timeOf("iat", value)
 		case "cnf":
 			c.binding = readBinding(value)
+		case "act":
+			if value.Kind() != '{' {
+				err = errors.New("act is not an object (RFC 8693 §4.1)")
+			}
+		case "tid": // of no standard, so it may be anything where it is not asked for
+			c.tid, _ = textOf("tid", value)
 		case "nonce", "at_hash", "c_hash", "s_hash":
 			c.idToken = true
 		}
@@ -62,8 +70,11 @@ func parseClaims(data []byte) (claims, error) {
 
 // check applies the issuer's rules to the claims. None of them needs a key.
 func (c *claims) check(i *issuer, now time.Time) error {
-	if len(c.sub) == 0 {
+	if len(c.sub) == 0 && (c.sub != nil || !i.SubjectOptional) {
 		return refuse(Malformed, "claims: sub is missing or empty")
+	}
+	if err := c.checkTenant(i); err != nil {
+		return err
 	}
 	if err := c.checkAudience(i); err != nil {
 		return err
@@ -229,17 +240,21 @@ func (c *claims) scopes(i *issuer) ([]string, error) {
 		if !found {
 			continue // absent is no scopes
 		}
+		before := len(all.scopes)
 		err := eachText(pointer, value, func(text []byte) {
 			if value.Kind() == '[' {
-				read(string(text))
+				read(stringOf(text))
 				return
 			}
-			for value := range strings.SplitSeq(string(text), " ") {
+			for value := range strings.SplitSeq(stringOf(text), " ") {
 				read(value)
 			}
 		})
-		if err != nil {
+		if err != nil && (pointer == scopeClaim || i.StrictScopeClaims) {
 			return nil, refuse(Malformed, "claims: %v", err)
+		}
+		if err != nil { // a claim of another kind grants nothing, and half of one neither
+			all.truncate(before)
 		}
 	}
 	return all.scopes, nil
@@ -249,6 +264,14 @@ func (c *claims) scopes(i *issuer) ([]string, error) {
 type scopeList struct {
 	scopes []string
 	seen   map[string]bool // nil while they are few
+}
+
+// truncate drops all but the first n.
+func (l *scopeList) truncate(n int) {
+	for _, scope := range l.scopes[n:] {
+		delete(l.seen, scope)
+	}
+	l.scopes = l.scopes[:n]
 }
 
 // add searches among few scopes, as nearly all tokens have, and not among many: nothing of this is believed yet, and

@@ -61,6 +61,10 @@ func notThreeSegments(n int) error {
 // part of what is allocated for a token that is new.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
+// stringOf is a string where the bytes lie, which nobody changes any more: 8 KiB hold 2,000 scopes, each
+// of which would be an allocation.
+func stringOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
 // segments decodes one segment after another, until one is not what it should be.
 type segments struct {
 	decoded []byte

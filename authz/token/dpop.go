@@ -98,7 +98,7 @@ type DPoPOffer struct {
 // DPoP returns what to tell clients: DPoP is on when an issuer's policy is not off.
 func (v *Verifier) DPoP() DPoPOffer {
 	offer := DPoPOffer{Required: true}
-	for _, i := range v.issuers {
+	for _, i := range v.configured {
 		if i.DPoP != DPoPOff {
 			offer.Algorithms = ProofAlgorithms()
 		}
@@ -113,30 +113,27 @@ func (v *Verifier) DPoP() DPoPOffer {
 // ProofAlgorithms is the allow-list for proofs, the same for every issuer, for the key is the client's.
 func ProofAlgorithms() []string { return []string{"ES256", "EdDSA", "PS256", "RS256"} }
 
-// VerifyDPoP returns the principal of a genuine token that is bound to a key, and that came with a proof, fresh and
-// made for this request, of having that key. Otherwise it returns an [*Error]. Of what is wrong with the proof rather
-// than the token, the code is [InvalidProof], [NonceRequired] or [ProofReplayed]. With [ReplaysUnavailable] whether
-// the proof was used before could not be found out, and the request must be refused all the same.
-//
-// A proof that is accepted is used up: a second call with the same one is refused.
-func (v *Verifier) VerifyDPoP(ctx context.Context, token string, presented Proof) (*Principal, error) {
-	if err := checkLength(token); err != nil {
-		return nil, err
-	}
+// VerifyDPoP returns the principal of a genuine token that is bound to a key, and that came with a
+// proof, fresh and made for this request, of having that key: see [Verifier.VerifyPresented].
+func (v *Verifier) VerifyDPoP(ctx context.Context, token string, proof Proof) (*Principal, error) {
+	return v.VerifyPresented(ctx, Presented{Token: token, Proof: &proof})
+}
 
+// verifyProved verifies a token that came with a DPoP proof.
+func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*Principal, error) {
 	// What can be said of the proof without any key.
-	p, err := parseProof(presented.JWT)
+	p, err := parseProof(presented.Proof.JWT)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.checkRequest(presented.Method, presented.URL); err != nil {
+	if err := p.checkRequest(presented.Proof.Method, presented.Proof.URL); err != nil {
 		return nil, err
 	}
-	if sum := sha256.Sum256(bytesOf(token)); string(p.ath) != base64url.EncodeToString(sum[:]) {
+	if sum := sha256.Sum256(bytesOf(presented.Token)); string(p.ath) != base64url.EncodeToString(sum[:]) {
 		return nil, refuse(InvalidProof, "ath is missing, or not the SHA-256 of the token that came with the proof (RFC 9449 §4.2)")
 	}
 
-	known, err := v.verify(ctx, token, true)
+	known, err := v.verify(ctx, presented.Token, possession{dpop: true, certificate: presented.certificate()})
 	if err != nil {
 		return nil, err
 	}
@@ -185,51 +182,6 @@ func ProofThumbprint(presented Proof, now time.Time) (jkt, jti string, err error
 		return "", "", err
 	}
 	return thumbprint(key), string(p.jti), nil
-}
-
-// binding is how a token is bound to a key (RFC 7800), if it is.
-type binding struct {
-	bound bool   // has cnf, of whatever kind
-	jkt   string // the key's thumbprint (RFC 9449 §6.1); "" where the binding is not by that alone
-}
-
-// readBinding reads cnf. Beside jkt it tolerates nothing: another member can be another binding, of which a proof
-// proves nothing (RFC 8705 §3.1, say).
-func readBinding(cnf jsontext.Value) binding {
-	b := binding{bound: true}
-	if cnf.Kind() != '{' {
-		return b
-	}
-	members, jkt := 0, ""
-	err := eachMember(cnf, func(name []byte, value jsontext.Value) error {
-		members++
-		if string(name) == "jkt" {
-			text, err := textOf("jkt", value)
-			jkt = string(text)
-			return err
-		}
-		return nil
-	})
-	if err == nil && members == 1 {
-		b.jkt = jkt
-	}
-	return b
-}
-
-// check holds how a token is bound against how it was presented, and both against the issuer's policy.
-func (b binding) check(i *issuer, dpop bool) error {
-	switch {
-	case !dpop && b.bound:
-		// RFC 9449 §7.2, RFC 8705 §3: whoever merely holds the bytes of a bound token may not use it.
-		return refuse(Bound, "the token is bound to a key (cnf) and was presented as a bearer token")
-	case !dpop && i.DPoP == DPoPRequired:
-		return refuse(WrongScheme, "presented as a bearer token, but the tokens of %s must be bound to a key and come with a DPoP proof", i.URL)
-	case dpop && i.DPoP == DPoPOff:
-		return refuse(WrongScheme, "presented with a DPoP proof, but those of tokens of %s do not count: its DPoP policy is off", i.URL)
-	case dpop && b.jkt == "":
-		return refuse(WrongScheme, "presented with a DPoP proof, but not bound to a key by cnf.jkt and that alone (RFC 9449 §6.1)")
-	}
-	return nil
 }
 
 // proof is a DPoP proof (RFC 9449 §4.2) taken apart, but not yet believed.
@@ -323,6 +275,9 @@ func checkPublic(key jsontext.Value) error {
 	})
 }
 
+// mostProofBits and proofExponent bound what a proof costs.
+const mostProofBits, proofExponent = 4096, 65537
+
 // key returns the public key that the proof brings, held to the same rules as an issuer's.
 func (p *proof) key() (crypto.PublicKey, error) {
 	parsed, err := parseJWK(p.jwk)
@@ -332,6 +287,11 @@ func (p *proof) key() (crypto.PublicKey, error) {
 	key, err := publicKey(parsed)
 	if err != nil {
 		return nil, refuse(InvalidProof, "jwk of the proof: %v", err)
+	}
+	// The client chooses the key, and so what it costs to verify its signature.
+	if k, ok := key.(*rsa.PublicKey); ok && (k.N.BitLen() > mostProofBits || k.E != proofExponent) {
+		return nil, refuse(InvalidProof, "jwk of the proof: RSA key of %d bits with exponent %d, "+
+			"expected at most %d bits and exponent %d", k.N.BitLen(), k.E, mostProofBits, proofExponent)
 	}
 	if !algorithms[p.alg].fits(key) {
 		return nil, refuse(InvalidProof, "jwk of the proof: alg is %s, which does not go with a key of this type and curve", p.alg)

@@ -339,14 +339,19 @@ func TestBindingAndSchemeTruthTable(t *testing.T) {
 		token.DPoPOff: {
 			{"", pass, token.WrongScheme},
 			{"{" + jkt + "}", token.Bound, token.WrongScheme},
-			{`{"x5t#S256":"x"}`, token.Bound, token.WrongScheme},
+			{`{"x5t#S256":"x"}`, token.Bound, token.Bound},
 		},
 		token.DPoPAllowed: {
 			{"", pass, token.WrongScheme},
 			{"{" + jkt + "}", token.Bound, pass},
 			{`{"jkt":` + strconv.Quote(thumbprintOf(otherKey())) + "}", token.Bound, token.Bound},
-			{`{"x5t#S256":"x"}`, token.Bound, token.WrongScheme},
-			{"{" + jkt + `,"x5t#S256":"x"}`, token.Bound, token.WrongScheme}, // of the other binding a proof proves nothing
+			{`{"x5t#S256":"x"}`, token.Bound, token.Bound},
+			{"{" + jkt + `,"x5t#S256":"x"}`, token.Bound, token.Bound}, // of the other binding a proof proves nothing
+			{"{" + jkt + `,"x5t#S256":1}`, token.Bound, token.Bound},
+			{"{" + jkt + `,"kc-jkt-type":"DPoP"}`, token.Bound, pass}, // Keycloak's
+			{`{"kc-jkt-type":"DPoP",` + jkt + `,"kid":7}`, token.Bound, pass},
+			{`{"kc-jkt-type":"DPoP"}`, token.Bound, token.WrongScheme},
+			{"{" + jkt + "," + jkt + "}", token.Malformed, token.Malformed},
 			{`{"jkt":1}`, token.Bound, token.WrongScheme},
 			{`{"jkt":""}`, token.Bound, token.WrongScheme},
 			{`{"JKT":"x"}`, token.Bound, token.WrongScheme},
@@ -357,7 +362,7 @@ func TestBindingAndSchemeTruthTable(t *testing.T) {
 		token.DPoPRequired: {
 			{"", token.WrongScheme, token.WrongScheme},
 			{"{" + jkt + "}", token.Bound, pass},
-			{`{"x5t#S256":"x"}`, token.Bound, token.WrongScheme},
+			{`{"x5t#S256":"x"}`, token.Bound, token.Bound},
 		},
 	} {
 		for _, row := range rows {

@@ -24,6 +24,7 @@ const (
 	WrongScheme     Code = "scheme"           // presented with a DPoP proof or without one, where that is not accepted
 	UnknownKey      Code = "unknown_key"      // kid names no usable key of the issuer
 	BadSignature    Code = "signature"        // the signature is not that of the key
+	KeyPending      Code = "key_pending"      // kid is new, and the keys cannot be fetched again yet: nothing can be said of the token
 	KeysUnavailable Code = "keys_unavailable" // the issuer's keys could not be had: nothing can be said of the token
 
 	// Of the proof that came with the token.
@@ -39,8 +40,8 @@ const (
 type Error struct {
 	Code       Code
 	Detail     string        // what was expected, what was received
-	RetryAfter time.Duration // with KeysUnavailable and ReplaysUnavailable: when to ask again
-	Err        error         // with KeysUnavailable and ReplaysUnavailable: why
+	RetryAfter time.Duration // with KeyPending and the codes of what is unavailable: when to ask again
+	Err        error         // with these: why, if there is more to say
 }
 
 func (e *Error) Error() string {

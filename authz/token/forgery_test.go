@@ -274,7 +274,7 @@ func TestForgeryWeakRSAKey(t *testing.T) {
 	digest := sha256.Sum256([]byte(input))
 	info := "\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20" + string(digest[:])
 	forged := "\x00\x01" + strings.Repeat("\xff", rsaKey().Size()-len(info)-3) + "\x00" + info
-	refused(t, v, input+"."+segment(forged), token.UnknownKey, `has kid "one"`)
+	refused(t, s.verifier(t), input+"."+segment(forged), token.UnknownKey, `has kid "one"`)
 	s.log.mentions(t, `kid \"one\": RSA exponent is not an odd number from 3`)
 }
 

@@ -302,7 +302,7 @@ func FuzzClaims(f *testing.F) {
 			wanted = false
 		}
 		if err = c.check(i, fuzzNow); err == nil {
-			err = c.binding.check(i, false)
+			err = c.binding.check(i, possession{})
 		}
 		if (err == nil) != wanted {
 			t.Fatalf("check says %v, expected that it accepts: %v", err, wanted)

@@ -40,6 +40,9 @@ func parseHeader(data []byte) (header, error) {
 	if err != nil {
 		return header{}, refuse(Malformed, "header: %v", err)
 	}
+	if string(h.alg) == ed25519Name {
+		h.alg = []byte(canonicalAlgorithm(ed25519Name))
+	}
 	if len(h.alg) == 0 {
 		return header{}, refuse(WrongAlgorithm, "the header has no alg")
 	}

@@ -1,13 +1,14 @@
 package token
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rsa"
-	_ "crypto/sha256" // registers the hash functions that the algorithms name
-	_ "crypto/sha512"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,62 +18,13 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
-	"github.com/lestrrat-go/jwx/v2/jws"
 )
-
-// An algorithm is a way to sign, by a public key (RFC 7518 §3.1, RFC 8037 §3.1). Symmetric ones are not here: an
-// API that can verify HS256 can also issue.
-type algorithm struct {
-	name string
-	fits func(crypto.PublicKey) bool
-	// prepare is given a key that fits, once.
-	prepare func(crypto.PublicKey) verifier
-}
-
-// verifier reports whether a signature is that of its key.
-type verifier func(signed, signature []byte) bool
-
-func isRSA(k crypto.PublicKey) bool     { _, ok := k.(*rsa.PublicKey); return ok }
-func isEd25519(k crypto.PublicKey) bool { _, ok := k.(ed25519.PublicKey); return ok }
-
-// onCurve: each ES algorithm goes with one curve (RFC 7518 §3.4).
-func onCurve(curve elliptic.Curve) func(crypto.PublicKey) bool {
-	return func(k crypto.PublicKey) bool {
-		pub, ok := k.(*ecdsa.PublicKey)
-		return ok && pub.Curve == curve
-	}
-}
-
-var algorithms = func() map[string]*algorithm {
-	list := []*algorithm{
-		{"RS256", isRSA, pkcs1v15(crypto.SHA256)}, {"RS384", isRSA, pkcs1v15(crypto.SHA384)}, {"RS512", isRSA, pkcs1v15(crypto.SHA512)},
-		{"PS256", isRSA, pss(crypto.SHA256)}, {"PS384", isRSA, pss(crypto.SHA384)}, {"PS512", isRSA, pss(crypto.SHA512)},
-		{"ES256", onCurve(elliptic.P256()), library(jwa.ES256)}, {"ES384", onCurve(elliptic.P384()), library(jwa.ES384)}, {"ES512", onCurve(elliptic.P521()), library(jwa.ES512)},
-		{"EdDSA", isEd25519, library(jwa.EdDSA)},
-	}
-	byName := map[string]*algorithm{}
-	for _, a := range list {
-		byName[a.name] = a
-	}
-	return byName
-}()
-
-// library verifies with jwx's verifier of the algorithm, on exactly the bytes that were received.
-func library(name jwa.SignatureAlgorithm) func(crypto.PublicKey) verifier {
-	v, err := jws.NewVerifier(name)
-	if err != nil {
-		panic(err) // a name that jwx does not know: a fault of this file, seen by every test
-	}
-	return func(pub crypto.PublicKey) verifier {
-		return func(signed, signature []byte) bool { return v.Verify(signed, signature, pub) == nil }
-	}
-}
 
 // key is one usable entry of a key set.
 type key struct {
 	kid       string
+	issuer    string // whose tokens alone it verifies, if the entry says so: see checkKey
 	public    crypto.PublicKey
 	verifiers map[string]verifier // by the algorithms that it may be used with: its own alg, or all that fit it
 }
@@ -81,6 +33,10 @@ type key struct {
 type keySet struct {
 	keys  []*key
 	bykid map[string][]*key // several only when they differ in alg
+	// anyKid has the only key serve whatever kid a token names.
+	anyKid bool
+	// validates is set by locator: a request for a newer set can be conditional.
+	validates bool
 	// Set by source: when it was fetched, and the number of that fetch.
 	fetched time.Time
 	flight  uint64
@@ -109,7 +65,7 @@ func parseKeySet(data []byte) (set *keySet, dropped []error, err error) {
 		k, err := parseKey(entry)
 		if err != nil {
 			dropped = append(dropped, fmt.Errorf("keys[%d]: %w", i, err))
-		} else if k != nil {
+		} else if k != nil && !slices.ContainsFunc(keys, k.joins) {
 			keys = append(keys, k)
 		}
 	}
@@ -130,6 +86,15 @@ func parseKeySet(data []byte) (set *keySet, dropped []error, err error) {
 	return set, dropped, nil
 }
 
+// joins: the same key under the same kid once more is one key, for the algorithms of both entries.
+func (k *key) joins(earlier *key) bool {
+	if k.kid != earlier.kid || k.issuer != earlier.issuer || !k.equal(earlier) {
+		return false
+	}
+	maps.Copy(earlier.verifiers, k.verifiers)
+	return true
+}
+
 func (k *key) clashes(other *key) bool {
 	for alg := range k.verifiers {
 		if k.kid != "" && k.kid == other.kid && other.verifiers[alg] != nil {
@@ -142,11 +107,17 @@ func (k *key) clashes(other *key) bool {
 // parseKey reads one JWK (RFC 7517 §4). A key that is not for verifying signatures is no fault: (nil, nil).
 func parseKey(entry jsontext.Value) (*key, error) {
 	var meta struct {
-		KeyType string   `json:"kty"`
-		ID      string   `json:"kid"`
-		Alg     *string  `json:"alg"`
-		Use     *string  `json:"use"`
-		Ops     []string `json:"key_ops"`
+		KeyType string         `json:"kty"`
+		ID      string         `json:"kid"`
+		Alg     *string        `json:"alg"`
+		Use     *string        `json:"use"`
+		Ops     []string       `json:"key_ops"`
+		Issuer  jsontext.Value `json:"issuer"`
+		// The key, in a certificate of its own at the head of the chain (RFC 7517 §4.7), and the members
+		// that are the key itself.
+		Chain []string       `json:"x5c"`
+		N     jsontext.Value `json:"n"`
+		X     jsontext.Value `json:"x"`
 		// Private or symmetric parts: whoever published them gave the key away.
 		D jsontext.Value `json:"d"`
 		K jsontext.Value `json:"k"`
@@ -161,7 +132,13 @@ func parseKey(entry jsontext.Value) (*key, error) {
 	if meta.D != nil || meta.K != nil {
 		return nil, fmt.Errorf("kid %s: the private or symmetric key itself is published; have the issuer replace it", quote(meta.ID))
 	}
-	parsed, err := parseJWK(entry)
+	var parsed jwk.Key
+	var err error
+	if meta.N == nil && meta.X == nil && len(meta.Chain) > 0 {
+		parsed, err = certified(meta.Chain[0])
+	} else {
+		parsed, err = parseJWK(entry)
+	}
 	if err != nil || parsed.KeyType().String() != meta.KeyType { // jwx takes KTY for kty
 		return nil, fmt.Errorf("kid %s: kty %s is unknown or its members are wrong", quote(meta.ID), quote(meta.KeyType))
 	}
@@ -169,10 +146,10 @@ func parseKey(entry jsontext.Value) (*key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kid %s: %w", quote(meta.ID), err)
 	}
-	k := &key{kid: meta.ID, public: public, verifiers: map[string]verifier{}}
-	for name, a := range algorithms {
-		if a.fits(public) && (meta.Alg == nil || *meta.Alg == name) {
-			k.verifiers[name] = a.prepare(public)
+	k := newKey(meta.ID, public, meta.Alg)
+	if meta.Issuer != nil { // of no standard, so it may be anything
+		if issuer, err := textOf("issuer", meta.Issuer); err == nil {
+			k.issuer = string(issuer)
 		}
 	}
 	if len(k.verifiers) == 0 {
@@ -180,6 +157,69 @@ func parseKey(entry jsontext.Value) (*key, error) {
 			return nil, fmt.Errorf("kid %s: alg %s is no signature algorithm for a key of its type and curve", quote(meta.ID), quote(*meta.Alg))
 		}
 		return nil, fmt.Errorf("kid %s: no signature algorithm fits a key of its type and curve", quote(meta.ID))
+	}
+	return k, nil
+}
+
+// newKey returns a key for its algorithm, or for all that fit it.
+func newKey(kid string, public crypto.PublicKey, only *string) *key {
+	k := &key{kid: kid, public: public, verifiers: map[string]verifier{}}
+	for name, a := range algorithms {
+		if a.fits(public) && (only == nil || canonicalAlgorithm(*only) == name) {
+			k.verifiers[name] = a.prepare(public)
+		}
+	}
+	return k
+}
+
+// certified returns the key of a certificate (RFC 7517 §4.7: base64, not base64url). Who signed the
+// certificate, and until when, counts for nothing: it is trusted for the place where it was found.
+func certified(encoded string) (jwk.Key, error) {
+	der, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	return jwk.FromRaw(certificate.PublicKey)
+}
+
+// parsePEM reads one public key, or the key of one certificate (RFC 7468 §5, §13).
+func parsePEM(data []byte) (*key, error) {
+	block, rest := pem.Decode(data)
+	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, errors.New("expected one block of PEM, PUBLIC KEY or CERTIFICATE")
+	}
+	var raw any
+	var err error
+	switch block.Type {
+	case "PUBLIC KEY":
+		raw, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case "CERTIFICATE":
+		var certificate *x509.Certificate
+		if certificate, err = x509.ParseCertificate(block.Bytes); err == nil {
+			raw = certificate.PublicKey
+		}
+	default:
+		return nil, fmt.Errorf("received a block of PEM of type %s, expected PUBLIC KEY or CERTIFICATE",
+			quote(block.Type))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the %s does not parse", block.Type)
+	}
+	parsed, err := jwk.FromRaw(raw)
+	if err != nil {
+		return nil, fmt.Errorf("a %T verifies no signatures", raw)
+	}
+	public, err := publicKey(parsed)
+	if err != nil {
+		return nil, err
+	}
+	k := newKey("", public, nil)
+	if len(k.verifiers) == 0 {
+		return nil, errors.New("no signature algorithm fits a key of its type and curve")
 	}
 	return k, nil
 }
@@ -243,7 +283,7 @@ const (
 // find looks a key up as the header of a token names it. Without kid only the one key of a set of one will do.
 func (s *keySet) find(kid, alg []byte) (*key, found) {
 	var candidates []*key
-	if kid != nil {
+	if kid != nil && !s.anyKid {
 		if candidates = s.bykid[string(kid)]; candidates == nil {
 			return nil, keyUnknown
 		}
@@ -277,7 +317,11 @@ func (s *keySet) adopt(before *keySet) {
 
 // same reports whether two keys verify the same tokens.
 func (k *key) same(other *key) bool {
-	public, ok := k.public.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && k.kid == other.kid && public.Equal(other.public) &&
+	return k.kid == other.kid && k.issuer == other.issuer && k.equal(other) &&
 		maps.EqualFunc(k.verifiers, other.verifiers, func(_, _ verifier) bool { return true })
+}
+
+func (k *key) equal(other *key) bool {
+	public, ok := k.public.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(other.public)
 }

@@ -125,7 +125,9 @@ func TestParseKey(t *testing.T) {
 
 		{"Ed25519", okpEntry("Ed25519", ed, ""), "EdDSA", ""},
 		{"Ed25519 with alg", okpEntry("Ed25519", ed, `,"alg":"EdDSA"`), "EdDSA", ""},
-		{"Ed25519 by its other name", okpEntry("Ed25519", ed, `,"alg":"Ed25519"`), "", `alg "Ed25519"`},
+		{"Ed25519 by its other name", okpEntry("Ed25519", ed, `,"alg":"Ed25519"`), "EdDSA", ""},
+		{"X25519 said to be for Ed25519", okpEntry("X25519", x25519.PublicKey().Bytes(), `,"alg":"Ed25519"`), "", "verifies no signatures"},
+		{"P-256 said to be for Ed25519", ecEntry("P-256", x, y, `,"alg":"Ed25519"`), "", `alg "Ed25519"`},
 		{"Ed25519 of 31 bytes", okpEntry("Ed25519", ed[:31], ""), "", "Ed25519 key of 31 bytes, expected 32"},
 		{"Ed25519 of 33 bytes", okpEntry("Ed25519", append(slices.Clone(ed), 0), ""), "", "Ed25519 key of 33 bytes"},
 		{"Ed25519 of no bytes", okpEntry("Ed25519", nil, ""), "", ""},
@@ -306,7 +308,7 @@ func TestRefreshKeepsKeys(t *testing.T) {
 		return k
 	}
 	before, set := find(), keys.set.Load()
-	if newer, err := keys.newer(t.Context(), set); err != nil || newer == set {
+	if newer, err := keys.newer(t.Context(), set, []byte("other")); err != nil || newer == set {
 		t.Fatalf("the keys were not refreshed: %v", err)
 	}
 	if find() != before {

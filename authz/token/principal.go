@@ -46,7 +46,8 @@ func NewPrincipal(config PrincipalConfig) (*Principal, error) {
 // Issuer returns the issuer that vouches for the principal: iss.
 func (p *Principal) Issuer() string { return p.issuer }
 
-// Subject returns sub. It is unique only together with the issuer (RFC 7519 §4.1.2).
+// Subject returns sub. It is unique only together with the issuer (RFC 7519 §4.1.2). It is empty where
+// the issuer's tokens may have none ([Issuer.SubjectOptional]): nothing can then be owned by it.
 func (p *Principal) Subject() string { return p.subject }
 
 // ClientID returns the client that the token was issued to: client_id (RFC 9068 §2.2), or azp, or what the issuer's
@@ -61,6 +62,30 @@ func (p *Principal) HasScope(scope string) bool { return slices.Contains(p.scope
 
 // Expiry returns when the token ends: exp, without leeway.
 func (p *Principal) Expiry() time.Time { return p.expiry }
+
+// Actor is who acts for the subject, as the issuer says (RFC 8693 §4.1). Actors of actors are only
+// told by [Claim], at /act/act: they are history, and count for nothing.
+type Actor struct{ Issuer, Subject, ClientID string }
+
+// Actor returns who acts for the subject: act. Without it the subject acts itself.
+func (p *Principal) Actor() (Actor, bool) {
+	act, found := lookup(p.claims, "/act")
+	if !found {
+		return Actor{}, false
+	}
+	text := func(name string) string {
+		value, found := lookup(act, "/"+name)
+		if !found {
+			return ""
+		}
+		text, err := textOf(name, value)
+		if err != nil {
+			return ""
+		}
+		return string(text)
+	}
+	return Actor{Issuer: text("iss"), Subject: text("sub"), ClientID: text("client_id")}, true
+}
 
 // ErrNoClaim is what [Claim] wraps when the token does not have the claim.
 var ErrNoClaim = errors.New("token: no such claim")

@@ -2,31 +2,23 @@ package token
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
-	"mime"
 	"net/http"
-	"net/netip"
-	"net/url"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/go-json-experiment/json"
 )
 
 // KeyPolicy says how an issuer's keys are kept. Zero values are the defaults.
 type KeyPolicy struct {
-	// Cooldown is the least time between two refreshes that tokens with an unknown kid ask for. Default 30 s.
+	// Cooldown is the least time between two refreshes that tokens with an unknown kid cause. Default
+	// 30 s. Where the issuer's key set has a validator (ETag or Last-Modified), so that a request for
+	// one that has not changed costs next to nothing, it is at most 5 s.
 	Cooldown time.Duration
 	// MaxAge is the longest time after which keys are refreshed in the background, whatever the issuer's
-	// Cache-Control allows. Default 1 h. The issuer's max-age is honoured between 1 min, or MaxAge where that is
-	// less, and MaxAge.
+	// Cache-Control allows. Default 1 h. The issuer's max-age is honoured between 1 min, or MaxAge where
+	// that is less, and MaxAge.
 	MaxAge time.Duration
 	// MaxStale is how long keys serve when they cannot be refreshed. Default 24 h.
 	MaxStale time.Duration
@@ -35,23 +27,30 @@ type KeyPolicy struct {
 const (
 	fetchTimeout = 5 * time.Second
 	leastMaxAge  = time.Minute
-	// retryGap is the least time between two attempts while there are no keys at all. It keeps "serving within
-	// a second of the issuer's return" without hammering an issuer that is down.
+	// retryGap is the least time between two attempts while there are no keys at all. It keeps "serving
+	// within a second of the issuer's return" without hammering an issuer that is down.
 	retryGap = 500 * time.Millisecond
+	// patience is how long after its begin an attempt is waited for that follows a failed one. An
+	// issuer that is back answers sooner, and one that hangs is not waited for by every request.
+	patience = 500 * time.Millisecond
 	// backoff bounds the attempts in the background while the keys had are still good.
 	leastBackoff, mostBackoff = time.Second, time.Minute
+	// conditionalCooldown is the longest cooldown where requests for the keys are conditional.
+	conditionalCooldown = 5 * time.Second
 )
 
-// source keeps one issuer's key set: fetched at first need, refreshed in the background ahead of its expiry, and
-// at once for a kid that it does not know. There is at most one fetch at a time. It runs on the server's context,
-// so that a client who hangs up disturbs nobody; whoever needs its outcome waits for it on the request's own.
+// source keeps one issuer's key set: fetched at first need, refreshed in the background ahead of its
+// expiry, and at once for a kid that it does not know. There is at most one fetch at a time. It runs
+// on the server's context, so that a client who hangs up disturbs nobody; whoever needs its outcome
+// waits for it on the request's own.
 type source struct {
-	issuer string
-	policy KeyPolicy
-	client *http.Client
-	now    func() time.Time
-	log    *slog.Logger
-	ctx    context.Context
+	issuer  string
+	policy  KeyPolicy
+	locator *locator
+	static  bool // the configuration itself has the keys
+	now     func() time.Time
+	log     *slog.Logger
+	ctx     context.Context
 
 	set     atomic.Pointer[keySet] // nil before the first good fetch
 	flights atomic.Uint64          // how many fetches were begun
@@ -61,19 +60,65 @@ type source struct {
 	failedAt time.Time // of the last fetch, if it failed
 	failure  error
 	forcedAt time.Time // when an unknown kid last caused a fetch
+	absent   absent
 	refresh  *time.Timer
 	backoff  time.Duration
 }
 
 type flight struct {
-	done chan struct{} // closed at the end; then err may be read
-	err  error
+	kid   []byte // that caused it, if one did
+	begun time.Time
+	done  chan struct{} // closed at the end; then err may be read
+	err   error
+}
+
+// absent remembers for a while for which kids a key set was fetched that did not have them.
+type absent map[string]time.Time // when that was
+
+// mostAbsent is more than there are fetches during a cooldown.
+const mostAbsent = 64
+
+func (a absent) add(kid []byte, now time.Time, cooldown time.Duration) {
+	for kid, at := range a {
+		if now.Sub(at) >= cooldown {
+			delete(a, kid)
+		}
+	}
+	if len(a) < mostAbsent {
+		a[string(kid)] = now
+	}
+}
+
+// environment is what the sources of a verifier share.
+type environment struct {
+	ctx    context.Context // the server's
+	client *http.Client
+	now    func() time.Time
+	log    *slog.Logger
+}
+
+// newSource returns the source of an issuer that is complete.
+func newSource(i *Issuer, env environment) *source {
+	s := &source{
+		issuer: i.URL, policy: i.Keys, locator: newLocator(i, env.client, env.log),
+		now: env.now, log: env.log, ctx: env.ctx, absent: absent{},
+	}
+	if host := s.locator.insecureHost; host != "" {
+		s.log.Warn("keys are fetched over http: whoever can change what is sent can sign tokens",
+			"issuer", i.URL, "host", host)
+	}
+	if static, err := i.staticKeys(); err == nil && static != nil {
+		static.fetched = s.now()
+		s.static = true
+		s.set.Store(static)
+	}
+	return s
 }
 
 // inherit takes over the set of another source of the same issuer, and sees to a newer one.
 func (s *source) inherit(from *source) {
 	set := from.set.Load()
-	if set == nil {
+	if set == nil || s.static || from.static || !s.locator.samePlace(from.locator) {
 		return
 	}
 	own := *set
@@ -92,28 +137,33 @@ func (s *source) find(ctx context.Context, kid, alg []byte) (*key, error) {
 		case how == keyFound:
 			return k, nil
 		case how == keyUnfit && kid == nil:
-			return nil, refuse(UnknownKey, "the token names no key (kid) and the set has %d usable keys, or one that is not for %s", len(set.keys), alg)
+			return nil, refuse(UnknownKey, "the token names no key (kid) and the set has %d usable keys, "+
+				"or one that is not for %s", len(set.keys), alg)
 		case how == keyUnfit:
-			return nil, refuse(WrongAlgorithm, "alg is %s, which is not that of key %s", alg, quote(string(kid)))
+			return nil, refuse(WrongAlgorithm, "alg is %s, which is not that of key %s",
+				alg, quote(string(kid)))
+		case s.static:
+			return nil, refuse(UnknownKey, "no usable key that is configured for %s has kid %s",
+				s.issuer, quote(string(kid)))
 		case set.flight > begun: // fetched for this very request, or since
-			return nil, s.unknown(kid)
+			s.mu.Lock()
+			s.absent.add(kid, s.now(), s.policy.Cooldown)
+			s.mu.Unlock()
+			return nil, s.unknown(kid, s.now().Sub(set.fetched))
 		}
-		var newer *keySet
-		if newer, err = s.newer(ctx, set); newer == set {
-			return nil, s.unknown(kid) // the cooldown lasts, and the set was good when it began
-		}
-		set = newer
+		set, err = s.newer(ctx, set, kid)
 	}
 	return nil, err
 }
 
-func (s *source) unknown(kid []byte) error {
-	return refuse(UnknownKey, "no usable key of %s has kid %s, in the newest set either", s.issuer, quote(string(kid)))
+func (s *source) unknown(kid []byte, ago time.Duration) error {
+	return refuse(UnknownKey, "no usable key of %s has kid %s, by the key set of %s ago",
+		s.issuer, quote(string(kid)), ago.Round(time.Second))
 }
 
 // serving returns the set that serves now, or nil.
 func (s *source) serving(now time.Time) *keySet {
-	if set := s.set.Load(); set != nil && now.Sub(set.fetched) < s.policy.MaxStale {
+	if set := s.set.Load(); set != nil && (s.static || now.Sub(set.fetched) < s.policy.MaxStale) {
 		return set
 	}
 	return nil
@@ -125,68 +175,99 @@ func (s *source) current(ctx context.Context) (*keySet, error) {
 		return set, nil
 	}
 	s.mu.Lock()
-	f := s.flight
+	f, failure := s.flight, s.failure
 	if f == nil {
-		if wait := s.failedAt.Add(retryGap).Sub(s.now()); s.failure != nil && wait > 0 {
-			err := s.failure
+		if wait := s.failedAt.Add(retryGap).Sub(s.now()); failure != nil && wait > 0 {
 			s.mu.Unlock()
-			return nil, s.unavailable(time.Second, err)
+			return nil, s.unavailable(time.Second, failure)
 		}
-		f = s.fly()
+		f = s.fly(nil)
 	}
 	s.mu.Unlock()
-	return s.wait(ctx, f, time.Second)
+	set, err := s.wait(ctx, f, failure)
+	if err != nil {
+		return nil, s.unavailable(time.Second, err)
+	}
+	return set, nil
 }
 
-// newer returns a set newer than the given one, fetched if need be and if the cooldown allows; else the given one.
-func (s *source) newer(ctx context.Context, than *keySet) (*keySet, error) {
+// newer returns a newer set than the given one, in which a kid was looked for in vain. It fetches it
+// if need be, and if the cooldown allows. Strangers can make kids up, so the order matters: what was
+// looked for just now is unknown for certain; of another kid nothing can be said until the next look,
+// for its key may have been published a moment ago.
+func (s *source) newer(ctx context.Context, than *keySet, kid []byte) (*keySet, error) {
 	s.mu.Lock()
 	if set := s.set.Load(); set != than {
 		s.mu.Unlock()
 		return set, nil
 	}
-	f := s.flight
+	now := s.now()
+	if at, known := s.absent[string(kid)]; known && now.Sub(at) < s.policy.Cooldown {
+		s.mu.Unlock()
+		return nil, s.unknown(kid, now.Sub(at))
+	}
+	f, failure, cooldown := s.flight, s.failure, s.cooldown(than)
 	if f == nil {
-		if wait := s.forcedAt.Add(s.policy.Cooldown).Sub(s.now()); wait > 0 {
-			err := s.failure
+		if wait := s.forcedAt.Add(cooldown).Sub(now); wait > 0 {
 			s.mu.Unlock()
-			if err != nil { // nothing newer could be had: of this kid nothing can be said
-				return nil, s.unavailable(wait, err)
-			}
-			return than, nil
+			return nil, s.pending(kid, wait, failure)
 		}
-		s.forcedAt = s.now()
-		f = s.fly()
+		s.forcedAt = now
+		f = s.fly(kid)
 	}
 	s.mu.Unlock()
-	return s.wait(ctx, f, s.policy.Cooldown)
+	set, err := s.wait(ctx, f, failure)
+	if err != nil {
+		return nil, s.pending(kid, cooldown, err)
+	}
+	return set, nil
 }
 
-func (s *source) wait(ctx context.Context, f *flight, retryAfter time.Duration) (*keySet, error) {
+// cooldown is the least time between two fetches for unknown kids.
+func (s *source) cooldown(set *keySet) time.Duration {
+	if set.validates {
+		return min(s.policy.Cooldown, conditionalCooldown)
+	}
+	return s.policy.Cooldown
+}
+
+// wait waits for the end of a fetch. failure is that of the fetch before it, if it failed.
+func (s *source) wait(ctx context.Context, f *flight, failure error) (*keySet, error) {
+	var impatient <-chan time.Time
+	if failure != nil {
+		timer := time.NewTimer(patience - s.now().Sub(f.begun))
+		defer timer.Stop()
+		impatient = timer.C
+	}
 	select {
 	case <-f.done:
-		if f.err != nil {
-			return nil, s.unavailable(retryAfter, f.err)
-		}
-		return s.set.Load(), nil
+		return s.set.Load(), f.err
+	case <-impatient:
+		return nil, failure
 	case <-ctx.Done():
-		return nil, s.unavailable(time.Second, ctx.Err())
+		return nil, ctx.Err()
 	}
 }
 
 func (s *source) unavailable(retryAfter time.Duration, err error) error {
-	return &Error{Code: KeysUnavailable, Detail: "the keys of " + s.issuer + " could not be had", RetryAfter: retryAfter, Err: err}
+	return &Error{Code: KeysUnavailable, Detail: "the keys of " + s.issuer + " could not be had",
+		RetryAfter: retryAfter, Err: err}
 }
 
-// fly begins a fetch. The caller holds mu, and there is none under way.
-func (s *source) fly() *flight {
-	f := &flight{done: make(chan struct{})}
+func (s *source) pending(kid []byte, retryAfter time.Duration, err error) error {
+	return &Error{Code: KeyPending, Detail: "kid " + quote(string(kid)) + " is new here, and the keys of " +
+		s.issuer + " cannot be fetched again yet", RetryAfter: retryAfter, Err: err}
+}
+
+// fly begins a fetch. The caller holds mu, and there is none under way. kid is the one that causes it.
+func (s *source) fly(kid []byte) *flight {
+	f := &flight{kid: kid, begun: s.now(), done: make(chan struct{})}
 	s.flight = f
 	number := s.flights.Add(1)
 	go func() {
 		ctx, cancel := context.WithTimeout(s.ctx, fetchTimeout)
 		defer cancel()
-		set, maxAge, err := s.fetch(ctx)
+		set, maxAge, err := s.locator.fetch(ctx, s.policy)
 		s.land(f, number, set, maxAge, err)
 	}()
 	return f
@@ -216,6 +297,9 @@ func (s *source) land(f *flight, number uint64, set *keySet, maxAge time.Duratio
 		}
 		set.fetched, set.flight = s.now(), number
 		set.adopt(s.set.Load())
+		if f.kid != nil && set.bykid[string(f.kid)] == nil {
+			s.absent.add(f.kid, set.fetched, s.policy.Cooldown)
+		}
 		s.set.Store(set)
 		s.failure, s.backoff = nil, 0
 		next = maxAge * 3 / 4 // ahead of expiry
@@ -233,128 +317,6 @@ func (s *source) refreshNow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.flight == nil && s.ctx.Err() == nil {
-		s.fly()
+		s.fly(nil)
 	}
-}
-
-// fetch asks the issuer where its keys are (OpenID Connect Discovery 1.0 §4) and gets them.
-func (s *source) fetch(ctx context.Context) (*keySet, time.Duration, error) {
-	at := strings.TrimSuffix(s.issuer, "/") + "/.well-known/openid-configuration"
-	body, _, err := s.get(ctx, at)
-	if err != nil {
-		return nil, 0, err
-	}
-	var found struct {
-		Issuer  string `json:"issuer"`
-		JWKSURI string `json:"jwks_uri"`
-	}
-	if err := json.Unmarshal(body, &found); err != nil {
-		return nil, 0, fmt.Errorf("%s: expected a discovery document (a JSON object with issuer and jwks_uri), received something else", at)
-	}
-	if found.Issuer != s.issuer {
-		return nil, 0, fmt.Errorf("%s: issuer is %s, expected %s: %s", at, quote(found.Issuer), quote(s.issuer), issuerHint(found.Issuer, s.issuer))
-	}
-	if err := s.mayFetch(found.JWKSURI); err != nil {
-		return nil, 0, fmt.Errorf("%s: jwks_uri is %s: %w", at, quote(found.JWKSURI), err)
-	}
-	body, header, err := s.get(ctx, found.JWKSURI)
-	if err != nil {
-		return nil, 0, err
-	}
-	set, dropped, err := parseKeySet(body)
-	if err != nil {
-		return nil, 0, fmt.Errorf("%s: %s", found.JWKSURI, listed(append([]error{err}, dropped...)))
-	}
-	if dropped != nil {
-		s.log.Warn("keys left out", "issuer", s.issuer, "keys", listed(dropped))
-	}
-	return set, s.policy.clamp(header), nil
-}
-
-// listed writes faults on one line, and not all where there are many: they stand in every refusal of an outage.
-func listed(faults []error) string {
-	const most = 5
-	var texts []string
-	for _, fault := range faults[:min(len(faults), most)] {
-		texts = append(texts, fault.Error())
-	}
-	if more := len(faults) - most; more > 0 {
-		texts = append(texts, fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(texts, "; ")
-}
-
-// mayFetch: keys come over https; over http only from this machine, and only for an issuer on this machine.
-func (s *source) mayFetch(uri string) error {
-	u, err := url.Parse(uri)
-	switch {
-	case err == nil && u.Scheme == "https" && u.Host != "":
-		return nil
-	case err == nil && u.Scheme == "http" && IsLoopback(u.Hostname()) && strings.HasPrefix(s.issuer, "http:"):
-		return nil
-	}
-	return errors.New("expected an https URL (http only for an issuer on a loopback host)")
-}
-
-// IsLoopback reports whether a host, as [url.URL.Hostname] gives it, is this machine: localhost, 127.0.0.0/8 or ::1. It
-// goes by what is written and asks no resolver. An address with a zone is none: what it means differs by machine.
-func IsLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Zone() == "" && ip.Unmap().IsLoopback()
-}
-
-func issuerHint(received, expected string) string {
-	if strings.TrimSuffix(received, "/") == strings.TrimSuffix(expected, "/") {
-		return "they differ by a trailing slash only; configure it exactly as the issuer writes it"
-	}
-	return "configure the issuer exactly as it names itself"
-}
-
-// get fetches a JSON document: 200 and JSON, or an error; no redirects, and no more than maxSetBytes once decoded.
-func (s *source) get(ctx context.Context, at string) ([]byte, http.Header, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	request.Header.Set("Accept", "application/json, application/jwk-set+json")
-	response, err := s.client.Do(request)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("%s: status is %d, expected 200 (redirects are not followed)", at, response.StatusCode)
-	}
-	contentType := response.Header.Get("Content-Type")
-	if media, _, err := mime.ParseMediaType(contentType); err != nil || media != "application/json" && !strings.HasSuffix(media, "+json") {
-		return nil, nil, fmt.Errorf("%s: Content-Type is %s, expected JSON", at, quote(contentType))
-	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxSetBytes+1))
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", at, err)
-	}
-	if len(body) > maxSetBytes {
-		return nil, nil, fmt.Errorf("%s: more than the %d bytes that are read", at, maxSetBytes)
-	}
-	return body, response.Header, nil
-}
-
-// clamp returns how long a set is fresh, by its Cache-Control (RFC 9111 §5.2.2) within the policy's bounds.
-func (p KeyPolicy) clamp(header http.Header) time.Duration {
-	age := p.MaxAge
-	for directive := range strings.SplitSeq(strings.ToLower(strings.Join(header.Values("Cache-Control"), ",")), ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
-		switch name {
-		case "max-age":
-			if n, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31); err == nil {
-				age = min(age, time.Duration(n)*time.Second)
-			}
-		case "no-store", "no-cache":
-			age = 0
-		}
-	}
-	return min(max(age, leastMaxAge), p.MaxAge)
 }
