@@ -67,6 +67,8 @@ type Config struct {
 	// of what the handler gets. OpenAPI says that they SHOULD NOT be sent, not that they must not be,
 	// and a client that sends back what it has read, with a change, does nothing wrong.
 	RefuseReadOnly bool
+	// Responses says whether answers of handlers are held to the document. Default [IgnoreResponses].
+	Responses Responses
 	// Resource is this API's own identifier (RFC 9728 §1.2): the URL, without query and fragment, under which
 	// clients reach it, and at which the document's paths begin. It may leave PublicPath out. Unset, no protected
 	// resource metadata is told, and DPoP is not possible, for a proof names a URL.
@@ -107,20 +109,21 @@ type Config struct {
 
 // Gate decides every request by the document. It is safe for concurrent use.
 type Gate struct {
-	plan     *Plan
-	verifier Verifier
-	sources  map[string]*source // of each security scheme
-	demands  map[string]Scheme
-	origins  *http.CrossOriginProtection
-	realm    string
-	basePath string
-	public   string // where the document's paths begin for clients
-	maxBody  int64
-	explain  bool
-	now      func() time.Time
-	metadata *metadata // nil without Resource
-	dpop     *dpop     // nil where DPoP is not offered
-	logger   *slog.Logger
+	plan      *Plan
+	verifier  Verifier
+	sources   map[string]*source // of each security scheme
+	demands   map[string]Scheme
+	origins   *http.CrossOriginProtection
+	realm     string
+	basePath  string
+	public    string // where the document's paths begin for clients
+	maxBody   int64
+	responses Responses
+	explain   bool
+	now       func() time.Time
+	metadata  *metadata // nil without Resource
+	dpop      *dpop     // nil where DPoP is not offered
+	logger    *slog.Logger
 
 	onDecision       func(context.Context, Decision)
 	authorizeMore    func(context.Context, *http.Request, Operation, *token.Principal) error
@@ -139,7 +142,7 @@ func New(config Config) (*Gate, error) {
 	g := &Gate{
 		verifier: config.Verifier, realm: config.Realm, basePath: config.BasePath,
 		maxBody: config.MaxBodyBytes, explain: config.InsecureExplain, now: config.Now,
-		logger: config.Logger, onDecision: config.OnDecision, authorizeMore: config.Authorize,
+		responses: config.Responses, logger: config.Logger, onDecision: config.OnDecision, authorizeMore: config.Authorize,
 		renderError: config.RenderError, unguarded: config.InsecureUnguarded,
 		reportValidation: config.InsecureReportValidation,
 		reportEverything: config.InsecureReportEverything,

@@ -29,7 +29,9 @@ func (g *Gate) Guard(
 			defer func() { g.HandlePanic(w, r, recover(), answer.begun) }()
 			w = answer
 		}
+		w, done := g.HoldResponse(w, admitted)
 		next.ServeHTTP(w, admitted)
+		done()
 	})
 }
 

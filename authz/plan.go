@@ -77,9 +77,10 @@ func isEmpty(a Alternative) bool { return len(a) == 0 }
 // operation is an Operation with all that a request of it needs.
 type operation struct {
 	Operation
-	security openapi3.SecurityRequirements // as the document has it, but with {} last
-	route    *routers.Route                // for the validator's security pass
-	schema   *schema.Operation             // for its parameters and body
+	security  openapi3.SecurityRequirements // as the document has it, but with {} last
+	route     *routers.Route                // for the validator's security pass
+	schema    *schema.Operation             // for its parameters and body
+	responses schema.Responses              // nil where Config.Responses is IgnoreResponses
 
 	ways    []way     // the alternatives of security but {}, in that order
 	sources []*source // of the ways' principals
@@ -204,8 +205,13 @@ func newPlan(doc *openapi3.T) *Plan {
 func (c Config) read(schemas bool) (*Plan, []error) {
 	p := newPlan(c.Document)
 	faults := p.readSchemes()
-	var compiler *schema.Compiler
+	var compiler, responses *schema.Compiler
 	if schemas {
+		if c.Responses != IgnoreResponses {
+			responses = schema.NewCompiler(p.doc, schema.Options{
+				IgnoreFormats: c.IgnoreFormats, RefuseReadOnly: true, Responses: true,
+			})
+		}
 		compiler = schema.NewCompiler(p.doc, schema.Options{
 			IgnoreFormats: c.IgnoreFormats, RefuseReadOnly: c.RefuseReadOnly,
 		})
@@ -235,7 +241,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
 			o, found := p.readOperation(c, method, template, item)
 			if compiler != nil {
-				found = append(found, p.compile(o, compiler)...)
+				found = append(found, p.compile(o, compiler, responses)...)
 			}
 			if other, taken := ids[o.ID]; taken {
 				found = append(found, &Fault{
@@ -395,7 +401,7 @@ func (o *operation) alwaysByToken(p *Plan) bool {
 }
 
 // compile makes what holds the requests of an operation to the document.
-func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error) {
+func (p *Plan) compile(o *operation, compiler, responses *schema.Compiler) (faults []error) {
 	problem := func(problem string) {
 		faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: problem, At: locate(o.route.Operation.Origin, "")})
 	}
@@ -406,6 +412,13 @@ func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error)
 	o.schema, errs = compiler.Operation(o.route.PathItem, o.route.Operation)
 	for _, err := range errs {
 		problem(err.Error())
+	}
+	if responses == nil {
+		return faults
+	}
+	o.responses, errs = responses.Responses(o.route.Operation)
+	for _, err := range errs {
+		problem("a response: " + err.Error())
 	}
 	return faults
 }

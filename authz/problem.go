@@ -36,6 +36,9 @@ type Problem struct {
 // (RFC 9110 §11.6.1) and other headers that go with it. It is the only place where errors become answers. An error
 // that is no [*Error] is told by its StatusCode if it has one, and is otherwise a 500 that says nothing of it.
 func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
+	if h, ok := w.(*held); ok { // a problem is not the handler's answer
+		h.passed, w = true, h.ResponseWriter
+	}
 	e := classify(err)
 	a, ok := FromContext(r.Context())
 	if ok {

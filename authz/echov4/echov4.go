@@ -68,8 +68,20 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 			c.SetRequest(admitted)
 			g.SetHeaders(c.Response().Header(), r)
 			defer func() { g.HandlePanic(c.Response(), r, recover(), c.Response().Committed) }()
+			defer hold(g, c, admitted)()
 			return next(c)
 		}
+	}
+}
+
+// hold holds the response to the document, and returns what to call at its end.
+func hold(g *authz.Gate, c echo.Context, admitted *http.Request) func() {
+	before := c.Response().Writer
+	held, done := g.HoldResponse(before, admitted)
+	c.Response().Writer = held
+	return func() {
+		c.Response().Writer = before
+		done()
 	}
 }
 

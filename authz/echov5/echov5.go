@@ -71,8 +71,24 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 			c.SetRequest(admitted)
 			g.SetHeaders(c.Response().Header(), r)
 			defer func() { g.HandlePanic(c.Response(), r, recover(), committed(c)) }()
+			defer hold(g, c, admitted)()
 			return next(c)
 		}
+	}
+}
+
+// hold holds the response to the document, and returns what to call at its end.
+func hold(g *authz.Gate, c *echo.Context, admitted *http.Request) func() {
+	answer, err := echo.UnwrapResponse(c.Response())
+	if err != nil {
+		return func() {}
+	}
+	before := answer.ResponseWriter
+	held, done := g.HoldResponse(before, admitted)
+	answer.ResponseWriter = held
+	return func() {
+		answer.ResponseWriter = before
+		done()
 	}
 }
 

@@ -1,0 +1,89 @@
+package schema
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// InvalidResponse is why a response is not as the document says.
+const InvalidResponse Kind = "response"
+
+// Responses is what an operation answers. It is safe for concurrent use.
+type Responses map[string]*Operation // by status, range of them, or default: headers and bodies
+
+// Responses compiles what an operation answers, with a compiler whose Options say Responses.
+func (c *Compiler) Responses(spec *openapi3.Operation) (all Responses, faults []error) {
+	all = Responses{}
+	for status, ref := range spec.Responses.Map() {
+		if ref == nil || ref.Value == nil {
+			continue
+		}
+		o := &Operation{required: len(ref.Value.Content) > 0}
+		for _, name := range slices.Sorted(maps.Keys(ref.Value.Headers)) {
+			header := ref.Value.Headers[name]
+			// OpenAPI 3.1 §4.8.17: Content-Type is described by content.
+			if header == nil || header.Value == nil || http.CanonicalHeaderKey(name) == "Content-Type" {
+				continue
+			}
+			spec := header.Value.Parameter
+			spec.In, spec.Name = openapi3.ParameterInHeader, name
+			p, err := c.parameter(&spec)
+			if err != nil {
+				faults = append(faults, err)
+				continue
+			}
+			p.missing = nil // a default is for whoever reads the header
+			o.header = append(o.header, p)
+		}
+		for _, name := range slices.Sorted(maps.Keys(ref.Value.Content)) {
+			b, err := c.body(name, ref.Value.Content[name])
+			if err != nil {
+				faults = append(faults, err)
+				continue
+			}
+			o.bodies = append(o.bodies, b)
+		}
+		all[status] = o
+	}
+	return all, faults
+}
+
+// Check holds a response to the document. bodiless says that it has no body whatever the document
+// says: of HEAD, or of a status that has none (RFC 9110 §6.4.1). An error is an [*Error].
+func (all Responses) Check(status int, h http.Header, bodiless bool, content Content) error {
+	code := strconv.Itoa(status)
+	o := all[code]
+	for _, key := range []string{code[:1] + "XX", "default"} {
+		if o == nil {
+			o = all[key]
+		}
+	}
+	if o == nil {
+		return responseFault("responses", "has a status that the document does not describe")
+	}
+	var f faults
+	o.checkHeaders(&http.Request{Header: h}, &reader{}, &Accepted{}, &f)
+	switch {
+	case bodiless:
+	case len(o.bodies) == 0 && len(content.Body) > 0:
+		f.add(responseFault("content", "has a body that the document does not describe"))
+	default:
+		f.add(o.checkBody(content, &Accepted{}))
+	}
+	switch {
+	case f.err == nil:
+		return nil
+	case f.err.Kind == MediaType:
+		return responseFault("content", "has a Content-Type that the document does not describe")
+	}
+	return f.err
+}
+
+func responseFault(keyword, text string) error {
+	d := Detail{In: "response", Keyword: keyword, Text: text}
+	return &Error{Kind: InvalidResponse, Details: []Detail{d}}
+}
