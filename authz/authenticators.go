@@ -421,6 +421,7 @@ func (o *operation) withoutKeys(r *http.Request) *http.Request {
 		}
 	}
 	r = r.WithContext(r.Context())
+	r.Form, r.PostForm, r.MultipartForm = nil, nil, nil // an authenticator may have parsed it
 	at := *r.URL
 	at.RawQuery = strings.Join(kept, "&")
 	r.URL = &at

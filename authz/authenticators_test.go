@@ -722,14 +722,15 @@ func TestVerdictOnSchemes(t *testing.T) {
 			}
 			public = false
 			var missing, bad, down, lacks bool
-			onlyAmbient := true
+			onlyAmbient, someAmbient := true, false
 			for scheme, scopes := range requirement {
 				credential := sent[scheme]
 				missing, bad, down = missing || credential == absent, bad || credential == "bad", down || credential == "down"
 				for _, scope := range scopes {
 					lacks = lacks || !slices.Contains(strings.Split(credential, "+"), scope)
 				}
-				onlyAmbient = onlyAmbient && slices.Contains(ambient, scheme)
+				someAmbient = someAmbient || slices.Contains(ambient, scheme)
+				onlyAmbient = onlyAmbient && (scheme == "query" || slices.Contains(ambient, scheme))
 			}
 			switch {
 			case bad:
@@ -742,7 +743,7 @@ func TestVerdictOnSchemes(t *testing.T) {
 				verdicts = append(verdicts, 401)
 			case down:
 				verdicts = append(verdicts, 503)
-			case lacks, onlyAmbient && crossSite && o.method == "POST":
+			case lacks, onlyAmbient && someAmbient && crossSite && o.method == "POST":
 				verdicts = append(verdicts, 403)
 			default:
 				return 204

@@ -41,6 +41,9 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 		if a.bad != nil {
 			return op.tell(a.bad)
 		}
+		if a.isForged() {
+			a.Principal = nil // and nothing more than everybody may
+		}
 		return nil
 	case err != nil && a.refused != nil && onlyUnsatisfied(err):
 		return op.tell(a.refused.complete())
@@ -77,6 +80,19 @@ func (op *operation) cheapest() (fewest []string) {
 		}
 	}
 	return fewest
+}
+
+// isForged reports whether a page of another site has made the request, and the browser has added a
+// credential that was accepted.
+func (a *Admission) isForged() bool {
+	for _, w := range a.operation.ways {
+		for _, c := range w.conditions {
+			if c.scheme.isAmbient() && a.results[c.source].principal != nil {
+				return a.gate.checkOrigin(a.request) != nil
+			}
+		}
+	}
+	return false
 }
 
 func (d *decision) begin(g *Gate, r *http.Request, op *operation) {
@@ -156,7 +172,7 @@ func (g *Gate) authenticateForeign(
 		return &Error{Kind: Internal, Err: err}
 	}
 	source := slices.Index(op.sources, g.sources[s.name])
-	if op.Denied != "" || source < 0 {
+	if op.Denied != "" || source < 0 || !op.names(s) {
 		return &Error{
 			Kind: Denied,
 			Err:  fmt.Errorf("no alternative of %s has the security scheme %s", op.ID, s.name),
@@ -166,7 +182,7 @@ func (g *Gate) authenticateForeign(
 	case a != nil && a.take():
 		a.Operation = &op.Operation
 		a.begin(g, r, op)
-	case a == nil || a.gate != g || a.request != r: // that of another request
+	case a == nil || a.gate != g || a.request != r || a.operation != op: // that of another request
 		a = &Admission{Context: ctx}
 		a.begin(g, r, op)
 	}
@@ -183,6 +199,14 @@ func (g *Gate) authenticateForeign(
 		return refused.complete()
 	}
 	return nil
+}
+
+// names reports whether an alternative of the operation has the scheme. Another one, which
+// [Config.Without] switches off, may have the same source.
+func (o *operation) names(s *scheme) bool {
+	return slices.ContainsFunc(o.ways, func(w way) bool {
+		return slices.ContainsFunc(w.conditions, func(c condition) bool { return c.scheme == s })
+	})
 }
 
 // errUnsatisfied tells the validator to go on with the next alternative.

@@ -51,10 +51,10 @@ func (g *Gate) decide(
 		return nil, nil, err
 	}
 	a.Operation = &op.Operation
-	if op.Timeout != 0 {
+	err = g.authorize(a, r, op)
+	if op.Timeout != 0 && (err == nil || g.reportEverything) { // not for strangers: it may be longer than the server's
 		r = a.limit(r, op.Timeout)
 	}
-	err = g.authorize(a, r, op)
 	if r = op.withoutKeys(r); err == nil {
 		err = g.consult(a, r, op)
 	}

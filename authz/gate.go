@@ -235,7 +235,7 @@ func (g *Gate) PublicPath() string { return g.public }
 // Adapters then call [Gate.SetHeaders]; without it, clients learn of new DPoP nonces from refusals
 // alone.
 func (g *Gate) Check(r *http.Request, route string, param func(name string) string) (*http.Request, error) {
-	if _, path, ok := strings.Cut(route, " "); ok && g.unguarded.has(path) {
+	if _, path, ok := strings.Cut(route, " "); ok && route[0] != '/' && g.unguarded.has(path) {
 		return r, nil
 	}
 	a := admission(r)

@@ -18,6 +18,8 @@ func (g *Gate) Guard(
 	param func(r *http.Request, name string) string,
 ) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := &answer{ResponseWriter: w}
+		defer func() { g.HandlePanic(w, r, recover(), answer.begun) }() // of hooks, too
 		admitted, err := g.Check(r, route(r), func(name string) string { return param(r, name) })
 		if err != nil {
 			g.WriteProblem(w, r, err)
@@ -25,9 +27,8 @@ func (g *Gate) Guard(
 		}
 		g.SetHeaders(w.Header(), r)
 		if _, carried := FromContext(r.Context()); !carried {
-			answer := &answer{ResponseWriter: w}
-			defer func() { g.HandlePanic(w, r, recover(), answer.begun) }()
-			w = answer
+			next.ServeHTTP(answer, admitted)
+			return
 		}
 		w, done := g.HoldResponse(w, admitted)
 		next.ServeHTTP(w, admitted)

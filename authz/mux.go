@@ -70,6 +70,9 @@ func (m *Mux) Handle(pattern string, handler http.Handler) {
 	if !ok { // unguarded, or a fault
 		m.routes = append(m.routes, Route{method, full})
 		route := func(*http.Request) string { return method + " " + full }
+		if strings.HasSuffix(full, "/") && !m.gates.unguarded(full+"x") { // listed is this path alone
+			pattern += "{$}"
+		}
 		m.register(pattern, m.gates.At(full).Guard(handler, route, (*http.Request).PathValue))
 		return
 	}

@@ -107,15 +107,18 @@ type need struct {
 }
 
 func newWay(conditions []condition) way {
-	w := way{conditions: conditions, ambient: true}
+	w := way{conditions: conditions}
+	chosen := false // a credential that only a script can add, which CORS must allow
 	for _, c := range conditions {
-		w.ambient = w.ambient && c.scheme.isAmbient()
+		w.ambient = w.ambient || c.scheme.isAmbient()
+		chosen = chosen || !c.scheme.isAmbient() && !c.scheme.isKey("query") // any page can link to a URL with a key
 		for _, scope := range c.scopes {
 			if n := (need{c.source, scope, c.scheme.isToken()}); !slices.Contains(w.needs, n) {
 				w.needs = append(w.needs, n)
 			}
 		}
 	}
+	w.ambient = w.ambient && !chosen
 	return w
 }
 

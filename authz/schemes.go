@@ -48,7 +48,8 @@ func (s *scheme) authorization() string {
 
 // isAmbient reports whether browsers add the credential to requests that pages of other sites make.
 func (s *scheme) isAmbient() bool {
-	return s.isKey("cookie") || s.isHTTP("basic") || s.isHTTP("digest") || s.isHTTP("negotiate") || s.spec.Type == "mutualTLS"
+	return s.isKey("cookie") || s.isKey("header") && http.CanonicalHeaderKey(s.spec.Name) == "Cookie" ||
+		s.isHTTP("ntlm") || s.isHTTP("basic") || s.isHTTP("digest") || s.isHTTP("negotiate") || s.spec.Type == "mutualTLS"
 }
 
 func (s *scheme) String() string {

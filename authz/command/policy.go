@@ -151,6 +151,7 @@ func parseCredentials(name string, text []byte) (credentials, error) {
 	}
 	all := credentials{}
 	for _, scheme := range file.members("") {
+		all[scheme.name] = authz.Secrets{} // also if it has none any more: then nobody gets in
 		ids, hashes := map[string]bool{}, map[[32]byte]bool{}
 		for _, entry := range scheme.elements() {
 			secret := r.secret(entry)

@@ -42,7 +42,7 @@ func Guard(e *echo.Echo, gates ...*authz.Gate) {
 		if before != nil {
 			before(host, route, handler, middleware)
 		}
-		if route.Method == http.MethodGet && patterns.ImpliesHEAD(route.Path) {
+		if host == "" && route.Method == http.MethodGet && patterns.ImpliesHEAD(route.Path) {
 			e.Add(http.MethodHead, route.Path, handler, middleware...)
 		}
 	}

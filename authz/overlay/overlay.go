@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/speakeasy-api/openapi/overlay"
@@ -72,8 +73,18 @@ func apply(root *yaml.Node, text []byte) error {
 	} else if err != nil {
 		return err
 	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return errors.New("it is followed by another document: put each overlay into a file of its own")
+	}
 	if err := o.Validate(); err != nil {
 		return err
+	}
+	for i, action := range o.Actions {
+		for name := range action.Extensions {
+			if !strings.HasPrefix(name, "x-") {
+				return fmt.Errorf("action %d has an unknown field %s", i+1, name)
+			}
+		}
 	}
 	_, err := o.ApplyToStrict(root)
 	return err
