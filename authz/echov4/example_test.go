@@ -72,7 +72,7 @@ func ExampleRoutes() {
 	call(handler, "/messages/0", issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
 	call(handler, "/debug", "")
 	// Output:
-	// 401 Bearer realm="messages"
+	// 401 Bearer realm="messages", scope="read:messages"
 	// 403 Bearer realm="messages", error="insufficient_scope", scope="read:messages"
 	// 200 alice reads message 7
 	// 400

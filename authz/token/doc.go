@@ -11,10 +11,10 @@
 //	parseCompact  three segments of canonical base64url           compact.go
 //	parseHeader   alg, kid, typ; nothing that changes meaning     header.go
 //	parseClaims   a JSON object with unique names                 claims.go
-//	issuer        matched by exact iss, before any key            token.go
-//	check         audience, times, binding                        claims.go
-//	find          the key, by kid, in that issuer's own set       source.go, keyset.go
-//	verify        the signature, by the key's own algorithm       keyset.go
+//	issuer        matched by exact iss, before any key            token.go, tenant.go
+//	check         audience, times, binding                        claims.go, binding.go
+//	find          the key, by kid, in that issuer's own set       source.go, discovery.go, keyset.go
+//	verify        the signature, by the key's own algorithm       algorithm.go
 //
 // A token that is bound to a key of the client (DPoP, RFC 9449) goes the same way in [Verifier.VerifyDPoP], between the
 // checks of the proof that comes with it (dpop.go), which is used up at the very end (replay.go).
