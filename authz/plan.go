@@ -244,7 +244,8 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
 			o, found := p.readOperation(c, method, template, item)
 			if compiler != nil {
-				found = append(found, p.compile(o, compiler, responses)...)
+				found = append(found, p.compile(o, compiler)...)
+				found = append(found, o.compileResponses(responses, c.Responses)...)
 			}
 			if other, taken := ids[o.ID]; taken {
 				found = append(found, &Fault{
@@ -404,7 +405,7 @@ func (o *operation) alwaysByToken(p *Plan) bool {
 }
 
 // compile makes what holds the requests of an operation to the document.
-func (p *Plan) compile(o *operation, compiler, responses *schema.Compiler) (faults []error) {
+func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error) {
 	problem := func(problem string) {
 		faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: problem, At: locate(o.route.Operation.Origin, "")})
 	}
@@ -416,12 +417,26 @@ func (p *Plan) compile(o *operation, compiler, responses *schema.Compiler) (faul
 	for _, err := range errs {
 		problem(err.Error())
 	}
-	if responses == nil {
-		return faults
+	return faults
+}
+
+// compileResponses compiles what the operation answers, where answers are held to the document.
+func (o *operation) compileResponses(compiler *schema.Compiler, mode Responses) (faults []error) {
+	if compiler == nil {
+		return nil
 	}
-	o.responses, errs = responses.Responses(o.route.Operation)
+	responses, errs := compiler.Responses(o.route.Operation)
+	if errs == nil {
+		o.responses = responses
+	}
+	if mode != FailResponses {
+		return nil
+	}
 	for _, err := range errs {
-		problem("a response: " + err.Error())
+		faults = append(faults, &Fault{
+			Method: o.Method, Path: o.Path, Problem: "a response: " + err.Error(),
+			At: locate(o.route.Operation.Origin, "responses"),
+		})
 	}
 	return faults
 }

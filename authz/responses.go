@@ -19,8 +19,12 @@ type Responses int
 
 const (
 	IgnoreResponses Responses = iota
-	LogResponses              // log what does not match, and let it pass
-	FailResponses             // answer 500 in its place
+	// LogResponses logs what does not match, and lets it pass. An operation with a response whose
+	// schema cannot be compiled is not looked at.
+	LogResponses
+	// FailResponses answers 500 in its place. A response that cannot be compiled is a fault of the
+	// document.
+	FailResponses
 )
 
 // maxHeldResponse is how much of a response is kept to be validated.
@@ -36,6 +40,9 @@ func (g *Gate) HoldResponse(
 		return w, func() {}
 	}
 	op := g.plan.paths[a.Operation.Path].methods[a.Operation.Method]
+	if op.responses == nil {
+		return w, func() {}
+	}
 	h := &held{ResponseWriter: w, delayed: g.responses == FailResponses}
 	if h.delayed {
 		h.before = w.Header().Clone()

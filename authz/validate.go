@@ -45,7 +45,7 @@ func RawBody(ctx context.Context) []byte {
 }
 
 // Violation is one rule of the document that a request breaks. It holds names of the document only:
-// * stands for a name that the client chose.
+// an asterisk stands for a name that the client chose.
 type Violation struct {
 	In        string `json:"in,omitempty"`        // of a parameter: query, path, header or cookie
 	Parameter string `json:"parameter,omitempty"` // its name
@@ -157,7 +157,8 @@ func mediaType(headers []string) (essence string, params map[string]string, err 
 		return &Error{Kind: UnsupportedMediaType, Detail: detail, schema: true}
 	}
 	if len(headers) != 1 {
-		return "", nil, unsupported(fmt.Sprintf("A body needs one Content-Type, there are %d.", len(headers)))
+		return "", nil, unsupported(
+			fmt.Sprintf("A body needs one Content-Type, there are %d.", len(headers)))
 	}
 	if headers[0] == "application/json" {
 		return headers[0], nil, nil

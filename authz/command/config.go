@@ -40,6 +40,7 @@ type config struct {
 	CORSOrigins    string `name:"cors-origins" key:"CORS_ORIGINS" help:"Origins whose pages can call the API from a browser, such as https://app.example.com, separated by commas. Default: none."`
 	Docs           string `key:"DOCS" default:"false" help:"Serve the documentation at /docs: true or false."`
 	TrustedProxies string `key:"TRUSTED_PROXIES" help:"Proxies whose X-Forwarded-For is trusted, as CIDRs separated by commas. Default: none."`
+	Responses      string `key:"RESPONSES" default:"off" help:"Compare what handlers answer with the document: off, log, or fail (answer 500 in its place)."`
 	InsecureReport string `name:"insecure-report" key:"INSECURE_REPORT" default:"off" help:"Let requests pass that the document refuses, and log why: off, validation (violations of schemas only) or everything. For introducing the document into an API that is in use."`
 
 	withoutTokens bool // the document takes no access tokens, so no issuer is needed
@@ -63,7 +64,9 @@ func (c config) settings(prefix string, hasDev bool) (settings, error) {
 			TrustedProxies: f.networks("TRUSTED_PROXIES", c.TrustedProxies),
 			Resource:       f.resource("RESOURCE", c.Resource),
 			NonceKey:       c.nonceKey(&f),
-			Gate:           f.report("INSECURE_REPORT", c.InsecureReport),
+			Gate: chain(
+				f.report("INSECURE_REPORT", c.InsecureReport), f.responses("RESPONSES", c.Responses),
+			),
 		},
 	}
 	bound := func(i token.Issuer) bool {

@@ -192,11 +192,11 @@ func TestFaultsAreJoined(t *testing.T) {
 	_, err := config{
 		Addr: "x", Algorithms: "HS256", Leeway: "x", JWKSCooldown: "x", JWKSMaxAge: "x",
 		JWKSMaxStale: "x", DPoP: "x", DPoPNonces: "x", CORSOrigins: "x", Docs: "x",
-		TrustedProxies: "x", InsecureReport: "x",
+		TrustedProxies: "x", InsecureReport: "x", Responses: "x",
 	}.settings(prefix, true)
 	for _, key := range []string{
 		"ORDERS_ADDR", "ORDERS_ISSUER", "ORDERS_AUDIENCE", "ORDERS_ALGORITHMS", "ORDERS_LEEWAY",
-		"ORDERS_JWKS_COOLDOWN", "ORDERS_JWKS_MAX_AGE", "ORDERS_JWKS_MAX_STALE", "ORDERS_DPOP", "ORDERS_DPOP_NONCES", "ORDERS_CORS_ORIGINS", "ORDERS_DOCS", "ORDERS_TRUSTED_PROXIES", "ORDERS_INSECURE_REPORT",
+		"ORDERS_JWKS_COOLDOWN", "ORDERS_JWKS_MAX_AGE", "ORDERS_JWKS_MAX_STALE", "ORDERS_DPOP", "ORDERS_DPOP_NONCES", "ORDERS_CORS_ORIGINS", "ORDERS_DOCS", "ORDERS_TRUSTED_PROXIES", "ORDERS_INSECURE_REPORT", "ORDERS_RESPONSES",
 	} {
 		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+key+" is ") {
 			t.Errorf("no fault names %s, in:\n%v", key, err)

@@ -116,6 +116,7 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	}
 	welcome(p.stdout, api, policy.prefix(), plan)
 	return p.run(ctx, listener, p.devOpener(), policy, server.Config{
+		Gate:     func(c *authz.Config) { c.Responses = authz.LogResponses },
 		Document: document,
 		Issuers: []token.Issuer{
 			{URL: api + "/", Audiences: audiences, DPoP: token.DPoPAllowed},

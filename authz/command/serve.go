@@ -128,6 +128,18 @@ func chain(all ...func(*authz.Config)) func(*authz.Config) {
 	}
 }
 
+// responses returns a function that makes a gate compare responses with the document.
+func (f *faults) responses(key, value string) func(*authz.Config) {
+	modes := map[string]authz.Responses{
+		"off": authz.IgnoreResponses, "log": authz.LogResponses, "fail": authz.FailResponses,
+	}
+	mode, ok := modes[value]
+	if !ok {
+		f.add(key, value, "off, log or fail")
+	}
+	return func(c *authz.Config) { c.Responses = mode }
+}
+
 // report returns a function that makes a gate log refusals without enforcing them, or nil for
 // "off".
 func (f *faults) report(key, value string) func(*authz.Config) {
