@@ -26,12 +26,12 @@ func (g *Gate) Guard(
 			return
 		}
 		g.SetHeaders(w.Header(), r)
+		out := w // a server around the gate handles panics itself
 		if _, carried := FromContext(r.Context()); !carried {
-			next.ServeHTTP(answer, admitted)
-			return
+			out = answer
 		}
-		w, done := g.HoldResponse(w, admitted)
-		next.ServeHTTP(w, admitted)
+		held, done := g.HoldResponse(out, admitted)
+		next.ServeHTTP(held, admitted)
 		done()
 	})
 }
