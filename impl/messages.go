@@ -243,7 +243,8 @@ func problemOf(err error) error {
 const problemTypes = "https://github.com/oasgate/oasgate/blob/main/impl/PROBLEMS.md#"
 
 func keyReused() gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse {
-	detail := "This Idempotency-Key came with another text before. Choose a new one for a new message."
+	detail := "This Idempotency-Key came with another text before. " +
+		"Choose a new one for a new message."
 	return gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse{
 		Type: problemTypes + "idempotency-key-reused", Title: "The Idempotency-Key is taken",
 		Status: http.StatusUnprocessableEntity, Detail: &detail,

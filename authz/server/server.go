@@ -56,8 +56,8 @@ type Config struct {
 	// it, except that with Docs it internalizes references to other files
 	// ([openapi3.T.InternalizeRefs]).
 	Document *openapi3.T
-	// Source is the text of the document, YAML or JSON. /docs shows the document in its order. Default:
-	// paths and members stand by name.
+	// Source is the text of the document, YAML or JSON. /docs shows the document in its order.
+	// Default: paths and members stand by name.
 	Source []byte
 	// Routes returns the handler of the document's operations, guarded by the gate. It must return
 	// an error for routes that the document does not describe ([authz.Gate.CheckRoutes]). [New] and
