@@ -98,8 +98,12 @@ func (r *reader) issuer(entry setting) (i token.Issuer) {
 		return i
 	}
 	given := map[string]bool{}
+	url := r.faults.issuer
 	for _, s := range settings {
 		given[s.name] = true
+		if s.name == "insecure_http" && s.node.Value == "true" {
+			url = r.faults.issuerURL // with http to any host
+		}
 		if s.name == "preset" { // first, because the other keys override it
 			i = value(s, r.preset)
 		}
@@ -108,7 +112,7 @@ func (r *reader) issuer(entry setting) (i token.Issuer) {
 		switch s.name {
 		case "preset":
 		case "url":
-			i.URL = value(s, r.faults.issuerURL)
+			i.URL = value(s, url)
 		case "tenants":
 			i.Tenants = list(s, verbatim)
 		case "insecure_any_tenant":

@@ -161,7 +161,7 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"url missing", list + "  - audiences: [a]\n", `f.yaml:2: url is not set: expected the URL of the issuer, identical to the iss claim`},
 		{"url and audiences missing, with a preset", list + "  - preset: okta\n", "f.yaml:2: url is not set: expected the URL of the issuer, identical to the iss claim\n" +
 			"f.yaml:2: audiences is not set: expected the identifiers of this API at the issuer, so that tokens for other APIs are refused"},
-		{"url in the clear", list + "  - {url: http://a.example/, audiences: [a]}\n", `f.yaml:2: the issuer's http is accepted on loopback hosts only: expected https, or InsecureHTTP`},
+		{"http url", list + "  - {url: http://a.example/, audiences: [a]}\n", `f.yaml:2: url is "http://a.example/": expected https: http is allowed for loopback hosts only, because anyone on the network path could replace the keys`},
 		{"url empty", list + "  - url:\n    audiences: [a]\n", `f.yaml:2: url is empty: expected a single value`},
 		{"url with a password, which is not repeated", list + "  - {url: 'https://me:hunter2@a.example/', audiences: [a]}\n", `f.yaml:2: url is "https://me:xxxxx@a.example/": expected a URL without user and password`},
 		{"an issuer twice", list + "  - {url: https://a.example/, audiences: [a]}\n  - url: https://a.example/\n    audiences: [b]\n", `f.yaml:3: url is "https://a.example/": expected each issuer once; this one is also on line 2`},

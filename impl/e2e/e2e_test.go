@@ -88,6 +88,9 @@ func wantRefusal(t *testing.T, got answer, kind string) problem {
 	// that.
 	configured := regexp.MustCompile(
 		`, resource_metadata="[^"]*"|\nDPoP realm="[^"]*", algs="[^"]*"`)
+	if want.status == http.StatusUnauthorized { // the scopes of the operation (RFC 6750 §3), if it has any
+		configured = regexp.MustCompile(configured.String() + `|, scope="[^"]+"`)
+	}
 	realm := regexp.MustCompile(`realm="[^"]+"`)
 	if challenges := got.header.Values("WWW-Authenticate"); realm.ReplaceAllString(
 		configured.ReplaceAllString(strings.Join(challenges, "\n"), ""),
@@ -186,6 +189,11 @@ func TestDev(t *testing.T) {
 				wantServed(t, got)
 			} else {
 				wantRefusal(t, got, test.want)
+				asks := strings.Contains(got.header.Get("WWW-Authenticate"), `scope="`+scoped.scope+`"`)
+				if asks != (test.path == scoped.Path) {
+					t.Errorf("WWW-Authenticate is %q: want the scope of the operation, if it has one",
+						got.header.Get("WWW-Authenticate"))
+				}
 			}
 		})
 	}
@@ -470,17 +478,22 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
-// Whatever the traffic, unknown keys cause one fetch in a cooldown, which by default is 30 s.
+// Whatever the traffic, unknown keys cause one fetch in a cooldown, which by default is 30 s. Until
+// it ends, nothing is known of a token with another unknown key.
 func TestUnknownKeysDoNotHammerTheIssuer(t *testing.T) {
 	t.Parallel()
 	issuer, stranger := startIssuer(t), startIssuer(t)
 	p := startServe(t, issuer)
 	wantServed(t, p.get(t, private.path(t), issuer.mint(nil)))
 	before := issuer.keySets()
-	for range 20 {
+	for n := range 20 {
 		stranger.rotate("EdDSA")
-		wantRefusal(t, p.get(t, private.path(t), stranger.mint(map[string]any{"iss": issuer.url})),
-			"invalid-token")
+		forged := stranger.mint(map[string]any{"iss": issuer.url})
+		kind := "invalid-token"
+		if n > 0 {
+			kind = "keys-unavailable"
+		}
+		wantRefusal(t, p.get(t, private.path(t), forged), kind)
 	}
 	if fetches := issuer.keySets() - before; fetches != 1 {
 		t.Errorf("20 unknown keys made the server fetch the keys %d times: want once", fetches)
