@@ -427,8 +427,10 @@
   });
   byID("docs-search").addEventListener("click", openSearch);
   query.addEventListener("input", search);
-  query.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") byID("docs-found").querySelector("button")?.click();
+  query.addEventListener("keypress", (event) => { // the last event of the key that could activate what gets the focus
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    byID("docs-found").querySelector("button")?.click();
   });
   document.addEventListener("keydown", (event) => {
     if ((event.metaKey || event.ctrlKey) && event.key.toLowerCase() === "k") {
