@@ -89,6 +89,18 @@ func (a absent) add(kid []byte, now time.Time, cooldown time.Duration) {
 	}
 }
 
+// addRemoved remembers the kids that the set before had and the set after does not have.
+func (a absent) addRemoved(before, after *keySet, cooldown time.Duration) {
+	if before == nil {
+		return
+	}
+	for kid := range before.bykid {
+		if after.bykid[kid] == nil {
+			a.add([]byte(kid), after.fetched, cooldown)
+		}
+	}
+}
+
 // environment is what the sources of a verifier share.
 type environment struct {
 	ctx    context.Context // the server's
@@ -296,7 +308,9 @@ func (s *source) land(f *flight, number uint64, set *keySet, maxAge time.Duratio
 			s.log.Info("keys fetched", "issuer", s.issuer, "keys", len(set.keys))
 		}
 		set.fetched, set.flight = s.now(), number
-		set.adopt(s.set.Load())
+		before := s.set.Load()
+		set.adopt(before)
+		s.absent.addRemoved(before, set, s.policy.Cooldown)
 		if f.kid != nil && set.bykid[string(f.kid)] == nil {
 			s.absent.add(f.kid, set.fetched, s.policy.Cooldown)
 		}
