@@ -92,7 +92,8 @@ type Config struct {
 	// token. It can only refuse: with an [*Error], such as [StatusError]; any other error is a 500.
 	Authorize func(context.Context, *http.Request, Operation, *token.Principal) error
 	// RenderError, if set, returns the body of a refusal and its media type, for APIs with an error
-	// format of their own. Status and headers stay as they are.
+	// format of their own. Status and headers stay as they are. The URL of the request may hold an API
+	// key in its query: it must not be written into the body.
 	RenderError func(*http.Request, Problem) (mediaType string, body []byte)
 
 	// InsecureExplain tells clients exactly why a token was refused. For development only.

@@ -692,6 +692,9 @@ func (j *judge) members(where string, d *diff.SchemaDiff, s scope) {
 		)
 	} else if was.AdditionalProperties.Schema != nil && now.AdditionalProperties.Schema != nil {
 		j.inner(where+".*", d.AdditionalPropertiesDiff, s)
+	} else if s.closed && states(was) != states(now) {
+		// additionalProperties: true accepts members, which unevaluatedProperties then passes over.
+		j.note(where, "additionalProperties: true added or removed", s, states(now), states(was))
 	}
 	if d.UnevaluatedPropertiesAllowedDiff != nil || d.UnevaluatedPropertiesDiff != nil {
 		j.remainder(
@@ -740,6 +743,11 @@ func undescribed(s *openapi3.Schema) string {
 		return refuses
 	}
 	return accepts
+}
+
+// states reports whether a schema has additionalProperties.
+func states(s *openapi3.Schema) bool {
+	return s.AdditionalProperties.Has != nil || s.AdditionalProperties.Schema != nil
 }
 
 // remainder judges unevaluatedProperties and unevaluatedItems.
