@@ -36,7 +36,7 @@ func TestDeadline(t *testing.T) {
 			t.Error("done before the deadline")
 		default:
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		<-c.Done()
 		if c.Err() != context.DeadlineExceeded {
 			t.Errorf("the error is %v, want %v", c.Err(), context.DeadlineExceeded)
