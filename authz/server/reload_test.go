@@ -301,18 +301,21 @@ func TestReloadDuringAnOutage(t *testing.T) {
 	stuck := another(t)
 	stuck.Stop()
 
-	var took time.Duration
-	for range 5 { // a busy machine is late now and then: it counts if it always is
-		begun := time.Now()
-		if err := r.server.Reload([]token.Issuer{trusted(stuck), trusted(b), trusted(a)}); err != nil {
-			t.Fatal(err)
+	reload := func(issuers ...token.Issuer) time.Duration {
+		least := watchdog
+		for range 5 {
+			begun := time.Now()
+			if err := r.server.Reload(issuers); err != nil {
+				t.Fatal(err)
+			}
+			least = min(least, time.Since(begun))
 		}
-		if took = time.Since(begun); took < time.Second {
-			break
-		}
+		return least
 	}
-	if took >= time.Second {
-		t.Errorf("each reload took a second or more, the last %s: it waits for an issuer", took)
+	up := another(t)
+	usual, took := reload(trusted(up), trusted(a)), reload(trusted(stuck), trusted(b), trusted(a))
+	if took > 50*usual {
+		t.Errorf("a reload takes %s, and %s with issuers that answer: it waits for an issuer", took, usual)
 	}
 	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer were had before")
 	r.get(t, private.path, mint(stuck, nil), 503, "its issuer is down")

@@ -270,27 +270,17 @@ func TestProbes(t *testing.T) {
 	}
 }
 
-// The server must be ready within a second. One of several attempts suffices, for busy machines.
+// How soon, package token's tests say, by a clock of their own.
 func TestReadyAfterOutage(t *testing.T) {
 	r := start(t, nil)
-	var took time.Duration
-	for range 5 {
-		r.issuer.Stop()
-		down := start(t, func(c *Config) { c.Issuers[0].URL = r.issuer.URL() })
-		wantProblem(t, down.ask(t, http.MethodGet, "/readyz"), http.StatusServiceUnavailable)
-		if err := r.issuer.Restart(); err != nil {
-			t.Fatal(err)
-		}
-		back := time.Now()
-		eventually(t, "/readyz is 200 once the issuer is back",
-			func() bool { return down.ask(t, http.MethodGet, "/readyz").status == http.StatusOK })
-		if took = time.Since(back); took <= time.Second {
-			return
-		}
+	r.issuer.Stop()
+	down := start(t, func(c *Config) { c.Issuers[0].URL = r.issuer.URL() })
+	wantProblem(t, down.ask(t, http.MethodGet, "/readyz"), http.StatusServiceUnavailable)
+	if err := r.issuer.Restart(); err != nil {
+		t.Fatal(err)
 	}
-	t.Errorf(
-		"/readyz is 200 only %s after the issuer is back, and never sooner than after a second",
-		took)
+	eventually(t, "/readyz is 200 once the issuer is back",
+		func() bool { return down.ask(t, http.MethodGet, "/readyz").status == http.StatusOK })
 }
 
 func TestReadyOfTheProgram(t *testing.T) {
