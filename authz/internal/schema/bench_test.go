@@ -67,6 +67,9 @@ func BenchmarkValidate(b *testing.B) {
 
 // TestAllocations: a body that is accepted as it is costs next to nothing.
 func TestAllocations(t *testing.T) {
+	if raceDetector {
+		t.Skip("measured without the race detector")
+	}
 	s := compileS(t, v31, personSchemas, Options{})
 	body := []byte(person)
 	const most = 3

@@ -59,8 +59,8 @@ func hostile() map[string]struct {
 
 // TestWork holds the cost of hostile bodies to that of decoding the same bytes.
 func TestWork(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
+	if testing.Short() || raceDetector {
+		t.Skip("takes seconds, and is measured without the race detector")
 	}
 	for name, c := range hostile() {
 		most := 3.0
