@@ -87,7 +87,7 @@ func mixedGate(t *testing.T, change func(*authz.Config)) *authz.Gate {
 	return gate
 }
 
-// What a page of another site can have a browser send admits nobody, and makes nobody the caller.
+// A request that a page of another site makes is refused, or has no caller.
 func TestPagesOfOtherSites(t *testing.T) {
 	gate := mixedGate(t, nil)
 	for _, row := range []struct {

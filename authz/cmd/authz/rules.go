@@ -13,6 +13,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
 // Levels of findings, the gravest first.
@@ -604,18 +605,9 @@ func openObjects(doc *openapi3.T, operations []operation, report report) {
 	})
 }
 
-// knownFormats are enforced in requests, or are annotations by definition.
-var knownFormats = strings.Fields(
-	`date date-time date-time-local time time-local duration email idn-email
-	hostname idn-hostname ipv4 ipv6 uri uri-reference iri iri-reference uri-template uuid json-pointer
-	relative-json-pointer regex byte base64url char http-date media-range sf-string sf-token sf-binary
-	sf-boolean int8 int16 int32 int64 uint8 uint16 uint32 uint64 double-int sf-integer sf-decimal unixtime
-	float double binary commonmark decimal decimal128 html password`,
-)
-
 func unenforcedFormats(_ *openapi3.T, operations []operation, report report) {
 	inputs(operations, func(in input) {
-		if f := in.schema.Format; f != "" && !slices.Contains(knownFormats, f) &&
+		if f := in.schema.Format; f != "" && !schema.IsKnownFormat(f) &&
 			in.schema.Pattern == "" &&
 			in.schema.Enum == nil {
 			report(locate(in.schema.Origin, "format"), in.where, "format "+f+" is not enforced", "")
