@@ -23,13 +23,14 @@ import (
 type Admission struct {
 	context.Context
 	Operation *Operation // nil: the document has none that matches
-	// Principal is the caller, also if refused; nil: anonymous, or not known. Where an alternative demands
-	// several credentials, the caller is the access token's principal, because a token says for whom and
-	// with which scopes a request is made, where a key or a certificate tells from which machine. Without
-	// a token it is that of the first scheme by name: a security requirement has no order.
+	// Principal is the caller, also if refused; nil: anonymous, or not known. Where an alternative
+	// demands several credentials, the caller is the access token's principal, because a token says
+	// for whom and with which scopes a request is made, where a key or a certificate tells from
+	// which machine. Without a token it is that of the first scheme by name: a security requirement
+	// has no order.
 	Principal *token.Principal
-	// Limiter, if set by a server, applies the operation's Timeout to the request, before anything else is
-	// done for it. Else the gate ends the request's context when the time is over.
+	// Limiter, if set by a server, applies the operation's Timeout to the request, before anything
+	// else is done for it. Else the gate ends the request's context when the time is over.
 	Limiter interface{ Limit(time.Duration) }
 	Cause   error // of the answer that [Gate.WriteProblem] gave, for the log
 
@@ -64,9 +65,9 @@ type result struct {
 	err       error // errNoCredential or an *Error
 }
 
-// PrincipalOf returns the principal whose credential the security scheme of this name has accepted, in
-// the alternative that let the request in; else nil. A handler needs it where an operation demands
-// several credentials at once: [Admission.Principal] is one of them.
+// PrincipalOf returns the principal whose credential the security scheme of this name has accepted,
+// in the alternative that let the request in; else nil. A handler needs it where an operation
+// demands several credentials at once: [Admission.Principal] is one of them.
 func (a *Admission) PrincipalOf(scheme string) *token.Principal {
 	if a.satisfied == nil {
 		return nil
@@ -87,8 +88,8 @@ func FromContext(ctx context.Context) (*Admission, bool) {
 	return a, ok
 }
 
-// Value returns the admission to [FromContext]. To [token.FromContext] it returns the principal that
-// was admitted, and hides any other that the context holds.
+// Value returns the admission to [FromContext]. To [token.FromContext] it returns the principal
+// that was admitted, and hides any other that the context holds.
 func (a *Admission) Value(key any) any {
 	switch {
 	case key == admissionKey{}:
@@ -115,8 +116,8 @@ func admission(r *http.Request) *Admission {
 	return a
 }
 
-// limit applies the timeout of the operation. The request's context ends with the request, and this one
-// with it.
+// limit applies the timeout of the operation. The request's context ends with the request, and this
+// one with it.
 func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request {
 	switch {
 	case a.Limiter != nil:
@@ -124,7 +125,8 @@ func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request 
 	case timeout > 0:
 		ctx, end := context.WithTimeout(r.Context(), timeout)
 		context.AfterFunc(ctx, end)
-		if found, _ := FromContext(r.Context()); found != a { // a is to be the context of the handler
+		// a is to be the context of the handler
+		if found, _ := FromContext(r.Context()); found != a {
 			a.Context = ctx
 		}
 		return r.WithContext(ctx)
@@ -132,8 +134,8 @@ func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request 
 	return r
 }
 
-// admit lets the request into the handler: it returns the request in whose context the handler finds
-// the principal.
+// admit lets the request into the handler: it returns the request in whose context the handler
+// finds the principal.
 func (a *Admission) admit(r *http.Request) *http.Request {
 	a.admitted = true
 	if found, _ := FromContext(r.Context()); found != a {
@@ -143,7 +145,8 @@ func (a *Admission) admit(r *http.Request) *http.Request {
 		return r
 	}
 	// A middleware between the server and the gate has put another principal into the context.
-	other := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal, own: a.own, admitted: true}
+	other := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal,
+		own: a.own, admitted: true}
 	other.results, other.satisfied, other.raw = a.results, a.satisfied, a.raw
 	other.taken.Store(true)
 	return r.WithContext(other)

@@ -20,8 +20,8 @@ func requestIn(ctx context.Context, target, bearer string) *http.Request {
 	return r
 }
 
-// A handler may send another request through the gate, in its own context (a $batch endpoint, a facade). Whose that is does
-// not become whose the first is.
+// A handler may send another request through the gate, in its own context (a $batch endpoint, a
+// facade). Whose that is does not become whose the first is.
 func TestAdmissionOfARequestWithinAnother(t *testing.T) {
 	p := newPrincipals(t, "read", "admin")
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: p})
@@ -32,7 +32,8 @@ func TestAdmissionOfARequestWithinAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := gate.Check(requestIn(outer.Context(), "/either", "admin"), "/either", nil); err != nil {
+	if _, err := gate.Check(requestIn(outer.Context(), "/either", "admin"),
+		"/either", nil); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := token.FromContext(outer.Context()); got != p["read"] {
@@ -46,7 +47,8 @@ func TestAdmissionOfARequestWithinAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, ok := token.FromContext(outer.Context()); ok {
-		t.Errorf("the outer request, anonymous on a public operation, is now that of %v, whose own request was refused", got.Scopes())
+		t.Errorf("the outer request, anonymous on a public operation, is now that of %v, whose "+
+			"own request was refused", got.Scopes())
 	}
 }
 
@@ -66,7 +68,8 @@ func TestAdmissionsOfRequestsWithinAnotherAtOnce(t *testing.T) {
 	for _, who := range []struct{ path, bearer string }{{"/one", "read"}, {"/either", "admin"}} {
 		all.Go(func() {
 			for range 200 {
-				sub, err := gate.Check(requestIn(outer.Context(), who.path, who.bearer), who.path, nil)
+				sub, err := gate.Check(requestIn(outer.Context(), who.path, who.bearer), who.path,
+					nil)
 				if err != nil {
 					t.Error(err)
 					return
@@ -85,21 +88,24 @@ func TestAdmissionsOfRequestsWithinAnotherAtOnce(t *testing.T) {
 	}
 }
 
-// Handlers see whom the gate has let in, whatever somebody between the server and the gate has put into the context.
+// Handlers see whom the gate has let in, whatever somebody between the server and the gate has put
+// into the context.
 func TestAdmissionIsNotHidden(t *testing.T) {
 	p := newPrincipals(t, "read", "admin")
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: p})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, ctx := range map[string]context.Context{"without": t.Context(), "with the server's": &authz.Admission{Context: t.Context()}} {
+	for name, ctx := range map[string]context.Context{"without": t.Context(),
+		"with the server's": &authz.Admission{Context: t.Context()}} {
 		r := requestIn(token.NewContext(ctx, p["admin"]), "/one", "read")
 		admitted, err := gate.Check(r, "/one", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got, _ := token.FromContext(admitted.Context()); got != p["read"] {
-			t.Errorf("%s admission: the gate admitted read, the handler sees %v", name, got.Scopes())
+			t.Errorf("%s admission: the gate admitted read, the handler sees %v", name,
+				got.Scopes())
 		}
 	}
 }
@@ -112,11 +118,13 @@ func TestAdmissionOfARefusedRequest(t *testing.T) {
 	r := requestIn(found, "/all", "read")
 	_, err := gate.Check(r, "/all", nil)
 	if got, ok := token.FromContext(r.Context()); ok {
-		t.Errorf("refused (%v), and yet token.FromContext, of requests that were let in, says %v", err, got.Scopes())
+		t.Errorf("refused (%v), and yet token.FromContext, of requests that were let in, says %v",
+			err, got.Scopes())
 	}
 }
 
-// What the gate found is in the context, in that of the server where it made one, also of a request that is refused.
+// What the gate found is in the context, in that of the server where it made one, also of a request
+// that is refused.
 func TestAdmission(t *testing.T) {
 	readers := newPrincipals(t, "read")
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: readers})
@@ -145,32 +153,39 @@ func TestAdmission(t *testing.T) {
 				r.Header.Set("Authorization", "Bearer "+row.token)
 			}
 			type key struct{}
-			found := &authz.Admission{Context: context.WithValue(r.Context(), key{}, "kept"), Principal: &token.Principal{}}
+			found := &authz.Admission{Context: context.WithValue(r.Context(), key{}, "kept"),
+				Principal: &token.Principal{}}
 			admitted, err := gate.Check(r.WithContext(found), row.template, nil)
 			status := 0
 			if refused, ok := errors.AsType[*authz.Error](err); ok {
 				status = refused.Status()
 			}
 			if status != row.status || (admitted == nil) != (row.status != 0) {
-				t.Fatalf("Check returned %v, %v: expected status %d (0: let in)", admitted, err, row.status)
+				t.Fatalf("Check returned %v, %v: expected status %d (0: let in)", admitted, err,
+					row.status)
 			}
-			if (found.Operation != nil) != row.operation || row.operation && found.Operation.Path != row.template {
+			if (found.Operation != nil) != row.operation || row.operation &&
+				found.Operation.Path != row.template {
 				t.Errorf("operation is %+v, expected one: %v", found.Operation, row.operation)
 			}
 			if row.status >= 404 {
 				return // it did not come so far as to ask who calls
 			}
-			if (found.Principal != nil) != row.principal || row.principal && !found.Principal.HasScope("read") {
+			if (found.Principal != nil) != row.principal || row.principal &&
+				!found.Principal.HasScope("read") {
 				t.Errorf("principal is %v, expected the reader: %v", found.Principal, row.principal)
 			}
 			if row.status != 0 {
 				return
 			}
 			if again, ok := authz.FromContext(admitted.Context()); !ok || again != found {
-				t.Errorf("the handler's context has the admission %p, expected that of the server, %p", again, found)
+				t.Errorf("the handler's context has the admission %p, expected that of the "+
+					"server, %p", again, found)
 			}
-			if p, ok := token.FromContext(admitted.Context()); ok != row.principal || p != found.Principal {
-				t.Errorf("token.FromContext returns %v, expected what the gate found: %v", p, found.Principal)
+			if p, ok := token.FromContext(admitted.Context()); ok != row.principal ||
+				p != found.Principal {
+				t.Errorf("token.FromContext returns %v, expected what the gate found: %v", p,
+					found.Principal)
 			}
 			if admitted.Context().Value(key{}) != "kept" {
 				t.Error("what the context had before is lost")
@@ -179,7 +194,8 @@ func TestAdmission(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if own, ok := authz.FromContext(fresh.Context()); !ok || own.Operation != found.Operation || own.Principal != found.Principal {
+			if own, ok := authz.FromContext(fresh.Context()); !ok ||
+				own.Operation != found.Operation || own.Principal != found.Principal {
 				t.Errorf("without one of the server's the context has %+v, expected the same", own)
 			}
 			if _, ok := authz.FromContext(r.Context()); ok {

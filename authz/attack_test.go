@@ -57,7 +57,8 @@ func (accepting) Verify(context.Context, string) (*token.Principal, error) {
 
 type authenticatorFunc func(r *http.Request) (*token.Principal, error)
 
-func (f authenticatorFunc) Authenticate(r *http.Request, _ *openapi3.SecurityScheme) (*token.Principal, error) {
+func (f authenticatorFunc) Authenticate(r *http.Request,
+	_ *openapi3.SecurityScheme) (*token.Principal, error) {
 	return f(r)
 }
 
@@ -99,7 +100,8 @@ func TestPagesOfOtherSites(t *testing.T) {
 		{"/cookie-header", "Cookie", "sid=1", "cookieHeader", "refused"},
 		{"/ntlm", "Authorization", "NTLM x", "ntlm", "refused"},
 	} {
-		for site, expected := range map[string]string{"same-origin": row.same, "cross-site": row.cross} {
+		for site, expected := range map[string]string{"same-origin": row.same,
+			"cross-site": row.cross} {
 			r := httptest.NewRequest("POST", row.target, nil)
 			r.Header.Set(row.header, row.value)
 			r.Header.Set("Sec-Fetch-Site", site)
@@ -111,7 +113,8 @@ func TestPagesOfOtherSites(t *testing.T) {
 				}
 			}
 			if got != expected {
-				t.Errorf("%s from %s: the caller is %q, expected %q", row.target, site, got, expected)
+				t.Errorf("%s from %s: the caller is %q, expected %q", row.target, site, got,
+					expected)
 			}
 		}
 	}
@@ -142,38 +145,48 @@ func TestTimeoutsAreForAdmittedRequests(t *testing.T) {
 
 func TestQueryKeyIsNotInTheForm(t *testing.T) {
 	gate := mixedGate(t, func(c *authz.Config) {
-		c.Authenticators["query"] = authenticatorFunc(func(r *http.Request) (*token.Principal, error) {
+		c.Authenticators["query"] = authenticatorFunc(func(r *http.Request) (*token.Principal,
+			error) {
 			if r.FormValue("api_key") == "" { // parses the form of the request
 				return nil, authz.ErrAbsent
 			}
 			return token.NewPrincipal(token.PrincipalConfig{Subject: "query"})
 		})
 	})
-	admitted, err := gate.Check(httptest.NewRequest("GET", "/query?api_key=secret", nil), "/query", nil)
+	admitted, err := gate.Check(httptest.NewRequest("GET", "/query?api_key=secret", nil), "/query",
+		nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if seen := admitted.FormValue("api_key") + admitted.URL.String() + admitted.RequestURI; strings.Contains(seen, "secret") {
+	if seen := admitted.FormValue("api_key") + admitted.URL.String() +
+		admitted.RequestURI; strings.Contains(seen, "secret") {
 		t.Errorf("the handler sees the key: %s", seen)
 	}
 }
 
 func TestPanicOfAnAuthenticator(t *testing.T) {
 	gate := mixedGate(t, func(c *authz.Config) {
-		c.Authenticators["query"] = authenticatorFunc(func(*http.Request) (*token.Principal, error) { panic("secret") })
+		c.Authenticators["query"] = authenticatorFunc(func(*http.Request) (*token.Principal,
+			error) {
+			panic("secret")
+		})
 	})
 	ran := false
 	handler := gate.Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { ran = true }),
 		func(*http.Request) string { return "/query" }, (*http.Request).PathValue)
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, httptest.NewRequest("GET", "/query?api_key=1", nil))
-	if w.Code != http.StatusInternalServerError || ran || strings.Contains(w.Body.String(), "secret") {
-		t.Errorf("status %d, handler ran: %v, body %s; expected a problem document of a 500", w.Code, ran, w.Body)
+	if w.Code != http.StatusInternalServerError || ran ||
+		strings.Contains(w.Body.String(), "secret") {
+		t.Errorf("status %d, handler ran: %v, body %s; expected a problem document of a 500",
+			w.Code, ran, w.Body)
 	}
 }
 
 func TestUnguardedPathsAreExact(t *testing.T) {
-	gate := mixedGate(t, func(c *authz.Config) { c.InsecureUnguarded = []string{"/home/", "/metrics"} })
+	gate := mixedGate(t, func(c *authz.Config) {
+		c.InsecureUnguarded = []string{"/home/", "/metrics"}
+	})
 	mux := gate.Mux()
 	ran := false
 	mux.HandleFunc("/home/", func(http.ResponseWriter, *http.Request) { ran = true })
@@ -185,7 +198,8 @@ func TestUnguardedPathsAreExact(t *testing.T) {
 		}
 	}
 	// The template has a space, and what follows it is not an unguarded path.
-	if _, err := gate.Check(httptest.NewRequest("GET", "/x%20/metrics", nil), "/x /metrics", nil); err == nil {
+	if _, err := gate.Check(httptest.NewRequest("GET", "/x%20/metrics", nil),
+		"/x /metrics", nil); err == nil {
 		t.Error("a template with a space is admitted without a token")
 	}
 }

@@ -11,10 +11,12 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// errNoCredential: the request carries no credential of the scheme. Not a refusal yet: an optional operation goes on.
+// errNoCredential: the request carries no credential of the scheme. Not a refusal yet: an optional
+// operation goes on.
 var errNoCredential = errors.New("no credential")
 
-// The schemes by which a token is presented (RFC 6750 §2.1, RFC 9449 §7.1), case-insensitive (RFC 9110 §11.1).
+// The schemes by which a token is presented (RFC 6750 §2.1, RFC 9449 §7.1), case-insensitive (RFC
+// 9110 §11.1).
 const (
 	schemeBearer = "Bearer"
 	schemeDPoP   = "DPoP"
@@ -35,16 +37,19 @@ func (g *Gate) verify(r *http.Request) (*token.Principal, error) {
 		presented.Proof = &proof
 	}
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		presented.Certificate = r.TLS.PeerCertificates[0] // the handshake has proved its key (RFC 8705 §3)
+		// the handshake has proved its key (RFC 8705 §3)
+		presented.Certificate = r.TLS.PeerCertificates[0]
 	}
 	principal, err := g.ask(r.Context(), presented)
 	if err == nil && principal != nil {
 		return principal, nil
 	}
 	if refused, ok := errors.AsType[*token.Error](err); ok {
-		return nil, &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
+		return nil, &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter,
+			Err: err}
 	}
-	return nil, &Error{Kind: Internal, Err: fmt.Errorf("the verifier returned neither a principal nor a token.Error: %w", err)}
+	return nil, &Error{Kind: Internal,
+		Err: fmt.Errorf("the verifier returned neither a principal nor a token.Error: %w", err)}
 }
 
 // ask asks the verifier, in the simplest way that does for what is presented.
@@ -60,8 +65,9 @@ func (g *Gate) ask(ctx context.Context, presented token.Presented) (*token.Princ
 	return g.verifier.Verify(ctx, presented.Token)
 }
 
-// credential reads the access token of a request from its Authorization header, and from nowhere else: a token in the
-// query, a form, a cookie or another header is as if absent. So is one by the DPoP scheme where that is not offered.
+// credential reads the access token of a request from its Authorization header, and from nowhere
+// else: a token in the query, a form, a cookie or another header is as if absent. So is one by the
+// DPoP scheme where that is not offered.
 func credential(r *http.Request, dpop bool) (scheme, token string, err error) {
 	headers := r.Header["Authorization"]
 	if len(headers) == 0 {
@@ -81,15 +87,22 @@ func credential(r *http.Request, dpop bool) (scheme, token string, err error) {
 	token = strings.TrimLeft(rest, " ")
 	switch {
 	case rest != "" && rest[0] == '\t':
-		return "", "", refusal(InvalidRequest, "A tab separates scheme and token; a space is expected.")
+		return "", "",
+			refusal(InvalidRequest, "A tab separates scheme and token; a space is expected.")
 	case rest != "" && rest[0] != ' ':
 		return "", "", errNoCredential // another scheme, whose name begins like this one
 	case token == "":
-		return "", "", refusal(InvalidRequest, "The Authorization header says %s and holds no token.", scheme)
-	case strings.IndexByte(token, ' ') >= 0 || strings.IndexByte(token, '\t') >= 0 || strings.IndexByte(token, ',') >= 0: // faster than ContainsAny, on every request
-		return "", "", refusal(InvalidRequest, "The Authorization header holds more than one token.")
+		return "", "",
+			refusal(InvalidRequest, "The Authorization header says %s and holds no token.", scheme)
+	case strings.IndexByte(token, ' ') >= 0 || strings.IndexByte(token, '\t') >= 0 ||
+		strings.IndexByte(token, ',') >= 0:
+		// faster than ContainsAny, on every request
+		return "", "",
+			refusal(InvalidRequest, "The Authorization header holds more than one token.")
 	case hasQueryToken(r.URL.RawQuery):
-		return "", "", refusal(InvalidRequest, "There is a token in the Authorization header and one in the query.")
+		return "", "",
+			refusal(InvalidRequest,
+				"There is a token in the Authorization header and one in the query.")
 	}
 	return scheme, token, nil
 }
@@ -118,12 +131,15 @@ func hasQueryToken(query string) bool {
 func (d *dpop) proof(r *http.Request) (token.Proof, error) {
 	proofs := r.Header.Values("DPoP")
 	if len(proofs) != 1 {
-		return token.Proof{}, refusal(InvalidProof, "The request has %d DPoP headers: send one, with a proof that is made for this request.", len(proofs))
+		return token.Proof{}, refusal(InvalidProof, "The request has %d DPoP headers: send one, "+
+			"with a proof that is made for this request.", len(proofs))
 	}
-	return token.Proof{JWT: proofs[0], Method: r.Method, URL: d.base + strings.TrimPrefix(r.URL.EscapedPath(), d.basePath)}, nil
+	return token.Proof{JWT: proofs[0], Method: r.Method,
+		URL: d.base + strings.TrimPrefix(r.URL.EscapedPath(), d.basePath)}, nil
 }
 
-// kindOfToken: what a client is told of a check that its token, or the proof that came with it, failed.
+// kindOfToken: what a client is told of a check that its token, or the proof that came with it,
+// failed.
 func kindOfToken(code token.Code) Kind {
 	switch code {
 	case token.KeysUnavailable, token.KeyPending:

@@ -242,7 +242,9 @@ type source struct {
 // readSources finds the source of each scheme. It returns a fault for each that an operation uses
 // and that has none, and for each name of the configuration that is no scheme.
 func (g *Gate) readSources(config Config) (faults []error) {
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("authz: "+format, args...)) }
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("authz: "+format, args...))
+	}
 	g.sources, g.demands = map[string]*source{}, config.Schemes
 	for name, a := range config.Authenticators {
 		s := g.plan.schemes[name]
@@ -254,7 +256,8 @@ func (g *Gate) readSources(config Config) (faults []error) {
 			fault("Config.Authenticators has nil for %q", name)
 		case ok && !checked.fits(s):
 			fault(
-				"Config.Authenticators has, for %q, an authenticator that is not for its type: it is %s",
+				"Config.Authenticators has, for %q, an authenticator that is not for its type: "+
+					"it is %s",
 				name,
 				s,
 			)
@@ -287,14 +290,16 @@ func (g *Gate) readSources(config Config) (faults []error) {
 			)
 		case demand.Issuers != nil && len(demand.Issuers) == 0:
 			fault(
-				"Config.Schemes[%q].Issuers is empty, so that no token would pass: leave it nil for any",
+				"Config.Schemes[%q].Issuers is empty, so that no token would pass: leave it nil "+
+					"for any",
 				name,
 			)
 		}
 		for pointer, values := range demand.Claims {
 			if !strings.HasPrefix(pointer, "/") || len(values) == 0 {
 				fault(
-					"Config.Schemes[%q].Claims has %q: expected a JSON pointer (RFC 6901) such as /token_use, and values",
+					"Config.Schemes[%q].Claims has %q: expected a JSON pointer (RFC 6901) such "+
+						"as /token_use, and values",
 					name,
 					pointer,
 				)
@@ -336,7 +341,8 @@ func (g *Gate) attach(o *operation) (problems []string) {
 				problems = append(
 					problems,
 					fmt.Sprintf(
-						"security scheme %s (%s) has no authenticator: name one in Config.Authenticators, "+
+						"security scheme %s (%s) has no authenticator: name one in "+
+							"Config.Authenticators, "+
 							"or drop every alternative that needs it by Config.Without",
 						name,
 						s,
@@ -444,7 +450,9 @@ func (g *Gate) authenticate(r *http.Request, from *source) (*token.Principal, er
 		return principal, nil
 	case errors.Is(err, ErrAbsent):
 		return nil, errNoCredential
-	case ofToken && (from.scheme.isToken() || kinds[kindOfToken(refused.Code)].status == http.StatusServiceUnavailable):
+	case ofToken &&
+		(from.scheme.isToken() ||
+			kinds[kindOfToken(refused.Code)].status == http.StatusServiceUnavailable):
 		return nil, &Error{
 			Kind:       kindOfToken(refused.Code),
 			RetryAfter: refused.RetryAfter,

@@ -72,7 +72,8 @@ func named(tb testing.TB, subject string, scopes ...string) *token.Principal {
 	return p
 }
 
-// lookup is what every authenticator here asks: a credential is "down", "broken", "none", or scopes joined by +.
+// lookup is what every authenticator here asks: a credential is "down", "broken", "none", or scopes
+// joined by +.
 func lookup(tb testing.TB, subject string) func(context.Context, string) (*token.Principal, error) {
 	return func(_ context.Context, credential string) (*token.Principal, error) {
 		switch credential {
@@ -114,13 +115,15 @@ func everyAuthenticator(tb testing.TB) map[string]authz.Authenticator {
 		"query":         authz.APIKey(lookup(tb, "query")),
 		"cookie":        authz.APIKey(lookup(tb, "cookie")),
 		"authorization": authz.APIKey(lookup(tb, "authorization")),
-		"basic": authz.Basic(func(ctx context.Context, name, password string) (*token.Principal, error) {
+		"basic": authz.Basic(func(ctx context.Context, name, password string) (*token.Principal,
+			error) {
 			if name != "user" {
 				return nil, authz.ErrBadCredential
 			}
 			return user(ctx, password)
 		}),
-		"mtls": authz.MutualTLS(func(ctx context.Context, c *x509.Certificate) (*token.Principal, error) {
+		"mtls": authz.MutualTLS(func(ctx context.Context, c *x509.Certificate) (*token.Principal,
+			error) {
 			return certificate(ctx, c.Subject.CommonName)
 		}),
 	}
@@ -129,7 +132,8 @@ func everyAuthenticator(tb testing.TB) map[string]authz.Authenticator {
 func schemesGate(tb testing.TB) *authz.Gate {
 	tb.Helper()
 	gate, err := authz.New(authz.Config{
-		Document: load(tb, everyScheme), Verifier: byLookup(lookup(tb, "token")), Authenticators: everyAuthenticator(tb),
+		Document: load(tb, everyScheme), Verifier: byLookup(lookup(tb, "token")),
+		Authenticators: everyAuthenticator(tb),
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -254,7 +258,8 @@ func TestSchemes(t *testing.T) {
 				r.Header.Add(name, strings.TrimPrefix(value, " "))
 			}
 			if row.certificate != "" {
-				withCertificate(r, strings.TrimPrefix(row.certificate, "-"), row.certificate[0] != '-')
+				withCertificate(r, strings.TrimPrefix(row.certificate, "-"),
+					row.certificate[0] != '-')
 			}
 			admitted, err := gate.Check(r, r.URL.Path, nil)
 			if kind := kindOfError(err); kind != row.kind || (err != nil) != (kind != "") {
@@ -316,8 +321,10 @@ func TestKeysInTheQueryAreHidden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := admitted.URL.RawQuery; got != expected || strings.Contains(admitted.RequestURI, "=secret") {
-			t.Errorf("%s: the handler sees %q in %q, expected %q", target, got, admitted.RequestURI, expected)
+		if got := admitted.URL.RawQuery; got != expected ||
+			strings.Contains(admitted.RequestURI, "=secret") {
+			t.Errorf("%s: the handler sees %q in %q, expected %q", target, got, admitted.RequestURI,
+				expected)
 		}
 		if r.URL.String() != target {
 			t.Errorf("%s: the request of the server has changed to %s", target, r.URL)
@@ -325,11 +332,13 @@ func TestKeysInTheQueryAreHidden(t *testing.T) {
 	}
 }
 
-// TestCrossOrigin: a credential that browsers add by themselves changes nothing for pages of other sites.
+// TestCrossOrigin: a credential that browsers add by themselves changes nothing for pages of other
+// sites.
 func TestCrossOrigin(t *testing.T) {
 	gate, err := authz.New(authz.Config{
-		Document: load(t, everyScheme), Verifier: byLookup(lookup(t, "token")), Authenticators: everyAuthenticator(t),
-		CookieOrigins: []string{"https://app.example.com"},
+		Document: load(t, everyScheme), Verifier: byLookup(lookup(t, "token")),
+		Authenticators: everyAuthenticator(t),
+		CookieOrigins:  []string{"https://app.example.com"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -360,7 +369,8 @@ func TestCrossOrigin(t *testing.T) {
 		for name, value := range row.headers {
 			r.Header.Set(name, value)
 		}
-		if _, err := gate.Check(r, path, nil); kindOfError(err) != row.kind || (err != nil) != (row.kind != "") {
+		if _, err := gate.Check(r, path, nil); kindOfError(err) != row.kind ||
+			(err != nil) != (row.kind != "") {
 			t.Errorf("%s %v: decided %v, expected %q", row.request, row.headers, err, row.kind)
 		}
 		if r.Method != method {
@@ -391,7 +401,8 @@ func TestSecrets(t *testing.T) {
 		} {
 			p, err := found()
 			_, subject, _ := strings.Cut(expected, " ")
-			if (p == nil) != (subject == "") || p != nil && p.Subject() != subject || p == nil && !errors.Is(err, authz.ErrBadCredential) {
+			if (p == nil) != (subject == "") || p != nil && p.Subject() != subject || p == nil &&
+				!errors.Is(err, authz.ErrBadCredential) {
 				t.Errorf("%q %q: %v, %v; expected %s", row.user, row.secret, p, err, expected)
 			}
 			if err != nil && strings.Contains(err.Error(), row.secret) && row.secret != "" {
@@ -416,14 +427,17 @@ func TestWithout(t *testing.T) {
 		}
 	}
 	if denied != 11 {
-		t.Errorf("the plan denies %d operations, expected those 11 that need another credential than a token", denied)
+		t.Errorf("the plan denies %d operations, expected those 11 that need another credential "+
+			"than a token", denied)
 	}
-	for path, kind := range map[string]authz.Kind{"/either": "", "/both": authz.Denied, "/key": authz.Denied, "/optional": ""} {
+	for path, kind := range map[string]authz.Kind{"/either": "", "/both": authz.Denied,
+		"/key": authz.Denied, "/optional": ""} {
 		r := httptest.NewRequest("GET", path, nil)
 		r.Header.Set("Authorization", "Bearer read")
 		r.Header.Set("X-API-Key", "read")
 		withCertificate(r, "write", true)
-		if _, err := gate.Check(r, path, nil); kindOfError(err) != kind || (err != nil) != (kind != "") {
+		if _, err := gate.Check(r, path, nil); kindOfError(err) != kind ||
+			(err != nil) != (kind != "") {
 			t.Errorf("%s: decided %v, expected %q", path, err, kind)
 		}
 	}
@@ -474,7 +488,8 @@ components:
 		"/client": {"auth0", "client", "entra"}, "/person": {"guest", "person", "staff"}, "/staff": {"staff"},
 		"/either": {"auth0", "client", "entra", "person"}, "/maybe": {"", "guest", "person", "staff"},
 	} {
-		for _, who := range []string{"", "auth0", "client", "entra", "guest", "nameless", "person", "staff"} {
+		for _, who := range []string{"", "auth0", "client", "entra", "guest",
+			"nameless", "person", "staff"} {
 			r := httptest.NewRequest("GET", path, nil)
 			if who != "" {
 				r.Header.Set("Authorization", "Bearer "+who)
@@ -483,7 +498,8 @@ components:
 			if (err == nil) != slices.Contains(allowed, who) {
 				t.Errorf("%s with the token of %q: %v, expected only %q", path, who, err, allowed)
 			}
-			if kind := kindOfError(err); err != nil && who != "" && kind != authz.InvalidToken && kind != authz.InsufficientScope {
+			if kind := kindOfError(err); err != nil && who != "" && kind != authz.InvalidToken &&
+				kind != authz.InsufficientScope {
 				t.Errorf("%s with the token of %q: decided %s", path, who, kind)
 			}
 		}
@@ -492,7 +508,9 @@ components:
 
 // TestNamesOfSchemes: what the configuration names must exist, and fit.
 func TestNamesOfSchemes(t *testing.T) {
-	never := authz.Basic(func(context.Context, string, string) (*token.Principal, error) { return nil, authz.ErrAbsent })
+	never := authz.Basic(func(context.Context, string, string) (*token.Principal, error) {
+		return nil, authz.ErrAbsent
+	})
 	for fault, change := range map[string]func(*authz.Config){
 		`Config.Authenticators has "headre"`: func(c *authz.Config) { c.Authenticators["headre"] = never },
 		`Config.Authenticators has nil`:      func(c *authz.Config) { c.Authenticators["header"] = nil },
@@ -508,15 +526,18 @@ func TestNamesOfSchemes(t *testing.T) {
 		`Config.CookieOrigins has "app"`: func(c *authz.Config) { c.CookieOrigins = []string{"app"} },
 		`GET /key: security scheme header (apiKey in header X-API-Key) has no authenticator`: func(c *authz.Config) { delete(c.Authenticators, "header") },
 	} {
-		config := authz.Config{Document: load(t, everyScheme), Verifier: byLookup(lookup(t, "token")), Authenticators: everyAuthenticator(t)}
+		config := authz.Config{Document: load(t, everyScheme),
+			Verifier: byLookup(lookup(t, "token")), Authenticators: everyAuthenticator(t)}
 		change(&config)
 		if _, err := authz.New(config); err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("error is %v, expected %q", err, fault)
 		}
 	}
-	for _, both := range []string{"{basic: [], bearer: []}", "{authorization: [], bearer: []}", "{authorization: [], basic: []}"} {
+	for _, both := range []string{"{basic: [], bearer: []}", "{authorization: [], bearer: []}",
+		"{authorization: [], basic: []}"} {
 		document := edited(t, everyScheme, "security: [{mtls: []}]", "security: ["+both+"]")
-		if _, err := authz.Compile(load(t, document)); err == nil || !strings.Contains(err.Error(), "in one Authorization header") {
+		if _, err := authz.Compile(load(t, document)); err == nil ||
+			!strings.Contains(err.Error(), "in one Authorization header") {
 			t.Errorf("%s: error is %v, expected a fault", both, err)
 		}
 	}
@@ -525,7 +546,8 @@ func TestNamesOfSchemes(t *testing.T) {
 		t.Error("Compile takes a key whose name cannot stand in a challenge")
 	}
 	stepUp := edited(t, everyScheme, "operationId: either,", "operationId: either, x-max-age: 60,")
-	if _, err := authz.Compile(load(t, stepUp)); err == nil || !strings.Contains(err.Error(), "x-max-age and may be called without a token") {
+	if _, err := authz.Compile(load(t, stepUp)); err == nil ||
+		!strings.Contains(err.Error(), "x-max-age and may be called without a token") {
 		t.Errorf("step-up by key: error is %v, expected a fault", err)
 	}
 }
@@ -533,7 +555,8 @@ func TestNamesOfSchemes(t *testing.T) {
 // An authenticator of the program's own, for any scheme, that of access tokens included.
 type own struct{ calls int }
 
-func (o *own) Authenticate(r *http.Request, scheme *openapi3.SecurityScheme) (*token.Principal, error) {
+func (o *own) Authenticate(r *http.Request,
+	scheme *openapi3.SecurityScheme) (*token.Principal, error) {
 	o.calls++
 	if scheme.Type != "http" || r.Body != http.NoBody {
 		return nil, errors.New("expected the scheme of the document, and no body")
@@ -553,10 +576,13 @@ func TestOwnAuthenticator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for bearer, kind := range map[string]authz.Kind{"opaque": authz.InsufficientScope, "other": authz.InvalidToken} {
+	for bearer, kind := range map[string]authz.Kind{"opaque": authz.InsufficientScope,
+		"other": authz.InvalidToken} {
 		r := httptest.NewRequest("POST", "/things/1", strings.NewReader("{}"))
 		r.Header.Set("Authorization", "Bearer "+bearer)
-		if _, err := gate.Check(r, "/things/{id}", func(string) string { return "1" }); kindOfError(err) != kind {
+		if _, err := gate.Check(r, "/things/{id}", func(string) string {
+			return "1"
+		}); kindOfError(err) != kind {
 			t.Errorf("with %q: decided %v, expected %s", bearer, err, kind)
 		}
 	}
@@ -565,7 +591,8 @@ func TestOwnAuthenticator(t *testing.T) {
 	}
 }
 
-// Authenticators, too, are called by kin-openapi's validator, once per request, and by nothing else.
+// Authenticators, too, are called by kin-openapi's validator, once per request, and by nothing
+// else.
 func TestAuthenticatorsAreCalledByTheValidator(t *testing.T) {
 	calls := 0
 	byKey := func(context.Context, string) (*token.Principal, error) {
@@ -575,19 +602,23 @@ func TestAuthenticatorsAreCalledByTheValidator(t *testing.T) {
 		}
 		return nil, authz.ErrBadCredential
 	}
-	document := edited(t, everyScheme, "[{header: [read]}]", "[{header: [read]}, {header: [write], cookie: []}, {header: []}]")
+	document := edited(t, everyScheme, "[{header: [read]}]",
+		"[{header: [read]}, {header: [write], cookie: []}, {header: []}]")
 	gate, err := authz.New(authz.Config{
 		Document: load(t, document), Verifier: byLookup(lookup(t, "token")),
-		Authenticators: map[string]authz.Authenticator{"header": authz.APIKey(byKey), "cookie": authz.APIKey(byKey)},
-		Without:        []string{"query", "authorization", "basic", "mtls"},
+		Authenticators: map[string]authz.Authenticator{"header": authz.APIKey(byKey),
+			"cookie": authz.APIKey(byKey)},
+		Without: []string{"query", "authorization", "basic", "mtls"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := httptest.NewRequest("GET", "/key", nil)
 	r.Header.Set("X-API-Key", "a")
-	if _, err := gate.Check(r, "/key", nil); kindOfError(err) != authz.InvalidCredential || calls != 1 {
-		t.Errorf("decided %v with %d calls, expected %s with one", err, calls, authz.InvalidCredential)
+	if _, err := gate.Check(r, "/key", nil); kindOfError(err) != authz.InvalidCredential ||
+		calls != 1 {
+		t.Errorf("decided %v with %d calls, expected %s with one", err, calls,
+			authz.InvalidCredential)
 	}
 }
 
@@ -598,9 +629,11 @@ func TestMutualTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "write"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "write"}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	raw, err := x509.CreateCertificate(cryptorand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -621,7 +654,8 @@ func TestMutualTLS(t *testing.T) {
 		{tls.VerifyClientCertIfGiven, false, 401, ""},
 		{tls.RequestClientCert, true, 401, ""}, // not verified
 	} {
-		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter,
+			r *http.Request) {
 			admitted, err := gate.Check(r, "/mtls", nil)
 			if err != nil {
 				gate.WriteProblem(w, r, err)
@@ -636,7 +670,8 @@ func TestMutualTLS(t *testing.T) {
 		server.StartTLS()
 		client := server.Client()
 		if row.sends {
-			client.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{{Certificate: [][]byte{raw}, PrivateKey: key}}
+			client.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{
+				{Certificate: [][]byte{raw}, PrivateKey: key}}
 		}
 		response, err := client.Get(server.URL + "/mtls")
 		if err != nil {
@@ -645,7 +680,8 @@ func TestMutualTLS(t *testing.T) {
 		response.Body.Close()
 		server.Close()
 		if response.StatusCode != row.status {
-			t.Errorf("%v, sends %v: status is %d, expected %d", row.mode, row.sends, response.StatusCode, row.status)
+			t.Errorf("%v, sends %v: status is %d, expected %d", row.mode, row.sends,
+				response.StatusCode, row.status)
 		}
 		select {
 		case subject := <-subjects:
@@ -660,8 +696,8 @@ func TestMutualTLS(t *testing.T) {
 	}
 }
 
-// TestVerdictOnSchemes holds the gate to a reference evaluator: over random alternatives of all types of schemes, and
-// random credentials.
+// TestVerdictOnSchemes holds the gate to a reference evaluator: over random alternatives of all
+// types of schemes, and random credentials.
 func TestVerdictOnSchemes(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -670,7 +706,8 @@ func TestVerdictOnSchemes(t *testing.T) {
 
 	doc := load(t, everyScheme)
 	responses := doc.Paths.Value("/key").Get.Responses
-	doc.Components.SecuritySchemes["second"] = doc.Components.SecuritySchemes["bearer"] // the same credential
+	// the same credential
+	doc.Components.SecuritySchemes["second"] = doc.Components.SecuritySchemes["bearer"]
 	doc.Paths = openapi3.NewPaths()
 	schemes := []string{"bearer", "second", "header", "query", "cookie", "basic", "mtls"}
 	type operation struct {
@@ -698,12 +735,14 @@ func TestVerdictOnSchemes(t *testing.T) {
 			o.security = append(o.security, requirement)
 		}
 		item := &openapi3.PathItem{}
-		item.SetOperation(o.method, &openapi3.Operation{OperationID: fmt.Sprint("o", i), Security: &o.security, Responses: responses})
+		item.SetOperation(o.method, &openapi3.Operation{OperationID: fmt.Sprint("o", i),
+			Security: &o.security, Responses: responses})
 		doc.Paths.Set(o.path, item)
 		operations = append(operations, o)
 	}
 	gate, err := authz.New(authz.Config{
-		Document: doc, Verifier: byLookup(lookup(t, "token")), Authenticators: everyAuthenticator(t),
+		Document: doc, Verifier: byLookup(lookup(t, "token")),
+		Authenticators: everyAuthenticator(t),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -725,7 +764,8 @@ func TestVerdictOnSchemes(t *testing.T) {
 			onlyAmbient, someAmbient := true, false
 			for scheme, scopes := range requirement {
 				credential := sent[scheme]
-				missing, bad, down = missing || credential == absent, bad || credential == "bad", down || credential == "down"
+				missing, bad, down = missing || credential == absent, bad || credential == "bad",
+					down || credential == "down"
 				for _, scope := range scopes {
 					lacks = lacks || !slices.Contains(strings.Split(credential, "+"), scope)
 				}
@@ -767,7 +807,9 @@ func TestVerdictOnSchemes(t *testing.T) {
 	for range 20_000 {
 		o := operations[random.IntN(len(operations))]
 		sent := map[string]string{}
-		state := func() string { return one(absent, absent, "bad", "down", "a", "b", "a+b", "a+b", "x") }
+		state := func() string {
+			return one(absent, absent, "bad", "down", "a", "b", "a+b", "a+b", "x")
+		}
 		r := httptest.NewRequest(o.method, o.path, nil)
 		switch credential := state(); {
 		case credential == absent:
@@ -778,8 +820,12 @@ func TestVerdictOnSchemes(t *testing.T) {
 			sent["bearer"], sent["second"] = credential, credential
 			r.Header.Set("Authorization", "Bearer "+credential)
 		}
-		// The key in the query goes to operations that know it: to others it is an undeclared parameter.
-		known := slices.ContainsFunc(o.security, func(s openapi3.SecurityRequirement) bool { _, ok := s["query"]; return ok })
+		// The key in the query goes to operations that know it: to others it is an undeclared
+		// parameter.
+		known := slices.ContainsFunc(o.security, func(s openapi3.SecurityRequirement) bool {
+			_, ok := s["query"]
+			return ok
+		})
 		if sent["query"] = state(); known && sent["query"] != absent {
 			r.URL.RawQuery = "api_key=" + strings.ReplaceAll(sent["query"], "+", "%2B")
 		}
@@ -806,12 +852,14 @@ func TestVerdictOnSchemes(t *testing.T) {
 		}
 		decided[status]++
 		if expected := reference(o, sent, crossSite); status != expected {
-			t.Fatalf("%s %v with %q, cross-site %v: decided %d, expected %d", o.method, o.security, sent, crossSite, status, expected)
+			t.Fatalf("%s %v with %q, cross-site %v: decided %d, expected %d", o.method, o.security,
+				sent, crossSite, status, expected)
 		}
 	}
 	for _, status := range []int{204, 401, 403, 503} {
 		if decided[status] < 200 {
-			t.Errorf("%d was decided %d times: the documents are not what they should be", status, decided[status])
+			t.Errorf("%d was decided %d times: the documents are not what they should be", status,
+				decided[status])
 		}
 	}
 	t.Logf("decided %v", decided)

@@ -52,12 +52,15 @@ func TestAuthenticatorIsCalledByTheValidator(t *testing.T) {
 				r.Header.Set("Authorization", "Bearer "+bearer)
 			}
 			_, _ = gate.Check(r, o.Path, func(string) string { return "1" })
-			if expected := bearer != "" && !o.Public(); (len(v.stacks) > 0) != expected || len(v.stacks) > 1 {
-				t.Errorf("%s with %q: the verifier was called %d times, expected once: %v", o.ID, bearer, len(v.stacks), expected)
+			if expected := bearer != "" && !o.Public(); (len(v.stacks) > 0) != expected ||
+				len(v.stacks) > 1 {
+				t.Errorf("%s with %q: the verifier was called %d times, expected once: %v", o.ID,
+					bearer, len(v.stacks), expected)
 			}
 			for _, stack := range v.stacks {
 				if !strings.Contains(stack, "openapi3filter.ValidateSecurityRequirements") {
-					t.Errorf("%s: the verifier was not called through openapi3filter, but by\n%s", o.ID, stack)
+					t.Errorf("%s: the verifier was not called through openapi3filter, but by\n%s",
+						o.ID, stack)
 				}
 			}
 		}
@@ -79,8 +82,10 @@ func TestAuthenticationFunc(t *testing.T) {
 		}
 		item := doc.Paths.Value(path)
 		return openapi3filter.ValidateRequest(ctx, &openapi3filter.RequestValidationInput{
-			Request: r, Options: &openapi3filter.Options{AuthenticationFunc: gate.AuthenticationFunc()},
-			Route: &routers.Route{Spec: doc, Path: path, PathItem: item, Method: http.MethodGet, Operation: item.Get},
+			Request: r,
+			Options: &openapi3filter.Options{AuthenticationFunc: gate.AuthenticationFunc()},
+			Route: &routers.Route{Spec: doc, Path: path, PathItem: item, Method: http.MethodGet,
+				Operation: item.Get},
 		})
 	}
 	refusal := func(err error) authz.Kind {
@@ -117,10 +122,13 @@ func TestAuthenticationFunc(t *testing.T) {
 				continue
 			}
 			if len(v.stacks) != row.calls {
-				t.Errorf("%s with %q: the verifier was called %d times, expected %d", row.path, row.bearer, len(v.stacks), row.calls)
+				t.Errorf("%s with %q: the verifier was called %d times, expected %d", row.path,
+					row.bearer, len(v.stacks), row.calls)
 			}
-			if admitted := row.kind == "" && row.calls > 0; admitted && found.Principal != v.principals["read"] {
-				t.Errorf("%s with %q: the admission holds %v", row.path, row.bearer, found.Principal)
+			if admitted := row.kind == "" && row.calls > 0; admitted &&
+				found.Principal != v.principals["read"] {
+				t.Errorf("%s with %q: the admission holds %v", row.path, row.bearer,
+					found.Principal)
 			}
 		}
 	}
@@ -166,16 +174,21 @@ func TestAuthenticationFuncOfEveryScheme(t *testing.T) {
 		}
 		item := doc.Paths.Value(row.path)
 		err := openapi3filter.ValidateRequest(ctx, &openapi3filter.RequestValidationInput{
-			Request: r, Options: &openapi3filter.Options{AuthenticationFunc: gate.AuthenticationFunc()},
-			Route: &routers.Route{Spec: doc, Path: row.path, PathItem: item, Method: row.method, Operation: item.GetOperation(row.method)},
+			Request: r,
+			Options: &openapi3filter.Options{AuthenticationFunc: gate.AuthenticationFunc()},
+			Route: &routers.Route{Spec: doc, Path: row.path, PathItem: item, Method: row.method,
+				Operation: item.GetOperation(row.method)},
 		})
-		if (err == nil) != (row.caller != "") || err == nil && ctx.Principal.Subject() != row.caller {
-			t.Errorf("%s %v %s: %v, the caller is %v; expected %q", row.path, row.headers, row.certificate, err, ctx.Principal, row.caller)
+		if (err == nil) != (row.caller != "") || err == nil &&
+			ctx.Principal.Subject() != row.caller {
+			t.Errorf("%s %v %s: %v, the caller is %v; expected %q", row.path, row.headers,
+				row.certificate, err, ctx.Principal, row.caller)
 		}
 	}
 
 	without, err := authz.New(authz.Config{
-		Document: doc, Verifier: byLookup(lookup(t, "token")), Without: []string{"header", "query", "cookie", "authorization", "basic", "mtls"},
+		Document: doc, Verifier: byLookup(lookup(t, "token")), Without: []string{"header", "query",
+			"cookie", "authorization", "basic", "mtls"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -184,10 +197,13 @@ func TestAuthenticationFuncOfEveryScheme(t *testing.T) {
 		r := httptest.NewRequest("GET", path, nil)
 		r.Header.Set("X-API-Key", "read")
 		item := doc.Paths.Value(path)
-		if err := openapi3filter.ValidateRequest(t.Context(), &openapi3filter.RequestValidationInput{
-			Request: r, Options: &openapi3filter.Options{AuthenticationFunc: without.AuthenticationFunc()},
-			Route: &routers.Route{Spec: doc, Path: path, PathItem: item, Method: "GET", Operation: item.Get},
-		}); err == nil {
+		if err := openapi3filter.ValidateRequest(t.Context(),
+			&openapi3filter.RequestValidationInput{
+				Request: r,
+				Options: &openapi3filter.Options{AuthenticationFunc: without.AuthenticationFunc()},
+				Route: &routers.Route{Spec: doc, Path: path, PathItem: item, Method: "GET",
+					Operation: item.Get},
+			}); err == nil {
 			t.Errorf("%s: the key of a scheme that is switched off is accepted", path)
 		}
 	}

@@ -37,7 +37,8 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 	switch {
 	case err == nil && a.satisfied != nil:
 		return nil
-	case err == nil && op.Optional() && a.next == len(op.ways): // by {}, which the validator asks last and grants itself
+	case err == nil && op.Optional() && a.next == len(op.ways):
+		// by {}, which the validator asks last and grants itself
 		if a.bad != nil {
 			return op.tell(a.bad)
 		}
@@ -54,8 +55,8 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 	}
 }
 
-// tell has a refusal for want of a token, or of a good one, say with which scopes to come back (RFC 6750
-// §3). The error is of this request alone: see authenticate.
+// tell has a refusal for want of a token, or of a good one, say with which scopes to come back (RFC
+// 6750 §3). The error is of this request alone: see authenticate.
 func (op *operation) tell(e *Error) *Error {
 	if op.wanted != nil && (e.Kind == MissingToken || e.Kind == InvalidToken) {
 		e.Scopes, e.prepared = op.wanted, op.challenges[e.Kind]
@@ -63,8 +64,8 @@ func (op *operation) tell(e *Error) *Error {
 	return e
 }
 
-// cheapest returns the fewest scopes of access tokens that are enough for the operation; nil: none are
-// needed.
+// cheapest returns the fewest scopes of access tokens that are enough for the operation; nil: none
+// are needed.
 func (op *operation) cheapest() (fewest []string) {
 	for i := range op.ways {
 		var scopes []string

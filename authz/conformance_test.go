@@ -49,10 +49,11 @@ func TestConformance(t *testing.T) {
 				e.HTTPErrorHandler = echov4.ErrorHandler(gate)
 				e.Use(echov4.Middleware(gate))
 				for _, o := range gate.Plan().Operations() {
-					e.Add(o.Method, strings.NewReplacer("{", ":", "}", "").Replace(o.Path), func(c echo.Context) error {
-						calls++
-						return c.NoContent(http.StatusNoContent)
-					})
+					e.Add(o.Method, strings.NewReplacer("{", ":", "}", "").Replace(o.Path),
+						func(c echo.Context) error {
+							calls++
+							return c.NoContent(http.StatusNoContent)
+						})
 				}
 				if err := echov4.CheckRoutes(e, gate); err != nil {
 					t.Fatal(err)

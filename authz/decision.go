@@ -52,7 +52,8 @@ func (g *Gate) decide(
 	}
 	a.Operation = &op.Operation
 	err = g.authorize(a, r, op)
-	if op.Timeout != 0 && (err == nil || g.reportEverything) { // not for strangers: it may be longer than the server's
+	// not for strangers: it may be longer than the server's
+	if op.Timeout != 0 && (err == nil || g.reportEverything) {
 		r = a.limit(r, op.Timeout)
 	}
 	if r = op.withoutKeys(r); err == nil {

@@ -14,11 +14,13 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// serveGuarded sends a request to the operations of guarded behind a gate. ran is the request that a
-// handler got; nil: none ran.
-func serveGuarded(t *testing.T, change func(*authz.Config), r *http.Request) (w *httptest.ResponseRecorder, ran *http.Request) {
+// serveGuarded sends a request to the operations of guarded behind a gate. ran is the request that
+// a handler got; nil: none ran.
+func serveGuarded(t *testing.T, change func(*authz.Config),
+	r *http.Request) (w *httptest.ResponseRecorder, ran *http.Request) {
 	t.Helper()
-	config := authz.Config{Document: load(t, guarded), Verifier: newPrincipals(t, "read", "write"), Logger: slog.New(slog.DiscardHandler)}
+	config := authz.Config{Document: load(t, guarded), Verifier: newPrincipals(t, "read", "write"),
+		Logger: slog.New(slog.DiscardHandler)}
 	change(&config)
 	gate, err := authz.New(config)
 	if err != nil {
@@ -79,14 +81,18 @@ func TestOnDecision(t *testing.T) {
 			t.Fatalf("%s: %d decisions, expected one", row.request, len(all))
 		}
 		d := all[0]
-		if d.Outcome != row.outcome || (ran != nil) != (row.outcome == authz.Allowed) || (d.Principal != nil) != row.principal || d.Duration < 0 {
+		if d.Outcome != row.outcome || (ran != nil) != (row.outcome == authz.Allowed) ||
+			(d.Principal != nil) != row.principal || d.Duration < 0 {
 			t.Errorf("%s as %q: %+v", row.request, row.bearer, d)
 		}
 		if (d.Cause == nil) != (row.kind == "") || d.Cause != nil && d.Cause.Kind != row.kind {
-			t.Errorf("%s as %q: the cause is %v, expected %q", row.request, row.bearer, d.Cause, row.kind)
+			t.Errorf("%s as %q: the cause is %v, expected %q", row.request, row.bearer, d.Cause,
+				row.kind)
 		}
-		if (d.Operation == nil) != (row.operation == "") || d.Operation != nil && d.Operation.ID != row.operation {
-			t.Errorf("%s: the operation is %+v, expected %q", row.request, d.Operation, row.operation)
+		if (d.Operation == nil) != (row.operation == "") || d.Operation != nil &&
+			d.Operation.ID != row.operation {
+			t.Errorf("%s: the operation is %+v, expected %q", row.request, d.Operation,
+				row.operation)
 		}
 		if row.bearer == "forged" && strings.Contains(d.Cause.Error(), row.bearer) {
 			t.Errorf("the decision holds the token: %v", d.Cause)
@@ -118,7 +124,8 @@ func TestAuthorize(t *testing.T) {
 			asked := false
 			request := strings.Replace(row.request, "/optionalFirst", "/optional/first", 1)
 			w, ran := serveGuarded(t, func(c *authz.Config) {
-				c.Authorize = func(_ context.Context, r *http.Request, o authz.Operation, p *token.Principal) error {
+				c.Authorize = func(_ context.Context, r *http.Request, o authz.Operation,
+					p *token.Principal) error {
 					asked = true
 					if body, err := io.ReadAll(r.Body); len(body) > 0 || err != nil {
 						t.Errorf("it read %q, %v of the body", body, err)
@@ -133,9 +140,11 @@ func TestAuthorize(t *testing.T) {
 				}
 			}, requestOf(request, row.bearer, "application/json", row.body))
 			if w.Code != row.status || asked != row.asked || (ran != nil) != (row.status == 204) {
-				t.Errorf("status %d, asked %v, handler ran %v; %s", w.Code, asked, ran != nil, w.Body)
+				t.Errorf("status %d, asked %v, handler ran %v; %s", w.Code, asked, ran != nil,
+					w.Body)
 			}
-			if ran != nil && (ran.Header.Get("Authorization") == "changed" || ran.Method == "DELETE") {
+			if ran != nil && (ran.Header.Get("Authorization") == "changed" ||
+				ran.Method == "DELETE") {
 				t.Error("it has changed the request")
 			}
 			if strings.Contains(w.Body.String(), "10.0.0.7") {
@@ -147,7 +156,8 @@ func TestAuthorize(t *testing.T) {
 
 func TestRenderError(t *testing.T) {
 	render := func(r *http.Request, p authz.Problem) (string, []byte) {
-		return "application/vnd.acme.error+json", []byte(r.Method + " " + string(p.Kind) + " " + p.Detail)
+		return "application/vnd.acme.error+json",
+			[]byte(r.Method + " " + string(p.Kind) + " " + p.Detail)
 	}
 	for _, row := range []struct {
 		request, bearer string
@@ -159,12 +169,17 @@ func TestRenderError(t *testing.T) {
 		{"GET /none", "", 404, "GET not-found ", ""},
 		{"HEAD /one", "", 401, "", `Bearer realm=`},
 	} {
-		w, _ := serveGuarded(t, func(c *authz.Config) { c.RenderError = render }, requestOf(row.request, row.bearer, "", ""))
+		w, _ := serveGuarded(t, func(c *authz.Config) {
+			c.RenderError = render
+		}, requestOf(row.request, row.bearer, "", ""))
 		h := w.Header()
-		if w.Code != row.status || h.Get("Content-Type") != "application/vnd.acme.error+json" || !strings.HasPrefix(w.Body.String(), row.body) || row.body == "" && w.Body.Len() > 0 {
+		if w.Code != row.status || h.Get("Content-Type") != "application/vnd.acme.error+json" ||
+			!strings.HasPrefix(w.Body.String(), row.body) || row.body == "" && w.Body.Len() > 0 {
 			t.Errorf("%s: status %d, %s %q", row.request, w.Code, h.Get("Content-Type"), w.Body)
 		}
-		if !strings.Contains(h.Get("WWW-Authenticate"), row.challenge) || (h.Get("WWW-Authenticate") == "") != (row.challenge == "") || h.Get("X-Content-Type-Options") != "nosniff" {
+		if !strings.Contains(h.Get("WWW-Authenticate"), row.challenge) ||
+			(h.Get("WWW-Authenticate") == "") != (row.challenge == "") ||
+			h.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: the headers are %v", row.request, h)
 		}
 	}
@@ -203,7 +218,9 @@ func TestReport(t *testing.T) {
 		{"another method", "PATCH /one", "read", "", "", "", authz.MethodNotAllowed, 3},
 	} {
 		for mode := none; mode <= everything; mode++ {
-			if row.kind == authz.BodyTooLarge && mode == none && strings.Contains(row.name, "another media type") || mode == none && strings.Contains(row.name, ", an invalid") {
+			if row.kind == authz.BodyTooLarge && mode == none &&
+				strings.Contains(row.name, "another media type") || mode == none &&
+				strings.Contains(row.name, ", an invalid") {
 				continue // the other fault is told then
 			}
 			r := requestOf(row.request, row.bearer, row.contentType, row.body)
@@ -216,10 +233,12 @@ func TestReport(t *testing.T) {
 			var d authz.Decision
 			w, ran := serveGuarded(t, func(c *authz.Config) {
 				c.MaxBodyBytes = 100
-				c.InsecureReportValidation, c.InsecureReportEverything = mode >= validation, mode == everything
+				c.InsecureReportValidation, c.InsecureReportEverything = mode >= validation,
+					mode == everything
 				c.OnDecision = func(_ context.Context, decided authz.Decision) { d = decided }
 				if row.name == "Config.Authorize" {
-					c.Authorize = func(context.Context, *http.Request, authz.Operation, *token.Principal) error {
+					c.Authorize = func(context.Context, *http.Request, authz.Operation,
+						*token.Principal) error {
 						return &authz.Error{Kind: authz.InsufficientScope}
 					}
 				}
@@ -229,17 +248,21 @@ func TestReport(t *testing.T) {
 				outcome = authz.Reported
 			}
 			if d.Outcome != outcome || (ran != nil) != (outcome == authz.Reported) {
-				t.Errorf("%s, mode %d: %v (%v), handler ran %v, status %d: expected %v", row.name, mode, d.Outcome, d.Cause, ran != nil, w.Code, outcome)
+				t.Errorf("%s, mode %d: %v (%v), handler ran %v, status %d: expected %v", row.name,
+					mode, d.Outcome, d.Cause, ran != nil, w.Code, outcome)
 				continue
 			}
-			if d.Cause == nil || d.Cause.Kind != row.kind && !(mode == everything && strings.Contains(row.name, ", ")) {
-				t.Errorf("%s, mode %d: the cause is %v, expected %s", row.name, mode, d.Cause, row.kind)
+			if d.Cause == nil || d.Cause.Kind != row.kind &&
+				!(mode == everything && strings.Contains(row.name, ", ")) {
+				t.Errorf("%s, mode %d: the cause is %v, expected %s", row.name, mode, d.Cause,
+					row.kind)
 			}
 			if ran == nil {
 				continue
 			}
 			if body, err := io.ReadAll(ran.Body); string(body) != row.body || err != nil {
-				t.Errorf("%s, mode %d: the handler reads %d bytes, %v, expected %d", row.name, mode, len(body), err, len(row.body))
+				t.Errorf("%s, mode %d: the handler reads %d bytes, %v, expected %d", row.name, mode,
+					len(body), err, len(row.body))
 			}
 		}
 	}

@@ -7,18 +7,20 @@
 //	authorize     the operation's alternatives against its scopes  403
 //	validate      parameters, then the body, against the schemas   400, 413, 415
 //
-// and what the document does not describe is refused. No byte of a body is read before the token is accepted.
-// The kin-openapi request validator drives it: authenticate and authorize are what its AuthenticationFunc does.
+// and what the document does not describe is refused. No byte of a body is read before the token is
+// accepted. The kin-openapi request validator drives it: authenticate and authorize are what its
+// AuthenticationFunc does.
 //
-// Adapters guard a router: [Gate.Mux] that of net/http, packages echov4 and echov5 those of Echo. They
-// decide by the route that the router has matched, before generated code reads the request, and
-// refuse, at start, routes that the document does not describe and operations that no route serves.
-// For other routers, [Gate.Check] is the decision and [Gate.WriteProblem] the answer; authz/examples
-// has programs for chi and gin.
+// Adapters guard a router: [Gate.Mux] that of net/http, packages echov4 and echov5 those of Echo.
+// They decide by the route that the router has matched, before generated code reads the request,
+// and refuse, at start, routes that the document does not describe and operations that no route
+// serves. For other routers, [Gate.Check] is the decision and [Gate.WriteProblem] the answer;
+// authz/examples has programs for chi and gin.
 //
 // Security schemes of type bearer, oauth2 and openIdConnect take access tokens; whether a token is
-// genuine is the business of package token. The others, and any of these, can have an [Authenticator]:
-// [APIKey], [Basic], [MutualTLS] or the program's own. Alternatives are decided as follows:
+// genuine is the business of package token. The others, and any of these, can have an
+// [Authenticator]: [APIKey], [Basic], [MutualTLS] or the program's own. Alternatives are decided as
+// follows:
 //
 //	several schemes in one alternative   each must have a principal, with the scopes that are
 //	                                     demanded of that very scheme; scopes are never added up

@@ -62,7 +62,8 @@ func (p *Plan) requestParts() (parts []*openapi3.T) {
 		kept := &openapi3.PathItem{Parameters: item.Parameters, Origin: item.Origin}
 		for method, o := range item.Operations() {
 			kept.SetOperation(method, &openapi3.Operation{
-				Parameters: o.Parameters, RequestBody: o.RequestBody, Responses: responses, Origin: o.Origin,
+				Parameters: o.Parameters, RequestBody: o.RequestBody, Responses: responses,
+				Origin: o.Origin,
 			})
 		}
 		at := shapes[shapeOf(template)]
@@ -123,15 +124,17 @@ func checkInputs(spec *openapi3.Operation) (problems []string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(spec.RequestBody.Value.Content)) {
 		if media := spec.RequestBody.Value.Content[name]; media != nil && media.ItemSchema != nil {
-			problems = append(problems, fmt.Sprintf("its body of type %s has an itemSchema, which is not "+
-				"enforced: describe the whole body with schema", name))
+			problems = append(problems,
+				fmt.Sprintf("its body of type %s has an itemSchema, which is not "+
+					"enforced: describe the whole body with schema", name))
 		}
 	}
 	return problems
 }
 
-// BasePath tells [Config.BasePath] from the servers of a document (OpenAPI 3.1 §4.8.5): where all of
-// them agree on a path, it is that; without servers it is "". The error says how to go on otherwise.
+// BasePath tells [Config.BasePath] from the servers of a document (OpenAPI 3.1 §4.8.5): where all
+// of them agree on a path, it is that; without servers it is "". The error says how to go on
+// otherwise.
 func BasePath(doc *openapi3.T) (string, error) {
 	const wayOut = "set the base path in the configuration"
 	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {

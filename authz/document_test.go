@@ -110,14 +110,18 @@ func TestNewestVersion(t *testing.T) {
 	if o := plan.Operations()[1]; o.Method != "QUERY" || o.ID != "setThing" {
 		t.Errorf("the plan has %s %s, expected the QUERY operation", o.Method, o.ID)
 	}
-	streamed := edited(t, newest, "requestBody: {content: {application/json: {schema:", "requestBody: {content: {application/json: {itemSchema:")
-	if _, err := authz.Compile(load(t, streamed)); err == nil || !strings.Contains(err.Error(), "QUERY /things/{id}: its body of type application/json has an itemSchema") {
+	streamed := edited(t, newest, "requestBody: {content: {application/json: {schema:",
+		"requestBody: {content: {application/json: {itemSchema:")
+	if _, err := authz.Compile(load(t, streamed)); err == nil ||
+		!strings.Contains(err.Error(),
+			"QUERY /things/{id}: its body of type application/json has an itemSchema") {
 		t.Errorf("itemSchema: error is %v, expected a fault", err)
 	}
 }
 
 func TestDerivedOperationID(t *testing.T) {
-	plan, err := authz.Compile(load(t, edited(t, plain, "operationId: setThing\n", "summary: Set.\n")))
+	plan, err := authz.Compile(load(t, edited(t, plain, "operationId: setThing\n",
+		"summary: Set.\n")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,10 +145,12 @@ func TestScopesByUse(t *testing.T) {
 		t.Errorf("Scopes() is %q, expected those that are used", got)
 	}
 	listed := edited(t, plain, "scheme: bearer}", "scheme: bearer, x-scopes: {read: Read.}}")
-	if _, err := authz.Compile(load(t, listed)); err == nil || !strings.Contains(err.Error(), "scope write is not declared") {
+	if _, err := authz.Compile(load(t, listed)); err == nil ||
+		!strings.Contains(err.Error(), "scope write is not declared") {
 		t.Errorf("a scope beside a list: error is %v, expected a fault", err)
 	}
-	elsewhere := edited(t, plain, "    bearer: {type", "    other: {type: http, scheme: bearer, x-scopes: {}}\n    bearer: {type")
+	elsewhere := edited(t, plain, "    bearer: {type",
+		"    other: {type: http, scheme: bearer, x-scopes: {}}\n    bearer: {type")
 	if _, err := authz.Compile(load(t, elsewhere)); err == nil {
 		t.Error("Compile takes scopes by use in a document that lists those of another scheme")
 	}
@@ -158,7 +164,8 @@ func TestUnstated(t *testing.T) {
 			t.Errorf("the fault does not offer %s: %v", way, err)
 		}
 	}
-	config := authz.Config{Document: load(t, document), Verifier: newPrincipals(t, "read", "write"), Unstated: authz.DenyUnstated}
+	config := authz.Config{Document: load(t, document), Verifier: newPrincipals(t, "read", "write"),
+		Unstated: authz.DenyUnstated}
 	gate, err := authz.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -170,13 +177,17 @@ func TestUnstated(t *testing.T) {
 	for _, bearer := range []string{"", "read", "write", "unknown"} {
 		r := httptest.NewRequest("POST", "/things/1", nil)
 		r.Header.Set("Authorization", "Bearer "+bearer)
-		if _, err := gate.Check(r, "/things/{id}", func(string) string { return "1" }); kindOfError(err) != authz.Denied {
+		if _, err := gate.Check(r, "/things/{id}", func(string) string {
+			return "1"
+		}); kindOfError(err) != authz.Denied {
 			t.Errorf("with %q: %v, expected %s", bearer, err, authz.Denied)
 		}
 		w := httptest.NewRecorder()
 		gate.WriteProblem(w, r, &authz.Error{Kind: authz.Denied})
-		if w.Code != 403 || w.Header().Get("WWW-Authenticate") != "" || w.Header().Get("Cache-Control") != "no-store" {
-			t.Errorf("the answer is %d %v, expected 403 without a challenge, not for caches", w.Code, w.Header())
+		if w.Code != 403 || w.Header().Get("WWW-Authenticate") != "" ||
+			w.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("the answer is %d %v, expected 403 without a challenge, not for caches",
+				w.Code, w.Header())
 		}
 	}
 }
@@ -190,7 +201,9 @@ func kindOfError(err error) authz.Kind {
 
 // TestCompileSecurity: who may call what is known also where requests could not be validated.
 func TestCompileSecurity(t *testing.T) {
-	document := edited(t, plain, "{application/json: {schema: {type: object, properties: {n: {type: integer}}}}}}\n", "{application/json: {schema: {type: string, pattern: '[_-.]', const: 1}}}}\n")
+	document := edited(t, plain, "{application/json: {schema: {type: object, properties: {n: "+
+		"{type: integer}}}}}}\n",
+		"{application/json: {schema: {type: string, pattern: '[_-.]', const: 1}}}}\n")
 	if _, err := authz.Compile(load(t, document)); err == nil {
 		t.Error("Compile takes a pattern that is not one")
 	}
@@ -198,14 +211,16 @@ func TestCompileSecurity(t *testing.T) {
 	if err != nil || len(plan.Operations()) != 2 {
 		t.Fatalf("CompileSecurity: %v", err)
 	}
-	if _, err := (authz.Config{Document: load(t, edited(t, document, "[{bearer: [write]}]", "[{nowhere: []}]"))}).CompileSecurity(); err == nil {
+	if _, err := (authz.Config{Document: load(t, edited(t, document, "[{bearer: [write]}]",
+		"[{nowhere: []}]"))}).CompileSecurity(); err == nil {
 		t.Error("CompileSecurity takes a scheme that is not declared")
 	}
 }
 
 func TestExtensions(t *testing.T) {
 	on := func(extension string) string {
-		return edited(t, plain, "operationId: setThing\n", "operationId: setThing\n      "+extension+"\n")
+		return edited(t, plain, "operationId: setThing\n",
+			"operationId: setThing\n      "+extension+"\n")
 	}
 	for _, row := range []struct{ document, fault string }{
 		{on("x-authz-max-body: 50MiB"), ""},
@@ -233,7 +248,8 @@ func TestExtensions(t *testing.T) {
 		{edited(t, plain, "requestBody: {", "requestBody: {x-authz-max-body: 1MiB, "), "x-authz-max-body has no effect on a request body"},
 	} {
 		_, err := authz.Compile(load(t, row.document))
-		if row.fault == "" && err != nil || row.fault != "" && (err == nil || !strings.Contains(err.Error(), row.fault)) {
+		if row.fault == "" && err != nil || row.fault != "" &&
+			(err == nil || !strings.Contains(err.Error(), row.fault)) {
 			t.Errorf("error is %v, expected %q", err, row.fault)
 		}
 	}
@@ -271,19 +287,22 @@ func TestBasePath(t *testing.T) {
 			text = edited(t, plain, "paths:\n", row.servers+"\npaths:\n")
 		}
 		base, err := authz.BasePath(load(t, text))
-		if base != row.base || (err == nil) != (row.fault == "") || err != nil && !strings.Contains(err.Error(), row.fault) {
+		if base != row.base || (err == nil) != (row.fault == "") || err != nil &&
+			!strings.Contains(err.Error(), row.fault) {
 			t.Errorf("%s: %q, %v; expected %q %s", row.servers, base, err, row.base, row.fault)
 		}
 		if err != nil && !strings.Contains(err.Error(), "set the base path") {
 			t.Errorf("%s: the fault names no way out: %v", row.servers, err)
 		}
 	}
-	for _, of := range []string{"operationId: setThing\n", "parameters: [{name: id, in: path, required: true, schema: {type: string}}]\n"} {
+	for _, of := range []string{"operationId: setThing\n",
+		"parameters: [{name: id, in: path, required: true, schema: {type: string}}]\n"} {
 		text := edited(t, plain, of, of+"      servers: [{url: /v1}]\n")
 		if strings.HasPrefix(of, "parameters") {
 			text = edited(t, plain, of, of+"    servers: [{url: /v1}]\n")
 		}
-		if _, err := authz.BasePath(load(t, text)); err == nil || !strings.Contains(err.Error(), "/things/{id} has servers of its own") {
+		if _, err := authz.BasePath(load(t, text)); err == nil ||
+			!strings.Contains(err.Error(), "/things/{id} has servers of its own") {
 			t.Errorf("servers of a part: error is %v", err)
 		}
 	}
@@ -293,7 +312,8 @@ func TestPublicPath(t *testing.T) {
 	for _, row := range []struct{ base, public, expected string }{
 		{"", "", ""}, {"/v1", "", "/v1"}, {"/v1", "/", ""}, {"", "/v1", "/v1"}, {"/a", "/v1", "/v1"},
 	} {
-		gate, err := authz.New(authz.Config{Document: load(t, plain), Verifier: principals{}, BasePath: row.base, PublicPath: row.public})
+		gate, err := authz.New(authz.Config{Document: load(t, plain), Verifier: principals{},
+			BasePath: row.base, PublicPath: row.public})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -302,7 +322,8 @@ func TestPublicPath(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"v1", "/v1/", "//"} {
-		if _, err := authz.New(authz.Config{Document: load(t, plain), Verifier: principals{}, PublicPath: path}); err == nil {
+		if _, err := authz.New(authz.Config{Document: load(t, plain), Verifier: principals{},
+			PublicPath: path}); err == nil {
 			t.Errorf("New takes PublicPath %q", path)
 		}
 	}
@@ -319,13 +340,16 @@ func TestMaxBodyOfOperation(t *testing.T) {
 		{"x-authz-max-body: 50", 50, 0}, {"x-authz-max-body: 50", 51, 413},
 		{"x-authz-max-body: 1KiB", 1024, 0}, {"x-authz-max-body: 1KiB", 1025, 413},
 	} {
-		text := edited(t, plain, "operationId: setThing\n", "operationId: setThing\n      "+row.extension+"\n")
-		gate, err := authz.New(authz.Config{Document: load(t, text), Verifier: newPrincipals(t, "write"), MaxBodyBytes: 100})
+		text := edited(t, plain, "operationId: setThing\n",
+			"operationId: setThing\n      "+row.extension+"\n")
+		gate, err := authz.New(authz.Config{Document: load(t, text),
+			Verifier: newPrincipals(t, "write"), MaxBodyBytes: 100})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, length := range []int64{int64(row.size), -1} {
-			r := httptest.NewRequest("POST", "/things/1", strings.NewReader("{}"+strings.Repeat(" ", row.size-2)))
+			r := httptest.NewRequest("POST", "/things/1",
+				strings.NewReader("{}"+strings.Repeat(" ", row.size-2)))
 			r.ContentLength = length
 			r.Header.Set("Authorization", "Bearer write")
 			r.Header.Set("Content-Type", "application/json")
@@ -335,7 +359,8 @@ func TestMaxBodyOfOperation(t *testing.T) {
 				status = refused.Status()
 			}
 			if status != row.status || (err == nil) != (status == 0) {
-				t.Errorf("%q with %d bytes, length %d: %v, expected %d", row.extension, row.size, length, err, row.status)
+				t.Errorf("%q with %d bytes, length %d: %v, expected %d", row.extension, row.size,
+					length, err, row.status)
 			}
 		}
 	}
@@ -343,9 +368,12 @@ func TestMaxBodyOfOperation(t *testing.T) {
 
 // TestTimeoutOfOperation: where no server has a limiter, the handler's context ends in time.
 func TestTimeoutOfOperation(t *testing.T) {
-	for extension, limited := range map[string]bool{"": false, "x-authz-timeout: 2m": true, "x-authz-timeout: none": false} {
-		text := edited(t, plain, "operationId: setThing\n", "operationId: setThing\n      "+extension+"\n")
-		gate, err := authz.New(authz.Config{Document: load(t, text), Verifier: newPrincipals(t, "write")})
+	for extension, limited := range map[string]bool{"": false, "x-authz-timeout: 2m": true,
+		"x-authz-timeout: none": false} {
+		text := edited(t, plain, "operationId: setThing\n",
+			"operationId: setThing\n      "+extension+"\n")
+		gate, err := authz.New(authz.Config{Document: load(t, text),
+			Verifier: newPrincipals(t, "write")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -358,7 +386,8 @@ func TestTimeoutOfOperation(t *testing.T) {
 		}
 		deadline, ok := admitted.Context().Deadline()
 		if ok != limited || ok && time.Until(deadline) > 2*time.Minute {
-			t.Errorf("%q: the deadline is %v, %v; expected one: %v", extension, deadline, ok, limited)
+			t.Errorf("%q: the deadline is %v, %v; expected one: %v", extension, deadline, ok,
+				limited)
 		}
 		done()
 		if <-admitted.Context().Done(); admitted.Context().Err() == nil {
@@ -367,7 +396,8 @@ func TestTimeoutOfOperation(t *testing.T) {
 	}
 }
 
-// TestPathsOfOneShape: each operation is decided by its own policy, on a router that tells them apart by method.
+// TestPathsOfOneShape: each operation is decided by its own policy, on a router that tells them
+// apart by method.
 func TestPathsOfOneShape(t *testing.T) {
 	s := start(t, `
 openapi: 3.1.0
@@ -379,21 +409,30 @@ components: {securitySchemes: {bearer: {type: http, scheme: bearer}}}
 `, nil)
 	s.send(t, "GET /things/1", "", s.bearer("read")).passed(t, "get")
 	s.send(t, "DELETE /things/1", "", s.bearer("write")).passed(t, "delete")
-	s.send(t, "GET /things/1", "", s.bearer("write")).refused(t, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "read"))
-	s.send(t, "DELETE /things/1", "", s.bearer("read")).refused(t, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "write"))
-	s.send(t, "PUT /things/1", "", s.bearer("read write")).refused(t, 405, authz.MethodNotAllowed, "")
+	s.send(t, "GET /things/1", "", s.bearer("write")).refused(t, 403, authz.InsufficientScope,
+		fmt.Sprintf(lacksScopes, "read"))
+	s.send(t, "DELETE /things/1", "", s.bearer("read")).refused(t, 403, authz.InsufficientScope,
+		fmt.Sprintf(lacksScopes, "write"))
+	s.send(t, "PUT /things/1", "", s.bearer("read write")).refused(t, 405, authz.MethodNotAllowed,
+		"")
 }
 
 // TestTemplates: a path template need not be one that every router can route.
 func TestTemplates(t *testing.T) {
-	for _, template := range []string{"/things/{id}:activate", "/things:batch", "/files/{id}.json", "/{id}-{b}", "/x/{user-id}"} {
+	for _, template := range []string{"/things/{id}:activate", "/things:batch", "/files/{id}.json",
+		"/{id}-{b}", "/x/{user-id}"} {
 		var parameters []string
 		for _, part := range strings.Split(template, "{")[1:] {
 			name, _, _ := strings.Cut(part, "}")
-			parameters = append(parameters, "{name: "+name+", in: path, required: true, schema: {type: string}}")
+			parameters = append(parameters,
+				"{name: "+name+", in: path, required: true, schema: {type: string}}")
 		}
-		text := edited(t, plain, "components:\n", "  '"+template+"': {get: {security: [{bearer: [read]}], parameters: ["+strings.Join(parameters, ", ")+"], responses: {'204': {description: Done.}}}}\ncomponents:\n")
-		gate, err := authz.New(authz.Config{Document: load(t, text), Verifier: newPrincipals(t, "read")})
+		text := edited(t, plain, "components:\n",
+			"  '"+template+"': {get: {security: [{bearer: [read]}], parameters: ["+
+				strings.Join(parameters, ", ")+
+				"], responses: {'204': {description: Done.}}}}\ncomponents:\n")
+		gate, err := authz.New(authz.Config{Document: load(t, text),
+			Verifier: newPrincipals(t, "read")})
 		if err != nil {
 			t.Errorf("%s: %v", template, err)
 			continue
@@ -403,7 +442,9 @@ func TestTemplates(t *testing.T) {
 			if bearer != "" {
 				r.Header.Set("Authorization", "Bearer "+bearer)
 			}
-			if _, err := gate.Check(r, template, func(string) string { return "1" }); kindOfError(err) != kind {
+			if _, err := gate.Check(r, template, func(string) string {
+				return "1"
+			}); kindOfError(err) != kind {
 				t.Errorf("%s with %q: decided %v, expected %q", template, bearer, err, kind)
 			}
 		}

@@ -9,8 +9,9 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// DPoPVerifier is a [Verifier] that also verifies tokens bound to a key of the client, and the proofs that come with
-// them (RFC 9449). [*token.Verifier] is one. A [Gate] offers DPoP when its verifier does.
+// DPoPVerifier is a [Verifier] that also verifies tokens bound to a key of the client, and the
+// proofs that come with them (RFC 9449). [*token.Verifier] is one. A [Gate] offers DPoP when its
+// verifier does.
 type DPoPVerifier interface {
 	Verifier
 	VerifyDPoP(ctx context.Context, token string, proof token.Proof) (*token.Principal, error)
@@ -34,7 +35,9 @@ func newDPoP(config Config, basePath, public string) (*dpop, error) {
 		return nil, nil
 	}
 	if config.Resource == "" {
-		return nil, errors.New("authz: Config.Resource is empty: a DPoP proof names the URL of its request (RFC 9449 §4.2), which is told from Resource and never from a Host header; set it, or switch DPoP off for every issuer")
+		return nil, errors.New("authz: Config.Resource is empty: a DPoP proof names the URL of " +
+			"its request (RFC 9449 §4.2), which is told from Resource and never from a Host " +
+			"header; set it, or switch DPoP off for every issuer")
 	}
 	// The document's paths begin at Resource, which may end with PublicPath.
 	base := strings.TrimSuffix(strings.TrimSuffix(config.Resource, "/"), public) + public
@@ -50,8 +53,9 @@ func (d *dpop) used(r *http.Request) bool {
 	return strings.EqualFold(scheme, schemeDPoP)
 }
 
-// tellNonce tells a client that uses DPoP what nonce its next proof shall have, where nonces are asked for (RFC 9449
-// §8.2, §9). An answer with a nonce is not for caches, unless the handler knows better.
+// tellNonce tells a client that uses DPoP what nonce its next proof shall have, where nonces are
+// asked for (RFC 9449 §8.2, §9). An answer with a nonce is not for caches, unless the handler knows
+// better.
 func (d *dpop) tellNonce(answer http.Header, r *http.Request) {
 	if d == nil || d.offer.Nonce == "" || !d.used(r) {
 		return

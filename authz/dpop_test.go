@@ -38,7 +38,8 @@ type proving struct {
 	client *devissuer.Prover
 }
 
-func startDPoP(t *testing.T, policy token.DPoPPolicy, change func(*token.Config, *authz.Config)) *proving {
+func startDPoP(t *testing.T, policy token.DPoPPolicy,
+	change func(*token.Config, *authz.Config)) *proving {
 	t.Helper()
 	p := &proving{issuer: newIssuer(t)}
 	var err error
@@ -48,8 +49,9 @@ func startDPoP(t *testing.T, policy token.DPoPPolicy, change func(*token.Config,
 	p.stack = start(t, guarded, func(config *authz.Config) {
 		config.Resource, config.AuthorizationServers = resource, []string{p.issuer.URL()}
 		tokens := token.Config{
-			Issuers: []token.Issuer{{URL: p.issuer.URL(), Audiences: []string{audience}, DPoP: policy}},
-			Logger:  slog.New(slog.DiscardHandler),
+			Issuers: []token.Issuer{{URL: p.issuer.URL(), Audiences: []string{audience},
+				DPoP: policy}},
+			Logger: slog.New(slog.DiscardHandler),
 		}
 		if change != nil {
 			change(&tokens, config)
@@ -91,7 +93,9 @@ func TestDPoPCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	proof := func() string { return "DPoP: " + p.proof("GET /any", tok) }
-	of := func(method, url string) string { return "DPoP: " + p.client.Proof(method, url, tok, nil) }
+	of := func(method, url string) string {
+		return "DPoP: " + p.client.Proof(method, url, tok, nil)
+	}
 	used := proof()
 
 	for _, row := range []struct {
@@ -155,9 +159,12 @@ func TestDPoPCredentials(t *testing.T) {
 			got := p.send(t, row.request, "", row.headers...)
 			if row.operation == "" {
 				got.refused(t, row.status, row.kind, row.challenge)
-			} else if got.ran == nil || got.ran.operation != row.operation || got.StatusCode != 204 {
-				t.Errorf("answered %d %s, expected that %s runs", got.StatusCode, got.body, row.operation)
-			} else if strings.Contains(strings.Join(row.headers, " "), tok) && row.operation != "public" && got.ran.principal.Subject() == "" {
+			} else if got.ran == nil || got.ran.operation != row.operation ||
+				got.StatusCode != 204 {
+				t.Errorf("answered %d %s, expected that %s runs", got.StatusCode, got.body,
+					row.operation)
+			} else if strings.Contains(strings.Join(row.headers, " "), tok) &&
+				row.operation != "public" && got.ran.principal.Subject() == "" {
 				t.Error("the handler does not know who calls")
 			}
 			if nonce := got.Header.Values("DPoP-Nonce"); nonce != nil {
@@ -178,8 +185,12 @@ func TestDPoPCredentials(t *testing.T) {
 			return &authz.Error{Kind: authz.InsufficientScope, Scopes: []string{"admin"}}
 		})
 		defer p.answering(nil)
-		p.send(t, "GET /any", "", p.credentials("GET /any", tok)...).problem(t, 403, authz.InsufficientScope, onDPoP+aboutResource+`, error="insufficient_scope", scope="admin"`)
-		p.send(t, "GET /any", "", "Authorization: Bearer "+plain).problem(t, 403, authz.InsufficientScope, challenge+aboutResource+`, error="insufficient_scope", scope="admin"`)
+		p.send(t, "GET /any", "", p.credentials("GET /any", tok)...).problem(t, 403,
+			authz.InsufficientScope,
+			onDPoP+aboutResource+`, error="insufficient_scope", scope="admin"`)
+		p.send(t, "GET /any", "", "Authorization: Bearer "+plain).problem(t, 403,
+			authz.InsufficientScope,
+			challenge+aboutResource+`, error="insufficient_scope", scope="admin"`)
 	})
 }
 
@@ -187,9 +198,12 @@ func TestDPoPRequired(t *testing.T) {
 	p := startDPoP(t, token.DPoPRequired, nil)
 	tok := p.bound("read")
 	p.send(t, "GET /any", "").refused(t, 401, authz.MissingToken, whereDPoP)
-	p.send(t, "GET /any", "", "Authorization: Bearer "+p.issuer.Mint(nil)).refused(t, 401, authz.InvalidToken, whereDPoP+`, error="invalid_token"`)
-	p.send(t, "GET /any", "", "Authorization: Bearer "+tok).refused(t, 401, authz.InvalidToken, whereDPoP+`, error="invalid_token"`)
-	p.send(t, "GET /any", "", "Authorization: Bearer a b").refused(t, 400, authz.InvalidRequest, onDPoP+`, error="invalid_request"`)
+	p.send(t, "GET /any", "", "Authorization: Bearer "+p.issuer.Mint(nil)).refused(t, 401,
+		authz.InvalidToken, whereDPoP+`, error="invalid_token"`)
+	p.send(t, "GET /any", "", "Authorization: Bearer "+tok).refused(t, 401, authz.InvalidToken,
+		whereDPoP+`, error="invalid_token"`)
+	p.send(t, "GET /any", "", "Authorization: Bearer a b").refused(t, 400, authz.InvalidRequest,
+		onDPoP+`, error="invalid_request"`)
 	if got := p.send(t, "GET /any", "", p.credentials("GET /any", tok)...); got.StatusCode != 204 {
 		t.Errorf("answered %d %s, expected that it passes", got.StatusCode, got.body)
 	}
@@ -198,8 +212,10 @@ func TestDPoPRequired(t *testing.T) {
 // Where DPoP is off it is a scheme like any other that is not offered.
 func TestDPoPOff(t *testing.T) {
 	p := startDPoP(t, token.DPoPOff, nil)
-	p.send(t, "GET /any", "", p.credentials("GET /any", p.bound("read"))...).refused(t, 401, authz.MissingToken, whereBearer)
-	p.send(t, "GET /any", "", "Authorization: Bearer "+p.bound("read")).refused(t, 401, authz.InvalidToken, whereBearer+`, error="invalid_token"`)
+	p.send(t, "GET /any", "", p.credentials("GET /any", p.bound("read"))...).refused(t, 401,
+		authz.MissingToken, whereBearer)
+	p.send(t, "GET /any", "", "Authorization: Bearer "+p.bound("read")).refused(t, 401,
+		authz.InvalidToken, whereBearer+`, error="invalid_token"`)
 }
 
 // RFC 9449 §9: a client that comes without a nonce is given one, and goes on with it.
@@ -209,7 +225,8 @@ func TestDPoPNonces(t *testing.T) {
 	})
 	tok := p.bound("read")
 	with := func(nonce string) []string {
-		return []string{"Authorization: DPoP " + tok, "DPoP: " + p.client.Proof("GET", resource+"/any", tok, map[string]any{"nonce": nonce})}
+		return []string{"Authorization: DPoP " + tok, "DPoP: " + p.client.Proof("GET",
+			resource+"/any", tok, map[string]any{"nonce": nonce})}
 	}
 	first := p.send(t, "GET /any", "", p.credentials("GET /any", tok)...)
 	first.refused(t, 401, authz.UseNonce, whereDPoP+`, error="use_dpop_nonce"`+"\n"+whereBearer)
@@ -218,14 +235,19 @@ func TestDPoPNonces(t *testing.T) {
 		t.Fatal("a refusal for want of a nonce brings none")
 	}
 	second := p.send(t, "GET /any", "", with(nonce)...)
-	if second.StatusCode != 204 || second.Header.Get("DPoP-Nonce") == "" || second.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("with the nonce: %d %q, expected 204 with a nonce for the next proof, not to be cached", second.StatusCode, second.Header)
+	if second.StatusCode != 204 || second.Header.Get("DPoP-Nonce") == "" ||
+		second.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("with the nonce: %d %q, expected 204 with a nonce for the next proof, not to be "+
+			"cached", second.StatusCode, second.Header)
 	}
-	p.send(t, "GET /any", "", with(submitted)...).refused(t, 401, authz.UseNonce, whereDPoP+`, error="use_dpop_nonce"`+"\n"+whereBearer)
-	if got := p.send(t, "GET /any", "", "Authorization: DPoP "+tok, "DPoP: x"); got.Header.Get("DPoP-Nonce") == "" {
+	p.send(t, "GET /any", "", with(submitted)...).refused(t, 401, authz.UseNonce,
+		whereDPoP+`, error="use_dpop_nonce"`+"\n"+whereBearer)
+	if got := p.send(t, "GET /any", "", "Authorization: DPoP "+tok,
+		"DPoP: x"); got.Header.Get("DPoP-Nonce") == "" {
 		t.Error("another refusal of a client that uses DPoP brings no nonce")
 	}
-	for name, headers := range map[string][]string{"nobody": nil, "a bearer": {"Authorization: Bearer " + p.issuer.Mint(nil)}} {
+	for name, headers := range map[string][]string{"nobody": nil,
+		"a bearer": {"Authorization: Bearer " + p.issuer.Mint(nil)}} {
 		if got := p.send(t, "GET /any", "", headers...); got.Header.Get("DPoP-Nonce") != "" {
 			t.Errorf("%s is told a nonce", name)
 		}
@@ -234,7 +256,8 @@ func TestDPoPNonces(t *testing.T) {
 		c.Response().Header().Set("Cache-Control", "private, no-cache")
 		return c.NoContent(http.StatusNoContent)
 	})
-	if got := p.send(t, "GET /any", "", with(nonce)...).Header.Get("Cache-Control"); got != "private, no-cache" {
+	if got := p.send(t, "GET /any", "",
+		with(nonce)...).Header.Get("Cache-Control"); got != "private, no-cache" {
 		t.Errorf("Cache-Control is %q, expected the handler's own", got)
 	}
 }
@@ -246,15 +269,21 @@ func (brokenStore) Use(context.Context, string, time.Time) (bool, error) {
 }
 
 func TestDPoPReplayStoreDown(t *testing.T) {
-	p := startDPoP(t, token.DPoPAllowed, func(tokens *token.Config, _ *authz.Config) { tokens.Proofs.Replays = brokenStore{} })
-	p.send(t, "GET /any", "", p.credentials("GET /any", p.bound("read"))...).refused(t, 503, authz.ReplaysUnavailable, "")
-	if got := p.send(t, "GET /any", "", "Authorization: Bearer "+p.issuer.Mint(nil)); got.StatusCode != 204 {
+	p := startDPoP(t, token.DPoPAllowed, func(tokens *token.Config, _ *authz.Config) {
+		tokens.Proofs.Replays = brokenStore{}
+	})
+	p.send(t, "GET /any", "", p.credentials("GET /any", p.bound("read"))...).refused(t, 503,
+		authz.ReplaysUnavailable, "")
+	if got := p.send(t, "GET /any", "",
+		"Authorization: Bearer "+p.issuer.Mint(nil)); got.StatusCode != 204 {
 		t.Errorf("a bearer token gets %d: the store is none of its business", got.StatusCode)
 	}
 }
 
 func TestDPoPExplains(t *testing.T) {
-	p := startDPoP(t, token.DPoPAllowed, func(_ *token.Config, config *authz.Config) { config.InsecureExplain = true })
+	p := startDPoP(t, token.DPoPAllowed, func(_ *token.Config, config *authz.Config) {
+		config.InsecureExplain = true
+	})
 	tok := p.bound("read")
 	got := p.send(t, "GET /any", "", "Authorization: DPoP "+tok, "DPoP: "+p.client.Proof("GET", "http://"+p.addr+"/any", tok, nil))
 	if want := `htu is a URL of \"http://` + p.addr + `\", and clients know this server as \"https://api.example\"`; !strings.Contains(string(got.body), want) {
@@ -262,7 +291,8 @@ func TestDPoPExplains(t *testing.T) {
 	}
 }
 
-// The URL of a request is told from Resource, which may leave out where this server has the document's paths.
+// The URL of a request is told from Resource, which may leave out where this server has the
+// document's paths.
 func TestDPoPRequestURL(t *testing.T) {
 	for _, test := range []struct{ resource, basePath, public, path, htu string }{
 		{"https://api.example", "", "", "/any", "https://api.example/any"},
@@ -278,10 +308,12 @@ func TestDPoPRequestURL(t *testing.T) {
 		{"https://api.example", "/orders", "/", "/orders/any", "https://api.example/any"},
 	} {
 		p := startDPoP(t, token.DPoPAllowed, func(_ *token.Config, config *authz.Config) {
-			config.Resource, config.BasePath, config.PublicPath = test.resource, test.basePath, test.public
+			config.Resource, config.BasePath, config.PublicPath = test.resource, test.basePath,
+				test.public
 		})
 		tok := p.bound("read")
-		got := p.send(t, "GET "+test.path, "", "Authorization: DPoP "+tok, "DPoP: "+p.client.Proof("GET", test.htu, tok, nil))
+		got := p.send(t, "GET "+test.path, "", "Authorization: DPoP "+tok,
+			"DPoP: "+p.client.Proof("GET", test.htu, tok, nil))
 		if got.StatusCode != 204 {
 			t.Errorf("%+v: a request with that proof gets %d %s", test, got.StatusCode, got.body)
 		}
@@ -293,7 +325,10 @@ func TestDPoPNeedsResource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: verifier}); err == nil || !strings.Contains(err.Error(), "Config.Resource is empty: a DPoP proof names the URL of its request") {
+	if _, err := authz.New(authz.Config{Document: load(t, guarded),
+		Verifier: verifier}); err == nil ||
+		!strings.Contains(err.Error(),
+			"Config.Resource is empty: a DPoP proof names the URL of its request") {
 		t.Errorf("New says %v, expected that Resource is needed", err)
 	}
 }
@@ -306,7 +341,8 @@ func TestDPoPInMetadata(t *testing.T) {
 	} {
 		p := startDPoP(t, policy, nil)
 		w := httptest.NewRecorder()
-		p.gate.ServeMetadata(w, httptest.NewRequest(http.MethodGet, "/.well-known/oauth-protected-resource", nil))
+		p.gate.ServeMetadata(w, httptest.NewRequest(http.MethodGet,
+			"/.well-known/oauth-protected-resource", nil))
 		var got map[string]any
 		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 			t.Fatal(err)
@@ -322,9 +358,13 @@ func TestDPoPInMetadata(t *testing.T) {
 	}
 }
 
-// A gate whose verifier is wrapped in one that knows bearer tokens alone offers those alone, and lets no bound one in.
+// A gate whose verifier is wrapped in one that knows bearer tokens alone offers those alone, and
+// lets no bound one in.
 func TestDPoPIsNotOfferedByAVerifierWithoutIt(t *testing.T) {
 	p := startDPoP(t, token.DPoPAllowed, nil)
-	bare := start(t, guarded, func(config *authz.Config) { config.Verifier = struct{ authz.Verifier }{config.Verifier} })
-	bare.send(t, "GET /any", "", p.credentials("GET /any", p.bound("read"))...).refused(t, 401, authz.MissingToken, challenge)
+	bare := start(t, guarded, func(config *authz.Config) {
+		config.Verifier = struct{ authz.Verifier }{config.Verifier}
+	})
+	bare.send(t, "GET /any", "", p.credentials("GET /any", p.bound("read"))...).refused(t, 401,
+		authz.MissingToken, challenge)
 }

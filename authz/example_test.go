@@ -64,7 +64,8 @@ func ExampleGate_Mux() {
 
 	call(mux, "/messages/7", "")
 	call(mux, "/messages/7", issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
-	call(mux, "/messages/seven", issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
+	call(mux, "/messages/seven",
+		issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
 	call(mux, "/debug", "")
 	// Output:
 	// 401 Bearer realm="messages", scope="read:messages"

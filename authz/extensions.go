@@ -42,14 +42,18 @@ const (
 // extensions are all of them. Names that begin like these and are not among them are faults: a
 // misspelt control would be absent unseen.
 var extensions = map[string]extension{
-	scopesExtension:    {atScheme, "a map of scopes to descriptions", nil},
-	acrExtension:       {atOperation, "a list of one or more strings of " + printable, readACRValues},
+	scopesExtension: {atScheme, "a map of scopes to descriptions", nil},
+	acrExtension: {atOperation, "a list of one or more strings of " + printable,
+		readACRValues},
 	maxAgeExtension:    {atOperation, "a number of seconds, 0 or more", readMaxAge},
 	"x-authz-max-body": {atOperation, "a size above 0, such as 50MiB, 64KiB or 1000", readMaxBody},
-	"x-authz-timeout":  {atOperation, "a positive duration such as 90s or 2m, or none", readTimeout},
+	"x-authz-timeout": {atOperation, "a positive duration such as 90s or 2m, or none",
+		readTimeout},
 
-	"x-authz-lint-ignore": {atOperation, "a list of rules of authz lint", isList}, // read by the tool
-	"x-authz-owner":       {atOperation, "subject", readOwner},                    // read by authztest
+	// read by the tool
+	"x-authz-lint-ignore": {atOperation, "a list of rules of authz lint", isList},
+	// read by authztest
+	"x-authz-owner": {atOperation, "subject", readOwner},
 }
 
 const printable = "printable ASCII without spaces, quotes and backslashes"
@@ -125,7 +129,8 @@ func ParseSize(text string) (int64, error) {
 	n, err := strconv.ParseUint(digits, 10, 63-shift)
 	if err != nil || n == 0 {
 		return 0, fmt.Errorf(
-			"size %q: expected a whole number of bytes above 0, or one with KiB, MiB or GiB, such as 50MiB",
+			"size %q: expected a whole number of bytes above 0, or one with KiB, MiB or GiB, "+
+				"such as 50MiB",
 			text,
 		)
 	}

@@ -16,84 +16,92 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Verifier says whether an access token is genuine. [*token.Verifier] does. A refusal must be, or wrap, a
-// [*token.Error]; any other error, and a nil principal without one, is taken for a fault of the server. One that is a
-// [DPoPVerifier] as well decides whether DPoP is offered; one that wraps it must pass that on.
+// Verifier says whether an access token is genuine. [*token.Verifier] does. A refusal must be, or
+// wrap, a [*token.Error]; any other error, and a nil principal without one, is taken for a fault of
+// the server. One that is a [DPoPVerifier] as well decides whether DPoP is offered; one that wraps
+// it must pass that on.
 type Verifier interface {
 	Verify(ctx context.Context, token string) (*token.Principal, error)
 }
 
-// PresentedVerifier is a [Verifier] that also verifies tokens bound to the client's certificate (RFC 8705
-// §3). [*token.Verifier] is one. A [Gate] asks it where the TLS connection has a client certificate.
+// PresentedVerifier is a [Verifier] that also verifies tokens bound to the client's certificate
+// (RFC 8705 §3). [*token.Verifier] is one. A [Gate] asks it where the TLS connection has a client
+// certificate.
 type PresentedVerifier interface {
 	Verifier
 	VerifyPresented(ctx context.Context, presented token.Presented) (*token.Principal, error)
 }
 
-// Config is what a [Gate] is made of. Document has no default, and Verifier none where the document takes
-// access tokens.
+// Config is what a [Gate] is made of. Document has no default, and Verifier none where the document
+// takes access tokens.
 type Config struct {
 	Document *openapi3.T
-	// Verifier verifies the access tokens of bearer, oauth2 and openIdConnect schemes that are not in
-	// Authenticators.
+	// Verifier verifies the access tokens of bearer, oauth2 and openIdConnect schemes that are not
+	// in Authenticators.
 	Verifier Verifier
 	// Authenticators are those of the other security schemes, by name.
 	Authenticators map[string]Authenticator
 	// Schemes says what a security scheme demands of an access token beyond being genuine, by name.
 	Schemes map[string]Scheme
-	// Without are the names of security schemes that are switched off: an alternative that needs one is
-	// as if the document did not have it. An operation that has no other is closed to everybody.
+	// Without are the names of security schemes that are switched off: an alternative that needs
+	// one is as if the document did not have it. An operation that has no other is closed to
+	// everybody.
 	Without []string
-	// Unstated says what becomes of operations whose security is not stated. Default [RefuseUnstated].
+	// Unstated says what becomes of operations whose security is not stated. Default
+	// [RefuseUnstated].
 	Unstated Unstated
 	// CookieOrigins are the origins, such as https://app.example.com, beside the API's own whose pages may
-	// change something with nothing but a credential that browsers add by themselves: a cookie, HTTP Basic
-	// or a client certificate. See [http.CrossOriginProtection].
+	// change something with nothing but a credential that browsers add by themselves: a cookie,
+	// HTTP Basic or a client certificate. See [http.CrossOriginProtection].
 	CookieOrigins []string
-	// Realm stands in challenges (RFC 9110 §11.5). Default: the document's title if it is plain ASCII, else "api".
+	// Realm stands in challenges (RFC 9110 §11.5). Default: the document's title if it is plain
+	// ASCII, else "api".
 	Realm string
-	// BasePath is where the document's paths begin on this server: "", or as "/v1". [BasePath] tells it from
-	// the document's servers.
+	// BasePath is where the document's paths begin on this server: "", or as "/v1". [BasePath]
+	// tells it from the document's servers.
 	BasePath string
-	// PublicPath is where they begin for clients, if a proxy in front of this server adds or takes away a
-	// prefix: "/" for none, or as "/v1". Default BasePath. It is never told from a header.
+	// PublicPath is where they begin for clients, if a proxy in front of this server adds or takes
+	// away a prefix: "/" for none, or as "/v1". Default BasePath. It is never told from a header.
 	PublicPath string
 	// MaxBodyBytes bounds the body of a request. Default 1 MiB.
 	MaxBodyBytes int64
 	// IgnoreFormats names formats that are not asserted. Default: every format that JSON Schema or
 	// the OpenAPI format registry defines exactly is, in parameters and bodies alike.
 	IgnoreFormats []string
-	// RefuseReadOnly refuses requests that hold a readOnly member. Default: such members are left out
-	// of what the handler gets. OpenAPI says that they SHOULD NOT be sent, not that they must not be,
-	// and a client that sends back what it has read, with a change, does nothing wrong.
+	// RefuseReadOnly refuses requests that hold a readOnly member. Default: such members are left
+	// out of what the handler gets. OpenAPI says that they SHOULD NOT be sent, not that they must
+	// not be, and a client that sends back what it has read, with a change, does nothing wrong.
 	RefuseReadOnly bool
-	// Responses says whether answers of handlers are held to the document. Default [IgnoreResponses].
+	// Responses says whether answers of handlers are held to the document. Default
+	// [IgnoreResponses].
 	Responses Responses
-	// Resource is this API's own identifier (RFC 9728 §1.2): the URL, without query and fragment, under which
-	// clients reach it, and at which the document's paths begin. It may leave PublicPath out. Unset, no protected
-	// resource metadata is told, and DPoP is not possible, for a proof names a URL.
+	// Resource is this API's own identifier (RFC 9728 §1.2): the URL, without query and fragment,
+	// under which clients reach it, and at which the document's paths begin. It may leave
+	// PublicPath out. Unset, no protected resource metadata is told, and DPoP is not possible, for
+	// a proof names a URL.
 	Resource string
 	// AuthorizationServers are the issuers that the metadata names.
 	AuthorizationServers []string
-	// ProblemTypeBase is what the type URIs of problems begin with; the kind follows (RFC 9457 §3.1.1).
-	// Default [ProblemTypes], whose URIs lead to the documentation of the kinds.
+	// ProblemTypeBase is what the type URIs of problems begin with; the kind follows (RFC 9457
+	// §3.1.1). Default [ProblemTypes], whose URIs lead to the documentation of the kinds.
 	ProblemTypeBase string
 	Now             func() time.Time // default time.Now
-	// Logger is told of faults of the program, which clients see as a 500, where no server around the
-	// gate logs requests by their [Admission]. Default [slog.Default].
+	// Logger is told of faults of the program, which clients see as a 500, where no server around
+	// the gate logs requests by their [Admission]. Default [slog.Default].
 	Logger *slog.Logger
 
-	// OnDecision, if set, is called once for each request that the gate decides, for audit and metrics.
-	// It runs before the handler, and must not block.
+	// OnDecision, if set, is called once for each request that the gate decides, for audit and
+	// metrics. It runs before the handler, and must not block.
 	OnDecision func(context.Context, Decision)
 	// Authorize, if set, decides what the document cannot say, such as who owns the resource. It is
-	// called after the scopes have been checked and before parameters and body are validated, also for
-	// public operations. The request has no body, and the principal is nil where the request has no
-	// token. It can only refuse: with an [*Error], such as [StatusError]; any other error is a 500.
+	// called after the scopes have been checked and before parameters and body are validated, also
+	// for public operations. The request has no body, and the principal is nil where the request
+	// has no token. It can only refuse: with an [*Error], such as [StatusError]; any other error is
+	// a 500.
 	Authorize func(context.Context, *http.Request, Operation, *token.Principal) error
 	// RenderError, if set, returns the body of a refusal and its media type, for APIs with an error
-	// format of their own. Status and headers stay as they are. The URL of the request may hold an API
-	// key in its query: it must not be written into the body.
+	// format of their own. Status and headers stay as they are. The URL of the request may hold an
+	// API key in its query: it must not be written into the body.
 	RenderError func(*http.Request, Problem) (mediaType string, body []byte)
 
 	// InsecureExplain tells clients exactly why a token was refused. For development only.
@@ -101,8 +109,9 @@ type Config struct {
 	// InsecureUnguarded are paths of routes beside the document that the gate lets everybody pass:
 	// exact, as /metrics, or all under a prefix, as /static/*.
 	InsecureUnguarded []string
-	// InsecureReportValidation lets requests pass that only break schemas: a parameter, the body or its
-	// media type. OnDecision is told. It is for introducing the gate into an API that is in use.
+	// InsecureReportValidation lets requests pass that only break schemas: a parameter, the body or
+	// its media type. OnDecision is told. It is for introducing the gate into an API that is in
+	// use.
 	InsecureReportValidation bool
 	// InsecureReportEverything lets every request pass that has an operation. OnDecision is told.
 	InsecureReportEverything bool
@@ -138,13 +147,15 @@ type Gate struct {
 	security     openapi3filter.Options // of the validator's security pass, which only reads them
 }
 
-// New compiles the document and returns every fault of it and of the rest of the configuration, joined.
+// New compiles the document and returns every fault of it and of the rest of the configuration,
+// joined.
 func New(config Config) (*Gate, error) {
 	g := &Gate{
 		verifier: config.Verifier, realm: config.Realm, basePath: config.BasePath,
 		maxBody: config.MaxBodyBytes, explain: config.InsecureExplain, now: config.Now,
-		responses: config.Responses, logger: config.Logger, onDecision: config.OnDecision, authorizeMore: config.Authorize,
-		renderError: config.RenderError, unguarded: config.InsecureUnguarded,
+		responses: config.Responses, logger: config.Logger, onDecision: config.OnDecision,
+		authorizeMore: config.Authorize,
+		renderError:   config.RenderError, unguarded: config.InsecureUnguarded,
 		reportValidation: config.InsecureReportValidation,
 		reportEverything: config.InsecureReportEverything,
 	}
@@ -168,10 +179,12 @@ func New(config Config) (*Gate, error) {
 		}
 	}
 	if g.maxBody < 0 {
-		faults = append(faults, fmt.Errorf("authz: Config.MaxBodyBytes is %d: expected a positive number", g.maxBody))
+		faults = append(faults,
+			fmt.Errorf("authz: Config.MaxBodyBytes is %d: expected a positive number", g.maxBody))
 	}
 	if g.basePath != "" && (g.basePath[0] != '/' || strings.HasSuffix(g.basePath, "/")) {
-		faults = append(faults, fmt.Errorf("authz: Config.BasePath is %q: expected nothing, or a path such as /v1 without a slash at its end", g.basePath))
+		faults = append(faults, fmt.Errorf("authz: Config.BasePath is %q: expected nothing, or a "+
+			"path such as /v1 without a slash at its end", g.basePath))
 	}
 	switch g.public = config.PublicPath; {
 	case g.public == "":
@@ -179,16 +192,21 @@ func New(config Config) (*Gate, error) {
 	case g.public == "/":
 		g.public = ""
 	case g.public[0] != '/' || strings.HasSuffix(g.public, "/"):
-		faults = append(faults, fmt.Errorf("authz: Config.PublicPath is %q: expected nothing, /, or a path such as /v1 without a slash at its end", g.public))
+		faults = append(faults, fmt.Errorf("authz: Config.PublicPath is %q: expected nothing, /, "+
+			"or a path such as /v1 without a slash at its end", g.public))
 	}
 	if base, err := url.Parse(g.problemTypes); err != nil || !base.IsAbs() {
 		faults = append(faults, fmt.Errorf("authz: Config.ProblemTypeBase is %q: expected an absolute URI such as https://api.example.com/problems#, which the kind is appended to", g.problemTypes))
 	}
 	if !quotable(g.realm) {
-		faults = append(faults, fmt.Errorf("authz: Config.Realm is %q: expected printable ASCII without quotes and backslashes", g.realm))
+		faults = append(faults,
+			fmt.Errorf("authz: Config.Realm is %q: expected printable ASCII without quotes and "+
+				"backslashes", g.realm))
 	}
 	if config.Document == nil {
-		return nil, errors.Join(append(faults, errors.New("authz: Config.Document is nil: there is no policy"))...)
+		return nil,
+			errors.Join(append(faults,
+				errors.New("authz: Config.Document is nil: there is no policy"))...)
 	}
 	if info := config.Document.Info; g.realm == "" && info != nil && quotable(info.Title) {
 		g.realm = info.Title
@@ -223,19 +241,21 @@ func (g *Gate) Plan() *Plan { return g.plan }
 // BasePath returns where the document's paths begin on this server.
 func (g *Gate) BasePath() string { return g.basePath }
 
-// PublicPath returns where the document's paths begin for clients: what a Location header begins with.
+// PublicPath returns where the document's paths begin for clients: what a Location header begins
+// with.
 func (g *Gate) PublicPath() string { return g.public }
 
-// Check decides one request. route is what the router has matched: the document's path template, such
-// as /messages/{id}, or a pattern with method and base path, such as "GET /v1/messages/{id}", which
-// [http.Request.Pattern] is; "" is nothing. param returns the unescaped value of a path parameter; it
-// may be nil where the template has none.
+// Check decides one request. route is what the router has matched: the document's path template,
+// such as /messages/{id}, or a pattern with method and base path, such as "GET /v1/messages/{id}",
+// which [http.Request.Pattern] is; "" is nothing. param returns the unescaped value of a path
+// parameter; it may be nil where the template has none.
 //
 // On success Check returns the request for the handler: its context holds the principal, and its
 // body has been read and validated. Otherwise it returns an [*Error] for [Gate.WriteProblem].
 // Adapters then call [Gate.SetHeaders]; without it, clients learn of new DPoP nonces from refusals
 // alone.
-func (g *Gate) Check(r *http.Request, route string, param func(name string) string) (*http.Request, error) {
+func (g *Gate) Check(r *http.Request, route string,
+	param func(name string) string) (*http.Request, error) {
 	if _, path, ok := strings.Cut(route, " "); ok && route[0] != '/' && g.unguarded.has(path) {
 		return r, nil
 	}

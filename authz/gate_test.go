@@ -83,11 +83,14 @@ const (
 // versions runs a test on a document as 3.1 and as 3.0.
 func versions(t *testing.T, document string, test func(t *testing.T, document string)) {
 	for _, version := range []string{"3.1.0", "3.0.3"} {
-		t.Run(version, func(t *testing.T) { test(t, strings.Replace(document, "openapi: 3.1.0", "openapi: "+version, 1)) })
+		t.Run(version, func(t *testing.T) {
+			test(t, strings.Replace(document, "openapi: 3.1.0", "openapi: "+version, 1))
+		})
 	}
 }
 
-// TestCredentials is the table "Credentials" of what a client sees, row by row, as far as no body is concerned.
+// TestCredentials is the table "Credentials" of what a client sees, row by row, as far as no body
+// is concerned.
 func TestCredentials(t *testing.T) {
 	versions(t, guarded, func(t *testing.T, document string) {
 		s := start(t, document, nil)
@@ -223,7 +226,8 @@ func TestCredentials(t *testing.T) {
 				if row.operation != "" {
 					ran := a.passed(t, row.operation)
 					if (ran.principal == nil) != row.anonymous {
-						t.Errorf("the principal is %v, expected anonymous %v", ran.principal, row.anonymous)
+						t.Errorf("the principal is %v, expected anonymous %v", ran.principal,
+							row.anonymous)
 					}
 					return
 				}
@@ -234,17 +238,22 @@ func TestCredentials(t *testing.T) {
 			for request, expected := range map[string]string{
 				"DELETE /any": "GET, HEAD, POST", "PATCH /messages/1": "DELETE, GET, HEAD", "GET /declared": "HEAD, OPTIONS", "OPTIONS /messages/1": "DELETE, GET, HEAD",
 			} {
-				if got := s.send(t, request, "").Header.Values("Allow"); !slices.Equal(got, []string{expected}) {
+				if got := s.send(t, request, "").Header.Values("Allow"); !slices.Equal(got,
+					[]string{expected}) {
 					t.Errorf("%s: Allow is %q, expected %q", request, got, expected)
 				}
 			}
 		})
 		t.Run("HEAD", func(t *testing.T) { // as GET, by GET's policy, without the body
 			a := s.send(t, "HEAD /any", "")
-			if a.StatusCode != 401 || len(a.body) != 0 || a.Header.Get("Content-Type") != "application/problem+json" || a.ran != nil {
-				t.Errorf("HEAD of a GET operation: status %d, Content-Type %q, body %q; expected 401, a problem's header, no body", a.StatusCode, a.Header.Get("Content-Type"), a.body)
+			if a.StatusCode != 401 || len(a.body) != 0 ||
+				a.Header.Get("Content-Type") != "application/problem+json" || a.ran != nil {
+				t.Errorf("HEAD of a GET operation: status %d, Content-Type %q, body %q; expected "+
+					"401, a problem's header, no body", a.StatusCode, a.Header.Get("Content-Type"),
+					a.body)
 			}
-			if a := s.send(t, "HEAD /any", "", s.bearer("x")); a.passed(t, "any") == nil || len(a.body) != 0 {
+			if a := s.send(t, "HEAD /any", "", s.bearer("x")); a.passed(t, "any") == nil ||
+				len(a.body) != 0 {
 				t.Errorf("HEAD of a GET operation has a body: %q", a.body)
 			}
 			s.send(t, "HEAD /messages/1", "", s.bearer("x")).passed(t, "message")
@@ -254,8 +263,11 @@ func TestCredentials(t *testing.T) {
 
 func TestPrincipalReachesHandler(t *testing.T) {
 	s := start(t, guarded, nil)
-	ran := s.send(t, "GET /one", "", "Authorization: Bearer "+s.issuer.Mint(map[string]any{"scope": "read write", "sub": "somebody", "client_id": "some-client"})).passed(t, "one")
-	if p := ran.principal; p == nil || p.Subject() != "somebody" || p.ClientID() != "some-client" || !slices.Equal(p.Scopes(), []string{"read", "write"}) {
+	ran := s.send(t, "GET /one", "", "Authorization: Bearer "+
+		s.issuer.Mint(map[string]any{"scope": "read write", "sub": "somebody",
+			"client_id": "some-client"})).passed(t, "one")
+	if p := ran.principal; p == nil || p.Subject() != "somebody" || p.ClientID() != "some-client" ||
+		!slices.Equal(p.Scopes(), []string{"read", "write"}) {
 		t.Errorf("the principal of the handler is %+v, expected that of the token", p)
 	}
 }
@@ -265,21 +277,26 @@ func TestKeysUnavailable(t *testing.T) {
 	s := start(t, guarded, nil)
 	s.issuer.Fail(devissuer.Fault{Down: true})
 	good := s.bearer("read")
-	for _, request := range []string{"GET /any", "GET /optional/first", "GET /optional/last", "GET /either"} {
+	for _, request := range []string{"GET /any", "GET /optional/first",
+		"GET /optional/last", "GET /either"} {
 		a := s.send(t, request, "", good)
 		a.refused(t, 503, authz.KeysUnavailable, "")
 		if a.Header.Get("Retry-After") < "1" {
-			t.Errorf("%s: Retry-After is %q, expected a number of seconds", request, a.Header.Get("Retry-After"))
+			t.Errorf("%s: Retry-After is %q, expected a number of seconds", request,
+				a.Header.Get("Retry-After"))
 		}
 	}
 	s.send(t, "POST /any", "x", good).refused(t, 503, authz.KeysUnavailable, "")
 	s.send(t, "GET /public", "", good).passed(t, "public")
 	s.send(t, "GET /optional/first", "").passed(t, "optionalFirst")
-	s.send(t, "GET /any", "", "Authorization: Bearer "+submitted).refused(t, 401, authz.InvalidToken, notValid) // it needs no key
+	// it needs no key
+	s.send(t, "GET /any", "", "Authorization: Bearer "+submitted).refused(t, 401,
+		authz.InvalidToken, notValid)
 }
 
-// TestBodyOfRefusedRequest: not one byte of a body is read before the token is accepted. A client that waits with its
-// body for the answer gets it, which it would not if net/http drained the body first; one that floods is cut off.
+// TestBodyOfRefusedRequest: not one byte of a body is read before the token is accepted. A client
+// that waits with its body for the answer gets it, which it would not if net/http drained the body
+// first; one that floods is cut off.
 func TestBodyOfRefusedRequest(t *testing.T) {
 	s := start(t, guarded, nil)
 	const mebibytes = 200
@@ -288,7 +305,8 @@ func TestBodyOfRefusedRequest(t *testing.T) {
 		return silent
 	}
 	flood := func() io.Reader { // chunked, and of invalid JSON: nothing may be said of that
-		return io.MultiReader(&repeated{bytes: "100000\r\n" + strings.Repeat("x", 1<<20) + "\r\n", n: mebibytes}, strings.NewReader("0\r\n\r\n"))
+		return io.MultiReader(&repeated{bytes: "100000\r\n" + strings.Repeat("x", 1<<20) + "\r\n",
+			n: mebibytes}, strings.NewReader("0\r\n\r\n"))
 	}
 	weak := s.bearer("x")
 	for _, row := range []struct {
@@ -324,13 +342,16 @@ func TestBodyOfRefusedRequest(t *testing.T) {
 				{"of a length, flooding", fmt.Sprintf("Content-Length: %d", mebibytes<<20), flood},
 				{"asking first", "Content-Length: 100\r\nExpect: 100-continue", silence},
 			} {
-				a := s.exchange(t, row.request, sent.body(), append([]string{sent.header}, row.headers...)...)
+				a := s.exchange(t, row.request, sent.body(),
+					append([]string{sent.header}, row.headers...)...)
 				a.refused(t, row.status, row.kind, row.challenge)
 				if a.read != 0 {
 					t.Errorf("%s: %d bytes of the body were read, expected none", sent.name, a.read)
 				}
-				if a.received > 512<<10 { // once it has answered, net/http itself takes up to 256 KiB
-					t.Errorf("%s: the server took %d bytes, expected it to cut off", sent.name, a.received)
+				// once it has answered, net/http itself takes up to 256 KiB
+				if a.received > 512<<10 {
+					t.Errorf("%s: the server took %d bytes, expected it to cut off", sent.name,
+						a.received)
 				}
 				if !a.Close {
 					t.Errorf("%s: the answer does not say Connection: close", sent.name)
@@ -344,13 +365,17 @@ func TestBodyOfRefusedRequest(t *testing.T) {
 		}
 	})
 	t.Run("with its body read, the connection lives on", func(t *testing.T) {
-		if a := s.send(t, "POST /any", `{"text": "too long"}`, weak, "Content-Type: application/json"); a.Close || a.StatusCode != 400 {
-			t.Errorf("status %d, close %v: expected 400, and no Connection: close once all is read", a.StatusCode, a.Close)
+		if a := s.send(t, "POST /any", `{"text": "too long"}`, weak,
+			"Content-Type: application/json"); a.Close || a.StatusCode != 400 {
+			t.Errorf("status %d, close %v: expected 400, and no Connection: close once all is read",
+				a.StatusCode, a.Close)
 		}
 		s.answering(func(echo.Context) error { return echo.ErrTeapot })
 		defer s.answering(nil)
-		if a := s.send(t, "POST /any", `{"text": "short"}`, weak, "Content-Type: application/json"); a.Close || a.StatusCode != 418 {
-			t.Errorf("status %d, close %v: expected the handler's 418, and no Connection: close once all is read", a.StatusCode, a.Close)
+		if a := s.send(t, "POST /any", `{"text": "short"}`, weak,
+			"Content-Type: application/json"); a.Close || a.StatusCode != 418 {
+			t.Errorf("status %d, close %v: expected the handler's 418, and no Connection: close "+
+				"once all is read", a.StatusCode, a.Close)
 		}
 	})
 }
@@ -381,7 +406,8 @@ func newPrincipals(tb testing.TB, scopes ...string) principals {
 	return p
 }
 
-// TestDecisionIsThatOfTheDocument holds the gate to a reference evaluator, over random alternatives and every caller.
+// TestDecisionIsThatOfTheDocument holds the gate to a reference evaluator, over random alternatives
+// and every caller.
 func TestDecisionIsThatOfTheDocument(t *testing.T) {
 	all := []string{"a", "b", "c"}
 	var callers []string // the scopes of each
@@ -404,7 +430,8 @@ func TestDecisionIsThatOfTheDocument(t *testing.T) {
 	responses := doc.Paths.Value("/public").Get.Responses
 	doc.Paths = openapi3.NewPaths()
 	for _, name := range []string{"bearer", "second"} {
-		doc.Components.SecuritySchemes[name].Value.Extensions["x-scopes"] = map[string]any{"a": "", "b": "", "c": "", "base": ""}
+		doc.Components.SecuritySchemes[name].Value.Extensions["x-scopes"] = map[string]any{"a": "",
+			"b": "", "c": "", "base": ""}
 	}
 	type operation struct {
 		path         string
@@ -433,7 +460,8 @@ func TestDecisionIsThatOfTheDocument(t *testing.T) {
 			}
 			security, o.alternatives = append(security, requirement), append(o.alternatives, scopes)
 		}
-		spec := &openapi3.Operation{OperationID: fmt.Sprint("o", i), Security: &security, Responses: responses}
+		spec := &openapi3.Operation{OperationID: fmt.Sprint("o", i), Security: &security,
+			Responses: responses}
 		doc.Paths.Set(o.path, &openapi3.PathItem{Get: spec})
 		operations = append(operations, o)
 	}
@@ -442,14 +470,18 @@ func TestDecisionIsThatOfTheDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// reference: what the caller may do, and which alternatives are nearest. nil is the anonymous alternative.
+	// reference: what the caller may do, and which alternatives are nearest. nil is the anonymous
+	// alternative.
 	reference := func(alternatives [][]string, credential string) (authz.Kind, [][]string) {
 		anonymous := slices.ContainsFunc(alternatives, func(a []string) bool { return a == nil })
 		public := !slices.ContainsFunc(alternatives, func(a []string) bool { return a != nil })
 		has := strings.Split(credential, "+")
 		fewest, nearest := 99, [][]string(nil)
 		for _, a := range alternatives {
-			missing := len(slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(a))), func(s string) bool { return slices.Contains(has, s) }))
+			missing := len(slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(a))),
+				func(s string) bool {
+					return slices.Contains(has, s)
+				}))
 			if missing < fewest {
 				fewest, nearest = missing, nil
 			}
@@ -490,25 +522,33 @@ func TestDecisionIsThatOfTheDocument(t *testing.T) {
 			expected, nearest := reference(o.alternatives, credential)
 			decided[kind]++
 			if kind != expected {
-				t.Errorf("alternatives %q, credential %q: decided %q, expected %q", o.alternatives, credential, kind, expected)
+				t.Errorf("alternatives %q, credential %q: decided %q, expected %q", o.alternatives,
+					credential, kind, expected)
 			}
 			if kind == authz.InsufficientScope {
-				set := func(s []string) string { return fmt.Sprint(slices.Compact(slices.Sorted(slices.Values(s)))) }
-				if !slices.ContainsFunc(nearest, func(a []string) bool { return set(a) == set(refused.Scopes) }) {
-					t.Errorf("alternatives %q, credential %q: the challenge names %q, expected one of %q", o.alternatives, credential, refused.Scopes, nearest)
+				set := func(s []string) string {
+					return fmt.Sprint(slices.Compact(slices.Sorted(slices.Values(s))))
+				}
+				if !slices.ContainsFunc(nearest, func(a []string) bool {
+					return set(a) == set(refused.Scopes)
+				}) {
+					t.Errorf("alternatives %q, credential %q: the challenge names %q, expected "+
+						"one of %q", o.alternatives, credential, refused.Scopes, nearest)
 				}
 			}
 		}
 	}
-	for _, kind := range []authz.Kind{"", authz.MissingToken, authz.InvalidToken, authz.InsufficientScope} {
+	for _, kind := range []authz.Kind{"", authz.MissingToken, authz.InvalidToken,
+		authz.InsufficientScope} {
 		if decided[kind] < 50 {
-			t.Errorf("only %d decisions were %q: the random documents prove little", decided[kind], kind)
+			t.Errorf("only %d decisions were %q: the random documents prove little", decided[kind],
+				kind)
 		}
 	}
 }
 
-// TestConcurrentRequests: requests share the plan and nothing else. It is for the race detector, and for principals
-// that go to another's request.
+// TestConcurrentRequests: requests share the plan and nothing else. It is for the race detector,
+// and for principals that go to another's request.
 func TestConcurrentRequests(t *testing.T) {
 	verifier := newPrincipals(t, "read", "write", "read write")
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: verifier})
@@ -523,7 +563,8 @@ func TestConcurrentRequests(t *testing.T) {
 			principal, _ := token.FromContext(c.Request().Context())
 			raw := strings.TrimPrefix(c.Request().Header.Get("Authorization"), "Bearer ")
 			if o.Public() != (principal == nil) || principal != nil && principal != verifier[raw] {
-				t.Errorf("%s runs with the principal %v, expected that of token %q", o.ID, principal, raw)
+				t.Errorf("%s runs with the principal %v, expected that of token %q", o.ID,
+					principal, raw)
 			}
 			return c.NoContent(http.StatusNoContent)
 		})
@@ -533,7 +574,8 @@ func TestConcurrentRequests(t *testing.T) {
 		all.Go(func() {
 			for n := range 200 {
 				for raw := range verifier {
-					target := []string{"/public", "/any", "/one", "/all", "/either", "/both", "/messages/7", "/nowhere"}[(n+i)%8]
+					target := []string{"/public", "/any", "/one", "/all", "/either", "/both",
+						"/messages/7", "/nowhere"}[(n+i)%8]
 					r := httptest.NewRequest("GET", target, nil)
 					r.Header.Set("Authorization", "Bearer "+raw)
 					w := httptest.NewRecorder()
@@ -567,7 +609,9 @@ func TestVerifierFailures(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := start(t, guarded, func(c *authz.Config) {
-				c.Verifier = verifierFunc(func() (*token.Principal, error) { return row.principal, row.err })
+				c.Verifier = verifierFunc(func() (*token.Principal, error) {
+					return row.principal, row.err
+				})
 			})
 			for _, request := range []string{"GET /any", "GET /optional/first"} {
 				expected := ""
@@ -577,7 +621,8 @@ func TestVerifierFailures(t *testing.T) {
 						expected += `, scope="read"`
 					}
 				}
-				s.send(t, request, "", "Authorization: Bearer x").refused(t, row.status, row.kind, expected)
+				s.send(t, request, "", "Authorization: Bearer x").refused(t, row.status, row.kind,
+					expected)
 			}
 		})
 	}
@@ -589,7 +634,8 @@ func (f verifierFunc) Verify(context.Context, string) (*token.Principal, error) 
 
 // TestCheck is the decision without Echo.
 func TestCheck(t *testing.T) {
-	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: newPrincipals(t, "read")})
+	gate, err := authz.New(authz.Config{Document: load(t, guarded),
+		Verifier: newPrincipals(t, "read")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -611,25 +657,32 @@ func TestCheck(t *testing.T) {
 	if p, ok := token.FromContext(r.Context()); !ok || !p.HasScope("read") {
 		t.Error("the principal is not in the context of the request that Check returned")
 	}
-	if _, err := gate.Check(request("GET", "/messages/1"), "/messages/:id", id("1")); !is(err, authz.Internal) {
+	if _, err := gate.Check(request("GET", "/messages/1"), "/messages/:id",
+		id("1")); !is(err, authz.Internal) {
 		t.Errorf("a template that the document does not have: %v, expected internal", err)
 	}
 	if _, err := gate.Check(request("GET", "/messages/1"), "", nil); !is(err, authz.NotFound) {
 		t.Errorf("no route: %v, expected not-found", err)
 	}
-	if _, err := gate.Check(request("GET", "/messages/1"), "GET /messages/{id}", id("1")); err != nil {
+	if _, err := gate.Check(request("GET", "/messages/1"),
+		"GET /messages/{id}", id("1")); err != nil {
 		t.Errorf("a pattern: %v, expected it to be let in", err)
 	}
-	if _, err := gate.Check(request("PATCH", "/messages/1"), "/messages/{id}", id("1")); !is(err, authz.MethodNotAllowed) {
+	if _, err := gate.Check(request("PATCH", "/messages/1"), "/messages/{id}", id("1")); !is(err,
+		authz.MethodNotAllowed) {
 		t.Errorf("another method: %v, expected method-not-allowed", err)
 	}
-	for name, param := range map[string]func(string) string{"no function": nil, "an empty value": id("")} {
-		if _, err := gate.Check(request("GET", "/messages/1"), "/messages/{id}", param); !is(err, authz.NotFound) {
-			t.Errorf("a path parameter from %s: %v, expected a refusal: it has not been validated", name, err)
+	for name, param := range map[string]func(string) string{"no function": nil,
+		"an empty value": id("")} {
+		if _, err := gate.Check(request("GET", "/messages/1"), "/messages/{id}",
+			param); !is(err, authz.NotFound) {
+			t.Errorf("a path parameter from %s: %v, expected a refusal: it has not been validated",
+				name, err)
 		}
 	}
 	_, err = gate.Check(request("GET", "/all"), "/all", nil)
-	if refused, ok := errors.AsType[*authz.Error](err); !ok || refused.Status() != 403 || !slices.Equal(refused.Scopes, []string{"read", "write"}) {
+	if refused, ok := errors.AsType[*authz.Error](err); !ok || refused.Status() != 403 ||
+		!slices.Equal(refused.Scopes, []string{"read", "write"}) {
 		t.Errorf("refused with %+v, expected 403 with the scopes", err)
 	}
 }
@@ -661,13 +714,15 @@ func FuzzCredential(f *testing.F) {
 		if strings.ContainsAny(seen, " \t,") {
 			t.Errorf("the verifier saw %q", seen)
 		}
-		if seen != "" && (!strings.EqualFold(value[:7], "Bearer ") || !strings.HasSuffix(value, seen)) {
+		if seen != "" && (!strings.EqualFold(value[:7], "Bearer ") ||
+			!strings.HasSuffix(value, seen)) {
 			t.Errorf("the verifier saw %q of the header %q", seen, value)
 		}
 		if seen != "" && strings.Contains("&"+query, "&access_token=") {
 			t.Errorf("the verifier saw a token although there is one in the query %q", query)
 		}
-		if (seen != "") != (refused.Kind == authz.InvalidToken) || seen == "" && refused.Kind != authz.MissingToken && refused.Kind != authz.InvalidRequest {
+		if (seen != "") != (refused.Kind == authz.InvalidToken) || seen == "" &&
+			refused.Kind != authz.MissingToken && refused.Kind != authz.InvalidRequest {
 			t.Errorf("the verifier saw %q, the refusal is %s", seen, refused.Kind)
 		}
 		if len(value) > 20 && strings.Contains(err.Error(), value[8:]) {
@@ -685,7 +740,8 @@ func (s seeing) Verify(_ context.Context, raw string) (*token.Principal, error) 
 
 // BenchmarkGate is the gate alone: no Echo, no tokens to verify, no answer.
 func BenchmarkGate(b *testing.B) {
-	gate, err := authz.New(authz.Config{Document: load(b, guarded), Verifier: newPrincipals(b, "read")})
+	gate, err := authz.New(authz.Config{Document: load(b, guarded),
+		Verifier: newPrincipals(b, "read")})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -698,7 +754,8 @@ func BenchmarkGate(b *testing.B) {
 			for b.Loop() {
 				_, err = gate.Check(r, path, param)
 			}
-			if refused, ok := errors.AsType[*authz.Error](err); ok && refused.Kind != authz.InsufficientScope {
+			if refused, ok := errors.AsType[*authz.Error](err); ok &&
+				refused.Kind != authz.InsufficientScope {
 				b.Fatal(err)
 			}
 		})

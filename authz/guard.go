@@ -36,9 +36,9 @@ func (g *Gate) Guard(
 	})
 }
 
-// HandlePanic answers a panic of a handler with a problem that says nothing of it. If the answer has
-// begun, it closes the connection instead, so that the client does not take half an answer for a
-// whole one. Adapters defer it:
+// HandlePanic answers a panic of a handler with a problem that says nothing of it. If the answer
+// has begun, it closes the connection instead, so that the client does not take half an answer for
+// a whole one. Adapters defer it:
 //
 //	defer func() { gate.HandlePanic(w, r, recover(), begun) }()
 //

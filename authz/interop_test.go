@@ -19,13 +19,16 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestCertifiedProvider holds the gate to tokens that we have not made: those of an OpenID provider, certified and of
-// another house, whose URL is in OASGATE_TEST_PROVIDER. That of its control port, which rotates its keys, is in
-// OASGATE_TEST_PROVIDER_CONTROL. .ci/run starts one where it is at hand.
+// TestCertifiedProvider holds the gate to tokens that we have not made: those of an OpenID
+// provider, certified and of another house, whose URL is in OASGATE_TEST_PROVIDER. That of its
+// control port, which rotates its keys, is in OASGATE_TEST_PROVIDER_CONTROL. .ci/run starts one
+// where it is at hand.
 func TestCertifiedProvider(t *testing.T) {
-	issuer, control := os.Getenv("OASGATE_TEST_PROVIDER"), os.Getenv("OASGATE_TEST_PROVIDER_CONTROL")
+	issuer, control := os.Getenv("OASGATE_TEST_PROVIDER"),
+		os.Getenv("OASGATE_TEST_PROVIDER_CONTROL")
 	if issuer == "" || control == "" {
-		t.Skip("skipped: OASGATE_TEST_PROVIDER and OASGATE_TEST_PROVIDER_CONTROL are not set: no provider to test against")
+		t.Skip("skipped: OASGATE_TEST_PROVIDER and OASGATE_TEST_PROVIDER_CONTROL are not set: no " +
+			"provider to test against")
 	}
 	const apiAudience, secret = "https://quickstarts/api", "h6-secret-h6-secret-h6-secret-32"
 	doc, err := openapi3.NewLoader().LoadFromFile("testdata/quickstart.yaml")
@@ -33,8 +36,9 @@ func TestCertifiedProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	verifier, err := token.NewVerifier(t.Context(), token.Config{
-		Issuers: []token.Issuer{{URL: issuer, Audiences: []string{apiAudience}, RFC9068: true, DPoP: token.DPoPAllowed, Keys: token.KeyPolicy{Cooldown: time.Millisecond}}},
-		Logger:  slog.New(slog.DiscardHandler),
+		Issuers: []token.Issuer{{URL: issuer, Audiences: []string{apiAudience}, RFC9068: true,
+			DPoP: token.DPoPAllowed, Keys: token.KeyPolicy{Cooldown: time.Millisecond}}},
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +50,8 @@ func TestCertifiedProvider(t *testing.T) {
 		}
 	}))
 	defer api.Close()
-	gate, err = authz.New(authz.Config{Document: doc, Verifier: verifier, Resource: api.URL, AuthorizationServers: []string{issuer}, InsecureExplain: true})
+	gate, err = authz.New(authz.Config{Document: doc, Verifier: verifier, Resource: api.URL,
+		AuthorizationServers: []string{issuer}, InsecureExplain: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,13 +106,15 @@ func TestCertifiedProvider(t *testing.T) {
 
 	first := grant("h6-client", "read:messages", nil)
 	expect("plain", 200, "Authorization", "Bearer "+first)
-	expect("without the scope", 403, "Authorization", "Bearer "+grant("h6-client", "write:messages", nil))
+	expect("without the scope", 403, "Authorization", "Bearer "+grant("h6-client", "write:messages",
+		nil))
 	for _, alg := range []string{"PS256", "ES256", "EdDSA", "RS256"} {
 		rotate("/rotate?keep=1&alg=" + alg)
 		bearer := grant("h6-client", "read:messages", nil)
 		expect("rotated to "+alg, 200, "Authorization", "Bearer "+bearer)
 		expect("the first key, after the rotation to "+alg, 200, "Authorization", "Bearer "+first)
-		expect("tampered with, "+alg, 401, "Authorization", "Bearer "+bearer[:len(bearer)-6]+"AAAAAA")
+		expect("tampered with, "+alg, 401, "Authorization", "Bearer "+bearer[:len(bearer)-6]+
+			"AAAAAA")
 	}
 	rotate("/drop-old")
 	bearer := grant("h6-client", "read:messages", nil)
@@ -121,7 +128,8 @@ func TestCertifiedProvider(t *testing.T) {
 		bound := grant("h6-client-dpop", "read:messages", prover)
 		proof := prover.Proof(http.MethodGet, api.URL+"/api/private-scoped", bound, nil)
 		expect("bound by "+alg, 200, "Authorization", "DPoP "+bound, "DPoP", proof)
-		expect("bound, with a proof a second time, "+alg, 401, "Authorization", "DPoP "+bound, "DPoP", proof)
+		expect("bound, with a proof a second time, "+alg, 401, "Authorization", "DPoP "+bound,
+			"DPoP", proof)
 		expect("bound, as a bearer token, "+alg, 401, "Authorization", "Bearer "+bound)
 	}
 }

@@ -188,7 +188,8 @@ func (g *Gate) overlaps(u unguarded) (faults []error) {
 		for _, listed := range u {
 			if overlap(g.basePath+template, listed) {
 				faults = append(faults, &Fault{Path: template, Problem: fmt.Sprintf(
-					"Config.InsecureUnguarded has %s, which overlaps with this path of the document: "+
+					"Config.InsecureUnguarded has %s, which overlaps with this path of the "+
+						"document: "+
 						"everybody could pass there", listed)})
 			}
 		}

@@ -13,8 +13,8 @@ import (
 // metadataPath is where a protected resource's metadata is looked for (RFC 9728 §3).
 const metadataPath = "/.well-known/oauth-protected-resource"
 
-// metadata is the protected resource metadata (RFC 9728 §2), made once: what a client that knows nothing but the
-// API's address needs to find the issuer and the scopes.
+// metadata is the protected resource metadata (RFC 9728 §2), made once: what a client that knows
+// nothing but the API's address needs to find the issuer and the scopes.
 type metadata struct {
 	url   string   // for challenges; never from a Host header
 	paths []string // that answer with it
@@ -26,23 +26,27 @@ func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
 		return nil, nil
 	}
 	resource, err := url.Parse(config.Resource)
-	if err != nil || resource.Host == "" || resource.Scheme != "https" && resource.Scheme != "http" ||
-		resource.User != nil || strings.ContainsAny(config.Resource, "?#") || !quotable(config.Resource) {
+	if err != nil || resource.Host == "" || resource.Scheme != "https" &&
+		resource.Scheme != "http" ||
+		resource.User != nil || strings.ContainsAny(config.Resource, "?#") ||
+		!quotable(config.Resource) {
 		return nil, fmt.Errorf("authz: Config.Resource is %q: expected the URL under which clients reach the API, such as https://api.example.com, without query and fragment (RFC 9728 §1.2)", config.Resource)
 	}
 	if len(config.AuthorizationServers) == 0 && plan != nil && !plan.TakesTokens() {
 		return nil, nil // there is no issuer to be found
 	}
 	if len(config.AuthorizationServers) == 0 {
-		return nil, errors.New("authz: Config.AuthorizationServers is empty: Config.Resource is told to clients so that they find the issuer, which must be named")
+		return nil, errors.New("authz: Config.AuthorizationServers is empty: Config.Resource is " +
+			"told to clients so that they find the issuer, which must be named")
 	}
 	if plan == nil {
 		return nil, nil // the document's faults are told already
 	}
-	// The path of the resource comes after the well-known one (§3.1); the bare form serves clients that look
-	// there first.
+	// The path of the resource comes after the well-known one (§3.1); the bare form serves clients
+	// that look there first.
 	inserted := metadataPath + strings.TrimSuffix(resource.EscapedPath(), "/")
-	m := &metadata{url: resource.Scheme + "://" + resource.Host + inserted, paths: slices.Compact([]string{metadataPath, inserted})}
+	m := &metadata{url: resource.Scheme + "://" + resource.Host + inserted,
+		paths: slices.Compact([]string{metadataPath, inserted})}
 	body := struct {
 		Resource             string   `json:"resource"`
 		AuthorizationServers []string `json:"authorization_servers"`
@@ -51,7 +55,8 @@ func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
 		Name                 string   `json:"resource_name,omitempty"`
 		DPoPAlgorithms       []string `json:"dpop_signing_alg_values_supported,omitempty"`
 		DPoPRequired         bool     `json:"dpop_bound_access_tokens_required,omitempty"`
-	}{Resource: config.Resource, AuthorizationServers: config.AuthorizationServers, Scopes: plan.Scopes(), Methods: []string{"header"}}
+	}{Resource: config.Resource, AuthorizationServers: config.AuthorizationServers,
+		Scopes: plan.Scopes(), Methods: []string{"header"}}
 	if config.Document.Info != nil {
 		body.Name = config.Document.Info.Title
 	}
@@ -65,12 +70,14 @@ func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
 	return m, err
 }
 
-// ServesMetadata reports whether a path is one of the protected resource metadata, which [Gate.ServeMetadata] answers.
+// ServesMetadata reports whether a path is one of the protected resource metadata, which
+// [Gate.ServeMetadata] answers.
 func (g *Gate) ServesMetadata(path string) bool {
 	return g.metadata != nil && slices.Contains(g.metadata.paths, path)
 }
 
-// ServeMetadata answers with the protected resource metadata (RFC 9728). It is public, also to scripts of any origin.
+// ServeMetadata answers with the protected resource metadata (RFC 9728). It is public, also to
+// scripts of any origin.
 func (g *Gate) ServeMetadata(w http.ResponseWriter, r *http.Request) {
 	if !g.ServesMetadata(r.URL.Path) {
 		g.WriteProblem(w, r, &Error{Kind: NotFound})
@@ -89,6 +96,7 @@ func (g *Gate) ServeMetadata(w http.ResponseWriter, r *http.Request) {
 		h.Set("Access-Control-Max-Age", "86400")
 		w.WriteHeader(http.StatusNoContent)
 	default:
-		g.WriteProblem(w, r, &Error{Kind: MethodNotAllowed, Allow: []string{http.MethodGet, http.MethodHead, http.MethodOptions}})
+		g.WriteProblem(w, r, &Error{Kind: MethodNotAllowed, Allow: []string{http.MethodGet,
+			http.MethodHead, http.MethodOptions}})
 	}
 }

@@ -70,7 +70,8 @@ func (m *Mux) Handle(pattern string, handler http.Handler) {
 	if !ok { // unguarded, or a fault
 		m.routes = append(m.routes, Route{method, full})
 		route := func(*http.Request) string { return method + " " + full }
-		if strings.HasSuffix(full, "/") && !m.gates.unguarded(full+"x") { // listed is this path alone
+		// listed is this path alone
+		if strings.HasSuffix(full, "/") && !m.gates.unguarded(full+"x") {
 			pattern += "{$}"
 		}
 		m.register(pattern, m.gates.At(full).Guard(handler, route, (*http.Request).PathValue))
@@ -202,8 +203,8 @@ func isParameter(segment string) bool {
 		!strings.HasSuffix(segment, "...}")
 }
 
-// renamed returns the values of the document's path parameters. Names that are no Go identifiers are
-// others in a pattern of http.ServeMux.
+// renamed returns the values of the document's path parameters. Names that are no Go identifiers
+// are others in a pattern of http.ServeMux.
 func renamed(template, pattern string) func(*http.Request, string) string {
 	names := map[string]string{}
 	theirs := strings.Split(pattern, "/")

@@ -17,12 +17,13 @@ func TestMux(t *testing.T) {
 		mux := gates.Mux()
 		for _, route := range routes {
 			names := strings.NewReplacer("user-id", "user_id") // as oapi-codegen writes it
-			mux.HandleFunc(route.Method+" "+names.Replace(route.Path), func(w http.ResponseWriter, r *http.Request) {
-				param := func(name string) string { return r.PathValue(names.Replace(name)) }
-				if err := route.Handler(w, r, param); err != nil {
-					route.Gate.WriteProblem(w, r, err)
-				}
-			})
+			mux.HandleFunc(route.Method+" "+names.Replace(route.Path),
+				func(w http.ResponseWriter, r *http.Request) {
+					param := func(name string) string { return r.PathValue(names.Replace(name)) }
+					if err := route.Handler(w, r, param); err != nil {
+						route.Gate.WriteProblem(w, r, err)
+					}
+				})
 		}
 		return mux, mux.CheckRoutes()
 	})
@@ -35,16 +36,19 @@ func publicAt(paths ...string) string {
 		var parameters []string
 		for _, part := range strings.Split(path, "{")[1:] {
 			name, _, _ := strings.Cut(part, "}")
-			parameters = append(parameters, "{name: "+name+", in: path, required: true, schema: {type: string}}")
+			parameters = append(parameters,
+				"{name: "+name+", in: path, required: true, schema: {type: string}}")
 		}
-		document += fmt.Sprintf("  %q: {get: {operationId: o%d, security: [], parameters: [%s], responses: {'204': {description: Done.}}}}\n", path, i, strings.Join(parameters, ", "))
+		document += fmt.Sprintf("  %q: {get: {operationId: o%d, security: [], parameters: [%s], "+
+			"responses: {'204': {description: Done.}}}}\n", path, i, strings.Join(parameters, ", "))
 	}
 	return document
 }
 
 func gateAt(t *testing.T, base string, paths ...string) *authz.Gate {
 	t.Helper()
-	gate, err := authz.New(authz.Config{Document: load(t, publicAt(paths...)), Verifier: principals{}, BasePath: base})
+	gate, err := authz.New(authz.Config{Document: load(t, publicAt(paths...)),
+		Verifier: principals{}, BasePath: base})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,9 +66,11 @@ func TestMuxRefusesWhatItCannotRoute(t *testing.T) {
 		"/":                     "",
 	} {
 		mux := gateAt(t, "", pattern).Mux()
-		mux.HandleFunc("GET "+strings.ReplaceAll(pattern, "user-id", "user_id"), func(w http.ResponseWriter, _ *http.Request) {})
+		mux.HandleFunc("GET "+strings.ReplaceAll(pattern, "user-id", "user_id"),
+			func(w http.ResponseWriter, _ *http.Request) {})
 		err := mux.CheckRoutes()
-		if fault == "" && err != nil || fault != "" && (err == nil || !strings.Contains(err.Error(), "GET "+pattern+": "+fault)) {
+		if fault == "" && err != nil || fault != "" &&
+			(err == nil || !strings.Contains(err.Error(), "GET "+pattern+": "+fault)) {
 			t.Errorf("%s: %v, expected %q", pattern, err, fault)
 		}
 	}
@@ -72,7 +78,8 @@ func TestMuxRefusesWhatItCannotRoute(t *testing.T) {
 	mux := gate.Mux()
 	mux.HandleFunc("GET /a/{x}", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /{y}/b", func(http.ResponseWriter, *http.Request) {})
-	if err := mux.CheckRoutes(); err == nil || !strings.Contains(err.Error(), "GET /{y}/b: net/http cannot route it") {
+	if err := mux.CheckRoutes(); err == nil ||
+		!strings.Contains(err.Error(), "GET /{y}/b: net/http cannot route it") {
 		t.Errorf("patterns that conflict: %v", err)
 	}
 }
@@ -117,23 +124,28 @@ func TestInsecureUnguarded(t *testing.T) {
 		{"/a/{b}", "expected a path"},
 		{"GET /metrics", "expected a path"},
 	} {
-		_, err := authz.New(authz.Config{Document: load(t, publicAt("/items", "/items/{id}")), Verifier: principals{}, InsecureUnguarded: []string{row.listed}})
-		if row.fault == "" && err != nil || row.fault != "" && (err == nil || !strings.Contains(err.Error(), row.fault)) {
+		_, err := authz.New(authz.Config{Document: load(t, publicAt("/items", "/items/{id}")),
+			Verifier: principals{}, InsecureUnguarded: []string{row.listed}})
+		if row.fault == "" && err != nil || row.fault != "" &&
+			(err == nil || !strings.Contains(err.Error(), row.fault)) {
 			t.Errorf("%q: %v, expected %q", row.listed, err, row.fault)
 		}
 	}
-	gate, err := authz.New(authz.Config{Document: load(t, publicAt("/a")), Verifier: principals{}, BasePath: "/v1", InsecureUnguarded: []string{"/v2/a"}})
+	gate, err := authz.New(authz.Config{Document: load(t, publicAt("/a")), Verifier: principals{},
+		BasePath: "/v1", InsecureUnguarded: []string{"/v2/a"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (authz.Gates{gate, gateAt(t, "/v2", "/a")}).CheckRoutes(nil); err == nil || !strings.Contains(err.Error(), "/a: Config.InsecureUnguarded has /v2/a") {
+	if err := (authz.Gates{gate, gateAt(t, "/v2", "/a")}).CheckRoutes(nil); err == nil ||
+		!strings.Contains(err.Error(), "/a: Config.InsecureUnguarded has /v2/a") {
 		t.Errorf("unguarded by one gate, described by another's document: %v", err)
 	}
 }
 
 func TestTwoDocumentsForOneRoute(t *testing.T) {
 	gates := authz.Gates{gateAt(t, "", "/v1/a"), gateAt(t, "/v1", "/a")}
-	if err := gates.CheckRoutes([]authz.Route{{Method: "GET", Path: "/v1/a"}}); err == nil || !strings.Contains(err.Error(), "two documents describe this route") {
+	if err := gates.CheckRoutes([]authz.Route{{Method: "GET", Path: "/v1/a"}}); err == nil ||
+		!strings.Contains(err.Error(), "two documents describe this route") {
 		t.Errorf("CheckRoutes: %v", err)
 	}
 }
@@ -154,7 +166,8 @@ func TestBindingError(t *testing.T) {
 		if detail == "" {
 			kind, detail = authz.InvalidBody, "The body "
 		}
-		if e.Kind != kind || e.Status() != 400 || !strings.HasPrefix(e.Detail, detail) || strings.Contains(e.Detail, "SUBMITTED") {
+		if e.Kind != kind || e.Status() != 400 || !strings.HasPrefix(e.Detail, detail) ||
+			strings.Contains(e.Detail, "SUBMITTED") {
 			t.Errorf("%s: %s, %q", text, e.Kind, e.Detail)
 		}
 	}

@@ -23,7 +23,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// perf is what the benchmarks of the request path run on: the quickstart's operations, a real issuer, real tokens.
+// perf is what the benchmarks of the request path run on: the quickstart's operations, a real
+// issuer, real tokens.
 type perf struct {
 	issuer  *devissuer.Server
 	doc     *openapi3.T
@@ -84,7 +85,8 @@ func (p *perf) forget(tb testing.TB) {
 func (p *perf) mint(n int) []string {
 	tokens := make([]string, n)
 	for i := range tokens {
-		tokens[i] = p.issuer.Mint(map[string]any{"sub": fmt.Sprintf("auth0|%024x", i), "scope": "openid profile read:messages", "azp": "my_client_id_0123456789abcdefghij"})
+		tokens[i] = p.issuer.Mint(map[string]any{"sub": fmt.Sprintf("auth0|%024x", i),
+			"scope": "openid profile read:messages", "azp": "my_client_id_0123456789abcdefghij"})
 	}
 	return tokens
 }
@@ -113,8 +115,8 @@ func scopedRequest(token string) *http.Request {
 	return r
 }
 
-// BenchmarkRequest is one protected GET, in process. Quote ratios to raw, and allocations; cold is to be held against
-// raw and rsa together.
+// BenchmarkRequest is one protected GET, in process. Quote ratios to raw, and allocations; cold is
+// to be held against raw and rsa together.
 func BenchmarkRequest(b *testing.B) {
 	p := newPerf(b)
 	d := &discard{header: http.Header{}}
@@ -156,16 +158,19 @@ func BenchmarkRequest(b *testing.B) {
 		signature, _ := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
 		b.ReportAllocs()
 		for b.Loop() {
-			if err := rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest[:], signature); err != nil {
+			if err := rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest[:],
+				signature); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 }
 
-// The ceilings are a little above what is measured. A change that breaks one has put work on every request.
+// The ceilings are a little above what is measured. A change that breaks one has put work on every
+// request.
 func TestAllocationsPerRequest(t *testing.T) {
-	if build, ok := debug.ReadBuildInfo(); ok && slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if build, ok := debug.ReadBuildInfo(); ok &&
+		slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		t.Skip("the race detector allocates on its own account")
 	}
 	p := newPerf(t)
@@ -194,17 +199,22 @@ func TestAllocationsPerRequest(t *testing.T) {
 		"hot, beyond raw Echo":  {hot - raw, 7},
 		"cold, beyond raw Echo": {cold - raw, 26}, // of which the signature takes 9 in crypto/rsa, and less here
 		"validated POST, beyond raw Echo binding the same": {
-			testing.AllocsPerRun(100, func() { d.post(t, guardedPOST, bearer) }) - testing.AllocsPerRun(100, func() { d.post(t, rawPOST, bearer) }), 17,
+			testing.AllocsPerRun(100, func() {
+				d.post(t, guardedPOST, bearer)
+			}) - testing.AllocsPerRun(100, func() { d.post(t, rawPOST, bearer) }), 17,
 		},
 		"the same with other keywords": {
-			testing.AllocsPerRun(100, func() { d.post(t, beyond, beyondBearer) }) - testing.AllocsPerRun(100, func() { d.post(t, rawPOST, bearer) }), 30,
+			testing.AllocsPerRun(100, func() {
+				d.post(t, beyond, beyondBearer)
+			}) - testing.AllocsPerRun(100, func() { d.post(t, rawPOST, bearer) }), 30,
 		},
 		"forged":    {measure(p.guarded, 401, again(forged)), 30},
 		"malformed": {measure(p.guarded, 401, again("x.y")), 10},
 	} {
 		t.Logf("%s: %v allocations a request", name, c.allocs)
 		if c.allocs > c.ceiling {
-			t.Errorf("%s: %v allocations a request, the ceiling is %v: profile BenchmarkRequest with -memprofile", name, c.allocs, c.ceiling)
+			t.Errorf("%s: %v allocations a request, the ceiling is %v: profile BenchmarkRequest "+
+				"with -memprofile", name, c.allocs, c.ceiling)
 		}
 	}
 }
@@ -243,15 +253,19 @@ var otherTags = map[string]string{
 	"composed":  `{type: array, maxItems: 10, uniqueItems: true, items: {type: string, maxLength: 40, not: {const: c}}}`,
 }
 
-// newValidated is one POST with a small JSON body through the gate, bound as generated code binds it; and through Echo
-// alone, bound as Echo does. tags is a schema for the tags in place of the document's.
+// newValidated is one POST with a small JSON body through the gate, bound as generated code binds
+// it; and through Echo alone, bound as Echo does. tags is a schema for the tags in place of the
+// document's.
 func newValidated(tb testing.TB, tags string) (guarded, raw http.Handler, bearer string) {
 	issuer := newIssuer(tb)
 	document := bodyDocument
 	if tags != "" {
-		document = strings.Replace(document, "tags: {type: array, maxItems: 10, items: {type: string, maxLength: 40}}", "tags: "+tags, 1)
+		document = strings.Replace(document,
+			"tags: {type: array, maxItems: 10, items: {type: string, maxLength: 40}}",
+			"tags: "+tags, 1)
 	}
-	gate, err := authz.New(authz.Config{Document: load(tb, document), Verifier: newVerifier(tb, issuer)})
+	gate, err := authz.New(authz.Config{Document: load(tb, document),
+		Verifier: newVerifier(tb, issuer)})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -275,7 +289,8 @@ func newValidated(tb testing.TB, tags string) (guarded, raw http.Handler, bearer
 		})
 		return e
 	}
-	return build(echov4.Middleware(gate)), build(), "Bearer " + issuer.Mint(map[string]any{"scope": "write:things"})
+	return build(echov4.Middleware(gate)), build(),
+		"Bearer " + issuer.Mint(map[string]any{"scope": "write:things"})
 }
 
 const smallBody = `{"text":"hello","priority":3,"tags":["a","b"]}`
@@ -305,8 +320,8 @@ func BenchmarkValidatedPOST(b *testing.B) {
 	}
 }
 
-// many returns a document with that many operations, of the sort that is met: path and query parameters, bodies by
-// reference, composed schemas.
+// many returns a document with that many operations, of the sort that is met: path and query
+// parameters, bodies by reference, composed schemas.
 func many(operations int) string {
 	var s strings.Builder
 	s.WriteString("openapi: 3.1.0\ninfo: {title: many, version: \"1\"}\npaths:\n")
@@ -328,10 +343,14 @@ func many(operations int) string {
       responses: {default: {description: any, content: {application/json: {schema: {$ref: "#/components/schemas/Thing%[2]d"}}}}}
 `, i, i%50)
 	}
-	s.WriteString("components:\n  securitySchemes:\n    bearer: {type: http, scheme: bearer, x-scopes: {read:things: Read, write:things: Write}}\n  schemas:\n")
-	s.WriteString("    Base: {type: object, required: [id], properties: {id: {type: string, maxLength: 40}, created: {type: string, format: date-time}}}\n")
+	s.WriteString("components:\n  securitySchemes:\n    bearer: {type: http, scheme: bearer, " +
+		"x-scopes: {read:things: Read, write:things: Write}}\n  schemas:\n")
+	s.WriteString("    Base: {type: object, required: [id], properties: {id: {type: string, " +
+		"maxLength: 40}, created: {type: string, format: date-time}}}\n")
 	for i := range 50 {
-		fmt.Fprintf(&s, "    Thing%d: {allOf: [{$ref: '#/components/schemas/Base'}, {type: object, properties: {name: {type: string, maxLength: 100}, tags: {type: array, items: {type: string}}}}]}\n", i)
+		fmt.Fprintf(&s, "    Thing%d: {allOf: [{$ref: '#/components/schemas/Base'}, {type: "+
+			"object, properties: {name: {type: string, maxLength: 100}, tags: {type: array, "+
+			"items: {type: string}}}}]}\n", i)
 	}
 	return s.String()
 }
@@ -341,7 +360,8 @@ func BenchmarkOperations(b *testing.B) {
 	verifier := newVerifier(b, issuer)
 	bearer := "Bearer " + issuer.Mint(map[string]any{"scope": "read:things"})
 	numbers := []int{6, 60, 600, 3000}
-	gates := map[int]*authz.Gate{} // all of them live all the time, so that the collector has the same to do for each
+	// all of them live all the time, so that the collector has the same to do for each
+	gates := map[int]*authz.Gate{}
 	for _, n := range numbers {
 		gate, err := authz.New(authz.Config{Document: load(b, many(n)), Verifier: verifier})
 		if err != nil {

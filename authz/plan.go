@@ -14,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
-// Plan is an OpenAPI document compiled to one policy per operation. Everything that the document decides is decided
-// here, once.
+// Plan is an OpenAPI document compiled to one policy per operation. Everything that the document
+// decides is decided here, once.
 type Plan struct {
 	doc        *openapi3.T
 	operations []*operation     // by path, then method
@@ -35,18 +35,18 @@ type Operation struct {
 	ID     string
 	Method string
 	Path   string // the document's template
-	// Alternatives: one of them must be satisfied (OR). None at all: public, and a token is not looked at. An
-	// empty alternative: a token is optional.
+	// Alternatives: one of them must be satisfied (OR). None at all: public, and a token is not
+	// looked at. An empty alternative: a token is optional.
 	Alternatives []Alternative
-	// Denied says why nobody may call it, whatever the document grants; "": somebody may. There are no
-	// alternatives then.
+	// Denied says why nobody may call it, whatever the document grants; "": somebody may. There are
+	// no alternatives then.
 	Denied string
 	// StepUp is what is asked beyond a token of how its principal signed in; nil: nothing.
 	StepUp *StepUp
 	// MaxBody bounds the body of a request, in bytes; 0: the gate's limit. See x-authz-max-body.
 	MaxBody int64
-	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See x-authz-timeout
-	// and [Admission.Limiter].
+	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See
+	// x-authz-timeout and [Admission.Limiter].
 	Timeout time.Duration
 	// OwnedBySubject: what the operation reads or writes belongs to the principal that made it. The
 	// conformance kit asks for it as another; a handler enforces it. See x-authz-owner.
@@ -64,10 +64,13 @@ type Requirement struct {
 
 // Public reports whether everybody may call the operation, and no token is looked at.
 func (o Operation) Public() bool {
-	return o.Denied == "" && !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return len(a) > 0 })
+	return o.Denied == "" && !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool {
+		return len(a) > 0
+	})
 }
 
-// Optional reports whether the operation may be called without a token, though one that is sent must be valid.
+// Optional reports whether the operation may be called without a token, though one that is sent
+// must be valid.
 func (o Operation) Optional() bool {
 	return !o.Public() && slices.ContainsFunc(o.Alternatives, isEmpty)
 }
@@ -96,7 +99,8 @@ type operation struct {
 type way struct {
 	conditions []condition
 	needs      []need // of all conditions, each once
-	ambient    bool   // browsers add all of its credentials to requests that pages of other sites make
+	// browsers add all of its credentials to requests that pages of other sites make
+	ambient bool
 }
 
 // need is a scope that the principal of a source must have.
@@ -111,7 +115,8 @@ func newWay(conditions []condition) way {
 	chosen := false // a credential that only a script can add, which CORS must allow
 	for _, c := range conditions {
 		w.ambient = w.ambient || c.scheme.isAmbient()
-		chosen = chosen || !c.scheme.isAmbient() && !c.scheme.isKey("query") // any page can link to a URL with a key
+		// any page can link to a URL with a key
+		chosen = chosen || !c.scheme.isAmbient() && !c.scheme.isKey("query")
 		for _, scope := range c.scopes {
 			if n := (need{c.source, scope, c.scheme.isToken()}); !slices.Contains(w.needs, n) {
 				w.needs = append(w.needs, n)
@@ -135,7 +140,8 @@ type Fault struct {
 	Method, Path string // of the operation; empty where the fault is not one operation's
 	Problem      string // what is wrong, what was expected, what to do
 	Err          error  // the cause, where there is one
-	// At is the place in the document, as near as it is known. It needs a document loaded with IncludeOrigin.
+	// At is the place in the document, as near as it is known. It needs a document loaded with
+	// IncludeOrigin.
 	At *openapi3.Location
 }
 
@@ -192,9 +198,9 @@ func (c Config) compile(schemas bool) (*Plan, []error) {
 	return p, faults
 }
 
-// Describe returns what a document says of who may call each operation, by path and method, also where [Compile]
-// would refuse it. It is for tools that report on documents and never for what guards one: an operation whose
-// security is not stated is public to OpenAPI (§4.8.10), and here.
+// Describe returns what a document says of who may call each operation, by path and method, also
+// where [Compile] would refuse it. It is for tools that report on documents and never for what
+// guards one: an operation whose security is not stated is public to OpenAPI (§4.8.10), and here.
 func Describe(doc *openapi3.T) []Operation {
 	p, _ := Config{Document: doc}.read(false)
 	return p.Operations()
@@ -224,7 +230,8 @@ func Notes(doc *openapi3.T) (notes []*Fault) {
 }
 
 func newPlan(doc *openapi3.T) *Plan {
-	return &Plan{doc: doc, paths: map[string]*path{}, schemes: map[string]*scheme{}, scopes: map[string]string{}}
+	return &Plan{doc: doc, paths: map[string]*path{}, schemes: map[string]*scheme{},
+		scopes: map[string]string{}}
 }
 
 // read compiles a document as far as its faults allow.
@@ -243,14 +250,18 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		})
 		for _, name := range c.IgnoreFormats {
 			if !schema.IsKnownFormat(name) {
-				faults = append(faults, fmt.Errorf("authz: Config.IgnoreFormats has %q, which is no format "+
-					"that is asserted: expected one of %s", name, strings.Join(schema.KnownFormats(), ", ")))
+				faults = append(faults,
+					fmt.Errorf("authz: Config.IgnoreFormats has %q, which is no format "+
+						"that is asserted: expected one of %s", name,
+						strings.Join(schema.KnownFormats(), ", ")))
 			}
 		}
 	}
 	for _, name := range c.Without {
 		if p.schemes[name] == nil {
-			faults = append(faults, fmt.Errorf("authz: Config.Without has %q, which is no security scheme of the document", name))
+			faults = append(faults,
+				fmt.Errorf("authz: Config.Without has %q, which is no security scheme of the "+
+					"document", name))
 		}
 	}
 	ids := map[string]string{}
@@ -262,7 +273,9 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		}
 		at := &path{methods: map[string]*operation{}}
 		if name, twice := repeated(template); twice {
-			faults = append(faults, &Fault{Path: template, Problem: fmt.Sprintf("path parameter %s occurs twice: give each its own name", name), At: locate(item.Origin, "")})
+			faults = append(faults, &Fault{Path: template,
+				Problem: fmt.Sprintf("path parameter %s occurs twice: give each its own name",
+					name), At: locate(item.Origin, "")})
 		}
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
 			o, found := p.readOperation(c, method, template, item)
@@ -272,8 +285,10 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 			}
 			if other, taken := ids[o.ID]; taken {
 				found = append(found, &Fault{
-					Method: method, Path: template, At: locate(item.GetOperation(method).Origin, "operationId"),
-					Problem: fmt.Sprintf("operationId %s is that of %s too: give each operation its own", o.ID, other),
+					Method: method, Path: template, At: locate(item.GetOperation(method).Origin,
+						"operationId"),
+					Problem: fmt.Sprintf("operationId %s is that of %s too: give each operation "+
+						"its own", o.ID, other),
 				})
 			}
 			ids[o.ID] = method + " " + template
@@ -281,7 +296,8 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 			if other, taken := shapes[shape]; taken {
 				found = append(found, &Fault{
 					Method: method, Path: template, At: locate(item.Origin, ""),
-					Problem: fmt.Sprintf("no request tells it from %s: paths that differ in the names of their parameters are the same", other),
+					Problem: fmt.Sprintf("no request tells it from %s: paths that differ in the "+
+						"names of their parameters are the same", other),
 				})
 			}
 			shapes[shape] = method + " " + template
@@ -309,7 +325,8 @@ func repeated(template string) (name string, found bool) {
 	return "", false
 }
 
-// locate returns the place of an element's field, or of the element itself where it has no such field.
+// locate returns the place of an element's field, or of the element itself where it has no such
+// field.
 func locate(element *openapi3.Origin, field string) *openapi3.Location {
 	if element == nil {
 		return nil
@@ -321,12 +338,15 @@ func locate(element *openapi3.Origin, field string) *openapi3.Location {
 }
 
 // readOperation reads who may call an operation, and its limits.
-func (p *Plan) readOperation(c Config, method, template string, item *openapi3.PathItem) (o *operation, faults []error) {
+func (p *Plan) readOperation(c Config, method, template string,
+	item *openapi3.PathItem) (o *operation, faults []error) {
 	spec := item.GetOperation(method)
 	o = &operation{Operation: Operation{ID: spec.OperationID, Method: method, Path: template}}
-	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method, Operation: spec}
+	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method,
+		Operation: spec}
 	problem := func(field, problem string) {
-		faults = append(faults, &Fault{Method: method, Path: template, Problem: problem, At: locate(spec.Origin, field)})
+		faults = append(faults, &Fault{Method: method, Path: template, Problem: problem,
+			At: locate(spec.Origin, field)})
 	}
 
 	if o.ID == "" {
@@ -335,18 +355,21 @@ func (p *Plan) readOperation(c Config, method, template string, item *openapi3.P
 	switch {
 	case spec.Security != nil:
 		o.security = *spec.Security
-	case len(p.doc.Security) > 0: // an empty one for the whole document says nothing: new operations would be public unseen
+	case len(p.doc.Security) > 0:
+		// an empty one for the whole document says nothing: new operations would be public unseen
 		o.security = p.doc.Security
 	case c.Unstated == DenyUnstated:
 		o.Denied = "the document states no security for it"
 	default:
-		problem("security", "no security is stated: say who may call it, by security for the operation or the whole document "+
+		problem("security", "no security is stated: say who may call it, by security for the "+
+			"operation or the whole document "+
 			"(security: [] on the operation if everybody may), in the document or an overlay; "+
 			"or set Config.Unstated to authz.DenyUnstated, so that nobody may")
 	}
 	for _, requirement := range o.security {
 		if requirement == nil {
-			problem("security", "an alternative of its security is null: write {} if a token is optional, or take it out")
+			problem("security", "an alternative of its security is null: write {} if a token is "+
+				"optional, or take it out")
 		}
 		alternative, problems := p.readAlternative(requirement)
 		for _, text := range problems {
@@ -359,14 +382,17 @@ func (p *Plan) readOperation(c Config, method, template string, item *openapi3.P
 		problem("", text)
 	}
 	if o.StepUp != nil && !o.alwaysByToken(p) {
-		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, but nothing else says how a person signed in", acrExtension, maxAgeExtension))
+		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, but nothing "+
+			"else says how a person signed in", acrExtension, maxAgeExtension))
 	}
 	return o, faults
 }
 
-func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (alternative Alternative, problems []string) {
+func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (
+	alternative Alternative, problems []string) {
 	alternative = Alternative{}
-	inHeader := map[string]string{} // what the Authorization header is to hold, and for which scheme
+	// what the Authorization header is to hold, and for which scheme
+	inHeader := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(requirement)) {
 		scopes := requirement[name]
 		alternative = append(alternative, Requirement{name, slices.Clone(scopes)})
@@ -376,7 +402,8 @@ func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (altern
 			continue
 		}
 		if scopes == nil {
-			problems = append(problems, fmt.Sprintf("security scheme %s has null for its scopes: list them, or write [] if any credential will do", name))
+			problems = append(problems, fmt.Sprintf("security scheme %s has null for its scopes: "+
+				"list them, or write [] if any credential will do", name))
 		}
 		for _, scope := range scopes {
 			if err := s.declares(scope); err != nil {
@@ -390,25 +417,30 @@ func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (altern
 		}
 	}
 	if len(inHeader) > 1 {
-		problems = append(problems, fmt.Sprintf("an alternative of its security demands %s in one Authorization header, "+
-			"which holds one credential (RFC 9110 §11.6.2): make them alternatives, or move one elsewhere",
-			strings.Join(slices.Sorted(maps.Keys(inHeader)), " and ")))
+		problems = append(problems,
+			fmt.Sprintf("an alternative of its security demands %s in one Authorization header, "+
+				"which holds one credential (RFC 9110 §11.6.2): make them alternatives, or move "+
+				"one "+
+				"elsewhere",
+				strings.Join(slices.Sorted(maps.Keys(inHeader)), " and ")))
 	}
 	return alternative, problems
 }
 
-// drop takes out every alternative that names one of the schemes: the whole alternative, because what
-// is left of it would let in more.
+// drop takes out every alternative that names one of the schemes: the whole alternative, because
+// what is left of it would let in more.
 func (o *operation) drop(schemes []string) {
 	had := len(o.Alternatives) > 0
 	o.Alternatives = slices.DeleteFunc(o.Alternatives, func(a Alternative) bool {
-		return slices.ContainsFunc(a, func(r Requirement) bool { return slices.Contains(schemes, r.Scheme) })
+		return slices.ContainsFunc(a, func(r Requirement) bool {
+			return slices.Contains(schemes, r.Scheme)
+		})
 	})
 	if had && len(o.Alternatives) == 0 {
 		o.Denied = "each of its alternatives needs a security scheme that is switched off"
 	}
-	// The validator stops at the first alternative that is satisfied. {} always is, and a bad token would pass
-	// for none if it came first. Alternatives are alternatives in any order.
+	// The validator stops at the first alternative that is satisfied. {} always is, and a bad token
+	// would pass for none if it came first. Alternatives are alternatives in any order.
 	o.security = nil
 	for _, a := range o.Alternatives {
 		requirement := openapi3.SecurityRequirement{}
@@ -417,20 +449,26 @@ func (o *operation) drop(schemes []string) {
 		}
 		o.security = append(o.security, requirement)
 	}
-	slices.SortStableFunc(o.security, func(a, b openapi3.SecurityRequirement) int { return min(len(b), 1) - min(len(a), 1) })
+	slices.SortStableFunc(o.security, func(a, b openapi3.SecurityRequirement) int {
+		return min(len(b), 1) - min(len(a), 1)
+	})
 }
 
 // alwaysByToken reports whether whoever calls the operation has an access token.
 func (o *operation) alwaysByToken(p *Plan) bool {
 	return !o.Public() && !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool {
-		return !slices.ContainsFunc(a, func(r Requirement) bool { s := p.schemes[r.Scheme]; return s == nil || s.isToken() })
+		return !slices.ContainsFunc(a, func(r Requirement) bool {
+			s := p.schemes[r.Scheme]
+			return s == nil || s.isToken()
+		})
 	})
 }
 
 // compile makes what holds the requests of an operation to the document.
 func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error) {
 	problem := func(problem string) {
-		faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: problem, At: locate(o.route.Operation.Origin, "")})
+		faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: problem,
+			At: locate(o.route.Operation.Origin, "")})
 	}
 	for _, text := range checkInputs(o.route.Operation) {
 		problem(text)
@@ -485,10 +523,12 @@ func (p *Plan) Scheme(name string) *openapi3.SecurityScheme {
 func (p *Plan) TakesTokens() bool {
 	byToken := func(r Requirement) bool { s := p.schemes[r.Scheme]; return s != nil && s.isToken() }
 	return slices.ContainsFunc(p.operations, func(o *operation) bool {
-		return slices.ContainsFunc(o.Alternatives, func(a Alternative) bool { return slices.ContainsFunc(a, byToken) })
+		return slices.ContainsFunc(o.Alternatives, func(a Alternative) bool {
+			return slices.ContainsFunc(a, byToken)
+		})
 	})
 }
 
-// Scopes returns every scope of access tokens that the document declares, or uses where it lists none,
-// sorted.
+// Scopes returns every scope of access tokens that the document declares, or uses where it lists
+// none, sorted.
 func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }

@@ -94,7 +94,9 @@ func TestCompileListsEveryFault(t *testing.T) {
 	var found []string
 	for _, f := range faults(t, err) {
 		found = append(found, f.Error())
-		if (f.Method == "" || f.Path == "") && !strings.Contains(f.Error(), "invalid") && !strings.Contains(f.Error(), "securitySchemes") && !strings.Contains(f.Error(), "openapi: /") {
+		if (f.Method == "" || f.Path == "") && !strings.Contains(f.Error(), "invalid") &&
+			!strings.Contains(f.Error(), "securitySchemes") &&
+			!strings.Contains(f.Error(), "openapi: /") {
 			t.Errorf("the fault does not name its operation: %v", f)
 		}
 		if strings.Contains(f.Error(), "  ") {
@@ -124,7 +126,9 @@ func TestCompileListsEveryFault(t *testing.T) {
 		{"securitySchemes.list.x-scopes ", "not a map"},
 	} {
 		if !slices.ContainsFunc(found, func(f string) bool {
-			return !slices.ContainsFunc(expected, func(part string) bool { return !strings.Contains(f, part) })
+			return !slices.ContainsFunc(expected, func(part string) bool {
+				return !strings.Contains(f, part)
+			})
 		}) {
 			t.Errorf("no fault says %q; there are:\n%s", expected, strings.Join(found, "\n"))
 		}
@@ -145,13 +149,16 @@ func TestCompileTakesEachFaultSeriously(t *testing.T) {
 			if method == http.MethodGet && template == "/twice" {
 				continue // alone it is none
 			}
-			alone.Paths = openapi3.NewPaths(openapi3.WithPath(template, &openapi3.PathItem{Parameters: item.Parameters}))
+			alone.Paths = openapi3.NewPaths(openapi3.WithPath(template,
+				&openapi3.PathItem{Parameters: item.Parameters}))
 			alone.Paths.Value(template).SetOperation(method, spec)
 			if template == "/twice" {
 				alone.Paths.Value(template).Get = item.Get
 			}
 			found := faults(t, errorOf(authz.Compile(alone)))
-			found = slices.DeleteFunc(found, func(f *authz.Fault) bool { return strings.Contains(f.Error(), "x-scopes") && f.Path == "" })
+			found = slices.DeleteFunc(found, func(f *authz.Fault) bool {
+				return strings.Contains(f.Error(), "x-scopes") && f.Path == ""
+			})
 			if len(found) == 0 {
 				t.Errorf("%s %s alone has no fault", method, template)
 			}
@@ -163,8 +170,10 @@ func errorOf[T any](_ T, err error) error { return err }
 
 // TestSecurityMustBeStated: what says nothing is no statement, and so a refusal to start.
 func TestSecurityMustBeStated(t *testing.T) {
-	const operation = "openapi: 3.1.0\ninfo: {title: T, version: v}\n%s\npaths:\n  /a:\n    get:\n      operationId: a\n      responses: {'204': {description: Done.}}\n      %s\n" +
-		"components: {securitySchemes: {bearer: {type: http, scheme: bearer, x-scopes: {read: Read.}}}}\n"
+	const operation = "openapi: 3.1.0\ninfo: {title: T, version: v}\n%s\npaths:\n  /a:\n    " +
+		"get:\n      operationId: a\n      responses: {'204': {description: Done.}}\n      %s\n" +
+		"components: {securitySchemes: {bearer: {type: http, scheme: bearer, x-scopes: {read: " +
+		"Read.}}}}\n"
 	for _, row := range []struct {
 		document, own string
 		stated        bool
@@ -190,9 +199,11 @@ func TestSecurityMustBeStated(t *testing.T) {
 		plan, err := authz.Compile(load(t, fmt.Sprintf(operation, row.document, row.own)))
 		switch {
 		case (err == nil) != row.stated:
-			t.Errorf("document %q, operation %q: %v, expected it to be served: %v", row.document, row.own, err, row.stated)
+			t.Errorf("document %q, operation %q: %v, expected it to be served: %v", row.document,
+				row.own, err, row.stated)
 		case err == nil && plan.Operations()[0].Public() != row.public:
-			t.Errorf("document %q, operation %q: public is %v, expected %v", row.document, row.own, !row.public, row.public)
+			t.Errorf("document %q, operation %q: public is %v, expected %v", row.document, row.own,
+				!row.public, row.public)
 		}
 	}
 }
@@ -202,12 +213,14 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if scopes, expected := plan.Scopes(), []string{"admin", "audit", "base", "read", "write"}; !slices.Equal(scopes, expected) {
+	if scopes, expected := plan.Scopes(), []string{"admin", "audit", "base", "read",
+		"write"}; !slices.Equal(scopes, expected) {
 		t.Errorf("Scopes() is %q, expected %q", scopes, expected)
 	}
 	var got []string
 	for _, o := range plan.Operations() {
-		got = append(got, fmt.Sprintf("%s %s %s %v public=%v optional=%v", o.Method, o.Path, o.ID, o.Alternatives, o.Public(), o.Optional()))
+		got = append(got, fmt.Sprintf("%s %s %s %v public=%v optional=%v", o.Method, o.Path, o.ID,
+			o.Alternatives, o.Public(), o.Optional()))
 	}
 	for _, expected := range []string{
 		"GET /both both [[{bearer [read]} {second [audit]}]] public=false optional=false",
@@ -232,15 +245,19 @@ func TestNewListsEveryFault(t *testing.T) {
 			t.Errorf("New does not say that Config.%s is faulty: %v", field, err)
 		}
 	}
-	if _, err := authz.New(authz.Config{Document: load(t, guarded)}); err == nil || strings.Count(err.Error(), "Config.Verifier") != 1 {
-		t.Errorf("New without a verifier for access tokens: error is %v, expected it to say once that Config.Verifier is nil", err)
+	if _, err := authz.New(authz.Config{Document: load(t, guarded)}); err == nil ||
+		strings.Count(err.Error(), "Config.Verifier") != 1 {
+		t.Errorf("New without a verifier for access tokens: error is %v, expected it to say once "+
+			"that Config.Verifier is nil", err)
 	}
 	for _, path := range []string{"/", "v1", "/v1/"} {
-		if _, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: principals{}, BasePath: path}); err == nil {
+		if _, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: principals{},
+			BasePath: path}); err == nil {
 			t.Errorf("New takes BasePath %q", path)
 		}
 	}
-	if _, err := authz.New(authz.Config{Document: load(t, faulty), Verifier: principals{}}); len(faults(t, err)) < 20 {
+	if _, err := authz.New(authz.Config{Document: load(t, faulty), Verifier: principals{}}); len(
+		faults(t, err)) < 20 {
 		t.Errorf("New lists %d faults of the document, expected all of them", len(faults(t, err)))
 	}
 }
@@ -259,11 +276,13 @@ func TestBrokenDocuments(t *testing.T) {
 			doc.Components.SecuritySchemes["bearer"] = &openapi3.SecuritySchemeRef{Ref: "#/nowhere"}
 		},
 		"an unresolved parameter": func(doc *openapi3.T) {
-			doc.Paths.Value("/messages/{id}").Parameters[0] = &openapi3.ParameterRef{Ref: "#/nowhere"}
+			doc.Paths.Value("/messages/{id}").Parameters[0] = &openapi3.ParameterRef{
+				Ref: "#/nowhere"}
 		},
 		"a parameter without a schema": func(doc *openapi3.T) { doc.Paths.Value("/messages/{id}").Parameters[0].Value.Schema = nil },
 		"an unresolved schema": func(doc *openapi3.T) {
-			doc.Paths.Value("/messages/{id}").Parameters[0].Value.Schema = &openapi3.SchemaRef{Ref: "#/nowhere"}
+			doc.Paths.Value("/messages/{id}").Parameters[0].Value.Schema = &openapi3.SchemaRef{
+				Ref: "#/nowhere"}
 		},
 		"an unresolved body": func(doc *openapi3.T) {
 			doc.Paths.Value("/any").Post.RequestBody = &openapi3.RequestBodyRef{Ref: "#/nowhere"}
@@ -283,7 +302,8 @@ func TestBrokenDocuments(t *testing.T) {
 			breakIt(doc)
 			plan, err := authz.Compile(doc)
 			authz.Describe(doc)
-			harmless := []string{"a nil path", "a nil media type", "no responses", "no info"} // nothing more is let in
+			// nothing more is let in
+			harmless := []string{"a nil path", "a nil media type", "no responses", "no info"}
 			if err == nil && !slices.Contains(harmless, name) {
 				t.Errorf("Compile takes it: %d operations", len(plan.Operations()))
 			}
@@ -328,7 +348,8 @@ func TestCheckRoutes(t *testing.T) {
 		{"nothing", "", func(*echo.Echo) {}, []string{"GET /any: no route serves", "GET /public: no route serves"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: principals{}, BasePath: row.base})
+			gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: principals{},
+				BasePath: row.base})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -364,16 +385,20 @@ func TestUndescribedRoutesAreRefused(t *testing.T) {
 	for _, path := range []string{"/debug", "/any", "/v10/any", "/v1"} {
 		s.echo.Any(path, s.handle)
 	}
-	s.echo.Group("/v1/group", func(next echo.HandlerFunc) echo.HandlerFunc { return next }).GET("/in", s.handle)
+	s.echo.Group("/v1/group", func(next echo.HandlerFunc) echo.HandlerFunc {
+		return next
+	}).GET("/in", s.handle)
 	s.echo.Static("/v1/static", ".")
-	for _, target := range []string{"/debug", "/any", "/v10/any", "/v1", "/v1/group/in", "/v1/static/gate.go"} {
+	for _, target := range []string{"/debug", "/any", "/v10/any", "/v1",
+		"/v1/group/in", "/v1/static/gate.go"} {
 		s.send(t, "GET "+target, "", s.bearer("read base")).refused(t, 500, authz.Internal, "")
 	}
 	for _, target := range []string{"/v1/group", "/v1/group/x", "/v1/nothing"} {
 		s.send(t, "GET "+target, "", s.bearer("read base")).refused(t, 404, authz.NotFound, "")
 	}
 	s.send(t, "GET /v1/any", "", s.bearer("read")).passed(t, "any")
-	s.send(t, "GET /v1/one", "", s.bearer("x")).refused(t, 403, authz.InsufficientScope, fmt.Sprintf(lacksScopes, "read"))
+	s.send(t, "GET /v1/one", "", s.bearer("x")).refused(t, 403, authz.InsufficientScope,
+		fmt.Sprintf(lacksScopes, "read"))
 }
 
 // TestNotes: what does not reach every handler has its place, and is no fault.

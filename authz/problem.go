@@ -32,9 +32,10 @@ type Problem struct {
 	Kind   Kind        `json:"-"` // the last part of Type
 }
 
-// WriteProblem answers a request with an error: the status, a problem document (RFC 9457), and the challenge
-// (RFC 9110 §11.6.1) and other headers that go with it. It is the only place where errors become answers. An error
-// that is no [*Error] is told by its StatusCode if it has one, and is otherwise a 500 that says nothing of it.
+// WriteProblem answers a request with an error: the status, a problem document (RFC 9457), and the
+// challenge (RFC 9110 §11.6.1) and other headers that go with it. It is the only place where errors
+// become answers. An error that is no [*Error] is told by its StatusCode if it has one, and is
+// otherwise a 500 that says nothing of it.
 func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	if h, ok := w.(*held); ok { // a problem is not the handler's answer
 		h.passed, w = true, h.ResponseWriter
@@ -50,8 +51,10 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	h := w.Header()
 	known := g.usual[e.Kind]
 	status := cmp.Or(e.status, known.status)
-	values := [...]string{"application/problem+json", "nosniff", "no-store", known.challenge} // once for all
-	if len(e.Scopes) > 0 {                                                                    // which the challenge lists
+	// once for all
+	values := [...]string{"application/problem+json", "nosniff", "no-store", known.challenge}
+	// which the challenge lists
+	if len(e.Scopes) > 0 {
 		values[3] = e.prepared
 	}
 	var body []byte
@@ -75,8 +78,10 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
 	// GetBody: the request has been through the gate, whose validator has read its body.
-	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && r.GetBody == nil && !e.bodyRead {
-		h.Set("Connection", "close") // or net/http reads up to 256 KiB of what is left before it answers
+	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && r.GetBody == nil &&
+		!e.bodyRead {
+		// or net/http reads up to 256 KiB of what is left before it answers
+		h.Set("Connection", "close")
 	}
 	delete(h, "Content-Length") // a handler's, of an answer that is not to be
 	w.WriteHeader(status)
@@ -95,11 +100,12 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 // log tells of a fault of the program where no server does.
 func (g *Gate) log(r *http.Request, err error) {
 	g.logger.LogAttrs(r.Context(), slog.LevelError, "request failed",
-		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("cause", fmt.Sprint(err)))
+		slog.String("method", r.Method), slog.String("path", r.URL.Path),
+		slog.String("cause", fmt.Sprint(err)))
 }
 
-// usual is the answer to an error of which there is nothing particular to say. It is made at start: to refuse shall cost
-// less than to ask.
+// usual is the answer to an error of which there is nothing particular to say. It is made at start:
+// to refuse shall cost less than to ask.
 type usual struct {
 	status    int
 	document  []byte
@@ -135,7 +141,8 @@ func (g *Gate) prepare() {
 }
 
 func (g *Gate) problem(e *Error) Problem {
-	return Problem{Type: g.uri(e), Title: e.title(), Status: e.Status(), Detail: g.detail(e), Errors: e.Errors, Kind: e.Kind}
+	return Problem{Type: g.uri(e), Title: e.title(), Status: e.Status(), Detail: g.detail(e),
+		Errors: e.Errors, Kind: e.Kind}
 }
 
 // document returns the problem document of an error as JSON.
@@ -144,14 +151,15 @@ func (g *Gate) document(e *Error) []byte {
 	return append(body, '\n')
 }
 
-// WriteBindingProblem answers a request whose parameters or body generated code could not read. It is
-// what generated code calls ErrorHandlerFunc and RequestErrorHandlerFunc.
+// WriteBindingProblem answers a request whose parameters or body generated code could not read. It
+// is what generated code calls ErrorHandlerFunc and RequestErrorHandlerFunc.
 func (g *Gate) WriteBindingProblem(w http.ResponseWriter, r *http.Request, err error) {
 	g.WriteProblem(w, r, BindingError(err))
 }
 
 // BindingError returns an error of generated code that could not read a request: [InvalidParameter]
-// and which one, or [InvalidBody]. The text of err, which may hold what was submitted, is for the log.
+// and which one, or [InvalidBody]. The text of err, which may hold what was submitted, is for the
+// log.
 func BindingError(err error) *Error {
 	if named := bindingText.FindStringSubmatch(err.Error()); named != nil {
 		detail := "The parameter " + cmp.Or(named[1:]...) + " cannot be read as its schema says."
@@ -189,7 +197,8 @@ func classify(err error) *Error {
 	return &Error{Kind: Internal, Err: err}
 }
 
-// kindOf: the kind of an error of which nothing but the status is known, as Echo's and a handler's own are.
+// kindOf: the kind of an error of which nothing but the status is known, as Echo's and a handler's
+// own are.
 func kindOf(status int) Kind {
 	switch status {
 	case http.StatusUnauthorized:
@@ -237,9 +246,9 @@ func (g *Gate) detail(e *Error) string {
 	return detail
 }
 
-// challenges returns the WWW-Authenticate headers of an error, or nil. That of the scheme by which the request presents
-// its token comes first, and says what is wrong; with a 401 the other scheme follows, where both are offered (RFC 9449
-// §7.1).
+// challenges returns the WWW-Authenticate headers of an error, or nil. That of the scheme by which
+// the request presents its token comes first, and says what is wrong; with a 401 the other scheme
+// follows, where both are offered (RFC 9449 §7.1).
 func (g *Gate) challenges(e *Error, r *http.Request) []string {
 	if e.operation != nil { // it takes not only access tokens, if any
 		var tokens []string
@@ -260,7 +269,8 @@ func (g *Gate) challenges(e *Error, r *http.Request) []string {
 		return []string{schemeBearer + ` realm="` + g.realm + `"` + metadata + parameters}
 	}
 	bearer := schemeBearer + ` realm="` + g.realm + `"` + metadata
-	dpop := schemeDPoP + ` realm="` + g.realm + `", algs="` + strings.Join(g.dpop.offer.Algorithms, " ") + `"` + metadata
+	dpop := schemeDPoP + ` realm="` + g.realm + `", algs="` + strings.Join(g.dpop.offer.Algorithms,
+		" ") + `"` + metadata
 	switch both := e.Status() == http.StatusUnauthorized; {
 	case g.dpop.offer.Required:
 		return []string{dpop + parameters}
@@ -274,9 +284,9 @@ func (g *Gate) challenges(e *Error, r *http.Request) []string {
 	return []string{bearer + parameters}
 }
 
-// challenge returns what a challenge says of an error (RFC 6750 §3), if there is to be one. The parts of challenges
-// are constants, the realm and URLs of the configuration and scopes of the document, all checked at start: nothing that
-// a client sent can get into them.
+// challenge returns what a challenge says of an error (RFC 6750 §3), if there is to be one. The
+// parts of challenges are constants, the realm and URLs of the configuration and scopes of the
+// document, all checked at start: nothing that a client sent can get into them.
 func (e *Error) challenge() (parameters string, ok bool) {
 	switch e.Kind {
 	case MissingToken: // no error: the client may not have known (RFC 6750 §3.1)
@@ -307,7 +317,9 @@ func (e *Error) challenge() (parameters string, ok bool) {
 // scopes is the parameter of a challenge that lists the scopes (RFC 6750 §3). Those of the gate are
 // checked. A handler may refuse as well, with any.
 func (e *Error) scopes() string {
-	scopes := slices.DeleteFunc(slices.Clone(e.Scopes), func(s string) bool { return checkScope(s) != nil })
+	scopes := slices.DeleteFunc(slices.Clone(e.Scopes), func(s string) bool {
+		return checkScope(s) != nil
+	})
 	if len(scopes) == 0 {
 		return ""
 	}

@@ -23,14 +23,16 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestEveryKindIsExplained: the type URI of a problem leads to a section of PROBLEMS.md, which begins with the status.
+// TestEveryKindIsExplained: the type URI of a problem leads to a section of PROBLEMS.md, which
+// begins with the status.
 func TestEveryKindIsExplained(t *testing.T) {
 	text, err := os.ReadFile("PROBLEMS.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	sections := map[authz.Kind]int{}
-	for _, m := range regexp.MustCompile(`(?m)^## (\S+)\n\n(\d{3})\. `).FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^## (\S+)\n\n(\d{3})\. `).FindAllStringSubmatch(
+		string(text), -1) {
 		sections[authz.Kind(m[1])], _ = strconv.Atoi(m[2])
 	}
 	for _, kind := range authz.Kinds() {
@@ -39,7 +41,8 @@ func TestEveryKindIsExplained(t *testing.T) {
 		}
 		status := (&authz.Error{Kind: kind}).Status()
 		if sections[kind] != status || http.StatusText(status) == "" {
-			t.Errorf("kind %s: its section in PROBLEMS.md says status %d, expected %d (0: there is no section)", kind, sections[kind], status)
+			t.Errorf("kind %s: its section in PROBLEMS.md says status %d, expected %d (0: there "+
+				"is no section)", kind, sections[kind], status)
 		}
 		delete(sections, kind)
 	}
@@ -47,14 +50,17 @@ func TestEveryKindIsExplained(t *testing.T) {
 		t.Errorf("PROBLEMS.md has sections for kinds that do not exist: %v", sections)
 	}
 	if !strings.HasSuffix(authz.ProblemTypes, "authz/PROBLEMS.md#") {
-		t.Errorf("problem types begin with %s, which is not where their sections are", authz.ProblemTypes)
+		t.Errorf("problem types begin with %s, which is not where their sections are",
+			authz.ProblemTypes)
 	}
 }
 
-// TestErrors: every error of a handler becomes a problem, of which nothing of the error's text is a part.
+// TestErrors: every error of a handler becomes a problem, of which nothing of the error's text is a
+// part.
 func TestErrors(t *testing.T) {
 	secret := errors.New("dial tcp 10.0.0.7: " + submitted)
-	s := start(t, guarded, nil, middleware.RecoverWithConfig(middleware.RecoverConfig{DisablePrintStack: true}))
+	s := start(t, guarded, nil,
+		middleware.RecoverWithConfig(middleware.RecoverConfig{DisablePrintStack: true}))
 	for _, row := range []struct {
 		name      string
 		err       error
@@ -93,10 +99,13 @@ func TestErrors(t *testing.T) {
 		{"too much of a body, by echo's binder", echo.NewHTTPError(400, submitted).SetInternal(&http.MaxBytesError{Limit: 5}), 413, authz.BodyTooLarge, ""},
 		{"out of time", context.DeadlineExceeded, 503, authz.Timeout, ""},
 		{"out of time, wrapped", fmt.Errorf("%s: %w", submitted, context.DeadlineExceeded), 503, authz.Timeout, ""},
-		{"out of time, by echo's middleware", middleware.ContextTimeoutWithConfig(middleware.ContextTimeoutConfig{Timeout: time.Nanosecond})(func(c echo.Context) error {
-			<-c.Request().Context().Done()
-			return c.Request().Context().Err()
-		})(echo.New().NewContext(httptest.NewRequest("GET", "/", nil), httptest.NewRecorder())), 503, authz.Timeout, ""},
+		{"out of time, by echo's middleware",
+			middleware.ContextTimeoutWithConfig(middleware.ContextTimeoutConfig{
+				Timeout: time.Nanosecond})(func(c echo.Context) error {
+				<-c.Request().Context().Done()
+				return c.Request().Context().Err()
+			})(echo.New().NewContext(httptest.NewRequest("GET", "/", nil), httptest.NewRecorder())),
+			503, authz.Timeout, ""},
 		{"canceled", fmt.Errorf("%s: %w", submitted, context.Canceled), 503, authz.Timeout, ""},
 
 		{"the gate's own", &authz.Error{Kind: authz.InvalidBody, Err: secret}, 400, authz.InvalidBody, ""},
@@ -121,31 +130,37 @@ func TestErrors(t *testing.T) {
 			a.problem(t, row.status, row.kind, row.challenge)
 		})
 	}
-	for name, value := range map[string]any{"a text": submitted, "an error": secret, "a runtime error": func() (err any) {
-		defer func() { err = recover() }()
-		var none []int
-		return none[len(submitted)]
-	}()} {
+	for name, value := range map[string]any{"a text": submitted, "an error": secret,
+		"a runtime error": func() (err any) {
+			defer func() { err = recover() }()
+			var none []int
+			return none[len(submitted)]
+		}()} {
 		t.Run("panic with "+name, func(t *testing.T) {
 			s.answering(func(echo.Context) error { panic(value) })
 			s.send(t, "GET /public", "").problem(t, 500, authz.Internal, "")
 		})
 	}
 	for _, status := range []int{400, 401, 403, 404, 405, 409, 413, 415, 418, 429, 499} {
-		t.Run(fmt.Sprintf("the message of echo's %d is the handler's word to the client", status), func(t *testing.T) {
-			s.answering(func(echo.Context) error {
-				return echo.NewHTTPError(status, "There is no message 7.").SetInternal(secret)
+		t.Run(fmt.Sprintf("the message of echo's %d is the handler's word to the client", status),
+			func(t *testing.T) {
+				s.answering(func(echo.Context) error {
+					return echo.NewHTTPError(status, "There is no message 7.").SetInternal(secret)
+				})
+				if a := s.send(t, "GET /public", ""); a.StatusCode != status ||
+					!strings.Contains(string(a.body), "There is no message 7.") ||
+					strings.Contains(string(a.body), submitted) {
+					t.Errorf("status %d, body %s: expected %d, and the message alone", a.StatusCode,
+						a.body, status)
+				}
 			})
-			if a := s.send(t, "GET /public", ""); a.StatusCode != status || !strings.Contains(string(a.body), "There is no message 7.") || strings.Contains(string(a.body), submitted) {
-				t.Errorf("status %d, body %s: expected %d, and the message alone", a.StatusCode, a.body, status)
-			}
-		})
 	}
 	t.Run("a detail is the handler's word to the client", func(t *testing.T) {
 		s.answering(func(echo.Context) error {
 			return &authz.Error{Kind: authz.NotFound, Detail: "There is no message 7.", Err: secret}
 		})
-		if detail := s.send(t, "GET /public", "").problem(t, 404, authz.NotFound, ""); detail != "There is no message 7." {
+		if detail := s.send(t, "GET /public", "").problem(t, 404, authz.NotFound,
+			""); detail != "There is no message 7." {
 			t.Errorf("the detail is %q, expected the handler's", detail)
 		}
 	})
@@ -154,19 +169,24 @@ func TestErrors(t *testing.T) {
 			_ = c.String(http.StatusOK, "begun")
 			return secret
 		})
-		if a := s.send(t, "GET /public", ""); a.StatusCode != 200 || string(a.body) != "begun" || a.Header.Get("Content-Type") != echo.MIMETextPlainCharsetUTF8 {
-			t.Errorf("status %d, body %q: expected the answer as the handler began it", a.StatusCode, a.body)
+		if a := s.send(t, "GET /public", ""); a.StatusCode != 200 || string(a.body) != "begun" ||
+			a.Header.Get("Content-Type") != echo.MIMETextPlainCharsetUTF8 {
+			t.Errorf("status %d, body %q: expected the answer as the handler began it",
+				a.StatusCode, a.body)
 		}
 	})
 	t.Run("HEAD", func(t *testing.T) {
 		s.answering(func(echo.Context) error { return secret })
-		if a := s.send(t, "HEAD /declared", ""); a.StatusCode != 500 || len(a.body) != 0 || a.Header.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("status %d, body %q: expected a problem's header and no body", a.StatusCode, a.body)
+		if a := s.send(t, "HEAD /declared", ""); a.StatusCode != 500 || len(a.body) != 0 ||
+			a.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("status %d, body %q: expected a problem's header and no body", a.StatusCode,
+				a.body)
 		}
 	})
 }
 
-// TestExplain: why a token was refused is told under InsecureExplain alone, and goes to the log in any case.
+// TestExplain: why a token was refused is told under InsecureExplain alone, and goes to the log in
+// any case.
 func TestExplain(t *testing.T) {
 	for _, explain := range []bool{false, true} {
 		s := start(t, guarded, func(c *authz.Config) { c.InsecureExplain = explain })
@@ -182,22 +202,27 @@ func TestExplain(t *testing.T) {
 		} {
 			minted := s.issuer.Mint(says)
 			a := s.send(t, "GET /any", "", "Authorization: Bearer "+minted)
-			if got := strings.Contains(strings.ReplaceAll(string(a.body), `\"`, `"`), claim); got != explain {
-				t.Errorf("InsecureExplain %v: the body says %q: %v\n%s", explain, claim, got, a.body)
+			if got := strings.Contains(strings.ReplaceAll(string(a.body), `\"`, `"`),
+				claim); got != explain {
+				t.Errorf("InsecureExplain %v: the body says %q: %v\n%s", explain, claim, got,
+					a.body)
 			}
 			if a.StatusCode != 401 || a.Header.Get("WWW-Authenticate") != notValid {
-				t.Errorf("InsecureExplain %v: status %d, challenge %q: expected no other than without", explain, a.StatusCode, a.Header.Get("WWW-Authenticate"))
+				t.Errorf("InsecureExplain %v: status %d, challenge %q: expected no other than "+
+					"without", explain, a.StatusCode, a.Header.Get("WWW-Authenticate"))
 			}
 			if logged == nil || !strings.Contains(logged.Error(), claim) {
 				t.Errorf("the error for the log does not say %q: %v", claim, logged)
 			}
 			for _, part := range strings.Split(minted, ".") {
 				if strings.Contains(string(a.body)+logged.Error(), part) {
-					t.Errorf("a part of the token is in the body or in the error for the log: %s\n%v", a.body, logged)
+					t.Errorf("a part of the token is in the body or in the error for the log: "+
+						"%s\n%v", a.body, logged)
 				}
 			}
 		}
-		if detail := s.send(t, "GET /any", "").refused(t, 401, authz.MissingToken, challenge); strings.Contains(detail, "Why") {
+		if detail := s.send(t, "GET /any", "").refused(t, 401, authz.MissingToken,
+			challenge); strings.Contains(detail, "Why") {
 			t.Errorf("without a token there is nothing to explain: %q", detail)
 		}
 	}
@@ -209,7 +234,8 @@ func TestProblemTypeBase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, refusal := range []error{&authz.Error{Kind: authz.NotFound}, &authz.Error{Kind: authz.NotFound, Detail: "of its own"}} {
+	for _, refusal := range []error{&authz.Error{Kind: authz.NotFound},
+		&authz.Error{Kind: authz.NotFound, Detail: "of its own"}} {
 		w := httptest.NewRecorder()
 		gate.WriteProblem(w, httptest.NewRequest("GET", "/", nil), refusal)
 		if !strings.Contains(w.Body.String(), `"type":"https://orders.example/problems/not-found"`) {
@@ -217,14 +243,17 @@ func TestProblemTypeBase(t *testing.T) {
 		}
 	}
 	config.ProblemTypeBase = "problems/"
-	if _, err := authz.New(config); err == nil || !strings.Contains(err.Error(), "Config.ProblemTypeBase") {
+	if _, err := authz.New(config); err == nil ||
+		!strings.Contains(err.Error(), "Config.ProblemTypeBase") {
 		t.Errorf("a relative base: %v, expected a fault", err)
 	}
 }
 
-// TestWriteProblem is ErrorHandler without Echo, over HTTP/2: there, Connection is no header (RFC 9113 §8.2.2).
+// TestWriteProblem is ErrorHandler without Echo, over HTTP/2: there, Connection is no header (RFC
+// 9113 §8.2.2).
 func TestWriteProblem(t *testing.T) {
-	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: principals{}, Realm: "a realm of its own"})
+	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: principals{},
+		Realm: "a realm of its own"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,8 +262,10 @@ func TestWriteProblem(t *testing.T) {
 	w := httptest.NewRecorder()
 	_, err = gate.Check(r, "/any", nil)
 	gate.WriteProblem(w, r, err)
-	if w.Code != 401 || w.Header().Get("WWW-Authenticate") != `Bearer realm="a realm of its own"` || w.Header().Values("Connection") != nil {
-		t.Errorf("status %d, header %v: expected 401, the configured realm and no Connection", w.Code, w.Header())
+	if w.Code != 401 || w.Header().Get("WWW-Authenticate") != `Bearer realm="a realm of its own"` ||
+		w.Header().Values("Connection") != nil {
+		t.Errorf("status %d, header %v: expected 401, the configured realm and no Connection",
+			w.Code, w.Header())
 	}
 	r.ProtoMajor = 1
 	w = httptest.NewRecorder()
@@ -248,7 +279,8 @@ func TestWriteProblem(t *testing.T) {
 		t.Errorf("status %d, body %q: expected 401 and no body on HEAD", w.Code, w.Body)
 	}
 	w = httptest.NewRecorder()
-	gate.WriteProblem(w, r, &authz.Error{Kind: authz.KeysUnavailable, RetryAfter: 1500 * time.Millisecond})
+	gate.WriteProblem(w, r, &authz.Error{Kind: authz.KeysUnavailable,
+		RetryAfter: 1500 * time.Millisecond})
 	if after := w.Header().Get("Retry-After"); after != "2" {
 		t.Errorf("Retry-After is %q for 1.5 s, expected 2", after)
 	}
@@ -260,14 +292,18 @@ func TestRealm(t *testing.T) {
 	} {
 		doc := load(t, guarded)
 		doc.Info.Title = row.title
-		gate, err := authz.New(authz.Config{Document: doc, Verifier: principals{}, Realm: row.realm})
+		gate, err := authz.New(authz.Config{Document: doc, Verifier: principals{},
+			Realm: row.realm})
 		if err != nil {
 			t.Fatal(err)
 		}
 		w := httptest.NewRecorder()
-		gate.WriteProblem(w, httptest.NewRequest("GET", "/", nil), &authz.Error{Kind: authz.MissingToken})
-		if got, expected := w.Header().Get("WWW-Authenticate"), `Bearer realm="`+row.expected+`"`; got != expected {
-			t.Errorf("title %q, realm %q: the challenge is %s, expected %s", row.title, row.realm, got, expected)
+		gate.WriteProblem(w, httptest.NewRequest("GET", "/", nil),
+			&authz.Error{Kind: authz.MissingToken})
+		if got, expected := w.Header().Get("WWW-Authenticate"), `Bearer realm="`+row.expected+
+			`"`; got != expected {
+			t.Errorf("title %q, realm %q: the challenge is %s, expected %s", row.title, row.realm,
+				got, expected)
 		}
 	}
 }
@@ -281,18 +317,23 @@ func scopeDocument(title, scope string) *openapi3.T {
 	return &openapi3.T{
 		OpenAPI: "3.1.0",
 		Info:    &openapi3.Info{Title: title, Version: "1"},
-		Paths: openapi3.NewPaths(openapi3.WithPath("/a", &openapi3.PathItem{Get: &openapi3.Operation{
-			OperationID: "a",
-			Security:    &openapi3.SecurityRequirements{{"bearer": {scope}}},
-			Responses:   openapi3.NewResponses(openapi3.WithStatus(204, &openapi3.ResponseRef{Value: &openapi3.Response{Description: &description}})),
-		}})),
-		Components: &openapi3.Components{SecuritySchemes: openapi3.SecuritySchemes{"bearer": {Value: &openapi3.SecurityScheme{
-			Type: "http", Scheme: "bearer", Extensions: map[string]any{"x-scopes": map[string]any{scope: "What it is for."}},
-		}}}},
+		Paths: openapi3.NewPaths(openapi3.WithPath("/a",
+			&openapi3.PathItem{Get: &openapi3.Operation{
+				OperationID: "a",
+				Security:    &openapi3.SecurityRequirements{{"bearer": {scope}}},
+				Responses: openapi3.NewResponses(openapi3.WithStatus(204,
+					&openapi3.ResponseRef{Value: &openapi3.Response{Description: &description}})),
+			}})),
+		Components: &openapi3.Components{SecuritySchemes: openapi3.SecuritySchemes{
+			"bearer": {Value: &openapi3.SecurityScheme{
+				Type: "http", Scheme: "bearer",
+				Extensions: map[string]any{"x-scopes": map[string]any{scope: "What it is for."}},
+			}}}},
 	}
 }
 
-// FuzzChallenge: whatever a configuration holds, what starts can be told in a challenge and read back.
+// FuzzChallenge: whatever a configuration holds, what starts can be told in a challenge and read
+// back.
 func FuzzChallenge(f *testing.F) {
 	for _, seed := range [][4]string{
 		{"title", "", "read", "mfa"}, {`t"`, `", error="x`, "read:messages", "phr"}, {"t", "r\r\nSet-Cookie: a=b", `a"b`, `a\`}, {"Ü", `\`, "a b", "a b"}, {"", "\x7f", "\x00", ""}, {"t", " ", "", "\u00e9"}, {"t,", "a, b=c", ",", "="},
@@ -320,7 +361,8 @@ func FuzzChallenge(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%s: %v: %q", e.Kind, err, w.Header().Get("WWW-Authenticate"))
 			}
-			expected := map[string]string{"realm": realm, "error": strings.ReplaceAll(string(e.Kind), "-", "_")}
+			expected := map[string]string{"realm": realm,
+				"error": strings.ReplaceAll(string(e.Kind), "-", "_")}
 			switch e.Kind {
 			case authz.MissingToken:
 				delete(expected, "error")
@@ -339,7 +381,8 @@ func FuzzChallenge(f *testing.F) {
 	})
 }
 
-// readChallenge reads one Bearer challenge strictly (RFC 9110 §11.6.1): auth-params with quoted strings.
+// readChallenge reads one Bearer challenge strictly (RFC 9110 §11.6.1): auth-params with quoted
+// strings.
 func readChallenge(header string) (map[string]string, error) {
 	rest, ok := strings.CutPrefix(header, "Bearer ")
 	if !ok {

@@ -159,7 +159,8 @@ func (h *held) finish(g *Gate, r *http.Request, op *operation) {
 		return
 	}
 	g.logger.LogAttrs(r.Context(), slog.LevelWarn, "response does not match the document",
-		slog.String("operation", op.ID), slog.Int("status", h.status), slog.String("cause", err.Error()))
+		slog.String("operation", op.ID), slog.Int("status", h.status),
+		slog.String("cause", err.Error()))
 	if !h.delayed {
 		return
 	}

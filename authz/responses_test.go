@@ -81,10 +81,12 @@ func TestResponses(t *testing.T) {
 		{"a file", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) }, ""},
 		{"more than is kept", write(200, asJSON, strings.Repeat("SUBMITTED", 1<<17)), ""},
 	} {
-		for _, mode := range []authz.Responses{authz.IgnoreResponses, authz.LogResponses, authz.FailResponses} {
+		for _, mode := range []authz.Responses{authz.IgnoreResponses,
+			authz.LogResponses, authz.FailResponses} {
 			var log bytes.Buffer
 			gate, err := authz.New(authz.Config{
-				Document: load(t, answering), Responses: mode, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+				Document: load(t, answering), Responses: mode,
+				Logger: slog.New(slog.NewTextHandler(&log, nil)),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -104,14 +106,17 @@ func TestResponses(t *testing.T) {
 				w := httptest.NewRecorder()
 				h.ServeHTTP(w, httptest.NewRequest("GET", "/thing", nil))
 				logged := mode != authz.IgnoreResponses && row.wrong != ""
-				if !strings.Contains(log.String(), row.wrong) && logged || !logged && log.Len() > 0 ||
+				if !strings.Contains(log.String(), row.wrong) && logged || !logged &&
+					log.Len() > 0 ||
 					strings.Contains(log.String(), "SUBMITTED") {
-					t.Errorf("%s, %s, %d: the log is %q, expected %q", row.name, name, mode, &log, row.wrong)
+					t.Errorf("%s, %s, %d: the log is %q, expected %q", row.name, name, mode, &log,
+						row.wrong)
 				}
 				status, body := unguarded.Code, unguarded.Body.String()
 				if logged && mode == authz.FailResponses {
 					status, body = 500, w.Body.String()
-					if !strings.Contains(body, "#internal") || strings.Contains(body, "SUBMITTED") ||
+					if !strings.Contains(body, "#internal") ||
+						strings.Contains(body, "SUBMITTED") ||
 						w.Header().Get("X-Count") != "" {
 						t.Errorf("%s, %s: the answer is %v %q", row.name, name, w.Header(), body)
 					}

@@ -21,8 +21,8 @@ type scheme struct {
 	where  string            // they are declared, for messages
 }
 
-// isToken reports whether the scheme takes access tokens: they go to the verifier unless the program
-// has an authenticator for the scheme.
+// isToken reports whether the scheme takes access tokens: they go to the verifier unless the
+// program has an authenticator for the scheme.
 func (s *scheme) isToken() bool {
 	return s.isHTTP("bearer") || s.spec.Type == "oauth2" || s.spec.Type == "openIdConnect"
 }
@@ -33,7 +33,8 @@ func (s *scheme) isHTTP(name string) bool {
 
 func (s *scheme) isKey(in string) bool { return s.spec.Type == "apiKey" && s.spec.In == in }
 
-// authorization returns what the scheme expects to find in the Authorization header, "" for nothing.
+// authorization returns what the scheme expects to find in the Authorization header, "" for
+// nothing.
 func (s *scheme) authorization() string {
 	switch {
 	case s.isToken():
@@ -48,8 +49,10 @@ func (s *scheme) authorization() string {
 
 // isAmbient reports whether browsers add the credential to requests that pages of other sites make.
 func (s *scheme) isAmbient() bool {
-	return s.isKey("cookie") || s.isKey("header") && http.CanonicalHeaderKey(s.spec.Name) == "Cookie" ||
-		s.isHTTP("ntlm") || s.isHTTP("basic") || s.isHTTP("digest") || s.isHTTP("negotiate") || s.spec.Type == "mutualTLS"
+	return s.isKey("cookie") || s.isKey("header") &&
+		http.CanonicalHeaderKey(s.spec.Name) == "Cookie" ||
+		s.isHTTP("ntlm") || s.isHTTP("basic") || s.isHTTP("digest") || s.isHTTP("negotiate") ||
+		s.spec.Type == "mutualTLS"
 }
 
 func (s *scheme) String() string {
@@ -89,10 +92,12 @@ func (p *Plan) readSchemes() (faults []error) {
 
 func readScheme(name string, spec *openapi3.SecurityScheme) (*scheme, []error) {
 	where := "components.securitySchemes." + name
-	s := &scheme{name: name, spec: spec, scopes: map[string]string{}, where: where + "." + scopesExtension}
+	s := &scheme{name: name, spec: spec, scopes: map[string]string{},
+		where: where + "." + scopesExtension}
 	var faults []error
 	fault := func(field, format string, args ...any) {
-		faults = append(faults, &Fault{Problem: where + "." + fmt.Sprintf(format, args...), At: locate(spec.Origin, field)})
+		faults = append(faults, &Fault{Problem: where + "." + fmt.Sprintf(format, args...),
+			At: locate(spec.Origin, field)})
 	}
 	declare := func(field, scope, description string) {
 		if err := checkScope(scope); err != nil {
@@ -105,7 +110,8 @@ func readScheme(name string, spec *openapi3.SecurityScheme) (*scheme, []error) {
 		for _, scope := range slices.Sorted(maps.Keys(extension)) {
 			description, ok := extension[scope].(string)
 			if !ok {
-				fault(scopesExtension, "%s: %q: expected, as a string, what the scope is for", scopesExtension, scope)
+				fault(scopesExtension, "%s: %q: expected, as a string, what the scope is for",
+					scopesExtension, scope)
 			}
 			declare(scopesExtension, scope, description)
 		}
@@ -113,7 +119,8 @@ func readScheme(name string, spec *openapi3.SecurityScheme) (*scheme, []error) {
 		// OpenID Connect declares its scopes at the provider.
 		s.open = spec.Type == "openIdConnect"
 	default:
-		fault(scopesExtension, "%s is not %s", scopesExtension, extensions[scopesExtension].expected)
+		fault(scopesExtension, "%s is not %s", scopesExtension,
+			extensions[scopesExtension].expected)
 	}
 	if spec.Type == "oauth2" {
 		s.where = where + ".flows"
@@ -124,7 +131,8 @@ func readScheme(name string, spec *openapi3.SecurityScheme) (*scheme, []error) {
 		}
 	}
 	if spec.Type == "apiKey" && !quotable(spec.Name) {
-		fault("name", "name is %q: expected printable ASCII without quotes and backslashes", spec.Name)
+		fault("name", "name is %q: expected printable ASCII without quotes and backslashes",
+			spec.Name)
 	}
 	return s, faults
 }
@@ -133,7 +141,8 @@ func flows(all *openapi3.OAuthFlows) []*openapi3.OAuthFlow {
 	if all == nil {
 		return nil
 	}
-	return slices.DeleteFunc([]*openapi3.OAuthFlow{all.Implicit, all.Password, all.ClientCredentials, all.AuthorizationCode},
+	return slices.DeleteFunc([]*openapi3.OAuthFlow{all.Implicit, all.Password,
+		all.ClientCredentials, all.AuthorizationCode},
 		func(f *openapi3.OAuthFlow) bool { return f == nil })
 }
 
@@ -142,25 +151,31 @@ func (p *Plan) scheme(name string) (*scheme, error) {
 	if s := p.schemes[name]; s != nil {
 		return s, nil
 	}
-	return nil, fmt.Errorf("security scheme %s is not declared: declare it under components.securitySchemes", name)
+	return nil,
+		fmt.Errorf(
+			"security scheme %s is not declared: declare it under components.securitySchemes", name)
 }
 
-// declares reports why a scope may not be used: a misspelt one would lock everybody out, or hide who is let in.
+// declares reports why a scope may not be used: a misspelt one would lock everybody out, or hide
+// who is let in.
 func (s *scheme) declares(scope string) error {
 	if err := checkScope(scope); err != nil {
 		return err
 	}
 	if _, ok := s.scopes[scope]; !ok && !s.open && !s.byUse {
-		return fmt.Errorf("scope %s is not declared: is it misspelt? Declare it under %s", scope, s.where)
+		return fmt.Errorf("scope %s is not declared: is it misspelt? Declare it under %s", scope,
+			s.where)
 	}
 	return nil
 }
 
-// checkScope: a scope-token of RFC 6749 §3.3. That it holds no quote and no backslash lets a challenge name it.
+// checkScope: a scope-token of RFC 6749 §3.3. That it holds no quote and no backslash lets a
+// challenge name it.
 func checkScope(scope string) error {
 	for _, c := range []byte(scope) {
 		if c <= ' ' || c == '"' || c == '\\' || c > '~' {
-			return fmt.Errorf("scope %q has a character that RFC 6749 §3.3 does not allow in a scope (a space separates scopes: list them one by one)", scope)
+			return fmt.Errorf("scope %q has a character that RFC 6749 §3.3 does not allow in a "+
+				"scope (a space separates scopes: list them one by one)", scope)
 		}
 	}
 	if scope == "" {

@@ -20,7 +20,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// A document written for oauth2 and openIdConnect, as it would come from elsewhere: nothing in it is oasgate's.
+// A document written for oauth2 and openIdConnect, as it would come from elsewhere: nothing in it
+// is oasgate's.
 const foreignDocument = `
 openapi: 3.0.3
 info: {title: foreign, version: "1"}
@@ -42,8 +43,10 @@ components:
 // realGate guards a document with a real issuer and verifier.
 func realGate(t *testing.T, config authz.Config) (*authz.Gate, *devissuer.Server) {
 	t.Helper()
-	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{audience}, Scopes: []string{"read:things"},
-		Clients: []devissuer.Client{{ID: "agent", Secret: "secret", Scopes: []string{"read:things"}}}})
+	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{audience},
+		Scopes: []string{"read:things"},
+		Clients: []devissuer.Client{{ID: "agent", Secret: "secret",
+			Scopes: []string{"read:things"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +105,8 @@ func TestOtherSchemesAreEnforcedByTheSameVerifier(t *testing.T) {
 		{"/maybe", "rubbish", 401},
 	} {
 		if got := answer(t, gate, c.path, c.token).StatusCode; got != c.status {
-			t.Errorf("%s with a token of %d bytes: status is %d, expected %d", c.path, len(c.token), got, c.status)
+			t.Errorf("%s with a token of %d bytes: status is %d, expected %d", c.path, len(c.token),
+				got, c.status)
 		}
 	}
 	if scopes := fmt.Sprint(gate.Plan().Scopes()); scopes != "[read:things write:things]" {
@@ -136,9 +140,12 @@ func TestFaultsOfSchemesAndStepUp(t *testing.T) {
 }
 
 func TestStepUp(t *testing.T) {
-	document := strings.Replace(foreignDocument, "operationId: viaOAuth2,", "operationId: viaOAuth2, x-acr-values: [phr, phrh], x-max-age: 300,", 1)
+	document := strings.Replace(foreignDocument, "operationId: viaOAuth2,",
+		"operationId: viaOAuth2, x-acr-values: [phr, phrh], x-max-age: 300,", 1)
 	now := time.Now()
-	gate, issuer := realGate(t, authz.Config{Document: load(t, document), Now: func() time.Time { return now }})
+	gate, issuer := realGate(t, authz.Config{Document: load(t, document), Now: func() time.Time {
+		return now
+	}})
 	ago := func(seconds int) int64 { return now.Unix() - int64(seconds) }
 	const challenge = `Bearer realm="foreign", error="insufficient_user_authentication", acr_values="phr phrh", max_age=300`
 	for _, c := range []struct {
@@ -162,13 +169,15 @@ func TestStepUp(t *testing.T) {
 			}
 			got := answer(t, gate, "/oauth2", issuer.Mint(c.claims))
 			if got.StatusCode != c.status || got.Header.Get("WWW-Authenticate") != c.challenge {
-				t.Errorf("answer is %d with challenge %q, expected %d with %q", got.StatusCode, got.Header.Get("WWW-Authenticate"), c.status, c.challenge)
+				t.Errorf("answer is %d with challenge %q, expected %d with %q", got.StatusCode,
+					got.Header.Get("WWW-Authenticate"), c.status, c.challenge)
 			}
 		})
 	}
 }
 
-// A client that knows the API's address and nothing else follows 401 → metadata → issuer → token, as MCP clients do.
+// A client that knows the API's address and nothing else follows 401 → metadata → issuer → token,
+// as MCP clients do.
 func TestDiscoveryByAClientThatKnowsNothing(t *testing.T) {
 	var gate *authz.Gate
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -182,7 +191,8 @@ func TestDiscoveryByAClientThatKnowsNothing(t *testing.T) {
 	}))
 	defer api.Close()
 	var issuer *devissuer.Server
-	gate, issuer = realGate(t, authz.Config{Document: load(t, foreignDocument), Resource: api.URL + "/v1"})
+	gate, issuer = realGate(t, authz.Config{Document: load(t, foreignDocument),
+		Resource: api.URL + "/v1"})
 
 	get := func(url, bearer string) (*http.Response, []byte) {
 		t.Helper()
@@ -202,12 +212,17 @@ func TestDiscoveryByAClientThatKnowsNothing(t *testing.T) {
 		return response, body
 	}
 	refused, _ := get(api.URL+"/v1/oauth2", "")
-	challenge := regexp.MustCompile(`resource_metadata="([^"]*)"`).FindStringSubmatch(refused.Header.Get("WWW-Authenticate"))
-	if refused.StatusCode != 401 || challenge == nil || challenge[1] != api.URL+"/.well-known/oauth-protected-resource/v1" {
-		t.Fatalf("status is %d, challenge is %q: expected a 401 that names the metadata under %s", refused.StatusCode, refused.Header.Get("WWW-Authenticate"), api.URL)
+	challenge := regexp.MustCompile(`resource_metadata="([^"]*)"`).FindStringSubmatch(
+		refused.Header.Get("WWW-Authenticate"))
+	if refused.StatusCode != 401 || challenge == nil ||
+		challenge[1] != api.URL+"/.well-known/oauth-protected-resource/v1" {
+		t.Fatalf("status is %d, challenge is %q: expected a 401 that names the metadata under %s",
+			refused.StatusCode, refused.Header.Get("WWW-Authenticate"), api.URL)
 	}
-	if bad, _ := get(api.URL+"/v1/oauth2", "rubbish"); !strings.Contains(bad.Header.Get("WWW-Authenticate"), challenge[0]) {
-		t.Errorf("challenge to a bad token is %q: it does not name the metadata", bad.Header.Get("WWW-Authenticate"))
+	if bad, _ := get(api.URL+"/v1/oauth2",
+		"rubbish"); !strings.Contains(bad.Header.Get("WWW-Authenticate"), challenge[0]) {
+		t.Errorf("challenge to a bad token is %q: it does not name the metadata",
+			bad.Header.Get("WWW-Authenticate"))
 	}
 	for _, at := range []string{challenge[1], api.URL + "/.well-known/oauth-protected-resource"} {
 		answer, body := get(at, "")
@@ -220,24 +235,31 @@ func TestDiscoveryByAClientThatKnowsNothing(t *testing.T) {
 		if err := json.Unmarshal(body, &metadata); err != nil {
 			t.Fatal(err)
 		}
-		if got, expected := fmt.Sprint(metadata), fmt.Sprintf("{%s/v1 [%s] [read:things write:things] [header]}", api.URL, issuer.URL()); got != expected {
+		if got, expected := fmt.Sprint(metadata), fmt.Sprintf(
+			"{%s/v1 [%s] [read:things write:things] [header]}", api.URL, issuer.URL()); got != expected {
 			t.Errorf("%s: metadata is %s, expected %s", at, got, expected)
 		}
-		if answer.Header.Get("Access-Control-Allow-Origin") != "*" || answer.Header.Get("Cache-Control") == "" || answer.Header.Get("Content-Type") != "application/json" {
-			t.Errorf("%s: headers are %v: expected JSON for scripts of any origin, with a lifetime", at, answer.Header)
+		if answer.Header.Get("Access-Control-Allow-Origin") != "*" ||
+			answer.Header.Get("Cache-Control") == "" ||
+			answer.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: headers are %v: expected JSON for scripts of any origin, with a lifetime",
+				at, answer.Header)
 		}
 	}
-	// From the issuer on, it is RFC 8414 and RFC 6749. The real audience stands for what would be the resource.
+	// From the issuer on, it is RFC 8414 and RFC 6749. The real audience stands for what would be
+	// the resource.
 	_, body := get(issuer.URL()+".well-known/oauth-authorization-server", "")
 	var server struct {
 		Issuer string `json:"issuer"`
 		Token  string `json:"token_endpoint"`
 	}
 	if err := json.Unmarshal(body, &server); err != nil || server.Issuer != issuer.URL() {
-		t.Fatalf("authorization server metadata is %s, %v: expected that of %s", body, err, issuer.URL())
+		t.Fatalf("authorization server metadata is %s, %v: expected that of %s", body, err,
+			issuer.URL())
 	}
 	granted, err := http.PostForm(server.Token, url.Values{"grant_type": {"client_credentials"},
-		"client_id": {"agent"}, "client_secret": {"secret"}, "resource": {audience}, "scope": {"read:things"}})
+		"client_id": {"agent"}, "client_secret": {"secret"}, "resource": {audience},
+		"scope": {"read:things"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +280,8 @@ func TestMetadataIsNotServedUnlessConfigured(t *testing.T) {
 	if gate.ServesMetadata("/.well-known/oauth-protected-resource") {
 		t.Error("metadata is served without Config.Resource")
 	}
-	if got := answer(t, gate, "/oauth2", "").Header.Get("WWW-Authenticate"); got != `Bearer realm="foreign", scope="read:things"` {
+	if got := answer(t, gate, "/oauth2",
+		"").Header.Get("WWW-Authenticate"); got != `Bearer realm="foreign", scope="read:things"` {
 		t.Errorf("challenge is %q, expected one without resource_metadata", got)
 	}
 	for _, resource := range []string{"api.example.com", "https://api.example.com/?q", "https://api.example.com/#f", "ftp://api.example.com", `https://api.example.com/"`, "https://u:p@api.example.com"} {
@@ -269,19 +292,22 @@ func TestMetadataIsNotServedUnlessConfigured(t *testing.T) {
 	}
 }
 
-// The truth table of two schemes: every list of up to three of the alternatives below, in every order, against every
-// credential. What is expected is told by the definition of OpenAPI (§4.8.30): one alternative, all of its schemes.
+// The truth table of two schemes: every list of up to three of the alternatives below, in every
+// order, against every credential. What is expected is told by the definition of OpenAPI (§4.8.30):
+// one alternative, all of its schemes.
 func TestTruthTableOfSchemes(t *testing.T) {
 	issuer := newIssuer(t)
 	verifier := newVerifier(t, issuer)
-	alternatives := []string{`{}`, `{oauth: [read:things]}`, `{oidc: [profile]}`, `{oauth: [read:things], oidc: [profile]}`, `{oauth: []}`}
+	alternatives := []string{`{}`, `{oauth: [read:things]}`, `{oidc: [profile]}`,
+		`{oauth: [read:things], oidc: [profile]}`, `{oauth: []}`}
 	needs := [][]string{{}, {"read:things"}, {"profile"}, {"read:things", "profile"}, {}}
 	credentials := map[string]string{
 		"none": "", "bad": "rubbish",
 		"token of nothing": issuer.Mint(nil), "read:things": issuer.Mint(map[string]any{"scope": "read:things"}),
 		"profile": issuer.Mint(map[string]any{"scope": "profile"}), "both": issuer.Mint(map[string]any{"scope": "profile read:things"}),
 	}
-	granted := map[string][]string{"read:things": {"read:things"}, "profile": {"profile"}, "both": {"read:things", "profile"}}
+	granted := map[string][]string{"read:things": {"read:things"}, "profile": {"profile"},
+		"both": {"read:things", "profile"}}
 
 	var lists [][]int
 	for a := range alternatives {
@@ -294,7 +320,9 @@ func TestTruthTableOfSchemes(t *testing.T) {
 		}
 	}
 	expected := func(list []int, credential string) int {
-		optional, public := slices.Contains(list, 0), !slices.ContainsFunc(list, func(a int) bool { return a != 0 })
+		optional, public := slices.Contains(list, 0), !slices.ContainsFunc(list, func(a int) bool {
+			return a != 0
+		})
 		switch {
 		case public || credential == "none" && optional:
 			return 200
@@ -302,7 +330,9 @@ func TestTruthTableOfSchemes(t *testing.T) {
 			return 401
 		}
 		for _, a := range list {
-			if !slices.ContainsFunc(needs[a], func(s string) bool { return !slices.Contains(granted[credential], s) }) {
+			if !slices.ContainsFunc(needs[a], func(s string) bool {
+				return !slices.Contains(granted[credential], s)
+			}) {
 				return 200
 			}
 		}
@@ -314,15 +344,19 @@ func TestTruthTableOfSchemes(t *testing.T) {
 		for _, a := range list {
 			security = append(security, alternatives[a])
 		}
-		document := strings.Replace(foreignDocument, "security: [{oauth: [read:things]}], responses", "security: ["+strings.Join(security, ", ")+"], responses", 1)
+		document := strings.Replace(foreignDocument,
+			"security: [{oauth: [read:things]}], responses", "security: ["+strings.Join(security,
+				", ")+"], responses", 1)
 		gate, err := authz.New(authz.Config{Document: load(t, document), Verifier: verifier})
 		if err != nil {
 			t.Fatalf("security %v: %v", security, err)
 		}
 		for name, credential := range credentials {
 			rows++
-			if got := answer(t, gate, "/oauth2", credential).StatusCode; got != expected(list, name) {
-				t.Errorf("security %v, credential %s: status is %d, expected %d", security, name, got, expected(list, name))
+			if got := answer(t, gate, "/oauth2", credential).StatusCode; got != expected(list,
+				name) {
+				t.Errorf("security %v, credential %s: status is %d, expected %d", security, name,
+					got, expected(list, name))
 			}
 		}
 	}

@@ -28,8 +28,9 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// stack is the whole of what a request meets: http.Server on a loopback port, Echo, the gate, a handler that only
-// records that it ran. Nothing is stubbed: the tokens are those of a development issuer, verified for real.
+// stack is the whole of what a request meets: http.Server on a loopback port, Echo, the gate, a
+// handler that only records that it ran. Nothing is stubbed: the tokens are those of a development
+// issuer, verified for real.
 type stack struct {
 	issuer *devissuer.Server
 	gate   *authz.Gate
@@ -61,7 +62,8 @@ const audience = "https://tests.example/api"
 // newIssuer starts an issuer with Ed25519 keys, which are made in no time.
 func newIssuer(tb testing.TB) *devissuer.Server {
 	tb.Helper()
-	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{audience}, Algorithm: "EdDSA"})
+	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{audience},
+		Algorithm: "EdDSA"})
 	if err != nil {
 		tb.Fatalf("devissuer.Start: %v", err)
 	}
@@ -90,8 +92,10 @@ func load(tb testing.TB, document string) *openapi3.T {
 	return doc
 }
 
-// start serves a document. change, if not nil, changes the gate's configuration; use is what Echo runs before the gate.
-func start(tb testing.TB, document string, change func(*authz.Config), use ...echo.MiddlewareFunc) *stack {
+// start serves a document. change, if not nil, changes the gate's configuration; use is what Echo
+// runs before the gate.
+func start(tb testing.TB, document string, change func(*authz.Config),
+	use ...echo.MiddlewareFunc) *stack {
 	tb.Helper()
 	s := &stack{issuer: newIssuer(tb), echo: echo.New()}
 	config := authz.Config{
@@ -147,14 +151,17 @@ func echoPath(template string) string {
 }
 
 // token returns a genuine token with the scopes.
-func (s *stack) token(scopes string) string { return s.issuer.Mint(map[string]any{"scope": scopes}) }
+func (s *stack) token(scopes string) string {
+	return s.issuer.Mint(map[string]any{"scope": scopes})
+}
 
 func (s *stack) bearer(scopes string) string { return "Authorization: Bearer " + s.token(scopes) }
 
 func (s *stack) handle(c echo.Context) error {
 	r := c.Request()
 	found, _ := authz.FromContext(r.Context())
-	ran := &run{operation: found.Operation.ID, params: map[string]string{}, query: r.URL.Query(), header: r.Header, cookies: r.Cookies()}
+	ran := &run{operation: found.Operation.ID, params: map[string]string{}, query: r.URL.Query(),
+		header: r.Header, cookies: r.Cookies()}
 	ran.principal, _ = token.FromContext(r.Context())
 	for _, name := range c.ParamNames() {
 		ran.params[name] = c.Param(name)
@@ -191,7 +198,8 @@ type answered struct {
 	received int64 // bytes that the server took from the connection, header included
 }
 
-// send sends one request over a connection of its own: request is a method and a target, headers are lines.
+// send sends one request over a connection of its own: request is a method and a target, headers
+// are lines.
 func (s *stack) send(tb testing.TB, request, body string, headers ...string) *answered {
 	tb.Helper()
 	if body != "" && !slices.ContainsFunc(headers, func(h string) bool {
@@ -203,7 +211,8 @@ func (s *stack) send(tb testing.TB, request, body string, headers ...string) *an
 }
 
 // exchange is send with a body that is sent as long as somebody takes it.
-func (s *stack) exchange(tb testing.TB, request string, body io.Reader, headers ...string) *answered {
+func (s *stack) exchange(tb testing.TB, request string, body io.Reader,
+	headers ...string) *answered {
 	tb.Helper()
 	s.mu.Lock()
 	s.ran, s.read = nil, &counter{}
@@ -216,7 +225,8 @@ func (s *stack) exchange(tb testing.TB, request string, body io.Reader, headers 
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	head := request + " HTTP/1.1\r\n" + strings.Join(slices.Concat([]string{"Host: " + s.addr}, headers, []string{"", ""}), "\r\n")
+	head := request + " HTTP/1.1\r\n" + strings.Join(slices.Concat([]string{"Host: " + s.addr},
+		headers, []string{"", ""}), "\r\n")
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
@@ -230,7 +240,8 @@ func (s *stack) exchange(tb testing.TB, request string, body io.Reader, headers 
 		response, err = http.ReadResponse(answers, &http.Request{Method: method})
 	}
 	if err != nil {
-		tb.Fatalf("%s: no answer: %v (does the server read the body before it answers?)", request, err)
+		tb.Fatalf("%s: no answer: %v (does the server read the body before it answers?)", request,
+			err)
 	}
 	a := &answered{Response: response}
 	if a.body, err = io.ReadAll(response.Body); err != nil {
@@ -266,8 +277,9 @@ var goText = []string{
 	"unmarshal", "decod", "parsing", "runtime error", "token:", "authz:", "echo", "0x", "eyJ",
 }
 
-// refused holds an answer to everything that every refusal has in common, and to what this one says: the status, the
-// problem type, the whole challenge ("" for none, several on lines of their own). It returns the detail.
+// refused holds an answer to everything that every refusal has in common, and to what this one
+// says: the status, the problem type, the whole challenge ("" for none, several on lines of their
+// own). It returns the detail.
 func (a *answered) refused(tb testing.TB, status int, kind authz.Kind, challenge string) string {
 	tb.Helper()
 	if a.ran != nil {
@@ -282,19 +294,22 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 	if a.StatusCode != status {
 		tb.Errorf("status is %d, expected %d; the body is %s", a.StatusCode, status, a.body)
 	}
-	if got := a.Header.Values("WWW-Authenticate"); challenge == "" && got != nil || challenge != "" && !slices.Equal(got, strings.Split(challenge, "\n")) {
+	if got := a.Header.Values("WWW-Authenticate"); challenge == "" && got != nil ||
+		challenge != "" && !slices.Equal(got, strings.Split(challenge, "\n")) {
 		tb.Errorf("WWW-Authenticate is %q, expected %q", got, challenge)
 	}
 	noStore := ""
 	if status == 401 || status == 403 {
 		noStore = "no-store"
 	}
-	for name, expected := range map[string]string{"Content-Type": "application/problem+json", "Cache-Control": noStore, "X-Content-Type-Options": "nosniff"} {
+	for name, expected := range map[string]string{"Content-Type": "application/problem+json",
+		"Cache-Control": noStore, "X-Content-Type-Options": "nosniff"} {
 		if got := a.Header.Get(name); got != expected {
 			tb.Errorf("%s is %q, expected %q", name, got, expected)
 		}
 	}
-	if after := a.Header.Get("Retry-After"); (after != "") != (kind == authz.KeysUnavailable || kind == authz.ReplaysUnavailable || kind == authz.Timeout || kind == authz.Unavailable) {
+	if after := a.Header.Get("Retry-After"); (after != "") != (kind == authz.KeysUnavailable ||
+		kind == authz.ReplaysUnavailable || kind == authz.Timeout || kind == authz.Unavailable) {
 		tb.Errorf("Retry-After is %q on a problem of type %s", after, kind)
 	}
 	var problem struct {
@@ -334,7 +349,8 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 func (a *answered) passed(tb testing.TB, operation string) *run {
 	tb.Helper()
 	if a.ran == nil || a.ran.operation != operation || a.StatusCode != http.StatusNoContent {
-		tb.Fatalf("status is %d, expected the handler of %s to run; the body is %s", a.StatusCode, operation, a.body)
+		tb.Fatalf("status is %d, expected the handler of %s to run; the body is %s", a.StatusCode,
+			operation, a.body)
 	}
 	return a.ran
 }
@@ -350,8 +366,8 @@ func (v counting) Verify(ctx context.Context, token string) (*token.Principal, e
 	return v.Verifier.Verify(ctx, token)
 }
 
-// counter counts what is read of a body by whoever the server calls. It does not see what net/http drains by itself;
-// connection does.
+// counter counts what is read of a body by whoever the server calls. It does not see what net/http
+// drains by itself; connection does.
 type counter struct {
 	io.ReadCloser
 	n atomic.Int64

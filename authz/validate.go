@@ -35,8 +35,8 @@ func (g *Gate) validate(
 }
 
 // RawBody returns the body of a request as it was sent, for handlers that verify a signature or a
-// digest of it: the body that a handler reads may be rewritten, so that it binds what was validated.
-// It returns nil where there is no body, and must not be modified.
+// digest of it: the body that a handler reads may be rewritten, so that it binds what was
+// validated. It returns nil where there is no body, and must not be modified.
 func RawBody(ctx context.Context) []byte {
 	if a, ok := FromContext(ctx); ok {
 		return a.raw
@@ -49,7 +49,8 @@ func RawBody(ctx context.Context) []byte {
 type Violation struct {
 	In        string `json:"in,omitempty"`        // of a parameter: query, path, header or cookie
 	Parameter string `json:"parameter,omitempty"` // its name
-	// Pointer is the place in the body, or in the value of the parameter (RFC 6901 §6): # is the whole.
+	// Pointer is the place in the body, or in the value of the parameter (RFC 6901 §6): # is the
+	// whole.
 	Pointer string `json:"pointer,omitempty"`
 	Keyword string `json:"keyword"` // the keyword of JSON Schema or OpenAPI
 	Detail  string `json:"detail"`

@@ -148,8 +148,9 @@ func TestParameters(t *testing.T) {
 			name    string
 			request string
 			headers []string
-			runs    string // the operation; "" for 400 invalid-parameter, or 404 where detail says so
-			detail  string // a part of it
+			// the operation; "" for 400 invalid-parameter, or 404 where detail says so
+			runs   string
+			detail string // a part of it
 		}{
 			{"nothing declared, nothing sent", "GET /nothing", nil, "nothing", ""},
 			{"a bare question mark", "GET /nothing?", nil, "nothing", ""},
@@ -257,20 +258,23 @@ func TestParameters(t *testing.T) {
 					a.passed(t, row.runs)
 					return
 				}
-				if detail := a.refused(t, 400, authz.InvalidParameter, ""); !strings.Contains(detail, row.detail) {
+				if detail := a.refused(t, 400, authz.InvalidParameter,
+					""); !strings.Contains(detail, row.detail) {
 					t.Errorf("the detail is %q, expected it to say %q", detail, row.detail)
 				}
 			})
 		}
 		// Echo routes these to the operation and gives its parameter what it should not have.
-		for _, target := range []string{"/items/", "/items/a/b", "/items/a/", "/items//", "/items/a/parts/", "/items//parts/b", "/items/a/parts/b/c", "/numbers/5/6"} {
+		for _, target := range []string{"/items/", "/items/a/b", "/items/a/", "/items//",
+			"/items/a/parts/", "/items//parts/b", "/items/a/parts/b/c", "/numbers/5/6"} {
 			s.send(t, "GET "+target, "", good).refused(t, 404, authz.NotFound, "")
 			s.send(t, "PATCH "+target, "", good).refused(t, 404, authz.NotFound, "")
 		}
 	})
 }
 
-// TestHandlersSeeWhatWasValidated binds parameters as generated code does, and compares with what the gate judged.
+// TestHandlersSeeWhatWasValidated binds parameters as generated code does, and compares with what
+// the gate judged.
 func TestHandlersSeeWhatWasValidated(t *testing.T) {
 	versions(t, validated, func(t *testing.T, document string) {
 		s := start(t, document, small)
@@ -280,16 +284,19 @@ func TestHandlersSeeWhatWasValidated(t *testing.T) {
 		} {
 			var bound string
 			s.answering(func(c echo.Context) error {
-				if err := runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &bound, runtime.BindStyledParameterOptions{
-					ParamLocation: runtime.ParamLocationPath, Required: true, Type: "string", ValueIsUnescaped: c.Request().URL.RawPath == "",
-				}); err != nil {
+				if err := runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"),
+					&bound, runtime.BindStyledParameterOptions{
+						ParamLocation: runtime.ParamLocationPath, Required: true, Type: "string",
+						ValueIsUnescaped: c.Request().URL.RawPath == "",
+					}); err != nil {
 					return err
 				}
 				return c.NoContent(http.StatusNoContent)
 			})
 			s.send(t, "GET "+target, "", good).passed(t, "item")
 			if bound != expected {
-				t.Errorf("GET %s: the handler is given the id %q, expected %q", target, bound, expected)
+				t.Errorf("GET %s: the handler is given the id %q, expected %q", target, bound,
+					expected)
 			}
 		}
 
@@ -319,10 +326,12 @@ func TestHandlersSeeWhatWasValidated(t *testing.T) {
 		s.answering(nil)
 
 		body := ` {"text":"ok"} `
-		if ran := s.send(t, "POST /json", body, good, jsonType).passed(t, "json"); ran.body != body {
+		if ran := s.send(t, "POST /json", body, good, jsonType).passed(t,
+			"json"); ran.body != body {
 			t.Errorf("the handler reads %q, expected the body as sent", ran.body)
 		}
-		if ran := s.send(t, "POST /json", "a\nb", good, "Content-Type: text/plain").passed(t, "json"); ran.body != "a\nb" {
+		if ran := s.send(t, "POST /json", "a\nb", good, "Content-Type: text/plain").passed(t,
+			"json"); ran.body != "a\nb" {
 			t.Errorf("the handler reads %q, expected the body as sent", ran.body)
 		}
 	})
@@ -339,14 +348,17 @@ func TestDefaults(t *testing.T) {
 				err := next(c)
 				outside = r.Header
 				if r.URL.RawQuery != "" {
-					t.Errorf("the request that others hold has the query %q, expected it as sent", r.URL.RawQuery)
+					t.Errorf("the request that others hold has the query %q, expected it as sent",
+						r.URL.RawQuery)
 				}
 				return err
 			}
 		})
 		ran := s.send(t, "GET /search", "", s.bearer("")).passed(t, "search")
-		if limit, header := ran.query.Get("limit"), ran.header.Get("X-Default"); limit != "10" || header != "given" {
-			t.Errorf("the handler sees limit %q and X-Default %q, expected 10 and given", limit, header)
+		if limit, header := ran.query.Get("limit"), ran.header.Get("X-Default"); limit != "10" ||
+			header != "given" {
+			t.Errorf("the handler sees limit %q and X-Default %q, expected 10 and given", limit,
+				header)
 		}
 		if outside.Get("X-Default") != "" {
 			t.Error("the default was written into the request that others hold")
@@ -359,7 +371,9 @@ func TestBodies(t *testing.T) {
 		s := start(t, document, small)
 		good := s.bearer("")
 		limit := strings.Repeat(" ", maxBody-2) + "{}"
-		chunked := func(body string) string { return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body) }
+		chunked := func(body string) string {
+			return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+		}
 		for _, row := range []struct {
 			name    string
 			request string
@@ -450,26 +464,33 @@ func TestBodies(t *testing.T) {
 				a := s.send(t, row.request, row.body, append(row.headers, good)...)
 				if row.runs != "" {
 					ran := a.passed(t, row.runs)
-					if sent := strings.TrimSuffix(row.body, "0\r\n\r\n"); sent != "" && !strings.Contains(sent, ran.body) {
-						t.Errorf("the handler reads %q, expected what was sent: %q", ran.body, row.body)
+					if sent := strings.TrimSuffix(row.body, "0\r\n\r\n"); sent != "" &&
+						!strings.Contains(sent, ran.body) {
+						t.Errorf("the handler reads %q, expected what was sent: %q", ran.body,
+							row.body)
 					}
 					return
 				}
-				if detail := a.refused(t, row.status, row.kind, ""); !strings.Contains(detail, row.detail) {
+				if detail := a.refused(t, row.status, row.kind, ""); !strings.Contains(detail,
+					row.detail) {
 					t.Errorf("the detail is %q, expected it to say %q", detail, row.detail)
 				}
 			})
 		}
 		t.Run("a flood", func(t *testing.T) {
-			a := s.exchange(t, "POST /json", &repeated{bytes: "100000\r\n" + strings.Repeat(" ", 1<<20) + "\r\n", n: 200}, good, jsonType, "Transfer-Encoding: chunked")
+			a := s.exchange(t, "POST /json", &repeated{bytes: "100000\r\n" + strings.Repeat(" ",
+				1<<20) + "\r\n", n: 200}, good, jsonType, "Transfer-Encoding: chunked")
 			a.refused(t, 413, authz.BodyTooLarge, "")
 			if a.read > 2*maxBody || a.received > 512<<10 || !a.Close {
-				t.Errorf("of a flood, %d bytes were read and %d received, close is %v: expected little more than the limit", a.read, a.received, a.Close)
+				t.Errorf("of a flood, %d bytes were read and %d received, close is %v: expected "+
+					"little more than the limit", a.read, a.received, a.Close)
 			}
-			a = s.exchange(t, "POST /json", io.MultiReader(), good, jsonType, "Content-Length: 1001")
+			a = s.exchange(t, "POST /json", io.MultiReader(), good, jsonType,
+				"Content-Length: 1001")
 			a.refused(t, 413, authz.BodyTooLarge, "")
 			if a.read != 0 {
-				t.Errorf("%d bytes were read of a body whose length is over the limit, expected none", a.read)
+				t.Errorf("%d bytes were read of a body whose length is over the limit, expected "+
+					"none", a.read)
 			}
 		})
 	})
@@ -480,37 +501,47 @@ func TestBodies(t *testing.T) {
 				return next(c)
 			}
 		})
-		s.send(t, "POST /json", `{"text": "abc"}`, s.bearer(""), jsonType).refused(t, 413, authz.BodyTooLarge, "")
+		s.send(t, "POST /json", `{"text": "abc"}`, s.bearer(""), jsonType).refused(t, 413,
+			authz.BodyTooLarge, "")
 	})
 	t.Run("too slow", func(t *testing.T) {
-		gate, err := authz.New(authz.Config{Document: load(t, validated), Verifier: newPrincipals(t, "x")})
+		gate, err := authz.New(authz.Config{Document: load(t, validated),
+			Verifier: newPrincipals(t, "x")})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for cause, status := range map[error]int{os.ErrDeadlineExceeded: 408, io.ErrUnexpectedEOF: 400} {
-			r := httptest.NewRequest("POST", "/maybe", io.MultiReader(strings.NewReader(submitted), iotest.ErrReader(cause)))
-			r.Header = http.Header{"Authorization": {"Bearer x"}, "Content-Type": {"application/json"}}
+		for cause, status := range map[error]int{os.ErrDeadlineExceeded: 408,
+			io.ErrUnexpectedEOF: 400} {
+			r := httptest.NewRequest("POST", "/maybe", io.MultiReader(strings.NewReader(submitted),
+				iotest.ErrReader(cause)))
+			r.Header = http.Header{"Authorization": {"Bearer x"},
+				"Content-Type": {"application/json"}}
 			_, err = gate.Check(r, "/maybe", nil)
 			refused, ok := errors.AsType[*authz.Error](err)
-			if !ok || refused.Status() != status || !errors.Is(err, cause) || strings.Contains(err.Error(), submitted) {
-				t.Errorf("a body that ends with %v: %v, expected %d with the cause and without the body", cause, err, status)
+			if !ok || refused.Status() != status || !errors.Is(err, cause) ||
+				strings.Contains(err.Error(), submitted) {
+				t.Errorf("a body that ends with %v: %v, expected %d with the cause and without "+
+					"the body", cause, err, status)
 			}
 		}
 	})
 	t.Run("no limit to speak of", func(t *testing.T) {
 		s := start(t, validated, func(c *authz.Config) { c.MaxBodyBytes = 1<<63 - 1 })
-		s.send(t, "POST /maybe", `[]`, s.bearer(""), jsonType).refused(t, 400, authz.InvalidBody, "")
+		s.send(t, "POST /maybe", `[]`, s.bearer(""), jsonType).refused(t, 400, authz.InvalidBody,
+			"")
 		s.send(t, "POST /maybe", `{}`, s.bearer(""), jsonType).passed(t, "maybe")
 	})
 	t.Run("the default limit", func(t *testing.T) {
 		s := start(t, validated, nil)
-		s.send(t, "POST /maybe", strings.Repeat(" ", 1<<20-2)+"{}", s.bearer(""), jsonType).passed(t, "maybe")
-		s.send(t, "POST /maybe", strings.Repeat(" ", 1<<20-1)+"{}", s.bearer(""), jsonType).refused(t, 413, authz.BodyTooLarge, "")
+		s.send(t, "POST /maybe", strings.Repeat(" ", 1<<20-2)+"{}", s.bearer(""),
+			jsonType).passed(t, "maybe")
+		s.send(t, "POST /maybe", strings.Repeat(" ", 1<<20-1)+"{}", s.bearer(""),
+			jsonType).refused(t, 413, authz.BodyTooLarge, "")
 	})
 }
 
-// TestJSONSchema2020: the keywords that the validator knows only where it takes the document for OpenAPI 3.1, and
-// would pass over in silence elsewhere.
+// TestJSONSchema2020: the keywords that the validator knows only where it takes the document for
+// OpenAPI 3.1, and would pass over in silence elsewhere.
 func TestJSONSchema2020(t *testing.T) {
 	rows := []struct {
 		schema          string
@@ -537,7 +568,9 @@ func TestJSONSchema2020(t *testing.T) {
 	}
 	var paths strings.Builder
 	for i, row := range rows {
-		fmt.Fprintf(&paths, "  /%d: {post: {operationId: o%d, security: [], requestBody: {required: true, content: {application/json: {schema: %s}}}, responses: {'204': {description: Done.}}}}\n", i, i, row.schema)
+		fmt.Fprintf(&paths, "  /%d: {post: {operationId: o%d, security: [], requestBody: "+
+			"{required: true, content: {application/json: {schema: %s}}}, responses: {'204': "+
+			"{description: Done.}}}}\n", i, i, row.schema)
 	}
 	s := start(t, "openapi: 3.1.0\ninfo: {title: T, version: v}\npaths:\n"+paths.String()+`
   /parameter: {get: {operationId: parameter, security: [], parameters: [{name: q, in: query, schema: {type: string, const: x}}], responses: {'204': {description: Done.}}}}
@@ -565,8 +598,8 @@ components:
 	s.send(t, "GET /parameter?q=y", "").refused(t, 400, authz.InvalidParameter, "")
 }
 
-// TestSchemasThatContainThemselves: compiling one ends, and so does decoding a parameter by it. One that is composed of
-// itself is a fault of the document.
+// TestSchemasThatContainThemselves: compiling one ends, and so does decoding a parameter by it. One
+// that is composed of itself is a fault of the document.
 func TestSchemasThatContainThemselves(t *testing.T) {
 	s := start(t, `
 openapi: 3.1.0
@@ -590,12 +623,16 @@ components:
 	for _, target := range []string{"/a?deep[next][next][n]=SUBMITTED"} {
 		s.send(t, "GET "+target, "").refused(t, 400, authz.InvalidParameter, "")
 	}
-	s.send(t, "GET /a", `{"next": {"next": {"n": "SUBMITTED"}}}`, jsonType).refused(t, 400, authz.InvalidBody, "")
+	s.send(t, "GET /a", `{"next": {"next": {"n": "SUBMITTED"}}}`, jsonType).refused(t, 400,
+		authz.InvalidBody, "")
 }
 
-// TestUnenforceableSchemas: a schema of which a keyword would be passed over is a fault of the document.
+// TestUnenforceableSchemas: a schema of which a keyword would be passed over is a fault of the
+// document.
 func TestUnenforceableSchemas(t *testing.T) {
-	const document = "openapi: 3.1.0\ninfo: {title: T, version: v}\npaths: {/a: {post: {operationId: a, security: [], requestBody: {content: {application/json: {schema: %s}}}, responses: {'204': {description: Done.}}}}}\n"
+	const document = "openapi: 3.1.0\ninfo: {title: T, version: v}\npaths: {/a: {post: " +
+		"{operationId: a, security: [], requestBody: {content: {application/json: {schema: " +
+		"%s}}}, responses: {'204': {description: Done.}}}}}\n"
 	for schema, served := range map[string]bool{
 		`{const: 1, patternProperties: {"^a": {type: string}}}`:                     true,
 		`{const: 1, patternProperties: {"(?=a)": {type: string}}}`:                  true,
@@ -607,7 +644,9 @@ func TestUnenforceableSchemas(t *testing.T) {
 		if (err == nil) != served {
 			t.Errorf("schema %s: %v, expected it to be served: %v", schema, err, served)
 		}
-		if err != nil && !slices.ContainsFunc(faults(t, err), func(f *authz.Fault) bool { return f.Path == "/a" }) {
+		if err != nil && !slices.ContainsFunc(faults(t, err), func(f *authz.Fault) bool {
+			return f.Path == "/a"
+		}) {
 			t.Errorf("schema %s: the fault does not name the operation: %v", schema, err)
 		}
 	}
@@ -677,23 +716,27 @@ components:
 		t.Errorf("there are %d errors, expected 20", len(got))
 	}
 	a = s.send(t, "POST /a/1", `[]`, jsonType)
-	if got := violations(a); !slices.Equal(got, []authz.Violation{{Pointer: "#", Keyword: "type"}}) {
+	if got := violations(a); !slices.Equal(got,
+		[]authz.Violation{{Pointer: "#", Keyword: "type"}}) {
 		t.Errorf("the errors are %+v, expected one of the whole body", got)
 	}
 
 	nested := strings.Repeat(`{"a":`, 500) + `0` + strings.Repeat(`}`, 500)
 	a = s.send(t, "POST /deep", nested, jsonType)
-	if detail := a.refused(t, 400, authz.InvalidBody, ""); !strings.Contains(detail, "too much work") {
+	if detail := a.refused(t, 400, authz.InvalidBody, ""); !strings.Contains(detail,
+		"too much work") {
 		t.Errorf("the detail is %q", detail)
 	}
 	r := httptest.NewRequest("POST", "/deep", strings.NewReader(nested))
 	r.Header.Set("Content-Type", "application/json")
-	if _, err := s.gate.Check(r, "/deep", nil); err == nil || !strings.Contains(err.Error(), "budget exceeded") {
+	if _, err := s.gate.Check(r, "/deep", nil); err == nil ||
+		!strings.Contains(err.Error(), "budget exceeded") {
 		t.Errorf("the cause is %v, expected the budget", err)
 	}
 }
 
-// FuzzRequest: whatever is sent is let in or refused as the client's fault. Nothing panics, nothing is the server's.
+// FuzzRequest: whatever is sent is let in or refused as the client's fault. Nothing panics, nothing
+// is the server's.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range [][5]string{
 		{"text=a&limit=5&tag=a&tag=b&csv=1,2", "abcd", "a", "session=a", `{"text":"a","items":[{"name":"a"}]}`},
@@ -707,7 +750,8 @@ func FuzzRequest(f *testing.F) {
 	var gates []*authz.Gate
 	verifier := newPrincipals(f, "x")
 	for _, version := range []string{"3.1.0", "3.0.3"} {
-		gate, err := authz.New(authz.Config{Document: load(f, strings.Replace(validated, "3.1.0", version, 1)), Verifier: verifier})
+		gate, err := authz.New(authz.Config{Document: load(f, strings.Replace(validated, "3.1.0",
+			version, 1)), Verifier: verifier})
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -716,18 +760,21 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query, id, header, cookie, body string) {
 		for _, gate := range gates {
 			for _, o := range gate.Plan().Operations() {
-				for _, contentType := range []string{"application/json", "application/x-www-form-urlencoded", "text/plain"} {
+				for _, contentType := range []string{"application/json",
+					"application/x-www-form-urlencoded", "text/plain"} {
 					if o.Method == http.MethodGet && contentType != "text/plain" {
 						continue
 					}
 					r := httptest.NewRequest(o.Method, "/", strings.NewReader(body))
 					r.URL.RawQuery = query
-					r.Header = http.Header{"Authorization": {"Bearer x"}, "X-Kind": {header}, "Cookie": {cookie}, "Content-Type": {contentType}}
+					r.Header = http.Header{"Authorization": {"Bearer x"}, "X-Kind": {header},
+						"Cookie": {cookie}, "Content-Type": {contentType}}
 					if o.Method == http.MethodGet {
 						r.Body, r.ContentLength = http.NoBody, 0
 					}
 					_, err := gate.Check(r, o.Path, func(string) string { return id })
-					if refused, ok := errors.AsType[*authz.Error](err); err != nil && (!ok || refused.Status() >= 500) {
+					if refused, ok := errors.AsType[*authz.Error](err); err != nil &&
+						(!ok || refused.Status() >= 500) {
 						t.Errorf("%s %s?%s: %v", o.Method, o.Path, query, err)
 					}
 				}
@@ -736,11 +783,13 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// TestUnenforceableBesideReferences: with such keywords a schema does not compile together with what it refers to, and the
-// validator falls back on the way that passes over them. That is refused at start, or the request is.
+// TestUnenforceableBesideReferences: with such keywords a schema does not compile together with
+// what it refers to, and the validator falls back on the way that passes over them. That is refused
+// at start, or the request is.
 func TestUnenforceableBesideReferences(t *testing.T) {
 	for _, row := range []struct{ schema, components, bad string }{
-		// the compiler fails on #q once $defs is replaced, and the validator falls back on the way that passes over const
+		// the compiler fails on #q once $defs is replaced, and the validator falls back on the way
+		// that passes over const
 		{`{"$defs": {"q": {"$dynamicAnchor": "q", "const": 1}}, "properties": {"x": {"$dynamicRef": "#q"}, "y": {"$ref": "#/components/schemas/K"}}}`, `"K": {"type": "object", "properties": {"k": {"const": "a"}}}`, `{"y":{"k":"b"}}`},
 		{`{"$defs": {"q": {"$anchor": "q", "const": 1}}, "properties": {"x": {"$dynamicRef": "#q"}, "y": {"$ref": "#/components/schemas/K"}}}`, `"K": {"type": "object", "properties": {"k": {"type":"string"}}}`, `{"x":2}`},
 		// the validator chooses that way, which does not know $dynamicRef

@@ -32,7 +32,8 @@ func TestConformance(t *testing.T) {
 	}
 	serve := func() http.Handler {
 		s, err := server.New(t.Context(), server.Config{
-			Document: document, Routes: Routes(panics{}), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Document: document, Routes: Routes(panics{}),
+			Logger:  slog.New(slog.NewTextHandler(&log, nil)),
 			Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
 		})
 		if err != nil {

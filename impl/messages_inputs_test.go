@@ -33,9 +33,11 @@ func TestBadInputs(t *testing.T) {
 		notText   = "The query parameter limit is not text."
 		notJSON   = "The body is not valid JSON (at byte 9)."
 		noSuch    = "This API has nothing at this path."
-		badID     = "The path parameter id does not match the pattern ^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$."
-		badKey    = "The header parameter Idempotency-Key does not match the pattern ^[!-~]{1,64}$."
-		badMatch  = "The header parameter If-Match does not match the pattern ^(\\*|(W/)?\"[!#-~]*\"( *, *(W/)?\"[!#-~]*\")*)$."
+		badID     = "The path parameter id does not match the pattern " +
+			"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$."
+		badKey   = "The header parameter Idempotency-Key does not match the pattern ^[!-~]{1,64}$."
+		badMatch = "The header parameter If-Match does not match the pattern " +
+			"^(\\*|(W/)?\"[!#-~]*\"( *, *(W/)?\"[!#-~]*\")*)$."
 		badCursor = "The query parameter cursor does not match the pattern ^[A-Za-z0-9_-]{27}$."
 		noBody    = "This operation takes no body."
 		extra     = "The body at /* is not a member that the schema knows."
@@ -220,7 +222,8 @@ func TestBadInputs(t *testing.T) {
 				if test.body != "" {
 					length = fmt.Sprintf("Content-Length: %d\r\n", len(test.body))
 				}
-				got := r.raw(t, line+" HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+alice.token+"\r\n"+
+				got := r.raw(t, line+" HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+
+					alice.token+"\r\n"+
 					strings.ReplaceAll(test.headers, "\n", "\r\n")+length+"\r\n"+test.body)
 				wantRefusal(t, got, test.status, test.kind, test.detail)
 				if after := contents(t, s); after != before {
@@ -235,8 +238,10 @@ func TestBadInputs(t *testing.T) {
 			if line == post || line == put {
 				headers, payload = match+json, good
 			}
-			got := r.raw(t, strings.ReplaceAll(line, "{id}", m.Id)+" HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+alice.token+"\r\n"+
-				strings.ReplaceAll(headers, "\n", "\r\n")+fmt.Sprintf("Content-Length: %d\r\n\r\n", len(payload))+payload)
+			got := r.raw(t, strings.ReplaceAll(line, "{id}", m.Id)+
+				" HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+alice.token+"\r\n"+
+				strings.ReplaceAll(headers, "\n", "\r\n")+fmt.Sprintf("Content-Length: %d\r\n\r\n",
+				len(payload))+payload)
 			if got.status >= 300 {
 				t.Errorf("%s: %d %s", line, got.status, got.body)
 			}

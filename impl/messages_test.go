@@ -165,9 +165,11 @@ func TestMessage(t *testing.T) {
 
 		const needed = "The header parameter If-Match is missing."
 		wantRefusal(t, alice.ask(t, "PUT", at, `{"text":"blind"}`), http.StatusBadRequest, authz.InvalidParameter, needed)
-		wantRefusal(t, alice.ask(t, "DELETE", at, ""), http.StatusBadRequest, authz.InvalidParameter, needed)
+		wantRefusal(t, alice.ask(t, "DELETE", at, ""), http.StatusBadRequest,
+			authz.InvalidParameter, needed)
 
-		if got := alice.ask(t, "DELETE", at, "", "If-Match", `"5"`); got.status != http.StatusNoContent ||
+		if got := alice.ask(t, "DELETE", at, "", "If-Match",
+			`"5"`); got.status != http.StatusNoContent ||
 			got.body != "" {
 			t.Errorf("deleted: %d %q", got.status, got.body)
 		}
@@ -221,7 +223,8 @@ func TestOtherPeoplesMessages(t *testing.T) {
 					wantRefusal(t, got, http.StatusNotFound, authz.NotFound, noMessage)
 				}
 				// Nobody learns whether there is a message: as with one that never was.
-				for _, path := range []string{at, messagesPath + "/019ad7c8-09b3-7204-bf92-a8cef806518f"} {
+				for _, path := range []string{at,
+					messagesPath + "/019ad7c8-09b3-7204-bf92-a8cef806518f"} {
 					put := test.who.ask(t, "PUT", path, `{"text":"stolen"}`, "If-Match", "*")
 					del := test.who.ask(t, "DELETE", path, "", "If-Match", `"1"`)
 					if name == "operator" { // who has no scope to write at all
@@ -291,7 +294,8 @@ func TestIdempotentPost(t *testing.T) {
 		wantRefusal(t,
 			alice.ask(t, "POST", messagesPath, `{"text":"twice"}`, "Idempotency-Key", "k"),
 			http.StatusUnprocessableEntity, "",
-			"This Idempotency-Key came with another text before. Choose a new one for a new message.")
+			"This Idempotency-Key came with another text before. Choose a new one for a new "+
+				"message.")
 		// A request that was refused has not used its key.
 		if got := alice.ask(t, "POST", messagesPath, `{"text":""}`, "Idempotency-Key", "k2"); got.status != http.StatusBadRequest {
 			t.Errorf("an empty text: %d", got.status)
@@ -366,10 +370,13 @@ func TestPages(t *testing.T) {
 		// A cursor outlives the message that it goes on after.
 		next := decode[gen.MessageList](t, alice.ask(t, "GET", messagesPath+"?limit=10", ""),
 			200).Next
-		if got := alice.ask(t, "DELETE", messagesPath+"/"+newestFirst[9], "", "If-Match", "*"); got.status != http.StatusNoContent {
+		if got := alice.ask(t, "DELETE", messagesPath+"/"+newestFirst[9], "", "If-Match",
+			"*"); got.status != http.StatusNoContent {
 			t.Fatal(got.status)
 		}
-		if got := decode[gen.MessageList](t, alice.ask(t, "GET", messagesPath+"?limit=1&cursor="+*next, ""), 200); got.Messages[0].Id != newestFirst[10] {
+		if got := decode[gen.MessageList](t,
+			alice.ask(t, "GET", messagesPath+"?limit=1&cursor="+*next,
+				""), 200); got.Messages[0].Id != newestFirst[10] {
 			t.Errorf("a deleted message takes others with it: the page begins with %s, want %s",
 				got.Messages[0].Id, newestFirst[10])
 		}
@@ -441,7 +448,8 @@ func TestAlteredCursors(t *testing.T) {
 	alice := r.as("alice", readAndWrite)
 	alice.post(t, "1")
 	alice.post(t, "2")
-	cursor := *decode[gen.MessageList](t, alice.ask(t, "GET", messagesPath+"?limit=1", ""), 200).Next
+	cursor := *decode[gen.MessageList](t, alice.ask(t, "GET", messagesPath+"?limit=1", ""),
+		200).Next
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	for i := range cursor {
 		for _, c := range []byte(alphabet) {
@@ -459,7 +467,8 @@ func TestAlteredCursors(t *testing.T) {
 	wantRefusal(t, alice.ask(t, "GET", messagesPath+"?cursor="+altered, ""), http.StatusBadRequest,
 		authz.InvalidParameter, "The query parameter cursor is not one that this API has given.")
 	// One that somebody else was given is no way to what is theirs.
-	if got := decode[gen.MessageList](t, r.as("bob", readAndWrite).ask(t, "GET", messagesPath+"?cursor="+cursor, ""), 200); len(
+	if got := decode[gen.MessageList](t, r.as("bob", readAndWrite).ask(t, "GET",
+		messagesPath+"?cursor="+cursor, ""), 200); len(
 		got.Messages) != 0 {
 		t.Errorf("Bob, with Alice's cursor, sees %+v", got.Messages)
 	}
@@ -536,7 +545,8 @@ func TestGeneratedClientKeepsMessages(t *testing.T) {
 		t.Fatalf("%v, %s", err, created.Body)
 	}
 	etag := created.Headers201.ETag
-	put, err := api.ReplaceMessageWithResponse(t.Context(), created.JSON201.Id, &gen.ReplaceMessageParams{IfMatch: etag}, gen.MessageText{Text: "Hello, again"})
+	put, err := api.ReplaceMessageWithResponse(t.Context(), created.JSON201.Id,
+		&gen.ReplaceMessageParams{IfMatch: etag}, gen.MessageText{Text: "Hello, again"})
 	if err != nil || put.JSON200 == nil || put.JSON200.Text != "Hello, again" {
 		t.Fatalf("%v, %s", err, put.Body)
 	}
@@ -545,7 +555,8 @@ func TestGeneratedClientKeepsMessages(t *testing.T) {
 	if err != nil || list.JSON200 == nil || list.JSON200.Messages[0] != *put.JSON200 {
 		t.Fatalf("%v, %s", err, list.Body)
 	}
-	late, err := api.DeleteMessageWithResponse(t.Context(), created.JSON201.Id, &gen.DeleteMessageParams{IfMatch: etag})
+	late, err := api.DeleteMessageWithResponse(t.Context(), created.JSON201.Id,
+		&gen.DeleteMessageParams{IfMatch: etag})
 	if err != nil || late.ApplicationproblemJSON412 == nil {
 		t.Fatalf("%v, %s", err, late.Body)
 	}
@@ -591,7 +602,8 @@ func TestMessageExamples(t *testing.T) {
 	if got, err := readCursor(schemas["Cursor"].Value.Example.(string)); err != nil || got != id {
 		t.Errorf("the example of a cursor is read as %s, %v, want %s", got, err, id)
 	}
-	if got, want := (Message{ID: id}).Created().Format(time.RFC3339Nano), schemas["Message"].Value.Properties["created"].Value.Example; got != want {
+	if got, want := (Message{ID: id}).Created().Format(
+		time.RFC3339Nano), schemas["Message"].Value.Properties["created"].Value.Example; got != want {
 		t.Errorf("the example of an id is of %s, that of created is %s", got, want)
 	}
 }
@@ -605,10 +617,12 @@ func TestNobodyAsks(t *testing.T) {
 		"create": func() (any, error) { return h.CreateMessage(t.Context(), gen.CreateMessageRequestObject{}) },
 		"get":    func() (any, error) { return h.GetMessage(t.Context(), gen.GetMessageRequestObject{}) },
 		"replace": func() (any, error) {
-			return h.ReplaceMessage(t.Context(), gen.ReplaceMessageRequestObject{Params: gen.ReplaceMessageParams{IfMatch: tag}})
+			return h.ReplaceMessage(t.Context(),
+				gen.ReplaceMessageRequestObject{Params: gen.ReplaceMessageParams{IfMatch: tag}})
 		},
 		"delete": func() (any, error) {
-			return h.DeleteMessage(t.Context(), gen.DeleteMessageRequestObject{Params: gen.DeleteMessageParams{IfMatch: tag}})
+			return h.DeleteMessage(t.Context(),
+				gen.DeleteMessageRequestObject{Params: gen.DeleteMessageParams{IfMatch: tag}})
 		},
 	} {
 		if answer, err := call(); answer != nil || err == nil {

@@ -117,13 +117,16 @@ func TestHandlerThatAnswersNothing(t *testing.T) {
 		t,
 		handledBy(
 			spoilt{
-				public: func(context.Context) (gen.GetPublicResponseObject, error) { return nil, nil },
+				public: func(context.Context) (gen.GetPublicResponseObject, error) {
+					return nil, nil
+				},
 			},
 		),
 	)
 	wantProblem(t, r.ask(t, "GET", "/api/public", "X-Request-Id", "nothing"),
 		http.StatusInternalServerError)
-	if cause := r.log.request(t, "nothing")["cause"]; cause != "the handler of getPublic returned neither a response nor an error" {
+	if cause := r.log.request(t, "nothing")["cause"]; cause != "the handler of getPublic "+
+		"returned neither a response nor an error" {
 		t.Errorf("cause is %v", cause)
 	}
 }

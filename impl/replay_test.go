@@ -32,7 +32,8 @@ func redisURL(t *testing.T) string {
 	url := os.Getenv("OASGATE_TEST_REDIS_URL")
 	if url == "" {
 		t.Skip(
-			"OASGATE_TEST_REDIS_URL is not set, so what needs a Redis is not tested: . .ci/services; start_redis")
+			"OASGATE_TEST_REDIS_URL is not set, so what needs a Redis is not tested: . " +
+				".ci/services; start_redis")
 	}
 	return url
 }
@@ -92,7 +93,8 @@ func TestReplaysExpire(t *testing.T) {
 	}
 	defer client.Close()
 	replays := startReplays(t, redisURL(t))
-	for name, life := range map[string]time.Duration{"to come": 90500 * time.Millisecond, "over": -time.Hour} {
+	for name, life := range map[string]time.Duration{"to come": 90500 * time.Millisecond,
+		"over": -time.Hour} {
 		key := freshKey()
 		if fresh, err := replays.Use(t.Context(), key, time.Now().Add(life)); !fresh || err != nil {
 			t.Fatalf("an end that is %s: fresh %t, error %v", name, fresh, err)
@@ -193,9 +195,11 @@ func TestReplaysFail(t *testing.T) {
 	serves := func(what string, replays *Replays) {
 		t.Helper()
 		var err error
-		for range 30 { // after a failure each connection of the pool is found to be gone, one at a time
+		for range 30 {
+			// after a failure each connection of the pool is found to be gone, one at a time
 			var fresh bool
-			if fresh, err = replays.Use(t.Context(), freshKey(), time.Now().Add(time.Minute)); fresh {
+			if fresh, err = replays.Use(t.Context(), freshKey(),
+				time.Now().Add(time.Minute)); fresh {
 				return
 			}
 		}
@@ -207,7 +211,8 @@ func TestReplaysFail(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
-	fails("connection refused", startReplays(t, "redis://user:"+password+"@"+closed.Addr().String()))
+	fails("connection refused",
+		startReplays(t, "redis://user:"+password+"@"+closed.Addr().String()))
 
 	wire := newFaultyProxy(t, path)
 	fails("a wrong password", startReplays(t, "redis://user:"+password+"@"+wire.Addr().String()))
@@ -329,7 +334,9 @@ func proven(tok, proof string) []string {
 func TestDPoP(t *testing.T) {
 	r, client, tok := startDPoP(t,
 		func(config *server.Config) { config.NonceKey = []byte(strings.Repeat("k", 32)) })
-	proof := func(claims map[string]any) string { return client.Proof("GET", resource+private.path(t), tok, claims) }
+	proof := func(claims map[string]any) string {
+		return client.Proof("GET", resource+private.path(t), tok, claims)
+	}
 	first := r.ask(t, "GET", private.path(t), proven(tok, proof(nil))...)
 	nonce := first.header.Get("DPoP-Nonce")
 	if first.status != 401 || nonce == "" ||
@@ -344,7 +351,8 @@ func TestDPoP(t *testing.T) {
 	if got := r.ask(t, "GET", private.path(t), proven(tok, good)...); got.status != 401 {
 		t.Errorf("with a proof that was used: %d %s", got.status, got.body)
 	}
-	for _, says := range []string{"dpop_nonce: the proof has no nonce", "dpop_replay: a proof with this jti was used before"} {
+	for _, says := range []string{"dpop_nonce: the proof has no nonce",
+		"dpop_replay: a proof with this jti was used before"} {
 		if log := r.log.String(); !strings.Contains(log, says) {
 			t.Errorf("the log does not say %q:\n%s", says, log)
 		}
@@ -363,23 +371,27 @@ func TestDPoPReload(t *testing.T) {
 	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 200 {
 		t.Fatalf("a good proof: %d %s", got.status, got.body)
 	}
-	if err := r.server.Reload([]token.Issuer{{URL: r.issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPRequired}}); err != nil {
+	if err := r.server.Reload([]token.Issuer{{URL: r.issuer.URL(),
+		Audiences: []string{testAudience}, DPoP: token.DPoPRequired}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 401 ||
 		!strings.Contains(got.body, string(authz.InvalidProof)) {
 		t.Errorf("the same proof after a reload: %d %s", got.status, got.body)
 	}
-	if got := r.ask(t, "GET", private.path(t), "Authorization", "Bearer "+mint(r.issuer, nil)); got.status != 401 {
+	if got := r.ask(t, "GET", private.path(t), "Authorization",
+		"Bearer "+mint(r.issuer, nil)); got.status != 401 {
 		t.Errorf("a bearer token where bound ones are required: %d %s", got.status, got.body)
 	}
-	if got := r.ask(t, "GET", private.path(t), proven(tok, client.Proof("GET", resource+private.path(t), tok, nil))...); got.status != 200 {
+	if got := r.ask(t, "GET", private.path(t),
+		proven(tok, client.Proof("GET", resource+private.path(t), tok,
+			nil))...); got.status != 200 {
 		t.Errorf("a new proof after a reload: %d %s", got.status, got.body)
 	}
 }
 
-// With two servers and one Redis, a proof passes once. Without Redis, requests with a proof fail and
-// those with a bearer token pass.
+// With two servers and one Redis, a proof passes once. Without Redis, requests with a proof fail
+// and those with a bearer token pass.
 func TestDPoPOfSeveralServers(t *testing.T) {
 	url := redisURL(t)
 	first, client, tok := startDPoP(t,
@@ -396,7 +408,8 @@ func TestDPoPOfSeveralServers(t *testing.T) {
 		statuses := make(chan int, 16)
 		for n := range 16 {
 			go func() {
-				statuses <- []*running{first, second}[n%2].ask(t, "GET", private.path(t), proven(tok, proof)...).status
+				statuses <- []*running{first, second}[n%2].ask(t, "GET", private.path(t),
+					proven(tok, proof)...).status
 			}()
 		}
 		count := map[int]int{}
@@ -416,12 +429,15 @@ func TestDPoPOfSeveralServers(t *testing.T) {
 			{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed},
 		}
 	})
-	if got := down.ask(t, "GET", private.path(t), proven(tok, client.Proof("GET", resource+private.path(t), tok, nil))...); got.status != 503 ||
+	if got := down.ask(t, "GET", private.path(t),
+		proven(tok, client.Proof("GET", resource+private.path(t), tok,
+			nil))...); got.status != 503 ||
 		got.header.Get("Retry-After") == "" {
 		t.Errorf("without Redis: %d %q %s, expected 503 with Retry-After", got.status, got.header,
 			got.body)
 	}
-	if got := down.ask(t, "GET", private.path(t), "Authorization", "Bearer "+mint(issuer, nil)); got.status != 200 {
+	if got := down.ask(t, "GET", private.path(t), "Authorization",
+		"Bearer "+mint(issuer, nil)); got.status != 200 {
 		t.Errorf("a bearer token without Redis: %d %s", got.status, got.body)
 	}
 }

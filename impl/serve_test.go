@@ -48,7 +48,8 @@ func start(t *testing.T, configure func(*server.Config)) *running {
 	}
 	r := &running{issuer: issuer, log: &logBuffer{}}
 	config := server.Config{
-		Document: document, Routes: Routes(Handlers{}), Logger: slog.New(slog.NewJSONHandler(r.log, nil)),
+		Document: document, Routes: Routes(Handlers{}),
+		Logger:  slog.New(slog.NewJSONHandler(r.log, nil)),
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
 	}
 	if configure != nil {

@@ -56,7 +56,8 @@ func TestOpen(t *testing.T) {
 		t.Error(err)
 	}
 	settings.ReplayStore = ""
-	if service, err = settings.Open(context.Background(), slog.New(slog.DiscardHandler)); err != nil ||
+	if service, err = settings.Open(context.Background(),
+		slog.New(slog.DiscardHandler)); err != nil ||
 		service.Replays != nil {
 		t.Errorf("the service is %+v, %v: want one without a replay store", service, err)
 	} else if err := service.Close(); err != nil {
@@ -74,7 +75,8 @@ func TestReplayStoreURLs(t *testing.T) {
 			t.Errorf("%s: error %v, expected that it is good: %t", url, err, good)
 		}
 		if err != nil &&
-			(strings.Contains(err.Error(), "sec") || !strings.HasPrefix(err.Error(), "OASGATE_REPLAY_STORE is ")) {
+			(strings.Contains(err.Error(), "sec") || !strings.HasPrefix(err.Error(),
+				"OASGATE_REPLAY_STORE is ")) {
 			t.Errorf(
 				"%s: the fault is %q: expected one that names the key, and no part of the password",
 				url, err)

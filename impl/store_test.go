@@ -39,7 +39,8 @@ func postgres(t *testing.T) string {
 	base := os.Getenv("OASGATE_TEST_DATABASE_URL")
 	if base == "" {
 		t.Skip(
-			"OASGATE_TEST_DATABASE_URL is not set: no PostgreSQL to test with (. .ci/services; start_postgres)")
+			"OASGATE_TEST_DATABASE_URL is not set: no PostgreSQL to test with (. .ci/services; " +
+				"start_postgres)")
 	}
 	admin, err := sql.Open("pgx", base)
 	if err != nil {
@@ -116,7 +117,8 @@ func TestStore(t *testing.T) {
 			"his"), create(t, s, alias, "theirs")
 
 		for _, m := range []Message{hers, his, theirs} {
-			for _, filter := range []Filter{{Owner: alice}, {Owner: bob}, {Owner: alias}, {All: true}, {}} {
+			for _, filter := range []Filter{{Owner: alice}, {Owner: bob},
+				{Owner: alias}, {All: true}, {}} {
 				sees := filter.All || filter.Owner == m.Owner
 				got, err := s.Get(ctx, filter, m.ID)
 				if sees && (err != nil || got != m) || !sees && !errors.Is(err, errNoMessage) {
@@ -231,7 +233,8 @@ func TestIdempotencyKeys(t *testing.T) {
 		if _, err := s.Create(ctx, alice, "other", "key"); !errors.Is(err, errKeyReused) {
 			t.Errorf("the same key with another text: %v", err)
 		}
-		for _, other := range []Message{post(bob, "text", "key"), post(alias, "text", "key"), post(alice, "text", "Key"), post(alice, "text", "")} {
+		for _, other := range []Message{post(bob, "text", "key"), post(alias, "text", "key"),
+			post(alice, "text", "Key"), post(alice, "text", "")} {
 			if other.ID == first.ID {
 				t.Errorf("%+v shares Alice's message by key", other)
 			}
@@ -278,7 +281,8 @@ func TestIdempotencyKeys(t *testing.T) {
 
 func count(t *testing.T, s *Store, table string) (n int) {
 	t.Helper()
-	if err := s.read.QueryRowContext(t.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {
+	if err := s.read.QueryRowContext(t.Context(),
+		"SELECT count(*) FROM "+table).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -388,7 +392,8 @@ func TestChangedInBetween(t *testing.T) {
 				var looked []int64
 				err := change(m.ID, func(v int64) bool {
 					if looked = append(looked, v); len(looked) == 1 {
-						if _, err := s.Replace(t.Context(), alice, m.ID, "theirs", anyVersion); err != nil {
+						if _, err := s.Replace(t.Context(), alice, m.ID, "theirs",
+							anyVersion); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -418,7 +423,8 @@ func TestStoreIsDurable(t *testing.T) {
 		if err := first.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := open(t, StoreConfig{URL: url}).Get(t.Context(), Filter{Owner: alice}, m.ID); err != nil ||
+		if got, err := open(t, StoreConfig{URL: url}).Get(t.Context(),
+			Filter{Owner: alice}, m.ID); err != nil ||
 			got != m {
 			t.Errorf("opened again: %+v, %v; want %+v", got, err, m)
 		}
@@ -488,7 +494,8 @@ func TestMigrationsWait(t *testing.T) {
 func TestNewerTables(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		s := open(t, StoreConfig{URL: url})
-		if _, err := s.write.Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, TRUE)"); err != nil {
+		if _, err := s.write.Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES " +
+			"(99999, TRUE)"); err != nil {
 			t.Fatal(err)
 		}
 		create(t, open(t, StoreConfig{URL: url}), alice, "x")
@@ -514,7 +521,8 @@ func TestKeysAreSweptHourly(t *testing.T) {
 
 func TestSQLiteIsSetUp(t *testing.T) {
 	s := open(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
-	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000"} {
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2",
+		"foreign_keys": "1", "busy_timeout": "5000"} {
 		for name, pool := range map[string]*sql.DB{"read": s.read, "write": s.write} {
 			var got string
 			if err := pool.QueryRow("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
@@ -539,7 +547,8 @@ func TestIsUnavailable(t *testing.T) {
 		"08006": true, "25006": true, "40001": true, "40P01": true, "53100": true, "53300": true, "55P03": true, "57P01": true, "57P03": true, "58030": true,
 		"22021": false, "23505": false, "42P01": false, "42601": false, "XX000": false,
 	} {
-		if got := db.isUnavailable(fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code})); got != want {
+		if got := db.isUnavailable(fmt.Errorf("wrapped: %w",
+			&pgconn.PgError{Code: code})); got != want {
 			t.Errorf("%s is an outage: %v, want %v", code, got, want)
 		}
 	}
@@ -568,7 +577,9 @@ func TestFileIsCreated(t *testing.T) {
 
 // An unreachable, full or locked database is an outage; a missing table is not.
 func TestUnavailable(t *testing.T) {
-	impatient := func(url string) StoreConfig { return StoreConfig{URL: url, Timeout: 300 * time.Millisecond} }
+	impatient := func(url string) StoreConfig {
+		return StoreConfig{URL: url, Timeout: 300 * time.Millisecond}
+	}
 	wantUnavailable := func(t *testing.T, err error, why string) {
 		t.Helper()
 		if !errors.Is(err, errUnavailable) || !strings.Contains(err.Error(), why) {
@@ -654,7 +665,8 @@ func TestUnavailable(t *testing.T) {
 			StoreConfig{URL: withQuery(t, postgres(t), "application_name", "to-be-terminated")})
 		together(8, func(int) { create(t, s, alice, "x") })
 		admin := open(t, StoreConfig{URL: postgres(t)})
-		if _, err := admin.write.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'to-be-terminated'"); err != nil {
+		if _, err := admin.write.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity " +
+			"WHERE application_name = 'to-be-terminated'"); err != nil {
 			t.Fatal(err)
 		}
 		for range 20 {

@@ -21,7 +21,9 @@ type answer struct {
 // faults compares an answer with what a case wants: each fault a sentence of what was expected and
 // what received.
 func (c Case) faults(got answer, only6750 bool) (faults []string) {
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Sprintf(format, args...))
+	}
 	if c.Want == "" {
 		switch got.status {
 		case http.StatusUnauthorized, http.StatusForbidden:
@@ -32,7 +34,8 @@ func (c Case) faults(got answer, only6750 bool) (faults []string) {
 			)
 		case http.StatusMethodNotAllowed, http.StatusServiceUnavailable:
 			fault(
-				"expected that the request is let in, received %d: is the operation served, and the token issuer up?",
+				"expected that the request is let in, received %d: is the operation served, and "+
+					"the token issuer up?",
 				got.status,
 			)
 		}
@@ -95,7 +98,8 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 	if _, ok := params["realm"]; !ok && !only6750 {
 		fault("expected a challenge with a realm, received %s", received)
 	}
-	code := map[authz.Kind]string{authz.InvalidToken: "invalid_token", authz.InsufficientScope: "insufficient_scope"}[c.Want]
+	code := map[authz.Kind]string{authz.InvalidToken: "invalid_token",
+		authz.InsufficientScope: "insufficient_scope"}[c.Want]
 	switch {
 	case code == "" && params["error"] != "":
 		fault(
@@ -138,7 +142,8 @@ func checkProblem(got answer, fault func(string, ...any)) {
 	}
 	if err := json.Unmarshal(got.body, &problem); err != nil {
 		fault(
-			"expected a problem document (RFC 9457), received what is not a JSON object of that form: %v",
+			"expected a problem document (RFC 9457), received what is not a JSON object of that "+
+				"form: %v",
 			err,
 		)
 		return

@@ -42,7 +42,8 @@ func newMessages(t *testing.T) messages {
 	if m.plan, err = authz.Compile(m.document); err != nil {
 		t.Fatal(err)
 	}
-	if m.issuer, err = devissuer.Start(devissuer.Config{Audiences: []string{audience}, Algorithm: "ES256"}); err != nil {
+	if m.issuer, err = devissuer.Start(devissuer.Config{Audiences: []string{audience},
+		Algorithm: "ES256"}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.issuer.Close)
@@ -87,8 +88,9 @@ func TestConformance(t *testing.T) {
 // TestFlaws: each flaw is found by the cases that should find it, and by no other.
 func TestFlaws(t *testing.T) {
 	const (
-		secured    = `(getMe|listMessages|createMessage|deleteMessage/bearer\([a-z:]*\)|deleteMessage)/`
-		closed     = `(listMessages|createMessage|deleteMessage/bearer\([a-z:]*\)|deleteMessage)/` // a token is required
+		secured = `(getMe|listMessages|createMessage|deleteMessage/bearer\([a-z:]*\)|deleteMessage)/`
+		// a token is required
+		closed     = `(listMessages|createMessage|deleteMessage/bearer\([a-z:]*\)|deleteMessage)/`
 		tokenless  = `(no_token|wrong_scheme|invalid_body_without_token|huge_body_without_token)`
 		forged     = `(malformed|alg_none|wrong_key|embedded_jwk|hs256_with_public_key|tampered_payload|expired|not_yet_valid|wrong_issuer|wrong_audience|unknown_kid|bound_as_bearer)`
 		scopesLack = `(scope_.*|token_of_.*)`
@@ -103,9 +105,10 @@ func TestFlaws(t *testing.T) {
 		audienceUnchecked:  secured + `wrong_audience`,
 		kidIgnored:         secured + `unknown_kid`,
 		validatorFirst:     closed + `(invalid|huge)_body_without_token`,
-		unguardedRoute:     `listMessages/(` + tokenless + or + forged + or + scopesLack + or + outage + `)`,
-		cachedVerdict:      closed + `token_of_.*`,
-		failOpen:           secured + outage,
+		unguardedRoute: `listMessages/(` + tokenless + or + forged + or + scopesLack + or +
+			outage + `)`,
+		cachedVerdict: closed + `token_of_.*`,
+		failOpen:      secured + outage,
 
 		scopeSuffix:        closed + `scope_.*_with_prefix`,
 		scopeCut:           closed + `scope_.*_cut_short`,
@@ -126,10 +129,13 @@ func TestFlaws(t *testing.T) {
 		errorCodeMissing:   secured + forged + or + closed + scopesLack,
 		errorCodeAlways:    closed + tokenless,
 		scopesUnnamed:      closed + scopesLack,
-		htmlErrors:         secured + `(` + forged + or + outage + `)` + or + closed + `(` + tokenless + or + scopesLack + `)`,
-		cacheable:          secured + forged + or + closed + `(` + tokenless + or + scopesLack + `)`,
-		tokenRepeated:      secured + `(` + forged + or + outage + `)` + or + closed + `(wrong_scheme|` + scopesLack + `)`,
-		outageIsInvalid:    secured + outage,
+		htmlErrors: secured + `(` + forged + or + outage + `)` + or + closed + `(` +
+			tokenless + or + scopesLack + `)`,
+		cacheable: secured + forged + or + closed + `(` + tokenless + or + scopesLack +
+			`)`,
+		tokenRepeated: secured + `(` + forged + or + outage + `)` + or + closed +
+			`(wrong_scheme|` + scopesLack + `)`,
+		outageIsInvalid: secured + outage,
 	}
 	m := newMessages(t)
 	caught := map[string]bool{}
@@ -146,7 +152,8 @@ func TestFlaws(t *testing.T) {
 			for _, result := range report.Results {
 				name, found := result.Case.Name, len(result.Faults) > 0
 				if result.Skipped != "" {
-					t.Errorf("%s was skipped (%s): the target gives the kit everything", name, result.Skipped)
+					t.Errorf("%s was skipped (%s): the target gives the kit everything", name,
+						result.Skipped)
 				}
 				if found {
 					caught[name] = true
@@ -155,7 +162,8 @@ func TestFlaws(t *testing.T) {
 				case should.MatchString(name) && !found:
 					t.Errorf("%s passed: it should find that %s", name, f)
 				case !should.MatchString(name) && found:
-					t.Errorf("%s failed, though it is not about that: %s", name, strings.Join(result.Faults, "; "))
+					t.Errorf("%s failed, though it is not about that: %s", name,
+						strings.Join(result.Faults, "; "))
 				}
 			}
 		})
@@ -170,11 +178,14 @@ func TestFlaws(t *testing.T) {
 // TestOverTheNetwork: the same verdicts, also that of a body which is waited for.
 func TestOverTheNetwork(t *testing.T) {
 	m := newMessages(t)
-	// Only what is expected to get no answer is given up on quickly: a slow machine must not look like a fault.
+	// Only what is expected to get no answer is given up on quickly: a slow machine must not look
+	// like a fault.
 	const generous, short = time.Minute, time.Second
 	const huge = "createMessage/huge_body_without_token"
 	all := func(string) bool { return true }
-	quick := func(name string) bool { return strings.HasPrefix(name, "createMessage/") && name != huge }
+	quick := func(name string) bool {
+		return strings.HasPrefix(name, "createMessage/") && name != huge
+	}
 	for _, test := range []struct {
 		flaw     flaw
 		tried    func(name string) bool // the other cases are skipped
@@ -191,7 +202,8 @@ func TestOverTheNetwork(t *testing.T) {
 			server := httptest.NewServer(http.StripPrefix("/v1", target.Handler))
 			defer server.Close()
 			target.Outage = http.StripPrefix("/v1", target.Outage)
-			target.Handler, target.URL, target.Client = nil, server.URL+"/v1", &http.Client{Timeout: test.patience}
+			target.Handler, target.URL, target.Client = nil, server.URL+"/v1",
+				&http.Client{Timeout: test.patience}
 			caughtBy := regexp.MustCompile(test.caughtBy)
 			target.Skip = func(c authztest.Case) string {
 				if !test.tried(c.Name) {
@@ -204,15 +216,18 @@ func TestOverTheNetwork(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, result := range report.Results {
-				if should := result.Skipped == "" && caughtBy.MatchString(result.Case.Name); should != (len(result.Faults) > 0) {
-					t.Errorf("%s: found %q, expected to find something: %t", result.Case.Name, result.Faults, should)
+				if should := result.Skipped == "" &&
+					caughtBy.MatchString(result.Case.Name); should != (len(result.Faults) > 0) {
+					t.Errorf("%s: found %q, expected to find something: %t", result.Case.Name,
+						result.Faults, should)
 				}
 			}
 		})
 	}
 }
 
-// TestWithLess: what cannot be tried with what the target gives is skipped, and says what it would need.
+// TestWithLess: what cannot be tried with what the target gives is skipped, and says what it would
+// need.
 func TestWithLess(t *testing.T) {
 	m := newMessages(t)
 	all := m.target(none)
@@ -232,8 +247,11 @@ func TestWithLess(t *testing.T) {
 			target.Outage = nil
 		}, `no_token|wrong_scheme|malformed|.*_without_token|alg_none|wrong_key|embedded_jwk|bad_token_ignored|tampered_payload|exact_scopes|scope_.*|token_of_.*`},
 		{"genuine tokens of scopes that the issuer knows", func(target *authztest.Target) {
-			target.Tokens = authztest.Tokens{Genuine: func(ctx context.Context, scopes []string) (string, error) {
-				if known := m.plan.Scopes(); slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(known, s) }) {
+			target.Tokens = authztest.Tokens{Genuine: func(ctx context.Context,
+				scopes []string) (string, error) {
+				if known := m.plan.Scopes(); slices.ContainsFunc(scopes, func(s string) bool {
+					return !slices.Contains(known, s)
+				}) {
 					return "", fmt.Errorf("invalid_scope: %w", errors.ErrUnsupported)
 				}
 				return all.Tokens.Genuine(ctx, scopes)
@@ -273,9 +291,11 @@ func TestWithLess(t *testing.T) {
 				}
 				switch {
 				case len(result.Faults) > 0:
-					t.Errorf("%s failed on a server that is right: %s", name, strings.Join(result.Faults, "; "))
+					t.Errorf("%s failed on a server that is right: %s", name,
+						strings.Join(result.Faults, "; "))
 				case tried.MatchString(name) != result.Passed():
-					t.Errorf("%s: passed %t, skipped %q; expected to be tried: %t", name, result.Passed(), result.Skipped, !result.Passed())
+					t.Errorf("%s: passed %t, skipped %q; expected to be tried: %t", name,
+						result.Passed(), result.Skipped, !result.Passed())
 				}
 			}
 		})
@@ -289,12 +309,14 @@ func TestOpaqueTokens(t *testing.T) {
 	server := target.Handler
 	real := map[string]string{}
 	target.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if known := real[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")]; known != "" {
+		if known := real[strings.TrimPrefix(r.Header.Get("Authorization"),
+			"Bearer ")]; known != "" {
 			r.Header.Set("Authorization", "Bearer "+known)
 		}
 		server.ServeHTTP(w, r)
 	})
-	target.Tokens = authztest.Tokens{Genuine: func(ctx context.Context, scopes []string) (string, error) {
+	target.Tokens = authztest.Tokens{Genuine: func(ctx context.Context, scopes []string) (string,
+		error) {
 		opaque := rand.Text()
 		var err error
 		real[opaque], err = m.tokens.Genuine(ctx, scopes)
@@ -306,14 +328,16 @@ func TestOpaqueTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, result := range report.Results {
-		forged := regexp.MustCompile(`/(alg_none|wrong_key|embedded_jwk|tampered_payload)$`).MatchString(result.Case.Name)
+		forged := regexp.MustCompile(
+			`/(alg_none|wrong_key|embedded_jwk|tampered_payload)$`).MatchString(result.Case.Name)
 		if len(result.Faults) > 0 || forged && !strings.Contains(result.Skipped, "no JWT") {
 			t.Errorf("%s: found %q, skipped %q", result.Case.Name, result.Faults, result.Skipped)
 		}
 	}
 }
 
-// TestOnlyRFC6750: a server without problem documents and their like passes once it is said to be one.
+// TestOnlyRFC6750: a server without problem documents and their like passes once it is said to be
+// one.
 func TestOnlyRFC6750(t *testing.T) {
 	m := newMessages(t)
 	for _, f := range []flaw{htmlErrors, cacheable, scopesUnnamed} {
@@ -342,7 +366,9 @@ func (r recorded) Run(name string, f func(recorded)) bool {
 	f(recorded{r.name + "/" + name, r.ctx, r.errors})
 	return true
 }
-func (r recorded) Error(args ...any) { *r.errors = append(*r.errors, r.name+": "+fmt.Sprint(args...)) }
+func (r recorded) Error(args ...any) {
+	*r.errors = append(*r.errors, r.name+": "+fmt.Sprint(args...))
+}
 func (r recorded) Fatal(args ...any) { r.Error(args...) }
 func (r recorded) Skip(args ...any)  { r.Error(args...) }
 
@@ -356,7 +382,8 @@ func TestRunTells(t *testing.T) {
 		"T/getMe/expired: GET /me: expected that the handler does not run, it did",
 	}
 	if len(said) < 2 || !slices.Equal(said[:2], want) {
-		t.Errorf("Run said\n%s\nexpected to begin with\n%s", strings.Join(said, "\n"), strings.Join(want, "\n"))
+		t.Errorf("Run said\n%s\nexpected to begin with\n%s", strings.Join(said, "\n"),
+			strings.Join(want, "\n"))
 	}
 }
 
@@ -367,7 +394,8 @@ func TestFaultyTargets(t *testing.T) {
 	target.URL = "messages.example"
 	target.Requests = map[string]authztest.Request{"listMesages": {}}
 	report, err := authztest.Check(t.Context(), target)
-	for _, part := range []string{`Target.URL is "messages.example"`, `"listMesages", which is no operationId`} {
+	for _, part := range []string{`Target.URL is "messages.example"`,
+		`"listMesages", which is no operationId`} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("Check returned %v, expected it to say: %s", err, part)
 		}
@@ -376,7 +404,8 @@ func TestFaultyTargets(t *testing.T) {
 		t.Errorf("%d cases were run", len(report.Results))
 	}
 	for _, part := range []string{"Target.URL is", "Target.Document is nil"} {
-		if _, err := authztest.Check(t.Context(), authztest.Target{}); err == nil || !strings.Contains(err.Error(), part) {
+		if _, err := authztest.Check(t.Context(), authztest.Target{}); err == nil ||
+			!strings.Contains(err.Error(), part) {
 			t.Errorf("Check of nothing returned %v, expected it to say: %s", err, part)
 		}
 	}

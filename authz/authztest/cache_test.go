@@ -14,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestCacheOfVerifiedTokensChangesNoAnswer: the gate passes the kit when the verifier keeps tokens, when it has kept
-// them from the time before, and when it has room for none.
+// TestCacheOfVerifiedTokensChangesNoAnswer: the gate passes the kit when the verifier keeps tokens,
+// when it has kept them from the time before, and when it has room for none.
 func TestCacheOfVerifiedTokensChangesNoAnswer(t *testing.T) {
 	m := newMessages(t)
 	for name, bytes := range map[string]int64{"kept": 0, "none kept": 1} {
@@ -23,7 +23,8 @@ func TestCacheOfVerifiedTokensChangesNoAnswer(t *testing.T) {
 			calls := 0
 			server := func() http.Handler {
 				verifier, err := token.NewVerifier(t.Context(), token.Config{
-					Issuers:    []token.Issuer{{URL: m.issuer.URL(), Audiences: []string{audience}}},
+					Issuers: []token.Issuer{{URL: m.issuer.URL(),
+						Audiences: []string{audience}}},
 					CacheBytes: bytes,
 				})
 				if err != nil {
@@ -37,10 +38,11 @@ func TestCacheOfVerifiedTokensChangesNoAnswer(t *testing.T) {
 				e.HTTPErrorHandler = echov4.ErrorHandler(gate)
 				e.Use(echov4.Middleware(gate))
 				for _, o := range gate.Plan().Operations() {
-					e.Add(o.Method, strings.NewReplacer("{", ":", "}", "").Replace(o.Path), func(c echo.Context) error {
-						calls++
-						return c.NoContent(http.StatusNoContent)
-					})
+					e.Add(o.Method, strings.NewReplacer("{", ":", "}", "").Replace(o.Path),
+						func(c echo.Context) error {
+							calls++
+							return c.NoContent(http.StatusNoContent)
+						})
 				}
 				return e
 			}

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// curl returns a command that repeats a request. Credentials are variables of the shell: a report must
-// not hold a token.
+// curl returns a command that repeats a request. Credentials are variables of the shell: a report
+// must not hold a token.
 func (r *run) curl(sent *http.Request, c Case, request Request, secrets []string) string {
 	args := []string{"curl", "-i", "-X", sent.Method, quote(redact(sent.URL.String(), secrets))}
 	for _, name := range slices.Sorted(maps.Keys(sent.Header)) {

@@ -32,7 +32,9 @@ components:
 	}
 	report, err := authztest.Check(context.Background(), authztest.Target{
 		Document: document,
-		Handler:  http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "order", r.URL.Path) }),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintln(w, "order", r.URL.Path)
+		}),
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -51,7 +51,8 @@ func unchanged(_ *forger, t *parsed) ([]string, error) { return []string{t.compa
 // forgeries are tokens that differ from a genuine one in one thing, and must be refused for it.
 var forgeries = []credential{
 	{name: "alg_none", make: func(_ *forger, t *parsed) (all []string, err error) {
-		for _, none := range []string{"none", "None", "NONE"} { // RFC 8725 §3.2; case is how filters are passed
+		for _, none := range []string{"none", "None", "NONE"} {
+			// RFC 8725 §3.2; case is how filters are passed
 			all = append(all, segment(with(t.header, "alg", none))+"."+segment(t.claims)+".")
 		}
 		return all, nil

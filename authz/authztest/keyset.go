@@ -39,7 +39,8 @@ func confused(f *forger, t *parsed) (all []string, err error) {
 	}
 	header := with(with(t.header, "alg", "HS256"), "kid", key.id)
 	input := segment(header) + "." + segment(t.claims)
-	for _, secret := range [][]byte{pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), der, key.jwk} {
+	for _, secret := range [][]byte{pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
+		der, key.jwk} {
 		mac := hmac.New(sha256.New, secret)
 		mac.Write([]byte(input))
 		all = append(all, input+"."+base64.RawURLEncoding.EncodeToString(mac.Sum(nil)))

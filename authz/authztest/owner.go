@@ -24,7 +24,8 @@ func ownerCases(o authz.Operation, operations []authz.Operation) []Case {
 	for _, maker := range operations {
 		if maker.Method == http.MethodPost && maker.Path == o.Path[:i] {
 			return []Case{{
-				Name: o.ID + "/object_of_another_principal", Operation: o, Scopes: alternatives(o)[0].scopes,
+				Name: o.ID + "/object_of_another_principal", Operation: o,
+				Scopes:     alternatives(o)[0].scopes,
 				credential: genuine, first: &maker, owned: true,
 			}}
 		}
@@ -74,7 +75,8 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 	if made.faults == nil && location == "" {
 		made.faults = []string{
 			fmt.Sprintf(
-				"nothing is proven: expected that %s makes an object and answers with its Location, received %d without one",
+				"nothing is proven: expected that %s makes an object and answers with its "+
+					"Location, received %d without one",
 				c.first.ID,
 				made.answer.status,
 			),
@@ -90,7 +92,8 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 	}
 	request := r.requests[c.Operation.ID]
 	request.Path = maps.Clone(request.Path)
-	request.Path[c.Operation.Path[strings.LastIndex(c.Operation.Path, "/{")+2:strings.LastIndex(c.Operation.Path, "}")]] = id
+	request.Path[c.Operation.Path[strings.LastIndex(c.Operation.Path, "/{")+
+		2:strings.LastIndex(c.Operation.Path, "}")]] = id
 	let = Case{Operation: c.Operation, request: &request}
 	foreign := r.send(ctx, let, other, nil)
 	switch status := foreign.answer.status; {

@@ -82,7 +82,8 @@ func (w *writer) write(re *syntax.Regexp) {
 
 // pick takes a character of a class, given as pairs of bounds: a letter or digit where it has one.
 func pick(class []rune, nth int) rune {
-	for _, plain := range []string{"abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789", "-_.~"} {
+	for _, plain := range []string{"abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+		"0123456789", "-_.~"} {
 		var in []rune
 		for _, r := range plain {
 			for i := 0; i+1 < len(class); i += 2 {

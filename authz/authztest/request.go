@@ -47,7 +47,8 @@ func build(doc *openapi3.T, o authz.Operation, override Request) (Request, error
 		r.Body, r.ContentType = override.Body, override.ContentType
 	} else if spec.RequestBody != nil {
 		var err error
-		if r.Body, r.ContentType, err = s.body(spec.RequestBody.Value.Content); err != nil && spec.RequestBody.Value.Required {
+		if r.Body, r.ContentType, err = s.body(spec.RequestBody.Value.Content); err != nil &&
+			spec.RequestBody.Value.Required {
 			return Request{}, fmt.Errorf("the body: %w", err)
 		}
 	}
@@ -156,7 +157,8 @@ func (r *Request) set(p *openapi3.Parameter, value any) error {
 	}
 	style := p.Style
 	if style == "" {
-		style = map[string]string{"path": "simple", "header": "simple", "query": "form", "cookie": "form"}[p.In]
+		style = map[string]string{"path": "simple", "header": "simple", "query": "form",
+			"cookie": "form"}[p.In]
 	}
 	explode := style == "form"
 	if p.Explode != nil {

@@ -56,7 +56,8 @@ func sent(t *testing.T, target authztest.Target) (body, fault string) {
 	return body, fault
 }
 
-// TestBodiesFromSchemas: what is made is valid, or Check would say that it is not; where little can be made, exactly that.
+// TestBodiesFromSchemas: what is made is valid, or Check would say that it is not; where little can
+// be made, exactly that.
 func TestBodiesFromSchemas(t *testing.T) {
 	const both = "3.0.3 3.1.0"
 	for _, test := range []struct{ versions, schema, want string }{ // no want: any that is valid
@@ -109,13 +110,15 @@ func TestBodiesFromSchemas(t *testing.T) {
 		for version := range strings.FieldsSeq(test.versions) {
 			body, fault := sent(t, authztest.Target{Document: withBody(t, version, test.schema)})
 			if fault != "" || test.want != "" && body != test.want {
-				t.Errorf("%s, %s: sent %s, fault %q, expected %s", version, test.schema, body, fault, test.want)
+				t.Errorf("%s, %s: sent %s, fault %q, expected %s", version, test.schema, body,
+					fault, test.want)
 			}
 		}
 	}
 }
 
-// TestNoValidRequest: what cannot be made is said once, with what to do; an entry of Requests does it.
+// TestNoValidRequest: what cannot be made is said once, with what to do; an entry of Requests does
+// it.
 func TestNoValidRequest(t *testing.T) {
 	for _, test := range []struct{ schema, says, given string }{
 		{`{type: string, pattern: "^a$", minLength: 5}`, `no string could be made for its pattern "^a$" and length`, ``},
@@ -128,9 +131,11 @@ func TestNoValidRequest(t *testing.T) {
 	} {
 		target := authztest.Target{Document: withBody(t, "3.1.0", test.schema)}
 		body, fault := sent(t, target)
-		for _, part := range []string{"makeThing/request: ", test.says, `Give an example in the document, or Target.Requests["makeThing"]`} {
+		for _, part := range []string{"makeThing/request: ", test.says,
+			`Give an example in the document, or Target.Requests["makeThing"]`} {
 			if !strings.Contains(fault, part) {
-				t.Errorf("%s: sent %s, fault %q, expected it to say: %s", test.schema, body, fault, part)
+				t.Errorf("%s: sent %s, fault %q, expected it to say: %s", test.schema, body, fault,
+					part)
 			}
 		}
 		if strings.Count(fault, "makeThing/") != 1 {
@@ -139,14 +144,17 @@ func TestNoValidRequest(t *testing.T) {
 		if test.given == "" {
 			continue
 		}
-		target.Requests = map[string]authztest.Request{"makeThing": {Body: []byte(test.given), ContentType: "application/json"}}
+		target.Requests = map[string]authztest.Request{"makeThing": {Body: []byte(test.given),
+			ContentType: "application/json"}}
 		if body, fault := sent(t, target); body != test.given || fault != "" {
-			t.Errorf("%s: sent %s, fault %q, expected the body of Target.Requests", test.schema, body, fault)
+			t.Errorf("%s: sent %s, fault %q, expected the body of Target.Requests", test.schema,
+				body, fault)
 		}
 	}
 }
 
-// TestRequests: what an entry sets replaces what was built, parameter by parameter; a wrong one is refused.
+// TestRequests: what an entry sets replaces what was built, parameter by parameter; a wrong one is
+// refused.
 func TestRequests(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`
 openapi: 3.1.0
@@ -174,7 +182,8 @@ paths:
 		want     string // the request line and X-H; or the fault
 	}{
 		{"all", authztest.Request{
-			Path: map[string]string{"one": "x/ y", "two": "ü"}, Query: url.Values{"q": {"&"}, "r": {"5"}}, Header: http.Header{"X-H": {"h"}},
+			Path:  map[string]string{"one": "x/ y", "two": "ü"},
+			Query: url.Values{"q": {"&"}, "r": {"5"}}, Header: http.Header{"X-H": {"h"}},
 		}, `GET /base/a/x%2F%20y/b/%C3%BC?q=%26&r=5 h`},
 		{"some", authztest.Request{Path: map[string]string{"one": "xy"}}, `GET /base/a/xy/b/a?q=a a`},
 		{"wrong", authztest.Request{Path: map[string]string{"one": "xy"}, Query: url.Values{"r": {"five"}}}, `parameter "r" in query`},
@@ -196,7 +205,8 @@ paths:
 			for _, failed := range report.Failed() {
 				got += strings.Join(failed.Faults, "; ")
 			}
-			if got != test.want && (strings.HasPrefix(test.want, "GET") || !strings.Contains(got, test.want)) {
+			if got != test.want &&
+				(strings.HasPrefix(test.want, "GET") || !strings.Contains(got, test.want)) {
 				t.Errorf("received %s, expected %s", got, test.want)
 			}
 		})

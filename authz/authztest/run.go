@@ -132,7 +132,9 @@ type run struct {
 
 func prepare(target Target) (*run, error) {
 	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("authztest: "+format, args...)) }
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("authztest: "+format, args...))
+	}
 
 	r := &run{Target: target, requests: map[string]Request{}}
 	r.forger = forger{
@@ -189,7 +191,8 @@ func prepare(target Target) (*run, error) {
 		request, err := build(target.Document, o, target.Requests[o.ID])
 		if err != nil {
 			broken[o.ID] = fmt.Errorf(
-				"no valid request could be built: %w. Give an example in the document, or Target.Requests[%q]",
+				"no valid request could be built: %w. Give an example in the document, or "+
+					"Target.Requests[%q]",
 				err,
 				o.ID,
 			)
@@ -204,7 +207,8 @@ func prepare(target Target) (*run, error) {
 	for _, c := range Cases(plan) {
 		if c.broken = broken[c.Operation.ID]; c.broken == nil {
 			r.cases = append(r.cases, c)
-		} else if n := len(r.cases); n == 0 || r.cases[n-1].Operation.ID != c.Operation.ID { // once is enough
+		} else if n := len(r.cases); n == 0 || r.cases[n-1].Operation.ID != c.Operation.ID {
+			// once is enough
 			c.Name, c.Want = c.Operation.ID+"/request", ""
 			r.cases = append(r.cases, c)
 		}
@@ -260,7 +264,8 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 			first := Case{Operation: *c.first}
 			if got := r.send(ctx, first, header, nil); got.faults != nil {
 				result.Faults = []string{
-					"nothing is proven, for " + c.first.ID + " refuses the token that suffices there: " + strings.Join(
+					"nothing is proven, for " + c.first.ID +
+						" refuses the token that suffices there: " + strings.Join(
 						got.faults,
 						"; ",
 					),
@@ -426,8 +431,10 @@ func (r *run) calls() int {
 // Issued makes all that the kit can use of a development issuer that the target trusts.
 func Issued(issuer *devissuer.Issuer) Tokens {
 	tokens := Tokens{
-		Genuine: func(_ context.Context, scopes []string) (string, error) { return issuer.Mint(scopeClaim(scopes)), nil },
-		Sign:    issuer.Sign,
+		Genuine: func(_ context.Context, scopes []string) (string, error) {
+			return issuer.Mint(scopeClaim(scopes)), nil
+		},
+		Sign: issuer.Sign,
 	}
 	keys := strings.TrimSuffix(issuer.URL(), "/") + "/.well-known/jwks.json"
 	if response, err := client(issuer, nil).Get(keys); err == nil &&

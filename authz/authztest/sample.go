@@ -399,10 +399,13 @@ func (s sampler) object(schema *openapi3.Schema, depth int) (any, error) {
 
 // formats are values of the formats that are usual; RFC 2606 and RFC 5737 names and addresses.
 var formats = map[string]string{
-	"date": "2026-01-02", "date-time": "2026-01-02T03:04:05Z", "time": "03:04:05Z", "duration": "P1D",
-	"email": "user@example.com", "idn-email": "user@example.com", "hostname": "example.com", "idn-hostname": "example.com",
-	"ipv4": "192.0.2.1", "ipv6": "2001:db8::1", "uri": "https://example.com/", "uri-reference": "/a", "iri": "https://example.com/",
-	"iri-reference": "/a", "uri-template": "/a", "uuid": "00000000-0000-4000-8000-000000000000", "byte": "AAAA",
+	"date": "2026-01-02", "date-time": "2026-01-02T03:04:05Z", "time": "03:04:05Z",
+	"duration": "P1D",
+	"email":    "user@example.com", "idn-email": "user@example.com", "hostname": "example.com",
+	"idn-hostname": "example.com",
+	"ipv4":         "192.0.2.1", "ipv6": "2001:db8::1", "uri": "https://example.com/", "uri-reference": "/a", "iri": "https://example.com/",
+	"iri-reference": "/a", "uri-template": "/a", "uuid": "00000000-0000-4000-8000-000000000000",
+	"byte":         "AAAA",
 	"json-pointer": "/a", "relative-json-pointer": "0", "regex": "a",
 }
 

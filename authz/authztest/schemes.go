@@ -220,7 +220,8 @@ func (s schemes) alternativeCases(
 				s.wantsOrNothing(o, full.with(key, fewer)),
 				genuine,
 			)
-			for _, elsewhere := range sortedKeys(rest) { // as the scope of another scheme's principal
+			for _, elsewhere := range sortedKeys(rest) {
+				// as the scope of another scheme's principal
 				p := full.with(key, fewer).with(elsewhere, union(full[elsewhere], []string{scope}))
 				add(
 					named(key)+"_"+scope+"_of_"+named(elsewhere),
@@ -241,14 +242,18 @@ func (s schemes) alternativeCases(
 		}
 		for _, change := range changes(s.Scheme(key)) {
 			c := add(key+"_"+change.name, full, bad(rest, authz.InvalidCredential), genuine)
-			c.others[slices.IndexFunc(c.others, func(o other) bool { return o.scheme == key })].change = change.apply
+			c.others[slices.IndexFunc(c.others, func(o other) bool {
+				return o.scheme == key
+			})].change = change.apply
 		}
 		for _, place := range otherPlaces(s.Scheme(key)) {
 			if s.wantsOrNothing(o, rest) == "" {
 				break // it is a parameter that the operation does not declare, which proves nothing
 			}
 			c := add(key+"_in_"+place, full, s.wantsOrNothing(o, rest), genuine)
-			c.others[slices.IndexFunc(c.others, func(o other) bool { return o.scheme == key })].in = place
+			c.others[slices.IndexFunc(c.others, func(o other) bool {
+				return o.scheme == key
+			})].in = place
 		}
 	}
 	return cases

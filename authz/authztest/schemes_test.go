@@ -54,7 +54,8 @@ func (m *many) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		spoilt.URL.RawQuery = ""
-		if key := r.URL.Query().Get("key") + r.Header.Get("key") + cookie(r, "key"); key != "" && r.URL.Path == "/queries" {
+		if key := r.URL.Query().Get("key") + r.Header.Get("key") + cookie(r, "key"); key != "" &&
+			r.URL.Path == "/queries" {
 			spoilt.URL.RawQuery = "key=" + key
 		}
 		if session := r.URL.Query().Get("session") + r.Header.Get("session"); session != "" {
@@ -104,7 +105,8 @@ func cookie(r *http.Request, name string) string {
 
 func withName(r *http.Request, name string) {
 	c := &x509.Certificate{Subject: pkix.Name{CommonName: name}}
-	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{c}, VerifiedChains: [][]*x509.Certificate{{c}}}
+	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{c},
+		VerifiedChains: [][]*x509.Certificate{{c}}}
 }
 
 // The credentials here are a word and the roles: "key read write". Genuine ones end with a dot.
@@ -121,44 +123,55 @@ func (m *many) principal(kind, secret string, addUp []string) (*token.Principal,
 	if word != kind || !found {
 		return nil, authz.ErrBadCredential
 	}
-	return token.NewPrincipal(token.PrincipalConfig{Subject: kind, Scopes: slices.Concat(strings.Fields(roles), addUp)})
+	return token.NewPrincipal(token.PrincipalConfig{Subject: kind,
+		Scopes: slices.Concat(strings.Fields(roles), addUp)})
 }
 
 func newMany(t *testing.T, f flaw) (*many, authztest.Target) {
 	t.Helper()
 	m := &many{flaw: f, doc: load(t, "testdata/schemes.yaml")}
-	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{audience}, Algorithm: "ES256"})
+	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{audience},
+		Algorithm: "ES256"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(issuer.Close)
 	verifier, err := token.NewVerifier(t.Context(), token.Config{
-		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{audience}}}, Logger: slog.New(slog.DiscardHandler),
+		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{audience}}},
+		Logger:  slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	byKey := authz.APIKey(func(_ context.Context, key string) (*token.Principal, error) { return m.principal("key", key, nil) })
-	config := authz.Config{Document: m.doc, Verifier: verifier, Authenticators: map[string]authz.Authenticator{
-		"key": byKey, "query": byKey, "cookie": byKey,
-		"basic": authz.Basic(func(_ context.Context, user, password string) (*token.Principal, error) {
-			if user != "user" && m.flaw != userIgnored {
-				return nil, authz.ErrBadCredential
-			}
-			return m.principal("password", password, nil)
-		}),
-		"certificate": authz.MutualTLS(func(_ context.Context, c *x509.Certificate) (*token.Principal, error) {
-			if m.flaw == scopesAddedUp {
-				return m.principal("certificate", c.Subject.CommonName, []string{"write"})
-			}
-			return m.principal("certificate", c.Subject.CommonName, nil)
-		}),
-	}}
+	byKey := authz.APIKey(func(_ context.Context, key string) (*token.Principal, error) {
+		return m.principal("key", key, nil)
+	})
+	config := authz.Config{Document: m.doc, Verifier: verifier,
+		Authenticators: map[string]authz.Authenticator{
+			"key": byKey, "query": byKey, "cookie": byKey,
+			"basic": authz.Basic(func(_ context.Context, user, password string) (*token.Principal,
+				error) {
+				if user != "user" && m.flaw != userIgnored {
+					return nil, authz.ErrBadCredential
+				}
+				return m.principal("password", password, nil)
+			}),
+			"certificate": authz.MutualTLS(func(_ context.Context,
+				c *x509.Certificate) (*token.Principal, error) {
+				if m.flaw == scopesAddedUp {
+					return m.principal("certificate", c.Subject.CommonName, []string{"write"})
+				}
+				return m.principal("certificate", c.Subject.CommonName, nil)
+			}),
+		}}
 	if m.gate, err = authz.New(config); err != nil {
 		t.Fatal(err)
 	}
 	genuine := func(kind string) authztest.Credential {
-		return authztest.Credential{Genuine: func(_ context.Context, roles []string) (string, error) { return credential(kind, roles), nil }}
+		return authztest.Credential{Genuine: func(_ context.Context, roles []string) (string,
+			error) {
+			return credential(kind, roles), nil
+		}}
 	}
 	certificate := genuine("certificate")
 	certificate.Present = func(r *http.Request, name string) error { withName(r, name); return nil }
@@ -166,14 +179,17 @@ func newMany(t *testing.T, f flaw) (*many, authztest.Target) {
 		return "user:" + credential("password", roles), nil
 	}}
 	return m, authztest.Target{
-		Document: m.doc, Handler: m, Tokens: authztest.Issued(issuer.Issuer), Calls: func() int { return m.calls },
+		Document: m.doc, Handler: m, Tokens: authztest.Issued(issuer.Issuer), Calls: func() int {
+			return m.calls
+		},
 		Credentials: map[string]authztest.Credential{
 			"key": genuine("key"), "query": genuine("key"), "cookie": genuine("key"), "basic": basic, "certificate": certificate,
 		},
 	}
 }
 
-// TestSchemes: a server that is right passes, and each flaw is found by the cases that should find it.
+// TestSchemes: a server that is right passes, and each flaw is found by the cases that should find
+// it.
 func TestSchemes(t *testing.T) {
 	for f, caughtBy := range map[flaw]string{
 		none:                `^$`,
@@ -204,7 +220,8 @@ func TestSchemes(t *testing.T) {
 					continue
 				}
 				if found++; !regexp.MustCompile(caughtBy).MatchString(name) {
-					t.Errorf("%s failed, though it is not about that: %s", name, strings.Join(result.Faults, "; "))
+					t.Errorf("%s failed, though it is not about that: %s", name,
+						strings.Join(result.Faults, "; "))
 				}
 			}
 			if (found > 0) != (f != none) {
@@ -217,7 +234,8 @@ func TestSchemes(t *testing.T) {
 // What cannot be presented is skipped, and an unknown scheme is a fault of the target.
 func TestSchemesWithLess(t *testing.T) {
 	_, target := newMany(t, none)
-	target.Credentials = map[string]authztest.Credential{"key": {Genuine: func(context.Context, []string) (string, error) {
+	target.Credentials = map[string]authztest.Credential{"key": {Genuine: func(context.Context,
+		[]string) (string, error) {
 		return "", fmt.Errorf("%w: no such key", errors.ErrUnsupported)
 	}}}
 	report, err := authztest.Check(t.Context(), target)
@@ -231,13 +249,15 @@ func TestSchemesWithLess(t *testing.T) {
 			t.Errorf("%s: %q", result.Case.Name, result.Faults)
 		}
 	}
-	for _, why := range []string{`needs Target.Credentials["basic"]`, `needs Target.Credentials["certificate"]`, "unsupported operation: no such key"} {
+	for _, why := range []string{`needs Target.Credentials["basic"]`,
+		`needs Target.Credentials["certificate"]`, "unsupported operation: no such key"} {
 		if !skipped[why] {
 			t.Errorf("nothing is skipped because it %s", why)
 		}
 	}
 	target.Credentials["kye"] = target.Credentials["key"]
-	if _, err := authztest.Check(t.Context(), target); err == nil || !strings.Contains(err.Error(), `"kye"`) {
+	if _, err := authztest.Check(t.Context(), target); err == nil ||
+		!strings.Contains(err.Error(), `"kye"`) {
 		t.Errorf("an unknown scheme: error is %v", err)
 	}
 }
@@ -251,8 +271,10 @@ func TestDenied(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, result := range report.Results {
-		if failed := len(result.Faults) > 0; failed != strings.HasSuffix(result.Case.Name, "/denied") {
-			t.Errorf("%s: %q; expected that the server, which takes keys, fails where it should be closed", result.Case.Name, result.Faults)
+		if failed := len(result.Faults) > 0; failed != strings.HasSuffix(result.Case.Name,
+			"/denied") {
+			t.Errorf("%s: %q; expected that the server, which takes keys, fails where it should "+
+				"be closed", result.Case.Name, result.Faults)
 		}
 	}
 	if m.calls == 0 {

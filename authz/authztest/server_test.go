@@ -64,8 +64,9 @@ const (
 	outageIsInvalid    flaw = "an outage is answered as an invalid token"
 )
 
-// server guards the operations of a plan with nothing of oasgate: what a team writes by hand, in short. Without a
-// flaw it answers every case of the kit rightly, so it shows as well that the kit is not for oasgate's gate alone.
+// server guards the operations of a plan with nothing of oasgate: what a team writes by hand, in
+// short. Without a flaw it answers every case of the kit rightly, so it shows as well that the kit
+// is not for oasgate's gate alone.
 type server struct {
 	http.Handler
 	flaw     flaw
@@ -76,9 +77,11 @@ type server struct {
 	verdicts map[string]bool
 }
 
-func newServer(plan *authz.Plan, issuer *devissuer.Server, audience string, keys map[string]*ecdsa.PublicKey, f flaw) *server {
+func newServer(plan *authz.Plan, issuer *devissuer.Server, audience string,
+	keys map[string]*ecdsa.PublicKey, f flaw) *server {
 	mux := http.NewServeMux()
-	s := &server{Handler: mux, flaw: f, issuer: issuer.URL(), audience: audience, keys: keys, verdicts: map[string]bool{}}
+	s := &server{Handler: mux, flaw: f, issuer: issuer.URL(), audience: audience, keys: keys,
+		verdicts: map[string]bool{}}
 	for _, o := range plan.Operations() {
 		mux.HandleFunc(o.Method+" "+o.Path, func(w http.ResponseWriter, r *http.Request) {
 			if refused := s.guard(r, o); refused != nil {
@@ -112,7 +115,8 @@ var (
 func (s *server) guard(r *http.Request, o authz.Operation) *refusal {
 	if o.Public() {
 		switch {
-		case s.flaw == publicIsGuarded, s.flaw == publicRefuses && r.Header.Get("Authorization") != "":
+		case s.flaw == publicIsGuarded, s.flaw == publicRefuses &&
+			r.Header.Get("Authorization") != "":
 			return invalidToken
 		}
 		return nil
@@ -224,7 +228,8 @@ func decode(segment string, into any) bool {
 }
 
 func publicKey(x, y string) *ecdsa.PublicKey {
-	point := append([]byte{4}, append(number(x).FillBytes(make([]byte, 32)), number(y).FillBytes(make([]byte, 32))...)...)
+	point := append([]byte{4}, append(number(x).FillBytes(make([]byte, 32)),
+		number(y).FillBytes(make([]byte, 32))...)...)
 	key, _ := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
 	return key
 }
@@ -236,7 +241,9 @@ func number(s string) *big.Int {
 
 func verifies(key *ecdsa.PublicKey, input string, signature []byte) bool {
 	digest := sha256.Sum256([]byte(input))
-	return len(signature) == 64 && ecdsa.Verify(key, digest[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
+	return len(signature) == 64 &&
+		ecdsa.Verify(key, digest[:], new(big.Int).SetBytes(signature[:32]),
+			new(big.Int).SetBytes(signature[32:]))
 }
 
 // authorize takes the first of the alternatives that is satisfied; a refusal names the nearest.
@@ -262,7 +269,8 @@ func (s *server) authorize(o authz.Operation, c claims) *refusal {
 			nearest, fewest = required, lacks
 		}
 	}
-	return &refusal{http.StatusForbidden, fmt.Sprintf(`, error="insufficient_scope", scope="%s"`, strings.Join(nearest, " "))}
+	return &refusal{http.StatusForbidden, fmt.Sprintf(`, error="insufficient_scope", scope="%s"`,
+		strings.Join(nearest, " "))}
 }
 
 func (s *server) same(granted, required string) bool {
@@ -312,7 +320,8 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, refused *refusal
 	if s.flaw == tokenRepeated {
 		detail = r.Header.Get("Authorization")
 	}
-	_ = json.NewEncoder(&body).Encode(map[string]any{"type": "about:blank", "title": http.StatusText(refused.status), "status": refused.status, "detail": detail})
+	_ = json.NewEncoder(&body).Encode(map[string]any{"type": "about:blank",
+		"title": http.StatusText(refused.status), "status": refused.status, "detail": detail})
 	h.Set("Content-Type", "application/problem+json")
 	if s.flaw == htmlErrors {
 		h.Set("Content-Type", "text/html")

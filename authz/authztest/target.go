@@ -93,10 +93,11 @@ type Request struct {
 
 // Result is what became of a case.
 type Result struct {
-	Case     Case
-	Skipped  string   // why the case was not run; "" if it was
-	Faults   []string // what was expected and what was received, a sentence each; none: the case passed
-	Status   int      // of the answer; 0 if there was none
+	Case    Case
+	Skipped string // why the case was not run; "" if it was
+	// what was expected and what was received, a sentence each; none: the case passed
+	Faults   []string
+	Status   int // of the answer; 0 if there was none
 	Duration time.Duration
 
 	// Detail and Curl are set where there are faults: the detail of the answer's problem document,

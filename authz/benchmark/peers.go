@@ -75,7 +75,8 @@ func allServers(ctx context.Context, folder string) ([]server, error) {
 	quiet, asItComes := ours("OASGATE_LOG_LEVEL=warn"), ours()
 	return append(all,
 		server{"**oasgate `serve`, request log off**", true, quiet},
-		server{"**oasgate `serve` as it comes**, a log line per request to a file", true, asItComes},
+		server{"**oasgate `serve` as it comes**, a log line per request to a file", true,
+			asItComes},
 	), nil
 }
 

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Endpoints is what an issuer says of itself (OpenID Connect Discovery 1.0 §3, RFC 8414 §2), as far as clients need it.
-// What it does not say is empty.
+// Endpoints is what an issuer says of itself (OpenID Connect Discovery 1.0 §3, RFC 8414 §2), as far
+// as clients need it. What it does not say is empty.
 type Endpoints struct {
 	Issuer        string `json:"issuer"`
 	Authorization string `json:"authorization_endpoint"`
@@ -37,7 +37,8 @@ type DiscoveryError struct {
 func (e *DiscoveryError) Error() string { return "client: " + e.URL + ": " + e.Problem }
 func (e *DiscoveryError) Unwrap() error { return e.Err }
 
-// IssuerError is metadata that names another issuer than was asked for: its endpoints must not be used (RFC 8414 §3.3).
+// IssuerError is metadata that names another issuer than was asked for: its endpoints must not be
+// used (RFC 8414 §3.3).
 type IssuerError struct{ Expected, Received string }
 
 func (e *IssuerError) Error() string {
@@ -53,11 +54,13 @@ const (
 	mostMetadata     = 256 << 10
 )
 
-// Discover asks an issuer for its endpoints, at the place of OpenID Connect Discovery 1.0 §4 and, if there is nothing,
-// at that of RFC 8414 §3. issuer is the URL exactly as the issuer writes it. Everything goes over https; over http on
-// this machine alone. Redirects are not followed: the metadata of an issuer is at the issuer (RFC 8414 §3.2 wants 200).
+// Discover asks an issuer for its endpoints, at the place of OpenID Connect Discovery 1.0 §4 and,
+// if there is nothing, at that of RFC 8414 §3. issuer is the URL exactly as the issuer writes it.
+// Everything goes over https; over http on this machine alone. Redirects are not followed: the
+// metadata of an issuer is at the issuer (RFC 8414 §3.2 wants 200).
 //
-// An error is an [*DiscoveryError], or, when issuer itself is wrong, another. httpClient is http.DefaultClient if nil.
+// An error is an [*DiscoveryError], or, when issuer itself is wrong, another. httpClient is
+// http.DefaultClient if nil.
 func Discover(ctx context.Context, httpClient *http.Client, issuer string) (Endpoints, error) {
 	if err := checkIssuer(issuer); err != nil {
 		return Endpoints{}, err
@@ -71,10 +74,12 @@ func Discover(ctx context.Context, httpClient *http.Client, issuer string) (Endp
 	// OpenID Connect puts it after the issuer's path, RFC 8414 §3.1 before.
 	path := strings.TrimSuffix(u.EscapedPath(), "/")
 	origin := u.Scheme + "://" + u.Host
-	found, err := discoverAt(ctx, httpClient, issuer, origin+path+"/.well-known/openid-configuration")
+	found, err := discoverAt(ctx, httpClient, issuer,
+		origin+path+"/.well-known/openid-configuration")
 	if e, ok := errors.AsType[*DiscoveryError](err); ok && e.Status >= 400 && e.Status < 500 {
 		var also error
-		if found, also = discoverAt(ctx, httpClient, issuer, origin+"/.well-known/oauth-authorization-server"+path); also == nil {
+		if found, also = discoverAt(ctx, httpClient, issuer,
+			origin+"/.well-known/oauth-authorization-server"+path); also == nil {
 			return found, nil
 		}
 		return Endpoints{}, errors.Join(err, also)
@@ -90,7 +95,8 @@ func checkIssuer(issuer string) error {
 	return nil
 }
 
-func discoverAt(ctx context.Context, httpClient *http.Client, issuer, at string) (Endpoints, error) {
+func discoverAt(ctx context.Context, httpClient *http.Client, issuer,
+	at string) (Endpoints, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
 		return Endpoints{}, &DiscoveryError{URL: at, Problem: err.Error(), Err: err}
@@ -98,44 +104,55 @@ func discoverAt(ctx context.Context, httpClient *http.Client, issuer, at string)
 	request.Header.Set("Accept", "application/json")
 	response, err := unredirected(httpClient).Do(request)
 	if err != nil {
-		return Endpoints{}, &DiscoveryError{URL: at, Problem: "the issuer does not answer: " + causeOf(err).Error(), Err: err}
+		return Endpoints{}, &DiscoveryError{URL: at, Problem: "the issuer does not answer: " +
+			causeOf(err).Error(), Err: err}
 	}
 	defer response.Body.Close()
 	wrong := func(format string, args ...any) (Endpoints, error) {
-		return Endpoints{}, &DiscoveryError{URL: at, Status: response.StatusCode, Problem: fmt.Sprintf(format, args...)}
+		return Endpoints{}, &DiscoveryError{URL: at, Status: response.StatusCode,
+			Problem: fmt.Sprintf(format, args...)}
 	}
 	if response.StatusCode != http.StatusOK {
 		return wrong("status is %d, expected 200 (redirects are not followed)", response.StatusCode)
 	}
 	contentType := response.Header.Get("Content-Type")
-	if media, _, err := mime.ParseMediaType(contentType); err != nil || media != "application/json" && !strings.HasSuffix(media, "+json") {
+	if media, _, err := mime.ParseMediaType(contentType); err != nil ||
+		media != "application/json" && !strings.HasSuffix(media, "+json") {
 		return wrong("Content-Type is %q, expected application/json", contentType)
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, mostMetadata+1))
 	switch {
 	case err != nil:
-		return Endpoints{}, &DiscoveryError{URL: at, Status: response.StatusCode, Problem: "the answer breaks off: " + causeOf(err).Error(), Err: err}
+		return Endpoints{}, &DiscoveryError{URL: at, Status: response.StatusCode,
+			Problem: "the answer breaks off: " + causeOf(err).Error(), Err: err}
 	case len(body) > mostMetadata:
-		return wrong("the answer is longer than %d KiB: that is no issuer's metadata", mostMetadata>>10)
+		return wrong("the answer is longer than %d KiB: that is no issuer's metadata",
+			mostMetadata>>10)
 	}
 	var found Endpoints
 	if json.Unmarshal(body, &found) != nil {
-		return wrong("expected a JSON object with issuer and token_endpoint, received something else")
+		return wrong("expected a JSON object with issuer and token_endpoint, received something " +
+			"else")
 	}
-	// OpenID Connect Discovery 1.0 §4.3, RFC 8414 §3.3: else another issuer could have its endpoints used.
+	// OpenID Connect Discovery 1.0 §4.3, RFC 8414 §3.3: else another issuer could have its
+	// endpoints used.
 	if found.Issuer != issuer {
 		mismatch := &IssuerError{Expected: issuer, Received: found.Issuer}
-		return Endpoints{}, &DiscoveryError{URL: at, Status: response.StatusCode, Problem: mismatch.Error(), Err: mismatch}
+		return Endpoints{}, &DiscoveryError{URL: at, Status: response.StatusCode,
+			Problem: mismatch.Error(), Err: mismatch}
 	}
 	if found.Token == "" {
 		return wrong("token_endpoint is missing: this issuer gives no tokens to clients")
 	}
 	for _, member := range []struct{ name, endpoint string }{
-		{"token_endpoint", found.Token}, {"authorization_endpoint", found.Authorization}, {"jwks_uri", found.KeySet},
+		{"token_endpoint", found.Token}, {"authorization_endpoint", found.Authorization},
+		{"jwks_uri", found.KeySet},
 	} {
 		err := confidential(member.endpoint)
-		if err == nil && strings.HasPrefix(strings.ToLower(issuer), "https:") && !strings.HasPrefix(strings.ToLower(member.endpoint), "https:") {
-			err = errors.New("expected an https URL, as the issuer's own") // what listens on this machine is not the issuer's
+		if err == nil && strings.HasPrefix(strings.ToLower(issuer), "https:") &&
+			!strings.HasPrefix(strings.ToLower(member.endpoint), "https:") {
+			// what listens on this machine is not the issuer's
+			err = errors.New("expected an https URL, as the issuer's own")
 		}
 		if err != nil && member.endpoint != "" {
 			return wrong("%s is %q: %v", member.name, member.endpoint, err)
@@ -144,10 +161,12 @@ func discoverAt(ctx context.Context, httpClient *http.Client, issuer, at string)
 	return found, nil
 }
 
-// confidential: secrets, tokens and keys go over https; http is for this machine (RFC 6749 §1.6, RFC 8252 §8.3).
+// confidential: secrets, tokens and keys go over https; http is for this machine (RFC 6749 §1.6,
+// RFC 8252 §8.3).
 func confidential(endpoint string) error {
 	u, err := url.Parse(endpoint)
-	if err == nil && u.Host != "" && u.User == nil && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname())) {
+	if err == nil && u.Host != "" && u.User == nil &&
+		(u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname())) {
 		return nil
 	}
 	return errors.New("expected an https URL, http on loopback hosts only")
@@ -155,7 +174,8 @@ func confidential(endpoint string) error {
 
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Zone() == "" && ip.Unmap().IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Zone() == "" &&
+		ip.Unmap().IsLoopback()
 }
 
 // unredirected is a client that takes a redirect for the answer.
@@ -164,7 +184,9 @@ func unredirected(client *http.Client) *http.Client {
 		client = http.DefaultClient
 	}
 	staying := *client
-	staying.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	staying.CheckRedirect = func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}
 	return &staying
 }
 

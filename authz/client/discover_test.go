@@ -26,7 +26,8 @@ func startIssuer(t testing.TB, url string) *devissuer.Server {
 	scopes := []string{"read:messages", "read:messages:all", "write:messages"}
 	issuer, err := devissuer.Start(devissuer.Config{
 		URL: url, Audiences: []string{audience}, Scopes: scopes,
-		Clients: []devissuer.Client{{ID: "full", Secret: secret, Scopes: scopes}, {ID: "none", Secret: secret}},
+		Clients: []devissuer.Client{{ID: "full", Secret: secret, Scopes: scopes},
+			{ID: "none", Secret: secret}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -44,8 +45,11 @@ func TestDiscover(t *testing.T) {
 			issuer := startIssuer(t, "http://127.0.0.1:0"+path)
 			base := strings.TrimSuffix(issuer.URL(), "/")
 			found, err := client.Discover(t.Context(), nil, issuer.URL())
-			if err != nil || found.Issuer != issuer.URL() || found.Token != base+"/oauth/token" || found.KeySet != base+"/.well-known/jwks.json" || len(found.DPoPAlgorithms) == 0 || len(found.TokenAuthMethods) == 0 {
-				t.Errorf("discovery of %s: %+v, %v: expected the endpoints of the development issuer", issuer.URL(), found, err)
+			if err != nil || found.Issuer != issuer.URL() || found.Token != base+"/oauth/token" ||
+				found.KeySet != base+"/.well-known/jwks.json" || len(found.DPoPAlgorithms) == 0 ||
+				len(found.TokenAuthMethods) == 0 {
+				t.Errorf("discovery of %s: %+v, %v: expected the endpoints of the development "+
+					"issuer", issuer.URL(), found, err)
 			}
 		})
 	}
@@ -68,13 +72,19 @@ func TestDiscoverOAuthMetadata(t *testing.T) {
 		t.Errorf("%+v, %v: expected the endpoints of the OAuth metadata", found, err)
 	}
 	_, err = client.Discover(t.Context(), nil, server.URL+"/other")
-	if err == nil || !strings.Contains(err.Error(), "/other/.well-known/openid-configuration: status is 404") || !strings.Contains(err.Error(), "/.well-known/oauth-authorization-server/other: status is 404") {
-		t.Errorf("error of an issuer without metadata is %v: expected both places, and what each answers", err)
+	if err == nil ||
+		!strings.Contains(err.Error(), "/other/.well-known/openid-configuration: status is 404") ||
+		!strings.Contains(err.Error(),
+			"/.well-known/oauth-authorization-server/other: status is 404") {
+		t.Errorf("error of an issuer without metadata is %v: expected both places, and what each "+
+			"answers", err)
 	}
 }
 
 func TestDiscoverRefuses(t *testing.T) {
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("a redirect was followed")
+	}))
 	defer elsewhere.Close()
 	issuer := startIssuer(t, "")
 	document := func(change string) []byte {
@@ -101,11 +111,13 @@ func TestDiscoverRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			issuer.Fail(test.fault)
 			found, err := client.Discover(t.Context(), nil, issuer.URL())
-			if _, typed := errors.AsType[*client.DiscoveryError](err); !typed || !strings.Contains(err.Error(), test.want) {
+			if _, typed := errors.AsType[*client.DiscoveryError](err); !typed ||
+				!strings.Contains(err.Error(), test.want) {
 				t.Errorf("%+v, %v: expected a DiscoveryError that says %q", found, err, test.want)
 			}
 			if mismatch, ok := errors.AsType[*client.IssuerError](err); ok != (test.fault.DiscoveryIssuer != "") || ok && mismatch.Received != test.fault.DiscoveryIssuer {
-				t.Errorf("the cause is %+v: expected an IssuerError for another issuer, and for nothing else", mismatch)
+				t.Errorf("the cause is %+v: expected an IssuerError for another issuer, and for "+
+					"nothing else", mismatch)
 			}
 		})
 	}
@@ -115,7 +127,8 @@ func TestDiscoverRefusesIssuer(t *testing.T) {
 	for _, issuer := range []string{"", "issuer.example", "http://issuer.example/", "http://localhost.example/", "https:///", "https://u:hunter2@issuer.example/", "https://issuer.example/?a", "https://issuer.example/#", "https://issuer.example/?p=hunter2\x7f", "ftp://localhost/"} {
 		_, err := client.Discover(t.Context(), &http.Client{Transport: unreachable{t}}, issuer)
 		if err == nil || !strings.Contains(err.Error(), "expected a URL such as https://tenant.example/") || strings.Contains(err.Error(), "u:hunter2") {
-			t.Errorf("issuer %q: error is %v: expected it to be refused without a request", issuer, err)
+			t.Errorf("issuer %q: error is %v: expected it to be refused without a request", issuer,
+				err)
 		}
 	}
 }
@@ -127,7 +140,8 @@ func (u unreachable) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, errors.New("unreachable")
 }
 
-// An issuer elsewhere has nothing to send a client's secret to, or a person, on the client's own machine.
+// An issuer elsewhere has nothing to send a client's secret to, or a person, on the client's own
+// machine.
 func TestDiscoverOfAnIssuerElsewhere(t *testing.T) {
 	for _, member := range []string{"token_endpoint", "authorization_endpoint", "jwks_uri"} {
 		metadata := map[string]string{"issuer": "https://issuer.example/", "token_endpoint": "https://issuer.example/token"}
@@ -144,7 +158,9 @@ func TestDiscoverOfAnIssuerElsewhere(t *testing.T) {
 type answering []byte
 
 func (a answering) RoundTrip(r *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(a)), Request: r}, nil
+	return &http.Response{StatusCode: 200,
+		Header: http.Header{"Content-Type": {"application/json"}},
+		Body:   io.NopCloser(bytes.NewReader(a)), Request: r}, nil
 }
 
 // An issuer that never ends its answer holds nobody up for long.
@@ -152,7 +168,8 @@ func TestDiscoverTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		started := time.Now()
 		_, err := client.Discover(t.Context(), &http.Client{Transport: hanging{}}, "https://issuer.example/")
-		if took := time.Since(started); !errors.Is(err, context.DeadlineExceeded) || took != 10*time.Second {
+		if took := time.Since(started); !errors.Is(err, context.DeadlineExceeded) ||
+			took != 10*time.Second {
 			t.Errorf("after %s: %v: expected to give up after 10 s", took, err)
 		}
 	})
@@ -163,5 +180,6 @@ type hanging struct{}
 func (hanging) RoundTrip(r *http.Request) (*http.Response, error) {
 	reader, writer := io.Pipe()
 	context.AfterFunc(r.Context(), func() { writer.CloseWithError(r.Context().Err()) })
-	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: reader, Request: r}, nil
+	return &http.Response{StatusCode: 200,
+		Header: http.Header{"Content-Type": {"application/json"}}, Body: reader, Request: r}, nil
 }

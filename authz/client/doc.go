@@ -1,7 +1,9 @@
-// Package client is for those who call an API that package authz guards, or any other that takes OAuth access tokens.
+// Package client is for those who call an API that package authz guards, or any other that takes
+// OAuth access tokens.
 //
-// A [Source] gets access tokens as a client of its own, by the client credentials grant (RFC 6749 §4.4), and keeps each
-// for as long as it is good. [Source.Client] is an http.Client that sends them to the API and nowhere else:
+// A [Source] gets access tokens as a client of its own, by the client credentials grant (RFC 6749
+// §4.4), and keeps each for as long as it is good. [Source.Client] is an http.Client that sends
+// them to the API and nowhere else:
 //
 //	source, err := client.New(ctx, client.Config{
 //		Issuer:   "https://tenant.eu.auth0.com/",
@@ -12,8 +14,8 @@
 //	caller, err := source.Client("https://api.example.com")
 //	api, err := gen.NewClientWithResponses("https://api.example.com", gen.WithHTTPClient(caller))
 //
-// With Config.DPoP the tokens are bound to a key that never leaves the process (RFC 9449): whoever sees one cannot use
-// it. [Discover] asks an issuer where its endpoints are, for other grants.
+// With Config.DPoP the tokens are bound to a key that never leaves the process (RFC 9449): whoever
+// sees one cannot use it. [Discover] asks an issuer where its endpoints are, for other grants.
 //
 // The package imports nothing else of this module, so that a client is not made to carry a server.
 package client

@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// prover proves, request by request, that the client has the key to which its tokens are bound (RFC 9449).
+// prover proves, request by request, that the client has the key to which its tokens are bound (RFC
+// 9449).
 type prover struct {
 	key    *ecdsa.PrivateKey
 	header string // of every proof, encoded
@@ -37,13 +38,14 @@ func newProver(now func() time.Time) (*prover, error) {
 	}
 	header, err := segment(map[string]any{
 		"typ": "dpop+jwt", "alg": "ES256",
-		"jwk": map[string]string{"kty": "EC", "crv": "P-256", "x": base64url(point[1:33]), "y": base64url(point[33:])},
+		"jwk": map[string]string{"kty": "EC", "crv": "P-256", "x": base64url(point[1:33]),
+			"y": base64url(point[33:])},
 	})
 	return &prover{key: key, header: header, now: now, nonces: map[string]string{}}, err
 }
 
-// prove puts a proof onto a request (RFC 9449 §4.2). token is the access token that goes with it; "" asks for one. It
-// returns the nonce that the proof has.
+// prove puts a proof onto a request (RFC 9449 §4.2). token is the access token that goes with it;
+// "" asks for one. It returns the nonce that the proof has.
 func (p *prover) prove(r *http.Request, token string) (nonce string, err error) {
 	p.mu.Lock()
 	nonce = p.nonces[originOf(r.URL)]
@@ -80,8 +82,8 @@ func (p *prover) prove(r *http.Request, token string) (nonce string, err error) 
 	return nonce, nil
 }
 
-// learn remembers the nonce that an answer brings, and reports whether it is another than was sent: only then can it
-// help to ask again.
+// learn remembers the nonce that an answer brings, and reports whether it is another than was sent:
+// only then can it help to ask again.
 func (p *prover) learn(from *url.URL, answer http.Header, sent string) bool {
 	nonce := answer.Get("DPoP-Nonce")
 	if nonce == "" || nonce == sent {
@@ -93,8 +95,8 @@ func (p *prover) learn(from *url.URL, answer http.Header, sent string) bool {
 	return true
 }
 
-// provingTransport sends the requests for tokens, each with a proof; once more if the issuer asks for a nonce (RFC 9449
-// §8).
+// provingTransport sends the requests for tokens, each with a proof; once more if the issuer asks
+// for a nonce (RFC 9449 §8).
 type provingTransport struct {
 	prover *prover
 	base   http.RoundTripper
@@ -124,7 +126,8 @@ func (t *provingTransport) send(r *http.Request) (response *http.Response, retry
 	if err != nil {
 		return nil, false, err
 	}
-	if !t.prover.learn(r.URL, response.Header, nonce) || response.StatusCode != http.StatusBadRequest {
+	if !t.prover.learn(r.URL, response.Header, nonce) ||
+		response.StatusCode != http.StatusBadRequest {
 		return response, false, nil
 	}
 	// The reason is in the body, which is for the caller if it is another.

@@ -17,9 +17,11 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Config says who asks whom for what. ClientID, ClientSecret, and one of Issuer and TokenURL are required.
+// Config says who asks whom for what. ClientID, ClientSecret, and one of Issuer and TokenURL are
+// required.
 type Config struct {
-	Issuer   string // exactly as the issuer writes itself; its endpoints are discovered with the first token
+	// exactly as the issuer writes itself; its endpoints are discovered with the first token
+	Issuer   string
 	TokenURL string // the token endpoint, of an issuer that cannot be discovered
 
 	ClientID, ClientSecret string
@@ -27,16 +29,16 @@ type Config struct {
 	Audience string   // identifier of the API, for issuers that want one
 	Scopes   []string // to ask for; none: whatever the issuer gives by itself (RFC 6749 §3.3)
 
-	// DPoP has tokens bound to a key (RFC 9449), which New makes. An issuer that answers with a bearer token all the
-	// same is not believed to have understood.
+	// DPoP has tokens bound to a key (RFC 9449), which New makes. An issuer that answers with a
+	// bearer token all the same is not believed to have understood.
 	DPoP bool
 
 	HTTPClient *http.Client     // default http.DefaultClient
 	Now        func() time.Time // default time.Now
 }
 
-// Source gets access tokens, one at a time however many ask, and keeps each until shortly before it expires. It is an
-// [oauth2.TokenSource], and may be used concurrently.
+// Source gets access tokens, one at a time however many ask, and keeps each until shortly before it
+// expires. It is an [oauth2.TokenSource], and may be used concurrently.
 type Source struct {
 	config Config
 	ctx    context.Context // tokens are fetched on it, never on that of one of the many who wait
@@ -56,13 +58,13 @@ type issued struct {
 
 const (
 	fetchTimeout = 10 * time.Second
-	// An API that refuses a token as fresh as this would refuse the next one too: to ask for it would only be a burden
-	// to the issuer, which may charge for what it issues.
+	// An API that refuses a token as fresh as this would refuse the next one too: to ask for it
+	// would only be a burden to the issuer, which may charge for what it issues.
 	freshness = 30 * time.Second
 )
 
-// New makes a source, or returns everything that is wrong with config, joined. It does no I/O: tokens are fetched when
-// they are needed, on ctx, which must live as long as the source is used.
+// New makes a source, or returns everything that is wrong with config, joined. It does no I/O:
+// tokens are fetched when they are needed, on ctx, which must live as long as the source is used.
 func New(ctx context.Context, config Config) (*Source, error) {
 	if config.HTTPClient == nil {
 		config.HTTPClient = http.DefaultClient
@@ -89,12 +91,15 @@ func New(ctx context.Context, config Config) (*Source, error) {
 
 func (c Config) faults() error {
 	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("client: "+format, args...)) }
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("client: "+format, args...))
+	}
 	switch {
 	case c.Issuer == "" && c.TokenURL == "":
 		fault("Issuer and TokenURL are empty: say who issues the tokens, such as https://tenant.example/")
 	case c.Issuer != "" && c.TokenURL != "":
-		fault("Issuer and TokenURL are both given: Issuer alone will do, for its token endpoint is discovered")
+		fault("Issuer and TokenURL are both given: Issuer alone will do, for its token endpoint " +
+			"is discovered")
 	case c.Issuer != "":
 		if err := checkIssuer(c.Issuer); err != nil {
 			faults = append(faults, err)
@@ -108,10 +113,13 @@ func (c Config) faults() error {
 		fault("ClientID is empty: the issuer knows clients by it")
 	}
 	if c.ClientSecret == "" {
-		fault("ClientSecret is empty: by the client credentials grant only a client with a secret gets tokens (RFC 6749 §4.4)")
+		fault("ClientSecret is empty: by the client credentials grant only a client with a " +
+			"secret gets tokens (RFC 6749 §4.4)")
 	}
 	for _, scope := range c.Scopes {
-		if scope == "" || strings.ContainsFunc(scope, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
+		if scope == "" || strings.ContainsFunc(scope, func(r rune) bool {
+			return r <= ' ' || r > '~' || r == '"' || r == '\\'
+		}) {
 			fault("scope %q is not one scope (RFC 6749 §3.3): list them one by one", scope)
 		}
 	}
@@ -127,8 +135,8 @@ func Scopes[S ~string](scopes []S) []string {
 	return all
 }
 
-// Token returns a token that is good for a while. An issuer's refusal is an [*oauth2.RetrieveError], in which nothing
-// of the client's secret is left.
+// Token returns a token that is good for a while. An issuer's refusal is an
+// [*oauth2.RetrieveError], in which nothing of the client's secret is left.
 func (s *Source) Token() (*oauth2.Token, error) {
 	got, err := s.token(s.ctx)
 	if err != nil {
@@ -137,8 +145,8 @@ func (s *Source) Token() (*oauth2.Token, error) {
 	return got.Token, nil
 }
 
-// token waits for a token as long as ctx lasts. Those who wait for the same one share what becomes of it: when the
-// issuer is down they are told so together, and not one after the other.
+// token waits for a token as long as ctx lasts. Those who wait for the same one share what becomes
+// of it: when the issuer is down they are told so together, and not one after the other.
 func (s *Source) token(ctx context.Context) (*issued, error) {
 	if got := s.cached.Load(); got != nil && got.Valid() {
 		return got, nil
@@ -166,12 +174,14 @@ func (s *Source) token(ctx context.Context) (*issued, error) {
 	}
 }
 
-// forget takes a token that the API refused out of use, and reports whether it is worth while to ask for another.
+// forget takes a token that the API refused out of use, and reports whether it is worth while to
+// ask for another.
 func (s *Source) forget(refused *issued) bool {
 	if s.config.Now().Sub(refused.at) < freshness {
 		return false
 	}
-	s.cached.CompareAndSwap(refused, nil) // or another caller has, and may have got a new one already
+	// or another caller has, and may have got a new one already
+	s.cached.CompareAndSwap(refused, nil)
 	return true
 }
 
@@ -197,7 +207,8 @@ func (s *Source) fetch() (*oauth2.Token, error) {
 		return nil, s.withoutSecret(err)
 	}
 	if want := s.tokenType(); !strings.EqualFold(token.Type(), want) { // RFC 6749 §7.1, RFC 9449 §5
-		return nil, fmt.Errorf("client: %s: token_type is %q, expected %s: the token cannot be used as it is meant to", s.endpoints.Token, token.TokenType, want)
+		return nil, fmt.Errorf("client: %s: token_type is %q, expected %s: the token cannot be "+
+			"used as it is meant to", s.endpoints.Token, token.TokenType, want)
 	}
 	return token, nil
 }
@@ -210,14 +221,16 @@ func (s *Source) tokenType() string {
 	return "Bearer"
 }
 
-// authenticate asks for a token with the secret in the header, which every issuer is to take, or in the body, which
-// some want alone (RFC 6749 §2.3.1): as the issuer says of itself, or else as it turns out.
+// authenticate asks for a token with the secret in the header, which every issuer is to take, or in
+// the body, which some want alone (RFC 6749 §2.3.1): as the issuer says of itself, or else as it
+// turns out.
 func (s *Source) authenticate(ctx context.Context) (*oauth2.Token, error) {
 	if s.style != oauth2.AuthStyleAutoDetect {
 		return s.ask(ctx, s.style)
 	}
 	styles := []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams}
-	if methods := s.endpoints.TokenAuthMethods; slices.Contains(methods, "client_secret_post") && !slices.Contains(methods, "client_secret_basic") {
+	if methods := s.endpoints.TokenAuthMethods; slices.Contains(methods, "client_secret_post") &&
+		!slices.Contains(methods, "client_secret_basic") {
 		slices.Reverse(styles)
 	}
 	token, err := s.ask(ctx, styles[0])
@@ -236,7 +249,8 @@ func (s *Source) authenticate(ctx context.Context) (*oauth2.Token, error) {
 // unauthenticated: the issuer does not know the client by what it sent (RFC 6749 §5.2).
 func unauthenticated(err error) bool {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
-	return ok && (refused.ErrorCode == "invalid_client" || refused.Response.StatusCode == http.StatusUnauthorized)
+	return ok && (refused.ErrorCode == "invalid_client" ||
+		refused.Response.StatusCode == http.StatusUnauthorized)
 }
 
 func (s *Source) ask(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token, error) {
@@ -250,8 +264,8 @@ func (s *Source) ask(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token
 	return grant.Token(ctx)
 }
 
-// withoutSecret takes out of an error what must not get into a log: the request, which has the secret, and whatever the
-// issuer repeats of it.
+// withoutSecret takes out of an error what must not get into a log: the request, which has the
+// secret, and whatever the issuer repeats of it.
 func (s *Source) withoutSecret(err error) error {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if !ok {
@@ -264,7 +278,8 @@ func (s *Source) withoutSecret(err error) error {
 	secret, id := url.QueryEscape(s.config.ClientSecret), url.QueryEscape(s.config.ClientID)
 	basic := base64.StdEncoding.EncodeToString([]byte(id + ":" + secret))
 	secrets := strings.NewReplacer(s.config.ClientSecret, "…", secret, "…", basic, "…")
-	clean.ErrorCode, clean.ErrorDescription, clean.ErrorURI = secrets.Replace(refused.ErrorCode), secrets.Replace(refused.ErrorDescription), secrets.Replace(refused.ErrorURI)
+	clean.ErrorCode, clean.ErrorDescription, clean.ErrorURI = secrets.Replace(refused.ErrorCode),
+		secrets.Replace(refused.ErrorDescription), secrets.Replace(refused.ErrorURI)
 	clean.Body = []byte(secrets.Replace(string(refused.Body)))
 	return fmt.Errorf("client: %s refuses: %w", s.endpoints.Token, &clean)
 }

@@ -67,7 +67,8 @@ func startAPI(t testing.TB, issuer string, policy token.DPoPPolicy, nonceKey []b
 	if err != nil {
 		t.Fatal(err)
 	}
-	gate, err := authz.New(authz.Config{Document: doc, Verifier: verifier, Resource: address, AuthorizationServers: []string{issuer}})
+	gate, err := authz.New(authz.Config{Document: doc, Verifier: verifier, Resource: address,
+		AuthorizationServers: []string{issuer}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +90,8 @@ func startAPI(t testing.TB, issuer string, policy token.DPoPPolicy, nonceKey []b
 
 // full is a configuration that works, changed.
 func full(issuer string, change func(*client.Config)) client.Config {
-	config := client.Config{Issuer: issuer, ClientID: "full", ClientSecret: secret, Audience: audience}
+	config := client.Config{Issuer: issuer, ClientID: "full", ClientSecret: secret,
+		Audience: audience}
 	if change != nil {
 		change(&config)
 	}
@@ -151,7 +153,8 @@ func TestConfigFaults(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := client.New(t.Context(), test.config)
-			if err == nil || len(strings.Split(err.Error(), "\n")) != len(test.want) || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), secret) {
+			if err == nil || len(strings.Split(err.Error(), "\n")) != len(test.want) ||
+				strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), secret) {
 				t.Fatalf("error is %v: expected %d lines, without secrets", err, len(test.want))
 			}
 			for _, want := range test.want {
@@ -179,7 +182,8 @@ func TestClient(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			caller := newClient(t, full(issuer.URL(), test.change), api.URL)
-			if got := said(t, caller, "GET", api.URL+"/messages", nil); !strings.HasPrefix(got, test.want) {
+			if got := said(t, caller, "GET", api.URL+"/messages", nil); !strings.HasPrefix(got,
+				test.want) {
 				t.Errorf("the API says %q, expected %q", got, test.want)
 			}
 			request, err := http.NewRequestWithContext(t.Context(), "GET", api.URL+"/messages", nil)
@@ -192,7 +196,8 @@ func TestClient(t *testing.T) {
 			}
 			response.Body.Close()
 			if len(request.Header) != 0 || len(response.Request.Header) != 0 {
-				t.Errorf("the request has got the headers %v, that of the answer %v: expected neither to show the token", request.Header, response.Request.Header)
+				t.Errorf("the request has got the headers %v, that of the answer %v: expected "+
+					"neither to show the token", request.Header, response.Request.Header)
 			}
 		})
 	}
@@ -207,7 +212,8 @@ func fake(t testing.TB, answer http.HandlerFunc) string {
 
 func grant(w http.ResponseWriter, accessToken, tokenType string, lifetime int) {
 	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, `{"access_token":%q,"token_type":%q,"expires_in":%d}`, accessToken, tokenType, lifetime)
+	fmt.Fprintf(w, `{"access_token":%q,"token_type":%q,"expires_in":%d}`, accessToken, tokenType,
+		lifetime)
 }
 
 func refuse(w http.ResponseWriter, status int, code, description string) {
@@ -216,7 +222,8 @@ func refuse(w http.ResponseWriter, status int, code, description string) {
 	fmt.Fprintf(w, `{"error":%q,"error_description":%q}`, code, description)
 }
 
-// What goes to the issuer, to the letter (RFC 6749 §2.3.1, §4.4.2), and where the issuer wants the secret.
+// What goes to the issuer, to the letter (RFC 6749 §2.3.1, §4.4.2), and where the issuer wants the
+// secret.
 func TestTokenRequest(t *testing.T) {
 	for _, test := range []struct {
 		name        string
@@ -232,19 +239,27 @@ func TestTokenRequest(t *testing.T) {
 			var requests atomic.Int64
 			endpoint := fake(t, func(w http.ResponseWriter, r *http.Request) {
 				requests.Add(1)
-				if r.Method != http.MethodPost || r.URL.RawQuery != "" || r.PostFormValue("grant_type") != "client_credentials" || r.PostFormValue("audience") != "a & b" || r.PostFormValue("scope") != "x y" {
-					t.Errorf("%s %s %v: expected a POST with the grant, the audience and the scopes in its body", r.Method, r.URL, r.PostForm)
+				if r.Method != http.MethodPost || r.URL.RawQuery != "" ||
+					r.PostFormValue("grant_type") != "client_credentials" ||
+					r.PostFormValue("audience") != "a & b" || r.PostFormValue("scope") != "x y" {
+					t.Errorf("%s %s %v: expected a POST with the grant, the audience and the "+
+						"scopes in its body", r.Method, r.URL, r.PostForm)
 				}
-				if id, password, ok := r.BasicAuth(); ok && (id != "full" || password != "s3cret+%26+%2B%25%2F%3D%3A%40") {
-					t.Errorf("Basic credentials are %q, %q: expected them form-encoded", id, password)
+				if id, password, ok := r.BasicAuth(); ok &&
+					(id != "full" || password != "s3cret+%26+%2B%25%2F%3D%3A%40") {
+					t.Errorf("Basic credentials are %q, %q: expected them form-encoded", id,
+						password)
 				}
 				if !test.takes(r) {
 					refuse(w, http.StatusUnauthorized, "invalid_client", "who is that?")
 					return
 				}
-				grant(w, fmt.Sprint("t", requests.Load()), "bearer", 5) // which is as good as expired
+				// which is as good as expired
+				grant(w, fmt.Sprint("t", requests.Load()), "bearer", 5)
 			})
-			source := newSource(t, full("", func(c *client.Config) { c.TokenURL, c.Audience, c.Scopes = endpoint, "a & b", []string{"x", "y"} }))
+			source := newSource(t, full("", func(c *client.Config) {
+				c.TokenURL, c.Audience, c.Scopes = endpoint, "a & b", []string{"x", "y"}
+			}))
 			for _, expected := range []int64{test.first, test.next} {
 				requests.Store(0)
 				got, err := source.Token()
@@ -252,7 +267,8 @@ func TestTokenRequest(t *testing.T) {
 					t.Errorf("%v, %v: expected refusal %q", got, err, test.refused)
 				}
 				if requests.Load() != expected {
-					t.Errorf("%d requests were made for a token, expected %d", requests.Load(), expected)
+					t.Errorf("%d requests were made for a token, expected %d", requests.Load(),
+						expected)
 				}
 			}
 		})
@@ -272,7 +288,8 @@ func TestTokenIsKept(t *testing.T) {
 			}
 		}
 		if int(requests.Load()) != test.fetches {
-			t.Errorf("3 tokens of %d s: %d fetches, expected %d", test.lifetime, requests.Load(), test.fetches)
+			t.Errorf("3 tokens of %d s: %d fetches, expected %d", test.lifetime, requests.Load(),
+				test.fetches)
 		}
 	}
 }
@@ -295,7 +312,8 @@ func TestOneFetchForMany(t *testing.T) {
 			var done sync.WaitGroup
 			for range 100 {
 				done.Go(func() {
-					if got, err := source.Token(); (err != nil) != fails || err == nil && got.AccessToken != "t" {
+					if got, err := source.Token(); (err != nil) != fails || err == nil &&
+						got.AccessToken != "t" {
 						t.Errorf("fails %v: %v, %v", fails, got, err)
 					}
 				})
@@ -304,7 +322,8 @@ func TestOneFetchForMany(t *testing.T) {
 			close(release)
 			done.Wait()
 			if got := requests.Load(); got != 1 {
-				t.Errorf("fails %v: %d requests for the token of 100 callers, expected 1", fails, got)
+				t.Errorf("fails %v: %d requests for the token of 100 callers, expected 1", fails,
+					got)
 			}
 		})
 	}
@@ -359,12 +378,14 @@ func (h handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// Nothing of the secret is in an error, whatever the issuer repeats, and however the error is printed.
+// Nothing of the secret is in an error, whatever the issuer repeats, and however the error is
+// printed.
 func TestErrorsHoldNoSecret(t *testing.T) {
 	basic := base64.StdEncoding.EncodeToString([]byte("full:s3cret+%26+%2B%25%2F%3D%3A%40"))
 	for name, answer := range map[string]http.HandlerFunc{
 		"a refusal": func(w http.ResponseWriter, r *http.Request) {
-			refuse(w, 400, "invalid_request", "what is "+secret+" or "+r.Header.Get("Authorization"))
+			refuse(w, 400, "invalid_request",
+				"what is "+secret+" or "+r.Header.Get("Authorization"))
 		},
 		"no OAuth": func(w http.ResponseWriter, r *http.Request) {
 			r.ParseForm()
@@ -385,7 +406,9 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 				}
 				answer(w, r)
 			})
-			_, err := newSource(t, full("", func(c *client.Config) { c.TokenURL = endpoint })).Token()
+			_, err := newSource(t, full("", func(c *client.Config) {
+				c.TokenURL = endpoint
+			})).Token()
 			if err == nil || !strings.Contains(err.Error(), endpoint) {
 				t.Fatalf("error is %v: expected one that names %s", err, endpoint)
 			}
@@ -431,7 +454,9 @@ func TestTokenGoesToTheAPIAlone(t *testing.T) {
 	}))
 	defer api.Close()
 	back = api.URL + "/chosen"
-	caller := newClient(t, full(issuer.URL(), func(c *client.Config) { c.DPoP = true }), api.URL+"/v1/")
+	caller := newClient(t, full(issuer.URL(), func(c *client.Config) {
+		c.DPoP = true
+	}), api.URL+"/v1/")
 
 	if got, want := said(t, caller, "GET", api.URL+"/away", nil), "200 / [] []"; got != want {
 		t.Errorf("elsewhere is asked with %q after a redirect, expected %q", got, want)
@@ -443,19 +468,27 @@ func TestTokenGoesToTheAPIAlone(t *testing.T) {
 	seen = nil
 	said(t, caller, "GET", api.URL+"/away-and-back", nil)
 	if got, want := strings.Join(seen, ", "), "/away-and-back DPoP, /chosen , /end "; got != want {
-		t.Errorf("the API is asked with %q, expected %q: no token on what others have chosen", got, want)
+		t.Errorf("the API is asked with %q, expected %q: no token on what others have chosen", got,
+			want)
 	}
-	for _, url := range []string{elsewhere.URL, strings.Replace(api.URL, "http:", "https:", 1), strings.Replace(api.URL, "127.0.0.1", "localhost", 1), strings.Replace(api.URL, "127.0.0.1", "127.0.0.1.example", 1)} {
+	for _, url := range []string{elsewhere.URL, strings.Replace(api.URL, "http:", "https:", 1),
+		strings.Replace(api.URL, "127.0.0.1", "localhost", 1), strings.Replace(api.URL, "127.0.0.1",
+			"127.0.0.1.example", 1)} {
 		body := &closing{Reader: strings.NewReader("{}")}
 		request, _ := http.NewRequest("POST", url, body)
 		_, err := caller.Do(request)
-		if e, ok := errors.AsType[*client.OriginError](err); !ok || !strings.Contains(e.Error(), "the token is for "+api.URL) || !body.closed {
-			t.Errorf("%s: error is %v, body closed %v: expected an OriginError, and the body closed", url, err, body.closed)
+		if e, ok := errors.AsType[*client.OriginError](err); !ok ||
+			!strings.Contains(e.Error(), "the token is for "+api.URL) || !body.closed {
+			t.Errorf(
+				"%s: error is %v, body closed %v: expected an OriginError, and the body closed",
+				url, err, body.closed)
 		}
 	}
 	for _, url := range []string{"http://api.example/", "api.example", "https://u:p@api.example/"} {
-		if _, err := newSource(t, full(issuer.URL(), nil)).Client(url); err == nil || strings.Contains(err.Error(), ":p@") {
-			t.Errorf("an API at %s: error is %v, expected one, for a token would go there in the open", url, err)
+		if _, err := newSource(t, full(issuer.URL(), nil)).Client(url); err == nil ||
+			strings.Contains(err.Error(), ":p@") {
+			t.Errorf("an API at %s: error is %v, expected one, for a token would go there in the "+
+				"open", url, err)
 		}
 	}
 }
@@ -493,7 +526,8 @@ func TestTokenNoLongerValid(t *testing.T) {
 				tokens++
 				grant(w, fmt.Sprint("t", tokens), "Bearer", 3600)
 			})
-			api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,
+				r *http.Request) {
 				requests++
 				if body, _ := io.ReadAll(r.Body); test.body != nil && string(body) != `{"n":1}` {
 					t.Errorf("request %d has the body %q", requests, body)
@@ -505,7 +539,9 @@ func TestTokenNoLongerValid(t *testing.T) {
 				}
 			}))
 			defer api.Close()
-			source := newSource(t, full("", func(c *client.Config) { c.TokenURL, c.Now = endpoint, func() time.Time { return now } }))
+			source := newSource(t, full("", func(c *client.Config) {
+				c.TokenURL, c.Now = endpoint, func() time.Time { return now }
+			}))
 			caller, err := source.Client(api.URL)
 			if err != nil {
 				t.Fatal(err)
@@ -515,7 +551,8 @@ func TestTokenNoLongerValid(t *testing.T) {
 			}
 			now = now.Add(test.age)
 			status, _, _ := strings.Cut(said(t, caller, "POST", api.URL, test.body), " ")
-			if got := fmt.Sprintf("%s, %d requests, %d tokens", status, requests, tokens); got != test.want {
+			if got := fmt.Sprintf("%s, %d requests, %d tokens", status, requests,
+				tokens); got != test.want {
 				t.Errorf("%s: expected %s", got, test.want)
 			}
 		})
@@ -535,8 +572,11 @@ func TestDPoP(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			api := startAPI(t, issuer.URL(), token.DPoPRequired, test.nonceKey)
-			caller := newClient(t, full(issuer.URL(), func(c *client.Config) { c.DPoP = true }), api.URL)
-			if got, want := said(t, caller, "POST", api.URL+"/messages?", strings.NewReader(`{"n":1}`)), `200 DPoP POST /messages {"n":1}`; got != want {
+			caller := newClient(t, full(issuer.URL(), func(c *client.Config) {
+				c.DPoP = true
+			}), api.URL)
+			if got, want := said(t, caller, "POST", api.URL+"/messages?",
+				strings.NewReader(`{"n":1}`)), `200 DPoP POST /messages {"n":1}`; got != want {
 				t.Errorf("the API says %q, expected %q", got, want)
 			}
 			if got := api.requests.Swap(0); got != test.first {
@@ -545,7 +585,8 @@ func TestDPoP(t *testing.T) {
 			var all sync.WaitGroup
 			for range 20 {
 				all.Go(func() {
-					if got, want := said(t, caller, "GET", api.URL+"/messages", nil), "200 DPoP GET /messages "; got != want {
+					if got, want := said(t, caller, "GET", api.URL+"/messages",
+						nil), "200 DPoP GET /messages "; got != want {
 						t.Errorf("the API says %q, expected %q", got, want)
 					}
 				})
@@ -558,13 +599,15 @@ func TestDPoP(t *testing.T) {
 	}
 	t.Run("a bearer token is not taken", func(t *testing.T) {
 		api := startAPI(t, issuer.URL(), token.DPoPRequired, nil)
-		if got := said(t, newClient(t, full(issuer.URL(), nil), api.URL), "GET", api.URL+"/messages", nil); !strings.HasPrefix(got, "401 ") {
+		if got := said(t, newClient(t, full(issuer.URL(), nil), api.URL), "GET",
+			api.URL+"/messages", nil); !strings.HasPrefix(got, "401 ") {
 			t.Errorf("the API says %q to a bearer token, so that this test proves nothing", got)
 		}
 	})
 }
 
-// The issuer may want a nonce as well (RFC 9449 §8). It is asked once more, and not again and again.
+// The issuer may want a nonce as well (RFC 9449 §8). It is asked once more, and not again and
+// again.
 func TestDPoPNonceOfTheIssuer(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -586,29 +629,35 @@ func TestDPoPNonceOfTheIssuer(t *testing.T) {
 				nonces = append(nonces, claims.Nonce)
 				if claims.Nonce != test.accepts {
 					w.Header().Set("DPoP-Nonce", fmt.Sprint("n", len(nonces)))
-					refuse(w, 400, "use_dpop_nonce", "Authorization server requires nonce in DPoP proof")
+					refuse(w, 400, "use_dpop_nonce",
+						"Authorization server requires nonce in DPoP proof")
 					return
 				}
 				grant(w, "t", "DPoP", 3600)
 			}
 			endpoint := fake(t, proxied)
-			source := newSource(t, full(issuer.URL(), func(c *client.Config) { c.Issuer, c.TokenURL, c.DPoP = "", endpoint, true }))
+			source := newSource(t, full(issuer.URL(), func(c *client.Config) {
+				c.Issuer, c.TokenURL, c.DPoP = "", endpoint, true
+			}))
 			got, err := source.Token()
 			refused, _ := errors.AsType[*oauth2.RetrieveError](err)
 			switch {
-			case test.accepts == "none" && (refused == nil || refused.ErrorCode != "use_dpop_nonce"):
+			case test.accepts == "none" &&
+				(refused == nil || refused.ErrorCode != "use_dpop_nonce"):
 				t.Errorf("%v, %v: expected the refusal", got, err)
 			case test.accepts != "none" && (err != nil || got.AccessToken != "t"):
 				t.Errorf("%v, %v: expected the token", got, err)
 			}
 			if len(nonces) != test.requests || nonces[0] != "" || nonces[1] != "n1" {
-				t.Errorf("the issuer got proofs with nonces %q: expected %d, the second with that of the first answer", nonces, test.requests)
+				t.Errorf("the issuer got proofs with nonces %q: expected %d, the second with "+
+					"that of the first answer", nonces, test.requests)
 			}
 		})
 	}
 }
 
-// Another refusal is the issuer's last word, also when it brings a nonce, which the next request has.
+// Another refusal is the issuer's last word, also when it brings a nonce, which the next request
+// has.
 func TestDPoPOtherRefusal(t *testing.T) {
 	requests := 0
 	endpoint := fake(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -616,8 +665,12 @@ func TestDPoPOtherRefusal(t *testing.T) {
 		w.Header().Set("DPoP-Nonce", "n1")
 		refuse(w, 400, "invalid_scope", "which?")
 	})
-	_, err := newSource(t, full("", func(c *client.Config) { c.TokenURL, c.DPoP = endpoint, true })).Token()
-	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); !ok || refused.ErrorCode != "invalid_scope" || refused.ErrorDescription != "which?" || requests != 1 {
+	_, err := newSource(t, full("", func(c *client.Config) {
+		c.TokenURL, c.DPoP = endpoint, true
+	})).Token()
+	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); !ok ||
+		refused.ErrorCode != "invalid_scope" || refused.ErrorDescription != "which?" ||
+		requests != 1 {
 		t.Errorf("%d requests, and %v: expected 1, and what the issuer says", requests, err)
 	}
 }
@@ -628,9 +681,12 @@ func TestHTTPClient(t *testing.T) {
 	api := startAPI(t, issuer.URL(), token.DPoPAllowed, nil)
 	for _, dpop := range []bool{false, true} {
 		through := &counting{}
-		caller := newClient(t, full(issuer.URL(), func(c *client.Config) { c.HTTPClient, c.DPoP = &http.Client{Transport: through}, dpop }), api.URL)
+		caller := newClient(t, full(issuer.URL(), func(c *client.Config) {
+			c.HTTPClient, c.DPoP = &http.Client{Transport: through}, dpop
+		}), api.URL)
 		said(t, caller, "GET", api.URL+"/messages", nil)
-		if got, want := strings.Join(through.paths, " "), "/.well-known/openid-configuration /oauth/token /messages"; got != want {
+		if got, want := strings.Join(through.paths,
+			" "), "/.well-known/openid-configuration /oauth/token /messages"; got != want {
 			t.Errorf("DPoP %v: what goes through the client is %s, expected %s", dpop, got, want)
 		}
 	}
@@ -643,10 +699,15 @@ func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// An issuer that knows nothing of DPoP gives bearer tokens: who asked for better must not take them (RFC 9449 §5).
+// An issuer that knows nothing of DPoP gives bearer tokens: who asked for better must not take them
+// (RFC 9449 §5).
 func TestDPoPIsNotLost(t *testing.T) {
-	endpoint := fake(t, func(w http.ResponseWriter, _ *http.Request) { grant(w, "t", "Bearer", 3600) })
-	_, err := newSource(t, full("", func(c *client.Config) { c.TokenURL, c.DPoP = endpoint, true })).Token()
+	endpoint := fake(t, func(w http.ResponseWriter, _ *http.Request) {
+		grant(w, "t", "Bearer", 3600)
+	})
+	_, err := newSource(t, full("", func(c *client.Config) {
+		c.TokenURL, c.DPoP = endpoint, true
+	})).Token()
 	if err == nil || !strings.Contains(err.Error(), `token_type is "Bearer", expected DPoP`) {
 		t.Errorf("error is %v: expected a bearer token to be refused", err)
 	}

@@ -8,28 +8,33 @@ import (
 	"strings"
 )
 
-// OriginError is a request that does not go to the API, and was not sent: the token is the API's, and not to be seen by
-// others.
+// OriginError is a request that does not go to the API, and was not sent: the token is the API's,
+// and not to be seen by others.
 type OriginError struct{ Expected, Received string }
 
 func (e *OriginError) Error() string {
-	return fmt.Sprintf("client: the request goes to %s, the token is for %s: use another http.Client for it", e.Received, e.Expected)
+	return fmt.Sprintf("client: the request goes to %s, the token is for %s: use another "+
+		"http.Client for it", e.Received, e.Expected)
 }
 
-// Client returns an http.Client for requests to an API, each of which gets the token, and with DPoP a proof. api is any
-// URL of the API; what counts is its origin. A request to another origin is refused with an [*OriginError], unless the
-// API redirects there; then it goes without the token, and so does what that origin redirects to.
+// Client returns an http.Client for requests to an API, each of which gets the token, and with DPoP
+// a proof. api is any URL of the API; what counts is its origin. A request to another origin is
+// refused with an [*OriginError], unless the API redirects there; then it goes without the token,
+// and so does what that origin redirects to.
 //
-// A request that the API refuses with 401 is sent once more if that can help: with the nonce that the API asks for (RFC
-// 9449 §9), or with a new token where the old one, not quite fresh, is no longer valid (the issuer may have dropped the
-// key). A body is sent again only if the request has GetBody, as http.NewRequest sees to.
+// A request that the API refuses with 401 is sent once more if that can help: with the nonce that
+// the API asks for (RFC 9449 §9), or with a new token where the old one, not quite fresh, is no
+// longer valid (the issuer may have dropped the key). A body is sent again only if the request has
+// GetBody, as http.NewRequest sees to.
 func (s *Source) Client(api string) (*http.Client, error) {
 	u, err := url.Parse(api)
 	if err == nil {
 		err = confidential(api)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("client: the API is at %q: expected an https URL, http on loopback hosts only", redacted(api))
+		return nil,
+			fmt.Errorf("client: the API is at %q: expected an https URL, http on loopback hosts "+
+				"only", redacted(api))
 	}
 	caller := *s.config.HTTPClient
 	caller.Transport = &transport{source: s, origin: originOf(u), base: baseOf(s.config.HTTPClient)}
@@ -45,7 +50,8 @@ type transport struct {
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	origin := originOf(r.URL)
 	switch {
-	case r.Response != nil && (origin != t.origin || !t.chose(r)): // the http.Client follows a redirect
+	case r.Response != nil && (origin != t.origin || !t.chose(r)):
+		// the http.Client follows a redirect
 		return t.base.RoundTrip(r)
 	case origin != t.origin:
 		closeBody(r)
@@ -64,8 +70,8 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// chose reports whether a request is where it is by redirects of the API alone. One that comes back from another origin
-// is that origin's choice, which is not to have the token's force.
+// chose reports whether a request is where it is by redirects of the API alone. One that comes back
+// from another origin is that origin's choice, which is not to have the token's force.
 func (t *transport) chose(r *http.Request) bool {
 	for r.Response != nil {
 		if r = r.Response.Request; r == nil || originOf(r.URL) != t.origin {
@@ -97,7 +103,8 @@ func (t *transport) send(r *http.Request) (response *http.Response, retry bool, 
 	}
 	response.Request = r // whoever prints the answer does not print the token
 	if t.source.prover != nil {
-		retry = t.source.prover.learn(r.URL, response.Header, nonce) && refusedFor(response, "use_dpop_nonce")
+		retry = t.source.prover.learn(r.URL, response.Header, nonce) &&
+			refusedFor(response, "use_dpop_nonce")
 	}
 	if refusedFor(response, "invalid_token") {
 		retry = t.source.forget(token)
@@ -105,10 +112,12 @@ func (t *transport) send(r *http.Request) (response *http.Response, retry bool, 
 	return response, retry, nil
 }
 
-// refusedFor reports whether an answer is a 401 with this error in a challenge (RFC 6750 §3, RFC 9449 §7.1).
+// refusedFor reports whether an answer is a 401 with this error in a challenge (RFC 6750 §3, RFC
+// 9449 §7.1).
 func refusedFor(response *http.Response, code string) bool {
 	challenges := strings.Join(response.Header.Values("WWW-Authenticate"), ", ")
-	return response.StatusCode == http.StatusUnauthorized && strings.Contains(challenges, `error="`+code+`"`)
+	return response.StatusCode == http.StatusUnauthorized &&
+		strings.Contains(challenges, `error="`+code+`"`)
 }
 
 // originOf is the origin of a URL (RFC 6454 §4).

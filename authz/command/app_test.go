@@ -117,7 +117,9 @@ func TestFlagsOfTheProgram(t *testing.T) {
 			app := things()
 			app.Open = &own{opened: &opened}
 			app.Dev = &Dev{
-				Issuer: func(string, string, []string, []string) (Issuer, error) { return nil, nil },
+				Issuer: func(string, string, []string, []string) (Issuer, error) {
+					return nil, nil
+				},
 			}
 			code, _, stderr := run(t, app, test.args, test.environ...)
 			if code != test.code || opened != test.opened {

@@ -65,7 +65,8 @@ func (c config) settings(prefix string, hasDev bool) (settings, error) {
 			Resource:       f.resource("RESOURCE", c.Resource),
 			NonceKey:       c.nonceKey(&f),
 			Gate: chain(
-				f.report("INSECURE_REPORT", c.InsecureReport), f.responses("RESPONSES", c.Responses),
+				f.report("INSECURE_REPORT", c.InsecureReport),
+				f.responses("RESPONSES", c.Responses),
 			),
 		},
 	}

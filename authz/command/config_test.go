@@ -78,7 +78,8 @@ func TestDefaultsPass(t *testing.T) {
 	if s.server.Docs {
 		t.Error("the docs page is on by default")
 	}
-	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: s.server.Issuers}); err != nil {
+	if _, err := token.NewVerifier(t.Context(),
+		token.Config{Issuers: s.server.Issuers}); err != nil {
 		t.Errorf("token.NewVerifier refuses it: %v", err)
 	}
 }
@@ -261,7 +262,8 @@ func TestLogger(t *testing.T) {
 	}
 
 	_, err = logConfig{Format: "xml", Level: "loud"}.logger(prefix, &out)
-	want := "ORDERS_LOG_LEVEL is \"loud\": expected debug, info, warn or error\nORDERS_LOG_FORMAT is \"xml\": expected json or text"
+	want := "ORDERS_LOG_LEVEL is \"loud\": expected debug, info, warn or " +
+		"error\nORDERS_LOG_FORMAT is \"xml\": expected json or text"
 	if err == nil || err.Error() != want {
 		t.Errorf("faults are\n%v\nwant\n%s", err, want)
 	}
@@ -390,7 +392,8 @@ func TestEnvironment(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if issuer, audience := env.lookup("ISSUER"), env.lookup("AUDIENCE"); issuer != test.issuer ||
+			if issuer, audience := env.lookup("ISSUER"), env.lookup(
+				"AUDIENCE"); issuer != test.issuer ||
 				audience != test.audience {
 				t.Errorf("issuer %q, audience %q; want %q, %q", issuer, audience, test.issuer,
 					test.audience)

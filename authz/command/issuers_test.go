@@ -159,8 +159,9 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"an alias of itself", list + "  - {url: https://a.example/, audiences: &a [*a]}\n", `f.yaml:2: audiences is a list: expected a single value`},
 
 		{"url missing", list + "  - audiences: [a]\n", `f.yaml:2: url is not set: expected the URL of the issuer, identical to the iss claim`},
-		{"url and audiences missing, with a preset", list + "  - preset: okta\n", "f.yaml:2: url is not set: expected the URL of the issuer, identical to the iss claim\n" +
-			"f.yaml:2: audiences is not set: expected the identifiers of this API at the issuer, so that tokens for other APIs are refused"},
+		{"url and audiences missing, with a preset", list + "  - preset: okta\n",
+			"f.yaml:2: url is not set: expected the URL of the issuer, identical to the iss claim\n" +
+				"f.yaml:2: audiences is not set: expected the identifiers of this API at the issuer, so that tokens for other APIs are refused"},
 		{"http url", list + "  - {url: http://a.example/, audiences: [a]}\n", `f.yaml:2: url is "http://a.example/": expected https: http is allowed for loopback hosts only, because anyone on the network path could replace the keys`},
 		{"url empty", list + "  - url:\n    audiences: [a]\n", `f.yaml:2: url is empty: expected a single value`},
 		{"url with a password, which is not repeated", list + "  - {url: 'https://me:hunter2@a.example/', audiences: [a]}\n", `f.yaml:2: url is "https://me:xxxxx@a.example/": expected a URL without user and password`},
@@ -191,11 +192,19 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"a key with a line break", "issuers: [{url: https://a.example/, audiences: [a], \"all is\\nwell\": 1}]", `f.yaml:1: "all is\nwell" is an unknown key: expected one of preset, url, tenants, insecure_any_tenant, discovery_url, jwks_uri, jwks, jwks_file, public_key_file, insecure_http, audiences, audience_claim, client_claim, subject, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, strict_scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, mtls, keys`},
 		{"a value with a line break", list + "  - {url: https://a.example/, audiences: [a], leeway: \"1s\\nall is well\"}\n", `f.yaml:2: leeway is "1s\nall is well": expected a duration with its unit, from 0s to 60s`},
 		{"all of them together", list + "  - preset: x\n    url: y\n    audience: z\n  - audiences: [a]\nmore: 1\n",
-			"f.yaml:2: preset is \"x\": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta\n" +
+			"f.yaml:2: preset is \"x\": expected one of auth0, auth0-rbac, cognito, entra, " +
+				"google, keycloak, okta\n" +
 				"f.yaml:3: url is \"y\": expected a URL without query and fragment, such as https://issuer.example/, identical to the iss claim (RFC 8414 §2)\n" +
-				"f.yaml:4: audience is an unknown key: expected one of preset, url, tenants, insecure_any_tenant, discovery_url, jwks_uri, jwks, jwks_file, public_key_file, insecure_http, audiences, audience_claim, client_claim, subject, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, strict_scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, mtls, keys\n" +
-				"f.yaml:2: audiences is not set: expected the identifiers of this API at the issuer, so that tokens for other APIs are refused\n" +
-				"f.yaml:5: url is not set: expected the URL of the issuer, identical to the iss claim\n" +
+				"f.yaml:4: audience is an unknown key: expected one of preset, url, tenants, " +
+				"insecure_any_tenant, discovery_url, jwks_uri, jwks, jwks_file, public_key_file, " +
+				"insecure_http, audiences, audience_claim, client_claim, subject, " +
+				"required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, " +
+				"strict_scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, mtls, " +
+				"keys\n" +
+				"f.yaml:2: audiences is not set: expected the identifiers of this API at the " +
+				"issuer, so that tokens for other APIs are refused\n" +
+				"f.yaml:5: url is not set: expected the URL of the issuer, identical to the iss " +
+				"claim\n" +
 				"f.yaml:6: more is an unknown key: expected issuers"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -225,7 +234,9 @@ func TestPresetOverridden(t *testing.T) {
 		}
 		want := []token.Issuer{{
 			URL: "https://a.example/x", Audiences: []string{"a"}, ScopeClaims: []string{"/groups"}, Leeway: time.Second, // said
-			AudienceClaim: "/client_id", Algorithms: []string{"RS256"}, RequiredClaims: map[string][]string{"/token_use": {"access"}}, // the preset's
+			// the preset's
+			AudienceClaim: "/client_id", Algorithms: []string{"RS256"},
+			RequiredClaims: map[string][]string{"/token_use": {"access"}},
 		}}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s gives\n %+v\nwant\n %+v", text, got, want)
@@ -259,7 +270,8 @@ func TestSettingsOfAFile(t *testing.T) {
 	if !reflect.DeepEqual(s.server.Issuers, want) {
 		t.Errorf("the issuers are\n %+v\nwant\n %+v", s.server.Issuers, want)
 	}
-	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: s.server.Issuers}); err != nil {
+	if _, err := token.NewVerifier(t.Context(),
+		token.Config{Issuers: s.server.Issuers}); err != nil {
 		t.Errorf("token.NewVerifier refuses it: %v", err)
 	}
 }

@@ -45,11 +45,12 @@ components:
 		Open: Routes(func(g *authz.Gate) (http.Handler, error) {
 			mux := g.Mux()
 			for _, o := range g.Plan().Operations() {
-				mux.HandleFunc(o.Method+" "+g.BasePath()+o.Path, func(w http.ResponseWriter, r *http.Request) {
-					if p, ok := token.FromContext(r.Context()); ok {
-						fmt.Fprint(w, p.Subject())
-					}
-				})
+				mux.HandleFunc(o.Method+" "+g.BasePath()+o.Path,
+					func(w http.ResponseWriter, r *http.Request) {
+						if p, ok := token.FromContext(r.Context()); ok {
+							fmt.Fprint(w, p.Subject())
+						}
+					})
 			}
 			return mux, nil
 		}),
@@ -71,7 +72,8 @@ func (l *log) Write(b []byte) (int, error) {
 // wait returns the first match of a pattern, once there is one.
 func (l *log) wait(t *testing.T, pattern string) []string {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(
+		10 * time.Millisecond) {
 		l.mutex.Lock()
 		found := regexp.MustCompile(pattern).FindStringSubmatch(l.bytes.String())
 		l.mutex.Unlock()
@@ -88,20 +90,24 @@ func (l *log) wait(t *testing.T, pattern string) []string {
 func TestServeCredentials(t *testing.T) {
 	t.Chdir(t.TempDir())
 	entry := func(id, secret, scopes string) string {
-		return fmt.Sprintf("  - {id: %s, scopes: [%s], sha256: %x}\n", id, scopes, sha256.Sum256([]byte(secret)))
+		return fmt.Sprintf("  - {id: %s, scopes: [%s], sha256: %x}\n", id, scopes,
+			sha256.Sum256([]byte(secret)))
 	}
 	write := func(text string) {
 		if err := os.WriteFile("credentials.yaml", []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write("key:\n" + entry("shop", "first", "send") + entry("guest", "second", "") + "basic:\n" + entry("alice", "pass:word", ""))
+	write("key:\n" + entry("shop", "first", "send") + entry("guest", "second", "") + "basic:\n" +
+		entry("alice", "pass:word", ""))
 	ctx, stop := context.WithCancel(t.Context())
 	var stderr log
 	done := make(chan int)
 	go func() {
-		done <- webhooks().Run(ctx, strings.Fields("serve --addr 127.0.0.1:0 "+ // no issuer: the document takes no tokens
-			"--unstated deny --credentials credentials.yaml"), nil, strings.NewReader(""), io.Discard, &stderr)
+		// no issuer: the document takes no tokens
+		done <- webhooks().Run(ctx, strings.Fields("serve --addr 127.0.0.1:0 "+
+			"--unstated deny --credentials credentials.yaml"), nil, strings.NewReader(""),
+			io.Discard, &stderr)
 	}()
 	api := "http://" + stderr.wait(t, `"msg":"serving","addr":"([^"]+)"`)[1]
 	send := func(method, path, name, secret string) (int, string) {
@@ -128,7 +134,8 @@ func TestServeCredentials(t *testing.T) {
 		t.Helper()
 		got, body := send(method, path, name, secret)
 		if got != status || status == 200 && body != subject {
-			t.Errorf("%s %s with %s %q: %d %q, expected %d %q", method, path, name, secret, got, body, status, subject)
+			t.Errorf("%s %s with %s %q: %d %q, expected %d %q", method, path, name, secret, got,
+				body, status, subject)
 		}
 		if strings.Contains(body, secret) && secret != "" && status != 200 {
 			t.Errorf("the answer holds the secret: %s", body)
@@ -150,7 +157,8 @@ func TestServeCredentials(t *testing.T) {
 	expect("POST", "/v1/hook", "key", "first", 200, "shop")
 	write("key:\n" + entry("shop", "third", "send") + "basic:\n" + entry("alice", "pass:word", ""))
 	hangUp(t)
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(
+		10 * time.Millisecond) {
 		if status, _ := send("POST", "/v1/hook", "key", "third"); status == 200 {
 			break
 		}
@@ -192,7 +200,8 @@ func TestCredentialCommand(t *testing.T) {
 	}
 	secret := strings.TrimSpace(stderr)
 	p, err := found["key"].Key(t.Context(), secret)
-	if err != nil || p.Subject() != "shop" || p.ClientID() != "shop" || !p.HasScope("send") || !p.HasScope("read") || len(secret) < 26 {
+	if err != nil || p.Subject() != "shop" || p.ClientID() != "shop" || !p.HasScope("send") ||
+		!p.HasScope("read") || len(secret) < 26 {
 		t.Errorf("%q is the secret of %v, %v", secret, p, err)
 	}
 	if strings.Contains(stdout, secret) {
@@ -216,7 +225,8 @@ func TestCredentialFaults(t *testing.T) {
 		"key: [{id: a, sha256: " + hash + "}, {id: b, sha256: " + hash + "}]":                     "expected each secret once",
 	} {
 		_, err := parseCredentials("file", []byte(text))
-		if err == nil || !strings.Contains(err.Error(), fault) || strings.Contains(err.Error(), "hunter2") {
+		if err == nil || !strings.Contains(err.Error(), fault) ||
+			strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: error is %v, expected %q", text, err, fault)
 		}
 	}
@@ -226,11 +236,13 @@ func TestCredentialFaults(t *testing.T) {
 func TestPolicyFaults(t *testing.T) {
 	dir := t.TempDir()
 	nothing := filepath.Join(dir, "nothing.yaml")
-	if err := os.WriteFile(nothing, []byte("overlay: 1.0.0\ninfo: {title: t, version: v}\nactions: [{target: $.paths.none, remove: true}]"), 0o600); err != nil {
+	if err := os.WriteFile(nothing, []byte("overlay: 1.0.0\ninfo: {title: t, version: "+
+		"v}\nactions: [{target: $.paths.none, remove: true}]"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	unknown := filepath.Join(dir, "unknown.yaml")
-	if err := os.WriteFile(unknown, []byte("kye: [{id: a, sha256: "+strings.Repeat("0a", 32)+"}]"), 0o600); err != nil {
+	if err := os.WriteFile(unknown, []byte("kye: [{id: a, sha256: "+strings.Repeat("0a", 32)+"}]"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	for args, fault := range map[string]string{

@@ -174,8 +174,9 @@ var shapes = map[string][]shape{
 			scopes: []string{"read:messages"}, client: "backend",
 		},
 		{
-			name:   "roles of the API's own client, by other names",
-			more:   "scope_claims: [/resource_access/my-api/roles]\n    scope_names: {admin: read:messages write:messages}",
+			name: "roles of the API's own client, by other names",
+			more: "scope_claims: [/resource_access/my-api/roles]\n    scope_names: {admin: " +
+				"read:messages write:messages}",
 			header: `{"alg":"RS256","typ":"JWT","kid":"FJ86GcF3jTbNLOco4NvZkUCIUmfYCqoqtOQeMfbhNlE"}`,
 			claims: `{"exp":1795000300,"iat":1795000000,"jti":"1","iss":"https://keycloak.example/realms/example","aud":["https://api.example","my-api"],"sub":"36fa0f91","typ":"Bearer","azp":"frontend",
 				"realm_access":{"roles":["delete:messages"]},"resource_access":{"my-api":{"roles":["admin"]},"other-api":{"roles":["delete:messages"]}},"scope":"openid delete:messages"}`,
@@ -392,14 +393,16 @@ var shapes = map[string][]shape{
 			name:   "service account of a stranger: a genuine token, and no scope",
 			header: `{"alg":"RS256","kid":"6719678351a5faedc2e70274bbea62da2a8c4a12","typ":"JWT"}`,
 			claims: `{"aud":"https://api.example","azp":"999999999999999999999","email":"reader@strangers-project.iam.gserviceaccount.com","email_verified":true,"exp":1795003600,"iat":1795000000,"iss":"https://accounts.google.com","sub":"999999999999999999999","scope":"read:messages"}`,
-			more:   "scope_names: {\"112233445566778899000\": read:messages}\n    grantable_scopes: [read:messages]",
+			more: "scope_names: {\"112233445566778899000\": read:messages}\n    " +
+				"grantable_scopes: [read:messages]",
 			client: "999999999999999999999",
 		},
 		{
 			name:   "user, of our own organization",
 			header: `{"alg":"RS256","kid":"6719678351a5faedc2e70274bbea62da2a8c4a12","typ":"JWT"}`,
 			claims: `{"iss":"https://accounts.google.com","azp":"1234-web.apps.googleusercontent.com","aud":"https://api.example","sub":"110169484474386276334","hd":"example.com","email":"jane@example.com","email_verified":true,"at_hash":"HK6E_P6Dh8Y93mRNtsDB1Q","iat":1795000000,"exp":1795003600}`,
-			more:   "required_claims: {/hd: [example.com]}\n    scope_names: {\"110169484474386276334\": read:messages}",
+			more: "required_claims: {/hd: [example.com]}\n    scope_names: " +
+				"{\"110169484474386276334\": read:messages}",
 			scopes: []string{"read:messages"}, client: "1234-web.apps.googleusercontent.com",
 		},
 		{
@@ -540,8 +543,9 @@ func (p *provider) verifier(t *testing.T, file string) *token.Verifier {
 		t.Fatal(err)
 	}
 	v, err := token.NewVerifier(t.Context(), token.Config{
-		Issuers: issuers, HTTPClient: &http.Client{Transport: p}, Logger: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { return time.Unix(shapesAt+60, 0) },
+		Issuers: issuers, HTTPClient: &http.Client{Transport: p},
+		Logger: slog.New(slog.DiscardHandler),
+		Now:    func() time.Time { return time.Unix(shapesAt+60, 0) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -563,7 +567,8 @@ func (p *provider) sign(header, claims string) string {
 // RoundTrip answers as every provider does: with its discovery document, and its keys.
 func (p *provider) RoundTrip(r *http.Request) (*http.Response, error) {
 	body := `{"keys":[`
-	if issuer, discovery := strings.CutSuffix(r.URL.String(), "/.well-known/openid-configuration"); discovery {
+	if issuer, discovery := strings.CutSuffix(r.URL.String(),
+		"/.well-known/openid-configuration"); discovery {
 		if strings.HasSuffix(issuer, ".auth0.com") {
 			issuer += "/"
 		}

@@ -17,14 +17,16 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// peopled is config with people, and with clients that sign them in. The redirect URI of other has a query of its own.
+// peopled is config with people, and with clients that sign them in. The redirect URI of other has
+// a query of its own.
 func peopled(clock func() time.Time) devissuer.Config {
 	cfg := config()
 	cfg.Now = clock
 	cfg.Clients = append(cfg.Clients,
-		devissuer.Client{ID: "app", Scopes: []string{"read:messages", "write:messages"}, RedirectURIs: []string{
-			"http://localhost/callback", "http://127.0.0.1:8080/callback", "http://[::1]/callback", "https://app.example/callback", "com.example.app:/callback",
-		}},
+		devissuer.Client{ID: "app", Scopes: []string{"read:messages", "write:messages"},
+			RedirectURIs: []string{
+				"http://localhost/callback", "http://127.0.0.1:8080/callback", "http://[::1]/callback", "https://app.example/callback", "com.example.app:/callback",
+			}},
 		devissuer.Client{ID: "other", Scopes: cfg.Scopes, RedirectURIs: []string{"http://localhost/callback?tenant=a%20b"}},
 		devissuer.Client{ID: "web", Secret: secret, Scopes: cfg.Scopes, RedirectURIs: []string{"http://127.0.0.1/callback"}},
 	)
@@ -51,7 +53,8 @@ func signsIn(t testing.TB, clock *time.Time) *devissuer.Issuer {
 
 const (
 	callback = "http://localhost:5173/callback"
-	verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk" // this and its challenge are of RFC 7636 appendix B
+	// this and its challenge are of RFC 7636 appendix B
+	verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 	s256     = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 )
 
@@ -95,16 +98,19 @@ func browse(t testing.TB, issuer http.Handler, at string) page {
 	if p.at, err = r.URL.Parse(html.UnescapeString(action[1])); err != nil {
 		t.Fatalf("the form's action: %v", err)
 	}
-	for _, input := range regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`).FindAllStringSubmatch(p.body, -1) {
+	for _, input := range regexp.MustCompile(
+		`<input type="hidden" name="([^"]*)" value="([^"]*)">`).FindAllStringSubmatch(p.body, -1) {
 		p.hidden.Add(html.UnescapeString(input[1]), html.UnescapeString(input[2]))
 	}
 	return p
 }
 
 // choose presses a button.
-func (p page) choose(t testing.TB, name, value string, header ...string) *httptest.ResponseRecorder {
+func (p page) choose(t testing.TB, name, value string,
+	header ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	if button := `<button name="` + name + `" value="` + html.EscapeString(value) + `">`; !strings.Contains(p.body, button) {
+	if button := `<button name="` + name + `" value="` + html.EscapeString(value) +
+		`">`; !strings.Contains(p.body, button) {
 		t.Fatalf("there is no %s in %s", button, p.body)
 	}
 	form := url.Values{name: {value}}
@@ -123,11 +129,14 @@ func (p page) choose(t testing.TB, name, value string, header ...string) *httpte
 func comesBack(t testing.TB, w *httptest.ResponseRecorder, redirectURI string) url.Values {
 	t.Helper()
 	location := w.Header().Get("Location")
-	if w.Code != http.StatusSeeOther || !strings.HasPrefix(location, redirectURI) || w.Header().Get("Cache-Control") != "no-store" {
-		t.Fatalf("answered %d, Location %q, Cache-Control %q, %s: want 303 to %s, not to be stored", w.Code, location, w.Header().Get("Cache-Control"), w.Body, redirectURI)
+	if w.Code != http.StatusSeeOther || !strings.HasPrefix(location, redirectURI) ||
+		w.Header().Get("Cache-Control") != "no-store" {
+		t.Fatalf("answered %d, Location %q, Cache-Control %q, %s: want 303 to %s, not to be stored",
+			w.Code, location, w.Header().Get("Cache-Control"), w.Body, redirectURI)
 	}
 	rest := strings.TrimPrefix(location, redirectURI)
-	if want := map[bool]string{false: "?", true: "&"}[strings.Contains(redirectURI, "?")]; !strings.HasPrefix(rest, want) {
+	if want := map[bool]string{false: "?", true: "&"}[strings.Contains(redirectURI,
+		"?")]; !strings.HasPrefix(rest, want) {
 		t.Fatalf("Location is %q: want %q after %s", location, want, redirectURI)
 	}
 	answer, err := url.ParseQuery(rest[1:])
@@ -141,14 +150,16 @@ func comesBack(t testing.TB, w *httptest.ResponseRecorder, redirectURI string) u
 func aCode(t testing.TB, issuer http.Handler, changes ...string) string {
 	t.Helper()
 	form := asking(changes...)
-	code := comesBack(t, browse(t, issuer, authorizeURL(form)).choose(t, "person", "alice"), form.Get("redirect_uri")).Get("code")
+	code := comesBack(t, browse(t, issuer, authorizeURL(form)).choose(t, "person", "alice"),
+		form.Get("redirect_uri")).Get("code")
 	if code == "" {
 		t.Fatalf("no code for %v", form)
 	}
 	return code
 }
 
-// wantPage holds a page to what keeps a browser from harm: nothing runs, nothing is fetched, nobody frames it.
+// wantPage holds a page to what keeps a browser from harm: nothing runs, nothing is fetched, nobody
+// frames it.
 func wantPage(t testing.TB, w *httptest.ResponseRecorder) {
 	t.Helper()
 	style := regexp.MustCompile(`(?s)<style>(.*)</style>`).FindStringSubmatch(w.Body.String())
@@ -157,12 +168,15 @@ func wantPage(t testing.TB, w *httptest.ResponseRecorder) {
 	}
 	sum := sha256.Sum256([]byte(style[1]))
 	policy := strings.Split(w.Header().Get("Content-Security-Policy"), "; ")
-	for _, directive := range []string{"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"} {
+	for _, directive := range []string{"default-src 'none'", "frame-ancestors 'none'",
+		"base-uri 'none'", "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"} {
 		if !slices.Contains(policy, directive) {
 			t.Errorf("Content-Security-Policy is %q: want %q in it", policy, directive)
 		}
 	}
-	if len(policy) != 5 || !slices.ContainsFunc(policy, func(s string) bool { return strings.HasPrefix(s, "form-action '") }) {
+	if len(policy) != 5 || !slices.ContainsFunc(policy, func(s string) bool {
+		return strings.HasPrefix(s, "form-action '")
+	}) {
 		t.Errorf("Content-Security-Policy is %q: want five directives, with form-action", policy)
 	}
 	for name, want := range map[string]string{
@@ -173,7 +187,8 @@ func wantPage(t testing.TB, w *httptest.ResponseRecorder) {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
-	if found := regexp.MustCompile(`(?i)<script|\son[a-z]+=|javascript:|<img|<link|\sstyle=|https?://[^<"]*"[^>]*>\s*</a`).FindString(w.Body.String()); found != "" {
+	if found := regexp.MustCompile(
+		`(?i)<script|\son[a-z]+=|javascript:|<img|<link|\sstyle=|https?://[^<"]*"[^>]*>\s*</a`).FindString(w.Body.String()); found != "" {
 		t.Errorf("the page has %q", found)
 	}
 }
@@ -181,7 +196,8 @@ func wantPage(t testing.TB, w *httptest.ResponseRecorder) {
 func TestSignInPage(t *testing.T) {
 	issuer := signsIn(t, nil)
 	const nasty = `"><script>alert(1)</script>&amp; + %20 ✓`
-	p := browse(t, issuer, authorizeURL(asking("state", nasty, "nonce", nasty, "scope", "openid read:messages write:messages", "unknown", nasty)))
+	p := browse(t, issuer, authorizeURL(asking("state", nasty, "nonce", nasty, "scope",
+		"openid read:messages write:messages", "unknown", nasty)))
 	for _, says := range []string{
 		"<code>app</code> asks for <code>openid</code>, <code>read:messages</code>, <code>write:messages</code> at <code>" + audience + "</code>",
 		"goes to <code>" + callback + "</code>",
@@ -195,17 +211,21 @@ func TestSignInPage(t *testing.T) {
 	}
 	for _, person := range []string{"alice", "bob", "<i>mallory</i>"} {
 		answer := comesBack(t, p.choose(t, "person", person), callback)
-		if answer.Get("state") != nasty || answer.Get("iss") != issuerURL || answer.Get("code") == "" || len(answer) != 3 {
-			t.Errorf("%s: the answer is %v: want code, state as it was sent, and iss", person, answer)
+		if answer.Get("state") != nasty || answer.Get("iss") != issuerURL ||
+			answer.Get("code") == "" || len(answer) != 3 {
+			t.Errorf("%s: the answer is %v: want code, state as it was sent, and iss", person,
+				answer)
 		}
 	}
 	answer := comesBack(t, p.choose(t, "cancel", "yes"), callback)
-	if answer.Get("error") != "access_denied" || answer.Get("code") != "" || answer.Get("state") != nasty {
+	if answer.Get("error") != "access_denied" || answer.Get("code") != "" ||
+		answer.Get("state") != nasty {
 		t.Errorf("cancel: the answer is %v: want access_denied and state", answer)
 	}
 
 	// Without a scope, all that the client may have (RFC 6749 §3.3).
-	if p := browse(t, issuer, authorizeURL(asking())); !strings.Contains(p.body, "asks for <code>read:messages</code>, <code>write:messages</code> at") {
+	if p := browse(t, issuer, authorizeURL(asking())); !strings.Contains(p.body,
+		"asks for <code>read:messages</code>, <code>write:messages</code> at") {
 		t.Errorf("without scope the page says %s", p.body)
 	}
 	// Browsers hold the redirect after the form to form-action.
@@ -217,7 +237,8 @@ func TestSignInPage(t *testing.T) {
 		"com.example.app:/callback":    "'self' com.example.app:",
 	} {
 		w := get(issuer, "authorize?"+asking("redirect_uri", redirectURI).Encode())
-		if policy := w.Header().Get("Content-Security-Policy"); !strings.Contains(policy, "; form-action "+follows+"; ") {
+		if policy := w.Header().Get("Content-Security-Policy"); !strings.Contains(policy,
+			"; form-action "+follows+"; ") {
 			t.Errorf("%s: the policy is %q: want form-action %s", redirectURI, policy, follows)
 		}
 	}
@@ -285,29 +306,41 @@ func TestAuthorizeFaults(t *testing.T) {
 		{"prompt that contradicts itself", asking("prompt", "none login"), 0, "invalid_request", "prompt"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			for _, person := range []string{"", "alice"} { // the page's form is checked like the link
+			for _, person := range []string{"", "alice"} {
+				// the page's form is checked like the link
 				r := httptest.NewRequest("GET", authorizeURL(test.form), nil)
 				if person != "" {
-					r = httptest.NewRequest("POST", issuerURL+"authorize", strings.NewReader(test.form.Encode()+"&person="+person))
+					r = httptest.NewRequest("POST", issuerURL+"authorize",
+						strings.NewReader(test.form.Encode()+"&person="+person))
 					r.Header.Set("Content-Type", formType)
 				}
 				w := serve(issuer, r)
 				if test.status != 0 {
-					if w.Code != test.status || !strings.Contains(html.UnescapeString(w.Body.String()), "<code>"+test.code+"</code>: ") || !strings.Contains(html.UnescapeString(w.Body.String()), test.says) {
-						t.Errorf("%s answered %d %s: want a page, %d, that says %s and %q", r.Method, w.Code, w.Body, test.status, test.code, test.says)
+					if w.Code != test.status ||
+						!strings.Contains(html.UnescapeString(w.Body.String()),
+							"<code>"+test.code+"</code>: ") ||
+						!strings.Contains(html.UnescapeString(w.Body.String()), test.says) {
+						t.Errorf("%s answered %d %s: want a page, %d, that says %s and %q",
+							r.Method, w.Code, w.Body, test.status, test.code, test.says)
 					}
 					wantPage(t, w)
-					if strings.Contains(w.Body.String(), "attacker") || strings.Contains(w.Body.String(), "<form") {
-						t.Errorf("%s: the page shows what was sent, or lets somebody go on: %s", r.Method, w.Body)
+					if strings.Contains(w.Body.String(), "attacker") ||
+						strings.Contains(w.Body.String(), "<form") {
+						t.Errorf("%s: the page shows what was sent, or lets somebody go on: %s",
+							r.Method, w.Body)
 					}
 					continue
 				}
 				answer := comesBack(t, w, test.form.Get("redirect_uri"))
-				if answer.Get("error") != test.code || !strings.Contains(answer.Get("error_description"), test.says) || answer.Get("code") != "" {
-					t.Errorf("%s: the answer is %v: want %s that says %q", r.Method, answer, test.code, test.says)
+				if answer.Get("error") != test.code ||
+					!strings.Contains(answer.Get("error_description"), test.says) ||
+					answer.Get("code") != "" {
+					t.Errorf("%s: the answer is %v: want %s that says %q", r.Method, answer,
+						test.code, test.says)
 				}
 				if answer.Get("state") != "the state" || answer.Get("iss") != issuerURL {
-					t.Errorf("%s: the answer is %v: want state as it was sent, and iss (RFC 9207)", r.Method, answer)
+					t.Errorf("%s: the answer is %v: want state as it was sent, and iss (RFC 9207)",
+						r.Method, answer)
 				}
 			}
 		})
@@ -317,8 +350,10 @@ func TestAuthorizeFaults(t *testing.T) {
 	for _, form := range []url.Values{{"state": {"a", "b"}}, {"state": {""}}} {
 		request := asking("response_type", "x")
 		request["state"] = form["state"]
-		if answer := comesBack(t, get(issuer, "authorize?"+request.Encode()), callback); answer.Has("state") || answer.Get("error") == "" {
-			t.Errorf("state %q: the answer is %v: want an error without state", form["state"], answer)
+		if answer := comesBack(t, get(issuer, "authorize?"+request.Encode()),
+			callback); answer.Has("state") || answer.Get("error") == "" {
+			t.Errorf("state %q: the answer is %v: want an error without state", form["state"],
+				answer)
 		}
 	}
 }
@@ -361,35 +396,45 @@ func TestAuthorizeRefusesOddRequests(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := serve(issuer, test.request)
-			if w.Code != test.status || !strings.Contains(html.UnescapeString(w.Body.String()), test.says) || w.Header().Get("Location") != "" {
-				t.Errorf("answered %d %v %s: want %d that says %q", w.Code, w.Header(), w.Body, test.status, test.says)
+			if w.Code != test.status || !strings.Contains(html.UnescapeString(w.Body.String()),
+				test.says) || w.Header().Get("Location") != "" {
+				t.Errorf("answered %d %v %s: want %d that says %q", w.Code, w.Header(), w.Body,
+					test.status, test.says)
 			}
 		})
 	}
 
 	p := browse(t, issuer, authorizeURL(asking()))
 	for _, header := range [][]string{{"Sec-Fetch-Site", "same-origin", "Origin", "http://localhost:3010"}, {"Origin", "http://localhost:3010"}, {"Sec-Fetch-Site", "same-origin"}} {
-		if answer := comesBack(t, p.choose(t, "person", "alice", header...), callback); answer.Get("code") == "" {
-			t.Errorf("%q: the answer is %v: want a code, as the form is the page's own", header, answer)
+		if answer := comesBack(t, p.choose(t, "person", "alice", header...),
+			callback); answer.Get("code") == "" {
+			t.Errorf("%q: the answer is %v: want a code, as the form is the page's own", header,
+				answer)
 		}
 	}
 	// A link signs nobody in.
-	if p := browse(t, issuer, authorizeURL(asking("person", "alice", "cancel", "yes"))); p.hidden.Has("person") || p.hidden.Has("cancel") {
+	if p := browse(t, issuer,
+		authorizeURL(asking("person", "alice", "cancel", "yes"))); p.hidden.Has("person") ||
+		p.hidden.Has("cancel") {
 		t.Errorf("the page takes the choice from the link: %s", p.body)
 	}
 }
 
-// Without people there is no authorization endpoint, and discovery knows of none; its path is the API's.
+// Without people there is no authorization endpoint, and discovery knows of none; its path is the
+// API's.
 func TestNobodyToSignIn(t *testing.T) {
 	issuer := newIssuer(t)
-	if w := get(issuer, "authorize?"+asking().Encode()); w.Code != http.StatusNotFound || issuer.Serves("/authorize") {
+	if w := get(issuer, "authorize?"+asking().Encode()); w.Code != http.StatusNotFound ||
+		issuer.Serves("/authorize") {
 		t.Errorf("answered %d, Serves is %v: want 404", w.Code, issuer.Serves("/authorize"))
 	}
-	if w := get(signsIn(t, nil), "authorize?"+asking().Encode()); w.Code != http.StatusOK || !signsIn(t, nil).Serves("/authorize") {
+	if w := get(signsIn(t, nil), "authorize?"+asking().Encode()); w.Code != http.StatusOK ||
+		!signsIn(t, nil).Serves("/authorize") {
 		t.Errorf("with people, answered %d: want the sign-in page", w.Code)
 	}
 	for method, status := range map[string]int{"HEAD": 200, "PUT": 405, "OPTIONS": 405} {
-		if w := serve(signsIn(t, nil), httptest.NewRequest(method, authorizeURL(asking()), nil)); w.Code != status {
+		if w := serve(signsIn(t, nil), httptest.NewRequest(method, authorizeURL(asking()),
+			nil)); w.Code != status {
 			t.Errorf("%s: answered %d, want %d", method, w.Code, status)
 		}
 	}
@@ -399,7 +444,8 @@ func TestNobodyToSignIn(t *testing.T) {
 func TestDiscoveryOfSignIn(t *testing.T) {
 	issuer := signsIn(t, nil)
 	document := get(issuer, ".well-known/openid-configuration").Body.String()
-	if other := get(issuer, ".well-known/oauth-authorization-server").Body.String(); other != document {
+	if other := get(issuer,
+		".well-known/oauth-authorization-server").Body.String(); other != document {
 		t.Errorf("RFC 8414's document is %s, OpenID Connect's %s: want the same", other, document)
 	}
 	var metadata map[string]any
@@ -436,7 +482,9 @@ func TestNewCopiesPeopleAndRedirectURIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Clients[3].RedirectURIs[0], cfg.People[0].Scopes[0], cfg.People[1].Name = "https://attacker.example/", "admin", "carol"
-	if p := browse(t, issuer, authorizeURL(asking("scope", "read:messages"))); !strings.Contains(p.body, "alice gives it <code>read:messages</code></p>") || !strings.Contains(p.body, "Continue as bob") {
+	if p := browse(t, issuer, authorizeURL(asking("scope", "read:messages"))); !strings.Contains(
+		p.body, "alice gives it <code>read:messages</code></p>") ||
+		!strings.Contains(p.body, "Continue as bob") {
 		t.Errorf("a change of the caller's Config reached the issuer: %s", p.body)
 	}
 }
@@ -508,12 +556,15 @@ func TestRedirectURIs(t *testing.T) {
 			t.Errorf("%q: answered %d: want it taken for the client's: %v", uri, w.Code, ours)
 		}
 		if ours {
-			comesBack(t, browse(t, issuer, authorizeURL(asking("redirect_uri", uri))).choose(t, "person", "bob"), uri)
+			comesBack(t, browse(t, issuer, authorizeURL(asking("redirect_uri", uri))).choose(t,
+				"person", "bob"), uri)
 		}
 	}
 	// A query of its own stays.
 	const other = "http://localhost:9/callback?tenant=a%20b"
-	if answer := comesBack(t, browse(t, issuer, authorizeURL(asking("client_id", "other", "redirect_uri", other))).choose(t, "person", "bob"), other); answer.Get("code") == "" {
+	if answer := comesBack(t,
+		browse(t, issuer, authorizeURL(asking("client_id", "other", "redirect_uri", other))).choose(
+			t, "person", "bob"), other); answer.Get("code") == "" {
 		t.Errorf("the answer is %v: want a code", answer)
 	}
 }
@@ -529,10 +580,14 @@ func TestNewReportsFaultsOfSignIn(t *testing.T) {
 		{ID: "b"},
 	}
 	_, err := devissuer.New(cfg)
-	if err == nil || !strings.Contains(err.Error(), `Clients[0] ("a") has RedirectURIs, but there is nobody to sign in`) {
+	if err == nil ||
+		!strings.Contains(err.Error(),
+			`Clients[0] ("a") has RedirectURIs, but there is nobody to sign in`) {
 		t.Errorf("RedirectURIs without People: %v", err)
 	}
-	cfg.People = []devissuer.Person{{Name: "ann", Scopes: []string{"admin", "unknown"}}, {Name: "ann"}, {Name: ""}, {Name: "b@clients"}, {Name: strings.Repeat("x", 256)}, {Name: "é"}}
+	cfg.People = []devissuer.Person{{Name: "ann", Scopes: []string{"admin", "unknown"}},
+		{Name: "ann"}, {Name: ""}, {Name: "b@clients"}, {Name: strings.Repeat("x", 256)},
+		{Name: "é"}}
 	_, err = devissuer.New(cfg)
 	if err == nil {
 		t.Fatal("New accepted a configuration that is wrong throughout")

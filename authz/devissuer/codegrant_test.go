@@ -29,7 +29,8 @@ func exchanging(code string, changes ...string) url.Values {
 }
 
 func refreshing(refreshToken string, changes ...string) url.Values {
-	form := url.Values{"grant_type": {"refresh_token"}, "client_id": {"app"}, "refresh_token": {refreshToken}}
+	form := url.Values{"grant_type": {"refresh_token"}, "client_id": {"app"},
+		"refresh_token": {refreshToken}}
 	for change := range slices.Chunk(changes, 2) {
 		form.Set(change[0], change[1])
 	}
@@ -54,8 +55,11 @@ func request(t testing.TB, issuer http.Handler, form url.Values, header ...strin
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
 		t.Fatalf("answered %d %s: want JSON", w.Code, w.Body)
 	}
-	if (w.Code == http.StatusOK) != (answer.AccessToken != "") || (w.Code == http.StatusOK) == (answer.Error != "") || w.Header().Get("Cache-Control") != "no-store" {
-		t.Fatalf("answered %d, Cache-Control %q, %s: want either 200 and a token or an error, not to be stored", w.Code, w.Header().Get("Cache-Control"), w.Body)
+	if (w.Code == http.StatusOK) != (answer.AccessToken != "") ||
+		(w.Code == http.StatusOK) == (answer.Error != "") ||
+		w.Header().Get("Cache-Control") != "no-store" {
+		t.Fatalf("answered %d, Cache-Control %q, %s: want either 200 and a token or an error, "+
+			"not to be stored", w.Code, w.Header().Get("Cache-Control"), w.Body)
 	}
 	return answer
 }
@@ -71,14 +75,17 @@ func granted(t testing.TB, issuer http.Handler, form url.Values, header ...strin
 }
 
 // refused wants an error, that says something.
-func refused(t testing.TB, issuer http.Handler, form url.Values, code, says string, header ...string) {
+func refused(t testing.TB, issuer http.Handler, form url.Values, code, says string,
+	header ...string) {
 	t.Helper()
-	if answer := request(t, issuer, form, header...); answer.Error != code || !strings.Contains(answer.Description, says) {
+	if answer := request(t, issuer, form, header...); answer.Error != code ||
+		!strings.Contains(answer.Description, says) {
 		t.Errorf("answered %+v for %v: want %s that says %q", answer, form, code, says)
 	}
 }
 
-func claimsOf(t testing.TB, issuer *devissuer.Issuer, token string) (header, claims map[string]any) {
+func claimsOf(t testing.TB, issuer *devissuer.Issuer,
+	token string) (header, claims map[string]any) {
 	t.Helper()
 	header, claims, err := verify(get(issuer, ".well-known/jwks.json").Body.Bytes(), token)
 	if err != nil {
@@ -122,11 +129,13 @@ func TestCodeIsExchanged(t *testing.T) {
 			if test.scope != "" {
 				want["scope"] = test.scope
 			}
-			back := comesBack(t, browse(t, issuer, authorizeURL(form)).choose(t, "person", test.person), callback)
+			back := comesBack(t, browse(t, issuer, authorizeURL(form)).choose(t, "person",
+				test.person), callback)
 			clock = now.Add(59 * time.Second)
 			got := granted(t, issuer, exchanging(back.Get("code")))
 			if got.TokenType != "Bearer" || got.Scope != test.granted {
-				t.Errorf("token_type is %q, scope is %q: want Bearer, %q", got.TokenType, got.Scope, test.granted)
+				t.Errorf("token_type is %q, scope is %q: want Bearer, %q", got.TokenType, got.Scope,
+					test.granted)
 			}
 			header, claims := claimsOf(t, issuer, got.AccessToken)
 			delete(claims, "jti")
@@ -135,17 +144,21 @@ func TestCodeIsExchanged(t *testing.T) {
 
 			asked := strings.Fields(test.granted)
 			if has := got.RefreshToken != ""; has != slices.Contains(asked, "offline_access") {
-				t.Errorf("there is a refresh token: %v: want one when, and only when, offline_access is granted", has)
+				t.Errorf("there is a refresh token: %v: want one when, and only when, "+
+					"offline_access is granted", has)
 			}
 			if has := got.IDToken != ""; has != slices.Contains(asked, "openid") {
-				t.Fatalf("there is an ID token: %v: want one when, and only when, openid is granted", has)
+				t.Fatalf(
+					"there is an ID token: %v: want one when, and only when, openid is granted",
+					has)
 			}
 			if got.IDToken == "" {
 				return
 			}
 			header, claims = claimsOf(t, issuer, got.IDToken)
 			wantEqual(t, "typ of the ID token", header["typ"], "JWT")
-			hash, _ := claims["at_hash"].(string) // its value is checked by another implementation, in interop_test.go
+			// its value is checked by another implementation, in interop_test.go
+			hash, _ := claims["at_hash"].(string)
 			delete(claims, "at_hash")
 			identity := map[string]any{
 				"iss": issuerURL, "sub": test.person, "aud": "app", "nonce": "the nonce", "auth_time": now.Unix(),
@@ -169,7 +182,8 @@ func TestCodeIsExchanged(t *testing.T) {
 func TestScopesThatBothHave(t *testing.T) {
 	cfg := peopled(func() time.Time { return now })
 	cfg.Scopes = append(cfg.Scopes, "openid")
-	cfg.Clients = []devissuer.Client{{ID: "app", Scopes: cfg.Scopes, RedirectURIs: []string{callback}}}
+	cfg.Clients = []devissuer.Client{{ID: "app", Scopes: cfg.Scopes,
+		RedirectURIs: []string{callback}}}
 	cfg.People = []devissuer.Person{{Name: "alice", Scopes: cfg.Scopes}}
 	issuer, err := devissuer.New(cfg)
 	if err != nil {
@@ -178,14 +192,17 @@ func TestScopesThatBothHave(t *testing.T) {
 	got := granted(t, issuer, exchanging(aCode(t, issuer, "scope", "openid profile admin")))
 	_, claims := claimsOf(t, issuer, got.AccessToken)
 	if claims["scope"] != "openid admin" || got.IDToken == "" {
-		t.Errorf("the access token has %v, there is an ID token: %v: want openid admin, and one", claims["scope"], got.IDToken != "")
+		t.Errorf("the access token has %v, there is an ID token: %v: want openid admin, and one",
+			claims["scope"], got.IDToken != "")
 	}
-	if body := get(issuer, ".well-known/openid-configuration").Body.String(); strings.Count(body, `"openid"`) != 1 {
+	if body := get(issuer, ".well-known/openid-configuration").Body.String(); strings.Count(body,
+		`"openid"`) != 1 {
 		t.Errorf("discovery lists openid more or less than once: %s", body)
 	}
 }
 
-// A code works for its client, redirect URI and verifier, within 60 s, and once: whoever comes with it in vain has spent it.
+// A code works for its client, redirect URI and verifier, within 60 s, and once: whoever comes with
+// it in vain has spent it.
 func TestCodeWorksOnceAndAsItWasAskedFor(t *testing.T) {
 	wrong := map[string][]string{
 		"client": {"", "other"}, "redirect_uri": {"", "http://localhost:5174/callback"},
@@ -202,7 +219,8 @@ func TestCodeWorksOnceAndAsItWasAskedFor(t *testing.T) {
 						old, _ := time.ParseDuration(age)
 						clock = now.Add(old)
 						form := exchanging(code)
-						for name, value := range map[string]string{"client_id": client, "redirect_uri": redirectURI, "code_verifier": v, "audience": target} {
+						for name, value := range map[string]string{"client_id": client,
+							"redirect_uri": redirectURI, "code_verifier": v, "audience": target} {
 							if value != "" {
 								form.Set(name, value)
 							}
@@ -212,13 +230,16 @@ func TestCodeWorksOnceAndAsItWasAskedFor(t *testing.T) {
 						switch {
 						case good && answer.AccessToken == "":
 							t.Fatalf("age %s, %v: %+v: want a token", age, form, answer)
-						case !good && (answer.AccessToken != "" || answer.Error != "invalid_grant" && answer.Error != "invalid_target"):
-							t.Fatalf("age %s, %v: %+v: want invalid_grant, or invalid_target", age, form, answer)
+						case !good && (answer.AccessToken != "" ||
+							answer.Error != "invalid_grant" && answer.Error != "invalid_target"):
+							t.Fatalf("age %s, %v: %+v: want invalid_grant, or invalid_target", age,
+								form, answer)
 						}
 						refused(t, issuer, exchanging(code), "invalid_grant", "")
 						if good {
 							// And nothing comes of it any more (RFC 6749 §4.1.2).
-							refused(t, issuer, refreshing(answer.RefreshToken), "invalid_grant", "has ended")
+							refused(t, issuer, refreshing(answer.RefreshToken), "invalid_grant",
+								"has ended")
 						}
 					}
 				}
@@ -265,33 +286,42 @@ func TestCodeExchangeRefusals(t *testing.T) {
 
 	// A challenge that no verifier of RFC 7636 §4.1 has is no way around the grammar.
 	short := strings.Repeat("a", 42)
-	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(short)), "code_verifier", short), "invalid_grant", "does not fit")
+	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(short)),
+		"code_verifier", short), "invalid_grant", "does not fit")
 	odd := strings.Repeat("ä", 30)
-	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(odd)), "code_verifier", odd), "invalid_grant", "does not fit")
+	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(odd)),
+		"code_verifier", odd), "invalid_grant", "does not fit")
 	long := strings.Repeat("a.-_~Z09", 16)
-	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(long+"a")), "code_verifier", long+"a"), "invalid_grant", "does not fit")
-	granted(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(long)), "code_verifier", long))
+	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(long+"a")),
+		"code_verifier", long+"a"), "invalid_grant", "does not fit")
+	granted(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(long)),
+		"code_verifier", long))
 }
 
 // Clients without a secret have no tokens for themselves; those with one have them as ever.
 func TestPublicClientsAndClientCredentials(t *testing.T) {
 	issuer := signsIn(t, nil)
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {"app"}, "audience": {audience}}
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {"app"},
+		"audience": {audience}}
 	refused(t, issuer, form, "unauthorized_client", "a person must sign in")
 	refused(t, issuer, good("scope", "openid"), "invalid_scope", "does not exist")
-	refused(t, issuer, good("scope", "read:messages offline_access"), "invalid_scope", "does not exist")
+	refused(t, issuer, good("scope", "read:messages offline_access"), "invalid_scope",
+		"does not exist")
 	if got := granted(t, issuer, good()); got.RefreshToken != "" || got.IDToken != "" {
 		t.Errorf("client credentials gave %+v: want an access token alone (RFC 6749 §4.4.3)", got)
 	}
 	const back = "http://127.0.0.1:7/callback"
 	code := aCode(t, issuer, "client_id", "web", "redirect_uri", back)
-	granted(t, issuer, without(exchanging(code, "redirect_uri", back), "client_id"), "Authorization", basic("web", secret))
+	granted(t, issuer, without(exchanging(code, "redirect_uri", back), "client_id"),
+		"Authorization", basic("web", secret))
 }
 
 func TestRefresh(t *testing.T) {
 	clock := now
 	issuer := signsIn(t, &clock)
-	first := granted(t, issuer, exchanging(aCode(t, issuer, "scope", "openid read:messages write:messages offline_access", "nonce", "n", "audience", "urn:other")))
+	first := granted(t, issuer,
+		exchanging(aCode(t, issuer, "scope", "openid read:messages write:messages offline_access",
+			"nonce", "n", "audience", "urn:other")))
 	current := first.RefreshToken
 	seen := map[string]bool{current: true}
 	// Each works for a day, so that together they outlast it.
@@ -310,15 +340,20 @@ func TestRefresh(t *testing.T) {
 		got := granted(t, issuer, form)
 		_, claims := claimsOf(t, issuer, got.AccessToken)
 		scope, _ := claims["scope"].(string)
-		if scope != test.scope || got.Scope != test.granted || claims["sub"] != "alice" || claims["aud"] != "urn:other" || claims["auth_time"] != float64(now.Unix()) {
-			t.Errorf("refresh %d: scope %q, claims %v: want alice's, with %q and %q, of the sign-in then", n, got.Scope, claims, test.scope, test.granted)
+		if scope != test.scope || got.Scope != test.granted || claims["sub"] != "alice" ||
+			claims["aud"] != "urn:other" || claims["auth_time"] != float64(now.Unix()) {
+			t.Errorf("refresh %d: scope %q, claims %v: want alice's, with %q and %q, of the "+
+				"sign-in then", n, got.Scope, claims, test.scope, test.granted)
 		}
 		if has := got.IDToken != ""; has != strings.Contains(test.granted, "openid") {
 			t.Errorf("refresh %d: there is an ID token: %v", n, has)
 		} else if has {
 			_, claims := claimsOf(t, issuer, got.IDToken)
-			if claims["nonce"] != nil || claims["auth_time"] != float64(now.Unix()) || claims["iat"] != float64(clock.Unix()) || claims["sub"] != "alice" || claims["aud"] != "app" {
-				t.Errorf("refresh %d: the ID token has %v: want it as OpenID Connect Core 1.0 §12.2 says", n, claims)
+			if claims["nonce"] != nil || claims["auth_time"] != float64(now.Unix()) ||
+				claims["iat"] != float64(clock.Unix()) || claims["sub"] != "alice" ||
+				claims["aud"] != "app" {
+				t.Errorf("refresh %d: the ID token has %v: want it as OpenID Connect Core 1.0 "+
+					"§12.2 says", n, claims)
 			}
 		}
 		if seen[got.RefreshToken] || got.RefreshToken == "" {
@@ -351,12 +386,15 @@ func TestRefresh(t *testing.T) {
 	refused(t, issuer, refreshing(current), "invalid_grant", "expired")
 }
 
-// A refresh token that comes again is in two hands, and ends the sign-in for both (RFC 9700 §4.14.2).
+// A refresh token that comes again is in two hands, and ends the sign-in for both (RFC 9700
+// §4.14.2).
 func TestRefreshTokenUsedAgain(t *testing.T) {
 	for uses := range 4 {
 		issuer := signsIn(t, nil)
-		another := granted(t, issuer, exchanging(aCode(t, issuer, "scope", "offline_access"))).RefreshToken
-		chain := []string{granted(t, issuer, exchanging(aCode(t, issuer, "scope", "offline_access"))).RefreshToken}
+		another := granted(t, issuer,
+			exchanging(aCode(t, issuer, "scope", "offline_access"))).RefreshToken
+		chain := []string{granted(t, issuer,
+			exchanging(aCode(t, issuer, "scope", "offline_access"))).RefreshToken}
 		for range uses + 1 {
 			chain = append(chain, granted(t, issuer, refreshing(chain[len(chain)-1])).RefreshToken)
 		}
@@ -368,11 +406,14 @@ func TestRefreshTokenUsedAgain(t *testing.T) {
 	}
 }
 
-// Of many who come with the same code, or the same refresh token, at the same time, one gets something.
+// Of many who come with the same code, or the same refresh token, at the same time, one gets
+// something.
 func TestOneOfManyIsServed(t *testing.T) {
 	issuer := signsIn(t, nil)
 	code := aCode(t, issuer, "scope", "offline_access")
-	for _, form := range []url.Values{exchanging(code), refreshing(granted(t, issuer, exchanging(aCode(t, issuer, "scope", "offline_access"))).RefreshToken)} {
+	for _, form := range []url.Values{exchanging(code),
+		refreshing(granted(t, issuer,
+			exchanging(aCode(t, issuer, "scope", "offline_access"))).RefreshToken)} {
 		var served atomic.Int32
 		var group sync.WaitGroup
 		for range 16 {
@@ -389,13 +430,15 @@ func TestOneOfManyIsServed(t *testing.T) {
 	}
 }
 
-// Memory is bounded: where there is no room, the oldest sign-in goes, and what has expired goes first.
+// Memory is bounded: where there is no room, the oldest sign-in goes, and what has expired goes
+// first.
 func TestTheOldestSignInGoes(t *testing.T) {
 	clock := now
 	issuer := signsIn(t, &clock)
 	signIn := func() string {
 		clock = clock.Add(time.Millisecond)
-		r := httptest.NewRequest("POST", issuerURL+"authorize", strings.NewReader(asking("person", "alice", "scope", "offline_access").Encode()))
+		r := httptest.NewRequest("POST", issuerURL+"authorize",
+			strings.NewReader(asking("person", "alice", "scope", "offline_access").Encode()))
 		r.Header.Set("Content-Type", formType)
 		return comesBack(t, serve(issuer, r), callback).Get("code")
 	}
@@ -408,22 +451,29 @@ func TestTheOldestSignInGoes(t *testing.T) {
 	for range 999 {
 		codes = append(codes, signIn())
 	}
-	kept = granted(t, issuer, refreshing(kept)).RefreshToken // the oldest, but the codes before these had expired
+	// the oldest, but the codes before these had expired
+	kept = granted(t, issuer, refreshing(kept)).RefreshToken
 	codes = append(codes, signIn())
 	refused(t, issuer, refreshing(kept), "invalid_grant", "unknown")
 	granted(t, issuer, exchanging(codes[0]))
 	granted(t, issuer, exchanging(codes[len(codes)-1]))
 }
 
-// RFC 9449 §10: the code is bound to the key that the request names. §5: the refresh token of a public client is bound to
-// the key of the proof.
+// RFC 9449 §10: the code is bound to the key that the request names. §5: the refresh token of a
+// public client is bound to the key of the proof.
 func TestDPoPOfTheCodeGrant(t *testing.T) {
 	issuer, prover, thief := signsIn(t, nil), newProver(t, "ES256"), newProver(t, "ES256")
-	proof := func(p *devissuer.Prover) []string { return []string{"DPoP", p.Proof("POST", tokenURL, "", nil)} }
-	offline := func(changes ...string) string { return aCode(t, issuer, append(changes, "scope", "offline_access")...) }
+	proof := func(p *devissuer.Prover) []string {
+		return []string{"DPoP", p.Proof("POST", tokenURL, "", nil)}
+	}
+	offline := func(changes ...string) string {
+		return aCode(t, issuer, append(changes, "scope", "offline_access")...)
+	}
 
-	refused(t, issuer, exchanging(offline("dpop_jkt", prover.Thumbprint())), "invalid_grant", "bound to a DPoP key")
-	refused(t, issuer, exchanging(offline("dpop_jkt", prover.Thumbprint())), "invalid_grant", "bound to a DPoP key", proof(thief)...)
+	refused(t, issuer, exchanging(offline("dpop_jkt", prover.Thumbprint())), "invalid_grant",
+		"bound to a DPoP key")
+	refused(t, issuer, exchanging(offline("dpop_jkt", prover.Thumbprint())), "invalid_grant",
+		"bound to a DPoP key", proof(thief)...)
 	refused(t, issuer, exchanging(offline()), "invalid_dpop_proof", "", "DPoP", "x")
 
 	for _, code := range []string{offline("dpop_jkt", prover.Thumbprint()), offline()} {
@@ -435,12 +485,14 @@ func TestDPoPOfTheCodeGrant(t *testing.T) {
 			}
 			wantEqual(t, "cnf", claims["cnf"], map[string]any{"jkt": prover.Thumbprint()})
 			refused(t, issuer, refreshing(got.RefreshToken), "invalid_grant", "bound to a DPoP key")
-			refused(t, issuer, refreshing(got.RefreshToken), "invalid_grant", "bound to a DPoP key", proof(thief)...)
+			refused(t, issuer, refreshing(got.RefreshToken), "invalid_grant", "bound to a DPoP key",
+				proof(thief)...)
 			got = granted(t, issuer, refreshing(got.RefreshToken), proof(prover)...)
 		}
 	}
 
-	// A refresh token that began without a key goes on without one, whatever the access token is bound to.
+	// A refresh token that began without a key goes on without one, whatever the access token is
+	// bound to.
 	free := granted(t, issuer, exchanging(offline()))
 	bound := granted(t, issuer, refreshing(free.RefreshToken), proof(prover)...)
 	if bound.TokenType != "DPoP" {
@@ -451,7 +503,8 @@ func TestDPoPOfTheCodeGrant(t *testing.T) {
 	// A confidential client's is bound to its secret.
 	const back = "http://127.0.0.1/callback"
 	web := []string{"client_id", "web", "client_secret", secret}
-	first := granted(t, issuer, exchanging(offline("client_id", "web", "redirect_uri", back, "dpop_jkt", prover.Thumbprint()), append(web, "redirect_uri", back)...), proof(prover)...)
+	first := granted(t, issuer, exchanging(offline("client_id", "web", "redirect_uri", back,
+		"dpop_jkt", prover.Thumbprint()), append(web, "redirect_uri", back)...), proof(prover)...)
 	granted(t, issuer, refreshing(first.RefreshToken, web...), proof(thief)...)
 
 	// A proof that is no proof spends nothing.
@@ -459,14 +512,16 @@ func TestDPoPOfTheCodeGrant(t *testing.T) {
 	granted(t, issuer, refreshing(last))
 }
 
-// FuzzAuthorize: whatever is asked, nobody is sent anywhere but to the client, with nothing but an error unless the request
-// is one that another reading finds in order.
+// FuzzAuthorize: whatever is asked, nobody is sent anywhere but to the client, with nothing but an
+// error unless the request is one that another reading finds in order.
 func FuzzAuthorize(f *testing.F) {
 	issuer := signsIn(f, nil)
 	for _, query := range []string{
 		asking().Encode(), asking("scope", "openid admin").Encode(), asking("redirect_uri", "http://localhost:80@x/callback").Encode(),
-		asking().Encode() + "&state=x", asking().Encode() + "&client_id=app", asking().Encode() + "&person=bob", asking("prompt", "none").Encode(),
-		asking("cancel", "yes").Encode(), "client_id=app&redirect_uri=http%3A%2F%2F%5B%3A%3A1%5D%2Fcallback", "", "&&", "%zz", "a;b", "client_id=app;redirect_uri=x",
+		asking().Encode() + "&state=x", asking().Encode() + "&client_id=app",
+		asking().Encode() + "&person=bob", asking("prompt", "none").Encode(),
+		asking("cancel", "yes").Encode(),
+		"client_id=app&redirect_uri=http%3A%2F%2F%5B%3A%3A1%5D%2Fcallback", "", "&&", "%zz", "a;b", "client_id=app;redirect_uri=x",
 	} {
 		f.Add(true, query)
 		f.Add(false, query)
@@ -476,9 +531,11 @@ func FuzzAuthorize(f *testing.F) {
 		registered[client.ID] = client.RedirectURIs
 	}
 	f.Fuzz(func(t *testing.T, posted bool, query string) {
-		r := &http.Request{Method: "GET", URL: &url.URL{Scheme: "http", Host: "localhost:3010", Path: "/authorize", RawQuery: query}, Host: "localhost:3010", Header: http.Header{}}
+		r := &http.Request{Method: "GET", URL: &url.URL{Scheme: "http", Host: "localhost:3010",
+			Path: "/authorize", RawQuery: query}, Host: "localhost:3010", Header: http.Header{}}
 		if posted {
-			r = httptest.NewRequest("POST", issuerURL+"authorize", strings.NewReader(query+"&person=alice"))
+			r = httptest.NewRequest("POST", issuerURL+"authorize",
+				strings.NewReader(query+"&person=alice"))
 			r.Header.Set("Content-Type", formType)
 		}
 		w := serve(issuer, r)
@@ -498,19 +555,28 @@ func FuzzAuthorize(f *testing.F) {
 		if err != nil {
 			t.Fatalf("sent to %q, by a query that does not parse", location)
 		}
-		if !ours(sent.Get("redirect_uri"), registered[sent.Get("client_id")]) || len(sent["redirect_uri"]) != 1 || len(sent["client_id"]) != 1 {
-			t.Fatalf("sent to %q, which is none of %q, the client's", location, registered[sent.Get("client_id")])
+		if !ours(sent.Get("redirect_uri"), registered[sent.Get("client_id")]) ||
+			len(sent["redirect_uri"]) != 1 || len(sent["client_id"]) != 1 {
+			t.Fatalf("sent to %q, which is none of %q, the client's", location,
+				registered[sent.Get("client_id")])
 		}
 		answer := comesBack(t, w, sent.Get("redirect_uri"))
-		if answer.Get("iss") != issuerURL || len(answer["iss"]) != 1 || len(sent["state"]) == 1 && answer.Get("state") != sent.Get("state") {
+		if answer.Get("iss") != issuerURL || len(answer["iss"]) != 1 || len(sent["state"]) == 1 &&
+			answer.Get("state") != sent.Get("state") {
 			t.Errorf("the answer to %v is %v: want iss, and state as it was sent", sent, answer)
 		}
 		if answer.Has("code") == answer.Has("error") {
 			t.Fatalf("the answer is %v: want a code or an error", answer)
 		}
 		if answer.Has("code") {
-			once := !slices.ContainsFunc(slices.Collect(maps.Values(sent)), func(values []string) bool { return len(values) > 1 })
-			if !posted || !once || sent.Get("cancel") != "" || sent.Has("person") || sent.Get("response_type") != "code" || sent.Get("code_challenge_method") != "S256" || len(sent.Get("code_challenge")) != 43 {
+			once := !slices.ContainsFunc(slices.Collect(maps.Values(sent)),
+				func(values []string) bool {
+					return len(values) > 1
+				})
+			if !posted || !once || sent.Get("cancel") != "" || sent.Has("person") ||
+				sent.Get("response_type") != "code" ||
+				sent.Get("code_challenge_method") != "S256" ||
+				len(sent.Get("code_challenge")) != 43 {
 				t.Errorf("a code for %v", sent)
 			}
 		}
@@ -525,7 +591,8 @@ func ours(uri string, registered []string) bool {
 		if err != nil || ownErr != nil {
 			return false
 		}
-		if u.Scheme == "http" && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname()) && u.Hostname() == o.Hostname() {
+		if u.Scheme == "http" && slices.Contains([]string{"localhost", "127.0.0.1", "::1"},
+			u.Hostname()) && u.Hostname() == o.Hostname() {
 			o.Host = u.Host
 		}
 		return *u == *o && uri == u.String()

@@ -68,11 +68,13 @@ import (
 
 // Config describes an issuer. URL and at least one audience are required.
 type Config struct {
-	URL           string           // the issuer identifier, exactly as it stands in iss; http(s) on a loopback host
-	Audiences     []string         // the audiences for which tokens are issued; Mint uses the first
-	Scopes        []string         // every scope that exists
-	Clients       []Client         // who may ask for tokens
-	People        []Person         // who may sign in at the authorization endpoint; without any there is none
+	// the issuer identifier, exactly as it stands in iss; http(s) on a loopback host
+	URL       string
+	Audiences []string // the audiences for which tokens are issued; Mint uses the first
+	Scopes    []string // every scope that exists
+	Clients   []Client // who may ask for tokens
+	// who may sign in at the authorization endpoint; without any there is none
+	People        []Person
 	Algorithm     string           // of the first key; default RS256
 	TokenLifetime time.Duration    // default 1 h; whole seconds
 	Now           func() time.Time // default time.Now
@@ -82,9 +84,10 @@ type Config struct {
 // Secret is confidential, and may have tokens for itself; one without is public.
 // One with RedirectURIs signs people in.
 type Client struct {
-	ID, Secret   string
-	Scopes       []string
-	RedirectURIs []string // exactly as they are asked for; of http on localhost, 127.0.0.1 and [::1] any port will do
+	ID, Secret string
+	Scopes     []string
+	// exactly as they are asked for; of http on localhost, 127.0.0.1 and [::1] any port will do
+	RedirectURIs []string
 }
 
 // Person is somebody who signs in, by a click. Name is the sub of the tokens.
@@ -115,9 +118,10 @@ type Issuer struct {
 const (
 	authorizePath = "/authorize"
 	tokenPath     = "/oauth/token"
-	discoveryPath = "/.well-known/openid-configuration"       // OpenID Connect Discovery 1.0 §4
-	metadataPath  = "/.well-known/oauth-authorization-server" // RFC 8414 §3: before the path, not below it
-	keySetPath    = "/.well-known/jwks.json"
+	discoveryPath = "/.well-known/openid-configuration" // OpenID Connect Discovery 1.0 §4
+	// RFC 8414 §3: before the path, not below it
+	metadataPath = "/.well-known/oauth-authorization-server"
+	keySetPath   = "/.well-known/jwks.json"
 )
 
 // New makes an issuer and its first key. The error joins every fault of cfg.
@@ -130,7 +134,8 @@ func New(cfg Config) (*Issuer, error) {
 	if err := cfg.faults(); err != nil {
 		return nil, err
 	}
-	cfg.Audiences, cfg.Scopes, cfg.Clients = slices.Clone(cfg.Audiences), slices.Clone(cfg.Scopes), slices.Clone(cfg.Clients)
+	cfg.Audiences, cfg.Scopes, cfg.Clients = slices.Clone(cfg.Audiences), slices.Clone(cfg.Scopes),
+		slices.Clone(cfg.Clients)
 	for n := range cfg.Clients {
 		cfg.Clients[n].Scopes = slices.Clone(cfg.Clients[n].Scopes)
 		cfg.Clients[n].RedirectURIs = slices.Clone(cfg.Clients[n].RedirectURIs)
@@ -165,7 +170,8 @@ func (i *Issuer) URL() string { return i.cfg.URL }
 // shares the port can hand it exactly these.
 func (i *Issuer) Serves(path string) bool {
 	below, ok := strings.CutPrefix(path, i.path)
-	return path == metadataPath+i.path || ok && (below == tokenPath || below == discoveryPath || below == keySetPath ||
+	return path == metadataPath+i.path || ok && (below == tokenPath || below == discoveryPath ||
+		below == keySetPath ||
 		below == authorizePath && i.signsIn())
 }
 
@@ -175,11 +181,14 @@ func (i *Issuer) signsIn() bool { return len(i.cfg.People) > 0 }
 // ServeHTTP answers the paths that [Issuer.Serves] names, and 404 elsewhere.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !fromThisMachine(r) {
-		problem(w, http.StatusForbidden, "This issuer is for development: it answers only requests that are made to localhost, 127.0.0.0/8 or [::1], and from no other origin.")
+		problem(w, http.StatusForbidden, "This issuer is for development: it answers only "+
+			"requests that are made to localhost, 127.0.0.0/8 or [::1], and from no other origin.")
 		return
 	}
 	if !i.Serves(r.URL.Path) {
-		problem(w, http.StatusNotFound, "The development issuer serves "+authorizePath+" (if there are people), "+tokenPath+", "+discoveryPath+" and "+keySetPath+" below "+i.cfg.URL)
+		problem(w, http.StatusNotFound, "The development issuer serves "+authorizePath+
+			" (if there are people), "+tokenPath+", "+discoveryPath+" and "+keySetPath+" below "+
+			i.cfg.URL)
 		return
 	}
 	if r.URL.Path == metadataPath+i.path {
@@ -237,14 +246,17 @@ func allow(w http.ResponseWriter, r *http.Request, methods ...string) bool {
 func problem(w http.ResponseWriter, status int, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	w.Write(encode(map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": detail}))
+	w.Write(encode(map[string]any{"type": "about:blank", "title": http.StatusText(status),
+		"status": status, "detail": detail}))
 }
 
 // faults joins everything that is wrong with the configuration. No message
 // shows a secret.
 func (cfg Config) faults() error {
 	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("devissuer: "+format, args...)) }
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("devissuer: "+format, args...))
+	}
 
 	if _, err := parseURL(cfg.URL); err != nil {
 		faults = append(faults, err)
@@ -259,27 +271,33 @@ func (cfg Config) faults() error {
 	}
 	for n, scope := range cfg.Scopes {
 		if !isScopeToken(scope) {
-			fault("Scopes[%d] is %q: a scope is one or more printable ASCII characters other than space, \" and \\ (RFC 6749 §3.3)", n, scope)
+			fault("Scopes[%d] is %q: a scope is one or more printable ASCII characters other "+
+				"than space, \" and \\ (RFC 6749 §3.3)", n, scope)
 		}
 	}
 	seen := make(map[string]bool)
 	for n, client := range cfg.Clients {
 		if !isVisible(client.ID) {
-			fault("Clients[%d].ID is %q: it must be one or more printable ASCII characters (RFC 6749 appendix A.1)", n, client.ID)
+			fault("Clients[%d].ID is %q: it must be one or more printable ASCII characters (RFC "+
+				"6749 appendix A.1)", n, client.ID)
 		}
 		if seen[client.ID] {
-			fault("Clients[%d].ID is %q, as that of an earlier client: give each client its own", n, client.ID)
+			fault("Clients[%d].ID is %q, as that of an earlier client: give each client its own", n,
+				client.ID)
 		}
 		seen[client.ID] = true
 		switch {
 		case client.Secret == "" && len(client.RedirectURIs) == 0:
-			fault("Clients[%d] (%q) has neither a Secret, to have tokens for itself, nor RedirectURIs, to sign people in: give it one of them", n, client.ID)
+			fault("Clients[%d] (%q) has neither a Secret, to have tokens for itself, nor "+
+				"RedirectURIs, to sign people in: give it one of them", n, client.ID)
 		case client.Secret != "" && !isVisible(client.Secret):
-			fault("Clients[%d] (%q) has a Secret that is not printable ASCII (RFC 6749 appendix A.2)", n, client.ID)
+			fault("Clients[%d] (%q) has a Secret that is not printable ASCII (RFC 6749 appendix "+
+				"A.2)", n, client.ID)
 		}
 		for _, scope := range client.Scopes {
 			if !slices.Contains(cfg.Scopes, scope) {
-				fault("Clients[%d] (%q) may have scope %q, which is not among Scopes: add it there, or remove it here", n, client.ID, scope)
+				fault("Clients[%d] (%q) may have scope %q, which is not among Scopes: add it "+
+					"there, or remove it here", n, client.ID, scope)
 			}
 		}
 		for _, uri := range client.RedirectURIs {
@@ -288,27 +306,32 @@ func (cfg Config) faults() error {
 			}
 		}
 		if len(client.RedirectURIs) > 0 && len(cfg.People) == 0 {
-			fault("Clients[%d] (%q) has RedirectURIs, but there is nobody to sign in: add People, or remove them", n, client.ID)
+			fault("Clients[%d] (%q) has RedirectURIs, but there is nobody to sign in: add "+
+				"People, or remove them", n, client.ID)
 		}
 		if len(client.RedirectURIs) > 0 && slices.Contains(cfg.Audiences, client.ID) {
-			fault("Clients[%d].ID is %q, as one of Audiences is: its ID tokens would pass for access tokens: give it another", n, client.ID)
+			fault("Clients[%d].ID is %q, as one of Audiences is: its ID tokens would pass for "+
+				"access tokens: give it another", n, client.ID)
 		}
 	}
 	names := make(map[string]bool)
 	for n, person := range cfg.People {
 		if !isVisible(person.Name) || len(person.Name) > 255 {
-			fault("People[%d].Name is %q: it must be 1 to 255 printable ASCII characters (OpenID Connect Core 1.0 §2)", n, person.Name)
+			fault("People[%d].Name is %q: it must be 1 to 255 printable ASCII characters (OpenID "+
+				"Connect Core 1.0 §2)", n, person.Name)
 		}
 		if strings.HasSuffix(person.Name, clientSubject) {
 			fault("People[%d].Name is %q: names that end with %s are the clients' own (RFC 9068 §5)", n, person.Name, clientSubject)
 		}
 		if names[person.Name] {
-			fault("People[%d].Name is %q, as that of an earlier person: give each person a name", n, person.Name)
+			fault("People[%d].Name is %q, as that of an earlier person: give each person a name", n,
+				person.Name)
 		}
 		names[person.Name] = true
 		for _, scope := range person.Scopes {
 			if !slices.Contains(cfg.Scopes, scope) {
-				fault("People[%d] (%q) may have scope %q, which is not among Scopes: add it there, or remove it here", n, person.Name, scope)
+				fault("People[%d] (%q) may have scope %q, which is not among Scopes: add it "+
+					"there, or remove it here", n, person.Name, scope)
 			}
 		}
 	}
@@ -329,11 +352,14 @@ func parseURL(raw string) (*url.URL, error) {
 	case err != nil:
 		return nil, fmt.Errorf("devissuer: URL is %q, which does not parse: give one like http://localhost:3010/", raw)
 	case u.User != nil || strings.ContainsAny(raw, "?#"):
-		return nil, fmt.Errorf("devissuer: URL is %q: an issuer identifier has no user, query or fragment", u.Redacted())
+		return nil,
+			fmt.Errorf("devissuer: URL is %q: an issuer identifier has no user, query or fragment",
+				u.Redacted())
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("devissuer: URL is %q: its scheme must be http or https", raw)
 	case !token.IsLoopback(u.Hostname()):
-		return nil, fmt.Errorf("devissuer: URL is %q: the development issuer is for this machine alone, so its host must be localhost, in 127.0.0.0/8, or [::1]", raw)
+		return nil, fmt.Errorf("devissuer: URL is %q: the development issuer is for this machine "+
+			"alone, so its host must be localhost, in 127.0.0.0/8, or [::1]", raw)
 	}
 	return u, nil
 }

@@ -119,7 +119,8 @@ func post(contentType, body string, header ...string) *http.Request {
 const formType, jsonType = "application/x-www-form-urlencoded", "application/json"
 
 func basic(id, secret string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+
+		url.QueryEscape(secret)))
 }
 
 func object(form url.Values) string {
@@ -166,7 +167,8 @@ func TestTokenEndpointGrants(t *testing.T) {
 			if w.Code != http.StatusOK {
 				t.Fatalf("status %d, want 200; body %s", w.Code, w.Body)
 			}
-			for name, want := range map[string]string{"Content-Type": jsonType, "Cache-Control": "no-store", "Pragma": "no-cache"} {
+			for name, want := range map[string]string{"Content-Type": jsonType,
+				"Cache-Control": "no-store", "Pragma": "no-cache"} {
 				if got := w.Header().Get(name); got != want {
 					t.Errorf("%s is %q, want %q (RFC 6749 §5.1)", name, got, want)
 				}
@@ -181,13 +183,15 @@ func TestTokenEndpointGrants(t *testing.T) {
 				t.Fatalf("the token does not verify against the published keys: %v", err)
 			}
 			kid, _ := issuer.CurrentKey()
-			wantEqual(t, "header", header, map[string]any{"alg": "EdDSA", "kid": kid, "typ": "at+jwt"})
+			wantEqual(t, "header", header, map[string]any{"alg": "EdDSA", "kid": kid,
+				"typ": "at+jwt"})
 
 			if jti, _ := claims["jti"].(string); len(jti) < 16 {
 				t.Errorf("jti is %q, want something unguessable", jti)
 			}
 			delete(claims, "jti")
-			wantAnswer := map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": 3600.0}
+			wantAnswer := map[string]any{"access_token": token, "token_type": "Bearer",
+				"expires_in": 3600.0}
 			wantClaims := map[string]any{
 				"iss": issuerURL, "sub": test.clientID + "@clients", "client_id": test.clientID, "aud": test.audience,
 				"iat": float64(now.Unix()), "exp": float64(now.Unix() + 3600),
@@ -209,7 +213,9 @@ func padded(size int) string {
 
 func TestTokenEndpointRefusals(t *testing.T) {
 	issuer := newIssuer(t)
-	form := func(changes ...string) *http.Request { return post(formType, good(changes...).Encode()) }
+	form := func(changes ...string) *http.Request {
+		return post(formType, good(changes...).Encode())
+	}
 	inHeader := without(good(), "client_id", "client_secret").Encode()
 	const none = "" // no challenge
 	challenge := `Basic realm="development issuer"`
@@ -290,13 +296,16 @@ func TestTokenEndpointRefusals(t *testing.T) {
 			w := serve(issuer, test.request)
 			var answer map[string]string
 			if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
-				t.Fatalf("status %d, and a body that is not a JSON object of strings: %s", w.Code, w.Body)
+				t.Fatalf("status %d, and a body that is not a JSON object of strings: %s", w.Code,
+					w.Body)
 			}
 			if w.Code != test.status || answer["error"] != test.code {
-				t.Errorf("status %d, error %q, want %d, %q (%s)", w.Code, answer["error"], test.status, test.code, answer["error_description"])
+				t.Errorf("status %d, error %q, want %d, %q (%s)", w.Code, answer["error"],
+					test.status, test.code, answer["error_description"])
 			}
 			if !strings.Contains(answer["error_description"], test.says) {
-				t.Errorf("error_description is %q, want it to say %q", answer["error_description"], test.says)
+				t.Errorf("error_description is %q, want it to say %q", answer["error_description"],
+					test.says)
 			}
 			if got := w.Header().Get("WWW-Authenticate"); got != test.challenge {
 				t.Errorf("WWW-Authenticate is %q, want %q", got, test.challenge)
@@ -319,7 +328,8 @@ func wantRefusalShape(t *testing.T, w *httptest.ResponseRecorder) {
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
 		t.Fatalf("the body is not a JSON object: %s", w.Body)
 	}
-	if names := slices.Sorted(maps.Keys(answer)); !slices.Equal(names, []string{"error", "error_description"}) {
+	if names := slices.Sorted(maps.Keys(answer)); !slices.Equal(names,
+		[]string{"error", "error_description"}) {
 		t.Errorf("members are %q, want error and error_description alone", names)
 	}
 	description, _ := answer["error_description"].(string)
@@ -342,13 +352,15 @@ func (broken) Read([]byte) (int, error) { return 0, errors.New("the client hung 
 // What was sent may be a secret in the wrong field, so no field comes back.
 func TestTokenEndpointEchoesNothing(t *testing.T) {
 	issuer := newIssuer(t)
-	for _, field := range []string{"grant_type", "client_id", "client_secret", "audience", "scope", "pasted-here-by-mistake"} {
+	for _, field := range []string{"grant_type", "client_id", "client_secret", "audience", "scope",
+		"pasted-here-by-mistake"} {
 		for _, request := range []*http.Request{
 			post(formType, good(field, "pasted-here-by-mistake").Encode()),
 			post(jsonType, object(good(field, "pasted-here-by-mistake"))),
 			post(formType, good().Encode()+"&"+field+"=pasted-here-by-mistake&"+field+"=x"),
 		} {
-			if w := serve(issuer, request); w.Code != http.StatusOK && strings.Contains(w.Body.String(), "pasted") {
+			if w := serve(issuer, request); w.Code != http.StatusOK &&
+				strings.Contains(w.Body.String(), "pasted") {
 				t.Errorf("%s: the refusal repeats what was sent: %s", field, w.Body)
 			}
 		}
@@ -415,7 +427,8 @@ func TestPathsAndMethods(t *testing.T) {
 		} {
 			w := serve(issuer, httptest.NewRequest(test.method, test.url, nil))
 			if w.Code != test.status || w.Header().Get("Allow") != test.allow {
-				t.Errorf("%s %s: %d, Allow %q, want %d, %q", test.method, test.url, w.Code, w.Header().Get("Allow"), test.status, test.allow)
+				t.Errorf("%s %s: %d, Allow %q, want %d, %q", test.method, test.url, w.Code,
+					w.Header().Get("Allow"), test.status, test.allow)
 			}
 			r := httptest.NewRequest(test.method, test.url, nil)
 			if own := test.status != 404; issuer.Serves(r.URL.Path) != own {
@@ -464,7 +477,9 @@ func TestDiscoveryAndKeySet(t *testing.T) {
 	if issuer, err = devissuer.New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	if body := get(issuer, "tenant/.well-known/openid-configuration").Body.String(); !strings.Contains(body, `"scopes_supported":[]`) {
+	if body := get(issuer,
+		"tenant/.well-known/openid-configuration").Body.String(); !strings.Contains(body,
+		`"scopes_supported":[]`) {
 		t.Errorf("without scopes, scopes_supported must be [], not null: %s", body)
 	}
 }
@@ -510,7 +525,8 @@ func TestOnlyThisMachine(t *testing.T) {
 		{"localhost:3010", "null", 403},
 		{"localhost:3010", "://", 403},
 	} {
-		for _, path := range []string{"oauth/token", ".well-known/openid-configuration", ".well-known/jwks.json"} {
+		for _, path := range []string{"oauth/token", ".well-known/openid-configuration",
+			".well-known/jwks.json"} {
 			r := httptest.NewRequest("GET", issuerURL+path, nil)
 			if path == "oauth/token" {
 				r = post(formType, good().Encode())
@@ -520,7 +536,8 @@ func TestOnlyThisMachine(t *testing.T) {
 				r.Header.Set("Origin", test.origin)
 			}
 			if w := serve(issuer, r); w.Code != test.status {
-				t.Errorf("Host %q, Origin %q, /%s: status %d, want %d", test.host, test.origin, path, w.Code, test.status)
+				t.Errorf("Host %q, Origin %q, /%s: status %d, want %d", test.host, test.origin,
+					path, w.Code, test.status)
 			}
 		}
 	}
@@ -547,18 +564,21 @@ func TestEveryAlgorithm(t *testing.T) {
 				t.Fatalf("%s: the token does not verify: %v", alg, err)
 			}
 			if header["alg"] != alg || header["kid"] != kid || claims["iss"] != issuerURL {
-				t.Errorf("%s: header %v and iss %v, want alg %s, kid %s, iss %s", alg, header, claims["iss"], alg, kid, issuerURL)
+				t.Errorf("%s: header %v and iss %v, want alg %s, kid %s, iss %s", alg, header,
+					claims["iss"], alg, kid, issuerURL)
 			}
 			// That verify can fail is what makes its success worth something.
 			forged := strings.Replace(token, ".", "."+segment([]byte(`{"admin":true}`)), 1)
-			if _, _, err := verify(get(issuer, ".well-known/jwks.json").Body.Bytes(), forged); err == nil {
+			if _, _, err := verify(get(issuer, ".well-known/jwks.json").Body.Bytes(),
+				forged); err == nil {
 				t.Errorf("%s: verify, of this test, accepts a changed payload", alg)
 			}
 		}
 	}
 	kid, _ := issuer.CurrentKey()
 	check("RS256", kid)
-	for _, alg := range []string{"RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"} {
+	for _, alg := range []string{"RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
+		"ES384", "ES512", "EdDSA"} {
 		check(alg, issuer.Rotate(alg))
 	}
 	if kid := issuer.Rotate(""); kid != "" {
@@ -577,7 +597,8 @@ func TestCoordinatesAreFullLength(t *testing.T) {
 	for _, key := range keySet(t, issuer) {
 		for _, member := range []string{"x", "y"} {
 			encoded, _ := key[member].(string)
-			if b, err := base64.RawURLEncoding.DecodeString(encoded); key["alg"] == "ES512" && (err != nil || len(b) != 66) {
+			if b, err := base64.RawURLEncoding.DecodeString(encoded); key["alg"] == "ES512" &&
+				(err != nil || len(b) != 66) {
 				t.Errorf("member %s has %d bytes (%v), want 66: %v", member, len(b), err, key)
 			}
 		}
@@ -586,7 +607,9 @@ func TestCoordinatesAreFullLength(t *testing.T) {
 
 func TestMint(t *testing.T) {
 	issuer := newIssuer(t)
-	_, claims, err := decode(issuer.Mint(map[string]any{"aud": []string{"a", "b"}, "exp": now.Unix() - 1, "sub": nil, "jti": nil, "scope": "x", "deep": map[string]any{"n": 1}}))
+	_, claims, err := decode(issuer.Mint(map[string]any{"aud": []string{"a", "b"},
+		"exp": now.Unix() - 1, "sub": nil, "jti": nil, "scope": "x",
+		"deep": map[string]any{"n": 1}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -600,7 +623,8 @@ func TestMint(t *testing.T) {
 		t.Errorf("two tokens share the jti %v", first["jti"])
 	}
 	if first["sub"] != "reader@clients" || first["aud"] != audience {
-		t.Errorf("sub %v, aud %v, want those of the first client and the first audience", first["sub"], first["aud"])
+		t.Errorf("sub %v, aud %v, want those of the first client and the first audience",
+			first["sub"], first["aud"])
 	}
 
 	cfg := config()
@@ -623,12 +647,14 @@ func TestSignForges(t *testing.T) {
 	kid, signer := issuer.CurrentKey()
 	public := signer.Public().(ed25519.PublicKey)
 
-	token := issuer.Sign(map[string]any{"alg": "none", "kid": nil, "crit": []string{"x"}}, map[string]any{"sub": nil})
+	token := issuer.Sign(map[string]any{"alg": "none", "kid": nil, "crit": []string{"x"}},
+		map[string]any{"sub": nil})
 	header, claims, err := decode(token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantEqual(t, "header", header, map[string]any{"alg": "none", "crit": []any{"x"}, "typ": "at+jwt"})
+	wantEqual(t, "header", header, map[string]any{"alg": "none", "crit": []any{"x"},
+		"typ": "at+jwt"})
 	wantEqual(t, "claims", claims, map[string]any{"sub": nil})
 	wantSigned(t, public, token)
 
@@ -672,7 +698,8 @@ func TestRotateRemovePublish(t *testing.T) {
 	old := issuer.Mint(nil)
 	second := issuer.Rotate("ES256")
 	if current, _ := issuer.CurrentKey(); first == second || current != second {
-		t.Fatalf("after Rotate the current key is %q, want the new %q, not %q", current, second, first)
+		t.Fatalf("after Rotate the current key is %q, want the new %q, not %q", current, second,
+			first)
 	}
 	wantEqual(t, "kids after Rotate", kids(), []any{first, second})
 	if _, _, err := verify(get(issuer, ".well-known/jwks.json").Body.Bytes(), old); err != nil {
@@ -715,7 +742,8 @@ func TestRotateRemovePublish(t *testing.T) {
 func TestFail(t *testing.T) {
 	const discovery, keys = ".well-known/openid-configuration", ".well-known/jwks.json"
 	issuer := newIssuer(t)
-	healthy := map[string]string{discovery: get(issuer, discovery).Body.String(), keys: get(issuer, keys).Body.String()}
+	healthy := map[string]string{discovery: get(issuer, discovery).Body.String(),
+		keys: get(issuer, keys).Body.String()}
 	both := []string{discovery, keys}
 	for _, test := range []struct {
 		name  string
@@ -723,30 +751,39 @@ func TestFail(t *testing.T) {
 		hits  []string
 		want  func(path string, w *httptest.ResponseRecorder) bool
 	}{
-		{"status with the good body", devissuer.Fault{Status: 500}, both, func(path string, w *httptest.ResponseRecorder) bool {
-			return w.Code == 500 && w.Body.String() == healthy[path]
-		}},
-		{"one endpoint", devissuer.Fault{Status: 404, Endpoint: devissuer.KeySet}, []string{keys}, func(_ string, w *httptest.ResponseRecorder) bool {
-			return w.Code == 404
-		}},
-		{"the other endpoint", devissuer.Fault{Status: 404, Endpoint: "discovery"}, []string{discovery}, func(_ string, w *httptest.ResponseRecorder) bool {
-			return w.Code == 404
-		}},
-		{"garbage", devissuer.Fault{Body: []byte("<html>"), ContentType: "text/html"}, both, func(_ string, w *httptest.ResponseRecorder) bool {
-			return w.Code == 200 && w.Body.String() == "<html>" && w.Header().Get("Content-Type") == "text/html"
-		}},
-		{"empty body", devissuer.Fault{Body: []byte{}}, both, func(_ string, w *httptest.ResponseRecorder) bool {
-			return w.Code == 200 && w.Body.Len() == 0
-		}},
+		{"status with the good body", devissuer.Fault{Status: 500}, both,
+			func(path string, w *httptest.ResponseRecorder) bool {
+				return w.Code == 500 && w.Body.String() == healthy[path]
+			}},
+		{"one endpoint", devissuer.Fault{Status: 404, Endpoint: devissuer.KeySet}, []string{keys},
+			func(_ string, w *httptest.ResponseRecorder) bool {
+				return w.Code == 404
+			}},
+		{"the other endpoint", devissuer.Fault{Status: 404, Endpoint: "discovery"},
+			[]string{discovery}, func(_ string, w *httptest.ResponseRecorder) bool {
+				return w.Code == 404
+			}},
+		{"garbage", devissuer.Fault{Body: []byte("<html>"), ContentType: "text/html"}, both,
+			func(_ string, w *httptest.ResponseRecorder) bool {
+				return w.Code == 200 && w.Body.String() == "<html>" &&
+					w.Header().Get("Content-Type") == "text/html"
+			}},
+		{"empty body", devissuer.Fault{Body: []byte{}}, both,
+			func(_ string, w *httptest.ResponseRecorder) bool {
+				return w.Code == 200 && w.Body.Len() == 0
+			}},
 		{"redirect", devissuer.Fault{Redirect: "http://169.254.0.1/"}, both, func(_ string, w *httptest.ResponseRecorder) bool {
 			return w.Code == 302 && w.Header().Get("Location") == "http://169.254.0.1/"
 		}},
-		{"permanent redirect", devissuer.Fault{Redirect: "/x", Status: 308}, both, func(_ string, w *httptest.ResponseRecorder) bool {
-			return w.Code == 308 && w.Header().Get("Location") == "/x"
-		}},
-		{"cache control", devissuer.Fault{CacheControl: "max-age=1"}, both, func(path string, w *httptest.ResponseRecorder) bool {
-			return w.Code == 200 && w.Body.String() == healthy[path] && w.Header().Get("Cache-Control") == "max-age=1"
-		}},
+		{"permanent redirect", devissuer.Fault{Redirect: "/x", Status: 308}, both,
+			func(_ string, w *httptest.ResponseRecorder) bool {
+				return w.Code == 308 && w.Header().Get("Location") == "/x"
+			}},
+		{"cache control", devissuer.Fault{CacheControl: "max-age=1"}, both,
+			func(path string, w *httptest.ResponseRecorder) bool {
+				return w.Code == 200 && w.Body.String() == healthy[path] &&
+					w.Header().Get("Cache-Control") == "max-age=1"
+			}},
 		{"wrong issuer", devissuer.Fault{DiscoveryIssuer: "http://localhost:3010"}, []string{discovery}, func(_ string, w *httptest.ResponseRecorder) bool {
 			return w.Code == 200 && strings.Contains(w.Body.String(), `"issuer":"http://localhost:3010"`)
 		}},
@@ -760,10 +797,12 @@ func TestFail(t *testing.T) {
 				w := get(issuer, path)
 				if slices.Contains(test.hits, path) {
 					if !test.want(path, w) {
-						t.Errorf("%s under %+v: status %d, header %v, body %s", path, test.fault, w.Code, w.Header(), w.Body)
+						t.Errorf("%s under %+v: status %d, header %v, body %s", path, test.fault,
+							w.Code, w.Header(), w.Body)
 					}
 				} else if w.Code != 200 || w.Body.String() != healthy[path] {
-					t.Errorf("%s should be healthy under %+v: status %d, body %s", path, test.fault, w.Code, w.Body)
+					t.Errorf("%s should be healthy under %+v: status %d, body %s", path, test.fault,
+						w.Code, w.Body)
 				}
 			}
 			if w := serve(issuer, post(formType, good().Encode())); w.Code != 200 {
@@ -777,7 +816,8 @@ func TestFail(t *testing.T) {
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("Fail with an unknown Endpoint did not panic: a test with a typo would pass in vain")
+			t.Error("Fail with an unknown Endpoint did not panic: a test with a typo would pass " +
+				"in vain")
 		}
 	}()
 	issuer.Fail(devissuer.Fault{Endpoint: "keys"})
@@ -786,7 +826,8 @@ func TestFail(t *testing.T) {
 func TestFailDownAndDelay(t *testing.T) {
 	server := start(t)
 	keys := server.URL() + ".well-known/jwks.json"
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // no retry on another connection
+	// no retry on another connection
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 	server.Fail(devissuer.Fault{Down: true})
 	if r, err := client.Get(keys); err == nil {
@@ -825,7 +866,8 @@ func TestDelayCutShortIsNoAnswer(t *testing.T) {
 			t.Errorf("the handler ended with %v, want a panic with http.ErrAbortHandler", got)
 		}
 	}()
-	serve(issuer, httptest.NewRequest("GET", issuerURL+".well-known/jwks.json", nil).WithContext(ctx))
+	serve(issuer, httptest.NewRequest("GET", issuerURL+".well-known/jwks.json",
+		nil).WithContext(ctx))
 }
 
 func TestStopRestart(t *testing.T) {
@@ -934,7 +976,8 @@ func TestStartURL(t *testing.T) {
 			server.Close()
 		}
 		if err == nil || !strings.Contains(err.Error(), test.says) {
-			t.Errorf("Start with URL %q and %s: error %v, want one that says %q", test.url, test.alg, err, test.says)
+			t.Errorf("Start with URL %q and %s: error %v, want one that says %q", test.url,
+				test.alg, err, test.says)
 		}
 	}
 }
@@ -970,7 +1013,8 @@ func TestNewReportsEveryFault(t *testing.T) {
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the error shows a secret: %v", err)
 	}
-	if _, err := devissuer.New(devissuer.Config{URL: issuerURL}); err == nil || !strings.Contains(err.Error(), "Audiences is empty") {
+	if _, err := devissuer.New(devissuer.Config{URL: issuerURL}); err == nil ||
+		!strings.Contains(err.Error(), "Audiences is empty") {
 		t.Errorf("no audience: error %v, want one about Audiences", err)
 	}
 }
@@ -1009,7 +1053,8 @@ func TestNewCopiesItsConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Audiences[0], cfg.Scopes[0], cfg.Clients[0].Secret, cfg.Clients[0].Scopes[0] = "x", "x", "x", "x"
+	cfg.Audiences[0], cfg.Scopes[0], cfg.Clients[0].Secret, cfg.Clients[0].Scopes[0] = "x", "x",
+		"x", "x"
 	if w := serve(issuer, post(formType, good("scope", "read:messages").Encode())); w.Code != 200 {
 		t.Errorf("a change of the caller's Config reached the issuer: %d %s", w.Code, w.Body)
 	}
@@ -1033,7 +1078,8 @@ func TestConcurrentUse(t *testing.T) {
 		})
 		group.Go(func() {
 			for range 20 {
-				for _, path := range []string{".well-known/openid-configuration", ".well-known/jwks.json"} {
+				for _, path := range []string{".well-known/openid-configuration",
+					".well-known/jwks.json"} {
 					if w := get(server, path); w.Code != 200 || !json.Valid(w.Body.Bytes()) {
 						t.Errorf("%s: status %d, body %s", path, w.Code, w.Body)
 					}
@@ -1061,7 +1107,8 @@ func FuzzTokenRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	for _, body := range []string{
-		good().Encode(), object(good()), good("scope", "admin").Encode(), object(good("scope", "read:messages")),
+		good().Encode(), object(good()), good("scope", "admin").Encode(),
+		object(good("scope", "read:messages")),
 		good().Encode() + "&scope=a&scope=b", `{"audience":"a","audience":"b"}`, `{"audience":["a"]}`, `{"a":{"b":"c"},"d":1}`,
 		"", "{}", "{", "null", `{"a":"b",}`, "a=%zz", "a;b", "=", "&&", "\x00", `{"\ud800":"x"}`, strings.Repeat("[", 50),
 	} {
@@ -1091,7 +1138,8 @@ func FuzzTokenRequest(f *testing.F) {
 				name, value, _ := strings.Cut(pair, "=")
 				name, errName := url.QueryUnescape(name)
 				value, errValue := url.QueryUnescape(value)
-				if _, repeated := params[name]; pair != "" && (repeated || errName != nil || errValue != nil) {
+				if _, repeated := params[name]; pair != "" &&
+					(repeated || errName != nil || errValue != nil) {
 					t.Fatalf("a token for a form with a repeated or malformed %q", pair)
 				}
 				params[name] = value
@@ -1100,7 +1148,8 @@ func FuzzTokenRequest(f *testing.F) {
 		known := slices.ContainsFunc(config().Clients, func(c devissuer.Client) bool {
 			return c.ID == params["client_id"] && c.Secret == params["client_secret"]
 		})
-		if !known || params["grant_type"] != "client_credentials" || !slices.Contains(config().Audiences, params["audience"]) {
+		if !known || params["grant_type"] != "client_credentials" ||
+			!slices.Contains(config().Audiences, params["audience"]) {
 			t.Errorf("a token for %q", body)
 		}
 		repeated := body + "&audience=urn:other"
@@ -1140,7 +1189,9 @@ func verify(set []byte, token string) (header, claims map[string]any, err error)
 	if err := json.Unmarshal(set, &keys); err != nil {
 		return nil, nil, fmt.Errorf("key set: %w", err)
 	}
-	n := slices.IndexFunc(keys.Keys, func(key map[string]string) bool { return key["kid"] == header["kid"] })
+	n := slices.IndexFunc(keys.Keys, func(key map[string]string) bool {
+		return key["kid"] == header["kid"]
+	})
 	if n < 0 {
 		return nil, nil, fmt.Errorf("no key of kid %v in %s", header["kid"], set)
 	}
@@ -1161,7 +1212,8 @@ func verify(set []byte, token string) (header, claims map[string]any, err error)
 	if decodeErr != nil {
 		return nil, nil, decodeErr
 	}
-	hash := map[byte]crypto.Hash{'2': crypto.SHA256, '3': crypto.SHA384, '5': crypto.SHA512}[key["alg"][2]]
+	hash := map[byte]crypto.Hash{'2': crypto.SHA256, '3': crypto.SHA384,
+		'5': crypto.SHA512}[key["alg"][2]]
 	var digest []byte
 	if hash != 0 {
 		h := hash.New()
@@ -1172,17 +1224,22 @@ func verify(set []byte, token string) (header, claims map[string]any, err error)
 	switch key["kty"] + " " + key["alg"][:2] {
 	case "RSA RS":
 		public := &rsa.PublicKey{N: number("n"), E: int(number("e").Int64())}
-		good = rsa.VerifyPKCS1v15(public, hash, digest, signature) == nil && public.N.BitLen() == 2048
+		good = rsa.VerifyPKCS1v15(public, hash, digest, signature) == nil &&
+			public.N.BitLen() == 2048
 	case "RSA PS":
 		public := &rsa.PublicKey{N: number("n"), E: int(number("e").Int64())}
-		good = rsa.VerifyPSS(public, hash, digest, signature, &rsa.PSSOptions{SaltLength: hash.Size()}) == nil
+		good = rsa.VerifyPSS(public, hash, digest, signature,
+			&rsa.PSSOptions{SaltLength: hash.Size()}) == nil
 	case "EC ES":
-		curve := map[string]elliptic.Curve{"ES256 P-256": elliptic.P256(), "ES384 P-384": elliptic.P384(), "ES512 P-521": elliptic.P521()}[key["alg"]+" "+key["crv"]]
+		curve := map[string]elliptic.Curve{"ES256 P-256": elliptic.P256(),
+			"ES384 P-384": elliptic.P384(), "ES512 P-521": elliptic.P521()}[key["alg"]+" "+
+			key["crv"]]
 		if curve == nil {
 			return nil, nil, fmt.Errorf("the curve of %v is not its algorithm's", key)
 		}
 		size := (curve.Params().BitSize + 7) / 8
-		point := slices.Concat([]byte{4}, number("x").FillBytes(make([]byte, size)), number("y").FillBytes(make([]byte, size)))
+		point := slices.Concat([]byte{4}, number("x").FillBytes(make([]byte, size)),
+			number("y").FillBytes(make([]byte, size)))
 		public, parseErr := ecdsa.ParseUncompressedPublicKey(curve, point)
 		if parseErr != nil {
 			return nil, nil, parseErr
@@ -1195,7 +1252,8 @@ func verify(set []byte, token string) (header, claims map[string]any, err error)
 		good = ecdsa.Verify(public, digest, r, s)
 	case "OKP Ed":
 		x, _ := base64.RawURLEncoding.DecodeString(key["x"])
-		good = key["crv"] == "Ed25519" && len(x) == ed25519.PublicKeySize && ed25519.Verify(x, input, signature)
+		good = key["crv"] == "Ed25519" && len(x) == ed25519.PublicKeySize &&
+			ed25519.Verify(x, input, signature)
 	}
 	if err == nil && !good {
 		err = fmt.Errorf("the signature is not that of key %v", key)

@@ -14,8 +14,8 @@ import (
 // invalidProof is the error code of RFC 9449 §5.
 const invalidProof = "invalid_dpop_proof"
 
-// boundKey returns the thumbprint of the key that the token is to be bound to (RFC 9449 §5), or "" for a bearer token,
-// when the client brings no proof.
+// boundKey returns the thumbprint of the key that the token is to be bound to (RFC 9449 §5), or ""
+// for a bearer token, when the client brings no proof.
 func (i *Issuer) boundKey(r *http.Request) (jkt string, refused *refusal) {
 	proofs := r.Header.Values("DPoP")
 	switch len(proofs) {
@@ -26,7 +26,8 @@ func (i *Issuer) boundKey(r *http.Request) (jkt string, refused *refusal) {
 		return "", refuse(invalidProof, "there is more than one DPoP header")
 	}
 	now := i.cfg.Now()
-	jkt, jti, err := token.ProofThumbprint(token.Proof{JWT: proofs[0], Method: r.Method, URL: i.endpoints + tokenPath}, now)
+	jkt, jti, err := token.ProofThumbprint(token.Proof{JWT: proofs[0], Method: r.Method,
+		URL: i.endpoints + tokenPath}, now)
 	if e, ok := errors.AsType[*token.Error](err); ok {
 		return "", refuse(invalidProof, e.Detail)
 	}
@@ -60,13 +61,15 @@ func (p *Prover) JWK() json.RawMessage { return p.key.bare }
 
 // Thumbprint names the key (RFC 7638 §3): it stands in the cnf.jkt of a token that is bound to it.
 func (p *Prover) Thumbprint() string {
-	// json.Marshal sorts the members of a map, as RFC 7638 wants them, and bare has no others than it wants.
+	// json.Marshal sorts the members of a map, as RFC 7638 wants them, and bare has no others than
+	// it wants.
 	sum := sha256.Sum256(p.key.bare)
 	return segment(sum[:])
 }
 
-// Proof makes a proof for one request (RFC 9449 §4.2). token is the access token that goes with it; "" for a token
-// request. claims override and add to it, and a nil value takes one away, as in [Issuer.Mint].
+// Proof makes a proof for one request (RFC 9449 §4.2). token is the access token that goes with it;
+// "" for a token request. claims override and add to it, and a nil value takes one away, as in
+// [Issuer.Mint].
 func (p *Prover) Proof(method, url, token string, claims map[string]any) string {
 	made := map[string]any{"htm": method, "htu": url, "iat": p.now().Unix(), "jti": rand.Text()}
 	if token != "" {
@@ -76,8 +79,8 @@ func (p *Prover) Proof(method, url, token string, claims map[string]any) string 
 	return p.Sign(nil, merge(made, claims))
 }
 
-// Sign makes a proof of exactly these claims. The header has typ, alg and jwk; header overrides, adds and takes away.
-// The signature is that of the key's own algorithm, whatever the header says.
+// Sign makes a proof of exactly these claims. The header has typ, alg and jwk; header overrides,
+// adds and takes away. The signature is that of the key's own algorithm, whatever the header says.
 func (p *Prover) Sign(header, claims map[string]any) string {
 	made := map[string]any{"typ": "dpop+jwt", "alg": p.key.alg, "jwk": p.key.bare}
 	return p.key.compact(encode(merge(made, header)), encode(claims))

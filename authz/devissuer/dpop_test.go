@@ -27,7 +27,8 @@ func TestTokenEndpointBindsToTheProofsKey(t *testing.T) {
 	for _, alg := range []string{"ES256", "EdDSA", "PS256", "RS256"} {
 		t.Run(alg, func(t *testing.T) {
 			issuer, prover := newIssuer(t), newProver(t, alg)
-			w := serve(issuer, post(formType, good().Encode(), "DPoP", prover.Proof("POST", tokenURL, "", nil)))
+			w := serve(issuer, post(formType, good().Encode(), "DPoP",
+				prover.Proof("POST", tokenURL, "", nil)))
 			if w.Code != http.StatusOK {
 				t.Fatalf("status %d, want 200; body %s", w.Code, w.Body)
 			}
@@ -39,7 +40,8 @@ func TestTokenEndpointBindsToTheProofsKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantEqual(t, "token_type", answer.TokenType, "DPoP")
-			_, claims, err := verify(get(issuer, ".well-known/jwks.json").Body.Bytes(), answer.AccessToken)
+			_, claims, err := verify(get(issuer, ".well-known/jwks.json").Body.Bytes(),
+				answer.AccessToken)
 			if err != nil {
 				t.Fatalf("the token is not the issuer's: %v", err)
 			}
@@ -55,7 +57,9 @@ func TestTokenEndpointRefusesBadProofs(t *testing.T) {
 		t.Fatal(err)
 	}
 	private["d"] = "AAAA"
-	proof := func(claims map[string]any) string { return prover.Proof("POST", tokenURL, "", claims) }
+	proof := func(claims map[string]any) string {
+		return prover.Proof("POST", tokenURL, "", claims)
+	}
 	genuine := proof(nil)
 	for _, test := range []struct {
 		name    string
@@ -76,7 +80,8 @@ func TestTokenEndpointRefusesBadProofs(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			w := serve(newIssuer(t), post(formType, good().Encode(), test.headers...))
 			if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), `"error":"invalid_dpop_proof"`) || !strings.Contains(w.Body.String(), test.says) {
-				t.Errorf("answered %d %s: want 400 invalid_dpop_proof that says %q", w.Code, w.Body, test.says)
+				t.Errorf("answered %d %s: want 400 invalid_dpop_proof that says %q", w.Code, w.Body,
+					test.says)
 			}
 			if strings.Contains(w.Body.String(), "access_token") {
 				t.Errorf("there is a token in %s", w.Body)
@@ -96,9 +101,11 @@ func TestTokenEndpointRefusesBadProofs(t *testing.T) {
 func TestProverThumbprint(t *testing.T) {
 	for _, alg := range []string{"ES256", "EdDSA", "PS256", "RS256"} {
 		prover := newProver(t, alg)
-		jkt, _, err := token.ProofThumbprint(token.Proof{JWT: prover.Proof("POST", tokenURL, "", nil), Method: "POST", URL: tokenURL}, now)
+		jkt, _, err := token.ProofThumbprint(token.Proof{JWT: prover.Proof("POST", tokenURL, "",
+			nil), Method: "POST", URL: tokenURL}, now)
 		if err != nil || jkt != prover.Thumbprint() {
-			t.Errorf("%s: ProofThumbprint is %q, %v; Thumbprint is %q", alg, jkt, err, prover.Thumbprint())
+			t.Errorf("%s: ProofThumbprint is %q, %v; Thumbprint is %q", alg, jkt, err,
+				prover.Thumbprint())
 		}
 	}
 }

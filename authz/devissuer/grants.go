@@ -9,22 +9,24 @@ import (
 	"time"
 )
 
-// A code lives as long as a browser needs to bring it home (RFC 6749 §4.1.2 allows ten minutes), a refresh token as long
-// as a day's work; the next one begins anew.
+// A code lives as long as a browser needs to bring it home (RFC 6749 §4.1.2 allows ten minutes), a
+// refresh token as long as a day's work; the next one begins anew.
 const (
 	codeLifetime    = time.Minute
 	refreshLifetime = 24 * time.Hour
 	maxGrants       = 1000
 )
 
-// grant is what a person let a client have, and what redeems it: first a code, then refresh tokens, one after the other.
+// grant is what a person let a client have, and what redeems it: first a code, then refresh tokens,
+// one after the other.
 type grant struct {
 	client, person, audience string
 	scopes                   []string
 	signedIn                 time.Time
 	nonce                    string // OpenID Connect Core 1.0 §3.1.2.1
 	redirectURI, challenge   string // what the code is bound to (RFC 6749 §4.1.3, RFC 7636)
-	jkt                      string // the key that code or refresh token is bound to (RFC 9449 §10, §5); "" none
+	// the key that code or refresh token is bound to (RFC 9449 §10, §5); "" none
+	jkt string
 
 	kind       string // of the credential: a code or a refresh token
 	credential string
@@ -37,8 +39,9 @@ const (
 	aRefreshToken = "refresh_token"
 )
 
-// grants keeps the grants that can still be redeemed. A credential is the grant's name and a secret of its own, so that
-// one which was used before is still known for what it was, and costs no memory.
+// grants keeps the grants that can still be redeemed. A credential is the grant's name and a secret
+// of its own, so that one which was used before is still known for what it was, and costs no
+// memory.
 type grants struct {
 	now func() time.Time
 
@@ -62,11 +65,12 @@ func (s *grants) add(g grant) (code string) {
 	return g.credential
 }
 
-// redeem takes a credential that use finds to be in the right hands, and returns its grant with the refresh token that
-// follows, if one does. All of this is one step, so that of two who come with the same credential one is late.
+// redeem takes a credential that use finds to be in the right hands, and returns its grant with the
+// refresh token that follows, if one does. All of this is one step, so that of two who come with
+// the same credential one is late.
 //
-// Who is late, or comes with a code in vain, ends the grant: the credential, or the one that followed it, is in wrong
-// hands, and nobody can say which (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
+// Who is late, or comes with a code in vain, ends the grant: the credential, or the one that
+// followed it, is in wrong hands, and nobody can say which (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
 func (s *grants) redeem(kind, credential string, use func(*grant) *refusal) (grant, *refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +81,9 @@ func (s *grants) redeem(kind, credential string, use func(*grant) *refusal) (gra
 		return grant{}, refuse(invalidGrant, kind+" is unknown, or has ended: sign in again")
 	case g.kind != kind || !equalSecrets(g.credential, credential):
 		delete(s.byName, name)
-		return grant{}, refuse(invalidGrant, kind+" was used before, so that all that came of this sign-in has ended: sign in again")
+		return grant{},
+			refuse(invalidGrant, kind+" was used before, so that all that came of this sign-in "+
+				"has ended: sign in again")
 	case s.expired(g):
 		delete(s.byName, name)
 		return grant{}, refuse(invalidGrant, kind+" has expired: sign in again")
@@ -93,7 +99,8 @@ func (s *grants) redeem(kind, credential string, use func(*grant) *refusal) (gra
 		g.credential = ""
 		return *g, nil
 	}
-	g.kind, g.credential, g.expires = aRefreshToken, name+"."+rand.Text(), s.now().Add(refreshLifetime)
+	g.kind, g.credential, g.expires = aRefreshToken, name+"."+rand.Text(),
+		s.now().Add(refreshLifetime)
 	return *g, nil
 }
 

@@ -13,12 +13,13 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Libraries that know nothing of this issuer sign a person in, know who it is, and get by with what they find in the
-// discovery document. The verifier takes the access token, and never the ID token.
+// Libraries that know nothing of this issuer sign a person in, know who it is, and get by with what
+// they find in the discovery document. The verifier takes the access token, and never the ID token.
 func TestStandardLibrariesSignIn(t *testing.T) {
 	for _, test := range []struct {
 		name, alg, clientID, secret string
-		style                       oauth2.AuthStyle // AutoDetect is what one gets without a word: Basic first
+		// AutoDetect is what one gets without a word: Basic first
+		style oauth2.AuthStyle
 	}{
 		{"a public client", "RS256", "app", "", oauth2.AuthStyleAutoDetect},
 		{"a public client in the body", "ES256", "app", "", oauth2.AuthStyleInParams},
@@ -40,11 +41,13 @@ func TestStandardLibrariesSignIn(t *testing.T) {
 			}
 			app := oauth2.Config{
 				ClientID: test.clientID, ClientSecret: test.secret, Endpoint: provider.Endpoint(), RedirectURL: "http://127.0.0.1:5173/callback",
-				Scopes: []string{oidc.ScopeOpenID, "profile", "email", oidc.ScopeOfflineAccess, "read:messages", "write:messages"},
+				Scopes: []string{oidc.ScopeOpenID, "profile", "email", oidc.ScopeOfflineAccess,
+					"read:messages", "write:messages"},
 			}
 			app.Endpoint.AuthStyle = test.style
 			verifier := oauth2.GenerateVerifier()
-			page := browse(t, server, app.AuthCodeURL("the state", oidc.Nonce("the nonce"), oauth2.S256ChallengeOption(verifier)))
+			page := browse(t, server, app.AuthCodeURL("the state", oidc.Nonce("the nonce"),
+				oauth2.S256ChallengeOption(verifier)))
 			back := comesBack(t, page.choose(t, "person", "bob"), app.RedirectURL)
 			if back.Get("state") != "the state" || back.Get("iss") != server.URL() {
 				t.Errorf("the answer is %v: want state back, and iss %s", back, server.URL())
@@ -54,7 +57,8 @@ func TestStandardLibrariesSignIn(t *testing.T) {
 				t.Fatalf("Exchange: %v", err)
 			}
 			raw, _ := got.Extra("id_token").(string)
-			id, err := provider.Verifier(&oidc.Config{ClientID: test.clientID}).Verify(t.Context(), raw)
+			id, err := provider.Verifier(&oidc.Config{ClientID: test.clientID}).Verify(t.Context(),
+				raw)
 			if err != nil {
 				t.Fatalf("the ID token: %v", err)
 			}
@@ -62,8 +66,10 @@ func TestStandardLibrariesSignIn(t *testing.T) {
 				t.Errorf("at_hash: %v", err)
 			}
 			var of struct{ Name, Email string }
-			if err := id.Claims(&of); err != nil || id.Subject != "bob" || id.Nonce != "the nonce" || of.Name != "bob" || of.Email != "bob@people.example" {
-				t.Errorf("the ID token is of %q, %+v, with nonce %q (%v): want bob's, with the nonce that was sent", id.Subject, of, id.Nonce, err)
+			if err := id.Claims(&of); err != nil || id.Subject != "bob" ||
+				id.Nonce != "the nonce" || of.Name != "bob" || of.Email != "bob@people.example" {
+				t.Errorf("the ID token is of %q, %+v, with nonce %q (%v): want bob's, with the "+
+					"nonce that was sent", id.Subject, of, id.Nonce, err)
 			}
 
 			// The next token comes by the refresh token alone.
@@ -73,15 +79,20 @@ func TestStandardLibrariesSignIn(t *testing.T) {
 			if err != nil {
 				t.Fatalf("refresh: %v", err)
 			}
-			if next.AccessToken == got.AccessToken || next.RefreshToken == got.RefreshToken || next.RefreshToken == "" {
+			if next.AccessToken == got.AccessToken || next.RefreshToken == got.RefreshToken ||
+				next.RefreshToken == "" {
 				t.Errorf("after the refresh, want another access token and another refresh token")
 			}
-			again, err := provider.Verifier(&oidc.Config{ClientID: test.clientID}).Verify(t.Context(), next.Extra("id_token").(string))
+			again, err := provider.Verifier(&oidc.Config{ClientID: test.clientID}).Verify(
+				t.Context(), next.Extra("id_token").(string))
 			if err != nil || again.Subject != "bob" || again.Nonce != "" {
-				t.Errorf("the ID token of the refresh: %v; %+v: want bob's, without a nonce", err, again)
+				t.Errorf("the ID token of the refresh: %v; %+v: want bob's, without a nonce", err,
+					again)
 			}
 
-			api, err := token.NewVerifier(context.WithoutCancel(t.Context()), token.Config{Issuers: []token.Issuer{{URL: server.URL(), Audiences: []string{audience}, Algorithms: []string{test.alg}, RFC9068: true}}})
+			api, err := token.NewVerifier(context.WithoutCancel(t.Context()),
+				token.Config{Issuers: []token.Issuer{{URL: server.URL(),
+					Audiences: []string{audience}, Algorithms: []string{test.alg}, RFC9068: true}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,17 +101,24 @@ func TestStandardLibrariesSignIn(t *testing.T) {
 				if err != nil {
 					t.Fatalf("the API refuses the access token: %v", err)
 				}
-				if who.Subject() != "bob" || who.ClientID() != test.clientID || !slices.Equal(who.Scopes(), []string{"read:messages"}) {
-					t.Errorf("the access token is %s's, through %s, with %q: want bob's, through %s, with read:messages alone", who.Subject(), who.ClientID(), who.Scopes(), test.clientID)
+				if who.Subject() != "bob" || who.ClientID() != test.clientID ||
+					!slices.Equal(who.Scopes(), []string{"read:messages"}) {
+					t.Errorf("the access token is %s's, through %s, with %q: want bob's, through "+
+						"%s, with read:messages alone", who.Subject(), who.ClientID(), who.Scopes(),
+						test.clientID)
 				}
 			}
-			lenient, err := token.NewVerifier(context.WithoutCancel(t.Context()), token.Config{Issuers: []token.Issuer{{URL: server.URL(), Audiences: []string{audience}, Algorithms: []string{test.alg}}}})
+			lenient, err := token.NewVerifier(context.WithoutCancel(t.Context()),
+				token.Config{Issuers: []token.Issuer{{URL: server.URL(),
+					Audiences: []string{audience}, Algorithms: []string{test.alg}}}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			for name, v := range map[string]*token.Verifier{"by RFC 9068": api, "leniently": lenient} {
+			for name, v := range map[string]*token.Verifier{"by RFC 9068": api,
+				"leniently": lenient} {
 				if who, err := v.Verify(t.Context(), raw); err == nil {
-					t.Errorf("the API, verifying %s, takes the ID token for an access token of %s", name, who.Subject())
+					t.Errorf("the API, verifying %s, takes the ID token for an access token of %s",
+						name, who.Subject())
 				}
 			}
 		})

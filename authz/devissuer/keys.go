@@ -27,7 +27,8 @@ type signingKey struct {
 
 // algorithms are the asymmetric ones of RFC 7518 §3.1 and RFC 8037 §3.1.
 func algorithms() []string {
-	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
+		"EdDSA"}
 }
 
 func unknownAlgorithm(alg string) error {
@@ -98,7 +99,8 @@ func (k *signingKey) sign(input []byte) ([]byte, error) {
 
 	switch k.alg[:2] {
 	case "PS":
-		return k.signer.Sign(rand.Reader, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash})
+		return k.signer.Sign(rand.Reader, digest,
+			&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash})
 	case "ES":
 		// A JWS wants r and s side by side at full length, not their ASN.1 form.
 		key := k.signer.(*ecdsa.PrivateKey)
@@ -121,7 +123,8 @@ func (k *signingKey) hash() crypto.Hash {
 	if k.alg == "EdDSA" {
 		return crypto.SHA512
 	}
-	return map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}[k.alg[2:]]
+	return map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384,
+		"512": crypto.SHA512}[k.alg[2:]]
 }
 
 // segment is base64url without padding, RFC 7515 §2.

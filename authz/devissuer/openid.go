@@ -13,8 +13,9 @@ const (
 // openIDScopes may be asked for by every client that signs people in.
 func openIDScopes() []string { return []string{openID, profile, email, offlineAccess} }
 
-// idToken tells the client who signed in (OpenID Connect Core 1.0 §2). It is for the client alone: its audience is the
-// client, which is never that of an API. What profile and email ask for stands in it, as there is no UserInfo endpoint.
+// idToken tells the client who signed in (OpenID Connect Core 1.0 §2). It is for the client alone:
+// its audience is the client, which is never that of an API. What profile and email ask for stands
+// in it, as there is no UserInfo endpoint.
 func (i *Issuer) idToken(g grant, scopes []string, nonce, accessToken string) string {
 	key, now := i.signingKey(), i.cfg.Now().Unix()
 	hash := key.hash().New()

@@ -41,7 +41,8 @@ type Fault struct {
 // The other endpoints stay healthy. Fail panics on an unknown Endpoint.
 func (i *Issuer) Fail(f Fault) {
 	if f.Endpoint != "" && f.Endpoint != Discovery && f.Endpoint != KeySet {
-		panic(fmt.Errorf("devissuer: Fault.Endpoint is %q: it must be %q, %q or empty for both", f.Endpoint, Discovery, KeySet))
+		panic(fmt.Errorf("devissuer: Fault.Endpoint is %q: it must be %q, %q or empty for both",
+			f.Endpoint, Discovery, KeySet))
 	}
 	f.Body = slices.Clone(f.Body)
 	i.mu.Lock()
@@ -103,11 +104,12 @@ func (i *Issuer) faultOf(endpoint Endpoint) Fault {
 // former requires say as little as they can.
 func (i *Issuer) discoveryDocument(fault Fault) []byte {
 	members := map[string]any{
-		"issuer":                                cmp.Or(fault.DiscoveryIssuer, i.cfg.URL),
-		"token_endpoint":                        i.endpoints + tokenPath,
-		"jwks_uri":                              cmp.Or(fault.JWKSURI, i.endpoints+keySetPath),
-		"grant_types_supported":                 []string{"client_credentials"},
-		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post"},
+		"issuer":                cmp.Or(fault.DiscoveryIssuer, i.cfg.URL),
+		"token_endpoint":        i.endpoints + tokenPath,
+		"jwks_uri":              cmp.Or(fault.JWKSURI, i.endpoints+keySetPath),
+		"grant_types_supported": []string{"client_credentials"},
+		"token_endpoint_auth_methods_supported": []string{"client_secret_basic",
+			"client_secret_post"},
 		"scopes_supported":                      append([]string{}, i.cfg.Scopes...),
 		"response_types_supported":              []string{},
 		"subject_types_supported":               []string{"public"},
@@ -120,12 +122,18 @@ func (i *Issuer) discoveryDocument(fault Fault) []byte {
 			"authorization_response_iss_parameter_supported": true, // RFC 9207 §3
 			"response_types_supported":                       []string{"code"},
 			"response_modes_supported":                       []string{"query"},
-			"grant_types_supported":                          []string{"client_credentials", "authorization_code", "refresh_token"},
-			"code_challenge_methods_supported":               []string{"S256"},
-			"token_endpoint_auth_methods_supported":          []string{"client_secret_basic", "client_secret_post", "none"},
-			"scopes_supported":                               slices.Concat(i.cfg.Scopes, slices.DeleteFunc(openIDScopes(), func(scope string) bool { return slices.Contains(i.cfg.Scopes, scope) })),
-			"claims_supported":                               []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "name", "email"},
-			"request_uri_parameter_supported":                false, // else it would be
+			"grant_types_supported": []string{"client_credentials",
+				"authorization_code", "refresh_token"},
+			"code_challenge_methods_supported": []string{"S256"},
+			"token_endpoint_auth_methods_supported": []string{"client_secret_basic",
+				"client_secret_post", "none"},
+			"scopes_supported": slices.Concat(i.cfg.Scopes, slices.DeleteFunc(openIDScopes(),
+				func(scope string) bool {
+					return slices.Contains(i.cfg.Scopes, scope)
+				})),
+			"claims_supported": []string{"iss", "sub", "aud", "exp",
+				"iat", "auth_time", "nonce", "at_hash", "name", "email"},
+			"request_uri_parameter_supported": false, // else it would be
 		})
 	}
 	return encode(members)

@@ -59,9 +59,10 @@ var pages = template.Must(template.New("").Parse(`
 {{template "note"}}{{end}}
 `))
 
-// showSignIn shows who asks for what, and who would give it what. The form posts the request again, to be checked again:
-// there is no session, and nothing to steal or to forge.
-func (i *Issuer) showSignIn(w http.ResponseWriter, asked grant, params map[string]string, back redirection) {
+// showSignIn shows who asks for what, and who would give it what. The form posts the request again,
+// to be checked again: there is no session, and nothing to steal or to forge.
+func (i *Issuer) showSignIn(w http.ResponseWriter, asked grant, params map[string]string,
+	back redirection) {
 	type choice struct {
 		Name         string
 		Gives, Lacks []string
@@ -69,12 +70,15 @@ func (i *Issuer) showSignIn(w http.ResponseWriter, asked grant, params map[strin
 	var people []choice
 	for _, person := range i.cfg.People {
 		gives := person.granted(asked.scopes)
-		lacks := slices.DeleteFunc(slices.Clone(asked.scopes), func(scope string) bool { return slices.Contains(gives, scope) })
+		lacks := slices.DeleteFunc(slices.Clone(asked.scopes), func(scope string) bool {
+			return slices.Contains(gives, scope)
+		})
 		people = append(people, choice{person.Name, gives, lacks})
 	}
 	showPage(w, http.StatusOK, "signin", "'self' "+back.follows(), map[string]any{
-		"Client": asked.client, "Scopes": asked.scopes, "Audience": asked.audience, "RedirectURI": asked.redirectURI,
-		"Action": i.path + authorizePath, "Params": params, "People": people,
+		"Client": asked.client, "Scopes": asked.scopes, "Audience": asked.audience,
+		"RedirectURI": asked.redirectURI,
+		"Action":      i.path + authorizePath, "Params": params, "People": people,
 	})
 }
 
@@ -91,11 +95,13 @@ func showPage(w http.ResponseWriter, status int, name, formAction string, data a
 	}
 	style := sha256.Sum256([]byte(signInStyle))
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+base64.StdEncoding.EncodeToString(style[:])+
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+
+		base64.StdEncoding.EncodeToString(style[:])+
 		"'; form-action "+formAction+"; frame-ancestors 'none'; base-uri 'none'")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	// Not no-referrer: under that, browsers call the origin of the page's own form null (Fetch §3.2.5). And no
-	// Cross-Origin-Opener-Policy: apps open this page in a window that reports back.
+	// Not no-referrer: under that, browsers call the origin of the page's own form null (Fetch
+	// §3.2.5). And no Cross-Origin-Opener-Policy: apps open this page in a window that reports
+	// back.
 	w.Header().Set("Referrer-Policy", "same-origin")
 	w.WriteHeader(status)
 	w.Write(page.Bytes())

@@ -98,9 +98,11 @@ func (i *Issuer) issue(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 const grantTypes = "client_credentials, authorization_code or refresh_token"
 
 // clientCredentials is RFC 6749 §4.4.
-func (i *Issuer) clientCredentials(r *http.Request, client Client, params map[string]string) (*tokenResponse, *refusal) {
+func (i *Issuer) clientCredentials(r *http.Request, client Client,
+	params map[string]string) (*tokenResponse, *refusal) {
 	if client.Secret == "" {
-		return nil, refuse(unauthorizedClient, "a client without a secret cannot have a token for itself (RFC 6749 §4.4): a person must sign in")
+		return nil, refuse(unauthorizedClient, "a client without a secret cannot have a token "+
+			"for itself (RFC 6749 §4.4): a person must sign in")
 	}
 	audience, refusal := i.target(params, "")
 	if refusal != nil {
@@ -124,8 +126,8 @@ func (i *Issuer) clientCredentials(r *http.Request, client Client, params map[st
 // clientSubject is how the sub of a client ends, and that of no person (RFC 9068 §5).
 const clientSubject = "@clients"
 
-// accessToken makes the answer, and the token of these claims in it, bound to a key if there is one. The names of claims
-// are constants, here and in Mint; only values are input.
+// accessToken makes the answer, and the token of these claims in it, bound to a key if there is
+// one. The names of claims are constants, here and in Mint; only values are input.
 func (i *Issuer) accessToken(claims map[string]any, scope, jkt string) *tokenResponse {
 	if scope != "" {
 		claims["scope"] = scope
@@ -135,11 +137,12 @@ func (i *Issuer) accessToken(claims map[string]any, scope, jkt string) *tokenRes
 		tokenType = "DPoP" // RFC 9449 §5
 		claims["cnf"] = map[string]any{"jkt": jkt}
 	}
-	return &tokenResponse{AccessToken: i.Mint(claims), TokenType: tokenType, ExpiresIn: i.lifetime(), Scope: scope}
+	return &tokenResponse{AccessToken: i.Mint(claims), TokenType: tokenType,
+		ExpiresIn: i.lifetime(), Scope: scope}
 }
 
-// target is the API that the token is for: audience, as the quickstart says, or resource (RFC 8707 §2); unless the client
-// names one, that which is implied, if any is.
+// target is the API that the token is for: audience, as the quickstart says, or resource (RFC 8707
+// §2); unless the client names one, that which is implied, if any is.
 func (i *Issuer) target(params map[string]string, implied string) (string, *refusal) {
 	audience, resource := params["audience"], params["resource"]
 	known := "this issuer knows " + strings.Join(i.cfg.Audiences, ", ")
@@ -161,11 +164,13 @@ func (i *Issuer) target(params map[string]string, implied string) (string, *refu
 // readParameters reads the body within its limit.
 func readParameters(w http.ResponseWriter, r *http.Request) (map[string]string, *refusal) {
 	if r.URL.RawQuery != "" {
-		return nil, refuse(invalidRequest, "the request has a query: parameters belong in the body, where logs do not show them")
+		return nil, refuse(invalidRequest, "the request has a query: parameters belong in the "+
+			"body, where logs do not show them")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTokenRequest))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, &refusal{http.StatusRequestEntityTooLarge, invalidRequest, "the body is larger than 64 KiB"}
+		return nil, &refusal{http.StatusRequestEntityTooLarge, invalidRequest,
+			"the body is larger than 64 KiB"}
 	}
 	if err != nil {
 		return nil, refuse(invalidRequest, "the body could not be read to its end")
@@ -183,7 +188,9 @@ func parseParameters(contentType string, body []byte) (map[string]string, *refus
 	case "application/json":
 		return parseJSON(body)
 	default:
-		return nil, refuse(invalidRequest, "Content-Type must be application/x-www-form-urlencoded or application/json")
+		return nil,
+			refuse(invalidRequest,
+				"Content-Type must be application/x-www-form-urlencoded or application/json")
 	}
 }
 
@@ -248,21 +255,26 @@ func (i *Issuer) authenticate(r *http.Request, params map[string]string) (Client
 	case len(headers) > 1:
 		return Client{}, refuse(invalidRequest, "there is more than one Authorization header")
 	case len(headers) == 1 && secret != "":
-		return Client{}, refuse(invalidRequest, "the client authenticates twice: use either the Authorization header or client_secret in the body")
+		return Client{}, refuse(invalidRequest, "the client authenticates twice: use either the "+
+			"Authorization header or client_secret in the body")
 	case len(headers) == 1:
 		basicID, basicSecret, ok := basicCredentials(r)
 		if !ok {
-			return Client{}, unauthenticated("the Authorization header is not HTTP Basic with a form-encoded client_id and client_secret")
+			return Client{}, unauthenticated("the Authorization header is not HTTP Basic with a " +
+				"form-encoded client_id and client_secret")
 		}
 		if id != "" && id != basicID {
-			return Client{}, refuse(invalidRequest, "client_id in the body is not that of the Authorization header")
+			return Client{},
+				refuse(invalidRequest,
+					"client_id in the body is not that of the Authorization header")
 		}
 		id, secret = basicID, basicSecret
 	}
 
 	n := slices.IndexFunc(i.cfg.Clients, func(c Client) bool { return c.ID == id })
 	if id == "" || secret == "" && (n < 0 || i.cfg.Clients[n].Secret != "") {
-		return Client{}, unauthenticated("client_id and client_secret are needed, in the body or as HTTP Basic")
+		return Client{},
+			unauthenticated("client_id and client_secret are needed, in the body or as HTTP Basic")
 	}
 	if n < 0 || !equalSecrets(i.cfg.Clients[n].Secret, secret) {
 		return Client{}, unauthenticated("client_id is unknown, or client_secret is not its secret")
@@ -304,12 +316,17 @@ func (i *Issuer) scopesFor(client Client, requested string, beside []string) ([]
 	for scope := range strings.SplitSeq(requested, " ") {
 		switch {
 		case !isScopeToken(scope):
-			return nil, refuse(invalidScope, "scope is malformed: it is a list of scopes with one space between them")
+			return nil,
+				refuse(invalidScope,
+					"scope is malformed: it is a list of scopes with one space between them")
 		case slices.Contains(beside, scope):
 		case !slices.Contains(i.cfg.Scopes, scope):
-			return nil, refuse(invalidScope, "a requested scope does not exist: there are "+listed(slices.Concat(i.cfg.Scopes, beside)))
+			return nil, refuse(invalidScope, "a requested scope does not exist: there are "+
+				listed(slices.Concat(i.cfg.Scopes, beside)))
 		case !slices.Contains(client.Scopes, scope):
-			return nil, refuse(invalidScope, "a requested scope is not for this client: it may have "+listed(slices.Concat(client.Scopes, beside)))
+			return nil,
+				refuse(invalidScope, "a requested scope is not for this client: it may have "+
+					listed(slices.Concat(client.Scopes, beside)))
 		}
 		if !slices.Contains(granted, scope) {
 			granted = append(granted, scope)

@@ -51,9 +51,11 @@ paths:
 }
 
 func TestPathsThatEchoCannotRoute(t *testing.T) {
-	for _, template := range []string{"/files/{name}.txt", "/star/*", "/{name}:activate", "/a-{name}"} {
+	for _, template := range []string{"/files/{name}.txt", "/star/*",
+		"/{name}:activate", "/a-{name}"} {
 		_, err := echov4.Routes(gateOf(t, template, ""), func(*echo.Echo) {})
-		if err == nil || !strings.Contains(err.Error(), template+": path segment") || !strings.Contains(err.Error(), "cannot be routed by Echo") {
+		if err == nil || !strings.Contains(err.Error(), template+": path segment") ||
+			!strings.Contains(err.Error(), "cannot be routed by Echo") {
 			t.Errorf("%s: %v, expected a fault that names the path", template, err)
 		}
 	}
@@ -98,7 +100,8 @@ func TestRoutes(t *testing.T) {
 		}
 		handler.ServeHTTP(w, r)
 		if w.Code != row.status || (ran > before) != (row.status == 204) {
-			t.Errorf("%s: status %d, handler ran %v: expected %d", row.request, w.Code, ran > before, row.status)
+			t.Errorf("%s: status %d, handler ran %v: expected %d", row.request, w.Code,
+				ran > before, row.status)
 		}
 	}
 }
@@ -115,12 +118,14 @@ func TestColon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for target, status := range map[string]int{"/things:batch": 204, "/things:other": 404, "/things": 404, "/thingsbatch": 404, `/things%5C:batch`: 404, "/things:batch/x": 404} {
+	for target, status := range map[string]int{"/things:batch": 204, "/things:other": 404,
+		"/things": 404, "/thingsbatch": 404, `/things%5C:batch`: 404, "/things:batch/x": 404} {
 		before := ran
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, httptest.NewRequest("GET", target, nil))
 		if w.Code != status || (ran > before) != (status == 204) {
-			t.Errorf("%s: status %d, handler ran %v: expected %d", target, w.Code, ran > before, status)
+			t.Errorf("%s: status %d, handler ran %v: expected %d", target, w.Code, ran > before,
+				status)
 		}
 	}
 }
@@ -129,7 +134,8 @@ func TestRoutesListsFaults(t *testing.T) {
 	_, err := echov4.Routes(gateOf(t, "/files/{name}", ""), func(e *echo.Echo) {
 		e.GET("/debug", func(echo.Context) error { return nil })
 	})
-	for _, expected := range []string{"GET /debug: a route that the document does not describe", "GET /files/{name}: no route serves this operation"} {
+	for _, expected := range []string{"GET /debug: a route that the document does not describe",
+		"GET /files/{name}: no route serves this operation"} {
 		if err == nil || !strings.Contains(err.Error(), expected) {
 			t.Errorf("no fault says %q: %v", expected, err)
 		}

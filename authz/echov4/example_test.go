@@ -56,20 +56,24 @@ func ExampleRoutes() {
 		log.Fatal(err) // every fault of the document, with what to do
 	}
 
-	handler, err := echov4.Routes(gate, func(e *echo.Echo) { // generated code has RegisterHandlers for this
+	handler, err := echov4.Routes(gate, func(e *echo.Echo) {
+		// generated code has RegisterHandlers for this
 		e.GET("/messages/:id", func(c echo.Context) error {
 			principal, _ := token.FromContext(c.Request().Context())
 			return c.String(http.StatusOK, principal.Subject()+" reads message "+c.Param("id"))
 		})
 	})
 	if err != nil {
-		log.Fatal(err) // routes that the document does not describe, operations that no route serves
+		// routes that the document does not describe, operations that no route serves
+		log.Fatal(err)
 	}
 
 	call(handler, "/messages/7", "")
 	call(handler, "/messages/7", issuer.Mint(map[string]any{"sub": "alice"}))
-	call(handler, "/messages/7", issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
-	call(handler, "/messages/0", issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
+	call(handler, "/messages/7",
+		issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
+	call(handler, "/messages/0",
+		issuer.Mint(map[string]any{"sub": "alice", "scope": "read:messages"}))
 	call(handler, "/debug", "")
 	// Output:
 	// 401 Bearer realm="messages", scope="read:messages"

@@ -52,8 +52,8 @@ func Guard(e *echo.Echo, gates ...*authz.Gate) {
 }
 
 // Middleware guards a whole Echo instance: e.Use(echov5.Middleware(gate)). It decides by the route
-// that Echo has matched, and refuses any that no document describes. Without [Guard], HEAD is for the
-// program to route.
+// that Echo has matched, and refuses any that no document describes. Without [Guard], HEAD is for
+// the program to route.
 func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -119,8 +119,8 @@ func committed(c *echo.Context) bool {
 	return answer != nil && answer.Committed
 }
 
-// typed gives an error of Echo its type. Its message is for the client if the program has written it,
-// and not if it is the text of another error.
+// typed gives an error of Echo its type. Its message is for the client if the program has written
+// it, and not if it is the text of another error.
 func typed(err error) error {
 	if _, ok := errors.AsType[*authz.Error](err); ok {
 		return err

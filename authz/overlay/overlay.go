@@ -74,7 +74,8 @@ func apply(root *yaml.Node, text []byte) error {
 		return err
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return errors.New("it is followed by another document: put each overlay into a file of its own")
+		return errors.New("it is followed by another document: put each overlay into a file of " +
+			"its own")
 	}
 	if err := o.Validate(); err != nil {
 		return err

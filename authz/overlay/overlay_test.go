@@ -76,9 +76,11 @@ func checkPlan(t *testing.T, doc *openapi3.T) {
 	}
 	var got []string
 	for _, o := range plan.Operations() {
-		got = append(got, o.ID+" "+o.Alternatives[0][0].Scheme+" "+strings.Join(o.Alternatives[0][0].Scopes, " "))
+		got = append(got, o.ID+" "+o.Alternatives[0][0].Scheme+" "+
+			strings.Join(o.Alternatives[0][0].Scopes, " "))
 		if len(o.Alternatives) != 1 {
-			t.Errorf("%s has %d alternatives, expected the overlay's alone", o.ID, len(o.Alternatives))
+			t.Errorf("%s has %d alternatives, expected the overlay's alone", o.ID,
+				len(o.Alternatives))
 		}
 	}
 	if s := strings.Join(got, ", "); s != "list token read, add token write" {

@@ -135,7 +135,8 @@ func TestPreflight(t *testing.T) {
 			if found := corsHeaders(got); !slices.Equal(found, want) {
 				t.Errorf("the answer has\n  %q\nwant\n  %q", found, want)
 			}
-			if vary := got.header.Get("Vary"); vary != "Origin, Access-Control-Request-Method, Access-Control-Request-Headers" {
+			if vary := got.header.Get("Vary"); vary != "Origin, Access-Control-Request-Method, "+
+				"Access-Control-Request-Headers" {
 				t.Errorf("Vary is %q: a cache would give one origin's answer to another", vary)
 			}
 			line := r.log.request(t, request[5])
@@ -187,7 +188,8 @@ func TestPreflightOfTheDocument(t *testing.T) {
 				test.allowed)
 		}
 	}
-	if exposed := handled(handler, "PATCH", "/a", "Origin", app).header.Get("Access-Control-Expose-Headers"); !strings.Contains(
+	if exposed := handled(handler, "PATCH", "/a", "Origin",
+		app).header.Get("Access-Control-Expose-Headers"); !strings.Contains(
 		exposed, "X-Total") {
 		t.Errorf("exposed are %q: want X-Total among them, which the document says is answered",
 			exposed)
@@ -299,7 +301,8 @@ func TestWithoutOrigins(t *testing.T) {
 // OPTIONS is a preflight only with the headers of a browser (Fetch §3.2.2).
 func TestOptionsWithoutPreflight(t *testing.T) {
 	r := start(t, allowing(app))
-	for _, headers := range [][]string{nil, {"Origin", app}, {"Access-Control-Request-Method", "GET"}, {"Origin", app, "Access-Control-Request-Method", ""}} {
+	for _, headers := range [][]string{nil, {"Origin", app}, {"Access-Control-Request-Method",
+		"GET"}, {"Origin", app, "Access-Control-Request-Method", ""}} {
 		got := r.ask(t, "OPTIONS", "/api/private", headers...)
 		wantProblem(t, got, http.StatusMethodNotAllowed)
 		if got.header.Get("Allow") != "GET, HEAD" {
@@ -321,7 +324,8 @@ func TestMetadataForAllOrigins(t *testing.T) {
 			t.Errorf("GET of origin %s is answered with %d, for origin %q: want 200, for *", origin,
 				got.status, got.header.Get("Access-Control-Allow-Origin"))
 		}
-		if got := r.ask(t, "OPTIONS", path, "Origin", origin, "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", "x-protocol-version"); got.header.Get(
+		if got := r.ask(t, "OPTIONS", path, "Origin", origin, "Access-Control-Request-Method",
+			"GET", "Access-Control-Request-Headers", "x-protocol-version"); got.header.Get(
 			"Access-Control-Allow-Origin") != "*" ||
 			got.header.Get("Access-Control-Allow-Headers") != "*" {
 			t.Errorf(
@@ -348,12 +352,14 @@ func TestDevIssuerForOtherOrigins(t *testing.T) {
 			t.Errorf("GET %s lets another origin read it: %q", path, corsHeaders(got))
 		}
 	}
-	if got := r.ask(t, "OPTIONS", "/oauth/token", "Origin", local, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type,dpop"); got.status != 204 ||
+	if got := r.ask(t, "OPTIONS", "/oauth/token", "Origin", local, "Access-Control-Request-Method",
+		"POST", "Access-Control-Request-Headers", "content-type,dpop"); got.status != 204 ||
 		got.header.Get("Access-Control-Allow-Origin") != local {
 		t.Errorf("the preflight of the token endpoint is %d with %q: want it allowed", got.status,
 			corsHeaders(got))
 	}
-	if got := r.ask(t, "OPTIONS", "/oauth/token", "Host", "rebound.example", "Origin", local, "Access-Control-Request-Method", "POST"); got.status != http.StatusMisdirectedRequest {
+	if got := r.ask(t, "OPTIONS", "/oauth/token", "Host", "rebound.example", "Origin", local,
+		"Access-Control-Request-Method", "POST"); got.status != http.StatusMisdirectedRequest {
 		t.Errorf("a preflight to another host is %d, want 421 as whatever else is sent there",
 			got.status)
 	}
@@ -361,7 +367,8 @@ func TestDevIssuerForOtherOrigins(t *testing.T) {
 
 func TestReloadKeepsOrigins(t *testing.T) {
 	r := start(t, allowing(app))
-	if err := r.server.Reload([]token.Issuer{{URL: r.issuer.URL(), Audiences: []string{testAudience}}}); err != nil {
+	if err := r.server.Reload([]token.Issuer{{URL: r.issuer.URL(),
+		Audiences: []string{testAudience}}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.ask(t, "GET", "/api/private", "Origin", app); got.status != 401 ||

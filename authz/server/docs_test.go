@@ -49,7 +49,8 @@ func TestDocs(t *testing.T) {
 	// Nothing about the API is loosened.
 	wantProblem(t, r.ask(t, http.MethodGet, private.path), http.StatusUnauthorized)
 	wantProblem(t, r.ask(t, http.MethodGet, "/docs.json"), http.StatusNotFound)
-	if policy := r.ask(t, http.MethodGet, healthPath).header.Get("Content-Security-Policy"); policy != "" {
+	if policy := r.ask(t, http.MethodGet,
+		healthPath).header.Get("Content-Security-Policy"); policy != "" {
 		t.Errorf("an answer of the API has the page's policy %q", policy)
 	}
 }
@@ -103,7 +104,8 @@ func TestDocsWhileTheIssuerIsDown(t *testing.T) {
 	r := start(t, withDocs)
 	r.issuer.Stop()
 	page := r.ask(t, http.MethodGet, "/docs/")
-	if page.status != http.StatusOK || !strings.Contains(page.body, "could not fetch the endpoints") {
+	if page.status != http.StatusOK ||
+		!strings.Contains(page.body, "could not fetch the endpoints") {
 		t.Errorf("the page is %d: want one that says that the issuer's endpoints could not be had",
 			page.status)
 	}
@@ -146,11 +148,14 @@ paths:
 	for _, on := range []bool{false, true} {
 		want := "<nil>"
 		if on {
-			want = "openapi: GET /docs: the server uses this path itself: change the path of the operation\n" +
-				"openapi: GET /docs/{id}: the server uses this path itself: change the path of the operation"
+			want = "openapi: GET /docs: the server uses this path itself: change the path of the " +
+				"operation\n" +
+				"openapi: GET /docs/{id}: the server uses this path itself: change the path of " +
+				"the operation"
 		}
 		_, err := New(t.Context(), Config{
-			Document: document, Routes: answering(greet), Docs: on, Logger: slog.New(slog.DiscardHandler),
+			Document: document, Routes: answering(greet), Docs: on,
+			Logger: slog.New(slog.DiscardHandler),
 			Issuers: []token.Issuer{
 				{URL: "https://issuer.example/", Audiences: []string{testAudience}},
 			},

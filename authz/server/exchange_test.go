@@ -64,8 +64,8 @@ func TestSwitchedProtocols(t *testing.T) {
 	}
 }
 
-// A request that a handler sends through the server has its own principal, also after the context is
-// used.
+// A request that a handler sends through the server has its own principal, also after the context
+// is used.
 func TestNestedRequest(t *testing.T) {
 	var s *running
 	s = startAnswering(t, func(c echo.Context) error {
@@ -130,14 +130,19 @@ func TestTimeoutOfOperation(t *testing.T) {
 		if w.Code != http.StatusNoContent {
 			t.Fatalf("%q: status is %d", row.extension, w.Code)
 		}
-		if has != (row.limit > 0) || has && (deadline.Before(before.Add(row.limit)) || deadline.After(time.Now().Add(row.limit))) {
-			t.Errorf("%q: the handler's deadline is in %s, %v; expected %s", row.extension, deadline.Sub(before), has, row.limit)
+		if has != (row.limit > 0) || has && (deadline.Before(before.Add(row.limit)) ||
+			deadline.After(time.Now().Add(row.limit))) {
+			t.Errorf("%q: the handler's deadline is in %s, %v; expected %s", row.extension,
+				deadline.Sub(before), has, row.limit)
 		}
 		if (w.read != nil) != row.extended || (w.write != nil) != row.extended {
-			t.Fatalf("%q: deadlines of the connection are %v and %v, expected them set: %v", row.extension, w.read, w.write, row.extended)
+			t.Fatalf("%q: deadlines of the connection are %v and %v, expected them set: %v",
+				row.extension, w.read, w.write, row.extended)
 		}
-		if row.extended && (w.read.IsZero() != (row.limit == 0) || w.write.IsZero() != (row.limit == 0) || row.limit > 0 && !w.write.After(deadline)) {
-			t.Errorf("%q: deadlines of the connection are %v and %v, the handler's %v", row.extension, w.read, w.write, deadline)
+		if row.extended && (w.read.IsZero() != (row.limit == 0) ||
+			w.write.IsZero() != (row.limit == 0) || row.limit > 0 && !w.write.After(deadline)) {
+			t.Errorf("%q: deadlines of the connection are %v and %v, the handler's %v",
+				row.extension, w.read, w.write, deadline)
 		}
 	}
 }

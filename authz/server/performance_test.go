@@ -62,8 +62,8 @@ var logs = map[string]slog.Handler{
 	"log on":  jsonlines.NewHandler(io.Discard, nil),
 }
 
-// BenchmarkServer measures one protected GET. The difference to BenchmarkRequest of package authz is
-// the cost of the server around the gate.
+// BenchmarkServer measures one protected GET. The difference to BenchmarkRequest of package authz
+// is the cost of the server around the gate.
 func BenchmarkServer(b *testing.B) {
 	for name, log := range logs {
 		b.Run(name, func(b *testing.B) {

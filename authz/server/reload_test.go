@@ -100,11 +100,14 @@ func TestThreeIssuers(t *testing.T) {
 	for _, forger := range []*devissuer.Server{a, b, c} {
 		for _, victim := range []*devissuer.Server{a, b, c} {
 			if forger != victim {
-				// A kid that is new to the victim may have to wait for the next refresh of its keys.
+				// A kid that is new to the victim may have to wait for the next refresh of its
+				// keys.
 				got := r.ask(t, http.MethodGet, private.path, "Authorization",
 					"Bearer "+mint(forger, map[string]any{"iss": victim.URL()}))
-				if got.status != http.StatusUnauthorized && got.status != http.StatusServiceUnavailable {
-					t.Errorf("a token signed with another issuer's key: %d, expected 401 or 503", got.status)
+				if got.status != http.StatusUnauthorized &&
+					got.status != http.StatusServiceUnavailable {
+					t.Errorf("a token signed with another issuer's key: %d, expected 401 or 503",
+						got.status)
 				}
 			}
 		}
@@ -179,7 +182,8 @@ func TestUnknownIssuer(t *testing.T) {
 	r := start(t, nil)
 	unlisted := another(t)
 	url, calls := listening(t)
-	for _, iss := range []string{url, unlisted.URL(), r.issuer.URL() + "x", strings.TrimSuffix(r.issuer.URL(), "/")} {
+	for _, iss := range []string{url, unlisted.URL(), r.issuer.URL() + "x",
+		strings.TrimSuffix(r.issuer.URL(), "/")} {
 		jwt := unlisted.Sign(
 			map[string]any{"jku": url + "keys", "x5u": url + "x5u"},
 			map[string]any{
@@ -279,7 +283,8 @@ func TestFaultyReload(t *testing.T) {
 	before := r.server.guard.Load()
 	faulty := trusted(b)
 	faulty.Algorithms = []string{"HS256"}
-	for _, issuers := range [][]token.Issuer{nil, {faulty}, {trusted(a), trusted(a)}, {trusted(b), faulty}} {
+	for _, issuers := range [][]token.Issuer{nil, {faulty},
+		{trusted(a), trusted(a)}, {trusted(b), faulty}} {
 		if err := r.server.Reload(issuers); err == nil {
 			t.Errorf("%+v was put in force", issuers)
 		}
@@ -315,7 +320,8 @@ func TestReloadDuringAnOutage(t *testing.T) {
 	up := another(t)
 	usual, took := reload(trusted(up), trusted(a)), reload(trusted(stuck), trusted(b), trusted(a))
 	if took > 50*usual {
-		t.Errorf("a reload takes %s, and %s with issuers that answer: it waits for an issuer", took, usual)
+		t.Errorf("a reload takes %s, and %s with issuers that answer: it waits for an issuer", took,
+			usual)
 	}
 	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer were had before")
 	r.get(t, private.path, mint(stuck, nil), 503, "its issuer is down")

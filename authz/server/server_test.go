@@ -87,8 +87,8 @@ type running struct {
 	server *Server
 }
 
-// start starts a server with one issuer and the handler greet. The function configure can change the
-// configuration.
+// start starts a server with one issuer and the handler greet. The function configure can change
+// the configuration.
 func start(t *testing.T, configure func(*Config)) *running {
 	t.Helper()
 	return startAnswering(t, greet, configure)
@@ -327,12 +327,14 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 	}{
 		"nothing":    {Config{}, []string{"server: Config.Document is nil", "server: Config.Routes is nil"}},
 		"no issuers": {Config{Document: document(t), Routes: routes, CORSOrigins: []string{"*"}}, []string{`server: Config.CORSOrigins has "*": `, "authz: Config.Verifier is nil, and the document takes access tokens"}},
-		"routes fail": {Config{Document: document(t), Issuers: issuers, Routes: func(*authz.Gate) (http.Handler, error) {
-			return nil, errors.New("no route for getPublic")
-		}}, []string{"no route for getPublic"}},
-		"no handler": {Config{Document: document(t), Issuers: issuers, Routes: func(*authz.Gate) (http.Handler, error) {
-			return nil, nil
-		}}, []string{"server: Config.Routes returned a nil handler"}},
+		"routes fail": {Config{Document: document(t), Issuers: issuers,
+			Routes: func(*authz.Gate) (http.Handler, error) {
+				return nil, errors.New("no route for getPublic")
+			}}, []string{"no route for getPublic"}},
+		"no handler": {Config{Document: document(t), Issuers: issuers,
+			Routes: func(*authz.Gate) (http.Handler, error) {
+				return nil, nil
+			}}, []string{"server: Config.Routes returned a nil handler"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.config.Logger = slog.New(slog.DiscardHandler)
@@ -433,7 +435,8 @@ func readFrom(t *testing.T, conn net.Conn) answer {
 func TestRequestID(t *testing.T) {
 	r := start(t, nil)
 	for _, id := range []string{"a", "3f2b.A-b_c", strings.Repeat("x", 64)} {
-		if got := r.ask(t, http.MethodGet, "/healthz", "X-Request-Id", id).header.Get("X-Request-Id"); got != id {
+		if got := r.ask(t, http.MethodGet, "/healthz", "X-Request-Id",
+			id).header.Get("X-Request-Id"); got != id {
 			t.Errorf("request id %q became %q: one that is fit is kept", id, got)
 		}
 	}
@@ -551,7 +554,8 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 			var log logBuffer
 			r := start(t, func(c *Config) { c.Logger = slog.New(handler(&log)) })
 			token := mint(r.issuer, map[string]any{"sub": forged, "client_id": forged})
-			if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+token); got.status != 200 {
+			if got := r.ask(t, "GET", private.path, "Authorization",
+				"Bearer "+token); got.status != 200 {
 				t.Fatalf("status %d: %s", got.status, got.body)
 			}
 			r.ask(t, "GET", private.path, "Authorization",
@@ -569,7 +573,9 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 			if lines := strings.Count(text, "\n"); lines != 4+2+1 { // and of the end
 				t.Errorf("4 requests made %d lines:\n%s", lines, text)
 			}
-			if i := strings.IndexFunc(text, func(c rune) bool { return c < ' ' && c != '\n' || c == '\u2028' || c == 0x7f }); i >= 0 {
+			if i := strings.IndexFunc(text, func(c rune) bool {
+				return c < ' ' && c != '\n' || c == '\u2028' || c == 0x7f
+			}); i >= 0 {
 				t.Errorf("the log holds a control character at %d: %q", i, text[max(0, i-40):i+1])
 			}
 		})
@@ -698,11 +704,13 @@ func TestLongTokens(t *testing.T) {
 		wantProblem(t, got, http.StatusUnauthorized)
 	}
 	long := mint(r.issuer, map[string]any{"filler": strings.Repeat("a", 5000)})
-	if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+long); got.status != http.StatusOK {
+	if got := r.ask(t, "GET", private.path, "Authorization",
+		"Bearer "+long); got.status != http.StatusOK {
 		t.Errorf("a genuine token of %d bytes is answered with %d: %s", len(long), got.status,
 			got.body)
 	}
-	if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+strings.Repeat("a", 64<<10)); got.status != http.StatusRequestHeaderFieldsTooLarge {
+	if got := r.ask(t, "GET", private.path, "Authorization", "Bearer "+strings.Repeat("a",
+		64<<10)); got.status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a header of 64 KiB is answered with %d, want 431", got.status)
 	}
 }
@@ -790,20 +798,24 @@ func development(t *testing.T) *devissuer.Issuer {
 func TestDevAnswersThisMachineAlone(t *testing.T) {
 	r := start(t, func(c *Config) { c.InsecureIssuer = development(t) })
 	for _, path := range []string{private.path, "/healthz", "/.well-known/jwks.json", "/nowhere"} {
-		for _, host := range []string{"rebound.example", "rebound.example:3010", "localhost.rebound.example", "192.168.0.1:3010", "127.0.0.1.nip.example", ""} {
+		for _, host := range []string{"rebound.example", "rebound.example:3010",
+			"localhost.rebound.example", "192.168.0.1:3010", "127.0.0.1.nip.example", ""} {
 			got := r.raw(t, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
 			if got.status != http.StatusMisdirectedRequest {
 				t.Errorf("GET %s of host %q is %d, want 421", path, host, got.status)
 			}
 		}
 	}
-	for _, host := range []string{"localhost", "LocalHost:3010", "127.0.0.1:1", "127.1.2.3", "[::1]:3010", "[::1]"} {
-		if got := r.ask(t, "GET", "/.well-known/jwks.json", "Host", host); got.status != http.StatusOK {
+	for _, host := range []string{"localhost", "LocalHost:3010", "127.0.0.1:1", "127.1.2.3",
+		"[::1]:3010", "[::1]"} {
+		if got := r.ask(t, "GET", "/.well-known/jwks.json", "Host",
+			host); got.status != http.StatusOK {
 			t.Errorf("host %q is %d, want 200", host, got.status)
 		}
 	}
 	serving := start(t, nil)
-	if got := serving.ask(t, "GET", "/healthz", "Host", "api.example"); got.status != http.StatusOK {
+	if got := serving.ask(t, "GET", "/healthz", "Host",
+		"api.example"); got.status != http.StatusOK {
 		t.Errorf("serve answers host api.example with %d, want 200", got.status)
 	}
 }
@@ -836,7 +848,8 @@ func TestOperationsThatCouldNotBeReached(t *testing.T) {
 			{URL: "https://issuer.example/", Audiences: []string{testAudience}},
 		},
 	})
-	if want := "openapi: GET " + private.path + ": the server uses this path itself: change the path of the operation"; err == nil ||
+	if want := "openapi: GET " + private.path +
+		": the server uses this path itself: change the path of the operation"; err == nil ||
 		!strings.Contains(err.Error(), want) {
 		t.Errorf("fault is %v, want %s", err, want)
 	}

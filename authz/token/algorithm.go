@@ -15,8 +15,8 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jws"
 )
 
-// An algorithm is a way to sign, by a public key (RFC 7518 §3.1, RFC 8037 §3.1). Symmetric ones are not here: an
-// API that can verify HS256 can also issue.
+// An algorithm is a way to sign, by a public key (RFC 7518 §3.1, RFC 8037 §3.1). Symmetric ones are
+// not here: an API that can verify HS256 can also issue.
 type algorithm struct {
 	name string
 	fits func(crypto.PublicKey) bool
@@ -40,9 +40,12 @@ func onCurve(curve elliptic.Curve) func(crypto.PublicKey) bool {
 
 var algorithms = func() map[string]*algorithm {
 	list := []*algorithm{
-		{"RS256", isRSA, pkcs1v15(crypto.SHA256)}, {"RS384", isRSA, pkcs1v15(crypto.SHA384)}, {"RS512", isRSA, pkcs1v15(crypto.SHA512)},
-		{"PS256", isRSA, pss(crypto.SHA256)}, {"PS384", isRSA, pss(crypto.SHA384)}, {"PS512", isRSA, pss(crypto.SHA512)},
-		{"ES256", onCurve(elliptic.P256()), library(jwa.ES256)}, {"ES384", onCurve(elliptic.P384()), library(jwa.ES384)}, {"ES512", onCurve(elliptic.P521()), library(jwa.ES512)},
+		{"RS256", isRSA, pkcs1v15(crypto.SHA256)}, {"RS384", isRSA, pkcs1v15(crypto.SHA384)},
+		{"RS512", isRSA, pkcs1v15(crypto.SHA512)},
+		{"PS256", isRSA, pss(crypto.SHA256)}, {"PS384", isRSA, pss(crypto.SHA384)},
+		{"PS512", isRSA, pss(crypto.SHA512)},
+		{"ES256", onCurve(elliptic.P256()), library(jwa.ES256)}, {"ES384", onCurve(elliptic.P384()),
+			library(jwa.ES384)}, {"ES512", onCurve(elliptic.P521()), library(jwa.ES512)},
 		{"EdDSA", isEd25519, library(jwa.EdDSA)},
 	}
 	byName := map[string]*algorithm{}
@@ -59,7 +62,9 @@ func library(name jwa.SignatureAlgorithm) func(crypto.PublicKey) verifier {
 		panic(err) // a name that jwx does not know: a fault of this file, seen by every test
 	}
 	return func(pub crypto.PublicKey) verifier {
-		return func(signed, signature []byte) bool { return v.Verify(signed, signature, pub) == nil }
+		return func(signed, signature []byte) bool {
+			return v.Verify(signed, signature, pub) == nil
+		}
 	}
 }
 

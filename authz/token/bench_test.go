@@ -10,9 +10,11 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// BenchmarkVerify: a token that was never seen, one that comes again, and one that is forged, by algorithm.
+// BenchmarkVerify: a token that was never seen, one that comes again, and one that is forged, by
+// algorithm.
 func BenchmarkVerify(b *testing.B) {
-	for _, alg := range []string{"RS256", "PS256", "ES256", "EdDSA", "RS384", "RS512", "PS384", "PS512", "ES384", "ES512"} {
+	for _, alg := range []string{"RS256", "PS256", "ES256", "EdDSA", "RS384", "RS512", "PS384",
+		"PS512", "ES384", "ES512"} {
 		s := newScene(b)
 		s.policy.Algorithms = []string{alg}
 		key := keyFor(alg)
@@ -24,8 +26,10 @@ func BenchmarkVerify(b *testing.B) {
 
 		b.Run(alg+"/new", func(b *testing.B) {
 			var tokens []string
-			for n := range 1024 { // many more than the cache takes note of before it drives them out
-				tokens = append(tokens, sign(b, alg, key, header, s.claims("jti", strconv.Quote(fmt.Sprint(n)))))
+			for n := range 1024 {
+				// many more than the cache takes note of before it drives them out
+				tokens = append(tokens,
+					sign(b, alg, key, header, s.claims("jti", strconv.Quote(fmt.Sprint(n)))))
 			}
 			config := s.config(s.policy)
 			config.CacheBytes = 1 // nothing is kept
@@ -66,8 +70,9 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// BenchmarkDistinctTokens: a token that comes again, after so many others. The time should not grow with them, nor the
-// memory beyond CacheBytes (here the default) and what the test itself takes. The last takes minutes to sign.
+// BenchmarkDistinctTokens: a token that comes again, after so many others. The time should not grow
+// with them, nor the memory beyond CacheBytes (here the default) and what the test itself takes.
+// The last takes minutes to sign.
 func BenchmarkDistinctTokens(b *testing.B) {
 	for _, n := range []int{1, 10_000, 1_000_000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
@@ -82,7 +87,8 @@ func BenchmarkDistinctTokens(b *testing.B) {
 			v := s.verifier(b)
 			recent := make([]string, min(n, 1000))
 			for i := range n {
-				tok := sign(b, "EdDSA", key, header, s.claims("jti", strconv.Quote(strconv.Itoa(i))))
+				tok := sign(b, "EdDSA", key, header,
+					s.claims("jti", strconv.Quote(strconv.Itoa(i))))
 				accepted(b, v, tok)
 				recent[i%len(recent)] = tok
 			}

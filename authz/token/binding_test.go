@@ -51,7 +51,8 @@ func TestCertificateBinding(t *testing.T) {
 		{token.MTLSRequired, "{" + jkt + "}", mine, token.Bound, token.WrongScheme},
 		{token.MTLSRequired, "{" + x5t + "}", mine, pass, token.WrongScheme},
 	} {
-		t.Run(fmt.Sprintf("%s, cnf %s, certificate %v", test.policy, test.cnf, test.certificate != nil), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s, cnf %s, certificate %v", test.policy, test.cnf,
+			test.certificate != nil), func(t *testing.T) {
 			s := newDPoPScene(t)
 			s.policy.DPoP, s.policy.MTLS = token.DPoPAllowed, test.policy
 			tok := s.genuine("cnf", test.cnf)
@@ -67,7 +68,8 @@ func TestCertificateBinding(t *testing.T) {
 				} {
 					p, err := v.VerifyPresented(t.Context(), row.presented)
 					if got := codeOf(err); got != row.code || (p != nil) != (row.code == pass) {
-						t.Errorf("with a proof %v: %v, expected %q", row.presented.Proof != nil, err, row.code)
+						t.Errorf("with a proof %v: %v, expected %q", row.presented.Proof != nil,
+							err, row.code)
 					}
 				}
 			}
@@ -102,7 +104,8 @@ func TestProofKeysAreCheap(t *testing.T) {
 		n := new(big.Int).Lsh(big.NewInt(1), uint(test.bits-1))
 		public := &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: test.e}
 		header := object([]string{"typ", `"dpop+jwt"`, "alg", `"RS256"`, "jwk", jwk(public)}, nil)
-		proof := segment(header) + "." + segment(s.proofClaims(tok)) + "." + segment(make([]byte, 512))
+		proof := segment(header) + "." + segment(s.proofClaims(tok)) + "." +
+			segment(make([]byte, 512))
 		_, err := v.VerifyDPoP(t.Context(), tok, of(proof))
 		if err == nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%d bits, exponent %d: %v, expected %q", test.bits, test.e, err, test.says)

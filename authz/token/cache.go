@@ -10,26 +10,30 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// cache keeps what was found out about genuine tokens, so that a token that comes again, as most do, costs half a hash and
-// not a signature. What it holds is about the token alone: never what an operation asks for.
+// cache keeps what was found out about genuine tokens, so that a token that comes again, as most
+// do, costs half a hash and not a signature. What it holds is about the token alone: never what an
+// operation asks for.
 //
-// A token is known by its name, every byte of it, so a second spelling of the same claims is another token; and a cache is
-// one verifier's own, so what one configuration accepted no other takes over. Only accepted tokens are kept. On a hit, time
-// is looked at again, and the key is looked up again in its issuer's set: a key that is removed ends its tokens at once,
-// kept or not.
+// A token is known by its name, every byte of it, so a second spelling of the same claims is
+// another token; and a cache is one verifier's own, so what one configuration accepted no other
+// takes over. Only accepted tokens are kept. On a hit, time is looked at again, and the key is
+// looked up again in its issuer's set: a key that is removed ends its tokens at once, kept or not.
 type cache struct {
-	kept    *otter.Cache[[sha256.Size]byte, *verified] // by the hash of the signature
-	flights *singleflight.Group                        // of signatures, by token. Otter's own loader allocates more
+	kept *otter.Cache[[sha256.Size]byte, *verified] // by the hash of the signature
+	// of signatures, by token. Otter's own loader allocates more
+	flights *singleflight.Group
 }
 
-// name is what a token is known by: the SHA-256 of its signature, and the text that is signed, as it is. That is kept with
-// the claims in any case, and without the signature it is no token. To hash it too would be the dearest part of a hit.
+// name is what a token is known by: the SHA-256 of its signature, and the text that is signed, as
+// it is. That is kept with the claims in any case, and without the signature it is no token. To
+// hash it too would be the dearest part of a hit.
 type name struct {
 	signature [sha256.Size]byte
 	signed    string // with the dot behind it
 }
 
-// nameOf returns no name of what has fewer segments than a token. To refuse that shall not cost a hash.
+// nameOf returns no name of what has fewer segments than a token. To refuse that shall not cost a
+// hash.
 func nameOf(token string) (name, bool) {
 	header, rest, _ := strings.Cut(token, ".")
 	payload, signature, found := strings.Cut(rest, ".")
@@ -54,10 +58,11 @@ type verified struct {
 // overhead is about what an entry takes beside its token. It bounds the number of entries, too.
 const overhead = 1 << 10
 
-// upkeepDelay has the cache see to many tokens in one go: to what is new, and to what must leave for it. By itself it
-// would do so for each, in a goroutine of its own, at a cost of several times that of keeping the token. What is
-// overdrawn meanwhile is bounded, because the cache takes note of so many tokens and then sees to them at once. The
-// last of a flood may wait for the next token, new or not, to be seen to.
+// upkeepDelay has the cache see to many tokens in one go: to what is new, and to what must leave
+// for it. By itself it would do so for each, in a goroutine of its own, at a cost of several times
+// that of keeping the token. What is overdrawn meanwhile is bounded, because the cache takes note
+// of so many tokens and then sees to them at once. The last of a flood may wait for the next token,
+// new or not, to be seen to.
 const upkeepDelay = time.Millisecond
 
 func newCache(bytes int64) (cache, error) {
@@ -66,15 +71,16 @@ func newCache(bytes int64) (cache, error) {
 		Weigher: func(_ [sha256.Size]byte, v *verified) uint32 {
 			// The scopes are strings in the claims, or in the configuration.
 			const header = unsafe.Sizeof("")
-			return uint32(overhead+v.size+len(v.signed)) + uint32(header)*uint32(cap(v.principal.scopes))
+			return uint32(overhead+v.size+len(v.signed)) +
+				uint32(header)*uint32(cap(v.principal.scopes))
 		},
 		Executor: func(upkeep func()) { time.AfterFunc(upkeepDelay, upkeep) },
 	})
 	return cache{kept, new(singleflight.Group)}, err
 }
 
-// find returns the token of a name, if it is kept. Another that has been given its signature is not it, and leaves it
-// where it is.
+// find returns the token of a name, if it is kept. Another that has been given its signature is not
+// it, and leaves it where it is.
 func (c cache) find(n name) *verified {
 	if known, ok := c.kept.GetIfPresent(n.signature); ok && known.signed == n.signed {
 		return known
@@ -89,13 +95,16 @@ func (c cache) get(n name, clock func() time.Time) *verified {
 		return nil
 	}
 	now := clock()
-	if set := known.issuer.keys.serving(now); set != nil && known.times.check(known.issuer, now) == nil {
-		// Found as for a token never seen: one without kid stands only as long as the set has no other key.
+	if set := known.issuer.keys.serving(now); set != nil &&
+		known.times.check(known.issuer, now) == nil {
+		// Found as for a token never seen: one without kid stands only as long as the set has no
+		// other key.
 		if key, _ := set.find(known.kid, known.alg); key == known.key {
 			return known
 		}
 	}
-	c.kept.Invalidate(n.signature) // the whole verification will say what is wrong, or wait for keys
+	// the whole verification will say what is wrong, or wait for keys
+	c.kept.Invalidate(n.signature)
 	return nil
 }
 
@@ -104,8 +113,9 @@ type notSignedBy struct{ key *key }
 
 func (notSignedBy) Error() string { return "not the signature of the key" }
 
-// verify checks the signature of a token, once for however many requests come with it at the same time, and keeps the
-// token if it is good. Those who wait for another's finding wait for nothing but the processor, and so in no context.
+// verify checks the signature of a token, once for however many requests come with it at the same
+// time, and keeps the token if it is good. Those who wait for another's finding wait for nothing
+// but the processor, and so in no context.
 func (c cache) verify(token string, n name, parts compact, accepted *verified) *verified {
 	check := func() (any, error) {
 		if known := c.find(n); known != nil && known.key == accepted.key { // found out just before
@@ -119,7 +129,8 @@ func (c cache) verify(token string, n name, parts compact, accepted *verified) *
 		return accepted, nil
 	}
 	found, err, _ := c.flights.Do(token, check)
-	if known, ok := found.(*verified); err != (notSignedBy{accepted.key}) && (!ok || known.key != accepted.key) {
+	if known, ok := found.(*verified); err != (notSignedBy{accepted.key}) &&
+		(!ok || known.key != accepted.key) {
 		found, _ = check() // what was found is that of a request that saw another set
 	}
 	known, _ := found.(*verified)

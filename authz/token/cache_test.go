@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// TestCacheVerdictOfAnotherKey: two requests with one token, the issuer's set replaced between them. What the first
-// found out by the old key is no answer for the second, which found the new one.
+// TestCacheVerdictOfAnotherKey: two requests with one token, the issuer's set replaced between
+// them. What the first found out by the old key is no answer for the second, which found the new
+// one.
 func TestCacheVerdictOfAnotherKey(t *testing.T) {
 	tok := fuzzToken(fuzzHeader, fuzzClaims)
 	parts, err := parseCompact(tok)
@@ -32,7 +33,8 @@ func TestCacheVerdictOfAnotherKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	verify := func(k *key) bool {
-		return c.verify(tok, named(tok), parts, &verified{principal: &Principal{}, alg: []byte("EdDSA"), key: k}) != nil
+		return c.verify(tok, named(tok), parts, &verified{principal: &Principal{},
+			alg: []byte("EdDSA"), key: k}) != nil
 	}
 	if verify(other) {
 		t.Error("accepted by a key that did not sign it")
@@ -55,13 +57,14 @@ func named(token string) name {
 
 // signedBy is a key that says of every signature what it is told to, once it may.
 func signedBy(yes bool, when <-chan struct{}) *verified {
-	return &verified{principal: &Principal{}, alg: []byte("EdDSA"), key: &key{verifiers: map[string]verifier{
-		"EdDSA": func(_, _ []byte) bool { <-when; return yes },
-	}}}
+	return &verified{principal: &Principal{}, alg: []byte("EdDSA"),
+		key: &key{verifiers: map[string]verifier{
+			"EdDSA": func(_, _ []byte) bool { <-when; return yes },
+		}}}
 }
 
-// While an issuer replaces a key under its kid, requests with one token can have either set. What one finds out by its
-// key says nothing of the other's.
+// While an issuer replaces a key under its kid, requests with one token can have either set. What
+// one finds out by its key says nothing of the other's.
 func TestCacheSharesVerdictsOfOneKeyOnly(t *testing.T) {
 	for _, test := range []struct {
 		name          string
@@ -86,7 +89,8 @@ func TestCacheSharesVerdictsOfOneKeyOnly(t *testing.T) {
 				close(open)
 				synctest.Wait()
 				if (got[0] != nil) != test.first || (got[1] != nil) != test.second {
-					t.Errorf("accepted: %v and %v, want %v and %v: is the verdict of one key taken for that of the other?",
+					t.Errorf("accepted: %v and %v, want %v and %v: is the verdict of one key "+
+						"taken for that of the other?",
 						got[0] != nil, got[1] != nil, test.first, test.second)
 				}
 			})
@@ -94,41 +98,48 @@ func TestCacheSharesVerdictsOfOneKeyOnly(t *testing.T) {
 	}
 }
 
-// What a kept token takes is bounded, also where most of it is not claims: some issuers put a certificate into the
-// header.
+// What a kept token takes is bounded, also where most of it is not claims: some issuers put a
+// certificate into the header.
 func TestCacheWeighsWholeTokens(t *testing.T) {
 	const url, room = "https://issuer.example/", 64 << 10
-	v, err := NewVerifier(t.Context(), Config{Issuers: []Issuer{{URL: url, Audiences: []string{"api"}}}, CacheBytes: room})
+	v, err := NewVerifier(t.Context(),
+		Config{Issuers: []Issuer{{URL: url, Audiences: []string{"api"}}}, CacheBytes: room})
 	if err != nil {
 		t.Fatal(err)
 	}
 	always := make(chan struct{})
 	close(always)
-	v.issuers[url].keys.set.Store(&keySet{keys: []*key{signedBy(true, always).key}, fetched: time.Now()})
+	v.issuers[url].keys.set.Store(&keySet{keys: []*key{signedBy(true, always).key},
+		fetched: time.Now()})
 
 	header := `{"alg":"EdDSA","x5c":["` + strings.Repeat("A", 5<<10) + `"]}`
 	for i := range 100 {
 		claims := fmt.Sprintf(`{"iss":"%s","aud":"api","sub":"%d","exp":%d}`, url, i, time.Now().Unix()+60)
-		if _, err := v.Verify(t.Context(), encode([]byte(header))+"."+encode([]byte(claims))+"."+encode([]byte("signature"))); err != nil {
+		if _, err := v.Verify(t.Context(), encode([]byte(header))+"."+encode([]byte(claims))+"."+
+			encode([]byte("signature"))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	v.cache.kept.CleanUp()
 	if kept, most := v.cache.kept.EstimatedSize(), room/len(header); kept == 0 || kept > most {
-		t.Errorf("%d bytes hold %d tokens of more than 5 KiB each, want 1 to %d: does the weight leave a part of the token out?", room, kept, most)
+		t.Errorf("%d bytes hold %d tokens of more than 5 KiB each, want 1 to %d: does the weight "+
+			"leave a part of the token out?", room, kept, most)
 	}
 }
 
-// What the cache says that it holds is what it holds, also of genuine tokens of 8 KiB with 1,500 scopes.
+// What the cache says that it holds is what it holds, also of genuine tokens of 8 KiB with 1,500
+// scopes.
 func TestCacheBytesAreWhatItHolds(t *testing.T) {
 	const url, room = "https://issuer.example/", 8 << 20
-	v, err := NewVerifier(t.Context(), Config{Issuers: []Issuer{{URL: url, Audiences: []string{"api"}}}, CacheBytes: room})
+	v, err := NewVerifier(t.Context(),
+		Config{Issuers: []Issuer{{URL: url, Audiences: []string{"api"}}}, CacheBytes: room})
 	if err != nil {
 		t.Fatal(err)
 	}
 	always := make(chan struct{})
 	close(always)
-	v.issuers[url].keys.set.Store(&keySet{keys: []*key{signedBy(true, always).key}, fetched: time.Now()})
+	v.issuers[url].keys.set.Store(&keySet{keys: []*key{signedBy(true, always).key},
+		fetched: time.Now()})
 	heap := func() int64 {
 		runtime.GC()
 		runtime.GC()
@@ -150,13 +161,15 @@ func TestCacheBytesAreWhatItHolds(t *testing.T) {
 	}
 	v.cache.kept.CleanUp()
 	if holds := heap() - before; holds > room*5/4 {
-		t.Errorf("%d bytes are held, %.1f times the %d that there is room for", holds, float64(holds)/room, room)
+		t.Errorf("%d bytes are held, %.1f times the %d that there is room for", holds,
+			float64(holds)/room, room)
 	} else {
 		t.Logf("%d tokens in %.2f of the room", v.cache.kept.EstimatedSize(), float64(holds)/room)
 	}
 }
 
-// Headers that are known are few, whatever an issuer writes into them, and hold on to nothing else of their tokens.
+// Headers that are known are few, whatever an issuer writes into them, and hold on to nothing else
+// of their tokens.
 func TestKnownHeadersAreBounded(t *testing.T) {
 	var known headers
 	for i := range 3 * mostHeaders {
@@ -166,16 +179,19 @@ func TestKnownHeadersAreBounded(t *testing.T) {
 		kept := known.known.Load().(map[string]header)
 		h, ok := kept[string(data)]
 		if !ok || string(h.kid) != fmt.Sprint(i) || len(kept) > mostHeaders {
-			t.Fatalf("after %d headers %d are known, the last as %+v: want it, and no more than %d", i+1, len(kept), h, mostHeaders)
+			t.Fatalf("after %d headers %d are known, the last as %+v: want it, and no more than %d",
+				i+1, len(kept), h, mostHeaders)
 		}
 		clear(token)
 		if got, err := known.parse(fmt.Appendf(nil, `{"alg":"EdDSA","kid":"%d"}`, i)); err != nil || string(got.kid) != fmt.Sprint(i) {
-			t.Fatalf("header %d is now known as %q, %v: does it share memory with its token?", i, got.kid, err)
+			t.Fatalf("header %d is now known as %q, %v: does it share memory with its token?", i,
+				got.kid, err)
 		}
 	}
 }
 
-// A burst of requests with one new token costs one signature, and so does one that comes in two waves.
+// A burst of requests with one new token costs one signature, and so does one that comes in two
+// waves.
 func TestCacheChecksASignatureOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := newCache(1 << 20)
@@ -184,11 +200,16 @@ func TestCacheChecksASignatureOnce(t *testing.T) {
 		}
 		var checked, accepted atomic.Int32
 		open := make(chan struct{})
-		k := &key{verifiers: map[string]verifier{"EdDSA": func(_, _ []byte) bool { checked.Add(1); <-open; return true }}}
+		k := &key{verifiers: map[string]verifier{"EdDSA": func(_, _ []byte) bool {
+			checked.Add(1)
+			<-open
+			return true
+		}}}
 		for wave := range 2 {
 			for range 32 {
 				go func() {
-					if c.verify("", name{}, compact{}, &verified{principal: &Principal{}, alg: []byte("EdDSA"), key: k}) != nil {
+					if c.verify("", name{}, compact{}, &verified{principal: &Principal{},
+						alg: []byte("EdDSA"), key: k}) != nil {
 						accepted.Add(1)
 					}
 				}()
@@ -199,13 +220,14 @@ func TestCacheChecksASignatureOnce(t *testing.T) {
 			}
 		}
 		if checked.Load() != 1 || accepted.Load() != 64 {
-			t.Errorf("the signature was checked %d times and %d of 64 requests accepted, want once and all", checked.Load(), accepted.Load())
+			t.Errorf("the signature was checked %d times and %d of 64 requests accepted, want "+
+				"once and all", checked.Load(), accepted.Load())
 		}
 	})
 }
 
-// Whatever comes, what is kept stays within its bytes once upkeep was done, which nobody needs to ask for, and until
-// then within what the cache takes note of.
+// Whatever comes, what is kept stays within its bytes once upkeep was done, which nobody needs to
+// ask for, and until then within what the cache takes note of.
 func TestCacheStaysWithinItsBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const room = 1 << 20
@@ -227,7 +249,8 @@ func TestCacheStaysWithinItsBytes(t *testing.T) {
 			most = max(most, c.kept.EstimatedSize())
 		}
 		if most > room/overhead+300*processors {
-			t.Errorf("%d of %d tokens were kept at a time: is there no upkeep while they come?", most, flood)
+			t.Errorf("%d of %d tokens were kept at a time: is there no upkeep while they come?",
+				most, flood)
 		}
 		time.Sleep(2 * upkeepDelay)
 		c.get(named("..0"), time.Now) // upkeep that a token interrupted is resumed by the next
@@ -238,8 +261,8 @@ func TestCacheStaysWithinItsBytes(t *testing.T) {
 	})
 }
 
-// The name of a token is every byte of it: what differs anywhere, or is divided otherwise, is not found, and does not drive
-// out the one that is kept.
+// The name of a token is every byte of it: what differs anywhere, or is divided otherwise, is not
+// found, and does not drive out the one that is kept.
 func TestCacheNamesEveryByte(t *testing.T) {
 	c, err := newCache(1 << 20)
 	if err != nil {
@@ -252,9 +275,11 @@ func TestCacheNamesEveryByte(t *testing.T) {
 		t.Fatal("refused")
 	}
 	last := strings.LastIndexByte(genuine, '.')
-	others := []string{"", ".", genuine + ".", "." + genuine, genuine + "A", genuine[:last], genuine[:last] + genuine[last+1:], genuine[last:], genuine[last+1:]}
+	others := []string{"", ".", genuine + ".", "." + genuine, genuine + "A", genuine[:last],
+		genuine[:last] + genuine[last+1:], genuine[last:], genuine[last+1:]}
 	for i := range genuine {
-		others = append(others, genuine[:i]+string(genuine[i]^1)+genuine[i+1:], genuine[:i]+genuine[i+1:])
+		others = append(others, genuine[:i]+string(genuine[i]^1)+genuine[i+1:],
+			genuine[:i]+genuine[i+1:])
 	}
 	for _, other := range others {
 		if n, ok := nameOf(other); ok && other != genuine && c.find(n) != nil {
@@ -266,7 +291,8 @@ func TestCacheNamesEveryByte(t *testing.T) {
 	}
 }
 
-// Whoever has seen a token can send its signature with other claims, at the very time at which it is checked.
+// Whoever has seen a token can send its signature with other claims, at the very time at which it
+// is checked.
 func TestCacheSharesVerdictsOfOneTokenOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := newCache(1 << 20)
@@ -275,7 +301,10 @@ func TestCacheSharesVerdictsOfOneTokenOnly(t *testing.T) {
 		}
 		genuine, forged := "header.claims.signature", "header.others.signature"
 		open := make(chan struct{})
-		k := &key{verifiers: map[string]verifier{"EdDSA": func(signed, _ []byte) bool { <-open; return string(signed) == "header.claims" }}}
+		k := &key{verifiers: map[string]verifier{"EdDSA": func(signed, _ []byte) bool {
+			<-open
+			return string(signed) == "header.claims"
+		}}}
 		got := map[string]*verified{}
 		for _, token := range []string{genuine, forged} {
 			parts := compact{signed: []byte(token[:strings.LastIndexByte(token, '.')])}
@@ -291,7 +320,8 @@ func TestCacheSharesVerdictsOfOneTokenOnly(t *testing.T) {
 		close(open)
 		synctest.Wait()
 		if got[genuine] == nil || got[forged] != nil {
-			t.Errorf("genuine accepted: %v, forged accepted: %v", got[genuine] != nil, got[forged] != nil)
+			t.Errorf("genuine accepted: %v, forged accepted: %v", got[genuine] != nil,
+				got[forged] != nil)
 		}
 	})
 }

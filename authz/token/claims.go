@@ -87,14 +87,17 @@ func (c *claims) check(i *issuer, now time.Time) error {
 	}
 	if i.RFC9068 {
 		var missing []string
-		for name, absent := range map[string]bool{"client_id": len(c.clientID) == 0, "iat": !c.iat.present, "jti": len(c.jti) == 0} {
+		for name, absent := range map[string]bool{"client_id": len(c.clientID) == 0,
+			"iat": !c.iat.present, "jti": len(c.jti) == 0} {
 			if absent {
 				missing = append(missing, name)
 			}
 		}
 		if missing != nil {
 			slices.Sort(missing)
-			return refuse(Malformed, "claims: %s missing, required by RFC 9068 §2.2 (the strict profile)", strings.Join(missing, ", "))
+			return refuse(Malformed,
+				"claims: %s missing, required by RFC 9068 §2.2 (the strict profile)",
+				strings.Join(missing, ", "))
 		}
 	}
 	return nil
@@ -124,7 +127,9 @@ func (c *claims) checkAudience(i *issuer) error {
 
 func (c *claims) wrongAudience(i *issuer, name string, value jsontext.Value) error {
 	var audiences []string
-	_ = eachText(name, value, func(audience []byte) { audiences = append(audiences, string(audience)) })
+	_ = eachText(name, value, func(audience []byte) {
+		audiences = append(audiences, string(audience))
+	})
 	quoted := func(list []string) string {
 		var out []string
 		for _, s := range list[:min(len(list), 5)] {
@@ -143,7 +148,8 @@ func (c *claims) wrongAudience(i *issuer, name string, value jsontext.Value) err
 	if c.idToken {
 		hint = ". This looks like an ID token: send the access token instead"
 	}
-	return refuse(WrongAudience, "%s is %s, expected %s%s", name, received, quoted(i.Audiences), hint)
+	return refuse(WrongAudience, "%s is %s, expected %s%s", name, received, quoted(i.Audiences),
+		hint)
 }
 
 // checkRequired: the token is of the kind, or of those, that the configuration says.
@@ -151,14 +157,16 @@ func (c *claims) checkRequired(i *issuer) error {
 	for pointer, accepted := range i.RequiredClaims {
 		value, found := lookup(c.raw, pointer)
 		if !found {
-			return refuse(WrongClaim, "claim %s is absent, expected %s", pointer, strings.Join(accepted, " or "))
+			return refuse(WrongClaim, "claim %s is absent, expected %s", pointer,
+				strings.Join(accepted, " or "))
 		}
 		text, err := textOf(pointer, value)
 		if err != nil {
 			return refuse(WrongClaim, "claim %v, expected %s", err, strings.Join(accepted, " or "))
 		}
 		if !slices.Contains(accepted, string(text)) {
-			return refuse(WrongClaim, "claim %s is %s, expected %s", pointer, quote(string(text)), strings.Join(accepted, " or "))
+			return refuse(WrongClaim, "claim %s is %s, expected %s", pointer, quote(string(text)),
+				strings.Join(accepted, " or "))
 		}
 	}
 	return nil
@@ -192,11 +200,15 @@ func (c times) check(i *issuer, at time.Time) error {
 	case now >= c.exp.seconds+leeway:
 		return refuse(Expired, "expired %s ago", ago(now-c.exp.seconds))
 	case c.exp.seconds > now+i.MaxLifetime.Seconds()+leeway:
-		return refuse(TooLongLived, "exp lies %s ahead, more than the %s that a token may live. Is it in milliseconds?", ago(c.exp.seconds-now), i.MaxLifetime)
+		return refuse(TooLongLived,
+			"exp lies %s ahead, more than the %s that a token may live. Is it in milliseconds?",
+			ago(c.exp.seconds-now), i.MaxLifetime)
 	case c.nbf.present && c.nbf.seconds > now+leeway:
-		return refuse(NotYetValid, "valid in %s (nbf). Do the clocks agree?", ago(c.nbf.seconds-now))
+		return refuse(NotYetValid, "valid in %s (nbf). Do the clocks agree?",
+			ago(c.nbf.seconds-now))
 	case c.iat.present && c.iat.seconds > now+leeway:
-		return refuse(NotYetValid, "issued in %s (iat). Do the clocks agree?", ago(c.iat.seconds-now))
+		return refuse(NotYetValid, "issued in %s (iat). Do the clocks agree?",
+			ago(c.iat.seconds-now))
 	}
 	return nil
 }
@@ -210,8 +222,8 @@ func ago(seconds float64) string {
 	return (time.Duration(seconds) * time.Second).String()
 }
 
-// scopes reads the scopes from the issuer's configured claims, and from no other: scope (RFC 8693 §4.2) is a
-// string with single spaces, other issuers use an array.
+// scopes reads the scopes from the issuer's configured claims, and from no other: scope (RFC 8693
+// §4.2) is a string with single spaces, other issuers use an array.
 func (c *claims) scopes(i *issuer) ([]string, error) {
 	var all scopeList
 	add := func(scope string) {
@@ -274,8 +286,8 @@ func (l *scopeList) truncate(n int) {
 	l.scopes = l.scopes[:n]
 }
 
-// add searches among few scopes, as nearly all tokens have, and not among many: nothing of this is believed yet, and
-// 8 KiB hold 2,000.
+// add searches among few scopes, as nearly all tokens have, and not among many: nothing of this is
+// believed yet, and 8 KiB hold 2,000.
 func (l *scopeList) add(scope string) {
 	const few = 16
 	switch {

@@ -66,7 +66,8 @@ func TestConfigFaults(t *testing.T) {
 					t.Errorf("the error does not say %q:\n%v", says, err)
 				}
 			}
-			if faults := strings.Count(err.Error(), "\n") + 1; faults != 1 && !strings.Contains(test.name, "negative") {
+			if faults := strings.Count(err.Error(), "\n") + 1; faults != 1 &&
+				!strings.Contains(test.name, "negative") {
 				t.Errorf("one fault is reported as %d:\n%v", faults, err)
 			}
 			for line := range strings.SplitSeq(err.Error(), "\n") {
@@ -110,12 +111,16 @@ func TestConfigAccepted(t *testing.T) {
 		"https://issuer.example", "https://issuer.example/", "https://issuer.example/realms/a", "https://issuer.example:8443/",
 		"http://localhost:3010/", "http://127.0.0.1:1", "http://127.9.9.9/", "http://[::1]:3010/", "https://[2001:db8::1]/",
 	} {
-		if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: []token.Issuer{{URL: url, Audiences: []string{audience}}}}); err != nil {
+		if _, err := token.NewVerifier(t.Context(),
+			token.Config{
+				Issuers: []token.Issuer{{URL: url, Audiences: []string{audience}}}}); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
 	for _, leeway := range []time.Duration{token.NoLeeway, 0, 1, time.Minute} {
-		if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: []token.Issuer{{URL: issuerURL, Audiences: []string{audience}, Leeway: leeway}}}); err != nil {
+		if _, err := token.NewVerifier(t.Context(),
+			token.Config{Issuers: []token.Issuer{{URL: issuerURL, Audiences: []string{audience},
+				Leeway: leeway}}}); err != nil {
 			t.Errorf("leeway %s: %v", leeway, err)
 		}
 	}
@@ -130,7 +135,8 @@ func TestConfigIsTheCallersOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, list := range [][]string{config.Issuers[0].Audiences, config.Issuers[0].Algorithms, config.Issuers[0].ScopeClaims} {
+	for _, list := range [][]string{config.Issuers[0].Audiences, config.Issuers[0].Algorithms,
+		config.Issuers[0].ScopeClaims} {
 		list[0] = "changed"
 	}
 	config.Issuers[0].URL = "changed"
@@ -151,7 +157,8 @@ func TestErrorText(t *testing.T) {
 	if e.Unwrap() != cause {
 		t.Errorf("the cause is %v", e.Unwrap())
 	}
-	if got, want := (&token.Error{Code: token.Expired, Detail: "detail"}).Error(), "token: expired: detail"; got != want {
+	if got, want := (&token.Error{Code: token.Expired,
+		Detail: "detail"}).Error(), "token: expired: detail"; got != want {
 		t.Errorf("text is %q, expected %q", got, want)
 	}
 }

@@ -8,16 +8,22 @@ import (
 	"time"
 )
 
-// unsigned returns a verifier to which any signature is good, so that what is left is what a token costs beside its
-// signature, and so many tokens for it.
+// unsigned returns a verifier to which any signature is good, so that what is left is what a token
+// costs beside its signature, and so many tokens for it.
 func unsigned(tb testing.TB, cacheBytes int64, n int) (*Verifier, []string) {
 	const url, audience = "https://issuer.example/", "https://api.example.com"
-	v, err := NewVerifier(tb.Context(), Config{Issuers: []Issuer{{URL: url, Audiences: []string{audience}}}, CacheBytes: cacheBytes})
+	v, err := NewVerifier(tb.Context(),
+		Config{Issuers: []Issuer{{URL: url, Audiences: []string{audience}}},
+			CacheBytes: cacheBytes})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	k := &key{kid: "0123456789abcdef", verifiers: map[string]verifier{"RS256": func(_, _ []byte) bool { return true }}}
-	v.issuers[url].keys.set.Store(&keySet{keys: []*key{k}, bykid: map[string][]*key{k.kid: {k}}, fetched: time.Now()})
+	k := &key{kid: "0123456789abcdef",
+		verifiers: map[string]verifier{"RS256": func(_, _ []byte) bool {
+			return true
+		}}}
+	v.issuers[url].keys.set.Store(&keySet{keys: []*key{k}, bykid: map[string][]*key{k.kid: {k}},
+		fetched: time.Now()})
 
 	header, now := encode([]byte(`{"alg":"RS256","kid":"0123456789abcdef","typ":"at+jwt"}`)), time.Now().Unix()
 	claims := encode(fmt.Appendf(nil, `{"aud":%q,"azp":"my_client_id_0123456789abcdefghij","exp":%d,"iat":%d,"iss":%q,`+
@@ -29,7 +35,8 @@ func unsigned(tb testing.TB, cacheBytes int64, n int) (*Verifier, []string) {
 	return v, tokens
 }
 
-// BenchmarkUnsigned: a token that was never seen, one that comes again, and some that are no tokens.
+// BenchmarkUnsigned: a token that was never seen, one that comes again, and some that are no
+// tokens.
 func BenchmarkUnsigned(b *testing.B) {
 	v, tokens := unsigned(b, 4<<20, 1<<16) // many more than there is room for
 	verify := func(name string, token func(i int) string, ok bool) {
@@ -48,9 +55,11 @@ func BenchmarkUnsigned(b *testing.B) {
 	verify("no claims", func(int) string { return "e30.e30.e30" }, false)
 }
 
-// The ceilings are a little above what is measured. A change that breaks one has put work on every token.
+// The ceilings are a little above what is measured. A change that breaks one has put work on every
+// token.
 func TestAllocationsPerToken(t *testing.T) {
-	if build, ok := debug.ReadBuildInfo(); ok && slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if build, ok := debug.ReadBuildInfo(); ok &&
+		slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		t.Skip("the race detector allocates on its own account")
 	}
 	v, tokens := unsigned(t, 1<<20, 5000)
@@ -64,7 +73,9 @@ func TestAllocationsPerToken(t *testing.T) {
 		{"again", func() string { return tokens[i] }, 0},
 		{"two segments", func() string { return "x.y" }, 2},
 	} {
-		if allocs := testing.AllocsPerRun(4000, func() { _, _ = v.Verify(t.Context(), test.token()) }); allocs > test.ceiling {
+		if allocs := testing.AllocsPerRun(4000, func() {
+			_, _ = v.Verify(t.Context(), test.token())
+		}); allocs > test.ceiling {
 			t.Errorf("%s: %v allocations, expected at most %v", test.name, allocs, test.ceiling)
 		}
 	}

@@ -23,7 +23,8 @@ type locator struct {
 	issuer       string // that the metadata must name
 	discoveryURL string // "": below issuer
 	jwksURI      string // "": as the metadata says
-	insecureHost string // the one host to which http is allowed though it is not this machine; "": none
+	// the one host to which http is allowed though it is not this machine; "": none
+	insecureHost string
 	client       *http.Client
 	log          *slog.Logger
 
@@ -141,7 +142,8 @@ func (l *locator) discover(ctx context.Context) (found metadata, at string, err 
 	return found, at, nil
 }
 
-// listed writes faults on one line, and not all where there are many: they stand in every refusal of an outage.
+// listed writes faults on one line, and not all where there are many: they stand in every refusal
+// of an outage.
 func listed(faults []error) string {
 	const most = 5
 	var texts []string
@@ -170,8 +172,9 @@ func (l *locator) mayFetch(uri string) error {
 	return errors.New("expected an https URL (http only for an issuer on a loopback host)")
 }
 
-// IsLoopback reports whether a host, as [url.URL.Hostname] gives it, is this machine: localhost, 127.0.0.0/8 or ::1. It
-// goes by what is written and asks no resolver. An address with a zone is none: what it means differs by machine.
+// IsLoopback reports whether a host, as [url.URL.Hostname] gives it, is this machine: localhost,
+// 127.0.0.0/8 or ::1. It goes by what is written and asks no resolver. An address with a zone is
+// none: what it means differs by machine.
 func IsLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
@@ -194,11 +197,13 @@ type statusError struct {
 }
 
 func (e *statusError) Error() string {
-	return fmt.Sprintf("%s: status is %d, expected 200 (redirects are not followed)", e.at, e.status)
+	return fmt.Sprintf("%s: status is %d, expected 200 (redirects are not followed)", e.at,
+		e.status)
 }
 
-// get fetches a JSON document: 200 and JSON, or an error; no redirects, and no more than maxSetBytes
-// once decoded. A document that has not changed (RFC 9110 §13) is the one that came before.
+// get fetches a JSON document: 200 and JSON, or an error; no redirects, and no more than
+// maxSetBytes once decoded. A document that has not changed (RFC 9110 §13) is the one that came
+// before.
 func (l *locator) get(ctx context.Context, at string) (answer, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
@@ -261,10 +266,12 @@ func readJSON(response *http.Response, at string) ([]byte, error) {
 	return body, nil
 }
 
-// clamp returns how long a set is fresh, by its Cache-Control (RFC 9111 §5.2.2) within the policy's bounds.
+// clamp returns how long a set is fresh, by its Cache-Control (RFC 9111 §5.2.2) within the policy's
+// bounds.
 func (p KeyPolicy) clamp(header http.Header) time.Duration {
 	age := p.MaxAge
-	for directive := range strings.SplitSeq(strings.ToLower(strings.Join(header.Values("Cache-Control"), ",")), ",") {
+	for directive := range strings.SplitSeq(
+		strings.ToLower(strings.Join(header.Values("Cache-Control"), ",")), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
 		switch name {
 		case "max-age":

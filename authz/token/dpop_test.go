@@ -99,7 +99,8 @@ var proofs atomic.Int64
 
 // proofHeader and proofClaims are those of a proof that is accepted, changed: see object.
 func proofHeader(alg string, key crypto.Signer, changes ...string) string {
-	return object([]string{"typ", `"dpop+jwt"`, "alg", strconv.Quote(alg), "jwk", jwkOf(key)}, changes)
+	return object([]string{"typ", `"dpop+jwt"`, "alg", strconv.Quote(alg), "jwk", jwkOf(key)},
+		changes)
 }
 
 func (s *dpopScene) proofClaims(tok string, changes ...string) string {
@@ -123,16 +124,19 @@ func proved(t testing.TB, v *token.Verifier, tok, proof string) *token.Principal
 	t.Helper()
 	p, err := v.VerifyDPoP(t.Context(), tok, of(proof))
 	if err != nil {
-		t.Fatalf("a token and a proof that should be accepted were refused: %v\n%s\n%s", err, legible(tok), legible(proof))
+		t.Fatalf("a token and a proof that should be accepted were refused: %v\n%s\n%s", err,
+			legible(tok), legible(proof))
 	}
 	return p
 }
 
-func disproved(t testing.TB, v *token.Verifier, tok string, proof token.Proof, code token.Code, says ...string) *token.Error {
+func disproved(t testing.TB, v *token.Verifier, tok string, proof token.Proof, code token.Code,
+	says ...string) *token.Error {
 	t.Helper()
 	p, err := v.VerifyDPoP(t.Context(), tok, proof)
 	if err == nil || p != nil {
-		t.Fatalf("accepted, with %v, and should be refused as %q\n%s\n%s", p, code, legible(tok), legible(proof.JWT))
+		t.Fatalf("accepted, with %v, and should be refused as %q\n%s\n%s", p, code, legible(tok),
+			legible(proof.JWT))
 	}
 	e, ok := errors.AsType[*token.Error](err)
 	if !ok {
@@ -150,7 +154,8 @@ func disproved(t testing.TB, v *token.Verifier, tok string, proof token.Proof, c
 	return e
 }
 
-// RFC 9449 §4.3, row by row: what is not a proof of having the key, for this request and this token, now.
+// RFC 9449 §4.3, row by row: what is not a proof of having the key, for this request and this
+// token, now.
 func TestProofsThatAreRefused(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
@@ -262,12 +267,15 @@ func TestProofsThatAreRefused(t *testing.T) {
 		})
 	}
 	if n := s.store.uses; n != 0 {
-		t.Errorf("proofs that are refused took %d places in the replay store, expected none: anybody could fill it", n)
+		t.Errorf("proofs that are refused took %d places in the replay store, expected none: "+
+			"anybody could fill it", n)
 	}
 	proved(t, v, tok, good)
 }
 
-var otherKey = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
+var otherKey = sync.OnceValue(func() *ecdsa.PrivateKey {
+	return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+})
 
 func TestProofsThatAreAccepted(t *testing.T) {
 	s := newDPoPScene(t)
@@ -277,7 +285,9 @@ func TestProofsThatAreAccepted(t *testing.T) {
 	header := func(changes ...string) string {
 		return sign(t, "ES256", key, proofHeader("ES256", key, changes...), s.proofClaims(tok))
 	}
-	at := func(seconds float64) string { return strconv.FormatFloat(float64(now.Unix())+seconds, 'f', -1, 64) }
+	at := func(seconds float64) string {
+		return strconv.FormatFloat(float64(now.Unix())+seconds, 'f', -1, 64)
+	}
 	for name, proof := range map[string]string{
 		"plain":                        claims(),
 		"typ in capitals":              header("typ", `"DPOP+JWT"`),
@@ -298,8 +308,10 @@ func TestProofsThatAreAccepted(t *testing.T) {
 		"htu in JSON's escapes":        claims("htu", `"https:\/\/api.example\/messages\/a%20b"`),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if p := proved(t, v, tok, proof); p.Subject() != "reader@clients" || !p.HasScope("read:messages") {
-				t.Errorf("the principal is %s with %q, expected that of the token", p.Subject(), p.Scopes())
+			if p := proved(t, v, tok, proof); p.Subject() != "reader@clients" ||
+				!p.HasScope("read:messages") {
+				t.Errorf("the principal is %s with %q, expected that of the token", p.Subject(),
+					p.Scopes())
 			}
 		})
 	}
@@ -311,23 +323,27 @@ func TestProofsThatAreAccepted(t *testing.T) {
 		})
 	}
 	t.Run("the request's own URL with a query, in other capitals", func(t *testing.T) {
-		if _, err := v.VerifyDPoP(t.Context(), tok, token.Proof{JWT: claims(), Method: method, URL: "HTTPS://API.EXAMPLE:443/messages/a%20b?x"}); err != nil {
+		if _, err := v.VerifyDPoP(t.Context(), tok, token.Proof{JWT: claims(), Method: method,
+			URL: "HTTPS://API.EXAMPLE:443/messages/a%20b?x"}); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// To the router a dot segment is a segment like any other: a proof for /messages is none for /x/../messages.
+// To the router a dot segment is a segment like any other: a proof for /messages is none for
+// /x/../messages.
 func TestDotSegmentsOfTheRequestAreNotResolved(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
 	tok := s.bound(key)
-	for _, path := range []string{"/x/../messages/a%20b", "/x/%2e%2E/messages/a%20b", "/./messages/a%20b"} {
+	for _, path := range []string{"/x/../messages/a%20b", "/x/%2e%2E/messages/a%20b",
+		"/./messages/a%20b"} {
 		disproved(t, v, tok, token.Proof{JWT: s.proof(t, key, tok), Method: method, URL: "https://api.example" + path}, token.InvalidProof, "the path of htu")
 	}
 }
 
-// Which tokens pass by which scheme, under each policy. Whether a verdict is kept makes no difference.
+// Which tokens pass by which scheme, under each policy. Whether a verdict is kept makes no
+// difference.
 func TestBindingAndSchemeTruthTable(t *testing.T) {
 	jkt := `"jkt":` + strconv.Quote(thumbprintOf(p256Key()))
 	const pass = token.Code("")
@@ -399,7 +415,8 @@ func TestBindingAndSchemeTruthTable(t *testing.T) {
 	}
 }
 
-// What can be said without the issuer's keys is said without them, of proofs too; and what cannot uses no proof up.
+// What can be said without the issuer's keys is said without them, of proofs too; and what cannot
+// uses no proof up.
 func TestProofsWhileTheIssuerIsDown(t *testing.T) {
 	s := newDPoPScene(t)
 	s.wire.hosts["localhost:8443"] = http.NotFoundHandler()
@@ -429,7 +446,8 @@ func TestProofOfAnotherKeyIsRefusedBeforeItsSignature(t *testing.T) {
 	tok := s.bound(p256Key())
 	proof := s.proof(t, otherKey(), tok)
 	disproved(t, v, tok, of(proof), token.Bound, "bound to another key (cnf.jkt)")
-	disproved(t, v, tok, of(proof[:len(proof)-8]+"AAAAAAAA"), token.Bound, "bound to another key (cnf.jkt)")
+	disproved(t, v, tok, of(proof[:len(proof)-8]+"AAAAAAAA"), token.Bound,
+		"bound to another key (cnf.jkt)")
 }
 
 func TestProofIsUsedOnce(t *testing.T) {
@@ -448,7 +466,8 @@ func TestProofIsUsedOnce(t *testing.T) {
 				_, err := v.VerifyDPoP(t.Context(), tok, of(proof))
 				if err == nil {
 					passed.Add(1)
-				} else if e, ok := errors.AsType[*token.Error](err); !ok || e.Code != token.ProofReplayed {
+				} else if e, ok := errors.AsType[*token.Error](err); !ok ||
+					e.Code != token.ProofReplayed {
 					t.Errorf("refused by %v, expected code %s", err, token.ProofReplayed)
 				}
 			})
@@ -461,7 +480,8 @@ func TestProofIsUsedOnce(t *testing.T) {
 	})
 	t.Run("whatever else it says", func(t *testing.T) {
 		proved(t, v, tok, s.proof(t, key, tok, "jti", `"again"`))
-		disproved(t, v, tok, of(s.proof(t, key, tok, "jti", `"again"`, "x", "1")), token.ProofReplayed, "used before")
+		disproved(t, v, tok, of(s.proof(t, key, tok, "jti", `"again"`, "x", "1")),
+			token.ProofReplayed, "used before")
 	})
 	t.Run("and another's jti is another's", func(t *testing.T) {
 		theirs := s.bound(otherKey())
@@ -478,7 +498,8 @@ func TestProofIsUsedOnce(t *testing.T) {
 		proof := s.proof(t, key, tok)
 		proved(t, first, tok, proof)
 		config.Predecessor = first
-		disproved(t, must(token.NewVerifier(t.Context(), config)), tok, of(proof), token.ProofReplayed)
+		disproved(t, must(token.NewVerifier(t.Context(), config)), tok, of(proof),
+			token.ProofReplayed)
 	})
 }
 
@@ -500,10 +521,14 @@ func TestReplayStoreFails(t *testing.T) {
 	s.store.err = errors.New("the store is down")
 	e := disproved(t, v, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
 	if e.RetryAfter <= 0 || !errors.Is(e, s.store.err) {
-		t.Errorf("RetryAfter is %s, cause %v: expected when to come back, and the store's own error", e.RetryAfter, e.Err)
+		t.Errorf(
+			"RetryAfter is %s, cause %v: expected when to come back, and the store's own error",
+			e.RetryAfter, e.Err)
 	}
 
-	small := s.verifier(t, func(c *token.Config) { c.Proofs.Replays = token.NewReplayMemory(2, s.now) })
+	small := s.verifier(t, func(c *token.Config) {
+		c.Proofs.Replays = token.NewReplayMemory(2, s.now)
+	})
 	first := s.proof(t, key, tok)
 	proved(t, small, tok, first)
 	proved(t, small, tok, s.proof(t, key, tok))
@@ -517,10 +542,12 @@ func TestProofIsRememberedLongEnough(t *testing.T) {
 	v, key := s.verifier(t), p256Key()
 	tok := s.bound(key)
 	for _, iat := range []float64{-59, 0, 59.5} {
-		proved(t, v, tok, s.proof(t, key, tok, "iat", strconv.FormatFloat(float64(now.Unix())+iat, 'f', -1, 64)))
+		proved(t, v, tok, s.proof(t, key, tok, "iat", strconv.FormatFloat(float64(now.Unix())+iat,
+			'f', -1, 64)))
 		const window, clocks = time.Minute, time.Minute
 		if least := now.Add(time.Duration(iat*1e9) + window + clocks); s.store.until.Before(least) {
-			t.Errorf("a proof made at %+v s is remembered until %s, expected %s or later", iat, s.store.until, least)
+			t.Errorf("a proof made at %+v s is remembered until %s, expected %s or later", iat,
+				s.store.until, least)
 		}
 	}
 }
@@ -550,46 +577,54 @@ func TestReplayMemoryForgets(t *testing.T) {
 		{"b", time.Second, true, true, 0},
 	} {
 		if fresh, ok := use(step.key, step.life); fresh != step.fresh || ok != step.ok {
-			t.Fatalf("at %s, %s: fresh %t, without error %t; expected %t, %t", clock.Sub(now), step.key, fresh, ok, step.fresh, step.ok)
+			t.Fatalf("at %s, %s: fresh %t, without error %t; expected %t, %t", clock.Sub(now),
+				step.key, fresh, ok, step.fresh, step.ok)
 		}
 		clock = clock.Add(step.then)
 	}
 }
 
-// RFC 9449 §9: with nonces, what counts is when the server gave the nonce out, and not the client's clock.
+// RFC 9449 §9: with nonces, what counts is when the server gave the nonce out, and not the client's
+// clock.
 func TestNonces(t *testing.T) {
 	s := newDPoPScene(t)
 	clock := now
 	s.now = func() time.Time { return clock }
 	secret := []byte(strings.Repeat("k", 32))
 	nonces := func(c *token.Config) { c.Proofs.NonceKey = secret }
-	v, replica, stranger := s.verifier(t, nonces), s.verifier(t, nonces), s.verifier(t, func(c *token.Config) {
-		c.Proofs.NonceKey = []byte(strings.Repeat("x", 32))
-	})
+	v, replica, stranger := s.verifier(t, nonces), s.verifier(t, nonces),
+		s.verifier(t, func(c *token.Config) {
+			c.Proofs.NonceKey = []byte(strings.Repeat("x", 32))
+		})
 	key := p256Key()
-	tok := s.genuine("cnf", `{"jkt":`+strconv.Quote(thumbprintOf(key))+`}`, "iat", "1", "exp", strconv.FormatInt(now.Unix()+3600+600, 10))
+	tok := s.genuine("cnf", `{"jkt":`+strconv.Quote(thumbprintOf(key))+`}`, "iat", "1", "exp",
+		strconv.FormatInt(now.Unix()+3600+600, 10))
 	proof := func(nonce string, changes ...string) string {
 		return s.proof(t, key, tok, append([]string{"nonce", strconv.Quote(nonce)}, changes...)...)
 	}
 	nonce := v.DPoP().Nonce
 	if nonce == "" || nonce != replica.DPoP().Nonce || nonce == stranger.DPoP().Nonce {
-		t.Fatalf("nonces are %q, %q with the same key and %q with another", nonce, replica.DPoP().Nonce, stranger.DPoP().Nonce)
+		t.Fatalf("nonces are %q, %q with the same key and %q with another", nonce,
+			replica.DPoP().Nonce, stranger.DPoP().Nonce)
 	}
 	disproved(t, v, tok, of(s.proof(t, key, tok)), token.NonceRequired, "has no nonce")
 	disproved(t, v, tok, of(proof("")), token.NonceRequired)
-	disproved(t, v, tok, of(proof(stranger.DPoP().Nonce)), token.NonceRequired, "Do the servers share their nonce key?")
+	disproved(t, v, tok, of(proof(stranger.DPoP().Nonce)), token.NonceRequired,
+		"Do the servers share their nonce key?")
 	proved(t, replica, tok, proof(nonce))
 	proved(t, v, tok, proof(nonce, "iat", "1")) // the client's clock says 1970
 
 	for _, step := range []struct {
 		after  time.Duration
 		serves bool
-	}{{-time.Minute, true}, {-2 * time.Minute, false}, {time.Minute, true}, {2 * time.Minute, false}, {time.Hour, false}} {
+	}{{-time.Minute, true}, {-2 * time.Minute, false}, {time.Minute, true},
+		{2 * time.Minute, false}, {time.Hour, false}} {
 		clock = now.Add(step.after)
 		if step.serves {
 			proved(t, v, tok, proof(nonce))
 			if least := s.now(); s.store.until.Before(least) {
-				t.Errorf("a proof is remembered until %s, which is over at %s", s.store.until, least)
+				t.Errorf("a proof is remembered until %s, which is over at %s", s.store.until,
+					least)
 			}
 		} else {
 			disproved(t, v, tok, of(proof(nonce)), token.NonceRequired, "too old")
@@ -600,7 +635,8 @@ func TestNonces(t *testing.T) {
 	proved(t, v, tok, used)
 	disproved(t, replica, tok, of(used), token.ProofReplayed)
 	if s.store.until.Before(now.Add(2 * time.Minute)) {
-		t.Errorf("a proof is remembered until %s, and its nonce may serve until 2 min after %s", s.store.until, now)
+		t.Errorf("a proof is remembered until %s, and its nonce may serve until 2 min after %s",
+			s.store.until, now)
 	}
 }
 
@@ -621,7 +657,8 @@ func TestDPoPOffer(t *testing.T) {
 			config.Issuers = append(config.Issuers, token.Issuer{URL: fmt.Sprintf("https://localhost/%d", n), Audiences: []string{"x"}, DPoP: policy})
 		}
 		offer := must(token.NewVerifier(t.Context(), config)).DPoP()
-		if on := slices.Equal(offer.Algorithms, token.ProofAlgorithms()); on != test.on || offer.Required != test.only || offer.Nonce != "" {
+		if on := slices.Equal(offer.Algorithms, token.ProofAlgorithms()); on != test.on ||
+			offer.Required != test.only || offer.Nonce != "" {
 			t.Errorf("policies %q: the offer is %+v", test.policies, offer)
 		}
 	}
@@ -646,13 +683,16 @@ func TestProofPolicyFaults(t *testing.T) {
 	}
 }
 
-// The examples of RFC 9449, figures 2, 9, 12 and 13, with the keys, thumbprint and hash that are printed there.
+// The examples of RFC 9449, figures 2, 9, 12 and 13, with the keys, thumbprint and hash that are
+// printed there.
 func TestRFC9449Examples(t *testing.T) {
 	const (
-		jwkPart      = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19"
-		tokenProof   = jwkPart + ".eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIiwiaWF0IjoxNTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg"
-		requestProof = jwkPart + ".eyJqdGkiOiJlMWozVl9iS2ljOC1MQUVCIiwiaHRtIjoiR0VUIiwiaHR1IjoiaHR0cHM6Ly9yZXNvdXJjZS5leGFtcGxlLm9yZy9wcm90ZWN0ZWRyZXNvdXJjZSIsImlhdCI6MTU2MjI2MjYxOCwiYXRoIjoiZlVIeU8ycjJaM0RaNTNFc05yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9.2oW9RP35yRqzhrtNP86L-Ey71EOptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA"
-		jkt          = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+		jwkPart    = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19"
+		tokenProof = jwkPart +
+			".eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIiwiaWF0IjoxNTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg"
+		requestProof = jwkPart +
+			".eyJqdGkiOiJlMWozVl9iS2ljOC1MQUVCIiwiaHRtIjoiR0VUIiwiaHR1IjoiaHR0cHM6Ly9yZXNvdXJjZS5leGFtcGxlLm9yZy9wcm90ZWN0ZWRyZXNvdXJjZSIsImlhdCI6MTU2MjI2MjYxOCwiYXRoIjoiZlVIeU8ycjJaM0RaNTNFc05yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9.2oW9RP35yRqzhrtNP86L-Ey71EOptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA"
+		jkt = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
 	)
 	for _, example := range []struct {
 		proof token.Proof
@@ -664,10 +704,12 @@ func TestRFC9449Examples(t *testing.T) {
 	} {
 		got, jti, err := token.ProofThumbprint(example.proof, time.Unix(example.at, 0))
 		if got != jkt || jti != example.jti || err != nil {
-			t.Errorf("%s: thumbprint %q, jti %q, error %v; expected %s, %s", example.proof.URL, got, jti, err, jkt, example.jti)
+			t.Errorf("%s: thumbprint %q, jti %q, error %v; expected %s, %s", example.proof.URL, got,
+				jti, err, jkt, example.jti)
 		}
 	}
-	if got := ath("Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU"); got != "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo" {
+	if got := ath(
+		"Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU"); got != "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo" {
 		t.Errorf("the hash of figure 13's token is %s", got)
 	}
 }
@@ -689,7 +731,8 @@ func ExampleVerifier_VerifyDPoP() {
 	// token: dpop_proof: the proof is not three segments of canonical base64url (RFC 7515 §7.1)
 }
 
-// BenchmarkVerifyDPoP is a known token with a proof that was never seen: what each request of a client with DPoP costs.
+// BenchmarkVerifyDPoP is a known token with a proof that was never seen: what each request of a
+// client with DPoP costs.
 func BenchmarkVerifyDPoP(b *testing.B) {
 	for _, alg := range token.ProofAlgorithms() {
 		b.Run(alg, func(b *testing.B) {

@@ -6,42 +6,55 @@ import (
 	"time"
 )
 
-// Code names the check that a token, or the proof that came with it, failed. The names are stable: they appear in logs.
+// Code names the check that a token, or the proof that came with it, failed. The names are stable:
+// they appear in logs.
 type Code string
 
 // The checks, in the order in which they are made.
 const (
-	Malformed       Code = "malformed"        // not a compact JWS (RFC 7515 §7.1), or its header or claims break their rules
-	WrongAlgorithm  Code = "algorithm"        // alg is missing, not allowed for the issuer, or not that of the key
-	WrongType       Code = "type"             // typ says that this is not an access token (RFC 9068 §4)
-	WrongIssuer     Code = "issuer"           // iss is not exactly that of a configured issuer
-	WrongAudience   Code = "audience"         // aud holds none of ours
-	WrongClaim      Code = "claim"            // a claim that the issuer's configuration requires is missing, or another
-	Expired         Code = "expired"          // now is at or after exp
-	NotYetValid     Code = "not_yet_valid"    // nbf or iat lies in the future
-	TooLongLived    Code = "lifetime"         // exp lies further ahead than any token may live
-	Bound           Code = "bound"            // bound to a key (cnf) and presented without a proof of it
-	WrongScheme     Code = "scheme"           // presented with a DPoP proof or without one, where that is not accepted
-	UnknownKey      Code = "unknown_key"      // kid names no usable key of the issuer
-	BadSignature    Code = "signature"        // the signature is not that of the key
-	KeyPending      Code = "key_pending"      // kid is new, and the keys cannot be fetched again yet: nothing can be said of the token
-	KeysUnavailable Code = "keys_unavailable" // the issuer's keys could not be had: nothing can be said of the token
+	// not a compact JWS (RFC 7515 §7.1), or its header or claims break their rules
+	Malformed Code = "malformed"
+	// alg is missing, not allowed for the issuer, or not that of the key
+	WrongAlgorithm Code = "algorithm"
+	// typ says that this is not an access token (RFC 9068 §4)
+	WrongType     Code = "type"
+	WrongIssuer   Code = "issuer"   // iss is not exactly that of a configured issuer
+	WrongAudience Code = "audience" // aud holds none of ours
+	// a claim that the issuer's configuration requires is missing, or another
+	WrongClaim   Code = "claim"
+	Expired      Code = "expired"       // now is at or after exp
+	NotYetValid  Code = "not_yet_valid" // nbf or iat lies in the future
+	TooLongLived Code = "lifetime"      // exp lies further ahead than any token may live
+	// bound to a key (cnf) and presented without a proof of it
+	Bound Code = "bound"
+	// presented with a DPoP proof or without one, where that is not accepted
+	WrongScheme  Code = "scheme"
+	UnknownKey   Code = "unknown_key" // kid names no usable key of the issuer
+	BadSignature Code = "signature"   // the signature is not that of the key
+	// kid is new, and the keys cannot be fetched again yet: nothing can be said of the token
+	KeyPending Code = "key_pending"
+	// the issuer's keys could not be had: nothing can be said of the token
+	KeysUnavailable Code = "keys_unavailable"
 
 	// Of the proof that came with the token.
-	InvalidProof       Code = "dpop_proof"               // not a DPoP proof of this request and this token (RFC 9449 §4.3)
-	NonceRequired      Code = "dpop_nonce"               // its nonce is missing or too old (RFC 9449 §9)
-	ProofReplayed      Code = "dpop_replay"              // it was used before (RFC 9449 §11.1)
-	ReplaysUnavailable Code = "dpop_replays_unavailable" // whether it was used before could not be found out
+	// not a DPoP proof of this request and this token (RFC 9449 §4.3)
+	InvalidProof Code = "dpop_proof"
+	// its nonce is missing or too old (RFC 9449 §9)
+	NonceRequired Code = "dpop_nonce"
+	ProofReplayed Code = "dpop_replay" // it was used before (RFC 9449 §11.1)
+	// whether it was used before could not be found out
+	ReplaysUnavailable Code = "dpop_replays_unavailable"
 )
 
-// Error says why a token was not accepted. Its text is safe to log: it never holds the token or a part of it
-// other than the values of registered claims and header parameters, and of claims that the configuration names,
-// quoted and cut short.
+// Error says why a token was not accepted. Its text is safe to log: it never holds the token or a
+// part of it other than the values of registered claims and header parameters, and of claims that
+// the configuration names, quoted and cut short.
 type Error struct {
-	Code       Code
-	Detail     string        // what was expected, what was received
-	RetryAfter time.Duration // with KeyPending and the codes of what is unavailable: when to ask again
-	Err        error         // with these: why, if there is more to say
+	Code   Code
+	Detail string // what was expected, what was received
+	// with KeyPending and the codes of what is unavailable: when to ask again
+	RetryAfter time.Duration
+	Err        error // with these: why, if there is more to say
 }
 
 func (e *Error) Error() string {
@@ -61,7 +74,8 @@ func refuse(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 
-// quote makes a value that somebody sent fit for a log line and for a message: escaped, and cut short.
+// quote makes a value that somebody sent fit for a log line and for a message: escaped, and cut
+// short.
 func quote(s string) string {
 	const most = 120
 	if len(s) > most {

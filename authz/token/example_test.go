@@ -51,7 +51,8 @@ func ExampleVerifier() {
 	// token: audience: audience is "https://other.example/", expected "https://api.example/"
 }
 
-// The keys of an issuer that is down are not an answer about the token: say 503 and when to come again, not 401.
+// The keys of an issuer that is down are not an answer about the token: say 503 and when to come
+// again, not 401.
 func ExampleError() {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"https://api.example/"}})
 	if err != nil {
@@ -102,7 +103,8 @@ func ExampleClaim() {
 
 	roles, err := token.Claim[[]string](principal, "/org/roles")
 	fmt.Println(roles, err)
-	tenant, err := token.Claim[string](principal, "/https:~1~1api.example~1tenant") // RFC 6901 writes / as ~1
+	// RFC 6901 writes / as ~1
+	tenant, err := token.Claim[string](principal, "/https:~1~1api.example~1tenant")
 	fmt.Println(tenant, err)
 	_, err = token.Claim[string](principal, "/org/name")
 	fmt.Println(errors.Is(err, token.ErrNoClaim), err)

@@ -29,8 +29,9 @@ import (
 
 // These are tokens that somebody accepted once.
 
-// TestForgeryJSONSerialization: a token that is genuine elsewhere, written in JSON serialization (RFC 7515 §7.2) with
-// other claims beside it. jwx's jwt.Parse verifies the signature over the one and takes the claims of the other.
+// TestForgeryJSONSerialization: a token that is genuine elsewhere, written in JSON serialization
+// (RFC 7515 §7.2) with other claims beside it. jwx's jwt.Parse verifies the signature over the one
+// and takes the claims of the other.
 func TestForgeryJSONSerialization(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)
@@ -47,13 +48,17 @@ func TestForgeryJSONSerialization(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			forged := "{" + serialized + "," + strings.TrimPrefix(wanted, "{")
 
-			believed, err := jwt.Parse([]byte(forged), jwt.WithKey(jwa.EdDSA, key.Public()), jwt.WithValidate(false))
-			if err != nil || believed.Subject() != "administrator" || !slices.Contains(believed.Audience(), audience) {
-				t.Fatalf("jwx does not accept the forgery (%v, %v): this test no longer tests what it says", believed, err)
+			believed, err := jwt.Parse([]byte(forged), jwt.WithKey(jwa.EdDSA, key.Public()),
+				jwt.WithValidate(false))
+			if err != nil || believed.Subject() != "administrator" ||
+				!slices.Contains(believed.Audience(), audience) {
+				t.Fatalf("jwx does not accept the forgery (%v, %v): this test no longer tests "+
+					"what it says", believed, err)
 			}
 			refused(t, v, forged, token.Malformed)
 			refused(t, v, segment(forged), token.Malformed, "no dots")
-			refused(t, v, parts[0]+"."+segment(forged)+"."+parts[2], token.BadSignature) // the same as claims
+			// the same as claims
+			refused(t, v, parts[0]+"."+segment(forged)+"."+parts[2], token.BadSignature)
 			refused(t, v, parts[0]+"."+segment(`{`+serialized+`}`)+"."+parts[2], token.WrongIssuer)
 		})
 	}
@@ -78,7 +83,8 @@ func TestForgeryAlgNone(t *testing.T) {
 	}
 }
 
-// TestForgeryPublicKeyAsSecret: HS256 keyed with what everybody knows. The issuer's set has a key for it, too.
+// TestForgeryPublicKeyAsSecret: HS256 keyed with what everybody knows. The issuer's set has a key
+// for it, too.
 func TestForgeryPublicKeyAsSecret(t *testing.T) {
 	pub := &rsaKey().PublicKey
 	der, err := x509.MarshalPKIXPublicKey(pub)
@@ -102,14 +108,17 @@ func TestForgeryPublicKeyAsSecret(t *testing.T) {
 			s.publishOnly(jwk(pub, "kid", `"k"`),
 				`{"kty":"oct","kid":"oct","alg":"HS256","k":"`+segment("a secret of thirty-two characters")+`"}`)
 			v := s.verifier(t)
-			accepted(t, v, sign(t, "RS256", rsaKey(), s.header("alg", `"RS256"`, "kid", `"k"`), s.claims()))
+			accepted(t, v, sign(t, "RS256", rsaKey(), s.header("alg", `"RS256"`, "kid", `"k"`),
+				s.claims()))
 			for _, alg := range []string{"HS256", "HS384", "HS512"} {
 				for _, kid := range []string{`"k"`, `"oct"`, ""} {
-					refused(t, v, sign(t, alg, secret, s.header("alg", strconv.Quote(alg), "kid", kid), s.claims()), token.WrongAlgorithm, alg)
+					refused(t, v, sign(t, alg, secret, s.header("alg", strconv.Quote(alg), "kid",
+						kid), s.claims()), token.WrongAlgorithm, alg)
 				}
 			}
 			for _, kid := range []string{`"k"`, ""} { // not even under a name that is allowed
-				refused(t, v, sign(t, "HS256", secret, s.header("alg", `"RS256"`, "kid", kid), s.claims()), token.BadSignature)
+				refused(t, v, sign(t, "HS256", secret, s.header("alg", `"RS256"`, "kid", kid),
+					s.claims()), token.BadSignature)
 			}
 		})
 	}
@@ -119,7 +128,8 @@ func TestForgeryPublicKeyAsSecret(t *testing.T) {
 func TestForgeryKeyInTheHeader(t *testing.T) {
 	var calls atomic.Int64
 	var set string
-	attacker := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	attacker := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request) {
 		calls.Add(1)
 		serveJSON(set).ServeHTTP(w, r)
 	}))
@@ -153,12 +163,14 @@ func TestForgeryKeyInTheHeader(t *testing.T) {
 			refused(t, v, sign(t, "EdDSA", key, s.header(members...), s.claims()), code)
 		})
 	}
-	refused(t, v, sign(t, "EdDSA", key, s.header(), s.claims("iss", strconv.Quote(attacker.URL+"/"))), token.WrongIssuer)
+	refused(t, v, sign(t, "EdDSA", key, s.header(),
+		s.claims("iss", strconv.Quote(attacker.URL+"/"))), token.WrongIssuer)
 	if calls.Load() != 0 {
 		t.Errorf("the attacker's server was asked %d times", calls.Load())
 	}
 	for _, asked := range s.wire.requests()[before:] {
-		if asked != discoveryURL && asked != keySetURL { // kid is unknown: one refresh of the issuer's own
+		// kid is unknown: one refresh of the issuer's own
+		if asked != discoveryURL && asked != keySetURL {
 			t.Errorf("%s was asked for", asked)
 		}
 	}
@@ -178,7 +190,8 @@ func TestForgeryPSSSaltLength(t *testing.T) {
 			if salt == 0 {
 				length = rsa.PSSSaltLengthAuto
 			}
-			signature, err := rsa.SignPSS(rand.Reader, rsaKey(), crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: length})
+			signature, err := rsa.SignPSS(rand.Reader, rsaKey(), crypto.SHA256, digest[:],
+				&rsa.PSSOptions{SaltLength: length})
 			if salt == 0 { // no constant of crypto/rsa says zero, so the encoding is made by hand
 				signature, err = pssWithoutSalt(digest[:]), nil
 			}
@@ -186,7 +199,8 @@ func TestForgeryPSSSaltLength(t *testing.T) {
 				t.Fatal(err)
 			}
 			tok := input + "." + segment(signature)
-			if _, err := jws.Verify([]byte(tok), jws.WithKey(jwa.PS256, &rsaKey().PublicKey)); err != nil {
+			if _, err := jws.Verify([]byte(tok),
+				jws.WithKey(jwa.PS256, &rsaKey().PublicKey)); err != nil {
 				t.Fatalf("jwx does not accept it (%v): this test no longer tests what it says", err)
 			}
 			if salt == 32 {
@@ -220,14 +234,16 @@ func pssWithoutSalt(digest []byte) []byte {
 	return new(big.Int).Exp(new(big.Int).SetBytes(em), key.D, key.N).FillBytes(make([]byte, size))
 }
 
-// TestForgeryCurve: each ES algorithm goes with one curve (RFC 7518 §3.4). jwx takes P-384 for ES256.
+// TestForgeryCurve: each ES algorithm goes with one curve (RFC 7518 §3.4). jwx takes P-384 for
+// ES256.
 func TestForgeryCurve(t *testing.T) {
 	key := p384Key()
 	for _, alg := range []string{"", `"ES256"`} {
 		t.Run("published with alg "+alg, func(t *testing.T) {
 			s := newScene(t)
 			s.policy.Algorithms = []string{"ES256", "ES384"}
-			s.publishOnly(jwk(key.Public(), "kid", `"k"`, "alg", alg), jwk(p256Key().Public(), "kid", `"j"`))
+			s.publishOnly(jwk(key.Public(), "kid", `"k"`, "alg", alg),
+				jwk(p256Key().Public(), "kid", `"j"`))
 			input := segment(s.header("alg", `"ES256"`, "kid", `"k"`)) + "." + segment(s.claims())
 			digest := sha256.Sum256([]byte(input))
 			r, ss, err := ecdsa.Sign(rand.Reader, key, digest[:])
@@ -260,7 +276,8 @@ func TestForgeryWeakRSAKey(t *testing.T) {
 	s.publishOnly(jwk(&rsaKey().PublicKey, "kid", `"good"`), jwk(&weak.PublicKey, "kid", `"weak"`),
 		`{"kty":"RSA","kid":"one","e":"AQ","n":`+n+`}`)
 	v := s.verifier(t)
-	accepted(t, v, sign(t, "RS256", rsaKey(), s.header("alg", `"RS256"`, "kid", `"good"`), s.claims()))
+	accepted(t, v, sign(t, "RS256", rsaKey(), s.header("alg", `"RS256"`, "kid", `"good"`),
+		s.claims()))
 
 	tok := sign(t, "RS256", weak, s.header("alg", `"RS256"`, "kid", `"weak"`), s.claims())
 	if _, err := jws.Verify([]byte(tok), jws.WithKey(jwa.RS256, &weak.PublicKey)); err != nil {
@@ -269,16 +286,19 @@ func TestForgeryWeakRSAKey(t *testing.T) {
 	refused(t, v, tok, token.UnknownKey, `has kid "weak"`)
 	s.log.mentions(t, `kid \"weak\": RSA key of 1024 bits, expected 2048 to 8192`)
 
-	// With exponent 1 a signature is its own encoded message (RFC 8017 §9.2): no private key is needed.
+	// With exponent 1 a signature is its own encoded message (RFC 8017 §9.2): no private key is
+	// needed.
 	input := segment(s.header("alg", `"RS256"`, "kid", `"one"`)) + "." + segment(s.claims())
 	digest := sha256.Sum256([]byte(input))
-	info := "\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20" + string(digest[:])
+	info := "\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20" +
+		string(digest[:])
 	forged := "\x00\x01" + strings.Repeat("\xff", rsaKey().Size()-len(info)-3) + "\x00" + info
 	refused(t, s.verifier(t), input+"."+segment(forged), token.UnknownKey, `has kid "one"`)
 	s.log.mentions(t, `kid \"one\": RSA exponent is not an odd number from 3`)
 }
 
-// TestForgeryEd25519Malleability: S and S+L verify alike unless the verifier insists that S < L (RFC 8032 §5.1.7).
+// TestForgeryEd25519Malleability: S and S+L verify alike unless the verifier insists that S < L
+// (RFC 8032 §5.1.7).
 func TestForgeryEd25519Malleability(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)
@@ -286,7 +306,8 @@ func TestForgeryEd25519Malleability(t *testing.T) {
 	accepted(t, v, tok)
 	at := strings.LastIndexByte(tok, '.') + 1
 	signature := must(base64.RawURLEncoding.DecodeString(tok[at:]))
-	l, _ := new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)
+	l, _ := new(big.Int).SetString(
+		"7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)
 	scalar := slices.Clone(signature[32:])
 	slices.Reverse(scalar)
 	scalar = new(big.Int).Add(new(big.Int).SetBytes(scalar), l).FillBytes(make([]byte, 32))
@@ -299,23 +320,30 @@ func TestForgeryNested(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)
 	inner := s.genuine()
-	refused(t, v, s.SignBytes([]byte(s.header()), []byte(inner)), token.Malformed, "claims: not a JSON object")
-	refused(t, v, s.SignBytes([]byte(s.header()), []byte(strconv.Quote(inner))), token.Malformed, "claims: not a JSON object")
-	refused(t, v, s.SignBytes([]byte(s.header("cty", `"JWT"`)), []byte(inner)), token.Malformed, "header: it has cty")
-	refused(t, v, s.SignBytes([]byte(inner), []byte(s.claims())), token.Malformed, "header: not a JSON object")
+	refused(t, v, s.SignBytes([]byte(s.header()), []byte(inner)), token.Malformed,
+		"claims: not a JSON object")
+	refused(t, v, s.SignBytes([]byte(s.header()), []byte(strconv.Quote(inner))), token.Malformed,
+		"claims: not a JSON object")
+	refused(t, v, s.SignBytes([]byte(s.header("cty", `"JWT"`)), []byte(inner)), token.Malformed,
+		"header: it has cty")
+	refused(t, v, s.SignBytes([]byte(inner), []byte(s.claims())), token.Malformed,
+		"header: not a JSON object")
 }
 
-// TestForgeryUnencodedPayload: with b64 false (RFC 7797) the signed bytes are others than those that are read.
+// TestForgeryUnencodedPayload: with b64 false (RFC 7797) the signed bytes are others than those
+// that are read.
 func TestForgeryUnencodedPayload(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)
 	_, key := s.CurrentKey()
-	for _, header := range []string{s.header("b64", "false", "crit", `["b64"]`), s.header("b64", "false")} {
+	for _, header := range []string{s.header("b64", "false", "crit", `["b64"]`),
+		s.header("b64", "false")} {
 		signature, err := key.Sign(nil, []byte(segment(header)+"."+s.claims()), crypto.Hash(0))
 		if err != nil {
 			t.Fatal(err)
 		}
-		refused(t, v, segment(header)+"."+segment(s.claims())+"."+segment(signature), token.Malformed, "b64")
+		refused(t, v, segment(header)+"."+segment(s.claims())+"."+segment(signature),
+			token.Malformed, "b64")
 		refused(t, v, segment(header)+"."+s.claims()+"."+segment(signature), token.Malformed)
 	}
 }

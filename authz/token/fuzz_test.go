@@ -22,8 +22,9 @@ import (
 	"unicode/utf8"
 )
 
-// What the parsers accept is checked again here by other means: encoding/json, strings and the standard library's
-// base64. Most targets hold both ways, so that strictness that goes too far is found as well.
+// What the parsers accept is checked again here by other means: encoding/json, strings and the
+// standard library's base64. Most targets hold both ways, so that strictness that goes too far is
+// found as well.
 
 const fuzzIssuer, fuzzAudience = "https://localhost:8443/", "https://api.example/"
 
@@ -92,7 +93,8 @@ func unique(d *json.Decoder) error {
 	return err
 }
 
-// halfSurrogate reports an escaped half of a pair (RFC 8259 §8.2), for which encoding/json puts U+FFFD.
+// halfSurrogate reports an escaped half of a pair (RFC 8259 §8.2), for which encoding/json puts
+// U+FFFD.
 func halfSurrogate(data []byte) bool {
 	for i := 0; i+1 < len(data); i++ {
 		if data[i] != '\\' {
@@ -106,7 +108,8 @@ func halfSurrogate(data []byte) bool {
 			return true
 		}
 		if unit>>10 == 0xd800>>10 {
-			if i+6 >= len(data) || data[i+5] != '\\' || data[i+6] != 'u' || hexUnit(data, i+7)>>10 != 0xdc00>>10 {
+			if i+6 >= len(data) || data[i+5] != '\\' || data[i+6] != 'u' ||
+				hexUnit(data, i+7)>>10 != 0xdc00>>10 {
 				return true
 			}
 			i += 6
@@ -135,7 +138,9 @@ func hygiene(t *testing.T, input []byte, err error) {
 		t.Errorf("the error does not say what it is: %#v", e)
 	}
 	text := e.Error()
-	if len(text) > 1500 || strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 || r == 0x7f }) || !utf8.ValidString(text) {
+	if len(text) > 1500 || strings.ContainsFunc(text, func(r rune) bool {
+		return r < 0x20 || r == 0x7f
+	}) || !utf8.ValidString(text) {
 		t.Errorf("the error is not fit for a log: %q", text)
 	}
 }
@@ -143,7 +148,8 @@ func hygiene(t *testing.T, input []byte, err error) {
 func FuzzCompact(f *testing.F) {
 	genuine := fuzzToken(fuzzHeader, fuzzClaims)
 	for _, seed := range []string{
-		genuine, "", ".", "..", "...", "a.b.c", "AA.AA.AA", "AB.AA.AA", "AA==.AA.AA", "AA.AA.AA=", "A.AA.AA", "AA.A\nA.AA", "AA.AA.AA\r\n",
+		genuine, "", ".", "..", "...", "a.b.c", "AA.AA.AA", "AB.AA.AA", "AA==.AA.AA", "AA.AA.AA=",
+		"A.AA.AA", "AA.A\nA.AA", "AA.AA.AA\r\n",
 		"AA.+/.AA", "AA.-_.AA", "AA..AA", "AA.AA.", ".AA.AA", "AA.AA.AA.AA.AA", genuine + "=", genuine + "\n", " " + genuine,
 		"{" + `"payload":"AA","protected":"AA","signature":"AA"}`, "é.AA.AA", "AA.AA.AA\x00", strings.Repeat("A", 8192),
 	} {
@@ -151,7 +157,10 @@ func FuzzCompact(f *testing.F) {
 	}
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	canonical := func(segment string) bool {
-		if segment == "" || strings.Trim(segment, alphabet) != "" || strings.ContainsFunc(segment, func(r rune) bool { return !strings.ContainsRune(alphabet, r) }) {
+		if segment == "" || strings.Trim(segment, alphabet) != "" ||
+			strings.ContainsFunc(segment, func(r rune) bool {
+				return !strings.ContainsRune(alphabet, r)
+			}) {
 			return false
 		}
 		decoded, err := base64.RawURLEncoding.DecodeString(segment)
@@ -160,7 +169,9 @@ func FuzzCompact(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		c, err := parseCompact(s)
 		segments := strings.Split(s, ".")
-		wanted := len(segments) == 3 && !slices.ContainsFunc(segments, func(segment string) bool { return !canonical(segment) })
+		wanted := len(segments) == 3 && !slices.ContainsFunc(segments, func(segment string) bool {
+			return !canonical(segment)
+		})
 		if (err == nil) != wanted {
 			t.Fatalf("parseCompact says %v, expected that it accepts: %v", err, wanted)
 		}
@@ -219,9 +230,11 @@ func FuzzHeader(f *testing.F) {
 			typ, present := members["typ"].(string)
 			lower := asciiLower(typ)
 			wanted := (alg == "RS256" || alg == "EdDSA") &&
-				(lower == "at+jwt" || lower == "application/at+jwt" || !i.RFC9068 && (!present || lower == "jwt"))
+				(lower == "at+jwt" || lower == "application/at+jwt" || !i.RFC9068 &&
+					(!present || lower == "jwt"))
 			if err := h.check(i); (err == nil) != wanted {
-				t.Errorf("strict %v: check says %v, expected that it accepts: %v", i.RFC9068, err, wanted)
+				t.Errorf("strict %v: check says %v, expected that it accepts: %v", i.RFC9068, err,
+					wanted)
 			} else if err != nil {
 				hygiene(t, data, err)
 			}
@@ -240,7 +253,8 @@ func asciiLower(s string) string {
 }
 
 func fuzzIssuerConfig(t testing.TB) *issuer {
-	i := Issuer{URL: fuzzIssuer, Audiences: []string{fuzzAudience}, ScopeClaims: []string{"/scope", "/a/b"}}
+	i := Issuer{URL: fuzzIssuer, Audiences: []string{fuzzAudience}, ScopeClaims: []string{"/scope",
+		"/a/b"}}
 	if faults := i.complete(); faults != nil {
 		t.Fatal(faults)
 	}
@@ -255,7 +269,9 @@ func FuzzClaims(f *testing.F) {
 		`{"sub":""}`, `{"cnf":null}`, `{"cnf":{"jkt":"x"}}`, `{"scope":"a  b a"}`, `{"scope":["a","b","a",""]}`, `{"scope":[1]}`, `{"scope":null}`,
 		`{"a":{"b":["x","y"]}}`, `{"a":{"b":"x y","b":"z"}}`, `{"a":[{"b":"x"}]}`, `{"a":"b"}`, `{"a":{"c":{"b":"x"}}}`, `{"sub":"\u0000\ud83d\ude00"}`,
 		`{"sub":"\ude00"}`, "{\"x\":{\"y\":\"\xff\"}}", `{"nonce":"n","aud":"client"}`, `{"azp":"a","client_id":""}`, `{"x":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`,
-		strings.Replace(fuzzClaims, `"a b"`, `{"a":true}`, 1), strings.Replace(fuzzClaims, `"scope"`, `"sub"`, 1), fuzzClaims + "x", " " + fuzzClaims + "\n",
+		strings.Replace(fuzzClaims, `"a b"`, `{"a":true}`, 1),
+		strings.Replace(fuzzClaims, `"scope"`, `"sub"`, 1), fuzzClaims + "x",
+		" " + fuzzClaims + "\n",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -286,7 +302,8 @@ func FuzzClaims(f *testing.F) {
 			hygiene(t, data, err)
 			return
 		}
-		for name, got := range map[string][]byte{"iss": c.iss, "sub": c.sub, "client_id": c.clientID, "azp": c.azp, "jti": c.jti} {
+		for name, got := range map[string][]byte{"iss": c.iss, "sub": c.sub,
+			"client_id": c.clientID, "azp": c.azp, "jti": c.jti} {
 			text, present := members[name].(string)
 			if string(got) != text || (got != nil) != present {
 				t.Errorf("%s is %q, expected %q", name, got, members[name])
@@ -296,8 +313,10 @@ func FuzzClaims(f *testing.F) {
 		audiences, _ := texts(members["aud"])
 		exp, hasExp := dates["exp"]
 		now := float64(fuzzNow.Unix())
-		wanted = members["sub"] != nil && members["sub"] != "" && slices.Contains(audiences, fuzzAudience) &&
-			hasExp && now < exp+30 && exp <= now+24*3600+30 && dates["nbf"] <= now+30 && dates["iat"] <= now+30
+		wanted = members["sub"] != nil && members["sub"] != "" &&
+			slices.Contains(audiences, fuzzAudience) &&
+			hasExp && now < exp+30 && exp <= now+24*3600+30 && dates["nbf"] <= now+30 &&
+			dates["iat"] <= now+30
 		if _, bound := members["cnf"]; bound {
 			wanted = false
 		}
@@ -322,7 +341,8 @@ func FuzzClaims(f *testing.F) {
 		}
 		got, err := c.scopes(i)
 		if (err == nil) != wanted || err == nil && !slices.Equal(got, want) {
-			t.Fatalf("scopes are %q, %v; expected %q, and that they are accepted: %v", got, err, want, wanted)
+			t.Fatalf("scopes are %q, %v; expected %q, and that they are accepted: %v", got, err,
+				want, wanted)
 		}
 		if err != nil {
 			hygiene(t, data, err)
@@ -367,7 +387,8 @@ func wantedScopes(value any, before []string) ([]string, bool) {
 }
 
 func FuzzScopeString(f *testing.F) {
-	for _, seed := range []string{"", " ", "a", "a b", " a  b ", "a\tb", "a\u00a0b", "a,b", `a"b`, `a\b`, "a\x00b", "é 😀", "read:messages read:messages",
+	for _, seed := range []string{"", " ", "a", "a b", " a  b ", "a\tb", "a\u00a0b", "a,b", `a"b`,
+		`a\b`, "a\x00b", "é 😀", "read:messages read:messages",
 		strings.Repeat("a b c d e f g h i j k l m n o p q r ", 2)} {
 		f.Add(seed)
 	}
@@ -422,7 +443,9 @@ func FuzzKeySet(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		set, dropped, err := parseKeySet(data)
 		for _, text := range []string{fmt.Sprint(err), listed(dropped)} {
-			if strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 || r == 0x7f }) || !utf8.ValidString(text) {
+			if strings.ContainsFunc(text, func(r rune) bool {
+				return r < 0x20 || r == 0x7f
+			}) || !utf8.ValidString(text) {
 				t.Errorf("not fit for a log: %q", text)
 			}
 		}
@@ -439,7 +462,8 @@ func FuzzKeySet(f *testing.F) {
 		for _, k := range set.keys {
 			switch pub := k.public.(type) {
 			case *rsa.PublicKey:
-				if bits := pub.N.BitLen(); bits < 2048 || bits > 8192 || pub.N.Bit(0) == 0 || pub.E < 3 || pub.E > 1<<31-1 || pub.E%2 == 0 {
+				if bits := pub.N.BitLen(); bits < 2048 || bits > 8192 || pub.N.Bit(0) == 0 ||
+					pub.E < 3 || pub.E > 1<<31-1 || pub.E%2 == 0 {
 					t.Errorf("RSA of %d bits, exponent %d", bits, pub.E)
 				}
 			case *ecdsa.PublicKey:
@@ -472,7 +496,8 @@ func FuzzKeySet(f *testing.F) {
 					t.Errorf("kid %q and %s twice", k.kid, alg)
 				}
 				named[k.kid+" "+alg] = true
-				if found, how := set.find([]byte(k.kid), []byte(alg)); how != keyFound || found != k {
+				if found, how := set.find([]byte(k.kid), []byte(alg)); how != keyFound ||
+					found != k {
 					t.Errorf("kid %q for %s is not found", k.kid, alg)
 				}
 			}
@@ -483,7 +508,8 @@ func FuzzKeySet(f *testing.F) {
 	})
 }
 
-// FuzzVerify: of all strings only genuine tokens are accepted, here those of a key that signed nothing else.
+// FuzzVerify: of all strings only genuine tokens are accepted, here those of a key that signed
+// nothing else.
 func FuzzVerify(f *testing.F) {
 	genuine := map[string]bool{}
 	for _, claims := range []string{fuzzClaims, strings.Replace(fuzzClaims, `"a b"`, `["a"]`, 1)} {
@@ -529,6 +555,7 @@ func FuzzVerify(f *testing.F) {
 type serves string
 
 func (body serves) RoundTrip(*http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
-		Body: io.NopCloser(strings.NewReader(string(body)))}, nil
+	return &http.Response{StatusCode: http.StatusOK,
+		Header: http.Header{"Content-Type": {"application/json"}},
+		Body:   io.NopCloser(strings.NewReader(string(body)))}, nil
 }

@@ -56,11 +56,14 @@ type scene struct {
 }
 
 // newScene makes an issuer of EdDSA tokens, because its keys are made in no time.
-func newScene(t testing.TB) *scene { return newSceneAt(t, "EdDSA", func() time.Time { return now }) }
+func newScene(t testing.TB) *scene {
+	return newSceneAt(t, "EdDSA", func() time.Time { return now })
+}
 
 func newSceneAt(t testing.TB, alg string, clock func() time.Time) *scene {
 	t.Helper()
-	issuer, err := devissuer.New(devissuer.Config{URL: issuerURL, Audiences: []string{audience}, Algorithm: alg, Now: clock})
+	issuer, err := devissuer.New(devissuer.Config{URL: issuerURL, Audiences: []string{audience},
+		Algorithm: alg, Now: clock})
 	if err != nil {
 		t.Fatalf("devissuer.New: %v", err)
 	}
@@ -69,8 +72,9 @@ func newSceneAt(t testing.TB, alg string, clock func() time.Time) *scene {
 		alg:    alg,
 		wire:   &wire{hosts: map[string]http.Handler{"localhost:8443": issuer}},
 		log:    &logged{},
-		policy: token.Issuer{URL: issuerURL, Audiences: []string{audience}, Algorithms: []string{alg}},
-		now:    clock,
+		policy: token.Issuer{URL: issuerURL, Audiences: []string{audience},
+			Algorithms: []string{alg}},
+		now: clock,
 	}
 }
 
@@ -96,7 +100,8 @@ func (s *scene) verifier(t testing.TB) *token.Verifier {
 // header is that of a genuine token, changed: see object.
 func (s *scene) header(changes ...string) string {
 	kid, _ := s.CurrentKey()
-	return object([]string{"alg", strconv.Quote(s.alg), "kid", strconv.Quote(kid), "typ", `"at+jwt"`, "note", strconv.Quote(canary)}, changes)
+	return object([]string{"alg", strconv.Quote(s.alg), "kid", strconv.Quote(kid), "typ",
+		`"at+jwt"`, "note", strconv.Quote(canary)}, changes)
 }
 
 // claims are those of a genuine token, changed: see object.
@@ -114,8 +119,8 @@ func (s *scene) genuine(changes ...string) string {
 	return s.SignBytes([]byte(s.header()), []byte(s.claims(changes...)))
 }
 
-// object writes a JSON object of names and raw values. A change replaces the value of its name, or takes the
-// member away if it is "", or adds one; a change of the name "" is written as it stands.
+// object writes a JSON object of names and raw values. A change replaces the value of its name, or
+// takes the member away if it is "", or adds one; a change of the name "" is written as it stands.
 func object(base, changes []string) string {
 	members := slices.Clone(base)
 	for change := range slices.Chunk(changes, 2) {
@@ -152,9 +157,10 @@ func accepted(t testing.TB, v *token.Verifier, tok string) *token.Principal {
 	return p
 }
 
-// refused asserts that v refuses the token by the check that is named, that the detail says what it should, and
-// that the error may stand in a log.
-func refused(t testing.TB, v *token.Verifier, tok string, code token.Code, says ...string) *token.Error {
+// refused asserts that v refuses the token by the check that is named, that the detail says what it
+// should, and that the error may stand in a log.
+func refused(t testing.TB, v *token.Verifier, tok string, code token.Code,
+	says ...string) *token.Error {
 	t.Helper()
 	p, err := v.Verify(t.Context(), tok)
 	if err == nil {
@@ -179,8 +185,8 @@ func refused(t testing.TB, v *token.Verifier, tok string, code token.Code, says 
 	return e
 }
 
-// loggable asserts that no part of the token is in the text, other than values of registered parameters and
-// claims, and that the text is one line.
+// loggable asserts that no part of the token is in the text, other than values of registered
+// parameters and claims, and that the text is one line.
 func loggable(t testing.TB, tok, text string) {
 	t.Helper()
 	if strings.Contains(text, canary) {
@@ -215,9 +221,12 @@ func legible(tok string) string {
 }
 
 // segment is base64url without padding (RFC 7515 §2).
-func segment[T string | []byte](b T) string { return base64.RawURLEncoding.EncodeToString([]byte(b)) }
+func segment[T string | []byte](b T) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(b))
+}
 
-// sign makes a token with any key and algorithm that jwx knows: for keys that devissuer does not have.
+// sign makes a token with any key and algorithm that jwx knows: for keys that devissuer does not
+// have.
 func sign(t testing.TB, alg string, key any, header, claims string) string {
 	t.Helper()
 	signer, err := jws.NewSigner(jwa.SignatureAlgorithm(alg))
@@ -237,14 +246,16 @@ func jwk(pub crypto.PublicKey, changes ...string) string {
 	quoted := func(b []byte) string { return strconv.Quote(segment(b)) }
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
-		return object([]string{"kty", `"RSA"`, "n", quoted(pub.N.Bytes()), "e", quoted(big.NewInt(int64(pub.E)).Bytes())}, changes)
+		return object([]string{"kty", `"RSA"`, "n", quoted(pub.N.Bytes()), "e",
+			quoted(big.NewInt(int64(pub.E)).Bytes())}, changes)
 	case *ecdsa.PublicKey:
 		point, err := pub.Bytes()
 		if err != nil {
 			panic(err)
 		}
 		size := len(point) / 2
-		return object([]string{"kty", `"EC"`, "crv", strconv.Quote(pub.Params().Name), "x", quoted(point[1 : 1+size]), "y", quoted(point[1+size:])}, changes)
+		return object([]string{"kty", `"EC"`, "crv", strconv.Quote(pub.Params().Name), "x",
+			quoted(point[1 : 1+size]), "y", quoted(point[1+size:])}, changes)
 	case ed25519.PublicKey:
 		return object([]string{"kty", `"OKP"`, "crv", `"Ed25519"`, "x", quoted(pub)}, changes)
 	}
@@ -253,15 +264,24 @@ func jwk(pub crypto.PublicKey, changes ...string) string {
 
 // publishOnly has the issuer publish exactly these keys.
 func (s *scene) publishOnly(jwks ...string) {
-	s.Fail(devissuer.Fault{Endpoint: devissuer.KeySet, Body: []byte(`{"keys":[` + strings.Join(jwks, ",") + `]}`)})
+	s.Fail(devissuer.Fault{Endpoint: devissuer.KeySet,
+		Body: []byte(`{"keys":[` + strings.Join(jwks, ",") + `]}`)})
 }
 
 // Keys that tests share, made at first need.
 var (
-	rsaKey     = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
-	p256Key    = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
-	p384Key    = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)) })
-	p521Key    = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)) })
+	rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
+		return must(rsa.GenerateKey(rand.Reader, 2048))
+	})
+	p256Key = sync.OnceValue(func() *ecdsa.PrivateKey {
+		return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	})
+	p384Key = sync.OnceValue(func() *ecdsa.PrivateKey {
+		return must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
+	})
+	p521Key = sync.OnceValue(func() *ecdsa.PrivateKey {
+		return must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader))
+	})
 	ed25519Key = sync.OnceValue(func() ed25519.PrivateKey {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		return must(key, err)
@@ -290,8 +310,8 @@ func keyFor(alg string) crypto.Signer {
 	return rsaKey()
 }
 
-// wire carries requests to handlers of this process without a network, so that it works where synctest runs the
-// clock. It remembers every URL that was asked for.
+// wire carries requests to handlers of this process without a network, so that it works where
+// synctest runs the clock. It remembers every URL that was asked for.
 type wire struct {
 	mu    sync.Mutex
 	hosts map[string]http.Handler

@@ -11,8 +11,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// header holds what is believed of a JOSE header (RFC 7515 §4.1). jku, x5u and x5c are read past, and so is jwk in a
-// token: its key comes from the issuer's own set or not at all.
+// header holds what is believed of a JOSE header (RFC 7515 §4.1). jku, x5u and x5c are read past,
+// and so is jwk in a token: its key comes from the issuer's own set or not at all.
 type header struct {
 	alg, kid, typ []byte         // nil when absent
 	jwk           jsontext.Value // for DPoP proofs alone; nil when absent
@@ -32,7 +32,8 @@ func parseHeader(data []byte) (header, error) {
 			h.jwk = value
 		case "crit", "b64", "zip", "cty":
 			// Each changes what the signed bytes mean: extensions that must be understood (RFC 7515
-			// §4.1.11), an unencoded payload (RFC 7797), compression, a nested token (RFC 7519 §5.2).
+			// §4.1.11), an unencoded payload (RFC 7797), compression, a nested token (RFC 7519
+			// §5.2).
 			err = errors.New("it has " + string(name) + ", which no access token needs")
 		}
 		return err
@@ -52,8 +53,9 @@ func parseHeader(data []byte) (header, error) {
 	return h, nil
 }
 
-// headers recognises the headers of tokens that were accepted, byte for byte, without reading them again: an issuer writes
-// the same one before every token that it signs with a key. That it is known says nothing of the token behind it.
+// headers recognises the headers of tokens that were accepted, byte for byte, without reading them
+// again: an issuer writes the same one before every token that it signs with a key. That it is
+// known says nothing of the token behind it.
 type headers struct {
 	known atomic.Value // a map[string]header: never changed, but replaced
 }
@@ -69,7 +71,8 @@ func (k *headers) parse(data []byte) (header, error) {
 	return parseHeader(data)
 }
 
-// keep remembers the header of a token that was accepted. Of two that come at once one may be forgotten.
+// keep remembers the header of a token that was accepted. Of two that come at once one may be
+// forgotten.
 func (k *headers) keep(data []byte) {
 	before, _ := k.known.Load().(map[string]header)
 	if _, ok := before[string(data)]; ok {
@@ -90,7 +93,8 @@ func (k *headers) keep(data []byte) {
 // check applies the issuer's rules to the header.
 func (h header) check(i *issuer) error {
 	if !slices.Contains(i.Algorithms, string(h.alg)) {
-		return refuse(WrongAlgorithm, "alg is %s, the issuer's allow-list is %s", quote(string(h.alg)), strings.Join(i.Algorithms, ", "))
+		return refuse(WrongAlgorithm, "alg is %s, the issuer's allow-list is %s",
+			quote(string(h.alg)), strings.Join(i.Algorithms, ", "))
 	}
 	typ := func(name string) bool { return strings.EqualFold(string(h.typ), name) }
 	switch {
@@ -101,7 +105,8 @@ func (h header) check(i *issuer) error {
 	case h.typ == nil:
 		return refuse(WrongType, "typ is absent, expected at+jwt (RFC 9068 §4, the strict profile)")
 	case typ("JWT"):
-		return refuse(WrongType, "typ is %s, expected at+jwt (RFC 9068 §4, the strict profile)", quote(string(h.typ)))
+		return refuse(WrongType, "typ is %s, expected at+jwt (RFC 9068 §4, the strict profile)",
+			quote(string(h.typ)))
 	case typ("dpop+jwt"):
 		return refuse(WrongType, "typ is dpop+jwt: this is a DPoP proof, not an access token")
 	case typ("logout+jwt"):

@@ -17,13 +17,13 @@ import (
 // Its keys are found by discovery below URL (OpenID Connect Discovery 1.0 §4, or RFC 8414 §3 where
 // that answers 404), unless one of DiscoveryURL, JWKSURI, JWKS and PublicKeyPEM says otherwise.
 type Issuer struct {
-	// URL is the issuer identifier: https, and exactly as it stands in iss, trailing slash included.
-	// http is for loopback hosts only, or with InsecureHTTP. With the path segment {tenantid} it
-	// stands for one issuer per tenant: see Tenants.
+	// URL is the issuer identifier: https, and exactly as it stands in iss, trailing slash
+	// included. http is for loopback hosts only, or with InsecureHTTP. With the path segment
+	// {tenantid} it stands for one issuer per tenant: see Tenants.
 	URL string
 	// Tenants are the tenants that {tenantid} in URL stands for. A token of a tenant must have the
-	// tenant both in iss and in the claim tid. {tenantid} in DiscoveryURL or JWKSURI, or in URL where
-	// these are not set, is replaced too: each tenant then has keys of its own.
+	// tenant both in iss and in the claim tid. {tenantid} in DiscoveryURL or JWKSURI, or in URL
+	// where these are not set, is replaced too: each tenant then has keys of its own.
 	Tenants []string
 	// InsecureAnyTenant accepts every tenant, and so everyone with an account at the provider. The
 	// keys must be common to all tenants: DiscoveryURL or JWKSURI must be set, without {tenantid}.
@@ -35,29 +35,30 @@ type Issuer struct {
 	JWKSURI string
 	// JWKS is the key set itself (RFC 7517 §5). Nothing is fetched.
 	JWKS []byte
-	// PublicKeyPEM is the only key: a public key or a certificate in PEM, whatever kid a token names.
-	// Nothing is fetched. The certificate's chain and dates count for nothing.
+	// PublicKeyPEM is the only key: a public key or a certificate in PEM, whatever kid a token
+	// names. Nothing is fetched. The certificate's chain and dates count for nothing.
 	PublicKeyPEM []byte
-	// InsecureHTTP has keys fetched over http from the host of JWKSURI, DiscoveryURL or URL, the first
-	// that is set. Whoever can change what is sent on the way there can sign tokens.
+	// InsecureHTTP has keys fetched over http from the host of JWKSURI, DiscoveryURL or URL, the
+	// first that is set. Whoever can change what is sent on the way there can sign tokens.
 	InsecureHTTP bool
 
 	// Audiences are the identifiers of this API; a token's aud must hold one of them.
 	Audiences []string
-	// AudienceClaim is a JSON pointer (RFC 6901) to the claim that is compared with Audiences. Default
-	// /aud. Amazon Cognito's access tokens have no aud, but /client_id.
+	// AudienceClaim is a JSON pointer (RFC 6901) to the claim that is compared with Audiences.
+	// Default /aud. Amazon Cognito's access tokens have no aud, but /client_id.
 	AudienceClaim string
-	// ClientClaim is a JSON pointer to the claim that names the client. Default client_id, or else azp.
+	// ClientClaim is a JSON pointer to the claim that names the client. Default client_id, or else
+	// azp.
 	ClientClaim string
 	// SubjectOptional accepts tokens without sub, such as Keycloak's since version 25. Their
 	// principal has the empty subject.
 	SubjectOptional bool
-	// RequiredClaims are further claims that a token must have, by JSON pointer, each a string and one
-	// of those given: what kind of token it is (Keycloak's /typ, Cognito's /token_use), or whose
-	// (/org_id, /hd).
+	// RequiredClaims are further claims that a token must have, by JSON pointer, each a string and
+	// one of those given: what kind of token it is (Keycloak's /typ, Cognito's /token_use), or
+	// whose (/org_id, /hd).
 	RequiredClaims map[string][]string
-	// Algorithms is the allow-list of alg. Default RS256, PS256, ES256, EdDSA. Ed25519 (RFC 9864 §2.2)
-	// is another name of EdDSA.
+	// Algorithms is the allow-list of alg. Default RS256, PS256, ES256, EdDSA. Ed25519 (RFC 9864
+	// §2.2) is another name of EdDSA.
 	Algorithms []string
 	// Leeway is granted to clocks that differ. Default 30 s, at most 60 s; NoLeeway for none.
 	Leeway time.Duration
@@ -74,18 +75,19 @@ type Issuer struct {
 	// ScopePrefix is what the values of the scope claims must begin with to count at all, and lose:
 	// where an issuer writes scopes as <API>/<scope>, those of another API are none here.
 	ScopePrefix string
-	// ScopeNames renames: a value of the scope claims, without the prefix, that is a key here stands
-	// for the scopes of its value, as in a scope string (RFC 6749 §3.3). Others keep their names.
+	// ScopeNames renames: a value of the scope claims, without the prefix, that is a key here
+	// stands for the scopes of its value, as in a scope string (RFC 6749 §3.3). Others keep their
+	// names.
 	ScopeNames map[string]string
-	// GrantableScopes are the only scopes that the issuer may grant, by the names that they have here;
-	// others are dropped. nil: all.
+	// GrantableScopes are the only scopes that the issuer may grant, by the names that they have
+	// here; others are dropped. nil: all.
 	GrantableScopes []string
 
 	// DPoP says whether tokens may, or must, be bound to a key of the client (RFC 9449). Default
 	// DPoPOff: those that are bound are refused.
 	DPoP DPoPPolicy
-	// MTLS says whether tokens may, or must, be bound to the client's certificate (RFC 8705). Default
-	// MTLSOff: those that are bound are refused.
+	// MTLS says whether tokens may, or must, be bound to the client's certificate (RFC 8705).
+	// Default MTLSOff: those that are bound are refused.
 	MTLS MTLSPolicy
 	Keys KeyPolicy
 }
@@ -126,7 +128,8 @@ func (i *Issuer) complete() (faults []error) {
 		i.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}
 	}
 	if len(i.Algorithms) == 0 {
-		fault("algorithms: the list is empty, so that no token would pass; leave it unset for the default")
+		fault("algorithms: the list is empty, so that no token would pass; leave it unset for " +
+			"the default")
 	}
 	for n, name := range i.Algorithms {
 		i.Algorithms[n] = canonicalAlgorithm(name)
@@ -148,14 +151,16 @@ func (i *Issuer) complete() (faults []error) {
 		i.DPoP = DPoPOff
 	case DPoPOff, DPoPAllowed, DPoPRequired:
 	default:
-		fault("DPoP policy is %q: expected %s, %s or %s", i.DPoP, DPoPOff, DPoPAllowed, DPoPRequired)
+		fault("DPoP policy is %q: expected %s, %s or %s", i.DPoP, DPoPOff, DPoPAllowed,
+			DPoPRequired)
 	}
 	switch i.MTLS {
 	case "":
 		i.MTLS = MTLSOff
 	case MTLSOff, MTLSAllowed, MTLSRequired:
 	default:
-		fault("MTLS policy is %q: expected %s, %s or %s", i.MTLS, MTLSOff, MTLSAllowed, MTLSRequired)
+		fault("MTLS policy is %q: expected %s, %s or %s", i.MTLS, MTLSOff, MTLSAllowed,
+			MTLSRequired)
 	}
 	for _, d := range []struct {
 		name  string
@@ -209,7 +214,8 @@ func (i *Issuer) completeURLs(fault func(string, ...any)) {
 		case u.Scheme == "http" && !IsLoopback(u.Hostname()):
 			insecure = true
 			if !i.InsecureHTTP {
-				fault("%s is %q: http is accepted on loopback hosts only: expected https, or InsecureHTTP",
+				fault("%s is %q: http is accepted on loopback hosts only: expected https, or "+
+					"InsecureHTTP",
 					place.name, place.url)
 			}
 		case u.Scheme != "http" && u.Scheme != "https":
@@ -239,7 +245,8 @@ func (i *Issuer) completeClaims(fault func(string, ...any)) {
 	}
 	for _, pointer := range i.ScopeClaims {
 		if !isPointer(pointer) {
-			fault("scope claim %q: expected a JSON pointer (RFC 6901) such as /scope or /realm_access/roles",
+			fault("scope claim %q: expected a JSON pointer (RFC 6901) such as /scope or "+
+				"/realm_access/roles",
 				pointer)
 		}
 	}
@@ -250,7 +257,8 @@ func (i *Issuer) completeClaims(fault func(string, ...any)) {
 		fault("audience claim %q: expected a JSON pointer (RFC 6901) such as /aud", i.AudienceClaim)
 	}
 	if i.RFC9068 && i.AudienceClaim != audClaim {
-		fault("audience claim %q: the strict profile demands aud (RFC 9068 §4); leave one of the two unset",
+		fault("audience claim %q: the strict profile demands aud (RFC 9068 §4); leave one of the "+
+			"two unset",
 			i.AudienceClaim)
 	}
 	if i.RFC9068 && i.SubjectOptional {
@@ -262,7 +270,8 @@ func (i *Issuer) completeClaims(fault func(string, ...any)) {
 	}
 	for _, pointer := range slices.Sorted(maps.Keys(i.RequiredClaims)) {
 		if values := i.RequiredClaims[pointer]; !isPointer(pointer) {
-			fault("required claim %q: expected a JSON pointer (RFC 6901) such as /token_use", pointer)
+			fault("required claim %q: expected a JSON pointer (RFC 6901) such as /token_use",
+				pointer)
 		} else if len(values) == 0 {
 			fault("required claim %q: no value is given, so that no token would pass", pointer)
 		} else {

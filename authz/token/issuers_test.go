@@ -28,9 +28,11 @@ func TestIssuerClaims(t *testing.T) {
 	check(t, s, []row{
 		{name: "audience in client_id", policy: audienceOf("/client_id", "reader"), claims: []string{"aud", ""}},
 		{name: "audience in client_id, another", policy: audienceOf("/client_id", "writer"), claims: []string{"aud", ""},
-			code: token.WrongAudience, says: []string{`audience (/client_id) is "reader", expected "writer"`}},
+			code: token.WrongAudience,
+			says: []string{`audience (/client_id) is "reader", expected "writer"`}},
 		{name: "audience in client_id, absent", policy: audienceOf("/client_id", "reader"), claims: []string{"client_id", ""},
-			code: token.WrongAudience, says: []string{`audience (/client_id) is absent, expected "reader"`}},
+			code: token.WrongAudience,
+			says: []string{`audience (/client_id) is absent, expected "reader"`}},
 		{name: "audience in client_id, aud does not stand in for it", policy: audienceOf("/client_id", audience), code: token.WrongAudience},
 		{name: "audience nested, an array", policy: audienceOf("/for/apis", audience), claims: []string{"aud", "", "for", `{"apis":["x",` + strconv.Quote(audience) + `]}`}},
 		{name: "audience nested, of the wrong type", policy: audienceOf("/for/apis", audience), claims: []string{"for", `{"apis":{"` + canary + `":1}}`}, code: token.Malformed, says: []string{"/for/apis is neither"}},
@@ -67,7 +69,8 @@ func TestIssuerClaims(t *testing.T) {
 			s.policy.ClientClaim = test.pointer
 			if test.says != "" {
 				refused(t, s.verifier(t), s.genuine(test.claims...), token.Malformed, test.says)
-			} else if got := accepted(t, s.verifier(t), s.genuine(test.claims...)).ClientID(); got != test.want {
+			} else if got := accepted(t, s.verifier(t),
+				s.genuine(test.claims...)).ClientID(); got != test.want {
 				t.Errorf("the client is %q, expected %q", got, test.want)
 			}
 		})
@@ -76,7 +79,8 @@ func TestIssuerClaims(t *testing.T) {
 
 // TestIssuerScopes: prefix, then names, then what the issuer may grant.
 func TestIssuerScopes(t *testing.T) {
-	names := map[string]string{"admin": "read:messages write:messages", "reader": "read:messages", "old": "new"}
+	names := map[string]string{"admin": "read:messages write:messages", "reader": "read:messages",
+		"old": "new"}
 	for _, test := range []struct {
 		name      string
 		scope     string
@@ -105,7 +109,8 @@ func TestIssuerScopes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newScene(t)
-			s.policy.ScopePrefix, s.policy.ScopeNames, s.policy.GrantableScopes = test.prefix, test.names, test.grantable
+			s.policy.ScopePrefix, s.policy.ScopeNames, s.policy.GrantableScopes = test.prefix,
+				test.names, test.grantable
 			p := accepted(t, s.verifier(t), s.genuine("scope", test.scope))
 			if got := p.Scopes(); !slices.Equal(got, test.want) {
 				t.Errorf("scopes are %q, expected %q", got, test.want)
@@ -129,7 +134,8 @@ func TestIssuerConfigFaults(t *testing.T) {
 	} {
 		s := newScene(t)
 		change(&s.policy)
-		if _, err := token.NewVerifier(t.Context(), s.config(s.policy)); err == nil || !strings.Contains(err.Error(), says) {
+		if _, err := token.NewVerifier(t.Context(), s.config(s.policy)); err == nil ||
+			!strings.Contains(err.Error(), says) {
 			t.Errorf("NewVerifier says %v, expected %q", err, says)
 		}
 	}
@@ -165,8 +171,12 @@ func TestPredecessor(t *testing.T) {
 		if err := v.Ready(t.Context()); err != nil {
 			t.Errorf("Ready says %v: the keys were taken over", err)
 		}
-		refused(t, successor(func(i *token.Issuer) { i.Audiences = []string{"urn:other"} }), tok, token.WrongAudience)
-		refused(t, successor(func(i *token.Issuer) { i.Algorithms = []string{"RS256"} }), tok, token.WrongAlgorithm)
+		refused(t, successor(func(i *token.Issuer) {
+			i.Audiences = []string{"urn:other"}
+		}), tok, token.WrongAudience)
+		refused(t, successor(func(i *token.Issuer) {
+			i.Algorithms = []string{"RS256"}
+		}), tok, token.WrongAlgorithm)
 		refused(t, successor(func(i *token.Issuer) { i.URL = "https://localhost:9443/" }), tok, token.WrongIssuer)
 
 		time.Sleep(24*time.Hour - time.Second)
@@ -198,7 +208,8 @@ func TestPredecessor(t *testing.T) {
 		refused(t, v, old, token.UnknownKey)
 		accepted(t, v, s.genuine())
 	})
-	bubble(t, func(t *testing.T, s *scene) { // a key that came later, though the predecessor fetched more often
+	bubble(t, func(t *testing.T, s *scene) {
+		// a key that came later, though the predecessor fetched more often
 		before := s.verifier(t)
 		for range 3 {
 			accepted(t, before, s.genuine())

@@ -11,8 +11,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The JSON of a token is read strictly (RFC 7515 §4, RFC 7519 §4, RFC 8725 §3.12): one object, unique and
-// case-sensitive member names, valid UTF-8, nothing after it. The decoder sees to all of that, in nested values too.
+// The JSON of a token is read strictly (RFC 7515 §4, RFC 7519 §4, RFC 8725 §3.12): one object,
+// unique and case-sensitive member names, valid UTF-8, nothing after it. The decoder sees to all of
+// that, in nested values too.
 
 // reader is a decoder and what it reads from, kept for the next token.
 type reader struct {
@@ -157,7 +158,8 @@ func timeOf(name string, value jsontext.Value) (numericDate, error) {
 	}
 	const most = 1 << 53 // beyond it a float64 no longer holds every second
 	if n, err := strconv.ParseUint(string(value), 10, 53); err == nil {
-		return numericDate{float64(n), true}, nil // as nearly all are written, and the quicker to read
+		// as nearly all are written, and the quicker to read
+		return numericDate{float64(n), true}, nil
 	}
 	n, err := strconv.ParseFloat(string(value), 64)
 	if err != nil || n < 0 || n > most {
@@ -166,8 +168,8 @@ func timeOf(name string, value jsontext.Value) (numericDate, error) {
 	return numericDate{n, true}, nil
 }
 
-// lookup finds the value that a JSON pointer (RFC 6901) names, through objects only. The object is one that
-// eachMember has read before, so its syntax is known to be right.
+// lookup finds the value that a JSON pointer (RFC 6901) names, through objects only. The object is
+// one that eachMember has read before, so its syntax is known to be right.
 func lookup(object []byte, pointer string) (value jsontext.Value, found bool) {
 	value = object
 	for name := range jsontext.Pointer(pointer).Tokens() {

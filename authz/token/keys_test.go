@@ -22,8 +22,9 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// The rows of "Keys: what an outage looks like". Most run where synctest runs the clock: days pass at once, what
-// should take no time can be seen to take none, and a goroutine left behind fails the test.
+// The rows of "Keys: what an outage looks like". Most run where synctest runs the clock: days pass
+// at once, what should take no time can be seen to take none, and a goroutine left behind fails the
+// test.
 
 func bubble(t *testing.T, test func(t *testing.T, s *scene)) {
 	t.Helper()
@@ -35,7 +36,8 @@ func (s *scene) fetches(t testing.TB, want int, why string) {
 	t.Helper()
 	synctest.Wait()
 	if discovery, keySet := s.Requests(); discovery != want || keySet != want {
-		t.Errorf("%s: discovery was asked for %d times and the key set %d times, expected %d of each", why, discovery, keySet, want)
+		t.Errorf("%s: discovery was asked for %d times and the key set %d times, expected %d of "+
+			"each", why, discovery, keySet, want)
 	}
 }
 
@@ -80,8 +82,8 @@ var outages = map[string]devissuer.Fault{
 	"discovery without jwks_uri": {Endpoint: devissuer.Discovery, Body: []byte(`{"issuer":"` + issuerURL + `"}`)},
 }
 
-// TestKeysIssuerDownAtStart: the verifier is there, tokens get KeysUnavailable, and a second after the issuer is back
-// they are accepted.
+// TestKeysIssuerDownAtStart: the verifier is there, tokens get KeysUnavailable, and a second after
+// the issuer is back they are accepted.
 func TestKeysIssuerDownAtStart(t *testing.T) {
 	for name, outage := range outages {
 		t.Run(name, func(t *testing.T) {
@@ -91,13 +93,16 @@ func TestKeysIssuerDownAtStart(t *testing.T) {
 				if asked := s.wire.requests(); len(asked) != 0 {
 					t.Errorf("NewVerifier asked for %q: it should do no I/O", asked)
 				}
-				if err := v.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), issuerURL) {
+				if err := v.Ready(t.Context()); err == nil ||
+					!strings.Contains(err.Error(), issuerURL) {
 					t.Errorf("Ready says %v, expected an error that names %s", err, issuerURL)
 				}
 				for range 20 {
-					e := refused(t, v, s.genuine(), token.KeysUnavailable, "the keys of "+issuerURL+" could not be had")
+					e := refused(t, v, s.genuine(), token.KeysUnavailable,
+						"the keys of "+issuerURL+" could not be had")
 					if e.RetryAfter != time.Second || e.Err == nil {
-						t.Errorf("RetryAfter is %s and the cause %v, expected 1s and why", e.RetryAfter, e.Err)
+						t.Errorf("RetryAfter is %s and the cause %v, expected 1s and why",
+							e.RetryAfter, e.Err)
 					}
 					time.Sleep(50 * time.Millisecond)
 				}
@@ -121,8 +126,10 @@ func TestKeysIssuerDownAtStart(t *testing.T) {
 				if err := v.Ready(t.Context()); err != nil {
 					t.Errorf("Ready says %v, and the keys are there", err)
 				}
-				if logged := strings.Count(s.log.String(), "keys could not be fetched"); logged != 1 {
-					t.Errorf("the same failure was logged %d times, expected once:\n%s", logged, s.log)
+				if logged := strings.Count(s.log.String(),
+					"keys could not be fetched"); logged != 1 {
+					t.Errorf("the same failure was logged %d times, expected once:\n%s", logged,
+						s.log)
 				}
 				loggable(t, s.genuine(), strings.ReplaceAll(s.log.String(), "\n", " "))
 			})
@@ -132,7 +139,8 @@ func TestKeysIssuerDownAtStart(t *testing.T) {
 
 // TestKeysIssuerDownAtStartOverTCP is the same over a real port that nobody listens on.
 func TestKeysIssuerDownAtStartOverTCP(t *testing.T) {
-	server, err := devissuer.Start(devissuer.Config{Audiences: []string{audience}, Algorithm: "EdDSA"})
+	server, err := devissuer.Start(devissuer.Config{Audiences: []string{audience},
+		Algorithm: "EdDSA"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +178,8 @@ func TestKeysIssuerDownAtStartOverTCP(t *testing.T) {
 	accepted(t, v, server.Mint(nil))
 }
 
-// TestKeysIssuerDownLater: every token of a known key is still served, without delay, up to the maximum staleness.
+// TestKeysIssuerDownLater: every token of a known key is still served, without delay, up to the
+// maximum staleness.
 func TestKeysIssuerDownLater(t *testing.T) {
 	for name, outage := range outages {
 		if len(outage.Body) > 1<<10 {
@@ -184,11 +193,13 @@ func TestKeysIssuerDownLater(t *testing.T) {
 					s.policy.Keys.MaxStale = maxStale
 				}
 				v := s.verifier(t)
-				again := s.genuine("exp", strconv.FormatInt(time.Now().Unix()+23*3600, 10)) // a token that is kept
+				// a token that is kept
+				again := s.genuine("exp", strconv.FormatInt(time.Now().Unix()+23*3600, 10))
 				accepted(t, v, again)
 				s.Fail(outage)
 				began := time.Now()
-				for _, after := range []time.Duration{0, time.Second, 5 * time.Minute, maxStale / 2, maxStale - 62*time.Minute, maxStale - time.Second} {
+				for _, after := range []time.Duration{0, time.Second, 5 * time.Minute, maxStale / 2,
+					maxStale - 62*time.Minute, maxStale - time.Second} {
 					time.Sleep(time.Until(began.Add(after)))
 					atOnce(t, func() { accepted(t, v, s.genuine()) })
 					if after < 23*time.Hour-time.Minute {
@@ -205,15 +216,18 @@ func TestKeysIssuerDownLater(t *testing.T) {
 					discovery /= 2
 				}
 				if perHour := float64(discovery) / maxStale.Hours(); perHour < 40 || perHour > 75 {
-					t.Errorf("the issuer was asked %.0f times an hour during the outage, expected about one a minute", perHour)
+					t.Errorf("the issuer was asked %.0f times an hour during the outage, "+
+						"expected about one a minute", perHour)
 				}
 				last := s.genuine()
 				atOnce(t, func() { accepted(t, v, last) })
 				time.Sleep(2 * time.Second)
-				if e := refused(t, v, s.genuine(), token.KeysUnavailable); e.RetryAfter != time.Second {
+				if e := refused(t, v, s.genuine(),
+					token.KeysUnavailable); e.RetryAfter != time.Second {
 					t.Errorf("RetryAfter is %s, expected 1s", e.RetryAfter)
 				}
-				refused(t, v, last, token.KeysUnavailable) // that it was accepted before does not help
+				// that it was accepted before does not help
+				refused(t, v, last, token.KeysUnavailable)
 				s.Fail(devissuer.Fault{})
 				time.Sleep(time.Second)
 				if outage.Delay != 0 {
@@ -240,7 +254,8 @@ func TestKeysMaxStaleIsConfigurable(t *testing.T) {
 	})
 }
 
-// TestKeysRefreshedAheadOfExpiry: in the background, by the clamped max-age, whether or not tokens come.
+// TestKeysRefreshedAheadOfExpiry: in the background, by the clamped max-age, whether or not tokens
+// come.
 func TestKeysRefreshedAheadOfExpiry(t *testing.T) {
 	for _, test := range []struct {
 		name, cacheControl string
@@ -289,7 +304,8 @@ func TestKeysRefreshIsNotWaitedFor(t *testing.T) {
 	})
 }
 
-// TestKeysRefreshBackoff: what fails is tried again after 1, 2, 4… seconds, at most a minute, and what then comes is used.
+// TestKeysRefreshBackoff: what fails is tried again after 1, 2, 4… seconds, at most a minute, and
+// what then comes is used.
 func TestKeysRefreshBackoff(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -301,11 +317,13 @@ func TestKeysRefreshBackoff(t *testing.T) {
 			first, _ = s.Requests()
 		}
 		failing := time.Now()
-		for n, at := range []time.Duration{0, 1, 3, 7, 15, 31, 63, 123, 183, 243} { // seconds, less up to a tenth of each pause
+		for n, at := range []time.Duration{0, 1, 3, 7, 15, 31, 63, 123, 183, 243} {
+			// seconds, less up to a tenth of each pause
 			time.Sleep(time.Until(failing.Add(at*time.Second + 20*time.Millisecond)))
 			synctest.Wait()
 			if attempts, _ := s.Requests(); attempts != n+2 {
-				t.Fatalf("%d s after the first failure there were %d attempts, expected %d", at, attempts-1, n+1)
+				t.Fatalf("%d s after the first failure there were %d attempts, expected %d", at,
+					attempts-1, n+1)
 			}
 		}
 		s.log.mentions(t, "keys could not be fetched", "still_serving=true")
@@ -318,7 +336,8 @@ func TestKeysRefreshBackoff(t *testing.T) {
 		}
 		accepted(t, v, s.genuine())
 		if after, _ := s.Requests(); after != before {
-			t.Error("the new key had to be asked for: it should have come with a refresh in the background")
+			t.Error("the new key had to be asked for: it should have come with a refresh in the " +
+				"background")
 		}
 	})
 }
@@ -350,7 +369,8 @@ func TestKeysFetchTimeout(t *testing.T) {
 	})
 }
 
-// TestKeysNobodyAsks: an issuer whose tokens nobody brings is left in peace, at start and after a first fetch that failed.
+// TestKeysNobodyAsks: an issuer whose tokens nobody brings is left in peace, at start and after a
+// first fetch that failed.
 func TestKeysNobodyAsks(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -398,7 +418,8 @@ func TestKeysClientHangsUp(t *testing.T) {
 			_, err := v.Verify(ctx, tok)
 			e, ok := errors.AsType[*token.Error](err)
 			if !ok || e.Code != token.KeysUnavailable || !errors.Is(err, cause) {
-				t.Errorf("the client that hung up got %v, expected keys_unavailable because of %v", err, cause)
+				t.Errorf("the client that hung up got %v, expected keys_unavailable because of %v",
+					err, cause)
 			}
 			if took := time.Since(start); took != after {
 				t.Errorf("the client that hung up was kept for %s, expected %s", took, after)
@@ -426,7 +447,8 @@ func TestKeysClientHangsUp(t *testing.T) {
 	})
 }
 
-// TestKeysClientGoneBefore: a request whose client is gone already may begin a fetch, and others have it.
+// TestKeysClientGoneBefore: a request whose client is gone already may begin a fetch, and others
+// have it.
 func TestKeysClientGoneBefore(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -447,7 +469,8 @@ func TestKeysClientGoneBefore(t *testing.T) {
 
 // TestKeysUnknownKid: one refresh at once, then at most one per cooldown.
 func TestKeysUnknownKid(t *testing.T) {
-	for name, cooldown := range map[string]time.Duration{"by default": 0, "configured": 7 * time.Second} {
+	for name, cooldown := range map[string]time.Duration{"by default": 0,
+		"configured": 7 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, s *scene) {
 				s.policy.Keys.Cooldown = cooldown
@@ -462,7 +485,9 @@ func TestKeysUnknownKid(t *testing.T) {
 				atOnce(t, func() { accepted(t, v, s.genuine()) })
 				s.fetches(t, 2, "for the new key, at once")
 
-				unknown := func() string { return s.SignBytes([]byte(s.header("kid", `"unknown"`)), []byte(s.claims())) }
+				unknown := func() string {
+					return s.SignBytes([]byte(s.header("kid", `"unknown"`)), []byte(s.claims()))
+				}
 				for range 200 {
 					atOnce(t, func() {
 						e := refused(t, v, unknown(), token.KeyPending, `kid "unknown" is new here`)
@@ -473,8 +498,10 @@ func TestKeysUnknownKid(t *testing.T) {
 				}
 				s.fetches(t, 2, "during the cooldown")
 				time.Sleep(cooldown - time.Millisecond)
-				if e := refused(t, v, unknown(), token.KeyPending); e.RetryAfter != time.Millisecond {
-					t.Errorf("RetryAfter is %s, expected what is left of the cooldown", e.RetryAfter)
+				if e := refused(t, v, unknown(),
+					token.KeyPending); e.RetryAfter != time.Millisecond {
+					t.Errorf("RetryAfter is %s, expected what is left of the cooldown",
+						e.RetryAfter)
 				}
 				s.fetches(t, 2, "at the end of the cooldown")
 				time.Sleep(time.Millisecond)
@@ -496,7 +523,8 @@ func TestKeysUnknownKid(t *testing.T) {
 func TestKeysUnknownKidAtAColdStart(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
-		refused(t, v, s.SignBytes([]byte(s.header("kid", `"unknown"`)), []byte(s.claims())), token.UnknownKey)
+		refused(t, v, s.SignBytes([]byte(s.header("kid", `"unknown"`)), []byte(s.claims())),
+			token.UnknownKey)
 		s.fetches(t, 1, "at a cold start")
 		s.Rotate("") // the first fetch was not forced, so there is no cooldown
 		accepted(t, v, s.genuine())
@@ -504,7 +532,8 @@ func TestKeysUnknownKidAtAColdStart(t *testing.T) {
 	})
 }
 
-// TestKeysOnlyAForcedRefreshStartsTheCooldown: neither the first fetch nor one in the background does.
+// TestKeysOnlyAForcedRefreshStartsTheCooldown: neither the first fetch nor one in the background
+// does.
 func TestKeysOnlyAForcedRefreshStartsTheCooldown(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -529,13 +558,16 @@ func TestKeysUnknownKidDuringAnOutage(t *testing.T) {
 		s.Fail(devissuer.Fault{Status: 503})
 		retryAfter := func(want time.Duration) {
 			t.Helper()
-			if e := refused(t, v, s.genuine(), token.KeyPending, issuerURL); e.RetryAfter != want || e.Err == nil {
-				t.Errorf("RetryAfter is %s, expected %s: when the next refresh may be", e.RetryAfter, want)
+			if e := refused(t, v, s.genuine(), token.KeyPending, issuerURL); e.RetryAfter != want ||
+				e.Err == nil {
+				t.Errorf("RetryAfter is %s, expected %s: when the next refresh may be",
+					e.RetryAfter, want)
 			}
 		}
 		retryAfter(30 * time.Second)
 		time.Sleep(10 * time.Second)
-		s.Fail(devissuer.Fault{Status: 503, Delay: time.Minute}) // the background goes on, and hangs
+		// the background goes on, and hangs
+		s.Fail(devissuer.Fault{Status: 503, Delay: time.Minute})
 		atOnce(t, func() { retryAfter(20 * time.Second) })
 		accepted(t, v, known)
 		s.Fail(devissuer.Fault{})
@@ -555,7 +587,8 @@ func TestKeysUnknownKidDuringAnOutage(t *testing.T) {
 	})
 }
 
-// TestKeysRemoved: tokens of a key that is gone are refused from the next refresh, those accepted before included.
+// TestKeysRemoved: tokens of a key that is gone are refused from the next refresh, those accepted
+// before included.
 func TestKeysRemoved(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -603,13 +636,16 @@ func TestKeysChanged(t *testing.T) {
 				s.publishOnly(test.before...)
 				v := s.verifier(t)
 				exp := strconv.FormatInt(time.Now().Unix()+7200, 10)
-				tok := sign(t, "EdDSA", ed25519Key(), s.header("kid", test.kid), s.claims("exp", exp))
+				tok := sign(t, "EdDSA", ed25519Key(), s.header("kid", test.kid),
+					s.claims("exp", exp))
 				accepted(t, v, tok)
 				s.publishOnly(test.after...)
 				time.Sleep(time.Hour)
 				synctest.Wait()
-				fresh := sign(t, "EdDSA", ed25519Key(), s.header("kid", test.kid), s.claims("exp", exp, "jti", `"2"`))
-				for name, tok := range map[string]string{"accepted before": tok, "never seen": fresh} {
+				fresh := sign(t, "EdDSA", ed25519Key(), s.header("kid", test.kid),
+					s.claims("exp", exp, "jti", `"2"`))
+				for name, tok := range map[string]string{"accepted before": tok,
+					"never seen": fresh} {
 					if test.code == "" {
 						accepted(t, v, tok)
 					} else {
@@ -658,7 +694,8 @@ func TestKeysCacheBytes(t *testing.T) {
 	}
 }
 
-// TestKeysWrongAnswers: a faulty discovery document is an outage, and the log says what is wrong with it.
+// TestKeysWrongAnswers: a faulty discovery document is an outage, and the log says what is wrong
+// with it.
 func TestKeysWrongAnswers(t *testing.T) {
 	discovery := func(body string) devissuer.Fault {
 		return devissuer.Fault{Endpoint: devissuer.Discovery, Body: []byte(body)}
@@ -713,7 +750,8 @@ func TestKeysWrongAnswers(t *testing.T) {
 			}
 			s.log.mentions(t, "level=WARN", "keys could not be fetched", issuerURL)
 			for _, asked := range s.wire.requests() {
-				if asked != discoveryURL && asked != keySetURL && test.name != "jwks_uri nobody answers at" {
+				if asked != discoveryURL && asked != keySetURL &&
+					test.name != "jwks_uri nobody answers at" {
 					t.Errorf("%s was asked for", asked)
 				}
 			}
@@ -744,21 +782,24 @@ func TestKeysRightAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
 			s.Fail(fault)
-			accepted(t, s.verifier(t), sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`), s.claims()))
+			accepted(t, s.verifier(t), sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`),
+				s.claims()))
 		})
 	}
 	t.Run("a key set on another host", func(t *testing.T) {
 		s := newScene(t)
 		s.wire.hosts["keys.example"] = serveJSON(one)
 		s.Fail(devissuer.Fault{JWKSURI: "https://keys.example/k?tenant=1"})
-		accepted(t, s.verifier(t), sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`), s.claims()))
+		accepted(t, s.verifier(t), sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`),
+			s.claims()))
 	})
 	t.Run("an issuer with a path", func(t *testing.T) {
 		for _, url := range []string{"https://localhost:9443/tenant", "https://localhost:9443/tenant/"} {
 			s := newScene(t)
 			s.policy.URL = url
 			s.wire.hosts["localhost:9443"] = serveJSON(`{"issuer":"` + url + `","jwks_uri":"https://localhost:9443/keys","keys":[` + key + `]}`)
-			accepted(t, s.verifier(t), sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`), s.claims("iss", strconv.Quote(url))))
+			accepted(t, s.verifier(t), sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`),
+				s.claims("iss", strconv.Quote(url))))
 			if asked := s.wire.requests()[0]; asked != "https://localhost:9443/tenant/.well-known/openid-configuration" {
 				t.Errorf("discovery of %s was asked for at %s", url, asked)
 			}
@@ -768,7 +809,8 @@ func TestKeysRightAnswers(t *testing.T) {
 		const url = "http://127.0.0.1:9080/"
 		s := newScene(t)
 		s.policy.URL = url
-		tok := sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`), s.claims("iss", strconv.Quote(url)))
+		tok := sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`),
+			s.claims("iss", strconv.Quote(url)))
 		serve := func(keysAt string) {
 			s.wire.hosts["127.0.0.1:9080"] = serveJSON(`{"issuer":"` + url + `","jwks_uri":"` + keysAt + `","keys":[` + key + `]}`)
 		}
@@ -779,7 +821,8 @@ func TestKeysRightAnswers(t *testing.T) {
 	})
 }
 
-// TestKeysEntriesDropped: one entry that cannot be used takes no other with it, and the log says why.
+// TestKeysEntriesDropped: one entry that cannot be used takes no other with it, and the log says
+// why.
 func TestKeysEntriesDropped(t *testing.T) {
 	s := newScene(t)
 	_, twice, _ := ed25519.GenerateKey(rand.Reader)
@@ -792,8 +835,10 @@ func TestKeysEntriesDropped(t *testing.T) {
 	v := s.verifier(t)
 	accepted(t, v, sign(t, "EdDSA", ed25519Key(), s.header("kid", `"good"`), s.claims()))
 	refused(t, v, sign(t, "EdDSA", twice, s.header("kid", `"twice"`), s.claims()), token.UnknownKey)
-	s.log.mentions(t, "level=WARN", "keys left out", issuerURL, `\"unknown\"`, `\"broken\"`, `\"twice\"`, "the private or symmetric key itself is published")
-	if text := s.log.String(); strings.Contains(text, segment(canary)) || strings.ContainsRune(text, '\x1b') {
+	s.log.mentions(t, "level=WARN", "keys left out", issuerURL, `\"unknown\"`, `\"broken\"`,
+		`\"twice\"`, "the private or symmetric key itself is published")
+	if text := s.log.String(); strings.Contains(text, segment(canary)) ||
+		strings.ContainsRune(text, '\x1b') {
 		t.Errorf("the log has what it should not have:\n%s", text)
 	}
 	if strings.Contains(s.log.String(), `\"enc\"`) {
@@ -801,7 +846,8 @@ func TestKeysEntriesDropped(t *testing.T) {
 	}
 }
 
-// TestKeysRedirectsAndSizeOverTCP: what only a real transport does. It follows redirects and inflates bodies.
+// TestKeysRedirectsAndSizeOverTCP: what only a real transport does. It follows redirects and
+// inflates bodies.
 func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 	var elsewhere int
 	mux := http.NewServeMux()
@@ -812,10 +858,11 @@ func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 		body := `{"keys":[` + key + `]}`
 		return body + strings.Repeat(" ", size-len(body))
 	}
-	mux.HandleFunc("/{case}/.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {
-		at := server.URL + "/" + r.PathValue("case")
-		serveJSON(`{"issuer":"`+at+`","jwks_uri":"`+at+`/keys"}`).ServeHTTP(w, r)
-	})
+	mux.HandleFunc("/{case}/.well-known/openid-configuration",
+		func(w http.ResponseWriter, r *http.Request) {
+			at := server.URL + "/" + r.PathValue("case")
+			serveJSON(`{"issuer":"`+at+`","jwks_uri":"`+at+`/keys"}`).ServeHTTP(w, r)
+		})
 	mux.HandleFunc("/{case}/keys", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		switch r.PathValue("case") {
@@ -838,11 +885,15 @@ func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 			}
 		}
 	})
-	mux.HandleFunc("/elsewhere", func(w http.ResponseWriter, r *http.Request) { elsewhere++; fmt.Fprint(w, inflated(1<<10)) })
+	mux.HandleFunc("/elsewhere", func(w http.ResponseWriter, r *http.Request) {
+		elsewhere++
+		fmt.Fprint(w, inflated(1<<10))
+	})
 
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
-	for _, name := range []string{"redirect", "too-large", "gzip-too-large", "endless", "gzip-fits"} {
+	for _, name := range []string{"redirect", "too-large", "gzip-too-large",
+		"endless", "gzip-fits"} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
 			s.policy.URL = server.URL + "/" + name
@@ -852,10 +903,12 @@ func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tok := sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`), s.claims("iss", strconv.Quote(s.policy.URL)))
+			tok := sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`),
+				s.claims("iss", strconv.Quote(s.policy.URL)))
 			if name == "gzip-fits" {
 				accepted(t, v, tok)
-			} else if e := refused(t, v, tok, token.KeysUnavailable); name != "redirect" && !strings.Contains(e.Err.Error(), "more than the 524288 bytes that are read") {
+			} else if e := refused(t, v, tok, token.KeysUnavailable); name != "redirect" &&
+				!strings.Contains(e.Err.Error(), "more than the 524288 bytes that are read") {
 				t.Errorf("the cause is %v, expected that reading ended at 512 KiB", e.Err)
 			}
 		})
@@ -868,7 +921,8 @@ func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 	}
 }
 
-// TestKeysReady: nil once the keys of one issuer are had, however the others are; else the error names all of them.
+// TestKeysReady: nil once the keys of one issuer are had, however the others are; else the error
+// names all of them.
 func TestKeysReady(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		const second, third = "https://localhost:9443/", "https://localhost:7443/"
@@ -879,10 +933,12 @@ func TestKeysReady(t *testing.T) {
 			}
 			return v
 		}
-		down := []token.Issuer{{URL: second, Audiences: []string{audience}}, {URL: third, Audiences: []string{audience}}}
+		down := []token.Issuer{{URL: second, Audiences: []string{audience}},
+			{URL: third, Audiences: []string{audience}}}
 		v := verifier(down...)
 		err := v.Ready(t.Context())
-		if err == nil || !strings.Contains(err.Error(), second) || !strings.Contains(err.Error(), third) {
+		if err == nil || !strings.Contains(err.Error(), second) ||
+			!strings.Contains(err.Error(), third) {
 			t.Errorf("Ready says %v, expected it to name %s and %s", err, second, third)
 		}
 		for range 100 { // readiness probes do not hammer an issuer
@@ -890,10 +946,12 @@ func TestKeysReady(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if asked := len(s.wire.requests()); asked > 2*3 {
-			t.Errorf("%d requests in a second of probes, expected two a second for each issuer", asked)
+			t.Errorf("%d requests in a second of probes, expected two a second for each issuer",
+				asked)
 		}
 		if err := verifier(append(down, s.policy)...).Ready(t.Context()); err != nil {
-			t.Errorf("Ready says %v: that two issuers are down concerns their own tokens, the third's can be verified", err)
+			t.Errorf("Ready says %v: that two issuers are down concerns their own tokens, the "+
+				"third's can be verified", err)
 		}
 		s.wire.mu.Lock()
 		s.wire.hosts["localhost:9443"] = serveJSON(`{"issuer":"` + second + `","jwks_uri":"` + second + `keys","keys":[` + jwk(p256Key().Public()) + `]}`)
@@ -905,7 +963,8 @@ func TestKeysReady(t *testing.T) {
 	})
 }
 
-// TestKeysEndWithTheServer: when the verifier's context ends, so do its fetches, and none begins in the background.
+// TestKeysEndWithTheServer: when the verifier's context ends, so do its fetches, and none begins in
+// the background.
 func TestKeysEndWithTheServer(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		ctx, end := context.WithCancel(t.Context())
@@ -917,7 +976,8 @@ func TestKeysEndWithTheServer(t *testing.T) {
 		end()
 		time.Sleep(20 * time.Hour)
 		s.fetches(t, 1, "after the end")
-		atOnce(t, func() { accepted(t, v, s.genuine()) }) // requests that are still under way have what was had
+		// requests that are still under way have what was had
+		atOnce(t, func() { accepted(t, v, s.genuine()) })
 		time.Sleep(5 * time.Hour)
 		refused(t, v, s.genuine(), token.KeysUnavailable)
 		if err := v.Ready(t.Context()); err == nil {
@@ -963,7 +1023,8 @@ func TestKeysEndWithTheServer(t *testing.T) {
 
 // TestKeysNoGoroutineLeft after a thousand fetches that failed, over TCP.
 func TestKeysNoGoroutineLeft(t *testing.T) {
-	server, err := devissuer.Start(devissuer.Config{Audiences: []string{audience}, Algorithm: "EdDSA"})
+	server, err := devissuer.Start(devissuer.Config{Audiences: []string{audience},
+		Algorithm: "EdDSA"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -979,8 +1040,10 @@ func TestKeysNoGoroutineLeft(t *testing.T) {
 	}
 	ctx, end := context.WithCancel(t.Context())
 	v, err := token.NewVerifier(ctx, token.Config{
-		Issuers:    []token.Issuer{{URL: server.URL(), Audiences: []string{audience}, MaxLifetime: 1e6 * time.Hour}},
-		HTTPClient: &http.Client{Transport: transport}, Now: tick, Logger: slog.New(slog.DiscardHandler),
+		Issuers: []token.Issuer{{URL: server.URL(), Audiences: []string{audience},
+			MaxLifetime: 1e6 * time.Hour}},
+		HTTPClient: &http.Client{Transport: transport}, Now: tick,
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -995,7 +1058,8 @@ func TestKeysNoGoroutineLeft(t *testing.T) {
 					t.FailNow()
 				}
 				time.Sleep(100 * time.Microsecond)
-				refused(t, v, tok, token.KeysUnavailable) // nobody waits for an attempt after a failed one
+				// nobody waits for an attempt after a failed one
+				refused(t, v, tok, token.KeysUnavailable)
 			}
 		}
 	}
@@ -1023,7 +1087,8 @@ func TestKeysNoGoroutineLeft(t *testing.T) {
 		t.Fatalf("only %d fetches were made: this test does not test what it says", asked)
 	}
 	if after := count(); after > before+2 {
-		t.Errorf("%d goroutines before a thousand failed fetches and %d after:\n%s", before, after, stacks())
+		t.Errorf("%d goroutines before a thousand failed fetches and %d after:\n%s", before, after,
+			stacks())
 	}
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
@@ -1043,10 +1108,12 @@ func stacks() []byte {
 	return buffer[:runtime.Stack(buffer, true)]
 }
 
-// TestKeysConcurrently: verification, rotation and outages at once, for the race detector, and never a wrong answer.
+// TestKeysConcurrently: verification, rotation and outages at once, for the race detector, and
+// never a wrong answer.
 func TestKeysConcurrently(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
-		s.policy.Keys = token.KeyPolicy{Cooldown: 20 * time.Millisecond, MaxAge: 100 * time.Millisecond}
+		s.policy.Keys = token.KeyPolicy{Cooldown: 20 * time.Millisecond,
+			MaxAge: 100 * time.Millisecond}
 		v := s.verifier(t)
 		accepted(t, v, s.genuine())
 		var group sync.WaitGroup
@@ -1070,7 +1137,8 @@ func TestKeysConcurrently(t *testing.T) {
 				for time.Now().Before(done) {
 					tok := s.Mint(nil)
 					p, err := v.Verify(t.Context(), tok)
-					if e, _ := errors.AsType[*token.Error](err); err != nil && e.Code != token.UnknownKey {
+					if e, _ := errors.AsType[*token.Error](err); err != nil &&
+						e.Code != token.UnknownKey {
 						t.Errorf("a genuine token: %v", err)
 					} else if err == nil && p.Subject() == "" {
 						t.Error("a principal without subject")

@@ -23,10 +23,11 @@ import (
 
 // key is one usable entry of a key set.
 type key struct {
-	kid       string
-	issuer    string // whose tokens alone it verifies, if the entry says so: see checkKey
-	public    crypto.PublicKey
-	verifiers map[string]verifier // by the algorithms that it may be used with: its own alg, or all that fit it
+	kid    string
+	issuer string // whose tokens alone it verifies, if the entry says so: see checkKey
+	public crypto.PublicKey
+	// by the algorithms that it may be used with: its own alg, or all that fit it
+	verifiers map[string]verifier
 }
 
 // keySet is what an issuer published at one time. It does not change.
@@ -47,18 +48,23 @@ const (
 	maxSetKeys  = 100
 )
 
-// parseKeySet reads a JWK set (RFC 7517 §5). An entry that cannot be used is dropped and reported in dropped; a
-// set of which nothing can be used is an error, so that a fault at the issuer does not revoke every token.
+// parseKeySet reads a JWK set (RFC 7517 §5). An entry that cannot be used is dropped and reported
+// in dropped; a set of which nothing can be used is an error, so that a fault at the issuer does
+// not revoke every token.
 func parseKeySet(data []byte) (set *keySet, dropped []error, err error) {
 	var document struct {
 		Keys []jsontext.Value `json:"keys"`
 	}
 	// Lenient about what is inside the entries: each is judged by itself.
-	if err := json.Unmarshal(data, &document, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)); err != nil {
-		return nil, nil, errors.New("it is not a JWK set: expected a JSON object with an array named keys (RFC 7517 §5)")
+	if err := json.Unmarshal(data, &document, jsontext.AllowDuplicateNames(true),
+		jsontext.AllowInvalidUTF8(true)); err != nil {
+		return nil, nil,
+			errors.New("it is not a JWK set: expected a JSON object with an array named keys " +
+				"(RFC 7517 §5)")
 	}
 	if len(document.Keys) > maxSetKeys {
-		return nil, nil, fmt.Errorf("it has %d keys, more than the %d that are read", len(document.Keys), maxSetKeys)
+		return nil, nil, fmt.Errorf("it has %d keys, more than the %d that are read",
+			len(document.Keys), maxSetKeys)
 	}
 	var keys []*key
 	for i, entry := range document.Keys {
@@ -71,8 +77,11 @@ func parseKeySet(data []byte) (set *keySet, dropped []error, err error) {
 	}
 	set = &keySet{bykid: map[string][]*key{}}
 	for i, k := range keys {
-		if j := slices.IndexFunc(keys, func(other *key) bool { return other != k && k.clashes(other) }); j >= 0 {
-			dropped = append(dropped, fmt.Errorf("usable key %d: kid %s and an algorithm are shared with another key, so neither can be trusted", i, quote(k.kid)))
+		if j := slices.IndexFunc(keys, func(other *key) bool {
+			return other != k && k.clashes(other)
+		}); j >= 0 {
+			dropped = append(dropped, fmt.Errorf("usable key %d: kid %s and an algorithm are "+
+				"shared with another key, so neither can be trusted", i, quote(k.kid)))
 			continue
 		}
 		set.keys = append(set.keys, k)
@@ -81,7 +90,8 @@ func parseKeySet(data []byte) (set *keySet, dropped []error, err error) {
 		}
 	}
 	if len(set.keys) == 0 {
-		return nil, dropped, fmt.Errorf("none of its %d keys can verify a signature", len(document.Keys))
+		return nil, dropped, fmt.Errorf("none of its %d keys can verify a signature",
+			len(document.Keys))
 	}
 	return set, dropped, nil
 }
@@ -104,7 +114,8 @@ func (k *key) clashes(other *key) bool {
 	return false
 }
 
-// parseKey reads one JWK (RFC 7517 §4). A key that is not for verifying signatures is no fault: (nil, nil).
+// parseKey reads one JWK (RFC 7517 §4). A key that is not for verifying signatures is no fault:
+// (nil, nil).
 func parseKey(entry jsontext.Value) (*key, error) {
 	var meta struct {
 		KeyType string         `json:"kty"`
@@ -113,8 +124,8 @@ func parseKey(entry jsontext.Value) (*key, error) {
 		Use     *string        `json:"use"`
 		Ops     []string       `json:"key_ops"`
 		Issuer  jsontext.Value `json:"issuer"`
-		// The key, in a certificate of its own at the head of the chain (RFC 7517 §4.7), and the members
-		// that are the key itself.
+		// The key, in a certificate of its own at the head of the chain (RFC 7517 §4.7), and the
+		// members that are the key itself.
 		Chain []string       `json:"x5c"`
 		N     jsontext.Value `json:"n"`
 		X     jsontext.Value `json:"x"`
@@ -124,13 +135,16 @@ func parseKey(entry jsontext.Value) (*key, error) {
 	}
 	// Strict: an entry with two members of one name says two things.
 	if err := json.Unmarshal(entry, &meta); err != nil {
-		return nil, errors.New("not a JWK: a JSON object with unique names and string members kty, kid, use, alg was expected (RFC 7517 §4)")
+		return nil, errors.New("not a JWK: a JSON object with unique names and string members " +
+			"kty, kid, use, alg was expected (RFC 7517 §4)")
 	}
-	if meta.Use != nil && *meta.Use != "sig" || meta.Ops != nil && !slices.Contains(meta.Ops, "verify") {
+	if meta.Use != nil && *meta.Use != "sig" || meta.Ops != nil &&
+		!slices.Contains(meta.Ops, "verify") {
 		return nil, nil
 	}
 	if meta.D != nil || meta.K != nil {
-		return nil, fmt.Errorf("kid %s: the private or symmetric key itself is published; have the issuer replace it", quote(meta.ID))
+		return nil, fmt.Errorf("kid %s: the private or symmetric key itself is published; have "+
+			"the issuer replace it", quote(meta.ID))
 	}
 	var parsed jwk.Key
 	var err error
@@ -140,7 +154,8 @@ func parseKey(entry jsontext.Value) (*key, error) {
 		parsed, err = parseJWK(entry)
 	}
 	if err != nil || parsed.KeyType().String() != meta.KeyType { // jwx takes KTY for kty
-		return nil, fmt.Errorf("kid %s: kty %s is unknown or its members are wrong", quote(meta.ID), quote(meta.KeyType))
+		return nil, fmt.Errorf("kid %s: kty %s is unknown or its members are wrong", quote(meta.ID),
+			quote(meta.KeyType))
 	}
 	public, err := publicKey(parsed)
 	if err != nil {
@@ -154,9 +169,12 @@ func parseKey(entry jsontext.Value) (*key, error) {
 	}
 	if len(k.verifiers) == 0 {
 		if meta.Alg != nil {
-			return nil, fmt.Errorf("kid %s: alg %s is no signature algorithm for a key of its type and curve", quote(meta.ID), quote(*meta.Alg))
+			return nil,
+				fmt.Errorf("kid %s: alg %s is no signature algorithm for a key of its type and "+
+					"curve", quote(meta.ID), quote(*meta.Alg))
 		}
-		return nil, fmt.Errorf("kid %s: no signature algorithm fits a key of its type and curve", quote(meta.ID))
+		return nil, fmt.Errorf("kid %s: no signature algorithm fits a key of its type and curve",
+			quote(meta.ID))
 	}
 	return k, nil
 }
@@ -203,8 +221,9 @@ func parsePEM(data []byte) (*key, error) {
 			raw = certificate.PublicKey
 		}
 	default:
-		return nil, fmt.Errorf("received a block of PEM of type %s, expected PUBLIC KEY or CERTIFICATE",
-			quote(block.Type))
+		return nil,
+			fmt.Errorf("received a block of PEM of type %s, expected PUBLIC KEY or CERTIFICATE",
+				quote(block.Type))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the %s does not parse", block.Type)
@@ -224,8 +243,8 @@ func parsePEM(data []byte) (*key, error) {
 	return k, nil
 }
 
-// parseJWK has the library read a key. It runs in a goroutine of our own, where a panic over what came from the network
-// would end the process; none is known.
+// parseJWK has the library read a key. It runs in a goroutine of our own, where a panic over what
+// came from the network would end the process; none is known.
 func parseJWK(entry jsontext.Value) (parsed jwk.Key, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -235,7 +254,8 @@ func parseJWK(entry jsontext.Value) (parsed jwk.Key, err error) {
 	return jwk.ParseKey(entry)
 }
 
-// publicKey takes the raw key out, once per set, and checks what a library or the standard library would let pass.
+// publicKey takes the raw key out, once per set, and checks what a library or the standard library
+// would let pass.
 func publicKey(parsed jwk.Key) (crypto.PublicKey, error) {
 	if r, ok := parsed.(jwk.RSAPublicKey); ok {
 		// Before Raw, which cuts a longer exponent down to an int.
@@ -264,7 +284,8 @@ func publicKey(parsed jwk.Key) (crypto.PublicKey, error) {
 		return pub, nil
 	case ed25519.PublicKey:
 		if len(pub) != ed25519.PublicKeySize { // crypto/ed25519 panics on any other
-			return nil, fmt.Errorf("Ed25519 key of %d bytes, expected %d", len(pub), ed25519.PublicKeySize)
+			return nil, fmt.Errorf("Ed25519 key of %d bytes, expected %d", len(pub),
+				ed25519.PublicKeySize)
 		}
 		return pub, nil
 	}
@@ -277,10 +298,12 @@ type found int
 const (
 	keyFound   found = iota
 	keyUnknown       // no such kid: a newer set may have it
-	keyUnfit         // there, but not for this algorithm, or not to be told apart: no newer set is asked for
+	// there, but not for this algorithm, or not to be told apart: no newer set is asked for
+	keyUnfit
 )
 
-// find looks a key up as the header of a token names it. Without kid only the one key of a set of one will do.
+// find looks a key up as the header of a token names it. Without kid only the one key of a set of
+// one will do.
 func (s *keySet) find(kid, alg []byte) (*key, found) {
 	var candidates []*key
 	if kid != nil && !s.anyKid {
@@ -298,7 +321,8 @@ func (s *keySet) find(kid, alg []byte) (*key, found) {
 	return nil, keyUnfit
 }
 
-// adopt lets keys that stand in the set before as well be the same, so that tokens verified by them stay so.
+// adopt lets keys that stand in the set before as well be the same, so that tokens verified by them
+// stay so.
 func (s *keySet) adopt(before *keySet) {
 	if before == nil {
 		return

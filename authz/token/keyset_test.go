@@ -167,19 +167,22 @@ func TestParseKey(t *testing.T) {
 				got = strings.Join(slices.Sorted(maps.Keys(k.verifiers)), " ")
 			}
 			if got != test.algs {
-				t.Errorf("may be used for %q, expected %q (%v): %s", got, test.algs, err, test.entry)
+				t.Errorf("may be used for %q, expected %q (%v): %s", got, test.algs, err,
+					test.entry)
 			}
 			if test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
 				t.Errorf("the error is %v: it does not say %q", err, test.says)
 			}
 			if strings.HasPrefix(test.name, "use") || strings.HasPrefix(test.name, "key_ops") {
 				if err != nil {
-					t.Errorf("reported as a fault: %v; it is none that a key is for something else", err)
+					t.Errorf("reported as a fault: %v; it is none that a key is for something else",
+						err)
 				}
 			}
 			if k != nil {
 				for name, verify := range k.verifiers {
-					for _, signature := range [][]byte{nil, {0}, make([]byte, 64), make([]byte, 256), make([]byte, 1024)} {
+					for _, signature := range [][]byte{nil, {0}, make([]byte, 64),
+						make([]byte, 256), make([]byte, 1024)} {
 						if verify([]byte("signed"), signature) {
 							t.Errorf("%s verifies a signature of %d zeros", name, len(signature))
 						}
@@ -236,7 +239,8 @@ func TestClamp(t *testing.T) {
 	} {
 		got := KeyPolicy{MaxAge: test.maxAge}.clamp(http.Header{"Cache-Control": test.cacheControl})
 		if got != test.want {
-			t.Errorf("Cache-Control %q with a maximum age of %s: fresh for %s, expected %s", test.cacheControl, test.maxAge, got, test.want)
+			t.Errorf("Cache-Control %q with a maximum age of %s: fresh for %s, expected %s",
+				test.cacheControl, test.maxAge, got, test.want)
 		}
 	}
 }
@@ -255,7 +259,8 @@ func TestAdopt(t *testing.T) {
 		return set
 	}
 	rsaOf := func(alg string) string { return rsaEntry(2048, big.NewInt(3), `,"alg":"`+alg+`"`) }
-	before := parse(entry("a", 1, ""), entry("b", 2, ""), entry("", 3, ""), rsaOf("RS256"), rsaOf("PS256"))
+	before := parse(entry("a", 1, ""), entry("b", 2, ""), entry("", 3, ""), rsaOf("RS256"),
+		rsaOf("PS256"))
 	after := parse(rsaOf("PS256"), entry("b", 2, `,"alg":"EdDSA"`), entry("a", 4, ""), entry("", 3, ""), entry("c", 1, ""), rsaOf("RS256"))
 	after.adopt(before)
 
@@ -273,8 +278,10 @@ func TestAdopt(t *testing.T) {
 		kid, alg string
 		same     bool
 	}{{"b", "EdDSA", true}, {"a", "EdDSA", false}, {"k", "RS256", true}, {"k", "PS256", true}} {
-		if got := find(before, test.kid, test.alg) == find(after, test.kid, test.alg); got != test.same {
-			t.Errorf("kid %q for %s is the same key: %v, expected %v", test.kid, test.alg, got, test.same)
+		if got := find(before, test.kid, test.alg) == find(after, test.kid,
+			test.alg); got != test.same {
+			t.Errorf("kid %q for %s is the same key: %v, expected %v", test.kid, test.alg, got,
+				test.same)
 		}
 	}
 	if find(before, "a", "EdDSA") == find(after, "c", "EdDSA") {
@@ -286,8 +293,8 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// TestRefreshKeepsKeys: a refresh that brings the same keys leaves kept tokens kept, so that the next request with each
-// does not cost a signature.
+// TestRefreshKeepsKeys: a refresh that brings the same keys leaves kept tokens kept, so that the
+// next request with each does not cost a signature.
 func TestRefreshKeepsKeys(t *testing.T) {
 	entry := okpEntry("Ed25519", fuzzKey.Public().(ed25519.PublicKey), "")
 	v, err := NewVerifier(t.Context(), Config{

@@ -50,7 +50,8 @@ func TestKeyPlaces(t *testing.T) {
 	key := jwk(ed25519Key().Public(), "kid", `"k"`)
 	set := `{"keys":[` + key + `]}`
 	document := func(issuer, keysAt string) http.Handler {
-		return serveJSON(fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q,"keys":[%s]}`, issuer, keysAt, key))
+		return serveJSON(fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q,"keys":[%s]}`, issuer, keysAt,
+			key))
 	}
 	spki := must(x509.MarshalPKIXPublicKey(ed25519Key().Public()))
 	for _, test := range []struct {
@@ -73,25 +74,27 @@ func TestKeyPlaces(t *testing.T) {
 		{name: "a set given here, another kid", change: func(i *token.Issuer) { i.JWKS = []byte(set) }, kid: "j", code: token.UnknownKey},
 		{name: "a key in PEM, whatever the kid", change: func(i *token.Issuer) { i.PublicKeyPEM = pemOf("PUBLIC KEY", spki) }, kid: "any"},
 		{name: "RFC 8414 where OpenID discovery answers 404", url: "https://oauth.example/tenant/a",
-			hosts: map[string]http.Handler{"oauth.example": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path == "/.well-known/oauth-authorization-server/tenant/a" {
-					document("https://oauth.example/tenant/a", "https://oauth.example/keys").ServeHTTP(w, r)
-				} else if r.URL.Path == "/keys" {
-					serveJSON(set).ServeHTTP(w, r)
-				} else {
-					http.NotFound(w, r)
-				}
-			})},
+			hosts: map[string]http.Handler{
+				"oauth.example": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/.well-known/oauth-authorization-server/tenant/a" {
+						document("https://oauth.example/tenant/a", "https://oauth.example/keys").ServeHTTP(w, r)
+					} else if r.URL.Path == "/keys" {
+						serveJSON(set).ServeHTTP(w, r)
+					} else {
+						http.NotFound(w, r)
+					}
+				})},
 			asked: []string{"https://oauth.example/tenant/a/.well-known/openid-configuration",
 				"https://oauth.example/.well-known/oauth-authorization-server/tenant/a", "https://oauth.example/keys"}},
 		{name: "RFC 8414 does not stand in for an outage", url: "https://oauth.example/",
-			hosts: map[string]http.Handler{"oauth.example": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if strings.Contains(r.URL.Path, "openid-configuration") {
-					http.Error(w, "", http.StatusInternalServerError)
-					return
-				}
-				document("https://oauth.example/", "https://oauth.example/").ServeHTTP(w, r)
-			})},
+			hosts: map[string]http.Handler{
+				"oauth.example": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if strings.Contains(r.URL.Path, "openid-configuration") {
+						http.Error(w, "", http.StatusInternalServerError)
+						return
+					}
+					document("https://oauth.example/", "https://oauth.example/").ServeHTTP(w, r)
+				})},
 			code: token.KeysUnavailable},
 		{name: "http of a named host", change: func(i *token.Issuer) { i.DiscoveryURL, i.InsecureHTTP = "http://keycloak:8080/realms/x", true },
 			hosts: map[string]http.Handler{"keycloak:8080": document(issuerURL, "http://keycloak:8080/keys")},
@@ -118,7 +121,8 @@ func TestKeyPlaces(t *testing.T) {
 			}
 			v := s.verifier(t)
 			sign := func(signer any) string {
-				return sign(t, "EdDSA", signer, s.header("kid", strconv.Quote(kid)), s.claims("iss", strconv.Quote(s.policy.URL)))
+				return sign(t, "EdDSA", signer, s.header("kid", strconv.Quote(kid)),
+					s.claims("iss", strconv.Quote(s.policy.URL)))
 			}
 			if test.code != "" {
 				refused(t, v, sign(ed25519Key()), test.code)
@@ -155,7 +159,8 @@ func TestKeysInCertificates(t *testing.T) {
 			s.publishOnly(jwk(p256Key().Public()), entry(`"alg":"PS256","x5c":["`+encoded+`"]`))
 		}, token.WrongAlgorithm},
 		{"x5c of another kty", func(s *scene) {
-			s.publishOnly(jwk(p256Key().Public()), strings.Replace(entry(`"x5c":["`+encoded+`"]`), "RSA", "EC", 1))
+			s.publishOnly(jwk(p256Key().Public()), strings.Replace(entry(`"x5c":["`+encoded+`"]`),
+				"RSA", "EC", 1))
 		}, token.UnknownKey},
 		{"x5c broken", func(s *scene) { s.publishOnly(jwk(p256Key().Public()), entry(`"x5c":["AAAA"]`)) }, token.UnknownKey},
 		{"the members are the key, not x5c", func(s *scene) {
@@ -209,7 +214,8 @@ func TestKeyPlaceFaults(t *testing.T) {
 	} {
 		s := newScene(t)
 		change(&s.policy)
-		if _, err := token.NewVerifier(t.Context(), s.config(s.policy)); err == nil || !strings.Contains(err.Error(), says) {
+		if _, err := token.NewVerifier(t.Context(), s.config(s.policy)); err == nil ||
+			!strings.Contains(err.Error(), says) {
 			t.Errorf("NewVerifier says %v, expected %q", err, says)
 		}
 	}
@@ -240,11 +246,13 @@ func (r *rotating) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		}
 	}
 	r.full.Add(1)
-	serveJSON(`{"keys":[`+jwk(ed25519Key().Public(), "kid", strconv.Quote(r.kid()))+`]}`).ServeHTTP(w, q)
+	serveJSON(`{"keys":[`+jwk(ed25519Key().Public(), "kid", strconv.Quote(r.kid()))+`]}`).ServeHTTP(
+		w, q)
 }
 
-// TestKeysRotationUnderJunk: strangers who make kids up, the same or another each time, turn no token
-// of a new key into a bad one. What they can cause is that it has to wait until the next refresh.
+// TestKeysRotationUnderJunk: strangers who make kids up, the same or another each time, turn no
+// token of a new key into a bad one. What they can cause is that it has to wait until the next
+// refresh.
 func TestKeysRotationUnderJunk(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -263,7 +271,8 @@ func TestKeysRotationUnderJunk(t *testing.T) {
 				s.wire.hosts["localhost:8443"] = issuer
 				v := s.verifier(t)
 				genuine := func() string {
-					return sign(t, "EdDSA", ed25519Key(), s.header("kid", strconv.Quote(issuer.kid())), s.claims())
+					return sign(t, "EdDSA", ed25519Key(),
+						s.header("kid", strconv.Quote(issuer.kid())), s.claims())
 				}
 				accepted(t, v, genuine())
 				var pending, junk int
@@ -273,8 +282,10 @@ func TestKeysRotationUnderJunk(t *testing.T) {
 						kid += strconv.Itoa(junk)
 					}
 					junk++
-					_, err := v.Verify(t.Context(), sign(t, "EdDSA", stranger, s.header("kid", strconv.Quote(kid)), s.claims()))
-					if e := err.(*token.Error); e.Code != token.UnknownKey && e.Code != token.KeyPending {
+					_, err := v.Verify(t.Context(),
+						sign(t, "EdDSA", stranger, s.header("kid", strconv.Quote(kid)), s.claims()))
+					if e := err.(*token.Error); e.Code != token.UnknownKey &&
+						e.Code != token.KeyPending {
 						t.Errorf("junk is refused as %v", err)
 					}
 				}
@@ -291,30 +302,37 @@ func TestKeysRotationUnderJunk(t *testing.T) {
 						break
 					}
 					e := err.(*token.Error)
-					if e.Code != token.KeyPending || e.RetryAfter <= 0 || e.RetryAfter > test.cooldown {
-						t.Fatalf("a genuine token of the new key: %v, again after %s", err, e.RetryAfter)
+					if e.Code != token.KeyPending || e.RetryAfter <= 0 ||
+						e.RetryAfter > test.cooldown {
+						t.Fatalf("a genuine token of the new key: %v, again after %s", err,
+							e.RetryAfter)
 					}
 					pending++
 					time.Sleep(50 * time.Millisecond)
 				}
 				if took := time.Since(rotated); took > test.cooldown {
-					t.Errorf("served %s after the rotation, expected at most %s", took, test.cooldown)
+					t.Errorf("served %s after the rotation, expected at most %s", took,
+						test.cooldown)
 				}
 				synctest.Wait()
-				if most := int32(time.Since(rotated)/test.cooldown + 40*time.Second/test.cooldown + 3); issuer.full.Load()+issuer.same.Load() > most {
-					t.Errorf("%d and %d requests for keys, expected %d at most", issuer.full.Load(), issuer.same.Load(), most)
+				if most := int32(time.Since(rotated)/test.cooldown + 40*time.Second/test.cooldown +
+					3); issuer.full.Load()+issuer.same.Load() > most {
+					t.Errorf("%d and %d requests for keys, expected %d at most", issuer.full.Load(),
+						issuer.same.Load(), most)
 				}
 				if test.tagged && issuer.full.Load() != 2 {
-					t.Errorf("the whole key set came %d times, expected once for each generation", issuer.full.Load())
+					t.Errorf("the whole key set came %d times, expected once for each generation",
+						issuer.full.Load())
 				}
-				t.Logf("%d × pending, %d × junk, %d whole and %d unchanged answers", pending, junk, issuer.full.Load(), issuer.same.Load())
+				t.Logf("%d × pending, %d × junk, %d whole and %d unchanged answers", pending, junk,
+					issuer.full.Load(), issuer.same.Load())
 			})
 		})
 	}
 }
 
-// TestKeysUnknownKidIsRemembered: what was looked for and not found is unknown, not pending, and the
-// memory for it is bounded.
+// TestKeysUnknownKidIsRemembered: what was looked for and not found is unknown, not pending, and
+// the memory for it is bounded.
 func TestKeysUnknownKidIsRemembered(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -329,8 +347,10 @@ func TestKeysUnknownKidIsRemembered(t *testing.T) {
 			refused(t, v, of("nope"), token.UnknownKey, `by the key set of 10s ago`)
 			refused(t, v, of("other"), token.KeyPending, `kid "other" is new here`)
 			// All that needs no key comes first.
-			refused(t, v, s.SignBytes([]byte(s.header("kid", `"other"`)), []byte(s.claims("aud", `"x"`))), token.WrongAudience)
-			refused(t, v, s.SignBytes([]byte(s.header("kid", `"other"`)), []byte(s.claims("exp", "1"))), token.Expired)
+			refused(t, v, s.SignBytes([]byte(s.header("kid", `"other"`)),
+				[]byte(s.claims("aud", `"x"`))), token.WrongAudience)
+			refused(t, v, s.SignBytes([]byte(s.header("kid", `"other"`)),
+				[]byte(s.claims("exp", "1"))), token.Expired)
 		})
 		s.fetches(t, 2, "during the cooldown")
 	})
@@ -340,10 +360,12 @@ func TestKeysUnknownKidIsRemembered(t *testing.T) {
 		var group sync.WaitGroup
 		for n := range 500 {
 			group.Go(func() {
-				refused(t, v, s.SignBytes([]byte(s.header("kid", strconv.Quote(strconv.Itoa(n)))), []byte(s.claims())), token.UnknownKey)
+				refused(t, v, s.SignBytes([]byte(s.header("kid", strconv.Quote(strconv.Itoa(n)))),
+					[]byte(s.claims())), token.UnknownKey)
 			})
 		}
 		group.Wait()
-		s.fetches(t, 2, "for five hundred kids: one that some of them caused, one that began after they came")
+		s.fetches(t, 2, "for five hundred kids: one that some of them caused, one that began "+
+			"after they came")
 	})
 }

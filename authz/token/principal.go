@@ -26,8 +26,8 @@ type PrincipalConfig struct {
 	Claims                    map[string]any // what [Claim] reads
 }
 
-// NewPrincipal makes a principal without a token: for those who come with another credential, and for
-// tests of handlers. It fails where the claims cannot be written as JSON.
+// NewPrincipal makes a principal without a token: for those who come with another credential, and
+// for tests of handlers. It fails where the claims cannot be written as JSON.
 func NewPrincipal(config PrincipalConfig) (*Principal, error) {
 	claims := config.Claims
 	if claims == nil {
@@ -46,12 +46,13 @@ func NewPrincipal(config PrincipalConfig) (*Principal, error) {
 // Issuer returns the issuer that vouches for the principal: iss.
 func (p *Principal) Issuer() string { return p.issuer }
 
-// Subject returns sub. It is unique only together with the issuer (RFC 7519 §4.1.2). It is empty where
-// the issuer's tokens may have none ([Issuer.SubjectOptional]): nothing can then be owned by it.
+// Subject returns sub. It is unique only together with the issuer (RFC 7519 §4.1.2). It is empty
+// where the issuer's tokens may have none ([Issuer.SubjectOptional]): nothing can then be owned by
+// it.
 func (p *Principal) Subject() string { return p.subject }
 
-// ClientID returns the client that the token was issued to: client_id (RFC 9068 §2.2), or azp, or what the issuer's
-// ClientClaim says, or "".
+// ClientID returns the client that the token was issued to: client_id (RFC 9068 §2.2), or azp, or
+// what the issuer's ClientClaim says, or "".
 func (p *Principal) ClientID() string { return p.clientID }
 
 // Scopes returns the scopes that the token grants.
@@ -94,15 +95,18 @@ var ErrNoClaim = errors.New("token: no such claim")
 //
 //	email, err := token.Claim[string](p, "/email")
 //
-// It fails with [ErrNoClaim] when there is none or it is null, and with another error when the claim is not a T. A
-// claim is the issuer's word; whether the issuer checked it (an email address, say) is for the caller to know.
+// It fails with [ErrNoClaim] when there is none or it is null, and with another error when the
+// claim is not a T. A claim is the issuer's word; whether the issuer checked it (an email address,
+// say) is for the caller to know.
 func Claim[T any](p *Principal, pointer string) (T, error) {
 	var v T
 	if pointer != "" && !isPointer(pointer) {
-		return v, fmt.Errorf("token: claim %q: expected a JSON pointer (RFC 6901) such as /email", pointer)
+		return v, fmt.Errorf("token: claim %q: expected a JSON pointer (RFC 6901) such as /email",
+			pointer)
 	}
 	value, found := lookup(p.claims, pointer)
-	if !found || value.Kind() == 'n' { // json leaves a T as it is at null: an empty string, or false, that nobody said
+	// json leaves a T as it is at null: an empty string, or false, that nobody said
+	if !found || value.Kind() == 'n' {
 		return v, fmt.Errorf("%w: %s", ErrNoClaim, pointer)
 	}
 	if err := decode(value, &v); err != nil {
@@ -112,8 +116,8 @@ func Claim[T any](p *Principal, pointer string) (T, error) {
 	return v, nil
 }
 
-// ContextKey is the key to which a context that carries a principal answers with it. It is for those who write a context
-// of their own; [NewContext] makes one.
+// ContextKey is the key to which a context that carries a principal answers with it. It is for
+// those who write a context of their own; [NewContext] makes one.
 type ContextKey struct{}
 
 // NewContext returns a context that carries the principal.
@@ -121,8 +125,8 @@ func NewContext(ctx context.Context, p *Principal) context.Context {
 	return context.WithValue(ctx, ContextKey{}, p)
 }
 
-// FromContext returns the principal of a request that was let in with a token. A public operation has none, and
-// an optional one may have none.
+// FromContext returns the principal of a request that was let in with a token. A public operation
+// has none, and an optional one may have none.
 func FromContext(ctx context.Context) (*Principal, bool) {
 	p, ok := ctx.Value(ContextKey{}).(*Principal)
 	return p, ok

@@ -34,7 +34,8 @@ func says[T any](t *testing.T, p *token.Principal, pointer string, want T) {
 	}
 }
 
-// fails asserts that a claim is not a T, or not there at all, and that the error shows nothing of it.
+// fails asserts that a claim is not a T, or not there at all, and that the error shows nothing of
+// it.
 func fails[T any](t *testing.T, p *token.Principal, pointer string, absent bool) {
 	t.Helper()
 	got, err := token.Claim[T](p, pointer)
@@ -103,7 +104,8 @@ func TestClaim(t *testing.T) {
 	fails[string](t, p, "/roles", false)
 	fails[struct{ Country int }](t, p, "/address/country", false)
 
-	fails[string](t, p, "email", false) // no pointers: a mistake of the program, and not that the claim is absent
+	// no pointers: a mistake of the program, and not that the claim is absent
+	fails[string](t, p, "email", false)
 	fails[string](t, p, "https://api.example/tenant", false)
 	fails[string](t, p, "/a~b", false)
 
@@ -136,7 +138,8 @@ func TestPrincipalDoesNotChange(t *testing.T) {
 	}
 	says(t, p, "/roles", []string{"a", "b"})
 	says(t, p, "/scope", scope)
-	if got := p.Scopes(); !slices.Equal(got, strings.Fields(scope)) || p.HasScope("admin") || !p.HasScope("read:messages") {
+	if got := p.Scopes(); !slices.Equal(got, strings.Fields(scope)) || p.HasScope("admin") ||
+		!p.HasScope("read:messages") {
 		t.Errorf("scopes are %q, expected %q", got, scope)
 	}
 }
@@ -151,7 +154,8 @@ func TestPrincipalConcurrently(t *testing.T) {
 		group.Go(func() {
 			for range 50 {
 				p := accepted(t, v, tok)
-				if country, err := token.Claim[string](p, "/address/country"); err != nil || country != "NL" {
+				if country, err := token.Claim[string](p, "/address/country"); err != nil ||
+					country != "NL" {
 					t.Errorf("the country is %q, %v", country, err)
 				}
 				clear(p.Scopes())
@@ -173,20 +177,23 @@ func TestPrincipalInContext(t *testing.T) {
 		t.Errorf("FromContext of nothing returns %v, %v", got, ok)
 	}
 	if !p.Expiry().Equal(now.Add(5 * time.Minute)) {
-		t.Errorf("the expiry is %s, expected %s: exp without leeway", p.Expiry(), now.Add(5*time.Minute))
+		t.Errorf("the expiry is %s, expected %s: exp without leeway", p.Expiry(),
+			now.Add(5*time.Minute))
 	}
 }
 
 func TestNewPrincipal(t *testing.T) {
 	expiry := time.Unix(1_800_000_000, 0)
 	p, err := token.NewPrincipal(token.PrincipalConfig{
-		Issuer: "urn:keys", Subject: "billing", ClientID: "billing-1", Scopes: []string{"read"}, Expiry: expiry,
+		Issuer: "urn:keys", Subject: "billing", ClientID: "billing-1", Scopes: []string{"read"},
+		Expiry: expiry,
 		Claims: map[string]any{"team": map[string]any{"name": "a"}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Issuer() != "urn:keys" || p.Subject() != "billing" || p.ClientID() != "billing-1" || !p.HasScope("read") ||
+	if p.Issuer() != "urn:keys" || p.Subject() != "billing" || p.ClientID() != "billing-1" ||
+		!p.HasScope("read") ||
 		p.HasScope("write") || !p.Expiry().Equal(expiry) {
 		t.Errorf("the principal is %+v, expected what it was made of", p)
 	}
@@ -199,7 +206,8 @@ func TestNewPrincipal(t *testing.T) {
 	if _, err := token.Claim[string](p, "/sub"); !errors.Is(err, token.ErrNoClaim) {
 		t.Errorf("without claims: error is %v, expected ErrNoClaim", err)
 	}
-	if _, err := token.NewPrincipal(token.PrincipalConfig{Claims: map[string]any{"f": func() {}}}); err == nil {
+	if _, err := token.NewPrincipal(token.PrincipalConfig{
+		Claims: map[string]any{"f": func() {}}}); err == nil {
 		t.Error("NewPrincipal takes a claim that is not JSON")
 	}
 }

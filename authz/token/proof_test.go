@@ -63,7 +63,8 @@ func respelt(r *rand.Rand, scheme, host, path string) string {
 		}
 		rest = rest[1:]
 	}
-	if path == "/" && r.IntN(2) == 0 && strings.HasSuffix(out, "/") && !strings.Contains(out, "/.") {
+	if path == "/" && r.IntN(2) == 0 && strings.HasSuffix(out, "/") &&
+		!strings.Contains(out, "/.") {
 		out = strings.TrimSuffix(out, "/")
 	}
 	return out + []string{"", "?", "?a=/../b", "#", "#f", "?a#f"}[r.IntN(6)]
@@ -77,7 +78,8 @@ func TestNormalURL(t *testing.T) {
 		host = []string{"a.example", "b.example", "[2001:db8::443]", "127.0.0.1"}[r.IntN(4)]
 		path = "/"
 		for range r.IntN(6) {
-			path += []string{"a", "B", "-", "~", "/", "%2F", "%20", "%25", "%3F", "+", "a.b", "%C3%A9"}[r.IntN(12)]
+			path += []string{"a", "B", "-", "~", "/", "%2F", "%20", "%25", "%3F", "+", "a.b",
+				"%C3%A9"}[r.IntN(12)]
 		}
 		return scheme, host, path
 	}
@@ -125,7 +127,8 @@ func TestWithoutDots(t *testing.T) {
 	}
 }
 
-// Whatever normalURL accepts is in a form that it leaves alone, and says the same path, octet by octet.
+// Whatever normalURL accepts is in a form that it leaves alone, and says the same path, octet by
+// octet.
 func FuzzNormalURL(f *testing.F) {
 	for _, seed := range []string{
 		"", "https://a", "https://a/", "HTTPS://A:443/b%2f%7E?c#d", "http://a:80", "http://a:443/", "https://[::1]:443/", "https://a:/",
@@ -138,10 +141,14 @@ func FuzzNormalURL(f *testing.F) {
 		if !ok {
 			return
 		}
-		if again, againPath, ok := normalURL(server + path); !ok || again != server || againPath != path {
+		if again, againPath, ok := normalURL(server + path); !ok || again != server ||
+			againPath != path {
 			t.Errorf("%q becomes %q %q, and that %q %q", raw, server, path, again, againPath)
 		}
-		if !strings.HasPrefix(path, "/") || strings.ContainsAny(server+path, "?#") || strings.Contains(server, "@") || strings.ContainsFunc(server+path, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		if !strings.HasPrefix(path, "/") || strings.ContainsAny(server+path, "?#") ||
+			strings.Contains(server, "@") || strings.ContainsFunc(server+path, func(c rune) bool {
+			return c <= ' ' || c > '~'
+		}) {
 			t.Errorf("%q becomes %q %q", raw, server, path)
 		}
 		before, _, _ := strings.Cut(raw, "#")
@@ -155,10 +162,14 @@ func FuzzNormalURL(f *testing.F) {
 		}
 		wanted, err1 := url.PathUnescape(before)
 		got, err2 := url.PathUnescape(path)
-		if err1 != nil || err2 != nil || got != wanted || strings.Count(path, "/") != strings.Count(before, "/") {
+		if err1 != nil || err2 != nil || got != wanted ||
+			strings.Count(path, "/") != strings.Count(before, "/") {
 			t.Errorf("the path of %q becomes %q: unescaped %q and %q", raw, path, wanted, got)
 		}
-		if clean := withoutDots(path); slices.ContainsFunc(strings.Split(clean, "/"), func(s string) bool { return s == "." || s == ".." }) {
+		if clean := withoutDots(path); slices.ContainsFunc(strings.Split(clean, "/"),
+			func(s string) bool {
+				return s == "." || s == ".."
+			}) {
 			t.Errorf("there are dot segments in %q still", clean)
 		}
 	})
@@ -191,7 +202,8 @@ func FuzzProof(f *testing.F) {
 		}
 		typ, _ := text(h, "typ")
 		alg, _ := text(h, "alg")
-		wanted = wanted && strings.EqualFold(typ, "dpop+jwt") && slices.Contains([]string{"ES256", "EdDSA", "PS256", "RS256"}, alg)
+		wanted = wanted && strings.EqualFold(typ, "dpop+jwt") &&
+			slices.Contains([]string{"ES256", "EdDSA", "PS256", "RS256"}, alg)
 		if kid, present := h["kid"]; present {
 			s, ok := kid.(string)
 			wanted = wanted && ok && s != ""
@@ -204,7 +216,8 @@ func FuzzProof(f *testing.F) {
 		}
 		c, ok := strictObject(claims)
 		wanted = wanted && ok
-		for name, required := range map[string]bool{"htm": true, "htu": true, "jti": true, "ath": false, "nonce": false} {
+		for name, required := range map[string]bool{"htm": true, "htu": true, "jti": true,
+			"ath": false, "nonce": false} {
 			value, present := c[name]
 			_, isText := value.(string)
 			wanted = wanted && (isText || !present && !required)
@@ -227,7 +240,8 @@ func FuzzProof(f *testing.F) {
 		if !wanted {
 			t.Fatalf("accepted, expected that it is refused: %s\n%s", header, claims)
 		}
-		for name, got := range map[string][]byte{"htm": p.htm, "htu": p.htu, "jti": p.jti, "ath": p.ath, "nonce": p.nonce} {
+		for name, got := range map[string][]byte{"htm": p.htm, "htu": p.htu, "jti": p.jti,
+			"ath": p.ath, "nonce": p.nonce} {
 			if want, _ := text(c, name); string(got) != want {
 				t.Errorf("%s is %q, expected %q", name, got, want)
 			}

@@ -9,9 +9,9 @@ import (
 
 // ReplayStore remembers which DPoP proofs were used (RFC 9449 §11.1).
 type ReplayStore interface {
-	// Use reports whether key is fresh, and has it used up until the given time. Of any number of calls with one key,
-	// one after another or at the same time, from one server or several, one alone is told that it is fresh. With an
-	// error nothing is known, and the request is refused.
+	// Use reports whether key is fresh, and has it used up until the given time. Of any number of
+	// calls with one key, one after another or at the same time, from one server or several, one
+	// alone is told that it is fresh. With an error nothing is known, and the request is refused.
 	Use(ctx context.Context, key string, until time.Time) (fresh bool, err error)
 }
 
@@ -29,14 +29,15 @@ type ReplayMemory struct {
 // defaultReplays: each takes about 120 bytes, for two to three minutes.
 const defaultReplays = 1 << 19
 
-// NewReplayMemory returns a store that remembers so many proofs at the most. While it is full of proofs that have not
-// ended it fails, so that all further ones are refused: to forget one before its time would let it be used again. now
-// is time.Now if nil.
+// NewReplayMemory returns a store that remembers so many proofs at the most. While it is full of
+// proofs that have not ended it fails, so that all further ones are refused: to forget one before
+// its time would let it be used again. now is time.Now if nil.
 func NewReplayMemory(most int, now func() time.Time) *ReplayMemory {
 	if now == nil {
 		now = time.Now
 	}
-	return &ReplayMemory{most: most, now: now, used: map[string]struct{}{}, ends: map[int64][]string{}}
+	return &ReplayMemory{most: most, now: now, used: map[string]struct{}{},
+		ends: map[int64][]string{}}
 }
 
 // Use implements [ReplayStore].
@@ -48,7 +49,9 @@ func (m *ReplayMemory) Use(_ context.Context, key string, until time.Time) (fres
 		return false, nil
 	}
 	if len(m.used) >= m.most {
-		return false, fmt.Errorf("token: the %d DPoP proofs that are remembered have not ended yet: is one client flooding? Else give ReplayMemory more room, or use a shared store", m.most)
+		return false, fmt.Errorf("token: the %d DPoP proofs that are remembered have not ended "+
+			"yet: is one client flooding? Else give ReplayMemory more room, or use a shared store",
+			m.most)
 	}
 	m.used[key] = struct{}{}
 	end := until.Unix() + 1
@@ -56,7 +59,8 @@ func (m *ReplayMemory) Use(_ context.Context, key string, until time.Time) (fres
 	return true, nil
 }
 
-// sweep forgets what has ended, a second at a time: there are only so many seconds that a proof can end at.
+// sweep forgets what has ended, a second at a time: there are only so many seconds that a proof can
+// end at.
 func (m *ReplayMemory) sweep(now int64) {
 	if now == m.swept {
 		return

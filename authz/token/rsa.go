@@ -10,18 +10,22 @@ import (
 	"filippo.io/bigmod"
 )
 
-// digestInfos are the DER prefixes of a hash in an EMSA-PKCS1-v1_5 encoding (RFC 8017 §9.2, note 1).
+// digestInfos are the DER prefixes of a hash in an EMSA-PKCS1-v1_5 encoding (RFC 8017 §9.2, note
+// 1).
 var digestInfos = map[crypto.Hash][]byte{
-	crypto.SHA256: {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20},
-	crypto.SHA384: {0x30, 0x41, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0x04, 0x30},
-	crypto.SHA512: {0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03, 0x05, 0x00, 0x04, 0x40},
+	crypto.SHA256: {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04,
+		0x02, 0x01, 0x05, 0x00, 0x04, 0x20},
+	crypto.SHA384: {0x30, 0x41, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04,
+		0x02, 0x02, 0x05, 0x00, 0x04, 0x30},
+	crypto.SHA512: {0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04,
+		0x02, 0x03, 0x05, 0x00, 0x04, 0x40},
 }
 
-// pkcs1v15 verifies RSASSA-PKCS1-v1_5 (RFC 8017 §8.2.2). Most tokens in the world are signed so, and this is by far
-// the dearest step of a request. crypto/rsa prepares the modulus anew at each verification, a third of its time;
-// here it is prepared once per key. The arithmetic is bigmod's, which is that of the standard library; what remains
-// is to compare the whole encoded message with the one expected, byte for byte, so that there is nothing to parse.
-// Tests hold it to crypto/rsa.
+// pkcs1v15 verifies RSASSA-PKCS1-v1_5 (RFC 8017 §8.2.2). Most tokens in the world are signed so,
+// and this is by far the dearest step of a request. crypto/rsa prepares the modulus anew at each
+// verification, a third of its time; here it is prepared once per key. The arithmetic is bigmod's,
+// which is that of the standard library; what remains is to compare the whole encoded message with
+// the one expected, byte for byte, so that there is nothing to parse. Tests hold it to crypto/rsa.
 func pkcs1v15(hash crypto.Hash) func(crypto.PublicKey) verifier {
 	return func(pub crypto.PublicKey) verifier {
 		k := pub.(*rsa.PublicKey)
@@ -29,7 +33,8 @@ func pkcs1v15(hash crypto.Hash) func(crypto.PublicKey) verifier {
 		if err != nil { // not of a key that parseKey lets through
 			return func(_, _ []byte) bool { return false }
 		}
-		// EM = 0x00 || 0x01 || PS || 0x00 || T, of which all but the digest at the end is the same each time.
+		// EM = 0x00 || 0x01 || PS || 0x00 || T, of which all but the digest at the end is the same
+		// each time.
 		size, info := k.Size(), digestInfos[hash]
 		expected := bytes.Repeat([]byte{0xff}, size-hash.Size())
 		expected[0], expected[1] = 0x00, 0x01
@@ -45,12 +50,14 @@ func pkcs1v15(hash crypto.Hash) func(crypto.PublicKey) verifier {
 				return false
 			}
 			em := bigmod.NewNat().ExpShortVarTime(s, uint(k.E), n).Bytes(n)
-			return bytes.Equal(em[:len(expected)], expected) && bytes.Equal(em[len(expected):], sum(hash, signed))
+			return bytes.Equal(em[:len(expected)], expected) &&
+				bytes.Equal(em[len(expected):], sum(hash, signed))
 		}
 	}
 }
 
-// pss verifies RSASSA-PSS. It is not left to jwx, which accepts any salt length: RFC 7518 §3.5 fixes it to the hash's.
+// pss verifies RSASSA-PSS. It is not left to jwx, which accepts any salt length: RFC 7518 §3.5
+// fixes it to the hash's.
 func pss(hash crypto.Hash) func(crypto.PublicKey) verifier {
 	return func(pub crypto.PublicKey) verifier {
 		return func(signed, signature []byte) bool {

@@ -11,13 +11,15 @@ import (
 )
 
 // agree holds our verification to that of the standard library.
-func agree(t *testing.T, name string, pub *rsa.PublicKey, hash crypto.Hash, signed, signature []byte) bool {
+func agree(t *testing.T, name string, pub *rsa.PublicKey, hash crypto.Hash, signed,
+	signature []byte) bool {
 	t.Helper()
 	h := hash.New()
 	h.Write(signed)
 	expected := rsa.VerifyPKCS1v15(pub, hash, h.Sum(nil), signature) == nil
 	if got := pkcs1v15(hash)(pub)(signed, signature); got != expected {
-		t.Errorf("%s (%d bits, e %d, %v): ours says %v, crypto/rsa says %v; signature %x", name, pub.N.BitLen(), pub.E, hash, got, expected, signature)
+		t.Errorf("%s (%d bits, e %d, %v): ours says %v, crypto/rsa says %v; signature %x", name,
+			pub.N.BitLen(), pub.E, hash, got, expected, signature)
 	}
 	return expected
 }
@@ -44,9 +46,11 @@ func TestPKCS1v15AgreesWithTheStandardLibrary(t *testing.T) {
 			size := pub.Size()
 			// raw signs any encoded message at all, as a forger with the key could.
 			raw := func(em []byte) []byte {
-				return new(big.Int).Exp(new(big.Int).SetBytes(em), key.D, key.N).FillBytes(make([]byte, size))
+				return new(big.Int).Exp(new(big.Int).SetBytes(em), key.D,
+					key.N).FillBytes(make([]byte, size))
 			}
-			genuine := new(big.Int).Exp(new(big.Int).SetBytes(good), big.NewInt(int64(key.E)), key.N).FillBytes(make([]byte, size))
+			genuine := new(big.Int).Exp(new(big.Int).SetBytes(good), big.NewInt(int64(key.E)),
+				key.N).FillBytes(make([]byte, size))
 			with := func(change func(em []byte)) []byte {
 				em := bytes.Clone(genuine)
 				change(em)
@@ -87,8 +91,9 @@ func TestPKCS1v15AgreesWithTheStandardLibrary(t *testing.T) {
 	}
 }
 
-// With exponent 3 a signature whose encoded message only begins well can be made without the key, as a cube root
-// (Bleichenbacher, 2006). It fools whoever parses the encoded message and does not see to its end.
+// With exponent 3 a signature whose encoded message only begins well can be made without the key,
+// as a cube root (Bleichenbacher, 2006). It fools whoever parses the encoded message and does not
+// see to its end.
 func TestPKCS1v15ExponentThree(t *testing.T) {
 	signed := []byte("header.payload")
 	hash := crypto.SHA256
@@ -99,14 +104,17 @@ func TestPKCS1v15ExponentThree(t *testing.T) {
 	n.Or(n, big.NewInt(0x1234567)) // only the size of the modulus matters to this attack
 	n.SetBit(n, 0, 1)
 	pub := &rsa.PublicKey{N: n, E: 3}
-	em := append([]byte{0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0}, digestInfos[hash]...)
+	em := append([]byte{0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0},
+		digestInfos[hash]...)
 	em = h.Sum(em)
 	em = append(em, make([]byte, pub.Size()-len(em))...)
 	root := cubeRoot(new(big.Int).SetBytes(em))
 	forged := root.Add(root, big.NewInt(1)).FillBytes(make([]byte, pub.Size()))
-	cube := new(big.Int).Exp(new(big.Int).SetBytes(forged), big.NewInt(3), nil).FillBytes(make([]byte, pub.Size()))
+	cube := new(big.Int).Exp(new(big.Int).SetBytes(forged), big.NewInt(3),
+		nil).FillBytes(make([]byte, pub.Size()))
 	if !bytes.Equal(cube[:60], em[:60]) {
-		t.Fatal("the forgery does not begin like a genuine encoded message: the case does not test what it says")
+		t.Fatal("the forgery does not begin like a genuine encoded message: the case does not " +
+			"test what it says")
 	}
 	if agree(t, "cube root", pub, hash, signed, forged) {
 		t.Error("a forgery made without the key is accepted")

@@ -12,13 +12,13 @@ import (
 
 // KeyPolicy says how an issuer's keys are kept. Zero values are the defaults.
 type KeyPolicy struct {
-	// Cooldown is the least time between two refreshes that tokens with an unknown kid cause. Default
-	// 30 s. Where the issuer's key set has a validator (ETag or Last-Modified), so that a request for
-	// one that has not changed costs next to nothing, it is at most 5 s.
+	// Cooldown is the least time between two refreshes that tokens with an unknown kid cause.
+	// Default 30 s. Where the issuer's key set has a validator (ETag or Last-Modified), so that a
+	// request for one that has not changed costs next to nothing, it is at most 5 s.
 	Cooldown time.Duration
-	// MaxAge is the longest time after which keys are refreshed in the background, whatever the issuer's
-	// Cache-Control allows. Default 1 h. The issuer's max-age is honoured between 1 min, or MaxAge where
-	// that is less, and MaxAge.
+	// MaxAge is the longest time after which keys are refreshed in the background, whatever the
+	// issuer's Cache-Control allows. Default 1 h. The issuer's max-age is honoured between 1 min,
+	// or MaxAge where that is less, and MaxAge.
 	MaxAge time.Duration
 	// MaxStale is how long keys serve when they cannot be refreshed. Default 24 h.
 	MaxStale time.Duration
@@ -27,8 +27,8 @@ type KeyPolicy struct {
 const (
 	fetchTimeout = 5 * time.Second
 	leastMaxAge  = time.Minute
-	// retryGap is the least time between two attempts while there are no keys at all. It keeps "serving
-	// within a second of the issuer's return" without hammering an issuer that is down.
+	// retryGap is the least time between two attempts while there are no keys at all. It keeps
+	// "serving within a second of the issuer's return" without hammering an issuer that is down.
 	retryGap = 500 * time.Millisecond
 	// patience is how long after its begin an attempt is waited for that follows a failed one. An
 	// issuer that is back answers sooner, and one that hangs is not waited for by every request.
@@ -39,10 +39,10 @@ const (
 	conditionalCooldown = 5 * time.Second
 )
 
-// source keeps one issuer's key set: fetched at first need, refreshed in the background ahead of its
-// expiry, and at once for a kid that it does not know. There is at most one fetch at a time. It runs
-// on the server's context, so that a client who hangs up disturbs nobody; whoever needs its outcome
-// waits for it on the request's own.
+// source keeps one issuer's key set: fetched at first need, refreshed in the background ahead of
+// its expiry, and at once for a kid that it does not know. There is at most one fetch at a time. It
+// runs on the server's context, so that a client who hangs up disturbs nobody; whoever needs its
+// outcome waits for it on the request's own.
 type source struct {
 	issuer  string
 	policy  KeyPolicy
@@ -149,8 +149,9 @@ func (s *source) find(ctx context.Context, kid, alg []byte) (*key, error) {
 		case how == keyFound:
 			return k, nil
 		case how == keyUnfit && kid == nil:
-			return nil, refuse(UnknownKey, "the token names no key (kid) and the set has %d usable keys, "+
-				"or one that is not for %s", len(set.keys), alg)
+			return nil,
+				refuse(UnknownKey, "the token names no key (kid) and the set has %d usable keys, "+
+					"or one that is not for %s", len(set.keys), alg)
 		case how == keyUnfit:
 			return nil, refuse(WrongAlgorithm, "alg is %s, which is not that of key %s",
 				alg, quote(string(kid)))
@@ -203,10 +204,10 @@ func (s *source) current(ctx context.Context) (*keySet, error) {
 	return set, nil
 }
 
-// newer returns a newer set than the given one, in which a kid was looked for in vain. It fetches it
-// if need be, and if the cooldown allows. Strangers can make kids up, so the order matters: what was
-// looked for just now is unknown for certain; of another kid nothing can be said until the next look,
-// for its key may have been published a moment ago.
+// newer returns a newer set than the given one, in which a kid was looked for in vain. It fetches
+// it if need be, and if the cooldown allows. Strangers can make kids up, so the order matters: what
+// was looked for just now is unknown for certain; of another kid nothing can be said until the next
+// look, for its key may have been published a moment ago.
 func (s *source) newer(ctx context.Context, than *keySet, kid []byte) (*keySet, error) {
 	s.mu.Lock()
 	if set := s.set.Load(); set != than {
@@ -267,11 +268,13 @@ func (s *source) unavailable(retryAfter time.Duration, err error) error {
 }
 
 func (s *source) pending(kid []byte, retryAfter time.Duration, err error) error {
-	return &Error{Code: KeyPending, Detail: "kid " + quote(string(kid)) + " is new here, and the keys of " +
+	return &Error{Code: KeyPending, Detail: "kid " + quote(string(kid)) +
+		" is new here, and the keys of " +
 		s.issuer + " cannot be fetched again yet", RetryAfter: retryAfter, Err: err}
 }
 
-// fly begins a fetch. The caller holds mu, and there is none under way. kid is the one that causes it.
+// fly begins a fetch. The caller holds mu, and there is none under way. kid is the one that causes
+// it.
 func (s *source) fly(kid []byte) *flight {
 	f := &flight{kid: kid, begun: s.now(), done: make(chan struct{})}
 	s.flight = f
@@ -295,7 +298,8 @@ func (s *source) land(f *flight, number uint64, set *keySet, maxAge time.Duratio
 	var next time.Duration
 	if err != nil {
 		if s.failure == nil || s.failure.Error() != err.Error() {
-			s.log.Warn("keys could not be fetched", "issuer", s.issuer, "error", err, "still_serving", s.set.Load() != nil)
+			s.log.Warn("keys could not be fetched", "issuer", s.issuer, "error", err,
+				"still_serving", s.set.Load() != nil)
 		}
 		s.failure, s.failedAt = err, s.now()
 		if s.set.Load() == nil {
@@ -318,7 +322,8 @@ func (s *source) land(f *flight, number uint64, set *keySet, maxAge time.Duratio
 		s.failure, s.backoff = nil, 0
 		next = maxAge * 3 / 4 // ahead of expiry
 	}
-	next -= time.Duration(rand.Int64N(int64(next)/10 + 1)) // replicas that started together do not ask together
+	// replicas that started together do not ask together
+	next -= time.Duration(rand.Int64N(int64(next)/10 + 1))
 	if s.refresh == nil {
 		s.refresh = time.AfterFunc(next, s.refreshNow)
 		context.AfterFunc(s.ctx, func() { s.refresh.Stop() })

@@ -11,17 +11,20 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestNoChangeIsAccepted: no single byte of a genuine token's decoded header, payload or signature can be changed,
-// added or taken away. Every position, with every bit of it flipped and with the characters that mean something to JSON.
+// TestNoChangeIsAccepted: no single byte of a genuine token's decoded header, payload or signature
+// can be changed, added or taken away. Every position, with every bit of it flipped and with the
+// characters that mean something to JSON.
 func TestNoChangeIsAccepted(t *testing.T) {
 	for _, alg := range []string{"RS256", "PS256", "ES256", "EdDSA"} {
 		t.Run(alg, func(t *testing.T) {
 			s := newScene(t)
 			s.policy.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}
 			key := keyFor(alg)
-			s.publishOnly(jwk(key.Public(), "kid", `"k"`)) // without alg: it serves whatever fits it
+			// without alg: it serves whatever fits it
+			s.publishOnly(jwk(key.Public(), "kid", `"k"`))
 			v := s.verifier(t)
-			tok := sign(t, alg, key, s.header("kid", `"k"`, "alg", strconv.Quote(alg)), s.claims("nbf", "0"))
+			tok := sign(t, alg, key, s.header("kid", `"k"`, "alg", strconv.Quote(alg)),
+				s.claims("nbf", "0"))
 			accepted(t, v, tok)
 
 			var parts [3][]byte
@@ -40,16 +43,20 @@ func TestNoChangeIsAccepted(t *testing.T) {
 				forged := segment(with[0]) + "." + segment(with[1]) + "." + segment(with[2])
 				_, err := v.Verify(t.Context(), forged)
 				if err == nil {
-					t.Errorf("accepted with one byte changed:\n%s\ngenuine:\n%s", legible(forged), legible(tok))
-				} else if e, _ := errors.AsType[*token.Error](err); e == nil || e.Code == token.KeysUnavailable {
-					t.Errorf("refused for want of keys, not for the change: %v\n%s", err, legible(forged))
+					t.Errorf("accepted with one byte changed:\n%s\ngenuine:\n%s", legible(forged),
+						legible(tok))
+				} else if e, _ := errors.AsType[*token.Error](err); e == nil ||
+					e.Code == token.KeysUnavailable {
+					t.Errorf("refused for want of keys, not for the change: %v\n%s", err,
+						legible(forged))
 				}
 			}
 			for i, part := range parts {
 				for at := range part {
 					for bit := range 8 {
 						if i == signature && bit != at%8 && bit != 7 {
-							continue // one bit of a signature is like another, and each is a verification
+							// one bit of a signature is like another, and each is a verification
+							continue
 						}
 						changed := slices.Clone(part)
 						changed[at] ^= 1 << bit

@@ -31,7 +31,8 @@ func (i *Issuer) completeTenants(fault func(string, ...any)) {
 	case i.InsecureAnyTenant && i.Tenants != nil:
 		fault("Tenants and InsecureAnyTenant are both set: leave one of them out")
 	case i.InsecureAnyTenant && !i.commonKeys():
-		fault("InsecureAnyTenant: the keys must be common to all tenants. Set DiscoveryURL or JWKSURI, "+
+		fault("InsecureAnyTenant: the keys must be common to all tenants. Set DiscoveryURL or "+
+			"JWKSURI, "+
 			"without %s", tenantPlaceholder)
 	case !i.InsecureAnyTenant && len(i.Tenants) == 0:
 		fault("the URL has %s, but no tenants are given: list those that are accepted, "+

@@ -21,18 +21,24 @@ const (
 // accounts alone, and by tenant.
 func entraHosts() map[string]http.Handler {
 	mux := http.NewServeMux()
-	issuerOf := func(tenant string) string { return strings.ReplaceAll(entra, "{tenantid}", tenant) }
-	mux.HandleFunc("/{tenant}/v2.0/.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {
-		tenant := r.PathValue("tenant")
-		issuer := issuerOf(tenant)
-		if tenant == "common" {
-			issuer = entra
-		}
-		serveJSON(fmt.Sprintf(`{"issuer":%q,"jwks_uri":"https://login.microsoftonline.com/%s/discovery/v2.0/keys"}`, issuer, tenant)).ServeHTTP(w, r)
-	})
+	issuerOf := func(tenant string) string {
+		return strings.ReplaceAll(entra, "{tenantid}", tenant)
+	}
+	mux.HandleFunc("/{tenant}/v2.0/.well-known/openid-configuration",
+		func(w http.ResponseWriter, r *http.Request) {
+			tenant := r.PathValue("tenant")
+			issuer := issuerOf(tenant)
+			if tenant == "common" {
+				issuer = entra
+			}
+			serveJSON(fmt.Sprintf(`{"issuer":%q,"jwks_uri":"https://login.microsoftonline.com/%s/discovery/v2.0/keys"}`, issuer, tenant)).ServeHTTP(w, r)
+		})
 	mux.HandleFunc("/{tenant}/discovery/v2.0/keys", func(w http.ResponseWriter, r *http.Request) {
-		serveJSON(`{"keys":[`+jwk(ed25519Key().Public(), "kid", `"k"`, "issuer", strconv.Quote(entra))+`,`+
-			jwk(stranger.Public(), "kid", `"personal"`, "issuer", strconv.Quote(issuerOf("9188040d-6c67-4c5b-b112-36a304b66dad")))+`]}`).ServeHTTP(w, r)
+		serveJSON(`{"keys":[`+jwk(ed25519Key().Public(), "kid", `"k"`, "issuer",
+			strconv.Quote(entra))+`,`+
+			jwk(stranger.Public(), "kid", `"personal"`, "issuer",
+				strconv.Quote(issuerOf("9188040d-6c67-4c5b-b112-36a304b66dad")))+`]}`).ServeHTTP(w,
+			r)
 	})
 	return map[string]http.Handler{"login.microsoftonline.com": mux}
 }
@@ -78,7 +84,8 @@ func TestTenants(t *testing.T) {
 			if test.personal {
 				signer, kid = stranger, `"personal"`
 			}
-			tok := sign(t, "EdDSA", signer, s.header("kid", kid), s.claims("iss", strconv.Quote(test.iss), "tid", test.tid))
+			tok := sign(t, "EdDSA", signer, s.header("kid", kid),
+				s.claims("iss", strconv.Quote(test.iss), "tid", test.tid))
 			for range 2 {
 				if test.code != "" {
 					refused(t, v, tok, test.code)
@@ -87,7 +94,8 @@ func TestTenants(t *testing.T) {
 				}
 			}
 			if test.code == token.WrongIssuer && len(s.wire.requests()) > 0 {
-				t.Errorf("%q were asked for a token that can be refused without keys", s.wire.requests())
+				t.Errorf("%q were asked for a token that can be refused without keys",
+					s.wire.requests())
 			}
 		})
 	}
@@ -106,28 +114,35 @@ func TestProviderShapes(t *testing.T) {
 		{"Azure AD B2C: the policy in the metadata's place, not in iss",
 			token.Issuer{URL: "https://t.b2clogin.com/" + tenantA + "/v2.0/", Audiences: []string{audience}, ScopeClaims: []string{"/scp"},
 				DiscoveryURL: "https://t.b2clogin.com/t.onmicrosoft.com/B2C_1_signin/v2.0/.well-known/openid-configuration"},
-			[]string{"tfp", `"B2C_1_signin"`, "scp", `"read"`, "client_id", "", "azp", `"app"`, "ver", `"1.0"`}, []string{"read"}, "app"},
+			[]string{"tfp", `"B2C_1_signin"`, "scp", `"read"`, "client_id", "", "azp", `"app"`,
+				"ver", `"1.0"`}, []string{"read"}, "app"},
 		{"Entra v1",
 			token.Issuer{URL: "https://sts.windows.net/{tenantid}/", Tenants: []string{tenantA}, Audiences: []string{audience},
 				ScopeClaims: []string{"/scp", "/roles"}, ClientClaim: "/appid"},
-			[]string{"tid", strconv.Quote(tenantA), "scp", `"read write"`, "roles", `["admin"]`, "client_id", "", "appid", `"app"`, "ver", `"1.0"`},
+			[]string{"tid", strconv.Quote(tenantA), "scp", `"read write"`, "roles", `["admin"]`,
+				"client_id", "", "appid", `"app"`, "ver", `"1.0"`},
 			[]string{"read", "write", "admin"}, "app"},
 		{"Keycloak 25 without sub",
 			token.Issuer{URL: "https://keycloak.example/realms/x", Audiences: []string{audience}, SubjectOptional: true, ClientClaim: "/azp",
 				ScopeClaims: []string{"/realm_access/roles"}},
-			[]string{"sub", "", "azp", `"app"`, "realm_access", `{"roles":["admin"]}`}, []string{"admin"}, "app"},
+			[]string{"sub", "", "azp", `"app"`, "realm_access", `{"roles":["admin"]}`},
+			[]string{"admin"}, "app"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newScene(t)
 			test.policy.Algorithms = []string{"EdDSA"}
 			s.policy = test.policy
 			iss := strings.ReplaceAll(test.policy.URL, "{tenantid}", tenantA)
-			answer := serveJSON(fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q,"keys":[%s]}`, iss, iss+"keys", key))
+			answer := serveJSON(fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q,"keys":[%s]}`, iss,
+				iss+"keys", key))
 			host := strings.Split(iss, "/")[2]
 			s.wire.hosts = map[string]http.Handler{host: answer}
-			p := accepted(t, s.verifier(t), sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`), s.claims(append([]string{"iss", strconv.Quote(iss), "scope", ""}, test.claims...)...)))
+			p := accepted(t, s.verifier(t), sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`),
+				s.claims(append([]string{"iss", strconv.Quote(iss), "scope", ""},
+					test.claims...)...)))
 			if !slices.Equal(p.Scopes(), test.scopes) || p.ClientID() != test.client {
-				t.Errorf("scopes are %q, the client %q, expected %q and %q", p.Scopes(), p.ClientID(), test.scopes, test.client)
+				t.Errorf("scopes are %q, the client %q, expected %q and %q", p.Scopes(),
+					p.ClientID(), test.scopes, test.client)
 			}
 		})
 	}
@@ -160,8 +175,11 @@ func TestMistypedScopeClaims(t *testing.T) {
 	// What a claim of the wrong kind would have granted is not granted, and what came before it is.
 	s := newScene(t)
 	s.policy.ScopeClaims = []string{"/roles", "/more"}
-	many := `["` + strings.Join(strings.Split(strings.Repeat("r ", 1)+"a b c d e f g h i j k l m n o p q s", " "), `","`) + `",1]`
-	if p := accepted(t, s.verifier(t), s.genuine("roles", many, "more", `["a","z"]`)); !slices.Equal(p.Scopes(), []string{"a", "z"}) {
+	many := `["` +
+		strings.Join(strings.Split(strings.Repeat("r ", 1)+"a b c d e f g h i j k l m n o p q s",
+			" "), `","`) + `",1]`
+	if p := accepted(t, s.verifier(t), s.genuine("roles", many, "more",
+		`["a","z"]`)); !slices.Equal(p.Scopes(), []string{"a", "z"}) {
 		t.Errorf("scopes are %q, expected a and z", p.Scopes())
 	}
 }

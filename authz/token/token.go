@@ -14,16 +14,18 @@ import (
 
 // Config says whose tokens are accepted. Only Issuers has no default.
 type Config struct {
-	Issuers    []Issuer
-	HTTPClient *http.Client     // for discovery and key sets; redirects are never followed. Default: http.DefaultTransport
+	Issuers []Issuer
+	// for discovery and key sets; redirects are never followed. Default: http.DefaultTransport
+	HTTPClient *http.Client
 	Now        func() time.Time // default time.Now
-	Logger     *slog.Logger     // key fetches that fail, keys that are left out. Default slog.Default()
-	// Predecessor is the verifier that this one shall replace: the keys that it has of the same issuers are taken
-	// over, and refreshed at once in the background, so that a change of the configuration is no outage even while an
-	// issuer is down. No verdict is taken over.
+	// key fetches that fail, keys that are left out. Default slog.Default()
+	Logger *slog.Logger
+	// Predecessor is the verifier that this one shall replace: the keys that it has of the same
+	// issuers are taken over, and refreshed at once in the background, so that a change of the
+	// configuration is no outage even while an issuer is down. No verdict is taken over.
 	Predecessor *Verifier
-	// CacheBytes bounds, roughly, the memory for tokens that were verified and may come again. Each takes up to twice
-	// its length, and about 1 KiB. Default 32 MiB.
+	// CacheBytes bounds, roughly, the memory for tokens that were verified and may come again. Each
+	// takes up to twice its length, and about 1 KiB. Default 32 MiB.
 	CacheBytes int64
 	// Proofs says how DPoP proofs are checked, where an issuer's DPoP policy lets them count.
 	Proofs ProofPolicy
@@ -43,8 +45,9 @@ type Verifier struct {
 	proofs     *proofs
 }
 
-// NewVerifier checks the configuration and returns every fault of it, joined. It does no I/O: keys are fetched at
-// first need, or by [Verifier.Ready]. Key fetches run on ctx, the server's; when it ends, so do they.
+// NewVerifier checks the configuration and returns every fault of it, joined. It does no I/O: keys
+// are fetched at first need, or by [Verifier.Ready]. Key fetches run on ctx, the server's; when it
+// ends, so do they.
 func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 	v := &Verifier{now: config.Now, issuers: map[string]*issuer{}}
 	if v.now == nil {
@@ -58,13 +61,16 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 	if config.HTTPClient != nil {
 		*client = *config.HTTPClient
 	}
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client.CheckRedirect = func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}
 
 	env := environment{ctx: ctx, client: client, now: v.now, log: log}
 
 	var faults []error
 	if len(config.Issuers) == 0 {
-		faults = append(faults, errors.New("token: no issuer is configured: at least one is needed"))
+		faults = append(faults,
+			errors.New("token: no issuer is configured: at least one is needed"))
 	}
 	for _, c := range config.Issuers {
 		found := c.complete()
@@ -80,7 +86,8 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 	}
 	var err error
 	if v.cache, err = newCache(config.CacheBytes); err != nil || config.CacheBytes < 0 {
-		faults = append(faults, fmt.Errorf("token: CacheBytes is %d: expected a positive number", config.CacheBytes))
+		faults = append(faults, fmt.Errorf("token: CacheBytes is %d: expected a positive number",
+			config.CacheBytes))
 	}
 	var faulty []error
 	v.proofs, faulty = newProofs(config, v.now)
@@ -136,9 +143,10 @@ func (v *Verifier) source(i *issuer, env environment) *source {
 	return s
 }
 
-// Verify returns the principal of a genuine bearer token, or an [*Error] that names the check it failed. With code
-// [KeysUnavailable] nothing was found out about the token, because the issuer's keys could not be had; ctx bounds
-// the wait for them. A token that is bound to a key is refused: see [Verifier.VerifyPresented].
+// Verify returns the principal of a genuine bearer token, or an [*Error] that names the check it
+// failed. With code [KeysUnavailable] nothing was found out about the token, because the issuer's
+// keys could not be had; ctx bounds the wait for them. A token that is bound to a key is refused:
+// see [Verifier.VerifyPresented].
 func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error) {
 	return v.VerifyPresented(ctx, Presented{Token: token})
 }
@@ -146,13 +154,14 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error)
 // checkLength comes first: what is too long is not even hashed.
 func checkLength(jwt string) error {
 	if len(jwt) > maxTokenBytes {
-		return refuse(Malformed, "%d bytes, more than the %d that are read", len(jwt), maxTokenBytes)
+		return refuse(Malformed, "%d bytes, more than the %d that are read", len(jwt),
+			maxTokenBytes)
 	}
 	return nil
 }
 
-// verify verifies a token. What its sender has decides what it may be bound to; that is checked of a
-// token from the cache too.
+// verify verifies a token. What its sender has decides what it may be bound to; that is checked of
+// a token from the cache too.
 func (v *Verifier) verify(ctx context.Context, token string, has possession) (*verified, error) {
 	name, named := nameOf(token)
 	if named {
@@ -204,11 +213,15 @@ func (v *Verifier) verify(ctx context.Context, token string, has possession) (*v
 		return nil, err
 	}
 	known := v.cache.verify(token, name, parts, &verified{
-		principal: claims.principal(issuer, client, scopes), issuer: issuer, kid: header.kid, alg: header.alg, key: key,
+		principal: claims.principal(issuer, client, scopes), issuer: issuer, kid: header.kid,
+		alg: header.alg, key: key,
 		times: claims.times, binding: claims.binding, size: len(token),
 	})
 	if known == nil {
-		return nil, refuse(BadSignature, "the signature is not that of key %s. Was the token changed, or cut short?", quote(key.kid))
+		return nil,
+			refuse(BadSignature,
+				"the signature is not that of key %s. Was the token changed, or cut short?",
+				quote(key.kid))
 	}
 	v.headers.keep(parts.header)
 	return known, nil
@@ -217,7 +230,8 @@ func (v *Verifier) verify(ctx context.Context, token string, has possession) (*v
 func (c *claims) principal(i *issuer, client []byte, scopes []string) *Principal {
 	seconds := int64(c.exp.seconds)
 	return &Principal{
-		issuer: i.URL, subject: string(c.sub), clientID: string(client), scopes: scopes, claims: c.raw,
+		issuer: i.URL, subject: string(c.sub), clientID: string(client), scopes: scopes,
+		claims: c.raw,
 		expiry: time.Unix(seconds, int64((c.exp.seconds-float64(seconds))*1e9)),
 	}
 }
@@ -242,15 +256,18 @@ func (v *Verifier) foreign(iss string) error {
 	}
 	for _, url := range known {
 		if strings.TrimSuffix(iss, "/") == strings.TrimSuffix(url, "/") {
-			return refuse(WrongIssuer, "issuer is %s, expected %s: they differ by a trailing slash", quote(iss), quote(url))
+			return refuse(WrongIssuer, "issuer is %s, expected %s: they differ by a trailing slash",
+				quote(iss), quote(url))
 		}
 	}
-	return refuse(WrongIssuer, "issuer is %s, expected %s", quote(iss), strings.Join(known[:min(len(known), 5)], " or "))
+	return refuse(WrongIssuer, "issuer is %s, expected %s", quote(iss),
+		strings.Join(known[:min(len(known), 5)], " or "))
 }
 
-// Ready returns nil when the keys of an issuer are had. Where they are not, it fetches them, of all issuers at once
-// and at most twice a second, and waits as long as ctx allows. One issuer will do: that another is down concerns its
-// tokens alone, which get [KeysUnavailable], and is no reason to keep the users of all the others away.
+// Ready returns nil when the keys of an issuer are had. Where they are not, it fetches them, of all
+// issuers at once and at most twice a second, and waits as long as ctx allows. One issuer will do:
+// that another is down concerns its tokens alone, which get [KeysUnavailable], and is no reason to
+// keep the users of all the others away.
 func (v *Verifier) Ready(ctx context.Context) error {
 	fetched := make(chan error, len(v.sources))
 	for _, keys := range v.sources {

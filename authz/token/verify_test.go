@@ -85,36 +85,48 @@ func TestTokensForm(t *testing.T) {
 			changed[i] = change(changed[i])
 			return strings.Join(changed, ".")
 		}
-		for _, c := range []string{"\r", "\n", "\r\n", " ", "\t", "\x00", "=", "+", "/", "*", "\u00a0"} {
-			for where, at := range map[string]int{"before": 0, "inside": len(segments[i]) / 2, "after": len(segments[i])} {
+		for _, c := range []string{"\r", "\n", "\r\n", " ", "\t", "\x00", "=",
+			"+", "/", "*", "\u00a0"} {
+			for where, at := range map[string]int{"before": 0, "inside": len(segments[i]) / 2,
+				"after": len(segments[i])} {
 				t.Run(fmt.Sprintf("%q %s the %s", c, where, name), func(t *testing.T) {
-					refused(t, v, in(func(s string) string { return s[:at] + c + s[at:] }), token.Malformed)
+					refused(t, v, in(func(s string) string {
+						return s[:at] + c + s[at:]
+					}), token.Malformed)
 				})
 			}
 		}
 		t.Run("padding of the "+name, func(t *testing.T) {
-			refused(t, v, in(func(s string) string { return s + strings.Repeat("=", (4-len(s)%4)%4) + "==" }), token.Malformed, "canonical base64url")
-			refused(t, v, in(func(s string) string { return s + strings.Repeat("=", 4-len(s)%4) }), token.Malformed, "canonical base64url")
+			refused(t, v, in(func(s string) string {
+				return s + strings.Repeat("=", (4-len(s)%4)%4) + "=="
+			}), token.Malformed, "canonical base64url")
+			refused(t, v, in(func(s string) string {
+				return s + strings.Repeat("=", 4-len(s)%4)
+			}), token.Malformed, "canonical base64url")
 		})
 	}
 }
 
-// TestTokensFormSpelling looks for segments that have another spelling, which lenient decoders accept.
+// TestTokensFormSpelling looks for segments that have another spelling, which lenient decoders
+// accept.
 func TestTokensFormSpelling(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	seen := map[string]bool{}
-	for n := 0; !(seen["-"] && seen["_"] && seen["header"] && seen["payload"] && seen["signature"]); n++ {
+	for n := 0; !(seen["-"] && seen["_"] && seen["header"] && seen["payload"] &&
+		seen["signature"]); n++ {
 		if n == 10_000 {
 			t.Fatalf("no token has all of what this test wants to change: %v", seen)
 		}
 		pad := strconv.Quote(strings.Repeat("x", n%3))
-		tok := s.SignBytes([]byte(s.header("pad", pad)), []byte(s.claims("pad", pad, "jti", strconv.Quote(strconv.Itoa(n)))))
+		tok := s.SignBytes([]byte(s.header("pad", pad)),
+			[]byte(s.claims("pad", pad, "jti", strconv.Quote(strconv.Itoa(n)))))
 		for other, c := range map[string]string{"+": "-", "/": "_"} {
 			if strings.Contains(tok, c) {
 				seen[c] = true
-				refused(t, v, strings.Replace(tok, c, other, 1), token.Malformed, "canonical base64url")
+				refused(t, v, strings.Replace(tok, c, other, 1), token.Malformed,
+					"canonical base64url")
 			}
 		}
 		segments := strings.Split(tok, ".")
@@ -124,8 +136,10 @@ func TestTokensFormSpelling(t *testing.T) {
 			}
 			seen[name] = true
 			changed, last := slices.Clone(segments), len(segments[i])-1
-			changed[i] = segments[i][:last] + string(alphabet[strings.IndexByte(alphabet, segments[i][last])|1])
-			refused(t, v, strings.Join(changed, "."), token.Malformed, "the "+name+" segment is not canonical base64url")
+			changed[i] = segments[i][:last] +
+				string(alphabet[strings.IndexByte(alphabet, segments[i][last])|1])
+			refused(t, v, strings.Join(changed, "."), token.Malformed,
+				"the "+name+" segment is not canonical base64url")
 		}
 	}
 }
@@ -139,7 +153,9 @@ func TestTokensFormLength(t *testing.T) {
 			header := s.header("pad", strconv.Quote(strings.Repeat("x", padding)))
 			short := len(s.SignBytes([]byte(header), []byte(s.claims("pad", `""`))))
 			for n := (want - short) * 3 / 4; n <= (want-short)*3/4+2; n++ {
-				if tok := s.SignBytes([]byte(header), []byte(s.claims("pad", strconv.Quote(strings.Repeat("x", n))))); len(tok) == want {
+				if tok := s.SignBytes([]byte(header),
+					[]byte(s.claims("pad", strconv.Quote(strings.Repeat("x", n))))); len(
+					tok) == want {
 					return tok
 				}
 			}
@@ -172,9 +188,11 @@ func TestTokensHeader(t *testing.T) {
 		{name: "alg an array", header: []string{"alg", `["EdDSA"]`}, code: token.Malformed, says: []string{"header: alg is not a string"}},
 		{name: "alg not allowed for the issuer", header: []string{"alg", `"RS256"`}, code: token.WrongAlgorithm, says: []string{`alg is "RS256"`, "allow-list is EdDSA"}},
 		{name: "alg allowed, but not that of the key", header: []string{"alg", `"RS256"`}, policy: func(i *token.Issuer) { i.Algorithms = nil },
-			code: token.WrongAlgorithm, says: []string{"alg is RS256", "not that of key " + quotedKid}},
+			code: token.WrongAlgorithm,
+			says: []string{"alg is RS256", "not that of key " + quotedKid}},
 		{name: "alg of the key, but not allowed", policy: func(i *token.Issuer) { i.Algorithms = []string{"RS256", "ES256"} },
-			code: token.WrongAlgorithm, says: []string{`alg is "EdDSA"`, "allow-list is RS256, ES256"}},
+			code: token.WrongAlgorithm, says: []string{`alg is "EdDSA"`,
+				"allow-list is RS256, ES256"}},
 
 		// extensions that change what the signed bytes mean
 		{name: "crit", header: []string{"crit", `["exp"]`, "exp", "1"}, code: token.Malformed, says: []string{"header: it has crit"}},
@@ -229,26 +247,32 @@ func TestTokensHeader(t *testing.T) {
 		row{name: "jwk is never used", header: []string{"jwk", jwk(ed25519Key().Public())}},
 		row{name: "x5c is never used", header: []string{"x5c", `["AAAA"]`}},
 	)
-	for _, alg := range []string{"none", "None", "NONE", "nOnE", "HS256", "HS512", "rs256", "RS256 ", "ed25519", "Ed448", "ES256K", "eddsa", "RSA-OAEP", "dir"} {
+	for _, alg := range []string{"none", "None", "NONE", "nOnE", "HS256", "HS512", "rs256",
+		"RS256 ", "ed25519", "Ed448", "ES256K", "eddsa", "RSA-OAEP", "dir"} {
 		rows = append(rows, row{name: "alg " + alg, header: []string{"alg", strconv.Quote(alg)},
 			policy: func(i *token.Issuer) { i.Algorithms = nil }, // the default
-			code:   token.WrongAlgorithm, says: []string{"alg is " + strconv.Quote(alg), "allow-list is RS256, PS256, ES256, EdDSA"}})
+			code:   token.WrongAlgorithm, says: []string{"alg is " + strconv.Quote(alg),
+				"allow-list is RS256, PS256, ES256, EdDSA"}})
 	}
 	for _, alg := range []string{"RS384", "RS512", "PS384", "PS512", "ES384", "ES512"} {
-		rows = append(rows, row{name: "alg " + alg + " by default", header: []string{"alg", strconv.Quote(alg)}, policy: func(i *token.Issuer) { i.Algorithms = nil },
+		rows = append(rows, row{name: "alg " + alg + " by default",
+			header: []string{"alg", strconv.Quote(alg)}, policy: func(i *token.Issuer) {
+				i.Algorithms = nil
+			},
 			code: token.WrongAlgorithm, says: []string{"allow-list"}})
 	}
 	check(t, s, rows)
 
 	for _, r := range s.wire.requests() {
 		if r != discoveryURL && r != keySetURL {
-			t.Errorf("%s was asked for: only discovery and the key set of the configured issuer may be", r)
+			t.Errorf("%s was asked for: only discovery and the key set of the configured issuer "+
+				"may be", r)
 		}
 	}
 }
 
-// notJSONObjects are not what RFC 7515 §4 and RFC 7519 §4 allow, whatever else is right about them. The object is a
-// genuine one.
+// notJSONObjects are not what RFC 7515 §4 and RFC 7519 §4 allow, whatever else is right about them.
+// The object is a genuine one.
 func notJSONObjects(object string) map[string]string {
 	inside := strings.TrimSuffix(object, "}")
 	withMember := func(raw string) string { return inside + "," + raw + "}" }
@@ -296,16 +320,19 @@ func TestTokensHeaderIsAnObject(t *testing.T) {
 	v := s.verifier(t)
 	for name, header := range notJSONObjects(s.header()) {
 		t.Run(name, func(t *testing.T) {
-			refused(t, v, s.SignBytes([]byte(header), []byte(s.claims())), token.Malformed, "header: ")
+			refused(t, v, s.SignBytes([]byte(header), []byte(s.claims())), token.Malformed,
+				"header: ")
 		})
 	}
 	for _, name := range []string{"alg", "kid", "typ"} {
 		t.Run(name+" twice", func(t *testing.T) {
 			twice := s.header("", `"`+name+`":"x"`)
-			refused(t, v, s.SignBytes([]byte(twice), []byte(s.claims())), token.Malformed, "header: a member name occurs twice")
+			refused(t, v, s.SignBytes([]byte(twice), []byte(s.claims())), token.Malformed,
+				"header: a member name occurs twice")
 		})
 	}
-	accepted(t, v, s.SignBytes([]byte(" \t\r\n"+s.header()+" \n"), []byte(s.claims()))) // JSON's own whitespace
+	// JSON's own whitespace
+	accepted(t, v, s.SignBytes([]byte(" \t\r\n"+s.header()+" \n"), []byte(s.claims())))
 }
 
 func TestTokensClaimsAreAnObject(t *testing.T) {
@@ -313,7 +340,8 @@ func TestTokensClaimsAreAnObject(t *testing.T) {
 	v := s.verifier(t)
 	for name, claims := range notJSONObjects(s.claims()) {
 		t.Run(name, func(t *testing.T) {
-			refused(t, v, s.SignBytes([]byte(s.header()), []byte(claims)), token.Malformed, "claims: ")
+			refused(t, v, s.SignBytes([]byte(s.header()), []byte(claims)), token.Malformed,
+				"claims: ")
 		})
 	}
 	for _, name := range []string{"iss", "aud", "exp", "sub", "nbf", "scope", "cnf"} {
@@ -323,24 +351,29 @@ func TestTokensClaimsAreAnObject(t *testing.T) {
 				value = strconv.Quote(issuerURL)
 			}
 			twice := s.claims("", `"`+name+`":`+value, "", `"`+name+`":`+value)
-			refused(t, v, s.SignBytes([]byte(s.header()), []byte(twice)), token.Malformed, "claims: a member name occurs twice")
+			refused(t, v, s.SignBytes([]byte(s.header()), []byte(twice)), token.Malformed,
+				"claims: a member name occurs twice")
 		})
 	}
-	accepted(t, v, s.SignBytes([]byte(s.header()), []byte("\n"+s.claims()+"\t"))) // JSON's own whitespace
+	// JSON's own whitespace
+	accepted(t, v, s.SignBytes([]byte(s.header()), []byte("\n"+s.claims()+"\t")))
 	// Deep, but well-formed: nothing recurses, so there is no reason to refuse it.
 	accepted(t, v, s.genuine("a", strings.Repeat("[", 2000)+strings.Repeat("]", 2000)))
 	accepted(t, v, s.genuine("a", strings.Repeat(`{"a":`, 800)+"1"+strings.Repeat("}", 800)))
 }
 
-// TestTokensSignature has every algorithm accept its own signature and no other algorithm's, by one key each.
+// TestTokensSignature has every algorithm accept its own signature and no other algorithm's, by one
+// key each.
 func TestTokensSignature(t *testing.T) {
-	all := []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+	all := []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
+		"EdDSA"}
 	for _, alg := range all {
 		t.Run(alg, func(t *testing.T) {
 			s := newScene(t)
 			s.policy.Algorithms = all
 			key := keyFor(alg)
-			s.publishOnly(jwk(key.Public(), "kid", `"k"`, "alg", strconv.Quote(alg), "use", `"sig"`))
+			s.publishOnly(jwk(key.Public(), "kid", `"k"`, "alg", strconv.Quote(alg), "use",
+				`"sig"`))
 			v := s.verifier(t)
 			header := s.header("kid", `"k"`, "alg", strconv.Quote(alg))
 			tok := sign(t, alg, key, header, s.claims())
@@ -348,8 +381,10 @@ func TestTokensSignature(t *testing.T) {
 
 			other := strings.Split(sign(t, alg, key, header, s.claims("sub", `"other"`)), ".")
 			parts := strings.Split(tok, ".")
-			refused(t, v, parts[0]+"."+parts[1]+"."+other[2], token.BadSignature, `not that of key "k"`)
-			refused(t, v, parts[0]+"."+other[1]+"."+parts[2], token.BadSignature, `not that of key "k"`)
+			refused(t, v, parts[0]+"."+parts[1]+"."+other[2], token.BadSignature,
+				`not that of key "k"`)
+			refused(t, v, parts[0]+"."+other[1]+"."+parts[2], token.BadSignature,
+				`not that of key "k"`)
 			decoded := string(must(base64.RawURLEncoding.DecodeString(parts[2])))
 			for name, changed := range map[string]string{
 				"cut short":     segment(decoded[:len(decoded)-1]),
@@ -360,13 +395,15 @@ func TestTokensSignature(t *testing.T) {
 				"zeros":         segment(make([]byte, len(decoded))),
 			} {
 				t.Run(name, func(t *testing.T) {
-					refused(t, v, parts[0]+"."+parts[1]+"."+changed, token.BadSignature, "Was the token changed")
+					refused(t, v, parts[0]+"."+parts[1]+"."+changed, token.BadSignature,
+						"Was the token changed")
 				})
 			}
 			for _, name := range all {
 				if name != alg {
 					// Signed as alg, said to be name: the key is published for alg alone.
-					lie := sign(t, alg, key, s.header("kid", `"k"`, "alg", strconv.Quote(name)), s.claims())
+					lie := sign(t, alg, key, s.header("kid", `"k"`, "alg", strconv.Quote(name)),
+						s.claims())
 					refused(t, v, lie, token.WrongAlgorithm, "alg is "+name, `not that of key "k"`)
 				}
 			}
@@ -573,11 +610,13 @@ func TestTokensKey(t *testing.T) {
 	}
 }
 
-// TestTokensKeyWithoutAlg: it serves any allow-listed algorithm that fits its type and curve, and no other.
+// TestTokensKeyWithoutAlg: it serves any allow-listed algorithm that fits its type and curve, and
+// no other.
 func TestTokensKeyWithoutAlg(t *testing.T) {
 	s := newScene(t)
 	s.policy.Algorithms = []string{"RS256", "RS512", "PS384", "ES256", "ES384", "EdDSA"}
-	s.publishOnly(jwk(rsaKey().Public(), "kid", `"rsa"`), jwk(p256Key().Public(), "kid", `"p256"`), jwk(p384Key().Public(), "kid", `"p384"`))
+	s.publishOnly(jwk(rsaKey().Public(), "kid", `"rsa"`), jwk(p256Key().Public(), "kid", `"p256"`),
+		jwk(p384Key().Public(), "kid", `"p384"`))
 	v := s.verifier(t)
 	for _, test := range []struct {
 		kid, alg string
@@ -588,7 +627,8 @@ func TestTokensKeyWithoutAlg(t *testing.T) {
 		{"p384", "ES256", token.WrongAlgorithm}, {"p256", "ES384", token.WrongAlgorithm}, {"p256", "RS256", token.WrongAlgorithm}, {"rsa", "EdDSA", token.WrongAlgorithm},
 	} {
 		t.Run(test.kid+" "+test.alg, func(t *testing.T) {
-			tok := sign(t, test.alg, keyFor(test.alg), s.header("kid", strconv.Quote(test.kid), "alg", strconv.Quote(test.alg)), s.claims())
+			tok := sign(t, test.alg, keyFor(test.alg), s.header("kid", strconv.Quote(test.kid),
+				"alg", strconv.Quote(test.alg)), s.claims())
 			if test.code == "" {
 				accepted(t, v, tok)
 			} else {
@@ -607,16 +647,21 @@ func TestTokensKeyOfItsOwnIssuer(t *testing.T) {
 		return `{"issuer":"` + second + `","jwks_uri":"` + second + `keys","keys":[` + jwk(secondKey.Public(), "kid", kid) + `]}`
 	}
 	kid, _ := s.CurrentKey()
-	for name, kids := range map[string][2]string{"other kid": {`"k"`, `"k"`}, "same kid": {strconv.Quote(kid), strconv.Quote(kid)}, "no kid": {`"k"`, ""}} {
+	for name, kids := range map[string][2]string{"other kid": {`"k"`, `"k"`},
+		"same kid": {strconv.Quote(kid), strconv.Quote(kid)}, "no kid": {`"k"`, ""}} {
 		t.Run(name, func(t *testing.T) {
-			s.wire.hosts["localhost:9443"] = serveJSON(secondSet(kids[0])) // discovery and key set at once
-			v, err := token.NewVerifier(t.Context(), s.config(s.policy, token.Issuer{URL: second, Audiences: []string{audience}, Algorithms: []string{"EdDSA"}}))
+			// discovery and key set at once
+			s.wire.hosts["localhost:9443"] = serveJSON(secondSet(kids[0]))
+			v, err := token.NewVerifier(t.Context(),
+				s.config(s.policy, token.Issuer{URL: second, Audiences: []string{audience},
+					Algorithms: []string{"EdDSA"}}))
 			if err != nil {
 				t.Fatal(err)
 			}
 			header := s.header("kid", kids[1])
 			accepted(t, v, s.genuine())
-			p := accepted(t, v, sign(t, "EdDSA", secondKey, header, s.claims("iss", strconv.Quote(second))))
+			p := accepted(t, v, sign(t, "EdDSA", secondKey, header,
+				s.claims("iss", strconv.Quote(second))))
 			if p.Issuer() != second {
 				t.Errorf("the principal is vouched for by %s, expected %s", p.Issuer(), second)
 			}
@@ -624,7 +669,8 @@ func TestTokensKeyOfItsOwnIssuer(t *testing.T) {
 			if name == "other kid" {
 				code = token.UnknownKey
 			}
-			refused(t, v, sign(t, "EdDSA", secondKey, header, s.claims()), code) // the second speaks for the first
+			// the second speaks for the first
+			refused(t, v, sign(t, "EdDSA", secondKey, header, s.claims()), code)
 		})
 	}
 }
@@ -634,18 +680,24 @@ func TestTokensPolicyOfItsOwnIssuer(t *testing.T) {
 	s := newScene(t)
 	const second = "https://localhost:9443/"
 	s.wire.hosts["localhost:9443"] = serveJSON(`{"issuer":"` + second + `","jwks_uri":"` + second + `keys","keys":[` + jwk(ed25519Key().Public(), "kid", `"k"`) + `]}`)
-	other := token.Issuer{URL: second, Audiences: []string{"urn:second"}, Algorithms: []string{"EdDSA", "ES256"}, RFC9068: true, Leeway: token.NoLeeway, MaxLifetime: time.Hour, ScopeClaims: []string{"/scp"}}
+	other := token.Issuer{URL: second, Audiences: []string{"urn:second"},
+		Algorithms: []string{"EdDSA", "ES256"}, RFC9068: true, Leeway: token.NoLeeway,
+		MaxLifetime: time.Hour, ScopeClaims: []string{"/scp"}}
 	v, err := token.NewVerifier(t.Context(), s.config(s.policy, other))
 	if err != nil {
 		t.Fatal(err)
 	}
 	bySecond := func(header []string, claims ...string) string {
-		return sign(t, "EdDSA", ed25519Key(), s.header(append([]string{"kid", `"k"`}, header...)...), s.claims(append([]string{"iss", strconv.Quote(second), "aud", `"urn:second"`, "scp", `["admin"]`}, claims...)...))
+		return sign(t, "EdDSA", ed25519Key(),
+			s.header(append([]string{"kid", `"k"`}, header...)...),
+			s.claims(append([]string{"iss", strconv.Quote(second), "aud", `"urn:second"`, "scp",
+				`["admin"]`}, claims...)...))
 	}
 	if got := accepted(t, v, bySecond(nil)).Scopes(); !slices.Equal(got, []string{"admin"}) {
 		t.Errorf("scopes of the second issuer are %q, expected those of its own claim /scp", got)
 	}
-	if got := accepted(t, v, s.genuine("scp", `["admin"]`)).Scopes(); !slices.Equal(got, strings.Fields(scope)) {
+	if got := accepted(t, v, s.genuine("scp", `["admin"]`)).Scopes(); !slices.Equal(got,
+		strings.Fields(scope)) {
 		t.Errorf("scopes of the first issuer are %q, expected those of /scope alone", got)
 	}
 	refused(t, v, bySecond(nil, "aud", strconv.Quote(audience)), token.WrongAudience)
@@ -719,9 +771,11 @@ func TestTokensScopes(t *testing.T) {
 				if !p.HasScope(scope) {
 					t.Errorf("HasScope(%q) is false, and it is among %q", scope, test.want)
 				}
-				for _, like := range []string{scope[:len(scope)-1], scope + ":x", strings.ToUpper(scope) + "!", " " + scope, scope + " ", ""} {
+				for _, like := range []string{scope[:len(scope)-1], scope + ":x",
+					strings.ToUpper(scope) + "!", " " + scope, scope + " ", ""} {
 					if p.HasScope(like) && !slices.Contains(test.want, like) {
-						t.Errorf("HasScope(%q) is true, with scopes %q: only an exact match may be", like, test.want)
+						t.Errorf("HasScope(%q) is true, with scopes %q: only an exact match may be",
+							like, test.want)
 					}
 				}
 			}
@@ -729,7 +783,8 @@ func TestTokensScopes(t *testing.T) {
 	}
 }
 
-// TestTokensScopesCost: what a token without a good signature costs must not grow with the square of its scopes.
+// TestTokensScopesCost: what a token without a good signature costs must not grow with the square
+// of its scopes.
 func TestTokensScopesCost(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)
@@ -749,12 +804,14 @@ func TestTokensScopesCost(t *testing.T) {
 		return least
 	}
 	forged := func(changes ...string) string {
-		return segment(s.header()) + "." + segment(s.claims(changes...)) + "." + segment(make([]byte, 64))
+		return segment(s.header()) + "." + segment(s.claims(changes...)) + "." +
+			segment(make([]byte, 64))
 	}
 	few := cost(forged("pad", strconv.Quote(many.String())))
 	lots := cost(forged("scope", strconv.Quote(many.String())))
 	if lots > 10*few+time.Millisecond {
-		t.Errorf("a forged token with 1850 scopes costs %s, one of the same length with few %s: are scopes compared with each other?", lots, few)
+		t.Errorf("a forged token with 1850 scopes costs %s, one of the same length with few %s: "+
+			"are scopes compared with each other?", lots, few)
 	}
 }
 
@@ -763,8 +820,10 @@ func TestTokensPrincipal(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)
 	p := accepted(t, v, s.genuine("exp", "1795000300.5", "azp", `"azp"`))
-	if got, want := fmt.Sprintf("%s|%s|%s|%q|%d", p.Issuer(), p.Subject(), p.ClientID(), p.Scopes(), p.Expiry().UnixMilli()),
-		issuerURL+`|reader@clients|reader|["read:messages" "write:messages"]|1795000300500`; got != want {
+	if got, want := fmt.Sprintf("%s|%s|%s|%q|%d", p.Issuer(), p.Subject(), p.ClientID(), p.Scopes(),
+		p.Expiry().UnixMilli()),
+		issuerURL+
+			`|reader@clients|reader|["read:messages" "write:messages"]|1795000300500`; got != want {
 		t.Errorf("the principal is\n%s, expected\n%s", got, want)
 	}
 	if got := accepted(t, v, s.genuine("client_id", "", "azp", `"azp"`)).ClientID(); got != "azp" {
@@ -773,12 +832,14 @@ func TestTokensPrincipal(t *testing.T) {
 	if got := accepted(t, v, s.genuine("client_id", "")).ClientID(); got != "" {
 		t.Errorf("with neither client_id nor azp the client is %q, expected none", got)
 	}
-	if got := accepted(t, v, s.genuine("sub", `"a\u0000b\"\u00e9😀"`)).Subject(); got != "a\x00b\"é😀" {
+	if got := accepted(t, v,
+		s.genuine("sub", `"a\u0000b\"\u00e9😀"`)).Subject(); got != "a\x00b\"é😀" {
 		t.Errorf("the subject is %q: it should be unescaped and otherwise as it is", got)
 	}
 }
 
-// TestTokensWithoutKeys: what can be said without keys is said without keys, and costs no outbound call.
+// TestTokensWithoutKeys: what can be said without keys is said without keys, and costs no outbound
+// call.
 func TestTokensWithoutKeys(t *testing.T) {
 	s := newScene(t)
 	s.wire.hosts = nil // the issuer is gone, and was never there
@@ -786,14 +847,15 @@ func TestTokensWithoutKeys(t *testing.T) {
 	for code, tok := range map[token.Code]string{
 		token.Malformed:      "rubbish",
 		token.WrongAlgorithm: s.SignBytes([]byte(s.header("alg", `"none"`)), []byte(s.claims())),
-		token.WrongType:      s.SignBytes([]byte(s.header("typ", `"dpop+jwt"`)), []byte(s.claims())),
-		token.WrongIssuer:    s.genuine("iss", `"https://attacker.example/"`),
-		token.WrongAudience:  s.genuine("aud", `"urn:other"`),
-		token.Expired:        s.genuine("exp", "0"),
-		token.NotYetValid:    s.genuine("nbf", strconv.FormatInt(now.Unix()+60, 10)),
-		token.TooLongLived:   s.genuine("exp", strconv.FormatInt(now.Unix()+1e6, 10)),
-		token.Bound:          s.genuine("cnf", "{}"),
-		token.UnknownKey:     s.SignBytes([]byte(s.header("kid", `""`)), []byte(s.claims())),
+		token.WrongType: s.SignBytes([]byte(s.header("typ", `"dpop+jwt"`)),
+			[]byte(s.claims())),
+		token.WrongIssuer:   s.genuine("iss", `"https://attacker.example/"`),
+		token.WrongAudience: s.genuine("aud", `"urn:other"`),
+		token.Expired:       s.genuine("exp", "0"),
+		token.NotYetValid:   s.genuine("nbf", strconv.FormatInt(now.Unix()+60, 10)),
+		token.TooLongLived:  s.genuine("exp", strconv.FormatInt(now.Unix()+1e6, 10)),
+		token.Bound:         s.genuine("cnf", "{}"),
+		token.UnknownKey:    s.SignBytes([]byte(s.header("kid", `""`)), []byte(s.claims())),
 	} {
 		t.Run(string(code), func(t *testing.T) { refused(t, v, tok, code) })
 	}
@@ -801,7 +863,8 @@ func TestTokensWithoutKeys(t *testing.T) {
 	if asked := s.wire.requests(); len(asked) != 0 {
 		t.Errorf("%q were asked for, though nothing of these tokens needs a key", asked)
 	}
-	if e := refused(t, v, s.genuine(), token.KeysUnavailable, "the keys of "+issuerURL+" could not be had"); e.RetryAfter != time.Second {
+	if e := refused(t, v, s.genuine(), token.KeysUnavailable,
+		"the keys of "+issuerURL+" could not be had"); e.RetryAfter != time.Second {
 		t.Errorf("RetryAfter is %s at a cold start, expected 1s", e.RetryAfter)
 	}
 	if asked := s.wire.requests(); !slices.Equal(asked, []string{discoveryURL}) {

@@ -121,9 +121,11 @@ func (p *tab) heard(event any) {
 	case *network.EventRequestWillBeSent:
 		p.requests = append(p.requests, event.Request.URL)
 	case *runtime.EventExceptionThrown:
-		p.complaints = append(p.complaints, "exception: "+event.ExceptionDetails.Text+" "+describe(event.ExceptionDetails.Exception))
+		p.complaints = append(p.complaints, "exception: "+event.ExceptionDetails.Text+" "+
+			describe(event.ExceptionDetails.Exception))
 	case *runtime.EventConsoleAPICalled:
-		if event.Type == runtime.ConsoleAPICalledTypeError || event.Type == runtime.ConsoleAPICalledTypeAssert {
+		if event.Type == runtime.ConsoleAPICalledTypeError ||
+			event.Type == runtime.ConsoleAPICalledTypeAssert {
 			said := "console:"
 			for _, argument := range event.Args {
 				said += " " + describe(argument)
@@ -132,8 +134,10 @@ func (p *tab) heard(event any) {
 		}
 	case *log.EventEntryAdded:
 		// That an answer is an error is what the tests are about.
-		if event.Entry.Level == log.EntryLevelError && event.Entry.Source != log.EntrySourceNetwork {
-			p.complaints = append(p.complaints, fmt.Sprintf("%s: %s", event.Entry.Source, event.Entry.Text))
+		if event.Entry.Level == log.EntryLevelError &&
+			event.Entry.Source != log.EntrySourceNetwork {
+			p.complaints = append(p.complaints, fmt.Sprintf("%s: %s", event.Entry.Source,
+				event.Entry.Text))
 		}
 	}
 }
@@ -285,7 +289,8 @@ func (p *tab) keptToItself(hosts ...string) {
 // keepsNothing checks that whoever sits at this browser next finds nothing.
 func (p *tab) keepsNothing() {
 	p.t.Helper()
-	if kept := evaluate[string](p, `JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])`); kept != `[{},{},""]` {
+	if kept := evaluate[string](p,
+		`JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])`); kept != `[{},{},""]` {
 		p.t.Errorf("the browser keeps %s: want nothing", kept)
 	}
 }
@@ -402,7 +407,8 @@ func TestBrowserAppOfAnotherOrigin(t *testing.T) {
 	if got := bobs.call("GET", "/api/private-scoped", token); got.Status != 200 {
 		t.Errorf("bob reads: %+v, want 200", got)
 	}
-	if got := bobs.call("POST", "/api/messages", token, map[string]string{"Idempotency-Key": "bobs-first-key-of-16"}, "Hello"); got.Status != 403 ||
+	if got := bobs.call("POST", "/api/messages", token,
+		map[string]string{"Idempotency-Key": "bobs-first-key-of-16"}, "Hello"); got.Status != 403 ||
 		!strings.Contains(got.Headers["www-authenticate"], `scope="write:messages"`) {
 		t.Errorf("bob writes: %+v, want 403 with a challenge that the app can read", got)
 	}
@@ -421,18 +427,21 @@ func TestBrowserAppOfAnotherOrigin(t *testing.T) {
 	if made.Status != 201 || made.Headers["location"] == "" || made.Headers["etag"] == "" {
 		t.Fatalf("alice writes: %+v, want 201 with Location and ETag that the app can read", made)
 	}
-	if got := alices.call("PUT", made.Headers["location"], token, map[string]string{"If-Match": made.Headers["etag"]}, "Hello again"); got.Status != 200 {
+	if got := alices.call("PUT", made.Headers["location"], token,
+		map[string]string{"If-Match": made.Headers["etag"]}, "Hello again"); got.Status != 200 {
 		t.Errorf("alice writes again: %+v, want 200", got)
 	}
 	for _, page := range []*tab{bobs, alices} {
 		page.keptToItself(hostOf(named.URL), hostOf(p.url))
 	}
-	if got := alices.call("GET", "/api/public", "", map[string]string{"X-Made-Up": "1"}); got.Blocked == "" {
+	if got := alices.call("GET", "/api/public", "",
+		map[string]string{"X-Made-Up": "1"}); got.Blocked == "" {
 		t.Errorf("a header that the document does not have was let through: %+v", got)
 	}
 
 	stranger := b.open(t, other.URL)
-	for _, path := range []string{"/api/public", "/api/private-scoped", "/.well-known/openid-configuration", "/oauth/token"} {
+	for _, path := range []string{"/api/public", "/api/private-scoped",
+		"/.well-known/openid-configuration", "/oauth/token"} {
 		if got := stranger.call("GET", path, token); got.Blocked == "" {
 			t.Errorf("a page of an origin that nobody has named learns of %s: %+v", path, got)
 		}
@@ -473,7 +482,8 @@ func TestBrowserDocs(t *testing.T) {
 	}
 
 	page.asApplication()
-	if got := page.try("getPrivateScoped"); got.status != "200" || !strings.Contains(got.details, scopedGreeting) {
+	if got := page.try("getPrivateScoped"); got.status != "200" ||
+		!strings.Contains(got.details, scopedGreeting) {
 		t.Errorf("an application is answered: %+v, want 200 and a greeting", got)
 	}
 
@@ -494,7 +504,8 @@ func TestBrowserDocs(t *testing.T) {
 	}
 
 	page.shows(`[id$="-createMessage"] .docs-languages`, "cURL")
-	languages := evaluate[[]string](page.tab, `[...document.querySelectorAll('[id$="-createMessage"] .docs-languages button')].map(button => button.innerText)`)
+	languages := evaluate[[]string](page.tab,
+		`[...document.querySelectorAll('[id$="-createMessage"] .docs-languages button')].map(button => button.innerText)`)
 	if len(languages) != 10 {
 		t.Errorf("the languages are %q: want ten", languages)
 	}
@@ -548,7 +559,8 @@ func TestBrowserDocsUnderServe(t *testing.T) {
 	p := startServe(t, issuer, "OASGATE_DOCS=true")
 	page := docsPage{b.open(t, p.url+"/docs")}
 	page.click(authorizeButton)
-	filled := evaluate[[]string](page.tab, `[...document.querySelectorAll("dialog input:not([type=radio])")].filter(input => input.type === "checkbox" ? input.checked : input.value).map(input => input.name)`)
+	filled := evaluate[[]string](page.tab,
+		`[...document.querySelectorAll("dialog input:not([type=radio])")].filter(input => input.type === "checkbox" ? input.checked : input.value).map(input => input.name)`)
 	if len(filled) > 0 {
 		t.Errorf("%q are filled in: want nothing, for clients are for those who have them", filled)
 	}

@@ -34,7 +34,8 @@ func callProgram(t *testing.T, as invocation, stdin string) callResult {
 		stdin,
 	)
 	if as.dotenv != "" {
-		if err := os.WriteFile(filepath.Join(command.Dir, ".env"), []byte(as.dotenv), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(command.Dir, ".env"),
+			[]byte(as.dotenv), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,7 +94,8 @@ func TestCallDev(t *testing.T) {
 	}
 	created := call("", "createMessage", "--body", "@"+file, "-i", "--idempotency-key",
 		"0123456789abcdef", "--dpop")
-	if head := regexp.MustCompile(`(?s)^HTTP/1\.1 201 Created\n.*\nLocation: /api/messages/.*\r\n\n\{"author"`); created.code != 0 ||
+	if head := regexp.MustCompile(
+		`(?s)^HTTP/1\.1 201 Created\n.*\nLocation: /api/messages/.*\r\n\n\{"author"`); created.code != 0 ||
 		!head.MatchString(created.stdout) {
 		t.Errorf("with -i stdout is %q: want the status, the headers and the body", created.stdout)
 	}
@@ -106,7 +108,8 @@ func TestCallDev(t *testing.T) {
 	if got := call("", "deleteMessage", "--id", id, "--if-match", `"7"`); got.code != 1 ||
 		got.stdout != "" ||
 		!strings.Contains(got.stderr, `"status":412`) ||
-		!strings.HasSuffix(got.stderr, "\noasgate: DELETE /api/messages/{id} returned 412 Precondition Failed\n") {
+		!strings.HasSuffix(got.stderr,
+			"\noasgate: DELETE /api/messages/{id} returned 412 Precondition Failed\n") {
 		t.Errorf("exit code %d, stdout %q, stderr %q: want the problem, the status, and 1",
 			got.code, got.stdout, got.stderr)
 	}
@@ -145,9 +148,11 @@ func TestCallDev(t *testing.T) {
 		})
 	}
 	t.Run("flags before the operation", func(t *testing.T) {
-		if got := callProgram(t, invocation{args: []string{"--dev", "getPrivate"}}, ""); got.code != 2 ||
+		if got := callProgram(t, invocation{args: []string{"--dev", "getPrivate"}},
+			""); got.code != 2 ||
 			!strings.Contains(got.stderr, "expected an operation before the flags") {
-			t.Errorf("exit code %d, stderr %q: want a hint that the operation comes first", got.code,
+			t.Errorf("exit code %d, stderr %q: want a hint that the operation comes first",
+				got.code,
 				got.stderr)
 		}
 	})
@@ -163,7 +168,8 @@ func TestCallDev(t *testing.T) {
 		}
 	})
 	t.Run("by another name of this machine", func(t *testing.T) {
-		if got := callProgram(t, invocation{args: []string{"getPrivateScoped", "--url", strings.Replace(p.url, "localhost", "127.0.0.1", 1) + "/"}}, ""); got.code != 0 {
+		if got := callProgram(t, invocation{args: []string{"getPrivateScoped", "--url",
+			strings.Replace(p.url, "localhost", "127.0.0.1", 1) + "/"}}, ""); got.code != 0 {
 			t.Errorf("exit code %d, stderr %q: want the greeting", got.code, got.stderr)
 		}
 	})
@@ -239,7 +245,8 @@ func TestCallShowsNoControlCharacters(t *testing.T) {
 		http.Error(w, order, http.StatusTeapot)
 	}))
 	t.Cleanup(hostile.Close)
-	for _, test := range []struct{ operation, want string }{{"getPublic", "returned 418"}, {"getPrivate", "the issuer refused the request: invalid_client"}} {
+	for _, test := range []struct{ operation, want string }{{"getPublic", "returned 418"},
+		{"getPrivate", "the issuer refused the request: invalid_client"}} {
 		got := callProgram(t, invocation{args: []string{test.operation, "--url", hostile.URL}}, "")
 		if got.code != 1 || !strings.Contains(got.stderr, test.want) ||
 			!strings.Contains(got.stderr, "owned") {

@@ -53,8 +53,8 @@ func (p docsPage) ready(id string) {
 	p.click(operation(id) + `//button[contains(@class, "try-out__btn")]`)
 }
 
-// A person creates, lists, gets, changes and deletes a message by clicks alone, and sees each answer
-// without scrolling.
+// A person creates, lists, gets, changes and deletes a message by clicks alone, and sees each
+// answer without scrolling.
 func TestBrowserDocsByClicksAlone(t *testing.T) {
 	p := startDev(t)
 	page := docsPage{startBrowser(t).open(t, p.url+"/docs")}
@@ -79,7 +79,9 @@ func TestBrowserDocsByClicksAlone(t *testing.T) {
 		page.until("the answer to "+step.id+" is in view", fmt.Sprintf(
 			`(({top}) => top >= 0 && top < innerHeight - 40)(document.querySelector(%q).getBoundingClientRect())`,
 			fmt.Sprintf("[id$=%q] .live-responses-table tbody", "-"+step.id)))
-		if !evaluate[bool](page.tab, fmt.Sprintf(`(o => o.querySelector(".live-responses-table").compareDocumentPosition(o.querySelector(".docs-snippets")) & 4)(document.querySelector(%q)) > 0`, fmt.Sprintf("[id$=%q]", "-"+step.id))) {
+		if !evaluate[bool](page.tab,
+			fmt.Sprintf(
+				`(o => o.querySelector(".live-responses-table").compareDocumentPosition(o.querySelector(".docs-snippets")) & 4)(document.querySelector(%q)) > 0`, fmt.Sprintf("[id$=%q]", "-"+step.id))) {
 			t.Errorf("the programs of %s come before the answer", step.id)
 		}
 	}
@@ -95,7 +97,8 @@ func TestBrowserDocsAuthorize(t *testing.T) {
 	p := startDev(t)
 	page := docsPage{startBrowser(t).open(t, p.url+"/docs")}
 	shown := func(selector string) bool {
-		return evaluate[bool](page.tab, fmt.Sprintf(`document.querySelector(%q).checkVisibility()`, selector))
+		return evaluate[bool](page.tab, fmt.Sprintf(`document.querySelector(%q).checkVisibility()`,
+			selector))
 	}
 
 	page.openAuthorize("person")
@@ -108,10 +111,12 @@ func TestBrowserDocsAuthorize(t *testing.T) {
 	page.shows("#docs-authorize-error", "invalid_client")
 
 	page.fill("[name=find]", "everybody")
-	if visible := evaluate[int](page.tab, `[...document.querySelectorAll("[name=scope]")].filter(box => box.checkVisibility()).length`); visible != 1 {
+	if visible := evaluate[int](page.tab,
+		`[...document.querySelectorAll("[name=scope]")].filter(box => box.checkVisibility()).length`); visible != 1 {
 		t.Errorf("%d scopes match: want one", visible)
 	}
-	if role := evaluate[string](page.tab, `document.querySelector("dialog[open]").getAttribute("role") + " " + document.querySelector("dialog[open] .docs-close").ariaLabel`); role != "dialog Close" {
+	if role := evaluate[string](page.tab,
+		`document.querySelector("dialog[open]").getAttribute("role") + " " + document.querySelector("dialog[open] .docs-close").ariaLabel`); role != "dialog Close" {
 		t.Errorf("the dialog and its X are %q to a screen reader", role)
 	}
 
@@ -167,19 +172,25 @@ func TestBrowserDocsSearchAndMine(t *testing.T) {
 	page.press("k", chromedp.KeyModifiers(chromedp.ModifierCtrl))
 	page.press("write:messages delete")
 	page.press(kb.Enter)
-	page.until("what was found is open", found(operation("deleteMessage")+`//button[@class="opblock-summary-control" and @aria-expanded="true"]`))
+	page.until("what was found is open",
+		found(operation("deleteMessage")+
+			`//button[@class="opblock-summary-control" and @aria-expanded="true"]`))
 	page.until("the address names it", `location.hash === "#/messages/deleteMessage"`)
 
 	linked := docsPage{startBrowser(t).open(t, p.url+"/docs/#/messages/createMessage")}
-	linked.until("a deep link opens its operation", found(operation("createMessage")+`//button[@class="opblock-summary-control" and @aria-expanded="true"]`))
+	linked.until("a deep link opens its operation",
+		found(operation("createMessage")+
+			`//button[@class="opblock-summary-control" and @aria-expanded="true"]`))
 
 	page.signIn("bob")
 	page.click(`//button[@id="docs-mine"]`)
-	dimmed := evaluate[string](page.tab, `[...document.querySelectorAll(".opblock")].filter(o => getComputedStyle(o).opacity < 1).map(o => o.id.split("-").pop()).join(" ")`)
+	dimmed := evaluate[string](page.tab,
+		`[...document.querySelectorAll(".opblock")].filter(o => getComputedStyle(o).opacity < 1).map(o => o.id.split("-").pop()).join(" ")`)
 	if dimmed != "createMessage replaceMessage deleteMessage" {
 		t.Errorf("bob, who may read, sees %q dimmed: want what writes", dimmed)
 	}
-	if titles := evaluate[int](page.tab, `document.body.innerText.split("oasgate quickstart").length - 1`); titles != 1 {
+	if titles := evaluate[int](page.tab,
+		`document.body.innerText.split("oasgate quickstart").length - 1`); titles != 1 {
 		t.Errorf("the title stands on the page %d times, want once", titles)
 	}
 }
@@ -216,7 +227,8 @@ func TestBrowserDocsByKeyboard(t *testing.T) {
 func axe(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	command := exec.Command("npm", "install", "--prefix", dir, "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", "axe-core@4.14.1")
+	command := exec.Command("npm", "install", "--prefix", dir, "--prefer-offline",
+		"--ignore-scripts", "--no-audit", "--no-fund", "axe-core@4.14.1")
 	if out, err := command.CombinedOutput(); err != nil {
 		t.Skipf("npm cannot install axe-core: %v: %.300s", err, out)
 	}
@@ -227,8 +239,8 @@ func axe(t *testing.T) string {
 	return string(source)
 }
 
-// The page in three widths and both colour schemes: no sideways scrolling, and nothing that axe finds
-// against WCAG's levels A and AA. Pictures go to OASGATE_TEST_ARTIFACTS.
+// The page in three widths and both colour schemes: no sideways scrolling, and nothing that axe
+// finds against WCAG's levels A and AA. Pictures go to OASGATE_TEST_ARTIFACTS.
 func TestBrowserDocsAppearance(t *testing.T) {
 	p := startDev(t)
 	b := startBrowser(t)
@@ -237,7 +249,8 @@ func TestBrowserDocsAppearance(t *testing.T) {
 		page := docsPage{b.open(t, "about:blank")}
 		page.do(func(ctx context.Context, target *chromedp.Target) (none chromedp.Void, err error) {
 			features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}
-			_, err = cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features})
+			_, err = cdp.Call(ctx, target, emulation.SetEmulatedMedia,
+				emulation.SetEmulatedMediaParams{Features: features})
 			return none, err
 		}, chromedp.Navigate(p.url+"/docs"))
 		page.shows(".docs-access", "public")
@@ -245,14 +258,16 @@ func TestBrowserDocsAppearance(t *testing.T) {
 			t.Helper()
 			for _, width := range []int64{390, 768, 1280} {
 				page.do(chromedp.EmulateViewport(width, 900))
-				page.until(fmt.Sprintf("%s, %s: %d pixels are enough", scheme, state, width), fmt.Sprintf("document.documentElement.scrollWidth <= %d", width))
+				page.until(fmt.Sprintf("%s, %s: %d pixels are enough", scheme, state, width),
+					fmt.Sprintf("document.documentElement.scrollWidth <= %d", width))
 				page.keepPicture(fmt.Sprintf("docs-%s-%s-%d.png", state, scheme, width))
 			}
 			evaluate[any](page.tab, "void (() => {"+source+"})()")
 			violations := evaluate[[]string](page.tab, `axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}).then(({violations}) =>
 				violations.flatMap(({id, nodes}) => nodes.map(node => id + ": " + node.html.slice(0, 200))))`)
 			if len(violations) > 5 {
-				t.Errorf("%s, %s: axe finds %d nodes, want at most 5:\n%s", scheme, state, len(violations), strings.Join(violations, "\n"))
+				t.Errorf("%s, %s: axe finds %d nodes, want at most 5:\n%s", scheme, state,
+					len(violations), strings.Join(violations, "\n"))
 			}
 			t.Logf("%s, %s: axe finds %d nodes %q", scheme, state, len(violations), violations)
 		}
@@ -313,9 +328,10 @@ func TestBrowserDocsOfManyOperations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shown, err := docs.New(t.Context(), docs.Config{Document: document, Source: text, Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
-		http.Error(w, err.Error(), err.(*authz.Error).Status())
-	}})
+	shown, err := docs.New(t.Context(), docs.Config{Document: document, Source: text,
+		Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, err.Error(), err.(*authz.Error).Status())
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,7 +351,8 @@ func TestBrowserDocsOfManyOperations(t *testing.T) {
 		begun := time.Now()
 		page.do(chromedp.Navigate(server.URL + path))
 		page.click(`//div[@id="operations-team0-op0"]//button[@class="opblock-summary-control"]`)
-		page.until("an operation opens", found(`//div[@id="operations-team0-op0"]//button[contains(@class, "try-out__btn")]`))
+		page.until("an operation opens",
+			found(`//div[@id="operations-team0-op0"]//button[contains(@class, "try-out__btn")]`))
 		return time.Since(begun)
 	}
 	many := docsPage{b.open(t, server.URL+"/docs/")}
@@ -343,7 +360,8 @@ func TestBrowserDocsOfManyOperations(t *testing.T) {
 	many.press("k", chromedp.KeyModifiers(chromedp.ModifierCtrl))
 	many.press("op599")
 	many.press(kb.Enter)
-	many.until("what was found is open", found(operation("op599")+`//button[contains(@class, "try-out__btn")]`))
+	many.until("what was found is open",
+		found(operation("op599")+`//button[contains(@class, "try-out__btn")]`))
 
 	measure("/stock") // the first pays for the browser's own start
 	var ours, theirs time.Duration

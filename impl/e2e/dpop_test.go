@@ -62,7 +62,9 @@ func TestDPoP(t *testing.T) {
 			got.body)
 	}
 
-	proof := func() string { return client.Proof(http.MethodGet, p.url+scoped.path(t), grant.Token, nil) }
+	proof := func() string {
+		return client.Proof(http.MethodGet, p.url+scoped.path(t), grant.Token, nil)
+	}
 	once := proof()
 	wantServed(t, p.prove(t, scoped.path(t), grant.Token, once))
 	for name, got := range map[string]answer{
@@ -122,7 +124,8 @@ func TestServeDPoP(t *testing.T) {
 
 	if redis == "" {
 		t.Skip(
-			"OASGATE_TEST_REDIS_URL is not set, so two servers are not tested: . .ci/services; start_redis")
+			"OASGATE_TEST_REDIS_URL is not set, so two servers are not tested: . .ci/services; " +
+				"start_redis")
 	}
 	second := startServe(t, issuer, env...)
 	once := proof(nonce)

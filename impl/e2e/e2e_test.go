@@ -88,7 +88,8 @@ func wantRefusal(t *testing.T, got answer, kind string) problem {
 	// that.
 	configured := regexp.MustCompile(
 		`, resource_metadata="[^"]*"|\nDPoP realm="[^"]*", algs="[^"]*"`)
-	if want.status == http.StatusUnauthorized { // the scopes of the operation (RFC 6750 §3), if it has any
+	// the scopes of the operation (RFC 6750 §3), if it has any
+	if want.status == http.StatusUnauthorized {
 		configured = regexp.MustCompile(configured.String() + `|, scope="[^"]+"`)
 	}
 	realm := regexp.MustCompile(`realm="[^"]+"`)
@@ -115,7 +116,8 @@ func TestDevByItsBanner(t *testing.T) {
 	if want := "http://localhost:"; !strings.HasPrefix(banner.api, want) {
 		t.Fatalf("the banner says that the API is at %q: want %s and the port", banner.api, want)
 	}
-	withGo, withoutGo, call := banner.commands["get a token:"], banner.commands["or, without Go:"], banner.commands["call it:"]
+	withGo, withoutGo, call := banner.commands["get a token:"], banner.commands["or, without Go:"],
+		banner.commands["call it:"]
 	for name, line := range map[string]string{"with Go": withGo, "without Go": withoutGo} {
 		t.Run("a token "+name, func(t *testing.T) {
 			token := p.shell(t, line, `printf %s "$TOKEN"`)
@@ -189,9 +191,11 @@ func TestDev(t *testing.T) {
 				wantServed(t, got)
 			} else {
 				wantRefusal(t, got, test.want)
-				asks := strings.Contains(got.header.Get("WWW-Authenticate"), `scope="`+scoped.scope+`"`)
+				asks := strings.Contains(got.header.Get("WWW-Authenticate"),
+					`scope="`+scoped.scope+`"`)
 				if asks != (test.path == scoped.Path) {
-					t.Errorf("WWW-Authenticate is %q: want the scope of the operation, if it has one",
+					t.Errorf("WWW-Authenticate is %q: want the scope of the operation, if it has "+
+						"one",
 						got.header.Get("WWW-Authenticate"))
 				}
 			}
@@ -213,8 +217,10 @@ func TestDev(t *testing.T) {
 	})
 	t.Run("other hosts", func(t *testing.T) {
 		for _, path := range []string{private.path(t), "/.well-known/jwks.json", "/healthz"} {
-			for _, host := range []string{"rebound.example", "rebound.example:3010", "192.0.2.1", "localhost.rebound.example"} {
-				if got := p.ask(t, http.MethodGet, path, "Host", host); got.status != http.StatusMisdirectedRequest {
+			for _, host := range []string{"rebound.example", "rebound.example:3010", "192.0.2.1",
+				"localhost.rebound.example"} {
+				if got := p.ask(t, http.MethodGet, path, "Host",
+					host); got.status != http.StatusMisdirectedRequest {
 					t.Errorf(
 						"GET %s of host %s is %d: want 421, or a page in a browser could read tokens (DNS rebinding)",
 						path, host, got.status)
@@ -433,7 +439,8 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	issuer := startIssuer(t)
 	p := startServe(t, issuer)
 	for _, token := range []string{"", issuer.mint(nil)} {
-		for _, path := range []string{"/", "/nowhere", private.path(t) + "/", "/" + private.path(t), "/oauth/token", "/.well-known/jwks.json"} {
+		for _, path := range []string{"/", "/nowhere", private.path(t) + "/", "/" + private.path(t),
+			"/oauth/token", "/.well-known/jwks.json"} {
 			wantRefusal(t, p.get(t, path, token), "not-found")
 		}
 		for _, method := range []string{"OPTIONS", "TRACE", "BREW"} { // which few documents have
@@ -750,7 +757,8 @@ func help(t *testing.T) string {
 
 func TestHelp(t *testing.T) {
 	said := help(t)
-	for _, key := range []string{"OASGATE_ADDR", "OASGATE_ISSUER", "OASGATE_AUDIENCE", "OASGATE_JWKS_MAX_AGE", "OASGATE_LOG_LEVEL"} {
+	for _, key := range []string{"OASGATE_ADDR", "OASGATE_ISSUER", "OASGATE_AUDIENCE",
+		"OASGATE_JWKS_MAX_AGE", "OASGATE_LOG_LEVEL"} {
 		if !strings.Contains(said, "["+key+"]") {
 			t.Errorf("help does not say which flag stands for %s:\n%s", key, said)
 		}
@@ -845,7 +853,8 @@ func TestDrain(t *testing.T) {
 		}
 	}
 	t.Error(
-		"each time the request was answered before new connections were refused, so nothing was proved of it")
+		"each time the request was answered before new connections were refused, so nothing was " +
+			"proved of it")
 }
 
 func drains(t *testing.T) (proved bool) {
@@ -942,7 +951,8 @@ func TestBodyWithoutTokenIsNotRead(t *testing.T) {
 		)
 		t.Run(
 			test.name+", never sending",
-			func(t *testing.T) { // net/http would wait for a short body before it lets the answer go
+			func(t *testing.T) {
+				// net/http would wait for a short body before it lets the answer go
 				connection := p.dial(t)
 				fmt.Fprint(connection, test.head+"Host: localhost\r\nContent-Length: 1000\r\n\r\n")
 				got := hear(t, connection)
@@ -966,7 +976,8 @@ func TestLimits(t *testing.T) {
 	wantRefusal(t,
 		p.get(t, private.path(t), issuer.mint(map[string]any{"filler": strings.Repeat("a", 6000)})),
 		"invalid-token")
-	if got := p.ask(t, http.MethodGet, private.path(t), "X-Filler", strings.Repeat("a", 64<<10)); got.status != http.StatusRequestHeaderFieldsTooLarge {
+	if got := p.ask(t, http.MethodGet, private.path(t), "X-Filler",
+		strings.Repeat("a", 64<<10)); got.status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a header of 64 KiB is answered with %d: want 431", got.status)
 	}
 

@@ -42,7 +42,8 @@ func onEachDatabase(t *testing.T, test func(t *testing.T, database string)) {
 		base := os.Getenv("OASGATE_TEST_DATABASE_URL")
 		if base == "" {
 			t.Skip(
-				"OASGATE_TEST_DATABASE_URL is not set: no PostgreSQL to test with (. .ci/services; start_postgres)")
+				"OASGATE_TEST_DATABASE_URL is not set: no PostgreSQL to test with (. " +
+					".ci/services; start_postgres)")
 		}
 		admin, err := sql.Open("pgx", base)
 		if err != nil {

@@ -59,7 +59,8 @@ func withProgram(run func() int) int {
 		slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		build = append(build, "-race") // a race is written to stderr, where nothingLeaked finds it
 	}
-	if output, err := exec.Command("go", append(build, "github.com/oasgate/oasgate")...).CombinedOutput(); err != nil {
+	if output, err := exec.Command("go",
+		append(build, "github.com/oasgate/oasgate")...).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, output)
 		return 1
 	}
@@ -120,7 +121,8 @@ func start(t *testing.T, as invocation) *process {
 	p.command.Env = environment(as.env...)
 	p.command.Stdout, p.command.Stderr = &p.stdout, &p.stderr
 	if as.dotenv != "" {
-		if err := os.WriteFile(filepath.Join(p.command.Dir, ".env"), []byte(as.dotenv), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(p.command.Dir, ".env"),
+			[]byte(as.dotenv), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -12,9 +12,11 @@ import (
 
 // What the operations say.
 const (
-	publicGreeting  = "Hello from a public endpoint! You don't need to be authenticated to see this."
+	publicGreeting = "Hello from a public endpoint! You don't need to be authenticated to see " +
+		"this."
 	privateGreeting = "Hello from a private endpoint! You need to be authenticated to see this."
-	scopedGreeting  = "Hello from a private endpoint! You need to be authenticated and have a scope of read:messages to see this."
+	scopedGreeting  = "Hello from a private endpoint! You need to be authenticated and have a " +
+		"scope of read:messages to see this."
 )
 
 func wantGreeting(t *testing.T, got answer, greeting string) {

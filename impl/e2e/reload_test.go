@@ -62,7 +62,8 @@ func TestReload(t *testing.T) {
 	p.keepSecret(ofA, ofB)
 	check := func(statusA, statusB int, why string) {
 		t.Helper()
-		if gotA, gotB := p.get(t, private.path(t), ofA).status, p.get(t, private.path(t), ofB).status; gotA != statusA ||
+		if gotA, gotB := p.get(t, private.path(t), ofA).status, p.get(t, private.path(t),
+			ofB).status; gotA != statusA ||
 			gotB != statusB {
 			t.Errorf("tokens of the two issuers get %d and %d, want %d and %d: %s", gotA, gotB,
 				statusA, statusB, why)

@@ -21,7 +21,8 @@ func TestDevSignsPeopleIn(t *testing.T) {
 		AuthorizationEndpoint string `json:"authorization_endpoint"`
 		TokenEndpoint         string `json:"token_endpoint"`
 	}
-	if err := json.Unmarshal([]byte(p.get(t, "/.well-known/openid-configuration", "").body), &metadata); err != nil {
+	if err := json.Unmarshal([]byte(p.get(t, "/.well-known/openid-configuration", "").body),
+		&metadata); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
@@ -49,7 +50,9 @@ func TestDevSignsPeopleIn(t *testing.T) {
 			t.Fatal(err)
 		}
 		browser := http.Client{
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			CheckRedirect: func(*http.Request, []*http.Request) error {
+				return http.ErrUseLastResponse
+			},
 		}
 		response, err := browser.Get(at.String())
 		if err != nil {

@@ -63,7 +63,8 @@ type compiled struct {
 func compile(t *testing.T, language docs.Language, program string) compiled {
 	t.Helper()
 	c := compiled{language, t.TempDir()}
-	if err := os.WriteFile(filepath.Join(c.dir, language.File), []byte(program), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(c.dir, language.File),
+		[]byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if stdout, stderr, code := c.shell(t, language.Build); code != 0 || stderr != "" {
@@ -156,7 +157,8 @@ func devSnippets(t *testing.T, api, tokenEndpoint string) *docs.Snippets {
 		t.Fatal(err)
 	}
 	snippets, err := docs.NewSnippets(docs.Values{
-		Document: document, APIURL: api, TokenEndpoint: tokenEndpoint, Audience: devAudience, ClientID: "full", ClientSecret: devSecret,
+		Document: document, APIURL: api, TokenEndpoint: tokenEndpoint, Audience: devAudience,
+		ClientID: "full", ClientSecret: devSecret,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -180,11 +182,13 @@ func TestSnippetsOfThePage(t *testing.T) {
 	}
 	scoped, create := page("getPrivateScoped"), page("createMessage")
 	perLanguage(t, scoped.Languages, func(t *testing.T, language docs.Language) {
-		greeting := compile(t, language, scoped.Operations["getPrivateScoped"][language.ID].Program()).succeeds(t)
+		greeting := compile(t, language,
+			scoped.Operations["getPrivateScoped"][language.ID].Program()).succeeds(t)
 		if !strings.Contains(greeting, "Hello from a private endpoint!") {
 			t.Errorf("getPrivateScoped: prints %q", greeting)
 		}
-		created := compile(t, language, create.Operations["createMessage"][language.ID].Program()).succeeds(t)
+		created := compile(t, language,
+			create.Operations["createMessage"][language.ID].Program()).succeeds(t)
 		var message gen.Message
 		if err := json.Unmarshal([]byte(created), &message); err != nil ||
 			message.Text != "Hello, world!" {
@@ -269,7 +273,8 @@ func TestSnippetsVerifyTLS(t *testing.T) {
 	t.Cleanup(server.Close)
 	perLanguage(t, devSnippets(t, "", "").Languages, func(t *testing.T, language docs.Language) {
 		program := compile(t, language,
-			devSnippets(t, server.URL+"/"+language.ID, "").Operations["getPublic"][language.ID].Program())
+			devSnippets(t, server.URL+"/"+language.ID,
+				"").Operations["getPublic"][language.ID].Program())
 		program.fails(t)
 		if _, sent := requests.Load(language.ID); sent {
 			t.Error("the program talks to a server with a certificate that nobody has signed")
@@ -281,8 +286,10 @@ func TestSnippetsVerifyTLS(t *testing.T) {
 func TestSnippetsQuoteEverything(t *testing.T) {
 	// What a language's own type for URLs makes something else of, escaped or not.
 	mangled := map[string]string{"csharp": "\u202e", "objc": "?\x00"}
-	const visible = `'"\ $HOME ${HOME} $(id) #{1+1} #$0 \(1+1) {$a} %s %d %@ ` + "`id`" + ` </script> ?> ??/ */ // <!-- \n \u0022 \u000a \x41 \101 & + = ; @ ~ 100%`
-	hostile := visible + "\"\"\"'''\a\b\t\n\r\n\v\f\x00\x01" + "7\x1b[31m\x7f\u0085\u00a0ü€\u2028\u2029\ufeff\u202e😀9" + `\`
+	const visible = `'"\ $HOME ${HOME} $(id) #{1+1} #$0 \(1+1) {$a} %s %d %@ ` + "`id`" +
+		` </script> ?> ??/ */ // <!-- \n \u0022 \u000a \x41 \101 & + = ; @ ~ 100%`
+	hostile := visible + "\"\"\"'''\a\b\t\n\r\n\v\f\x00\x01" +
+		"7\x1b[31m\x7f\u0085\u00a0ü€\u2028\u2029\ufeff\u202e😀9" + `\`
 	perLanguage(t, devSnippets(t, "", "").Languages, func(t *testing.T, language docs.Language) {
 		sendable := hostile
 		if language.ID == "curl" {
@@ -333,7 +340,8 @@ func TestSnippetsQuoteEverything(t *testing.T) {
 					},
 					RequestBody: &openapi3.RequestBodyRef{
 						Value: openapi3.NewRequestBody().
-							WithContent(openapi3.Content{"application/json": {Example: map[string]any{hostile: hostile}}}),
+							WithContent(openapi3.Content{
+								"application/json": {Example: map[string]any{hostile: hostile}}}),
 					},
 					Responses: openapi3.NewResponses(),
 				},
@@ -373,7 +381,8 @@ func TestSnippetsQuoteEverything(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if printed := compile(t, language, snippets.Operations["hostile"][language.ID].Program()).succeeds(t); strings.TrimSpace(
+		if printed := compile(t, language,
+			snippets.Operations["hostile"][language.ID].Program()).succeeds(t); strings.TrimSpace(
 			printed) != "arrived" {
 			t.Errorf("prints %q", printed)
 		}
@@ -407,7 +416,11 @@ func TestEveryExecutedLanguageHasAToolchain(t *testing.T) {
 				language.Executed, known)
 		}
 	}
-	if missing := slices.DeleteFunc([]string{"curl", "csharp", "go", "java", "node", "objc", "php", "python", "ruby"}, func(id string) bool { _, ok := toolchains[id]; return ok }); len(
+	if missing := slices.DeleteFunc([]string{"curl", "csharp", "go", "java", "node", "objc", "php",
+		"python", "ruby"}, func(id string) bool {
+		_, ok := toolchains[id]
+		return ok
+	}); len(
 		missing) > 0 {
 		t.Errorf("no toolchain for %v", missing)
 	}

@@ -157,7 +157,10 @@ func (a access) asksLess(other access) bool {
 		mine = &authz.StepUp{}
 	}
 	return theirs != nil &&
-		(theirs.ACRValues != nil && (mine.ACRValues == nil || slices.ContainsFunc(mine.ACRValues, func(v string) bool { return !slices.Contains(theirs.ACRValues, v) })) ||
+		(theirs.ACRValues != nil && (mine.ACRValues == nil || slices.ContainsFunc(mine.ACRValues,
+			func(v string) bool {
+				return !slices.Contains(theirs.ACRValues, v)
+			})) ||
 			theirs.MaxAge != nil && (mine.MaxAge == nil || *mine.MaxAge > *theirs.MaxAge))
 }
 

@@ -142,7 +142,9 @@ func TestWeakerIsExact(t *testing.T) {
 // with scopes.
 func TestWeakerIsExactForSeveralCredentials(t *testing.T) {
 	// Two schemes that ask for the same, and one that does not.
-	credential := func(scheme string) string { return map[string]string{"x": bearer, "y": bearer, "z": "api key"}[scheme] }
+	credential := func(scheme string) string {
+		return map[string]string{"x": bearer, "y": bearer, "z": "api key"}[scheme]
+	}
 	var callers []caller
 	for tokenScopes := -1; tokenScopes < 8; tokenScopes++ {
 		for keyScopes := -1; keyScopes < 8; keyScopes++ {
@@ -202,7 +204,8 @@ func TestWeakerIsExactForSeveralCredentials(t *testing.T) {
 // that enforces it: whom it lets in, and which scopes it says are missing.
 func TestAgreesWithTheGate(t *testing.T) {
 	doc := &openapi3.T{
-		OpenAPI: "3.1.0", Info: &openapi3.Info{Title: "t", Version: "1"}, Paths: openapi3.NewPaths(),
+		OpenAPI: "3.1.0", Info: &openapi3.Info{Title: "t", Version: "1"},
+		Paths: openapi3.NewPaths(),
 		Components: &openapi3.Components{
 			SecuritySchemes: openapi3.SecuritySchemes{
 				"bearerAuth": {Value: &openapi3.SecurityScheme{

@@ -190,11 +190,13 @@ func (a comparison) notices() (all []notice) {
 
 func verdictRules() []sarifRule {
 	text := map[verdict]string{
-		opened: "A credential is no longer needed.", weakened: "Callers are let in who were refused before.",
-		looser:  "Requests are accepted that were refused before.",
-		changed: "A security scheme or a control has changed.", added: "An operation was added.",
-		tightened: "Callers are refused who were let in before.", stricter: "Requests are refused that were accepted before.",
-		moved: "An operation has another method or path.", removed: "An operation was removed.",
+		opened:   "A credential is no longer needed.",
+		weakened: "Callers are let in who were refused before.",
+		looser:   "Requests are accepted that were refused before.",
+		changed:  "A security scheme or a control has changed.", added: "An operation was added.",
+		tightened: "Callers are refused who were let in before.",
+		stricter:  "Requests are refused that were accepted before.",
+		moved:     "An operation has another method or path.", removed: "An operation was removed.",
 	}
 	var all []sarifRule
 	for _, v := range verdicts {

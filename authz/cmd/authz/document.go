@@ -64,8 +64,9 @@ func (t *tool) read(
 		}
 		loader.IncludeOrigin = false // the lines are those of the result
 	}
-	// The pruned text goes to the loader too, and not to encoding/json: that one matches names without
-	// regard to case, and a document in which it reads a Security that the server does not would pass.
+	// The pruned text goes to the loader too, and not to encoding/json: that one matches names
+	// without regard to case, and a document in which it reads a Security that the server does not
+	// would pass.
 	doc, err := loader.LoadFromDataWithPath(needed.prune(data), from.root)
 	if err != nil && name != standardInput { // which can be read once
 		err = findBrokenRefs(from, err)

@@ -104,7 +104,8 @@ func (c *explainCommand) config(clock *issuerClock) token.Config {
 	}
 	return token.Config{
 		Issuers: []token.Issuer{{
-			URL: c.Issuer, Audiences: c.Audience, Algorithms: c.Algorithms, Leeway: leeway, ScopeClaims: c.ScopeClaim, RFC9068: c.RFC9068,
+			URL: c.Issuer, Audiences: c.Audience, Algorithms: c.Algorithms, Leeway: leeway,
+			ScopeClaims: c.ScopeClaim, RFC9068: c.RFC9068,
 		}},
 		HTTPClient: &http.Client{Transport: clock},
 		Now:        clock.now,
@@ -162,11 +163,14 @@ func cleanToken(text string) (raw string, removed []string) {
 func accepted(p *token.Principal, operations []operation, now time.Time) explanation {
 	expiry := p.Expiry().UTC()
 	e := explanation{
-		Genuine: true, Issuer: p.Issuer(), Subject: p.Subject(), Client: p.ClientID(), Expiry: &expiry, Scopes: p.Scopes(),
+		Genuine: true, Issuer: p.Issuer(), Subject: p.Subject(), Client: p.ClientID(),
+		Expiry: &expiry, Scopes: p.Scopes(),
 	}
 	for _, o := range operations {
 		lacks := o.access.missing(
-			func(a atom) bool { return a.credential == bearer && (a.scope == "" || p.HasScope(a.scope)) },
+			func(a atom) bool {
+				return a.credential == bearer && (a.scope == "" || p.HasScope(a.scope))
+			},
 		)
 		explained := explainedOperation{
 			ID:     o.ID,
@@ -195,7 +199,8 @@ func scopesElsewhere(p *token.Principal, e explanation, configured []string) str
 	for _, o := range e.Operations {
 		missing = append(missing, o.Missing...)
 	}
-	for _, pointer := range []string{"/scope", "/scp", "/scopes", "/permissions", "/roles", "/realm_access/roles"} {
+	for _, pointer := range []string{"/scope", "/scp", "/scopes", "/permissions", "/roles",
+		"/realm_access/roles"} {
 		list, err := token.Claim[[]string](p, pointer)
 		if err != nil {
 			joined, _ := token.Claim[string](p, pointer)
@@ -207,7 +212,9 @@ func scopesElsewhere(p *token.Principal, e explanation, configured []string) str
 		for _, scope := range list {
 			if slices.Contains(missing, scope) {
 				return fmt.Sprintf(
-					"the token has %s in the claim %s, but scopes are read from %s: have the issuer put them there, or the server read them from %s too (--scope-claim here)",
+					"the token has %s in the claim %s, but scopes are read from %s: have the "+
+						"issuer put them there, or the server read them from %s too "+
+						"(--scope-claim here)",
 					scope,
 					pointer[1:],
 					strings.Join(configured, ", "),
@@ -232,16 +239,19 @@ func (c *explainCommand) hint(
 	case token.WrongIssuer:
 		if "s"+strings.TrimPrefix(claims.Issuer, "http") == strings.TrimPrefix(c.Issuer, "http") ||
 			strings.TrimPrefix(claims.Issuer, "http") == "s"+strings.TrimPrefix(c.Issuer, "http") {
-			return "the two differ by http and https only: configure the issuer exactly as it names itself"
+			return "the two differ by http and https only: configure the issuer exactly as it " +
+				"names itself"
 		}
 	case token.WrongAlgorithm:
 		if strings.HasPrefix(claims.alg, "HS") {
-			return "the issuer signs with a shared secret: have it sign tokens for this API with RS256 or another asymmetric algorithm"
+			return "the issuer signs with a shared secret: have it sign tokens for this API with " +
+				"RS256 or another asymmetric algorithm"
 		}
 	case token.WrongAudience:
 		return c.audienceHint(claims)
 	case token.UnknownKey:
-		return "is it a token of another environment of this issuer, or older than its last change of keys? Get a new one"
+		return "is it a token of another environment of this issuer, or older than its last " +
+			"change of keys? Get a new one"
 	case token.Expired, token.NotYetValid, token.TooLongLived:
 		// The issuer's keys were not needed to find this out; its clock is.
 		if verifier.Ready(ctx) == nil {
@@ -262,8 +272,11 @@ func (c *explainCommand) audienceHint(claims unverifiedClaims) string {
 	switch {
 	case len(claims.Audience) == 1 && claims.Audience[0] == claims.AuthorizedParty:
 		// OpenID Connect Core §2: the audience of an ID token is the client.
-		return "this looks like an ID token, for its audience is the client that asked for it: send the access token instead"
-	case slices.ContainsFunc(claims.Audience, func(a string) bool { return strings.HasSuffix(a, "/userinfo") }):
+		return "this looks like an ID token, for its audience is the client that asked for it: " +
+			"send the access token instead"
+	case slices.ContainsFunc(claims.Audience, func(a string) bool {
+		return strings.HasSuffix(a, "/userinfo")
+	}):
 		return "the client did not ask for this API's audience: have it ask for " + c.Audience[0]
 	}
 	return ""
@@ -355,8 +368,10 @@ func (p page) writeExplanation(e explanation, now time.Time) {
 		}
 	} else {
 		client, scopes := cmp.Or(e.Client, "none"), cmp.Or(strings.Join(e.Scopes, " "), "none")
-		rows = append(rows, row("issuer", e.Issuer, ""), row("subject", e.Subject, ""), row("client", client, ""),
-			row("expires", fmt.Sprintf("%s, in %s", e.Expiry.Format(time.RFC3339), e.Expiry.Sub(now).Round(time.Second)), ""),
+		rows = append(rows, row("issuer", e.Issuer, ""), row("subject", e.Subject, ""),
+			row("client", client, ""),
+			row("expires", fmt.Sprintf("%s, in %s", e.Expiry.Format(time.RFC3339),
+				e.Expiry.Sub(now).Round(time.Second)), ""),
 			row("scopes", scopes, ""))
 	}
 	if e.Hint != "" {

@@ -45,7 +45,8 @@ components: {securitySchemes: {bearerAuth: {type: http, scheme: bearer}}}
 		t.Fatal(err)
 	}
 	out, code := authz("lint", "--places", name)
-	if code != found || !strings.Contains(out, "security scheme TODO is not declared") || strings.Contains(out, "1  fault    unstated") ||
+	if code != found || !strings.Contains(out, "security scheme TODO is not declared") ||
+		strings.Contains(out, "1  fault    unstated") ||
 		strings.Contains(out, "missing-operation-id") ||
 		strings.Contains(out, "scopes-by-use") {
 		t.Errorf("exit code %d, %s: expected one fault, the scheme TODO", code, out)

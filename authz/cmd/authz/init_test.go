@@ -124,7 +124,9 @@ func TestInitWritesWhatWorks(t *testing.T) {
 		for _, router := range []string{"echov4", "echov5", "std"} {
 			t.Run(name+"/"+router, func(t *testing.T) {
 				t.Chdir(t.TempDir())
-				args := "--module example.com/acme/" + name + " --document api/openapi.yaml --replace " + library + " --router " + router + " made"
+				args := "--module example.com/acme/" + name +
+					" --document api/openapi.yaml --replace " + library + " --router " + router +
+					" made"
 				if name == "own" {
 					args += " --examples"
 				}
@@ -140,7 +142,8 @@ func TestInitWritesWhatWorks(t *testing.T) {
 					map[string]string{"clash": numbersAreFloat64}[name],
 				)
 				before := read(t, "made/gen/api.gen.go")
-				for _, command := range []string{"go generate ./...", "go mod tidy -diff", "go test ./..."} {
+				for _, command := range []string{"go generate ./...",
+					"go mod tidy -diff", "go test ./..."} {
 					args := strings.Fields(command)
 					c := exec.CommandContext(t.Context(), args[0], args[1:]...)
 					c.Dir = "made"
@@ -223,7 +226,8 @@ func writeTest(t *testing.T, name, text string) {
 		return
 	}
 	module, _, _ := strings.Cut(strings.TrimPrefix(read(t, "made/go.mod"), "module "), "\n")
-	if err := os.WriteFile(name, []byte(strings.ReplaceAll(text, "MODULE", module)), 0o644); err != nil {
+	if err := os.WriteFile(name, []byte(strings.ReplaceAll(text, "MODULE", module)),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -276,7 +280,9 @@ func TestInitAgain(t *testing.T) {
 	library := libraryFolder(t)
 	t.Chdir(t.TempDir())
 	t.Setenv("GOFLAGS", "-mod=mod")
-	if code, _, stderr := initIn(t, map[string]string{"openapi.yaml": orders}, "--module example.com/acme/orders --document openapi.yaml --examples --replace "+library+" made"); code != 0 {
+	if code, _, stderr := initIn(t, map[string]string{"openapi.yaml": orders},
+		"--module example.com/acme/orders --document openapi.yaml --examples --replace "+library+
+			" made"); code != 0 {
 		t.Fatal(stderr)
 	}
 	handlers := read(t, "made/impl/handlers.go")
@@ -293,7 +299,8 @@ func TestInitAgain(t *testing.T) {
 	// The team has made it its own, and the document has grown.
 	own := map[string]string{
 		"made/main.go": "package main\n\nfunc main() {}\n",
-		"made/impl/handlers.go": strings.NewReplacer("(API)", "(*Orders)", "type API", "type Orders").
+		"made/impl/handlers.go": strings.NewReplacer("(API)", "(*Orders)", "type API",
+			"type Orders").
 			Replace(handlers),
 		"made/openapi.yaml": strings.Replace(orders, "components:", `  /orders:
     get: {operationId: list-orders, security: [], responses: {"204": {description: None.}}}
@@ -306,7 +313,8 @@ components:`, 1),
 	if code != 0 {
 		t.Fatal(stderr)
 	}
-	for _, said := range []string{"3 files written: README.md, gen/api.gen.go, impl/listorders.go", "list-orders"} {
+	for _, said := range []string{"3 files written: README.md, gen/api.gen.go, impl/listorders.go",
+		"list-orders"} {
 		if !strings.Contains(stdout, said) {
 			t.Errorf("init does not say %q: %s", said, stdout)
 		}
@@ -383,7 +391,8 @@ paths:
 		code     int
 		says     []string
 	}{
-		{"a policy with faults", strings.Replace(orders, `["read:orders"]}`, `["reed:orders"], other: []}`, 1), "", 1, []string{
+		{"a policy with faults", strings.Replace(orders, `["read:orders"]}`,
+			`["reed:orders"], other: []}`, 1), "", 1, []string{
 			"openapi.yaml:9: GET /orders/{id}: scope reed:orders is not declared", "GET /orders/{id}: security scheme other is not declared", "2 faults: nothing is written",
 		}},
 		{"paths that Echo cannot route", templates, "", 1, []string{
@@ -392,7 +401,9 @@ paths:
 		{"paths that net/http cannot route", templates, "--router std", 1, []string{
 			"openapi.yaml:5: GET /files/{name}.json: net/http cannot route it", "openapi.yaml:7: POST /things/{id}:activate: net/http cannot route it", "2 faults",
 		}},
-		{"a schema with the name of a generated type", strings.NewReplacer("schemas/Order", "schemas/ServerInterface", "    Order:", "    ServerInterface:").Replace(orders), "", 2, []string{
+		{"a schema with the name of a generated type", strings.NewReplacer("schemas/Order",
+			"schemas/ServerInterface", "    Order:", "    ServerInterface:").Replace(
+			orders), "", 2, []string{
 			"components.schemas.ServerInterface: the generated code has a type ServerInterface of its own: give the schema another with x-go-name",
 		}},
 		{"not a document", "a: b\n", "", 2, []string{"expected an OpenAPI document of version 3"}},
@@ -426,7 +437,8 @@ paths:
 		"--module example.com/x --document no.yaml --replace " + library + " m": "no.yaml",
 	} {
 		t.Chdir(t.TempDir())
-		if code, stdout, stderr := initIn(t, map[string]string{"openapi.yaml": orders}, args); code != 2 ||
+		if code, stdout, stderr := initIn(t, map[string]string{"openapi.yaml": orders},
+			args); code != 2 ||
 			!strings.Contains(stderr, says) {
 			t.Errorf("init %s: exit code %d, %s%s", args, code, stdout, stderr)
 		}
@@ -437,7 +449,8 @@ func TestBundle(t *testing.T) {
 	t.Chdir(t.TempDir())
 	initIn(t, parts, "--help")
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"bundle", "api/openapi.yaml"}, strings.NewReader(""), &out, &errs); code != 0 {
+	if code := run(t.Context(), []string{"bundle", "api/openapi.yaml"}, strings.NewReader(""),
+		&out, &errs); code != 0 {
 		t.Fatal(errs.String())
 	}
 	if strings.Contains(out.String(), ".yaml") ||

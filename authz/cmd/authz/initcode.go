@@ -347,8 +347,8 @@ func exampleBody(media string, content *openapi3.MediaType) (string, bool) {
 	return string(body) + "\n", err == nil
 }
 
-// schemaExample returns the example of a schema, or one put together of those of its members, down to
-// a depth: a schema may contain itself.
+// schemaExample returns the example of a schema, or one put together of those of its members, down
+// to a depth: a schema may contain itself.
 func schemaExample(schema *openapi3.Schema, depth int) any {
 	switch {
 	case depth == 0:

@@ -79,7 +79,8 @@ func (v visitor) walk(in input, ref *openapi3.SchemaRef) {
 	// of allOf does not describe another may, so that only the whole can refuse members.
 	part := in
 	part.closed = in.closed || closes(s) || isObject(s)
-	for _, ref := range slices.Concat(s.AllOf, s.OneOf, s.AnyOf, openapi3.SchemaRefs{s.Then, s.Else}) {
+	for _, ref := range slices.Concat(s.AllOf, s.OneOf, s.AnyOf,
+		openapi3.SchemaRefs{s.Then, s.Else}) {
 		v.walk(part, ref)
 	}
 
@@ -102,8 +103,10 @@ func (v visitor) walk(in input, ref *openapi3.SchemaRef) {
 
 // boundedFormats bound the length of what they let in.
 var boundedFormats = map[string]bool{
-	"date": true, "date-time": true, "time": true, "uuid": true, "ipv4": true, "ipv6": true, "hostname": true,
-	"email": true, "char": true, "http-date": true, "binary": true, // bounded by the size of a body
+	"date": true, "date-time": true, "time": true, "uuid": true, "ipv4": true, "ipv6": true,
+	"hostname": true,
+	// bounded by the size of a body
+	"email": true, "char": true, "http-date": true, "binary": true,
 }
 
 // bounds reports whether a schema bounds the length of strings: by itself, or by a part of its
@@ -165,5 +168,7 @@ func closes(s *openapi3.Schema) bool {
 func isObject(s *openapi3.Schema) bool {
 	return s.Type != nil && s.Type.Includes(openapi3.TypeObject) ||
 		s.Type == nil && len(s.Properties) > 0 ||
-		slices.ContainsFunc(s.AllOf, func(ref *openapi3.SchemaRef) bool { return ref.Value != nil && isObject(ref.Value) })
+		slices.ContainsFunc(s.AllOf, func(ref *openapi3.SchemaRef) bool {
+			return ref.Value != nil && isObject(ref.Value)
+		})
 }

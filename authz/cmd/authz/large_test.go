@@ -25,7 +25,8 @@ func TestLargeDocuments(t *testing.T) {
 	// Ratios of 1 to 4 are measured (go test -v shows them). Several tries, for a busy machine may
 	// stall one.
 	const limit, tries = 12, 5
-	for name, generate := range map[string]func(t *testing.T, dir string, weaker bool) (document string, operations int){
+	for name, generate := range map[string]func(t *testing.T, dir string,
+		weaker bool) (document string, operations int){
 		"3.1, nested resources, allOf chains, recursive schemas": nestedResources,
 		"3.0 in JSON, oauth2 and keys, everything inline":        inlined,
 		"3.0, long chains of refs":                               chained,
@@ -329,7 +330,8 @@ func chained(t *testing.T, dir string, weaker bool) (string, int) {
 		schemas[fmt.Sprintf("Link%d", i)] = object{"type": "object", "properties": object{
 			"next": schemaRef(
 				fmt.Sprintf("Link%d", (i+1)%length),
-			), "over": schemaRef(fmt.Sprintf("Link%d", (i+7)%length)), "name": object{"type": "string"},
+			), "over": schemaRef(fmt.Sprintf("Link%d", (i+7)%length)),
+			"name": object{"type": "string"},
 		}}
 	}
 	n := 0

@@ -167,7 +167,8 @@ func pairs(values map[string]string, toReal bool) (all []string) {
 // TestUsageErrorsRepeatNoToken: the parser repeats what it does not understand, and that may be a
 // token.
 func TestUsageErrorsRepeatNoToken(t *testing.T) {
-	const secret, tail = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzZWNyZXQifQ.c2lnbmF0dXJl", "-and-what-follows"
+	const secret, tail = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzZWNyZXQifQ.c2lnbmF0dXJl",
+		"-and-what-follows"
 	for _, args := range [][]string{
 		{secret},
 		{"plan", "openapi.yaml", secret},

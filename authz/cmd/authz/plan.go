@@ -55,7 +55,8 @@ type plannedRequirement struct {
 func (c *planCommand) Run(ctx context.Context, t *tool) error {
 	if c.Document == standardInput && c.Token == standardInput {
 		return errors.New(
-			"document and token are both to be read from standard input: name a file for one of them",
+			"document and token are both to be read from standard input: name a file for one of " +
+				"them",
 		)
 	}
 	doc, err := t.load(ctx, c.Document, securityPart, false)
@@ -79,7 +80,8 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 			}
 		}
 		p := plannedOperation{
-			ID: o.ID, Method: o.Method, Path: o.Path, Class: o.access.class(), Access: o.access.String(),
+			ID: o.ID, Method: o.Method, Path: o.Path, Class: o.access.class(),
+			Access:       o.access.String(),
 			Alternatives: planned(o.Alternatives), StepUp: (*plannedStepUp)(o.StepUp),
 			HEAD: o.Method == http.MethodGet && o.item.Head == nil,
 		}
@@ -180,7 +182,8 @@ func (r planReport) summary() string {
 	}
 	var parts []string
 	for _, class := range []struct{ name, words string }{
-		{"public", "public"}, {"optional", "optional token"}, {"token", "any token"}, {"scopes", "with scopes"},
+		{"public", "public"}, {"optional", "optional token"}, {"token", "any token"},
+		{"scopes", "with scopes"},
 		{"credential", "other credentials"}, {"unstated", "not stated"},
 	} {
 		if n := number[class.name]; n > 0 {

@@ -89,7 +89,8 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	}
 	target := authztest.Target{
 		Credentials: others,
-		Document:    doc, URL: strings.TrimSuffix(c.URL, "/"), OnlyRFC6750: c.OnlyRFC6750, Now: t.now, Skip: c.skip,
+		Document:    doc, URL: strings.TrimSuffix(c.URL, "/"), OnlyRFC6750: c.OnlyRFC6750,
+		Now: t.now, Skip: c.skip,
 		Header: header, Workers: c.Workers,
 	}
 	if target.Tokens, err = c.tokens(ctx, t); err != nil {
@@ -147,8 +148,10 @@ func (c *probeCommand) reach(ctx context.Context) error {
 // nowhere else.
 func patient() *http.Client {
 	return &http.Client{
-		Timeout:       10 * time.Second,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout: 10 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}
 }
 
@@ -178,13 +181,17 @@ func (c *probeCommand) credentials() (map[string]authztest.Credential, error) {
 	}
 	var given map[string]string
 	if yaml.Unmarshal(text, &given) != nil { // the error would repeat some of it
-		return nil, fmt.Errorf("--credentials: %s: expected a YAML map of security schemes to credentials", c.Credentials)
+		return nil,
+			fmt.Errorf("--credentials: %s: expected a YAML map of security schemes to credentials",
+				c.Credentials)
 	}
 	all := map[string]authztest.Credential{}
 	for scheme, secret := range given {
-		all[scheme] = authztest.Credential{Genuine: func(_ context.Context, roles []string) (string, error) {
+		all[scheme] = authztest.Credential{Genuine: func(_ context.Context, roles []string) (string,
+			error) {
 			if len(roles) > 0 {
-				return "", fmt.Errorf("which roles the credential of %s has is not known: %w", scheme, errors.ErrUnsupported)
+				return "", fmt.Errorf("which roles the credential of %s has is not known: %w",
+					scheme, errors.ErrUnsupported)
 			}
 			return secret, nil
 		}}
@@ -210,7 +217,9 @@ func (c *probeCommand) skip(test authztest.Case) string {
 	if !c.chosen(test) {
 		return "not asked for (--only)"
 	}
-	reads := func(o authz.Operation) bool { return o.Method == http.MethodGet || o.Method == http.MethodHead }
+	reads := func(o authz.Operation) bool {
+		return o.Method == http.MethodGet || o.Method == http.MethodHead
+	}
 	if !c.Writes &&
 		slices.ContainsFunc(test.Runs(), func(o authz.Operation) bool { return !reads(o) }) {
 		return "would have an operation done that may write (--writes)"
@@ -231,7 +240,8 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 	}
 	if c.TokenURL == "" || c.ClientID == "" || c.ClientSecret == "" {
 		return tokens, errors.New(
-			"--token-url, --client-id and --client-secret (OASGATE_CLIENT_SECRET) are needed together, or none of them",
+			"--token-url, --client-id and --client-secret (OASGATE_CLIENT_SECRET) are needed " +
+				"together, or none of them",
 		)
 	}
 	caller := &oauthClient{
@@ -252,7 +262,8 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 	case c.OtherClientID == "" && c.OtherClientSecret == "":
 	case c.OtherClientID == "" || c.OtherClientSecret == "":
 		return tokens, errors.New(
-			"--other-client-id and --other-client-secret (OASGATE_OTHER_CLIENT_SECRET) are needed together, or none of them",
+			"--other-client-id and --other-client-secret (OASGATE_OTHER_CLIENT_SECRET) are " +
+				"needed together, or none of them",
 		)
 	default:
 		config := caller.config
@@ -271,7 +282,8 @@ func (c *probeCommand) report(results authztest.Report) probeReport {
 		}
 		probed := probedResult{
 			Detail: r.Detail, Curl: r.Curl,
-			Name: r.Case.Name, ID: r.Case.Operation.ID, Method: r.Case.Operation.Method, Path: r.Case.Operation.Path,
+			Name: r.Case.Name, ID: r.Case.Operation.ID, Method: r.Case.Operation.Method,
+			Path:    r.Case.Operation.Path,
 			Outcome: "passed", Status: r.Status, Faults: r.Faults,
 		}
 		switch {
@@ -293,7 +305,8 @@ func (c *probeCommand) report(results authztest.Report) probeReport {
 // the kit.
 func lacking(why string) string {
 	if strings.Contains(why, errNotGiven.Error()) {
-		return "needs a token that the issuer does not give this client: with fewer scopes, or with one that does not exist"
+		return "needs a token that the issuer does not give this client: with fewer scopes, or " +
+			"with one that does not exist"
 	}
 	for _, part := range []struct{ kit, here string }{
 		{"Tokens.Sign", "needs the issuer's signing key: run authztest where there is one"},

@@ -210,7 +210,8 @@ components: {securitySchemes: {key: {type: apiKey, in: header, name: X-Key}}}
 	}
 	keys := authz.Secrets{{ID: "a", SHA256: sha256.Sum256([]byte(key)), Principal: somebody}}
 	gate, err := authz.New(authz.Config{
-		Document: doc, Authenticators: map[string]authz.Authenticator{"key": authz.APIKey(keys.Key)},
+		Document:       doc,
+		Authenticators: map[string]authz.Authenticator{"key": authz.APIKey(keys.Key)},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +221,8 @@ components: {securitySchemes: {key: {type: apiKey, in: header, name: X-Key}}}
 	server := httptest.NewServer(mux)
 	defer server.Close()
 	dir := t.TempDir()
-	files := map[string]string{"api.yaml": document, "credentials": "key: " + key, "wrong": "- " + key}
+	files := map[string]string{"api.yaml": document, "credentials": "key: " + key,
+		"wrong": "- " + key}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -235,15 +237,18 @@ components: {securitySchemes: {key: {type: apiKey, in: header, name: X-Key}}}
 		"missing":     {unable, "no such file"},
 		"":            {allWell, "needs a credential of another scheme (--credentials)"},
 	} {
-		args := []string{"probe", "--document=" + filepath.Join(dir, "api.yaml"), "--url=" + server.URL}
+		args := []string{"probe", "--document=" + filepath.Join(dir, "api.yaml"),
+			"--url=" + server.URL}
 		if credentials != "" {
 			args = append(args, "--credentials="+filepath.Join(dir, credentials))
 		}
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), args, &bytes.Buffer{}, &stdout, &stderr)
 		out := stdout.String() + stderr.String()
-		if code != expected.code || !strings.Contains(out, expected.text) || strings.Contains(out, key) {
-			t.Errorf("%s: exit code %d, %s: expected %d, %q, and no key", credentials, code, out, expected.code, expected.text)
+		if code != expected.code || !strings.Contains(out, expected.text) ||
+			strings.Contains(out, key) {
+			t.Errorf("%s: exit code %d, %s: expected %d, %q, and no key", credentials, code, out,
+				expected.code, expected.text)
 		}
 	}
 }

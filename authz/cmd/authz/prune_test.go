@@ -78,7 +78,9 @@ func TestPrune(t *testing.T) {
 			doc.Components.SecuritySchemes["bearerAuth"] == nil {
 			t.Errorf("part %d does not keep who may call what: %s", part, out)
 		}
-		line := func(text string) int { return strings.Count(text[:strings.Index(text, `"put"`)], "\n") }
+		line := func(text string) int {
+			return strings.Count(text[:strings.Index(text, `"put"`)], "\n")
+		}
 		if line(out) != line(document) {
 			t.Errorf("part %d moves a line from %d to %d", part, line(document), line(out))
 		}
@@ -119,7 +121,8 @@ func TestNamesMatchExactly(t *testing.T) {
 		"validation weakened": document("security", "MaxLength"),
 	} {
 		var stdout, stderr bytes.Buffer
-		code := run(t.Context(), []string{"diff", old, write("new.json", text)}, &bytes.Buffer{}, &stdout, &stderr)
+		code := run(t.Context(), []string{"diff", old, write("new.json", text)}, &bytes.Buffer{},
+			&stdout, &stderr)
 		if code == allWell || !strings.Contains(stdout.String(), change) {
 			t.Errorf("exit code %d, %s%s: expected %s", code, &stdout, &stderr, change)
 		}
@@ -191,7 +194,8 @@ func TestCost(t *testing.T) {
 				reading, readAllocated := costs[c.places].time, costs[c.places].memory
 				took, allocated := measure(func() {
 					var stdout, stderr bytes.Buffer
-					if code := run(context.Background(), c.command, &bytes.Buffer{}, &stdout, &stderr); code == unable {
+					if code := run(context.Background(), c.command, &bytes.Buffer{}, &stdout,
+						&stderr); code == unable {
 						t.Fatalf("%v: %s", c.command, stderr.String())
 					}
 				})

@@ -104,7 +104,8 @@ func (s *refSearch) walk(location *url.URL, node *yaml.Node, at []string) {
 			switch {
 			case key.Value == "$ref" && value.Kind == yaml.ScalarNode:
 				s.follow(location, value, strings.Join(at, "."))
-			case key.Value == "example" || key.Value == "examples" || strings.HasPrefix(key.Value, "x-"):
+			case key.Value == "example" || key.Value == "examples" ||
+				strings.HasPrefix(key.Value, "x-"):
 			default:
 				s.walk(location, value, append(at[:len(at):len(at)], key.Value))
 			}
@@ -140,7 +141,8 @@ func (s *refSearch) follow(location *url.URL, ref *yaml.Node, where string) {
 		if token == "" {
 			continue
 		}
-		if root = child(root, strings.NewReplacer("~1", "/", "~0", "~").Replace(token)); root == nil {
+		if root = child(root, strings.NewReplacer("~1", "/", "~0",
+			"~").Replace(token)); root == nil {
 			fail(fmt.Sprintf("%s has no %s", file.Path, target.Fragment))
 			return
 		}

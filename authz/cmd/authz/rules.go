@@ -58,8 +58,10 @@ var rules = []rule{
 		name:    "unstated-security",
 		level:   faultLevel,
 		problem: regexp.MustCompile(`^no security is stated`),
-		why:     "OpenAPI takes an operation without security for public. Nobody has said that it is.",
-		fix:     "state security on the operation or for the whole document; security: [] where everybody may call it",
+		why: "OpenAPI takes an operation without security for public. Nobody has said that " +
+			"it is.",
+		fix: "state security on the operation or for the whole document; security: [] where " +
+			"everybody may call it",
 	},
 	{
 		name:  "undeclared-scheme",
@@ -97,10 +99,13 @@ var rules = []rule{
 
 	{name: "public-write", level: warningLevel, find: publicWrites,
 		why: "Everybody on the network may change something.",
-		fix: "ask for a credential; suppress the finding if everybody is meant to (sign-up, webhooks with a signature)"},
+		fix: "ask for a credential; suppress the finding if everybody is meant to (sign-up, " +
+			"webhooks with a signature)"},
 	{name: "redundant-alternative", level: warningLevel, find: redundantAlternatives,
-		why: "Where one alternative asks for a part of what another asks for, nobody needs the rest.",
-		fix: "remove the alternative that asks for more, or the one that asks for less: one of them is not meant"},
+		why: "Where one alternative asks for a part of what another asks for, nobody needs the " +
+			"rest.",
+		fix: "remove the alternative that asks for more, or the one that asks for less: one of " +
+			"them is not meant"},
 	{name: "write-by-read-scope", level: warningLevel, find: writesByReadScopes,
 		why: "Clients that were given a scope for reading can write.",
 		fix: "ask for a scope that says what the operation does; if it only reads, make it a GET"},
@@ -118,12 +123,15 @@ var rules = []rule{
 		fix: "use https; http is for loopback hosts"},
 	{name: "any-body", level: warningLevel, find: anyBodies,
 		why: "The body is not checked at all.",
-		fix: "describe the body, or say type: object with additionalProperties: true if anything is meant"},
+		fix: "describe the body, or say type: object with additionalProperties: true if anything " +
+			"is meant"},
 	{name: "open-object", level: warningLevel, find: openObjects,
 		why: "Members that the document does not describe reach the handler's decoder unchecked.",
-		fix: "say additionalProperties: false, or describe what else there may be; around allOf, say unevaluatedProperties: false"},
+		fix: "say additionalProperties: false, or describe what else there may be; around allOf, " +
+			"say unevaluatedProperties: false"},
 	{name: "unbounded-string", level: noteLevel, find: unboundedStrings,
-		why: "A public or writing operation takes a string of any length, up to the limit of bodies.",
+		why: "A public or writing operation takes a string of any length, up to the limit of " +
+			"bodies.",
 		fix: "give it a maxLength, an enum, or a pattern from ^ to $ without * and +"},
 	{name: "unbounded-array", level: noteLevel, find: unboundedArrays,
 		why: "A public or writing operation takes any number of items, up to the limit of bodies.",
@@ -135,7 +143,8 @@ var rules = []rule{
 		why: "A member that is readOnly is refused in a request, also where the schema requires it.",
 		fix: "describe requests by a schema of their own, or leave the member out of required"},
 	{name: "one-credential", level: noteLevel, find: oneCredential,
-		why: "All bearer, oauth2 and openIdConnect schemes take the same access tokens, unless Config.Schemes tells them apart.",
+		why: "All bearer, oauth2 and openIdConnect schemes take the same access tokens, unless " +
+			"Config.Schemes tells them apart.",
 		fix: "say in Config.Schemes what the tokens of each must have, or use one scheme"},
 	{name: "scopes-by-use", level: noteLevel, find: scopesByUse,
 		why: "Without a list of the scopes that exist, a misspelt scope is not noticed.",
@@ -153,7 +162,8 @@ var rules = []rule{
 		why: "A misspelt rule in x-authz-lint-ignore suppresses nothing.",
 		fix: "name a rule of authz lint --rules; faults cannot be suppressed"},
 	{name: invalidElsewhere, level: noteLevel,
-		why: "Something that no request meets is invalid OpenAPI: an example, a response, a webhook. It is served; other tools may refuse it.",
+		why: "Something that no request meets is invalid OpenAPI: an example, a response, a " +
+			"webhook. It is served; other tools may refuse it.",
 		fix: "correct it as OpenAPI demands"},
 }
 
@@ -593,7 +603,8 @@ func openObjects(doc *openapi3.T, operations []operation, report report) {
 		s := in.schema
 		switch {
 		case in.closed || closes(s) || !isObject(s):
-		case doc.IsOpenAPI30() && len(s.AllOf)+len(s.OneOf)+len(s.AnyOf) > 0: // 3.0 has no keyword for it
+		case doc.IsOpenAPI30() && len(s.AllOf)+len(s.OneOf)+len(s.AnyOf) > 0:
+			// 3.0 has no keyword for it
 		default:
 			report(
 				locate(s.Origin, ""),

@@ -193,7 +193,8 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 			clashes = append(
 				clashes,
 				fmt.Errorf(
-					"%s declares %s, and so would the generated file: have it written into a folder of its own with -o",
+					"%s declares %s, and so would the generated file: have it written into a "+
+						"folder of its own with -o",
 					file,
 					name,
 				),
@@ -326,7 +327,8 @@ func names(values []string, taken map[string]bool, ways ...func(string) string) 
 		for _, v := range values {
 			name := all[v]
 			if last := way[v] == len(ways)-1; !last &&
-				(number[name] > 1 || taken[name] || !token.IsIdentifier(name) || !token.IsExported(name)) {
+				(number[name] > 1 || taken[name] || !token.IsIdentifier(name) ||
+					!token.IsExported(name)) {
 				way[v]++
 				settled = false
 			}
@@ -340,7 +342,9 @@ func names(values []string, taken map[string]bool, ways ...func(string) string) 
 // camel joins the words of s: read:messages is ReadMessages.
 func camel(s string) string {
 	var b strings.Builder
-	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+	for word := range strings.FieldsFuncSeq(s, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
 		runes := []rune(word)
 		b.WriteRune(unicode.ToUpper(runes[0]))
 		b.WriteString(string(runes[1:]))

@@ -178,7 +178,8 @@ func TestScopesOfAnyDocument(t *testing.T) {
 			)
 		}
 		for range random.IntN(12) {
-			operations[text("aA0 -_.:/日é\n\t\"'`\\*\u2028", 4)] = []string{"[]", "[{b: []}]", "[{}, {b: []}]"}[random.IntN(3)]
+			operations[text("aA0 -_.:/日é\n\t\"'`\\*\u2028", 4)] = []string{"[]", "[{b: []}]",
+				"[{}, {b: []}]"}[random.IntN(3)]
 		}
 		if len(operations) > 0 && len(scopes) > 0 {
 			operations["one"] = fmt.Sprintf("[{b: [%q]}]", slices.Sorted(maps.Keys(scopes))[0])
@@ -301,7 +302,8 @@ func TestScopesCommand(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
-			if code := run(t.Context(), append([]string{"scopes"}, test.args...), &bytes.Buffer{}, &stdout, &stderr); code != test.code ||
+			if code := run(t.Context(), append([]string{"scopes"}, test.args...), &bytes.Buffer{},
+				&stdout, &stderr); code != test.code ||
 				!strings.Contains(stdout.String(), test.stdout) {
 				t.Errorf(
 					"exit code %d, stdout %q, stderr %q: expected %d, %q",

@@ -27,7 +27,9 @@ func TestRemoteDocument(t *testing.T) {
 	serve("/elsewhere.yaml", head+"{$ref: OTHER/a.yaml}}")
 	mux.HandleFunc(
 		"/moved.yaml",
-		func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/a.yaml", http.StatusFound) },
+		func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/a.yaml", http.StatusFound)
+		},
 	)
 	mux.HandleFunc("/large.yaml", func(w http.ResponseWriter, _ *http.Request) {
 		line := bytes.Repeat([]byte("#\n"), 1<<19)

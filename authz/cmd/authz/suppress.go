@@ -86,7 +86,8 @@ func (all suppressions) apply(findings []finding) (left []finding, unused []stri
 	for _, f := range findings {
 		i := slices.IndexFunc(all, func(s suppression) bool {
 			return (s.ID == "" || s.ID == f.ID) && (s.Rule == "" || s.Rule == f.Rule) &&
-				(s.Where == "" || f.Where == s.Where || strings.HasPrefix(f.Where, s.Where+" ") || strings.HasPrefix(f.Where, s.Where+"."))
+				(s.Where == "" || f.Where == s.Where || strings.HasPrefix(f.Where, s.Where+" ") ||
+					strings.HasPrefix(f.Where, s.Where+"."))
 		})
 		if i >= 0 && f.Level != faultLevel {
 			used[i] = true

@@ -348,9 +348,11 @@ func (s *sameness) equal(a, b reflect.Value) bool {
 
 // irrelevant are the fields of a document that say nothing of what a request may contain.
 var irrelevant = map[string]bool{
-	"Origin": true, "Ref": true, "RefPath": true, "Extensions": true, "Title": true, "Description": true,
-	"Default": true, "Example": true, "Examples": true, "ExternalDocs": true, "XML": true, "Deprecated": true,
-	"Comment": true, "Defs": true,
+	"Origin": true, "Ref": true, "RefPath": true, "Extensions": true, "Title": true,
+	"Description": true,
+	"Default":     true, "Example": true, "Examples": true, "ExternalDocs": true, "XML": true,
+	"Deprecated": true,
+	"Comment":    true, "Defs": true,
 }
 
 // judge finds out in which direction a schema has changed: whether it lets in what it refused
@@ -626,7 +628,8 @@ func negative(n *float64) *float64 {
 // strings judges what is said of strings beyond their length.
 func (j *judge) strings(where string, d *diff.SchemaDiff, s scope) {
 	for _, keyword := range []struct{ name, was, now string }{
-		{"pattern", d.Base.Pattern, d.Revision.Pattern}, {"format", d.Base.Format, d.Revision.Format},
+		{"pattern", d.Base.Pattern, d.Revision.Pattern},
+		{"format", d.Base.Format, d.Revision.Format},
 	} {
 		switch {
 		case keyword.was == keyword.now:
@@ -800,7 +803,8 @@ func (j *judge) combined(where string, d *diff.SchemaDiff, s scope) {
 	// Other parts see members and items of which this schema's own unevaluated… depends.
 	branch := s
 	branch.optional = s.optional || s.closed
-	parts := func(keyword string, sub *diff.SubschemasDiff, addedWeakens, deletedWeakens, exact bool) {
+	parts := func(keyword string, sub *diff.SubschemasDiff, addedWeakens, deletedWeakens,
+		exact bool) {
 		if sub == nil {
 			return
 		}

@@ -22,7 +22,8 @@ func randomSchema(r *rand.Rand, depth int) object {
 	inner := func() any { return randomSchema(r, depth-1) }
 	list := func() any { return []any{inner(), inner()}[:1+r.IntN(2)] }
 	maybe(2, "type", func() any {
-		return []any{"string", "integer", "number", "object", "array", []string{"string", "null"}, []string{"object", "integer"}}[r.IntN(7)]
+		return []any{"string", "integer", "number", "object", "array", []string{"string", "null"},
+			[]string{"object", "integer"}}[r.IntN(7)]
 	})
 	maybe(8, "enum", func() any { return []any{"a", 1, nil, "bbb"}[r.IntN(3):] })
 	maybe(12, "const", func() any { return []any{"a", 1}[r.IntN(2)] })
@@ -45,7 +46,8 @@ func randomSchema(r *rand.Rand, depth int) object {
 	maybe(10, "unevaluatedProperties", func() any { return false })
 	if depth > 0 {
 		maybe(3, "properties", func() any {
-			return []any{object{"a": inner(), "b": inner()}, object{"a": inner()}, object{"b": inner()}}[r.IntN(3)]
+			return []any{object{"a": inner(), "b": inner()}, object{"a": inner()},
+				object{"b": inner()}}[r.IntN(3)]
 		})
 		maybe(10, "additionalProperties", inner)
 		maybe(10, "patternProperties", func() any { return object{"^a": inner()} })

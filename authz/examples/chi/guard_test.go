@@ -16,7 +16,9 @@ func TestRouter(t *testing.T) {
 		router := newRouter(gates)
 		for _, route := range routes {
 			handler := func(w http.ResponseWriter, r *http.Request) {
-				if err := route.Handler(w, r, func(name string) string { return param(r, name) }); err != nil {
+				if err := route.Handler(w, r, func(name string) string {
+					return param(r, name)
+				}); err != nil {
 					route.Gate.WriteProblem(w, r, err)
 				}
 			}

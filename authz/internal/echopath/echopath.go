@@ -1,5 +1,5 @@
-// Package echopath translates between the path templates of OpenAPI, /messages/{id}, and the patterns
-// of Echo's router, /messages/:id, for the adapters of its versions.
+// Package echopath translates between the path templates of OpenAPI, /messages/{id}, and the
+// patterns of Echo's router, /messages/:id, for the adapters of its versions.
 package echopath
 
 import (

@@ -13,7 +13,8 @@ import (
 
 // FuzzWriteLine compares a line with the one that slog writes, member by member.
 func FuzzWriteLine(f *testing.F) {
-	for _, text := range []string{"", "plain", `"`, `\`, "a\nb", "\x00\x1b[31m", "é\u2028\u0085", "\xff", "</script>", strings.Repeat("x", 2000)} {
+	for _, text := range []string{"", "plain", `"`, `\`, "a\nb", "\x00\x1b[31m", "é\u2028\u0085",
+		"\xff", "</script>", strings.Repeat("x", 2000)} {
 		f.Add(text, int64(-1), 0.001)
 		f.Add("cause", int64(500), 12345678.912)
 	}
@@ -41,7 +42,8 @@ func FuzzWriteLine(f *testing.F) {
 		}
 		written := strings.TrimSuffix(line.String(), "\n")
 		if at := strings.IndexFunc(written, func(r rune) bool {
-			return r < ' ' || r == '\u2028' || r == '\u2029' || r == unicode.ReplacementChar && !strings.Contains(text, "\ufffd")
+			return r < ' ' || r == '\u2028' || r == '\u2029' || r == unicode.ReplacementChar &&
+				!strings.Contains(text, "\ufffd")
 		}); at >= 0 {
 			t.Errorf("a control character at %d of %q", at, written)
 		}

@@ -315,8 +315,10 @@ func (h *harness) decisions(t *testing.T) {
 		{"an unknown path, a token", "GET /v1/nothing", h.read, "", 404, "", ""},
 		{"beside both documents", "GET /items/7", h.read, "", 404, "", ""},
 		{"another method", "PATCH /v1/items", "", "", 405, "", "GET, HEAD, POST"},
-		{"another method, a parameter", "POST /v1/items/7", h.read, "", 405, "", "DELETE, GET, HEAD"},
-		{"another method, a token, the other document", "PUT /v2/both", h.read, "", 405, "", "GET, HEAD"},
+		{"another method, a parameter", "POST /v1/items/7", h.read, "", 405, "",
+			"DELETE, GET, HEAD"},
+		{"another method, a token, the other document", "PUT /v2/both", h.read, "", 405, "",
+			"GET, HEAD"},
 		{"an unheard-of method", "BREW /v1/items", "", "", 405, "", "GET, HEAD, POST"},
 		{"OPTIONS", "OPTIONS /v1/items", "", "", 405, "", "GET, HEAD, POST"},
 		{"TRACE", "TRACE /v1/items", "", "", 405, "", "GET, HEAD, POST"},
@@ -360,8 +362,8 @@ func methods(header http.Header) string {
 	return strings.Join(slices.Compact(all), ", ")
 }
 
-// hostile: whatever the path, what was decided is what runs. Where routers differ, none of the statuses
-// lets anything in.
+// hostile: whatever the path, what was decided is what runs. Where routers differ, none of the
+// statuses lets anything in.
 func (h *harness) hostile(t *testing.T) {
 	for _, row := range []struct {
 		target   string
@@ -431,7 +433,8 @@ func (h *harness) hostile(t *testing.T) {
 			)
 		}
 		if a.ran != "" &&
-			(len(a.decided) != 1 || a.decided[0].Outcome != authz.Allowed || !strings.HasSuffix(a.ran, " "+a.decided[0].Operation.ID)) {
+			(len(a.decided) != 1 || a.decided[0].Outcome != authz.Allowed ||
+				!strings.HasSuffix(a.ran, " "+a.decided[0].Operation.ID)) {
 			t.Errorf("%s: %s ran, the decisions are %+v", row.target, a.ran, a.decided)
 		}
 		if a.value != row.value {
@@ -502,7 +505,8 @@ func (h *harness) handlers(t *testing.T) {
 }
 
 func (h *harness) unguarded(t *testing.T) {
-	for target, status := range map[string]int{"/metrics": 200, "/static/app.js": 200, "/static/other.js": 404, "/metrics/": 404, "/Metrics": 404} {
+	for target, status := range map[string]int{"/metrics": 200, "/static/app.js": 200,
+		"/static/other.js": 404, "/metrics/": 404, "/Metrics": 404} {
 		a := h.send(t, "GET "+target, "", "")
 		if a.StatusCode != status || (a.ran == "unguarded") != (status == 200) {
 			t.Errorf("%s: status %d, ran %q: expected %d", target, a.StatusCode, a.ran, status)
@@ -510,7 +514,8 @@ func (h *harness) unguarded(t *testing.T) {
 	}
 }
 
-// faults: a router that does not have the document's routes, all of them and no other, does not start.
+// faults: a router that does not have the document's routes, all of them and no other, does not
+// start.
 func faults(t *testing.T, build Build) {
 	for _, row := range []struct {
 		name   string
@@ -520,7 +525,8 @@ func faults(t *testing.T, build Build) {
 		{"a route more", func(all []Route) []Route {
 			return append(all, Route{nil, http.MethodGet, "/debug", all[0].Handler})
 		}, "/debug: a route that the document does not describe"},
-		{"a route less", func(all []Route) []Route { return all[1:] }, "no route serves this operation"},
+		{"a route less", func(all []Route) []Route { return all[1:] },
+			"no route serves this operation"},
 	} {
 		loaded, err := openapi3.NewLoader().LoadFromData([]byte(document))
 		if err != nil {
@@ -538,7 +544,9 @@ func faults(t *testing.T, build Build) {
 					gate,
 					o.Method,
 					o.Path,
-					func(http.ResponseWriter, *http.Request, func(string) string) error { return nil },
+					func(http.ResponseWriter, *http.Request, func(string) string) error {
+						return nil
+					},
 				},
 			)
 		}

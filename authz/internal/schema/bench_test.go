@@ -94,7 +94,8 @@ func TestAllocations(t *testing.T) {
 
 func parameterRequest(t testing.TB) (*Operation, *http.Request, func(string) string) {
 	t.Helper()
-	o := mustOperation(t, v31, `parameters: [{name: id, in: path, required: true, schema: {type: string, format: uuid}}, {name: limit, in: query, schema: {type: integer, minimum: 1, maximum: 100}}, {name: q, in: query, schema: {type: string, maxLength: 50}}, {name: X-Trace, in: header, schema: {type: string}}]`)
+	o := mustOperation(t, v31,
+		`parameters: [{name: id, in: path, required: true, schema: {type: string, format: uuid}}, {name: limit, in: query, schema: {type: integer, minimum: 1, maximum: 100}}, {name: q, in: query, schema: {type: string, maxLength: 50}}, {name: X-Trace, in: header, schema: {type: string}}]`)
 	r := httptest.NewRequest("POST", "/p/1?limit=10&q=abc", nil)
 	r.Header.Set("X-Trace", "abc")
 	return o, r, func(string) string { return "f81d4fae-7dec-11d0-a765-00a0c91e6bf6" }

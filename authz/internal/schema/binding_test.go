@@ -50,16 +50,20 @@ func TestBinding(t *testing.T) {
 			present, err := m.bind(bound, path, spec, dest.Interface())
 			if err != nil {
 				if strings.Contains(err.Error(), "json: cannot unmarshal string") {
-					continue // members that are no strings, of a style that binds only those: refused
+					// members that are no strings, of a style that binds only those: refused
+					continue
 				}
-				t.Fatalf("%v: %q %v cannot be bound: %v", spec, bound.URL.RawQuery, bound.Header, err)
+				t.Fatalf("%v: %q %v cannot be bound: %v", spec, bound.URL.RawQuery, bound.Header,
+					err)
 			}
 			// The value that was accepted, read from what is bound by the same engine.
-			p := append(append(append(append([]*parameter{}, o.path...), o.query...), o.header...), o.cookie...)[0]
+			p := append(append(append(append([]*parameter{}, o.path...), o.query...), o.header...),
+				o.cookie...)[0]
 			want := m.accepted(t, p, bound, path)
 			if !present {
 				if want != nil {
-					t.Fatalf("%v: %q %v is not bound, accepted %s", spec, bound.URL.RawQuery, bound.Header, want)
+					t.Fatalf("%v: %q %v is not bound, accepted %s", spec, bound.URL.RawQuery,
+						bound.Header, want)
 				}
 				continue
 			}
@@ -70,7 +74,8 @@ func TestBinding(t *testing.T) {
 			x, _ := appendCanonical(nil, got, 0, new(decimal))
 			y, _ := appendCanonical(nil, want, 0, new(decimal))
 			if string(x) != string(y) {
-				t.Fatalf("%v: %q %v binds %s, accepted %s", spec, r.URL.RawQuery, r.Header, got, want)
+				t.Fatalf("%v: %q %v binds %s, accepted %s", spec, r.URL.RawQuery, r.Header, got,
+					want)
 			}
 		}
 	}
@@ -93,7 +98,8 @@ func (m *binder) scalar() map[string]any {
 func (m *binder) parameter() map[string]any {
 	in := pick(&m.maker, []string{"path", "query", "header", "cookie"})
 	schema := m.scalar()
-	styles := map[string][]string{"path": {"simple", "label", "matrix"}, "query": {"form"}, "header": {"simple"}, "cookie": {"form"}}[in]
+	styles := map[string][]string{"path": {"simple", "label", "matrix"}, "query": {"form"},
+		"header": {"simple"}, "cookie": {"form"}}[in]
 	switch m.IntN(3) {
 	case 0:
 		schema = map[string]any{"type": "array", "items": m.scalar()}
@@ -101,7 +107,8 @@ func (m *binder) parameter() map[string]any {
 			styles = []string{"form", "form", "spaceDelimited", "pipeDelimited"}
 		}
 	case 1:
-		schema = map[string]any{"type": "object", "properties": map[string]any{"R": m.scalar(), "g": m.scalar()}}
+		schema = map[string]any{"type": "object", "properties": map[string]any{"R": m.scalar(),
+			"g": m.scalar()}}
 		if m.IntN(2) == 0 {
 			schema["additionalProperties"] = false
 		}
@@ -109,7 +116,8 @@ func (m *binder) parameter() map[string]any {
 			styles = []string{"form", "deepObject", "form"}
 		}
 	}
-	p := map[string]any{"name": "p", "in": in, "schema": schema, "style": pick(&m.maker, styles), "explode": m.IntN(2) == 0}
+	p := map[string]any{"name": "p", "in": in, "schema": schema, "style": pick(&m.maker, styles),
+		"explode": m.IntN(2) == 0}
 	if p["style"] == "deepObject" {
 		p["explode"] = true
 	}
@@ -188,7 +196,8 @@ func (m *binder) send(r *http.Request, spec map[string]any) string {
 		}
 		return text
 	case "header":
-		r.Header["P"] = []string{strings.Trim(strings.Join(list, pick(&m.maker, []string{",", ", "})), " \t")}
+		r.Header["P"] = []string{
+			strings.Trim(strings.Join(list, pick(&m.maker, []string{",", ", "})), " \t")}
 	case "cookie":
 		r.Header.Set("Cookie", "other=1; p="+text)
 		if explode && m.IntN(2) == 0 && len(list) > 1 {
@@ -232,8 +241,9 @@ func (m *binder) typeOf(schema map[string]any) reflect.Type {
 		for i, name := range []string{"R", "g"} {
 			fields = append(fields, reflect.StructField{
 				Name: fmt.Sprintf("F%d", i),
-				Type: reflect.PointerTo(m.typeOf(schema["properties"].(map[string]any)[name].(map[string]any))),
-				Tag:  reflect.StructTag(`json:"` + name + `,omitempty"`),
+				Type: reflect.PointerTo(
+					m.typeOf(schema["properties"].(map[string]any)[name].(map[string]any))),
+				Tag: reflect.StructTag(`json:"` + name + `,omitempty"`),
 			})
 		}
 		return reflect.StructOf(fields)
@@ -251,17 +261,20 @@ func (m *binder) bind(r *http.Request, path string, spec map[string]any, dest an
 		return true, runtime.BindStyledParameterWithOptions(style, "p", path, dest, options)
 	case "header":
 		options.ParamLocation = runtime.ParamLocationHeader
-		return true, runtime.BindStyledParameterWithOptions("simple", "p", r.Header.Get("P"), dest, options)
+		return true, runtime.BindStyledParameterWithOptions("simple", "p", r.Header.Get("P"), dest,
+			options)
 	case "cookie":
 		cookie, err := r.Cookie("p")
 		if err != nil {
 			return false, nil
 		}
 		options.ParamLocation = runtime.ParamLocationCookie
-		return true, runtime.BindStyledParameterWithOptions("simple", "p", cookie.Value, dest, options)
+		return true, runtime.BindStyledParameterWithOptions("simple", "p", cookie.Value, dest,
+			options)
 	}
 	query := r.URL.Query()
-	err := runtime.BindQueryParameterWithOptions(style, explode, false, "p", query, dest, runtime.BindQueryParameterOptions{})
+	err := runtime.BindQueryParameterWithOptions(style, explode, false, "p", query, dest,
+		runtime.BindQueryParameterOptions{})
 	return len(query) > 0, err
 }
 
@@ -335,7 +348,8 @@ func TestFormBinding(t *testing.T) {
 			case 0:
 				schema = map[string]any{"type": "array", "items": m.scalar()}
 			case 1:
-				schema = map[string]any{"type": "object", "properties": map[string]any{"R": m.scalar(), "g": m.scalar()}}
+				schema = map[string]any{"type": "object",
+					"properties": map[string]any{"R": m.scalar(), "g": m.scalar()}}
 			default:
 				schema = m.scalar()
 			}
@@ -349,9 +363,10 @@ func TestFormBinding(t *testing.T) {
 		document := map[string]any{
 			"openapi": v31, "info": map[string]any{"title": "t", "version": "1"},
 			"paths": map[string]any{"/p": map[string]any{"post": map[string]any{
-				"requestBody": map[string]any{"content": map[string]any{"application/x-www-form-urlencoded": map[string]any{
-					"schema": map[string]any{"type": "object", "properties": properties},
-				}}},
+				"requestBody": map[string]any{
+					"content": map[string]any{"application/x-www-form-urlencoded": map[string]any{
+						"schema": map[string]any{"type": "object", "properties": properties},
+					}}},
 				"responses": map[string]any{"204": map[string]any{"description": "d"}},
 			}}},
 		}
@@ -364,11 +379,13 @@ func TestFormBinding(t *testing.T) {
 		for range 20 {
 			var pairs []pair
 			for range 1 + m.IntN(3) {
-				name := pick(&m.maker, []string{"a", "b", "c", "A", "z", "a[]", "a[0]", "b[R]", "c[g]", "a[R]"})
+				name := pick(&m.maker, []string{"a", "b", "c", "A", "z", "a[]", "a[0]", "b[R]",
+					"c[g]", "a[R]"})
 				pairs = append(pairs, pair{name, m.text()})
 			}
 			r := httptest.NewRequest("POST", "/p", nil)
-			a, err := o.Check(r, nil, Content{Essence: "application/x-www-form-urlencoded", Body: []byte(encodePairs(pairs))})
+			a, err := o.Check(r, nil, Content{Essence: "application/x-www-form-urlencoded",
+				Body: []byte(encodePairs(pairs))})
 			if err != nil {
 				continue
 			}
@@ -422,10 +439,14 @@ func FuzzRequest(f *testing.F) {
 		"openapi": v31, "info": map[string]any{"title": "t", "version": "1"},
 		"paths": map[string]any{"/p": map[string]any{"post": map[string]any{
 			"parameters": []any{
-				map[string]any{"name": "f", "in": "query", "style": "deepObject", "explode": true, "schema": map[string]any{"type": "object", "properties": map[string]any{"a": map[string]any{"type": "array", "items": map[string]any{"type": "integer"}}}}},
-				map[string]any{"name": "o", "in": "query", "explode": false, "schema": map[string]any{"type": "object", "properties": map[string]any{"a": map[string]any{"type": "string"}}}},
-				map[string]any{"name": "X-L", "in": "header", "schema": map[string]any{"type": "array", "items": map[string]any{"type": "number"}}},
-				map[string]any{"name": "c", "in": "cookie", "schema": map[string]any{"type": "object", "properties": map[string]any{"a": map[string]any{"type": "string"}}}},
+				map[string]any{"name": "f", "in": "query", "style": "deepObject", "explode": true,
+					"schema": map[string]any{"type": "object", "properties": map[string]any{"a": map[string]any{"type": "array", "items": map[string]any{"type": "integer"}}}}},
+				map[string]any{"name": "o", "in": "query", "explode": false,
+					"schema": map[string]any{"type": "object", "properties": map[string]any{"a": map[string]any{"type": "string"}}}},
+				map[string]any{"name": "X-L", "in": "header",
+					"schema": map[string]any{"type": "array", "items": map[string]any{"type": "number"}}},
+				map[string]any{"name": "c", "in": "cookie",
+					"schema": map[string]any{"type": "object", "properties": map[string]any{"a": map[string]any{"type": "string"}}}},
 			},
 			"requestBody": map[string]any{"content": map[string]any{
 				"application/x-www-form-urlencoded": map[string]any{"schema": map[string]any{"type": "object", "additionalProperties": true}},
@@ -441,20 +462,26 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Add("f[a][0]=1&o=a,b", "1, 2", "a=b", "a=1&b[c]=2")
 	f.Add("f[a][00]=1&f[a]=2", "1,,2", "c=a=b&c=d", "a[=1&a[]=2")
-	f.Add("o=%22", "x", "c=\\", "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--b--\r\n")
+	f.Add("o=%22", "x", "c=\\",
+		"--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--b--\r\n")
 	f.Fuzz(func(t *testing.T, query, header, cookie, body string) {
 		r := httptest.NewRequest("POST", "/p", nil)
 		r.URL.RawQuery, r.Header = query, http.Header{"X-L": {header}, "Cookie": {cookie}}
-		for _, essence := range []string{"application/x-www-form-urlencoded", "multipart/form-data"} {
-			content := Content{Essence: essence, Params: map[string]string{"boundary": "b"}, Body: []byte(body)}
+		for _, essence := range []string{"application/x-www-form-urlencoded",
+			"multipart/form-data"} {
+			content := Content{Essence: essence, Params: map[string]string{"boundary": "b"},
+				Body: []byte(body)}
 			a, err := o.Check(r, nil, content)
 			if err != nil {
 				continue
 			}
 			// What is to be bound is accepted again where it can be sent again.
 			bound := a.Apply(r)
-			if _, err := o.Check(bound, nil, Content{Essence: essence, Params: content.Params, Body: a.Body}); err != nil && !strings.Contains(bound.URL.RawQuery+bound.Header.Get("Cookie"), "u00") {
-				t.Errorf("%q %q %q is to be bound and refused: %v", bound.URL.RawQuery, bound.Header, a.Body, err)
+			if _, err := o.Check(bound, nil, Content{Essence: essence, Params: content.Params,
+				Body: a.Body}); err != nil &&
+				!strings.Contains(bound.URL.RawQuery+bound.Header.Get("Cookie"), "u00") {
+				t.Errorf("%q %q %q is to be bound and refused: %v", bound.URL.RawQuery,
+					bound.Header, a.Body, err)
 			}
 		}
 	})

@@ -172,14 +172,16 @@ func (c *Compiler) reference(ref *openapi3.SchemaRef, hidden []string) *node {
 		return c.compile(ref.Value, source{schema: ref.Value, name: c.names[ref.Value]}, hidden)
 	}
 	name := componentName(ref.Ref)
-	if beside, found := siblings(ref); found && !c.old { // OpenAPI 3.0 ignores what stands beside $ref
+	// OpenAPI 3.0 ignores what stands beside $ref
+	if beside, found := siblings(ref); found && !c.old {
 		beside.name = name
 		return c.compile(ref.Value, beside, hidden)
 	}
 	if name != "" && c.oneFile && c.doc.Components != nil {
 		component := c.doc.Components.Schemas[name]
 		if component != nil && component != ref && component.Ref != "" {
-			return c.in("$ref "+name, component, hidden) // what stands beside that $ref is seen there
+			// what stands beside that $ref is seen there
+			return c.in("$ref "+name, component, hidden)
 		}
 	}
 	return c.compile(ref.Value, source{schema: ref.Value, name: name}, hidden)
@@ -302,7 +304,8 @@ func (c *Compiler) refuse(s *openapi3.Schema) {
 	switch strings.TrimSuffix(s.SchemaDialect, "#") {
 	case "", "https://json-schema.org/draft/2020-12/schema", "https://spec.openapis.org/oas/3.1/dialect/base":
 	default:
-		c.fault("$schema %q is a dialect that is not known: use JSON Schema 2020-12", s.SchemaDialect)
+		c.fault("$schema %q is a dialect that is not known: use JSON Schema 2020-12",
+			s.SchemaDialect)
 	}
 }
 
@@ -497,9 +500,10 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.DependentRequired)) {
-		needs := slices.DeleteFunc(slices.Clone(s.DependentRequired[name]), func(other string) bool {
-			return slices.Contains(hidden, other)
-		})
+		needs := slices.DeleteFunc(slices.Clone(s.DependentRequired[name]),
+			func(other string) bool {
+				return slices.Contains(hidden, other)
+			})
 		n.dependentRequired = append(n.dependentRequired, dependency{name, needs})
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.DependentSchemas)) {
@@ -582,7 +586,8 @@ func (c *Compiler) union(
 			return ref.Ref != "" && (ref.Ref == to.Ref || lastSegment(ref.Ref) == to.Ref)
 		})
 		if i < 0 {
-			c.fault("the discriminator maps %s to %s, which %s does not list", text, to.Ref, keyword)
+			c.fault("the discriminator maps %s to %s, which %s does not list", text, to.Ref,
+				keyword)
 			continue
 		}
 		u.mapping[text] = i

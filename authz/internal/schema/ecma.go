@@ -85,7 +85,8 @@ func (p *patternParser) countGroups() {
 
 // peek reports whether the text goes on like this.
 func (p *patternParser) peek(s string) bool {
-	return p.i < len(p.text) && strings.HasPrefix(string(p.text[p.i:min(len(p.text), p.i+len(s))]), s)
+	return p.i < len(p.text) && strings.HasPrefix(string(p.text[p.i:min(len(p.text), p.i+len(s))]),
+		s)
 }
 
 func (p *patternParser) accept(s string) bool {

@@ -8,8 +8,9 @@
 // The dialect is JSON Schema 2020-12 for OpenAPI 3.1 (§4.8.24), and that of OpenAPI 3.0.
 //
 // What kin-openapi does not hand over cannot be enforced: const: null of a document that was loaded
-// without IncludeOrigin, and the last digits of numbers of the document from 2^53 on. What generated
-// code cannot bind is listed in [Operation.Unbound]: it is refused by its binder, or left out.
+// without IncludeOrigin, and the last digits of numbers of the document from 2^53 on. What
+// generated code cannot bind is listed in [Operation.Unbound]: it is refused by its binder, or left
+// out.
 package schema
 
 import (
@@ -55,9 +56,10 @@ type Error struct {
 
 // Detail is one fault.
 type Detail struct {
-	In      string // query, path, header, cookie or body
-	Name    string // of the parameter
-	Pointer string // RFC 6901, in the body or the parameter's value; * is a name that the client chose
+	In   string // query, path, header, cookie or body
+	Name string // of the parameter
+	// RFC 6901, in the body or the parameter's value; * is a name that the client chose
+	Pointer string
 	Keyword string // of the schema
 	Text    string // what is wrong, without a subject: "is not of type string"
 }

@@ -14,7 +14,8 @@ func load(t testing.TB, version, schemas string) (*openapi3.T, *openapi3.SchemaR
 	t.Helper()
 	loader := openapi3.NewLoader()
 	loader.IncludeOrigin = true
-	text := "openapi: " + version + "\ninfo: {title: t, version: '1'}\npaths: {}\ncomponents:\n  schemas:\n"
+	text := "openapi: " + version +
+		"\ninfo: {title: t, version: '1'}\npaths: {}\ncomponents:\n  schemas:\n"
 	for line := range strings.Lines(schemas) {
 		text += "    " + line
 	}
@@ -218,7 +219,8 @@ func TestDetails(t *testing.T) {
 
 // TestHidden: members that are readOnly or writeOnly, by the settings.
 func TestHidden(t *testing.T) {
-	const schemas = "S: {required: [id, secret], properties: {id: {type: string, readOnly: true}, secret: {type: string, writeOnly: true}}}"
+	const schemas = "S: {required: [id, secret], properties: {id: {type: string, readOnly: " +
+		"true}, secret: {type: string, writeOnly: true}}}"
 	for _, c := range []struct {
 		options    Options
 		body, want string // want "" is a refusal
@@ -235,7 +237,8 @@ func TestHidden(t *testing.T) {
 		for _, version := range []string{v30, v31} {
 			got, err := compileS(t, version, schemas, c.options).Validate([]byte(c.body))
 			if (err != nil) != (c.want == "") || string(got) != c.want {
-				t.Errorf("%s %+v: %s: %s %v, expected %s", version, c.options, c.body, got, err, c.want)
+				t.Errorf("%s %+v: %s: %s %v, expected %s", version, c.options, c.body, got, err,
+					c.want)
 			}
 		}
 	}
@@ -256,7 +259,8 @@ Derived: {allOf: [{$ref: "#/components/schemas/Base"}, {type: object, properties
 		"MaybePet": {[]string{`null`, `{"kind":"cat","lives":1.0}`}, []string{`{}`, `1`}},
 		"Derived":  {[]string{`{"n":null}`, `{"id":"anything","n":1}`}, []string{`{"n":"x"}`}},
 	} {
-		s := compileS(t, v31, "S: {$ref: '#/components/schemas/"+name+"'}\n"+strings.TrimSpace(components), Options{})
+		s := compileS(t, v31, "S: {$ref: '#/components/schemas/"+name+"'}\n"+
+			strings.TrimSpace(components), Options{})
 		for _, body := range c.good {
 			if _, err := s.Validate([]byte(body)); err != nil {
 				t.Errorf("%s: %s is refused: %v", name, body, err)

@@ -63,17 +63,18 @@ var formats = named(map[string]format{
 	"int8":                  {number: integersBetween("-128", "127")},
 	"int16":                 {number: integersBetween("-32768", "32767")},
 	"int32":                 {number: integersBetween("-2147483648", "2147483647")},
-	"int64":                 {number: integersBetween("-9223372036854775808", "9223372036854775807")},
-	"uint8":                 {number: integersBetween("0", "255")},
-	"uint16":                {number: integersBetween("0", "65535")},
-	"uint32":                {number: integersBetween("0", "4294967295")},
-	"uint64":                {number: integersBetween("0", "18446744073709551615")},
-	"double-int":            {number: integersBetween("-9007199254740991", "9007199254740991")},
-	"sf-integer":            {number: integersBetween("-999999999999999", "999999999999999")},
-	"sf-decimal":            {number: isStructuredDecimal},
-	"unixtime":              {number: func(d *decimal) bool { return d.isInteger() }},
-	"float":                 {number: fits(32)},
-	"double":                {number: fits(64)},
+	"int64": {number: integersBetween("-9223372036854775808",
+		"9223372036854775807")},
+	"uint8":      {number: integersBetween("0", "255")},
+	"uint16":     {number: integersBetween("0", "65535")},
+	"uint32":     {number: integersBetween("0", "4294967295")},
+	"uint64":     {number: integersBetween("0", "18446744073709551615")},
+	"double-int": {number: integersBetween("-9007199254740991", "9007199254740991")},
+	"sf-integer": {number: integersBetween("-999999999999999", "999999999999999")},
+	"sf-decimal": {number: isStructuredDecimal},
+	"unixtime":   {number: func(d *decimal) bool { return d.isInteger() }},
+	"float":      {number: fits(32)},
+	"double":     {number: fits(64)},
 })
 
 func named(all map[string]format) map[string]*format {
@@ -276,7 +277,9 @@ func isHostname(s string) bool { // RFC 1123 §2.1
 		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
 			return false
 		}
-		if strings.ContainsFunc(label, func(c rune) bool { return !isAlphanumeric(c) && c != '-' }) {
+		if strings.ContainsFunc(label, func(c rune) bool {
+			return !isAlphanumeric(c) && c != '-'
+		}) {
 			return false
 		}
 	}

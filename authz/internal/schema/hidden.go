@@ -64,7 +64,8 @@ func requires(s *openapi3.Schema, name string, visited map[*openapi3.Schema]bool
 			return true
 		}
 	}
-	parts := slices.Concat(s.AllOf, s.AnyOf, s.OneOf, openapi3.SchemaRefs{s.Not, s.If, s.Then, s.Else})
+	parts := slices.Concat(s.AllOf, s.AnyOf, s.OneOf, openapi3.SchemaRefs{s.Not, s.If, s.Then,
+		s.Else})
 	for _, ref := range s.DependentSchemas {
 		parts = append(parts, ref)
 	}

@@ -37,7 +37,8 @@ type maker struct {
 
 var (
 	memberNames = []string{"a", "b", "c", "x-y"}
-	scalars     = []any{nil, true, false, 0, 1, 2, -1, 1.5, 2.5, 10, "", "a", "ab", "abc", "äö", "x-y"}
+	scalars     = []any{nil, true, false, 0, 1, 2, -1, 1.5, 2.5, 10, "", "a", "ab", "abc", "äö",
+		"x-y"}
 )
 
 func pick[T any](m *maker, all []T) T { return all[m.IntN(len(all))] }
@@ -148,11 +149,17 @@ func (m *maker) keyword(s map[string]any, depth int) {
 		deep = append(deep,
 			func() { s["prefixItems"] = m.list(depth) },
 			func() { s["contains"] = m.schema(depth - 1) },
-			func() { s["contains"], s["minContains"], s["maxContains"] = m.schema(depth-1), m.IntN(3), 1+m.IntN(2) },
+			func() {
+				s["contains"], s["minContains"], s["maxContains"] = m.schema(depth-1), m.IntN(3),
+					1+m.IntN(2)
+			},
 			func() { s["patternProperties"] = map[string]any{"^x-": m.schema(depth - 1)} },
 			func() { s["propertyNames"] = m.schema(depth - 1) },
 			func() { s["dependentSchemas"] = m.schemas(depth) },
-			func() { s["if"], s["then"], s["else"] = m.schema(depth-1), m.schema(depth-1), m.schema(depth-1) },
+			func() {
+				s["if"], s["then"], s["else"] = m.schema(depth-1), m.schema(depth-1),
+					m.schema(depth-1)
+			},
 			func() { s["unevaluatedProperties"] = m.IntN(2) == 0 },
 			func() { s["unevaluatedProperties"] = false },
 			func() { s["unevaluatedProperties"] = m.schema(depth - 1) },
@@ -265,7 +272,8 @@ func TestAgainstKin(t *testing.T) {
 	}
 	for range count {
 		document := m.document(v30)
-		if text := string(marshal(t, document)); strings.Contains(text, `"not"`) || strings.Contains(text, `"uniqueItems"`) {
+		if text := string(marshal(t, document)); strings.Contains(text, `"not"`) ||
+			strings.Contains(text, `"uniqueItems"`) {
 			continue // see the table
 		}
 		doc := loadDocument(t, document)
@@ -317,8 +325,8 @@ func FuzzValidate(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What is accepted is accepted again, as it is to be bound, and then there is nothing left to
-		// rewrite.
+		// What is accepted is accepted again, as it is to be bound, and then there is nothing left
+		// to rewrite.
 		again, err := s.Validate(accepted)
 		if err == nil && string(again) != string(accepted) {
 			t.Errorf("%s is rewritten to %s, and that to %s", body, accepted, again)

@@ -69,13 +69,15 @@ func (c *Compiler) parameter(spec *openapi3.Parameter) (*parameter, error) {
 	}
 	p.schema = &Schema{root: n, options: c.options}
 	p.shape = shapeOf(n)
-	if p.content != "" && !isJSON(p.content) && !p.shape.is(kindString) && p.shape.kinds != anyKind {
+	if p.content != "" && !isJSON(p.content) && !p.shape.is(kindString) &&
+		p.shape.kinds != anyKind {
 		return nil, fmt.Errorf("the %s has content of %s, which is not decoded: make its schema a "+
 			"string", label, p.content)
 	}
 	if p.content == "" && !p.styled() {
-		return nil, fmt.Errorf("the %s has style %s and a schema that this style does not have: see "+
-			"OpenAPI 3.1 §4.8.12.3", label, p.style)
+		return nil,
+			fmt.Errorf("the %s has style %s and a schema that this style does not have: see "+
+				"OpenAPI 3.1 §4.8.12.3", label, p.style)
 	}
 	p.scalar = p.content == "" && (p.shape.kinds == anyKind || !p.shape.is(kindArray|kindObject)) &&
 		(p.style == openapi3.SerializationForm || p.style == openapi3.SerializationSimple)

@@ -163,9 +163,11 @@ func TestPatternsAgainstNode(t *testing.T) {
 		}
 		for k, s := range strs {
 			if results[i][0] == 'n' && utf8.RuneCountInString(s+text) != len(utf16(s+text)) {
-				continue // without the u flag node counts UTF-16 units; here characters are code points
+				// without the u flag node counts UTF-16 units; here characters are code points
+				continue
 			}
-			if strings.Contains(text, `(?<!`) && strings.ContainsAny(text, `12k`) && utf8.RuneCountInString(s) != len(utf16(s)) {
+			if strings.Contains(text, `(?<!`) && strings.ContainsAny(text, `12k`) &&
+				utf8.RuneCountInString(s) != len(utf16(s)) {
 				continue // there node looks into the middle of a code point
 			}
 			r := run{options: &Options{}, steps: 1 << 20}
@@ -178,7 +180,8 @@ func TestPatternsAgainstNode(t *testing.T) {
 	}
 	t.Logf("%d patterns, %d legal, %d linear", len(patterns), legal, linear)
 	if legal < len(patterns)/4 || linear < legal/4 {
-		t.Errorf("%d of %d patterns are legal, %d linear: the corpus says little", legal, len(patterns), linear)
+		t.Errorf("%d of %d patterns are legal, %d linear: the corpus says little", legal,
+			len(patterns), linear)
 	}
 }
 
@@ -207,7 +210,8 @@ func corpus(n int) (all []string) {
 		open := 0
 		for range 1 + random.IntN(6) {
 			piece := pieces[random.IntN(len(pieces))]
-			if strings.HasPrefix(piece, "(") && !strings.HasSuffix(piece, ")") && !strings.HasSuffix(piece, "+") {
+			if strings.HasPrefix(piece, "(") && !strings.HasSuffix(piece, ")") &&
+				!strings.HasSuffix(piece, "+") {
 				open++
 			}
 			if piece == ")" && open > 0 {

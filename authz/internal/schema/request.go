@@ -187,7 +187,8 @@ func (a *Accepted) Apply(r *http.Request) *http.Request {
 		r.URL = &at
 	}
 	length := []string{strconv.Itoa(len(a.Body))}
-	stale := len(r.Header["Content-Length"]) > 0 && !slices.Equal(r.Header["Content-Length"], length)
+	stale := len(r.Header["Content-Length"]) > 0 && !slices.Equal(r.Header["Content-Length"],
+		length)
 	if a.Header != nil || stale {
 		r.Header = r.Header.Clone()
 		maps.Copy(r.Header, a.Header)
@@ -248,7 +249,8 @@ func (o *Operation) checkHeaders(r *http.Request, reader *reader, accepted *Acce
 		case len(values) > 1 && !p.shape.is(kindArray):
 			f.add(p.fault("style", "occurs more than once"))
 		default:
-			text := strings.Trim(strings.Join(values, ","), " \t") // RFC 9110 §5.3: a list in several lines
+			// RFC 9110 §5.3: a list in several lines
+			text := strings.Trim(strings.Join(values, ","), " \t")
 			bound, err := reader.bind(p, text)
 			if f.add(err); err == nil && (bound != values[0] || len(values) > 1) {
 				accepted.set(p.key, bound)
@@ -359,15 +361,18 @@ func (p *parameter) unbound() []string {
 	label := p.in + " parameter " + p.name
 	root := p.schema.root
 	if p.content == "" && root.kinds == anyKind && (root.oneOf != nil || root.anyOf != nil) {
-		return []string{label + ": a oneOf or anyOf without a type is not bound by generated code: " +
+		return []string{label +
+			": a oneOf or anyOf without a type is not bound by generated code: " +
 			"give the schema a list of types"}
 	}
 	single := p.style != openapi3.SerializationDeepObject && (p.in != "query" || !p.spread())
 	if p.content == "" && p.shape.is(kindObject) && single {
 		for _, name := range slices.Sorted(maps.Keys(p.shape.members)) {
 			if m := p.shape.members[name]; m.is(kindNumber | kindBoolean) {
-				return []string{fmt.Sprintf("%s: generated code binds the members of an object of style "+
-					"%s as strings only, so %s is refused: use deepObject or content", label, p.style, name)}
+				return []string{
+					fmt.Sprintf("%s: generated code binds the members of an object of style "+
+						"%s as strings only, so %s is refused: use deepObject or content", label,
+						p.style, name)}
 			}
 		}
 	}

@@ -19,7 +19,8 @@ func compileOperation(t testing.TB, version, text string) (*Operation, []error) 
 	t.Helper()
 	loader := openapi3.NewLoader()
 	loader.IncludeOrigin = true
-	document := "openapi: " + version + "\ninfo: {title: t, version: '1'}\npaths:\n  /p/{id}:\n    post:\n      responses: {'204': {description: d}}\n"
+	document := "openapi: " + version + "\ninfo: {title: t, version: '1'}\npaths:\n  /p/{id}:\n  " +
+		"  post:\n      responses: {'204': {description: d}}\n"
 	for line := range strings.Lines(text) {
 		document += "      " + line
 	}
@@ -61,19 +62,24 @@ func outcome(a *Accepted, err error) string {
 
 func TestParameters(t *testing.T) {
 	color := func(in, more string) string {
-		return "parameters: [{name: color, in: " + in + ", " + more + "schema: {type: object, additionalProperties: false, properties: {R: {type: string, maxLength: 3}, G: {type: string}, B: {type: string}}}}]"
+		return "parameters: [{name: color, in: " + in + ", " + more + "schema: {type: object, " +
+			"additionalProperties: false, properties: {R: {type: string, maxLength: 3}, G: " +
+			"{type: string}, B: {type: string}}}}]"
 	}
 	list := func(in, more, items string) string {
-		return "parameters: [{name: x, in: " + in + ", " + more + "schema: {type: array, items: " + items + "}}]"
+		return "parameters: [{name: x, in: " + in + ", " + more + "schema: {type: array, items: " +
+			items + "}}]"
 	}
 	one := func(in, schema string) string {
 		return "parameters: [{name: x, in: " + in + ", schema: " + schema + "}]"
 	}
 	path := func(more, schema string) string {
-		return "parameters: [{name: id, in: path, required: true, " + more + "schema: " + schema + "}]"
+		return "parameters: [{name: id, in: path, required: true, " + more + "schema: " + schema +
+			"}]"
 	}
 	for _, c := range []struct{ operation, in, text, want, bound string }{
-		// The names of members are exact; others, and doubled ones, are refused where the schema is closed.
+		// The names of members are exact; others, and doubled ones, are refused where the schema is
+		// closed.
 		{color("query", "explode: false, "), "query", "color=R,1,G,2", "ok", "color=R,1,G,2"},
 		{color("query", "explode: false, "), "query", "color=R,1,r,2", "refused: query color/* additionalProperties", ""},
 		{color("query", "explode: false, "), "query", "color=r,abcdef", "refused: query color/* additionalProperties", ""},
@@ -200,7 +206,9 @@ func TestParameters(t *testing.T) {
 		case "query":
 			values, err := url.ParseQuery(got)
 			want, _ := url.ParseQuery(c.bound)
-			if err == nil && maps.EqualFunc(values, want, func(a, b []string) bool { return strings.Join(a, "\x00") == strings.Join(b, "\x00") }) {
+			if err == nil && maps.EqualFunc(values, want, func(a, b []string) bool {
+				return strings.Join(a, "\x00") == strings.Join(b, "\x00")
+			}) {
 				continue
 			}
 		}
@@ -212,7 +220,8 @@ func TestParameters(t *testing.T) {
 
 func TestBodies(t *testing.T) {
 	form := func(schema string) string {
-		return "requestBody: {required: true, content: {application/x-www-form-urlencoded: {schema: " + schema + "}}}"
+		return "requestBody: {required: true, content: {application/x-www-form-urlencoded: " +
+			"{schema: " + schema + "}}}"
 	}
 	media := func(name, schema string) string {
 		return "requestBody: {required: true, content: {" + name + ": {schema: " + schema + "}}}"
@@ -249,7 +258,8 @@ func TestBodies(t *testing.T) {
 	} {
 		o := mustOperation(t, v31, strings.TrimPrefix(c.operation, "responses: {}"))
 		r := httptest.NewRequest("POST", "/p/1?"+c.query, nil)
-		a, err := o.Check(r, func(string) string { return "1" }, Content{Essence: c.essence, Body: []byte(c.text)})
+		a, err := o.Check(r, func(string) string { return "1" },
+			Content{Essence: c.essence, Body: []byte(c.text)})
 		if got := outcome(a, err); got != c.want {
 			t.Errorf("%s: %s: %s, expected %s", c.operation, c.text, got, c.want)
 			continue
@@ -277,7 +287,8 @@ func TestBodies(t *testing.T) {
 
 func TestMultipart(t *testing.T) {
 	operation := func(schema, encoding string) string {
-		return "requestBody: {required: true, content: {multipart/form-data: {schema: " + schema + ", encoding: {" + encoding + "}}}}"
+		return "requestBody: {required: true, content: {multipart/form-data: {schema: " + schema +
+			", encoding: {" + encoding + "}}}}"
 	}
 	part := func(disposition, contentType, data string) string {
 		s := "--b\r\nContent-Disposition: form-data; " + disposition + "\r\n"
@@ -286,8 +297,12 @@ func TestMultipart(t *testing.T) {
 		}
 		return s + "\r\n" + data + "\r\n"
 	}
-	file := func(contentType string) string { return part(`name="file"; filename="f"`, contentType, "\xff\x00") }
-	const binary = "{type: object, required: [file], additionalProperties: false, properties: {file: {type: string, format: binary}, n: {type: integer}, o: {type: object, required: [a]}, many: {type: array, items: {type: string, format: binary}}}}"
+	file := func(contentType string) string {
+		return part(`name="file"; filename="f"`, contentType, "\xff\x00")
+	}
+	const binary = "{type: object, required: [file], additionalProperties: false, properties: " +
+		"{file: {type: string, format: binary}, n: {type: integer}, o: {type: object, required: " +
+		"[a]}, many: {type: array, items: {type: string, format: binary}}}}"
 	for _, c := range []struct{ operation, body, want string }{
 		{operation(binary, ""), file("text/csv"), "ok"},
 		{operation(binary, ""), file(""), "ok"},
@@ -309,7 +324,8 @@ func TestMultipart(t *testing.T) {
 		o := mustOperation(t, v31, c.operation)
 		r := httptest.NewRequest("POST", "/p/1", nil)
 		a, err := o.Check(r, func(string) string { return "1" }, Content{
-			Essence: "multipart/form-data", Params: map[string]string{"boundary": "b"}, Body: []byte(c.body + "--b--\r\n"),
+			Essence: "multipart/form-data", Params: map[string]string{"boundary": "b"},
+			Body: []byte(c.body + "--b--\r\n"),
 		})
 		if got := outcome(a, err); got != c.want {
 			t.Errorf("%s: %q: %s, expected %s", c.operation, c.body, got, c.want)
@@ -338,7 +354,8 @@ func TestAllFaults(t *testing.T) {
 requestBody: {required: true, content: {application/json: {schema: {type: object, required: [street, city], properties: {street: {type: string}, city: {type: string}, zip: {type: string, pattern: "^[0-9]{5}$"}, age: {type: integer, minimum: 0}}}}}}`)
 	r := httptest.NewRequest("POST", "/p/1?y=z", nil)
 	_, err := o.Check(r, func(string) string { return "1" }, Content{Essence: "application/json", Body: []byte(`{"zip":"a","age":-1}`)})
-	want := "refused: query x required, query y type, body/street required, body/city required, body/zip pattern, body/age minimum"
+	want := "refused: query x required, query y type, body/street required, body/city required, " +
+		"body/zip pattern, body/age minimum"
 	if got := outcome(nil, err); got != want {
 		t.Errorf("%s, expected %s", got, want)
 	}
@@ -348,7 +365,8 @@ requestBody: {required: true, content: {application/json: {schema: {type: object
 }
 
 func TestSeveralHeaders(t *testing.T) {
-	o := mustOperation(t, v31, "parameters: [{name: X-L, in: header, schema: {type: array, items: {type: integer}}}, {name: X-S, in: header, schema: {type: string}}]")
+	o := mustOperation(t, v31, "parameters: [{name: X-L, in: header, schema: {type: array, "+
+		"items: {type: integer}}}, {name: X-S, in: header, schema: {type: string}}]")
 	r := httptest.NewRequest("POST", "/p/1", nil)
 	r.Header = http.Header{"X-L": {"1", " 2"}}
 	a, err := o.Check(r, func(string) string { return "1" }, Content{})
@@ -364,11 +382,14 @@ func TestSeveralHeaders(t *testing.T) {
 // TestMultipartForm: what reads a multipart form by net/http sees each field once, and none of the
 // query.
 func TestMultipartForm(t *testing.T) {
-	o := mustOperation(t, v31, "parameters: [{name: n, in: query, schema: {type: integer}}]\nrequestBody: {content: {multipart/form-data: {schema: {type: object, properties: {n: {type: integer, maximum: 5}, a: {type: string}}}}}}")
+	o := mustOperation(t, v31, "parameters: [{name: n, in: query, schema: {type: "+
+		"integer}}]\nrequestBody: {content: {multipart/form-data: {schema: {type: object, "+
+		"properties: {n: {type: integer, maximum: 5}, a: {type: string}}}}}}")
 	body := "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx\r\n--b--\r\n"
 	r := httptest.NewRequest("POST", "/p/1?n=99", nil)
 	r.Header.Set("Content-Type", "multipart/form-data; boundary=b")
-	a, err := o.Check(r, nil, Content{Essence: "multipart/form-data", Params: map[string]string{"boundary": "b"}, Body: []byte(body)})
+	a, err := o.Check(r, nil, Content{Essence: "multipart/form-data",
+		Params: map[string]string{"boundary": "b"}, Body: []byte(body)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -386,14 +407,18 @@ func TestMultipartForm(t *testing.T) {
 
 // TestConcurrent: an operation is shared by all of its requests.
 func TestConcurrent(t *testing.T) {
-	o := mustOperation(t, v31, "parameters: [{name: n, in: query, schema: {type: number, minimum: 0.5, multipleOf: 0.5}}]\nrequestBody: {content: {application/json: {schema: {oneOf: [{type: object, required: [a], properties: {a: {pattern: '^(?=x)x+$'}}}, {type: array, uniqueItems: true}]}}}}")
+	o := mustOperation(t, v31, "parameters: [{name: n, in: query, schema: {type: number, "+
+		"minimum: 0.5, multipleOf: 0.5}}]\nrequestBody: {content: {application/json: {schema: "+
+		"{oneOf: [{type: object, required: [a], properties: {a: {pattern: '^(?=x)x+$'}}}, {type: "+
+		"array, uniqueItems: true}]}}}}")
 	var group sync.WaitGroup
 	for i := range 8 {
 		group.Go(func() {
 			for range 50 {
 				r := httptest.NewRequest("POST", "/p/1?n=1.5", nil)
 				body := []string{`{"a":"xx"}`, `[1,2,{"a":1}]`}[i%2]
-				if _, err := o.Check(r, nil, Content{Essence: "application/json", Body: []byte(body)}); err != nil {
+				if _, err := o.Check(r, nil, Content{Essence: "application/json",
+					Body: []byte(body)}); err != nil {
 					t.Error(err)
 				}
 			}

@@ -26,7 +26,8 @@ func (c *Compiler) Responses(spec *openapi3.Operation) (all Responses, faults []
 		for _, name := range slices.Sorted(maps.Keys(ref.Value.Headers)) {
 			header := ref.Value.Headers[name]
 			// OpenAPI 3.1 §4.8.17: Content-Type is described by content.
-			if header == nil || header.Value == nil || http.CanonicalHeaderKey(name) == "Content-Type" {
+			if header == nil || header.Value == nil ||
+				http.CanonicalHeaderKey(name) == "Content-Type" {
 				continue
 			}
 			spec := header.Value.Parameter

@@ -100,7 +100,9 @@ func (t *tree) indexed() bool {
 		return true
 	}
 	for i := range t.members {
-		if !slices.ContainsFunc(t.members, func(b *branch) bool { return b.name == strconv.Itoa(i) }) {
+		if !slices.ContainsFunc(t.members, func(b *branch) bool {
+			return b.name == strconv.Itoa(i)
+		}) {
 			return false
 		}
 	}

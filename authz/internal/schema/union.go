@@ -145,7 +145,8 @@ func (r *run) union(u *union, at int, m *marks) bool {
 	}
 	if i, ok := r.named(u, k, &f); ok {
 		if i < 0 {
-			return r.refuse(u.keyword, "is a discriminator that names none of the schemas", u.discriminator)
+			return r.refuse(u.keyword, "is a discriminator that names none of the schemas",
+				u.discriminator)
 		}
 		return r.branch(u.branches[i], at, m)
 	}

@@ -159,9 +159,11 @@ func (r *run) string(n *node, at, end int) bool {
 	if n.minLength > 0 || n.maxLength >= 0 {
 		switch length := utf8.RuneCount(text); {
 		case length < n.minLength:
-			ok = r.refuse("minLength", "is shorter than "+strconv.Itoa(n.minLength)+" characters", "")
+			ok = r.refuse("minLength", "is shorter than "+strconv.Itoa(n.minLength)+" characters",
+				"")
 		case n.maxLength >= 0 && length > n.maxLength:
-			ok = r.refuse("maxLength", "is longer than "+strconv.Itoa(n.maxLength)+" characters", "")
+			ok = r.refuse("maxLength", "is longer than "+strconv.Itoa(n.maxLength)+" characters",
+				"")
 		}
 	}
 	if n.pattern != nil && ok && !r.match(n.pattern, text) {

@@ -22,7 +22,8 @@ func hostile() map[string]struct {
 		var b strings.Builder
 		b.WriteString("S: {type: array, items: {" + keyword + ": [")
 		for i := range n {
-			fmt.Fprintf(&b, "{type: object, required: [m%d], properties: {m%d: {type: string}, x: {type: integer}}}, ", i, i)
+			fmt.Fprintf(&b, "{type: object, required: [m%d], properties: {m%d: {type: string}, "+
+				"x: {type: integer}}}, ", i, i)
 		}
 		return b.String() + tail + "]}}"
 	}
@@ -84,9 +85,11 @@ func TestWork(t *testing.T) {
 		}
 		_, err := s.Validate(c.body)
 		heap := allocated(func() { _, _ = s.Validate(c.body) })
-		t.Logf("%-16s %.2f of decoding, heap %.2f of the body, %v", name, ratio, float64(heap)/float64(len(c.body)), err != nil)
+		t.Logf("%-16s %.2f of decoding, heap %.2f of the body, %v", name, ratio,
+			float64(heap)/float64(len(c.body)), err != nil)
 		if ratio > most {
-			t.Errorf("%s: validating costs %.1f times decoding, expected at most %v", name, ratio, most)
+			t.Errorf("%s: validating costs %.1f times decoding, expected at most %v", name, ratio,
+				most)
 		}
 		if heap > 4*uint64(len(c.body)) {
 			t.Errorf("%s: validating allocates %d bytes for a body of %d", name, heap, len(c.body))

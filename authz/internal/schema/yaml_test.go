@@ -7,13 +7,15 @@ import (
 )
 
 func TestYAML(t *testing.T) {
-	o := mustOperation(t, v31, "requestBody: {content: {application/yaml: {schema: {type: object, required: [a], properties: {a: {type: integer}, s: {type: string}}}}}}")
+	o := mustOperation(t, v31, "requestBody: {content: {application/yaml: {schema: {type: "+
+		"object, required: [a], properties: {a: {type: integer}, s: {type: string}}}}}}")
 	for body, want := range map[string]string{
 		"a: 1\ns: x": "ok", "a: 0x10": "ok", `{"a": 1}`: "ok", "a: x": "refused: body/a type", "s: x": "refused: body/a required",
 		"a: 1\ns: 2024-01-01": "ok", "a: 1\na: 2": "refused: body syntax", "a: &x 1\nb: *x": "refused: body syntax",
 		"a: .inf": "refused: body syntax", "a: [": "refused: body syntax", "a: 1\n---\na: 2": "refused: body syntax",
 	} {
-		a, err := o.Check(httptest.NewRequest("POST", "/p/1", nil), nil, Content{Essence: "application/yaml", Body: []byte(body)})
+		a, err := o.Check(httptest.NewRequest("POST", "/p/1", nil), nil,
+			Content{Essence: "application/yaml", Body: []byte(body)})
 		if got := outcome(a, err); got != want {
 			t.Errorf("%q: %s, expected %s", body, got, want)
 		}

@@ -1,6 +1,7 @@
-// Package docs is the page on which people meet the API: Swagger UI over a copy of its document that says what each
-// operation needs, gets tokens from the configured issuers, and shows how to call in ten languages. All of it comes from
-// this server, and a browser is told to take nothing from elsewhere.
+// Package docs is the page on which people meet the API: Swagger UI over a copy of its document
+// that says what each operation needs, gets tokens from the configured issuers, and shows how to
+// call in ten languages. All of it comes from this server, and a browser is told to take nothing
+// from elsewhere.
 package docs
 
 import (
@@ -31,19 +32,21 @@ const Root = "/docs"
 type Config struct {
 	Document *openapi3.T // the API's, with no references to other files; it stays as it is
 	Source   []byte      // text of the document, YAML or JSON, whose order is shown; nil: by name
-	Resource string      // URL under which clients reach the API. Default: wherever the page was loaded from
-	BasePath string      // where the document's paths begin for clients: "", or as "/v1"
-	Issuers  []Issuer    // who may be asked for a token; none: tokens are pasted
-	// Discover returns an issuer's endpoints (RFC 8414 §2); an authorize endpoint may be "". It is called at the first
-	// view of the page, and again at later ones while it fails.
+	// URL under which clients reach the API. Default: wherever the page was loaded from
+	Resource string
+	BasePath string   // where the document's paths begin for clients: "", or as "/v1"
+	Issuers  []Issuer // who may be asked for a token; none: tokens are pasted
+	// Discover returns an issuer's endpoints (RFC 8414 §2); an authorize endpoint may be "". It is
+	// called at the first view of the page, and again at later ones while it fails.
 	Discover func(ctx context.Context, issuer string) (authorize, token string, err error)
 	// Refuse answers a request with an error, as the server does elsewhere.
 	Refuse func(http.ResponseWriter, *http.Request, error)
 	Logger *slog.Logger     // default slog.Default()
 	Now    func() time.Time // default time.Now
-	// InsecureClients is nil but under `dev`: what Authorize is filled in with, for everybody to see. With it the page
-	// also believes the Host of a request, and takes an issuer whose URL is below Resource to be at that host too; so it
-	// works by any name of this machine, and through a forwarded port.
+	// InsecureClients is nil but under `dev`: what Authorize is filled in with, for everybody to
+	// see. With it the page also believes the Host of a request, and takes an issuer whose URL is
+	// below Resource to be at that host too; so it works by any name of this machine, and through a
+	// forwarded port.
 	InsecureClients *Clients
 }
 
@@ -73,18 +76,22 @@ type Docs struct {
 	last *edition
 }
 
-// New makes the page, or returns all that is wrong with config, joined. It does no I/O. Issuers are asked on ctx, the
-// server's.
+// New makes the page, or returns all that is wrong with config, joined. It does no I/O. Issuers are
+// asked on ctx, the server's.
 func New(ctx context.Context, config Config) (*Docs, error) {
 	var faults []error
 	if config.Document == nil {
-		faults = append(faults, errors.New("docs: Config.Document is nil: there is nothing to show"))
+		faults = append(faults,
+			errors.New("docs: Config.Document is nil: there is nothing to show"))
 	}
 	if config.Refuse == nil {
-		faults = append(faults, errors.New("docs: Config.Refuse is nil: nobody would answer what is wrong"))
+		faults = append(faults,
+			errors.New("docs: Config.Refuse is nil: nobody would answer what is wrong"))
 	}
 	if config.Discover == nil && len(config.Issuers) > 0 {
-		faults = append(faults, errors.New("docs: Config.Discover is nil: it is needed to find the endpoints of Config.Issuers"))
+		faults = append(faults,
+			errors.New("docs: Config.Discover is nil: it is needed to find the endpoints of "+
+				"Config.Issuers"))
 	}
 	if faults != nil {
 		return nil, errors.Join(faults...)
@@ -101,7 +108,8 @@ func New(ctx context.Context, config Config) (*Docs, error) {
 	}
 	var errs [4]error
 	// What stops the start is told by the gate.
-	d.plan, errs[0] = authz.Config{Document: config.Document, Unstated: authz.DenyUnstated}.CompileSecurity()
+	d.plan, errs[0] = authz.Config{Document: config.Document,
+		Unstated: authz.DenyUnstated}.CompileSecurity()
 	d.document, errs[1] = config.Document.MarshalJSON()
 	d.index, errs[2] = template.ParseFS(page, "page/index.html")
 	d.files, errs[3] = readFiles()
@@ -126,10 +134,12 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy(nil))
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer") // an authorization code stands in the URL of a page here
+	// an authorization code stands in the URL of a page here
+	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		d.config.Refuse(w, r, &authz.Error{Kind: authz.MethodNotAllowed, Allow: []string{http.MethodGet, http.MethodHead}})
+		d.config.Refuse(w, r, &authz.Error{Kind: authz.MethodNotAllowed,
+			Allow: []string{http.MethodGet, http.MethodHead}})
 		return
 	}
 	name, below := strings.CutPrefix(r.URL.Path, Root+"/")
@@ -143,7 +153,8 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		file.serve(w, r)
 		return
 	}
-	if !slices.Contains([]string{"", "openapi.json", "openapi.yaml", "snippets.json"}, name) || !below {
+	if !slices.Contains([]string{"", "openapi.json", "openapi.yaml", "snippets.json"}, name) ||
+		!below {
 		d.config.Refuse(w, r, &authz.Error{Kind: authz.NotFound})
 		return
 	}
@@ -185,8 +196,8 @@ func (d *Docs) serveSnippets(w http.ResponseWriter, r *http.Request, values Valu
 	}
 }
 
-// policy lets a page take scripts, styles and pictures from this server alone, and send requests to it and to the
-// issuers' token endpoints. Nobody may frame it.
+// policy lets a page take scripts, styles and pictures from this server alone, and send requests to
+// it and to the issuers' token endpoints. Nobody may frame it.
 func policy(found []endpoints) string {
 	connect := "connect-src 'self'"
 	for _, e := range found {
@@ -194,18 +205,22 @@ func policy(found []endpoints) string {
 			connect += " " + source
 		}
 	}
-	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " + connect +
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
+		connect +
 		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// source writes a URL as a source of a policy (CSP3 §2.3.1), or returns "" if it cannot be one, as that of an IPv6 address
-// cannot. A query would never match.
+// source writes a URL as a source of a policy (CSP3 §2.3.1), or returns "" if it cannot be one, as
+// that of an IPv6 address cannot. A query would never match.
 func source(endpoint string) string {
 	u, err := url.Parse(endpoint)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || strings.Trim(u.Host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.:") != "" {
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" ||
+		strings.Trim(u.Host,
+			"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.:") != "" {
 		return ""
 	}
-	return u.Scheme + "://" + u.Host + strings.NewReplacer(";", "%3B", ",", "%2C", "'", "%27").Replace(u.EscapedPath())
+	return u.Scheme + "://" + u.Host + strings.NewReplacer(";", "%3B", ",", "%2C", "'",
+		"%27").Replace(u.EscapedPath())
 }
 
 // edition is all that depends on where the page is, and on what is known of the issuers.
@@ -234,8 +249,9 @@ func (d *Docs) edition(r *http.Request) (*edition, error) {
 	return d.last, nil
 }
 
-// base is where the API is to whoever asks; "" is wherever the page was loaded from. What a request says of that is
-// believed under dev alone, where the server lets loopback hosts through and nothing else.
+// base is where the API is to whoever asks; "" is wherever the page was loaded from. What a request
+// says of that is believed under dev alone, where the server lets loopback hosts through and
+// nothing else.
 func (d *Docs) base(r *http.Request) string {
 	if d.config.InsecureClients != nil && !strings.ContainsAny(r.Host, "%;,'\"") {
 		return "http://" + r.Host
@@ -313,7 +329,8 @@ func (d *Docs) settings(found []endpoints) any {
 	for name, e := range d.schemes(found) {
 		s := scheme{Issuer: e.URL, Audience: e.Audience, Authorize: e.authorize, Token: e.token}
 		if c := d.config.InsecureClients; c != nil {
-			s.Clients = map[string]client{"clientCredentials": {c.ID, c.Secret}, "authorizationCode": {ID: c.App}}
+			s.Clients = map[string]client{"clientCredentials": {c.ID, c.Secret},
+				"authorizationCode": {ID: c.App}}
 		}
 		schemes[name] = s
 	}

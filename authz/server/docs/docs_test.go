@@ -25,7 +25,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// orders is a document of every kind of access, and of what a served copy must not pass on as it is.
+// orders is a document of every kind of access, and of what a served copy must not pass on as it
+// is.
 const orders = `
 openapi: 3.1.0
 info: {title: Orders, version: 1.0.0, summary: What is ordered.}
@@ -161,19 +162,22 @@ func (s *site) settings(t *testing.T, target string) (settings struct {
 	}
 }) {
 	t.Helper()
-	escaped := regexp.MustCompile(`data-settings="([^"]*)"`).FindStringSubmatch(s.ask("GET", target).Body.String())
+	escaped := regexp.MustCompile(`data-settings="([^"]*)"`).FindStringSubmatch(s.ask("GET",
+		target).Body.String())
 	if escaped == nil {
 		t.Fatal("the page has no data-settings")
 	}
-	if err := json.Unmarshal([]byte(strings.ReplaceAll(escaped[1], "&#34;", `"`)), &settings); err != nil {
+	if err := json.Unmarshal([]byte(strings.ReplaceAll(escaped[1], "&#34;", `"`)),
+		&settings); err != nil {
 		t.Fatal(err)
 	}
 	return settings
 }
 
 const (
-	strict = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-	open   = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' https://issuer.example/oauth/token; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	strict = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
+		"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	open = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' https://issuer.example/oauth/token; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 func TestAnswers(t *testing.T) {
@@ -228,7 +232,8 @@ func TestAnswers(t *testing.T) {
 					t.Errorf("%s is %q, want %q", name, is, want)
 				}
 			}
-			if is := got.Header().Get("Content-Type"); test.contentType != "" && !strings.HasPrefix(is, test.contentType) {
+			if is := got.Header().Get("Content-Type"); test.contentType != "" &&
+				!strings.HasPrefix(is, test.contentType) {
 				t.Errorf("Content-Type is %q, want %s", is, test.contentType)
 			}
 			if test.method == "HEAD" && got.Body.Len() > 0 {
@@ -237,7 +242,8 @@ func TestAnswers(t *testing.T) {
 			if test.method == "GET" && test.status == 200 && got.Body.Len() == 0 {
 				t.Error("the answer is empty")
 			}
-			// Relative, so that it leads where the browser is, also behind a proxy that takes a prefix away.
+			// Relative, so that it leads where the browser is, also behind a proxy that takes a
+			// prefix away.
 			if is := got.Header().Get("Location"); test.status == 307 && is != "docs/" {
 				t.Errorf("Location is %q, want docs/", is)
 			}
@@ -246,7 +252,8 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestServes(t *testing.T) {
-	for path, want := range map[string]bool{"/docs": true, "/docs/": true, "/docs/x/y": true, "/docsearch": false, "/Docs": false, "/": false, "/api/docs": false} {
+	for path, want := range map[string]bool{"/docs": true, "/docs/": true, "/docs/x/y": true,
+		"/docsearch": false, "/Docs": false, "/": false, "/api/docs": false} {
 		if Serves(path) != want {
 			t.Errorf("Serves(%q) is %v", path, !want)
 		}
@@ -258,8 +265,10 @@ func TestFilesAreKeptByBrowsers(t *testing.T) {
 	for name := range s.files {
 		first := s.ask("GET", "/docs/"+name, "Accept-Encoding", "gzip")
 		etag := first.Header().Get("ETag")
-		if again := s.ask("GET", "/docs/"+name, "Accept-Encoding", "gzip", "If-None-Match", etag); again.Code != 304 || again.Body.Len() > 0 {
-			t.Errorf("%s with the ETag %s that it had: %d with %d bytes, want 304 with none", name, etag, again.Code, again.Body.Len())
+		if again := s.ask("GET", "/docs/"+name, "Accept-Encoding", "gzip", "If-None-Match",
+			etag); again.Code != 304 || again.Body.Len() > 0 {
+			t.Errorf("%s with the ETag %s that it had: %d with %d bytes, want 304 with none", name,
+				etag, again.Code, again.Body.Len())
 		}
 		if s.ask("GET", "/docs/"+name, "If-None-Match", `"another"`).Code != 200 {
 			t.Errorf("%s with another ETag is not sent", name)
@@ -271,22 +280,27 @@ func TestCompression(t *testing.T) {
 	s := newSite(t, nil)
 	plain := s.ask("GET", "/docs/swagger-ui-bundle.js")
 	if plain.Header().Get("Content-Encoding") != "" || plain.Body.Len() < 1<<20 {
-		t.Fatalf("who does not accept gzip gets %q with %d bytes", plain.Header().Get("Content-Encoding"), plain.Body.Len())
+		t.Fatalf("who does not accept gzip gets %q with %d bytes",
+			plain.Header().Get("Content-Encoding"), plain.Body.Len())
 	}
 	for accepted, want := range map[string]string{
 		"gzip": "gzip", "deflate, gzip;q=1.0, *;q=0.5": "gzip", "GZIP": "gzip", "br, gzip": "gzip",
 		"gzip;q=0": "", "gzip; q=0": "", "br": "", "xgzip": "",
 	} {
 		got := s.ask("GET", "/docs/swagger-ui-bundle.js", "Accept-Encoding", accepted)
-		if is := got.Header().Get("Content-Encoding"); is != want || got.Header().Get("Vary") != "Accept-Encoding" {
-			t.Errorf("who accepts %s gets Content-Encoding %q, Vary %q: want %q and Accept-Encoding", accepted, is, got.Header().Get("Vary"), want)
+		if is := got.Header().Get("Content-Encoding"); is != want ||
+			got.Header().Get("Vary") != "Accept-Encoding" {
+			t.Errorf(
+				"who accepts %s gets Content-Encoding %q, Vary %q: want %q and Accept-Encoding",
+				accepted, is, got.Header().Get("Vary"), want)
 		}
 		if want != "" {
 			reader, err := gzip.NewReader(got.Body)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if text, err := io.ReadAll(reader); err != nil || !bytes.Equal(text, plain.Body.Bytes()) {
+			if text, err := io.ReadAll(reader); err != nil ||
+				!bytes.Equal(text, plain.Body.Bytes()) {
 				t.Errorf("who accepts %s gets something else than who does not: %v", accepted, err)
 			}
 			if got.Header().Get("ETag") == plain.Header().Get("ETag") {
@@ -302,7 +316,9 @@ func TestPagesAgreeWithThePolicy(t *testing.T) {
 		"serve": newSite(t, nil),
 		"dev":   newSite(t, func(c *Config) { c.InsecureClients = &Clients{"full", "secret", "app"} }),
 		"down": newSite(t, func(c *Config) {
-			c.Discover = func(context.Context, string) (string, string, error) { return "", "", errors.New("down") }
+			c.Discover = func(context.Context, string) (string, string, error) {
+				return "", "", errors.New("down")
+			}
 		}),
 	} {
 		for _, path := range []string{"/docs/", "/docs/oauth2-redirect.html"} {
@@ -317,17 +333,20 @@ func TestPagesAgreeWithThePolicy(t *testing.T) {
 			}
 			links := regexp.MustCompile(`(?:src|href)="([^"]+)"`).FindAllStringSubmatch(html, -1)
 			if len(links) < 2 {
-				t.Errorf("%s %s has %d links: want its script and its style", name, path, len(links))
+				t.Errorf("%s %s has %d links: want its script and its style", name, path,
+					len(links))
 			}
 			for _, link := range links {
 				if got := s.ask("GET", "/docs/"+link[1]); got.Code != 200 {
-					t.Errorf("%s %s names %s, which is answered with %d", name, path, link[1], got.Code)
+					t.Errorf("%s %s names %s, which is answered with %d", name, path, link[1],
+						got.Code)
 				}
 			}
 		}
 	}
 	for name, file := range newSite(t, nil).files {
-		if strings.HasSuffix(name, ".css") && regexp.MustCompile(`url\(\s*["']?(https?:)?//`).Match(file.plain) {
+		if strings.HasSuffix(name, ".css") &&
+			regexp.MustCompile(`url\(\s*["']?(https?:)?//`).Match(file.plain) {
 			t.Errorf("%s takes something from elsewhere", name)
 		}
 	}
@@ -342,17 +361,21 @@ func TestServedDocument(t *testing.T) {
 		t.Errorf("servers are %v: want the resource alone", served.Servers)
 	}
 	scheme := served.Components.SecuritySchemes["oauth2"].Value
-	scopes := map[string]string{"read:orders": "Read orders", "write:orders": "Write orders", "audit": "Look closely"}
+	scopes := map[string]string{"read:orders": "Read orders", "write:orders": "Write orders",
+		"audit": "Look closely"}
 	for flow, is := range map[string]*openapi3.OAuthFlow{"clientCredentials": scheme.Flows.ClientCredentials, "authorizationCode": scheme.Flows.AuthorizationCode} {
 		if is == nil || is.TokenURL != issuerURL+"oauth/token" || !maps.Equal(is.Scopes, scopes) {
-			t.Errorf("%s is %+v: want the issuer's token endpoint, and the scopes %v", flow, is, scopes)
+			t.Errorf("%s is %+v: want the issuer's token endpoint, and the scopes %v", flow, is,
+				scopes)
 		}
 	}
 	if is := scheme.Flows.AuthorizationCode.AuthorizationURL; is != issuerURL+"authorize" {
 		t.Errorf("the authorization endpoint is %q", is)
 	}
-	if is := served.Components.SecuritySchemes["signIn"].Value; is.Type != "http" || is.Scheme != "bearer" || is.Flows != nil {
-		t.Errorf("signIn is %+v: want a token that is pasted, for the document's flows lead elsewhere", is)
+	if is := served.Components.SecuritySchemes["signIn"].Value; is.Type != "http" ||
+		is.Scheme != "bearer" || is.Flows != nil {
+		t.Errorf("signIn is %+v: want a token that is pasted, for the document's flows lead "+
+			"elsewhere", is)
 	}
 
 	shown := map[string]bool{}
@@ -365,7 +388,8 @@ func TestServedDocument(t *testing.T) {
 		if operation.Servers != nil || served.Paths.Value(o.Path).Servers != nil {
 			t.Errorf("%s has servers of its own, where this one would not answer", o.ID)
 		}
-		// Whatever the document's own schemes let in, a token of the issuer does, with the same scopes; and nothing else.
+		// Whatever the document's own schemes let in, a token of the issuer does, with the same
+		// scopes; and nothing else.
 		original := s.document.Paths.Value(o.Path).GetOperation(o.Method)
 		want := slices.Clone(*original.Security)
 		for _, alternative := range *original.Security {
@@ -393,7 +417,8 @@ func TestServedDocumentKeepsTheRest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for text, into := range map[*[]byte]*map[string]any{&given: &original, new(s.ask("GET", "/docs/openapi.json").Body.Bytes()): &served} {
+	for text, into := range map[*[]byte]*map[string]any{&given: &original,
+		new(s.ask("GET", "/docs/openapi.json").Body.Bytes()): &served} {
 		if err := json.Unmarshal(*text, into); err != nil {
 			t.Fatal(err)
 		}
@@ -418,8 +443,10 @@ func TestSnippetsAreOfTheSite(t *testing.T) {
 	for id := range accesses {
 		text := s.ask("GET", "/docs/snippets.json?operation="+id).Body.String()
 		var snippets Snippets
-		if err := json.Unmarshal([]byte(text), &snippets); err != nil || len(snippets.Operations) != 1 {
-			t.Errorf("the answer for %s is of %d operations (%v), want one", id, len(snippets.Operations), err)
+		if err := json.Unmarshal([]byte(text), &snippets); err != nil ||
+			len(snippets.Operations) != 1 {
+			t.Errorf("the answer for %s is of %d operations (%v), want one", id,
+				len(snippets.Operations), err)
 		}
 		for _, want := range []string{issuerURL + "oauth/token", "https://api.example/one", "https://api", "YOUR_CLIENT_SECRET"} {
 			if id == "one" && !strings.Contains(text, want) {
@@ -432,13 +459,15 @@ func TestSnippetsAreOfTheSite(t *testing.T) {
 // What is made for each edition is compressed and kept as the files are.
 func TestDocumentAndSnippetsAreKeptByBrowsers(t *testing.T) {
 	s := newSite(t, nil)
-	for _, path := range []string{"/docs/openapi.json", "/docs/openapi.yaml", "/docs/snippets.json?operation=one"} {
+	for _, path := range []string{"/docs/openapi.json", "/docs/openapi.yaml",
+		"/docs/snippets.json?operation=one"} {
 		first := s.ask("GET", path, "Accept-Encoding", "gzip")
 		if is := first.Header().Get("Content-Encoding"); is != "gzip" {
 			t.Errorf("%s: Content-Encoding is %q, want gzip", path, is)
 		}
 		etag := first.Header().Get("ETag")
-		if again := s.ask("GET", path, "Accept-Encoding", "gzip", "If-None-Match", etag); again.Code != 304 {
+		if again := s.ask("GET", path, "Accept-Encoding", "gzip", "If-None-Match",
+			etag); again.Code != 304 {
 			t.Errorf("%s with the ETag %s that it had is %d, want 304", path, etag, again.Code)
 		}
 	}
@@ -483,7 +512,8 @@ paths:
 		}
 		s.copy(t, path)
 	}
-	_, err := New(t.Context(), Config{Document: s.document, Source: []byte("\t{"), Refuse: func(http.ResponseWriter, *http.Request, error) {}})
+	_, err := New(t.Context(), Config{Document: s.document, Source: []byte("\t{"),
+		Refuse: func(http.ResponseWriter, *http.Request, error) {}})
 	if err == nil || !strings.Contains(err.Error(), "Config.Source is not valid YAML") {
 		t.Errorf("a source that is not YAML: %v", err)
 	}
@@ -492,7 +522,8 @@ paths:
 // Swagger UI sends what it finds as an example, so only required parameters keep theirs.
 func TestOptionalParametersHaveNoExamples(t *testing.T) {
 	schema := func() *openapi3.SchemaRef {
-		return &openapi3.SchemaRef{Value: &openapi3.Schema{Type: &openapi3.Types{"string"}, Example: "shown"}}
+		return &openapi3.SchemaRef{Value: &openapi3.Schema{Type: &openapi3.Types{"string"},
+			Example: "shown"}}
 	}
 	s := newSite(t, func(c *Config) {
 		c.Document.Paths.Value("/one").Get.Parameters = openapi3.Parameters{
@@ -502,7 +533,8 @@ func TestOptionalParametersHaveNoExamples(t *testing.T) {
 	})
 	got := s.copy(t, "/docs/openapi.json").Paths.Value("/one").Get.Parameters
 	if p := got[0].Value; p.Example != nil || p.Schema.Value.Example != nil {
-		t.Errorf("the optional parameter has the examples %v and %v, want none", p.Example, p.Schema.Value.Example)
+		t.Errorf("the optional parameter has the examples %v and %v, want none", p.Example,
+			p.Schema.Value.Example)
 	}
 	if got[1].Value.Schema.Value.Example != "shown" {
 		t.Error("the required parameter has lost its example")
@@ -512,7 +544,8 @@ func TestOptionalParametersHaveNoExamples(t *testing.T) {
 // Under serve nothing is filled in, and what a request says of its host is not believed.
 func TestServe(t *testing.T) {
 	s := newSite(t, nil)
-	for _, path := range []string{"/docs/", "/docs/openapi.json", "/docs/snippets.json?operation=one"} {
+	for _, path := range []string{"/docs/", "/docs/openapi.json",
+		"/docs/snippets.json?operation=one"} {
 		if text := s.ask("GET", "http://evil.example"+path).Body.String(); strings.Contains(text, "evil.example") {
 			t.Errorf("%s repeats the Host of the request", path)
 		}
@@ -535,7 +568,8 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// Under dev all is filled in, and the issuer, which is a part of the server, is wherever the page was found.
+// Under dev all is filled in, and the issuer, which is a part of the server, is wherever the page
+// was found.
 func TestDev(t *testing.T) {
 	s := newSite(t, func(c *Config) {
 		c.Resource = "http://localhost:3010"
@@ -552,12 +586,14 @@ func TestDev(t *testing.T) {
 		}
 		scheme := s.settings(t, at+"/docs/").Schemes["oauth2"]
 		if scheme.Issuer != "http://localhost:3010/" || scheme.Clients["clientCredentials"].ID != "full" || scheme.Clients["clientCredentials"].Secret != "open" ||
-			scheme.Clients["authorizationCode"].ID != "app" || scheme.Clients["authorizationCode"].Secret != "" {
+			scheme.Clients["authorizationCode"].ID != "app" ||
+			scheme.Clients["authorizationCode"].Secret != "" {
 			t.Errorf("at %s the page fills in %+v", at, scheme)
 		}
 		policy := s.ask("GET", at+"/docs/").Header().Get("Content-Security-Policy")
 		named := strings.Contains(policy, "connect-src 'self' "+at+"/oauth/token;")
-		if ipv6 := strings.Contains(at, "["); named == ipv6 { // a policy cannot name those, and 'self' is enough
+		// a policy cannot name those, and 'self' is enough
+		if ipv6 := strings.Contains(at, "["); named == ipv6 {
 			t.Errorf("at %s the policy is %s", at, policy)
 		}
 	}
@@ -599,9 +635,12 @@ func TestIssuerIsAskedAtFirstView(t *testing.T) {
 	}
 }
 
-// Many viewers at once, of two hosts: the issuer is asked once, and everybody gets the page of their own.
+// Many viewers at once, of two hosts: the issuer is asked once, and everybody gets the page of
+// their own.
 func TestManyViewers(t *testing.T) {
-	s := newSite(t, func(c *Config) { c.InsecureClients = &Clients{ID: "full", Secret: "open", App: "app"} })
+	s := newSite(t, func(c *Config) {
+		c.InsecureClients = &Clients{ID: "full", Secret: "open", App: "app"}
+	})
 	var viewers sync.WaitGroup
 	for _, at := range []string{"http://localhost:3010", "http://127.0.0.1:3010"} {
 		for range 8 {
@@ -618,8 +657,8 @@ func TestManyViewers(t *testing.T) {
 	}
 }
 
-// Those who wait for an issuer that takes its time to fail share what becomes of it: did each ask in turn, a few requests
-// for the page would keep connections for minutes.
+// Those who wait for an issuer that takes its time to fail share what becomes of it: did each ask
+// in turn, a few requests for the page would keep connections for minutes.
 func TestManyViewersOfAnIssuerThatTimesOut(t *testing.T) {
 	var s *site
 	s = newSite(t, func(c *Config) {
@@ -635,7 +674,8 @@ func TestManyViewersOfAnIssuerThatTimesOut(t *testing.T) {
 	}
 	viewers.Wait()
 	if s.asked != 1 {
-		t.Errorf("the issuer was asked %d times, want once: the clock of retryAfter begins with the failure", s.asked)
+		t.Errorf("the issuer was asked %d times, want once: the clock of retryAfter begins with "+
+			"the failure", s.asked)
 	}
 }
 
@@ -657,14 +697,16 @@ func TestIssuerIsDown(t *testing.T) {
 		t.Error("the document has a scheme of an issuer that cannot be asked")
 	}
 	for _, o := range authz.Describe(served) {
-		if original := s.document.Paths.Value(o.Path).GetOperation(o.Method); !reflect.DeepEqual(*served.Paths.Value(o.Path).GetOperation(o.Method).Security, *original.Security) {
+		if original := s.document.Paths.Value(o.Path).GetOperation(o.Method); !reflect.DeepEqual(
+			*served.Paths.Value(o.Path).GetOperation(o.Method).Security, *original.Security) {
 			t.Errorf("security of %s is not the document's", o.ID)
 		}
 	}
 	if s.asked != 1 {
 		t.Errorf("the issuer was asked %d times within a moment, want once", s.asked)
 	}
-	if log := s.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, issuerURL) || !strings.Contains(log, "connection refused") {
+	if log := s.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, issuerURL) ||
+		!strings.Contains(log, "connection refused") {
 		t.Errorf("logged %q: want one line, with the issuer and the cause", log)
 	}
 
@@ -675,7 +717,8 @@ func TestIssuerIsDown(t *testing.T) {
 	}
 	s.now = s.now.Add(1)
 	page = s.ask("GET", "/docs/")
-	if got := page.Header().Get("Content-Security-Policy"); got != open || strings.Contains(page.Body.String(), "could not fetch") {
+	if got := page.Header().Get("Content-Security-Policy"); got != open ||
+		strings.Contains(page.Body.String(), "could not fetch") {
 		t.Errorf("the issuer is back, and the policy is %s", got)
 	}
 }
@@ -705,16 +748,20 @@ func TestSeveralIssuers(t *testing.T) {
 		t.Errorf("the partner's flows are %+v: it has no authorization endpoint", flows)
 	}
 	if n := len(*served.Paths.Value("/one").Get.Security); n != 3 {
-		t.Errorf("/one has %d alternatives: want the document's and one for each issuer that could be asked", n)
+		t.Errorf("/one has %d alternatives: want the document's and one for each issuer that "+
+			"could be asked", n)
 	}
 	page := s.ask("GET", "/docs/")
-	if policy := page.Header().Get("Content-Security-Policy"); !strings.Contains(policy, "connect-src 'self' "+issuerURL+"oauth/token "+other+"/token;") {
+	if policy := page.Header().Get("Content-Security-Policy"); !strings.Contains(policy,
+		"connect-src 'self' "+issuerURL+"oauth/token "+other+"/token;") {
 		t.Errorf("the policy is %s", policy)
 	}
 	if body := page.Body.String(); strings.Count(body, "could not fetch") != 1 || !strings.Contains(body, "fetch the endpoints of https://down.example/") {
 		t.Error("the page does not say which issuer could not be asked")
 	}
-	if got := s.settings(t, "/docs/").Schemes["oauth2-login.partner.example_realms_x"]; got.Audience != "partner" || got.Issuer != other {
+	if got := s.settings(t,
+		"/docs/").Schemes["oauth2-login.partner.example_realms_x"]; got.Audience != "partner" ||
+		got.Issuer != other {
 		t.Errorf("the partner is %+v", got)
 	}
 }
@@ -725,7 +772,8 @@ func TestSchemeHasANameOfItsOwn(t *testing.T) {
 	})
 	served := s.copy(t, "/docs/openapi.json").Components.SecuritySchemes
 	if served["oauth2"].Value.Type != "http" || served["oauth2_"].Value.Type != "oauth2" {
-		t.Errorf("oauth2 is the document's name, and the schemes are %v", slices.Sorted(maps.Keys(served)))
+		t.Errorf("oauth2 is the document's name, and the schemes are %v",
+			slices.Sorted(maps.Keys(served)))
 	}
 }
 
@@ -760,20 +808,23 @@ func TestSources(t *testing.T) {
 
 func TestFaultsOfTheConfiguration(t *testing.T) {
 	_, err := New(t.Context(), Config{Issuers: []Issuer{{URL: issuerURL}}})
-	for _, want := range []string{"Config.Document is nil", "Config.Refuse is nil", "Config.Discover is nil"} {
+	for _, want := range []string{"Config.Document is nil", "Config.Refuse is nil",
+		"Config.Discover is nil"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no line says %s, in:\n%v", want, err)
 		}
 	}
 	undeclared := &openapi3.Operation{Security: &openapi3.SecurityRequirements{{"nowhere": {}}}}
 	paths := openapi3.NewPaths(openapi3.WithPath("/x", &openapi3.PathItem{Get: undeclared}))
-	_, err = New(t.Context(), Config{Document: &openapi3.T{OpenAPI: "3.1.0", Paths: paths}, Refuse: func(http.ResponseWriter, *http.Request, error) {}})
+	_, err = New(t.Context(), Config{Document: &openapi3.T{OpenAPI: "3.1.0", Paths: paths},
+		Refuse: func(http.ResponseWriter, *http.Request, error) {}})
 	if err == nil {
 		t.Error("a document whose policy is not clear is taken")
 	}
 }
 
-// TestOtherSchemes: the page says what each operation needs, and an issuer's token stands for tokens alone.
+// TestOtherSchemes: the page says what each operation needs, and an issuer's token stands for
+// tokens alone.
 func TestOtherSchemes(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`
 openapi: 3.1.0
@@ -807,11 +858,13 @@ components:
 			t.Errorf("served at %q: %v, %v; want %s", base, served.Servers[0], err, want)
 		}
 	}
-	served, err := d.served("", []endpoints{{Issuer: Issuer{URL: issuerURL}, token: issuerURL + "token"}})
+	served, err := d.served("",
+		[]endpoints{{Issuer: Issuer{URL: issuerURL}, token: issuerURL + "token"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := served.Components.SecuritySchemes["key"].Value; s.Type != "apiKey" || s.Name != "X-Key" {
+	if s := served.Components.SecuritySchemes["key"].Value; s.Type != "apiKey" ||
+		s.Name != "X-Key" {
 		t.Errorf("the page shows the key as %+v", s)
 	}
 	for path, want := range map[string]struct {

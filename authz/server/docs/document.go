@@ -14,12 +14,13 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// accessExtension says in the served copy, on each operation, what it needs: Swagger UI does not show the scopes of an
-// http bearer scheme.
+// accessExtension says in the served copy, on each operation, what it needs: Swagger UI does not
+// show the scopes of an http bearer scheme.
 const accessExtension = "x-access"
 
-// served returns the copy of the document that the page shows: where the API is, how a token is had from the issuers whose
-// endpoints are known, and what each operation needs. The document that the server goes by is another, and is not changed.
+// served returns the copy of the document that the page shows: where the API is, how a token is had
+// from the issuers whose endpoints are known, and what each operation needs. The document that the
+// server goes by is another, and is not changed.
 func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	document, err := openapi3.NewLoader().LoadFromData(d.document)
 	if err != nil {
@@ -57,7 +58,8 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	}
 	schemes := d.schemes(found)
 	for name, e := range schemes {
-		document.Components.SecuritySchemes[name] = &openapi3.SecuritySchemeRef{Value: oauth2Scheme(e, scopes)}
+		document.Components.SecuritySchemes[name] = &openapi3.SecuritySchemeRef{
+			Value: oauth2Scheme(e, scopes)}
 	}
 	for _, o := range d.plan.Operations() {
 		operation := document.Paths.Value(o.Path).GetOperation(o.Method)
@@ -82,9 +84,9 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	return document, nil
 }
 
-// withoutOptionalExamples removes the examples of optional parameters. Swagger UI fills them in, and
-// sends them: a request with an example of a cursor, or of an idempotency key, is not the request that
-// somebody means to try.
+// withoutOptionalExamples removes the examples of optional parameters. Swagger UI fills them in,
+// and sends them: a request with an example of a cursor, or of an idempotency key, is not the
+// request that somebody means to try.
 func withoutOptionalExamples(parameters openapi3.Parameters) {
 	for _, ref := range parameters {
 		p := ref.Value
@@ -105,7 +107,8 @@ func (d *Docs) api(base string) string {
 	return strings.TrimSuffix(base, d.config.BasePath) + d.config.BasePath
 }
 
-// schemes names a security scheme for each issuer whose endpoints are known, so that none has the name of another.
+// schemes names a security scheme for each issuer whose endpoints are known, so that none has the
+// name of another.
 func (d *Docs) schemes(found []endpoints) map[string]endpoints {
 	taken := map[string]bool{}
 	if components := d.config.Document.Components; components != nil {
@@ -117,8 +120,10 @@ func (d *Docs) schemes(found []endpoints) map[string]endpoints {
 	for _, e := range found {
 		name := "oauth2"
 		if u, err := url.Parse(e.URL); err == nil && len(d.config.Issuers) > 1 {
-			name += "-" + strings.Map(func(r rune) rune { // what may stand in the name of a component
-				if r == '-' || r == '.' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
+			name += "-" + strings.Map(func(r rune) rune {
+				// what may stand in the name of a component
+				if r == '-' || r == '.' || r == '_' || '0' <= r && r <= '9' || 'a' <= r &&
+					r <= 'z' || 'A' <= r && r <= 'Z' {
 					return r
 				}
 				return '_'
@@ -135,11 +140,14 @@ func (d *Docs) schemes(found []endpoints) map[string]endpoints {
 
 // oauth2Scheme is how a token is had from an issuer.
 func oauth2Scheme(e endpoints, scopes map[string]string) *openapi3.SecurityScheme {
-	flows := &openapi3.OAuthFlows{ClientCredentials: &openapi3.OAuthFlow{TokenURL: e.token, Scopes: scopes}}
+	flows := &openapi3.OAuthFlows{ClientCredentials: &openapi3.OAuthFlow{TokenURL: e.token,
+		Scopes: scopes}}
 	if e.authorize != "" {
-		flows.AuthorizationCode = &openapi3.OAuthFlow{AuthorizationURL: e.authorize, TokenURL: e.token, Scopes: scopes}
+		flows.AuthorizationCode = &openapi3.OAuthFlow{AuthorizationURL: e.authorize,
+			TokenURL: e.token, Scopes: scopes}
 	}
-	return &openapi3.SecurityScheme{Type: "oauth2", Flows: flows, Description: "A token from " + e.URL + "."}
+	return &openapi3.SecurityScheme{Type: "oauth2", Flows: flows,
+		Description: "A token from " + e.URL + "."}
 }
 
 // scopes returns the scopes that the document declares, and what each is for.
@@ -165,7 +173,8 @@ func collectScopes(scheme *openapi3.SecurityScheme, into map[string]string) {
 	if scheme.Flows == nil {
 		return
 	}
-	for _, flow := range []*openapi3.OAuthFlow{scheme.Flows.Implicit, scheme.Flows.Password, scheme.Flows.ClientCredentials, scheme.Flows.AuthorizationCode} {
+	for _, flow := range []*openapi3.OAuthFlow{scheme.Flows.Implicit, scheme.Flows.Password,
+		scheme.Flows.ClientCredentials, scheme.Flows.AuthorizationCode} {
 		if flow != nil {
 			for scope, description := range flow.Scopes {
 				into[scope] = description
@@ -184,7 +193,8 @@ func requirement(alternative authz.Alternative) openapi3.SecurityRequirement {
 
 // fromIssuer returns an alternative with the token from an issuer, if it takes one. A token is one,
 // whatever the schemes; other credentials are needed beside it all the same.
-func fromIssuer(alternative authz.Alternative, issuer string, tokens map[string]bool) (openapi3.SecurityRequirement, bool) {
+func fromIssuer(alternative authz.Alternative, issuer string,
+	tokens map[string]bool) (openapi3.SecurityRequirement, bool) {
 	all, found := openapi3.SecurityRequirement{}, false
 	for _, r := range alternative {
 		if !tokens[r.Scheme] {
@@ -203,9 +213,12 @@ func fromIssuer(alternative authz.Alternative, issuer string, tokens map[string]
 	return all, found
 }
 
-// access says what an operation needs, in a few words: "public", "token", "scope: read:messages or read:messages:all".
+// access says what an operation needs, in a few words: "public", "token", "scope: read:messages or
+// read:messages:all".
 func (d *Docs) access(o authz.Operation) string {
-	isToken := func(r authz.Requirement) bool { return credentialOf(d.plan.Scheme(r.Scheme)) == "token" }
+	isToken := func(r authz.Requirement) bool {
+		return credentialOf(d.plan.Scheme(r.Scheme)) == "token"
+	}
 	onlyTokens := !slices.ContainsFunc(o.Alternatives, func(a authz.Alternative) bool {
 		return slices.ContainsFunc(a, func(r authz.Requirement) bool { return !isToken(r) })
 	})
@@ -231,7 +244,8 @@ func (d *Docs) access(o authz.Operation) string {
 		}
 		way := strings.Join(parts, ", ")
 		if onlyTokens {
-			if way = strings.Join(scopesOf(alternative), " and "); way == "" { // then any token will do
+			// then any token will do
+			if way = strings.Join(scopesOf(alternative), " and "); way == "" {
 				return "token" + signIn(o.StepUp)
 			}
 		}

@@ -34,7 +34,8 @@ type file struct {
 
 func readFiles() (map[string]file, error) {
 	files := map[string]file{}
-	for _, name := range []string{"docs.js", "docs.css", "favicon.svg", "oauth2-redirect.html", "oauth2-redirect.js"} {
+	for _, name := range []string{"docs.js", "docs.css", "favicon.svg",
+		"oauth2-redirect.html", "oauth2-redirect.js"} {
 		plain, err := page.ReadFile("page/" + name)
 		if err != nil {
 			return nil, err
@@ -62,10 +63,12 @@ func readFiles() (map[string]file, error) {
 func newFile(name string, plain, compressed []byte) file {
 	sum := sha256.Sum256(plain)
 	contentType := map[string]string{ // mime would ask the machine
-		".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8",
-		".svg": "image/svg+xml", ".json": "application/json", ".yaml": "application/yaml",
+		".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
+		".html": "text/html; charset=utf-8",
+		".svg":  "image/svg+xml", ".json": "application/json", ".yaml": "application/yaml",
 	}[path.Ext(name)]
-	return file{contentType: contentType, plain: plain, gzip: compressed, etag: hex.EncodeToString(sum[:12])}
+	return file{contentType: contentType, plain: plain, gzip: compressed,
+		etag: hex.EncodeToString(sum[:12])}
 }
 
 // compressed returns a file that is made here, and compressed here.
@@ -77,8 +80,8 @@ func compressed(name string, plain []byte) file {
 	return newFile(name, plain, b.Bytes())
 }
 
-// serve answers with the file. A browser keeps it, and asks each time whether it is still that: names without a version
-// may mean another file after the next deployment.
+// serve answers with the file. A browser keeps it, and asks each time whether it is still that:
+// names without a version may mean another file after the next deployment.
 func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", f.contentType)
@@ -95,10 +98,11 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 
-// acceptsGzip reads Accept-Encoding (RFC 9110 §12.5.3) as far as it matters here: any weight below 1 is taken for a refusal,
-// which costs nothing but bytes.
+// acceptsGzip reads Accept-Encoding (RFC 9110 §12.5.3) as far as it matters here: any weight below
+// 1 is taken for a refusal, which costs nothing but bytes.
 func acceptsGzip(r *http.Request) bool {
-	for _, entry := range strings.Split(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
+	for _, entry := range strings.Split(strings.Join(r.Header.Values("Accept-Encoding"), ","),
+		",") {
 		coding, weight, weighed := strings.Cut(strings.TrimSpace(entry), ";")
 		if strings.EqualFold(strings.TrimSpace(coding), "gzip") {
 			return !weighed || !strings.HasPrefix(strings.TrimSpace(weight), "q=0")

@@ -6,11 +6,13 @@ import (
 	"time"
 )
 
-// retryAfter is the least time between two questions to an issuer that does not answer: viewers can be many.
+// retryAfter is the least time between two questions to an issuer that does not answer: viewers can
+// be many.
 const retryAfter = 5 * time.Second
 
-// issuer is an issuer, and its endpoints once they are known. They are asked for at the first view, so that a server whose
-// page nobody opens asks nobody, and then kept: an issuer that changes them is one that the server is restarted for.
+// issuer is an issuer, and its endpoints once they are known. They are asked for at the first view,
+// so that a server whose page nobody opens asks nobody, and then kept: an issuer that changes them
+// is one that the server is restarted for.
 type issuer struct {
 	Issuer
 	mu     sync.Mutex // also held while asking: all who wait share the answer
@@ -24,7 +26,8 @@ type endpoints struct {
 	authorize, token string // authorize may be ""
 }
 
-// endpoints returns those of every issuer of whom they are known, or can be had now, as they are to whoever came to base.
+// endpoints returns those of every issuer of whom they are known, or can be had now, as they are to
+// whoever came to base.
 func (d *Docs) endpoints(base string) (found []endpoints) {
 	var asking sync.WaitGroup
 	for _, i := range d.issuers {
@@ -43,8 +46,8 @@ func (d *Docs) endpoints(base string) (found []endpoints) {
 	return found
 }
 
-// near returns an endpoint that is below the resource as it is to whoever came to base: under dev the issuer is a part of
-// this server, and a browser takes two names of one machine for two.
+// near returns an endpoint that is below the resource as it is to whoever came to base: under dev
+// the issuer is a part of this server, and a browser takes two names of one machine for two.
 func (d *Docs) near(base, endpoint string) string {
 	own := strings.TrimSuffix(d.config.Resource, "/") + "/"
 	if path, ok := strings.CutPrefix(endpoint, own); ok {
@@ -62,8 +65,11 @@ func (d *Docs) ask(i *issuer) {
 	}
 	authorize, token, err := d.config.Discover(d.life, i.URL)
 	if err != nil {
-		i.failed = d.config.Now() // and not when it was asked: those who waited meanwhile would ask again, one after the other
-		d.config.Logger.Warn("the docs page cannot offer to get a token: the issuer's endpoints could not be had", "issuer", i.URL, "cause", err.Error())
+		// and not when it was asked: those who waited meanwhile would ask again, one after the
+		// other
+		i.failed = d.config.Now()
+		d.config.Logger.Warn("the docs page cannot offer to get a token: the issuer's endpoints "+
+			"could not be had", "issuer", i.URL, "cause", err.Error())
 		return
 	}
 	i.found = &endpoints{Issuer: i.Issuer, authorize: authorize, token: token}

@@ -19,8 +19,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Values are what the snippets have in them. Where one is not known, or is nobody's business, it is empty, and the
-// snippets have a placeholder in its place.
+// Values are what the snippets have in them. Where one is not known, or is nobody's business, it is
+// empty, and the snippets have a placeholder in its place.
 type Values struct {
 	Document      *openapi3.T // its operations
 	APIURL        string      // where clients reach the API, such as https://api.example.com
@@ -54,8 +54,8 @@ type Snippet struct {
 	Call  string `json:"call"`
 }
 
-// Program is the whole program, which prints the answer. It exits with an error, and says which on stderr, where it gets
-// no token or the answer is not a success.
+// Program is the whole program, which prints the answer. It exits with an error, and says which on
+// stderr, where it gets no token or the answer is not a success.
 func (s Snippet) Program() string {
 	if s.Token == "" {
 		return s.Call
@@ -69,21 +69,33 @@ var snippetTemplates embed.FS
 // languages returns the ten of the quickstart.
 func languages() []Language {
 	return []Language{
-		{ID: "curl", Name: "cURL", File: "call.sh", Run: "sh call.sh", Executed: true, literal: shellLiteral},
-		{ID: "csharp", Name: "C#", File: "call.cs", Build: "mcs -r:System.Net.Http -r:System.Runtime.Serialization -r:System.Xml.Linq call.cs", Run: "mono call.exe", Executed: true, literal: quoted("", "", utf16Escape)},
-		{ID: "go", Name: "Go", File: "call.go", Build: "go build call.go", Run: "./call", Executed: true, literal: quoted("", "", universalEscape)},
-		{ID: "java", Name: "Java", File: "Call.java", Build: "javac Call.java", Run: "java Call", Executed: true, literal: quoted("", "", utf16Escape)},
-		{ID: "node", Name: "Node", File: "call.mjs", Run: "node call.mjs", Executed: true, literal: quoted("", "", utf16Escape)},
-		{ID: "objc", Name: "Objective-C", File: "call.m", Build: "gcc $(gnustep-config --objc-flags) -o call call.m $(gnustep-config --base-libs)", Run: "./call", Executed: true, literal: objcLiteral},
-		{ID: "php", Name: "PHP", File: "call.php", Run: "php call.php", Executed: true, literal: quoted("", "$", bracedEscape)},
-		{ID: "python", Name: "Python", File: "call.py", Run: "python3 call.py", Executed: true, literal: quoted("", "", universalEscape)},
-		{ID: "ruby", Name: "Ruby", File: "call.rb", Run: "ruby call.rb", Executed: true, literal: quoted("", "#", bracedEscape)},
-		{ID: "swift", Name: "Swift", File: "call.swift", Run: "swift call.swift", literal: quoted("", "", bracedEscape)},
+		{ID: "curl", Name: "cURL", File: "call.sh", Run: "sh call.sh", Executed: true,
+			literal: shellLiteral},
+		{ID: "csharp", Name: "C#", File: "call.cs",
+			Build: "mcs -r:System.Net.Http -r:System.Runtime.Serialization -r:System.Xml.Linq " +
+				"call.cs", Run: "mono call.exe", Executed: true,
+			literal: quoted("", "", utf16Escape)},
+		{ID: "go", Name: "Go", File: "call.go", Build: "go build call.go", Run: "./call",
+			Executed: true, literal: quoted("", "", universalEscape)},
+		{ID: "java", Name: "Java", File: "Call.java", Build: "javac Call.java", Run: "java Call",
+			Executed: true, literal: quoted("", "", utf16Escape)},
+		{ID: "node", Name: "Node", File: "call.mjs", Run: "node call.mjs", Executed: true,
+			literal: quoted("", "", utf16Escape)},
+		{ID: "objc", Name: "Objective-C", File: "call.m",
+			Build: "gcc $(gnustep-config --objc-flags) -o call call.m $(gnustep-config --base-libs)", Run: "./call", Executed: true, literal: objcLiteral},
+		{ID: "php", Name: "PHP", File: "call.php", Run: "php call.php", Executed: true,
+			literal: quoted("", "$", bracedEscape)},
+		{ID: "python", Name: "Python", File: "call.py", Run: "python3 call.py", Executed: true,
+			literal: quoted("", "", universalEscape)},
+		{ID: "ruby", Name: "Ruby", File: "call.rb", Run: "ruby call.rb", Executed: true,
+			literal: quoted("", "#", bracedEscape)},
+		{ID: "swift", Name: "Swift", File: "call.swift", Run: "swift call.swift",
+			literal: quoted("", "", bracedEscape)},
 	}
 }
 
-// words are what a template puts into a snippet. All of them are literals of its language already, so that no template
-// can forget to quote one.
+// words are what a template puts into a snippet. All of them are literals of its language already,
+// so that no template can forget to quote one.
 type words struct {
 	TokenEndpoint string
 	Form          []field // of the token request; empty: the operation needs no token
@@ -99,8 +111,8 @@ type field struct {
 	Line        string // both in one: NAME=VALUE, or NAME: VALUE
 }
 
-// NewSnippets writes the snippets of the named operations, or of all where none is named. Names that
-// the document does not have are ignored. It does no I/O.
+// NewSnippets writes the snippets of the named operations, or of all where none is named. Names
+// that the document does not have are ignored. It does no I/O.
 func NewSnippets(values Values, operationIDs ...string) (*Snippets, error) {
 	if values.Document == nil {
 		return nil, errors.New("docs: Values.Document is nil: there is nothing to call")
@@ -127,7 +139,8 @@ func NewSnippets(values Values, operationIDs ...string) (*Snippets, error) {
 	return s, nil
 }
 
-// write fills the language's template. In some languages a program begins with what both of its parts need.
+// write fills the language's template. In some languages a program begins with what both of its
+// parts need.
 func (l Language) write(templates *template.Template, words words) (snippet Snippet, err error) {
 	part := func(name string) string {
 		var text bytes.Buffer
@@ -188,8 +201,8 @@ func (v Values) words(o authz.Operation, c call, literal func(string) string) wo
 	return w
 }
 
-// asked returns the scopes of the token that an operation is called with, those of its first alternative, and whether
-// it is called with one.
+// asked returns the scopes of the token that an operation is called with, those of its first
+// alternative, and whether it is called with one.
 func asked(o authz.Operation) (scopes []string, needed bool) {
 	if o.Public() || len(o.Alternatives[0]) == 0 {
 		return nil, false
@@ -204,7 +217,8 @@ func asked(o authz.Operation) (scopes []string, needed bool) {
 	return scopes, true
 }
 
-// call makes the request of an operation, with what it requires and nothing else, from the document's examples.
+// call makes the request of an operation, with what it requires and nothing else, from the
+// document's examples.
 func (v Values) call(o authz.Operation) (c call) {
 	item := v.Document.Paths.Value(o.Path)
 	spec := item.GetOperation(o.Method)
@@ -231,8 +245,9 @@ func (v Values) call(o authz.Operation) (c call) {
 	return c
 }
 
-// parameters returns those that a request must have. If-Match is one also where the document does not say so, if the
-// answer without it is 428 (RFC 6585 §3). What a document says of three headers is not a parameter (OpenAPI 3.1 §4.8.12.2.1).
+// parameters returns those that a request must have. If-Match is one also where the document does
+// not say so, if the answer without it is 428 (RFC 6585 §3). What a document says of three headers
+// is not a parameter (OpenAPI 3.1 §4.8.12.2.1).
 func parameters(item *openapi3.PathItem, spec *openapi3.Operation) (all []*openapi3.Parameter) {
 	conditional := spec.Responses.Value("428") != nil
 	for _, ref := range slices.Concat(spec.Parameters, item.Parameters) {
@@ -240,29 +255,36 @@ func parameters(item *openapi3.PathItem, spec *openapi3.Operation) (all []*opena
 		isHeader := func(name string) bool {
 			return p.In == openapi3.ParameterInHeader && strings.EqualFold(p.Name, name)
 		}
-		overridden := slices.ContainsFunc(all, func(other *openapi3.Parameter) bool { return other.In == p.In && other.Name == p.Name })
+		overridden := slices.ContainsFunc(all, func(other *openapi3.Parameter) bool {
+			return other.In == p.In && other.Name == p.Name
+		})
 		needed := p.Required || conditional && isHeader("If-Match")
-		if needed && !overridden && !slices.ContainsFunc([]string{"Accept", "Content-Type", "Authorization"}, isHeader) {
+		if needed && !overridden &&
+			!slices.ContainsFunc([]string{"Accept", "Content-Type", "Authorization"}, isHeader) {
 			all = append(all, p)
 		}
 	}
 	return all
 }
 
-// parameterText writes a parameter in its style (OpenAPI 3.1 §4.8.12.3), escaped for where it goes. A value for which
-// the style has no form is written as JSON: it is better shown than the page lost.
+// parameterText writes a parameter in its style (OpenAPI 3.1 §4.8.12.3), escaped for where it goes.
+// A value for which the style has no form is written as JSON: it is better shown than the page
+// lost.
 func parameterText(p *openapi3.Parameter) string {
 	value := sample(p.Schema, p.Example, p.Examples, 0)
 	for _, media := range p.Content {
 		value = jsonText(sample(media.Schema, media.Example, media.Examples, 0))
 	}
 	location := map[string]runtime.ParamLocation{
-		openapi3.ParameterInPath: runtime.ParamLocationPath, openapi3.ParameterInQuery: runtime.ParamLocationQuery,
-		openapi3.ParameterInHeader: runtime.ParamLocationHeader, openapi3.ParameterInCookie: runtime.ParamLocationCookie,
+		openapi3.ParameterInPath:   runtime.ParamLocationPath,
+		openapi3.ParameterInQuery:  runtime.ParamLocationQuery,
+		openapi3.ParameterInHeader: runtime.ParamLocationHeader,
+		openapi3.ParameterInCookie: runtime.ParamLocationCookie,
 	}[p.In]
 	method, err := p.SerializationMethod()
 	if err == nil && value != nil {
-		if text, err := runtime.StyleParamWithLocation(method.Style, method.Explode, p.Name, location, value); err == nil {
+		if text, err := runtime.StyleParamWithLocation(method.Style, method.Explode, p.Name,
+			location, value); err == nil {
 			return text
 		}
 	}
@@ -270,7 +292,8 @@ func parameterText(p *openapi3.Parameter) string {
 	if p.In == openapi3.ParameterInQuery || p.In == openapi3.ParameterInCookie {
 		style = openapi3.SerializationForm
 	}
-	text, _ := runtime.StyleParamWithLocation(style, false, p.Name, location, jsonText(value)) // a string always has a form
+	// a string always has a form
+	text, _ := runtime.StyleParamWithLocation(style, false, p.Name, location, jsonText(value))
 	return text
 }
 
@@ -283,7 +306,8 @@ func jsonText(value any) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// inURL escapes what may not stand in the path or the query of a URL (RFC 3986 §3.3): clients differ in what they make of it.
+// inURL escapes what may not stand in the path or the query of a URL (RFC 3986 §3.3): clients
+// differ in what they make of it.
 func inURL(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {
@@ -296,7 +320,8 @@ func inURL(s string) string {
 	return b.String()
 }
 
-// body makes a body: JSON where the operation takes that, or else the text that is its example. Any other is left out.
+// body makes a body: JSON where the operation takes that, or else the text that is its example. Any
+// other is left out.
 func body(content openapi3.Content) (contentType, text string) {
 	names := slices.SortedFunc(maps.Keys(content), func(a, b string) int {
 		return cmp.Or(cmp.Compare(jsonRank(a), jsonRank(b)), cmp.Compare(a, b))
@@ -326,8 +351,8 @@ func jsonRank(media string) int {
 	return 2
 }
 
-// sample returns the document's example, or else a value that looks like what is wanted. That one need not be valid: a
-// pattern, for instance, is not looked at.
+// sample returns the document's example, or else a value that looks like what is wanted. That one
+// need not be valid: a pattern, for instance, is not looked at.
 func sample(ref *openapi3.SchemaRef, example any, examples openapi3.Examples, depth int) any {
 	if example != nil {
 		return example
@@ -341,7 +366,8 @@ func sample(ref *openapi3.SchemaRef, example any, examples openapi3.Examples, de
 		return "string"
 	}
 	schema := ref.Value
-	given := slices.Concat([]any{schema.Example}, schema.Examples, []any{schema.Const, schema.Default}, schema.Enum)
+	given := slices.Concat([]any{schema.Example}, schema.Examples,
+		[]any{schema.Const, schema.Default}, schema.Enum)
 	if i := slices.IndexFunc(given, func(v any) bool { return v != nil }); i >= 0 {
 		return given[i]
 	}
@@ -397,8 +423,9 @@ func shellLiteral(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// quoted writes a literal in double quotes, in ASCII, for a program may be saved in any encoding. The languages differ in
-// which characters need a backslash beside the common ones, and in how all the others are written.
+// quoted writes a literal in double quotes, in ASCII, for a program may be saved in any encoding.
+// The languages differ in which characters need a backslash beside the common ones, and in how all
+// the others are written.
 func quoted(begin, alsoEscaped string, other func(rune) string) func(string) string {
 	return func(s string) string {
 		var b strings.Builder
@@ -423,8 +450,9 @@ func quoted(begin, alsoEscaped string, other func(rune) string) func(string) str
 	}
 }
 
-// utf16Escape is for languages whose strings are UTF-16: C#, Java, JavaScript. In Java it stands for the character itself
-// (JLS §3.3), which may stand in a literal, but for those that quoted escapes otherwise.
+// utf16Escape is for languages whose strings are UTF-16: C#, Java, JavaScript. In Java it stands
+// for the character itself (JLS §3.3), which may stand in a literal, but for those that quoted
+// escapes otherwise.
 func utf16Escape(r rune) (s string) {
 	for _, unit := range utf16.Encode([]rune{r}) {
 		s += fmt.Sprintf(`\u%04x`, unit)
@@ -440,8 +468,8 @@ func universalEscape(r rune) string {
 	return fmt.Sprintf(`\u%04x`, r)
 }
 
-// objcLiteral: in C99, which Objective-C need not be, \u begins at U+00A0, \x has no end, and ??/ is a backslash.
-// Bytes of UTF-8 and \? do everywhere.
+// objcLiteral: in C99, which Objective-C need not be, \u begins at U+00A0, \x has no end, and ??/
+// is a backslash. Bytes of UTF-8 and \? do everywhere.
 func objcLiteral(s string) string {
 	literal := quoted("@", "", func(r rune) (escaped string) {
 		for _, b := range []byte(string(r)) {

@@ -14,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Of the ten languages the shell's is the one in which a request is easiest to read. That the others send the same is
-// for impl/e2e/snippets_test.go to show, which runs them.
+// Of the ten languages the shell's is the one in which a request is easiest to read. That the
+// others send the same is for impl/e2e/snippets_test.go to show, which runs them.
 const snippetsDocument = `
 openapi: 3.1.0
 info: {title: things, version: "1"}
@@ -156,10 +156,12 @@ func arguments(script string) (all []string) {
 }
 
 func unquotedByShell(literal string) string {
-	return strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(literal, "'"), "'"), `'\''`, "'")
+	return strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(literal, "'"), "'"), `'\''`,
+		"'")
 }
 
-// With nothing but a document there is a placeholder for everything else, in every language and operation.
+// With nothing but a document there is a placeholder for everything else, in every language and
+// operation.
 func TestSnippetsWithoutValues(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromFile("../testdata/openapi.yaml")
 	if err != nil {
@@ -187,10 +189,13 @@ func TestSnippetsWithoutValues(t *testing.T) {
 			if strings.Contains(snippet.Program(), "audience") {
 				t.Errorf("%s, %s: asks for an audience that nobody has named", o.ID, language.Name)
 			}
-			if strings.Contains(snippet.Program(), "<no value>") || strings.HasPrefix(snippet.Program(), "\n") || strings.HasSuffix(snippet.Program(), "\n\n") {
+			if strings.Contains(snippet.Program(), "<no value>") ||
+				strings.HasPrefix(snippet.Program(), "\n") ||
+				strings.HasSuffix(snippet.Program(), "\n\n") {
 				t.Errorf("%s, %s: see the template:\n%q", o.ID, language.Name, snippet.Program())
 			}
-			if formatted, err := format.Source([]byte(snippet.Program())); language.ID == "go" && (err != nil || string(formatted) != snippet.Program()) {
+			if formatted, err := format.Source([]byte(snippet.Program())); language.ID == "go" &&
+				(err != nil || string(formatted) != snippet.Program()) {
 				t.Errorf("%s: not as gofmt would have it (%v):\n%s", o.ID, err, snippet.Program())
 			}
 		}
@@ -203,7 +208,8 @@ func TestSnippetsWantADocument(t *testing.T) {
 	}
 }
 
-// FuzzLiterals holds the literals to what can be said of them without their compilers, which impl/e2e/snippets_test.go asks.
+// FuzzLiterals holds the literals to what can be said of them without their compilers, which
+// impl/e2e/snippets_test.go asks.
 func FuzzLiterals(f *testing.F) {
 	for _, s := range []string{
 		"", `"`, `'`, `\`, `\"`, "$x${x}$(x)`x`", "#{x}#$x", `\(x)`, "??/", "???/", "\x00\x07\r\n\t\x7f", "\u0085\u00a0\u2028ü€😀", `\u000a`, "'''\"\"\"", "</script>", "\xff", "*/ //",
@@ -219,25 +225,33 @@ func FuzzLiterals(f *testing.F) {
 		for _, language := range languages() {
 			literal := language.literal(s)
 			if language.ID == "curl" {
-				if got := unquotedByShell(literal); got != strings.ReplaceAll(s, "\x00", "") || strings.Contains(strings.ReplaceAll(literal[1:len(literal)-1], `'\''`, ""), "'") {
+				if got := unquotedByShell(literal); got != strings.ReplaceAll(s, "\x00", "") ||
+					strings.Contains(strings.ReplaceAll(literal[1:len(literal)-1], `'\''`, ""),
+						"'") {
 					t.Errorf("a shell reads %s as %q, expected %q", literal, got, s)
 				}
 				continue
 			}
 			inner, whole := strings.CutPrefix(strings.TrimPrefix(literal, "@"), `"`)
 			inner, ended := strings.CutSuffix(inner, `"`)
-			if !whole || !ended || !regexp.MustCompile(`^(?:[ !#-\[\]-~]|\\(?:`+escapes[language.ID]+`|["\\nrt]))*$`).MatchString(inner) {
-				t.Errorf("%s: %s is not one string literal of printable ASCII, with escapes that the language has", language.Name, literal)
+			if !whole || !ended ||
+				!regexp.MustCompile(`^(?:[ !#-\[\]-~]|\\(?:`+escapes[language.ID]+
+					`|["\\nrt]))*$`).MatchString(inner) {
+				t.Errorf("%s: %s is not one string literal of printable ASCII, with escapes that "+
+					"the language has", language.Name, literal)
 			}
 			bare := regexp.MustCompile(`\\.`).ReplaceAllString(inner, "")
-			if language.ID == "php" && strings.Contains(bare, "$") || language.ID == "ruby" && strings.Contains(bare, "#") {
+			if language.ID == "php" && strings.Contains(bare, "$") || language.ID == "ruby" &&
+				strings.Contains(bare, "#") {
 				t.Errorf("%s: something is interpolated into %s", language.Name, literal)
 			}
 			if language.ID == "objc" && strings.Contains(inner, "??") {
 				t.Errorf("there is a trigraph in %s", literal)
 			}
-			if language.ID == "java" && regexp.MustCompile(`(?:^|[^\\])(?:\\\\)*\\u00(?:0a|0d|22|5c)`).MatchString(inner) {
-				t.Errorf("to a compiler of Java %s ends early: it reads \\u before it reads literals", literal)
+			if language.ID == "java" &&
+				regexp.MustCompile(`(?:^|[^\\])(?:\\\\)*\\u00(?:0a|0d|22|5c)`).MatchString(inner) {
+				t.Errorf("to a compiler of Java %s ends early: it reads \\u before it reads "+
+					"literals", literal)
 			}
 			var got string
 			var err error

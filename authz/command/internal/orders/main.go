@@ -21,9 +21,11 @@ var document []byte
 
 func app() command.App {
 	return command.App{
-		Name:            "orders",
-		Description:     "Takes orders.",
-		Document:        func() (*openapi3.T, error) { return openapi3.NewLoader().LoadFromData(document) },
+		Name:        "orders",
+		Description: "Takes orders.",
+		Document: func() (*openapi3.T, error) {
+			return openapi3.NewLoader().LoadFromData(document)
+		},
 		Open:            command.Routes(routes),
 		Dev:             &command.Dev{Issuer: devissuer.ForDev},
 		ProblemTypeBase: "https://orders.example/problems#",

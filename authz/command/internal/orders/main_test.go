@@ -146,7 +146,9 @@ func TestImports(t *testing.T) {
 			t.Errorf("%s has the dependencies %q: want them all", test.pkg, deps)
 		}
 		for _, forbidden := range test.forbid {
-			if i := slices.IndexFunc(deps, func(d string) bool { return strings.HasPrefix(d, forbidden) }); i >= 0 {
+			if i := slices.IndexFunc(deps, func(d string) bool {
+				return strings.HasPrefix(d, forbidden)
+			}); i >= 0 {
 				t.Errorf("%s depends on %s", test.pkg, deps[i])
 			}
 		}

@@ -61,7 +61,8 @@ func serveTest(
 	}
 	server := &http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: at.header, ReadTimeout: at.read, WriteTimeout: at.write, IdleTimeout: at.idle,
+		ReadHeaderTimeout: at.header, ReadTimeout: at.read, WriteTimeout: at.write,
+		IdleTimeout: at.idle,
 	}
 	go func() { _ = server.Serve(listen(listener)) }()
 	t.Cleanup(func() { _ = server.Close() })
@@ -115,7 +116,8 @@ func TestSlowClients(t *testing.T) {
 			drip(conn, "GET / HTTP/1.1\r\nA: aaaaaaaa")
 		}},
 		"sends its body slowly": {testTimeouts.read, func(conn *net.TCPConn) {
-			_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+			_, _ = io.WriteString(conn,
+				"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
 			drip(conn, "b")
 		}},
 		"reads nothing of a large answer": {testTimeouts.write, func(conn *net.TCPConn) {
@@ -124,7 +126,8 @@ func TestSlowClients(t *testing.T) {
 		}},
 		"reads a large answer slowly": {testTimeouts.write, func(conn *net.TCPConn) {
 			_, _ = io.WriteString(conn, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-			for begun := time.Now(); time.Since(begun) < testTimeouts.write; time.Sleep(10 * time.Millisecond) {
+			for begun := time.Now(); time.Since(begun) < testTimeouts.write; time.Sleep(
+				10 * time.Millisecond) {
 				_, _ = conn.Read(make([]byte, 1<<10))
 			}
 		}},
@@ -285,7 +288,8 @@ func TestPipelined(t *testing.T) {
 			if i%2 == 0 {
 				_, _ = fmt.Fprintf(conn, "GET /%d HTTP/1.1\r\nHost: x\r\n\r\n", i)
 			} else {
-				_, _ = fmt.Fprintf(conn, "POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n=body", i)
+				_, _ = fmt.Fprintf(conn,
+					"POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n=body", i)
 			}
 		}
 	}()
@@ -496,7 +500,8 @@ func TestLazyAsPlain(t *testing.T) {
 			_ = conn.SetReadDeadline(at(beats + random.IntN(4) - 1).Add(beat))
 			go func() {
 				n, err := conn.Read(make([]byte, 8))
-				read <- fmt.Sprintf("%d %t at %d\n", n, errors.Is(err, os.ErrDeadlineExceeded), time.Since(begun)/beat/2)
+				read <- fmt.Sprintf("%d %t at %d\n", n, errors.Is(err, os.ErrDeadlineExceeded),
+					time.Since(begun)/beat/2)
 			}()
 			for waiting := true; waiting; {
 				beats++
@@ -530,7 +535,9 @@ func TestLazyAsPlain(t *testing.T) {
 				var both sync.WaitGroup
 				both.Go(func() { plain = script(seed, func(c *net.TCPConn) net.Conn { return c }) })
 				both.Go(
-					func() { lazy = script(seed, func(c *net.TCPConn) net.Conn { return newConn(c) }) })
+					func() {
+						lazy = script(seed, func(c *net.TCPConn) net.Conn { return newConn(c) })
+					})
 				if both.Wait(); plain == lazy {
 					return
 				}
@@ -625,7 +632,9 @@ func BenchmarkDeadlines(b *testing.B) {
 			conn := dialTest(
 				b,
 				serveTest(b, listen, testTimeouts,
-					func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
+					func(w http.ResponseWriter, _ *http.Request) {
+						w.WriteHeader(http.StatusNoContent)
+					}),
 			)
 			request, answer := []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), make([]byte, 1<<10)
 			b.ReportAllocs()

@@ -1,0 +1,93 @@
+// Command columns fails on lines that are wider than 100 columns, a tab being four. Not counted
+// are generated code, rows of tables, struct tags, lines with a URL, code fences of Markdown, and
+// in Go the lines of a raw string that spans several (test data, scripts, pages).
+//
+//	go run .ci/columns.go
+package main
+
+import (
+	"fmt"
+	"go/scanner"
+	"go/token"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+)
+
+const limit = 100
+
+var (
+	skipped = regexp.MustCompile(`[._]gen\.go$|/testdata/|^\.ci/api\.txt$`)
+	tag     = regexp.MustCompile("`[a-z]+:\".*\"`")
+	row     = regexp.MustCompile("^\t+([{\"`]|[a-zA-Z.]+: ).*,( //.*)?$")
+)
+
+func main() {
+	files, err := exec.Command("git", "ls-files", "*.go", "*.md", ".ci/*").Output()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "git ls-files:", err)
+		os.Exit(1)
+	}
+	wide := 0
+	for _, name := range strings.Fields(string(files)) {
+		if skipped.MatchString(name) {
+			continue
+		}
+		source, err := os.ReadFile(name)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		apart := linesApart(name, source)
+		for i, line := range strings.Split(string(source), "\n") {
+			columns := len([]rune(strings.ReplaceAll(line, "\t", "    ")))
+			if columns > limit && !apart[i+1] && !exempt(name, line) {
+				fmt.Printf("%s:%d: %d columns, expected at most %d\n", name, i+1, columns, limit)
+				wide++
+			}
+		}
+	}
+	if wide > 0 {
+		os.Exit(1)
+	}
+}
+
+func exempt(name, line string) bool {
+	return strings.Contains(line, "://") || strings.HasPrefix(line, "|") || tag.MatchString(line) ||
+		strings.HasSuffix(name, "_test.go") && row.MatchString(line)
+}
+
+// linesApart returns the numbers of the lines that are another language's: of raw strings that span
+// lines, and of code fences.
+func linesApart(name string, source []byte) map[int]bool {
+	apart := map[int]bool{}
+	if strings.HasSuffix(name, ".md") {
+		fenced := false
+		for i, line := range strings.Split(string(source), "\n") {
+			if strings.HasPrefix(strings.TrimSpace(line), "```") {
+				fenced = !fenced
+			}
+			apart[i+1] = fenced
+		}
+		return apart
+	}
+	if !strings.HasSuffix(name, ".go") {
+		return apart
+	}
+	file := token.NewFileSet().AddFile(name, -1, len(source))
+	var s scanner.Scanner
+	s.Init(file, source, nil, 0)
+	for {
+		pos, kind, literal := s.Scan()
+		if kind == token.EOF {
+			return apart
+		}
+		if kind == token.STRING && literal[0] == '`' && strings.Contains(literal, "\n") {
+			first := file.Line(pos)
+			for i := range strings.Count(literal, "\n") + 1 {
+				apart[first+i] = true
+			}
+		}
+	}
+}
