@@ -234,6 +234,8 @@ func TestExtensions(t *testing.T) {
 		{on("x-authz-timeout: none"), ""},
 		{on("x-authz-timeout: 0s"), "x-authz-timeout: expected a positive duration"},
 		{on("x-authz-timeout: 120"), "x-authz-timeout: expected a positive duration"},
+		{on("x-authz-outlives-token: true"), ""},
+		{on("x-authz-outlives-token: \"true\""), "x-authz-outlives-token: expected true or false"},
 		{on("x-authz-timeouts: 2m"), "POST /things/{id}: unknown extension x-authz-timeouts"},
 		{on("X-Authz-Timeout: 2m"), "unknown extension X-Authz-Timeout"},
 		{on("x-auth-timeout: 2m"), "is it x-authz-timeout, misspelt?"},

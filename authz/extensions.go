@@ -50,6 +50,8 @@ var extensions = map[string]extension{
 	"x-authz-timeout": {atOperation, "a positive duration such as 90s or 2m, or none",
 		readTimeout},
 
+	"x-authz-outlives-token": {atOperation, "true or false", readOutlivesToken},
+
 	// read by the tool
 	"x-authz-lint-ignore": {atOperation, "a list of rules of authz lint", isList},
 	// read by authztest
@@ -66,6 +68,11 @@ func isList(_ *Operation, value any) bool {
 func readOwner(o *Operation, value any) bool {
 	o.OwnedBySubject = value == "subject"
 	return o.OwnedBySubject
+}
+
+func readOutlivesToken(o *Operation, value any) (ok bool) {
+	o.OutlivesToken, ok = value.(bool)
+	return ok
 }
 
 const extensionPrefix = "x-authz-"

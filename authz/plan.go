@@ -48,6 +48,9 @@ type Operation struct {
 	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See
 	// x-authz-timeout and [Admission.Limiter].
 	Timeout time.Duration
+	// OutlivesToken: a response that streams goes on when the token has expired. See
+	// x-authz-outlives-token and [Admission.Expiry].
+	OutlivesToken bool
 	// OwnedBySubject: what the operation reads or writes belongs to the principal that made it. The
 	// conformance kit asks for it as another; a handler enforces it. See x-authz-owner.
 	OwnedBySubject bool
