@@ -48,6 +48,8 @@ type Operation struct {
 	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See
 	// x-authz-timeout and [Admission.Limiter].
 	Timeout time.Duration
+	// Stream: the handler reads the body of a request while it arrives. See x-authz-stream.
+	Stream bool
 	// OutlivesToken: a response that streams goes on when the token has expired. See
 	// x-authz-outlives-token and [Admission.Expiry].
 	OutlivesToken bool
@@ -478,6 +480,11 @@ func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error)
 	}
 	var errs []error
 	o.schema, errs = compiler.Operation(o.route.PathItem, o.route.Operation)
+	if o.Stream && errs == nil {
+		for _, err := range o.schema.Stream() {
+			errs = append(errs, fmt.Errorf("x-authz-stream: %w", err))
+		}
+	}
 	for _, err := range errs {
 		problem(err.Error())
 	}
