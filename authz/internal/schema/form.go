@@ -77,8 +77,11 @@ func (f *fields) named(name string) (*field, []string, bool) {
 // json writes the form as a JSON object.
 func (f *fields) json() ([]byte, error) {
 	dst := []byte{'{'}
-	for i, one := range f.list {
-		if i > 0 {
+	for _, one := range f.list {
+		if one.tree.isEmpty() && one.json == nil {
+			continue // a file whose data has not arrived
+		}
+		if len(dst) > 1 {
 			dst = append(dst, ',')
 		}
 		dst = append(quote(dst, one.name), ':')
