@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -26,13 +28,19 @@ func TestUploads(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(issuer.Close)
-	folder := t.TempDir()
+	folder := filepath.Join(t.TempDir(), "documents")
 	handler, err := newServer(document, documents{folder}, token.Issuer{
 		URL: issuer.URL(), Audiences: []string{audience},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	empty := func() {
+		if err := errors.Join(os.RemoveAll(folder), os.Mkdir(folder, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	empty()
 	authztest.Run(t, authztest.Target{
 		Document: document, Handler: handler, Tokens: authztest.Issued(issuer.Issuer),
 	})
@@ -66,6 +74,7 @@ func TestUploads(t *testing.T) {
 			if row.body == "chunked" {
 				body = io.LimitReader(endless{}, 51<<20)
 			}
+			empty()
 			method, path, _ := strings.Cut(row.request, " ")
 			r := httptest.NewRequest(method, path, body)
 			r.Header.Set("Authorization", "Bearer "+issuer.Mint(map[string]any{
@@ -81,7 +90,6 @@ func TestUploads(t *testing.T) {
 			all, err := os.ReadDir(folder)
 			for _, entry := range all {
 				names = append(names, entry.Name())
-				err = os.Remove(folder + "/" + entry.Name())
 			}
 			if stored := strings.Join(names, " "); err != nil || stored != row.stored {
 				t.Errorf("stored is %q, %v, want %q", stored, err, row.stored)
