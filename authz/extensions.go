@@ -52,6 +52,7 @@ var extensions = map[string]extension{
 
 	// read by the tool
 	"x-authz-lint-ignore": {atOperation, "a list of rules of authz lint", isList},
+	"x-authz-introspect":  {atOperation, "true or false", readIntrospect},
 	// read by authztest
 	"x-authz-owner": {atOperation, "subject", readOwner},
 }
@@ -61,6 +62,12 @@ const printable = "printable ASCII without spaces, quotes and backslashes"
 func isList(_ *Operation, value any) bool {
 	var names []string
 	return remarshal(value, &names) == nil
+}
+
+func readIntrospect(o *Operation, value any) bool {
+	on, ok := value.(bool)
+	o.Introspect = on
+	return ok
 }
 
 func readOwner(o *Operation, value any) bool {

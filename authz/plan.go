@@ -48,6 +48,9 @@ type Operation struct {
 	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See
 	// x-authz-timeout and [Admission.Limiter].
 	Timeout time.Duration
+	// Introspect: an access token is accepted only if its issuer says now that it is active. See
+	// x-authz-introspect.
+	Introspect bool
 	// OwnedBySubject: what the operation reads or writes belongs to the principal that made it. The
 	// conformance kit asks for it as another; a handler enforces it. See x-authz-owner.
 	OwnedBySubject bool
@@ -380,6 +383,9 @@ func (p *Plan) readOperation(c Config, method, template string,
 	o.drop(c.Without)
 	for _, text := range o.readExtensions(spec.Extensions) {
 		problem("", text)
+	}
+	if o.Introspect && o.Public() {
+		problem("", "it has x-authz-introspect, and everybody may call it: there is no token to ask about")
 	}
 	if o.StepUp != nil && !o.alwaysByToken(p) {
 		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, but nothing "+
