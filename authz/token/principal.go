@@ -16,6 +16,7 @@ type Principal struct {
 	scopes                    []string
 	expiry                    time.Time
 	claims                    []byte
+	namer                     *Issuer // of scopes; nil: they have one name
 }
 
 // PrincipalConfig is what [NewPrincipal] makes a principal of.

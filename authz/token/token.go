@@ -230,7 +230,7 @@ func (v *Verifier) verify(ctx context.Context, token string, has possession) (*v
 func (c *claims) principal(i *issuer, client []byte, scopes []string) *Principal {
 	seconds := int64(c.exp.seconds)
 	return &Principal{
-		issuer: i.URL, subject: string(c.sub), clientID: string(client), scopes: scopes,
+		issuer: i.URL, namer: &i.Issuer, subject: string(c.sub), clientID: string(client), scopes: scopes,
 		claims: c.raw,
 		expiry: time.Unix(seconds, int64((c.exp.seconds-float64(seconds))*1e9)),
 	}
