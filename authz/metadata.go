@@ -56,7 +56,7 @@ func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
 		DPoPAlgorithms       []string `json:"dpop_signing_alg_values_supported,omitempty"`
 		DPoPRequired         bool     `json:"dpop_bound_access_tokens_required,omitempty"`
 	}{Resource: config.Resource, AuthorizationServers: config.AuthorizationServers,
-		Scopes: plan.Scopes(), Methods: []string{"header"}}
+		Scopes: scopesToStart(config, plan), Methods: []string{"header"}}
 	if config.Document.Info != nil {
 		body.Name = config.Document.Info.Title
 	}
@@ -68,6 +68,16 @@ func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
 	}
 	m.body, err = json.Marshal(body)
 	return m, err
+}
+
+// scopesToStart returns the starting scopes by the names that issuers have for them, or by the
+// document's where issuers differ.
+func scopesToStart(config Config, plan *Plan) []string {
+	scopes := plan.startingScopes()
+	if namer, ok := config.Verifier.(ScopeNamer); ok {
+		scopes, _ = namer.ScopesToRequest("", scopes)
+	}
+	return scopes
 }
 
 // ServesMetadata reports whether a path is one of the protected resource metadata, which
