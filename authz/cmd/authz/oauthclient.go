@@ -21,6 +21,7 @@ import (
 // each set of scopes: issuers count, and charge for, what they issue.
 type oauthClient struct {
 	config client.Config // its Scopes apart
+	prefix string        // of scopes, at the issuer
 	asked  map[string]*issued
 }
 
@@ -71,7 +72,7 @@ func (c *oauthClient) ask(ctx context.Context, scopes []string) *issued {
 
 func (c *oauthClient) request(ctx context.Context, scopes []string) *issued {
 	config := c.config
-	config.Scopes = scopes
+	config.Scopes = prefixScopes(c.prefix, scopes)
 	source, err := client.New(ctx, config)
 	if err != nil {
 		return &issued{&oauth2.Token{}, nil, err}
@@ -85,9 +86,22 @@ func (c *oauthClient) request(ctx context.Context, scopes []string) *issued {
 		return &issued{&oauth2.Token{}, nil, err}
 	}
 	if granted, ok := token.Extra("scope").(string); ok { // RFC 6749 §5.1: not told is as asked for
-		scopes = strings.Fields(granted)
+		scopes = nil
+		for scope := range strings.FieldsSeq(granted) {
+			if scope, ours := strings.CutPrefix(scope, c.prefix); ours {
+				scopes = append(scopes, scope)
+			}
+		}
 	}
 	return &issued{token, scopes, nil}
+}
+
+// prefixScopes returns the names that an issuer has for scopes.
+func prefixScopes(prefix string, scopes []string) (names []string) {
+	for _, scope := range scopes {
+		names = append(names, prefix+scope)
+	}
+	return names
 }
 
 // keySet returns the keys of an issuer, by way of OpenID Connect Discovery 1.0 §4.

@@ -30,6 +30,8 @@ type probeCommand struct {
 	Audience     string `env:"OASGATE_AUDIENCE" help:"Identifier of the API, for issuers that want one, and for forgeries."`
 	Issuer       string `env:"OASGATE_ISSUER" help:"Issuer that the server trusts: forgeries claim to be of it, and its public keys are fetched to be misused."`
 
+	ScopePrefix string `help:"What the issuer writes before the API's scopes, such as https://api.example/ (scope_prefix). Default: nothing."`
+
 	OtherClientID     string `env:"OASGATE_OTHER_CLIENT_ID" help:"A second client, for operations whose objects belong to the client that made them (x-authz-owner: subject)."`
 	OtherClientSecret string `env:"OASGATE_OTHER_CLIENT_SECRET" help:"Its secret."`
 
@@ -92,6 +94,9 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 		Document:    doc, URL: strings.TrimSuffix(c.URL, "/"), OnlyRFC6750: c.OnlyRFC6750,
 		Now: t.now, Skip: c.skip,
 		Header: header, Workers: c.Workers,
+	}
+	if c.ScopePrefix != "" {
+		target.ScopesToRequest = func(scopes []string) []string { return prefixScopes(c.ScopePrefix, scopes) }
 	}
 	if target.Tokens, err = c.tokens(ctx, t); err != nil {
 		return err
@@ -245,6 +250,7 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 		)
 	}
 	caller := &oauthClient{
+		prefix: c.ScopePrefix,
 		config: client.Config{
 			TokenURL:     c.TokenURL,
 			ClientID:     c.ClientID,
@@ -268,7 +274,7 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 	default:
 		config := caller.config
 		config.ClientID, config.ClientSecret = c.OtherClientID, c.OtherClientSecret
-		other := &oauthClient{config: config, asked: map[string]*issued{}}
+		other := &oauthClient{config: config, prefix: c.ScopePrefix, asked: map[string]*issued{}}
 		tokens.Other = other.sufficient
 	}
 	return tokens, nil
