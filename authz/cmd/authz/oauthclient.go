@@ -21,7 +21,6 @@ import (
 // each set of scopes: issuers count, and charge for, what they issue.
 type oauthClient struct {
 	config client.Config // its Scopes apart
-	prefix string        // of scopes, at the issuer
 	asked  map[string]*issued
 }
 
@@ -72,7 +71,7 @@ func (c *oauthClient) ask(ctx context.Context, scopes []string) *issued {
 
 func (c *oauthClient) request(ctx context.Context, scopes []string) *issued {
 	config := c.config
-	config.Scopes = prefixScopes(c.prefix, scopes)
+	config.Scopes = scopes
 	source, err := client.New(ctx, config)
 	if err != nil {
 		return &issued{&oauth2.Token{}, nil, err}
@@ -88,20 +87,12 @@ func (c *oauthClient) request(ctx context.Context, scopes []string) *issued {
 	if granted, ok := token.Extra("scope").(string); ok { // RFC 6749 §5.1: not told is as asked for
 		scopes = nil
 		for scope := range strings.FieldsSeq(granted) {
-			if scope, ours := strings.CutPrefix(scope, c.prefix); ours {
+			if scope, ours := strings.CutPrefix(scope, c.config.ScopePrefix); ours {
 				scopes = append(scopes, scope)
 			}
 		}
 	}
 	return &issued{token, scopes, nil}
-}
-
-// prefixScopes returns the names that an issuer has for scopes.
-func prefixScopes(prefix string, scopes []string) (names []string) {
-	for _, scope := range scopes {
-		names = append(names, prefix+scope)
-	}
-	return names
 }
 
 // keySet returns the keys of an issuer, by way of OpenID Connect Discovery 1.0 §4.

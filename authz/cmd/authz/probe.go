@@ -18,6 +18,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/authztest"
 	"github.com/oasgate/oasgate/authz/client"
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 type probeCommand struct {
@@ -96,7 +97,7 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 		Header: header, Workers: c.Workers,
 	}
 	if c.ScopePrefix != "" {
-		target.ScopesToRequest = func(scopes []string) []string { return prefixScopes(c.ScopePrefix, scopes) }
+		target.ScopesToRequest = token.Issuer{ScopePrefix: c.ScopePrefix}.ScopesToRequest
 	}
 	if target.Tokens, err = c.tokens(ctx, t); err != nil {
 		return err
@@ -250,11 +251,11 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 		)
 	}
 	caller := &oauthClient{
-		prefix: c.ScopePrefix,
 		config: client.Config{
 			TokenURL:     c.TokenURL,
 			ClientID:     c.ClientID,
 			ClientSecret: c.ClientSecret,
+			ScopePrefix:  c.ScopePrefix,
 			Audience:     c.Audience,
 			HTTPClient:   patient(),
 		},
@@ -274,7 +275,7 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 	default:
 		config := caller.config
 		config.ClientID, config.ClientSecret = c.OtherClientID, c.OtherClientSecret
-		other := &oauthClient{config: config, prefix: c.ScopePrefix, asked: map[string]*issued{}}
+		other := &oauthClient{config: config, asked: map[string]*issued{}}
 		tokens.Other = other.sufficient
 	}
 	return tokens, nil
