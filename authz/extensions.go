@@ -34,15 +34,19 @@ type extension struct {
 
 // The extensions that are read in places of their own.
 const (
-	scopesExtension = "x-scopes"
-	acrExtension    = "x-acr-values"
-	maxAgeExtension = "x-max-age"
+	scopesExtension   = "x-scopes"
+	impliesExtension  = "x-authz-implies"
+	defaultsExtension = "x-authz-default-scopes"
+	acrExtension      = "x-acr-values"
+	maxAgeExtension   = "x-max-age"
 )
 
 // extensions are all of them. Names that begin like these and are not among them are faults: a
 // misspelt control would be absent unseen.
 var extensions = map[string]extension{
-	scopesExtension: {atScheme, "a map of scopes to descriptions", nil},
+	scopesExtension:   {atScheme, "a map of scopes to descriptions", nil},
+	impliesExtension:  {atScheme, "a map of scopes to lists of the scopes that each implies", nil},
+	defaultsExtension: {atScheme, "a list of one or more scopes", nil},
 	acrExtension: {atOperation, "a list of one or more strings of " + printable,
 		readACRValues},
 	maxAgeExtension:    {atOperation, "a number of seconds, 0 or more", readMaxAge},

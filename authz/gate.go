@@ -34,6 +34,15 @@ type PresentedVerifier interface {
 	Offer() token.Offer
 }
 
+// ScopeNamer is a [Verifier] whose issuers have names of their own for scopes. [*token.Verifier] is
+// one. Challenges and metadata list scopes by these names, so that clients ask for them.
+type ScopeNamer interface {
+	Verifier
+	// ScopesToRequest returns the names that the issuer of a token has for scopes, or that all
+	// issuers have where the token is "" or names none of them. Where these differ, certain is false.
+	ScopesToRequest(token string, scopes []string) (names []string, certain bool)
+}
+
 // Config is what a [Gate] is made of. Document has no default, and Verifier none where the document
 // takes access tokens.
 type Config struct {
