@@ -55,6 +55,11 @@ type Operation struct {
 	// Introspect: an access token is accepted only if its issuer says now that it is active. See
 	// x-authz-introspect.
 	Introspect bool
+	// Stream: the handler reads the body of a request while it arrives. See x-authz-stream.
+	Stream bool
+	// OutlivesToken: a response that streams goes on when the token has expired. See
+	// x-authz-outlives-token and [Admission.Expiry].
+	OutlivesToken bool
 	// OwnedBySubject: what the operation reads or writes belongs to the principal that made it. The
 	// conformance kit asks for it as another; a handler enforces it. See x-authz-owner.
 	OwnedBySubject bool
@@ -505,6 +510,11 @@ func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error)
 	}
 	var errs []error
 	o.schema, errs = compiler.Operation(o.route.PathItem, o.route.Operation)
+	if o.Stream && errs == nil {
+		for _, err := range o.schema.Stream() {
+			errs = append(errs, fmt.Errorf("x-authz-stream: %w", err))
+		}
+	}
 	for _, err := range errs {
 		problem(err.Error())
 	}
