@@ -156,6 +156,24 @@ func (p *Plan) scheme(name string) (*scheme, error) {
 			"security scheme %s is not declared: declare it under components.securitySchemes", name)
 }
 
+// demands reports whether some security requirement of the document names a scheme.
+func (p *Plan) demands(name string) bool {
+	named := func(all openapi3.SecurityRequirements) bool {
+		return slices.ContainsFunc(all, func(r openapi3.SecurityRequirement) bool {
+			_, found := r[name]
+			return found
+		})
+	}
+	for _, item := range p.doc.Paths.Map() {
+		for _, o := range orEmpty(item).Operations() {
+			if o.Security != nil && named(*o.Security) {
+				return true
+			}
+		}
+	}
+	return named(p.doc.Security)
+}
+
 // declares reports why a scope may not be used: a misspelt one would lock everybody out, or hide
 // who is let in.
 func (s *scheme) declares(scope string) error {
