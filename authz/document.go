@@ -59,11 +59,11 @@ func (p *Plan) requestParts() (parts []*openapi3.T) {
 	shapes := map[string]int{}
 	for _, template := range slices.Sorted(maps.Keys(p.doc.Paths.Map())) {
 		item := orEmpty(p.doc.Paths.Value(template))
-		kept := &openapi3.PathItem{Parameters: item.Parameters, Origin: item.Origin}
+		kept := &openapi3.PathItem{Parameters: bareParameters(item.Parameters), Origin: item.Origin}
 		for method, o := range item.Operations() {
 			kept.SetOperation(method, &openapi3.Operation{
-				Parameters: o.Parameters, RequestBody: o.RequestBody, Responses: responses,
-				Origin: o.Origin,
+				Parameters: bareParameters(o.Parameters), RequestBody: bareBody(o.RequestBody),
+				Responses: responses, Origin: o.Origin,
 			})
 		}
 		at := shapes[shapeOf(template)]

@@ -24,13 +24,15 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestPublicDocuments guards each document of the folder that OASGATE_TEST_DOCUMENTS names as it is,
-// and those for which testdata/public has an overlay with that as well. The kit runs against a stub
-// server, and the requests that it makes from the documents must reach the handlers.
+// TestPublicDocuments guards each document of the folder that OASGATE_TEST_DOCUMENTS names as it
+// is, and those for which testdata/public has an overlay with that as well. The kit runs against a
+// stub server, and the requests that it makes from the documents must reach the handlers.
 func TestPublicDocuments(t *testing.T) {
 	folder := os.Getenv("OASGATE_TEST_DOCUMENTS")
 	if folder == "" {
-		t.Skip("OASGATE_TEST_DOCUMENTS is not set: expected a folder of OpenAPI documents; .ci/full fetches some")
+		t.Skip(
+			"OASGATE_TEST_DOCUMENTS is not set: expected a folder of OpenAPI documents; .ci/full fetches some",
+		)
 	}
 	files, err := filepath.Glob(filepath.Join(folder, "*.*"))
 	if err != nil || len(files) == 0 {
@@ -54,14 +56,11 @@ func exists(file string) bool {
 
 // guardPublic guards a document and proves it.
 func guardPublic(t *testing.T, doc *openapi3.T) {
-	if os.Getenv("STATE") != "" {
-		stateSecurity(doc)
-	}
 	issuer := newIssuer(t)
 	config := authz.Config{
 		Document: doc, Unstated: authz.DenyUnstated, Undecoded: authz.DenyUndecoded,
 		Verifier: newVerifier(t, issuer),
-		Logger: slog.New(slog.DiscardHandler),
+		Logger:   slog.New(slog.DiscardHandler),
 	}
 	secrets := issuedSecrets{}
 	credentials := map[string]authztest.Credential{}
@@ -104,13 +103,33 @@ func guardPublic(t *testing.T, doc *openapi3.T) {
 	}
 	for i, result := range report.Failed() {
 		if i < 10 {
-			t.Errorf("%s: %s %s %s", result.Case.Name, strings.Join(result.Faults, "; "), result.Detail, result.Curl)
+			t.Errorf(
+				"%s: %s %s %s",
+				result.Case.Name,
+				strings.Join(result.Faults, "; "),
+				result.Detail,
+				result.Curl,
+			)
 		}
 	}
-	t.Logf("%d operations, %d callable, %d reached; %d cases, %d skipped, %d failed; %s", len(gate.Plan().Operations()), callable,
-		len(reached), len(report.Results), skipped, len(report.Failed()), time.Since(began).Round(time.Millisecond))
+	t.Logf(
+		"%d operations, %d callable, %d reached; %d cases, %d skipped, %d failed; %s",
+		len(gate.Plan().Operations()),
+		callable,
+		len(
+			reached,
+		),
+		len(report.Results),
+		skipped,
+		len(report.Failed()),
+		time.Since(began).Round(time.Millisecond),
+	)
 	if len(reached)*10 < callable*9 {
-		t.Errorf("requests reached the handlers of %d operations, expected most of %d", len(reached), callable)
+		t.Errorf(
+			"requests reached the handlers of %d operations, expected most of %d",
+			len(reached),
+			callable,
+		)
 	}
 }
 
@@ -159,8 +178,11 @@ func (s issuedSecrets) find(secret string) (*token.Principal, error) {
 }
 
 // schemes returns an authenticator and a source of credentials for each scheme that needs one.
-func (s issuedSecrets) schemes(doc *openapi3.T) (map[string]authz.Authenticator, map[string]authztest.Credential) {
-	authenticators, credentials := map[string]authz.Authenticator{}, map[string]authztest.Credential{}
+func (s issuedSecrets) schemes(
+	doc *openapi3.T,
+) (map[string]authz.Authenticator, map[string]authztest.Credential) {
+	authenticators := map[string]authz.Authenticator{}
+	credentials := map[string]authztest.Credential{}
 	if doc.Components == nil {
 		return authenticators, credentials
 	}
@@ -168,17 +190,23 @@ func (s issuedSecrets) schemes(doc *openapi3.T) (map[string]authz.Authenticator,
 		credential := authztest.Credential{Genuine: s.issue}
 		switch spec := ref.Value; {
 		case spec.Type == "apiKey":
-			authenticators[name] = authz.APIKey(func(_ context.Context, key string) (*token.Principal, error) {
-				return s.find(key)
-			})
+			authenticators[name] = authz.APIKey(
+				func(_ context.Context, key string) (*token.Principal, error) {
+					return s.find(key)
+				},
+			)
 		case spec.Type == "http" && strings.EqualFold(spec.Scheme, "basic"):
-			authenticators[name] = authz.Basic(func(_ context.Context, user, password string) (*token.Principal, error) {
-				return s.find(user + ":" + password)
-			})
+			authenticators[name] = authz.Basic(
+				func(_ context.Context, user, password string) (*token.Principal, error) {
+					return s.find(user + ":" + password)
+				},
+			)
 		case spec.Type == "mutualTLS":
-			authenticators[name] = authz.MutualTLS(func(_ context.Context, c *x509.Certificate) (*token.Principal, error) {
-				return s.find(c.Subject.CommonName)
-			})
+			authenticators[name] = authz.MutualTLS(
+				func(_ context.Context, c *x509.Certificate) (*token.Principal, error) {
+					return s.find(c.Subject.CommonName)
+				},
+			)
 			credential.Present = func(r *http.Request, secret string) error {
 				c := &x509.Certificate{Subject: pkix.Name{CommonName: secret}}
 				r.TLS = &tls.ConnectionState{
@@ -204,7 +232,10 @@ func (s issuedSecrets) schemes(doc *openapi3.T) (map[string]authz.Authenticator,
 // ownScheme authenticates by an http scheme that this library has no authenticator for.
 type ownScheme struct{ issuedSecrets }
 
-func (s ownScheme) Authenticate(r *http.Request, spec *openapi3.SecurityScheme) (*token.Principal, error) {
+func (s ownScheme) Authenticate(
+	r *http.Request,
+	spec *openapi3.SecurityScheme,
+) (*token.Principal, error) {
 	word, secret, found := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !found || !strings.EqualFold(word, spec.Scheme) {
 		return nil, authz.ErrAbsent

@@ -43,7 +43,10 @@ func newTemplateRouter(tb testing.TB, gate *authz.Gate, handler http.Handler) *t
 		}
 	}
 	// A literal comes before a parameter (OpenAPI 3.1 §4.8.8.1).
-	slices.SortStableFunc(router.routes, func(a, b templateRoute) int { return cmp.Compare(b.rank(), a.rank()) })
+	slices.SortStableFunc(
+		router.routes,
+		func(a, b templateRoute) int { return cmp.Compare(b.rank(), a.rank()) },
+	)
 	if err := gate.CheckRoutes(served); err != nil {
 		tb.Fatal(err)
 	}
@@ -54,7 +57,7 @@ func newTemplateRoute(template string) templateRoute {
 	route := templateRoute{template: template}
 	pattern, at := "", 0
 	for _, p := range templateParameter.FindAllStringIndex(template, -1) {
-		pattern += regexp.QuoteMeta(template[at:p[0]]) + `([^/]*?)`
+		pattern += regexp.QuoteMeta(template[at:p[0]]) + `([^/]+?)`
 		route.names = append(route.names, template[p[0]+1:p[1]-1])
 		at = p[1]
 	}

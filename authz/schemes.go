@@ -125,8 +125,10 @@ func readScheme(name string, spec *openapi3.SecurityScheme) (*scheme, []error) {
 	if spec.Type == "oauth2" {
 		s.where = where + ".flows"
 		for _, flow := range flows(spec.Flows) {
-			for _, scope := range slices.Sorted(maps.Keys(flow.Scopes)) {
-				declare("flows", scope, flow.Scopes[scope])
+			for scope, description := range flow.Scopes {
+				if checkScope(scope) == nil { // others are faults where an operation demands them
+					s.scopes[scope] = description
+				}
 			}
 		}
 	}

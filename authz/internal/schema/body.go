@@ -70,9 +70,8 @@ func (c *Compiler) body(name string, spec *openapi3.MediaType) (*body, error) {
 		b.kind = deniedBody
 	default:
 		return nil, fmt.Errorf("a body of %s is not decoded, so its schema cannot be enforced: "+
-			"make it {}, or a plain string, or take application/json; "+
-			"or set Config.Undecoded to authz.DenyUndecoded, so that such a body is answered with 415",
-			name)
+			"make it {}, or a plain string, or take application/json; or set Config.Undecoded to "+
+			"authz.DenyUndecoded, so that such a body is answered with 415", name)
 	}
 	if b.kind == formBody || b.kind == multipartBody {
 		return b, b.readEncoding(name, spec)

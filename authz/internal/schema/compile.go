@@ -305,7 +305,8 @@ func (c *Compiler) refuse(s *openapi3.Schema) {
 			"document's root and leave it out", s.SchemaID)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Extensions)) {
-		if !strings.HasPrefix(name, "x-") && name != "definitions" { // of JSON Schema before 2019-09
+		// JSON Schema had definitions before 2019-09.
+		if !strings.HasPrefix(name, "x-") && name != "definitions" {
 			c.fault("%q is not a keyword, so it is not enforced: is it misspelt? "+
 				"The name of an extension begins with x-", name)
 		}
