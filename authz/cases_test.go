@@ -19,6 +19,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/authztest"
 )
 
 // exchangeCase is a request to the server of a document in testdata/cases. %t in a header is a
@@ -186,15 +187,16 @@ func newCaseServer(t *testing.T, file string) *caseServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer, secrets, s := newIssuer(t), issuedSecrets{}, &caseServer{}
+	issuer, secrets, s := newIssuer(t), authztest.NewSecrets(doc), &caseServer{}
 	s.token = func(scope string) string { return issuer.Mint(map[string]any{"scope": scope}) }
-	if s.secret, err = secrets.issue(t.Context(), nil); err != nil {
-		t.Fatal(err)
+	for _, c := range secrets.Credentials() { // any will do: they are accepted as each kind
+		if s.secret, err = c.Genuine(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
 	}
-	authenticators, _ := secrets.schemes(doc)
 	gate, err := authz.New(authz.Config{
 		Document: doc, BasePath: base, Verifier: newVerifier(t, issuer),
-		Authenticators: authenticators, Undecoded: authz.DenyUndecoded,
+		Authenticators: secrets.Authenticators(), Undecoded: authz.DenyUndecoded,
 	})
 	if err != nil {
 		t.Fatal(err)
