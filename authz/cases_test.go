@@ -74,7 +74,8 @@ func TestDocumentsInUse(t *testing.T) {
 			post("/words", inJSON(`{"trimmed": " a"}`), 400, "#/trimmed pattern"),
 			post("/words", inJSON(`{"doubled": "ab"}`), 400, "#/doubled pattern"),
 			post("/words", inJSON(`{"umlaut": "a"}`), 400, "#/umlaut pattern"),
-			post("/words", inJSON(`{"long": "`+strings.Repeat("a", 2001)+`"}`), 400, "#/long pattern"),
+			post("/words", inJSON(`{"long": "`+strings.Repeat("a", 2001)+`"}`), 400,
+				"#/long pattern"),
 		},
 		"schemes": {
 			get("/either", "", 401),
