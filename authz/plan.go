@@ -196,6 +196,15 @@ const (
 	DenyUnstated                   // every request to such an operation is refused
 )
 
+// Undecoded says what becomes of media types of a request body that nothing decodes, such as
+// application/xml, and whose schema says more than that they are bytes or text.
+type Undecoded int
+
+const (
+	RefuseUndecoded Undecoded = iota // the document has a fault, and is not served
+	DenyUndecoded                    // a body of such a type is answered with 415
+)
+
 // Compile compiles a document. The error joins a [*Fault] for each of its faults.
 func Compile(doc *openapi3.T) (*Plan, error) { return Config{Document: doc}.Compile() }
 
@@ -277,6 +286,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		}
 		compiler = schema.NewCompiler(p.doc, schema.Options{
 			IgnoreFormats: c.IgnoreFormats, RefuseReadOnly: c.RefuseReadOnly,
+			DenyUndecoded: c.Undecoded == DenyUndecoded,
 		})
 		for _, name := range c.IgnoreFormats {
 			if !schema.IsKnownFormat(name) {
@@ -403,7 +413,7 @@ func (p *Plan) readOperation(c Config, method, template string,
 			problem("security", "an alternative of its security is null: write {} if a token is "+
 				"optional, or take it out")
 		}
-		alternative, problems := p.readAlternative(requirement)
+		alternative, problems := p.readAlternative(requirement, c.Without)
 		for _, text := range problems {
 			problem("security", text)
 		}
@@ -423,7 +433,9 @@ func (p *Plan) readOperation(c Config, method, template string,
 	return o, faults
 }
 
-func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (
+func (p *Plan) readAlternative(
+	requirement openapi3.SecurityRequirement, without []string,
+) (
 	alternative Alternative, problems []string) {
 	alternative = Alternative{}
 	// what the Authorization header is to hold, and for which scheme
@@ -433,7 +445,9 @@ func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (
 		alternative = append(alternative, Requirement{name, slices.Clone(scopes)})
 		s, err := p.scheme(name)
 		if err != nil {
-			problems = append(problems, err.Error())
+			if !slices.Contains(without, name) {
+				problems = append(problems, err.Error())
+			}
 			continue
 		}
 		if scopes == nil {
