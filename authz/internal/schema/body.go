@@ -41,6 +41,7 @@ const (
 	textBody
 	yamlBody
 	opaqueBody // passed on as it is
+	deniedBody // not taken
 )
 
 // body compiles one media type. What nothing decodes is passed on as bytes where the schema says no
@@ -69,9 +70,14 @@ func (c *Compiler) body(name string, spec *openapi3.MediaType) (*body, error) {
 		b.kind = yamlBody
 	case b.shape.kinds == kindString && strings.HasPrefix(essence, "text/"):
 		b.kind = textBody
+	case isJSONRange(essence): // of what it takes, JSON can be enforced
+		b.kind = jsonBody
+	case c.options.DenyUndecoded:
+		b.kind = deniedBody
 	default:
 		return nil, fmt.Errorf("a body of %s is not decoded, so its schema cannot be enforced: "+
-			"make it {}, or a plain string, or take application/json", name)
+			"make it {}, or a plain string, or take application/json; or set Config.Undecoded to "+
+			"authz.DenyUndecoded, so that such a body is answered with 415", name)
 	}
 	if b.kind == formBody || b.kind == multipartBody {
 		return b, b.readEncoding(name, spec)
@@ -135,7 +141,12 @@ func bodyFault(pointer, keyword, text string) error {
 
 func (b *body) check(content Content, accepted *Accepted) (err error) {
 	switch b.kind {
+	case deniedBody:
+		return &Error{Kind: MediaType}
 	case jsonBody:
+		if !isJSON(content.Essence) { // in a range
+			return &Error{Kind: MediaType}
+		}
 		accepted.Body, err = b.schema.Validate(content.Body)
 	case textBody:
 		if !utf8.Valid(content.Body) {

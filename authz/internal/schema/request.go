@@ -63,8 +63,18 @@ func (c *Compiler) Operation(
 			o.bodies = append(o.bodies, b)
 			o.Unbound = append(o.Unbound, b.unbound()...)
 		}
+		if o.deniesAll() {
+			faults = append(faults, errors.New("no media type of its body is decoded, "+
+				"so every body would be refused: take application/json"))
+		}
 	}
 	return o, faults
+}
+
+func (o *Operation) deniesAll() bool {
+	denied := func(b *body) bool { return b.kind == deniedBody }
+	return slices.ContainsFunc(o.bodies, denied) &&
+		!slices.ContainsFunc(o.bodies, func(b *body) bool { return !denied(b) })
 }
 
 // parametersOf returns the parameters of an operation and those of its path item that it does not
