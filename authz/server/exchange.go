@@ -107,8 +107,8 @@ func (x *exchange) WriteHeader(status int) {
 // begun is called when the response starts.
 func (x *exchange) begun(status int) {
 	x.status = status
-	if x.Operation != nil && status >= 200 && isStream(x.Header()["Content-Type"]) {
-		x.beginStream()
+	if x.Operation != nil && status >= 200 {
+		x.limitResponse()
 	}
 }
 

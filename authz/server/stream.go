@@ -13,8 +13,8 @@ import (
 	"github.com/oasgate/oasgate/authz/server/internal/lazyconn"
 )
 
-// Progress is how much of a stream a client must take: Bytes in Per. Only the time in which there is
-// something to send counts. See [Config].
+// Progress is how much of a stream a client must take: Bytes in Per. Only the time in which there
+// is something to send counts. See [Config].
 type Progress struct {
 	Bytes int64
 	Per   time.Duration
@@ -39,7 +39,8 @@ func readLimits(c Config) (l limits, faults []error) {
 		l.request = requestTimeout
 	}
 	if l.request < 0 && l.request != authz.NoTimeout {
-		fault("Config.RequestTimeout is %s: expected a positive duration, or authz.NoTimeout", l.request)
+		fault("Config.RequestTimeout is %s: expected a positive duration, or authz.NoTimeout",
+			l.request)
 	}
 	switch l.grace, l.endless = writeGrace, c.WriteTimeout == authz.NoTimeout; {
 	case c.WriteTimeout == 0 || l.endless:
@@ -75,8 +76,8 @@ func (l *limits) afterGrace(end time.Time) time.Time {
 	return end.Add(l.grace)
 }
 
-// stream is a response without a limit of its total time. The client must make progress, and it ends
-// with the token.
+// stream is a response without a limit of its total time. The client must make progress, and it
+// ends with the token.
 type stream struct {
 	end  time.Time // zero: none
 	done func() bool
@@ -108,18 +109,37 @@ func isStream(contentType []string) bool {
 	return true
 }
 
-// beginStream replaces the time limits of the request by those of a stream.
-func (x *exchange) beginStream() {
+// limitResponse limits a response that starts and has no limit of time, or is not to have one.
+func (x *exchange) limitResponse() {
+	streams := isStream(x.Header()["Content-Type"])
+	if !streams && !x.isEndless() {
+		return
+	}
 	conn, ok := x.deadline.Value(connKey{}).(*lazyconn.Conn)
 	if !ok {
 		return // not a connection of [Server.Serve]: the time limits stay
 	}
+	conn.Expect(x.limits.progress)
+	if streams {
+		x.beginStream(conn)
+	}
+}
+
+// isEndless reports whether the response may take any time, by the operation or the configuration.
+func (x *exchange) isEndless() bool {
+	if x.Operation.Timeout != 0 {
+		return x.limits.endless || x.Operation.Timeout == authz.NoTimeout
+	}
+	return x.limits.endless || x.limits.request == authz.NoTimeout
+}
+
+// beginStream replaces the time limits of the request by those of a stream.
+func (x *exchange) beginStream(conn *lazyconn.Conn) {
 	end := x.streamEnd()
 	x.deadline.Reset(end)
 	last := x.limits.afterGrace(end) // for what a handler that obeys its context writes at the end
 	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(last)
 	conn.CloseAt(last)
-	conn.Expect(x.limits.progress)
 	drained := context.AfterFunc(x.limits.draining, func() {
 		now := time.Now()
 		x.deadline.Reset(now)
@@ -131,19 +151,25 @@ func (x *exchange) beginStream() {
 // hijacked applies the limits of a stream to a connection that the handler has taken over, also
 // after the handler has returned.
 func (x *exchange) hijacked(taken net.Conn) {
-	conn, ok := taken.(*lazyconn.Conn)
-	if !ok || x.Operation == nil {
+	if x.Operation == nil {
 		return
 	}
 	end := x.streamEnd()
 	x.deadline.Reset(end)
+	conn, ok := taken.(*lazyconn.Conn)
+	if !ok { // of another listener
+		if !end.IsZero() {
+			time.AfterFunc(time.Until(end), func() { _ = taken.Close() })
+		}
+		return
+	}
 	conn.CloseAt(end)
 	conn.Expect(x.limits.progress)
 	x.taken = conn
 }
 
-// streamEnd returns when a stream ends: when the token that opened it expires, or when the operation
-// says. Zero is never.
+// streamEnd returns when a stream ends: when the token that opened it expires, or when the
+// operation says. Zero is never.
 func (x *exchange) streamEnd() (end time.Time) {
 	if !x.Operation.OutlivesToken {
 		end = x.Expiry()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strings"
@@ -38,8 +39,8 @@ func streaming(
 		c.Progress = Progress{Bytes: shortBytes, Per: shortTurn}
 		c.Document.Paths.Value(private.path).Get.Extensions = extensions
 		// Nobody else has a handler.
-		paths := openapi3.NewPaths(openapi3.WithPath(private.path, c.Document.Paths.Value(private.path)))
-		c.Document.Paths = paths
+		item := c.Document.Paths.Value(private.path)
+		c.Document.Paths = openapi3.NewPaths(openapi3.WithPath(private.path, item))
 		c.Routes = func(g *authz.Gate) (http.Handler, error) {
 			mux := g.Mux()
 			mux.HandleFunc("GET "+private.path, handler)
@@ -92,20 +93,23 @@ func flood(w io.Writer) (err error) {
 }
 
 func TestClientsThatReadNothing(t *testing.T) {
+	endless := map[string]any{"x-authz-timeout": "none"}
 	for name, row := range map[string]struct {
 		contentType string
 		least       time.Duration // before the client is cut off
+		extensions  map[string]any
 	}{
-		"an ordinary response": {"application/json", shortWrite},
-		"events":               {"text/event-stream", shortTurn},
-		"bytes":                {"application/octet-stream", shortTurn},
-		"a picture":            {"image/png", shortTurn},
+		"an ordinary response":             {"application/json", shortWrite, nil},
+		"an ordinary response of any time": {"application/json", shortTurn, endless},
+		"events":                           {"text/event-stream", shortTurn, nil},
+		"bytes":                            {"application/octet-stream", shortTurn, nil},
+		"a picture":                        {"image/png", shortTurn, endless},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			failed := make(chan error, 1)
 			var took time.Duration
-			r := streaming(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+			r := streaming(t, row.extensions, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", row.contentType)
 				begun := time.Now()
 				err := flood(w)
@@ -228,7 +232,19 @@ func TestStreamsEnd(t *testing.T) {
 		events(w)
 		<-r.Context().Done()
 	}
-	soon := func() map[string]any { return map[string]any{"exp": time.Now().Add(2 * time.Second).Unix()} }
+	soon := func() map[string]any {
+		return map[string]any{"exp": time.Now().Add(2 * time.Second).Unix()}
+	}
+	heedless := func(w http.ResponseWriter, r *http.Request) {
+		events(w)
+		for {
+			if _, err := io.WriteString(w, "data: more\n\n"); err != nil {
+				return
+			}
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
 	for name, row := range map[string]struct {
 		extensions map[string]any
 		handler    http.HandlerFunc
@@ -237,16 +253,7 @@ func TestStreamsEnd(t *testing.T) {
 		whole      bool // the client gets a complete response
 	}{
 		"with the token": {nil, forever, soon, "ended", true},
-		"with the token, whatever the handler writes": {nil, func(w http.ResponseWriter, r *http.Request) {
-			events(w)
-			for {
-				if _, err := io.WriteString(w, "data: more\n\n"); err != nil {
-					return
-				}
-				_ = http.NewResponseController(w).Flush()
-				time.Sleep(20 * time.Millisecond)
-			}
-		}, soon, "ended", true},
+		"with the token, whatever the handler writes": {nil, heedless, soon, "ended", true},
 		"with the token, though the handler ignores it": {nil, func(w http.ResponseWriter, r *http.Request) {
 			events(w)
 			time.Sleep(4 * time.Second)
@@ -278,10 +285,12 @@ func TestStreamsEnd(t *testing.T) {
 			if (err == nil) != row.whole {
 				t.Errorf("the client reads to %v, want the response whole: %v", err, row.whole)
 			}
-			if row.extensions["x-authz-outlives-token"] == true && !strings.Contains(string(body), "outlives") {
+			if row.extensions["x-authz-outlives-token"] == true &&
+				!strings.Contains(string(body), "outlives") {
 				t.Errorf("the stream ends with the token: %q", body)
 			}
-			if entry := r.log.request(t, "stream"); row.outcome != nil && entry["outcome"] != row.outcome {
+			entry := r.log.request(t, "stream")
+			if row.outcome != nil && entry["outcome"] != row.outcome {
 				t.Errorf("the log says %v, want outcome %v", entry, row.outcome)
 			}
 		})
@@ -312,6 +321,21 @@ func TestHijackedConnections(t *testing.T) {
 		}
 		if entry := r.log.request(t, "hijacked"); entry["status"] != 101.0 {
 			t.Errorf("the log says %v", entry)
+		}
+	})
+	t.Run("end with the token behind another listener", func(t *testing.T) {
+		t.Parallel()
+		r := streaming(t, nil, func(w http.ResponseWriter, _ *http.Request) { hijack(w) }, nil)
+		other := httptest.NewServer(r.server)
+		defer other.Close()
+		r.url = other.URL
+		exp := time.Now().Add(2 * time.Second).Truncate(time.Second)
+		conn := r.open(t, "hijacked", map[string]any{"exp": exp.Unix()}, upgrade...)
+		if _, err := io.ReadAll(conn); err != nil {
+			t.Error(err)
+		}
+		if now := time.Now(); now.Before(exp) {
+			t.Errorf("the connection ends %s before the token", exp.Sub(now))
 		}
 	})
 	t.Run("need progress", func(t *testing.T) {

@@ -66,8 +66,8 @@ func newServer(
 // documents are the handlers. They keep documents in a folder.
 type documents struct{ folder string }
 
-// AddDocument reads a form. Its title comes first and is valid. Whether the file is whole shows only
-// at the end of the form.
+// AddDocument reads a form. Its title comes first and is valid. Whether the file is whole shows
+// only at the end of the form.
 func (d documents) AddDocument(
 	_ context.Context, request AddDocumentRequestObject,
 ) (AddDocumentResponseObject, error) {

@@ -58,7 +58,9 @@ func newServer(document *openapi3.T, session string, issuer token.Issuer) (*serv
 		Document: document,
 		Issuers:  []token.Issuer{issuer},
 		Gate: func(c *authz.Config) {
-			c.Authenticators = map[string]authz.Authenticator{"sessionCookie": authz.APIKey(sessions)}
+			c.Authenticators = map[string]authz.Authenticator{
+				"sessionCookie": authz.APIKey(sessions),
+			}
 			c.CookieOrigins = []string{"https://app.example"}
 		},
 		Routes: func(gate *authz.Gate) (http.Handler, error) {

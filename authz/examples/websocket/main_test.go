@@ -87,7 +87,8 @@ func TestUpgrade(t *testing.T) {
 			if row.cookie != "" {
 				header.Set("Cookie", "session="+row.cookie)
 			}
-			conn, response, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPHeader: header})
+			options := &websocket.DialOptions{HTTPHeader: header}
+			conn, response, err := websocket.Dial(ctx, url, options)
 			if response == nil || response.StatusCode != row.status {
 				t.Fatalf("%v, %v, want status %d", response, err, row.status)
 			}

@@ -10,8 +10,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// Content is the body of a request, usually read to its end. Its media type is the one that the caller has
-// parsed from the one Content-Type.
+// Content is the body of a request, usually read to its end. Its media type is the one that the
+// caller has parsed from the one Content-Type.
 type Content struct {
 	Essence string // type/subtype, in lower case
 	Params  map[string]string
@@ -109,7 +109,8 @@ func (b *body) readEncoding(name string, spec *openapi3.MediaType) error {
 
 // checkBody holds a body to the media type that describes it best.
 func (o *Operation) checkBody(content Content, accepted *Accepted) error {
-	if content.Stream == nil && len(content.Body) == 0 && !strings.HasPrefix(content.Essence, "text/") { // "" is a text
+	isText := strings.HasPrefix(content.Essence, "text/") // "" is a text
+	if content.Stream == nil && len(content.Body) == 0 && !isText {
 		if o.required {
 			return bodyFault("", "required", "is missing")
 		}

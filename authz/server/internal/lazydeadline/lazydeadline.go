@@ -27,8 +27,8 @@ type Context struct {
 // Init sets the parent and the deadline.
 func (c *Context) Init(parent context.Context, at time.Time) { c.parent, c.at = parent, at }
 
-// Reset changes the deadline, also of the contexts that derive from c. Zero is none. A deadline that
-// has passed stays so.
+// Reset changes the deadline, also of the contexts that derive from c. Zero is none. A deadline
+// that has passed stays so.
 func (c *Context) Reset(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
