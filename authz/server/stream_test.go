@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -385,6 +386,114 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 	}
 	if _, err := io.ReadAll(conn); err != nil {
 		t.Errorf("the client reads to %v", err)
+	}
+}
+
+// The limits hold over TLS, too, and with HTTP/2 for each response.
+func TestStreamsOverTLS(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		// ask sends a request. The client accepts much before it is read.
+		ask := func(
+			t *testing.T, extensions, claims map[string]any, handler http.HandlerFunc,
+		) (*running, *http.Response) {
+			t.Helper()
+			r := streaming(t, extensions, handler, func(c *Config) {
+				c.TLS = &tls.Config{Certificates: []tls.Certificate{selfSigned(t, 1)}}
+			})
+			transport := &http.Transport{
+				TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: http2,
+			}
+			t.Cleanup(transport.CloseIdleConnections)
+			url := strings.Replace(r.url, "http:", "https:", 1) + private.path
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Authorization", "Bearer "+mint(r.issuer, claims))
+			request.Header.Set("X-Request-Id", "secure")
+			response, err := transport.RoundTrip(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = response.Body.Close() })
+			if want := map[bool]int{false: 1, true: 2}[http2]; response.ProtoMajor != want {
+				t.Fatalf("the response is of %s", response.Proto)
+			}
+			return r, response
+		}
+		prefix := map[bool]string{false: "HTTP 1 ", true: "HTTP 2 "}[http2]
+		for contentType, extensions := range map[string]map[string]any{
+			"application/octet-stream": nil,
+			"application/json":         nil,
+			"text/plain":               {"x-authz-timeout": "none"},
+		} {
+			t.Run(prefix+"a client that reads nothing of "+contentType, func(t *testing.T) {
+				t.Parallel()
+				failed := make(chan error, 1)
+				r, _ := ask(t, extensions, nil, func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", contentType)
+					failed <- flood(w)
+				})
+				if err := <-failed; err == nil {
+					t.Error("the handler's Write never fails")
+				}
+				if entry := r.log.request(t, "secure"); entry["outcome"] != "cut" {
+					t.Errorf("the log says %v", entry)
+				}
+			})
+		}
+		t.Run(prefix+"a client that reads enough", func(t *testing.T) {
+			if runtime.GOOS != "linux" {
+				t.Skip("what the client has acknowledged is not known on this system")
+			}
+			t.Parallel()
+			failed := make(chan error, 1)
+			_, response := ask(t, nil, nil, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/octet-stream")
+				failed <- flood(w)
+			})
+			buffer := make([]byte, 16<<10)
+			for begun := time.Now(); time.Since(begun) < 10*shortTurn; {
+				if _, err := io.ReadFull(response.Body, buffer); err != nil {
+					t.Fatal(err)
+				}
+				select {
+				case err := <-failed:
+					t.Fatalf("the client is cut off after %s: %v", time.Since(begun), err)
+				case <-time.After(shortTurn / 10):
+				}
+			}
+		})
+		t.Run(prefix+"a silent handler", func(t *testing.T) {
+			t.Parallel()
+			_, response := ask(t, nil, nil, func(w http.ResponseWriter, r *http.Request) {
+				events(w)
+				select {
+				case <-r.Context().Done():
+				case <-time.After(4 * shortWrite):
+					_, _ = io.WriteString(w, "data: end\n\n")
+				}
+			})
+			got, err := io.ReadAll(response.Body)
+			if err != nil || !strings.HasSuffix(string(got), "data: end\n\n") {
+				t.Errorf("the client gets %q, %v", got, err)
+			}
+		})
+		t.Run(prefix+"the end of the token", func(t *testing.T) {
+			t.Parallel()
+			exp := time.Now().Add(2 * time.Second).Truncate(time.Second)
+			r, response := ask(t, nil, map[string]any{"exp": exp.Unix()},
+				func(w http.ResponseWriter, r *http.Request) {
+					events(w)
+					<-r.Context().Done()
+				})
+			if _, err := io.ReadAll(response.Body); err != nil || time.Now().Before(exp) {
+				t.Errorf("the stream ends at %s, %v, want %s", time.Now(), err, exp)
+			}
+			if entry := r.log.request(t, "secure"); entry["outcome"] != "ended" {
+				t.Errorf("the log says %v", entry)
+			}
+		})
 	}
 }
 
