@@ -20,7 +20,7 @@ type Context struct {
 	mu      sync.Mutex
 	at      time.Time       // zero: no deadline
 	started context.Context // a child of timer, for package context; nil if it has not been started
-	timer   timer
+	timer   *timer
 	release func()
 }
 
@@ -43,8 +43,8 @@ func (c *Context) start() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.started == nil {
-		t := &c.timer
-		t.Context, t.done = c.parent, make(chan struct{})
+		t := &timer{Context: c.parent, done: make(chan struct{})}
+		c.timer = t
 		stop := context.AfterFunc(c.parent, func() { t.end(c.parent.Err()) })
 		t.set(c.at)
 		started, cancel := context.WithCancel(t)
