@@ -404,7 +404,7 @@ func (g *Gate) attach(o *operation) (problems []string) {
 			o.byToken = o.byToken || s.isToken()
 		}
 		if len(conditions) > 0 {
-			o.ways = append(o.ways, newWay(conditions))
+			o.ways = append(o.ways, o.newWay(conditions))
 		}
 	}
 	o.hidden = hiddenKeys(o)

@@ -34,6 +34,15 @@ type PresentedVerifier interface {
 	Offer() token.Offer
 }
 
+// ScopeNamer is a [Verifier] whose issuers have names of their own for scopes. [*token.Verifier] is
+// one. Challenges and metadata list scopes by these names, so that clients ask for them.
+type ScopeNamer interface {
+	Verifier
+	// ScopesToRequest returns the names that the issuer of a token has for scopes, or that all
+	// issuers have where the token is "" or names none of them. Where these differ, certain is false.
+	ScopesToRequest(token string, scopes []string) (names []string, certain bool)
+}
+
 // Config is what a [Gate] is made of. Document has no default, and Verifier none where the document
 // takes access tokens.
 type Config struct {
@@ -54,6 +63,9 @@ type Config struct {
 	// Unstated says what becomes of operations whose security is not stated. Default
 	// [RefuseUnstated].
 	Unstated Unstated
+	// Undecoded says what becomes of media types of bodies that cannot be held to their schemas.
+	// Default [RefuseUndecoded].
+	Undecoded Undecoded
 	// CookieOrigins are the origins, such as https://app.example.com, beside the API's own whose pages may
 	// change something with nothing but a credential that browsers add by themselves: a cookie,
 	// HTTP Basic or a client certificate. See [http.CrossOriginProtection].

@@ -59,7 +59,7 @@ func newMetadata(config Config, plan *Plan, dpop *dpop, offer token.Offer) (*met
 		DPoPRequired         bool     `json:"dpop_bound_access_tokens_required,omitempty"`
 		MTLS                 bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	}{Resource: config.Resource, AuthorizationServers: config.AuthorizationServers,
-		Scopes: plan.Scopes(), Methods: []string{"header"}, MTLS: offer.MTLS}
+		Scopes: scopesToStart(config, plan), Methods: []string{"header"}, MTLS: offer.MTLS}
 	if config.Document.Info != nil {
 		body.Name = config.Document.Info.Title
 	}
@@ -71,6 +71,16 @@ func newMetadata(config Config, plan *Plan, dpop *dpop, offer token.Offer) (*met
 	}
 	m.body, err = json.Marshal(body)
 	return m, err
+}
+
+// scopesToStart returns the starting scopes by the names that issuers have for them, or by the
+// document's where issuers differ.
+func scopesToStart(config Config, plan *Plan) []string {
+	scopes := plan.startingScopes()
+	if namer, ok := config.Verifier.(ScopeNamer); ok {
+		scopes, _ = namer.ScopesToRequest("", scopes)
+	}
+	return scopes
 }
 
 // ServesMetadata reports whether a path is one of the protected resource metadata, which

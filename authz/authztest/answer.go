@@ -103,7 +103,8 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 	switch {
 	case code == "" && params["error"] != "":
 		fault(
-			"expected a challenge without error, for no token was sent (RFC 6750 §3.1); received %s",
+			"expected a challenge without error, for no token was sent (RFC 6750 §3.1); "+
+				"received %s",
 			received,
 		)
 	case params["error"] != code:
@@ -117,6 +118,11 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 		return // which alternative is nearest depends on more than the token
 	}
 	sets := nearest(c.Operation, c.Scopes)
+	if c.names != nil {
+		for i := range sets {
+			sets[i] = slices.Sorted(slices.Values(c.names(sets[i])))
+		}
+	}
 	said := strings.Fields(scope)
 	slices.Sort(said)
 	if !slices.ContainsFunc(sets, func(set []string) bool { return slices.Equal(set, said) }) {

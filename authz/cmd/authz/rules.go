@@ -140,7 +140,7 @@ var rules = []rule{
 		why: "A format that nobody knows checks nothing.",
 		fix: "add a pattern, or use a format of the OpenAPI format registry"},
 	{name: "readonly-input", level: noteLevel, find: readOnlyInputs,
-		why: "A member that is readOnly is refused in a request, also where the schema requires it.",
+		why: "A readOnly member is refused in a request, also where the schema requires it.",
 		fix: "describe requests by a schema of their own, or leave the member out of required"},
 	{name: "one-credential", level: noteLevel, find: oneCredential,
 		why: "All bearer, oauth2 and openIdConnect schemes take the same access tokens, unless " +
@@ -215,14 +215,15 @@ func redundantAlternatives(doc *openapi3.T, operations []operation, report repor
 		for _, alternative := range o.Alternatives {
 			needs = append(needs, needOf(alternative, credentials(doc)))
 		}
+		within := o.access.granted.within
 		for i, more := range needs {
 			for j, less := range needs {
 				optional := len(less) == 0 &&
 					!slices.ContainsFunc(more, func(a atom) bool { return a.scope != "" })
-				if i == j || optional || !less.within(more) || more.within(less) && i < j {
+				if i == j || optional || !within(less, more) || within(more, less) && i < j {
 					continue
 				}
-				if more.within(less) &&
+				if within(more, less) &&
 					!sameSchemes(o.Alternatives[i], o.Alternatives[j]) { // see one-credential
 					continue
 				}
@@ -371,7 +372,7 @@ func nearMiss(a, b string) bool {
 
 // secretName matches names of parameters that hold credentials.
 var secretName = regexp.MustCompile(
-	`(?i)^(access[_-]?token|auth[_-]?token|id[_-]?token|token|api[_-]?key|apikey|secret|client[_-]?secret|password|passwd)$`,
+	`(?i)^(((access|auth|id)[_-]?)?token|api[_-]?key|(client[_-]?)?secret|password|passwd)$`,
 )
 
 func credentialsInURLs(doc *openapi3.T, operations []operation, report report) {
@@ -493,7 +494,7 @@ func unusedScopes(doc *openapi3.T, operations []operation, report report) {
 		if s == nil {
 			continue
 		}
-		used := scopesOf(operations, name)
+		used := append(scopesOf(operations, name), implying(s)...)
 		for _, scope := range declaredScopes(s) {
 			if !slices.Contains(used, scope) {
 				report(
@@ -505,6 +506,13 @@ func unusedScopes(doc *openapi3.T, operations []operation, report report) {
 			}
 		}
 	}
+}
+
+// implying returns the scopes that imply others: they are of use without an operation that requires
+// them.
+func implying(scheme *openapi3.SecurityScheme) []string {
+	implied, _ := scheme.Extensions["x-authz-implies"].(map[string]any)
+	return slices.Collect(maps.Keys(implied))
 }
 
 // declaredScopes returns the scopes that a scheme lists: under flows, or under x-scopes.
