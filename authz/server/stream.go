@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -110,9 +111,11 @@ func isStream(contentType []string) bool {
 
 // beginStream replaces the time limits of the request by those of a stream.
 func (x *exchange) beginStream() {
-	conn, ok := x.deadline.Value(connKey{}).(*lazyconn.Conn)
+	given, _ := x.deadline.Value(connKey{}).(net.Conn)
+	conn, ok := ownConn(given)
 	if !ok {
-		return // not a connection of [Server.Serve]: the time limits stay
+		// Not a connection of [Server.Serve], or one that other streams share: the time limits stay.
+		return
 	}
 	end := x.streamEnd()
 	x.deadline.Reset(end)
@@ -131,7 +134,7 @@ func (x *exchange) beginStream() {
 // hijacked applies the limits of a stream to a connection that the handler has taken over, also
 // after the handler has returned.
 func (x *exchange) hijacked(taken net.Conn) {
-	conn, ok := taken.(*lazyconn.Conn)
+	conn, ok := ownConn(taken)
 	if !ok || x.Operation == nil {
 		return
 	}
@@ -168,7 +171,17 @@ func resetConn(conn net.Conn, state http.ConnState) {
 	if state != http.StateIdle {
 		return
 	}
-	if own, ok := conn.(*lazyconn.Conn); ok {
+	if own, ok := ownConn(conn); ok {
 		own.Reset()
 	}
+}
+
+// ownConn returns the connection under TLS, unless it speaks HTTP/2: then it carries several
+// responses, and a limit for one would be for all.
+func ownConn(conn net.Conn) (*lazyconn.Conn, bool) {
+	if secure, ok := conn.(*tls.Conn); ok && secure.ConnectionState().NegotiatedProtocol != "h2" {
+		conn = secure.NetConn()
+	}
+	own, ok := conn.(*lazyconn.Conn)
+	return own, ok
 }

@@ -159,3 +159,33 @@ func TestActorIsLogged(t *testing.T) {
 		}
 	}
 }
+
+// TestStreamsOverTLS: over HTTP/1.1, a stream has no limit of its total time.
+func TestStreamsOverTLS(t *testing.T) {
+	r := streaming(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		events(w)
+		time.Sleep(2 * shortWrite)
+		_, _ = io.WriteString(w, "data: end\n\n")
+	}, func(c *Config) {
+		c.TLS = &tls.Config{Certificates: []tls.Certificate{selfSigned(t, 1)}}
+	})
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer transport.CloseIdleConnections()
+	for range 2 { // and the connection serves on
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+			strings.Replace(r.url, "http:", "https:", 1)+private.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+mint(r.issuer, nil))
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || !strings.Contains(string(text), "end") || response.ProtoMajor != 1 {
+			t.Errorf("%s %s: %q, %v", response.Proto, response.Status, text, err)
+		}
+	}
+}
