@@ -14,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz/server/internal/lazyconn"
 )
 
-// Progress is how much of a stream a client must take: Bytes in Per. Only the time in which there is
-// something to send counts. See [Config].
+// Progress is how much of a stream a client must take: Bytes in Per. Only the time in which there
+// is something to send counts. See [Config].
 type Progress struct {
 	Bytes int64
 	Per   time.Duration
@@ -76,8 +76,8 @@ func (l *limits) afterGrace(end time.Time) time.Time {
 	return end.Add(l.grace)
 }
 
-// stream is a response without a limit of its total time. The client must make progress, and it ends
-// with the token.
+// stream is a response without a limit of its total time. The client must make progress, and it
+// ends with the token.
 type stream struct {
 	end  time.Time // zero: none
 	done func() bool
@@ -114,7 +114,8 @@ func (x *exchange) beginStream() {
 	given, _ := x.deadline.Value(connKey{}).(net.Conn)
 	conn, ok := ownConn(given)
 	if !ok {
-		// Not a connection of [Server.Serve], or one that other streams share: the time limits stay.
+		// Not a connection of [Server.Serve], or one that other streams share: the time limits
+		// stay.
 		return
 	}
 	end := x.streamEnd()
@@ -145,8 +146,8 @@ func (x *exchange) hijacked(taken net.Conn) {
 	x.taken = conn
 }
 
-// streamEnd returns when a stream ends: when the token that opened it expires, or when the operation
-// says. Zero is never.
+// streamEnd returns when a stream ends: when the token that opened it expires, or when the
+// operation says. Zero is never.
 func (x *exchange) streamEnd() (end time.Time) {
 	if !x.Operation.OutlivesToken {
 		end = x.Expiry()
