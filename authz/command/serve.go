@@ -70,8 +70,8 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 				return
 			case <-reloads:
 				if err := p.reload(c, policy, &certificates, s); err != nil {
-					log.Error("reload failed: the issuers, certificates and credentials are unchanged", "faults",
-						strings.Split(err.Error(), "\n"))
+					log.Error("reload failed: the issuers, certificates and credentials are "+
+						"unchanged", "faults", strings.Split(err.Error(), "\n"))
 				}
 			}
 		}
