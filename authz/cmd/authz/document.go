@@ -152,12 +152,6 @@ func credentials(doc *openapi3.T) func(scheme string) string {
 	return func(scheme string) string { return credential(doc, scheme) }
 }
 
-// faults returns everything that would keep a document from being served.
-func faults(doc *openapi3.T) []*authz.Fault {
-	_, err := authz.Compile(doc)
-	return faultsOf(err)
-}
-
 // securityFaults returns the faults of who may call what.
 func securityFaults(doc *openapi3.T) []*authz.Fault {
 	_, err := authz.Config{Document: doc}.CompileSecurity()

@@ -320,14 +320,15 @@ func (c *initCommand) faults(r *repository) (all []string) {
 		where, at := name, f.At
 		if item := r.document.Paths.Value(f.Path); at == nil && item != nil &&
 			item.GetOperation(f.Method) != nil {
-			at = item.GetOperation(f.Method).Origin.Key
+			at = locate(item.GetOperation(f.Method).Origin, "")
 		}
 		if at != nil {
 			where = fmt.Sprintf("%s:%d", filepath.Base(cmp.Or(at.File, name)), at.Line)
 		}
 		all = append(all, where+": "+strings.TrimPrefix(f.Error(), "openapi: "))
 	}
-	for _, f := range faults(r.document) {
+	_, err := authz.Compile(r.document)
+	for _, f := range faultsOf(err) {
 		add(f)
 	}
 	if all != nil {

@@ -105,8 +105,9 @@ func (c *lintCommand) answer(t *tool, blocks map[string]string, findings []findi
 
 // lint returns the faults of a document, which would stop the server, and what the rules find.
 func lint(doc *openapi3.T, operations []operation, skip []string) []finding {
-	faulty := faults(doc)
-	all := faultFindings(faulty)
+	notes, err := authz.Inspect(doc)
+	faults := faultsOf(err)
+	all := faultFindings(faults)
 	var checks []func(input)
 	for _, r := range rules {
 		if slices.Contains(skip, r.name) || r.level == faultLevel {
@@ -115,7 +116,19 @@ func lint(doc *openapi3.T, operations []operation, skip []string) []finding {
 		report := r.reportTo(&all)
 		switch {
 		case r.name == invalidElsewhere:
-			reportInvalid(doc, faulty, report)
+			reportInvalid(doc, faults, report)
+		case r.name == unboundInput:
+			for _, note := range notes {
+				if note.Path != "" {
+					report(note.At, note.Method+" "+note.Path, note.Problem, "")
+				}
+			}
+		case r.name == nullConst:
+			for _, note := range notes {
+				if note.Path == "" {
+					report(note.At, "", note.Problem, "")
+				}
+			}
 		case r.name == unknownSuppression:
 			reportSuppressions(operations, report)
 		case r.input != nil:

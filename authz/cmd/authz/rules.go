@@ -144,6 +144,12 @@ var rules = []rule{
 	{name: "readonly-input", level: noteLevel, input: readOnlyInputs,
 		why: "A readOnly member is refused in a request, also where the schema requires it.",
 		fix: "describe requests by a schema of their own, or leave the member out of required"},
+	{name: unboundInput, level: noteLevel,
+		why: "What generated code does not bind is refused by its binder, or left out unseen.",
+		fix: "describe the value as the finding says, or read it from the request by hand"},
+	{name: nullConst, level: noteLevel,
+		why: "A check that depends on how the document was loaded may be absent.",
+		fix: `write type: "null"`},
 	{name: "one-credential", level: noteLevel, find: oneCredential,
 		why: "All bearer, oauth2 and openIdConnect schemes take the same access tokens, unless " +
 			"Config.Schemes tells them apart.",
@@ -174,6 +180,8 @@ const (
 	brokenRef          = "broken-ref"
 	otherFault         = "unclear-policy"
 	invalidElsewhere   = "invalid-elsewhere"
+	unboundInput       = "unbound-input"
+	nullConst          = "null-const"
 	unknownSuppression = "unknown-suppression"
 )
 
