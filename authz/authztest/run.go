@@ -187,8 +187,9 @@ func prepare(target Target) (*run, error) {
 		}
 	}
 	broken := map[string]error{}
+	requests := newSampler(target.Document)
 	for _, o := range plan.Operations() {
-		request, err := build(target.Document, o, target.Requests[o.ID])
+		request, err := requests.request(o, target.Requests[o.ID])
 		if err != nil {
 			broken[o.ID] = fmt.Errorf(
 				"no valid request could be built: %w. Give an example in the document, or "+
