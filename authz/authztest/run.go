@@ -10,9 +10,12 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
@@ -176,6 +179,8 @@ func prepare(target Target) (*run, error) {
 		Document: target.Document,
 		Without:  target.Without,
 		Unstated: target.Unstated,
+		// An operation whose responses cannot be compiled is tested without them.
+		Responses: authz.LogResponses,
 	}.Compile()
 	if err != nil {
 		return nil, errors.Join(append(faults, err)...)
@@ -377,13 +382,16 @@ func (r *run) send(
 	}
 	defer response.Body.Close()
 	got := answer{status: response.StatusCode, header: response.Header}
-	if got.body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)); err != nil &&
+	if got.body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer)); err != nil &&
 		c.Want != "" {
 		e.faults, e.answer = []string{"the answer could not be read: " + err.Error()}, got
 		return e
 	}
 	e.answer, e.detail = got, redact(got.detail(), secrets)
 	e.faults = c.faults(got, r.OnlyRFC6750)
+	if fault := r.conformance(c, response, got.body); e.faults == nil && fault != "" {
+		e.faults = []string{fault}
+	}
 	ran := r.calls() - calls
 	switch {
 	case r.Calls == nil:
@@ -420,6 +428,38 @@ func (r *run) send(
 		)
 	}
 	return e
+}
+
+// maxAnswer is how much of an answer is read.
+const maxAnswer = 1 << 20
+
+// conformance compares an answer with the document, and returns "" where they agree. Of refusals
+// only those are compared that the document describes as problems: it need not describe them.
+func (r *run) conformance(c Case, response *http.Response, body []byte) string {
+	if r.IgnoreResponses || len(body) == maxAnswer ||
+		c.Want != "" && !r.describesProblem(c.Operation, response.StatusCode) {
+		return ""
+	}
+	err := r.schemes.CheckResponse(c.Operation, response, body)
+	if err == nil || errors.Is(err, errors.ErrUnsupported) {
+		return ""
+	}
+	return "expected an answer that the document describes, received " +
+		strconv.Itoa(response.StatusCode) + ": " + err.Error()
+}
+
+// describesProblem reports whether the document describes a status as a problem (RFC 9457).
+func (r *run) describesProblem(o authz.Operation, status int) bool {
+	responses := r.Document.Paths.Value(o.Path).GetOperation(o.Method).Responses
+	for _, ref := range []*openapi3.ResponseRef{
+		responses.Status(status), responses.Value(strconv.Itoa(status/100) + "XX"),
+		responses.Default(),
+	} {
+		if ref != nil && ref.Value != nil {
+			return ref.Value.Content["application/problem+json"] != nil
+		}
+	}
+	return false
 }
 
 func (r *run) calls() int {

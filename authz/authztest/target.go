@@ -49,6 +49,10 @@ type Target struct {
 	// Workers is how many cases [Check] runs at a time. Default 1. With Calls it is 1.
 	Workers int
 
+	// IgnoreResponses leaves the answers of handlers uncompared with what the document describes:
+	// for handlers that stand in for those of the API.
+	IgnoreResponses bool
+
 	// Now is the server's clock. Default time.Now.
 	Now func() time.Time
 
