@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -128,6 +129,7 @@ type run struct {
 	client   *http.Client
 	outage   *http.Client
 	patience time.Duration // how long to wait for an answer
+	nonce    atomic.Value  // the string that the next DPoP proof is to have
 
 	tokens sync.Mutex // for forger, and for what the target has to get credentials with
 	forger forger
@@ -147,6 +149,12 @@ func prepare(target Target) (*run, error) {
 	}
 	if r.forger.now == nil {
 		r.forger.now = time.Now
+	}
+	for _, key := range []*ProofKey{&r.forger.key, &r.forger.otherKey} {
+		var err error
+		if *key, err = newProofKey(); err != nil {
+			faults = append(faults, err)
+		}
 	}
 	if r.Handler != nil && r.URL == "" {
 		r.URL = "http://localhost"
@@ -266,6 +274,19 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 		return result
 	}
 	for _, header := range headers {
+		if c.twice {
+			once := Case{Operation: c.Operation, proof: c.proof}
+			got := r.send(ctx, once, header, nil)
+			if r.asksForNonce(got.answer) {
+				got = r.send(ctx, once, header, nil)
+			}
+			if got.faults != nil {
+				result.Faults = []string{"nothing is proven, for the proof is refused the first " +
+					"time: " + strings.Join(got.faults, "; ")}
+				return result
+			}
+			c.proof = func(proving) string { return got.proof }
+		}
 		if c.first != nil {
 			first := Case{Operation: *c.first}
 			if got := r.send(ctx, first, header, nil); got.faults != nil {
@@ -279,7 +300,15 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 				return result
 			}
 		}
-		if result.add(r.send(ctx, c, header, secrets)); result.Faults != nil {
+		got := r.send(ctx, c, header, secrets)
+		if c.proof != nil && r.asksForNonce(got.answer) {
+			got = r.send(ctx, c, header, secrets)
+		}
+		if c.timed && r.nonce.Load() != nil {
+			result.Skipped = "the server asks for nonces, which may stand for the time of a proof"
+			return result
+		}
+		if result.add(got); result.Faults != nil {
 			break
 		}
 	}
@@ -307,6 +336,7 @@ type exchange struct {
 	answer answer
 	detail string
 	curl   string
+	proof  string // that was sent
 }
 
 // add notes an exchange.
@@ -368,6 +398,11 @@ func (r *run) send(
 	}
 	if authorization != "" {
 		secrets = append(secrets, authorization[strings.IndexByte(authorization, ' ')+1:])
+	}
+	if c.proof != nil {
+		if e.proof = r.prove(sent, c, authorization); e.proof != "" {
+			secrets = append(secrets, e.proof)
+		}
 	}
 	e.curl = r.curl(sent, c, request, secrets)
 	calls := r.calls()
