@@ -639,6 +639,7 @@ func TestUnenforceableSchemas(t *testing.T) {
 		`{properties: {a: {const: 1}, b: {items: {patternProperties: {"(": {}}}}}}`: false,
 		`{type: string, pattern: '^[\u0041-\u005a]+$'}`:                             true,
 		`{type: string, pattern: '[_-.]'}`:                                          false,
+		`{type: string, maxLenght: 5}`:                                              false,
 		`{type: string, pattern: '^[A-Z]+$'}`:                                       true,
 	} {
 		_, err := authz.Compile(load(t, fmt.Sprintf(document, schema)))

@@ -123,13 +123,14 @@ func (r *run) workers() int {
 // run is a target that can be tried.
 type run struct {
 	Target
-	cases    []Case
-	schemes  schemes
-	requests map[string]Request // by operationId
-	client   *http.Client
-	outage   *http.Client
-	patience time.Duration // how long to wait for an answer
-	nonce    atomic.Value  // the string that the next DPoP proof is to have
+	cases         []Case
+	schemes       schemes
+	withResponses *authz.Plan        // nil: answers are not compared
+	requests      map[string]Request // by operationId
+	client        *http.Client
+	outage        *http.Client
+	patience      time.Duration // how long to wait for an answer
+	nonce         atomic.Value  // the string that the next DPoP proof is to have
 
 	tokens sync.Mutex // for forger, and for what the target has to get credentials with
 	forger forger
@@ -187,22 +188,27 @@ func prepare(target Target) (*run, error) {
 		Document: target.Document,
 		Without:  target.Without,
 		Unstated: target.Unstated,
-		// An operation whose responses cannot be compiled is tested without them.
-		Responses: authz.LogResponses,
-	}.Compile()
+	}.CompileSecurity()
 	if err != nil {
 		return nil, errors.Join(append(faults, err)...)
 	}
 	r.schemes = schemes{plan}
+	if !target.IgnoreResponses {
+		// A document whose schemas cannot all be enforced is tested without its responses.
+		r.withResponses, _ = authz.Config{
+			Document: target.Document, Without: target.Without, Unstated: target.Unstated,
+			Undecoded: authz.DenyUndecoded, Responses: authz.LogResponses,
+		}.Compile()
+	}
 	for name := range target.Credentials {
 		if plan.Scheme(name) == nil {
 			fault("Target.Credentials has %q, which is no security scheme of the document", name)
 		}
 	}
 	broken := map[string]error{}
-	requests := newSampler(target.Document)
+	sampler := newSampler(target.Document)
 	for _, o := range plan.Operations() {
-		request, err := requests.request(o, target.Requests[o.ID])
+		request, err := sampler.build(o, target.Requests[o.ID])
 		if err != nil {
 			broken[o.ID] = fmt.Errorf(
 				"no valid request could be built: %w. Give an example in the document, or "+
@@ -219,6 +225,7 @@ func prepare(target Target) (*run, error) {
 		}
 	}
 	for _, c := range Cases(plan) {
+		c.names = target.ScopesToRequest
 		if c.broken = broken[c.Operation.ID]; c.broken == nil {
 			r.cases = append(r.cases, c)
 		} else if n := len(r.cases); n == 0 || r.cases[n-1].Operation.ID != c.Operation.ID {
@@ -471,11 +478,11 @@ const maxAnswer = 1 << 20
 // conformance compares an answer with the document, and returns "" where they agree. Of refusals
 // only those are compared that the document describes as problems: it need not describe them.
 func (r *run) conformance(c Case, response *http.Response, body []byte) string {
-	if r.IgnoreResponses || len(body) == maxAnswer ||
+	if r.withResponses == nil || len(body) == maxAnswer ||
 		c.Want != "" && !r.describesProblem(c.Operation, response.StatusCode) {
 		return ""
 	}
-	err := r.schemes.CheckResponse(c.Operation, response, body)
+	err := r.withResponses.CheckResponse(c.Operation, response, body)
 	if err == nil || errors.Is(err, errors.ErrUnsupported) {
 		return ""
 	}

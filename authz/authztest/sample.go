@@ -13,7 +13,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
-	"github.com/oasgate/oasgate/authz/internal/schema"
+	engine "github.com/oasgate/oasgate/authz/internal/schema"
 )
 
 // sampler makes values that match the schemas of a document: small ones, with nothing that is not
@@ -21,14 +21,13 @@ import (
 // before it is used.
 type sampler struct {
 	doc      *openapi3.T
-	compiler *schema.Compiler
-	compiled map[*openapi3.Schema]*schema.Schema // nil: it cannot be
+	compiler *engine.Compiler
+	compiled map[*openapi3.Schema]*engine.Schema // nil: it cannot be
 }
 
 func newSampler(doc *openapi3.T) sampler {
-	return sampler{
-		doc, schema.NewCompiler(doc, schema.Options{}), map[*openapi3.Schema]*schema.Schema{},
-	}
+	compiler := engine.NewCompiler(doc, engine.Options{DenyUndecoded: true})
+	return sampler{doc, compiler, map[*openapi3.Schema]*engine.Schema{}}
 }
 
 // Bounds of what is made: schemas may require themselves, or more than a test should send.

@@ -19,6 +19,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/authztest"
 	"github.com/oasgate/oasgate/authz/client"
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 type probeCommand struct {
@@ -30,6 +31,8 @@ type probeCommand struct {
 	ClientSecret string `env:"OASGATE_CLIENT_SECRET" help:"Its secret. Better by the environment: arguments end up in histories and process lists."`
 	Audience     string `env:"OASGATE_AUDIENCE" help:"Identifier of the API, for issuers that want one, and for forgeries."`
 	Issuer       string `env:"OASGATE_ISSUER" help:"Issuer that the server trusts: forgeries claim to be of it, and its public keys are fetched to be misused."`
+
+	ScopePrefix string `help:"What the issuer writes before the API's scopes, such as https://api.example/ (scope_prefix). Default: nothing."`
 
 	OtherClientID     string `env:"OASGATE_OTHER_CLIENT_ID" help:"A second client, for operations whose objects belong to the client that made them (x-authz-owner: subject)."`
 	OtherClientSecret string `env:"OASGATE_OTHER_CLIENT_SECRET" help:"Its secret."`
@@ -46,7 +49,7 @@ type probeCommand struct {
 	Header  map[string]string `mapsep:"none" sep:"none" help:"Header for every request, as Name=value; may be repeated."`
 	Format  string            `enum:"text,json,junit" default:"text" help:"Output: text (default), json or junit."`
 
-	Writes      bool `help:"Also run operations that may write, that is all but GET and HEAD. Without it, these are only sent requests that must be refused."`
+	Writes          bool `help:"Also run operations that may write, that is all but GET and HEAD. Without it, these are only sent requests that must be refused."`
 	IgnoreResponses bool `help:"Do not compare answers with what the document describes."`
 
 	OnlyRFC6750 bool `name:"only-rfc6750" help:"Check answers by RFC 6750 alone, for servers that this library does not guard: no problem documents, Cache-Control, realm and scope are expected."`
@@ -102,6 +105,9 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 		Now: t.now, Skip: c.skip,
 		Header: header, Workers: c.Workers, Resource: c.Resource,
 		IgnoreResponses: c.IgnoreResponses,
+	}
+	if c.ScopePrefix != "" {
+		target.ScopesToRequest = token.Issuer{ScopePrefix: c.ScopePrefix}.ScopesToRequest
 	}
 	if target.Tokens, err = c.tokens(ctx, t); err != nil {
 		return err
@@ -269,6 +275,7 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 			TokenURL:     c.TokenURL,
 			ClientID:     c.ClientID,
 			ClientSecret: c.ClientSecret,
+			ScopePrefix:  c.ScopePrefix,
 			Audience:     c.Audience,
 			HTTPClient:   patient(),
 		},
