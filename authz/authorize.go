@@ -303,7 +303,8 @@ func (a *Admission) decide(w *way) *Error {
 func (a *Admission) ask(c *condition) (*token.Principal, *Error) {
 	known := &a.results[c.source]
 	if !known.known {
-		known.principal, known.err = a.gate.authenticate(a.request, a.operation.sources[c.source])
+		known.principal, known.err = a.gate.authenticate(
+			a.request, a.operation, a.operation.sources[c.source])
 		known.known = true
 	}
 	switch {

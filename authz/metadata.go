@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // metadataPath is where a protected resource's metadata is looked for (RFC 9728 §3).
@@ -21,7 +23,7 @@ type metadata struct {
 	body  []byte
 }
 
-func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
+func newMetadata(config Config, plan *Plan, dpop *dpop, offer token.Offer) (*metadata, error) {
 	if config.Resource == "" {
 		return nil, nil
 	}
@@ -55,8 +57,9 @@ func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
 		Name                 string   `json:"resource_name,omitempty"`
 		DPoPAlgorithms       []string `json:"dpop_signing_alg_values_supported,omitempty"`
 		DPoPRequired         bool     `json:"dpop_bound_access_tokens_required,omitempty"`
+		MTLS                 bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	}{Resource: config.Resource, AuthorizationServers: config.AuthorizationServers,
-		Scopes: scopesToStart(config, plan), Methods: []string{"header"}}
+		Scopes: scopesToStart(config, plan), Methods: []string{"header"}, MTLS: offer.MTLS}
 	if config.Document.Info != nil {
 		body.Name = config.Document.Info.Title
 	}

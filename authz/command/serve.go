@@ -106,6 +106,7 @@ func (p *program) run(
 	}
 	config.Gate = chain(service.Gate, policy.gate, config.Gate)
 	config.Routes, config.Ready, config.Replays = service.Routes, service.Ready, service.Replays
+	config.RequestTimeout, config.WriteTimeout = policy.requestTimeout, policy.writeTimeout
 	config.ProblemTypeBase, config.Source = p.ProblemTypeBase, p.Source
 	s, err := server.New(life, config)
 	if err != nil {

@@ -87,9 +87,5 @@ func (v *Verifier) claimed(token string) *issuer {
 	if err != nil {
 		return nil
 	}
-	i, err := v.issuer(claims.iss)
-	if err != nil {
-		return nil
-	}
-	return i
+	return v.configuredIssuer(claims.iss)
 }
