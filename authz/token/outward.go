@@ -20,7 +20,8 @@ func (i Issuer) ScopesToRequest(scopes []string) []string {
 	}
 	all := []string{}
 	for _, scope := range scopes {
-		if value, ok := i.valueFor(scope, others); ok && !slices.Contains(all, i.ScopePrefix+value) {
+		if value, ok := i.valueFor(scope, others); ok &&
+			!slices.Contains(all, i.ScopePrefix+value) {
 			all = append(all, i.ScopePrefix+value)
 		}
 	}

@@ -30,7 +30,8 @@ func TestScopesToRequest(t *testing.T) {
 		{"scopes and roles", token.Issuer{ScopeClaims: []string{"/scp", "/roles"}, ScopeNames: names}, "read write all", "Messages.Read write admin"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := strings.Join(test.issuer.ScopesToRequest(strings.Fields(test.scopes)), " "); got != test.want {
+			names := test.issuer.ScopesToRequest(strings.Fields(test.scopes))
+			if got := strings.Join(names, " "); got != test.want {
 				t.Errorf("a client asks for %q, expected %q", got, test.want)
 			}
 		})
@@ -47,6 +48,10 @@ func TestScopesToRequestOfResolvedIssuers(t *testing.T) {
 	}
 	got, certain := v.ScopesToRequest("", []string{"read"})
 	if certain || !slices.Equal(got, []string{"read"}) {
-		t.Errorf("scopes are %q, certain: %v; expected the document's names, and that they are not", got, certain)
+		t.Errorf(
+			"scopes are %q, certain: %v; expected the document's names, and that they are not",
+			got,
+			certain,
+		)
 	}
 }

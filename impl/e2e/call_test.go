@@ -252,8 +252,8 @@ func TestCallServe(t *testing.T) {
 	}
 }
 
-// An issuer that writes scopes in its own way is asked in that way: as the file of serve says, or as
-// --scope does.
+// An issuer that writes scopes in its own way is asked in that way: as the file of serve says, or
+// as --scope does.
 func TestCallAsksByTheIssuersNames(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-and-some-more"
@@ -286,10 +286,13 @@ func TestCallAsksByTheIssuersNames(t *testing.T) {
 		{"an issuer that is not in the file", []string{"--config", file, "--issuer", "https://other.example/"}, 2, "does not list"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			args := append([]string{"getPrivateScoped", "--url", p.url, "--issuer", issuer.URL(), "--audience", audience, "--client-id", "caller"}, test.args...)
-			got := callProgram(t, invocation{args: args, env: []string{"OASGATE_CLIENT_SECRET=" + secret}}, "")
-			if output := got.stdout + got.stderr; got.code != test.code || !strings.Contains(output, test.output) {
-				t.Errorf("exit code %d, stdout %q, stderr %q: want %d and %q", got.code, got.stdout, got.stderr, test.code, test.output)
+			args := append([]string{"getPrivateScoped", "--url", p.url, "--issuer", issuer.URL(),
+				"--audience", audience, "--client-id", "caller"}, test.args...)
+			got := callProgram(t,
+				invocation{args: args, env: []string{"OASGATE_CLIENT_SECRET=" + secret}}, "")
+			if got.code != test.code || !strings.Contains(got.stdout+got.stderr, test.output) {
+				t.Errorf("exit code %d, stdout %q, stderr %q: want %d and %q",
+					got.code, got.stdout, got.stderr, test.code, test.output)
 			}
 		})
 	}

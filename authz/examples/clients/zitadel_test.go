@@ -21,8 +21,8 @@ import (
 
 const redirect = "http://localhost:8099/callback"
 
-// TestZitadel signs alice in by zitadel's relying party, asks who she is, and introspects and revokes
-// her token. The relying party knows the issuer's URL, and finds the rest.
+// TestZitadel signs alice in by zitadel's relying party, asks who she is, and introspects and
+// revokes her token. The relying party knows the issuer's URL, and finds the rest.
 func TestZitadel(t *testing.T) {
 	scopes := []string{"read:messages"}
 	issuer, err := devissuer.Start(devissuer.Config{
@@ -45,8 +45,20 @@ func TestZitadel(t *testing.T) {
 		t.Fatalf("discovery: %v", err)
 	}
 	verifier := oauth2.GenerateVerifier()
-	code := signIn(t, rp.AuthURL("state", party, rp.WithCodeChallenge(oauth2.S256ChallengeFromVerifier(verifier))))
-	tokens, err := rp.CodeExchange[*oidc.IDTokenClaims](ctx, code, party, rp.WithCodeVerifier(verifier))
+	code := signIn(
+		t,
+		rp.AuthURL(
+			"state",
+			party,
+			rp.WithCodeChallenge(oauth2.S256ChallengeFromVerifier(verifier)),
+		),
+	)
+	tokens, err := rp.CodeExchange[*oidc.IDTokenClaims](
+		ctx,
+		code,
+		party,
+		rp.WithCodeVerifier(verifier),
+	)
 	if err != nil {
 		t.Fatalf("code exchange: %v", err)
 	}
@@ -91,7 +103,9 @@ func TestZitadel(t *testing.T) {
 // signIn presses alice's button, as a browser does, and returns the code.
 func signIn(t *testing.T, at string) string {
 	t.Helper()
-	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	browser := &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	response, err := browser.Get(at)
 	if err != nil {
 		t.Fatal(err)
