@@ -429,7 +429,10 @@ func (p *Plan) readOperation(c Config, method, template string,
 		problem("", text)
 	}
 	if o.Introspect && o.Public() {
-		problem("", "it has x-authz-introspect, and everybody may call it: there is no token to ask about")
+		problem(
+			"",
+			"it has x-authz-introspect, and everybody may call it: there is no token to ask about",
+		)
 	}
 	if o.StepUp != nil && !o.alwaysByToken(p) {
 		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, but nothing "+

@@ -25,7 +25,7 @@ type Case struct {
 	mixed      bool    // the operation takes not only tokens
 	crossSite  bool    // sent as browsers send the requests of another site's page
 	body       body
-	first      *authz.Operation        // called first, with the same token: it must let the request in
+	first      *authz.Operation        // called first, with the same token: it must let that in
 	outage     bool                    // sent to Target.Outage
 	owned      bool                    // asks for what first has made, as another principal
 	request    *Request                // sent instead of the operation's; nil: that
@@ -171,7 +171,10 @@ func alternatives(o authz.Operation) (all []alternative) {
 		next.scopes = slices.Compact(next.scopes)
 		required := slices.Clone(next.scopes)
 		next.scopes = slices.DeleteFunc(next.scopes, func(scope string) bool {
-			return slices.ContainsFunc(next.by[scope], func(s string) bool { return slices.Contains(required, s) })
+			return slices.ContainsFunc(
+				next.by[scope],
+				func(s string) bool { return slices.Contains(required, s) },
+			)
 		})
 		if !slices.ContainsFunc(
 			all,
@@ -222,7 +225,12 @@ func alternativeCases(o authz.Operation, a alternative) (cases []Case) {
 			add("scope_"+scope+near.name, scopes, byScopes(o, scopes), genuine)
 		}
 		for _, implying := range a.by[scope] {
-			add("scope_"+scope+"_implied_by_"+implying, append(slices.Clone(others), implying), "", genuine)
+			add(
+				"scope_"+scope+"_implied_by_"+implying,
+				append(slices.Clone(others), implying),
+				"",
+				genuine,
+			)
 		}
 	}
 	add("keys_unavailable", a.scopes, authz.KeysUnavailable, genuine).outage = true
