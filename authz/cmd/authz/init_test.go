@@ -502,7 +502,8 @@ func TestInitOverlay(t *testing.T) {
 		!strings.Contains(stderr, "no security is stated") {
 		t.Errorf("without the overlay: exit code %d, %s", code, stderr)
 	}
-	if code, _, stderr := initIn(t, nil, "--overlay=api/security.yaml,api/other.yaml "+made); code != unable ||
+	both := "--overlay=api/security.yaml,api/other.yaml "
+	if code, _, stderr := initIn(t, nil, both+made); code != unable ||
 		!strings.Contains(stderr, "put their actions into one") {
 		t.Errorf("two overlays: exit code %d, %s", code, stderr)
 	}
@@ -570,8 +571,8 @@ func TestInitPublicDocuments(t *testing.T) {
 				t.Skip("the folder does not have it")
 			}
 			t.Chdir(t.TempDir())
-			args := "--module example.com/acme/api --document " + document + " --overlay=" + overlay +
-				" --replace " + library + " made"
+			args := "--module example.com/acme/api --document " + document +
+				" --overlay=" + overlay + " --replace " + library + " made"
 			if code, stdout, stderr := initIn(t, nil, args); code != allWell {
 				t.Fatalf("init: %s%s", stdout, stderr)
 			}
