@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -9,12 +10,16 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// Content is the body of a request, read to its end. Its media type is the one that the caller has
+// Content is the body of a request, usually read to its end. Its media type is the one that the caller has
 // parsed from the one Content-Type.
 type Content struct {
 	Essence string // type/subtype, in lower case
 	Params  map[string]string
 	Body    []byte
+	// Stream is the body, if a handler is to read it: see [Operation.Stream]. Then Body is empty.
+	Stream io.Reader
+	// MaxFields bounds what a streamed form has before its first file.
+	MaxFields int64
 }
 
 // body is one media type of a request body.
@@ -24,6 +29,7 @@ type body struct {
 	schema   *Schema
 	shape    *shape
 	encoding map[string]*encoding // of a form's fields
+	fields   *Schema              // of a form that is streamed, as far as its files are not known
 }
 
 type bodyKind uint8
@@ -103,7 +109,7 @@ func (b *body) readEncoding(name string, spec *openapi3.MediaType) error {
 
 // checkBody holds a body to the media type that describes it best.
 func (o *Operation) checkBody(content Content, accepted *Accepted) error {
-	if len(content.Body) == 0 && !strings.HasPrefix(content.Essence, "text/") { // "" is a text
+	if content.Stream == nil && len(content.Body) == 0 && !strings.HasPrefix(content.Essence, "text/") { // "" is a text
 		if o.required {
 			return bodyFault("", "required", "is missing")
 		}
@@ -121,6 +127,9 @@ func (o *Operation) checkBody(content Content, accepted *Accepted) error {
 	}
 	if best == nil {
 		return &Error{Kind: MediaType}
+	}
+	if content.Stream != nil {
+		return best.stream(content, o.required, accepted)
 	}
 	return best.check(content, accepted)
 }
