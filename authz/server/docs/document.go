@@ -22,7 +22,11 @@ const accessExtension = "x-access"
 // from the issuers whose endpoints are known, and what each operation needs. The document that the
 // server goes by is another, and is not changed.
 func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
-	document, err := openapi3.NewLoader().LoadFromData(d.document)
+	text, err := d.document()
+	if err != nil {
+		return nil, fmt.Errorf("docs: the document cannot be shown: %w", err)
+	}
+	document, err := openapi3.NewLoader().LoadFromData(text)
 	if err != nil {
 		return nil, fmt.Errorf("docs: the document cannot be shown: %w", err)
 	}
