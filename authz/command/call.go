@@ -263,7 +263,8 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 		flags.StringVar(&c.client, "client", c.client,
 			"Client of dev: full, which has all scopes, or none, which has no scopes.")
 		flags.StringVar(&c.as, "as", "",
-			"Sign in as a person of dev instead: alice, who has all scopes, or bob, who can only read.")
+			"Sign in as a person of dev instead: alice, who has all scopes, or bob, who can "+
+				"only read.")
 	}
 	variable := func(value *string, name, key, unset, usage string) {
 		flags.StringVar(value, name, unset, usage+" ["+env.key(key)+"]")
@@ -417,8 +418,8 @@ func (c *callOptions) read(spec *openapi3.Operation, stdin io.Reader) (body []by
 	return []byte(c.body), nil
 }
 
-// formBody returns a form in its media type, and the full content type. A value @file is the content
-// of a file, whose name is sent with a multipart form (RFC 7578 §4.2).
+// formBody returns a form in its media type, and the full content type. A value @file is the
+// content of a file, whose name is sent with a multipart form (RFC 7578 §4.2).
 func formBody(media string, fields []string) ([]byte, string, error) {
 	var body bytes.Buffer
 	multi, values := multipart.NewWriter(&body), url.Values{}

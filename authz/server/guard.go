@@ -73,7 +73,8 @@ func (s *Server) newGuard(
 	}
 	g := &guard{Gate: gate, verifier: verifier, cancel: cancel}
 	g.own = endpoints{
-		gate: gate, ready: s.readiness(g), docs: page, issuer: s.config.InsecureIssuer,
+		gate: gate, ready: s.readiness(g), docs: page, beside: besideDocs(gate),
+		issuer: s.config.InsecureIssuer,
 	}
 	api, err := s.config.Routes(gate)
 	if err == nil && api == nil {

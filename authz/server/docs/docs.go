@@ -25,8 +25,12 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Root is the path of the page. All else of it is below.
+// Root is the path of the page. All else of it is below, apart from what [Beside] lists.
 const Root = "/docs"
+
+// Beside returns the paths beside the page that [Docs] answers too: the index of the server, and
+// the document where tools look for it.
+func Beside() []string { return []string{"/", "/openapi.json", "/openapi.yaml"} }
 
 // Config says what is shown, and who gives tokens for it.
 type Config struct {
@@ -129,7 +133,7 @@ func New(ctx context.Context, config Config) (*Docs, error) {
 // Serves reports whether a path is the page's.
 func Serves(path string) bool { return path == Root || strings.HasPrefix(path, Root+"/") }
 
-// ServeHTTP answers what [Serves] says.
+// ServeHTTP answers what [Serves] and [Beside] say.
 func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy(nil))
@@ -143,6 +147,12 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, below := strings.CutPrefix(r.URL.Path, Root+"/")
+	if slices.Contains(Beside(), r.URL.Path) {
+		if name, below = strings.TrimPrefix(r.URL.Path, "/"), true; name == "" {
+			d.serveIndex(w, r)
+			return
+		}
+	}
 	if r.URL.Path == Root {
 		h.Set("Location", "docs/") // relative, for a proxy may have taken away what stood before
 		h.Set("Cache-Control", "no-store")
@@ -176,6 +186,31 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "snippets.json":
 		d.serveSnippets(w, r, now.values)
 	}
+}
+
+// serveIndex leads a browser to the page, and tells others what there is.
+func (d *Docs) serveIndex(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Add("Vary", "Accept")
+	if strings.Contains(strings.Join(r.Header.Values("Accept"), ","), "text/html") {
+		h.Set("Location", "docs/")
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return
+	}
+	index := struct {
+		Title   string `json:"title"`
+		Version string `json:"version"`
+		Docs    string `json:"docs"`
+		JSON    string `json:"openapi_json"`
+		YAML    string `json:"openapi_yaml"`
+	}{Title: "API", Docs: "docs/", JSON: "docs/openapi.json", YAML: "docs/openapi.yaml"}
+	if info := d.config.Document.Info; info != nil {
+		index.Title, index.Version = cmp.Or(info.Title, index.Title), info.Version
+	}
+	body, _ := json.Marshal(index) // strings alone
+	h.Set("Content-Type", "application/json")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(append(body, '\n')))
 }
 
 // serveSnippets answers with the snippets of the operation that the query names.
