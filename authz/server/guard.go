@@ -153,7 +153,10 @@ func (s *Server) newDocs(
 		},
 	}
 	for _, issuer := range issuers {
-		shown := docs.Issuer{URL: issuer.URL, Audience: issuer.Audiences[0]}
+		shown := docs.Issuer{
+			URL: issuer.URL, Audience: issuer.Audiences[0],
+			DPoP: issuer.DPoP == token.DPoPRequired,
+		}
 		config.Issuers = append(config.Issuers, shown)
 	}
 	return docs.New(ctx, config)

@@ -58,6 +58,7 @@ type Config struct {
 type Issuer struct {
 	URL      string
 	Audience string // that tokens are asked for
+	DPoP     bool   // the API takes only tokens that are bound to a key (RFC 9449)
 }
 
 // Clients are the clients of a development issuer.
@@ -358,16 +359,22 @@ func (d *Docs) settings(found []endpoints) any {
 		// Authorize and Token are the issuer's endpoints; Authorize may be empty.
 		Authorize string            `json:"authorize,omitempty"`
 		Token     string            `json:"token"`
+		DPoP      bool              `json:"dpop,omitempty"`
 		Clients   map[string]client `json:"clients,omitempty"` // to fill in, by flow
 	}
 	schemes := map[string]scheme{}
 	for name, e := range d.schemes(found) {
-		s := scheme{Issuer: e.URL, Audience: e.Audience, Authorize: e.authorize, Token: e.token}
+		s := scheme{
+			Issuer: e.URL, Audience: e.Audience, Authorize: e.authorize, Token: e.token,
+			DPoP: e.DPoP,
+		}
 		if c := d.config.InsecureClients; c != nil {
 			s.Clients = map[string]client{"clientCredentials": {c.ID, c.Secret},
 				"authorizationCode": {ID: c.App}}
 		}
 		schemes[name] = s
 	}
-	return map[string]any{"schemes": schemes, "scopes": d.scopes()}
+	return map[string]any{
+		"schemes": schemes, "scopes": d.scopes(), "credentials": d.credentials(),
+	}
 }
