@@ -200,14 +200,23 @@
     byID("docs-for-field").hidden = credentials.length < 2;
     byID("docs-authorize").hidden = byID("docs-mine").hidden = !credentials.length;
     form.elements.scheme.append(...Object.entries(settings.schemes).map(([name, { issuer }]) => element("option", { value: name, textContent: issuer })));
-    const filled = Object.values(settings.schemes).some(({ clients }) => clients);
-    byID("docs-scopes").append(...[...scopeGroups()].map(([group, scopes]) => element("fieldset", {}, element("legend", { textContent: group }),
-      ...scopes.map((scope) => element("label", { title: settings.scopes[scope] },
-        element("input", { type: "checkbox", name: "scope", value: scope, checked: filled }), " " + scope,
-        element("small", { textContent: " " + settings.scopes[scope] }))))));
     byID("docs-scopes-field").dataset.ways = Object.keys(settings.scopes).length ? "application person" : "";
     form.elements.way.value = Object.keys(settings.schemes).length ? "application" : "paste";
     if (credentials.length) showWay();
+  };
+
+  // openDialog lists the scopes when they are first needed: they can be hundreds.
+  const openDialog = () => {
+    fail("");
+    if (!byID("docs-scopes").firstChild) {
+      const filled = Object.values(settings.schemes).some(({ clients }) => clients);
+      byID("docs-scopes").append(...[...scopeGroups()].map(([group, scopes]) => element("fieldset", {}, element("legend", { textContent: group }),
+        ...scopes.map((scope) => element("label", { title: settings.scopes[scope] },
+          element("input", { type: "checkbox", name: "scope", value: scope, checked: filled }), " " + scope,
+          element("small", { textContent: " " + settings.scopes[scope] }))))));
+    }
+    showHeld();
+    dialog.showModal();
   };
 
   const filterScopes = () => {
@@ -562,13 +571,13 @@
   form.elements.for.addEventListener("change", showWay);
   byID("docs-ways").addEventListener("change", showWay);
   form.elements.find.addEventListener("input", filterScopes);
-  byID("docs-authorize").addEventListener("click", () => { fail(""); showHeld(); dialog.showModal(); });
+  byID("docs-authorize").addEventListener("click", openDialog);
   document.querySelectorAll(".docs-close").forEach((button) => button.addEventListener("click", () => button.closest("dialog").close()));
   byID("docs-mine").addEventListener("click", ({ currentTarget: button }) => {
     const on = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", on);
     root.classList.toggle("docs-only-mine", on);
-    if (on && !held.size) dialog.showModal();
+    if (on && !held.size) openDialog();
   });
   byID("docs-search").addEventListener("click", openSearch);
   query.addEventListener("input", search);
