@@ -261,9 +261,10 @@ func (d *Docs) access(o authz.Operation) string {
 
 // credential is a security scheme of the document as the page's script knows it.
 type credential struct {
-	Kind string `json:"kind"`           // token, key, basic, certificate, cookie, other
-	Name string `json:"name,omitempty"` // of an API key's header or query parameter
+	Kind string `json:"kind"` // token, key, basic, certificate, cookie, other
 	In   string `json:"in,omitempty"`
+	// Parameter is the name of an API key's header or query parameter.
+	Parameter string `json:"parameter,omitempty"`
 }
 
 // credentials returns what the document's security schemes take, by name.
@@ -282,7 +283,7 @@ func (d *Docs) credentials() map[string]credential {
 		case scheme.Type == "apiKey" && scheme.In == openapi3.ParameterInCookie:
 			c.Kind = "cookie"
 		case scheme.Type == "apiKey":
-			c = credential{Kind: "key", Name: scheme.Name, In: scheme.In}
+			c = credential{Kind: "key", In: scheme.In, Parameter: scheme.Name}
 		case strings.EqualFold(scheme.Scheme, "basic"):
 			c.Kind = "basic"
 		}

@@ -87,10 +87,10 @@
         request.headers.Authorization = `Basic ${btoa(String.fromCharCode(...utf8(`${credential.user}:${credential.value}`)))}`;
       } else if (scheme.in === "query") {
         const url = new URL(request.url, location.href);
-        url.searchParams.set(scheme.name, credential.value);
+        url.searchParams.set(scheme.parameter, credential.value);
         request.url = url.href;
       } else {
-        request.headers[scheme.name] = credential.value;
+        request.headers[scheme.parameter] = credential.value;
       }
     }
   };
