@@ -69,7 +69,9 @@ func startSchemes(t *testing.T) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets := authz.Secrets{{ID: "ann", SHA256: sha256.Sum256([]byte("key-of-ann")), Principal: principal}}
+	secrets := authz.Secrets{{
+		ID: "ann", SHA256: sha256.Sum256([]byte("key-of-ann")), Principal: principal,
+	}}
 	s, err := server.New(t.Context(), server.Config{
 		Document: document,
 		Routes: func(g *authz.Gate) (http.Handler, error) {
@@ -193,7 +195,9 @@ func TestBrowserDocsCredentials(t *testing.T) {
 func (p docsPage) keptToItselfBut(address, key string) {
 	p.t.Helper()
 	p.mu.Lock()
-	p.requests = slices.DeleteFunc(p.requests, func(url string) bool { return strings.Contains(url, key) })
+	p.requests = slices.DeleteFunc(p.requests, func(url string) bool {
+		return strings.Contains(url, key)
+	})
 	p.mu.Unlock()
 	p.keptToItself(hostOf(address))
 }
