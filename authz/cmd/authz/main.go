@@ -8,6 +8,7 @@
 //	authz init --module M --document D folder   a repository for the API that a document describes
 //	authz bundle -o out.json openapi.yaml       a document in several files as one
 //	authz scopes -o file.go openapi.yaml        constants of scopes and operations, and which need which
+//	authz completion bash                       a script that completes all this in a shell
 //
 // Each works on any OpenAPI 3 document, whatever serves it. A document is a file, REVISION:FILE as
 // in git, an https URL, or - for standard input. With --json the output is JSON.
@@ -31,6 +32,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/oasgate/oasgate/authz/internal/cli"
 )
 
 const (
@@ -54,7 +57,19 @@ type commands struct {
 	Init    initCommand    `cmd:"" help:"Write a repository for an API: a server that its document guards, with tests. Or what an existing one lacks."`
 	Bundle  bundleCommand  `cmd:"" help:"Write a document in several files as one."`
 	Scopes  scopesCommand  `cmd:"" help:"Write the scopes and operations, and which operation needs which scopes, as Go, TypeScript or JSON."`
+
+	Completion completionCommand `cmd:"" help:"Print a script that completes commands and flags in a shell."`
+	Version    kong.VersionFlag  `help:"Print the versions of the tool and of Go."`
 }
+
+type completionCommand struct{ cli.Completion }
+
+// Run implements the command.
+func (c *completionCommand) Run(t *tool) error { return c.Write(t.out.w, "authz") }
+
+// exitCodes is part of the help.
+const exitCodes = "The exit code is 0 if all is well, 1 if there are findings, and 2 if the " +
+	"question cannot be answered, for example after wrong usage."
 
 // tool is what a command works with.
 type tool struct {
@@ -85,13 +100,19 @@ func (t *tool) run(ctx context.Context, args []string) int {
 		&c,
 		kong.Name("authz"),
 		kong.Description(
-			"An OpenAPI document is the access policy: read it, check it, compare it, prove it.",
+			"An OpenAPI document is the access policy: read it, check it, compare it, prove it."+
+				"\n\n"+exitCodes,
 		),
+		kong.Vars{"version": cli.Version("authz")},
 		kong.Writers(t.out.w, t.errors.w),
 		kong.Exit(func(int) { helped = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
+	if len(args) > 0 && args[0] == cli.Complete {
+		cli.WriteWords(t.out.w, parser.Model, args[1:], nil)
+		return allWell
+	}
 	command, err := parser.Parse(args)
 	if helped {
 		return allWell

@@ -276,6 +276,39 @@ func (d *Docs) access(o authz.Operation) string {
 	return strings.Join(ways, " or ") + signIn(o.StepUp)
 }
 
+// credential is a security scheme of the document as the page's script knows it.
+type credential struct {
+	Kind string `json:"kind"` // token, key, basic, certificate, cookie, other
+	In   string `json:"in,omitempty"`
+	// Parameter is the name of an API key's header or query parameter.
+	Parameter string `json:"parameter,omitempty"`
+}
+
+// credentials returns what the document's security schemes take, by name.
+func (d *Docs) credentials() map[string]credential {
+	all := map[string]credential{}
+	if d.config.Document.Components == nil {
+		return all
+	}
+	for name, ref := range d.config.Document.Components.SecuritySchemes {
+		c := credential{Kind: "other"}
+		switch scheme := ref.Value; {
+		case credentialOf(scheme) == "token":
+			c.Kind = "token"
+		case scheme.Type == "mutualTLS":
+			c.Kind = "certificate"
+		case scheme.Type == "apiKey" && scheme.In == openapi3.ParameterInCookie:
+			c.Kind = "cookie"
+		case scheme.Type == "apiKey":
+			c = credential{Kind: "key", In: scheme.In, Parameter: scheme.Name}
+		case strings.EqualFold(scheme.Scheme, "basic"):
+			c.Kind = "basic"
+		}
+		all[name] = c
+	}
+	return all
+}
+
 // credentialOf says what a security scheme asks for.
 func credentialOf(scheme *openapi3.SecurityScheme) string {
 	switch {
