@@ -230,7 +230,7 @@ func (c Config) compile(schemas bool) (*Plan, []error) {
 		return nil, []error{errors.New("authz: Config.Document is nil: there is no policy")}
 	}
 	p, faults := c.read(schemas)
-	faults = append(faults, p.extensionFaults()...)
+	faults = append(faults, p.extensionFaults(schemas)...)
 	if schemas {
 		faults = append(p.validate(), faults...)
 	}
