@@ -2,6 +2,7 @@ package schema
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -11,11 +12,13 @@ import (
 type shape struct {
 	kinds   kind
 	integer bool // of numbers only the integers
-	items   *shape
-	members map[string]*shape
-	others  *shape // of members that are not named; nil where the document does not state any
-	closed  bool   // additionalProperties: false
-	file    bool   // format: binary, or a contentMediaType
+	// unsigned: integers of format uint64
+	unsigned bool
+	items    *shape
+	members  map[string]*shape
+	others   *shape // of members that are not named; nil where the document does not state any
+	closed   bool   // additionalProperties: false
+	file     bool   // format: binary, or a contentMediaType
 }
 
 // shapeOf returns the shape of a compiled schema.
@@ -42,6 +45,7 @@ func (s *shape) read(n *node, known map[*node]*shape, visited map[*node]bool) {
 	}
 	visited[n] = true
 	s.file = s.file || n.binary
+	s.unsigned = s.unsigned || n.format != nil && n.format.name == "uint64"
 	if n.items != nil && s.items == nil {
 		s.items = newShape(n.items, known)
 	}
@@ -180,4 +184,31 @@ func (s *shape) member(name string) (*shape, bool) {
 		return m, true
 	}
 	return s.others, s.others != nil
+}
+
+// overflows reports whether a value has an integer that is beyond those of Go. Generated code takes
+// it for a fault of the server in a form, and for nothing in an object.
+func (s *shape) overflows(value []byte, at int) (found bool) {
+	switch kindOf(value[at]) {
+	case kindObject:
+		members(value, at, func(name, _, at int) bool {
+			m, _ := s.member(scalarText(value, name))
+			found = m.overflows(value, at)
+			return !found
+		})
+	case kindArray:
+		elements(value, at, func(at int) bool {
+			found = s.elements().overflows(value, at)
+			return !found
+		})
+	case kindNumber:
+		if s != nil && s.integer {
+			_, err := strconv.ParseInt(scalarText(value, at), 10, 64)
+			if s.unsigned {
+				_, err = strconv.ParseUint(scalarText(value, at), 10, 64)
+			}
+			found = err != nil
+		}
+	}
+	return found
 }
