@@ -3,8 +3,7 @@ package schema
 import (
 	"slices"
 	"strconv"
-
-	"github.com/go-json-experiment/json/jsontext"
+	"strings"
 )
 
 // shape is what a text of a parameter or a form field can be: which JSON types its schema takes,
@@ -149,10 +148,36 @@ func (s *shape) appendScalar(dst []byte, text string) ([]byte, bool) {
 	return dst, false
 }
 
-// isNumber reports whether a text is a JSON number.
+// isNumber reports whether a text is a JSON number (RFC 8259 §6).
 func isNumber(text string) bool {
-	return text != "" && (text[0] == '-' || '0' <= text[0] && text[0] <= '9') &&
-		text[len(text)-1] >= '0' && jsontext.Value(text).IsValid()
+	text = strings.TrimPrefix(text, "-")
+	whole := leadingDigits(text)
+	if whole == 0 || whole > 1 && text[0] == '0' {
+		return false
+	}
+	text = text[whole:]
+	if fraction, found := strings.CutPrefix(text, "."); found {
+		n := leadingDigits(fraction)
+		if n == 0 {
+			return false
+		}
+		text = fraction[n:]
+	}
+	if text == "" || text[0] != 'e' && text[0] != 'E' {
+		return text == ""
+	}
+	if text = text[1:]; text != "" && (text[0] == '+' || text[0] == '-') {
+		text = text[1:]
+	}
+	return text != "" && leadingDigits(text) == len(text)
+}
+
+// leadingDigits returns how many digits a text begins with.
+func leadingDigits(text string) (n int) {
+	for n < len(text) && '0' <= text[n] && text[n] <= '9' {
+		n++
+	}
+	return n
 }
 
 func (s *shape) is(k kind) bool { return s != nil && s.kinds != anyKind && s.kinds&k != 0 }
