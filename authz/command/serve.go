@@ -56,7 +56,7 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 	}
 	listener, err := listen(settings.addr)
 	if err != nil {
-		return fmt.Errorf("%s is %q: %w", p.env.key("ADDR"), settings.addr, err)
+		return listenError(p.env.key("ADDR"), settings.addr, err)
 	}
 	settings.server.Document, settings.server.Logger, settings.server.Linger = document, log, linger
 	var certificates atomic.Pointer[tls.Config]
@@ -64,17 +64,19 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 		settings.server.TLS = reloadable(certificates.Load)
 	}
 	return p.run(ctx, listener, p.Open, policy, settings.server, func(s *server.Server) {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-reloads:
-				if err := p.reload(c, policy, &certificates, s); err != nil {
-					log.Error("reload failed: the issuers, certificates and credentials are unchanged", "faults",
-						strings.Split(err.Error(), "\n"))
+		go func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-reloads:
+					if err := p.reload(c, policy, &certificates, s); err != nil {
+						log.Error("reload failed: the issuers, certificates and credentials are "+
+							"unchanged", "faults", strings.Split(err.Error(), "\n"))
+					}
 				}
 			}
-		}
+		}()
 	})
 }
 
@@ -107,11 +109,11 @@ func (p *program) reload(
 }
 
 // run opens the service and serves it until ctx ends and the last request has ended. Keys are
-// fetched and the service stays open until then. The function background runs while the server
-// runs.
+// fetched and the service stays open until then. The function started is called once everything is
+// ready, before the first request.
 func (p *program) run(
 	ctx context.Context, listener net.Listener, opener Opener, policy *policy,
-	config server.Config, background func(*server.Server),
+	config server.Config, started func(*server.Server),
 ) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -132,8 +134,17 @@ func (p *program) run(
 	}
 	debug.FreeOSMemory() // of the documents and schemas that only the start needed
 	config.Logger.Info("serving", "addr", listener.Addr().String())
-	go background(s)
+	started(s)
 	return s.Serve(ctx, listener)
+}
+
+// listenError describes why the server cannot listen on an address.
+func listenError(setting, addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s is %q: %w: stop what listens there, or choose another address with "+
+			"--addr", setting, addr, err)
+	}
+	return fmt.Errorf("%s is %q: %w", setting, addr, err)
 }
 
 // chain returns a function that calls all functions in order. Some can be nil.
