@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,7 +35,7 @@ const linger = 3 * time.Second
 func (p *program) serve(ctx context.Context, c *serveCommand) error {
 	reloads := make(chan os.Signal, 1)
 	// Without a file, SIGHUP ends the process as usual.
-	if c.Config.File != "" || c.Policy.Credentials != "" {
+	if c.Config.File != "" || c.Policy.Credentials != "" || c.Config.TLS.Cert != "" {
 		signal.Notify(reloads, syscall.SIGHUP)
 		defer signal.Stop(reloads)
 	}
@@ -52,11 +54,15 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 	if err := errors.Join(err, policyErr, check(p.Open), logErr); err != nil {
 		return &configurationError{err}
 	}
-	listener, err := net.Listen("tcp", settings.addr)
+	listener, err := listen(settings.addr)
 	if err != nil {
 		return listenError(p.env.key("ADDR"), settings.addr, err)
 	}
 	settings.server.Document, settings.server.Logger, settings.server.Linger = document, log, linger
+	var certificates atomic.Pointer[tls.Config]
+	if certificates.Store(settings.tls); settings.tls != nil {
+		settings.server.TLS = reloadable(certificates.Load)
+	}
 	return p.run(ctx, listener, p.Open, policy, settings.server, func(s *server.Server) {
 		go func() {
 			for {
@@ -64,9 +70,9 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 				case <-ctx.Done():
 					return
 				case <-reloads:
-					if err := p.reload(c, policy, s); err != nil {
-						log.Error("reload failed: the issuers and credentials are unchanged",
-							"faults", strings.Split(err.Error(), "\n"))
+					if err := p.reload(c, policy, &certificates, s); err != nil {
+						log.Error("reload failed: the issuers, certificates and credentials are "+
+							"unchanged", "faults", strings.Split(err.Error(), "\n"))
 					}
 				}
 			}
@@ -74,9 +80,20 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 	})
 }
 
-// reload reads the files of issuers and credentials again. It returns all faults, and then the
-// server keeps the old issuers and credentials.
-func (p *program) reload(c *serveCommand, policy *policy, s *server.Server) error {
+const unixPrefix = "unix:"
+
+func listen(addr string) (net.Listener, error) {
+	if path, unix := strings.CutPrefix(addr, unixPrefix); unix {
+		return net.Listen("unix", path)
+	}
+	return net.Listen("tcp", addr)
+}
+
+// reload reads the files of issuers, credentials and certificates again. It returns all faults, and
+// then the server keeps what it has.
+func (p *program) reload(
+	c *serveCommand, policy *policy, certificates *atomic.Pointer[tls.Config], s *server.Server,
+) error {
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	credentials, credentialsErr := c.Policy.readCredentials(p.prefix())
 	if err := errors.Join(err, credentialsErr); err != nil {
@@ -87,6 +104,7 @@ func (p *program) reload(c *serveCommand, policy *policy, s *server.Server) erro
 		policy.credentials.Store(before)
 		return err
 	}
+	certificates.Store(settings.tls)
 	return nil
 }
 

@@ -34,7 +34,7 @@ func (l requestLog) write(x *exchange, r *http.Request) {
 		return
 	}
 	now := time.Now()
-	var buffer [12]slog.Attr
+	var buffer [13]slog.Attr
 	attrs := appendAttrs(buffer[:0], x, r, remoteIP(r, l.proxies), now.Sub(x.start))
 	if lines, ok := l.handler.(*jsonlines.Handler); ok {
 		lines.WriteLine(now, level, "request", attrs)
@@ -49,7 +49,8 @@ func (l requestLog) write(x *exchange, r *http.Request) {
 // Anybody can send such tokens, and the verifier itself logs the outage, once.
 func unverified(cause error) bool {
 	refused, ok := errors.AsType[*token.Error](cause)
-	return ok && (refused.Code == token.KeysUnavailable || refused.Code == token.KeyPending)
+	return ok && (refused.Code == token.KeysUnavailable ||
+		refused.Code == token.KeyPending || refused.Code == token.IntrospectionUnavailable)
 }
 
 // appendAttrs appends the attributes of a request.
@@ -80,6 +81,9 @@ func appendAttrs(
 			slog.String("subject", x.Principal.Subject()),
 			slog.String("client_id", x.Principal.ClientID()),
 		)
+		if actor, ok := x.Principal.Actor(); ok { // who acts for the subject (RFC 8693 §4.1)
+			attrs = append(attrs, slog.String("actor", cmp.Or(actor.Subject, actor.ClientID)))
+		}
 	}
 	if outcome != "" {
 		attrs = append(attrs, slog.String("outcome", outcome))
