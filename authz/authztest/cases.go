@@ -31,6 +31,10 @@ type Case struct {
 	request    *Request                // sent instead of the operation's; nil: that
 	names      func([]string) []string // of scopes, in challenges; nil: the document's
 	broken     error                   // why no request to the operation could be built
+
+	proof func(proving) string // of the possession of a key; nil: none is sent
+	twice bool                 // sent once before, with the same proof: it must be let in then
+	timed bool                 // about the time at which the proof was made
 }
 
 // Runs returns the operations that the case really has done, on a server that is right.
@@ -38,7 +42,7 @@ func (c Case) Runs() (all []authz.Operation) {
 	if c.first != nil {
 		all = append(all, *c.first)
 	}
-	if c.Want == "" {
+	if c.Want == "" || c.twice {
 		all = append(all, c.Operation)
 	}
 	return all
@@ -85,6 +89,7 @@ func Cases(plan *authz.Plan) []Case {
 			for _, a := range alternatives(o) {
 				all = append(all, alternativeCases(o, a)...)
 			}
+			all = append(all, dpopCases(o)...)
 			all = append(all, reuseCases(o, byToken)...)
 			all = append(all, ownerCases(o, byToken)...)
 		}

@@ -263,12 +263,9 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 			"Get the token from a running dev, even if an issuer is set. Default if none is set.")
 		flags.StringVar(&c.client, "client", c.client,
 			"Client of dev: full, which has all scopes, or none, which has no scopes.")
-		flags.StringVar(
-			&c.as,
-			"as",
-			"",
-			"Sign in as a person of dev instead: alice, who has all scopes, or bob, who can only read.",
-		)
+		flags.StringVar(&c.as, "as", "",
+			"Sign in as a person of dev instead: alice, who has all scopes, or bob, who can "+
+				"only read.")
 	}
 	variable := func(value *string, name, key, unset, usage string) {
 		flags.StringVar(value, name, unset, usage+" ["+env.key(key)+"]")

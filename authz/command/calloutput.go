@@ -135,11 +135,13 @@ func (p *program) listOperations(operations []*callable, asJSON bool) error {
 		}
 		all := []operation{}
 		for _, o := range operations {
-			all = append(all, operation{o.ID, o.Method, o.Path, firstLine(o.spec.Summary), o.access()})
+			summary := firstLine(o.spec.Summary)
+			all = append(all, operation{o.ID, o.Method, o.Path, summary, o.access()})
 		}
 		return p.writeJSON(all)
 	}
-	fmt.Fprintf(p.stdout, "Usage: %s call <operation> [--parameter value …] [--body JSON|@file|-]\n\n"+
+	fmt.Fprintf(p.stdout, "Usage: %s call <operation> [--parameter value …] "+
+		"[--body JSON|@file|-]\n\n"+
 		"Calls an operation of the API with a token that has exactly the required scopes.\n"+
 		"Prints the body of the response to stdout. If the status is 400 or more, prints\n"+
 		"the body and the status to stderr, and exits with code 1.\n\n", p.Name)
@@ -246,7 +248,7 @@ func (p *program) table(rows [][]string) {
 func wrap(text string, width int) (lines []string) {
 	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ' ' }) {
 		last := len(lines) - 1
-		if last >= 0 && utf8.RuneCountInString(lines[last])+1+utf8.RuneCountInString(word) <= width {
+		if last >= 0 && utf8.RuneCountInString(lines[last]+" "+word) <= width {
 			lines[last] += " " + word
 		} else {
 			lines = append(lines, word)

@@ -107,8 +107,8 @@ func TestCallDev(t *testing.T) {
 	}
 
 	// As a person, with the scopes that are asked for, and for programs.
-	if got := call("", "createMessage", "--body", `{"text":"of a person"}`, "--as", "alice"); got.code != 0 ||
-		!strings.Contains(got.stdout, `"subject":"alice"`) {
+	got := call("", "createMessage", "--body", `{"text":"of a person"}`, "--as", "alice")
+	if got.code != 0 || !strings.Contains(got.stdout, `"subject":"alice"`) {
 		t.Errorf("as alice: %+v: want a message of hers", got)
 	}
 	var shown struct {

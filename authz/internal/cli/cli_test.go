@@ -89,7 +89,8 @@ func TestVersion(t *testing.T) {
 	if got := version("thing", info); got != want {
 		t.Errorf("the version is %q, want %q", got, want)
 	}
-	if got := version("thing", &debug.BuildInfo{GoVersion: "go1.26.0"}); got != "thing (devel), go1.26.0" {
+	bare := &debug.BuildInfo{GoVersion: "go1.26.0"}
+	if got := version("thing", bare); got != "thing (devel), go1.26.0" {
 		t.Errorf("the version is %q", got)
 	}
 	if !slices.Contains(strings.Fields(Version("thing")), "thing") {
