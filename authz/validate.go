@@ -39,8 +39,8 @@ func (g *Gate) validate(
 	return accepted.Apply(r), nil
 }
 
-// streamed is a body that is checked while the handler reads it: what is wrong with it is an [*Error]
-// in place of io.EOF.
+// streamed is a body that is checked while the handler reads it: what is wrong with it is an
+// [*Error] in place of io.EOF.
 type streamed struct{ io.Reader }
 
 func (s streamed) Read(p []byte) (int, error) {

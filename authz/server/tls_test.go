@@ -181,8 +181,9 @@ func TestActorIsLogged(t *testing.T) {
 	}
 }
 
-// TestStreamsOverTLS: over HTTP/1.1, a stream has no limit of its total time.
-func TestStreamsOverTLS(t *testing.T) {
+// TestConnectionServesOnOverTLS: a connection that has had a stream serves on. See also
+// TestStreamsOverTLS.
+func TestConnectionServesOnOverTLS(t *testing.T) {
 	r := streaming(t, nil, func(w http.ResponseWriter, _ *http.Request) {
 		events(w)
 		time.Sleep(2 * shortWrite)
