@@ -90,7 +90,7 @@ func TestCallCredentials(t *testing.T) {
 		}
 	}
 	code, stdout, _ := run(t, program, "call")
-	for _, access := range []string{"key x-key and key cookie", "token with read, or key x-key",
+	for _, access := range []string{"key cookie and key x-key", "token with read, or key x-key",
 		"user and password", "optional: key x-key"} {
 		if code != 0 || !strings.Contains(stdout, access) {
 			t.Errorf("the list does not say %q: %s", access, stdout)
