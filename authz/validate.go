@@ -39,8 +39,8 @@ func (g *Gate) validate(
 	return accepted.Apply(r), nil
 }
 
-// streamed is a body that is checked while the handler reads it: what is wrong with it is an [*Error]
-// in place of io.EOF.
+// streamed is a body that is checked while the handler reads it: what is wrong with it is an
+// [*Error] in place of io.EOF.
 type streamed struct{ io.Reader }
 
 func (s streamed) Read(p []byte) (int, error) {
@@ -172,6 +172,7 @@ func (g *Gate) readBody(r *http.Request, op *operation) (content schema.Content,
 	if err != nil {
 		return content, err
 	}
+	content.Type = r.Header["Content-Type"][0]
 	limit := cmp.Or(op.MaxBody, g.maxBody)
 	if r.ContentLength > limit {
 		return content, tooLarge(limit)

@@ -61,6 +61,7 @@ type callOptions struct {
 	keySchemes                   []string
 	takesUser                    bool // the operation takes HTTP Basic
 	issuer, audience, clientID   string
+	file                         string // that lists issuers
 	body, contentType            string
 	bodyGiven, clientGiven, help bool
 }
@@ -302,8 +303,10 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 		"Identifier of the API at the issuer.")
 	variable(&c.clientID, "client-id", "CLIENT_ID", env.lookup("CLIENT_ID"),
 		"Client at the issuer. Its secret is read from "+env.key("CLIENT_SECRET")+" only.")
-	flags.Var(&c.scope, "scope",
-		"Scope to request; can be repeated. Default: the scopes that the operation requires.")
+	variable(&c.file, "config", "CONFIG", env.lookup("CONFIG"),
+		"YAML file that lists issuers, as for serve. It says what the issuer calls the scopes.")
+	flags.Var(&c.scope, "scope", "Scope to request, as the issuer calls it, such as "+
+		"api://<app>/.default; can be repeated. Default: the scopes that the operation requires.")
 	flags.BoolVar(&c.dpop, "dpop", false, "Bind the token to a key (RFC 9449).")
 	flags.BoolVar(&c.include, "include", false,
 		"Also print the status and headers of the response.")
@@ -612,6 +615,13 @@ func (o *callable) caller(
 	} else if err := c.credentials(env); err != nil {
 		return nil, &configurationError{err}
 	}
+	if !c.usesDev() && len(c.scope) == 0 {
+		names, err := c.requested(env, config.Scopes)
+		if err != nil {
+			return nil, &configurationError{err}
+		}
+		config.Scopes = names
+	}
 	config.DPoP, config.HTTPClient = c.dpop, plain
 	source, err := client.New(ctx, config)
 	if err != nil {
@@ -625,6 +635,26 @@ func (o *callable) caller(
 		return nil, tokenError(err, c.usesDev())
 	}
 	return caller, nil
+}
+
+// requested returns what the issuer is asked for to grant the scopes, as --config says.
+func (c *callOptions) requested(env environment, scopes []string) ([]string, error) {
+	if c.file == "" {
+		return scopes, nil
+	}
+	issuers, err := readIssuers(env.key("CONFIG"), c.file)
+	if err != nil {
+		return nil, err
+	}
+	var urls []string
+	for _, i := range issuers {
+		if i.URL == c.issuer {
+			return i.ScopesToRequest(scopes), nil
+		}
+		urls = append(urls, i.URL)
+	}
+	return nil, fmt.Errorf("--issuer is %q, which %s does not list: expected %s, or --scope",
+		c.issuer, c.file, strings.Join(urls, " or "))
 }
 
 // credentials returns an error if the issuer or the client's credentials are missing.

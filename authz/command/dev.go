@@ -128,7 +128,11 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 		Gate:     func(c *authz.Config) { c.Responses = authz.LogResponses },
 		Document: document,
 		Issuers: []token.Issuer{
-			{URL: api + "/", Audiences: audiences, DPoP: token.DPoPAllowed},
+			{
+				URL: api + "/", Audiences: audiences, DPoP: token.DPoPAllowed,
+				// For operations with x-authz-introspect.
+				Introspection: token.Introspection{ClientID: "none", ClientSecret: devSecret},
+			},
 		},
 		Resource:        api,
 		CORSOrigins:     c.CORSOrigins,

@@ -78,7 +78,8 @@ func (c policyConfig) policy(prefix string) (*policy, error) {
 	p.requestTimeout = f.timeout("REQUEST_TIMEOUT", c.RequestTimeout)
 	if c.WriteTimeout != "" {
 		p.writeTimeout = f.timeout("WRITE_TIMEOUT", c.WriteTimeout)
-		if p.requestTimeout != 0 && p.writeTimeout != 0 && !outlasts(p.writeTimeout, p.requestTimeout) {
+		valid := p.requestTimeout != 0 && p.writeTimeout != 0
+		if valid && !outlasts(p.writeTimeout, p.requestTimeout) {
 			f.add("WRITE_TIMEOUT", c.WriteTimeout, "more than %s, which is %s, so that clients "+
 				"can still receive an error", f.key("REQUEST_TIMEOUT"), c.RequestTimeout)
 		}

@@ -382,7 +382,8 @@ func (c *initCommand) faults(r *repository) (all []string) {
 		}
 		all = append(all, where+": "+strings.TrimPrefix(f.Error(), "openapi: "))
 	}
-	for _, f := range faults(r.document) {
+	_, err := authz.Compile(r.document)
+	for _, f := range faultsOf(err) {
 		add(f)
 	}
 	if all != nil {

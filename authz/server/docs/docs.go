@@ -386,7 +386,8 @@ func (d *Docs) settings(found []endpoints) any {
 				"authorizationCode": {ID: c.App}}
 		}
 		for scope := range d.scopes() {
-			if asked := strings.Join(d.config.ScopesToRequest(e.URL, []string{scope}), " "); asked != scope {
+			names := d.config.ScopesToRequest(e.URL, []string{scope})
+			if asked := strings.Join(names, " "); asked != scope {
 				if s.Names == nil {
 					s.Names = map[string]string{}
 				}
@@ -397,5 +398,6 @@ func (d *Docs) settings(found []endpoints) any {
 	}
 	return map[string]any{
 		"schemes": schemes, "scopes": d.scopes(), "credentials": d.credentials(),
+		"grantedBy": d.grantedBy(),
 	}
 }

@@ -169,6 +169,22 @@ func (d *Docs) scopes() map[string]string {
 	return scopes
 }
 
+// grantedBy returns, for each scope of tokens that others imply (x-authz-implies), the others.
+func (d *Docs) grantedBy() map[string][]string {
+	all := map[string][]string{}
+	for _, o := range d.plan.Operations() {
+		for _, requirement := range slices.Concat(o.Alternatives...) {
+			for _, scope := range requirement.Scopes {
+				by := o.GrantedBy(requirement.Scheme, scope)
+				if by != nil && credentialOf(d.plan.Scheme(requirement.Scheme)) == "token" {
+					all[scope] = by
+				}
+			}
+		}
+	}
+	return all
+}
+
 // scopesAt returns the scopes by the names that an issuer has for them.
 func (d *Docs) scopesAt(issuer string, scopes map[string]string) map[string]string {
 	named := map[string]string{}
