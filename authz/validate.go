@@ -69,6 +69,15 @@ func RawBody(ctx context.Context) []byte {
 	return nil
 }
 
+// PublicPath returns where the document's paths begin for clients, in a handler: what it writes into
+// Location and Link begins with that. See [Config.PublicPath].
+func PublicPath(ctx context.Context) string {
+	if a, ok := FromContext(ctx); ok && a.gate != nil {
+		return a.gate.public
+	}
+	return ""
+}
+
 // Violation is one rule of the document that a request breaks. It holds names of the document only:
 // an asterisk stands for a name that the client chose.
 type Violation struct {

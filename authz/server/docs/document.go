@@ -331,11 +331,11 @@ func credentialOf(scheme *openapi3.SecurityScheme) string {
 	case scheme == nil:
 		return "credential"
 	case scheme.Type == "apiKey":
-		return "API key"
+		return apiKey
 	case scheme.Type == "mutualTLS":
 		return "client certificate"
 	case scheme.Type == "http" && strings.EqualFold(scheme.Scheme, "basic"):
-		return "user and password"
+		return userAndPassword
 	case scheme.Type == "http" && !strings.EqualFold(scheme.Scheme, "bearer"):
 		return scheme.Scheme + " credential"
 	}
