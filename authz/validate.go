@@ -19,8 +19,10 @@ import (
 func (g *Gate) validate(
 	a *Admission, r *http.Request, op *operation, param func(string) string,
 ) (*http.Request, error) {
-	if err := op.schema.CheckNames(r, param); err != nil {
-		return nil, invalid(err, false)
+	if r.Body != nil && r.Body != http.NoBody { // else Check does so
+		if err := op.schema.CheckNames(r, param); err != nil {
+			return nil, invalid(err, false)
+		}
 	}
 	content, err := g.readBody(r, op)
 	if err != nil {
@@ -31,7 +33,7 @@ func (g *Gate) validate(
 	if err != nil {
 		return nil, invalid(err, true)
 	}
-	return accepted.Apply(r), nil
+	return accepted.Apply(a.contextOf(r), r), nil
 }
 
 // RawBody returns the body of a request as it was sent, for handlers that verify a signature or a
