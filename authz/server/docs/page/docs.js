@@ -257,8 +257,8 @@
     const names = chosen();
     const scheme = form.elements.scheme.value;
     const clientID = form.elements.client.value.trim();
-    const names = settings.schemes[scheme]?.names ?? {}; // that the issuer has for scopes
-    const scope = [...form.querySelectorAll("[name=scope]:checked")].map(({ value }) => names[value] ?? value).filter(Boolean).join(" ");
+    const issued = settings.schemes[scheme]?.names ?? {}; // that the issuer has for scopes
+    const scope = [...form.querySelectorAll("[name=scope]:checked")].map(({ value }) => issued[value] ?? value).filter(Boolean).join(" ");
     try {
       if (way() === "key" || way() === "basic") {
         const field = form.elements[way() === "key" ? "key" : "password"];
