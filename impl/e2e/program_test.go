@@ -24,7 +24,7 @@ import (
 )
 
 // patience is the watchdog of every step that a test waits for. Only what fails waits that long.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // devSecret is that of dev's clients.
 const devSecret = "for-development-only"
