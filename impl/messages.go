@@ -93,7 +93,7 @@ func (h Handlers) CreateMessage(
 	return gen.CreateMessage201JSONResponse{
 		Body: body(m),
 		Headers: gen.CreateMessage201ResponseHeaders{
-			ETag: etag(m.Version), Location: messagesPath + "/" + m.ID,
+			ETag: etag(m.Version), Location: messagesAt(ctx) + "/" + m.ID,
 		},
 	}, nil
 }
@@ -122,7 +122,7 @@ func (h Handlers) ListMessages(
 	if len(found) > limit {
 		found = found[:limit]
 		next := writeCursor(found[limit-1].ID)
-		link := fmt.Sprintf(`<%s?cursor=%s&limit=%d>; rel="next"`, messagesPath, next, limit)
+		link := fmt.Sprintf(`<%s?cursor=%s&limit=%d>; rel="next"`, messagesAt(ctx), next, limit)
 		answer.Body.Next, answer.Headers.Link = &next, &link
 	}
 	answer.Body.Messages = make([]gen.Message, len(found)) // an empty list is [], not null
@@ -195,6 +195,9 @@ func (h Handlers) DeleteMessage(
 }
 
 const messagesPath = "/api/messages"
+
+// messagesAt returns the path of the messages for clients.
+func messagesAt(ctx context.Context) string { return authz.PublicPath(ctx) + messagesPath }
 
 // caller returns the messages that the caller can read. The document requires one of two scopes:
 // read:messages for the caller's own messages, read:messages:all for all messages. Only owners can

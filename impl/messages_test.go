@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/gen"
 	"github.com/oasgate/oasgate/gen/apiclient"
 	"github.com/oasgate/oasgate/impl/messages"
@@ -636,6 +637,47 @@ func TestNobodyAsks(t *testing.T) {
 	} {
 		if answer, err := call(); answer != nil || err == nil {
 			t.Errorf("%s: nobody is answered with %v, %v", name, answer, err)
+		}
+	}
+}
+
+// TestPublicPath: behind a proxy that changes the prefix of the paths, all that names a URL has the
+// prefix that clients see.
+func TestPublicPath(t *testing.T) {
+	for _, test := range []struct{ base, public, resource, here, there string }{
+		{"", "", "https://api.example", "", ""},
+		{"/v1", "", "https://api.example", "/v1", "/v1"},
+		{"/inside", "/v1", "https://api.example", "/inside", "/v1"},
+		{"/inside", "/", "https://api.example", "/inside", ""},
+		{"", "/v1", "https://api.example/v1", "", "/v1"},
+	} {
+		store := open(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/messages.db"})
+		r := start(t, func(c *server.Config) {
+			handledBy(Handlers{Messages: store})(c)
+			c.Resource, c.Docs = test.resource, true
+			c.Gate = func(c *authz.Config) { c.BasePath, c.PublicPath = test.base, test.public }
+		})
+		alice := r.as("alice", readAndWrite)
+		for range 2 {
+			got := alice.ask(t, "POST", test.here+messagesPath, `{"text":"Hello"}`)
+			if at := got.header.Get("Location"); !strings.HasPrefix(at, test.there+messagesPath+"/") {
+				t.Errorf("%+v: Location is %q", test, at)
+			}
+		}
+		link := alice.ask(t, "GET", test.here+messagesPath+"?limit=1", "").header.Get("Link")
+		if !strings.HasPrefix(link, "<"+test.there+messagesPath+"?") {
+			t.Errorf("%+v: Link is %q", test, link)
+		}
+		api := strings.TrimSuffix(test.resource, test.there) + test.there
+		if docs := r.ask(t, "GET", "/docs/openapi.json").body; !strings.Contains(docs,
+			`"servers":[{"url":"`+api+`"}]`) {
+			t.Errorf("%+v: the served document does not say that the API is at %s", test, api)
+		}
+		at, _ := url.Parse(test.resource)
+		known := "/.well-known/oauth-protected-resource" + at.Path
+		if told := r.ask(t, "GET", known).body; !strings.Contains(told,
+			`"resource":"`+test.resource+`"`) {
+			t.Errorf("%+v: the metadata at %s is %s", test, known, told)
 		}
 	}
 }

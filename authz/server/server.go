@@ -75,8 +75,9 @@ type Config struct {
 	CORSOrigins     []string          // see [CheckOrigin]; empty: CORS is off
 	Docs            bool              // serve the documentation at /docs
 	TrustedProxies  []netip.Prefix    // proxies whose X-Forwarded-For is logged
-	// TLS, if set, has Serve speak TLS, with HTTP/2 where clients do. GetConfigForClient can replace
-	// certificates while the server runs; what it returns must have NextProtos h2 and http/1.1.
+	// TLS, if set, has Serve speak TLS, with HTTP/2 where clients do. GetConfigForClient can
+	// replace certificates while the server runs; what it returns must have NextProtos h2 and
+	// http/1.1.
 	TLS *tls.Config
 	// ClientCertificates says where the certificate of a client is. Default: the TLS connection.
 	ClientCertificates authz.ClientCertificates
@@ -172,6 +173,7 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		ConnContext:       withConn,
 		ConnState:         resetConn,
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: s.limits.progress.Per},
 		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelWarn),
 		// ServeHTTP answers OPTIONS *, too.
 		DisableGeneralOptionsHandler: true,

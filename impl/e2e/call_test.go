@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -245,6 +246,52 @@ func TestCallServe(t *testing.T) {
 			if got.code != test.code || !strings.Contains(output, test.output) ||
 				strings.Contains(got.stdout+got.stderr, secret) {
 				t.Errorf("exit code %d, stdout %q, stderr %q: want %d and %q, without the secret",
+					got.code, got.stdout, got.stderr, test.code, test.output)
+			}
+		})
+	}
+}
+
+// An issuer that writes scopes in its own way is asked in that way: as the file of serve says, or
+// as --scope does.
+func TestCallAsksByTheIssuersNames(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2-and-some-more"
+	scopes := []string{"api://app/read:messages", "api://app/.default"}
+	issuer, err := devissuer.Start(devissuer.Config{
+		Audiences: []string{audience}, Scopes: scopes,
+		Clients: []devissuer.Client{{ID: "caller", Secret: secret, Scopes: scopes}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	file := filepath.Join(t.TempDir(), "issuers.yaml")
+	text := fmt.Sprintf("issuers:\n  - url: %s\n    audiences: [%s]\n    scope_prefix: api://app/\n",
+		issuer.URL(), audience)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startListed(t, file)
+	for _, test := range []struct {
+		name   string
+		args   []string
+		code   int
+		output string
+	}{
+		{"by the file", []string{"--config", file}, 0, scopedGreeting},
+		{"without it", nil, 1, "invalid_scope"},
+		{"as given", []string{"--scope", "api://app/read:messages"}, 0, scopedGreeting},
+		{"as given, beside the file", []string{"--config", file, "--scope", "api://app/.default"}, 1, "403"},
+		{"an issuer that is not in the file", []string{"--config", file, "--issuer", "https://other.example/"}, 2, "does not list"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			args := append([]string{"getPrivateScoped", "--url", p.url, "--issuer", issuer.URL(),
+				"--audience", audience, "--client-id", "caller"}, test.args...)
+			got := callProgram(t,
+				invocation{args: args, env: []string{"OASGATE_CLIENT_SECRET=" + secret}}, "")
+			if got.code != test.code || !strings.Contains(got.stdout+got.stderr, test.output) {
+				t.Errorf("exit code %d, stdout %q, stderr %q: want %d and %q",
 					got.code, got.stdout, got.stderr, test.code, test.output)
 			}
 		})

@@ -38,6 +38,7 @@ type Compiler struct {
 	options   Options
 	old       bool // OpenAPI 3.0
 	nodes     map[key]*node
+	shapes    map[*node]*shape
 	patterns  map[string]*pattern
 	anchors   map[string][]*openapi3.Schema
 	spellings map[string]*spelling
@@ -63,7 +64,8 @@ type key struct {
 func NewCompiler(doc *openapi3.T, options Options) *Compiler {
 	c := &Compiler{
 		doc: doc, options: options, old: strings.HasPrefix(doc.OpenAPI, "3.0"),
-		nodes: map[key]*node{}, names: map[*openapi3.Schema]string{},
+		nodes: map[key]*node{}, shapes: map[*node]*shape{},
+		names:    map[*openapi3.Schema]string{},
 		patterns: map[string]*pattern{}, anchors: map[string][]*openapi3.Schema{},
 		spellings: map[string]*spelling{},
 	}
@@ -486,12 +488,9 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 		p := &property{name: name, schema: c.in(name, ref, nil), spelling: c.spelling(name)}
 		p.hidden = c.isHidden(ref)
 		n.properties[name] = p
-		if !exact {
-			if n.folded == nil {
-				n.folded = map[string]*property{}
-			}
-			n.folded[string(fold(nil, []byte(name)))] = p
-		}
+	}
+	if !exact && n.properties != nil {
+		n.foldProperties()
 	}
 	for _, expression := range slices.Sorted(maps.Keys(s.PatternProperties)) {
 		n.patternProperties = append(n.patternProperties, patternProperty{

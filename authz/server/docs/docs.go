@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/oasgate/oasgate/authz"
 )
@@ -38,8 +39,10 @@ type Config struct {
 	Source   []byte      // text of the document, YAML or JSON, whose order is shown; nil: by name
 	// URL under which clients reach the API. Default: wherever the page was loaded from
 	Resource string
-	BasePath string   // where the document's paths begin for clients: "", or as "/v1"
-	Issuers  []Issuer // who may be asked for a token; none: tokens are pasted
+	BasePath string // where the document's paths begin for clients: "", or as "/v1"
+	// Plan is the compiled document, as a gate has it. Default: compiled by New.
+	Plan    *authz.Plan
+	Issuers []Issuer // who may be asked for a token; none: tokens are pasted
 	// Discover returns an issuer's endpoints (RFC 8414 §2); an authorize endpoint may be "". It is
 	// called at the first view of the page, and again at later ones while it fails.
 	Discover func(ctx context.Context, issuer string) (authorize, token string, err error)
@@ -73,7 +76,8 @@ type Clients struct {
 type Docs struct {
 	config   Config
 	life     context.Context
-	document []byte
+	document func() ([]byte, error)
+	source   yaml.Node // whose order the document has
 	plan     *authz.Plan
 	index    *template.Template
 	files    map[string]file
@@ -116,22 +120,19 @@ func New(ctx context.Context, config Config) (*Docs, error) {
 	for _, i := range config.Issuers {
 		d.issuers = append(d.issuers, &issuer{Issuer: i})
 	}
-	var errs [4]error
-	// What stops the start is told by the gate.
-	d.plan, errs[0] = authz.Config{Document: config.Document,
-		Unstated: authz.DenyUnstated}.CompileSecurity()
-	d.document, errs[1] = config.Document.MarshalJSON()
-	d.index, errs[2] = template.ParseFS(page, "page/index.html")
-	d.files, errs[3] = readFiles()
+	if err := yaml.Unmarshal(config.Source, &d.source); err != nil {
+		return nil, fmt.Errorf("docs: Config.Source is not valid YAML: %w", err)
+	}
+	d.document = sync.OnceValues(config.Document.MarshalJSON)
+	var errs [3]error
+	if d.plan = config.Plan; d.plan == nil {
+		d.plan, errs[0] = authz.Config{Document: config.Document,
+			Unstated: authz.DenyUnstated}.CompileSecurity()
+	}
+	d.index, errs[1] = template.ParseFS(page, "page/index.html")
+	d.files, errs[2] = readFiles()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("docs: %w", err)
-	}
-	first, err := d.publish("http://localhost", nil) // so that it cannot fail later
-	if err != nil {
-		return nil, err
-	}
-	if _, err := NewSnippets(first.values); err != nil {
-		return nil, err
 	}
 	return d, nil
 }
@@ -311,7 +312,7 @@ func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
 	if err != nil {
 		return nil, err
 	}
-	asJSON, asYAML, err := arrange(plain, d.config.Source)
+	asJSON, asYAML, err := arrange(plain, &d.source)
 	if err != nil {
 		return nil, err
 	}
@@ -385,7 +386,8 @@ func (d *Docs) settings(found []endpoints) any {
 				"authorizationCode": {ID: c.App}}
 		}
 		for scope := range d.scopes() {
-			if asked := strings.Join(d.config.ScopesToRequest(e.URL, []string{scope}), " "); asked != scope {
+			names := d.config.ScopesToRequest(e.URL, []string{scope})
+			if asked := strings.Join(names, " "); asked != scope {
 				if s.Names == nil {
 					s.Names = map[string]string{}
 				}
@@ -396,5 +398,6 @@ func (d *Docs) settings(found []endpoints) any {
 	}
 	return map[string]any{
 		"schemes": schemes, "scopes": d.scopes(), "credentials": d.credentials(),
+		"grantedBy": d.grantedBy(),
 	}
 }

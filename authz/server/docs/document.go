@@ -22,7 +22,11 @@ const accessExtension = "x-access"
 // from the issuers whose endpoints are known, and what each operation needs. The document that the
 // server goes by is another, and is not changed.
 func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
-	document, err := openapi3.NewLoader().LoadFromData(d.document)
+	text, err := d.document()
+	if err != nil {
+		return nil, fmt.Errorf("docs: the document cannot be shown: %w", err)
+	}
+	document, err := openapi3.NewLoader().LoadFromData(text)
 	if err != nil {
 		return nil, fmt.Errorf("docs: the document cannot be shown: %w", err)
 	}
@@ -163,6 +167,22 @@ func (d *Docs) scopes() map[string]string {
 		}
 	}
 	return scopes
+}
+
+// grantedBy returns, for each scope of tokens that others imply (x-authz-implies), the others.
+func (d *Docs) grantedBy() map[string][]string {
+	all := map[string][]string{}
+	for _, o := range d.plan.Operations() {
+		for _, requirement := range slices.Concat(o.Alternatives...) {
+			for _, scope := range requirement.Scopes {
+				by := o.GrantedBy(requirement.Scheme, scope)
+				if by != nil && credentialOf(d.plan.Scheme(requirement.Scheme)) == "token" {
+					all[scope] = by
+				}
+			}
+		}
+	}
+	return all
 }
 
 // scopesAt returns the scopes by the names that an issuer has for them.
@@ -311,11 +331,11 @@ func credentialOf(scheme *openapi3.SecurityScheme) string {
 	case scheme == nil:
 		return "credential"
 	case scheme.Type == "apiKey":
-		return "API key"
+		return apiKey
 	case scheme.Type == "mutualTLS":
 		return "client certificate"
 	case scheme.Type == "http" && strings.EqualFold(scheme.Scheme, "basic"):
-		return "user and password"
+		return userAndPassword
 	case scheme.Type == "http" && !strings.EqualFold(scheme.Scheme, "bearer"):
 		return scheme.Scheme + " credential"
 	}
