@@ -19,8 +19,10 @@ import (
 func (g *Gate) validate(
 	a *Admission, r *http.Request, op *operation, param func(string) string,
 ) (*http.Request, error) {
-	if err := op.schema.CheckNames(r, param); err != nil {
-		return nil, invalid(err, false)
+	if r.Body != nil && r.Body != http.NoBody { // else Check does so
+		if err := op.schema.CheckNames(r, param); err != nil {
+			return nil, invalid(err, false)
+		}
 	}
 	content, err := g.readBody(r, op)
 	if err != nil {
@@ -36,7 +38,7 @@ func (g *Gate) validate(
 	case accepted.Stream != nil:
 		accepted.Stream = streamed{accepted.Stream}
 	}
-	return accepted.Apply(r), nil
+	return accepted.Apply(a.contextOf(r), r), nil
 }
 
 // streamed is a body that is checked while the handler reads it: what is wrong with it is an

@@ -18,6 +18,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/gen"
+	"github.com/oasgate/oasgate/impl/messages"
 )
 
 // Message is a text and its owner.
@@ -242,14 +243,11 @@ func problemOf(err error) error {
 	return err
 }
 
-// problemTypes begins the type URIs of this API's own problems, which impl/PROBLEMS.md describes.
-const problemTypes = "https://github.com/oasgate/oasgate/blob/main/impl/PROBLEMS.md#"
-
 func keyReused() gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse {
 	detail := "This Idempotency-Key came with another text before. " +
 		"Choose a new one for a new message."
 	return gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse{
-		Type: problemTypes + "idempotency-key-reused", Title: "The Idempotency-Key is taken",
+		Type: string(messages.IdempotencyKeyReused), Title: "The Idempotency-Key is taken",
 		Status: http.StatusUnprocessableEntity, Detail: &detail,
 	}
 }
@@ -257,7 +255,7 @@ func keyReused() gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse {
 func preconditionFailed() gen.PreconditionFailedApplicationProblemPlusJSONResponse {
 	detail := "The message has changed since. Get it again for its ETag."
 	return gen.PreconditionFailedApplicationProblemPlusJSONResponse{
-		Type: problemTypes + "precondition-failed", Title: "The resource has changed",
+		Type: string(messages.PreconditionFailed), Title: "The resource has changed",
 		Status: http.StatusPreconditionFailed, Detail: &detail,
 	}
 }

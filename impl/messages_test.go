@@ -19,6 +19,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/gen"
+	"github.com/oasgate/oasgate/gen/apiclient"
+	"github.com/oasgate/oasgate/impl/messages"
 )
 
 // keeping serves with a store.
@@ -83,8 +85,8 @@ func wantRefusal(t *testing.T, got answer, status int, kind authz.Kind, detail s
 	t.Helper()
 	wantProblem(t, got, status)
 	uri := map[int]string{
-		http.StatusPreconditionFailed:  problemTypes + "precondition-failed",
-		http.StatusUnprocessableEntity: problemTypes + "idempotency-key-reused",
+		http.StatusPreconditionFailed:  string(messages.PreconditionFailed),
+		http.StatusUnprocessableEntity: string(messages.IdempotencyKeyReused),
 	}[status]
 	if kind != "" {
 		uri = authz.ProblemTypes + string(kind)
@@ -534,9 +536,9 @@ func TestStoreIsFaulty(t *testing.T) {
 
 func TestGeneratedClientKeepsMessages(t *testing.T) {
 	r, _ := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
-	api, err := gen.NewClientWithResponses(
+	api, err := apiclient.NewClientWithResponses(
 		r.url,
-		gen.WithRequestEditorFn(func(_ context.Context, request *http.Request) error {
+		apiclient.WithRequestEditorFn(func(_ context.Context, request *http.Request) error {
 			request.Header.Set("Authorization", "Bearer "+r.as("alice", readAndWrite).token)
 			return nil
 		}),
@@ -546,23 +548,23 @@ func TestGeneratedClientKeepsMessages(t *testing.T) {
 	}
 	key := "k"
 	created, err := api.CreateMessageWithResponse(t.Context(),
-		&gen.CreateMessageParams{IdempotencyKey: &key}, gen.MessageText{Text: "Hello"})
+		&apiclient.CreateMessageParams{IdempotencyKey: &key}, apiclient.MessageText{Text: "Hello"})
 	if err != nil || created.JSON201 == nil {
 		t.Fatalf("%v, %s", err, created.Body)
 	}
 	etag := created.Headers201.ETag
 	put, err := api.ReplaceMessageWithResponse(t.Context(), created.JSON201.Id,
-		&gen.ReplaceMessageParams{IfMatch: etag}, gen.MessageText{Text: "Hello, again"})
+		&apiclient.ReplaceMessageParams{IfMatch: etag}, apiclient.MessageText{Text: "Hello, again"})
 	if err != nil || put.JSON200 == nil || put.JSON200.Text != "Hello, again" {
 		t.Fatalf("%v, %s", err, put.Body)
 	}
 	limit := 1
-	list, err := api.ListMessagesWithResponse(t.Context(), &gen.ListMessagesParams{Limit: &limit})
+	list, err := api.ListMessagesWithResponse(t.Context(), &apiclient.ListMessagesParams{Limit: &limit})
 	if err != nil || list.JSON200 == nil || list.JSON200.Messages[0] != *put.JSON200 {
 		t.Fatalf("%v, %s", err, list.Body)
 	}
 	late, err := api.DeleteMessageWithResponse(t.Context(), created.JSON201.Id,
-		&gen.DeleteMessageParams{IfMatch: etag})
+		&apiclient.DeleteMessageParams{IfMatch: etag})
 	if err != nil || late.ApplicationproblemJSON412 == nil {
 		t.Fatalf("%v, %s", err, late.Body)
 	}

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -195,13 +196,14 @@ func (o *Operation) check(
 	return nil
 }
 
-// Apply returns the request as the handler is to get it.
-func (a *Accepted) Apply(r *http.Request) *http.Request {
+// Apply returns the request as the handler is to get it, with the context if it has to be another
+// request.
+func (a *Accepted) Apply(ctx context.Context, r *http.Request) *http.Request {
 	hasBody := len(a.Body) > 0 || a.json || r.Body != nil && r.Body != http.NoBody
 	if r.URL.RawQuery == a.RawQuery && a.Header == nil && a.Form == nil && !hasBody {
 		return r
 	}
-	r = r.WithContext(r.Context())
+	r = r.WithContext(ctx)
 	if r.URL.RawQuery != a.RawQuery {
 		at := *r.URL
 		at.RawQuery = a.RawQuery
