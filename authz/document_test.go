@@ -50,7 +50,10 @@ func TestOnlyRequestsMatter(t *testing.T) {
 		"an example of a response": {"{n: {type: integer}}}}}}}", "{n: {type: integer}}}, example: {n: x}}}}}"},
 		"a default of a response":  {"{n: {type: integer}}}}}}}", "{n: {type: integer, default: x}}}}}}}"},
 		"a pattern of a response":  {"{n: {type: integer}}}}}}}", "{n: {type: string, pattern: '(?=x)'}}}}}}}"},
-		"an example of a request":  {"schema: {type: boolean}", "schema: {type: boolean}, example: [1]"},
+		"a pattern that only ECMA-262 has": {
+			"schema: {type: boolean}", `schema: {type: string, pattern: '^(?!-)\u0061(?=b)b$'}`,
+		},
+		"an example of a request": {"schema: {type: boolean}", "schema: {type: boolean}, example: [1]"},
 		"a default of a required parameter": {
 			"{name: full, in: query, schema: {type: boolean}}",
 			"{name: full, in: query, required: true, schema: {type: boolean, default: x}}",
@@ -234,6 +237,11 @@ func TestExtensions(t *testing.T) {
 		{on("x-authz-timeout: none"), ""},
 		{on("x-authz-timeout: 0s"), "x-authz-timeout: expected a positive duration"},
 		{on("x-authz-timeout: 120"), "x-authz-timeout: expected a positive duration"},
+		{on("x-authz-outlives-token: true"), ""},
+		{on("x-authz-stream: false"), ""},
+		{on("x-authz-stream: true"), "x-authz-stream: a body of application/json cannot be streamed"},
+		{on("x-authz-stream: 1"), "x-authz-stream: expected true or false"},
+		{on("x-authz-outlives-token: \"true\""), "x-authz-outlives-token: expected true or false"},
 		{on("x-authz-timeouts: 2m"), "POST /things/{id}: unknown extension x-authz-timeouts"},
 		{on("X-Authz-Timeout: 2m"), "unknown extension X-Authz-Timeout"},
 		{on("x-auth-timeout: 2m"), "is it x-authz-timeout, misspelt?"},

@@ -59,7 +59,8 @@ var kinds = map[Kind]struct {
 	detail string
 }{
 	MissingToken: {http.StatusUnauthorized, "An access token is required",
-		"Send an access token of this API in the Authorization header: Bearer, a space, the token."},
+		"Send an access token of this API in the Authorization header: " +
+			"Bearer, a space, the token."},
 	InvalidRequest: {http.StatusBadRequest, "The access token is presented wrongly",
 		"Send one Authorization header that holds Bearer, a space and one token, and no token " +
 			"elsewhere."},
@@ -123,7 +124,8 @@ type Error struct {
 	Detail string      // for the client; empty: the kind's own
 	Errors []Violation // InvalidParameter, InvalidBody: what is wrong, at most 20
 	// Scopes are those of the alternative that is nearest, with InsufficientScope, or of the one
-	// with the fewest, with MissingToken and InvalidToken.
+	// with the fewest, with a 401, by the names of the document. A challenge has the issuer's
+	// names.
 	Scopes     []string
 	StepUp     *StepUp       // InsufficientAuth: what is asked
 	Allow      []string      // MethodNotAllowed: the methods of the path
@@ -133,10 +135,11 @@ type Error struct {
 	operation *operation // MissingCredential, InvalidCredential: what the challenges are about
 	missing   int        // scopes: how many of those of the way
 	way       *way
-	prepared  string // the challenge, made at start
-	status    int    // 0: the kind's own
-	bodyRead  bool   // the request's body has been read to its end
-	schema    bool   // a schema of the document is broken, and nothing else
+	asked     []string // Scopes, by the names that the issuer has for them; nil: the same
+	prepared  string   // the challenge, made at start
+	status    int      // 0: the kind's own
+	bodyRead  bool     // the request's body has been read to its end
+	schema    bool     // a schema of the document is broken, and nothing else
 }
 
 // Status returns the HTTP status of the answer.

@@ -34,15 +34,19 @@ type extension struct {
 
 // The extensions that are read in places of their own.
 const (
-	scopesExtension = "x-scopes"
-	acrExtension    = "x-acr-values"
-	maxAgeExtension = "x-max-age"
+	scopesExtension   = "x-scopes"
+	impliesExtension  = "x-authz-implies"
+	defaultsExtension = "x-authz-default-scopes"
+	acrExtension      = "x-acr-values"
+	maxAgeExtension   = "x-max-age"
 )
 
 // extensions are all of them. Names that begin like these and are not among them are faults: a
 // misspelt control would be absent unseen.
 var extensions = map[string]extension{
-	scopesExtension: {atScheme, "a map of scopes to descriptions", nil},
+	scopesExtension:   {atScheme, "a map of scopes to descriptions", nil},
+	impliesExtension:  {atScheme, "a map of scopes to lists of the scopes that each implies", nil},
+	defaultsExtension: {atScheme, "a list of one or more scopes", nil},
 	acrExtension: {atOperation, "a list of one or more strings of " + printable,
 		readACRValues},
 	maxAgeExtension:    {atOperation, "a number of seconds, 0 or more", readMaxAge},
@@ -50,8 +54,12 @@ var extensions = map[string]extension{
 	"x-authz-timeout": {atOperation, "a positive duration such as 90s or 2m, or none",
 		readTimeout},
 
+	"x-authz-stream":         {atOperation, "true or false", readStream},
+	"x-authz-outlives-token": {atOperation, "true or false", readOutlivesToken},
+
 	// read by the tool
 	"x-authz-lint-ignore": {atOperation, "a list of rules of authz lint", isList},
+	"x-authz-introspect":  {atOperation, "true or false", readIntrospect},
 	// read by authztest
 	"x-authz-owner": {atOperation, "subject", readOwner},
 }
@@ -63,9 +71,25 @@ func isList(_ *Operation, value any) bool {
 	return remarshal(value, &names) == nil
 }
 
+func readIntrospect(o *Operation, value any) bool {
+	on, ok := value.(bool)
+	o.Introspect = on
+	return ok
+}
+
 func readOwner(o *Operation, value any) bool {
 	o.OwnedBySubject = value == "subject"
 	return o.OwnedBySubject
+}
+
+func readStream(o *Operation, value any) (ok bool) {
+	o.Stream, ok = value.(bool)
+	return ok
+}
+
+func readOutlivesToken(o *Operation, value any) (ok bool) {
+	o.OutlivesToken, ok = value.(bool)
+	return ok
 }
 
 const extensionPrefix = "x-authz-"
@@ -208,8 +232,8 @@ func misspells(name, right string) bool {
 	return false
 }
 
-// extensionFaults looks for extensions in every object that a request meets.
-func (p *Plan) extensionFaults() (faults []error) {
+// extensionFaults looks for extensions in every object that a request meets, schemas if asked to.
+func (p *Plan) extensionFaults(schemas bool) (faults []error) {
 	check := func(at place, where Fault, values map[string]any, origin *openapi3.Origin) {
 		for _, problem := range checkExtensions(at, values) {
 			fault := where
@@ -246,6 +270,9 @@ func (p *Plan) extensionFaults() (faults []error) {
 			check(atOperation, where, o.Extensions, o.Origin)
 			p.checkInputExtensions(check, where, o.Parameters, o.RequestBody)
 		}
+	}
+	if !schemas {
+		return faults
 	}
 	_ = doc.WalkSchemas(func(at string, ref *openapi3.SchemaRef) error {
 		check("a schema", Fault{Problem: at + ": "}, ref.Value.Extensions, ref.Value.Origin)

@@ -25,11 +25,23 @@ type Verifier interface {
 }
 
 // PresentedVerifier is a [Verifier] that also verifies tokens bound to the client's certificate
-// (RFC 8705 §3). [*token.Verifier] is one. A [Gate] asks it where the TLS connection has a client
-// certificate.
+// (RFC 8705 §3), and asks an issuer now whether a token is active (RFC 7662). [*token.Verifier] is
+// one. A [Gate] calls it where there is a certificate and Offer says that it counts, and for
+// operations with x-authz-introspect.
 type PresentedVerifier interface {
 	Verifier
 	VerifyPresented(ctx context.Context, presented token.Presented) (*token.Principal, error)
+	Offer() token.Offer
+}
+
+// ScopeNamer is a [Verifier] whose issuers have names of their own for scopes. [*token.Verifier] is
+// one. Challenges and metadata list scopes by these names, so that clients ask for them.
+type ScopeNamer interface {
+	Verifier
+	// ScopesToRequest returns the names that the issuer of a token has for scopes, or that all
+	// issuers have where the token is "" or names none of them. Where these differ, certain is
+	// false.
+	ScopesToRequest(token string, scopes []string) (names []string, certain bool)
 }
 
 // Config is what a [Gate] is made of. Document has no default, and Verifier none where the document
@@ -41,6 +53,8 @@ type Config struct {
 	Verifier Verifier
 	// Authenticators are those of the other security schemes, by name.
 	Authenticators map[string]Authenticator
+	// ClientCertificates says where a client's certificate is. Default: the TLS connection.
+	ClientCertificates ClientCertificates
 	// Schemes says what a security scheme demands of an access token beyond being genuine, by name.
 	Schemes map[string]Scheme
 	// Without are the names of security schemes that are switched off: an alternative that needs
@@ -50,9 +64,12 @@ type Config struct {
 	// Unstated says what becomes of operations whose security is not stated. Default
 	// [RefuseUnstated].
 	Unstated Unstated
-	// CookieOrigins are the origins, such as https://app.example.com, beside the API's own whose pages may
-	// change something with nothing but a credential that browsers add by themselves: a cookie,
-	// HTTP Basic or a client certificate. See [http.CrossOriginProtection].
+	// Undecoded says what becomes of media types of bodies that cannot be held to their schemas.
+	// Default [RefuseUndecoded].
+	Undecoded Undecoded
+	// CookieOrigins are the origins, such as https://app.example.com, beside the API's own whose
+	// pages may change something with nothing but a credential that browsers add by themselves: a
+	// cookie, HTTP Basic or a client certificate. See [http.CrossOriginProtection].
 	CookieOrigins []string
 	// Realm stands in challenges (RFC 9110 §11.5). Default: the document's title if it is plain
 	// ASCII, else "api".
@@ -119,21 +136,23 @@ type Config struct {
 
 // Gate decides every request by the document. It is safe for concurrent use.
 type Gate struct {
-	plan      *Plan
-	verifier  Verifier
-	sources   map[string]*source // of each security scheme
-	demands   map[string]Scheme
-	origins   *http.CrossOriginProtection
-	realm     string
-	basePath  string
-	public    string // where the document's paths begin for clients
-	maxBody   int64
-	responses Responses
-	explain   bool
-	now       func() time.Time
-	metadata  *metadata // nil without Resource
-	dpop      *dpop     // nil where DPoP is not offered
-	logger    *slog.Logger
+	plan         *Plan
+	verifier     Verifier
+	sources      map[string]*source // of each security scheme
+	demands      map[string]Scheme
+	origins      *http.CrossOriginProtection
+	realm        string
+	basePath     string
+	public       string // where the document's paths begin for clients
+	maxBody      int64
+	responses    Responses
+	explain      bool
+	now          func() time.Time
+	metadata     *metadata // nil without Resource
+	dpop         *dpop     // nil where DPoP is not offered
+	offer        token.Offer
+	certificates ClientCertificates
+	logger       *slog.Logger
 
 	onDecision       func(context.Context, Decision)
 	authorizeMore    func(context.Context, *http.Request, Operation, *token.Principal) error
@@ -171,11 +190,22 @@ func New(config Config) (*Gate, error) {
 	if g.logger == nil {
 		g.logger = slog.Default()
 	}
-	faults := g.unguarded.check()
+	g.certificates = config.ClientCertificates
+	faults := append(g.unguarded.check(), g.certificates.check()...)
+	if v, ok := config.Verifier.(PresentedVerifier); ok {
+		g.offer = v.Offer()
+	}
 	g.origins = http.NewCrossOriginProtection()
 	for _, origin := range config.CookieOrigins {
 		if err := g.origins.AddTrustedOrigin(origin); err != nil {
-			faults = append(faults, fmt.Errorf("authz: Config.CookieOrigins has %q: expected an origin such as https://app.example.com: %w", origin, err))
+			faults = append(
+				faults,
+				fmt.Errorf(
+					"authz: Config.CookieOrigins has %q: expected an origin such as https://app.example.com: %w",
+					origin,
+					err,
+				),
+			)
 		}
 	}
 	if g.maxBody < 0 {
@@ -196,7 +226,13 @@ func New(config Config) (*Gate, error) {
 			"or a path such as /v1 without a slash at its end", g.public))
 	}
 	if base, err := url.Parse(g.problemTypes); err != nil || !base.IsAbs() {
-		faults = append(faults, fmt.Errorf("authz: Config.ProblemTypeBase is %q: expected an absolute URI such as https://api.example.com/problems#, which the kind is appended to", g.problemTypes))
+		faults = append(
+			faults,
+			fmt.Errorf(
+				"authz: Config.ProblemTypeBase is %q: expected an absolute URI such as https://api.example.com/problems#, which the kind is appended to",
+				g.problemTypes,
+			),
+		)
 	}
 	if !quotable(g.realm) {
 		faults = append(faults,
@@ -221,7 +257,7 @@ func New(config Config) (*Gate, error) {
 	if g.dpop, err = newDPoP(config, g.basePath, g.public); err != nil {
 		faults = append(faults, err)
 	}
-	if g.metadata, err = newMetadata(config, plan, g.dpop); err != nil {
+	if g.metadata, err = newMetadata(config, plan, g.dpop, g.offer); err != nil {
 		faults = append(faults, err)
 	}
 	if plan != nil {
@@ -259,6 +295,7 @@ func (g *Gate) Check(r *http.Request, route string,
 	if _, path, ok := strings.Cut(route, " "); ok && route[0] != '/' && g.unguarded.has(path) {
 		return r, nil
 	}
+	g.certificates.Strip(r)
 	a := admission(r)
 	if g.onDecision == nil {
 		admitted, _, err := g.decide(a, r, route, param)

@@ -12,6 +12,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 
 	"github.com/oasgate/oasgate/authz/internal/schema"
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // Plan is an OpenAPI document compiled to one policy per operation. Everything that the document
@@ -22,6 +23,10 @@ type Plan struct {
 	paths      map[string]*path // by the document's path template: /messages/{id}
 	schemes    map[string]*scheme
 	scopes     map[string]string // of all schemes
+	defaults   []string          // of them, those that clients start with; nil: all
+
+	granters   map[string]implications // by scheme; nil: no scope implies another
+	nullConsts []*openapi3.Location
 }
 
 // path is a path of the document, and its operations by method.
@@ -48,9 +53,19 @@ type Operation struct {
 	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See
 	// x-authz-timeout and [Admission.Limiter].
 	Timeout time.Duration
+	// Introspect: an access token is accepted only if its issuer says now that it is active. See
+	// x-authz-introspect.
+	Introspect bool
+	// Stream: the handler reads the body of a request while it arrives. See x-authz-stream.
+	Stream bool
+	// OutlivesToken: a response that streams goes on when the token has expired. See
+	// x-authz-outlives-token and [Admission.Expiry].
+	OutlivesToken bool
 	// OwnedBySubject: what the operation reads or writes belongs to the principal that made it. The
 	// conformance kit asks for it as another; a handler enforces it. See x-authz-owner.
 	OwnedBySubject bool
+
+	granters map[string]implications // the plan's
 }
 
 // Alternative is a set of requirements that must all be met (AND).
@@ -92,6 +107,8 @@ type operation struct {
 	hidden  []string  // query parameters that are keys
 
 	wanted     []string        // the scopes to come back with; see tell
+	asked      []string        // the same, by the names that issuers have for them
+	unsettled  bool            // issuers have different names
 	challenges map[Kind]string // that list them, where they are the same for all requests
 }
 
@@ -103,14 +120,19 @@ type way struct {
 	ambient bool
 }
 
-// need is a scope that the principal of a source must have.
+// need is a scope that the principal of a source must have, or another one that implies it.
 type need struct {
 	source  int
 	scope   string
+	by      []string // the others
 	ofToken bool
 }
 
-func newWay(conditions []condition) way {
+func (n *need) metBy(p *token.Principal) bool {
+	return p.HasScope(n.scope) || slices.ContainsFunc(n.by, p.HasScope)
+}
+
+func (o *operation) newWay(conditions []condition) way {
 	w := way{conditions: conditions}
 	chosen := false // a credential that only a script can add, which CORS must allow
 	for _, c := range conditions {
@@ -118,11 +140,19 @@ func newWay(conditions []condition) way {
 		// any page can link to a URL with a key
 		chosen = chosen || !c.scheme.isAmbient() && !c.scheme.isKey("query")
 		for _, scope := range c.scopes {
-			if n := (need{c.source, scope, c.scheme.isToken()}); !slices.Contains(w.needs, n) {
-				w.needs = append(w.needs, n)
+			same := func(n need) bool { return n.source == c.source && n.scope == scope }
+			if !slices.ContainsFunc(w.needs, same) {
+				by := o.GrantedBy(c.scheme.name, scope)
+				w.needs = append(w.needs, need{c.source, scope, by, c.scheme.isToken()})
 			}
 		}
 	}
+	all := slices.Clone(w.needs)
+	w.needs = slices.DeleteFunc(w.needs, func(n need) bool { // who has another one has it as well
+		return slices.ContainsFunc(all, func(other need) bool {
+			return other.source == n.source && slices.Contains(n.by, other.scope)
+		})
+	})
 	w.ambient = w.ambient && !chosen
 	return w
 }
@@ -167,6 +197,15 @@ const (
 	DenyUnstated                   // every request to such an operation is refused
 )
 
+// Undecoded says what becomes of media types of a request body that nothing decodes, such as
+// application/xml, and whose schema says more than that they are bytes or text.
+type Undecoded int
+
+const (
+	RefuseUndecoded Undecoded = iota // the document has a fault, and is not served
+	DenyUndecoded                    // a body of such a type is answered with 415
+)
+
 // Compile compiles a document. The error joins a [*Fault] for each of its faults.
 func Compile(doc *openapi3.T) (*Plan, error) { return Config{Document: doc}.Compile() }
 
@@ -191,7 +230,7 @@ func (c Config) compile(schemas bool) (*Plan, []error) {
 		return nil, []error{errors.New("authz: Config.Document is nil: there is no policy")}
 	}
 	p, faults := c.read(schemas)
-	faults = append(faults, p.extensionFaults()...)
+	faults = append(faults, p.extensionFaults(schemas)...)
 	if schemas {
 		faults = append(p.validate(), faults...)
 	}
@@ -206,27 +245,28 @@ func Describe(doc *openapi3.T) []Operation {
 	return p.Operations()
 }
 
-// Notes returns what a document says that does not reach every handler, with its places: values
-// that generated code does not bind, and const: null, which is lost where a document is loaded
-// without IncludeOrigin, as the one that generated code embeds is. Nothing of it is a fault. It is
-// for tools that report on documents, and needs one that was loaded with IncludeOrigin.
-func Notes(doc *openapi3.T) (notes []*Fault) {
-	p, _ := Config{Document: doc}.read(false)
-	compiler := schema.NewCompiler(doc, schema.Options{})
+// Inspect is [Compile] for tools that report on documents, which should be loaded with
+// IncludeOrigin. The notes are what a document says that does not reach every handler, and no
+// fault: values that generated code does not bind, and const: null, which is lost where a document
+// is loaded without IncludeOrigin, as the one that generated code embeds is.
+func Inspect(doc *openapi3.T) (notes []*Fault, err error) {
+	p, faults := Config{Document: doc}.compile(true)
+	if p == nil {
+		return nil, errors.Join(faults...)
+	}
 	for _, o := range p.operations {
-		inputs, _ := compiler.Operation(o.route.PathItem, o.route.Operation)
-		for _, text := range inputs.Unbound {
+		for _, text := range o.schema.Unbound {
 			notes = append(notes, &Fault{
 				Method: o.Method, Path: o.Path, Problem: text,
 				At: locate(o.route.Operation.Origin, ""),
 			})
 		}
 	}
-	for _, at := range compiler.NullConsts {
+	for _, at := range p.nullConsts {
 		notes = append(notes, &Fault{At: at, Problem: `const: null is lost where the document is ` +
 			`loaded without its origins, as generated code loads it: write type: "null"`})
 	}
-	return notes
+	return notes, errors.Join(faults...)
 }
 
 func newPlan(doc *openapi3.T) *Plan {
@@ -238,6 +278,7 @@ func newPlan(doc *openapi3.T) *Plan {
 func (c Config) read(schemas bool) (*Plan, []error) {
 	p := newPlan(c.Document)
 	faults := p.readSchemes()
+	faults = append(append(faults, p.readImplications()...), p.readDefaultScopes()...)
 	var compiler, responses *schema.Compiler
 	if schemas {
 		if c.Responses != IgnoreResponses {
@@ -247,6 +288,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		}
 		compiler = schema.NewCompiler(p.doc, schema.Options{
 			IgnoreFormats: c.IgnoreFormats, RefuseReadOnly: c.RefuseReadOnly,
+			DenyUndecoded: c.Undecoded == DenyUndecoded,
 		})
 		for _, name := range c.IgnoreFormats {
 			if !schema.IsKnownFormat(name) {
@@ -308,6 +350,9 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		}
 		p.paths[template] = at
 	}
+	if compiler != nil {
+		p.nullConsts = compiler.NullConsts
+	}
 	return p, faults
 }
 
@@ -341,7 +386,9 @@ func locate(element *openapi3.Origin, field string) *openapi3.Location {
 func (p *Plan) readOperation(c Config, method, template string,
 	item *openapi3.PathItem) (o *operation, faults []error) {
 	spec := item.GetOperation(method)
-	o = &operation{Operation: Operation{ID: spec.OperationID, Method: method, Path: template}}
+	o = &operation{Operation: Operation{
+		ID: spec.OperationID, Method: method, Path: template, granters: p.granters,
+	}}
 	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method,
 		Operation: spec}
 	problem := func(field, problem string) {
@@ -371,7 +418,7 @@ func (p *Plan) readOperation(c Config, method, template string,
 			problem("security", "an alternative of its security is null: write {} if a token is "+
 				"optional, or take it out")
 		}
-		alternative, problems := p.readAlternative(requirement)
+		alternative, problems := p.readAlternative(requirement, c.Without)
 		for _, text := range problems {
 			problem("security", text)
 		}
@@ -381,6 +428,12 @@ func (p *Plan) readOperation(c Config, method, template string,
 	for _, text := range o.readExtensions(spec.Extensions) {
 		problem("", text)
 	}
+	if o.Introspect && o.Public() {
+		problem(
+			"",
+			"it has x-authz-introspect, and everybody may call it: there is no token to ask about",
+		)
+	}
 	if o.StepUp != nil && !o.alwaysByToken(p) {
 		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, but nothing "+
 			"else says how a person signed in", acrExtension, maxAgeExtension))
@@ -388,7 +441,9 @@ func (p *Plan) readOperation(c Config, method, template string,
 	return o, faults
 }
 
-func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (
+func (p *Plan) readAlternative(
+	requirement openapi3.SecurityRequirement, without []string,
+) (
 	alternative Alternative, problems []string) {
 	alternative = Alternative{}
 	// what the Authorization header is to hold, and for which scheme
@@ -398,7 +453,9 @@ func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (
 		alternative = append(alternative, Requirement{name, slices.Clone(scopes)})
 		s, err := p.scheme(name)
 		if err != nil {
-			problems = append(problems, err.Error())
+			if !slices.Contains(without, name) {
+				problems = append(problems, err.Error())
+			}
 			continue
 		}
 		if scopes == nil {
@@ -475,6 +532,11 @@ func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error)
 	}
 	var errs []error
 	o.schema, errs = compiler.Operation(o.route.PathItem, o.route.Operation)
+	if o.Stream && errs == nil {
+		for _, err := range o.schema.Stream() {
+			errs = append(errs, fmt.Errorf("x-authz-stream: %w", err))
+		}
+	}
 	for _, err := range errs {
 		problem(err.Error())
 	}

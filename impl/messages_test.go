@@ -17,7 +17,10 @@ import (
 	"time"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/gen"
+	"github.com/oasgate/oasgate/gen/apiclient"
+	"github.com/oasgate/oasgate/impl/messages"
 )
 
 // keeping serves with a store.
@@ -82,8 +85,8 @@ func wantRefusal(t *testing.T, got answer, status int, kind authz.Kind, detail s
 	t.Helper()
 	wantProblem(t, got, status)
 	uri := map[int]string{
-		http.StatusPreconditionFailed:  problemTypes + "precondition-failed",
-		http.StatusUnprocessableEntity: problemTypes + "idempotency-key-reused",
+		http.StatusPreconditionFailed:  string(messages.PreconditionFailed),
+		http.StatusUnprocessableEntity: string(messages.IdempotencyKeyReused),
 	}[status]
 	if kind != "" {
 		uri = authz.ProblemTypes + string(kind)
@@ -164,7 +167,8 @@ func TestMessage(t *testing.T) {
 		}
 
 		const needed = "The header parameter If-Match is missing."
-		wantRefusal(t, alice.ask(t, "PUT", at, `{"text":"blind"}`), http.StatusBadRequest, authz.InvalidParameter, needed)
+		wantRefusal(t, alice.ask(t, "PUT", at, `{"text":"blind"}`), http.StatusBadRequest,
+			authz.InvalidParameter, needed)
 		wantRefusal(t, alice.ask(t, "DELETE", at, ""), http.StatusBadRequest,
 			authz.InvalidParameter, needed)
 
@@ -297,13 +301,16 @@ func TestIdempotentPost(t *testing.T) {
 			"This Idempotency-Key came with another text before. Choose a new one for a new "+
 				"message.")
 		// A request that was refused has not used its key.
-		if got := alice.ask(t, "POST", messagesPath, `{"text":""}`, "Idempotency-Key", "k2"); got.status != http.StatusBadRequest {
+		if got := alice.ask(t, "POST", messagesPath, `{"text":""}`, "Idempotency-Key",
+			"k2"); got.status != http.StatusBadRequest {
 			t.Errorf("an empty text: %d", got.status)
 		}
-		if got := alice.ask(t, "POST", messagesPath, `{"text":"now"}`, "Idempotency-Key", "k2"); got.status != http.StatusCreated {
+		if got := alice.ask(t, "POST", messagesPath, `{"text":"now"}`, "Idempotency-Key",
+			"k2"); got.status != http.StatusCreated {
 			t.Errorf("the key of a request that was refused: %d %s", got.status, got.body)
 		}
-		if got := r.as("bob", readAndWrite).ask(t, "POST", messagesPath, `{"text":"Bob's"}`, "Idempotency-Key", "k"); got.status != http.StatusCreated {
+		if got := r.as("bob", readAndWrite).ask(t, "POST", messagesPath, `{"text":"Bob's"}`,
+			"Idempotency-Key", "k"); got.status != http.StatusCreated {
 			t.Errorf("Bob's own key of the same name: %d %s", got.status, got.body)
 		}
 		if n := count(t, s, "messages"); n != 3 {
@@ -481,7 +488,8 @@ func TestStoreIsLost(t *testing.T) {
 	m := alice.post(t, "x")
 	at := messagesPath + "/" + m.Id
 	line.cut()
-	for _, request := range [][]string{{"GET", messagesPath, ""}, {"GET", at, ""}, {"POST", messagesPath, `{"text":"x"}`}, {"PUT", at, `{"text":"x"}`}, {"DELETE", at, ""}} {
+	for _, request := range [][]string{{"GET", messagesPath, ""}, {"GET", at, ""},
+		{"POST", messagesPath, `{"text":"x"}`}, {"PUT", at, `{"text":"x"}`}, {"DELETE", at, ""}} {
 		got := alice.ask(t, request[0], request[1], request[2], "If-Match", "*", "Idempotency-Key",
 			"k", "X-Request-Id", "lost-"+request[0])
 		wantRefusal(t, got, http.StatusServiceUnavailable, authz.Unavailable,
@@ -528,9 +536,9 @@ func TestStoreIsFaulty(t *testing.T) {
 
 func TestGeneratedClientKeepsMessages(t *testing.T) {
 	r, _ := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
-	api, err := gen.NewClientWithResponses(
+	api, err := apiclient.NewClientWithResponses(
 		r.url,
-		gen.WithRequestEditorFn(func(_ context.Context, request *http.Request) error {
+		apiclient.WithRequestEditorFn(func(_ context.Context, request *http.Request) error {
 			request.Header.Set("Authorization", "Bearer "+r.as("alice", readAndWrite).token)
 			return nil
 		}),
@@ -540,23 +548,23 @@ func TestGeneratedClientKeepsMessages(t *testing.T) {
 	}
 	key := "k"
 	created, err := api.CreateMessageWithResponse(t.Context(),
-		&gen.CreateMessageParams{IdempotencyKey: &key}, gen.MessageText{Text: "Hello"})
+		&apiclient.CreateMessageParams{IdempotencyKey: &key}, apiclient.MessageText{Text: "Hello"})
 	if err != nil || created.JSON201 == nil {
 		t.Fatalf("%v, %s", err, created.Body)
 	}
 	etag := created.Headers201.ETag
 	put, err := api.ReplaceMessageWithResponse(t.Context(), created.JSON201.Id,
-		&gen.ReplaceMessageParams{IfMatch: etag}, gen.MessageText{Text: "Hello, again"})
+		&apiclient.ReplaceMessageParams{IfMatch: etag}, apiclient.MessageText{Text: "Hello, again"})
 	if err != nil || put.JSON200 == nil || put.JSON200.Text != "Hello, again" {
 		t.Fatalf("%v, %s", err, put.Body)
 	}
 	limit := 1
-	list, err := api.ListMessagesWithResponse(t.Context(), &gen.ListMessagesParams{Limit: &limit})
+	list, err := api.ListMessagesWithResponse(t.Context(), &apiclient.ListMessagesParams{Limit: &limit})
 	if err != nil || list.JSON200 == nil || list.JSON200.Messages[0] != *put.JSON200 {
 		t.Fatalf("%v, %s", err, list.Body)
 	}
 	late, err := api.DeleteMessageWithResponse(t.Context(), created.JSON201.Id,
-		&gen.DeleteMessageParams{IfMatch: etag})
+		&apiclient.DeleteMessageParams{IfMatch: etag})
 	if err != nil || late.ApplicationproblemJSON412 == nil {
 		t.Fatalf("%v, %s", err, late.Body)
 	}
@@ -589,7 +597,8 @@ func TestMessageExamples(t *testing.T) {
 		"IdempotencyKeyReused": alice.ask(t, "POST", messagesPath, `{"text":"y"}`, "Idempotency-Key", "k"),
 		"Unavailable":          lost.ask(t, "GET", at, ""),
 	} {
-		for name, example := range document.Components.Responses[response].Value.Content["application/problem+json"].Examples {
+		for name, example := range document.Components.Responses[response].Value.
+			Content["application/problem+json"].Examples {
 			if want := canonical(t, example.Value.Value); canonical(t,
 				json.RawMessage(got.body)) != want {
 				t.Errorf("%s: the server answers\n%s, the document's example %s is\n%s", response,
@@ -603,7 +612,8 @@ func TestMessageExamples(t *testing.T) {
 		t.Errorf("the example of a cursor is read as %s, %v, want %s", got, err, id)
 	}
 	if got, want := (Message{ID: id}).Created().Format(
-		time.RFC3339Nano), schemas["Message"].Value.Properties["created"].Value.Example; got != want {
+		time.RFC3339Nano),
+		schemas["Message"].Value.Properties["created"].Value.Example; got != want {
 		t.Errorf("the example of an id is of %s, that of created is %s", got, want)
 	}
 }
@@ -627,6 +637,47 @@ func TestNobodyAsks(t *testing.T) {
 	} {
 		if answer, err := call(); answer != nil || err == nil {
 			t.Errorf("%s: nobody is answered with %v, %v", name, answer, err)
+		}
+	}
+}
+
+// TestPublicPath: behind a proxy that changes the prefix of the paths, all that names a URL has the
+// prefix that clients see.
+func TestPublicPath(t *testing.T) {
+	for _, test := range []struct{ base, public, resource, here, there string }{
+		{"", "", "https://api.example", "", ""},
+		{"/v1", "", "https://api.example", "/v1", "/v1"},
+		{"/inside", "/v1", "https://api.example", "/inside", "/v1"},
+		{"/inside", "/", "https://api.example", "/inside", ""},
+		{"", "/v1", "https://api.example/v1", "", "/v1"},
+	} {
+		store := open(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/messages.db"})
+		r := start(t, func(c *server.Config) {
+			handledBy(Handlers{Messages: store})(c)
+			c.Resource, c.Docs = test.resource, true
+			c.Gate = func(c *authz.Config) { c.BasePath, c.PublicPath = test.base, test.public }
+		})
+		alice := r.as("alice", readAndWrite)
+		for range 2 {
+			got := alice.ask(t, "POST", test.here+messagesPath, `{"text":"Hello"}`)
+			if at := got.header.Get("Location"); !strings.HasPrefix(at, test.there+messagesPath+"/") {
+				t.Errorf("%+v: Location is %q", test, at)
+			}
+		}
+		link := alice.ask(t, "GET", test.here+messagesPath+"?limit=1", "").header.Get("Link")
+		if !strings.HasPrefix(link, "<"+test.there+messagesPath+"?") {
+			t.Errorf("%+v: Link is %q", test, link)
+		}
+		api := strings.TrimSuffix(test.resource, test.there) + test.there
+		if docs := r.ask(t, "GET", "/docs/openapi.json").body; !strings.Contains(docs,
+			`"servers":[{"url":"`+api+`"}]`) {
+			t.Errorf("%+v: the served document does not say that the API is at %s", test, api)
+		}
+		at, _ := url.Parse(test.resource)
+		known := "/.well-known/oauth-protected-resource" + at.Path
+		if told := r.ask(t, "GET", known).body; !strings.Contains(told,
+			`"resource":"`+test.resource+`"`) {
+			t.Errorf("%+v: the metadata at %s is %s", test, known, told)
 		}
 	}
 }

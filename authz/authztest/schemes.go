@@ -98,7 +98,7 @@ func (s schemes) wants(o authz.Operation, p presented) authz.Kind {
 		for _, r := range a {
 			has, ok := p[s.key(r)]
 			missing = missing || !ok
-			if lacking := ok && lacksAny(has, r.Scopes); lacking &&
+			if lacking := ok && lacksAny(o, r, has); lacking &&
 				(lacks == "" || s.isToken(r.Scheme)) {
 				lacks = authz.InsufficientRole
 				if s.isToken(r.Scheme) {
@@ -117,7 +117,11 @@ func (s schemes) wants(o authz.Operation, p presented) authz.Kind {
 	return want
 }
 
-func lacksAny(granted, required []string) bool { return lacks(granted, required) > 0 }
+func lacksAny(o authz.Operation, r authz.Requirement, granted []string) bool {
+	return slices.ContainsFunc(r.Scopes, func(scope string) bool {
+		return !has(granted, scope, o.GrantedBy(r.Scheme, scope))
+	})
+}
 
 // cases are those of an operation that takes other credentials than tokens, or beside them.
 func (s schemes) cases(o authz.Operation) (all []Case) {
@@ -188,10 +192,13 @@ func (s schemes) alternativeCases(
 		cases = append(cases, c)
 		return &cases[len(cases)-1]
 	}
-	// A bad credential is refused unless what is left is enough, and where none is needed.
+	// A bad credential is refused unless what is left is enough, and where none is needed. The
+	// nearest miss is told: that of another alternative may be nearer.
 	bad := func(rest presented, kind authz.Kind) authz.Kind {
-		if s.wants(o, rest) == "" && !o.Optional() {
-			return ""
+		switch want := s.wants(o, rest); {
+		case o.Optional():
+		case want == "", want == authz.InsufficientScope, want == authz.InsufficientRole:
+			return want
 		}
 		return kind
 	}

@@ -11,14 +11,18 @@ import (
 	"io"
 	"maps"
 	"mime"
+	"mime/multipart"
 	"net/http"
+	"net/textproto"
+	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/oapi-codegen/runtime"
+	"golang.org/x/oauth2"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/client"
@@ -33,6 +37,7 @@ type callCommand struct {
 // callable is an operation with its parameters.
 type callable struct {
 	authz.Operation
+	plan       *authz.Plan
 	spec       *openapi3.Operation
 	parameters []*parameter
 }
@@ -47,24 +52,38 @@ type parameter struct {
 
 // callOptions holds the flags that all operations have.
 type callOptions struct {
-	url, client                  string
-	dpop, include                bool
+	url, client, as, user        string
+	base                         string // of the document's paths
+	scope, form, keys            repeated
+	dpop, include, json          bool
 	dev                          bool // the token comes from a running dev
 	hasDev                       bool // the program has the command dev
+	keySchemes                   []string
+	takesUser                    bool // the operation takes HTTP Basic
 	issuer, audience, clientID   string
+	file                         string // that lists issuers
 	body, contentType            string
 	bodyGiven, clientGiven, help bool
 }
 
+// repeated is a flag that can be given several times.
+type repeated []string
+
+// String implements [flag.Value].
+func (r *repeated) String() string { return strings.Join(*r, ", ") }
+
+// Set implements [flag.Value].
+func (r *repeated) Set(value string) error { *r = append(*r, value); return nil }
+
 // call calls the operation that the first argument names.
 func (p *program) call(ctx context.Context, args []string) error {
-	document, plan, err := p.plan()
+	document, plan, served, err := p.plan()
 	if err != nil {
 		return err
 	}
 	operations := callables(document, plan)
-	if len(args) == 0 || slices.Contains([]string{"-h", "-help", "--help", "help"}, args[0]) {
-		return p.listOperations(operations)
+	if listed, asJSON := listing(args); listed {
+		return p.listOperations(operations, asJSON)
 	}
 	name := args[0]
 	if strings.HasPrefix(name, "-") {
@@ -88,15 +107,23 @@ func (p *program) call(ctx context.Context, args []string) error {
 	if options.help {
 		return p.usage(o)
 	}
-	body, err := options.read(p.stdin)
+	body, err := options.read(o.spec, p.stdin)
 	if err != nil {
 		return &configurationError{err}
 	}
+	options.within(served.clientPrefix())
 	request, err := o.request(ctx, options, body)
 	if err != nil {
 		return &configurationError{fmt.Errorf("%w: see %s call %s --help", err, p.Name, o.ID)}
 	}
-	caller, err := o.caller(ctx, options, p.env)
+	alternative, err := o.choose(options, p.env)
+	if err == nil {
+		err = o.present(request, alternative, options, p.env)
+	}
+	if err != nil {
+		return err
+	}
+	caller, err := o.caller(ctx, alternative, options, p.env)
 	if err != nil {
 		return err
 	}
@@ -105,40 +132,61 @@ func (p *program) call(ctx context.Context, args []string) error {
 		return fmt.Errorf("%w: set --url to the address of the API", err)
 	}
 	defer response.Body.Close()
-	out := p.stdout
-	if response.StatusCode >= 400 {
-		out = p.stderr
-	}
-	if options.include {
-		fmt.Fprintf(out, "%s %s\n", response.Proto, response.Status)
-		if err := response.Header.Write(out); err != nil {
-			return err
-		}
-		fmt.Fprintln(out)
-	}
-	if response.StatusCode < 400 {
-		if _, err := io.Copy(p.stdout, response.Body); err != nil { // unchanged, for files
-			return fmt.Errorf("reading the response: %w", err)
-		}
-		return nil
-	}
-	refusal, err := io.ReadAll(io.LimitReader(response.Body, maxRefusal))
-	fmt.Fprintln(p.stderr, strings.TrimSuffix(printable(string(refusal)), "\n"))
-	if err != nil {
-		return fmt.Errorf("reading the response: %w", err)
-	}
-	return fmt.Errorf("%s %s returned %s", o.Method, o.Path, response.Status)
+	return p.show(response, o, options)
 }
 
-// maxRefusal is how many bytes of a refusal are shown.
-const maxRefusal = 1 << 20
+// listing reports whether the arguments of call only ask for the list of operations, and whether
+// they ask for JSON. The list does not depend on --url, which lists may be given with.
+func listing(args []string) (listed, asJSON bool) {
+	if len(args) > 0 && args[0] == "help" {
+		return true, false
+	}
+	flags := flag.NewFlagSet("call", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.String("url", devURL, "")
+	flags.BoolVar(&asJSON, "json", false, "")
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return true, asJSON
+	}
+	return err == nil && flags.NArg() == 0, asJSON
+}
+
+// completeCall returns what can follow the words after call, for shell completion.
+func (p *program) completeCall(words []string) (all []string) {
+	document, plan, _, err := p.plan()
+	if err != nil {
+		return nil
+	}
+	for _, o := range callables(document, plan) {
+		if len(words) == 1 {
+			all = append(all, o.ID)
+			continue
+		}
+		if o.ID != words[0] || !strings.HasPrefix(words[len(words)-1], "-") {
+			continue
+		}
+		for _, parameter := range o.parameters {
+			all = append(all, "--"+parameter.flag)
+		}
+		flags := flag.NewFlagSet(o.ID, flag.ContinueOnError)
+		options := o.options(p.Dev != nil)
+		options.define(flags, o.spec, environment{})
+		flags.VisitAll(func(f *flag.Flag) {
+			if f.Usage != "" {
+				all = append(all, "--"+f.Name)
+			}
+		})
+	}
+	return all
+}
 
 // callables returns the operations of the document, sorted by ID.
 func callables(document *openapi3.T, plan *authz.Plan) []*callable {
 	var all []*callable
 	for _, o := range plan.Operations() {
 		item := document.Paths.Value(o.Path)
-		c := &callable{Operation: o, spec: item.GetOperation(o.Method)}
+		c := &callable{Operation: o, plan: plan, spec: item.GetOperation(o.Method)}
 		// A parameter of the operation overrides that of the path item (OpenAPI 3.1 §4.8.10).
 		uses := map[string]int{} // of each flag name
 		for _, parameters := range []openapi3.Parameters{c.spec.Parameters, item.Parameters} {
@@ -156,7 +204,7 @@ func callables(document *openapi3.T, plan *authz.Plan) []*callable {
 			}
 		}
 		own := flag.NewFlagSet("", flag.ContinueOnError)
-		(&callOptions{hasDev: true}).define(own, c.spec, environment{})
+		(&callOptions{hasDev: true, keySchemes: []string{""}, takesUser: true}).define(own, c.spec, environment{})
 		for _, p := range c.parameters {
 			if uses[p.flag] > 1 || own.Lookup(p.flag) != nil || strings.HasPrefix(p.flag, "-") {
 				p.flag = p.In + "." + p.flag
@@ -228,11 +276,26 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 			"Get the token from a running dev, even if an issuer is set. Default if none is set.")
 		flags.StringVar(&c.client, "client", c.client,
 			"Client of dev: full, which has all scopes, or none, which has no scopes.")
+		flags.StringVar(&c.as, "as", "",
+			"Sign in as a person of dev instead: alice, who has all scopes, or bob, who can "+
+				"only read.")
 	}
 	variable := func(value *string, name, key, unset, usage string) {
 		flags.StringVar(value, name, unset, usage+" ["+env.key(key)+"]")
 	}
-	flags.StringVar(&c.url, "url", devURL, "Base URL of the document's paths.")
+	flags.StringVar(&c.url, "url", devURL, "URL of the API, with the prefix of its paths or without.")
+	ofDev := ""
+	if c.hasDev {
+		ofDev = ", or that of dev"
+	}
+	if len(c.keySchemes) > 0 {
+		flags.Var(&c.keys, "key", "API key, as scheme=value; can be repeated. Default: "+
+			env.key(keyVariable(c.keySchemes[0]))+ofDev+".")
+	}
+	if c.takesUser {
+		flags.StringVar(&c.user, "user", "", "User and password (HTTP Basic), as name:password. "+
+			"Default: "+env.key("USER")+ofDev+".")
+	}
 	variable(&c.issuer, "issuer", "ISSUER", env.lookup("ISSUER"),
 		"Issuer of the token: its URL, identical to the iss claim.")
 	audience, _, _ := strings.Cut(env.lookup("AUDIENCE"), ",") // serve accepts several
@@ -240,10 +303,16 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 		"Identifier of the API at the issuer.")
 	variable(&c.clientID, "client-id", "CLIENT_ID", env.lookup("CLIENT_ID"),
 		"Client at the issuer. Its secret is read from "+env.key("CLIENT_SECRET")+" only.")
+	variable(&c.file, "config", "CONFIG", env.lookup("CONFIG"),
+		"YAML file that lists issuers, as for serve. It says what the issuer calls the scopes.")
+	flags.Var(&c.scope, "scope", "Scope to request, as the issuer calls it, such as "+
+		"api://<app>/.default; can be repeated. Default: the scopes that the operation requires.")
 	flags.BoolVar(&c.dpop, "dpop", false, "Bind the token to a key (RFC 9449).")
 	flags.BoolVar(&c.include, "include", false,
 		"Also print the status and headers of the response.")
 	flags.BoolVar(&c.include, "i", false, "")
+	flags.BoolVar(&c.json, "json", false,
+		"Print the status, the headers and the body of the response as one JSON object.")
 	flags.BoolVar(&c.help, "help", false, "Show this help.")
 	flags.BoolVar(&c.help, "h", false, "")
 	if spec.RequestBody != nil {
@@ -252,7 +321,21 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 		types := mediaTypes(spec)
 		flags.StringVar(&c.contentType, "content-type", types[0],
 			"Media type of the body: "+strings.Join(types, ", ")+".")
+		if formType(spec) != "" {
+			flags.Var(&c.form, "form",
+				"Field of the form: name=value, or name=@file; can be repeated. Replaces --body.")
+		}
 	}
+}
+
+// formType returns the media type of a form that the operation takes, or "".
+func formType(spec *openapi3.Operation) string {
+	for _, media := range []string{"multipart/form-data", "application/x-www-form-urlencoded"} {
+		if spec.RequestBody.Value.Content[media] != nil {
+			return media
+		}
+	}
+	return ""
 }
 
 // mediaTypes returns the media types of the operation's body, JSON first.
@@ -274,7 +357,7 @@ func mediaTypes(spec *openapi3.Operation) []string {
 
 // parse parses the flags, or returns all faults, joined.
 func (o *callable) parse(args []string, env environment, hasDev bool) (*callOptions, error) {
-	c := callOptions{hasDev: hasDev}
+	c := o.options(hasDev)
 	flags := flag.NewFlagSet(o.ID, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	c.define(flags, o.spec, env)
@@ -313,7 +396,13 @@ func (o *callable) parse(args []string, env environment, hasDev bool) (*callOpti
 			fault("--%s is empty: expected a value, because it is part of the path", p.flag)
 		}
 	}
-	if o.spec.RequestBody != nil && o.spec.RequestBody.Value.Required && !c.bodyGiven {
+	switch body := o.spec.RequestBody; {
+	case c.bodyGiven && len(c.form) > 0:
+		fault("--body and --form are both given: expected one of them")
+	case body == nil || !body.Value.Required || c.bodyGiven || len(c.form) > 0:
+	case formType(o.spec) != "":
+		fault("--form is missing: expected name=value or name=@file for each field, or --body")
+	default:
 		fault("--body is missing: expected the text itself, @file, or - for standard input")
 	}
 	if c.client != "full" && c.client != "none" {
@@ -323,16 +412,36 @@ func (o *callable) parse(args []string, env environment, hasDev bool) (*callOpti
 		fault("--client is for dev, but --issuer is %q: "+
 			"add --dev, or set --client-id to a client of that issuer", c.issuer)
 	}
+	if c.as != "" {
+		switch {
+		case !c.usesDev():
+			fault("--as is for dev, but --issuer is %q: add --dev", c.issuer)
+		case c.clientGiven:
+			fault("--as and --client are both given: expected one of them")
+		case c.dpop:
+			fault("--as and --dpop are both given: the token of a person is not bound to a key")
+		}
+	}
 	return &c, errors.Join(faults...)
+}
+
+// within sets where the document's paths begin: at --url, which may have their prefix at its end.
+func (c *callOptions) within(prefix string) {
+	c.url = strings.TrimSuffix(strings.TrimSuffix(c.url, "/"), prefix)
+	c.base = c.url + prefix
 }
 
 // usesDev reports whether the token comes from dev.
 func (c *callOptions) usesDev() bool { return c.hasDev && (c.dev || c.issuer == "") }
 
-// read returns the body, or nil if there is none.
-func (c *callOptions) read(stdin io.Reader) ([]byte, error) {
+// read returns the body, or nil if there is none. It sets the content type of a form.
+func (c *callOptions) read(spec *openapi3.Operation, stdin io.Reader) (body []byte, err error) {
 	name, isFile := strings.CutPrefix(c.body, "@")
 	switch {
+	case len(c.form) > 0:
+		c.bodyGiven = true
+		body, c.contentType, err = formBody(formType(spec), c.form)
+		return body, err
 	case !c.bodyGiven:
 		return nil, nil
 	case c.body == "-":
@@ -341,6 +450,40 @@ func (c *callOptions) read(stdin io.Reader) ([]byte, error) {
 		return os.ReadFile(name)
 	}
 	return []byte(c.body), nil
+}
+
+// formBody returns a form in its media type, and the full content type. A value @file is the
+// content of a file, whose name is sent with a multipart form (RFC 7578 §4.2).
+func formBody(media string, fields []string) ([]byte, string, error) {
+	var body bytes.Buffer
+	multi, values := multipart.NewWriter(&body), url.Values{}
+	for _, field := range fields {
+		name, value, ok := strings.Cut(field, "=")
+		if !ok || name == "" {
+			return nil, "", fmt.Errorf("--form is %q: expected name=value or name=@file", field)
+		}
+		path, isFile := strings.CutPrefix(value, "@")
+		content, part := []byte(value), textproto.MIMEHeader{}
+		disposition := map[string]string{"name": name}
+		if isFile {
+			var err error
+			if content, err = os.ReadFile(path); err != nil {
+				return nil, "", fmt.Errorf("--form %s: %w", name, err)
+			}
+			disposition["filename"] = filepath.Base(path)
+			kind := cmp.Or(mime.TypeByExtension(filepath.Ext(path)), "application/octet-stream")
+			part.Set("Content-Type", kind)
+		}
+		values.Add(name, string(content))
+		part.Set("Content-Disposition", mime.FormatMediaType("form-data", disposition))
+		w, _ := multi.CreatePart(part) // a buffer takes everything
+		_, _ = w.Write(content)
+	}
+	if media == "application/x-www-form-urlencoded" {
+		return []byte(values.Encode()), media, nil
+	}
+	_ = multi.Close()
+	return body.Bytes(), multi.FormDataContentType(), nil
 }
 
 // request builds the request with its parameters (OpenAPI 3.1 §4.8.12).
@@ -370,7 +513,7 @@ func (o *callable) request(
 			cookies = append(cookies, &http.Cookie{Name: p.Name, Value: text})
 		}
 	}
-	target := strings.TrimSuffix(c.url, "/") + path
+	target := c.base + path
 	if len(query) > 0 {
 		target += "?" + strings.Join(query, "&")
 	}
@@ -439,23 +582,32 @@ func (p *parameter) encoded() (string, error) {
 }
 
 // caller returns the client that sends the request, with a token that has exactly the scopes that
-// the operation requires, or without a token if the operation is public. It does not follow
-// redirects.
+// the operation requires (or those of --scope), or without a token if the operation is public. It
+// does not follow redirects.
 func (o *callable) caller(
-	ctx context.Context, c *callOptions, env environment,
+	ctx context.Context, a authz.Alternative, c *callOptions, env environment,
 ) (*http.Client, error) {
-	plain := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
-		return http.ErrUseLastResponse
-	}}
-	if o.Public() {
+	plain := unredirected()
+	scopes, required := o.tokenScopes(a)
+	if !required {
+		return plain, nil
+	}
+	if len(c.scope) > 0 {
+		scopes = c.scope
+	}
+	if c.as != "" {
+		token, err := signIn(ctx, c.url, c.as, scopes)
+		if err != nil {
+			return nil, tokenError(err, true)
+		}
+		plain.Transport = &oauth2.Transport{Source: oauth2.StaticTokenSource(token)}
 		return plain, nil
 	}
 	config := client.Config{
 		Issuer: c.issuer, ClientID: c.clientID, ClientSecret: env.lookup("CLIENT_SECRET"),
-		Audience: c.audience, Scopes: o.scopes(),
+		Audience: c.audience, Scopes: scopes,
 	}
 	if c.usesDev() {
-		scopes := o.scopes()
 		if c.client == "none" {
 			scopes = nil // dev would refuse to grant any
 		}
@@ -463,12 +615,19 @@ func (o *callable) caller(
 	} else if err := c.credentials(env); err != nil {
 		return nil, &configurationError{err}
 	}
+	if !c.usesDev() && len(c.scope) == 0 {
+		names, err := c.requested(env, config.Scopes)
+		if err != nil {
+			return nil, &configurationError{err}
+		}
+		config.Scopes = names
+	}
 	config.DPoP, config.HTTPClient = c.dpop, plain
 	source, err := client.New(ctx, config)
 	if err != nil {
 		return nil, &configurationError{err}
 	}
-	caller, err := source.Client(c.url)
+	caller, err := source.Client(c.base)
 	if err != nil {
 		return nil, &configurationError{err}
 	}
@@ -476,6 +635,26 @@ func (o *callable) caller(
 		return nil, tokenError(err, c.usesDev())
 	}
 	return caller, nil
+}
+
+// requested returns what the issuer is asked for to grant the scopes, as --config says.
+func (c *callOptions) requested(env environment, scopes []string) ([]string, error) {
+	if c.file == "" {
+		return scopes, nil
+	}
+	issuers, err := readIssuers(env.key("CONFIG"), c.file)
+	if err != nil {
+		return nil, err
+	}
+	var urls []string
+	for _, i := range issuers {
+		if i.URL == c.issuer {
+			return i.ScopesToRequest(scopes), nil
+		}
+		urls = append(urls, i.URL)
+	}
+	return nil, fmt.Errorf("--issuer is %q, which %s does not list: expected %s, or --scope",
+		c.issuer, c.file, strings.Join(urls, " or "))
 }
 
 // credentials returns an error if the issuer or the client's credentials are missing.
@@ -493,25 +672,6 @@ func (c *callOptions) credentials(env environment) error {
 			c.issuer, id, secret)
 	}
 	return nil
-}
-
-// scopes returns the scopes of the alternative that requires the fewest.
-func (o *callable) scopes() []string {
-	var least []string
-	found := false
-	for _, alternative := range o.Alternatives {
-		var scopes []string
-		for _, requirement := range alternative {
-			scopes = append(scopes, requirement.Scopes...)
-		}
-		slices.Sort(scopes)
-		scopes = slices.Compact(scopes)
-		// An empty alternative means that a token is optional.
-		if len(alternative) > 0 && (!found || len(scopes) < len(least)) {
-			least, found = scopes, true
-		}
-	}
-	return least
 }
 
 // nearest returns the ID of the operation that is most similar to name.
@@ -541,88 +701,23 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-func (p *program) listOperations(operations []*callable) error {
-	w := p.stdout
-	fmt.Fprintf(w, "Usage: %s call <operation> [--parameter value …] [--body JSON|@file|-]\n\n"+
-		"Calls an operation of the API with a token that has exactly the required scopes.\n"+
-		"Prints the body of the response to stdout. If the status is 400 or more, prints the\n"+
-		"body and the status to stderr, and exits with code 1.\n\n", p.Name)
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, o := range operations {
-		fmt.Fprintf(table, "  %s\t%s\t%s %s\t%s\n",
-			o.ID, firstLine(o.spec.Summary), o.Method, o.Path, o.access())
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "\nRun \"%s call <operation> --help\" for its parameters.\n", p.Name)
-	return err
-}
-
 // access describes who can call the operation.
 func (o *callable) access() string {
-	var alternatives []string
+	var all []string
 	for _, alternative := range o.Alternatives {
-		var scopes []string
-		for _, requirement := range alternative {
-			scopes = append(scopes, requirement.Scopes...)
-		}
 		if len(alternative) > 0 {
-			alternatives = append(alternatives, strings.Join(scopes, " and "))
+			all = append(all, o.describe(alternative))
 		}
 	}
 	switch {
+	case o.Denied != "":
+		return "nobody"
 	case o.Public():
 		return "public"
 	case o.Optional():
-		return "token optional"
-	case slices.Contains(alternatives, ""):
-		return "token"
+		return "optional: " + strings.Join(all, ", or ")
 	}
-	return "token with " + strings.Join(alternatives, ", or ")
-}
-
-func (p *program) usage(o *callable) error {
-	w := p.stdout
-	fmt.Fprintf(w, "Usage: %s call %s [flags]\n\n%s %s: %s\nAccess: %s\n",
-		p.Name, o.ID, o.Method, o.Path, firstLine(o.spec.Summary), o.access())
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if len(o.parameters) > 0 {
-		fmt.Fprint(w, "\nParameters:\n")
-	}
-	for _, p := range o.parameters {
-		kind := map[string]string{
-			openapi3.TypeArray:  "value, repeatable",
-			openapi3.TypeObject: "member=value, repeatable",
-		}[p.kind]
-		need := p.In
-		if p.Required {
-			need += ", required"
-		}
-		description := strings.Join(strings.Fields(p.Description), " ")
-		fmt.Fprintf(table, "  --%s <%s>\t%s (%s)\n", p.flag, cmp.Or(kind, p.kind), description,
-			need)
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	fmt.Fprint(w, "\nFlags:\n")
-	flags := flag.NewFlagSet(o.ID, flag.ContinueOnError)
-	shown := callOptions{hasDev: p.Dev != nil}
-	shown.define(flags, o.spec, environment{prefix: p.env.prefix})
-	flags.VisitAll(func(f *flag.Flag) {
-		name, usage := "--"+f.Name, f.Usage
-		if short := flags.Lookup(f.Name[:1]); short != nil && short.Value == f.Value {
-			name = "-" + short.Name + ", " + name
-		}
-		if f.DefValue != "" && f.DefValue != "false" {
-			usage += " Default: " + f.DefValue
-		}
-		if usage != "" { // short forms are printed with the long ones
-			fmt.Fprintf(table, "  %s\t%s\n", name, usage)
-		}
-	})
-	return table.Flush()
+	return strings.Join(all, ", or ")
 }
 
 func firstLine(s string) string {

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,7 +35,7 @@ const linger = 3 * time.Second
 func (p *program) serve(ctx context.Context, c *serveCommand) error {
 	reloads := make(chan os.Signal, 1)
 	// Without a file, SIGHUP ends the process as usual.
-	if c.Config.File != "" || c.Policy.Credentials != "" {
+	if c.Config.File != "" || c.Policy.Credentials != "" || c.Config.TLS.Cert != "" {
 		signal.Notify(reloads, syscall.SIGHUP)
 		defer signal.Stop(reloads)
 	}
@@ -52,29 +54,46 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 	if err := errors.Join(err, policyErr, check(p.Open), logErr); err != nil {
 		return &configurationError{err}
 	}
-	listener, err := net.Listen("tcp", settings.addr)
+	listener, err := listen(settings.addr)
 	if err != nil {
-		return fmt.Errorf("%s is %q: %w", p.env.key("ADDR"), settings.addr, err)
+		return listenError(p.env.key("ADDR"), settings.addr, err)
 	}
 	settings.server.Document, settings.server.Logger, settings.server.Linger = document, log, linger
+	var certificates atomic.Pointer[tls.Config]
+	if certificates.Store(settings.tls); settings.tls != nil {
+		settings.server.TLS = reloadable(certificates.Load)
+	}
 	return p.run(ctx, listener, p.Open, policy, settings.server, func(s *server.Server) {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-reloads:
-				if err := p.reload(c, policy, s); err != nil {
-					log.Error("reload failed: the issuers and credentials are unchanged", "faults",
-						strings.Split(err.Error(), "\n"))
+		go func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-reloads:
+					if err := p.reload(c, policy, &certificates, s); err != nil {
+						log.Error("reload failed: the issuers, certificates and credentials are "+
+							"unchanged", "faults", strings.Split(err.Error(), "\n"))
+					}
 				}
 			}
-		}
+		}()
 	})
 }
 
-// reload reads the files of issuers and credentials again. It returns all faults, and then the
-// server keeps the old issuers and credentials.
-func (p *program) reload(c *serveCommand, policy *policy, s *server.Server) error {
+const unixPrefix = "unix:"
+
+func listen(addr string) (net.Listener, error) {
+	if path, unix := strings.CutPrefix(addr, unixPrefix); unix {
+		return net.Listen("unix", path)
+	}
+	return net.Listen("tcp", addr)
+}
+
+// reload reads the files of issuers, credentials and certificates again. It returns all faults, and
+// then the server keeps what it has.
+func (p *program) reload(
+	c *serveCommand, policy *policy, certificates *atomic.Pointer[tls.Config], s *server.Server,
+) error {
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	credentials, credentialsErr := c.Policy.readCredentials(p.prefix())
 	if err := errors.Join(err, credentialsErr); err != nil {
@@ -85,15 +104,16 @@ func (p *program) reload(c *serveCommand, policy *policy, s *server.Server) erro
 		policy.credentials.Store(before)
 		return err
 	}
+	certificates.Store(settings.tls)
 	return nil
 }
 
 // run opens the service and serves it until ctx ends and the last request has ended. Keys are
-// fetched and the service stays open until then. The function background runs while the server
-// runs.
+// fetched and the service stays open until then. The function started is called once everything is
+// ready, before the first request.
 func (p *program) run(
 	ctx context.Context, listener net.Listener, opener Opener, policy *policy,
-	config server.Config, background func(*server.Server),
+	config server.Config, started func(*server.Server),
 ) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -106,6 +126,7 @@ func (p *program) run(
 	}
 	config.Gate = chain(service.Gate, policy.gate, config.Gate)
 	config.Routes, config.Ready, config.Replays = service.Routes, service.Ready, service.Replays
+	config.RequestTimeout, config.WriteTimeout = policy.requestTimeout, policy.writeTimeout
 	config.ProblemTypeBase, config.Source = p.ProblemTypeBase, p.Source
 	s, err := server.New(life, config)
 	if err != nil {
@@ -113,8 +134,17 @@ func (p *program) run(
 	}
 	debug.FreeOSMemory() // of the documents and schemas that only the start needed
 	config.Logger.Info("serving", "addr", listener.Addr().String())
-	go background(s)
+	started(s)
 	return s.Serve(ctx, listener)
+}
+
+// listenError describes why the server cannot listen on an address.
+func listenError(setting, addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s is %q: %w: stop what listens there, or choose another address with "+
+			"--addr", setting, addr, err)
+	}
+	return fmt.Errorf("%s is %q: %w", setting, addr, err)
 }
 
 // chain returns a function that calls all functions in order. Some can be nil.

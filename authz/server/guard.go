@@ -54,8 +54,9 @@ func (s *Server) newGuard(
 	config := authz.Config{
 		Document: s.config.Document, Logger: s.config.Logger,
 		Resource: s.config.Resource, AuthorizationServers: urls,
-		ProblemTypeBase: s.config.ProblemTypeBase,
-		InsecureExplain: s.config.InsecureIssuer != nil,
+		ProblemTypeBase:    s.config.ProblemTypeBase,
+		InsecureExplain:    s.config.InsecureIssuer != nil,
+		ClientCertificates: s.config.ClientCertificates,
 	}
 	if verifier != nil { // not a nil *Verifier, which would not be nil
 		config.Verifier = verifier
@@ -73,7 +74,8 @@ func (s *Server) newGuard(
 	}
 	g := &guard{Gate: gate, verifier: verifier, cancel: cancel}
 	g.own = endpoints{
-		gate: gate, ready: s.readiness(g), docs: page, issuer: s.config.InsecureIssuer,
+		gate: gate, ready: s.readiness(g), docs: page, beside: besideDocs(gate),
+		issuer: s.config.InsecureIssuer,
 	}
 	api, err := s.config.Routes(gate)
 	if err == nil && api == nil {
@@ -144,15 +146,26 @@ func (s *Server) newDocs(
 	config := docs.Config{
 		Document: s.config.Document, Source: s.config.Source,
 		Resource: s.config.Resource, Logger: s.config.Logger,
-		BasePath: gate.PublicPath(),
-		Refuse:   gate.WriteProblem, InsecureClients: s.config.InsecureClients,
+		BasePath: gate.PublicPath(), Plan: gate.Plan(),
+		Refuse: gate.WriteProblem, InsecureClients: s.config.InsecureClients,
 		Discover: func(ctx context.Context, issuer string) (authorize, token string, err error) {
 			found, err := oauthclient.Discover(ctx, nil, issuer)
 			return found.Authorization, found.Token, err
 		},
 	}
+	config.ScopesToRequest = func(url string, scopes []string) []string {
+		for _, issuer := range issuers {
+			if issuer.URL == url {
+				return issuer.ScopesToRequest(scopes)
+			}
+		}
+		return scopes
+	}
 	for _, issuer := range issuers {
-		shown := docs.Issuer{URL: issuer.URL, Audience: issuer.Audiences[0]}
+		shown := docs.Issuer{
+			URL: issuer.URL, Audience: issuer.Audiences[0],
+			DPoP: issuer.DPoP == token.DPoPRequired,
+		}
 		config.Issuers = append(config.Issuers, shown)
 	}
 	return docs.New(ctx, config)

@@ -19,6 +19,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,12 +39,12 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Limits of a request: see also handlerTimeout. The limit of the headers is larger than that of a
-// token, so that the gate refuses large tokens.
+// Limits of a request. The limit of the headers is larger than that of a token, so that the gate
+// refuses large tokens.
 const (
+	requestTimeout    = 20 * time.Second
+	writeGrace        = 10 * time.Second
 	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 15 * time.Second
-	writeTimeout      = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
 	drainTimeout      = 20 * time.Second
 	maxHeaderBytes    = 32 << 10
@@ -74,7 +75,27 @@ type Config struct {
 	CORSOrigins     []string          // see [CheckOrigin]; empty: CORS is off
 	Docs            bool              // serve the documentation at /docs
 	TrustedProxies  []netip.Prefix    // proxies whose X-Forwarded-For is logged
-	Logger          *slog.Logger      // default slog.Default()
+	// TLS, if set, has Serve speak TLS, with HTTP/2 where clients do. GetConfigForClient can
+	// replace certificates while the server runs; what it returns must have NextProtos h2 and
+	// http/1.1.
+	TLS *tls.Config
+	// ClientCertificates says where the certificate of a client is. Default: the TLS connection.
+	ClientCertificates authz.ClientCertificates
+	Logger             *slog.Logger // default slog.Default()
+
+	// RequestTimeout is how long a request may take. Then its context ends, which handlers must
+	// obey. x-authz-timeout of an operation replaces it. Three quarters of it are for the body to
+	// arrive. Default 20 s; [authz.NoTimeout]: none.
+	RequestTimeout time.Duration
+	// WriteTimeout is when, after its headers, the response to a request must have been sent. It is
+	// longer than RequestTimeout, and applies in proportion to the timeouts of operations. A
+	// slower client is cut off. Default: 10 s more than RequestTimeout; [authz.NoTimeout]: none.
+	WriteTimeout time.Duration
+	// Progress replaces both for responses that stream: text/event-stream, everything that is not
+	// text, JSON, XML or YAML, and connections that a handler hijacks. They end when the token
+	// expires, unless the operation has x-authz-outlives-token, or when its x-authz-timeout has
+	// passed. Default 30 KiB in 30 s.
+	Progress Progress
 
 	// Ready returns an error if the server cannot answer requests now, for example because its
 	// database is unreachable. Then the status of /readyz is 503. The error is logged only.
@@ -97,6 +118,8 @@ type Server struct {
 	ctx      context.Context // of background work
 	config   Config
 	ids      requestIDs
+	limits   limits
+	drain    context.CancelFunc // ends the streams
 	log      requestLog
 	cors     *crossOrigin // nil: off
 	guard    atomic.Pointer[guard]
@@ -114,7 +137,10 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		ctx: ctx, config: config, ids: newRequestIDs(),
 		log: requestLog{config.Logger.Handler(), config.TrustedProxies},
 	}
-	faults := checkOrigins(config.CORSOrigins)
+	var faults []error
+	s.limits, faults = readLimits(config)
+	s.limits.draining, s.drain = context.WithCancel(context.Background())
+	faults = append(faults, checkOrigins(config.CORSOrigins)...)
 	if config.Document == nil {
 		faults = append(faults, errors.New("server: Config.Document is nil"))
 	}
@@ -141,21 +167,30 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	s.use(g, config.Issuers)
 	s.http = http.Server{
 		Handler:           s,
+		TLSConfig:         config.TLS,
 		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
+		ConnContext:       withConn,
+		ConnState:         resetConn,
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: s.limits.progress.Per},
 		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelWarn),
 		// ServeHTTP answers OPTIONS *, too.
 		DisableGeneralOptionsHandler: true,
+	}
+	if limit := s.limits.request; limit != authz.NoTimeout {
+		s.http.ReadTimeout = limit * 3 / 4
+		if !s.limits.endless {
+			s.http.WriteTimeout = limit + s.limits.grace
+		}
 	}
 	return s, nil
 }
 
 // ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := s.ids.begin(w, r)
+	s.config.ClientCertificates.Strip(r)
+	x := s.begin(w, r)
 	defer s.log.write(x, r)
 	r = r.WithContext(x)
 	guard := s.guard.Load()
@@ -195,7 +230,14 @@ func (s *Server) acceptsHost(host string) bool {
 // and waits up to 20 seconds for active requests to end.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(lazyconn.Listener{Listener: listener}) }()
+	lazy := lazyconn.Listener{Listener: listener}
+	go func() {
+		if s.config.TLS != nil {
+			failed <- s.http.ServeTLS(lazy, "", "")
+		} else {
+			failed <- s.http.Serve(lazy)
+		}
+	}()
 	// Fetch the keys before the first request. The verifier logs failures.
 	go s.guard.Load().fetchKeys(ctx)
 
@@ -208,6 +250,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	s.config.Logger.Info("stopping",
 		"linger", s.config.Linger.String(), "drain", drainTimeout.String())
 	time.Sleep(s.config.Linger)
+	s.drain()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(drain); err != nil {
@@ -235,7 +278,7 @@ func (s *Server) Reload(issuers []token.Issuer) error {
 	s.use(next, issuers)
 	go next.fetchKeys(s.ctx)
 	// Active requests can wait for the keys of the old issuers until their time limit.
-	time.AfterFunc(handlerTimeout, previous.cancel)
+	time.AfterFunc(max(requestTimeout, s.limits.request), previous.cancel)
 	return nil
 }
 

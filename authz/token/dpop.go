@@ -44,6 +44,9 @@ type ProofPolicy struct {
 	// ahead, and the client's clock does not matter, for what counts is the time of the nonce. Any
 	// 32 secret bytes or more, which several servers must share. nil: no nonces are asked for.
 	NonceKey []byte
+	// Offered has clients told of DPoP though no issuer of Config.Issuers takes it: for those of
+	// Config.Resolve.
+	Offered bool
 }
 
 const (
@@ -78,6 +81,11 @@ func newProofs(config Config, now func() time.Time) (*proofs, []error) {
 			fmt.Errorf("token: Proofs.Window is %s: expected a positive duration of at most %s",
 				p.window, mostWindow))
 	}
+	fapi2 := func(i Issuer) bool { return i.FAPI2 }
+	if p.window > fapi2Ahead && slices.ContainsFunc(config.Issuers, fapi2) {
+		faults = append(faults, fmt.Errorf("token: Proofs.Window is %s: expected at most %s for "+
+			"issuers of the profile FAPI 2.0 (§5.3.2.1)", p.window, fapi2Ahead))
+	}
 	if key := config.Proofs.NonceKey; key != nil {
 		if len(key) < leastNonceKey {
 			faults = append(faults,
@@ -106,12 +114,19 @@ type DPoPOffer struct {
 
 // DPoP returns what to tell clients: DPoP is on when an issuer's policy is not off.
 func (v *Verifier) DPoP() DPoPOffer {
-	offer := DPoPOffer{Required: true}
+	offer := DPoPOffer{Required: v.resolver == nil}
+	on, fapi2 := v.offersDPoP, !v.offersDPoP
 	for _, i := range v.configured {
 		if i.DPoP != DPoPOff {
-			offer.Algorithms = ProofAlgorithms()
+			on, fapi2 = true, fapi2 && i.FAPI2
 		}
 		offer.Required = offer.Required && i.DPoP == DPoPRequired
+	}
+	switch {
+	case on && fapi2:
+		offer.Algorithms = slices.Sorted(slices.Values(fapi2Algorithms))
+	case on:
+		offer.Algorithms = ProofAlgorithms()
 	}
 	if offer.Algorithms != nil && v.proofs.nonces != nil {
 		offer.Nonce = v.proofs.nonces.current(v.proofs.now())
@@ -130,7 +145,7 @@ func (v *Verifier) VerifyDPoP(ctx context.Context, token string, proof Proof) (*
 }
 
 // verifyProved verifies a token that came with a DPoP proof.
-func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*Principal, error) {
+func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*verified, error) {
 	// What can be said of the proof without any key.
 	p, err := parseProof(presented.Proof.JWT)
 	if err != nil {
@@ -145,10 +160,16 @@ func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*Prin
 			"came with the proof (RFC 9449 §4.2)")
 	}
 
-	known, err := v.verify(ctx, presented.Token,
+	known, err := v.verify(ctx, presented,
 		possession{dpop: true, certificate: presented.certificate()})
 	if err != nil {
 		return nil, err
+	}
+
+	if known.issuer.FAPI2 {
+		if err := p.checkFAPI2(v.now()); err != nil {
+			return nil, err
+		}
 	}
 
 	// The key is first held against the token and then used: nobody has us verify signatures of
@@ -173,7 +194,7 @@ func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*Prin
 	if err := v.proofs.use(ctx, known.binding.jkt, p, end); err != nil {
 		return nil, err
 	}
-	return known.principal, nil
+	return known, nil
 }
 
 // ProofThumbprint is for authorization servers (RFC 9449 §5): it checks a proof that came with a
@@ -328,6 +349,19 @@ func (p *proof) key() (crypto.PublicKey, error) {
 	return key, nil
 }
 
+// checkFAPI2 applies the FAPI 2.0 profile (§5.3.2.1, §5.4.1), to proofs with a nonce too.
+func (p *proof) checkFAPI2(now time.Time) error {
+	if !slices.Contains(fapi2Algorithms, p.alg) {
+		return refuse(InvalidProof, "alg of the proof is %s, expected one of %s (FAPI 2.0 §5.4.1)",
+			p.alg, strings.Join(fapi2Algorithms, ", "))
+	}
+	if ahead := p.iat.seconds - float64(now.Unix()); ahead > fapi2Ahead.Seconds() {
+		return refuse(InvalidProof, "the proof will be made in %s (iat). Do the clocks agree?",
+			ago(ahead))
+	}
+	return nil
+}
+
 func (p *proof) checkSignature(key crypto.PublicKey) error {
 	if !algorithms[p.alg].prepare(key)(p.signed, p.signature) {
 		return refuse(InvalidProof, "the signature of the proof is not that of its jwk")
@@ -342,12 +376,14 @@ func thumbprint(key crypto.PublicKey) string {
 	var members string
 	switch key := key.(type) {
 	case *rsa.PublicKey:
-		members = fmt.Sprintf(`{"e":"%s","kty":"RSA","n":"%s"}`, encode(big.NewInt(int64(key.E)).Bytes()), encode(key.N.Bytes()))
+		members = fmt.Sprintf(`{"e":"%s","kty":"RSA","n":"%s"}`,
+			encode(big.NewInt(int64(key.E)).Bytes()), encode(key.N.Bytes()))
 	case *ecdsa.PublicKey:
 		// 4, x, y; no error, for publicKey has seen that the point is on the curve
 		point, _ := key.Bytes()
 		x, y := point[1:1+len(point)/2], point[1+len(point)/2:]
-		members = fmt.Sprintf(`{"crv":"%s","kty":"EC","x":"%s","y":"%s"}`, key.Params().Name, encode(x), encode(y))
+		members = fmt.Sprintf(`{"crv":"%s","kty":"EC","x":"%s","y":"%s"}`, key.Params().Name,
+			encode(x), encode(y))
 	case ed25519.PublicKey:
 		members = fmt.Sprintf(`{"crv":"Ed25519","kty":"OKP","x":"%s"}`, encode(key))
 	}

@@ -82,18 +82,27 @@ func schemeChanges(old, now *openapi3.T) (changes []change) {
 		if was == nil || is == nil {
 			continue
 		}
-		details := append(origins(was, is), extensionChanges(was.Extensions, is.Extensions)...)
+		// What scopes imply is compared by operation; which ones clients start with admits nobody.
+		details := append(origins(was, is), extensionChanges(
+			without(was.Extensions, "x-authz-implies", "x-authz-default-scopes"),
+			without(is.Extensions, "x-authz-implies", "x-authz-default-scopes"))...)
 		if len(details) == 0 {
 			continue
 		}
 		c := change{Change: changed, Path: "securitySchemes." + name, Details: details}
-		c.judge(weakened, tightened)
+		c.decide(weakened, tightened)
 		if at := locate(is.Origin, ""); at != nil {
 			c.File, c.Line = at.File, at.Line
 		}
 		changes = append(changes, c)
 	}
 	return changes
+}
+
+func without(extensions map[string]any, names ...string) map[string]any {
+	rest := maps.Clone(extensions)
+	maps.DeleteFunc(rest, func(name string, _ any) bool { return slices.Contains(names, name) })
+	return rest
 }
 
 func declaredScheme(doc *openapi3.T, name string) *openapi3.SecurityScheme {
@@ -168,8 +177,8 @@ func namedFlows(all *openapi3.OAuthFlows) map[string]*openapi3.OAuthFlow {
 	return flows
 }
 
-// judge sets what the details of a change do to it.
-func (c *change) judge(weaker, tighter verdict) {
+// decide sets what the details of a change do to it.
+func (c *change) decide(weaker, tighter verdict) {
 	for _, d := range c.Details {
 		c.Weakens, c.Tightens = c.Weakens || d.Weakens, c.Tightens || d.Tightens
 	}
@@ -189,7 +198,7 @@ func (p pair) controls() []change {
 	}
 	c := p.change(changed)
 	c.Details = details
-	c.judge(weakened, tightened)
+	c.decide(weakened, tightened)
 	return []change{c}
 }
 
@@ -241,7 +250,9 @@ func extensionChanges(was, now map[string]any) (details []detail) {
 
 // limits replace a limit of the server, which may be higher or lower: to add or to remove one has
 // no direction of its own.
-var limits = map[string]bool{"x-authz-max-body": true, "x-authz-timeout": true}
+var limits = map[string]bool{
+	"x-authz-max-body": true, "x-authz-timeout": true, "x-authz-outlives-token": true,
+}
 
 var size = regexp.MustCompile(`^(\d+) ?(B|KiB|MiB|GiB|)$`)
 

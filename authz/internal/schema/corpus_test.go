@@ -50,7 +50,9 @@ func (m *writer) scalar() map[string]any {
 	s := pick(&m.maker, []func() map[string]any{
 		func() map[string]any { return object("type", "string") },
 		func() map[string]any { return object("type", "string", "maxLength", 3) },
-		func() map[string]any { return object("type", "string", "enum", []any{"a", "b", "a,b", ""}) },
+		func() map[string]any {
+			return object("type", "string", "enum", []any{"a", "b", "a,b", ""})
+		},
 		func() map[string]any { return object("type", "string", "pattern", "^[a-z ]*$") },
 		func() map[string]any {
 			return object(

@@ -67,8 +67,18 @@ func (c *Compiler) Operation(
 			o.bodies = append(o.bodies, b)
 			o.Unbound = append(o.Unbound, b.unbound()...)
 		}
+		if o.deniesAll() {
+			faults = append(faults, errors.New("no media type of its body is decoded, "+
+				"so every body would be refused: take application/json"))
+		}
 	}
 	return o, faults
+}
+
+func (o *Operation) deniesAll() bool {
+	denied := func(b *body) bool { return b.kind == deniedBody }
+	return slices.ContainsFunc(o.bodies, denied) &&
+		!slices.ContainsFunc(o.bodies, func(b *body) bool { return !denied(b) })
 }
 
 // parametersOf returns the parameters of an operation and those of its path item that it does not
@@ -96,7 +106,11 @@ type Accepted struct {
 	// Form holds the fields of an urlencoded body, and nothing of the query. It is empty for a
 	// multipart one, whose fields are in the body, and nil for others.
 	Form url.Values
-	json bool // the body was checked as JSON
+	// Stream is the body if the handler is to read it, and nothing is left to be said against what
+	// it has read when it ends. Rewritten: it is not as long as it was.
+	Stream    io.Reader
+	Rewritten bool
+	json      bool // the body was checked as JSON
 }
 
 // faults collects what is wrong in all parts of a request.
@@ -172,6 +186,9 @@ func (o *Operation) check(
 	accepted.RawQuery = o.checkQuery(r.URL.RawQuery, values, &f)
 	o.checkHeaders(r, values, accepted, &f)
 	o.checkCookies(r, accepted, &f)
+	if content.Stream != nil && f.err != nil {
+		return f.err
+	}
 	f.add(o.checkBody(content, accepted))
 	if f.err != nil {
 		return f.err
@@ -193,6 +210,11 @@ func (a *Accepted) Apply(ctx context.Context, r *http.Request) *http.Request {
 		r.URL = &at
 	}
 	length := []string{strconv.Itoa(len(a.Body))}
+	if a.Stream != nil {
+		if length = r.Header["Content-Length"]; a.Rewritten {
+			length = nil
+		}
+	}
 	stale := len(r.Header["Content-Length"]) > 0 && !slices.Equal(r.Header["Content-Length"],
 		length)
 	if a.Header != nil || stale {
@@ -205,7 +227,12 @@ func (a *Accepted) Apply(ctx context.Context, r *http.Request) *http.Request {
 	if a.Form != nil { // ParseForm would add the query's parameters
 		r.Form, r.PostForm = maps.Clone(a.Form), maps.Clone(a.Form)
 	}
-	if hasBody {
+	switch {
+	case a.Stream != nil:
+		if r.Body = io.NopCloser(a.Stream); a.Rewritten {
+			r.ContentLength = -1
+		}
+	case hasBody:
 		r.ContentLength = int64(len(a.Body))
 		r.GetBody = func() (io.ReadCloser, error) { return a.body(), nil }
 		r.Body = a.body()
@@ -409,7 +436,8 @@ func (p *parameter) unbound() (all []string) {
 		for _, name := range slices.Sorted(maps.Keys(p.shape.members)) {
 			if m := p.shape.members[name]; m.is(kindNumber | kindBoolean) {
 				return []string{fmt.Sprintf(
-					"%s: generated code binds the members of an object of style %s as strings only, "+
+					"%s: generated code binds the members of an object of style %s as strings "+
+						"only, "+
 						"so %s is refused: use deepObject or content", label, p.style, name)}
 			}
 		}

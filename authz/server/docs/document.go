@@ -22,7 +22,11 @@ const accessExtension = "x-access"
 // from the issuers whose endpoints are known, and what each operation needs. The document that the
 // server goes by is another, and is not changed.
 func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
-	document, err := openapi3.NewLoader().LoadFromData(d.document)
+	text, err := d.document()
+	if err != nil {
+		return nil, fmt.Errorf("docs: the document cannot be shown: %w", err)
+	}
+	document, err := openapi3.NewLoader().LoadFromData(text)
 	if err != nil {
 		return nil, fmt.Errorf("docs: the document cannot be shown: %w", err)
 	}
@@ -59,7 +63,8 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	schemes := d.schemes(found)
 	for name, e := range schemes {
 		document.Components.SecuritySchemes[name] = &openapi3.SecuritySchemeRef{
-			Value: oauth2Scheme(e, scopes)}
+			Value: oauth2Scheme(e, d.scopesAt(e.URL, scopes)),
+		}
 	}
 	for _, o := range d.plan.Operations() {
 		operation := document.Paths.Value(o.Path).GetOperation(o.Method)
@@ -75,6 +80,7 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 		for _, name := range slices.Sorted(maps.Keys(schemes)) {
 			for _, alternative := range o.Alternatives {
 				if from, ok := fromIssuer(alternative, name, tokens); ok {
+					from[name] = d.config.ScopesToRequest(schemes[name].URL, from[name])
 					security.With(from)
 				}
 			}
@@ -161,6 +167,33 @@ func (d *Docs) scopes() map[string]string {
 		}
 	}
 	return scopes
+}
+
+// grantedBy returns, for each scope of tokens that others imply (x-authz-implies), the others.
+func (d *Docs) grantedBy() map[string][]string {
+	all := map[string][]string{}
+	for _, o := range d.plan.Operations() {
+		for _, requirement := range slices.Concat(o.Alternatives...) {
+			for _, scope := range requirement.Scopes {
+				by := o.GrantedBy(requirement.Scheme, scope)
+				if by != nil && credentialOf(d.plan.Scheme(requirement.Scheme)) == "token" {
+					all[scope] = by
+				}
+			}
+		}
+	}
+	return all
+}
+
+// scopesAt returns the scopes by the names that an issuer has for them.
+func (d *Docs) scopesAt(issuer string, scopes map[string]string) map[string]string {
+	named := map[string]string{}
+	for _, scope := range slices.Sorted(maps.Keys(scopes)) {
+		for _, name := range d.config.ScopesToRequest(issuer, []string{scope}) {
+			named[name] = scopes[scope]
+		}
+	}
+	return named
 }
 
 // collectScopes adds the scopes that a scheme declares, and what each is for.
@@ -259,17 +292,50 @@ func (d *Docs) access(o authz.Operation) string {
 	return strings.Join(ways, " or ") + signIn(o.StepUp)
 }
 
+// credential is a security scheme of the document as the page's script knows it.
+type credential struct {
+	Kind string `json:"kind"` // token, key, basic, certificate, cookie, other
+	In   string `json:"in,omitempty"`
+	// Parameter is the name of an API key's header or query parameter.
+	Parameter string `json:"parameter,omitempty"`
+}
+
+// credentials returns what the document's security schemes take, by name.
+func (d *Docs) credentials() map[string]credential {
+	all := map[string]credential{}
+	if d.config.Document.Components == nil {
+		return all
+	}
+	for name, ref := range d.config.Document.Components.SecuritySchemes {
+		c := credential{Kind: "other"}
+		switch scheme := ref.Value; {
+		case credentialOf(scheme) == "token":
+			c.Kind = "token"
+		case scheme.Type == "mutualTLS":
+			c.Kind = "certificate"
+		case scheme.Type == "apiKey" && scheme.In == openapi3.ParameterInCookie:
+			c.Kind = "cookie"
+		case scheme.Type == "apiKey":
+			c = credential{Kind: "key", In: scheme.In, Parameter: scheme.Name}
+		case strings.EqualFold(scheme.Scheme, "basic"):
+			c.Kind = "basic"
+		}
+		all[name] = c
+	}
+	return all
+}
+
 // credentialOf says what a security scheme asks for.
 func credentialOf(scheme *openapi3.SecurityScheme) string {
 	switch {
 	case scheme == nil:
 		return "credential"
 	case scheme.Type == "apiKey":
-		return "API key"
+		return apiKey
 	case scheme.Type == "mutualTLS":
 		return "client certificate"
 	case scheme.Type == "http" && strings.EqualFold(scheme.Scheme, "basic"):
-		return "user and password"
+		return userAndPassword
 	case scheme.Type == "http" && !strings.EqualFold(scheme.Scheme, "bearer"):
 		return scheme.Scheme + " credential"
 	}
