@@ -340,6 +340,7 @@ func lacking(why string) string {
 	}
 	for _, part := range []struct{ kit, here string }{
 		{"Tokens.Sign", "needs the issuer's signing key: run authztest where there is one"},
+		{"Tokens.Revoke", "needs a way to revoke tokens: run authztest where there is one"},
 		{"Target.Outage", "needs an outage of the issuer: run authztest, which can make one"},
 		{"Target.Credentials",
 			"needs a credential of another scheme (--key, --user, --credentials)"},
