@@ -659,8 +659,8 @@ func TestRevocation(t *testing.T) {
 	accepted(t, v, granted.AccessToken) // where nobody demands to ask
 }
 
-// TestStrangersDoNotStopIntrospection: a firewall that answers a made-up token, and a client that
-// hangs up, are no outage for others.
+// TestStrangersDoNotStopIntrospection: a firewall that answers a made-up token, an answer that
+// cannot be read, and a client that hangs up are no outage for others.
 func TestStrangersDoNotStopIntrospection(t *testing.T) {
 	t.Run("a firewall", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -685,6 +685,26 @@ func TestStrangersDoNotStopIntrospection(t *testing.T) {
 				}
 			}
 		})
+	})
+	t.Run("a token with odd claims", func(t *testing.T) {
+		s := newScene(t)
+		endpoint := s.introspected(t)
+		tok, odd := s.genuine(), s.genuine("jti", `"2"`)
+		endpoint.set(tok, `{"active":true}`)
+		endpoint.set(odd, `{"active":true,"act":"somebody"}`)
+		v := s.verifier(t)
+		for range 3 {
+			live := token.Presented{Token: odd, Introspect: true}
+			if _, err := v.VerifyPresented(t.Context(), live); codeOf(
+				err,
+			) != token.IntrospectionUnavailable {
+				t.Error(err)
+			}
+			live.Token = tok
+			if _, err := v.VerifyPresented(t.Context(), live); err != nil {
+				t.Error(err)
+			}
+		}
 	})
 	t.Run("a client that hangs up", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
