@@ -65,6 +65,7 @@ type tokenCommand struct {
 // issuer only listens on loopback, and no other server trusts its tokens.
 const (
 	devAudience = "https://quickstarts/api"
+	devID       = "full" // of the client that is granted all scopes
 	devSecret   = "for-development-only"
 	devURL      = "http://localhost:3010"
 )
@@ -95,6 +96,9 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	}
 	plan, err := policy.plan(document)
 	if err != nil {
+		return err
+	}
+	if err := policy.addDevSecrets(plan); err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", c.Addr)
@@ -230,7 +234,7 @@ func (p *program) token(ctx context.Context, c *tokenCommand) error {
 	} else {
 		scopes := c.Scope
 		if len(scopes) == 0 {
-			_, plan, planErr := p.plan()
+			_, plan, _, planErr := p.plan()
 			if planErr != nil {
 				return planErr
 			}
