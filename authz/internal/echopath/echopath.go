@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
 // Patterns are the paths of documents by the patterns that Echo has for them, with the base path in
@@ -115,6 +117,33 @@ func Typed(err error, code int, message string, within error) error {
 		message = ""
 	}
 	return authz.StatusError(code, message, err)
+}
+
+// JSONBody returns the body of an admitted request that is JSON, as it is to be bound. It is empty
+// where the operation takes JSON and nothing was sent.
+func JSONBody(r *http.Request) (text []byte, ok bool) {
+	body, ok := r.Body.(*schema.JSONBody)
+	if !ok {
+		return nil, false
+	}
+	return body.Text, true
+}
+
+// Decoder binds what [JSONBody] returns. Its zero value is ready to use.
+type Decoder struct{ schema.Decoder }
+
+// Decode binds a text. The error wraps io.EOF where nothing was sent, which generated code takes
+// for an optional body that is left out.
+func (d *Decoder) Decode(text []byte, v any) error {
+	err := io.EOF
+	if len(text) > 0 {
+		err = d.Decoder.Decode(text, v)
+	}
+	if err != nil {
+		const detail = "The body cannot be read as its schema says."
+		return &authz.Error{Kind: authz.InvalidBody, Detail: detail, Err: err}
+	}
+	return nil
 }
 
 // segmentwise reports whether each parameter of the matched pattern is exactly one segment of the
