@@ -220,7 +220,8 @@ func must(err error) {
 
 // request returns the bytes of a request.
 func (v *values) request(method, target, body string) []byte {
-	text := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: %s\r\nX-Trace: abc\r\n",
+	text := fmt.Sprintf(
+		"%s %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: %s\r\nX-Trace: abc\r\n",
 		method, target, v.bearer)
 	if body != "" {
 		text += fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d\r\n", len(body))
