@@ -204,7 +204,8 @@ func callables(document *openapi3.T, plan *authz.Plan) []*callable {
 			}
 		}
 		own := flag.NewFlagSet("", flag.ContinueOnError)
-		(&callOptions{hasDev: true, keySchemes: []string{""}, takesUser: true}).define(own, c.spec, environment{})
+		(&callOptions{hasDev: true, keySchemes: []string{""}, takesUser: true}).define(own, c.spec,
+			environment{})
 		for _, p := range c.parameters {
 			if uses[p.flag] > 1 || own.Lookup(p.flag) != nil || strings.HasPrefix(p.flag, "-") {
 				p.flag = p.In + "." + p.flag
@@ -283,7 +284,8 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 	variable := func(value *string, name, key, unset, usage string) {
 		flags.StringVar(value, name, unset, usage+" ["+env.key(key)+"]")
 	}
-	flags.StringVar(&c.url, "url", devURL, "URL of the API, with the prefix of its paths or without.")
+	flags.StringVar(&c.url, "url", devURL,
+		"URL of the API, with the prefix of its paths or without.")
 	ofDev := ""
 	if c.hasDev {
 		ofDev = ", or that of dev"

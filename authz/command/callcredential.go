@@ -20,7 +20,7 @@ func (p *program) plan() (*openapi3.T, *authz.Plan, *policy, error) {
 	f := faults{prefix: p.prefix()}
 	served := &policy{
 		basePath: p.env.lookup("BASE_PATH"), publicPath: p.env.lookup("PUBLIC_PATH"),
-		// An operation that states nothing is for the server to refuse.
+		// an operation that states nothing is for the server to refuse
 		unstated: authz.DenyUnstated,
 	}
 	served.overlays = f.overlays(p.env.lookup("OVERLAY"))

@@ -218,8 +218,8 @@ const apiKey, userAndPassword = "API key", "user and password"
 func (v Values) alternative(o authz.Operation) authz.Alternative {
 	for _, a := range o.Alternatives {
 		if !slices.ContainsFunc(a, func(r authz.Requirement) bool {
-			kind := v.credential(r.Scheme)
-			return kind != "token" && kind != apiKey && kind != userAndPassword
+			return !slices.Contains([]string{"token", apiKey, userAndPassword},
+				v.credential(r.Scheme))
 		}) {
 			return a
 		}
