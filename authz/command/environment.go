@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/joho/godotenv"
@@ -45,6 +47,15 @@ func (e environment) lookup(name string) string {
 		}
 	}
 	return ""
+}
+
+// with returns an environment in which a variable of the program has the value.
+func (e environment) with(name, value string) environment {
+	e.layers = slices.Clone(e.layers)
+	first := maps.Clone(e.layers[0])
+	first[e.key(name)] = value
+	e.layers[0] = first
+	return e
 }
 
 // process returns a variable of the process's environment that is not the program's own.
