@@ -184,7 +184,7 @@ func (c logConfig) logger(prefix string, w io.Writer) (*slog.Logger, error) {
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		f.add("LOG_LEVEL", c.Level, "debug, info, warn or error")
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := jsonlines.Options(level)
 	var handler slog.Handler
 	switch c.Format {
 	case "json":
