@@ -206,6 +206,29 @@ func Describe(doc *openapi3.T) []Operation {
 	return p.Operations()
 }
 
+// Notes returns what a document says that does not reach every handler, with its places: values
+// that generated code does not bind, and const: null, which is lost where a document is loaded
+// without IncludeOrigin, as the one that generated code embeds is. Nothing of it is a fault. It is
+// for tools that report on documents, and needs one that was loaded with IncludeOrigin.
+func Notes(doc *openapi3.T) (notes []*Fault) {
+	p, _ := Config{Document: doc}.read(false)
+	compiler := schema.NewCompiler(doc, schema.Options{})
+	for _, o := range p.operations {
+		inputs, _ := compiler.Operation(o.route.PathItem, o.route.Operation)
+		for _, text := range inputs.Unbound {
+			notes = append(notes, &Fault{
+				Method: o.Method, Path: o.Path, Problem: text,
+				At: locate(o.route.Operation.Origin, ""),
+			})
+		}
+	}
+	for _, at := range compiler.NullConsts {
+		notes = append(notes, &Fault{At: at, Problem: `const: null is lost where the document is ` +
+			`loaded without its origins, as generated code loads it: write type: "null"`})
+	}
+	return notes
+}
+
 func newPlan(doc *openapi3.T) *Plan {
 	return &Plan{doc: doc, paths: map[string]*path{}, schemes: map[string]*scheme{},
 		scopes: map[string]string{}}

@@ -400,3 +400,42 @@ func TestUndescribedRoutesAreRefused(t *testing.T) {
 	s.send(t, "GET /v1/one", "", s.bearer("x")).refused(t, 403, authz.InsufficientScope,
 		fmt.Sprintf(lacksScopes, "read"))
 }
+
+// TestNotes: what does not reach every handler has its place, and is no fault.
+func TestNotes(t *testing.T) {
+	loader := openapi3.NewLoader()
+	loader.IncludeOrigin = true
+	doc, err := loader.LoadFromData([]byte(`openapi: 3.1.0
+info: {title: T, version: "1"}
+paths:
+  /things:
+    post:
+      operationId: addThing
+      security: []
+      parameters:
+        - {name: color, in: header, schema: {type: object, properties: {R: {type: integer}}}}
+      requestBody:
+        content:
+          application/x-www-form-urlencoded:
+            schema: {type: object, properties: {day: {type: string, format: date}}}
+          application/json:
+            schema:
+              const: null
+      responses: {"204": {description: Done.}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authz.Compile(doc); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, n := range authz.Notes(doc) {
+		got = append(got, fmt.Sprintf("%d %s %s", n.At.Line, n.Path, n.Problem))
+	}
+	for i, want := range []string{"5 /things header parameter color: ", "5 /things form field day: ", "16  const: null is lost"} {
+		if len(got) != 3 || !strings.HasPrefix(got[i], want) {
+			t.Errorf("the notes are %q, expected %d to begin with %q", got, i, want)
+		}
+	}
+}

@@ -124,16 +124,36 @@ func (h *held) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 func (h *held) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
+// CheckResponse checks a response to an admitted request of an operation, whose body has been read:
+// its status, headers, media type and schema. The error names places of the document, never values.
+// The plan must come from a [Config] whose Responses is not [IgnoreResponses].
+func (p *Plan) CheckResponse(o Operation, response *http.Response, body []byte) error {
+	at := p.paths[o.Path]
+	if at == nil || at.methods[o.Method] == nil {
+		return fmt.Errorf("authz: the document has no operation %s %s", o.Method, o.Path)
+	}
+	op := at.methods[o.Method]
+	if op.responses == nil {
+		return fmt.Errorf("authz: the responses of %s were not compiled: compile the plan with "+
+			"Config.Responses set to authz.FailResponses, which reports why", o.ID)
+	}
+	head := response.Request != nil && response.Request.Method == http.MethodHead
+	return op.checkResponse(head, response.StatusCode, response.Header, body)
+}
+
+func (o *operation) checkResponse(head bool, status int, h http.Header, body []byte) error {
+	content := schema.Content{Body: body}
+	content.Essence, content.Params, _ = mediaType(h["Content-Type"])
+	bodiless := head || status == http.StatusNoContent || status == http.StatusNotModified
+	return o.responses.Check(status, h, bodiless, content)
+}
+
 // finish validates the response once it is whole.
 func (h *held) finish(g *Gate, r *http.Request, op *operation) {
 	if h.status == 0 || h.passed {
 		return
 	}
-	bodiless := r.Method == http.MethodHead || h.status == http.StatusNoContent ||
-		h.status == http.StatusNotModified
-	content := schema.Content{Body: h.body}
-	content.Essence, content.Params, _ = mediaType(h.Header()["Content-Type"])
-	err := op.responses.Check(h.status, h.Header(), bodiless, content)
+	err := op.checkResponse(r.Method == http.MethodHead, h.status, h.Header(), h.body)
 	if err == nil {
 		h.send()
 		return

@@ -129,3 +129,43 @@ func TestResponses(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckResponse: a plan checks responses of a server that it does not run.
+func TestCheckResponse(t *testing.T) {
+	plan, err := authz.Config{Document: load(t, answering), Responses: authz.FailResponses}.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := plan.Operations()[0]
+	for _, row := range []struct {
+		method, body string
+		header       http.Header
+		wrong        string // a part of the error; "" for none
+	}{
+		{"GET", `{"name":"a"}`, http.Header{"X-Count": {"1"}}, ""},
+		{"HEAD", "", http.Header{"X-Count": {"1"}}, ""},
+		{"GET", "", http.Header{"X-Count": {"1"}}, "body is missing"},
+		{"GET", `{"name":"a"}`, http.Header{}, "header X-Count is missing"},
+		{"GET", `{"name":"SUBMITTED"}`, http.Header{"X-Count": {"1"}}, "/name is longer"},
+	} {
+		row.header.Set("Content-Type", "application/json")
+		response := &http.Response{
+			StatusCode: 200, Header: row.header, Request: httptest.NewRequest(row.method, "/thing", nil),
+		}
+		err := plan.CheckResponse(o, response, []byte(row.body))
+		if (err == nil) != (row.wrong == "") ||
+			err != nil && (!strings.Contains(err.Error(), row.wrong) || strings.Contains(err.Error(), "SUBMITTED")) {
+			t.Errorf("%s %s: %v, expected %q", row.method, row.body, err, row.wrong)
+		}
+	}
+	without, err := authz.Compile(load(t, answering))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := without.CheckResponse(o, &http.Response{StatusCode: 200}, nil); err == nil {
+		t.Error("a plan without responses checks them")
+	}
+	if err := plan.CheckResponse(authz.Operation{Path: "/other", Method: "GET"}, &http.Response{StatusCode: 200}, nil); err == nil {
+		t.Error("an operation that the document does not have is checked")
+	}
+}

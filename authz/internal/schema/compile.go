@@ -44,6 +44,8 @@ type Compiler struct {
 	names     map[*openapi3.Schema]string // of components
 	oneFile   bool                        // no $ref leads to another file
 	place     []string                    // of the schema that is being compiled
+	// NullConsts are the places of const: null, as far as they are known: for lint.
+	NullConsts []*openapi3.Location
 }
 
 // key tells compiled schemas apart: names are those of the members that are readOnly by a schema
@@ -192,13 +194,13 @@ type source struct {
 	nullConst bool // const: null, which kin-openapi reads as no const
 }
 
-// isNullConst reports whether a schema has const: null, which only its origin tells.
-func isNullConst(schema *openapi3.Schema) bool {
+// isNullConst reports whether a schema has const: null, which only its origin tells, and where.
+func isNullConst(schema *openapi3.Schema) (bool, *openapi3.Location) {
 	if schema.Const != nil || schema.Origin == nil {
-		return false
+		return false, nil
 	}
-	_, found := schema.Origin.Fields.Lookup("const")
-	return found
+	at, found := schema.Origin.Fields.Lookup("const")
+	return found, &at
 }
 
 // annotations are the keywords beside a $ref that kin-openapi lets replace those of what it refers
@@ -356,7 +358,11 @@ func (c *Compiler) values(n *node, from source) {
 	if s.Enum != nil {
 		add("enum", s.Enum)
 	}
-	if s.Const != nil || from.nullConst || isNullConst(s) {
+	null, at := isNullConst(s)
+	if null || from.nullConst {
+		c.NullConsts = append(c.NullConsts, at)
+	}
+	if s.Const != nil || null || from.nullConst {
 		add("const", []any{s.Const})
 	}
 }
