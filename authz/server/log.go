@@ -14,24 +14,50 @@ import (
 
 // requestLog logs one line for each request.
 type requestLog struct {
-	handler slog.Handler
-	proxies []netip.Prefix // trusted
+	handler   slog.Handler
+	proxies   []netip.Prefix // trusted
+	telemetry Telemetry      // nil: no trace IDs
+	sampler   *sampler
+}
+
+func newRequestLog(config Config) requestLog {
+	return requestLog{
+		config.Logger.Handler(), config.TrustedProxies, config.Telemetry,
+		newSampler(config.Logger),
+	}
 }
 
 // write logs a request. The line contains neither the query nor headers, which can contain tokens.
-func (l requestLog) write(x *exchange, r *http.Request) {
-	x.deadline.Release()
+func (l requestLog) write(x *exchange, r *http.Request, took time.Duration) {
+	outcome := x.outcome(r)
 	level := slog.LevelInfo
-	disconnected := r.Context().Err() != nil // not a failure of the server
-	if x.status >= 500 && !disconnected && !unverified(x.Cause) {
+	switch probe := r.URL.Path == healthPath || r.URL.Path == readyPath; {
+	case outcome == Failed && !unverified(x.Cause):
 		level = slog.LevelError
+	case outcome == Succeeded && probe:
+		level = slog.LevelDebug
 	}
 	if !l.handler.Enabled(r.Context(), level) {
 		return
 	}
-	now := time.Now()
-	var buffer [12]slog.Attr
-	attrs := appendAttrs(buffer[:0], x, r, remoteIP(r, l.proxies), now.Sub(x.start))
+	remote := remoteIP(r, l.proxies)
+	// Other lines are of a known caller, whom the operator can stop, or of the server's failures.
+	anonymous := x.Principal == nil && x.Cause != nil && level == slog.LevelInfo
+	if anonymous && !l.sampler.allow(causeOf(x.Cause), remote) {
+		return
+	}
+	var buffer [16]slog.Attr
+	attrs := appendAttrs(buffer[:0], x, r, remote, outcome, took)
+	if l.telemetry != nil {
+		trace, span := l.telemetry.Trace(r.Context())
+		if trace != "" {
+			attrs = append(attrs, slog.String("trace_id", trace))
+		}
+		if span != "" {
+			attrs = append(attrs, slog.String("span_id", span))
+		}
+	}
+	now := x.start.Add(took)
 	if lines, ok := l.handler.(*jsonlines.Handler); ok {
 		lines.WriteLine(now, level, "request", attrs)
 		return
@@ -50,7 +76,8 @@ func unverified(cause error) bool {
 
 // appendAttrs appends the attributes of a request.
 func appendAttrs(
-	attrs []slog.Attr, x *exchange, r *http.Request, remote string, took time.Duration,
+	attrs []slog.Attr, x *exchange, r *http.Request, remote string, outcome Outcome,
+	took time.Duration,
 ) []slog.Attr {
 	var operation, path string
 	if x.Operation != nil {
@@ -62,6 +89,7 @@ func appendAttrs(
 		slog.String("method", loggable(r.Method)),
 		slog.String("path", path),    // of the document, or of the request
 		slog.Int("status", x.status), // 0: the connection ended before the response
+		slog.String("outcome", string(outcome)),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 		slog.Int64("bytes", x.bytes),
 		slog.String("remote", remote),
@@ -72,18 +100,24 @@ func appendAttrs(
 	}
 	if x.Principal != nil {
 		attrs = append(attrs,
-			slog.String("subject", x.Principal.Subject()),
-			slog.String("client_id", x.Principal.ClientID()),
+			slog.String("subject", jsonlines.Cap(x.Principal.Subject(), maxLogged)),
+			slog.String("client_id", jsonlines.Cap(x.Principal.ClientID(), maxLogged)),
 		)
 	}
 	if x.Cause != nil {
-		attrs = append(attrs, slog.String("cause", x.Cause.Error()))
+		attrs = append(attrs,
+			slog.String("cause", jsonlines.Cap(x.Cause.Error(), maxLogged)),
+			slog.String("code", causeOf(x.Cause)),
+		)
 	}
 	if x.stack != nil {
 		attrs = append(attrs, slog.String("stack", string(x.stack)))
 	}
 	return attrs
 }
+
+// maxLogged is the maximum length of a text of a request in its log line, in bytes.
+const maxLogged = 1 << 10
 
 // loggable removes long path segments, which could be misplaced tokens.
 func loggable(s string) string {
@@ -97,5 +131,5 @@ func loggable(s string) string {
 			segments[i] = "…"
 		}
 	}
-	return strings.Join(segments, "/")
+	return jsonlines.Cap(strings.Join(segments, "/"), maxLogged)
 }

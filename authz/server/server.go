@@ -76,6 +76,13 @@ type Config struct {
 	TrustedProxies  []netip.Prefix    // proxies whose X-Forwarded-For is logged
 	Logger          *slog.Logger      // default slog.Default()
 
+	// Telemetry exports what the server does. Default: nothing is exported.
+	Telemetry Telemetry
+	// Audit, if set, gets the decision about each request.
+	Audit *Audit
+	// Pools returns the state of the program's pools of connections, by name, for Telemetry.
+	Pools func() map[string]Pool
+
 	// Ready returns an error if the server cannot answer requests now, for example because its
 	// database is unreachable. Then the status of /readyz is 503. The error is logged only.
 	Ready func(context.Context) error
@@ -94,6 +101,8 @@ type Config struct {
 // Server serves an API that is guarded by its document. It is safe for concurrent use.
 type Server struct {
 	http     http.Server
+	client   *http.Client    // of the verifier
+	active   atomic.Int64    // requests
 	ctx      context.Context // of background work
 	config   Config
 	ids      requestIDs
@@ -112,7 +121,13 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	}
 	s := &Server{
 		ctx: ctx, config: config, ids: newRequestIDs(),
-		log: requestLog{config.Logger.Handler(), config.TrustedProxies},
+		log: newRequestLog(config),
+	}
+	if t := config.Telemetry; t != nil {
+		s.client = &http.Client{Transport: t.Transport(http.DefaultTransport)}
+		if config.Replays != nil {
+			s.config.Replays = t.Replays(config.Replays)
+		}
 	}
 	faults := checkOrigins(config.CORSOrigins)
 	if config.Document == nil {
@@ -137,6 +152,12 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		}
 		return nil, errors.Join(faults...)
 	}
+	if config.Telemetry != nil {
+		if err := config.Telemetry.Watch(s.Stats); err != nil {
+			g.cancel()
+			return nil, err
+		}
+	}
 	s.cors = newCORS(config.Document, config.CORSOrigins)
 	s.use(g, config.Issuers)
 	s.http = http.Server{
@@ -155,8 +176,12 @@ func New(ctx context.Context, config Config) (*Server, error) {
 
 // ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.config.Telemetry != nil {
+		r = r.WithContext(s.config.Telemetry.Begin(r))
+	}
+	s.active.Add(1)
 	x := s.ids.begin(w, r)
-	defer s.log.write(x, r)
+	defer s.end(x, r)
 	r = r.WithContext(x)
 	guard := s.guard.Load()
 	defer recoverPanic(x, r, guard.Gate)
@@ -178,6 +203,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	x.end()
+}
+
+// end logs a request and reports it to the telemetry.
+func (s *Server) end(x *exchange, r *http.Request) {
+	s.active.Add(-1)
+	x.deadline.Release()
+	took := time.Since(x.start)
+	s.log.write(x, r, took)
+	if s.config.Telemetry != nil {
+		s.config.Telemetry.End(r.Context(), s.event(x, r, took))
+	}
 }
 
 // errNotLoopback is a misdirected request (RFC 9110 §15.5.20).
