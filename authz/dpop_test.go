@@ -174,7 +174,8 @@ func TestDPoPCredentials(t *testing.T) {
 	}
 
 	t.Run("not a byte of a body is read", func(t *testing.T) {
-		got := p.send(t, "POST /any", `{"text":"x"}`, "Content-Type: application/json", "Authorization: DPoP "+tok, of("GET", resource+"/any"))
+		got := p.send(t, "POST /any", `{"text":"x"}`, "Content-Type: application/json",
+			"Authorization: DPoP "+tok, of("GET", resource+"/any"))
 		got.refused(t, 401, authz.InvalidProof, badProof)
 		if got.read != 0 {
 			t.Errorf("%d bytes of the body were read before the proof was refused", got.read)

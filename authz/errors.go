@@ -59,7 +59,8 @@ var kinds = map[Kind]struct {
 	detail string
 }{
 	MissingToken: {http.StatusUnauthorized, "An access token is required",
-		"Send an access token of this API in the Authorization header: Bearer, a space, the token."},
+		"Send an access token of this API in the Authorization header: " +
+			"Bearer, a space, the token."},
 	InvalidRequest: {http.StatusBadRequest, "The access token is presented wrongly",
 		"Send one Authorization header that holds Bearer, a space and one token, and no token " +
 			"elsewhere."},

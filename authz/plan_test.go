@@ -433,7 +433,8 @@ paths:
 	for _, n := range authz.Notes(doc) {
 		got = append(got, fmt.Sprintf("%d %s %s", n.At.Line, n.Path, n.Problem))
 	}
-	for i, want := range []string{"5 /things header parameter color: ", "5 /things form field day: ", "16  const: null is lost"} {
+	for i, want := range []string{"5 /things header parameter color: ",
+		"5 /things form field day: ", "16  const: null is lost"} {
 		if len(got) != 3 || !strings.HasPrefix(got[i], want) {
 			t.Errorf("the notes are %q, expected %d to begin with %q", got, i, want)
 		}

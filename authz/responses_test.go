@@ -132,7 +132,8 @@ func TestResponses(t *testing.T) {
 
 // TestCheckResponse: a plan checks responses of a server that it does not run.
 func TestCheckResponse(t *testing.T) {
-	plan, err := authz.Config{Document: load(t, answering), Responses: authz.FailResponses}.Compile()
+	plan, err := authz.Config{Document: load(t, answering),
+		Responses: authz.FailResponses}.Compile()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,11 +151,13 @@ func TestCheckResponse(t *testing.T) {
 	} {
 		row.header.Set("Content-Type", "application/json")
 		response := &http.Response{
-			StatusCode: 200, Header: row.header, Request: httptest.NewRequest(row.method, "/thing", nil),
+			StatusCode: 200, Header: row.header, Request: httptest.NewRequest(row.method, "/thing",
+				nil),
 		}
 		err := plan.CheckResponse(o, response, []byte(row.body))
 		if (err == nil) != (row.wrong == "") ||
-			err != nil && (!strings.Contains(err.Error(), row.wrong) || strings.Contains(err.Error(), "SUBMITTED")) {
+			err != nil && (!strings.Contains(err.Error(), row.wrong) ||
+				strings.Contains(err.Error(), "SUBMITTED")) {
 			t.Errorf("%s %s: %v, expected %q", row.method, row.body, err, row.wrong)
 		}
 	}
@@ -165,7 +168,8 @@ func TestCheckResponse(t *testing.T) {
 	if err := without.CheckResponse(o, &http.Response{StatusCode: 200}, nil); err == nil {
 		t.Error("a plan without responses checks them")
 	}
-	if err := plan.CheckResponse(authz.Operation{Path: "/other", Method: "GET"}, &http.Response{StatusCode: 200}, nil); err == nil {
+	if err := plan.CheckResponse(authz.Operation{Path: "/other", Method: "GET"},
+		&http.Response{StatusCode: 200}, nil); err == nil {
 		t.Error("an operation that the document does not have is checked")
 	}
 }

@@ -164,7 +164,8 @@ func TestMessage(t *testing.T) {
 		}
 
 		const needed = "The header parameter If-Match is missing."
-		wantRefusal(t, alice.ask(t, "PUT", at, `{"text":"blind"}`), http.StatusBadRequest, authz.InvalidParameter, needed)
+		wantRefusal(t, alice.ask(t, "PUT", at, `{"text":"blind"}`), http.StatusBadRequest,
+			authz.InvalidParameter, needed)
 		wantRefusal(t, alice.ask(t, "DELETE", at, ""), http.StatusBadRequest,
 			authz.InvalidParameter, needed)
 
@@ -297,13 +298,16 @@ func TestIdempotentPost(t *testing.T) {
 			"This Idempotency-Key came with another text before. Choose a new one for a new "+
 				"message.")
 		// A request that was refused has not used its key.
-		if got := alice.ask(t, "POST", messagesPath, `{"text":""}`, "Idempotency-Key", "k2"); got.status != http.StatusBadRequest {
+		if got := alice.ask(t, "POST", messagesPath, `{"text":""}`, "Idempotency-Key",
+			"k2"); got.status != http.StatusBadRequest {
 			t.Errorf("an empty text: %d", got.status)
 		}
-		if got := alice.ask(t, "POST", messagesPath, `{"text":"now"}`, "Idempotency-Key", "k2"); got.status != http.StatusCreated {
+		if got := alice.ask(t, "POST", messagesPath, `{"text":"now"}`, "Idempotency-Key",
+			"k2"); got.status != http.StatusCreated {
 			t.Errorf("the key of a request that was refused: %d %s", got.status, got.body)
 		}
-		if got := r.as("bob", readAndWrite).ask(t, "POST", messagesPath, `{"text":"Bob's"}`, "Idempotency-Key", "k"); got.status != http.StatusCreated {
+		if got := r.as("bob", readAndWrite).ask(t, "POST", messagesPath, `{"text":"Bob's"}`,
+			"Idempotency-Key", "k"); got.status != http.StatusCreated {
 			t.Errorf("Bob's own key of the same name: %d %s", got.status, got.body)
 		}
 		if n := count(t, s, "messages"); n != 3 {
@@ -481,7 +485,8 @@ func TestStoreIsLost(t *testing.T) {
 	m := alice.post(t, "x")
 	at := messagesPath + "/" + m.Id
 	line.cut()
-	for _, request := range [][]string{{"GET", messagesPath, ""}, {"GET", at, ""}, {"POST", messagesPath, `{"text":"x"}`}, {"PUT", at, `{"text":"x"}`}, {"DELETE", at, ""}} {
+	for _, request := range [][]string{{"GET", messagesPath, ""}, {"GET", at, ""},
+		{"POST", messagesPath, `{"text":"x"}`}, {"PUT", at, `{"text":"x"}`}, {"DELETE", at, ""}} {
 		got := alice.ask(t, request[0], request[1], request[2], "If-Match", "*", "Idempotency-Key",
 			"k", "X-Request-Id", "lost-"+request[0])
 		wantRefusal(t, got, http.StatusServiceUnavailable, authz.Unavailable,
@@ -589,7 +594,8 @@ func TestMessageExamples(t *testing.T) {
 		"IdempotencyKeyReused": alice.ask(t, "POST", messagesPath, `{"text":"y"}`, "Idempotency-Key", "k"),
 		"Unavailable":          lost.ask(t, "GET", at, ""),
 	} {
-		for name, example := range document.Components.Responses[response].Value.Content["application/problem+json"].Examples {
+		for name, example := range document.Components.Responses[response].Value.
+			Content["application/problem+json"].Examples {
 			if want := canonical(t, example.Value.Value); canonical(t,
 				json.RawMessage(got.body)) != want {
 				t.Errorf("%s: the server answers\n%s, the document's example %s is\n%s", response,
@@ -603,7 +609,8 @@ func TestMessageExamples(t *testing.T) {
 		t.Errorf("the example of a cursor is read as %s, %v, want %s", got, err, id)
 	}
 	if got, want := (Message{ID: id}).Created().Format(
-		time.RFC3339Nano), schemas["Message"].Value.Properties["created"].Value.Example; got != want {
+		time.RFC3339Nano),
+		schemas["Message"].Value.Properties["created"].Value.Example; got != want {
 		t.Errorf("the example of an id is of %s, that of created is %s", got, want)
 	}
 }

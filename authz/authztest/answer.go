@@ -103,7 +103,8 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 	switch {
 	case code == "" && params["error"] != "":
 		fault(
-			"expected a challenge without error, for no token was sent (RFC 6750 §3.1); received %s",
+			"expected a challenge without error, for no token was sent (RFC 6750 §3.1); "+
+				"received %s",
 			received,
 		)
 	case params["error"] != code:

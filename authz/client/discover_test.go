@@ -64,7 +64,8 @@ func TestDiscoverOAuthMetadata(t *testing.T) {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"issuer":"%[1]s/tenant","authorization_endpoint":"%[1]s/a","token_endpoint":"%[1]s/t"}`, server.URL)
+		fmt.Fprintf(w,
+			`{"issuer":"%[1]s/tenant","authorization_endpoint":"%[1]s/a","token_endpoint":"%[1]s/t"}`, server.URL)
 	}))
 	defer server.Close()
 	found, err := client.Discover(t.Context(), nil, server.URL+"/tenant")
@@ -115,7 +116,9 @@ func TestDiscoverRefuses(t *testing.T) {
 				!strings.Contains(err.Error(), test.want) {
 				t.Errorf("%+v, %v: expected a DiscoveryError that says %q", found, err, test.want)
 			}
-			if mismatch, ok := errors.AsType[*client.IssuerError](err); ok != (test.fault.DiscoveryIssuer != "") || ok && mismatch.Received != test.fault.DiscoveryIssuer {
+			mismatch, ok := errors.AsType[*client.IssuerError](err)
+			if ok != (test.fault.DiscoveryIssuer != "") ||
+				ok && mismatch.Received != test.fault.DiscoveryIssuer {
 				t.Errorf("the cause is %+v: expected an IssuerError for another issuer, and for "+
 					"nothing else", mismatch)
 			}

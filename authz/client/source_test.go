@@ -263,7 +263,9 @@ func TestTokenRequest(t *testing.T) {
 			for _, expected := range []int64{test.first, test.next} {
 				requests.Store(0)
 				got, err := source.Token()
-				if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok != (test.refused != "") || ok && refused.ErrorCode != test.refused {
+				refused, ok := errors.AsType[*oauth2.RetrieveError](err)
+				if ok != (test.refused != "") ||
+					ok && refused.ErrorCode != test.refused {
 					t.Errorf("%v, %v: expected refusal %q", got, err, test.refused)
 				}
 				if requests.Load() != expected {

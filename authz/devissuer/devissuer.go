@@ -321,7 +321,8 @@ func (cfg Config) faults() error {
 				"Connect Core 1.0 §2)", n, person.Name)
 		}
 		if strings.HasSuffix(person.Name, clientSubject) {
-			fault("People[%d].Name is %q: names that end with %s are the clients' own (RFC 9068 §5)", n, person.Name, clientSubject)
+			fault("People[%d].Name is %q: names that end with %s are for clients (RFC 9068 "+
+				"§5)", n, person.Name, clientSubject)
 		}
 		if names[person.Name] {
 			fault("People[%d].Name is %q, as that of an earlier person: give each person a name", n,

@@ -79,7 +79,8 @@ func TestTokenEndpointRefusesBadProofs(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := serve(newIssuer(t), post(formType, good().Encode(), test.headers...))
-			if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), `"error":"invalid_dpop_proof"`) || !strings.Contains(w.Body.String(), test.says) {
+			if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(),
+				`"error":"invalid_dpop_proof"`) || !strings.Contains(w.Body.String(), test.says) {
 				t.Errorf("answered %d %s: want 400 invalid_dpop_proof that says %q", w.Code, w.Body,
 					test.says)
 			}

@@ -114,7 +114,8 @@ func TestCacheWeighsWholeTokens(t *testing.T) {
 
 	header := `{"alg":"EdDSA","x5c":["` + strings.Repeat("A", 5<<10) + `"]}`
 	for i := range 100 {
-		claims := fmt.Sprintf(`{"iss":"%s","aud":"api","sub":"%d","exp":%d}`, url, i, time.Now().Unix()+60)
+		claims := fmt.Sprintf(`{"iss":"%s","aud":"api","sub":"%d","exp":%d}`, url, i,
+			time.Now().Unix()+60)
 		if _, err := v.Verify(t.Context(), encode([]byte(header))+"."+encode([]byte(claims))+"."+
 			encode([]byte("signature"))); err != nil {
 			t.Fatal(err)
@@ -153,8 +154,10 @@ func TestCacheBytesAreWhatItHolds(t *testing.T) {
 	}
 	before := heap()
 	for i := range 2000 { // several times what there is room for
-		claims := fmt.Sprintf(`{"iss":"%s","aud":"api","sub":"%d","exp":%d,"scope":"%s"}`, url, i, time.Now().Unix()+60, scopes.String())
-		tok := encode([]byte(`{"alg":"EdDSA"}`)) + "." + encode([]byte(claims)) + "." + encode([]byte("signature"+fmt.Sprint(i)))
+		claims := fmt.Sprintf(`{"iss":"%s","aud":"api","sub":"%d","exp":%d,"scope":"%s"}`, url, i,
+			time.Now().Unix()+60, scopes.String())
+		tok := encode([]byte(`{"alg":"EdDSA"}`)) + "." + encode([]byte(claims)) + "." +
+			encode([]byte("signature"+fmt.Sprint(i)))
 		if _, err := v.Verify(t.Context(), tok); err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +176,8 @@ func TestCacheBytesAreWhatItHolds(t *testing.T) {
 func TestKnownHeadersAreBounded(t *testing.T) {
 	var known headers
 	for i := range 3 * mostHeaders {
-		token := fmt.Appendf(nil, `{"alg":"EdDSA","kid":"%d"}%s`, i, strings.Repeat(" payload", 100))
+		token := fmt.Appendf(nil, `{"alg":"EdDSA","kid":"%d"}%s`, i,
+			strings.Repeat(" payload", 100))
 		data := token[:strings.IndexByte(string(token), '}')+1]
 		known.keep(data)
 		kept := known.known.Load().(map[string]header)
@@ -183,7 +187,8 @@ func TestKnownHeadersAreBounded(t *testing.T) {
 				i+1, len(kept), h, mostHeaders)
 		}
 		clear(token)
-		if got, err := known.parse(fmt.Appendf(nil, `{"alg":"EdDSA","kid":"%d"}`, i)); err != nil || string(got.kid) != fmt.Sprint(i) {
+		if got, err := known.parse(fmt.Appendf(nil, `{"alg":"EdDSA","kid":"%d"}`, i)); err != nil ||
+			string(got.kid) != fmt.Sprint(i) {
 			t.Fatalf("header %d is now known as %q, %v: does it share memory with its token?", i,
 				got.kid, err)
 		}

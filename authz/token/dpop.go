@@ -342,12 +342,14 @@ func thumbprint(key crypto.PublicKey) string {
 	var members string
 	switch key := key.(type) {
 	case *rsa.PublicKey:
-		members = fmt.Sprintf(`{"e":"%s","kty":"RSA","n":"%s"}`, encode(big.NewInt(int64(key.E)).Bytes()), encode(key.N.Bytes()))
+		members = fmt.Sprintf(`{"e":"%s","kty":"RSA","n":"%s"}`,
+			encode(big.NewInt(int64(key.E)).Bytes()), encode(key.N.Bytes()))
 	case *ecdsa.PublicKey:
 		// 4, x, y; no error, for publicKey has seen that the point is on the curve
 		point, _ := key.Bytes()
 		x, y := point[1:1+len(point)/2], point[1+len(point)/2:]
-		members = fmt.Sprintf(`{"crv":"%s","kty":"EC","x":"%s","y":"%s"}`, key.Params().Name, encode(x), encode(y))
+		members = fmt.Sprintf(`{"crv":"%s","kty":"EC","x":"%s","y":"%s"}`, key.Params().Name,
+			encode(x), encode(y))
 	case ed25519.PublicKey:
 		members = fmt.Sprintf(`{"crv":"Ed25519","kty":"OKP","x":"%s"}`, encode(key))
 	}

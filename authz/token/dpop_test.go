@@ -708,8 +708,8 @@ func TestRFC9449Examples(t *testing.T) {
 				jti, err, jkt, example.jti)
 		}
 	}
-	if got := ath(
-		"Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU"); got != "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo" {
+	got := ath("Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU")
+	if got != "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo" {
 		t.Errorf("the hash of figure 13's token is %s", got)
 	}
 }

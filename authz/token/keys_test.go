@@ -704,7 +704,8 @@ func TestKeysWrongAnswers(t *testing.T) {
 		return devissuer.Fault{Endpoint: devissuer.KeySet, Body: []byte(body)}
 	}
 	manyKeys := func(n int) string {
-		return `{"keys":[` + strings.Repeat(`{"kty":"oct"},`, n-1) + jwk(ed25519Key().Public()) + `]}`
+		return `{"keys":[` + strings.Repeat(`{"kty":"oct"},`, n-1) + jwk(ed25519Key().Public()) +
+			`]}`
 	}
 	for _, test := range []struct {
 		name  string
@@ -812,7 +813,8 @@ func TestKeysRightAnswers(t *testing.T) {
 		tok := sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`),
 			s.claims("iss", strconv.Quote(url)))
 		serve := func(keysAt string) {
-			s.wire.hosts["127.0.0.1:9080"] = serveJSON(`{"issuer":"` + url + `","jwks_uri":"` + keysAt + `","keys":[` + key + `]}`)
+			s.wire.hosts["127.0.0.1:9080"] = serveJSON(`{"issuer":"` + url + `","jwks_uri":"` +
+				keysAt + `","keys":[` + key + `]}`)
 		}
 		serve(url + "keys")
 		accepted(t, s.verifier(t), tok)
@@ -954,7 +956,8 @@ func TestKeysReady(t *testing.T) {
 				"third's can be verified", err)
 		}
 		s.wire.mu.Lock()
-		s.wire.hosts["localhost:9443"] = serveJSON(`{"issuer":"` + second + `","jwks_uri":"` + second + `keys","keys":[` + jwk(p256Key().Public()) + `]}`)
+		s.wire.hosts["localhost:9443"] = serveJSON(`{"issuer":"` + second + `","jwks_uri":"` +
+			second + `keys","keys":[` + jwk(p256Key().Public()) + `]}`)
 		s.wire.mu.Unlock()
 		time.Sleep(time.Second)
 		if err := v.Ready(t.Context()); err != nil {

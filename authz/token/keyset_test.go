@@ -27,11 +27,13 @@ func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 func rsaEntry(bits int, e *big.Int, more string) string {
 	n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
 	n.SetBit(n, 0, 1)
-	return fmt.Sprintf(`{"kty":"RSA","kid":"k","n":"%s","e":"%s"%s}`, b64(n.Bytes()), b64(e.Bytes()), more)
+	return fmt.Sprintf(`{"kty":"RSA","kid":"k","n":"%s","e":"%s"%s}`, b64(n.Bytes()),
+		b64(e.Bytes()), more)
 }
 
 func ecEntry(crv string, x, y []byte, more string) string {
-	return fmt.Sprintf(`{"kty":"EC","kid":"k","crv":"%s","x":"%s","y":"%s"%s}`, crv, b64(x), b64(y), more)
+	return fmt.Sprintf(`{"kty":"EC","kid":"k","crv":"%s","x":"%s","y":"%s"%s}`, crv, b64(x), b64(y),
+		more)
 }
 
 func okpEntry(crv string, x []byte, more string) string {
@@ -249,7 +251,8 @@ func TestClamp(t *testing.T) {
 func TestAdopt(t *testing.T) {
 	entry := func(kid string, seed byte, more string) string {
 		pub := ed25519.NewKeyFromSeed(slices.Repeat([]byte{seed}, 32)).Public().(ed25519.PublicKey)
-		return fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","x":"%s","kid":"%s"%s}`, b64(pub), kid, more)
+		return fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","x":"%s","kid":"%s"%s}`, b64(pub), kid,
+			more)
 	}
 	parse := func(entries ...string) *keySet {
 		set, _, err := parseKeySet([]byte(`{"keys":[` + strings.Join(entries, ",") + `]}`))
@@ -261,7 +264,8 @@ func TestAdopt(t *testing.T) {
 	rsaOf := func(alg string) string { return rsaEntry(2048, big.NewInt(3), `,"alg":"`+alg+`"`) }
 	before := parse(entry("a", 1, ""), entry("b", 2, ""), entry("", 3, ""), rsaOf("RS256"),
 		rsaOf("PS256"))
-	after := parse(rsaOf("PS256"), entry("b", 2, `,"alg":"EdDSA"`), entry("a", 4, ""), entry("", 3, ""), entry("c", 1, ""), rsaOf("RS256"))
+	after := parse(rsaOf("PS256"), entry("b", 2, `,"alg":"EdDSA"`), entry("a", 4, ""),
+		entry("", 3, ""), entry("c", 1, ""), rsaOf("RS256"))
 	after.adopt(before)
 
 	find := func(set *keySet, kid, alg string) *key {
@@ -298,10 +302,11 @@ func TestAdopt(t *testing.T) {
 func TestRefreshKeepsKeys(t *testing.T) {
 	entry := okpEntry("Ed25519", fuzzKey.Public().(ed25519.PublicKey), "")
 	v, err := NewVerifier(t.Context(), Config{
-		Issuers:    []Issuer{{URL: fuzzIssuer, Audiences: []string{fuzzAudience}}},
-		HTTPClient: &http.Client{Transport: serves(`{"issuer":"` + fuzzIssuer + `","jwks_uri":"` + fuzzIssuer + `keys","keys":[` + entry + `]}`)},
-		Now:        func() time.Time { return fuzzNow },
-		Logger:     slog.New(slog.DiscardHandler),
+		Issuers: []Issuer{{URL: fuzzIssuer, Audiences: []string{fuzzAudience}}},
+		HTTPClient: &http.Client{Transport: serves(`{"issuer":"` + fuzzIssuer + `","jwks_uri":"` +
+			fuzzIssuer + `keys","keys":[` + entry + `]}`)},
+		Now:    func() time.Time { return fuzzNow },
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

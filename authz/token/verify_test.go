@@ -644,7 +644,8 @@ func TestTokensKeyOfItsOwnIssuer(t *testing.T) {
 	const second = "https://localhost:9443/"
 	_, secondKey, _ := ed25519.GenerateKey(rand.Reader)
 	secondSet := func(kid string) string {
-		return `{"issuer":"` + second + `","jwks_uri":"` + second + `keys","keys":[` + jwk(secondKey.Public(), "kid", kid) + `]}`
+		return `{"issuer":"` + second + `","jwks_uri":"` + second + `keys","keys":[` +
+			jwk(secondKey.Public(), "kid", kid) + `]}`
 	}
 	kid, _ := s.CurrentKey()
 	for name, kids := range map[string][2]string{"other kid": {`"k"`, `"k"`},
@@ -679,7 +680,8 @@ func TestTokensKeyOfItsOwnIssuer(t *testing.T) {
 func TestTokensPolicyOfItsOwnIssuer(t *testing.T) {
 	s := newScene(t)
 	const second = "https://localhost:9443/"
-	s.wire.hosts["localhost:9443"] = serveJSON(`{"issuer":"` + second + `","jwks_uri":"` + second + `keys","keys":[` + jwk(ed25519Key().Public(), "kid", `"k"`) + `]}`)
+	s.wire.hosts["localhost:9443"] = serveJSON(`{"issuer":"` + second + `","jwks_uri":"` + second +
+		`keys","keys":[` + jwk(ed25519Key().Public(), "kid", `"k"`) + `]}`)
 	other := token.Issuer{URL: second, Audiences: []string{"urn:second"},
 		Algorithms: []string{"EdDSA", "ES256"}, RFC9068: true, Leeway: token.NoLeeway,
 		MaxLifetime: time.Hour, ScopeClaims: []string{"/scp"}}

@@ -73,7 +73,7 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	}
 	if _, err := authz.Compile(doc); err != nil {
 		return fmt.Errorf(
-			"%s has %s, so that it is not clear what the server is to be held to: see authz lint %s",
+			"%s has %s, so that it is not clear what to expect of the server: see authz lint %s",
 			c.Document,
 			count(len(faultsOf(err)), "fault"),
 			c.Document,

@@ -140,7 +140,7 @@ var rules = []rule{
 		why: "A format that nobody knows checks nothing.",
 		fix: "add a pattern, or use a format of the OpenAPI format registry"},
 	{name: "readonly-input", level: noteLevel, find: readOnlyInputs,
-		why: "A member that is readOnly is refused in a request, also where the schema requires it.",
+		why: "A readOnly member is refused in a request, also where the schema requires it.",
 		fix: "describe requests by a schema of their own, or leave the member out of required"},
 	{name: "one-credential", level: noteLevel, find: oneCredential,
 		why: "All bearer, oauth2 and openIdConnect schemes take the same access tokens, unless " +
@@ -371,7 +371,7 @@ func nearMiss(a, b string) bool {
 
 // secretName matches names of parameters that hold credentials.
 var secretName = regexp.MustCompile(
-	`(?i)^(access[_-]?token|auth[_-]?token|id[_-]?token|token|api[_-]?key|apikey|secret|client[_-]?secret|password|passwd)$`,
+	`(?i)^(((access|auth|id)[_-]?)?token|api[_-]?key|(client[_-]?)?secret|password|passwd)$`,
 )
 
 func credentialsInURLs(doc *openapi3.T, operations []operation, report report) {

@@ -257,7 +257,8 @@ func (m *binder) bind(r *http.Request, path string, spec map[string]any, dest an
 	options := runtime.BindStyledParameterOptions{Explode: explode}
 	switch spec["in"] {
 	case "path":
-		options.ParamLocation, options.Required, options.ValueIsUnescaped = runtime.ParamLocationPath, true, true
+		options.ParamLocation = runtime.ParamLocationPath
+		options.Required, options.ValueIsUnescaped = true, true
 		return true, runtime.BindStyledParameterWithOptions(style, "p", path, dest, options)
 	case "header":
 		options.ParamLocation = runtime.ParamLocationHeader

@@ -353,7 +353,8 @@ func TestAllFaults(t *testing.T) {
 	o := mustOperation(t, v30, `parameters: [{name: x, in: query, required: true, schema: {type: integer}}, {name: y, in: query, required: true, schema: {type: integer}}]
 requestBody: {required: true, content: {application/json: {schema: {type: object, required: [street, city], properties: {street: {type: string}, city: {type: string}, zip: {type: string, pattern: "^[0-9]{5}$"}, age: {type: integer, minimum: 0}}}}}}`)
 	r := httptest.NewRequest("POST", "/p/1?y=z", nil)
-	_, err := o.Check(r, func(string) string { return "1" }, Content{Essence: "application/json", Body: []byte(`{"zip":"a","age":-1}`)})
+	_, err := o.Check(r, func(string) string { return "1" }, Content{Essence: "application/json",
+		Body: []byte(`{"zip":"a","age":-1}`)})
 	want := "refused: query x required, query y type, body/street required, body/city required, " +
 		"body/zip pattern, body/age minimum"
 	if got := outcome(nil, err); got != want {

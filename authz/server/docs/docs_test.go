@@ -363,7 +363,10 @@ func TestServedDocument(t *testing.T) {
 	scheme := served.Components.SecuritySchemes["oauth2"].Value
 	scopes := map[string]string{"read:orders": "Read orders", "write:orders": "Write orders",
 		"audit": "Look closely"}
-	for flow, is := range map[string]*openapi3.OAuthFlow{"clientCredentials": scheme.Flows.ClientCredentials, "authorizationCode": scheme.Flows.AuthorizationCode} {
+	for flow, is := range map[string]*openapi3.OAuthFlow{
+		"clientCredentials": scheme.Flows.ClientCredentials,
+		"authorizationCode": scheme.Flows.AuthorizationCode,
+	} {
 		if is == nil || is.TokenURL != issuerURL+"oauth/token" || !maps.Equal(is.Scopes, scopes) {
 			t.Errorf("%s is %+v: want the issuer's token endpoint, and the scopes %v", flow, is,
 				scopes)
@@ -581,7 +584,8 @@ func TestDev(t *testing.T) {
 		if len(served.Servers) != 1 || served.Servers[0].URL != at {
 			t.Errorf("at %s servers are %v", at, served.Servers)
 		}
-		if flow := served.Components.SecuritySchemes["oauth2"].Value.Flows.AuthorizationCode; flow.TokenURL != at+"/oauth/token" || flow.AuthorizationURL != at+"/authorize" {
+		flow := served.Components.SecuritySchemes["oauth2"].Value.Flows.AuthorizationCode
+		if flow.TokenURL != at+"/oauth/token" || flow.AuthorizationURL != at+"/authorize" {
 			t.Errorf("at %s the endpoints are %+v", at, flow)
 		}
 		scheme := s.settings(t, at+"/docs/").Schemes["oauth2"]
@@ -645,7 +649,8 @@ func TestManyViewers(t *testing.T) {
 	for _, at := range []string{"http://localhost:3010", "http://127.0.0.1:3010"} {
 		for range 8 {
 			viewers.Go(func() {
-				if text := s.ask("GET", at+"/docs/openapi.json").Body.String(); !strings.Contains(text, `"servers":[{"url":"`+at+`"}]`) {
+				if text := s.ask("GET", at+"/docs/openapi.json").Body.String(); !strings.Contains(
+					text, `"servers":[{"url":"`+at+`"}]`) {
 					t.Errorf("who comes to %s is not told that the API is there", at)
 				}
 			})
@@ -744,7 +749,10 @@ func TestSeveralIssuers(t *testing.T) {
 	}; !slices.Equal(got, want) {
 		t.Fatalf("the schemes are %v, want %v", got, want)
 	}
-	if flows := served.Components.SecuritySchemes["oauth2-login.partner.example_realms_x"].Value.Flows; flows.AuthorizationCode != nil || flows.ClientCredentials.TokenURL != other+"/token" {
+	schemes := served.Components.SecuritySchemes
+	flows := schemes["oauth2-login.partner.example_realms_x"].Value.Flows
+	if flows.AuthorizationCode != nil ||
+		flows.ClientCredentials.TokenURL != other+"/token" {
 		t.Errorf("the partner's flows are %+v: it has no authorization endpoint", flows)
 	}
 	if n := len(*served.Paths.Value("/one").Get.Security); n != 3 {
@@ -768,7 +776,8 @@ func TestSeveralIssuers(t *testing.T) {
 
 func TestSchemeHasANameOfItsOwn(t *testing.T) {
 	s := newSite(t, func(c *Config) {
-		c.Document.Components.SecuritySchemes["oauth2"] = c.Document.Components.SecuritySchemes["signIn"]
+		schemes := c.Document.Components.SecuritySchemes
+		schemes["oauth2"] = schemes["signIn"]
 	})
 	served := s.copy(t, "/docs/openapi.json").Components.SecuritySchemes
 	if served["oauth2"].Value.Type != "http" || served["oauth2_"].Value.Type != "oauth2" {

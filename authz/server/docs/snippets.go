@@ -82,7 +82,9 @@ func languages() []Language {
 		{ID: "node", Name: "Node", File: "call.mjs", Run: "node call.mjs", Executed: true,
 			literal: quoted("", "", utf16Escape)},
 		{ID: "objc", Name: "Objective-C", File: "call.m",
-			Build: "gcc $(gnustep-config --objc-flags) -o call call.m $(gnustep-config --base-libs)", Run: "./call", Executed: true, literal: objcLiteral},
+			Build: "gcc $(gnustep-config --objc-flags) -o call call.m " +
+				"$(gnustep-config --base-libs)",
+			Run: "./call", Executed: true, literal: objcLiteral},
 		{ID: "php", Name: "PHP", File: "call.php", Run: "php call.php", Executed: true,
 			literal: quoted("", "$", bracedEscape)},
 		{ID: "python", Name: "Python", File: "call.py", Run: "python3 call.py", Executed: true,
