@@ -16,28 +16,53 @@ type Presented struct {
 	// Certificate is that of the client, whose key the TLS handshake has proved (RFC 8705 §3), here
 	// or at a proxy that is believed. Whether anybody trusts it does not matter. nil: none.
 	Certificate *x509.Certificate
+	// Introspect has the issuer asked now whether the token is active, whatever it answered before.
+	// A token of an issuer without [Introspection] is refused.
+	Introspect bool
 }
 
 // VerifyPresented returns the principal of a genuine token with which came what it is bound to, or
-// an [*Error] that names the check that failed. With [KeysUnavailable] and [KeyPending] nothing was
-// found out about the token, because the issuer's keys could not be had; ctx bounds the wait for
-// them. Of what is wrong with the proof rather than the token, the code is [InvalidProof],
+// an [*Error] that names the check that failed. With [KeysUnavailable], [KeyPending] and
+// [IntrospectionUnavailable] nothing was found out about the token, because the issuer's keys could
+// not be had or it could not be asked; ctx bounds the wait for it. Of what is wrong with the proof rather than the token, the code is [InvalidProof],
 // [NonceRequired] or [ProofReplayed]. With [ReplaysUnavailable] whether the proof was used before
 // could not be found out, and the request must be refused all the same.
 //
 // A proof that is accepted is used up: a second call with the same one is refused.
 func (v *Verifier) VerifyPresented(ctx context.Context, presented Presented) (*Principal, error) {
+	known, err := v.verifyPresented(ctx, presented)
+	if err != nil {
+		v.counts.refuse(err)
+		return nil, err
+	}
+	return known.principal, nil
+}
+
+func (v *Verifier) verifyPresented(ctx context.Context, presented Presented) (*verified, error) {
 	if err := checkLength(presented.Token); err != nil {
 		return nil, err
 	}
 	if presented.Proof != nil {
 		return v.verifyProved(ctx, presented)
 	}
-	known, err := v.verify(ctx, presented.Token, possession{certificate: presented.certificate()})
-	if err != nil {
-		return nil, err
+	return v.verify(ctx, presented, possession{certificate: presented.certificate()})
+}
+
+// Offer is what a verifier takes beside bearer tokens.
+type Offer struct {
+	MTLS       bool // tokens bound to the client's certificate, of some issuer
+	Introspect bool // [Presented.Introspect], of every issuer
+}
+
+// Offer returns what to tell clients, and what a document may demand. Introspect does not speak of
+// the issuers of Config.Resolve: tokens of those that are not asked are refused.
+func (v *Verifier) Offer() Offer {
+	offer := Offer{MTLS: v.resolver != nil, Introspect: true}
+	for _, i := range v.configured {
+		offer.MTLS = offer.MTLS || i.MTLS != MTLSOff
+		offer.Introspect = offer.Introspect && i.Introspection.on()
 	}
-	return known.principal, nil
+	return offer
 }
 
 // certificate returns the thumbprint of the client's certificate (RFC 8705 §3.1); "": there is
@@ -132,6 +157,9 @@ func (b binding) check(i *issuer, has possession) error {
 	case has.dpop && b.jkt == "":
 		return refuse(WrongScheme,
 			"presented with a DPoP proof, but not bound to a key by cnf.jkt (RFC 9449 §6.1)")
+	case i.FAPI2 && !has.dpop && b.certificate == "":
+		return refuse(WrongScheme, "presented as a bearer token, but the tokens of %s must be "+
+			"bound to a key or a certificate", i.URL)
 	case b.broken:
 		return refuse(Bound,
 			"cnf is not what it should be, so what the token is bound to is not known")

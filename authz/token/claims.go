@@ -16,6 +16,7 @@ type claims struct {
 	tid                          []byte         // the tenant; nil when absent or not a string
 	aud                          jsontext.Value // a string or an array of strings; nil when absent
 	scope                        jsontext.Value // whatever it is; nil when absent
+	act                          jsontext.Value // an object; nil when absent
 	times
 	binding binding
 	idToken bool   // has what only an ID token has
@@ -52,7 +53,7 @@ func parseClaims(data []byte) (claims, error) {
 		case "cnf":
 			c.binding = readBinding(value)
 		case "act":
-			if value.Kind() != '{' {
+			if c.act = value; value.Kind() != '{' {
 				err = errors.New("act is not an object (RFC 8693 §4.1)")
 			}
 		case "tid": // of no standard, so it may be anything where it is not asked for
@@ -99,6 +100,21 @@ func (c *claims) check(i *issuer, now time.Time) error {
 				"claims: %s missing, required by RFC 9068 §2.2 (the strict profile)",
 				strings.Join(missing, ", "))
 		}
+	}
+	return nil
+}
+
+// checkLifetime applies the FAPI 2.0 profile to a JWT that its issuer is not asked about.
+func (c *claims) checkLifetime(i *issuer) error {
+	if !i.FAPI2 || i.Introspection.Always {
+		return nil
+	}
+	if !c.iat.present {
+		return refuse(Malformed, "claims: iat is missing, required by the profile fapi2")
+	}
+	if lifetime := c.exp.seconds - c.iat.seconds; lifetime > i.MaxLifetime.Seconds() {
+		return refuse(TooLongLived, "exp lies %s after iat, more than the %s that a token may live (profile fapi2)",
+			ago(lifetime), i.MaxLifetime)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ type locator struct {
 	issuer       string // that the metadata must name
 	discoveryURL string // "": below issuer
 	jwksURI      string // "": as the metadata says
+	keyless      bool   // the issuer may have no keys: its tokens are opaque
 	// the one host to which http is allowed though it is not this machine; "": none
 	insecureHost string
 	client       *http.Client
@@ -47,7 +48,7 @@ func (a answer) validates() bool { return a.etag != "" || a.lastModified != "" }
 func newLocator(i *Issuer, client *http.Client, log *slog.Logger) *locator {
 	l := &locator{
 		issuer: i.URL, discoveryURL: i.DiscoveryURL, jwksURI: i.JWKSURI, client: client, log: log,
-		answers: map[string]answer{},
+		answers: map[string]answer{}, keyless: i.Introspection.Opaque,
 	}
 	if i.InsecureHTTP {
 		if u, err := url.Parse(l.base()); err == nil && u.Scheme == "http" {
@@ -74,6 +75,8 @@ type metadata struct {
 	Issuer        string `json:"issuer"`
 	JWKSURI       string `json:"jwks_uri"`
 	Introspection string `json:"introspection_endpoint"`
+
+	IntrospectionAuth []string `json:"introspection_endpoint_auth_methods_supported"`
 }
 
 // fetch gets the keys, and says how long they are fresh by the issuer's Cache-Control.
@@ -81,6 +84,10 @@ func (l *locator) fetch(ctx context.Context, policy KeyPolicy) (*keySet, time.Du
 	at := l.jwksURI
 	if at == "" {
 		found, from, err := l.discover(ctx)
+		none := errors.Is(err, errNoMetadata) || err == nil && found.JWKSURI == ""
+		if l.keyless && none {
+			return &keySet{}, policy.MaxAge, nil
+		}
 		if err != nil {
 			return nil, 0, err
 		}
@@ -105,6 +112,9 @@ func (l *locator) fetch(ctx context.Context, policy KeyPolicy) (*keySet, time.Du
 	return set, policy.clamp(got.header), nil
 }
 
+// errNoMetadata: the issuer answers that it has no metadata, which is no outage.
+var errNoMetadata = errors.New("the issuer has no metadata")
+
 // discover gets the issuer's metadata, and says where it was. Below an issuer's URL it is at the
 // place of OpenID Connect Discovery 1.0 §4 or, if there is nothing, at that of RFC 8414 §3.1.
 func (l *locator) discover(ctx context.Context) (found metadata, at string, err error) {
@@ -119,7 +129,10 @@ func (l *locator) discover(ctx context.Context) (found metadata, at string, err 
 			at = u.Scheme + "://" + u.Host + "/.well-known/oauth-authorization-server" +
 				strings.TrimSuffix(u.EscapedPath(), "/")
 			var alsoErr error
-			if got, alsoErr = l.get(ctx, at); alsoErr != nil {
+			if got, alsoErr = l.get(ctx, at); errors.As(alsoErr, &missing) &&
+				missing.status == http.StatusNotFound {
+				err = fmt.Errorf("%w: %w; %w", errNoMetadata, err, alsoErr)
+			} else if alsoErr != nil {
 				err = fmt.Errorf("%w; %w", err, alsoErr)
 			} else {
 				err = nil

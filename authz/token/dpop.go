@@ -44,6 +44,9 @@ type ProofPolicy struct {
 	// ahead, and the client's clock does not matter, for what counts is the time of the nonce. Any
 	// 32 secret bytes or more, which several servers must share. nil: no nonces are asked for.
 	NonceKey []byte
+	// Offered has clients told of DPoP though no issuer of Config.Issuers takes it: for those of
+	// Config.Resolve.
+	Offered bool
 }
 
 const (
@@ -65,10 +68,14 @@ type proofs struct {
 	now     func() time.Time
 	replays ReplayStore
 	nonces  *nonces // nil: none are asked for
+	offered bool
 }
 
 func newProofs(config Config, now func() time.Time) (*proofs, []error) {
-	p := &proofs{window: config.Proofs.Window, now: now, replays: config.Proofs.Replays}
+	p := &proofs{
+		window: config.Proofs.Window, now: now, replays: config.Proofs.Replays,
+		offered: config.Proofs.Offered,
+	}
 	var faults []error
 	if p.window == 0 {
 		p.window = defaultWindow
@@ -106,12 +113,19 @@ type DPoPOffer struct {
 
 // DPoP returns what to tell clients: DPoP is on when an issuer's policy is not off.
 func (v *Verifier) DPoP() DPoPOffer {
-	offer := DPoPOffer{Required: true}
+	offer := DPoPOffer{Required: v.resolver == nil}
+	on, fapi2 := v.proofs.offered, !v.proofs.offered
 	for _, i := range v.configured {
 		if i.DPoP != DPoPOff {
-			offer.Algorithms = ProofAlgorithms()
+			on, fapi2 = true, fapi2 && i.FAPI2
 		}
 		offer.Required = offer.Required && i.DPoP == DPoPRequired
+	}
+	switch {
+	case on && fapi2:
+		offer.Algorithms = slices.Sorted(slices.Values(fapi2Algorithms))
+	case on:
+		offer.Algorithms = ProofAlgorithms()
 	}
 	if offer.Algorithms != nil && v.proofs.nonces != nil {
 		offer.Nonce = v.proofs.nonces.current(v.proofs.now())
@@ -130,7 +144,7 @@ func (v *Verifier) VerifyDPoP(ctx context.Context, token string, proof Proof) (*
 }
 
 // verifyProved verifies a token that came with a DPoP proof.
-func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*Principal, error) {
+func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*verified, error) {
 	// What can be said of the proof without any key.
 	p, err := parseProof(presented.Proof.JWT)
 	if err != nil {
@@ -145,10 +159,15 @@ func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*Prin
 			"came with the proof (RFC 9449 §4.2)")
 	}
 
-	known, err := v.verify(ctx, presented.Token,
+	known, err := v.verify(ctx, presented,
 		possession{dpop: true, certificate: presented.certificate()})
 	if err != nil {
 		return nil, err
+	}
+
+	if known.issuer.FAPI2 && !slices.Contains(fapi2Algorithms, p.alg) {
+		return nil, refuse(InvalidProof, "alg of the proof is %s, expected one of %s (FAPI 2.0 "+
+			"§5.4.1)", p.alg, strings.Join(fapi2Algorithms, ", "))
 	}
 
 	// The key is first held against the token and then used: nobody has us verify signatures of
@@ -173,7 +192,7 @@ func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*Prin
 	if err := v.proofs.use(ctx, known.binding.jkt, p, end); err != nil {
 		return nil, err
 	}
-	return known.principal, nil
+	return known, nil
 }
 
 // ProofThumbprint is for authorization servers (RFC 9449 §5): it checks a proof that came with a

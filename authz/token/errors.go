@@ -36,6 +36,10 @@ const (
 	// the issuer's keys could not be had: nothing can be said of the token
 	KeysUnavailable Code = "keys_unavailable"
 
+	// Of what the issuer was asked about the token (RFC 7662).
+	Inactive                 Code = "inactive"                  // not active: expired, revoked, or not one of the issuer's
+	IntrospectionUnavailable Code = "introspection_unavailable" // the issuer could not be asked: nothing can be said of the token
+
 	// Of the proof that came with the token.
 	// not a DPoP proof of this request and this token (RFC 9449 §4.3)
 	InvalidProof Code = "dpop_proof"
@@ -45,6 +49,13 @@ const (
 	// whether it was used before could not be found out
 	ReplaysUnavailable Code = "dpop_replays_unavailable"
 )
+
+// codes are all of them.
+var codes = []Code{
+	Malformed, WrongAlgorithm, WrongType, WrongIssuer, WrongAudience, WrongClaim, Expired, NotYetValid,
+	TooLongLived, Bound, WrongScheme, UnknownKey, BadSignature, KeyPending, KeysUnavailable, Inactive,
+	IntrospectionUnavailable, InvalidProof, NonceRequired, ProofReplayed, ReplaysUnavailable,
+}
 
 // Error says why a token was not accepted. Its text is safe to log: it never holds the token or a
 // part of it other than the values of registered claims and header parameters, and of claims that

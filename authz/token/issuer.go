@@ -89,7 +89,13 @@ type Issuer struct {
 	// MTLS says whether tokens may, or must, be bound to the client's certificate (RFC 8705).
 	// Default MTLSOff: those that are bound are refused.
 	MTLS MTLSPolicy
-	Keys KeyPolicy
+	// FAPI2 demands what the FAPI 2.0 Security Profile demands of a resource server (§5.3.4, §5.4): only
+	// PS256, ES256 and EdDSA; tokens that are bound by DPoP or MTLS, of which one must be on; a leeway of
+	// 10 s by default; and either Introspection.Always, or iat and a lifetime of at most 5 min.
+	FAPI2 bool
+	// Introspection has the issuer asked whether tokens are active (RFC 7662). Default: off.
+	Introspection Introspection
+	Keys          KeyPolicy
 }
 
 // NoLeeway as an Issuer's Leeway grants none.
@@ -105,6 +111,7 @@ type issuer struct {
 	Issuer
 	tenant    string          // that tid must name; "": the issuer has no tenants
 	grantable map[string]bool // nil: all
+	resolved  bool            // by Config.Resolve
 	keys      *source
 }
 
@@ -123,6 +130,9 @@ func (i *Issuer) complete() (faults []error) {
 	i.completeTenants(fault)
 	if len(i.Audiences) == 0 || slices.Contains(i.Audiences, "") {
 		fault("audiences are %q: at least one is needed, and none may be empty", i.Audiences)
+	}
+	if i.FAPI2 {
+		i.completeFAPI2(fault)
 	}
 	if i.Algorithms == nil {
 		i.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}
@@ -146,6 +156,7 @@ func (i *Issuer) complete() (faults []error) {
 		fault("leeway is %s: expected at most %s", i.Leeway, mostLeeway)
 	}
 	i.completeClaims(fault)
+	i.completeIntrospection(fault)
 	switch i.DPoP {
 	case "":
 		i.DPoP = DPoPOff
@@ -184,6 +195,52 @@ func (i *Issuer) complete() (faults []error) {
 			"keys would end before they are refreshed", i.Keys.MaxStale, i.Keys.MaxAge)
 	}
 	return faults
+}
+
+// The bounds of the FAPI 2.0 Security Profile.
+const (
+	fapi2Leeway      = 10 * time.Second // that must be granted to iat and nbf (§5.3.2.1)
+	fapi2MaxLifetime = 5 * time.Minute  // without introspection, in which time a revocation takes effect
+)
+
+// fapi2Algorithms are those of §5.4.1.
+var fapi2Algorithms = []string{"PS256", "ES256", "EdDSA"}
+
+// completeFAPI2 sets the defaults of the profile, and checks what is set against it.
+func (i *Issuer) completeFAPI2(fault func(string, ...any)) {
+	if i.Algorithms == nil {
+		i.Algorithms = slices.Clone(fapi2Algorithms)
+	}
+	for _, name := range i.Algorithms {
+		if !slices.Contains(fapi2Algorithms, canonicalAlgorithm(name)) {
+			fault("algorithm %q: expected one of %s (FAPI 2.0 §5.4.1)", name, strings.Join(fapi2Algorithms, ", "))
+		}
+	}
+	dpop, mtls := i.DPoP != "" && i.DPoP != DPoPOff, i.MTLS != "" && i.MTLS != MTLSOff
+	switch {
+	case !dpop && !mtls:
+		fault("DPoP and MTLS are both off: expected one of them allowed or required, " +
+			"because all tokens must be bound (FAPI 2.0 §5.3.4)")
+	case !mtls:
+		i.DPoP = DPoPRequired
+	case !dpop:
+		i.MTLS = MTLSRequired
+	}
+	switch {
+	case i.Leeway == 0:
+		i.Leeway = fapi2Leeway
+	case i.Leeway < fapi2Leeway:
+		fault("leeway is %s: expected %s to %s (FAPI 2.0 §5.3.2.1)", max(0, i.Leeway), fapi2Leeway, mostLeeway)
+	}
+	if !i.Introspection.Always {
+		if i.MaxLifetime == 0 {
+			i.MaxLifetime = fapi2MaxLifetime
+		}
+		if i.MaxLifetime > fapi2MaxLifetime {
+			fault("maximum lifetime is %s: expected at most %s, or Introspection.Always, so that revoked tokens "+
+				"do not last (FAPI 2.0 §5.3.4)", i.MaxLifetime, fapi2MaxLifetime)
+		}
+	}
 }
 
 // completeURLs checks where the issuer and its keys are.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Principal is who a genuine token speaks for. It does not change, so it may be shared.
@@ -16,6 +17,7 @@ type Principal struct {
 	scopes                    []string
 	expiry                    time.Time
 	claims                    []byte
+	act                       jsontext.Value // of claims, found in passing; nil: none
 }
 
 // PrincipalConfig is what [NewPrincipal] makes a principal of.
@@ -37,8 +39,9 @@ func NewPrincipal(config PrincipalConfig) (*Principal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("token: the claims of a principal: %w", err)
 	}
+	act, _ := lookup(raw, "/act")
 	return &Principal{
-		issuer: config.Issuer, subject: config.Subject, clientID: config.ClientID,
+		act: act, issuer: config.Issuer, subject: config.Subject, clientID: config.ClientID,
 		scopes: slices.Clone(config.Scopes), expiry: config.Expiry, claims: raw,
 	}, nil
 }
@@ -70,12 +73,11 @@ type Actor struct{ Issuer, Subject, ClientID string }
 
 // Actor returns who acts for the subject: act. Without it the subject acts itself.
 func (p *Principal) Actor() (Actor, bool) {
-	act, found := lookup(p.claims, "/act")
-	if !found {
+	if p.act == nil {
 		return Actor{}, false
 	}
 	text := func(name string) string {
-		value, found := lookup(act, "/"+name)
+		value, found := lookup(p.act, "/"+name)
 		if !found {
 			return ""
 		}

@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -63,6 +64,9 @@ type source struct {
 	absent   absent
 	refresh  *time.Timer
 	backoff  time.Duration
+
+	introspector *introspector // nil: the issuer is not asked about tokens
+	counts       *fetchCounts
 }
 
 type flight struct {
@@ -103,10 +107,11 @@ func (a absent) addRemoved(before, after *keySet, cooldown time.Duration) {
 
 // environment is what the sources of a verifier share.
 type environment struct {
-	ctx    context.Context // the server's
-	client *http.Client
-	now    func() time.Time
-	log    *slog.Logger
+	ctx     context.Context // the server's
+	client  *http.Client
+	now     func() time.Time
+	log     *slog.Logger
+	answers answers
 }
 
 // newSource returns the source of an issuer that is complete.
@@ -114,6 +119,7 @@ func newSource(i *Issuer, env environment) *source {
 	s := &source{
 		issuer: i.URL, policy: i.Keys, locator: newLocator(i, env.client, env.log),
 		now: env.now, log: env.log, ctx: env.ctx, absent: absent{},
+		introspector: newIntrospector(i, env), counts: new(fetchCounts),
 	}
 	if host := s.locator.insecureHost; host != "" {
 		s.log.Warn("keys are fetched over http: whoever can change what is sent can sign tokens",
@@ -129,6 +135,10 @@ func newSource(i *Issuer, env environment) *source {
 
 // inherit takes over the set of another source of the same issuer, and sees to a newer one.
 func (s *source) inherit(from *source) {
+	s.counts = from.counts
+	if s.introspector != nil && from.introspector != nil {
+		s.introspector.count = from.introspector.count
+	}
 	set := from.set.Load()
 	if set == nil || s.static || from.static || !s.locator.samePlace(from.locator) {
 		return
@@ -292,11 +302,16 @@ func (s *source) fly(kid []byte) *flight {
 func (s *source) land(f *flight, number uint64, set *keySet, maxAge time.Duration, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if before := s.set.Load(); err == nil && len(set.keys) == 0 && before != nil &&
+		len(before.keys) > 0 {
+		err = errors.New("the issuer names no keys any more") // which revokes none
+	}
 	s.flight, f.err = nil, err
 	defer close(f.done)
 
 	var next time.Duration
 	if err != nil {
+		s.counts.failed.Add(1)
 		if s.failure == nil || s.failure.Error() != err.Error() {
 			s.log.Warn("keys could not be fetched", "issuer", s.issuer, "error", err,
 				"still_serving", s.set.Load() != nil)
@@ -308,6 +323,7 @@ func (s *source) land(f *flight, number uint64, set *keySet, maxAge time.Duratio
 		s.backoff = min(max(2*s.backoff, leastBackoff), mostBackoff)
 		next = s.backoff
 	} else {
+		s.counts.fetched.Add(1)
 		if s.failure != nil || s.set.Load() == nil {
 			s.log.Info("keys fetched", "issuer", s.issuer, "keys", len(set.keys))
 		}

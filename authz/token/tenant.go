@@ -70,6 +70,7 @@ func (i issuer) forTenant(tenant string) *issuer {
 	i.tenant = tenant
 	i.URL = withTenant(i.URL, tenant)
 	i.DiscoveryURL, i.JWKSURI = withTenant(i.DiscoveryURL, tenant), withTenant(i.JWKSURI, tenant)
+	i.Introspection.Endpoint = withTenant(i.Introspection.Endpoint, tenant)
 	return &i
 }
 

@@ -12,9 +12,17 @@ import (
 	"time"
 )
 
-// Config says whose tokens are accepted. Only Issuers has no default.
+// Config says whose tokens are accepted. Issuers has no default, unless Resolve is set.
 type Config struct {
 	Issuers []Issuer
+	// Resolve, if set, finds the issuer of an iss that is not among Issuers, for programs whose
+	// issuers change while they run. Its URL must be iss. nil without an error is an issuer that is
+	// not accepted; with an error nothing is known, and the token is refused as [KeysUnavailable].
+	//
+	// Resolve is called with the server's context, for at most 8 issuers at one time, and only for
+	// a token that some issuer could accept. Its answer serves for 5 min, nil for 30 s. While it
+	// fails, issuers that were found before serve for a day.
+	Resolve func(ctx context.Context, iss string) (*Issuer, error)
 	// for discovery and key sets; redirects are never followed. Default: http.DefaultTransport
 	HTTPClient *http.Client
 	Now        func() time.Time // default time.Now
@@ -25,7 +33,8 @@ type Config struct {
 	// configuration is no outage even while an issuer is down. No verdict is taken over.
 	Predecessor *Verifier
 	// CacheBytes bounds, roughly, the memory for tokens that were verified and may come again. Each
-	// takes up to twice its length, and about 1 KiB. Default 32 MiB.
+	// takes up to twice its length, and about 1 KiB. What issuers answer about tokens takes up to a
+	// quarter of it more. Default 32 MiB.
 	CacheBytes int64
 	// Proofs says how DPoP proofs are checked, where an issuer's DPoP policy lets them count.
 	Proofs ProofPolicy
@@ -40,16 +49,19 @@ type Verifier struct {
 	issuers    map[string]*issuer // by iss
 	templates  []*issuer          // of any tenant
 	sources    []*source
+	opaque     *issuer   // takes tokens that are not JWTs; nil: none does
+	resolver   *resolver // nil: there is none
 	cache      cache
 	headers    headers
 	proofs     *proofs
+	counts     *counts
 }
 
 // NewVerifier checks the configuration and returns every fault of it, joined. It does no I/O: keys
 // are fetched at first need, or by [Verifier.Ready]. Key fetches run on ctx, the server's; when it
 // ends, so do they.
 func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
-	v := &Verifier{now: config.Now, issuers: map[string]*issuer{}}
+	v := &Verifier{now: config.Now, issuers: map[string]*issuer{}, counts: newCounts()}
 	if v.now == nil {
 		v.now = time.Now
 	}
@@ -68,7 +80,21 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 	env := environment{ctx: ctx, client: client, now: v.now, log: log}
 
 	var faults []error
-	if len(config.Issuers) == 0 {
+	if config.CacheBytes == 0 {
+		config.CacheBytes = defaultCacheBytes
+	}
+	var err error
+	if v.cache, err = newCache(config.CacheBytes); err != nil || config.CacheBytes < 0 {
+		faults = append(faults, fmt.Errorf("token: CacheBytes is %d: expected a positive number",
+			config.CacheBytes))
+	}
+	if env.answers, err = newAnswers(max(1, config.CacheBytes/4)); err != nil {
+		faults = append(faults, err)
+	}
+	if v.resolver, err = newResolver(config, env); err != nil {
+		faults = append(faults, err)
+	}
+	if len(config.Issuers) == 0 && config.Resolve == nil {
 		faults = append(faults,
 			errors.New("token: no issuer is configured: at least one is needed"))
 	}
@@ -81,20 +107,13 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 			faults = append(faults, fmt.Errorf("token: issuer %q: %w", c.URL, fault))
 		}
 	}
-	if config.CacheBytes == 0 {
-		config.CacheBytes = defaultCacheBytes
-	}
-	var err error
-	if v.cache, err = newCache(config.CacheBytes); err != nil || config.CacheBytes < 0 {
-		faults = append(faults, fmt.Errorf("token: CacheBytes is %d: expected a positive number",
-			config.CacheBytes))
-	}
 	var faulty []error
 	v.proofs, faulty = newProofs(config, v.now)
 	if faults = append(faults, faulty...); faults != nil {
 		return nil, errors.Join(faults...)
 	}
 	if config.Predecessor != nil {
+		v.counts = config.Predecessor.counts
 		for _, keys := range v.sources {
 			for _, before := range config.Predecessor.sources {
 				if keys.issuer == before.issuer {
@@ -124,6 +143,13 @@ func (v *Verifier) add(c Issuer, env environment) (faults []error) {
 			}
 			all = append(all, one)
 		}
+	}
+	if c.Introspection.Opaque {
+		if v.opaque != nil {
+			faults = append(faults, fmt.Errorf("Introspection.Opaque is set for %s too: an opaque "+
+				"token names no issuer, so one at most can take them", v.opaque.URL))
+		}
+		v.opaque = i
 	}
 	if c.InsecureAnyTenant {
 		v.templates = append(v.templates, i)
@@ -162,15 +188,35 @@ func checkLength(jwt string) error {
 
 // verify verifies a token. What its sender has decides what it may be bound to; that is checked of
 // a token from the cache too.
-func (v *Verifier) verify(ctx context.Context, token string, has possession) (*verified, error) {
+func (v *Verifier) verify(
+	ctx context.Context, presented Presented, has possession,
+) (*verified, error) {
+	token, live := presented.Token, presented.Introspect
+	if v.opaque != nil && isOpaque(token) {
+		return v.verifyOpaque(ctx, token, has, live)
+	}
+	known, err := v.verifyJWT(ctx, token, has)
+	if err == nil && (live || known.issuer.Introspection.Always) {
+		return v.confirm(ctx, token, known, live)
+	}
+	return known, err
+}
+
+func (v *Verifier) verifyJWT(ctx context.Context, token string, has possession) (*verified, error) {
 	name, named := nameOf(token)
 	if named {
-		if known := v.cache.get(name, v.now); known != nil {
+		known, err := v.cached(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if known != nil {
+			v.counts.hits.Add(1)
 			if err := known.binding.check(known.issuer, has); err != nil {
 				return nil, err
 			}
 			return known, nil
 		}
+		v.counts.misses.Add(1)
 	}
 	parts, err := parseCompact(token)
 	if err != nil {
@@ -184,7 +230,7 @@ func (v *Verifier) verify(ctx context.Context, token string, has possession) (*v
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := v.issuer(claims.iss)
+	issuer, err := v.issuer(ctx, header, &claims)
 	if err != nil {
 		return nil, err
 	}
@@ -192,6 +238,9 @@ func (v *Verifier) verify(ctx context.Context, token string, has possession) (*v
 		return nil, err
 	}
 	if err := claims.check(issuer, v.now()); err != nil {
+		return nil, err
+	}
+	if err := claims.checkLifetime(issuer); err != nil {
 		return nil, err
 	}
 	if err := claims.binding.check(issuer, has); err != nil {
@@ -227,23 +276,45 @@ func (v *Verifier) verify(ctx context.Context, token string, has possession) (*v
 	return known, nil
 }
 
+// cached returns a token that was accepted before and would be accepted again now, or nil.
+func (v *Verifier) cached(ctx context.Context, n name) (*verified, error) {
+	known := v.cache.get(n, v.now)
+	if known == nil || !known.issuer.resolved {
+		return known, nil
+	}
+	i, err := v.resolver.find(ctx, known.issuer.URL)
+	if err != nil || i != known.issuer { // it has changed, or is not accepted any more
+		return nil, err
+	}
+	return known, nil
+}
+
 func (c *claims) principal(i *issuer, client []byte, scopes []string) *Principal {
 	seconds := int64(c.exp.seconds)
 	return &Principal{
 		issuer: i.URL, subject: string(c.sub), clientID: string(client), scopes: scopes,
-		claims: c.raw,
+		claims: c.raw, act: c.act,
 		expiry: time.Unix(seconds, int64((c.exp.seconds-float64(seconds))*1e9)),
 	}
 }
 
-// issuer returns the issuer of this iss.
-func (v *Verifier) issuer(iss []byte) (*issuer, error) {
+// issuer returns the issuer of a token.
+func (v *Verifier) issuer(ctx context.Context, h header, c *claims) (*issuer, error) {
+	iss := c.iss
 	if i := v.issuers[string(iss)]; i != nil {
 		return i, nil
 	}
 	for _, template := range v.templates {
 		if tenant, ok := tenantOf(template.URL, string(iss)); ok {
 			return template.forTenant(tenant), nil
+		}
+	}
+	if v.resolver != nil {
+		if err := c.resolvable(h, v.now()); err != nil {
+			return nil, err
+		}
+		if i, err := v.resolver.find(ctx, string(iss)); err != nil || i != nil {
+			return i, err
 		}
 	}
 	return nil, v.foreign(string(iss))
@@ -259,6 +330,9 @@ func (v *Verifier) foreign(iss string) error {
 			return refuse(WrongIssuer, "issuer is %s, expected %s: they differ by a trailing slash",
 				quote(iss), quote(url))
 		}
+	}
+	if len(known) == 0 {
+		return refuse(WrongIssuer, "issuer is %s, which is not accepted", quote(iss))
 	}
 	return refuse(WrongIssuer, "issuer is %s, expected %s", quote(iss),
 		strings.Join(known[:min(len(known), 5)], " or "))

@@ -1,0 +1,561 @@
+package token_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+const (
+	introspectURL = "https://introspect.example/ask?v=1"
+	opaqueToken   = "ory_at_" + canary + ".Zm9v~+/=="
+)
+
+// introspection is an endpoint of RFC 7662.
+type introspection struct {
+	mu      sync.Mutex
+	answers map[string]string // by token; others are not active
+	fail    func(w http.ResponseWriter) bool
+	asked   atomic.Int32
+	fault   error // of a question
+}
+
+func (i *introspection) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	i.asked.Add(1)
+	id, secret, basic := r.BasicAuth()
+	if !basic {
+		id, secret = r.PostFormValue("client_id"), r.PostFormValue("client_secret")
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if r.Method != http.MethodPost || r.PostFormValue("token_type_hint") != "access_token" ||
+		id != "api%3A1" && basic || secret != "s%C3%A9cret" && basic {
+		i.fault = fmt.Errorf("%s %v, %q %q", r.Method, r.PostForm, id, secret)
+	}
+	if i.fail != nil && i.fail(w) {
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	answer, known := i.answers[r.PostFormValue("token")]
+	if !known {
+		answer = `{"active":false}`
+	}
+	io.WriteString(w, answer)
+}
+
+func (i *introspection) set(tok, answer string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.answers[tok] = answer
+}
+
+func (i *introspection) failing(fail func(http.ResponseWriter) bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.fail = fail
+}
+
+// introspected has a scene's issuer asked about opaque tokens.
+func (s *scene) introspected(t testing.TB) *introspection {
+	i := &introspection{answers: map[string]string{}}
+	s.wire.hosts["introspect.example"] = i
+	s.policy.Introspection = token.Introspection{
+		Endpoint: introspectURL, ClientID: "api:1", ClientSecret: "sécret", Opaque: true,
+	}
+	t.Cleanup(func() {
+		if i.fault != nil {
+			t.Errorf("a question was not as RFC 7662 §2.1 has it: %v", i.fault)
+		}
+	})
+	return i
+}
+
+func status(code int) func(http.ResponseWriter) bool {
+	return func(w http.ResponseWriter) bool { w.WriteHeader(code); return true }
+}
+
+// TestOpaqueTokens: what an issuer answers about a token passes the checks that claims pass.
+func TestOpaqueTokens(t *testing.T) {
+	const pass = token.Code("")
+	for _, test := range []struct {
+		name   string
+		answer []string // changes to the claims
+		token  string   // "": opaqueToken
+		code   token.Code
+	}{
+		{"active", nil, "", pass},
+		{"of a token type", []string{"token_type", `"bearer"`}, "", pass},
+		{"a refresh token", []string{"token_type", `"refresh_token"`}, "", token.Inactive},
+		{"not active", []string{"active", "false"}, "", token.Inactive},
+		{"not said", []string{"active", ""}, "", token.IntrospectionUnavailable},
+		{"said in words", []string{"active", `"true"`}, "", token.IntrospectionUnavailable},
+		{"said twice", []string{"", `"active":true`}, "", token.IntrospectionUnavailable},
+		{"without iss", []string{"iss", ""}, "", pass},
+		{"of another issuer", []string{"iss", `"https://attacker.example/"`}, "", token.WrongIssuer},
+		{"for another audience", []string{"aud", `"https://other.example/"`}, "", token.WrongAudience},
+		{"for no audience", []string{"aud", ""}, "", token.WrongAudience},
+		{"expired", []string{"exp", "1"}, "", token.Expired},
+		{"without exp", []string{"exp", ""}, "", token.Malformed},
+		{"of the future", []string{"nbf", "1894999000"}, "", token.NotYetValid},
+		{"without sub", []string{"sub", ""}, "", token.Malformed},
+		{"bound", []string{"cnf", `{"jkt":"x"}`}, "", token.Bound},
+		{"scope of another type", []string{"scope", "1"}, "", token.Malformed},
+		{"exp in words", []string{"exp", `"soon"`}, "", token.IntrospectionUnavailable},
+		{"unknown", nil, "unknown", token.Inactive},
+		{"two segments", nil, "a.b", token.Inactive},
+		{"five segments", nil, "a.b.c.d.e", token.Inactive},
+		{"three segments, which is a JWT", nil, "a.b.c", token.Malformed},
+		{"other characters", nil, "a\"b", token.Malformed},
+		{"nothing", nil, "", pass},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newScene(t)
+			endpoint := s.introspected(t)
+			endpoint.set(opaqueToken, s.claims(append([]string{"active", "true"}, test.answer...)...))
+			tok := test.token
+			if tok == "" {
+				tok = opaqueToken
+			}
+			v := s.verifier(t)
+			for range 2 {
+				if test.code != pass {
+					refused(t, v, tok, test.code)
+					continue
+				}
+				p := accepted(t, v, tok)
+				if p.Subject() != "reader@clients" || !p.HasScope("read:messages") || p.Issuer() != issuerURL {
+					t.Errorf("the principal is %+v", p)
+				}
+			}
+			if tok == "a.b.c" && endpoint.asked.Load() != 0 {
+				t.Error("a token with three segments, perhaps another issuer's, was sent to this one")
+			}
+			if asked := endpoint.asked.Load(); test.code == pass && asked != 1 {
+				t.Errorf("asked %d times, expected once", asked)
+			}
+			s.log.lacks(t, opaqueToken, "sécret")
+		})
+	}
+}
+
+func (l *logged) lacks(t testing.TB, says ...string) {
+	t.Helper()
+	for _, s := range says {
+		if text := l.String(); strings.Contains(text, s) {
+			t.Errorf("the log says %q:\n%s", s, text)
+		}
+	}
+}
+
+// TestOpaqueTokensElsewhere: without introspection an opaque token is malformed, as it was.
+func TestOpaqueTokensElsewhere(t *testing.T) {
+	s := newScene(t)
+	refused(t, s.verifier(t), opaqueToken, token.Malformed)
+	s.introspected(t)
+	s.policy.Introspection.Opaque = false
+	refused(t, s.verifier(t), opaqueToken, token.Malformed)
+}
+
+// TestIntrospectionAges: answers end with MaxAge, and with exp.
+func TestIntrospectionAges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSceneAt(t, "EdDSA", time.Now)
+		s.policy.Leeway = token.NoLeeway
+		endpoint := s.introspected(t)
+		in := func(seconds int64) string { return strconv.FormatInt(time.Now().Unix()+seconds, 10) }
+		endpoint.set("long", s.claims("active", "true", "exp", in(3600)))
+		endpoint.set("short", s.claims("active", "true", "exp", in(30)))
+		v := s.verifier(t)
+		asked := func(n int32, when string) {
+			t.Helper()
+			if got := endpoint.asked.Swap(0); got != n {
+				t.Errorf("%s: asked %d times, expected %d", when, got, n)
+			}
+		}
+		accepted(t, v, "long")
+		accepted(t, v, "short")
+		asked(2, "at first")
+		time.Sleep(29 * time.Second)
+		accepted(t, v, "long")
+		accepted(t, v, "short")
+		asked(0, "before exp and MaxAge")
+		time.Sleep(time.Second)
+		refused(t, v, "short", token.Expired)
+		endpoint.set("long", `{"active":false}`)
+		accepted(t, v, "long")
+		asked(0, "at exp of one, before MaxAge of the other")
+		time.Sleep(30 * time.Second)
+		refused(t, v, "long", token.Inactive)
+		asked(1, "after MaxAge")
+		refused(t, v, "long", token.Inactive)
+		asked(0, "not active, shortly after")
+		time.Sleep(11 * time.Second)
+		refused(t, v, "long", token.Inactive)
+		asked(1, "not active, after a while")
+
+		s.policy.Introspection.MaxAge = token.NoAge
+		v = s.verifier(t)
+		endpoint.set("long", s.claims("active", "true", "exp", in(3600)))
+		time.Sleep(11 * time.Second)
+		accepted(t, v, "long")
+		accepted(t, v, "long")
+		asked(2, "with no MaxAge")
+	})
+}
+
+// TestIntrospectionOutage: an outage is no verdict, is known at once after the first failure, and
+// ends with the issuer's return.
+func TestIntrospectionOutage(t *testing.T) {
+	for name, fail := range map[string]func(http.ResponseWriter) bool{
+		"500":          status(500),
+		"wrong client": status(401),
+		"redirect":     func(w http.ResponseWriter) bool { w.Header().Set("Location", "/"); w.WriteHeader(302); return true },
+		"not JSON":     func(w http.ResponseWriter) bool { io.WriteString(w, `{"active":true}`); return true },
+		"no object":    func(w http.ResponseWriter) bool { return writeJSON(w, `[]`) },
+		"too long": func(w http.ResponseWriter) bool {
+			return writeJSON(w, `{"active":true,"x":"`+strings.Repeat("x", 65<<10)+`"}`)
+		},
+		"something after": func(w http.ResponseWriter) bool { return writeJSON(w, `{"active":true} {}`) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSceneAt(t, "EdDSA", time.Now)
+				endpoint := s.introspected(t)
+				endpoint.set("a", s.claims("active", "true"))
+				endpoint.set("b", s.claims("active", "true"))
+				v := s.verifier(t)
+				accepted(t, v, "a")
+				endpoint.failing(fail)
+				for range 3 {
+					if e := refused(t, v, "b", token.IntrospectionUnavailable); e.RetryAfter <= 0 {
+						t.Error("no Retry-After")
+					}
+					accepted(t, v, "a") // as known
+				}
+				if asked := endpoint.asked.Load(); asked != 2 {
+					t.Errorf("asked %d times, expected 2: failures must answer for a moment", asked)
+				}
+				if n := strings.Count(s.log.String(), "introspection failed"); n != 1 {
+					t.Errorf("%d log lines, expected 1:\n%s", n, s.log)
+				}
+				if stats := v.Stats(); stats.Issuers[0].Introspection.Failed != 1 ||
+					stats.Refused[token.IntrospectionUnavailable] != 3 {
+					t.Errorf("the counters are %+v", stats)
+				}
+				endpoint.failing(nil)
+				time.Sleep(time.Second)
+				accepted(t, v, "b")
+			})
+		})
+	}
+}
+
+func writeJSON(w http.ResponseWriter, body string) bool {
+	w.Header().Set("Content-Type", "application/json")
+	io.WriteString(w, body)
+	return true
+}
+
+// TestIntrospectionHangs: an issuer that hangs holds the first requests for 5 s, and later ones for
+// half a second at most.
+func TestIntrospectionHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSceneAt(t, "EdDSA", time.Now)
+		endpoint := s.introspected(t)
+		s.wire.hosts["introspect.example"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			endpoint.asked.Add(1)
+			<-r.Context().Done()
+			panic(http.ErrAbortHandler)
+		})
+		v := s.verifier(t)
+		began := time.Now()
+		refused(t, v, "first", token.IntrospectionUnavailable)
+		if took := time.Since(began); took != 5*time.Second {
+			t.Errorf("the first took %s", took)
+		}
+		for n := range 20 {
+			began := time.Now()
+			refused(t, v, fmt.Sprint("t", n), token.IntrospectionUnavailable)
+			if took := time.Since(began); took > 500*time.Millisecond {
+				t.Errorf("a later one took %s", took)
+			}
+			time.Sleep(300 * time.Millisecond)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := v.Verify(gone, "gone"); codeOf(err) != token.IntrospectionUnavailable {
+			t.Errorf("a client that hung up: %v", err)
+		}
+		time.Sleep(10 * time.Second) // and nothing is left running
+	})
+}
+
+// TestIntrospectionOfStrangers: made-up tokens evict no genuine one, and are bounded in rate.
+func TestIntrospectionOfStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSceneAt(t, "EdDSA", time.Now)
+		endpoint := s.introspected(t)
+		endpoint.set("genuine", s.claims("active", "true"))
+		v := s.verifier(t)
+		accepted(t, v, "genuine")
+		limited := 0
+		for n := range 2000 {
+			_, err := v.Verify(t.Context(), fmt.Sprint("junk", n))
+			switch codeOf(err) {
+			case token.IntrospectionUnavailable:
+				limited++
+			case token.Inactive:
+			default:
+				t.Fatalf("junk: %v", err)
+			}
+		}
+		if asked := endpoint.asked.Load(); asked > 102 || limited < 1800 {
+			t.Errorf("the issuer was asked %d times, %d were refused unasked", asked, limited)
+		}
+		before := endpoint.asked.Load()
+		accepted(t, v, "genuine")
+		if endpoint.asked.Load() != before {
+			t.Error("junk evicted a genuine token")
+		}
+		time.Sleep(61 * time.Second)
+		for n := range 200 { // the flood goes on, and a genuine token's answer has ended
+			v.Verify(t.Context(), fmt.Sprint("more", n))
+		}
+		accepted(t, v, "genuine")
+		if stats := v.Stats().Issuers[0].Introspection; stats.Active != 2 || stats.Limited < 1900 {
+			t.Errorf("the counters are %+v", stats)
+		}
+	})
+}
+
+// TestIntrospectionIsShared: requests with one token at one time ask once.
+func TestIntrospectionIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSceneAt(t, "EdDSA", time.Now)
+		endpoint := s.introspected(t)
+		endpoint.set("t", s.claims("active", "true"))
+		endpoint.failing(func(http.ResponseWriter) bool { time.Sleep(time.Second); return false })
+		v := s.verifier(t)
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() { accepted(t, v, "t") })
+		}
+		all.Wait()
+		if asked := endpoint.asked.Load(); asked != 1 {
+			t.Errorf("asked %d times", asked)
+		}
+	})
+}
+
+// TestLiveAnswers: a JWT is asked about where a request, or the issuer's setting, demands it. The
+// answer can only take away.
+func TestLiveAnswers(t *testing.T) {
+	const pass = token.Code("")
+	for _, test := range []struct {
+		name   string
+		answer string
+		code   token.Code
+		scopes string
+	}{
+		{"active", `{"active":true}`, pass, scope},
+		{"fewer scopes", `{"active":true,"scope":"write:messages other"}`, pass, "write:messages"},
+		{"no scopes", `{"active":true,"scope":""}`, pass, ""},
+		{"more scopes", `{"active":true,"scope":"admin read:messages write:messages"}`, pass, scope},
+		{"the same", `{"active":true,"iss":"` + issuerURL + `","aud":["` + audience + `"],"sub":"reader@clients"}`, pass, scope},
+		{"revoked", `{"active":false}`, token.Inactive, ""},
+		{"another issuer", `{"active":true,"iss":"https://attacker.example/"}`, token.WrongIssuer, ""},
+		{"another audience", `{"active":true,"aud":"https://other.example/"}`, token.WrongAudience, ""},
+		{"another subject", `{"active":true,"sub":"somebody"}`, token.WrongClaim, ""},
+		{"another binding", `{"active":true,"cnf":{"jkt":"x"}}`, token.Bound, ""},
+		{"expired", `{"active":true,"exp":1}`, token.Expired, ""},
+		{"unreadable", `{"active":1}`, token.IntrospectionUnavailable, ""},
+	} {
+		for _, always := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, always %v", test.name, always), func(t *testing.T) {
+				s := newScene(t)
+				endpoint := s.introspected(t)
+				s.policy.Introspection.Always = always
+				tok := s.genuine()
+				endpoint.set(tok, test.answer)
+				v := s.verifier(t)
+				presented := token.Presented{Token: tok, Introspect: !always}
+				for range 2 {
+					p, err := v.VerifyPresented(t.Context(), presented)
+					if codeOf(err) != test.code {
+						t.Fatalf("%v, expected %q", err, test.code)
+					}
+					if err == nil && strings.Join(p.Scopes(), " ") != test.scopes {
+						t.Errorf("scopes are %q, expected %q", p.Scopes(), test.scopes)
+					}
+				}
+				want := int32(1)
+				if !always && test.code != token.Inactive && test.code != token.IntrospectionUnavailable {
+					want = 2 // live means now
+				}
+				if asked := endpoint.asked.Load(); asked != want && test.code != token.IntrospectionUnavailable {
+					t.Errorf("asked %d times, expected %d", asked, want)
+				}
+				if !always { // other requests are not asked about, and lose nothing
+					if p, err := v.Verify(t.Context(), tok); err != nil || strings.Join(p.Scopes(), " ") != scope {
+						t.Errorf("without a live answer: %v", err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestLiveAnswersAreNotCached: a token that was active just now is refused as soon as it is revoked,
+// and so is a forged one before anybody is asked.
+func TestLiveAnswersAreNotCached(t *testing.T) {
+	s := newScene(t)
+	endpoint := s.introspected(t)
+	s.policy.Introspection.Always = true
+	tok := s.genuine()
+	endpoint.set(tok, `{"active":true}`)
+	v := s.verifier(t)
+	accepted(t, v, tok)
+	endpoint.set(tok, `{"active":false}`)
+	accepted(t, v, tok)
+	live := token.Presented{Token: tok, Introspect: true}
+	if _, err := v.VerifyPresented(t.Context(), live); codeOf(err) != token.Inactive {
+		t.Errorf("a revoked token: %v", err)
+	}
+	refused(t, v, tok, token.Inactive) // and what is known now holds everywhere
+	before := endpoint.asked.Load()
+	live.Token = tok[:len(tok)-4] + "AAAA"
+	if _, err := v.VerifyPresented(t.Context(), live); codeOf(err) != token.BadSignature && codeOf(err) != token.Malformed {
+		t.Errorf("a forged token: %v", err)
+	}
+	if endpoint.asked.Load() != before {
+		t.Error("the issuer was asked about a forged token")
+	}
+
+	s.policy.Introspection = token.Introspection{}
+	live.Token = tok
+	if _, err := s.verifier(t).VerifyPresented(t.Context(), live); codeOf(err) != token.IntrospectionUnavailable {
+		t.Errorf("an issuer that cannot be asked: %v", err)
+	}
+}
+
+// TestIntrospectionDiscovery: the endpoint of the metadata, and how it takes credentials.
+func TestIntrospectionDiscovery(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		metadata string // after issuer
+		inBody   bool
+		code     token.Code
+	}{
+		{"an endpoint", `"introspection_endpoint":"https://introspect.example/"`, false, ""},
+		{"credentials in the body", `"introspection_endpoint":"https://introspect.example/","introspection_endpoint_auth_methods_supported":["client_secret_post","private_key_jwt"]`, true, ""},
+		{"either", `"introspection_endpoint":"https://introspect.example/","introspection_endpoint_auth_methods_supported":["client_secret_post","client_secret_basic"]`, false, ""},
+		{"none", `"x":1`, false, token.IntrospectionUnavailable},
+		{"over http", `"introspection_endpoint":"http://introspect.example/"`, false, token.IntrospectionUnavailable},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newScene(t)
+			endpoint := s.introspected(t)
+			inBody := false
+			endpoint.failing(func(http.ResponseWriter) bool { return false })
+			s.wire.hosts["introspect.example"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				inBody = r.PostFormValue("client_secret") == "sécret" && r.Header.Get("Authorization") == ""
+				endpoint.ServeHTTP(w, r)
+			})
+			endpoint.set(opaqueToken, s.claims("active", "true"))
+			s.policy.Introspection.Endpoint = ""
+			s.wire.hosts["localhost:8443"] = serveJSON(`{"issuer":"` + issuerURL + `",` + test.metadata + `}`)
+			v := s.verifier(t)
+			if test.code != "" {
+				refused(t, v, opaqueToken, test.code)
+				return
+			}
+			accepted(t, v, opaqueToken)
+			if inBody != test.inBody {
+				t.Errorf("credentials in the body: %v", inBody)
+			}
+			if err := v.Ready(t.Context()); err != nil {
+				t.Errorf("an issuer of opaque tokens without keys is not ready: %v", err)
+			}
+		})
+	}
+}
+
+// TestIntrospectionFaults: every fault is one at start.
+func TestIntrospectionFaults(t *testing.T) {
+	i := func(c token.Introspection, more func(*token.Issuer)) token.Issuer {
+		i := token.Issuer{URL: issuerURL, Audiences: []string{audience}, Introspection: c}
+		if more != nil {
+			more(&i)
+		}
+		return i
+	}
+	for _, test := range []struct {
+		issuer token.Issuer
+		says   string
+	}{
+		{i(token.Introspection{Opaque: true}, nil), "ClientID is empty"},
+		{i(token.Introspection{ClientID: "a"}, nil), "ClientSecret is empty"},
+		{i(token.Introspection{ClientID: "a", ClientSecret: "b", MaxAge: 2 * time.Hour}, nil), "MaxAge is 2h0m0s: expected at most 1h0m0s"},
+		{i(token.Introspection{ClientID: "a", ClientSecret: "b", Endpoint: "http://a.example/"}, nil), "expected an https URL"},
+		{i(token.Introspection{ClientID: "a", ClientSecret: "b"}, func(i *token.Issuer) { i.JWKSURI = "https://a.example/" }), "Endpoint is empty"},
+		{i(token.Introspection{ClientID: "a", ClientSecret: "b", Opaque: true}, func(i *token.Issuer) {
+			i.URL, i.Tenants = "https://a.example/{tenantid}/", []string{"a"}
+		}), "names no tenant"},
+	} {
+		if err := test.issuer.Validate(); err == nil || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%+v: %v, expected %q", test.issuer.Introspection, err, test.says)
+		} else if strings.Contains(err.Error(), `"b"`) {
+			t.Errorf("the secret is in %v", err)
+		}
+	}
+	on := token.Introspection{ClientID: "a", ClientSecret: "b", Opaque: true}
+	other := i(on, func(i *token.Issuer) { i.URL = "https://b.example/" })
+	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: []token.Issuer{i(on, nil), other}}); err == nil ||
+		!strings.Contains(err.Error(), "an opaque token names no issuer") {
+		t.Errorf("two issuers of opaque tokens: %v", err)
+	}
+}
+
+// TestOpaqueTokensWithProofs: an opaque token is bound by what the answer says (RFC 7662 §2.2, RFC
+// 9449 §6.2).
+func TestOpaqueTokensWithProofs(t *testing.T) {
+	s := newDPoPScene(t)
+	endpoint := s.introspected(t)
+	s.policy.DPoP = token.DPoPAllowed
+	endpoint.set(opaqueToken, s.claims("active", "true", "token_type", `"DPoP"`, "cnf", `{"jkt":"`+thumbprintOf(p256Key())+`"}`))
+	v := s.verifier(t)
+	if _, err := v.VerifyDPoP(t.Context(), opaqueToken, of(s.proof(t, p256Key(), opaqueToken))); err != nil {
+		t.Errorf("with a good proof: %v", err)
+	}
+	refused(t, v, opaqueToken, token.Bound)
+	endpoint.set("theft", s.claims("active", "true", "cnf", `{"jkt":"other"}`))
+	if _, err := v.VerifyDPoP(t.Context(), "theft", of(s.proof(t, p256Key(), "theft"))); codeOf(err) != token.Bound {
+		t.Errorf("with the proof of another key: %v", err)
+	}
+}
+
+// TestEmptyKeySetsOfOpaqueIssuers: an issuer of opaque tokens that names no keys any more revokes
+// none.
+func TestEmptyKeySetsOfOpaqueIssuers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSceneAt(t, "EdDSA", time.Now)
+		s.introspected(t)
+		v := s.verifier(t)
+		accepted(t, v, s.genuine())
+		s.Fail(devissuer.Fault{Endpoint: devissuer.Discovery, Body: []byte(`{"issuer":"` + issuerURL + `"}`)})
+		time.Sleep(2 * time.Hour)
+		accepted(t, v, s.genuine())
+		s.log.mentions(t, "names no keys any more")
+	})
+}

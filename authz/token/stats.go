@@ -1,0 +1,99 @@
+package token
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Stats are the counters of a [Verifier]. Those of a Predecessor are carried on.
+type Stats struct {
+	Issuers []IssuerStats // as configured, one for each key set; those of Config.Resolve last
+	Cache   CacheStats
+	// Refused counts the tokens that were refused, or of which nothing could be said, by the check.
+	Refused map[Code]uint64
+}
+
+// IssuerStats are the counters of one issuer.
+type IssuerStats struct {
+	URL     string
+	Keys    int           // that can be used
+	KeyAge  time.Duration // since they were fetched; 0 while Keys is 0, or if they are configured
+	Fetched uint64        // fetches of keys that succeeded
+	Failed  uint64        // fetches of keys that failed
+	// Introspection counts the questions about tokens.
+	Introspection IntrospectionStats
+}
+
+// IntrospectionStats counts the questions to one issuer about tokens, by their outcome.
+type IntrospectionStats struct {
+	Active, Inactive, Failed uint64
+	Limited                  uint64 // not asked: too many at one time
+}
+
+// CacheStats are the counters of the cache of verified tokens.
+type CacheStats struct {
+	Hits, Misses uint64
+	Tokens       int
+	Bytes        uint64 // about
+}
+
+// counts are a verifier's own counters.
+type counts struct {
+	hits, misses atomic.Uint64
+	refused      map[Code]*atomic.Uint64
+}
+
+func newCounts() *counts {
+	c := &counts{refused: map[Code]*atomic.Uint64{}}
+	for _, code := range codes {
+		c.refused[code] = new(atomic.Uint64)
+	}
+	return c
+}
+
+// refuse counts an error of a token.
+func (c *counts) refuse(err error) {
+	if e, ok := err.(*Error); ok && c.refused[e.Code] != nil {
+		c.refused[e.Code].Add(1)
+	}
+}
+
+type fetchCounts struct{ fetched, failed atomic.Uint64 }
+
+type introspectionCounts struct{ active, inactive, failed, limited atomic.Uint64 }
+
+// Stats returns the counters of now.
+func (v *Verifier) Stats() Stats {
+	s := Stats{
+		Cache: CacheStats{
+			Hits: v.counts.hits.Load(), Misses: v.counts.misses.Load(),
+			Tokens: v.cache.kept.EstimatedSize(), Bytes: v.cache.kept.WeightedSize(),
+		},
+		Refused: map[Code]uint64{},
+	}
+	for code, n := range v.counts.refused {
+		s.Refused[code] = n.Load()
+	}
+	for _, keys := range append(v.sources[:len(v.sources):len(v.sources)], v.resolver.sources()...) {
+		s.Issuers = append(s.Issuers, keys.stats())
+	}
+	return s
+}
+
+func (s *source) stats() IssuerStats {
+	stats := IssuerStats{URL: s.issuer, Fetched: s.counts.fetched.Load(), Failed: s.counts.failed.Load()}
+	if set := s.set.Load(); set != nil {
+		stats.Keys = len(set.keys)
+		if !s.static {
+			stats.KeyAge = s.now().Sub(set.fetched)
+		}
+	}
+	if s.introspector != nil {
+		c := s.introspector.count
+		stats.Introspection = IntrospectionStats{
+			Active: c.active.Load(), Inactive: c.inactive.Load(), Failed: c.failed.Load(),
+			Limited: c.limited.Load(),
+		}
+	}
+	return stats
+}
