@@ -1,7 +1,7 @@
 package server
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -118,7 +118,7 @@ func isLocal(r *http.Request) bool {
 func (s *Server) setLevel(w http.ResponseWriter, r *http.Request, level *slog.LevelVar) {
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 16))
 	if err == nil {
-		err = level.UnmarshalText(bytesTrim(text))
+		err = level.UnmarshalText(bytes.TrimSpace(text))
 	}
 	if err != nil {
 		http.Error(w, "expected debug, info, warn or error", http.StatusBadRequest)
@@ -130,9 +130,11 @@ func (s *Server) setLevel(w http.ResponseWriter, r *http.Request, level *slog.Le
 
 // component is the state of a part of the server, or of what it depends on.
 type component struct {
-	Name  string `json:"name"`
-	OK    bool   `json:"ok"`
-	Error string `json:"error,omitempty"`
+	Name  string  `json:"name"`
+	OK    bool    `json:"ok"`
+	Keys  int     `json:"keys,omitempty"`        // of an issuer
+	Age   float64 `json:"age_seconds,omitempty"` // of its keys
+	Error string  `json:"error,omitempty"`
 }
 
 // writeReadiness responds with the readiness of the server and, if asked, of each component.
@@ -144,12 +146,17 @@ func (s *Server) writeReadiness(
 		Components []component `json:"components,omitempty"`
 	}
 	status := http.StatusOK
-	guard := s.guard.Load()
-	if err := guard.own.ready(r.Context()); err != nil {
+	if err := s.guard.Load().own.ready(r.Context()); err != nil {
 		status = http.StatusServiceUnavailable
 	}
 	response.Ready = status == http.StatusOK
 	if _, verbose := r.URL.Query()["verbose"]; verbose {
+		for _, issuer := range s.Stats().Tokens.Issuers {
+			response.Components = append(response.Components, component{
+				Name: "keys of " + issuer.URL, OK: issuer.Keys > 0, Keys: issuer.Keys,
+				Age: issuer.KeyAge.Round(time.Second).Seconds(),
+			})
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
 		for _, name := range slices.Sorted(maps.Keys(checks)) {
@@ -192,6 +199,3 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(value)
 }
-
-var _ = cmp.Or[string]
-var _ = time.Now

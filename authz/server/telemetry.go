@@ -61,6 +61,7 @@ type Stats struct {
 	Active           int64  // requests
 	SuppressedLines  uint64 // of the log: see README.md
 	DroppedDecisions uint64 // of the audit log
+	Tokens           token.Stats
 	Pools            map[string]Pool
 }
 
@@ -74,6 +75,9 @@ type Pool struct {
 // Stats returns the present state of the server.
 func (s *Server) Stats() Stats {
 	stats := Stats{Active: s.active.Load(), SuppressedLines: s.log.sampler.suppressed.Load()}
+	if g := s.guard.Load(); g != nil && g.verifier != nil {
+		stats.Tokens = g.verifier.Stats()
+	}
 	if s.config.Audit != nil {
 		stats.DroppedDecisions = s.config.Audit.Dropped()
 	}

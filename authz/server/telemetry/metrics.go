@@ -125,6 +125,14 @@ func (t *Telemetry) Watch(stats func() server.Stats) error {
 	suppressed := counter("authz.log.suppressed", "",
 		"Lines about refusals that were not logged in a flood.")
 	dropped := counter("authz.audit.dropped", "", "Decisions that the audit log does not have.")
+	keys := gauge("authz.keys", "", "Keys of an issuer that can be used.")
+	age := gauge("authz.keys.age", "s", "Time since the keys of an issuer were fetched.")
+	fetches := counter("authz.keys.fetches", "", "Fetches of the keys of an issuer, by result.")
+	introspections := counter("authz.introspections", "",
+		"Questions to an issuer about tokens, by result.")
+	lookups := counter("authz.token.cache.lookups", "",
+		"Lookups in the cache of verified tokens, by result.")
+	size := gauge("authz.token.cache.size", "By", "Size of the cache of verified tokens.")
 	connections := gauge("db.client.connection.count", "",
 		"Connections of a pool, by state.")
 	most := gauge("db.client.connection.max", "", "Connections that a pool can have.")
@@ -136,6 +144,31 @@ func (t *Telemetry) Watch(stats func() server.Stats) error {
 		o.ObserveInt64(active, s.Active)
 		o.ObserveFloat64(suppressed, float64(s.SuppressedLines))
 		o.ObserveFloat64(dropped, float64(s.DroppedDecisions))
+		result := func(of metric.Float64Observable, issuer, result string, n uint64) {
+			attributes := []attribute.KeyValue{attribute.String("result", result)}
+			if issuer != "" {
+				attributes = append(attributes, attribute.String("issuer", issuer))
+			}
+			o.ObserveFloat64(of, float64(n), metric.WithAttributes(attributes...))
+		}
+		for _, i := range s.Tokens.Issuers {
+			of := metric.WithAttributes(attribute.String("issuer", i.URL))
+			o.ObserveInt64(keys, int64(i.Keys), of)
+			if i.KeyAge > 0 {
+				o.ObserveInt64(age, int64(i.KeyAge.Seconds()), of)
+			}
+			result(fetches, i.URL, "succeeded", i.Fetched)
+			result(fetches, i.URL, "failed", i.Failed)
+			if i.Introspection != (token.IntrospectionStats{}) {
+				result(introspections, i.URL, "active", i.Introspection.Active)
+				result(introspections, i.URL, "inactive", i.Introspection.Inactive)
+				result(introspections, i.URL, "failed", i.Introspection.Failed)
+				result(introspections, i.URL, "limited", i.Introspection.Limited)
+			}
+		}
+		result(lookups, "", "hit", s.Tokens.Cache.Hits)
+		result(lookups, "", "miss", s.Tokens.Cache.Misses)
+		o.ObserveInt64(size, int64(s.Tokens.Cache.Bytes))
 		for name, pool := range s.Pools {
 			named := semconv.DBClientConnectionPoolName(name)
 			for state, n := range map[string]int{"used": pool.InUse, "idle": pool.Idle} {
@@ -148,7 +181,8 @@ func (t *Telemetry) Watch(stats func() server.Stats) error {
 			o.ObserveFloat64(waited, pool.Waited.Seconds(), of)
 		}
 		return nil
-	}, active, suppressed, dropped, connections, most, waits, waited)
+	}, active, suppressed, dropped, keys, age, fetches, introspections, lookups, size,
+		connections, most, waits, waited)
 	return errors.Join(append(faults, err)...)
 }
 
