@@ -239,7 +239,8 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 	variable(&c.audience, "audience", "AUDIENCE", strings.TrimSpace(audience),
 		"Identifier of the API at the issuer.")
 	variable(&c.clientID, "client-id", "CLIENT_ID", env.lookup("CLIENT_ID"),
-		"Client at the issuer. Its secret is read from "+env.key("CLIENT_SECRET")+" only.")
+		"Client at the issuer. Its secret is read from "+env.key("CLIENT_SECRET")+
+			" or "+env.key("CLIENT_SECRET")+"_FILE only.")
 	flags.BoolVar(&c.dpop, "dpop", false, "Bind the token to a key (RFC 9449).")
 	flags.BoolVar(&c.include, "include", false,
 		"Also print the status and headers of the response.")
@@ -450,8 +451,12 @@ func (o *callable) caller(
 	if o.Public() {
 		return plain, nil
 	}
+	secret, err := env.secret("CLIENT_SECRET")
+	if err != nil {
+		return nil, &configurationError{err}
+	}
 	config := client.Config{
-		Issuer: c.issuer, ClientID: c.clientID, ClientSecret: env.lookup("CLIENT_SECRET"),
+		Issuer: c.issuer, ClientID: c.clientID, ClientSecret: secret,
 		Audience: c.audience, Scopes: o.scopes(),
 	}
 	if c.usesDev() {
@@ -460,7 +465,7 @@ func (o *callable) caller(
 			scopes = nil // dev would refuse to grant any
 		}
 		config = devClient(c.url, c.client, scopes)
-	} else if err := c.credentials(env); err != nil {
+	} else if err := c.credentials(env, secret != ""); err != nil {
 		return nil, &configurationError{err}
 	}
 	config.DPoP, config.HTTPClient = c.dpop, plain
@@ -479,9 +484,9 @@ func (o *callable) caller(
 }
 
 // credentials returns an error if the issuer or the client's credentials are missing.
-func (c *callOptions) credentials(env environment) error {
+func (c *callOptions) credentials(env environment, hasSecret bool) error {
 	id, secret := env.key("CLIENT_ID"), env.key("CLIENT_SECRET")
-	switch given := c.clientID != "" && env.lookup("CLIENT_SECRET") != ""; {
+	switch given := c.clientID != "" && hasSecret; {
 	case c.issuer == "":
 		return fmt.Errorf("--issuer (%s) is not set: expected the issuer of the token",
 			env.key("ISSUER"))

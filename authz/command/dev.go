@@ -67,7 +67,7 @@ const (
 
 // dev runs the API with the development issuer inside.
 func (p *program) dev(ctx context.Context, c *devCommand) error {
-	log, err := c.Log.logger(p.prefix(), p.stderr)
+	log, _, err := c.Log.logger(p.prefix(), p.stderr)
 	host, _, addrErr := net.SplitHostPort(c.Addr)
 	if addrErr != nil || !token.IsLoopback(host) {
 		err = errors.Join(err, fmt.Errorf("--addr is %q: expected a loopback host and a port, "+
@@ -115,7 +115,8 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 		return errors.Join(err, listener.Close())
 	}
 	welcome(p.stdout, api, policy.prefix(), plan)
-	return p.run(ctx, listener, p.devOpener(), policy, server.Config{
+	p.unknownVariables(log)
+	config := server.Config{
 		Gate:     func(c *authz.Config) { c.Responses = authz.LogResponses },
 		Document: document,
 		Issuers: []token.Issuer{
@@ -127,7 +128,9 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 		Logger:          log,
 		InsecureIssuer:  issuer,
 		InsecureClients: &docs.Clients{ID: "full", Secret: devSecret, App: "app"},
-	}, func(*server.Server) {})
+	}
+	launch := launch{listener, p.devOpener(), policy, config, false}
+	return p.run(ctx, launch, func(context.Context, *server.Server, *Service) {})
 }
 
 // welcome prints the first steps. The commands work as they are, with sh, sed and curl.

@@ -42,7 +42,8 @@ func (l requestLog) write(x *exchange, r *http.Request, took time.Duration) {
 	}
 	remote := remoteIP(r, l.proxies)
 	// Other lines are of a known caller, whom the operator can stop, or of the server's failures.
-	anonymous := x.Principal == nil && x.Cause != nil && level == slog.LevelInfo
+	anonymous := x.Principal == nil && x.Cause != nil && level == slog.LevelInfo &&
+		outcome != ClientClosed
 	if anonymous && !l.sampler.allow(causeOf(x.Cause), remote) {
 		return
 	}
@@ -85,10 +86,11 @@ func appendAttrs(
 	} else {
 		path = loggable(r.URL.Path)
 	}
+	status, cause := x.result(outcome)
 	attrs = append(attrs,
 		slog.String("method", loggable(r.Method)),
-		slog.String("path", path),    // of the document, or of the request
-		slog.Int("status", x.status), // 0: the connection ended before the response
+		slog.String("path", path),  // of the document, or of the request
+		slog.Int("status", status), // 0: the connection ended before the response
 		slog.String("outcome", string(outcome)),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 		slog.Int64("bytes", x.bytes),
@@ -104,10 +106,10 @@ func appendAttrs(
 			slog.String("client_id", jsonlines.Cap(x.Principal.ClientID(), maxLogged)),
 		)
 	}
-	if x.Cause != nil {
+	if cause != nil {
 		attrs = append(attrs,
-			slog.String("cause", jsonlines.Cap(x.Cause.Error(), maxLogged)),
-			slog.String("code", causeOf(x.Cause)),
+			slog.String("cause", jsonlines.Cap(cause.Error(), maxLogged)),
+			slog.String("code", causeOf(cause)),
 		)
 	}
 	if x.stack != nil {

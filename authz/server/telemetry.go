@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -29,6 +30,16 @@ type Telemetry interface {
 	Replays(next token.ReplayStore) token.ReplayStore
 	// ServeHTTP responds with all metrics, for /metrics of the admin listener.
 	http.Handler
+	// Shutdown exports what has not been exported yet.
+	Shutdown(ctx context.Context) error
+}
+
+// TelemetryConfig configures a [Telemetry].
+type TelemetryConfig struct {
+	Service string // the name of the program
+	Version string
+	Page    bool         // ServeHTTP is used
+	Logger  *slog.Logger // of failures to export; default slog.Default()
 }
 
 // Event is a request that has been handled. All of its strings are from small sets, which no client
@@ -89,9 +100,11 @@ func (s *Server) Stats() Stats {
 
 // event describes a request that has been handled.
 func (s *Server) event(x *exchange, r *http.Request, took time.Duration) Event {
+	outcome := x.outcome(r)
+	status, cause := x.result(outcome)
 	e := Event{
-		Method: method(r.Method), Path: loggable(r.URL.Path), Status: x.status,
-		Outcome: x.outcome(r), Cause: causeOf(x.Cause), Duration: took,
+		Method: method(r.Method), Path: loggable(r.URL.Path), Status: status,
+		Outcome: outcome, Cause: causeOf(cause), Duration: took,
 	}
 	if x.Reported != nil {
 		e.Reported = causeOf(x.Reported)
@@ -119,11 +132,26 @@ func (x *exchange) outcome(r *http.Request) Outcome {
 	return Succeeded
 }
 
+// errClientClosed is the cause of what a handler says of a request whose client has gone.
+var errClientClosed = errors.New("the client closed the connection")
+
+// result returns the status and the cause of a request. If the client has gone, it got neither, and
+// they are about the handler's attempt to go on: for example, "the database is unavailable".
+func (x *exchange) result(outcome Outcome) (status int, cause error) {
+	if outcome == ClientClosed {
+		return 0, errClientClosed
+	}
+	return x.status, x.Cause
+}
+
 // causeOf returns the code of an error: that of the check that a token failed, or else the kind of
 // the problem.
 func causeOf(err error) string {
-	if err == nil {
+	switch err {
+	case nil:
 		return ""
+	case errClientClosed:
+		return string(ClientClosed)
 	}
 	if refused, ok := errors.AsType[*token.Error](err); ok {
 		return cmp.Or(string(refused.Code), "token")

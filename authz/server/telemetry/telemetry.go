@@ -34,15 +34,6 @@ import (
 	"github.com/oasgate/oasgate/authz/server"
 )
 
-// Config configures a [Telemetry].
-type Config struct {
-	Service string // the name of the program; OTEL_SERVICE_NAME takes precedence
-	Version string
-	// Page keeps the metrics that [Telemetry.ServeHTTP] responds with.
-	Page   bool
-	Logger *slog.Logger // of failures to export; default slog.Default()
-}
-
 // scope is the instrumentation scope of all spans and metrics.
 const scope = "github.com/oasgate/oasgate/authz/server"
 
@@ -56,8 +47,8 @@ type Telemetry struct {
 
 var _ server.Telemetry = (*Telemetry)(nil)
 
-// New returns a Telemetry, or nil if nothing is to be exported.
-func New(ctx context.Context, config Config) (*Telemetry, error) {
+// New returns a [Telemetry], or nil if nothing is to be exported.
+func New(ctx context.Context, config server.TelemetryConfig) (server.Telemetry, error) {
 	traces, metrics := exported("TRACES"), exported("METRICS")
 	if !traces && !metrics && !config.Page {
 		return nil, nil
