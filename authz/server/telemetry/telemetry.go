@@ -74,6 +74,10 @@ func New(ctx context.Context, config server.TelemetryConfig) (server.Telemetry, 
 	return t, nil
 }
 
+// sampled is the default part of the requests without a traceparent that is traced. A span with its
+// export takes 6 µs of processor time, a third of a request that hits the token cache.
+const sampled = 0.05
+
 // exported reports whether the environment says where a signal is exported to.
 func exported(signal string) bool {
 	exporter := os.Getenv("OTEL_" + signal + "_EXPORTER")
@@ -95,8 +99,14 @@ func (t *Telemetry) exportTraces(ctx context.Context, on bool, r *resource.Resou
 	if err != nil {
 		return fmt.Errorf("telemetry: traces: %w", err)
 	}
-	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(exporter), sdktrace.WithResource(r))
+	options := []sdktrace.TracerProviderOption{
+		sdktrace.WithBatcher(exporter), sdktrace.WithResource(r),
+	}
+	if os.Getenv("OTEL_TRACES_SAMPLER") == "" {
+		options = append(options, sdktrace.WithSampler(
+			sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampled))))
+	}
+	provider := sdktrace.NewTracerProvider(options...)
 	t.tracer = provider.Tracer(scope)
 	t.shutdown = append(t.shutdown, provider.Shutdown)
 	return nil
