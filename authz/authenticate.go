@@ -1,7 +1,7 @@
 package authz
 
 import (
-	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,46 +23,55 @@ const (
 )
 
 // verify reads the access token of a request and verifies it.
-func (g *Gate) verify(r *http.Request) (*token.Principal, error) {
+func (g *Gate) verify(r *http.Request, op *operation) (*token.Principal, error) {
 	scheme, raw, err := credential(r, g.dpop != nil)
 	if err != nil {
 		return nil, err
 	}
-	presented := token.Presented{Token: raw}
+	var proof token.Proof
 	if scheme == schemeDPoP {
-		proof, err := g.dpop.proof(r)
-		if err != nil {
+		if proof, err = g.dpop.proof(r); err != nil {
 			return nil, err
 		}
-		presented.Proof = &proof
 	}
-	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		// the handshake has proved its key (RFC 8705 §3)
-		presented.Certificate = r.TLS.PeerCertificates[0]
+	var certificate *x509.Certificate
+	if g.offer.MTLS {
+		if certificate, _, err = g.certificates.find(r); err != nil {
+			return nil, &Error{Kind: InvalidRequest, Err: err,
+				Detail: "The client's certificate is not passed on as it should be."}
+		}
 	}
-	principal, err := g.ask(r.Context(), presented)
+	var principal *token.Principal
+	switch ctx := r.Context(); {
+	case certificate != nil || op.Introspect:
+		presented := token.Presented{Token: raw, Certificate: certificate, Introspect: op.Introspect}
+		if scheme == schemeDPoP {
+			with := proof // so that only this one is on the heap
+			presented.Proof = &with
+		}
+		principal, err = g.verifier.(PresentedVerifier).VerifyPresented(ctx, presented)
+	case scheme == schemeDPoP:
+		principal, err = g.dpop.verifier.VerifyDPoP(ctx, raw, proof)
+	default:
+		principal, err = g.verifier.Verify(ctx, raw)
+	}
 	if err == nil && principal != nil {
 		return principal, nil
 	}
 	if refused, ok := errors.AsType[*token.Error](err); ok {
-		return nil, &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter,
-			Err: err}
+		return nil, refusalOf(refused, err)
 	}
 	return nil, &Error{Kind: Internal,
 		Err: fmt.Errorf("the verifier returned neither a principal nor a token.Error: %w", err)}
 }
 
-// ask asks the verifier, in the simplest way that does for what is presented.
-func (g *Gate) ask(ctx context.Context, presented token.Presented) (*token.Principal, error) {
-	if presented.Certificate != nil {
-		if v, ok := g.verifier.(PresentedVerifier); ok {
-			return v.VerifyPresented(ctx, presented)
-		}
+// refusalOf returns the refusal of a token.
+func refusalOf(refused *token.Error, err error) *Error {
+	e := &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
+	if refused.Code == token.IntrospectionUnavailable {
+		e.Detail = "The token issuer cannot be asked about the token now. Try again later."
 	}
-	if presented.Proof != nil {
-		return g.dpop.verifier.VerifyDPoP(ctx, presented.Token, *presented.Proof)
-	}
-	return g.verifier.Verify(ctx, presented.Token)
+	return e
 }
 
 // credential reads the access token of a request from its Authorization header, and from nowhere
@@ -142,7 +151,7 @@ func (d *dpop) proof(r *http.Request) (token.Proof, error) {
 // failed.
 func kindOfToken(code token.Code) Kind {
 	switch code {
-	case token.KeysUnavailable, token.KeyPending:
+	case token.KeysUnavailable, token.KeyPending, token.IntrospectionUnavailable:
 		return KeysUnavailable
 	case token.InvalidProof, token.ProofReplayed:
 		return InvalidProof

@@ -112,9 +112,10 @@ func (lookup basic) Authenticate(
 	return lookup(r.Context(), user, password)
 }
 
-// MutualTLS authenticates by the client certificate of the TLS connection. The server must verify
-// it: a certificate that tls.Config.ClientAuth did not have verified is not accepted. lookup
-// returns the principal of a certificate; its errors are those of an [Authenticator].
+// MutualTLS authenticates by the client's certificate, which is where Config.ClientCertificates says.
+// The server must verify that of a TLS connection: one that tls.Config.ClientAuth did not have
+// verified is not accepted. lookup returns the principal of a certificate; its errors are those of
+// an [Authenticator].
 func MutualTLS(
 	lookup func(ctx context.Context, certificate *x509.Certificate) (*token.Principal, error),
 ) Authenticator {
@@ -129,16 +130,23 @@ func (lookup mutualTLS) Authenticate(
 	r *http.Request,
 	_ *openapi3.SecurityScheme,
 ) (*token.Principal, error) {
+	return lookup.authenticate(r, ClientCertificates{})
+}
+
+func (lookup mutualTLS) authenticate(r *http.Request, from ClientCertificates) (*token.Principal, error) {
+	client, verified, err := from.find(r)
 	switch {
-	case r.TLS == nil || len(r.TLS.PeerCertificates) == 0:
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrBadCredential, err)
+	case client == nil:
 		return nil, ErrAbsent
-	case len(r.TLS.VerifiedChains) == 0:
+	case !verified:
 		return nil, fmt.Errorf(
 			"%w: the server has not verified the client certificate",
 			ErrBadCredential,
 		)
 	}
-	return lookup(r.Context(), r.TLS.PeerCertificates[0])
+	return lookup(r.Context(), client)
 }
 
 // Secret is a generated secret of a client: an API key, or the password of a user of that name. It
@@ -319,6 +327,14 @@ func (g *Gate) readSources(config Config) (faults []error) {
 			)
 		}
 	}
+	for _, o := range g.plan.operations {
+		if problem := g.introspectionFault(o, verifier); problem != "" {
+			faults = append(faults, &Fault{
+				Method: o.Method, Path: o.Path, Problem: problem,
+				At: locate(o.route.Operation.Origin, ""),
+			})
+		}
+	}
 	byVerifier := func(o *operation) bool { return slices.Contains(o.sources, verifier) }
 	if g.verifier == nil && slices.ContainsFunc(g.plan.operations, byVerifier) {
 		fault(
@@ -326,6 +342,30 @@ func (g *Gate) readSources(config Config) (faults []error) {
 		)
 	}
 	return faults
+}
+
+// introspectionFault says why a live answer about the tokens of an operation cannot be had; "": it
+// can, or is not demanded.
+func (g *Gate) introspectionFault(o *operation, verifier *source) string {
+	if !o.Introspect {
+		return ""
+	}
+	for _, w := range o.ways {
+		for _, c := range w.conditions {
+			if c.scheme.isToken() && o.sources[c.source] != verifier {
+				return "it has x-authz-introspect, and the tokens of security scheme " + c.scheme.name +
+					" are verified by an authenticator of the program, which is not asked for it"
+			}
+		}
+	}
+	switch {
+	case !slices.Contains(o.sources, verifier) && o.Denied == "":
+		return "it has x-authz-introspect, and takes no access tokens"
+	case !g.offer.Introspect && o.Denied == "":
+		return "it has x-authz-introspect, but not every issuer whose tokens are accepted can be asked " +
+			"about them: configure introspection for each (RFC 7662), or take the extension out"
+	}
+	return ""
 }
 
 // attach gives an operation the sources of its schemes.
@@ -364,7 +404,7 @@ func (g *Gate) attach(o *operation) (problems []string) {
 			o.byToken = o.byToken || s.isToken()
 		}
 		if len(conditions) > 0 {
-			o.ways = append(o.ways, newWay(conditions))
+			o.ways = append(o.ways, o.newWay(conditions))
 		}
 	}
 	o.hidden = hiddenKeys(o)
@@ -439,11 +479,17 @@ func (o *operation) withoutKeys(r *http.Request) *http.Request {
 
 // authenticate asks the source for the principal of a request. An error is errNoCredential or an
 // [*Error].
-func (g *Gate) authenticate(r *http.Request, from *source) (*token.Principal, error) {
-	if from.authenticator == nil {
-		return g.verify(r)
+func (g *Gate) authenticate(r *http.Request, op *operation, from *source) (*token.Principal, error) {
+	var principal *token.Principal
+	var err error
+	switch authenticator := from.authenticator.(type) {
+	case nil:
+		return g.verify(r, op)
+	case mutualTLS:
+		principal, err = authenticator.authenticate(bodiless(r), g.certificates)
+	default:
+		principal, err = authenticator.Authenticate(bodiless(r), from.scheme.spec)
 	}
-	principal, err := from.authenticator.Authenticate(bodiless(r), from.scheme.spec)
 	refused, ofToken := errors.AsType[*token.Error](err)
 	switch {
 	case err == nil && principal != nil:
@@ -453,11 +499,7 @@ func (g *Gate) authenticate(r *http.Request, from *source) (*token.Principal, er
 	case ofToken &&
 		(from.scheme.isToken() ||
 			kinds[kindOfToken(refused.Code)].status == http.StatusServiceUnavailable):
-		return nil, &Error{
-			Kind:       kindOfToken(refused.Code),
-			RetryAfter: refused.RetryAfter,
-			Err:        err,
-		}
+		return nil, refusalOf(refused, err)
 	case errors.Is(err, ErrBadCredential) && from.scheme.isToken():
 		return nil, &Error{Kind: InvalidToken, Err: err}
 	case errors.Is(err, ErrBadCredential), ofToken:

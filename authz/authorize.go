@@ -40,14 +40,14 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 	case err == nil && op.Optional() && a.next == len(op.ways):
 		// by {}, which the validator asks last and grants itself
 		if a.bad != nil {
-			return op.tell(a.bad)
+			return a.tell(a.bad)
 		}
 		if a.isForged() {
 			a.Principal = nil // and nothing more than everybody may
 		}
 		return nil
 	case err != nil && a.refused != nil && onlyUnsatisfied(err):
-		return op.tell(a.refused.complete())
+		return a.tell(a.complete(a.refused))
 	}
 	return &Error{
 		Kind: Internal,
@@ -55,29 +55,52 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 	}
 }
 
-// tell has a refusal for want of a token, or of a good one, say with which scopes to come back (RFC
-// 6750 §3). The error is of this request alone: see authenticate.
-func (op *operation) tell(e *Error) *Error {
-	if op.wanted != nil && (e.Kind == MissingToken || e.Kind == InvalidToken) {
-		e.Scopes, e.prepared = op.wanted, op.challenges[e.Kind]
+// tell has a 401 say with which scopes to come back (RFC 6750 §3), by the names of the token's
+// issuer where issuers differ. The error is of this request alone: see authenticate.
+func (a *Admission) tell(e *Error) *Error {
+	op := a.operation
+	if op.wanted == nil || e.Status() != http.StatusUnauthorized {
+		return e
+	}
+	e.Scopes, e.asked, e.prepared = op.wanted, op.asked, op.challenges[e.Kind]
+	if op.unsettled {
+		_, raw, err := credential(a.request, true)
+		namer, _ := a.gate.verifier.(ScopeNamer)
+		if names, certain := namer.ScopesToRequest(raw, op.wanted); err == nil && certain {
+			e.asked, e.prepared = names, ""
+		}
 	}
 	return e
 }
 
+// settle finds out, at start, with which scopes a client is told to come back.
+func (op *operation) settle(v Verifier) {
+	op.wanted = op.cheapest()
+	op.asked = op.wanted
+	if namer, ok := v.(ScopeNamer); ok && op.wanted != nil {
+		var certain bool
+		op.asked, certain = namer.ScopesToRequest("", op.wanted)
+		op.unsettled = !certain
+	}
+}
+
 // cheapest returns the fewest scopes of access tokens that are enough for the operation; nil: none
-// are needed.
+// are needed, or no access token.
 func (op *operation) cheapest() (fewest []string) {
+	found := false
 	for i := range op.ways {
 		var scopes []string
+		byToken := false
 		for _, c := range op.ways[i].conditions {
-			if c.scheme.isToken() {
-				for _, scope := range c.scopes {
-					scopes = appendNew(scopes, scope)
-				}
+			byToken = byToken || c.scheme.isToken()
+		}
+		for _, n := range op.ways[i].needs {
+			if n.ofToken {
+				scopes = appendNew(scopes, n.scope)
 			}
 		}
-		if i == 0 || len(scopes) < len(fewest) {
-			fewest = scopes
+		if byToken && (!found || len(scopes) < len(fewest)) {
+			fewest, found = scopes, true
 		}
 	}
 	return fewest
@@ -191,13 +214,13 @@ func (g *Gate) authenticateForeign(
 	if demand, ok := g.demands[s.name]; ok {
 		c.demand = &demand
 	}
-	w := newWay([]condition{c})
+	w := op.newWay([]condition{c})
 	refused := a.decide(&w)
 	if p := a.results[source].principal; p != nil && (a.Principal == nil || s.isToken()) {
 		a.Principal = p
 	}
 	if refused != nil {
-		return refused.complete()
+		return a.tell(a.complete(refused))
 	}
 	return nil
 }
@@ -280,7 +303,8 @@ func (a *Admission) decide(w *way) *Error {
 func (a *Admission) ask(c *condition) (*token.Principal, *Error) {
 	known := &a.results[c.source]
 	if !known.known {
-		known.principal, known.err = a.gate.authenticate(a.request, a.operation.sources[c.source])
+		known.principal, known.err = a.gate.authenticate(
+			a.request, a.operation, a.operation.sources[c.source])
 		known.known = true
 	}
 	switch {
@@ -311,8 +335,9 @@ func (a *Admission) ask(c *condition) (*token.Principal, *Error) {
 // It is not complete: most requests that lack the scopes of one alternative have those of another.
 func (a *Admission) lacks(w *way) *Error {
 	missing, kind := 0, InsufficientRole
-	for _, n := range w.needs {
-		if a.results[n.source].principal.HasScope(n.scope) {
+	for i := range w.needs {
+		n := &w.needs[i]
+		if n.metBy(a.results[n.source].principal) {
 			continue
 		}
 		if missing++; n.ofToken {
@@ -326,16 +351,19 @@ func (a *Admission) lacks(w *way) *Error {
 }
 
 // complete says what is needed to an error of lacks, and returns any other as it is.
-func (e *Error) complete() *Error {
+func (a *Admission) complete(e *Error) *Error {
 	if e.way == nil {
 		return e
 	}
 	var all []string
+	var caller *token.Principal
 	for _, n := range e.way.needs {
 		if all = appendNew(all, n.scope); n.ofToken && e.Kind == InsufficientScope {
 			e.Scopes = appendNew(e.Scopes, n.scope)
+			caller = a.results[n.source].principal
 		}
 	}
+	e.asked = caller.ScopesToRequest(e.Scopes)
 	what := "roles"
 	if e.Kind == InsufficientScope {
 		what = "scopes"

@@ -123,8 +123,8 @@ type Error struct {
 	Kind   Kind
 	Detail string      // for the client; empty: the kind's own
 	Errors []Violation // InvalidParameter, InvalidBody: what is wrong, at most 20
-	// Scopes are those of the alternative that is nearest, with InsufficientScope, or of the one
-	// with the fewest, with MissingToken and InvalidToken.
+	// Scopes are those of the alternative that is nearest, with InsufficientScope, or of the one with
+	// the fewest, with a 401, by the names of the document. A challenge has the issuer's names.
 	Scopes     []string
 	StepUp     *StepUp       // InsufficientAuth: what is asked
 	Allow      []string      // MethodNotAllowed: the methods of the path
@@ -134,10 +134,11 @@ type Error struct {
 	operation *operation // MissingCredential, InvalidCredential: what the challenges are about
 	missing   int        // scopes: how many of those of the way
 	way       *way
-	prepared  string // the challenge, made at start
-	status    int    // 0: the kind's own
-	bodyRead  bool   // the request's body has been read to its end
-	schema    bool   // a schema of the document is broken, and nothing else
+	asked     []string // Scopes, by the names that the issuer has for them; nil: the same
+	prepared  string   // the challenge, made at start
+	status    int      // 0: the kind's own
+	bodyRead  bool     // the request's body has been read to its end
+	schema    bool     // a schema of the document is broken, and nothing else
 }
 
 // Status returns the HTTP status of the answer.

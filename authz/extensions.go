@@ -34,15 +34,19 @@ type extension struct {
 
 // The extensions that are read in places of their own.
 const (
-	scopesExtension = "x-scopes"
-	acrExtension    = "x-acr-values"
-	maxAgeExtension = "x-max-age"
+	scopesExtension   = "x-scopes"
+	impliesExtension  = "x-authz-implies"
+	defaultsExtension = "x-authz-default-scopes"
+	acrExtension      = "x-acr-values"
+	maxAgeExtension   = "x-max-age"
 )
 
 // extensions are all of them. Names that begin like these and are not among them are faults: a
 // misspelt control would be absent unseen.
 var extensions = map[string]extension{
-	scopesExtension: {atScheme, "a map of scopes to descriptions", nil},
+	scopesExtension:   {atScheme, "a map of scopes to descriptions", nil},
+	impliesExtension:  {atScheme, "a map of scopes to lists of the scopes that each implies", nil},
+	defaultsExtension: {atScheme, "a list of one or more scopes", nil},
 	acrExtension: {atOperation, "a list of one or more strings of " + printable,
 		readACRValues},
 	maxAgeExtension:    {atOperation, "a number of seconds, 0 or more", readMaxAge},
@@ -52,6 +56,7 @@ var extensions = map[string]extension{
 
 	// read by the tool
 	"x-authz-lint-ignore": {atOperation, "a list of rules of authz lint", isList},
+	"x-authz-introspect":  {atOperation, "true or false", readIntrospect},
 	// read by authztest
 	"x-authz-owner": {atOperation, "subject", readOwner},
 }
@@ -61,6 +66,12 @@ const printable = "printable ASCII without spaces, quotes and backslashes"
 func isList(_ *Operation, value any) bool {
 	var names []string
 	return remarshal(value, &names) == nil
+}
+
+func readIntrospect(o *Operation, value any) bool {
+	on, ok := value.(bool)
+	o.Introspect = on
+	return ok
 }
 
 func readOwner(o *Operation, value any) bool {

@@ -24,12 +24,23 @@ type Verifier interface {
 	Verify(ctx context.Context, token string) (*token.Principal, error)
 }
 
-// PresentedVerifier is a [Verifier] that also verifies tokens bound to the client's certificate
-// (RFC 8705 §3). [*token.Verifier] is one. A [Gate] asks it where the TLS connection has a client
-// certificate.
+// PresentedVerifier is a [Verifier] that also verifies tokens bound to the client's certificate (RFC
+// 8705 §3), and asks an issuer now whether a token is active (RFC 7662). [*token.Verifier] is one.
+// A [Gate] calls it where there is a certificate and Offer says that it counts, and for operations
+// with x-authz-introspect.
 type PresentedVerifier interface {
 	Verifier
 	VerifyPresented(ctx context.Context, presented token.Presented) (*token.Principal, error)
+	Offer() token.Offer
+}
+
+// ScopeNamer is a [Verifier] whose issuers have names of their own for scopes. [*token.Verifier] is
+// one. Challenges and metadata list scopes by these names, so that clients ask for them.
+type ScopeNamer interface {
+	Verifier
+	// ScopesToRequest returns the names that the issuer of a token has for scopes, or that all
+	// issuers have where the token is "" or names none of them. Where these differ, certain is false.
+	ScopesToRequest(token string, scopes []string) (names []string, certain bool)
 }
 
 // Config is what a [Gate] is made of. Document has no default, and Verifier none where the document
@@ -41,6 +52,8 @@ type Config struct {
 	Verifier Verifier
 	// Authenticators are those of the other security schemes, by name.
 	Authenticators map[string]Authenticator
+	// ClientCertificates says where a client's certificate is. Default: the TLS connection.
+	ClientCertificates ClientCertificates
 	// Schemes says what a security scheme demands of an access token beyond being genuine, by name.
 	Schemes map[string]Scheme
 	// Without are the names of security schemes that are switched off: an alternative that needs
@@ -119,21 +132,23 @@ type Config struct {
 
 // Gate decides every request by the document. It is safe for concurrent use.
 type Gate struct {
-	plan      *Plan
-	verifier  Verifier
-	sources   map[string]*source // of each security scheme
-	demands   map[string]Scheme
-	origins   *http.CrossOriginProtection
-	realm     string
-	basePath  string
-	public    string // where the document's paths begin for clients
-	maxBody   int64
-	responses Responses
-	explain   bool
-	now       func() time.Time
-	metadata  *metadata // nil without Resource
-	dpop      *dpop     // nil where DPoP is not offered
-	logger    *slog.Logger
+	plan         *Plan
+	verifier     Verifier
+	sources      map[string]*source // of each security scheme
+	demands      map[string]Scheme
+	origins      *http.CrossOriginProtection
+	realm        string
+	basePath     string
+	public       string // where the document's paths begin for clients
+	maxBody      int64
+	responses    Responses
+	explain      bool
+	now          func() time.Time
+	metadata     *metadata // nil without Resource
+	dpop         *dpop     // nil where DPoP is not offered
+	offer        token.Offer
+	certificates ClientCertificates
+	logger       *slog.Logger
 
 	onDecision       func(context.Context, Decision)
 	authorizeMore    func(context.Context, *http.Request, Operation, *token.Principal) error
@@ -171,7 +186,11 @@ func New(config Config) (*Gate, error) {
 	if g.logger == nil {
 		g.logger = slog.Default()
 	}
-	faults := g.unguarded.check()
+	g.certificates = config.ClientCertificates
+	faults := append(g.unguarded.check(), g.certificates.check()...)
+	if v, ok := config.Verifier.(PresentedVerifier); ok {
+		g.offer = v.Offer()
+	}
 	g.origins = http.NewCrossOriginProtection()
 	for _, origin := range config.CookieOrigins {
 		if err := g.origins.AddTrustedOrigin(origin); err != nil {
@@ -221,7 +240,7 @@ func New(config Config) (*Gate, error) {
 	if g.dpop, err = newDPoP(config, g.basePath, g.public); err != nil {
 		faults = append(faults, err)
 	}
-	if g.metadata, err = newMetadata(config, plan, g.dpop); err != nil {
+	if g.metadata, err = newMetadata(config, plan, g.dpop, g.offer); err != nil {
 		faults = append(faults, err)
 	}
 	if plan != nil {
@@ -259,6 +278,7 @@ func (g *Gate) Check(r *http.Request, route string,
 	if _, path, ok := strings.Cut(route, " "); ok && route[0] != '/' && g.unguarded.has(path) {
 		return r, nil
 	}
+	g.certificates.Strip(r)
 	a := admission(r)
 	if g.onDecision == nil {
 		admitted, reported, err := g.decide(a, r, route, param)

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // metadataPath is where a protected resource's metadata is looked for (RFC 9728 §3).
@@ -21,7 +23,7 @@ type metadata struct {
 	body  []byte
 }
 
-func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
+func newMetadata(config Config, plan *Plan, dpop *dpop, offer token.Offer) (*metadata, error) {
 	if config.Resource == "" {
 		return nil, nil
 	}
@@ -55,8 +57,9 @@ func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
 		Name                 string   `json:"resource_name,omitempty"`
 		DPoPAlgorithms       []string `json:"dpop_signing_alg_values_supported,omitempty"`
 		DPoPRequired         bool     `json:"dpop_bound_access_tokens_required,omitempty"`
+		MTLS                 bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	}{Resource: config.Resource, AuthorizationServers: config.AuthorizationServers,
-		Scopes: plan.Scopes(), Methods: []string{"header"}}
+		Scopes: scopesToStart(config, plan), Methods: []string{"header"}, MTLS: offer.MTLS}
 	if config.Document.Info != nil {
 		body.Name = config.Document.Info.Title
 	}
@@ -68,6 +71,16 @@ func newMetadata(config Config, plan *Plan, dpop *dpop) (*metadata, error) {
 	}
 	m.body, err = json.Marshal(body)
 	return m, err
+}
+
+// scopesToStart returns the starting scopes by the names that issuers have for them, or by the
+// document's where issuers differ.
+func scopesToStart(config Config, plan *Plan) []string {
+	scopes := plan.startingScopes()
+	if namer, ok := config.Verifier.(ScopeNamer); ok {
+		scopes, _ = namer.ScopesToRequest("", scopes)
+	}
+	return scopes
 }
 
 // ServesMetadata reports whether a path is one of the protected resource metadata, which

@@ -12,6 +12,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 
 	"github.com/oasgate/oasgate/authz/internal/schema"
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // Plan is an OpenAPI document compiled to one policy per operation. Everything that the document
@@ -22,6 +23,9 @@ type Plan struct {
 	paths      map[string]*path // by the document's path template: /messages/{id}
 	schemes    map[string]*scheme
 	scopes     map[string]string // of all schemes
+	defaults   []string          // of them, those that clients start with; nil: all
+
+	granters map[string]implications // by scheme; nil: no scope implies another
 }
 
 // path is a path of the document, and its operations by method.
@@ -48,9 +52,14 @@ type Operation struct {
 	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See
 	// x-authz-timeout and [Admission.Limiter].
 	Timeout time.Duration
+	// Introspect: an access token is accepted only if its issuer says now that it is active. See
+	// x-authz-introspect.
+	Introspect bool
 	// OwnedBySubject: what the operation reads or writes belongs to the principal that made it. The
 	// conformance kit asks for it as another; a handler enforces it. See x-authz-owner.
 	OwnedBySubject bool
+
+	granters map[string]implications // the plan's
 }
 
 // Alternative is a set of requirements that must all be met (AND).
@@ -92,6 +101,8 @@ type operation struct {
 	hidden  []string  // query parameters that are keys
 
 	wanted     []string        // the scopes to come back with; see tell
+	asked      []string        // the same, by the names that issuers have for them
+	unsettled  bool            // issuers have different names
 	challenges map[Kind]string // that list them, where they are the same for all requests
 }
 
@@ -103,14 +114,19 @@ type way struct {
 	ambient bool
 }
 
-// need is a scope that the principal of a source must have.
+// need is a scope that the principal of a source must have, or another one that implies it.
 type need struct {
 	source  int
 	scope   string
+	by      []string // the others
 	ofToken bool
 }
 
-func newWay(conditions []condition) way {
+func (n *need) metBy(p *token.Principal) bool {
+	return p.HasScope(n.scope) || slices.ContainsFunc(n.by, p.HasScope)
+}
+
+func (o *operation) newWay(conditions []condition) way {
 	w := way{conditions: conditions}
 	chosen := false // a credential that only a script can add, which CORS must allow
 	for _, c := range conditions {
@@ -118,11 +134,19 @@ func newWay(conditions []condition) way {
 		// any page can link to a URL with a key
 		chosen = chosen || !c.scheme.isAmbient() && !c.scheme.isKey("query")
 		for _, scope := range c.scopes {
-			if n := (need{c.source, scope, c.scheme.isToken()}); !slices.Contains(w.needs, n) {
-				w.needs = append(w.needs, n)
+			same := func(n need) bool { return n.source == c.source && n.scope == scope }
+			if !slices.ContainsFunc(w.needs, same) {
+				by := o.GrantedBy(c.scheme.name, scope)
+				w.needs = append(w.needs, need{c.source, scope, by, c.scheme.isToken()})
 			}
 		}
 	}
+	all := slices.Clone(w.needs)
+	w.needs = slices.DeleteFunc(w.needs, func(n need) bool { // who has another one has it as well
+		return slices.ContainsFunc(all, func(other need) bool {
+			return other.source == n.source && slices.Contains(n.by, other.scope)
+		})
+	})
 	w.ambient = w.ambient && !chosen
 	return w
 }
@@ -238,6 +262,7 @@ func newPlan(doc *openapi3.T) *Plan {
 func (c Config) read(schemas bool) (*Plan, []error) {
 	p := newPlan(c.Document)
 	faults := p.readSchemes()
+	faults = append(append(faults, p.readImplications()...), p.readDefaultScopes()...)
 	var compiler, responses *schema.Compiler
 	if schemas {
 		if c.Responses != IgnoreResponses {
@@ -341,7 +366,9 @@ func locate(element *openapi3.Origin, field string) *openapi3.Location {
 func (p *Plan) readOperation(c Config, method, template string,
 	item *openapi3.PathItem) (o *operation, faults []error) {
 	spec := item.GetOperation(method)
-	o = &operation{Operation: Operation{ID: spec.OperationID, Method: method, Path: template}}
+	o = &operation{Operation: Operation{
+		ID: spec.OperationID, Method: method, Path: template, granters: p.granters,
+	}}
 	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method,
 		Operation: spec}
 	problem := func(field, problem string) {
@@ -380,6 +407,9 @@ func (p *Plan) readOperation(c Config, method, template string,
 	o.drop(c.Without)
 	for _, text := range o.readExtensions(spec.Extensions) {
 		problem("", text)
+	}
+	if o.Introspect && o.Public() {
+		problem("", "it has x-authz-introspect, and everybody may call it: there is no token to ask about")
 	}
 	if o.StepUp != nil && !o.alwaysByToken(p) {
 		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, but nothing "+

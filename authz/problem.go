@@ -44,6 +44,7 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	a, ok := FromContext(r.Context())
 	if ok {
 		a.Cause = err
+		e = a.withScopes(e, g)
 	}
 	if e.Kind == Internal && (!ok || a.own) {
 		g.log(r, err)
@@ -97,6 +98,23 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	_, _ = w.Write(body)
 }
 
+// withScopes has the refusal of a handler say with which scopes to come back, as the gate's own does.
+func (a *Admission) withScopes(e *Error, g *Gate) *Error {
+	if a.gate != g || a.operation == nil || e.asked != nil {
+		return e
+	}
+	told := *e // it may be a handler's for all requests
+	switch {
+	case e.Kind == InsufficientScope:
+		told.asked = a.Principal.ScopesToRequest(e.Scopes)
+	case e.Scopes == nil && a.operation.wanted != nil:
+		return a.tell(&told)
+	default:
+		return e
+	}
+	return &told
+}
+
 // log tells of a fault of the program where no server does.
 func (g *Gate) log(r *http.Request, err error) {
 	g.logger.LogAttrs(r.Context(), slog.LevelError, "request failed",
@@ -130,12 +148,12 @@ func (g *Gate) prepare() {
 		return
 	}
 	for _, op := range g.plan.operations {
-		if op.wanted = op.cheapest(); op.wanted == nil || g.dpop != nil {
+		if op.settle(g.verifier); op.wanted == nil || g.dpop != nil {
 			continue
 		}
 		op.challenges = map[Kind]string{}
 		for _, kind := range []Kind{MissingToken, InvalidToken} {
-			op.challenges[kind] = g.challenges(&Error{Kind: kind, Scopes: op.wanted}, nil)[0]
+			op.challenges[kind] = g.challenges(&Error{Kind: kind, Scopes: op.wanted, asked: op.asked}, nil)[0]
 		}
 	}
 }
@@ -253,7 +271,7 @@ func (g *Gate) challenges(e *Error, r *http.Request) []string {
 	if e.operation != nil { // it takes not only access tokens, if any
 		var tokens []string
 		if e.operation.byToken {
-			tokens = g.challenges(&Error{Kind: MissingToken}, r)
+			tokens = g.challenges(&Error{Kind: MissingToken, Scopes: e.Scopes, asked: e.asked}, r)
 		}
 		return append(tokens, e.operation.offers...)
 	}
@@ -299,15 +317,15 @@ func (e *Error) challenge() (parameters string, ok bool) {
 		if e.StepUp != nil && e.StepUp.MaxAge != nil {
 			parameters += `, max_age=` + strconv.Itoa(*e.StepUp.MaxAge)
 		}
-		return parameters, true
+		return parameters + e.scopes(), true
 	case InvalidRequest:
 		return `, error="invalid_request"`, true
 	case InvalidToken:
 		return `, error="invalid_token"` + e.scopes(), true
 	case InvalidProof:
-		return `, error="invalid_dpop_proof"`, true
+		return `, error="invalid_dpop_proof"` + e.scopes(), true
 	case UseNonce:
-		return `, error="use_dpop_nonce"`, true
+		return `, error="use_dpop_nonce"` + e.scopes(), true
 	case InsufficientScope:
 		return `, error="insufficient_scope"` + e.scopes(), true
 	}
@@ -317,7 +335,11 @@ func (e *Error) challenge() (parameters string, ok bool) {
 // scopes is the parameter of a challenge that lists the scopes (RFC 6750 §3). Those of the gate are
 // checked. A handler may refuse as well, with any.
 func (e *Error) scopes() string {
-	scopes := slices.DeleteFunc(slices.Clone(e.Scopes), func(s string) bool {
+	names := e.asked
+	if names == nil {
+		names = e.Scopes
+	}
+	scopes := slices.DeleteFunc(slices.Clone(names), func(s string) bool {
 		return checkScope(s) != nil
 	})
 	if len(scopes) == 0 {

@@ -147,7 +147,7 @@ func TestStepUp(t *testing.T) {
 		return now
 	}})
 	ago := func(seconds int) int64 { return now.Unix() - int64(seconds) }
-	const challenge = `Bearer realm="foreign", error="insufficient_user_authentication", acr_values="phr phrh", max_age=300`
+	const challenge = `Bearer realm="foreign", error="insufficient_user_authentication", acr_values="phr phrh", max_age=300, scope="read:things"`
 	for _, c := range []struct {
 		name      string
 		claims    map[string]any

@@ -118,6 +118,11 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 		return // which alternative is nearest depends on more than the token
 	}
 	sets := nearest(c.Operation, c.Scopes)
+	if c.names != nil {
+		for i := range sets {
+			sets[i] = slices.Sorted(slices.Values(c.names(sets[i])))
+		}
+	}
 	said := strings.Fields(scope)
 	slices.Sort(said)
 	if !slices.ContainsFunc(sets, func(set []string) bool { return slices.Equal(set, said) }) {

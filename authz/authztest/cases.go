@@ -25,11 +25,12 @@ type Case struct {
 	mixed      bool    // the operation takes not only tokens
 	crossSite  bool    // sent as browsers send the requests of another site's page
 	body       body
-	first      *authz.Operation // called first, with the same token: it must let the request in
-	outage     bool             // sent to Target.Outage
-	owned      bool             // asks for what first has made, as another principal
-	request    *Request         // sent instead of the operation's; nil: that
-	broken     error            // why no request to the operation could be built
+	first      *authz.Operation        // called first, with the same token: it must let the request in
+	outage     bool                    // sent to Target.Outage
+	owned      bool                    // asks for what first has made, as another principal
+	request    *Request                // sent instead of the operation's; nil: that
+	names      func([]string) []string // of scopes, in challenges; nil: the document's
+	broken     error                   // why no request to the operation could be built
 }
 
 // Runs returns the operations that the case really has done, on a server that is right.
@@ -141,8 +142,9 @@ func tokenlessCases(o authz.Operation) []Case {
 
 // alternative is one way to be let in, of those that take a token.
 type alternative struct {
-	prefix string // of the names of its cases
-	scopes []string
+	prefix string              // of the names of its cases
+	scopes []string            // none implies another
+	by     map[string][]string // scopes that imply one of them (x-authz-implies)
 }
 
 func alternatives(o authz.Operation) (all []alternative) {
@@ -150,13 +152,22 @@ func alternatives(o authz.Operation) (all []alternative) {
 		if len(a) == 0 {
 			continue // no token at all
 		}
-		var scopes, label []string
+		next := alternative{by: map[string][]string{}}
+		var label []string
 		for _, r := range a {
-			scopes = append(scopes, r.Scopes...)
+			next.scopes = append(next.scopes, r.Scopes...)
 			label = append(label, r.Scheme+"("+strings.Join(r.Scopes, ",")+")")
+			for _, scope := range r.Scopes {
+				next.by[scope] = o.GrantedBy(r.Scheme, scope)
+			}
 		}
-		slices.Sort(scopes)
-		next := alternative{o.ID + "/" + strings.Join(label, "+") + "/", slices.Compact(scopes)}
+		next.prefix = o.ID + "/" + strings.Join(label, "+") + "/"
+		slices.Sort(next.scopes)
+		next.scopes = slices.Compact(next.scopes)
+		required := slices.Clone(next.scopes)
+		next.scopes = slices.DeleteFunc(next.scopes, func(scope string) bool {
+			return slices.ContainsFunc(next.by[scope], func(s string) bool { return slices.Contains(required, s) })
+		})
 		if !slices.ContainsFunc(
 			all,
 			func(known alternative) bool { return known.prefix == next.prefix },
@@ -168,6 +179,22 @@ func alternatives(o authz.Operation) (all []alternative) {
 		all[0].prefix = o.ID + "/"
 	}
 	return all
+}
+
+// lacks counts the scopes that a token with the granted ones lacks.
+func (a alternative) lacks(granted []string) (n int) {
+	for _, scope := range a.scopes {
+		if !has(granted, scope, a.by[scope]) {
+			n++
+		}
+	}
+	return n
+}
+
+// has reports whether a scope is granted, or one that implies it.
+func has(granted []string, scope string, by []string) bool {
+	return slices.Contains(granted, scope) ||
+		slices.ContainsFunc(by, func(s string) bool { return slices.Contains(granted, s) })
 }
 
 func alternativeCases(o authz.Operation, a alternative) (cases []Case) {
@@ -188,6 +215,9 @@ func alternativeCases(o authz.Operation, a alternative) (cases []Case) {
 		for _, near := range nearMisses(scope) {
 			scopes := append(slices.Clone(others), near.scope)
 			add("scope_"+scope+near.name, scopes, byScopes(o, scopes), genuine)
+		}
+		for _, implying := range a.by[scope] {
+			add("scope_"+scope+"_implied_by_"+implying, append(slices.Clone(others), implying), "", genuine)
 		}
 	}
 	add("keys_unavailable", a.scopes, authz.KeysUnavailable, genuine).outage = true
@@ -257,21 +287,11 @@ func byScopes(o authz.Operation, scopes []string) authz.Kind {
 	if o.Optional() ||
 		slices.ContainsFunc(
 			alternatives(o),
-			func(a alternative) bool { return lacks(scopes, a.scopes) == 0 },
+			func(a alternative) bool { return a.lacks(scopes) == 0 },
 		) {
 		return ""
 	}
 	return authz.InsufficientScope
-}
-
-// lacks counts the required scopes that are not granted.
-func lacks(granted, required []string) (n int) {
-	for _, scope := range required {
-		if !slices.Contains(granted, scope) {
-			n++
-		}
-	}
-	return n
 }
 
 // nearest returns the scopes that a refusal for want of scopes may name: those of an alternative
@@ -279,7 +299,7 @@ func lacks(granted, required []string) (n int) {
 func nearest(o authz.Operation, granted []string) (sets [][]string) {
 	best := [2]int{-1}
 	for _, a := range alternatives(o) {
-		cost := [2]int{lacks(granted, a.scopes), len(a.scopes)}
+		cost := [2]int{a.lacks(granted), len(a.scopes)}
 		switch order := slices.Compare(cost[:], best[:]); {
 		case best[0] < 0 || order < 0:
 			best, sets = cost, [][]string{a.scopes}

@@ -205,6 +205,7 @@ func prepare(target Target) (*run, error) {
 		}
 	}
 	for _, c := range Cases(plan) {
+		c.names = target.ScopesToRequest
 		if c.broken = broken[c.Operation.ID]; c.broken == nil {
 			r.cases = append(r.cases, c)
 		} else if n := len(r.cases); n == 0 || r.cases[n-1].Operation.ID != c.Operation.ID {

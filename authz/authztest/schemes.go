@@ -98,7 +98,7 @@ func (s schemes) wants(o authz.Operation, p presented) authz.Kind {
 		for _, r := range a {
 			has, ok := p[s.key(r)]
 			missing = missing || !ok
-			if lacking := ok && lacksAny(has, r.Scopes); lacking &&
+			if lacking := ok && lacksAny(o, r, has); lacking &&
 				(lacks == "" || s.isToken(r.Scheme)) {
 				lacks = authz.InsufficientRole
 				if s.isToken(r.Scheme) {
@@ -117,7 +117,11 @@ func (s schemes) wants(o authz.Operation, p presented) authz.Kind {
 	return want
 }
 
-func lacksAny(granted, required []string) bool { return lacks(granted, required) > 0 }
+func lacksAny(o authz.Operation, r authz.Requirement, granted []string) bool {
+	return slices.ContainsFunc(r.Scopes, func(scope string) bool {
+		return !has(granted, scope, o.GrantedBy(r.Scheme, scope))
+	})
+}
 
 // cases are those of an operation that takes other credentials than tokens, or beside them.
 func (s schemes) cases(o authz.Operation) (all []Case) {

@@ -27,6 +27,9 @@ type Target struct {
 
 	// Tokens is where tokens come from. The zero value has none.
 	Tokens Tokens
+	// ScopesToRequest returns the names that the issuer of the tokens has for scopes, which are
+	// those in challenges, as token.Issuer.ScopesToRequest does. nil: the document's.
+	ScopesToRequest func(scopes []string) []string
 	// Credentials are where the credentials of other security schemes come from, by scheme.
 	Credentials map[string]Credential
 	// Without and Unstated are those of the server's [authz.Config].

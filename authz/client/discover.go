@@ -97,48 +97,20 @@ func checkIssuer(issuer string) error {
 
 func discoverAt(ctx context.Context, httpClient *http.Client, issuer,
 	at string) (Endpoints, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
-	if err != nil {
-		return Endpoints{}, &DiscoveryError{URL: at, Problem: err.Error(), Err: err}
-	}
-	request.Header.Set("Accept", "application/json")
-	response, err := unredirected(httpClient).Do(request)
-	if err != nil {
-		return Endpoints{}, &DiscoveryError{URL: at, Problem: "the issuer does not answer: " +
-			causeOf(err).Error(), Err: err}
-	}
-	defer response.Body.Close()
-	wrong := func(format string, args ...any) (Endpoints, error) {
-		return Endpoints{}, &DiscoveryError{URL: at, Status: response.StatusCode,
-			Problem: fmt.Sprintf(format, args...)}
-	}
-	if response.StatusCode != http.StatusOK {
-		return wrong("status is %d, expected 200 (redirects are not followed)", response.StatusCode)
-	}
-	contentType := response.Header.Get("Content-Type")
-	if media, _, err := mime.ParseMediaType(contentType); err != nil ||
-		media != "application/json" && !strings.HasSuffix(media, "+json") {
-		return wrong("Content-Type is %q, expected application/json", contentType)
-	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, mostMetadata+1))
-	switch {
-	case err != nil:
-		return Endpoints{}, &DiscoveryError{URL: at, Status: response.StatusCode,
-			Problem: "the answer breaks off: " + causeOf(err).Error(), Err: err}
-	case len(body) > mostMetadata:
-		return wrong("the answer is longer than %d KiB: that is no issuer's metadata",
-			mostMetadata>>10)
-	}
 	var found Endpoints
-	if json.Unmarshal(body, &found) != nil {
-		return wrong("expected a JSON object with issuer and token_endpoint, received something " +
-			"else")
+	const expected = "a JSON object with issuer and token_endpoint"
+	if err := fetchMetadata(ctx, httpClient, at, "the issuer", expected, &found); err != nil {
+		return Endpoints{}, err
+	}
+	wrong := func(format string, args ...any) (Endpoints, error) {
+		return Endpoints{}, &DiscoveryError{URL: at, Status: http.StatusOK,
+			Problem: fmt.Sprintf(format, args...)}
 	}
 	// OpenID Connect Discovery 1.0 §4.3, RFC 8414 §3.3: else another issuer could have its
 	// endpoints used.
 	if found.Issuer != issuer {
 		mismatch := &IssuerError{Expected: issuer, Received: found.Issuer}
-		return Endpoints{}, &DiscoveryError{URL: at, Status: response.StatusCode,
+		return Endpoints{}, &DiscoveryError{URL: at, Status: http.StatusOK,
 			Problem: mismatch.Error(), Err: mismatch}
 	}
 	if found.Token == "" {
@@ -159,6 +131,44 @@ func discoverAt(ctx context.Context, httpClient *http.Client, issuer,
 		}
 	}
 	return found, nil
+}
+
+// fetchMetadata reads the metadata of somebody at a URL. An error is a [*DiscoveryError].
+func fetchMetadata(ctx context.Context, httpClient *http.Client, at, whose, expected string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return &DiscoveryError{URL: at, Problem: err.Error(), Err: err}
+	}
+	request.Header.Set("Accept", "application/json")
+	response, err := unredirected(httpClient).Do(request)
+	if err != nil {
+		return &DiscoveryError{URL: at, Problem: whose + " does not answer: " +
+			causeOf(err).Error(), Err: err}
+	}
+	defer response.Body.Close()
+	wrong := func(format string, args ...any) error {
+		return &DiscoveryError{URL: at, Status: response.StatusCode,
+			Problem: fmt.Sprintf(format, args...)}
+	}
+	if response.StatusCode != http.StatusOK {
+		return wrong("status is %d, expected 200 (redirects are not followed)", response.StatusCode)
+	}
+	contentType := response.Header.Get("Content-Type")
+	if media, _, err := mime.ParseMediaType(contentType); err != nil ||
+		media != "application/json" && !strings.HasSuffix(media, "+json") {
+		return wrong("Content-Type is %q, expected application/json", contentType)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, mostMetadata+1))
+	switch {
+	case err != nil:
+		return &DiscoveryError{URL: at, Status: response.StatusCode,
+			Problem: "the answer breaks off: " + causeOf(err).Error(), Err: err}
+	case len(body) > mostMetadata:
+		return wrong("the answer is longer than %d KiB: that is no metadata of %s", mostMetadata>>10, whose)
+	case json.Unmarshal(body, into) != nil:
+		return wrong("expected %s, received something else", expected)
+	}
+	return nil
 }
 
 // confidential: secrets, tokens and keys go over https; http is for this machine (RFC 6749 §1.6,

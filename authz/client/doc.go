@@ -14,6 +14,9 @@
 //	caller, err := source.Client("https://api.example.com")
 //	api, err := gen.NewClientWithResponses("https://api.example.com", gen.WithHTTPClient(caller))
 //
+// With Config.API in place of Issuer, the API says who issues its tokens, and for which scopes to
+// ask (RFC 9728).
+//
 // With Config.DPoP the tokens are bound to a key that never leaves the process (RFC 9449): whoever
 // sees one cannot use it. [Discover] asks an issuer where its endpoints are, for other grants.
 //

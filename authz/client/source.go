@@ -17,17 +17,25 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Config says who asks whom for what. ClientID, ClientSecret, and one of Issuer and TokenURL are
-// required.
+// Config says who asks whom for what. ClientID, ClientSecret, and one of Issuer, TokenURL and API
+// are required.
 type Config struct {
 	// exactly as the issuer writes itself; its endpoints are discovered with the first token
 	Issuer   string
 	TokenURL string // the token endpoint, of an issuer that cannot be discovered
+	// API is a URL of the API, which names the issuer: see [DiscoverAPI]. The API says then to whom
+	// ClientSecret goes; with Issuer as well, it must name that one. Where Resource and Scopes are
+	// not set, they are what the API says.
+	API string
 
 	ClientID, ClientSecret string
 
 	Audience string   // identifier of the API, for issuers that want one
+	Resource string   // the same for issuers that go by RFC 8707: a URL
 	Scopes   []string // to ask for; none: whatever the issuer gives by itself (RFC 6749 §3.3)
+	// ScopePrefix is what the issuer writes before each of Scopes, such as https://api.example/ of
+	// https://api.example/read:messages.
+	ScopePrefix string
 
 	// DPoP has tokens bound to a key (RFC 9449), which New makes. An issuer that answers with a
 	// bearer token all the same is not believed to have understood.
@@ -47,6 +55,8 @@ type Source struct {
 	cached    atomic.Pointer[issued]
 	flight    singleflight.Group // fetches, of which there is one at a time; what follows is theirs
 	endpoints *Endpoints         // nil: not discovered yet
+	resource  string             // of config, or of the API
+	scopes    []string           // of config with their prefix, or of the API
 	style     oauth2.AuthStyle   // that the issuer is known to take; zero: not known yet
 }
 
@@ -72,8 +82,10 @@ func New(ctx context.Context, config Config) (*Source, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	config.Scopes = slices.Clone(config.Scopes)
-	s := &Source{config: config, ctx: ctx}
+	s := &Source{config: config, ctx: ctx, resource: config.Resource}
+	for _, scope := range config.Scopes {
+		s.scopes = append(s.scopes, config.ScopePrefix+scope)
+	}
 	if config.TokenURL != "" {
 		s.endpoints = &Endpoints{Token: config.TokenURL}
 	}
@@ -95,14 +107,21 @@ func (c Config) faults() error {
 		faults = append(faults, fmt.Errorf("client: "+format, args...))
 	}
 	switch {
-	case c.Issuer == "" && c.TokenURL == "":
-		fault("Issuer and TokenURL are empty: say who issues the tokens, such as https://tenant.example/")
+	case c.Issuer == "" && c.TokenURL == "" && c.API == "":
+		fault("Issuer and TokenURL are empty: say who issues the tokens, such as " +
+			"https://tenant.example/, or set API, which says so")
+	case c.TokenURL != "" && c.API != "":
+		fault("TokenURL and API are both given: API alone will do, for it names the issuer")
 	case c.Issuer != "" && c.TokenURL != "":
 		fault("Issuer and TokenURL are both given: Issuer alone will do, for its token endpoint " +
 			"is discovered")
 	case c.Issuer != "":
 		if err := checkIssuer(c.Issuer); err != nil {
 			faults = append(faults, err)
+		}
+	case c.API != "":
+		if err := confidential(c.API); err != nil {
+			fault("API is %q: %w", redacted(c.API), err)
 		}
 	default:
 		if err := confidential(c.TokenURL); err != nil {
@@ -116,7 +135,11 @@ func (c Config) faults() error {
 		fault("ClientSecret is empty: by the client credentials grant only a client with a " +
 			"secret gets tokens (RFC 6749 §4.4)")
 	}
+	if u, err := url.Parse(c.Resource); c.Resource != "" && (err != nil || !u.IsAbs() || strings.Contains(c.Resource, "#")) {
+		fault("Resource is %q: expected an absolute URI without fragment (RFC 8707 §2)", redacted(c.Resource))
+	}
 	for _, scope := range c.Scopes {
+		scope = c.ScopePrefix + scope
 		if scope == "" || strings.ContainsFunc(scope, func(r rune) bool {
 			return r <= ' ' || r > '~' || r == '"' || r == '\\'
 		}) {
@@ -187,11 +210,9 @@ func (s *Source) forget(refused *issued) bool {
 
 func (s *Source) fetch() (*oauth2.Token, error) {
 	if s.endpoints == nil {
-		found, err := Discover(s.ctx, s.config.HTTPClient, s.config.Issuer)
-		if err != nil {
+		if err := s.discover(); err != nil {
 			return nil, err
 		}
-		s.endpoints = &found
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, fetchTimeout)
 	defer cancel()
@@ -211,6 +232,35 @@ func (s *Source) fetch() (*oauth2.Token, error) {
 			"used as it is meant to", s.endpoints.Token, token.TokenType, want)
 	}
 	return token, nil
+}
+
+// discover finds the token endpoint, and what the API says where it is asked.
+func (s *Source) discover() error {
+	issuer := s.config.Issuer
+	if s.config.API != "" {
+		api, err := DiscoverAPI(s.ctx, s.config.HTTPClient, s.config.API)
+		if err != nil {
+			return err
+		}
+		if issuer == "" {
+			issuer = api.Issuers[0]
+		}
+		if !slices.Contains(api.Issuers, issuer) {
+			return fmt.Errorf("client: the API at %s takes tokens of %s, and not of %s",
+				redacted(s.config.API), strings.Join(api.Issuers, ", "), issuer)
+		}
+		if s.resource == "" {
+			s.resource = api.Resource
+		}
+		if s.scopes == nil {
+			s.scopes = api.Scopes
+		}
+	}
+	found, err := Discover(s.ctx, s.config.HTTPClient, issuer)
+	if err == nil {
+		s.endpoints = &found
+	}
+	return err
 }
 
 // tokenType is the scheme of the Authorization header too (RFC 6750 §2.1, RFC 9449 §7.1).
@@ -256,10 +306,14 @@ func unauthenticated(err error) bool {
 func (s *Source) ask(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token, error) {
 	grant := clientcredentials.Config{
 		ClientID: s.config.ClientID, ClientSecret: s.config.ClientSecret,
-		TokenURL: s.endpoints.Token, AuthStyle: style, Scopes: s.config.Scopes,
+		TokenURL: s.endpoints.Token, AuthStyle: style, Scopes: s.scopes,
 	}
+	grant.EndpointParams = url.Values{}
 	if s.config.Audience != "" {
-		grant.EndpointParams = url.Values{"audience": {s.config.Audience}}
+		grant.EndpointParams.Set("audience", s.config.Audience)
+	}
+	if s.resource != "" {
+		grant.EndpointParams.Set("resource", s.resource)
 	}
 	return grant.Token(ctx)
 }

@@ -122,21 +122,21 @@ func readAuthorization(w http.ResponseWriter,
 // whoAsks is the client, if the redirect URI is one of its own. It must be given also where there
 // is but one, as OpenID Connect Core 1.0 §3.1.2.1 has it.
 func (i *Issuer) whoAsks(params map[string]string) (Client, *refusal) {
-	n := slices.IndexFunc(i.cfg.Clients, func(c Client) bool { return c.ID == params["client_id"] })
+	client, known := i.client(params["client_id"])
 	switch {
 	case params["client_id"] == "":
 		return Client{}, refuse(invalidRequest, "client_id is missing, or repeated")
-	case n < 0:
+	case !known:
 		return Client{}, refuse(invalidRequest, "client_id is unknown")
 	case params["redirect_uri"] == "":
 		return Client{}, refuse(invalidRequest, "redirect_uri is missing, or repeated")
-	case !i.cfg.Clients[n].redirectsTo(params["redirect_uri"]):
+	case !client.redirectsTo(params["redirect_uri"]):
 		return Client{}, refuse(invalidRequest,
 			"redirect_uri is not one of this client's, which are "+
-				listed(i.cfg.Clients[n].RedirectURIs)+
+				listed(client.RedirectURIs)+
 				" (http on localhost, 127.0.0.1 and [::1] with any port)")
 	}
-	return i.cfg.Clients[n], nil
+	return client, nil
 }
 
 // readRequest reads what the client asks for into a grant that is nobody's yet (RFC 6749 §4.1.1).
@@ -185,7 +185,7 @@ func (i *Issuer) readRequest(client Client, params map[string]string) (grant, *r
 				"nobody stays signed in at this issuer, so prompt=none cannot be met")
 	}
 	return grant{
-		client: client.ID, audience: audience, scopes: scopes, nonce: params["nonce"],
+		client: client.ID, clientName: client.name, audience: audience, scopes: scopes, nonce: params["nonce"],
 		redirectURI: params["redirect_uri"], challenge: params["code_challenge"],
 		jkt: params["dpop_jkt"],
 	}, nil

@@ -1,6 +1,7 @@
 package devissuer
 
 import (
+	"crypto/rand"
 	"net/http"
 	"slices"
 	"strings"
@@ -110,7 +111,10 @@ func (i *Issuer) answerGrant(g grant, scopes []string, nonce, jkt string) *token
 	of := slices.DeleteFunc(slices.Clone(scopes), func(scope string) bool {
 		return !slices.Contains(i.cfg.Scopes, scope)
 	})
+	id := rand.Text()
+	i.tokens.add(id, issued{grant: g.name, scopes: scopes, expires: i.cfg.Now().Add(i.cfg.TokenLifetime)})
 	answer := i.accessToken(map[string]any{
+		"jti":       id,
 		"sub":       g.person,
 		"client_id": g.client,
 		"aud":       g.audience,

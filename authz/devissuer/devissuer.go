@@ -34,14 +34,29 @@
 //     the answer's scope says what that is.
 //   - openid, profile, email and offline_access are not the API's, and stay out
 //     of the access token (RFC 9068 §2.2.3), unless [Config].Scopes has them.
-//     There is no UserInfo endpoint: name and email stand in the ID token.
+//     Name and email stand in the ID token, and at oauth/userinfo (OpenID Connect
+//     Core 1.0 §5.3), which takes bearer tokens only.
 //   - A code works once, for 60 s, and is spent by whoever shows it. With
 //     offline_access there is a refresh token, which works once within 24 h and
 //     brings the next. One that is shown again, code or refresh token, ends the
-//     sign-in that it came of (RFC 9700 §4.14.2); access tokens live on until
-//     they expire, as an API asks nobody. A thousand sign-ins are remembered.
+//     sign-in that it came of (RFC 9700 §4.14.2), and its access tokens are no
+//     longer active. A thousand sign-ins are remembered.
 //   - dpop_jkt binds the code to a key (RFC 9449 §10), and a proof the refresh
 //     token of a client without a secret (§5).
+//
+// At oauth/introspect it says whether an access token of its own is active
+// (RFC 7662), to every client with a secret, and at oauth/revoke a client takes
+// back its tokens (RFC 7009). An API that verifies tokens by key alone goes on
+// accepting those until they expire. The last 10,000 tokens of people, and
+// tokens that were revoked, are remembered.
+//
+// With [Config].Registration clients register themselves at oauth/register
+// (RFC 7591), up to a hundred, and are forgotten when the issuer ends. Such a
+// client is public, has redirect URIs of http on localhost, 127.0.0.1 and [::1]
+// only, and no more scopes than the client that the configuration names. The
+// request must be application/json, which a page elsewhere cannot send without
+// being allowed to (CORS). A person must press a button each time, whichever
+// client asks.
 //
 // In a test, [Start] runs one on a free port; [Issuer.Mint] makes genuine
 // tokens, [Issuer.Sign] and [Issuer.SignBytes] make any others, and
@@ -75,6 +90,7 @@ type Config struct {
 	Clients   []Client // who may ask for tokens
 	// who may sign in at the authorization endpoint; without any there is none
 	People        []Person
+	Registration  string           // ID of the public client whose Scopes clients that register themselves may have; "": none may
 	Algorithm     string           // of the first key; default RS256
 	TokenLifetime time.Duration    // default 1 h; whole seconds
 	Now           func() time.Time // default time.Now
@@ -88,6 +104,8 @@ type Client struct {
 	Scopes     []string
 	// exactly as they are asked for; of http on localhost, 127.0.0.1 and [::1] any port will do
 	RedirectURIs []string
+
+	name string // what one that registered itself calls itself
 }
 
 // Person is somebody who signs in, by a click. Name is the sub of the tokens.
@@ -104,6 +122,8 @@ type Issuer struct {
 	endpoints string // cfg.URL without the trailing slash: what endpoint URLs begin with
 
 	grants               grants              // what people let clients have
+	tokens               tokens              // access tokens of which more is known than they say
+	registered           registered          // clients that registered themselves
 	proofs               *token.ReplayMemory // DPoP proofs that were used
 	discoveries, keySets atomic.Int64
 
@@ -116,13 +136,54 @@ type Issuer struct {
 
 // Paths of the endpoints, below the path of the issuer's URL.
 const (
-	authorizePath = "/authorize"
-	tokenPath     = "/oauth/token"
-	discoveryPath = "/.well-known/openid-configuration" // OpenID Connect Discovery 1.0 §4
-	// RFC 8414 §3: before the path, not below it
-	metadataPath = "/.well-known/oauth-authorization-server"
-	keySetPath   = "/.well-known/jwks.json"
+	authorizePath  = "/authorize"
+	tokenPath      = "/oauth/token"
+	userInfoPath   = "/oauth/userinfo"
+	introspectPath = "/oauth/introspect"
+	revokePath     = "/oauth/revoke"
+	registerPath   = "/oauth/register"
+	discoveryPath  = "/.well-known/openid-configuration"       // OpenID Connect Discovery 1.0 §4
+	metadataPath   = "/.well-known/oauth-authorization-server" // RFC 8414 §3: before the path, not below it
+	keySetPath     = "/.well-known/jwks.json"
 )
+
+// endpoint is what answers at a path.
+type endpoint struct {
+	methods []string
+	serve   http.HandlerFunc
+}
+
+// endpoint returns the endpoint of a path. No path of a disabled one is the issuer's.
+func (i *Issuer) endpoint(path string) (e endpoint, ok bool) {
+	read, write := []string{http.MethodGet, http.MethodHead}, []string{http.MethodPost}
+	published := func(document Endpoint) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { i.servePublished(w, r, document) }
+	}
+	if path == metadataPath+i.path {
+		return endpoint{read, published(Discovery)}, true
+	}
+	below, ok := strings.CutPrefix(path, i.path)
+	switch {
+	case !ok:
+	case below == tokenPath:
+		return endpoint{write, i.serveToken}, true
+	case below == introspectPath:
+		return endpoint{write, i.serveIntrospection}, true
+	case below == revokePath:
+		return endpoint{write, i.serveRevocation}, true
+	case below == discoveryPath:
+		return endpoint{read, published(Discovery)}, true
+	case below == keySetPath:
+		return endpoint{read, published(KeySet)}, true
+	case below == authorizePath && i.signsIn():
+		return endpoint{append(read, http.MethodPost), i.serveAuthorize}, true
+	case below == userInfoPath && i.signsIn():
+		return endpoint{append(read, http.MethodPost), i.serveUserInfo}, true
+	case below == registerPath && i.cfg.Registration != "":
+		return endpoint{write, i.serveRegistration}, true
+	}
+	return endpoint{}, false
+}
 
 // New makes an issuer and its first key. The error joins every fault of cfg.
 func New(cfg Config) (*Issuer, error) {
@@ -152,15 +213,18 @@ func New(cfg Config) (*Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Issuer{
-		cfg:       cfg,
-		path:      strings.TrimSuffix(u.Path, "/"),
-		endpoints: strings.TrimSuffix(cfg.URL, "/"),
-		current:   key,
-		published: []*signingKey{key},
-		grants:    grants{now: cfg.Now, byName: make(map[string]*grant)},
-		proofs:    token.NewReplayMemory(10_000, cfg.Now),
-	}, nil
+	i := &Issuer{
+		cfg:        cfg,
+		path:       strings.TrimSuffix(u.Path, "/"),
+		endpoints:  strings.TrimSuffix(cfg.URL, "/"),
+		current:    key,
+		published:  []*signingKey{key},
+		tokens:     tokens{now: cfg.Now, byID: make(map[string]*issued)},
+		registered: registered{byID: make(map[string]Client)},
+		proofs:     token.NewReplayMemory(10_000, cfg.Now),
+	}
+	i.grants = grants{now: cfg.Now, byName: make(map[string]*grant), ended: i.tokens.end}
+	return i, nil
 }
 
 // URL is the issuer identifier: the iss of every token.
@@ -169,51 +233,34 @@ func (i *Issuer) URL() string { return i.cfg.URL }
 // Serves says whether path is one of the issuer's own, so that a handler which
 // shares the port can hand it exactly these.
 func (i *Issuer) Serves(path string) bool {
-	below, ok := strings.CutPrefix(path, i.path)
-	return path == metadataPath+i.path || ok && (below == tokenPath || below == discoveryPath ||
-		below == keySetPath ||
-		below == authorizePath && i.signsIn())
+	_, ok := i.endpoint(path)
+	return ok
 }
 
 // signsIn says whether there is anybody to sign in.
 func (i *Issuer) signsIn() bool { return len(i.cfg.People) > 0 }
 
+// client returns the client of an ID, configured or registered.
+func (i *Issuer) client(id string) (Client, bool) {
+	if n := slices.IndexFunc(i.cfg.Clients, func(c Client) bool { return c.ID == id }); n >= 0 {
+		return i.cfg.Clients[n], true
+	}
+	return i.registered.get(id)
+}
+
 // ServeHTTP answers the paths that [Issuer.Serves] names, and 404 elsewhere.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !fromThisMachine(r) {
-		problem(w, http.StatusForbidden, "This issuer is for development: it answers only "+
-			"requests that are made to localhost, 127.0.0.0/8 or [::1], and from no other origin.")
+		problem(w, http.StatusForbidden, "This issuer is for development: it answers only requests that are made to localhost, 127.0.0.0/8 or [::1], and from no other origin.")
 		return
 	}
-	if !i.Serves(r.URL.Path) {
-		problem(w, http.StatusNotFound, "The development issuer serves "+authorizePath+
-			" (if there are people), "+tokenPath+", "+discoveryPath+" and "+keySetPath+" below "+
-			i.cfg.URL)
+	e, ok := i.endpoint(r.URL.Path)
+	if !ok {
+		problem(w, http.StatusNotFound, "The development issuer has nothing here: "+i.endpoints+discoveryPath+" lists its endpoints.")
 		return
 	}
-	if r.URL.Path == metadataPath+i.path {
-		if allow(w, r, http.MethodGet, http.MethodHead) {
-			i.servePublished(w, r, Discovery)
-		}
-		return
-	}
-	switch strings.TrimPrefix(r.URL.Path, i.path) {
-	case authorizePath:
-		if allow(w, r, http.MethodGet, http.MethodHead, http.MethodPost) {
-			i.serveAuthorize(w, r)
-		}
-	case tokenPath:
-		if allow(w, r, http.MethodPost) {
-			i.serveToken(w, r)
-		}
-	case discoveryPath:
-		if allow(w, r, http.MethodGet, http.MethodHead) {
-			i.servePublished(w, r, Discovery)
-		}
-	case keySetPath:
-		if allow(w, r, http.MethodGet, http.MethodHead) {
-			i.servePublished(w, r, KeySet)
-		}
+	if allow(w, r, e.methods...) {
+		e.serve(w, r)
 	}
 }
 
@@ -335,6 +382,11 @@ func (cfg Config) faults() error {
 					"there, or remove it here", n, person.Name, scope)
 			}
 		}
+	}
+	if id := cfg.Registration; id != "" && !slices.ContainsFunc(cfg.Clients, func(c Client) bool {
+		return c.ID == id && c.Secret == "" && len(c.RedirectURIs) > 0
+	}) {
+		fault("Registration is %q: it must be the ID of a client without Secret and with RedirectURIs", id)
 	}
 	if !slices.Contains(algorithms(), cfg.Algorithm) {
 		fault("%v", unknownAlgorithm(cfg.Algorithm))

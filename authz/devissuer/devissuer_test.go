@@ -227,14 +227,14 @@ func TestTokenEndpointRefusals(t *testing.T) {
 		says      string // part of error_description
 		challenge string
 	}{
-		{"no body", post(formType, ""), 401, "invalid_client", "client_id and client_secret are needed", challenge},
-		{"no client_id", post(formType, without(good(), "client_id").Encode()), 401, "invalid_client", "are needed", challenge},
-		{"no client_secret", post(formType, without(good(), "client_secret").Encode()), 401, "invalid_client", "are needed", challenge},
-		{"unknown client", form("client_id", "stranger"), 401, "invalid_client", "client_id is unknown, or client_secret is not its secret", challenge},
-		{"wrong secret", form("client_secret", secret+"x"), 401, "invalid_client", "client_secret is not its secret", challenge},
-		{"a prefix of the secret", form("client_secret", secret[:3]), 401, "invalid_client", "client_secret is not its secret", challenge},
-		{"another client's secret", form("client_secret", "nobody's"), 401, "invalid_client", "client_secret is not its secret", challenge},
-		{"client_id in another case", form("client_id", "READER"), 401, "invalid_client", "client_id is unknown", challenge},
+		{"no body", post(formType, ""), 400, "invalid_client", "client_id and client_secret are needed", none},
+		{"no client_id", post(formType, without(good(), "client_id").Encode()), 400, "invalid_client", "are needed", none},
+		{"no client_secret", post(formType, without(good(), "client_secret").Encode()), 400, "invalid_client", "are needed", none},
+		{"unknown client", form("client_id", "stranger"), 400, "invalid_client", "client_id is unknown, or client_secret is not its secret", none},
+		{"wrong secret", form("client_secret", secret+"x"), 400, "invalid_client", "client_secret is not its secret", none},
+		{"a prefix of the secret", form("client_secret", secret[:3]), 400, "invalid_client", "client_secret is not its secret", none},
+		{"another client's secret", form("client_secret", "nobody's"), 400, "invalid_client", "client_secret is not its secret", none},
+		{"client_id in another case", form("client_id", "READER"), 400, "invalid_client", "client_id is unknown", none},
 		{"Basic, wrong secret", post(formType, inHeader, "Authorization", basic("reader", "guess")), 401, "invalid_client", "client_secret is not its secret", challenge},
 		{"Basic, secret not form-encoded", post(formType, inHeader, "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("reader:"+secret))), 401, "invalid_client", "client_secret is not its secret", challenge},
 		{"Basic, bad escape", post(formType, inHeader, "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("reader:%zz"))), 401, "invalid_client", "not HTTP Basic", challenge},
@@ -288,7 +288,7 @@ func TestTokenEndpointRefusals(t *testing.T) {
 		{"JSON null", post(jsonType, "null"), 400, "invalid_request", "not a JSON object", none},
 		{"JSON audience as an array", post(jsonType, strings.Replace(object(good()), `"`+audience+`"`, `["`+audience+`"]`, 1)), 400, "invalid_request", "must be a string", none},
 		{"JSON member null", post(jsonType, `{"scope":null,`+object(good())[1:]), 400, "invalid_request", "must be a string", none},
-		{"JSON names in another case", post(jsonType, strings.Replace(object(good()), `"client_id"`, `"Client_ID"`, 1)), 401, "invalid_client", "are needed", challenge},
+		{"JSON names in another case", post(jsonType, strings.Replace(object(good()), `"client_id"`, `"Client_ID"`, 1)), 400, "invalid_client", "are needed", none},
 		{"a body over the limit", post(formType, padded(64<<10+1)), 413, "invalid_request", "larger than 64 KiB", none},
 		{"a body that breaks off", httptest.NewRequest("POST", issuerURL+"oauth/token", io.MultiReader(strings.NewReader("a="), broken{})), 400, "invalid_request", "could not be read", none},
 	} {
@@ -452,8 +452,12 @@ func TestDiscoveryAndKeySet(t *testing.T) {
 		t.Fatalf("discovery is not JSON: %v: %s", err, w.Body)
 	}
 	wantEqual(t, "discovery", metadata, map[string]any{
-		"issuer":                                "http://localhost:3010/tenant",
-		"token_endpoint":                        "http://localhost:3010/tenant/oauth/token",
+		"issuer":                 "http://localhost:3010/tenant",
+		"token_endpoint":         "http://localhost:3010/tenant/oauth/token",
+		"introspection_endpoint": "http://localhost:3010/tenant/oauth/introspect",
+		"introspection_endpoint_auth_methods_supported": []any{"client_secret_basic", "client_secret_post"},
+		"revocation_endpoint":                           "http://localhost:3010/tenant/oauth/revoke",
+		"revocation_endpoint_auth_methods_supported":    []any{"client_secret_basic", "client_secret_post", "none"},
 		"jwks_uri":                              "http://localhost:3010/tenant/.well-known/jwks.json",
 		"grant_types_supported":                 []any{"client_credentials"},
 		"token_endpoint_auth_methods_supported": []any{"client_secret_basic", "client_secret_post"},

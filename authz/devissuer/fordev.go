@@ -9,6 +9,7 @@ import (
 // ForDev returns the issuer of a program's dev command. Its clients are full, which may have all
 // scopes, and none, which may have none, both with the secret, and app, in which people sign in:
 // alice, who may have all scopes, and bob, who may have those by which one reads what is one's own.
+// Clients may register themselves, as app is.
 func ForDev(url, secret string, audiences, scopes []string) (interface {
 	http.Handler
 	Serves(path string) bool
@@ -22,6 +23,7 @@ func ForDev(url, secret string, audiences, scopes []string) (interface {
 			{ID: "none", Secret: secret},
 			{ID: "app", Scopes: scopes, RedirectURIs: redirectURIs()},
 		},
+		Registration: "app",
 		People: []Person{
 			{Name: "alice", Scopes: scopes},
 			{Name: "bob", Scopes: reading(scopes)},

@@ -21,6 +21,7 @@ const (
 // one after the other.
 type grant struct {
 	client, person, audience string
+	clientName               string // for the sign-in page
 	scopes                   []string
 	signedIn                 time.Time
 	nonce                    string // OpenID Connect Core 1.0 §3.1.2.1
@@ -28,6 +29,7 @@ type grant struct {
 	// the key that code or refresh token is bound to (RFC 9449 §10, §5); "" none
 	jkt string
 
+	name       string // of the grant itself, not of anybody
 	kind       string // of the credential: a code or a refresh token
 	credential string
 	expires    time.Time
@@ -43,7 +45,8 @@ const (
 // of its own, so that one which was used before is still known for what it was, and costs no
 // memory.
 type grants struct {
-	now func() time.Time
+	now   func() time.Time
+	ended func(name string) // is told of grants that end before their time
 
 	mu     sync.Mutex // guards what follows
 	byName map[string]*grant
@@ -60,6 +63,7 @@ func (s *grants) add(g grant) (code string) {
 		}))
 	}
 	name := rand.Text()
+	g.name = name
 	g.kind, g.credential, g.expires = aCode, name+"."+rand.Text(), s.now().Add(codeLifetime)
 	s.byName[name] = &g
 	return g.credential
@@ -78,9 +82,10 @@ func (s *grants) redeem(kind, credential string, use func(*grant) *refusal) (gra
 	g, known := s.byName[name]
 	switch {
 	case !known:
+		s.ended(name)
 		return grant{}, refuse(invalidGrant, kind+" is unknown, or has ended: sign in again")
 	case g.kind != kind || !equalSecrets(g.credential, credential):
-		delete(s.byName, name)
+		s.end(name)
 		return grant{},
 			refuse(invalidGrant, kind+" was used before, so that all that came of this sign-in "+
 				"has ended: sign in again")
@@ -102,6 +107,26 @@ func (s *grants) redeem(kind, credential string, use func(*grant) *refusal) (gra
 	g.kind, g.credential, g.expires = aRefreshToken, name+"."+rand.Text(),
 		s.now().Add(refreshLifetime)
 	return *g, nil
+}
+
+// end ends a grant, and the access tokens that came of it. s.mu is held.
+func (s *grants) end(name string) {
+	delete(s.byName, name)
+	s.ended(name)
+}
+
+// revoke ends the grant of a refresh token, and reports whether there is one. A client can only end
+// its own.
+func (s *grants) revoke(credential, client string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name, _, _ := strings.Cut(credential, ".")
+	g, known := s.byName[name]
+	if !known || g.kind != aRefreshToken || g.client != client || !equalSecrets(g.credential, credential) {
+		return false
+	}
+	s.end(name)
+	return true
 }
 
 func (s *grants) expired(g *grant) bool { return !s.now().Before(g.expires) }

@@ -118,6 +118,28 @@ func (k *signingKey) sign(input []byte) ([]byte, error) {
 	}
 }
 
+// verify checks a signature that sign has made.
+func (k *signingKey) verify(input, signature []byte) bool {
+	hash := k.hash()
+	h := hash.New()
+	h.Write(input)
+	digest := h.Sum(nil)
+	switch public := k.signer.Public().(type) {
+	case ed25519.PublicKey:
+		return ed25519.Verify(public, input, signature)
+	case *ecdsa.PublicKey:
+		half := len(signature) / 2
+		r, s := new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:])
+		return len(signature) == 2*((public.Params().BitSize+7)/8) && ecdsa.Verify(public, digest, r, s)
+	case *rsa.PublicKey:
+		if strings.HasPrefix(k.alg, "PS") {
+			return rsa.VerifyPSS(public, hash, digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+		}
+		return rsa.VerifyPKCS1v15(public, hash, digest, signature) == nil
+	}
+	return false
+}
+
 // hash is the one of the algorithm's name; Ed25519 has SHA-512 inside (RFC 8032 §5.1).
 func (k *signingKey) hash() crypto.Hash {
 	if k.alg == "EdDSA" {
@@ -140,6 +162,18 @@ func (i *Issuer) signingKey() *signingKey {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	return i.current
+}
+
+// publishedKey returns the published key of a kid; nil if there is none.
+func (i *Issuer) publishedKey(kid string) *signingKey {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	for _, k := range i.published {
+		if k.id == kid {
+			return k
+		}
+	}
+	return nil
 }
 
 // Rotate makes a new key current and publishes it; the older ones stay

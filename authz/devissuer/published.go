@@ -115,10 +115,19 @@ func (i *Issuer) discoveryDocument(fault Fault) []byte {
 		"subject_types_supported":               []string{"public"},
 		"id_token_signing_alg_values_supported": i.publishedAlgorithms(),
 		"dpop_signing_alg_values_supported":     token.ProofAlgorithms(), // RFC 9449 §5.1
+
+		"introspection_endpoint":                        i.endpoints + introspectPath,
+		"introspection_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post"},
+		"revocation_endpoint":                           i.endpoints + revokePath,
+		"revocation_endpoint_auth_methods_supported":    []string{"client_secret_basic", "client_secret_post", "none"},
+	}
+	if i.cfg.Registration != "" {
+		members["registration_endpoint"] = i.endpoints + registerPath
 	}
 	if i.signsIn() {
 		maps.Copy(members, map[string]any{
 			"authorization_endpoint":                         i.endpoints + authorizePath,
+			"userinfo_endpoint":                              i.endpoints + userInfoPath,
 			"authorization_response_iss_parameter_supported": true, // RFC 9207 §3
 			"response_types_supported":                       []string{"code"},
 			"response_modes_supported":                       []string{"query"},

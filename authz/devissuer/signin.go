@@ -44,7 +44,7 @@ var pages = template.Must(template.New("").Parse(`
 {{- define "scopes"}}{{range $n, $scope := .}}{{if $n}}, {{end}}<code>{{$scope}}</code>{{else}}no scopes{{end}}{{end}}
 
 {{- define "signin"}}{{template "head" "Sign in"}}
-<p><code>{{.Client}}</code> asks for {{template "scopes" .Scopes}} at <code>{{.Audience}}</code>. Your answer goes to <code>{{.RedirectURI}}</code>.</p>
+<p><code>{{.Client}}</code>{{with .Name}}, which registered itself as “{{.}}”,{{end}} asks for {{template "scopes" .Scopes}} at <code>{{.Audience}}</code>. Your answer goes to <code>{{.RedirectURI}}</code>.</p>
 <form method="post" action="{{.Action}}">
 {{range $name, $value := .Params}}<input type="hidden" name="{{$name}}" value="{{$value}}">
 {{end}}{{range .People}}<button name="person" value="{{.Name}}">Continue as {{.Name}}</button>
@@ -76,7 +76,7 @@ func (i *Issuer) showSignIn(w http.ResponseWriter, asked grant, params map[strin
 		people = append(people, choice{person.Name, gives, lacks})
 	}
 	showPage(w, http.StatusOK, "signin", "'self' "+back.follows(), map[string]any{
-		"Client": asked.client, "Scopes": asked.scopes, "Audience": asked.audience,
+		"Client": asked.client, "Name": asked.clientName, "Scopes": asked.scopes, "Audience": asked.audience,
 		"RedirectURI": asked.redirectURI,
 		"Action":      i.path + authorizePath, "Params": params, "People": people,
 	})

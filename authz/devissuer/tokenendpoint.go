@@ -54,22 +54,28 @@ func refuse(code, description string) *refusal {
 }
 
 func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store") // RFC 6749 §5.1, as the next
-	w.Header().Set("Pragma", "no-cache")
-
-	answer, refusal := i.issue(w, r)
-	if refusal == nil {
-		json.NewEncoder(w).Encode(answer)
+	answer, refused := i.issue(w, r)
+	if refused != nil {
+		refused.write(w)
 		return
 	}
-	if refusal.status == http.StatusUnauthorized {
-		// RFC 6749 §5.2 wants it for a client that used the header, RFC 9110
-		// §15.5.2 on every 401.
+	writeJSON(w, http.StatusOK, answer)
+}
+
+// writeJSON answers with what concerns one client alone (RFC 6749 §5.1).
+func writeJSON(w http.ResponseWriter, status int, answer any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Pragma", "no-cache")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+func (refused *refusal) write(w http.ResponseWriter) {
+	if refused.status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Basic realm="development issuer"`)
 	}
-	w.WriteHeader(refusal.status)
-	json.NewEncoder(w).Encode(refusal)
+	writeJSON(w, refused.status, refused)
 }
 
 // issue answers each grant. Who is not a client learns nothing of audiences and scopes.
@@ -251,39 +257,40 @@ func parseJSON(body []byte) (map[string]string, *refusal) {
 // and only says who it is (§3.2.1).
 func (i *Issuer) authenticate(r *http.Request, params map[string]string) (Client, *refusal) {
 	id, secret := params["client_id"], params["client_secret"]
-	switch headers := r.Header.Values("Authorization"); {
+	headers := r.Header.Values("Authorization")
+	// A client that used the header gets 401 and a challenge; any other 400, because a browser that
+	// sees the challenge opens a dialog of its own (RFC 6749 §5.2).
+	unauthenticated := func(description string) (Client, *refusal) {
+		refused := refuse(invalidClient, description)
+		if len(headers) > 0 {
+			refused.status = http.StatusUnauthorized
+		}
+		return Client{}, refused
+	}
+	switch {
 	case len(headers) > 1:
 		return Client{}, refuse(invalidRequest, "there is more than one Authorization header")
 	case len(headers) == 1 && secret != "":
-		return Client{}, refuse(invalidRequest, "the client authenticates twice: use either the "+
-			"Authorization header or client_secret in the body")
+		return Client{}, refuse(invalidRequest, "the client authenticates twice: use either the Authorization header or client_secret in the body")
 	case len(headers) == 1:
 		basicID, basicSecret, ok := basicCredentials(r)
 		if !ok {
-			return Client{}, unauthenticated("the Authorization header is not HTTP Basic with a " +
-				"form-encoded client_id and client_secret")
+			return unauthenticated("the Authorization header is not HTTP Basic with a form-encoded client_id and client_secret")
 		}
 		if id != "" && id != basicID {
-			return Client{},
-				refuse(invalidRequest,
-					"client_id in the body is not that of the Authorization header")
+			return Client{}, refuse(invalidRequest, "client_id in the body is not that of the Authorization header")
 		}
 		id, secret = basicID, basicSecret
 	}
 
-	n := slices.IndexFunc(i.cfg.Clients, func(c Client) bool { return c.ID == id })
-	if id == "" || secret == "" && (n < 0 || i.cfg.Clients[n].Secret != "") {
-		return Client{},
-			unauthenticated("client_id and client_secret are needed, in the body or as HTTP Basic")
+	client, known := i.client(id)
+	if id == "" || secret == "" && (!known || client.Secret != "") {
+		return unauthenticated("client_id and client_secret are needed, in the body or as HTTP Basic")
 	}
-	if n < 0 || !equalSecrets(i.cfg.Clients[n].Secret, secret) {
-		return Client{}, unauthenticated("client_id is unknown, or client_secret is not its secret")
+	if !known || !equalSecrets(client.Secret, secret) {
+		return unauthenticated("client_id is unknown, or client_secret is not its secret")
 	}
-	return i.cfg.Clients[n], nil
-}
-
-func unauthenticated(description string) *refusal {
-	return &refusal{http.StatusUnauthorized, invalidClient, describable(description)}
+	return client, nil
 }
 
 // basicCredentials undoes the form encoding that RFC 6749 §2.3.1 puts inside

@@ -155,6 +155,14 @@ func (s *Server) newDocs(
 			return found.Authorization, found.Token, err
 		},
 	}
+	config.ScopesToRequest = func(url string, scopes []string) []string {
+		for _, issuer := range issuers {
+			if issuer.URL == url {
+				return issuer.ScopesToRequest(scopes)
+			}
+		}
+		return scopes
+	}
 	for _, issuer := range issuers {
 		shown := docs.Issuer{URL: issuer.URL, Audience: issuer.Audiences[0]}
 		config.Issuers = append(config.Issuers, shown)

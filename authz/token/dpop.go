@@ -85,6 +85,11 @@ func newProofs(config Config, now func() time.Time) (*proofs, []error) {
 			fmt.Errorf("token: Proofs.Window is %s: expected a positive duration of at most %s",
 				p.window, mostWindow))
 	}
+	fapi2 := func(i Issuer) bool { return i.FAPI2 }
+	if p.window > fapi2Ahead && slices.ContainsFunc(config.Issuers, fapi2) {
+		faults = append(faults, fmt.Errorf("token: Proofs.Window is %s: expected at most %s for "+
+			"issuers of the profile FAPI 2.0 (§5.3.2.1)", p.window, fapi2Ahead))
+	}
 	if key := config.Proofs.NonceKey; key != nil {
 		if len(key) < leastNonceKey {
 			faults = append(faults,
@@ -165,9 +170,10 @@ func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*veri
 		return nil, err
 	}
 
-	if known.issuer.FAPI2 && !slices.Contains(fapi2Algorithms, p.alg) {
-		return nil, refuse(InvalidProof, "alg of the proof is %s, expected one of %s (FAPI 2.0 "+
-			"§5.4.1)", p.alg, strings.Join(fapi2Algorithms, ", "))
+	if known.issuer.FAPI2 {
+		if err := p.checkFAPI2(v.now()); err != nil {
+			return nil, err
+		}
 	}
 
 	// The key is first held against the token and then used: nobody has us verify signatures of
@@ -345,6 +351,19 @@ func (p *proof) key() (crypto.PublicKey, error) {
 				"this type and curve", p.alg)
 	}
 	return key, nil
+}
+
+// checkFAPI2 applies the FAPI 2.0 profile (§5.3.2.1, §5.4.1), to proofs with a nonce too.
+func (p *proof) checkFAPI2(now time.Time) error {
+	if !slices.Contains(fapi2Algorithms, p.alg) {
+		return refuse(InvalidProof, "alg of the proof is %s, expected one of %s (FAPI 2.0 §5.4.1)",
+			p.alg, strings.Join(fapi2Algorithms, ", "))
+	}
+	if ahead := p.iat.seconds - float64(now.Unix()); ahead > fapi2Ahead.Seconds() {
+		return refuse(InvalidProof, "the proof will be made in %s (iat). Do the clocks agree?",
+			ago(ahead))
+	}
+	return nil
 }
 
 func (p *proof) checkSignature(key crypto.PublicKey) error {

@@ -200,6 +200,7 @@ func (i *Issuer) complete() (faults []error) {
 // The bounds of the FAPI 2.0 Security Profile.
 const (
 	fapi2Leeway      = 10 * time.Second // that must be granted to iat and nbf (§5.3.2.1)
+	fapi2Ahead       = time.Minute      // beyond which no iat may lie in the future (§5.3.2.1)
 	fapi2MaxLifetime = 5 * time.Minute  // without introspection, in which time a revocation takes effect
 )
 

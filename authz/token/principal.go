@@ -18,6 +18,7 @@ type Principal struct {
 	expiry                    time.Time
 	claims                    []byte
 	act                       jsontext.Value // of claims, found in passing; nil: none
+	namer                     *Issuer        // of scopes; nil: they have one name
 }
 
 // PrincipalConfig is what [NewPrincipal] makes a principal of.

@@ -292,8 +292,8 @@ func (v *Verifier) cached(ctx context.Context, n name) (*verified, error) {
 func (c *claims) principal(i *issuer, client []byte, scopes []string) *Principal {
 	seconds := int64(c.exp.seconds)
 	return &Principal{
-		issuer: i.URL, subject: string(c.sub), clientID: string(client), scopes: scopes,
-		claims: c.raw, act: c.act,
+		issuer: i.URL, namer: &i.Issuer, subject: string(c.sub), clientID: string(client),
+		scopes: scopes, claims: c.raw, act: c.act,
 		expiry: time.Unix(seconds, int64((c.exp.seconds-float64(seconds))*1e9)),
 	}
 }
@@ -301,13 +301,8 @@ func (c *claims) principal(i *issuer, client []byte, scopes []string) *Principal
 // issuer returns the issuer of a token.
 func (v *Verifier) issuer(ctx context.Context, h header, c *claims) (*issuer, error) {
 	iss := c.iss
-	if i := v.issuers[string(iss)]; i != nil {
+	if i := v.configuredIssuer(iss); i != nil {
 		return i, nil
-	}
-	for _, template := range v.templates {
-		if tenant, ok := tenantOf(template.URL, string(iss)); ok {
-			return template.forTenant(tenant), nil
-		}
 	}
 	if v.resolver != nil {
 		if err := c.resolvable(h, v.now()); err != nil {
@@ -318,6 +313,19 @@ func (v *Verifier) issuer(ctx context.Context, h header, c *claims) (*issuer, er
 		}
 	}
 	return nil, v.foreign(string(iss))
+}
+
+// configuredIssuer returns the issuer of the configuration that iss names; nil where none does.
+func (v *Verifier) configuredIssuer(iss []byte) *issuer {
+	if i := v.issuers[string(iss)]; i != nil {
+		return i
+	}
+	for _, template := range v.templates {
+		if tenant, ok := tenantOf(template.URL, string(iss)); ok {
+			return template.forTenant(tenant)
+		}
+	}
+	return nil
 }
 
 func (v *Verifier) foreign(iss string) error {

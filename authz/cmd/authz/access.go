@@ -15,11 +15,13 @@ import (
 // that asks for more than another does not matter at all.
 type access struct {
 	needs []need // one of them must be met (OR). Minimal: none contains another. Never empty
+	asks  []need // the alternatives of the document, in its order, for missing
 	// looks are the credentials that are looked at although none is needed, so that a bad one is
 	// refused.
 	looks []string
 	// stepUp is what is asked, beyond the needs, of how the caller signed in. nil: nothing.
-	stepUp *authz.StepUp
+	stepUp  *authz.StepUp
+	granted grants
 }
 
 // need is a set of things that must all be had (AND). The empty need is always met.
@@ -57,17 +59,44 @@ func credential(doc *openapi3.T, scheme string) string {
 	return s.Type
 }
 
+// grants are the scopes that imply a scope (x-authz-implies).
+type grants map[atom][]string
+
+// met reports whether a caller who has n has the atom.
+func (g grants) met(n need, a atom) bool {
+	return slices.Contains(n, a) || slices.ContainsFunc(g[a], func(scope string) bool {
+		return slices.Contains(n, atom{a.credential, scope})
+	})
+}
+
+// within reports whether whoever has more has all of less.
+func (g grants) within(less, more need) bool {
+	return !slices.ContainsFunc(less, func(a atom) bool { return !g.met(more, a) })
+}
+
 // accessOf finds out what an operation's security means. credential says what a scheme asks for.
 func accessOf(o authz.Operation, credential func(scheme string) string) access {
-	var a access
+	a := access{granted: grants{}}
 	for _, alternative := range o.Alternatives {
-		a.needs = append(a.needs, needOf(alternative, credential))
+		a.asks = append(a.asks, needOf(alternative, credential))
+		for _, r := range alternative {
+			for _, scope := range r.Scopes {
+				key := atom{credential(r.Scheme), scope}
+				if by := o.GrantedBy(r.Scheme, scope); by != nil {
+					a.granted[key] = by
+				}
+			}
+		}
 	}
-	if a.needs == nil {
-		a.needs = []need{{}}
+	if a.asks == nil {
+		a.asks = []need{{}}
 	}
+	for i, n := range a.asks {
+		a.asks[i] = a.granted.reduced(n)
+	}
+	a.needs = a.asks
 	looks := a.credentials()
-	a.needs = minimal(a.needs)
+	a.needs = a.granted.minimal(a.needs)
 	if a.open() {
 		a.looks = looks
 	} else {
@@ -92,23 +121,27 @@ func needOf(alternative authz.Alternative, credential func(scheme string) string
 	return n
 }
 
+// reduced drops the scopes that others of the need imply.
+func (g grants) reduced(n need) need {
+	return slices.DeleteFunc(slices.Clone(n), func(a atom) bool {
+		return slices.ContainsFunc(g[a], func(scope string) bool {
+			return slices.Contains(n, atom{a.credential, scope})
+		})
+	})
+}
+
 // minimal drops every need that contains another.
-func minimal(needs []need) (least []need) {
+func (g grants) minimal(needs []need) (least []need) {
 	for i, n := range needs {
 		moot := false
 		for j, other := range needs {
-			moot = moot || i != j && other.within(n) && (!n.within(other) || j < i)
+			moot = moot || i != j && g.within(other, n) && (!g.within(n, other) || j < i)
 		}
 		if !moot {
 			least = append(least, n)
 		}
 	}
 	return least
-}
-
-// within reports whether all of n is in other.
-func (n need) within(other need) bool {
-	return !slices.ContainsFunc(n, func(a atom) bool { return !slices.Contains(other, a) })
 }
 
 // open reports whether everybody may call the operation.
@@ -134,11 +167,36 @@ func (a access) within(other access) bool {
 // beyond returns what a admits callers for and other does not.
 func (a access) beyond(other access) (needs []need) {
 	for _, n := range a.needs {
-		if !slices.ContainsFunc(other.needs, func(o need) bool { return o.within(n) }) {
-			needs = append(needs, n)
+		for _, has := range a.holders(n, other.granted) {
+			if !slices.ContainsFunc(other.needs, func(o need) bool { return other.granted.within(o, has) }) {
+				needs = append(needs, has)
+			}
 		}
 	}
 	return needs
+}
+
+// holders returns what the callers have whom a need admits: the need itself, and, in place of each
+// scope, the scopes that imply it. Those that imply it for other as well are left out: their holders
+// have more to other than the need does.
+func (a access) holders(n need, other grants) []need {
+	all := []need{{}}
+	for _, wanted := range n {
+		choices := []atom{wanted}
+		for _, scope := range a.granted[wanted] {
+			if has := (atom{wanted.credential, scope}); !other.met(need{has}, wanted) {
+				choices = append(choices, has)
+			}
+		}
+		var longer []need
+		for _, has := range all {
+			for _, choice := range choices {
+				longer = append(longer, append(slices.Clone(has), choice))
+			}
+		}
+		all = longer
+	}
+	return all
 }
 
 // overlooks reports whether a lets a bad credential pass for none and other refuses it.
@@ -169,11 +227,13 @@ func (a access) asksLess(other access) bool {
 // least, of several what asks for least.
 func (a access) missing(has func(atom) bool) (lacks need) {
 	fewest, least := -1, 0
-	for _, n := range a.needs {
+	for _, n := range a.asks {
 		var without need
-		for _, atom := range n {
-			if !has(atom) {
-				without = append(without, atom)
+		for _, wanted := range n {
+			if !has(wanted) && !slices.ContainsFunc(a.granted[wanted], func(scope string) bool {
+				return has(atom{wanted.credential, scope})
+			}) {
+				without = append(without, wanted)
 			}
 		}
 		if fewest < 0 || len(without) < fewest || len(without) == fewest && len(n) < least {
@@ -189,7 +249,11 @@ func (a access) alternatives() (all [][]string) {
 	if a.open() {
 		return nil
 	}
+	var holders []need
 	for _, n := range a.needs {
+		holders = append(holders, a.holders(n, nil)...)
+	}
+	for _, n := range grants(nil).minimal(holders) {
 		set := []string{}
 		for _, scope := range n.scopes() {
 			if !slices.Contains(set, scope) {
@@ -230,9 +294,9 @@ func (a access) String() string {
 		return "optional " + strings.Join(a.looks, " or ")
 	}
 	if a.stepUp != nil {
-		return phrase(a.needs) + "; " + signIn(a.stepUp)
+		return a.granted.phrase(a.needs) + "; " + signIn(a.stepUp)
 	}
-	return phrase(a.needs)
+	return a.granted.phrase(a.needs)
 }
 
 // signIn says what is asked of how the caller signed in (RFC 9470).
@@ -251,11 +315,11 @@ func signIn(s *authz.StepUp) string {
 }
 
 // phrase says it once where all alternatives are of one kind: token with a and b, or c.
-func phrase(needs []need) string {
+func (g grants) phrase(needs []need) string {
 	const scopes = bearer + " with "
 	var all []string
 	for _, n := range needs {
-		all = append(all, n.String())
+		all = append(all, g.words(n))
 	}
 	if !slices.ContainsFunc(needs, func(n need) bool { return !n.onlyScopes() }) {
 		for i := range all[1:] {
@@ -271,8 +335,11 @@ func (n need) onlyScopes() bool {
 		!slices.ContainsFunc(n, func(a atom) bool { return a.credential != bearer })
 }
 
-// String says what is needed: token with a and b. Several credentials are separated by commas.
-func (n need) String() string {
+func (n need) String() string { return grants(nil).words(n) }
+
+// words says what is needed: token with a and b (or c, which implies it). Several credentials are
+// separated by commas.
+func (g grants) words(n need) string {
 	var credentials []string
 	scopes := map[string][]string{}
 	for _, a := range n {
@@ -280,7 +347,11 @@ func (n need) String() string {
 			credentials = append(credentials, a.credential)
 		}
 		if a.scope != "" {
-			scopes[a.credential] = append(scopes[a.credential], a.scope)
+			words := a.scope
+			if by := g[a]; by != nil {
+				words += " (or " + strings.Join(by, " or ") + ")"
+			}
+			scopes[a.credential] = append(scopes[a.credential], words)
 		}
 	}
 	for i, c := range credentials {

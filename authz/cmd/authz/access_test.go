@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -426,5 +427,122 @@ func TestAccessInWords(t *testing.T) {
 				test.class,
 			)
 		}
+	}
+}
+
+// TestWeakerIsExactWithImplications compares policies under one set of implications with policies
+// under another, by asking every caller.
+func TestWeakerIsExactWithImplications(t *testing.T) {
+	relations := []map[string][]string{nil, {"c": {"a"}}, {"c": {"b"}, "b": {"a"}}, {"a": {"b", "c"}}}
+	var operations []operation
+	var admitted []uint
+	for _, relation := range relations {
+		implies := ""
+		if relation != nil {
+			text, _ := json.Marshal(relation)
+			implies = `, "x-authz-implies": ` + string(text)
+		}
+		var paths []string
+		for set := range 1 << 8 { // sets of the sets of scopes
+			var alternatives []string
+			for i := range 8 {
+				if set&(1<<i) != 0 {
+					scopes, _ := json.Marshal(subset(i))
+					alternatives = append(alternatives, `{"t": `+string(scopes)+`}`)
+				}
+			}
+			paths = append(paths, fmt.Sprintf(`"/%d": {"get": {"security": [%s], "responses": {}}}`, set, strings.Join(alternatives, ",")))
+		}
+		doc, err := openapi3.NewLoader().LoadFromData([]byte(`{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {` +
+			strings.Join(paths, ",") + `}, "components": {"securitySchemes": {"t": {"type": "http", "scheme": "bearer",
+			"x-scopes": {"a": "", "b": "", "c": ""}` + implies + `}}}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range describe(doc, credentials(doc)) {
+			callers := []caller{{}, {bad: bearer}}
+			for set := range 8 {
+				callers = append(callers, caller{has: holds(bearer, closed(subset(set), relation))})
+			}
+			bits := uint(0)
+			for bit, c := range callers {
+				if admits(o.Operation, func(string) string { return bearer }, c) {
+					bits |= 1 << bit
+				}
+				lacks := o.access.missing(func(a atom) bool { return slices.Contains(c.has, a) })
+				if c.bad == "" && (lacks == nil) != (bits&(1<<bit) != 0) {
+					t.Fatalf("%v lacks %v for %v under %v", c, lacks, o.Alternatives, relation)
+				}
+			}
+			operations, admitted = append(operations, o), append(admitted, bits)
+		}
+	}
+	for i := range operations {
+		for j := range operations {
+			if got, want := operations[i].access.within(operations[j].access), admitted[i]&^admitted[j] == 0; got != want {
+				t.Fatalf("%v (%v) within %v (%v) is %v, expected %v", operations[i].access, operations[i].Alternatives,
+					operations[j].access, operations[j].Alternatives, got, want)
+			}
+		}
+		// A client that asks for one of the sets is admitted, and no set can be smaller.
+		for _, set := range operations[i].access.alternatives() {
+			if len(set) > 0 && admitted[i] == 0 {
+				t.Fatalf("%v lists %v and admits nobody", operations[i].access, set)
+			}
+		}
+	}
+}
+
+// closed adds what scopes imply.
+func closed(scopes []string, relation map[string][]string) []string {
+	for i := 0; i < len(scopes); i++ {
+		for _, implied := range relation[scopes[i]] {
+			if !slices.Contains(scopes, implied) {
+				scopes = append(scopes, implied)
+			}
+		}
+	}
+	return scopes
+}
+
+func TestImplicationsInWords(t *testing.T) {
+	doc := func(implies string) *openapi3.T {
+		doc, err := openapi3.NewLoader().LoadFromData([]byte(`
+openapi: 3.1.0
+info: {title: t, version: "1"}
+paths:
+  /read: {get: {operationId: read, security: [{t: [read]}, {t: [all]}], responses: {default: {description: any}}}}
+  /both: {get: {operationId: both, security: [{t: [all, read, write]}], responses: {default: {description: any}}}}
+components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: "", all: "", write: "", admin: ""}` + implies + `}}}
+`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return doc
+	}
+	plain, implying := doc(""), doc(", x-authz-implies: {all: [read], admin: [all]}")
+	var words []string
+	for _, o := range describe(implying, credentials(implying)) {
+		words = append(words, o.access.String())
+	}
+	if want := []string{"token with all (or admin) and write", "token with read (or admin or all)"}; !slices.Equal(words, want) {
+		t.Errorf("access is %q, expected %q", words, want)
+	}
+	changes := compare(plain, implying).Changes
+	if len(changes) != 2 || changes[0].Change != weakened || changes[1].Change != weakened ||
+		!slices.Equal(changes[1].Gains, []string{"token with admin"}) || changes[1].Tightens {
+		t.Errorf("changes are %+v, expected both operations to be weakened, and GET /read to gain admin", changes)
+	}
+	for _, c := range compare(implying, plain).Changes {
+		if c.Change != tightened {
+			t.Errorf("the other way: %+v, expected it tightened", c)
+		}
+	}
+	if changes := compare(implying, implying).Changes; len(changes) != 0 {
+		t.Errorf("changes are %+v, expected none", changes)
+	}
+	defaults := doc(", x-authz-default-scopes: [read]")
+	if changes := compare(plain, defaults).Changes; len(changes) != 0 {
+		t.Errorf("changes are %+v, expected none: which scopes clients start with admits nobody", changes)
 	}
 }

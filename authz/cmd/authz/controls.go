@@ -82,7 +82,10 @@ func schemeChanges(old, now *openapi3.T) (changes []change) {
 		if was == nil || is == nil {
 			continue
 		}
-		details := append(origins(was, is), extensionChanges(was.Extensions, is.Extensions)...)
+		// What scopes imply is compared by operation; which ones clients start with admits nobody.
+		details := append(origins(was, is), extensionChanges(
+			without(was.Extensions, "x-authz-implies", "x-authz-default-scopes"),
+			without(is.Extensions, "x-authz-implies", "x-authz-default-scopes"))...)
 		if len(details) == 0 {
 			continue
 		}
@@ -94,6 +97,12 @@ func schemeChanges(old, now *openapi3.T) (changes []change) {
 		changes = append(changes, c)
 	}
 	return changes
+}
+
+func without(extensions map[string]any, names ...string) map[string]any {
+	rest := maps.Clone(extensions)
+	maps.DeleteFunc(rest, func(name string, _ any) bool { return slices.Contains(names, name) })
+	return rest
 }
 
 func declaredScheme(doc *openapi3.T, name string) *openapi3.SecurityScheme {

@@ -85,7 +85,12 @@ func (c *oauthClient) request(ctx context.Context, scopes []string) *issued {
 		return &issued{&oauth2.Token{}, nil, err}
 	}
 	if granted, ok := token.Extra("scope").(string); ok { // RFC 6749 §5.1: not told is as asked for
-		scopes = strings.Fields(granted)
+		scopes = nil
+		for scope := range strings.FieldsSeq(granted) {
+			if scope, ours := strings.CutPrefix(scope, c.config.ScopePrefix); ours {
+				scopes = append(scopes, scope)
+			}
+		}
 	}
 	return &issued{token, scopes, nil}
 }

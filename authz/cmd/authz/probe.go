@@ -18,6 +18,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/authztest"
 	"github.com/oasgate/oasgate/authz/client"
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 type probeCommand struct {
@@ -29,6 +30,8 @@ type probeCommand struct {
 	ClientSecret string `env:"OASGATE_CLIENT_SECRET" help:"Its secret. Better by the environment: arguments end up in histories and process lists."`
 	Audience     string `env:"OASGATE_AUDIENCE" help:"Identifier of the API, for issuers that want one, and for forgeries."`
 	Issuer       string `env:"OASGATE_ISSUER" help:"Issuer that the server trusts: forgeries claim to be of it, and its public keys are fetched to be misused."`
+
+	ScopePrefix string `help:"What the issuer writes before the API's scopes, such as https://api.example/ (scope_prefix). Default: nothing."`
 
 	OtherClientID     string `env:"OASGATE_OTHER_CLIENT_ID" help:"A second client, for operations whose objects belong to the client that made them (x-authz-owner: subject)."`
 	OtherClientSecret string `env:"OASGATE_OTHER_CLIENT_SECRET" help:"Its secret."`
@@ -92,6 +95,9 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 		Document:    doc, URL: strings.TrimSuffix(c.URL, "/"), OnlyRFC6750: c.OnlyRFC6750,
 		Now: t.now, Skip: c.skip,
 		Header: header, Workers: c.Workers,
+	}
+	if c.ScopePrefix != "" {
+		target.ScopesToRequest = token.Issuer{ScopePrefix: c.ScopePrefix}.ScopesToRequest
 	}
 	if target.Tokens, err = c.tokens(ctx, t); err != nil {
 		return err
@@ -249,6 +255,7 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 			TokenURL:     c.TokenURL,
 			ClientID:     c.ClientID,
 			ClientSecret: c.ClientSecret,
+			ScopePrefix:  c.ScopePrefix,
 			Audience:     c.Audience,
 			HTTPClient:   patient(),
 		},

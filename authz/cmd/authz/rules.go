@@ -215,14 +215,15 @@ func redundantAlternatives(doc *openapi3.T, operations []operation, report repor
 		for _, alternative := range o.Alternatives {
 			needs = append(needs, needOf(alternative, credentials(doc)))
 		}
+		within := o.access.granted.within
 		for i, more := range needs {
 			for j, less := range needs {
 				optional := len(less) == 0 &&
 					!slices.ContainsFunc(more, func(a atom) bool { return a.scope != "" })
-				if i == j || optional || !less.within(more) || more.within(less) && i < j {
+				if i == j || optional || !within(less, more) || within(more, less) && i < j {
 					continue
 				}
-				if more.within(less) &&
+				if within(more, less) &&
 					!sameSchemes(o.Alternatives[i], o.Alternatives[j]) { // see one-credential
 					continue
 				}
@@ -493,7 +494,7 @@ func unusedScopes(doc *openapi3.T, operations []operation, report report) {
 		if s == nil {
 			continue
 		}
-		used := scopesOf(operations, name)
+		used := append(scopesOf(operations, name), implying(s)...)
 		for _, scope := range declaredScopes(s) {
 			if !slices.Contains(used, scope) {
 				report(
@@ -505,6 +506,13 @@ func unusedScopes(doc *openapi3.T, operations []operation, report report) {
 			}
 		}
 	}
+}
+
+// implying returns the scopes that imply others: they are of use without an operation that requires
+// them.
+func implying(scheme *openapi3.SecurityScheme) []string {
+	implied, _ := scheme.Extensions["x-authz-implies"].(map[string]any)
+	return slices.Collect(maps.Keys(implied))
 }
 
 // declaredScopes returns the scopes that a scheme lists: under flows, or under x-scopes.

@@ -39,6 +39,8 @@ type Config struct {
 	// Discover returns an issuer's endpoints (RFC 8414 §2); an authorize endpoint may be "". It is
 	// called at the first view of the page, and again at later ones while it fails.
 	Discover func(ctx context.Context, issuer string) (authorize, token string, err error)
+	// ScopesToRequest returns what an issuer is asked for to grant scopes. Default: the same.
+	ScopesToRequest func(issuer string, scopes []string) []string
 	// Refuse answers a request with an error, as the server does elsewhere.
 	Refuse func(http.ResponseWriter, *http.Request, error)
 	Logger *slog.Logger     // default slog.Default()
@@ -101,6 +103,9 @@ func New(ctx context.Context, config Config) (*Docs, error) {
 	}
 	if config.Now == nil {
 		config.Now = time.Now
+	}
+	if config.ScopesToRequest == nil {
+		config.ScopesToRequest = func(_ string, scopes []string) []string { return scopes }
 	}
 	d := &Docs{config: config, life: ctx}
 	for _, i := range config.Issuers {
@@ -276,11 +281,16 @@ func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
 	}
 	e.json, e.yaml = compressed("openapi.json", asJSON), compressed("openapi.yaml", asYAML)
 	values := Values{Document: d.config.Document, APIURL: d.api(base)}
+	issuer := Issuer{}
 	if len(d.config.Issuers) > 0 {
-		values.Audience = d.config.Issuers[0].Audience
+		issuer = d.config.Issuers[0]
 	}
 	if len(found) > 0 {
-		values.TokenEndpoint, values.Audience = found[0].token, found[0].Audience
+		values.TokenEndpoint, issuer = found[0].token, found[0].Issuer
+	}
+	values.Audience = issuer.Audience
+	values.ScopesToRequest = func(scopes []string) []string {
+		return d.config.ScopesToRequest(issuer.URL, scopes)
 	}
 	clients := d.config.InsecureClients
 	if clients != nil {
@@ -324,6 +334,8 @@ func (d *Docs) settings(found []endpoints) any {
 		Authorize string            `json:"authorize,omitempty"`
 		Token     string            `json:"token"`
 		Clients   map[string]client `json:"clients,omitempty"` // to fill in, by flow
+		// Names are what the issuer calls scopes, where that is not what the document calls them.
+		Names map[string]string `json:"names,omitempty"`
 	}
 	schemes := map[string]scheme{}
 	for name, e := range d.schemes(found) {
@@ -331,6 +343,14 @@ func (d *Docs) settings(found []endpoints) any {
 		if c := d.config.InsecureClients; c != nil {
 			s.Clients = map[string]client{"clientCredentials": {c.ID, c.Secret},
 				"authorizationCode": {ID: c.App}}
+		}
+		for scope := range d.scopes() {
+			if asked := strings.Join(d.config.ScopesToRequest(e.URL, []string{scope}), " "); asked != scope {
+				if s.Names == nil {
+					s.Names = map[string]string{}
+				}
+				s.Names[scope] = asked
+			}
 		}
 		schemes[name] = s
 	}

@@ -59,7 +59,8 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	schemes := d.schemes(found)
 	for name, e := range schemes {
 		document.Components.SecuritySchemes[name] = &openapi3.SecuritySchemeRef{
-			Value: oauth2Scheme(e, scopes)}
+			Value: oauth2Scheme(e, d.scopesAt(e.URL, scopes)),
+		}
 	}
 	for _, o := range d.plan.Operations() {
 		operation := document.Paths.Value(o.Path).GetOperation(o.Method)
@@ -75,6 +76,7 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 		for _, name := range slices.Sorted(maps.Keys(schemes)) {
 			for _, alternative := range o.Alternatives {
 				if from, ok := fromIssuer(alternative, name, tokens); ok {
+					from[name] = d.config.ScopesToRequest(schemes[name].URL, from[name])
 					security.With(from)
 				}
 			}
@@ -161,6 +163,17 @@ func (d *Docs) scopes() map[string]string {
 		}
 	}
 	return scopes
+}
+
+// scopesAt returns the scopes by the names that an issuer has for them.
+func (d *Docs) scopesAt(issuer string, scopes map[string]string) map[string]string {
+	named := map[string]string{}
+	for _, scope := range slices.Sorted(maps.Keys(scopes)) {
+		for _, name := range d.config.ScopesToRequest(issuer, []string{scope}) {
+			named[name] = scopes[scope]
+		}
+	}
+	return named
 }
 
 // collectScopes adds the scopes that a scheme declares, and what each is for.

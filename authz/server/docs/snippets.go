@@ -26,8 +26,10 @@ type Values struct {
 	APIURL        string      // where clients reach the API, such as https://api.example.com
 	TokenEndpoint string      // the issuer's (RFC 6749 §3.2)
 	Audience      string      // that tokens are asked for; empty: the token request has none
-	ClientID      string
-	ClientSecret  string // under dev alone, where it is none
+	// ScopesToRequest returns what the issuer is asked for to grant scopes; nil: the same.
+	ScopesToRequest func(scopes []string) []string
+	ClientID        string
+	ClientSecret    string // under dev alone, where it is none
 }
 
 // Snippets say, for every operation and in every language, how to get a token and how to call.
@@ -181,6 +183,9 @@ func (v Values) words(o authz.Operation, c call, literal func(string) string) wo
 		return field{literal(p.name), literal(p.value), literal(p.name + between + p.value)}
 	}
 	if scopes, needed := asked(o); needed {
+		if v.ScopesToRequest != nil {
+			scopes = v.ScopesToRequest(scopes)
+		}
 		for _, p := range []pair{
 			{"grant_type", "client_credentials"}, // RFC 6749 §4.4.2
 			{"client_id", cmp.Or(v.ClientID, "YOUR_CLIENT_ID")},

@@ -149,7 +149,8 @@
     fail("");
     const scheme = form.elements.scheme.value;
     const clientID = form.elements.client.value.trim();
-    const scope = [...form.querySelectorAll("[name=scope]:checked")].map(({ value }) => value).join(" ");
+    const names = settings.schemes[scheme]?.names ?? {}; // that the issuer has for scopes
+    const scope = [...form.querySelectorAll("[name=scope]:checked")].map(({ value }) => names[value] ?? value).filter(Boolean).join(" ");
     try {
       if (way() === "paste") {
         const value = form.elements.token.value.trim().replace(/^(authorization:\s*)?(bearer|dpop)\s+/i, "");

@@ -1,0 +1,210 @@
+package authz
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// ClientCertificates says where the certificate of a client is, for [MutualTLS] and for access
+// tokens that are bound to it (RFC 8705). The zero value takes that of the TLS connection.
+//
+// With Header, it is that which a proxy in front of the server has verified and passes on, and
+// the certificate of the connection is the proxy's own and no client's. The header is believed of
+// the peers that are configured alone, whatever X-Forwarded-For says. It is deleted from the
+// requests of all others.
+type ClientCertificates struct {
+	// Header is [ClientCertHeader] or [XFCCHeader]. Default: the certificate of the connection.
+	Header string
+
+	// The proxies, of which some must be configured with Header.
+
+	Networks   []netip.Prefix // from which they connect
+	UnixSocket bool           // they connect by a Unix socket
+	// Names are DNS or URI names in their own certificates, which the server must verify
+	// (tls.VerifyClientCertIfGiven).
+	Names []string
+}
+
+// The headers that pass certificates on.
+const (
+	ClientCertHeader = "Client-Cert"             // RFC 9440 §2.2
+	XFCCHeader       = "X-Forwarded-Client-Cert" // of Envoy, whose last element counts
+)
+
+func (c ClientCertificates) check() (faults []error) {
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("authz: Config.ClientCertificates."+format, args...))
+	}
+	proxies := len(c.Networks) > 0 || c.UnixSocket || len(c.Names) > 0
+	switch {
+	case c.Header == "" && proxies:
+		fault("Header is empty, and proxies are configured: expected %s or %s, or no proxies",
+			ClientCertHeader, XFCCHeader)
+	case c.Header == "":
+	case c.Header != ClientCertHeader && c.Header != XFCCHeader:
+		fault("Header is %q: expected %s or %s", c.Header, ClientCertHeader, XFCCHeader)
+	case !proxies:
+		fault("Header is %s: expected Networks, UnixSocket or Names, which say whose header is "+
+			"believed", c.Header)
+	}
+	for _, network := range c.Networks {
+		if !network.IsValid() {
+			fault("Networks has an invalid prefix: expected a CIDR such as 10.0.0.0/8")
+		}
+	}
+	if slices.Contains(c.Names, "") {
+		fault("Names has an empty name")
+	}
+	return faults
+}
+
+// Strip deletes the header from the request of a peer that is not believed. A [Gate] does so in
+// [Gate.Check]; a server does it first, before anything else sees the request.
+func (c ClientCertificates) Strip(r *http.Request) {
+	if c.Header == "" || r.Header[c.Header] == nil || c.believes(r) {
+		return
+	}
+	delete(r.Header, c.Header)
+	if c.Header == ClientCertHeader {
+		delete(r.Header, "Client-Cert-Chain") // RFC 9440 §2.3
+	}
+}
+
+// believes reports whether the request comes from one of the proxies, by its connection alone.
+func (c ClientCertificates) believes(r *http.Request) bool {
+	if c.UnixSocket {
+		if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok &&
+			local.Network() == "unix" {
+			return true
+		}
+	}
+	if len(c.Networks) > 0 {
+		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+			ip := peer.Addr().Unmap().WithZone("")
+			if slices.ContainsFunc(c.Networks, func(n netip.Prefix) bool { return n.Contains(ip) }) {
+				return true
+			}
+		}
+	}
+	if len(c.Names) == 0 || r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return false
+	}
+	own := r.TLS.PeerCertificates[0]
+	return slices.ContainsFunc(c.Names, func(name string) bool {
+		return slices.ContainsFunc(own.DNSNames, func(dns string) bool {
+			return strings.EqualFold(dns, name)
+		}) || slices.ContainsFunc(own.URIs, func(uri *url.URL) bool { return uri.String() == name })
+	})
+}
+
+// find returns the certificate of the client, and whether its chain was verified; nil: there is
+// none. An error is that of a proxy whose header cannot be read.
+func (c ClientCertificates) find(r *http.Request) (client *x509.Certificate, verified bool, err error) {
+	if c.Header == "" {
+		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+			return nil, false, nil
+		}
+		return r.TLS.PeerCertificates[0], len(r.TLS.VerifiedChains) > 0, nil
+	}
+	fields := r.Header[c.Header]
+	switch {
+	case len(fields) == 0 || !c.believes(r):
+		return nil, false, nil
+	case len(fields) > 1:
+		err = fmt.Errorf("there are %d fields, expected one", len(fields))
+	case c.Header == ClientCertHeader:
+		client, err = readClientCert(fields[0])
+	default:
+		client, err = readXFCC(fields[0])
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", c.Header, err)
+	}
+	return client, true, nil
+}
+
+var errCertificate = errors.New("it does not hold a certificate")
+
+// readClientCert reads a field of RFC 9440 §2.2: a Byte Sequence (RFC 8941 §3.3.5) of DER.
+func readClientCert(value string) (*x509.Certificate, error) {
+	encoded, opened := strings.CutPrefix(value, ":")
+	encoded, closed := strings.CutSuffix(encoded, ":")
+	der, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if !opened || !closed || err != nil || strings.ContainsAny(encoded, "\r\n") {
+		return nil, errors.New("it is not base64 between colons (RFC 9440 §2.2)")
+	}
+	client, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, errCertificate
+	}
+	return client, nil
+}
+
+// readXFCC reads the certificate of the last element of Envoy's header: URL-encoded PEM, in Cert.
+func readXFCC(value string) (*x509.Certificate, error) {
+	elements, err := splitQuoted(value, ',')
+	if err != nil {
+		return nil, err
+	}
+	pairs, err := splitQuoted(elements[len(elements)-1], ';')
+	if err != nil {
+		return nil, err
+	}
+	var encoded string
+	for _, pair := range pairs {
+		name, value, _ := strings.Cut(pair, "=")
+		if !strings.EqualFold(strings.TrimSpace(name), "Cert") {
+			continue
+		}
+		if encoded != "" {
+			return nil, errors.New("its last element has Cert twice")
+		}
+		encoded = strings.Trim(strings.TrimSpace(value), `"`)
+	}
+	if encoded == "" {
+		return nil, errors.New("its last element has no Cert: have the proxy pass it on " +
+			"(set_current_client_cert_details)")
+	}
+	text, err := url.PathUnescape(encoded) // where + stands for itself
+	if err != nil {
+		return nil, errCertificate
+	}
+	block, rest := pem.Decode([]byte(text))
+	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, errCertificate
+	}
+	client, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, errCertificate
+	}
+	return client, nil
+}
+
+// splitQuoted splits at a separator outside of quotes. A backslash in quotes escapes.
+func splitQuoted(s string, separator byte) (parts []string, err error) {
+	quoted, start := false, 0
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == separator && !quoted:
+			parts, start = append(parts, s[start:i]), i+1
+		}
+	}
+	if quoted {
+		return nil, errors.New("a quote is not closed")
+	}
+	return append(parts, s[start:]), nil
+}

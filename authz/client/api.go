@@ -1,0 +1,137 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// API is what an API says of the tokens that it takes (RFC 9728 §2).
+type API struct {
+	Resource string   `json:"resource"`              // the API's own identifier
+	Issuers  []string `json:"authorization_servers"` // never empty
+	// Scopes are those of the challenge, for the operation that was asked, or else those that the
+	// metadata lists. They have the names that the issuers give them.
+	Scopes []string `json:"scopes_supported"`
+}
+
+// resourceMetadata is the well-known path of RFC 9728 §3.
+const resourceMetadata = "/.well-known/oauth-protected-resource"
+
+// DiscoverAPI asks an API which issuers' tokens it takes. at is any URL of the API. It is sent a GET
+// without a token: if the answer is a 401, its challenge leads to the metadata (RFC 9728 §5.1). Other
+// answers say nothing; the metadata is then looked for where RFC 9728 §3.1 puts it. It is believed
+// only at the API's own origin, and only if its resource is the API.
+//
+// An error is a [*DiscoveryError], or, when at itself is wrong, another. httpClient is
+// http.DefaultClient if nil.
+func DiscoverAPI(ctx context.Context, httpClient *http.Client, at string) (API, error) {
+	u, err := url.Parse(at)
+	if err == nil {
+		err = confidential(at)
+	}
+	if err != nil {
+		return API{}, fmt.Errorf("client: the API is at %q: expected an https URL, http on loopback "+
+			"hosts only", redacted(at))
+	}
+	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
+	defer cancel()
+	places, scopes, err := challenged(ctx, httpClient, at)
+	if err != nil {
+		return API{}, err
+	}
+	if places == nil {
+		origin := u.Scheme + "://" + u.Host
+		places = slices.Compact([]string{
+			origin + resourceMetadata + strings.TrimSuffix(u.EscapedPath(), "/"), origin + resourceMetadata,
+		})
+	}
+	var faults []error
+	for _, place := range places {
+		api, err := apiAt(ctx, httpClient, u, place)
+		if err == nil {
+			if scopes != nil {
+				api.Scopes = scopes
+			}
+			return api, nil
+		}
+		faults = append(faults, err)
+	}
+	return API{}, errors.Join(faults...)
+}
+
+// The parameters of a challenge (RFC 6750 §3, RFC 9728 §5.1).
+var (
+	metadataParameter = regexp.MustCompile(`[ ,]resource_metadata="([^"\\]+)"`)
+	scopeParameter    = regexp.MustCompile(`[ ,]scope="([^"\\]+)"`)
+)
+
+// challenged asks for a challenge and returns what it says: where the metadata is, and the scopes.
+// Both are nil where the answer is not a 401, or does not say.
+func challenged(ctx context.Context, httpClient *http.Client, at string) (places, scopes []string, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return nil, nil, &DiscoveryError{URL: at, Problem: err.Error(), Err: err}
+	}
+	response, err := unredirected(httpClient).Do(request)
+	if err != nil {
+		return nil, nil, &DiscoveryError{URL: at, Problem: "the API does not answer: " + causeOf(err).Error(), Err: err}
+	}
+	discard(response)
+	if response.StatusCode != http.StatusUnauthorized {
+		return nil, nil, nil
+	}
+	challenges := strings.Join(response.Header.Values("WWW-Authenticate"), ", ")
+	if found := metadataParameter.FindStringSubmatch(challenges); found != nil {
+		places = found[1:]
+	}
+	if found := scopeParameter.FindStringSubmatch(challenges); found != nil {
+		scopes = strings.Fields(found[1])
+	}
+	return places, scopes, nil
+}
+
+// apiAt reads the metadata of the API at u from a place, and checks that it is the API's own.
+func apiAt(ctx context.Context, httpClient *http.Client, u *url.URL, place string) (API, error) {
+	wrong := func(format string, args ...any) (API, error) {
+		return API{}, &DiscoveryError{URL: place, Problem: fmt.Sprintf(format, args...)}
+	}
+	at, err := url.Parse(place)
+	if err != nil || originOf(at) != originOf(u) || at.User != nil {
+		return wrong("the API's challenge leads to another origin, expected %s", originOf(u))
+	}
+	var api API
+	const expected = "a JSON object with resource and authorization_servers"
+	if err := fetchMetadata(ctx, httpClient, place, "the API", expected, &api); err != nil {
+		return API{}, err
+	}
+	// RFC 9728 §3.3: else another resource's issuers could be made this one's.
+	resource, err := url.Parse(api.Resource)
+	if err != nil || originOf(resource) != originOf(u) || !below(u.EscapedPath(), resource.EscapedPath()) {
+		return wrong("resource is %q, expected one that %s is part of", api.Resource, u.Redacted())
+	}
+	if len(api.Issuers) == 0 {
+		return wrong("authorization_servers is missing: nothing says who issues tokens for the API")
+	}
+	for _, issuer := range api.Issuers {
+		if err := checkIssuer(issuer); err != nil {
+			return wrong("authorization_servers: %v", err)
+		}
+		if strings.EqualFold(u.Scheme, "https") && !strings.HasPrefix(strings.ToLower(issuer), "https:") {
+			// what listens on this machine is no issuer of an API elsewhere
+			return wrong("authorization_servers has %q: expected an https URL, as the API's own", issuer)
+		}
+	}
+	return api, nil
+}
+
+// below reports whether a path is another, or within it.
+func below(path, parent string) bool {
+	parent = strings.TrimSuffix(parent, "/")
+	return path == parent || strings.HasPrefix(path, parent+"/") || parent == ""
+}

@@ -1,0 +1,134 @@
+package devissuer
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"unicode"
+)
+
+// Bounds of what clients register.
+const (
+	maxRegistered       = 100
+	maxRegistration     = 16 << 10 // bytes of a request
+	maxRegisteredURIs   = 10
+	maxRegisteredLetter = 80 // of a name
+)
+
+// The error codes of RFC 7591 §3.2.2.
+const (
+	invalidRedirectURI    = "invalid_redirect_uri"
+	invalidClientMetadata = "invalid_client_metadata"
+)
+
+// registration is the client metadata of RFC 7591 §2 that means something here. Any other is ignored,
+// as §2 has it.
+type registration struct {
+	RedirectURIs  []string `json:"redirect_uris"`
+	AuthMethod    string   `json:"token_endpoint_auth_method"`
+	GrantTypes    []string `json:"grant_types"`
+	ResponseTypes []string `json:"response_types"`
+	Name          string   `json:"client_name,omitempty"`
+	Scope         string   `json:"scope,omitempty"`
+}
+
+// registered are the clients that registered themselves.
+type registered struct {
+	mu   sync.Mutex // guards what follows
+	byID map[string]Client
+}
+
+func (s *registered) get(id string) (Client, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	client, ok := s.byID[id]
+	return client, ok
+}
+
+// add keeps a client under an ID of its own, which it returns, if there is room.
+func (s *registered) add(client Client) (id string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.byID) >= maxRegistered {
+		return "", false
+	}
+	client.ID = rand.Text()
+	s.byID[client.ID] = client
+	return client.ID, true
+}
+
+// serveRegistration lets a client register itself (RFC 7591 §3).
+func (i *Issuer) serveRegistration(w http.ResponseWriter, r *http.Request) {
+	asked, refused := readRegistration(w, r)
+	if refused != nil {
+		refused.write(w)
+		return
+	}
+	template, _ := i.client(i.cfg.Registration)
+	client := Client{RedirectURIs: asked.RedirectURIs, Scopes: template.Scopes, name: asked.Name}
+	if asked.Scope != "" {
+		client.Scopes = slices.DeleteFunc(slices.Clone(template.Scopes), func(scope string) bool {
+			return !slices.Contains(strings.Split(asked.Scope, " "), scope)
+		})
+	}
+	id, ok := i.registered.add(client)
+	if !ok {
+		(&refusal{http.StatusServiceUnavailable, "temporarily_unavailable",
+			"as many clients as may be have registered themselves: start the issuer anew"}).write(w)
+		return
+	}
+	// What is not as it was asked for stands in the answer as it is (RFC 7591 §3.2.1).
+	writeJSON(w, http.StatusCreated, struct {
+		ID       string `json:"client_id"`
+		IssuedAt int64  `json:"client_id_issued_at"`
+		registration
+	}{id, i.cfg.Now().Unix(), registration{
+		RedirectURIs: client.RedirectURIs, AuthMethod: "none", ResponseTypes: []string{"code"},
+		GrantTypes: []string{"authorization_code", aRefreshToken}, Name: asked.Name,
+		Scope: strings.Join(slices.Concat(client.Scopes, openIDScopes()), " "),
+	}})
+}
+
+// readRegistration reads a request and refuses what the issuer has no client for. The media type
+// keeps out forms of pages elsewhere, which browsers send unasked (Fetch §3.2.2).
+func readRegistration(w http.ResponseWriter, r *http.Request) (asked registration, refused *refusal) {
+	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media != "application/json" {
+		return asked, refuse(invalidRequest, "Content-Type must be application/json")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRegistration))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return asked, &refusal{http.StatusRequestEntityTooLarge, invalidRequest, "the body is larger than 16 KiB"}
+	}
+	if err != nil || json.Unmarshal(body, &asked) != nil {
+		return asked, refuse(invalidRequest, "the body is not the JSON object of a client's metadata (RFC 7591 §2)")
+	}
+	name := strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return -1
+		}
+		return c
+	}, asked.Name)
+	asked.Name = string([]rune(name)[:min(len([]rune(name)), maxRegisteredLetter)])
+	only := func(given []string, known ...string) bool {
+		return !slices.ContainsFunc(given, func(s string) bool { return !slices.Contains(known, s) })
+	}
+	switch {
+	case len(asked.RedirectURIs) == 0 || len(asked.RedirectURIs) > maxRegisteredURIs:
+		return asked, refuse(invalidRedirectURI, "redirect_uris must be one to ten URIs")
+	case slices.ContainsFunc(asked.RedirectURIs, func(uri string) bool {
+		return withoutPort(uri) == "" || redirectFault(uri) != nil
+	}):
+		return asked, refuse(invalidRedirectURI, "redirect_uris must be of http on localhost, 127.0.0.1 or [::1]")
+	case !only(asked.GrantTypes, "authorization_code", aRefreshToken):
+		return asked, refuse(invalidClientMetadata, "grant_types must be of authorization_code and refresh_token")
+	case !only(asked.ResponseTypes, "code"):
+		return asked, refuse(invalidClientMetadata, "response_types must be code")
+	}
+	return asked, nil
+}

@@ -1,0 +1,209 @@
+package token_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/oasgate/oasgate/authz/token"
+)
+
+// directory finds the issuers of a program that has them in a database, say.
+type directory struct {
+	asked  atomic.Int32
+	answer func(ctx context.Context, iss string) (*token.Issuer, error)
+}
+
+func (d *directory) resolve(ctx context.Context, iss string) (*token.Issuer, error) {
+	d.asked.Add(1)
+	return d.answer(ctx, iss)
+}
+
+// resolving returns a verifier without configured issuers.
+func (s *scene) resolving(t testing.TB, d *directory, issuers ...token.Issuer) *token.Verifier {
+	t.Helper()
+	if d.answer == nil {
+		d.answer = func(_ context.Context, iss string) (*token.Issuer, error) {
+			if iss != issuerURL {
+				return nil, nil
+			}
+			found := s.policy
+			return &found, nil
+		}
+	}
+	config := s.config(issuers...)
+	config.Resolve = d.resolve
+	v, err := token.NewVerifier(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func (d *directory) expect(t testing.TB, n int32, when string) {
+	t.Helper()
+	if asked := d.asked.Swap(0); asked != n {
+		t.Errorf("%s: asked %d times, expected %d", when, asked, n)
+	}
+}
+
+func TestResolve(t *testing.T) {
+	s, d := newScene(t), &directory{}
+	v := s.resolving(t, d)
+	for range 3 {
+		if p := accepted(t, v, s.genuine()); p.Issuer() != issuerURL || !p.HasScope("read:messages") {
+			t.Errorf("the principal is %+v", p)
+		}
+	}
+	accepted(t, v, s.genuine("jti", `"2"`))
+	d.expect(t, 1, "the same issuer")
+	for range 3 {
+		refused(t, v, s.genuine("iss", `"https://other.example/"`), token.WrongIssuer, "which is not accepted")
+	}
+	d.expect(t, 1, "an issuer that is not accepted")
+	refused(t, v, s.genuine("aud", `"x"`), token.WrongAudience)
+	refused(t, v, s.genuine()[:200]+"AAAA", token.Malformed)
+	d.expect(t, 0, "the rules of the issuer")
+
+	configured := s.resolving(t, d, s.policy)
+	accepted(t, configured, s.genuine())
+	d.expect(t, 0, "a configured issuer")
+}
+
+// TestResolveIsNotAsked: for a token that no issuer could accept.
+func TestResolveIsNotAsked(t *testing.T) {
+	s, d := newScene(t), &directory{}
+	v := s.resolving(t, d)
+	for _, tok := range []string{
+		"", "x", "a.b.c", "a.b", opaqueToken,
+		s.genuine("iss", ""), s.genuine("iss", "1"), s.genuine("iss", `"not a URL"`),
+		s.genuine("iss", `"file:///etc/passwd"`), s.genuine("iss", strconv.Quote("https://a.example/"+strings.Repeat("x", 600))),
+		s.genuine("exp", ""), s.genuine("exp", "1"), s.genuine("exp", `"soon"`),
+		s.SignBytes([]byte(s.header("alg", `"none"`)), []byte(s.claims())),
+		s.SignBytes([]byte(s.header("alg", `"HS256"`)), []byte(s.claims())),
+		s.SignBytes([]byte(s.header("crit", `["x"]`)), []byte(s.claims())),
+		s.genuine("iss", strconv.Quote(issuerURL), "", `"iss":"https://b.example/"`),
+		s.genuine() + ".x", strings.Repeat("x", 9000),
+	} {
+		if _, err := v.Verify(t.Context(), tok); err == nil {
+			t.Errorf("accepted: %s", legible(tok))
+		}
+		d.expect(t, 0, legible(tok))
+	}
+}
+
+// TestResolveAges: answers end; issuers that changed or went are not served from the cache.
+func TestResolveAges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, d := newSceneAt(t, "EdDSA", time.Now), &directory{}
+		v := s.resolving(t, d)
+		tok := s.genuine("exp", strconv.FormatInt(time.Now().Unix()+80000, 10))
+		other := s.genuine("iss", `"https://other.example/"`, "exp", strconv.FormatInt(time.Now().Unix()+80000, 10))
+		accepted(t, v, tok)
+		refused(t, v, other, token.WrongIssuer)
+		d.expect(t, 2, "at first")
+		time.Sleep(29 * time.Second)
+		refused(t, v, other, token.WrongIssuer)
+		d.expect(t, 0, "not accepted, shortly after")
+		time.Sleep(2 * time.Second)
+		refused(t, v, other, token.WrongIssuer)
+		d.expect(t, 1, "not accepted, later")
+		time.Sleep(5 * time.Minute)
+		accepted(t, v, tok)
+		d.expect(t, 1, "accepted, later")
+		fetches := len(s.wire.requests())
+
+		s.policy.GrantableScopes = []string{"read:messages"} // changes
+		time.Sleep(5 * time.Minute)
+		if p := accepted(t, v, tok); len(p.Scopes()) != 1 {
+			t.Errorf("the issuer's new rules do not hold: %v", p.Scopes())
+		}
+		if len(s.wire.requests()) == fetches {
+			t.Error("a new issuer took over the keys of the old one")
+		}
+
+		answer := d.answer
+		d.answer = func(context.Context, string) (*token.Issuer, error) { return nil, errors.New("database down") }
+		time.Sleep(5 * time.Minute)
+		accepted(t, v, tok) // an outage is no verdict
+		refused(t, v, other, token.KeysUnavailable)
+		d.asked.Store(0)
+		accepted(t, v, tok)
+		refused(t, v, other, token.KeysUnavailable)
+		d.expect(t, 0, "a failure shortly before")
+
+		d.answer = func(context.Context, string) (*token.Issuer, error) { return nil, nil }
+		time.Sleep(5 * time.Minute)
+		refused(t, v, tok, token.WrongIssuer) // goes, and its cached tokens with it
+		d.answer = answer
+		time.Sleep(time.Minute)
+		accepted(t, v, tok)
+	})
+}
+
+// TestResolveFaults: an answer that is no answer is an outage, and the log says which.
+func TestResolveFaults(t *testing.T) {
+	for _, test := range []struct {
+		change func(*token.Issuer)
+		says   string
+	}{
+		{func(i *token.Issuer) { i.URL = "https://other.example/" }, "Config.Resolve returned an issuer with the URL"},
+		{func(i *token.Issuer) { i.Audiences = nil }, "audiences are"},
+		{func(i *token.Issuer) {
+			i.Introspection = token.Introspection{ClientID: "a", ClientSecret: "b", Opaque: true}
+		}, "names no issuer to resolve"},
+	} {
+		s, d := newScene(t), &directory{}
+		d.answer = func(context.Context, string) (*token.Issuer, error) {
+			i := s.policy
+			test.change(&i)
+			return &i, nil
+		}
+		if e := refused(t, s.resolving(t, d), s.genuine(), token.KeysUnavailable); !strings.Contains(e.Error(), test.says) {
+			t.Errorf("%v, expected %q", e, test.says)
+		}
+	}
+}
+
+// TestResolveIsBounded: strangers who make up issuers evict none, and do not flood Resolve.
+func TestResolveIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, d := newSceneAt(t, "EdDSA", time.Now), &directory{}
+		v := s.resolving(t, d)
+		accepted(t, v, s.genuine())
+		for n := range 3000 {
+			v.Verify(t.Context(), s.genuine("iss", fmt.Sprintf(`"https://%d.example/"`, n)))
+		}
+		if asked := d.asked.Swap(0); asked > 110 {
+			t.Errorf("asked %d times", asked)
+		}
+		accepted(t, v, s.genuine())
+		d.expect(t, 0, "the accepted issuer")
+		if stats := v.Stats(); len(stats.Issuers) != 1 || stats.Issuers[0].URL != issuerURL || stats.Issuers[0].Keys != 1 {
+			t.Errorf("the counters are %+v", stats.Issuers)
+		}
+
+		release := make(chan struct{})
+		d.answer = func(ctx context.Context, iss string) (*token.Issuer, error) { // hangs
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+			return nil, ctx.Err()
+		}
+		time.Sleep(10 * time.Second)
+		gone, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := v.Verify(gone, s.genuine("iss", `"https://slow.example/"`)); codeOf(err) != token.KeysUnavailable {
+			t.Errorf("a client that hung up: %v", err)
+		}
+		close(release)
+		time.Sleep(10 * time.Second)
+	})
+}
