@@ -82,6 +82,24 @@ func (a *Admission) PrincipalOf(scheme string) *token.Principal {
 	return nil
 }
 
+// Expiry returns when the first of the credentials that let the request in expires. It is zero if
+// none does, or none was needed.
+func (a *Admission) Expiry() (first time.Time) {
+	if a.satisfied == nil {
+		return first
+	}
+	for _, c := range a.satisfied.conditions {
+		p := a.results[c.source].principal
+		if p == nil || p.Expiry().IsZero() {
+			continue
+		}
+		if end := p.Expiry(); first.IsZero() || end.Before(first) {
+			first = end
+		}
+	}
+	return first
+}
+
 type admissionKey struct{}
 
 // FromContext returns what the gate found out about the request of a context.

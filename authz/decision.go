@@ -2,6 +2,7 @@ package authz
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net/http"
 	"time"
@@ -92,6 +93,9 @@ func (g *Gate) tryValidate(
 		r.Body = body
 	}
 	if admitted, err = g.validate(a, r, op, param); err == nil {
+		if body != nil {
+			body.stop()
+		}
 		return admitted, nil, nil
 	}
 	invalid = classify(err)
@@ -107,6 +111,9 @@ func (g *Gate) tryValidate(
 	}
 	if body != nil {
 		r.Body = body.again()
+		if op.Stream {
+			r.Body = http.MaxBytesReader(nil, r.Body, cmp.Or(op.MaxBody, g.maxBody))
+		}
 	}
 	return r, invalid, nil
 }
@@ -124,14 +131,20 @@ type replay struct {
 	io.ReadCloser
 	kept  bytes.Buffer
 	begun bool
+	done  bool // nothing is kept any more
 }
 
 func (b *replay) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.kept.Write(p[:n])
+	if !b.done {
+		b.kept.Write(p[:n])
+	}
 	b.begun = true
 	return n, err
 }
+
+// stop is called when the body is not needed once more: a stream is read on.
+func (b *replay) stop() { b.done, b.kept = true, bytes.Buffer{} }
 
 // again returns the whole body.
 func (b *replay) again() io.ReadCloser {

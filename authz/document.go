@@ -48,9 +48,9 @@ func (p *Plan) validate() (faults []error) {
 }
 
 // requestParts returns documents that hold only what requests meet: paths, parameters, bodies and
-// the security schemes that are in use. There is more than one where paths have the same shape,
-// which the validator does not take, and which is clear as long as no two of them have the same
-// method.
+// the security schemes that are in use, without the schemas, which the schema compiler reads. There
+// is more than one where paths have the same shape, which the validator does not take, and which is
+// clear as long as no two of them have the same method.
 func (p *Plan) requestParts() (parts []*openapi3.T) {
 	description := "-"
 	responses := openapi3.NewResponses(
@@ -59,11 +59,11 @@ func (p *Plan) requestParts() (parts []*openapi3.T) {
 	shapes := map[string]int{}
 	for _, template := range slices.Sorted(maps.Keys(p.doc.Paths.Map())) {
 		item := orEmpty(p.doc.Paths.Value(template))
-		kept := &openapi3.PathItem{Parameters: item.Parameters, Origin: item.Origin}
+		kept := &openapi3.PathItem{Parameters: bareParameters(item.Parameters), Origin: item.Origin}
 		for method, o := range item.Operations() {
 			kept.SetOperation(method, &openapi3.Operation{
-				Parameters: o.Parameters, RequestBody: o.RequestBody, Responses: responses,
-				Origin: o.Origin,
+				Parameters: bareParameters(o.Parameters), RequestBody: bareBody(o.RequestBody),
+				Responses: responses, Origin: o.Origin,
 			})
 		}
 		at := shapes[shapeOf(template)]
@@ -79,6 +79,51 @@ func (p *Plan) requestParts() (parts []*openapi3.T) {
 		}
 	}
 	return parts
+}
+
+// bareParameters returns parameters with schemas that say nothing.
+func bareParameters(all openapi3.Parameters) (bare openapi3.Parameters) {
+	for _, ref := range all {
+		if ref != nil && ref.Value != nil {
+			p := *ref.Value
+			p.Schema, p.Content = bareSchema(p.Schema), bareContent(p.Content)
+			ref = &openapi3.ParameterRef{Value: &p}
+		}
+		bare = append(bare, ref)
+	}
+	return bare
+}
+
+func bareBody(ref *openapi3.RequestBodyRef) *openapi3.RequestBodyRef {
+	if ref == nil || ref.Value == nil {
+		return ref
+	}
+	body := *ref.Value
+	body.Content = bareContent(body.Content)
+	return &openapi3.RequestBodyRef{Value: &body}
+}
+
+func bareContent(content openapi3.Content) openapi3.Content {
+	if content == nil {
+		return nil
+	}
+	bare := openapi3.Content{}
+	for name, media := range content {
+		if media != nil {
+			m := *media
+			m.Schema, m.ItemSchema = bareSchema(m.Schema), bareSchema(m.ItemSchema)
+			media = &m
+		}
+		bare[name] = media
+	}
+	return bare
+}
+
+func bareSchema(ref *openapi3.SchemaRef) *openapi3.SchemaRef {
+	if ref == nil {
+		return nil
+	}
+	return &openapi3.SchemaRef{Value: &openapi3.Schema{}}
 }
 
 func (p *Plan) emptyPart(withSchemes bool) *openapi3.T {

@@ -54,6 +54,9 @@ var extensions = map[string]extension{
 	"x-authz-timeout": {atOperation, "a positive duration such as 90s or 2m, or none",
 		readTimeout},
 
+	"x-authz-stream":         {atOperation, "true or false", readStream},
+	"x-authz-outlives-token": {atOperation, "true or false", readOutlivesToken},
+
 	// read by the tool
 	"x-authz-lint-ignore": {atOperation, "a list of rules of authz lint", isList},
 	"x-authz-introspect":  {atOperation, "true or false", readIntrospect},
@@ -77,6 +80,16 @@ func readIntrospect(o *Operation, value any) bool {
 func readOwner(o *Operation, value any) bool {
 	o.OwnedBySubject = value == "subject"
 	return o.OwnedBySubject
+}
+
+func readStream(o *Operation, value any) (ok bool) {
+	o.Stream, ok = value.(bool)
+	return ok
+}
+
+func readOutlivesToken(o *Operation, value any) (ok bool) {
+	o.OutlivesToken, ok = value.(bool)
+	return ok
 }
 
 const extensionPrefix = "x-authz-"

@@ -63,6 +63,9 @@ type Config struct {
 	// Unstated says what becomes of operations whose security is not stated. Default
 	// [RefuseUnstated].
 	Unstated Unstated
+	// Undecoded says what becomes of media types of bodies that cannot be held to their schemas.
+	// Default [RefuseUndecoded].
+	Undecoded Undecoded
 	// CookieOrigins are the origins, such as https://app.example.com, beside the API's own whose pages may
 	// change something with nothing but a credential that browsers add by themselves: a cookie,
 	// HTTP Basic or a client certificate. See [http.CrossOriginProtection].

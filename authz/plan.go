@@ -55,6 +55,11 @@ type Operation struct {
 	// Introspect: an access token is accepted only if its issuer says now that it is active. See
 	// x-authz-introspect.
 	Introspect bool
+	// Stream: the handler reads the body of a request while it arrives. See x-authz-stream.
+	Stream bool
+	// OutlivesToken: a response that streams goes on when the token has expired. See
+	// x-authz-outlives-token and [Admission.Expiry].
+	OutlivesToken bool
 	// OwnedBySubject: what the operation reads or writes belongs to the principal that made it. The
 	// conformance kit asks for it as another; a handler enforces it. See x-authz-owner.
 	OwnedBySubject bool
@@ -191,6 +196,15 @@ const (
 	DenyUnstated                   // every request to such an operation is refused
 )
 
+// Undecoded says what becomes of media types of a request body that nothing decodes, such as
+// application/xml, and whose schema says more than that they are bytes or text.
+type Undecoded int
+
+const (
+	RefuseUndecoded Undecoded = iota // the document has a fault, and is not served
+	DenyUndecoded                    // a body of such a type is answered with 415
+)
+
 // Compile compiles a document. The error joins a [*Fault] for each of its faults.
 func Compile(doc *openapi3.T) (*Plan, error) { return Config{Document: doc}.Compile() }
 
@@ -272,6 +286,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		}
 		compiler = schema.NewCompiler(p.doc, schema.Options{
 			IgnoreFormats: c.IgnoreFormats, RefuseReadOnly: c.RefuseReadOnly,
+			DenyUndecoded: c.Undecoded == DenyUndecoded,
 		})
 		for _, name := range c.IgnoreFormats {
 			if !schema.IsKnownFormat(name) {
@@ -398,7 +413,7 @@ func (p *Plan) readOperation(c Config, method, template string,
 			problem("security", "an alternative of its security is null: write {} if a token is "+
 				"optional, or take it out")
 		}
-		alternative, problems := p.readAlternative(requirement)
+		alternative, problems := p.readAlternative(requirement, c.Without)
 		for _, text := range problems {
 			problem("security", text)
 		}
@@ -418,7 +433,9 @@ func (p *Plan) readOperation(c Config, method, template string,
 	return o, faults
 }
 
-func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (
+func (p *Plan) readAlternative(
+	requirement openapi3.SecurityRequirement, without []string,
+) (
 	alternative Alternative, problems []string) {
 	alternative = Alternative{}
 	// what the Authorization header is to hold, and for which scheme
@@ -428,7 +445,9 @@ func (p *Plan) readAlternative(requirement openapi3.SecurityRequirement) (
 		alternative = append(alternative, Requirement{name, slices.Clone(scopes)})
 		s, err := p.scheme(name)
 		if err != nil {
-			problems = append(problems, err.Error())
+			if !slices.Contains(without, name) {
+				problems = append(problems, err.Error())
+			}
 			continue
 		}
 		if scopes == nil {
@@ -505,6 +524,11 @@ func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error)
 	}
 	var errs []error
 	o.schema, errs = compiler.Operation(o.route.PathItem, o.route.Operation)
+	if o.Stream && errs == nil {
+		for _, err := range o.schema.Stream() {
+			errs = append(errs, fmt.Errorf("x-authz-stream: %w", err))
+		}
+	}
 	for _, err := range errs {
 		problem(err.Error())
 	}

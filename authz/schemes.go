@@ -125,8 +125,10 @@ func readScheme(name string, spec *openapi3.SecurityScheme) (*scheme, []error) {
 	if spec.Type == "oauth2" {
 		s.where = where + ".flows"
 		for _, flow := range flows(spec.Flows) {
-			for _, scope := range slices.Sorted(maps.Keys(flow.Scopes)) {
-				declare("flows", scope, flow.Scopes[scope])
+			for scope, description := range flow.Scopes {
+				if checkScope(scope) == nil { // others are faults where an operation demands them
+					s.scopes[scope] = description
+				}
 			}
 		}
 	}
@@ -154,6 +156,24 @@ func (p *Plan) scheme(name string) (*scheme, error) {
 	return nil,
 		fmt.Errorf(
 			"security scheme %s is not declared: declare it under components.securitySchemes", name)
+}
+
+// demands reports whether some security requirement of the document names a scheme.
+func (p *Plan) demands(name string) bool {
+	named := func(all openapi3.SecurityRequirements) bool {
+		return slices.ContainsFunc(all, func(r openapi3.SecurityRequirement) bool {
+			_, found := r[name]
+			return found
+		})
+	}
+	for _, item := range p.doc.Paths.Map() {
+		for _, o := range orEmpty(item).Operations() {
+			if o.Security != nil && named(*o.Security) {
+				return true
+			}
+		}
+	}
+	return named(p.doc.Security)
 }
 
 // declares reports why a scope may not be used: a misspelt one would lock everybody out, or hide

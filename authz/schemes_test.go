@@ -117,7 +117,8 @@ func TestOtherSchemesAreEnforcedByTheSameVerifier(t *testing.T) {
 func TestFaultsOfSchemesAndStepUp(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, fault string }{
 		"scope of no flow":      {"{oauth: [read:things]}], responses", "{oauth: [reed:things]}], responses", "scope reed:things is not declared: is it misspelt? Declare it under components.securitySchemes.oauth.flows"},
-		"flow declares rubbish": {"write:things: Write", `"write things": Write`, "allow in a scope"},
+		"scope with a space":    {"{oauth: [read:things]}], responses", "{oauth: [read things]}], responses", "allow in a scope"},
+		"flow declares rubbish": {"write:things: Write", `"write things": Write`, "scope write:things is not declared"},
 		"mutual TLS":            {"{type: openIdConnect, openIdConnectUrl: /.well-known/openid-configuration}", "{type: mutualTLS}", "mutualTLS"},
 		"acr is no list":        {"operationId: viaOIDC,", "operationId: viaOIDC, x-acr-values: mfa,", "x-acr-values: expected a list of one or more strings"},
 		"acr with a quote":      {"operationId: viaOIDC,", `operationId: viaOIDC, x-acr-values: ['m"fa'],`, "x-acr-values: expected a list of one or more strings of printable ASCII"},

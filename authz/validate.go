@@ -28,10 +28,35 @@ func (g *Gate) validate(
 	}
 	a.raw = content.Body
 	accepted, err := op.schema.Check(r, param, content)
-	if err != nil {
+	switch {
+	case err != nil && content.Stream != nil:
+		return nil, unread(err)
+	case err != nil:
 		return nil, invalid(err, true)
+	case accepted.Stream != nil:
+		accepted.Stream = streamed{accepted.Stream}
 	}
 	return accepted.Apply(r), nil
+}
+
+// streamed is a body that is checked while the handler reads it: what is wrong with it is an [*Error]
+// in place of io.EOF.
+type streamed struct{ io.Reader }
+
+func (s streamed) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = unread(err)
+	}
+	return n, err
+}
+
+// unread returns the refusal of a body that has not been read to its end.
+func unread(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return invalid(err, false)
 }
 
 // RawBody returns the body of a request as it was sent, for handlers that verify a signature or a
@@ -66,6 +91,9 @@ func invalid(err error, bodyRead bool) *Error {
 	switch found.Kind {
 	case schema.NotFound:
 		e.schema = false
+	case schema.TooLarge:
+		e.schema = false
+		e.Detail = "The fields before the first file are larger than is accepted."
 	case schema.MediaType:
 		e.Detail = "This operation does not take a body of this Content-Type."
 	case schema.Budget, schema.PatternTimeout:
@@ -96,6 +124,7 @@ var kindOfInvalid = map[schema.Kind]Kind{
 	schema.InvalidParameter: InvalidParameter,
 	schema.InvalidBody:      InvalidBody,
 	schema.MediaType:        UnsupportedMediaType,
+	schema.TooLarge:         BodyTooLarge,
 }
 
 // sentence says what is wrong, and where.
@@ -110,7 +139,8 @@ func sentence(d schema.Detail) string {
 	return s + " " + d.Text + "."
 }
 
-// readBody reads the body of a request whose operation takes one, and refuses any other body.
+// readBody reads the body of a request whose operation takes one, and refuses any other body. What
+// is streamed is read later.
 func (g *Gate) readBody(r *http.Request, op *operation) (content schema.Content, err error) {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return content, nil
@@ -137,19 +167,39 @@ func (g *Gate) readBody(r *http.Request, op *operation) (content schema.Content,
 	if r.ContentLength > limit {
 		return content, tooLarge(limit)
 	}
+	if op.Stream {
+		content.Stream = bounded{http.MaxBytesReader(nil, r.Body, limit)}
+		content.MaxFields = min(limit, g.maxBody)
+		return content, nil
+	}
 	content.Body, err = readAll(r.Body, r.ContentLength, limit)
+	if err != nil {
+		err = unreadable(err)
+	}
+	return content, err
+}
+
+// bounded is a body whose errors are refusals.
+type bounded struct{ io.Reader }
+
+func (b bounded) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = unreadable(err)
+	}
+	return n, err
+}
+
+// unreadable returns the refusal of a body that cannot be read to its end.
+func unreadable(err error) error {
 	var over *http.MaxBytesError // ours, or that of a server with a lower limit
 	switch {
 	case errors.As(err, &over):
-		return content, tooLarge(over.Limit)
+		return tooLarge(over.Limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return content, &Error{Kind: Other, status: http.StatusRequestTimeout, Err: err}
-	case err != nil:
-		return content, &Error{
-			Kind: InvalidBody, Detail: "The body could not be read to its end.", Err: err,
-		}
+		return &Error{Kind: Other, status: http.StatusRequestTimeout, Err: err}
 	}
-	return content, nil
+	return &Error{Kind: InvalidBody, Detail: "The body could not be read to its end.", Err: err}
 }
 
 // mediaType reads the one Content-Type that a body must have.

@@ -637,7 +637,8 @@ func TestUnenforceableSchemas(t *testing.T) {
 		`{const: 1, patternProperties: {"^a": {type: string}}}`:                     true,
 		`{const: 1, patternProperties: {"(?=a)": {type: string}}}`:                  true,
 		`{properties: {a: {const: 1}, b: {items: {patternProperties: {"(": {}}}}}}`: false,
-		`{type: string, pattern: '^[\u0041-\u005a]+$'}`:                             false,
+		`{type: string, pattern: '^[\u0041-\u005a]+$'}`:                             true,
+		`{type: string, maxLenght: 5}`:                                              false,
 		`{type: string, pattern: '^[A-Z]+$'}`:                                       true,
 	} {
 		_, err := authz.Compile(load(t, fmt.Sprintf(document, schema)))

@@ -126,8 +126,8 @@ func TestNoValidRequest(t *testing.T) {
 		{`{$ref: "#/components/schemas/Endless"}`, `requires itself`, ``},
 		{`{type: array, minItems: 1000000, items: {}}`, `more than the 4096`, ``},
 		{`{oneOf: [{type: string, maxLength: 0, minLength: 1}]}`, `no branch of oneOf`, ``},
-		{`{type: object, required: [a], properties: {a: {type: string}, b: {type: string}}, dependentRequired: {a: [b]}}`, `properties 'b' required`, `{"a":"1","b":"2"}`},
-		{`{type: object, required: [a], properties: {a: {not: {type: string}}}}`, `at '/a': 'not' failed`, `{"a":1}`},
+		{`{type: object, required: [a], properties: {a: {type: string}, b: {type: string}}, dependentRequired: {a: [b]}}`, `/b is missing, as a is there`, `{"a":"1","b":"2"}`},
+		{`{type: object, required: [a], properties: {a: {not: {type: string}}}}`, `/a matches the schema that it must not match`, `{"a":1}`},
 	} {
 		target := authztest.Target{Document: withBody(t, "3.1.0", test.schema)}
 		body, fault := sent(t, target)
@@ -186,7 +186,7 @@ paths:
 			Query: url.Values{"q": {"&"}, "r": {"5"}}, Header: http.Header{"X-H": {"h"}},
 		}, `GET /base/a/x%2F%20y/b/%C3%BC?q=%26&r=5 h`},
 		{"some", authztest.Request{Path: map[string]string{"one": "xy"}}, `GET /base/a/xy/b/a?q=a a`},
-		{"wrong", authztest.Request{Path: map[string]string{"one": "xy"}, Query: url.Values{"r": {"five"}}}, `parameter "r" in query`},
+		{"wrong", authztest.Request{Path: map[string]string{"one": "xy"}, Query: url.Values{"r": {"five"}}}, `query r: it is not of type integer`},
 		{"too few", authztest.Request{}, `the path parameter one: no string could be made`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -176,7 +176,7 @@ func prepare(target Target) (*run, error) {
 		Document: target.Document,
 		Without:  target.Without,
 		Unstated: target.Unstated,
-	}.Compile()
+	}.CompileSecurity()
 	if err != nil {
 		return nil, errors.Join(append(faults, err)...)
 	}
@@ -187,8 +187,9 @@ func prepare(target Target) (*run, error) {
 		}
 	}
 	broken := map[string]error{}
+	sampler := newSampler(target.Document)
 	for _, o := range plan.Operations() {
-		request, err := build(target.Document, o, target.Requests[o.ID])
+		request, err := sampler.build(o, target.Requests[o.ID])
 		if err != nil {
 			broken[o.ID] = fmt.Errorf(
 				"no valid request could be built: %w. Give an example in the document, or "+

@@ -12,12 +12,21 @@ import (
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	engine "github.com/oasgate/oasgate/authz/internal/schema"
 )
 
 // sampler makes values that match the schemas of a document: small ones, with nothing that is not
 // required. It knows the usual keywords and need not know all, for what it makes is validated
 // before it is used.
-type sampler struct{ doc *openapi3.T }
+type sampler struct {
+	doc      *openapi3.T
+	compiler *engine.Compiler
+}
+
+func newSampler(doc *openapi3.T) sampler {
+	return sampler{doc, engine.NewCompiler(doc, engine.Options{DenyUndecoded: true})}
+}
 
 // Bounds of what is made: schemas may require themselves, or more than a test should send.
 const (
@@ -76,15 +85,12 @@ func (s sampler) accepts(schema *openapi3.Schema, v any) bool {
 	if err != nil {
 		return false
 	}
-	var plain any
-	if err := json.Unmarshal(b, &plain); err != nil {
+	compiled, err := s.compiler.Schema(&openapi3.SchemaRef{Value: schema})
+	if err != nil {
 		return false
 	}
-	options := []openapi3.SchemaValidationOption{openapi3.VisitAsRequest()}
-	if s.doc.IsOpenAPI31OrLater() {
-		options = append(options, openapi3.EnableJSONSchema2020())
-	}
-	return s.doc.ValidateSchemaJSON(schema, plain, options...) == nil
+	_, err = compiled.Validate(b)
+	return err == nil
 }
 
 // value makes the nth of the values of a schema: they differ, where that is easy, so that items can

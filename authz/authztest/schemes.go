@@ -192,10 +192,13 @@ func (s schemes) alternativeCases(
 		cases = append(cases, c)
 		return &cases[len(cases)-1]
 	}
-	// A bad credential is refused unless what is left is enough, and where none is needed.
+	// A bad credential is refused unless what is left is enough, and where none is needed. The
+	// nearest miss is told: that of another alternative may be nearer.
 	bad := func(rest presented, kind authz.Kind) authz.Kind {
-		if s.wants(o, rest) == "" && !o.Optional() {
-			return ""
+		switch want := s.wants(o, rest); {
+		case o.Optional():
+		case want == "", want == authz.InsufficientScope, want == authz.InsufficientRole:
+			return want
 		}
 		return kind
 	}

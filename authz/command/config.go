@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/internal/jsonlines"
 	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/authz/token"
@@ -344,6 +345,19 @@ func (f *faults) positive(key, given string) time.Duration {
 	d, err := time.ParseDuration(given)
 	if err != nil || d <= 0 {
 		f.add(key, given, "a positive duration with its unit, such as 30s, 15m or 1h")
+	}
+	return d
+}
+
+// timeout returns 0 for a fault.
+func (f *faults) timeout(key, given string) time.Duration {
+	if given == "none" {
+		return authz.NoTimeout
+	}
+	d, err := time.ParseDuration(given)
+	if err != nil || d <= 0 {
+		f.add(key, given, "a positive duration with its unit, such as 20s or 2m, or none")
+		return 0
 	}
 	return d
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
@@ -16,13 +17,15 @@ import (
 // policyConfig holds the settings of serve and dev that concern the document. The values are
 // strings, as in [config].
 type policyConfig struct {
-	Overlays    string `name:"overlay" key:"OVERLAY" group:"The document:" help:"OpenAPI overlays to apply to the document, in this order, separated by commas."`
-	BasePath    string `name:"base-path" key:"BASE_PATH" group:"The document:" help:"Prefix of the document's paths, such as /v1; / for none. Default: the path of the document's servers."`
-	PublicPath  string `name:"public-path" key:"PUBLIC_PATH" group:"The document:" help:"The prefix for clients, if a proxy changes it; / for none. Default: the base path."`
-	Without     string `name:"without" key:"WITHOUT" group:"The document:" help:"Security schemes to disable, separated by commas. An operation with no other scheme is closed."`
-	Unstated    string `name:"unstated" key:"UNSTATED" default:"refuse" group:"The document:" help:"Operations without a security requirement: refuse (to start) or deny (every request to them)."`
-	MaxBody     string `name:"max-body" key:"MAX_BODY" default:"1MiB" group:"The document:" help:"Maximum size of a request body. An operation can override it with x-authz-max-body."`
-	Credentials string `name:"credentials" key:"CREDENTIALS" group:"The document:" help:"YAML file of API keys and HTTP Basic users, by security scheme. serve reloads it on SIGHUP. The command credential creates entries."`
+	Overlays       string `name:"overlay" key:"OVERLAY" group:"The document:" help:"OpenAPI overlays to apply to the document, in this order, separated by commas."`
+	BasePath       string `name:"base-path" key:"BASE_PATH" group:"The document:" help:"Prefix of the document's paths, such as /v1; / for none. Default: the path of the document's servers."`
+	PublicPath     string `name:"public-path" key:"PUBLIC_PATH" group:"The document:" help:"The prefix for clients, if a proxy changes it; / for none. Default: the base path."`
+	Without        string `name:"without" key:"WITHOUT" group:"The document:" help:"Security schemes to disable, separated by commas. An operation with no other scheme is closed."`
+	Unstated       string `name:"unstated" key:"UNSTATED" default:"refuse" group:"The document:" help:"Operations without a security requirement: refuse (to start) or deny (every request to them)."`
+	MaxBody        string `name:"max-body" key:"MAX_BODY" default:"1MiB" group:"The document:" help:"Maximum size of a request body. An operation can override it with x-authz-max-body."`
+	RequestTimeout string `name:"request-timeout" key:"REQUEST_TIMEOUT" default:"20s" group:"The document:" help:"Maximum time of a request, such as 20s or 2m, or none. An operation can override it with x-authz-timeout. Responses that stream are limited by progress instead."`
+	WriteTimeout   string `name:"write-timeout" key:"WRITE_TIMEOUT" group:"The document:" help:"Time after which a client that has not received the response is disconnected, or none. Default: 10s more than the request timeout."`
+	Credentials    string `name:"credentials" key:"CREDENTIALS" group:"The document:" help:"YAML file of API keys and HTTP Basic users, by security scheme. serve reloads it on SIGHUP. The command credential creates entries."`
 }
 
 // policy holds the parsed values of a policyConfig.
@@ -32,6 +35,8 @@ type policy struct {
 	without              []string
 	unstated             authz.Unstated
 	maxBody              int64
+	requestTimeout       time.Duration
+	writeTimeout         time.Duration // 0: the default
 	credentials          atomic.Pointer[credentials]
 }
 
@@ -65,6 +70,14 @@ func (c policyConfig) policy(prefix string) (*policy, error) {
 	if p.maxBody, err = authz.ParseSize(c.MaxBody); err != nil {
 		f.add("MAX_BODY", c.MaxBody, "a size such as 1MiB, 64KiB or 1000")
 	}
+	p.requestTimeout = f.timeout("REQUEST_TIMEOUT", c.RequestTimeout)
+	if c.WriteTimeout != "" {
+		p.writeTimeout = f.timeout("WRITE_TIMEOUT", c.WriteTimeout)
+		if p.requestTimeout != 0 && p.writeTimeout != 0 && !outlasts(p.writeTimeout, p.requestTimeout) {
+			f.add("WRITE_TIMEOUT", c.WriteTimeout, "more than %s, which is %s, so that clients "+
+				"can still receive an error", f.key("REQUEST_TIMEOUT"), c.RequestTimeout)
+		}
+	}
 	read, err := c.readCredentials(prefix)
 	if err != nil {
 		f.all = append(f.all, err)
@@ -74,6 +87,11 @@ func (c policyConfig) policy(prefix string) (*policy, error) {
 		return nil, errors.Join(f.all...)
 	}
 	return p, nil
+}
+
+// outlasts reports whether a write timeout leaves time to answer after the request timeout.
+func outlasts(write, request time.Duration) bool {
+	return write == authz.NoTimeout || request != authz.NoTimeout && write > request
 }
 
 // document returns the document with the overlays applied. It sets the base path if it is not set.

@@ -246,17 +246,21 @@ func TestPolicyFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for args, fault := range map[string]string{
-		"--overlay missing.yaml":   `HOOKS_OVERLAY is "missing.yaml": expected a readable file`,
-		"--overlay " + nothing:     "did not match any targets",
-		"--unstated public":        `HOOKS_UNSTATED is "public": expected refuse or deny`,
-		"--max-body 1MB":           `HOOKS_MAX_BODY is "1MB": expected a size`,
-		"--without a,,b":           "HOOKS_WITHOUT",
-		"--without kye":            `Config.Without has "kye"`,
-		"--credentials missing":    "HOOKS_CREDENTIALS",
-		"--credentials " + unknown: `Config.Authenticators has "kye"`,
-		"--base-path v1":           "Config.BasePath",
-		"--public-path v1":         "Config.PublicPath",
-		"--without key":            "security scheme basic (http basic) has no authenticator",
+		"--overlay missing.yaml":                    `HOOKS_OVERLAY is "missing.yaml": expected a readable file`,
+		"--overlay " + nothing:                      "did not match any targets",
+		"--unstated public":                         `HOOKS_UNSTATED is "public": expected refuse or deny`,
+		"--max-body 1MB":                            `HOOKS_MAX_BODY is "1MB": expected a size`,
+		"--request-timeout 20":                      `HOOKS_REQUEST_TIMEOUT is "20": expected a positive duration`,
+		"--write-timeout never":                     `HOOKS_WRITE_TIMEOUT is "never": expected a positive duration`,
+		"--write-timeout 20s":                       "more than HOOKS_REQUEST_TIMEOUT, which is 20s",
+		"--request-timeout none --write-timeout 1m": "more than HOOKS_REQUEST_TIMEOUT, which is none",
+		"--without a,,b":                            "HOOKS_WITHOUT",
+		"--without kye":                             `Config.Without has "kye"`,
+		"--credentials missing":                     "HOOKS_CREDENTIALS",
+		"--credentials " + unknown:                  `Config.Authenticators has "kye"`,
+		"--base-path v1":                            "Config.BasePath",
+		"--public-path v1":                          "Config.PublicPath",
+		"--without key":                             "security scheme basic (http basic) has no authenticator",
 	} {
 		code, _, stderr := run(t, webhooks(), "serve --addr 127.0.0.1:0 --issuer https://issuer.invalid/ --audience a "+args)
 		if code == 0 || !strings.Contains(stderr, fault) {

@@ -149,6 +149,8 @@ func (p *program) run(
 	config.Gate = chain(service.Gate, l.policy.gate, config.Gate)
 	config.Routes, config.Ready, config.Replays = service.Routes, service.Ready, service.Replays
 	config.Telemetry, config.Pools = telemetry, service.Pools
+	config.RequestTimeout = l.policy.requestTimeout
+	config.WriteTimeout = l.policy.writeTimeout
 	config.ProblemTypeBase, config.Source = p.ProblemTypeBase, p.Source
 	s, err := server.New(life, config)
 	if err != nil {

@@ -91,7 +91,7 @@ func (s *Server) ServeAdmin(
 	admin := http.Server{
 		Handler:           s.Admin(config),
 		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
+		ReadTimeout:       requestTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes, // no WriteTimeout: a profile takes as long as it is asked to
 		ErrorLog:          s.http.ErrorLog,

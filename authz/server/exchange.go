@@ -3,20 +3,19 @@ package server
 import (
 	"bufio"
 	"crypto/rand"
+	"errors"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/server/internal/lazyconn"
 	"github.com/oasgate/oasgate/authz/server/internal/lazydeadline"
 )
-
-// handlerTimeout limits a request's context. It is shorter than writeTimeout, so that the client
-// can still receive an error.
-const handlerTimeout = 20 * time.Second
 
 const requestIDHeader = "X-Request-Id"
 
@@ -31,6 +30,12 @@ type requestIDs struct {
 
 func newRequestIDs() requestIDs { return requestIDs{rand.Text() + "-", new(atomic.Uint64)} }
 
+func (ids requestIDs) next() string {
+	var buffer [48]byte
+	id := append(buffer[:0], ids.prefix...)
+	return string(strconv.AppendUint(id, ids.count.Add(1), 36))
+}
+
 // exchange is a request and its response. It is the request's context, in which the gate stores its
 // result, it is the response writer, and it records what is logged. It is one struct to save
 // allocations.
@@ -38,84 +43,114 @@ type exchange struct {
 	authz.Admission // its Context is deadline
 	http.ResponseWriter
 	deadline lazydeadline.Context
-	id       [1]string // the value of the header
+	limits   *limits
+	stream   *stream        // nil: the response is not one
+	taken    *lazyconn.Conn // by the handler; nil: it is not
+	id       [1]string      // the value of the header
 	start    time.Time
 	status   int // 0: the response has not started
 	bytes    int64
+	cut      error  // why the response could not be sent in time
 	stack    []byte // of a panic
 }
 
 // begin returns the exchange of a request. Its ID is that of the request's header if it is valid,
 // otherwise a new one.
-func (ids requestIDs) begin(w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{ResponseWriter: w, start: time.Now()}
-	x.deadline.Init(r.Context(), x.start.Add(handlerTimeout))
+func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
+	x := &exchange{ResponseWriter: w, start: time.Now(), limits: &s.limits}
+	x.deadline.Init(r.Context(), s.limits.end(x.start))
 	x.Admission.Context, x.Admission.Limiter = &x.deadline, x
 	if given := r.Header[requestIDHeader]; len(given) > 0 && validID.MatchString(given[0]) {
 		x.id[0] = given[0]
 	} else {
-		var buffer [48]byte
-		id := append(buffer[:0], ids.prefix...)
-		x.id[0] = string(strconv.AppendUint(id, ids.count.Add(1), 36))
+		x.id[0] = s.ids.next()
 	}
 	w.Header()[requestIDHeader] = x.id[:]
 	return x
 }
 
-// end records the status that net/http sends if no response was started.
+// end records the status that net/http sends if no response was started. It sends the rest of a
+// stream, so that the log knows what became of it.
 func (x *exchange) end() {
 	if x.status == 0 {
 		x.status = http.StatusOK
 	}
+	if x.stream != nil {
+		_ = x.FlushError()
+	}
 }
 
 // Limit implements [authz.Admission.Limiter]. It applies x-authz-timeout to the context of the
-// request and to the connection. Contexts that derive from that of the request before the gate keep
-// its deadline.
+// request and to the connection.
 func (x *exchange) Limit(timeout time.Duration) {
-	var end, written time.Time // none
+	var end time.Time // none
 	if timeout != authz.NoTimeout {
 		end = x.start.Add(timeout)
-		written = end.Add(writeTimeout - handlerTimeout)
 	}
 	x.deadline.Reset(end)
 	connection := http.NewResponseController(x.ResponseWriter)
 	_ = connection.SetReadDeadline(end) // the ResponseWriter of a test may have no deadlines
-	_ = connection.SetWriteDeadline(written)
+	if x.limits.endless {
+		end = time.Time{}
+	}
+	_ = connection.SetWriteDeadline(x.limits.afterGrace(end))
 }
 
 func (x *exchange) WriteHeader(status int) {
 	// Other 1xx responses are not final (RFC 9110 §15.2).
 	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
-		x.status = status
+		x.begun(status)
 	}
 	x.ResponseWriter.WriteHeader(status)
 }
 
+// begun is called when the response starts.
+func (x *exchange) begun(status int) {
+	x.status = status
+	if x.Operation != nil && status >= 200 && isStream(x.Header()["Content-Type"]) {
+		x.beginStream()
+	}
+}
+
 func (x *exchange) Write(p []byte) (int, error) {
 	if x.status == 0 {
-		x.status = http.StatusOK
+		x.begun(http.StatusOK)
+	}
+	if x.stream != nil && x.stream.over() {
+		return 0, x.failed(errStreamOver)
 	}
 	n, err := x.ResponseWriter.Write(p)
 	x.bytes += int64(n)
-	return n, err
+	return n, x.failed(err)
 }
 
 // FlushError starts the response if it has not started.
 func (x *exchange) FlushError() error {
 	if x.status == 0 {
-		x.status = http.StatusOK
+		x.begun(http.StatusOK)
 	}
-	return http.NewResponseController(x.ResponseWriter).Flush()
+	return x.failed(http.NewResponseController(x.ResponseWriter).Flush())
+}
+
+// failed notes that the client has not taken the response in time.
+func (x *exchange) failed(err error) error {
+	if err != nil && x.cut == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		x.cut = err
+	}
+	return err
 }
 
 // Hijack takes over the connection. The handler writes the response itself.
 func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(x.ResponseWriter).Hijack()
-	if err == nil && x.status == 0 {
+	if err != nil {
+		return conn, buffered, err
+	}
+	if x.status == 0 {
 		x.status = http.StatusSwitchingProtocols
 	}
-	return conn, buffered, err
+	x.hijacked(conn)
+	return conn, buffered, nil
 }
 
 // Unwrap returns the original writer, for [http.ResponseController].

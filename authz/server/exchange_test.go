@@ -108,7 +108,7 @@ func TestTimeoutOfOperation(t *testing.T) {
 		limit     time.Duration // of the handler; 0: none
 		extended  bool          // the deadlines of the connection are set anew
 	}{
-		{"", handlerTimeout, false},
+		{"", requestTimeout, false},
 		{"5s", 5 * time.Second, true},
 		{"2m", 2 * time.Minute, true},
 		{"none", 0, true},

@@ -86,7 +86,7 @@ func appendAttrs(
 	} else {
 		path = loggable(r.URL.Path)
 	}
-	status, cause := x.result(outcome)
+	status, cause, code := x.result(outcome)
 	attrs = append(attrs,
 		slog.String("method", loggable(r.Method)),
 		slog.String("path", path),  // of the document, or of the request
@@ -109,7 +109,7 @@ func appendAttrs(
 	if cause != nil {
 		attrs = append(attrs,
 			slog.String("cause", jsonlines.Cap(cause.Error(), maxLogged)),
-			slog.String("code", causeOf(cause)),
+			slog.String("code", code),
 		)
 	}
 	if x.stack != nil {

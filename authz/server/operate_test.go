@@ -23,19 +23,19 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// events is a Telemetry that keeps the events.
-type events struct {
+// recorder is a Telemetry that keeps the events.
+type recorder struct {
 	Telemetry
 	mu  sync.Mutex
 	all []Event
 }
 
-func (e *events) Begin(r *http.Request) context.Context              { return r.Context() }
-func (e *events) Trace(context.Context) (traceID, spanID string)     { return "trace", "span" }
-func (e *events) Watch(func() Stats) error                           { return nil }
-func (e *events) Transport(next http.RoundTripper) http.RoundTripper { return next }
+func (e *recorder) Begin(r *http.Request) context.Context              { return r.Context() }
+func (e *recorder) Trace(context.Context) (traceID, spanID string)     { return "trace", "span" }
+func (e *recorder) Watch(func() Stats) error                           { return nil }
+func (e *recorder) Transport(next http.RoundTripper) http.RoundTripper { return next }
 
-func (e *events) End(_ context.Context, event Event) {
+func (e *recorder) End(_ context.Context, event Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	event.Duration = 0
@@ -43,7 +43,7 @@ func (e *events) End(_ context.Context, event Event) {
 }
 
 // last waits for the event of a path and returns it.
-func (e *events) last(t *testing.T, path string) (found Event) {
+func (e *recorder) last(t *testing.T, path string) (found Event) {
 	t.Helper()
 	eventually(t, "the request to "+path+" ends", func() bool {
 		e.mu.Lock()
@@ -61,7 +61,7 @@ func (e *events) last(t *testing.T, path string) (found Event) {
 
 // What strangers send is never a label.
 func TestEvents(t *testing.T) {
-	seen := &events{}
+	seen := &recorder{}
 	r := start(t, func(c *Config) { c.Telemetry = seen })
 	r.call(t)
 	if got, want := seen.last(t, private.path), (Event{
@@ -88,7 +88,7 @@ func TestEvents(t *testing.T) {
 }
 
 func TestClientClosed(t *testing.T) {
-	seen := &events{}
+	seen := &recorder{}
 	entered := make(chan struct{})
 	r := startAnswering(t, func(c echo.Context) error {
 		close(entered)
@@ -393,7 +393,6 @@ func TestCauseOf(t *testing.T) {
 		{&authz.Error{Kind: authz.Other}, "other"},
 		{&authz.Error{Kind: authz.NotFound}, "not-found"},
 		{&authz.Error{Kind: authz.InvalidToken, Err: &token.Error{Code: token.Expired}}, "expired"},
-		{errClientClosed, "client_closed"},
 	} {
 		if got := causeOf(test.err); got != test.want {
 			t.Errorf("the cause of %v is %q, want %q", test.err, got, test.want)

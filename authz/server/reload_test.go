@@ -444,7 +444,7 @@ func TestReplacedVerifierEnds(t *testing.T) {
 		if err := server.Reload(issuers); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(handlerTimeout - time.Nanosecond)
+		time.Sleep(requestTimeout - time.Nanosecond)
 		if ended.Load() {
 			t.Errorf("it ended while a request may still wait for its keys")
 		}

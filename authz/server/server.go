@@ -38,12 +38,12 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Limits of a request: see also handlerTimeout. The limit of the headers is larger than that of a
-// token, so that the gate refuses large tokens.
+// Limits of a request. The limit of the headers is larger than that of a token, so that the gate
+// refuses large tokens.
 const (
+	requestTimeout    = 20 * time.Second
+	writeGrace        = 10 * time.Second
 	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 15 * time.Second
-	writeTimeout      = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
 	drainTimeout      = 20 * time.Second
 	maxHeaderBytes    = 32 << 10
@@ -83,6 +83,20 @@ type Config struct {
 	// Pools returns the state of the program's pools of connections, by name, for Telemetry.
 	Pools func() map[string]Pool
 
+	// RequestTimeout is how long a request may take. Then its context ends, which handlers must
+	// obey. x-authz-timeout of an operation replaces it. Three quarters of it are for the body to
+	// arrive. Default 20 s; [authz.NoTimeout]: none.
+	RequestTimeout time.Duration
+	// WriteTimeout is when, after its headers, the response to a request must have been sent. It is
+	// longer than RequestTimeout, and applies in proportion to the timeouts of operations. A
+	// slower client is cut off. Default: 10 s more than RequestTimeout; [authz.NoTimeout]: none.
+	WriteTimeout time.Duration
+	// Progress replaces both for responses that stream: text/event-stream, everything that is not
+	// text, JSON, XML or YAML, and connections that a handler hijacks. They end when the token
+	// expires, unless the operation has x-authz-outlives-token, or when its x-authz-timeout has
+	// passed. Default 30 KiB in 30 s.
+	Progress Progress
+
 	// Ready returns an error if the server cannot answer requests now, for example because its
 	// database is unreachable. Then the status of /readyz is 503. The error is logged only.
 	Ready func(context.Context) error
@@ -106,6 +120,8 @@ type Server struct {
 	ctx      context.Context // of background work
 	config   Config
 	ids      requestIDs
+	limits   limits
+	drain    context.CancelFunc // ends the streams
 	log      requestLog
 	cors     *crossOrigin // nil: off
 	guard    atomic.Pointer[guard]
@@ -129,7 +145,10 @@ func New(ctx context.Context, config Config) (*Server, error) {
 			s.config.Replays = t.Replays(config.Replays)
 		}
 	}
-	faults := checkOrigins(config.CORSOrigins)
+	var faults []error
+	s.limits, faults = readLimits(config)
+	s.limits.draining, s.drain = context.WithCancel(context.Background())
+	faults = append(faults, checkOrigins(config.CORSOrigins)...)
 	if config.Document == nil {
 		faults = append(faults, errors.New("server: Config.Document is nil"))
 	}
@@ -163,13 +182,19 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	s.http = http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
+		ConnContext:       withConn,
+		ConnState:         resetConn,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelWarn),
 		// ServeHTTP answers OPTIONS *, too.
 		DisableGeneralOptionsHandler: true,
+	}
+	if limit := s.limits.request; limit != authz.NoTimeout {
+		s.http.ReadTimeout = limit * 3 / 4
+		if !s.limits.endless {
+			s.http.WriteTimeout = limit + s.limits.grace
+		}
 	}
 	return s, nil
 }
@@ -180,7 +205,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(s.config.Telemetry.Begin(r))
 	}
 	s.active.Add(1)
-	x := s.ids.begin(w, r)
+	x := s.begin(w, r)
 	defer s.end(x, r)
 	r = r.WithContext(x)
 	guard := s.guard.Load()
@@ -209,6 +234,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) end(x *exchange, r *http.Request) {
 	s.active.Add(-1)
 	x.deadline.Release()
+	if x.stream != nil {
+		x.stream.done()
+	}
 	took := time.Since(x.start)
 	s.log.write(x, r, took)
 	if s.config.Telemetry != nil {
@@ -244,6 +272,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	s.config.Logger.Info("stopping",
 		"linger", s.config.Linger.String(), "drain", drainTimeout.String())
 	time.Sleep(s.config.Linger)
+	s.drain()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(drain); err != nil {
@@ -271,7 +300,7 @@ func (s *Server) Reload(issuers []token.Issuer) error {
 	s.use(next, issuers)
 	go next.fetchKeys(s.ctx)
 	// Active requests can wait for the keys of the old issuers until their time limit.
-	time.AfterFunc(handlerTimeout, previous.cancel)
+	time.AfterFunc(max(requestTimeout, s.limits.request), previous.cancel)
 	return nil
 }
 

@@ -65,6 +65,8 @@ const (
 	Refused      Outcome = "refused"       // 4xx
 	Failed       Outcome = "failed"        // 5xx
 	ClientClosed Outcome = "client_closed" // the client closed the connection before the response
+	Cut          Outcome = "cut"           // the client was too slow, and has only a part
+	Ended        Outcome = "ended"         // a stream ended with its token, or at its time
 )
 
 // Stats is the state of a server.
@@ -101,10 +103,10 @@ func (s *Server) Stats() Stats {
 // event describes a request that has been handled.
 func (s *Server) event(x *exchange, r *http.Request, took time.Duration) Event {
 	outcome := x.outcome(r)
-	status, cause := x.result(outcome)
+	status, _, code := x.result(outcome)
 	e := Event{
 		Method: method(r.Method), Path: loggable(r.URL.Path), Status: status,
-		Outcome: outcome, Cause: causeOf(cause), Duration: took,
+		Outcome: outcome, Cause: code, Duration: took,
 	}
 	if x.Reported != nil {
 		e.Reported = causeOf(x.Reported)
@@ -122,6 +124,10 @@ func (s *Server) event(x *exchange, r *http.Request, took time.Duration) Event {
 // and not at the time limit of the request.
 func (x *exchange) outcome(r *http.Request) Outcome {
 	switch closed := r.Context().Err() != nil; {
+	case x.cut != nil, x.taken != nil && x.taken.Cut():
+		return Cut
+	case x.stream != nil && x.stream.over():
+		return Ended
 	case closed && (x.status == 0 || x.status >= 500):
 		return ClientClosed
 	case x.status >= 500:
@@ -135,23 +141,24 @@ func (x *exchange) outcome(r *http.Request) Outcome {
 // errClientClosed is the cause of what a handler says of a request whose client has gone.
 var errClientClosed = errors.New("the client closed the connection")
 
-// result returns the status and the cause of a request. If the client has gone, it got neither, and
-// they are about the handler's attempt to go on: for example, "the database is unavailable".
-func (x *exchange) result(outcome Outcome) (status int, cause error) {
-	if outcome == ClientClosed {
-		return 0, errClientClosed
+// result returns the status and the cause of a request, and its code. If the client has gone, it got
+// neither, and they are about the handler's attempt to go on: for example, "the database is
+// unavailable".
+func (x *exchange) result(outcome Outcome) (status int, cause error, code string) {
+	switch outcome {
+	case ClientClosed:
+		return 0, errClientClosed, string(ClientClosed)
+	case Cut:
+		return 0, cmp.Or(x.cut, x.Cause), string(Cut)
 	}
-	return x.status, x.Cause
+	return x.status, x.Cause, causeOf(x.Cause)
 }
 
 // causeOf returns the code of an error: that of the check that a token failed, or else the kind of
 // the problem.
 func causeOf(err error) string {
-	switch err {
-	case nil:
+	if err == nil {
 		return ""
-	case errClientClosed:
-		return string(ClientClosed)
 	}
 	if refused, ok := errors.AsType[*token.Error](err); ok {
 		return cmp.Or(string(refused.Code), "token")

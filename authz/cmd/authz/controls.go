@@ -250,7 +250,9 @@ func extensionChanges(was, now map[string]any) (details []detail) {
 
 // limits replace a limit of the server, which may be higher or lower: to add or to remove one has
 // no direction of its own.
-var limits = map[string]bool{"x-authz-max-body": true, "x-authz-timeout": true}
+var limits = map[string]bool{
+	"x-authz-max-body": true, "x-authz-timeout": true, "x-authz-outlives-token": true,
+}
 
 var size = regexp.MustCompile(`^(\d+) ?(B|KiB|MiB|GiB|)$`)
 

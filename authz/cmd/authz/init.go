@@ -25,6 +25,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/authztest"
 	"github.com/oasgate/oasgate/authz/internal/echopath"
 	"github.com/oasgate/oasgate/authz/token"
 )
@@ -51,7 +52,9 @@ type repository struct {
 	Library, Module, Name, Title, Prefix string
 	Go, Version, Replace                 string
 	Router, Server, EchoVersion          string
-	Bundle                               bool // the document is in several files
+	Bundle                               bool   // the document is in several files
+	Overlay                              string // file of the overlay; "": there is none
+	Secrets                              bool   // operations take more than access tokens
 	Examples                             bool
 	First                                bool   // there are no handlers yet
 	Receiver                             string // of handlers
@@ -94,6 +97,11 @@ func (c *initCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
+	laid, err := c.overlay(t, r)
+	if err != nil {
+		return err
+	}
+	copies = append(copies, laid...)
 	if r.document, err = t.load(ctx, source, everything, true); err != nil {
 		return err
 	}
@@ -288,6 +296,51 @@ func (c *initCommand) source(r *repository) (name string, copies []initFile, err
 	return c.Document, copies, nil
 }
 
+// overlay returns the overlay of --overlay, if the folder does not have it. In a folder that has
+// one, it is that, so that generated code and the plan are of one document.
+func (c *initCommand) overlay(t *tool, r *repository) ([]initFile, error) {
+	config := filepath.Join(r.folder, ".oapi-codegen.yaml")
+	text, missing := os.ReadFile(config)
+	options, err := readConfig(text)
+	if err != nil {
+		return nil, err
+	}
+	r.Overlay = options.OutputOptions.Overlay.Path
+	had := filepath.Join(r.folder, filepath.FromSlash(r.Overlay))
+	switch given := t.overlays; {
+	case len(given) == 0:
+		if r.Overlay != "" {
+			t.overlays = []string{had}
+		}
+		return nil, nil
+	case len(given) > 1:
+		return nil, errors.New("--overlay has several files, and oapi-codegen applies one: " +
+			"put their actions into one")
+	case r.Bundle:
+		return nil, errors.New("--overlay is for a document in one file, and this one is in " +
+			"several: make one of them by authz bundle")
+	case missing == nil && !sameFile(given[0], had):
+		return nil, fmt.Errorf("--overlay is %s, but %s does not name it under output-options: "+
+			"generated code would be of another document", given[0], config)
+	case missing == nil:
+		return nil, nil
+	}
+	r.Overlay = filepath.Base(t.overlays[0])
+	data, err := os.ReadFile(t.overlays[0])
+	if err != nil {
+		return nil, fmt.Errorf("--overlay: %w", err)
+	}
+	there, err := os.ReadFile(filepath.Join(r.folder, r.Overlay))
+	switch {
+	case err != nil:
+		return []initFile{{name: r.Overlay, data: data}}, nil
+	case !bytes.Equal(there, data):
+		return nil, fmt.Errorf("%s differs from %s, and is not overwritten",
+			filepath.Join(c.Folder, r.Overlay), t.overlays[0])
+	}
+	return nil, nil
+}
+
 func sameFile(a, b string) bool {
 	one, err := os.Stat(a)
 	other, otherErr := os.Stat(b)
@@ -318,9 +371,10 @@ func (c *initCommand) faults(r *repository) (all []string) {
 	name := filepath.Base(cmp.Or(c.Document, "openapi.yaml"))
 	add := func(f *authz.Fault) {
 		where, at := name, f.At
-		if item := r.document.Paths.Value(f.Path); at == nil && item != nil &&
-			item.GetOperation(f.Method) != nil {
-			at = item.GetOperation(f.Method).Origin.Key
+		if item := r.document.Paths.Value(f.Path); at == nil && item != nil {
+			if o := item.GetOperation(f.Method); o != nil && o.Origin != nil { // none with an overlay
+				at = o.Origin.Key
+			}
 		}
 		if at != nil {
 			where = fmt.Sprintf("%s:%d", filepath.Base(cmp.Or(at.File, name)), at.Line)
@@ -333,10 +387,21 @@ func (c *initCommand) faults(r *repository) (all []string) {
 	if all != nil {
 		return all
 	}
-	gate, err := authz.New(authz.Config{Document: r.document, Verifier: &token.Verifier{}})
+	secrets := authztest.NewSecrets(r.document)
+	gate, err := authz.New(authz.Config{
+		Document: r.document, Verifier: &token.Verifier{},
+		Authenticators: secrets.Authenticators(),
+	})
 	if err != nil {
-		return []string{err.Error()}
+		for _, f := range faultsOf(err) {
+			add(f)
+		}
+		if all == nil {
+			all = []string{err.Error()}
+		}
+		return all
 	}
+	r.Secrets = len(secrets.Authenticators()) > 0
 	if r.Router != "std" {
 		_, found := echopath.Read(authz.Gates{gate})
 		for _, f := range faultsOf(errors.Join(found...)) {
@@ -367,7 +432,7 @@ func (r *repository) compose(ctx context.Context, t *tool, source string) error 
 			initOperation{o.ID, o.Method, o.Path, o.access.String()},
 		)
 	}
-	if err := r.generate(ctx, source); err != nil {
+	if err := r.generate(ctx, source, t.overlays); err != nil {
 		return err
 	}
 	for template, name := range map[string]string{

@@ -43,7 +43,7 @@ type initExample struct {
 const generatedFile = "gen/api.gen.go"
 
 // generate generates the Go code of the document, and finds which handlers are missing.
-func (r *repository) generate(ctx context.Context, source string) error {
+func (r *repository) generate(ctx context.Context, source string, overlays []string) error {
 	config, err := os.ReadFile(filepath.Join(r.folder, ".oapi-codegen.yaml"))
 	if err != nil {
 		if config, err = r.fill("oapi-codegen.yaml"); err != nil {
@@ -57,7 +57,11 @@ func (r *repository) generate(ctx context.Context, source string) error {
 		defer os.Remove(source)
 	}
 	// As the generator itself reads it: the order of what it generates is that of the document.
-	doc, err := util.LoadSwagger(source)
+	opts := util.LoadSwaggerWithOverlayOpts{Strict: true}
+	if len(overlays) > 0 {
+		opts.Path = overlays[0]
+	}
+	doc, err := util.LoadSwaggerWithOverlay(source, opts)
 	if err != nil {
 		return err
 	}
@@ -98,11 +102,18 @@ func (r *repository) addGenerated(name string, data []byte) {
 	}
 }
 
+func readConfig(text []byte) (c codegen.Configuration, err error) {
+	if err := yaml.Unmarshal(text, &c); err != nil {
+		return c, fmt.Errorf(".oapi-codegen.yaml: %w", err)
+	}
+	return c, nil
+}
+
 // generateCode runs oapi-codegen, and reports what it cannot generate in words of the document.
 func generateCode(doc *openapi3.T, config []byte) ([]byte, error) {
-	var c codegen.Configuration
-	if err := yaml.Unmarshal(config, &c); err != nil {
-		return nil, fmt.Errorf(".oapi-codegen.yaml: %w", err)
+	c, err := readConfig(config)
+	if err != nil {
+		return nil, err
 	}
 	c = c.UpdateDefaults()
 	code, err := codegen.Generate(doc, c)

@@ -291,6 +291,10 @@ func Run(t *testing.T, build Build) {
 	t.Run("HEAD", h.head)
 	t.Run("handlers", h.handlers)
 	t.Run("unguarded", h.unguarded)
+	t.Run("uploads", func(t *testing.T) { uploadRows(t, build) })
+	t.Run("limits of uploads", func(t *testing.T) { uploadLimits(t, build) })
+	t.Run("memory of uploads", func(t *testing.T) { uploadMemory(t, build) })
+	t.Run("reported uploads", func(t *testing.T) { uploadReports(t, build) })
 	t.Run("faults", func(t *testing.T) { faults(t, build) })
 }
 

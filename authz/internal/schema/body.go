@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -9,12 +10,16 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// Content is the body of a request, read to its end. Its media type is the one that the caller has
+// Content is the body of a request, usually read to its end. Its media type is the one that the caller has
 // parsed from the one Content-Type.
 type Content struct {
 	Essence string // type/subtype, in lower case
 	Params  map[string]string
 	Body    []byte
+	// Stream is the body, if a handler is to read it: see [Operation.Stream]. Then Body is empty.
+	Stream io.Reader
+	// MaxFields bounds what a streamed form has before its first file.
+	MaxFields int64
 }
 
 // body is one media type of a request body.
@@ -24,6 +29,7 @@ type body struct {
 	schema   *Schema
 	shape    *shape
 	encoding map[string]*encoding // of a form's fields
+	fields   *Schema              // of a form that is streamed, as far as its files are not known
 }
 
 type bodyKind uint8
@@ -35,6 +41,7 @@ const (
 	textBody
 	yamlBody
 	opaqueBody // passed on as it is
+	deniedBody // not taken
 )
 
 // body compiles one media type. What nothing decodes is passed on as bytes where the schema says no
@@ -63,9 +70,14 @@ func (c *Compiler) body(name string, spec *openapi3.MediaType) (*body, error) {
 		b.kind = yamlBody
 	case b.shape.kinds == kindString && strings.HasPrefix(essence, "text/"):
 		b.kind = textBody
+	case isJSONRange(essence): // of what it takes, JSON can be enforced
+		b.kind = jsonBody
+	case c.options.DenyUndecoded:
+		b.kind = deniedBody
 	default:
 		return nil, fmt.Errorf("a body of %s is not decoded, so its schema cannot be enforced: "+
-			"make it {}, or a plain string, or take application/json", name)
+			"make it {}, or a plain string, or take application/json; or set Config.Undecoded to "+
+			"authz.DenyUndecoded, so that such a body is answered with 415", name)
 	}
 	if b.kind == formBody || b.kind == multipartBody {
 		return b, b.readEncoding(name, spec)
@@ -97,7 +109,7 @@ func (b *body) readEncoding(name string, spec *openapi3.MediaType) error {
 
 // checkBody holds a body to the media type that describes it best.
 func (o *Operation) checkBody(content Content, accepted *Accepted) error {
-	if len(content.Body) == 0 && !strings.HasPrefix(content.Essence, "text/") { // "" is a text
+	if content.Stream == nil && len(content.Body) == 0 && !strings.HasPrefix(content.Essence, "text/") { // "" is a text
 		if o.required {
 			return bodyFault("", "required", "is missing")
 		}
@@ -116,6 +128,9 @@ func (o *Operation) checkBody(content Content, accepted *Accepted) error {
 	if best == nil {
 		return &Error{Kind: MediaType}
 	}
+	if content.Stream != nil {
+		return best.stream(content, o.required, accepted)
+	}
 	return best.check(content, accepted)
 }
 
@@ -126,7 +141,12 @@ func bodyFault(pointer, keyword, text string) error {
 
 func (b *body) check(content Content, accepted *Accepted) (err error) {
 	switch b.kind {
+	case deniedBody:
+		return &Error{Kind: MediaType}
 	case jsonBody:
+		if !isJSON(content.Essence) { // in a range
+			return &Error{Kind: MediaType}
+		}
 		accepted.Body, err = b.schema.Validate(content.Body)
 	case textBody:
 		if !utf8.Valid(content.Body) {

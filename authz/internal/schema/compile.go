@@ -21,6 +21,9 @@ type Options struct {
 	// members out of what the handler gets: OpenAPI says that they SHOULD NOT be sent, not that
 	// they must not be, and a client that sends back what it has read does nothing wrong.
 	RefuseReadOnly bool
+	// DenyUndecoded refuses bodies of media types that nothing decodes and whose schema says more
+	// than that they are bytes or text, beside other media types. The zero value makes them faults.
+	DenyUndecoded bool
 	// Responses compiles for responses: writeOnly takes the place of readOnly.
 	Responses bool
 	// PatternTimeout bounds the time that the patterns of one value take, PatternBudget that of
@@ -300,6 +303,13 @@ func (c *Compiler) refuse(s *openapi3.Schema) {
 	if s.SchemaID != "" && s.SchemaID[0] != '#' && !c.old {
 		c.fault("$id %q: references relative to it are not resolved, write them from the "+
 			"document's root and leave it out", s.SchemaID)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Extensions)) {
+		// JSON Schema had definitions before 2019-09.
+		if !strings.HasPrefix(name, "x-") && name != "definitions" {
+			c.fault("%q is not a keyword, so it is not enforced: is it misspelt? "+
+				"The name of an extension begins with x-", name)
+		}
 	}
 	switch strings.TrimSuffix(s.SchemaDialect, "#") {
 	case "", "https://json-schema.org/draft/2020-12/schema", "https://spec.openapis.org/oas/3.1/dialect/base":

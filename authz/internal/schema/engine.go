@@ -36,6 +36,8 @@ const (
 	InvalidBody      Kind = "body"
 	// MediaType: the operation takes no body of this Content-Type.
 	MediaType Kind = "media type"
+	// TooLarge: the fields of a form that is streamed are larger than a request may make them.
+	TooLarge Kind = "too large"
 	// Budget: validating would take more work than a request may cause, or the value nests deeper
 	// than any program means.
 	Budget Kind = "budget"

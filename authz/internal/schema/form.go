@@ -77,8 +77,11 @@ func (f *fields) named(name string) (*field, []string, bool) {
 // json writes the form as a JSON object.
 func (f *fields) json() ([]byte, error) {
 	dst := []byte{'{'}
-	for i, one := range f.list {
-		if i > 0 {
+	for _, one := range f.list {
+		if one.tree.isEmpty() && one.json == nil {
+			continue // a file whose data has not arrived
+		}
+		if len(dst) > 1 {
 			dst = append(dst, ',')
 		}
 		dst = append(quote(dst, one.name), ':')
@@ -125,7 +128,7 @@ func (b *body) checkForm(content Content, accepted *Accepted) error {
 	if !ok {
 		return bodyFault("", "syntax", "is not a valid form")
 	}
-	f := fields{body: b, byName: map[string]*field{}}
+	f := newFields(b)
 	for _, p := range pairs {
 		one, path, ok := f.named(p.name)
 		if !ok || !isText(p.name) || !isText(p.value) {
@@ -174,69 +177,104 @@ func (b *body) checkMultipart(content Content, accepted *Accepted) error {
 		return bodyFault("", "syntax", "has no boundary")
 	}
 	reader := multipart.NewReader(bytes.NewReader(content.Body), boundary)
-	f := fields{body: b, byName: map[string]*field{}}
+	f := newFields(b)
 	for i := 0; ; i++ {
 		part, err := reader.NextRawPart()
 		if err == io.EOF {
 			break
 		}
 		if err != nil || i == maxParts {
-			return bodyFault("", "syntax", "is not a valid multipart body")
+			return malformedMultipart()
 		}
-		if err := f.addPart(part); err != nil {
+		p, err := f.part(part)
+		if err != nil {
+			return err
+		}
+		data, err := io.ReadAll(part)
+		if err != nil {
+			return malformedMultipart()
+		}
+		if err := f.add(p, data); err != nil {
 			return err
 		}
 	}
+	return f.check(b.schema)
+}
+
+func malformedMultipart() error {
+	return bodyFault("", "syntax", "is not a valid multipart body")
+}
+
+func newFields(b *body) *fields { return &fields{body: b, byName: map[string]*field{}} }
+
+// check holds the whole form to a schema.
+func (f *fields) check(s *Schema) error {
 	text, err := f.json()
 	if err != nil {
 		return err
 	}
-	_, err = b.schema.Validate(text)
+	_, err = s.Validate(text)
 	return err
 }
 
-func (f *fields) addPart(part *multipart.Part) error {
-	name := part.FormName()
+// part is a part of a multipart form, without its data.
+type part struct {
+	field   *field
+	path    []string // in the field
+	pointer string
+	file    bool
+	json    bool
+	single  bool // the field holds one value
+}
+
+// part reads what the header of a part says.
+func (f *fields) part(raw *multipart.Part) (p part, err error) {
+	name := raw.FormName()
 	one, path, ok := f.named(name)
 	if !ok || name == "" || !isText(name) {
-		return bodyFault("", "syntax", "has a part without a name, or with one that is malformed")
+		return p, bodyFault("", "syntax",
+			"has a part without a name, or with one that is malformed")
 	}
+	p.field, p.path = one, path
 	// RFC 7578 §4.7: forms do not have it.
-	switch strings.ToLower(part.Header.Get("Content-Transfer-Encoding")) {
+	switch strings.ToLower(raw.Header.Get("Content-Transfer-Encoding")) {
 	case "", "7bit", "8bit", "binary":
 	default:
-		return bodyFault("", "syntax", "has a part with a Content-Transfer-Encoding")
+		return p, bodyFault("", "syntax", "has a part with a Content-Transfer-Encoding")
 	}
 	s, declared := f.body.shape.member(one.name)
-	if s.is(kindArray) && s.items != nil {
+	if p.single = !s.is(kindArray); !p.single && s.items != nil {
 		s = s.items
 	}
-	pointer := "/*"
+	p.pointer = "/*"
 	if declared && f.body.shape.members[one.name] != nil {
-		pointer = "/" + escape(one.name)
+		p.pointer = "/" + escape(one.name)
 	}
 	e := f.body.encoding[one.name]
-	essence, params, _ := mime.ParseMediaType(part.Header.Get("Content-Type"))
-	if err := e.accepts(essence, params, pointer); err != nil {
-		return err
+	essence, params, _ := mime.ParseMediaType(raw.Header.Get("Content-Type"))
+	if err := e.accepts(essence, params, p.pointer); err != nil {
+		return p, err
 	}
-	data, err := io.ReadAll(part)
-	if err != nil {
-		return bodyFault("", "syntax", "is not a valid multipart body")
-	}
+	p.file = s != nil && s.file || s == nil && raw.FileName() != ""
+	p.json = isJSON(essence) || e.isJSON()
+	return p, nil
+}
+
+// add adds the data of a part. That of a file is not looked at: a file is any bytes.
+func (f *fields) add(p part, data []byte) error {
 	switch {
-	case s != nil && s.file || s == nil && part.FileName() != "":
-		one.file = true
-		one.tree.add(path, "") // a file is any bytes
-	case isJSON(essence) || e.isJSON():
+	case p.file:
+		p.field.file = true
+		p.field.tree.add(p.path, "")
+	case p.json:
 		if !jsontext.Value(data).IsValid() {
-			return bodyFault(pointer, "syntax", "is not valid JSON")
+			return bodyFault(p.pointer, "syntax", "is not valid JSON")
 		}
-		one.json = append(one.json, data)
+		p.field.json = append(p.field.json, data)
 	case len(data) > maxField || !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0:
-		return bodyFault(pointer, "type", "is not text")
+		return bodyFault(p.pointer, "type", "is not text")
 	default:
-		one.tree.add(path, string(data))
+		p.field.tree.add(p.path, string(data))
 	}
 	return nil
 }

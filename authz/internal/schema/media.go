@@ -41,8 +41,16 @@ func (m media) matches(essence string, params map[string]string) int {
 	return 0
 }
 
+// isJSON takes the registered type, its suffix, and text/json, which is JSON to browsers too (MIME
+// Sniffing §4.6).
 func isJSON(essence string) bool {
-	return essence == "application/json" || strings.HasSuffix(essence, "+json")
+	return essence == "application/json" || essence == "text/json" ||
+		strings.HasSuffix(essence, "+json")
+}
+
+// isJSONRange reports whether a range has application/json in it.
+func isJSONRange(essence string) bool {
+	return essence == "*/*" || essence == "*" || essence == "application/*"
 }
 
 // isYAML takes the registered type and its suffix (RFC 9512), and never a range.

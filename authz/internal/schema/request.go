@@ -63,8 +63,18 @@ func (c *Compiler) Operation(
 			o.bodies = append(o.bodies, b)
 			o.Unbound = append(o.Unbound, b.unbound()...)
 		}
+		if o.deniesAll() {
+			faults = append(faults, errors.New("no media type of its body is decoded, "+
+				"so every body would be refused: take application/json"))
+		}
 	}
 	return o, faults
+}
+
+func (o *Operation) deniesAll() bool {
+	denied := func(b *body) bool { return b.kind == deniedBody }
+	return slices.ContainsFunc(o.bodies, denied) &&
+		!slices.ContainsFunc(o.bodies, func(b *body) bool { return !denied(b) })
 }
 
 // parametersOf returns the parameters of an operation and those of its path item that it does not
@@ -92,6 +102,10 @@ type Accepted struct {
 	// Form holds the fields of an urlencoded body, and nothing of the query. It is empty for a
 	// multipart one, whose fields are in the body, and nil for others.
 	Form url.Values
+	// Stream is the body if the handler is to read it, and nothing is left to be said against what
+	// it has read when it ends. Rewritten: it is not as long as it was.
+	Stream    io.Reader
+	Rewritten bool
 }
 
 // faults collects what is wrong in all parts of a request.
@@ -167,6 +181,9 @@ func (o *Operation) check(
 	accepted.RawQuery = o.checkQuery(r.URL.RawQuery, values, &f)
 	o.checkHeaders(r, values, accepted, &f)
 	o.checkCookies(r, accepted, &f)
+	if content.Stream != nil && f.err != nil {
+		return f.err
+	}
 	f.add(o.checkBody(content, accepted))
 	if f.err != nil {
 		return f.err
@@ -187,6 +204,11 @@ func (a *Accepted) Apply(r *http.Request) *http.Request {
 		r.URL = &at
 	}
 	length := []string{strconv.Itoa(len(a.Body))}
+	if a.Stream != nil {
+		if length = r.Header["Content-Length"]; a.Rewritten {
+			length = nil
+		}
+	}
 	stale := len(r.Header["Content-Length"]) > 0 && !slices.Equal(r.Header["Content-Length"],
 		length)
 	if a.Header != nil || stale {
@@ -199,7 +221,12 @@ func (a *Accepted) Apply(r *http.Request) *http.Request {
 	if a.Form != nil { // ParseForm would add the query's parameters
 		r.Form, r.PostForm = maps.Clone(a.Form), maps.Clone(a.Form)
 	}
-	if hasBody {
+	switch {
+	case a.Stream != nil:
+		if r.Body = io.NopCloser(a.Stream); a.Rewritten {
+			r.ContentLength = -1
+		}
+	case hasBody:
 		body := a.Body
 		r.ContentLength = int64(len(body))
 		r.GetBody = func() (io.ReadCloser, error) { return reading(body), nil }

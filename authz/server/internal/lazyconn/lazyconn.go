@@ -37,26 +37,29 @@ func (l Listener) Accept() (net.Conn, error) {
 	return accepted, err
 }
 
-// conn is a TCP connection with lazy deadlines. It does not have the method ReadFrom, with which
+// Conn is a TCP connection with lazy deadlines. It does not have the method ReadFrom, with which
 // net/http copies files to a TCP connection in the kernel: it could not continue after a timer that
 // fired early. The server does not send files in that way.
-type conn struct {
+type Conn struct {
 	net.Conn    // the TCP connection
 	read, write deadline
 	writing     sync.Mutex    // a Write can take several of the TCP connection
 	written     atomic.Bool   // since the last Read
 	responses   atomic.Uint32 // counted by yield
+	progress    progress      // guarded by writing
+	cut         atomic.Bool
+	closer      atomic.Pointer[time.Timer]
 }
 
-func newConn(tcp *net.TCPConn) *conn {
-	return &conn{
+func newConn(tcp *net.TCPConn) *Conn {
+	return &Conn{
 		Conn:  tcp,
 		read:  deadline{setTimer: tcp.SetReadDeadline},
 		write: deadline{setTimer: tcp.SetWriteDeadline},
 	}
 }
 
-func (c *conn) Read(p []byte) (int, error) {
+func (c *Conn) Read(p []byte) (int, error) {
 	if err := c.read.begin(); err != nil {
 		return 0, err
 	}
@@ -73,15 +76,30 @@ func (c *conn) Read(p []byte) (int, error) {
 //
 // It does so after every other response only. While a goroutine can run, the runtime does not poll
 // the network for up to 10 ms, so some reads must block.
-func (c *conn) yield() {
+func (c *Conn) yield() {
 	if c.written.Load() && c.written.Swap(false) && c.responses.Add(1)%2 == 1 {
 		runtime.Gosched()
 	}
 }
 
-func (c *conn) Write(p []byte) (written int, err error) {
+func (c *Conn) Write(p []byte) (written int, err error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	if c.progress.least.Bytes > 0 {
+		written, err = c.writeStream(p)
+	} else {
+		written, err = c.writeInTime(p)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.cut.Store(true)
+		// Close discards what the peer did not take, instead of waiting for it.
+		_ = c.Conn.(*net.TCPConn).SetLinger(0)
+	}
+	return written, err
+}
+
+// writeInTime writes until the deadline.
+func (c *Conn) writeInTime(p []byte) (written int, err error) {
 	if err := c.write.begin(); err != nil {
 		return 0, err
 	}
@@ -95,15 +113,45 @@ func (c *conn) Write(p []byte) (written int, err error) {
 	}
 }
 
+// Cut reports whether a Write has failed because the peer was too slow.
+func (c *Conn) Cut() bool { return c.cut.Load() }
+
+// CloseAt closes the connection at a time. Zero is never.
+func (c *Conn) CloseAt(t time.Time) {
+	var timer *time.Timer
+	if !t.IsZero() {
+		timer = time.AfterFunc(time.Until(t), func() { _ = c.Close() })
+	}
+	if old := c.closer.Swap(timer); old != nil {
+		old.Stop()
+	}
+}
+
+// Reset ends what [Conn.Expect] and [Conn.CloseAt] demand of one response.
+func (c *Conn) Reset() {
+	if c.closer.Load() != nil {
+		c.CloseAt(time.Time{})
+	}
+	c.Expect(Progress{})
+}
+
+// Close implements [net.Conn].
+func (c *Conn) Close() error {
+	if timer := c.closer.Load(); timer != nil {
+		timer.Stop()
+	}
+	return c.Conn.Close()
+}
+
 // CloseWrite shuts down the writing side. net/http uses it so that a client that is still sending
 // receives the response.
-func (c *conn) CloseWrite() error {
+func (c *Conn) CloseWrite() error {
 	return c.Conn.(*net.TCPConn).CloseWrite()
 }
 
-func (c *conn) SetReadDeadline(t time.Time) error  { return c.read.set(t) }
-func (c *conn) SetWriteDeadline(t time.Time) error { return c.write.set(t) }
-func (c *conn) SetDeadline(t time.Time) error {
+func (c *Conn) SetReadDeadline(t time.Time) error  { return c.read.set(t) }
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.write.set(t) }
+func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.read.set(t), c.write.set(t))
 }
 
@@ -116,6 +164,7 @@ type deadline struct {
 
 	mu     sync.Mutex
 	at     time.Time // zero: none
+	stall  time.Time // an earlier one, of progress; zero: none
 	timer  time.Time // zero: not set
 	active int       // calls of Read or Write
 }
@@ -155,7 +204,8 @@ func (d *deadline) begin() error {
 func (d *deadline) end(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if errors.Is(err, os.ErrDeadlineExceeded) && (d.at.IsZero() || time.Now().Before(d.at)) {
+	if next := d.next(); errors.Is(err, os.ErrDeadlineExceeded) &&
+		(next.IsZero() || time.Now().Before(next)) {
 		_ = d.reset() // fails as in begin
 		return false
 	}
@@ -163,9 +213,18 @@ func (d *deadline) end(err error) bool {
 	return true
 }
 
+// next returns when the next Read or Write is to fail. Zero is never.
+func (d *deadline) next() time.Time {
+	if d.stall.IsZero() || !d.at.IsZero() && d.at.Before(d.stall) {
+		return d.at
+	}
+	return d.stall
+}
+
 // update sets the timer, unless it is set early enough.
 func (d *deadline) update() error {
-	if d.at.IsZero() || !d.timer.IsZero() && !d.timer.After(d.at) {
+	next := d.next()
+	if next.IsZero() || !d.timer.IsZero() && !d.timer.After(next) {
 		return nil
 	}
 	return d.reset()
@@ -173,6 +232,6 @@ func (d *deadline) update() error {
 
 // reset sets the timer to the deadline.
 func (d *deadline) reset() error {
-	d.timer = d.at
-	return d.setTimer(d.at)
+	d.timer = d.next()
+	return d.setTimer(d.timer)
 }

@@ -17,21 +17,25 @@ import (
 type Context struct {
 	parent context.Context
 
-	mu       sync.Mutex
-	at       time.Time            // zero: no deadline
-	started  context.Context      // with the timer; nil if it has not been started
-	releases []context.CancelFunc // of all contexts that have been started
+	mu      sync.Mutex
+	at      time.Time       // zero: no deadline
+	started context.Context // a child of timer, for package context; nil if it has not been started
+	timer   timer
+	release func()
 }
 
 // Init sets the parent and the deadline.
 func (c *Context) Init(parent context.Context, at time.Time) { c.parent, c.at = parent, at }
 
-// Reset changes the deadline. Zero is none. Contexts that derive from c already, and channels that
-// [Context.Done] has returned, keep the old deadline.
+// Reset changes the deadline, also of the contexts that derive from c. Zero is none. A deadline that
+// has passed stays so.
 func (c *Context) Reset(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.at, c.started = at, nil
+	c.at = at
+	if c.started != nil {
+		c.timer.set(at)
+	}
 }
 
 // start starts the timer if it has not been started.
@@ -39,13 +43,13 @@ func (c *Context) start() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.started == nil {
-		var cancel context.CancelFunc
-		if c.at.IsZero() {
-			c.started, cancel = context.WithCancel(c.parent)
-		} else {
-			c.started, cancel = context.WithDeadline(c.parent, c.at)
-		}
-		c.releases = append(c.releases, cancel)
+		t := &c.timer
+		t.Context, t.done = c.parent, make(chan struct{})
+		stop := context.AfterFunc(c.parent, func() { t.end(c.parent.Err()) })
+		t.set(c.at)
+		started, cancel := context.WithCancel(t)
+		c.started = started
+		c.release = func() { stop(); t.set(time.Time{}); cancel() }
 	}
 	return c.started
 }
@@ -54,8 +58,8 @@ func (c *Context) start() context.Context {
 func (c *Context) Release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, cancel := range c.releases {
-		cancel()
+	if c.release != nil {
+		c.release()
 	}
 }
 
@@ -86,4 +90,82 @@ func (c *Context) Value(key any) any {
 		return started.Value(key)
 	}
 	return c.parent.Value(key)
+}
+
+// timer is a context that ends with its parent or at a time that can change, which contexts of
+// package context cannot. It has one child, of package context.
+type timer struct {
+	context.Context // the parent
+
+	mu    sync.Mutex
+	at    time.Time   // zero: never
+	timer *time.Timer // nil: none was needed
+	done  chan struct{}
+	err   error  // nil: it has not ended
+	child func() // ends the child
+}
+
+func (t *timer) set(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.at = at
+	switch {
+	case t.timer == nil && !at.IsZero():
+		t.timer = time.AfterFunc(time.Until(at), t.expire)
+	case t.timer != nil && at.IsZero():
+		t.timer.Stop()
+	case t.timer != nil:
+		t.timer.Reset(time.Until(at))
+	}
+}
+
+// expire ends the context, unless the time has changed meanwhile.
+func (t *timer) expire() {
+	t.mu.Lock()
+	passed := !t.at.IsZero() && !time.Now().Before(t.at)
+	t.mu.Unlock()
+	if passed {
+		t.end(context.DeadlineExceeded)
+	}
+}
+
+func (t *timer) end(err error) {
+	t.mu.Lock()
+	ended := t.err != nil
+	if !ended {
+		t.err = err
+		close(t.done)
+	}
+	child := t.child
+	t.mu.Unlock()
+	if !ended && child != nil {
+		child()
+	}
+}
+
+func (t *timer) Done() <-chan struct{} { return t.done }
+
+func (t *timer) Err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
+// AfterFunc saves package context a goroutine: see [context.AfterFunc].
+func (t *timer) AfterFunc(f func()) (stop func() bool) {
+	t.mu.Lock()
+	ended := t.err != nil
+	if !ended {
+		t.child = f
+	}
+	t.mu.Unlock()
+	if ended {
+		go f()
+	}
+	return func() bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.child = nil
+		return t.err == nil
+	}
 }

@@ -87,29 +87,47 @@ func TestChildren(t *testing.T) {
 	c.Release()
 }
 
+// Contexts that derive from it follow the deadline.
 func TestReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c Context
 		c.Init(t.Context(), time.Now().Add(time.Minute))
-		old, cancel := context.WithCancel(&c)
+		derived, cancel := context.WithCancel(&c)
 		defer cancel()
 		c.Reset(time.Time{})
-		if at, ok := c.Deadline(); ok {
+		if at, ok := derived.Deadline(); ok {
 			t.Errorf("the deadline is %v after it was removed", at)
 		}
 		time.Sleep(time.Hour)
-		if old.Err() != context.DeadlineExceeded {
-			t.Errorf("the error of a context with the old deadline is %v", old.Err())
-		}
-		if c.Err() != nil {
-			t.Errorf("the error is %v without a deadline", c.Err())
+		if c.Err() != nil || derived.Err() != nil {
+			t.Errorf("the errors are %v and %v without a deadline", c.Err(), derived.Err())
 		}
 		c.Reset(time.Now().Add(time.Minute))
-		time.Sleep(time.Minute)
-		<-c.Done()
-		if c.Err() != context.DeadlineExceeded {
-			t.Errorf("the error is %v, want %v", c.Err(), context.DeadlineExceeded)
+		time.Sleep(time.Minute - 1)
+		if c.Err() != nil || derived.Err() != nil {
+			t.Errorf("the errors are %v and %v before the deadline", c.Err(), derived.Err())
+		}
+		<-derived.Done()
+		if c.Err() != context.DeadlineExceeded || derived.Err() != context.DeadlineExceeded {
+			t.Errorf("the errors are %v and %v after the deadline", c.Err(), derived.Err())
+		}
+		c.Reset(time.Now().Add(time.Minute))
+		if c.Err() == nil {
+			t.Error("a deadline that has passed is undone")
 		}
 		c.Release()
+	})
+}
+
+func TestResetBeforeTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c Context
+		c.Init(t.Context(), time.Now().Add(time.Hour))
+		c.Reset(time.Now().Add(time.Second))
+		begun := time.Now()
+		<-c.Done()
+		if took := time.Since(begun); took != time.Second {
+			t.Errorf("done after %s, want a second", took)
+		}
 	})
 }

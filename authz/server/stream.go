@@ -1,0 +1,174 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/server/internal/lazyconn"
+)
+
+// Progress is how much of a stream a client must take: Bytes in Per. Only the time in which there is
+// something to send counts. See [Config].
+type Progress struct {
+	Bytes int64
+	Per   time.Duration
+}
+
+// limits are the time limits of requests.
+type limits struct {
+	request  time.Duration // of a handler; authz.NoTimeout: none
+	grace    time.Duration // in which the client can still receive the response
+	endless  bool          // responses have no limit but that
+	progress lazyconn.Progress
+	draining context.Context // streams end with it
+}
+
+// readLimits returns the limits of a configuration, and its faults.
+func readLimits(c Config) (l limits, faults []error) {
+	fault := func(text string, args ...any) {
+		faults = append(faults, fmt.Errorf("server: "+text, args...))
+	}
+	l = limits{request: c.RequestTimeout, progress: lazyconn.Progress(c.Progress)}
+	if l.request == 0 {
+		l.request = requestTimeout
+	}
+	if l.request < 0 && l.request != authz.NoTimeout {
+		fault("Config.RequestTimeout is %s: expected a positive duration, or authz.NoTimeout", l.request)
+	}
+	switch l.grace, l.endless = writeGrace, c.WriteTimeout == authz.NoTimeout; {
+	case c.WriteTimeout == 0 || l.endless:
+	case l.request == authz.NoTimeout || c.WriteTimeout <= l.request:
+		fault("Config.WriteTimeout is %s: expected more than the request timeout, so that clients "+
+			"can still receive an error, or authz.NoTimeout", c.WriteTimeout)
+	default:
+		l.grace = c.WriteTimeout - l.request
+	}
+	switch p := &l.progress; {
+	case *p == lazyconn.Progress{}:
+		*p = lazyconn.Progress{Bytes: 30 << 10, Per: 30 * time.Second}
+	case p.Bytes <= 0 || p.Per <= 0:
+		fault("Config.Progress is %d bytes in %s: expected a positive number and duration",
+			p.Bytes, p.Per)
+	}
+	return l, faults
+}
+
+// end returns when a request must have been handled. Zero is never.
+func (l *limits) end(start time.Time) time.Time {
+	if l.request == authz.NoTimeout {
+		return time.Time{}
+	}
+	return start.Add(l.request)
+}
+
+// afterGrace returns when the response to a request that ends must have been sent. Zero is never.
+func (l *limits) afterGrace(end time.Time) time.Time {
+	if end.IsZero() {
+		return end
+	}
+	return end.Add(l.grace)
+}
+
+// stream is a response without a limit of its total time. The client must make progress, and it ends
+// with the token.
+type stream struct {
+	end  time.Time // zero: none
+	done func() bool
+}
+
+var errStreamOver = errors.New("the stream is over: its token has expired, or its time has passed")
+
+func (s *stream) over() bool { return !s.end.IsZero() && !time.Now().Before(s.end) }
+
+// isStream reports whether a response of this Content-Type is a stream: events, and everything that
+// is not a text or a document such as JSON.
+func isStream(contentType []string) bool {
+	if len(contentType) != 1 || contentType[0] == "application/json" {
+		return false
+	}
+	essence, _, _ := strings.Cut(contentType[0], ";")
+	essence = strings.ToLower(strings.TrimSpace(essence))
+	kind, subtype, ok := strings.Cut(essence, "/")
+	if !ok || kind == "text" {
+		return essence == "text/event-stream"
+	}
+	if i := strings.LastIndexByte(subtype, '+'); i >= 0 {
+		subtype = subtype[i+1:]
+	}
+	switch subtype {
+	case "json", "xml", "yaml", "javascript", "x-www-form-urlencoded":
+		return false
+	}
+	return true
+}
+
+// beginStream replaces the time limits of the request by those of a stream.
+func (x *exchange) beginStream() {
+	conn, ok := x.deadline.Value(connKey{}).(*lazyconn.Conn)
+	if !ok {
+		return // not a connection of [Server.Serve]: the time limits stay
+	}
+	end := x.streamEnd()
+	x.deadline.Reset(end)
+	last := x.limits.afterGrace(end) // for what a handler that obeys its context writes at the end
+	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(last)
+	conn.CloseAt(last)
+	conn.Expect(x.limits.progress)
+	drained := context.AfterFunc(x.limits.draining, func() {
+		now := time.Now()
+		x.deadline.Reset(now)
+		conn.CloseAt(now.Add(x.limits.grace))
+	})
+	x.stream = &stream{end: end, done: drained}
+}
+
+// hijacked applies the limits of a stream to a connection that the handler has taken over, also
+// after the handler has returned.
+func (x *exchange) hijacked(taken net.Conn) {
+	conn, ok := taken.(*lazyconn.Conn)
+	if !ok || x.Operation == nil {
+		return
+	}
+	end := x.streamEnd()
+	x.deadline.Reset(end)
+	conn.CloseAt(end)
+	conn.Expect(x.limits.progress)
+	x.taken = conn
+}
+
+// streamEnd returns when a stream ends: when the token that opened it expires, or when the operation
+// says. Zero is never.
+func (x *exchange) streamEnd() (end time.Time) {
+	if !x.Operation.OutlivesToken {
+		end = x.Expiry()
+	}
+	if x.Operation.Timeout > 0 {
+		if own := x.start.Add(x.Operation.Timeout); end.IsZero() || own.Before(end) {
+			end = own
+		}
+	}
+	return end
+}
+
+// connKey is the key of the connection in the context of its requests.
+type connKey struct{}
+
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// resetConn ends the limits of a stream once its response has been sent.
+func resetConn(conn net.Conn, state http.ConnState) {
+	if state != http.StateIdle {
+		return
+	}
+	if own, ok := conn.(*lazyconn.Conn); ok {
+		own.Reset()
+	}
+}

@@ -1,0 +1,419 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz"
+)
+
+// The limits of the server at a hundredth of their scale.
+const (
+	shortRequest = 200 * time.Millisecond
+	shortWrite   = 300 * time.Millisecond
+	shortTurn    = 300 * time.Millisecond
+	shortBytes   = 307
+)
+
+// streaming starts a server with these limits whose private operation has a handler and extensions.
+func streaming(
+	t *testing.T, extensions map[string]any, handler http.HandlerFunc, configure func(*Config),
+) *running {
+	t.Helper()
+	return start(t, func(c *Config) {
+		c.RequestTimeout, c.WriteTimeout = shortRequest, shortWrite
+		c.Progress = Progress{Bytes: shortBytes, Per: shortTurn}
+		c.Document.Paths.Value(private.path).Get.Extensions = extensions
+		// Nobody else has a handler.
+		paths := openapi3.NewPaths(openapi3.WithPath(private.path, c.Document.Paths.Value(private.path)))
+		c.Document.Paths = paths
+		c.Routes = func(g *authz.Gate) (http.Handler, error) {
+			mux := g.Mux()
+			mux.HandleFunc("GET "+private.path, handler)
+			return mux, mux.CheckRoutes()
+		}
+		if configure != nil {
+			configure(c)
+		}
+	})
+}
+
+// open sends a request on a connection with a small buffer, so that the server notices soon that
+// the client does not read.
+func (r *running) open(t *testing.T, id string, claims map[string]any, headers ...string) net.Conn {
+	t.Helper()
+	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { setReadBuffer(fd, 4<<10) })
+	}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", strings.TrimPrefix(r.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(watchdog))
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: %s\r\n"+
+		"Authorization: Bearer %s\r\n%s\r\n", private.path, id, mint(r.issuer, claims),
+		strings.Join(append(headers, ""), "\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// events starts a stream.
+func events(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(w, "data: begin\n\n")
+	_ = http.NewResponseController(w).Flush()
+}
+
+// flood writes until an error, for which it waits at most as long as the watchdog.
+func flood(w io.Writer) (err error) {
+	block := make([]byte, 32<<10)
+	for begun := time.Now(); err == nil; _, err = w.Write(block) {
+		if time.Since(begun) > watchdog {
+			return errors.New("never an error")
+		}
+	}
+	return err
+}
+
+func TestClientsThatReadNothing(t *testing.T) {
+	for name, row := range map[string]struct {
+		contentType string
+		least       time.Duration // before the client is cut off
+	}{
+		"an ordinary response": {"application/json", shortWrite},
+		"events":               {"text/event-stream", shortTurn},
+		"bytes":                {"application/octet-stream", shortTurn},
+		"a picture":            {"image/png", shortTurn},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			failed := make(chan error, 1)
+			var took time.Duration
+			r := streaming(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", row.contentType)
+				begun := time.Now()
+				err := flood(w)
+				took = time.Since(begun)
+				failed <- err
+			}, nil)
+			conn := r.open(t, "slow", nil)
+			if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the handler's Write fails with %v, want a deadline", err)
+			}
+			if took < row.least-50*time.Millisecond {
+				t.Errorf("the client is cut off after %s, want at least %s", took, row.least)
+			}
+			entry := r.log.request(t, "slow")
+			if entry["outcome"] != "cut" || entry["status"] != 0.0 || entry["cause"] == nil {
+				t.Errorf("the log says %v, want outcome cut, and not the status of a success", entry)
+			}
+			// What is left in the kernel is not sent at the client's pace.
+			eventually(t, "the connection is reset", func() bool {
+				_, err := conn.Write([]byte("x"))
+				return err != nil
+			})
+		})
+	}
+}
+
+// A client that takes little, but enough, is not cut off, however much the kernel has to send.
+func TestClientsThatReadLittle(t *testing.T) {
+	for name, row := range map[string]struct {
+		bytes int // in a sixth of a turn
+		cut   bool
+	}{
+		"enough":     {600, false},
+		"not enough": {10, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if runtime.GOOS != "linux" && !row.cut {
+				t.Skip("what the client has acknowledged is not known on this system")
+			}
+			t.Parallel()
+			failed := make(chan error, 1)
+			r := streaming(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/octet-stream")
+				failed <- flood(w)
+			}, nil)
+			conn := r.open(t, "little", nil)
+			buffer := make([]byte, row.bytes)
+			for begun := time.Now(); row.cut || time.Since(begun) < 10*shortTurn; {
+				if _, err := io.ReadFull(conn, buffer); err != nil {
+					break
+				}
+				select {
+				case err := <-failed:
+					if !row.cut {
+						t.Fatalf("the client is cut off after %s: %v", time.Since(begun), err)
+					}
+					if !errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Errorf("the handler's Write fails with %v", err)
+					}
+					return
+				case <-time.After(shortTurn / 6):
+				}
+				if time.Since(begun) > watchdog {
+					t.Fatal("the client is never cut off")
+				}
+			}
+		})
+	}
+}
+
+// A stream has no limit of its total time, and a handler that says nothing is no stall.
+func TestSilentHandler(t *testing.T) {
+	done := make(chan error, 1)
+	r := streaming(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		derived, cancel := context.WithCancel(r.Context()) // before the stream begins
+		defer cancel()
+		events(w)
+		select {
+		case <-derived.Done():
+			done <- fmt.Errorf("the context ends: %w", derived.Err())
+		case <-time.After(4 * shortWrite): // longer than all limits
+			_, err := io.WriteString(w, "data: end\n\n")
+			done <- err
+		}
+	}, nil)
+	got := r.call(t, "X-Request-Id", "silent")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got.body != "data: begin\n\ndata: end\n\n" {
+		t.Errorf("the client gets %q", got.body)
+	}
+	if entry := r.log.request(t, "silent"); entry["status"] != 200.0 || entry["outcome"] != "succeeded" {
+		t.Errorf("the log says %v", entry)
+	}
+	// The next response on the connection has the ordinary limits again.
+	if got := r.call(t); got.status != http.StatusOK {
+		t.Errorf("the next request is answered %d", got.status)
+	}
+	<-done
+}
+
+// What is no stream has the ordinary limits.
+func TestOrdinaryResponseEnds(t *testing.T) {
+	done := make(chan error, 1)
+	r := streaming(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		done <- r.Context().Err()
+	}, nil)
+	r.call(t)
+	if err := <-done; err != context.DeadlineExceeded {
+		t.Errorf("the context ends with %v, want %v", err, context.DeadlineExceeded)
+	}
+}
+
+func TestStreamsEnd(t *testing.T) {
+	forever := func(w http.ResponseWriter, r *http.Request) {
+		events(w)
+		<-r.Context().Done()
+	}
+	soon := func() map[string]any { return map[string]any{"exp": time.Now().Add(2 * time.Second).Unix()} }
+	for name, row := range map[string]struct {
+		extensions map[string]any
+		handler    http.HandlerFunc
+		claims     func() map[string]any
+		outcome    any
+		whole      bool // the client gets a complete response
+	}{
+		"with the token": {nil, forever, soon, "ended", true},
+		"with the token, whatever the handler writes": {nil, func(w http.ResponseWriter, r *http.Request) {
+			events(w)
+			for {
+				if _, err := io.WriteString(w, "data: more\n\n"); err != nil {
+					return
+				}
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(20 * time.Millisecond)
+			}
+		}, soon, "ended", true},
+		"with the token, though the handler ignores it": {nil, func(w http.ResponseWriter, r *http.Request) {
+			events(w)
+			time.Sleep(4 * time.Second)
+		}, soon, nil, false},
+		"at the operation's time": {map[string]any{"x-authz-timeout": "300ms"}, forever, nil, "ended", true},
+		"not with the token": {map[string]any{"x-authz-outlives-token": true},
+			func(w http.ResponseWriter, r *http.Request) {
+				events(w)
+				select {
+				case <-r.Context().Done():
+				case <-time.After(3 * time.Second):
+					_, _ = io.WriteString(w, "data: outlives\n\n")
+				}
+			}, soon, nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := streaming(t, row.extensions, row.handler, nil)
+			var claims map[string]any
+			if row.claims != nil {
+				claims = row.claims()
+			}
+			conn := r.open(t, "stream", claims)
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(response.Body)
+			if (err == nil) != row.whole {
+				t.Errorf("the client reads to %v, want the response whole: %v", err, row.whole)
+			}
+			if row.extensions["x-authz-outlives-token"] == true && !strings.Contains(string(body), "outlives") {
+				t.Errorf("the stream ends with the token: %q", body)
+			}
+			if entry := r.log.request(t, "stream"); row.outcome != nil && entry["outcome"] != row.outcome {
+				t.Errorf("the log says %v, want outcome %v", entry, row.outcome)
+			}
+		})
+	}
+}
+
+func TestHijackedConnections(t *testing.T) {
+	hijack := func(w http.ResponseWriter) net.Conn {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n"+
+			"Connection: Upgrade\r\n\r\n")
+		return conn
+	}
+	upgrade := []string{"Connection: Upgrade", "Upgrade: echo"}
+	t.Run("end with the token, also after the handler", func(t *testing.T) {
+		t.Parallel()
+		r := streaming(t, nil, func(w http.ResponseWriter, _ *http.Request) { hijack(w) }, nil)
+		exp := time.Now().Add(2 * time.Second).Truncate(time.Second)
+		conn := r.open(t, "hijacked", map[string]any{"exp": exp.Unix()}, upgrade...)
+		if _, err := io.ReadAll(conn); err != nil {
+			t.Error(err)
+		}
+		if now := time.Now(); now.Before(exp) {
+			t.Errorf("the connection ends %s before the token", exp.Sub(now))
+		}
+		if entry := r.log.request(t, "hijacked"); entry["status"] != 101.0 {
+			t.Errorf("the log says %v", entry)
+		}
+	})
+	t.Run("need progress", func(t *testing.T) {
+		t.Parallel()
+		failed := make(chan error, 1)
+		r := streaming(t, map[string]any{"x-authz-outlives-token": true},
+			func(w http.ResponseWriter, _ *http.Request) { failed <- flood(hijack(w)) }, nil)
+		r.open(t, "hijacked", nil, upgrade...)
+		if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the handler's Write fails with %v, want a deadline", err)
+		}
+		if entry := r.log.request(t, "hijacked"); entry["outcome"] != "cut" {
+			t.Errorf("the log says %v", entry)
+		}
+	})
+	t.Run("have no other limit", func(t *testing.T) {
+		t.Parallel()
+		r := streaming(t, nil, func(w http.ResponseWriter, r *http.Request) {
+			conn := hijack(w)
+			defer conn.Close()
+			select {
+			case <-r.Context().Done():
+			case <-time.After(4 * shortWrite):
+				_, _ = io.WriteString(conn, "late")
+			}
+		}, nil)
+		if got, err := io.ReadAll(r.open(t, "hijacked", nil, upgrade...)); err != nil ||
+			!strings.HasSuffix(string(got), "late") {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+}
+
+// A server that stops ends its streams, instead of waiting for them.
+func TestStreamsEndWithTheServer(t *testing.T) {
+	begun := make(chan bool)
+	r := streaming(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		events(w)
+		close(begun)
+		<-r.Context().Done()
+	}, nil)
+	conn := r.open(t, "stream", nil)
+	<-begun
+	r.stop()
+	if err := <-r.ended; err != nil {
+		t.Errorf("the server ends with %v", err)
+	}
+	if _, err := io.ReadAll(conn); err != nil {
+		t.Errorf("the client reads to %v", err)
+	}
+}
+
+func TestIsStream(t *testing.T) {
+	for contentType, want := range map[string]bool{
+		"":                                   false,
+		"nonsense":                           false,
+		"application/json":                   false,
+		"application/problem+json":           false,
+		"Application/JSON; charset=utf-8":    false,
+		"application/atom+xml":               false,
+		"application/yaml":                   false,
+		"text/plain":                         false,
+		"text/csv":                           false,
+		"text/event-stream":                  true,
+		"Text/Event-Stream; charset=utf-8":   true,
+		"application/octet-stream":           true,
+		"application/x-ndjson":               true,
+		"application/pdf":                    true,
+		"image/png":                          true,
+		"image/svg+xml":                      false,
+		"video/mp4":                          true,
+		"multipart/x-mixed-replace; b=\"x\"": true,
+	} {
+		if got := isStream([]string{contentType}); got != want {
+			t.Errorf("%q is a stream: %v, want %v", contentType, got, want)
+		}
+	}
+}
+
+func TestFaultsOfTheLimits(t *testing.T) {
+	for name, row := range map[string]struct {
+		config Config
+		fault  string
+	}{
+		"negative": {Config{RequestTimeout: -2}, "Config.RequestTimeout"},
+		"write before request": {
+			Config{RequestTimeout: time.Minute, WriteTimeout: time.Minute}, "Config.WriteTimeout",
+		},
+		"write and no request": {
+			Config{RequestTimeout: authz.NoTimeout, WriteTimeout: time.Minute}, "Config.WriteTimeout",
+		},
+		"half a progress": {Config{Progress: Progress{Bytes: 1}}, "Config.Progress"},
+		"none at all": {
+			Config{RequestTimeout: authz.NoTimeout, WriteTimeout: authz.NoTimeout}, "",
+		},
+		"only no write": {Config{WriteTimeout: authz.NoTimeout}, ""},
+		"nothing said":  {Config{}, ""},
+	} {
+		_, faults := readLimits(row.config)
+		if err := errors.Join(faults...); row.fault == "" && err != nil ||
+			row.fault != "" && (err == nil || !strings.Contains(err.Error(), row.fault)) {
+			t.Errorf("%s: %v, want a fault of %q", name, err, row.fault)
+		}
+	}
+}
