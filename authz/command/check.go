@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -27,8 +28,9 @@ type Prober interface {
 // checkServe prints the effective configuration and whether serve would start and be ready with it.
 func (p *program) checkServe(
 	ctx context.Context, effective map[string]string, document *openapi3.T, policy *policy,
-	issuers []token.Issuer,
+	settings settings,
 ) error {
+	issuers := settings.server.Issuers
 	for _, key := range slices.Sorted(maps.Keys(effective)) {
 		fmt.Fprintf(p.stdout, "%s=%s\n", key, printable(effective[key]))
 	}
@@ -48,6 +50,10 @@ func (p *program) checkServe(
 	for _, issuer := range issuers {
 		keys, err := checkKeys(ctx, issuer)
 		report("keys of "+issuer.URL, fmt.Sprintf(": %d", keys), err)
+	}
+	if settings.tls != nil {
+		current := func() *tls.Config { return settings.tls }
+		report("certificate", "", checkCertificate(current)(ctx))
 	}
 	if prober, ok := p.Open.(Prober); ok {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)

@@ -2,6 +2,7 @@ package command
 
 import (
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +26,7 @@ import (
 // program's prefix. The values are strings, so that [config.settings] can report all faults
 // together.
 type config struct {
-	Addr           string `key:"ADDR" default:":3010" help:"Address to listen on."`
+	Addr           string `key:"ADDR" default:":3010" help:"Address to listen on, or unix: and the path of a socket."`
 	File           string `name:"config" key:"CONFIG" help:"YAML file that lists the issuers whose tokens are accepted, instead of one issuer. Reloaded on SIGHUP."`
 	Issuer         string `key:"ISSUER" group:"One issuer:" help:"Issuer whose tokens are accepted: its URL, identical to the iss claim. Alternative: AUTH0_DOMAIN."`
 	Audience       string `key:"AUDIENCE" group:"One issuer:" help:"Identifiers of this API, separated by commas; the aud claim must contain one. Alternative: AUTH0_AUDIENCE."`
@@ -44,6 +45,8 @@ type config struct {
 	Responses      string `key:"RESPONSES" default:"off" help:"Compare what handlers answer with the document: off, log, or fail (answer 500 in its place)."`
 	InsecureReport string `name:"insecure-report" key:"INSECURE_REPORT" default:"off" help:"Let requests pass that the document refuses, and log why: off, validation (violations of schemas only) or everything. For introducing the document into an API that is in use."`
 
+	TLS tlsConfig `embed:""`
+
 	withoutTokens bool // the document takes no access tokens, so no issuer is needed
 }
 
@@ -51,6 +54,7 @@ type config struct {
 type settings struct {
 	addr   string
 	server server.Config
+	tls    *tls.Config // nil: the server does not speak TLS
 }
 
 // settings parses the values, or returns all faults, joined.
@@ -71,6 +75,8 @@ func (c config) settings(prefix string, hasDev bool) (settings, error) {
 			),
 		},
 	}
+	s.server.ClientCertificates = c.TLS.clients(&f)
+	s.tls = c.TLS.server(&f, s.server.Issuers)
 	bound := func(i token.Issuer) bool {
 		return i.DPoP == token.DPoPAllowed || i.DPoP == token.DPoPRequired
 	}
@@ -221,9 +227,12 @@ func (f *faults) missing(key, expected string, args ...any) {
 }
 
 func (f *faults) addr(key, given string) string {
+	if path, unix := strings.CutPrefix(given, unixPrefix); unix && path != "" {
+		return given
+	}
 	_, port, err := net.SplitHostPort(given)
 	if _, notPort := strconv.ParseUint(port, 10, 16); err != nil || notPort != nil {
-		f.add(key, given, "host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010")
+		f.add(key, given, "host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010, or unix: and a path")
 	}
 	return given
 }

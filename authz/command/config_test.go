@@ -91,9 +91,9 @@ func TestEveryFaultNamesItsKey(t *testing.T) {
 		want  string // the whole message, so that a change of it is seen
 	}{
 		{"address without port", func(c *config) { c.Addr = "3010" },
-			`ORDERS_ADDR is "3010": expected host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010`},
+			`ORDERS_ADDR is "3010": expected host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010, or unix: and a path`},
 		{"address with too high a port", func(c *config) { c.Addr = ":65536" },
-			`ORDERS_ADDR is ":65536": expected host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010`},
+			`ORDERS_ADDR is ":65536": expected host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010, or unix: and a path`},
 		{"audience alone", func(c *config) { c.Issuer = "" },
 			`ORDERS_ISSUER is not set: expected the URL of the issuer that issues tokens for ORDERS_AUDIENCE "https://api.example"; for an Auth0 tenant, set AUTH0_DOMAIN instead`},
 		{"issuer alone", func(c *config) { c.Audience = "" },

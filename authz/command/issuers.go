@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 
@@ -91,98 +92,134 @@ func (r *reader) root(file setting) (issuers []token.Issuer) {
 	return issuers
 }
 
+// A key is a key of the file, and what its value sets on T.
+type key[T any] struct {
+	name string
+	read func(r *reader, s setting, to *T)
+}
+
+// issuerKeys are those of an issuer, which [token.Issuer] documents.
+var issuerKeys = []key[token.Issuer]{
+	{"preset", func(*reader, setting, *token.Issuer) {}}, // see [reader.issuer]
+	{"url", func(r *reader, s setting, i *token.Issuer) { i.URL = value(s, r.issuerURL(i)) }},
+	{"tenants", func(r *reader, s setting, i *token.Issuer) { i.Tenants = list(s, verbatim) }},
+	{"insecure_any_tenant", func(r *reader, s setting, i *token.Issuer) {
+		i.InsecureAnyTenant = value(s, r.yes)
+	}},
+	{"discovery_url", func(r *reader, s setting, i *token.Issuer) { i.DiscoveryURL = value(s, verbatim) }},
+	{"jwks_uri", func(r *reader, s setting, i *token.Issuer) { i.JWKSURI = value(s, verbatim) }},
+	{"jwks", func(r *reader, s setting, i *token.Issuer) { i.JWKS = value(s, bytesOf) }},
+	{"jwks_file", func(r *reader, s setting, i *token.Issuer) { i.JWKS = value(s, r.content) }},
+	{"public_key_file", func(r *reader, s setting, i *token.Issuer) {
+		i.PublicKeyPEM = value(s, r.content)
+	}},
+	{"insecure_http", func(r *reader, s setting, i *token.Issuer) { i.InsecureHTTP = value(s, r.yes) }},
+	{"audiences", func(r *reader, s setting, i *token.Issuer) { i.Audiences = list(s, verbatim) }},
+	{"audience_claim", func(r *reader, s setting, i *token.Issuer) { i.AudienceClaim = value(s, r.pointer) }},
+	{"client_claim", func(r *reader, s setting, i *token.Issuer) { i.ClientClaim = value(s, r.pointer) }},
+	{"subject", func(r *reader, s setting, i *token.Issuer) { i.SubjectOptional = value(s, r.subject) }},
+	{"required_claims", func(r *reader, s setting, i *token.Issuer) {
+		i.RequiredClaims = map[string][]string{}
+		for _, claim := range s.members("required_claims.") {
+			i.RequiredClaims[claim.name] = list(claim, verbatim)
+		}
+	}},
+	{"algorithms", func(r *reader, s setting, i *token.Issuer) { i.Algorithms = list(s, r.algorithm) }},
+	{"leeway", func(r *reader, s setting, i *token.Issuer) { i.Leeway = value(s, r.leeway) }},
+	{"max_lifetime", func(r *reader, s setting, i *token.Issuer) { i.MaxLifetime = value(s, r.positive) }},
+	{"profile", func(r *reader, s setting, i *token.Issuer) {
+		profile := value(s, r.profile)
+		i.RFC9068, i.FAPI2 = profile == profileRFC9068, profile == profileFAPI2
+	}},
+	{"scope_claims", func(r *reader, s setting, i *token.Issuer) { i.ScopeClaims = list(s, r.pointer) }},
+	{"strict_scope_claims", func(r *reader, s setting, i *token.Issuer) {
+		i.StrictScopeClaims = value(s, r.yes)
+	}},
+	{"scope_prefix", func(r *reader, s setting, i *token.Issuer) { i.ScopePrefix = value(s, verbatim) }},
+	{"scope_names", func(r *reader, s setting, i *token.Issuer) {
+		i.ScopeNames = map[string]string{}
+		for _, name := range s.members("scope_names.") {
+			i.ScopeNames[name.name] = value(name, verbatim)
+		}
+	}},
+	{"grantable_scopes", func(r *reader, s setting, i *token.Issuer) {
+		i.GrantableScopes = list(s, verbatim)
+	}},
+	{"dpop", func(r *reader, s setting, i *token.Issuer) { i.DPoP = value(s, r.dpop) }},
+	{"mtls", func(r *reader, s setting, i *token.Issuer) { i.MTLS = value(s, r.mtls) }},
+	{"introspection", func(r *reader, s setting, i *token.Issuer) {
+		readKeys(r, s.members("introspection."), introspectionKeys, &i.Introspection)
+	}},
+	{"keys", func(r *reader, s setting, i *token.Issuer) {
+		readKeys(r, s.members("keys."), keyPolicyKeys, &i.Keys)
+	}},
+}
+
+// introspectionKeys are those of introspection, which [token.Introspection] documents.
+var introspectionKeys = []key[token.Introspection]{
+	{"endpoint", func(r *reader, s setting, i *token.Introspection) { i.Endpoint = value(s, verbatim) }},
+	{"client_id", func(r *reader, s setting, i *token.Introspection) { i.ClientID = value(s, verbatim) }},
+	{"client_secret_file", func(r *reader, s setting, i *token.Introspection) {
+		i.ClientSecret = strings.TrimRight(string(value(s, r.content)), "\r\n")
+	}},
+	{"opaque", func(r *reader, s setting, i *token.Introspection) { i.Opaque = value(s, r.yes) }},
+	{"always", func(r *reader, s setting, i *token.Introspection) { i.Always = value(s, r.yes) }},
+	{"max_age", func(r *reader, s setting, i *token.Introspection) { i.MaxAge = value(s, r.answerAge) }},
+}
+
+// keyPolicyKeys are those of keys, which [token.KeyPolicy] documents.
+var keyPolicyKeys = []key[token.KeyPolicy]{
+	{"cooldown", func(r *reader, s setting, p *token.KeyPolicy) { p.Cooldown = value(s, r.positive) }},
+	{"max_age", func(r *reader, s setting, p *token.KeyPolicy) { p.MaxAge = value(s, r.positive) }},
+	{"max_stale", func(r *reader, s setting, p *token.KeyPolicy) { p.MaxStale = value(s, r.positive) }},
+}
+
+// readKeys reads settings, of which each must be a known key.
+func readKeys[T any](r *reader, settings []setting, known []key[T], to *T) {
+	for _, s := range settings {
+		at := slices.IndexFunc(known, func(k key[T]) bool { return k.name == s.name })
+		if at >= 0 {
+			known[at].read(r, s, to)
+			continue
+		}
+		var names []string
+		for _, k := range known {
+			names = append(names, k.name)
+		}
+		s.unknown("one of " + strings.Join(names, ", "))
+	}
+}
+
 func (r *reader) issuer(entry setting) (i token.Issuer) {
 	before := len(r.all)
 	settings := entry.members("")
 	if settings == nil && len(r.all) > before {
 		return i
 	}
-	given := map[string]bool{}
-	url := r.faults.issuer
+	own := []string{"url", "audiences"} // what a preset leaves to the file
 	for _, s := range settings {
-		given[s.name] = true
-		if s.name == "insecure_http" && s.node.Value == "true" {
-			url = r.faults.issuerURL // with http to any host
-		}
 		if s.name == "preset" { // first, because the other keys override it
-			i = value(s, r.preset)
+			i, own = r.preset(s)
 		}
 	}
-	for _, s := range settings {
-		switch s.name {
-		case "preset":
-		case "url":
-			i.URL = value(s, url)
-		case "tenants":
-			i.Tenants = list(s, verbatim)
-		case "insecure_any_tenant":
-			i.InsecureAnyTenant = value(s, r.yes)
-		case "discovery_url":
-			i.DiscoveryURL = value(s, verbatim)
-		case "jwks_uri":
-			i.JWKSURI = value(s, verbatim)
-		case "jwks":
-			i.JWKS = value(s, bytesOf)
-		case "jwks_file":
-			i.JWKS = value(s, r.content)
-		case "public_key_file":
-			i.PublicKeyPEM = value(s, r.content)
-		case "insecure_http":
-			i.InsecureHTTP = value(s, r.yes)
-		case "audiences":
-			i.Audiences = list(s, verbatim)
-		case "audience_claim":
-			i.AudienceClaim = value(s, r.pointer)
-		case "client_claim":
-			i.ClientClaim = value(s, r.pointer)
-		case "subject":
-			i.SubjectOptional = value(s, r.subject)
-		case "required_claims":
-			i.RequiredClaims = map[string][]string{}
-			for _, claim := range s.members("required_claims.") {
-				i.RequiredClaims[claim.name] = list(claim, verbatim)
-			}
-		case "algorithms":
-			i.Algorithms = list(s, r.algorithm)
-		case "leeway":
-			i.Leeway = value(s, r.leeway)
-		case "max_lifetime":
-			i.MaxLifetime = value(s, r.positive)
-		case "profile":
-			i.RFC9068 = value(s, r.profile)
-		case "scope_claims":
-			i.ScopeClaims = list(s, r.pointer)
-		case "strict_scope_claims":
-			i.StrictScopeClaims = value(s, r.yes)
-		case "scope_prefix":
-			i.ScopePrefix = value(s, verbatim)
-		case "scope_names":
-			i.ScopeNames = map[string]string{}
-			for _, name := range s.members("scope_names.") {
-				i.ScopeNames[name.name] = value(name, verbatim)
-			}
-		case "grantable_scopes":
-			i.GrantableScopes = list(s, verbatim)
-		case "dpop":
-			i.DPoP = value(s, r.dpop)
-		case "mtls":
-			i.MTLS = value(s, r.mtls)
-		case "keys":
-			i.Keys = r.keys(s)
-		default:
-			s.unknown("one of preset, url, tenants, insecure_any_tenant, discovery_url, " +
-				"jwks_uri, jwks, jwks_file, public_key_file, insecure_http, audiences, " +
-				"audience_claim, client_claim, subject, required_claims, algorithms, leeway, " +
-				"max_lifetime, profile, scope_claims, strict_scope_claims, scope_prefix, " +
-				"scope_names, grantable_scopes, dpop, mtls, keys")
+	for _, s := range settings { // before url, which depends on it
+		if s.name == "insecure_http" {
+			i.InsecureHTTP = s.node.Value == "true"
 		}
 	}
-	if !given["url"] {
-		r.missing(entry.at("url"), "the URL of the issuer, identical to the iss claim")
-	}
-	if !given["audiences"] {
-		r.missing(entry.at("audiences"),
-			"the identifiers of this API at the issuer, so that tokens for other APIs are refused")
+	readKeys(r, settings, issuerKeys, &i)
+	for _, k := range []struct{ name, expected string }{
+		{"url", "the URL of the issuer, identical to the iss claim"},
+		{"audiences", "the identifiers of this API at the issuer, so that tokens for other APIs are refused"},
+		{"discovery_url", "the URL of the issuer's metadata, which is not below its url"},
+		{"tenants", "the tenants whose tokens are accepted"},
+	} {
+		given := slices.ContainsFunc(settings, func(s setting) bool {
+			return s.name == k.name || s.name == "insecure_any_tenant" && k.name == "tenants"
+		})
+		if !given && slices.Contains(own, k.name) {
+			r.missing(entry.at(k.name), "%s", k.expected)
+		}
 	}
 	if len(r.all) == before {
 		if err := i.Validate(); err != nil {
@@ -195,36 +232,39 @@ func (r *reader) issuer(entry setting) (i token.Issuer) {
 	return i
 }
 
-func (r *reader) keys(s setting) (policy token.KeyPolicy) {
-	for _, s := range s.members("keys.") {
-		switch s.name {
-		case "cooldown":
-			policy.Cooldown = value(s, r.positive)
-		case "max_age":
-			policy.MaxAge = value(s, r.positive)
-		case "max_stale":
-			policy.MaxStale = value(s, r.positive)
-		default:
-			s.unknown("one of cooldown, max_age, max_stale")
-		}
-	}
-	return policy
-}
-
-// preset returns the provider's example without its url and audiences.
-func (r *reader) preset(key, given string) token.Issuer {
+// preset returns the provider's example without what each file must say for itself: its own.
+func (r *reader) preset(s setting) (i token.Issuer, own []string) {
+	own = []string{"url", "audiences"}
+	given := value(s, verbatim)
 	text, err := presets.ReadFile("presets/" + given + ".yaml")
 	if err != nil {
-		r.add(key, given, "one of %s", strings.Join(presetNames(), ", "))
-		return token.Issuer{}
+		r.add(s.at(s.key()), given, "one of %s", strings.Join(presetNames(), ", "))
+		return i, own
 	}
 	issuers, err := parseIssuers(given+".yaml", text)
 	if err != nil {
 		r.all = append(r.all, err) // the tests parse all presets
-		return token.Issuer{}
+		return i, own
 	}
-	issuers[0].URL, issuers[0].Audiences = "", nil
-	return issuers[0]
+	i = issuers[0]
+	i.Audiences = nil
+	if i.Tenants != nil { // its url and discovery_url are those of all tenants
+		i.Tenants = nil
+		return i, []string{"audiences", "tenants"}
+	}
+	i.URL = ""
+	if i.DiscoveryURL != "" {
+		i.DiscoveryURL, own = "", append(own, "discovery_url")
+	}
+	return i, own
+}
+
+// issuerURL returns the check of the URL of an issuer.
+func (r *reader) issuerURL(i *token.Issuer) func(key, given string) string {
+	if i.InsecureHTTP {
+		return r.faults.issuerURL // with http to any host
+	}
+	return r.faults.issuer
 }
 
 func presetNames() (names []string) {
@@ -236,11 +276,24 @@ func presetNames() (names []string) {
 	return names
 }
 
-func (r *reader) profile(key, given string) bool {
-	if given != "rfc9068" {
-		r.add(key, given, "rfc9068, or leave it unset")
+// The profiles of an issuer's tokens.
+const (
+	profileRFC9068 = "rfc9068"
+	profileFAPI2   = "fapi2"
+)
+
+func (r *reader) profile(key, given string) string {
+	if given != profileRFC9068 && given != profileFAPI2 {
+		r.add(key, given, "%s or %s, or leave it unset", profileRFC9068, profileFAPI2)
 	}
-	return true
+	return given
+}
+
+func (r *reader) answerAge(key, given string) time.Duration {
+	if d, err := time.ParseDuration(given); err == nil && d == 0 {
+		return token.NoAge
+	}
+	return r.positive(key, given)
 }
 
 func (r *reader) yes(key, given string) bool {

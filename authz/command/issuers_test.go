@@ -13,7 +13,7 @@ import (
 
 func TestIssuersFile(t *testing.T) {
 	got, err := parseIssuers("issuers.yaml", []byte(`
-# Two issuers, and every key.
+# Three issuers, and every key.
 issuers:
   - url: https://issuer.example/
     audiences: [https://api.example, "urn:api", 007]
@@ -32,8 +32,10 @@ issuers:
     scope_names: {admin: read:messages write:messages, "Chief Editor": write:messages}
     grantable_scopes: [read:messages, write:messages]
     dpop: required
+    introspection: {endpoint: "https://issuer.example/ask", client_id: api, client_secret_file: testdata/secret, opaque: true, always: true, max_age: 0s}
     keys: {cooldown: 1s, max_age: 2m, max_stale: 3h}
   - {url: "http://localhost:9000/realms/r", audiences: [a], profile: rfc9068, leeway: 5s, dpop: off, scope_claims: [], grantable_scopes: []}
+  - {url: "https://fapi.example", audiences: [a], profile: fapi2, mtls: required}
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -55,6 +57,10 @@ issuers:
 		},
 		GrantableScopes: []string{"read:messages", "write:messages"},
 		DPoP:            token.DPoPRequired,
+		Introspection: token.Introspection{
+			Endpoint: "https://issuer.example/ask", ClientID: "api", ClientSecret: "s e c r e t",
+			Opaque: true, Always: true, MaxAge: token.NoAge,
+		},
 		Keys: token.KeyPolicy{
 			Cooldown: time.Second,
 			MaxAge:   2 * time.Minute,
@@ -63,6 +69,8 @@ issuers:
 	}, {
 		URL: "http://localhost:9000/realms/r", Audiences: []string{"a"}, RFC9068: true, Leeway: 5 * time.Second,
 		DPoP: token.DPoPOff, ScopeClaims: []string{}, GrantableScopes: []string{},
+	}, {
+		URL: "https://fapi.example", Audiences: []string{"a"}, FAPI2: true, MTLS: token.MTLSRequired,
 	}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the issuers are\n %+v\nwant\n %+v", got, want)
@@ -78,6 +86,7 @@ func TestIssuersFileHasEveryField(t *testing.T) {
 		"ScopePrefix": "scope_prefix", "ScopeNames": "scope_names", "GrantableScopes": "grantable_scopes", "DPoP": "dpop", "Keys": "keys",
 		"Tenants": "tenants", "InsecureAnyTenant": "insecure_any_tenant", "DiscoveryURL": "discovery_url", "JWKSURI": "jwks_uri", "JWKS": "jwks",
 		"PublicKeyPEM": "public_key_file", "InsecureHTTP": "insecure_http", "SubjectOptional": "subject", "StrictScopeClaims": "strict_scope_claims", "MTLS": "mtls",
+		"FAPI2": "profile", "Introspection": "introspection",
 	}
 	_, err := parseIssuers("f",
 		[]byte("issuers: [{url: https://a.example/, audiences: [a], nonsense: 1}]"))
@@ -154,7 +163,7 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"issuers twice", list + "  - {url: https://a.example/, audiences: [a]}\nissuers: []\n", `f.yaml:3: issuers is given twice, first on line 1: expected it once`},
 		{"a merge", "x: &x {leeway: 1s}\nissuers:\n  - {url: https://a.example/, audiences: [a], <<: *x}\n",
 			"f.yaml:1: x is an unknown key: expected issuers\n" +
-				"f.yaml:1: << is an unknown key: expected one of preset, url, tenants, insecure_any_tenant, discovery_url, jwks_uri, jwks, jwks_file, public_key_file, insecure_http, audiences, audience_claim, client_claim, subject, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, strict_scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, mtls, keys"},
+				"f.yaml:1: << is an unknown key: expected one of preset, url, tenants, insecure_any_tenant, discovery_url, jwks_uri, jwks, jwks_file, public_key_file, insecure_http, audiences, audience_claim, client_claim, subject, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, strict_scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, mtls, introspection, keys"},
 		{"a key that is a list", list + "  - {url: https://a.example/, audiences: [a], [b]: c}\n", `f.yaml:2: a key is a list: expected a word`},
 		{"an alias of itself", list + "  - {url: https://a.example/, audiences: &a [*a]}\n", `f.yaml:2: audiences is a list: expected a single value`},
 
@@ -175,7 +184,7 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"leeway too long", list + "  - {url: https://a.example/, audiences: [a], leeway: 2m}\n", `f.yaml:2: leeway is "2m": expected a duration with its unit, from 0s to 60s`},
 		{"leeway twice", list + "  - url: https://a.example/\n    audiences: [a]\n    leeway: 5s\n    leeway: 6s\n", `f.yaml:5: leeway is given twice, first on line 4: expected it once`},
 		{"lifetime negative", list + "  - {url: https://a.example/, audiences: [a], max_lifetime: -1h}\n", `f.yaml:2: max_lifetime is "-1h": expected a positive duration with its unit, such as 30s, 15m or 1h`},
-		{"another profile", list + "  - {url: https://a.example/, audiences: [a], profile: strict}\n", `f.yaml:2: profile is "strict": expected rfc9068, or leave it unset`},
+		{"another profile", list + "  - {url: https://a.example/, audiences: [a], profile: strict}\n", `f.yaml:2: profile is "strict": expected rfc9068 or fapi2, or leave it unset`},
 		{"scope claim by its bare name", list + "  - {url: https://a.example/, audiences: [a], scope_claims: [scope]}\n", `f.yaml:2: scope_claims is "scope": expected a JSON pointer (RFC 6901) to a claim, such as /scope or /realm_access/roles`},
 		{"scope claim with a bad escape", list + "  - {url: https://a.example/, audiences: [a], scope_claims: [/a~2]}\n", `f.yaml:2: the issuer's scope claim "/a~2": expected a JSON pointer (RFC 6901) such as /scope or /realm_access/roles`},
 		{"required claim without values", list + "  - {url: https://a.example/, audiences: [a], required_claims: {/typ: []}}\n", `f.yaml:2: the issuer's required claim "/typ": no value is given, so that no token would pass`},
@@ -184,23 +193,27 @@ func TestIssuersFileFaults(t *testing.T) {
 		{"a scope name twice", list + "  - {url: https://a.example/, audiences: [a], scope_names: {admin: a, admin: b}}\n", `f.yaml:2: scope_names.admin is given twice, first on line 2: expected it once`},
 		{"grantable scopes in one", list + "  - {url: https://a.example/, audiences: [a], grantable_scopes: [a b]}\n", `f.yaml:2: the issuer's grantable scope "a b": expected one scope, without spaces`},
 		{"dpop in other words", list + "  - {url: https://a.example/, audiences: [a], dpop: true}\n", `f.yaml:2: dpop is "true": expected off, allowed or required`},
+		{"introspection misspelt", list + "  - {url: https://a.example/, audiences: [a], introspection: {clientid: a}}\n", `f.yaml:2: introspection.clientid is an unknown key: expected one of endpoint, client_id, client_secret_file, opaque, always, max_age`},
+		{"introspection without a secret", list + "  - {url: https://a.example/, audiences: [a], introspection: {client_id: a}}\n", `f.yaml:2: the issuer's Introspection.ClientSecret is empty: expected this API's own credentials at the issuer`},
+		{"introspection with a secret that is not there", list + "  - {url: https://a.example/, audiences: [a], introspection: {client_id: a, client_secret_file: none}}\n", `f.yaml:2: introspection.client_secret_file is "none": expected a file that can be read: open none: no such file or directory`},
+		{"fapi2 with bearer tokens", list + "  - {url: https://a.example/, audiences: [a], profile: fapi2}\n", `f.yaml:2: the issuer's DPoP and MTLS are both off: expected one of them allowed or required, because all tokens must be bound (FAPI 2.0 §5.3.4)`},
 		{"keys misspelt", list + "  - {url: https://a.example/, audiences: [a], keys: {max-age: 1h}}\n", `f.yaml:2: keys.max-age is an unknown key: expected one of cooldown, max_age, max_stale`},
 		{"keys that expire before they are refreshed", list + "  - {url: https://a.example/, audiences: [a], keys: {max_stale: 10m}}\n", `f.yaml:2: the issuer's maximum staleness of keys is 10m0s, less than their maximum age of 1h0m0s: keys would end before they are refreshed`},
 		{"strict, without aud", list + "  - {url: https://a.example/, audiences: [a], profile: rfc9068, audience_claim: /client_id}\n", `f.yaml:2: the issuer's audience claim "/client_id": the strict profile demands aud (RFC 9068 §4); leave one of the two unset`},
-		{"unknown preset", list + "  - {preset: keycloack, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "keycloack": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta`},
-		{"preset by its path", list + "  - {preset: ../presets/okta, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "../presets/okta": expected one of auth0, auth0-rbac, cognito, entra, google, keycloak, okta`},
-		{"a key with a line break", "issuers: [{url: https://a.example/, audiences: [a], \"all is\\nwell\": 1}]", `f.yaml:1: "all is\nwell" is an unknown key: expected one of preset, url, tenants, insecure_any_tenant, discovery_url, jwks_uri, jwks, jwks_file, public_key_file, insecure_http, audiences, audience_claim, client_claim, subject, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, strict_scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, mtls, keys`},
+		{"unknown preset", list + "  - {preset: keycloack, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "keycloack": expected one of auth0, auth0-rbac, cognito, entra, entra-b2c, entra-multitenant, entra-v1, google, keycloak, okta`},
+		{"preset by its path", list + "  - {preset: ../presets/okta, url: https://a.example/, audiences: [a]}\n", `f.yaml:2: preset is "../presets/okta": expected one of auth0, auth0-rbac, cognito, entra, entra-b2c, entra-multitenant, entra-v1, google, keycloak, okta`},
+		{"a key with a line break", "issuers: [{url: https://a.example/, audiences: [a], \"all is\\nwell\": 1}]", `f.yaml:1: "all is\nwell" is an unknown key: expected one of preset, url, tenants, insecure_any_tenant, discovery_url, jwks_uri, jwks, jwks_file, public_key_file, insecure_http, audiences, audience_claim, client_claim, subject, required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, strict_scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, mtls, introspection, keys`},
 		{"a value with a line break", list + "  - {url: https://a.example/, audiences: [a], leeway: \"1s\\nall is well\"}\n", `f.yaml:2: leeway is "1s\nall is well": expected a duration with its unit, from 0s to 60s`},
 		{"all of them together", list + "  - preset: x\n    url: y\n    audience: z\n  - audiences: [a]\nmore: 1\n",
 			"f.yaml:2: preset is \"x\": expected one of auth0, auth0-rbac, cognito, entra, " +
-				"google, keycloak, okta\n" +
+				"entra-b2c, entra-multitenant, entra-v1, google, keycloak, okta\n" +
 				"f.yaml:3: url is \"y\": expected a URL without query and fragment, such as https://issuer.example/, identical to the iss claim (RFC 8414 §2)\n" +
 				"f.yaml:4: audience is an unknown key: expected one of preset, url, tenants, " +
 				"insecure_any_tenant, discovery_url, jwks_uri, jwks, jwks_file, public_key_file, " +
 				"insecure_http, audiences, audience_claim, client_claim, subject, " +
 				"required_claims, algorithms, leeway, max_lifetime, profile, scope_claims, " +
 				"strict_scope_claims, scope_prefix, scope_names, grantable_scopes, dpop, mtls, " +
-				"keys\n" +
+				"introspection, keys\n" +
 				"f.yaml:2: audiences is not set: expected the identifiers of this API at the " +
 				"issuer, so that tokens for other APIs are refused\n" +
 				"f.yaml:5: url is not set: expected the URL of the issuer, identical to the iss " +

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -86,6 +87,18 @@ func (o operation) close() {
 	}
 }
 
+// checkCertificate returns a check of the server's certificate.
+func checkCertificate(current func() *tls.Config) func(context.Context) error {
+	return func(context.Context) error {
+		leaf := current().Certificates[0].Leaf
+		if now := time.Now(); now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+			return fmt.Errorf("valid from %s to %s only", leaf.NotBefore.Format(time.RFC3339),
+				leaf.NotAfter.Format(time.RFC3339))
+		}
+		return nil
+	}
+}
+
 // openTelemetry returns nil if nothing is to be exported.
 func (p *program) openTelemetry(
 	ctx context.Context, log *slog.Logger, page bool,
@@ -119,10 +132,11 @@ func programVersion() string {
 // shown are the variables whose values the effective configuration shows. Of all others it only
 // shows whether they are set. An [Opener] adds its own by the tag "shown".
 var shown = strings.Fields(`
-	ADDR ADMIN_ADDR ALGORITHMS AUDIENCE AUDIT_FULL AUDIT_LOG BASE_PATH CONFIG CORS_ORIGINS
-	CREDENTIALS DOCS DPOP DPOP_NONCES INSECURE_REPORT ISSUER JWKS_COOLDOWN JWKS_MAX_AGE
-	JWKS_MAX_STALE LEEWAY LOG_FORMAT LOG_LEVEL MAX_BODY OVERLAY PUBLIC_PATH REQUEST_TIMEOUT
-	RESOURCE RESPONSES TRUSTED_PROXIES UNSTATED WITHOUT WRITE_TIMEOUT`)
+	ADDR ADMIN_ADDR ALGORITHMS AUDIENCE AUDIT_FULL AUDIT_LOG BASE_PATH CLIENT_CERT_HEADER
+	CLIENT_CERT_PROXIES CLIENT_CERT_PROXY_NAMES CONFIG CORS_ORIGINS CREDENTIALS DOCS DPOP
+	DPOP_NONCES INSECURE_REPORT ISSUER JWKS_COOLDOWN JWKS_MAX_AGE JWKS_MAX_STALE LEEWAY
+	LOG_FORMAT LOG_LEVEL MAX_BODY OVERLAY PUBLIC_PATH REQUEST_TIMEOUT RESOURCE RESPONSES
+	TLS_CERT TLS_CLIENT_CA TLS_KEY TRUSTED_PROXIES UNSTATED WITHOUT WRITE_TIMEOUT`)
 
 // effective returns the settings of a command by the names of their variables.
 func (p *program) effective(flags []*kong.Flag) map[string]string {

@@ -278,6 +278,101 @@ var shapes = map[string][]shape{
 			code:   token.WrongIssuer,
 		},
 	},
+	"entra-v1": {
+		{
+			name:   "user",
+			header: `{"typ":"JWT","alg":"RS256","x5t":"H9nj5AOSswMphg1SFx7jaV0lB9w","kid":"H9nj5AOSswMphg1SFx7jaV0lB9w"}`,
+			claims: `{"aud":"api://66666666-7777-8888-9999-000000000000","iss":"https://sts.windows.net/11111111-2222-3333-4444-555555555555/","iat":1795000000,"nbf":1795000000,"exp":1795004800,
+				"acr":"1","aio":"AXQAi/8IAAAA","amr":["pwd"],"appid":"aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee","appidacr":"0","ipaddr":"192.0.2.7","name":"Jane Doe","oid":"bf6c3c10-5aad-4cd8-b54c-000000000001",
+				"rh":"0.ATAA.","scp":"read:messages","sub":"pair","tid":"11111111-2222-3333-4444-555555555555","unique_name":"jane@example.com","upn":"jane@example.com","uti":"x","ver":"1.0"}`,
+			scopes: []string{"read:messages"}, client: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
+		},
+		{
+			name:   "application",
+			header: `{"typ":"JWT","alg":"RS256","x5t":"H9nj5AOSswMphg1SFx7jaV0lB9w","kid":"H9nj5AOSswMphg1SFx7jaV0lB9w"}`,
+			claims: `{"aud":"api://66666666-7777-8888-9999-000000000000","iss":"https://sts.windows.net/11111111-2222-3333-4444-555555555555/","iat":1795000000,"nbf":1795000000,"exp":1795003900,"aio":"k2Rg",
+				"appid":"ffffffff-bbbb-cccc-dddd-eeeeeeeeeeee","appidacr":"1","idp":"https://sts.windows.net/11111111-2222-3333-4444-555555555555/","oid":"0d0d0d0d","roles":["messages.audit"],"sub":"0d0d0d0d","tid":"11111111-2222-3333-4444-555555555555","ver":"1.0"}`,
+			scopes: []string{"messages.audit"}, client: "ffffffff-bbbb-cccc-dddd-eeeeeeeeeeee",
+		},
+		{
+			name:   "of version 2.0",
+			header: `{"typ":"JWT","alg":"RS256","kid":"H9nj5AOSswMphg1SFx7jaV0lB9w"}`,
+			claims: `{"aud":"api://66666666-7777-8888-9999-000000000000","iss":"https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0","iat":1795000000,"exp":1795003900,"azp":"a","scp":"read:messages","sub":"s","ver":"2.0"}`,
+			code:   token.WrongIssuer,
+		},
+		{
+			name:   "ID token",
+			header: `{"typ":"JWT","alg":"RS256","kid":"H9nj5AOSswMphg1SFx7jaV0lB9w"}`,
+			claims: `{"aud":"aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee","iss":"https://sts.windows.net/11111111-2222-3333-4444-555555555555/","iat":1795000000,"nbf":1795000000,"exp":1795003900,"amr":["pwd"],"nonce":"n","oid":"bf6c3c10","sub":"s","tid":"11111111-2222-3333-4444-555555555555","ver":"1.0"}`,
+			code:   token.WrongAudience, says: "This looks like an ID token",
+		},
+		{
+			name:   "of another tenant",
+			header: `{"typ":"JWT","alg":"RS256","kid":"H9nj5AOSswMphg1SFx7jaV0lB9w"}`,
+			claims: `{"aud":"api://66666666-7777-8888-9999-000000000000","iss":"https://sts.windows.net/99999999-2222-3333-4444-555555555555/","iat":1795000000,"exp":1795003900,"appid":"a","scp":"read:messages","sub":"s","ver":"1.0"}`,
+			code:   token.WrongIssuer,
+		},
+	},
+	"entra-multitenant": {
+		{
+			name:   "user of an accepted tenant",
+			header: `{"typ":"JWT","alg":"RS256","kid":"H9nj5AOSswMphg1SFx7jaV0lB9w"}`,
+			claims: `{"aud":"66666666-7777-8888-9999-000000000000","iss":"https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0","iat":1795000000,"exp":1795004800,"azp":"aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee","oid":"o","scp":"read:messages","sub":"s","tid":"11111111-2222-3333-4444-555555555555","ver":"2.0"}`,
+			scopes: []string{"read:messages"}, client: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
+		},
+		{
+			name:   "of another tenant",
+			header: `{"typ":"JWT","alg":"RS256","kid":"H9nj5AOSswMphg1SFx7jaV0lB9w"}`,
+			claims: `{"aud":"66666666-7777-8888-9999-000000000000","iss":"https://login.microsoftonline.com/99999999-2222-3333-4444-555555555555/v2.0","iat":1795000000,"exp":1795004800,"azp":"a","scp":"read:messages","sub":"s","tid":"99999999-2222-3333-4444-555555555555","ver":"2.0"}`,
+			code:   token.WrongIssuer,
+		},
+		{
+			name:   "of another tenant that says it is ours",
+			header: `{"typ":"JWT","alg":"RS256","kid":"H9nj5AOSswMphg1SFx7jaV0lB9w"}`,
+			claims: `{"aud":"66666666-7777-8888-9999-000000000000","iss":"https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0","iat":1795000000,"exp":1795004800,"azp":"a","scp":"read:messages","sub":"s","tid":"99999999-2222-3333-4444-555555555555","ver":"2.0"}`,
+			code:   token.WrongIssuer, says: "tenant (tid)",
+		},
+		{
+			name:   "of the template itself",
+			header: `{"typ":"JWT","alg":"RS256","kid":"H9nj5AOSswMphg1SFx7jaV0lB9w"}`,
+			claims: `{"aud":"66666666-7777-8888-9999-000000000000","iss":"https://login.microsoftonline.com/{tenantid}/v2.0","iat":1795000000,"exp":1795004800,"azp":"a","scp":"read:messages","sub":"s","tid":"{tenantid}","ver":"2.0"}`,
+			code:   token.WrongIssuer,
+		},
+		{
+			name:   "of a personal account",
+			header: `{"typ":"JWT","alg":"RS256","kid":"H9nj5AOSswMphg1SFx7jaV0lB9w"}`,
+			claims: `{"aud":"66666666-7777-8888-9999-000000000000","iss":"https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0","iat":1795000000,"exp":1795004800,"azp":"a","scp":"read:messages","sub":"s","tid":"9188040d-6c67-4c5b-b112-36a304b66dad","ver":"2.0"}`,
+			code:   token.WrongIssuer,
+		},
+	},
+	"entra-b2c": {
+		{
+			name:   "user",
+			header: `{"alg":"RS256","kid":"X5eXk4xyojNFum1kl2Ytv8dlNP4-c57dO6QGTVBwaNk","typ":"JWT"}`,
+			claims: `{"iss":"https://example.b2clogin.com/11111111-2222-3333-4444-555555555555/v2.0/","exp":1795003600,"nbf":1795000000,"aud":"66666666-7777-8888-9999-000000000000","oid":"bf6c3c10-5aad-4cd8-b54c-000000000001","sub":"bf6c3c10-5aad-4cd8-b54c-000000000001","name":"Jane","emails":["jane@example.com"],
+				"tfp":"B2C_1_signin","nonce":"defaultNonce","scp":"read:messages write:messages","azp":"aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee","ver":"1.0","iat":1795000000}`,
+			more:   "required_claims: {/tfp: [B2C_1_signin]}",
+			scopes: []string{"read:messages", "write:messages"}, client: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
+		},
+		{
+			name:   "of another policy",
+			header: `{"alg":"RS256","kid":"X5eXk4xyojNFum1kl2Ytv8dlNP4-c57dO6QGTVBwaNk","typ":"JWT"}`,
+			claims: `{"iss":"https://example.b2clogin.com/11111111-2222-3333-4444-555555555555/v2.0/","exp":1795003600,"nbf":1795000000,"aud":"66666666-7777-8888-9999-000000000000","sub":"s","tfp":"B2C_1_reset","scp":"read:messages","azp":"a","ver":"1.0","iat":1795000000}`,
+			more:   "required_claims: {/tfp: [B2C_1_signin]}",
+			code:   token.WrongClaim, says: "claim /tfp is",
+		},
+		{
+			name:   "ID token, which grants nothing",
+			header: `{"alg":"RS256","kid":"X5eXk4xyojNFum1kl2Ytv8dlNP4-c57dO6QGTVBwaNk","typ":"JWT"}`,
+			claims: `{"iss":"https://example.b2clogin.com/11111111-2222-3333-4444-555555555555/v2.0/","exp":1795003600,"nbf":1795000000,"aud":"66666666-7777-8888-9999-000000000000","sub":"s","tfp":"B2C_1_signin","nonce":"n","auth_time":1795000000,"ver":"1.0","iat":1795000000}`,
+		},
+		{
+			name:   "with the policy in iss",
+			header: `{"alg":"RS256","kid":"X5eXk4xyojNFum1kl2Ytv8dlNP4-c57dO6QGTVBwaNk","typ":"JWT"}`,
+			claims: `{"iss":"https://example.b2clogin.com/tfp/11111111-2222-3333-4444-555555555555/b2c_1_signin/v2.0/","exp":1795003600,"aud":"66666666-7777-8888-9999-000000000000","sub":"s","scp":"read:messages","iat":1795000000}`,
+			code:   token.WrongIssuer,
+		},
+	},
 	"okta": {
 		{
 			name:   "user",
@@ -443,12 +538,7 @@ func TestPresets(t *testing.T) {
 		example := examplePreset(t, preset)
 		for _, shape := range shapes[preset] {
 			t.Run(preset+"/"+shape.name, func(t *testing.T) {
-				verifier := provider.verifier(
-					t,
-					fmt.Sprintf(
-						"issuers:\n  - preset: %s\n    url: %s\n    audiences: [%s]\n    %s\n",
-						preset, example.URL, strings.Join(example.Audiences, ", "), shape.more),
-				)
+				verifier := provider.verifier(t, "issuers:\n"+ofPreset(preset, example, shape.more))
 				compact := shape.raw
 				if compact == "" {
 					compact = provider.sign(shape.header, shape.claims)
@@ -487,12 +577,58 @@ func TestPresets(t *testing.T) {
 func TestPresetsAreExamples(t *testing.T) {
 	for _, preset := range presetNames() {
 		example := examplePreset(t, preset)
-		text := fmt.Sprintf("issuers: [{preset: %s, url: '%s', audiences: ['%s']}]", preset,
-			example.URL, strings.Join(example.Audiences, "','"))
-		issuers, err := parseIssuers("f.yaml", []byte(text))
+		issuers, err := parseIssuers("f.yaml", []byte("issuers:\n"+ofPreset(preset, example, "")))
 		if err != nil || !reflect.DeepEqual(issuers, []token.Issuer{example}) {
 			t.Errorf("preset %s gives\n %+v, %v\nthe example itself\n %+v", preset, issuers, err,
 				example)
+		}
+	}
+}
+
+// ofPreset is an entry of a file with a preset, and what the preset leaves to it.
+func ofPreset(preset string, example token.Issuer, more string) string {
+	entry := fmt.Sprintf("  - preset: %s\n    url: %s\n    audiences: [%s]\n    %s\n",
+		preset, example.URL, strings.Join(example.Audiences, ", "), more)
+	switch {
+	case example.Tenants != nil:
+		entry += fmt.Sprintf("    tenants: [%s]\n", strings.Join(example.Tenants, ", "))
+	case example.DiscoveryURL != "":
+		entry += fmt.Sprintf("    discovery_url: %s\n", example.DiscoveryURL)
+	}
+	return entry
+}
+
+// TestPresetsLeaveNoPlaceholder: what a preset's example makes up is for the file to say.
+func TestPresetsLeaveNoPlaceholder(t *testing.T) {
+	for preset, missing := range map[string]string{
+		"entra":             "url audiences",
+		"entra-v1":          "url audiences",
+		"entra-b2c":         "url audiences discovery_url",
+		"entra-multitenant": "audiences tenants",
+	} {
+		_, err := parseIssuers("f.yaml", []byte("issuers: [{preset: "+preset+"}]"))
+		for _, key := range strings.Fields(missing) {
+			if err == nil || !strings.Contains(err.Error(), key+" is not set") {
+				t.Errorf("preset %s: %v, expected a fault of %s", preset, err, key)
+			}
+		}
+	}
+	if _, err := parseIssuers("f.yaml", []byte(
+		"issuers: [{preset: entra-multitenant, audiences: [a], insecure_any_tenant: true}]")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestEntraVersions: one API takes tokens of both versions while its clients move.
+func TestEntraVersions(t *testing.T) {
+	provider := newProvider(t)
+	verifier := provider.verifier(t, "issuers:\n"+
+		ofPreset("entra", examplePreset(t, "entra"), "")+ofPreset("entra-v1", examplePreset(t, "entra-v1"), ""))
+	for _, version := range []string{"entra", "entra-v1"} {
+		shape := shapes[version][0]
+		principal, err := verifier.Verify(t.Context(), provider.sign(shape.header, shape.claims))
+		if err != nil || principal.ClientID() != shape.client {
+			t.Errorf("%s: %v", version, err)
 		}
 	}
 }
@@ -569,11 +705,18 @@ func (p *provider) RoundTrip(r *http.Request) (*http.Response, error) {
 	body := `{"keys":[`
 	if issuer, discovery := strings.CutSuffix(r.URL.String(),
 		"/.well-known/openid-configuration"); discovery {
-		if strings.HasSuffix(issuer, ".auth0.com") {
+		keys := strings.TrimSuffix(issuer, "/") + "/keys"
+		switch {
+		case strings.HasSuffix(issuer, ".auth0.com"), strings.HasPrefix(issuer, "https://sts.windows.net/"):
 			issuer += "/"
+		case strings.HasSuffix(issuer, "/example.onmicrosoft.com/B2C_1_signin/v2.0"): // the policy
+			issuer = "https://example.b2clogin.com/11111111-2222-3333-4444-555555555555/v2.0/"
+		case issuer == "https://login.microsoftonline.com/common/v2.0":
+			issuer = "https://login.microsoftonline.com/{tenantid}/v2.0" // in these words
+			keys = "https://login.microsoftonline.com/common/discovery/v2.0/keys"
 		}
 		body = fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q}`, issuer,
-			strings.TrimSuffix(issuer, "/")+"/keys")
+			keys)
 	} else {
 		encode := base64.RawURLEncoding.EncodeToString
 		for n, kid := range p.kids {

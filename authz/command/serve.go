@@ -2,13 +2,16 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,7 +40,7 @@ func (p *program) serve(
 ) error {
 	reloads := make(chan os.Signal, 1)
 	// Without a file, SIGHUP ends the process as usual.
-	if c.Config.File != "" || c.Policy.Credentials != "" {
+	if c.Config.File != "" || c.Policy.Credentials != "" || c.Config.TLS.Cert != "" {
 		signal.Notify(reloads, syscall.SIGHUP)
 		defer signal.Stop(reloads)
 	}
@@ -59,22 +62,33 @@ func (p *program) serve(
 	}
 	p.unknownVariables(log)
 	if c.Check {
-		return p.checkServe(ctx, effective, document, policy, settings.server.Issuers)
+		return p.checkServe(ctx, effective, document, policy, settings)
 	}
 	operation, err := p.openOperation(c.Operate, log)
 	if err != nil {
 		return err
 	}
 	defer operation.close()
-	listener, err := net.Listen("tcp", settings.addr)
+	listener, err := listen(settings.addr)
 	if err != nil {
 		return fmt.Errorf("%s is %q: %w", p.env.key("ADDR"), settings.addr, err)
 	}
 	settings.server.Document, settings.server.Logger, settings.server.Linger = document, log, linger
+	var certificates atomic.Pointer[tls.Config]
+	if certificates.Store(settings.tls); settings.tls != nil {
+		settings.server.TLS = reloadable(certificates.Load)
+	}
 	settings.server.Audit = operation.audit
 	admin := func(life context.Context, s *server.Server, service *Service) {
+		components := maps.Clone(service.Components)
+		if settings.tls != nil {
+			if components == nil {
+				components = map[string]func(context.Context) error{}
+			}
+			components["certificate"] = checkCertificate(certificates.Load)
+		}
 		err := s.ServeAdmin(life, operation.admin, server.AdminConfig{
-			Components: service.Components, Level: level, Settings: effective,
+			Components: components, Level: level, Settings: effective,
 		})
 		if err != nil {
 			log.Error("the admin listener failed", "cause", err.Error())
@@ -91,8 +105,8 @@ func (p *program) serve(
 			case <-ctx.Done():
 				return
 			case <-reloads:
-				if err := p.reload(c, policy, s); err != nil {
-					log.Error("reload failed: the issuers and credentials are unchanged", "faults",
+				if err := p.reload(c, policy, &certificates, s); err != nil {
+					log.Error("reload failed: the issuers, certificates and credentials are unchanged", "faults",
 						strings.Split(err.Error(), "\n"))
 				}
 			}
@@ -100,9 +114,20 @@ func (p *program) serve(
 	})
 }
 
-// reload reads the files of issuers and credentials again. It returns all faults, and then the
-// server keeps the old issuers and credentials.
-func (p *program) reload(c *serveCommand, policy *policy, s *server.Server) error {
+const unixPrefix = "unix:"
+
+func listen(addr string) (net.Listener, error) {
+	if path, unix := strings.CutPrefix(addr, unixPrefix); unix {
+		return net.Listen("unix", path)
+	}
+	return net.Listen("tcp", addr)
+}
+
+// reload reads the files of issuers, credentials and certificates again. It returns all faults, and
+// then the server keeps what it has.
+func (p *program) reload(
+	c *serveCommand, policy *policy, certificates *atomic.Pointer[tls.Config], s *server.Server,
+) error {
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	credentials, credentialsErr := c.Policy.readCredentials(p.prefix())
 	if err := errors.Join(err, credentialsErr); err != nil {
@@ -113,6 +138,7 @@ func (p *program) reload(c *serveCommand, policy *policy, s *server.Server) erro
 		policy.credentials.Store(before)
 		return err
 	}
+	certificates.Store(settings.tls)
 	return nil
 }
 

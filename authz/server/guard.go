@@ -55,8 +55,9 @@ func (s *Server) newGuard(
 	config := authz.Config{
 		Document: s.config.Document, Logger: s.config.Logger,
 		Resource: s.config.Resource, AuthorizationServers: urls,
-		ProblemTypeBase: s.config.ProblemTypeBase,
-		InsecureExplain: s.config.InsecureIssuer != nil,
+		ProblemTypeBase:    s.config.ProblemTypeBase,
+		InsecureExplain:    s.config.InsecureIssuer != nil,
+		ClientCertificates: s.config.ClientCertificates,
 	}
 	if verifier != nil { // not a nil *Verifier, which would not be nil
 		config.Verifier = verifier

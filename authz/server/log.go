@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -47,7 +48,7 @@ func (l requestLog) write(x *exchange, r *http.Request, took time.Duration) {
 	if anonymous && !l.sampler.allow(causeOf(x.Cause), remote) {
 		return
 	}
-	var buffer [16]slog.Attr
+	var buffer [18]slog.Attr
 	attrs := appendAttrs(buffer[:0], x, r, remote, outcome, took)
 	if l.telemetry != nil {
 		trace, span := l.telemetry.Trace(r.Context())
@@ -72,7 +73,8 @@ func (l requestLog) write(x *exchange, r *http.Request, took time.Duration) {
 // Anybody can send such tokens, and the verifier itself logs the outage, once.
 func unverified(cause error) bool {
 	refused, ok := errors.AsType[*token.Error](cause)
-	return ok && (refused.Code == token.KeysUnavailable || refused.Code == token.KeyPending)
+	return ok && (refused.Code == token.KeysUnavailable ||
+		refused.Code == token.KeyPending || refused.Code == token.IntrospectionUnavailable)
 }
 
 // appendAttrs appends the attributes of a request.
@@ -105,6 +107,10 @@ func appendAttrs(
 			slog.String("subject", jsonlines.Cap(x.Principal.Subject(), maxLogged)),
 			slog.String("client_id", jsonlines.Cap(x.Principal.ClientID(), maxLogged)),
 		)
+		if actor, ok := x.Principal.Actor(); ok { // who acts for the subject (RFC 8693 §4.1)
+			attrs = append(attrs, slog.String("actor",
+				jsonlines.Cap(cmp.Or(actor.Subject, actor.ClientID), maxLogged)))
+		}
 	}
 	if cause != nil {
 		attrs = append(attrs,

@@ -19,6 +19,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -74,7 +75,12 @@ type Config struct {
 	CORSOrigins     []string          // see [CheckOrigin]; empty: CORS is off
 	Docs            bool              // serve the documentation at /docs
 	TrustedProxies  []netip.Prefix    // proxies whose X-Forwarded-For is logged
-	Logger          *slog.Logger      // default slog.Default()
+	// TLS, if set, has Serve speak TLS, with HTTP/2 where clients do. GetConfigForClient can replace
+	// certificates while the server runs; what it returns must have NextProtos h2 and http/1.1.
+	TLS *tls.Config
+	// ClientCertificates says where the certificate of a client is. Default: the TLS connection.
+	ClientCertificates authz.ClientCertificates
+	Logger             *slog.Logger // default slog.Default()
 
 	// Telemetry exports what the server does. Default: nothing is exported.
 	Telemetry Telemetry
@@ -181,6 +187,7 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	s.use(g, config.Issuers)
 	s.http = http.Server{
 		Handler:           s,
+		TLSConfig:         config.TLS,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		ConnContext:       withConn,
@@ -201,6 +208,7 @@ func New(ctx context.Context, config Config) (*Server, error) {
 
 // ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.config.ClientCertificates.Strip(r)
 	if s.config.Telemetry != nil {
 		r = r.WithContext(s.config.Telemetry.Begin(r))
 	}
@@ -259,7 +267,14 @@ func (s *Server) acceptsHost(host string) bool {
 // and waits up to 20 seconds for active requests to end.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(lazyconn.Listener{Listener: listener}) }()
+	lazy := lazyconn.Listener{Listener: listener}
+	go func() {
+		if s.config.TLS != nil {
+			failed <- s.http.ServeTLS(lazy, "", "")
+		} else {
+			failed <- s.http.Serve(lazy)
+		}
+	}()
 	// Fetch the keys before the first request. The verifier logs failures.
 	go s.guard.Load().fetchKeys(ctx)
 

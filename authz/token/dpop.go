@@ -68,14 +68,10 @@ type proofs struct {
 	now     func() time.Time
 	replays ReplayStore
 	nonces  *nonces // nil: none are asked for
-	offered bool
 }
 
 func newProofs(config Config, now func() time.Time) (*proofs, []error) {
-	p := &proofs{
-		window: config.Proofs.Window, now: now, replays: config.Proofs.Replays,
-		offered: config.Proofs.Offered,
-	}
+	p := &proofs{window: config.Proofs.Window, now: now, replays: config.Proofs.Replays}
 	var faults []error
 	if p.window == 0 {
 		p.window = defaultWindow
@@ -119,7 +115,7 @@ type DPoPOffer struct {
 // DPoP returns what to tell clients: DPoP is on when an issuer's policy is not off.
 func (v *Verifier) DPoP() DPoPOffer {
 	offer := DPoPOffer{Required: v.resolver == nil}
-	on, fapi2 := v.proofs.offered, !v.proofs.offered
+	on, fapi2 := v.offersDPoP, !v.offersDPoP
 	for _, i := range v.configured {
 		if i.DPoP != DPoPOff {
 			on, fapi2 = true, fapi2 && i.FAPI2

@@ -54,6 +54,7 @@ type Verifier struct {
 	cache      cache
 	headers    headers
 	proofs     *proofs
+	offersDPoP bool // whatever configured says
 	counts     *counts
 }
 
@@ -107,6 +108,7 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 			faults = append(faults, fmt.Errorf("token: issuer %q: %w", c.URL, fault))
 		}
 	}
+	v.offersDPoP = config.Proofs.Offered
 	var faulty []error
 	v.proofs, faulty = newProofs(config, v.now)
 	if faults = append(faults, faulty...); faults != nil {

@@ -118,7 +118,7 @@ func TestReload(t *testing.T) {
 		"":                                               file + " is empty: ",
 	} {
 		writeFile(t, file, faulty)
-		p.reloads(t, "reload failed: the issuers and credentials are unchanged")
+		p.reloads(t, "reload failed: the issuers, certificates and credentials are unchanged")
 		if !strings.Contains(p.stderr.String(), want) {
 			t.Errorf("the log does not say what is wrong with the file: %s", want)
 		}
@@ -127,7 +127,7 @@ func TestReload(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	p.reloads(t, "reload failed: the issuers and credentials are unchanged")
+	p.reloads(t, "reload failed: the issuers, certificates and credentials are unchanged")
 	check(200, 200, "a file that is gone changes nothing")
 
 	writeFile(t, file, "issuers:\n", listed(a))
