@@ -44,7 +44,9 @@ func (g *Gate) verify(r *http.Request, op *operation) (*token.Principal, error) 
 	var principal *token.Principal
 	switch ctx := r.Context(); {
 	case certificate != nil || op.Introspect:
-		presented := token.Presented{Token: raw, Certificate: certificate, Introspect: op.Introspect}
+		presented := token.Presented{
+			Token: raw, Certificate: certificate, Introspect: op.Introspect,
+		}
 		if scheme == schemeDPoP {
 			with := proof // so that only this one is on the heap
 			presented.Proof = &with

@@ -112,10 +112,10 @@ func (lookup basic) Authenticate(
 	return lookup(r.Context(), user, password)
 }
 
-// MutualTLS authenticates by the client's certificate, which is where Config.ClientCertificates says.
-// The server must verify that of a TLS connection: one that tls.Config.ClientAuth did not have
-// verified is not accepted. lookup returns the principal of a certificate; its errors are those of
-// an [Authenticator].
+// MutualTLS authenticates by the client's certificate, which is where Config.ClientCertificates
+// says. The server must verify that of a TLS connection: one that tls.Config.ClientAuth did not
+// have verified is not accepted. lookup returns the principal of a certificate; its errors are
+// those of an [Authenticator].
 func MutualTLS(
 	lookup func(ctx context.Context, certificate *x509.Certificate) (*token.Principal, error),
 ) Authenticator {
@@ -133,7 +133,9 @@ func (lookup mutualTLS) Authenticate(
 	return lookup.authenticate(r, ClientCertificates{})
 }
 
-func (lookup mutualTLS) authenticate(r *http.Request, from ClientCertificates) (*token.Principal, error) {
+func (lookup mutualTLS) authenticate(
+	r *http.Request, from ClientCertificates,
+) (*token.Principal, error) {
 	client, verified, err := from.find(r)
 	switch {
 	case err != nil:
@@ -353,8 +355,9 @@ func (g *Gate) introspectionFault(o *operation, verifier *source) string {
 	for _, w := range o.ways {
 		for _, c := range w.conditions {
 			if c.scheme.isToken() && o.sources[c.source] != verifier {
-				return "it has x-authz-introspect, and the tokens of security scheme " + c.scheme.name +
-					" are verified by an authenticator of the program, which is not asked for it"
+				return "it has x-authz-introspect, and the tokens of security scheme " +
+					c.scheme.name + " are verified by an authenticator of the program, which is " +
+					"not asked for it"
 			}
 		}
 	}
@@ -362,8 +365,9 @@ func (g *Gate) introspectionFault(o *operation, verifier *source) string {
 	case !slices.Contains(o.sources, verifier) && o.Denied == "":
 		return "it has x-authz-introspect, and takes no access tokens"
 	case !g.offer.Introspect && o.Denied == "":
-		return "it has x-authz-introspect, but not every issuer whose tokens are accepted can be asked " +
-			"about them: configure introspection for each (RFC 7662), or take the extension out"
+		return "it has x-authz-introspect, but not every issuer whose tokens are accepted can be " +
+			"asked about them: configure introspection for each (RFC 7662), or take the " +
+			"extension out"
 	}
 	return ""
 }
@@ -479,7 +483,9 @@ func (o *operation) withoutKeys(r *http.Request) *http.Request {
 
 // authenticate asks the source for the principal of a request. An error is errNoCredential or an
 // [*Error].
-func (g *Gate) authenticate(r *http.Request, op *operation, from *source) (*token.Principal, error) {
+func (g *Gate) authenticate(
+	r *http.Request, op *operation, from *source,
+) (*token.Principal, error) {
 	var principal *token.Principal
 	var err error
 	switch authenticator := from.authenticator.(type) {

@@ -91,7 +91,8 @@ func (c ClientCertificates) believes(r *http.Request) bool {
 	if len(c.Networks) > 0 {
 		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 			ip := peer.Addr().Unmap().WithZone("")
-			if slices.ContainsFunc(c.Networks, func(n netip.Prefix) bool { return n.Contains(ip) }) {
+			within := func(n netip.Prefix) bool { return n.Contains(ip) }
+			if slices.ContainsFunc(c.Networks, within) {
 				return true
 			}
 		}
@@ -109,7 +110,9 @@ func (c ClientCertificates) believes(r *http.Request) bool {
 
 // find returns the certificate of the client, and whether its chain was verified; nil: there is
 // none. An error is that of a proxy whose header cannot be read.
-func (c ClientCertificates) find(r *http.Request) (client *x509.Certificate, verified bool, err error) {
+func (c ClientCertificates) find(
+	r *http.Request,
+) (client *x509.Certificate, verified bool, err error) {
 	if c.Header == "" {
 		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 			return nil, false, nil

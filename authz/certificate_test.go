@@ -60,13 +60,22 @@ func TestClientCertificates(t *testing.T) {
 	write := clientCertificate(t, "write")
 	proxy := clientCertificate(t, "proxy", "proxy.internal")
 	rfc9440 := authz.ClientCertificates{
-		Header:   authz.ClientCertHeader,
-		Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28"), netip.MustParsePrefix("fd00::/8")},
+		Header: authz.ClientCertHeader,
+		Networks: []netip.Prefix{
+			netip.MustParsePrefix("192.0.2.0/28"),
+			netip.MustParsePrefix("fd00::/8"),
+		},
 	}
 	envoy := rfc9440
 	envoy.Header = authz.XFCCHeader
-	byName := authz.ClientCertificates{Header: authz.ClientCertHeader, Names: []string{"PROXY.internal"}}
-	byURI := authz.ClientCertificates{Header: authz.ClientCertHeader, Names: []string{"spiffe://example/proxy"}}
+	byName := authz.ClientCertificates{
+		Header: authz.ClientCertHeader,
+		Names:  []string{"PROXY.internal"},
+	}
+	byURI := authz.ClientCertificates{
+		Header: authz.ClientCertHeader,
+		Names:  []string{"spiffe://example/proxy"},
+	}
 	bySocket := authz.ClientCertificates{Header: authz.ClientCertHeader, UnixSocket: true}
 	const near, far = "192.0.2.1:1234", "203.0.113.9:1234"
 
@@ -146,7 +155,9 @@ func TestClientCertificates(t *testing.T) {
 				}
 				if row.unix {
 					local := net.Addr(&net.UnixAddr{Net: "unix"})
-					r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local))
+					r = r.WithContext(
+						context.WithValue(r.Context(), http.LocalAddrContextKey, local),
+					)
 				}
 				admitted, err := gate.Check(r, target, nil)
 				if target == "/mtls" {
@@ -177,7 +188,13 @@ func TestClientCertificatesFaults(t *testing.T) {
 		"Networks has an invalid prefix":  {Header: authz.ClientCertHeader, Networks: make([]netip.Prefix, 1)},
 		"ClientCertificates.Names has an": {Header: authz.ClientCertHeader, Names: []string{""}},
 	} {
-		_, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: newPrincipals(t, "read"), ClientCertificates: c})
+		_, err := authz.New(
+			authz.Config{
+				Document:           load(t, guarded),
+				Verifier:           newPrincipals(t, "read"),
+				ClientCertificates: c,
+			},
+		)
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%+v: %v, expected %q", c, err, says)
 		}
@@ -193,7 +210,10 @@ func TestTokensBoundToCertificates(t *testing.T) {
 	bound := issuer.Mint(map[string]any{"scope": "read",
 		"cnf": map[string]any{"x5t#S256": base64.RawURLEncoding.EncodeToString(sum[:])}})
 	plain := issuer.Mint(map[string]any{"scope": "read"})
-	header := authz.ClientCertificates{Header: authz.ClientCertHeader, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}}
+	header := authz.ClientCertificates{
+		Header:   authz.ClientCertHeader,
+		Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")},
+	}
 	for _, row := range []struct {
 		name    string
 		policy  token.MTLSPolicy
@@ -219,8 +239,10 @@ func TestTokensBoundToCertificates(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			verifier, err := token.NewVerifier(t.Context(), token.Config{
-				Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{audience}, MTLS: row.policy}},
-				Logger:  slog.New(slog.DiscardHandler),
+				Issuers: []token.Issuer{
+					{URL: issuer.URL(), Audiences: []string{audience}, MTLS: row.policy},
+				},
+				Logger: slog.New(slog.DiscardHandler),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -236,7 +258,8 @@ func TestTokensBoundToCertificates(t *testing.T) {
 			w, ran := serveGuarded(t, func(c *authz.Config) {
 				c.Verifier, c.ClientCertificates = verifier, row.from
 			}, r)
-			if (ran != nil) != (row.refused == "") || row.refused != "" && !strings.Contains(w.Body.String(), string(row.refused)) {
+			if (ran != nil) != (row.refused == "") ||
+				row.refused != "" && !strings.Contains(w.Body.String(), string(row.refused)) {
 				t.Errorf("answered %d %s, expected %q", w.Code, w.Body, row.refused)
 			}
 		})
@@ -264,7 +287,12 @@ func (a *asked) Offer() token.Offer { return a.offer }
 // TestVerifyPresented: when a gate asks by VerifyPresented, and with what.
 func TestVerifyPresented(t *testing.T) {
 	certificate := clientCertificate(t, "client")
-	live := strings.Replace(guarded, "operationId: one,", "operationId: one, x-authz-introspect: true,", 1)
+	live := strings.Replace(
+		guarded,
+		"operationId: one,",
+		"operationId: one, x-authz-introspect: true,",
+		1,
+	)
 	if live == guarded {
 		t.Fatal("the document has no operation one")
 	}
@@ -290,10 +318,17 @@ func TestVerifyPresented(t *testing.T) {
 			c.Document, c.Verifier = load(t, row.document), verifier
 		}, r)
 		if ran == nil || (len(verifier.presented) == 1) != row.asked {
-			t.Fatalf("%s: answered %d %s, asked %d times", row.name, w.Code, w.Body, len(verifier.presented))
+			t.Fatalf(
+				"%s: answered %d %s, asked %d times",
+				row.name,
+				w.Code,
+				w.Body,
+				len(verifier.presented),
+			)
 		}
 		for _, p := range verifier.presented {
-			if p.Token != "read" || p.Introspect != (row.document == live) || (p.Certificate != nil) != (row.certificate && row.offer.MTLS) {
+			if p.Token != "read" || p.Introspect != (row.document == live) ||
+				(p.Certificate != nil) != (row.certificate && row.offer.MTLS) {
 				t.Errorf("%s: presented %+v", row.name, p)
 			}
 		}
@@ -301,14 +336,20 @@ func TestVerifyPresented(t *testing.T) {
 
 	verifier := &asked{Verifier: newPrincipals(t, "read"), offer: token.Offer{Introspect: true},
 		err: &token.Error{Code: token.IntrospectionUnavailable}}
-	w, ran := serveGuarded(t, func(c *authz.Config) { c.Document, c.Verifier = load(t, live), verifier },
-		requestOf("GET /one", "read", "", ""))
-	if ran != nil || w.Code != 503 || w.Header().Get("Retry-After") == "" || w.Header().Get("WWW-Authenticate") != "" {
+	w, ran := serveGuarded(
+		t,
+		func(c *authz.Config) { c.Document, c.Verifier = load(t, live), verifier },
+		requestOf("GET /one", "read", "", ""),
+	)
+	if ran != nil || w.Code != 503 || w.Header().Get("Retry-After") == "" ||
+		w.Header().Get("WWW-Authenticate") != "" {
 		t.Errorf("an issuer that cannot be asked: %d %v %s", w.Code, w.Header(), w.Body)
 	}
 	verifier.err = &token.Error{Code: token.Inactive}
 	if w, ran := serveGuarded(t, func(c *authz.Config) { c.Document, c.Verifier = load(t, live), verifier },
-		requestOf("GET /one", "read", "", "")); ran != nil || w.Code != 401 || !strings.Contains(w.Header().Get("WWW-Authenticate"), "invalid_token") {
+		requestOf("GET /one", "read", "", "")); ran != nil ||
+		w.Code != 401 ||
+		!strings.Contains(w.Header().Get("WWW-Authenticate"), "invalid_token") {
 		t.Errorf("a revoked token: %d %v", w.Code, w.Header())
 	}
 }
@@ -317,7 +358,12 @@ func TestVerifyPresented(t *testing.T) {
 func TestIntrospectionFaults(t *testing.T) {
 	able := &asked{Verifier: newPrincipals(t, "read"), offer: token.Offer{Introspect: true}}
 	on := func(operation string) string {
-		return strings.Replace(guarded, "operationId: "+operation+",", "operationId: "+operation+", x-authz-introspect: true,", 1)
+		return strings.Replace(
+			guarded,
+			"operationId: "+operation+",",
+			"operationId: "+operation+", x-authz-introspect: true,",
+			1,
+		)
 	}
 	for _, row := range []struct {
 		document string
@@ -333,19 +379,38 @@ func TestIntrospectionFaults(t *testing.T) {
 		{on("one"), &asked{Verifier: newPrincipals(t, "read"), offer: token.Offer{MTLS: true}}, "not every issuer"},
 	} {
 		_, err := authz.New(authz.Config{Document: load(t, row.document), Verifier: row.verifier})
-		if (err == nil) != (row.says == "") || err != nil && !strings.Contains(err.Error(), row.says) {
+		if (err == nil) != (row.says == "") ||
+			err != nil && !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%v, expected %q", err, row.says)
 		}
 	}
-	document := strings.Replace(everyScheme, "operationId: key,", "operationId: key, x-authz-introspect: true,", 1)
-	_, err := authz.New(authz.Config{Document: load(t, document), Verifier: able, Authenticators: everyAuthenticator(t)})
+	document := strings.Replace(
+		everyScheme,
+		"operationId: key,",
+		"operationId: key, x-authz-introspect: true,",
+		1,
+	)
+	_, err := authz.New(
+		authz.Config{
+			Document:       load(t, document),
+			Verifier:       able,
+			Authenticators: everyAuthenticator(t),
+		},
+	)
 	if err == nil || !strings.Contains(err.Error(), "takes no access tokens") {
 		t.Errorf("an operation by key: %v", err)
 	}
-	document = strings.Replace(everyScheme, "operationId: bearer,", "operationId: bearer, x-authz-introspect: true,", 1)
+	document = strings.Replace(
+		everyScheme,
+		"operationId: bearer,",
+		"operationId: bearer, x-authz-introspect: true,",
+		1,
+	)
 	authenticators := everyAuthenticator(t)
 	authenticators["bearer"] = struct{ authz.Authenticator }{}
-	_, err = authz.New(authz.Config{Document: load(t, document), Verifier: able, Authenticators: authenticators})
+	_, err = authz.New(
+		authz.Config{Document: load(t, document), Verifier: able, Authenticators: authenticators},
+	)
 	if err == nil || !strings.Contains(err.Error(), "by an authenticator of the program") {
 		t.Errorf("an operation with an authenticator of its own: %v", err)
 	}
@@ -355,14 +420,20 @@ func TestIntrospectionFaults(t *testing.T) {
 func TestMetadataOfMTLS(t *testing.T) {
 	for _, on := range []bool{false, true} {
 		gate, err := authz.New(authz.Config{
-			Document: load(t, guarded), Verifier: &asked{Verifier: newPrincipals(t, "read"), offer: token.Offer{MTLS: on}},
+			Document: load(
+				t,
+				guarded,
+			), Verifier: &asked{Verifier: newPrincipals(t, "read"), offer: token.Offer{MTLS: on}},
 			Resource: resource, AuthorizationServers: []string{"https://issuer.example"},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		w := httptest.NewRecorder()
-		gate.ServeMetadata(w, httptest.NewRequest("GET", "/.well-known/oauth-protected-resource", nil))
+		gate.ServeMetadata(
+			w,
+			httptest.NewRequest("GET", "/.well-known/oauth-protected-resource", nil),
+		)
 		var metadata map[string]any
 		if err := json.Unmarshal(w.Body.Bytes(), &metadata); err != nil {
 			t.Fatal(err)

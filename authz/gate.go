@@ -24,10 +24,10 @@ type Verifier interface {
 	Verify(ctx context.Context, token string) (*token.Principal, error)
 }
 
-// PresentedVerifier is a [Verifier] that also verifies tokens bound to the client's certificate (RFC
-// 8705 §3), and asks an issuer now whether a token is active (RFC 7662). [*token.Verifier] is one.
-// A [Gate] calls it where there is a certificate and Offer says that it counts, and for operations
-// with x-authz-introspect.
+// PresentedVerifier is a [Verifier] that also verifies tokens bound to the client's certificate
+// (RFC 8705 §3), and asks an issuer now whether a token is active (RFC 7662). [*token.Verifier] is
+// one. A [Gate] calls it where there is a certificate and Offer says that it counts, and for
+// operations with x-authz-introspect.
 type PresentedVerifier interface {
 	Verifier
 	VerifyPresented(ctx context.Context, presented token.Presented) (*token.Principal, error)
@@ -39,7 +39,8 @@ type PresentedVerifier interface {
 type ScopeNamer interface {
 	Verifier
 	// ScopesToRequest returns the names that the issuer of a token has for scopes, or that all
-	// issuers have where the token is "" or names none of them. Where these differ, certain is false.
+	// issuers have where the token is "" or names none of them. Where these differ, certain is
+	// false.
 	ScopesToRequest(token string, scopes []string) (names []string, certain bool)
 }
 
@@ -66,9 +67,9 @@ type Config struct {
 	// Undecoded says what becomes of media types of bodies that cannot be held to their schemas.
 	// Default [RefuseUndecoded].
 	Undecoded Undecoded
-	// CookieOrigins are the origins, such as https://app.example.com, beside the API's own whose pages may
-	// change something with nothing but a credential that browsers add by themselves: a cookie,
-	// HTTP Basic or a client certificate. See [http.CrossOriginProtection].
+	// CookieOrigins are the origins, such as https://app.example.com, beside the API's own whose
+	// pages may change something with nothing but a credential that browsers add by themselves: a
+	// cookie, HTTP Basic or a client certificate. See [http.CrossOriginProtection].
 	CookieOrigins []string
 	// Realm stands in challenges (RFC 9110 §11.5). Default: the document's title if it is plain
 	// ASCII, else "api".

@@ -232,7 +232,8 @@ func (f *faults) addr(key, given string) string {
 	}
 	_, port, err := net.SplitHostPort(given)
 	if _, notPort := strconv.ParseUint(port, 10, 16); err != nil || notPort != nil {
-		f.add(key, given, "host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010, or unix: and a path")
+		f.add(key, given, "host:port with a port of 0 to 65535, such as :3010 or "+
+			"127.0.0.1:3010, or unix: and a path")
 	}
 	return given
 }

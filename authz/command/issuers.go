@@ -106,36 +106,54 @@ var issuerKeys = []key[token.Issuer]{
 	{"insecure_any_tenant", func(r *reader, s setting, i *token.Issuer) {
 		i.InsecureAnyTenant = value(s, r.yes)
 	}},
-	{"discovery_url", func(r *reader, s setting, i *token.Issuer) { i.DiscoveryURL = value(s, verbatim) }},
+	{"discovery_url", func(r *reader, s setting, i *token.Issuer) {
+		i.DiscoveryURL = value(s, verbatim)
+	}},
 	{"jwks_uri", func(r *reader, s setting, i *token.Issuer) { i.JWKSURI = value(s, verbatim) }},
 	{"jwks", func(r *reader, s setting, i *token.Issuer) { i.JWKS = value(s, bytesOf) }},
 	{"jwks_file", func(r *reader, s setting, i *token.Issuer) { i.JWKS = value(s, r.content) }},
 	{"public_key_file", func(r *reader, s setting, i *token.Issuer) {
 		i.PublicKeyPEM = value(s, r.content)
 	}},
-	{"insecure_http", func(r *reader, s setting, i *token.Issuer) { i.InsecureHTTP = value(s, r.yes) }},
+	{"insecure_http", func(r *reader, s setting, i *token.Issuer) {
+		i.InsecureHTTP = value(s, r.yes)
+	}},
 	{"audiences", func(r *reader, s setting, i *token.Issuer) { i.Audiences = list(s, verbatim) }},
-	{"audience_claim", func(r *reader, s setting, i *token.Issuer) { i.AudienceClaim = value(s, r.pointer) }},
-	{"client_claim", func(r *reader, s setting, i *token.Issuer) { i.ClientClaim = value(s, r.pointer) }},
-	{"subject", func(r *reader, s setting, i *token.Issuer) { i.SubjectOptional = value(s, r.subject) }},
+	{"audience_claim", func(r *reader, s setting, i *token.Issuer) {
+		i.AudienceClaim = value(s, r.pointer)
+	}},
+	{"client_claim", func(r *reader, s setting, i *token.Issuer) {
+		i.ClientClaim = value(s, r.pointer)
+	}},
+	{"subject", func(r *reader, s setting, i *token.Issuer) {
+		i.SubjectOptional = value(s, r.subject)
+	}},
 	{"required_claims", func(r *reader, s setting, i *token.Issuer) {
 		i.RequiredClaims = map[string][]string{}
 		for _, claim := range s.members("required_claims.") {
 			i.RequiredClaims[claim.name] = list(claim, verbatim)
 		}
 	}},
-	{"algorithms", func(r *reader, s setting, i *token.Issuer) { i.Algorithms = list(s, r.algorithm) }},
+	{"algorithms", func(r *reader, s setting, i *token.Issuer) {
+		i.Algorithms = list(s, r.algorithm)
+	}},
 	{"leeway", func(r *reader, s setting, i *token.Issuer) { i.Leeway = value(s, r.leeway) }},
-	{"max_lifetime", func(r *reader, s setting, i *token.Issuer) { i.MaxLifetime = value(s, r.positive) }},
+	{"max_lifetime", func(r *reader, s setting, i *token.Issuer) {
+		i.MaxLifetime = value(s, r.positive)
+	}},
 	{"profile", func(r *reader, s setting, i *token.Issuer) {
 		profile := value(s, r.profile)
 		i.RFC9068, i.FAPI2 = profile == profileRFC9068, profile == profileFAPI2
 	}},
-	{"scope_claims", func(r *reader, s setting, i *token.Issuer) { i.ScopeClaims = list(s, r.pointer) }},
+	{"scope_claims", func(r *reader, s setting, i *token.Issuer) {
+		i.ScopeClaims = list(s, r.pointer)
+	}},
 	{"strict_scope_claims", func(r *reader, s setting, i *token.Issuer) {
 		i.StrictScopeClaims = value(s, r.yes)
 	}},
-	{"scope_prefix", func(r *reader, s setting, i *token.Issuer) { i.ScopePrefix = value(s, verbatim) }},
+	{"scope_prefix", func(r *reader, s setting, i *token.Issuer) {
+		i.ScopePrefix = value(s, verbatim)
+	}},
 	{"scope_names", func(r *reader, s setting, i *token.Issuer) {
 		i.ScopeNames = map[string]string{}
 		for _, name := range s.members("scope_names.") {
@@ -157,21 +175,31 @@ var issuerKeys = []key[token.Issuer]{
 
 // introspectionKeys are those of introspection, which [token.Introspection] documents.
 var introspectionKeys = []key[token.Introspection]{
-	{"endpoint", func(r *reader, s setting, i *token.Introspection) { i.Endpoint = value(s, verbatim) }},
-	{"client_id", func(r *reader, s setting, i *token.Introspection) { i.ClientID = value(s, verbatim) }},
+	{"endpoint", func(r *reader, s setting, i *token.Introspection) {
+		i.Endpoint = value(s, verbatim)
+	}},
+	{"client_id", func(r *reader, s setting, i *token.Introspection) {
+		i.ClientID = value(s, verbatim)
+	}},
 	{"client_secret_file", func(r *reader, s setting, i *token.Introspection) {
 		i.ClientSecret = strings.TrimRight(string(value(s, r.content)), "\r\n")
 	}},
 	{"opaque", func(r *reader, s setting, i *token.Introspection) { i.Opaque = value(s, r.yes) }},
 	{"always", func(r *reader, s setting, i *token.Introspection) { i.Always = value(s, r.yes) }},
-	{"max_age", func(r *reader, s setting, i *token.Introspection) { i.MaxAge = value(s, r.answerAge) }},
+	{"max_age", func(r *reader, s setting, i *token.Introspection) {
+		i.MaxAge = value(s, r.answerAge)
+	}},
 }
 
 // keyPolicyKeys are those of keys, which [token.KeyPolicy] documents.
 var keyPolicyKeys = []key[token.KeyPolicy]{
-	{"cooldown", func(r *reader, s setting, p *token.KeyPolicy) { p.Cooldown = value(s, r.positive) }},
+	{"cooldown", func(r *reader, s setting, p *token.KeyPolicy) {
+		p.Cooldown = value(s, r.positive)
+	}},
 	{"max_age", func(r *reader, s setting, p *token.KeyPolicy) { p.MaxAge = value(s, r.positive) }},
-	{"max_stale", func(r *reader, s setting, p *token.KeyPolicy) { p.MaxStale = value(s, r.positive) }},
+	{"max_stale", func(r *reader, s setting, p *token.KeyPolicy) {
+		p.MaxStale = value(s, r.positive)
+	}},
 }
 
 // readKeys reads settings, of which each must be a known key.
@@ -210,7 +238,8 @@ func (r *reader) issuer(entry setting) (i token.Issuer) {
 	readKeys(r, settings, issuerKeys, &i)
 	for _, k := range []struct{ name, expected string }{
 		{"url", "the URL of the issuer, identical to the iss claim"},
-		{"audiences", "the identifiers of this API at the issuer, so that tokens for other APIs are refused"},
+		{"audiences", "the identifiers of this API at the issuer, so that tokens for other APIs " +
+			"are refused"},
 		{"discovery_url", "the URL of the issuer's metadata, which is not below its url"},
 		{"tenants", "the tenants whose tokens are accepted"},
 	} {

@@ -106,8 +106,8 @@ func (p *program) serve(
 				return
 			case <-reloads:
 				if err := p.reload(c, policy, &certificates, s); err != nil {
-					log.Error("reload failed: the issuers, certificates and credentials are unchanged", "faults",
-						strings.Split(err.Error(), "\n"))
+					log.Error("reload failed: the issuers, certificates and credentials are "+
+						"unchanged", "faults", strings.Split(err.Error(), "\n"))
 				}
 			}
 		}

@@ -46,8 +46,8 @@ func (c tlsConfig) server(f *faults, issuers []token.Issuer) *tls.Config {
 	case c.Cert == "" && c.ClientCA != "":
 		f.missing("TLS_CERT", "the server's certificate, because %s is set", f.key("TLS_CLIENT_CA"))
 	case c.Cert == "" && c.Header == "" && mtls:
-		f.missing("TLS_CERT", "the server's certificate, or %s: the mtls policy of an issuer is not "+
-			"off, and clients could present no certificate", f.key("CLIENT_CERT_HEADER"))
+		f.missing("TLS_CERT", "the server's certificate, or %s: the mtls policy of an issuer is "+
+			"not off, and clients could present no certificate", f.key("CLIENT_CERT_HEADER"))
 	}
 	if c.Cert == "" || c.Key == "" {
 		return nil
@@ -99,16 +99,16 @@ func (c tlsConfig) clients(f *faults) authz.ClientCertificates {
 			case err == nil:
 				found.Networks = append(found.Networks, network.Masked())
 			case entry != "": // list reports it
-				f.add("CLIENT_CERT_PROXIES", entry, "networks as CIDRs, such as 10.0.0.0/8,fd00::/8, "+
-					"or unix")
+				f.add("CLIENT_CERT_PROXIES", entry, "networks as CIDRs, such as "+
+					"10.0.0.0/8,fd00::/8, or unix")
 			}
 		}
 	}
 	if c.ProxyNames != "" {
 		found.Names = f.list("CLIENT_CERT_PROXY_NAMES", c.ProxyNames)
 		if c.ClientCA == "" {
-			f.missing("TLS_CLIENT_CA", "the authorities of the proxies' own certificates, because %s is "+
-				"set", f.key("CLIENT_CERT_PROXY_NAMES"))
+			f.missing("TLS_CLIENT_CA", "the authorities of the proxies' own certificates, because %s "+
+				"is set", f.key("CLIENT_CERT_PROXY_NAMES"))
 		}
 	}
 	proxies := c.Proxies != "" || c.ProxyNames != ""

@@ -30,12 +30,18 @@ type authority struct {
 
 // issue returns a certificate and its key, each as PEM, by the authority, or by itself if that is
 // nil.
-func (a *authority) issue(t *testing.T, name string, serial int64) (own *authority, certificate, key []byte) {
+func (a *authority) issue(
+	t *testing.T,
+	name string,
+	serial int64,
+) (own *authority, certificate, key []byte) {
 	t.Helper()
 	own = &authority{}
 	own.key, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		SerialNumber: big.NewInt(
+			serial,
+		), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: a == nil, BasicConstraintsValid: true,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
@@ -44,7 +50,13 @@ func (a *authority) issue(t *testing.T, name string, serial int64) (own *authori
 	if a != nil {
 		by = a
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, by.certificate, own.key.Public(), by.key)
+	der, err := x509.CreateCertificate(
+		rand.Reader,
+		template,
+		by.certificate,
+		own.key.Public(),
+		by.key,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +75,8 @@ func writeFiles(t *testing.T, files map[string][]byte) {
 	}
 }
 
-// TestServeTLS: serve speaks TLS and HTTP/2, asks for certificates of its authorities, and takes new
-// files on SIGHUP; faulty ones change nothing.
+// TestServeTLS: serve speaks TLS and HTTP/2, asks for certificates of its authorities, and takes
+// new files on SIGHUP; faulty ones change nothing.
 func TestServeTLS(t *testing.T) {
 	t.Chdir(t.TempDir())
 	ca, caPEM, _ := (*authority)(nil).issue(t, "ca", 1)
@@ -167,9 +179,11 @@ func TestServeUnixSocket(t *testing.T) {
 			strings.NewReader(""), io.Discard, &stderr)
 	}()
 	stderr.wait(t, `"msg":"serving"`)
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", "s")
-	}}
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", "s")
+		},
+	}
 	defer transport.CloseIdleConnections()
 	response, err := (&http.Client{Transport: transport}).Get("http://localhost/healthz")
 	if err != nil || response.StatusCode != 200 {
@@ -214,7 +228,8 @@ func TestTLSSettings(t *testing.T) {
 		for _, err := range f.all {
 			texts = append(texts, err.Error())
 		}
-		if got := strings.Join(texts, "\n"); (got == "") != (test.says == "") || !strings.Contains(got, test.says) {
+		if got := strings.Join(texts, "\n"); (got == "") != (test.says == "") ||
+			!strings.Contains(got, test.says) {
 			t.Errorf("%+v: %s, expected %q", test.config, got, test.says)
 		}
 		if test.says == "" && (config != nil) != (test.config.Cert != "") {

@@ -75,8 +75,9 @@ type Config struct {
 	CORSOrigins     []string          // see [CheckOrigin]; empty: CORS is off
 	Docs            bool              // serve the documentation at /docs
 	TrustedProxies  []netip.Prefix    // proxies whose X-Forwarded-For is logged
-	// TLS, if set, has Serve speak TLS, with HTTP/2 where clients do. GetConfigForClient can replace
-	// certificates while the server runs; what it returns must have NextProtos h2 and http/1.1.
+	// TLS, if set, has Serve speak TLS, with HTTP/2 where clients do. GetConfigForClient can
+	// replace certificates while the server runs; what it returns must have NextProtos h2 and
+	// http/1.1.
 	TLS *tls.Config
 	// ClientCertificates says where the certificate of a client is. Default: the TLS connection.
 	ClientCertificates authz.ClientCertificates

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -13,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz/server/internal/lazyconn"
 )
 
-// Progress is how much of a stream a client must take: Bytes in Per. Only the time in which there is
-// something to send counts. See [Config].
+// Progress is how much of a stream a client must take: Bytes in Per. Only the time in which there
+// is something to send counts. See [Config].
 type Progress struct {
 	Bytes int64
 	Per   time.Duration
@@ -75,8 +76,8 @@ func (l *limits) afterGrace(end time.Time) time.Time {
 	return end.Add(l.grace)
 }
 
-// stream is a response without a limit of its total time. The client must make progress, and it ends
-// with the token.
+// stream is a response without a limit of its total time. The client must make progress, and it
+// ends with the token.
 type stream struct {
 	end  time.Time // zero: none
 	done func() bool
@@ -110,9 +111,12 @@ func isStream(contentType []string) bool {
 
 // beginStream replaces the time limits of the request by those of a stream.
 func (x *exchange) beginStream() {
-	conn, ok := x.deadline.Value(connKey{}).(*lazyconn.Conn)
+	given, _ := x.deadline.Value(connKey{}).(net.Conn)
+	conn, ok := ownConn(given)
 	if !ok {
-		return // not a connection of [Server.Serve]: the time limits stay
+		// Not a connection of [Server.Serve], or one that other streams share: the time limits
+		// stay.
+		return
 	}
 	end := x.streamEnd()
 	x.deadline.Reset(end)
@@ -131,7 +135,7 @@ func (x *exchange) beginStream() {
 // hijacked applies the limits of a stream to a connection that the handler has taken over, also
 // after the handler has returned.
 func (x *exchange) hijacked(taken net.Conn) {
-	conn, ok := taken.(*lazyconn.Conn)
+	conn, ok := ownConn(taken)
 	if !ok || x.Operation == nil {
 		return
 	}
@@ -142,8 +146,8 @@ func (x *exchange) hijacked(taken net.Conn) {
 	x.taken = conn
 }
 
-// streamEnd returns when a stream ends: when the token that opened it expires, or when the operation
-// says. Zero is never.
+// streamEnd returns when a stream ends: when the token that opened it expires, or when the
+// operation says. Zero is never.
 func (x *exchange) streamEnd() (end time.Time) {
 	if !x.Operation.OutlivesToken {
 		end = x.Expiry()
@@ -168,7 +172,17 @@ func resetConn(conn net.Conn, state http.ConnState) {
 	if state != http.StateIdle {
 		return
 	}
-	if own, ok := conn.(*lazyconn.Conn); ok {
+	if own, ok := ownConn(conn); ok {
 		own.Reset()
 	}
+}
+
+// ownConn returns the connection under TLS, unless it speaks HTTP/2: then it carries several
+// responses, and a limit for one would be for all.
+func ownConn(conn net.Conn) (*lazyconn.Conn, bool) {
+	if secure, ok := conn.(*tls.Conn); ok && secure.ConnectionState().NegotiatedProtocol != "h2" {
+		conn = secure.NetConn()
+	}
+	own, ok := conn.(*lazyconn.Conn)
+	return own, ok
 }

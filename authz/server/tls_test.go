@@ -51,7 +51,9 @@ func TestTLS(t *testing.T) {
 	var current atomic.Pointer[tls.Config]
 	present := func(serial int64) {
 		current.Store(&tls.Config{
-			Certificates: []tls.Certificate{selfSigned(t, serial)}, ClientAuth: tls.RequestClientCert,
+			Certificates: []tls.Certificate{
+				selfSigned(t, serial),
+			}, ClientAuth: tls.RequestClientCert,
 			NextProtos: []string{"h2", "http/1.1"},
 		})
 	}
@@ -104,7 +106,14 @@ func TestTLS(t *testing.T) {
 		}{{nil, plain, 200}, {&mine, bound, 200}, {&other, bound, 401}, {nil, bound, 401}, {&mine, plain, 200}} {
 			response, body := ask(http2, row.client, row.jwt)
 			if response.StatusCode != row.status || (response.ProtoMajor == 2) != http2 {
-				t.Errorf("HTTP/2 %v: %s %s %s, expected %d", http2, response.Proto, response.Status, body, row.status)
+				t.Errorf(
+					"HTTP/2 %v: %s %s %s, expected %d",
+					http2,
+					response.Proto,
+					response.Status,
+					body,
+					row.status,
+				)
 			}
 		}
 	}
@@ -132,7 +141,11 @@ func TestForgedCertificateHeaders(t *testing.T) {
 			config.Routes = func(g *authz.Gate) (http.Handler, error) {
 				next, err := routes(g)
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					seen = append(seen, r.Header.Get("Client-Cert"), r.Header.Get("Client-Cert-Chain"))
+					seen = append(
+						seen,
+						r.Header.Get("Client-Cert"),
+						r.Header.Get("Client-Cert-Chain"),
+					)
 					next.ServeHTTP(w, r)
 				}), err
 			}
@@ -152,10 +165,48 @@ func TestActorIsLogged(t *testing.T) {
 		"a-subject": {map[string]any{"sub": "agent", "client_id": "x", "act": map[string]any{"sub": "before"}}, "agent"},
 		"a-client":  {map[string]any{"client_id": "robot"}, "robot"},
 	} {
-		r.ask(t, http.MethodGet, private.path, "X-Request-Id", id,
-			"Authorization", "Bearer "+mint(r.issuer, map[string]any{"sub": "alice", "act": row.act}))
-		if entry := r.log.request(t, id); entry["actor"] != row.want || entry["subject"] != "alice" {
+		r.ask(
+			t,
+			http.MethodGet,
+			private.path,
+			"X-Request-Id",
+			id,
+			"Authorization",
+			"Bearer "+mint(r.issuer, map[string]any{"sub": "alice", "act": row.act}),
+		)
+		if entry := r.log.request(t, id); entry["actor"] != row.want ||
+			entry["subject"] != "alice" {
 			t.Errorf("%s: actor is %v, subject %v", id, entry["actor"], entry["subject"])
+		}
+	}
+}
+
+// TestStreamsOverTLS: over HTTP/1.1, a stream has no limit of its total time.
+func TestStreamsOverTLS(t *testing.T) {
+	r := streaming(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		events(w)
+		time.Sleep(2 * shortWrite)
+		_, _ = io.WriteString(w, "data: end\n\n")
+	}, func(c *Config) {
+		c.TLS = &tls.Config{Certificates: []tls.Certificate{selfSigned(t, 1)}}
+	})
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer transport.CloseIdleConnections()
+	for range 2 { // and the connection serves on
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+			strings.Replace(r.url, "http:", "https:", 1)+private.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+mint(r.issuer, nil))
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || !strings.Contains(string(text), "end") || response.ProtoMajor != 1 {
+			t.Errorf("%s %s: %q, %v", response.Proto, response.Status, text, err)
 		}
 	}
 }

@@ -24,9 +24,10 @@ type Presented struct {
 // VerifyPresented returns the principal of a genuine token with which came what it is bound to, or
 // an [*Error] that names the check that failed. With [KeysUnavailable], [KeyPending] and
 // [IntrospectionUnavailable] nothing was found out about the token, because the issuer's keys could
-// not be had or it could not be asked; ctx bounds the wait for it. Of what is wrong with the proof rather than the token, the code is [InvalidProof],
-// [NonceRequired] or [ProofReplayed]. With [ReplaysUnavailable] whether the proof was used before
-// could not be found out, and the request must be refused all the same.
+// not be had or it could not be asked; ctx bounds the wait for it. Of what is wrong with the proof
+// rather than the token, the code is [InvalidProof], [NonceRequired] or [ProofReplayed]. With
+// [ReplaysUnavailable] whether the proof was used before could not be found out, and the request
+// must be refused all the same.
 //
 // A proof that is accepted is used up: a second call with the same one is refused.
 func (v *Verifier) VerifyPresented(ctx context.Context, presented Presented) (*Principal, error) {

@@ -113,8 +113,8 @@ func (c *claims) checkLifetime(i *issuer) error {
 		return refuse(Malformed, "claims: iat is missing, required by the profile fapi2")
 	}
 	if lifetime := c.exp.seconds - c.iat.seconds; lifetime > i.MaxLifetime.Seconds() {
-		return refuse(TooLongLived, "exp lies %s after iat, more than the %s that a token may live (profile fapi2)",
-			ago(lifetime), i.MaxLifetime)
+		return refuse(TooLongLived, "exp lies %s after iat, more than the %s that a token may "+
+			"live (profile fapi2)", ago(lifetime), i.MaxLifetime)
 	}
 	return nil
 }

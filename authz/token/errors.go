@@ -37,8 +37,11 @@ const (
 	KeysUnavailable Code = "keys_unavailable"
 
 	// Of what the issuer was asked about the token (RFC 7662).
-	Inactive                 Code = "inactive"                  // not active: expired, revoked, or not one of the issuer's
-	IntrospectionUnavailable Code = "introspection_unavailable" // the issuer could not be asked: nothing can be said of the token
+
+	// not active: expired, revoked, or not one of the issuer's
+	Inactive Code = "inactive"
+	// the issuer could not be asked: nothing can be said of the token
+	IntrospectionUnavailable Code = "introspection_unavailable"
 
 	// Of the proof that came with the token.
 	// not a DPoP proof of this request and this token (RFC 9449 §4.3)
@@ -52,9 +55,9 @@ const (
 
 // codes are all of them.
 var codes = []Code{
-	Malformed, WrongAlgorithm, WrongType, WrongIssuer, WrongAudience, WrongClaim, Expired, NotYetValid,
-	TooLongLived, Bound, WrongScheme, UnknownKey, BadSignature, KeyPending, KeysUnavailable, Inactive,
-	IntrospectionUnavailable, InvalidProof, NonceRequired, ProofReplayed, ReplaysUnavailable,
+	Malformed, WrongAlgorithm, WrongType, WrongIssuer, WrongAudience, WrongClaim, Expired,
+	NotYetValid, TooLongLived, Bound, WrongScheme, UnknownKey, BadSignature, KeyPending,
+	KeysUnavailable, Inactive, IntrospectionUnavailable, InvalidProof, NonceRequired, ProofReplayed, ReplaysUnavailable,
 }
 
 // Error says why a token was not accepted. Its text is safe to log: it never holds the token or a

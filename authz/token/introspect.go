@@ -20,21 +20,21 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Introspection has an issuer asked whether a token is active (RFC 7662). It is on where ClientID is
-// set. Without Opaque and Always, only tokens with [Presented.Introspect] are asked about.
+// Introspection has an issuer asked whether a token is active (RFC 7662). It is on where ClientID
+// is set. Without Opaque and Always, only tokens with [Presented.Introspect] are asked about.
 type Introspection struct {
 	// Endpoint is where to ask. Default: introspection_endpoint of the issuer's metadata.
 	Endpoint string
-	// ClientID and ClientSecret are this API's own credentials at the issuer, sent by HTTP Basic, or in
-	// the body where the metadata says that the issuer takes nothing else (RFC 6749 §2.3.1).
+	// ClientID and ClientSecret are this API's own credentials at the issuer, sent by HTTP Basic,
+	// or in the body where the metadata says that the issuer takes nothing else (RFC 6749 §2.3.1).
 	ClientID, ClientSecret string
-	// Opaque accepts tokens of another form than a JWT. Such a token names no issuer, so one issuer of
-	// a [Verifier] at most can accept them.
+	// Opaque accepts tokens of another form than a JWT. Such a token names no issuer, so one issuer
+	// of a [Verifier] at most can accept them.
 	Opaque bool
 	// Always asks about every JWT of the issuer, after its signature and claims were verified.
 	Always bool
-	// MaxAge is how long the answer that a token is active is used again, and never beyond the token's
-	// exp. Default 60 s; NoAge asks each time.
+	// MaxAge is how long the answer that a token is active is used again, and never beyond the
+	// token's exp. Default 60 s; NoAge asks each time.
 	MaxAge time.Duration
 }
 
@@ -50,8 +50,8 @@ const (
 	mostInactive = 1 << 14
 	// mostAsked bounds the questions to an issuer at one time.
 	mostAsked = 16
-	// strangerRate and strangerBurst bound the questions about tokens that nothing is known of. JWTs
-	// are not among them: only those with a genuine signature are asked about.
+	// strangerRate and strangerBurst bound the questions about tokens that nothing is known of.
+	// JWTs are not among them: only those with a genuine signature are asked about.
 	strangerRate, strangerBurst = 50, 100
 	maxIntrospectionBytes       = 64 << 10
 )
@@ -62,12 +62,14 @@ func (i *Issuer) completeIntrospection(fault func(string, ...any)) {
 	c := &i.Introspection
 	if !c.on() {
 		if *c != (Introspection{}) {
-			fault("Introspection.ClientID is empty: expected this API's own credentials at the issuer")
+			fault("Introspection.ClientID is empty: expected this API's own credentials at the " +
+				"issuer")
 		}
 		return
 	}
 	if c.ClientSecret == "" {
-		fault("Introspection.ClientSecret is empty: expected this API's own credentials at the issuer")
+		fault("Introspection.ClientSecret is empty: expected this API's own credentials at the " +
+			"issuer")
 	}
 	switch {
 	case c.MaxAge == 0:
@@ -78,8 +80,8 @@ func (i *Issuer) completeIntrospection(fault func(string, ...any)) {
 		fault("Introspection.MaxAge is %s: expected at most %s", c.MaxAge, mostAnswerAge)
 	}
 	if c.Opaque && strings.Contains(i.URL, tenantPlaceholder) {
-		fault("Introspection.Opaque: an opaque token names no tenant. Expected an issuer URL without %s",
-			tenantPlaceholder)
+		fault("Introspection.Opaque: an opaque token names no tenant. Expected an issuer URL "+
+			"without %s", tenantPlaceholder)
 	}
 	if c.Endpoint == "" {
 		if i.JWKSURI != "" || i.JWKS != nil || i.PublicKeyPEM != nil {
@@ -89,15 +91,15 @@ func (i *Issuer) completeIntrospection(fault func(string, ...any)) {
 		return
 	}
 	if strings.Contains(c.Endpoint, tenantPlaceholder) && (len(i.Tenants) == 0 || i.commonKeys()) {
-		fault("Introspection.Endpoint has %s: expected it only where each tenant has keys of its own",
-			tenantPlaceholder)
+		fault("Introspection.Endpoint has %s: expected it only where each tenant has keys of its "+
+			"own", tenantPlaceholder)
 	}
 	u, err := url.Parse(strings.ReplaceAll(c.Endpoint, tenantPlaceholder, "tenant"))
 	if err != nil || u.Hostname() == "" || u.Fragment != "" || u.User != nil ||
 		u.Scheme != "https" && (u.Scheme != "http" ||
 			!IsLoopback(u.Hostname()) && u.Host != newLocator(i, nil, nil).insecureHost) {
-		fault("Introspection.Endpoint is %q: expected an https URL (http on loopback hosts, or the "+
-			"host of InsecureHTTP)", c.Endpoint)
+		fault("Introspection.Endpoint is %q: expected an https URL (http on loopback hosts, or "+
+			"the host of InsecureHTTP)", c.Endpoint)
 	}
 }
 
@@ -198,7 +200,9 @@ func isOpaque(token string) bool {
 }
 
 // verifyOpaque verifies a token of which nothing is known but what its issuer answers.
-func (v *Verifier) verifyOpaque(ctx context.Context, token string, has possession, live bool) (*verified, error) {
+func (v *Verifier) verifyOpaque(
+	ctx context.Context, token string, has possession, live bool,
+) (*verified, error) {
 	i := v.opaque
 	answer, err := i.keys.introspector.ask(ctx, token, live, true)
 	if err != nil {
@@ -206,7 +210,7 @@ func (v *Verifier) verifyOpaque(ctx context.Context, token string, has possessio
 	}
 	c := &answer.claims
 	if c.iss != nil && string(c.iss) != i.URL {
-		return nil, refuse(WrongIssuer, "the answer of %s is about a token of %s", i.URL, quote(string(c.iss)))
+		return nil, i.foreignAnswer(c)
 	}
 	if err := c.check(i, v.now()); err != nil {
 		return nil, err
@@ -232,9 +236,11 @@ func (v *Verifier) verifyOpaque(ctx context.Context, token string, has possessio
 	return known, nil
 }
 
-// confirm asks the issuer whether a JWT that was verified is active. What the answer says must agree
-// with the token, and it can only take scopes away.
-func (v *Verifier) confirm(ctx context.Context, token string, known *verified, live bool) (*verified, error) {
+// confirm asks the issuer whether a JWT that was verified is active. What the answer says must
+// agree with the token, and it can only take scopes away.
+func (v *Verifier) confirm(
+	ctx context.Context, token string, known *verified, live bool,
+) (*verified, error) {
 	i := known.issuer
 	if i.keys.introspector == nil {
 		return nil, &Error{Code: IntrospectionUnavailable, RetryAfter: time.Minute,
@@ -255,11 +261,12 @@ func (v *Verifier) confirm(ctx context.Context, token string, known *verified, l
 	}
 	switch {
 	case c.iss != nil && string(c.iss) != i.URL:
-		return nil, refuse(WrongIssuer, "the answer of %s is about a token of %s", i.URL, quote(string(c.iss)))
+		return nil, i.foreignAnswer(c)
 	case c.sub != nil && string(c.sub) != known.principal.subject:
 		return nil, refuse(WrongClaim, "the answer of %s is about a token of another sub", i.URL)
 	case c.binding.bound && c.binding != known.binding:
-		return nil, refuse(Bound, "the answer of %s names another binding (cnf) than the token", i.URL)
+		return nil, refuse(Bound, "the answer of %s names another binding (cnf) than the token",
+			i.URL)
 	}
 	if c.aud != nil || i.AudienceClaim != audClaim {
 		if _, found := lookup(c.raw, i.AudienceClaim); found {
@@ -275,13 +282,18 @@ func (v *Verifier) confirm(ctx context.Context, token string, known *verified, l
 			return nil, err
 		}
 		principal := *known.principal
-		principal.scopes = slices.DeleteFunc(slices.Clone(principal.scopes), func(scope string) bool {
+		principal.scopes = slices.DeleteFunc(principal.Scopes(), func(scope string) bool {
 			return !slices.Contains(granted, scope)
 		})
 		confirmed.principal = &principal
 	}
 	i.keys.introspector.keep(token, answer, &confirmed)
 	return &confirmed, nil
+}
+
+func (i *issuer) foreignAnswer(c *claims) error {
+	return refuse(WrongIssuer, "the answer of %s is about a token of %s", i.URL,
+		quote(string(c.iss)))
 }
 
 // saysScopes reports whether an object has one of the issuer's scope claims.
@@ -294,7 +306,9 @@ func (i *issuer) saysScopes(object []byte) bool {
 
 // ask returns the answer that a token is active, or an [*Error]. live: it must be given now, and is
 // not shared with a request that began earlier. stranger: nothing is known of the token yet.
-func (q *introspector) ask(ctx context.Context, token string, live, stranger bool) (*answered, error) {
+func (q *introspector) ask(
+	ctx context.Context, token string, live, stranger bool,
+) (*answered, error) {
 	name := sha256.Sum256(bytesOf(token))
 	now := q.now()
 	if at, known := q.answers.inactive.GetIfPresent(name); known && now.Sub(at) < inactiveAge {
@@ -337,13 +351,13 @@ func (q *introspector) keep(token string, a *answered, known *verified) {
 }
 
 func (q *introspector) inactive() error {
-	return refuse(Inactive, "%s answers that the token is not active (RFC 7662 §2.2): it expired, was revoked, "+
-		"or is not one of its tokens", q.issuer)
+	return refuse(Inactive, "%s answers that the token is not active (RFC 7662 §2.2): it "+
+		"expired, was revoked, or is not one of its tokens", q.issuer)
 }
 
 func (q *introspector) unavailable(err error) error {
-	return &Error{Code: IntrospectionUnavailable, Detail: "could not ask " + q.issuer + " about the token",
-		RetryAfter: time.Second, Err: err}
+	return &Error{Code: IntrospectionUnavailable, RetryAfter: time.Second, Err: err,
+		Detail: "could not ask " + q.issuer + " about the token"}
 }
 
 var (
@@ -453,25 +467,28 @@ func (q *introspector) post(ctx context.Context, token string) (*answered, error
 		form.Set("client_id", q.config.ClientID)
 		form.Set("client_secret", q.config.ClientSecret)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	content := strings.NewReader(form.Encode())
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, content)
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
 	if !inBody { // encoded as in a form (RFC 6749 §2.3.1)
-		request.SetBasicAuth(url.QueryEscape(q.config.ClientID), url.QueryEscape(q.config.ClientSecret))
+		id, secret := url.QueryEscape(q.config.ClientID), url.QueryEscape(q.config.ClientSecret)
+		request.SetBasicAuth(id, secret)
 	}
 	response, err := q.client.Do(request)
 	if err != nil {
 		return nil, err
 	}
 	defer response.Body.Close()
-	if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusBadRequest {
-		return nil, fmt.Errorf("%s: status %d: does the issuer know this API's client %s and its secret?",
-			endpoint, response.StatusCode, quote(q.config.ClientID))
-	}
-	if response.StatusCode != http.StatusOK {
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusBadRequest:
+		return nil, fmt.Errorf("%s: status %d: does the issuer know this API's client %s and its "+
+			"secret?", endpoint, response.StatusCode, quote(q.config.ClientID))
+	default:
 		return nil, &statusError{endpoint, response.StatusCode}
 	}
 	media, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
@@ -502,7 +519,8 @@ func (q *introspector) place(ctx context.Context) (endpoint string, inBody bool,
 	found, at, err := q.locator.discover(ctx)
 	if err == nil {
 		if err = q.locator.mayFetch(found.Introspection); err != nil {
-			err = fmt.Errorf("%s: introspection_endpoint is %s: %w", at, quote(found.Introspection), err)
+			err = fmt.Errorf("%s: introspection_endpoint is %s: %w", at,
+				quote(found.Introspection), err)
 		}
 	}
 	if err != nil {
@@ -515,8 +533,8 @@ func (q *introspector) place(ctx context.Context) (endpoint string, inBody bool,
 	return q.endpoint, q.inBody, nil
 }
 
-// read reads an answer (RFC 7662 §2.2), as strictly as claims are; nil: the token is not active. One
-// that cannot be read is a fault of the issuer, and says nothing of the token.
+// read reads an answer (RFC 7662 §2.2), as strictly as claims are; nil: the token is not active.
+// One that cannot be read is a fault of the issuer, and says nothing of the token.
 func (q *introspector) read(body []byte) (*answered, error) {
 	var kind []byte
 	var active jsontext.Kind

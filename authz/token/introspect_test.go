@@ -122,7 +122,10 @@ func TestOpaqueTokens(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := newScene(t)
 			endpoint := s.introspected(t)
-			endpoint.set(opaqueToken, s.claims(append([]string{"active", "true"}, test.answer...)...))
+			endpoint.set(
+				opaqueToken,
+				s.claims(append([]string{"active", "true"}, test.answer...)...),
+			)
 			tok := test.token
 			if tok == "" {
 				tok = opaqueToken
@@ -134,12 +137,15 @@ func TestOpaqueTokens(t *testing.T) {
 					continue
 				}
 				p := accepted(t, v, tok)
-				if p.Subject() != "reader@clients" || !p.HasScope("read:messages") || p.Issuer() != issuerURL {
+				if p.Subject() != "reader@clients" || !p.HasScope("read:messages") ||
+					p.Issuer() != issuerURL {
 					t.Errorf("the principal is %+v", p)
 				}
 			}
 			if tok == "a.b.c" && endpoint.asked.Load() != 0 {
-				t.Error("a token with three segments, perhaps another issuer's, was sent to this one")
+				t.Error(
+					"a token with three segments, perhaps another issuer's, was sent to this one",
+				)
 			}
 			if asked := endpoint.asked.Load(); test.code == pass && asked != 1 {
 				t.Errorf("asked %d times, expected once", asked)
@@ -273,11 +279,13 @@ func TestIntrospectionHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSceneAt(t, "EdDSA", time.Now)
 		endpoint := s.introspected(t)
-		s.wire.hosts["introspect.example"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			endpoint.asked.Add(1)
-			<-r.Context().Done()
-			panic(http.ErrAbortHandler)
-		})
+		s.wire.hosts["introspect.example"] = http.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request) {
+				endpoint.asked.Add(1)
+				<-r.Context().Done()
+				panic(http.ErrAbortHandler)
+			},
+		)
 		v := s.verifier(t)
 		began := time.Now()
 		refused(t, v, "first", token.IntrospectionUnavailable)
@@ -400,14 +408,17 @@ func TestLiveAnswers(t *testing.T) {
 					}
 				}
 				want := int32(1)
-				if !always && test.code != token.Inactive && test.code != token.IntrospectionUnavailable {
+				if !always && test.code != token.Inactive &&
+					test.code != token.IntrospectionUnavailable {
 					want = 2 // live means now
 				}
-				if asked := endpoint.asked.Load(); asked != want && test.code != token.IntrospectionUnavailable {
+				if asked := endpoint.asked.Load(); asked != want &&
+					test.code != token.IntrospectionUnavailable {
 					t.Errorf("asked %d times, expected %d", asked, want)
 				}
 				if !always { // other requests are not asked about, and lose nothing
-					if p, err := v.Verify(t.Context(), tok); err != nil || strings.Join(p.Scopes(), " ") != scope {
+					if p, err := v.Verify(t.Context(), tok); err != nil ||
+						strings.Join(p.Scopes(), " ") != scope {
 						t.Errorf("without a live answer: %v", err)
 					}
 				}
@@ -416,8 +427,8 @@ func TestLiveAnswers(t *testing.T) {
 	}
 }
 
-// TestLiveAnswersAreNotCached: a token that was active just now is refused as soon as it is revoked,
-// and so is a forged one before anybody is asked.
+// TestLiveAnswersAreNotCached: a token that was active just now is refused as soon as it is
+// revoked, and so is a forged one before anybody is asked.
 func TestLiveAnswersAreNotCached(t *testing.T) {
 	s := newScene(t)
 	endpoint := s.introspected(t)
@@ -435,7 +446,8 @@ func TestLiveAnswersAreNotCached(t *testing.T) {
 	refused(t, v, tok, token.Inactive) // and what is known now holds everywhere
 	before := endpoint.asked.Load()
 	live.Token = tok[:len(tok)-4] + "AAAA"
-	if _, err := v.VerifyPresented(t.Context(), live); codeOf(err) != token.BadSignature && codeOf(err) != token.Malformed {
+	if _, err := v.VerifyPresented(t.Context(), live); codeOf(err) != token.BadSignature &&
+		codeOf(err) != token.Malformed {
 		t.Errorf("a forged token: %v", err)
 	}
 	if endpoint.asked.Load() != before {
@@ -444,7 +456,9 @@ func TestLiveAnswersAreNotCached(t *testing.T) {
 
 	s.policy.Introspection = token.Introspection{}
 	live.Token = tok
-	if _, err := s.verifier(t).VerifyPresented(t.Context(), live); codeOf(err) != token.IntrospectionUnavailable {
+	if _, err := s.verifier(t).VerifyPresented(t.Context(), live); codeOf(
+		err,
+	) != token.IntrospectionUnavailable {
 		t.Errorf("an issuer that cannot be asked: %v", err)
 	}
 }
@@ -468,13 +482,18 @@ func TestIntrospectionDiscovery(t *testing.T) {
 			endpoint := s.introspected(t)
 			inBody := false
 			endpoint.failing(func(http.ResponseWriter) bool { return false })
-			s.wire.hosts["introspect.example"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				inBody = r.PostFormValue("client_secret") == "sécret" && r.Header.Get("Authorization") == ""
-				endpoint.ServeHTTP(w, r)
-			})
+			s.wire.hosts["introspect.example"] = http.HandlerFunc(
+				func(w http.ResponseWriter, r *http.Request) {
+					inBody = r.PostFormValue("client_secret") == "sécret" &&
+						r.Header.Get("Authorization") == ""
+					endpoint.ServeHTTP(w, r)
+				},
+			)
 			endpoint.set(opaqueToken, s.claims("active", "true"))
 			s.policy.Introspection.Endpoint = ""
-			s.wire.hosts["localhost:8443"] = serveJSON(`{"issuer":"` + issuerURL + `",` + test.metadata + `}`)
+			s.wire.hosts["localhost:8443"] = serveJSON(
+				`{"issuer":"` + issuerURL + `",` + test.metadata + `}`,
+			)
 			v := s.verifier(t)
 			if test.code != "" {
 				refused(t, v, opaqueToken, test.code)
@@ -533,14 +552,26 @@ func TestOpaqueTokensWithProofs(t *testing.T) {
 	s := newDPoPScene(t)
 	endpoint := s.introspected(t)
 	s.policy.DPoP = token.DPoPAllowed
-	endpoint.set(opaqueToken, s.claims("active", "true", "token_type", `"DPoP"`, "cnf", `{"jkt":"`+thumbprintOf(p256Key())+`"}`))
+	endpoint.set(
+		opaqueToken,
+		s.claims(
+			"active",
+			"true",
+			"token_type",
+			`"DPoP"`,
+			"cnf",
+			`{"jkt":"`+thumbprintOf(p256Key())+`"}`,
+		),
+	)
 	v := s.verifier(t)
 	if _, err := v.VerifyDPoP(t.Context(), opaqueToken, of(s.proof(t, p256Key(), opaqueToken))); err != nil {
 		t.Errorf("with a good proof: %v", err)
 	}
 	refused(t, v, opaqueToken, token.Bound)
 	endpoint.set("theft", s.claims("active", "true", "cnf", `{"jkt":"other"}`))
-	if _, err := v.VerifyDPoP(t.Context(), "theft", of(s.proof(t, p256Key(), "theft"))); codeOf(err) != token.Bound {
+	if _, err := v.VerifyDPoP(t.Context(), "theft", of(s.proof(t, p256Key(), "theft"))); codeOf(
+		err,
+	) != token.Bound {
 		t.Errorf("with the proof of another key: %v", err)
 	}
 }
@@ -553,7 +584,12 @@ func TestEmptyKeySetsOfOpaqueIssuers(t *testing.T) {
 		s.introspected(t)
 		v := s.verifier(t)
 		accepted(t, v, s.genuine())
-		s.Fail(devissuer.Fault{Endpoint: devissuer.Discovery, Body: []byte(`{"issuer":"` + issuerURL + `"}`)})
+		s.Fail(
+			devissuer.Fault{
+				Endpoint: devissuer.Discovery,
+				Body:     []byte(`{"issuer":"` + issuerURL + `"}`),
+			},
+		)
 		time.Sleep(2 * time.Hour)
 		accepted(t, v, s.genuine())
 		s.log.mentions(t, "names no keys any more")

@@ -89,9 +89,10 @@ type Issuer struct {
 	// MTLS says whether tokens may, or must, be bound to the client's certificate (RFC 8705).
 	// Default MTLSOff: those that are bound are refused.
 	MTLS MTLSPolicy
-	// FAPI2 demands what the FAPI 2.0 Security Profile demands of a resource server (§5.3.4, §5.4): only
-	// PS256, ES256 and EdDSA; tokens that are bound by DPoP or MTLS, of which one must be on; a leeway of
-	// 10 s by default; and either Introspection.Always, or iat and a lifetime of at most 5 min.
+	// FAPI2 demands what the FAPI 2.0 Security Profile demands of a resource server (§5.3.4, §5.4):
+	// only PS256, ES256 and EdDSA; tokens that are bound by DPoP or MTLS, of which one must be on;
+	// a leeway of 10 s by default; and either Introspection.Always, or iat and a lifetime of at
+	// most 5 min.
 	FAPI2 bool
 	// Introspection has the issuer asked whether tokens are active (RFC 7662). Default: off.
 	Introspection Introspection
@@ -201,7 +202,7 @@ func (i *Issuer) complete() (faults []error) {
 const (
 	fapi2Leeway      = 10 * time.Second // that must be granted to iat and nbf (§5.3.2.1)
 	fapi2Ahead       = time.Minute      // beyond which no iat may lie in the future (§5.3.2.1)
-	fapi2MaxLifetime = 5 * time.Minute  // without introspection, in which time a revocation takes effect
+	fapi2MaxLifetime = 5 * time.Minute  // without introspection: that a revocation takes effect
 )
 
 // fapi2Algorithms are those of §5.4.1.
@@ -214,7 +215,8 @@ func (i *Issuer) completeFAPI2(fault func(string, ...any)) {
 	}
 	for _, name := range i.Algorithms {
 		if !slices.Contains(fapi2Algorithms, canonicalAlgorithm(name)) {
-			fault("algorithm %q: expected one of %s (FAPI 2.0 §5.4.1)", name, strings.Join(fapi2Algorithms, ", "))
+			fault("algorithm %q: expected one of %s (FAPI 2.0 §5.4.1)", name,
+				strings.Join(fapi2Algorithms, ", "))
 		}
 	}
 	dpop, mtls := i.DPoP != "" && i.DPoP != DPoPOff, i.MTLS != "" && i.MTLS != MTLSOff
@@ -231,15 +233,16 @@ func (i *Issuer) completeFAPI2(fault func(string, ...any)) {
 	case i.Leeway == 0:
 		i.Leeway = fapi2Leeway
 	case i.Leeway < fapi2Leeway:
-		fault("leeway is %s: expected %s to %s (FAPI 2.0 §5.3.2.1)", max(0, i.Leeway), fapi2Leeway, mostLeeway)
+		fault("leeway is %s: expected %s to %s (FAPI 2.0 §5.3.2.1)", max(0, i.Leeway),
+			fapi2Leeway, mostLeeway)
 	}
 	if !i.Introspection.Always {
 		if i.MaxLifetime == 0 {
 			i.MaxLifetime = fapi2MaxLifetime
 		}
 		if i.MaxLifetime > fapi2MaxLifetime {
-			fault("maximum lifetime is %s: expected at most %s, or Introspection.Always, so that revoked tokens "+
-				"do not last (FAPI 2.0 §5.3.4)", i.MaxLifetime, fapi2MaxLifetime)
+			fault("maximum lifetime is %s: expected at most %s, or Introspection.Always, so that "+
+				"revoked tokens do not last (FAPI 2.0 §5.3.4)", i.MaxLifetime, fapi2MaxLifetime)
 		}
 	}
 }

@@ -34,7 +34,9 @@ func TestFAPI2(t *testing.T) {
 			s.policy.FAPI2 = true
 			v := s.verifier(t)
 			tok := s.genuine(test.change...)
-			if _, err := v.VerifyDPoP(t.Context(), tok, of(s.proof(t, p256Key(), tok))); codeOf(err) != test.proven {
+			if _, err := v.VerifyDPoP(t.Context(), tok, of(s.proof(t, p256Key(), tok))); codeOf(
+				err,
+			) != test.proven {
 				t.Errorf("with a proof: %v, expected %q", err, test.proven)
 			}
 			refused(t, v, tok, test.bearer)
@@ -45,12 +47,16 @@ func TestFAPI2(t *testing.T) {
 	s.policy.FAPI2 = true
 	v := s.verifier(t)
 	tok := s.genuine("cnf", `{"jkt":"`+thumbprintOf(rsaKey())+`"}`)
-	header := object([]string{"typ", `"dpop+jwt"`, "alg", `"RS256"`, "jwk", jwk(rsaKey().Public())}, nil)
+	header := object(
+		[]string{"typ", `"dpop+jwt"`, "alg", `"RS256"`, "jwk", jwk(rsaKey().Public())},
+		nil,
+	)
 	proof := sign(t, "RS256", rsaKey(), header, s.proofClaims(tok))
 	if _, err := v.VerifyDPoP(t.Context(), tok, of(proof)); codeOf(err) != token.InvalidProof {
 		t.Errorf("a proof by RS256: %v", err)
 	}
-	if got := strings.Join(v.DPoP().Algorithms, " "); got != "ES256 EdDSA PS256" || !v.DPoP().Required {
+	if got := strings.Join(v.DPoP().Algorithms, " "); got != "ES256 EdDSA PS256" ||
+		!v.DPoP().Required {
 		t.Errorf("the offer is %+v", v.DPoP())
 	}
 
@@ -87,7 +93,8 @@ func TestFAPI2Faults(t *testing.T) {
 		i := token.Issuer{URL: issuerURL, Audiences: []string{audience}, FAPI2: true}
 		test.change(&i)
 		err := i.Validate()
-		if (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
+		if (err == nil) != (test.says == "") ||
+			err != nil && !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%v, expected %q", err, test.says)
 		}
 	}

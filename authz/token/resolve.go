@@ -19,10 +19,11 @@ const (
 	// resolvedAge is how long an issuer serves before Resolve is called for it again, and
 	// resolvedStale how long while Resolve fails.
 	resolvedAge, resolvedStale = 5 * time.Minute, 24 * time.Hour
-	// unresolvedAge is how long an iss is known not to be accepted, and failedAge how long a failure
-	// of Resolve answers for the calls after it.
+	// unresolvedAge is how long an iss is known not to be accepted, and failedAge how long a
+	// failure of Resolve answers for the calls after it.
 	unresolvedAge, failedAge = 30 * time.Second, time.Second
-	// mostResolved and mostUnresolved bound what is remembered, mostResolving the calls at one time.
+	// mostResolved and mostUnresolved bound what is remembered, mostResolving the calls at one
+	// time.
 	mostResolved, mostUnresolved, mostResolving = 1000, 1 << 14, 8
 	// mostIssuerBytes bounds the iss that Resolve is asked about.
 	mostIssuerBytes = 512
@@ -153,7 +154,8 @@ func (r *resolver) build(given Issuer) (*resolved, error) {
 	complete := given
 	faults := complete.complete()
 	if complete.Introspection.Opaque {
-		faults = append(faults, errors.New("Introspection.Opaque: an opaque token names no issuer to resolve"))
+		faults = append(faults,
+			errors.New("Introspection.Opaque: an opaque token names no issuer to resolve"))
 	}
 	if faults != nil {
 		return nil, errors.Join(faults...)
@@ -167,8 +169,8 @@ func (r *resolver) build(given Issuer) (*resolved, error) {
 }
 
 func (r *resolver) unavailable(iss string, err error) error {
-	return &Error{Code: KeysUnavailable, Detail: "could not find out whether tokens of " + quote(iss) +
-		" are accepted", RetryAfter: time.Second, Err: err}
+	return &Error{Code: KeysUnavailable, RetryAfter: time.Second, Err: err,
+		Detail: "could not find out whether tokens of " + quote(iss) + " are accepted"}
 }
 
 // sources returns those of the issuers that are known, by URL. r may be nil.
@@ -187,8 +189,10 @@ func (r *resolver) sources() (all []*source) {
 func (c *claims) resolvable(h header, now time.Time) error {
 	u, err := url.Parse(string(c.iss))
 	switch {
-	case len(c.iss) > mostIssuerBytes || err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		return refuse(WrongIssuer, "issuer is %s, expected a URL (RFC 8414 §2)", quote(string(c.iss)))
+	case len(c.iss) > mostIssuerBytes || err != nil || u.Host == "" ||
+		u.Scheme != "https" && u.Scheme != "http":
+		return refuse(WrongIssuer, "issuer is %s, expected a URL (RFC 8414 §2)",
+			quote(string(c.iss)))
 	case algorithms[string(h.alg)] == nil:
 		return refuse(WrongAlgorithm, "alg is %s, which no issuer may use", quote(string(h.alg)))
 	case !c.exp.present:

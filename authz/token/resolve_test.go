@@ -57,14 +57,21 @@ func TestResolve(t *testing.T) {
 	s, d := newScene(t), &directory{}
 	v := s.resolving(t, d)
 	for range 3 {
-		if p := accepted(t, v, s.genuine()); p.Issuer() != issuerURL || !p.HasScope("read:messages") {
+		if p := accepted(t, v, s.genuine()); p.Issuer() != issuerURL ||
+			!p.HasScope("read:messages") {
 			t.Errorf("the principal is %+v", p)
 		}
 	}
 	accepted(t, v, s.genuine("jti", `"2"`))
 	d.expect(t, 1, "the same issuer")
 	for range 3 {
-		refused(t, v, s.genuine("iss", `"https://other.example/"`), token.WrongIssuer, "which is not accepted")
+		refused(
+			t,
+			v,
+			s.genuine("iss", `"https://other.example/"`),
+			token.WrongIssuer,
+			"which is not accepted",
+		)
 	}
 	d.expect(t, 1, "an issuer that is not accepted")
 	refused(t, v, s.genuine("aud", `"x"`), token.WrongAudience)
@@ -104,7 +111,12 @@ func TestResolveAges(t *testing.T) {
 		s, d := newSceneAt(t, "EdDSA", time.Now), &directory{}
 		v := s.resolving(t, d)
 		tok := s.genuine("exp", strconv.FormatInt(time.Now().Unix()+80000, 10))
-		other := s.genuine("iss", `"https://other.example/"`, "exp", strconv.FormatInt(time.Now().Unix()+80000, 10))
+		other := s.genuine(
+			"iss",
+			`"https://other.example/"`,
+			"exp",
+			strconv.FormatInt(time.Now().Unix()+80000, 10),
+		)
 		accepted(t, v, tok)
 		refused(t, v, other, token.WrongIssuer)
 		d.expect(t, 2, "at first")
@@ -165,7 +177,10 @@ func TestResolveFaults(t *testing.T) {
 			test.change(&i)
 			return &i, nil
 		}
-		if e := refused(t, s.resolving(t, d), s.genuine(), token.KeysUnavailable); !strings.Contains(e.Error(), test.says) {
+		if e := refused(t, s.resolving(t, d), s.genuine(), token.KeysUnavailable); !strings.Contains(
+			e.Error(),
+			test.says,
+		) {
 			t.Errorf("%v, expected %q", e, test.says)
 		}
 	}
@@ -185,7 +200,8 @@ func TestResolveIsBounded(t *testing.T) {
 		}
 		accepted(t, v, s.genuine())
 		d.expect(t, 0, "the accepted issuer")
-		if stats := v.Stats(); len(stats.Issuers) != 1 || stats.Issuers[0].URL != issuerURL || stats.Issuers[0].Keys != 1 {
+		if stats := v.Stats(); len(stats.Issuers) != 1 || stats.Issuers[0].URL != issuerURL ||
+			stats.Issuers[0].Keys != 1 {
 			t.Errorf("the counters are %+v", stats.Issuers)
 		}
 
@@ -200,7 +216,9 @@ func TestResolveIsBounded(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		gone, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := v.Verify(gone, s.genuine("iss", `"https://slow.example/"`)); codeOf(err) != token.KeysUnavailable {
+		if _, err := v.Verify(gone, s.genuine("iss", `"https://slow.example/"`)); codeOf(
+			err,
+		) != token.KeysUnavailable {
 			t.Errorf("a client that hung up: %v", err)
 		}
 		close(release)

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -74,14 +75,16 @@ func (v *Verifier) Stats() Stats {
 	for code, n := range v.counts.refused {
 		s.Refused[code] = n.Load()
 	}
-	for _, keys := range append(v.sources[:len(v.sources):len(v.sources)], v.resolver.sources()...) {
+	for _, keys := range slices.Concat(v.sources, v.resolver.sources()) {
 		s.Issuers = append(s.Issuers, keys.stats())
 	}
 	return s
 }
 
 func (s *source) stats() IssuerStats {
-	stats := IssuerStats{URL: s.issuer, Fetched: s.counts.fetched.Load(), Failed: s.counts.failed.Load()}
+	stats := IssuerStats{
+		URL: s.issuer, Fetched: s.counts.fetched.Load(), Failed: s.counts.failed.Load(),
+	}
 	if set := s.set.Load(); set != nil {
 		stats.Keys = len(set.keys)
 		if !s.static {

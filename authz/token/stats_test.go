@@ -25,17 +25,26 @@ func TestStats(t *testing.T) {
 		s.Fail(devissuer.Fault{Endpoint: devissuer.KeySet, Status: 500})
 		lines := len(s.log.String())
 		for range 1000 {
-			refused(t, v, s.SignBytes([]byte(s.header("kid", `"nope"`)), []byte(s.claims())), token.KeyPending)
+			refused(
+				t,
+				v,
+				s.SignBytes([]byte(s.header("kid", `"nope"`)), []byte(s.claims())),
+				token.KeyPending,
+			)
 			refused(t, v, "junk", token.Malformed)
 		}
 		stats := v.Stats()
-		if i := stats.Issuers[0]; i.URL != issuerURL || i.Fetched != 1 || i.Failed != 1 || i.Keys != 1 || i.KeyAge != time.Minute {
+		if i := stats.Issuers[0]; i.URL != issuerURL || i.Fetched != 1 || i.Failed != 1 ||
+			i.Keys != 1 ||
+			i.KeyAge != time.Minute {
 			t.Errorf("of the issuer: %+v", i)
 		}
-		if c := stats.Cache; c.Hits != 2 || c.Misses != 1001 || c.Tokens != 1 || c.Bytes < uint64(len(tok)) {
+		if c := stats.Cache; c.Hits != 2 || c.Misses != 1001 || c.Tokens != 1 ||
+			c.Bytes < uint64(len(tok)) {
 			t.Errorf("of the cache: %+v", c)
 		}
-		if r := stats.Refused; r[token.KeyPending] != 1000 || r[token.Malformed] != 1000 || r[token.Expired] != 0 {
+		if r := stats.Refused; r[token.KeyPending] != 1000 || r[token.Malformed] != 1000 ||
+			r[token.Expired] != 0 {
 			t.Errorf("of refusals: %v", r)
 		}
 		if more := s.log.String()[lines:]; len(more) > 400 {
