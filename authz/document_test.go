@@ -50,7 +50,10 @@ func TestOnlyRequestsMatter(t *testing.T) {
 		"an example of a response": {"{n: {type: integer}}}}}}}", "{n: {type: integer}}}, example: {n: x}}}}}"},
 		"a default of a response":  {"{n: {type: integer}}}}}}}", "{n: {type: integer, default: x}}}}}}}"},
 		"a pattern of a response":  {"{n: {type: integer}}}}}}}", "{n: {type: string, pattern: '(?=x)'}}}}}}}"},
-		"an example of a request":  {"schema: {type: boolean}", "schema: {type: boolean}, example: [1]"},
+		"a pattern that only ECMA-262 has": {
+			"schema: {type: boolean}", `schema: {type: string, pattern: '^(?!-)\u0061(?=b)b$'}`,
+		},
+		"an example of a request": {"schema: {type: boolean}", "schema: {type: boolean}, example: [1]"},
 		"a default of a required parameter": {
 			"{name: full, in: query, schema: {type: boolean}}",
 			"{name: full, in: query, required: true, schema: {type: boolean, default: x}}",

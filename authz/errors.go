@@ -123,8 +123,9 @@ type Error struct {
 	Kind   Kind
 	Detail string      // for the client; empty: the kind's own
 	Errors []Violation // InvalidParameter, InvalidBody: what is wrong, at most 20
-	// Scopes are those of the alternative that is nearest, with InsufficientScope, or of the one with
-	// the fewest, with a 401, by the names of the document. A challenge has the issuer's names.
+	// Scopes are those of the alternative that is nearest, with InsufficientScope, or of the one
+	// with the fewest, with a 401, by the names of the document. A challenge has the issuer's
+	// names.
 	Scopes     []string
 	StepUp     *StepUp       // InsufficientAuth: what is asked
 	Allow      []string      // MethodNotAllowed: the methods of the path

@@ -232,8 +232,8 @@ func misspells(name, right string) bool {
 	return false
 }
 
-// extensionFaults looks for extensions in every object that a request meets.
-func (p *Plan) extensionFaults() (faults []error) {
+// extensionFaults looks for extensions in every object that a request meets, schemas if asked to.
+func (p *Plan) extensionFaults(schemas bool) (faults []error) {
 	check := func(at place, where Fault, values map[string]any, origin *openapi3.Origin) {
 		for _, problem := range checkExtensions(at, values) {
 			fault := where
@@ -270,6 +270,9 @@ func (p *Plan) extensionFaults() (faults []error) {
 			check(atOperation, where, o.Extensions, o.Origin)
 			p.checkInputExtensions(check, where, o.Parameters, o.RequestBody)
 		}
+	}
+	if !schemas {
+		return faults
 	}
 	_ = doc.WalkSchemas(func(at string, ref *openapi3.SchemaRef) error {
 		check("a schema", Fault{Problem: at + ": "}, ref.Value.Extensions, ref.Value.Origin)

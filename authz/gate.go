@@ -198,7 +198,14 @@ func New(config Config) (*Gate, error) {
 	g.origins = http.NewCrossOriginProtection()
 	for _, origin := range config.CookieOrigins {
 		if err := g.origins.AddTrustedOrigin(origin); err != nil {
-			faults = append(faults, fmt.Errorf("authz: Config.CookieOrigins has %q: expected an origin such as https://app.example.com: %w", origin, err))
+			faults = append(
+				faults,
+				fmt.Errorf(
+					"authz: Config.CookieOrigins has %q: expected an origin such as https://app.example.com: %w",
+					origin,
+					err,
+				),
+			)
 		}
 	}
 	if g.maxBody < 0 {
@@ -219,7 +226,13 @@ func New(config Config) (*Gate, error) {
 			"or a path such as /v1 without a slash at its end", g.public))
 	}
 	if base, err := url.Parse(g.problemTypes); err != nil || !base.IsAbs() {
-		faults = append(faults, fmt.Errorf("authz: Config.ProblemTypeBase is %q: expected an absolute URI such as https://api.example.com/problems#, which the kind is appended to", g.problemTypes))
+		faults = append(
+			faults,
+			fmt.Errorf(
+				"authz: Config.ProblemTypeBase is %q: expected an absolute URI such as https://api.example.com/problems#, which the kind is appended to",
+				g.problemTypes,
+			),
+		)
 	}
 	if !quotable(g.realm) {
 		faults = append(faults,

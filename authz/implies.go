@@ -56,7 +56,10 @@ func (p *Plan) readImplications() (faults []error) {
 			direct[key][scope] = append(direct[key][scope], implied[scope]...)
 		}
 		if cycle := cycleOf(direct[key]); cycle != nil {
-			fault("%s: scopes that imply each other are one scope", strings.Join(cycle, " implies "))
+			fault(
+				"%s: scopes that imply each other are one scope",
+				strings.Join(cycle, " implies "),
+			)
 			delete(direct, key)
 		}
 	}
@@ -75,8 +78,8 @@ func (p *Plan) readImplications() (faults []error) {
 	return faults
 }
 
-// cycleOf returns scopes of which each implies the next, and the last is the first; nil if there are
-// none.
+// cycleOf returns scopes of which each implies the next, and the last is the first; nil if there
+// are none.
 func cycleOf(direct map[string][]string) []string {
 	done := map[string]bool{}
 	var path []string
@@ -156,8 +159,8 @@ func (p *Plan) readDefaultScopes() (faults []error) {
 	return faults
 }
 
-// startingScopes returns the scopes that a client is told to ask for before it knows which operation
-// it will call (RFC 9728 §2).
+// startingScopes returns the scopes that a client is told to ask for before it knows which
+// operation it will call (RFC 9728 §2).
 func (p *Plan) startingScopes() []string {
 	if p.defaults != nil {
 		return p.defaults

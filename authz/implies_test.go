@@ -36,9 +36,16 @@ components:
 `
 
 func TestScopesImplyOthers(t *testing.T) {
-	keys := authz.APIKey(func(context.Context, string) (*token.Principal, error) { return nil, authz.ErrBadCredential })
+	keys := authz.APIKey(
+		func(context.Context, string) (*token.Principal, error) {
+			return nil, authz.ErrBadCredential
+		},
+	)
 	gate, issuer := realGate(t, authz.Config{
-		Document: load(t, implyingDocument), Authenticators: map[string]authz.Authenticator{"k": keys},
+		Document: load(
+			t,
+			implyingDocument,
+		), Authenticators: map[string]authz.Authenticator{"k": keys},
 	})
 	for _, row := range []struct {
 		path, scope string
@@ -62,19 +69,33 @@ func TestScopesImplyOthers(t *testing.T) {
 	} {
 		got := answer(t, gate, row.path, issuer.Mint(map[string]any{"scope": row.scope}))
 		if got.StatusCode != row.status || scopesOf(got) != row.asks {
-			t.Errorf("%s with %q: %d %q, expected %d that asks for %q", row.path, row.scope, got.StatusCode,
-				got.Header.Get("WWW-Authenticate"), row.status, row.asks)
+			t.Errorf(
+				"%s with %q: %d %q, expected %d that asks for %q",
+				row.path,
+				row.scope,
+				got.StatusCode,
+				got.Header.Get("WWW-Authenticate"),
+				row.status,
+				row.asks,
+			)
 		}
 	}
 	if got := answer(t, gate, "/both", ""); scopesOf(got) != "read:all" {
-		t.Errorf("challenge without a token is %q, expected the one scope that is enough", got.Header.Get("WWW-Authenticate"))
+		t.Errorf(
+			"challenge without a token is %q, expected the one scope that is enough",
+			got.Header.Get("WWW-Authenticate"),
+		)
 	}
 	for _, o := range gate.Plan().Operations() {
 		if got := o.GrantedBy("t", "read"); !slices.Equal(got, []string{"admin", "read:all"}) {
 			t.Errorf("%s: read is granted by %q as well, expected admin and read:all", o.ID, got)
 		}
 		if got := o.GrantedBy("k", "read"); got != nil {
-			t.Errorf("%s: the role read of keys is granted by %q, expected nothing: scopes are another kind", o.ID, got)
+			t.Errorf(
+				"%s: the role read of keys is granted by %q, expected nothing: scopes are another kind",
+				o.ID,
+				got,
+			)
 		}
 	}
 }
@@ -105,22 +126,37 @@ func TestImplicationFaults(t *testing.T) {
 	} {
 		text := strings.Replace(implyingDocument, "in: header", extension, 1)
 		if extension == "" {
-			text = strings.Replace(implyingDocument, "operationId: read,", "operationId: read, x-authz-implies: {admin: [read]},", 1)
+			text = strings.Replace(
+				implyingDocument,
+				"operationId: read,",
+				"operationId: read, x-authz-implies: {admin: [read]},",
+				1,
+			)
 		}
 		if _, err := authz.Compile(load(t, text)); err == nil {
 			t.Errorf("%s: no fault", name)
 		}
 	}
 	// A cycle across two schemes is one as well: tokens are one kind.
-	text := strings.Replace(implyingDocument, "x-scopes: {read: Read}}", `x-scopes: {read: Read, admin: All}, x-authz-implies: {read: [admin]}}`, 1)
-	if _, err := authz.Compile(load(t, text)); err == nil || !strings.Contains(err.Error(), "implies") {
+	text := strings.Replace(
+		implyingDocument,
+		"x-scopes: {read: Read}}",
+		`x-scopes: {read: Read, admin: All}, x-authz-implies: {read: [admin]}}`,
+		1,
+	)
+	if _, err := authz.Compile(load(t, text)); err == nil ||
+		!strings.Contains(err.Error(), "implies") {
 		t.Errorf("error is %v, expected the cycle", err)
 	}
 }
 
 // A program that calls the validator itself gets the same answers.
 func TestImplicationsInAuthenticationFunc(t *testing.T) {
-	keys := authz.APIKey(func(context.Context, string) (*token.Principal, error) { return nil, authz.ErrBadCredential })
+	keys := authz.APIKey(
+		func(context.Context, string) (*token.Principal, error) {
+			return nil, authz.ErrBadCredential
+		},
+	)
 	document := load(t, implyingDocument)
 	gate, issuer := realGate(t, authz.Config{
 		Document: document, Authenticators: map[string]authz.Authenticator{"k": keys},
@@ -132,7 +168,13 @@ func TestImplicationsInAuthenticationFunc(t *testing.T) {
 		err := openapi3filter.ValidateRequest(t.Context(), &openapi3filter.RequestValidationInput{
 			Request: r,
 			Options: &openapi3filter.Options{AuthenticationFunc: gate.AuthenticationFunc()},
-			Route:   &routers.Route{Spec: document, Path: "/read", PathItem: item, Method: "GET", Operation: item.Get},
+			Route: &routers.Route{
+				Spec:      document,
+				Path:      "/read",
+				PathItem:  item,
+				Method:    "GET",
+				Operation: item.Get,
+			},
 		})
 		if (err == nil) != want {
 			t.Errorf("scope %s: error is %v", scope, err)

@@ -34,21 +34,38 @@ func outward(t *testing.T, changes ...func(*token.Issuer)) (*authz.Gate, []*devi
 	var issuers []token.Issuer
 	var urls []string
 	for _, change := range changes {
-		server, err := devissuer.Start(devissuer.Config{Audiences: []string{audience}, Algorithm: "ES256"})
+		server, err := devissuer.Start(
+			devissuer.Config{Audiences: []string{audience}, Algorithm: "ES256"},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(server.Close)
 		issuer := token.Issuer{URL: server.URL(), Audiences: []string{audience}}
 		change(&issuer)
-		servers, issuers, urls = append(servers, server), append(issuers, issuer), append(urls, issuer.URL)
+		servers, issuers, urls = append(
+			servers,
+			server,
+		), append(
+			issuers,
+			issuer,
+		), append(
+			urls,
+			issuer.URL,
+		)
 	}
-	verifier, err := token.NewVerifier(t.Context(), token.Config{Issuers: issuers, Logger: slog.New(slog.DiscardHandler)})
+	verifier, err := token.NewVerifier(
+		t.Context(),
+		token.Config{Issuers: issuers, Logger: slog.New(slog.DiscardHandler)},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	gate, err := authz.New(authz.Config{
-		Document: load(t, outwardDocument), Verifier: verifier, Resource: resource, AuthorizationServers: urls,
+		Document: load(
+			t,
+			outwardDocument,
+		), Verifier: verifier, Resource: resource, AuthorizationServers: urls,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -97,19 +114,23 @@ func TestClientsAreToldTheIssuersNames(t *testing.T) {
 		},
 		{
 			"names, of which one grants several", []func(*token.Issuer){func(i *token.Issuer) {
-				i.ScopeNames = map[string]string{"reader": "read", "editor": "read write", "root": "read write admin"}
+				i.ScopeNames = map[string]string{
+					"reader": "read", "editor": "read write", "root": "read write admin",
+				}
 			}},
 			"reader editor", "reader editor", "reader editor", "root reader editor",
 		},
 		{
 			"names and a prefix", []func(*token.Issuer){func(i *token.Issuer) {
-				i.ScopePrefix, i.ScopeNames = "api/", map[string]string{"r": "read", "write": "admin"}
+				i.ScopePrefix = "api/"
+				i.ScopeNames = map[string]string{"r": "read", "write": "admin"}
 			}},
 			"api/r", "api/r", "api/r", "api/write api/r", // nothing of this issuer grants write
 		},
 		{
 			"names in other claims than scopes", []func(*token.Issuer){func(i *token.Issuer) {
-				i.ScopeClaims, i.ScopeNames = []string{"/sub"}, map[string]string{"1122": "read write"}
+				i.ScopeClaims = []string{"/sub"}
+				i.ScopeNames = map[string]string{"1122": "read write"}
 			}},
 			"read write", "read write", "read write", "admin read write",
 		},
@@ -138,17 +159,32 @@ func TestClientsAreToldTheIssuersNames(t *testing.T) {
 			} {
 				got := answer(t, gate, "/two", c.bearer)
 				if scopesOf(got) != c.want {
-					t.Errorf("%s: challenge is %q, expected scope %q", what, got.Header.Get("WWW-Authenticate"), c.want)
+					t.Errorf(
+						"%s: challenge is %q, expected scope %q",
+						what,
+						got.Header.Get("WWW-Authenticate"),
+						c.want,
+					)
 				}
-				if !strings.Contains(got.Header.Get("WWW-Authenticate"), `resource_metadata="https://api.example/`) {
-					t.Errorf("%s: challenge is %q, expected resource_metadata", what, got.Header.Get("WWW-Authenticate"))
+				if !strings.Contains(
+					got.Header.Get("WWW-Authenticate"),
+					`resource_metadata="https://api.example/`,
+				) {
+					t.Errorf(
+						"%s: challenge is %q, expected resource_metadata",
+						what,
+						got.Header.Get("WWW-Authenticate"),
+					)
 				}
 			}
 			if got := strings.Join(metadataScopes(t, gate), " "); got != row.metadata {
 				t.Errorf("scopes_supported are %q, expected %q", got, row.metadata)
 			}
 			if got := answer(t, gate, "/any", ""); scopesOf(got) != "" {
-				t.Errorf("challenge of an operation without scopes is %q", got.Header.Get("WWW-Authenticate"))
+				t.Errorf(
+					"challenge of an operation without scopes is %q",
+					got.Header.Get("WWW-Authenticate"),
+				)
 			}
 		})
 	}
@@ -160,7 +196,13 @@ func TestEachTokenGetsItsIssuersNames(t *testing.T) {
 	for n, want := range []string{"read", "https://api.example/read"} {
 		got := answer(t, gate, "/one", servers[n].Mint(map[string]any{"scope": "write"}))
 		if scopesOf(got) != want || got.StatusCode != http.StatusForbidden {
-			t.Errorf("issuer %d: %d with %q, expected 403 with scope %q", n, got.StatusCode, got.Header.Get("WWW-Authenticate"), want)
+			t.Errorf(
+				"issuer %d: %d with %q, expected 403 with scope %q",
+				n,
+				got.StatusCode,
+				got.Header.Get("WWW-Authenticate"),
+				want,
+			)
 		}
 	}
 }
@@ -177,7 +219,10 @@ func TestHandlersRefuseByTheIssuersNames(t *testing.T) {
 		{&authz.Error{Kind: authz.InsufficientScope, Scopes: []string{"admin"}}, 403, "https://api.example/admin"},
 	} {
 		r := httptest.NewRequest("GET", "/one", nil)
-		r.Header.Set("Authorization", "Bearer "+servers[0].Mint(map[string]any{"scope": "https://api.example/read"}))
+		r.Header.Set(
+			"Authorization",
+			"Bearer "+servers[0].Mint(map[string]any{"scope": "https://api.example/read"}),
+		)
 		admitted, err := gate.Check(r, "/one", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -186,7 +231,13 @@ func TestHandlersRefuseByTheIssuersNames(t *testing.T) {
 			w := httptest.NewRecorder()
 			gate.WriteProblem(w, admitted, c.err)
 			if got := w.Result(); got.StatusCode != c.status || scopesOf(got) != c.want {
-				t.Errorf("%d with %q, expected %d with scope %q", got.StatusCode, got.Header.Get("WWW-Authenticate"), c.status, c.want)
+				t.Errorf(
+					"%d with %q, expected %d with scope %q",
+					got.StatusCode,
+					got.Header.Get("WWW-Authenticate"),
+					c.status,
+					c.want,
+				)
 			}
 		}
 	}
@@ -198,18 +249,27 @@ func TestDecisionsHaveTheDocumentsNames(t *testing.T) {
 	r := httptest.NewRequest("GET", "/two", nil)
 	r.Header.Set("Authorization", "Bearer "+servers[0].Mint(nil))
 	_, err := gate.Check(r, "/two", nil)
-	if refused, ok := err.(*authz.Error); !ok || !slices.Equal(refused.Scopes, []string{"read", "write"}) {
+	if refused, ok := err.(*authz.Error); !ok ||
+		!slices.Equal(refused.Scopes, []string{"read", "write"}) {
 		t.Errorf("error is %#v, expected the scopes read and write", err)
 	}
 }
 
 func TestMetadataListsDefaultScopes(t *testing.T) {
-	document := strings.Replace(outwardDocument, "x-scopes:", "x-authz-default-scopes: [read], x-scopes:", 1)
+	document := strings.Replace(
+		outwardDocument,
+		"x-scopes:",
+		"x-authz-default-scopes: [read], x-scopes:",
+		1,
+	)
 	gate, _ := realGate(t, authz.Config{Document: load(t, document), Resource: resource})
 	if got := metadataScopes(t, gate); !slices.Equal(got, []string{"read"}) {
 		t.Errorf("scopes_supported are %q, expected read alone", got)
 	}
 	if got := answer(t, gate, "/two", ""); scopesOf(got) != "read write" {
-		t.Errorf("challenge is %q, expected the operation's own scopes", got.Header.Get("WWW-Authenticate"))
+		t.Errorf(
+			"challenge is %q, expected the operation's own scopes",
+			got.Header.Get("WWW-Authenticate"),
+		)
 	}
 }

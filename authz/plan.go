@@ -25,7 +25,8 @@ type Plan struct {
 	scopes     map[string]string // of all schemes
 	defaults   []string          // of them, those that clients start with; nil: all
 
-	granters map[string]implications // by scheme; nil: no scope implies another
+	granters   map[string]implications // by scheme; nil: no scope implies another
+	nullConsts []*openapi3.Location
 }
 
 // path is a path of the document, and its operations by method.
@@ -229,7 +230,7 @@ func (c Config) compile(schemas bool) (*Plan, []error) {
 		return nil, []error{errors.New("authz: Config.Document is nil: there is no policy")}
 	}
 	p, faults := c.read(schemas)
-	faults = append(faults, p.extensionFaults()...)
+	faults = append(faults, p.extensionFaults(schemas)...)
 	if schemas {
 		faults = append(p.validate(), faults...)
 	}
@@ -244,27 +245,28 @@ func Describe(doc *openapi3.T) []Operation {
 	return p.Operations()
 }
 
-// Notes returns what a document says that does not reach every handler, with its places: values
-// that generated code does not bind, and const: null, which is lost where a document is loaded
-// without IncludeOrigin, as the one that generated code embeds is. Nothing of it is a fault. It is
-// for tools that report on documents, and needs one that was loaded with IncludeOrigin.
-func Notes(doc *openapi3.T) (notes []*Fault) {
-	p, _ := Config{Document: doc}.read(false)
-	compiler := schema.NewCompiler(doc, schema.Options{})
+// Inspect is [Compile] for tools that report on documents, which should be loaded with
+// IncludeOrigin. The notes are what a document says that does not reach every handler, and no
+// fault: values that generated code does not bind, and const: null, which is lost where a document
+// is loaded without IncludeOrigin, as the one that generated code embeds is.
+func Inspect(doc *openapi3.T) (notes []*Fault, err error) {
+	p, faults := Config{Document: doc}.compile(true)
+	if p == nil {
+		return nil, errors.Join(faults...)
+	}
 	for _, o := range p.operations {
-		inputs, _ := compiler.Operation(o.route.PathItem, o.route.Operation)
-		for _, text := range inputs.Unbound {
+		for _, text := range o.schema.Unbound {
 			notes = append(notes, &Fault{
 				Method: o.Method, Path: o.Path, Problem: text,
 				At: locate(o.route.Operation.Origin, ""),
 			})
 		}
 	}
-	for _, at := range compiler.NullConsts {
+	for _, at := range p.nullConsts {
 		notes = append(notes, &Fault{At: at, Problem: `const: null is lost where the document is ` +
 			`loaded without its origins, as generated code loads it: write type: "null"`})
 	}
-	return notes
+	return notes, errors.Join(faults...)
 }
 
 func newPlan(doc *openapi3.T) *Plan {
@@ -348,6 +350,9 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		}
 		p.paths[template] = at
 	}
+	if compiler != nil {
+		p.nullConsts = compiler.NullConsts
+	}
 	return p, faults
 }
 
@@ -424,7 +429,10 @@ func (p *Plan) readOperation(c Config, method, template string,
 		problem("", text)
 	}
 	if o.Introspect && o.Public() {
-		problem("", "it has x-authz-introspect, and everybody may call it: there is no token to ask about")
+		problem(
+			"",
+			"it has x-authz-introspect, and everybody may call it: there is no token to ask about",
+		)
 	}
 	if o.StepUp != nil && !o.alwaysByToken(p) {
 		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, but nothing "+

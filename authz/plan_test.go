@@ -401,8 +401,8 @@ func TestUndescribedRoutesAreRefused(t *testing.T) {
 		fmt.Sprintf(lacksScopes, "read"))
 }
 
-// TestNotes: what does not reach every handler has its place, and is no fault.
-func TestNotes(t *testing.T) {
+// TestInspect: what does not reach every handler has its place, and is no fault.
+func TestInspect(t *testing.T) {
 	loader := openapi3.NewLoader()
 	loader.IncludeOrigin = true
 	doc, err := loader.LoadFromData([]byte(`openapi: 3.1.0
@@ -426,11 +426,12 @@ paths:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := authz.Compile(doc); err != nil {
+	notes, err := authz.Inspect(doc)
+	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, n := range authz.Notes(doc) {
+	for _, n := range notes {
 		got = append(got, fmt.Sprintf("%d %s %s", n.At.Line, n.Path, n.Problem))
 	}
 	for i, want := range []string{"5 /things header parameter color: ",

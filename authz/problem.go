@@ -98,7 +98,8 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	_, _ = w.Write(body)
 }
 
-// withScopes has the refusal of a handler say with which scopes to come back, as the gate's own does.
+// withScopes has the refusal of a handler say with which scopes to come back, as the gate's own
+// does.
 func (a *Admission) withScopes(e *Error, g *Gate) *Error {
 	if a.gate != g || a.operation == nil || e.asked != nil {
 		return e
@@ -153,7 +154,8 @@ func (g *Gate) prepare() {
 		}
 		op.challenges = map[Kind]string{}
 		for _, kind := range []Kind{MissingToken, InvalidToken} {
-			op.challenges[kind] = g.challenges(&Error{Kind: kind, Scopes: op.wanted, asked: op.asked}, nil)[0]
+			e := &Error{Kind: kind, Scopes: op.wanted, asked: op.asked}
+			op.challenges[kind] = g.challenges(e, nil)[0]
 		}
 	}
 }

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -126,7 +127,9 @@ func (h *held) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
 // CheckResponse checks a response to an admitted request of an operation, whose body has been read:
 // its status, headers, media type and schema. The error names places of the document, never values.
-// The plan must come from a [Config] whose Responses is not [IgnoreResponses].
+// The plan must come from a [Config] whose Responses is not [IgnoreResponses]. The error wraps
+// [errors.ErrUnsupported] where nothing could be checked, because the responses of the operation
+// were not compiled.
 func (p *Plan) CheckResponse(o Operation, response *http.Response, body []byte) error {
 	at := p.paths[o.Path]
 	if at == nil || at.methods[o.Method] == nil {
@@ -135,7 +138,8 @@ func (p *Plan) CheckResponse(o Operation, response *http.Response, body []byte) 
 	op := at.methods[o.Method]
 	if op.responses == nil {
 		return fmt.Errorf("authz: the responses of %s were not compiled: compile the plan with "+
-			"Config.Responses set to authz.FailResponses, which reports why", o.ID)
+			"Config.Responses set to authz.FailResponses, which reports why: %w", o.ID,
+			errors.ErrUnsupported)
 	}
 	head := response.Request != nil && response.Request.Method == http.MethodHead
 	return op.checkResponse(head, response.StatusCode, response.Header, body)

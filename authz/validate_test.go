@@ -638,6 +638,7 @@ func TestUnenforceableSchemas(t *testing.T) {
 		`{const: 1, patternProperties: {"(?=a)": {type: string}}}`:                  true,
 		`{properties: {a: {const: 1}, b: {items: {patternProperties: {"(": {}}}}}}`: false,
 		`{type: string, pattern: '^[\u0041-\u005a]+$'}`:                             true,
+		`{type: string, pattern: '[_-.]'}`:                                          false,
 		`{type: string, maxLenght: 5}`:                                              false,
 		`{type: string, pattern: '^[A-Z]+$'}`:                                       true,
 	} {

@@ -65,10 +65,13 @@ func (c Case) faults(got answer, only6750 bool) (faults []string) {
 
 // checkChallenge holds WWW-Authenticate to RFC 6750 §3.
 func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...any)) {
-	var bearer []challenge
+	var bearer, dpop []challenge
 	for _, ch := range parseChallenges(got.header.Values("WWW-Authenticate")) {
-		if strings.EqualFold(ch.scheme, "Bearer") {
+		switch {
+		case strings.EqualFold(ch.scheme, "Bearer"):
 			bearer = append(bearer, ch)
+		case strings.EqualFold(ch.scheme, "DPoP"):
+			dpop = append(dpop, ch)
 		}
 	}
 	received := strings.Join(got.header.Values("WWW-Authenticate"), ", ")
@@ -84,6 +87,15 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 	switch c.Want {
 	case authz.InsufficientRole, authz.CrossOrigin, authz.Denied:
 		return // no other token would do
+	case authz.InvalidProof: // RFC 9449 §7.1: either the proof or the token is to blame
+		code := ""
+		if len(dpop) == 1 {
+			code = dpop[0].params["error"]
+		}
+		if code != "invalid_dpop_proof" && code != "invalid_token" {
+			fault(`expected a DPoP challenge with error="invalid_dpop_proof", received %q`, received)
+		}
+		return
 	case authz.MissingCredential, authz.InvalidCredential:
 		if received == "" {
 			fault("expected WWW-Authenticate with a challenge (RFC 9110 §15.5.2), received none")

@@ -48,6 +48,11 @@ func newMessages(t *testing.T) messages {
 	}
 	t.Cleanup(m.issuer.Close)
 	m.tokens = authztest.Issued(m.issuer.Issuer)
+	m.tokens.Bound = func(_ context.Context, scopes []string, key authztest.ProofKey) (string,
+		error) {
+		return m.issuer.Mint(map[string]any{"scope": strings.Join(scopes, " "),
+			"cnf": map[string]any{"jkt": key.Thumbprint()}}), nil
+	}
 	var set struct{ Keys []struct{ Kid, X, Y string } }
 	if err := json.Unmarshal(m.tokens.KeySet, &set); err != nil || len(set.Keys) == 0 {
 		t.Fatalf("Issued has no usable key set: %v: %s", err, m.tokens.KeySet)
@@ -90,11 +95,16 @@ func TestFlaws(t *testing.T) {
 	const (
 		secured = `(getMe|listMessages|createMessage|deleteMessage/bearer\([a-z:]*\)|deleteMessage)/`
 		// a token is required
-		closed     = `(listMessages|createMessage|deleteMessage/bearer\([a-z:]*\)|deleteMessage)/`
-		tokenless  = `(no_token|wrong_scheme|invalid_body_without_token|huge_body_without_token)`
-		forged     = `(malformed|alg_none|wrong_key|embedded_jwk|hs256_with_public_key|tampered_payload|expired|not_yet_valid|wrong_issuer|wrong_audience|unknown_kid|bound_as_bearer)`
+		closed    = `(listMessages|createMessage|deleteMessage/bearer\([a-z:]*\)|deleteMessage)/`
+		tokenless = `(no_token|wrong_scheme|invalid_body_without_token|huge_body_without_token)`
+		unproven  = `dpop_(without_proof|proof_.*|old_proof)`
+		bound     = `dpop_token_as_bearer`
+		forged    = `(malformed|alg_none|wrong_key|embedded_jwk|hs256_with_public_key|` +
+			`tampered_payload|expired|not_yet_valid|wrong_issuer|wrong_audience|unknown_kid|` +
+			`bound_as_bearer|` + unproven + `|` + bound + `)`
 		scopesLack = `(scope_.*|token_of_.*)`
 		outage     = `keys_unavailable`
+		proven     = `dpop_(genuine|proof_used_before)` // the first time
 		or         = `|`
 	)
 	caughtBy := map[flaw]string{
@@ -107,6 +117,11 @@ func TestFlaws(t *testing.T) {
 		validatorFirst:     closed + `(invalid|huge)_body_without_token`,
 		unguardedRoute: `listMessages/(` + tokenless + or + forged + or + scopesLack + or +
 			outage + `)`,
+		proofUnchecked: secured + unproven,
+		proofUsedAgain: secured + `dpop_proof_used_before`,
+		proofOfAnyURL:  secured + `dpop_proof_of_another_url`,
+		answersAnything: `getStatus/.*|getMe/(no_token|wrong_scheme)|` + secured +
+			`(exact_scopes|token_of_.*|` + proven + `)`,
 		cachedVerdict: closed + `token_of_.*`,
 		failOpen:      secured + outage,
 
@@ -119,16 +134,17 @@ func TestFlaws(t *testing.T) {
 		signatureUnchecked: secured + `(wrong_key|embedded_jwk|tampered_payload)`,
 		notBeforeUnchecked: secured + `not_yet_valid`,
 		issuerPrefix:       secured + `wrong_issuer`,
-		bindingIgnored:     secured + `bound_as_bearer`,
+		bindingIgnored:     secured + `(bound_as_bearer|` + bound + `)`,
 		malformedForgiven:  secured + `malformed`,
 		schemeIgnored:      closed + `wrong_scheme`,
 		publicRefuses:      `getStatus/bad_token_ignored`,
 		publicIsGuarded:    `getStatus/.*`,
 		optionalIsRequired: `getMe/(no_token|wrong_scheme)`,
-		genuineRefused:     secured + `(exact_scopes|token_of_.*)` + or + closed + scopesLack,
-		errorCodeMissing:   secured + forged + or + closed + scopesLack,
-		errorCodeAlways:    closed + tokenless,
-		scopesUnnamed:      closed + scopesLack,
+		genuineRefused: secured + `(exact_scopes|token_of_.*|` + proven +
+			`|dpop_proof_of_another_key)` + or + closed + scopesLack,
+		errorCodeMissing: secured + forged + or + closed + scopesLack,
+		errorCodeAlways:  closed + tokenless,
+		scopesUnnamed:    closed + scopesLack,
 		htmlErrors: secured + `(` + forged + or + outage + `)` + or + closed + `(` +
 			tokenless + or + scopesLack + `)`,
 		cacheable: secured + forged + or + closed + `(` + tokenless + or + scopesLack +
@@ -274,7 +290,7 @@ func TestWithLess(t *testing.T) {
 				}
 				return ""
 			}
-		}, `no_token|wrong_scheme|malformed|.*_without_token|alg_none|wrong_key|embedded_jwk|hs256_with_public_key|tampered_payload|expired|not_yet_valid|wrong_issuer|wrong_audience|unknown_kid|bound_as_bearer|scope_.*|keys_unavailable`},
+		}, `no_token|wrong_scheme|malformed|.*_without_token|alg_none|wrong_key|embedded_jwk|hs256_with_public_key|tampered_payload|expired|not_yet_valid|wrong_issuer|wrong_audience|unknown_kid|bound_as_bearer|scope_.*|keys_unavailable|dpop_(without_proof|old_proof|token_as_bearer|proof_(of|tampered).*)`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			target := all

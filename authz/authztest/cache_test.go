@@ -20,17 +20,24 @@ func TestCacheOfVerifiedTokensChangesNoAnswer(t *testing.T) {
 	m := newMessages(t)
 	for name, bytes := range map[string]int64{"kept": 0, "none kept": 1} {
 		t.Run(name, func(t *testing.T) {
+			var proofs token.ProofPolicy
+			if bytes > 0 { // the proofs of these clients have nonces
+				proofs.NonceKey = []byte(strings.Repeat("n", 32))
+			}
 			calls := 0
 			server := func() http.Handler {
 				verifier, err := token.NewVerifier(t.Context(), token.Config{
 					Issuers: []token.Issuer{{URL: m.issuer.URL(),
-						Audiences: []string{audience}}},
+						Audiences: []string{audience}, DPoP: token.DPoPAllowed}},
 					CacheBytes: bytes,
+					Proofs:     proofs,
 				})
 				if err != nil {
 					t.Fatal(err)
 				}
-				gate, err := authz.New(authz.Config{Document: m.document, Verifier: verifier})
+				gate, err := authz.New(authz.Config{Document: m.document, Verifier: verifier,
+					Resource:             "http://localhost",
+					AuthorizationServers: []string{m.issuer.URL()}})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -25,12 +25,16 @@ type Case struct {
 	mixed      bool    // the operation takes not only tokens
 	crossSite  bool    // sent as browsers send the requests of another site's page
 	body       body
-	first      *authz.Operation        // called first, with the same token: it must let the request in
+	first      *authz.Operation        // called first, with the same token: it must let that in
 	outage     bool                    // sent to Target.Outage
 	owned      bool                    // asks for what first has made, as another principal
 	request    *Request                // sent instead of the operation's; nil: that
 	names      func([]string) []string // of scopes, in challenges; nil: the document's
 	broken     error                   // why no request to the operation could be built
+
+	proof func(proving) string // of the possession of a key; nil: none is sent
+	twice bool                 // sent once before, with the same proof: it must be let in then
+	timed bool                 // about the time at which the proof was made
 }
 
 // Runs returns the operations that the case really has done, on a server that is right.
@@ -38,7 +42,7 @@ func (c Case) Runs() (all []authz.Operation) {
 	if c.first != nil {
 		all = append(all, *c.first)
 	}
-	if c.Want == "" {
+	if c.Want == "" || c.twice {
 		all = append(all, c.Operation)
 	}
 	return all
@@ -85,6 +89,7 @@ func Cases(plan *authz.Plan) []Case {
 			for _, a := range alternatives(o) {
 				all = append(all, alternativeCases(o, a)...)
 			}
+			all = append(all, dpopCases(o)...)
 			all = append(all, reuseCases(o, byToken)...)
 			all = append(all, ownerCases(o, byToken)...)
 		}
@@ -166,7 +171,10 @@ func alternatives(o authz.Operation) (all []alternative) {
 		next.scopes = slices.Compact(next.scopes)
 		required := slices.Clone(next.scopes)
 		next.scopes = slices.DeleteFunc(next.scopes, func(scope string) bool {
-			return slices.ContainsFunc(next.by[scope], func(s string) bool { return slices.Contains(required, s) })
+			return slices.ContainsFunc(
+				next.by[scope],
+				func(s string) bool { return slices.Contains(required, s) },
+			)
 		})
 		if !slices.ContainsFunc(
 			all,
@@ -217,7 +225,12 @@ func alternativeCases(o authz.Operation, a alternative) (cases []Case) {
 			add("scope_"+scope+near.name, scopes, byScopes(o, scopes), genuine)
 		}
 		for _, implying := range a.by[scope] {
-			add("scope_"+scope+"_implied_by_"+implying, append(slices.Clone(others), implying), "", genuine)
+			add(
+				"scope_"+scope+"_implied_by_"+implying,
+				append(slices.Clone(others), implying),
+				"",
+				genuine,
+			)
 		}
 	}
 	add("keys_unavailable", a.scopes, authz.KeysUnavailable, genuine).outage = true

@@ -34,6 +34,7 @@ const (
 	needsGenuine need = 1 << iota
 	needsSign
 	needsKeySet
+	needsBound
 )
 
 var (
@@ -146,6 +147,8 @@ type forger struct {
 	tokens    Tokens
 	now       func() time.Time
 	attackers map[string]*devissuer.Issuer // by alg: anybody can be an issuer
+
+	key, otherKey ProofKey // of the client, and of somebody else
 }
 
 // credentials returns the Authorization headers of a case, or why there can be none. No header at
@@ -186,6 +189,7 @@ func (n need) missing(t Tokens) (missing []string) {
 		{needsGenuine, t.Genuine != nil, "Tokens.Genuine"},
 		{needsSign, t.Sign != nil, "Tokens.Sign"},
 		{needsKeySet, t.KeySet != nil, "Tokens.KeySet"},
+		{needsBound, t.Bound != nil, "Tokens.Bound"},
 	} {
 		if n&part.need != 0 && !part.had {
 			missing = append(missing, part.name)
@@ -196,6 +200,13 @@ func (n need) missing(t Tokens) (missing []string) {
 
 // base returns a genuine token. Where there is none to be had, it is one that only looks like it.
 func (f *forger) base(ctx context.Context, c Case) (*parsed, error) {
+	if c.credential.needs&needsBound != 0 {
+		compact, err := f.tokens.Bound(ctx, c.Scopes, f.key)
+		if err != nil {
+			return nil, fmt.Errorf("no bound token with the scopes %q: %w", c.Scopes, err)
+		}
+		return parse(compact), nil
+	}
 	if f.tokens.Genuine != nil {
 		issue := f.tokens.Genuine
 		if f.tokens.Sufficient != nil && c.Want != authz.InsufficientScope {

@@ -40,7 +40,9 @@ func guarding(t *testing.T, text string, change func(*token.Issuer)) authztest.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := devissuer.Start(devissuer.Config{Audiences: []string{audience}, Algorithm: "ES256"})
+	server, err := devissuer.Start(
+		devissuer.Config{Audiences: []string{audience}, Algorithm: "ES256"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,14 +57,20 @@ func guarding(t *testing.T, text string, change func(*token.Issuer)) authztest.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	gate, err := authz.New(authz.Config{Document: document, Verifier: verifier, Authenticators: map[string]authz.Authenticator{
-		"k": authz.APIKey(func(_ context.Context, given string) (*token.Principal, error) {
-			if given != "genuine" {
-				return nil, authz.ErrBadCredential
-			}
-			return key, nil
-		}),
-	}})
+	gate, err := authz.New(
+		authz.Config{
+			Document: document,
+			Verifier: verifier,
+			Authenticators: map[string]authz.Authenticator{
+				"k": authz.APIKey(func(_ context.Context, given string) (*token.Principal, error) {
+					if given != "genuine" {
+						return nil, authz.ErrBadCredential
+					}
+					return key, nil
+				}),
+			},
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +90,11 @@ func guarding(t *testing.T, text string, change func(*token.Issuer)) authztest.T
 	return authztest.Target{
 		Document: document, Handler: mux, Tokens: tokens, Calls: func() int { return calls },
 		ScopesToRequest: issuer.ScopesToRequest,
-		Credentials:     map[string]authztest.Credential{"k": {Genuine: func(context.Context, []string) (string, error) { return "genuine", nil }}},
+		Credentials: map[string]authztest.Credential{
+			"k": {
+				Genuine: func(context.Context, []string) (string, error) { return "genuine", nil },
+			},
+		},
 	}
 }
 
@@ -99,7 +111,8 @@ func TestScopesThatImplyOthers(t *testing.T) {
 			names = append(names, r.Case.Name)
 		}
 	}
-	if !slices.Contains(names, "read/scope_read_implied_by_admin") || !slices.Contains(names, "both/scope_all_implied_by_admin") {
+	if !slices.Contains(names, "read/scope_read_implied_by_admin") ||
+		!slices.Contains(names, "both/scope_all_implied_by_admin") {
 		t.Errorf("cases of implications are %q", names)
 	}
 }
@@ -121,13 +134,18 @@ func TestImplicationsThatAServerLacksAreFound(t *testing.T) {
 	for _, r := range report.Failed() {
 		failed = append(failed, r.Case.Name)
 	}
-	if !slices.Contains(failed, "read/scope_read_implied_by_all") || !slices.Contains(failed, "both/exact_scopes") {
+	if !slices.Contains(failed, "read/scope_read_implied_by_all") ||
+		!slices.Contains(failed, "both/exact_scopes") {
 		t.Errorf("failed cases are %q, expected those of implications", failed)
 	}
 }
 
 func TestChallengesWithTheIssuersNames(t *testing.T) {
-	target := guarding(t, implying, func(i *token.Issuer) { i.ScopePrefix = "https://api.example/" })
+	target := guarding(
+		t,
+		implying,
+		func(i *token.Issuer) { i.ScopePrefix = "https://api.example/" },
+	)
 	authztest.Run(t, target)
 	target.ScopesToRequest = nil
 	report, err := authztest.Check(t.Context(), target)

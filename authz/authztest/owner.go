@@ -112,7 +112,7 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 		return result
 	}
 	own := r.send(ctx, let, owner, nil)
-	if status := own.answer.status; own.faults == nil && status >= 400 {
+	if status := own.answer.status; status >= 400 {
 		own.faults = []string{
 			fmt.Sprintf(
 				"nothing is proven: expected that its owner reaches the object, received %d",

@@ -5,34 +5,105 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
 // matching makes a short string that matches the pattern of a schema and is of the length that it
-// allows.
-func matching(schema *openapi3.Schema, n int) (string, error) {
-	parsed, err := syntax.Parse(schema.Pattern, syntax.Perl)
+// allows. What an ECMA-262 pattern means is for the engine to say: candidates are made from as much
+// of it as can be read here, and the first that is accepted is taken.
+func (s sampler) matching(schema *openapi3.Schema, n int) (string, error) {
+	main, ahead := lookaheads(schema.Pattern)
+	parsed, err := parsePattern(main)
 	if err != nil {
 		return "", fmt.Errorf("its pattern %q is not understood here", schema.Pattern)
 	}
-	whole, err := regexp.Compile(schema.Pattern)
-	if err != nil {
-		return "", err
+	var starts []string // what lookaheads ask for, in front of the rest
+	for _, condition := range ahead {
+		re, err := parsePattern(condition)
+		if err != nil {
+			return "", fmt.Errorf("its pattern %q is not understood here", schema.Pattern)
+		}
+		w := writer{nth: n}
+		w.write(re)
+		starts = append(starts, w.String())
 	}
+	start := strings.Join(starts, "")
 	// What repeats is repeated more and more often until the string is long enough.
 	for repeat := range int(schema.MinLength) + 4 {
 		w := writer{repeat: repeat, nth: n}
 		w.write(parsed)
-		s := w.String()
-		length := uint64(utf8.RuneCountInString(s))
-		if length >= schema.MinLength && (schema.MaxLength == nil || length <= *schema.MaxLength) &&
-			whole.MatchString(s) {
-			return s, nil
+		made := w.String()
+		candidates := []string{made}
+		if start != "" {
+			candidates = append(candidates, start+made, start+made[min(len(start), len(made)):])
+		}
+		for _, candidate := range candidates {
+			if s.accepts(schema, candidate) {
+				return candidate, nil
+			}
 		}
 	}
 	return "", fmt.Errorf("no string could be made for its pattern %q and length", schema.Pattern)
+}
+
+// parsePattern reads an ECMA-262 pattern as far as it is written like one of Go.
+func parsePattern(pattern string) (*syntax.Regexp, error) {
+	return syntax.Parse(codePoint.ReplaceAllString(pattern, `\x{$1$2}`), syntax.Perl)
+}
+
+// codePoint is a character by its number, which Go writes in another way.
+var codePoint = regexp.MustCompile(`\\u(?:([0-9A-Fa-f]{4})|\{([0-9A-Fa-f]+)\})`)
+
+// lookaheads returns a pattern without its lookaheads and lookbehinds, which Go does not have, and
+// the patterns of those that something must match.
+func lookaheads(pattern string) (main string, ahead []string) {
+	var rest strings.Builder
+	for i := 0; i < len(pattern); i++ {
+		length := groupLength(pattern[i:])
+		inner, positive := strings.CutPrefix(pattern[i:i+length], "(?=")
+		switch {
+		case positive:
+			ahead = append(ahead, strings.TrimSuffix(inner, ")"))
+		case length > 0 && lookaround.MatchString(pattern[i:]):
+		case pattern[i] == '\\' && i+1 < len(pattern):
+			rest.WriteString(pattern[i : i+2])
+			i++
+			continue
+		default:
+			rest.WriteByte(pattern[i])
+			continue
+		}
+		i += length - 1
+	}
+	return rest.String(), ahead
+}
+
+var lookaround = regexp.MustCompile(`^\(\?(?:=|!|<=|<!)`)
+
+// groupLength returns the length of the lookaround that a text begins with; 0 where it does not.
+func groupLength(text string) int {
+	if !lookaround.MatchString(text) {
+		return 0
+	}
+	depth, class := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\\':
+			i++
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+		case c == '(':
+			depth++
+		case c == ')':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return 0
 }
 
 // writer writes a string that an expression matches.

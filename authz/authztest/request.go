@@ -12,6 +12,7 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/http"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
@@ -47,12 +48,12 @@ func (s sampler) build(o authz.Operation, override Request) (Request, error) {
 		r.Body, r.ContentType = override.Body, override.ContentType
 	} else if spec.RequestBody != nil {
 		var err error
-		if r.Body, r.ContentType, err = s.body(spec.RequestBody.Value.Content); err != nil &&
+		if r.Body, r.ContentType, err = s.body(spec.RequestBody.Value); err != nil &&
 			spec.RequestBody.Value.Required {
 			return Request{}, fmt.Errorf("the body: %w", err)
 		}
 	}
-	return r, r.check(s.compiler, o, item)
+	return r, s.check(r, o)
 }
 
 // parameters returns those of an operation, its path item's included (OpenAPI 3.1 §4.8.9.1).
@@ -82,11 +83,10 @@ func (r Request) has(p *openapi3.Parameter) bool {
 	return r.Query.Has(p.Name)
 }
 
-// check holds the request to the document.
-func (r Request) check(
-	compiler *schema.Compiler, o authz.Operation, item *openapi3.PathItem,
-) error {
-	compiled, faults := compiler.Operation(item, item.GetOperation(o.Method))
+// check validates a request, as the gate of its operation does.
+func (s sampler) check(r Request, o authz.Operation) error {
+	item := s.doc.Paths.Value(o.Path)
+	compiled, faults := s.compiler.Operation(item, item.GetOperation(o.Method))
 	if faults != nil {
 		return errors.Join(faults...)
 	}
@@ -101,19 +101,16 @@ func (r Request) check(
 			return fmt.Errorf("Content-Type %s: %w", r.ContentType, err)
 		}
 	}
-	_, err = compiled.Check(sent, func(name string) string { return r.Path[name] }, content)
-	invalid, _ := errors.AsType[*schema.Error](err)
-	switch {
-	case invalid == nil:
+	param := func(name string) string { return r.Path[name] }
+	if err := compiled.CheckNames(sent, param); err != nil {
 		return err
-	case invalid.Kind == schema.MediaType:
-		return nil // XML, say: an example of it is taken at its word
-	case len(invalid.Details) == 0:
-		return fmt.Errorf("it is not valid: %s", invalid.Kind)
 	}
-	d := invalid.Details[0]
-	where := strings.TrimSpace(d.In + " " + d.Name)
-	return fmt.Errorf("%s: %s %s", where, cmp.Or(d.Pointer, "it"), d.Text)
+	_, err = compiled.Check(sent, param, content)
+	invalid, _ := errors.AsType[*schema.Error](err)
+	if invalid != nil && invalid.Kind == schema.MediaType {
+		return nil // XML, say: an example of it is taken at its word
+	}
+	return err
 }
 
 // http makes the request that is sent, with a body other than its own where a case wants one.
@@ -274,8 +271,8 @@ func inQuery(name, style string, explode bool, f flat) url.Values {
 }
 
 // body makes a body of the media type that is easiest to make.
-func (s sampler) body(content openapi3.Content) (body []byte, contentType string, err error) {
-	names := slices.SortedFunc(maps.Keys(content), func(a, b string) int {
+func (s sampler) body(spec *openapi3.RequestBody) (body []byte, contentType string, err error) {
+	names := slices.SortedFunc(maps.Keys(spec.Content), func(a, b string) int {
 		if d := difficulty(a) - difficulty(b); d != 0 {
 			return d
 		}
@@ -283,11 +280,15 @@ func (s sampler) body(content openapi3.Content) (body []byte, contentType string
 	})
 	err = errors.New("its content has no media type")
 	for _, name := range names {
+		media := spec.Content[name]
+		if media == nil {
+			media = &openapi3.MediaType{}
+		}
 		var value any
-		if value, err = s.media(content[name]); err != nil {
+		if value, err = s.media(media); err != nil {
 			continue
 		}
-		if body, contentType, err = encode(name, value); err == nil {
+		if body, contentType, err = encode(name, media, value); err == nil {
 			return body, contentType, nil
 		}
 	}
@@ -310,14 +311,16 @@ func difficulty(media string) int {
 	return 3
 }
 
-func encode(media string, value any) (body []byte, contentType string, err error) {
-	switch media {
+func encode(
+	name string, media *openapi3.MediaType, value any,
+) (body []byte, contentType string, err error) {
+	switch name {
 	case "*/*", "application/*":
-		media = "application/json"
+		name = "application/json"
 	case "text/*":
-		media = "text/plain"
+		name = "text/plain"
 	}
-	plain, _, _ := strings.Cut(media, ";")
+	plain, _, _ := strings.Cut(name, ";")
 	members, isObject := value.(map[string]any)
 	if difficulty(plain) == 2 && value == any("a") { // a form whose schema says nothing
 		members, isObject = map[string]any{"a": "a"}, true
@@ -325,26 +328,103 @@ func encode(media string, value any) (body []byte, contentType string, err error
 	switch {
 	case difficulty(plain) < 2:
 		body, err = json.Marshal(value)
-		return body, media, err
+		return body, name, err
 	case plain == "application/x-www-form-urlencoded" && isObject:
 		form := url.Values{}
 		for name, member := range members {
 			form[name] = flatten(member).texts
 		}
-		return []byte(form.Encode()), media, nil
+		return []byte(form.Encode()), name, nil
 	case plain == "multipart/form-data" && isObject:
-		var b bytes.Buffer
-		w := multipart.NewWriter(&b)
-		for _, name := range slices.Sorted(maps.Keys(members)) {
-			if err := w.WriteField(name, text(members[name])); err != nil {
-				return nil, "", err
-			}
-		}
-		err := w.Close()
-		return b.Bytes(), w.FormDataContentType(), err
+		return encodeMultipart(media, members)
 	}
 	if s, ok := value.(string); ok {
-		return []byte(s), media, nil
+		return []byte(s), name, nil
 	}
-	return nil, "", fmt.Errorf("no body of type %s can be made from a schema", media)
+	return nil, "", fmt.Errorf("no body of type %s can be made from a schema", name)
+}
+
+// encodeMultipart writes a part for each member, or for each item of one that is an array (OpenAPI
+// 3.1 §4.8.15). Fields come before files: servers may stream what follows.
+func encodeMultipart(
+	media *openapi3.MediaType, members map[string]any,
+) (body []byte, contentType string, err error) {
+	var fields, files []part
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		items, isList := members[name].([]any)
+		if !isList {
+			items = []any{members[name]}
+		}
+		for _, item := range items {
+			p := part{name: name, text: text(item), contentType: partType(media, name)}
+			switch _, isText := item.(string); {
+			case isFile(media, name):
+				p.file = true
+				p.contentType = cmp.Or(p.contentType, "application/octet-stream")
+				files = append(files, p)
+				continue
+			case !isText && (isObject(item) || strings.Contains(p.contentType, "json")):
+				p.contentType = cmp.Or(p.contentType, "application/json")
+			}
+			fields = append(fields, p)
+		}
+	}
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	for _, p := range append(fields, files...) {
+		disposition := fmt.Sprintf("form-data; name=%q", p.name)
+		if p.file {
+			disposition += `; filename="file"`
+		}
+		header := textproto.MIMEHeader{"Content-Disposition": {disposition}}
+		if p.contentType != "" {
+			header.Set("Content-Type", p.contentType)
+		}
+		out, err := w.CreatePart(header)
+		if err == nil {
+			_, err = io.WriteString(out, p.text)
+		}
+		if err != nil {
+			return nil, "", err
+		}
+	}
+	err = w.Close()
+	return b.Bytes(), w.FormDataContentType(), err
+}
+
+// part is a part of a multipart body.
+type part struct {
+	name, text, contentType string
+	file                    bool
+}
+
+func isObject(value any) bool {
+	_, ok := value.(map[string]any)
+	return ok
+}
+
+// partType returns the first Content-Type that the document names for a part, or "".
+func partType(media *openapi3.MediaType, name string) string {
+	if media.Encoding[name] == nil {
+		return ""
+	}
+	first, _, _ := strings.Cut(media.Encoding[name].ContentType, ",")
+	if first = strings.TrimSpace(first); strings.Contains(first, "*") {
+		return strings.NewReplacer("*/*", "text/plain", "/*", "/x-anything").Replace(first)
+	}
+	return first
+}
+
+// isFile reports whether a member, or its items, are bytes (OpenAPI 3.0 §4.7.14.4; in 3.1 a schema
+// without a type has them too).
+func isFile(media *openapi3.MediaType, name string) bool {
+	if media.Schema == nil || media.Schema.Value == nil {
+		return false
+	}
+	ref := media.Schema.Value.Properties[name]
+	for ref != nil && ref.Value != nil && ref.Value.Type.Is(openapi3.TypeArray) {
+		ref = ref.Value.Items
+	}
+	return ref != nil && ref.Value != nil &&
+		(ref.Value.Format == "binary" || ref.Value.ContentMediaType != "")
 }

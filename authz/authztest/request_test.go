@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,6 +77,9 @@ func TestBodiesFromSchemas(t *testing.T) {
 		{both, `{type: string, pattern: "^(ab*)+$", minLength: 100, maxLength: 101}`, ``},
 		{both, `{type: string, pattern: "[^a-z]\\s?$"}`, ``},
 		{both, `{type: string, pattern: "^[xX]\\.y?$"}`, ``},
+		{both, `{type: string, pattern: "^(?=.*[A-Z])(?=.*\\d)(?!.*\\s)[^;]{8,}$"}`, `"A0aaaaaaaa"`},
+		{both, `{type: string, pattern: "^(?!-)[a-z-]{1,9}(?<!-)$"}`, ``},
+		{both, `{type: string, pattern: "^\\u00e9\\u{66}[)(?=]$"}`, ``},
 		{both, `{type: boolean}`, `true`},
 		{both, `{type: integer}`, `1`},
 		{both, `{type: integer, minimum: -5, maximum: -3}`, `-5`},
@@ -92,6 +96,9 @@ func TestBodiesFromSchemas(t *testing.T) {
 		{both, `{type: array, items: {type: string, format: uuid}, minItems: 2, uniqueItems: true}`, ``},
 		{both, `{type: array, items: {enum: [x, y, z]}, minItems: 3, uniqueItems: true}`, `["x","y","z"]`},
 		{"3.1.0", `{type: array, prefixItems: [{type: boolean}, {type: string}], items: false}`, `[true,"a"]`},
+		{both, `{type: array, items: {$ref: "#/components/schemas/Tree"}, minItems: 2, uniqueItems: true}`, `[{"name":"a"},{"name":"a1"}]`},
+		{both, `{type: array, items: {type: object, properties: {a: {enum: [x, y]}}}, minItems: 2, uniqueItems: true}`, `[{},{"a":"y"}]`},
+		{both, `{type: array, items: {type: array, items: {type: integer}}, minItems: 2, uniqueItems: true}`, `[[],[2]]`},
 		{both, `{type: object}`, `{}`},
 		{both, `{type: object, required: [a], properties: {a: {type: string}, b: {type: string}}}`, `{"a":"a"}`},
 		{both, `{type: object, minProperties: 2, properties: {a: {type: string}, b: {type: integer}}}`, `{"a":"a","b":1}`},
@@ -186,7 +193,7 @@ paths:
 			Query: url.Values{"q": {"&"}, "r": {"5"}}, Header: http.Header{"X-H": {"h"}},
 		}, `GET /base/a/x%2F%20y/b/%C3%BC?q=%26&r=5 h`},
 		{"some", authztest.Request{Path: map[string]string{"one": "xy"}}, `GET /base/a/xy/b/a?q=a a`},
-		{"wrong", authztest.Request{Path: map[string]string{"one": "xy"}, Query: url.Values{"r": {"five"}}}, `query r: it is not of type integer`},
+		{"wrong", authztest.Request{Path: map[string]string{"one": "xy"}, Query: url.Values{"r": {"five"}}}, `query r is not of type integer`},
 		{"too few", authztest.Request{}, `the path parameter one: no string could be made`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -210,5 +217,71 @@ paths:
 				t.Errorf("received %s, expected %s", got, test.want)
 			}
 		})
+	}
+}
+
+// TestMultipart: objects are JSON, arrays are several parts, and files have the type that the
+// document names and come last.
+func TestMultipart(t *testing.T) {
+	document, err := openapi3.NewLoader().LoadFromData([]byte(`
+openapi: 3.1.0
+info: {title: t, version: "1"}
+paths:
+  /things:
+    post:
+      operationId: makeThing
+      security: []
+      requestBody:
+        required: true
+        content:
+          multipart/form-data:
+            schema:
+              type: object
+              additionalProperties: false
+              required: [cover, note, pages, tags, count]
+              properties:
+                cover: {type: string, format: binary}
+                note: {type: object, required: [text], properties: {text: {type: string}}}
+                pages: {type: array, minItems: 2, uniqueItems: true, items: {type: object, required: [n], properties: {n: {type: integer}}}}
+                tags: {type: array, minItems: 2, uniqueItems: true, items: {type: string}}
+                count: {type: integer}
+            encoding: {cover: {contentType: "image/png, image/jpeg"}}
+      responses: {default: {description: Anything.}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	report, err := authztest.Check(t.Context(), authztest.Target{
+		Document: document,
+		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			parts, err := r.MultipartReader()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for {
+				part, err := parts.NextPart()
+				if err != nil {
+					return
+				}
+				text, _ := io.ReadAll(part)
+				got = append(got, strings.TrimSpace(fmt.Sprint(part.FormName(), " ", string(text),
+					" ", part.Header.Get("Content-Type"))))
+			}
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, failed := range report.Failed() {
+		t.Errorf("%s: %q", failed.Case.Name, failed.Faults)
+	}
+	want := []string{
+		"count 1", `note {"text":"a"} application/json`, `pages {"n":1} application/json`,
+		`pages {"n":2} application/json`, "tags a", "tags a1", "cover a image/png",
+	}
+	if !slices.Equal(got[:min(len(got), len(want))], want) {
+		t.Errorf("received %q, expected %q", got, want)
 	}
 }

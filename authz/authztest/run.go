@@ -10,9 +10,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/devissuer"
@@ -119,12 +123,14 @@ func (r *run) workers() int {
 // run is a target that can be tried.
 type run struct {
 	Target
-	cases    []Case
-	schemes  schemes
-	requests map[string]Request // by operationId
-	client   *http.Client
-	outage   *http.Client
-	patience time.Duration // how long to wait for an answer
+	cases         []Case
+	schemes       schemes
+	withResponses *authz.Plan        // nil: answers are not compared
+	requests      map[string]Request // by operationId
+	client        *http.Client
+	outage        *http.Client
+	patience      time.Duration // how long to wait for an answer
+	nonce         atomic.Value  // the string that the next DPoP proof is to have
 
 	tokens sync.Mutex // for forger, and for what the target has to get credentials with
 	forger forger
@@ -144,6 +150,12 @@ func prepare(target Target) (*run, error) {
 	}
 	if r.forger.now == nil {
 		r.forger.now = time.Now
+	}
+	for _, key := range []*ProofKey{&r.forger.key, &r.forger.otherKey} {
+		var err error
+		if *key, err = newProofKey(); err != nil {
+			faults = append(faults, err)
+		}
 	}
 	if r.Handler != nil && r.URL == "" {
 		r.URL = "http://localhost"
@@ -181,6 +193,13 @@ func prepare(target Target) (*run, error) {
 		return nil, errors.Join(append(faults, err)...)
 	}
 	r.schemes = schemes{plan}
+	if !target.IgnoreResponses {
+		// A document whose schemas cannot all be enforced is tested without its responses.
+		r.withResponses, _ = authz.Config{
+			Document: target.Document, Without: target.Without, Unstated: target.Unstated,
+			Undecoded: authz.DenyUndecoded, Responses: authz.LogResponses,
+		}.Compile()
+	}
 	for name := range target.Credentials {
 		if plan.Scheme(name) == nil {
 			fault("Target.Credentials has %q, which is no security scheme of the document", name)
@@ -262,6 +281,19 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 		return result
 	}
 	for _, header := range headers {
+		if c.twice {
+			once := Case{Operation: c.Operation, proof: c.proof}
+			got := r.send(ctx, once, header, nil)
+			if r.asksForNonce(got.answer) {
+				got = r.send(ctx, once, header, nil)
+			}
+			if got.faults != nil {
+				result.Faults = []string{"nothing is proven, for the proof is refused the first " +
+					"time: " + strings.Join(got.faults, "; ")}
+				return result
+			}
+			c.proof = func(proving) string { return got.proof }
+		}
 		if c.first != nil {
 			first := Case{Operation: *c.first}
 			if got := r.send(ctx, first, header, nil); got.faults != nil {
@@ -275,7 +307,15 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 				return result
 			}
 		}
-		if result.add(r.send(ctx, c, header, secrets)); result.Faults != nil {
+		got := r.send(ctx, c, header, secrets)
+		if c.proof != nil && r.asksForNonce(got.answer) {
+			got = r.send(ctx, c, header, secrets)
+		}
+		if c.timed && r.nonce.Load() != nil {
+			result.Skipped = "the server asks for nonces, which may stand for the time of a proof"
+			return result
+		}
+		if result.add(got); result.Faults != nil {
 			break
 		}
 	}
@@ -303,6 +343,7 @@ type exchange struct {
 	answer answer
 	detail string
 	curl   string
+	proof  string // that was sent
 }
 
 // add notes an exchange.
@@ -365,6 +406,11 @@ func (r *run) send(
 	if authorization != "" {
 		secrets = append(secrets, authorization[strings.IndexByte(authorization, ' ')+1:])
 	}
+	if c.proof != nil {
+		if e.proof = r.prove(sent, c, authorization); e.proof != "" {
+			secrets = append(secrets, e.proof)
+		}
+	}
 	e.curl = r.curl(sent, c, request, secrets)
 	calls := r.calls()
 	response, err := client.Do(sent)
@@ -378,13 +424,16 @@ func (r *run) send(
 	}
 	defer response.Body.Close()
 	got := answer{status: response.StatusCode, header: response.Header}
-	if got.body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)); err != nil &&
+	if got.body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer)); err != nil &&
 		c.Want != "" {
 		e.faults, e.answer = []string{"the answer could not be read: " + err.Error()}, got
 		return e
 	}
 	e.answer, e.detail = got, redact(got.detail(), secrets)
 	e.faults = c.faults(got, r.OnlyRFC6750)
+	if fault := r.conformance(c, response, got.body); e.faults == nil && fault != "" {
+		e.faults = []string{fault}
+	}
 	ran := r.calls() - calls
 	switch {
 	case r.Calls == nil:
@@ -421,6 +470,38 @@ func (r *run) send(
 		)
 	}
 	return e
+}
+
+// maxAnswer is how much of an answer is read.
+const maxAnswer = 1 << 20
+
+// conformance compares an answer with the document, and returns "" where they agree. Of refusals
+// only those are compared that the document describes as problems: it need not describe them.
+func (r *run) conformance(c Case, response *http.Response, body []byte) string {
+	if r.withResponses == nil || len(body) == maxAnswer ||
+		c.Want != "" && !r.describesProblem(c.Operation, response.StatusCode) {
+		return ""
+	}
+	err := r.withResponses.CheckResponse(c.Operation, response, body)
+	if err == nil || errors.Is(err, errors.ErrUnsupported) {
+		return ""
+	}
+	return "expected an answer that the document describes, received " +
+		strconv.Itoa(response.StatusCode) + ": " + err.Error()
+}
+
+// describesProblem reports whether the document describes a status as a problem (RFC 9457).
+func (r *run) describesProblem(o authz.Operation, status int) bool {
+	responses := r.Document.Paths.Value(o.Path).GetOperation(o.Method).Responses
+	for _, ref := range []*openapi3.ResponseRef{
+		responses.Status(status), responses.Value(strconv.Itoa(status/100) + "XX"),
+		responses.Default(),
+	} {
+		if ref != nil && ref.Value != nil {
+			return ref.Value.Content["application/problem+json"] != nil
+		}
+	}
+	return false
 }
 
 func (r *run) calls() int {

@@ -22,10 +22,12 @@ import (
 type sampler struct {
 	doc      *openapi3.T
 	compiler *engine.Compiler
+	compiled map[*openapi3.Schema]*engine.Schema // nil: it cannot be
 }
 
 func newSampler(doc *openapi3.T) sampler {
-	return sampler{doc, engine.NewCompiler(doc, engine.Options{DenyUndecoded: true})}
+	compiler := engine.NewCompiler(doc, engine.Options{DenyUndecoded: true})
+	return sampler{doc, compiler, map[*openapi3.Schema]*engine.Schema{}}
 }
 
 // Bounds of what is made: schemas may require themselves, or more than a test should send.
@@ -79,17 +81,20 @@ func (s sampler) example(schema *openapi3.SchemaRef, one any, more openapi3.Exam
 	return nil, false
 }
 
-func (s sampler) accepts(schema *openapi3.Schema, v any) bool {
-	// As JSON has it: YAML knows more types.
-	b, err := json.Marshal(v)
+func (s sampler) accepts(spec *openapi3.Schema, v any) bool {
+	text, err := json.Marshal(v)
 	if err != nil {
 		return false
 	}
-	compiled, err := s.compiler.Schema(&openapi3.SchemaRef{Value: schema})
-	if err != nil {
+	compiled, known := s.compiled[spec]
+	if !known {
+		compiled, _ = s.compiler.Schema(&openapi3.SchemaRef{Value: spec})
+		s.compiled[spec] = compiled
+	}
+	if compiled == nil {
 		return false
 	}
-	_, err = compiled.Validate(b)
+	_, err = compiled.Validate(text)
 	return err == nil
 }
 
@@ -133,11 +138,11 @@ func (s sampler) value(ref *openapi3.SchemaRef, n, depth int) (any, error) {
 	case "integer", "number":
 		return number(schema, n), nil
 	case "array":
-		return s.array(schema, depth)
+		return s.array(schema, n, depth)
 	case "object":
-		return s.object(schema, depth)
+		return s.object(schema, n, depth)
 	}
-	return characters(schema, n)
+	return s.characters(schema, n)
 }
 
 // given returns the values that the schema itself names, of those that it accepts.
@@ -342,15 +347,19 @@ func bound(
 	return strict, exclusive.IsTrue() || exclusive.Value != nil && *strict == *exclusive.Value
 }
 
-func (s sampler) array(schema *openapi3.Schema, depth int) (any, error) {
+func (s sampler) array(schema *openapi3.Schema, nth, depth int) (any, error) {
+	length := max(int(schema.MinItems), len(schema.PrefixItems))
+	if length == 0 && nth > 0 && (schema.MaxItems == nil || *schema.MaxItems > 0) {
+		length = 1 // or it would be no other array
+	}
 	items := []any{}
-	for i := range max(int(schema.MinItems), len(schema.PrefixItems)) {
-		item, n := schema.Items, 0
+	for i := range length {
+		item, n := schema.Items, nth
 		if i < len(schema.PrefixItems) {
 			item = schema.PrefixItems[i]
 		}
 		if schema.UniqueItems {
-			n = i
+			n += i
 		}
 		v, err := s.value(item, n, depth+1)
 		if err != nil {
@@ -361,7 +370,7 @@ func (s sampler) array(schema *openapi3.Schema, depth int) (any, error) {
 	return items, nil
 }
 
-func (s sampler) object(schema *openapi3.Schema, depth int) (any, error) {
+func (s sampler) object(schema *openapi3.Schema, nth, depth int) (any, error) {
 	members := map[string]any{}
 	add := func(name string, required bool) error {
 		ref := schema.Properties[name]
@@ -375,7 +384,7 @@ func (s sampler) object(schema *openapi3.Schema, depth int) (any, error) {
 		if _, had := members[name]; had || readOnly {
 			return nil
 		}
-		v, err := s.value(ref, 0, depth+1)
+		v, err := s.value(ref, nth, depth+1)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -387,8 +396,12 @@ func (s sampler) object(schema *openapi3.Schema, depth int) (any, error) {
 			return nil, err
 		}
 	}
+	least := schema.MinProps
+	if nth > 0 {
+		least = max(least, 1) // or it would be no other object
+	}
 	for _, name := range slices.Sorted(maps.Keys(schema.Properties)) {
-		if uint64(len(members)) >= schema.MinProps {
+		if uint64(len(members)) >= least {
 			break
 		}
 		if err := add(name, false); err != nil {
@@ -415,9 +428,9 @@ var formats = map[string]string{
 	"json-pointer": "/a", "relative-json-pointer": "0", "regex": "a",
 }
 
-func characters(schema *openapi3.Schema, n int) (any, error) {
+func (s sampler) characters(schema *openapi3.Schema, n int) (any, error) {
 	if schema.Pattern != "" {
-		return matching(schema, n)
+		return s.matching(schema, n)
 	}
 	if v, ok := formats[schema.Format]; ok {
 		return v[:len(v)-len(suffix(n))] + suffix(n), nil

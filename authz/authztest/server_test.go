@@ -62,6 +62,11 @@ const (
 	cacheable          flaw = "refusals may be cached"
 	tokenRepeated      flaw = "the token is given back"
 	outageIsInvalid    flaw = "an outage is answered as an invalid token"
+
+	proofUnchecked  flaw = "the DPoP proof is not checked"
+	proofUsedAgain  flaw = "a DPoP proof may be used again"
+	proofOfAnyURL   flaw = "the URL of a DPoP proof is not looked at"
+	answersAnything flaw = "a handler answers what the document does not describe"
 )
 
 // server guards the operations of a plan with nothing of oasgate: what a team writes by hand, in
@@ -75,13 +80,14 @@ type server struct {
 	keys     map[string]*ecdsa.PublicKey // nil: they cannot be had
 	calls    int
 	verdicts map[string]bool
+	proofs   map[string]bool // used
 }
 
 func newServer(plan *authz.Plan, issuer *devissuer.Server, audience string,
 	keys map[string]*ecdsa.PublicKey, f flaw) *server {
 	mux := http.NewServeMux()
 	s := &server{Handler: mux, flaw: f, issuer: issuer.URL(), audience: audience, keys: keys,
-		verdicts: map[string]bool{}}
+		verdicts: map[string]bool{}, proofs: map[string]bool{}}
 	for _, o := range plan.Operations() {
 		mux.HandleFunc(o.Method+" "+o.Path, func(w http.ResponseWriter, r *http.Request) {
 			if refused := s.guard(r, o); refused != nil {
@@ -93,6 +99,10 @@ func newServer(plan *authz.Plan, issuer *devissuer.Server, audience string,
 				return
 			}
 			s.calls++
+			if s.flaw == answersAnything {
+				w.WriteHeader(http.StatusTeapot)
+				return
+			}
 			w.WriteHeader(http.StatusNoContent)
 		})
 	}
@@ -108,6 +118,7 @@ type refusal struct {
 var (
 	missing      = &refusal{http.StatusUnauthorized, ""}
 	invalidToken = &refusal{http.StatusUnauthorized, `, error="invalid_token"`}
+	invalidProof = &refusal{http.StatusUnauthorized, `, error="invalid_dpop_proof"`}
 	unavailable  = &refusal{http.StatusServiceUnavailable, ""}
 	invalidBody  = &refusal{http.StatusBadRequest, ""}
 )
@@ -130,6 +141,14 @@ func (s *server) guard(r *http.Request, o authz.Operation) *refusal {
 		}
 	}
 	scheme, raw, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	proven := ""
+	if strings.EqualFold(scheme, "DPoP") {
+		var ok bool
+		if proven, ok = s.checkProof(r, raw); !ok {
+			return invalidProof
+		}
+		scheme = "Bearer"
+	}
 	if s.flaw == schemeIgnored && scheme != "" {
 		scheme = "Bearer"
 	}
@@ -146,8 +165,13 @@ func (s *server) guard(r *http.Request, o authz.Operation) *refusal {
 		return nil
 	}
 	claims, refused := s.verify(raw)
-	if refused != nil {
+	switch {
+	case refused != nil:
 		return refused
+	case proven != "" && claims.Cnf.Jkt != proven && s.flaw != proofUnchecked:
+		return invalidProof
+	case proven == "" && claims.Cnf.Jkt != "" && s.flaw != bindingIgnored:
+		return invalidToken
 	}
 	if refused := s.authorize(o, claims); refused != nil {
 		return refused
@@ -159,7 +183,44 @@ func (s *server) guard(r *http.Request, o authz.Operation) *refusal {
 type claims struct {
 	Iss, Aud, Scope string
 	Exp, Nbf        int64
-	Cnf             any
+	Cnf             struct{ Jkt string }
+}
+
+// checkProof checks a DPoP proof (RFC 9449 §4.3), and returns the thumbprint of its key.
+func (s *server) checkProof(r *http.Request, raw string) (jkt string, ok bool) {
+	var header struct {
+		Typ, Alg string
+		Jwk      struct{ X, Y string }
+	}
+	var c struct {
+		Htm, Htu, Ath, Jti string
+		Iat                int64
+	}
+	parts := strings.Split(r.Header.Get("DPoP"), ".")
+	if s.flaw == proofUnchecked {
+		return "unchecked", true
+	}
+	if len(parts) != 3 || !decode(parts[0], &header) || !decode(parts[1], &c) ||
+		header.Typ != "dpop+jwt" || header.Alg != "ES256" {
+		return "", false
+	}
+	signature, _ := base64.RawURLEncoding.DecodeString(parts[2])
+	key := publicKey(header.Jwk.X, header.Jwk.Y)
+	ath := sha256.Sum256([]byte(raw))
+	age := time.Since(time.Unix(c.Iat, 0))
+	path, _, _ := strings.Cut(r.RequestURI, "?") // as the client wrote it
+	switch {
+	case key == nil || !verifies(key, parts[0]+"."+parts[1], signature),
+		c.Htm != r.Method || age > time.Minute || age < -time.Minute,
+		c.Htu != "http://"+r.Host+path && s.flaw != proofOfAnyURL,
+		c.Ath != base64.RawURLEncoding.EncodeToString(ath[:]),
+		s.proofs[c.Jti] && s.flaw != proofUsedAgain:
+		return "", false
+	}
+	s.proofs[c.Jti] = true
+	sum := sha256.Sum256(fmt.Appendf(nil, `{"crv":"P-256","kty":"EC","x":"%s","y":"%s"}`,
+		header.Jwk.X, header.Jwk.Y))
+	return base64.RawURLEncoding.EncodeToString(sum[:]), true
 }
 
 // verify accepts ES256 alone.
@@ -181,8 +242,7 @@ func (s *server) verify(raw string) (claims, *refusal) {
 	case c.Iss != s.issuer && !(s.flaw == issuerPrefix && strings.HasPrefix(c.Iss, s.issuer)),
 		c.Aud != s.audience && s.flaw != audienceUnchecked,
 		c.Exp <= now && s.flaw != expiryUnchecked,
-		c.Nbf > now && s.flaw != notBeforeUnchecked,
-		c.Cnf != nil && s.flaw != bindingIgnored:
+		c.Nbf > now && s.flaw != notBeforeUnchecked:
 		return c, invalidToken
 	case s.keys == nil && s.flaw == failOpen:
 		return c, nil
@@ -308,7 +368,11 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, refused *refusal
 	}
 	switch refused.status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		h.Set("WWW-Authenticate", `Bearer realm="messages"`+challenge)
+		scheme := "Bearer"
+		if refused == invalidProof {
+			scheme = "DPoP"
+		}
+		h.Set("WWW-Authenticate", scheme+` realm="messages"`+challenge)
 		if s.flaw != cacheable {
 			h.Set("Cache-Control", "no-store")
 		}

@@ -21,6 +21,9 @@ type Target struct {
 	// URL is where the document's paths begin, such as https://api.example/v1. Default, with a
 	// Handler: http://localhost.
 	URL string
+	// Resource is where the document's paths begin as the server tells it in DPoP proofs. Default:
+	// URL.
+	Resource string
 	// Client sends the requests where there is no Handler; no redirect is followed. Its Timeout
 	// bounds the wait for an answer. Default 10 s.
 	Client *http.Client
@@ -52,6 +55,10 @@ type Target struct {
 	// Workers is how many cases [Check] runs at a time. Default 1. With Calls it is 1.
 	Workers int
 
+	// IgnoreResponses leaves the answers of handlers uncompared with what the document describes:
+	// for handlers that stand in for those of the API.
+	IgnoreResponses bool
+
 	// Now is the server's clock. Default time.Now.
 	Now func() time.Time
 
@@ -62,7 +69,7 @@ type Target struct {
 }
 
 // Tokens is a way to get access tokens. Each field that is set lets the kit try more. [Issued] sets
-// all of them.
+// most of them.
 type Tokens struct {
 	// Genuine returns a token that the server accepts and that grants exactly these scopes. It is
 	// called once per case. Forgeries differ from a genuine token in one thing each. An error that
@@ -75,6 +82,9 @@ type Tokens struct {
 	Sufficient func(ctx context.Context, scopes []string) (string, error)
 	// Other is Genuine for a second principal, who owns nothing of what the first one makes.
 	Other func(ctx context.Context, scopes []string) (string, error)
+	// Bound is Genuine for tokens that are bound to a key (RFC 9449 §6). nil: the server does not
+	// take such tokens, or it is not tried. [Issued] does not set it.
+	Bound func(ctx context.Context, scopes []string, key ProofKey) (string, error)
 	// Sign signs a header and claims with the key of genuine tokens, whatever they say.
 	Sign func(header, claims map[string]any) string
 	// KeySet is the issuer's published JWK set (RFC 7517), for forgeries that misuse a public key.

@@ -57,6 +57,9 @@ func (w *recorder) WriteHeader(status int) {
 
 func (w *recorder) Write(b []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
+	if _, set := w.sent["Content-Type"]; !set && w.body.Len() == 0 && len(b) > 0 {
+		w.sent.Set("Content-Type", http.DetectContentType(b)) // as net/http does
+	}
 	return w.body.Write(b)
 }
 

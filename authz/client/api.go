@@ -23,10 +23,10 @@ type API struct {
 // resourceMetadata is the well-known path of RFC 9728 §3.
 const resourceMetadata = "/.well-known/oauth-protected-resource"
 
-// DiscoverAPI asks an API which issuers' tokens it takes. at is any URL of the API. It is sent a GET
-// without a token: if the answer is a 401, its challenge leads to the metadata (RFC 9728 §5.1). Other
-// answers say nothing; the metadata is then looked for where RFC 9728 §3.1 puts it. It is believed
-// only at the API's own origin, and only if its resource is the API.
+// DiscoverAPI asks an API which issuers' tokens it takes. at is any URL of the API. It is sent a
+// GET without a token: if the answer is a 401, its challenge leads to the metadata (RFC 9728 §5.1).
+// Other answers say nothing; the metadata is then looked for where RFC 9728 §3.1 puts it. It is
+// believed only at the API's own origin, and only if its resource is the API.
 //
 // An error is a [*DiscoveryError], or, when at itself is wrong, another. httpClient is
 // http.DefaultClient if nil.
@@ -36,8 +36,11 @@ func DiscoverAPI(ctx context.Context, httpClient *http.Client, at string) (API, 
 		err = confidential(at)
 	}
 	if err != nil {
-		return API{}, fmt.Errorf("client: the API is at %q: expected an https URL, http on loopback "+
-			"hosts only", redacted(at))
+		return API{}, fmt.Errorf(
+			"client: the API is at %q: expected an https URL, http on loopback "+
+				"hosts only",
+			redacted(at),
+		)
 	}
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
@@ -48,7 +51,10 @@ func DiscoverAPI(ctx context.Context, httpClient *http.Client, at string) (API, 
 	if places == nil {
 		origin := u.Scheme + "://" + u.Host
 		places = slices.Compact([]string{
-			origin + resourceMetadata + strings.TrimSuffix(u.EscapedPath(), "/"), origin + resourceMetadata,
+			origin + resourceMetadata + strings.TrimSuffix(
+				u.EscapedPath(),
+				"/",
+			), origin + resourceMetadata,
 		})
 	}
 	var faults []error
@@ -73,14 +79,22 @@ var (
 
 // challenged asks for a challenge and returns what it says: where the metadata is, and the scopes.
 // Both are nil where the answer is not a 401, or does not say.
-func challenged(ctx context.Context, httpClient *http.Client, at string) (places, scopes []string, err error) {
+func challenged(
+	ctx context.Context,
+	httpClient *http.Client,
+	at string,
+) (places, scopes []string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
 		return nil, nil, &DiscoveryError{URL: at, Problem: err.Error(), Err: err}
 	}
 	response, err := unredirected(httpClient).Do(request)
 	if err != nil {
-		return nil, nil, &DiscoveryError{URL: at, Problem: "the API does not answer: " + causeOf(err).Error(), Err: err}
+		return nil, nil, &DiscoveryError{
+			URL:     at,
+			Problem: "the API does not answer: " + causeOf(err).Error(),
+			Err:     err,
+		}
 	}
 	discard(response)
 	if response.StatusCode != http.StatusUnauthorized {
@@ -112,7 +126,8 @@ func apiAt(ctx context.Context, httpClient *http.Client, u *url.URL, place strin
 	}
 	// RFC 9728 §3.3: else another resource's issuers could be made this one's.
 	resource, err := url.Parse(api.Resource)
-	if err != nil || originOf(resource) != originOf(u) || !below(u.EscapedPath(), resource.EscapedPath()) {
+	if err != nil || originOf(resource) != originOf(u) ||
+		!below(u.EscapedPath(), resource.EscapedPath()) {
 		return wrong("resource is %q, expected one that %s is part of", api.Resource, u.Redacted())
 	}
 	if len(api.Issuers) == 0 {
@@ -122,9 +137,13 @@ func apiAt(ctx context.Context, httpClient *http.Client, u *url.URL, place strin
 		if err := checkIssuer(issuer); err != nil {
 			return wrong("authorization_servers: %v", err)
 		}
-		if strings.EqualFold(u.Scheme, "https") && !strings.HasPrefix(strings.ToLower(issuer), "https:") {
+		if strings.EqualFold(u.Scheme, "https") &&
+			!strings.HasPrefix(strings.ToLower(issuer), "https:") {
 			// what listens on this machine is no issuer of an API elsewhere
-			return wrong("authorization_servers has %q: expected an https URL, as the API's own", issuer)
+			return wrong(
+				"authorization_servers has %q: expected an https URL, as the API's own",
+				issuer,
+			)
 		}
 	}
 	return api, nil

@@ -36,7 +36,10 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 	url = "http://" + server.Listener.Addr().String() + "/v1"
 	scopes := []string{"api/read", "api/write"}
 	issuer, err = devissuer.Start(devissuer.Config{
-		Audiences: []string{url}, Scopes: scopes, Clients: []devissuer.Client{{ID: "full", Secret: secret, Scopes: scopes}},
+		Audiences: []string{
+			url,
+		}, Scopes: scopes,
+		Clients: []devissuer.Client{{ID: "full", Secret: secret, Scopes: scopes}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -79,9 +82,13 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 // the issuer, for the API and the scopes that the challenge names.
 func TestAPILeadsToItsIssuer(t *testing.T) {
 	url, issuer := guardedAPI(t)
-	for _, at := range []string{url + "/read", url + "/open", url} { // with a challenge, and without
+	// With a challenge, and without.
+	for _, at := range []string{url + "/read", url + "/open", url} {
 		for _, named := range []string{"", issuer.URL()} {
-			source, err := client.New(t.Context(), client.Config{API: at, Issuer: named, ClientID: "full", ClientSecret: secret})
+			source, err := client.New(
+				t.Context(),
+				client.Config{API: at, Issuer: named, ClientID: "full", ClientSecret: secret},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,12 +102,18 @@ func TestAPILeadsToItsIssuer(t *testing.T) {
 			}
 			response.Body.Close()
 			if response.StatusCode != http.StatusOK {
-				t.Errorf("API %s: %s %q", at, response.Status, response.Header.Get("WWW-Authenticate"))
+				t.Errorf(
+					"API %s: %s %q",
+					at,
+					response.Status,
+					response.Header.Get("WWW-Authenticate"),
+				)
 			}
 		}
 	}
 	found, err := client.DiscoverAPI(t.Context(), nil, url+"/read")
-	if err != nil || found.Resource != url || !slices.Equal(found.Issuers, []string{issuer.URL()}) ||
+	if err != nil || found.Resource != url ||
+		!slices.Equal(found.Issuers, []string{issuer.URL()}) ||
 		!slices.Equal(found.Scopes, []string{"api/read"}) {
 		t.Errorf("the API says %+v, %v", found, err)
 	}
@@ -140,22 +153,28 @@ func TestDiscoverAPIRefuses(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var server *httptest.Server
-			server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				switch {
-				case r.Header.Get("Authorization") != "":
-					t.Error("a credential is sent")
-				case r.URL.Path == "/api":
-					w.Header().Set("WWW-Authenticate", strings.ReplaceAll(test.challenge, "%s", server.URL))
-					w.WriteHeader(http.StatusUnauthorized)
-				case r.URL.Path == "/m" && test.metadata != "":
-					w.Header().Set("Content-Type", "application/json")
-					fmt.Fprint(w, strings.ReplaceAll(test.metadata, "%s", server.URL))
-				default:
-					http.NotFound(w, r)
-				}
-			}))
+			server = httptest.NewServer(
+				http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					switch {
+					case r.Header.Get("Authorization") != "":
+						t.Error("a credential is sent")
+					case r.URL.Path == "/api":
+						challenge := strings.ReplaceAll(test.challenge, "%s", server.URL)
+						w.Header().Set("WWW-Authenticate", challenge)
+						w.WriteHeader(http.StatusUnauthorized)
+					case r.URL.Path == "/m" && test.metadata != "":
+						w.Header().Set("Content-Type", "application/json")
+						fmt.Fprint(w, strings.ReplaceAll(test.metadata, "%s", server.URL))
+					default:
+						http.NotFound(w, r)
+					}
+				}),
+			)
 			defer server.Close()
-			source, err := client.New(t.Context(), client.Config{API: server.URL + "/api", ClientID: "full", ClientSecret: secret})
+			source, err := client.New(
+				t.Context(),
+				client.Config{API: server.URL + "/api", ClientID: "full", ClientSecret: secret},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -170,21 +189,38 @@ func TestDiscoverAPIRefuses(t *testing.T) {
 func TestAPIDoesNotNameTheIssuer(t *testing.T) {
 	var asked atomic.Int32
 	url, _ := guardedAPI(t)
-	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	other := httptest.NewServer(
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }),
+	)
 	defer other.Close()
-	source, err := client.New(t.Context(), client.Config{API: url, Issuer: other.URL, ClientID: "full", ClientSecret: secret})
+	source, err := client.New(
+		t.Context(),
+		client.Config{API: url, Issuer: other.URL, ClientID: "full", ClientSecret: secret},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := source.Token(); err == nil || !strings.Contains(err.Error(), "and not of "+other.URL) || asked.Load() != 0 {
-		t.Errorf("error is %v after %d requests to the issuer, expected a refusal and none", err, asked.Load())
+	if _, err := source.Token(); err == nil ||
+		!strings.Contains(err.Error(), "and not of "+other.URL) ||
+		asked.Load() != 0 {
+		t.Errorf(
+			"error is %v after %d requests to the issuer, expected a refusal and none",
+			err,
+			asked.Load(),
+		)
 	}
 }
 
 // What listens on this machine is no issuer of an API elsewhere.
 func TestIssuerOfAnAPIElsewhere(t *testing.T) {
-	transport := answering(`{"resource":"https://api.example","authorization_servers":["http://localhost:6379"]}`)
-	_, err := client.DiscoverAPI(t.Context(), &http.Client{Transport: transport}, "https://api.example/read")
+	transport := answering(
+		`{"resource":"https://api.example","authorization_servers":["http://localhost:6379"]}`,
+	)
+	_, err := client.DiscoverAPI(
+		t.Context(),
+		&http.Client{Transport: transport},
+		"https://api.example/read",
+	)
 	if err == nil || !strings.Contains(err.Error(), "expected an https URL, as the API's own") {
 		t.Errorf("error is %v, expected the issuer to be refused", err)
 	}
@@ -210,7 +246,8 @@ func TestConfigOfAPIs(t *testing.T) {
 	} {
 		config := good
 		change(&config)
-		if _, err := client.New(t.Context(), config); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := client.New(t.Context(), config); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("error is %v, expected one that says %q", err, want)
 		}
 	}

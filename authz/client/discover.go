@@ -90,7 +90,10 @@ func Discover(ctx context.Context, httpClient *http.Client, issuer string) (Endp
 // checkIssuer: OpenID Connect Discovery 1.0 §3 and RFC 8414 §2 say what an issuer's URL looks like.
 func checkIssuer(issuer string) error {
 	if err := confidential(issuer); err != nil || strings.ContainsAny(issuer, "?#") {
-		return fmt.Errorf("client: issuer is %q: expected a URL such as https://tenant.example/, http on loopback hosts only, with no user, query or fragment", redacted(issuer))
+		return fmt.Errorf(
+			"client: issuer is %q: expected a URL such as https://tenant.example/, http on loopback hosts only, with no user, query or fragment",
+			redacted(issuer),
+		)
 	}
 	return nil
 }
@@ -134,7 +137,12 @@ func discoverAt(ctx context.Context, httpClient *http.Client, issuer,
 }
 
 // fetchMetadata reads the metadata of somebody at a URL. An error is a [*DiscoveryError].
-func fetchMetadata(ctx context.Context, httpClient *http.Client, at, whose, expected string, into any) error {
+func fetchMetadata(
+	ctx context.Context,
+	httpClient *http.Client,
+	at, whose, expected string,
+	into any,
+) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
 		return &DiscoveryError{URL: at, Problem: err.Error(), Err: err}
@@ -164,7 +172,11 @@ func fetchMetadata(ctx context.Context, httpClient *http.Client, at, whose, expe
 		return &DiscoveryError{URL: at, Status: response.StatusCode,
 			Problem: "the answer breaks off: " + causeOf(err).Error(), Err: err}
 	case len(body) > mostMetadata:
-		return wrong("the answer is longer than %d KiB: that is no metadata of %s", mostMetadata>>10, whose)
+		return wrong(
+			"the answer is longer than %d KiB: that is no metadata of %s",
+			mostMetadata>>10,
+			whose,
+		)
 	case json.Unmarshal(body, into) != nil:
 		return wrong("expected %s, received something else", expected)
 	}

@@ -135,8 +135,12 @@ func (c Config) faults() error {
 		fault("ClientSecret is empty: by the client credentials grant only a client with a " +
 			"secret gets tokens (RFC 6749 §4.4)")
 	}
-	if u, err := url.Parse(c.Resource); c.Resource != "" && (err != nil || !u.IsAbs() || strings.Contains(c.Resource, "#")) {
-		fault("Resource is %q: expected an absolute URI without fragment (RFC 8707 §2)", redacted(c.Resource))
+	if u, err := url.Parse(c.Resource); c.Resource != "" &&
+		(err != nil || !u.IsAbs() || strings.Contains(c.Resource, "#")) {
+		fault(
+			"Resource is %q: expected an absolute URI without fragment (RFC 8707 §2)",
+			redacted(c.Resource),
+		)
 	}
 	for _, scope := range c.Scopes {
 		scope = c.ScopePrefix + scope

@@ -1,5 +1,5 @@
-// Package command implements a program that serves an API, with the commands dev, serve, token and
-// call. The main function of such a program is one call:
+// Package command implements a program that serves an API, with the commands dev, serve, token,
+// call, credential and completion. The main function of such a program is one call:
 //
 //	func main() {
 //		command.Main(command.App{
@@ -24,6 +24,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"runtime/debug"
@@ -36,6 +37,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/internal/cli"
 	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/authz/token"
 )
@@ -140,6 +142,7 @@ type program struct {
 	App
 	env            environment
 	model          *kong.Node // of all commands
+	self           string     // the command line of the program, as people type it
 	stdin          io.Reader
 	stdout, stderr io.Writer
 }
@@ -150,7 +153,30 @@ type commands struct {
 	Credential  credentialCommand `cmd:"" help:"Create an API key, or a password for HTTP Basic, and its entry for the file of credentials."`
 	Health      healthCommand     `cmd:"" help:"Ask a serve on this machine whether it is alive. The exit code is 0 if it is."`
 	Serve       serveCommand      `cmd:"" set:"log_format=json" help:"Run the API with the issuers of the configuration."`
+	Completion  cli.Completion    `cmd:"" help:"Print a script that completes commands, operations and flags in a shell."`
+	Version     versionFlag       `help:"Print the versions of the program, of Go and of the document."`
 }
+
+// versionFlag prints the versions and ends the program, whatever else is given.
+type versionFlag bool
+
+// BeforeReset implements a hook of kong.
+func (versionFlag) BeforeReset(parser *kong.Kong, p *program) error {
+	fmt.Fprintln(p.stdout, cli.Version(p.Name))
+	document, err := p.Document()
+	if err != nil {
+		return fmt.Errorf("cannot load the document: %w", err)
+	}
+	if info := document.Info; info != nil {
+		fmt.Fprintf(p.stdout, "document: %s %s\n", printable(info.Title), printable(info.Version))
+	}
+	parser.Exit(0)
+	return nil
+}
+
+// exitCodes is part of the help.
+const exitCodes = "The exit code is 0 for success, 2 for wrong usage or a faulty configuration, " +
+	"and 1 for any other failure."
 
 type devCommands struct {
 	Dev   devCommand   `cmd:"" set:"log_format=text" help:"Run the API with a development issuer, on loopback only. Needs no configuration."`
@@ -161,14 +187,12 @@ type devCommands struct {
 func (a App) Run(
 	ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer,
 ) int {
-	p := &program{App: a, stdin: stdin, stdout: stdout, stderr: stderr}
+	p := &program{App: a, self: selfOf(os.Args[0]), stdin: stdin, stdout: stdout, stderr: stderr}
 	if err := a.check(); err != nil {
 		return p.fail(err, 1)
 	}
-	var err error
-	if p.env, err = readEnvironment(a.prefix(), environ, ".env"); err != nil {
-		return p.fail(err, 2)
-	}
+	var envErr error // of a .env that can belong to another program; token does not need it
+	p.env, envErr = readEnvironment(a.prefix(), environ, ".env")
 	c := commands{Serve: serveCommand{Program: flags(a.Open)}}
 	development := &devCommands{Dev: devCommand{Program: flags(a.devOpener())}}
 	if a.Dev != nil {
@@ -177,8 +201,9 @@ func (a App) Run(
 	helpShown := false
 	parser, err := kong.New(&c,
 		kong.Name(a.Name),
-		kong.Description(a.Description),
+		kong.Description(strings.TrimSpace(a.Description+"\n\n"+exitCodes)),
 		kong.Vars{"dev_url": devURL},
+		kong.Bind(p),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helpShown = true }),
 		kong.Resolvers(kong.ResolverFunc(p.resolve)),
@@ -196,6 +221,11 @@ func (a App) Run(
 		return p.fail(err, 1)
 	}
 	p.model = parser.Model.Node
+	if len(args) > 0 && args[0] == cli.Complete {
+		cli.WriteWords(stdout, parser.Model, args[1:],
+			map[string]func([]string) []string{"call": p.completeCall})
+		return 0
+	}
 	command, err := parser.Parse(args)
 	if helpShown {
 		return 0
@@ -203,7 +233,11 @@ func (a App) Run(
 	if err != nil {
 		return p.fail(fmt.Errorf("%w: see %s --help", err, a.Name), 2)
 	}
-	switch command.Selected().Name {
+	selected := command.Selected().Name
+	if envErr != nil && selected != "token" {
+		return p.fail(envErr, 2)
+	}
+	switch selected {
 	case "dev":
 		err = p.dev(ctx, &development.Dev)
 	case "token":
@@ -216,6 +250,8 @@ func (a App) Run(
 		err = p.health(ctx, &c.Health)
 	case "serve":
 		err = p.serve(ctx, &c.Serve, p.effective(command.Selected().Flags))
+	case "completion":
+		err = c.Completion.Write(stdout, a.Name)
 	}
 	var faulty *configurationError
 	switch {
@@ -226,6 +262,17 @@ func (a App) Run(
 	}
 	return 0
 }
+
+// selfOf returns how to start the program again, given how it was started. `go run` builds it in a
+// temporary folder, or in its cache.
+func selfOf(started string) string {
+	if goRun.MatchString(filepath.ToSlash(started)) {
+		return "go run ."
+	}
+	return started
+}
+
+var goRun = regexp.MustCompile(`/go-build[0-9]+/b[0-9]+/exe/|/[0-9a-f]{2}/[0-9a-f]{64}-d/`)
 
 // check returns an error if a required field is missing or invalid.
 func (a App) check() error {

@@ -121,10 +121,13 @@ func TestFlagsOfTheProgram(t *testing.T) {
 					return nil, nil
 				},
 			}
-			code, _, stderr := run(t, app, test.args, test.environ...)
+			code, stdout, stderr := run(t, app, test.args, test.environ...)
 			if code != test.code || opened != test.opened {
 				t.Errorf("exit code %d, opened %q: want %d, %q", code, opened, test.code,
 					test.opened)
+			}
+			if stdout != "" {
+				t.Errorf("stdout is %q: want no banner of a program that did not start", stdout)
 			}
 			if lines := strings.Count(stderr, "many-things: "); lines != len(test.stderr) {
 				t.Errorf("stderr is %q: want %d faults", stderr, len(test.stderr))
@@ -150,6 +153,21 @@ func TestFaultyApp(t *testing.T) {
 		spoil(&app)
 		if code, _, stderr := run(t, app, "--help"); code != 1 || !strings.Contains(stderr, want) {
 			t.Errorf("exit code %d, stderr %q: want 1 and %q", code, stderr, want)
+		}
+	}
+}
+
+// How the program names itself is how it was started, but for `go run`.
+func TestSelf(t *testing.T) {
+	for started, want := range map[string]string{
+		"orders":                                 "orders",
+		"./orders":                               "./orders",
+		"/opt/go-builder/exe/orders":             "/opt/go-builder/exe/orders",
+		"/tmp/go-build934176050/b001/exe/orders": "go run .",
+		"/home/a/.cache/go-build/0a/" + strings.Repeat("0a", 32) + "-d/orders": "go run .",
+	} {
+		if got := selfOf(started); got != want {
+			t.Errorf("%s: %q, want %q", started, got, want)
 		}
 	}
 }

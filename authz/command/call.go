@@ -11,14 +11,18 @@ import (
 	"io"
 	"maps"
 	"mime"
+	"mime/multipart"
 	"net/http"
+	"net/textproto"
+	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/oapi-codegen/runtime"
+	"golang.org/x/oauth2"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/client"
@@ -47,14 +51,25 @@ type parameter struct {
 
 // callOptions holds the flags that all operations have.
 type callOptions struct {
-	url, client                  string
-	dpop, include                bool
+	url, client, as              string
+	scope, form                  repeated
+	dpop, include, json          bool
 	dev                          bool // the token comes from a running dev
 	hasDev                       bool // the program has the command dev
 	issuer, audience, clientID   string
+	file                         string // that lists issuers
 	body, contentType            string
 	bodyGiven, clientGiven, help bool
 }
+
+// repeated is a flag that can be given several times.
+type repeated []string
+
+// String implements [flag.Value].
+func (r *repeated) String() string { return strings.Join(*r, ", ") }
+
+// Set implements [flag.Value].
+func (r *repeated) Set(value string) error { *r = append(*r, value); return nil }
 
 // call calls the operation that the first argument names.
 func (p *program) call(ctx context.Context, args []string) error {
@@ -63,8 +78,8 @@ func (p *program) call(ctx context.Context, args []string) error {
 		return err
 	}
 	operations := callables(document, plan)
-	if len(args) == 0 || slices.Contains([]string{"-h", "-help", "--help", "help"}, args[0]) {
-		return p.listOperations(operations)
+	if listed, asJSON := listing(args); listed {
+		return p.listOperations(operations, asJSON)
 	}
 	name := args[0]
 	if strings.HasPrefix(name, "-") {
@@ -88,7 +103,7 @@ func (p *program) call(ctx context.Context, args []string) error {
 	if options.help {
 		return p.usage(o)
 	}
-	body, err := options.read(p.stdin)
+	body, err := options.read(o.spec, p.stdin)
 	if err != nil {
 		return &configurationError{err}
 	}
@@ -105,33 +120,53 @@ func (p *program) call(ctx context.Context, args []string) error {
 		return fmt.Errorf("%w: set --url to the address of the API", err)
 	}
 	defer response.Body.Close()
-	out := p.stdout
-	if response.StatusCode >= 400 {
-		out = p.stderr
-	}
-	if options.include {
-		fmt.Fprintf(out, "%s %s\n", response.Proto, response.Status)
-		if err := response.Header.Write(out); err != nil {
-			return err
-		}
-		fmt.Fprintln(out)
-	}
-	if response.StatusCode < 400 {
-		if _, err := io.Copy(p.stdout, response.Body); err != nil { // unchanged, for files
-			return fmt.Errorf("reading the response: %w", err)
-		}
-		return nil
-	}
-	refusal, err := io.ReadAll(io.LimitReader(response.Body, maxRefusal))
-	fmt.Fprintln(p.stderr, strings.TrimSuffix(printable(string(refusal)), "\n"))
-	if err != nil {
-		return fmt.Errorf("reading the response: %w", err)
-	}
-	return fmt.Errorf("%s %s returned %s", o.Method, o.Path, response.Status)
+	return p.show(response, o, options)
 }
 
-// maxRefusal is how many bytes of a refusal are shown.
-const maxRefusal = 1 << 20
+// listing reports whether the arguments of call only ask for the list of operations, and whether
+// they ask for JSON. The list does not depend on --url, which lists may be given with.
+func listing(args []string) (listed, asJSON bool) {
+	if len(args) > 0 && args[0] == "help" {
+		return true, false
+	}
+	flags := flag.NewFlagSet("call", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.String("url", devURL, "")
+	flags.BoolVar(&asJSON, "json", false, "")
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return true, asJSON
+	}
+	return err == nil && flags.NArg() == 0, asJSON
+}
+
+// completeCall returns what can follow the words after call, for shell completion.
+func (p *program) completeCall(words []string) (all []string) {
+	document, plan, err := p.plan()
+	if err != nil {
+		return nil
+	}
+	for _, o := range callables(document, plan) {
+		if len(words) == 1 {
+			all = append(all, o.ID)
+			continue
+		}
+		if o.ID != words[0] || !strings.HasPrefix(words[len(words)-1], "-") {
+			continue
+		}
+		for _, parameter := range o.parameters {
+			all = append(all, "--"+parameter.flag)
+		}
+		flags := flag.NewFlagSet(o.ID, flag.ContinueOnError)
+		(&callOptions{hasDev: p.Dev != nil}).define(flags, o.spec, environment{})
+		flags.VisitAll(func(f *flag.Flag) {
+			if f.Usage != "" {
+				all = append(all, "--"+f.Name)
+			}
+		})
+	}
+	return all
+}
 
 // callables returns the operations of the document, sorted by ID.
 func callables(document *openapi3.T, plan *authz.Plan) []*callable {
@@ -228,6 +263,9 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 			"Get the token from a running dev, even if an issuer is set. Default if none is set.")
 		flags.StringVar(&c.client, "client", c.client,
 			"Client of dev: full, which has all scopes, or none, which has no scopes.")
+		flags.StringVar(&c.as, "as", "",
+			"Sign in as a person of dev instead: alice, who has all scopes, or bob, who can "+
+				"only read.")
 	}
 	variable := func(value *string, name, key, unset, usage string) {
 		flags.StringVar(value, name, unset, usage+" ["+env.key(key)+"]")
@@ -241,10 +279,16 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 	variable(&c.clientID, "client-id", "CLIENT_ID", env.lookup("CLIENT_ID"),
 		"Client at the issuer. Its secret is read from "+env.key("CLIENT_SECRET")+
 			" or "+env.key("CLIENT_SECRET")+"_FILE only.")
+	variable(&c.file, "config", "CONFIG", env.lookup("CONFIG"),
+		"YAML file that lists issuers, as for serve. It says what the issuer calls the scopes.")
+	flags.Var(&c.scope, "scope", "Scope to request, as the issuer calls it, such as "+
+		"api://<app>/.default; can be repeated. Default: the scopes that the operation requires.")
 	flags.BoolVar(&c.dpop, "dpop", false, "Bind the token to a key (RFC 9449).")
 	flags.BoolVar(&c.include, "include", false,
 		"Also print the status and headers of the response.")
 	flags.BoolVar(&c.include, "i", false, "")
+	flags.BoolVar(&c.json, "json", false,
+		"Print the status, the headers and the body of the response as one JSON object.")
 	flags.BoolVar(&c.help, "help", false, "Show this help.")
 	flags.BoolVar(&c.help, "h", false, "")
 	if spec.RequestBody != nil {
@@ -253,7 +297,21 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 		types := mediaTypes(spec)
 		flags.StringVar(&c.contentType, "content-type", types[0],
 			"Media type of the body: "+strings.Join(types, ", ")+".")
+		if formType(spec) != "" {
+			flags.Var(&c.form, "form",
+				"Field of the form: name=value, or name=@file; can be repeated. Replaces --body.")
+		}
 	}
+}
+
+// formType returns the media type of a form that the operation takes, or "".
+func formType(spec *openapi3.Operation) string {
+	for _, media := range []string{"multipart/form-data", "application/x-www-form-urlencoded"} {
+		if spec.RequestBody.Value.Content[media] != nil {
+			return media
+		}
+	}
+	return ""
 }
 
 // mediaTypes returns the media types of the operation's body, JSON first.
@@ -314,7 +372,13 @@ func (o *callable) parse(args []string, env environment, hasDev bool) (*callOpti
 			fault("--%s is empty: expected a value, because it is part of the path", p.flag)
 		}
 	}
-	if o.spec.RequestBody != nil && o.spec.RequestBody.Value.Required && !c.bodyGiven {
+	switch body := o.spec.RequestBody; {
+	case c.bodyGiven && len(c.form) > 0:
+		fault("--body and --form are both given: expected one of them")
+	case body == nil || !body.Value.Required || c.bodyGiven || len(c.form) > 0:
+	case formType(o.spec) != "":
+		fault("--form is missing: expected name=value or name=@file for each field, or --body")
+	default:
 		fault("--body is missing: expected the text itself, @file, or - for standard input")
 	}
 	if c.client != "full" && c.client != "none" {
@@ -324,16 +388,30 @@ func (o *callable) parse(args []string, env environment, hasDev bool) (*callOpti
 		fault("--client is for dev, but --issuer is %q: "+
 			"add --dev, or set --client-id to a client of that issuer", c.issuer)
 	}
+	if c.as != "" {
+		switch {
+		case !c.usesDev():
+			fault("--as is for dev, but --issuer is %q: add --dev", c.issuer)
+		case c.clientGiven:
+			fault("--as and --client are both given: expected one of them")
+		case c.dpop:
+			fault("--as and --dpop are both given: the token of a person is not bound to a key")
+		}
+	}
 	return &c, errors.Join(faults...)
 }
 
 // usesDev reports whether the token comes from dev.
 func (c *callOptions) usesDev() bool { return c.hasDev && (c.dev || c.issuer == "") }
 
-// read returns the body, or nil if there is none.
-func (c *callOptions) read(stdin io.Reader) ([]byte, error) {
+// read returns the body, or nil if there is none. It sets the content type of a form.
+func (c *callOptions) read(spec *openapi3.Operation, stdin io.Reader) (body []byte, err error) {
 	name, isFile := strings.CutPrefix(c.body, "@")
 	switch {
+	case len(c.form) > 0:
+		c.bodyGiven = true
+		body, c.contentType, err = formBody(formType(spec), c.form)
+		return body, err
 	case !c.bodyGiven:
 		return nil, nil
 	case c.body == "-":
@@ -342,6 +420,40 @@ func (c *callOptions) read(stdin io.Reader) ([]byte, error) {
 		return os.ReadFile(name)
 	}
 	return []byte(c.body), nil
+}
+
+// formBody returns a form in its media type, and the full content type. A value @file is the
+// content of a file, whose name is sent with a multipart form (RFC 7578 §4.2).
+func formBody(media string, fields []string) ([]byte, string, error) {
+	var body bytes.Buffer
+	multi, values := multipart.NewWriter(&body), url.Values{}
+	for _, field := range fields {
+		name, value, ok := strings.Cut(field, "=")
+		if !ok || name == "" {
+			return nil, "", fmt.Errorf("--form is %q: expected name=value or name=@file", field)
+		}
+		path, isFile := strings.CutPrefix(value, "@")
+		content, part := []byte(value), textproto.MIMEHeader{}
+		disposition := map[string]string{"name": name}
+		if isFile {
+			var err error
+			if content, err = os.ReadFile(path); err != nil {
+				return nil, "", fmt.Errorf("--form %s: %w", name, err)
+			}
+			disposition["filename"] = filepath.Base(path)
+			kind := cmp.Or(mime.TypeByExtension(filepath.Ext(path)), "application/octet-stream")
+			part.Set("Content-Type", kind)
+		}
+		values.Add(name, string(content))
+		part.Set("Content-Disposition", mime.FormatMediaType("form-data", disposition))
+		w, _ := multi.CreatePart(part) // a buffer takes everything
+		_, _ = w.Write(content)
+	}
+	if media == "application/x-www-form-urlencoded" {
+		return []byte(values.Encode()), media, nil
+	}
+	_ = multi.Close()
+	return body.Bytes(), multi.FormDataContentType(), nil
 }
 
 // request builds the request with its parameters (OpenAPI 3.1 §4.8.12).
@@ -440,15 +552,25 @@ func (p *parameter) encoded() (string, error) {
 }
 
 // caller returns the client that sends the request, with a token that has exactly the scopes that
-// the operation requires, or without a token if the operation is public. It does not follow
-// redirects.
+// the operation requires (or those of --scope), or without a token if the operation is public. It
+// does not follow redirects.
 func (o *callable) caller(
 	ctx context.Context, c *callOptions, env environment,
 ) (*http.Client, error) {
-	plain := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
-		return http.ErrUseLastResponse
-	}}
+	plain := unredirected()
 	if o.Public() {
+		return plain, nil
+	}
+	scopes := o.scopes()
+	if len(c.scope) > 0 {
+		scopes = c.scope
+	}
+	if c.as != "" {
+		token, err := signIn(ctx, c.url, c.as, scopes)
+		if err != nil {
+			return nil, tokenError(err, true)
+		}
+		plain.Transport = &oauth2.Transport{Source: oauth2.StaticTokenSource(token)}
 		return plain, nil
 	}
 	secret, err := env.secret("CLIENT_SECRET")
@@ -457,16 +579,22 @@ func (o *callable) caller(
 	}
 	config := client.Config{
 		Issuer: c.issuer, ClientID: c.clientID, ClientSecret: secret,
-		Audience: c.audience, Scopes: o.scopes(),
+		Audience: c.audience, Scopes: scopes,
 	}
 	if c.usesDev() {
-		scopes := o.scopes()
 		if c.client == "none" {
 			scopes = nil // dev would refuse to grant any
 		}
 		config = devClient(c.url, c.client, scopes)
 	} else if err := c.credentials(env, secret != ""); err != nil {
 		return nil, &configurationError{err}
+	}
+	if !c.usesDev() && len(c.scope) == 0 {
+		names, err := c.requested(env, config.Scopes)
+		if err != nil {
+			return nil, &configurationError{err}
+		}
+		config.Scopes = names
 	}
 	config.DPoP, config.HTTPClient = c.dpop, plain
 	source, err := client.New(ctx, config)
@@ -481,6 +609,26 @@ func (o *callable) caller(
 		return nil, tokenError(err, c.usesDev())
 	}
 	return caller, nil
+}
+
+// requested returns what the issuer is asked for to grant the scopes, as --config says.
+func (c *callOptions) requested(env environment, scopes []string) ([]string, error) {
+	if c.file == "" {
+		return scopes, nil
+	}
+	issuers, err := readIssuers(env.key("CONFIG"), c.file)
+	if err != nil {
+		return nil, err
+	}
+	var urls []string
+	for _, i := range issuers {
+		if i.URL == c.issuer {
+			return i.ScopesToRequest(scopes), nil
+		}
+		urls = append(urls, i.URL)
+	}
+	return nil, fmt.Errorf("--issuer is %q, which %s does not list: expected %s, or --scope",
+		c.issuer, c.file, strings.Join(urls, " or "))
 }
 
 // credentials returns an error if the issuer or the client's credentials are missing.
@@ -546,24 +694,6 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-func (p *program) listOperations(operations []*callable) error {
-	w := p.stdout
-	fmt.Fprintf(w, "Usage: %s call <operation> [--parameter value …] [--body JSON|@file|-]\n\n"+
-		"Calls an operation of the API with a token that has exactly the required scopes.\n"+
-		"Prints the body of the response to stdout. If the status is 400 or more, prints the\n"+
-		"body and the status to stderr, and exits with code 1.\n\n", p.Name)
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, o := range operations {
-		fmt.Fprintf(table, "  %s\t%s\t%s %s\t%s\n",
-			o.ID, firstLine(o.spec.Summary), o.Method, o.Path, o.access())
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "\nRun \"%s call <operation> --help\" for its parameters.\n", p.Name)
-	return err
-}
-
 // access describes who can call the operation.
 func (o *callable) access() string {
 	var alternatives []string
@@ -585,49 +715,6 @@ func (o *callable) access() string {
 		return "token"
 	}
 	return "token with " + strings.Join(alternatives, ", or ")
-}
-
-func (p *program) usage(o *callable) error {
-	w := p.stdout
-	fmt.Fprintf(w, "Usage: %s call %s [flags]\n\n%s %s: %s\nAccess: %s\n",
-		p.Name, o.ID, o.Method, o.Path, firstLine(o.spec.Summary), o.access())
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if len(o.parameters) > 0 {
-		fmt.Fprint(w, "\nParameters:\n")
-	}
-	for _, p := range o.parameters {
-		kind := map[string]string{
-			openapi3.TypeArray:  "value, repeatable",
-			openapi3.TypeObject: "member=value, repeatable",
-		}[p.kind]
-		need := p.In
-		if p.Required {
-			need += ", required"
-		}
-		description := strings.Join(strings.Fields(p.Description), " ")
-		fmt.Fprintf(table, "  --%s <%s>\t%s (%s)\n", p.flag, cmp.Or(kind, p.kind), description,
-			need)
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	fmt.Fprint(w, "\nFlags:\n")
-	flags := flag.NewFlagSet(o.ID, flag.ContinueOnError)
-	shown := callOptions{hasDev: p.Dev != nil}
-	shown.define(flags, o.spec, environment{prefix: p.env.prefix})
-	flags.VisitAll(func(f *flag.Flag) {
-		name, usage := "--"+f.Name, f.Usage
-		if short := flags.Lookup(f.Name[:1]); short != nil && short.Value == f.Value {
-			name = "-" + short.Name + ", " + name
-		}
-		if f.DefValue != "" && f.DefValue != "false" {
-			usage += " Default: " + f.DefValue
-		}
-		if usage != "" { // short forms are printed with the long ones
-			fmt.Fprintf(table, "  %s\t%s\n", name, usage)
-		}
-	})
-	return table.Flush()
 }
 
 func firstLine(s string) string {

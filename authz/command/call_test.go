@@ -1,8 +1,13 @@
 package command
 
 import (
+	"bytes"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -81,7 +86,7 @@ func TestCallParameters(t *testing.T) {
 		{0, path + "--deep a=1=2 --deep b=", "/things/7/;tags=x?deep[a]=1%3D2&deep[b]=", ""},
 		{0, path + "--members a=1 --members b=2&3", "/things/7/;tags=x?a=1&b=2%263", ""},
 		{0, path + "--reserved a/b", "/things/7/;tags=x?reserved=a/b", ""},
-		{0, path + `--json {"a":[1,"_"]}`, "/things/7/;tags=x?json=%7B%22a%22%3A%5B1%2C%22+%22%5D%7D", ""},
+		{0, path + `--query.json {"a":[1,"_"]}`, "/things/7/;tags=x?json=%7B%22a%22%3A%5B1%2C%22+%22%5D%7D", ""},
 		{0, path + "--x-list a --x-list b", "/things/7/;tags=x", "X-List: a,b"},
 		{0, path + "--crumb 1", "/things/7/;tags=x", "Cookie: crumb=1"},
 		{1, "--id 7 --tags t --body x", "/things/7/t", "Content-Type: application/merge-patch+json"},
@@ -100,7 +105,7 @@ func TestCallParameters(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			body, err := options.read(nil)
+			body, err := options.read(operations[test.operation].spec, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -122,7 +127,7 @@ func TestCallParameters(t *testing.T) {
 	}
 	for args, want := range map[string]string{
 		path + "--deep a":            "--deep: expected name=value",
-		path + "--json {":            "--json: expected JSON",
+		path + "--query.json {":      "--query.json: expected JSON",
 		path + "--authorization x":   "not defined: -authorization",
 		path + "--query.id 1 --id 2": "not defined: -id",
 		"--path.id 1":                "--tags is missing",
@@ -136,6 +141,59 @@ func TestCallParameters(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error is %v: want %q", args, err, want)
+		}
+	}
+}
+
+// Forms are sent as the document takes them, files under their names.
+func TestCallForms(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "picture.png")
+	if err := os.WriteFile(file, []byte("\x89PNG"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for media, want := range map[string]string{
+		"multipart/form-data":               `title="a=b" picture=picture.png image/png "\x89PNG"`,
+		"application/x-www-form-urlencoded": `title="a=b" picture="\x89PNG"`,
+	} {
+		spec := &openapi3.Operation{RequestBody: &openapi3.RequestBodyRef{
+			Value: openapi3.NewRequestBody().WithContent(openapi3.NewContentWithSchema(nil, []string{media})),
+		}}
+		c := callOptions{form: repeated{"title=a=b", "picture=@" + file}}
+		body, err := c.read(spec, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("POST", "/", bytes.NewReader(body))
+		r.Header.Set("Content-Type", c.contentType)
+		var got string
+		if err := r.ParseMultipartForm(1 << 20); err == nil {
+			part := r.MultipartForm.File["picture"][0]
+			opened, _ := part.Open()
+			content, _ := io.ReadAll(opened)
+			got = fmt.Sprintf("title=%q picture=%s %s %q",
+				r.FormValue("title"), part.Filename, part.Header.Get("Content-Type"), content)
+		} else {
+			got = fmt.Sprintf("title=%q picture=%q", r.FormValue("title"), r.FormValue("picture"))
+		}
+		if got != want || !c.bodyGiven {
+			t.Errorf("%s: the server reads %s, want %s", media, got, want)
+		}
+	}
+	for _, field := range []string{"title", "=x", "picture=@" + file + "x"} {
+		if _, _, err := formBody("multipart/form-data", []string{field}); err == nil {
+			t.Errorf("--form %s is accepted", field)
+		}
+	}
+}
+
+func TestIndented(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"a":[1]}`:          "{\n  \"a\": [\n    1\n  ]\n}\n",
+		"{\"a\":\"\u009b\"}": "{\n  \"a\": \"\ufffd\"\n}\n",
+		"not JSON":           "not JSON",
+	} {
+		if got := indented([]byte(text)); got != want {
+			t.Errorf("%s is shown as %q, want %q", text, got, want)
 		}
 	}
 }

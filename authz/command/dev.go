@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/oauth2"
@@ -54,7 +56,9 @@ type devCommand struct {
 type tokenCommand struct {
 	URL    string   `default:"${dev_url}" help:"URL of the running dev."`
 	Client string   `enum:"full,none" default:"full" help:"Client to get a token for: full is granted all scopes of the document, none is granted no scopes."`
-	Scope  []string `sep:"none" help:"Scope to request; can be repeated. Default: all scopes of the client."`
+	As     string   `placeholder:"PERSON" help:"Sign in as a person instead: alice has all scopes, bob can only read."`
+	Scope  []string `sep:"none" help:"Scope to request; can be repeated. Default: all scopes of the client or the person."`
+	JSON   bool     `name:"json" help:"Print the response of the token endpoint."`
 }
 
 // Constants that the processes dev and token share. The secret protects nothing: the development
@@ -67,7 +71,9 @@ const (
 
 // dev runs the API with the development issuer inside.
 func (p *program) dev(ctx context.Context, c *devCommand) error {
-	log, _, err := c.Log.logger(p.prefix(), p.stderr)
+	logged := &heldWriter{w: p.stderr}
+	defer logged.release()
+	log, _, err := c.Log.logger(p.prefix(), logged)
 	host, _, addrErr := net.SplitHostPort(c.Addr)
 	if addrErr != nil || !token.IsLoopback(host) {
 		err = errors.Join(err, fmt.Errorf("--addr is %q: expected a loopback host and a port, "+
@@ -93,7 +99,7 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	}
 	listener, err := net.Listen("tcp", c.Addr)
 	if err != nil {
-		return fmt.Errorf("--addr is %q: %w", c.Addr, err)
+		return listenError("--addr", c.Addr, err)
 	}
 	local := listener.Addr().(*net.TCPAddr)
 	if !local.IP.IsLoopback() { // a hosts file can map localhost to any address
@@ -114,7 +120,6 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	welcome(p.stdout, api, policy.prefix(), plan)
 	p.unknownVariables(log)
 	config := server.Config{
 		Gate:     func(c *authz.Config) { c.Responses = authz.LogResponses },
@@ -130,31 +135,62 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 		InsecureClients: &docs.Clients{ID: "full", Secret: devSecret, App: "app"},
 	}
 	launch := launch{listener, p.devOpener(), policy, config, false}
-	return p.run(ctx, launch, func(context.Context, *server.Server, *Service) {})
+	return p.run(ctx, launch, func(context.Context, *server.Server, *Service) {
+		p.welcome(api, policy.prefix(), plan)
+		logged.release()
+	})
 }
 
-// welcome prints the first steps. The commands work as they are, with sh, sed and curl.
-func welcome(w io.Writer, api, basePath string, plan *authz.Plan) {
-	elsewhere := ""
-	if api != devURL {
-		elsewhere = " --url " + api
+// heldWriter keeps what is written until it is released, so that a terminal shows the banner before
+// the log, although the banner is not printed before everything works.
+type heldWriter struct {
+	w        io.Writer
+	mu       sync.Mutex // guards what follows
+	kept     []byte
+	released bool
+}
+
+func (h *heldWriter) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.released {
+		return h.w.Write(p)
 	}
-	fmt.Fprintf(w, `
+	h.kept = append(h.kept, p...)
+	return len(p), nil
+}
+
+func (h *heldWriter) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, _ = h.w.Write(h.kept)
+	h.kept, h.released = nil, true
+}
+
+// welcome prints where everything is, and the first steps. The commands work as they are, with sh,
+// sed and curl.
+func (p *program) welcome(api, basePath string, plan *authz.Plan) {
+	token := p.self + " token"
+	if api != devURL {
+		token += " --url " + api
+	}
+	fmt.Fprintf(p.stdout, `
   API      %-28s (%d operations)
-  Issuer   %-28s DEVELOPMENT ONLY: loopback, key made at start
   Docs     %s/docs
+  Issuer   %-28s DEVELOPMENT ONLY: loopback, key made at start
+  Token    %s
 
   get a token:
-    TOKEN=$(go run . token%s)
+    TOKEN=$(%s)
   or, without Go:
     TOKEN=$(curl -s %s/oauth/token -d grant_type=client_credentials -d client_id=full -d client_secret=%s -d audience=%s | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
   call it:
     curl -H "Authorization: Bearer $TOKEN" %s%s
 
-  client_id=none gets a token without scopes. Apps use client_id=app, authorization code with PKCE,
-  and sign in alice, who has all scopes, or bob, who can only read. Stop with Ctrl-C.
+  --as alice or --as bob gets the token of a person: alice has all scopes, bob can only read.
+  Apps use client_id=app, authorization code with PKCE. Stop with Ctrl-C.
 
-`, api, len(plan.Operations()), api+"/", api, elsewhere, api, devSecret, devAudience,
+`, api, len(plan.Operations()), api, api+"/", token, token, api, devSecret, devAudience,
 		api+basePath, mostScopes(plan))
 }
 
@@ -179,7 +215,7 @@ func mostScopes(plan *authz.Plan) string {
 	return path
 }
 
-// token requests a token from a running dev (RFC 6749 §4.4.2) and prints it.
+// token requests a token from a running dev and prints it.
 func (p *program) token(ctx context.Context, c *tokenCommand) error {
 	source, err := client.New(ctx, devClient(c.URL, c.Client, c.Scope))
 	if err != nil {
@@ -187,12 +223,86 @@ func (p *program) token(ctx context.Context, c *tokenCommand) error {
 			fmt.Errorf("--url is %q: expected a URL such as %s: %w", c.URL, devURL, err),
 		}
 	}
-	token, err := source.Token()
+	var token *oauth2.Token
+	if c.As == "" {
+		token, err = source.Token() // RFC 6749 §4.4.2
+	} else {
+		scopes := c.Scope
+		if len(scopes) == 0 {
+			_, plan, planErr := p.plan()
+			if planErr != nil {
+				return planErr
+			}
+			scopes = plan.Scopes()
+		}
+		token, err = signIn(ctx, c.URL, c.As, scopes)
+	}
 	if err != nil {
 		return tokenError(err, true)
 	}
+	if c.JSON {
+		scope, _ := token.Extra("scope").(string)
+		return p.writeJSON(map[string]any{
+			"access_token": token.AccessToken, "token_type": token.TokenType,
+			"expires_in": token.ExpiresIn, "scope": scope,
+		})
+	}
 	_, err = fmt.Fprintln(p.stdout, token.AccessToken)
 	return err
+}
+
+// signIn returns the token of a person of dev, by the authorization code grant (RFC 6749 §4.1).
+// dev asks for no password, so that no browser is needed.
+func signIn(ctx context.Context, api, person string, scopes []string) (*oauth2.Token, error) {
+	api = strings.TrimSuffix(api, "/")
+	endpoint := oauth2.Endpoint{
+		AuthURL: api + "/authorize", TokenURL: api + "/oauth/token",
+		AuthStyle: oauth2.AuthStyleInParams,
+	}
+	// Nothing listens on the redirect URI: the code is read from the redirect.
+	app := oauth2.Config{
+		ClientID: "app", Endpoint: endpoint, RedirectURL: "http://localhost/callback", Scopes: scopes,
+	}
+	verifier := oauth2.GenerateVerifier()
+	asked, err := url.Parse(app.AuthCodeURL("state", oauth2.S256ChallengeOption(verifier),
+		oauth2.SetAuthURLParam("audience", devAudience)))
+	if err != nil {
+		return nil, err
+	}
+	form := asked.Query()
+	form.Set("person", person)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint.AuthURL,
+		strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	response, err := unredirected().Do(request)
+	if err != nil {
+		return nil, err
+	}
+	response.Body.Close()
+	if response.StatusCode == http.StatusBadRequest {
+		return nil, &configurationError{fmt.Errorf("--as is %q: expected alice or bob", person)}
+	}
+	answer, err := response.Location()
+	if err != nil {
+		return nil, &oauth2.RetrieveError{Response: response}
+	}
+	if code := answer.Query().Get("error"); code != "" {
+		return nil, &oauth2.RetrieveError{
+			Response: response, ErrorCode: code,
+			ErrorDescription: answer.Query().Get("error_description"),
+		}
+	}
+	return app.Exchange(ctx, answer.Query().Get("code"), oauth2.VerifierOption(verifier))
+}
+
+// unredirected returns a client that does not follow redirects.
+func unredirected() *http.Client {
+	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
 }
 
 // devClient returns the configuration of a client of dev. The endpoint is not discovered, because
@@ -206,6 +316,9 @@ func devClient(api, id string, scopes []string) client.Config {
 
 // tokenError describes why no token was issued. With ofDev it adds what to do about dev.
 func tokenError(err error, ofDev bool) error {
+	if faulty, ok := errors.AsType[*configurationError](err); ok {
+		return faulty
+	}
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	switch {
 	case ok && refused.ErrorCode != "":

@@ -86,6 +86,14 @@ func (e environment) unknown(known []string) (unknown []string) {
 	return slices.Compact(unknown)
 }
 
+// process returns a variable of the process's environment that is not the program's own.
+func (e environment) process(name string) string {
+	if len(e.layers) == 0 {
+		return ""
+	}
+	return e.layers[0][name]
+}
+
 // resolveAliases translates the variables of the Auth0 quickstarts to the program's own, layer by
 // layer, so that an alias in the environment takes precedence over the program's variable in .env.
 // Two different values in one layer are a fault: the wrong choice would trust the wrong issuer.

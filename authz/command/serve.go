@@ -71,7 +71,7 @@ func (p *program) serve(
 	defer operation.close()
 	listener, err := listen(settings.addr)
 	if err != nil {
-		return fmt.Errorf("%s is %q: %w", p.env.key("ADDR"), settings.addr, err)
+		return listenError(p.env.key("ADDR"), settings.addr, err)
 	}
 	settings.server.Document, settings.server.Logger, settings.server.Linger = document, log, linger
 	var certificates atomic.Pointer[tls.Config]
@@ -100,17 +100,19 @@ func (p *program) serve(
 			log.Info("serving metrics and health", "addr", operation.admin.Addr().String())
 			go admin(life, s, service)
 		}
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-reloads:
-				if err := p.reload(c, policy, &certificates, s); err != nil {
-					log.Error("reload failed: the issuers, certificates and credentials are "+
-						"unchanged", "faults", strings.Split(err.Error(), "\n"))
+		go func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-reloads:
+					if err := p.reload(c, policy, &certificates, s); err != nil {
+						log.Error("reload failed: the issuers, certificates and credentials are "+
+							"unchanged", "faults", strings.Split(err.Error(), "\n"))
+					}
 				}
 			}
-		}
+		}()
 	})
 }
 
@@ -152,10 +154,10 @@ type launch struct {
 }
 
 // run opens the service and serves it until ctx ends and the last request has ended. Keys are
-// fetched and the service stays open until then. The function background runs while the server
-// runs. Its context ends with run.
+// fetched and the service stays open until then. The function started is called once everything is
+// ready, before the first request. Its context ends with run.
 func (p *program) run(
-	ctx context.Context, l launch, background func(context.Context, *server.Server, *Service),
+	ctx context.Context, l launch, started func(context.Context, *server.Server, *Service),
 ) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -184,8 +186,17 @@ func (p *program) run(
 	}
 	debug.FreeOSMemory() // of the documents and schemas that only the start needed
 	config.Logger.Info("serving", "addr", listener.Addr().String())
-	go background(life, s, service)
+	started(life, s, service)
 	return s.Serve(ctx, listener)
+}
+
+// listenError describes why the server cannot listen on an address.
+func listenError(setting, addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s is %q: %w: stop what listens there, or choose another address with "+
+			"--addr", setting, addr, err)
+	}
+	return fmt.Errorf("%s is %q: %w", setting, addr, err)
 }
 
 // chain returns a function that calls all functions in order. Some can be nil.

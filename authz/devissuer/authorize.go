@@ -185,7 +185,8 @@ func (i *Issuer) readRequest(client Client, params map[string]string) (grant, *r
 				"nobody stays signed in at this issuer, so prompt=none cannot be met")
 	}
 	return grant{
-		client: client.ID, clientName: client.name, audience: audience, scopes: scopes, nonce: params["nonce"],
+		client: client.ID, clientName: client.name, audience: audience, scopes: scopes,
+		nonce:       params["nonce"],
 		redirectURI: params["redirect_uri"], challenge: params["code_challenge"],
 		jkt: params["dpop_jkt"],
 	}, nil

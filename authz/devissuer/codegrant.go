@@ -112,7 +112,10 @@ func (i *Issuer) answerGrant(g grant, scopes []string, nonce, jkt string) *token
 		return !slices.Contains(i.cfg.Scopes, scope)
 	})
 	id := rand.Text()
-	i.tokens.add(id, issued{grant: g.name, scopes: scopes, expires: i.cfg.Now().Add(i.cfg.TokenLifetime)})
+	i.tokens.add(
+		id,
+		issued{grant: g.name, scopes: scopes, expires: i.cfg.Now().Add(i.cfg.TokenLifetime)},
+	)
 	answer := i.accessToken(map[string]any{
 		"jti":       id,
 		"sub":       g.person,

@@ -89,8 +89,9 @@ type Config struct {
 	Scopes    []string // every scope that exists
 	Clients   []Client // who may ask for tokens
 	// who may sign in at the authorization endpoint; without any there is none
-	People        []Person
-	Registration  string           // ID of the public client whose Scopes clients that register themselves may have; "": none may
+	People []Person
+	// ID of the public client whose Scopes clients that register themselves may have; "": none may
+	Registration  string
 	Algorithm     string           // of the first key; default RS256
 	TokenLifetime time.Duration    // default 1 h; whole seconds
 	Now           func() time.Time // default time.Now
@@ -143,7 +144,7 @@ const (
 	revokePath     = "/oauth/revoke"
 	registerPath   = "/oauth/register"
 	discoveryPath  = "/.well-known/openid-configuration"       // OpenID Connect Discovery 1.0 §4
-	metadataPath   = "/.well-known/oauth-authorization-server" // RFC 8414 §3: before the path, not below it
+	metadataPath   = "/.well-known/oauth-authorization-server" // RFC 8414 §3: before the path
 	keySetPath     = "/.well-known/jwks.json"
 )
 
@@ -251,12 +252,22 @@ func (i *Issuer) client(id string) (Client, bool) {
 // ServeHTTP answers the paths that [Issuer.Serves] names, and 404 elsewhere.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !fromThisMachine(r) {
-		problem(w, http.StatusForbidden, "This issuer is for development: it answers only requests that are made to localhost, 127.0.0.0/8 or [::1], and from no other origin.")
+		problem(
+			w,
+			http.StatusForbidden,
+			"This issuer is for development: it answers only requests that are made to localhost, "+
+				"127.0.0.0/8 or [::1], and from no other origin.",
+		)
 		return
 	}
 	e, ok := i.endpoint(r.URL.Path)
 	if !ok {
-		problem(w, http.StatusNotFound, "The development issuer has nothing here: "+i.endpoints+discoveryPath+" lists its endpoints.")
+		problem(
+			w,
+			http.StatusNotFound,
+			"The development issuer has nothing here: "+i.endpoints+discoveryPath+
+				" lists its endpoints.",
+		)
 		return
 	}
 	if allow(w, r, e.methods...) {
@@ -386,7 +397,11 @@ func (cfg Config) faults() error {
 	if id := cfg.Registration; id != "" && !slices.ContainsFunc(cfg.Clients, func(c Client) bool {
 		return c.ID == id && c.Secret == "" && len(c.RedirectURIs) > 0
 	}) {
-		fault("Registration is %q: it must be the ID of a client without Secret and with RedirectURIs", id)
+		fault(
+			"Registration is %q: it must be the ID of a client without Secret and with "+
+				"RedirectURIs",
+			id,
+		)
 	}
 	if !slices.Contains(algorithms(), cfg.Algorithm) {
 		fault("%v", unknownAlgorithm(cfg.Algorithm))
@@ -403,7 +418,10 @@ func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("devissuer: URL is %q, which does not parse: give one like http://localhost:3010/", raw)
+		return nil, fmt.Errorf(
+			"devissuer: URL is %q, which does not parse: give one like http://localhost:3010/",
+			raw,
+		)
 	case u.User != nil || strings.ContainsAny(raw, "?#"):
 		return nil,
 			fmt.Errorf("devissuer: URL is %q: an issuer identifier has no user, query or fragment",

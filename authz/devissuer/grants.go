@@ -122,7 +122,8 @@ func (s *grants) revoke(credential, client string) bool {
 	defer s.mu.Unlock()
 	name, _, _ := strings.Cut(credential, ".")
 	g, known := s.byName[name]
-	if !known || g.kind != aRefreshToken || g.client != client || !equalSecrets(g.credential, credential) {
+	if !known || g.kind != aRefreshToken || g.client != client ||
+		!equalSecrets(g.credential, credential) {
 		return false
 	}
 	s.end(name)

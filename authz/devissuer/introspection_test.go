@@ -12,7 +12,12 @@ import (
 )
 
 // postTo sends a form to an endpoint.
-func postTo(h http.Handler, path string, form url.Values, header ...string) *httptest.ResponseRecorder {
+func postTo(
+	h http.Handler,
+	path string,
+	form url.Values,
+	header ...string,
+) *httptest.ResponseRecorder {
 	r := post(formType, form.Encode(), header...)
 	r.URL.Path = "/" + path
 	return serve(h, r)
@@ -26,7 +31,12 @@ func introspect(t testing.TB, issuer http.Handler, token string) map[string]any 
 	var answer map[string]any
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != http.StatusOK ||
 		w.Header().Get("Cache-Control") != "no-store" {
-		t.Fatalf("answered %d %v %s: want 200 and JSON, not to be stored", w.Code, w.Header(), w.Body)
+		t.Fatalf(
+			"answered %d %v %s: want 200 and JSON, not to be stored",
+			w.Code,
+			w.Header(),
+			w.Body,
+		)
 	}
 	return answer
 }
@@ -35,7 +45,11 @@ func wantActive(t testing.TB, issuer http.Handler, token string, want bool) {
 	t.Helper()
 	answer := introspect(t, issuer, token)
 	if answer["active"] != want || !want && len(answer) != 1 {
-		t.Errorf("introspection is %v: want active to be %v, and nothing else if it is false", answer, want)
+		t.Errorf(
+			"introspection is %v: want active to be %v, and nothing else if it is false",
+			answer,
+			want,
+		)
 	}
 }
 
@@ -47,7 +61,8 @@ func TestIntrospectionSaysWhatATokenSays(t *testing.T) {
 	wantEqual(t, "introspection", introspect(t, issuer, got.AccessToken), claims)
 
 	bound := issuer.Mint(map[string]any{"cnf": map[string]any{"jkt": "x"}})
-	if answer := introspect(t, issuer, bound); answer["token_type"] != "DPoP" || answer["cnf"] == nil {
+	if answer := introspect(t, issuer, bound); answer["token_type"] != "DPoP" ||
+		answer["cnf"] == nil {
 		t.Errorf("introspection of a bound token is %v: want token_type DPoP, and cnf", answer)
 	}
 }
@@ -122,7 +137,11 @@ func TestRevocation(t *testing.T) {
 		return postTo(issuer, "oauth/revoke", url.Values{"token": {token}, "client_id": {client}})
 	}
 	signIn := func() tokenAnswer {
-		return granted(t, issuer, exchanging(aCode(t, issuer, "scope", "openid offline_access read:messages")))
+		return granted(
+			t,
+			issuer,
+			exchanging(aCode(t, issuer, "scope", "openid offline_access read:messages")),
+		)
 	}
 	wantOK := func(w *httptest.ResponseRecorder) {
 		t.Helper()
@@ -154,14 +173,26 @@ func TestRevocation(t *testing.T) {
 	}
 
 	ofClient := granted(t, issuer, good()).AccessToken
-	wantOK(postTo(issuer, "oauth/revoke", url.Values{"token": {ofClient}}, "Authorization", basic("reader", secret)))
+	wantOK(
+		postTo(
+			issuer,
+			"oauth/revoke",
+			url.Values{"token": {ofClient}},
+			"Authorization",
+			basic("reader", secret),
+		),
+	)
 	wantActive(t, issuer, ofClient, false)
 }
 
 // A refresh token that is shown twice ends the sign-in, and what came of it (RFC 9700 §4.14.2).
 func TestReuseEndsAccessTokens(t *testing.T) {
 	issuer := signsIn(t, nil)
-	first := granted(t, issuer, exchanging(aCode(t, issuer, "scope", "offline_access read:messages")))
+	first := granted(
+		t,
+		issuer,
+		exchanging(aCode(t, issuer, "scope", "offline_access read:messages")),
+	)
 	second := granted(t, issuer, refreshing(first.RefreshToken))
 	wantActive(t, issuer, first.AccessToken, true)
 	refused(t, issuer, refreshing(first.RefreshToken), "invalid_grant", "used before")
@@ -213,7 +244,14 @@ func TestUserInfo(t *testing.T) {
 				got = w.Header().Get("WWW-Authenticate")
 			}
 			if w.Code != test.status || !strings.Contains(got, test.want) {
-				t.Errorf("answered %d %s %v: want %d and %s", w.Code, w.Body, w.Header(), test.status, test.want)
+				t.Errorf(
+					"answered %d %s %v: want %d and %s",
+					w.Code,
+					w.Body,
+					w.Header(),
+					test.status,
+					test.want,
+				)
 			}
 		})
 	}

@@ -130,10 +130,12 @@ func (k *signingKey) verify(input, signature []byte) bool {
 	case *ecdsa.PublicKey:
 		half := len(signature) / 2
 		r, s := new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:])
-		return len(signature) == 2*((public.Params().BitSize+7)/8) && ecdsa.Verify(public, digest, r, s)
+		return len(signature) == 2*((public.Params().BitSize+7)/8) &&
+			ecdsa.Verify(public, digest, r, s)
 	case *rsa.PublicKey:
 		if strings.HasPrefix(k.alg, "PS") {
-			return rsa.VerifyPSS(public, hash, digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+			salt := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}
+			return rsa.VerifyPSS(public, hash, digest, signature, salt) == nil
 		}
 		return rsa.VerifyPKCS1v15(public, hash, digest, signature) == nil
 	}

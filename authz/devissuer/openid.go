@@ -73,7 +73,11 @@ func (i *Issuer) serveUserInfo(w http.ResponseWriter, r *http.Request) {
 	scopes := i.tokens.scopes(claims["jti"])
 	person, _ := claims["sub"].(string)
 	if !slices.Contains(scopes, openID) {
-		refuse(http.StatusForbidden, `, error="insufficient_scope", scope="openid"`, "insufficient_scope")
+		refuse(
+			http.StatusForbidden,
+			`, error="insufficient_scope", scope="openid"`,
+			"insufficient_scope",
+		)
 		return
 	}
 	writeJSON(w, http.StatusOK, about(person, scopes))

@@ -116,10 +116,17 @@ func (i *Issuer) discoveryDocument(fault Fault) []byte {
 		"id_token_signing_alg_values_supported": i.publishedAlgorithms(),
 		"dpop_signing_alg_values_supported":     token.ProofAlgorithms(), // RFC 9449 §5.1
 
-		"introspection_endpoint":                        i.endpoints + introspectPath,
-		"introspection_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post"},
-		"revocation_endpoint":                           i.endpoints + revokePath,
-		"revocation_endpoint_auth_methods_supported":    []string{"client_secret_basic", "client_secret_post", "none"},
+		"introspection_endpoint": i.endpoints + introspectPath,
+		"introspection_endpoint_auth_methods_supported": []string{
+			"client_secret_basic",
+			"client_secret_post",
+		},
+		"revocation_endpoint": i.endpoints + revokePath,
+		"revocation_endpoint_auth_methods_supported": []string{
+			"client_secret_basic",
+			"client_secret_post",
+			"none",
+		},
 	}
 	if i.cfg.Registration != "" {
 		members["registration_endpoint"] = i.endpoints + registerPath

@@ -27,8 +27,8 @@ const (
 	invalidClientMetadata = "invalid_client_metadata"
 )
 
-// registration is the client metadata of RFC 7591 §2 that means something here. Any other is ignored,
-// as §2 has it.
+// registration is the client metadata of RFC 7591 §2 that means something here. Any other is
+// ignored, as §2 has it.
 type registration struct {
 	RedirectURIs  []string `json:"redirect_uris"`
 	AuthMethod    string   `json:"token_endpoint_auth_method"`
@@ -97,16 +97,27 @@ func (i *Issuer) serveRegistration(w http.ResponseWriter, r *http.Request) {
 
 // readRegistration reads a request and refuses what the issuer has no client for. The media type
 // keeps out forms of pages elsewhere, which browsers send unasked (Fetch §3.2.2).
-func readRegistration(w http.ResponseWriter, r *http.Request) (asked registration, refused *refusal) {
-	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media != "application/json" {
+func readRegistration(
+	w http.ResponseWriter,
+	r *http.Request,
+) (asked registration, refused *refusal) {
+	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if media != "application/json" {
 		return asked, refuse(invalidRequest, "Content-Type must be application/json")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRegistration))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return asked, &refusal{http.StatusRequestEntityTooLarge, invalidRequest, "the body is larger than 16 KiB"}
+		return asked, &refusal{
+			http.StatusRequestEntityTooLarge,
+			invalidRequest,
+			"the body is larger than 16 KiB",
+		}
 	}
 	if err != nil || json.Unmarshal(body, &asked) != nil {
-		return asked, refuse(invalidRequest, "the body is not the JSON object of a client's metadata (RFC 7591 §2)")
+		return asked, refuse(
+			invalidRequest,
+			"the body is not the JSON object of a client's metadata (RFC 7591 §2)",
+		)
 	}
 	name := strings.Map(func(c rune) rune {
 		if !unicode.IsPrint(c) {
@@ -116,7 +127,10 @@ func readRegistration(w http.ResponseWriter, r *http.Request) (asked registratio
 	}, asked.Name)
 	asked.Name = string([]rune(name)[:min(len([]rune(name)), maxRegisteredLetter)])
 	only := func(given []string, known ...string) bool {
-		return !slices.ContainsFunc(given, func(s string) bool { return !slices.Contains(known, s) })
+		return !slices.ContainsFunc(
+			given,
+			func(s string) bool { return !slices.Contains(known, s) },
+		)
 	}
 	switch {
 	case len(asked.RedirectURIs) == 0 || len(asked.RedirectURIs) > maxRegisteredURIs:
@@ -124,9 +138,15 @@ func readRegistration(w http.ResponseWriter, r *http.Request) (asked registratio
 	case slices.ContainsFunc(asked.RedirectURIs, func(uri string) bool {
 		return withoutPort(uri) == "" || redirectFault(uri) != nil
 	}):
-		return asked, refuse(invalidRedirectURI, "redirect_uris must be of http on localhost, 127.0.0.1 or [::1]")
+		return asked, refuse(
+			invalidRedirectURI,
+			"redirect_uris must be of http on localhost, 127.0.0.1 or [::1]",
+		)
 	case !only(asked.GrantTypes, "authorization_code", aRefreshToken):
-		return asked, refuse(invalidClientMetadata, "grant_types must be of authorization_code and refresh_token")
+		return asked, refuse(
+			invalidClientMetadata,
+			"grant_types must be of authorization_code and refresh_token",
+		)
 	case !only(asked.ResponseTypes, "code"):
 		return asked, refuse(invalidClientMetadata, "response_types must be code")
 	}

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// serveRevocation takes back a token of the client that asks (RFC 7009 §2). With a refresh token the
-// whole sign-in ends (§2.1). A token that is not active any more is as good as revoked (§2.2).
+// serveRevocation takes back a token of the client that asks (RFC 7009 §2). With a refresh token
+// the whole sign-in ends (§2.1). A token that is not active any more is as good as revoked (§2.2).
 func (i *Issuer) serveRevocation(w http.ResponseWriter, r *http.Request) {
 	params, refused := readParameters(w, r)
 	var client Client
@@ -31,6 +31,9 @@ func (i *Issuer) serveRevocation(w http.ResponseWriter, r *http.Request) {
 		refuse(invalidGrant, "the token was issued to another client").write(w)
 	default:
 		expires, _ := claims["exp"].(float64)
-		i.tokens.add(text(claims["jti"]), issued{revoked: true, expires: time.Unix(int64(expires), 0)})
+		i.tokens.add(
+			text(claims["jti"]),
+			issued{revoked: true, expires: time.Unix(int64(expires), 0)},
+		)
 	}
 }

@@ -76,7 +76,8 @@ func (i *Issuer) showSignIn(w http.ResponseWriter, asked grant, params map[strin
 		people = append(people, choice{person.Name, gives, lacks})
 	}
 	showPage(w, http.StatusOK, "signin", "'self' "+back.follows(), map[string]any{
-		"Client": asked.client, "Name": asked.clientName, "Scopes": asked.scopes, "Audience": asked.audience,
+		"Client": asked.client, "Name": asked.clientName, "Scopes": asked.scopes,
+		"Audience":    asked.audience,
 		"RedirectURI": asked.redirectURI,
 		"Action":      i.path + authorizePath, "Params": params, "People": people,
 	})

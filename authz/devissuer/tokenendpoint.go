@@ -271,21 +271,33 @@ func (i *Issuer) authenticate(r *http.Request, params map[string]string) (Client
 	case len(headers) > 1:
 		return Client{}, refuse(invalidRequest, "there is more than one Authorization header")
 	case len(headers) == 1 && secret != "":
-		return Client{}, refuse(invalidRequest, "the client authenticates twice: use either the Authorization header or client_secret in the body")
+		return Client{}, refuse(
+			invalidRequest,
+			"the client authenticates twice: use either the Authorization header or client_secret "+
+				"in the body",
+		)
 	case len(headers) == 1:
 		basicID, basicSecret, ok := basicCredentials(r)
 		if !ok {
-			return unauthenticated("the Authorization header is not HTTP Basic with a form-encoded client_id and client_secret")
+			return unauthenticated(
+				"the Authorization header is not HTTP Basic with a form-encoded client_id and " +
+					"client_secret",
+			)
 		}
 		if id != "" && id != basicID {
-			return Client{}, refuse(invalidRequest, "client_id in the body is not that of the Authorization header")
+			return Client{}, refuse(
+				invalidRequest,
+				"client_id in the body is not that of the Authorization header",
+			)
 		}
 		id, secret = basicID, basicSecret
 	}
 
 	client, known := i.client(id)
 	if id == "" || secret == "" && (!known || client.Secret != "") {
-		return unauthenticated("client_id and client_secret are needed, in the body or as HTTP Basic")
+		return unauthenticated(
+			"client_id and client_secret are needed, in the body or as HTTP Basic",
+		)
 	}
 	if !known || !equalSecrets(client.Secret, secret) {
 		return unauthenticated("client_id is unknown, or client_secret is not its secret")

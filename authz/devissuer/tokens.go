@@ -31,7 +31,10 @@ func (s *tokens) add(id string, t issued) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.byID) >= maxTokens {
-		maps.DeleteFunc(s.byID, func(_ string, t *issued) bool { return !s.now().Before(t.expires) })
+		maps.DeleteFunc(
+			s.byID,
+			func(_ string, t *issued) bool { return !s.now().Before(t.expires) },
+		)
 	}
 	if len(s.byID) >= maxTokens {
 		delete(s.byID, slices.MinFunc(slices.Collect(maps.Keys(s.byID)), func(a, b string) int {
@@ -41,7 +44,8 @@ func (s *tokens) add(id string, t issued) {
 	s.byID[id] = &t
 }
 
-// scopes returns the scopes of a token that a person let a client have. id is its jti, whatever that is.
+// scopes returns the scopes of a token that a person let a client have. id is its jti, whatever
+// that is.
 func (s *tokens) scopes(id any) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
+	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/server/docs"
 	"github.com/oasgate/oasgate/authz/token"
 )
@@ -18,7 +19,7 @@ func withDocs(c *Config) { c.Docs = true }
 
 func TestDocsAreOffByDefault(t *testing.T) {
 	r := start(t, nil)
-	for _, path := range []string{"/docs", "/docs/", "/docs/openapi.json"} {
+	for _, path := range []string{"/docs", "/docs/", "/docs/openapi.json", "/", "/openapi.json"} {
 		wantProblem(t, r.ask(t, http.MethodGet, path), http.StatusNotFound)
 	}
 }
@@ -52,6 +53,67 @@ func TestDocs(t *testing.T) {
 	if policy := r.ask(t, http.MethodGet,
 		healthPath).header.Get("Content-Security-Policy"); policy != "" {
 		t.Errorf("an answer of the API has the page's policy %q", policy)
+	}
+}
+
+// The root leads browsers to the page and gives others an index; the document is where tools look
+// for it. Both give way to operations.
+func TestBesideDocs(t *testing.T) {
+	r := start(t, withDocs)
+	page := r.ask(t, http.MethodGet, "/", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+	if to := page.header.Get("Location"); page.status != 307 || to != "docs/" {
+		t.Errorf("a browser gets %d and %q, want 307 and docs/", page.status, to)
+	}
+	index := r.ask(t, http.MethodGet, "/", "Accept", "*/*")
+	if want := `{"title":"notes","version":"1","docs":"docs/","openapi_json":"docs/openapi.json",` +
+		`"openapi_yaml":"docs/openapi.yaml"}` + "\n"; index.body != want ||
+		!slices.Contains(index.header.Values("Vary"), "Accept") {
+		t.Errorf("the index is %s (Vary: %q), want %s", index.body, index.header["Vary"], want)
+	}
+	wantProblem(t, r.ask(t, http.MethodPost, "/"), http.StatusMethodNotAllowed)
+	for _, path := range []string{"/openapi.json", "/openapi.yaml"} {
+		got, want := r.ask(t, http.MethodGet, path), r.ask(t, http.MethodGet, "/docs"+path)
+		if got.status != 200 || got.body != want.body {
+			t.Errorf("%s is not /docs%s", path, path)
+		}
+		if got := r.ask(t, http.MethodHead, path); got.status != 200 || got.body != "" {
+			t.Errorf("HEAD %s is %d, want 200 and no body", path, got.status)
+		}
+	}
+
+	for path, yields := range map[string][]string{
+		"/":             {"/"},
+		"/{name}":       {"/", "/openapi.json", "/openapi.yaml"},
+		"/openapi.yaml": {"/openapi.yaml"},
+		"/a/{name}":     nil,
+	} {
+		document, err := openapi3.NewLoader().LoadFromData([]byte(`
+openapi: 3.1.0
+info: {title: T, version: "1"}
+paths:
+  ` + path + `:
+    get:
+      security: []
+      responses: {"200": {description: Fine.}}
+`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(path, "{") {
+			document.Paths.Value(path).Parameters = openapi3.Parameters{{
+				Value: openapi3.NewPathParameter("name").WithSchema(openapi3.NewStringSchema()),
+			}}
+		}
+		gate, err := authz.New(authz.Config{Document: document})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, beside := range docs.Beside() {
+			kept := slices.Contains(besideDocs(gate), beside)
+			if kept == slices.Contains(yields, beside) {
+				t.Errorf("with the operation %s, %s is the server's: %v", path, beside, kept)
+			}
+		}
 	}
 }
 

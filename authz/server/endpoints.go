@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"net/http"
+	"regexp"
+	"slices"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/server/docs"
@@ -24,6 +26,7 @@ type endpoints struct {
 	gate   *authz.Gate
 	ready  func(context.Context) error
 	docs   *docs.Docs // nil: off
+	beside []string   // the paths beside the documentation that no operation has
 	issuer Issuer     // nil: none
 }
 
@@ -35,13 +38,28 @@ func (e *endpoints) handler(path string) http.Handler {
 		return e.probe(func(context.Context) error { return nil })
 	case path == readyPath:
 		return e.probe(e.ready)
-	case e.docs != nil && docs.Serves(path):
+	case e.docs != nil && (docs.Serves(path) || slices.Contains(e.beside, path)):
 		return e.docs
 	case e.issuer != nil && e.issuer.Serves(path):
 		return e.issuer
 	}
 	return nil
 }
+
+// besideDocs returns the paths beside the documentation that no operation has. Unlike the server's
+// other paths, they give way to the document.
+func besideDocs(gate *authz.Gate) []string {
+	return slices.DeleteFunc(docs.Beside(), func(path string) bool {
+		return slices.ContainsFunc(gate.Plan().Operations(), func(o authz.Operation) bool {
+			template := regexp.QuoteMeta(gate.BasePath() + o.Path)
+			pattern := parameter.ReplaceAllString(template, "[^/]*")
+			return regexp.MustCompile("^" + pattern + "$").MatchString(path)
+		})
+	})
+}
+
+// parameter is a path parameter in a template after [regexp.QuoteMeta].
+var parameter = regexp.MustCompile(`\\{[^}]*\\}`)
 
 // probe returns a handler that responds 200, or with the error of check.
 func (e *endpoints) probe(check func(context.Context) error) http.HandlerFunc {

@@ -78,7 +78,8 @@ func (s *Server) newGuard(
 	}
 	g := &guard{Gate: gate, verifier: verifier, cancel: cancel}
 	g.own = endpoints{
-		gate: gate, ready: s.readiness(g), docs: page, issuer: s.config.InsecureIssuer,
+		gate: gate, ready: s.readiness(g), docs: page, beside: besideDocs(gate),
+		issuer: s.config.InsecureIssuer,
 	}
 	api, err := s.config.Routes(gate)
 	if err == nil && api == nil {
@@ -149,7 +150,7 @@ func (s *Server) newDocs(
 	config := docs.Config{
 		Document: s.config.Document, Source: s.config.Source,
 		Resource: s.config.Resource, Logger: s.config.Logger,
-		BasePath: gate.PublicPath(),
+		BasePath: gate.PublicPath(), Plan: gate.Plan(),
 		Refuse:   gate.WriteProblem, InsecureClients: s.config.InsecureClients,
 		Discover: func(ctx context.Context, issuer string) (authorize, token string, err error) {
 			found, err := oauthclient.Discover(ctx, nil, issuer)
@@ -165,7 +166,10 @@ func (s *Server) newDocs(
 		return scopes
 	}
 	for _, issuer := range issuers {
-		shown := docs.Issuer{URL: issuer.URL, Audience: issuer.Audiences[0]}
+		shown := docs.Issuer{
+			URL: issuer.URL, Audience: issuer.Audiences[0],
+			DPoP: issuer.DPoP == token.DPoPRequired,
+		}
 		config.Issuers = append(config.Issuers, shown)
 	}
 	return docs.New(ctx, config)

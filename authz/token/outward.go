@@ -11,33 +11,47 @@ import (
 //
 // Names are undone where a claim of ScopeClaims is called scope, scopes or scp. The values of other
 // claims, such as roles or a user's number, are not for clients to ask for; scopes then keep their
-// names.
+// names. Where there are claims of both kinds, a name of ScopeNames that stands for several scopes
+// is taken for a role.
 func (i Issuer) ScopesToRequest(scopes []string) []string {
-	if i.ScopePrefix == "" && len(i.ScopeNames) == 0 || !i.scopesOnRequest() {
+	requested, others := i.claimKinds()
+	if i.ScopePrefix == "" && len(i.ScopeNames) == 0 || !requested {
 		return scopes
 	}
 	all := []string{}
 	for _, scope := range scopes {
-		if value, ok := i.valueFor(scope); ok && !slices.Contains(all, i.ScopePrefix+value) {
+		if value, ok := i.valueFor(scope, others); ok &&
+			!slices.Contains(all, i.ScopePrefix+value) {
 			all = append(all, i.ScopePrefix+value)
 		}
 	}
 	return all
 }
 
-func (i Issuer) scopesOnRequest() bool {
-	return len(i.ScopeClaims) == 0 || slices.ContainsFunc(i.ScopeClaims, func(pointer string) bool {
-		name := pointer[strings.LastIndexByte(pointer, '/')+1:]
-		return name == "scope" || name == "scopes" || name == "scp"
-	})
+// claimKinds reports whether the scope claims hold what clients have requested, and what others
+// have assigned.
+func (i Issuer) claimKinds() (requested, others bool) {
+	for _, pointer := range i.ScopeClaims {
+		pointer = strings.ReplaceAll(pointer, "~1", "/") // RFC 6901 §3: a claim's name may be a URL
+		switch pointer[strings.LastIndexByte(pointer, '/')+1:] {
+		case "scope", "scopes", "scp":
+			requested = true
+		default:
+			others = true
+		}
+	}
+	return requested || len(i.ScopeClaims) == 0, others
 }
 
 // valueFor returns the value of the scope claims, without the prefix, that grants the scope and the
-// fewest others.
-func (i Issuer) valueFor(scope string) (value string, ok bool) {
+// fewest others. withRoles: names that stand for several scopes may be roles.
+func (i Issuer) valueFor(scope string, withRoles bool) (value string, ok bool) {
 	fewest := 0
 	for _, name := range slices.Sorted(maps.Keys(i.ScopeNames)) {
 		granted := strings.Split(i.ScopeNames[name], " ")
+		if withRoles && len(granted) > 1 {
+			continue
+		}
 		if slices.Contains(granted, scope) && (!ok || len(granted) < fewest) {
 			value, ok, fewest = name, true, len(granted)
 		}
@@ -63,6 +77,9 @@ func (p *Principal) ScopesToRequest(scopes []string) []string {
 func (v *Verifier) ScopesToRequest(token string, scopes []string) (names []string, certain bool) {
 	if i := v.claimed(token); i != nil {
 		return i.ScopesToRequest(scopes), true
+	}
+	if len(v.configured) == 0 || v.resolver != nil {
+		return scopes, false
 	}
 	for n, i := range v.configured {
 		next := i.ScopesToRequest(scopes)

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -105,6 +106,23 @@ func TestCallDev(t *testing.T) {
 		t.Errorf("the list of at most 2 is %q: want the two newest", list.stdout)
 	}
 
+	// As a person, with the scopes that are asked for, and for programs.
+	got := call("", "createMessage", "--body", `{"text":"of a person"}`, "--as", "alice")
+	if got.code != 0 || !strings.Contains(got.stdout, `"subject":"alice"`) {
+		t.Errorf("as alice: %+v: want a message of hers", got)
+	}
+	var shown struct {
+		Status  int
+		Headers http.Header
+		Body    struct{ Type string }
+	}
+	asJSON := call("", "listMessages", "--scope", "write:messages", "--json")
+	if err := json.Unmarshal([]byte(asJSON.stdout), &shown); err != nil || asJSON.code != 1 ||
+		shown.Status != 403 || !strings.HasSuffix(shown.Body.Type, "#insufficient-scope") ||
+		shown.Headers.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("with --scope and --json: %+v (%v): want a 403 in one JSON object", asJSON, err)
+	}
+
 	if got := call("", "deleteMessage", "--id", id, "--if-match", `"7"`); got.code != 1 ||
 		got.stdout != "" ||
 		!strings.Contains(got.stderr, `"status":412`) ||
@@ -135,6 +153,10 @@ func TestCallDev(t *testing.T) {
 		{"a parameter without its flag", []string{"getMessage", "x"}, 2, "argument 3 after the operation is not a flag"},
 		{"a secret as an argument", []string{"getPublic", "--client-secret=hunter2"}, 2, "not defined: -client-secret: see"},
 		{"a client that there is not", []string{"getPrivate", "--client", "other"}, 2, `--client is "other": expected full or none`},
+		{"a person without the scope", []string{"createMessage", "--body", `{"text":"x"}`, "--as", "bob"}, 1, "returned 403 Forbidden"},
+		{"a person that there is not", []string{"getPrivate", "--as", "carol"}, 2, `--as is "carol": expected alice or bob`},
+		{"a person and a client", []string{"getPrivate", "--as", "bob", "--client", "none"}, 2, "--as and --client are both given"},
+		{"a form where none belongs", []string{"createMessage", "--form", "a=b"}, 2, "not defined: -form"},
 		{"a file that there is not", []string{"createMessage", "--body", "@none.json"}, 2, "none.json"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -230,6 +252,52 @@ func TestCallServe(t *testing.T) {
 	}
 }
 
+// An issuer that writes scopes in its own way is asked in that way: as the file of serve says, or
+// as --scope does.
+func TestCallAsksByTheIssuersNames(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2-and-some-more"
+	scopes := []string{"api://app/read:messages", "api://app/.default"}
+	issuer, err := devissuer.Start(devissuer.Config{
+		Audiences: []string{audience}, Scopes: scopes,
+		Clients: []devissuer.Client{{ID: "caller", Secret: secret, Scopes: scopes}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	file := filepath.Join(t.TempDir(), "issuers.yaml")
+	text := fmt.Sprintf("issuers:\n  - url: %s\n    audiences: [%s]\n    scope_prefix: api://app/\n",
+		issuer.URL(), audience)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startListed(t, file)
+	for _, test := range []struct {
+		name   string
+		args   []string
+		code   int
+		output string
+	}{
+		{"by the file", []string{"--config", file}, 0, scopedGreeting},
+		{"without it", nil, 1, "invalid_scope"},
+		{"as given", []string{"--scope", "api://app/read:messages"}, 0, scopedGreeting},
+		{"as given, beside the file", []string{"--config", file, "--scope", "api://app/.default"}, 1, "403"},
+		{"an issuer that is not in the file", []string{"--config", file, "--issuer", "https://other.example/"}, 2, "does not list"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			args := append([]string{"getPrivateScoped", "--url", p.url, "--issuer", issuer.URL(),
+				"--audience", audience, "--client-id", "caller"}, test.args...)
+			got := callProgram(t,
+				invocation{args: args, env: []string{"OASGATE_CLIENT_SECRET=" + secret}}, "")
+			if got.code != test.code || !strings.Contains(got.stdout+got.stderr, test.output) {
+				t.Errorf("exit code %d, stdout %q, stderr %q: want %d and %q",
+					got.code, got.stdout, got.stderr, test.code, test.output)
+			}
+		})
+	}
+}
+
 // What a server says in refusing is shown to a person, whose terminal must not take orders from it.
 func TestCallShowsNoControlCharacters(t *testing.T) {
 	t.Parallel()
@@ -269,8 +337,10 @@ func TestCallHelp(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{nil, []string{"Usage: oasgate call <operation>", "  listMessages ", "GET /api/messages ", "token with read:messages, or read:messages:all", "public"}},
+		{nil, []string{"Usage: oasgate call <operation>", "  listMessages ", "GET /api/messages\n", "token with read:messages, or read:messages:all", "public"}},
 		{[]string{"--help"}, []string{"Usage: oasgate call <operation>", "  getPublic "}},
+		{[]string{"--url", "http://localhost:1"}, []string{"Usage: oasgate call <operation>", "  getPublic "}},
+		{[]string{"--json"}, []string{`"operation": "getPublic",`, `"access": "token with read:messages, or read:messages:all"`}},
 		{[]string{"listMessages", "--help"}, []string{"GET /api/messages: Lists messages", "Access: token with read:messages", "--limit <integer>", "--cursor <string>", "--dpop", "[OASGATE_ISSUER]", "-i, --include"}},
 		{[]string{"replaceMessage", "-h"}, []string{"--id <string>", "(path, required)", "--if-match <string>", "--body"}},
 	} {
@@ -279,6 +349,11 @@ func TestCallHelp(t *testing.T) {
 		for _, want := range test.want {
 			if !strings.Contains(got.stdout, want) {
 				t.Errorf("call %v does not say %q", test.args, want)
+			}
+		}
+		for line := range strings.Lines(got.stdout) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+				t.Errorf("call %v prints a line of %d columns: %s", test.args, n, line)
 			}
 		}
 		if got.code != 0 || got.stderr != "" || strings.Contains(got.stdout, "hunter2") {

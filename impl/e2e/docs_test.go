@@ -364,18 +364,13 @@ func TestBrowserDocsOfManyOperations(t *testing.T) {
 		found(operation("op599")+`//button[contains(@class, "try-out__btn")]`))
 
 	measure("/stock") // the first pays for the browser's own start
-	var ours, theirs time.Duration
-	for i := range 2 {
-		o, s := measure("/docs/"), measure("/stock")
-		if i == 0 || o < ours {
-			ours = o
-		}
-		if i == 0 || s < theirs {
-			theirs = s
-		}
+	// The minima of pairs in one run: what else the machine does makes a page slower, never faster.
+	ours, theirs := measure("/docs/"), measure("/stock")
+	for pairs := 1; pairs < 10 && (pairs < 3 || ours > theirs); pairs++ {
+		ours, theirs = min(ours, measure("/docs/")), min(theirs, measure("/stock"))
 	}
 	t.Logf("600 operations: interactive after %s, Swagger UI alone after %s", ours, theirs)
-	if ours > theirs*5/4 { // what differs between two runs of one page
+	if ours > theirs {
 		t.Errorf("600 operations: interactive after %s, Swagger UI alone after %s", ours, theirs)
 	}
 }

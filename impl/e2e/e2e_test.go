@@ -155,7 +155,7 @@ func TestDevAtItsOwnAddress(t *testing.T) {
 	if p.url = banner.api; p.url != "http://localhost:3010" {
 		t.Errorf("dev says that it is at %s: want http://localhost:3010", p.url)
 	}
-	if line, want := banner.commands["get a token:"], "TOKEN=$(go run . token)"; line != want {
+	if line, want := banner.commands["get a token:"], "TOKEN=$("+program+" token)"; line != want {
 		t.Errorf("the banner's line is %q: want %q, for where dev is need not be said", line, want)
 	}
 	wantServed(t, p.get(t, scoped.path(t), p.token(t)))

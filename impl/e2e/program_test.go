@@ -32,15 +32,8 @@ const devSecret = "for-development-only"
 // devAudience is what the tokens of dev are for.
 const devAudience = "https://quickstarts/api"
 
-// program is where TestMain has built it. Beside it is `go`, which stands in for `go run .` in
-// lines of the banner.
+// program is where TestMain has built it.
 var program string
-
-const goRun = `#!/bin/sh
-[ "$1 $2" = "run ." ] || exit 99
-shift 2
-exec "${0%/*}/oasgate" "$@"
-`
 
 func withProgram(run func() int) int {
 	dir, err := os.MkdirTemp("", "oasgate")
@@ -50,10 +43,6 @@ func withProgram(run func() int) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "oasgate")
-	if err := os.WriteFile(filepath.Join(dir, "go"), []byte(goRun), 0o700); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	build := []string{"build", "-o", program}
 	if info, ok := debug.ReadBuildInfo(); ok &&
 		slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
@@ -393,8 +382,7 @@ func (p *process) readBanner(t *testing.T) banner {
 	return found
 }
 
-// shell runs lines of the banner as they are, but for `go run .`, which is the program that is
-// built already.
+// shell runs lines of the banner as they are, in another folder.
 func (p *process) shell(t *testing.T, lines ...string) string {
 	t.Helper()
 	for _, tool := range []string{"sh", "curl", "sed"} {
@@ -406,8 +394,7 @@ func (p *process) shell(t *testing.T, lines ...string) string {
 	}
 	command := exec.CommandContext(t.Context(), "sh", "-c", strings.Join(lines, "\n"))
 	command.Dir = t.TempDir()
-	command.Env = environment("PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"),
-		"no_proxy=localhost")
+	command.Env = environment("no_proxy=localhost")
 	stdout, err := command.Output()
 	if err != nil {
 		t.Errorf("%q: %v", lines, err)

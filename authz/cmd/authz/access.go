@@ -168,7 +168,10 @@ func (a access) within(other access) bool {
 func (a access) beyond(other access) (needs []need) {
 	for _, n := range a.needs {
 		for _, has := range a.holders(n, other.granted) {
-			if !slices.ContainsFunc(other.needs, func(o need) bool { return other.granted.within(o, has) }) {
+			if !slices.ContainsFunc(
+				other.needs,
+				func(o need) bool { return other.granted.within(o, has) },
+			) {
 				needs = append(needs, has)
 			}
 		}
@@ -177,8 +180,8 @@ func (a access) beyond(other access) (needs []need) {
 }
 
 // holders returns what the callers have whom a need admits: the need itself, and, in place of each
-// scope, the scopes that imply it. Those that imply it for other as well are left out: their holders
-// have more to other than the need does.
+// scope, the scopes that imply it. Those that imply it for other as well are left out: their
+// holders have more to other than the need does.
 func (a access) holders(n need, other grants) []need {
 	all := []need{{}}
 	for _, wanted := range n {

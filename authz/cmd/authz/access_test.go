@@ -433,7 +433,12 @@ func TestAccessInWords(t *testing.T) {
 // TestWeakerIsExactWithImplications compares policies under one set of implications with policies
 // under another, by asking every caller.
 func TestWeakerIsExactWithImplications(t *testing.T) {
-	relations := []map[string][]string{nil, {"c": {"a"}}, {"c": {"b"}, "b": {"a"}}, {"a": {"b", "c"}}}
+	relations := []map[string][]string{
+		nil,
+		{"c": {"a"}},
+		{"c": {"b"}, "b": {"a"}},
+		{"a": {"b", "c"}},
+	}
 	var operations []operation
 	var admitted []uint
 	for _, relation := range relations {
@@ -451,10 +456,19 @@ func TestWeakerIsExactWithImplications(t *testing.T) {
 					alternatives = append(alternatives, `{"t": `+string(scopes)+`}`)
 				}
 			}
-			paths = append(paths, fmt.Sprintf(`"/%d": {"get": {"security": [%s], "responses": {}}}`, set, strings.Join(alternatives, ",")))
+			paths = append(
+				paths,
+				fmt.Sprintf(
+					`"/%d": {"get": {"security": [%s], "responses": {}}}`,
+					set,
+					strings.Join(alternatives, ","),
+				),
+			)
 		}
-		doc, err := openapi3.NewLoader().LoadFromData([]byte(`{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {` +
-			strings.Join(paths, ",") + `}, "components": {"securitySchemes": {"t": {"type": "http", "scheme": "bearer",
+		doc, err := openapi3.NewLoader().
+			LoadFromData([]byte(`{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {` +
+				strings.Join(paths, ",") +
+				`}, "components": {"securitySchemes": {"t": {"type": "http", "scheme": "bearer",
 			"x-scopes": {"a": "", "b": "", "c": ""}` + implies + `}}}}`))
 		if err != nil {
 			t.Fatal(err)
@@ -479,9 +493,17 @@ func TestWeakerIsExactWithImplications(t *testing.T) {
 	}
 	for i := range operations {
 		for j := range operations {
-			if got, want := operations[i].access.within(operations[j].access), admitted[i]&^admitted[j] == 0; got != want {
-				t.Fatalf("%v (%v) within %v (%v) is %v, expected %v", operations[i].access, operations[i].Alternatives,
-					operations[j].access, operations[j].Alternatives, got, want)
+			want := admitted[i]&^admitted[j] == 0
+			if got := operations[i].access.within(operations[j].access); got != want {
+				t.Fatalf(
+					"%v (%v) within %v (%v) is %v, expected %v",
+					operations[i].access,
+					operations[i].Alternatives,
+					operations[j].access,
+					operations[j].Alternatives,
+					got,
+					want,
+				)
 			}
 		}
 		// A client that asks for one of the sets is admitted, and no set can be smaller.
@@ -525,13 +547,17 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 	for _, o := range describe(implying, credentials(implying)) {
 		words = append(words, o.access.String())
 	}
-	if want := []string{"token with all (or admin) and write", "token with read (or admin or all)"}; !slices.Equal(words, want) {
+	want := []string{"token with all (or admin) and write", "token with read (or admin or all)"}
+	if !slices.Equal(words, want) {
 		t.Errorf("access is %q, expected %q", words, want)
 	}
 	changes := compare(plain, implying).Changes
 	if len(changes) != 2 || changes[0].Change != weakened || changes[1].Change != weakened ||
 		!slices.Equal(changes[1].Gains, []string{"token with admin"}) || changes[1].Tightens {
-		t.Errorf("changes are %+v, expected both operations to be weakened, and GET /read to gain admin", changes)
+		t.Errorf(
+			"changes are %+v, expected both operations to be weakened, and GET /read to gain admin",
+			changes,
+		)
 	}
 	for _, c := range compare(implying, plain).Changes {
 		if c.Change != tightened {
@@ -543,6 +569,9 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 	}
 	defaults := doc(", x-authz-default-scopes: [read]")
 	if changes := compare(plain, defaults).Changes; len(changes) != 0 {
-		t.Errorf("changes are %+v, expected none: which scopes clients start with admits nobody", changes)
+		t.Errorf(
+			"changes are %+v, expected none: which scopes clients start with admits nobody",
+			changes,
+		)
 	}
 }

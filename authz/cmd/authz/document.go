@@ -64,14 +64,35 @@ func (t *tool) read(
 		}
 		loader.IncludeOrigin = false // the lines are those of the result
 	}
-	// The pruned text goes to the loader too, and not to encoding/json: that one matches names
-	// without regard to case, and a document in which it reads a Security that the server does not
-	// would pass.
-	doc, err := loader.LoadFromDataWithPath(needed.prune(data), from.root)
+	doc, err := loadData(loader, needed.prune(data), from.root)
 	if err != nil && name != standardInput { // which can be read once
 		err = findBrokenRefs(from, err)
 	}
 	return doc, err
+}
+
+// loadData loads a document and what it refers to. Only files that it refers to are read by the
+// loader's own parser, which has no hook for another one.
+func loadData(loader *openapi3.Loader, data []byte, root *url.URL) (*openapi3.T, error) {
+	if !isJSON(data) {
+		return loader.LoadFromDataWithPath(data, root)
+	}
+	node, err := parseJSON(data)
+	if err != nil { // no JSON, or with a member twice: the loader says what is wrong, or takes it
+		return loader.LoadFromDataWithPath(data, root)
+	}
+	// The loader gets to know the document, for files that refer back to it, before its contents.
+	doc, err := loader.LoadFromDataWithPath([]byte("{}"), root)
+	if err != nil {
+		return nil, err
+	}
+	if err := node.Decode(doc); err != nil {
+		return nil, err
+	}
+	if loader.IncludeOrigin {
+		setPlaces(doc, node, root.String())
+	}
+	return doc, loader.ResolveRefsIn(doc, root)
 }
 
 // applyOverlays applies the overlays of --overlay. A revision from before an overlay existed had
@@ -129,12 +150,6 @@ func describe(doc *openapi3.T, credential func(scheme string) string) []operatio
 // credentials says what the schemes of a document ask for.
 func credentials(doc *openapi3.T) func(scheme string) string {
 	return func(scheme string) string { return credential(doc, scheme) }
-}
-
-// faults returns everything that would keep a document from being served.
-func faults(doc *openapi3.T) []*authz.Fault {
-	_, err := authz.Compile(doc)
-	return faultsOf(err)
 }
 
 // securityFaults returns the faults of who may call what.

@@ -373,7 +373,8 @@ func (c *initCommand) faults(r *repository) (all []string) {
 	add := func(f *authz.Fault) {
 		where, at := name, f.At
 		if item := r.document.Paths.Value(f.Path); at == nil && item != nil {
-			if o := item.GetOperation(f.Method); o != nil && o.Origin != nil { // none with an overlay
+			// An overlay leaves no origin.
+			if o := item.GetOperation(f.Method); o != nil && o.Origin != nil {
 				at = o.Origin.Key
 			}
 		}
@@ -382,7 +383,8 @@ func (c *initCommand) faults(r *repository) (all []string) {
 		}
 		all = append(all, where+": "+strings.TrimPrefix(f.Error(), "openapi: "))
 	}
-	for _, f := range faults(r.document) {
+	_, err := authz.Compile(r.document)
+	for _, f := range faultsOf(err) {
 		add(f)
 	}
 	if all != nil {

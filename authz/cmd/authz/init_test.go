@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -105,6 +107,32 @@ paths:
       responses: {"204": {description: Gone.}}
 `
 
+// keyed states no security itself: its overlay does, with a token, a key and a password.
+var keyed = map[string]string{
+	"api/openapi.yaml": `openapi: 3.1.0
+info: {title: Keys, version: "1"}
+paths:
+  /keys:
+    get: {operationId: listKeys, responses: {"200": {description: Keys., content: {application/json: {schema: {type: array, items: {type: string}}}}}}}
+    post: {operationId: addKey, responses: {"204": {description: Added.}}}
+`,
+	"api/security.yaml": `overlay: 1.0.0
+info: {title: Security, version: "1"}
+actions:
+  - target: $
+    update:
+      components:
+        securitySchemes:
+          bearerAuth: {type: http, scheme: bearer, x-scopes: {"read:keys": Read keys}}
+          key: {type: apiKey, in: query, name: key, x-scopes: {admin: Administer}}
+          basic: {type: http, scheme: basic}
+  - target: $.paths['/keys'].get
+    update: {security: [{bearerAuth: ["read:keys"]}, {key: []}]}
+  - target: $.paths['/keys'].post
+    update: {security: [{bearerAuth: [], key: [admin]}, {basic: []}]}
+`,
+}
+
 // TestInitWritesWhatWorks: from nothing to a green go test ./..., for each document and router. It
 // builds programs, and may need the module proxy.
 func TestInitWritesWhatWorks(t *testing.T) {
@@ -120,6 +148,7 @@ func TestInitWritesWhatWorks(t *testing.T) {
 		"own":   {"api/openapi.yaml": string(own)},
 		"clash": {"api/openapi.yaml": clashing},
 		"parts": parts,
+		"keyed": keyed,
 	} {
 		for _, router := range []string{"echov4", "echov5", "std"} {
 			t.Run(name+"/"+router, func(t *testing.T) {
@@ -127,13 +156,16 @@ func TestInitWritesWhatWorks(t *testing.T) {
 				args := "--module example.com/acme/" + name +
 					" --document api/openapi.yaml --replace " + library + " --router " + router +
 					" made"
-				if name == "own" {
+				switch name {
+				case "own":
 					args += " --examples"
+				case "keyed":
+					args += " --overlay=api/security.yaml"
 				}
 				if code, stdout, stderr := initIn(t, files, args); code != 0 {
 					t.Fatalf("init: %s%s", stdout, stderr)
 				}
-				if name != "own" {
+				if name != "own" && name != "keyed" {
 					writeTest(t, "made/allowed_test.go", allowedIs501)
 				}
 				writeTest(
@@ -457,5 +489,106 @@ func TestBundle(t *testing.T) {
 	if strings.Contains(out.String(), ".yaml") ||
 		!strings.Contains(out.String(), `"operationId": "addUser"`) {
 		t.Errorf("the bundle is\n%s", out.String())
+	}
+}
+
+// TestInitOverlay: an overlay is part of the folder from then on.
+func TestInitOverlay(t *testing.T) {
+	t.Chdir(t.TempDir())
+	made := "--module example.com/acme/keyed --document api/openapi.yaml --dry-run --replace " +
+		libraryFolder(t) + " made"
+	files := maps.Clone(keyed)
+	files["api/other.yaml"] = keyed["api/security.yaml"]
+	if code, _, stderr := initIn(t, files, made); code != found ||
+		!strings.Contains(stderr, "no security is stated") {
+		t.Errorf("without the overlay: exit code %d, %s", code, stderr)
+	}
+	both := "--overlay=api/security.yaml,api/other.yaml "
+	if code, _, stderr := initIn(t, nil, both+made); code != unable ||
+		!strings.Contains(stderr, "put their actions into one") {
+		t.Errorf("two overlays: exit code %d, %s", code, stderr)
+	}
+	code, stdout, stderr := initIn(t, nil, "--overlay=api/security.yaml "+made)
+	if code != allWell || !strings.Contains(stdout, "security.yaml") {
+		t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	config, err := (&repository{Server: servers["std"], Overlay: "security.yaml"}).
+		fill("oapi-codegen.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = map[string]string{
+		"made/.oapi-codegen.yaml": string(config),
+		"made/openapi.yaml":       keyed["api/openapi.yaml"],
+		"made/security.yaml":      keyed["api/security.yaml"],
+	}
+	made = strings.Replace(made, "--document api/openapi.yaml ", "", 1)
+	if code, stdout, stderr := initIn(t, files, made); code != allWell {
+		t.Errorf("again: exit code %d: %s%s", code, stdout, stderr)
+	}
+	if code, _, stderr := initIn(t, nil, "--overlay=api/other.yaml "+made); code != unable ||
+		!strings.Contains(stderr, "does not name it") {
+		t.Errorf("another overlay: exit code %d, %s", code, stderr)
+	}
+}
+
+// TestInitGeneratesAsWeDo: the options that init writes are those that this repository uses.
+func TestInitGeneratesAsWeDo(t *testing.T) {
+	r := &repository{Server: servers["echov4"]}
+	written, err := r.fill("oapi-codegen.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := readConfig([]byte(read(t, libraryFolder(t)+"/.oapi-codegen.yaml")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := readConfig(written)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(ours, theirs) {
+		t.Errorf("init writes %+v, expected %+v", theirs, ours)
+	}
+}
+
+// TestInitPublicDocuments: from public documents, with their overlays, to a green go test ./....
+func TestInitPublicDocuments(t *testing.T) {
+	folder := os.Getenv("OASGATE_TEST_DOCUMENTS")
+	if folder == "" {
+		t.Skip("OASGATE_TEST_DOCUMENTS is not set: expected a folder of OpenAPI documents; " +
+			".ci/full fetches some")
+	}
+	library := libraryFolder(t)
+	overlays, err := filepath.Glob(library + "/authz/testdata/public/*.overlay.yaml")
+	if err != nil || len(overlays) == 0 {
+		t.Fatalf("no overlays: %v", err)
+	}
+	for _, overlay := range overlays {
+		name := strings.TrimSuffix(filepath.Base(overlay), ".overlay.yaml")
+		document := filepath.Join(folder, name+".json")
+		t.Run(name, func(t *testing.T) {
+			if _, err := os.Stat(document); err != nil {
+				t.Skip("the folder does not have it")
+			}
+			t.Chdir(t.TempDir())
+			args := "--module example.com/acme/api --document " + document +
+				" --overlay=" + overlay + " --replace " + library + " made"
+			if code, stdout, stderr := initIn(t, nil, args); code != allWell {
+				t.Fatalf("init: %s%s", stdout, stderr)
+			}
+			for _, command := range []string{"go generate ./...", "go vet ./...", "go test ./..."} {
+				before := read(t, "made/gen/api.gen.go")
+				args := strings.Fields(command)
+				c := exec.CommandContext(t.Context(), args[0], args[1:]...)
+				c.Dir = "made"
+				if said, err := c.CombinedOutput(); err != nil {
+					t.Fatalf("%s: %v\n%s", command, err, said)
+				}
+				if read(t, "made/gen/api.gen.go") != before {
+					t.Error("go generate does not generate what init has written")
+				}
+			}
+		})
 	}
 }

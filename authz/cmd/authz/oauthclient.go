@@ -11,9 +11,11 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/oauth2"
 
+	"github.com/oasgate/oasgate/authz/authztest"
 	"github.com/oasgate/oasgate/authz/client"
 )
 
@@ -31,7 +33,7 @@ type issued struct {
 	err    error
 }
 
-// errNotGiven has the kit skip a case.
+// errNotGiven makes the kit skip a case.
 var errNotGiven = fmt.Errorf(
 	"the issuer does not give this client such a token: %w",
 	errors.ErrUnsupported,
@@ -95,7 +97,53 @@ func (c *oauthClient) request(ctx context.Context, scopes []string) *issued {
 	return &issued{token, scopes, nil}
 }
 
-// keySet returns the keys of an issuer, by way of OpenID Connect Discovery 1.0 §4.
+// boundTokens returns what gets tokens that are bound to the key of a client (RFC 9449 §5).
+func boundTokens(config client.Config, now func() time.Time) func(
+	context.Context, []string, authztest.ProofKey) (string, error) {
+	config.DPoP = true // so that it expects such a token; the transport puts the kit's proof
+	caller := &oauthClient{config: config, asked: map[string]*issued{}}
+	return func(ctx context.Context, scopes []string, key authztest.ProofKey) (string, error) {
+		caller.config.HTTPClient = patient()
+		caller.config.HTTPClient.Transport = &provingTransport{key: key, now: now}
+		return caller.sufficient(ctx, scopes)
+	}
+}
+
+// provingTransport sends requests with a DPoP proof, and once more if the server asks for a nonce
+// (RFC 9449 §8).
+type provingTransport struct {
+	key   authztest.ProofKey
+	now   func() time.Time
+	nonce string
+}
+
+func (p *provingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := p.send(r)
+	if err != nil {
+		return nil, err
+	}
+	nonce := response.Header.Get("DPoP-Nonce")
+	if nonce == "" || nonce == p.nonce || response.StatusCode < 400 || r.GetBody == nil {
+		return response, nil
+	}
+	p.nonce = nonce
+	again := r.Clone(r.Context())
+	if again.Body, err = r.GetBody(); err != nil {
+		return response, nil
+	}
+	response.Body.Close()
+	return p.send(again)
+}
+
+func (p *provingTransport) send(r *http.Request) (*http.Response, error) {
+	sent := r.Clone(r.Context())
+	at := *r.URL
+	at.RawQuery = ""
+	sent.Header.Set("DPoP", p.key.Proof(r.Method, at.String(), "", p.nonce, p.now()))
+	return http.DefaultTransport.RoundTrip(sent)
+}
+
+// keySet returns the keys of an issuer, found by OpenID Connect Discovery 1.0 §4.
 func keySet(ctx context.Context, caller *http.Client, issuer string) ([]byte, error) {
 	var discovery struct {
 		KeySet string `json:"jwks_uri"`

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oasgate/oasgate/authz"
@@ -36,14 +37,21 @@ type probeCommand struct {
 	OtherClientID     string `env:"OASGATE_OTHER_CLIENT_ID" help:"A second client, for operations whose objects belong to the client that made them (x-authz-owner: subject)."`
 	OtherClientSecret string `env:"OASGATE_OTHER_CLIENT_SECRET" help:"Its secret."`
 
-	Credentials string `help:"YAML file of credentials by security scheme, for schemes that do not take access tokens: a key, or user:password."`
+	DPoP     bool   `name:"dpop" help:"Also try tokens that are bound to a key (RFC 9449), for servers that take them. The client gets them with a proof."`
+	Resource string `help:"Where the document's paths begin, as DPoP proofs name it. Default: --url."`
+
+	Key         map[string]string `mapsep:"none" sep:"none" help:"API key of a security scheme, as scheme=key; may be repeated. Better in --credentials: arguments end up in histories."`
+	User        string            `env:"OASGATE_PROBE_USER" help:"User name and password of the http basic schemes, as user:password."`
+	Credentials string            `help:"YAML file of credentials by security scheme, for schemes that do not take access tokens: a key, or user:password."`
 
 	Only    []string          `help:"Run only these cases: operationIds or names of cases, with * for anything, separated by commas."`
 	Workers int               `default:"1" help:"Cases to run at a time. Default: 1."`
 	Header  map[string]string `mapsep:"none" sep:"none" help:"Header for every request, as Name=value; may be repeated."`
 	Format  string            `enum:"text,json,junit" default:"text" help:"Output: text (default), json or junit."`
 
-	Writes      bool `help:"Also run operations that may write, that is all but GET and HEAD. Without it, these are only sent requests that must be refused."`
+	Writes          bool `help:"Also run operations that may write, that is all but GET and HEAD. Without it, these are only sent requests that must be refused."`
+	IgnoreResponses bool `help:"Do not compare answers with what the document describes."`
+
 	OnlyRFC6750 bool `name:"only-rfc6750" help:"Check answers by RFC 6750 alone, for servers that this library does not guard: no problem documents, Cache-Control, realm and scope are expected."`
 }
 
@@ -54,6 +62,7 @@ type probeReport struct {
 	Failed  int            `json:"failed"`
 	Skipped int            `json:"skipped"`
 	Cases   []probedResult `json:"cases"`
+	Notes   []string       `json:"notes"` // by what answers were judged
 }
 
 type probedResult struct {
@@ -86,7 +95,7 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	others, err := c.credentials()
+	others, err := c.credentials(doc)
 	if err != nil {
 		return err
 	}
@@ -94,7 +103,8 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 		Credentials: others,
 		Document:    doc, URL: strings.TrimSuffix(c.URL, "/"), OnlyRFC6750: c.OnlyRFC6750,
 		Now: t.now, Skip: c.skip,
-		Header: header, Workers: c.Workers,
+		Header: header, Workers: c.Workers, Resource: c.Resource,
+		IgnoreResponses: c.IgnoreResponses,
 	}
 	if c.ScopePrefix != "" {
 		target.ScopesToRequest = token.Issuer{ScopePrefix: c.ScopePrefix}.ScopesToRequest
@@ -110,16 +120,9 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	report := c.report(results)
-	if report.Failed > 0 &&
-		!slices.ContainsFunc(
-			report.Cases,
-			func(c probedResult) bool { return c.Status != 0 && c.Status != http.StatusNotFound },
-		) {
-		return fmt.Errorf(
-			"every answer is 404: is %s where the paths of %s begin?",
-			c.URL,
-			c.Document,
-		)
+	if report.Failed > 0 && report.nothingFound() {
+		return fmt.Errorf("every answer is 404: is %s where the paths of %s begin?", c.URL,
+			c.Document)
 	}
 	if len(report.Cases) == 0 {
 		return fmt.Errorf("--only: no case matches %s", strings.Join(c.Only, ", "))
@@ -130,7 +133,7 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	case c.Format == "junit":
 		err = t.out.junit(report)
 	default:
-		t.out.writeProbe(report, c.OnlyRFC6750)
+		t.out.writeProbe(report)
 	}
 	if err == nil && report.Failed > 0 {
 		return errFound
@@ -175,21 +178,38 @@ func (c *probeCommand) header() (http.Header, error) {
 	return header, nil
 }
 
-// credentials returns those of --credentials. Which roles each has is not known, so that only cases
-// that demand none can use them.
-func (c *probeCommand) credentials() (map[string]authztest.Credential, error) {
-	if c.Credentials == "" {
-		return nil, nil
+// credentials returns those of --key, --user and --credentials, by scheme. Which roles each has is
+// not known, so that only cases that demand none can use them.
+func (c *probeCommand) credentials(doc *openapi3.T) (map[string]authztest.Credential, error) {
+	given := map[string]string{}
+	if c.Credentials != "" {
+		text, err := os.ReadFile(c.Credentials)
+		if err != nil {
+			return nil, fmt.Errorf("--credentials: %w", err)
+		}
+		if yaml.Unmarshal(text, &given) != nil { // the error would repeat some of it
+			return nil, fmt.Errorf("--credentials: %s: expected a YAML map of security schemes to "+
+				"credentials", c.Credentials)
+		}
 	}
-	text, err := os.ReadFile(c.Credentials)
-	if err != nil {
-		return nil, fmt.Errorf("--credentials: %w", err)
+	for scheme, key := range c.Key {
+		if s := declaredScheme(doc, scheme); s == nil || s.Type != "apiKey" {
+			return nil, fmt.Errorf("--key: %s is not a security scheme of type apiKey", scheme)
+		}
+		given[scheme] = key
 	}
-	var given map[string]string
-	if yaml.Unmarshal(text, &given) != nil { // the error would repeat some of it
-		return nil,
-			fmt.Errorf("--credentials: %s: expected a YAML map of security schemes to credentials",
-				c.Credentials)
+	if c.User != "" {
+		found := false
+		for _, scheme := range usedSchemes(doc) {
+			if s := declaredScheme(doc, scheme); s != nil && s.Type == "http" &&
+				strings.EqualFold(s.Scheme, "basic") {
+				given[scheme], found = c.User, true
+			}
+		}
+		if !found || !strings.Contains(c.User, ":") {
+			return nil, errors.New("--user: expected user:password, and a document with an http " +
+				"basic scheme")
+		}
 	}
 	all := map[string]authztest.Credential{}
 	for scheme, secret := range given {
@@ -265,6 +285,9 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 		return tokens, fmt.Errorf("no token: %w", err)
 	}
 	tokens.Genuine, tokens.Sufficient = caller.exactly, caller.sufficient
+	if c.DPoP {
+		tokens.Bound = boundTokens(caller.config, t.now)
+	}
 	switch {
 	case c.OtherClientID == "" && c.OtherClientSecret == "":
 	case c.OtherClientID == "" || c.OtherClientSecret == "":
@@ -282,7 +305,7 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 }
 
 func (c *probeCommand) report(results authztest.Report) probeReport {
-	report := probeReport{URL: c.URL, Cases: []probedResult{}}
+	report := probeReport{URL: c.URL, Cases: []probedResult{}, Notes: c.judgements()}
 	for _, r := range results.Results {
 		if !c.chosen(r.Case) {
 			continue
@@ -318,7 +341,8 @@ func lacking(why string) string {
 	for _, part := range []struct{ kit, here string }{
 		{"Tokens.Sign", "needs the issuer's signing key: run authztest where there is one"},
 		{"Target.Outage", "needs an outage of the issuer: run authztest, which can make one"},
-		{"Target.Credentials", "needs a credential of another scheme (--credentials)"},
+		{"Target.Credentials", "needs a credential of another scheme (--key, --user, --credentials)"},
+		{"Tokens.Bound", "needs a server that takes bound tokens (--dpop)"},
 		{"Tokens.Other", "needs a second client (--other-client-id, --other-client-secret)"},
 		{"Tokens.Genuine", "needs a client (--token-url, --client-id, --client-secret)"},
 		{"Tokens.KeySet", "needs the issuer's keys (--issuer)"},
@@ -330,7 +354,7 @@ func lacking(why string) string {
 	return why
 }
 
-func (p page) writeProbe(report probeReport, only6750 bool) {
+func (p page) writeProbe(report probeReport) {
 	rows := [][]cell{
 		{
 			{"METHOD", bold},
@@ -412,14 +436,22 @@ func (p page) writeProbe(report probeReport, only6750 bool) {
 		report.Failed,
 		report.Skipped,
 	)
-	// From outside, nobody sees whether a handler has run.
-	p.line("%s", p.paint(dim, "requests that must be let in are judged by their status alone"))
-	if only6750 {
-		p.line(
-			"%s",
-			p.paint(dim, "refusals are judged by status and challenge alone (--only-rfc6750)"),
-		)
+	for _, note := range report.Notes {
+		p.line("%s", p.paint(dim, note))
 	}
+}
+
+// judgements says by what answers were judged: from outside, nobody sees whether a handler has run.
+func (c *probeCommand) judgements() []string {
+	notes := []string{"requests that must be let in are judged by the status of the answer, and by " +
+		"whether the document describes it"}
+	if c.IgnoreResponses {
+		notes[0] = "requests that must be let in are judged by their status alone (--ignore-responses)"
+	}
+	if c.OnlyRFC6750 {
+		notes = append(notes, "refusals are judged by status and challenge alone (--only-rfc6750)")
+	}
+	return notes
 }
 
 // junit writes the cases as CI systems read them, operation by operation.
@@ -441,12 +473,14 @@ func (p page) junit(report probeReport) error {
 		Failed  int        `xml:"failures,attr"`
 		Skipped int        `xml:"skipped,attr"`
 		Cases   []testCase `xml:"testcase"`
+		Notes   string     `xml:"system-out"`
 	}
 	all := suite{
 		Name:    "authz probe",
 		Tests:   len(report.Cases),
 		Failed:  report.Failed,
 		Skipped: report.Skipped,
+		Notes:   strings.Join(report.Notes, "\n"),
 	}
 	for _, c := range report.Cases {
 		test := testCase{Class: c.Method + " " + c.Path, Name: c.Name}
@@ -469,6 +503,20 @@ func (p page) junit(report probeReport) error {
 		_, err = fmt.Fprintf(p.w, "%s%s\n", xml.Header, text)
 	}
 	return err
+}
+
+// nothingFound reports whether there were answers, and all were 404.
+func (r probeReport) nothingFound() (found bool) {
+	for _, c := range r.Cases {
+		switch c.Status {
+		case 0:
+		case http.StatusNotFound:
+			found = true
+		default:
+			return false
+		}
+	}
+	return found
 }
 
 // chunks yields the cases operation by operation.

@@ -197,7 +197,11 @@ openapi: 3.1.0
 info: {title: t, version: 1.0.0}
 paths:
   /a: {get: {operationId: a, security: [key: []], responses: {default: {description: fine}}}}
-components: {securitySchemes: {key: {type: apiKey, in: header, name: X-Key}}}
+  /b: {get: {operationId: b, security: [login: []], responses: {default: {description: fine}}}}
+components:
+  securitySchemes:
+    key: {type: apiKey, in: header, name: X-Key}
+    login: {type: http, scheme: basic}
 `
 	const key = "correct-horse-battery-staple"
 	doc, err := openapi3.NewLoader().LoadFromData([]byte(document))
@@ -210,45 +214,125 @@ components: {securitySchemes: {key: {type: apiKey, in: header, name: X-Key}}}
 	}
 	keys := authz.Secrets{{ID: "a", SHA256: sha256.Sum256([]byte(key)), Principal: somebody}}
 	gate, err := authz.New(authz.Config{
-		Document:       doc,
-		Authenticators: map[string]authz.Authenticator{"key": authz.APIKey(keys.Key)},
+		Document: doc,
+		Authenticators: map[string]authz.Authenticator{
+			"key": authz.APIKey(keys.Key), "login": authz.Basic(keys.User),
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	mux := gate.Mux()
 	mux.HandleFunc("GET /a", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("GET /b", func(http.ResponseWriter, *http.Request) {})
 	server := httptest.NewServer(mux)
 	defer server.Close()
 	dir := t.TempDir()
-	files := map[string]string{"api.yaml": document, "credentials": "key: " + key,
-		"wrong": "- " + key}
+	files := map[string]string{"api.yaml": document, "wrong": "- " + key,
+		"credentials": "{key: " + key + ", login: 'a:" + key + "'}"}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for credentials, expected := range map[string]struct {
+	inFile := func(name string) string { return "--credentials=" + filepath.Join(dir, name) }
+	for i, test := range []struct {
+		args []string
 		code int
 		text string
 	}{
-		"credentials": {allWell, " 0 failed, 0 skipped"},
-		"wrong":       {unable, "expected a YAML map"},
-		"missing":     {unable, "no such file"},
-		"":            {allWell, "needs a credential of another scheme (--credentials)"},
+		{[]string{inFile("credentials")}, allWell, " 0 failed, 0 skipped"},
+		{[]string{"--key=key=" + key, "--user=a:" + key}, allWell, " 0 failed, 0 skipped"},
+		{[]string{"--user=a:" + key}, allWell, " 0 failed, 5 skipped"},
+		{[]string{"--key=key=" + key + "x", "--only=a"}, found, "expected that the request is let in"},
+		{[]string{"--key=login=" + key}, unable, "login is not a security scheme of type apiKey"},
+		{[]string{"--user=" + key}, unable, "expected user:password"},
+		{[]string{inFile("wrong")}, unable, "expected a YAML map"},
+		{[]string{inFile("missing")}, unable, "no such file"},
+		{nil, allWell, "needs a credential of another scheme (--key, --user, --credentials)"},
 	} {
-		args := []string{"probe", "--document=" + filepath.Join(dir, "api.yaml"),
-			"--url=" + server.URL}
-		if credentials != "" {
-			args = append(args, "--credentials="+filepath.Join(dir, credentials))
-		}
+		args := append([]string{"probe", "--document=" + filepath.Join(dir, "api.yaml"),
+			"--url=" + server.URL}, test.args...)
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), args, &bytes.Buffer{}, &stdout, &stderr)
 		out := stdout.String() + stderr.String()
-		if code != expected.code || !strings.Contains(out, expected.text) ||
+		if code != test.code || !strings.Contains(out, test.text) ||
 			strings.Contains(out, key) {
-			t.Errorf("%s: exit code %d, %s: expected %d, %q, and no key", credentials, code, out,
-				expected.code, expected.text)
+			t.Errorf("%d: exit code %d, %s: expected %d, %q, and no key", i, code, out, test.code,
+				test.text)
+		}
+	}
+}
+
+// TestProbeDPoP probes a server that takes bound tokens, at another URL than it knows itself by, and
+// one that does not look at proofs.
+func TestProbeDPoP(t *testing.T) {
+	const document = `
+openapi: 3.1.0
+info: {title: t, version: 1.0.0}
+paths: {/a: {get: {operationId: a, security: [b: [read]], responses: {default: {description: fine}}}}}
+components: {securitySchemes: {b: {type: http, scheme: bearer, x-scopes: {read: Read.}}}}
+`
+	const secret = "correct-horse-battery-staple"
+	issuer, err := devissuer.Start(devissuer.Config{
+		Audiences: []string{"https://api.example/"}, Scopes: []string{"read"},
+		Clients: []devissuer.Client{{ID: "probe", Secret: secret, Scopes: []string{"read"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer issuer.Close()
+	verifier, err := token.NewVerifier(t.Context(), token.Config{
+		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{"https://api.example/"},
+			DPoP: token.DPoPAllowed}},
+		Proofs: token.ProofPolicy{NonceKey: []byte(strings.Repeat("n", 32))},
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate, err := authz.New(authz.Config{Document: doc, Verifier: verifier,
+		Resource: "https://api.example/", AuthorizationServers: []string{issuer.URL()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := gate.Mux()
+	mux.HandleFunc("GET /a", func(http.ResponseWriter, *http.Request) {})
+	right := httptest.NewServer(mux)
+	defer right.Close()
+	careless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.Header.Get("Authorization"), "DPoP ") {
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	defer careless.Close()
+	name := filepath.Join(t.TempDir(), "api.yaml")
+	if err := os.WriteFile(name, []byte(document), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		url  string
+		code int
+		text string
+	}{
+		{right.URL, allWell, "10 cases: 9 passed, 0 failed, 1 skipped"}, // by nonces, not by time
+		{careless.URL, found, "expected 401 (invalid-dpop-proof), received 200"},
+	} {
+		args := []string{"probe", "--document=" + name, "--url=" + test.url, "--only=a/dpop*",
+			"--token-url=" + strings.TrimSuffix(issuer.URL(), "/") + "/oauth/token",
+			"--client-id=probe", "--client-secret=" + secret, "--audience=https://api.example/",
+			"--dpop", "--resource=https://api.example/"}
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), args, &bytes.Buffer{}, &stdout, &stderr)
+		if out := stdout.String() + stderr.String(); code != test.code ||
+			!strings.Contains(out, test.text) || strings.Contains(out, "eyJ") {
+			t.Errorf("exit code %d, %s: expected %d, %q, and no token", code, out, test.code,
+				test.text)
 		}
 	}
 }

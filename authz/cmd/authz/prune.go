@@ -21,7 +21,7 @@ const (
 // prune returns a JSON document without what the command does not need, with the same line numbers.
 // A document that is not JSON, or not in one file, comes back as it is.
 func (p part) prune(document []byte) []byte {
-	if p == everything || !bytes.HasPrefix(bytes.TrimLeft(document, " \t\r\n"), []byte{'{'}) {
+	if p == everything || !isJSON(document) {
 		return document
 	}
 	w := pruner{part: p, text: document, needed: map[string]bool{}}

@@ -2,16 +2,11 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/getkin/kin-openapi/openapi3"
 )
 
 func TestPrune(t *testing.T) {
@@ -127,150 +122,4 @@ func TestNamesMatchExactly(t *testing.T) {
 			t.Errorf("exit code %d, %s%s: expected %s", code, &stdout, &stderr, change)
 		}
 	}
-}
-
-// TestCost compares what commands cost with what it costs to read the same document with
-// kin-openapi, in one run.
-func TestCost(t *testing.T) {
-	if raceDetector || testing.Short() {
-		t.Skip("measured without the race detector")
-	}
-	const operations = 5000
-	doc := described(operations)
-	for _, extension := range []string{"json", "yaml"} {
-		name := filepath.Join(t.TempDir(), "large."+extension)
-		data, err := json.MarshalIndent(doc, "", "  ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if extension == "yaml" { // a comment makes it YAML and no JSON
-			data = append([]byte("# Large\n"), data...)
-		}
-		if err := os.WriteFile(name, data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		measure := func(do func()) (time.Duration, uint64) {
-			runtime.GC()
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			start := processorTime(t)
-			do()
-			took := processorTime(t) - start
-			runtime.ReadMemStats(&after)
-			return took, after.TotalAlloc - before.TotalAlloc
-		}
-		read := func(places bool) func() {
-			return func() {
-				loader := openapi3.NewLoader()
-				loader.IncludeOrigin = places
-				if _, err := loader.LoadFromFile(name); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		costs := map[bool]struct { // of reading, by whether with places
-			time   time.Duration
-			memory uint64
-		}{}
-		for _, c := range []struct {
-			command   []string
-			documents float64
-			limit     float64
-			places    bool // the command tells lines, which the loader is asked for
-		}{
-			{[]string{"plan", name}, 1, 1.5, false},
-			{[]string{"scopes", "--package=api", name}, 1, 1.5, false},
-			{[]string{"diff", name, name}, 2, 1.5, false},
-			// lint also validates everything, responses and examples included: 1.6 where it was
-			// measured.
-			{[]string{"lint", "--format=json", name}, 1, 2, true},
-		} {
-			const tries = 3
-			for try := 1; ; try++ {
-				if cost, known := costs[c.places]; !known || try > 1 {
-					cost.time, cost.memory = measure(read(c.places))
-					costs[c.places] = cost
-				}
-				reading, readAllocated := costs[c.places].time, costs[c.places].memory
-				took, allocated := measure(func() {
-					var stdout, stderr bytes.Buffer
-					if code := run(context.Background(), c.command, &bytes.Buffer{}, &stdout,
-						&stderr); code == unable {
-						t.Fatalf("%v: %s", c.command, stderr.String())
-					}
-				})
-				time, memory := float64(
-					took,
-				)/float64(
-					reading,
-				)/c.documents, float64(
-					allocated,
-				)/float64(
-					readAllocated,
-				)/c.documents
-				t.Logf(
-					"%s %-6s %.2f times the processor time, %.2f times the memory of reading",
-					extension,
-					c.command[0],
-					time,
-					memory,
-				)
-				if time <= c.limit && memory <= c.limit {
-					break
-				}
-				if try == tries {
-					t.Errorf(
-						"%s %s costs %.2f times the processor time and %.2f times the memory of reading, expected at most %.1f",
-						extension,
-						c.command[0],
-						time,
-						memory,
-						c.limit,
-					)
-					break
-				}
-			}
-		}
-	}
-}
-
-// described returns a document of which most describes responses, as most do.
-func described(operations int) object {
-	doc, paths, schemas := skeleton("3.1.0")
-	answer := func() object {
-		members := object{}
-		for _, name := range []string{"id", "name", "owner"} {
-			members[name] = object{"type": "string", "description": "What " + name + " is for."}
-		}
-		return object{"type": "object", "additionalProperties": false, "properties": members}
-	}
-	schemas["Input"] = object{
-		"type":                 "object",
-		"additionalProperties": false,
-		"properties":           object{"name": object{"type": "string", "maxLength": 100}},
-	}
-	n := 0
-	for n < operations {
-		path := "/things" + strings.Repeat("x", n%7) + "/" + time.Duration(n).String()
-		items := object{}
-		for _, method := range []string{"get", "put", "post", "delete"} {
-			o := object{
-				"operationId": method + path, "security": requirement(n, "bearerAuth", false), "summary": "An operation.",
-				"responses": object{
-					"200": object{"description": "fine", "content": jsonContent(answer())},
-					"401": object{"description": "no"}, "403": object{"description": "no"},
-				},
-			}
-			if method == "put" || method == "post" {
-				o["requestBody"] = object{
-					"required": true,
-					"content":  jsonContent(schemaRef("Input")),
-				}
-			}
-			items[method] = o
-			n++
-		}
-		paths[path] = items
-	}
-	return doc
 }

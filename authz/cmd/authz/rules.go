@@ -31,8 +31,10 @@ type rule struct {
 	level string
 	why   string
 	fix   string
-	// find reports the findings; nil for faults, which the library finds.
-	find func(doc *openapi3.T, operations []operation, report report)
+	// find reports the findings in a document, input those in one schema of a request. Both are nil
+	// for faults, which the library finds.
+	find  func(doc *openapi3.T, operations []operation, report report)
+	input func(doc *openapi3.T, in input, report report)
 	// problem matches the texts of a fault.
 	problem *regexp.Regexp
 }
@@ -125,23 +127,29 @@ var rules = []rule{
 		why: "The body is not checked at all.",
 		fix: "describe the body, or say type: object with additionalProperties: true if anything " +
 			"is meant"},
-	{name: "open-object", level: warningLevel, find: openObjects,
+	{name: "open-object", level: warningLevel, input: openObjects,
 		why: "Members that the document does not describe reach the handler's decoder unchecked.",
 		fix: "say additionalProperties: false, or describe what else there may be; around allOf, " +
 			"say unevaluatedProperties: false"},
-	{name: "unbounded-string", level: noteLevel, find: unboundedStrings,
+	{name: "unbounded-string", level: noteLevel, input: unboundedStrings,
 		why: "A public or writing operation takes a string of any length, up to the limit of " +
 			"bodies.",
 		fix: "give it a maxLength, an enum, or a pattern from ^ to $ without * and +"},
-	{name: "unbounded-array", level: noteLevel, find: unboundedArrays,
+	{name: "unbounded-array", level: noteLevel, input: unboundedArrays,
 		why: "A public or writing operation takes any number of items, up to the limit of bodies.",
 		fix: "give it a maxItems"},
-	{name: "unenforced-format", level: noteLevel, find: unenforcedFormats,
+	{name: "unenforced-format", level: noteLevel, input: unenforcedFormats,
 		why: "A format that nobody knows checks nothing.",
 		fix: "add a pattern, or use a format of the OpenAPI format registry"},
-	{name: "readonly-input", level: noteLevel, find: readOnlyInputs,
+	{name: "readonly-input", level: noteLevel, input: readOnlyInputs,
 		why: "A readOnly member is refused in a request, also where the schema requires it.",
 		fix: "describe requests by a schema of their own, or leave the member out of required"},
+	{name: unboundInput, level: noteLevel,
+		why: "What generated code does not bind is refused by its binder, or left out unseen.",
+		fix: "describe the value as the finding says, or read it from the request by hand"},
+	{name: nullConst, level: noteLevel,
+		why: "A check that depends on how the document was loaded may be absent.",
+		fix: `write type: "null"`},
 	{name: "one-credential", level: noteLevel, find: oneCredential,
 		why: "All bearer, oauth2 and openIdConnect schemes take the same access tokens, unless " +
 			"Config.Schemes tells them apart.",
@@ -172,6 +180,8 @@ const (
 	brokenRef          = "broken-ref"
 	otherFault         = "unclear-policy"
 	invalidElsewhere   = "invalid-elsewhere"
+	unboundInput       = "unbound-input"
+	nullConst          = "null-const"
 	unknownSuppression = "unknown-suppression"
 )
 
@@ -586,68 +596,45 @@ func anyBodies(_ *openapi3.T, operations []operation, report report) {
 	}
 }
 
-func unboundedStrings(_ *openapi3.T, operations []operation, report report) {
-	inputs(operations, func(in input) {
-		s := in.schema
-		if in.exposed && s.Type.Includes(openapi3.TypeString) && !in.bounded {
-			report(locate(s.Origin, "type"), in.where, "a string of any length", "")
-		}
-	})
+func unboundedStrings(_ *openapi3.T, in input, report report) {
+	s := in.schema
+	if in.exposed && s.Type.Includes(openapi3.TypeString) && !in.bounded {
+		report(locate(s.Origin, "type"), in.where, "a string of any length", "")
+	}
 }
 
-func unboundedArrays(_ *openapi3.T, operations []operation, report report) {
-	inputs(operations, func(in input) {
-		s := in.schema
-		if in.exposed && s.Type.Includes(openapi3.TypeArray) && s.MaxItems == nil &&
-			s.Enum == nil &&
-			s.Const == nil {
-			report(locate(s.Origin, "type"), in.where, "an array of any length", "")
-		}
-	})
+func unboundedArrays(_ *openapi3.T, in input, report report) {
+	s := in.schema
+	if in.exposed && s.Type.Includes(openapi3.TypeArray) && s.MaxItems == nil && s.Enum == nil &&
+		s.Const == nil {
+		report(locate(s.Origin, "type"), in.where, "an array of any length", "")
+	}
 }
 
-func openObjects(doc *openapi3.T, operations []operation, report report) {
-	inputs(operations, func(in input) {
-		s := in.schema
-		switch {
-		case in.closed || closes(s) || !isObject(s):
-		case doc.IsOpenAPI30() && len(s.AllOf)+len(s.OneOf)+len(s.AnyOf) > 0:
-			// 3.0 has no keyword for it
-		default:
-			report(
-				locate(s.Origin, ""),
-				in.where,
-				"an object that takes members it does not describe",
-				"",
-			)
-		}
-	})
+func openObjects(doc *openapi3.T, in input, report report) {
+	s := in.schema
+	switch {
+	case in.closed || closes(s) || !isObject(s):
+	case doc.IsOpenAPI30() && len(s.AllOf)+len(s.OneOf)+len(s.AnyOf) > 0: // 3.0 has no keyword for it
+	default:
+		report(locate(s.Origin, ""), in.where, "an object that takes members it does not describe", "")
+	}
 }
 
-func unenforcedFormats(_ *openapi3.T, operations []operation, report report) {
-	inputs(operations, func(in input) {
-		if f := in.schema.Format; f != "" && !schema.IsKnownFormat(f) &&
-			in.schema.Pattern == "" &&
-			in.schema.Enum == nil {
-			report(locate(in.schema.Origin, "format"), in.where, "format "+f+" is not enforced", "")
-		}
-	})
+func unenforcedFormats(_ *openapi3.T, in input, report report) {
+	s := in.schema
+	if s.Format != "" && !schema.IsKnownFormat(s.Format) && s.Pattern == "" && s.Enum == nil {
+		report(locate(s.Origin, "format"), in.where, "format "+s.Format+" is not enforced", "")
+	}
 }
 
-func readOnlyInputs(_ *openapi3.T, operations []operation, report report) {
-	inputs(operations, func(in input) {
-		for _, name := range slices.Sorted(slices.Values(in.schema.Required)) {
-			if ref := in.schema.Properties[name]; ref != nil && ref.Value != nil &&
-				ref.Value.ReadOnly {
-				report(
-					locate(in.schema.Origin, "required"),
-					in.where+"."+name,
-					"required, and readOnly: a request must not have it",
-					"",
-				)
-			}
+func readOnlyInputs(_ *openapi3.T, in input, report report) {
+	for _, name := range slices.Sorted(slices.Values(in.schema.Required)) {
+		if ref := in.schema.Properties[name]; ref != nil && ref.Value != nil && ref.Value.ReadOnly {
+			report(locate(in.schema.Origin, "required"), in.where+"."+name,
+				"required, and readOnly: a request must not have it", "")
 		}
-	})
+	}
 }
 
 // locate returns the place of an element's field, or of the element itself where it has no such

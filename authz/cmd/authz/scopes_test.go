@@ -19,6 +19,8 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz"
 )
 
 // policy writes a document: what each operation needs, as its security reads.
@@ -60,8 +62,8 @@ func generate(t *testing.T, document string, beside map[string]string) generated
 	if err != nil {
 		t.Fatalf("%v\n%s", err, document)
 	}
-	if found := faults(doc); found != nil {
-		t.Fatalf("%v\n%s", found, document)
+	if _, err := authz.Compile(doc); err != nil {
+		t.Fatalf("%v\n%s", err, document)
 	}
 	command := scopesCommand{Document: "openapi.yaml", Package: "gen"}
 	code, err := command.generate(doc, siblings{pkg: "gen", names: beside})

@@ -56,7 +56,7 @@ func (c *Compiler) body(name string, spec *openapi3.MediaType) (*body, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.schema, b.shape = &Schema{root: n, options: c.options}, shapeOf(n)
+	b.schema, b.shape = &Schema{root: n, options: c.options}, c.shapeOf(n)
 	switch essence := b.media.essence; {
 	case isJSON(essence):
 		b.kind = jsonBody

@@ -38,6 +38,7 @@ type Compiler struct {
 	options   Options
 	old       bool // OpenAPI 3.0
 	nodes     map[key]*node
+	shapes    map[*node]*shape
 	patterns  map[string]*pattern
 	anchors   map[string][]*openapi3.Schema
 	spellings map[string]*spelling
@@ -63,7 +64,8 @@ type key struct {
 func NewCompiler(doc *openapi3.T, options Options) *Compiler {
 	c := &Compiler{
 		doc: doc, options: options, old: strings.HasPrefix(doc.OpenAPI, "3.0"),
-		nodes: map[key]*node{}, names: map[*openapi3.Schema]string{},
+		nodes: map[key]*node{}, shapes: map[*node]*shape{},
+		names:    map[*openapi3.Schema]string{},
 		patterns: map[string]*pattern{}, anchors: map[string][]*openapi3.Schema{},
 		spellings: map[string]*spelling{},
 	}

@@ -68,7 +68,7 @@ func (c *Compiler) parameter(spec *openapi3.Parameter) (*parameter, error) {
 		return nil, err
 	}
 	p.schema = &Schema{root: n, options: c.options}
-	p.shape = shapeOf(n)
+	p.shape = c.shapeOf(n)
 	if p.content != "" && !isJSON(p.content) && !p.shape.is(kindString) &&
 		p.shape.kinds != anyKind {
 		return nil, fmt.Errorf("the %s has content of %s, which is not decoded: make its schema a "+

@@ -19,7 +19,7 @@ type shape struct {
 }
 
 // shapeOf returns the shape of a compiled schema.
-func shapeOf(n *node) *shape { return newShape(n, map[*node]*shape{}) }
+func (c *Compiler) shapeOf(n *node) *shape { return newShape(n, c.shapes) }
 
 func newShape(n *node, known map[*node]*shape) *shape {
 	if s := known[n]; s != nil {

@@ -21,12 +21,17 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Root is the path of the page. All else of it is below.
+// Root is the path of the page. All else of it is below, apart from what [Beside] lists.
 const Root = "/docs"
+
+// Beside returns the paths beside the page that [Docs] answers too: the index of the server, and
+// the document where tools look for it.
+func Beside() []string { return []string{"/", "/openapi.json", "/openapi.yaml"} }
 
 // Config says what is shown, and who gives tokens for it.
 type Config struct {
@@ -34,8 +39,10 @@ type Config struct {
 	Source   []byte      // text of the document, YAML or JSON, whose order is shown; nil: by name
 	// URL under which clients reach the API. Default: wherever the page was loaded from
 	Resource string
-	BasePath string   // where the document's paths begin for clients: "", or as "/v1"
-	Issuers  []Issuer // who may be asked for a token; none: tokens are pasted
+	BasePath string // where the document's paths begin for clients: "", or as "/v1"
+	// Plan is the compiled document, as a gate has it. Default: compiled by New.
+	Plan    *authz.Plan
+	Issuers []Issuer // who may be asked for a token; none: tokens are pasted
 	// Discover returns an issuer's endpoints (RFC 8414 §2); an authorize endpoint may be "". It is
 	// called at the first view of the page, and again at later ones while it fails.
 	Discover func(ctx context.Context, issuer string) (authorize, token string, err error)
@@ -56,6 +63,7 @@ type Config struct {
 type Issuer struct {
 	URL      string
 	Audience string // that tokens are asked for
+	DPoP     bool   // the API takes only tokens that are bound to a key (RFC 9449)
 }
 
 // Clients are the clients of a development issuer.
@@ -68,7 +76,8 @@ type Clients struct {
 type Docs struct {
 	config   Config
 	life     context.Context
-	document []byte
+	document func() ([]byte, error)
+	source   yaml.Node // whose order the document has
 	plan     *authz.Plan
 	index    *template.Template
 	files    map[string]file
@@ -111,22 +120,19 @@ func New(ctx context.Context, config Config) (*Docs, error) {
 	for _, i := range config.Issuers {
 		d.issuers = append(d.issuers, &issuer{Issuer: i})
 	}
-	var errs [4]error
-	// What stops the start is told by the gate.
-	d.plan, errs[0] = authz.Config{Document: config.Document,
-		Unstated: authz.DenyUnstated}.CompileSecurity()
-	d.document, errs[1] = config.Document.MarshalJSON()
-	d.index, errs[2] = template.ParseFS(page, "page/index.html")
-	d.files, errs[3] = readFiles()
+	if err := yaml.Unmarshal(config.Source, &d.source); err != nil {
+		return nil, fmt.Errorf("docs: Config.Source is not valid YAML: %w", err)
+	}
+	d.document = sync.OnceValues(config.Document.MarshalJSON)
+	var errs [3]error
+	if d.plan = config.Plan; d.plan == nil {
+		d.plan, errs[0] = authz.Config{Document: config.Document,
+			Unstated: authz.DenyUnstated}.CompileSecurity()
+	}
+	d.index, errs[1] = template.ParseFS(page, "page/index.html")
+	d.files, errs[2] = readFiles()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("docs: %w", err)
-	}
-	first, err := d.publish("http://localhost", nil) // so that it cannot fail later
-	if err != nil {
-		return nil, err
-	}
-	if _, err := NewSnippets(first.values); err != nil {
-		return nil, err
 	}
 	return d, nil
 }
@@ -134,7 +140,7 @@ func New(ctx context.Context, config Config) (*Docs, error) {
 // Serves reports whether a path is the page's.
 func Serves(path string) bool { return path == Root || strings.HasPrefix(path, Root+"/") }
 
-// ServeHTTP answers what [Serves] says.
+// ServeHTTP answers what [Serves] and [Beside] say.
 func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy(nil))
@@ -148,6 +154,12 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, below := strings.CutPrefix(r.URL.Path, Root+"/")
+	if slices.Contains(Beside(), r.URL.Path) {
+		if name, below = strings.TrimPrefix(r.URL.Path, "/"), true; name == "" {
+			d.serveIndex(w, r)
+			return
+		}
+	}
 	if r.URL.Path == Root {
 		h.Set("Location", "docs/") // relative, for a proxy may have taken away what stood before
 		h.Set("Cache-Control", "no-store")
@@ -181,6 +193,31 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "snippets.json":
 		d.serveSnippets(w, r, now.values)
 	}
+}
+
+// serveIndex leads a browser to the page, and tells others what there is.
+func (d *Docs) serveIndex(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Add("Vary", "Accept")
+	if strings.Contains(strings.Join(r.Header.Values("Accept"), ","), "text/html") {
+		h.Set("Location", "docs/")
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return
+	}
+	index := struct {
+		Title   string `json:"title"`
+		Version string `json:"version"`
+		Docs    string `json:"docs"`
+		JSON    string `json:"openapi_json"`
+		YAML    string `json:"openapi_yaml"`
+	}{Title: "API", Docs: "docs/", JSON: "docs/openapi.json", YAML: "docs/openapi.yaml"}
+	if info := d.config.Document.Info; info != nil {
+		index.Title, index.Version = cmp.Or(info.Title, index.Title), info.Version
+	}
+	body, _ := json.Marshal(index) // strings alone
+	h.Set("Content-Type", "application/json")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(append(body, '\n')))
 }
 
 // serveSnippets answers with the snippets of the operation that the query names.
@@ -275,7 +312,7 @@ func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
 	if err != nil {
 		return nil, err
 	}
-	asJSON, asYAML, err := arrange(plain, d.config.Source)
+	asJSON, asYAML, err := arrange(plain, &d.source)
 	if err != nil {
 		return nil, err
 	}
@@ -333,19 +370,24 @@ func (d *Docs) settings(found []endpoints) any {
 		// Authorize and Token are the issuer's endpoints; Authorize may be empty.
 		Authorize string            `json:"authorize,omitempty"`
 		Token     string            `json:"token"`
+		DPoP      bool              `json:"dpop,omitempty"`
 		Clients   map[string]client `json:"clients,omitempty"` // to fill in, by flow
 		// Names are what the issuer calls scopes, where that is not what the document calls them.
 		Names map[string]string `json:"names,omitempty"`
 	}
 	schemes := map[string]scheme{}
 	for name, e := range d.schemes(found) {
-		s := scheme{Issuer: e.URL, Audience: e.Audience, Authorize: e.authorize, Token: e.token}
+		s := scheme{
+			Issuer: e.URL, Audience: e.Audience, Authorize: e.authorize, Token: e.token,
+			DPoP: e.DPoP,
+		}
 		if c := d.config.InsecureClients; c != nil {
 			s.Clients = map[string]client{"clientCredentials": {c.ID, c.Secret},
 				"authorizationCode": {ID: c.App}}
 		}
 		for scope := range d.scopes() {
-			if asked := strings.Join(d.config.ScopesToRequest(e.URL, []string{scope}), " "); asked != scope {
+			names := d.config.ScopesToRequest(e.URL, []string{scope})
+			if asked := strings.Join(names, " "); asked != scope {
 				if s.Names == nil {
 					s.Names = map[string]string{}
 				}
@@ -354,5 +396,7 @@ func (d *Docs) settings(found []endpoints) any {
 		}
 		schemes[name] = s
 	}
-	return map[string]any{"schemes": schemes, "scopes": d.scopes()}
+	return map[string]any{
+		"schemes": schemes, "scopes": d.scopes(), "credentials": d.credentials(),
+	}
 }

@@ -105,7 +105,7 @@ func newSite(t *testing.T, configure func(*Config)) *site {
 	}
 	s := &site{document: document, log: &bytes.Buffer{}, now: time.Unix(1e9, 0)}
 	config := Config{
-		Document: document, Resource: "https://api.example/", Issuers: []Issuer{{issuerURL, "https://api"}},
+		Document: document, Resource: "https://api.example/", Issuers: []Issuer{{URL: issuerURL, Audience: "https://api"}},
 		Discover: func(_ context.Context, issuer string) (string, string, error) {
 			s.asked++
 			return issuer + "authorize", issuer + "oauth/token", s.down
@@ -731,7 +731,7 @@ func TestIssuerIsDown(t *testing.T) {
 func TestSeveralIssuers(t *testing.T) {
 	const other = "https://login.partner.example/realms/x"
 	s := newSite(t, func(c *Config) {
-		c.Issuers = append(c.Issuers, Issuer{other, "partner"}, Issuer{"https://down.example/", "down"})
+		c.Issuers = append(c.Issuers, Issuer{URL: other, Audience: "partner"}, Issuer{URL: "https://down.example/", Audience: "down"})
 		discover := c.Discover
 		c.Discover = func(ctx context.Context, issuer string) (string, string, error) {
 			switch issuer {

@@ -22,7 +22,11 @@ const accessExtension = "x-access"
 // from the issuers whose endpoints are known, and what each operation needs. The document that the
 // server goes by is another, and is not changed.
 func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
-	document, err := openapi3.NewLoader().LoadFromData(d.document)
+	text, err := d.document()
+	if err != nil {
+		return nil, fmt.Errorf("docs: the document cannot be shown: %w", err)
+	}
+	document, err := openapi3.NewLoader().LoadFromData(text)
 	if err != nil {
 		return nil, fmt.Errorf("docs: the document cannot be shown: %w", err)
 	}
@@ -270,6 +274,39 @@ func (d *Docs) access(o authz.Operation) string {
 		return "scope: " + strings.Join(ways, " or ") + signIn(o.StepUp)
 	}
 	return strings.Join(ways, " or ") + signIn(o.StepUp)
+}
+
+// credential is a security scheme of the document as the page's script knows it.
+type credential struct {
+	Kind string `json:"kind"` // token, key, basic, certificate, cookie, other
+	In   string `json:"in,omitempty"`
+	// Parameter is the name of an API key's header or query parameter.
+	Parameter string `json:"parameter,omitempty"`
+}
+
+// credentials returns what the document's security schemes take, by name.
+func (d *Docs) credentials() map[string]credential {
+	all := map[string]credential{}
+	if d.config.Document.Components == nil {
+		return all
+	}
+	for name, ref := range d.config.Document.Components.SecuritySchemes {
+		c := credential{Kind: "other"}
+		switch scheme := ref.Value; {
+		case credentialOf(scheme) == "token":
+			c.Kind = "token"
+		case scheme.Type == "mutualTLS":
+			c.Kind = "certificate"
+		case scheme.Type == "apiKey" && scheme.In == openapi3.ParameterInCookie:
+			c.Kind = "cookie"
+		case scheme.Type == "apiKey":
+			c = credential{Kind: "key", In: scheme.In, Parameter: scheme.Name}
+		case strings.EqualFold(scheme.Scheme, "basic"):
+			c.Kind = "basic"
+		}
+		all[name] = c
+	}
+	return all
 }
 
 // credentialOf says what a security scheme asks for.

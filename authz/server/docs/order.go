@@ -3,21 +3,16 @@ package docs
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 
 	"go.yaml.in/yaml/v4"
 )
 
-// arrange writes JSON with the members of each object in the order that they have in source, the
-// document's text (YAML or JSON). Members that source does not have come last, by name. Without a
-// source all members stand by name.
-func arrange(document, source []byte) (asJSON, asYAML []byte, err error) {
-	var like yaml.Node
-	if err := yaml.Unmarshal(source, &like); err != nil {
-		return nil, nil, fmt.Errorf("docs: Config.Source is not valid YAML: %w", err)
-	}
+// arrange writes JSON with the members of each object in the order that they have in like, which
+// has read the document's text. Members that it does not have come last, by name: all of them,
+// where nothing was read.
+func arrange(document []byte, like *yaml.Node) (asJSON, asYAML []byte, err error) {
 	var value any
 	decoder := json.NewDecoder(bytes.NewReader(document))
 	decoder.UseNumber()
@@ -25,7 +20,7 @@ func arrange(document, source []byte) (asJSON, asYAML []byte, err error) {
 		return nil, nil, err
 	}
 	var b bytes.Buffer
-	if err := writeArranged(&b, value, &like); err != nil {
+	if err := writeArranged(&b, value, like); err != nil {
 		return nil, nil, err
 	}
 	var tree yaml.Node

@@ -14,16 +14,40 @@
 
   // ---- State that several parts show.
 
-  let held = null; // the token: { value, scheme, subject, issuer, scopes, expires }
+  // The credentials by the document's security scheme. Of a token: { kind, value, key, subject,
+  // issuer, scopes, expires }; of others: { kind, value, user }. One can serve several schemes.
+  const held = new Map();
   const answers = new Map(); // values of earlier answers by parameter name, newest first
   const listeners = new Set();
   const changed = () => listeners.forEach((listen) => listen());
   let language = "curl"; // the one chosen last
+  let executing = null; // the security of the operation whose request is being made
 
-  const expired = () => held?.expires && held.expires <= new Date();
-  // allows reports whether the token's scopes satisfy one alternative of an operation's security.
-  const allows = (security) => !security?.length || security.some((alternative) =>
-    !Object.keys(alternative).length || held && Object.values(alternative).flat().every((scope) => held.scopes.includes(scope)));
+  const kindOf = (name) => settings.credentials[name]?.kind;
+  const expired = ({ expires }) => expires && expires <= new Date();
+
+  // alternativesOf returns an operation's alternatives as the document has them. The served copy adds
+  // those of the issuers, for the readers of the document.
+  const alternativesOf = (security) => (security ?? []).filter((alternative) => !Object.keys(alternative).some((name) => name in settings.schemes));
+  const holds = (name) => held.has(name) || kindOf(name) === "certificate";
+  const satisfied = (alternative) => Object.entries(alternative).every(([name, scopes]) =>
+    holds(name) && (kindOf(name) !== "token" || scopes.every((scope) => held.get(name).scopes.includes(scope))));
+
+  // allows reports whether what is held satisfies one alternative of an operation's security.
+  const allows = (security) => !security?.length || alternativesOf(security).some(satisfied);
+
+  // choose returns the alternative that a request is sent with: one that is satisfied, or else the
+  // nearest, so that the answer says what is missing.
+  const choose = (security) => {
+    const alternatives = alternativesOf(security).filter((alternative) => Object.keys(alternative).length);
+    return alternatives.find(satisfied) ?? alternatives.find((alternative) => Object.keys(alternative).every(holds)) ??
+      alternatives.find((alternative) => Object.keys(alternative).some(holds)) ?? {};
+  };
+
+  const base64url = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
+  const utf8 = (text) => new TextEncoder().encode(text);
+  const sha256 = async (text) => base64url(await crypto.subtle.digest("SHA-256", utf8(text)));
+  const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
 
   const claimsOf = (token) => {
     try {
@@ -34,15 +58,76 @@
     }
   };
 
-  const hold = (value, scheme, answer = {}) => {
+  const hold = (names, credential) => {
+    for (const name of names) held.set(name, credential);
+    changed();
+  };
+
+  const holdToken = (names, value, { scheme, key, answer = {} } = {}) => {
     const claims = claimsOf(value);
     const listed = answer.scope ?? claims.scope ?? claims.scp ?? [];
     const seconds = claims.exp ?? (answer.expires_in && Date.now() / 1000 + Number(answer.expires_in));
-    held = {
-      value, scheme, subject: claims.sub ?? claims.client_id, issuer: claims.iss ?? settings.schemes[scheme]?.issuer,
+    hold(names, {
+      kind: "token", value, key, subject: claims.sub ?? claims.client_id, issuer: claims.iss ?? settings.schemes[scheme]?.issuer,
       scopes: Array.isArray(listed) ? listed : listed.split(" ").filter(Boolean), expires: seconds ? new Date(seconds * 1000) : null,
+    });
+  };
+
+  // apply adds the credentials of an alternative to a request.
+  const apply = (request, alternative) => {
+    for (const name of Object.keys(alternative)) {
+      const credential = held.get(name);
+      const scheme = settings.credentials[name];
+      if (scheme?.kind === "certificate") request.credentials = "include"; // or the browser presents none
+      if (!credential) continue;
+      if (credential.kind === "token") {
+        request.headers.Authorization = `${credential.key ? "DPoP" : "Bearer"} ${credential.value}`;
+        if (credential.key) request.userFetch = (url, options) => credential.key.fetch(url, options, credential.value);
+      } else if (credential.kind === "basic") {
+        request.headers.Authorization = `Basic ${btoa(String.fromCharCode(...utf8(`${credential.user}:${credential.value}`)))}`;
+      } else if (scheme.in === "query") {
+        const url = new URL(request.url, location.href);
+        url.searchParams.set(scheme.parameter, credential.value);
+        request.url = url.href;
+      } else {
+        request.headers[scheme.parameter] = credential.value;
+      }
+    }
+  };
+
+  // makeKey returns a key of this page for tokens that are bound to one (RFC 9449). Scripts cannot
+  // read it, and it is gone with the page.
+  const makeKey = async () => {
+    needsCryptography();
+    const { privateKey, publicKey } = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, false, ["sign"]);
+    const { kty, crv, x, y } = await crypto.subtle.exportKey("jwk", publicKey);
+    const nonces = new Map(); // by origin, as servers ask for them (§8, §9)
+    const encode = (value) => base64url(utf8(JSON.stringify(value)));
+    const proof = async (method, url, token) => {
+      const { origin, pathname } = new URL(url, location.href);
+      const claims = { jti: random(), htm: method.toUpperCase(), htu: origin + pathname, iat: Math.floor(Date.now() / 1000), nonce: nonces.get(origin) };
+      if (token) claims.ath = await sha256(token);
+      const signed = `${encode({ typ: "dpop+jwt", alg: "ES256", jwk: { kty, crv, x, y } })}.${encode(claims)}`;
+      return `${signed}.${base64url(await crypto.subtle.sign({ name: "ECDSA", hash: "SHA-256" }, privateKey, utf8(signed)))}`;
     };
-    changed();
+    const send = async (url, options, token) => {
+      const response = await fetch(url, { ...options, headers: { ...options.headers, DPoP: await proof(options.method ?? "GET", url, token) } });
+      const nonce = response.headers.get("DPoP-Nonce");
+      const renewed = nonce && nonce !== nonces.get(new URL(url, location.href).origin);
+      if (nonce) nonces.set(new URL(url, location.href).origin, nonce);
+      return { response, again: renewed && (response.status === 400 || response.status === 401) };
+    };
+    return {
+      // fetch sends a request with a proof, and once more if the server asks for its nonce.
+      async fetch(url, options, token) {
+        const { response, again } = await send(url, options, token);
+        return again ? (await send(url, options, token)).response : response;
+      },
+    };
+  };
+
+  const needsCryptography = () => {
+    if (!crypto.subtle) throw new Error("This needs https, or this machine’s own localhost: the browser offers no cryptography here.");
   };
 
   // ---- What goes wrong, in a sentence each.
@@ -57,13 +142,15 @@
     return `${who} at ${target.origin} does not answer. It may be stopped, or the network may be down. Try again when it runs.`;
   };
 
-  const requestToken = async (scheme, form) => {
-    const { token, audience } = settings.schemes[scheme];
+  const requestToken = async (names, scheme, form) => {
+    const { token, audience, dpop } = settings.schemes[scheme];
     if (audience) form.set("audience", audience);
+    const key = dpop ? await makeKey() : undefined;
     let answer;
     try {
       // Without credentials a browser shows no password dialog of its own for a 401.
-      answer = await fetch(token, { method: "POST", body: form, credentials: "omit", redirect: "error" });
+      const request = { method: "POST", body: form, credentials: "omit", redirect: "error" };
+      answer = await (key ? key.fetch(token, request) : fetch(token, request));
     } catch {
       throw new Error(await unreachable(token, "The issuer"));
     }
@@ -71,7 +158,7 @@
     if (!answer.ok || !said.access_token) {
       throw new Error(["The issuer refuses", said.error ?? `status ${answer.status}`, said.error_description].filter(Boolean).join(": "));
     }
-    hold(said.access_token, scheme, said);
+    holdToken(names, said.access_token, { scheme, key, answer: said });
   };
 
   // ---- Authorize.
@@ -79,34 +166,57 @@
   const dialog = byID("docs-authorize-dialog");
   const form = byID("docs-authorize-form");
   const fail = (message) => { byID("docs-authorize-error").textContent = message; };
-  const way = () => form.elements.way.value;
+  const credentials = Object.entries(settings.credentials).map(([name, scheme]) => ({ name, ...scheme }));
+  const chosen = () => { // the schemes that the dialog is about
+    const name = form.elements.for.value;
+    return name ? [name] : credentials.filter(({ kind }) => kind === "token").map(({ name }) => name);
+  };
+  const kind = () => kindOf(chosen()[0]);
+  const way = () => (kind() === "token" ? form.elements.way.value : kind());
   const client = () => settings.schemes[form.elements.scheme.value]?.clients?.[way() === "person" ? "authorizationCode" : "clientCredentials"];
 
+  const submits = { application: "Get a token", person: "Sign in", paste: "Use this token", key: "Use this key", basic: "Use this password" };
   const showWay = () => {
     const current = settings.schemes[form.elements.scheme.value];
     form.querySelectorAll("[data-ways]").forEach((part) => { part.hidden = !part.dataset.ways.split(" ").includes(way()); });
+    byID("docs-ways").hidden = kind() !== "token" || !current;
     byID("docs-scheme-field").hidden ||= Object.keys(settings.schemes).length < 2;
     form.elements.way[1].disabled = !current?.authorize;
     form.elements.client.value = client()?.id ?? "";
     form.elements.secret.value = client()?.secret ?? "";
-    form.querySelector("[type=submit]").textContent = { application: "Get a token", person: "Sign in", paste: "Use this token" }[way()];
+    const button = form.querySelector("[type=submit]");
+    button.textContent = submits[way()] ?? "";
+    button.hidden = !submits[way()];
     fail("");
   };
 
   const scopeGroups = () => Map.groupBy(Object.keys(settings.scopes).sort(), (scope) => scope.split(/[:./]/)[0]);
 
   const buildForm = () => {
+    const words = { token: "access token", key: "API key", basic: "user and password", certificate: "client certificate", cookie: "API key in a cookie", other: "another credential" };
+    const tokens = credentials.filter(({ kind }) => kind === "token");
+    if (tokens.length > 1) form.elements.for.append(element("option", { value: "", textContent: "all schemes that take an access token" }));
+    form.elements.for.append(...credentials.map(({ name, kind }) => element("option", { value: name, textContent: `${name} (${words[kind]})` })));
+    byID("docs-for-field").hidden = credentials.length < 2;
+    byID("docs-authorize").hidden = byID("docs-mine").hidden = !credentials.length;
     form.elements.scheme.append(...Object.entries(settings.schemes).map(([name, { issuer }]) => element("option", { value: name, textContent: issuer })));
-    const chosen = Object.values(settings.schemes).some(({ clients }) => clients);
-    byID("docs-scopes").append(...[...scopeGroups()].map(([group, scopes]) => element("fieldset", {}, element("legend", { textContent: group }),
-      ...scopes.map((scope) => element("label", { title: settings.scopes[scope] },
-        element("input", { type: "checkbox", name: "scope", value: scope, checked: chosen }), " " + scope,
-        element("small", { textContent: " " + settings.scopes[scope] }))))));
     byID("docs-scopes-field").dataset.ways = Object.keys(settings.scopes).length ? "application person" : "";
-    const ways = Object.keys(settings.schemes).length ? "application" : "paste";
-    byID("docs-ways").hidden = ways === "paste";
-    form.elements.way.value = ways;
-    showWay();
+    form.elements.way.value = Object.keys(settings.schemes).length ? "application" : "paste";
+    if (credentials.length) showWay();
+  };
+
+  // openDialog lists the scopes when they are first needed: they can be hundreds.
+  const openDialog = () => {
+    fail("");
+    if (!byID("docs-scopes").firstChild) {
+      const filled = Object.values(settings.schemes).some(({ clients }) => clients);
+      byID("docs-scopes").append(...[...scopeGroups()].map(([group, scopes]) => element("fieldset", {}, element("legend", { textContent: group }),
+        ...scopes.map((scope) => element("label", { title: settings.scopes[scope] },
+          element("input", { type: "checkbox", name: "scope", value: scope, checked: filled }), " " + scope,
+          element("small", { textContent: " " + settings.scopes[scope] }))))));
+    }
+    showHeld();
+    dialog.showModal();
   };
 
   const filterScopes = () => {
@@ -118,13 +228,10 @@
     });
   };
 
-  const base64url = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
-  const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
-
   // signIn opens the issuer's page (RFC 6749 §4.1) with PKCE (RFC 7636) and a state that nobody can
   // guess. The window is opened within the click, or the browser blocks it.
-  const signIn = async (scheme, clientID, scope) => {
-    if (!crypto.subtle) throw new Error("Signing in needs https, or this machine's own localhost: the browser offers no cryptography here.");
+  const signIn = async (names, scheme, clientID, scope) => {
+    needsCryptography();
     const { authorize, audience, issuer } = settings.schemes[scheme];
     const redirect = new URL("oauth2-redirect.html", location.href).href;
     const opened = window.open("", "_blank");
@@ -133,11 +240,11 @@
     const url = new URL(authorize);
     for (const [name, value] of Object.entries({
       response_type: "code", client_id: clientID, redirect_uri: redirect, scope, state, audience, code_challenge_method: "S256",
-      code_challenge: base64url(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier))),
+      code_challenge: await sha256(verifier),
     })) if (value) url.searchParams.set(name, value);
     window.docsSignIn = {
       state, issuer, fail,
-      redeem: (code) => requestToken(scheme, new URLSearchParams({
+      redeem: (code) => requestToken(names, scheme, new URLSearchParams({
         grant_type: "authorization_code", client_id: clientID, code, redirect_uri: redirect, code_verifier: verifier,
       })).catch(({ message }) => fail(message)),
     };
@@ -147,24 +254,31 @@
   const submit = async (event) => {
     event.preventDefault();
     fail("");
+    const names = chosen();
     const scheme = form.elements.scheme.value;
     const clientID = form.elements.client.value.trim();
     const names = settings.schemes[scheme]?.names ?? {}; // that the issuer has for scopes
     const scope = [...form.querySelectorAll("[name=scope]:checked")].map(({ value }) => names[value] ?? value).filter(Boolean).join(" ");
     try {
-      if (way() === "paste") {
+      if (way() === "key" || way() === "basic") {
+        const field = form.elements[way() === "key" ? "key" : "password"];
+        if (!field.value) throw new Error(`Enter the ${way() === "key" ? "key" : "password"}.`);
+        hold(names, { kind: way(), value: field.value, user: form.elements.user.value });
+        field.value = "";
+      } else if (way() === "paste") {
         const value = form.elements.token.value.trim().replace(/^(authorization:\s*)?(bearer|dpop)\s+/i, "");
         if (!value || /\s/.test(value)) throw new Error("Paste one access token; “Bearer” in front of it does not matter.");
-        hold(value, "");
+        if (claimsOf(value).cnf) throw new Error("This token is bound to a key or a certificate that this page does not have. Get one here, or use a program.");
+        holdToken(names, value);
         form.elements.token.value = "";
       } else if (!clientID) {
         throw new Error("Enter the client ID that the issuer knows you by.");
       } else if (way() === "person") {
-        await signIn(scheme, clientID, scope);
+        await signIn(names, scheme, clientID, scope);
       } else {
         const body = new URLSearchParams({ grant_type: "client_credentials", client_id: clientID, client_secret: form.elements.secret.value });
         if (scope) body.set("scope", scope);
-        await requestToken(scheme, body);
+        await requestToken(names, scheme, body);
       }
     } catch ({ message }) {
       fail(message);
@@ -173,18 +287,35 @@
 
   const until = (date) => date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
+  const ends = (credential) => (credential.expires ? until(credential.expires) : "its issuer ends it");
+  const labels = {
+    token: (credential) => (expired(credential) ? "Token expired" : credential.subject ?? "Token"), key: () => "API key", basic: ({ user }) => user || "Password",
+  };
+  const details = {
+    token: (credential) => [
+      ["You are", credential.subject ?? "not named by the token"], ["Issuer", credential.issuer ?? "not named by the token"],
+      ["Scopes", credential.scopes.join(" ") || "none"],
+      [expired(credential) ? "Expired" : "Until", credential.expires ? until(credential.expires) : "not named by the token"],
+      ...(credential.key ? [["Bound to", "a key of this page (DPoP)"]] : []),
+    ],
+    key: () => [["API key", "set"]],
+    basic: ({ user }) => [["User", user || "without a name"], ["Password", "set"]],
+  };
+
+  // showHeld says who one is, for each credential, and which schemes it is for.
   const showHeld = () => {
-    const status = byID("docs-held");
-    status.hidden = !held;
-    byID("docs-identity").textContent = !held ? "" : expired() ? "Token expired" : `${held.subject ?? "Token"}, until ${held.expires ? until(held.expires) : "its issuer ends it"}`;
-    if (!held) return;
-    status.replaceChildren(element("dl", {},
-      ...[
-        ["You are", held.subject ?? "not named by the token"], ["Issuer", held.issuer ?? "not named by the token"],
-        ["Scopes", held.scopes.join(" ") || "none"],
-        [expired() ? "Expired" : "Until", held.expires ? until(held.expires) : "not named by the token"],
-      ].flatMap(([name, value]) => [element("dt", { textContent: name }), element("dd", { textContent: value })])),
-    element("button", { type: "button", id: "docs-logout", textContent: "Forget the token", onclick: () => { held = null; changed(); form.querySelector("[name=way]").focus(); } }));
+    const groups = [...Map.groupBy(held.keys(), (name) => held.get(name))];
+    byID("docs-held").hidden = !groups.length;
+    const [only] = groups.length === 1 ? groups[0] : [];
+    byID("docs-identity").textContent = groups.map(([credential]) => labels[credential.kind](credential)).join(", ") +
+      (only?.kind === "token" && !expired(only) ? `, until ${ends(only)}` : "");
+    byID("docs-held").replaceChildren(...groups.map(([credential, names]) => element("section", {},
+      element("dl", {}, ...[...(credentials.length > 1 ? [["For", names.join(", ")]] : []), ...details[credential.kind](credential)]
+        .flatMap(([name, value]) => [element("dt", { textContent: name }), element("dd", { textContent: value })])),
+      element("button", {
+        type: "button", textContent: credential.kind === "token" ? "Forget the token" : "Forget it",
+        onclick: () => { names.forEach((name) => held.delete(name)); changed(); form.querySelector("[name=way], [name=for]").focus(); },
+      }))));
   };
 
   // ---- Search.
@@ -251,7 +382,7 @@
       const shown = operation(path, method);
       const access = shown?.get("x-access");
       if (!access) return null;
-      const lacking = held && !allows(shown.get("security")?.toJS());
+      const lacking = held.size && !allows(shown.get("security")?.toJS());
       return h("span", { className: `docs-access docs-access-${access.split(/[^a-z]/)[0]}${lacking ? " docs-lacking" : ""}`, title: lacking ? "Your token lacks this" : "What a request needs" }, access);
     };
 
@@ -307,20 +438,29 @@
       const url = response.get("url") || system.specSelectors.servers?.().first()?.get("url") || "/";
       useEffect(() => {
         say("");
-        if (status === 401 && expired()) say(`Your token expired at ${until(held.expires)}. Authorize again.`);
+        const old = [...held.values()].find(expired);
+        if (status === 401 && old) say(`Your token expired at ${until(old.expires)}. Authorize again.`);
         else if (!status || response.get("error") && !response.get("headers")) unreachable(url, "The server").then(say);
       }, [response]);
       return said && h("p", { className: "docs-why", role: "alert" }, said);
     };
 
     return {
-      wrapComponents: {
-        // Tokens have the page's own dialog; other credentials, such as API keys, have Swagger UI's.
-        authorizeBtn: (Original) => (props) => {
-          const schemes = Object.values(system.specSelectors.specJson().getIn(["components", "securitySchemes"])?.toJS() ?? {});
-          const others = schemes.some(({ type, scheme }) => type === "apiKey" || type === "http" && scheme?.toLowerCase() !== "bearer");
-          return others ? h(Original, props) : null;
+      statePlugins: {
+        spec: {
+          wrapActions: {
+            // Swagger UI would parse it as YAML, in several times the time.
+            parseToJson: (_, { specActions }) => (text) => specActions.updateJsonSpec(JSON.parse(text)),
+            executeRequest: (original) => (request) => {
+              executing = operation(request.pathName, request.method)?.get("security")?.toJS();
+              return original(request);
+            },
+          },
         },
+      },
+      wrapComponents: {
+        // The page has a dialog of its own.
+        authorizeBtn: () => () => null,
         authorizeOperationBtn: () => () => null,
 
         // A link inside the button that opens an operation cannot be reached; opening sets the address.
@@ -374,7 +514,6 @@
   };
 
   const ui = SwaggerUIBundle({
-    url: "openapi.json",
     domNode: root,
     presets: [SwaggerUIBundle.presets.apis],
     plugins: [plugin],
@@ -385,14 +524,27 @@
     persistAuthorization: false,
     displayRequestDuration: true,
     requestInterceptor: (request) => {
-      if (held && !request.loadSpec) request.headers.Authorization = "Bearer " + held.value;
-      request.credentials = "omit"; // the token is all; a 401 opens no password dialog
+      request.credentials = "omit"; // a 401 opens no password dialog
+      apply(request, choose(executing));
       return request;
     },
     responseInterceptor: (response) => {
-      if (!String(response.url).endsWith("/docs/openapi.json")) remember(response);
+      remember(response);
       return response;
     },
+  });
+
+  // The document has been on its way since before Swagger UI's own code: see index.html.
+  const { specActions } = ui.getSystem();
+  const address = new URL("openapi.json", location.href).href;
+  specActions.updateUrl(address);
+  specActions.updateLoadingStatus("loading");
+  fetch(address).then((response) => (response.ok ? response.text() : Promise.reject(new Error(`status ${response.status}`)))).then((text) => {
+    specActions.updateLoadingStatus("success");
+    specActions.updateSpec(text);
+  }).catch(({ message }) => {
+    specActions.updateLoadingStatus("failed");
+    root.prepend(element("p", { className: "docs-note docs-unknown", role: "alert", textContent: `The document cannot be loaded: ${message}. Reload the page to try again.` }));
   });
 
   // ---- The page itself.
@@ -405,7 +557,8 @@
     });
     root.querySelectorAll("pre:not([tabindex])").forEach((region) => { region.tabIndex = 0; });
   };
-  new MutationObserver(name).observe(root, { childList: true, subtree: true });
+  let naming = 0; // the frame in which it is done, once for all changes
+  new MutationObserver(() => { naming ||= requestAnimationFrame(() => { naming = 0; name(); }); }).observe(root, { childList: true, subtree: true });
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const paint = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
@@ -416,15 +569,16 @@
   listeners.add(showHeld);
   form.addEventListener("submit", submit);
   form.elements.scheme.addEventListener("change", showWay);
+  form.elements.for.addEventListener("change", showWay);
   byID("docs-ways").addEventListener("change", showWay);
   form.elements.find.addEventListener("input", filterScopes);
-  byID("docs-authorize").addEventListener("click", () => { fail(""); showHeld(); dialog.showModal(); });
+  byID("docs-authorize").addEventListener("click", openDialog);
   document.querySelectorAll(".docs-close").forEach((button) => button.addEventListener("click", () => button.closest("dialog").close()));
   byID("docs-mine").addEventListener("click", ({ currentTarget: button }) => {
     const on = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", on);
     root.classList.toggle("docs-only-mine", on);
-    if (on && !held) dialog.showModal();
+    if (on && !held.size) openDialog();
   });
   byID("docs-search").addEventListener("click", openSearch);
   query.addEventListener("input", search);

@@ -1,0 +1,168 @@
+package authztest
+
+import (
+	"cmp"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/oasgate/oasgate/authz"
+)
+
+// ProofKey is the key of a client that proves, request by request, that its tokens are its own (RFC
+// 9449).
+type ProofKey struct {
+	private *ecdsa.PrivateKey
+	jwk     map[string]any
+}
+
+func newProofKey() (ProofKey, error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return ProofKey{}, err
+	}
+	point, err := private.PublicKey.Bytes() // 4, x, y (SEC 1 §2.3.3)
+	if err != nil {
+		return ProofKey{}, err
+	}
+	return ProofKey{private, map[string]any{
+		"kty": "EC", "crv": "P-256", "x": base64url(point[1:33]), "y": base64url(point[33:]),
+	}}, nil
+}
+
+// Thumbprint identifies the key in the jkt of a token that is bound to it (RFC 9449 §6.1).
+func (k ProofKey) Thumbprint() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, `{"crv":"P-256","kty":"EC","x":"%s","y":"%s"}`,
+		k.jwk["x"], k.jwk["y"])) // RFC 7638 §3
+	return base64url(sum[:])
+}
+
+// Proof returns a proof for one request (RFC 9449 §4.2). token is the access token that goes with
+// it, nonce what the server has asked for; either may be "".
+func (k ProofKey) Proof(method, url, token, nonce string, at time.Time) string {
+	claims := map[string]any{"htm": method, "htu": url, "iat": at.Unix(), "jti": rand.Text()}
+	if token != "" {
+		sum := sha256.Sum256([]byte(token))
+		claims["ath"] = base64url(sum[:])
+	}
+	if nonce != "" {
+		claims["nonce"] = nonce
+	}
+	input := segment(map[string]any{"typ": "dpop+jwt", "alg": "ES256", "jwk": k.jwk}) + "." +
+		segment(claims)
+	sum := sha256.Sum256([]byte(input))
+	x, y, err := ecdsa.Sign(rand.Reader, k.private, sum[:])
+	if err != nil {
+		panic(fmt.Errorf("authztest: signing a DPoP proof: %w", err)) // no randomness: never
+	}
+	signature := make([]byte, 64) // RFC 7518 §3.4
+	x.FillBytes(signature[:32])
+	y.FillBytes(signature[32:])
+	return input + "." + base64url(signature)
+}
+
+func base64url(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// proving is a request that needs a proof, and with what to make it.
+type proving struct {
+	key, other         ProofKey
+	method, url, token string
+	nonce              string
+	now                time.Time
+}
+
+func (p proving) proof() string { return p.key.Proof(p.method, p.url, p.token, p.nonce, p.now) }
+
+// proofs are what comes with a bound token. The first is the one that must be let in.
+var proofs = []struct {
+	name string
+	want authz.Kind
+	make func(p proving) string // "" sends none
+}{
+	{"genuine", "", proving.proof},
+	{"without_proof", authz.InvalidProof, func(proving) string { return "" }},
+	{"proof_of_another_key", authz.InvalidProof, func(p proving) string {
+		p.key = p.other
+		return p.proof()
+	}},
+	{"proof_of_another_method", authz.InvalidProof, func(p proving) string {
+		p.method = http.MethodTrace
+		return p.proof()
+	}},
+	{"proof_of_another_url", authz.InvalidProof, func(p proving) string {
+		p.url += "x"
+		return p.proof()
+	}},
+	{"proof_of_another_token", authz.InvalidProof, func(p proving) string {
+		p.token += "x"
+		return p.proof()
+	}},
+	{oldProof, authz.InvalidProof, func(p proving) string {
+		p.now = p.now.Add(-time.Hour)
+		return p.proof()
+	}},
+	{"proof_tampered", authz.InvalidProof, func(p proving) string {
+		right := strings.Split(p.proof(), ".")
+		p.method = http.MethodTrace
+		other := strings.Split(p.proof(), ".")
+		return right[0] + "." + right[1] + "." + other[2]
+	}},
+}
+
+const oldProof = "old_proof"
+
+// dpopCases are of tokens that are bound to a key of the client (RFC 9449 §4.3, §7.1). A server
+// that takes them may also take bearer tokens, so that only the target knows whether it does.
+func dpopCases(o authz.Operation) (cases []Case) {
+	bound := credential{needs: needsBound, scheme: "DPoP", make: unchanged}
+	add := func(name string, want authz.Kind, c credential, proof func(proving) string) *Case {
+		cases = append(cases, Case{
+			Name: o.ID + "/dpop_" + name, Operation: o, Scopes: alternatives(o)[0].scopes,
+			Want: want, credential: c, proof: proof,
+		})
+		return &cases[len(cases)-1]
+	}
+	for _, p := range proofs {
+		add(p.name, p.want, bound, p.make).timed = p.name == oldProof
+	}
+	add("proof_used_before", authz.InvalidProof, bound, proving.proof).twice = true
+	bound.scheme = "Bearer" // RFC 9449 §7.2
+	add("token_as_bearer", authz.InvalidToken, bound, proving.proof)
+	return cases
+}
+
+// prove puts a proof onto the request of a case, and returns it.
+func (r *run) prove(sent *http.Request, c Case, authorization string) string {
+	_, token, _ := strings.Cut(authorization, " ")
+	at := *sent.URL
+	at.RawQuery = ""
+	path := strings.TrimPrefix(at.String(), strings.TrimSuffix(r.URL, "/"))
+	nonce, _ := r.nonce.Load().(string)
+	proof := c.proof(proving{
+		key: r.forger.key, other: r.forger.otherKey, method: sent.Method, token: token,
+		url:   strings.TrimSuffix(cmp.Or(r.Resource, r.URL), "/") + path,
+		nonce: nonce, now: r.forger.now(),
+	})
+	if proof != "" {
+		sent.Header.Set("DPoP", proof)
+	}
+	return proof
+}
+
+// asksForNonce remembers the nonce that a refusal asks for (RFC 9449 §9), and reports whether it is
+// a new one, with which the case is to be tried again.
+func (r *run) asksForNonce(got answer) bool {
+	nonce := got.header.Get("DPoP-Nonce")
+	known, _ := r.nonce.Load().(string)
+	if got.status != http.StatusUnauthorized || nonce == "" || nonce == known {
+		return false
+	}
+	r.nonce.Store(nonce)
+	return true
+}
