@@ -97,6 +97,7 @@ func TestErrors(t *testing.T) {
 
 		{"too much of a body", &http.MaxBytesError{Limit: 5}, 413, authz.BodyTooLarge, ""},
 		{"too much of a body, by echo's binder", echo.NewHTTPError(400, submitted).SetInternal(&http.MaxBytesError{Limit: 5}), 413, authz.BodyTooLarge, ""},
+		{"an optional multipart body that was not sent", http.ErrNotMultipart, 400, authz.InvalidBody, ""},
 		{"out of time", context.DeadlineExceeded, 503, authz.Timeout, ""},
 		{"out of time, wrapped", fmt.Errorf("%s: %w", submitted, context.DeadlineExceeded), 503, authz.Timeout, ""},
 		{"out of time, by echo's middleware",

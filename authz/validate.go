@@ -163,6 +163,7 @@ func (g *Gate) readBody(r *http.Request, op *operation) (content schema.Content,
 	if err != nil {
 		return content, err
 	}
+	content.Type = r.Header["Content-Type"][0]
 	limit := cmp.Or(op.MaxBody, g.maxBody)
 	if r.ContentLength > limit {
 		return content, tooLarge(limit)

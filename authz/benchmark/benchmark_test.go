@@ -53,3 +53,23 @@ func TestMedian(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkValues is for profiles of what writeValues compares.
+func BenchmarkValues(b *testing.B) {
+	v, err := newValues(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer v.issuer.Close()
+	for _, row := range v.comparisons() {
+		name, _, _ := strings.Cut(row.name, " ÷ ")
+		for side, f := range map[string]func(){"ours": row.ours, "other": row.other} {
+			b.Run(name+"/"+side, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					f()
+				}
+			})
+		}
+	}
+}

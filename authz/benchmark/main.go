@@ -5,8 +5,10 @@
 // ratio to raw Echo in the same round, so that the pace of the machine does not count.
 //
 //	go run . [-rounds 5] [-seconds 2] [-connections 64] [-tokens 5000] [-only regexp]
+//	go run . -values [-rounds 40]
 //
-// It prints the table of the README. It needs Linux, whose /proc says what a process has used.
+// The second form measures instead, in this process, what it costs to validate and to bind. Both
+// print a table of the README. It needs Linux, whose /proc says what a process has used.
 package main
 
 import (
@@ -23,6 +25,8 @@ import (
 
 //go:generate go tool oapi-codegen -config oapi-codegen.yaml openapi.yaml
 //go:generate go tool ogen --config ogen.yml --target peers/ogen --package ogen --clean openapi.yaml
+//go:generate go tool oapi-codegen -config values-oapi-codegen.yaml values.yaml
+//go:generate go tool ogen --config ogen.yml --target peers/values/ogen --package ogen --clean values.yaml
 
 type config struct {
 	rounds, connections, tokens int
@@ -42,12 +46,15 @@ func main() {
 	flag.IntVar(&c.connections, "connections", 64, "connections, each with one request at a time")
 	flag.IntVar(&c.tokens, "tokens", 5000, "distinct tokens, each sent once; 0: not measured")
 	only := flag.String("only", "", "regular expression of the servers to measure beside raw Echo")
+	values := flag.Bool("values", false, "measure what it costs to validate and to bind")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
 	c.duration, c.progress = time.Duration(*seconds*float64(time.Second)), os.Stderr
-	if c.only, err = regexp.Compile(*only); err == nil {
+	if *values {
+		err = writeValues(ctx, os.Stdout, c.rounds)
+	} else if c.only, err = regexp.Compile(*only); err == nil {
 		var results []result
 		if results, err = measure(ctx, c); err == nil {
 			writeTable(os.Stdout, c, results)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 
 	"github.com/labstack/echo/v4"
@@ -31,8 +32,15 @@ func Routes(g *authz.Gate, register func(*echo.Echo)) (http.Handler, error) {
 // Guard guards an Echo instance with a gate for each document that it serves: it adds [Middleware],
 // sets [ErrorHandler], and has HEAD answered as GET where a document does not declare it. Call it
 // before routes are registered, and [CheckRoutes] after.
+//
+// Unless the instance has a Binder of its own, it gets one that binds JSON bodies exactly as they
+// were validated: of any JSON media type, into a map nothing but the body, and with an error that
+// is io.EOF where an optional body was not sent.
 func Guard(e *echo.Echo, gates ...*authz.Gate) {
 	e.HTTPErrorHandler = ErrorHandler(gates...)
+	if _, ok := e.Binder.(*echo.DefaultBinder); ok {
+		e.Binder = &binder{}
+	}
 	e.Use(Middleware(gates...))
 	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
 	before := e.OnAddRouteHandler
@@ -72,6 +80,27 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 			return next(c)
 		}
 	}
+}
+
+// binder is Echo's own for everything but JSON bodies of admitted requests.
+type binder struct{ echo.DefaultBinder }
+
+func (b *binder) Bind(v any, c echo.Context) error {
+	text, ok := echopath.JSONBody(c.Request())
+	if !ok {
+		return b.DefaultBinder.Bind(v, c)
+	}
+	if reflect.TypeOf(v).Elem().Kind() == reflect.Struct { // Echo adds parameters to maps too
+		if err := b.BindPathParams(c, v); err != nil {
+			return err
+		}
+		if c.Request().Method == http.MethodDelete { // as Echo does
+			if err := b.BindQueryParams(c, v); err != nil {
+				return err
+			}
+		}
+	}
+	return echopath.DecodeJSON(text, v)
 }
 
 // hold holds the response to the document, and returns what to call at its end.

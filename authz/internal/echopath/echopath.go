@@ -6,10 +6,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	jsonv1 "github.com/go-json-experiment/json/v1"
+
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
 // Patterns are the paths of documents by the patterns that Echo has for them, with the base path in
@@ -116,6 +122,37 @@ func Typed(err error, code int, message string, within error) error {
 	}
 	return authz.StatusError(code, message, err)
 }
+
+// JSONBody returns the body of an admitted request that is JSON, as it is to be bound. It is empty
+// where the operation takes JSON and nothing was sent.
+func JSONBody(r *http.Request) (text []byte, ok bool) {
+	body, ok := r.Body.(*schema.JSONBody)
+	if !ok {
+		return nil, false
+	}
+	return body.Text, true
+}
+
+// DecodeJSON binds what [JSONBody] returns. The error wraps io.EOF where nothing was sent, which
+// generated code takes for an optional body that is left out.
+func DecodeJSON(text []byte, v any) error {
+	err := io.EOF
+	if len(text) > 0 {
+		err = json.Unmarshal(text, v, decoding)
+	}
+	if err != nil {
+		const detail = "The body cannot be read as its schema says."
+		return &authz.Error{Kind: authz.InvalidBody, Detail: detail, Err: err}
+	}
+	return nil
+}
+
+// decoding is as encoding/json decodes, but names are matched as they are. What the gate has
+// checked already is not checked again.
+var decoding = json.JoinOptions(
+	jsonv1.DefaultOptionsV1(), json.MatchCaseInsensitiveNames(false),
+	jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true),
+)
 
 // segmentwise reports whether each parameter of the matched pattern is exactly one segment of the
 // path, as in OpenAPI. Echo lets the last parameter of a route match all the rest of the path, lets

@@ -1,8 +1,10 @@
 package schema
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"mime"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -10,9 +12,10 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// Content is the body of a request, usually read to its end. Its media type is the one that the caller has
-// parsed from the one Content-Type.
+// Content is the body of a request, usually read to its end. Its media type is the one that the
+// caller has parsed from the one Content-Type.
 type Content struct {
+	Type    string // as it was sent
 	Essence string // type/subtype, in lower case
 	Params  map[string]string
 	Body    []byte
@@ -30,6 +33,11 @@ type body struct {
 	shape    *shape
 	encoding map[string]*encoding // of a form's fields
 	fields   *Schema              // of a form that is streamed, as far as its files are not known
+	name     string               // of the media type, as the document writes it
+	inline   bool                 // its schema is no component
+	// ambiguous: generated code takes the body for that of another media type too, because it goes
+	// by how the Content-Type begins.
+	ambiguous bool
 }
 
 type bodyKind uint8
@@ -47,11 +55,12 @@ const (
 // body compiles one media type. What nothing decodes is passed on as bytes where the schema says no
 // more than that, and a fault where it does.
 func (c *Compiler) body(name string, spec *openapi3.MediaType) (*body, error) {
-	b := &body{media: mediaRange(name)}
+	b := &body{media: mediaRange(name), name: name}
 	ref := &openapi3.SchemaRef{Value: &openapi3.Schema{}}
 	if spec != nil && spec.Schema != nil {
 		ref = spec.Schema
 	}
+	b.inline = ref.Ref == ""
 	n, err := c.schema(ref, "of the body")
 	if err != nil {
 		return nil, err
@@ -60,6 +69,9 @@ func (c *Compiler) body(name string, spec *openapi3.MediaType) (*body, error) {
 	switch essence := b.media.essence; {
 	case isJSON(essence):
 		b.kind = jsonBody
+		if b.inline {
+			n.foldProperties() // the generated type has no methods, so no member but the properties
+		}
 	case isForm(essence):
 		b.kind = formBody
 	case isMultipart(essence):
@@ -109,29 +121,56 @@ func (b *body) readEncoding(name string, spec *openapi3.MediaType) error {
 
 // checkBody holds a body to the media type that describes it best.
 func (o *Operation) checkBody(content Content, accepted *Accepted) error {
-	if content.Stream == nil && len(content.Body) == 0 && !strings.HasPrefix(content.Essence, "text/") { // "" is a text
+	// "" is a text
+	if content.Stream == nil && len(content.Body) == 0 &&
+		!strings.HasPrefix(content.Essence, "text/") {
 		if o.required {
 			return bodyFault("", "required", "is missing")
 		}
+		accepted.json = slices.ContainsFunc(
+			o.bodies,
+			func(b *body) bool { return b.kind == jsonBody },
+		)
 		return nil
 	}
 	if len(o.bodies) == 0 {
 		return bodyFault("", "requestBody", "is sent to an operation that takes none")
 	}
-	var best *body
+	b := o.bodyOf(content)
+	if b == nil {
+		return &Error{Kind: MediaType}
+	}
+	if len(o.bodies) > 1 && !strings.Contains(b.name, "*") &&
+		!strings.HasPrefix(content.Type, b.name) {
+		// Generated code tells bodies apart by how the Content-Type begins.
+		accepted.set("Content-Type", b.contentType(content))
+	}
+	if content.Stream != nil {
+		return b.stream(content, o.required, accepted)
+	}
+	return b.check(content, accepted)
+}
+
+// contentType is that of a body as the document writes it.
+func (b *body) contentType(content Content) string {
+	if boundary, found := content.Params["boundary"]; found {
+		return cmp.Or(
+			mime.FormatMediaType(b.name, map[string]string{"boundary": boundary}),
+			content.Type,
+		)
+	}
+	return b.name
+}
+
+// bodyOf returns what describes a body of this media type best; nil if nothing does.
+func (o *Operation) bodyOf(content Content) (best *body) {
 	most := 0
 	for _, b := range o.bodies {
 		if n := b.media.matches(content.Essence, content.Params); n > most {
 			best, most = b, n
 		}
 	}
-	if best == nil {
-		return &Error{Kind: MediaType}
-	}
-	if content.Stream != nil {
-		return best.stream(content, o.required, accepted)
-	}
-	return best.check(content, accepted)
+	return best
 }
 
 func bodyFault(pointer, keyword, text string) error {
@@ -148,6 +187,7 @@ func (b *body) check(content Content, accepted *Accepted) (err error) {
 			return &Error{Kind: MediaType}
 		}
 		accepted.Body, err = b.schema.Validate(content.Body)
+		accepted.json = !b.ambiguous
 	case textBody:
 		if !utf8.Valid(content.Body) {
 			return bodyFault("", "type", "is not text")
@@ -169,17 +209,70 @@ func (b *body) check(content Content, accepted *Accepted) (err error) {
 	return err
 }
 
-// unbound says what generated code leaves out of a form.
+// unbound says what generated code leaves out of a body.
 func (b *body) unbound() (all []string) {
-	if b.kind != formBody {
-		return nil
-	}
-	for name, p := range b.schema.root.properties {
-		if f := p.schema.format; f != nil && (f.name == "date" || f.name == "date-time") {
-			all = append(all, fmt.Sprintf("form field %s: generated code does not bind format %s "+
-				"in a form: it gets the zero value", name, f.name))
+	if b.kind == jsonBody && b.inline {
+		root := b.schema.root
+		if root.oneOf != nil || root.anyOf != nil {
+			all = append(
+				all,
+				"body: generated code does not bind a oneOf or anyOf that is no component: "+
+					"make it one",
+			)
+		}
+		if root.additional != nil && !root.additional.never && root.properties != nil {
+			all = append(
+				all,
+				"body: generated code does not bind additional properties of a schema that "+
+					"is no component: make it one",
+			)
 		}
 	}
+	if b.kind != formBody {
+		return all
+	}
+	effects := map[string]string{
+		"date": "it gets the zero value", "date-time": "it gets the zero value",
+		"byte": "it answers 500",
+	}
+	b.schema.root.formats("", map[*node]bool{}, func(field, format string) {
+		effect := effects[format]
+		if list := strings.HasSuffix(field, "[]"); effect != "" && (!list || format == "byte") {
+			all = append(all, fmt.Sprintf(
+				"form field %s: generated code does not bind format %s in a form: %s",
+				field,
+				format,
+				effect,
+			))
+		}
+	})
 	slices.Sort(all)
 	return all
+}
+
+// formats reports the formats of members and elements, under their names in a form.
+func (n *node) formats(within string, seen map[*node]bool, report func(field, format string)) {
+	if n == nil || seen[n] {
+		return
+	}
+	seen[n] = true
+	if n.items != nil {
+		if f := n.items.format; f != nil {
+			report(within+"[]", f.name)
+		}
+		n.items.formats(within+"[]", seen, report)
+	}
+	for name, p := range n.properties {
+		field := name
+		if within != "" {
+			field = within + "[" + name + "]"
+		}
+		if f := p.schema.format; f != nil {
+			report(field, f.name)
+		}
+		p.schema.formats(field, seen, report)
+	}
+	for _, part := range parts(n) {
+		part.formats(within, seen, report)
+	}
 }

@@ -488,12 +488,9 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 		p := &property{name: name, schema: c.in(name, ref, nil), spelling: c.spelling(name)}
 		p.hidden = c.isHidden(ref)
 		n.properties[name] = p
-		if !exact {
-			if n.folded == nil {
-				n.folded = map[string]*property{}
-			}
-			n.folded[string(fold(nil, []byte(name)))] = p
-		}
+	}
+	if !exact && n.properties != nil {
+		n.foldProperties()
 	}
 	for _, expression := range slices.Sorted(maps.Keys(s.PatternProperties)) {
 		n.patternProperties = append(n.patternProperties, patternProperty{

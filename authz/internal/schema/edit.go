@@ -28,7 +28,8 @@ const (
 // rewriteInteger writes an integer such as 1.0 or 1e2 as encoding/json reads it into a Go integer.
 // What neither int64 nor uint64 holds stays as it is, and is refused by what binds it.
 func (r *run) rewriteInteger(at, end int) {
-	if isDigits(bytes.TrimPrefix(r.body[at:end], []byte("-"))) {
+	digits, negative := bytes.CutPrefix(r.body[at:end], []byte("-"))
+	if isDigits(digits) && !(negative && digits[0] == '0') {
 		return
 	}
 	if text, ok := r.number.appendInteger(nil); ok {

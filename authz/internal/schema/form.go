@@ -144,6 +144,9 @@ func (b *body) checkForm(content Content, accepted *Accepted) error {
 	if err != nil {
 		return err
 	}
+	if b.shape.overflows(value, space(value, 0)) {
+		return bodyFault("", "type", "has an integer beyond 64 bits")
+	}
 	var bound []pair
 	members(value, space(value, 0), func(name, _, at int) bool {
 		field := scalarText(value, name)

@@ -273,13 +273,15 @@ func isHostname(s string) bool { // RFC 1123 §2.1
 	if s == "" || len(s) > 253 {
 		return false
 	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-		if strings.ContainsFunc(label, func(c rune) bool {
-			return !isAlphanumeric(c) && c != '-'
-		}) {
+	start := 0 // of the label
+	for i := 0; i <= len(s); i++ {
+		switch {
+		case i == len(s) || s[i] == '.':
+			if i == start || i-start > 63 || s[start] == '-' || s[i-1] == '-' {
+				return false
+			}
+			start = i + 1
+		case !isAlphanumeric(rune(s[i])) && s[i] != '-':
 			return false
 		}
 	}

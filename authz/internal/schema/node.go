@@ -60,6 +60,15 @@ func newNode(name string) *node {
 // trivial reports whether the node accepts every value.
 func (n *node) trivial() bool { return n == nil || n.size == 0 && !n.never }
 
+// foldProperties has members dropped that encoding/json takes for a property, by their folded
+// names.
+func (n *node) foldProperties() {
+	n.folded = make(map[string]*property, len(n.properties))
+	for name, p := range n.properties {
+		n.folded[string(fold(nil, []byte(name)))] = p
+	}
+}
+
 type bound struct {
 	value     *decimal
 	exclusive bool

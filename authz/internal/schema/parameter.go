@@ -117,7 +117,8 @@ func (r *reader) scalar(p *parameter, text string) (string, error) {
 	}
 	r.run.body, r.run.options, r.run.steps = r.text, &p.schema.options, budget(len(r.text))
 	r.run.edits, r.run.fatal, r.run.depth = r.run.edits[:0], "", 0
-	if r.run.whole(p.schema.root) && len(r.run.edits) == 0 {
+	if r.run.whole(p.schema.root) && len(r.run.edits) == 0 &&
+		(r.run.number.isSmall || !p.shape.overflows(r.text, 0)) {
 		return text, nil
 	}
 	return p.bind(r.text) // the error, or another form of the value
@@ -145,7 +146,11 @@ func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 
 
 // check holds a JSON text to the schema, and returns it as it is to be bound.
 func (p *parameter) check(text []byte) ([]byte, error) {
-	return p.schema.validate(text, p.in, p.name, InvalidParameter)
+	value, err := p.schema.validate(text, p.in, p.name, InvalidParameter)
+	if err == nil && p.content == "" && p.shape.overflows(value, space(value, 0)) {
+		return nil, p.fault("type", "has an integer beyond 64 bits")
+	}
+	return value, err
 }
 
 // delimiter stands between the elements of a list that is one text.

@@ -60,6 +60,9 @@ func (c *Compiler) Operation(
 				faults = append(faults, err)
 				continue
 			}
+			for other := range request.Content {
+				b.ambiguous = b.ambiguous || other != name && strings.HasPrefix(name, other)
+			}
 			o.bodies = append(o.bodies, b)
 			o.Unbound = append(o.Unbound, b.unbound()...)
 		}
@@ -106,6 +109,7 @@ type Accepted struct {
 	// it has read when it ends. Rewritten: it is not as long as it was.
 	Stream    io.Reader
 	Rewritten bool
+	json      bool // the body was checked as JSON
 }
 
 // faults collects what is wrong in all parts of a request.
@@ -193,7 +197,7 @@ func (o *Operation) check(
 
 // Apply returns the request as the handler is to get it.
 func (a *Accepted) Apply(r *http.Request) *http.Request {
-	hasBody := len(a.Body) > 0 || r.Body != nil && r.Body != http.NoBody
+	hasBody := len(a.Body) > 0 || a.json || r.Body != nil && r.Body != http.NoBody
 	if r.URL.RawQuery == a.RawQuery && a.Header == nil && a.Form == nil && !hasBody {
 		return r
 	}
@@ -227,20 +231,34 @@ func (a *Accepted) Apply(r *http.Request) *http.Request {
 			r.ContentLength = -1
 		}
 	case hasBody:
-		body := a.Body
-		r.ContentLength = int64(len(body))
-		r.GetBody = func() (io.ReadCloser, error) { return reading(body), nil }
-		r.Body = reading(body)
+		r.ContentLength = int64(len(a.Body))
+		r.GetBody = func() (io.ReadCloser, error) { return a.body(), nil }
+		r.Body = a.body()
 	}
 	return r
 }
 
-func reading(body []byte) io.ReadCloser {
-	if len(body) == 0 {
+// body returns the body for the handler.
+func (a *Accepted) body() io.ReadCloser {
+	if a.json {
+		b := &JSONBody{Text: a.Body}
+		b.Reset(a.Body)
+		return b
+	}
+	if len(a.Body) == 0 {
 		return http.NoBody
 	}
-	return io.NopCloser(bytes.NewReader(body))
+	return io.NopCloser(bytes.NewReader(a.Body))
 }
+
+// JSONBody is the body of an admitted request that is JSON, as generated code binds it. It has no
+// Text where the operation takes JSON and nothing was sent.
+type JSONBody struct {
+	bytes.Reader
+	Text []byte
+}
+
+func (*JSONBody) Close() error { return nil }
 
 // path refuses a value that is not in the form in which generated code binds exactly it: a path is
 // never rewritten.
@@ -302,18 +320,12 @@ func (o *Operation) checkCookies(r *http.Request, accepted *Accepted, f *faults)
 	changed := map[string]string{}
 	gone := map[string]bool{}
 	for _, p := range o.cookie {
-		var pairs []pair
-		for _, c := range all {
-			if !p.takes(c.Name) {
-				continue
-			}
-			for i, value := range p.split(c.Value) {
-				name := c.Name
-				if i > 0 && p.spread() {
-					name, value, _ = strings.Cut(value, "=")
-				}
-				pairs = append(pairs, pair{name, strings.TrimPrefix(value, p.prefix(i))})
-			}
+		pairs := p.cookiePairs(all)
+		if len(pairs) > 0 && p.repeated() && slices.ContainsFunc(pairs, func(q pair) bool {
+			return strings.Contains(q.value, ",")
+		}) { // which generated code takes for the end of an element
+			f.add(p.fault("style", "has an element with a comma, which a cookie cannot carry"))
+			continue
 		}
 		bound, err := p.checkPairs(p.unescape(pairs))
 		if err != nil {
@@ -344,6 +356,23 @@ func (o *Operation) checkCookies(r *http.Request, accepted *Accepted, f *faults)
 		list = append(list, name+"="+changed[name])
 	}
 	accepted.set("Cookie", strings.Join(list, "; "))
+}
+
+// cookiePairs returns the names and values of a parameter.
+func (p *parameter) cookiePairs(all []*http.Cookie) (pairs []pair) {
+	for _, c := range all {
+		if !p.takes(c.Name) {
+			continue
+		}
+		for i, value := range p.split(c.Value) {
+			name := c.Name
+			if i > 0 && p.spread() {
+				name, value, _ = strings.Cut(value, "=")
+			}
+			pairs = append(pairs, pair{name, strings.TrimPrefix(value, p.prefix(i))})
+		}
+	}
+	return pairs
 }
 
 // split splits a cookie whose style is form with explode: a=1&a=2 (OpenAPI 3.1 §4.8.12.4).
@@ -384,24 +413,44 @@ func (p *parameter) escape(value string) string {
 }
 
 // unbound says what generated code leaves out of a parameter.
-func (p *parameter) unbound() []string {
+func (p *parameter) unbound() (all []string) {
 	label := p.in + " parameter " + p.name
 	root := p.schema.root
-	if p.content == "" && root.kinds == anyKind && (root.oneOf != nil || root.anyOf != nil) {
-		return []string{label +
-			": a oneOf or anyOf without a type is not bound by generated code: " +
-			"give the schema a list of types"}
+	if p.content != "" {
+		return nil
 	}
-	single := p.style != openapi3.SerializationDeepObject && (p.in != "query" || !p.spread())
-	if p.content == "" && p.shape.is(kindObject) && single {
+	if root.kinds == anyKind && (root.oneOf != nil || root.anyOf != nil) {
+		return []string{
+			label + ": a oneOf or anyOf without a type is not bound by generated code: " +
+				"give the schema a list of types",
+		}
+	}
+	if f := root.format; f != nil && p.style != openapi3.SerializationSimple && p.in == "path" &&
+		(f.name == "date" || f.name == "date-time" || f.name == "uuid") {
+		all = append(all, label+": generated code refuses format "+f.name+" of style "+p.style)
+	}
+	deep := p.style == openapi3.SerializationDeepObject
+	if p.shape.is(kindObject) && !deep && (p.in != "query" || !p.spread()) {
 		for _, name := range slices.Sorted(maps.Keys(p.shape.members)) {
 			if m := p.shape.members[name]; m.is(kindNumber | kindBoolean) {
-				return []string{
-					fmt.Sprintf("%s: generated code binds the members of an object of style "+
-						"%s as strings only, so %s is refused: use deepObject or content", label,
-						p.style, name)}
+				return []string{fmt.Sprintf(
+					"%s: generated code binds the members of an object of style %s as strings "+
+						"only, "+
+						"so %s is refused: use deepObject or content", label, p.style, name)}
 			}
 		}
 	}
-	return nil
+	root.formats("", map[*node]bool{}, func(member, format string) {
+		if format == "byte" || p.spread() && format == "uuid" ||
+			deep && strings.HasPrefix(format, "uint") {
+			all = append(all, fmt.Sprintf(
+				"%s: generated code does not bind format %s at %s", label, format, member))
+		}
+	})
+	if deep && p.shape.others != nil && len(p.shape.members) > 0 {
+		all = append(all, label+": generated code refuses additional properties of style "+
+			"deepObject beside others")
+	}
+	slices.Sort(all)
+	return all
 }

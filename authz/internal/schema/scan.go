@@ -50,16 +50,10 @@ func space(b []byte, i int) int {
 
 // endOfString returns the offset behind the string that begins at i.
 func endOfString(b []byte, i int) int {
-	i++
-	end := bytes.IndexByte(b[i:], '"')
-	if bytes.IndexByte(b[i:i+end], '\\') < 0 {
-		return i + end + 1
-	}
-	for b[i] != '"' {
+	for i++; b[i] != '"'; i++ { // most are too short for anything but a loop
 		if b[i] == '\\' {
 			i++
 		}
-		i++
 	}
 	return i + 1
 }

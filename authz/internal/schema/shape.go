@@ -2,8 +2,8 @@ package schema
 
 import (
 	"slices"
-
-	"github.com/go-json-experiment/json/jsontext"
+	"strconv"
+	"strings"
 )
 
 // shape is what a text of a parameter or a form field can be: which JSON types its schema takes,
@@ -11,11 +11,13 @@ import (
 type shape struct {
 	kinds   kind
 	integer bool // of numbers only the integers
-	items   *shape
-	members map[string]*shape
-	others  *shape // of members that are not named; nil where the document does not state any
-	closed  bool   // additionalProperties: false
-	file    bool   // format: binary, or a contentMediaType
+	// unsigned: integers of format uint64
+	unsigned bool
+	items    *shape
+	members  map[string]*shape
+	others   *shape // of members that are not named; nil where the document does not state any
+	closed   bool   // additionalProperties: false
+	file     bool   // format: binary, or a contentMediaType
 }
 
 // shapeOf returns the shape of a compiled schema.
@@ -42,6 +44,7 @@ func (s *shape) read(n *node, known map[*node]*shape, visited map[*node]bool) {
 	}
 	visited[n] = true
 	s.file = s.file || n.binary
+	s.unsigned = s.unsigned || n.format != nil && n.format.name == "uint64"
 	if n.items != nil && s.items == nil {
 		s.items = newShape(n.items, known)
 	}
@@ -145,10 +148,36 @@ func (s *shape) appendScalar(dst []byte, text string) ([]byte, bool) {
 	return dst, false
 }
 
-// isNumber reports whether a text is a JSON number.
+// isNumber reports whether a text is a JSON number (RFC 8259 §6).
 func isNumber(text string) bool {
-	return text != "" && (text[0] == '-' || '0' <= text[0] && text[0] <= '9') &&
-		text[len(text)-1] >= '0' && jsontext.Value(text).IsValid()
+	text = strings.TrimPrefix(text, "-")
+	whole := leadingDigits(text)
+	if whole == 0 || whole > 1 && text[0] == '0' {
+		return false
+	}
+	text = text[whole:]
+	if fraction, found := strings.CutPrefix(text, "."); found {
+		n := leadingDigits(fraction)
+		if n == 0 {
+			return false
+		}
+		text = fraction[n:]
+	}
+	if text == "" || text[0] != 'e' && text[0] != 'E' {
+		return text == ""
+	}
+	if text = text[1:]; text != "" && (text[0] == '+' || text[0] == '-') {
+		text = text[1:]
+	}
+	return text != "" && leadingDigits(text) == len(text)
+}
+
+// leadingDigits returns how many digits a text begins with.
+func leadingDigits(text string) (n int) {
+	for n < len(text) && '0' <= text[n] && text[n] <= '9' {
+		n++
+	}
+	return n
 }
 
 func (s *shape) is(k kind) bool { return s != nil && s.kinds != anyKind && s.kinds&k != 0 }
@@ -180,4 +209,31 @@ func (s *shape) member(name string) (*shape, bool) {
 		return m, true
 	}
 	return s.others, s.others != nil
+}
+
+// overflows reports whether a value has an integer that is beyond those of Go. Generated code takes
+// it for a fault of the server in a form, and for nothing in an object.
+func (s *shape) overflows(value []byte, at int) (found bool) {
+	switch kindOf(value[at]) {
+	case kindObject:
+		members(value, at, func(name, _, at int) bool {
+			m, _ := s.member(scalarText(value, name))
+			found = m.overflows(value, at)
+			return !found
+		})
+	case kindArray:
+		elements(value, at, func(at int) bool {
+			found = s.elements().overflows(value, at)
+			return !found
+		})
+	case kindNumber:
+		if s != nil && s.integer {
+			_, err := strconv.ParseInt(scalarText(value, at), 10, 64)
+			if s.unsigned {
+				_, err = strconv.ParseUint(scalarText(value, at), 10, 64)
+			}
+			found = err != nil
+		}
+	}
+	return found
 }

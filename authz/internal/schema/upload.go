@@ -12,8 +12,8 @@ import (
 	"slices"
 )
 
-// Stream prepares an operation whose handler reads the body while it arrives. It returns a fault for
-// each media type for which that is not possible.
+// Stream prepares an operation whose handler reads the body while it arrives. It returns a fault
+// for each media type for which that is not possible.
 func (o *Operation) Stream() (faults []error) {
 	if len(o.bodies) == 0 {
 		faults = append(faults, errors.New("there is no body to stream"))

@@ -130,7 +130,8 @@ func TestStreamedForms(t *testing.T) {
 		if err == nil {
 			var whole bytes.Buffer
 			found, err = readParts(io.TeeReader(got.Stream, &whole))
-			if rest, _ := io.ReadAll(got.Stream); err == nil && strings.TrimSpace(string(rest)) != "" {
+			if rest, _ := io.ReadAll(got.Stream); err == nil &&
+				strings.TrimSpace(string(rest)) != "" {
 				t.Fatalf("%q: %q is left after the end", body, rest)
 			}
 		}

@@ -118,7 +118,7 @@ func (r *run) numeric(n *node, at, end int) bool {
 	if n.integer {
 		if !r.number.isInteger() {
 			ok = r.refuse("type", "is not of type "+n.typeNames(), "")
-		} else if !r.number.isSmall {
+		} else if !r.number.isSmall || r.number.small == 0 && r.body[at] == '-' {
 			r.rewriteInteger(at, end)
 		}
 	}
