@@ -69,7 +69,8 @@ func (e environment) secret(name string) (string, error) {
 	return value, nil
 }
 
-// kubernetes matches the ends of variables that Kubernetes sets for a service of the program's name.
+// kubernetes matches the ends of variables that Kubernetes sets for a service of the program's
+// name.
 var kubernetes = regexp.MustCompile(`^(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_.*)?)$`)
 
 // unknown returns the variables with the program's prefix that are not known.

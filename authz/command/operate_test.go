@@ -144,7 +144,9 @@ func TestUnknownVariables(t *testing.T) {
 // Every setting of the library is either shown or a secret.
 func TestShown(t *testing.T) {
 	secrets := []string{"DPOP_NONCE_KEY"}
-	for _, settings := range []any{config{}, tlsConfig{}, policyConfig{}, operateConfig{}, logConfig{}} {
+	for _, settings := range []any{
+		config{}, tlsConfig{}, policyConfig{}, operateConfig{}, logConfig{},
+	} {
 		fields := reflect.TypeOf(settings)
 		for i := range fields.NumField() {
 			key, ok := fields.Field(i).Tag.Lookup("key")

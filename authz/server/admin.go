@@ -88,12 +88,12 @@ func (s *Server) Admin(config AdminConfig) http.Handler {
 func (s *Server) ServeAdmin(
 	ctx context.Context, listener net.Listener, config AdminConfig,
 ) error {
-	admin := http.Server{
+	admin := http.Server{ // without WriteTimeout: a profile takes as long as it is asked to
 		Handler:           s.Admin(config),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       requestTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes, // no WriteTimeout: a profile takes as long as it is asked to
+		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          s.http.ErrorLog,
 	}
 	stop := context.AfterFunc(ctx, func() { _ = admin.Close() })

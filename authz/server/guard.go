@@ -151,7 +151,7 @@ func (s *Server) newDocs(
 		Document: s.config.Document, Source: s.config.Source,
 		Resource: s.config.Resource, Logger: s.config.Logger,
 		BasePath: gate.PublicPath(), Plan: gate.Plan(),
-		Refuse:   gate.WriteProblem, InsecureClients: s.config.InsecureClients,
+		Refuse: gate.WriteProblem, InsecureClients: s.config.InsecureClients,
 		Discover: func(ctx context.Context, issuer string) (authorize, token string, err error) {
 			found, err := oauthclient.Discover(ctx, nil, issuer)
 			return found.Authorization, found.Token, err

@@ -270,7 +270,9 @@ func TestAudit(t *testing.T) {
 func TestAuditBlocks(t *testing.T) {
 	out, log := &disk{}, &logBuffer{}
 	out.full.Store(true)
-	audit, err := NewAudit(AuditConfig{Writer: out, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	audit, err := NewAudit(AuditConfig{
+		Writer: out, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

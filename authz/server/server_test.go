@@ -104,8 +104,9 @@ func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Conf
 	t.Cleanup(issuer.Close)
 	r := &running{issuer: issuer, log: &logBuffer{}, ended: make(chan error, 1)}
 	config := Config{
-		Document: document(
-			t), Routes: answering(handler), Logger: slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Document: document(t), Routes: answering(handler),
+		Logger: slog.New(
+			slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
 	}
 	if configure != nil {

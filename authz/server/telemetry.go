@@ -141,8 +141,8 @@ func (x *exchange) outcome(r *http.Request) Outcome {
 // errClientClosed is the cause of what a handler says of a request whose client has gone.
 var errClientClosed = errors.New("the client closed the connection")
 
-// result returns the status and the cause of a request, and its code. If the client has gone, it got
-// neither, and they are about the handler's attempt to go on: for example, "the database is
+// result returns the status and the cause of a request, and its code. If the client has gone, it
+// got neither, and they are about the handler's attempt to go on: for example, "the database is
 // unavailable".
 func (x *exchange) result(outcome Outcome) (status int, cause error, code string) {
 	switch outcome {

@@ -30,8 +30,8 @@ type launched struct {
 	health      []string // the command line that asks for its health, if any
 }
 
-// TestDeployments runs the command lines of all deployment files as an unprivileged user in an empty
-// directory that nobody can write to, as they are, with a database and an issuer of the test.
+// TestDeployments runs the command lines of all deployment files as an unprivileged user in an
+// empty directory that nobody can write to, as they are, with a database and an issuer of the test.
 func TestDeployments(t *testing.T) {
 	for _, l := range []launched{dockerfile(t), compose(t), kubernetes(t), unit(t)} {
 		t.Run(l.file, func(t *testing.T) { l.run(t) })
@@ -82,7 +82,7 @@ func (l launched) run(t *testing.T) {
 			value = secret
 		case strings.HasSuffix(name, "_DATABASE_URL") && value != "":
 			value = "sqlite:" + data + "/oasgate.db"
-		case strings.HasSuffix(name, "_REPLAY_STORE_FILE"), strings.HasSuffix(name, "_REPLAY_STORE"):
+		case strings.Contains(name, "_REPLAY_STORE"):
 			continue // there is no Redis
 		case strings.HasSuffix(name, "_ADMIN_ADDR"):
 			value = freeAddress(t)
@@ -101,7 +101,8 @@ func (l launched) run(t *testing.T) {
 		c := exec.Command(binary, args[1:]...)
 		c.Dir, c.Env = empty, environ
 		if os.Getuid() == 0 {
-			c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
+			nobody := &syscall.Credential{Uid: 65532, Gid: 65532}
+			c.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}
 		}
 		return c
 	}
@@ -183,7 +184,8 @@ func dockerfile(t *testing.T) launched {
 	}
 	l.args = append(list("ENTRYPOINT"), list("CMD")...)
 	l.health = list("HEALTHCHECK .* CMD")
-	for _, found := range regexp.MustCompile(`(?m)^ENV (\w+)=(.*)$`).FindAllStringSubmatch(text, -1) {
+	variables := regexp.MustCompile(`(?m)^ENV (\w+)=(.*)$`)
+	for _, found := range variables.FindAllStringSubmatch(text, -1) {
 		l.environment[found[1]] = found[2]
 	}
 	return l

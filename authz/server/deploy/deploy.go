@@ -12,8 +12,8 @@ import (
 type Options struct {
 	Name string // of the program: lower case letters, digits and hyphens
 	Go   string // version of the Go image, such as 1.26
-	// Stores says that the program has the settings DATABASE_URL and REPLAY_STORE, for PostgreSQL or
-	// SQLite, and Redis.
+	// Stores says that the program has the settings DATABASE_URL and REPLAY_STORE, for PostgreSQL
+	// or SQLite, and Redis.
 	Stores bool
 }
 

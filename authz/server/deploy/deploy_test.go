@@ -43,7 +43,8 @@ func TestPrograms(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, text := range found {
-				if bytes.Contains(text, []byte("{{")) || bytes.Contains(text, []byte("<no value>")) ||
+				if bytes.Contains(text, []byte("{{")) ||
+					bytes.Contains(text, []byte("<no value>")) ||
 					!o.Stores && bytes.Contains(text, []byte("DATABASE")) {
 					t.Errorf("%s is not filled in: %s", name, text)
 				}

@@ -16,8 +16,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// buckets sets the bounds of histograms of seconds. Those of the conventions begin at 5 ms, and most
-// requests of a server take less than one.
+// buckets sets the bounds of histograms of seconds. Those of the conventions begin at 5 ms, and
+// most requests of a server take less than one.
 func buckets(i sdkmetric.Instrument) (sdkmetric.Stream, bool) {
 	return sdkmetric.Stream{
 		Name: i.Name, Description: i.Description, Unit: i.Unit,
@@ -41,8 +41,8 @@ type metrics struct {
 	kinds  atomic.Int64
 }
 
-// mostKinds limits the kinds of requests that are told apart. The values are of small sets, so it is
-// never reached unless a program makes up causes.
+// mostKinds limits the kinds of requests that are told apart. The values are of small sets, so it
+// is never reached unless a program makes up causes.
 const mostKinds = 10_000
 
 type labelKey struct {
@@ -52,8 +52,8 @@ type labelKey struct {
 }
 
 // labels are the attributes of one kind of request, prepared, because that takes longer than
-// counting. Requests are counted here and reported when metrics are read: a counter of the SDK takes
-// 250 ns, a third of all that telemetry adds to a request.
+// counting. Requests are counted here and reported when metrics are read: a counter of the SDK
+// takes 250 ns, a third of all that telemetry adds to a request.
 type labels struct {
 	count    atomic.Int64
 	requests metric.ObserveOption

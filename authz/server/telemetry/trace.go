@@ -28,8 +28,8 @@ func (t *Telemetry) Begin(r *http.Request) context.Context {
 	return ctx
 }
 
-// Trace implements [server.Telemetry]. If no traces are exported, there is no span, but a client can
-// have sent the ID of a trace.
+// Trace implements [server.Telemetry]. If no traces are exported, there is no span, but a client
+// can have sent the ID of a trace.
 func (t *Telemetry) Trace(ctx context.Context) (traceID, spanID string) {
 	span := trace.SpanContextFromContext(ctx)
 	if !span.IsValid() {
