@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -398,6 +399,54 @@ func TestCauseOf(t *testing.T) {
 	} {
 		if got := causeOf(test.err); got != test.want {
 			t.Errorf("the cause of %v is %q, want %q", test.err, got, test.want)
+		}
+	}
+}
+
+// The table of the README lists exactly the fields of the lines.
+func TestLogTable(t *testing.T) {
+	fail := false
+	r := startAnswering(t, func(c echo.Context) error {
+		if fail {
+			panic("a reason")
+		}
+		return greet(c)
+	}, func(c *Config) { c.Telemetry = &recorder{} })
+	logged := map[string]bool{}
+	for _, claims := range []map[string]any{
+		nil, {"client_id": "app", "act": map[string]any{"sub": "agent"}}, {"aud": "stranger"}, nil,
+	} {
+		id := fmt.Sprint("table", len(logged))
+		fail = len(logged) > 0 && claims == nil
+		r.ask(t, "GET", private.path, "X-Request-Id", id, "Authorization",
+			"Bearer "+mint(r.issuer, claims))
+		for field := range r.log.request(t, id) {
+			logged[field] = true
+		}
+	}
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "\n| field | |\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	listed := map[string]bool{"time": true, "level": true, "msg": true} // of every line
+	for line := range strings.Lines(table) {
+		fields, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " |")
+		for field := range strings.SplitSeq(fields, ", ") {
+			if name := strings.Trim(field, "`"); name != "" && !strings.HasPrefix(name, "|") {
+				listed[name] = true
+			}
+		}
+	}
+	for field := range logged {
+		if !listed[field] {
+			t.Errorf("the table does not list %s", field)
+		}
+	}
+	for field := range listed {
+		if !logged[field] {
+			t.Errorf("the table lists %s, which no line has", field)
 		}
 	}
 }
