@@ -17,15 +17,19 @@ var traceContext propagation.TraceContext
 
 // Begin begins the span of a request. Its parent is that of the traceparent header, if any (W3C
 // Trace Context).
-func (t *Telemetry) Begin(r *http.Request) context.Context {
+func (t *Telemetry) Begin(r *http.Request) *http.Request {
+	continued := r.Header["Traceparent"] != nil
+	if t.tracer == nil && !continued {
+		return r
+	}
 	ctx := r.Context()
-	if r.Header["Traceparent"] != nil {
+	if continued {
 		ctx = traceContext.Extract(ctx, propagation.HeaderCarrier(r.Header))
 	}
 	if t.tracer != nil {
 		ctx, _ = t.tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
 	}
-	return ctx
+	return r.WithContext(ctx)
 }
 
 // Trace implements [server.Telemetry]. If no traces are exported, there is no span, but a client
