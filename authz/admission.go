@@ -155,12 +155,21 @@ func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request 
 	return r
 }
 
+// contextOf returns the context that a request has once it is admitted: its own where the admission
+// is within it already.
+func (a *Admission) contextOf(r *http.Request) context.Context {
+	if found, _ := FromContext(r.Context()); found != a {
+		return a
+	}
+	return r.Context()
+}
+
 // admit lets the request into the handler: it returns the request in whose context the handler
 // finds the principal.
 func (a *Admission) admit(r *http.Request) *http.Request {
 	a.admitted = true
-	if found, _ := FromContext(r.Context()); found != a {
-		return r.WithContext(a)
+	if ctx := a.contextOf(r); ctx != r.Context() {
+		return r.WithContext(ctx)
 	}
 	if p, _ := token.FromContext(r.Context()); p == a.Principal {
 		return r

@@ -145,7 +145,8 @@ func TestClientCertificates(t *testing.T) {
 			if name == "" {
 				name = authz.ClientCertHeader
 			}
-			for _, target := range []string{"/mtls", "/key"} { // the other has a key, and no certificate
+			for _, target := range []string{"/mtls", "/key"} {
+				// the other has a key, and no certificate
 				r := httptest.NewRequest("GET", target, nil)
 				r.RemoteAddr, r.TLS = row.remote, row.tls
 				r.Header.Set("X-API-Key", "read")
@@ -346,7 +347,9 @@ func TestVerifyPresented(t *testing.T) {
 		t.Errorf("an issuer that cannot be asked: %d %v %s", w.Code, w.Header(), w.Body)
 	}
 	verifier.err = &token.Error{Code: token.Inactive}
-	if w, ran := serveGuarded(t, func(c *authz.Config) { c.Document, c.Verifier = load(t, live), verifier },
+	if w, ran := serveGuarded(t, func(c *authz.Config) {
+		c.Document, c.Verifier = load(t, live), verifier
+	},
 		requestOf("GET /one", "read", "", "")); ran != nil ||
 		w.Code != 401 ||
 		!strings.Contains(w.Header().Get("WWW-Authenticate"), "invalid_token") {

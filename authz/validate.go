@@ -19,8 +19,10 @@ import (
 func (g *Gate) validate(
 	a *Admission, r *http.Request, op *operation, param func(string) string,
 ) (*http.Request, error) {
-	if err := op.schema.CheckNames(r, param); err != nil {
-		return nil, invalid(err, false)
+	if r.Body != nil && r.Body != http.NoBody { // else Check does so
+		if err := op.schema.CheckNames(r, param); err != nil {
+			return nil, invalid(err, false)
+		}
 	}
 	content, err := g.readBody(r, op)
 	if err != nil {
@@ -36,11 +38,11 @@ func (g *Gate) validate(
 	case accepted.Stream != nil:
 		accepted.Stream = streamed{accepted.Stream}
 	}
-	return accepted.Apply(r), nil
+	return accepted.Apply(a.contextOf(r), r), nil
 }
 
-// streamed is a body that is checked while the handler reads it: what is wrong with it is an [*Error]
-// in place of io.EOF.
+// streamed is a body that is checked while the handler reads it: what is wrong with it is an
+// [*Error] in place of io.EOF.
 type streamed struct{ io.Reader }
 
 func (s streamed) Read(p []byte) (int, error) {
@@ -67,6 +69,15 @@ func RawBody(ctx context.Context) []byte {
 		return a.raw
 	}
 	return nil
+}
+
+// PublicPath returns where the document's paths begin for clients, in a handler: what it writes
+// into Location and Link begins with that. See [Config.PublicPath].
+func PublicPath(ctx context.Context) string {
+	if a, ok := FromContext(ctx); ok && a.gate != nil {
+		return a.gate.public
+	}
+	return ""
 }
 
 // Violation is one rule of the document that a request breaks. It holds names of the document only:

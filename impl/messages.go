@@ -18,6 +18,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/token"
 	"github.com/oasgate/oasgate/gen"
+	"github.com/oasgate/oasgate/impl/messages"
 )
 
 // Message is a text and its owner.
@@ -92,7 +93,7 @@ func (h Handlers) CreateMessage(
 	return gen.CreateMessage201JSONResponse{
 		Body: body(m),
 		Headers: gen.CreateMessage201ResponseHeaders{
-			ETag: etag(m.Version), Location: messagesPath + "/" + m.ID,
+			ETag: etag(m.Version), Location: messagesAt(ctx) + "/" + m.ID,
 		},
 	}, nil
 }
@@ -121,7 +122,7 @@ func (h Handlers) ListMessages(
 	if len(found) > limit {
 		found = found[:limit]
 		next := writeCursor(found[limit-1].ID)
-		link := fmt.Sprintf(`<%s?cursor=%s&limit=%d>; rel="next"`, messagesPath, next, limit)
+		link := fmt.Sprintf(`<%s?cursor=%s&limit=%d>; rel="next"`, messagesAt(ctx), next, limit)
 		answer.Body.Next, answer.Headers.Link = &next, &link
 	}
 	answer.Body.Messages = make([]gen.Message, len(found)) // an empty list is [], not null
@@ -195,6 +196,9 @@ func (h Handlers) DeleteMessage(
 
 const messagesPath = "/api/messages"
 
+// messagesAt returns the path of the messages for clients.
+func messagesAt(ctx context.Context) string { return authz.PublicPath(ctx) + messagesPath }
+
 // caller returns the messages that the caller can read. The document requires one of two scopes:
 // read:messages for the caller's own messages, read:messages:all for all messages. Only owners can
 // write.
@@ -239,14 +243,11 @@ func problemOf(err error) error {
 	return err
 }
 
-// problemTypes begins the type URIs of this API's own problems, which impl/PROBLEMS.md describes.
-const problemTypes = "https://github.com/oasgate/oasgate/blob/main/impl/PROBLEMS.md#"
-
 func keyReused() gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse {
 	detail := "This Idempotency-Key came with another text before. " +
 		"Choose a new one for a new message."
 	return gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse{
-		Type: problemTypes + "idempotency-key-reused", Title: "The Idempotency-Key is taken",
+		Type: string(messages.IdempotencyKeyReused), Title: "The Idempotency-Key is taken",
 		Status: http.StatusUnprocessableEntity, Detail: &detail,
 	}
 }
@@ -254,7 +255,7 @@ func keyReused() gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse {
 func preconditionFailed() gen.PreconditionFailedApplicationProblemPlusJSONResponse {
 	detail := "The message has changed since. Get it again for its ETag."
 	return gen.PreconditionFailedApplicationProblemPlusJSONResponse{
-		Type: problemTypes + "precondition-failed", Title: "The resource has changed",
+		Type: string(messages.PreconditionFailed), Title: "The resource has changed",
 		Status: http.StatusPreconditionFailed, Detail: &detail,
 	}
 }

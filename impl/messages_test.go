@@ -17,7 +17,10 @@ import (
 	"time"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/gen"
+	"github.com/oasgate/oasgate/gen/apiclient"
+	"github.com/oasgate/oasgate/impl/messages"
 )
 
 // keeping serves with a store.
@@ -82,8 +85,8 @@ func wantRefusal(t *testing.T, got answer, status int, kind authz.Kind, detail s
 	t.Helper()
 	wantProblem(t, got, status)
 	uri := map[int]string{
-		http.StatusPreconditionFailed:  problemTypes + "precondition-failed",
-		http.StatusUnprocessableEntity: problemTypes + "idempotency-key-reused",
+		http.StatusPreconditionFailed:  string(messages.PreconditionFailed),
+		http.StatusUnprocessableEntity: string(messages.IdempotencyKeyReused),
 	}[status]
 	if kind != "" {
 		uri = authz.ProblemTypes + string(kind)
@@ -533,9 +536,9 @@ func TestStoreIsFaulty(t *testing.T) {
 
 func TestGeneratedClientKeepsMessages(t *testing.T) {
 	r, _ := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
-	api, err := gen.NewClientWithResponses(
+	api, err := apiclient.NewClientWithResponses(
 		r.url,
-		gen.WithRequestEditorFn(func(_ context.Context, request *http.Request) error {
+		apiclient.WithRequestEditorFn(func(_ context.Context, request *http.Request) error {
 			request.Header.Set("Authorization", "Bearer "+r.as("alice", readAndWrite).token)
 			return nil
 		}),
@@ -545,23 +548,24 @@ func TestGeneratedClientKeepsMessages(t *testing.T) {
 	}
 	key := "k"
 	created, err := api.CreateMessageWithResponse(t.Context(),
-		&gen.CreateMessageParams{IdempotencyKey: &key}, gen.MessageText{Text: "Hello"})
+		&apiclient.CreateMessageParams{IdempotencyKey: &key}, apiclient.MessageText{Text: "Hello"})
 	if err != nil || created.JSON201 == nil {
 		t.Fatalf("%v, %s", err, created.Body)
 	}
 	etag := created.Headers201.ETag
 	put, err := api.ReplaceMessageWithResponse(t.Context(), created.JSON201.Id,
-		&gen.ReplaceMessageParams{IfMatch: etag}, gen.MessageText{Text: "Hello, again"})
+		&apiclient.ReplaceMessageParams{IfMatch: etag}, apiclient.MessageText{Text: "Hello, again"})
 	if err != nil || put.JSON200 == nil || put.JSON200.Text != "Hello, again" {
 		t.Fatalf("%v, %s", err, put.Body)
 	}
 	limit := 1
-	list, err := api.ListMessagesWithResponse(t.Context(), &gen.ListMessagesParams{Limit: &limit})
+	list, err := api.ListMessagesWithResponse(t.Context(),
+		&apiclient.ListMessagesParams{Limit: &limit})
 	if err != nil || list.JSON200 == nil || list.JSON200.Messages[0] != *put.JSON200 {
 		t.Fatalf("%v, %s", err, list.Body)
 	}
 	late, err := api.DeleteMessageWithResponse(t.Context(), created.JSON201.Id,
-		&gen.DeleteMessageParams{IfMatch: etag})
+		&apiclient.DeleteMessageParams{IfMatch: etag})
 	if err != nil || late.ApplicationproblemJSON412 == nil {
 		t.Fatalf("%v, %s", err, late.Body)
 	}
@@ -634,6 +638,48 @@ func TestNobodyAsks(t *testing.T) {
 	} {
 		if answer, err := call(); answer != nil || err == nil {
 			t.Errorf("%s: nobody is answered with %v, %v", name, answer, err)
+		}
+	}
+}
+
+// TestPublicPath: behind a proxy that changes the prefix of the paths, all that names a URL has the
+// prefix that clients see.
+func TestPublicPath(t *testing.T) {
+	for _, test := range []struct{ base, public, resource, here, there string }{
+		{"", "", "https://api.example", "", ""},
+		{"/v1", "", "https://api.example", "/v1", "/v1"},
+		{"/inside", "/v1", "https://api.example", "/inside", "/v1"},
+		{"/inside", "/", "https://api.example", "/inside", ""},
+		{"", "/v1", "https://api.example/v1", "", "/v1"},
+	} {
+		store := open(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/messages.db"})
+		r := start(t, func(c *server.Config) {
+			handledBy(Handlers{Messages: store})(c)
+			c.Resource, c.Docs = test.resource, true
+			c.Gate = func(c *authz.Config) { c.BasePath, c.PublicPath = test.base, test.public }
+		})
+		alice := r.as("alice", readAndWrite)
+		for range 2 {
+			got := alice.ask(t, "POST", test.here+messagesPath, `{"text":"Hello"}`)
+			if at := got.header.Get("Location"); !strings.HasPrefix(at,
+				test.there+messagesPath+"/") {
+				t.Errorf("%+v: Location is %q", test, at)
+			}
+		}
+		link := alice.ask(t, "GET", test.here+messagesPath+"?limit=1", "").header.Get("Link")
+		if !strings.HasPrefix(link, "<"+test.there+messagesPath+"?") {
+			t.Errorf("%+v: Link is %q", test, link)
+		}
+		api := strings.TrimSuffix(test.resource, test.there) + test.there
+		if docs := r.ask(t, "GET", "/docs/openapi.json").body; !strings.Contains(docs,
+			`"servers":[{"url":"`+api+`"}]`) {
+			t.Errorf("%+v: the served document does not say that the API is at %s", test, api)
+		}
+		at, _ := url.Parse(test.resource)
+		known := "/.well-known/oauth-protected-resource" + at.Path
+		if told := r.ask(t, "GET", known).body; !strings.Contains(told,
+			`"resource":"`+test.resource+`"`) {
+			t.Errorf("%+v: the metadata at %s is %s", test, known, told)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/gen"
+	"github.com/oasgate/oasgate/gen/apiclient"
 )
 
 // The tests here are of the quickstart's own operations, and go with them.
@@ -134,7 +135,7 @@ func TestHandlerThatAnswersNothing(t *testing.T) {
 // The generated client and server agree, through a whole server.
 func TestGeneratedClient(t *testing.T) {
 	r := start(t, nil)
-	client, err := gen.NewClientWithResponses(r.url)
+	client, err := apiclient.NewClientWithResponses(r.url)
 	if err != nil {
 		t.Fatal(err)
 	}

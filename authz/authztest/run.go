@@ -294,6 +294,11 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 			}
 			c.proof = func(proving) string { return got.proof }
 		}
+		if c.revoked {
+			if result.Faults = r.revoke(ctx, c, header); result.Faults != nil {
+				return result
+			}
+		}
 		if c.first != nil {
 			first := Case{Operation: *c.first}
 			if got := r.send(ctx, first, header, nil); got.faults != nil {
@@ -320,6 +325,20 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 		}
 	}
 	return result
+}
+
+// revoke has a token let in, and then taken back.
+func (r *run) revoke(ctx context.Context, c Case, authorization string) (faults []string) {
+	got := r.send(ctx, Case{Operation: c.Operation}, authorization, nil)
+	if got.faults != nil {
+		return []string{"nothing is proven, for the token is refused before it is revoked: " +
+			strings.Join(got.faults, "; ")}
+	}
+	_, token, _ := strings.Cut(authorization, " ")
+	if err := r.Tokens.Revoke(ctx, token); err != nil {
+		return []string{"the token could not be revoked: " + err.Error()}
+	}
+	return nil
 }
 
 // credentials returns the Authorization headers and the other secrets of a case, or why there are

@@ -9,10 +9,10 @@
 //		Issuer:   "https://tenant.eu.auth0.com/",
 //		ClientID: "…", ClientSecret: os.Getenv("OASGATE_CLIENT_SECRET"),
 //		Audience: "https://api.example.com",
-//		Scopes:   client.Scopes(gen.ScopesFor(gen.ListMessages, gen.CreateMessage)),
+//		Scopes:   client.Scopes(apiclient.ScopesFor(apiclient.ListMessages)),
 //	})
 //	caller, err := source.Client("https://api.example.com")
-//	api, err := gen.NewClientWithResponses("https://api.example.com", gen.WithHTTPClient(caller))
+//	api, err := apiclient.NewClientWithResponses("https://api.example.com", apiclient.WithHTTPClient(caller))
 //
 // With Config.API in place of Issuer, the API says who issues its tokens, and for which scopes to
 // ask (RFC 9728).

@@ -41,6 +41,11 @@ type Config struct {
 	// bearer token all the same is not believed to have understood.
 	DPoP bool
 
+	// MaxRetryAfter is the longest time to wait and send a request again, once, after a 503 whose
+	// Retry-After asks for no more than that. Only methods that are safe to repeat are sent again
+	// (RFC 9110 §9.2.2). Default: the caller gets the 503.
+	MaxRetryAfter time.Duration
+
 	HTTPClient *http.Client     // default http.DefaultClient
 	Now        func() time.Time // default time.Now
 }

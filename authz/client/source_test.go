@@ -730,3 +730,69 @@ func TestIssuerComesBack(t *testing.T) {
 		t.Errorf("the issuer is back, but there is no token: %v", err)
 	}
 }
+
+// After a 503 the client waits as long as it is asked to, if that is allowed, and asks once more.
+func TestRetryAfter(t *testing.T) {
+	for _, test := range []struct {
+		method, after string
+		longest       time.Duration
+		requests      int
+		waited        time.Duration
+	}{
+		{"GET", "3", 5 * time.Second, 2, 3 * time.Second},
+		{"HEAD", "0", 5 * time.Second, 2, 0},
+		{"GET", "3", 0, 1, 0},
+		{"GET", "6", 5 * time.Second, 1, 0},
+		{"GET", "Sat, 28 Nov 2026 10:00:00 GMT", 5 * time.Second, 1, 0},
+		{"GET", "", 5 * time.Second, 1, 0},
+		{"POST", "3", 5 * time.Second, 1, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			requests := 0
+			config := inBubble(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Host == "issuer.example" {
+					grant(w, "t", "Bearer", 3600)
+					return
+				}
+				requests++
+				w.Header().Set("Retry-After", test.after)
+				w.WriteHeader(http.StatusServiceUnavailable)
+			})
+			config.MaxRetryAfter = test.longest
+			caller, err := newSource(t, config).Client("https://api.example")
+			if err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			request, _ := http.NewRequest(test.method, "https://api.example/", nil)
+			response, err := caller.Do(request)
+			if err != nil || response.StatusCode != http.StatusServiceUnavailable {
+				t.Fatalf("%+v: %v", test, err)
+			}
+			if waited := time.Since(begun); requests != test.requests || waited != test.waited {
+				t.Errorf("%+v: %d requests, waited %s", test, requests, waited)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		config := inBubble(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Host == "issuer.example" {
+				grant(w, "t", "Bearer", 3600)
+				return
+			}
+			w.Header().Set("Retry-After", "3600")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})
+		config.MaxRetryAfter = time.Hour
+		caller, err := newSource(t, config).Client("https://api.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		request, _ := http.NewRequestWithContext(ctx, "GET", "https://api.example/", nil)
+		if _, err := caller.Do(request); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a caller who gives up gets %v", err)
+		}
+	})
+}

@@ -1,11 +1,14 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // OriginError is a request that does not go to the API, and was not sent: the token is the API's,
@@ -58,6 +61,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, &OriginError{Expected: t.origin, Received: origin}
 	}
 	response, retry, err := t.send(r)
+	if err == nil && !retry {
+		retry, err = t.waited(r, response)
+	}
 	if err != nil || !retry {
 		return response, err
 	}
@@ -68,6 +74,33 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	discard(response)
 	response, _, err = t.send(again) // and whatever comes of it is the answer
 	return response, err
+}
+
+// waited waits as long as a 503 asks, if that is allowed and the request is safe to repeat, and
+// reports whether it did.
+func (t *transport) waited(r *http.Request, response *http.Response) (bool, error) {
+	longest := t.source.config.MaxRetryAfter
+	if longest <= 0 || response.StatusCode != http.StatusServiceUnavailable {
+		return false, nil
+	}
+	switch r.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions:
+	default:
+		return false, nil
+	}
+	seconds, err := strconv.ParseUint(response.Header.Get("Retry-After"), 10, 31)
+	if err != nil || time.Duration(seconds)*time.Second > longest {
+		return false, nil
+	}
+	timer := time.NewTimer(time.Duration(seconds) * time.Second)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true, nil
+	case <-r.Context().Done():
+		discard(response)
+		return false, context.Cause(r.Context())
+	}
 }
 
 // chose reports whether a request is where it is by redirects of the API alone. One that comes back

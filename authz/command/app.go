@@ -327,17 +327,6 @@ func check(o Opener) error {
 	return nil
 }
 
-// plan loads and compiles the document.
-func (a App) plan() (*openapi3.T, *authz.Plan, error) {
-	document, err := a.Document()
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot load the document: %w", err)
-	}
-	// An operation without a security statement is for the server to refuse.
-	plan, err := authz.Config{Document: document, Unstated: authz.DenyUnstated}.CompileSecurity()
-	return document, plan, err
-}
-
 // fail prints an error, joined errors on a line each, and returns the exit code.
 func (p *program) fail(err error, code int) int {
 	for line := range strings.Lines(err.Error()) {

@@ -37,6 +37,7 @@ type callCommand struct {
 // callable is an operation with its parameters.
 type callable struct {
 	authz.Operation
+	plan       *authz.Plan
 	spec       *openapi3.Operation
 	parameters []*parameter
 }
@@ -51,11 +52,14 @@ type parameter struct {
 
 // callOptions holds the flags that all operations have.
 type callOptions struct {
-	url, client, as              string
-	scope, form                  repeated
+	url, client, as, user        string
+	base                         string // of the document's paths
+	scope, form, keys            repeated
 	dpop, include, json          bool
 	dev                          bool // the token comes from a running dev
 	hasDev                       bool // the program has the command dev
+	keySchemes                   []string
+	takesUser                    bool // the operation takes HTTP Basic
 	issuer, audience, clientID   string
 	file                         string // that lists issuers
 	body, contentType            string
@@ -73,7 +77,7 @@ func (r *repeated) Set(value string) error { *r = append(*r, value); return nil 
 
 // call calls the operation that the first argument names.
 func (p *program) call(ctx context.Context, args []string) error {
-	document, plan, err := p.plan()
+	document, plan, served, err := p.plan()
 	if err != nil {
 		return err
 	}
@@ -107,11 +111,19 @@ func (p *program) call(ctx context.Context, args []string) error {
 	if err != nil {
 		return &configurationError{err}
 	}
+	options.within(served.clientPrefix())
 	request, err := o.request(ctx, options, body)
 	if err != nil {
 		return &configurationError{fmt.Errorf("%w: see %s call %s --help", err, p.Name, o.ID)}
 	}
-	caller, err := o.caller(ctx, options, p.env)
+	alternative, err := o.choose(options, p.env)
+	if err == nil {
+		err = o.present(request, alternative, options, p.env)
+	}
+	if err != nil {
+		return err
+	}
+	caller, err := o.caller(ctx, alternative, options, p.env)
 	if err != nil {
 		return err
 	}
@@ -142,7 +154,7 @@ func listing(args []string) (listed, asJSON bool) {
 
 // completeCall returns what can follow the words after call, for shell completion.
 func (p *program) completeCall(words []string) (all []string) {
-	document, plan, err := p.plan()
+	document, plan, _, err := p.plan()
 	if err != nil {
 		return nil
 	}
@@ -158,7 +170,8 @@ func (p *program) completeCall(words []string) (all []string) {
 			all = append(all, "--"+parameter.flag)
 		}
 		flags := flag.NewFlagSet(o.ID, flag.ContinueOnError)
-		(&callOptions{hasDev: p.Dev != nil}).define(flags, o.spec, environment{})
+		options := o.options(p.Dev != nil)
+		options.define(flags, o.spec, environment{})
 		flags.VisitAll(func(f *flag.Flag) {
 			if f.Usage != "" {
 				all = append(all, "--"+f.Name)
@@ -173,7 +186,7 @@ func callables(document *openapi3.T, plan *authz.Plan) []*callable {
 	var all []*callable
 	for _, o := range plan.Operations() {
 		item := document.Paths.Value(o.Path)
-		c := &callable{Operation: o, spec: item.GetOperation(o.Method)}
+		c := &callable{Operation: o, plan: plan, spec: item.GetOperation(o.Method)}
 		// A parameter of the operation overrides that of the path item (OpenAPI 3.1 §4.8.10).
 		uses := map[string]int{} // of each flag name
 		for _, parameters := range []openapi3.Parameters{c.spec.Parameters, item.Parameters} {
@@ -191,7 +204,8 @@ func callables(document *openapi3.T, plan *authz.Plan) []*callable {
 			}
 		}
 		own := flag.NewFlagSet("", flag.ContinueOnError)
-		(&callOptions{hasDev: true}).define(own, c.spec, environment{})
+		(&callOptions{hasDev: true, keySchemes: []string{""}, takesUser: true}).define(own, c.spec,
+			environment{})
 		for _, p := range c.parameters {
 			if uses[p.flag] > 1 || own.Lookup(p.flag) != nil || strings.HasPrefix(p.flag, "-") {
 				p.flag = p.In + "." + p.flag
@@ -270,7 +284,20 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 	variable := func(value *string, name, key, unset, usage string) {
 		flags.StringVar(value, name, unset, usage+" ["+env.key(key)+"]")
 	}
-	flags.StringVar(&c.url, "url", devURL, "Base URL of the document's paths.")
+	flags.StringVar(&c.url, "url", devURL,
+		"URL of the API, with the prefix of its paths or without.")
+	ofDev := ""
+	if c.hasDev {
+		ofDev = ", or that of dev"
+	}
+	if len(c.keySchemes) > 0 {
+		flags.Var(&c.keys, "key", "API key, as scheme=value; can be repeated. Default: "+
+			env.key(keyVariable(c.keySchemes[0]))+ofDev+".")
+	}
+	if c.takesUser {
+		flags.StringVar(&c.user, "user", "", "User and password (HTTP Basic), as name:password. "+
+			"Default: "+env.key("USER")+ofDev+".")
+	}
 	variable(&c.issuer, "issuer", "ISSUER", env.lookup("ISSUER"),
 		"Issuer of the token: its URL, identical to the iss claim.")
 	audience, _, _ := strings.Cut(env.lookup("AUDIENCE"), ",") // serve accepts several
@@ -333,7 +360,7 @@ func mediaTypes(spec *openapi3.Operation) []string {
 
 // parse parses the flags, or returns all faults, joined.
 func (o *callable) parse(args []string, env environment, hasDev bool) (*callOptions, error) {
-	c := callOptions{hasDev: hasDev}
+	c := o.options(hasDev)
 	flags := flag.NewFlagSet(o.ID, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	c.define(flags, o.spec, env)
@@ -399,6 +426,12 @@ func (o *callable) parse(args []string, env environment, hasDev bool) (*callOpti
 		}
 	}
 	return &c, errors.Join(faults...)
+}
+
+// within sets where the document's paths begin: at --url, which may have their prefix at its end.
+func (c *callOptions) within(prefix string) {
+	c.url = strings.TrimSuffix(strings.TrimSuffix(c.url, "/"), prefix)
+	c.base = c.url + prefix
 }
 
 // usesDev reports whether the token comes from dev.
@@ -483,7 +516,7 @@ func (o *callable) request(
 			cookies = append(cookies, &http.Cookie{Name: p.Name, Value: text})
 		}
 	}
-	target := strings.TrimSuffix(c.url, "/") + path
+	target := c.base + path
 	if len(query) > 0 {
 		target += "?" + strings.Join(query, "&")
 	}
@@ -555,13 +588,13 @@ func (p *parameter) encoded() (string, error) {
 // the operation requires (or those of --scope), or without a token if the operation is public. It
 // does not follow redirects.
 func (o *callable) caller(
-	ctx context.Context, c *callOptions, env environment,
+	ctx context.Context, a authz.Alternative, c *callOptions, env environment,
 ) (*http.Client, error) {
 	plain := unredirected()
-	if o.Public() {
+	scopes, required := o.tokenScopes(a)
+	if !required {
 		return plain, nil
 	}
-	scopes := o.scopes()
 	if len(c.scope) > 0 {
 		scopes = c.scope
 	}
@@ -601,7 +634,7 @@ func (o *callable) caller(
 	if err != nil {
 		return nil, &configurationError{err}
 	}
-	caller, err := source.Client(c.url)
+	caller, err := source.Client(c.base)
 	if err != nil {
 		return nil, &configurationError{err}
 	}
@@ -648,25 +681,6 @@ func (c *callOptions) credentials(env environment, hasSecret bool) error {
 	return nil
 }
 
-// scopes returns the scopes of the alternative that requires the fewest.
-func (o *callable) scopes() []string {
-	var least []string
-	found := false
-	for _, alternative := range o.Alternatives {
-		var scopes []string
-		for _, requirement := range alternative {
-			scopes = append(scopes, requirement.Scopes...)
-		}
-		slices.Sort(scopes)
-		scopes = slices.Compact(scopes)
-		// An empty alternative means that a token is optional.
-		if len(alternative) > 0 && (!found || len(scopes) < len(least)) {
-			least, found = scopes, true
-		}
-	}
-	return least
-}
-
 // nearest returns the ID of the operation that is most similar to name.
 func nearest(name string, operations []*callable) string {
 	to := func(o *callable) int { return distance(strings.ToLower(name), strings.ToLower(o.ID)) }
@@ -696,25 +710,21 @@ func distance(a, b string) int {
 
 // access describes who can call the operation.
 func (o *callable) access() string {
-	var alternatives []string
+	var all []string
 	for _, alternative := range o.Alternatives {
-		var scopes []string
-		for _, requirement := range alternative {
-			scopes = append(scopes, requirement.Scopes...)
-		}
 		if len(alternative) > 0 {
-			alternatives = append(alternatives, strings.Join(scopes, " and "))
+			all = append(all, o.describe(alternative))
 		}
 	}
 	switch {
+	case o.Denied != "":
+		return "nobody"
 	case o.Public():
 		return "public"
 	case o.Optional():
-		return "token optional"
-	case slices.Contains(alternatives, ""):
-		return "token"
+		return "optional: " + strings.Join(all, ", or ")
 	}
-	return "token with " + strings.Join(alternatives, ", or ")
+	return strings.Join(all, ", or ")
 }
 
 func firstLine(s string) string {

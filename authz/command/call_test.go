@@ -109,6 +109,7 @@ func TestCallParameters(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			options.within("")
 			request, err := operations[test.operation].request(t.Context(), options, body)
 			if err != nil {
 				t.Fatal(err)
@@ -137,6 +138,7 @@ func TestCallParameters(t *testing.T) {
 		}
 		options, err := operations[0].parse(strings.Fields(args), environment{}, true)
 		if err == nil {
+			options.within("")
 			_, err = operations[0].request(t.Context(), options, nil)
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -181,7 +181,7 @@ func (p *program) usage(o *callable) error {
 	}
 	fmt.Fprint(p.stdout, "\nFlags:\n")
 	flags := flag.NewFlagSet(o.ID, flag.ContinueOnError)
-	shown := callOptions{hasDev: p.Dev != nil}
+	shown := o.options(p.Dev != nil)
 	shown.define(flags, o.spec, environment{prefix: p.env.prefix})
 	rows = nil
 	flags.VisitAll(func(f *flag.Flag) {

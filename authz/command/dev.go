@@ -65,6 +65,7 @@ type tokenCommand struct {
 // issuer only listens on loopback, and no other server trusts its tokens.
 const (
 	devAudience = "https://quickstarts/api"
+	devID       = "full" // of the client that is granted all scopes
 	devSecret   = "for-development-only"
 	devURL      = "http://localhost:3010"
 )
@@ -97,6 +98,9 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	if err != nil {
 		return err
 	}
+	if err := policy.addDevSecrets(plan); err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp", c.Addr)
 	if err != nil {
 		return listenError("--addr", c.Addr, err)
@@ -125,7 +129,11 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 		Gate:     func(c *authz.Config) { c.Responses = authz.LogResponses },
 		Document: document,
 		Issuers: []token.Issuer{
-			{URL: api + "/", Audiences: audiences, DPoP: token.DPoPAllowed},
+			{
+				URL: api + "/", Audiences: audiences, DPoP: token.DPoPAllowed,
+				// For operations with x-authz-introspect.
+				Introspection: token.Introspection{ClientID: "none", ClientSecret: devSecret},
+			},
 		},
 		Resource:        api,
 		CORSOrigins:     c.CORSOrigins,
@@ -229,7 +237,7 @@ func (p *program) token(ctx context.Context, c *tokenCommand) error {
 	} else {
 		scopes := c.Scope
 		if len(scopes) == 0 {
-			_, plan, planErr := p.plan()
+			_, plan, _, planErr := p.plan()
 			if planErr != nil {
 				return planErr
 			}

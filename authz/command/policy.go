@@ -1,10 +1,12 @@
 package command
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/overlay"
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // policyConfig holds the settings of serve and dev that concern the document. The values are
@@ -21,6 +24,7 @@ type policyConfig struct {
 	BasePath       string `name:"base-path" key:"BASE_PATH" group:"The document:" help:"Prefix of the document's paths, such as /v1; / for none. Default: the path of the document's servers."`
 	PublicPath     string `name:"public-path" key:"PUBLIC_PATH" group:"The document:" help:"The prefix for clients, if a proxy changes it; / for none. Default: the base path."`
 	Without        string `name:"without" key:"WITHOUT" group:"The document:" help:"Security schemes to disable, separated by commas. An operation with no other scheme is closed."`
+	Undecoded      string `name:"undecoded" key:"UNDECODED" default:"refuse" group:"The document:" help:"Media types of request bodies that cannot be decoded: refuse (to start) or deny (bodies of such a type)."`
 	Unstated       string `name:"unstated" key:"UNSTATED" default:"refuse" group:"The document:" help:"Operations without a security requirement: refuse (to start) or deny (every request to them)."`
 	MaxBody        string `name:"max-body" key:"MAX_BODY" default:"1MiB" group:"The document:" help:"Maximum size of a request body. An operation can override it with x-authz-max-body."`
 	RequestTimeout string `name:"request-timeout" key:"REQUEST_TIMEOUT" default:"20s" group:"The document:" help:"Maximum time of a request, such as 20s or 2m, or none. An operation can override it with x-authz-timeout. Responses that stream are limited by progress instead."`
@@ -34,10 +38,12 @@ type policy struct {
 	basePath, publicPath string
 	without              []string
 	unstated             authz.Unstated
+	undecoded            authz.Undecoded
 	maxBody              int64
 	requestTimeout       time.Duration
 	writeTimeout         time.Duration // 0: the default
 	credentials          atomic.Pointer[credentials]
+	fallback             credentials // where neither the file nor the program has any
 }
 
 // credentials are the secrets of clients, by security scheme.
@@ -47,15 +53,7 @@ type credentials map[string]authz.Secrets
 func (c policyConfig) policy(prefix string) (*policy, error) {
 	f := faults{prefix: prefix}
 	p := &policy{basePath: c.BasePath, publicPath: c.PublicPath}
-	if c.Overlays != "" {
-		for _, name := range f.list("OVERLAY", c.Overlays) {
-			text, err := os.ReadFile(name)
-			if err != nil {
-				f.add("OVERLAY", name, "a readable file: %v", err)
-			}
-			p.overlays = append(p.overlays, text)
-		}
-	}
+	p.overlays = f.overlays(c.Overlays)
 	if c.Without != "" {
 		p.without = f.list("WITHOUT", c.Without)
 	}
@@ -66,6 +64,13 @@ func (c policyConfig) policy(prefix string) (*policy, error) {
 	default:
 		f.add("UNSTATED", c.Unstated, "refuse or deny")
 	}
+	switch c.Undecoded {
+	case "refuse":
+	case "deny":
+		p.undecoded = authz.DenyUndecoded
+	default:
+		f.add("UNDECODED", c.Undecoded, "refuse or deny")
+	}
 	var err error
 	if p.maxBody, err = authz.ParseSize(c.MaxBody); err != nil {
 		f.add("MAX_BODY", c.MaxBody, "a size such as 1MiB, 64KiB or 1000")
@@ -73,7 +78,8 @@ func (c policyConfig) policy(prefix string) (*policy, error) {
 	p.requestTimeout = f.timeout("REQUEST_TIMEOUT", c.RequestTimeout)
 	if c.WriteTimeout != "" {
 		p.writeTimeout = f.timeout("WRITE_TIMEOUT", c.WriteTimeout)
-		if p.requestTimeout != 0 && p.writeTimeout != 0 && !outlasts(p.writeTimeout, p.requestTimeout) {
+		valid := p.requestTimeout != 0 && p.writeTimeout != 0
+		if valid && !outlasts(p.writeTimeout, p.requestTimeout) {
 			f.add("WRITE_TIMEOUT", c.WriteTimeout, "more than %s, which is %s, so that clients "+
 				"can still receive an error", f.key("REQUEST_TIMEOUT"), c.RequestTimeout)
 		}
@@ -92,6 +98,21 @@ func (c policyConfig) policy(prefix string) (*policy, error) {
 // outlasts reports whether a write timeout leaves time to answer after the request timeout.
 func outlasts(write, request time.Duration) bool {
 	return write == authz.NoTimeout || request != authz.NoTimeout && write > request
+}
+
+// overlays reads the files of overlays, separated by commas.
+func (f *faults) overlays(names string) (texts [][]byte) {
+	if names == "" {
+		return nil
+	}
+	for _, name := range f.list("OVERLAY", names) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			f.add("OVERLAY", name, "a readable file: %v", err)
+		}
+		texts = append(texts, text)
+	}
+	return texts
 }
 
 // document returns the document with the overlays applied. It sets the base path if it is not set.
@@ -122,19 +143,70 @@ func (p *policy) prefix() string {
 	return p.basePath
 }
 
+// clientPrefix returns the prefix of the document's paths for clients, or "" for none.
+func (p *policy) clientPrefix() string {
+	switch p.publicPath {
+	case "":
+		return p.prefix()
+	case "/":
+		return ""
+	}
+	return p.publicPath
+}
+
+// addDevSecrets adds credentials to the security schemes for which there are none otherwise. They
+// are known to everybody, as the clients of dev are.
+func (p *policy) addDevSecrets(plan *authz.Plan) error {
+	p.fallback = credentials{}
+	roles := map[string][]string{}
+	for _, o := range plan.Operations() {
+		for _, alternative := range o.Alternatives {
+			for _, r := range alternative {
+				roles[r.Scheme] = append(roles[r.Scheme], r.Scopes...)
+			}
+		}
+	}
+	for name, scopes := range roles {
+		if spec := plan.Scheme(name); spec.Type != "apiKey" && !isBasic(spec) {
+			continue
+		}
+		slices.Sort(scopes)
+		principal, err := token.NewPrincipal(token.PrincipalConfig{
+			Issuer: credentialIssuer, Subject: devID, ClientID: devID,
+			Scopes: slices.Compact(scopes),
+		})
+		if err != nil {
+			return err
+		}
+		p.fallback[name] = authz.Secrets{
+			{ID: devID, SHA256: sha256.Sum256([]byte(devSecret)), Principal: principal},
+		}
+	}
+	return nil
+}
+
 // gate completes the configuration of a gate.
 func (p *policy) gate(c *authz.Config) {
 	c.BasePath, c.PublicPath = p.prefix(), p.publicPath
+	c.Undecoded = p.undecoded
 	c.Without, c.Unstated, c.MaxBodyBytes = p.without, p.unstated, p.maxBody
 	authenticators := maps.Clone(c.Authenticators)
 	if authenticators == nil {
 		authenticators = map[string]authz.Authenticator{}
 	}
-	for name, secrets := range *p.credentials.Load() {
+	accept := func(name string, secrets authz.Secrets) {
 		if isHTTPScheme(c.Document, name) {
 			authenticators[name] = authz.Basic(secrets.User)
 		} else {
 			authenticators[name] = authz.APIKey(secrets.Key)
+		}
+	}
+	for name, secrets := range *p.credentials.Load() {
+		accept(name, secrets)
+	}
+	for name, secrets := range p.fallback {
+		if authenticators[name] == nil {
+			accept(name, secrets)
 		}
 	}
 	c.Authenticators = authenticators

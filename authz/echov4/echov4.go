@@ -83,7 +83,10 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 }
 
 // binder is Echo's own for everything but JSON bodies of admitted requests.
-type binder struct{ echo.DefaultBinder }
+type binder struct {
+	echo.DefaultBinder
+	decoder echopath.Decoder
+}
 
 func (b *binder) Bind(v any, c echo.Context) error {
 	text, ok := echopath.JSONBody(c.Request())
@@ -100,7 +103,7 @@ func (b *binder) Bind(v any, c echo.Context) error {
 			}
 		}
 	}
-	return echopath.DecodeJSON(text, v)
+	return b.decoder.Decode(text, v)
 }
 
 // hold holds the response to the document, and returns what to call at its end.

@@ -86,7 +86,10 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 }
 
 // binder is Echo's own for everything but JSON bodies of admitted requests.
-type binder struct{ echo.DefaultBinder }
+type binder struct {
+	echo.DefaultBinder
+	decoder echopath.Decoder
+}
 
 func (b *binder) Bind(c *echo.Context, v any) error {
 	text, ok := echopath.JSONBody(c.Request())
@@ -104,7 +107,7 @@ func (b *binder) Bind(c *echo.Context, v any) error {
 			}
 		}
 	}
-	return echopath.DecodeJSON(text, v)
+	return b.decoder.Decode(text, v)
 }
 
 // hold holds the response to the document, and returns what to call at its end.

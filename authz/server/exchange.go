@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -45,6 +46,8 @@ type exchange struct {
 	deadline lazydeadline.Context
 	limits   *limits
 	stream   *stream        // nil: the response is not one
+	pace     *pace          // nil: the connection does all that is necessary
+	last     time.Time      // when the response must have been sent; zero: no limit
 	taken    *lazyconn.Conn // by the handler; nil: it is not
 	id       [1]string      // the value of the header
 	start    time.Time
@@ -52,13 +55,19 @@ type exchange struct {
 	bytes    int64
 	cut      error  // why the response could not be sent in time
 	stack    []byte // of a panic
+
+	multiplexed bool // the connection has other responses, too (HTTP/2)
 }
 
 // begin returns the exchange of a request. Its ID is that of the request's header if it is valid,
 // otherwise a new one.
 func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{ResponseWriter: w, start: time.Now(), limits: &s.limits}
-	x.deadline.Init(r.Context(), s.limits.end(x.start))
+	x := &exchange{
+		ResponseWriter: w, start: time.Now(), limits: &s.limits, multiplexed: r.ProtoMajor > 1,
+	}
+	end := s.limits.end(x.start)
+	x.deadline.Init(r.Context(), end)
+	x.setLast(end)
 	x.Admission.Context, x.Admission.Limiter = &x.deadline, x
 	if given := r.Header[requestIDHeader]; len(given) > 0 && validID.MatchString(given[0]) {
 		x.id[0] = given[0]
@@ -75,7 +84,7 @@ func (x *exchange) end() {
 	if x.status == 0 {
 		x.status = http.StatusOK
 	}
-	if x.stream != nil {
+	if x.stream != nil || x.pace != nil {
 		_ = x.FlushError()
 	}
 }
@@ -90,10 +99,15 @@ func (x *exchange) Limit(timeout time.Duration) {
 	x.deadline.Reset(end)
 	connection := http.NewResponseController(x.ResponseWriter)
 	_ = connection.SetReadDeadline(end) // the ResponseWriter of a test may have no deadlines
-	if x.limits.endless {
-		end = time.Time{}
+	x.setLast(end)
+	_ = connection.SetWriteDeadline(x.last)
+}
+
+// setLast derives the limit of the response from that of the handler.
+func (x *exchange) setLast(end time.Time) {
+	if x.last = x.limits.afterGrace(end); x.limits.endless {
+		x.last = time.Time{}
 	}
-	_ = connection.SetWriteDeadline(x.limits.afterGrace(end))
 }
 
 func (x *exchange) WriteHeader(status int) {
@@ -107,8 +121,8 @@ func (x *exchange) WriteHeader(status int) {
 // begun is called when the response starts.
 func (x *exchange) begun(status int) {
 	x.status = status
-	if x.Operation != nil && status >= 200 && isStream(x.Header()["Content-Type"]) {
-		x.beginStream()
+	if x.Operation != nil && status >= 200 {
+		x.limitResponse()
 	}
 }
 
@@ -119,7 +133,11 @@ func (x *exchange) Write(p []byte) (int, error) {
 	if x.stream != nil && x.stream.over() {
 		return 0, x.failed(errStreamOver)
 	}
-	n, err := x.ResponseWriter.Write(p)
+	write := x.ResponseWriter.Write
+	if x.pace != nil {
+		write = x.pacedWrite
+	}
+	n, err := write(p)
 	x.bytes += int64(n)
 	return n, x.failed(err)
 }
@@ -129,13 +147,21 @@ func (x *exchange) FlushError() error {
 	if x.status == 0 {
 		x.begun(http.StatusOK)
 	}
-	return x.failed(http.NewResponseController(x.ResponseWriter).Flush())
+	flush := http.NewResponseController(x.ResponseWriter).Flush
+	if x.pace != nil {
+		return x.failed(x.paced(flush))
+	}
+	return x.failed(flush())
 }
 
 // failed notes that the client has not taken the response in time.
 func (x *exchange) failed(err error) error {
-	if err != nil && x.cut == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case err == nil || x.cut != nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.cut = err
+	case x.multiplexed && !x.last.IsZero() && !time.Now().Before(x.last):
+		x.cut = fmt.Errorf("%w: %w", os.ErrDeadlineExceeded, err) // HTTP/2 does not say so
 	}
 	return err
 }

@@ -194,6 +194,7 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		ConnContext:       withConn,
 		ConnState:         resetConn,
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: s.limits.progress.Per},
 		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelWarn),
 		// ServeHTTP answers OPTIONS *, too.
 		DisableGeneralOptionsHandler: true,

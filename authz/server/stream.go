@@ -40,7 +40,8 @@ func readLimits(c Config) (l limits, faults []error) {
 		l.request = requestTimeout
 	}
 	if l.request < 0 && l.request != authz.NoTimeout {
-		fault("Config.RequestTimeout is %s: expected a positive duration, or authz.NoTimeout", l.request)
+		fault("Config.RequestTimeout is %s: expected a positive duration, or authz.NoTimeout",
+			l.request)
 	}
 	switch l.grace, l.endless = writeGrace, c.WriteTimeout == authz.NoTimeout; {
 	case c.WriteTimeout == 0 || l.endless:
@@ -109,38 +110,114 @@ func isStream(contentType []string) bool {
 	return true
 }
 
-// beginStream replaces the time limits of the request by those of a stream.
-func (x *exchange) beginStream() {
-	given, _ := x.deadline.Value(connKey{}).(net.Conn)
-	conn, ok := ownConn(given)
-	if !ok {
-		// Not a connection of [Server.Serve], or one that other streams share: the time limits
-		// stay.
+// limitResponse limits a response that starts and has no limit of time, or is not to have one.
+func (x *exchange) limitResponse() {
+	streams := isStream(x.Header()["Content-Type"])
+	if !streams && !x.isEndless() {
 		return
 	}
+	conn := lazy(x.deadline.Value(connKey{}))
+	switch {
+	case conn == nil:
+		return // not a connection of [Server.Serve]: the time limits stay
+	case x.multiplexed:
+		x.pace = &pace{}
+	default:
+		conn.Expect(x.limits.progress)
+	}
+	if streams {
+		x.beginStream(conn)
+	}
+}
+
+// isEndless reports whether the response may take any time, by the operation or the configuration.
+func (x *exchange) isEndless() bool {
+	if x.Operation.Timeout != 0 {
+		return x.limits.endless || x.Operation.Timeout == authz.NoTimeout
+	}
+	return x.limits.endless || x.limits.request == authz.NoTimeout
+}
+
+// beginStream replaces the time limits of the request by those of a stream.
+func (x *exchange) beginStream(conn *lazyconn.Conn) {
 	end := x.streamEnd()
 	x.deadline.Reset(end)
-	last := x.limits.afterGrace(end) // for what a handler that obeys its context writes at the end
-	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(last)
-	conn.CloseAt(last)
-	conn.Expect(x.limits.progress)
+	x.last = x.limits.afterGrace(end) // for what a handler that obeys its context writes at the end
+	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(x.last)
+	if !x.multiplexed {
+		conn.CloseAt(x.last)
+	}
 	drained := context.AfterFunc(x.limits.draining, func() {
 		now := time.Now()
 		x.deadline.Reset(now)
-		conn.CloseAt(now.Add(x.limits.grace))
+		if !x.multiplexed {
+			conn.CloseAt(now.Add(x.limits.grace))
+		}
 	})
 	x.stream = &stream{end: end, done: drained}
+}
+
+// pace measures the progress of a response whose connection has others, too (HTTP/2), as
+// [lazyconn.Conn] does that of a connection.
+type pace struct {
+	written int64
+	spent   time.Duration
+}
+
+// pacedWrite writes in pieces, each of which the client must take before its progress is too
+// little.
+func (x *exchange) pacedWrite(p []byte) (written int, err error) {
+	for {
+		most := min(int64(len(p)-written), x.limits.progress.Bytes)
+		n := 0
+		err = x.paced(func() (err error) {
+			n, err = x.ResponseWriter.Write(p[written : written+int(most)])
+			x.pace.written += int64(n)
+			return err
+		})
+		if written += n; err != nil || written == len(p) {
+			return written, err
+		}
+	}
+}
+
+// paced calls a function that sends something. The deadline of HTTP/2 applies to a response also
+// while nothing is sent, so it is only set meanwhile.
+func (x *exchange) paced(send func() error) error {
+	begun := time.Now()
+	end := begun.Add(x.limits.progress.Per - x.pace.spent)
+	if !x.last.IsZero() && x.last.Before(end) {
+		end = x.last
+	}
+	controller := http.NewResponseController(x.ResponseWriter)
+	_ = controller.SetWriteDeadline(end)
+	err := send()
+	if err != nil && !time.Now().Before(end) {
+		err = lazyconn.ErrStalled
+	}
+	_ = controller.SetWriteDeadline(x.last)
+	x.pace.spent += time.Since(begun)
+	if x.pace.written >= x.limits.progress.Bytes {
+		*x.pace = pace{}
+	}
+	return err
 }
 
 // hijacked applies the limits of a stream to a connection that the handler has taken over, also
 // after the handler has returned.
 func (x *exchange) hijacked(taken net.Conn) {
-	conn, ok := ownConn(taken)
-	if !ok || x.Operation == nil {
+	if x.Operation == nil {
 		return
 	}
 	end := x.streamEnd()
 	x.deadline.Reset(end)
+	conn := lazy(taken)
+	if conn == nil { // of another listener
+		if !end.IsZero() {
+			time.AfterFunc(time.Until(end), func() { _ = taken.Close() })
+		}
+		return
+	}
 	conn.CloseAt(end)
 	conn.Expect(x.limits.progress)
 	x.taken = conn
@@ -167,22 +244,21 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, conn)
 }
 
+// lazy returns the TCP connection of a connection of [Server.Serve], or nil.
+func lazy(conn any) *lazyconn.Conn {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	own, _ := conn.(*lazyconn.Conn)
+	return own
+}
+
 // resetConn ends the limits of a stream once its response has been sent.
 func resetConn(conn net.Conn, state http.ConnState) {
 	if state != http.StateIdle {
 		return
 	}
-	if own, ok := ownConn(conn); ok {
+	if own := lazy(conn); own != nil {
 		own.Reset()
 	}
-}
-
-// ownConn returns the connection under TLS, unless it speaks HTTP/2: then it carries several
-// responses, and a limit for one would be for all.
-func ownConn(conn net.Conn) (*lazyconn.Conn, bool) {
-	if secure, ok := conn.(*tls.Conn); ok && secure.ConnectionState().NegotiatedProtocol != "h2" {
-		conn = secure.NetConn()
-	}
-	own, ok := conn.(*lazyconn.Conn)
-	return own, ok
 }

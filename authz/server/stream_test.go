@@ -3,11 +3,13 @@ package server
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strings"
@@ -38,8 +40,8 @@ func streaming(
 		c.Progress = Progress{Bytes: shortBytes, Per: shortTurn}
 		c.Document.Paths.Value(private.path).Get.Extensions = extensions
 		// Nobody else has a handler.
-		paths := openapi3.NewPaths(openapi3.WithPath(private.path, c.Document.Paths.Value(private.path)))
-		c.Document.Paths = paths
+		item := c.Document.Paths.Value(private.path)
+		c.Document.Paths = openapi3.NewPaths(openapi3.WithPath(private.path, item))
 		c.Routes = func(g *authz.Gate) (http.Handler, error) {
 			mux := g.Mux()
 			mux.HandleFunc("GET "+private.path, handler)
@@ -92,20 +94,23 @@ func flood(w io.Writer) (err error) {
 }
 
 func TestClientsThatReadNothing(t *testing.T) {
+	endless := map[string]any{"x-authz-timeout": "none"}
 	for name, row := range map[string]struct {
 		contentType string
 		least       time.Duration // before the client is cut off
+		extensions  map[string]any
 	}{
-		"an ordinary response": {"application/json", shortWrite},
-		"events":               {"text/event-stream", shortTurn},
-		"bytes":                {"application/octet-stream", shortTurn},
-		"a picture":            {"image/png", shortTurn},
+		"an ordinary response":             {"application/json", shortWrite, nil},
+		"an ordinary response of any time": {"application/json", shortTurn, endless},
+		"events":                           {"text/event-stream", shortTurn, nil},
+		"bytes":                            {"application/octet-stream", shortTurn, nil},
+		"a picture":                        {"image/png", shortTurn, endless},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			failed := make(chan error, 1)
 			var took time.Duration
-			r := streaming(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+			r := streaming(t, row.extensions, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", row.contentType)
 				begun := time.Now()
 				err := flood(w)
@@ -121,7 +126,8 @@ func TestClientsThatReadNothing(t *testing.T) {
 			}
 			entry := r.log.request(t, "slow")
 			if entry["outcome"] != "cut" || entry["status"] != 0.0 || entry["cause"] == nil {
-				t.Errorf("the log says %v, want outcome cut, and not the status of a success", entry)
+				t.Errorf("the log says %v, want outcome cut, and not the status of a success",
+					entry)
 			}
 			// What is left in the kernel is not sent at the client's pace.
 			eventually(t, "the connection is reset", func() bool {
@@ -228,7 +234,19 @@ func TestStreamsEnd(t *testing.T) {
 		events(w)
 		<-r.Context().Done()
 	}
-	soon := func() map[string]any { return map[string]any{"exp": time.Now().Add(2 * time.Second).Unix()} }
+	soon := func() map[string]any {
+		return map[string]any{"exp": time.Now().Add(2 * time.Second).Unix()}
+	}
+	heedless := func(w http.ResponseWriter, r *http.Request) {
+		events(w)
+		for {
+			if _, err := io.WriteString(w, "data: more\n\n"); err != nil {
+				return
+			}
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
 	for name, row := range map[string]struct {
 		extensions map[string]any
 		handler    http.HandlerFunc
@@ -237,20 +255,12 @@ func TestStreamsEnd(t *testing.T) {
 		whole      bool // the client gets a complete response
 	}{
 		"with the token": {nil, forever, soon, "ended", true},
-		"with the token, whatever the handler writes": {nil, func(w http.ResponseWriter, r *http.Request) {
-			events(w)
-			for {
-				if _, err := io.WriteString(w, "data: more\n\n"); err != nil {
-					return
-				}
-				_ = http.NewResponseController(w).Flush()
-				time.Sleep(20 * time.Millisecond)
-			}
-		}, soon, "ended", true},
-		"with the token, though the handler ignores it": {nil, func(w http.ResponseWriter, r *http.Request) {
-			events(w)
-			time.Sleep(4 * time.Second)
-		}, soon, nil, false},
+		"with the token, whatever the handler writes": {nil, heedless, soon, "ended", true},
+		"with the token, though the handler ignores it": {nil,
+			func(w http.ResponseWriter, r *http.Request) {
+				events(w)
+				time.Sleep(4 * time.Second)
+			}, soon, nil, false},
 		"at the operation's time": {map[string]any{"x-authz-timeout": "300ms"}, forever, nil, "ended", true},
 		"not with the token": {map[string]any{"x-authz-outlives-token": true},
 			func(w http.ResponseWriter, r *http.Request) {
@@ -278,10 +288,12 @@ func TestStreamsEnd(t *testing.T) {
 			if (err == nil) != row.whole {
 				t.Errorf("the client reads to %v, want the response whole: %v", err, row.whole)
 			}
-			if row.extensions["x-authz-outlives-token"] == true && !strings.Contains(string(body), "outlives") {
+			if row.extensions["x-authz-outlives-token"] == true &&
+				!strings.Contains(string(body), "outlives") {
 				t.Errorf("the stream ends with the token: %q", body)
 			}
-			if entry := r.log.request(t, "stream"); row.outcome != nil && entry["outcome"] != row.outcome {
+			entry := r.log.request(t, "stream")
+			if row.outcome != nil && entry["outcome"] != row.outcome {
 				t.Errorf("the log says %v, want outcome %v", entry, row.outcome)
 			}
 		})
@@ -312,6 +324,21 @@ func TestHijackedConnections(t *testing.T) {
 		}
 		if entry := r.log.request(t, "hijacked"); entry["status"] != 101.0 {
 			t.Errorf("the log says %v", entry)
+		}
+	})
+	t.Run("end with the token behind another listener", func(t *testing.T) {
+		t.Parallel()
+		r := streaming(t, nil, func(w http.ResponseWriter, _ *http.Request) { hijack(w) }, nil)
+		other := httptest.NewServer(r.server)
+		defer other.Close()
+		r.url = other.URL
+		exp := time.Now().Add(2 * time.Second).Truncate(time.Second)
+		conn := r.open(t, "hijacked", map[string]any{"exp": exp.Unix()}, upgrade...)
+		if _, err := io.ReadAll(conn); err != nil {
+			t.Error(err)
+		}
+		if now := time.Now(); now.Before(exp) {
+			t.Errorf("the connection ends %s before the token", exp.Sub(now))
 		}
 	})
 	t.Run("need progress", func(t *testing.T) {
@@ -364,6 +391,114 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 	}
 }
 
+// The limits hold over TLS, too, and with HTTP/2 for each response.
+func TestStreamsOverTLS(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		// ask sends a request. The client accepts much before it is read.
+		ask := func(
+			t *testing.T, extensions, claims map[string]any, handler http.HandlerFunc,
+		) (*running, *http.Response) {
+			t.Helper()
+			r := streaming(t, extensions, handler, func(c *Config) {
+				c.TLS = &tls.Config{Certificates: []tls.Certificate{selfSigned(t, 1)}}
+			})
+			transport := &http.Transport{
+				TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: http2,
+			}
+			t.Cleanup(transport.CloseIdleConnections)
+			url := strings.Replace(r.url, "http:", "https:", 1) + private.path
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Authorization", "Bearer "+mint(r.issuer, claims))
+			request.Header.Set("X-Request-Id", "secure")
+			response, err := transport.RoundTrip(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = response.Body.Close() })
+			if want := map[bool]int{false: 1, true: 2}[http2]; response.ProtoMajor != want {
+				t.Fatalf("the response is of %s", response.Proto)
+			}
+			return r, response
+		}
+		prefix := map[bool]string{false: "HTTP 1 ", true: "HTTP 2 "}[http2]
+		for contentType, extensions := range map[string]map[string]any{
+			"application/octet-stream": nil,
+			"application/json":         nil,
+			"text/plain":               {"x-authz-timeout": "none"},
+		} {
+			t.Run(prefix+"a client that reads nothing of "+contentType, func(t *testing.T) {
+				t.Parallel()
+				failed := make(chan error, 1)
+				r, _ := ask(t, extensions, nil, func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", contentType)
+					failed <- flood(w)
+				})
+				if err := <-failed; err == nil {
+					t.Error("the handler's Write never fails")
+				}
+				if entry := r.log.request(t, "secure"); entry["outcome"] != "cut" {
+					t.Errorf("the log says %v", entry)
+				}
+			})
+		}
+		t.Run(prefix+"a client that reads enough", func(t *testing.T) {
+			if runtime.GOOS != "linux" {
+				t.Skip("what the client has acknowledged is not known on this system")
+			}
+			t.Parallel()
+			failed := make(chan error, 1)
+			_, response := ask(t, nil, nil, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/octet-stream")
+				failed <- flood(w)
+			})
+			buffer := make([]byte, 16<<10)
+			for begun := time.Now(); time.Since(begun) < 10*shortTurn; {
+				if _, err := io.ReadFull(response.Body, buffer); err != nil {
+					t.Fatal(err)
+				}
+				select {
+				case err := <-failed:
+					t.Fatalf("the client is cut off after %s: %v", time.Since(begun), err)
+				case <-time.After(shortTurn / 10):
+				}
+			}
+		})
+		t.Run(prefix+"a silent handler", func(t *testing.T) {
+			t.Parallel()
+			_, response := ask(t, nil, nil, func(w http.ResponseWriter, r *http.Request) {
+				events(w)
+				select {
+				case <-r.Context().Done():
+				case <-time.After(4 * shortWrite):
+					_, _ = io.WriteString(w, "data: end\n\n")
+				}
+			})
+			got, err := io.ReadAll(response.Body)
+			if err != nil || !strings.HasSuffix(string(got), "data: end\n\n") {
+				t.Errorf("the client gets %q, %v", got, err)
+			}
+		})
+		t.Run(prefix+"the end of the token", func(t *testing.T) {
+			t.Parallel()
+			exp := time.Now().Add(2 * time.Second).Truncate(time.Second)
+			r, response := ask(t, nil, map[string]any{"exp": exp.Unix()},
+				func(w http.ResponseWriter, r *http.Request) {
+					events(w)
+					<-r.Context().Done()
+				})
+			if _, err := io.ReadAll(response.Body); err != nil || time.Now().Before(exp) {
+				t.Errorf("the stream ends at %s, %v, want %s", time.Now(), err, exp)
+			}
+			if entry := r.log.request(t, "secure"); entry["outcome"] != "ended" {
+				t.Errorf("the log says %v", entry)
+			}
+		})
+	}
+}
+
 func TestIsStream(t *testing.T) {
 	for contentType, want := range map[string]bool{
 		"":                                   false,
@@ -401,7 +536,8 @@ func TestFaultsOfTheLimits(t *testing.T) {
 			Config{RequestTimeout: time.Minute, WriteTimeout: time.Minute}, "Config.WriteTimeout",
 		},
 		"write and no request": {
-			Config{RequestTimeout: authz.NoTimeout, WriteTimeout: time.Minute}, "Config.WriteTimeout",
+			Config{RequestTimeout: authz.NoTimeout, WriteTimeout: time.Minute},
+			"Config.WriteTimeout",
 		},
 		"half a progress": {Config{Progress: Progress{Bytes: 1}}, "Config.Progress"},
 		"none at all": {

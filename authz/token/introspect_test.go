@@ -2,9 +2,11 @@ package token_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -528,9 +530,10 @@ func TestIntrospectionFaults(t *testing.T) {
 		{i(token.Introspection{ClientID: "a", ClientSecret: "b", MaxAge: 2 * time.Hour}, nil), "MaxAge is 2h0m0s: expected at most 1h0m0s"},
 		{i(token.Introspection{ClientID: "a", ClientSecret: "b", Endpoint: "http://a.example/"}, nil), "expected an https URL"},
 		{i(token.Introspection{ClientID: "a", ClientSecret: "b"}, func(i *token.Issuer) { i.JWKSURI = "https://a.example/" }), "Endpoint is empty"},
-		{i(token.Introspection{ClientID: "a", ClientSecret: "b", Opaque: true}, func(i *token.Issuer) {
-			i.URL, i.Tenants = "https://a.example/{tenantid}/", []string{"a"}
-		}), "names no tenant"},
+		{i(token.Introspection{ClientID: "a", ClientSecret: "b", Opaque: true},
+			func(i *token.Issuer) {
+				i.URL, i.Tenants = "https://a.example/{tenantid}/", []string{"a"}
+			}), "names no tenant"},
 	} {
 		if err := test.issuer.Validate(); err == nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%+v: %v, expected %q", test.issuer.Introspection, err, test.says)
@@ -540,7 +543,8 @@ func TestIntrospectionFaults(t *testing.T) {
 	}
 	on := token.Introspection{ClientID: "a", ClientSecret: "b", Opaque: true}
 	other := i(on, func(i *token.Issuer) { i.URL = "https://b.example/" })
-	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: []token.Issuer{i(on, nil), other}}); err == nil ||
+	if _, err := token.NewVerifier(t.Context(),
+		token.Config{Issuers: []token.Issuer{i(on, nil), other}}); err == nil ||
 		!strings.Contains(err.Error(), "an opaque token names no issuer") {
 		t.Errorf("two issuers of opaque tokens: %v", err)
 	}
@@ -564,7 +568,8 @@ func TestOpaqueTokensWithProofs(t *testing.T) {
 		),
 	)
 	v := s.verifier(t)
-	if _, err := v.VerifyDPoP(t.Context(), opaqueToken, of(s.proof(t, p256Key(), opaqueToken))); err != nil {
+	if _, err := v.VerifyDPoP(t.Context(), opaqueToken,
+		of(s.proof(t, p256Key(), opaqueToken))); err != nil {
 		t.Errorf("with a good proof: %v", err)
 	}
 	refused(t, v, opaqueToken, token.Bound)
@@ -594,4 +599,62 @@ func TestEmptyKeySetsOfOpaqueIssuers(t *testing.T) {
 		accepted(t, v, s.genuine())
 		s.log.mentions(t, "names no keys any more")
 	})
+}
+
+// TestRevocation: with the development issuer, a token that is revoked (RFC 7009) is refused at
+// once where a live answer is demanded, and elsewhere as soon as that is known.
+func TestRevocation(t *testing.T) {
+	issuer, err := devissuer.Start(devissuer.Config{
+		Audiences: []string{audience}, Algorithm: "EdDSA", Scopes: []string{"read:messages"},
+		Clients: []devissuer.Client{{ID: "api", Secret: "for the API, and long enough",
+			Scopes: []string{"read:messages"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer issuer.Close()
+	send := func(path string, form url.Values) string {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, issuer.URL()+path,
+			strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		request.SetBasicAuth("api", url.QueryEscape("for the API, and long enough"))
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		if response.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s %s", path, response.Status, body)
+		}
+		return string(body)
+	}
+	var granted struct {
+		AccessToken string `json:"access_token"`
+	}
+	answer := send("oauth/token", url.Values{"grant_type": {"client_credentials"},
+		"audience": {audience}})
+	if err := json.Unmarshal([]byte(answer), &granted); err != nil {
+		t.Fatal(err)
+	}
+	v, err := token.NewVerifier(t.Context(), token.Config{Issuers: []token.Issuer{{
+		URL: issuer.URL(), Audiences: []string{audience},
+		Introspection: token.Introspection{ClientID: "api",
+			ClientSecret: "for the API, and long enough"},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := token.Presented{Token: granted.AccessToken, Introspect: true}
+	if p, err := v.VerifyPresented(t.Context(), live); err != nil || !p.HasScope("read:messages") {
+		t.Fatalf("a token that is active: %v", err)
+	}
+	send("oauth/revoke", url.Values{"token": {granted.AccessToken}})
+	if _, err := v.VerifyPresented(t.Context(), live); codeOf(err) != token.Inactive {
+		t.Errorf("a token that is revoked: %v", err)
+	}
+	accepted(t, v, granted.AccessToken) // where nobody demands to ask
 }

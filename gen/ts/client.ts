@@ -4,9 +4,11 @@
 //   const { data, error } = await api.GET("/api/messages", { params: { query: { limit: 5 } } });
 
 import createClient, { type Client, type ClientOptions, type Middleware } from "openapi-fetch";
+import type { Credential } from "./credentials.ts";
 import type { paths } from "./schema.d.ts";
 import { secure, type TokenSource } from "./tokens.ts";
 
+export { apiKey, basic, type Credential } from "./credentials.ts";
 export { DPoPKey } from "./dpop.ts";
 export { type Page, paginate } from "./pages.ts";
 export { isProblem, type Problem, type ProblemType, problemTypes } from "./problems.ts";
@@ -17,6 +19,8 @@ export { type ClientCredentials, clientCredentials, type TokenSource } from "./t
 export interface APIClientOptions extends ClientOptions {
   baseUrl: string;
   token?: TokenSource;
+  /** Other credentials to send with each request: API keys, or a user name and a password. */
+  secrets?: readonly Credential[];
   /**
    * The longest time in milliseconds to wait and try again after a 503 whose Retry-After asks for no
    * more than that, once per call. Only methods that are safe to repeat are tried again (RFC 9110
@@ -25,30 +29,39 @@ export interface APIClientOptions extends ClientOptions {
   maxRetryAfter?: number;
 }
 
-export function createAPIClient({ token, maxRetryAfter = 0, ...options }: APIClientOptions): Client<paths> {
+export function createAPIClient({
+  token,
+  secrets = [],
+  maxRetryAfter = 0,
+  ...options
+}: APIClientOptions): Client<paths> {
   const client = createClient<paths>(options);
-  if (token) {
+  const secret = token !== undefined || secrets.length > 0;
+  if (secret) {
     secure("baseUrl", options.baseUrl);
   }
-  if (token || maxRetryAfter > 0) {
-    client.use(sending(new URL(options.baseUrl).origin, token, maxRetryAfter, options.fetch ?? globalThis.fetch));
+  if (secret || maxRetryAfter > 0) {
+    const fetch = options.fetch ?? globalThis.fetch;
+    client.use(sending(new URL(options.baseUrl).origin, token, secrets, maxRetryAfter, fetch));
   }
   return client;
 }
 
 /**
- * Adds the token to each request, and repeats a request once: with a new token if its token is
+ * Adds the credentials to each request, and repeats a request once: with a new token if its token is
  * refused, or after the time that a 503 asks for.
  */
 function sending(
   origin: string,
   token: TokenSource | undefined,
+  secrets: readonly Credential[],
   maxRetryAfter: number,
   fetch: (request: Request) => Promise<Response>,
 ): Middleware {
   const copies = new Map<string, Request>(); // by call: the body of a request can be sent once
 
-  async function authorize(request: Request, fresh: boolean): Promise<Request> {
+  async function authorize(plain: Request, fresh: boolean): Promise<Request> {
+    const request = secrets.reduce((request, credential) => credential(request), plain);
     if (!token) {
       return request;
     }

@@ -12,7 +12,8 @@ import (
 	"path/filepath"
 
 	"github.com/oasgate/oasgate/authz/client"
-	"github.com/oasgate/oasgate/gen"
+	"github.com/oasgate/oasgate/gen/apiclient"
+	"github.com/oasgate/oasgate/impl/messages"
 )
 
 // A client of this API: its token has exactly the scopes which the operations that it will call
@@ -22,7 +23,7 @@ func Example_client() {
 	defer stop()
 	ctx := context.Background()
 
-	needed := gen.ScopesFor(gen.ListMessages, gen.CreateMessage)
+	needed := apiclient.ScopesFor(apiclient.ListMessages, apiclient.CreateMessage)
 	source, err := client.New(ctx, client.Config{
 		Issuer:   api + "/",
 		ClientID: "full", ClientSecret: "for-development-only",
@@ -37,25 +38,36 @@ func Example_client() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	messages, err := gen.NewClientWithResponses(api, gen.WithHTTPClient(caller))
+	requests, err := apiclient.NewClientWithResponses(api, apiclient.WithHTTPClient(caller))
 	if err != nil {
 		log.Fatal(err)
 	}
 
-	created, err := messages.CreateMessageWithResponse(ctx, nil, gen.MessageText{Text: "Hello"})
-	if err != nil {
-		log.Fatal(err)
+	created, err := requests.CreateMessageWithResponse(
+		ctx, nil, apiclient.MessageText{Text: "Hello"})
+	if err == nil {
+		err = client.ProblemOf(created.HTTPResponse, created.Body)
 	}
-	list, err := messages.ListMessagesWithResponse(ctx, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println("asks for", needed)
-	fmt.Println(created.StatusCode(), list.JSON200.Messages[0].Text, "of",
-		list.JSON200.Messages[0].Author.Subject)
+	for message, err := range messages.All(ctx, requests, nil) { // page by page
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(message.Text, "of", message.Author.Subject)
+	}
+	missing, err := requests.GetMessageWithResponse(
+		ctx, "019ad7c8-09b3-7204-bf92-a8cef806518f", nil)
+	if err == nil {
+		err = client.ProblemOf(missing.HTTPResponse, missing.Body)
+	}
+	fmt.Println("not found:", client.IsProblem(err, client.NotFound))
 	// Output:
 	// asks for [read:messages write:messages]
-	// 201 Hello of full@clients
+	// Hello of full@clients
+	// not found: true
 }
 
 // dev runs `dev` until stop is called.

@@ -167,7 +167,11 @@ func (a access) within(other access) bool {
 // beyond returns what a admits callers for and other does not.
 func (a access) beyond(other access) (needs []need) {
 	for _, n := range a.needs {
-		for _, has := range a.holders(n, other.granted) {
+		holders := a.holders(n, other.granted)
+		if holders == nil {
+			needs = append(needs, n) // too many to tell: rather one change too many
+		}
+		for _, has := range holders {
 			if !slices.ContainsFunc(
 				other.needs,
 				func(o need) bool { return other.granted.within(o, has) },
@@ -181,7 +185,7 @@ func (a access) beyond(other access) (needs []need) {
 
 // holders returns what the callers have whom a need admits: the need itself, and, in place of each
 // scope, the scopes that imply it. Those that imply it for other as well are left out: their
-// holders have more to other than the need does.
+// holders have more to other than the need does. It returns nil for more than mostHolders.
 func (a access) holders(n need, other grants) []need {
 	all := []need{{}}
 	for _, wanted := range n {
@@ -190,6 +194,9 @@ func (a access) holders(n need, other grants) []need {
 			if has := (atom{wanted.credential, scope}); !other.met(need{has}, wanted) {
 				choices = append(choices, has)
 			}
+		}
+		if len(all)*len(choices) > mostHolders {
+			return nil
 		}
 		var longer []need
 		for _, has := range all {
@@ -201,6 +208,10 @@ func (a access) holders(n need, other grants) []need {
 	}
 	return all
 }
+
+// mostHolders bounds the sets of scopes that one need is compared by. They double with each scope
+// that a document has implied by another one.
+const mostHolders = 1 << 10
 
 // overlooks reports whether a lets a bad credential pass for none and other refuses it.
 func (a access) overlooks(other access) bool {
@@ -254,7 +265,11 @@ func (a access) alternatives() (all [][]string) {
 	}
 	var holders []need
 	for _, n := range a.needs {
-		holders = append(holders, a.holders(n, nil)...)
+		all := a.holders(n, nil)
+		if all == nil {
+			all = []need{n}
+		}
+		holders = append(holders, all...)
 	}
 	for _, n := range grants(nil).minimal(holders) {
 		set := []string{}

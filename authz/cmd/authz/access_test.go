@@ -466,9 +466,10 @@ func TestWeakerIsExactWithImplications(t *testing.T) {
 			)
 		}
 		doc, err := openapi3.NewLoader().
-			LoadFromData([]byte(`{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {` +
-				strings.Join(paths, ",") +
-				`}, "components": {"securitySchemes": {"t": {"type": "http", "scheme": "bearer",
+			LoadFromData(
+				[]byte(`{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {` +
+					strings.Join(paths, ",") +
+					`}, "components": {"securitySchemes": {"t": {"type": "http", "scheme": "bearer",
 			"x-scopes": {"a": "", "b": "", "c": ""}` + implies + `}}}}`))
 		if err != nil {
 			t.Fatal(err)
@@ -573,5 +574,46 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 			"changes are %+v, expected none: which scopes clients start with admits nobody",
 			changes,
 		)
+	}
+}
+
+// Implications of many scopes at once do not keep diff from ending. It errs on the side of a
+// change.
+func TestManyImplications(t *testing.T) {
+	doc := func(implies bool) *openapi3.T {
+		scopes, needed, implications := map[string]string{}, []string{}, map[string][]string{}
+		for i := range 40 {
+			scope := fmt.Sprint("s", i)
+			scopes[scope], scopes["all:"+scope] = "", ""
+			needed, implications["all:"+scope] = append(needed, scope), []string{scope}
+		}
+		scheme := map[string]any{"type": "http", "scheme": "bearer", "x-scopes": scopes}
+		if implies {
+			scheme["x-authz-implies"] = implications
+		}
+		text, _ := json.Marshal(map[string]any{
+			"openapi": "3.1.0", "info": map[string]string{"title": "t", "version": "1"},
+			"components": map[string]any{"securitySchemes": map[string]any{"t": scheme}},
+			"paths": map[string]any{"/": map[string]any{"get": map[string]any{
+				"security": []any{map[string]any{"t": needed}}, "responses": map[string]any{},
+			}}},
+		})
+		doc, err := openapi3.NewLoader().LoadFromData(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return doc
+	}
+	plain, implying := doc(false), doc(true)
+	if changes := compare(plain, implying).Changes; len(changes) != 1 || !changes[0].Weakens {
+		t.Errorf("changes are %+v, expected one that weakens", changes)
+	}
+	if changes := compare(implying, implying).Changes; len(changes) != 0 {
+		t.Errorf("changes are %+v, expected none", changes)
+	}
+	for _, o := range describe(implying, credentials(implying)) {
+		if sets := o.access.alternatives(); len(sets) != 1 || len(sets[0]) != 40 {
+			t.Errorf("there are %d sets of scopes, expected the document's own", len(sets))
+		}
 	}
 }

@@ -90,7 +90,7 @@ func schemeChanges(old, now *openapi3.T) (changes []change) {
 			continue
 		}
 		c := change{Change: changed, Path: "securitySchemes." + name, Details: details}
-		c.judge(weakened, tightened)
+		c.decide(weakened, tightened)
 		if at := locate(is.Origin, ""); at != nil {
 			c.File, c.Line = at.File, at.Line
 		}
@@ -177,8 +177,8 @@ func namedFlows(all *openapi3.OAuthFlows) map[string]*openapi3.OAuthFlow {
 	return flows
 }
 
-// judge sets what the details of a change do to it.
-func (c *change) judge(weaker, tighter verdict) {
+// decide sets what the details of a change do to it.
+func (c *change) decide(weaker, tighter verdict) {
 	for _, d := range c.Details {
 		c.Weakens, c.Tightens = c.Weakens || d.Weakens, c.Tightens || d.Tightens
 	}
@@ -198,7 +198,7 @@ func (p pair) controls() []change {
 	}
 	c := p.change(changed)
 	c.Details = details
-	c.judge(weakened, tightened)
+	c.decide(weakened, tightened)
 	return []change{c}
 }
 

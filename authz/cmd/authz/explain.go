@@ -3,13 +3,16 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +29,10 @@ type explainCommand struct {
 	ScopeClaim []string      `default:"/scope" help:"JSON pointers to the claims that grant scopes, separated by commas."`
 	RFC9068    bool          `name:"rfc9068" help:"Demand the strict profile of RFC 9068."`
 
+	IntrospectionClientID     string `env:"OASGATE_INTROSPECTION_CLIENT_ID" help:"Client as which the issuer is asked whether the token is active (RFC 7662). Tokens that are not JWTs need it."`
+	IntrospectionClientSecret string `env:"OASGATE_INTROSPECTION_CLIENT_SECRET" help:"Its secret. Better by the environment."`
+	Certificate               string `help:"PEM file of the client's certificate, for tokens that are bound to it (RFC 8705)."`
+
 	Token string `arg:"" optional:"" help:"The token. Better leave it out, or write -, and give it on standard input: arguments end up in histories and process lists."`
 }
 
@@ -40,6 +47,8 @@ type explanation struct {
 	Issuer     string               `json:"issuer,omitempty"`
 	Subject    string               `json:"subject,omitempty"`
 	Client     string               `json:"client,omitempty"`
+	Actor      string               `json:"actor,omitempty"`  // who acts for the subject (RFC 8693)
+	Active     bool                 `json:"active,omitempty"` // the issuer says so now (RFC 7662)
 	Expiry     *time.Time           `json:"expiry,omitempty"`
 	Scopes     []string             `json:"scopes,omitempty"`
 	Operations []explainedOperation `json:"operations,omitempty"`
@@ -47,12 +56,14 @@ type explanation struct {
 
 // explainedOperation is an operation and whether the token opens it.
 type explainedOperation struct {
-	ID      string   `json:"operationId"`
-	Method  string   `json:"method"`
-	Path    string   `json:"path"`
-	Access  string   `json:"access"`
-	Opens   bool     `json:"opens"`
-	Missing []string `json:"missing,omitempty"` // scopes, credentials other than a token, a sign-in
+	ID     string `json:"operationId"`
+	Method string `json:"method"`
+	Path   string `json:"path"`
+	Access string `json:"access"`
+	Opens  bool   `json:"opens"`
+	// Introspect: the server also asks the issuer whether the token is active.
+	Introspect bool     `json:"introspect,omitempty"`
+	Missing    []string `json:"missing,omitempty"` // scopes, credentials other than a token, a sign-in
 }
 
 func (c *explainCommand) Run(ctx context.Context, t *tool) error {
@@ -72,14 +83,22 @@ func (c *explainCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
+	certificate, err := readCertificate(c.Certificate)
+	if err != nil {
+		return fmt.Errorf("--certificate: %w", err)
+	}
 	var e explanation
-	principal, err := verifier.Verify(ctx, raw)
+	principal, err := verifier.VerifyPresented(ctx, token.Presented{
+		Token: raw, Certificate: certificate,
+	})
 	refused, ok := errors.AsType[*token.Error](err)
 	switch {
 	case err == nil:
 		e = accepted(principal, describe(doc, credentials(doc)), t.now())
 		e.Hint = scopesElsewhere(principal, e, c.ScopeClaim)
-	case ok && refused.Code != token.KeysUnavailable:
+		e.Active = c.IntrospectionClientID != ""
+	case ok && refused.Code != token.KeysUnavailable &&
+		refused.Code != token.IntrospectionUnavailable:
 		e = explanation{
 			Check:  string(refused.Code),
 			Detail: refused.Detail,
@@ -102,15 +121,41 @@ func (c *explainCommand) config(clock *issuerClock) token.Config {
 	if leeway == 0 {
 		leeway = token.NoLeeway
 	}
+	issuer := token.Issuer{
+		URL: c.Issuer, Audiences: c.Audience, Algorithms: c.Algorithms, Leeway: leeway,
+		ScopeClaims: c.ScopeClaim, RFC9068: c.RFC9068,
+	}
+	if c.IntrospectionClientID != "" {
+		issuer.Introspection = token.Introspection{
+			ClientID: c.IntrospectionClientID, ClientSecret: c.IntrospectionClientSecret,
+			Opaque: true, Always: true, MaxAge: token.NoAge,
+		}
+	}
+	if c.Certificate != "" {
+		issuer.MTLS = token.MTLSAllowed
+	}
 	return token.Config{
-		Issuers: []token.Issuer{{
-			URL: c.Issuer, Audiences: c.Audience, Algorithms: c.Algorithms, Leeway: leeway,
-			ScopeClaims: c.ScopeClaim, RFC9068: c.RFC9068,
-		}},
+		Issuers:    []token.Issuer{issuer},
 		HTTPClient: &http.Client{Transport: clock},
 		Now:        clock.now,
 		Logger:     slog.New(slog.DiscardHandler), // what matters of it is in the errors
 	}
+}
+
+// readCertificate reads the first certificate of a PEM file; nil for no file.
+func readCertificate(name string) (*x509.Certificate, error) {
+	if name == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, fmt.Errorf("%s: expected a certificate in PEM", name)
+	}
+	return x509.ParseCertificate(block.Bytes)
 }
 
 // read returns the token, and what was pasted along with it.
@@ -166,6 +211,9 @@ func accepted(p *token.Principal, operations []operation, now time.Time) explana
 		Genuine: true, Issuer: p.Issuer(), Subject: p.Subject(), Client: p.ClientID(),
 		Expiry: &expiry, Scopes: p.Scopes(),
 	}
+	if actor, ok := p.Actor(); ok {
+		e.Actor = cmp.Or(actor.Subject, actor.ClientID, "one without a name")
+	}
 	for _, o := range operations {
 		lacks := o.access.missing(
 			func(a atom) bool {
@@ -176,7 +224,7 @@ func accepted(p *token.Principal, operations []operation, now time.Time) explana
 			ID:     o.ID,
 			Method: o.Method,
 			Path:   o.Path,
-			Access: o.access.String(),
+			Access: o.access.String(), Introspect: o.Introspect,
 		}
 		for _, a := range lacks {
 			if a.credential == bearer ||
@@ -249,6 +297,20 @@ func (c *explainCommand) hint(
 		}
 	case token.WrongAudience:
 		return c.audienceHint(claims)
+	case token.Malformed:
+		if claims.alg == "" && c.IntrospectionClientID == "" {
+			return "if it is not meant to be a JWT, only its issuer knows it: give " +
+				"--introspection-client-id"
+		}
+	case token.Bound:
+		switch {
+		case claims.Confirmation.Certificate != "":
+			return "the client must present its certificate in the TLS handshake (RFC 8705 §3): " +
+				"give it here as --certificate"
+		case claims.Confirmation.Thumbprint != "":
+			return "the client must send it by the DPoP scheme, with a proof for each request " +
+				"(RFC 9449 §7.1)"
+		}
 	case token.UnknownKey:
 		return "is it a token of another environment of this issuer, or older than its last " +
 			"change of keys? Get a new one"
@@ -289,8 +351,12 @@ type unverifiedClaims struct {
 	Issuer          string `json:"iss"`
 	Audience        texts  `json:"aud"`
 	AuthorizedParty string `json:"azp"`
-	Scope           texts  `json:"scope"`
-	SCP             texts  `json:"scp"`
+	Confirmation    struct {
+		Thumbprint  string `json:"jkt"`
+		Certificate string `json:"x5t#S256"`
+	} `json:"cnf"`
+	Scope texts `json:"scope"`
+	SCP   texts `json:"scp"`
 }
 
 // scopes returns the scopes of the claims in which issuers put them.
@@ -369,7 +435,14 @@ func (p page) writeExplanation(e explanation, now time.Time) {
 	} else {
 		client, scopes := cmp.Or(e.Client, "none"), cmp.Or(strings.Join(e.Scopes, " "), "none")
 		rows = append(rows, row("issuer", e.Issuer, ""), row("subject", e.Subject, ""),
-			row("client", client, ""),
+			row("client", client, ""))
+		if e.Actor != "" {
+			rows = append(rows, row("actor", e.Actor, ""))
+		}
+		if e.Active {
+			rows = append(rows, row("active", "the issuer says so now", ""))
+		}
+		rows = append(rows,
 			row("expires", fmt.Sprintf("%s, in %s", e.Expiry.Format(time.RFC3339),
 				e.Expiry.Sub(now).Round(time.Second)), ""),
 			row("scopes", scopes, ""))
@@ -388,6 +461,9 @@ func (p page) writeExplanation(e explanation, now time.Time) {
 	opens := 0
 	for _, o := range e.Operations {
 		mark, access := cell{"yes", green}, o.Access
+		if o.Introspect && !e.Active {
+			access += "; if its issuer says that it is active"
+		}
 		if o.Opens {
 			opens++
 		} else {

@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/tools/txtar"
 
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
@@ -22,7 +27,9 @@ func TestExplain(t *testing.T) {
 	}))
 	defer server.Close()
 	issuer, err := devissuer.New(devissuer.Config{
-		URL: server.URL + "/", Audiences: []string{"https://api.example/"}, Now: func() time.Time { return now },
+		URL: server.URL + "/", Audiences: []string{"https://api.example/"},
+		Now:     func() time.Time { return now },
+		Clients: []devissuer.Client{{ID: "api", Secret: "correct-horse"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +43,17 @@ func TestExplain(t *testing.T) {
 	)
 	if err != nil {
 		t.Fatal(err)
+	}
+	archive, err := txtar.ParseFile("testdata/explain.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	thumbprint := "" // of the certificate there
+	for _, file := range archive.Files {
+		if block, _ := pem.Decode(file.Data); file.Name == "client.pem" && block != nil {
+			sum := sha256.Sum256(block.Bytes)
+			thumbprint = base64.RawURLEncoding.EncodeToString(sum[:])
+		}
 	}
 	seconds := func(d time.Duration) int64 { return now.Add(d).Unix() }
 	tokens := map[string]string{
@@ -72,8 +90,15 @@ func TestExplain(t *testing.T) {
 		"{forged}":      other.Sign(map[string]any{"kid": kidOf(issuer)}, claimsOf(t, issuer)),
 		"{hs256}":       issuer.Sign(map[string]any{"alg": "HS256"}, claimsOf(t, issuer)),
 		"{bound}":       issuer.Mint(map[string]any{"cnf": map[string]any{"jkt": "x"}}),
-		"{opaque}":      "QyCXUI7BUVOZT4F5Y2OPTI2VPS4WMJDH",
-		"{jwe}":         "eyJlbmMiOiJBMjU2R0NNIn0.AAAAAAAAAAAAAAAA.BBBBBBBBBBBBBBBB.CCCCCCCCCCCCCCCC.DDDDDDDDDDDDDDDD",
+		"{proven}":      issuer.Mint(map[string]any{"cnf": map[string]any{"jkt": thumbprint}}),
+		"{certified}": issuer.Mint(
+			map[string]any{"cnf": map[string]any{"x5t#S256": thumbprint}},
+		),
+		"{acted}": issuer.Mint(
+			map[string]any{"sub": "somebody", "act": map[string]any{"sub": "their-assistant"}},
+		),
+		"{opaque}": "QyCXUI7BUVOZT4F5Y2OPTI2VPS4WMJDH",
+		"{jwe}":    "eyJlbmMiOiJBMjU2R0NNIn0.AAAAAAAAAAAAAAAA.BBBBBBBBBBBBBBBB.CCCCCCCCCCCCCCCC.DDDDDDDDDDDDDDDD",
 	}
 	values := map[string]string{
 		"ISSUER/": server.URL + "/",

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/getkin/kin-openapi/openapi3"
+
 	"github.com/oasgate/oasgate/authz"
 )
 
@@ -17,6 +19,8 @@ type planCommand struct {
 	Document string   `arg:"" help:"OpenAPI document: a file, REVISION:FILE as in git, an https URL, or - for standard input."`
 	Scope    []string `help:"Show only what a token with these scopes may call, separated by commas."`
 	Token    string   `help:"Show only what the holder of the token in this file (- for standard input) may call. It is not verified: see explain."`
+	Without  []string `help:"Security schemes that the server switches off, separated by commas, as Config.Without."`
+	Deny     bool     `name:"deny-unstated" help:"The server refuses every request to operations without stated security, as Config.Unstated."`
 	Format   string   `enum:"text,json,markdown" default:"text" help:"Output: text (default), json or markdown."`
 }
 
@@ -32,8 +36,8 @@ type plannedOperation struct {
 	Method string `json:"method"`
 	Path   string `json:"path"`
 	HEAD   bool   `json:"head,omitempty"` // a GET operation that also answers HEAD, by the same policy
-	// Class is public, optional, token, scopes, credential (something other than a token) or
-	// unstated.
+	// Class is public, optional, token, scopes, credential (something other than a token), nobody
+	// or unstated.
 	Class  string `json:"class"`
 	Access string `json:"access"` // in words
 	// Alternatives as the document states them: one must be satisfied, by all of its requirements.
@@ -67,16 +71,26 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	report := planReport{Operations: []plannedOperation{}, Faults: len(securityFaults(doc))}
+	faults, err := c.faults(doc)
+	if err != nil {
+		return err
+	}
+	report := planReport{Operations: []plannedOperation{}, Faults: len(faults)}
 	scopes := map[string]bool{}
 	operations := describe(doc, credentials(doc))
 	for _, o := range operations {
+		nobody := c.restrict(doc, &o)
+		if holder != nil && nobody {
+			continue
+		}
 		if holder != nil && o.access.missing(holder) != nil {
 			continue
 		}
 		for _, n := range o.access.needs {
 			for _, scope := range n.scopes() {
-				scopes[scope] = true
+				if !nobody {
+					scopes[scope] = true
+				}
 			}
 		}
 		p := plannedOperation{
@@ -85,7 +99,10 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 			Alternatives: planned(o.Alternatives), StepUp: (*plannedStepUp)(o.StepUp),
 			HEAD: o.Method == http.MethodGet && o.item.Head == nil,
 		}
-		if o.unstated {
+		switch {
+		case nobody:
+			p.Class, p.Access = "nobody", "nobody: every request is refused"
+		case o.unstated:
 			p.Class, p.Access = "unstated", "not stated: the guard refuses the document"
 		}
 		report.Operations = append(report.Operations, p)
@@ -114,6 +131,40 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 		return errFound
 	}
 	return nil
+}
+
+// faults returns the faults of who may call what.
+func (c *planCommand) faults(doc *openapi3.T) ([]*authz.Fault, error) {
+	for _, name := range c.Without {
+		if declaredScheme(doc, name) == nil {
+			return nil, fmt.Errorf("--without: %s is not a security scheme of the document", name)
+		}
+	}
+	config := authz.Config{Document: doc, Without: c.Without}
+	if c.Deny {
+		config.Unstated = authz.DenyUnstated
+	}
+	_, err := config.CompileSecurity()
+	return faultsOf(err), nil
+}
+
+// restrict applies --without and --deny-unstated to an operation, and reports whether nobody may
+// call it. Where one half of an AND is switched off, so is the whole.
+func (c *planCommand) restrict(doc *openapi3.T, o *operation) (nobody bool) {
+	if o.unstated {
+		return c.Deny
+	}
+	had := len(o.Alternatives)
+	o.Alternatives = slices.DeleteFunc(slices.Clone(o.Alternatives),
+		func(a authz.Alternative) bool {
+			return slices.ContainsFunc(a, func(r authz.Requirement) bool {
+				return slices.Contains(c.Without, r.Scheme)
+			})
+		})
+	if len(o.Alternatives) < had {
+		o.access = accessOf(o.Operation, credentials(doc))
+	}
+	return had > 0 && len(o.Alternatives) == 0
 }
 
 // holder says what the holder of the given scopes or token has; nil where neither is given.
@@ -184,7 +235,8 @@ func (r planReport) summary() string {
 	for _, class := range []struct{ name, words string }{
 		{"public", "public"}, {"optional", "optional token"}, {"token", "any token"},
 		{"scopes", "with scopes"},
-		{"credential", "other credentials"}, {"unstated", "not stated"},
+		{"credential", "other credentials"}, {"nobody", "nobody"},
+		{"unstated", "not stated"},
 	} {
 		if n := number[class.name]; n > 0 {
 			part := fmt.Sprintf("%d %s", n, class.words)

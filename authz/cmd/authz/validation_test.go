@@ -3,7 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -77,8 +79,8 @@ func mutated(r *rand.Rand, schema object) object {
 	at := s
 	for {
 		var deeper []object
-		for _, value := range at {
-			switch v := value.(type) {
+		for _, name := range slices.Sorted(maps.Keys(at)) { // the same from run to run
+			switch v := at[name].(type) {
 			case object:
 				deeper = append(deeper, v)
 			case []any:
@@ -95,14 +97,14 @@ func mutated(r *rand.Rand, schema object) object {
 		at = deeper[r.IntN(len(deeper))]
 	}
 	other := randomSchema(r, 1)
-	for keyword := range at {
+	for _, keyword := range slices.Sorted(maps.Keys(at)) {
 		if r.IntN(3) == 0 {
 			delete(at, keyword)
 		}
 	}
-	for keyword, value := range other {
+	for _, keyword := range slices.Sorted(maps.Keys(other)) {
 		if r.IntN(3) == 0 {
-			at[keyword] = value
+			at[keyword] = other[keyword]
 		}
 	}
 	return s
@@ -179,10 +181,10 @@ func withBody(t *testing.T, schema object) *openapi3.T {
 // let in that was refused before, the verdict is weakened, whatever else it is.
 func TestValidationVerdictIsSound(t *testing.T) {
 	const rounds = 500
-	random := rand.New(rand.NewPCG(7, 11))
 	tried, weaker, exact := 0, 0, 0
 	values := samples()
 	for round := range rounds {
+		random := rand.New(rand.NewPCG(7, uint64(round))) // a round that fails can be run alone
 		before := randomSchema(random, 2)
 		after := mutated(random, before)
 		was, now := compiled(t, before), compiled(t, after)

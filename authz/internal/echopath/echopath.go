@@ -10,10 +10,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-	jsonv1 "github.com/go-json-experiment/json/v1"
-
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/internal/schema"
 )
@@ -133,12 +129,15 @@ func JSONBody(r *http.Request) (text []byte, ok bool) {
 	return body.Text, true
 }
 
-// DecodeJSON binds what [JSONBody] returns. The error wraps io.EOF where nothing was sent, which
-// generated code takes for an optional body that is left out.
-func DecodeJSON(text []byte, v any) error {
+// Decoder binds what [JSONBody] returns. Its zero value is ready to use.
+type Decoder struct{ schema.Decoder }
+
+// Decode binds a text. The error wraps io.EOF where nothing was sent, which generated code takes
+// for an optional body that is left out.
+func (d *Decoder) Decode(text []byte, v any) error {
 	err := io.EOF
 	if len(text) > 0 {
-		err = json.Unmarshal(text, v, decoding)
+		err = d.Decoder.Decode(text, v)
 	}
 	if err != nil {
 		const detail = "The body cannot be read as its schema says."
@@ -146,13 +145,6 @@ func DecodeJSON(text []byte, v any) error {
 	}
 	return nil
 }
-
-// decoding is as encoding/json decodes, but names are matched as they are. What the gate has
-// checked already is not checked again.
-var decoding = json.JoinOptions(
-	jsonv1.DefaultOptionsV1(), json.MatchCaseInsensitiveNames(false),
-	jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true),
-)
 
 // segmentwise reports whether each parameter of the matched pattern is exactly one segment of the
 // path, as in OpenAPI. Echo lets the last parameter of a route match all the rest of the path, lets

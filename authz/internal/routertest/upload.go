@@ -185,9 +185,11 @@ func (u *uploads) read(r io.Reader) (string, error) {
 }
 
 const (
-	field  = "--b\r\nContent-Disposition: form-data; name=\"%s\"\r\n\r\n%s\r\n"
-	file   = "--b\r\nContent-Disposition: form-data; name=\"%s\"; filename=\"f\"\r\nContent-Type: %s\r\n\r\n%s\r\n"
-	meta   = "--b\r\nContent-Disposition: form-data; name=\"meta\"\r\nContent-Type: application/json\r\n\r\n%s\r\n"
+	field = "--b\r\nContent-Disposition: form-data; name=\"%s\"\r\n\r\n%s\r\n"
+	file  = "--b\r\nContent-Disposition: form-data; name=\"%s\"; filename=\"f\"\r\n" +
+		"Content-Type: %s\r\n\r\n%s\r\n"
+	meta = "--b\r\nContent-Disposition: form-data; name=\"meta\"\r\n" +
+		"Content-Type: application/json\r\n\r\n%s\r\n"
 	finish = "--b--\r\n"
 )
 
@@ -218,8 +220,11 @@ func (u *uploads) post(
 		"POST " + path + " HTTP/1.1", "Host: localhost", "Content-Type: " + contentType, length,
 	}, headers...)
 	go func() {
-		_, _ = io.WriteString(conn, strings.Join(head, "\r\n")+"\r\n\r\n"+sent)
-		if strings.HasSuffix(path, "?cut") {
+		hangUp := sent == "hang up"
+		_, _ = io.WriteString(conn, strings.Join(head, "\r\n")+"\r\n\r\n"+sent[:len(sent)/2])
+		if !hangUp {
+			_, _ = io.WriteString(conn, sent[len(sent)/2:])
+		} else {
 			_ = conn.(*net.TCPConn).CloseWrite()
 		}
 	}()
@@ -271,8 +276,8 @@ func uploadRows(t *testing.T, build Build) {
 		{"an invalid parameter", "/form?n=x", multipart, title + csv + finish, 400, false, "n"},
 		{"no boundary", "/form", "multipart/form-data", title + csv + finish,
 			400, false, "boundary"},
-		{"an invalid field", "/form", multipart, part(field, "title", "much too long") + csv + finish,
-			400, false, "/title"},
+		{"an invalid field", "/form", multipart,
+			part(field, "title", "much too long") + csv + finish, 400, false, "/title"},
 		{"an invalid field of JSON", "/form", multipart,
 			title + part(meta, `{"n":"x"}`) + csv + finish, 400, false, "/meta/n"},
 		{"a field is missing", "/form", multipart, csv + finish, 400, false, "/title"},
@@ -296,8 +301,8 @@ func uploadRows(t *testing.T, build Build) {
 			400, true, "Content-Type"},
 		{"a file that occurs twice", "/form", multipart, title + csv + csv + finish,
 			400, true, "more than once"},
-		{"an undeclared file", "/form", multipart, title + csv + part(file, "x", "a/b", "x") + finish,
-			400, true, "/*"},
+		{"an undeclared file", "/form", multipart,
+			title + csv + part(file, "x", "a/b", "x") + finish, 400, true, "/*"},
 		{"a file is missing", "/form", multipart, title + part(file, "more", "a/b", "x") + finish,
 			400, true, "/file"},
 		{"too many files", "/form", multipart,
@@ -344,6 +349,7 @@ func uploadLimits(t *testing.T, build Build) {
 	part := fmt.Sprintf
 	long := strings.Repeat("x", 70<<10)
 	form := part(field, "title", "t") + part(file, "file", "text/csv", long) + finish
+	multipart := "multipart/form-data; boundary=b"
 	late := part(field, "title", "t") + part(file, "file", "text/csv", "x") + finish + long
 	for _, row := range []struct {
 		name, path, contentType, body string
@@ -354,12 +360,13 @@ func uploadLimits(t *testing.T, build Build) {
 	}{
 		{"bytes", "/bytes", "image/png", long, false, nil, 413, false},
 		{"bytes, chunked", "/bytes", "image/png", long, true, nil, 413, true},
-		{"a form", "/form", "multipart/form-data; boundary=b", form, false, nil, 413, false},
-		{"a form, chunked", "/form", "multipart/form-data; boundary=b", form, true, nil, 413, true},
-		{"an epilogue, chunked", "/form", "multipart/form-data; boundary=b", late, true, nil, 413, true},
+		{"a form", "/form", multipart, form, false, nil, 413, false},
+		{"a form, chunked", "/form", multipart, form, true, nil, 413, true},
+		{"an epilogue, chunked", "/form", multipart, late, true, nil, 413, true},
 		{"buffered", "/buffered", "image/png", long, false, nil, 413, false},
 		{"buffered bytes", "/buffered", "application/octet-stream", long, false, nil, 413, false},
-		{"buffered bytes, chunked", "/buffered", "application/octet-stream", long, true, nil, 413, false},
+		{"buffered bytes, chunked", "/buffered", "application/octet-stream", long, true, nil,
+			413, false},
 		{"a client that asks first", "/bytes", "image/png", long, false,
 			[]string{"Expect: 100-continue"}, 413, false},
 		{"a client that asks first, of another type", "/bytes", "a/b", "x", false,
@@ -370,10 +377,11 @@ func uploadLimits(t *testing.T, build Build) {
 			[]string{"Content-Encoding: gzip"}, 415, false},
 		{"no bytes", "/bytes", "image/png", "", false, nil, 400, false},
 		{"no bytes, chunked", "/bytes", "image/png", "", true, nil, 400, true},
-		{"a client that hangs up", "/maybe?cut", "application/octet-stream", "", false, nil, 400, false},
+		{"a client that hangs up", "/bytes", "image/png", "hang up", false, nil, 400, true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			status, text, _ := u.post(t, row.path, row.contentType, row.body, row.chunked, row.headers...)
+			status, text, _ := u.post(
+				t, row.path, row.contentType, row.body, row.chunked, row.headers...)
 			if status != row.status || row.status != 100 && u.ran.Load() != row.ran {
 				t.Errorf("status %d, the handler ran: %v, want %d, %v: %s", status, u.ran.Load(),
 					row.status, row.ran, text)

@@ -46,6 +46,17 @@ func BenchmarkValidate(b *testing.B) {
 			}
 		}
 	})
+	b.Run("small decoded", func(b *testing.B) {
+		var d Decoder
+		text := []byte(person)
+		b.ReportAllocs()
+		for b.Loop() {
+			var value personValue
+			if err := d.Decode(text, &value); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("100KB", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

@@ -45,7 +45,7 @@ func TestBinding(t *testing.T) {
 			if r.URL.RawQuery != a.RawQuery || a.Header != nil {
 				rewritten++
 			}
-			bound := a.Apply(r)
+			bound := a.Apply(r.Context(), r)
 			dest := reflect.New(m.typeOf(spec["schema"].(map[string]any)))
 			present, err := m.bind(bound, path, spec, dest.Interface())
 			if err != nil {
@@ -477,7 +477,7 @@ func FuzzRequest(f *testing.F) {
 				continue
 			}
 			// What is to be bound is accepted again where it can be sent again.
-			bound := a.Apply(r)
+			bound := a.Apply(r.Context(), r)
 			if _, err := o.Check(bound, nil, Content{Essence: essence, Params: content.Params,
 				Body: a.Body}); err != nil &&
 				!strings.Contains(bound.URL.RawQuery+bound.Header.Get("Cookie"), "u00") {

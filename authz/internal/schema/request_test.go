@@ -196,7 +196,7 @@ func TestParameters(t *testing.T) {
 		if err != nil || c.in == "path" {
 			continue
 		}
-		bound := a.Apply(r)
+		bound := a.Apply(r.Context(), r)
 		got := bound.URL.RawQuery
 		switch c.in {
 		case "header":
@@ -269,7 +269,7 @@ func TestBodies(t *testing.T) {
 		}
 		got := string(a.Body)
 		if c.essence == urlencoded {
-			r := a.Apply(r)
+			r := a.Apply(r.Context(), r)
 			r.Header.Set("Content-Type", urlencoded)
 			if err := r.ParseForm(); err != nil {
 				t.Fatal(err)
@@ -371,7 +371,7 @@ func TestSeveralHeaders(t *testing.T) {
 	r := httptest.NewRequest("POST", "/p/1", nil)
 	r.Header = http.Header{"X-L": {"1", " 2"}}
 	a, err := o.Check(r, func(string) string { return "1" }, Content{})
-	if err != nil || a.Apply(r).Header.Get("X-L") != "1,2" {
+	if err != nil || a.Apply(r.Context(), r).Header.Get("X-L") != "1,2" {
 		t.Error(err)
 	}
 	r.Header = http.Header{"X-S": {"1", "2"}}
@@ -394,7 +394,7 @@ func TestMultipartForm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bound := a.Apply(r)
+	bound := a.Apply(r.Context(), r)
 	if err := bound.ParseMultipartForm(1 << 20); err != nil {
 		t.Fatal(err)
 	}

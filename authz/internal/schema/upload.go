@@ -28,7 +28,8 @@ func (o *Operation) Stream() (faults []error) {
 			}
 		default:
 			faults = append(faults, fmt.Errorf("a body of %s cannot be streamed: expected "+
-				"application/octet-stream, another type that is not decoded, or multipart/form-data",
+				"application/octet-stream, another type that is not decoded, or "+
+				"multipart/form-data",
 				b.media.essence))
 		}
 	}
@@ -41,8 +42,8 @@ func (b *body) prepareStream() (problem string) {
 	root := b.schema.root
 	if root.composed || root.patternProperties != nil || root.propertyNames != nil ||
 		root.dependentRequired != nil || root.unevaluated != nil || root.values != nil {
-		return "its schema must be a plain object, so that its fields can be validated before its " +
-			"files arrive: expected properties, required and additionalProperties alone"
+		return "its schema must be a plain object, so that its fields can be validated before " +
+			"its files arrive: expected properties, required and additionalProperties alone"
 	}
 	n := *root
 	n.minProps, n.loose, n.required = 0, nil, nil

@@ -39,16 +39,20 @@ func (r *run) check(n *node, at int, m *marks) (end int, ok bool) {
 	if r.depth++; r.depth > maxDepth && r.fatal == "" {
 		r.fatal = Budget
 	}
-	defer func() { r.depth-- }()
-	if r.fatal != "" {
-		return 0, false
+	if r.fatal == "" {
+		end, ok = r.checkKinds(n, at, m)
 	}
+	r.depth--
+	return end, ok
+}
+
+func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 	if n.never {
 		return r.skip(at), r.refuse("false", "is not allowed", "")
 	}
 	k := kindOf(r.body[at])
 	if n.kinds&k == 0 {
-		return r.skip(at), r.refuse("type", "is not of type "+n.typeNames(), "")
+		return r.skip(at), r.goesOn() && r.refuse("type", "is not of type "+n.typeNames(), "")
 	}
 	own := m
 	if n.unevaluated != nil && k == kindObject || n.unevaluatedElements != nil && k == kindArray {
@@ -102,7 +106,7 @@ func (r *run) values(n *node, at, end int) bool {
 		}
 		var has bool
 		if has, r.buffer = set.has(r.body, at, r.buffer, &r.number); !has {
-			if ok = r.refuse(set.keyword, set.expected(), ""); !r.goesOn() {
+			if ok = r.refuse(set.keyword, set.expects, ""); !r.goesOn() {
 				return false
 			}
 		}
@@ -154,7 +158,12 @@ func (r *run) string(n *node, at, end int) bool {
 	start := len(r.buffer)
 	text, grown := unquote(r.body[at:end], r.buffer)
 	r.buffer = grown
-	defer func() { r.buffer = r.buffer[:start] }()
+	ok := r.text(n, text)
+	r.buffer = r.buffer[:start]
+	return ok && r.fatal == ""
+}
+
+func (r *run) text(n *node, text []byte) bool {
 	ok := true
 	if n.minLength > 0 || n.maxLength >= 0 {
 		switch length := utf8.RuneCount(text); {
@@ -175,7 +184,7 @@ func (r *run) string(n *node, at, end int) bool {
 			ok = r.refuse("format", "is not a valid "+f.name, "")
 		}
 	}
-	return ok && r.fatal == ""
+	return ok
 }
 
 func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
@@ -335,18 +344,26 @@ func (r *run) member(
 	start := len(r.buffer)
 	text, grown := unquote(r.body[name:nameEnd], r.buffer)
 	r.buffer = grown
-	defer func() { r.buffer = r.buffer[:start] }()
+	p := n.property(text)
+	if p == nil {
+		r.enterMember("")
+		end, ok = r.memberNamed(n, nil, text, name, at, ordinal, m)
+		r.leave()
+	} else {
+		end, ok = r.memberNamed(n, p, text, name, at, ordinal, m)
+	}
+	r.buffer = r.buffer[:start]
+	return end, ok, p != nil && p.required
+}
 
+func (r *run) memberNamed(
+	n *node, p *property, text []byte, name, at, ordinal int, m *marks,
+) (end int, ok bool) {
 	ok, end = true, -1
-	p := n.properties[string(text)]
 	if p != nil {
 		r.enterMember(p.name)
 		end, ok = r.property(n, p, name, at)
-		required = p.required
 		r.leave()
-	} else {
-		r.enterMember("")
-		defer r.leave()
 	}
 	if n.propertyNames != nil && (ok || r.goesOn()) {
 		_, good := r.check(n.propertyNames, name, nil)
@@ -381,7 +398,7 @@ func (r *run) member(
 	if end <= 0 {
 		end = r.skip(at)
 	}
-	return end, ok && r.fatal == "", required
+	return end, ok && r.fatal == ""
 }
 
 // property checks a member that properties names.

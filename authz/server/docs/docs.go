@@ -398,5 +398,6 @@ func (d *Docs) settings(found []endpoints) any {
 	}
 	return map[string]any{
 		"schemes": schemes, "scopes": d.scopes(), "credentials": d.credentials(),
+		"grantedBy": d.grantedBy(),
 	}
 }

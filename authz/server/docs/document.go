@@ -169,6 +169,22 @@ func (d *Docs) scopes() map[string]string {
 	return scopes
 }
 
+// grantedBy returns, for each scope of tokens that others imply (x-authz-implies), the others.
+func (d *Docs) grantedBy() map[string][]string {
+	all := map[string][]string{}
+	for _, o := range d.plan.Operations() {
+		for _, requirement := range slices.Concat(o.Alternatives...) {
+			for _, scope := range requirement.Scopes {
+				by := o.GrantedBy(requirement.Scheme, scope)
+				if by != nil && credentialOf(d.plan.Scheme(requirement.Scheme)) == "token" {
+					all[scope] = by
+				}
+			}
+		}
+	}
+	return all
+}
+
 // scopesAt returns the scopes by the names that an issuer has for them.
 func (d *Docs) scopesAt(issuer string, scopes map[string]string) map[string]string {
 	named := map[string]string{}
@@ -315,11 +331,11 @@ func credentialOf(scheme *openapi3.SecurityScheme) string {
 	case scheme == nil:
 		return "credential"
 	case scheme.Type == "apiKey":
-		return "API key"
+		return apiKey
 	case scheme.Type == "mutualTLS":
 		return "client certificate"
 	case scheme.Type == "http" && strings.EqualFold(scheme.Scheme, "basic"):
-		return "user and password"
+		return userAndPassword
 	case scheme.Type == "http" && !strings.EqualFold(scheme.Scheme, "bearer"):
 		return scheme.Scheme + " credential"
 	}

@@ -53,3 +53,15 @@ func TestScopesHaveTheIssuersNames(t *testing.T) {
 		}
 	}
 }
+
+// The page knows which scopes imply others, so that it does not say that a token lacks one.
+func TestPageKnowsImpliedScopes(t *testing.T) {
+	s := newSite(t, func(c *Config) {
+		c.Document.Components.SecuritySchemes["bearerAuth"].Value.Extensions["x-authz-implies"] =
+			map[string]any{"write:orders": []any{"read:orders"}}
+	})
+	const want = `&#34;grantedBy&#34;:{&#34;read:orders&#34;:[&#34;write:orders&#34;]}`
+	if page := s.ask("GET", "/docs/").Body.String(); !strings.Contains(page, want) {
+		t.Errorf("the page's settings do not have %s", want)
+	}
+}

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"embed"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"text/template"
@@ -182,7 +184,7 @@ func (v Values) words(o authz.Operation, c call, literal func(string) string) wo
 	fieldOf := func(p pair, between string) field {
 		return field{literal(p.name), literal(p.value), literal(p.name + between + p.value)}
 	}
-	if scopes, needed := asked(o); needed {
+	if scopes, needed := v.asked(o); needed {
 		if v.ScopesToRequest != nil {
 			scopes = v.ScopesToRequest(scopes)
 		}
@@ -208,20 +210,79 @@ func (v Values) words(o authz.Operation, c call, literal func(string) string) wo
 	return w
 }
 
-// asked returns the scopes of the token that an operation is called with, those of its first
-// alternative, and whether it is called with one.
-func asked(o authz.Operation) (scopes []string, needed bool) {
-	if o.Public() || len(o.Alternatives[0]) == 0 {
-		return nil, false
+// Credentials that a program can send: see credentialOf.
+const apiKey, userAndPassword = "API key", "user and password"
+
+// alternative returns what an operation is called with: the first of its alternatives for which a
+// program can hold all credentials.
+func (v Values) alternative(o authz.Operation) authz.Alternative {
+	for _, a := range o.Alternatives {
+		if !slices.ContainsFunc(a, func(r authz.Requirement) bool {
+			return !slices.Contains([]string{"token", apiKey, userAndPassword},
+				v.credential(r.Scheme))
+		}) {
+			return a
+		}
 	}
-	for _, requirement := range o.Alternatives[0] {
+	return nil
+}
+
+// credential returns what a security scheme takes: see credentialOf.
+func (v Values) credential(scheme string) string {
+	if spec := v.scheme(scheme); spec != nil {
+		return credentialOf(spec)
+	}
+	return ""
+}
+
+func (v Values) scheme(name string) *openapi3.SecurityScheme {
+	if v.Document.Components == nil || v.Document.Components.SecuritySchemes[name] == nil {
+		return nil
+	}
+	return v.Document.Components.SecuritySchemes[name].Value
+}
+
+// asked returns the scopes of the token that an operation is called with, and whether it is called
+// with one.
+func (v Values) asked(o authz.Operation) (scopes []string, needed bool) {
+	for _, requirement := range v.alternative(o) {
+		if v.credential(requirement.Scheme) != "token" {
+			continue
+		}
+		needed = true
 		for _, scope := range requirement.Scopes {
 			if !slices.Contains(scopes, scope) {
 				scopes = append(scopes, scope)
 			}
 		}
 	}
-	return scopes, true
+	return scopes, needed
+}
+
+// present adds the credentials of an operation that are no access tokens to a call.
+func (v Values) present(o authz.Operation, c *call, query *[]string, cookies *[]string) {
+	key := cmp.Or(v.ClientSecret, "YOUR_API_KEY")
+	for _, requirement := range v.alternative(o) {
+		spec := v.scheme(requirement.Scheme)
+		switch credentialOf(spec) {
+		case userAndPassword:
+			pair := pair{"Authorization", "Basic BASE64_OF_USER:PASSWORD"}
+			if v.ClientSecret != "" {
+				user := []byte(v.ClientID + ":" + v.ClientSecret)
+				pair.value = "Basic " + base64.StdEncoding.EncodeToString(user)
+			}
+			c.headers = append(c.headers, pair)
+		case apiKey:
+			switch spec.In {
+			case openapi3.ParameterInQuery:
+				*query = append(*query, url.QueryEscape(spec.Name)+"="+url.QueryEscape(key))
+			case openapi3.ParameterInCookie:
+				*cookies = append(*cookies, spec.Name+"="+key)
+			default:
+				c.headers = append(c.headers, pair{spec.Name, key})
+			}
+		}
+	}
 }
 
 // call makes the request of an operation, with what it requires and nothing else, from the
@@ -229,7 +290,7 @@ func asked(o authz.Operation) (scopes []string, needed bool) {
 func (v Values) call(o authz.Operation) (c call) {
 	item := v.Document.Paths.Value(o.Path)
 	spec := item.GetOperation(o.Method)
-	path, query := o.Path, []string{}
+	path, query, cookies := o.Path, []string{}, []string{}
 	for _, p := range parameters(item, spec) {
 		switch text := parameterText(p); p.In {
 		case openapi3.ParameterInPath:
@@ -239,8 +300,12 @@ func (v Values) call(o authz.Operation) (c call) {
 		case openapi3.ParameterInHeader:
 			c.headers = append(c.headers, pair{p.Name, text})
 		case openapi3.ParameterInCookie:
-			c.headers = append(c.headers, pair{"Cookie", text})
+			cookies = append(cookies, text)
 		}
+	}
+	v.present(o, &c, &query, &cookies)
+	if len(cookies) > 0 {
+		c.headers = append(c.headers, pair{"Cookie", strings.Join(cookies, "; ")})
 	}
 	if len(query) > 0 {
 		path += "?" + strings.Join(query, "&")

@@ -269,3 +269,67 @@ func FuzzLiterals(f *testing.F) {
 		}
 	})
 }
+
+// TestSnippetsOfOtherSchemes: a program sends what the first alternative that it can satisfy takes.
+func TestSnippetsOfOtherSchemes(t *testing.T) {
+	document, err := openapi3.NewLoader().LoadFromData([]byte(`
+openapi: 3.1.0
+info: {title: t, version: "1"}
+paths:
+  /header: {get: {operationId: header, security: [{key: []}], responses: {"204": {description: d}}}}
+  /query: {get: {operationId: query, security: [{query: []}], parameters: [{name: q, in: query, required: true, schema: {type: string, example: a}}], responses: {"204": {description: d}}}}
+  /cookie: {get: {operationId: cookie, security: [{cookie: []}], parameters: [{name: c, in: cookie, required: true, schema: {type: string, example: a}}], responses: {"204": {description: d}}}}
+  /basic: {get: {operationId: basic, security: [{basic: []}], responses: {"204": {description: d}}}}
+  /both: {get: {operationId: both, security: [{token: [read], key: []}], responses: {"204": {description: d}}}}
+  /second: {get: {operationId: second, security: [{mtls: []}, {key: []}], responses: {"204": {description: d}}}}
+  /none: {get: {operationId: none, security: [{}, {key: []}], responses: {"204": {description: d}}}}
+components:
+  securitySchemes:
+    token: {type: http, scheme: bearer}
+    key: {type: apiKey, in: header, name: X-Key}
+    query: {type: apiKey, in: query, name: "my key"}
+    cookie: {type: apiKey, in: cookie, name: sid}
+    basic: {type: http, scheme: basic}
+    mtls: {type: mutualTLS}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dev := range []bool{false, true} {
+		values := Values{Document: document, APIURL: "https://api.example.com"}
+		key, basic := "YOUR_API_KEY", "Basic BASE64_OF_USER:PASSWORD"
+		if dev {
+			values.ClientID, values.ClientSecret = "full", "secret"
+			key, basic = "secret", "Basic ZnVsbDpzZWNyZXQ="
+		}
+		snippets, err := NewSnippets(values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for id, expected := range map[string]struct {
+			token bool
+			parts []string
+		}{
+			"header": {false, []string{"X-Key: " + key}},
+			"query":  {false, []string{"/query?q=a&my+key=" + key}},
+			"cookie": {false, []string{"Cookie: c=a; sid=" + key}},
+			"basic":  {false, []string{"Authorization: " + basic}},
+			"both":   {true, []string{"X-Key: " + key, "Authorization: Bearer"}},
+			"second": {false, []string{"X-Key: " + key}},
+			"none":   {false, nil},
+		} {
+			curl := snippets.Operations[id]["curl"]
+			if (curl.Token != "") != expected.token {
+				t.Errorf("%s: gets a token: %t, expected %t", id, curl.Token != "", expected.token)
+			}
+			if expected.parts == nil && strings.Contains(curl.Call, "--header") {
+				t.Errorf("%s sends a header:\n%s", id, curl.Call)
+			}
+			for _, part := range expected.parts {
+				if !strings.Contains(curl.Call, part) {
+					t.Errorf("%s has no %s:\n%s", id, part, curl.Call)
+				}
+			}
+		}
+	}
+}

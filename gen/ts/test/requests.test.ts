@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { createServer, type IncomingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
 import { test, type TestContext } from "node:test";
-import { type APIClientOptions, clientCredentials, createAPIClient, DPoPKey, isProblem, paginate, problemTypes } from "../client.ts";
+import { apiKey, type APIClientOptions, basic, clientCredentials, createAPIClient, DPoPKey, isProblem, paginate, problemTypes } from "../client.ts";
 
 interface Received {
   method: string;
@@ -170,4 +170,25 @@ test("problems are told apart by their types", () => {
   for (const other of [null, "text", {}, { type: problemTypes.notFound }, { ...problem, type: problemTypes.invalidBody }]) {
     assert.ok(!isProblem(other, problemTypes.notFound));
   }
+});
+
+test("credentials are where their schemes say, and each once when a request is sent again", async (t) => {
+  const api = await serve(t, invalid, ok);
+  const { token } = counting();
+  const secrets = [apiKey("header", "X-Key", "a"), apiKey("query", "key", "b&c"), apiKey("cookie", "sid", "d")];
+  await calls({ baseUrl: api.url, token, secrets }).post("/messages", { body: { text: "Hello" } });
+  for (const request of api.received) {
+    assert.equal(request.url, "/messages?key=b%26c");
+    assert.equal(request.headers["x-key"], "a");
+    assert.equal(request.headers.cookie, "sid=d");
+    assert.equal(request.body, '{"text":"Hello"}');
+  }
+  assert.equal(api.received.length, 2);
+});
+
+test("a user name and a password are sent as HTTP Basic, and to the API alone", async (t) => {
+  const api = await serve(t, ok);
+  await calls({ baseUrl: api.url, secrets: [basic("zoë", "p:w")] }).get("/messages");
+  assert.equal(api.received[0]?.headers.authorization, `Basic ${Buffer.from("zoë:p:w").toString("base64")}`);
+  assert.throws(() => createAPIClient({ baseUrl: "http://api.example", secrets: [basic("a", "b")] }), /expected https/);
 });

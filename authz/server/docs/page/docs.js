@@ -31,7 +31,8 @@
   const alternativesOf = (security) => (security ?? []).filter((alternative) => !Object.keys(alternative).some((name) => name in settings.schemes));
   const holds = (name) => held.has(name) || kindOf(name) === "certificate";
   const satisfied = (alternative) => Object.entries(alternative).every(([name, scopes]) =>
-    holds(name) && (kindOf(name) !== "token" || scopes.every((scope) => held.get(name).scopes.includes(scope))));
+    holds(name) && (kindOf(name) !== "token" || scopes.every((scope) =>
+      [scope, ...settings.grantedBy[scope] ?? []].some((one) => held.get(name).scopes.includes(one)))));
 
   // allows reports whether what is held satisfies one alternative of an operation's security.
   const allows = (security) => !security?.length || alternativesOf(security).some(satisfied);
@@ -63,13 +64,20 @@
     changed();
   };
 
+  // documented returns scopes by the document's names. called has those of the issuer, where they differ.
+  const documented = (scopes, called) => [
+    ...scopes.filter((scope) => !(scope in called) && !Object.values(called).includes(scope)),
+    ...Object.keys(called).filter((scope) => called[scope] && called[scope].split(" ").every((one) => scopes.includes(one))),
+  ];
+
   const holdToken = (names, value, { scheme, key, answer = {} } = {}) => {
     const claims = claimsOf(value);
     const listed = answer.scope ?? claims.scope ?? claims.scp ?? [];
+    const issuer = settings.schemes[scheme] ?? Object.values(settings.schemes).find(({ issuer }) => issuer === claims.iss);
     const seconds = claims.exp ?? (answer.expires_in && Date.now() / 1000 + Number(answer.expires_in));
     hold(names, {
-      kind: "token", value, key, subject: claims.sub ?? claims.client_id, issuer: claims.iss ?? settings.schemes[scheme]?.issuer,
-      scopes: Array.isArray(listed) ? listed : listed.split(" ").filter(Boolean), expires: seconds ? new Date(seconds * 1000) : null,
+      kind: "token", value, key, subject: claims.sub ?? claims.client_id, issuer: claims.iss ?? issuer?.issuer,
+      scopes: documented(Array.isArray(listed) ? listed : listed.split(" ").filter(Boolean), issuer?.names ?? {}), expires: seconds ? new Date(seconds * 1000) : null,
     });
   };
 
@@ -257,8 +265,8 @@
     const names = chosen();
     const scheme = form.elements.scheme.value;
     const clientID = form.elements.client.value.trim();
-    const names = settings.schemes[scheme]?.names ?? {}; // that the issuer has for scopes
-    const scope = [...form.querySelectorAll("[name=scope]:checked")].map(({ value }) => names[value] ?? value).filter(Boolean).join(" ");
+    const called = settings.schemes[scheme]?.names ?? {}; // that the issuer has for scopes
+    const scope = [...form.querySelectorAll("[name=scope]:checked")].map(({ value }) => called[value] ?? value).filter(Boolean).join(" ");
     try {
       if (way() === "key" || way() === "basic") {
         const field = form.elements[way() === "key" ? "key" : "password"];

@@ -20,15 +20,15 @@ type Context struct {
 	mu      sync.Mutex
 	at      time.Time       // zero: no deadline
 	started context.Context // a child of timer, for package context; nil if it has not been started
-	timer   timer
+	timer   *timer
 	release func()
 }
 
 // Init sets the parent and the deadline.
 func (c *Context) Init(parent context.Context, at time.Time) { c.parent, c.at = parent, at }
 
-// Reset changes the deadline, also of the contexts that derive from c. Zero is none. A deadline that
-// has passed stays so.
+// Reset changes the deadline, also of the contexts that derive from c. Zero is none. A deadline
+// that has passed stays so.
 func (c *Context) Reset(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -43,8 +43,8 @@ func (c *Context) start() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.started == nil {
-		t := &c.timer
-		t.Context, t.done = c.parent, make(chan struct{})
+		t := &timer{Context: c.parent, done: make(chan struct{})}
+		c.timer = t
 		stop := context.AfterFunc(c.parent, func() { t.end(c.parent.Err()) })
 		t.set(c.at)
 		started, cancel := context.WithCancel(t)
