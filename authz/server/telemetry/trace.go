@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/http"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -19,7 +20,7 @@ var traceContext propagation.TraceContext
 // Trace Context).
 func (t *Telemetry) Begin(r *http.Request) *http.Request {
 	continued := r.Header["Traceparent"] != nil
-	if t.tracer == nil && !continued {
+	if !continued && (t.tracer == nil || t.part < 1 && rand.Float64() >= t.part) {
 		return r
 	}
 	ctx := r.Context()
