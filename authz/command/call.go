@@ -713,7 +713,12 @@ func (o *callable) access() string {
 	var all []string
 	for _, alternative := range o.Alternatives {
 		if len(alternative) > 0 {
-			all = append(all, o.describe(alternative))
+			text := o.describe(alternative)
+			if rest, found := strings.CutPrefix(text, "token with "); found && len(all) > 0 &&
+				strings.HasPrefix(all[0], "token with ") {
+				text = rest // token with a, or b
+			}
+			all = append(all, text)
 		}
 	}
 	switch {
