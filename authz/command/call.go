@@ -147,7 +147,8 @@ var documentFlags = []struct{ name, key, usage string }{
 func (p *program) withDocumentFlags(args []string) *program {
 	changed := *p
 	for i, arg := range args {
-		name, value, given := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
+		name, value, given := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"),
+			"=")
 		if !given && i+1 < len(args) {
 			value = args[i+1]
 		}
