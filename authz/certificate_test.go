@@ -481,3 +481,47 @@ func TestWrappedMutualTLS(t *testing.T) {
 		t.Errorf("the caller is %v, expected read", p.Scopes())
 	}
 }
+
+// FuzzClientCertificates: whatever a proxy passes on, a caller has the certificate that stands
+// there.
+func FuzzClientCertificates(f *testing.F) {
+	read := clientCertificate(f, "read")
+	for _, value := range []string{byteSequence(read), xfcc(read), xfcc(read) + "," + xfcc(read),
+		`Cert=";"`, `"\`, ":", ""} {
+		f.Add(value, true)
+		f.Add(value, false)
+	}
+	somebody := named(f, "certificate", "read")
+	authenticators := everyAuthenticator(f)
+	authenticators["mtls"] = authz.MutualTLS(
+		func(context.Context, *x509.Certificate) (*token.Principal, error) { return somebody, nil })
+	gates := map[bool]*authz.Gate{}
+	for envoy, header := range map[bool]string{false: authz.ClientCertHeader,
+		true: authz.XFCCHeader} {
+		gate, err := authz.New(authz.Config{
+			Document: load(f, everyScheme), Verifier: byLookup(lookup(f, "token")),
+			Authenticators:     authenticators,
+			ClientCertificates: authz.ClientCertificates{Header: header, UnixSocket: true},
+		})
+		if err != nil {
+			f.Fatal(err)
+		}
+		gates[envoy] = gate
+	}
+	f.Fuzz(func(t *testing.T, value string, envoy bool) {
+		r := httptest.NewRequest("GET", "/mtls", nil)
+		r.Header[authz.ClientCertHeader], r.Header[authz.XFCCHeader] = []string{value},
+			[]string{value}
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey,
+			net.Addr(&net.UnixAddr{Net: "unix"})))
+		_, err := gates[envoy].Check(r, "/mtls", nil)
+		der, notBase64 := base64.StdEncoding.DecodeString(strings.Trim(value, ":"))
+		if _, none := x509.ParseCertificate(der); err == nil && !envoy &&
+			(notBase64 != nil || none != nil) {
+			t.Errorf("accepted %q", value)
+		}
+		if err == nil && envoy && !strings.Contains(strings.ToLower(value), "cert=") {
+			t.Errorf("accepted %q", value)
+		}
+	})
+}

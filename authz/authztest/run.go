@@ -497,7 +497,9 @@ const maxAnswer = 1 << 20
 // conformance compares an answer with the document, and returns "" where they agree. Of refusals
 // only those are compared that the document describes as problems: it need not describe them.
 func (r *run) conformance(c Case, response *http.Response, body []byte) string {
+	// 501 says that the operation has no handler yet, as those that authz init writes.
 	if r.withResponses == nil || len(body) == maxAnswer ||
+		response.StatusCode == http.StatusNotImplemented ||
 		c.Want != "" && !r.describesProblem(c.Operation, response.StatusCode) {
 		return ""
 	}

@@ -8,7 +8,7 @@
 //	go run . -values [-rounds 1000]
 //
 // The second form measures instead, in this process, what it costs to validate and to bind. Both
-// print a table of the README. It needs Linux, whose /proc says what a process has used.
+// print a table. It needs Linux, whose /proc says what a process has used.
 package main
 
 import (

@@ -16,7 +16,7 @@ import (
 )
 
 // plan returns the document, and who may call what, as serve and dev have it: with the overlays and
-// the base path of the environment.
+// the base path of the environment, or of the flags of call.
 func (p *program) plan() (*openapi3.T, *authz.Plan, *policy, error) {
 	f := faults{prefix: p.prefix()}
 	served := &policy{

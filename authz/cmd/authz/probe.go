@@ -445,9 +445,8 @@ func (p page) writeProbe(report probeReport) {
 
 // judgements says by what answers were judged: from outside, nobody sees whether a handler has run.
 func (c *probeCommand) judgements() []string {
-	notes := []string{
-		"requests that must be let in are judged by the status of the answer, and by " +
-			"whether the document describes it"}
+	notes := []string{"requests that must be let in are judged by the status of the answer, and " +
+		"by whether the document describes it"}
 	if c.IgnoreResponses {
 		notes[0] = "requests that must be let in are judged by their status alone " +
 			"(--ignore-responses)"
