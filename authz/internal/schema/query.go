@@ -89,7 +89,8 @@ func (o *Operation) checkQuery(raw string, reader *reader, faults *faults) strin
 		}
 		owners = append(owners, owner)
 	}
-	bound, same := make([]pair, 0, len(all)), true
+	var boundFew [8]pair
+	bound, same := boundFew[:0], true
 	for _, p := range o.query {
 		first, count := -1, 0
 		for i := range all {
