@@ -239,9 +239,9 @@ func (p *parameter) decodeDeep(pairs []pair) ([]byte, error) {
 		}
 		t.add(path, q.value)
 	}
-	text, problem := t.append(nil, p.shape, 0)
-	if problem != "" {
-		return nil, p.fault("type", problem)
+	text, found := t.append(nil, p.shape, 0)
+	if found.text != "" {
+		return nil, p.faultAt(found.pointer, "type", found.text)
 	}
 	return text, nil
 }
