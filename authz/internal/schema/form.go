@@ -102,7 +102,8 @@ func (f *fields) value(dst []byte, one *field, s *shape) ([]byte, problem) {
 	case one.json != nil && (!one.tree.isEmpty() || !list && len(one.json) > 1):
 		return dst, problem{text: "occurs more than once"}
 	case one.json != nil && list:
-		return append(append(append(dst, '['), bytes.Join(one.json, []byte(","))...), ']'), problem{}
+		return append(append(append(dst, '['), bytes.Join(one.json, []byte(","))...), ']'),
+			problem{}
 	case one.json != nil:
 		return append(dst, one.json[0]...), problem{}
 	case one.file && !list && len(one.tree.texts) > 1:
