@@ -82,10 +82,7 @@ func schemeChanges(old, now *openapi3.T) (changes []change) {
 		if was == nil || is == nil {
 			continue
 		}
-		// What scopes imply is compared by operation; which ones clients start with admits nobody.
-		details := append(origins(was, is), extensionChanges(
-			without(was.Extensions, "x-authz-implies", "x-authz-default-scopes"),
-			without(is.Extensions, "x-authz-implies", "x-authz-default-scopes"))...)
+		details := append(origins(was, is), extensionChanges(was.Extensions, is.Extensions)...)
 		if len(details) == 0 {
 			continue
 		}
@@ -97,12 +94,6 @@ func schemeChanges(old, now *openapi3.T) (changes []change) {
 		changes = append(changes, c)
 	}
 	return changes
-}
-
-func without(extensions map[string]any, names ...string) map[string]any {
-	rest := maps.Clone(extensions)
-	maps.DeleteFunc(rest, func(name string, _ any) bool { return slices.Contains(names, name) })
-	return rest
 }
 
 func declaredScheme(doc *openapi3.T, name string) *openapi3.SecurityScheme {
@@ -211,8 +202,7 @@ func (o operation) extensions() map[string]any {
 	return all
 }
 
-// extensionChanges compares the extensions of the guard, x-authz-…. Only for sizes and durations is
-// it known which of two values is stricter; any other new value may be the looser one.
+// extensionChanges compares the x-authz-… extensions.
 func extensionChanges(was, now map[string]any) (details []detail) {
 	all := maps.Clone(was)
 	if all == nil {
@@ -220,38 +210,78 @@ func extensionChanges(was, now map[string]any) (details []detail) {
 	}
 	maps.Copy(all, now)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if !strings.HasPrefix(name, "x-authz-") || strings.HasPrefix(name, "x-authz-lint-") {
-			continue
-		}
 		before, had := was[name]
 		after, has := now[name]
-		d := detail{Where: name, Weakens: true, Tightens: true}
+		compare, known := directions[name]
 		switch {
+		case !strings.HasPrefix(name, "x-authz-"):
+			continue
+		case known && compare == nil:
+			continue
+		case had == has && compact(before) == compact(after):
+			continue
+		}
+		d := detail{Where: name, Weakens: true, Tightens: true}
+		if known {
+			d.Weakens, d.Tightens = compare(before, after)
+		}
+		switch {
+		case !d.Weakens && !d.Tightens:
+			continue
 		case !had:
 			d.Problem = "added: " + compact(after)
-			d.Weakens = limits[name]
 		case !has:
 			d.Problem = "removed: " + compact(before)
-			d.Tightens = limits[name]
-		case compact(before) == compact(after):
-			continue
 		default:
 			d.Problem = compact(before) + " → " + compact(after)
-			if from, ok := quantity(before); ok && limits[name] {
-				if to, ok := quantity(after); ok {
-					d.Weakens, d.Tightens = to > from, to < from
-				}
-			}
 		}
 		details = append(details, d)
 	}
 	return details
 }
 
-// limits replace a limit of the server, which may be higher or lower: to add or to remove one has
-// no direction of its own.
-var limits = map[string]bool{
-	"x-authz-max-body": true, "x-authz-timeout": true, "x-authz-outlives-token": true,
+// directions compare two values of an extension; nil stands for none. An extension that has no
+// entry may be weaker and stricter with any other value. A nil entry has no effect, or is
+// compared as part of who may call an operation.
+var directions = map[string]func(before, after any) (weakens, tightens bool){
+	"x-authz-introspect":     stricterIfTrue,
+	"x-authz-owner":          stricterIfPresent,
+	"x-authz-stream":         looserIfTrue, // the handler runs before the body is validated
+	"x-authz-outlives-token": looserIfTrue,
+	"x-authz-max-body":       compareLimits,
+	"x-authz-timeout":        compareLimits,
+	"x-authz-lint-ignore":    nil,
+	"x-authz-implies":        nil,
+	"x-authz-default-scopes": nil, // which scopes clients start with admits nobody
+}
+
+func stricterIfTrue(before, after any) (weakens, tightens bool) {
+	return before == true && after != true, before != true && after == true
+}
+
+func looserIfTrue(before, after any) (weakens, tightens bool) {
+	tightens, weakens = stricterIfTrue(before, after)
+	return weakens, tightens
+}
+
+func stricterIfPresent(before, after any) (weakens, tightens bool) {
+	return before != nil, after != nil
+}
+
+// compareLimits compares upper limits. Without one, that of the server holds, which may be higher
+// or lower.
+func compareLimits(before, after any) (weakens, tightens bool) {
+	from, fromKnown := quantity(before)
+	to, toKnown := quantity(after)
+	switch {
+	case fromKnown && toKnown:
+		return to > from, to < from
+	case fromKnown:
+		return !math.IsInf(from, 1), true
+	case toKnown:
+		return true, !math.IsInf(to, 1)
+	}
+	return true, true
 }
 
 var size = regexp.MustCompile(`^(\d+) ?(B|KiB|MiB|GiB|)$`)

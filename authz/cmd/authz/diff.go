@@ -124,6 +124,11 @@ func (c *diffCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	answer := compare(old, now)
+	if !places || len(t.overlays) > 0 { // lines would be those of the result of the overlays
+		for i := range answer.Changes {
+			answer.Changes[i].File, answer.Changes[i].Line = "", 0
+		}
+	}
 	if err := c.write(t, answer); err != nil {
 		return err
 	}

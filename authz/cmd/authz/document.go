@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -51,10 +52,17 @@ func (t *tool) read(
 	loader := openapi3.NewLoader()
 	loader.IncludeOrigin = places
 	loader.IsExternalRefsAllowed = true
-	loader.ReadFromURIFunc = func(_ *openapi3.Loader, location *url.URL) ([]byte, error) {
-		return from.read(location)
+	read := func(location *url.URL) ([]byte, error) {
+		data, err := from.read(location)
+		if needed == requestPart && maybeNullConst.Match(data) {
+			loader.IncludeOrigin = true
+		}
+		return data, err
 	}
-	data, err := from.read(from.root)
+	loader.ReadFromURIFunc = func(_ *openapi3.Loader, location *url.URL) ([]byte, error) {
+		return read(location)
+	}
+	data, err := read(from.root)
 	if err != nil {
 		return nil, err
 	}
@@ -62,13 +70,37 @@ func (t *tool) read(
 		if data, err = t.applyOverlays(from, name, data); err != nil {
 			return nil, err
 		}
-		loader.IncludeOrigin = false // the lines are those of the result
+		loader.IncludeOrigin = needed == requestPart && maybeNullConst.Match(data)
 	}
 	doc, err := loadData(loader, needed.prune(data), from.root)
 	if err != nil && name != standardInput { // which can be read once
 		err = findBrokenRefs(from, err)
 	}
+	if err == nil && loader.IncludeOrigin && needed == requestPart {
+		setNullConsts(doc)
+	}
 	return doc, err
+}
+
+// maybeNullConst matches the text of every document that has const: null, and of some others.
+var maybeNullConst = regexp.MustCompile(`\bconst["']?\s*:\s*([nN~!&*#,}\r\n]|$)`)
+
+// jsonNull is the value of const: null. The loader reads it as no const at all, and only the
+// origins tell the two apart.
+type jsonNull struct{}
+
+// MarshalJSON implements [json.Marshaler].
+func (jsonNull) MarshalJSON() ([]byte, error) { return []byte("null"), nil }
+
+func setNullConsts(doc *openapi3.T) {
+	_ = doc.WalkSchemas(func(_ string, ref *openapi3.SchemaRef) error {
+		if s := ref.Value; s != nil && s.Const == nil && s.Origin != nil {
+			if _, found := s.Origin.Fields.Lookup("const"); found {
+				s.Const = jsonNull{}
+			}
+		}
+		return nil
+	})
 }
 
 // loadData loads a document and what it refers to. Only files that it refers to are read by the

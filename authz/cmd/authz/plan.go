@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
@@ -43,6 +44,13 @@ type plannedOperation struct {
 	// Alternatives as the document states them: one must be satisfied, by all of its requirements.
 	Alternatives [][]plannedRequirement `json:"alternatives"`
 	StepUp       *plannedStepUp         `json:"stepUp,omitempty"`
+	// Introspect, Stream, OutlivesToken, MaxBody and Timeout are the x-authz-… extensions of these
+	// names.
+	Introspect    bool   `json:"introspect,omitempty"`
+	Stream        bool   `json:"stream,omitempty"`
+	OutlivesToken bool   `json:"outlivesToken,omitempty"`
+	MaxBody       int64  `json:"maxBody,omitempty"` // bytes
+	Timeout       string `json:"timeout,omitempty"` // 2m, or none
 }
 
 // plannedStepUp is what is demanded of how the caller signed in (RFC 9470).
@@ -97,7 +105,9 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 			ID: o.ID, Method: o.Method, Path: o.Path, Class: o.access.class(),
 			Access:       o.access.String(),
 			Alternatives: planned(o.Alternatives), StepUp: (*plannedStepUp)(o.StepUp),
-			HEAD: o.Method == http.MethodGet && o.item.Head == nil,
+			HEAD:       o.Method == http.MethodGet && o.item.Head == nil,
+			Introspect: o.Introspect, Stream: o.Stream, OutlivesToken: o.OutlivesToken,
+			MaxBody: o.MaxBody, Timeout: timeout(o.Timeout),
 		}
 		switch {
 		case nobody:
@@ -261,13 +271,77 @@ func (o plannedOperation) methods() string {
 	return o.Method
 }
 
+// controls lists what an operation demands or permits beyond who may call it.
+func (o plannedOperation) controls() string {
+	var all []string
+	if o.Introspect {
+		all = append(all, "introspection of each token")
+	}
+	if o.MaxBody > 0 {
+		all = append(all, "body up to "+formatSize(o.MaxBody))
+	}
+	if o.Stream {
+		all = append(all, "streamed body")
+	}
+	if o.Timeout != "" {
+		all = append(all, "timeout "+o.Timeout)
+	}
+	if o.OutlivesToken {
+		all = append(all, "response outlives the token")
+	}
+	return strings.Join(all, ", ")
+}
+
+// formatSize is the inverse of [authz.ParseSize].
+func formatSize(bytes int64) string {
+	for _, unit := range []struct {
+		name string
+		bits int
+	}{{"GiB", 30}, {"MiB", 20}, {"KiB", 10}} {
+		if bytes&(1<<unit.bits-1) == 0 {
+			return fmt.Sprint(bytes>>unit.bits, unit.name)
+		}
+	}
+	return count(int(bytes), "byte")
+}
+
+// timeout formats x-authz-timeout: 2m, none, or "" for the server's own.
+func timeout(d time.Duration) string {
+	switch d {
+	case 0:
+		return ""
+	case authz.NoTimeout:
+		return "none"
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+func (r planReport) hasControls() bool {
+	return slices.ContainsFunc(r.Operations, func(o plannedOperation) bool {
+		return o.controls() != ""
+	})
+}
+
 func (p page) plan(report planReport) {
-	rows := [][]cell{{{"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}}}
+	header := []cell{{"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}}
+	controls := report.hasControls()
+	if controls {
+		header = append(header, cell{"CONTROLS", bold})
+	}
+	rows := [][]cell{header}
 	for _, o := range report.Operations {
-		rows = append(
-			rows,
-			append(plain(o.methods(), o.Path, o.ID), cell{o.Access, classColour(o.Class)}),
-		)
+		row := append(plain(o.methods(), o.Path, o.ID), cell{o.Access, classColour(o.Class)})
+		if controls {
+			row = append(row, cell{text: o.controls()})
+		}
+		rows = append(rows, row)
 	}
 	p.table("", rows)
 	p.line("")
@@ -275,9 +349,18 @@ func (p page) plan(report planReport) {
 }
 
 func (p page) markdownPlan(report planReport) {
-	rows := [][]string{{"method", "path", "operation", "access"}}
+	header := []string{"method", "path", "operation", "access"}
+	controls := report.hasControls()
+	if controls {
+		header = append(header, "controls")
+	}
+	rows := [][]string{header}
 	for _, o := range report.Operations {
-		rows = append(rows, []string{o.methods(), "`" + o.Path + "`", o.ID, o.Access})
+		row := []string{o.methods(), "`" + o.Path + "`", o.ID, o.Access}
+		if controls {
+			row = append(row, o.controls())
+		}
+		rows = append(rows, row)
 	}
 	p.markdown(rows)
 	p.line("")

@@ -75,6 +75,9 @@ func (s *sameness) equal(a, b reflect.Value) bool {
 		}
 		return true
 	case reflect.Interface:
+		if a.IsNil() || b.IsNil() {
+			return a.IsNil() == b.IsNil()
+		}
 		return compact(a.Interface()) == compact(b.Interface()) // numbers differ by parser
 	}
 	return a.Equal(b)
