@@ -37,6 +37,8 @@ type Case struct {
 	timed bool                 // about the time at which the proof was made
 
 	revoked bool // the token is let in once, and then taken back
+
+	certificate presentedCertificate
 }
 
 // Runs returns the operations that the case really has done, on a server that is right.
@@ -92,6 +94,7 @@ func Cases(plan *authz.Plan) []Case {
 				all = append(all, alternativeCases(o, a)...)
 			}
 			all = append(all, dpopCases(o)...)
+			all = append(all, certificateCases(o)...)
 			all = append(all, revocationCases(o)...)
 			all = append(all, reuseCases(o, byToken)...)
 			all = append(all, ownerCases(o, byToken)...)

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,7 @@ const (
 	needsKeySet
 	needsBound
 	needsRevoke
+	needsCertificateBound
 )
 
 var (
@@ -149,7 +151,9 @@ type forger struct {
 	now       func() time.Time
 	attackers map[string]*devissuer.Issuer // by alg: anybody can be an issuer
 
-	key, otherKey ProofKey // of the client, and of somebody else
+	// Of the client, and of another one.
+	key, otherKey                 ProofKey
+	certificate, otherCertificate *x509.Certificate
 }
 
 // credentials returns the Authorization headers of a case, or why there can be none. No header at
@@ -192,6 +196,8 @@ func (n need) missing(t Tokens) (missing []string) {
 		{needsKeySet, t.KeySet != nil, "Tokens.KeySet"},
 		{needsBound, t.Bound != nil, "Tokens.Bound"},
 		{needsRevoke, t.Revoke != nil, "Tokens.Revoke"},
+		{needsCertificateBound, t.CertificateBound != nil,
+			"Tokens.CertificateBound with Target.Handler"},
 	} {
 		if n&part.need != 0 && !part.had {
 			missing = append(missing, part.name)
@@ -206,6 +212,14 @@ func (f *forger) base(ctx context.Context, c Case) (*parsed, error) {
 		compact, err := f.tokens.Bound(ctx, c.Scopes, f.key)
 		if err != nil {
 			return nil, fmt.Errorf("no bound token with the scopes %q: %w", c.Scopes, err)
+		}
+		return parse(compact), nil
+	}
+	if c.credential.needs&needsCertificateBound != 0 {
+		compact, err := f.tokens.CertificateBound(ctx, c.Scopes, f.certificate)
+		if err != nil {
+			return nil, fmt.Errorf("no token with the scopes %q that is bound to a certificate: %w",
+				c.Scopes, err)
 		}
 		return parse(compact), nil
 	}

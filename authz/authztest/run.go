@@ -3,6 +3,7 @@ package authztest
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -156,6 +157,17 @@ func prepare(target Target) (*run, error) {
 		if *key, err = newProofKey(); err != nil {
 			faults = append(faults, err)
 		}
+	}
+	for _, c := range []**x509.Certificate{
+		&r.forger.certificate, &r.forger.otherCertificate,
+	} {
+		var err error
+		if *c, err = newCertificate(r.forger.now()); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if r.Handler == nil {
+		r.forger.tokens.CertificateBound = nil
 	}
 	if r.Handler != nil && r.URL == "" {
 		r.URL = "http://localhost"
@@ -419,6 +431,7 @@ func (r *run) send(
 	if authorization != "" {
 		sent.Header.Set("Authorization", authorization)
 	}
+	r.presentCertificate(sent, c.certificate)
 	if err := r.present(sent, c, secrets); err != nil {
 		return exchange{faults: []string{"the credential could not be presented: " + err.Error()}}
 	}

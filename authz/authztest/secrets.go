@@ -76,7 +76,7 @@ func (s *Secrets) Credentials() map[string]Credential {
 	for name := range s.Authenticators() {
 		c := Credential{Genuine: s.issue}
 		if s.schemes[name].Type == "mutualTLS" {
-			c.Present = presentCertificate
+			c.Present = presentName
 		}
 		all[name] = c
 	}
@@ -108,7 +108,7 @@ func (s *Secrets) find(_ context.Context, secret string) (*token.Principal, erro
 	return nil, authz.ErrBadCredential
 }
 
-func presentCertificate(r *http.Request, secret string) error {
+func presentName(r *http.Request, secret string) error {
 	c := &x509.Certificate{Subject: pkix.Name{CommonName: secret}}
 	r.TLS = &tls.ConnectionState{
 		PeerCertificates: []*x509.Certificate{c}, VerifiedChains: [][]*x509.Certificate{{c}},

@@ -2,6 +2,7 @@ package authztest
 
 import (
 	"context"
+	"crypto/x509"
 	"net/http"
 	"net/url"
 	"time"
@@ -85,6 +86,11 @@ type Tokens struct {
 	// Bound is Genuine for tokens that are bound to a key (RFC 9449 §6). nil: the server does not
 	// take such tokens, or it is not tried. [Issued] does not set it.
 	Bound func(ctx context.Context, scopes []string, key ProofKey) (string, error)
+	// CertificateBound is Genuine for tokens that are bound to a client's certificate (RFC 8705
+	// §3). It is asked only with a [Target.Handler]. nil: the server does not take such tokens, or
+	// they are not tried. [Issued] does not set it.
+	CertificateBound func(ctx context.Context, scopes []string, certificate *x509.Certificate) (
+		string, error)
 	// Revoke has the issuer take a token back (RFC 7009), for operations with x-authz-introspect.
 	Revoke func(ctx context.Context, token string) error
 	// Sign signs a header and claims with the key of genuine tokens, whatever they say.

@@ -344,6 +344,8 @@ func lacking(why string) string {
 		{"Target.Outage", "needs an outage of the issuer: run authztest, which can make one"},
 		{"Target.Credentials",
 			"needs a credential of another scheme (--key, --user, --credentials)"},
+		{"Tokens.CertificateBound",
+			"needs a token that is bound to a certificate: run authztest with the server's handler"},
 		{"Tokens.Bound", "needs a server that takes bound tokens (--dpop)"},
 		{"Tokens.Other", "needs a second client (--other-client-id, --other-client-secret)"},
 		{"Tokens.Genuine", "needs a client (--token-url, --client-id, --client-secret)"},
