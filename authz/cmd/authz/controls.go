@@ -14,10 +14,10 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// comparableCredentials says what the schemes of two documents ask for, so that the two can be
-// compared. All bearer, oauth2 and openIdConnect schemes ask for an access token. Where either
-// document uses several of them, each stands for its own callers: a server may tell them apart by
-// name.
+// comparableCredentials returns functions from a scheme to its credential, for two documents, so
+// that the credentials can be compared. All bearer, oauth2 and openIdConnect schemes require an
+// access token. If either document uses several of them, each stands for its own callers, because a
+// server can tell them apart by name.
 func comparableCredentials(old, now *openapi3.T) (before, after func(scheme string) string) {
 	several := len(tokenSchemes(old)) > 1 || len(tokenSchemes(now)) > 1
 	of := func(doc *openapi3.T) func(string) string {
@@ -32,7 +32,7 @@ func comparableCredentials(old, now *openapi3.T) (before, after func(scheme stri
 	return of(old), of(now)
 }
 
-// tokenSchemes returns the schemes that ask for an access token and are used, sorted.
+// tokenSchemes returns the used schemes that require an access token, sorted.
 func tokenSchemes(doc *openapi3.T) []string {
 	return slices.DeleteFunc(
 		usedSchemes(doc),
@@ -65,8 +65,8 @@ func usedSchemes(doc *openapi3.T) []string {
 	return slices.Sorted(maps.Keys(used))
 }
 
-// schemeChanges compares the definitions of the schemes that both documents use. What a scheme
-// asks for is compared with the operations; here it is where its credentials come from.
+// schemeChanges compares the definitions of the schemes that both documents use, as far as they say
+// where credentials come from. What a scheme requires is compared by operation.
 func schemeChanges(old, now *openapi3.T) (changes []change) {
 	names := map[string]string{} // after: before
 	for _, name := range usedSchemes(now) {
@@ -168,7 +168,7 @@ func namedFlows(all *openapi3.OAuthFlows) map[string]*openapi3.OAuthFlow {
 	return flows
 }
 
-// decide sets what the details of a change do to it.
+// decide sets the change's verdict from its details.
 func (c *change) decide(weaker, tighter verdict) {
 	for _, d := range c.Details {
 		c.Weakens, c.Tightens = c.Weakens || d.Weakens, c.Tightens || d.Tightens
@@ -181,7 +181,7 @@ func (c *change) decide(weaker, tighter verdict) {
 	}
 }
 
-// controls compares the extensions that control an operation, those of its path included.
+// controls compares the extensions of an operation, including those of its path.
 func (p pair) controls() []change {
 	details := extensionChanges(p.old.extensions(), p.now.extensions())
 	if len(details) == 0 {
@@ -240,9 +240,9 @@ func extensionChanges(was, now map[string]any) (details []detail) {
 	return details
 }
 
-// directions compare two values of an extension; nil stands for none. An extension that has no
-// entry may be weaker and stricter with any other value. A nil entry has no effect, or is
-// compared as part of who may call an operation.
+// directions compares two values of an extension; nil means that it is absent. If an extension is
+// not in the map, any change counts as weaker and as stricter. The changes of an extension with a
+// nil function are ignored: it has no effect, or is compared as part of who may call an operation.
 var directions = map[string]func(before, after any) (weakens, tightens bool){
 	"x-authz-introspect":     stricterIfTrue,
 	"x-authz-owner":          stricterIfPresent,
@@ -268,8 +268,8 @@ func stricterIfPresent(before, after any) (weakens, tightens bool) {
 	return before != nil, after != nil
 }
 
-// compareLimits compares upper limits. Without one, that of the server holds, which may be higher
-// or lower.
+// compareLimits compares upper limits. If one is absent, the server's own limit applies, which can
+// be higher or lower.
 func compareLimits(before, after any) (weakens, tightens bool) {
 	from, fromKnown := quantity(before)
 	to, toKnown := quantity(after)
@@ -286,7 +286,7 @@ func compareLimits(before, after any) (weakens, tightens bool) {
 
 var size = regexp.MustCompile(`^(\d+) ?(B|KiB|MiB|GiB|)$`)
 
-// quantity reads a size (50MiB), a duration (2m) or "none" for no limit.
+// quantity parses a size (50MiB), a duration (2m), or "none", which means no limit.
 func quantity(value any) (float64, bool) {
 	text := compact(value)
 	if text == "none" {
