@@ -25,7 +25,7 @@ type planCommand struct {
 	Format   string   `enum:"text,json,markdown" default:"text" help:"Output: text (default), json or markdown."`
 }
 
-// planReport is what plan says to programs.
+// planReport is the result of plan, for programs.
 type planReport struct {
 	Operations []plannedOperation `json:"operations"`
 	Scopes     int                `json:"scopes"` // that operations require
@@ -41,7 +41,7 @@ type plannedOperation struct {
 	// or unstated.
 	Class  string `json:"class"`
 	Access string `json:"access"` // in words
-	// Alternatives as the document states them: one must be satisfied, by all of its requirements.
+	// Alternatives are those of the document. One must be satisfied, with all of its requirements.
 	Alternatives [][]plannedRequirement `json:"alternatives"`
 	StepUp       *plannedStepUp         `json:"stepUp,omitempty"`
 	// Introspect, Stream, OutlivesToken, MaxBody and Timeout are the x-authz-… extensions of these
@@ -53,7 +53,7 @@ type plannedOperation struct {
 	Timeout       string `json:"timeout,omitempty"` // 2m, or none
 }
 
-// plannedStepUp is what is demanded of how the caller signed in (RFC 9470).
+// plannedStepUp is what is required of how the caller signed in (RFC 9470).
 type plannedStepUp struct {
 	ACRValues []string `json:"acrValues,omitempty"`
 	MaxAge    *int     `json:"maxAge,omitempty"` // seconds
@@ -143,7 +143,7 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 	return nil
 }
 
-// faults returns the faults of who may call what.
+// faults returns the faults in who may call what.
 func (c *planCommand) faults(doc *openapi3.T) ([]*authz.Fault, error) {
 	for _, name := range c.Without {
 		if declaredScheme(doc, name) == nil {
@@ -159,7 +159,7 @@ func (c *planCommand) faults(doc *openapi3.T) ([]*authz.Fault, error) {
 }
 
 // restrict applies --without and --deny-unstated to an operation, and reports whether nobody may
-// call it. Where one half of an AND is switched off, so is the whole.
+// call it. An AND is switched off if one part of it is.
 func (c *planCommand) restrict(doc *openapi3.T, o *operation) (nobody bool) {
 	if o.unstated {
 		return c.Deny
@@ -177,7 +177,8 @@ func (c *planCommand) restrict(doc *openapi3.T, o *operation) (nobody bool) {
 	return had > 0 && len(o.Alternatives) == 0
 }
 
-// holder says what the holder of the given scopes or token has; nil where neither is given.
+// holder returns a function that reports what the given scopes or token grant, or nil if neither is
+// given.
 func (c *planCommand) holder(t *tool) (func(atom) bool, error) {
 	scopes := c.Scope
 	switch {
@@ -234,8 +235,8 @@ func planned(alternatives []authz.Alternative) [][]plannedRequirement {
 	return all
 }
 
-// summary says how many operations there are of each kind, and how many scopes:
-// 8 operations: 1 public, 1 any token, 6 with scopes (3 scopes).
+// summary counts the operations by class, and the scopes: 8 operations: 1 public, 1 any token, 6
+// with scopes (3 scopes).
 func (r planReport) summary() string {
 	number := map[string]int{}
 	for _, o := range r.Operations {
@@ -263,7 +264,7 @@ func (r planReport) summary() string {
 	return text
 }
 
-// methods are those that the operation answers.
+// methods returns the methods that the operation answers.
 func (o plannedOperation) methods() string {
 	if o.HEAD {
 		return o.Method + ", HEAD"
@@ -271,7 +272,7 @@ func (o plannedOperation) methods() string {
 	return o.Method
 }
 
-// controls lists what an operation demands or permits beyond who may call it.
+// controls describes the x-authz-… extensions of an operation.
 func (o plannedOperation) controls() string {
 	var all []string
 	if o.Introspect {
