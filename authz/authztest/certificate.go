@@ -14,7 +14,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// presentedCertificate is the client certificate of a case.
+// presentedCertificate says which client certificate a case presents.
 type presentedCertificate int
 
 const (
@@ -23,7 +23,7 @@ const (
 	otherCertificate
 )
 
-// certificateCases are of tokens that are bound to a client's certificate (RFC 8705 §3).
+// certificateCases test tokens that are bound to a client's certificate (RFC 8705 §3).
 func certificateCases(o authz.Operation) (cases []Case) {
 	for _, c := range []struct {
 		name        string
@@ -43,7 +43,7 @@ func certificateCases(o authz.Operation) (cases []Case) {
 	return cases
 }
 
-// presentCertificate sets the certificate of a request that is handled in process.
+// presentCertificate sets the client certificate of a request that is handled in process.
 func (r *run) presentCertificate(sent *http.Request, which presentedCertificate) {
 	own := map[presentedCertificate]*x509.Certificate{
 		ownCertificate: r.forger.certificate, otherCertificate: r.forger.otherCertificate,
