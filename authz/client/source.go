@@ -17,55 +17,56 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Config says who asks whom for what. ClientID, ClientSecret, and one of Issuer, TokenURL and API
-// are required.
+// Config configures a [Source]. ClientID, ClientSecret, and one of Issuer, TokenURL and API are
+// required.
 type Config struct {
-	// exactly as the issuer writes itself; its endpoints are discovered with the first token
+	// Issuer is the issuer's identifier, exactly as the issuer writes it. Its endpoints are
+	// discovered before the first token is fetched.
 	Issuer   string
-	TokenURL string // the token endpoint, of an issuer that cannot be discovered
-	// API is a URL of the API, which names the issuer: see [DiscoverAPI]. The API says then to whom
-	// ClientSecret goes; with Issuer as well, it must name that one. Where Resource and Scopes are
-	// not set, they are what the API says.
+	TokenURL string // the token endpoint of an issuer without discovery
+	// API is a URL of the API, whose metadata names the issuer: see [DiscoverAPI]. The API then
+	// determines where ClientSecret is sent; set Issuer as well to require that issuer. Resource
+	// and Scopes default to those of the metadata.
 	API string
 
 	ClientID, ClientSecret string
 
-	Audience string   // identifier of the API, for issuers that want one
-	Resource string   // the same for issuers that go by RFC 8707: a URL
-	Scopes   []string // to ask for; none: whatever the issuer gives by itself (RFC 6749 §3.3)
-	// ScopePrefix is what the issuer writes before each of Scopes, such as https://api.example/ of
-	// https://api.example/read:messages.
+	Audience string   // identifier of the API, if the issuer requires one
+	Resource string   // the same as a URL, for issuers that support RFC 8707
+	Scopes   []string // empty: the issuer's default (RFC 6749 §3.3)
+	// ScopePrefix is prepended to each of Scopes: https://api.example/ makes
+	// https://api.example/read:messages of read:messages.
 	ScopePrefix string
 
-	// DPoP has tokens bound to a key (RFC 9449), which New makes. An issuer that answers with a
-	// bearer token all the same is not believed to have understood.
+	// DPoP requests tokens that are bound to a key (RFC 9449), which New generates. A bearer token
+	// in response is an error.
 	DPoP bool
 
-	// MaxRetryAfter is the longest time to wait and send a request again, once, after a 503 whose
-	// Retry-After asks for no more than that. Only methods that are safe to repeat are sent again
-	// (RFC 9110 §9.2.2). Default: the caller gets the 503.
+	// MaxRetryAfter is the longest Retry-After of a 503 after which a request is sent once more.
+	// Only safe methods are retried (RFC 9110 §9.2.1). Default: no retries.
 	MaxRetryAfter time.Duration
 
 	HTTPClient *http.Client     // default http.DefaultClient
 	Now        func() time.Time // default time.Now
 }
 
-// Source gets access tokens, one at a time however many ask, and keeps each until shortly before it
-// expires. It is an [oauth2.TokenSource], and may be used concurrently.
+// Source fetches access tokens and keeps each until shortly before it expires. It fetches one at a
+// time, however many callers wait for it. It is an [oauth2.TokenSource] and safe for concurrent
+// use.
 type Source struct {
 	config Config
-	ctx    context.Context // tokens are fetched on it, never on that of one of the many who wait
-	prover *prover         // nil: no DPoP
+	ctx    context.Context // of all fetches, which several callers may wait for
+	prover *prover         // nil without DPoP
 
 	cached    atomic.Pointer[issued]
-	flight    singleflight.Group // fetches, of which there is one at a time; what follows is theirs
-	endpoints *Endpoints         // nil: not discovered yet
-	resource  string             // of config, or of the API
+	flight    singleflight.Group // guards what follows
+	endpoints *Endpoints         // nil until discovered
+	resource  string             // of config or the API
 	scopes    []string           // of config with their prefix, or of the API
-	style     oauth2.AuthStyle   // that the issuer is known to take; zero: not known yet
+	style     oauth2.AuthStyle   // that the issuer accepts; zero until known
 }
 
-// issued is a token and when it came.
+// issued is a token and the time when it was received.
 type issued struct {
 	*oauth2.Token
 	at time.Time
@@ -73,13 +74,13 @@ type issued struct {
 
 const (
 	fetchTimeout = 10 * time.Second
-	// An API that refuses a token as fresh as this would refuse the next one too: to ask for it
-	// would only be a burden to the issuer, which may charge for what it issues.
+	// An API that refuses a token fresher than this would refuse the next one too. Fetching one
+	// would only load the issuer, which may charge for tokens.
 	freshness = 30 * time.Second
 )
 
-// New makes a source, or returns everything that is wrong with config, joined. It does no I/O:
-// tokens are fetched when they are needed, on ctx, which must live as long as the source is used.
+// New returns a source, or the joined faults of config. It does no I/O: tokens are fetched on
+// demand, with ctx, which must live as long as the source is used.
 func New(ctx context.Context, config Config) (*Source, error) {
 	if config.HTTPClient == nil {
 		config.HTTPClient = http.DefaultClient
@@ -158,7 +159,7 @@ func (c Config) faults() error {
 	return errors.Join(faults...)
 }
 
-// Scopes is for constants of a type of their own, as `authz scopes` generates them from a document.
+// Scopes converts the constants that `authz scopes` generates from a document.
 func Scopes[S ~string](scopes []S) []string {
 	all := make([]string, len(scopes))
 	for i, scope := range scopes {
@@ -167,8 +168,8 @@ func Scopes[S ~string](scopes []S) []string {
 	return all
 }
 
-// Token returns a token that is good for a while. An issuer's refusal is an
-// [*oauth2.RetrieveError], in which nothing of the client's secret is left.
+// Token returns a valid token. If the issuer refuses, the error is an [*oauth2.RetrieveError]
+// without the client's secret.
 func (s *Source) Token() (*oauth2.Token, error) {
 	got, err := s.token(s.ctx)
 	if err != nil {
@@ -177,15 +178,15 @@ func (s *Source) Token() (*oauth2.Token, error) {
 	return got.Token, nil
 }
 
-// token waits for a token as long as ctx lasts. Those who wait for the same one share what becomes
-// of it: when the issuer is down they are told so together, and not one after the other.
+// token returns a valid token, waiting until ctx is done. Concurrent callers share one fetch and
+// its error.
 func (s *Source) token(ctx context.Context) (*issued, error) {
 	if got := s.cached.Load(); got != nil && got.Valid() {
 		return got, nil
 	}
 	fetched := s.flight.DoChan("", func() (any, error) {
 		if got := s.cached.Load(); got != nil && got.Valid() {
-			return got, nil // of a flight that ended between the two questions
+			return got, nil // fetched since the first check
 		}
 		token, err := s.fetch()
 		if err != nil {
@@ -206,13 +207,12 @@ func (s *Source) token(ctx context.Context) (*issued, error) {
 	}
 }
 
-// forget takes a token that the API refused out of use, and reports whether it is worth while to
-// ask for another.
+// forget drops a token that the API refused, and reports whether to fetch another.
 func (s *Source) forget(refused *issued) bool {
 	if s.config.Now().Sub(refused.at) < freshness {
 		return false
 	}
-	// or another caller has, and may have got a new one already
+	// unless another caller has replaced it already
 	s.cached.CompareAndSwap(refused, nil)
 	return true
 }
@@ -225,7 +225,7 @@ func (s *Source) fetch() (*oauth2.Token, error) {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, fetchTimeout)
 	defer cancel()
-	// A redirect would take the secret elsewhere (307 and 308 repeat the body).
+	// A redirect could send the secret elsewhere (307 and 308 repeat the body).
 	caller := unredirected(s.config.HTTPClient)
 	if s.prover != nil {
 		caller.Transport = &provingTransport{s.prover, baseOf(s.config.HTTPClient)}
@@ -243,7 +243,7 @@ func (s *Source) fetch() (*oauth2.Token, error) {
 	return token, nil
 }
 
-// discover finds the token endpoint, and what the API says where it is asked.
+// discover finds the token endpoint, and the API's resource and scopes if API is set.
 func (s *Source) discover() error {
 	issuer := s.config.Issuer
 	if s.config.API != "" {
@@ -272,7 +272,7 @@ func (s *Source) discover() error {
 	return err
 }
 
-// tokenType is the scheme of the Authorization header too (RFC 6750 §2.1, RFC 9449 §7.1).
+// tokenType is also the scheme of the Authorization header (RFC 6750 §2.1, RFC 9449 §7.1).
 func (s *Source) tokenType() string {
 	if s.prover != nil {
 		return "DPoP"
@@ -280,9 +280,9 @@ func (s *Source) tokenType() string {
 	return "Bearer"
 }
 
-// authenticate asks for a token with the secret in the header, which every issuer is to take, or in
-// the body, which some want alone (RFC 6749 §2.3.1): as the issuer says of itself, or else as it
-// turns out.
+// authenticate fetches a token with the secret in the header, which every issuer should support, or
+// in the body, which some issuers require (RFC 6749 §2.3.1). The metadata decides, or else it tries
+// both.
 func (s *Source) authenticate(ctx context.Context) (*oauth2.Token, error) {
 	if s.style != oauth2.AuthStyleAutoDetect {
 		return s.ask(ctx, s.style)
@@ -305,7 +305,7 @@ func (s *Source) authenticate(ctx context.Context) (*oauth2.Token, error) {
 	return token, err
 }
 
-// unauthenticated: the issuer does not know the client by what it sent (RFC 6749 §5.2).
+// unauthenticated reports whether the issuer rejected the client's credentials (RFC 6749 §5.2).
 func unauthenticated(err error) bool {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	return ok && (refused.ErrorCode == "invalid_client" ||
@@ -327,8 +327,8 @@ func (s *Source) ask(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token
 	return grant.Token(ctx)
 }
 
-// withoutSecret takes out of an error what must not get into a log: the request, which has the
-// secret, and whatever the issuer repeats of it.
+// withoutSecret removes from an error the request, which contains the secret, and any text of the
+// response that repeats it.
 func (s *Source) withoutSecret(err error) error {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if !ok {
