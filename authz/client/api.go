@@ -33,7 +33,7 @@ const resourceMetadata = "/.well-known/oauth-protected-resource"
 func DiscoverAPI(ctx context.Context, httpClient *http.Client, at string) (API, error) {
 	u, err := url.Parse(at)
 	if err == nil {
-		err = confidential(at)
+		err = checkConfidential(at)
 	}
 	if err != nil {
 		return API{}, fmt.Errorf(
@@ -44,7 +44,7 @@ func DiscoverAPI(ctx context.Context, httpClient *http.Client, at string) (API, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
-	places, scopes, err := challenged(ctx, httpClient, at)
+	places, scopes, err := fetchChallenge(ctx, httpClient, at)
 	if err != nil {
 		return API{}, err
 	}
@@ -77,9 +77,9 @@ var (
 	scopeParameter    = regexp.MustCompile(`[ ,]scope="([^"\\]+)"`)
 )
 
-// challenged requests a challenge and returns the URL of the metadata and the scopes in it. Both
-// are nil if there is no 401 or the challenge lacks them.
-func challenged(
+// fetchChallenge requests a challenge and returns the URL of the metadata and the scopes in it.
+// Both are nil if there is no 401 or the challenge lacks them.
+func fetchChallenge(
 	ctx context.Context,
 	httpClient *http.Client,
 	at string,
@@ -88,7 +88,7 @@ func challenged(
 	if err != nil {
 		return nil, nil, &DiscoveryError{URL: at, Problem: err.Error(), Err: err}
 	}
-	response, err := unredirected(httpClient).Do(request)
+	response, err := withoutRedirects(httpClient).Do(request)
 	if err != nil {
 		return nil, nil, &DiscoveryError{
 			URL:     at,
@@ -117,7 +117,7 @@ func apiAt(ctx context.Context, httpClient *http.Client, u *url.URL, place strin
 	}
 	at, err := url.Parse(place)
 	if err != nil || originOf(at) != originOf(u) || at.User != nil {
-		return wrong("the API's challenge leads to another origin, expected %s", originOf(u))
+		return wrong("the challenge names metadata of another origin: expected %s", originOf(u))
 	}
 	var api API
 	const expected = "a JSON object with resource and authorization_servers"
@@ -128,10 +128,10 @@ func apiAt(ctx context.Context, httpClient *http.Client, u *url.URL, place strin
 	resource, err := url.Parse(api.Resource)
 	if err != nil || originOf(resource) != originOf(u) ||
 		!below(u.EscapedPath(), resource.EscapedPath()) {
-		return wrong("resource is %q, expected one that %s is part of", api.Resource, u.Redacted())
+		return wrong("resource is %q: expected a prefix of %s", api.Resource, u.Redacted())
 	}
 	if len(api.Issuers) == 0 {
-		return wrong("authorization_servers is missing: nothing says who issues tokens for the API")
+		return wrong("authorization_servers is missing: expected the issuers of the API's tokens")
 	}
 	for _, issuer := range api.Issuers {
 		if err := checkIssuer(issuer); err != nil {
@@ -141,7 +141,7 @@ func apiAt(ctx context.Context, httpClient *http.Client, u *url.URL, place strin
 			!strings.HasPrefix(strings.ToLower(issuer), "https:") {
 			// a server on this machine is not the issuer of a remote API
 			return wrong(
-				"authorization_servers has %q: expected an https URL, as the API's own",
+				"authorization_servers has %q: expected an https URL, like the API's",
 				issuer,
 			)
 		}

@@ -42,7 +42,7 @@ func (e *DiscoveryError) Unwrap() error { return e.Err }
 type IssuerError struct{ Expected, Received string }
 
 func (e *IssuerError) Error() string {
-	hint := "write it exactly as the issuer names itself"
+	hint := "write it exactly as the issuer does"
 	if strings.TrimSuffix(e.Received, "/") == strings.TrimSuffix(e.Expected, "/") {
 		hint = "they differ by a trailing slash only; " + hint
 	}
@@ -51,7 +51,7 @@ func (e *IssuerError) Error() string {
 
 const (
 	discoveryTimeout = 10 * time.Second
-	mostMetadata     = 256 << 10
+	maxMetadata      = 256 << 10
 )
 
 // Discover fetches an issuer's metadata from the path of OpenID Connect Discovery 1.0 §4 or, if
@@ -89,7 +89,7 @@ func Discover(ctx context.Context, httpClient *http.Client, issuer string) (Endp
 
 // checkIssuer checks the syntax of OpenID Connect Discovery 1.0 §3 and RFC 8414 §2.
 func checkIssuer(issuer string) error {
-	if err := confidential(issuer); err != nil || strings.ContainsAny(issuer, "?#") {
+	if err := checkConfidential(issuer); err != nil || strings.ContainsAny(issuer, "?#") {
 		return fmt.Errorf(
 			"client: issuer is %q: expected a URL such as https://tenant.example/, http on loopback hosts only, with no user, query or fragment",
 			redacted(issuer),
@@ -117,17 +117,17 @@ func discoverAt(ctx context.Context, httpClient *http.Client, issuer,
 			Problem: mismatch.Error(), Err: mismatch}
 	}
 	if found.Token == "" {
-		return wrong("token_endpoint is missing: this issuer gives no tokens to clients")
+		return wrong("token_endpoint is missing: this issuer does not issue tokens to clients")
 	}
 	for _, member := range []struct{ name, endpoint string }{
 		{"token_endpoint", found.Token}, {"authorization_endpoint", found.Authorization},
 		{"jwks_uri", found.KeySet},
 	} {
-		err := confidential(member.endpoint)
+		err := checkConfidential(member.endpoint)
 		if err == nil && strings.HasPrefix(strings.ToLower(issuer), "https:") &&
 			!strings.HasPrefix(strings.ToLower(member.endpoint), "https:") {
 			// a server on this machine is not the issuer
-			err = errors.New("expected an https URL, as the issuer's own")
+			err = errors.New("expected an https URL, like the issuer's")
 		}
 		if err != nil && member.endpoint != "" {
 			return wrong("%s is %q: %v", member.name, member.endpoint, err)
@@ -148,7 +148,7 @@ func fetchMetadata(
 		return &DiscoveryError{URL: at, Problem: err.Error(), Err: err}
 	}
 	request.Header.Set("Accept", "application/json")
-	response, err := unredirected(httpClient).Do(request)
+	response, err := withoutRedirects(httpClient).Do(request)
 	if err != nil {
 		return &DiscoveryError{URL: at, Problem: whose + " does not answer: " +
 			causeOf(err).Error(), Err: err}
@@ -166,26 +166,23 @@ func fetchMetadata(
 		media != "application/json" && !strings.HasSuffix(media, "+json") {
 		return wrong("Content-Type is %q, expected application/json", contentType)
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, mostMetadata+1))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxMetadata+1))
 	switch {
 	case err != nil:
 		return &DiscoveryError{URL: at, Status: response.StatusCode,
-			Problem: "the answer breaks off: " + causeOf(err).Error(), Err: err}
-	case len(body) > mostMetadata:
+			Problem: "could not read the response: " + causeOf(err).Error(), Err: err}
+	case len(body) > maxMetadata:
 		return wrong(
-			"the answer is longer than %d KiB: that is no metadata of %s",
-			mostMetadata>>10,
-			whose,
-		)
+			"the response is larger than %d KiB", maxMetadata>>10)
 	case json.Unmarshal(body, into) != nil:
 		return wrong("expected %s, received something else", expected)
 	}
 	return nil
 }
 
-// confidential returns an error unless a URL uses https, or http to a loopback host (RFC 6749 §1.6,
-// RFC 8252 §8.3).
-func confidential(endpoint string) error {
+// checkConfidential returns an error unless a URL uses https, or http to a loopback host (RFC 6749
+// §1.6, RFC 8252 §8.3).
+func checkConfidential(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	if err == nil && u.Host != "" && u.User == nil &&
 		(u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname())) {
@@ -200,16 +197,16 @@ func isLoopback(host string) bool {
 		ip.Unmap().IsLoopback()
 }
 
-// unredirected returns a copy of client that does not follow redirects.
-func unredirected(client *http.Client) *http.Client {
+// withoutRedirects returns a copy of client that does not follow redirects.
+func withoutRedirects(client *http.Client) *http.Client {
 	if client == nil {
 		client = http.DefaultClient
 	}
-	staying := *client
-	staying.CheckRedirect = func(*http.Request, []*http.Request) error {
+	c := *client
+	c.CheckRedirect = func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	}
-	return &staying
+	return &c
 }
 
 // causeOf returns an error of http.Client.Do without its URL, which the message already has.

@@ -81,9 +81,9 @@ func (p *prover) prove(r *http.Request, token string) (nonce string, err error) 
 	return nonce, nil
 }
 
-// learn stores the nonce of a response, and reports whether it differs from the one that was sent:
-// only then can a retry help.
-func (p *prover) learn(from *url.URL, answer http.Header, sent string) bool {
+// storeNonce stores the nonce of a response, and reports whether it differs from the one that was
+// sent: only then can a retry help.
+func (p *prover) storeNonce(from *url.URL, answer http.Header, sent string) bool {
 	nonce := answer.Get("DPoP-Nonce")
 	if nonce == "" || nonce == sent {
 		return false
@@ -94,19 +94,19 @@ func (p *prover) learn(from *url.URL, answer http.Header, sent string) bool {
 	return true
 }
 
-// provingTransport adds a proof to each token request, and retries once if the issuer requires a
+// proofTransport adds a proof to each token request, and retries once if the issuer requires a
 // nonce (RFC 9449 §8).
-type provingTransport struct {
+type proofTransport struct {
 	prover *prover
 	base   http.RoundTripper
 }
 
-func (t *provingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t *proofTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, retry, err := t.send(r)
 	if err != nil || !retry {
 		return response, err
 	}
-	again, ok := repeated(r)
+	again, ok := rewind(r)
 	if !ok {
 		return response, nil
 	}
@@ -114,7 +114,7 @@ func (t *provingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-func (t *provingTransport) send(r *http.Request) (response *http.Response, retry bool, err error) {
+func (t *proofTransport) send(r *http.Request) (response *http.Response, retry bool, err error) {
 	sent := r.Clone(r.Context())
 	nonce, err := t.prover.prove(sent, "")
 	if err != nil {
@@ -125,7 +125,7 @@ func (t *provingTransport) send(r *http.Request) (response *http.Response, retry
 	if err != nil {
 		return nil, false, err
 	}
-	if !t.prover.learn(r.URL, response.Header, nonce) ||
+	if !t.prover.storeNonce(r.URL, response.Header, nonce) ||
 		response.StatusCode != http.StatusBadRequest {
 		return response, false, nil
 	}

@@ -12,7 +12,8 @@ import (
 )
 
 func TestProblemOf(t *testing.T) {
-	const document = `{"type":"` + string(NotFound) + `","title":"t","status":999,"detail":"d","more":1}`
+	const document = `{"type":"` + string(NotFound) +
+		`","title":"t","status":999,"detail":"d","more":1}`
 	for _, test := range []struct {
 		status      int
 		media, body string
@@ -29,7 +30,8 @@ func TestProblemOf(t *testing.T) {
 			StatusCode: test.status, Header: http.Header{"Content-Type": {test.media}},
 		}
 		err := ProblemOf(response, []byte(test.body))
-		if fmt.Sprint(err) != test.want || IsProblem(fmt.Errorf("x: %w", err), test.kind) == (err == nil) {
+		if fmt.Sprint(err) != test.want ||
+			IsProblem(fmt.Errorf("x: %w", err), test.kind) == (err == nil) {
 			t.Errorf("%+v: %v", test, err)
 		}
 	}
@@ -92,7 +94,7 @@ func TestPages(t *testing.T) {
 		want  string
 	}{
 		{"", 9, "1 2 3"}, {"", 2, "1 2"}, {"down", 9, "down"},
-		{"loop", 9, "4 client: a page names itself as the next one"},
+		{"loop", 9, "4 client: the cursor of the next page is that of the current page"},
 	} {
 		if got := strings.Join(walk(test.start, test.limit), " "); got != test.want {
 			t.Errorf("from %q: %s, want %s", test.start, got, test.want)

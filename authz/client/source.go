@@ -76,7 +76,7 @@ const (
 	fetchTimeout = 10 * time.Second
 	// An API that refuses a token fresher than this would refuse the next one too. Fetching one
 	// would only load the issuer, which may charge for tokens.
-	freshness = 30 * time.Second
+	minRefetchAge = 30 * time.Second
 )
 
 // New returns a source, or the joined faults of config. It does no I/O: tokens are fetched on
@@ -114,32 +114,31 @@ func (c Config) faults() error {
 	}
 	switch {
 	case c.Issuer == "" && c.TokenURL == "" && c.API == "":
-		fault("Issuer and TokenURL are empty: say who issues the tokens, such as " +
-			"https://tenant.example/, or set API, which says so")
+		fault("Issuer, TokenURL and API are empty: set Issuer, such as " +
+			"https://tenant.example/, or API, whose metadata names the issuer")
 	case c.TokenURL != "" && c.API != "":
-		fault("TokenURL and API are both given: API alone will do, for it names the issuer")
+		fault("TokenURL and API are both set: remove TokenURL, because API names the issuer")
 	case c.Issuer != "" && c.TokenURL != "":
-		fault("Issuer and TokenURL are both given: Issuer alone will do, for its token endpoint " +
-			"is discovered")
+		fault("Issuer and TokenURL are both set: remove TokenURL, because it is discovered")
 	case c.Issuer != "":
 		if err := checkIssuer(c.Issuer); err != nil {
 			faults = append(faults, err)
 		}
 	case c.API != "":
-		if err := confidential(c.API); err != nil {
+		if err := checkConfidential(c.API); err != nil {
 			fault("API is %q: %w", redacted(c.API), err)
 		}
 	default:
-		if err := confidential(c.TokenURL); err != nil {
+		if err := checkConfidential(c.TokenURL); err != nil {
 			fault("TokenURL is %q: %w", redacted(c.TokenURL), err)
 		}
 	}
 	if c.ClientID == "" {
-		fault("ClientID is empty: the issuer knows clients by it")
+		fault("ClientID is empty: set the ID of the client at the issuer")
 	}
 	if c.ClientSecret == "" {
-		fault("ClientSecret is empty: by the client credentials grant only a client with a " +
-			"secret gets tokens (RFC 6749 §4.4)")
+		fault("ClientSecret is empty: the client credentials grant requires one " +
+			"(RFC 6749 §4.4)")
 	}
 	if u, err := url.Parse(c.Resource); c.Resource != "" &&
 		(err != nil || !u.IsAbs() || strings.Contains(c.Resource, "#")) {
@@ -153,7 +152,7 @@ func (c Config) faults() error {
 		if scope == "" || strings.ContainsFunc(scope, func(r rune) bool {
 			return r <= ' ' || r > '~' || r == '"' || r == '\\'
 		}) {
-			fault("scope %q is not one scope (RFC 6749 §3.3): list them one by one", scope)
+			fault("Scopes has %q: expected one scope per element (RFC 6749 §3.3)", scope)
 		}
 	}
 	return errors.Join(faults...)
@@ -209,7 +208,7 @@ func (s *Source) token(ctx context.Context) (*issued, error) {
 
 // forget drops a token that the API refused, and reports whether to fetch another.
 func (s *Source) forget(refused *issued) bool {
-	if s.config.Now().Sub(refused.at) < freshness {
+	if s.config.Now().Sub(refused.at) < minRefetchAge {
 		return false
 	}
 	// unless another caller has replaced it already
@@ -226,19 +225,19 @@ func (s *Source) fetch() (*oauth2.Token, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, fetchTimeout)
 	defer cancel()
 	// A redirect could send the secret elsewhere (307 and 308 repeat the body).
-	caller := unredirected(s.config.HTTPClient)
+	caller := withoutRedirects(s.config.HTTPClient)
 	if s.prover != nil {
-		caller.Transport = &provingTransport{s.prover, baseOf(s.config.HTTPClient)}
+		caller.Transport = &proofTransport{s.prover, baseOf(s.config.HTTPClient)}
 	}
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, caller)
 
 	token, err := s.authenticate(ctx)
 	if err != nil {
-		return nil, s.withoutSecret(err)
+		return nil, s.redactSecret(err)
 	}
 	if want := s.tokenType(); !strings.EqualFold(token.Type(), want) { // RFC 6749 §7.1, RFC 9449 §5
-		return nil, fmt.Errorf("client: %s: token_type is %q, expected %s: the token cannot be "+
-			"used as it is meant to", s.endpoints.Token, token.TokenType, want)
+		return nil, fmt.Errorf("client: %s: token_type is %q, expected %s", s.endpoints.Token,
+			token.TokenType, want)
 	}
 	return token, nil
 }
@@ -255,7 +254,7 @@ func (s *Source) discover() error {
 			issuer = api.Issuers[0]
 		}
 		if !slices.Contains(api.Issuers, issuer) {
-			return fmt.Errorf("client: the API at %s takes tokens of %s, and not of %s",
+			return fmt.Errorf("client: the API at %s accepts tokens of %s, not of %s",
 				redacted(s.config.API), strings.Join(api.Issuers, ", "), issuer)
 		}
 		if s.resource == "" {
@@ -285,17 +284,17 @@ func (s *Source) tokenType() string {
 // both.
 func (s *Source) authenticate(ctx context.Context) (*oauth2.Token, error) {
 	if s.style != oauth2.AuthStyleAutoDetect {
-		return s.ask(ctx, s.style)
+		return s.requestToken(ctx, s.style)
 	}
 	styles := []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams}
 	if methods := s.endpoints.TokenAuthMethods; slices.Contains(methods, "client_secret_post") &&
 		!slices.Contains(methods, "client_secret_basic") {
 		slices.Reverse(styles)
 	}
-	token, err := s.ask(ctx, styles[0])
+	token, err := s.requestToken(ctx, styles[0])
 	used := styles[0]
 	if unauthenticated(err) {
-		if second, secondErr := s.ask(ctx, styles[1]); !unauthenticated(secondErr) {
+		if second, secondErr := s.requestToken(ctx, styles[1]); !unauthenticated(secondErr) {
 			token, err, used = second, secondErr, styles[1]
 		}
 	}
@@ -312,7 +311,7 @@ func unauthenticated(err error) bool {
 		refused.Response.StatusCode == http.StatusUnauthorized)
 }
 
-func (s *Source) ask(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token, error) {
+func (s *Source) requestToken(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token, error) {
 	grant := clientcredentials.Config{
 		ClientID: s.config.ClientID, ClientSecret: s.config.ClientSecret,
 		TokenURL: s.endpoints.Token, AuthStyle: style, Scopes: s.scopes,
@@ -327,9 +326,9 @@ func (s *Source) ask(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token
 	return grant.Token(ctx)
 }
 
-// withoutSecret removes from an error the request, which contains the secret, and any text of the
+// redactSecret removes from an error the request, which contains the secret, and any text of the
 // response that repeats it.
-func (s *Source) withoutSecret(err error) error {
+func (s *Source) redactSecret(err error) error {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if !ok {
 		return fmt.Errorf("client: %s: no token: %w", s.endpoints.Token, causeOf(err))

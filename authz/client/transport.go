@@ -17,7 +17,7 @@ type OriginError struct{ Expected, Received string }
 
 func (e *OriginError) Error() string {
 	return fmt.Sprintf("client: the request goes to %s, the token is for %s: use another "+
-		"http.Client for it", e.Received, e.Expected)
+		"http.Client", e.Received, e.Expected)
 }
 
 // Client returns an http.Client for requests to an API, which adds the token to each and, with
@@ -32,7 +32,7 @@ func (e *OriginError) Error() string {
 func (s *Source) Client(api string) (*http.Client, error) {
 	u, err := url.Parse(api)
 	if err == nil {
-		err = confidential(api)
+		err = checkConfidential(api)
 	}
 	if err != nil {
 		return nil,
@@ -53,7 +53,7 @@ type transport struct {
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	origin := originOf(r.URL)
 	switch {
-	case r.Response != nil && (origin != t.origin || !t.chose(r)):
+	case r.Response != nil && (origin != t.origin || !t.redirectedByAPI(r)):
 		// a redirect followed by the http.Client
 		return t.base.RoundTrip(r)
 	case origin != t.origin:
@@ -62,12 +62,12 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	response, retry, err := t.send(r)
 	if err == nil && !retry {
-		retry, err = t.waited(r, response)
+		retry, err = t.waitRetryAfter(r, response)
 	}
 	if err != nil || !retry {
 		return response, err
 	}
-	again, ok := repeated(r)
+	again, ok := rewind(r)
 	if !ok {
 		return response, nil
 	}
@@ -76,9 +76,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// waited waits for the Retry-After of a 503, if it is short enough and the method is safe, and
-// reports whether it did.
-func (t *transport) waited(r *http.Request, response *http.Response) (bool, error) {
+// waitRetryAfter waits for the Retry-After of a 503, if it is short enough and the method is safe,
+// and reports whether it did.
+func (t *transport) waitRetryAfter(r *http.Request, response *http.Response) (bool, error) {
 	longest := t.source.config.MaxRetryAfter
 	if longest <= 0 || response.StatusCode != http.StatusServiceUnavailable {
 		return false, nil
@@ -103,9 +103,9 @@ func (t *transport) waited(r *http.Request, response *http.Response) (bool, erro
 	}
 }
 
-// chose reports whether all redirects that led to a request are the API's own. A redirect by
-// another origin back to the API must not be sent with the token.
-func (t *transport) chose(r *http.Request) bool {
+// redirectedByAPI reports whether all redirects that led to a request are the API's own. A redirect
+// by another origin back to the API must not be sent with the token.
+func (t *transport) redirectedByAPI(r *http.Request) bool {
 	for r.Response != nil {
 		if r = r.Response.Request; r == nil || originOf(r.URL) != t.origin {
 			return false
@@ -136,7 +136,7 @@ func (t *transport) send(r *http.Request) (response *http.Response, retry bool, 
 	}
 	response.Request = r // without the token, in case the caller logs it
 	if t.source.prover != nil {
-		retry = t.source.prover.learn(r.URL, response.Header, nonce) &&
+		retry = t.source.prover.storeNonce(r.URL, response.Header, nonce) &&
 			refusedFor(response, "use_dpop_nonce")
 	}
 	if refusedFor(response, "invalid_token") {
@@ -163,8 +163,8 @@ func originOf(u *url.URL) string {
 	return scheme + "://" + host
 }
 
-// rewound returns a copy of a request with its body at the start, if the body can be replayed.
-func repeated(r *http.Request) (*http.Request, bool) {
+// rewind returns a copy of a request with its body at the start, if the body can be replayed.
+func rewind(r *http.Request) (*http.Request, bool) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return r, true
 	}
