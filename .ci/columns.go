@@ -1,7 +1,7 @@
 // Command columns fails on lines that are wider than 100 columns; a tab counts as four. It ignores
 // generated code, rows of tables, struct tags, lines with a URL, code fences of Markdown,
-// directives, preformatted lines of doc comments, and test data: in Go the lines of multi-line raw strings,
-// and in tests the lines with a string of more than 45 bytes.
+// directives, preformatted lines of doc comments, and test data: in Go the lines of multi-line raw
+// strings, and in tests the lines with a string of more than 45 bytes.
 //
 //	go run .ci/columns.go
 package main

@@ -260,7 +260,7 @@ func TestCodeExchangeRefusals(t *testing.T) {
 		{"no redirect_uri", func(code string) url.Values { return without(exchanging(code), "redirect_uri") }, "invalid_request", "redirect_uri is missing", false},
 		{"no code_verifier", func(code string) url.Values { return without(exchanging(code), "code_verifier") }, "invalid_request", "code_verifier is missing", false},
 		{"no client_id", func(code string) url.Values { return without(exchanging(code), "client_id") }, "invalid_client", "is missing: send both", false},
-		{"a public client with a secret", func(code string) url.Values { return exchanging(code, "client_secret", "x") }, "invalid_client", "client_secret is wrong", false},
+		{"a public client with a secret", func(code string) url.Values { return exchanging(code, "client_secret", "x") }, "invalid_client", "client_secret is incorrect", false},
 		{"a confidential client without its secret", func(code string) url.Values { return exchanging(code, "client_id", "web") }, "invalid_client", "is missing: send both", false},
 		{"another public client", func(code string) url.Values { return exchanging(code, "client_id", "other") }, "invalid_grant", "another client", true},
 		{"a confidential client", func(code string) url.Values { return exchanging(code, "client_id", "web", "client_secret", secret) }, "invalid_grant", "another client", true},

@@ -299,7 +299,7 @@ func (i *Issuer) authenticate(r *http.Request, params map[string]string) (Client
 		)
 	}
 	if !known || !equalSecrets(client.Secret, secret) {
-		return unauthenticated("client_id is unknown or client_secret is wrong")
+		return unauthenticated("client_id is unknown or client_secret is incorrect")
 	}
 	return client, nil
 }

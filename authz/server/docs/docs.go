@@ -26,12 +26,12 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Root is the path of the page. Its files are below, except those that [Beside] lists.
+// Root is the path of the page. Its files are below, except those that [OtherPaths] lists.
 const Root = "/docs"
 
-// Beside returns the other paths that [Docs] serves: the index of the server, and the document at
-// the paths where tools look for it.
-func Beside() []string { return []string{"/", "/openapi.json", "/openapi.yaml"} }
+// OtherPaths returns the other paths that [Docs] serves: the index of the server, and the document
+// at the paths where tools look for it.
+func OtherPaths() []string { return []string{"/", "/openapi.json", "/openapi.yaml"} }
 
 // Config configures [Docs].
 type Config struct {
@@ -139,7 +139,7 @@ func New(ctx context.Context, config Config) (*Docs, error) {
 // Serves reports whether a path belongs to the page.
 func Serves(path string) bool { return path == Root || strings.HasPrefix(path, Root+"/") }
 
-// ServeHTTP answers the paths of [Serves] and [Beside].
+// ServeHTTP answers the paths of [Serves] and [OtherPaths].
 func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy(nil))
@@ -153,7 +153,7 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, below := strings.CutPrefix(r.URL.Path, Root+"/")
-	if slices.Contains(Beside(), r.URL.Path) {
+	if slices.Contains(OtherPaths(), r.URL.Path) {
 		if name, below = strings.TrimPrefix(r.URL.Path, "/"), true; name == "" {
 			d.serveIndex(w, r)
 			return
