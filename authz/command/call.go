@@ -302,7 +302,8 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 	variable(&c.audience, "audience", "AUDIENCE", strings.TrimSpace(audience),
 		"Identifier of the API at the issuer.")
 	variable(&c.clientID, "client-id", "CLIENT_ID", env.lookup("CLIENT_ID"),
-		"Client at the issuer. Its secret is read from "+env.key("CLIENT_SECRET")+" only.")
+		"Client at the issuer. Its secret is read from "+env.key("CLIENT_SECRET")+
+			" or "+env.key("CLIENT_SECRET")+"_FILE only.")
 	variable(&c.file, "config", "CONFIG", env.lookup("CONFIG"),
 		"YAML file that lists issuers, as for serve. It says what the issuer calls the scopes.")
 	flags.Var(&c.scope, "scope", "Scope to request, as the issuer calls it, such as "+
@@ -603,8 +604,12 @@ func (o *callable) caller(
 		plain.Transport = &oauth2.Transport{Source: oauth2.StaticTokenSource(token)}
 		return plain, nil
 	}
+	secret, err := env.secret("CLIENT_SECRET")
+	if err != nil {
+		return nil, &configurationError{err}
+	}
 	config := client.Config{
-		Issuer: c.issuer, ClientID: c.clientID, ClientSecret: env.lookup("CLIENT_SECRET"),
+		Issuer: c.issuer, ClientID: c.clientID, ClientSecret: secret,
 		Audience: c.audience, Scopes: scopes,
 	}
 	if c.usesDev() {
@@ -612,7 +617,7 @@ func (o *callable) caller(
 			scopes = nil // dev would refuse to grant any
 		}
 		config = devClient(c.url, c.client, scopes)
-	} else if err := c.credentials(env); err != nil {
+	} else if err := c.credentials(env, secret != ""); err != nil {
 		return nil, &configurationError{err}
 	}
 	if !c.usesDev() && len(c.scope) == 0 {
@@ -658,9 +663,9 @@ func (c *callOptions) requested(env environment, scopes []string) ([]string, err
 }
 
 // credentials returns an error if the issuer or the client's credentials are missing.
-func (c *callOptions) credentials(env environment) error {
+func (c *callOptions) credentials(env environment, hasSecret bool) error {
 	id, secret := env.key("CLIENT_ID"), env.key("CLIENT_SECRET")
-	switch given := c.clientID != "" && env.lookup("CLIENT_SECRET") != ""; {
+	switch given := c.clientID != "" && hasSecret; {
 	case c.issuer == "":
 		return fmt.Errorf("--issuer (%s) is not set: expected the issuer of the token",
 			env.key("ISSUER"))

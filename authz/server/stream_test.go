@@ -203,7 +203,7 @@ func TestSilentHandler(t *testing.T) {
 	if got.body != "data: begin\n\ndata: end\n\n" {
 		t.Errorf("the client gets %q", got.body)
 	}
-	if entry := r.log.request(t, "silent"); entry["status"] != 200.0 || entry["outcome"] != nil {
+	if entry := r.log.request(t, "silent"); entry["status"] != 200.0 || entry["outcome"] != "succeeded" {
 		t.Errorf("the log says %v", entry)
 	}
 	// The next response on the connection has the ordinary limits again.
