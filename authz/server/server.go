@@ -104,6 +104,13 @@ type Config struct {
 	// passed. Default 30 KiB in 30 s.
 	Progress Progress
 
+	// MaxActive is how many requests of operations are handled at the same time. As many again wait,
+	// each for up to 1 s. Others get 503 with Retry-After at once. Streams do not count once they
+	// have begun, and neither do probes, documentation and metadata. Default: 4 for each connection
+	// of Pools, and at least 32 for each processor; without Pools, 256 for each processor.
+	// [Unlimited]: any number.
+	MaxActive int
+
 	// Ready returns an error if the server cannot answer requests now, for example because its
 	// database is unreachable. Then the status of /readyz is 503. The error is logged only.
 	Ready func(context.Context) error
@@ -128,6 +135,7 @@ type Server struct {
 	config   Config
 	ids      requestIDs
 	limits   limits
+	overload overload
 	drain    context.CancelFunc // ends the streams
 	log      requestLog
 	cors     *crossOrigin // nil: off
@@ -155,6 +163,10 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	var faults []error
 	s.limits, faults = readLimits(config)
 	s.limits.draining, s.drain = context.WithCancel(context.Background())
+	var overloadErr error
+	if s.overload, overloadErr = newOverload(config); overloadErr != nil {
+		faults = append(faults, overloadErr)
+	}
 	faults = append(faults, checkOrigins(config.CORSOrigins)...)
 	if config.Document == nil {
 		faults = append(faults, errors.New("server: Config.Document is nil"))
@@ -231,7 +243,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case own != nil:
 		own.ServeHTTP(x, r)
 	default: // router, gate, handler
-		guard.api.ServeHTTP(x, r)
+		s.serveAPI(x, r, guard)
 		if x.status == 0 && x.Operation != nil { // net/http would send 200
 			guard.WriteProblem(x, r, fmt.Errorf(
 				"the handler of %s returned neither a response nor an error", x.Operation.ID))
