@@ -5,6 +5,6 @@
 package main
 
 //go:generate go tool oapi-codegen -config .oapi-codegen.yaml openapi.yaml
-//go:generate go tool oapi-codegen -config .oapi-codegen-client.yaml openapi.yaml
+//go:generate go tool oapi-codegen -config impl/messages/.oapi-codegen.yaml openapi.yaml
 //go:generate go run ./authz/cmd/authz scopes -o gen/scopes.gen.go openapi.yaml
 //go:generate go run ./authz/cmd/authz scopes -o gen/apiclient/scopes.gen.go openapi.yaml

@@ -1,7 +1,7 @@
 // Command columns fails on lines that are wider than 100 columns, a tab being four. Not counted
 // are generated code, rows of tables, struct tags, lines with a URL, code fences of Markdown,
-// preformatted lines of doc comments, and test data: in Go the lines of a raw string that spans
-// several, and in tests those with a string of more than 45 bytes.
+// directives, preformatted lines of doc comments, and test data: in Go the lines of a raw string
+// that spans several, and in tests those with a string of more than 45 bytes.
 //
 //	go run .ci/columns.go
 package main
@@ -56,7 +56,8 @@ func main() {
 
 func exempt(name, line string) bool {
 	return strings.Contains(line, "://") || strings.HasPrefix(line, "|") ||
-		strings.HasPrefix(line, "//\t") || tag.MatchString(line) ||
+		strings.HasPrefix(line, "//\t") ||
+		strings.HasPrefix(line, "//go:") || tag.MatchString(line) ||
 		strings.HasSuffix(name, "_test.go") && row.MatchString(line)
 }
 

@@ -145,7 +145,8 @@ func TestClientCertificates(t *testing.T) {
 			if name == "" {
 				name = authz.ClientCertHeader
 			}
-			for _, target := range []string{"/mtls", "/key"} { // the other has a key, and no certificate
+			for _, target := range []string{"/mtls", "/key"} {
+				// the other has a key, and no certificate
 				r := httptest.NewRequest("GET", target, nil)
 				r.RemoteAddr, r.TLS = row.remote, row.tls
 				r.Header.Set("X-API-Key", "read")
@@ -346,7 +347,9 @@ func TestVerifyPresented(t *testing.T) {
 		t.Errorf("an issuer that cannot be asked: %d %v %s", w.Code, w.Header(), w.Body)
 	}
 	verifier.err = &token.Error{Code: token.Inactive}
-	if w, ran := serveGuarded(t, func(c *authz.Config) { c.Document, c.Verifier = load(t, live), verifier },
+	if w, ran := serveGuarded(t, func(c *authz.Config) {
+		c.Document, c.Verifier = load(t, live), verifier
+	},
 		requestOf("GET /one", "read", "", "")); ran != nil ||
 		w.Code != 401 ||
 		!strings.Contains(w.Header().Get("WWW-Authenticate"), "invalid_token") {
@@ -442,4 +445,48 @@ func TestMetadataOfMTLS(t *testing.T) {
 			t.Errorf("the metadata is %s, expected %v", w.Body, on)
 		}
 	}
+}
+
+// FuzzClientCertificates: whatever a proxy passes on, a caller has the certificate that stands
+// there.
+func FuzzClientCertificates(f *testing.F) {
+	read := clientCertificate(f, "read")
+	for _, value := range []string{byteSequence(read), xfcc(read), xfcc(read) + "," + xfcc(read),
+		`Cert=";"`, `"\`, ":", ""} {
+		f.Add(value, true)
+		f.Add(value, false)
+	}
+	somebody := named(f, "certificate", "read")
+	authenticators := everyAuthenticator(f)
+	authenticators["mtls"] = authz.MutualTLS(
+		func(context.Context, *x509.Certificate) (*token.Principal, error) { return somebody, nil })
+	gates := map[bool]*authz.Gate{}
+	for envoy, header := range map[bool]string{false: authz.ClientCertHeader,
+		true: authz.XFCCHeader} {
+		gate, err := authz.New(authz.Config{
+			Document: load(f, everyScheme), Verifier: byLookup(lookup(f, "token")),
+			Authenticators:     authenticators,
+			ClientCertificates: authz.ClientCertificates{Header: header, UnixSocket: true},
+		})
+		if err != nil {
+			f.Fatal(err)
+		}
+		gates[envoy] = gate
+	}
+	f.Fuzz(func(t *testing.T, value string, envoy bool) {
+		r := httptest.NewRequest("GET", "/mtls", nil)
+		r.Header[authz.ClientCertHeader], r.Header[authz.XFCCHeader] = []string{value},
+			[]string{value}
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey,
+			net.Addr(&net.UnixAddr{Net: "unix"})))
+		_, err := gates[envoy].Check(r, "/mtls", nil)
+		der, notBase64 := base64.StdEncoding.DecodeString(strings.Trim(value, ":"))
+		if _, none := x509.ParseCertificate(der); err == nil && !envoy &&
+			(notBase64 != nil || none != nil) {
+			t.Errorf("accepted %q", value)
+		}
+		if err == nil && envoy && !strings.Contains(strings.ToLower(value), "cert=") {
+			t.Errorf("accepted %q", value)
+		}
+	})
 }

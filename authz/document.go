@@ -21,7 +21,8 @@ func (p *Plan) validate() (faults []error) {
 	for _, part := range p.requestParts() {
 		err := part.Validate(context.Background(), openapi3.EnableMultiError(),
 			openapi3.DisableExamplesValidation(), openapi3.DisableSchemaDefaultsValidation(),
-			openapi3.DisableSchemaPatternValidation()) // the engine reads ECMA-262, not Go's dialect
+			// the engine reads ECMA-262, not Go's dialect
+			openapi3.DisableSchemaPatternValidation())
 		if multi, ok := err.(openapi3.MultiError); ok {
 			several = append(several, multi...)
 		} else if err != nil {

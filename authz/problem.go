@@ -211,7 +211,8 @@ func classify(err error) *Error {
 		return &Error{Kind: BodyTooLarge, Err: err}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &Error{Kind: Timeout, RetryAfter: time.Second, Err: err}
-	case errors.Is(err, http.ErrNotMultipart): // generated code reads an optional body that was not sent
+	case errors.Is(err, http.ErrNotMultipart):
+		// generated code reads an optional body that was not sent
 		return &Error{Kind: InvalidBody, Detail: "The body is missing.", Err: err}
 	case errors.As(err, &coded) && coded.StatusCode() >= 400 && coded.StatusCode() <= 599:
 		return StatusError(coded.StatusCode(), "", err)

@@ -71,8 +71,8 @@ func RawBody(ctx context.Context) []byte {
 	return nil
 }
 
-// PublicPath returns where the document's paths begin for clients, in a handler: what it writes into
-// Location and Link begins with that. See [Config.PublicPath].
+// PublicPath returns where the document's paths begin for clients, in a handler: what it writes
+// into Location and Link begins with that. See [Config.PublicPath].
 func PublicPath(ctx context.Context) string {
 	if a, ok := FromContext(ctx); ok && a.gate != nil {
 		return a.gate.public

@@ -559,7 +559,8 @@ func TestGeneratedClientKeepsMessages(t *testing.T) {
 		t.Fatalf("%v, %s", err, put.Body)
 	}
 	limit := 1
-	list, err := api.ListMessagesWithResponse(t.Context(), &apiclient.ListMessagesParams{Limit: &limit})
+	list, err := api.ListMessagesWithResponse(t.Context(),
+		&apiclient.ListMessagesParams{Limit: &limit})
 	if err != nil || list.JSON200 == nil || list.JSON200.Messages[0] != *put.JSON200 {
 		t.Fatalf("%v, %s", err, list.Body)
 	}
@@ -660,7 +661,8 @@ func TestPublicPath(t *testing.T) {
 		alice := r.as("alice", readAndWrite)
 		for range 2 {
 			got := alice.ask(t, "POST", test.here+messagesPath, `{"text":"Hello"}`)
-			if at := got.header.Get("Location"); !strings.HasPrefix(at, test.there+messagesPath+"/") {
+			if at := got.header.Get("Location"); !strings.HasPrefix(at,
+				test.there+messagesPath+"/") {
 				t.Errorf("%+v: Location is %q", test, at)
 			}
 		}

@@ -93,7 +93,8 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 			code = dpop[0].params["error"]
 		}
 		if code != "invalid_dpop_proof" && code != "invalid_token" {
-			fault(`expected a DPoP challenge with error="invalid_dpop_proof", received %q`, received)
+			fault(`expected a DPoP challenge with error="invalid_dpop_proof", received %q`,
+				received)
 		}
 		return
 	case authz.MissingCredential, authz.InvalidCredential:

@@ -35,6 +35,8 @@ type Case struct {
 	proof func(proving) string // of the possession of a key; nil: none is sent
 	twice bool                 // sent once before, with the same proof: it must be let in then
 	timed bool                 // about the time at which the proof was made
+
+	revoked bool // the token is let in once, and then taken back
 }
 
 // Runs returns the operations that the case really has done, on a server that is right.
@@ -42,7 +44,7 @@ func (c Case) Runs() (all []authz.Operation) {
 	if c.first != nil {
 		all = append(all, *c.first)
 	}
-	if c.Want == "" || c.twice {
+	if c.Want == "" || c.twice || c.revoked {
 		all = append(all, c.Operation)
 	}
 	return all
@@ -90,6 +92,7 @@ func Cases(plan *authz.Plan) []Case {
 				all = append(all, alternativeCases(o, a)...)
 			}
 			all = append(all, dpopCases(o)...)
+			all = append(all, revocationCases(o)...)
 			all = append(all, reuseCases(o, byToken)...)
 			all = append(all, ownerCases(o, byToken)...)
 		}
@@ -286,6 +289,19 @@ func reuseCases(o authz.Operation, operations []authz.Operation) []Case {
 		}
 	}
 	return nil
+}
+
+// revocationCases: an operation with x-authz-introspect asks the issuer about every token, so that
+// one that was revoked is refused at once (RFC 7009, RFC 7662).
+func revocationCases(o authz.Operation) []Case {
+	if !o.Introspect {
+		return nil
+	}
+	return []Case{{
+		Name: o.ID + "/revoked_token", Operation: o, Scopes: alternatives(o)[0].scopes,
+		Want: authz.InvalidToken, revoked: true,
+		credential: credential{needs: needsGenuine | needsRevoke, make: unchanged},
+	}}
 }
 
 func caution(o authz.Operation) int {

@@ -35,6 +35,7 @@ const (
 	needsSign
 	needsKeySet
 	needsBound
+	needsRevoke
 )
 
 var (
@@ -190,6 +191,7 @@ func (n need) missing(t Tokens) (missing []string) {
 		{needsSign, t.Sign != nil, "Tokens.Sign"},
 		{needsKeySet, t.KeySet != nil, "Tokens.KeySet"},
 		{needsBound, t.Bound != nil, "Tokens.Bound"},
+		{needsRevoke, t.Revoke != nil, "Tokens.Revoke"},
 	} {
 		if n&part.need != 0 && !part.had {
 			missing = append(missing, part.name)

@@ -85,6 +85,8 @@ type Tokens struct {
 	// Bound is Genuine for tokens that are bound to a key (RFC 9449 §6). nil: the server does not
 	// take such tokens, or it is not tried. [Issued] does not set it.
 	Bound func(ctx context.Context, scopes []string, key ProofKey) (string, error)
+	// Revoke has the issuer take a token back (RFC 7009), for operations with x-authz-introspect.
+	Revoke func(ctx context.Context, token string) error
 	// Sign signs a header and claims with the key of genuine tokens, whatever they say.
 	Sign func(header, claims map[string]any) string
 	// KeySet is the issuer's published JWK set (RFC 7517), for forgeries that misuse a public key.

@@ -5,10 +5,10 @@
 // ratio to raw Echo in the same round, so that the pace of the machine does not count.
 //
 //	go run . [-rounds 5] [-seconds 2] [-connections 64] [-tokens 5000] [-only regexp]
-//	go run . -values [-rounds 40]
+//	go run . -values [-rounds 1000]
 //
 // The second form measures instead, in this process, what it costs to validate and to bind. Both
-// print a table of the README. It needs Linux, whose /proc says what a process has used.
+// print a table. It needs Linux, whose /proc says what a process has used.
 package main
 
 import (

@@ -50,7 +50,7 @@ type comparison struct {
 
 // writeValues writes what it costs to validate and to bind, in this process, net/http's reading of
 // the request included and its writing of the answer not. Each figure is the
-// ratio of the fastest of many rounds of one and of the other, round by round in turn.
+// ratio of the fastest of many rounds of one and of the other, in turn.
 func writeValues(ctx context.Context, w io.Writer, rounds int) error {
 	v, err := newValues(ctx)
 	if err != nil {
@@ -58,11 +58,14 @@ func writeValues(ctx context.Context, w io.Writer, rounds int) error {
 	}
 	defer v.issuer.Close()
 	rows := v.comparisons()
-	least := make([][2]time.Duration, len(rows))
+	least, calls := make([][2]time.Duration, len(rows)), make([][2]int, len(rows))
+	for i, row := range rows {
+		calls[i] = [2]int{callsOf(row.ours), callsOf(row.other)}
+	}
 	for range rounds {
 		for i, row := range rows {
 			for side, f := range []func(){row.ours, row.other} {
-				took := timed(f)
+				took := timed(f, calls[i][side])
 				if least[i][side] == 0 || took < least[i][side] {
 					least[i][side] = took
 				}
@@ -82,16 +85,22 @@ func writeValues(ctx context.Context, w io.Writer, rounds int) error {
 	return nil
 }
 
-// timed returns how long one call takes, of some milliseconds of them.
-func timed(f func()) time.Duration {
-	const least = 4 * time.Millisecond
+// timed returns how long one call takes, of some that take a fraction of a time slice together: on
+// a busy machine too, many of the rounds are not interrupted.
+func timed(f func(), calls int) time.Duration {
+	start := time.Now()
+	for range calls {
+		f()
+	}
+	return time.Since(start) / time.Duration(calls)
+}
+
+// callsOf returns how many calls take about as long as timed should.
+func callsOf(f func()) int {
+	const least = 200 * time.Microsecond
 	for n := 1; ; n *= 2 {
-		start := time.Now()
-		for range n {
-			f()
-		}
-		if took := time.Since(start); took > least {
-			return took / time.Duration(n)
+		if took := timed(f, n); took*time.Duration(n) > least {
+			return n
 		}
 	}
 }
@@ -211,7 +220,8 @@ func must(err error) {
 
 // request returns the bytes of a request.
 func (v *values) request(method, target, body string) []byte {
-	text := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: %s\r\nX-Trace: abc\r\n",
+	text := fmt.Sprintf(
+		"%s %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: %s\r\nX-Trace: abc\r\n",
 		method, target, v.bearer)
 	if body != "" {
 		text += fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d\r\n", len(body))

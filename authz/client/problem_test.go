@@ -12,7 +12,8 @@ import (
 )
 
 func TestProblemOf(t *testing.T) {
-	const document = `{"type":"` + string(NotFound) + `","title":"t","status":999,"detail":"d","more":1}`
+	const document = `{"type":"` + string(NotFound) +
+		`","title":"t","status":999,"detail":"d","more":1}`
 	for _, test := range []struct {
 		status      int
 		media, body string
@@ -29,7 +30,8 @@ func TestProblemOf(t *testing.T) {
 			StatusCode: test.status, Header: http.Header{"Content-Type": {test.media}},
 		}
 		err := ProblemOf(response, []byte(test.body))
-		if fmt.Sprint(err) != test.want || IsProblem(fmt.Errorf("x: %w", err), test.kind) == (err == nil) {
+		if fmt.Sprint(err) != test.want ||
+			IsProblem(fmt.Errorf("x: %w", err), test.kind) == (err == nil) {
 			t.Errorf("%+v: %v", test, err)
 		}
 	}

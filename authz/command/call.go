@@ -77,6 +77,7 @@ func (r *repeated) Set(value string) error { *r = append(*r, value); return nil 
 
 // call calls the operation that the first argument names.
 func (p *program) call(ctx context.Context, args []string) error {
+	p = p.withDocumentFlags(args)
 	document, plan, served, err := p.plan()
 	if err != nil {
 		return err
@@ -135,8 +136,33 @@ func (p *program) call(ctx context.Context, args []string) error {
 	return p.show(response, o, options)
 }
 
+// documentFlags are those flags of call that say which document it is about. They are read before
+// the others, which depend on the document.
+var documentFlags = []struct{ name, key, usage string }{
+	{"overlay", "OVERLAY", "Overlays to apply to the document, separated by commas, as for serve."},
+	{"base-path", "BASE_PATH", "Prefix of the document's paths, as for serve."},
+}
+
+// withDocumentFlags returns the program with the document flags among args in its environment.
+func (p *program) withDocumentFlags(args []string) *program {
+	changed := *p
+	for i, arg := range args {
+		name, value, given := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"),
+			"=")
+		if !given && i+1 < len(args) {
+			value = args[i+1]
+		}
+		for _, f := range documentFlags {
+			if strings.HasPrefix(arg, "-") && name == f.name {
+				changed.env = changed.env.with(f.key, value)
+			}
+		}
+	}
+	return &changed
+}
+
 // listing reports whether the arguments of call only ask for the list of operations, and whether
-// they ask for JSON. The list does not depend on --url, which lists may be given with.
+// they ask for JSON. A list may be asked for with --url, on which it does not depend.
 func listing(args []string) (listed, asJSON bool) {
 	if len(args) > 0 && args[0] == "help" {
 		return true, false
@@ -145,6 +171,9 @@ func listing(args []string) (listed, asJSON bool) {
 	flags.SetOutput(io.Discard)
 	flags.String("url", devURL, "")
 	flags.BoolVar(&asJSON, "json", false, "")
+	for _, f := range documentFlags {
+		flags.String(f.name, "", "")
+	}
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		return true, asJSON
@@ -204,7 +233,8 @@ func callables(document *openapi3.T, plan *authz.Plan) []*callable {
 			}
 		}
 		own := flag.NewFlagSet("", flag.ContinueOnError)
-		(&callOptions{hasDev: true, keySchemes: []string{""}, takesUser: true}).define(own, c.spec, environment{})
+		(&callOptions{hasDev: true, keySchemes: []string{""}, takesUser: true}).define(own, c.spec,
+			environment{})
 		for _, p := range c.parameters {
 			if uses[p.flag] > 1 || own.Lookup(p.flag) != nil || strings.HasPrefix(p.flag, "-") {
 				p.flag = p.In + "." + p.flag
@@ -283,7 +313,11 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 	variable := func(value *string, name, key, unset, usage string) {
 		flags.StringVar(value, name, unset, usage+" ["+env.key(key)+"]")
 	}
-	flags.StringVar(&c.url, "url", devURL, "URL of the API, with the prefix of its paths or without.")
+	for _, f := range documentFlags {
+		variable(new(string), f.name, f.key, env.lookup(f.key), f.usage) // see withDocumentFlags
+	}
+	flags.StringVar(&c.url, "url", devURL,
+		"URL of the API, with the prefix of its paths or without.")
 	ofDev := ""
 	if c.hasDev {
 		ofDev = ", or that of dev"
@@ -711,7 +745,12 @@ func (o *callable) access() string {
 	var all []string
 	for _, alternative := range o.Alternatives {
 		if len(alternative) > 0 {
-			all = append(all, o.describe(alternative))
+			text := o.describe(alternative)
+			if rest, found := strings.CutPrefix(text, "token with "); found && len(all) > 0 &&
+				strings.HasPrefix(all[0], "token with ") {
+				text = rest // token with a, or b
+			}
+			all = append(all, text)
 		}
 	}
 	switch {

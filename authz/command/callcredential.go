@@ -15,12 +15,13 @@ import (
 )
 
 // plan returns the document, and who may call what, as serve and dev have it: with the overlays and
-// the base path of the environment.
+// the base path of the environment, or of the flags of call.
 func (p *program) plan() (*openapi3.T, *authz.Plan, *policy, error) {
 	f := faults{prefix: p.prefix()}
 	served := &policy{
 		basePath: p.env.lookup("BASE_PATH"), publicPath: p.env.lookup("PUBLIC_PATH"),
-		unstated: authz.DenyUnstated, // an operation that states nothing is for the server to refuse
+		// an operation that states nothing is for the server to refuse
+		unstated: authz.DenyUnstated,
 	}
 	served.overlays = f.overlays(p.env.lookup("OVERLAY"))
 	if names := p.env.lookup("WITHOUT"); names != "" {

@@ -111,10 +111,20 @@ func TestCallOverlay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	environ := "MANY_THINGS_OVERLAY=" + overlay + "/closed.yaml"
-	if code, _, stderr := run(t, program, "call list", environ); code == 0 ||
-		!strings.Contains(stderr, "no operations") {
-		t.Errorf("exit code %d, %s", code, stderr)
+	overlay += "/closed.yaml"
+	for _, row := range []struct{ line, environ string }{
+		{"call list", "MANY_THINGS_OVERLAY=" + overlay},
+		{"call list --overlay " + overlay, "MANY_THINGS_OVERLAY=missing.yaml"},
+		{"call list --overlay=" + overlay, ""},
+	} {
+		if code, _, stderr := run(t, program, row.line, row.environ); code == 0 ||
+			!strings.Contains(stderr, "no operations") {
+			t.Errorf("%s: exit code %d, %s", row.line, code, stderr)
+		}
+	}
+	if code, stdout, stderr := run(t, program, "call --overlay "+overlay); code != 0 ||
+		strings.Contains(stdout, "/things") {
+		t.Errorf("a list with an overlay: exit code %d, %s%s", code, stdout, stderr)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -47,6 +48,15 @@ func (e environment) lookup(name string) string {
 		}
 	}
 	return ""
+}
+
+// with returns an environment in which a variable of the program has the value.
+func (e environment) with(name, value string) environment {
+	e.layers = slices.Clone(e.layers)
+	first := maps.Clone(e.layers[0])
+	first[e.key(name)] = value
+	e.layers[0] = first
+	return e
 }
 
 // secret returns the value of a variable of the program, or the content of the file that the

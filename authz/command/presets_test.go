@@ -352,7 +352,8 @@ var shapes = map[string][]shape{
 			claims: `{"iss":"https://example.b2clogin.com/11111111-2222-3333-4444-555555555555/v2.0/","exp":1795003600,"nbf":1795000000,"aud":"66666666-7777-8888-9999-000000000000","oid":"bf6c3c10-5aad-4cd8-b54c-000000000001","sub":"bf6c3c10-5aad-4cd8-b54c-000000000001","name":"Jane","emails":["jane@example.com"],
 				"tfp":"B2C_1_signin","nonce":"defaultNonce","scp":"read:messages write:messages","azp":"aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee","ver":"1.0","iat":1795000000}`,
 			more:   "required_claims: {/tfp: [B2C_1_signin]}",
-			scopes: []string{"read:messages", "write:messages"}, client: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
+			scopes: []string{"read:messages", "write:messages"},
+			client: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
 		},
 		{
 			name:   "of another policy",
@@ -623,7 +624,8 @@ func TestPresetsLeaveNoPlaceholder(t *testing.T) {
 func TestEntraVersions(t *testing.T) {
 	provider := newProvider(t)
 	verifier := provider.verifier(t, "issuers:\n"+
-		ofPreset("entra", examplePreset(t, "entra"), "")+ofPreset("entra-v1", examplePreset(t, "entra-v1"), ""))
+		ofPreset("entra", examplePreset(t, "entra"), "")+ofPreset("entra-v1",
+		examplePreset(t, "entra-v1"), ""))
 	for _, version := range []string{"entra", "entra-v1"} {
 		shape := shapes[version][0]
 		principal, err := verifier.Verify(t.Context(), provider.sign(shape.header, shape.claims))
@@ -723,7 +725,8 @@ func (p *provider) RoundTrip(r *http.Request) (*http.Response, error) {
 			if n > 0 {
 				body += ","
 			}
-			body += fmt.Sprintf(`{"kty":"RSA","use":"sig","alg":"RS256","kid":%q,"n":%q,"e":%q}`, kid, encode(p.key.N.Bytes()), encode(big.NewInt(int64(p.key.E)).Bytes()))
+			body += fmt.Sprintf(`{"kty":"RSA","use":"sig","alg":"RS256","kid":%q,"n":%q,"e":%q}`,
+				kid, encode(p.key.N.Bytes()), encode(big.NewInt(int64(p.key.E)).Bytes()))
 		}
 		body += "]}"
 	}

@@ -107,8 +107,9 @@ func (c tlsConfig) clients(f *faults) authz.ClientCertificates {
 	if c.ProxyNames != "" {
 		found.Names = f.list("CLIENT_CERT_PROXY_NAMES", c.ProxyNames)
 		if c.ClientCA == "" {
-			f.missing("TLS_CLIENT_CA", "the authorities of the proxies' own certificates, because %s "+
-				"is set", f.key("CLIENT_CERT_PROXY_NAMES"))
+			f.missing("TLS_CLIENT_CA",
+				"the authorities of the proxies' own certificates, because %s "+
+					"is set", f.key("CLIENT_CERT_PROXY_NAMES"))
 		}
 	}
 	proxies := c.Proxies != "" || c.ProxyNames != ""

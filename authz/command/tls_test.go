@@ -97,8 +97,9 @@ func TestServeTLS(t *testing.T) {
 	var stderr log
 	done := make(chan int)
 	go func() {
-		done <- webhooks().Run(ctx, strings.Fields("serve --addr 127.0.0.1:0 --unstated deny --without key,basic "+
-			"--tls-cert cert.pem --tls-key key.pem --tls-client-ca ca.pem"), nil,
+		done <- webhooks().Run(ctx,
+			strings.Fields("serve --addr 127.0.0.1:0 --unstated deny --without key,basic "+
+				"--tls-cert cert.pem --tls-key key.pem --tls-client-ca ca.pem"), nil,
 			strings.NewReader(""), io.Discard, &stderr)
 	}()
 	api := "https://" + stderr.wait(t, `"msg":"serving","addr":"([^"]+)"`)[1]
@@ -107,7 +108,8 @@ func TestServeTLS(t *testing.T) {
 	get := func(own ...tls.Certificate) (*http.Response, error) {
 		config := &tls.Config{RootCAs: pool, ServerName: "localhost"}
 		if own != nil { // also one that the server does not ask for
-			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate,
+				error) {
 				return &own[0], nil
 			}
 		}
@@ -137,7 +139,8 @@ func TestServeTLS(t *testing.T) {
 		t.Error("a client certificate of another authority was accepted")
 	}
 	if _, err := http.Get(strings.Replace(api, "https:", "http:", 1) + "/healthz"); err == nil {
-		if response, _ := http.Get(strings.Replace(api, "https:", "http:", 1) + "/healthz"); response.StatusCode == 200 {
+		if response, _ := http.Get(strings.Replace(api, "https:", "http:", 1) +
+			"/healthz"); response.StatusCode == 200 {
 			t.Error("plain HTTP is answered")
 		}
 	}
@@ -174,8 +177,9 @@ func TestServeUnixSocket(t *testing.T) {
 	var stderr log
 	done := make(chan int)
 	go func() {
-		done <- webhooks().Run(ctx, strings.Fields("serve --addr unix:s --unstated deny --without key,basic "+
-			"--client-cert-header Client-Cert --client-cert-proxies unix"), nil,
+		done <- webhooks().Run(ctx,
+			strings.Fields("serve --addr unix:s --unstated deny --without key,basic "+
+				"--client-cert-header Client-Cert --client-cert-proxies unix"), nil,
 			strings.NewReader(""), io.Discard, &stderr)
 	}()
 	stderr.wait(t, `"msg":"serving"`)

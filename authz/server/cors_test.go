@@ -179,7 +179,9 @@ func TestPreflightOfTheDocument(t *testing.T) {
 	}
 	c := newCORS(document, []string{app})
 	handler := http.HandlerFunc(
-		func(w http.ResponseWriter, r *http.Request) { c.handle((&Server{ids: newRequestIDs()}).begin(w, r), r) })
+		func(w http.ResponseWriter, r *http.Request) {
+			c.handle((&Server{ids: newRequestIDs()}).begin(w, r), r)
+		})
 	for _, test := range tests {
 		got := handled(handler, "OPTIONS", "/a", "Origin", app, "Access-Control-Request-Method",
 			test.method, "Access-Control-Request-Headers", test.header)

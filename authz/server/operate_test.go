@@ -31,7 +31,7 @@ type recorder struct {
 	all []Event
 }
 
-func (e *recorder) Begin(r *http.Request) context.Context              { return r.Context() }
+func (e *recorder) Begin(r *http.Request) *http.Request                { return r }
 func (e *recorder) Trace(context.Context) (traceID, spanID string)     { return "trace", "span" }
 func (e *recorder) Watch(func() Stats) error                           { return nil }
 func (e *recorder) Transport(next http.RoundTripper) http.RoundTripper { return next }

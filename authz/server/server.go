@@ -224,7 +224,7 @@ func New(ctx context.Context, config Config) (*Server, error) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.config.ClientCertificates.Strip(r)
 	if s.config.Telemetry != nil {
-		r = r.WithContext(s.config.Telemetry.Begin(r))
+		r = s.config.Telemetry.Begin(r)
 	}
 	s.active.Add(1)
 	x := s.begin(w, r)

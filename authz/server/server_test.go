@@ -692,8 +692,8 @@ func TestSlowHeader(t *testing.T) {
 	if got := r.server.http.ReadHeaderTimeout; got != readHeaderTimeout {
 		t.Errorf("headers have %s, want %s", got, readHeaderTimeout)
 	}
-	if read, write := r.server.http.ReadTimeout, r.server.http.WriteTimeout; read >= requestTimeout ||
-		write <= requestTimeout {
+	read, write := r.server.http.ReadTimeout, r.server.http.WriteTimeout
+	if read >= requestTimeout || write <= requestTimeout {
 		t.Errorf("bodies have %s, handlers %s, responses %s: a timeout could not be told",
 			read, requestTimeout, write)
 	}

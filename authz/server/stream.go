@@ -167,7 +167,8 @@ type pace struct {
 	spent   time.Duration
 }
 
-// pacedWrite writes in pieces, each of which the client must take before its progress is too little.
+// pacedWrite writes in pieces, each of which the client must take before its progress is too
+// little.
 func (x *exchange) pacedWrite(p []byte) (written int, err error) {
 	for {
 		most := min(int64(len(p)-written), x.limits.progress.Bytes)

@@ -126,7 +126,8 @@ func TestClientsThatReadNothing(t *testing.T) {
 			}
 			entry := r.log.request(t, "slow")
 			if entry["outcome"] != "cut" || entry["status"] != 0.0 || entry["cause"] == nil {
-				t.Errorf("the log says %v, want outcome cut, and not the status of a success", entry)
+				t.Errorf("the log says %v, want outcome cut, and not the status of a success",
+					entry)
 			}
 			// What is left in the kernel is not sent at the client's pace.
 			eventually(t, "the connection is reset", func() bool {
@@ -203,7 +204,8 @@ func TestSilentHandler(t *testing.T) {
 	if got.body != "data: begin\n\ndata: end\n\n" {
 		t.Errorf("the client gets %q", got.body)
 	}
-	if entry := r.log.request(t, "silent"); entry["status"] != 200.0 || entry["outcome"] != "succeeded" {
+	if entry := r.log.request(t, "silent"); entry["status"] != 200.0 ||
+		entry["outcome"] != "succeeded" {
 		t.Errorf("the log says %v", entry)
 	}
 	// The next response on the connection has the ordinary limits again.
@@ -255,10 +257,11 @@ func TestStreamsEnd(t *testing.T) {
 	}{
 		"with the token": {nil, forever, soon, "ended", true},
 		"with the token, whatever the handler writes": {nil, heedless, soon, "ended", true},
-		"with the token, though the handler ignores it": {nil, func(w http.ResponseWriter, r *http.Request) {
-			events(w)
-			time.Sleep(4 * time.Second)
-		}, soon, nil, false},
+		"with the token, though the handler ignores it": {nil,
+			func(w http.ResponseWriter, r *http.Request) {
+				events(w)
+				time.Sleep(4 * time.Second)
+			}, soon, nil, false},
 		"at the operation's time": {map[string]any{"x-authz-timeout": "300ms"}, forever, nil, "ended", true},
 		"not with the token": {map[string]any{"x-authz-outlives-token": true},
 			func(w http.ResponseWriter, r *http.Request) {
@@ -534,7 +537,8 @@ func TestFaultsOfTheLimits(t *testing.T) {
 			Config{RequestTimeout: time.Minute, WriteTimeout: time.Minute}, "Config.WriteTimeout",
 		},
 		"write and no request": {
-			Config{RequestTimeout: authz.NoTimeout, WriteTimeout: time.Minute}, "Config.WriteTimeout",
+			Config{RequestTimeout: authz.NoTimeout, WriteTimeout: time.Minute},
+			"Config.WriteTimeout",
 		},
 		"half a progress": {Config{Progress: Progress{Bytes: 1}}, "Config.Progress"},
 		"none at all": {

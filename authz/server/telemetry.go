@@ -15,11 +15,12 @@ import (
 // Telemetry exports what a server does: package authz/server/telemetry does so for OpenTelemetry
 // and Prometheus. The methods are called concurrently.
 type Telemetry interface {
-	// Begin is called before a request is handled. It returns the context of the request.
-	Begin(r *http.Request) context.Context
+	// Begin is called before a request is handled. It returns the request, with the span in its
+	// context if there is one.
+	Begin(r *http.Request) *http.Request
 	// Trace returns the IDs of the trace and the span in a context, or "".
 	Trace(ctx context.Context) (traceID, spanID string)
-	// End is called after a request has been handled, with the context that Begin has returned.
+	// End is called after a request has been handled, with its context.
 	End(ctx context.Context, e Event)
 
 	// Watch is called once, with a function that returns the present state of the server.

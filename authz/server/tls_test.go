@@ -103,7 +103,8 @@ func TestTLS(t *testing.T) {
 			client *tls.Certificate
 			jwt    string
 			status int
-		}{{nil, plain, 200}, {&mine, bound, 200}, {&other, bound, 401}, {nil, bound, 401}, {&mine, plain, 200}} {
+		}{{nil, plain, 200}, {&mine, bound, 200}, {&other, bound, 401}, {nil, bound, 401},
+			{&mine, plain, 200}} {
 			response, body := ask(http2, row.client, row.jwt)
 			if response.StatusCode != row.status || (response.ProtoMajor == 2) != http2 {
 				t.Errorf(
@@ -117,11 +118,13 @@ func TestTLS(t *testing.T) {
 			}
 		}
 	}
-	if response, _ := ask(true, nil, plain); response.TLS.PeerCertificates[0].SerialNumber.Int64() != 1 {
+	if response, _ := ask(true, nil,
+		plain); response.TLS.PeerCertificates[0].SerialNumber.Int64() != 1 {
 		t.Error("not the first certificate")
 	}
 	present(2)
-	if response, _ := ask(true, nil, plain); response.TLS.PeerCertificates[0].SerialNumber.Int64() != 2 {
+	if response, _ := ask(true, nil,
+		plain); response.TLS.PeerCertificates[0].SerialNumber.Int64() != 2 {
 		t.Error("the certificate was not replaced")
 	}
 }
@@ -135,7 +138,8 @@ func TestForgedCertificateHeaders(t *testing.T) {
 		var seen []string
 		r := startAnswering(t, greet, func(config *Config) {
 			config.ClientCertificates = authz.ClientCertificates{
-				Header: authz.ClientCertHeader, Networks: []netip.Prefix{netip.MustParsePrefix(network)},
+				Header:   authz.ClientCertHeader,
+				Networks: []netip.Prefix{netip.MustParsePrefix(network)},
 			}
 			routes := config.Routes
 			config.Routes = func(g *authz.Gate) (http.Handler, error) {

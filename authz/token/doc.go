@@ -21,8 +21,8 @@
 // [Verifier.VerifyDPoP], between the checks of the proof that comes with it (dpop.go), which is
 // used up at the very end (replay.go).
 //
-// Where the issuer is to be asked about a token (RFC 7662), that comes last, and for a token that is
-// no JWT it is all there is (introspect.go). Issuers that are not configured are found by
+// Where the issuer is to be asked about a token (RFC 7662), that comes last, and for a token that
+// is no JWT it is all there is (introspect.go). Issuers that are not configured are found by
 // Config.Resolve (resolve.go).
 //
 // Everything that can be said without a key is said without a key, so that an outage of an issuer

@@ -57,7 +57,8 @@ const (
 var codes = []Code{
 	Malformed, WrongAlgorithm, WrongType, WrongIssuer, WrongAudience, WrongClaim, Expired,
 	NotYetValid, TooLongLived, Bound, WrongScheme, UnknownKey, BadSignature, KeyPending,
-	KeysUnavailable, Inactive, IntrospectionUnavailable, InvalidProof, NonceRequired, ProofReplayed, ReplaysUnavailable,
+	KeysUnavailable, Inactive, IntrospectionUnavailable, InvalidProof, NonceRequired, ProofReplayed,
+	ReplaysUnavailable,
 }
 
 // Error says why a token was not accepted. Its text is safe to log: it never holds the token or a

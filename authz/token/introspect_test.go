@@ -530,9 +530,10 @@ func TestIntrospectionFaults(t *testing.T) {
 		{i(token.Introspection{ClientID: "a", ClientSecret: "b", MaxAge: 2 * time.Hour}, nil), "MaxAge is 2h0m0s: expected at most 1h0m0s"},
 		{i(token.Introspection{ClientID: "a", ClientSecret: "b", Endpoint: "http://a.example/"}, nil), "expected an https URL"},
 		{i(token.Introspection{ClientID: "a", ClientSecret: "b"}, func(i *token.Issuer) { i.JWKSURI = "https://a.example/" }), "Endpoint is empty"},
-		{i(token.Introspection{ClientID: "a", ClientSecret: "b", Opaque: true}, func(i *token.Issuer) {
-			i.URL, i.Tenants = "https://a.example/{tenantid}/", []string{"a"}
-		}), "names no tenant"},
+		{i(token.Introspection{ClientID: "a", ClientSecret: "b", Opaque: true},
+			func(i *token.Issuer) {
+				i.URL, i.Tenants = "https://a.example/{tenantid}/", []string{"a"}
+			}), "names no tenant"},
 	} {
 		if err := test.issuer.Validate(); err == nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%+v: %v, expected %q", test.issuer.Introspection, err, test.says)
@@ -542,7 +543,8 @@ func TestIntrospectionFaults(t *testing.T) {
 	}
 	on := token.Introspection{ClientID: "a", ClientSecret: "b", Opaque: true}
 	other := i(on, func(i *token.Issuer) { i.URL = "https://b.example/" })
-	if _, err := token.NewVerifier(t.Context(), token.Config{Issuers: []token.Issuer{i(on, nil), other}}); err == nil ||
+	if _, err := token.NewVerifier(t.Context(),
+		token.Config{Issuers: []token.Issuer{i(on, nil), other}}); err == nil ||
 		!strings.Contains(err.Error(), "an opaque token names no issuer") {
 		t.Errorf("two issuers of opaque tokens: %v", err)
 	}
@@ -566,7 +568,8 @@ func TestOpaqueTokensWithProofs(t *testing.T) {
 		),
 	)
 	v := s.verifier(t)
-	if _, err := v.VerifyDPoP(t.Context(), opaqueToken, of(s.proof(t, p256Key(), opaqueToken))); err != nil {
+	if _, err := v.VerifyDPoP(t.Context(), opaqueToken,
+		of(s.proof(t, p256Key(), opaqueToken))); err != nil {
 		t.Errorf("with a good proof: %v", err)
 	}
 	refused(t, v, opaqueToken, token.Bound)
@@ -598,19 +601,21 @@ func TestEmptyKeySetsOfOpaqueIssuers(t *testing.T) {
 	})
 }
 
-// TestRevocation: with the development issuer, a token that is revoked (RFC 7009) is refused at once
-// where a live answer is demanded, and elsewhere as soon as that is known.
+// TestRevocation: with the development issuer, a token that is revoked (RFC 7009) is refused at
+// once where a live answer is demanded, and elsewhere as soon as that is known.
 func TestRevocation(t *testing.T) {
 	issuer, err := devissuer.Start(devissuer.Config{
 		Audiences: []string{audience}, Algorithm: "EdDSA", Scopes: []string{"read:messages"},
-		Clients: []devissuer.Client{{ID: "api", Secret: "for the API, and long enough", Scopes: []string{"read:messages"}}},
+		Clients: []devissuer.Client{{ID: "api", Secret: "for the API, and long enough",
+			Scopes: []string{"read:messages"}}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer issuer.Close()
 	send := func(path string, form url.Values) string {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, issuer.URL()+path, strings.NewReader(form.Encode()))
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, issuer.URL()+path,
+			strings.NewReader(form.Encode()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -630,13 +635,15 @@ func TestRevocation(t *testing.T) {
 	var granted struct {
 		AccessToken string `json:"access_token"`
 	}
-	answer := send("oauth/token", url.Values{"grant_type": {"client_credentials"}, "audience": {audience}})
+	answer := send("oauth/token", url.Values{"grant_type": {"client_credentials"},
+		"audience": {audience}})
 	if err := json.Unmarshal([]byte(answer), &granted); err != nil {
 		t.Fatal(err)
 	}
 	v, err := token.NewVerifier(t.Context(), token.Config{Issuers: []token.Issuer{{
 		URL: issuer.URL(), Audiences: []string{audience},
-		Introspection: token.Introspection{ClientID: "api", ClientSecret: "for the API, and long enough"},
+		Introspection: token.Introspection{ClientID: "api",
+			ClientSecret: "for the API, and long enough"},
 	}}})
 	if err != nil {
 		t.Fatal(err)
@@ -650,4 +657,32 @@ func TestRevocation(t *testing.T) {
 		t.Errorf("a token that is revoked: %v", err)
 	}
 	accepted(t, v, granted.AccessToken) // where nobody demands to ask
+}
+
+// FuzzIntrospection: whatever an issuer answers, a token that is accepted is active, and for us.
+func FuzzIntrospection(f *testing.F) {
+	s := newScene(f)
+	endpoint := s.introspected(f)
+	f.Add(s.claims("active", "true"))
+	f.Add(s.claims("active", "true", "aud", `["x"]`))
+	f.Add(s.claims("active", "true", "", `"active":false`))
+	f.Add(`{"active":false}`)
+	f.Add(`{"active":true,"cnf":{}}`)
+	f.Add(`[]`)
+	s.policy.Introspection.MaxAge = token.NoAge
+	f.Fuzz(func(t *testing.T, answer string) {
+		endpoint.set(opaqueToken, answer)
+		p, err := s.verifier(t).Verify(t.Context(), opaqueToken)
+		if err != nil {
+			loggable(t, opaqueToken, err.Error())
+			return
+		}
+		var said struct {
+			Active bool `json:"active"`
+		}
+		if json.Unmarshal([]byte(answer), &said) != nil || !said.Active ||
+			!strings.Contains(answer, "aud") || p.Subject() == "" {
+			t.Errorf("accepted with %q", answer)
+		}
+	})
 }

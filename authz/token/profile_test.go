@@ -67,7 +67,8 @@ func TestFAPI2(t *testing.T) {
 	long := introspected.genuine("cnf", bound, "exp", in(3600))
 	endpoint.set(long, `{"active":true}`)
 	v = introspected.verifier(t)
-	if _, err := v.VerifyDPoP(t.Context(), long, of(introspected.proof(t, p256Key(), long))); err != nil {
+	if _, err := v.VerifyDPoP(t.Context(), long,
+		of(introspected.proof(t, p256Key(), long))); err != nil {
 		t.Errorf("a long lived token that the issuer answers for: %v", err)
 	}
 }

@@ -141,7 +141,9 @@ func TestResolveAges(t *testing.T) {
 		}
 
 		answer := d.answer
-		d.answer = func(context.Context, string) (*token.Issuer, error) { return nil, errors.New("database down") }
+		d.answer = func(context.Context, string) (*token.Issuer, error) {
+			return nil, errors.New("database down")
+		}
 		time.Sleep(5 * time.Minute)
 		accepted(t, v, tok) // an outage is no verdict
 		refused(t, v, other, token.KeysUnavailable)
@@ -177,7 +179,8 @@ func TestResolveFaults(t *testing.T) {
 			test.change(&i)
 			return &i, nil
 		}
-		if e := refused(t, s.resolving(t, d), s.genuine(), token.KeysUnavailable); !strings.Contains(
+		if e := refused(t, s.resolving(t, d), s.genuine(),
+			token.KeysUnavailable); !strings.Contains(
 			e.Error(),
 			test.says,
 		) {

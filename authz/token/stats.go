@@ -54,8 +54,10 @@ func newCounts() *counts {
 
 // refuse counts an error of a token.
 func (c *counts) refuse(err error) {
-	if e, ok := err.(*Error); ok && c.refused[e.Code] != nil {
-		c.refused[e.Code].Add(1)
+	if e, ok := err.(*Error); ok {
+		if n := c.refused[e.Code]; n != nil {
+			n.Add(1)
+		}
 	}
 }
 

@@ -260,6 +260,7 @@ func TestBrowserDocsAppearance(t *testing.T) {
 				page.do(chromedp.EmulateViewport(width, 900))
 				page.until(fmt.Sprintf("%s, %s: %d pixels are enough", scheme, state, width),
 					fmt.Sprintf("document.documentElement.scrollWidth <= %d", width))
+				evaluate[any](page.tab, `void document.querySelector(".docs-answer")?.scrollIntoView()`)
 				page.keepPicture(fmt.Sprintf("docs-%s-%s-%d.png", state, scheme, width))
 			}
 			evaluate[any](page.tab, "void (() => {"+source+"})()")

@@ -30,8 +30,8 @@ func TestTypeScript(t *testing.T) {
 	}
 }
 
-// TestTypeScriptPackage has npm pack what is published, installs it into a fresh project, compiles a
-// program there in each way in which TypeScript resolves modules, and runs it.
+// TestTypeScriptPackage has npm pack what is published, installs it into a fresh project, compiles
+// a program there in each way in which TypeScript resolves modules, and runs it.
 func TestTypeScriptPackage(t *testing.T) {
 	dir := os.Getenv("OASGATE_TEST_TYPESCRIPT")
 	if testing.Short() || dir == "" {
@@ -67,7 +67,8 @@ func TestTypeScriptPackage(t *testing.T) {
 	if err != nil || len(packed) != 1 {
 		t.Fatalf("npm pack has made %q (%v), want one package", packed, err)
 	}
-	run("npm", "install", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", packed[0])
+	run("npm", "install", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund",
+		packed[0])
 	tsc := filepath.Join(dir, "node_modules", ".bin", "tsc")
 	for _, resolution := range []string{"nodenext", "bundler", "node10"} {
 		module := "esnext"

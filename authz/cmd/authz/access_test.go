@@ -466,9 +466,10 @@ func TestWeakerIsExactWithImplications(t *testing.T) {
 			)
 		}
 		doc, err := openapi3.NewLoader().
-			LoadFromData([]byte(`{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {` +
-				strings.Join(paths, ",") +
-				`}, "components": {"securitySchemes": {"t": {"type": "http", "scheme": "bearer",
+			LoadFromData(
+				[]byte(`{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {` +
+					strings.Join(paths, ",") +
+					`}, "components": {"securitySchemes": {"t": {"type": "http", "scheme": "bearer",
 			"x-scopes": {"a": "", "b": "", "c": ""}` + implies + `}}}}`))
 		if err != nil {
 			t.Fatal(err)
@@ -576,7 +577,8 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 	}
 }
 
-// Implications of many scopes at once do not keep diff from ending. It errs on the side of a change.
+// Implications of many scopes at once do not keep diff from ending. It errs on the side of a
+// change.
 func TestManyImplications(t *testing.T) {
 	doc := func(implies bool) *openapi3.T {
 		scopes, needed, implications := map[string]string{}, []string{}, map[string][]string{}

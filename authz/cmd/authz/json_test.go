@@ -40,7 +40,9 @@ func TestJSONReadsAsYAML(t *testing.T) {
 	for name, text := range documents {
 		t.Run(name, func(t *testing.T) {
 			root := &url.URL{Path: name}
-			load := func(load func(*openapi3.Loader, []byte, *url.URL) (*openapi3.T, error)) *openapi3.T {
+			load := func(
+				load func(*openapi3.Loader, []byte, *url.URL) (*openapi3.T, error),
+			) *openapi3.T {
 				loader := openapi3.NewLoader()
 				loader.IncludeOrigin = true
 				doc, err := load(loader, []byte(text), root)
@@ -111,7 +113,7 @@ func (c *comparer) equal(at string, want, got reflect.Value) {
 		for i := range want.NumField() {
 			switch name := want.Type().Field(i).Name; {
 			case name == "EndLine", name == "EndColumn", name == "Sequences":
-			case name == "Fields" && want.Field(i).IsNil(): // of maps, which have them by their members
+			case name == "Fields" && want.Field(i).IsNil(): // of maps, whose members have them
 			case name == "Key" && strings.Contains(at, ".Schema."): // its parent's, to the loader
 			default:
 				c.equal(at+"."+name, want.Field(i), got.Field(i))

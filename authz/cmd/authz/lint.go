@@ -163,7 +163,8 @@ func (r rule) reportTo(all *[]finding) report {
 	seen := map[finding]bool{}
 	return func(at *openapi3.Location, where, problem, cause string) {
 		f := finding{
-			Level: r.level, Rule: r.name, Problem: problem, Fix: r.fix, cause: cmp.Or(cause, problem),
+			Level: r.level, Rule: r.name, Problem: problem, Fix: r.fix,
+			cause: cmp.Or(cause, problem),
 		}.at(at)
 		if at != nil && seen[f] {
 			return

@@ -155,11 +155,12 @@ func (c *planCommand) restrict(doc *openapi3.T, o *operation) (nobody bool) {
 		return c.Deny
 	}
 	had := len(o.Alternatives)
-	o.Alternatives = slices.DeleteFunc(slices.Clone(o.Alternatives), func(a authz.Alternative) bool {
+	off := func(a authz.Alternative) bool {
 		return slices.ContainsFunc(a, func(r authz.Requirement) bool {
 			return slices.Contains(c.Without, r.Scheme)
 		})
-	})
+	}
+	o.Alternatives = slices.DeleteFunc(slices.Clone(o.Alternatives), off)
 	if len(o.Alternatives) < had {
 		o.access = accessOf(o.Operation, credentials(doc))
 	}

@@ -340,8 +340,10 @@ func lacking(why string) string {
 	}
 	for _, part := range []struct{ kit, here string }{
 		{"Tokens.Sign", "needs the issuer's signing key: run authztest where there is one"},
+		{"Tokens.Revoke", "needs a way to revoke tokens: run authztest where there is one"},
 		{"Target.Outage", "needs an outage of the issuer: run authztest, which can make one"},
-		{"Target.Credentials", "needs a credential of another scheme (--key, --user, --credentials)"},
+		{"Target.Credentials",
+			"needs a credential of another scheme (--key, --user, --credentials)"},
 		{"Tokens.Bound", "needs a server that takes bound tokens (--dpop)"},
 		{"Tokens.Other", "needs a second client (--other-client-id, --other-client-secret)"},
 		{"Tokens.Genuine", "needs a client (--token-url, --client-id, --client-secret)"},
@@ -443,10 +445,11 @@ func (p page) writeProbe(report probeReport) {
 
 // judgements says by what answers were judged: from outside, nobody sees whether a handler has run.
 func (c *probeCommand) judgements() []string {
-	notes := []string{"requests that must be let in are judged by the status of the answer, and by " +
-		"whether the document describes it"}
+	notes := []string{"requests that must be let in are judged by the status of the answer, and " +
+		"by whether the document describes it"}
 	if c.IgnoreResponses {
-		notes[0] = "requests that must be let in are judged by their status alone (--ignore-responses)"
+		notes[0] = "requests that must be let in are judged by their status alone " +
+			"(--ignore-responses)"
 	}
 	if c.OnlyRFC6750 {
 		notes = append(notes, "refusals are judged by status and challenge alone (--only-rfc6750)")

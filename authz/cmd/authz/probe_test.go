@@ -264,8 +264,8 @@ components:
 	}
 }
 
-// TestProbeDPoP probes a server that takes bound tokens, at another URL than it knows itself by, and
-// one that does not look at proofs.
+// TestProbeDPoP probes a server that takes bound tokens, at another URL than it knows itself by,
+// and one that does not look at proofs.
 func TestProbeDPoP(t *testing.T) {
 	const document = `
 openapi: 3.1.0

@@ -615,9 +615,10 @@ func openObjects(doc *openapi3.T, in input, report report) {
 	s := in.schema
 	switch {
 	case in.closed || closes(s) || !isObject(s):
-	case doc.IsOpenAPI30() && len(s.AllOf)+len(s.OneOf)+len(s.AnyOf) > 0: // 3.0 has no keyword for it
+	case doc.IsOpenAPI30() && len(s.AllOf)+len(s.OneOf)+len(s.AnyOf) > 0: // 3.0 has no keyword
 	default:
-		report(locate(s.Origin, ""), in.where, "an object that takes members it does not describe", "")
+		report(locate(s.Origin, ""), in.where, "an object that takes members it does not describe",
+			"")
 	}
 }
 

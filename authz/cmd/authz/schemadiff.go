@@ -10,8 +10,8 @@ import (
 	"github.com/oasdiff/oasdiff/diff"
 )
 
-// schemaVerdict finds out in which direction a schema has changed: whether it lets in what it refused
-// before, refuses what it let in, or both. Where that cannot be told it says both.
+// schemaVerdict says in which direction a schema has changed: it accepts what it rejected before,
+// rejects what it accepted, or both. Where that is not known it is both.
 type schemaVerdict struct {
 	details []detail
 	unknown []string

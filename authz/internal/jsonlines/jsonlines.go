@@ -31,8 +31,8 @@ func NewHandler(w io.Writer, options *slog.HandlerOptions) *Handler {
 	return &Handler{slog.NewJSONHandler(writer, options), writer}
 }
 
-// lockedWriter serializes the lines of WriteLine and of slog. It escapes all characters that are not
-// printable, such as U+202E and the control characters above ASCII, which a terminal would
+// lockedWriter serializes the lines of WriteLine and of slog. It escapes all characters that are
+// not printable, such as U+202E and the control characters above ASCII, which a terminal would
 // interpret. JSON only requires it of those below U+0020 (RFC 8259 §7).
 type lockedWriter struct {
 	io.Writer

@@ -488,6 +488,9 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 		p := &property{name: name, schema: c.in(name, ref, nil), spelling: c.spelling(name)}
 		p.hidden = c.isHidden(ref)
 		n.properties[name] = p
+		if len(s.Properties) <= 10 {
+			n.few = append(n.few, p)
+		}
 	}
 	if !exact && n.properties != nil {
 		n.foldProperties()

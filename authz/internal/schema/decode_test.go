@@ -37,7 +37,8 @@ func checkDecode(t *testing.T, d *Decoder, text []byte) {
 	t.Helper()
 	for _, typ := range []reflect.Type{
 		reflect.TypeFor[decoded](), reflect.TypeFor[decodedPlain](), reflect.TypeFor[[]string](),
-		reflect.TypeFor[map[string]decodedPlain](), reflect.TypeFor[*float64](), reflect.TypeFor[any](),
+		reflect.TypeFor[map[string]decodedPlain](), reflect.TypeFor[*float64](),
+		reflect.TypeFor[any](),
 	} {
 		got, want := reflect.New(typ), reflect.New(typ)
 		err := d.Decode(text, got.Interface())
@@ -69,7 +70,8 @@ func TestDecode(t *testing.T) {
 	if err := d.Decode([]byte(`{"c":[2]}`), &got); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(`{"c":[2]}`), &want); err != nil || !reflect.DeepEqual(got, want) {
+	if err := json.Unmarshal([]byte(`{"c":[2]}`), &want); err != nil ||
+		!reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, expected %+v", got, want)
 	}
 	if err := d.Decode([]byte(`{}`), decodedPlain{}); err == nil {

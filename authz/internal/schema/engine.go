@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -26,6 +27,7 @@ import (
 type Schema struct {
 	root    *node
 	options Options
+	runs    sync.Pool // *run
 }
 
 // Kind is why a request is refused.
@@ -96,7 +98,12 @@ func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, erro
 		d.In, d.Name = in, name
 		return nil, &Error{Kind: kind, Details: []Detail{d}}
 	}
-	r := run{body: text, options: &s.options, steps: budget(len(text))}
+	r, ok := s.runs.Get().(*run)
+	if !ok {
+		r = &run{options: &s.options}
+	}
+	defer s.release(r)
+	r.body, r.steps, r.depth, r.fatal, r.spent = text, budget(len(text)), 0, "", 0
 	if r.whole(s.root) {
 		return r.rewritten(), nil
 	}
@@ -108,6 +115,14 @@ func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, erro
 	c := run{body: text, options: &s.options, steps: budget(len(text)), report: found}
 	c.whole(s.root)
 	return nil, &Error{Kind: kind, Details: found.details}
+}
+
+// release keeps a run for the next text, unless its buffers have grown beyond what most need.
+func (s *Schema) release(r *run) {
+	if r.body = nil; cap(r.edits) <= 64 && cap(r.buffer) <= 4096 {
+		r.edits, r.buffer = r.edits[:0], r.buffer[:0]
+		s.runs.Put(r)
+	}
 }
 
 // budget returns how many steps a pass may take. Every schema that is tried on a value is a step,

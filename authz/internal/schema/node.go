@@ -27,6 +27,7 @@ type node struct {
 	uniqueItems              bool
 
 	properties         map[string]*property
+	few                []*property // the same, where there are so few that a loop is faster
 	patternProperties  []patternProperty
 	additional         *node
 	propertyNames      *node
@@ -59,6 +60,19 @@ func newNode(name string) *node {
 
 // trivial reports whether the node accepts every value.
 func (n *node) trivial() bool { return n == nil || n.size == 0 && !n.never }
+
+// property returns the property of a name; nil for none.
+func (n *node) property(name []byte) *property {
+	for _, p := range n.few {
+		if string(name) == p.name {
+			return p
+		}
+	}
+	if n.few != nil {
+		return nil
+	}
+	return n.properties[string(name)]
+}
 
 // foldProperties has members dropped that encoding/json takes for a property, by their folded
 // names.

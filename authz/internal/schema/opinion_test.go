@@ -333,3 +333,66 @@ func FuzzValidate(f *testing.F) {
 		}
 	})
 }
+
+// FuzzOpinions compares with both validators on a document and a value by chance, where
+// TestAgainstJSONSchema and TestAgainstKin have a corpus of their own.
+func FuzzOpinions(f *testing.F) {
+	for seed := range uint64(20) {
+		f.Add(seed, seed)
+	}
+	f.Fuzz(func(t *testing.T, documents, values uint64) {
+		for _, old := range []bool{false, true} {
+			m := &maker{Rand: rand.New(rand.NewPCG(documents, 2)), old: old}
+			document := m.document(map[bool]string{false: v31, true: v30}[old])
+			opinion := secondOpinion(t, document, old)
+			if opinion == nil {
+				continue
+			}
+			doc := loadDocument(t, document)
+			s, err := NewCompiler(doc, Options{}).Schema(doc.Components.Schemas["S"])
+			if err != nil {
+				t.Fatalf("%v: %s", err, marshal(t, document))
+			}
+			m.Rand = rand.New(rand.NewPCG(values, 3))
+			for range 20 {
+				body := marshal(t, m.value(3))
+				if _, err := s.Validate(body); (err == nil) != opinion(decodeAny(t, body)) {
+					t.Fatalf("%s: %s: %v, the other says the opposite", marshal(t, document), body,
+						err)
+				}
+			}
+		}
+	})
+}
+
+// secondOpinion returns the verdict of another validator; nil where the table above says that it
+// decides otherwise.
+func secondOpinion(t *testing.T, document map[string]any, old bool) func(value any) bool {
+	t.Helper()
+	if old {
+		text := string(marshal(t, document))
+		if strings.Contains(text, `"not"`) || strings.Contains(text, `"uniqueItems"`) {
+			return nil
+		}
+		other := loadDocument(t, document).Components.Schemas["S"].Value
+		return func(value any) bool { return visit(other, value) }
+	}
+	other := jsonschema.NewCompiler()
+	other.DefaultDraft(jsonschema.Draft2020)
+	if err := other.AddResource("d.json", decodeAny(t, marshal(t, document))); err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := other.Compile("d.json#/components/schemas/S")
+	if err != nil {
+		t.Fatalf("%v: %s", err, marshal(t, document))
+	}
+	return func(value any) bool { return compiled.Validate(value) == nil }
+}
+
+func decodeAny(t *testing.T, text []byte) (value any) {
+	t.Helper()
+	if err := json.Unmarshal(text, &value); err != nil {
+		t.Fatal(err)
+	}
+	return value
+}

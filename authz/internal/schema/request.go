@@ -233,24 +233,25 @@ func (a *Accepted) Apply(ctx context.Context, r *http.Request) *http.Request {
 			r.ContentLength = -1
 		}
 	case hasBody:
-		r.ContentLength = int64(len(a.Body))
-		r.GetBody = func() (io.ReadCloser, error) { return a.body(), nil }
-		r.Body = a.body()
+		text, isJSON := a.Body, a.json // a itself would be moved to the heap, on every request
+		r.ContentLength = int64(len(text))
+		r.GetBody = func() (io.ReadCloser, error) { return newBody(text, isJSON), nil }
+		r.Body = newBody(text, isJSON)
 	}
 	return r
 }
 
-// body returns the body for the handler.
-func (a *Accepted) body() io.ReadCloser {
-	if a.json {
-		b := &JSONBody{Text: a.Body}
-		b.Reset(a.Body)
+// newBody returns the body for the handler.
+func newBody(text []byte, isJSON bool) io.ReadCloser {
+	if isJSON {
+		b := &JSONBody{Text: text}
+		b.Reset(text)
 		return b
 	}
-	if len(a.Body) == 0 {
+	if len(text) == 0 {
 		return http.NoBody
 	}
-	return io.NopCloser(bytes.NewReader(a.Body))
+	return io.NopCloser(bytes.NewReader(text))
 }
 
 // JSONBody is the body of an admitted request that is JSON, as generated code binds it. It has no

@@ -52,7 +52,7 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 	}
 	k := kindOf(r.body[at])
 	if n.kinds&k == 0 {
-		return r.skip(at), r.refuse("type", "is not of type "+n.typeNames(), "")
+		return r.skip(at), r.goesOn() && r.refuse("type", "is not of type "+n.typeNames(), "")
 	}
 	own := m
 	if n.unevaluated != nil && k == kindObject || n.unevaluatedElements != nil && k == kindArray {
@@ -106,7 +106,7 @@ func (r *run) values(n *node, at, end int) bool {
 		}
 		var has bool
 		if has, r.buffer = set.has(r.body, at, r.buffer, &r.number); !has {
-			if ok = r.refuse(set.keyword, set.expected(), ""); !r.goesOn() {
+			if ok = r.refuse(set.keyword, set.expects, ""); !r.goesOn() {
 				return false
 			}
 		}
@@ -344,7 +344,7 @@ func (r *run) member(
 	start := len(r.buffer)
 	text, grown := unquote(r.body[name:nameEnd], r.buffer)
 	r.buffer = grown
-	p := n.properties[string(text)]
+	p := n.property(text)
 	if p == nil {
 		r.enterMember("")
 		end, ok = r.memberNamed(n, nil, text, name, at, ordinal, m)

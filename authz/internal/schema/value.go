@@ -92,6 +92,7 @@ type valueSet struct {
 	literal map[byte]bool   // t, f, n
 	text    map[string]bool // strings
 	others  map[string]bool // numbers, arrays and objects, in canonical form
+	expects string          // what a value that is none of them is told
 }
 
 func newValueSet(keyword string, values []any) (*valueSet, error) {
@@ -123,6 +124,7 @@ func newValueSet(keyword string, values []any) (*valueSet, error) {
 		}
 		s.others[string(canonical)] = true
 	}
+	s.expects = s.expected()
 	return s, nil
 }
 

@@ -64,10 +64,7 @@ func TestWork(t *testing.T) {
 		t.Skip("takes seconds, and is measured without the race detector")
 	}
 	for name, c := range hostile() {
-		most := 3.0
-		if strings.HasPrefix(name, "unique") {
-			most = 8 // linear is what is demanded
-		}
+		const most = 3.0
 		s := compileS(t, v31, c.schemas, Options{})
 		ratio := 0.0
 		for try := range 5 { // a busy machine gets several tries

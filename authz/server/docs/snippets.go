@@ -218,7 +218,8 @@ const apiKey, userAndPassword = "API key", "user and password"
 func (v Values) alternative(o authz.Operation) authz.Alternative {
 	for _, a := range o.Alternatives {
 		if !slices.ContainsFunc(a, func(r authz.Requirement) bool {
-			return !slices.Contains([]string{"token", apiKey, userAndPassword}, v.credential(r.Scheme))
+			return !slices.Contains([]string{"token", apiKey, userAndPassword},
+				v.credential(r.Scheme))
 		}) {
 			return a
 		}

@@ -33,7 +33,7 @@ func hook(tb testing.TB, part string) func() {
 		Status: 200, Outcome: server.Succeeded, Duration: 1000,
 	}
 	return func() {
-		ctx := t.Begin(r)
+		ctx := t.Begin(r).Context()
 		t.Trace(ctx)
 		t.End(ctx, event)
 	}

@@ -40,6 +40,7 @@ const scope = "github.com/oasgate/oasgate/authz/server"
 // Telemetry implements [server.Telemetry].
 type Telemetry struct {
 	tracer   trace.Tracer // nil: no traces are exported
+	part     float64      // of the requests without a traceparent, which the tracer sees
 	metrics  *metrics     // nil: no metrics are exported
 	page     http.Handler
 	shutdown []func(context.Context) error
@@ -75,7 +76,8 @@ func New(ctx context.Context, config server.TelemetryConfig) (server.Telemetry, 
 }
 
 // sampled is the default part of the requests without a traceparent that is traced. A span with its
-// export takes 6 µs of processor time, a third of a request that hits the token cache.
+// export takes 6 µs of processor time, a fifth of a request that hits the token cache. The others
+// have no span at all, because one that is not sampled still takes 0.5 µs.
 const sampled = 0.05
 
 // exported reports whether the environment says where a signal is exported to.
@@ -102,9 +104,9 @@ func (t *Telemetry) exportTraces(ctx context.Context, on bool, r *resource.Resou
 	options := []sdktrace.TracerProviderOption{
 		sdktrace.WithBatcher(exporter), sdktrace.WithResource(r),
 	}
+	t.part = 1 // and the sampler decides
 	if os.Getenv("OTEL_TRACES_SAMPLER") == "" {
-		options = append(options, sdktrace.WithSampler(
-			sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampled))))
+		t.part = sampled
 	}
 	provider := sdktrace.NewTracerProvider(options...)
 	t.tracer = provider.Tracer(scope)

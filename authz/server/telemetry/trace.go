@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/http"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -17,15 +18,19 @@ var traceContext propagation.TraceContext
 
 // Begin begins the span of a request. Its parent is that of the traceparent header, if any (W3C
 // Trace Context).
-func (t *Telemetry) Begin(r *http.Request) context.Context {
+func (t *Telemetry) Begin(r *http.Request) *http.Request {
+	continued := r.Header["Traceparent"] != nil
+	if !continued && (t.tracer == nil || t.part < 1 && rand.Float64() >= t.part) {
+		return r
+	}
 	ctx := r.Context()
-	if r.Header["Traceparent"] != nil {
+	if continued {
 		ctx = traceContext.Extract(ctx, propagation.HeaderCarrier(r.Header))
 	}
 	if t.tracer != nil {
 		ctx, _ = t.tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
 	}
-	return ctx
+	return r.WithContext(ctx)
 }
 
 // Trace implements [server.Telemetry]. If no traces are exported, there is no span, but a client

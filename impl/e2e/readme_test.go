@@ -1,0 +1,197 @@
+//go:build unix
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestReadme does what README.md tells a newcomer to do, in a copy of the repository: it runs the
+// lines of its terminal sessions, compares what they print, and applies its changes of files. "…"
+// stands for any text, and for any lines where it stands alone.
+func TestReadme(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the program is compiled again, which -short has no time for")
+	}
+	s := newSession(t)
+	readme, err := os.ReadFile(filepath.Join(s.dir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Count(string(readme), "\n"); lines > 150 {
+		t.Errorf("README.md has %d lines, want at most 150", lines)
+	}
+	blocks := regexp.MustCompile("(?ms)^```(console|diff)\n(.*?)^```$")
+	for _, block := range blocks.FindAllStringSubmatch(string(readme), -1) {
+		if block[1] == "diff" {
+			s.patch("openapi.yaml", block[2])
+			continue
+		}
+		for _, step := range strings.Split("\n"+block[2], "\n$ ")[1:] {
+			command, want, _ := strings.Cut(step, "\n")
+			s.run(command, want)
+		}
+	}
+}
+
+// session is a terminal in a copy of the repository.
+type session struct {
+	t    *testing.T
+	dir  string // of the copy
+	home string // where the shell's state is kept between commands
+	addr string // in place of localhost:3010, which can be in use
+	dev  *exec.Cmd
+	said output // by dev
+}
+
+func newSession(t *testing.T) *session {
+	t.Helper()
+	listener, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{
+		t: t, dir: filepath.Join(t.TempDir(), "oasgate"), home: t.TempDir(),
+		addr: fmt.Sprintf("localhost:%d", listener.Addr().(*net.TCPAddr).Port),
+	}
+	listener.Close()
+	copied := exec.CommandContext(t.Context(), "sh", "-ec", `
+mkdir "$0"
+cd ../..
+git ls-files -co --exclude-standard | tar -cf - -T - | tar -xf - -C "$0"
+cd "$0"
+git init -q -b main
+git add -A
+git -c user.name=a -c user.email=a@example.com commit -q -m a`, s.dir)
+	if out, err := copied.CombinedOutput(); err != nil {
+		t.Skipf("there is no copy of the repository without git and tar: %v: %s", err, out)
+	}
+	s.write("pwd", s.dir)
+	s.write("state", "")
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *session) write(name, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.home, name), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+var (
+	starts  = regexp.MustCompile(`\bgo run \. dev\b`)
+	asksDev = regexp.MustCompile(`\bgo run \. (token|call \w+)`)
+	// The tests themselves, and what needs an issuer elsewhere.
+	skipped = regexp.MustCompile(`\bgo test\b|\bgo run \. serve\b`)
+)
+
+// run runs a command where the last one has left the shell, and compares what it prints. A dev goes
+// on until the next one starts.
+func (s *session) run(command, want string) {
+	s.t.Helper()
+	if skipped.MatchString(command) {
+		return
+	}
+	text := strings.ReplaceAll(command, "localhost:3010", s.addr)
+	text = asksDev.ReplaceAllString(text, "${0} --url http://"+s.addr)
+	text = starts.ReplaceAllString(text, "${0} --addr "+s.addr)
+	shell := exec.CommandContext(s.t.Context(), "sh", "-c", `
+set -a
+. "$0/state"
+cd "$(cat "$0/pwd")"
+eval "$1"
+code=$?
+export -p >"$0/state"
+pwd >"$0/pwd"
+exit $code`, s.home, text)
+	shell.Env = environment("no_proxy=localhost")
+	pattern := s.pattern(want)
+	if !starts.MatchString(command) {
+		out, _ := shell.CombinedOutput() // what is wrong with the command is in what it prints
+		if said := s.shown(string(out)); !pattern.MatchString(said) {
+			s.t.Fatalf("$ %s\nprints\n%s\nREADME.md shows\n%s", command, said, want)
+		}
+		return
+	}
+	s.stop()
+	s.said.text.Reset()
+	shell.Stdout, shell.Stderr = &s.said, &s.said
+	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // go run and its program
+	shell.Cancel = func() error { return syscall.Kill(-shell.Process.Pid, syscall.SIGKILL) }
+	if err := shell.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.dev = shell
+	for begun := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		said := s.shown(s.said.String())
+		if strings.Contains(said, "keys fetched") && pattern.MatchString(said) {
+			return
+		}
+		if time.Since(begun) > 3*patience {
+			s.t.Fatalf("$ %s\nprints\n%s\nREADME.md shows\n%s", command, said, want)
+		}
+	}
+}
+
+// shown returns what is printed without the address that README.md does not have.
+func (s *session) shown(output string) string {
+	output = strings.ReplaceAll(output, " --url http://"+s.addr, "")
+	return strings.TrimSpace(strings.ReplaceAll(output, s.addr, "localhost:3010"))
+}
+
+// stop stops dev.
+func (s *session) stop() {
+	if s.dev != nil {
+		_ = syscall.Kill(-s.dev.Process.Pid, syscall.SIGKILL)
+		_ = s.dev.Wait()
+		s.dev = nil
+	}
+}
+
+// pattern matches what README.md shows. Nothing shown is anything.
+func (s *session) pattern(want string) *regexp.Regexp {
+	if want = strings.TrimSpace(want); want == "" {
+		want = "…"
+	}
+	quoted := regexp.MustCompile(` +`).ReplaceAllString(regexp.QuoteMeta(want), ` +`)
+	quoted = regexp.MustCompile(`(?m)^…$`).ReplaceAllString(quoted, `(?s:.*)`)
+	return regexp.MustCompile(`^` + strings.ReplaceAll(quoted, "…", ".*") + `$`)
+}
+
+// patch applies a change without line numbers, whose parts each fit in one place.
+func (s *session) patch(name, change string) {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, part := range strings.Split(change, "@@\n") {
+		var before, after strings.Builder
+		for line := range strings.Lines(part) {
+			if line[0] != '+' {
+				before.WriteString(line[1:])
+			}
+			if line[0] != '-' {
+				after.WriteString(line[1:])
+			}
+		}
+		if n := strings.Count(string(text), before.String()); n != 1 {
+			s.t.Fatalf("%s has %d places for the change of README.md:\n%s", name, n, part)
+		}
+		text = []byte(strings.Replace(string(text), before.String(), after.String(), 1))
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
