@@ -144,6 +144,7 @@ type Error struct {
 	asked     []string // Scopes, by the names that the issuer has for them; nil: the same
 	prepared  string   // the challenge, made at start
 	status    int      // 0: the kind's own
+	rate      rate     // RateLimited: where the caller stands
 	bodyRead  bool     // the request's body has been read to its end
 	schema    bool     // a schema of the document is broken, and nothing else
 }

@@ -38,18 +38,18 @@ type overload struct {
 }
 
 // newOverload returns the limits of a configuration.
-func newOverload(config Config) (o overload, err error) {
+func newOverload(config Config) (*overload, error) {
 	limit := config.MaxActive
 	switch {
 	case limit == Unlimited:
-		return o, nil
+		return &overload{}, nil
 	case limit < 0:
-		return o, errors.New("server: Config.MaxActive is negative: expected a number of " +
+		return nil, errors.New("server: Config.MaxActive is negative: expected a number of " +
 			"requests, 0 for the default, or Unlimited")
 	case limit == 0:
 		limit = defaultActive(config.Pools)
 	}
-	return overload{active: make(chan struct{}, limit), queue: int64(limit)}, nil
+	return &overload{active: make(chan struct{}, limit), queue: int64(limit)}, nil
 }
 
 // defaultActive returns the default of Config.MaxActive.
@@ -106,7 +106,7 @@ func (s *Server) serveAPI(x *exchange, r *http.Request, g *guard) {
 		return
 	}
 	if s.overload.active != nil {
-		x.active = &s.overload
+		x.active = s.overload
 		defer x.leave()
 	}
 	g.api.ServeHTTP(x, r)

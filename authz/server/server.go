@@ -71,6 +71,8 @@ type Config struct {
 	Resource        string            // see [authz.Config]
 	ProblemTypeBase string            // see [authz.Config]
 	Replays         token.ReplayStore // of DPoP proofs; default: in memory
+	RateCounter     authz.RateCounter // see [authz.Config]
+	RefuseUncounted bool              // see [authz.Config]
 	NonceKey        []byte            // of DPoP nonces; nil: proofs need no nonce
 	CORSOrigins     []string          // see [CheckOrigin]; empty: CORS is off
 	Docs            bool              // serve the documentation at /docs
@@ -87,6 +89,8 @@ type Config struct {
 	Telemetry Telemetry
 	// Audit, if set, gets the decision about each request.
 	Audit *Audit
+	// LostLines returns how many lines of the log were lost, for Telemetry: see [Lines].
+	LostLines func() uint64
 	// Pools returns the state of the program's pools of connections, by name, for Telemetry.
 	Pools func() map[string]Pool
 
@@ -135,7 +139,7 @@ type Server struct {
 	config   Config
 	ids      requestIDs
 	limits   limits
-	overload overload
+	overload *overload
 	drain    context.CancelFunc // ends the streams
 	log      requestLog
 	cors     *crossOrigin // nil: off

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz"
 )
 
 // comparableCredentials says what the schemes of two documents ask for, so that the two can be
@@ -211,8 +213,8 @@ func (o operation) extensions() map[string]any {
 	return all
 }
 
-// extensionChanges compares the extensions of the guard, x-authz-…. Only for sizes and durations is
-// it known which of two values is stricter; any other new value may be the looser one.
+// extensionChanges compares the extensions of the guard, x-authz-…. Only for sizes, durations and
+// rates is it known which of two values is stricter; any other new value may be the looser one.
 func extensionChanges(was, now map[string]any) (details []detail) {
 	all := maps.Clone(was)
 	if all == nil {
@@ -237,7 +239,7 @@ func extensionChanges(was, now map[string]any) (details []detail) {
 			continue
 		default:
 			d.Problem = compact(before) + " → " + compact(after)
-			if from, ok := quantity(before); ok && limits[name] {
+			if from, ok := quantity(before); ok && (limits[name] || name == rateLimit) {
 				if to, ok := quantity(after); ok {
 					d.Weakens, d.Tightens = to > from, to < from
 				}
@@ -256,7 +258,10 @@ var limits = map[string]bool{
 
 var size = regexp.MustCompile(`^(\d+) ?(B|KiB|MiB|GiB|)$`)
 
-// quantity reads a size (50MiB), a duration (2m) or "none" for no limit.
+// rateLimit adds a limit where there is none.
+const rateLimit = "x-authz-rate-limit"
+
+// quantity reads a size (50MiB), a duration (2m), a rate (100/min) or "none" for no limit.
 func quantity(value any) (float64, bool) {
 	text := compact(value)
 	if text == "none" {
@@ -266,6 +271,9 @@ func quantity(value any) (float64, bool) {
 		n, err := strconv.ParseFloat(m[1], 64)
 		unit := map[string]float64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 		return n * unit[m[2]], err == nil
+	}
+	if limit, err := authz.ParseRateLimit(text); err == nil {
+		return float64(limit.Requests) / limit.Window.Seconds(), true
 	}
 	d, err := time.ParseDuration(text)
 	return d.Seconds(), err == nil
