@@ -75,9 +75,12 @@ func (p *program) serve(
 		return err
 	}
 	defer operation.close()
-	listener, err := listen(settings.addr)
-	if err != nil {
-		return listenError(p.env.key("ADDR"), settings.addr, err)
+	bind := func() (net.Listener, error) {
+		listener, err := listen(settings.addr)
+		if err != nil {
+			return nil, listenError(p.env.key("ADDR"), settings.addr, err)
+		}
+		return listener, nil
 	}
 	settings.server.Document, settings.server.Logger, settings.server.Linger = document, log, linger
 	var certificates atomic.Pointer[tls.Config]
@@ -100,7 +103,7 @@ func (p *program) serve(
 			log.Error("the admin listener failed", "cause", err.Error())
 		}
 	}
-	launch := launch{listener, p.Open, policy, settings.server, operation.admin != nil}
+	launch := launch{bind, p.Open, policy, settings.server, operation.admin != nil}
 	return p.run(ctx, launch, func(life context.Context, s *server.Server, service *Service) {
 		if operation.admin != nil {
 			log.Info("serving metrics and health", "addr", operation.admin.Addr().String())
@@ -162,11 +165,11 @@ func (p *program) reload(
 
 // launch is what [program.run] runs.
 type launch struct {
-	listener net.Listener
-	opener   Opener
-	policy   *policy
-	config   server.Config
-	metrics  bool // the admin listener shows metrics
+	listen  func() (net.Listener, error) // called once the service is open
+	opener  Opener
+	policy  *policy
+	config  server.Config
+	metrics bool // the admin listener shows metrics
 }
 
 // run opens the service and serves it until ctx ends and the last request has ended. Keys are
@@ -177,15 +180,15 @@ func (p *program) run(
 ) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	listener, config := l.listener, l.config
+	config := l.config
 	telemetry, shutdown, err := p.openTelemetry(ctx, config.Logger, l.metrics)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	defer shutdown()
 	service, err := l.opener.Open(ctx, config.Logger)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	if service.Close != nil {
 		defer func() { err = errors.Join(err, service.Close()) }()
@@ -199,7 +202,11 @@ func (p *program) run(
 	config.ProblemTypeBase, config.Source = p.ProblemTypeBase, p.Source
 	s, err := server.New(life, config)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
+	}
+	listener, err := l.listen()
+	if err != nil {
+		return err
 	}
 	debug.FreeOSMemory() // of the documents and schemas that only the start needed
 	config.Logger.Info("serving", "addr", listener.Addr().String())
