@@ -12,6 +12,7 @@ import (
 // limitsConfig holds the settings of serve for overload.
 type limitsConfig struct {
 	MaxActive      string `name:"max-active" key:"MAX_ACTIVE" shown:"" default:"auto" group:"Limits:" help:"Requests that are handled at the same time: a number, auto or none. Others wait for a moment, or get 503."`
+	MaxConnections string `name:"max-connections" key:"MAX_CONNECTIONS" shown:"" default:"auto" group:"Limits:" help:"Connections that are open at the same time: a number, auto (as the limit of open files allows) or none."`
 	RateLimitStore string `name:"rate-limit-store-failure" key:"RATE_LIMIT_STORE_FAILURE" shown:"" default:"count" group:"Limits:" help:"While the store that servers share for x-authz-rate-limit fails: count (each server by itself) or refuse (503)."`
 	LogFull        string `name:"log-full" key:"LOG_FULL" shown:"" default:"drop" group:"Limits:" help:"If the log is not read or its disk is full: drop (and count lines) or block (requests wait)."`
 }
@@ -19,15 +20,8 @@ type limitsConfig struct {
 // apply sets the limits of a server. It returns all faults, joined.
 func (c limitsConfig) apply(prefix string, s *server.Config) error {
 	f := faults{prefix: prefix}
-	switch n, err := strconv.Atoi(c.MaxActive); {
-	case c.MaxActive == "auto":
-	case c.MaxActive == "none":
-		s.MaxActive = server.Unlimited
-	case err != nil || n <= 0:
-		f.add("MAX_ACTIVE", c.MaxActive, "a number above 0, auto or none")
-	default:
-		s.MaxActive = n
-	}
+	s.MaxActive = f.limit("MAX_ACTIVE", c.MaxActive)
+	s.MaxConnections = f.limit("MAX_CONNECTIONS", c.MaxConnections)
 	if c.RateLimitStore != "count" && c.RateLimitStore != "refuse" {
 		f.add("RATE_LIMIT_STORE_FAILURE", c.RateLimitStore, "count or refuse")
 	}
@@ -36,6 +30,20 @@ func (c limitsConfig) apply(prefix string, s *server.Config) error {
 		f.add("LOG_FULL", c.LogFull, "drop or block")
 	}
 	return errors.Join(f.all...)
+}
+
+// limit reads a limit of the server.
+func (f *faults) limit(key, value string) int {
+	switch n, err := strconv.Atoi(value); {
+	case value == "auto":
+		return 0
+	case value == "none":
+		return server.Unlimited
+	case err == nil && n > 0:
+		return n
+	}
+	f.add(key, value, "a number above 0, auto or none")
+	return 0
 }
 
 // logger returns the logger of serve, which does not wait for w, and a function that writes what

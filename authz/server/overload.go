@@ -11,7 +11,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Unlimited as Config.MaxActive means that there is no limit.
+// Unlimited as Config.MaxActive or Config.MaxConnections means that there is no limit.
 const Unlimited = -1
 
 const (

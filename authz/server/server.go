@@ -115,6 +115,11 @@ type Config struct {
 	// [Unlimited]: any number.
 	MaxActive int
 
+	// MaxConnections is how many connections are open at the same time. Further ones wait. Default:
+	// as many as the process can have files, less 128 for the rest of the program. [Unlimited]: any
+	// number.
+	MaxConnections int
+
 	// Ready returns an error if the server cannot answer requests now, for example because its
 	// database is unreachable. Then the status of /readyz is 503. The error is logged only.
 	Ready func(context.Context) error
@@ -208,7 +213,6 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		ConnContext:       withConn,
-		ConnState:         resetConn,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{WriteByteTimeout: s.limits.progress.Per},
 		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelWarn),
@@ -285,12 +289,23 @@ func (s *Server) acceptsHost(host string) bool {
 // and waits up to 20 seconds for active requests to end.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
-	lazy := lazyconn.Listener{Listener: listener}
+	limit := s.config.MaxConnections
+	if limit == 0 {
+		limit = defaultConnections()
+	}
+	limited := newConnections(lazyconn.Listener{Listener: listener}, &s.http, limit, func() {
+		s.config.Logger.Warn("no further connections are accepted until others are closed",
+			"limit", limit)
+	})
+	s.http.ConnState = func(conn net.Conn, state http.ConnState) {
+		resetConn(conn, state)
+		limited.ended(state)
+	}
 	go func() {
 		if s.config.TLS != nil {
-			failed <- s.http.ServeTLS(lazy, "", "")
+			failed <- s.http.ServeTLS(limited, "", "")
 		} else {
-			failed <- s.http.Serve(lazy)
+			failed <- s.http.Serve(limited)
 		}
 	}()
 	// Fetch the keys before the first request. The verifier logs failures.
