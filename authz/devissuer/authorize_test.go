@@ -200,7 +200,7 @@ func TestSignInPage(t *testing.T) {
 		"openid read:messages write:messages", "unknown", nasty)))
 	for _, says := range []string{
 		"<code>app</code> requests <code>openid</code>, <code>read:messages</code>, <code>write:messages</code> at <code>" + audience + "</code>",
-		"goes to <code>" + callback + "</code>",
+		"is sent to <code>" + callback + "</code>",
 		"alice grants <code>openid</code>, <code>read:messages</code>, <code>write:messages</code></p>",
 		`bob grants <code>openid</code>, <code>read:messages</code> <span class="not">but may not grant <code>write:messages</code></span></p>`,
 		`&lt;i&gt;mallory&lt;/i&gt; grants <code>openid</code> <span class="not">but may not grant <code>read:messages</code>, <code>write:messages</code></span></p>`,
