@@ -320,7 +320,7 @@ func (a access) String() string {
 // signIn describes how the caller must have signed in (RFC 9470).
 func signIn(s *authz.StepUp) string {
 	if s == nil {
-		return "signed in anyhow"
+		return "signed in by any means"
 	}
 	words := "signed in"
 	if s.ACRValues != nil {

@@ -110,7 +110,7 @@ type uncompared struct {
 func (c *diffCommand) Run(ctx context.Context, t *tool) error {
 	if c.Old == standardInput && c.New == standardInput {
 		return errors.New(
-			"both documents are to be read from standard input: name a file for one of them",
+			"both documents are from standard input: name a file for one of them",
 		)
 	}
 	places := c.Format == "github" || c.Format == "sarif"

@@ -17,7 +17,7 @@ import (
 type lintCommand struct {
 	Document string   `arg:"" optional:"" help:"OpenAPI document: a file, REVISION:FILE as in git, an https URL, or - for standard input."`
 	Rules    bool     `help:"List the rules, why each exists and how to fix what it finds."`
-	Skip     []string `help:"Rules to leave out, separated by commas. Faults cannot be left out."`
+	Skip     []string `help:"Rules to skip, separated by commas. Faults cannot be skipped."`
 	Ignore   string   `help:"File of findings to suppress: a YAML list of {rule, where, reason}."`
 	Places   bool     `help:"Show every place of a finding, not the first few."`
 	FailOn   string   `enum:"fault,warning,note" default:"fault" help:"Lowest level that makes the exit code 1: fault (default), warning or note."`
@@ -45,7 +45,7 @@ func (c *lintCommand) Run(ctx context.Context, t *tool) error {
 		return t.tell(describeRules(), func(p page) { p.rules() })
 	}
 	if c.Document == "" {
-		return errors.New("name the document: authz lint openapi.yaml")
+		return errors.New("the document is missing: authz lint openapi.yaml")
 	}
 	for _, name := range c.Skip {
 		r, ok := ruleNamed(name)

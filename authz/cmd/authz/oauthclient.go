@@ -35,7 +35,7 @@ type issued struct {
 
 // errNotGiven makes the kit skip a case.
 var errNotGiven = fmt.Errorf(
-	"the issuer does not give this client such a token: %w",
+	"the issuer does not grant this client such a token: %w",
 	errors.ErrUnsupported,
 )
 

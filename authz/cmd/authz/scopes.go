@@ -46,7 +46,7 @@ func (c *scopesCommand) Run(ctx context.Context, t *tool) error {
 	}
 	if found := securityFaults(doc); len(found) > 0 {
 		return fmt.Errorf(
-			"%s has %s, so that it is not clear which scopes operations need: see authz lint %s",
+			"%s has %s, so the scopes of its operations are not known: see authz lint %s",
 			c.Document,
 			count(len(found), "fault"),
 			c.Document,
@@ -116,7 +116,7 @@ func (c *scopesCommand) siblings() (siblings, error) {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
 		if err != nil {
 			return found, fmt.Errorf(
-				"what stands beside %s must not declare the same names, but cannot be read: %w",
+				"cannot read the files beside %s, which must not declare the same names: %w",
 				c.Output,
 				err,
 			)
@@ -173,7 +173,7 @@ func (c *scopesCommand) packageName(beside siblings) (string, error) {
 	}
 	if !token.IsIdentifier(name) || name == "_" {
 		return "", fmt.Errorf(
-			"the package of the generated file would be %q: say which it is with --package",
+			"the package of the generated file would be %q: set it with --package",
 			name,
 		)
 	}
@@ -193,7 +193,7 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 			clashes = append(
 				clashes,
 				fmt.Errorf(
-					"%s declares %s, and so would the generated file: have it written into a "+
+					"%s declares %s, and so would the generated file: write it to a "+
 						"folder of its own with -o",
 					file,
 					name,

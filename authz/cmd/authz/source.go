@@ -65,9 +65,11 @@ func (t *tool) open(ctx context.Context, name string) (source, error) {
 // because their revision is not known.
 func (t *tool) readStandardInput(location *url.URL) ([]byte, error) {
 	if location.Path != standardInput || location.Host != "" {
-		return nil, fmt.Errorf("it refers to the file %s, and standard input does not say which "+
-			"revision of it is meant: name the document instead, as openapi.yaml or "+
-			"main:openapi.yaml (authz diff main:openapi.yaml openapi.yaml)", location.Redacted())
+		return nil,
+			fmt.Errorf("it refers to the file %s, whose revision is not known, because the "+
+				"document is from standard input: name the document instead, as openapi.yaml or "+
+				"main:openapi.yaml (authz diff main:openapi.yaml openapi.yaml)",
+				location.Redacted())
 	}
 	return io.ReadAll(t.stdin)
 }
@@ -140,11 +142,11 @@ func revision(ctx context.Context, rev, file string) (source, error) {
 	if rev != "" {
 		id, err := git(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", rev+"^{tree}")
 		if errors.Is(err, exec.ErrNotFound) {
-			return source{}, fmt.Errorf("git is needed to read a revision: %w", err)
+			return source{}, fmt.Errorf("reading a revision requires git: %w", err)
 		}
 		if err != nil {
 			return source{}, fmt.Errorf(
-				"there is no file of this name, and %s is not a revision of a git "+
+				"there is no such file, and %s is not a revision of a git "+
 					"repository here (in a shallow clone, fetch it first: git fetch origin %s)",
 				rev,
 				rev,
@@ -170,7 +172,7 @@ func revision(ctx context.Context, rev, file string) (source, error) {
 		name := path.Clean(location.Path)
 		if path.IsAbs(name) || strings.HasPrefix(name, "../") || strings.Contains(name, "\n") {
 			return nil, fmt.Errorf(
-				"%s is not a file of the repository: a revision has no other files",
+				"%s is not in the repository: only files of the revision are read",
 				name,
 			)
 		}
