@@ -33,6 +33,9 @@ type Admission struct {
 	// else is done for it. Else the gate ends the request's context when the time is over.
 	Limiter interface{ Limit(time.Duration) }
 	Cause   error // of the answer that [Gate.WriteProblem] gave, for the log
+	// Reported is why the request would have been refused without InsecureReport…; nil: it would
+	// not.
+	Reported *Error
 
 	own      bool        // the gate has made it, so no server logs its Cause
 	taken    atomic.Bool // by its request: one that a handler makes in its context gets another

@@ -298,11 +298,13 @@ func (g *Gate) Check(r *http.Request, route string,
 	g.certificates.Strip(r)
 	a := admission(r)
 	if g.onDecision == nil {
-		admitted, _, err := g.decide(a, r, route, param)
+		admitted, reported, err := g.decide(a, r, route, param)
+		a.Reported = reported
 		return admitted, err
 	}
 	began := g.now()
 	admitted, reported, err := g.decide(a, r, route, param)
+	a.Reported = reported
 	g.onDecision(r.Context(), newDecision(a, err, reported, g.now().Sub(began)))
 	return admitted, err
 }

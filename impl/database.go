@@ -1,9 +1,11 @@
 package impl
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -173,6 +175,29 @@ func openPostgres(raw string, timeout time.Duration) (database, error) {
 		},
 	}, nil
 }
+
+// probeDatabase returns an error if a database cannot be reached. It changes nothing.
+func probeDatabase(ctx context.Context, url string) error {
+	if path, ok := sqlitePath(url); ok {
+		// serve creates a file that does not exist.
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		file, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		return file.Close()
+	}
+	db, err := openPostgres(url, probeTimeout)
+	if err != nil {
+		return err
+	}
+	defer db.close()
+	return db.read.PingContext(ctx)
+}
+
+const probeTimeout = 5 * time.Second
 
 func (db database) close() error {
 	var faults []error

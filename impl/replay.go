@@ -104,6 +104,19 @@ func parseReplayURL(
 // Close closes the connections.
 func (r *Replays) Close() error { return r.pool.Close() }
 
+// Ping returns an error if the server cannot be reached.
+func (r *Replays) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
+	defer cancel()
+	conn, err := r.pool.GetContext(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = redis.DoContext(conn, ctx, "PING")
+	return err
+}
+
 // Use implements [token.ReplayStore]. Its one command, SET with NX, is atomic. It is not retried:
 // if the reply to the first attempt was lost, the second would take a fresh proof for a used one.
 func (r *Replays) Use(ctx context.Context, key string, until time.Time) (fresh bool, err error) {

@@ -41,7 +41,8 @@ func (s *Server) newGuard(
 	if len(issuers) > 0 {
 		verifier, err = token.NewVerifier(ctx, token.Config{
 			Issuers: issuers, Logger: s.config.Logger, Predecessor: previous,
-			Proofs: token.ProofPolicy{Replays: s.config.Replays, NonceKey: s.config.NonceKey},
+			HTTPClient: s.client,
+			Proofs:     token.ProofPolicy{Replays: s.config.Replays, NonceKey: s.config.NonceKey},
 		})
 		if err != nil {
 			return nil, err
@@ -63,6 +64,9 @@ func (s *Server) newGuard(
 	}
 	if s.config.Gate != nil {
 		s.config.Gate(&config)
+	}
+	if s.config.Audit != nil {
+		config.OnDecision = s.config.Audit.before(config.OnDecision)
 	}
 	gate, err := authz.New(config)
 	if err != nil {

@@ -83,6 +83,13 @@ type Config struct {
 	ClientCertificates authz.ClientCertificates
 	Logger             *slog.Logger // default slog.Default()
 
+	// Telemetry exports what the server does. Default: nothing is exported.
+	Telemetry Telemetry
+	// Audit, if set, gets the decision about each request.
+	Audit *Audit
+	// Pools returns the state of the program's pools of connections, by name, for Telemetry.
+	Pools func() map[string]Pool
+
 	// RequestTimeout is how long a request may take. Then its context ends, which handlers must
 	// obey. x-authz-timeout of an operation replaces it. Three quarters of it are for the body to
 	// arrive. Default 20 s; [authz.NoTimeout]: none.
@@ -115,6 +122,8 @@ type Config struct {
 // Server serves an API that is guarded by its document. It is safe for concurrent use.
 type Server struct {
 	http     http.Server
+	client   *http.Client    // of the verifier
+	active   atomic.Int64    // requests
 	ctx      context.Context // of background work
 	config   Config
 	ids      requestIDs
@@ -135,7 +144,13 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	}
 	s := &Server{
 		ctx: ctx, config: config, ids: newRequestIDs(),
-		log: requestLog{config.Logger.Handler(), config.TrustedProxies},
+		log: newRequestLog(config),
+	}
+	if t := config.Telemetry; t != nil {
+		s.client = &http.Client{Transport: t.Transport(http.DefaultTransport)}
+		if config.Replays != nil {
+			s.config.Replays = t.Replays(config.Replays)
+		}
 	}
 	var faults []error
 	s.limits, faults = readLimits(config)
@@ -162,6 +177,12 @@ func New(ctx context.Context, config Config) (*Server, error) {
 			g.cancel()
 		}
 		return nil, errors.Join(faults...)
+	}
+	if config.Telemetry != nil {
+		if err := config.Telemetry.Watch(s.Stats); err != nil {
+			g.cancel()
+			return nil, err
+		}
 	}
 	s.cors = newCORS(config.Document, config.CORSOrigins)
 	s.use(g, config.Issuers)
@@ -190,8 +211,12 @@ func New(ctx context.Context, config Config) (*Server, error) {
 // ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.config.ClientCertificates.Strip(r)
+	if s.config.Telemetry != nil {
+		r = s.config.Telemetry.Begin(r)
+	}
+	s.active.Add(1)
 	x := s.begin(w, r)
-	defer s.log.write(x, r)
+	defer s.end(x, r)
 	r = r.WithContext(x)
 	guard := s.guard.Load()
 	defer recoverPanic(x, r, guard.Gate)
@@ -213,6 +238,20 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	x.end()
+}
+
+// end logs a request and reports it to the telemetry.
+func (s *Server) end(x *exchange, r *http.Request) {
+	s.active.Add(-1)
+	x.deadline.Release()
+	if x.stream != nil {
+		x.stream.done()
+	}
+	took := time.Since(x.start)
+	s.log.write(x, r, took)
+	if s.config.Telemetry != nil {
+		s.config.Telemetry.End(r.Context(), s.event(x, r, took))
+	}
 }
 
 // errNotLoopback is a misdirected request (RFC 9110 §15.5.20).

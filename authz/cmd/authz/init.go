@@ -27,6 +27,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/authztest"
 	"github.com/oasgate/oasgate/authz/internal/echopath"
+	"github.com/oasgate/oasgate/authz/server/deploy"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -449,6 +450,15 @@ func (r *repository) compose(ctx context.Context, t *tool, source string) error 
 			return err
 		}
 	}
+	deployment, err := deploy.Files(deploy.Options{
+		Name: r.Name, Go: r.Go[:strings.LastIndexByte(r.Go, '.')],
+	}, "deploy")
+	if err != nil {
+		return err
+	}
+	for name, data := range deployment {
+		r.addData(name, data)
+	}
 	routes := "routes_echo.go"
 	if r.Router == "std" {
 		routes = "routes_std.go"
@@ -492,15 +502,18 @@ func (r *repository) addHandlers() error {
 
 // add adds a file, unless the folder has it.
 func (r *repository) add(name, target string) error {
-	if _, err := os.Lstat(filepath.Join(r.folder, filepath.FromSlash(target))); err == nil {
-		return nil
-	}
 	data, err := r.fill(name)
 	if err != nil {
 		return err
 	}
-	r.files = append(r.files, initFile{name: target, data: data})
+	r.addData(target, data)
 	return nil
+}
+
+func (r *repository) addData(target string, data []byte) {
+	if _, err := os.Lstat(filepath.Join(r.folder, filepath.FromSlash(target))); err != nil {
+		r.files = append(r.files, initFile{name: target, data: data})
+	}
 }
 
 func (r *repository) fill(name string) ([]byte, error) {
