@@ -78,7 +78,8 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 	if c.Want == authz.KeysUnavailable {
 		if received != "" {
 			fault(
-				"expected no WWW-Authenticate, because the token could not be verified; received %s",
+				"expected no WWW-Authenticate, because the token could not be verified; "+
+					"received %s",
 				received,
 			)
 		}

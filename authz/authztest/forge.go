@@ -79,7 +79,7 @@ var forgeries = []credential{
 		}
 		return []string{attacker.Sign(with(t.header, "jwk", key.jwk), t.claims)}, nil
 	}},
-	{name: "hs256_with_public_key", needs: needsKeySet, make: confused},
+	{name: "hs256_with_public_key", needs: needsKeySet, make: hs256WithPublicKey},
 	{
 		name:  "tampered_payload",
 		needs: needsGenuine,

@@ -303,7 +303,7 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 					strings.Join(got.faults, "; ")}
 				return result
 			}
-			c.proof = func(proving) string { return got.proof }
+			c.proof = func(proofInput) string { return got.proof }
 		}
 		if c.revoked {
 			if result.Faults = r.revoke(ctx, c, header); result.Faults != nil {

@@ -76,7 +76,7 @@ func (c *explainCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	if removed != nil {
-		t.complain("removed what was pasted along with the token: " + strings.Join(removed, ", "))
+		t.printError("removed what was pasted along with the token: " + strings.Join(removed, ", "))
 	}
 	clock := &issuerClock{now: t.now}
 	verifier, err := token.NewVerifier(ctx, c.config(clock))
@@ -107,7 +107,7 @@ func (c *explainCommand) Run(ctx context.Context, t *tool) error {
 	default:
 		return fmt.Errorf("cannot verify the token: %w", err)
 	}
-	if err := t.tell(e, func(p page) { p.writeExplanation(e, t.now()) }); err != nil {
+	if err := t.writeResult(e, func(p page) { p.writeExplanation(e, t.now()) }); err != nil {
 		return err
 	}
 	if !e.Genuine {
@@ -334,8 +334,8 @@ func (c *explainCommand) audienceHint(claims unverifiedClaims) string {
 	switch {
 	case len(claims.Audience) == 1 && claims.Audience[0] == claims.AuthorizedParty:
 		// OpenID Connect Core §2: the audience of an ID token is the client.
-		return "this looks like an ID token, because its audience is the client that requested it: " +
-			"send the access token instead"
+		return "this looks like an ID token, because its audience is the client that requested " +
+			"it: send the access token instead"
 	case slices.ContainsFunc(claims.Audience, func(a string) bool {
 		return strings.HasSuffix(a, "/userinfo")
 	}):

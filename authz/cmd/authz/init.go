@@ -108,9 +108,9 @@ func (c *initCommand) Run(ctx context.Context, t *tool) error {
 	}
 	if found := c.faults(r); len(found) > 0 {
 		for _, fault := range found {
-			t.complain(fault)
+			t.printError(fault)
 		}
-		t.complain(fmt.Sprintf("%s has %s: no files are written", source,
+		t.printError(fmt.Sprintf("%s has %s: no files are written", source,
 			count(len(found), "fault")))
 		return errFound
 	}
@@ -150,7 +150,7 @@ func (c *initCommand) Run(ctx context.Context, t *tool) error {
 			return err
 		}
 	}
-	return t.tell(report, func(p page) { p.writeInit(report, r) })
+	return t.writeResult(report, func(p page) { p.writeInit(report, r) })
 }
 
 // repository reads what the folder already has.

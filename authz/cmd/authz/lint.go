@@ -42,7 +42,7 @@ type finding struct {
 
 func (c *lintCommand) Run(ctx context.Context, t *tool) error {
 	if c.Rules {
-		return t.tell(describeRules(), func(p page) { p.rules() })
+		return t.writeResult(describeRules(), func(p page) { p.rules() })
 	}
 	if c.Document == "" {
 		return errors.New("the document is missing: authz lint openapi.yaml")
@@ -74,7 +74,7 @@ func (c *lintCommand) Run(ctx context.Context, t *tool) error {
 	findings := lint(doc, operations, c.Skip)
 	findings, unused := ignored.apply(suppressInDocument(operations, findings))
 	for _, u := range unused {
-		t.complain(fmt.Sprintf("%s: suppresses nothing: %s", c.Ignore, u))
+		t.printError(fmt.Sprintf("%s: suppresses nothing: %s", c.Ignore, u))
 	}
 	return c.answer(t, pasteBlocks(doc, operations, findings), findings)
 }

@@ -125,7 +125,7 @@ func (t *tool) run(ctx context.Context, args []string) int {
 		return allWell
 	}
 	if err != nil {
-		t.complain(withoutArguments(err.Error(), args) + ": see authz --help")
+		t.printError(withoutArguments(err.Error(), args) + ": see authz --help")
 		return unable
 	}
 	t.json, t.overlays = c.JSON, c.Overlay
@@ -133,14 +133,14 @@ func (t *tool) run(ctx context.Context, args []string) int {
 	case errors.Is(err, errFound):
 		return found
 	case err != nil:
-		t.complain(err.Error())
+		t.printError(err.Error())
 		return unable
 	}
 	return allWell
 }
 
-// tell writes a result, as JSON or as text.
-func (t *tool) tell(answer any, write func(page)) error {
+// writeResult writes a result, as JSON or as text.
+func (t *tool) writeResult(answer any, write func(page)) error {
 	if t.json {
 		return t.out.json(answer)
 	}
@@ -148,7 +148,7 @@ func (t *tool) tell(answer any, write func(page)) error {
 	return nil
 }
 
-func (t *tool) complain(message string) {
+func (t *tool) printError(message string) {
 	fmt.Fprintf(t.errors.w, "%s %s\n", t.errors.paint(red, "authz:"), printable(message))
 }
 

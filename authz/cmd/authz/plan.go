@@ -129,7 +129,7 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	if report.Faults > 0 {
-		t.complain(
+		t.printError(
 			fmt.Sprintf(
 				"%s has %s and cannot be served: see authz lint %s",
 				c.Document,

@@ -112,7 +112,7 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	if target.Tokens, err = c.tokens(ctx, t); err != nil {
 		return err
 	}
-	if err := c.reach(ctx); err != nil {
+	if err := c.checkReachable(ctx); err != nil {
 		return err
 	}
 	results, err := authztest.Check(ctx, target)
@@ -141,20 +141,21 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	return err
 }
 
-// reach returns an error if the server cannot be reached, before every case runs into its timeout.
-func (c *probeCommand) reach(ctx context.Context) error {
+// checkReachable returns an error if the server cannot be reached, before every case runs into its
+// timeout.
+func (c *probeCommand) checkReachable(ctx context.Context) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodHead, c.URL, nil)
 	if err != nil {
 		return fmt.Errorf("--url: %w", err)
 	}
-	if _, _, err := fetch(patient(), r); err != nil {
+	if _, _, err := fetch(newHTTPClient(), r); err != nil {
 		return fmt.Errorf("cannot reach the server: %w", err)
 	}
 	return nil
 }
 
-// patient returns a client that waits as long as the kit does, and does not follow redirects.
-func patient() *http.Client {
+// newHTTPClient returns a client that waits as long as the kit does, and does not follow redirects.
+func newHTTPClient() *http.Client {
 	return &http.Client{
 		Timeout: 10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -257,7 +258,7 @@ func (c *probeCommand) skip(test authztest.Case) string {
 func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.Tokens, err error) {
 	tokens = authztest.Tokens{Issuer: c.Issuer, Audience: c.Audience}
 	if c.Issuer != "" {
-		if tokens.KeySet, err = keySet(ctx, patient(), c.Issuer); err != nil {
+		if tokens.KeySet, err = keySet(ctx, newHTTPClient(), c.Issuer); err != nil {
 			return tokens, fmt.Errorf("--issuer: cannot fetch its keys: %w", err)
 		}
 	}
@@ -277,7 +278,7 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 			ClientSecret: c.ClientSecret,
 			ScopePrefix:  c.ScopePrefix,
 			Audience:     c.Audience,
-			HTTPClient:   patient(),
+			HTTPClient:   newHTTPClient(),
 		},
 		asked: map[string]*issued{},
 	}
@@ -305,7 +306,7 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 }
 
 func (c *probeCommand) report(results authztest.Report) probeReport {
-	report := probeReport{URL: c.URL, Cases: []probedResult{}, Notes: c.judgements()}
+	report := probeReport{URL: c.URL, Cases: []probedResult{}, Notes: c.notes()}
 	for _, r := range results.Results {
 		if !c.chosen(r.Case) {
 			continue
@@ -318,7 +319,7 @@ func (c *probeCommand) report(results authztest.Report) probeReport {
 		}
 		switch {
 		case r.Skipped != "":
-			probed.Outcome, probed.Skipped = "skipped", lacking(r.Skipped)
+			probed.Outcome, probed.Skipped = "skipped", skipReason(r.Skipped)
 			report.Skipped++
 		case len(r.Faults) > 0:
 			probed.Outcome = "failed"
@@ -331,8 +332,8 @@ func (c *probeCommand) report(results authztest.Report) probeReport {
 	return report
 }
 
-// lacking returns why a case was skipped, in terms of the flags of this command.
-func lacking(why string) string {
+// skipReason returns why a case was skipped, in terms of the flags of this command.
+func skipReason(why string) string {
 	if strings.Contains(why, errNotGiven.Error()) {
 		return "needs a token that the issuer does not give this client: with fewer scopes, or " +
 			"with one that does not exist"
@@ -344,7 +345,7 @@ func lacking(why string) string {
 		{"Target.Credentials",
 			"needs a credential of another scheme (--key, --user, --credentials)"},
 		{"Tokens.CertificateBound",
-			"needs a token that is bound to a certificate: run authztest with the server's handler"},
+			"needs a token bound to a certificate: run authztest with the server's handler"},
 		{"Tokens.Bound", "needs a server that takes bound tokens (--dpop)"},
 		{"Tokens.Other", "needs a second client (--other-client-id, --other-client-secret)"},
 		{"Tokens.Genuine", "needs a client (--token-url, --client-id, --client-secret)"},
@@ -444,9 +445,9 @@ func (p page) writeProbe(report probeReport) {
 	}
 }
 
-// judgements describes how responses were judged. From outside, it is not visible whether a handler
+// notes describes how responses were judged. From outside, it is not visible whether a handler
 // ran.
-func (c *probeCommand) judgements() []string {
+func (c *probeCommand) notes() []string {
 	notes := []string{"requests that must be accepted are judged by the status of the response, " +
 		"and " +
 		"by whether the document describes it"}

@@ -213,7 +213,7 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	described := scopesWithText(doc, operations)
 	scopeNames := names(slices.Sorted(maps.Keys(described)), taken,
 		func(s string) string { return prefixed("Scope", camel(s)) },
-		func(s string) string { return prefixed("Scope", camel(spelt(s))) },
+		func(s string) string { return prefixed("Scope", camel(spellOut(s))) },
 		func(s string) string { return "Scope_" + hex.EncodeToString([]byte(s)) },
 	)
 	for _, name := range scopeNames {
@@ -226,7 +226,7 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	operationNames := names(slices.Sorted(maps.Keys(ids)), taken,
 		camel,
 		func(s string) string { return prefixed("Operation", camel(s)) },
-		func(s string) string { return prefixed("Operation", camel(spelt(s))) },
+		func(s string) string { return prefixed("Operation", camel(spellOut(s))) },
 		func(s string) string { return "Operation_" + hex.EncodeToString([]byte(s)) },
 	)
 
@@ -360,9 +360,9 @@ func prefixed(prefix, words string) string {
 	return prefix + words
 }
 
-// spelt spells out the characters that camel drops, so that the names of read:messages and
+// spellOut spells out the characters that camel drops, so that the names of read:messages and
 // read-messages differ.
-func spelt(s string) string {
+func spellOut(s string) string {
 	return strings.NewReplacer(
 		":",
 		" colon ",

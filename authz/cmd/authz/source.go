@@ -76,14 +76,14 @@ func (t *tool) readStandardInput(location *url.URL) ([]byte, error) {
 
 func readFile(location *url.URL) ([]byte, error) {
 	if location.Scheme != "" || location.Host != "" {
-		return nil, elsewhere(location, "files of this machine")
+		return nil, errElsewhere(location, "files of this machine")
 	}
 	return os.ReadFile(filepath.FromSlash(location.Path))
 }
 
-// elsewhere returns the error for a reference that leaves its source. The meaning of a document
+// errElsewhere returns the error for a reference that leaves its source. The meaning of a document
 // must not depend on other machines.
-func elsewhere(location *url.URL, where string) error {
+func errElsewhere(location *url.URL, where string) error {
 	return fmt.Errorf("it refers to %s: only %s are read; keep a copy beside the document",
 		location.Redacted(), where)
 }
@@ -96,18 +96,18 @@ const (
 
 // remote reads a document, and the files that it refers to, from one server by https.
 func remote(ctx context.Context, name string) (source, error) {
-	if err := confidential(name); err != nil {
+	if err := requireHTTPS(name); err != nil {
 		return source{}, err
 	}
 	root, err := url.Parse(name)
 	if err != nil {
 		return source{}, err
 	}
-	caller := patient()
+	caller := newHTTPClient()
 	caller.Timeout = remoteTimeout
 	read := func(location *url.URL) ([]byte, error) {
 		if location.Scheme != root.Scheme || location.Host != root.Host {
-			return nil, elsewhere(location, "files of "+root.Host)
+			return nil, errElsewhere(location, "files of "+root.Host)
 		}
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, location.String(), nil)
 		if err != nil {
@@ -167,7 +167,7 @@ func revision(ctx context.Context, rev, file string) (source, error) {
 	}
 	read := func(location *url.URL) ([]byte, error) {
 		if location.Scheme != "" || location.Host != "" {
-			return nil, elsewhere(location, "files of the revision "+rev)
+			return nil, errElsewhere(location, "files of the revision "+rev)
 		}
 		name := path.Clean(location.Path)
 		if path.IsAbs(name) || strings.HasPrefix(name, "../") || strings.Contains(name, "\n") {
