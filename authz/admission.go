@@ -41,6 +41,8 @@ type Admission struct {
 	taken    atomic.Bool // by its request: one that a handler makes in its context gets another
 	admitted bool        // until then, [token.FromContext] does not find the principal
 
+	rate rate // of the caller
+
 	raw []byte // the body as it was sent; see [RawBody]
 
 	decision // of the gate
@@ -178,6 +180,7 @@ func (a *Admission) admit(r *http.Request) *http.Request {
 	other := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal,
 		own: a.own, admitted: true}
 	other.results, other.satisfied, other.raw = a.results, a.satisfied, a.raw
+	other.rate = a.rate
 	other.taken.Store(true)
 	return r.WithContext(other)
 }

@@ -46,7 +46,7 @@ func (s *Serve) Open(ctx context.Context, log *slog.Logger) (*command.Service, e
 	if err != nil {
 		return nil, errors.Join(err, service.Close())
 	}
-	service.Replays = replays
+	service.Replays, service.RateCounter = replays, replays
 	service.Components["replay store"] = replays.Ping
 	closeStore := service.Close
 	service.Close = func() error {

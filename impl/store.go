@@ -306,8 +306,7 @@ func (s *Store) limit(
 		defer cancel()
 		defer span.End()
 		switch {
-		case *err == nil, errors.Is(*err, errNoMessage), errors.Is(*err, errChanged),
-			errors.Is(*err, errKeyReused):
+		case *err == nil, errors.As(*err, new(outcome)): // not a failure
 		case ctx.Err() != nil, s.isUnavailable(*err):
 			*err = fmt.Errorf("%s: %w: %w", operation, errUnavailable, *err)
 			span.SetStatus(codes.Error, "database unavailable")

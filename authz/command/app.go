@@ -93,6 +93,8 @@ type Service struct {
 	Pools func() map[string]server.Pool
 	// Replays stores the DPoP proofs that were used. Default: in memory, for a single server.
 	Replays token.ReplayStore
+	// RateCounter counts requests for x-authz-rate-limit. Default: in memory.
+	RateCounter authz.RateCounter
 	// Close is called after the last request has ended. Default: nothing to close.
 	Close func() error
 }

@@ -142,7 +142,9 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 		InsecureIssuer:  issuer,
 		InsecureClients: &docs.Clients{ID: "full", Secret: devSecret, App: "app"},
 	}
-	launch := launch{listener, p.devOpener(), policy, config, false}
+	bind := func() (net.Listener, error) { return listener, nil }
+	launch := launch{bind, p.devOpener(), policy, config, false}
+	defer listener.Close()
 	return p.run(ctx, launch, func(context.Context, *server.Server, *Service) {
 		p.welcome(api, policy.prefix(), plan)
 		logged.release()

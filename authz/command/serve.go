@@ -27,6 +27,7 @@ type serveCommand struct {
 	Policy  policyConfig  `embed:""`
 	Program kong.Plugins  `embed:""` // the flags of App.Open
 	Operate operateConfig `embed:""`
+	Limits  limitsConfig  `embed:""`
 	Log     logConfig     `embed:""`
 	Check   bool          `help:"Print the configuration and check it: the document, the keys of the issuers, and what the program depends on. Then exit, with code 0 if serve would be ready."`
 }
@@ -39,11 +40,12 @@ func (p *program) serve(
 	ctx context.Context, c *serveCommand, effective map[string]string,
 ) error {
 	reloads := make(chan os.Signal, 1)
-	// Without a file, SIGHUP ends the process as usual.
-	if c.Config.File != "" || c.Policy.Credentials != "" || c.Config.TLS.Cert != "" {
-		signal.Notify(reloads, syscall.SIGHUP)
-		defer signal.Stop(reloads)
-	}
+	signal.Notify(reloads, syscall.SIGHUP)
+	defer signal.Stop(reloads)
+	// A reader of the log that ends must not end the process: see package os/signal.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	defer signal.Stop(pipes)
 	policy, policyErr := c.Policy.policy(p.prefix())
 	var document *openapi3.T
 	if policyErr == nil {
@@ -55,9 +57,13 @@ func (p *program) serve(
 		c.Config.withoutTokens = err == nil && !plan.TakesTokens()
 	}
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
-	log, level, logErr := c.Log.logger(p.prefix(), p.stderr)
+	log, level, lines, logErr := c.Limits.logger(p.prefix(), c.Log, p.stderr)
+	defer lines.Close()
+	limitsErr := c.Limits.apply(p.prefix(), &settings.server)
+	settings.server.LostLines = lines.Lost
 	operateErr := c.Operate.check(p.prefix())
-	if err := errors.Join(err, policyErr, check(p.Open), operateErr, logErr); err != nil {
+	if err := errors.Join(err, policyErr, check(p.Open), operateErr, limitsErr,
+		logErr); err != nil {
 		return &configurationError{err}
 	}
 	p.unknownVariables(log)
@@ -69,9 +75,12 @@ func (p *program) serve(
 		return err
 	}
 	defer operation.close()
-	listener, err := listen(settings.addr)
-	if err != nil {
-		return listenError(p.env.key("ADDR"), settings.addr, err)
+	bind := func() (net.Listener, error) {
+		listener, err := listen(settings.addr)
+		if err != nil {
+			return nil, listenError(p.env.key("ADDR"), settings.addr, err)
+		}
+		return listener, nil
 	}
 	settings.server.Document, settings.server.Logger, settings.server.Linger = document, log, linger
 	var certificates atomic.Pointer[tls.Config]
@@ -94,7 +103,7 @@ func (p *program) serve(
 			log.Error("the admin listener failed", "cause", err.Error())
 		}
 	}
-	launch := launch{listener, p.Open, policy, settings.server, operation.admin != nil}
+	launch := launch{bind, p.Open, policy, settings.server, operation.admin != nil}
 	return p.run(ctx, launch, func(life context.Context, s *server.Server, service *Service) {
 		if operation.admin != nil {
 			log.Info("serving metrics and health", "addr", operation.admin.Addr().String())
@@ -106,6 +115,11 @@ func (p *program) serve(
 				case <-ctx.Done():
 					return
 				case <-reloads:
+					if !c.reloadable() {
+						log.Warn("SIGHUP is ignored: there is no file of issuers, credentials or " +
+							"certificates to read again")
+						continue
+					}
 					if err := p.reload(c, policy, &certificates, s); err != nil {
 						log.Error("reload failed: the issuers, certificates and credentials are "+
 							"unchanged", "faults", strings.Split(err.Error(), "\n"))
@@ -114,6 +128,11 @@ func (p *program) serve(
 			}
 		}()
 	})
+}
+
+// reloadable reports whether there is a file that SIGHUP reads again.
+func (c *serveCommand) reloadable() bool {
+	return c.Config.File != "" || c.Policy.Credentials != "" || c.Config.TLS.Cert != ""
 }
 
 const unixPrefix = "unix:"
@@ -146,11 +165,11 @@ func (p *program) reload(
 
 // launch is what [program.run] runs.
 type launch struct {
-	listener net.Listener
-	opener   Opener
-	policy   *policy
-	config   server.Config
-	metrics  bool // the admin listener shows metrics
+	listen  func() (net.Listener, error) // called once the service is open
+	opener  Opener
+	policy  *policy
+	config  server.Config
+	metrics bool // the admin listener shows metrics
 }
 
 // run opens the service and serves it until ctx ends and the last request has ended. Keys are
@@ -161,28 +180,33 @@ func (p *program) run(
 ) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	listener, config := l.listener, l.config
+	config := l.config
 	telemetry, shutdown, err := p.openTelemetry(ctx, config.Logger, l.metrics)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	defer shutdown()
 	service, err := l.opener.Open(ctx, config.Logger)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	if service.Close != nil {
 		defer func() { err = errors.Join(err, service.Close()) }()
 	}
 	config.Gate = chain(service.Gate, l.policy.gate, config.Gate)
 	config.Routes, config.Ready, config.Replays = service.Routes, service.Ready, service.Replays
+	config.RateCounter = service.RateCounter
 	config.Telemetry, config.Pools = telemetry, service.Pools
 	config.RequestTimeout = l.policy.requestTimeout
 	config.WriteTimeout = l.policy.writeTimeout
 	config.ProblemTypeBase, config.Source = p.ProblemTypeBase, p.Source
 	s, err := server.New(life, config)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
+	}
+	listener, err := l.listen()
+	if err != nil {
+		return err
 	}
 	debug.FreeOSMemory() // of the documents and schemas that only the start needed
 	config.Logger.Info("serving", "addr", listener.Addr().String())

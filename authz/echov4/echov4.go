@@ -74,7 +74,7 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 				return err
 			}
 			c.SetRequest(admitted)
-			g.SetHeaders(c.Response().Header(), r)
+			g.SetHeaders(c.Response().Header(), admitted)
 			defer func() { g.HandlePanic(c.Response(), r, recover(), c.Response().Committed) }()
 			defer wrapResponse(g, c, admitted)()
 			return next(c)

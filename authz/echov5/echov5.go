@@ -77,7 +77,7 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 				return err
 			}
 			c.SetRequest(admitted)
-			g.SetHeaders(c.Response().Header(), r)
+			g.SetHeaders(c.Response().Header(), admitted)
 			defer func() { g.HandlePanic(c.Response(), r, recover(), committed(c)) }()
 			defer wrapResponse(g, c, admitted)()
 			return next(c)

@@ -58,6 +58,11 @@ func (s *Server) newGuard(
 		ProblemTypeBase:    s.config.ProblemTypeBase,
 		InsecureExplain:    s.config.InsecureIssuer != nil,
 		ClientCertificates: s.config.ClientCertificates,
+		RateCounter:        s.config.RateCounter,
+		RefuseUncounted:    s.config.RefuseUncounted,
+		ClientAddress: func(r *http.Request) string {
+			return remoteIP(r, s.config.TrustedProxies)
+		},
 	}
 	if verifier != nil { // not a nil *Verifier, which would not be nil
 		config.Verifier = verifier

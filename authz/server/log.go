@@ -33,7 +33,7 @@ func (l requestLog) write(x *exchange, r *http.Request, took time.Duration) {
 	outcome := x.outcome(r)
 	level := slog.LevelInfo
 	switch probe := r.URL.Path == healthPath || r.URL.Path == readyPath; {
-	case outcome == Failed && !unverified(x.Cause):
+	case outcome == Failed && !unverified(x.Cause) && x.Cause != errOverloaded:
 		level = slog.LevelError
 	case outcome == Succeeded && probe:
 		level = slog.LevelDebug

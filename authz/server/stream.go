@@ -113,6 +113,9 @@ func isStream(contentType []string) bool {
 // limitResponse limits a response that starts and has no limit of time, or is not to have one.
 func (x *exchange) limitResponse() {
 	streams := isStream(x.Header()["Content-Type"])
+	if streams {
+		x.leave()
+	}
 	if !streams && !x.isEndless() {
 		return
 	}
@@ -221,6 +224,7 @@ func (x *exchange) paced(send func() error) error {
 // hijacked applies the limits of a stream to a connection that the handler has taken over, also
 // after the handler has returned.
 func (x *exchange) hijacked(taken net.Conn) {
+	x.leave()
 	if x.Operation == nil {
 		return
 	}

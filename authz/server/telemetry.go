@@ -74,6 +74,8 @@ const (
 type Stats struct {
 	Active           int64  // requests
 	SuppressedLines  uint64 // of the log: see README.md
+	LostLines        uint64 // of the log: nobody read it, or it could not be written
+	Waiting          int64  // requests that wait to be handled
 	DroppedDecisions uint64 // of the audit log
 	Tokens           token.Stats
 	Pools            map[string]Pool
@@ -92,6 +94,10 @@ func (s *Server) Stats() Stats {
 	if g := s.guard.Load(); g != nil && g.verifier != nil {
 		stats.Tokens = g.verifier.Stats()
 	}
+	if s.config.LostLines != nil {
+		stats.LostLines = s.config.LostLines()
+	}
+	stats.Waiting = s.overload.waiting.Load()
 	if s.config.Audit != nil {
 		stats.DroppedDecisions = s.config.Audit.Dropped()
 	}

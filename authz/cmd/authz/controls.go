@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz"
 )
 
 // comparableCredentials returns functions from a scheme to its credential, for two documents, so
@@ -250,6 +252,7 @@ var directions = map[string]func(before, after any) (weakens, tightens bool){
 	"x-authz-outlives-token": looserIfTrue,
 	"x-authz-max-body":       compareLimits,
 	"x-authz-timeout":        compareLimits,
+	"x-authz-rate-limit":     compareRates,
 	"x-authz-lint-ignore":    nil,
 	"x-authz-implies":        nil,
 	"x-authz-default-scopes": nil, // which scopes clients start with admits nobody
@@ -284,9 +287,22 @@ func compareLimits(before, after any) (weakens, tightens bool) {
 	return true, true
 }
 
+// compareRates compares rate limits. If one is absent, the rate is not limited.
+func compareRates(before, after any) (weakens, tightens bool) {
+	return compareLimits(orUnlimited(before), orUnlimited(after))
+}
+
+func orUnlimited(value any) any {
+	if value == nil {
+		return "none"
+	}
+	return value
+}
+
 var size = regexp.MustCompile(`^(\d+) ?(B|KiB|MiB|GiB|)$`)
 
-// quantity parses a size (50MiB), a duration (2m), or "none", which means no limit.
+// quantity parses a size (50MiB), a duration (2m), a rate (100/min), or "none", which means no
+// limit.
 func quantity(value any) (float64, bool) {
 	text := compact(value)
 	if text == "none" {
@@ -296,6 +312,9 @@ func quantity(value any) (float64, bool) {
 		n, err := strconv.ParseFloat(m[1], 64)
 		unit := map[string]float64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 		return n * unit[m[2]], err == nil
+	}
+	if limit, err := authz.ParseRateLimit(text); err == nil {
+		return float64(limit.Requests) / limit.Window.Seconds(), true
 	}
 	d, err := time.ParseDuration(text)
 	return d.Seconds(), err == nil

@@ -118,6 +118,12 @@ func TestExtensionDirections(t *testing.T) {
 			row{"2m", "none", weaker, false},
 			row{nil, "none", weaker, false},
 			row{"none", nil, false, stricter}),
+		"x-authz-rate-limit": {
+			{nil, "100/min", false, stricter},
+			{"100/min", nil, weaker, false},
+			{"100/min", "2/s", weaker, false},
+			{"2/s", "100/min", false, stricter},
+		},
 		"x-authz-stream":         boolean(true),
 		"x-authz-outlives-token": boolean(true),
 		"x-authz-introspect":     boolean(false),

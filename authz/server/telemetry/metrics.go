@@ -151,6 +151,9 @@ func (t *Telemetry) Watch(stats func() server.Stats) error {
 		return c
 	}
 	active := gauge("http.server.active_requests", "", "Requests that are active.")
+	waiting := gauge("authz.waiting_requests", "", "Requests that wait to be handled.")
+	lost := counter("authz.log.lost", "",
+		"Lines of the log that nobody read, or that could not be written.")
 	suppressed := counter("authz.log.suppressed", "",
 		"Lines about refusals that were not logged in a flood.")
 	dropped := counter("authz.audit.dropped", "", "Decisions that the audit log does not have.")
@@ -171,6 +174,8 @@ func (t *Telemetry) Watch(stats func() server.Stats) error {
 	_, err := t.metrics.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		s := stats()
 		o.ObserveInt64(active, s.Active)
+		o.ObserveInt64(waiting, s.Waiting)
+		o.ObserveFloat64(lost, float64(s.LostLines))
 		o.ObserveFloat64(suppressed, float64(s.SuppressedLines))
 		o.ObserveFloat64(dropped, float64(s.DroppedDecisions))
 		result := func(of metric.Float64Observable, issuer, result string, n uint64) {
@@ -210,7 +215,8 @@ func (t *Telemetry) Watch(stats func() server.Stats) error {
 			o.ObserveFloat64(waited, pool.Waited.Seconds(), of)
 		}
 		return nil
-	}, active, suppressed, dropped, keys, age, fetches, introspections, lookups, size,
+	}, active, waiting, lost, suppressed, dropped, keys, age, fetches, introspections, lookups,
+		size,
 		connections, most, waits, waited)
 	return errors.Join(append(faults, err)...)
 }
