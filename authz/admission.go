@@ -33,10 +33,15 @@ type Admission struct {
 	// else is done for it. Else the gate ends the request's context when the time is over.
 	Limiter interface{ Limit(time.Duration) }
 	Cause   error // of the answer that [Gate.WriteProblem] gave, for the log
+	// Reported is why the request would have been refused without InsecureReport…; nil: it would
+	// not.
+	Reported *Error
 
 	own      bool        // the gate has made it, so no server logs its Cause
 	taken    atomic.Bool // by its request: one that a handler makes in its context gets another
 	admitted bool        // until then, [token.FromContext] does not find the principal
+
+	rate rate // of the caller
 
 	raw []byte // the body as it was sent; see [RawBody]
 
@@ -175,6 +180,7 @@ func (a *Admission) admit(r *http.Request) *http.Request {
 	other := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal,
 		own: a.own, admitted: true}
 	other.results, other.satisfied, other.raw = a.results, a.satisfied, a.raw
+	other.rate = a.rate
 	other.taken.Store(true)
 	return r.WithContext(other)
 }

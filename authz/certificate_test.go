@@ -447,10 +447,12 @@ func TestMetadataOfMTLS(t *testing.T) {
 	}
 }
 
-// FuzzClientCertificates: whatever a proxy passes on, a caller has the certificate that stands there.
+// FuzzClientCertificates: whatever a proxy passes on, a caller has the certificate that stands
+// there.
 func FuzzClientCertificates(f *testing.F) {
 	read := clientCertificate(f, "read")
-	for _, value := range []string{byteSequence(read), xfcc(read), xfcc(read) + "," + xfcc(read), `Cert=";"`, `"\`, ":", ""} {
+	for _, value := range []string{byteSequence(read), xfcc(read), xfcc(read) + "," + xfcc(read),
+		`Cert=";"`, `"\`, ":", ""} {
 		f.Add(value, true)
 		f.Add(value, false)
 	}
@@ -459,7 +461,8 @@ func FuzzClientCertificates(f *testing.F) {
 	authenticators["mtls"] = authz.MutualTLS(
 		func(context.Context, *x509.Certificate) (*token.Principal, error) { return somebody, nil })
 	gates := map[bool]*authz.Gate{}
-	for envoy, header := range map[bool]string{false: authz.ClientCertHeader, true: authz.XFCCHeader} {
+	for envoy, header := range map[bool]string{false: authz.ClientCertHeader,
+		true: authz.XFCCHeader} {
 		gate, err := authz.New(authz.Config{
 			Document: load(f, everyScheme), Verifier: byLookup(lookup(f, "token")),
 			Authenticators:     authenticators,
@@ -472,16 +475,53 @@ func FuzzClientCertificates(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string, envoy bool) {
 		r := httptest.NewRequest("GET", "/mtls", nil)
-		r.Header[authz.ClientCertHeader], r.Header[authz.XFCCHeader] = []string{value}, []string{value}
+		r.Header[authz.ClientCertHeader], r.Header[authz.XFCCHeader] = []string{value},
+			[]string{value}
 		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey,
 			net.Addr(&net.UnixAddr{Net: "unix"})))
 		_, err := gates[envoy].Check(r, "/mtls", nil)
 		der, notBase64 := base64.StdEncoding.DecodeString(strings.Trim(value, ":"))
-		if _, none := x509.ParseCertificate(der); err == nil && !envoy && (notBase64 != nil || none != nil) {
+		if _, none := x509.ParseCertificate(der); err == nil && !envoy &&
+			(notBase64 != nil || none != nil) {
 			t.Errorf("accepted %q", value)
 		}
 		if err == nil && envoy && !strings.Contains(strings.ToLower(value), "cert=") {
 			t.Errorf("accepted %q", value)
 		}
 	})
+}
+
+// TestWrappedMutualTLS: an authenticator around [authz.MutualTLS] takes no proxy for its client.
+func TestWrappedMutualTLS(t *testing.T) {
+	client, proxy := clientCertificate(t, "read"), clientCertificate(t, "proxy", "proxy.internal")
+	authenticators := everyAuthenticator(t)
+	for name, a := range authenticators {
+		authenticators[name] = struct{ authz.Authenticator }{a}
+	}
+	gate, err := authz.New(authz.Config{
+		Document: load(t, everyScheme), Verifier: byLookup(lookup(t, "token")),
+		Authenticators: authenticators,
+		ClientCertificates: authz.ClientCertificates{
+			Header: authz.ClientCertHeader, Names: []string{"proxy.internal"},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/mtls", nil)
+	r.TLS = &tls.ConnectionState{
+		PeerCertificates: []*x509.Certificate{proxy},
+		VerifiedChains:   [][]*x509.Certificate{{proxy}},
+	}
+	if _, err := gate.Check(r, "/mtls", nil); kindOfError(err) != authz.MissingCredential {
+		t.Errorf("the proxy itself: %v", err)
+	}
+	r.Header.Set(authz.ClientCertHeader, byteSequence(client))
+	admitted, err := gate.Check(r, "/mtls", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, _ := token.FromContext(admitted.Context()); !p.HasScope("read") {
+		t.Errorf("the caller is %v, expected read", p.Scopes())
+	}
 }

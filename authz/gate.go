@@ -102,7 +102,15 @@ type Config struct {
 	// ProblemTypeBase is what the type URIs of problems begin with; the kind follows (RFC 9457
 	// §3.1.1). Default [ProblemTypes], whose URIs lead to the documentation of the kinds.
 	ProblemTypeBase string
-	Now             func() time.Time // default time.Now
+	// RateCounter counts requests for x-authz-rate-limit, so that servers share their limits.
+	// Default: in memory. While it fails, each server counts in memory.
+	RateCounter RateCounter
+	// RefuseUncounted refuses requests with 503 that RateCounter fails to count.
+	RefuseUncounted bool
+	// ClientAddress returns the IP address of a client, for x-authz-rate-limit of requests without
+	// a principal. Default: that of the connection, which may be a proxy's.
+	ClientAddress func(*http.Request) string
+	Now           func() time.Time // default time.Now
 	// Logger is told of faults of the program, which clients see as a 500, where no server around
 	// the gate logs requests by their [Admission]. Default [slog.Default].
 	Logger *slog.Logger
@@ -157,6 +165,8 @@ type Gate struct {
 	onDecision       func(context.Context, Decision)
 	authorizeMore    func(context.Context, *http.Request, Operation, *token.Principal) error
 	renderError      func(*http.Request, Problem) (string, []byte)
+	clientAddress    func(*http.Request) string
+	rates            rates
 	unguarded        unguarded
 	reportValidation bool
 	reportEverything bool
@@ -178,6 +188,8 @@ func New(config Config) (*Gate, error) {
 		reportValidation: config.InsecureReportValidation,
 		reportEverything: config.InsecureReportEverything,
 	}
+	g.clientAddress = config.ClientAddress
+	g.rates.shared, g.rates.refuse = config.RateCounter, config.RefuseUncounted
 	if g.problemTypes = config.ProblemTypeBase; g.problemTypes == "" {
 		g.problemTypes = ProblemTypes
 	}
@@ -298,15 +310,23 @@ func (g *Gate) Check(r *http.Request, route string,
 	g.certificates.Strip(r)
 	a := admission(r)
 	if g.onDecision == nil {
-		admitted, _, err := g.decide(a, r, route, param)
+		admitted, reported, err := g.decide(a, r, route, param)
+		a.Reported = reported
 		return admitted, err
 	}
 	began := g.now()
 	admitted, reported, err := g.decide(a, r, route, param)
+	a.Reported = reported
 	g.onDecision(r.Context(), newDecision(a, err, reported, g.now().Sub(began)))
 	return admitted, err
 }
 
-// SetHeaders sets what every answer to an admitted request carries: the DPoP nonce for the client's
-// next proof, where nonces are required (RFC 9449 §8.2).
-func (g *Gate) SetHeaders(h http.Header, r *http.Request) { g.dpop.tellNonce(h, r) }
+// SetHeaders sets what every answer to an admitted request, which Check has returned, carries: the DPoP nonce for the client's
+// next proof, where nonces are required (RFC 9449 §8.2), and where the caller stands if the
+// operation has x-authz-rate-limit.
+func (g *Gate) SetHeaders(h http.Header, r *http.Request) {
+	g.dpop.tellNonce(h, r)
+	if a, ok := FromContext(r.Context()); ok {
+		a.rate.setHeaders(h)
+	}
+}

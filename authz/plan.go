@@ -53,6 +53,9 @@ type Operation struct {
 	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See
 	// x-authz-timeout and [Admission.Limiter].
 	Timeout time.Duration
+	// RateLimit bounds the requests of each caller: the principal or, without one, the network
+	// address. Requests 0: no limit. See x-authz-rate-limit.
+	RateLimit RateLimit
 	// Introspect: an access token is accepted only if its issuer says now that it is active. See
 	// x-authz-introspect.
 	Introspect bool

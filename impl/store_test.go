@@ -462,14 +462,14 @@ func TestStoresOpenedAtOnce(t *testing.T) {
 func TestMigrationsWait(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		s := open(t, StoreConfig{URL: url})
-		unlock, err := s.migrationLock.take(t.Context())
+		unlock, err := s.migrationLock.take(t.Context(), slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
-		opened := make(chan error, 1)
+		opened, log := make(chan error, 1), &logBuffer{}
 		go func() {
 			other, err := OpenStore(t.Context(),
-				StoreConfig{URL: url, Logger: slog.New(slog.DiscardHandler)})
+				StoreConfig{URL: url, Logger: slog.New(slog.NewTextHandler(log, nil))})
 			if err == nil {
 				err = other.Close()
 			}
@@ -486,6 +486,10 @@ func TestMigrationsWait(t *testing.T) {
 		}
 		if err := <-opened; err != nil {
 			t.Errorf("not opened once the lock is free: %v", err)
+		}
+		if strings.HasPrefix(url, "postgres") && // SQLite waits for 5 s before it says so
+			strings.Count(log.String(), "waiting while another process") != 1 {
+			t.Errorf("the log does not say once that it waits:\n%s", log)
 		}
 	})
 }

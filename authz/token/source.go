@@ -204,7 +204,7 @@ func (s *source) current(ctx context.Context) (*keySet, error) {
 			s.mu.Unlock()
 			return nil, s.unavailable(time.Second, failure)
 		}
-		f = s.fly(nil)
+		f = s.fly(ctx, nil)
 	}
 	s.mu.Unlock()
 	set, err := s.wait(ctx, f, failure)
@@ -236,7 +236,7 @@ func (s *source) newer(ctx context.Context, than *keySet, kid []byte) (*keySet, 
 			return nil, s.pending(kid, wait, failure)
 		}
 		s.forcedAt = now
-		f = s.fly(kid)
+		f = s.fly(ctx, kid)
 	}
 	s.mu.Unlock()
 	set, err := s.wait(ctx, f, failure)
@@ -284,13 +284,13 @@ func (s *source) pending(kid []byte, retryAfter time.Duration, err error) error 
 }
 
 // fly begins a fetch. The caller holds mu, and there is none under way. kid is the one that causes
-// it.
-func (s *source) fly(kid []byte) *flight {
+// it. The fetch has the values of the context cause, for the trace, and the life of the server's.
+func (s *source) fly(cause context.Context, kid []byte) *flight {
 	f := &flight{kid: kid, begun: s.now(), done: make(chan struct{})}
 	s.flight = f
 	number := s.flights.Add(1)
 	go func() {
-		ctx, cancel := context.WithTimeout(s.ctx, fetchTimeout)
+		ctx, cancel := context.WithTimeout(withValues{s.ctx, cause}, fetchTimeout)
 		defer cancel()
 		set, maxAge, err := s.locator.fetch(ctx, s.policy)
 		s.land(f, number, set, maxAge, err)
@@ -348,10 +348,18 @@ func (s *source) land(f *flight, number uint64, set *keySet, maxAge time.Duratio
 	}
 }
 
+// withValues is a context with the values of another.
+type withValues struct {
+	context.Context
+	values context.Context
+}
+
+func (c withValues) Value(key any) any { return c.values.Value(key) }
+
 func (s *source) refreshNow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.flight == nil && s.ctx.Err() == nil {
-		s.fly(nil)
+		s.fly(s.ctx, nil)
 	}
 }

@@ -337,10 +337,10 @@ func TestCallHelp(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{nil, []string{"Usage: oasgate call <operation>", "  listMessages ", "GET /api/messages\n", "token with read:messages, or token with read:messages:all", "public"}},
+		{nil, []string{"Usage: oasgate call <operation>", "  listMessages ", "GET /api/messages\n", "token with read:messages, or read:messages:all", "public"}},
 		{[]string{"--help"}, []string{"Usage: oasgate call <operation>", "  getPublic "}},
 		{[]string{"--url", "http://localhost:1"}, []string{"Usage: oasgate call <operation>", "  getPublic "}},
-		{[]string{"--json"}, []string{`"operation": "getPublic",`, `"access": "token with read:messages, or token with read:messages:all"`}},
+		{[]string{"--json"}, []string{`"operation": "getPublic",`, `"access": "token with read:messages, or read:messages:all"`}},
 		{[]string{"listMessages", "--help"}, []string{"GET /api/messages: Lists messages", "Access: token with read:messages", "--limit <integer>", "--cursor <string>", "--dpop", "[OASGATE_ISSUER]", "-i, --include"}},
 		{[]string{"replaceMessage", "-h"}, []string{"--id <string>", "(path, required)", "--if-match <string>", "--body"}},
 	} {

@@ -777,7 +777,7 @@ func TestEnvExample(t *testing.T) {
 		return i > 0 && strings.HasPrefix(lines[i-1], "# ")
 	}
 	keys := []string{"AUTH0_DOMAIN", "AUTH0_AUDIENCE"}
-	flag := regexp.MustCompile(`(?m)^ +--[a-z-]+=("(.*?)"|STRING) .*\[(\w+)\]$`)
+	flag := regexp.MustCompile(`(?m)^ +--[a-z-]+=("(.*?)"|STRING) .*\[(\w+)(?:, or \w+_FILE)?\]$`)
 	for _, found := range flag.FindAllStringSubmatch(help(t), -1) {
 		unset, key := found[2], found[3]
 		keys = append(keys, key)

@@ -295,8 +295,9 @@ func TestInitDryRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	expected := []string{
-		".env.example", ".github/workflows/ci.yml", ".gitignore", ".oapi-codegen.yaml", "README.md", "api_test.go",
-		"gen/api.gen.go", "go.mod", "impl/handlers.go", "impl/routes.go", "main.go", "openapi.yaml", "tools.go",
+		".dockerignore", ".env.example", ".github/workflows/ci.yml", ".gitignore",
+		".oapi-codegen.yaml", "Dockerfile", "README.md", "api_test.go", "compose.yaml",
+		"deploy/kubernetes.yaml", "deploy/orders.service", "gen/api.gen.go", "go.mod", "impl/handlers.go", "impl/routes.go", "main.go", "openapi.yaml", "tools.go",
 	}
 	if !slices.Equal(report.Written, expected) ||
 		!slices.Equal(report.Handlers, []string{"getOrder"}) ||
