@@ -177,7 +177,8 @@ func TestRateLimitMemory(t *testing.T) {
 	for i := range rateKeys + 10 {
 		m.count(fmt.Sprintf("GET\x00/\x00address\x00%d", i), now, until)
 	}
-	if n := m.count("GET\x00/\x00address\x00new", now, until); n != 11 || len(m.counts) > rateKeys+1 {
+	if n := m.count("GET\x00/\x00address\x00new", now, until); n != 11 ||
+		len(m.counts) > rateKeys+1 {
 		t.Errorf("the count of a new caller is %d, and %d are counted: want 11 of %d", n,
 			len(m.counts), rateKeys+1)
 	}

@@ -103,7 +103,8 @@ func TestFewFiles(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)
 	addr := freeAddr(t)
-	command := exec.Command("sh", "-c", `ulimit -n 64 && exec "$0" serve --addr "$1"`, program, addr)
+	command := exec.Command("sh", "-c", `ulimit -n 64 && exec "$0" serve --addr "$1"`, program,
+		addr)
 	command.Dir = t.TempDir()
 	command.Env = environment("OASGATE_ISSUER="+issuer.url, "OASGATE_AUDIENCE="+audience)
 	var log output
@@ -240,7 +241,9 @@ backend servers
 		servers[i] = serve(addr)
 		before := sent.Load() // the balancer notices within 300 ms
 		time.Sleep(time.Second)
-		eventually(t, "requests go on", func() bool { return sent.Load() > before+10 || t.Failed() })
+		eventually(t, "requests go on", func() bool {
+			return sent.Load() > before+10 || t.Failed()
+		})
 	}
 	close(stop)
 	clients.Wait()
