@@ -236,15 +236,24 @@ func mediaType(headers []string) (essence string, params map[string]string, err 
 	return essence, params, nil
 }
 
+// eager is how much memory a body gets before it has arrived.
+const eager = 1 << 20
+
 // readAll reads to the end. A length that is known is within the limit, and net/http sees to it
-// that it is kept.
+// that it is kept. It is a promise all the same: memory for more than eager bytes grows with what
+// arrives.
 func readAll(body io.ReadCloser, length, limit int64) ([]byte, error) {
 	if length < 0 {
 		return io.ReadAll(http.MaxBytesReader(nil, body, limit))
 	}
-	all := make([]byte, length)
-	_, err := io.ReadFull(body, all)
-	return all, err
+	all := make([]byte, min(length, eager))
+	for read := int64(0); ; {
+		n, err := io.ReadFull(body, all[read:])
+		if read += int64(n); err != nil || read == length {
+			return all[:read], err
+		}
+		all = append(all, make([]byte, min(length-read, read))...)
+	}
 }
 
 func tooLarge(limit int64) error {

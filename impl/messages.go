@@ -249,7 +249,7 @@ func problemOf(err error) error {
 }
 
 func keyReused() gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse {
-	detail := "This Idempotency-Key came with another text before. " +
+	detail := "This Idempotency-Key was used for another text before. " +
 		"Choose a new one for a new message."
 	return gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse{
 		Type: string(messages.IdempotencyKeyReused), Title: "The Idempotency-Key is taken",

@@ -298,7 +298,7 @@ func TestIdempotentPost(t *testing.T) {
 		wantRefusal(t,
 			alice.ask(t, "POST", messagesPath, `{"text":"twice"}`, "Idempotency-Key", "k"),
 			http.StatusUnprocessableEntity, "",
-			"This Idempotency-Key came with another text before. Choose a new one for a new "+
+			"This Idempotency-Key was used for another text before. Choose a new one for a new "+
 				"message.")
 		// A request that was refused has not used its key.
 		if got := alice.ask(t, "POST", messagesPath, `{"text":""}`, "Idempotency-Key",

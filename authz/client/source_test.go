@@ -144,12 +144,12 @@ func TestConfigFaults(t *testing.T) {
 		config client.Config
 		want   []string
 	}{
-		{"nothing", client.Config{}, []string{"Issuer and TokenURL are empty", "ClientID is empty", "ClientSecret is empty"}},
-		{"both", full("https://a.example/", func(c *client.Config) { c.TokenURL = "https://a.example/token" }), []string{"both given"}},
+		{"nothing", client.Config{}, []string{"Issuer, TokenURL and API are empty", "ClientID is empty", "ClientSecret is empty"}},
+		{"both", full("https://a.example/", func(c *client.Config) { c.TokenURL = "https://a.example/token" }), []string{"both set"}},
 		{"an issuer without TLS", full("http://a.example/", nil), []string{"issuer is \"http://a.example/\""}},
 		{"a token endpoint without TLS", full("", func(c *client.Config) { c.TokenURL = "http://a.example/token" }), []string{"TokenURL is \"http://a.example/token\""}},
 		{"a password in a URL", full("", func(c *client.Config) { c.TokenURL = "https://u:hunter2@a.example/token" }), []string{"TokenURL is \"https://u:xxxxx@a.example/token\""}},
-		{"scopes in one", full("https://a.example/", func(c *client.Config) { c.Scopes = []string{"a b", "c", ""} }), []string{`scope "a b" is not one scope`, `scope "" is not one scope`}},
+		{"scopes in one", full("https://a.example/", func(c *client.Config) { c.Scopes = []string{"a b", "c", ""} }), []string{`Scopes has "a b"`, `Scopes has ""`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := client.New(t.Context(), test.config)

@@ -130,6 +130,9 @@ func (p *program) call(ctx context.Context, args []string) error {
 	}
 	response, err := caller.Do(request)
 	if err != nil {
+		if failed, ok := errors.AsType[*url.Error](err); ok {
+			err = failed.Err // without the URL, whose query may have a key
+		}
 		return fmt.Errorf("%w: set --url to the address of the API", err)
 	}
 	defer response.Body.Close()

@@ -12,6 +12,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // plan returns the document, and who may call what, as serve and dev have it: with the overlays and
@@ -161,7 +162,10 @@ func (o *callable) present(
 		spec := o.plan.Scheme(requirement.Scheme)
 		secret := c.secret(env, requirement.Scheme, spec)
 		switch {
-		case isToken(spec):
+		case isToken(spec): // package client refuses the same
+		case r.URL.Scheme != "https" && !token.IsLoopback(r.URL.Hostname()):
+			return &configurationError{fmt.Errorf("--url is %q: expected an https URL, http on "+
+				"loopback hosts only, because a credential is sent there", c.url)}
 		case isBasic(spec):
 			user, password, found := strings.Cut(secret, ":")
 			if !found {

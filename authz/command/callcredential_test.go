@@ -98,6 +98,29 @@ func TestCallCredentials(t *testing.T) {
 	}
 }
 
+// TestCallKeepsSecrets: a key goes over https, or stays on the machine, and is in no error.
+func TestCallKeepsSecrets(t *testing.T) {
+	program := things()
+	program.Document = func() (*openapi3.T, error) {
+		return openapi3.NewLoader().LoadFromData([]byte(credentialed))
+	}
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for _, test := range []struct{ args, stderr string }{
+		{"header --key x-key=canary --url http://api.invalid", "expected an https URL"},
+		{"query --key query=canary --url http://api.invalid", "expected an https URL"},
+		{"basic --user u:canary --url http://api.invalid", "expected an https URL"},
+		{"query --key query=canary --url " + gone.URL, "set --url to the address of the API"},
+	} {
+		code, stdout, stderr := run(t, program, "call "+test.args, "")
+		if code == 0 || !strings.Contains(stderr, test.stderr) ||
+			strings.Contains(stdout+stderr, "canary") {
+			t.Errorf("%s: exit code %d, %s%s, expected %q", test.args, code, stdout, stderr,
+				test.stderr)
+		}
+	}
+}
+
 // TestCallOverlay: call sees the document that serve has.
 func TestCallOverlay(t *testing.T) {
 	program := things()

@@ -13,12 +13,12 @@ import (
 	"unicode"
 )
 
-// Bounds of what clients register.
+// Limits of registration.
 const (
 	maxRegistered       = 100
 	maxRegistration     = 16 << 10 // bytes of a request
 	maxRegisteredURIs   = 10
-	maxRegisteredLetter = 80 // of a name
+	maxRegisteredLetter = 80 // bytes of a name
 )
 
 // The error codes of RFC 7591 §3.2.2.
@@ -27,8 +27,8 @@ const (
 	invalidClientMetadata = "invalid_client_metadata"
 )
 
-// registration is the client metadata of RFC 7591 §2 that means something here. Any other is
-// ignored, as §2 has it.
+// registration is the supported client metadata of RFC 7591 §2. Other members are ignored, as §2
+// says.
 type registration struct {
 	RedirectURIs  []string `json:"redirect_uris"`
 	AuthMethod    string   `json:"token_endpoint_auth_method"`
@@ -38,7 +38,7 @@ type registration struct {
 	Scope         string   `json:"scope,omitempty"`
 }
 
-// registered are the clients that registered themselves.
+// registered holds the registered clients.
 type registered struct {
 	mu   sync.Mutex // guards what follows
 	byID map[string]Client
@@ -51,7 +51,7 @@ func (s *registered) get(id string) (Client, bool) {
 	return client, ok
 }
 
-// add keeps a client under an ID of its own, which it returns, if there is room.
+// add stores a client and returns its new ID, or false if there is no room.
 func (s *registered) add(client Client) (id string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +63,7 @@ func (s *registered) add(client Client) (id string, ok bool) {
 	return client.ID, true
 }
 
-// serveRegistration lets a client register itself (RFC 7591 §3).
+// serveRegistration registers a client (RFC 7591 §3).
 func (i *Issuer) serveRegistration(w http.ResponseWriter, r *http.Request) {
 	asked, refused := readRegistration(w, r)
 	if refused != nil {
@@ -80,10 +80,10 @@ func (i *Issuer) serveRegistration(w http.ResponseWriter, r *http.Request) {
 	id, ok := i.registered.add(client)
 	if !ok {
 		(&refusal{http.StatusServiceUnavailable, "temporarily_unavailable",
-			"as many clients as may be have registered themselves: start the issuer anew"}).write(w)
+			"too many clients are registered: restart the issuer"}).write(w)
 		return
 	}
-	// What is not as it was asked for stands in the answer as it is (RFC 7591 §3.2.1).
+	// The response tells what was changed (RFC 7591 §3.2.1).
 	writeJSON(w, http.StatusCreated, struct {
 		ID       string `json:"client_id"`
 		IssuedAt int64  `json:"client_id_issued_at"`
@@ -95,8 +95,8 @@ func (i *Issuer) serveRegistration(w http.ResponseWriter, r *http.Request) {
 	}})
 }
 
-// readRegistration reads a request and refuses what the issuer has no client for. The media type
-// keeps out forms of pages elsewhere, which browsers send unasked (Fetch §3.2.2).
+// readRegistration reads and checks a request. The media type keeps out forms of other origins,
+// which browsers send without a preflight (Fetch §3.2.2).
 func readRegistration(
 	w http.ResponseWriter,
 	r *http.Request,
@@ -116,7 +116,7 @@ func readRegistration(
 	if err != nil || json.Unmarshal(body, &asked) != nil {
 		return asked, refuse(
 			invalidRequest,
-			"the body is not the JSON object of a client's metadata (RFC 7591 §2)",
+			"the body is not a JSON object of client metadata (RFC 7591 §2)",
 		)
 	}
 	name := strings.Map(func(c rune) rune {
@@ -140,12 +140,12 @@ func readRegistration(
 	}):
 		return asked, refuse(
 			invalidRedirectURI,
-			"redirect_uris must be of http on localhost, 127.0.0.1 or [::1]",
+			"redirect_uris must be http on localhost, 127.0.0.1 or [::1]",
 		)
 	case !only(asked.GrantTypes, "authorization_code", aRefreshToken):
 		return asked, refuse(
 			invalidClientMetadata,
-			"grant_types must be of authorization_code and refresh_token",
+			"grant_types must be authorization_code or refresh_token",
 		)
 	case !only(asked.ResponseTypes, "code"):
 		return asked, refuse(invalidClientMetadata, "response_types must be code")

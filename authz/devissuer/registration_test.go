@@ -78,7 +78,7 @@ func TestRegistration(t *testing.T) {
 		issuer,
 		good("client_id", id, "client_secret", "x"),
 		"invalid_client",
-		"client_id is unknown, or",
+		"client_id is unknown or",
 	)
 	refused(
 		t,

@@ -38,8 +38,9 @@ func TestSilentConnections(t *testing.T) {
 	if response.StatusCode != http.StatusOK {
 		t.Errorf("status %d", response.StatusCode)
 	}
-	if n := strings.Count(r.log.String(), "no further connections"); n != 1 {
-		t.Errorf("the log says %d times that the limit is reached, want once:\n%s", n, r.log)
+	// It may be reached again after it was not.
+	if n := strings.Count(r.log.String(), "no further connections"); n == 0 || n > 3 {
+		t.Errorf("the log says %d times that the limit is reached, want 1 to 3:\n%s", n, r.log)
 	}
 	for _, conn := range silent {
 		conn.Close()

@@ -121,8 +121,11 @@ func (x *exchange) limitResponse() {
 	}
 	conn := lazy(x.deadline.Value(connKey{}))
 	switch {
-	case conn == nil:
-		return // not a connection of [Server.Serve]: the time limits stay
+	case conn == nil: // not a TCP connection of [Server.Serve]: the time limits stay
+		if streams {
+			x.endWithToken()
+		}
+		return
 	case x.multiplexed:
 		x.pace = &pace{}
 	default:
@@ -158,6 +161,18 @@ func (x *exchange) beginStream(conn *lazyconn.Conn) {
 		}
 	})
 	x.stream = &stream{end: end, done: drained}
+}
+
+// endWithToken ends a stream with its token, if that is earlier than its time limit.
+func (x *exchange) endWithToken() {
+	end := x.streamEnd()
+	if limit, limited := x.deadline.Deadline(); end.IsZero() || limited && !end.Before(limit) {
+		return
+	}
+	x.deadline.Reset(end)
+	x.last = x.limits.afterGrace(end)
+	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(x.last)
+	x.stream = &stream{end: end, done: func() bool { return true }}
 }
 
 // pace measures the progress of a response whose connection has others, too (HTTP/2), as

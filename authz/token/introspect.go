@@ -115,20 +115,31 @@ type introspector struct {
 	ctx     context.Context // the server's
 	count   *introspectionCounts
 
-	flights singleflight.Group
-	// Questions under way, about tokens that are known and others.
-	known, strange chan struct{}
+	flights        singleflight.Group
+	known, strange lane // for tokens of which something is known, and others
 	strangers      bucket
-
-	mu       sync.Mutex
-	failure  error // of the last question
-	failedAt time.Time
-	probing  bool // a question is under way, since the last one failed
 
 	discovering sync.Mutex
 	endpoint    string // "": not known yet
 	inBody      bool   // the credentials go into the body
 	foundAt     time.Time
+}
+
+// lane holds the questions about tokens of one kind. Those of strangers have their own, because a
+// made-up token can make an issuer fail, or a firewall in front of it: that concerns nobody else.
+type lane struct {
+	places chan struct{} // holds one for each question under way
+
+	mu       sync.Mutex
+	failure  error // of the last question
+	failedAt time.Time
+	probing  bool // a question is under way, since the last one failed
+}
+
+func (l *lane) lastFailure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failure
 }
 
 // answers keeps what issuers said, by the SHA-256 of the token. Answers that a token is active and
@@ -146,10 +157,15 @@ type answered struct {
 	token  *verified // what the answer makes of the token; nil: not known yet
 }
 
-// keep keeps an answer, unless a later one says that the token is not active.
+// keep keeps an answer, unless a later one says that the token is not active. That one may come at
+// the same time: so the look at it is the last step, as its Invalidate is in question.
 func (a answers) keep(name [sha256.Size]byte, answer *answered, now time.Time) {
-	if _, revoked := a.inactive.GetIfPresent(name); !revoked && now.Before(answer.until) {
-		a.active.Set(name, answer)
+	if !now.Before(answer.until) {
+		return
+	}
+	a.active.Set(name, answer)
+	if _, revoked := a.inactive.GetIfPresent(name); revoked {
+		a.active.Invalidate(name)
 	}
 }
 
@@ -180,8 +196,9 @@ func newIntrospector(i *Issuer, env environment) *introspector {
 		issuer: i.URL, config: i.Introspection, answers: env.answers,
 		locator: newLocator(i, env.client, env.log),
 		client:  env.client, now: env.now, log: env.log, ctx: env.ctx,
-		count: new(introspectionCounts),
-		known: make(chan struct{}, mostAsked), strange: make(chan struct{}, mostAsked),
+		count:     new(introspectionCounts),
+		known:     lane{places: make(chan struct{}, mostAsked)},
+		strange:   lane{places: make(chan struct{}, mostAsked)},
 		strangers: bucket{rate: strangerRate, burst: strangerBurst},
 	}
 	return q
@@ -327,7 +344,7 @@ func (q *introspector) ask(
 		return q.question(q.ctx, name, token, stranger)
 	})
 	var impatient <-chan time.Time
-	if failure := q.lastFailure(); failure != nil {
+	if failure := q.lane(stranger).lastFailure(); failure != nil {
 		timer := time.NewTimer(patience)
 		defer timer.Stop()
 		impatient = timer.C
@@ -363,12 +380,15 @@ func (q *introspector) unavailable(err error) error {
 var (
 	errBusy = errors.New("too many questions at one time")
 	errSlow = errors.New("the last question failed, and no answer has come yet")
+	// errAbandoned: the client hung up, or the server stops. It says nothing of the issuer.
+	errAbandoned = errors.New("nobody waits for the answer any more")
 )
 
-func (q *introspector) lastFailure() error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.failure
+func (q *introspector) lane(stranger bool) *lane {
+	if stranger {
+		return &q.strange
+	}
+	return &q.known
 }
 
 // question asks the issuer, within the limits of time, number and rate.
@@ -382,8 +402,8 @@ func (q *introspector) question(
 	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	a, err := q.post(bounded, token)
-	if ctx.Err() != nil { // the client hung up, or the server stops: no fault of the issuer
-		end(q.lastFailure())
+	if ctx.Err() != nil {
+		end(errAbandoned)
 		return nil, q.unavailable(ctx.Err())
 	}
 	end(err)
@@ -405,21 +425,18 @@ func (q *introspector) question(
 // begin waits for a place among the questions under way. After a failure one question is asked at a
 // time, and none for a moment, so that an issuer that hangs does not hold every request.
 func (q *introspector) begin(ctx context.Context, stranger bool) (end func(error), err error) {
-	places := q.known
-	if stranger {
-		places = q.strange
-	}
-	q.mu.Lock()
-	failure := q.failure
-	if failure != nil && (q.probing || q.now().Sub(q.failedAt) < retryGap) {
-		q.mu.Unlock()
+	l := q.lane(stranger)
+	l.mu.Lock()
+	failure := l.failure
+	if failure != nil && (l.probing || q.now().Sub(l.failedAt) < retryGap) {
+		l.mu.Unlock()
 		return nil, failure
 	}
 	probe := failure != nil
-	q.probing = probe
-	q.mu.Unlock()
+	l.probing = probe
+	l.mu.Unlock()
 	if probe {
-		return func(err error) { q.end(err) }, nil
+		return func(err error) { q.end(l, err) }, nil
 	}
 	if stranger && !q.strangers.take(q.now()) {
 		q.count.limited.Add(1)
@@ -428,8 +445,8 @@ func (q *introspector) begin(ctx context.Context, stranger bool) (end func(error
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
-	case places <- struct{}{}:
-		return func(err error) { <-places; q.end(err) }, nil
+	case l.places <- struct{}{}:
+		return func(err error) { <-l.places; q.end(l, err) }, nil
 	case <-timer.C:
 		q.count.limited.Add(1)
 		return nil, errBusy
@@ -439,15 +456,16 @@ func (q *introspector) begin(ctx context.Context, stranger bool) (end func(error
 }
 
 // end records how a question ended, and logs changes only.
-func (q *introspector) end(err error) {
-	q.mu.Lock()
-	before := q.failure
-	q.failure, q.probing = err, false
-	if err != nil {
-		q.failedAt = q.now()
+func (q *introspector) end(l *lane, err error) {
+	l.mu.Lock()
+	before := l.failure
+	l.probing = false
+	if err != errAbandoned {
+		l.failure, l.failedAt = err, q.now()
 	}
-	q.mu.Unlock()
+	l.mu.Unlock()
 	switch {
+	case err == errAbandoned:
 	case err != nil && (before == nil || before.Error() != err.Error()):
 		q.log.Warn("introspection failed", "issuer", q.issuer, "error", err)
 	case err == nil && before != nil:

@@ -23,8 +23,8 @@ const (
 	// failure of Resolve answers for the calls after it.
 	unresolvedAge, failedAge = 30 * time.Second, time.Second
 	// mostResolved and mostUnresolved bound what is remembered, mostResolving the calls at one
-	// time.
-	mostResolved, mostUnresolved, mostResolving = 1000, 1 << 14, 8
+	// time, for issuers that are known and for others.
+	mostResolved, mostUnresolved, mostResolving = 1000, 1 << 14, 4
 	// mostIssuerBytes bounds the iss that Resolve is asked about.
 	mostIssuerBytes = 512
 )
@@ -37,8 +37,10 @@ type resolver struct {
 	known   *otter.Cache[string, *resolved]
 	unknown *otter.Cache[string, unresolved]
 	flights singleflight.Group
-	calls   chan struct{} // holds one for each call under way
-	rate    bucket
+	// calls and strange hold one for each call under way, for issuers that are known and others:
+	// made-up names must not keep an issuer that is gone from being forgotten.
+	calls, strange chan struct{}
+	rate           bucket
 }
 
 // resolved is an issuer that Resolve has returned.
@@ -61,7 +63,8 @@ func newResolver(config Config, env environment) (*resolver, error) {
 		return nil, nil
 	}
 	r := &resolver{
-		resolve: config.Resolve, env: env, calls: make(chan struct{}, mostResolving),
+		resolve: config.Resolve, env: env,
+		calls: make(chan struct{}, mostResolving), strange: make(chan struct{}, mostResolving),
 		rate: bucket{rate: strangerRate, burst: strangerBurst},
 	}
 	var err, alsoErr error
@@ -103,29 +106,21 @@ func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 
 // call calls Resolve, on the server's context.
 func (r *resolver) call(iss string, known *resolved) (*issuer, error) {
-	if known == nil && !r.rate.take(r.env.now()) {
-		return nil, r.unavailable(iss, errBusy)
+	places := r.calls
+	if known == nil {
+		if places = r.strange; !r.rate.take(r.env.now()) {
+			return nil, r.unavailable(iss, errBusy)
+		}
 	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case r.calls <- struct{}{}:
-		defer func() { <-r.calls }()
-	case <-timer.C:
-		return nil, r.unavailable(iss, errBusy)
-	}
-	ctx, cancel := context.WithTimeout(r.env.ctx, fetchTimeout)
-	defer cancel()
-	given, err := r.resolve(ctx, iss)
-	if err == nil && given != nil && given.URL != iss {
-		err = fmt.Errorf("Config.Resolve returned an issuer with the URL %s", quote(given.URL))
-	}
+	given, err := r.ask(iss, places)
 	now := r.env.now()
 	switch {
 	case err != nil && known != nil && now.Sub(known.confirmed) < resolvedStale:
 		known.until.Store(now.Add(failedAge).UnixNano())
 		r.env.log.Warn("the issuer could not be resolved again", "issuer", iss, "error", err)
 		return known.issuer, nil
+	case err == errBusy:
+		return nil, r.unavailable(iss, err)
 	case err != nil:
 		r.unknown.Set(iss, unresolved{now, err})
 		return nil, r.unavailable(iss, err)
@@ -148,6 +143,25 @@ func (r *resolver) call(iss string, known *resolved) (*issuer, error) {
 	built.until.Store(now.Add(resolvedAge).UnixNano())
 	r.known.Set(iss, built)
 	return built.issuer, nil
+}
+
+// ask calls Resolve once there is a place for the call.
+func (r *resolver) ask(iss string, places chan struct{}) (*Issuer, error) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case places <- struct{}{}:
+		defer func() { <-places }()
+	case <-timer.C:
+		return nil, errBusy
+	}
+	ctx, cancel := context.WithTimeout(r.env.ctx, fetchTimeout)
+	defer cancel()
+	given, err := r.resolve(ctx, iss)
+	if err == nil && given != nil && given.URL != iss {
+		err = fmt.Errorf("Config.Resolve returned an issuer with the URL %s", quote(given.URL))
+	}
+	return given, err
 }
 
 func (r *resolver) build(given Issuer) (*resolved, error) {

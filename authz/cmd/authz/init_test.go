@@ -165,6 +165,10 @@ func TestInitWritesWhatWorks(t *testing.T) {
 				if code, stdout, stderr := initIn(t, files, args); code != 0 {
 					t.Fatalf("init: %s%s", stdout, stderr)
 				}
+				ignored := strings.Contains(read(t, "made/api_test.go"), "IgnoreResponses")
+				if ignored != (name == "own") {
+					t.Errorf("the answers of handlers are ignored: %v", ignored)
+				}
 				if name != "own" && name != "keyed" {
 					writeTest(t, "made/allowed_test.go", allowedIs501)
 				}

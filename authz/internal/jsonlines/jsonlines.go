@@ -112,8 +112,8 @@ func Options(level slog.Leveler) *slog.HandlerOptions {
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
 
-// WriteLine writes a line whatever its level is. An attribute that is neither a string nor a number
-// is written as a string. The keys must not need escaping.
+// WriteLine writes a line of any level. Attributes that are neither strings nor numbers are written
+// as strings. The keys must not need escaping.
 func (h *Handler) WriteLine(at time.Time, level slog.Level, message string, attrs []slog.Attr) {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)

@@ -692,7 +692,7 @@ func TestIssuerIsDown(t *testing.T) {
 		t.Errorf("the policy is %s: want one that names no endpoint", got)
 	}
 	if !strings.Contains(page.Body.String(), "It could not fetch the endpoints of "+issuerURL) {
-		t.Error("the page does not say that the issuer's endpoints could not be had")
+		t.Error("the page does not say that the issuer's endpoints could not be fetched")
 	}
 	if n := len(s.settings(t, "/docs/").Schemes); n != 0 {
 		t.Errorf("there are %d schemes to get a token by", n)
