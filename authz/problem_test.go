@@ -31,7 +31,8 @@ func TestEveryKindIsExplained(t *testing.T) {
 		t.Fatal(err)
 	}
 	sections := map[authz.Kind]int{}
-	for _, m := range regexp.MustCompile(`(?m)^## (\S+)\n\nStatus (\d{3})[.,] `).FindAllStringSubmatch(
+	for _, m := range regexp.MustCompile(
+		`(?m)^## (\S+)\n\nStatus (\d{3})[.,] `).FindAllStringSubmatch(
 		string(text), -1) {
 		sections[authz.Kind(m[1])], _ = strconv.Atoi(m[2])
 	}

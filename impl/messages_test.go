@@ -620,7 +620,7 @@ func TestMessageExamples(t *testing.T) {
 }
 
 // Should the document ever let somebody in without a token, nobody's messages are theirs.
-func TestNobodyAsks(t *testing.T) {
+func TestWithoutPrincipal(t *testing.T) {
 	h := Handlers{Messages: failing{}} // which would panic
 	tag := "*"
 	for name, call := range map[string]func() (any, error){
@@ -637,7 +637,7 @@ func TestNobodyAsks(t *testing.T) {
 		},
 	} {
 		if answer, err := call(); answer != nil || err == nil {
-			t.Errorf("%s: nobody is answered with %v, %v", name, answer, err)
+			t.Errorf("%s without a principal: %v, %v", name, answer, err)
 		}
 	}
 }

@@ -149,10 +149,10 @@ func TestStore(t *testing.T) {
 		}
 		if _, err := s.Replace(ctx, alice, hers.ID, "late", version(1)); !errors.Is(err,
 			errChanged) {
-			t.Errorf("a version that is no more is replaced: %v", err)
+			t.Errorf("an old version was replaced: %v", err)
 		}
 		if err := s.Delete(ctx, alice, hers.ID, version(1)); !errors.Is(err, errChanged) {
-			t.Errorf("a version that is no more is deleted: %v", err)
+			t.Errorf("an old version was deleted: %v", err)
 		}
 		if err := s.Delete(ctx, alice, hers.ID, version(2)); err != nil {
 			t.Error(err)
@@ -569,7 +569,7 @@ func TestFileIsCreated(t *testing.T) {
 			t.Errorf("the file is not at its path: %v", err)
 		}
 		if info, err := os.Stat(filepath.Dir(path)); err != nil || info.Mode().Perm() != 0o700 {
-			t.Errorf("its directory is %v, %v: want it for its owner alone", info.Mode(), err)
+			t.Errorf("its directory is %v, %v: want access for the owner only", info.Mode(), err)
 		}
 	}
 	t.Chdir(t.TempDir())
@@ -805,7 +805,7 @@ func (l *line) restore() {
 }
 
 // Wherever a database's URL goes, its password does not.
-func TestPasswordIsNotTold(t *testing.T) {
+func TestPasswordIsHidden(t *testing.T) {
 	port := func() string { // where nobody listens
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -846,7 +846,7 @@ func TestPasswordIsNotTold(t *testing.T) {
 			t.Errorf("%s is opened", raw)
 		}
 		if text := fmt.Sprint(fault, err, &log); strings.Contains(text, "hunter2") {
-			t.Errorf("the password of %s is told: %s", raw, text)
+			t.Errorf("the password of %s is visible: %s", raw, text)
 		}
 	}
 }

@@ -143,7 +143,7 @@ func TestDiscoverAPIRefuses(t *testing.T) {
 	defer elsewhere.Close()
 	for _, test := range []struct{ name, challenge, metadata, want string }{
 		{"metadata elsewhere", `Bearer resource_metadata="` + elsewhere.URL + `/m"`, "", "metadata of another origin"},
-		{"metadata that is no URL", `Bearer resource_metadata="::"`, "", "metadata of another origin"},
+		{"metadata that is not a URL", `Bearer resource_metadata="::"`, "", "metadata of another origin"},
 		{"another resource", `Bearer resource_metadata="%s/m"`, `{"resource":"https://other.example","authorization_servers":["https://issuer.example"]}`, `resource is "https://other.example"`},
 		{"a neighbour", `Bearer resource_metadata="%s/m"`, `{"resource":"%s/v2","authorization_servers":["https://issuer.example"]}`, "expected a prefix of"},
 		{"a name that begins alike", `Bearer resource_metadata="%s/m"`, `{"resource":"%s/ap","authorization_servers":["https://issuer.example"]}`, "expected a prefix of"},

@@ -46,14 +46,14 @@ func (i *Issuer) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		back.refuse(w, refuse(invalidRequest, "a parameter is repeated: send each once"))
 		return
 	}
-	asked, refused := i.readRequest(client, params)
+	g, refused := i.readRequest(client, params)
 	if refused != nil {
 		back.refuse(w, refused)
 		return
 	}
 	person, cancelled := params["person"], params["cancel"] != ""
 	if person == "" && !cancelled {
-		i.showSignIn(w, asked, params, back)
+		i.showSignIn(w, g, params, back)
 		return
 	}
 	// The endpoint uses no cookies, but another page's form must not sign anybody in either.
@@ -71,9 +71,9 @@ func (i *Issuer) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		i.showRefusal(w, refuse(invalidRequest, "person is unknown"))
 		return
 	}
-	asked.person, asked.signedIn = person, i.cfg.Now()
-	asked.scopes = i.cfg.People[n].filterScopes(asked.scopes)
-	back.answer(w, url.Values{"code": {i.grants.add(asked)}})
+	g.person, g.signedIn = person, i.cfg.Now()
+	g.scopes = i.cfg.People[n].filterScopes(g.scopes)
+	back.answer(w, url.Values{"code": {i.grants.add(g)}})
 }
 
 // readAuthorization reads the parameters from the query or the posted form (OpenID Connect Core 1.0

@@ -92,7 +92,7 @@ func browse(t testing.TB, issuer http.Handler, at string) page {
 	p := page{issuer: issuer, body: w.Body.String(), hidden: url.Values{}}
 	action := regexp.MustCompile(`<form method="post" action="([^"]*)">`).FindStringSubmatch(p.body)
 	if action == nil {
-		t.Fatalf("there is no form that posts in %s", p.body)
+		t.Fatalf("no form with method post in %s", p.body)
 	}
 	var err error
 	if p.at, err = r.URL.Parse(html.UnescapeString(action[1])); err != nil {
@@ -111,7 +111,7 @@ func (p page) choose(t testing.TB, name, value string,
 	t.Helper()
 	if button := `<button name="` + name + `" value="` + html.EscapeString(value) +
 		`">`; !strings.Contains(p.body, button) {
-		t.Fatalf("there is no %s in %s", button, p.body)
+		t.Fatalf("no %s in %s", button, p.body)
 	}
 	form := url.Values{name: {value}}
 	for name, values := range p.hidden {
@@ -164,7 +164,7 @@ func wantPage(t testing.TB, w *httptest.ResponseRecorder) {
 	t.Helper()
 	style := regexp.MustCompile(`(?s)<style>(.*)</style>`).FindStringSubmatch(w.Body.String())
 	if style == nil {
-		t.Fatalf("there is no style in %s", w.Body)
+		t.Fatalf("no style in %s", w.Body)
 	}
 	sum := sha256.Sum256([]byte(style[1]))
 	policy := strings.Split(w.Header().Get("Content-Security-Policy"), "; ")
@@ -199,11 +199,11 @@ func TestSignInPage(t *testing.T) {
 	p := browse(t, issuer, authorizeURL(asking("state", nasty, "nonce", nasty, "scope",
 		"openid read:messages write:messages", "unknown", nasty)))
 	for _, says := range []string{
-		"<code>app</code> asks for <code>openid</code>, <code>read:messages</code>, <code>write:messages</code> at <code>" + audience + "</code>",
-		"goes to <code>" + callback + "</code>",
-		"alice gives it <code>openid</code>, <code>read:messages</code>, <code>write:messages</code></p>",
-		`bob gives it <code>openid</code>, <code>read:messages</code> <span class="not">but may not have <code>write:messages</code></span></p>`,
-		`&lt;i&gt;mallory&lt;/i&gt; gives it <code>openid</code> <span class="not">but may not have <code>read:messages</code>, <code>write:messages</code></span></p>`,
+		"<code>app</code> requests <code>openid</code>, <code>read:messages</code>, <code>write:messages</code> at <code>" + audience + "</code>",
+		"is sent to <code>" + callback + "</code>",
+		"alice grants <code>openid</code>, <code>read:messages</code>, <code>write:messages</code></p>",
+		`bob grants <code>openid</code>, <code>read:messages</code> <span class="not">but may not grant <code>write:messages</code></span></p>`,
+		`&lt;i&gt;mallory&lt;/i&gt; grants <code>openid</code> <span class="not">but may not grant <code>read:messages</code>, <code>write:messages</code></span></p>`,
 	} {
 		if !strings.Contains(p.body, says) {
 			t.Errorf("the page does not say %s: it says %s", says, p.body)
@@ -225,7 +225,7 @@ func TestSignInPage(t *testing.T) {
 
 	// Without a scope, all that the client may have (RFC 6749 §3.3).
 	if p := browse(t, issuer, authorizeURL(asking())); !strings.Contains(p.body,
-		"asks for <code>read:messages</code>, <code>write:messages</code> at") {
+		"requests <code>read:messages</code>, <code>write:messages</code> at") {
 		t.Errorf("without scope the page says %s", p.body)
 	}
 	// Browsers hold the redirect after the form to form-action.
@@ -422,7 +422,7 @@ func TestAuthorizeRefusesOddRequests(t *testing.T) {
 
 // Without people there is no authorization endpoint, and discovery knows of none; its path is the
 // API's.
-func TestNobodyToSignIn(t *testing.T) {
+func TestWithoutPeople(t *testing.T) {
 	issuer := newIssuer(t)
 	if w := get(issuer, "authorize?"+asking().Encode()); w.Code != http.StatusNotFound ||
 		issuer.Serves("/authorize") {
@@ -488,7 +488,7 @@ func TestNewCopiesPeopleAndRedirectURIs(t *testing.T) {
 	}
 	cfg.Clients[3].RedirectURIs[0], cfg.People[0].Scopes[0], cfg.People[1].Name = "https://attacker.example/", "admin", "carol"
 	if p := browse(t, issuer, authorizeURL(asking("scope", "read:messages"))); !strings.Contains(
-		p.body, "alice gives it <code>read:messages</code></p>") ||
+		p.body, "alice grants <code>read:messages</code></p>") ||
 		!strings.Contains(p.body, "Continue as bob") {
 		t.Errorf("a change of the caller's Config reached the issuer: %s", p.body)
 	}

@@ -308,7 +308,7 @@ func TestPublicClientsAndClientCredentials(t *testing.T) {
 	refused(t, issuer, good("scope", "read:messages offline_access"), "invalid_scope",
 		"scope is unknown")
 	if got := granted(t, issuer, good()); got.RefreshToken != "" || got.IDToken != "" {
-		t.Errorf("client credentials gave %+v: want an access token alone (RFC 6749 §4.4.3)", got)
+		t.Errorf("client credentials gave %+v: want only an access token (RFC 6749 §4.4.3)", got)
 	}
 	const back = "http://127.0.0.1:7/callback"
 	code := aCode(t, issuer, "client_id", "web", "redirect_uri", back)
@@ -408,7 +408,7 @@ func TestRefreshTokenUsedAgain(t *testing.T) {
 
 // Of many who come with the same code, or the same refresh token, at the same time, one gets
 // something.
-func TestOneOfManyIsServed(t *testing.T) {
+func TestConcurrentRedemption(t *testing.T) {
 	issuer := signsIn(t, nil)
 	code := aCode(t, issuer, "scope", "offline_access")
 	for _, form := range []url.Values{exchanging(code),
@@ -432,7 +432,7 @@ func TestOneOfManyIsServed(t *testing.T) {
 
 // Memory is bounded: where there is no room, the oldest sign-in goes, and what has expired goes
 // first.
-func TestTheOldestSignInGoes(t *testing.T) {
+func TestOldestGrantEnds(t *testing.T) {
 	clock := now
 	issuer := signsIn(t, &clock)
 	signIn := func() string {

@@ -330,7 +330,7 @@ func wantRefusalShape(t *testing.T, w *httptest.ResponseRecorder) {
 	}
 	if names := slices.Sorted(maps.Keys(answer)); !slices.Equal(names,
 		[]string{"error", "error_description"}) {
-		t.Errorf("members are %q, want error and error_description alone", names)
+		t.Errorf("members are %q, want only error and error_description", names)
 	}
 	description, _ := answer["error_description"].(string)
 	for _, c := range description {
@@ -820,8 +820,7 @@ func TestFail(t *testing.T) {
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("Fail with an unknown Endpoint did not panic: a test with a typo would pass " +
-				"in vain")
+			t.Error("Fail with an unknown Endpoint did not panic")
 		}
 	}()
 	issuer.Fail(devissuer.Fault{Endpoint: "keys"})

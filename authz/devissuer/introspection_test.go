@@ -169,7 +169,7 @@ func TestRevocation(t *testing.T) {
 
 	wantOK(revoke("unknown", "app"))
 	if w := revoke("unknown", "stranger"); w.Code != 400 {
-		t.Errorf("a stranger's revocation is answered %d %s: want 400", w.Code, w.Body)
+		t.Errorf("revocation by another client: %d %s, want 400", w.Code, w.Body)
 	}
 
 	ofClient := granted(t, issuer, good()).AccessToken

@@ -65,16 +65,17 @@ func (s *registered) add(client Client) (id string, ok bool) {
 
 // serveRegistration registers a client (RFC 7591 §3).
 func (i *Issuer) serveRegistration(w http.ResponseWriter, r *http.Request) {
-	asked, refused := readRegistration(w, r)
+	metadata, refused := readRegistration(w, r)
 	if refused != nil {
 		refused.write(w)
 		return
 	}
 	template, _ := i.client(i.cfg.Registration)
-	client := Client{RedirectURIs: asked.RedirectURIs, Scopes: template.Scopes, name: asked.Name}
-	if asked.Scope != "" {
+	client := Client{RedirectURIs: metadata.RedirectURIs, Scopes: template.Scopes,
+		name: metadata.Name}
+	if metadata.Scope != "" {
 		client.Scopes = slices.DeleteFunc(slices.Clone(template.Scopes), func(scope string) bool {
-			return !slices.Contains(strings.Split(asked.Scope, " "), scope)
+			return !slices.Contains(strings.Split(metadata.Scope, " "), scope)
 		})
 	}
 	id, ok := i.registered.add(client)
@@ -90,7 +91,7 @@ func (i *Issuer) serveRegistration(w http.ResponseWriter, r *http.Request) {
 		registration
 	}{id, i.cfg.Now().Unix(), registration{
 		RedirectURIs: client.RedirectURIs, AuthMethod: "none", ResponseTypes: []string{"code"},
-		GrantTypes: []string{"authorization_code", aRefreshToken}, Name: asked.Name,
+		GrantTypes: []string{"authorization_code", aRefreshToken}, Name: metadata.Name,
 		Scope: strings.Join(slices.Concat(client.Scopes, openIDScopes()), " "),
 	}})
 }
@@ -100,21 +101,21 @@ func (i *Issuer) serveRegistration(w http.ResponseWriter, r *http.Request) {
 func readRegistration(
 	w http.ResponseWriter,
 	r *http.Request,
-) (asked registration, refused *refusal) {
+) (metadata registration, refused *refusal) {
 	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if media != "application/json" {
-		return asked, refuse(invalidRequest, "Content-Type must be application/json")
+		return metadata, refuse(invalidRequest, "Content-Type must be application/json")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRegistration))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return asked, &refusal{
+		return metadata, &refusal{
 			http.StatusRequestEntityTooLarge,
 			invalidRequest,
 			"the body is larger than 16 KiB",
 		}
 	}
-	if err != nil || json.Unmarshal(body, &asked) != nil {
-		return asked, refuse(
+	if err != nil || json.Unmarshal(body, &metadata) != nil {
+		return metadata, refuse(
 			invalidRequest,
 			"the body is not a JSON object of client metadata (RFC 7591 §2)",
 		)
@@ -124,8 +125,8 @@ func readRegistration(
 			return -1
 		}
 		return c
-	}, asked.Name)
-	asked.Name = string([]rune(name)[:min(len([]rune(name)), maxRegisteredLetter)])
+	}, metadata.Name)
+	metadata.Name = string([]rune(name)[:min(len([]rune(name)), maxRegisteredLetter)])
 	only := func(given []string, known ...string) bool {
 		return !slices.ContainsFunc(
 			given,
@@ -133,22 +134,22 @@ func readRegistration(
 		)
 	}
 	switch {
-	case len(asked.RedirectURIs) == 0 || len(asked.RedirectURIs) > maxRegisteredURIs:
-		return asked, refuse(invalidRedirectURI, "redirect_uris must be one to ten URIs")
-	case slices.ContainsFunc(asked.RedirectURIs, func(uri string) bool {
+	case len(metadata.RedirectURIs) == 0 || len(metadata.RedirectURIs) > maxRegisteredURIs:
+		return metadata, refuse(invalidRedirectURI, "redirect_uris must be one to ten URIs")
+	case slices.ContainsFunc(metadata.RedirectURIs, func(uri string) bool {
 		return withoutPort(uri) == "" || redirectFault(uri) != nil
 	}):
-		return asked, refuse(
+		return metadata, refuse(
 			invalidRedirectURI,
 			"redirect_uris must be http on localhost, 127.0.0.1 or [::1]",
 		)
-	case !only(asked.GrantTypes, "authorization_code", aRefreshToken):
-		return asked, refuse(
+	case !only(metadata.GrantTypes, "authorization_code", aRefreshToken):
+		return metadata, refuse(
 			invalidClientMetadata,
 			"grant_types must be authorization_code or refresh_token",
 		)
-	case !only(asked.ResponseTypes, "code"):
-		return asked, refuse(invalidClientMetadata, "response_types must be code")
+	case !only(metadata.ResponseTypes, "code"):
+		return metadata, refuse(invalidClientMetadata, "response_types must be code")
 	}
-	return asked, nil
+	return metadata, nil
 }

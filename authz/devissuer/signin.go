@@ -44,16 +44,16 @@ var pages = template.Must(template.New("").Parse(`
 {{- define "scopes"}}{{range $n, $scope := .}}{{if $n}}, {{end}}<code>{{$scope}}</code>{{else}}no scopes{{end}}{{end}}
 
 {{- define "signin"}}{{template "head" "Sign in"}}
-<p><code>{{.Client}}</code>{{with .Name}}, which registered itself as “{{.}}”,{{end}} asks for {{template "scopes" .Scopes}} at <code>{{.Audience}}</code>. Your answer goes to <code>{{.RedirectURI}}</code>.</p>
+<p><code>{{.Client}}</code>{{with .Name}}, registered as “{{.}}”,{{end}} requests {{template "scopes" .Scopes}} at <code>{{.Audience}}</code>. The response is sent to <code>{{.RedirectURI}}</code>.</p>
 <form method="post" action="{{.Action}}">
 {{range $name, $value := .Params}}<input type="hidden" name="{{$name}}" value="{{$value}}">
 {{end}}{{range .People}}<button name="person" value="{{.Name}}">Continue as {{.Name}}</button>
-<p class="who">{{.Name}} gives it {{template "scopes" .Gives}}{{if .Lacks}} <span class="not">but may not have {{template "scopes" .Lacks}}</span>{{end}}</p>
+<p class="who">{{.Name}} grants {{template "scopes" .Granted}}{{if .Denied}} <span class="not">but may not grant {{template "scopes" .Denied}}</span>{{end}}</p>
 {{end}}<button name="cancel" value="yes">Cancel</button>
 </form>
 {{template "note"}}{{end}}
 
-{{- define "refusal"}}{{template "head" "The app's request cannot be answered"}}
+{{- define "refusal"}}{{template "head" "The app's request is invalid"}}
 <p><code>{{.Code}}</code>: {{.Description}}</p>
 <p>The error is shown here and not sent to the app, because the request does not identify the app reliably.</p>
 {{template "note"}}{{end}}
@@ -61,24 +61,24 @@ var pages = template.Must(template.New("").Parse(`
 
 // showSignIn shows the client, its scopes and the people who can sign in. The form posts the whole
 // request again, and it is checked again, so that the server needs no session.
-func (i *Issuer) showSignIn(w http.ResponseWriter, asked grant, params map[string]string,
+func (i *Issuer) showSignIn(w http.ResponseWriter, g grant, params map[string]string,
 	back redirection) {
 	type choice struct {
-		Name         string
-		Gives, Lacks []string
+		Name            string
+		Granted, Denied []string
 	}
 	var people []choice
 	for _, person := range i.cfg.People {
-		gives := person.filterScopes(asked.scopes)
-		lacks := slices.DeleteFunc(slices.Clone(asked.scopes), func(scope string) bool {
-			return slices.Contains(gives, scope)
+		granted := person.filterScopes(g.scopes)
+		denied := slices.DeleteFunc(slices.Clone(g.scopes), func(scope string) bool {
+			return slices.Contains(granted, scope)
 		})
-		people = append(people, choice{person.Name, gives, lacks})
+		people = append(people, choice{person.Name, granted, denied})
 	}
 	showPage(w, http.StatusOK, "signin", "'self' "+back.formAction(), map[string]any{
-		"Client": asked.client, "Name": asked.clientName, "Scopes": asked.scopes,
-		"Audience":    asked.audience,
-		"RedirectURI": asked.redirectURI,
+		"Client": g.client, "Name": g.clientName, "Scopes": g.scopes,
+		"Audience":    g.audience,
+		"RedirectURI": g.redirectURI,
 		"Action":      i.path + authorizePath, "Params": params, "People": people,
 	})
 }

@@ -406,7 +406,11 @@ func (q *introspector) question(
 		end(errAbandoned)
 		return nil, q.unavailable(ctx.Err())
 	}
-	end(err)
+	if _, ofToken := errors.AsType[*unreadableError](err); ofToken {
+		end(nil) // or its holder could make an outage of it
+	} else {
+		end(err)
+	}
 	switch {
 	case err != nil:
 		q.count.failed.Add(1)
@@ -579,9 +583,17 @@ func (q *introspector) read(body []byte) (*answered, error) {
 	c, err := parseClaims(body)
 	if err != nil {
 		refused, _ := errors.AsType[*Error](err)
-		return nil, fmt.Errorf("the answer is not of RFC 7662 §2.2: %s", refused.Detail)
+		return nil, &unreadableError{refused.Detail}
 	}
 	return &answered{by: q, claims: c, until: q.now().Add(q.config.MaxAge)}, nil
+}
+
+// unreadableError is the answer about an active token whose claims cannot be read. Other tokens may
+// have better ones.
+type unreadableError struct{ detail string }
+
+func (e *unreadableError) Error() string {
+	return "the answer is not of RFC 7662 §2.2: " + e.detail
 }
 
 // bucket bounds a rate.

@@ -659,36 +659,8 @@ func TestRevocation(t *testing.T) {
 	accepted(t, v, granted.AccessToken) // where nobody demands to ask
 }
 
-// FuzzIntrospection: whatever an issuer answers, a token that is accepted is active, and for us.
-func FuzzIntrospection(f *testing.F) {
-	s := newScene(f)
-	endpoint := s.introspected(f)
-	f.Add(s.claims("active", "true"))
-	f.Add(s.claims("active", "true", "aud", `["x"]`))
-	f.Add(s.claims("active", "true", "", `"active":false`))
-	f.Add(`{"active":false}`)
-	f.Add(`{"active":true,"cnf":{}}`)
-	f.Add(`[]`)
-	s.policy.Introspection.MaxAge = token.NoAge
-	f.Fuzz(func(t *testing.T, answer string) {
-		endpoint.set(opaqueToken, answer)
-		p, err := s.verifier(t).Verify(t.Context(), opaqueToken)
-		if err != nil {
-			loggable(t, opaqueToken, err.Error())
-			return
-		}
-		var said struct {
-			Active bool `json:"active"`
-		}
-		if json.Unmarshal([]byte(answer), &said) != nil || !said.Active ||
-			!strings.Contains(answer, "aud") || p.Subject() == "" {
-			t.Errorf("accepted with %q", answer)
-		}
-	})
-}
-
-// TestStrangersDoNotStopIntrospection: a firewall that answers a made-up token, and a client that
-// hangs up, are no outage for others.
+// TestStrangersDoNotStopIntrospection: a firewall that answers a made-up token, an answer that
+// cannot be read, and a client that hangs up are no outage for others.
 func TestStrangersDoNotStopIntrospection(t *testing.T) {
 	t.Run("a firewall", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -714,6 +686,26 @@ func TestStrangersDoNotStopIntrospection(t *testing.T) {
 			}
 		})
 	})
+	t.Run("a token with odd claims", func(t *testing.T) {
+		s := newScene(t)
+		endpoint := s.introspected(t)
+		tok, odd := s.genuine(), s.genuine("jti", `"2"`)
+		endpoint.set(tok, `{"active":true}`)
+		endpoint.set(odd, `{"active":true,"act":"somebody"}`)
+		v := s.verifier(t)
+		for range 3 {
+			live := token.Presented{Token: odd, Introspect: true}
+			if _, err := v.VerifyPresented(t.Context(), live); codeOf(
+				err,
+			) != token.IntrospectionUnavailable {
+				t.Error(err)
+			}
+			live.Token = tok
+			if _, err := v.VerifyPresented(t.Context(), live); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	t.Run("a client that hangs up", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSceneAt(t, "EdDSA", time.Now)
@@ -734,5 +726,33 @@ func TestStrangersDoNotStopIntrospection(t *testing.T) {
 			}
 			accepted(t, v, "a") // the outage did not begin anew
 		})
+	})
+}
+
+// FuzzIntrospection: whatever an issuer answers, a token that is accepted is active, and for us.
+func FuzzIntrospection(f *testing.F) {
+	s := newScene(f)
+	endpoint := s.introspected(f)
+	f.Add(s.claims("active", "true"))
+	f.Add(s.claims("active", "true", "aud", `["x"]`))
+	f.Add(s.claims("active", "true", "", `"active":false`))
+	f.Add(`{"active":false}`)
+	f.Add(`{"active":true,"cnf":{}}`)
+	f.Add(`[]`)
+	s.policy.Introspection.MaxAge = token.NoAge
+	f.Fuzz(func(t *testing.T, answer string) {
+		endpoint.set(opaqueToken, answer)
+		p, err := s.verifier(t).Verify(t.Context(), opaqueToken)
+		if err != nil {
+			loggable(t, opaqueToken, err.Error())
+			return
+		}
+		var said struct {
+			Active bool `json:"active"`
+		}
+		if json.Unmarshal([]byte(answer), &said) != nil || !said.Active ||
+			!strings.Contains(answer, "aud") || p.Subject() == "" {
+			t.Errorf("accepted with %q", answer)
+		}
 	})
 }

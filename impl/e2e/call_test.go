@@ -254,7 +254,7 @@ func TestCallServe(t *testing.T) {
 
 // An issuer that writes scopes in its own way is asked in that way: as the file of serve says, or
 // as --scope does.
-func TestCallAsksByTheIssuersNames(t *testing.T) {
+func TestCallUsesTheIssuersNames(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-and-some-more"
 	scopes := []string{"api://app/read:messages", "api://app/.default"}
@@ -267,7 +267,8 @@ func TestCallAsksByTheIssuersNames(t *testing.T) {
 	}
 	t.Cleanup(issuer.Close)
 	file := filepath.Join(t.TempDir(), "issuers.yaml")
-	text := fmt.Sprintf("issuers:\n  - url: %s\n    audiences: [%s]\n    scope_prefix: api://app/\n",
+	text := fmt.Sprintf(
+		"issuers:\n  - url: %s\n    audiences: [%s]\n    scope_prefix: api://app/\n",
 		issuer.URL(), audience)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -75,7 +75,7 @@ type Clients struct {
 // Docs serves the page. It is safe for concurrent use.
 type Docs struct {
 	config   Config
-	life     context.Context
+	ctx      context.Context
 	document func() ([]byte, error)
 	source   yaml.Node // for its order
 	plan     *authz.Plan
@@ -115,7 +115,7 @@ func New(ctx context.Context, config Config) (*Docs, error) {
 	if config.ScopesToRequest == nil {
 		config.ScopesToRequest = func(_ string, scopes []string) []string { return scopes }
 	}
-	d := &Docs{config: config, life: ctx}
+	d := &Docs{config: config, ctx: ctx}
 	for _, i := range config.Issuers {
 		d.issuers = append(d.issuers, &issuer{Issuer: i})
 	}

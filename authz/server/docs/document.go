@@ -37,9 +37,9 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	document.Servers = openapi3.Servers{{URL: cmp.Or(d.api(base), "/")}}
 	for _, item := range document.Paths.Map() {
 		item.Servers = nil // this server serves all paths
-		withoutOptionalExamples(item.Parameters)
+		removeOptionalExamples(item.Parameters)
 		for _, operation := range item.Operations() {
-			withoutOptionalExamples(operation.Parameters)
+			removeOptionalExamples(operation.Parameters)
 		}
 	}
 	if document.Components == nil {
@@ -90,9 +90,9 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	return document, nil
 }
 
-// withoutOptionalExamples removes the examples of optional parameters. Swagger UI would fill them
+// removeOptionalExamples removes the examples of optional parameters. Swagger UI would fill them
 // in and send them, such as a cursor or an idempotency key, which users rarely want.
-func withoutOptionalExamples(parameters openapi3.Parameters) {
+func removeOptionalExamples(parameters openapi3.Parameters) {
 	for _, ref := range parameters {
 		p := ref.Value
 		if p.Required {

@@ -36,7 +36,7 @@ func (d *Docs) endpoints(base string) (found []endpoints) {
 		i.mu.Lock()
 		if i.found != nil {
 			e := *i.found
-			e.authorize, e.token = d.near(base, e.authorize), d.near(base, e.token)
+			e.authorize, e.token = d.relocate(base, e.authorize), d.relocate(base, e.token)
 			found = append(found, e)
 		}
 		i.mu.Unlock()
@@ -44,9 +44,9 @@ func (d *Docs) endpoints(base string) (found []endpoints) {
 	return found
 }
 
-// near moves an endpoint that is below the resource to base: under dev the issuer is a part of this
-// server, and browsers treat two names of one machine as two origins.
-func (d *Docs) near(base, endpoint string) string {
+// relocate moves an endpoint that is below the resource to base: under dev the issuer is a part of
+// this server, and browsers treat two names of one machine as two origins.
+func (d *Docs) relocate(base, endpoint string) string {
 	own := strings.TrimSuffix(d.config.Resource, "/") + "/"
 	if path, ok := strings.CutPrefix(endpoint, own); ok {
 		return base + "/" + path
@@ -61,7 +61,7 @@ func (d *Docs) discover(i *issuer) {
 	if i.found != nil || !i.failed.IsZero() && d.config.Now().Sub(i.failed) < retryAfter {
 		return
 	}
-	authorize, token, err := d.config.Discover(d.life, i.URL)
+	authorize, token, err := d.config.Discover(d.ctx, i.URL)
 	if err != nil {
 		// after the attempt, so that the requests that waited do not retry one after another
 		i.failed = d.config.Now()

@@ -26,7 +26,7 @@ func arrange(document []byte, like *yaml.Node) (asJSON, asYAML []byte, err error
 	if err := yaml.Unmarshal(b.Bytes(), &tree); err != nil { // JSON is YAML
 		return nil, nil, err
 	}
-	inBlocks(&tree)
+	useBlockStyle(&tree)
 	asYAML, err = yaml.Marshal(&tree)
 	return b.Bytes(), asYAML, err
 }
@@ -123,10 +123,10 @@ func member(like *yaml.Node, name string) *yaml.Node {
 	return nil
 }
 
-// inBlocks changes parsed JSON to block style, with quotes only where needed.
-func inBlocks(node *yaml.Node) {
+// useBlockStyle changes parsed JSON to block style, with quotes only where needed.
+func useBlockStyle(node *yaml.Node) {
 	node.Style = 0
 	for _, child := range node.Content {
-		inBlocks(child)
+		useBlockStyle(child)
 	}
 }

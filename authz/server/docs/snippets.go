@@ -100,9 +100,9 @@ func languages() []Language {
 	}
 }
 
-// words are the data of a template. All are literals of its language already, so that no template
-// can forget to quote one.
-type words struct {
+// literals are the data of a template. All are literals of its language already, so that no
+// template can forget to quote one.
+type literals struct {
 	TokenEndpoint string
 	Form          []field // of the token request; empty: the operation needs no token
 	Method, URL   string
@@ -135,7 +135,7 @@ func NewSnippets(values Values, operationIDs ...string) (*Snippets, error) {
 		call := values.call(o)
 		s.Operations[o.ID] = map[string]Snippet{}
 		for _, language := range s.Languages {
-			snippet, err := language.write(templates, values.words(o, call, language.literal))
+			snippet, err := language.write(templates, values.literals(o, call, language.literal))
 			if err != nil {
 				return nil, err
 			}
@@ -147,16 +147,16 @@ func NewSnippets(values Values, operationIDs ...string) (*Snippets, error) {
 
 // write executes the language's template. In some languages a program has a part that both of the
 // others need.
-func (l Language) write(templates *template.Template, words words) (snippet Snippet, err error) {
+func (l Language) write(templates *template.Template, data literals) (snippet Snippet, err error) {
 	part := func(name string) string {
 		var text bytes.Buffer
 		if t := templates.Lookup(l.ID + " " + name); t != nil {
-			err = errors.Join(err, t.Execute(&text, words))
+			err = errors.Join(err, t.Execute(&text, data))
 		}
 		return text.String()
 	}
 	snippet = Snippet{Call: part("call")}
-	if len(words.Form) > 0 {
+	if len(data.Form) > 0 {
 		snippet.Token = part("begin") + part("token")
 	} else {
 		snippet.Call = part("begin") + snippet.Call
@@ -174,9 +174,9 @@ type call struct {
 
 type pair struct{ name, value string }
 
-// words converts the values and a call to literals.
-func (v Values) words(o authz.Operation, c call, literal func(string) string) words {
-	w := words{
+// literals converts the values and a call to literals.
+func (v Values) literals(o authz.Operation, c call, literal func(string) string) literals {
+	w := literals{
 		TokenEndpoint: literal(cmp.Or(v.TokenEndpoint, "https://YOUR_ISSUER/oauth/token")),
 		Method:        literal(o.Method),
 		URL:           literal(c.url),
@@ -258,8 +258,8 @@ func (v Values) tokenScopes(o authz.Operation) (scopes []string, needed bool) {
 	return scopes, needed
 }
 
-// present adds the credentials other than access tokens to a call.
-func (v Values) present(o authz.Operation, c *call, query *[]string, cookies *[]string) {
+// addCredentials adds the credentials other than access tokens to a call.
+func (v Values) addCredentials(o authz.Operation, c *call, query *[]string, cookies *[]string) {
 	key := cmp.Or(v.ClientSecret, "YOUR_API_KEY")
 	for _, requirement := range v.alternative(o) {
 		spec := v.scheme(requirement.Scheme)
@@ -302,7 +302,7 @@ func (v Values) call(o authz.Operation) (c call) {
 			cookies = append(cookies, text)
 		}
 	}
-	v.present(o, &c, &query, &cookies)
+	v.addCredentials(o, &c, &query, &cookies)
 	if len(cookies) > 0 {
 		c.headers = append(c.headers, pair{"Cookie", strings.Join(cookies, "; ")})
 	}

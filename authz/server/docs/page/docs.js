@@ -297,7 +297,7 @@
 
   const until = (date) => date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-  const ends = (credential) => (credential.expires ? until(credential.expires) : "its issuer ends it");
+  const ends = (credential) => (credential.expires ? until(credential.expires) : "its issuer revokes it");
   const labels = {
     token: (credential) => (expired(credential) ? "Token expired" : credential.subject ?? "Token"), key: () => "API key", basic: ({ user }) => user || "Password",
   };
