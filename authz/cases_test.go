@@ -64,8 +64,9 @@ func TestDocumentsInUse(t *testing.T) {
 			get("/trains", "Authorization: Bearer %t trains:read", 204),
 			{request: "POST /trains?express=true", header: "Authorization: Bearer %t trains:write", status: 204},
 			{
-				request: "POST /trains?express=yes", header: "Authorization: Bearer %t trains:write",
-				status: 400, errors: []string{"express type"},
+				request: "POST /trains?express=yes",
+				header:  "Authorization: Bearer %t trains:write",
+				status:  400, errors: []string{"express type"},
 			},
 		},
 		"patterns": {

@@ -185,7 +185,7 @@ func TestClientCertificatesFaults(t *testing.T) {
 	for says, c := range map[string]authz.ClientCertificates{
 		"Header is empty":                 {UnixSocket: true},
 		`Header is "X-SSL-Cert"`:          {Header: "X-SSL-Cert", UnixSocket: true},
-		"which say whose":                 {Header: authz.ClientCertHeader},
+		"which identify":                  {Header: authz.ClientCertHeader},
 		"Networks has an invalid prefix":  {Header: authz.ClientCertHeader, Networks: make([]netip.Prefix, 1)},
 		"ClientCertificates.Names has an": {Header: authz.ClientCertHeader, Names: []string{""}},
 	} {
@@ -377,9 +377,9 @@ func TestIntrospectionFaults(t *testing.T) {
 		{strings.Replace(on("one"), "introspect: true", "introspect: false", 1), newPrincipals(t, "read"), ""},
 		{strings.Replace(on("one"), "introspect: true", `introspect: "yes"`, 1), able, "x-authz-introspect: expected true or false"},
 		{strings.Replace(on("one"), "-introspect", "-introspects", 1), able, "unknown extension x-authz-introspects"},
-		{on("public"), able, "everybody may call it"},
-		{on("one"), newPrincipals(t, "read"), "not every issuer"},
-		{on("one"), &asked{Verifier: newPrincipals(t, "read"), offer: token.Offer{MTLS: true}}, "not every issuer"},
+		{on("public"), able, "but is public"},
+		{on("one"), newPrincipals(t, "read"), "not configured for every issuer"},
+		{on("one"), &asked{Verifier: newPrincipals(t, "read"), offer: token.Offer{MTLS: true}}, "not configured for every issuer"},
 	} {
 		_, err := authz.New(authz.Config{Document: load(t, row.document), Verifier: row.verifier})
 		if (err == nil) != (row.says == "") ||
@@ -400,7 +400,7 @@ func TestIntrospectionFaults(t *testing.T) {
 			Authenticators: everyAuthenticator(t),
 		},
 	)
-	if err == nil || !strings.Contains(err.Error(), "takes no access tokens") {
+	if err == nil || !strings.Contains(err.Error(), "does not accept access tokens") {
 		t.Errorf("an operation by key: %v", err)
 	}
 	document = strings.Replace(
@@ -414,7 +414,8 @@ func TestIntrospectionFaults(t *testing.T) {
 	_, err = authz.New(
 		authz.Config{Document: load(t, document), Verifier: able, Authenticators: authenticators},
 	)
-	if err == nil || !strings.Contains(err.Error(), "by an authenticator of the program") {
+	if err == nil ||
+		!strings.Contains(err.Error(), "by an authenticator in Config.Authenticators") {
 		t.Errorf("an operation with an authenticator of its own: %v", err)
 	}
 }
@@ -447,10 +448,12 @@ func TestMetadataOfMTLS(t *testing.T) {
 	}
 }
 
-// FuzzClientCertificates: whatever a proxy passes on, a caller has the certificate that stands there.
+// FuzzClientCertificates: whatever a proxy passes on, a caller has the certificate that stands
+// there.
 func FuzzClientCertificates(f *testing.F) {
 	read := clientCertificate(f, "read")
-	for _, value := range []string{byteSequence(read), xfcc(read), xfcc(read) + "," + xfcc(read), `Cert=";"`, `"\`, ":", ""} {
+	for _, value := range []string{byteSequence(read), xfcc(read), xfcc(read) + "," + xfcc(read),
+		`Cert=";"`, `"\`, ":", ""} {
 		f.Add(value, true)
 		f.Add(value, false)
 	}
@@ -459,7 +462,8 @@ func FuzzClientCertificates(f *testing.F) {
 	authenticators["mtls"] = authz.MutualTLS(
 		func(context.Context, *x509.Certificate) (*token.Principal, error) { return somebody, nil })
 	gates := map[bool]*authz.Gate{}
-	for envoy, header := range map[bool]string{false: authz.ClientCertHeader, true: authz.XFCCHeader} {
+	for envoy, header := range map[bool]string{false: authz.ClientCertHeader,
+		true: authz.XFCCHeader} {
 		gate, err := authz.New(authz.Config{
 			Document: load(f, everyScheme), Verifier: byLookup(lookup(f, "token")),
 			Authenticators:     authenticators,
@@ -472,12 +476,14 @@ func FuzzClientCertificates(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string, envoy bool) {
 		r := httptest.NewRequest("GET", "/mtls", nil)
-		r.Header[authz.ClientCertHeader], r.Header[authz.XFCCHeader] = []string{value}, []string{value}
+		r.Header[authz.ClientCertHeader], r.Header[authz.XFCCHeader] = []string{value},
+			[]string{value}
 		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey,
 			net.Addr(&net.UnixAddr{Net: "unix"})))
 		_, err := gates[envoy].Check(r, "/mtls", nil)
 		der, notBase64 := base64.StdEncoding.DecodeString(strings.Trim(value, ":"))
-		if _, none := x509.ParseCertificate(der); err == nil && !envoy && (notBase64 != nil || none != nil) {
+		if _, none := x509.ParseCertificate(der); err == nil && !envoy &&
+			(notBase64 != nil || none != nil) {
 			t.Errorf("accepted %q", value)
 		}
 		if err == nil && envoy && !strings.Contains(strings.ToLower(value), "cert=") {

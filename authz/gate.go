@@ -16,130 +16,127 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Verifier says whether an access token is genuine. [*token.Verifier] does. A refusal must be, or
-// wrap, a [*token.Error]; any other error, and a nil principal without one, is taken for a fault of
-// the server. One that is a [DPoPVerifier] as well decides whether DPoP is offered; one that wraps
-// it must pass that on.
+// Verifier verifies access tokens. [*token.Verifier] is one. A refusal must be, or wrap, a
+// [*token.Error]; any other error, and a nil principal without an error, is a fault of the server.
+// A wrapper of a verifier must also implement the optional interfaces that it needs: DPoPVerifier,
+// PresentedVerifier and ScopeNamer.
 type Verifier interface {
 	Verify(ctx context.Context, token string) (*token.Principal, error)
 }
 
 // PresentedVerifier is a [Verifier] that also verifies tokens bound to the client's certificate
-// (RFC 8705 §3), and asks an issuer now whether a token is active (RFC 7662). [*token.Verifier] is
-// one. A [Gate] calls it where there is a certificate and Offer says that it counts, and for
-// operations with x-authz-introspect.
+// (RFC 8705 §3), and introspects tokens without a cache (RFC 7662). [*token.Verifier] is one. A
+// [Gate] calls it if there is a certificate and Offer has MTLS, and for operations with
+// x-authz-introspect.
 type PresentedVerifier interface {
 	Verifier
 	VerifyPresented(ctx context.Context, presented token.Presented) (*token.Principal, error)
 	Offer() token.Offer
 }
 
-// ScopeNamer is a [Verifier] whose issuers have names of their own for scopes. [*token.Verifier] is
-// one. Challenges and metadata list scopes by these names, so that clients ask for them.
+// ScopeNamer is a [Verifier] whose issuers have their own names for scopes. [*token.Verifier] is
+// one. Challenges and metadata list scopes by these names, because clients request them so.
 type ScopeNamer interface {
 	Verifier
-	// ScopesToRequest returns the names that the issuer of a token has for scopes, or that all
-	// issuers have where the token is "" or names none of them. Where these differ, certain is
-	// false.
+	// ScopesToRequest returns the names of scopes at the issuer of a token. If the token is "" or
+	// its issuer is unknown, it returns the names that all issuers share; if they differ, certain
+	// is false.
 	ScopesToRequest(token string, scopes []string) (names []string, certain bool)
 }
 
-// Config is what a [Gate] is made of. Document has no default, and Verifier none where the document
-// takes access tokens.
+// Config configures a [Gate]. Document is required, and so is Verifier if the document uses access
+// tokens.
 type Config struct {
 	Document *openapi3.T
 	// Verifier verifies the access tokens of bearer, oauth2 and openIdConnect schemes that are not
 	// in Authenticators.
 	Verifier Verifier
-	// Authenticators are those of the other security schemes, by name.
+	// Authenticators are the authenticators of the other security schemes, by name.
 	Authenticators map[string]Authenticator
 	// ClientCertificates says where a client's certificate is. Default: the TLS connection.
 	ClientCertificates ClientCertificates
-	// Schemes says what a security scheme demands of an access token beyond being genuine, by name.
+	// Schemes restricts the access tokens of security schemes, by name.
 	Schemes map[string]Scheme
-	// Without are the names of security schemes that are switched off: an alternative that needs
-	// one is as if the document did not have it. An operation that has no other is closed to
-	// everybody.
+	// Without names security schemes that are disabled: alternatives that require one are removed.
+	// An operation with no other alternative is denied.
 	Without []string
-	// Unstated says what becomes of operations whose security is not stated. Default
-	// [RefuseUnstated].
+	// Unstated says how to treat operations without stated security. Default [RefuseUnstated].
 	Unstated Unstated
-	// Undecoded says what becomes of media types of bodies that cannot be held to their schemas.
-	// Default [RefuseUndecoded].
+	// Undecoded says how to treat media types of bodies that cannot be validated. Default
+	// [RefuseUndecoded].
 	Undecoded Undecoded
-	// CookieOrigins are the origins, such as https://app.example.com, beside the API's own whose
-	// pages may change something with nothing but a credential that browsers add by themselves: a
-	// cookie, HTTP Basic or a client certificate. See [http.CrossOriginProtection].
+	// CookieOrigins are additional origins, such as https://app.example.com, whose pages may make
+	// unsafe requests with only a credential that browsers add by themselves: a cookie, HTTP Basic
+	// or a client certificate. See [http.CrossOriginProtection].
 	CookieOrigins []string
-	// Realm stands in challenges (RFC 9110 §11.5). Default: the document's title if it is plain
-	// ASCII, else "api".
+	// Realm is the realm in challenges (RFC 9110 §11.5). Default: the document's title if it is
+	// plain ASCII, else "api".
 	Realm string
-	// BasePath is where the document's paths begin on this server: "", or as "/v1". [BasePath]
-	// tells it from the document's servers.
+	// BasePath is the prefix of the document's paths on this server: "", or a path such as "/v1".
+	// [BasePath] derives it from the document's servers.
 	BasePath string
-	// PublicPath is where they begin for clients, if a proxy in front of this server adds or takes
-	// away a prefix: "/" for none, or as "/v1". Default BasePath. It is never told from a header.
+	// PublicPath is the prefix of the document's paths for clients, if a proxy in front of this
+	// server adds or removes one: "/" for none, or a path such as "/v1". Default BasePath. It is
+	// never derived from a header.
 	PublicPath string
 	// MaxBodyBytes bounds the body of a request. Default 1 MiB.
 	MaxBodyBytes int64
-	// IgnoreFormats names formats that are not asserted. Default: every format that JSON Schema or
-	// the OpenAPI format registry defines exactly is, in parameters and bodies alike.
+	// IgnoreFormats names formats that are not asserted. Default: all formats that JSON Schema or
+	// the OpenAPI format registry defines exactly are asserted, in parameters and bodies.
 	IgnoreFormats []string
-	// RefuseReadOnly refuses requests that hold a readOnly member. Default: such members are left
-	// out of what the handler gets. OpenAPI says that they SHOULD NOT be sent, not that they must
-	// not be, and a client that sends back what it has read, with a change, does nothing wrong.
+	// RefuseReadOnly refuses requests with a readOnly member. By default such members are removed
+	// from the handler's request: OpenAPI says only that they SHOULD NOT be sent, and clients often
+	// send back a modified response.
 	RefuseReadOnly bool
-	// Responses says whether answers of handlers are held to the document. Default
-	// [IgnoreResponses].
+	// Responses says whether the responses of handlers are validated. Default [IgnoreResponses].
 	Responses Responses
-	// Resource is this API's own identifier (RFC 9728 §1.2): the URL, without query and fragment,
-	// under which clients reach it, and at which the document's paths begin. It may leave
-	// PublicPath out. Unset, no protected resource metadata is told, and DPoP is not possible, for
-	// a proof names a URL.
+	// Resource is the identifier of this API (RFC 9728 §1.2): the URL, without query and fragment,
+	// at which clients reach it and the document's paths begin. It may omit PublicPath. Without it
+	// there is no protected resource metadata and no DPoP, because a proof names a URL.
 	Resource string
-	// AuthorizationServers are the issuers that the metadata names.
+	// AuthorizationServers are the issuers in the metadata.
 	AuthorizationServers []string
-	// ProblemTypeBase is what the type URIs of problems begin with; the kind follows (RFC 9457
-	// §3.1.1). Default [ProblemTypes], whose URIs lead to the documentation of the kinds.
+	// ProblemTypeBase is the prefix of the type URIs of problems, before the kind (RFC 9457
+	// §3.1.1). Default [ProblemTypes], the URL of the documentation of the kinds.
 	ProblemTypeBase string
 	Now             func() time.Time // default time.Now
-	// Logger is told of faults of the program, which clients see as a 500, where no server around
-	// the gate logs requests by their [Admission]. Default [slog.Default].
+	// Logger logs faults of the program, which clients see as a 500, unless a server that made the
+	// [Admission] logs them. Default [slog.Default].
 	Logger *slog.Logger
 
 	// OnDecision, if set, is called once for each request that the gate decides, for audit and
 	// metrics. It runs before the handler, and must not block.
 	OnDecision func(context.Context, Decision)
-	// Authorize, if set, decides what the document cannot say, such as who owns the resource. It is
-	// called after the scopes have been checked and before parameters and body are validated, also
-	// for public operations. The request has no body, and the principal is nil where the request
-	// has no token. It can only refuse: with an [*Error], such as [StatusError]; any other error is
-	// a 500.
+	// Authorize, if set, makes decisions that the document cannot express, such as who owns a
+	// resource. It is called for all operations, after the scopes are checked and before parameters
+	// and body are validated. The request has no body, and the principal is nil if there is no
+	// token. To refuse, it returns an [*Error], such as a [StatusError]; any other error is a 500.
 	Authorize func(context.Context, *http.Request, Operation, *token.Principal) error
-	// RenderError, if set, returns the body of a refusal and its media type, for APIs with an error
-	// format of their own. Status and headers stay as they are. The URL of the request may hold an
-	// API key in its query: it must not be written into the body.
+	// RenderError, if set, returns the body of a refusal and its media type, for APIs with their
+	// own error format. It does not change status and headers. It must not write the URL of the
+	// request into the body, because the query may hold an API key.
 	RenderError func(*http.Request, Problem) (mediaType string, body []byte)
 
-	// InsecureExplain tells clients exactly why a token was refused. For development only.
+	// InsecureExplain tells clients exactly why a token was refused. It is for development only.
 	InsecureExplain bool
-	// InsecureUnguarded are paths of routes beside the document that the gate lets everybody pass:
-	// exact, as /metrics, or all under a prefix, as /static/*.
+	// InsecureUnguarded are paths of routes that are not in the document and that everybody may
+	// call: exact paths such as /metrics, or prefixes such as /static/*.
 	InsecureUnguarded []string
-	// InsecureReportValidation lets requests pass that only break schemas: a parameter, the body or
-	// its media type. OnDecision is told. It is for introducing the gate into an API that is in
-	// use.
+	// InsecureReportValidation admits requests that violate only schemas: of a parameter, the body
+	// or its media type. They are reported to OnDecision. It is for introducing the gate into an
+	// existing API.
 	InsecureReportValidation bool
-	// InsecureReportEverything lets every request pass that has an operation. OnDecision is told.
+	// InsecureReportEverything admits all requests to an operation, and reports to OnDecision those
+	// that would be refused.
 	InsecureReportEverything bool
 }
 
-// Gate decides every request by the document. It is safe for concurrent use.
+// Gate checks requests against a document. It is safe for concurrent use.
 type Gate struct {
 	plan         *Plan
 	verifier     Verifier
 	sources      map[string]*source // of each security scheme
-	demands      map[string]Scheme
+	schemeRules  map[string]Scheme
 	origins      *http.CrossOriginProtection
 	realm        string
 	basePath     string
@@ -155,25 +152,25 @@ type Gate struct {
 	logger       *slog.Logger
 
 	onDecision       func(context.Context, Decision)
-	authorizeMore    func(context.Context, *http.Request, Operation, *token.Principal) error
+	authorizeHook    func(context.Context, *http.Request, Operation, *token.Principal) error
 	renderError      func(*http.Request, Problem) (string, []byte)
 	unguarded        unguarded
 	reportValidation bool
 	reportEverything bool
 
-	problemTypes string
-	usual        map[Kind]usual
-	security     openapi3filter.Options // of the validator's security pass, which only reads them
+	problemTypes     string
+	preparedProblems map[Kind]preparedProblem
+	// of the validator's security pass, which only reads them
+	security openapi3filter.Options
 }
 
-// New compiles the document and returns every fault of it and of the rest of the configuration,
-// joined.
+// New compiles the document. It returns all faults of the document and the configuration, joined.
 func New(config Config) (*Gate, error) {
 	g := &Gate{
 		verifier: config.Verifier, realm: config.Realm, basePath: config.BasePath,
 		maxBody: config.MaxBodyBytes, explain: config.InsecureExplain, now: config.Now,
 		responses: config.Responses, logger: config.Logger, onDecision: config.OnDecision,
-		authorizeMore: config.Authorize,
+		authorizeHook: config.Authorize,
 		renderError:   config.RenderError, unguarded: config.InsecureUnguarded,
 		reportValidation: config.InsecureReportValidation,
 		reportEverything: config.InsecureReportEverything,
@@ -200,11 +197,7 @@ func New(config Config) (*Gate, error) {
 		if err := g.origins.AddTrustedOrigin(origin); err != nil {
 			faults = append(
 				faults,
-				fmt.Errorf(
-					"authz: Config.CookieOrigins has %q: expected an origin such as https://app.example.com: %w",
-					origin,
-					err,
-				),
+				fmt.Errorf("authz: Config.CookieOrigins has %q: expected an origin such as https://app.example.com: %w", origin, err),
 			)
 		}
 	}
@@ -274,22 +267,20 @@ func New(config Config) (*Gate, error) {
 // Plan returns the compiled document.
 func (g *Gate) Plan() *Plan { return g.plan }
 
-// BasePath returns where the document's paths begin on this server.
+// BasePath returns the prefix of the document's paths on this server.
 func (g *Gate) BasePath() string { return g.basePath }
 
-// PublicPath returns where the document's paths begin for clients: what a Location header begins
-// with.
+// PublicPath returns the prefix of the document's paths for clients, as for a Location header.
 func (g *Gate) PublicPath() string { return g.public }
 
-// Check decides one request. route is what the router has matched: the document's path template,
-// such as /messages/{id}, or a pattern with method and base path, such as "GET /v1/messages/{id}",
-// which [http.Request.Pattern] is; "" is nothing. param returns the unescaped value of a path
-// parameter; it may be nil where the template has none.
+// Check decides one request. route is the route that the router matched, or "" if none: the
+// document's path template, such as /messages/{id}, or a pattern with method and base path, such as
+// "GET /v1/messages/{id}", as in [http.Request.Pattern]. param returns the unescaped value of a
+// path parameter; it may be nil if the template has none.
 //
 // On success Check returns the request for the handler: its context holds the principal, and its
-// body has been read and validated. Otherwise it returns an [*Error] for [Gate.WriteProblem].
-// Adapters then call [Gate.SetHeaders]; without it, clients learn of new DPoP nonces from refusals
-// alone.
+// body has been read and validated. Adapters then call [Gate.SetHeaders]; without it, clients get
+// new DPoP nonces only with refusals. Otherwise Check returns an [*Error] for [Gate.WriteProblem].
 func (g *Gate) Check(r *http.Request, route string,
 	param func(name string) string) (*http.Request, error) {
 	if _, path, ok := strings.Cut(route, " "); ok && route[0] != '/' && g.unguarded.has(path) {
@@ -307,6 +298,6 @@ func (g *Gate) Check(r *http.Request, route string,
 	return admitted, err
 }
 
-// SetHeaders sets what every answer to an admitted request carries: the DPoP nonce for the client's
-// next proof, where nonces are required (RFC 9449 §8.2).
-func (g *Gate) SetHeaders(h http.Header, r *http.Request) { g.dpop.tellNonce(h, r) }
+// SetHeaders sets the headers of the response to an admitted request: the DPoP nonce for the next
+// proof, if nonces are required (RFC 9449 §8.2).
+func (g *Gate) SetHeaders(h http.Header, r *http.Request) { g.dpop.setNonce(h, r) }

@@ -77,7 +77,7 @@ var rules = []rule{
 	{
 		name:    "duplicate-operation-id",
 		level:   faultLevel,
-		problem: regexp.MustCompile(`^operationId \S+ is that of|same operation id`),
+		problem: regexp.MustCompile(`^operationId \S+ is also used by|same operation id`),
 		why:     "Handlers, logs and clients know operations by their operationId.",
 		fix:     "give each operation its own",
 	},
