@@ -11,6 +11,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz/command"
 	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/server/telemetry"
 	"github.com/oasgate/oasgate/gen"
 	"github.com/oasgate/oasgate/impl"
 )
@@ -25,6 +26,7 @@ func main() {
 		Document:    gen.GetSpec,
 		Source:      source,
 		Open:        &impl.Serve{},
+		Telemetry:   telemetry.New,
 		Dev:         &command.Dev{Issuer: devissuer.ForDev, Open: &impl.Dev{}},
 	})
 }

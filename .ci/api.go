@@ -1,6 +1,6 @@
-// Command api keeps .ci/api.txt, the listing of what authz and the packages below it export.
-// Without -write it compares the code with the listing, and with the listing of the last tag, so
-// that no change breaks importers unnoticed.
+// Command api maintains .ci/api.txt, a listing of the exported API of authz and the packages below
+// it. Without -write it compares the code with the listing, and with that of the last tag, to find
+// changes that break importers.
 //
 //	go run .ci/api.go [-write]
 package main
@@ -53,7 +53,7 @@ func run(write bool) error {
 		err = errors.New("the exported API differs from .ci/api.txt: " +
 			"if that is intended, run go run .ci/api.go -write and commit")
 	}
-	// A tag has the listing of its time.
+	// Compare with the listing of the last tag as well.
 	tag, failed := exec.Command("git", "describe", "--tags", "--abbrev=0", "--match=v*").Output()
 	if failed != nil {
 		fmt.Println("no tag yet: compared with the committed listing")
@@ -75,7 +75,7 @@ func lines(listing []byte) []string {
 	return strings.Split(strings.TrimSpace(string(listing)), "\n")
 }
 
-// compare returns what only before has and what only after has.
+// compare returns the lines that only before has, and those that only after has.
 func compare(before, after []string) (gone, added []string) {
 	lacks := func(list []string) func(string) bool {
 		return func(line string) bool { return slices.Contains(list, line) }
@@ -90,7 +90,7 @@ func report(what string, lines []string) {
 	}
 }
 
-// exported lists the API of the packages that others can import.
+// exported lists the API of the importable packages.
 func exported() ([]string, error) {
 	const fields = "-json=ImportPath,Name,Export,Module"
 	command := exec.Command("go", "list", "-export", "-deps", fields, "./authz/...")
@@ -146,7 +146,7 @@ type lister struct {
 	module string
 }
 
-// qualify shortens the paths of our own packages, and leaves out that of the package listed.
+// qualify shortens the paths of our own packages, and omits that of the listed package.
 func (l lister) qualify(p *types.Package) string {
 	if p == l.pkg {
 		return ""
@@ -184,7 +184,7 @@ func (l lister) list(object types.Object) (all []string) {
 					line("type %s struct, field %s %s", name, field.Name(), l.text(field.Type()))
 				}
 			}
-		case *types.Interface: // on one line: one more method breaks whoever implements it
+		case *types.Interface: // on one line, because an added method breaks implementations
 			line("type %s %s", name, l.text(underlying))
 			return all
 		default:
@@ -207,7 +207,7 @@ func (l lister) list(object types.Object) (all []string) {
 	return all
 }
 
-// unnamed is t without the names of parameters, which are free to change.
+// unnamed returns t without the names of parameters, whose changes break nobody.
 func unnamed(t types.Type) types.Type {
 	switch t := t.(type) {
 	case *types.Signature:

@@ -1,7 +1,7 @@
-// Command columns fails on lines that are wider than 100 columns, a tab being four. Not counted
-// are generated code, rows of tables, struct tags, lines with a URL, code fences of Markdown,
-// preformatted lines of doc comments, and test data: in Go the lines of a raw string that spans
-// several, and in tests those with a string of more than 45 bytes.
+// Command columns fails on lines that are wider than 100 columns; a tab counts as four. It ignores
+// generated code, rows of tables, struct tags, lines with a URL, code fences of Markdown,
+// directives, preformatted lines of doc comments, and test data: in Go the lines of multi-line raw
+// strings, and in tests the lines with a string of more than 45 bytes.
 //
 //	go run .ci/columns.go
 package main
@@ -40,10 +40,10 @@ func main() {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		apart := linesApart(name, source)
+		ignored := ignoredLines(name, source)
 		for i, line := range strings.Split(string(source), "\n") {
 			columns := len([]rune(strings.ReplaceAll(line, "\t", "    ")))
-			if columns > limit && !apart[i+1] && !exempt(name, line) {
+			if columns > limit && !ignored[i+1] && !exempt(name, line) {
 				fmt.Printf("%s:%d: %d columns, expected at most %d\n", name, i+1, columns, limit)
 				wide++
 			}
@@ -56,26 +56,27 @@ func main() {
 
 func exempt(name, line string) bool {
 	return strings.Contains(line, "://") || strings.HasPrefix(line, "|") ||
-		strings.HasPrefix(line, "//\t") || tag.MatchString(line) ||
+		strings.HasPrefix(line, "//\t") ||
+		strings.HasPrefix(line, "//go:") || tag.MatchString(line) ||
 		strings.HasSuffix(name, "_test.go") && row.MatchString(line)
 }
 
-// linesApart returns the numbers of the lines that are not code: of raw strings that span
-// several, of code fences, and of test data.
-func linesApart(name string, source []byte) map[int]bool {
-	apart := map[int]bool{}
+// ignoredLines returns the numbers of the lines of multi-line raw strings, code fences and test
+// data.
+func ignoredLines(name string, source []byte) map[int]bool {
+	ignored := map[int]bool{}
 	if strings.HasSuffix(name, ".md") {
 		fenced := false
 		for i, line := range strings.Split(string(source), "\n") {
 			if strings.HasPrefix(strings.TrimSpace(line), "```") {
 				fenced = !fenced
 			}
-			apart[i+1] = fenced
+			ignored[i+1] = fenced
 		}
-		return apart
+		return ignored
 	}
 	if !strings.HasSuffix(name, ".go") {
-		return apart
+		return ignored
 	}
 	file := token.NewFileSet().AddFile(name, -1, len(source))
 	var s scanner.Scanner
@@ -83,18 +84,18 @@ func linesApart(name string, source []byte) map[int]bool {
 	for {
 		pos, kind, literal := s.Scan()
 		if kind == token.EOF {
-			return apart
+			return ignored
 		}
 		if kind != token.STRING {
 			continue
 		}
 		first := file.Line(pos)
 		if len(literal) > 45 && strings.HasSuffix(name, "_test.go") {
-			apart[first] = true
+			ignored[first] = true
 		}
 		if strings.Contains(literal, "\n") {
 			for i := range strings.Count(literal, "\n") + 1 {
-				apart[first+i] = true
+				ignored[first+i] = true
 			}
 		}
 	}

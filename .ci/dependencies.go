@@ -16,9 +16,9 @@ import (
 	"strings"
 )
 
-// exceptions are the modules that may be deprecated, and why.
+// exceptions maps the modules that may be deprecated to the reasons.
 var exceptions = map[string]string{
-	"github.com/lestrrat-go/jwx/v2": "authz/token alone imports it, for little; see SECURITY.md",
+	"github.com/lestrrat-go/jwx/v2": "only authz/token imports it; see SECURITY.md",
 }
 
 type module struct {
@@ -61,15 +61,15 @@ func run() error {
 			direct, latest = append(direct, m.Path), append(latest, m.Path+"@latest")
 		}
 	}
-	// go list -u passes over a module that the proxy does not answer for; of @latest it says so.
+	// go list -u ignores errors of the proxy; @latest reports them.
 	answers, err := modules("-e", latest)
 	if err != nil {
 		return err
 	}
-	silent := map[string]bool{}
+	unchecked := map[string]bool{}
 	for _, m := range answers {
 		if m.Error != nil {
-			silent[m.Path] = true
+			unchecked[m.Path] = true
 			fmt.Printf("not checked: %s: %s\n", m.Path, oneLine(m.Error.Err))
 		}
 	}
@@ -79,7 +79,7 @@ func run() error {
 	}
 	faults := 0
 	for _, m := range used {
-		if m.Error != nil && !silent[m.Path] {
+		if m.Error != nil && !unchecked[m.Path] {
 			fmt.Printf("not checked: %s: %s\n", m.Path, oneLine(m.Error.Err))
 		}
 		if len(m.Retracted) > 0 {
@@ -96,10 +96,10 @@ func run() error {
 			fmt.Printf("newer: %s %s, used is %s\n", m.Path, m.Update.Version, m.Version)
 		}
 	}
-	fmt.Printf("%d direct dependencies, %d of them not checked\n", len(direct), len(silent))
+	fmt.Printf("%d direct dependencies, %d of them not checked\n", len(direct), len(unchecked))
 	if faults > 0 {
 		return fmt.Errorf("%d direct dependencies are deprecated or retracted: "+
-			"replace them, or state an exception in .ci/dependencies.go", faults)
+			"replace them or add an exception to .ci/dependencies.go", faults)
 	}
 	return nil
 }

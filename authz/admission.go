@@ -32,10 +32,15 @@ type Admission struct {
 	// gate sets the deadline of the request's context.
 	Limiter interface{ Limit(time.Duration) }
 	Cause   error // the error that [Gate.WriteProblem] answered with, for the log
+	// Reported is why the request would have been refused without InsecureReport…; nil: it would
+	// not.
+	Reported *Error
 
 	gateMade bool        // made by the gate, so no server logs its Cause
 	taken    atomic.Bool // in use by a request; nested requests get another one
 	admitted bool        // until then, [token.FromContext] does not find the principal
+
+	rate rate // of the caller
 
 	raw []byte // the body as it was sent; see [RawBody]
 
@@ -172,6 +177,7 @@ func (a *Admission) admit(r *http.Request) *http.Request {
 	other := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal,
 		gateMade: a.gateMade, admitted: true}
 	other.results, other.satisfied, other.raw = a.results, a.satisfied, a.raw
+	other.rate = a.rate
 	other.taken.Store(true)
 	return r.WithContext(other)
 }

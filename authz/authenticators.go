@@ -127,12 +127,7 @@ func (lookup mutualTLS) Authenticate(
 	r *http.Request,
 	_ *openapi3.SecurityScheme,
 ) (*token.Principal, error) {
-	return lookup.authenticate(r, ClientCertificates{})
-}
-
-func (lookup mutualTLS) authenticate(
-	r *http.Request, from ClientCertificates,
-) (*token.Principal, error) {
+	from, _ := r.Context().Value(certificatesKey{}).(ClientCertificates)
 	client, verified, err := from.find(r)
 	switch {
 	case err != nil:
@@ -467,14 +462,14 @@ func (g *Gate) authenticate(
 ) (*token.Principal, error) {
 	var principal *token.Principal
 	var err error
-	switch authenticator := from.authenticator.(type) {
-	case nil:
+	if from.authenticator == nil {
 		return g.verify(r, op)
-	case mutualTLS:
-		principal, err = authenticator.authenticate(bodiless(r), g.certificates)
-	default:
-		principal, err = authenticator.Authenticate(bodiless(r), from.scheme.spec)
 	}
+	asked := bodiless(r)
+	if from.scheme.spec.Type == "mutualTLS" {
+		asked = g.certificates.within(asked)
+	}
+	principal, err = from.authenticator.Authenticate(asked, from.scheme.spec)
 	refused, ofToken := errors.AsType[*token.Error](err)
 	switch {
 	case err == nil && principal != nil:

@@ -28,9 +28,8 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 		return nil
 	}
 	a.begin(g, r, op)
-	a.input = openapi3filter.RequestValidationInput{
-		Request: bodiless(r), Route: op.route, Options: &g.security,
-	}
+	// No request: the validator reads all of its body before it asks for the credential.
+	a.input = openapi3filter.RequestValidationInput{Route: op.route, Options: &g.security}
 	err := openapi3filter.ValidateSecurityRequirements(a, &a.input, op.security)
 	a.Principal = a.caller()
 	switch {
@@ -140,8 +139,8 @@ func (g *Gate) callAuthorize(a *Admission, r *http.Request, op *operation) error
 	return &Error{Kind: Internal, Err: fmt.Errorf("authz: Config.Authorize failed: %w", err)}
 }
 
-// bodiless returns the request without its body, because the validator would read the whole body
-// before it calls the AuthenticationFunc.
+// bodiless returns the request without its body, for an [Authenticator]: no byte of a body is read
+// before the credential has been accepted.
 func bodiless(r *http.Request) *http.Request {
 	if r.Body == nil || r.Body == http.NoBody {
 		return r

@@ -136,7 +136,7 @@ func TestDocumentsInUse(t *testing.T) {
 			post("/multi", inJSON(`1`), 204),
 			post("/multi", inJSON(`true`), 400, "# type"),
 			get("/filter?f[a]=x&f[b]=1&ids=1,2&sort[]=a&sort[]=b", "", 204),
-			{request: "GET /filter?f[b]=x", status: 400, errors: []string{"f type"}},
+			{request: "GET /filter?f[b]=x", status: 400, errors: []string{"f#/b type"}},
 			{request: "GET /filter?ids=1,x", status: 400, errors: []string{"ids items"}},
 		},
 		"uploads": {

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -78,6 +79,17 @@ func (c ClientCertificates) Strip(r *http.Request) {
 	if c.Header == ClientCertHeader {
 		delete(r.Header, "Client-Cert-Chain") // RFC 9440 §2.3
 	}
+}
+
+type certificatesKey struct{}
+
+// within returns the request in whose context [MutualTLS] finds c, also if a program has wrapped it
+// in an authenticator of its own.
+func (c ClientCertificates) within(r *http.Request) *http.Request {
+	if c.Header == "" {
+		return r
+	}
+	return r.WithContext(context.WithValue(r.Context(), certificatesKey{}, c))
 }
 
 // trusts reports whether the connection of the request is from a trusted proxy.

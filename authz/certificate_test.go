@@ -448,6 +448,41 @@ func TestMetadataOfMTLS(t *testing.T) {
 	}
 }
 
+// TestWrappedMutualTLS: an authenticator around [authz.MutualTLS] takes no proxy for its client.
+func TestWrappedMutualTLS(t *testing.T) {
+	client, proxy := clientCertificate(t, "read"), clientCertificate(t, "proxy", "proxy.internal")
+	authenticators := everyAuthenticator(t)
+	for name, a := range authenticators {
+		authenticators[name] = struct{ authz.Authenticator }{a}
+	}
+	gate, err := authz.New(authz.Config{
+		Document: load(t, everyScheme), Verifier: byLookup(lookup(t, "token")),
+		Authenticators: authenticators,
+		ClientCertificates: authz.ClientCertificates{
+			Header: authz.ClientCertHeader, Names: []string{"proxy.internal"},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/mtls", nil)
+	r.TLS = &tls.ConnectionState{
+		PeerCertificates: []*x509.Certificate{proxy},
+		VerifiedChains:   [][]*x509.Certificate{{proxy}},
+	}
+	if _, err := gate.Check(r, "/mtls", nil); kindOfError(err) != authz.MissingCredential {
+		t.Errorf("the proxy itself: %v", err)
+	}
+	r.Header.Set(authz.ClientCertHeader, byteSequence(client))
+	admitted, err := gate.Check(r, "/mtls", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, _ := token.FromContext(admitted.Context()); !p.HasScope("read") {
+		t.Errorf("the caller is %v, expected read", p.Scopes())
+	}
+}
+
 // FuzzClientCertificates: whatever a proxy passes on, a caller has the certificate that stands
 // there.
 func FuzzClientCertificates(f *testing.F) {

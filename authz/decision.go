@@ -46,7 +46,7 @@ func newDecision(a *Admission, refused error, reported *Error, took time.Duratio
 func (g *Gate) decide(
 	a *Admission, r *http.Request, route string, param func(string) string,
 ) (admitted *http.Request, reported *Error, err error) {
-	a.Operation, a.Principal, a.raw = nil, nil, nil
+	a.Operation, a.Principal, a.raw, a.rate = nil, nil, nil, rate{}
 	op, err := g.match(r, route)
 	if err != nil {
 		return nil, nil, err
@@ -56,6 +56,9 @@ func (g *Gate) decide(
 	// Only for authorized requests, because it may be longer than the server's limit.
 	if op.Timeout != 0 && (err == nil || g.reportEverything) {
 		r = a.limit(r, op.Timeout)
+	}
+	if err == nil {
+		err = g.limitRate(a, r, op)
 	}
 	if r = op.withoutQueryKeys(r); err == nil {
 		err = g.callAuthorize(a, r, op)

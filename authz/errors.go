@@ -45,6 +45,8 @@ const (
 	BodyTooLarge           Kind = "body-too-large"         // 413
 	UnsupportedMediaType   Kind = "unsupported-media-type" // 415
 	Timeout                Kind = "timeout"                // 503
+	Overloaded             Kind = "overloaded"             // 503: the server has too many requests
+	RateLimited            Kind = "rate-limited"           // 429: the caller has sent too many
 	// 503: a dependency of the server is unavailable
 	Unavailable Kind = "unavailable"
 	Internal    Kind = "internal" // 500: any other error
@@ -110,6 +112,10 @@ var kinds = map[Kind]struct {
 			"Content-Encoding."},
 	Timeout: {http.StatusServiceUnavailable, "The request took too long",
 		"The server gave up on this request. Try again later."},
+	Overloaded: {http.StatusServiceUnavailable, "The server has too many requests",
+		"The server has not handled this request, because it has too many. Try again later."},
+	RateLimited: {http.StatusTooManyRequests, "Too many requests",
+		"The RateLimit-Policy header says how many are allowed. Try again later."},
 	Unavailable: {http.StatusServiceUnavailable, "The service is not available now",
 		"The server cannot reach what it depends on. Try again later."},
 	Internal: {http.StatusInternalServerError, "Something went wrong here",
@@ -139,6 +145,7 @@ type Error struct {
 	requestScopes     []string // Scopes by the issuer's names; nil: the same
 	preparedChallenge string   // the challenge, made at start
 	status            int      // 0: the kind's own
+	rate              rate     // RateLimited: where the caller stands
 	bodyRead          bool     // the request's body has been read to its end
 	schema            bool     // the request violates a schema and nothing else
 }

@@ -51,6 +51,8 @@ var extensions = map[string]extension{
 		readACRValues},
 	maxAgeExtension:    {atOperation, "a number of seconds, 0 or more", readMaxAge},
 	"x-authz-max-body": {atOperation, "a size above 0, such as 50MiB, 64KiB or 1000", readMaxBody},
+	"x-authz-rate-limit": {atOperation, "a number above 0 per s, min, h or d, such as 100/min",
+		readRateLimit},
 	"x-authz-timeout": {atOperation, "a positive duration such as 90s or 2m, or none",
 		readTimeout},
 

@@ -81,53 +81,63 @@ type Config struct {
 	PublicPath string
 	// MaxBodyBytes bounds the body of a request. Default 1 MiB.
 	MaxBodyBytes int64
-	// IgnoreFormats names formats that are not asserted. Default: all formats that JSON Schema or
-	// the OpenAPI format registry defines exactly are asserted, in parameters and bodies.
+	// IgnoreFormats names formats that are not asserted. Default: every format that JSON Schema or
+	// the OpenAPI format registry defines exactly is, in parameters and bodies alike.
 	IgnoreFormats []string
-	// RefuseReadOnly refuses requests with a readOnly member. By default such members are removed
-	// from the handler's request: OpenAPI says only that they SHOULD NOT be sent, and clients often
-	// send back a modified response.
+	// RefuseReadOnly refuses requests that hold a readOnly member. Default: such members are left
+	// out of what the handler gets. OpenAPI says that they SHOULD NOT be sent, not that they must
+	// not be, and a client that sends back what it has read, with a change, does nothing wrong.
 	RefuseReadOnly bool
-	// Responses says whether the responses of handlers are validated. Default [IgnoreResponses].
+	// Responses says whether answers of handlers are held to the document. Default
+	// [IgnoreResponses].
 	Responses Responses
-	// Resource is the identifier of this API (RFC 9728 §1.2): the URL, without query and fragment,
-	// at which clients reach it and the document's paths begin. It may omit PublicPath. Without it
-	// there is no protected resource metadata and no DPoP, because a proof names a URL.
+	// Resource is this API's own identifier (RFC 9728 §1.2): the URL, without query and fragment,
+	// under which clients reach it, and at which the document's paths begin. It may leave
+	// PublicPath out. Unset, no protected resource metadata is told, and DPoP is not possible, for
+	// a proof names a URL.
 	Resource string
-	// AuthorizationServers are the issuers in the metadata.
+	// AuthorizationServers are the issuers that the metadata names.
 	AuthorizationServers []string
-	// ProblemTypeBase is the prefix of the type URIs of problems, before the kind (RFC 9457
-	// §3.1.1). Default [ProblemTypes], the URL of the documentation of the kinds.
+	// ProblemTypeBase is what the type URIs of problems begin with; the kind follows (RFC 9457
+	// §3.1.1). Default [ProblemTypes], whose URIs lead to the documentation of the kinds.
 	ProblemTypeBase string
-	Now             func() time.Time // default time.Now
-	// Logger logs faults of the program, which clients see as a 500, unless a server that made the
-	// [Admission] logs them. Default [slog.Default].
+	// RateCounter counts requests for x-authz-rate-limit, so that servers share their limits.
+	// Default: in memory. While it fails, each server counts in memory.
+	RateCounter RateCounter
+	// RefuseUncounted refuses requests with 503 that RateCounter fails to count.
+	RefuseUncounted bool
+	// ClientAddress returns the IP address of a client, for x-authz-rate-limit of requests without
+	// a principal. Default: that of the connection, which may be a proxy's.
+	ClientAddress func(*http.Request) string
+	Now           func() time.Time // default time.Now
+	// Logger is told of faults of the program, which clients see as a 500, where no server around
+	// the gate logs requests by their [Admission]. Default [slog.Default].
 	Logger *slog.Logger
 
 	// OnDecision, if set, is called once for each request that the gate decides, for audit and
 	// metrics. It runs before the handler, and must not block.
 	OnDecision func(context.Context, Decision)
-	// Authorize, if set, makes decisions that the document cannot express, such as who owns a
-	// resource. It is called for all operations, after the scopes are checked and before parameters
-	// and body are validated. The request has no body, and the principal is nil if there is no
-	// token. To refuse, it returns an [*Error], such as a [StatusError]; any other error is a 500.
+	// Authorize, if set, decides what the document cannot say, such as who owns the resource. It is
+	// called after the scopes have been checked and before parameters and body are validated, also
+	// for public operations. The request has no body, and the principal is nil where the request
+	// has no token. It can only refuse: with an [*Error], such as [StatusError]; any other error is
+	// a 500.
 	Authorize func(context.Context, *http.Request, Operation, *token.Principal) error
-	// RenderError, if set, returns the body of a refusal and its media type, for APIs with their
-	// own error format. It does not change status and headers. It must not write the URL of the
-	// request into the body, because the query may hold an API key.
+	// RenderError, if set, returns the body of a refusal and its media type, for APIs with an error
+	// format of their own. Status and headers stay as they are. The URL of the request may hold an
+	// API key in its query: it must not be written into the body.
 	RenderError func(*http.Request, Problem) (mediaType string, body []byte)
 
-	// InsecureExplain tells clients exactly why a token was refused. It is for development only.
+	// InsecureExplain tells clients exactly why a token was refused. For development only.
 	InsecureExplain bool
-	// InsecureUnguarded are paths of routes that are not in the document and that everybody may
-	// call: exact paths such as /metrics, or prefixes such as /static/*.
+	// InsecureUnguarded are paths of routes beside the document that the gate lets everybody pass:
+	// exact, as /metrics, or all under a prefix, as /static/*.
 	InsecureUnguarded []string
-	// InsecureReportValidation admits requests that violate only schemas: of a parameter, the body
-	// or its media type. They are reported to OnDecision. It is for introducing the gate into an
-	// existing API.
+	// InsecureReportValidation lets requests pass that only break schemas: a parameter, the body or
+	// its media type. OnDecision is told. It is for introducing the gate into an API that is in
+	// use.
 	InsecureReportValidation bool
-	// InsecureReportEverything admits all requests to an operation, and reports to OnDecision those
-	// that would be refused.
+	// InsecureReportEverything lets every request pass that has an operation. OnDecision is told.
 	InsecureReportEverything bool
 }
 
@@ -154,6 +164,8 @@ type Gate struct {
 	onDecision       func(context.Context, Decision)
 	authorizeHook    func(context.Context, *http.Request, Operation, *token.Principal) error
 	renderError      func(*http.Request, Problem) (string, []byte)
+	clientAddress    func(*http.Request) string
+	rates            rates
 	unguarded        unguarded
 	reportValidation bool
 	reportEverything bool
@@ -175,6 +187,8 @@ func New(config Config) (*Gate, error) {
 		reportValidation: config.InsecureReportValidation,
 		reportEverything: config.InsecureReportEverything,
 	}
+	g.clientAddress = config.ClientAddress
+	g.rates.shared, g.rates.refuse = config.RateCounter, config.RefuseUncounted
 	if g.problemTypes = config.ProblemTypeBase; g.problemTypes == "" {
 		g.problemTypes = ProblemTypes
 	}
@@ -289,15 +303,23 @@ func (g *Gate) Check(r *http.Request, route string,
 	g.certificates.Strip(r)
 	a := admission(r)
 	if g.onDecision == nil {
-		admitted, _, err := g.decide(a, r, route, param)
+		admitted, reported, err := g.decide(a, r, route, param)
+		a.Reported = reported
 		return admitted, err
 	}
 	began := g.now()
 	admitted, reported, err := g.decide(a, r, route, param)
+	a.Reported = reported
 	g.onDecision(r.Context(), newDecision(a, err, reported, g.now().Sub(began)))
 	return admitted, err
 }
 
-// SetHeaders sets the headers of the response to an admitted request: the DPoP nonce for the next
-// proof, if nonces are required (RFC 9449 §8.2).
-func (g *Gate) SetHeaders(h http.Header, r *http.Request) { g.dpop.setNonce(h, r) }
+// SetHeaders sets what every answer to an admitted request, which Check has returned, carries: the
+// DPoP nonce for the client's next proof, where nonces are required (RFC 9449 §8.2), and where the
+// caller stands if the operation has x-authz-rate-limit.
+func (g *Gate) SetHeaders(h http.Header, r *http.Request) {
+	g.dpop.setNonce(h, r)
+	if a, ok := FromContext(r.Context()); ok {
+		a.rate.setHeaders(h)
+	}
+}

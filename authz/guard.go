@@ -25,7 +25,7 @@ func (g *Gate) Guard(
 			g.WriteProblem(w, r, err)
 			return
 		}
-		g.SetHeaders(w.Header(), r)
+		g.SetHeaders(w.Header(), admitted)
 		out := w // a server around the gate handles panics itself
 		if _, carried := FromContext(r.Context()); !carried {
 			out = answer

@@ -1,14 +1,17 @@
 package authz_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -393,5 +396,56 @@ func BenchmarkStart(b *testing.B) {
 		if _, err := authz.New(authz.Config{Document: doc, Verifier: verifier}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestDeclaredLength: a body gets memory as it arrives, whatever length its request declares.
+func TestDeclaredLength(t *testing.T) {
+	const declared = 256 << 20
+	gate, err := authz.New(authz.Config{Document: load(t, `
+openapi: 3.1.0
+info: {title: t, version: "1"}
+paths:
+  /:
+    put:
+      security: []
+      x-authz-max-body: 256MiB
+      requestBody: {content: {application/octet-stream: {}}}
+      responses: {"204": {description: Done.}}
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(body []byte, length int64) error {
+		r := httptest.NewRequest("PUT", "/", bytes.NewReader(body))
+		r.Header.Set("Content-Type", "application/octet-stream")
+		r.ContentLength = length
+		admitted, err := gate.Check(r, "/", nil)
+		if err != nil {
+			return err
+		}
+		got, err := io.ReadAll(admitted.Body)
+		if err == nil && !bytes.Equal(got, body) {
+			err = fmt.Errorf("%d bytes became %d others", len(body), len(got))
+		}
+		return err
+	}
+	for _, n := range []int{1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 3} {
+		body := bytes.Repeat([]byte("0123456789a"), n/11+1)[:n]
+		if err := put(body, int64(n)); err != nil {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+		if kind := kindOfError(put(body[:n-1], int64(n))); kind != authz.InvalidBody {
+			t.Errorf("%d bytes, one too few: %q", n, kind)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if kind := kindOfError(put(nil, declared)); kind != authz.InvalidBody {
+		t.Errorf("nothing of what was declared: %q", kind)
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > declared/8 {
+		t.Errorf("%d bytes were allocated for a body that never came", took)
 	}
 }

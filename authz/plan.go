@@ -39,29 +39,32 @@ type Operation struct {
 	ID     string
 	Method string
 	Path   string // the document's template
-	// Alternatives, of which one must be satisfied (OR). Without any, the operation is public, and
-	// tokens are ignored. With an empty one, a token is optional.
+	// Alternatives: one of them must be satisfied (OR). None at all: public, and a token is not
+	// looked at. An empty alternative: a token is optional.
 	Alternatives []Alternative
-	// Denied, if set, says why nobody may call the operation. There are then no Alternatives.
+	// Denied says why nobody may call it, whatever the document grants; "": somebody may. There are
+	// no alternatives then.
 	Denied string
-	// StepUp is the requirement on how the principal signed in, or nil.
+	// StepUp is what is asked beyond a token of how its principal signed in; nil: nothing.
 	StepUp *StepUp
-	// MaxBody bounds the body of a request, in bytes; 0 means the gate's limit. See
-	// x-authz-max-body.
+	// MaxBody bounds the body of a request, in bytes; 0: the gate's limit. See x-authz-max-body.
 	MaxBody int64
-	// Timeout bounds the time of a request; 0 means the server's limit, [NoTimeout] none. See
+	// Timeout bounds the time of a request; 0: the server's limit, [NoTimeout]: none. See
 	// x-authz-timeout and [Admission.Limiter].
 	Timeout time.Duration
-	// Introspect requires the issuer to confirm at each request that the access token is active.
-	// See x-authz-introspect.
+	// RateLimit bounds the requests of each caller: the principal or, without one, the network
+	// address. Requests 0: no limit. See x-authz-rate-limit.
+	RateLimit RateLimit
+	// Introspect: an access token is accepted only if its issuer says now that it is active. See
+	// x-authz-introspect.
 	Introspect bool
-	// Stream lets the handler read the body of a request while it arrives. See x-authz-stream.
+	// Stream: the handler reads the body of a request while it arrives. See x-authz-stream.
 	Stream bool
-	// OutlivesToken lets a streaming response continue after the token expires. See
+	// OutlivesToken: a response that streams goes on when the token has expired. See
 	// x-authz-outlives-token and [Admission.Expiry].
 	OutlivesToken bool
-	// OwnedBySubject says that the resource belongs to the principal that created it. The handler
-	// enforces that, and the conformance kit tests it. See x-authz-owner.
+	// OwnedBySubject: what the operation reads or writes belongs to the principal that made it. The
+	// conformance kit asks for it as another; a handler enforces it. See x-authz-owner.
 	OwnedBySubject bool
 
 	granters map[string]implications // the plan's

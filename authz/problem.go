@@ -67,6 +67,9 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 		h["Www-Authenticate"] = challenges
 	}
 	g.dpop.setNonce(h, r)
+	if e.rate.setHeaders(h); ok {
+		a.rate.setHeaders(h)
+	}
 	if status == http.StatusUnauthorized || status == http.StatusForbidden {
 		h["Cache-Control"] = values[2:3:3]
 	}
@@ -74,7 +77,7 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 		h.Set("Allow", strings.Join(e.Allow, ", "))
 	}
 	if e.RetryAfter > 0 || e.Kind != Other && status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
+		h.Set("Retry-After", strconv.Itoa(seconds(e.RetryAfter)))
 	}
 	// GetBody is set once the gate's validator has read the body.
 	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && r.GetBody == nil &&
@@ -95,6 +98,9 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	_, _ = w.Write(body)
 }
+
+// seconds returns a duration in whole seconds, at least 1.
+func seconds(d time.Duration) int { return max(1, int(math.Ceil(d.Seconds()))) }
 
 // withScopes adds the scopes that the client should request to the refusal of a handler, as for the
 // gate's own.

@@ -23,7 +23,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestEveryKindIsExplained: the type URI of a problem leads to a section of PROBLEMS.md, which
+// TestEveryKindIsExplained checks that PROBLEMS.md has a section for each problem type, which
 // begins with the status.
 func TestEveryKindIsExplained(t *testing.T) {
 	text, err := os.ReadFile("PROBLEMS.md")
@@ -31,7 +31,8 @@ func TestEveryKindIsExplained(t *testing.T) {
 		t.Fatal(err)
 	}
 	sections := map[authz.Kind]int{}
-	for _, m := range regexp.MustCompile(`(?m)^## (\S+)\n\n(\d{3})\. `).FindAllStringSubmatch(
+	for _, m := range regexp.MustCompile(
+		`(?m)^## (\S+)\n\nStatus (\d{3})[.,] `).FindAllStringSubmatch(
 		string(text), -1) {
 		sections[authz.Kind(m[1])], _ = strconv.Atoi(m[2])
 	}

@@ -236,14 +236,23 @@ func mediaType(headers []string) (essence string, params map[string]string, err 
 	return essence, params, nil
 }
 
-// readAll reads the whole body. A known length is within the limit, and net/http enforces it.
+// maxPreallocated bounds the memory that is allocated for a body before it has arrived.
+const maxPreallocated = 1 << 20
+
+// readAll reads the whole body. A known length is within the limit, and net/http enforces it, but
+// the client may send less, so memory beyond maxPreallocated grows with what arrives.
 func readAll(body io.ReadCloser, length, limit int64) ([]byte, error) {
 	if length < 0 {
 		return io.ReadAll(http.MaxBytesReader(nil, body, limit))
 	}
-	all := make([]byte, length)
-	_, err := io.ReadFull(body, all)
-	return all, err
+	all := make([]byte, min(length, maxPreallocated))
+	for read := int64(0); ; {
+		n, err := io.ReadFull(body, all[read:])
+		if read += int64(n); err != nil || read == length {
+			return all[:read], err
+		}
+		all = append(all, make([]byte, min(length-read, read))...)
+	}
 }
 
 func tooLarge(limit int64) error {

@@ -704,7 +704,7 @@ components:
 	if got, expected := violations(a), []authz.Violation{
 		{In: "path", Parameter: "id", Keyword: "type"},
 		{In: "query", Parameter: "limit", Keyword: "maximum"},
-		{In: "query", Parameter: "filter", Keyword: "type"},
+		{In: "query", Parameter: "filter", Pointer: "#/n", Keyword: "type"},
 		{Pointer: "#/name", Keyword: "required"},
 		{Pointer: "#/list/1", Keyword: "type"},
 		{Pointer: "#/*", Keyword: "type"},

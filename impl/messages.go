@@ -68,11 +68,16 @@ type Messages interface {
 
 // Errors that [Messages] returns. Any other error is a failure of the server.
 var (
-	errNoMessage   = errors.New("no such message")
-	errChanged     = errors.New("the message has another version")
-	errKeyReused   = errors.New("the idempotency key was used for another text")
+	errNoMessage   = outcome("no such message")
+	errChanged     = outcome("the message has another version")
+	errKeyReused   = outcome("the idempotency key was used for another text")
 	errUnavailable = errors.New("the database is unavailable")
 )
+
+// outcome is an error that tells a caller something, where the store has not failed.
+type outcome string
+
+func (o outcome) Error() string { return string(o) }
 
 func (h Handlers) CreateMessage(
 	ctx context.Context, r gen.CreateMessageRequestObject,
@@ -244,7 +249,7 @@ func problemOf(err error) error {
 }
 
 func keyReused() gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse {
-	detail := "This Idempotency-Key came with another text before. " +
+	detail := "This Idempotency-Key was used for another text before. " +
 		"Choose a new one for a new message."
 	return gen.IdempotencyKeyReusedApplicationProblemPlusJSONResponse{
 		Type: string(messages.IdempotencyKeyReused), Title: "The Idempotency-Key is taken",

@@ -298,7 +298,7 @@ func TestIdempotentPost(t *testing.T) {
 		wantRefusal(t,
 			alice.ask(t, "POST", messagesPath, `{"text":"twice"}`, "Idempotency-Key", "k"),
 			http.StatusUnprocessableEntity, "",
-			"This Idempotency-Key came with another text before. Choose a new one for a new "+
+			"This Idempotency-Key was used for another text before. Choose a new one for a new "+
 				"message.")
 		// A request that was refused has not used its key.
 		if got := alice.ask(t, "POST", messagesPath, `{"text":""}`, "Idempotency-Key",
@@ -620,7 +620,7 @@ func TestMessageExamples(t *testing.T) {
 }
 
 // Should the document ever let somebody in without a token, nobody's messages are theirs.
-func TestNobodyAsks(t *testing.T) {
+func TestWithoutPrincipal(t *testing.T) {
 	h := Handlers{Messages: failing{}} // which would panic
 	tag := "*"
 	for name, call := range map[string]func() (any, error){
@@ -637,7 +637,7 @@ func TestNobodyAsks(t *testing.T) {
 		},
 	} {
 		if answer, err := call(); answer != nil || err == nil {
-			t.Errorf("%s: nobody is answered with %v, %v", name, answer, err)
+			t.Errorf("%s without a principal: %v, %v", name, answer, err)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 //go:embed migrations/*.sql
@@ -56,7 +57,7 @@ func (db database) migrate(ctx context.Context, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	unlock, err := db.migrationLock.take(ctx)
+	unlock, err := db.migrationLock.take(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -140,21 +141,45 @@ func (db database) apply(ctx context.Context, m migration) error {
 // mutex is a lock between all processes that use a database. It is released when its connection
 // ends, so that a process that is killed leaves no lock behind.
 type mutex struct {
-	db           *sql.DB
-	lock, unlock string // SQL, for one session
+	db *sql.DB
+	// try begins a transaction that has the lock. It reports false if another process has it.
+	try func(ctx context.Context, session *sql.Conn) (bool, error)
 }
 
-// take waits for the lock.
-func (m mutex) take(ctx context.Context) (unlock func() error, err error) {
+const (
+	lockLimit = 5 * time.Minute // for the migrations of another process
+	lockRetry = 200 * time.Millisecond
+)
+
+// take waits for the lock, and logs that it does.
+func (m mutex) take(ctx context.Context, log *slog.Logger) (unlock func() error, err error) {
 	session, err := m.db.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := session.ExecContext(ctx, m.lock); err != nil {
-		return nil, errors.Join(err, session.Close())
+	end := time.Now().Add(lockLimit)
+	for waits := false; ; waits = true {
+		switch taken, err := m.try(ctx, session); {
+		case err != nil:
+			return nil, errors.Join(err, session.Close())
+		case taken:
+			return func() error {
+				_, err := session.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+				return errors.Join(err, session.Close())
+			}, nil
+		}
+		if !waits {
+			log.Info("waiting while another process migrates the database",
+				"limit", lockLimit.String())
+		}
+		if time.Now().After(end) {
+			return nil, errors.Join(session.Close(), fmt.Errorf("another process has migrated "+
+				"the database for %s: stop it, if it hangs, and start again", lockLimit))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), session.Close())
+		case <-time.After(lockRetry):
+		}
 	}
-	return func() error {
-		_, err := session.ExecContext(context.WithoutCancel(ctx), m.unlock)
-		return errors.Join(err, session.Close())
-	}, nil
 }

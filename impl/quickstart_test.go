@@ -91,7 +91,7 @@ func TestAnswersAreTheDocuments(t *testing.T) {
 			}
 			for name, header := range document.Components.Responses[test.response].Value.Headers {
 				if header.Value.Required && got.header.Get(name) == "" {
-					t.Errorf("there is no %s, which the document promises", name)
+					t.Errorf("no %s, which the document declares", name)
 				}
 			}
 		})

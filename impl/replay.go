@@ -2,7 +2,9 @@ package impl
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -14,7 +16,7 @@ import (
 	"github.com/gomodule/redigo/redis"
 )
 
-// Replays is a [token.ReplayStore] that several servers share. It uses Redis, or a server with the
+// Replays is a [token.ReplayStore] and an [authz.RateCounter] that several servers share. It uses Redis, or a server with the
 // same protocol such as Valkey.
 type Replays struct {
 	pool *redis.Pool
@@ -104,6 +106,19 @@ func parseReplayURL(
 // Close closes the connections.
 func (r *Replays) Close() error { return r.pool.Close() }
 
+// Ping returns an error if the server cannot be reached.
+func (r *Replays) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
+	defer cancel()
+	conn, err := r.pool.GetContext(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = redis.DoContext(conn, ctx, "PING")
+	return err
+}
+
 // Use implements [token.ReplayStore]. Its one command, SET with NX, is atomic. It is not retried:
 // if the reply to the first attempt was lost, the second would take a fresh proof for a used one.
 func (r *Replays) Use(ctx context.Context, key string, until time.Time) (fresh bool, err error) {
@@ -114,6 +129,33 @@ func (r *Replays) Use(ctx context.Context, key string, until time.Time) (fresh b
 		return false, fmt.Errorf("OASGATE_REPLAY_STORE: %w", err)
 	}
 	return reply != nil, nil
+}
+
+// Count implements [authz.RateCounter].
+func (r *Replays) Count(ctx context.Context, key string, until time.Time) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
+	defer cancel()
+	conn, err := r.pool.GetContext(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("OASGATE_REPLAY_STORE: %w", err)
+	}
+	defer conn.Close()
+	sum := sha256.Sum256([]byte(key)) // the key has the subject, and any length
+	name := "oasgate:rate:" + base64.RawURLEncoding.EncodeToString(sum[:])
+	// one second more, because clocks differ
+	lifetime := max(0, time.Until(until)) + time.Second
+	_ = conn.Send("MULTI")
+	_ = conn.Send("INCR", name)
+	_ = conn.Send("PEXPIRE", name, lifetime.Milliseconds())
+	replies, err := redis.Values(redis.DoContext(conn, ctx, "EXEC"))
+	var n int64
+	if err == nil {
+		_, err = redis.Scan(replies, &n)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("OASGATE_REPLAY_STORE: %w", err)
+	}
+	return n, nil
 }
 
 // set sets a key that does not exist. The reply is nil if the key exists.

@@ -75,7 +75,7 @@ func TestReplaysAreUsedOnceAcrossServers(t *testing.T) {
 		close(begin)
 		all.Wait()
 		if fresh.Load() > 1 || fresh.Load() == 0 && failed.Load() == 0 {
-			t.Fatalf("%d of 32 were told that the key is fresh, expected 1 (%d failed)",
+			t.Fatalf("the key was fresh for %d of 32 callers, expected 1 (%d failed)",
 				fresh.Load(), failed.Load())
 		}
 	}
@@ -229,7 +229,7 @@ func TestReplaysFail(t *testing.T) {
 	cancel()
 	if fresh, err := replays.Use(ctx, freshKey(), time.Now().Add(time.Minute)); fresh ||
 		err == nil {
-		t.Error("a request that has ended was told that its key is fresh")
+		t.Error("the key was fresh for a request that has ended")
 	}
 }
 

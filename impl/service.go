@@ -18,8 +18,8 @@ import (
 
 // Serve holds the settings that this API adds to serve: see [command.Opener].
 type Serve struct {
-	ReplayStore string `name:"replay-store" key:"REPLAY_STORE" help:"Redis in which several servers store used DPoP proofs: redis://user:password@host:6379/0. Default: in memory, for one server."`
-	Database    string `name:"database" key:"DATABASE_URL" default:"sqlite:data/oasgate.db" help:"Database of the messages: sqlite: and the path of a file, or postgres://user:password@host/database."`
+	ReplayStore string `name:"replay-store" key:"REPLAY_STORE" secret:"" help:"Redis in which several servers store used DPoP proofs: redis://user:password@host:6379/0. Default: in memory, for one server."`
+	Database    string `name:"database" key:"DATABASE_URL" secret:"" default:"sqlite:data/oasgate.db" help:"Database of the messages: sqlite: and the path of a file, or postgres://user:password@host/database."`
 }
 
 // Check returns the faults of the settings, without passwords.
@@ -46,13 +46,28 @@ func (s *Serve) Open(ctx context.Context, log *slog.Logger) (*command.Service, e
 	if err != nil {
 		return nil, errors.Join(err, service.Close())
 	}
-	service.Replays = replays
+	service.Replays, service.RateCounter = replays, replays
+	service.Components["replay store"] = replays.Ping
 	closeStore := service.Close
 	service.Close = func() error {
 		_ = replays.Close()
 		return closeStore()
 	}
 	return service, nil
+}
+
+// Probe implements [command.Prober].
+func (s *Serve) Probe(ctx context.Context) map[string]error {
+	found := map[string]error{"database": probeDatabase(ctx, s.Database)}
+	if s.ReplayStore != "" {
+		replays, err := OpenReplays(s.ReplayStore)
+		if err == nil {
+			err = replays.Ping(ctx)
+			_ = replays.Close()
+		}
+		found["replay store"] = err
+	}
+	return found
 }
 
 // Dev holds the settings that this API adds to dev.
@@ -75,7 +90,12 @@ func openService(
 	if err != nil {
 		return nil, err
 	}
-	return &command.Service{Routes: Routes(Handlers{Messages: store}), Close: store.Close}, nil
+	return &command.Service{
+		Routes:     Routes(Handlers{Messages: store}),
+		Components: map[string]func(context.Context) error{"database": store.Ping},
+		Pools:      store.Pools,
+		Close:      store.Close,
+	}, nil
 }
 
 // Routes returns a function that returns the handler of the operations of openapi.yaml.

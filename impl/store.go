@@ -11,6 +11,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/oasgate/oasgate/authz/server"
 )
 
 // keyLifetime is how long an Idempotency-Key is stored.
@@ -84,6 +88,30 @@ func (s *Store) Close() error {
 	s.stop()
 	<-s.stopped
 	return s.close()
+}
+
+// Ping returns an error if the database cannot be reached.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return s.read.PingContext(ctx)
+}
+
+// Pools returns the state of the connections to the database.
+func (s *Store) Pools() map[string]server.Pool {
+	state := func(db *sql.DB) server.Pool {
+		stats := db.Stats()
+		return server.Pool{
+			MaxOpen: stats.MaxOpenConnections, InUse: stats.InUse, Idle: stats.Idle,
+			Waits: stats.WaitCount, Waited: stats.WaitDuration,
+		}
+	}
+	if s.read == s.write {
+		return map[string]server.Pool{"messages": state(s.read)}
+	}
+	return map[string]server.Pool{
+		"messages/read": state(s.read), "messages/write": state(s.write),
+	}
 }
 
 func (s *Store) Create(ctx context.Context, owner Owner, text, key string) (m Message, err error) {
@@ -273,17 +301,26 @@ func (s *Store) limit(
 	ctx context.Context, operation string, err *error,
 ) (context.Context, func()) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, span := startSpan(ctx, operation)
 	return ctx, func() {
 		defer cancel()
+		defer span.End()
 		switch {
-		case *err == nil, errors.Is(*err, errNoMessage), errors.Is(*err, errChanged),
-			errors.Is(*err, errKeyReused):
+		case *err == nil, errors.As(*err, new(outcome)): // not a failure
 		case ctx.Err() != nil, s.isUnavailable(*err):
 			*err = fmt.Errorf("%s: %w: %w", operation, errUnavailable, *err)
+			span.SetStatus(codes.Error, "database unavailable")
 		default:
 			*err = fmt.Errorf("%s: %w", operation, *err)
+			span.SetStatus(codes.Error, "")
 		}
 	}
+}
+
+// startSpan begins a span as a child of that of the request. Without telemetry it does nothing.
+func startSpan(ctx context.Context, operation string) (context.Context, trace.Span) {
+	return trace.SpanFromContext(ctx).TracerProvider().Tracer("impl").Start(ctx, operation,
+		trace.WithSpanKind(trace.SpanKindClient))
 }
 
 // sweepHourly deletes expired idempotency keys every hour.

@@ -11,15 +11,15 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// answer is what came back.
+// answer is a response.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// faults compares an answer with what a case wants: each fault a sentence of what was expected and
-// what received.
+// faults compares a response with what the case expects. Each fault is a sentence that names what
+// was expected and what was received.
 func (c Case) faults(got answer, only6750 bool) (faults []string) {
 	fault := func(format string, args ...any) {
 		faults = append(faults, fmt.Sprintf(format, args...))
@@ -63,7 +63,7 @@ func (c Case) faults(got answer, only6750 bool) (faults []string) {
 	return faults
 }
 
-// checkChallenge holds WWW-Authenticate to RFC 6750 §3.
+// checkChallenge checks WWW-Authenticate (RFC 6750 §3).
 func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...any)) {
 	var bearer, dpop []challenge
 	for _, ch := range parseChallenges(got.header.Values("WWW-Authenticate")) {
@@ -147,7 +147,7 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 	}
 }
 
-// checkProblem holds a body to RFC 9457 §3.
+// checkProblem checks a problem document (RFC 9457 §3).
 func checkProblem(got answer, fault func(string, ...any)) {
 	contentType := got.header.Get("Content-Type")
 	if media, _, err := mime.ParseMediaType(contentType); err != nil ||
@@ -183,7 +183,7 @@ func checkProblem(got answer, fault func(string, ...any)) {
 	}
 }
 
-// repeats reports whether an answer gives back something secret that was sent.
+// repeats reports whether a response contains a secret of the request.
 func (a answer) repeats(secret string) bool {
 	if strings.Contains(string(a.body), secret) {
 		return true
@@ -196,15 +196,15 @@ func (a answer) repeats(secret string) bool {
 	return false
 }
 
-// challenge is one of those in WWW-Authenticate (RFC 9110 §11.6.1).
+// challenge is a challenge of WWW-Authenticate (RFC 9110 §11.6.1).
 type challenge struct {
 	scheme string
 	params map[string]string // names in lower case
 }
 
-// parseChallenges takes the lists of challenges apart. A word followed by = is a parameter of the
-// challenge before; any other word begins a challenge. What it cannot read ends the list: the
-// caller then misses what it looks for.
+// parseChallenges parses lists of challenges. A word followed by = is a parameter of the preceding
+// challenge; any other word begins a challenge. Parsing ends at a syntax error, so that the caller
+// does not find what it expects.
 func parseChallenges(headers []string) (all []challenge) {
 	for _, s := range headers {
 		for {
@@ -249,7 +249,7 @@ func cutValue(s string) (value, rest string) {
 	return b.String(), ""
 }
 
-// isTokenRune: tchar of RFC 9110 §5.6.2.
+// isTokenRune reports whether a character is a tchar (RFC 9110 §5.6.2).
 func isTokenRune(r rune) bool {
 	return r > ' ' && r < 0x7f && !strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 }

@@ -5,6 +5,9 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,6 +56,12 @@ func newMessages(t *testing.T) messages {
 		return m.issuer.Mint(map[string]any{"scope": strings.Join(scopes, " "),
 			"cnf": map[string]any{"jkt": key.Thumbprint()}}), nil
 	}
+	m.tokens.CertificateBound = func(_ context.Context, scopes []string,
+		certificate *x509.Certificate) (string, error) {
+		sum := sha256.Sum256(certificate.Raw)
+		return m.issuer.Mint(map[string]any{"scope": strings.Join(scopes, " "),
+			"cnf": map[string]any{"x5t#S256": base64.RawURLEncoding.EncodeToString(sum[:])}}), nil
+	}
 	var set struct{ Keys []struct{ Kid, X, Y string } }
 	if err := json.Unmarshal(m.tokens.KeySet, &set); err != nil || len(set.Keys) == 0 {
 		t.Fatalf("Issued has no usable key set: %v: %s", err, m.tokens.KeySet)
@@ -98,14 +107,17 @@ func TestFlaws(t *testing.T) {
 		closed    = `(listMessages|createMessage|deleteMessage/bearer\([a-z:]*\)|deleteMessage)/`
 		tokenless = `(no_token|wrong_scheme|invalid_body_without_token|huge_body_without_token)`
 		unproven  = `dpop_(without_proof|proof_.*|old_proof)`
-		bound     = `dpop_token_as_bearer`
-		forged    = `(malformed|alg_none|wrong_key|embedded_jwk|hs256_with_public_key|` +
+		// a token without the key or certificate that it is bound to
+		otherClient = `certificate_(missing|of_another_client)`
+		bound       = `(dpop_token_as_bearer|` + otherClient + `)`
+		forged      = `(malformed|alg_none|wrong_key|embedded_jwk|hs256_with_public_key|` +
 			`tampered_payload|expired|not_yet_valid|wrong_issuer|wrong_audience|unknown_kid|` +
 			`bound_as_bearer|` + unproven + `|` + bound + `)`
 		scopesLack = `(scope_.*|token_of_.*)`
 		outage     = `keys_unavailable`
-		proven     = `dpop_(genuine|proof_used_before)` // the first time
-		or         = `|`
+		// dpop_proof_used_before: the first time
+		proven = `(dpop_(genuine|proof_used_before)|certificate_genuine)`
+		or     = `|`
 	)
 	caughtBy := map[flaw]string{
 		anyScope:           `createMessage/scope_.*`,
@@ -119,6 +131,7 @@ func TestFlaws(t *testing.T) {
 			outage + `)`,
 		proofUnchecked: secured + unproven,
 		proofUsedAgain: secured + `dpop_proof_used_before`,
+		certificateAny: secured + `certificate_of_another_client`,
 		proofOfAnyURL:  secured + `dpop_proof_of_another_url`,
 		answersAnything: `getStatus/.*|getMe/(no_token|wrong_scheme)|` + secured +
 			`(exact_scopes|token_of_.*|` + proven + `)`,
@@ -290,7 +303,7 @@ func TestWithLess(t *testing.T) {
 				}
 				return ""
 			}
-		}, `no_token|wrong_scheme|malformed|.*_without_token|alg_none|wrong_key|embedded_jwk|hs256_with_public_key|tampered_payload|expired|not_yet_valid|wrong_issuer|wrong_audience|unknown_kid|bound_as_bearer|scope_.*|keys_unavailable|dpop_(without_proof|old_proof|token_as_bearer|proof_(of|tampered).*)`},
+		}, `no_token|wrong_scheme|malformed|.*_without_token|alg_none|wrong_key|embedded_jwk|hs256_with_public_key|tampered_payload|expired|not_yet_valid|wrong_issuer|wrong_audience|unknown_kid|bound_as_bearer|scope_.*|keys_unavailable|dpop_(without_proof|old_proof|token_as_bearer|proof_(of|tampered).*)|certificate_(missing|of_another_client)`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			target := all

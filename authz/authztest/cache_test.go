@@ -28,7 +28,8 @@ func TestCacheOfVerifiedTokensChangesNoAnswer(t *testing.T) {
 			server := func() http.Handler {
 				verifier, err := token.NewVerifier(t.Context(), token.Config{
 					Issuers: []token.Issuer{{URL: m.issuer.URL(),
-						Audiences: []string{audience}, DPoP: token.DPoPAllowed}},
+						Audiences: []string{audience}, DPoP: token.DPoPAllowed,
+						MTLS: token.MTLSAllowed}},
 					CacheBytes: bytes,
 					Proofs:     proofs,
 				})

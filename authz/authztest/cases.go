@@ -9,37 +9,39 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Case is one request, and how it must be answered.
+// Case is a request, and the expected response.
 type Case struct {
-	// Name is unique in the document: the operationId, the alternative where there are several, and
-	// what is tried; with a slash between.
+	// Name is unique in the document: the operationId, the alternative if there are several, and
+	// what is tested, separated by slashes.
 	Name      string
 	Operation authz.Operation
-	// Scopes are those that the token of the case grants, or claims to.
+	// Scopes are those that the token of the case grants, or claims to grant.
 	Scopes []string
-	// Want is the refusal that is expected; "" means that the request must be let in.
+	// Want is the expected refusal; "" means that the request must succeed.
 	Want authz.Kind
 
 	credential credential
 	others     []other // credentials of other security schemes than the token's
-	mixed      bool    // the operation takes not only tokens
-	crossSite  bool    // sent as browsers send the requests of another site's page
+	mixed      bool    // the operation also takes other credentials
+	crossSite  bool    // sent as if by a page of another site
 	body       body
-	first      *authz.Operation        // called first, with the same token: it must let that in
+	first      *authz.Operation        // called first, with the same token: it must succeed
 	outage     bool                    // sent to Target.Outage
-	owned      bool                    // asks for what first has made, as another principal
-	request    *Request                // sent instead of the operation's; nil: that
+	owned      bool                    // requests what first has created, as another principal
+	request    *Request                // sent instead of the operation's; nil: the operation's
 	names      func([]string) []string // of scopes, in challenges; nil: the document's
 	broken     error                   // why no request to the operation could be built
 
 	proof func(proving) string // of the possession of a key; nil: none is sent
-	twice bool                 // sent once before, with the same proof: it must be let in then
+	twice bool                 // sent twice with the same proof: the first must succeed
 	timed bool                 // about the time at which the proof was made
 
-	revoked bool // the token is let in once, and then taken back
+	revoked bool // the token is used once, and then revoked
+
+	certificate presentedCertificate
 }
 
-// Runs returns the operations that the case really has done, on a server that is right.
+// Runs returns the operations that the case runs on a correct server.
 func (c Case) Runs() (all []authz.Operation) {
 	if c.first != nil {
 		all = append(all, *c.first)
@@ -50,17 +52,17 @@ func (c Case) Runs() (all []authz.Operation) {
 	return all
 }
 
-// body is what a case sends as the body of its request.
+// body is the kind of body that a case sends.
 type body int
 
 const (
 	validBody   body = iota // as the document describes it
 	invalidBody             // broken JSON
-	hugeBody                // one that does not end
+	hugeBody                // does not end
 )
 
 // Cases derives the cases of every operation, in the order of [authz.Plan.Operations]. Which of
-// them can be run is for the [Target] to say.
+// them can run depends on the [Target].
 func Cases(plan *authz.Plan) []Case {
 	var all []Case
 	schemes := schemes{plan}
@@ -92,6 +94,7 @@ func Cases(plan *authz.Plan) []Case {
 				all = append(all, alternativeCases(o, a)...)
 			}
 			all = append(all, dpopCases(o)...)
+			all = append(all, certificateCases(o)...)
 			all = append(all, revocationCases(o)...)
 			all = append(all, reuseCases(o, byToken)...)
 			all = append(all, ownerCases(o, byToken)...)
@@ -100,7 +103,7 @@ func Cases(plan *authz.Plan) []Case {
 	return all
 }
 
-// publicCases: nobody is asked for a token, and none is looked at.
+// publicCases test that no token is required, and that an invalid token is ignored.
 func publicCases(o authz.Operation) []Case {
 	return []Case{
 		{Name: o.ID + "/no_token", Operation: o, credential: noToken},
@@ -108,7 +111,7 @@ func publicCases(o authz.Operation) []Case {
 	}
 }
 
-// tokenlessCases are those that need nothing to begin with.
+// tokenlessCases are the cases that need no valid token.
 func tokenlessCases(o authz.Operation) []Case {
 	want := authz.MissingToken
 	if o.Optional() {
@@ -125,7 +128,8 @@ func tokenlessCases(o authz.Operation) []Case {
 		},
 		{Name: o.ID + "/malformed", Operation: o, Want: authz.InvalidToken, credential: malformed},
 	}
-	// A caller who is not known is told nothing of the body, and none of it is read for them.
+	// Before the caller is authenticated, the body must not be read, and the response must not
+	// depend on it.
 	if !o.Optional() {
 		cases = append(
 			cases,
@@ -148,7 +152,7 @@ func tokenlessCases(o authz.Operation) []Case {
 	return cases
 }
 
-// alternative is one way to be let in, of those that take a token.
+// alternative is an alternative of an operation that requires a token.
 type alternative struct {
 	prefix string              // of the names of its cases
 	scopes []string            // none implies another
@@ -192,7 +196,7 @@ func alternatives(o authz.Operation) (all []alternative) {
 	return all
 }
 
-// lacks counts the scopes that a token with the granted ones lacks.
+// lacks counts the required scopes that the granted ones do not cover.
 func (a alternative) lacks(granted []string) (n int) {
 	for _, scope := range a.scopes {
 		if !has(granted, scope, a.by[scope]) {
@@ -240,7 +244,7 @@ func alternativeCases(o authz.Operation, a alternative) (cases []Case) {
 	return cases
 }
 
-// nearMisses are scopes that only a sloppy comparison takes for the one that is required (RFC 6749
+// nearMisses returns scopes that a sloppy comparison would accept for the required one (RFC 6749
 // §3.3: scopes are compared exactly).
 func nearMisses(scope string) (all []struct{ name, scope string }) {
 	other := strings.Map(func(r rune) rune {
@@ -262,12 +266,12 @@ func nearMisses(scope string) (all []struct{ name, scope string }) {
 	return all
 }
 
-// reuseCases: a token that has been good elsewhere is not good here because of that. A server that
-// remembers a verdict by the token alone thinks so.
+// reuseCases test that a token is not accepted because it was accepted for another operation. A
+// server that caches its decision by token alone would do so.
 func reuseCases(o authz.Operation, operations []authz.Operation) []Case {
 	byCaution := slices.Clone(
 		operations,
-	) // the other operation is really called: rather one that only reads
+	) // the other operation runs, so prefer one that only reads
 	slices.SortStableFunc(
 		byCaution,
 		func(a, b authz.Operation) int { return caution(a) - caution(b) },
@@ -291,8 +295,8 @@ func reuseCases(o authz.Operation, operations []authz.Operation) []Case {
 	return nil
 }
 
-// revocationCases: an operation with x-authz-introspect asks the issuer about every token, so that
-// one that was revoked is refused at once (RFC 7009, RFC 7662).
+// revocationCases test that a revoked token is refused at once by operations with
+// x-authz-introspect, which ask the issuer about every token (RFC 7009, RFC 7662).
 func revocationCases(o authz.Operation) []Case {
 	if !o.Introspect {
 		return nil
@@ -311,7 +315,7 @@ func caution(o authz.Operation) int {
 	return 1
 }
 
-// byScopes says how a genuine token with these scopes must be answered.
+// byScopes returns the expected response to a genuine token with these scopes.
 func byScopes(o authz.Operation, scopes []string) authz.Kind {
 	if o.Optional() ||
 		slices.ContainsFunc(
@@ -323,8 +327,8 @@ func byScopes(o authz.Operation, scopes []string) authz.Kind {
 	return authz.InsufficientScope
 }
 
-// nearest returns the scopes that a refusal for want of scopes may name: those of an alternative
-// that lacks the fewest, and among these of one that asks for the fewest. Several may be as near.
+// nearest returns the sets of scopes that a refusal may name: those of the alternatives that lack
+// the fewest, and of these, require the fewest.
 func nearest(o authz.Operation, granted []string) (sets [][]string) {
 	best := [2]int{-1}
 	for _, a := range alternatives(o) {

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// curl returns a command that repeats a request. Credentials are variables of the shell: a report
-// must not hold a token.
+// curl returns a command that repeats a request. Credentials are shell variables, because a report
+// must not contain tokens.
 func (r *run) curl(sent *http.Request, c Case, request Request, secrets []string) string {
 	args := []string{"curl", "-i", "-X", sent.Method, quote(redact(sent.URL.String(), secrets))}
 	for _, name := range slices.Sorted(maps.Keys(sent.Header)) {
@@ -55,7 +55,7 @@ func redact(text string, secrets []string) string {
 // quote quotes an argument for a POSIX shell.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// detail returns what a problem document says of this refusal (RFC 9457 §3.1.4).
+// detail returns the detail of a problem document (RFC 9457 §3.1.4).
 func (a answer) detail() string {
 	var problem struct{ Title, Detail string }
 	if json.Unmarshal(a.body, &problem) != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// ProofKey is the key of a client that proves, request by request, that its tokens are its own (RFC
+// ProofKey is the key of a client that proves possession of its tokens with each request (RFC
 // 9449).
 type ProofKey struct {
 	private *ecdsa.PrivateKey
@@ -36,15 +36,15 @@ func newProofKey() (ProofKey, error) {
 	}}, nil
 }
 
-// Thumbprint identifies the key in the jkt of a token that is bound to it (RFC 9449 §6.1).
+// Thumbprint returns the value of jkt in tokens that are bound to the key (RFC 9449 §6.1).
 func (k ProofKey) Thumbprint() string {
 	sum := sha256.Sum256(fmt.Appendf(nil, `{"crv":"P-256","kty":"EC","x":"%s","y":"%s"}`,
 		k.jwk["x"], k.jwk["y"])) // RFC 7638 §3
 	return base64url(sum[:])
 }
 
-// Proof returns a proof for one request (RFC 9449 §4.2). token is the access token that goes with
-// it, nonce what the server has asked for; either may be "".
+// Proof returns a proof for one request (RFC 9449 §4.2). token is the access token that is sent
+// with it, nonce is the nonce that the server requires; either may be "".
 func (k ProofKey) Proof(method, url, token, nonce string, at time.Time) string {
 	claims := map[string]any{"htm": method, "htu": url, "iat": at.Unix(), "jti": rand.Text()}
 	if token != "" {
@@ -69,7 +69,7 @@ func (k ProofKey) Proof(method, url, token, nonce string, at time.Time) string {
 
 func base64url(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// proving is a request that needs a proof, and with what to make it.
+// proving is what a proof is made from.
 type proving struct {
 	key, other         ProofKey
 	method, url, token string
@@ -79,7 +79,7 @@ type proving struct {
 
 func (p proving) proof() string { return p.key.Proof(p.method, p.url, p.token, p.nonce, p.now) }
 
-// proofs are what comes with a bound token. The first is the one that must be let in.
+// proofs are sent with a bound token. The first must be accepted.
 var proofs = []struct {
 	name string
 	want authz.Kind
@@ -117,8 +117,8 @@ var proofs = []struct {
 
 const oldProof = "old_proof"
 
-// dpopCases are of tokens that are bound to a key of the client (RFC 9449 §4.3, §7.1). A server
-// that takes them may also take bearer tokens, so that only the target knows whether it does.
+// dpopCases test tokens that are bound to a client's key (RFC 9449 §4.3, §7.1). They run only if
+// the target has such tokens, because the document does not say whether the server accepts them.
 func dpopCases(o authz.Operation) (cases []Case) {
 	bound := credential{needs: needsBound, scheme: "DPoP", make: unchanged}
 	add := func(name string, want authz.Kind, c credential, proof func(proving) string) *Case {
@@ -137,7 +137,7 @@ func dpopCases(o authz.Operation) (cases []Case) {
 	return cases
 }
 
-// prove puts a proof onto the request of a case, and returns it.
+// prove adds a proof to the request of a case, and returns it.
 func (r *run) prove(sent *http.Request, c Case, authorization string) string {
 	_, token, _ := strings.Cut(authorization, " ")
 	at := *sent.URL
@@ -155,8 +155,8 @@ func (r *run) prove(sent *http.Request, c Case, authorization string) string {
 	return proof
 }
 
-// asksForNonce remembers the nonce that a refusal asks for (RFC 9449 §9), and reports whether it is
-// a new one, with which the case is to be tried again.
+// asksForNonce stores the nonce that a response requires (RFC 9449 §9), and reports whether it is
+// new, so that the case must be repeated.
 func (r *run) asksForNonce(got answer) bool {
 	nonce := got.header.Get("DPoP-Nonce")
 	known, _ := r.nonce.Load().(string)

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -17,8 +18,8 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// credential is what a case puts into the Authorization header: header as it is, or tokens that are
-// made from a genuine one. Where several are made, each must be answered in the same way.
+// credential makes the Authorization headers of a case: a fixed header, or tokens derived from a
+// genuine one. If there are several tokens, the response to each must be the same.
 type credential struct {
 	name   string // of a forgery
 	needs  need
@@ -27,7 +28,7 @@ type credential struct {
 	make   func(f *forger, t *parsed) ([]string, error)
 }
 
-// need is what a credential cannot be made without.
+// need is a set of the fields of Tokens that a credential requires.
 type need int
 
 const (
@@ -36,6 +37,7 @@ const (
 	needsKeySet
 	needsBound
 	needsRevoke
+	needsCertificateBound
 )
 
 var (
@@ -50,7 +52,7 @@ var (
 
 func unchanged(_ *forger, t *parsed) ([]string, error) { return []string{t.compact}, nil }
 
-// forgeries are tokens that differ from a genuine one in one thing, and must be refused for it.
+// forgeries are tokens that differ from a genuine one in one way, and must be refused for it.
 var forgeries = []credential{
 	{name: "alg_none", make: func(_ *forger, t *parsed) (all []string, err error) {
 		for _, none := range []string{"none", "None", "NONE"} {
@@ -128,7 +130,7 @@ var forgeries = []credential{
 	),
 }
 
-// signed is a forgery under a good signature.
+// signed returns a forgery with a valid signature.
 func signed(
 	name string,
 	change func(f *forger, t *parsed) (header, claims map[string]any),
@@ -149,11 +151,13 @@ type forger struct {
 	now       func() time.Time
 	attackers map[string]*devissuer.Issuer // by alg: anybody can be an issuer
 
-	key, otherKey ProofKey // of the client, and of somebody else
+	// The keys and certificates of the client, and of another client.
+	key, otherKey                 ProofKey
+	certificate, otherCertificate *x509.Certificate
 }
 
-// credentials returns the Authorization headers of a case, or why there can be none. No header at
-// all is "".
+// credentials returns the Authorization headers of a case, or why it must be skipped. The header ""
+// means none.
 func (f *forger) credentials(
 	ctx context.Context,
 	c Case,
@@ -192,6 +196,8 @@ func (n need) missing(t Tokens) (missing []string) {
 		{needsKeySet, t.KeySet != nil, "Tokens.KeySet"},
 		{needsBound, t.Bound != nil, "Tokens.Bound"},
 		{needsRevoke, t.Revoke != nil, "Tokens.Revoke"},
+		{needsCertificateBound, t.CertificateBound != nil,
+			"Tokens.CertificateBound with Target.Handler"},
 	} {
 		if n&part.need != 0 && !part.had {
 			missing = append(missing, part.name)
@@ -200,12 +206,21 @@ func (n need) missing(t Tokens) (missing []string) {
 	return missing
 }
 
-// base returns a genuine token. Where there is none to be had, it is one that only looks like it.
+// base returns a genuine token. Without a source of them, it returns a token that only looks
+// genuine.
 func (f *forger) base(ctx context.Context, c Case) (*parsed, error) {
 	if c.credential.needs&needsBound != 0 {
 		compact, err := f.tokens.Bound(ctx, c.Scopes, f.key)
 		if err != nil {
 			return nil, fmt.Errorf("no bound token with the scopes %q: %w", c.Scopes, err)
+		}
+		return parse(compact), nil
+	}
+	if c.credential.needs&needsCertificateBound != 0 {
+		compact, err := f.tokens.CertificateBound(ctx, c.Scopes, f.certificate)
+		if err != nil {
+			return nil, fmt.Errorf("no token with the scopes %q that is bound to a certificate: %w",
+				c.Scopes, err)
 		}
 		return parse(compact), nil
 	}
@@ -229,7 +244,7 @@ func (f *forger) base(ctx context.Context, c Case) (*parsed, error) {
 	return parse(attacker.Mint(claims)), nil
 }
 
-// attacker is another issuer, whose key is of the same kind as the token's.
+// attacker returns another issuer, with a key of the same type as the token's.
 func (f *forger) attacker(t *parsed) (*devissuer.Issuer, error) {
 	alg, _ := t.header["alg"].(string)
 	return f.issuer(alg)
@@ -257,11 +272,11 @@ func (f *forger) issuer(alg string) (*devissuer.Issuer, error) {
 	return f.attackers[alg], nil
 }
 
-// parsed is a token taken apart, to be changed and put together again.
+// parsed is a decoded token that can be modified and encoded again.
 type parsed struct {
 	compact, signature string
 	header, claims     map[string]any
-	opaque             error // why it cannot be: it is no JWT, and nothing can be forged from it
+	opaque             error // why it is not a JWT, so that nothing can be forged from it
 }
 
 func parse(compact string) *parsed {
@@ -279,7 +294,7 @@ func parse(compact string) *parsed {
 	for i, into := range []*map[string]any{&t.header, &t.claims} {
 		raw, err := base64.RawURLEncoding.DecodeString(parts[i])
 		d := json.NewDecoder(bytes.NewReader(raw))
-		d.UseNumber() // the numbers shall come out as they went in
+		d.UseNumber() // keep numbers as they are
 		if err != nil || d.Decode(into) != nil {
 			t.opaque = fmt.Errorf(
 				"the genuine token is no JWT (segment %d is not a JSON object in base64url): %w",
@@ -291,7 +306,7 @@ func parse(compact string) *parsed {
 	return t
 }
 
-// with returns the members with one of them set.
+// with returns a copy of the members in which one is set.
 func with(members map[string]any, name string, value any) map[string]any {
 	changed := maps.Clone(members)
 	changed[name] = value

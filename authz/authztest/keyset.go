@@ -17,16 +17,15 @@ import (
 	"math/big"
 )
 
-// published is a key as its issuer publishes it.
+// published is a key in an issuer's JWK set.
 type published struct {
 	id  string
 	jwk json.RawMessage
 	key crypto.PublicKey
 }
 
-// confused signs with HMAC under what everybody can know: the public key, in each form in which a
-// server may hold it. A server that lets the token choose the algorithm takes that for the secret
-// (RFC 8725 §2.1).
+// confused signs with HMAC, with the public key as the secret, in each form in which a server may
+// hold the key. A server that lets the token choose the algorithm accepts it (RFC 8725 §2.1).
 func confused(f *forger, t *parsed) (all []string, err error) {
 	kid, _ := t.header["kid"].(string)
 	key, err := publicKey(f.tokens.KeySet, kid)
@@ -48,7 +47,7 @@ func confused(f *forger, t *parsed) (all []string, err error) {
 	return all, nil
 }
 
-// publicKey reads the key of that name from a JWK set, or its first.
+// publicKey returns the key with that kid from a JWK set, or the first if kid is "".
 func publicKey(set []byte, kid string) (published, error) {
 	var keys struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -73,8 +72,8 @@ func publicKey(set []byte, kid string) (published, error) {
 	return first, nil
 }
 
-// parseJWK reads a public key: RFC 7518 §6, RFC 8037 §2. It checks little, for the keys are not
-// relied on.
+// parseJWK parses a public key (RFC 7518 §6, RFC 8037 §2). It checks little, because nothing is
+// verified with the keys.
 func parseJWK(raw json.RawMessage) (published, error) {
 	var jwk struct{ Kid, Kty, Crv, N, E, X, Y string }
 	if err := json.Unmarshal(raw, &jwk); err != nil {

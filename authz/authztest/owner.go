@@ -12,10 +12,10 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// ownerCases: an object that one principal has made is not there for another (OWASP API1:2023,
-// broken object level authorization). They are for operations that the document marks with
-// x-authz-owner, and find the object by the Location of the POST that makes it, on the path before
-// the last parameter.
+// ownerCases test that an object of one principal is not accessible to another (OWASP API1:2023,
+// broken object level authorization), for operations that the document marks with x-authz-owner.
+// The POST on the path before the last parameter creates the object, and its Location identifies
+// it.
 func ownerCases(o authz.Operation, operations []authz.Operation) []Case {
 	i := strings.LastIndex(o.Path, "/{")
 	if !o.OwnedBySubject || i < 0 {
@@ -33,8 +33,8 @@ func ownerCases(o authz.Operation, operations []authz.Operation) []Case {
 	return nil
 }
 
-// tryOwner makes an object as one principal, asks for it as another, and then as its owner, which
-// shows that it was there.
+// tryOwner creates an object as one principal, requests it as another, and then as its owner, which
+// proves that it exists.
 func (r *run) tryOwner(ctx context.Context, result Result) Result {
 	c := result.Case
 	if r.Tokens.Genuine == nil || r.Tokens.Other == nil {

@@ -9,9 +9,9 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// matching makes a short string that matches the pattern of a schema and is of the length that it
-// allows. What an ECMA-262 pattern means is for the engine to say: candidates are made from as much
-// of it as can be read here, and the first that is accepted is taken.
+// matching returns a short string that matches the pattern of a schema and has a valid length. The
+// engine decides what an ECMA-262 pattern means: candidates are made from the parts that can be
+// parsed here, and the first that the engine accepts is used.
 func (s sampler) matching(schema *openapi3.Schema, n int) (string, error) {
 	main, ahead := lookaheads(schema.Pattern)
 	parsed, err := parsePattern(main)
@@ -29,7 +29,7 @@ func (s sampler) matching(schema *openapi3.Schema, n int) (string, error) {
 		starts = append(starts, w.String())
 	}
 	start := strings.Join(starts, "")
-	// What repeats is repeated more and more often until the string is long enough.
+	// Increase the number of repetitions until the string is long enough.
 	for repeat := range int(schema.MinLength) + 4 {
 		w := writer{repeat: repeat, nth: n}
 		w.write(parsed)
@@ -47,16 +47,16 @@ func (s sampler) matching(schema *openapi3.Schema, n int) (string, error) {
 	return "", fmt.Errorf("no string could be made for its pattern %q and length", schema.Pattern)
 }
 
-// parsePattern reads an ECMA-262 pattern as far as it is written like one of Go.
+// parsePattern parses an ECMA-262 pattern as far as Go's syntax has the same constructs.
 func parsePattern(pattern string) (*syntax.Regexp, error) {
 	return syntax.Parse(codePoint.ReplaceAllString(pattern, `\x{$1$2}`), syntax.Perl)
 }
 
-// codePoint is a character by its number, which Go writes in another way.
+// codePoint is an escaped character, which Go writes differently.
 var codePoint = regexp.MustCompile(`\\u(?:([0-9A-Fa-f]{4})|\{([0-9A-Fa-f]+)\})`)
 
-// lookaheads returns a pattern without its lookaheads and lookbehinds, which Go does not have, and
-// the patterns of those that something must match.
+// lookaheads removes lookaheads and lookbehinds, which Go does not have, from a pattern. It returns
+// the rest, and the patterns of the positive ones.
 func lookaheads(pattern string) (main string, ahead []string) {
 	var rest strings.Builder
 	for i := 0; i < len(pattern); i++ {
@@ -81,7 +81,7 @@ func lookaheads(pattern string) (main string, ahead []string) {
 
 var lookaround = regexp.MustCompile(`^\(\?(?:=|!|<=|<!)`)
 
-// groupLength returns the length of the lookaround that a text begins with; 0 where it does not.
+// groupLength returns the length of the lookaround at the start of a text, or 0.
 func groupLength(text string) int {
 	if !lookaround.MatchString(text) {
 		return 0
@@ -106,7 +106,7 @@ func groupLength(text string) int {
 	return 0
 }
 
-// writer writes a string that an expression matches.
+// writer writes a string that matches an expression.
 type writer struct {
 	strings.Builder
 	repeat int // how often to repeat what need not be
@@ -148,10 +148,11 @@ func (w *writer) write(re *syntax.Regexp) {
 	case syntax.OpRepeat:
 		times(re.Min, re.Max)
 	}
-	// The rest, ^ and \b and their like, are of no width.
+	// All others, such as ^ and \b, have no width.
 }
 
-// pick takes a character of a class, given as pairs of bounds: a letter or digit where it has one.
+// pick returns a character of a class, which is given as pairs of bounds: a letter or digit if
+// there is one.
 func pick(class []rune, nth int) rune {
 	for _, plain := range []string{"abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
 		"0123456789", "-_.~"} {

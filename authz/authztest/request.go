@@ -23,8 +23,7 @@ import (
 	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
-// build makes a valid request to an operation, and makes sure of it: the request is held to the
-// document.
+// build builds a request to an operation, and validates it against the document.
 func (s sampler) build(o authz.Operation, override Request) (Request, error) {
 	item := s.doc.Paths.Value(o.Path)
 	spec := item.GetOperation(o.Method)
@@ -56,7 +55,8 @@ func (s sampler) build(o authz.Operation, override Request) (Request, error) {
 	return r, s.check(r, o)
 }
 
-// parameters returns those of an operation, its path item's included (OpenAPI 3.1 §4.8.9.1).
+// parameters returns the parameters of an operation, including those of its path item (OpenAPI 3.1
+// §4.8.9.1).
 func parameters(item *openapi3.PathItem, spec *openapi3.Operation) (all []*openapi3.Parameter) {
 	for _, ref := range item.Parameters {
 		if spec.Parameters.GetByInAndName(ref.Value.In, ref.Value.Name) == nil {
@@ -69,7 +69,7 @@ func parameters(item *openapi3.PathItem, spec *openapi3.Operation) (all []*opena
 	return all
 }
 
-// has reports whether a request already says what a parameter is.
+// has reports whether a request has a value for a parameter.
 func (r Request) has(p *openapi3.Parameter) bool {
 	switch p.In {
 	case openapi3.ParameterInPath:
@@ -83,7 +83,7 @@ func (r Request) has(p *openapi3.Parameter) bool {
 	return r.Query.Has(p.Name)
 }
 
-// check validates a request, as the gate of its operation does.
+// check validates a request as the gate does.
 func (s sampler) check(r Request, o authz.Operation) error {
 	item := s.doc.Paths.Value(o.Path)
 	compiled, faults := s.compiler.Operation(item, item.GetOperation(o.Method))
@@ -108,12 +108,12 @@ func (s sampler) check(r Request, o authz.Operation) error {
 	_, err = compiled.Check(sent, param, content)
 	invalid, _ := errors.AsType[*schema.Error](err)
 	if invalid != nil && invalid.Kind == schema.MediaType {
-		return nil // XML, say: an example of it is taken at its word
+		return nil // such as XML, whose examples are not validated
 	}
 	return err
 }
 
-// http makes the request that is sent, with a body other than its own where a case wants one.
+// http returns the HTTP request, with the given body.
 func (r Request) http(
 	ctx context.Context,
 	base string,
@@ -179,7 +179,7 @@ func (r *Request) set(p *openapi3.Parameter, value any) error {
 	return nil
 }
 
-// flat is a value as parameters can carry it: one text, a list, or pairs of names and texts.
+// flat is a value in the form of a parameter: a text, a list, or pairs of names and texts.
 type flat struct {
 	names []string // of an object's members
 	texts []string
@@ -208,11 +208,11 @@ func text(value any) string {
 	if s, ok := value.(string); ok {
 		return s
 	}
-	b, _ := json.Marshal(value) // made of JSON, or read from it
+	b, _ := json.Marshal(value) // it was JSON
 	return string(b)
 }
 
-// pairs lists the names and texts of an object, joined each by a separator.
+// pairs returns the names and texts of an object, joined by a separator.
 func (f flat) pairs(separator string) (all []string) {
 	for i, name := range f.names {
 		all = append(all, name+separator+f.texts[i])
@@ -220,7 +220,7 @@ func (f flat) pairs(separator string) (all []string) {
 	return all
 }
 
-// inPath: the styles simple, label and matrix.
+// inPath formats a value in the styles simple, label and matrix.
 func inPath(name, style string, explode bool, f flat) string {
 	all := f.texts
 	switch {
@@ -244,7 +244,7 @@ func inPath(name, style string, explode bool, f flat) string {
 	return strings.Join(all, ",")
 }
 
-// inQuery: the styles form, spaceDelimited, pipeDelimited and deepObject.
+// inQuery formats a value in the styles form, spaceDelimited, pipeDelimited and deepObject.
 func inQuery(name, style string, explode bool, f flat) url.Values {
 	separator := map[string]string{"spaceDelimited": " ", "pipeDelimited": "|"}[style]
 	if separator == "" {
@@ -270,7 +270,7 @@ func inQuery(name, style string, explode bool, f flat) url.Values {
 	return values
 }
 
-// body makes a body of the media type that is easiest to make.
+// body builds a body of the simplest media type.
 func (s sampler) body(spec *openapi3.RequestBody) (body []byte, contentType string, err error) {
 	names := slices.SortedFunc(maps.Keys(spec.Content), func(a, b string) int {
 		if d := difficulty(a) - difficulty(b); d != 0 {
@@ -295,7 +295,7 @@ func (s sampler) body(spec *openapi3.RequestBody) (body []byte, contentType stri
 	return nil, "", err
 }
 
-// difficulty says how hard a body of a media type is to make; below 2, it is JSON.
+// difficulty ranks media types by how difficult it is to build a body; below 2, it is JSON.
 func difficulty(media string) int {
 	media, _, _ = strings.Cut(media, ";")
 	switch {
@@ -344,8 +344,8 @@ func encode(
 	return nil, "", fmt.Errorf("no body of type %s can be made from a schema", name)
 }
 
-// encodeMultipart writes a part for each member, or for each item of one that is an array (OpenAPI
-// 3.1 §4.8.15). Fields come before files: servers may stream what follows.
+// encodeMultipart writes a part for each member, or for each item of an array (OpenAPI 3.1
+// §4.8.15). Fields come before files, because servers may stream files.
 func encodeMultipart(
 	media *openapi3.MediaType, members map[string]any,
 ) (body []byte, contentType string, err error) {
@@ -403,7 +403,7 @@ func isObject(value any) bool {
 	return ok
 }
 
-// partType returns the first Content-Type that the document names for a part, or "".
+// partType returns the first Content-Type that the document lists for a part, or "".
 func partType(media *openapi3.MediaType, name string) string {
 	if media.Encoding[name] == nil {
 		return ""
@@ -415,8 +415,8 @@ func partType(media *openapi3.MediaType, name string) string {
 	return first
 }
 
-// isFile reports whether a member, or its items, are bytes (OpenAPI 3.0 §4.7.14.4; in 3.1 a schema
-// without a type has them too).
+// isFile reports whether a member, or each of its items, is binary (OpenAPI 3.0 §4.7.14.4; in 3.1,
+// also a schema without a type).
 func isFile(media *openapi3.MediaType, name string) bool {
 	if media.Schema == nil || media.Schema.Value == nil {
 		return false

@@ -1,12 +1,16 @@
 package authztest_test
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -17,8 +21,52 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestRevokedTokens: a server that asks the issuer each time passes, and one that keeps what it was
-// told is found out.
+// opaqueTokens gives the tokens of an issuer other names, of another form than a JWT, and is the
+// introspection endpoint that knows them.
+type opaqueTokens struct {
+	issuer string // ends with a slash
+	mu     sync.Mutex
+	named  map[string]string // JWTs by name
+}
+
+func (o *opaqueTokens) name(jwt string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	name := rand.Text()
+	o.named[name] = jwt
+	return name
+}
+
+func (o *opaqueTokens) find(name string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return cmp.Or(o.named[name], name)
+}
+
+// ServeHTTP answers as the issuer does about the JWT of the name (RFC 7662).
+func (o *opaqueTokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	form := url.Values{"token": {o.find(r.FormValue("token"))}}
+	asked, err := http.NewRequestWithContext(r.Context(), http.MethodPost,
+		o.issuer+"oauth/introspect", strings.NewReader(form.Encode()))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	asked.Header.Set("Authorization", r.Header.Get("Authorization"))
+	asked.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	answer, err := http.DefaultClient.Do(asked)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer answer.Body.Close()
+	w.Header().Set("Content-Type", answer.Header.Get("Content-Type"))
+	w.WriteHeader(answer.StatusCode)
+	_, _ = io.Copy(w, answer.Body)
+}
+
+// TestRevokedTokens: a server that asks the issuer at each request passes, with JWTs and with
+// opaque tokens, and one that keeps the answer fails.
 func TestRevokedTokens(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`
 openapi: 3.1.0
@@ -43,9 +91,14 @@ components:
 		t.Fatal(err)
 	}
 	t.Cleanup(issuer.Close)
+	names := &opaqueTokens{issuer: issuer.URL(), named: map[string]string{}}
+	endpoint := httptest.NewServer(names)
+	t.Cleanup(endpoint.Close)
 	verifier, err := token.NewVerifier(t.Context(), token.Config{
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{audience},
-			Introspection: token.Introspection{ClientID: client, ClientSecret: secret}}},
+			Introspection: token.Introspection{
+				Endpoint: endpoint.URL, ClientID: client, ClientSecret: secret, Opaque: true,
+			}}},
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -77,15 +130,28 @@ components:
 		}
 		return err
 	}
+	opaque := tokens
+	opaque.Sign = nil
+	opaque.Genuine = func(ctx context.Context, scopes []string) (string, error) {
+		jwt, err := tokens.Genuine(ctx, scopes)
+		return names.name(jwt), err
+	}
+	opaque.Revoke = func(ctx context.Context, token string) error {
+		return tokens.Revoke(ctx, names.find(token))
+	}
 	for name, test := range map[string]struct {
 		handler http.Handler
+		tokens  authztest.Tokens
 		failed  string
 	}{
-		"right": {mux, ""}, "careless": {careless, "listKeys/revoked_token"},
+		"right":            {mux, tokens, ""},
+		"careless":         {careless, tokens, "listKeys/revoked_token"},
+		"right, opaque":    {mux, opaque, ""},
+		"careless, opaque": {careless, opaque, "listKeys/revoked_token"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			report, err := authztest.Check(t.Context(), authztest.Target{
-				Document: document, Handler: test.handler, Tokens: tokens,
+				Document: document, Handler: test.handler, Tokens: test.tokens,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -95,8 +161,11 @@ components:
 				if len(result.Faults) > 0 {
 					failed = append(failed, result.Case.Name)
 				}
-				if strings.HasSuffix(result.Case.Name, "revoked_token") && result.Skipped != "" {
-					t.Errorf("skipped: %s", result.Skipped)
+				tried := strings.HasSuffix(result.Case.Name, "revoked_token") ||
+					strings.HasSuffix(result.Case.Name, "exact_scopes") ||
+					strings.HasSuffix(result.Case.Name, "scope_read_removed")
+				if tried && result.Skipped != "" {
+					t.Errorf("%s was skipped: %s", result.Case.Name, result.Skipped)
 				}
 			}
 			if strings.Join(failed, " ") != test.failed {

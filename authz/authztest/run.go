@@ -3,6 +3,7 @@ package authztest
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +23,7 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// T is the part of *testing.T that [Run] needs, so that what uses only [Check] does not link
+// T is the part of *testing.T that [Run] uses, so that programs that only use [Check] do not link
 // package testing.
 type T[Self any] interface {
 	Helper()
@@ -33,8 +34,8 @@ type T[Self any] interface {
 	Skip(args ...any)
 }
 
-// Run runs each case as a subtest of t, a *testing.T. What cannot be tried with what the target
-// gives is skipped.
+// Run runs each case as a subtest of t, a *testing.T. It skips the cases that need more than the
+// target has.
 func Run[Self T[Self]](t Self, target Target) {
 	t.Helper()
 	r, err := prepare(target)
@@ -75,9 +76,8 @@ func tell[Self T[Self]](t Self, result Result) {
 	}
 }
 
-// Check runs every case and reports on each. The error joins what is wrong with the target itself;
-// then nothing was run. When ctx ends, so does the run, with its error and a report of the cases up
-// to there.
+// Check runs every case and returns the results. If the target is faulty, it runs nothing and
+// returns all faults, joined. When ctx ends, it returns the error of ctx and the results so far.
 func Check(ctx context.Context, target Target) (Report, error) {
 	r, err := prepare(target)
 	if err != nil {
@@ -112,7 +112,7 @@ func Check(ctx context.Context, target Target) (Report, error) {
 	return report, nil
 }
 
-// workers is 1 where calls are counted: which request a call belongs to must be known.
+// workers returns 1 if calls are counted, because each call must belong to a known request.
 func (r *run) workers() int {
 	if r.Calls != nil {
 		return 1
@@ -120,7 +120,7 @@ func (r *run) workers() int {
 	return max(r.Workers, 1)
 }
 
-// run is a target that can be tried.
+// run is a validated target.
 type run struct {
 	Target
 	cases         []Case
@@ -130,9 +130,9 @@ type run struct {
 	client        *http.Client
 	outage        *http.Client
 	patience      time.Duration // how long to wait for an answer
-	nonce         atomic.Value  // the string that the next DPoP proof is to have
+	nonce         atomic.Value  // of the next DPoP proof, a string
 
-	tokens sync.Mutex // for forger, and for what the target has to get credentials with
+	tokens sync.Mutex // guards forger, and the functions of the target that return credentials
 	forger forger
 }
 
@@ -157,6 +157,17 @@ func prepare(target Target) (*run, error) {
 			faults = append(faults, err)
 		}
 	}
+	for _, c := range []**x509.Certificate{
+		&r.forger.certificate, &r.forger.otherCertificate,
+	} {
+		var err error
+		if *c, err = newCertificate(r.forger.now()); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if r.Handler == nil {
+		r.forger.tokens.CertificateBound = nil
+	}
 	if r.Handler != nil && r.URL == "" {
 		r.URL = "http://localhost"
 	}
@@ -173,7 +184,7 @@ func prepare(target Target) (*run, error) {
 	if r.patience = r.client.Timeout; r.patience == 0 {
 		r.patience = 10 * time.Second
 	}
-	r.client.Timeout = 0 // a body that is sent must see it pass, and a client's own it does not
+	r.client.Timeout = 0 // send limits the context instead, which also ends a body
 	if target.Outage != nil {
 		r.outage = client(target.Outage, nil)
 	}
@@ -194,7 +205,7 @@ func prepare(target Target) (*run, error) {
 	}
 	r.schemes = schemes{plan}
 	if !target.IgnoreResponses {
-		// A document whose schemas cannot all be enforced is tested without its responses.
+		// If some schemas cannot be enforced, responses are not compared.
 		r.withResponses, _ = authz.Config{
 			Document: target.Document, Without: target.Without, Unstated: target.Unstated,
 			Undecoded: authz.DenyUndecoded, Responses: authz.LogResponses,
@@ -229,7 +240,7 @@ func prepare(target Target) (*run, error) {
 		if c.broken = broken[c.Operation.ID]; c.broken == nil {
 			r.cases = append(r.cases, c)
 		} else if n := len(r.cases); n == 0 || r.cases[n-1].Operation.ID != c.Operation.ID {
-			// once is enough
+			// Report it once for each operation.
 			c.Name, c.Want = c.Operation.ID+"/request", ""
 			r.cases = append(r.cases, c)
 		}
@@ -237,7 +248,7 @@ func prepare(target Target) (*run, error) {
 	return r, errors.Join(faults...)
 }
 
-// client returns one that follows no redirect: that is no answer of the kind that is looked for.
+// client returns a client that does not follow redirects: a redirect is not an expected response.
 func client(handler http.Handler, given *http.Client) *http.Client {
 	c := &http.Client{}
 	if given != nil {
@@ -327,7 +338,7 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 	return result
 }
 
-// revoke has a token let in, and then taken back.
+// revoke uses a token once, and then revokes it.
 func (r *run) revoke(ctx context.Context, c Case, authorization string) (faults []string) {
 	got := r.send(ctx, Case{Operation: c.Operation}, authorization, nil)
 	if got.faults != nil {
@@ -341,8 +352,8 @@ func (r *run) revoke(ctx context.Context, c Case, authorization string) (faults 
 	return nil
 }
 
-// credentials returns the Authorization headers and the other secrets of a case, or why there are
-// none.
+// credentials returns the Authorization headers and the other secrets of a case, or why it must be
+// skipped.
 func (r *run) credentials(
 	ctx context.Context,
 	c Case,
@@ -356,7 +367,7 @@ func (r *run) credentials(
 	return headers, secrets, skip, err
 }
 
-// exchange is a request that was sent, and what came of it.
+// exchange is a request that was sent, and its result.
 type exchange struct {
 	faults []string
 	answer answer
@@ -365,7 +376,7 @@ type exchange struct {
 	proof  string // that was sent
 }
 
-// add notes an exchange.
+// add records an exchange.
 func (r *Result) add(e exchange) {
 	r.Faults, r.Status = e.faults, e.answer.status
 	if e.faults != nil {
@@ -373,15 +384,15 @@ func (r *Result) add(e exchange) {
 	}
 }
 
-// The body of a case with an invalid one. The marker shows whether an answer gives it back.
+// The body of a case with an invalid body. The marker shows whether a response repeats it.
 const (
 	marker      = "authztest-unterminated"
 	brokenJSON  = `{"` + marker + `": `
 	jsonContent = "application/json"
 )
 
-// send sends the request of a case with a credential, and compares the answer with what the case
-// wants.
+// send sends the request of a case with a credential, and compares the response with what the case
+// expects.
 func (r *run) send(
 	ctx context.Context,
 	c Case,
@@ -419,6 +430,7 @@ func (r *run) send(
 	if authorization != "" {
 		sent.Header.Set("Authorization", authorization)
 	}
+	r.presentCertificate(sent, c.certificate)
 	if err := r.present(sent, c, secrets); err != nil {
 		return exchange{faults: []string{"the credential could not be presented: " + err.Error()}}
 	}
@@ -491,13 +503,13 @@ func (r *run) send(
 	return e
 }
 
-// maxAnswer is how much of an answer is read.
+// maxAnswer is how much of a response is read, in bytes.
 const maxAnswer = 1 << 20
 
-// conformance compares an answer with the document, and returns "" where they agree. Of refusals
-// only those are compared that the document describes as problems: it need not describe them.
+// conformance compares a response with the document, and returns "" if they agree. It compares
+// refusals only if the document describes them as problems, because it need not describe refusals.
 func (r *run) conformance(c Case, response *http.Response, body []byte) string {
-	// 501 says that the operation has no handler yet, as those that authz init writes.
+	// 501 means that the operation has no handler yet, as in code that authz init writes.
 	if r.withResponses == nil || len(body) == maxAnswer ||
 		response.StatusCode == http.StatusNotImplemented ||
 		c.Want != "" && !r.describesProblem(c.Operation, response.StatusCode) {
@@ -532,7 +544,7 @@ func (r *run) calls() int {
 	return r.Calls()
 }
 
-// Issued makes all that the kit can use of a development issuer that the target trusts.
+// Issued returns tokens of a development issuer that the target trusts.
 func Issued(issuer *devissuer.Issuer) Tokens {
 	tokens := Tokens{
 		Genuine: func(_ context.Context, scopes []string) (string, error) {
@@ -548,7 +560,7 @@ func Issued(issuer *devissuer.Issuer) Tokens {
 	return tokens
 }
 
-// scopeClaim is the claim that grants scopes (RFC 8693 §4.2), or none.
+// scopeClaim returns the claim that grants scopes (RFC 8693 §4.2), or no claims.
 func scopeClaim(scopes []string) map[string]any {
 	if len(scopes) == 0 {
 		return map[string]any{}

@@ -16,9 +16,8 @@ import (
 	engine "github.com/oasgate/oasgate/authz/internal/schema"
 )
 
-// sampler makes values that match the schemas of a document: small ones, with nothing that is not
-// required. It knows the usual keywords and need not know all, for what it makes is validated
-// before it is used.
+// sampler makes values that match the schemas of a document, as small as possible. It supports
+// common keywords, not all: the values are validated before they are used.
 type sampler struct {
 	doc      *openapi3.T
 	compiler *engine.Compiler
@@ -30,14 +29,14 @@ func newSampler(doc *openapi3.T) sampler {
 	return sampler{doc, compiler, map[*openapi3.Schema]*engine.Schema{}}
 }
 
-// Bounds of what is made: schemas may require themselves, or more than a test should send.
+// Bounds for values: schemas can require themselves, or more than a test should send.
 const (
 	deepest = 16
 	most    = 1 << 12 // characters, items, members
 )
 
-// parameter makes a value for a parameter that is required, so an array of it has an element: none
-// is no parameter.
+// parameter makes a value for a required parameter. An array has at least one element, because an
+// empty one would be no parameter.
 func (s sampler) parameter(p *openapi3.Parameter) (any, error) {
 	for _, media := range p.Content {
 		return s.media(media)
@@ -65,7 +64,7 @@ func (s sampler) media(media *openapi3.MediaType) (any, error) {
 	return s.value(media.Schema, 0, 0)
 }
 
-// example returns the first of the examples that its schema accepts.
+// example returns the first example that the schema accepts.
 func (s sampler) example(schema *openapi3.SchemaRef, one any, more openapi3.Examples) (any, bool) {
 	candidates := []any{one}
 	for _, name := range slices.Sorted(maps.Keys(more)) {
@@ -98,8 +97,8 @@ func (s sampler) accepts(spec *openapi3.Schema, v any) bool {
 	return err == nil
 }
 
-// value makes the nth of the values of a schema: they differ, where that is easy, so that items can
-// be unique.
+// value makes the nth value of a schema. If possible, the values differ, so that items can be
+// unique.
 func (s sampler) value(ref *openapi3.SchemaRef, n, depth int) (any, error) {
 	if ref == nil || ref.Value == nil {
 		return "a" + suffix(n), nil
@@ -145,7 +144,7 @@ func (s sampler) value(ref *openapi3.SchemaRef, n, depth int) (any, error) {
 	return s.characters(schema, n)
 }
 
-// given returns the values that the schema itself names, of those that it accepts.
+// given returns the values in the schema itself that it accepts.
 func (s sampler) given(schema *openapi3.Schema) (all []any) {
 	candidates := slices.Concat(
 		[]any{schema.Const, schema.Example},
@@ -179,7 +178,7 @@ func kind(schema *openapi3.Schema) string {
 	return "string"
 }
 
-// oneOf makes a value by the first branch that allows one which the whole schema accepts.
+// oneOf makes a value for the first branch that has one which the whole schema accepts.
 func (s sampler) oneOf(
 	schema *openapi3.Schema,
 	branches openapi3.SchemaRefs,
@@ -212,7 +211,7 @@ func (s sampler) oneOf(
 	)
 }
 
-// discriminated returns the name under which a discriminator knows a schema (OpenAPI 3.1 §4.8.25).
+// discriminated returns the name of a schema in a discriminator (OpenAPI 3.1 §4.8.25).
 func discriminated(d *openapi3.Discriminator, ref string) string {
 	for _, name := range slices.Sorted(maps.Keys(d.Mapping)) {
 		if mapped := d.Mapping[name].Ref; mapped == ref || mapped == path.Base(ref) {
@@ -222,8 +221,8 @@ func discriminated(d *openapi3.Discriminator, ref string) string {
 	return path.Base(ref)
 }
 
-// merge makes one schema of two that both hold: the stricter of their bounds, the members of
-// either.
+// merge returns a schema that is valid where both are: it has the stricter bounds, and the members
+// of both.
 func merge(a, b openapi3.Schema) openapi3.Schema {
 	if a.Type == nil {
 		a.Type = b.Type
@@ -307,8 +306,8 @@ func stricter(a, b *float64, of func(a, b float64) float64) *float64 {
 	return &v
 }
 
-// number makes the nth number upwards from the least, or downwards from the greatest where there is
-// no least.
+// number returns the nth number from the minimum upwards, or from the maximum downwards if there is
+// no minimum.
 func number(schema *openapi3.Schema, n int) float64 {
 	step := 1.0
 	if schema.MultipleOf != nil {
@@ -337,7 +336,7 @@ func number(schema *openapi3.Schema, n int) float64 {
 	return v + float64(n)*step
 }
 
-// bound reads a bound as 3.0 and as 3.1 write it.
+// bound returns a bound in the form of 3.0 or 3.1.
 func bound(
 	limit *float64,
 	exclusive openapi3.ExclusiveBound,
@@ -350,7 +349,7 @@ func bound(
 func (s sampler) array(schema *openapi3.Schema, nth, depth int) (any, error) {
 	length := max(int(schema.MinItems), len(schema.PrefixItems))
 	if length == 0 && nth > 0 && (schema.MaxItems == nil || *schema.MaxItems > 0) {
-		length = 1 // or it would be no other array
+		length = 1 // to differ from the others
 	}
 	items := []any{}
 	for i := range length {
@@ -377,8 +376,8 @@ func (s sampler) object(schema *openapi3.Schema, nth, depth int) (any, error) {
 		if ref == nil {
 			ref = schema.AdditionalProperties.Schema
 		}
-		// In 3.0 what is readOnly is required of answers alone (§4.7.24); in 3.1 readOnly is a
-		// remark, and required means required.
+		// In 3.0, a readOnly member is required in responses only (§4.7.24); in 3.1, readOnly is an
+		// annotation, and required applies.
 		readOnly := ref != nil && ref.Value != nil && ref.Value.ReadOnly &&
 			!(required && s.doc.IsOpenAPI31OrLater())
 		if _, had := members[name]; had || readOnly {
@@ -398,7 +397,7 @@ func (s sampler) object(schema *openapi3.Schema, nth, depth int) (any, error) {
 	}
 	least := schema.MinProps
 	if nth > 0 {
-		least = max(least, 1) // or it would be no other object
+		least = max(least, 1) // to differ from the others
 	}
 	for _, name := range slices.Sorted(maps.Keys(schema.Properties)) {
 		if uint64(len(members)) >= least {
@@ -416,7 +415,7 @@ func (s sampler) object(schema *openapi3.Schema, nth, depth int) (any, error) {
 	return members, nil
 }
 
-// formats are values of the formats that are usual; RFC 2606 and RFC 5737 names and addresses.
+// formats are values of common formats, with names and addresses of RFC 2606 and RFC 5737.
 var formats = map[string]string{
 	"date": "2026-01-02", "date-time": "2026-01-02T03:04:05Z", "time": "03:04:05Z",
 	"duration": "P1D",

@@ -15,20 +15,19 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Credential is a way to get what a security scheme takes that does not take access tokens.
+// Credential is a source of credentials for a security scheme that does not take access tokens.
 type Credential struct {
 	// Genuine returns a credential that the server accepts and whose principal has exactly these
-	// roles: a key, or a user name and a password with a colon between. It is called once per case.
-	// An error that wraps [errors.ErrUnsupported] says that there is none, and has the case
-	// skipped.
+	// roles: a key, or a user name and a password separated by a colon. It is called once per case.
+	// If its error wraps [errors.ErrUnsupported], the case is skipped.
 	Genuine func(ctx context.Context, roles []string) (string, error)
-	// Present puts the credential into a request, where the document does not say how: a client
-	// certificate, or the credential of an own http scheme. In process it may set the request's
+	// Present adds the credential to a request if the document does not say how: a client
+	// certificate, or the credential of a custom http scheme. In process, it may set the request's
 	// TLS.
 	Present func(r *http.Request, credential string) error
 }
 
-// other is a credential of a case beside its token.
+// other is a credential of a case other than its token.
 type other struct {
 	scheme string
 	roles  []string
@@ -36,7 +35,7 @@ type other struct {
 	in     string                         // the place where it is put; "": as the document says
 }
 
-// schemes are those of a plan.
+// schemes are the security schemes of a plan.
 type schemes struct{ *authz.Plan }
 
 func (s schemes) isToken(name string) bool {
@@ -45,7 +44,7 @@ func (s schemes) isToken(name string) bool {
 		spec.Type == "http" && strings.EqualFold(spec.Scheme, "bearer"))
 }
 
-// isAmbient reports whether browsers add the credential by themselves.
+// isAmbient reports whether browsers send the credential by themselves.
 func (s schemes) isAmbient(name string) bool {
 	spec := s.Scheme(name)
 	return spec != nil &&
@@ -62,8 +61,8 @@ func (s schemes) onlyTokens(o authz.Operation) bool {
 	return true
 }
 
-// presented are the scopes or roles of what a request carries, by scheme; those of all tokens by
-// "".
+// presented maps the schemes of a request's credentials to their scopes or roles. The key for all
+// tokens is "".
 type presented map[string][]string
 
 func (p presented) with(scheme string, scopes []string) presented {
@@ -89,8 +88,8 @@ func (s schemes) key(r authz.Requirement) string {
 	return r.Scheme
 }
 
-// wants says how good credentials must be answered. Where nothing is enough and some have too
-// little, the answer is 403.
+// wants returns the expected response to genuine credentials. If no alternative is satisfied and
+// one only lacks scopes or roles, the response is 403.
 func (s schemes) wants(o authz.Operation, p presented) authz.Kind {
 	want := authz.MissingCredential
 	for _, a := range o.Alternatives {
@@ -123,7 +122,7 @@ func lacksAny(o authz.Operation, r authz.Requirement, granted []string) bool {
 	})
 }
 
-// cases are those of an operation that takes other credentials than tokens, or beside them.
+// cases returns the cases of an operation that takes credentials other than tokens.
 func (s schemes) cases(o authz.Operation) (all []Case) {
 	nothing := authz.MissingCredential
 	if o.Optional() {
@@ -169,7 +168,8 @@ func label(a authz.Alternative) string {
 	return strings.Join(parts, "+")
 }
 
-// alternativeCases differ from a request that the alternative lets in by one thing each.
+// alternativeCases returns requests that differ in one way from a request that satisfies the
+// alternative.
 func (s schemes) alternativeCases(
 	o authz.Operation,
 	a authz.Alternative,
@@ -192,8 +192,8 @@ func (s schemes) alternativeCases(
 		cases = append(cases, c)
 		return &cases[len(cases)-1]
 	}
-	// A bad credential is refused unless what is left is enough, and where none is needed. The
-	// nearest miss is told: that of another alternative may be nearer.
+	// An invalid credential is refused unless the rest satisfies the operation. The refusal is that
+	// of the nearest alternative.
 	bad := func(rest presented, kind authz.Kind) authz.Kind {
 		switch want := s.wants(o, rest); {
 		case o.Optional():
@@ -228,7 +228,7 @@ func (s schemes) alternativeCases(
 				genuine,
 			)
 			for _, elsewhere := range sortedKeys(rest) {
-				// as the scope of another scheme's principal
+				// The scope is granted to the principal of another scheme.
 				p := full.with(key, fewer).with(elsewhere, union(full[elsewhere], []string{scope}))
 				add(
 					named(key)+"_"+scope+"_of_"+named(elsewhere),
@@ -266,7 +266,7 @@ func (s schemes) alternativeCases(
 	return cases
 }
 
-// wantsOrNothing is wants where a request without any credential may be let in.
+// wantsOrNothing is like wants, but accepts everything if credentials are optional.
 func (s schemes) wantsOrNothing(o authz.Operation, p presented) authz.Kind {
 	if o.Optional() {
 		return ""
@@ -301,7 +301,7 @@ type change struct {
 	apply func(credential string) string
 }
 
-// changes are credentials that only a sloppy comparison takes for the genuine one.
+// changes returns credentials that a sloppy comparison would accept.
 func changes(spec *openapi3.SecurityScheme) []change {
 	all := []change{
 		{"cut_short", func(s string) string { return s[:len(s)-1] }},
@@ -316,7 +316,7 @@ func changes(spec *openapi3.SecurityScheme) []change {
 	return nil
 }
 
-// otherPlaces are where a key does not belong.
+// otherPlaces returns the places where a key is not expected.
 func otherPlaces(spec *openapi3.SecurityScheme) []string {
 	if spec.Type != "apiKey" {
 		return nil
@@ -327,7 +327,7 @@ func otherPlaces(spec *openapi3.SecurityScheme) []string {
 	)
 }
 
-// secrets makes the other credentials of a case, or says why it cannot be run.
+// secrets returns the other credentials of a case, or why it must be skipped.
 func (r *run) secrets(ctx context.Context, c Case) (secrets []string, skip string, err error) {
 	for _, o := range c.others {
 		how, spec := r.Credentials[o.scheme], r.schemes.Scheme(o.scheme)
@@ -354,7 +354,7 @@ func (r *run) secrets(ctx context.Context, c Case) (secrets []string, skip strin
 	return secrets, "", nil
 }
 
-// present puts the other credentials of a case into its request.
+// present adds the other credentials of a case to its request.
 func (r *run) present(sent *http.Request, c Case, secrets []string) error {
 	if c.crossSite {
 		sent.Header.Set("Sec-Fetch-Site", "cross-site")

@@ -16,14 +16,14 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Secrets are API keys, HTTP Basic users and client certificates for the security schemes of a
-// document: made for the kit, and accepted by a server under test.
+// Secrets issues API keys, HTTP Basic users and client certificates for the security schemes of a
+// document, and provides the authenticators with which a server under test accepts them.
 //
 //	secrets := authztest.NewSecrets(document)
 //	config.Authenticators = secrets.Authenticators() // of the server
 //	target.Credentials = secrets.Credentials()
 //
-// Certificates are presented in process only, to a Target.Handler.
+// Certificates are only presented in process, to a Target.Handler.
 type Secrets struct {
 	schemes map[string]*openapi3.SecurityScheme
 
@@ -31,7 +31,7 @@ type Secrets struct {
 	issued map[string]*token.Principal // by secret
 }
 
-// NewSecrets returns the secrets of a document, none at first.
+// NewSecrets returns the Secrets of a document.
 func NewSecrets(doc *openapi3.T) *Secrets {
 	s := &Secrets{
 		schemes: map[string]*openapi3.SecurityScheme{}, issued: map[string]*token.Principal{},
@@ -47,8 +47,8 @@ func NewSecrets(doc *openapi3.T) *Secrets {
 	return s
 }
 
-// Authenticators returns an authenticator for each scheme of the type apiKey or mutualTLS, and of
-// HTTP Basic.
+// Authenticators returns an authenticator for each scheme of type apiKey or mutualTLS, and for HTTP
+// Basic.
 func (s *Secrets) Authenticators() map[string]authz.Authenticator {
 	all := map[string]authz.Authenticator{}
 	for name, spec := range s.schemes {
@@ -70,13 +70,13 @@ func (s *Secrets) Authenticators() map[string]authz.Authenticator {
 	return all
 }
 
-// Credentials returns, for the same schemes, where [Target.Credentials] come from.
+// Credentials returns the credentials for the same schemes, for [Target.Credentials].
 func (s *Secrets) Credentials() map[string]Credential {
 	all := map[string]Credential{}
 	for name := range s.Authenticators() {
 		c := Credential{Genuine: s.issue}
 		if s.schemes[name].Type == "mutualTLS" {
-			c.Present = presentCertificate
+			c.Present = presentName
 		}
 		all[name] = c
 	}
@@ -108,7 +108,7 @@ func (s *Secrets) find(_ context.Context, secret string) (*token.Principal, erro
 	return nil, authz.ErrBadCredential
 }
 
-func presentCertificate(r *http.Request, secret string) error {
+func presentName(r *http.Request, secret string) error {
 	c := &x509.Certificate{Subject: pkix.Name{CommonName: secret}}
 	r.TLS = &tls.ConnectionState{
 		PeerCertificates: []*x509.Certificate{c}, VerifiedChains: [][]*x509.Certificate{{c}},

@@ -65,6 +65,7 @@ const (
 
 	proofUnchecked  flaw = "the DPoP proof is not checked"
 	proofUsedAgain  flaw = "a DPoP proof may be used again"
+	certificateAny  flaw = "a token bound to a certificate passes with any certificate"
 	proofOfAnyURL   flaw = "the URL of a DPoP proof is not looked at"
 	answersAnything flaw = "a handler answers what the document does not describe"
 )
@@ -170,7 +171,8 @@ func (s *server) guard(r *http.Request, o authz.Operation) *refusal {
 		return refused
 	case proven != "" && claims.Cnf.Jkt != proven && s.flaw != proofUnchecked:
 		return invalidProof
-	case proven == "" && claims.Cnf.Jkt != "" && s.flaw != bindingIgnored:
+	case proven == "" && claims.Cnf.Jkt != "" && s.flaw != bindingIgnored,
+		claims.Cnf.X5t != "" && !s.isBoundTo(claims.Cnf.X5t, r):
 		return invalidToken
 	}
 	if refused := s.authorize(o, claims); refused != nil {
@@ -180,10 +182,23 @@ func (s *server) guard(r *http.Request, o authz.Operation) *refusal {
 	return nil
 }
 
+// isBoundTo reports whether the client has the certificate of a thumbprint (RFC 8705 §3.1).
+func (s *server) isBoundTo(thumbprint string, r *http.Request) bool {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return s.flaw == bindingIgnored
+	}
+	sum := sha256.Sum256(r.TLS.PeerCertificates[0].Raw)
+	return base64.RawURLEncoding.EncodeToString(sum[:]) == thumbprint ||
+		s.flaw == certificateAny || s.flaw == bindingIgnored
+}
+
 type claims struct {
 	Iss, Aud, Scope string
 	Exp, Nbf        int64
-	Cnf             struct{ Jkt string }
+	Cnf             struct {
+		Jkt string
+		X5t string `json:"x5t#S256"`
+	}
 }
 
 // checkProof checks a DPoP proof (RFC 9449 §4.3), and returns the thumbprint of its key.

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 )
 
-// inProcess sends requests to a handler as a server would have received them.
+// inProcess calls a handler with requests as a server would.
 type inProcess struct{ handler http.Handler }
 
 func (p inProcess) RoundTrip(sent *http.Request) (resp *http.Response, err error) {
@@ -40,7 +40,7 @@ func (p inProcess) RoundTrip(sent *http.Request) (resp *http.Response, err error
 	}, nil
 }
 
-// recorder is a ResponseWriter that keeps what is written.
+// recorder is a ResponseWriter that stores the response.
 type recorder struct {
 	header, sent http.Header
 	status       int
@@ -63,10 +63,10 @@ func (w *recorder) Write(b []byte) (int, error) {
 	return w.body.Write(b)
 }
 
-// Flush lets handlers stream.
+// Flush implements [http.Flusher].
 func (w *recorder) Flush() { w.WriteHeader(http.StatusOK) }
 
-// upload is a body that knows how much of it was read.
+// upload is a body that counts how much of it was read.
 type upload struct {
 	io.Reader
 	read atomic.Int64
@@ -80,17 +80,16 @@ func (u *upload) Read(b []byte) (int, error) {
 
 func (u *upload) Close() error { return nil }
 
-// endless is a body that begins like a JSON string and has no end. After some of it nothing more
-// comes while ctx lasts: a server that waits for the rest before it answers does not answer in
-// time. In process it breaks off instead of waiting: there it is known how much was read.
+// endless is a body that begins like a JSON string and does not end. After some bytes it blocks
+// until ctx ends, so that a server that waits for the rest does not answer in time. In process it
+// ends instead, because there the number of bytes that were read is known.
 type endless struct {
 	ctx   context.Context
 	given int
 	wait  bool
 }
 
-// enough is more than net/http and its like read of a body that a handler has left alone, before
-// they answer.
+// enough is more than net/http and similar servers read of an unread body before they answer.
 const enough = 1 << 20
 
 func (e *endless) Read(b []byte) (int, error) {

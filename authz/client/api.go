@@ -11,29 +11,29 @@ import (
 	"strings"
 )
 
-// API is what an API says of the tokens that it takes (RFC 9728 §2).
+// API is the protected resource metadata of an API (RFC 9728 §2).
 type API struct {
 	Resource string   `json:"resource"`              // the API's own identifier
 	Issuers  []string `json:"authorization_servers"` // never empty
-	// Scopes are those of the challenge, for the operation that was asked, or else those that the
-	// metadata lists. They have the names that the issuers give them.
+	// Scopes are those of the challenge to the request, or else those that the metadata lists. They
+	// are named as the issuers name them.
 	Scopes []string `json:"scopes_supported"`
 }
 
 // resourceMetadata is the well-known path of RFC 9728 §3.
 const resourceMetadata = "/.well-known/oauth-protected-resource"
 
-// DiscoverAPI asks an API which issuers' tokens it takes. at is any URL of the API. It is sent a
-// GET without a token: if the answer is a 401, its challenge leads to the metadata (RFC 9728 §5.1).
-// Other answers say nothing; the metadata is then looked for where RFC 9728 §3.1 puts it. It is
-// believed only at the API's own origin, and only if its resource is the API.
+// DiscoverAPI finds the issuers whose tokens an API accepts. at is any URL of the API, to which it
+// sends a GET without a token. A 401 has a challenge with the URL of the metadata (RFC 9728 §5.1);
+// otherwise DiscoverAPI looks at the well-known paths of RFC 9728 §3.1. The metadata must be at the
+// API's own origin, and its resource must be the API.
 //
-// An error is a [*DiscoveryError], or, when at itself is wrong, another. httpClient is
-// http.DefaultClient if nil.
+// Errors are of type [*DiscoveryError], except if at is invalid. httpClient is http.DefaultClient
+// if nil.
 func DiscoverAPI(ctx context.Context, httpClient *http.Client, at string) (API, error) {
 	u, err := url.Parse(at)
 	if err == nil {
-		err = confidential(at)
+		err = checkConfidential(at)
 	}
 	if err != nil {
 		return API{}, fmt.Errorf(
@@ -44,7 +44,7 @@ func DiscoverAPI(ctx context.Context, httpClient *http.Client, at string) (API, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
-	places, scopes, err := challenged(ctx, httpClient, at)
+	places, scopes, err := fetchChallenge(ctx, httpClient, at)
 	if err != nil {
 		return API{}, err
 	}
@@ -77,9 +77,9 @@ var (
 	scopeParameter    = regexp.MustCompile(`[ ,]scope="([^"\\]+)"`)
 )
 
-// challenged asks for a challenge and returns what it says: where the metadata is, and the scopes.
-// Both are nil where the answer is not a 401, or does not say.
-func challenged(
+// fetchChallenge requests a challenge and returns the URL of the metadata and the scopes in it.
+// Both are nil if there is no 401 or the challenge lacks them.
+func fetchChallenge(
 	ctx context.Context,
 	httpClient *http.Client,
 	at string,
@@ -88,7 +88,7 @@ func challenged(
 	if err != nil {
 		return nil, nil, &DiscoveryError{URL: at, Problem: err.Error(), Err: err}
 	}
-	response, err := unredirected(httpClient).Do(request)
+	response, err := withoutRedirects(httpClient).Do(request)
 	if err != nil {
 		return nil, nil, &DiscoveryError{
 			URL:     at,
@@ -110,28 +110,28 @@ func challenged(
 	return places, scopes, nil
 }
 
-// apiAt reads the metadata of the API at u from a place, and checks that it is the API's own.
+// apiAt reads the metadata of the API at u from place and checks that it is the API's.
 func apiAt(ctx context.Context, httpClient *http.Client, u *url.URL, place string) (API, error) {
 	wrong := func(format string, args ...any) (API, error) {
 		return API{}, &DiscoveryError{URL: place, Problem: fmt.Sprintf(format, args...)}
 	}
 	at, err := url.Parse(place)
 	if err != nil || originOf(at) != originOf(u) || at.User != nil {
-		return wrong("the API's challenge leads to another origin, expected %s", originOf(u))
+		return wrong("the challenge names metadata of another origin: expected %s", originOf(u))
 	}
 	var api API
 	const expected = "a JSON object with resource and authorization_servers"
 	if err := fetchMetadata(ctx, httpClient, place, "the API", expected, &api); err != nil {
 		return API{}, err
 	}
-	// RFC 9728 §3.3: else another resource's issuers could be made this one's.
+	// RFC 9728 §3.3 prevents metadata from naming issuers for another resource.
 	resource, err := url.Parse(api.Resource)
 	if err != nil || originOf(resource) != originOf(u) ||
 		!below(u.EscapedPath(), resource.EscapedPath()) {
-		return wrong("resource is %q, expected one that %s is part of", api.Resource, u.Redacted())
+		return wrong("resource is %q: expected a prefix of %s", api.Resource, u.Redacted())
 	}
 	if len(api.Issuers) == 0 {
-		return wrong("authorization_servers is missing: nothing says who issues tokens for the API")
+		return wrong("authorization_servers is missing: expected the issuers of the API's tokens")
 	}
 	for _, issuer := range api.Issuers {
 		if err := checkIssuer(issuer); err != nil {
@@ -139,9 +139,9 @@ func apiAt(ctx context.Context, httpClient *http.Client, u *url.URL, place strin
 		}
 		if strings.EqualFold(u.Scheme, "https") &&
 			!strings.HasPrefix(strings.ToLower(issuer), "https:") {
-			// what listens on this machine is no issuer of an API elsewhere
+			// a server on this machine is not the issuer of a remote API
 			return wrong(
-				"authorization_servers has %q: expected an https URL, as the API's own",
+				"authorization_servers has %q: expected an https URL, like the API's",
 				issuer,
 			)
 		}
@@ -149,7 +149,7 @@ func apiAt(ctx context.Context, httpClient *http.Client, u *url.URL, place strin
 	return api, nil
 }
 
-// below reports whether a path is another, or within it.
+// below reports whether path is parent or within it.
 func below(path, parent string) bool {
 	parent = strings.TrimSuffix(parent, "/")
 	return path == parent || strings.HasPrefix(path, parent+"/") || parent == ""

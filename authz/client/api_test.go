@@ -52,7 +52,8 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 		t.Fatal(err)
 	}
 	gate, err := authz.New(authz.Config{
-		Document: document, Verifier: verifier, BasePath: "/v1", Resource: url, AuthorizationServers: []string{issuer.URL()},
+		Document: document, Verifier: verifier, BasePath: "/v1", Resource: url,
+		AuthorizationServers: []string{issuer.URL()},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +124,8 @@ func TestAPILeadsToItsIssuer(t *testing.T) {
 func TestScopePrefixAndResource(t *testing.T) {
 	url, issuer := guardedAPI(t)
 	source, err := client.New(t.Context(), client.Config{
-		Issuer: issuer.URL(), ClientID: "full", ClientSecret: secret, Resource: url, ScopePrefix: "api/", Scopes: []string{"read"},
+		Issuer: issuer.URL(), ClientID: "full", ClientSecret: secret, Resource: url,
+		ScopePrefix: "api/", Scopes: []string{"read"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -140,11 +142,11 @@ func TestDiscoverAPIRefuses(t *testing.T) {
 	}))
 	defer elsewhere.Close()
 	for _, test := range []struct{ name, challenge, metadata, want string }{
-		{"metadata elsewhere", `Bearer resource_metadata="` + elsewhere.URL + `/m"`, "", "leads to another origin"},
-		{"metadata that is no URL", `Bearer resource_metadata="::"`, "", "leads to another origin"},
+		{"metadata elsewhere", `Bearer resource_metadata="` + elsewhere.URL + `/m"`, "", "metadata of another origin"},
+		{"metadata that is not a URL", `Bearer resource_metadata="::"`, "", "metadata of another origin"},
 		{"another resource", `Bearer resource_metadata="%s/m"`, `{"resource":"https://other.example","authorization_servers":["https://issuer.example"]}`, `resource is "https://other.example"`},
-		{"a neighbour", `Bearer resource_metadata="%s/m"`, `{"resource":"%s/v2","authorization_servers":["https://issuer.example"]}`, "expected one that"},
-		{"a name that begins alike", `Bearer resource_metadata="%s/m"`, `{"resource":"%s/ap","authorization_servers":["https://issuer.example"]}`, "expected one that"},
+		{"a neighbour", `Bearer resource_metadata="%s/m"`, `{"resource":"%s/v2","authorization_servers":["https://issuer.example"]}`, "expected a prefix of"},
+		{"a name that begins alike", `Bearer resource_metadata="%s/m"`, `{"resource":"%s/ap","authorization_servers":["https://issuer.example"]}`, "expected a prefix of"},
 		{"no resource", `Bearer resource_metadata="%s/m"`, `{"authorization_servers":["https://issuer.example"]}`, `resource is ""`},
 		{"no issuer", `Bearer resource_metadata="%s/m"`, `{"resource":"%s"}`, "authorization_servers is missing"},
 		{"an issuer without TLS", `Bearer resource_metadata="%s/m"`, `{"resource":"%s","authorization_servers":["http://issuer.example"]}`, "http on loopback hosts only"},
@@ -201,7 +203,7 @@ func TestAPIDoesNotNameTheIssuer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := source.Token(); err == nil ||
-		!strings.Contains(err.Error(), "and not of "+other.URL) ||
+		!strings.Contains(err.Error(), ", not of "+other.URL) ||
 		asked.Load() != 0 {
 		t.Errorf(
 			"error is %v after %d requests to the issuer, expected a refusal and none",
@@ -221,7 +223,7 @@ func TestIssuerOfAnAPIElsewhere(t *testing.T) {
 		&http.Client{Transport: transport},
 		"https://api.example/read",
 	)
-	if err == nil || !strings.Contains(err.Error(), "expected an https URL, as the API's own") {
+	if err == nil || !strings.Contains(err.Error(), "expected an https URL, like the API's") {
 		t.Errorf("error is %v, expected the issuer to be refused", err)
 	}
 	for _, at := range []string{"", "http://api.example/", "https://u:hunter2@api.example/", "::"} {
@@ -238,11 +240,11 @@ func TestConfigOfAPIs(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	for want, change := range map[string]func(*client.Config){
-		"API is":                          func(c *client.Config) { c.API = "http://api.example" },
-		"TokenURL and API are both given": func(c *client.Config) { c.TokenURL = "https://issuer.example/token" },
-		"Resource is":                     func(c *client.Config) { c.Resource = "https://api.example/#x" },
-		"is not one scope":                func(c *client.Config) { c.ScopePrefix, c.Scopes = "a ", []string{"b"} },
-		"say who issues the tokens":       func(c *client.Config) { c.API = "" },
+		"API is":                        func(c *client.Config) { c.API = "http://api.example" },
+		"TokenURL and API are both set": func(c *client.Config) { c.TokenURL = "https://issuer.example/token" },
+		"Resource is":                   func(c *client.Config) { c.Resource = "https://api.example/#x" },
+		"one scope per element":         func(c *client.Config) { c.ScopePrefix, c.Scopes = "a ", []string{"b"} },
+		"set Issuer, such as":           func(c *client.Config) { c.API = "" },
 	} {
 		config := good
 		change(&config)

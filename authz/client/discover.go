@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Endpoints is what an issuer says of itself (OpenID Connect Discovery 1.0 §3, RFC 8414 §2), as far
-// as clients need it. What it does not say is empty.
+// Endpoints is the part of an issuer's metadata that clients need (OpenID Connect Discovery 1.0 §3,
+// RFC 8414 §2). Absent members are empty.
 type Endpoints struct {
 	Issuer        string `json:"issuer"`
 	Authorization string `json:"authorization_endpoint"`
@@ -26,23 +26,23 @@ type Endpoints struct {
 	DPoPAlgorithms   []string `json:"dpop_signing_alg_values_supported"` // RFC 9449 §5.1
 }
 
-// DiscoveryError is an issuer's metadata that could not be had, or that cannot be trusted.
+// DiscoveryError reports metadata that could not be fetched or cannot be trusted.
 type DiscoveryError struct {
-	URL     string // that was asked
-	Status  int    // of the answer; 0: there was none
-	Problem string // what was expected, what was received, what to do
-	Err     error  // the cause, if there was no answer; or an [*IssuerError]
+	URL     string // of the request
+	Status  int    // of the response; 0 if there was none
+	Problem string // expected, received, what to do
+	Err     error  // the cause if there was no response, or an [*IssuerError]
 }
 
 func (e *DiscoveryError) Error() string { return "client: " + e.URL + ": " + e.Problem }
 func (e *DiscoveryError) Unwrap() error { return e.Err }
 
-// IssuerError is metadata that names another issuer than was asked for: its endpoints must not be
+// IssuerError reports metadata of another issuer than the requested one. Its endpoints must not be
 // used (RFC 8414 §3.3).
 type IssuerError struct{ Expected, Received string }
 
 func (e *IssuerError) Error() string {
-	hint := "write it exactly as the issuer names itself"
+	hint := "write it exactly as the issuer does"
 	if strings.TrimSuffix(e.Received, "/") == strings.TrimSuffix(e.Expected, "/") {
 		hint = "they differ by a trailing slash only; " + hint
 	}
@@ -51,15 +51,15 @@ func (e *IssuerError) Error() string {
 
 const (
 	discoveryTimeout = 10 * time.Second
-	mostMetadata     = 256 << 10
+	maxMetadata      = 256 << 10
 )
 
-// Discover asks an issuer for its endpoints, at the place of OpenID Connect Discovery 1.0 §4 and,
-// if there is nothing, at that of RFC 8414 §3. issuer is the URL exactly as the issuer writes it.
-// Everything goes over https; over http on this machine alone. Redirects are not followed: the
-// metadata of an issuer is at the issuer (RFC 8414 §3.2 wants 200).
+// Discover fetches an issuer's metadata from the path of OpenID Connect Discovery 1.0 §4 or, if
+// that does not exist, from the path of RFC 8414 §3. issuer is the URL exactly as the issuer writes
+// it. All requests use https, except to loopback hosts. Redirects are not followed, because RFC
+// 8414 §3.2 requires status 200.
 //
-// An error is an [*DiscoveryError], or, when issuer itself is wrong, another. httpClient is
+// Errors are of type [*DiscoveryError], except if issuer is invalid. httpClient is
 // http.DefaultClient if nil.
 func Discover(ctx context.Context, httpClient *http.Client, issuer string) (Endpoints, error) {
 	if err := checkIssuer(issuer); err != nil {
@@ -71,7 +71,7 @@ func Discover(ctx context.Context, httpClient *http.Client, issuer string) (Endp
 	}
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
-	// OpenID Connect puts it after the issuer's path, RFC 8414 §3.1 before.
+	// OpenID Connect appends the well-known path to the issuer's path, RFC 8414 §3.1 prepends it.
 	path := strings.TrimSuffix(u.EscapedPath(), "/")
 	origin := u.Scheme + "://" + u.Host
 	found, err := discoverAt(ctx, httpClient, issuer,
@@ -87,9 +87,9 @@ func Discover(ctx context.Context, httpClient *http.Client, issuer string) (Endp
 	return found, err
 }
 
-// checkIssuer: OpenID Connect Discovery 1.0 §3 and RFC 8414 §2 say what an issuer's URL looks like.
+// checkIssuer checks the syntax of OpenID Connect Discovery 1.0 §3 and RFC 8414 §2.
 func checkIssuer(issuer string) error {
-	if err := confidential(issuer); err != nil || strings.ContainsAny(issuer, "?#") {
+	if err := checkConfidential(issuer); err != nil || strings.ContainsAny(issuer, "?#") {
 		return fmt.Errorf(
 			"client: issuer is %q: expected a URL such as https://tenant.example/, http on loopback hosts only, with no user, query or fragment",
 			redacted(issuer),
@@ -109,25 +109,25 @@ func discoverAt(ctx context.Context, httpClient *http.Client, issuer,
 		return Endpoints{}, &DiscoveryError{URL: at, Status: http.StatusOK,
 			Problem: fmt.Sprintf(format, args...)}
 	}
-	// OpenID Connect Discovery 1.0 §4.3, RFC 8414 §3.3: else another issuer could have its
-	// endpoints used.
+	// OpenID Connect Discovery 1.0 §4.3 and RFC 8414 §3.3 prevent one issuer from posing as
+	// another.
 	if found.Issuer != issuer {
 		mismatch := &IssuerError{Expected: issuer, Received: found.Issuer}
 		return Endpoints{}, &DiscoveryError{URL: at, Status: http.StatusOK,
 			Problem: mismatch.Error(), Err: mismatch}
 	}
 	if found.Token == "" {
-		return wrong("token_endpoint is missing: this issuer gives no tokens to clients")
+		return wrong("token_endpoint is missing: this issuer does not issue tokens to clients")
 	}
 	for _, member := range []struct{ name, endpoint string }{
 		{"token_endpoint", found.Token}, {"authorization_endpoint", found.Authorization},
 		{"jwks_uri", found.KeySet},
 	} {
-		err := confidential(member.endpoint)
+		err := checkConfidential(member.endpoint)
 		if err == nil && strings.HasPrefix(strings.ToLower(issuer), "https:") &&
 			!strings.HasPrefix(strings.ToLower(member.endpoint), "https:") {
-			// what listens on this machine is not the issuer's
-			err = errors.New("expected an https URL, as the issuer's own")
+			// a server on this machine is not the issuer
+			err = errors.New("expected an https URL, like the issuer's")
 		}
 		if err != nil && member.endpoint != "" {
 			return wrong("%s is %q: %v", member.name, member.endpoint, err)
@@ -136,7 +136,7 @@ func discoverAt(ctx context.Context, httpClient *http.Client, issuer,
 	return found, nil
 }
 
-// fetchMetadata reads the metadata of somebody at a URL. An error is a [*DiscoveryError].
+// fetchMetadata fetches metadata of an issuer or API. Errors are of type [*DiscoveryError].
 func fetchMetadata(
 	ctx context.Context,
 	httpClient *http.Client,
@@ -148,7 +148,7 @@ func fetchMetadata(
 		return &DiscoveryError{URL: at, Problem: err.Error(), Err: err}
 	}
 	request.Header.Set("Accept", "application/json")
-	response, err := unredirected(httpClient).Do(request)
+	response, err := withoutRedirects(httpClient).Do(request)
 	if err != nil {
 		return &DiscoveryError{URL: at, Problem: whose + " does not answer: " +
 			causeOf(err).Error(), Err: err}
@@ -166,26 +166,23 @@ func fetchMetadata(
 		media != "application/json" && !strings.HasSuffix(media, "+json") {
 		return wrong("Content-Type is %q, expected application/json", contentType)
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, mostMetadata+1))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxMetadata+1))
 	switch {
 	case err != nil:
 		return &DiscoveryError{URL: at, Status: response.StatusCode,
-			Problem: "the answer breaks off: " + causeOf(err).Error(), Err: err}
-	case len(body) > mostMetadata:
+			Problem: "could not read the response: " + causeOf(err).Error(), Err: err}
+	case len(body) > maxMetadata:
 		return wrong(
-			"the answer is longer than %d KiB: that is no metadata of %s",
-			mostMetadata>>10,
-			whose,
-		)
+			"the response is larger than %d KiB", maxMetadata>>10)
 	case json.Unmarshal(body, into) != nil:
 		return wrong("expected %s, received something else", expected)
 	}
 	return nil
 }
 
-// confidential: secrets, tokens and keys go over https; http is for this machine (RFC 6749 §1.6,
-// RFC 8252 §8.3).
-func confidential(endpoint string) error {
+// checkConfidential returns an error unless a URL uses https, or http to a loopback host (RFC 6749
+// §1.6, RFC 8252 §8.3).
+func checkConfidential(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	if err == nil && u.Host != "" && u.User == nil &&
 		(u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname())) {
@@ -200,19 +197,19 @@ func isLoopback(host string) bool {
 		ip.Unmap().IsLoopback()
 }
 
-// unredirected is a client that takes a redirect for the answer.
-func unredirected(client *http.Client) *http.Client {
+// withoutRedirects returns a copy of client that does not follow redirects.
+func withoutRedirects(client *http.Client) *http.Client {
 	if client == nil {
 		client = http.DefaultClient
 	}
-	staying := *client
-	staying.CheckRedirect = func(*http.Request, []*http.Request) error {
+	c := *client
+	c.CheckRedirect = func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	}
-	return &staying
+	return &c
 }
 
-// causeOf is what a client's Do says, without the URL, which stands before it anyway.
+// causeOf returns an error of http.Client.Do without its URL, which the message already has.
 func causeOf(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
@@ -220,11 +217,11 @@ func causeOf(err error) error {
 	return err
 }
 
-// redacted is a URL as it was given, but for a password.
+// redacted returns a URL without its password.
 func redacted(given string) string {
 	u, err := url.Parse(given)
 	if err != nil {
-		return "(not a URL)" // so where a password would be is not known
+		return "(not a URL)" // it may contain a password anywhere
 	}
 	return u.Redacted()
 }

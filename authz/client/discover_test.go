@@ -103,7 +103,7 @@ func TestDiscoverRefuses(t *testing.T) {
 		{"no answer", devissuer.Fault{Down: true}, "the issuer does not answer: EOF"},
 		{"a page for people", devissuer.Fault{ContentType: "text/html"}, `Content-Type is "text/html", expected application/json`},
 		{"no JSON", devissuer.Fault{Body: []byte("nonsense")}, "expected a JSON object"},
-		{"too long", devissuer.Fault{Body: document(`,"filler":"` + strings.Repeat("a", 300<<10) + `"`)}, "longer than 256 KiB"},
+		{"too long", devissuer.Fault{Body: document(`,"filler":"` + strings.Repeat("a", 300<<10) + `"`)}, "larger than 256 KiB"},
 		{"no token endpoint", devissuer.Fault{Body: fmt.Appendf(nil, `{"issuer":"%s"}`, issuer.URL())}, "token_endpoint is missing"},
 		{"a token endpoint without TLS", devissuer.Fault{Body: fmt.Appendf(nil, `{"issuer":"%s","token_endpoint":"http://issuer.example/token"}`, issuer.URL())}, `token_endpoint is "http://issuer.example/token": expected an https URL`},
 		{"an authorization endpoint without TLS", devissuer.Fault{Body: document(`,"authorization_endpoint":"http://issuer.example/a"`)}, "authorization_endpoint is"},

@@ -1,9 +1,8 @@
-// Package client is for those who call an API that package authz guards, or any other that takes
-// OAuth access tokens.
+// Package client calls APIs that accept OAuth access tokens, such as those that package authz
+// guards.
 //
-// A [Source] gets access tokens as a client of its own, by the client credentials grant (RFC 6749
-// §4.4), and keeps each for as long as it is good. [Source.Client] is an http.Client that sends
-// them to the API and nowhere else:
+// A [Source] fetches access tokens by the client credentials grant (RFC 6749 §4.4) and keeps each
+// while it is valid. [Source.Client] is an http.Client that sends them to the API and nowhere else:
 //
 //	source, err := client.New(ctx, client.Config{
 //		Issuer:   "https://tenant.eu.auth0.com/",
@@ -14,11 +13,11 @@
 //	caller, err := source.Client("https://api.example.com")
 //	api, err := apiclient.NewClientWithResponses("https://api.example.com", apiclient.WithHTTPClient(caller))
 //
-// With Config.API in place of Issuer, the API says who issues its tokens, and for which scopes to
-// ask (RFC 9728).
+// With Config.API in place of Issuer, the API's metadata names the issuer and the scopes (RFC
+// 9728).
 //
-// With Config.DPoP the tokens are bound to a key that never leaves the process (RFC 9449): whoever
-// sees one cannot use it. [Discover] asks an issuer where its endpoints are, for other grants.
+// With Config.DPoP the tokens are bound to a key in this process (RFC 9449): a stolen token is of
+// no use. [Discover] finds an issuer's endpoints, for other grants.
 //
-// The package imports nothing else of this module, so that a client is not made to carry a server.
+// The package imports nothing else of this module, so that clients do not depend on a server.
 package client

@@ -16,15 +16,14 @@ import (
 	"time"
 )
 
-// prover proves, request by request, that the client has the key to which its tokens are bound (RFC
-// 9449).
+// prover proves possession of the key that the client's tokens are bound to (RFC 9449).
 type prover struct {
 	key    *ecdsa.PrivateKey
 	header string // of every proof, encoded
 	now    func() time.Time
 
 	mu     sync.Mutex
-	nonces map[string]string // by origin: what the next proof is to have (RFC 9449 §8.2)
+	nonces map[string]string // by origin, for the next proof (RFC 9449 §8.2)
 }
 
 func newProver(now func() time.Time) (*prover, error) {
@@ -32,7 +31,7 @@ func newProver(now func() time.Time) (*prover, error) {
 	if err != nil {
 		return nil, err
 	}
-	point, err := key.PublicKey.Bytes() // 4, x, y (SEC 1 §2.3.3)
+	point, err := key.PublicKey.Bytes() // 0x04, x, y (SEC 1 §2.3.3)
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +43,8 @@ func newProver(now func() time.Time) (*prover, error) {
 	return &prover{key: key, header: header, now: now, nonces: map[string]string{}}, err
 }
 
-// prove puts a proof onto a request (RFC 9449 §4.2). token is the access token that goes with it;
-// "" asks for one. It returns the nonce that the proof has.
+// prove adds a proof to a request (RFC 9449 §4.2) and returns its nonce. token is the access token
+// of the request, or "" for a token request.
 func (p *prover) prove(r *http.Request, token string) (nonce string, err error) {
 	p.mu.Lock()
 	nonce = p.nonces[originOf(r.URL)]
@@ -82,9 +81,9 @@ func (p *prover) prove(r *http.Request, token string) (nonce string, err error) 
 	return nonce, nil
 }
 
-// learn remembers the nonce that an answer brings, and reports whether it is another than was sent:
-// only then can it help to ask again.
-func (p *prover) learn(from *url.URL, answer http.Header, sent string) bool {
+// storeNonce stores the nonce of a response, and reports whether it differs from the one that was
+// sent: only then can a retry help.
+func (p *prover) storeNonce(from *url.URL, answer http.Header, sent string) bool {
 	nonce := answer.Get("DPoP-Nonce")
 	if nonce == "" || nonce == sent {
 		return false
@@ -95,19 +94,19 @@ func (p *prover) learn(from *url.URL, answer http.Header, sent string) bool {
 	return true
 }
 
-// provingTransport sends the requests for tokens, each with a proof; once more if the issuer asks
-// for a nonce (RFC 9449 §8).
-type provingTransport struct {
+// proofTransport adds a proof to each token request, and retries once if the issuer requires a
+// nonce (RFC 9449 §8).
+type proofTransport struct {
 	prover *prover
 	base   http.RoundTripper
 }
 
-func (t *provingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t *proofTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, retry, err := t.send(r)
 	if err != nil || !retry {
 		return response, err
 	}
-	again, ok := repeated(r)
+	again, ok := rewind(r)
 	if !ok {
 		return response, nil
 	}
@@ -115,7 +114,7 @@ func (t *provingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-func (t *provingTransport) send(r *http.Request) (response *http.Response, retry bool, err error) {
+func (t *proofTransport) send(r *http.Request) (response *http.Response, retry bool, err error) {
 	sent := r.Clone(r.Context())
 	nonce, err := t.prover.prove(sent, "")
 	if err != nil {
@@ -126,11 +125,11 @@ func (t *provingTransport) send(r *http.Request) (response *http.Response, retry
 	if err != nil {
 		return nil, false, err
 	}
-	if !t.prover.learn(r.URL, response.Header, nonce) ||
+	if !t.prover.storeNonce(r.URL, response.Header, nonce) ||
 		response.StatusCode != http.StatusBadRequest {
 		return response, false, nil
 	}
-	// The reason is in the body, which is for the caller if it is another.
+	// The error code is in the body, which the caller reads again.
 	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	response.Body.Close()
 	if err != nil {
@@ -143,7 +142,7 @@ func (t *provingTransport) send(r *http.Request) (response *http.Response, retry
 	return response, json.Unmarshal(body, &refusal) == nil && refusal.Code == "use_dpop_nonce", nil
 }
 
-// segment is a part of a compact JWS (RFC 7515 §7.1).
+// segment encodes a part of a compact JWS (RFC 7515 §7.1).
 func segment(v any) (string, error) {
 	text, err := json.Marshal(v)
 	return base64url(text), err

@@ -5,7 +5,7 @@ import (
 	"iter"
 )
 
-// Pages iterates over all items of a list, page by page. It calls get for the page of a cursor, ""
+// Pages iterates over all items of a paginated list. It calls get with the cursor of each page, ""
 // for the first one. get returns the cursor of the next page, or "" after the last one. An error of
 // get ends the iteration.
 func Pages[Item any](
@@ -16,7 +16,7 @@ func Pages[Item any](
 		for cursor := ""; ; {
 			items, next, err := get(cursor)
 			if err == nil && next != "" && next == cursor {
-				err = errors.New("client: a page names itself as the next one")
+				err = errors.New("client: the cursor of the next page is that of the current page")
 			}
 			if err != nil {
 				yield(none, err)

@@ -8,7 +8,7 @@ import (
 	"net/http"
 )
 
-// Problem is a problem document (RFC 9457): what an API answers in place of what was asked for.
+// Problem is a problem document (RFC 9457), the response of an API to a request that fails.
 type Problem struct {
 	Type     ProblemType `json:"type"`
 	Title    string      `json:"title"`
@@ -24,13 +24,12 @@ func (p *Problem) Error() string {
 	return fmt.Sprintf("%d %s: %s", p.Status, p.Title, p.Detail)
 }
 
-// ProblemType identifies a kind of problem. It never changes its meaning.
+// ProblemType identifies a kind of problem.
 type ProblemType string
 
 const problemTypes = "https://github.com/oasgate/oasgate/blob/main/authz/PROBLEMS.md#"
 
-// The types of the problems that package authz itself answers with, unless the API has configured
-// others. PROBLEMS.md describes them.
+// The problem types of package authz, unless the API configures others. PROBLEMS.md describes them.
 const (
 	MissingToken           ProblemType = problemTypes + "missing-token"
 	InvalidRequest         ProblemType = problemTypes + "invalid-request"

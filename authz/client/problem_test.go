@@ -94,7 +94,7 @@ func TestPages(t *testing.T) {
 		want  string
 	}{
 		{"", 9, "1 2 3"}, {"", 2, "1 2"}, {"down", 9, "down"},
-		{"loop", 9, "4 client: a page names itself as the next one"},
+		{"loop", 9, "4 client: the cursor of the next page is that of the current page"},
 	} {
 		if got := strings.Join(walk(test.start, test.limit), " "); got != test.want {
 			t.Errorf("from %q: %s, want %s", test.start, got, test.want)

@@ -17,55 +17,56 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Config says who asks whom for what. ClientID, ClientSecret, and one of Issuer, TokenURL and API
-// are required.
+// Config configures a [Source]. ClientID, ClientSecret, and one of Issuer, TokenURL and API are
+// required.
 type Config struct {
-	// exactly as the issuer writes itself; its endpoints are discovered with the first token
+	// Issuer is the issuer's identifier, exactly as the issuer writes it. Its endpoints are
+	// discovered before the first token is fetched.
 	Issuer   string
-	TokenURL string // the token endpoint, of an issuer that cannot be discovered
-	// API is a URL of the API, which names the issuer: see [DiscoverAPI]. The API says then to whom
-	// ClientSecret goes; with Issuer as well, it must name that one. Where Resource and Scopes are
-	// not set, they are what the API says.
+	TokenURL string // the token endpoint of an issuer without discovery
+	// API is a URL of the API, whose metadata names the issuer: see [DiscoverAPI]. The API then
+	// determines where ClientSecret is sent; set Issuer as well to require that issuer. Resource
+	// and Scopes default to those of the metadata.
 	API string
 
 	ClientID, ClientSecret string
 
-	Audience string   // identifier of the API, for issuers that want one
-	Resource string   // the same for issuers that go by RFC 8707: a URL
-	Scopes   []string // to ask for; none: whatever the issuer gives by itself (RFC 6749 §3.3)
-	// ScopePrefix is what the issuer writes before each of Scopes, such as https://api.example/ of
-	// https://api.example/read:messages.
+	Audience string   // identifier of the API, if the issuer requires one
+	Resource string   // the same as a URL, for issuers that support RFC 8707
+	Scopes   []string // empty: the issuer's default (RFC 6749 §3.3)
+	// ScopePrefix is prepended to each of Scopes: https://api.example/ makes
+	// https://api.example/read:messages of read:messages.
 	ScopePrefix string
 
-	// DPoP has tokens bound to a key (RFC 9449), which New makes. An issuer that answers with a
-	// bearer token all the same is not believed to have understood.
+	// DPoP requests tokens that are bound to a key (RFC 9449), which New generates. A bearer token
+	// in response is an error.
 	DPoP bool
 
-	// MaxRetryAfter is the longest time to wait and send a request again, once, after a 503 whose
-	// Retry-After asks for no more than that. Only methods that are safe to repeat are sent again
-	// (RFC 9110 §9.2.2). Default: the caller gets the 503.
+	// MaxRetryAfter is the longest Retry-After of a 503 after which a request is sent once more.
+	// Only safe methods are retried (RFC 9110 §9.2.1). Default: no retries.
 	MaxRetryAfter time.Duration
 
 	HTTPClient *http.Client     // default http.DefaultClient
 	Now        func() time.Time // default time.Now
 }
 
-// Source gets access tokens, one at a time however many ask, and keeps each until shortly before it
-// expires. It is an [oauth2.TokenSource], and may be used concurrently.
+// Source fetches access tokens and keeps each until shortly before it expires. It fetches one at a
+// time, however many callers wait for it. It is an [oauth2.TokenSource] and safe for concurrent
+// use.
 type Source struct {
 	config Config
-	ctx    context.Context // tokens are fetched on it, never on that of one of the many who wait
-	prover *prover         // nil: no DPoP
+	ctx    context.Context // of all fetches, which several callers may wait for
+	prover *prover         // nil without DPoP
 
 	cached    atomic.Pointer[issued]
-	flight    singleflight.Group // fetches, of which there is one at a time; what follows is theirs
-	endpoints *Endpoints         // nil: not discovered yet
-	resource  string             // of config, or of the API
+	flight    singleflight.Group // guards what follows
+	endpoints *Endpoints         // nil until discovered
+	resource  string             // of config or the API
 	scopes    []string           // of config with their prefix, or of the API
-	style     oauth2.AuthStyle   // that the issuer is known to take; zero: not known yet
+	style     oauth2.AuthStyle   // that the issuer accepts; zero until known
 }
 
-// issued is a token and when it came.
+// issued is a token and the time when it was received.
 type issued struct {
 	*oauth2.Token
 	at time.Time
@@ -73,13 +74,13 @@ type issued struct {
 
 const (
 	fetchTimeout = 10 * time.Second
-	// An API that refuses a token as fresh as this would refuse the next one too: to ask for it
-	// would only be a burden to the issuer, which may charge for what it issues.
-	freshness = 30 * time.Second
+	// An API that refuses a token fresher than this would refuse the next one too. Fetching one
+	// would only load the issuer, which may charge for tokens.
+	minRefetchAge = 30 * time.Second
 )
 
-// New makes a source, or returns everything that is wrong with config, joined. It does no I/O:
-// tokens are fetched when they are needed, on ctx, which must live as long as the source is used.
+// New returns a source, or the joined faults of config. It does no I/O: tokens are fetched on
+// demand, with ctx, which must live as long as the source is used.
 func New(ctx context.Context, config Config) (*Source, error) {
 	if config.HTTPClient == nil {
 		config.HTTPClient = http.DefaultClient
@@ -113,32 +114,31 @@ func (c Config) faults() error {
 	}
 	switch {
 	case c.Issuer == "" && c.TokenURL == "" && c.API == "":
-		fault("Issuer and TokenURL are empty: say who issues the tokens, such as " +
-			"https://tenant.example/, or set API, which says so")
+		fault("Issuer, TokenURL and API are empty: set Issuer, such as " +
+			"https://tenant.example/, or API, whose metadata names the issuer")
 	case c.TokenURL != "" && c.API != "":
-		fault("TokenURL and API are both given: API alone will do, for it names the issuer")
+		fault("TokenURL and API are both set: remove TokenURL, because API names the issuer")
 	case c.Issuer != "" && c.TokenURL != "":
-		fault("Issuer and TokenURL are both given: Issuer alone will do, for its token endpoint " +
-			"is discovered")
+		fault("Issuer and TokenURL are both set: remove TokenURL, because it is discovered")
 	case c.Issuer != "":
 		if err := checkIssuer(c.Issuer); err != nil {
 			faults = append(faults, err)
 		}
 	case c.API != "":
-		if err := confidential(c.API); err != nil {
+		if err := checkConfidential(c.API); err != nil {
 			fault("API is %q: %w", redacted(c.API), err)
 		}
 	default:
-		if err := confidential(c.TokenURL); err != nil {
+		if err := checkConfidential(c.TokenURL); err != nil {
 			fault("TokenURL is %q: %w", redacted(c.TokenURL), err)
 		}
 	}
 	if c.ClientID == "" {
-		fault("ClientID is empty: the issuer knows clients by it")
+		fault("ClientID is empty: set the ID of the client at the issuer")
 	}
 	if c.ClientSecret == "" {
-		fault("ClientSecret is empty: by the client credentials grant only a client with a " +
-			"secret gets tokens (RFC 6749 §4.4)")
+		fault("ClientSecret is empty: the client credentials grant requires one " +
+			"(RFC 6749 §4.4)")
 	}
 	if u, err := url.Parse(c.Resource); c.Resource != "" &&
 		(err != nil || !u.IsAbs() || strings.Contains(c.Resource, "#")) {
@@ -152,13 +152,13 @@ func (c Config) faults() error {
 		if scope == "" || strings.ContainsFunc(scope, func(r rune) bool {
 			return r <= ' ' || r > '~' || r == '"' || r == '\\'
 		}) {
-			fault("scope %q is not one scope (RFC 6749 §3.3): list them one by one", scope)
+			fault("Scopes has %q: expected one scope per element (RFC 6749 §3.3)", scope)
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// Scopes is for constants of a type of their own, as `authz scopes` generates them from a document.
+// Scopes converts the constants that `authz scopes` generates from a document.
 func Scopes[S ~string](scopes []S) []string {
 	all := make([]string, len(scopes))
 	for i, scope := range scopes {
@@ -167,8 +167,8 @@ func Scopes[S ~string](scopes []S) []string {
 	return all
 }
 
-// Token returns a token that is good for a while. An issuer's refusal is an
-// [*oauth2.RetrieveError], in which nothing of the client's secret is left.
+// Token returns a valid token. If the issuer refuses, the error is an [*oauth2.RetrieveError]
+// without the client's secret.
 func (s *Source) Token() (*oauth2.Token, error) {
 	got, err := s.token(s.ctx)
 	if err != nil {
@@ -177,15 +177,15 @@ func (s *Source) Token() (*oauth2.Token, error) {
 	return got.Token, nil
 }
 
-// token waits for a token as long as ctx lasts. Those who wait for the same one share what becomes
-// of it: when the issuer is down they are told so together, and not one after the other.
+// token returns a valid token, waiting until ctx is done. Concurrent callers share one fetch and
+// its error.
 func (s *Source) token(ctx context.Context) (*issued, error) {
 	if got := s.cached.Load(); got != nil && got.Valid() {
 		return got, nil
 	}
 	fetched := s.flight.DoChan("", func() (any, error) {
 		if got := s.cached.Load(); got != nil && got.Valid() {
-			return got, nil // of a flight that ended between the two questions
+			return got, nil // fetched since the first check
 		}
 		token, err := s.fetch()
 		if err != nil {
@@ -206,13 +206,12 @@ func (s *Source) token(ctx context.Context) (*issued, error) {
 	}
 }
 
-// forget takes a token that the API refused out of use, and reports whether it is worth while to
-// ask for another.
+// forget drops a token that the API refused, and reports whether to fetch another.
 func (s *Source) forget(refused *issued) bool {
-	if s.config.Now().Sub(refused.at) < freshness {
+	if s.config.Now().Sub(refused.at) < minRefetchAge {
 		return false
 	}
-	// or another caller has, and may have got a new one already
+	// unless another caller has replaced it already
 	s.cached.CompareAndSwap(refused, nil)
 	return true
 }
@@ -225,25 +224,25 @@ func (s *Source) fetch() (*oauth2.Token, error) {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, fetchTimeout)
 	defer cancel()
-	// A redirect would take the secret elsewhere (307 and 308 repeat the body).
-	caller := unredirected(s.config.HTTPClient)
+	// A redirect could send the secret elsewhere (307 and 308 repeat the body).
+	caller := withoutRedirects(s.config.HTTPClient)
 	if s.prover != nil {
-		caller.Transport = &provingTransport{s.prover, baseOf(s.config.HTTPClient)}
+		caller.Transport = &proofTransport{s.prover, baseOf(s.config.HTTPClient)}
 	}
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, caller)
 
 	token, err := s.authenticate(ctx)
 	if err != nil {
-		return nil, s.withoutSecret(err)
+		return nil, s.redactSecret(err)
 	}
 	if want := s.tokenType(); !strings.EqualFold(token.Type(), want) { // RFC 6749 §7.1, RFC 9449 §5
-		return nil, fmt.Errorf("client: %s: token_type is %q, expected %s: the token cannot be "+
-			"used as it is meant to", s.endpoints.Token, token.TokenType, want)
+		return nil, fmt.Errorf("client: %s: token_type is %q, expected %s", s.endpoints.Token,
+			token.TokenType, want)
 	}
 	return token, nil
 }
 
-// discover finds the token endpoint, and what the API says where it is asked.
+// discover finds the token endpoint, and the API's resource and scopes if API is set.
 func (s *Source) discover() error {
 	issuer := s.config.Issuer
 	if s.config.API != "" {
@@ -255,7 +254,7 @@ func (s *Source) discover() error {
 			issuer = api.Issuers[0]
 		}
 		if !slices.Contains(api.Issuers, issuer) {
-			return fmt.Errorf("client: the API at %s takes tokens of %s, and not of %s",
+			return fmt.Errorf("client: the API at %s accepts tokens of %s, not of %s",
 				redacted(s.config.API), strings.Join(api.Issuers, ", "), issuer)
 		}
 		if s.resource == "" {
@@ -272,7 +271,7 @@ func (s *Source) discover() error {
 	return err
 }
 
-// tokenType is the scheme of the Authorization header too (RFC 6750 §2.1, RFC 9449 §7.1).
+// tokenType is also the scheme of the Authorization header (RFC 6750 §2.1, RFC 9449 §7.1).
 func (s *Source) tokenType() string {
 	if s.prover != nil {
 		return "DPoP"
@@ -280,22 +279,22 @@ func (s *Source) tokenType() string {
 	return "Bearer"
 }
 
-// authenticate asks for a token with the secret in the header, which every issuer is to take, or in
-// the body, which some want alone (RFC 6749 §2.3.1): as the issuer says of itself, or else as it
-// turns out.
+// authenticate fetches a token with the secret in the header, which every issuer should support, or
+// in the body, which some issuers require (RFC 6749 §2.3.1). The metadata decides, or else it tries
+// both.
 func (s *Source) authenticate(ctx context.Context) (*oauth2.Token, error) {
 	if s.style != oauth2.AuthStyleAutoDetect {
-		return s.ask(ctx, s.style)
+		return s.requestToken(ctx, s.style)
 	}
 	styles := []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams}
 	if methods := s.endpoints.TokenAuthMethods; slices.Contains(methods, "client_secret_post") &&
 		!slices.Contains(methods, "client_secret_basic") {
 		slices.Reverse(styles)
 	}
-	token, err := s.ask(ctx, styles[0])
+	token, err := s.requestToken(ctx, styles[0])
 	used := styles[0]
 	if unauthenticated(err) {
-		if second, secondErr := s.ask(ctx, styles[1]); !unauthenticated(secondErr) {
+		if second, secondErr := s.requestToken(ctx, styles[1]); !unauthenticated(secondErr) {
 			token, err, used = second, secondErr, styles[1]
 		}
 	}
@@ -305,14 +304,14 @@ func (s *Source) authenticate(ctx context.Context) (*oauth2.Token, error) {
 	return token, err
 }
 
-// unauthenticated: the issuer does not know the client by what it sent (RFC 6749 §5.2).
+// unauthenticated reports whether the issuer rejected the client's credentials (RFC 6749 §5.2).
 func unauthenticated(err error) bool {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	return ok && (refused.ErrorCode == "invalid_client" ||
 		refused.Response.StatusCode == http.StatusUnauthorized)
 }
 
-func (s *Source) ask(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token, error) {
+func (s *Source) requestToken(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token, error) {
 	grant := clientcredentials.Config{
 		ClientID: s.config.ClientID, ClientSecret: s.config.ClientSecret,
 		TokenURL: s.endpoints.Token, AuthStyle: style, Scopes: s.scopes,
@@ -327,9 +326,9 @@ func (s *Source) ask(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token
 	return grant.Token(ctx)
 }
 
-// withoutSecret takes out of an error what must not get into a log: the request, which has the
-// secret, and whatever the issuer repeats of it.
-func (s *Source) withoutSecret(err error) error {
+// redactSecret removes from an error the request, which contains the secret, and any text of the
+// response that repeats it.
+func (s *Source) redactSecret(err error) error {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if !ok {
 		return fmt.Errorf("client: %s: no token: %w", s.endpoints.Token, causeOf(err))

@@ -144,12 +144,12 @@ func TestConfigFaults(t *testing.T) {
 		config client.Config
 		want   []string
 	}{
-		{"nothing", client.Config{}, []string{"Issuer and TokenURL are empty", "ClientID is empty", "ClientSecret is empty"}},
-		{"both", full("https://a.example/", func(c *client.Config) { c.TokenURL = "https://a.example/token" }), []string{"both given"}},
+		{"nothing", client.Config{}, []string{"Issuer, TokenURL and API are empty", "ClientID is empty", "ClientSecret is empty"}},
+		{"both", full("https://a.example/", func(c *client.Config) { c.TokenURL = "https://a.example/token" }), []string{"both set"}},
 		{"an issuer without TLS", full("http://a.example/", nil), []string{"issuer is \"http://a.example/\""}},
 		{"a token endpoint without TLS", full("", func(c *client.Config) { c.TokenURL = "http://a.example/token" }), []string{"TokenURL is \"http://a.example/token\""}},
 		{"a password in a URL", full("", func(c *client.Config) { c.TokenURL = "https://u:hunter2@a.example/token" }), []string{"TokenURL is \"https://u:xxxxx@a.example/token\""}},
-		{"scopes in one", full("https://a.example/", func(c *client.Config) { c.Scopes = []string{"a b", "c", ""} }), []string{`scope "a b" is not one scope`, `scope "" is not one scope`}},
+		{"scopes in one", full("https://a.example/", func(c *client.Config) { c.Scopes = []string{"a b", "c", ""} }), []string{`Scopes has "a b"`, `Scopes has ""`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := client.New(t.Context(), test.config)
@@ -389,7 +389,7 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 			refuse(w, 400, "invalid_request",
 				"what is "+secret+" or "+r.Header.Get("Authorization"))
 		},
-		"no OAuth": func(w http.ResponseWriter, r *http.Request) {
+		"not OAuth": func(w http.ResponseWriter, r *http.Request) {
 			r.ParseForm()
 			http.Error(w, fmt.Sprint(r.Header, r.PostForm.Encode()), 500)
 		},
@@ -430,7 +430,7 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	}
 }
 
-func TestTokenGoesToTheAPIAlone(t *testing.T) {
+func TestTokenIsSentToTheAPIOnly(t *testing.T) {
 	issuer := startIssuer(t, "")
 	var back string // where elsewhere sends a request for /back
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -470,7 +470,7 @@ func TestTokenGoesToTheAPIAlone(t *testing.T) {
 	seen = nil
 	said(t, caller, "GET", api.URL+"/away-and-back", nil)
 	if got, want := strings.Join(seen, ", "), "/away-and-back DPoP, /chosen , /end "; got != want {
-		t.Errorf("the API is asked with %q, expected %q: no token on what others have chosen", got,
+		t.Errorf("the API received %q, expected %q: no token after redirects by others", got,
 			want)
 	}
 	for _, url := range []string{elsewhere.URL, strings.Replace(api.URL, "http:", "https:", 1),
@@ -519,7 +519,7 @@ func TestTokenNoLongerValid(t *testing.T) {
 		{"refused again", time.Minute, nil, "none", challenge, "401, 2 requests, 2 tokens"},
 		{"fresh", 29 * time.Second, nil, "t2", challenge, "401, 1 requests, 1 tokens"},
 		{"another error", time.Minute, nil, "t2", `Bearer realm="api"`, "401, 1 requests, 1 tokens"},
-		{"a nonce for whom has no key", time.Minute, nil, "t2", `DPoP error="use_dpop_nonce"`, "401, 1 requests, 1 tokens"},
+		{"a nonce without DPoP", time.Minute, nil, "t2", `DPoP error="use_dpop_nonce"`, "401, 1 requests, 1 tokens"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var tokens, requests int

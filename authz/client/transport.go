@@ -11,28 +11,28 @@ import (
 	"time"
 )
 
-// OriginError is a request that does not go to the API, and was not sent: the token is the API's,
-// and not to be seen by others.
+// OriginError reports a request to another origin than the API's. It was not sent, because only the
+// API may see the token.
 type OriginError struct{ Expected, Received string }
 
 func (e *OriginError) Error() string {
 	return fmt.Sprintf("client: the request goes to %s, the token is for %s: use another "+
-		"http.Client for it", e.Received, e.Expected)
+		"http.Client", e.Received, e.Expected)
 }
 
-// Client returns an http.Client for requests to an API, each of which gets the token, and with DPoP
-// a proof. api is any URL of the API; what counts is its origin. A request to another origin is
-// refused with an [*OriginError], unless the API redirects there; then it goes without the token,
-// and so does what that origin redirects to.
+// Client returns an http.Client for requests to an API, which adds the token to each and, with
+// DPoP, a proof. api is any URL of the API; only its origin matters. A request to another origin is
+// refused with an [*OriginError], unless the API redirects there. In that case, it and the
+// redirects that follow are sent without the token.
 //
 // A request that the API refuses with 401 is sent once more if that can help: with the nonce that
-// the API asks for (RFC 9449 §9), or with a new token where the old one, not quite fresh, is no
-// longer valid (the issuer may have dropped the key). A body is sent again only if the request has
-// GetBody, as http.NewRequest sees to.
+// the API requires (RFC 9449 §9), or with a new token if the old one, not just issued, is no longer
+// valid (the issuer may have dropped the key). A body is sent again only if the request has
+// GetBody, which http.NewRequest sets.
 func (s *Source) Client(api string) (*http.Client, error) {
 	u, err := url.Parse(api)
 	if err == nil {
-		err = confidential(api)
+		err = checkConfidential(api)
 	}
 	if err != nil {
 		return nil,
@@ -53,8 +53,8 @@ type transport struct {
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	origin := originOf(r.URL)
 	switch {
-	case r.Response != nil && (origin != t.origin || !t.chose(r)):
-		// the http.Client follows a redirect
+	case r.Response != nil && (origin != t.origin || !t.redirectedByAPI(r)):
+		// a redirect followed by the http.Client
 		return t.base.RoundTrip(r)
 	case origin != t.origin:
 		closeBody(r)
@@ -62,23 +62,23 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	response, retry, err := t.send(r)
 	if err == nil && !retry {
-		retry, err = t.waited(r, response)
+		retry, err = t.waitRetryAfter(r, response)
 	}
 	if err != nil || !retry {
 		return response, err
 	}
-	again, ok := repeated(r)
+	again, ok := rewind(r)
 	if !ok {
 		return response, nil
 	}
 	discard(response)
-	response, _, err = t.send(again) // and whatever comes of it is the answer
+	response, _, err = t.send(again)
 	return response, err
 }
 
-// waited waits as long as a 503 asks, if that is allowed and the request is safe to repeat, and
-// reports whether it did.
-func (t *transport) waited(r *http.Request, response *http.Response) (bool, error) {
+// waitRetryAfter waits for the Retry-After of a 503, if it is short enough and the method is safe,
+// and reports whether it did.
+func (t *transport) waitRetryAfter(r *http.Request, response *http.Response) (bool, error) {
 	longest := t.source.config.MaxRetryAfter
 	if longest <= 0 || response.StatusCode != http.StatusServiceUnavailable {
 		return false, nil
@@ -103,9 +103,9 @@ func (t *transport) waited(r *http.Request, response *http.Response) (bool, erro
 	}
 }
 
-// chose reports whether a request is where it is by redirects of the API alone. One that comes back
-// from another origin is that origin's choice, which is not to have the token's force.
-func (t *transport) chose(r *http.Request) bool {
+// redirectedByAPI reports whether all redirects that led to a request are the API's own. A redirect
+// by another origin back to the API must not be sent with the token.
+func (t *transport) redirectedByAPI(r *http.Request) bool {
 	for r.Response != nil {
 		if r = r.Response.Request; r == nil || originOf(r.URL) != t.origin {
 			return false
@@ -114,14 +114,14 @@ func (t *transport) chose(r *http.Request) bool {
 	return true
 }
 
-// send sends a request with the token, and reports whether the answer is a reason to send it again.
+// send sends a request with the token, and reports whether to send it again.
 func (t *transport) send(r *http.Request) (response *http.Response, retry bool, err error) {
 	token, err := t.source.token(r.Context())
 	if err != nil {
 		closeBody(r)
 		return nil, false, err
 	}
-	sent := r.Clone(r.Context()) // http.RoundTripper: the request is the caller's
+	sent := r.Clone(r.Context()) // a RoundTripper must not modify the request
 	sent.Header.Set("Authorization", t.source.tokenType()+" "+token.AccessToken)
 	nonce := ""
 	if prover := t.source.prover; prover != nil {
@@ -134,9 +134,9 @@ func (t *transport) send(r *http.Request) (response *http.Response, retry bool, 
 	if err != nil {
 		return nil, false, err
 	}
-	response.Request = r // whoever prints the answer does not print the token
+	response.Request = r // without the token, in case the caller logs it
 	if t.source.prover != nil {
-		retry = t.source.prover.learn(r.URL, response.Header, nonce) &&
+		retry = t.source.prover.storeNonce(r.URL, response.Header, nonce) &&
 			refusedFor(response, "use_dpop_nonce")
 	}
 	if refusedFor(response, "invalid_token") {
@@ -145,7 +145,7 @@ func (t *transport) send(r *http.Request) (response *http.Response, retry bool, 
 	return response, retry, nil
 }
 
-// refusedFor reports whether an answer is a 401 with this error in a challenge (RFC 6750 §3, RFC
+// refusedFor reports whether a response is a 401 with this error in a challenge (RFC 6750 §3, RFC
 // 9449 §7.1).
 func refusedFor(response *http.Response, code string) bool {
 	challenges := strings.Join(response.Header.Values("WWW-Authenticate"), ", ")
@@ -153,7 +153,7 @@ func refusedFor(response *http.Response, code string) bool {
 		strings.Contains(challenges, `error="`+code+`"`)
 }
 
-// originOf is the origin of a URL (RFC 6454 §4).
+// originOf returns the origin of a URL (RFC 6454 §4).
 func originOf(u *url.URL) string {
 	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Host)
 	port, known := map[string]string{"http": ":80", "https": ":443"}[scheme]
@@ -163,8 +163,8 @@ func originOf(u *url.URL) string {
 	return scheme + "://" + host
 }
 
-// repeated is a request with its body from the beginning, if that can be had.
-func repeated(r *http.Request) (*http.Request, bool) {
+// rewind returns a copy of a request with its body at the start, if the body can be replayed.
+func rewind(r *http.Request) (*http.Request, bool) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return r, true
 	}
@@ -180,13 +180,13 @@ func repeated(r *http.Request) (*http.Request, bool) {
 	return &again, true
 }
 
-// discard lets the connection of an answer that nobody will see be used again.
+// discard drains and closes a response so that its connection can be reused.
 func discard(response *http.Response) {
 	_, _ = io.CopyN(io.Discard, response.Body, 64<<10)
 	response.Body.Close()
 }
 
-// closeBody is what a RoundTripper owes to a request that it does not send.
+// closeBody closes the body of a request that is not sent, as a RoundTripper must.
 func closeBody(r *http.Request) {
 	if r.Body != nil {
 		r.Body.Close()

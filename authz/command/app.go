@@ -38,6 +38,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/internal/cli"
+	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -56,6 +57,8 @@ type App struct {
 	Open Opener
 	// Dev adds the commands dev and token. Default: the program does not have them.
 	Dev *Dev
+	// Telemetry, usually telemetry.New, exports traces and metrics. Default: the program has none.
+	Telemetry func(context.Context, server.TelemetryConfig) (server.Telemetry, error)
 	// ProblemTypeBase is the prefix of the type URIs of problem documents. Default: see
 	// [authz.Config].
 	ProblemTypeBase string
@@ -63,7 +66,9 @@ type App struct {
 
 // Opener opens the service of a program, for example its database. If it is a pointer to a struct,
 // the fields are additional flags of the command, declared by kong's tags. The tag "key" names the
-// environment variable of the flag, without the program's prefix.
+// environment variable of the flag, without the program's prefix. With the tag "secret", the
+// value can also be in the file that the variable with _FILE at the end of its name names. With the
+// tag "shown", the value is shown in the effective configuration.
 //
 // An Opener with flags can have a method Check() error. It validates the flags without I/O and
 // returns all faults, joined, each naming its setting. They are reported together with the other
@@ -81,8 +86,15 @@ type Service struct {
 	Gate func(*authz.Config)
 	// Ready returns an error if the service cannot answer now, for /readyz. Default: always ready.
 	Ready func(ctx context.Context) error
+	// Components are checks of what the service depends on, by name, for the admin listener. Unlike
+	// Ready, they do not decide whether the service can answer.
+	Components map[string]func(ctx context.Context) error
+	// Pools returns the state of the service's pools of connections, by name, for the metrics.
+	Pools func() map[string]server.Pool
 	// Replays stores the DPoP proofs that were used. Default: in memory, for a single server.
 	Replays token.ReplayStore
+	// RateCounter counts requests for x-authz-rate-limit. Default: in memory.
+	RateCounter authz.RateCounter
 	// Close is called after the last request has ended. Default: nothing to close.
 	Close func() error
 }
@@ -131,7 +143,8 @@ const gcPercent = 200
 type program struct {
 	App
 	env            environment
-	self           string // the command line of the program, as people type it
+	model          *kong.Node // of all commands
+	self           string     // the command line of the program, as people type it
 	stdin          io.Reader
 	stdout, stderr io.Writer
 }
@@ -140,6 +153,7 @@ type commands struct {
 	Development kong.Plugins      `embed:""` // *devCommands, or empty
 	Call        callCommand       `cmd:"" passthrough:"" help:"Call an operation of the API, or list them: call <operation> --help."`
 	Credential  credentialCommand `cmd:"" help:"Create an API key, or a password for HTTP Basic, and its entry for the file of credentials."`
+	Health      healthCommand     `cmd:"" help:"Ask a serve on this machine whether it is alive. The exit code is 0 if it is."`
 	Serve       serveCommand      `cmd:"" set:"log_format=json" help:"Run the API with the issuers of the configuration."`
 	Completion  cli.Completion    `cmd:"" help:"Print a script that completes commands, operations and flags in a shell."`
 	Version     versionFlag       `help:"Print the versions of the program, of Go and of the document."`
@@ -196,7 +210,10 @@ func (a App) Run(
 		kong.Exit(func(int) { helpShown = true }),
 		kong.Resolvers(kong.ResolverFunc(p.resolve)),
 		kong.ValueFormatter(func(value *kong.Value) string {
-			if key := value.Tag.Get("key"); key != "" {
+			switch key := value.Tag.Get("key"); {
+			case key != "" && value.Tag.Has("secret"):
+				return value.Help + " [" + p.env.key(key) + ", or " + p.env.key(key) + "_FILE]"
+			case key != "":
 				return value.Help + " [" + p.env.key(key) + "]"
 			}
 			return value.Help
@@ -205,6 +222,7 @@ func (a App) Run(
 	if err != nil {
 		return p.fail(err, 1)
 	}
+	p.model = parser.Model.Node
 	if len(args) > 0 && args[0] == cli.Complete {
 		cli.WriteWords(stdout, parser.Model, args[1:],
 			map[string]func([]string) []string{"call": p.completeCall})
@@ -230,8 +248,10 @@ func (a App) Run(
 		err = p.call(ctx, c.Call.Args)
 	case "credential":
 		err = p.credential(&c.Credential)
+	case "health":
+		err = p.health(ctx, &c.Health)
 	case "serve":
-		err = p.serve(ctx, &c.Serve)
+		err = p.serve(ctx, &c.Serve, p.effective(command.Selected().Flags))
 	case "completion":
 		err = c.Completion.Write(stdout, a.Name)
 	}
@@ -281,10 +301,15 @@ func (p *program) resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 	if key == "" {
 		return nil, nil
 	}
-	if value := p.env.lookup(key); value != "" {
-		return value, nil
+	lookup := func(name string) (string, error) { return p.env.lookup(name), nil }
+	if flag.Tag.Has("secret") {
+		lookup = p.env.secret
 	}
-	return nil, nil
+	value, err := lookup(key)
+	if err != nil || value == "" {
+		return nil, err
+	}
+	return value, nil
 }
 
 // flags returns the flags that an Opener declares.

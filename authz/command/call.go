@@ -77,6 +77,7 @@ func (r *repeated) Set(value string) error { *r = append(*r, value); return nil 
 
 // call calls the operation that the first argument names.
 func (p *program) call(ctx context.Context, args []string) error {
+	p = p.withDocumentFlags(args)
 	document, plan, served, err := p.plan()
 	if err != nil {
 		return err
@@ -129,14 +130,42 @@ func (p *program) call(ctx context.Context, args []string) error {
 	}
 	response, err := caller.Do(request)
 	if err != nil {
+		if failed, ok := errors.AsType[*url.Error](err); ok {
+			err = failed.Err // without the URL, whose query may have a key
+		}
 		return fmt.Errorf("%w: set --url to the address of the API", err)
 	}
 	defer response.Body.Close()
 	return p.show(response, o, options)
 }
 
+// documentFlags are those flags of call that say which document it is about. They are read before
+// the others, which depend on the document.
+var documentFlags = []struct{ name, key, usage string }{
+	{"overlay", "OVERLAY", "Overlays to apply to the document, separated by commas, as for serve."},
+	{"base-path", "BASE_PATH", "Prefix of the document's paths, as for serve."},
+}
+
+// withDocumentFlags returns the program with the document flags among args in its environment.
+func (p *program) withDocumentFlags(args []string) *program {
+	changed := *p
+	for i, arg := range args {
+		name, value, given := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"),
+			"=")
+		if !given && i+1 < len(args) {
+			value = args[i+1]
+		}
+		for _, f := range documentFlags {
+			if strings.HasPrefix(arg, "-") && name == f.name {
+				changed.env = changed.env.with(f.key, value)
+			}
+		}
+	}
+	return &changed
+}
+
 // listing reports whether the arguments of call only ask for the list of operations, and whether
-// they ask for JSON. The list does not depend on --url, which lists may be given with.
+// they ask for JSON. A list may be asked for with --url, on which it does not depend.
 func listing(args []string) (listed, asJSON bool) {
 	if len(args) > 0 && args[0] == "help" {
 		return true, false
@@ -145,6 +174,9 @@ func listing(args []string) (listed, asJSON bool) {
 	flags.SetOutput(io.Discard)
 	flags.String("url", devURL, "")
 	flags.BoolVar(&asJSON, "json", false, "")
+	for _, f := range documentFlags {
+		flags.String(f.name, "", "")
+	}
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		return true, asJSON
@@ -284,6 +316,9 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 	variable := func(value *string, name, key, unset, usage string) {
 		flags.StringVar(value, name, unset, usage+" ["+env.key(key)+"]")
 	}
+	for _, f := range documentFlags {
+		variable(new(string), f.name, f.key, env.lookup(f.key), f.usage) // see withDocumentFlags
+	}
 	flags.StringVar(&c.url, "url", devURL,
 		"URL of the API, with the prefix of its paths or without.")
 	ofDev := ""
@@ -304,7 +339,8 @@ func (c *callOptions) define(flags *flag.FlagSet, spec *openapi3.Operation, env 
 	variable(&c.audience, "audience", "AUDIENCE", strings.TrimSpace(audience),
 		"Identifier of the API at the issuer.")
 	variable(&c.clientID, "client-id", "CLIENT_ID", env.lookup("CLIENT_ID"),
-		"Client at the issuer. Its secret is read from "+env.key("CLIENT_SECRET")+" only.")
+		"Client at the issuer. Its secret is read from "+env.key("CLIENT_SECRET")+
+			" or "+env.key("CLIENT_SECRET")+"_FILE only.")
 	variable(&c.file, "config", "CONFIG", env.lookup("CONFIG"),
 		"YAML file that lists issuers, as for serve. It says what the issuer calls the scopes.")
 	flags.Var(&c.scope, "scope", "Scope to request, as the issuer calls it, such as "+
@@ -605,8 +641,12 @@ func (o *callable) caller(
 		plain.Transport = &oauth2.Transport{Source: oauth2.StaticTokenSource(token)}
 		return plain, nil
 	}
+	secret, err := env.secret("CLIENT_SECRET")
+	if err != nil {
+		return nil, &configurationError{err}
+	}
 	config := client.Config{
-		Issuer: c.issuer, ClientID: c.clientID, ClientSecret: env.lookup("CLIENT_SECRET"),
+		Issuer: c.issuer, ClientID: c.clientID, ClientSecret: secret,
 		Audience: c.audience, Scopes: scopes,
 	}
 	if c.usesDev() {
@@ -614,7 +654,7 @@ func (o *callable) caller(
 			scopes = nil // dev would refuse to grant any
 		}
 		config = devClient(c.url, c.client, scopes)
-	} else if err := c.credentials(env); err != nil {
+	} else if err := c.credentials(env, secret != ""); err != nil {
 		return nil, &configurationError{err}
 	}
 	if !c.usesDev() && len(c.scope) == 0 {
@@ -660,9 +700,9 @@ func (c *callOptions) requested(env environment, scopes []string) ([]string, err
 }
 
 // credentials returns an error if the issuer or the client's credentials are missing.
-func (c *callOptions) credentials(env environment) error {
+func (c *callOptions) credentials(env environment, hasSecret bool) error {
 	id, secret := env.key("CLIENT_ID"), env.key("CLIENT_SECRET")
-	switch given := c.clientID != "" && env.lookup("CLIENT_SECRET") != ""; {
+	switch given := c.clientID != "" && hasSecret; {
 	case c.issuer == "":
 		return fmt.Errorf("--issuer (%s) is not set: expected the issuer of the token",
 			env.key("ISSUER"))

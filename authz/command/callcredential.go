@@ -12,10 +12,11 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // plan returns the document, and who may call what, as serve and dev have it: with the overlays and
-// the base path of the environment.
+// the base path of the environment, or of the flags of call.
 func (p *program) plan() (*openapi3.T, *authz.Plan, *policy, error) {
 	f := faults{prefix: p.prefix()}
 	served := &policy{
@@ -161,7 +162,10 @@ func (o *callable) present(
 		spec := o.plan.Scheme(requirement.Scheme)
 		secret := c.secret(env, requirement.Scheme, spec)
 		switch {
-		case isToken(spec):
+		case isToken(spec): // package client refuses the same
+		case r.URL.Scheme != "https" && !token.IsLoopback(r.URL.Hostname()):
+			return &configurationError{fmt.Errorf("--url is %q: expected an https URL, http on "+
+				"loopback hosts only, because a credential is sent there", c.url)}
 		case isBasic(spec):
 			user, password, found := strings.Cut(secret, ":")
 			if !found {

@@ -98,6 +98,29 @@ func TestCallCredentials(t *testing.T) {
 	}
 }
 
+// TestCallKeepsSecrets: a key goes over https, or stays on the machine, and is in no error.
+func TestCallKeepsSecrets(t *testing.T) {
+	program := things()
+	program.Document = func() (*openapi3.T, error) {
+		return openapi3.NewLoader().LoadFromData([]byte(credentialed))
+	}
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for _, test := range []struct{ args, stderr string }{
+		{"header --key x-key=canary --url http://api.invalid", "expected an https URL"},
+		{"query --key query=canary --url http://api.invalid", "expected an https URL"},
+		{"basic --user u:canary --url http://api.invalid", "expected an https URL"},
+		{"query --key query=canary --url " + gone.URL, "set --url to the address of the API"},
+	} {
+		code, stdout, stderr := run(t, program, "call "+test.args, "")
+		if code == 0 || !strings.Contains(stderr, test.stderr) ||
+			strings.Contains(stdout+stderr, "canary") {
+			t.Errorf("%s: exit code %d, %s%s, expected %q", test.args, code, stdout, stderr,
+				test.stderr)
+		}
+	}
+}
+
 // TestCallOverlay: call sees the document that serve has.
 func TestCallOverlay(t *testing.T) {
 	program := things()
@@ -111,10 +134,20 @@ func TestCallOverlay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	environ := "MANY_THINGS_OVERLAY=" + overlay + "/closed.yaml"
-	if code, _, stderr := run(t, program, "call list", environ); code == 0 ||
-		!strings.Contains(stderr, "no operations") {
-		t.Errorf("exit code %d, %s", code, stderr)
+	overlay += "/closed.yaml"
+	for _, row := range []struct{ line, environ string }{
+		{"call list", "MANY_THINGS_OVERLAY=" + overlay},
+		{"call list --overlay " + overlay, "MANY_THINGS_OVERLAY=missing.yaml"},
+		{"call list --overlay=" + overlay, ""},
+	} {
+		if code, _, stderr := run(t, program, row.line, row.environ); code == 0 ||
+			!strings.Contains(stderr, "no operations") {
+			t.Errorf("%s: exit code %d, %s", row.line, code, stderr)
+		}
+	}
+	if code, stdout, stderr := run(t, program, "call --overlay "+overlay); code != 0 ||
+		strings.Contains(stdout, "/things") {
+		t.Errorf("a list with an overlay: exit code %d, %s%s", code, stdout, stderr)
 	}
 }
 

@@ -38,7 +38,7 @@ type config struct {
 	JWKSMaxStale   string `name:"jwks-max-stale" key:"JWKS_MAX_STALE" default:"24h" group:"One issuer:" help:"How long keys are used while they cannot be refreshed."`
 	DPoP           string `name:"dpop" key:"DPOP" default:"off" group:"One issuer:" help:"Sender-constrained tokens (RFC 9449): off, allowed or required."`
 	DPoPNonces     string `name:"dpop-nonces" key:"DPOP_NONCES" default:"off" help:"Require a nonce of this server in DPoP proofs: off or on."`
-	DPoPNonceKey   string `name:"dpop-nonce-key" key:"DPOP_NONCE_KEY" help:"Secret that nonces are derived from: at least 32 characters, the same on all servers. Default: random."`
+	DPoPNonceKey   string `name:"dpop-nonce-key" key:"DPOP_NONCE_KEY" secret:"" help:"Secret that nonces are derived from: at least 32 characters, the same on all servers. Default: random."`
 	CORSOrigins    string `name:"cors-origins" key:"CORS_ORIGINS" help:"Origins whose pages can call the API from a browser, such as https://app.example.com, separated by commas. Default: none."`
 	Docs           string `key:"DOCS" default:"false" help:"Serve the documentation at /docs: true or false."`
 	TrustedProxies string `key:"TRUSTED_PROXIES" help:"Proxies whose X-Forwarded-For is trusted, as CIDRs separated by commas. Default: none."`
@@ -184,14 +184,14 @@ type logConfig struct {
 	Level  string `name:"log-level" key:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 }
 
-// logger returns a logger that writes to w, or all faults, joined.
-func (c logConfig) logger(prefix string, w io.Writer) (*slog.Logger, error) {
+// logger returns a logger that writes to w, and its level, or all faults, joined.
+func (c logConfig) logger(prefix string, w io.Writer) (*slog.Logger, *slog.LevelVar, error) {
 	f := faults{prefix: prefix}
-	var level slog.Level
+	level := new(slog.LevelVar)
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		f.add("LOG_LEVEL", c.Level, "debug, info, warn or error")
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := jsonlines.Options(level)
 	var handler slog.Handler
 	switch c.Format {
 	case "json":
@@ -202,9 +202,9 @@ func (c logConfig) logger(prefix string, w io.Writer) (*slog.Logger, error) {
 		f.add("LOG_FORMAT", c.Format, "json or text")
 	}
 	if f.all != nil {
-		return nil, errors.Join(f.all...)
+		return nil, nil, errors.Join(f.all...)
 	}
-	return slog.New(handler), nil
+	return slog.New(handler), level, nil
 }
 
 // faults collects the faults of a configuration.

@@ -249,7 +249,7 @@ func TestDPoPSettings(t *testing.T) {
 
 func TestLogger(t *testing.T) {
 	var out bytes.Buffer
-	log, err := logConfig{Format: "json", Level: "warn"}.logger(prefix, &out)
+	log, _, err := logConfig{Format: "json", Level: "warn"}.logger(prefix, &out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestLogger(t *testing.T) {
 		t.Errorf("logged %q: want one JSON line, of the warning", got)
 	}
 
-	_, err = logConfig{Format: "xml", Level: "loud"}.logger(prefix, &out)
+	_, _, err = logConfig{Format: "xml", Level: "loud"}.logger(prefix, &out)
 	want := "ORDERS_LOG_LEVEL is \"loud\": expected debug, info, warn or " +
 		"error\nORDERS_LOG_FORMAT is \"xml\": expected json or text"
 	if err == nil || err.Error() != want {

@@ -74,7 +74,7 @@ const (
 func (p *program) dev(ctx context.Context, c *devCommand) error {
 	logged := &heldWriter{w: p.stderr}
 	defer logged.release()
-	log, err := c.Log.logger(p.prefix(), logged)
+	log, _, err := c.Log.logger(p.prefix(), logged)
 	host, _, addrErr := net.SplitHostPort(c.Addr)
 	if addrErr != nil || !token.IsLoopback(host) {
 		err = errors.Join(err, fmt.Errorf("--addr is %q: expected a loopback host and a port, "+
@@ -124,7 +124,8 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	return p.run(ctx, listener, p.devOpener(), policy, server.Config{
+	p.unknownVariables(log)
+	config := server.Config{
 		Gate:     func(c *authz.Config) { c.Responses = authz.LogResponses },
 		Document: document,
 		Issuers: []token.Issuer{
@@ -140,7 +141,11 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 		Logger:          log,
 		InsecureIssuer:  issuer,
 		InsecureClients: &docs.Clients{ID: "full", Secret: devSecret, App: "app"},
-	}, func(*server.Server) {
+	}
+	bind := func() (net.Listener, error) { return listener, nil }
+	launch := launch{bind, p.devOpener(), policy, config, false}
+	defer listener.Close()
+	return p.run(ctx, launch, func(context.Context, *server.Server, *Service) {
 		p.welcome(api, policy.prefix(), plan)
 		logged.release()
 	})

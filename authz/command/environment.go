@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/joho/godotenv"
@@ -45,6 +48,53 @@ func (e environment) lookup(name string) string {
 		}
 	}
 	return ""
+}
+
+// with returns an environment in which a variable of the program has the value.
+func (e environment) with(name, value string) environment {
+	e.layers = slices.Clone(e.layers)
+	first := maps.Clone(e.layers[0])
+	first[e.key(name)] = value
+	e.layers[0] = first
+	return e
+}
+
+// secret returns the value of a variable of the program, or the content of the file that the
+// variable with _FILE at the end of its name names, or "".
+func (e environment) secret(name string) (string, error) {
+	value, path := e.lookup(name), e.lookup(name+"_FILE")
+	switch {
+	case path == "":
+		return value, nil
+	case value != "":
+		return "", fmt.Errorf("%s and %[1]s_FILE are both set: expected one of them", e.key(name))
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("%s_FILE is %q: expected a readable file: %w", e.key(name), path, err)
+	}
+	if value = strings.TrimSpace(string(text)); value == "" {
+		return "", fmt.Errorf("%s_FILE is %q: expected a file that is not empty", e.key(name), path)
+	}
+	return value, nil
+}
+
+// kubernetes matches the ends of variables that Kubernetes sets for a service of the program's
+// name.
+var kubernetes = regexp.MustCompile(`^(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_.*)?)$`)
+
+// unknown returns the variables with the program's prefix that are not known.
+func (e environment) unknown(known []string) (unknown []string) {
+	for _, layer := range e.layers {
+		for name := range layer {
+			rest, ok := strings.CutPrefix(name, e.prefix)
+			if ok && !slices.Contains(known, name) && !kubernetes.MatchString(rest) {
+				unknown = append(unknown, name)
+			}
+		}
+	}
+	slices.Sort(unknown)
+	return slices.Compact(unknown)
 }
 
 // process returns a variable of the process's environment that is not the program's own.

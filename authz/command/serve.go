@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/signal"
@@ -22,23 +23,29 @@ import (
 )
 
 type serveCommand struct {
-	Config  config       `embed:""`
-	Policy  policyConfig `embed:""`
-	Program kong.Plugins `embed:""` // the flags of App.Open
-	Log     logConfig    `embed:""`
+	Config  config        `embed:""`
+	Policy  policyConfig  `embed:""`
+	Program kong.Plugins  `embed:""` // the flags of App.Open
+	Operate operateConfig `embed:""`
+	Limits  limitsConfig  `embed:""`
+	Log     logConfig     `embed:""`
+	Check   bool          `help:"Print the configuration and check it: the document, the keys of the issuers, and what the program depends on. Then exit, with code 0 if serve would be ready."`
 }
 
 // linger gives load balancers time to notice that the server is no longer ready.
 const linger = 3 * time.Second
 
 // serve runs the API with the issuers of the configuration.
-func (p *program) serve(ctx context.Context, c *serveCommand) error {
+func (p *program) serve(
+	ctx context.Context, c *serveCommand, effective map[string]string,
+) error {
 	reloads := make(chan os.Signal, 1)
-	// Without a file, SIGHUP ends the process as usual.
-	if c.Config.File != "" || c.Policy.Credentials != "" || c.Config.TLS.Cert != "" {
-		signal.Notify(reloads, syscall.SIGHUP)
-		defer signal.Stop(reloads)
-	}
+	signal.Notify(reloads, syscall.SIGHUP)
+	defer signal.Stop(reloads)
+	// A reader of the log that ends must not end the process: see package os/signal.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	defer signal.Stop(pipes)
 	policy, policyErr := c.Policy.policy(p.prefix())
 	var document *openapi3.T
 	if policyErr == nil {
@@ -50,26 +57,69 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 		c.Config.withoutTokens = err == nil && !plan.TakesTokens()
 	}
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
-	log, logErr := c.Log.logger(p.prefix(), p.stderr)
-	if err := errors.Join(err, policyErr, check(p.Open), logErr); err != nil {
+	log, level, lines, logErr := c.Limits.logger(p.prefix(), c.Log, p.stderr)
+	defer lines.Close()
+	limitsErr := c.Limits.apply(p.prefix(), &settings.server)
+	settings.server.LostLines = lines.Lost
+	operateErr := c.Operate.check(p.prefix())
+	if err := errors.Join(err, policyErr, check(p.Open), operateErr, limitsErr,
+		logErr); err != nil {
 		return &configurationError{err}
 	}
-	listener, err := listen(settings.addr)
+	p.unknownVariables(log)
+	if c.Check {
+		return p.checkServe(ctx, effective, document, policy, settings)
+	}
+	operation, err := p.openOperation(c.Operate, log)
 	if err != nil {
-		return listenError(p.env.key("ADDR"), settings.addr, err)
+		return err
+	}
+	defer operation.close()
+	bind := func() (net.Listener, error) {
+		listener, err := listen(settings.addr)
+		if err != nil {
+			return nil, listenError(p.env.key("ADDR"), settings.addr, err)
+		}
+		return listener, nil
 	}
 	settings.server.Document, settings.server.Logger, settings.server.Linger = document, log, linger
 	var certificates atomic.Pointer[tls.Config]
 	if certificates.Store(settings.tls); settings.tls != nil {
 		settings.server.TLS = reloadable(certificates.Load)
 	}
-	return p.run(ctx, listener, p.Open, policy, settings.server, func(s *server.Server) {
+	settings.server.Audit = operation.audit
+	admin := func(life context.Context, s *server.Server, service *Service) {
+		components := maps.Clone(service.Components)
+		if settings.tls != nil {
+			if components == nil {
+				components = map[string]func(context.Context) error{}
+			}
+			components["certificate"] = checkCertificate(certificates.Load)
+		}
+		err := s.ServeAdmin(life, operation.admin, server.AdminConfig{
+			Components: components, Level: level, Settings: effective,
+		})
+		if err != nil {
+			log.Error("the admin listener failed", "cause", err.Error())
+		}
+	}
+	launch := launch{bind, p.Open, policy, settings.server, operation.admin != nil}
+	return p.run(ctx, launch, func(life context.Context, s *server.Server, service *Service) {
+		if operation.admin != nil {
+			log.Info("serving metrics and health", "addr", operation.admin.Addr().String())
+			go admin(life, s, service)
+		}
 		go func() {
 			for {
 				select {
 				case <-ctx.Done():
 					return
 				case <-reloads:
+					if !c.reloadable() {
+						log.Warn("SIGHUP is ignored: there is no file of issuers, credentials or " +
+							"certificates to read again")
+						continue
+					}
 					if err := p.reload(c, policy, &certificates, s); err != nil {
 						log.Error("reload failed: the issuers, certificates and credentials are "+
 							"unchanged", "faults", strings.Split(err.Error(), "\n"))
@@ -78,6 +128,11 @@ func (p *program) serve(ctx context.Context, c *serveCommand) error {
 			}
 		}()
 	})
+}
+
+// reloadable reports whether there is a file that SIGHUP reads again.
+func (c *serveCommand) reloadable() bool {
+	return c.Config.File != "" || c.Policy.Credentials != "" || c.Config.TLS.Cert != ""
 }
 
 const unixPrefix = "unix:"
@@ -108,33 +163,54 @@ func (p *program) reload(
 	return nil
 }
 
+// launch is what [program.run] runs.
+type launch struct {
+	listen  func() (net.Listener, error) // called once the service is open
+	opener  Opener
+	policy  *policy
+	config  server.Config
+	metrics bool // the admin listener shows metrics
+}
+
 // run opens the service and serves it until ctx ends and the last request has ended. Keys are
 // fetched and the service stays open until then. The function started is called once everything is
-// ready, before the first request.
+// ready, before the first request. Its context ends with run.
 func (p *program) run(
-	ctx context.Context, listener net.Listener, opener Opener, policy *policy,
-	config server.Config, started func(*server.Server),
+	ctx context.Context, l launch, started func(context.Context, *server.Server, *Service),
 ) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	service, err := opener.Open(ctx, config.Logger)
+	config := l.config
+	telemetry, shutdown, err := p.openTelemetry(ctx, config.Logger, l.metrics)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
+	}
+	defer shutdown()
+	service, err := l.opener.Open(ctx, config.Logger)
+	if err != nil {
+		return err
 	}
 	if service.Close != nil {
 		defer func() { err = errors.Join(err, service.Close()) }()
 	}
-	config.Gate = chain(service.Gate, policy.gate, config.Gate)
+	config.Gate = chain(service.Gate, l.policy.gate, config.Gate)
 	config.Routes, config.Ready, config.Replays = service.Routes, service.Ready, service.Replays
-	config.RequestTimeout, config.WriteTimeout = policy.requestTimeout, policy.writeTimeout
+	config.RateCounter = service.RateCounter
+	config.Telemetry, config.Pools = telemetry, service.Pools
+	config.RequestTimeout = l.policy.requestTimeout
+	config.WriteTimeout = l.policy.writeTimeout
 	config.ProblemTypeBase, config.Source = p.ProblemTypeBase, p.Source
 	s, err := server.New(life, config)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
+	}
+	listener, err := l.listen()
+	if err != nil {
+		return err
 	}
 	debug.FreeOSMemory() // of the documents and schemas that only the start needed
 	config.Logger.Info("serving", "addr", listener.Addr().String())
-	started(s)
+	started(life, s, service)
 	return s.Serve(ctx, listener)
 }
 

@@ -15,8 +15,8 @@ import (
 
 const maxAuthorizationRequest = 8 << 10
 
-// The error codes of RFC 6749 §4.1.2.1 and OpenID Connect Core 1.0 §3.1.2.6, beside those of the
-// token endpoint.
+// The error codes of RFC 6749 §4.1.2.1 and OpenID Connect Core 1.0 §3.1.2.6 that the token endpoint
+// does not share.
 const (
 	accessDenied            = "access_denied"
 	unsupportedResponseType = "unsupported_response_type"
@@ -25,10 +25,10 @@ const (
 	requestURINotSupported  = "request_uri_not_supported"
 )
 
-// serveAuthorize is the authorization endpoint (RFC 6749 §3.1): the sign-in page, which posts the
-// request again with the person who was chosen, and the code. A fault goes back to the client,
-// unless it is not known where that is: then it is shown here, for an endpoint that redirects
-// anywhere is a phisher's (§4.1.2.1, §10.15).
+// serveAuthorize is the authorization endpoint (RFC 6749 §3.1). It shows the sign-in page, whose
+// form posts the same request with the chosen person, and then redirects with a code. Errors are
+// reported by redirect too. Errors in client_id and redirect_uri are shown here, because an
+// endpoint that redirects to any URI helps phishers (§4.1.2.1, §10.15).
 func (i *Issuer) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	params, repeated, refused := readAuthorization(w, r)
@@ -36,49 +36,49 @@ func (i *Issuer) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		i.showRefusal(w, refused)
 		return
 	}
-	client, refused := i.whoAsks(params)
+	client, refused := i.requestClient(params)
 	if refused != nil {
 		i.showRefusal(w, refused)
 		return
 	}
 	back := redirection{uri: params["redirect_uri"], state: params["state"], issuer: i.cfg.URL}
 	if repeated {
-		back.refuse(w, refuse(invalidRequest, "a parameter is repeated: each may come once"))
+		back.refuse(w, refuse(invalidRequest, "a parameter is repeated: send each once"))
 		return
 	}
-	asked, refused := i.readRequest(client, params)
+	g, refused := i.readRequest(client, params)
 	if refused != nil {
 		back.refuse(w, refused)
 		return
 	}
 	person, cancelled := params["person"], params["cancel"] != ""
 	if person == "" && !cancelled {
-		i.showSignIn(w, asked, params, back)
+		i.showSignIn(w, g, params, back)
 		return
 	}
-	// Nothing here rests on a cookie; still nobody is signed in by another page's form.
+	// The endpoint uses no cookies, but another page's form must not sign anybody in either.
 	if err := new(http.CrossOriginProtection).Check(r); err != nil {
 		i.showRefusal(w, &refusal{http.StatusForbidden, accessDenied,
-			"the form was not sent by this issuer's own page"})
+			"the form was not sent by this issuer's page"})
 		return
 	}
 	if cancelled {
-		back.refuse(w, refuse(accessDenied, "the person did not sign in"))
+		back.refuse(w, refuse(accessDenied, "the person cancelled"))
 		return
 	}
 	n := slices.IndexFunc(i.cfg.People, func(p Person) bool { return p.Name == person })
 	if n < 0 {
-		i.showRefusal(w, refuse(invalidRequest, "there is no such person"))
+		i.showRefusal(w, refuse(invalidRequest, "person is unknown"))
 		return
 	}
-	asked.person, asked.signedIn = person, i.cfg.Now()
-	asked.scopes = i.cfg.People[n].granted(asked.scopes)
-	back.answer(w, url.Values{"code": {i.grants.add(asked)}})
+	g.person, g.signedIn = person, i.cfg.Now()
+	g.scopes = i.cfg.People[n].filterScopes(g.scopes)
+	back.answer(w, url.Values{"code": {i.grants.add(g)}})
 }
 
-// readAuthorization reads the query, or the form that was posted (OpenID Connect Core 1.0
-// §3.1.2.1). Parameters that come more than once are left out, and repeated says so: it is not
-// known yet whom to tell.
+// readAuthorization reads the parameters from the query or the posted form (OpenID Connect Core 1.0
+// §3.1.2.1). It omits repeated parameters and reports them in repeated: the client can be told only
+// once its redirect URI is known.
 func readAuthorization(w http.ResponseWriter,
 	r *http.Request) (params map[string]string, repeated bool, refused *refusal) {
 	raw := r.URL.RawQuery
@@ -86,7 +86,7 @@ func readAuthorization(w http.ResponseWriter,
 		if raw != "" {
 			return nil, false,
 				refuse(invalidRequest,
-					"the request has a query beside its body: parameters belong in one of them")
+					"the request has both a query and a body: put all parameters into one of them")
 		}
 		if mediaType, _, _ := mime.ParseMediaType(
 			r.Header.Get("Content-Type")); mediaType != "application/x-www-form-urlencoded" {
@@ -99,7 +99,7 @@ func readAuthorization(w http.ResponseWriter,
 				"the request is larger than 8 KiB"}
 		}
 		if err != nil {
-			return nil, false, refuse(invalidRequest, "the body could not be read to its end")
+			return nil, false, refuse(invalidRequest, "could not read the whole body")
 		}
 		raw = string(body)
 	}
@@ -111,7 +111,8 @@ func readAuthorization(w http.ResponseWriter,
 	if err != nil {
 		return nil, false, refuse(invalidRequest, "the parameters are not well-formed")
 	}
-	if r.Method != http.MethodPost { // these are the page's own: a link signs nobody in
+	// only the page's form sends these, so that no link signs anybody in
+	if r.Method != http.MethodPost {
 		form.Del("person")
 		form.Del("cancel")
 	}
@@ -119,27 +120,29 @@ func readAuthorization(w http.ResponseWriter,
 	return params, repeated, nil
 }
 
-// whoAsks is the client, if the redirect URI is one of its own. It must be given also where there
-// is but one, as OpenID Connect Core 1.0 §3.1.2.1 has it.
-func (i *Issuer) whoAsks(params map[string]string) (Client, *refusal) {
+// requestClient returns the client of an authorization request after checking that the redirect URI
+// is registered for it. The redirect URI is required even if the client has only one (OpenID
+// Connect Core 1.0 §3.1.2.1).
+func (i *Issuer) requestClient(params map[string]string) (Client, *refusal) {
 	client, known := i.client(params["client_id"])
 	switch {
 	case params["client_id"] == "":
-		return Client{}, refuse(invalidRequest, "client_id is missing, or repeated")
+		return Client{}, refuse(invalidRequest, "client_id is missing or repeated")
 	case !known:
 		return Client{}, refuse(invalidRequest, "client_id is unknown")
 	case params["redirect_uri"] == "":
-		return Client{}, refuse(invalidRequest, "redirect_uri is missing, or repeated")
+		return Client{}, refuse(invalidRequest, "redirect_uri is missing or repeated")
 	case !client.redirectsTo(params["redirect_uri"]):
 		return Client{}, refuse(invalidRequest,
-			"redirect_uri is not one of this client's, which are "+
-				listed(client.RedirectURIs)+
+			"redirect_uri is not registered for this client: expected one of "+
+				joinScopes(client.RedirectURIs)+
 				" (http on localhost, 127.0.0.1 and [::1] with any port)")
 	}
 	return client, nil
 }
 
-// readRequest reads what the client asks for into a grant that is nobody's yet (RFC 6749 §4.1.1).
+// readRequest checks an authorization request and returns a grant without a person (RFC 6749
+// §4.1.1).
 func (i *Issuer) readRequest(client Client, params map[string]string) (grant, *refusal) {
 	prompts := strings.Fields(params["prompt"])
 	switch {
@@ -151,15 +154,15 @@ func (i *Issuer) readRequest(client Client, params map[string]string) (grant, *r
 		return grant{}, refuse(invalidRequest, "response_type is missing: it must be code")
 	case params["response_type"] != "code":
 		return grant{}, refuse(unsupportedResponseType,
-			"response_type must be code, the only one of this issuer")
+			"response_type is not supported: it must be code")
 	case params["response_mode"] != "" && params["response_mode"] != "query":
 		return grant{},
-			refuse(invalidRequest, "response_mode must be query, the only one of this issuer")
+			refuse(invalidRequest, "response_mode is not supported: it must be query")
 	case params["code_challenge"] == "":
 		return grant{},
 			refuse(invalidRequest,
 				"code_challenge is missing: every client must use PKCE (RFC 7636)")
-	case params["code_challenge_method"] != "S256": // without it, it would be plain (§4.3)
+	case params["code_challenge_method"] != "S256": // the default is plain (RFC 7636 §4.3)
 		return grant{}, refuse(invalidRequest, "code_challenge_method must be S256")
 	case !isSHA256(params["code_challenge"]):
 		return grant{},
@@ -168,9 +171,9 @@ func (i *Issuer) readRequest(client Client, params map[string]string) (grant, *r
 		return grant{},
 			refuse(invalidRequest, "dpop_jkt is not the unpadded base64url of a SHA-256 thumbprint")
 	case len(prompts) > 1 && slices.Contains(prompts, "none"):
-		return grant{}, refuse(invalidRequest, "prompt=none goes with no other prompt")
+		return grant{}, refuse(invalidRequest, "prompt=none excludes other prompts")
 	}
-	// Apps that know OAuth but not this issuer name no API: they mean the first.
+	// OpenID Connect clients send no audience; the first one is the default.
 	audience, refused := i.target(params, i.cfg.Audiences[0])
 	if refused != nil {
 		return grant{}, refused
@@ -182,7 +185,7 @@ func (i *Issuer) readRequest(client Client, params map[string]string) (grant, *r
 	if slices.Contains(prompts, "none") {
 		return grant{},
 			refuse(loginRequired,
-				"nobody stays signed in at this issuer, so prompt=none cannot be met")
+				"this issuer keeps no sessions, so prompt=none always fails")
 	}
 	return grant{
 		client: client.ID, clientName: client.name, audience: audience, scopes: scopes,
@@ -192,10 +195,10 @@ func (i *Issuer) readRequest(client Client, params map[string]string) (grant, *r
 	}, nil
 }
 
-// granted are those of the scopes that the person may have. Fewer than were asked for is no fault:
-// a client does not know who will sign in, and the answer tells it (RFC 6749 §3.3).
-func (p Person) granted(asked []string) (granted []string) {
-	for _, scope := range asked {
+// filterScopes returns the scopes that the person may grant. Granting fewer than requested is not
+// an error: the client cannot know who signs in, and the response lists the scopes (RFC 6749 §3.3).
+func (p Person) filterScopes(requested []string) (granted []string) {
+	for _, scope := range requested {
 		if slices.Contains(p.Scopes, scope) || slices.Contains(openIDScopes(), scope) {
 			granted = append(granted, scope)
 		}
@@ -203,14 +206,14 @@ func (p Person) granted(asked []string) (granted []string) {
 	return granted
 }
 
-// isSHA256 says whether s can be a hash: 32 bytes, canonically encoded.
+// isSHA256 reports whether s encodes 32 bytes in canonical unpadded base64url.
 func isSHA256(s string) bool {
 	b, err := base64.RawURLEncoding.DecodeString(s)
-	// the decoder passes over newlines and loose bits
+	// DecodeString ignores newlines and trailing bits
 	return err == nil && len(b) == sha256.Size && segment(b) == s
 }
 
-// verifies is RFC 7636 §4.6 for S256, with the verifier's grammar of §4.1.
+// verifies checks a PKCE code verifier: its syntax (RFC 7636 §4.1) and the S256 challenge (§4.6).
 func verifies(verifier, challenge string) bool {
 	if len(verifier) < 43 || len(verifier) > 128 ||
 		strings.Trim(verifier,

@@ -92,7 +92,7 @@ func browse(t testing.TB, issuer http.Handler, at string) page {
 	p := page{issuer: issuer, body: w.Body.String(), hidden: url.Values{}}
 	action := regexp.MustCompile(`<form method="post" action="([^"]*)">`).FindStringSubmatch(p.body)
 	if action == nil {
-		t.Fatalf("there is no form that posts in %s", p.body)
+		t.Fatalf("no form with method post in %s", p.body)
 	}
 	var err error
 	if p.at, err = r.URL.Parse(html.UnescapeString(action[1])); err != nil {
@@ -111,7 +111,7 @@ func (p page) choose(t testing.TB, name, value string,
 	t.Helper()
 	if button := `<button name="` + name + `" value="` + html.EscapeString(value) +
 		`">`; !strings.Contains(p.body, button) {
-		t.Fatalf("there is no %s in %s", button, p.body)
+		t.Fatalf("no %s in %s", button, p.body)
 	}
 	form := url.Values{name: {value}}
 	for name, values := range p.hidden {
@@ -164,7 +164,7 @@ func wantPage(t testing.TB, w *httptest.ResponseRecorder) {
 	t.Helper()
 	style := regexp.MustCompile(`(?s)<style>(.*)</style>`).FindStringSubmatch(w.Body.String())
 	if style == nil {
-		t.Fatalf("there is no style in %s", w.Body)
+		t.Fatalf("no style in %s", w.Body)
 	}
 	sum := sha256.Sum256([]byte(style[1]))
 	policy := strings.Split(w.Header().Get("Content-Security-Policy"), "; ")
@@ -199,11 +199,11 @@ func TestSignInPage(t *testing.T) {
 	p := browse(t, issuer, authorizeURL(asking("state", nasty, "nonce", nasty, "scope",
 		"openid read:messages write:messages", "unknown", nasty)))
 	for _, says := range []string{
-		"<code>app</code> asks for <code>openid</code>, <code>read:messages</code>, <code>write:messages</code> at <code>" + audience + "</code>",
-		"goes to <code>" + callback + "</code>",
-		"alice gives it <code>openid</code>, <code>read:messages</code>, <code>write:messages</code></p>",
-		`bob gives it <code>openid</code>, <code>read:messages</code> <span class="not">but may not have <code>write:messages</code></span></p>`,
-		`&lt;i&gt;mallory&lt;/i&gt; gives it <code>openid</code> <span class="not">but may not have <code>read:messages</code>, <code>write:messages</code></span></p>`,
+		"<code>app</code> requests <code>openid</code>, <code>read:messages</code>, <code>write:messages</code> at <code>" + audience + "</code>",
+		"is sent to <code>" + callback + "</code>",
+		"alice grants <code>openid</code>, <code>read:messages</code>, <code>write:messages</code></p>",
+		`bob grants <code>openid</code>, <code>read:messages</code> <span class="not">but may not grant <code>write:messages</code></span></p>`,
+		`&lt;i&gt;mallory&lt;/i&gt; grants <code>openid</code> <span class="not">but may not grant <code>read:messages</code>, <code>write:messages</code></span></p>`,
 	} {
 		if !strings.Contains(p.body, says) {
 			t.Errorf("the page does not say %s: it says %s", says, p.body)
@@ -225,7 +225,7 @@ func TestSignInPage(t *testing.T) {
 
 	// Without a scope, all that the client may have (RFC 6749 §3.3).
 	if p := browse(t, issuer, authorizeURL(asking())); !strings.Contains(p.body,
-		"asks for <code>read:messages</code>, <code>write:messages</code> at") {
+		"requests <code>read:messages</code>, <code>write:messages</code> at") {
 		t.Errorf("without scope the page says %s", p.body)
 	}
 	// Browsers hold the redirect after the form to form-action.
@@ -268,14 +268,14 @@ func TestAuthorizeFaults(t *testing.T) {
 	}{
 		{"no client_id", without(asking(), "client_id"), 400, "invalid_request", "client_id is missing"},
 		{"client_id without a value", asking("client_id", ""), 400, "invalid_request", "client_id is missing"},
-		{"client_id twice", url.Values{"client_id": {"app", "app"}, "redirect_uri": {callback}}, 400, "invalid_request", "client_id is missing, or repeated"},
+		{"client_id twice", url.Values{"client_id": {"app", "app"}, "redirect_uri": {callback}}, 400, "invalid_request", "client_id is missing or repeated"},
 		{"unknown client", asking("client_id", "stranger"), 400, "invalid_request", "client_id is unknown"},
 		{"client in another case", asking("client_id", "APP"), 400, "invalid_request", "client_id is unknown"},
-		{"a client that signs nobody in", asking("client_id", "reader"), 400, "invalid_request", "redirect_uri is not one of this client"},
+		{"a client that signs nobody in", asking("client_id", "reader"), 400, "invalid_request", "redirect_uri is not registered for this client"},
 		{"no redirect_uri", without(asking(), "redirect_uri"), 400, "invalid_request", "redirect_uri is missing"},
-		{"redirect_uri twice", func() url.Values { f := asking(); f.Add("redirect_uri", "https://attacker.example/"); return f }(), 400, "invalid_request", "redirect_uri is missing, or repeated"},
-		{"another client's redirect_uri", asking("redirect_uri", "http://localhost/callback?tenant=a%20b"), 400, "invalid_request", "redirect_uri is not one of"},
-		{"a foreign redirect_uri and a fault beside", asking("redirect_uri", "https://attacker.example/", "response_type", "token"), 400, "invalid_request", "redirect_uri is not one of"},
+		{"redirect_uri twice", func() url.Values { f := asking(); f.Add("redirect_uri", "https://attacker.example/"); return f }(), 400, "invalid_request", "redirect_uri is missing or repeated"},
+		{"another client's redirect_uri", asking("redirect_uri", "http://localhost/callback?tenant=a%20b"), 400, "invalid_request", "redirect_uri is not registered"},
+		{"a foreign redirect_uri and a fault beside", asking("redirect_uri", "https://attacker.example/", "response_type", "token"), 400, "invalid_request", "redirect_uri is not registered"},
 
 		{"a parameter twice", func() url.Values { f := asking(); f.Add("scope", "a"); f.Add("scope", "b"); return f }(), 0, "invalid_request", "repeated"},
 		{"an unknown parameter twice", func() url.Values { f := asking(); f["x"] = []string{"1", "1"}; return f }(), 0, "invalid_request", "repeated"},
@@ -297,12 +297,12 @@ func TestAuthorizeFaults(t *testing.T) {
 		{"unknown audience", asking("audience", "urn:unknown"), 0, "invalid_target", "audience is unknown"},
 		{"unknown resource", asking("resource", "urn:unknown"), 0, "invalid_target", "audience is unknown"},
 		{"audience and resource differ", asking("audience", audience, "resource", "urn:other"), 0, "invalid_target", "differ"},
-		{"unknown scope", asking("scope", "openid read:secrets"), 0, "invalid_scope", "does not exist: there are read:messages write:messages admin openid profile email offline_access"},
-		{"a scope not for the client", asking("scope", "admin"), 0, "invalid_scope", "not for this client"},
+		{"unknown scope", asking("scope", "openid read:secrets"), 0, "invalid_scope", "a requested scope is unknown (known: read:messages write:messages admin openid profile email offline_access"},
+		{"a scope not for the client", asking("scope", "admin"), 0, "invalid_scope", "not allowed for this client"},
 		{"malformed scope", asking("scope", "openid  read:messages"), 0, "invalid_scope", "malformed"},
 		{"request object", asking("request", "e30.e30."), 0, "request_not_supported", ""},
 		{"request object elsewhere", asking("request_uri", "https://attacker.example/"), 0, "request_uri_not_supported", ""},
-		{"nobody stays signed in", asking("prompt", "none"), 0, "login_required", "nobody stays signed in"},
+		{"prompt=none", asking("prompt", "none"), 0, "login_required", "keeps no sessions"},
 		{"prompt that contradicts itself", asking("prompt", "none login"), 0, "invalid_request", "prompt"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -382,11 +382,11 @@ func TestAuthorizeRefusesOddRequests(t *testing.T) {
 			r := httptest.NewRequest("POST", issuerURL+"authorize", broken{})
 			r.Header.Set("Content-Type", formType)
 			return r
-		}(), 400, "could not be read"},
-		{"query beside a body", post("?"+asking().Encode(), formType, "person=alice"), 400, "a query beside its body"},
+		}(), 400, "could not read"},
+		{"query beside a body", post("?"+asking().Encode(), formType, "person=alice"), 400, "both a query and a body"},
 		{"JSON", post("", jsonType, object(asking("person", "alice"))), 400, "Content-Type must be"},
-		{"no such person", post("", formType, asking("person", "carol").Encode()), 400, "no such person"},
-		{"person in another case", post("", formType, asking("person", "Alice").Encode()), 400, "no such person"},
+		{"person is unknown", post("", formType, asking("person", "carol").Encode()), 400, "person is unknown"},
+		{"person in another case", post("", formType, asking("person", "Alice").Encode()), 400, "person is unknown"},
 		{"another page's form", post("", formType, signingIn, "Sec-Fetch-Site", "cross-site"), 403, "not sent by this issuer"},
 		{"a form of another port", post("", formType, signingIn, "Sec-Fetch-Site", "same-site"), 403, "not sent by this issuer"},
 		{"a form of another port, told by its origin", post("", formType, signingIn, "Origin", "http://localhost:5173"), 403, "not sent by this issuer"},
@@ -422,7 +422,7 @@ func TestAuthorizeRefusesOddRequests(t *testing.T) {
 
 // Without people there is no authorization endpoint, and discovery knows of none; its path is the
 // API's.
-func TestNobodyToSignIn(t *testing.T) {
+func TestWithoutPeople(t *testing.T) {
 	issuer := newIssuer(t)
 	if w := get(issuer, "authorize?"+asking().Encode()); w.Code != http.StatusNotFound ||
 		issuer.Serves("/authorize") {
@@ -488,7 +488,7 @@ func TestNewCopiesPeopleAndRedirectURIs(t *testing.T) {
 	}
 	cfg.Clients[3].RedirectURIs[0], cfg.People[0].Scopes[0], cfg.People[1].Name = "https://attacker.example/", "admin", "carol"
 	if p := browse(t, issuer, authorizeURL(asking("scope", "read:messages"))); !strings.Contains(
-		p.body, "alice gives it <code>read:messages</code></p>") ||
+		p.body, "alice grants <code>read:messages</code></p>") ||
 		!strings.Contains(p.body, "Continue as bob") {
 		t.Errorf("a change of the caller's Config reached the issuer: %s", p.body)
 	}
@@ -587,7 +587,7 @@ func TestNewReportsFaultsOfSignIn(t *testing.T) {
 	_, err := devissuer.New(cfg)
 	if err == nil ||
 		!strings.Contains(err.Error(),
-			`Clients[0] ("a") has RedirectURIs, but there is nobody to sign in`) {
+			`Clients[0] ("a") has RedirectURIs, but People is empty`) {
 		t.Errorf("RedirectURIs without People: %v", err)
 	}
 	cfg.People = []devissuer.Person{{Name: "ann", Scopes: []string{"admin", "unknown"}},
@@ -601,8 +601,8 @@ func TestNewReportsFaultsOfSignIn(t *testing.T) {
 		`the redirect URI "http://app.example/" must be https`, `the redirect URI "javascript:alert(1)" must`, `the redirect URI "app:/x" must`,
 		`the redirect URI "/relative" must`, `the redirect URI "http://localhost/#f" has a fragment`, `@localhost/" has a user`,
 		`the redirect URI "http://localhost/a b" is not a URI`, `the redirect URI "http://localhost/é" is not a URI`, `the redirect URI "https:///x" must`, `the redirect URI "%" is not a URI`,
-		`Clients[1].ID is "` + audience + `", as one of Audiences is`, `Clients[2] ("b") has neither a Secret`,
-		`People[0] ("ann") may have scope "unknown"`, `People[1].Name is "ann", as that of an earlier person`, `People[2].Name is ""`, `People[3].Name is "b@clients": names that end`,
+		`Clients[1].ID is "` + audience + `", also one of Audiences`, `Clients[2] ("b") has neither a Secret`,
+		`People[0] ("ann") has scope "unknown"`, `People[1].Name is "ann", the name of an earlier person`, `People[2].Name is ""`, `People[3].Name is "b@clients": names that end`,
 		`People[4].Name is "xxx`, `People[5].Name is "é"`,
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// exchangeCode is the authorization code grant, RFC 6749 §4.1.3, with PKCE (RFC 7636 §4.6).
+// exchangeCode implements the authorization code grant (RFC 6749 §4.1.3) with PKCE (RFC 7636 §4.6).
 func (i *Issuer) exchangeCode(r *http.Request, client Client,
 	params map[string]string) (*tokenResponse, *refusal) {
 	for _, name := range []string{"code", "redirect_uri", "code_verifier"} {
@@ -23,16 +23,16 @@ func (i *Issuer) exchangeCode(r *http.Request, client Client,
 	g, refused := i.grants.redeem(aCode, params["code"], func(g *grant) *refusal {
 		switch {
 		case g.client != client.ID:
-			return refuse(invalidGrant, "code was given to another client")
+			return refuse(invalidGrant, "code was issued to another client")
 		case g.redirectURI != params["redirect_uri"]:
-			return refuse(invalidGrant, "redirect_uri is not that of the authorization request")
+			return refuse(invalidGrant, "redirect_uri differs from the authorization request")
 		case !verifies(params["code_verifier"], g.challenge):
-			return refuse(invalidGrant, "code_verifier does not fit code_challenge")
+			return refuse(invalidGrant, "code_verifier does not match code_challenge")
 		case g.jkt != "" && g.jkt != jkt:
 			return refuse(invalidGrant,
-				"code is bound to a DPoP key (dpop_jkt), of which this request has no proof")
+				"code is bound to a DPoP key (dpop_jkt): send a proof of that key")
 		}
-		// What follows is bound to the key only where nothing else binds it to the client (RFC 9449
+		// The refresh tokens of confidential clients are bound by client authentication (RFC 9449
 		// §5).
 		g.jkt = ""
 		if client.Secret == "" {
@@ -46,7 +46,8 @@ func (i *Issuer) exchangeCode(r *http.Request, client Client,
 	return i.answerGrant(g, g.scopes, g.nonce, jkt), nil
 }
 
-// refresh is RFC 6749 §6. Each refresh token works once, and brings the next (RFC 9700 §4.14.2).
+// refresh implements RFC 6749 §6. A refresh token works once and is replaced by a new one (RFC 9700
+// §4.14.2).
 func (i *Issuer) refresh(r *http.Request, client Client,
 	params map[string]string) (*tokenResponse, *refusal) {
 	if params["refresh_token"] == "" {
@@ -61,12 +62,12 @@ func (i *Issuer) refresh(r *http.Request, client Client,
 		func(g *grant) (refused *refusal) {
 			switch {
 			case g.client != client.ID:
-				return refuse(invalidGrant, "refresh_token was given to another client")
+				return refuse(invalidGrant, "refresh_token was issued to another client")
 			case g.jkt != "" && g.jkt != jkt:
 				return refuse(invalidGrant,
-					"refresh_token is bound to a DPoP key, of which this request has no proof")
+					"refresh_token is bound to a DPoP key: send a proof of that key")
 			}
-			if scopes, refused = g.narrowed(params["scope"]); refused != nil {
+			if scopes, refused = g.narrowScopes(params["scope"]); refused != nil {
 				return refused
 			}
 			return i.sameTarget(g, params)
@@ -74,20 +75,21 @@ func (i *Issuer) refresh(r *http.Request, client Client,
 	if refused != nil {
 		return nil, refused
 	}
-	return i.answerGrant(g, scopes, "", jkt), nil // without a nonce: OpenID Connect Core 1.0 §12.2
+	return i.answerGrant(g, scopes, "", jkt), nil // no nonce: OpenID Connect Core 1.0 §12.2
 }
 
-// narrowed are the scopes of the grant, or those that are asked for of them. The next refresh token
-// has all of them again (RFC 6749 §6).
-func (g *grant) narrowed(requested string) ([]string, *refusal) {
+// narrowScopes returns the requested scopes of the grant, or all of them if none are requested. The
+// next refresh token again has all of them (RFC 6749 §6).
+func (g *grant) narrowScopes(requested string) ([]string, *refusal) {
 	if requested == "" {
 		return g.scopes, nil
 	}
 	var scopes []string
 	for scope := range strings.SplitSeq(requested, " ") {
 		if !slices.Contains(g.scopes, scope) {
-			return nil, refuse(invalidScope, "a requested scope was not granted: "+listed(g.scopes)+
-				" were")
+			return nil,
+				refuse(invalidScope, "a requested scope was not granted (granted: "+
+					joinScopes(g.scopes)+")")
 		}
 		if !slices.Contains(scopes, scope) {
 			scopes = append(scopes, scope)
@@ -96,19 +98,19 @@ func (g *grant) narrowed(requested string) ([]string, *refusal) {
 	return scopes, nil
 }
 
-// sameTarget: the token request may name the API again (RFC 8707 §2.2), but no other.
+// sameTarget checks that the audience, if sent again (RFC 8707 §2.2), is that of the grant.
 func (i *Issuer) sameTarget(g *grant, params map[string]string) *refusal {
 	audience, refused := i.target(params, g.audience)
 	if refused == nil && audience != g.audience {
-		refused = refuse(invalidTarget, "audience is not that of the authorization request")
+		refused = refuse(invalidTarget, "audience differs from the authorization request")
 	}
 	return refused
 }
 
-// answerGrant makes what a grant is redeemed for. Only scopes that mean something to the API stand
-// in its token (RFC 9068 §2.2.3); the client learns of all that were granted.
+// answerGrant issues the tokens for a redeemed grant. The access token has only the scopes of the
+// API (RFC 9068 §2.2.3); the response lists all granted scopes.
 func (i *Issuer) answerGrant(g grant, scopes []string, nonce, jkt string) *tokenResponse {
-	of := slices.DeleteFunc(slices.Clone(scopes), func(scope string) bool {
+	apiScopes := slices.DeleteFunc(slices.Clone(scopes), func(scope string) bool {
 		return !slices.Contains(i.cfg.Scopes, scope)
 	})
 	id := rand.Text()
@@ -122,7 +124,7 @@ func (i *Issuer) answerGrant(g grant, scopes []string, nonce, jkt string) *token
 		"client_id": g.client,
 		"aud":       g.audience,
 		"auth_time": g.signedIn.Unix(), // RFC 9068 §2.2.1
-	}, strings.Join(of, " "), jkt)
+	}, strings.Join(apiScopes, " "), jkt)
 	answer.Scope = strings.Join(scopes, " ")
 	answer.RefreshToken = g.credential
 	if slices.Contains(scopes, openID) {
@@ -131,5 +133,5 @@ func (i *Issuer) answerGrant(g grant, scopes []string, nonce, jkt string) *token
 	return answer
 }
 
-// lifetime is that of access tokens and ID tokens, in seconds.
+// lifetime returns the lifetime of access tokens and ID tokens in seconds.
 func (i *Issuer) lifetime() int64 { return int64(i.cfg.TokenLifetime / time.Second) }

@@ -239,7 +239,7 @@ func TestCodeWorksOnceAndAsItWasAskedFor(t *testing.T) {
 						if good {
 							// And nothing comes of it any more (RFC 6749 §4.1.2).
 							refused(t, issuer, refreshing(answer.RefreshToken), "invalid_grant",
-								"has ended")
+								"revoked")
 						}
 					}
 				}
@@ -259,16 +259,16 @@ func TestCodeExchangeRefusals(t *testing.T) {
 		{"no code", func(string) url.Values { return without(exchanging(""), "code") }, "invalid_request", "code is missing", false},
 		{"no redirect_uri", func(code string) url.Values { return without(exchanging(code), "redirect_uri") }, "invalid_request", "redirect_uri is missing", false},
 		{"no code_verifier", func(code string) url.Values { return without(exchanging(code), "code_verifier") }, "invalid_request", "code_verifier is missing", false},
-		{"no client_id", func(code string) url.Values { return without(exchanging(code), "client_id") }, "invalid_client", "are needed", false},
-		{"a public client with a secret", func(code string) url.Values { return exchanging(code, "client_secret", "x") }, "invalid_client", "not its secret", false},
-		{"a confidential client without its secret", func(code string) url.Values { return exchanging(code, "client_id", "web") }, "invalid_client", "are needed", false},
+		{"no client_id", func(code string) url.Values { return without(exchanging(code), "client_id") }, "invalid_client", "is missing: send both", false},
+		{"a public client with a secret", func(code string) url.Values { return exchanging(code, "client_secret", "x") }, "invalid_client", "client_secret is incorrect", false},
+		{"a confidential client without its secret", func(code string) url.Values { return exchanging(code, "client_id", "web") }, "invalid_client", "is missing: send both", false},
 		{"another public client", func(code string) url.Values { return exchanging(code, "client_id", "other") }, "invalid_grant", "another client", true},
 		{"a confidential client", func(code string) url.Values { return exchanging(code, "client_id", "web", "client_secret", secret) }, "invalid_grant", "another client", true},
-		{"another port", func(code string) url.Values { return exchanging(code, "redirect_uri", "http://localhost:1/callback") }, "invalid_grant", "redirect_uri is not that", true},
-		{"the challenge as verifier", func(code string) url.Values { return exchanging(code, "code_verifier", s256) }, "invalid_grant", "does not fit", true},
-		{"a verifier too short", func(code string) url.Values { return exchanging(code, "code_verifier", verifier[:42]) }, "invalid_grant", "does not fit", true},
-		{"a verifier too long", func(code string) url.Values { return exchanging(code, "code_verifier", strings.Repeat("a", 129)) }, "invalid_grant", "does not fit", true},
-		{"another resource", func(code string) url.Values { return exchanging(code, "resource", "urn:other") }, "invalid_target", "not that of the authorization request", true},
+		{"another port", func(code string) url.Values { return exchanging(code, "redirect_uri", "http://localhost:1/callback") }, "invalid_grant", "redirect_uri differs", true},
+		{"the challenge as verifier", func(code string) url.Values { return exchanging(code, "code_verifier", s256) }, "invalid_grant", "does not match", true},
+		{"a verifier too short", func(code string) url.Values { return exchanging(code, "code_verifier", verifier[:42]) }, "invalid_grant", "does not match", true},
+		{"a verifier too long", func(code string) url.Values { return exchanging(code, "code_verifier", strings.Repeat("a", 129)) }, "invalid_grant", "does not match", true},
+		{"another resource", func(code string) url.Values { return exchanging(code, "resource", "urn:other") }, "invalid_target", "differs from the authorization request", true},
 		{"an unknown code", func(code string) url.Values { return exchanging("x" + code) }, "invalid_grant", "unknown", false},
 		{"half a code", func(code string) url.Values { return exchanging(code[:len(code)-1]) }, "invalid_grant", "used before", true},
 		{"a code as a refresh token", func(code string) url.Values { return refreshing(code) }, "invalid_grant", "used before", true},
@@ -287,13 +287,13 @@ func TestCodeExchangeRefusals(t *testing.T) {
 	// A challenge that no verifier of RFC 7636 §4.1 has is no way around the grammar.
 	short := strings.Repeat("a", 42)
 	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(short)),
-		"code_verifier", short), "invalid_grant", "does not fit")
+		"code_verifier", short), "invalid_grant", "does not match")
 	odd := strings.Repeat("ä", 30)
 	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(odd)),
-		"code_verifier", odd), "invalid_grant", "does not fit")
+		"code_verifier", odd), "invalid_grant", "does not match")
 	long := strings.Repeat("a.-_~Z09", 16)
 	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(long+"a")),
-		"code_verifier", long+"a"), "invalid_grant", "does not fit")
+		"code_verifier", long+"a"), "invalid_grant", "does not match")
 	granted(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(long)),
 		"code_verifier", long))
 }
@@ -304,11 +304,11 @@ func TestPublicClientsAndClientCredentials(t *testing.T) {
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {"app"},
 		"audience": {audience}}
 	refused(t, issuer, form, "unauthorized_client", "a person must sign in")
-	refused(t, issuer, good("scope", "openid"), "invalid_scope", "does not exist")
+	refused(t, issuer, good("scope", "openid"), "invalid_scope", "scope is unknown")
 	refused(t, issuer, good("scope", "read:messages offline_access"), "invalid_scope",
-		"does not exist")
+		"scope is unknown")
 	if got := granted(t, issuer, good()); got.RefreshToken != "" || got.IDToken != "" {
-		t.Errorf("client credentials gave %+v: want an access token alone (RFC 6749 §4.4.3)", got)
+		t.Errorf("client credentials gave %+v: want only an access token (RFC 6749 §4.4.3)", got)
 	}
 	const back = "http://127.0.0.1:7/callback"
 	code := aCode(t, issuer, "client_id", "web", "redirect_uri", back)
@@ -368,10 +368,10 @@ func TestRefresh(t *testing.T) {
 		form       url.Values
 		code, says string
 	}{
-		{refreshing(current, "scope", "admin"), "invalid_scope", "was not granted: openid read:messages write:messages offline_access were"},
+		{refreshing(current, "scope", "admin"), "invalid_scope", "was not granted (granted: openid read:messages write:messages offline_access)"},
 		{refreshing(current, "scope", "read:messages  write:messages"), "invalid_scope", "was not granted"},
 		{refreshing(current, "scope", "profile"), "invalid_scope", "was not granted"},
-		{refreshing(current, "audience", audience), "invalid_target", "not that of the authorization request"},
+		{refreshing(current, "audience", audience), "invalid_target", "differs from the authorization request"},
 		{refreshing(current, "client_id", "other"), "invalid_grant", "another client"},
 		{refreshing(current, "client_id", "web"), "invalid_client", ""},
 		{refreshing(current, "client_secret", "x"), "invalid_client", ""},
@@ -400,7 +400,7 @@ func TestRefreshTokenUsedAgain(t *testing.T) {
 		}
 		refused(t, issuer, refreshing(chain[0]), "invalid_grant", "used before")
 		for _, token := range chain {
-			refused(t, issuer, refreshing(token), "invalid_grant", "has ended")
+			refused(t, issuer, refreshing(token), "invalid_grant", "revoked")
 		}
 		granted(t, issuer, refreshing(another)) // another sign-in is another matter
 	}
@@ -408,7 +408,7 @@ func TestRefreshTokenUsedAgain(t *testing.T) {
 
 // Of many who come with the same code, or the same refresh token, at the same time, one gets
 // something.
-func TestOneOfManyIsServed(t *testing.T) {
+func TestConcurrentRedemption(t *testing.T) {
 	issuer := signsIn(t, nil)
 	code := aCode(t, issuer, "scope", "offline_access")
 	for _, form := range []url.Values{exchanging(code),
@@ -432,7 +432,7 @@ func TestOneOfManyIsServed(t *testing.T) {
 
 // Memory is bounded: where there is no room, the oldest sign-in goes, and what has expired goes
 // first.
-func TestTheOldestSignInGoes(t *testing.T) {
+func TestOldestGrantEnds(t *testing.T) {
 	clock := now
 	issuer := signsIn(t, &clock)
 	signIn := func() string {

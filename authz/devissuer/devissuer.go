@@ -1,68 +1,64 @@
-// Package devissuer is a token issuer for one machine: what `dev` runs so that
-// nobody needs an account to see the API work, and what tests use to see how a
-// server treats tokens, key rotation and outages.
+// Package devissuer is a token issuer for one machine. The dev command runs it, so that trying the
+// API needs no account, and tests use it to see how a server handles tokens, key rotation and
+// outages.
 //
-// It is never for production. Its URL must be on a loopback host, it answers
-// only requests made to one, and its keys are made at start and written nowhere.
+// It is not for production. Its URL must be on a loopback host, it answers only requests made to
+// one, and it keeps its keys in memory only.
 //
-// At oauth/token it speaks the client credentials grant (RFC 6749 §4.4), and it
-// publishes .well-known/openid-configuration and .well-known/jwks.json, all
-// below the path of its URL. Where the RFCs leave a choice:
+// It implements the client credentials grant (RFC 6749 §4.4) at oauth/token and publishes
+// .well-known/openid-configuration and .well-known/jwks.json, all below the path of its URL. Where
+// the RFCs leave a choice:
 //
 //   - The parameter audience is required and names one audience; an unknown one
 //     is invalid_target (RFC 8707 §2, RFC 8693 §2.2.2). The parameter resource
-//     says the same (RFC 8707), for clients that know nothing of audience.
+//     is an alternative (RFC 8707).
 //   - A request without scope gets every scope that the client may have
 //     (RFC 6749 §3.3). When that is none, both the answer and the token leave
 //     scope out, because an empty string is not a scope.
 //   - A request with a DPoP proof (RFC 9449 §5) gets a token that is bound to the
-//     proof's key; server nonces are not asked for.
+//     proof's key. No server nonce is required.
 //   - Parameters come in the body, as a form or as a JSON object of strings. A
 //     request with a query is refused: secrets in a URL end up in logs (§2.3.1).
 //
-// With [Config].People it also signs people in, at authorize: the authorization
-// code grant (RFC 6749 §4.1) for clients with RedirectURIs, with PKCE by S256
-// for all of them (RFC 7636, RFC 9700 §2.1.1), and OpenID Connect. There is no
-// password and no session: the sign-in page has a button for each person, and
-// posts the request again together with person, the name on the button. Here
+// With [Config].People it also signs people in: at authorize it implements OpenID Connect and the
+// authorization code grant (RFC 6749 §4.1) for clients with RedirectURIs. PKCE with S256 is
+// required of every client (RFC 7636, RFC 9700 §2.1.1). There are no passwords and no sessions: the
+// sign-in page has a button for each person, which posts the request again with the parameter
+// person, the name on the button.
 //
-//   - A redirect URI is the client's exactly, but for the port of one on this
-//     machine (RFC 8252 §7.3). Who answers stands in iss (RFC 9207).
-//   - A request that names no audience is for the first, because the clients of
-//     OpenID Connect know of none.
-//   - A person gives what the client asks for as far as the person may have it;
-//     the answer's scope says what that is.
-//   - openid, profile, email and offline_access are not the API's, and stay out
-//     of the access token (RFC 9068 §2.2.3), unless [Config].Scopes has them.
-//     Name and email stand in the ID token, and at oauth/userinfo (OpenID Connect
-//     Core 1.0 §5.3), which takes bearer tokens only.
-//   - A code works once, for 60 s, and is spent by whoever shows it. With
+//   - The redirect URI must match exactly, except for the port of a loopback URI
+//     (RFC 8252 §7.3). The response has the parameter iss (RFC 9207).
+//   - A request without an audience is for the first one, because OpenID Connect
+//     clients send none.
+//   - The grant has the requested scopes that the person may grant; the response
+//     lists them in scope.
+//   - openid, profile, email and offline_access are not scopes of the API and are
+//     not in the access token (RFC 9068 §2.2.3), unless [Config].Scopes has them.
+//     Name and email are in the ID token, and at oauth/userinfo (OpenID Connect
+//     Core 1.0 §5.3), which accepts bearer tokens only.
+//   - A code works once, within 60 s; a failed attempt uses it up as well. With
 //     offline_access there is a refresh token, which works once within 24 h and
-//     brings the next. One that is shown again, code or refresh token, ends the
-//     sign-in that it came of (RFC 9700 §4.14.2), and its access tokens are no
-//     longer active. A thousand sign-ins are remembered.
-//   - dpop_jkt binds the code to a key (RFC 9449 §10), and a proof the refresh
+//     is replaced by a new one. Reuse of a code or refresh token revokes the
+//     grant (RFC 9700 §4.14.2) and its access tokens. The issuer keeps the last
+//     1,000 grants.
+//   - dpop_jkt binds the code to a key (RFC 9449 §10); a proof binds the refresh
 //     token of a client without a secret (§5).
 //
-// At oauth/introspect it says whether an access token of its own is active
-// (RFC 7662), to every client with a secret, and at oauth/revoke a client takes
-// back its tokens (RFC 7009). An API that verifies tokens by key alone goes on
-// accepting those until they expire. The last 10,000 tokens of people, and
-// tokens that were revoked, are remembered.
+// oauth/introspect reports whether an access token of this issuer is active (RFC 7662), to clients
+// with a secret. At oauth/revoke a client revokes its own tokens (RFC 7009). An API that verifies
+// tokens by key alone accepts revoked tokens until they expire. The issuer keeps the last 10,000
+// tokens of people, and revoked tokens.
 //
-// With [Config].Registration clients register themselves at oauth/register
-// (RFC 7591), up to a hundred, and are forgotten when the issuer ends. Such a
-// client is public, has redirect URIs of http on localhost, 127.0.0.1 and [::1]
-// only, and no more scopes than the client that the configuration names. The
-// request must be application/json, which a page elsewhere cannot send without
-// being allowed to (CORS). A person must press a button each time, whichever
-// client asks.
+// With [Config].Registration clients can register at oauth/register (RFC 7591), up to a hundred;
+// registrations are lost when the issuer stops. Such a client is public, has redirect URIs of http
+// on localhost, 127.0.0.1 and [::1] only, and at most the scopes of the client that the
+// configuration names. The request must be application/json, which a page of another origin cannot
+// send without CORS. Every sign-in, of whichever client, requires that a person presses a button.
 //
-// In a test, [Start] runs one on a free port; [Issuer.Mint] makes genuine
-// tokens, [Issuer.Sign] and [Issuer.SignBytes] make any others, and
-// [Issuer.Rotate], [Issuer.RemoveKey], [Issuer.Publish] and [Issuer.Fail]
-// change what the issuer shows of itself. A [Prover] is the client's key, and
-// makes the proofs, for tokens that are bound to one.
+// In a test, [Start] runs an issuer on a free port. [Issuer.Mint] makes genuine tokens,
+// [Issuer.Sign] and [Issuer.SignBytes] make any others, and [Issuer.Rotate], [Issuer.RemoveKey],
+// [Issuer.Publish] and [Issuer.Fail] change what the issuer publishes. A [Prover] holds a client's
+// DPoP key and makes the proofs for tokens that are bound to it.
 package devissuer
 
 import (
@@ -83,49 +79,51 @@ import (
 
 // Config describes an issuer. URL and at least one audience are required.
 type Config struct {
-	// the issuer identifier, exactly as it stands in iss; http(s) on a loopback host
+	// the issuer identifier, exactly as in iss; http or https on a loopback host
 	URL       string
-	Audiences []string // the audiences for which tokens are issued; Mint uses the first
-	Scopes    []string // every scope that exists
-	Clients   []Client // who may ask for tokens
-	// who may sign in at the authorization endpoint; without any there is none
+	Audiences []string // Mint uses the first
+	Scopes    []string // all scopes of the API
+	Clients   []Client
+	// People may sign in at the authorization endpoint, which is disabled if there are none.
 	People []Person
-	// ID of the public client whose Scopes clients that register themselves may have; "": none may
+	// Registration is the ID of a public client: clients that register get at most its Scopes.
+	// Registration is disabled if it is empty.
 	Registration  string
 	Algorithm     string           // of the first key; default RS256
 	TokenLifetime time.Duration    // default 1 h; whole seconds
 	Now           func() time.Time // default time.Now
 }
 
-// Client is a client (RFC 6749 §2.1) and the scopes that it may have. One with a
-// Secret is confidential, and may have tokens for itself; one without is public.
-// One with RedirectURIs signs people in.
+// Client is a client (RFC 6749 §2.1) and its scopes. A client with a Secret is confidential and may
+// use the client credentials grant; one without is public. A client with RedirectURIs signs people
+// in.
 type Client struct {
 	ID, Secret string
 	Scopes     []string
-	// exactly as they are asked for; of http on localhost, 127.0.0.1 and [::1] any port will do
+	// RedirectURIs are compared exactly, but any port matches for http on localhost, 127.0.0.1 and
+	// [::1].
 	RedirectURIs []string
 
-	name string // what one that registered itself calls itself
+	name string // client_name of a registered client
 }
 
-// Person is somebody who signs in, by a click. Name is the sub of the tokens.
+// Person signs in by a click. Name is the sub of the tokens.
 type Person struct {
 	Name   string
-	Scopes []string // what the person may let a client have
+	Scopes []string // that the person may grant to clients
 }
 
-// Issuer issues tokens and publishes the keys that verify them. Its methods
-// may be called concurrently, also while it serves.
+// Issuer issues tokens and publishes the keys that verify them. Its methods may be called
+// concurrently, also while it serves.
 type Issuer struct {
 	cfg       Config
-	path      string // of cfg.URL, without the trailing slash
-	endpoints string // cfg.URL without the trailing slash: what endpoint URLs begin with
+	path      string // path of cfg.URL, without the trailing slash
+	endpoints string // cfg.URL without the trailing slash
 
-	grants               grants              // what people let clients have
-	tokens               tokens              // access tokens of which more is known than they say
-	registered           registered          // clients that registered themselves
-	proofs               *token.ReplayMemory // DPoP proofs that were used
+	grants               grants              // codes and refresh tokens
+	tokens               tokens              // issued and revoked access tokens
+	registered           registered          // dynamically registered clients
+	proofs               *token.ReplayMemory // used DPoP proofs
 	discoveries, keySets atomic.Int64
 
 	mu        sync.RWMutex // guards what follows
@@ -135,7 +133,7 @@ type Issuer struct {
 	fault     Fault
 }
 
-// Paths of the endpoints, below the path of the issuer's URL.
+// Paths of the endpoints, relative to the path of the issuer's URL.
 const (
 	authorizePath  = "/authorize"
 	tokenPath      = "/oauth/token"
@@ -148,13 +146,13 @@ const (
 	keySetPath     = "/.well-known/jwks.json"
 )
 
-// endpoint is what answers at a path.
+// endpoint is the handler of a path.
 type endpoint struct {
 	methods []string
 	serve   http.HandlerFunc
 }
 
-// endpoint returns the endpoint of a path. No path of a disabled one is the issuer's.
+// endpoint returns the endpoint of a path. Disabled endpoints do not exist.
 func (i *Issuer) endpoint(path string) (e endpoint, ok bool) {
 	read, write := []string{http.MethodGet, http.MethodHead}, []string{http.MethodPost}
 	published := func(document Endpoint) http.HandlerFunc {
@@ -176,9 +174,9 @@ func (i *Issuer) endpoint(path string) (e endpoint, ok bool) {
 		return endpoint{read, published(Discovery)}, true
 	case below == keySetPath:
 		return endpoint{read, published(KeySet)}, true
-	case below == authorizePath && i.signsIn():
+	case below == authorizePath && i.hasPeople():
 		return endpoint{append(read, http.MethodPost), i.serveAuthorize}, true
-	case below == userInfoPath && i.signsIn():
+	case below == userInfoPath && i.hasPeople():
 		return endpoint{append(read, http.MethodPost), i.serveUserInfo}, true
 	case below == registerPath && i.cfg.Registration != "":
 		return endpoint{write, i.serveRegistration}, true
@@ -186,7 +184,7 @@ func (i *Issuer) endpoint(path string) (e endpoint, ok bool) {
 	return endpoint{}, false
 }
 
-// New makes an issuer and its first key. The error joins every fault of cfg.
+// New returns an issuer with a first key. The error joins all faults of cfg.
 func New(cfg Config) (*Issuer, error) {
 	cfg.Algorithm = cmp.Or(cfg.Algorithm, "RS256")
 	cfg.TokenLifetime = cmp.Or(cfg.TokenLifetime, time.Hour)
@@ -228,20 +226,19 @@ func New(cfg Config) (*Issuer, error) {
 	return i, nil
 }
 
-// URL is the issuer identifier: the iss of every token.
+// URL returns the issuer identifier, the iss of every token.
 func (i *Issuer) URL() string { return i.cfg.URL }
 
-// Serves says whether path is one of the issuer's own, so that a handler which
-// shares the port can hand it exactly these.
+// Serves reports whether path is one of the issuer's, so that a handler that shares the port can
+// pass it these requests.
 func (i *Issuer) Serves(path string) bool {
 	_, ok := i.endpoint(path)
 	return ok
 }
 
-// signsIn says whether there is anybody to sign in.
-func (i *Issuer) signsIn() bool { return len(i.cfg.People) > 0 }
+func (i *Issuer) hasPeople() bool { return len(i.cfg.People) > 0 }
 
-// client returns the client of an ID, configured or registered.
+// client returns a configured or registered client.
 func (i *Issuer) client(id string) (Client, bool) {
 	if n := slices.IndexFunc(i.cfg.Clients, func(c Client) bool { return c.ID == id }); n >= 0 {
 		return i.cfg.Clients[n], true
@@ -249,9 +246,9 @@ func (i *Issuer) client(id string) (Client, bool) {
 	return i.registered.get(id)
 }
 
-// ServeHTTP answers the paths that [Issuer.Serves] names, and 404 elsewhere.
+// ServeHTTP answers the paths that [Issuer.Serves] reports, and others with 404.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !fromThisMachine(r) {
+	if !isLocal(r) {
 		problem(
 			w,
 			http.StatusForbidden,
@@ -265,7 +262,7 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(
 			w,
 			http.StatusNotFound,
-			"The development issuer has nothing here: "+i.endpoints+discoveryPath+
+			"The development issuer has no such path: "+i.endpoints+discoveryPath+
 				" lists its endpoints.",
 		)
 		return
@@ -275,10 +272,10 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// fromThisMachine guards against the browser. A page anywhere can have its own
-// name resolve to 127.0.0.1 and so become same-origin with this server (DNS
-// rebinding); it cannot choose the Host or the Origin that the browser sends.
-func fromThisMachine(r *http.Request) bool {
+// isLocal protects against DNS rebinding: a page anywhere can have its name resolve to 127.0.0.1
+// and so become same-origin with this server, but it cannot choose the Host and Origin headers that
+// the browser sends.
+func isLocal(r *http.Request) bool {
 	if !token.IsLoopback((&url.URL{Host: r.Host}).Hostname()) {
 		return false
 	}
@@ -300,7 +297,7 @@ func allow(w http.ResponseWriter, r *http.Request, methods ...string) bool {
 	return false
 }
 
-// problem answers what is no business of OAuth's (RFC 9457).
+// problem answers errors that OAuth does not define (RFC 9457).
 func problem(w http.ResponseWriter, status int, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
@@ -308,8 +305,7 @@ func problem(w http.ResponseWriter, status int, detail string) {
 		"status": status, "detail": detail}))
 }
 
-// faults joins everything that is wrong with the configuration. No message
-// shows a secret.
+// faults joins everything that is wrong with the configuration. No message contains a secret.
 func (cfg Config) faults() error {
 	var faults []error
 	fault := func(format string, args ...any) {
@@ -320,11 +316,11 @@ func (cfg Config) faults() error {
 		faults = append(faults, err)
 	}
 	if len(cfg.Audiences) == 0 {
-		fault("Audiences is empty: name at least one audience, the API that tokens are for")
+		fault("Audiences is empty: add the identifier of the API that tokens are for")
 	}
 	for n, audience := range cfg.Audiences {
 		if audience == "" {
-			fault("Audiences[%d] is empty: remove it, or name an audience", n)
+			fault("Audiences[%d] is empty: remove it or add an audience", n)
 		}
 	}
 	for n, scope := range cfg.Scopes {
@@ -340,21 +336,21 @@ func (cfg Config) faults() error {
 				"6749 appendix A.1)", n, client.ID)
 		}
 		if seen[client.ID] {
-			fault("Clients[%d].ID is %q, as that of an earlier client: give each client its own", n,
+			fault("Clients[%d].ID is %q, the ID of an earlier client: give each client its own", n,
 				client.ID)
 		}
 		seen[client.ID] = true
 		switch {
 		case client.Secret == "" && len(client.RedirectURIs) == 0:
-			fault("Clients[%d] (%q) has neither a Secret, to have tokens for itself, nor "+
-				"RedirectURIs, to sign people in: give it one of them", n, client.ID)
+			fault("Clients[%d] (%q) has neither a Secret, for the client credentials grant, nor "+
+				"RedirectURIs, to sign people in: add one of them", n, client.ID)
 		case client.Secret != "" && !isVisible(client.Secret):
 			fault("Clients[%d] (%q) has a Secret that is not printable ASCII (RFC 6749 appendix "+
 				"A.2)", n, client.ID)
 		}
 		for _, scope := range client.Scopes {
 			if !slices.Contains(cfg.Scopes, scope) {
-				fault("Clients[%d] (%q) may have scope %q, which is not among Scopes: add it "+
+				fault("Clients[%d] (%q) has scope %q, which is not in Scopes: add it "+
 					"there, or remove it here", n, client.ID, scope)
 			}
 		}
@@ -364,11 +360,11 @@ func (cfg Config) faults() error {
 			}
 		}
 		if len(client.RedirectURIs) > 0 && len(cfg.People) == 0 {
-			fault("Clients[%d] (%q) has RedirectURIs, but there is nobody to sign in: add "+
+			fault("Clients[%d] (%q) has RedirectURIs, but People is empty: add "+
 				"People, or remove them", n, client.ID)
 		}
 		if len(client.RedirectURIs) > 0 && slices.Contains(cfg.Audiences, client.ID) {
-			fault("Clients[%d].ID is %q, as one of Audiences is: its ID tokens would pass for "+
+			fault("Clients[%d].ID is %q, also one of Audiences: its ID tokens would pass for "+
 				"access tokens: give it another", n, client.ID)
 		}
 	}
@@ -383,13 +379,13 @@ func (cfg Config) faults() error {
 				"§5)", n, person.Name, clientSubject)
 		}
 		if names[person.Name] {
-			fault("People[%d].Name is %q, as that of an earlier person: give each person a name", n,
+			fault("People[%d].Name is %q, the name of an earlier person: give each its own", n,
 				person.Name)
 		}
 		names[person.Name] = true
 		for _, scope := range person.Scopes {
 			if !slices.Contains(cfg.Scopes, scope) {
-				fault("People[%d] (%q) may have scope %q, which is not among Scopes: add it "+
+				fault("People[%d] (%q) has scope %q, which is not in Scopes: add it "+
 					"there, or remove it here", n, person.Name, scope)
 			}
 		}
@@ -412,14 +408,14 @@ func (cfg Config) faults() error {
 	return errors.Join(faults...)
 }
 
-// parseURL parses an issuer identifier (OpenID Connect Discovery 1.0 §3,
-// RFC 8414 §2: no query, no fragment), and holds it to a loopback host.
+// parseURL parses an issuer identifier (OpenID Connect Discovery 1.0 §3, RFC 8414 §2: no query, no
+// fragment), which must be on a loopback host.
 func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf(
-			"devissuer: URL is %q, which does not parse: give one like http://localhost:3010/",
+			"devissuer: URL is %q, which is not a valid URL: expected one such as http://localhost:3010/",
 			raw,
 		)
 	case u.User != nil || strings.ContainsAny(raw, "?#"):
@@ -429,8 +425,8 @@ func parseURL(raw string) (*url.URL, error) {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("devissuer: URL is %q: its scheme must be http or https", raw)
 	case !token.IsLoopback(u.Hostname()):
-		return nil, fmt.Errorf("devissuer: URL is %q: the development issuer is for this machine "+
-			"alone, so its host must be localhost, in 127.0.0.0/8, or [::1]", raw)
+		return nil, fmt.Errorf("devissuer: URL is %q: the development issuer is for one machine "+
+			"only, so its host must be localhost, in 127.0.0.0/8, or [::1]", raw)
 	}
 	return u, nil
 }

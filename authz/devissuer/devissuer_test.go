@@ -227,23 +227,23 @@ func TestTokenEndpointRefusals(t *testing.T) {
 		says      string // part of error_description
 		challenge string
 	}{
-		{"no body", post(formType, ""), 400, "invalid_client", "client_id and client_secret are needed", none},
-		{"no client_id", post(formType, without(good(), "client_id").Encode()), 400, "invalid_client", "are needed", none},
-		{"no client_secret", post(formType, without(good(), "client_secret").Encode()), 400, "invalid_client", "are needed", none},
-		{"unknown client", form("client_id", "stranger"), 400, "invalid_client", "client_id is unknown, or client_secret is not its secret", none},
-		{"wrong secret", form("client_secret", secret+"x"), 400, "invalid_client", "client_secret is not its secret", none},
-		{"a prefix of the secret", form("client_secret", secret[:3]), 400, "invalid_client", "client_secret is not its secret", none},
-		{"another client's secret", form("client_secret", "nobody's"), 400, "invalid_client", "client_secret is not its secret", none},
+		{"no body", post(formType, ""), 400, "invalid_client", "client_id or client_secret is missing", none},
+		{"no client_id", post(formType, without(good(), "client_id").Encode()), 400, "invalid_client", "is missing: send both", none},
+		{"no client_secret", post(formType, without(good(), "client_secret").Encode()), 400, "invalid_client", "is missing: send both", none},
+		{"unknown client", form("client_id", "stranger"), 400, "invalid_client", "client_id is unknown or client_secret is incorrect", none},
+		{"wrong secret", form("client_secret", secret+"x"), 400, "invalid_client", "client_secret is incorrect", none},
+		{"a prefix of the secret", form("client_secret", secret[:3]), 400, "invalid_client", "client_secret is incorrect", none},
+		{"another client's secret", form("client_secret", "nobody's"), 400, "invalid_client", "client_secret is incorrect", none},
 		{"client_id in another case", form("client_id", "READER"), 400, "invalid_client", "client_id is unknown", none},
-		{"Basic, wrong secret", post(formType, inHeader, "Authorization", basic("reader", "guess")), 401, "invalid_client", "client_secret is not its secret", challenge},
-		{"Basic, secret not form-encoded", post(formType, inHeader, "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("reader:"+secret))), 401, "invalid_client", "client_secret is not its secret", challenge},
+		{"Basic, wrong secret", post(formType, inHeader, "Authorization", basic("reader", "guess")), 401, "invalid_client", "client_secret is incorrect", challenge},
+		{"Basic, secret not form-encoded", post(formType, inHeader, "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("reader:"+secret))), 401, "invalid_client", "client_secret is incorrect", challenge},
 		{"Basic, bad escape", post(formType, inHeader, "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("reader:%zz"))), 401, "invalid_client", "not HTTP Basic", challenge},
 		{"Basic, not base64", post(formType, inHeader, "Authorization", "Basic !!"), 401, "invalid_client", "not HTTP Basic", challenge},
 		{"Basic, no colon", post(formType, inHeader, "Authorization", "Basic cmVhZGVy"), 401, "invalid_client", "not HTTP Basic", challenge},
 		{"another scheme", post(formType, inHeader, "Authorization", "Bearer abc"), 401, "invalid_client", "not HTTP Basic", challenge},
 		{"another scheme and a client_id", post(formType, without(good(), "client_secret").Encode(), "Authorization", "Bearer abc"), 401, "invalid_client", "not HTTP Basic", challenge},
 		{"Basic and a secret in the body", post(formType, good().Encode(), "Authorization", basic("reader", secret)), 400, "invalid_request", "authenticates twice", none},
-		{"Basic and another client_id in the body", post(formType, without(good("client_id", "nobody"), "client_secret").Encode(), "Authorization", basic("reader", secret)), 400, "invalid_request", "not that of the Authorization header", none},
+		{"Basic and another client_id in the body", post(formType, without(good("client_id", "nobody"), "client_secret").Encode(), "Authorization", basic("reader", secret)), 400, "invalid_request", "differs from the Authorization header", none},
 		{"two Authorization headers", post(formType, inHeader, "Authorization", basic("reader", secret), "Authorization", basic("reader", secret)), 400, "invalid_request", "more than one Authorization", none},
 
 		{"no grant_type", post(formType, without(good(), "grant_type").Encode()), 400, "invalid_request", "grant_type is missing", none},
@@ -255,12 +255,12 @@ func TestTokenEndpointRefusals(t *testing.T) {
 		{"audience and resource differ", post(formType, good("resource", "urn:other").Encode()), 400, "invalid_target", "audience and resource differ", none},
 		{"unknown audience", form("audience", audience+"/"), 400, "invalid_target", "audience is unknown: this issuer knows " + audience, none},
 		{"two audiences in one", form("audience", audience+" urn:other"), 400, "invalid_target", "audience is unknown", none},
-		{"unknown scope", form("scope", "read:secrets"), 400, "invalid_scope", "does not exist: there are read:messages write:messages admin", none},
-		{"a known and an unknown scope", form("scope", "read:messages read:secrets"), 400, "invalid_scope", "does not exist", none},
-		{"scope in another case", form("scope", "Read:messages"), 400, "invalid_scope", "does not exist", none},
-		{"prefix of a scope", form("scope", "read:"), 400, "invalid_scope", "does not exist", none},
-		{"a scope not for the client", form("scope", "read:messages admin"), 400, "invalid_scope", "not for this client: it may have read:messages write:messages", none},
-		{"any scope, for a client that may have none", form("client_id", "nobody", "client_secret", "nobody's", "scope", "admin"), 400, "invalid_scope", "it may have none", none},
+		{"unknown scope", form("scope", "read:secrets"), 400, "invalid_scope", "a requested scope is unknown (known: read:messages write:messages admin", none},
+		{"a known and an unknown scope", form("scope", "read:messages read:secrets"), 400, "invalid_scope", "scope is unknown", none},
+		{"scope in another case", form("scope", "Read:messages"), 400, "invalid_scope", "scope is unknown", none},
+		{"prefix of a scope", form("scope", "read:"), 400, "invalid_scope", "scope is unknown", none},
+		{"a scope not for the client", form("scope", "read:messages admin"), 400, "invalid_scope", "not allowed for this client (allowed: read:messages write:messages)", none},
+		{"any scope, for a client that may have none", form("client_id", "nobody", "client_secret", "nobody's", "scope", "admin"), 400, "invalid_scope", "(allowed: none)", none},
 		{"two spaces between scopes", form("scope", "read:messages  write:messages"), 400, "invalid_scope", "malformed", none},
 		{"a space before the scope", form("scope", " read:messages"), 400, "invalid_scope", "malformed", none},
 		{"nothing but a space", form("scope", " "), 400, "invalid_scope", "malformed", none},
@@ -288,9 +288,9 @@ func TestTokenEndpointRefusals(t *testing.T) {
 		{"JSON null", post(jsonType, "null"), 400, "invalid_request", "not a JSON object", none},
 		{"JSON audience as an array", post(jsonType, strings.Replace(object(good()), `"`+audience+`"`, `["`+audience+`"]`, 1)), 400, "invalid_request", "must be a string", none},
 		{"JSON member null", post(jsonType, `{"scope":null,`+object(good())[1:]), 400, "invalid_request", "must be a string", none},
-		{"JSON names in another case", post(jsonType, strings.Replace(object(good()), `"client_id"`, `"Client_ID"`, 1)), 400, "invalid_client", "are needed", none},
+		{"JSON names in another case", post(jsonType, strings.Replace(object(good()), `"client_id"`, `"Client_ID"`, 1)), 400, "invalid_client", "is missing: send both", none},
 		{"a body over the limit", post(formType, padded(64<<10+1)), 413, "invalid_request", "larger than 64 KiB", none},
-		{"a body that breaks off", httptest.NewRequest("POST", issuerURL+"oauth/token", io.MultiReader(strings.NewReader("a="), broken{})), 400, "invalid_request", "could not be read", none},
+		{"a body that breaks off", httptest.NewRequest("POST", issuerURL+"oauth/token", io.MultiReader(strings.NewReader("a="), broken{})), 400, "invalid_request", "could not read", none},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := serve(issuer, test.request)
@@ -330,7 +330,7 @@ func wantRefusalShape(t *testing.T, w *httptest.ResponseRecorder) {
 	}
 	if names := slices.Sorted(maps.Keys(answer)); !slices.Equal(names,
 		[]string{"error", "error_description"}) {
-		t.Errorf("members are %q, want error and error_description alone", names)
+		t.Errorf("members are %q, want only error and error_description", names)
 	}
 	description, _ := answer["error_description"].(string)
 	for _, c := range description {
@@ -820,8 +820,7 @@ func TestFail(t *testing.T) {
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("Fail with an unknown Endpoint did not panic: a test with a typo would pass " +
-				"in vain")
+			t.Error("Fail with an unknown Endpoint did not panic")
 		}
 	}()
 	issuer.Fail(devissuer.Fault{Endpoint: "keys"})
@@ -968,9 +967,9 @@ func TestStartURL(t *testing.T) {
 	}
 
 	for _, test := range []struct{ url, alg, says string }{
-		{"http://0.0.0.0:0/", "EdDSA", "for this machine alone"},
+		{"http://0.0.0.0:0/", "EdDSA", "for one machine only"},
 		{"http://0.0.0.0:0/", "HS256", `algorithm is "HS256"`}, // both faults
-		{"https://localhost:0/", "EdDSA", "Start serves http alone"},
+		{"https://localhost:0/", "EdDSA", "Start serves http only"},
 		{"http://localhost/", "EdDSA", "missing port"},
 		{"http://127.0.0.1:0/", "HS256", `algorithm is "HS256"`},
 	} {
@@ -1004,7 +1003,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 	}
 	for _, want := range []string{
 		`URL is "https://issuer.example.com/"`, `Audiences[1]`, `Scopes[1] is "two words"`, `Scopes[2] is ""`,
-		`Clients[0].ID is ""`, `Clients[0] ("") has a Secret that`, `Clients[1] ("a") has neither a Secret`, `Clients[1] ("a") may have scope "write:messages"`,
+		`Clients[0].ID is ""`, `Clients[0] ("") has a Secret that`, `Clients[1] ("a") has neither a Secret`, `Clients[1] ("a") has scope "write:messages"`,
 		`Clients[2].ID is "a"`, `algorithm is "HS256": choose one of RS256`, `TokenLifetime is -1h0m0s`,
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// ForDev returns the issuer of a program's dev command. Its clients are full, which may have all
-// scopes, and none, which may have none, both with the secret, and app, in which people sign in:
-// alice, who may have all scopes, and bob, who may have those by which one reads what is one's own.
-// Clients may register themselves, as app is.
+// ForDev returns the issuer of a program's dev command. It has the clients full, with all scopes,
+// and none, with no scopes, both with the secret; and the client app, in which people sign in:
+// alice, who may grant all scopes, and bob, who may grant those that read his own data. Clients may
+// register with the scopes of app.
 func ForDev(url, secret string, audiences, scopes []string) (interface {
 	http.Handler
 	Serves(path string) bool
@@ -26,12 +26,12 @@ func ForDev(url, secret string, audiences, scopes []string) (interface {
 		Registration: "app",
 		People: []Person{
 			{Name: "alice", Scopes: scopes},
-			{Name: "bob", Scopes: reading(scopes)},
+			{Name: "bob", Scopes: readScopes(scopes)},
 		},
 	})
 }
 
-// redirectURIs are those that apps usually have, on any port, and that of the page at /docs.
+// redirectURIs returns the usual redirect URIs of apps, on any port, and that of the page at /docs.
 func redirectURIs() (uris []string) {
 	for _, host := range []string{"localhost", "127.0.0.1", "[::1]"} {
 		for _, path := range []string{"/", "/callback", "/docs/oauth2-redirect.html"} {
@@ -41,8 +41,8 @@ func redirectURIs() (uris []string) {
 	return uris
 }
 
-// reading returns the scopes that begin with read: and do not end in :all.
-func reading(scopes []string) []string {
+// readScopes returns the scopes that begin with read: and do not end in :all.
+func readScopes(scopes []string) []string {
 	return slices.DeleteFunc(slices.Clone(scopes), func(scope string) bool {
 		return !strings.HasPrefix(scope, "read:") || strings.HasSuffix(scope, ":all")
 	})

@@ -9,50 +9,48 @@ import (
 	"time"
 )
 
-// A code lives as long as a browser needs to bring it home (RFC 6749 §4.1.2 allows ten minutes), a
-// refresh token as long as a day's work; the next one begins anew.
+// A code lives for one minute (RFC 6749 §4.1.2 allows ten), a refresh token for a day.
 const (
 	codeLifetime    = time.Minute
 	refreshLifetime = 24 * time.Hour
 	maxGrants       = 1000
 )
 
-// grant is what a person let a client have, and what redeems it: first a code, then refresh tokens,
-// one after the other.
+// grant is what a person granted to a client, and the credential that redeems it: first a code,
+// then one refresh token after another.
 type grant struct {
 	client, person, audience string
 	clientName               string // for the sign-in page
 	scopes                   []string
 	signedIn                 time.Time
 	nonce                    string // OpenID Connect Core 1.0 §3.1.2.1
-	redirectURI, challenge   string // what the code is bound to (RFC 6749 §4.1.3, RFC 7636)
-	// the key that code or refresh token is bound to (RFC 9449 §10, §5); "" none
+	redirectURI, challenge   string // the code is bound to both (RFC 6749 §4.1.3, RFC 7636)
+	// thumbprint of the key that the code or refresh token is bound to (RFC 9449 §10, §5), or ""
 	jkt string
 
-	name       string // of the grant itself, not of anybody
-	kind       string // of the credential: a code or a refresh token
+	name       string // of the grant
+	kind       string // of the credential: code or refresh token
 	credential string
 	expires    time.Time
 }
 
-// The kinds of credentials, by the names that their parameters have.
+// The kinds of credentials, named as their parameters.
 const (
 	aCode         = "code"
 	aRefreshToken = "refresh_token"
 )
 
-// grants keeps the grants that can still be redeemed. A credential is the grant's name and a secret
-// of its own, so that one which was used before is still known for what it was, and costs no
-// memory.
+// grants holds the grants that can still be redeemed. A credential consists of the grant's name and
+// a secret, so that reuse of an old one is detected without storing it.
 type grants struct {
 	now   func() time.Time
-	ended func(name string) // is told of grants that end before their time
+	ended func(name string) // called for grants that end early
 
 	mu     sync.Mutex // guards what follows
 	byName map[string]*grant
 }
 
-// add keeps a grant, and returns its code. Where there is no room, the oldest sign-in ends.
+// add stores a grant and returns its code. If there is no room, it ends the oldest grant.
 func (s *grants) add(g grant) (code string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,12 +67,11 @@ func (s *grants) add(g grant) (code string) {
 	return g.credential
 }
 
-// redeem takes a credential that use finds to be in the right hands, and returns its grant with the
-// refresh token that follows, if one does. All of this is one step, so that of two who come with
-// the same credential one is late.
+// redeem checks a credential, and what use checks, and returns the grant with its next refresh
+// token, if it has one. It is atomic, so that only one of two concurrent attempts succeeds.
 //
-// Who is late, or comes with a code in vain, ends the grant: the credential, or the one that
-// followed it, is in wrong hands, and nobody can say which (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
+// Reuse of a credential, and a failed attempt to redeem a code, end the grant: a code or token may
+// be in the wrong hands, and nobody can tell which (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
 func (s *grants) redeem(kind, credential string, use func(*grant) *refusal) (grant, *refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,12 +80,12 @@ func (s *grants) redeem(kind, credential string, use func(*grant) *refusal) (gra
 	switch {
 	case !known:
 		s.ended(name)
-		return grant{}, refuse(invalidGrant, kind+" is unknown, or has ended: sign in again")
+		return grant{}, refuse(invalidGrant, kind+" is unknown or revoked: sign in again")
 	case g.kind != kind || !equalSecrets(g.credential, credential):
 		s.end(name)
 		return grant{},
-			refuse(invalidGrant, kind+" was used before, so that all that came of this sign-in "+
-				"has ended: sign in again")
+			refuse(invalidGrant, kind+" was used before, so the grant and its tokens "+
+				"are revoked: sign in again")
 	case s.expired(g):
 		delete(s.byName, name)
 		return grant{}, refuse(invalidGrant, kind+" has expired: sign in again")
@@ -109,14 +106,13 @@ func (s *grants) redeem(kind, credential string, use func(*grant) *refusal) (gra
 	return *g, nil
 }
 
-// end ends a grant, and the access tokens that came of it. s.mu is held.
+// end ends a grant and revokes its access tokens. The caller holds s.mu.
 func (s *grants) end(name string) {
 	delete(s.byName, name)
 	s.ended(name)
 }
 
-// revoke ends the grant of a refresh token, and reports whether there is one. A client can only end
-// its own.
+// revoke ends the grant of a refresh token of the client, and reports whether there is one.
 func (s *grants) revoke(credential, client string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

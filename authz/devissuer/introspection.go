@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// serveIntrospection says whether an access token is active, and what it says (RFC 7662 §2). Only
+// serveIntrospection reports whether an access token is active, with its claims (RFC 7662 §2). Only
 // clients with a secret may ask (§2.1).
 func (i *Issuer) serveIntrospection(w http.ResponseWriter, r *http.Request) {
 	params, refused := readParameters(w, r)
@@ -27,7 +27,7 @@ func (i *Issuer) serveIntrospection(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer := i.active(params["token"])
-	if answer == nil { // nothing else is said of it (§2.2)
+	if answer == nil { // no other members (§2.2)
 		writeJSON(w, http.StatusOK, map[string]any{"active": false})
 		return
 	}
@@ -38,8 +38,8 @@ func (i *Issuer) serveIntrospection(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, answer)
 }
 
-// active returns the claims of an access token of this issuer, or nil where it is not genuine, not
-// valid now, or revoked.
+// active returns the claims of an access token of this issuer, or nil if it is not genuine, not
+// currently valid, or revoked.
 func (i *Issuer) active(raw string) map[string]any {
 	parts := strings.Split(raw, ".")
 	if len(parts) != 3 {

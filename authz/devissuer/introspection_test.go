@@ -165,11 +165,11 @@ func TestRevocation(t *testing.T) {
 
 	wantOK(revoke(two.RefreshToken, "app"))
 	wantActive(t, issuer, two.AccessToken, false)
-	refused(t, issuer, refreshing(two.RefreshToken), "invalid_grant", "has ended")
+	refused(t, issuer, refreshing(two.RefreshToken), "invalid_grant", "revoked")
 
 	wantOK(revoke("unknown", "app"))
 	if w := revoke("unknown", "stranger"); w.Code != 400 {
-		t.Errorf("a stranger's revocation is answered %d %s: want 400", w.Code, w.Body)
+		t.Errorf("revocation by another client: %d %s, want 400", w.Code, w.Body)
 	}
 
 	ofClient := granted(t, issuer, good()).AccessToken
@@ -202,7 +202,7 @@ func TestReuseEndsAccessTokens(t *testing.T) {
 	code := aCode(t, issuer, "scope", "read:messages")
 	third := granted(t, issuer, exchanging(code))
 	wantActive(t, issuer, third.AccessToken, true)
-	refused(t, issuer, exchanging(code), "invalid_grant", "has ended")
+	refused(t, issuer, exchanging(code), "invalid_grant", "revoked")
 	wantActive(t, issuer, third.AccessToken, false)
 }
 

@@ -7,7 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	_ "crypto/sha512" // for crypto.SHA384 and crypto.SHA512; sha256 is imported for use
+	_ "crypto/sha512" // registers SHA-384 and SHA-512
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -16,16 +16,16 @@ import (
 	"strings"
 )
 
-// signingKey is a private key with the one algorithm that it is used with.
+// signingKey is a private key and its algorithm.
 type signingKey struct {
 	id     string
 	alg    string
 	signer crypto.Signer
 	public json.RawMessage // the JWK, RFC 7517
-	bare   json.RawMessage // the same with nothing but what makes the key
+	bare   json.RawMessage // the JWK with its required members only
 }
 
-// algorithms are the asymmetric ones of RFC 7518 §3.1 and RFC 8037 §3.1.
+// algorithms returns the asymmetric ones of RFC 7518 §3.1 and RFC 8037 §3.1.
 func algorithms() []string {
 	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
 		"EdDSA"}
@@ -64,7 +64,7 @@ func newSigningKey(alg string) (*signingKey, error) {
 	return key, nil
 }
 
-// members are those of a JWK that make the public key: RFC 7518 §6, RFC 8037 §2.
+// members returns the required members of a public JWK (RFC 7518 §6, RFC 8037 §2).
 func (k *signingKey) members() (map[string]any, error) {
 	members := map[string]any{}
 	switch public := k.signer.Public().(type) {
@@ -73,7 +73,7 @@ func (k *signingKey) members() (map[string]any, error) {
 		members["n"] = segment(public.N.Bytes())
 		members["e"] = segment(big.NewInt(int64(public.E)).Bytes())
 	case *ecdsa.PublicKey:
-		point, err := public.Bytes() // 4, then x and y, both padded to the curve's size
+		point, err := public.Bytes() // 0x04, then x and y, padded to the curve's size
 		if err != nil {
 			return nil, fmt.Errorf("devissuer: public key: %w", err)
 		}
@@ -87,7 +87,7 @@ func (k *signingKey) members() (map[string]any, error) {
 	return members, nil
 }
 
-// sign makes the JWS signature of input, RFC 7518 §3 and RFC 8037 §3.1.
+// sign makes a JWS signature (RFC 7518 §3, RFC 8037 §3.1).
 func (k *signingKey) sign(input []byte) ([]byte, error) {
 	if k.alg == "EdDSA" {
 		return k.signer.Sign(nil, input, crypto.Hash(0))
@@ -102,7 +102,7 @@ func (k *signingKey) sign(input []byte) ([]byte, error) {
 		return k.signer.Sign(rand.Reader, digest,
 			&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash})
 	case "ES":
-		// A JWS wants r and s side by side at full length, not their ASN.1 form.
+		// A JWS has r and s at full length, not in ASN.1.
 		key := k.signer.(*ecdsa.PrivateKey)
 		r, s, err := ecdsa.Sign(rand.Reader, key, digest)
 		if err != nil {
@@ -118,7 +118,7 @@ func (k *signingKey) sign(input []byte) ([]byte, error) {
 	}
 }
 
-// verify checks a signature that sign has made.
+// verify checks a signature made by sign.
 func (k *signingKey) verify(input, signature []byte) bool {
 	hash := k.hash()
 	h := hash.New()
@@ -142,7 +142,7 @@ func (k *signingKey) verify(input, signature []byte) bool {
 	return false
 }
 
-// hash is the one of the algorithm's name; Ed25519 has SHA-512 inside (RFC 8032 §5.1).
+// hash returns the hash of the algorithm. Ed25519 uses SHA-512 (RFC 8032 §5.1).
 func (k *signingKey) hash() crypto.Hash {
 	if k.alg == "EdDSA" {
 		return crypto.SHA512
@@ -151,10 +151,10 @@ func (k *signingKey) hash() crypto.Hash {
 		"512": crypto.SHA512}[k.alg[2:]]
 }
 
-// segment is base64url without padding, RFC 7515 §2.
+// segment returns base64url without padding (RFC 7515 §2).
 func segment(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// CurrentKey is the key that signs, and its kid.
+// CurrentKey returns the key that signs, and its kid.
 func (i *Issuer) CurrentKey() (kid string, key crypto.Signer) {
 	current := i.signingKey()
 	return current.id, current.signer
@@ -166,7 +166,7 @@ func (i *Issuer) signingKey() *signingKey {
 	return i.current
 }
 
-// publishedKey returns the published key of a kid; nil if there is none.
+// publishedKey returns the published key with a kid, or nil.
 func (i *Issuer) publishedKey(kid string) *signingKey {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
@@ -178,9 +178,9 @@ func (i *Issuer) publishedKey(kid string) *signingKey {
 	return nil
 }
 
-// Rotate makes a new key current and publishes it; the older ones stay
-// published until [Issuer.RemoveKey]. An empty alg means that of the key before.
-// Rotate panics on an algorithm that it does not know.
+// Rotate generates a new current key and publishes it; older keys stay published until
+// [Issuer.RemoveKey]. If alg is empty, the new key has the algorithm of the old one. Rotate panics
+// on an unknown algorithm.
 func (i *Issuer) Rotate(alg string) (kid string) {
 	if alg == "" {
 		alg = i.signingKey().alg
@@ -196,16 +196,16 @@ func (i *Issuer) Rotate(alg string) (kid string) {
 	return key.id
 }
 
-// RemoveKey takes a key out of the published set. If it is the current one it
-// still signs: such tokens name a key that nobody can find.
+// RemoveKey removes a key from the published set. The current key still signs after that, and its
+// tokens cannot be verified.
 func (i *Issuer) RemoveKey(kid string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.published = slices.DeleteFunc(i.published, func(k *signingKey) bool { return k.id == kid })
 }
 
-// Publish adds an entry to the key set exactly as it is given: of an unknown
-// type, with a kid that is taken, or not even JSON.
+// Publish adds an entry to the key set exactly as given: with an unknown type, a duplicate kid, or
+// invalid JSON.
 func (i *Issuer) Publish(jwk json.RawMessage) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

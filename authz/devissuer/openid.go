@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// The scopes of OpenID Connect Core 1.0 §3.1.2.1, §5.4 and §11 that this issuer answers itself.
+// The scopes of OpenID Connect Core 1.0 §3.1.2.1, §5.4 and §11 that this issuer supports.
 const (
 	openID        = "openid"
 	profile       = "profile"
@@ -15,12 +15,11 @@ const (
 	offlineAccess = "offline_access"
 )
 
-// openIDScopes may be asked for by every client that signs people in.
+// openIDScopes returns the scopes that every client that signs people in may request.
 func openIDScopes() []string { return []string{openID, profile, email, offlineAccess} }
 
-// idToken tells the client who signed in (OpenID Connect Core 1.0 §2). It is for the client alone:
-// its audience is the client, which is never that of an API. What profile and email ask for stands
-// in it, as there is no UserInfo endpoint.
+// idToken makes the ID token (OpenID Connect Core 1.0 §2). Its audience is the client, which is
+// never that of an API. It has the claims of profile and email as well.
 func (i *Issuer) idToken(g grant, scopes []string, nonce, accessToken string) string {
 	key, now := i.signingKey(), i.cfg.Now().Unix()
 	hash := key.hash().New()
@@ -37,24 +36,24 @@ func (i *Issuer) idToken(g grant, scopes []string, nonce, accessToken string) st
 	if nonce != "" {
 		claims["nonce"] = nonce
 	}
-	maps.Copy(claims, about(g.person, scopes))
+	maps.Copy(claims, userClaims(g.person, scopes))
 	return key.token(map[string]any{"typ": "JWT"}, claims)
 }
 
-// about is what scopes let a client know of a person (OpenID Connect Core 1.0 §5.4).
-func about(person string, scopes []string) map[string]any {
+// userClaims returns the claims about a person that scopes grant (OpenID Connect Core 1.0 §5.4).
+func userClaims(person string, scopes []string) map[string]any {
 	claims := map[string]any{"sub": person}
 	if slices.Contains(scopes, profile) {
 		claims["name"] = person
 	}
 	if slices.Contains(scopes, email) {
-		claims["email"] = person + "@people.example" // of a domain that nobody has (RFC 2606 §2)
+		claims["email"] = person + "@people.example" // a reserved domain (RFC 2606 §2)
 	}
 	return claims
 }
 
-// serveUserInfo says of the person what an access token lets its bearer know (OpenID Connect Core
-// 1.0 §5.3). A token that is bound to a key is refused: it is not for bearers.
+// serveUserInfo answers with the claims that an access token grants (OpenID Connect Core 1.0 §5.3).
+// It accepts bearer tokens only, not tokens that are bound to a key.
 func (i *Issuer) serveUserInfo(w http.ResponseWriter, r *http.Request) {
 	refuse := func(status int, challenge, code string) {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="development issuer"`+challenge)
@@ -80,5 +79,5 @@ func (i *Issuer) serveUserInfo(w http.ResponseWriter, r *http.Request) {
 		)
 		return
 	}
-	writeJSON(w, http.StatusOK, about(person, scopes))
+	writeJSON(w, http.StatusOK, userClaims(person, scopes))
 }

@@ -20,14 +20,14 @@ const (
 	KeySet    Endpoint = "jwks"
 )
 
-// Fault is how discovery and the key set misbehave; the zero value is healthy.
-// Fields combine, and what none of them changes is as ever: Fault{Status: 500}
-// still carries a good body, so that a client which overlooks the status is found out.
+// Fault describes how discovery and the key set misbehave; the zero value is healthy. Fields
+// combine: Fault{Status: 500} still has the genuine body, which exposes a client that ignores the
+// status.
 type Fault struct {
-	Endpoint     Endpoint      // the one that misbehaves; "" both
+	Endpoint     Endpoint      // empty means both
 	Delay        time.Duration // before anything else
-	Down         bool          // the connection is closed without an answer
-	Redirect     string        // where to, with 302 unless Status says otherwise
+	Down         bool          // the connection is closed without a response
+	Redirect     string        // Location of the response; Status defaults to 302
 	Status       int
 	ContentType  string
 	CacheControl string
@@ -37,8 +37,8 @@ type Fault struct {
 	JWKSURI         string // in place of jwks_uri, in discovery
 }
 
-// Fail has discovery and the key set misbehave from now on, until Fail(Fault{}).
-// The other endpoints stay healthy. Fail panics on an unknown Endpoint.
+// Fail applies a fault to discovery and the key set until Fail(Fault{}). The other endpoints stay
+// healthy. Fail panics on an unknown Endpoint.
 func (i *Issuer) Fail(f Fault) {
 	if f.Endpoint != "" && f.Endpoint != Discovery && f.Endpoint != KeySet {
 		panic(fmt.Errorf("devissuer: Fault.Endpoint is %q: it must be %q, %q or empty for both",
@@ -50,7 +50,7 @@ func (i *Issuer) Fail(f Fault) {
 	i.fault = f
 }
 
-// Requests counts how often each document was asked for, failures included.
+// Requests returns how often each document was requested, failures included.
 func (i *Issuer) Requests() (discovery, keySet int) {
 	return int(i.discoveries.Load()), int(i.keySets.Load())
 }
@@ -66,7 +66,7 @@ func (i *Issuer) servePublished(w http.ResponseWriter, r *http.Request, endpoint
 		select {
 		case <-time.After(fault.Delay):
 		case <-r.Context().Done():
-			panic(http.ErrAbortHandler) // a return would be an empty 200
+			panic(http.ErrAbortHandler) // returning would send an empty 200
 		}
 	}
 	if fault.Down {
@@ -99,9 +99,8 @@ func (i *Issuer) faultOf(endpoint Endpoint) Fault {
 	return Fault{}
 }
 
-// discoveryDocument is the provider metadata of OpenID Connect Discovery 1.0 §3
-// and RFC 8414 §2. Where nobody can sign in, the members about that which the
-// former requires say as little as they can.
+// discoveryDocument returns the provider metadata of OpenID Connect Discovery 1.0 §3 and RFC 8414
+// §2. If People is empty, members about signing in that the former requires are minimal.
 func (i *Issuer) discoveryDocument(fault Fault) []byte {
 	members := map[string]any{
 		"issuer":                cmp.Or(fault.DiscoveryIssuer, i.cfg.URL),
@@ -131,7 +130,7 @@ func (i *Issuer) discoveryDocument(fault Fault) []byte {
 	if i.cfg.Registration != "" {
 		members["registration_endpoint"] = i.endpoints + registerPath
 	}
-	if i.signsIn() {
+	if i.hasPeople() {
 		maps.Copy(members, map[string]any{
 			"authorization_endpoint":                         i.endpoints + authorizePath,
 			"userinfo_endpoint":                              i.endpoints + userInfoPath,
@@ -149,7 +148,7 @@ func (i *Issuer) discoveryDocument(fault Fault) []byte {
 				})),
 			"claims_supported": []string{"iss", "sub", "aud", "exp",
 				"iat", "auth_time", "nonce", "at_hash", "name", "email"},
-			"request_uri_parameter_supported": false, // else it would be
+			"request_uri_parameter_supported": false, // the default is true
 		})
 	}
 	return encode(members)
@@ -166,8 +165,8 @@ func (i *Issuer) publishedAlgorithms() []string {
 	return slices.Compact(algs)
 }
 
-// keySetDocument is the JWK set, RFC 7517 §5. It is put together as bytes
-// because an entry of [Issuer.Publish] need not be JSON.
+// keySetDocument returns the JWK set (RFC 7517 §5). It joins bytes because an entry of
+// [Issuer.Publish] need not be JSON.
 func (i *Issuer) keySetDocument() []byte {
 	i.mu.RLock()
 	defer i.mu.RUnlock()

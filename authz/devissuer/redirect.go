@@ -10,9 +10,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// redirectsTo says whether a redirect URI is one of the client's: character for character, but that
-// the port of one on this machine is free, as an app takes whichever it gets (RFC 8252 §7.3, RFC
-// 9700 §2.1).
+// redirectsTo reports whether a redirect URI is registered for the client. URIs are compared
+// exactly, except that the port of a loopback URI may be any (RFC 8252 §7.3, RFC 9700 §2.1).
 func (c Client) redirectsTo(uri string) bool {
 	return slices.ContainsFunc(c.RedirectURIs, func(registered string) bool {
 		return uri == registered || withoutPort(uri) != "" &&
@@ -20,9 +19,8 @@ func (c Client) redirectsTo(uri string) bool {
 	})
 }
 
-// withoutPort takes the port, if there is one, out of an http URI of this machine, and returns ""
-// for any other. It takes the text apart and does not parse it: whatever a parser would make of the
-// rest, it must be what was registered.
+// withoutPort removes the port from an http URI of a loopback host, and returns "" for any other
+// URI. It does not parse the URI, so that the rest is compared exactly.
 func withoutPort(uri string) string {
 	for _, origin := range []string{"http://localhost", "http://127.0.0.1", "http://[::1]"} {
 		rest, found := strings.CutPrefix(uri, origin)
@@ -40,30 +38,31 @@ func withoutPort(uri string) string {
 	return ""
 }
 
-// redirectFault says what is wrong with a redirect URI of the configuration.
+// redirectFault returns what is wrong with a configured redirect URI.
 func redirectFault(uri string) error {
 	u, err := url.Parse(uri)
 	switch {
 	case err != nil || !isVisible(uri) || strings.Contains(uri, " "):
 		return fmt.Errorf("%q is not a URI", uri)
 	case u.User != nil:
-		return fmt.Errorf("%q has a user, which no app needs", u.Redacted())
+		return fmt.Errorf("%q has a user: remove it", u.Redacted())
 	case strings.Contains(uri, "#"):
-		return fmt.Errorf("%q has a fragment: it may have none (RFC 6749 §3.1.2)", uri)
+		return fmt.Errorf("%q has a fragment: remove it (RFC 6749 §3.1.2)", uri)
 	case u.Scheme == "https" && u.Host != "", u.Scheme == "http" && token.IsLoopback(u.Hostname()),
 		strings.Contains(u.Scheme, "."):
 		return nil
 	}
-	return fmt.Errorf("%q must be https, http on a loopback host, or of an app's own scheme such "+
+	return fmt.Errorf("%q must be https, http on a loopback host, or have a private-use scheme "+
+		"such "+
 		"as com.example.app:/ (RFC 8252 §7)", uri)
 }
 
-// A redirection is where the answer to an authorization request goes, once that is known to be the
-// client's.
+// redirection is the target of the response to an authorization request, after it was checked to be
+// the client's.
 type redirection struct{ uri, state, issuer string }
 
-// answer sends the browser back with the parameters of an answer, state, and who answers (RFC
-// 9207). 303, so that the form which was posted here is posted to nobody else (RFC 9700 §4.12).
+// answer redirects the browser with the parameters of a response, state and iss (RFC 9207). The
+// status is 303, so that the browser does not post the form again (RFC 9700 §4.12).
 func (to redirection) answer(w http.ResponseWriter, params url.Values) {
 	params.Set("iss", to.issuer)
 	if to.state != "" {
@@ -77,15 +76,15 @@ func (to redirection) answer(w http.ResponseWriter, params url.Values) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// refuse is the error answer of RFC 6749 §4.1.2.1.
+// refuse sends the error response of RFC 6749 §4.1.2.1.
 func (to redirection) refuse(w http.ResponseWriter, refused *refusal) {
 	to.answer(w, url.Values{"error": {refused.Code}, "error_description": {refused.Description}})
 }
 
-// follows lists, for form-action, where the browser may go once the form of the sign-in page is
-// posted: browsers hold redirects to it as well, also those that follow at the client's. A client
-// on this machine may send on to another port.
-func (to redirection) follows() string {
+// formAction returns the sources for form-action besides 'self': browsers apply it to the redirects
+// that follow the form as well, including the client's own. A client on a loopback host may
+// redirect to another port.
+func (to redirection) formAction() string {
 	u, err := url.Parse(to.uri)
 	switch {
 	case err != nil:
@@ -97,6 +96,6 @@ func (to redirection) follows() string {
 			"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-:") == "":
 		return "https://" + u.Host
 	}
-	// an app's own; or an address such as [::1], for which a policy has no words
+	// a private-use scheme, or an address such as [::1], which a policy cannot name
 	return u.Scheme + ":"
 }

@@ -13,12 +13,12 @@ import (
 	"unicode"
 )
 
-// Bounds of what clients register.
+// Limits of registration.
 const (
 	maxRegistered       = 100
 	maxRegistration     = 16 << 10 // bytes of a request
 	maxRegisteredURIs   = 10
-	maxRegisteredLetter = 80 // of a name
+	maxRegisteredLetter = 80 // bytes of a name
 )
 
 // The error codes of RFC 7591 §3.2.2.
@@ -27,8 +27,8 @@ const (
 	invalidClientMetadata = "invalid_client_metadata"
 )
 
-// registration is the client metadata of RFC 7591 §2 that means something here. Any other is
-// ignored, as §2 has it.
+// registration is the supported client metadata of RFC 7591 §2. Other members are ignored, as §2
+// says.
 type registration struct {
 	RedirectURIs  []string `json:"redirect_uris"`
 	AuthMethod    string   `json:"token_endpoint_auth_method"`
@@ -38,7 +38,7 @@ type registration struct {
 	Scope         string   `json:"scope,omitempty"`
 }
 
-// registered are the clients that registered themselves.
+// registered holds the registered clients.
 type registered struct {
 	mu   sync.Mutex // guards what follows
 	byID map[string]Client
@@ -51,7 +51,7 @@ func (s *registered) get(id string) (Client, bool) {
 	return client, ok
 }
 
-// add keeps a client under an ID of its own, which it returns, if there is room.
+// add stores a client and returns its new ID, or false if there is no room.
 func (s *registered) add(client Client) (id string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,60 +63,61 @@ func (s *registered) add(client Client) (id string, ok bool) {
 	return client.ID, true
 }
 
-// serveRegistration lets a client register itself (RFC 7591 §3).
+// serveRegistration registers a client (RFC 7591 §3).
 func (i *Issuer) serveRegistration(w http.ResponseWriter, r *http.Request) {
-	asked, refused := readRegistration(w, r)
+	metadata, refused := readRegistration(w, r)
 	if refused != nil {
 		refused.write(w)
 		return
 	}
 	template, _ := i.client(i.cfg.Registration)
-	client := Client{RedirectURIs: asked.RedirectURIs, Scopes: template.Scopes, name: asked.Name}
-	if asked.Scope != "" {
+	client := Client{RedirectURIs: metadata.RedirectURIs, Scopes: template.Scopes,
+		name: metadata.Name}
+	if metadata.Scope != "" {
 		client.Scopes = slices.DeleteFunc(slices.Clone(template.Scopes), func(scope string) bool {
-			return !slices.Contains(strings.Split(asked.Scope, " "), scope)
+			return !slices.Contains(strings.Split(metadata.Scope, " "), scope)
 		})
 	}
 	id, ok := i.registered.add(client)
 	if !ok {
 		(&refusal{http.StatusServiceUnavailable, "temporarily_unavailable",
-			"as many clients as may be have registered themselves: start the issuer anew"}).write(w)
+			"too many clients are registered: restart the issuer"}).write(w)
 		return
 	}
-	// What is not as it was asked for stands in the answer as it is (RFC 7591 §3.2.1).
+	// The response tells what was changed (RFC 7591 §3.2.1).
 	writeJSON(w, http.StatusCreated, struct {
 		ID       string `json:"client_id"`
 		IssuedAt int64  `json:"client_id_issued_at"`
 		registration
 	}{id, i.cfg.Now().Unix(), registration{
 		RedirectURIs: client.RedirectURIs, AuthMethod: "none", ResponseTypes: []string{"code"},
-		GrantTypes: []string{"authorization_code", aRefreshToken}, Name: asked.Name,
+		GrantTypes: []string{"authorization_code", aRefreshToken}, Name: metadata.Name,
 		Scope: strings.Join(slices.Concat(client.Scopes, openIDScopes()), " "),
 	}})
 }
 
-// readRegistration reads a request and refuses what the issuer has no client for. The media type
-// keeps out forms of pages elsewhere, which browsers send unasked (Fetch §3.2.2).
+// readRegistration reads and checks a request. The media type keeps out forms of other origins,
+// which browsers send without a preflight (Fetch §3.2.2).
 func readRegistration(
 	w http.ResponseWriter,
 	r *http.Request,
-) (asked registration, refused *refusal) {
+) (metadata registration, refused *refusal) {
 	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if media != "application/json" {
-		return asked, refuse(invalidRequest, "Content-Type must be application/json")
+		return metadata, refuse(invalidRequest, "Content-Type must be application/json")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRegistration))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return asked, &refusal{
+		return metadata, &refusal{
 			http.StatusRequestEntityTooLarge,
 			invalidRequest,
 			"the body is larger than 16 KiB",
 		}
 	}
-	if err != nil || json.Unmarshal(body, &asked) != nil {
-		return asked, refuse(
+	if err != nil || json.Unmarshal(body, &metadata) != nil {
+		return metadata, refuse(
 			invalidRequest,
-			"the body is not the JSON object of a client's metadata (RFC 7591 §2)",
+			"the body is not a JSON object of client metadata (RFC 7591 §2)",
 		)
 	}
 	name := strings.Map(func(c rune) rune {
@@ -124,8 +125,8 @@ func readRegistration(
 			return -1
 		}
 		return c
-	}, asked.Name)
-	asked.Name = string([]rune(name)[:min(len([]rune(name)), maxRegisteredLetter)])
+	}, metadata.Name)
+	metadata.Name = string([]rune(name)[:min(len([]rune(name)), maxRegisteredLetter)])
 	only := func(given []string, known ...string) bool {
 		return !slices.ContainsFunc(
 			given,
@@ -133,22 +134,22 @@ func readRegistration(
 		)
 	}
 	switch {
-	case len(asked.RedirectURIs) == 0 || len(asked.RedirectURIs) > maxRegisteredURIs:
-		return asked, refuse(invalidRedirectURI, "redirect_uris must be one to ten URIs")
-	case slices.ContainsFunc(asked.RedirectURIs, func(uri string) bool {
+	case len(metadata.RedirectURIs) == 0 || len(metadata.RedirectURIs) > maxRegisteredURIs:
+		return metadata, refuse(invalidRedirectURI, "redirect_uris must be one to ten URIs")
+	case slices.ContainsFunc(metadata.RedirectURIs, func(uri string) bool {
 		return withoutPort(uri) == "" || redirectFault(uri) != nil
 	}):
-		return asked, refuse(
+		return metadata, refuse(
 			invalidRedirectURI,
-			"redirect_uris must be of http on localhost, 127.0.0.1 or [::1]",
+			"redirect_uris must be http on localhost, 127.0.0.1 or [::1]",
 		)
-	case !only(asked.GrantTypes, "authorization_code", aRefreshToken):
-		return asked, refuse(
+	case !only(metadata.GrantTypes, "authorization_code", aRefreshToken):
+		return metadata, refuse(
 			invalidClientMetadata,
-			"grant_types must be of authorization_code and refresh_token",
+			"grant_types must be authorization_code or refresh_token",
 		)
-	case !only(asked.ResponseTypes, "code"):
-		return asked, refuse(invalidClientMetadata, "response_types must be code")
+	case !only(metadata.ResponseTypes, "code"):
+		return metadata, refuse(invalidClientMetadata, "response_types must be code")
 	}
-	return asked, nil
+	return metadata, nil
 }

@@ -61,9 +61,9 @@ func TestRegistration(t *testing.T) {
 
 	asked := asking("client_id", id)
 	page := browse(t, issuer, authorizeURL(asked)) // a person must consent
-	if !strings.Contains(page.body, "which registered itself as “A &lt;b&gt;tool&lt;/b&gt;”") {
+	if !strings.Contains(page.body, "registered as “A &lt;b&gt;tool&lt;/b&gt;”") {
 		t.Errorf(
-			"the sign-in page is %s: want the name that the client gave itself, as text",
+			"the sign-in page is %s: want the registered name, as text",
 			page.body,
 		)
 	}
@@ -78,7 +78,7 @@ func TestRegistration(t *testing.T) {
 		issuer,
 		good("client_id", id, "client_secret", "x"),
 		"invalid_client",
-		"client_id is unknown, or",
+		"client_id is unknown or",
 	)
 	refused(
 		t,

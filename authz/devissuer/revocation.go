@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// serveRevocation takes back a token of the client that asks (RFC 7009 §2). With a refresh token
-// the whole sign-in ends (§2.1). A token that is not active any more is as good as revoked (§2.2).
+// serveRevocation revokes a token of the client (RFC 7009 §2). A refresh token revokes the whole
+// grant (§2.1). Revoking an inactive token succeeds (§2.2).
 func (i *Issuer) serveRevocation(w http.ResponseWriter, r *http.Request) {
 	params, refused := readParameters(w, r)
 	var client Client

@@ -19,18 +19,17 @@ type Server struct {
 	stop func()     // nil while stopped
 }
 
-// Start makes an issuer and serves it where its URL says. Port 0 means a free
-// port, which then stands in the issuer's URL; an empty cfg.URL means
-// http://127.0.0.1:0/.
+// Start makes an issuer and serves it at its URL. Port 0 means a free port, which is then part of
+// the issuer's URL; an empty cfg.URL means http://127.0.0.1:0/.
 func Start(cfg Config) (*Server, error) {
 	cfg.URL = cmp.Or(cfg.URL, "http://127.0.0.1:0/")
-	u, err := parseURL(cfg.URL) // before listening: never on any other interface
+	u, err := parseURL(cfg.URL) // before listening, so that it is a loopback address
 	if err != nil {
-		_, err = New(cfg) // for the other faults as well
+		_, err = New(cfg) // includes the other faults
 		return nil, err
 	}
 	if u.Scheme != "http" {
-		return nil, fmt.Errorf("devissuer: URL is %q: Start serves http alone", cfg.URL)
+		return nil, fmt.Errorf("devissuer: URL is %q: Start serves http only", cfg.URL)
 	}
 	listener, err := net.Listen("tcp", u.Host)
 	if err != nil {
@@ -50,7 +49,7 @@ func Start(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Stop closes the port and every connection, as an issuer that is gone.
+// Stop closes the port and every connection, to simulate an outage.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,8 +59,7 @@ func (s *Server) Stop() {
 	}
 }
 
-// Restart listens again on the same port, with the same keys. On a server that
-// was not stopped it does nothing.
+// Restart listens again on the same port, with the same keys. It does nothing on a running server.
 func (s *Server) Restart() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,17 +74,17 @@ func (s *Server) Restart() error {
 	return nil
 }
 
-// Close is Stop, by the name that one defers.
+// Close is Stop.
 func (s *Server) Close() { s.Stop() }
 
-// serve sets s.stop, which returns once nothing accepts connections any more.
-// Closing a connection ends its request's context, so also what a Fault delays.
+// serve sets s.stop, which returns once no connections are accepted. Closing a connection cancels
+// its requests, and so ends the delay of a Fault.
 func (s *Server) serve(listener net.Listener) {
 	server := &http.Server{Handler: s.Issuer, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		server.Serve(listener) // always an error, and after Close only that it is closed
+		server.Serve(listener) // always returns an error
 	}()
 	s.stop = func() {
 		server.Close()

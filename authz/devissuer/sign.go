@@ -8,8 +8,8 @@ import (
 )
 
 // Mint makes a genuine token (RFC 9068 §2). It has iss, sub, aud (the first
-// audience), iat, exp, jti and client_id, of the first client if there is one;
-// claims override these and add to them, and a nil value takes one away.
+// audience), iat, exp, jti and client_id (the first client, if there is one).
+// claims override these and add to them; a nil value removes one.
 //
 // Mint, Sign and SignBytes panic on what cannot be encoded as JSON.
 func (i *Issuer) Mint(claims map[string]any) string {
@@ -29,10 +29,9 @@ func (i *Issuer) Mint(claims map[string]any) string {
 	}, claims))
 }
 
-// Sign makes a token of exactly these claims. The header is alg and kid of the
-// current key and typ at+jwt (RFC 9068 §2.1); header overrides, adds and takes
-// away as in Mint. The signature is that of the key's own algorithm, whatever
-// the header says: so a forged header can be tried under a good signature.
+// Sign makes a token with exactly these claims. The header has alg and kid of the current key and
+// typ at+jwt (RFC 9068 §2.1), which header overrides and adds to as in Mint. The signature always
+// uses the key's own algorithm, so that a forged header can be tested with a valid signature.
 func (i *Issuer) Sign(header, claims map[string]any) string {
 	return i.signingKey().token(header, claims)
 }
@@ -44,18 +43,17 @@ func (k *signingKey) token(header, claims map[string]any) string {
 	)
 }
 
-// SignBytes makes a token of exactly these bytes, JSON or not, signed with the
-// current key.
+// SignBytes makes a token of exactly these bytes, JSON or not, signed with the current key.
 func (i *Issuer) SignBytes(header, payload []byte) string {
 	return i.signingKey().compact(header, payload)
 }
 
-// compact is the compact serialization, RFC 7515 §7.1.
+// compact returns the compact serialization (RFC 7515 §7.1).
 func (k *signingKey) compact(header, payload []byte) string {
 	input := segment(header) + "." + segment(payload)
 	signature, err := k.sign([]byte(input))
 	if err != nil {
-		// The key was made here, for this algorithm; only a defect gets here.
+		// Impossible: the key was generated for this algorithm.
 		panic(fmt.Errorf("devissuer: signing with %s: %w", k.alg, err))
 	}
 	return input + "." + segment(signature)
@@ -73,7 +71,7 @@ func encode(members map[string]any) []byte {
 	}
 	b, err := json.Marshal(members)
 	if err != nil {
-		panic(fmt.Errorf("devissuer: a header or claims that are not JSON: %w", err))
+		panic(fmt.Errorf("devissuer: cannot encode header or claims: %w", err))
 	}
 	return b
 }

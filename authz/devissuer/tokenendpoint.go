@@ -17,7 +17,7 @@ import (
 
 const maxTokenRequest = 64 << 10
 
-// tokenResponse is the answer of RFC 6749 §5.1.
+// tokenResponse is the response of RFC 6749 §5.1.
 type tokenResponse struct {
 	AccessToken string `json:"access_token"`
 	TokenType   string `json:"token_type"`
@@ -28,9 +28,9 @@ type tokenResponse struct {
 	IDToken      string `json:"id_token,omitempty"` // OpenID Connect Core 1.0 §3.1.3.3
 }
 
-// refusal is the error answer of RFC 6749 §5.2. A description holds words of
-// ours and of the configuration, never anything that was received, other than
-// what a DPoP proof says of its request: a secret may stand in any field by mistake.
+// refusal is the error response of RFC 6749 §5.2. Its description never contains received text,
+// other than what a DPoP proof says about its request, because a secret may be in any field by
+// mistake.
 type refusal struct {
 	status      int
 	Code        string `json:"error"`
@@ -48,9 +48,9 @@ const (
 	invalidTarget        = "invalid_target"
 )
 
-// refuse is for every refusal that §5.2 gives status 400, which is all but two.
+// refuse returns a refusal with status 400, which §5.2 gives to all errors but two.
 func refuse(code, description string) *refusal {
-	return &refusal{http.StatusBadRequest, code, describable(description)}
+	return &refusal{http.StatusBadRequest, code, printable(description)}
 }
 
 func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
@@ -62,7 +62,7 @@ func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, answer)
 }
 
-// writeJSON answers with what concerns one client alone (RFC 6749 §5.1).
+// writeJSON writes a response that must not be cached (RFC 6749 §5.1).
 func writeJSON(w http.ResponseWriter, status int, answer any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
@@ -78,7 +78,8 @@ func (refused *refusal) write(w http.ResponseWriter) {
 	writeJSON(w, refused.status, refused)
 }
 
-// issue answers each grant. Who is not a client learns nothing of audiences and scopes.
+// issue handles all grants. It authenticates the client first, so that others learn nothing about
+// audiences and scopes.
 func (i *Issuer) issue(w http.ResponseWriter, r *http.Request) (*tokenResponse, *refusal) {
 	params, refusal := readParameters(w, r)
 	if refusal != nil {
@@ -103,12 +104,12 @@ func (i *Issuer) issue(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 
 const grantTypes = "client_credentials, authorization_code or refresh_token"
 
-// clientCredentials is RFC 6749 §4.4.
+// clientCredentials implements RFC 6749 §4.4.
 func (i *Issuer) clientCredentials(r *http.Request, client Client,
 	params map[string]string) (*tokenResponse, *refusal) {
 	if client.Secret == "" {
-		return nil, refuse(unauthorizedClient, "a client without a secret cannot have a token "+
-			"for itself (RFC 6749 §4.4): a person must sign in")
+		return nil, refuse(unauthorizedClient, "a client without a secret cannot use this grant "+
+			"(RFC 6749 §4.4): a person must sign in")
 	}
 	audience, refusal := i.target(params, "")
 	if refusal != nil {
@@ -129,11 +130,11 @@ func (i *Issuer) clientCredentials(r *http.Request, client Client,
 	}, strings.Join(scopes, " "), jkt), nil
 }
 
-// clientSubject is how the sub of a client ends, and that of no person (RFC 9068 §5).
+// clientSubject ends the sub of every client and of no person (RFC 9068 §5).
 const clientSubject = "@clients"
 
-// accessToken makes the answer, and the token of these claims in it, bound to a key if there is
-// one. The names of claims are constants, here and in Mint; only values are input.
+// accessToken makes a token and the response with it, bound to a key unless jkt is empty. The names
+// of claims are constants, here and in Mint; only values are input.
 func (i *Issuer) accessToken(claims map[string]any, scope, jkt string) *tokenResponse {
 	if scope != "" {
 		claims["scope"] = scope
@@ -147,8 +148,8 @@ func (i *Issuer) accessToken(claims map[string]any, scope, jkt string) *tokenRes
 		ExpiresIn: i.lifetime(), Scope: scope}
 }
 
-// target is the API that the token is for: audience, as the quickstart says, or resource (RFC 8707
-// §2); unless the client names one, that which is implied, if any is.
+// target returns the API that the token is for: the parameter audience, or resource (RFC 8707 §2),
+// or else implied.
 func (i *Issuer) target(params map[string]string, implied string) (string, *refusal) {
 	audience, resource := params["audience"], params["resource"]
 	known := "this issuer knows " + strings.Join(i.cfg.Audiences, ", ")
@@ -179,13 +180,13 @@ func readParameters(w http.ResponseWriter, r *http.Request) (map[string]string, 
 			"the body is larger than 64 KiB"}
 	}
 	if err != nil {
-		return nil, refuse(invalidRequest, "the body could not be read to its end")
+		return nil, refuse(invalidRequest, "could not read the whole body")
 	}
 	return parseParameters(r.Header.Get("Content-Type"), body)
 }
 
-// parseParameters reads a form or a JSON object of strings. No parameter may
-// come twice, and one without a value counts as omitted (RFC 6749 §3.2).
+// parseParameters reads a form or a JSON object of strings. A repeated parameter is an error, and
+// one without a value counts as omitted (RFC 6749 §3.2).
 func parseParameters(contentType string, body []byte) (map[string]string, *refusal) {
 	mediaType, _, _ := mime.ParseMediaType(contentType)
 	switch mediaType {
@@ -207,12 +208,12 @@ func parseForm(body []byte) (map[string]string, *refusal) {
 	}
 	params, repeated := single(form)
 	if repeated {
-		return nil, refuse(invalidRequest, "a parameter is repeated: each may come once")
+		return nil, refuse(invalidRequest, "a parameter is repeated: send each once")
 	}
 	return params, nil
 }
 
-// single are the parameters that come once.
+// single returns the parameters that occur once, and whether others are repeated.
 func single(form url.Values) (params map[string]string, repeated bool) {
 	params = make(map[string]string)
 	for name, values := range form {
@@ -225,8 +226,7 @@ func single(form url.Values) (params map[string]string, repeated bool) {
 	return params, repeated
 }
 
-// parseJSON goes member by member, because json.Unmarshal would let the last
-// of several equal names win.
+// parseJSON decodes member by member, because json.Unmarshal accepts duplicate names.
 func parseJSON(body []byte) (map[string]string, *refusal) {
 	if !json.Valid(body) {
 		return nil, refuse(invalidRequest, "the body is not well-formed JSON")
@@ -245,21 +245,20 @@ func parseJSON(body []byte) (map[string]string, *refusal) {
 			return nil, refuse(invalidRequest, "every member of the JSON body must be a string")
 		}
 		if _, repeated := params[name]; repeated {
-			return nil, refuse(invalidRequest, "a parameter is repeated: each may come once")
+			return nil, refuse(invalidRequest, "a parameter is repeated: send each once")
 		}
 		params[name] = value
 	}
 	return params, nil
 }
 
-// authenticate finds the client by HTTP Basic or by its credentials in the
-// body, never by both (RFC 6749 §2.3, §2.3.1). A public client has no secret,
-// and only says who it is (§3.2.1).
+// authenticate finds the client by HTTP Basic or by its credentials in the body, never by both (RFC
+// 6749 §2.3, §2.3.1). A public client has no secret and sends only its ID (§3.2.1).
 func (i *Issuer) authenticate(r *http.Request, params map[string]string) (Client, *refusal) {
 	id, secret := params["client_id"], params["client_secret"]
 	headers := r.Header.Values("Authorization")
-	// A client that used the header gets 401 and a challenge; any other 400, because a browser that
-	// sees the challenge opens a dialog of its own (RFC 6749 §5.2).
+	// A client that used the header gets 401 and a challenge; any other gets 400, because a browser
+	// opens a dialog for the challenge (RFC 6749 §5.2).
 	unauthenticated := func(description string) (Client, *refusal) {
 		refused := refuse(invalidClient, description)
 		if len(headers) > 0 {
@@ -287,7 +286,7 @@ func (i *Issuer) authenticate(r *http.Request, params map[string]string) (Client
 		if id != "" && id != basicID {
 			return Client{}, refuse(
 				invalidRequest,
-				"client_id in the body is not that of the Authorization header",
+				"client_id in the body differs from the Authorization header",
 			)
 		}
 		id, secret = basicID, basicSecret
@@ -296,17 +295,16 @@ func (i *Issuer) authenticate(r *http.Request, params map[string]string) (Client
 	client, known := i.client(id)
 	if id == "" || secret == "" && (!known || client.Secret != "") {
 		return unauthenticated(
-			"client_id and client_secret are needed, in the body or as HTTP Basic",
+			"client_id or client_secret is missing: send both in the body or as HTTP Basic",
 		)
 	}
 	if !known || !equalSecrets(client.Secret, secret) {
-		return unauthenticated("client_id is unknown, or client_secret is not its secret")
+		return unauthenticated("client_id is unknown or client_secret is incorrect")
 	}
 	return client, nil
 }
 
-// basicCredentials undoes the form encoding that RFC 6749 §2.3.1 puts inside
-// that of RFC 7617.
+// basicCredentials decodes HTTP Basic (RFC 7617) and the form encoding inside it (RFC 6749 §2.3.1).
 func basicCredentials(r *http.Request) (id, secret string, ok bool) {
 	id, secret, ok = r.BasicAuth()
 	if !ok {
@@ -317,17 +315,16 @@ func basicCredentials(r *http.Request) (id, secret string, ok bool) {
 	return id, secret, errID == nil && errSecret == nil
 }
 
-// equalSecrets takes the same time for every guess: hashing first hides the
-// length, which ConstantTimeCompare alone would not.
+// equalSecrets takes the same time for every guess. Hashing hides the length, which
+// ConstantTimeCompare alone does not.
 func equalSecrets(a, b string) bool {
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// scopesFor gives what was asked for or nothing: RFC 6749 §3.3 would allow
-// less than was asked for, but then the mistake shows only at the API. Some
-// grants have scopes beside those of the client.
-func (i *Issuer) scopesFor(client Client, requested string, beside []string) ([]string, *refusal) {
+// scopesFor returns the requested scopes or refuses. RFC 6749 §3.3 would allow granting fewer, but
+// then the mistake shows only at the API. extra are scopes besides those of the client.
+func (i *Issuer) scopesFor(client Client, requested string, extra []string) ([]string, *refusal) {
 	if requested == "" {
 		return client.Scopes, nil
 	}
@@ -337,15 +334,15 @@ func (i *Issuer) scopesFor(client Client, requested string, beside []string) ([]
 		case !isScopeToken(scope):
 			return nil,
 				refuse(invalidScope,
-					"scope is malformed: it is a list of scopes with one space between them")
-		case slices.Contains(beside, scope):
+					"scope is malformed: it must be a list of scopes separated by single spaces")
+		case slices.Contains(extra, scope):
 		case !slices.Contains(i.cfg.Scopes, scope):
-			return nil, refuse(invalidScope, "a requested scope does not exist: there are "+
-				listed(slices.Concat(i.cfg.Scopes, beside)))
+			return nil, refuse(invalidScope, "a requested scope is unknown (known: "+
+				joinScopes(slices.Concat(i.cfg.Scopes, extra))+")")
 		case !slices.Contains(client.Scopes, scope):
 			return nil,
-				refuse(invalidScope, "a requested scope is not for this client: it may have "+
-					listed(slices.Concat(client.Scopes, beside)))
+				refuse(invalidScope, "a requested scope is not allowed for this client (allowed: "+
+					joinScopes(slices.Concat(client.Scopes, extra))+")")
 		}
 		if !slices.Contains(granted, scope) {
 			granted = append(granted, scope)
@@ -354,26 +351,26 @@ func (i *Issuer) scopesFor(client Client, requested string, beside []string) ([]
 	return granted, nil
 }
 
-func listed(scopes []string) string {
+func joinScopes(scopes []string) string {
 	if len(scopes) == 0 {
 		return "none"
 	}
 	return strings.Join(scopes, " ")
 }
 
-// isScopeToken is the grammar of one scope, RFC 6749 §3.3.
+// isScopeToken checks the syntax of one scope (RFC 6749 §3.3).
 func isScopeToken(s string) bool {
 	return isVisible(s) && !strings.ContainsAny(s, " \"\\")
 }
 
-// isVisible is 1*VSCHAR, RFC 6749 appendix A: printable ASCII.
+// isVisible reports whether s is 1*VSCHAR, printable ASCII (RFC 6749 appendix A).
 func isVisible(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(c rune) bool { return c < 0x20 || c > 0x7e })
 }
 
-// describable replaces what may not stand in an error_description, RFC 6749
-// §5.2: a configured audience can hold any character.
-func describable(s string) string {
+// printable replaces what is not allowed in an error_description (RFC 6749 §5.2); a configured
+// audience can contain any character.
+func printable(s string) string {
 	return strings.Map(func(c rune) rune {
 		if c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
 			return '?'

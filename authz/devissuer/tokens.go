@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// maxTokens is how many access tokens are remembered.
+// maxTokens is the number of access tokens that are stored.
 const maxTokens = 10_000
 
-// issued is what an access token does not say of itself.
+// issued is what the issuer stores about an access token.
 type issued struct {
-	grant   string   // that it came of; "": of none
-	scopes  []string // those of OpenID Connect too
+	grant   string   // the name of its grant, or ""
+	scopes  []string // including those of OpenID Connect
 	revoked bool
 	expires time.Time
 }
 
-// tokens are the access tokens of people, and those that were revoked, by jti.
+// tokens holds the access tokens of people, and revoked tokens, by jti.
 type tokens struct {
 	now func() time.Time
 
@@ -26,7 +26,7 @@ type tokens struct {
 	byID map[string]*issued
 }
 
-// add remembers a token. Where there is no room, the one that expires first is forgotten.
+// add stores a token. If there is no room, it removes the one that expires first.
 func (s *tokens) add(id string, t issued) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,8 +44,7 @@ func (s *tokens) add(id string, t issued) {
 	s.byID[id] = &t
 }
 
-// scopes returns the scopes of a token that a person let a client have. id is its jti, whatever
-// that is.
+// scopes returns the scopes of a stored token. id is its jti claim, of any type.
 func (s *tokens) scopes(id any) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,7 +61,7 @@ func (s *tokens) revoked(id any) bool {
 	return t != nil && t.revoked
 }
 
-// end revokes the tokens that came of a grant; none come of "".
+// end revokes the tokens of a grant. An empty name matches none.
 func (s *tokens) end(grant string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -29,13 +29,13 @@ func Routes(g *authz.Gate, register func(*echo.Echo)) (http.Handler, error) {
 	return e, nil
 }
 
-// Guard guards an Echo instance with a gate for each document that it serves: it adds [Middleware],
-// sets [ErrorHandler], and has HEAD answered as GET where a document does not declare it. Call it
-// before routes are registered, and [CheckRoutes] after.
+// Guard guards an Echo instance with a gate for each document that it serves. It adds [Middleware],
+// sets [ErrorHandler], and routes HEAD like GET where a document does not declare it. Call it
+// before registering routes, and [CheckRoutes] after.
 //
-// Unless the instance has a Binder of its own, it gets one that binds JSON bodies exactly as they
-// were validated: of any JSON media type, into a map nothing but the body, and with an error that
-// is io.EOF where an optional body was not sent.
+// Unless the instance has its own Binder, it gets one that binds JSON bodies exactly as they were
+// validated: bodies of any JSON media type, into a map without path parameters, and with an error
+// that wraps io.EOF if an optional body is absent.
 func Guard(e *echo.Echo, gates ...*authz.Gate) {
 	e.HTTPErrorHandler = ErrorHandler(gates...)
 	if _, ok := e.Binder.(*echo.DefaultBinder); ok {
@@ -60,8 +60,8 @@ func Guard(e *echo.Echo, gates ...*authz.Gate) {
 }
 
 // Middleware guards a whole Echo instance: e.Use(echov5.Middleware(gate)). It decides by the route
-// that Echo has matched, and refuses any that no document describes. Without [Guard], HEAD is for
-// the program to route.
+// that Echo has matched, and refuses routes that no document describes. Without [Guard], the
+// program must route HEAD.
 func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 	patterns, _ := echopath.Read(gates) // CheckRoutes reports the faults
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -77,15 +77,15 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 				return err
 			}
 			c.SetRequest(admitted)
-			g.SetHeaders(c.Response().Header(), r)
+			g.SetHeaders(c.Response().Header(), admitted)
 			defer func() { g.HandlePanic(c.Response(), r, recover(), committed(c)) }()
-			defer hold(g, c, admitted)()
+			defer wrapResponse(g, c, admitted)()
 			return next(c)
 		}
 	}
 }
 
-// binder is Echo's own for everything but JSON bodies of admitted requests.
+// binder is Echo's default binder, except for JSON bodies of admitted requests.
 type binder struct {
 	echo.DefaultBinder
 	decoder echopath.Decoder
@@ -96,7 +96,7 @@ func (b *binder) Bind(c *echo.Context, v any) error {
 	if !ok {
 		return b.DefaultBinder.Bind(c, v)
 	}
-	if reflect.TypeOf(v).Elem().Kind() == reflect.Struct { // Echo adds parameters to maps too
+	if reflect.TypeOf(v).Elem().Kind() == reflect.Struct { // Echo would add parameters to a map
 		if err := echo.BindPathValues(c, v); err != nil {
 			return err
 		}
@@ -110,22 +110,23 @@ func (b *binder) Bind(c *echo.Context, v any) error {
 	return b.decoder.Decode(text, v)
 }
 
-// hold holds the response to the document, and returns what to call at its end.
-func hold(g *authz.Gate, c *echo.Context, admitted *http.Request) func() {
+// wrapResponse makes the gate check the response. The handler's caller calls the returned function
+// when the handler has returned.
+func wrapResponse(g *authz.Gate, c *echo.Context, admitted *http.Request) func() {
 	answer, err := echo.UnwrapResponse(c.Response())
 	if err != nil {
 		return func() {}
 	}
 	before := answer.ResponseWriter
-	held, done := g.HoldResponse(before, admitted)
-	answer.ResponseWriter = held
+	wrapped, done := g.HoldResponse(before, admitted)
+	answer.ResponseWriter = wrapped
 	return func() {
 		answer.ResponseWriter = before
 		done()
 	}
 }
 
-// isRoute reports whether the matched path is that of a route, and not of RouteNotFound.
+// isRoute reports whether the matched path belongs to a route other than RouteNotFound.
 func isRoute(c *echo.Context) bool {
 	return slices.ContainsFunc(c.Echo().Router().Routes(), func(route echo.RouteInfo) bool {
 		return route.Path == c.Path() && route.Method != echo.RouteNotFound
@@ -139,7 +140,7 @@ func ErrorHandler(gates ...*authz.Gate) echo.HTTPErrorHandler {
 		r := c.Request()
 		if committed(c) {
 			if a, ok := authz.FromContext(r.Context()); ok {
-				a.Cause = err // for the log, though the client cannot be told
+				a.Cause = err // for the log only: the response is already sent
 			}
 			return
 		}
@@ -152,8 +153,8 @@ func committed(c *echo.Context) bool {
 	return answer != nil && answer.Committed
 }
 
-// typed gives an error of Echo its type. Its message is for the client if the program has written
-// it, and not if it is the text of another error.
+// typed converts an error of Echo to an [authz.Error]. Its message is for the client if the program
+// has written it, but not if it is the text of another error.
 func typed(err error) error {
 	if _, ok := errors.AsType[*authz.Error](err); ok {
 		return err
@@ -169,8 +170,9 @@ func typed(err error) error {
 	return echopath.Typed(err, coded.Code, coded.Message, coded.Unwrap())
 }
 
-// CheckRoutes compares the routes of a guarded instance with the documents. Call it once all routes
-// are registered, and do not start on an error, which joins an [*authz.Fault] for each fault.
+// CheckRoutes compares the routes of a guarded instance with the documents. Call it after
+// registering all routes, and do not start on an error. The error joins an [*authz.Fault] for each
+// fault.
 func CheckRoutes(e *echo.Echo, gates ...*authz.Gate) error {
 	patterns, faults := echopath.Read(gates)
 	var routes []authz.Route

@@ -1,8 +1,8 @@
-// Package overlay applies OpenAPI Overlays (version 1.0 or 1.1) to a document, so that a document
-// of somebody else can be guarded without an edit: overlays state security, add scopes, or take
-// operations out.
+// Package overlay applies OpenAPI Overlays (version 1.0 or 1.1) to a document. An overlay guards a
+// document that others maintain without editing it: it can add security and scopes, or remove
+// operations.
 //
-// The implementation is that of oapi-codegen, so generated code and the gate see the same document.
+// The implementation is the one that oapi-codegen uses, so generated code and the gate agree.
 package overlay
 
 import (
@@ -18,14 +18,14 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Apply returns the document with each overlay applied, in order. Documents and overlays are YAML
-// or JSON; the result is YAML. Load it with the path of the document, from which its references
-// start:
+// Apply returns the document with the overlays applied in order. Documents and overlays are YAML or
+// JSON; the result is YAML. Load it with the path of the document, so that its relative references
+// resolve:
 //
 //	doc, err := openapi3.NewLoader().LoadFromDataWithPath(text, &url.URL{Path: "openapi.yaml"})
 //
-// A target that selects nothing is an error, so that a renamed path does not lose a restriction
-// unseen. Targets are looked up in this document, not in files that it refers to.
+// A target that selects nothing is an error, so that a restriction is not lost if a path is
+// renamed. Targets match this document only, not the files that it refers to.
 //
 // An update adds to a list and does not replace it (Overlay 1.0 §4.4.3). To replace the security of
 // an operation, remove it in one action and set it in the next.
@@ -48,8 +48,8 @@ func Apply(document []byte, overlays ...[]byte) ([]byte, error) {
 	return yaml.Marshal(&root)
 }
 
-// ApplyTo is [Apply] for a document that is loaded already, such as the one in generated code. It
-// makes references to other files internal, also in doc, and changes nothing else there.
+// ApplyTo is [Apply] for a loaded document, such as the one in generated code. It internalizes
+// references to other files, in doc as well, and changes nothing else in doc.
 func ApplyTo(doc *openapi3.T, overlays ...[]byte) (*openapi3.T, error) {
 	if len(overlays) == 0 {
 		return doc, nil

@@ -79,7 +79,7 @@ func checkPlan(t *testing.T, doc *openapi3.T) {
 		got = append(got, o.ID+" "+o.Alternatives[0][0].Scheme+" "+
 			strings.Join(o.Alternatives[0][0].Scopes, " "))
 		if len(o.Alternatives) != 1 {
-			t.Errorf("%s has %d alternatives, expected the overlay's alone", o.ID,
+			t.Errorf("%s has %d alternatives, expected only those of the overlay", o.ID,
 				len(o.Alternatives))
 		}
 	}
@@ -95,7 +95,7 @@ func TestFaults(t *testing.T) {
 	for name, text := range map[string]string{
 		"a target that selects nothing":           action("{target: \"$.paths['/thing'].post\", update: {security: [{key: []}]}}"),
 		"a target to remove that selects nothing": action("{target: \"$.paths['/thing']\", remove: true}"),
-		"a target that is no path":                action("{target: \"$.paths[\", remove: true}"),
+		"a target that is not a path":             action("{target: \"$.paths[\", remove: true}"),
 		"no action":                               "overlay: 1.0.0\ninfo: {title: t, version: v}\nactions: []\n",
 		"an action that does nothing":             action("{target: $.paths, updates: {a: b}}"),
 		"another version":                         strings.Replace(action("{target: $.paths, remove: true}"), "1.0.0", "2.0.0", 1),

@@ -28,7 +28,7 @@ func TestDocs(t *testing.T) {
 	r := start(t, withDocs)
 	page := r.ask(t, http.MethodGet, "/docs/")
 	if page.status != http.StatusOK || !strings.Contains(page.body, r.issuer.URL()) ||
-		strings.Contains(page.body, "could not be had") {
+		strings.Contains(page.body, "could not fetch the endpoints") {
 		t.Errorf("the page is %d, %s: want one that knows the issuer's endpoints", page.status,
 			page.body)
 	}
@@ -108,7 +108,7 @@ paths:
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, beside := range docs.Beside() {
+		for _, beside := range docs.OtherPaths() {
 			kept := slices.Contains(besideDocs(gate), beside)
 			if kept == slices.Contains(yields, beside) {
 				t.Errorf("with the operation %s, %s is the server's: %v", path, beside, kept)
@@ -168,10 +168,11 @@ func TestDocsWhileTheIssuerIsDown(t *testing.T) {
 	page := r.ask(t, http.MethodGet, "/docs/")
 	if page.status != http.StatusOK ||
 		!strings.Contains(page.body, "could not fetch the endpoints") {
-		t.Errorf("the page is %d: want one that says that the issuer's endpoints could not be had",
+		t.Errorf("the page is %d: want one that says that the issuer's endpoints could not be "+
+			"fetched",
 			page.status)
 	}
-	if log := r.log.String(); !strings.Contains(log, "the docs page cannot offer to get a token") {
+	if log := r.log.String(); !strings.Contains(log, "the docs page cannot request tokens") {
 		t.Errorf("logged %s: want to read why", log)
 	}
 }

@@ -49,7 +49,7 @@ func (e *endpoints) handler(path string) http.Handler {
 // besideDocs returns the paths beside the documentation that no operation has. Unlike the server's
 // other paths, they give way to the document.
 func besideDocs(gate *authz.Gate) []string {
-	return slices.DeleteFunc(docs.Beside(), func(path string) bool {
+	return slices.DeleteFunc(docs.OtherPaths(), func(path string) bool {
 		return slices.ContainsFunc(gate.Plan().Operations(), func(o authz.Operation) bool {
 			template := regexp.QuoteMeta(gate.BasePath() + o.Path)
 			pattern := parameter.ReplaceAllString(template, "[^/]*")

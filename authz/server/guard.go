@@ -41,7 +41,8 @@ func (s *Server) newGuard(
 	if len(issuers) > 0 {
 		verifier, err = token.NewVerifier(ctx, token.Config{
 			Issuers: issuers, Logger: s.config.Logger, Predecessor: previous,
-			Proofs: token.ProofPolicy{Replays: s.config.Replays, NonceKey: s.config.NonceKey},
+			HTTPClient: s.client,
+			Proofs:     token.ProofPolicy{Replays: s.config.Replays, NonceKey: s.config.NonceKey},
 		})
 		if err != nil {
 			return nil, err
@@ -57,12 +58,20 @@ func (s *Server) newGuard(
 		ProblemTypeBase:    s.config.ProblemTypeBase,
 		InsecureExplain:    s.config.InsecureIssuer != nil,
 		ClientCertificates: s.config.ClientCertificates,
+		RateCounter:        s.config.RateCounter,
+		RefuseUncounted:    s.config.RefuseUncounted,
+		ClientAddress: func(r *http.Request) string {
+			return remoteIP(r, s.config.TrustedProxies)
+		},
 	}
 	if verifier != nil { // not a nil *Verifier, which would not be nil
 		config.Verifier = verifier
 	}
 	if s.config.Gate != nil {
 		s.config.Gate(&config)
+	}
+	if s.config.Audit != nil {
+		config.OnDecision = s.config.Audit.before(config.OnDecision)
 	}
 	gate, err := authz.New(config)
 	if err != nil {

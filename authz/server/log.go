@@ -15,27 +15,51 @@ import (
 
 // requestLog logs one line for each request.
 type requestLog struct {
-	handler slog.Handler
-	proxies []netip.Prefix // trusted
+	handler   slog.Handler
+	proxies   []netip.Prefix // trusted
+	telemetry Telemetry      // nil: no trace IDs
+	sampler   *sampler
+}
+
+func newRequestLog(config Config) requestLog {
+	return requestLog{
+		config.Logger.Handler(), config.TrustedProxies, config.Telemetry,
+		newSampler(config.Logger),
+	}
 }
 
 // write logs a request. The line contains neither the query nor headers, which can contain tokens.
-func (l requestLog) write(x *exchange, r *http.Request) {
-	x.deadline.Release()
-	if x.stream != nil {
-		x.stream.done()
-	}
+func (l requestLog) write(x *exchange, r *http.Request, took time.Duration) {
+	outcome := x.outcome(r)
 	level := slog.LevelInfo
-	disconnected := r.Context().Err() != nil // not a failure of the server
-	if x.status >= 500 && !disconnected && !unverified(x.Cause) {
+	switch probe := r.URL.Path == healthPath || r.URL.Path == readyPath; {
+	case outcome == Failed && !unverified(x.Cause) && x.Cause != errOverloaded:
 		level = slog.LevelError
+	case outcome == Succeeded && probe:
+		level = slog.LevelDebug
 	}
 	if !l.handler.Enabled(r.Context(), level) {
 		return
 	}
-	now := time.Now()
-	var buffer [13]slog.Attr
-	attrs := appendAttrs(buffer[:0], x, r, remoteIP(r, l.proxies), now.Sub(x.start))
+	remote := remoteIP(r, l.proxies)
+	// Other lines are of a known caller, whom the operator can stop, or of the server's failures.
+	anonymous := x.Principal == nil && x.Cause != nil && level == slog.LevelInfo &&
+		outcome != ClientClosed
+	if anonymous && !l.sampler.allow(causeOf(x.Cause), remote) {
+		return
+	}
+	var buffer [18]slog.Attr
+	attrs := appendAttrs(buffer[:0], x, r, remote, outcome, took)
+	if l.telemetry != nil {
+		trace, span := l.telemetry.Trace(r.Context())
+		if trace != "" {
+			attrs = append(attrs, slog.String("trace_id", trace))
+		}
+		if span != "" {
+			attrs = append(attrs, slog.String("span_id", span))
+		}
+	}
+	now := x.start.Add(took)
 	if lines, ok := l.handler.(*jsonlines.Handler); ok {
 		lines.WriteLine(now, level, "request", attrs)
 		return
@@ -55,7 +79,8 @@ func unverified(cause error) bool {
 
 // appendAttrs appends the attributes of a request.
 func appendAttrs(
-	attrs []slog.Attr, x *exchange, r *http.Request, remote string, took time.Duration,
+	attrs []slog.Attr, x *exchange, r *http.Request, remote string, outcome Outcome,
+	took time.Duration,
 ) []slog.Attr {
 	var operation, path string
 	if x.Operation != nil {
@@ -63,11 +88,12 @@ func appendAttrs(
 	} else {
 		path = loggable(r.URL.Path)
 	}
-	status, outcome := x.outcome()
+	status, cause, code := x.result(outcome)
 	attrs = append(attrs,
 		slog.String("method", loggable(r.Method)),
 		slog.String("path", path),  // of the document, or of the request
 		slog.Int("status", status), // 0: the connection ended before the response
+		slog.String("outcome", string(outcome)),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 		slog.Int64("bytes", x.bytes),
 		slog.String("remote", remote),
@@ -78,18 +104,19 @@ func appendAttrs(
 	}
 	if x.Principal != nil {
 		attrs = append(attrs,
-			slog.String("subject", x.Principal.Subject()),
-			slog.String("client_id", x.Principal.ClientID()),
+			slog.String("subject", jsonlines.Cap(x.Principal.Subject(), maxLogged)),
+			slog.String("client_id", jsonlines.Cap(x.Principal.ClientID(), maxLogged)),
 		)
 		if actor, ok := x.Principal.Actor(); ok { // who acts for the subject (RFC 8693 §4.1)
-			attrs = append(attrs, slog.String("actor", cmp.Or(actor.Subject, actor.ClientID)))
+			attrs = append(attrs, slog.String("actor",
+				jsonlines.Cap(cmp.Or(actor.Subject, actor.ClientID), maxLogged)))
 		}
 	}
-	if outcome != "" {
-		attrs = append(attrs, slog.String("outcome", outcome))
-	}
-	if cause := cmp.Or(x.cut, x.Cause); cause != nil {
-		attrs = append(attrs, slog.String("cause", cause.Error()))
+	if cause != nil {
+		attrs = append(attrs,
+			slog.String("cause", jsonlines.Cap(cause.Error(), maxLogged)),
+			slog.String("code", code),
+		)
 	}
 	if x.stack != nil {
 		attrs = append(attrs, slog.String("stack", string(x.stack)))
@@ -97,16 +124,8 @@ func appendAttrs(
 	return attrs
 }
 
-// outcome returns the status for the log, and what became of the response if it was not just sent.
-func (x *exchange) outcome() (status int, outcome string) {
-	switch {
-	case x.cut != nil, x.taken != nil && x.taken.Cut():
-		return 0, "cut" // the client was too slow, and has only a part
-	case x.stream != nil && x.stream.over():
-		return x.status, "ended" // with the token, or at its time
-	}
-	return x.status, ""
-}
+// maxLogged is the maximum length of a text of a request in its log line, in bytes.
+const maxLogged = 1 << 10
 
 // loggable removes long path segments, which could be misplaced tokens.
 func loggable(s string) string {
@@ -120,5 +139,5 @@ func loggable(s string) string {
 			segments[i] = "…"
 		}
 	}
-	return strings.Join(segments, "/")
+	return jsonlines.Cap(strings.Join(segments, "/"), maxLogged)
 }

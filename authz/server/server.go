@@ -71,6 +71,8 @@ type Config struct {
 	Resource        string            // see [authz.Config]
 	ProblemTypeBase string            // see [authz.Config]
 	Replays         token.ReplayStore // of DPoP proofs; default: in memory
+	RateCounter     authz.RateCounter // see [authz.Config]
+	RefuseUncounted bool              // see [authz.Config]
 	NonceKey        []byte            // of DPoP nonces; nil: proofs need no nonce
 	CORSOrigins     []string          // see [CheckOrigin]; empty: CORS is off
 	Docs            bool              // serve the documentation at /docs
@@ -82,6 +84,15 @@ type Config struct {
 	// ClientCertificates says where the certificate of a client is. Default: the TLS connection.
 	ClientCertificates authz.ClientCertificates
 	Logger             *slog.Logger // default slog.Default()
+
+	// Telemetry exports what the server does. Default: nothing is exported.
+	Telemetry Telemetry
+	// Audit, if set, gets the decision about each request.
+	Audit *Audit
+	// LostLines returns how many lines of the log were lost, for Telemetry: see [Lines].
+	LostLines func() uint64
+	// Pools returns the state of the program's pools of connections, by name, for Telemetry.
+	Pools func() map[string]Pool
 
 	// RequestTimeout is how long a request may take. Then its context ends, which handlers must
 	// obey. x-authz-timeout of an operation replaces it. Three quarters of it are for the body to
@@ -96,6 +107,18 @@ type Config struct {
 	// expires, unless the operation has x-authz-outlives-token, or when its x-authz-timeout has
 	// passed. Default 30 KiB in 30 s.
 	Progress Progress
+
+	// MaxActive is how many requests of operations are handled at the same time. As many again wait,
+	// each for up to 1 s. Others get 503 with Retry-After at once. Streams do not count once they
+	// have begun, and neither do probes, documentation and metadata. Default: 4 for each connection
+	// of Pools, and at least 32 for each processor; without Pools, 256 for each processor.
+	// [Unlimited]: any number.
+	MaxActive int
+
+	// MaxConnections is how many connections are open at the same time. Further ones wait. Default:
+	// as many as the process can have files, less 128 for the rest of the program. [Unlimited]: any
+	// number.
+	MaxConnections int
 
 	// Ready returns an error if the server cannot answer requests now, for example because its
 	// database is unreachable. Then the status of /readyz is 503. The error is logged only.
@@ -115,10 +138,13 @@ type Config struct {
 // Server serves an API that is guarded by its document. It is safe for concurrent use.
 type Server struct {
 	http     http.Server
+	client   *http.Client    // of the verifier
+	active   atomic.Int64    // requests
 	ctx      context.Context // of background work
 	config   Config
 	ids      requestIDs
 	limits   limits
+	overload *overload
 	drain    context.CancelFunc // ends the streams
 	log      requestLog
 	cors     *crossOrigin // nil: off
@@ -135,11 +161,21 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	}
 	s := &Server{
 		ctx: ctx, config: config, ids: newRequestIDs(),
-		log: requestLog{config.Logger.Handler(), config.TrustedProxies},
+		log: newRequestLog(config),
+	}
+	if t := config.Telemetry; t != nil {
+		s.client = &http.Client{Transport: t.Transport(http.DefaultTransport)}
+		if config.Replays != nil {
+			s.config.Replays = t.Replays(config.Replays)
+		}
 	}
 	var faults []error
 	s.limits, faults = readLimits(config)
 	s.limits.draining, s.drain = context.WithCancel(context.Background())
+	var overloadErr error
+	if s.overload, overloadErr = newOverload(config); overloadErr != nil {
+		faults = append(faults, overloadErr)
+	}
 	faults = append(faults, checkOrigins(config.CORSOrigins)...)
 	if config.Document == nil {
 		faults = append(faults, errors.New("server: Config.Document is nil"))
@@ -163,6 +199,12 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		}
 		return nil, errors.Join(faults...)
 	}
+	if config.Telemetry != nil {
+		if err := config.Telemetry.Watch(s.Stats); err != nil {
+			g.cancel()
+			return nil, err
+		}
+	}
 	s.cors = newCORS(config.Document, config.CORSOrigins)
 	s.use(g, config.Issuers)
 	s.http = http.Server{
@@ -171,7 +213,6 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		ConnContext:       withConn,
-		ConnState:         resetConn,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{WriteByteTimeout: s.limits.progress.Per},
 		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelWarn),
@@ -190,8 +231,12 @@ func New(ctx context.Context, config Config) (*Server, error) {
 // ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.config.ClientCertificates.Strip(r)
+	if s.config.Telemetry != nil {
+		r = s.config.Telemetry.Begin(r)
+	}
+	s.active.Add(1)
 	x := s.begin(w, r)
-	defer s.log.write(x, r)
+	defer s.end(x, r)
 	r = r.WithContext(x)
 	guard := s.guard.Load()
 	defer recoverPanic(x, r, guard.Gate)
@@ -206,13 +251,27 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case own != nil:
 		own.ServeHTTP(x, r)
 	default: // router, gate, handler
-		guard.api.ServeHTTP(x, r)
+		s.serveAPI(x, r, guard)
 		if x.status == 0 && x.Operation != nil { // net/http would send 200
 			guard.WriteProblem(x, r, fmt.Errorf(
 				"the handler of %s returned neither a response nor an error", x.Operation.ID))
 		}
 	}
 	x.end()
+}
+
+// end logs a request and reports it to the telemetry.
+func (s *Server) end(x *exchange, r *http.Request) {
+	s.active.Add(-1)
+	x.deadline.Release()
+	if x.stream != nil {
+		x.stream.done()
+	}
+	took := time.Since(x.start)
+	s.log.write(x, r, took)
+	if s.config.Telemetry != nil {
+		s.config.Telemetry.End(r.Context(), s.event(x, r, took))
+	}
 }
 
 // errNotLoopback is a misdirected request (RFC 9110 §15.5.20).
@@ -230,12 +289,23 @@ func (s *Server) acceptsHost(host string) bool {
 // and waits up to 20 seconds for active requests to end.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
-	lazy := lazyconn.Listener{Listener: listener}
+	limit := s.config.MaxConnections
+	if limit == 0 {
+		limit = defaultConnections()
+	}
+	limited := newConnections(lazyconn.Listener{Listener: listener}, &s.http, limit, func() {
+		s.config.Logger.Warn("no further connections are accepted until others are closed",
+			"limit", limit)
+	})
+	s.http.ConnState = func(conn net.Conn, state http.ConnState) {
+		resetConn(conn, state)
+		limited.ended(state)
+	}
 	go func() {
 		if s.config.TLS != nil {
-			failed <- s.http.ServeTLS(lazy, "", "")
+			failed <- s.http.ServeTLS(limited, "", "")
 		} else {
-			failed <- s.http.Serve(lazy)
+			failed <- s.http.Serve(limited)
 		}
 	}()
 	// Fetch the keys before the first request. The verifier logs failures.

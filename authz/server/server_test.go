@@ -104,8 +104,9 @@ func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Conf
 	t.Cleanup(issuer.Close)
 	r := &running{issuer: issuer, log: &logBuffer{}, ended: make(chan error, 1)}
 	config := Config{
-		Document: document(
-			t), Routes: answering(handler), Logger: slog.New(slog.NewJSONHandler(r.log, nil)),
+		Document: document(t), Routes: answering(handler),
+		Logger: slog.New(
+			slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
 	}
 	if configure != nil {
@@ -485,12 +486,14 @@ func TestRequestLog(t *testing.T) {
 			private.path,
 			mint(r.issuer, map[string]any{"aud": "other"}),
 			map[string]any{
-				"operation": private.id, "status": 401.0, "subject": nil, "cause": `authz: invalid-token: token: audience: audience is "other", expected "https://api.example"`},
+				"operation": private.id, "status": 401.0, "subject": nil, "code": "audience",
+				"cause": `authz: invalid-token: token: audience: audience is "other", expected "https://api.example"`},
 		},
 		{"not-found", "GET", "/no/such", "", map[string]any{
-			"path": "/no/such", "operation": nil, "status": 404.0, "cause": "authz: not-found"}},
+			"path": "/no/such", "operation": nil, "status": 404.0, "outcome": "refused",
+			"cause": "authz: not-found", "code": "not-found"}},
 		{"probe", "GET", "/healthz", "", map[string]any{
-			"path": "/healthz", "operation": nil, "status": 200.0, "bytes": 16.0}},
+			"level": "DEBUG", "path": "/healthz", "operation": nil, "status": 200.0, "bytes": 16.0}},
 	}
 	for _, test := range tests {
 		t.Run(test.id, func(t *testing.T) {
@@ -689,8 +692,8 @@ func TestSlowHeader(t *testing.T) {
 	if got := r.server.http.ReadHeaderTimeout; got != readHeaderTimeout {
 		t.Errorf("headers have %s, want %s", got, readHeaderTimeout)
 	}
-	if read, write := r.server.http.ReadTimeout, r.server.http.WriteTimeout; read >= requestTimeout ||
-		write <= requestTimeout {
+	read, write := r.server.http.ReadTimeout, r.server.http.WriteTimeout
+	if read >= requestTimeout || write <= requestTimeout {
 		t.Errorf("bodies have %s, handlers %s, responses %s: a timeout could not be told",
 			read, requestTimeout, write)
 	}

@@ -113,13 +113,19 @@ func isStream(contentType []string) bool {
 // limitResponse limits a response that starts and has no limit of time, or is not to have one.
 func (x *exchange) limitResponse() {
 	streams := isStream(x.Header()["Content-Type"])
+	if streams {
+		x.leave()
+	}
 	if !streams && !x.isEndless() {
 		return
 	}
 	conn := lazy(x.deadline.Value(connKey{}))
 	switch {
-	case conn == nil:
-		return // not a connection of [Server.Serve]: the time limits stay
+	case conn == nil: // not a TCP connection of [Server.Serve]: the time limits stay
+		if streams {
+			x.endWithToken()
+		}
+		return
 	case x.multiplexed:
 		x.pace = &pace{}
 	default:
@@ -155,6 +161,18 @@ func (x *exchange) beginStream(conn *lazyconn.Conn) {
 		}
 	})
 	x.stream = &stream{end: end, done: drained}
+}
+
+// endWithToken ends a stream with its token, if that is earlier than its time limit.
+func (x *exchange) endWithToken() {
+	end := x.streamEnd()
+	if limit, limited := x.deadline.Deadline(); end.IsZero() || limited && !end.Before(limit) {
+		return
+	}
+	x.deadline.Reset(end)
+	x.last = x.limits.afterGrace(end)
+	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(x.last)
+	x.stream = &stream{end: end, done: func() bool { return true }}
 }
 
 // pace measures the progress of a response whose connection has others, too (HTTP/2), as
@@ -206,6 +224,7 @@ func (x *exchange) paced(send func() error) error {
 // hijacked applies the limits of a stream to a connection that the handler has taken over, also
 // after the handler has returned.
 func (x *exchange) hijacked(taken net.Conn) {
+	x.leave()
 	if x.Operation == nil {
 		return
 	}

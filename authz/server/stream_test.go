@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -204,7 +205,8 @@ func TestSilentHandler(t *testing.T) {
 	if got.body != "data: begin\n\ndata: end\n\n" {
 		t.Errorf("the client gets %q", got.body)
 	}
-	if entry := r.log.request(t, "silent"); entry["status"] != 200.0 || entry["outcome"] != nil {
+	if entry := r.log.request(t, "silent"); entry["status"] != 200.0 ||
+		entry["outcome"] != "succeeded" {
 		t.Errorf("the log says %v", entry)
 	}
 	// The next response on the connection has the ordinary limits again.
@@ -551,5 +553,56 @@ func TestFaultsOfTheLimits(t *testing.T) {
 			row.fault != "" && (err == nil || !strings.Contains(err.Error(), row.fault)) {
 			t.Errorf("%s: %v, want a fault of %q", name, err, row.fault)
 		}
+	}
+}
+
+// TestStreamsOverUnixSockets: they end with the token, too, whatever time the operation has.
+func TestStreamsOverUnixSockets(t *testing.T) {
+	for _, timeout := range []string{"none", "1h"} {
+		t.Run(timeout, func(t *testing.T) {
+			t.Parallel()
+			ended := make(chan error, 1)
+			r := streaming(t, map[string]any{"x-authz-timeout": timeout},
+				func(w http.ResponseWriter, r *http.Request) {
+					events(w)
+					select {
+					case <-r.Context().Done():
+						_, err := io.WriteString(w, "data: late\n\n")
+						ended <- err
+					case <-time.After(watchdog):
+						ended <- nil
+					}
+				}, nil)
+			path := filepath.Join(t.TempDir(), "s")
+			listener, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { defer close(done); _ = r.server.Serve(ctx, listener) }()
+			defer func() { stop(); <-done }()
+			conn, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			soon := map[string]any{"exp": time.Now().Add(2 * time.Second).Unix()}
+			_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: stream\r\n"+
+				"Authorization: Bearer %s\r\n\r\n", private.path, mint(r.issuer, soon))
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err = io.ReadAll(response.Body); err != nil {
+				t.Error(err)
+			}
+			if err := <-ended; !errors.Is(err, errStreamOver) {
+				t.Errorf("a write after the token's end: %v", err)
+			}
+			if entry := r.log.request(t, "stream"); entry["outcome"] != "ended" {
+				t.Errorf("the log says %v, want outcome ended", entry)
+			}
+		})
 	}
 }

@@ -115,31 +115,41 @@ type introspector struct {
 	ctx     context.Context // the server's
 	count   *introspectionCounts
 
-	group singleflight.Group
-	// knownSlots and unknownSlots each hold an element for each query under way, about tokens that
-	// were active before and about others.
-	knownSlots, unknownSlots chan struct{}
-	unknownQueries           bucket
-
-	mu       sync.Mutex
-	failure  error // of the last query
-	failedAt time.Time
-	probing  bool // a query after a failure is under way
+	group          singleflight.Group
+	known, unknown introspectionLane // for tokens of which something is known, and others
+	unknownQueries bucket
 
 	discovering sync.Mutex
-	endpoint    string // "" until it is discovered
-	inBody      bool   // send the credentials in the body
+	endpoint    string // "": not known yet
+	inBody      bool   // the credentials go into the body
 	foundAt     time.Time
 }
 
-// answers caches introspection responses, by the SHA-256 of the token. Active and inactive tokens
-// have separate caches, so that a flood of forged tokens evicts no genuine one.
-type answers struct {
-	active   *otter.Cache[[sha256.Size]byte, *activeAnswer]
-	inactive *otter.Cache[[sha256.Size]byte, time.Time] // the time of the response
+// lane holds the questions about tokens of one kind. Those of strangers have their own, because a
+// made-up token can make an issuer fail, or a firewall in front of it: that concerns nobody else.
+type introspectionLane struct {
+	slots chan struct{} // holds one for each question under way
+
+	mu       sync.Mutex
+	failure  error // of the last question
+	failedAt time.Time
+	probing  bool // a question is under way, since the last one failed
 }
 
-// activeAnswer is the response that a token is active.
+func (l *introspectionLane) lastFailure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failure
+}
+
+// answers keeps what issuers said, by the SHA-256 of the token. Answers that a token is active and
+// others are kept apart, so that a flood of made-up tokens evicts none of a genuine one.
+type answers struct {
+	active   *otter.Cache[[sha256.Size]byte, *activeAnswer]
+	inactive *otter.Cache[[sha256.Size]byte, time.Time] // when the answer came
+}
+
+// answered is the answer that a token is active.
 type activeAnswer struct {
 	by     *introspector
 	claims claims
@@ -147,10 +157,15 @@ type activeAnswer struct {
 	token  *verifiedToken // the token with the response applied; nil until verified
 }
 
-// keep caches an answer, unless a later one says that the token is not active.
+// keep caches an answer, unless a later one says that the token is not active. That one may come at
+// the same time: so the look at it is the last step, as its Invalidate is in question.
 func (a answers) keep(name [sha256.Size]byte, answer *activeAnswer, now time.Time) {
-	if _, revoked := a.inactive.GetIfPresent(name); !revoked && now.Before(answer.until) {
-		a.active.Set(name, answer)
+	if !now.Before(answer.until) {
+		return
+	}
+	a.active.Set(name, answer)
+	if _, revoked := a.inactive.GetIfPresent(name); revoked {
+		a.active.Invalidate(name)
 	}
 }
 
@@ -182,8 +197,9 @@ func newIntrospector(i *Issuer, env environment) *introspector {
 		issuer: i.URL, config: i.Introspection, answers: env.answers,
 		locator: newLocator(i, env.client, env.log),
 		client:  env.client, now: env.now, log: env.log, ctx: env.ctx,
-		count:      new(introspectionCounts),
-		knownSlots: make(chan struct{}, maxQueries), unknownSlots: make(chan struct{}, maxQueries),
+		count:          new(introspectionCounts),
+		known:          introspectionLane{slots: make(chan struct{}, maxQueries)},
+		unknown:        introspectionLane{slots: make(chan struct{}, maxQueries)},
 		unknownQueries: bucket{rate: unknownQueryRate, burst: unknownQueryBurst},
 	}
 	return q
@@ -332,7 +348,7 @@ func (q *introspector) ask(
 		return q.query(q.ctx, name, token, unknown)
 	})
 	var timeout <-chan time.Time
-	if failure := q.lastFailure(); failure != nil {
+	if failure := q.lane(unknown).lastFailure(); failure != nil {
 		timer := time.NewTimer(maxWait)
 		defer timer.Stop()
 		timeout = timer.C
@@ -368,12 +384,15 @@ func (q *introspector) unavailable(err error) error {
 var (
 	errBusy = errors.New("too many requests at one time")
 	errSlow = errors.New("the previous request failed, and this one has not completed yet")
+	// errAbandoned: the client hung up, or the server stops. It says nothing of the issuer.
+	errAbandoned = errors.New("nobody waits for the answer any more")
 )
 
-func (q *introspector) lastFailure() error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.failure
+func (q *introspector) lane(unknown bool) *introspectionLane {
+	if unknown {
+		return &q.unknown
+	}
+	return &q.known
 }
 
 // query sends an introspection request, within the limits of time, number and rate.
@@ -387,12 +406,15 @@ func (q *introspector) query(
 	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	a, err := q.post(bounded, token)
-	// the client disconnected or the server stops: not a failure of the issuer
 	if ctx.Err() != nil {
-		end(q.lastFailure())
+		end(errAbandoned)
 		return nil, q.unavailable(ctx.Err())
 	}
-	end(err)
+	if _, ofToken := errors.AsType[*unreadableError](err); ofToken {
+		end(nil) // or its holder could make an outage of it
+	} else {
+		end(err)
+	}
 	switch {
 	case err != nil:
 		q.count.failed.Add(1)
@@ -411,21 +433,18 @@ func (q *introspector) query(
 // begin waits for a slot. After a failure it allows no query for retryGap, and then one at a time,
 // so that an issuer that hangs does not delay every request.
 func (q *introspector) begin(ctx context.Context, unknown bool) (end func(error), err error) {
-	slots := q.knownSlots
-	if unknown {
-		slots = q.unknownSlots
-	}
-	q.mu.Lock()
-	failure := q.failure
-	if failure != nil && (q.probing || q.now().Sub(q.failedAt) < retryGap) {
-		q.mu.Unlock()
+	l := q.lane(unknown)
+	l.mu.Lock()
+	failure := l.failure
+	if failure != nil && (l.probing || q.now().Sub(l.failedAt) < retryGap) {
+		l.mu.Unlock()
 		return nil, failure
 	}
 	probe := failure != nil
-	q.probing = probe
-	q.mu.Unlock()
+	l.probing = probe
+	l.mu.Unlock()
 	if probe {
-		return func(err error) { q.end(err) }, nil
+		return func(err error) { q.end(l, err) }, nil
 	}
 	if unknown && !q.unknownQueries.take(q.now()) {
 		q.count.limited.Add(1)
@@ -434,8 +453,8 @@ func (q *introspector) begin(ctx context.Context, unknown bool) (end func(error)
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	select {
-	case slots <- struct{}{}:
-		return func(err error) { <-slots; q.end(err) }, nil
+	case l.slots <- struct{}{}:
+		return func(err error) { <-l.slots; q.end(l, err) }, nil
 	case <-timer.C:
 		q.count.limited.Add(1)
 		return nil, errBusy
@@ -445,15 +464,16 @@ func (q *introspector) begin(ctx context.Context, unknown bool) (end func(error)
 }
 
 // end records the result of a query, and logs changes only.
-func (q *introspector) end(err error) {
-	q.mu.Lock()
-	before := q.failure
-	q.failure, q.probing = err, false
-	if err != nil {
-		q.failedAt = q.now()
+func (q *introspector) end(l *introspectionLane, err error) {
+	l.mu.Lock()
+	before := l.failure
+	l.probing = false
+	if err != errAbandoned {
+		l.failure, l.failedAt = err, q.now()
 	}
-	q.mu.Unlock()
+	l.mu.Unlock()
 	switch {
+	case err == errAbandoned:
 	case err != nil && (before == nil || before.Error() != err.Error()):
 		q.log.Warn("introspection failed", "issuer", q.issuer, "error", err)
 	case err == nil && before != nil:
@@ -567,9 +587,17 @@ func (q *introspector) read(body []byte) (*activeAnswer, error) {
 	c, err := parseClaims(body)
 	if err != nil {
 		refused, _ := errors.AsType[*Error](err)
-		return nil, fmt.Errorf("the response does not conform to RFC 7662 §2.2: %s", refused.Detail)
+		return nil, &unreadableError{refused.Detail}
 	}
 	return &activeAnswer{by: q, claims: c, until: q.now().Add(q.config.MaxAge)}, nil
+}
+
+// unreadableError is the answer about an active token whose claims cannot be read. Other tokens may
+// have better ones.
+type unreadableError struct{ detail string }
+
+func (e *unreadableError) Error() string {
+	return "the answer is not of RFC 7662 §2.2: " + e.detail
 }
 
 // bucket is a token bucket rate limiter.

@@ -660,6 +660,76 @@ func TestRevocation(t *testing.T) {
 	accepted(t, v, granted.AccessToken) // where nobody demands to ask
 }
 
+// TestStrangersDoNotStopIntrospection: a firewall that answers a made-up token, an answer that
+// cannot be read, and a client that hangs up are no outage for others.
+func TestStrangersDoNotStopIntrospection(t *testing.T) {
+	t.Run("a firewall", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSceneAt(t, "EdDSA", time.Now)
+			endpoint := s.introspected(t)
+			tok := s.genuine()
+			endpoint.set(tok, `{"active":true}`)
+			s.wire.hosts["introspect.example"] = http.HandlerFunc(
+				func(w http.ResponseWriter, r *http.Request) {
+					if strings.HasPrefix(r.PostFormValue("token"), "/../../") {
+						w.WriteHeader(http.StatusForbidden)
+						return
+					}
+					endpoint.ServeHTTP(w, r)
+				})
+			v := s.verifier(t)
+			live := token.Presented{Token: tok, Introspect: true}
+			for n := range 3 {
+				refused(t, v, fmt.Sprint("/../../", n), token.IntrospectionUnavailable)
+				if _, err := v.VerifyPresented(t.Context(), live); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	})
+	t.Run("a token with odd claims", func(t *testing.T) {
+		s := newScene(t)
+		endpoint := s.introspected(t)
+		tok, odd := s.genuine(), s.genuine("jti", `"2"`)
+		endpoint.set(tok, `{"active":true}`)
+		endpoint.set(odd, `{"active":true,"act":"somebody"}`)
+		v := s.verifier(t)
+		for range 3 {
+			live := token.Presented{Token: odd, Introspect: true}
+			if _, err := v.VerifyPresented(t.Context(), live); codeOf(
+				err,
+			) != token.IntrospectionUnavailable {
+				t.Error(err)
+			}
+			live.Token = tok
+			if _, err := v.VerifyPresented(t.Context(), live); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	t.Run("a client that hangs up", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSceneAt(t, "EdDSA", time.Now)
+			endpoint := s.introspected(t)
+			endpoint.set("a", s.claims("active", "true"))
+			v := s.verifier(t)
+			endpoint.failing(status(500))
+			refused(t, v, "a", token.IntrospectionUnavailable)
+			endpoint.failing(nil)
+			time.Sleep(time.Second)
+			gone, cancel := context.WithCancel(t.Context())
+			cancel()
+			stranger := token.Presented{Token: "b", Introspect: true}
+			if _, err := v.VerifyPresented(gone, stranger); codeOf(
+				err,
+			) != token.IntrospectionUnavailable {
+				t.Error(err)
+			}
+			accepted(t, v, "a") // the outage did not begin anew
+		})
+	})
+}
+
 // FuzzIntrospection: whatever an issuer answers, a token that is accepted is active, and for us.
 func FuzzIntrospection(f *testing.F) {
 	s := newScene(f)

@@ -16,14 +16,16 @@ import (
 )
 
 const (
-	// resolvedAge is how long an issuer is cached, and resolvedStale how long while Resolve fails.
+	// resolvedAge is how long an issuer serves before Resolve is called for it again, and
+	// resolvedStale how long while Resolve fails.
 	resolvedAge, resolvedStale = 5 * time.Minute, 24 * time.Hour
-	// unresolvedAge is how long it is cached that an iss is not accepted, and failedAge how long
-	// an error is.
+	// unresolvedAge is how long an iss is known not to be accepted, and failedAge how long a
+	// failure of Resolve answers for the calls after it.
 	unresolvedAge, failedAge = 30 * time.Second, time.Second
-	// maxResolved and maxUnresolved bound the caches, maxResolving the concurrent calls.
-	maxResolved, maxUnresolved, maxResolving = 1000, 1 << 14, 8
-	// maxIssuerBytes bounds the iss that is passed to Resolve.
+	// mostResolved and mostUnresolved bound what is remembered, mostResolving the calls at one
+	// time, for issuers that are known and for others.
+	maxResolved, maxUnresolved, maxResolving = 1000, 1 << 14, 4
+	// mostIssuerBytes bounds the iss that Resolve is asked about.
 	maxIssuerBytes = 512
 )
 
@@ -35,8 +37,10 @@ type resolver struct {
 	known   *otter.Cache[string, *resolvedIssuer]
 	unknown *otter.Cache[string, unresolvedIssuer]
 	group   singleflight.Group
-	calls   chan struct{} // holds an element for each call under way
-	rate    bucket
+	// calls and strange hold one for each call under way, for issuers that are known and others:
+	// made-up names must not keep an issuer that is gone from being forgotten.
+	calls, strange chan struct{}
+	rate           bucket
 }
 
 // resolvedIssuer is an issuer that Resolve returned.
@@ -59,7 +63,8 @@ func newResolver(config Config, env environment) (*resolver, error) {
 		return nil, nil
 	}
 	r := &resolver{
-		resolve: config.Resolve, env: env, calls: make(chan struct{}, maxResolving),
+		resolve: config.Resolve, env: env,
+		calls: make(chan struct{}, maxResolving), strange: make(chan struct{}, maxResolving),
 		rate: bucket{rate: unknownQueryRate, burst: unknownQueryBurst},
 	}
 	var err, alsoErr error
@@ -101,29 +106,21 @@ func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 
 // call calls Resolve, on the server's context.
 func (r *resolver) call(iss string, known *resolvedIssuer) (*issuer, error) {
-	if known == nil && !r.rate.take(r.env.now()) {
-		return nil, r.unavailable(iss, errBusy)
+	places := r.calls
+	if known == nil {
+		if places = r.strange; !r.rate.take(r.env.now()) {
+			return nil, r.unavailable(iss, errBusy)
+		}
 	}
-	timer := time.NewTimer(maxWait)
-	defer timer.Stop()
-	select {
-	case r.calls <- struct{}{}:
-		defer func() { <-r.calls }()
-	case <-timer.C:
-		return nil, r.unavailable(iss, errBusy)
-	}
-	ctx, cancel := context.WithTimeout(r.env.ctx, fetchTimeout)
-	defer cancel()
-	given, err := r.resolve(ctx, iss)
-	if err == nil && given != nil && given.URL != iss {
-		err = fmt.Errorf("Config.Resolve returned an issuer with the URL %s", quote(given.URL))
-	}
+	given, err := r.ask(iss, places)
 	now := r.env.now()
 	switch {
 	case err != nil && known != nil && now.Sub(known.confirmed) < resolvedStale:
 		known.until.Store(now.Add(failedAge).UnixNano())
 		r.env.log.Warn("could not resolve the issuer again", "issuer", iss, "error", err)
 		return known.issuer, nil
+	case err == errBusy:
+		return nil, r.unavailable(iss, err)
 	case err != nil:
 		r.unknown.Set(iss, unresolvedIssuer{now, err})
 		return nil, r.unavailable(iss, err)
@@ -146,6 +143,25 @@ func (r *resolver) call(iss string, known *resolvedIssuer) (*issuer, error) {
 	built.until.Store(now.Add(resolvedAge).UnixNano())
 	r.known.Set(iss, built)
 	return built.issuer, nil
+}
+
+// ask calls Resolve once there is a place for the call.
+func (r *resolver) ask(iss string, places chan struct{}) (*Issuer, error) {
+	timer := time.NewTimer(maxWait)
+	defer timer.Stop()
+	select {
+	case places <- struct{}{}:
+		defer func() { <-places }()
+	case <-timer.C:
+		return nil, errBusy
+	}
+	ctx, cancel := context.WithTimeout(r.env.ctx, fetchTimeout)
+	defer cancel()
+	given, err := r.resolve(ctx, iss)
+	if err == nil && given != nil && given.URL != iss {
+		err = fmt.Errorf("Config.Resolve returned an issuer with the URL %s", quote(given.URL))
+	}
+	return given, err
 }
 
 func (r *resolver) build(given Issuer) (*resolvedIssuer, error) {

@@ -228,3 +228,37 @@ func TestResolveIsBounded(t *testing.T) {
 		time.Sleep(10 * time.Second)
 	})
 }
+
+// TestStrangersDoNotKeepIssuers: while made-up issuers keep Resolve busy, those that were found
+// before serve, and those that are gone do not.
+func TestStrangersDoNotKeepIssuers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, d := newSceneAt(t, "EdDSA", time.Now), &directory{}
+		v := s.resolving(t, d)
+		expiry := strconv.FormatInt(time.Now().Unix()+80000, 10)
+		tok := s.genuine("exp", expiry)
+		accepted(t, v, tok)
+		answer := d.answer
+		d.answer = func(ctx context.Context, iss string) (*token.Issuer, error) {
+			if iss == issuerURL {
+				return answer(ctx, iss)
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		flood := func() {
+			time.Sleep(6 * time.Minute)
+			for n := range 20 {
+				stranger := s.genuine("iss", fmt.Sprintf(`"https://%d.example/"`, n), "exp", expiry)
+				go v.Verify(t.Context(), stranger)
+			}
+			synctest.Wait()
+		}
+		flood()
+		accepted(t, v, tok)
+		answer = func(context.Context, string) (*token.Issuer, error) { return nil, nil }
+		flood()
+		refused(t, v, tok, token.WrongIssuer)
+		time.Sleep(time.Minute)
+	})
+}

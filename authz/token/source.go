@@ -69,7 +69,7 @@ type source struct {
 }
 
 type fetch struct {
-	kid   []byte // the unknown kid that caused it, or nil
+	kid   []byte // that caused it, if one did
 	begun time.Time
 	done  chan struct{} // closed at the end; then err may be read
 	err   error
@@ -202,7 +202,7 @@ func (s *source) current(ctx context.Context) (*keySet, error) {
 			s.mu.Unlock()
 			return nil, s.unavailable(time.Second, failure)
 		}
-		f = s.startFetch(nil)
+		f = s.startFetch(ctx, nil)
 	}
 	s.mu.Unlock()
 	set, err := s.wait(ctx, f, failure)
@@ -233,7 +233,7 @@ func (s *source) fetchNewer(ctx context.Context, than *keySet, kid []byte) (*key
 			return nil, s.pending(kid, wait, failure)
 		}
 		s.forcedAt = now
-		f = s.startFetch(kid)
+		f = s.startFetch(ctx, kid)
 	}
 	s.mu.Unlock()
 	set, err := s.wait(ctx, f, failure)
@@ -280,13 +280,14 @@ func (s *source) pending(kid []byte, retryAfter time.Duration, err error) error 
 }
 
 // startFetch starts a fetch. The caller holds mu, and no fetch is under way. kid is the unknown kid
-// that caused the fetch, or nil.
-func (s *source) startFetch(kid []byte) *fetch {
+// that caused the fetch, or nil. The fetch has the values of the context cause, for the trace, and
+// the life of the server's.
+func (s *source) startFetch(cause context.Context, kid []byte) *fetch {
 	f := &fetch{kid: kid, begun: s.now(), done: make(chan struct{})}
 	s.inflight = f
 	number := s.fetches.Add(1)
 	go func() {
-		ctx, cancel := context.WithTimeout(s.ctx, fetchTimeout)
+		ctx, cancel := context.WithTimeout(withValues{s.ctx, cause}, fetchTimeout)
 		defer cancel()
 		set, maxAge, err := s.locator.fetch(ctx, s.policy)
 		s.finishFetch(f, number, set, maxAge, err)
@@ -345,10 +346,18 @@ func (s *source) finishFetch(f *fetch, number uint64, set *keySet, maxAge time.D
 	}
 }
 
+// withValues is a context with the values of another.
+type withValues struct {
+	context.Context
+	values context.Context
+}
+
+func (c withValues) Value(key any) any { return c.values.Value(key) }
+
 func (s *source) refreshNow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.inflight == nil && s.ctx.Err() == nil {
-		s.startFetch(nil)
+		s.startFetch(s.ctx, nil)
 	}
 }

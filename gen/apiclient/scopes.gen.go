@@ -40,8 +40,8 @@ const (
 	ReplaceMessage OperationID = "replaceMessage"
 )
 
-// Alternatives returns the sets of scopes each of which opens the operation to a token that has all of it; an empty set
-// where any token will do, and nil where none is needed.
+// Alternatives returns sets of scopes: a token with all scopes of any one set may call the
+// operation. An empty set means any token, nil that no token is needed.
 func (o OperationID) Alternatives() [][]Scope {
 	switch o {
 	case CreateMessage:
@@ -62,52 +62,59 @@ func (o OperationID) Alternatives() [][]Scope {
 	return nil
 }
 
-// ScopesFor returns the fewest scopes with which a token opens every one of the operations, sorted: what a client asks
-// the issuer for. Where several sets are as small, the alternatives that the document has first decide.
+// ScopesFor returns the smallest set of scopes that allows a token to call all of the operations,
+// sorted: what a client asks the issuer for. Of several sets of the same size it returns the one
+// whose alternatives come first in the document.
 func ScopesFor(operations ...OperationID) []Scope {
 	operations = slices.Clone(operations)
 	slices.Sort(operations)
 
-	// What there is no choice about.
+	// Operations with one alternative leave no choice.
 	have := []Scope{}
 	for _, o := range operations {
 		if alternatives := o.Alternatives(); len(alternatives) == 1 {
 			have = append(have, alternatives[0]...)
 		}
 	}
-	// Of the rest, what each alternative asks for beyond it.
+	// For the others, what each alternative needs in addition.
 	var open [][][]Scope
 	for _, o := range slices.Compact(operations) {
 		alternatives := o.Alternatives()
 		opened := alternatives == nil
 		for i, a := range alternatives {
-			alternatives[i] = slices.DeleteFunc(a, func(s Scope) bool { return slices.Contains(have, s) })
+			alternatives[i] = slices.DeleteFunc(a, func(s Scope) bool {
+				return slices.Contains(have, s)
+			})
 			opened = opened || len(alternatives[i]) == 0
 		}
 		if !opened {
 			open = append(open, alternatives)
 		}
 	}
-	// Operations that have no scope in common with others are a question of their own: to answer one at a time keeps the
-	// number of sets to try small.
+	// Operations that share no scope with others are solved separately, which keeps the number of
+	// sets to try small.
 	for len(open) > 0 {
 		group := open[:1:1]
 		open = open[1:]
 		for i := 0; i < len(group); i++ {
 			mentioned := slices.Concat(group[i]...)
 			open = slices.DeleteFunc(open, func(other [][]Scope) bool {
-				related := slices.ContainsFunc(slices.Concat(other...), func(s Scope) bool { return slices.Contains(mentioned, s) })
+				related := slices.ContainsFunc(slices.Concat(other...), func(s Scope) bool {
+					return slices.Contains(mentioned, s)
+				})
 				if related {
 					group = append(group, other)
 				}
 				return related
 			})
 		}
-		// choose returns at most so many scopes that open the whole group, or nil.
+		// choose returns a set of at most that many scopes that is enough for the group, or nil.
 		var choose func(chosen []Scope, most int) []Scope
 		choose = func(chosen []Scope, most int) []Scope {
 			has := func(s Scope) bool { return slices.Contains(chosen, s) }
-			lacks := func(a []Scope) bool { return slices.ContainsFunc(a, func(s Scope) bool { return !has(s) }) }
+			lacks := func(a []Scope) bool {
+				return slices.ContainsFunc(a, func(s Scope) bool { return !has(s) })
+			}
 			for _, alternatives := range group {
 				if !slices.ContainsFunc(alternatives, func(a []Scope) bool { return !lacks(a) }) {
 					for _, a := range alternatives {

@@ -1,4 +1,4 @@
-// The API's client: openapi-fetch, typed by schema.d.ts, with the access token on every request.
+// The client of the API: openapi-fetch, typed by schema.d.ts, with an access token on every request.
 //
 //   const api = createAPIClient({ baseUrl: "http://localhost:3010", token: clientCredentials({ … }) });
 //   const { data, error } = await api.GET("/api/messages", { params: { query: { limit: 5 } } });
@@ -15,16 +15,15 @@ export { isProblem, type Problem, type ProblemType, problemTypes } from "./probl
 export type { components, operations, paths } from "./schema.d.ts";
 export { type ClientCredentials, clientCredentials, type TokenSource } from "./tokens.ts";
 
-/** The options of openapi-fetch, and where tokens come from. Without a source, requests carry no token. */
+/** The options of openapi-fetch, and a source of tokens. Without one, requests have no token. */
 export interface APIClientOptions extends ClientOptions {
   baseUrl: string;
   token?: TokenSource;
   /** Other credentials to send with each request: API keys, or a user name and a password. */
   secrets?: readonly Credential[];
   /**
-   * The longest time in milliseconds to wait and try again after a 503 whose Retry-After asks for no
-   * more than that, once per call. Only methods that are safe to repeat are tried again (RFC 9110
-   * §9.2.2). Default 0: the caller gets the 503.
+   * The longest Retry-After of a 503, in milliseconds, after which a call is retried, once. Only safe
+   * methods are retried (RFC 9110 §9.2.1). Default 0: no retries.
    */
   maxRetryAfter?: number;
 }
@@ -42,23 +41,23 @@ export function createAPIClient({
   }
   if (secret || maxRetryAfter > 0) {
     const fetch = options.fetch ?? globalThis.fetch;
-    client.use(sending(new URL(options.baseUrl).origin, token, secrets, maxRetryAfter, fetch));
+    client.use(credentialsMiddleware(new URL(options.baseUrl).origin, token, secrets, maxRetryAfter, fetch));
   }
   return client;
 }
 
 /**
- * Adds the credentials to each request, and repeats a request once: with a new token if its token is
- * refused, or after the time that a 503 asks for.
+ * Adds the credentials to each request, and retries it once: with a new token if its token is refused,
+ * or after the Retry-After of a 503.
  */
-function sending(
+function credentialsMiddleware(
   origin: string,
   token: TokenSource | undefined,
   secrets: readonly Credential[],
   maxRetryAfter: number,
   fetch: (request: Request) => Promise<Response>,
 ): Middleware {
-  const copies = new Map<string, Request>(); // by call: the body of a request can be sent once
+  const copies = new Map<string, Request>(); // by call, because a body can be sent only once
 
   async function authorize(plain: Request, fresh: boolean): Promise<Request> {
     const request = secrets.reduce((request, credential) => credential(request), plain);
@@ -73,7 +72,7 @@ function sending(
     return request;
   }
 
-  /** Returns the request to send in place of the one that got this response, or undefined. */
+  /** Returns the request to retry after this response, or undefined. */
   async function repeat(copy: Request, response: Response): Promise<Request | undefined> {
     const error = /error="(\w+)"/.exec(response.headers.get("WWW-Authenticate") ?? "")?.[1];
     if (token && response.status === 401 && (error === "invalid_token" || error === "use_dpop_nonce")) {
@@ -90,8 +89,8 @@ function sending(
 
   return {
     async onRequest({ request, id }) {
-      // A single call can name another baseUrl, but the token is for the API alone (RFC 6750 §5.3). After a redirect
-      // to another origin, fetch itself removes the header.
+      // A call can have its own baseUrl, but the token is for the API only (RFC 6750 §5.3). After a redirect to
+      // another origin, fetch removes the header.
       if (new URL(request.url).origin !== origin) {
         return request;
       }

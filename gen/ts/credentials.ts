@@ -3,7 +3,7 @@
 /** Adds a credential to a request. */
 export type Credential = (request: Request) => Request;
 
-/** An API key, where the document's security scheme says: in a header, the query or a cookie. Browsers set no cookies. */
+/** An API key in a header, the query or a cookie, as the security scheme says. Browsers ignore the cookie. */
 export function apiKey(where: "header" | "query" | "cookie", name: string, key: string): Credential {
   return (request) => {
     if (where === "query") {

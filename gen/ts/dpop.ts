@@ -12,13 +12,13 @@ export class DPoPKey {
     this.#jwk = { crv, kty, x, y };
   }
 
-  /** Makes a new key, for ES256. */
+  /** Generates a key for ES256. */
   static async generate(): Promise<DPoPKey> {
     const key = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, false, ["sign", "verify"]);
     return new DPoPKey(key, await crypto.subtle.exportKey("jwk", key.publicKey));
   }
 
-  /** Returns a proof for one request (RFC 9449 §4.2), of the access token that it carries, if any. */
+  /** Returns a proof for one request (RFC 9449 §4.2), bound to its access token if it has one. */
   async proof(method: string, url: string, accessToken?: string): Promise<string> {
     const { origin, pathname } = new URL(url);
     const nonce = this.#nonces.get(origin);
@@ -36,7 +36,7 @@ export class DPoPKey {
     return `${signed}.${base64url(signature)}`;
   }
 
-  /** Keeps the nonce that an answer holds for the next proof to the same origin. */
+  /** Stores the nonce of a response for the next proof to the same origin. */
   observe(response: Response, url: string): void {
     const nonce = response.headers.get("DPoP-Nonce");
     if (nonce !== null) {

@@ -8,7 +8,7 @@ export interface Page<Item> {
 
 /**
  * Iterates over all items of a list, page by page. `get` fetches the page of a cursor, or the first
- * one; an error that it throws ends the iteration.
+ * page. An error that it throws ends the iteration.
  *
  *     for await (const message of paginate(async (cursor) => {
  *       const { data, error } = await api.GET("/api/messages", { params: { query: cursor ? { cursor } : {} } });

@@ -1,5 +1,4 @@
-// The types of the problem documents that this API answers with (RFC 9457). They never change their
-// meaning; compare them as they are.
+// The problem types of this API (RFC 9457). They are stable.
 
 import type { components } from "./schema.d.ts";
 

@@ -1,14 +1,14 @@
-// Where access tokens come from, and how a request presents them.
+// Sources of access tokens.
 
 import { DPoPKey } from "./dpop.ts";
 
 /**
- * Returns an access token that is still valid for some time. It is called before each request, so it
- * keeps the token that it has. With `fresh` the last one was refused: get a new one.
+ * Returns a valid access token. It is called before each request, so it should cache the token. `fresh`
+ * requests a new one, because the last one was refused.
  */
 export interface TokenSource {
   (options?: { fresh?: boolean; signal?: AbortSignal }): Promise<string>;
-  /** The key that the tokens are bound to (RFC 9449); undefined: they are bearer tokens. */
+  /** The key that the tokens are bound to (RFC 9449), or undefined for bearer tokens. */
   readonly dpop?: DPoPKey | undefined;
 }
 
@@ -18,7 +18,7 @@ export interface ClientCredentials {
   clientID: string;
   clientSecret: string;
   audience?: string;
-  /** The scopes to ask for. Default: all that the client may have. */
+  /** The scopes to request. Default: all scopes of the client. */
   scopes?: readonly string[];
   /** Binds the tokens to a key of this client, made with DPoPKey.generate() (RFC 9449). */
   dpop?: DPoPKey;
@@ -28,8 +28,8 @@ export interface ClientCredentials {
 }
 
 /**
- * Returns the tokens of a program that acts for itself (RFC 6749 §4.4). It has a secret, so it is not
- * for browsers. A token is kept until 30 seconds before it expires; concurrent callers share one
+ * Returns a source that uses the client credentials grant (RFC 6749 §4.4). It needs a secret, so it is
+ * not for browsers. It keeps a token until 30 seconds before it expires; concurrent callers share one
  * request.
  */
 export function clientCredentials(config: ClientCredentials): TokenSource {
@@ -71,15 +71,15 @@ export function clientCredentials(config: ClientCredentials): TokenSource {
     let response = await post();
     let answer: unknown = await response.json().catch(() => undefined);
     if (dpop && response.status === 400 && (answer as { error?: unknown } | undefined)?.error === "use_dpop_nonce") {
-      response = await post(); // with the nonce of the first answer (RFC 9449 §8)
+      response = await post(); // with the nonce of the first response (RFC 9449 §8)
       answer = await response.json().catch(() => undefined);
     }
     const { access_token, token_type, expires_in, error, error_description } = (answer ?? {}) as Record<string, unknown>;
     if (!response.ok) {
       throw new Error(`the token endpoint, ${endpoint}, answers ${[response.status, error, error_description].filter(Boolean).join(": ")}`);
     }
-    // A client must not use a token of a type that it does not understand (RFC 6749 §7.1). A token that does not fit
-    // into a header is refused here, where the error does not quote it (RFC 6750 §2.1).
+    // A client must not use a token of an unknown type (RFC 6749 §7.1). A token with characters that are invalid
+    // in a header is rejected here, because the error of fetch would contain it (RFC 6750 §2.1).
     const expected = dpop ? /^dpop$/i : /^bearer$/i;
     if (!expected.test(String(token_type)) || typeof access_token !== "string" || !/^[\w.~+/-]+=*$/.test(access_token)) {
       throw new Error(`the token endpoint, ${endpoint}, answers ${response.status}, but not with a ${dpop ? "DPoP" : "bearer"} token`);
@@ -101,12 +101,12 @@ export function clientCredentials(config: ClientCredentials): TokenSource {
   return Object.assign(source, { dpop });
 }
 
-/** Returns the URL, which must be https, or http to this machine: tokens and secrets are sent there (RFC 6750 §5.3). */
+/** Parses a URL for tokens or secrets, which must be https, or http to a loopback host (RFC 6750 §5.3). */
 export function secure(name: string, value: string): URL {
   const url = new URL(value);
   const loopback = url.protocol === "http:" && ["localhost", "127.0.0.1", "[::1]"].includes(url.hostname);
   if (url.protocol !== "https:" && !loopback) {
-    throw new Error(`${name} is ${value}: expected https, or http to localhost, for what is sent there is secret`);
+    throw new Error(`${name} is ${value}: expected https, or http to localhost, because secrets are sent there`);
   }
   return url;
 }

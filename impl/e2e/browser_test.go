@@ -402,7 +402,7 @@ func TestBrowserAppOfAnotherOrigin(t *testing.T) {
 
 	bobs, token, scopes := signIn("bob")
 	if !slices.Equal(scopes, []string{"read:messages"}) {
-		t.Errorf("bob's token has %q, want read:messages alone", scopes)
+		t.Errorf("bob's token has %q, want only read:messages", scopes)
 	}
 	if got := bobs.call("GET", "/api/private-scoped", token); got.Status != 200 {
 		t.Errorf("bob reads: %+v, want 200", got)
@@ -443,11 +443,11 @@ func TestBrowserAppOfAnotherOrigin(t *testing.T) {
 	for _, path := range []string{"/api/public", "/api/private-scoped",
 		"/.well-known/openid-configuration", "/oauth/token"} {
 		if got := stranger.call("GET", path, token); got.Blocked == "" {
-			t.Errorf("a page of an origin that nobody has named learns of %s: %+v", path, got)
+			t.Errorf("a page of an origin that is not configured can read %s: %+v", path, got)
 		}
 	}
 	if got := stranger.call("GET", "/api/public", ""); got.Blocked == "" {
-		t.Errorf("a page of an origin that nobody has named reads what is public: %+v", got)
+		t.Errorf("a page of an origin that is not configured can read a public operation: %+v", got)
 	}
 }
 
@@ -554,7 +554,7 @@ func TestBrowserDocsUnderServe(t *testing.T) {
 	b := startBrowser(t)
 	issuer := startIssuer(t)
 	if got := startServe(t, issuer).get(t, "/docs", ""); got.status != http.StatusNotFound {
-		t.Errorf("/docs is %d, want 404, for nobody has asked for the page", got.status)
+		t.Errorf("/docs is %d, want 404: the page is off", got.status)
 	}
 	p := startServe(t, issuer, "OASGATE_DOCS=true")
 	page := docsPage{b.open(t, p.url+"/docs")}
@@ -562,14 +562,14 @@ func TestBrowserDocsUnderServe(t *testing.T) {
 	filled := evaluate[[]string](page.tab,
 		`[...document.querySelectorAll("dialog input:not([type=radio])")].filter(input => input.type === "checkbox" ? input.checked : input.value).map(input => input.name)`)
 	if len(filled) > 0 {
-		t.Errorf("%q are filled in: want nothing, for clients are for those who have them", filled)
+		t.Errorf("%q are filled in, want nothing", filled)
 	}
 	page.press(kb.Escape)
 	if got := page.try("getPublic"); got.status != "200" {
 		t.Errorf("getPublic is answered: %+v, want 200", got)
 	}
 	if got := page.try("getPrivate"); got.status != "401" {
-		t.Errorf("getPrivate is answered: %+v, want 401, for there is no token", got)
+		t.Errorf("getPrivate is answered: %+v, want 401 without a token", got)
 	}
 	page.keptToItself(hostOf(p.url))
 	page.keepsNothing()

@@ -254,7 +254,7 @@ func TestCallServe(t *testing.T) {
 
 // An issuer that writes scopes in its own way is asked in that way: as the file of serve says, or
 // as --scope does.
-func TestCallAsksByTheIssuersNames(t *testing.T) {
+func TestCallUsesTheIssuersNames(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-and-some-more"
 	scopes := []string{"api://app/read:messages", "api://app/.default"}
@@ -267,7 +267,8 @@ func TestCallAsksByTheIssuersNames(t *testing.T) {
 	}
 	t.Cleanup(issuer.Close)
 	file := filepath.Join(t.TempDir(), "issuers.yaml")
-	text := fmt.Sprintf("issuers:\n  - url: %s\n    audiences: [%s]\n    scope_prefix: api://app/\n",
+	text := fmt.Sprintf(
+		"issuers:\n  - url: %s\n    audiences: [%s]\n    scope_prefix: api://app/\n",
 		issuer.URL(), audience)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -337,10 +338,10 @@ func TestCallHelp(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{nil, []string{"Usage: oasgate call <operation>", "  listMessages ", "GET /api/messages\n", "token with read:messages, or token with read:messages:all", "public"}},
+		{nil, []string{"Usage: oasgate call <operation>", "  listMessages ", "GET /api/messages\n", "token with read:messages, or read:messages:all", "public"}},
 		{[]string{"--help"}, []string{"Usage: oasgate call <operation>", "  getPublic "}},
 		{[]string{"--url", "http://localhost:1"}, []string{"Usage: oasgate call <operation>", "  getPublic "}},
-		{[]string{"--json"}, []string{`"operation": "getPublic",`, `"access": "token with read:messages, or token with read:messages:all"`}},
+		{[]string{"--json"}, []string{`"operation": "getPublic",`, `"access": "token with read:messages, or read:messages:all"`}},
 		{[]string{"listMessages", "--help"}, []string{"GET /api/messages: Lists messages", "Access: token with read:messages", "--limit <integer>", "--cursor <string>", "--dpop", "[OASGATE_ISSUER]", "-i, --include"}},
 		{[]string{"replaceMessage", "-h"}, []string{"--id <string>", "(path, required)", "--if-match <string>", "--body"}},
 	} {

@@ -55,7 +55,7 @@ func (p docsPage) ready(id string) {
 
 // A person creates, lists, gets, changes and deletes a message by clicks alone, and sees each
 // answer without scrolling.
-func TestBrowserDocsByClicksAlone(t *testing.T) {
+func TestBrowserDocsWithOneClick(t *testing.T) {
 	p := startDev(t)
 	page := docsPage{startBrowser(t).open(t, p.url+"/docs")}
 	page.asApplication()
@@ -187,7 +187,7 @@ func TestBrowserDocsSearchAndMine(t *testing.T) {
 	dimmed := evaluate[string](page.tab,
 		`[...document.querySelectorAll(".opblock")].filter(o => getComputedStyle(o).opacity < 1).map(o => o.id.split("-").pop()).join(" ")`)
 	if dimmed != "createMessage replaceMessage deleteMessage" {
-		t.Errorf("bob, who may read, sees %q dimmed: want what writes", dimmed)
+		t.Errorf("for bob %q are dimmed: want the operations that write", dimmed)
 	}
 	if titles := evaluate[int](page.tab,
 		`document.body.innerText.split("oasgate quickstart").length - 1`); titles != 1 {
@@ -260,7 +260,8 @@ func TestBrowserDocsAppearance(t *testing.T) {
 				page.do(chromedp.EmulateViewport(width, 900))
 				page.until(fmt.Sprintf("%s, %s: %d pixels are enough", scheme, state, width),
 					fmt.Sprintf("document.documentElement.scrollWidth <= %d", width))
-				evaluate[any](page.tab, `void document.querySelector(".docs-answer")?.scrollIntoView()`)
+				evaluate[any](page.tab,
+					`void document.querySelector(".docs-answer")?.scrollIntoView()`)
 				page.keepPicture(fmt.Sprintf("docs-%s-%s-%d.png", state, scheme, width))
 			}
 			evaluate[any](page.tab, "void (() => {"+source+"})()")

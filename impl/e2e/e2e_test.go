@@ -67,7 +67,7 @@ func wantRefusal(t *testing.T, got answer, kind string) problem {
 		"invalid-body":       {400, ""},
 	}[kind]
 	if !known {
-		t.Fatalf("the test asks for a refusal of kind %q, which it does not know", kind)
+		t.Fatalf("unknown kind of refusal: %q", kind)
 	}
 	var said problem
 	if err := json.Unmarshal([]byte(got.body), &said); err != nil ||
@@ -156,7 +156,7 @@ func TestDevAtItsOwnAddress(t *testing.T) {
 		t.Errorf("dev says that it is at %s: want http://localhost:3010", p.url)
 	}
 	if line, want := banner.commands["get a token:"], "TOKEN=$("+program+" token)"; line != want {
-		t.Errorf("the banner's line is %q: want %q, for where dev is need not be said", line, want)
+		t.Errorf("the banner's line is %q: want %q", line, want)
 	}
 	wantServed(t, p.get(t, scoped.path(t), p.token(t)))
 }
@@ -380,7 +380,7 @@ func TestServeRefusesTokens(t *testing.T) {
 				"X-Request-Id", test.name)
 			said := wantRefusal(t, got, "invalid-token")
 			if want := "The access token is malformed, expired, or not for this API. Get a new one."; said.Detail != want {
-				t.Errorf("detail is %q: want %q, for only dev tells the client why", said.Detail,
+				t.Errorf("detail is %q: want %q: only dev explains", said.Detail,
 					want)
 			}
 			line := p.logged(t, "request_id", test.name)
@@ -777,7 +777,7 @@ func TestEnvExample(t *testing.T) {
 		return i > 0 && strings.HasPrefix(lines[i-1], "# ")
 	}
 	keys := []string{"AUTH0_DOMAIN", "AUTH0_AUDIENCE"}
-	flag := regexp.MustCompile(`(?m)^ +--[a-z-]+=("(.*?)"|STRING) .*\[(\w+)\]$`)
+	flag := regexp.MustCompile(`(?m)^ +--[a-z-]+=("(.*?)"|STRING) .*\[(\w+)(?:, or \w+_FILE)?\]$`)
 	for _, found := range flag.FindAllStringSubmatch(help(t), -1) {
 		unset, key := found[2], found[3]
 		keys = append(keys, key)

@@ -229,7 +229,7 @@ func TestSnippetsShowARefusal(t *testing.T) {
 		program.fails(t, "403", "insufficient-scope", "read:messages")
 
 		issuer = asDev(func(form url.Values) { form.Set("client_secret", "wrong") })
-		program.fails(t, "400", "invalid_client", "client_secret is not its secret")
+		program.fails(t, "400", "invalid_client", "client_secret is incorrect")
 
 		issuer = func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, `{ "token_type": "Bearer", "access_token": "forged" }`)
@@ -277,7 +277,7 @@ func TestSnippetsVerifyTLS(t *testing.T) {
 				"").Operations["getPublic"][language.ID].Program())
 		program.fails(t)
 		if _, sent := requests.Load(language.ID); sent {
-			t.Error("the program talks to a server with a certificate that nobody has signed")
+			t.Error("the program accepted a self-signed certificate")
 		}
 	})
 }

@@ -1,11 +1,11 @@
-// Package messages is for Go programs that call this API, beside the generated client:
+// Package messages complements the generated Go client of this API:
 //
 //	source, err := client.New(ctx, client.Config{ … })     // authz/client: tokens and retries
 //	caller, err := source.Client(url)
 //	api, err := apiclient.NewClientWithResponses(url, apiclient.WithHTTPClient(caller))
 //	for message, err := range messages.All(ctx, api, nil) { … }
 //
-// None of these packages compiles a server.
+// None of these packages depends on a server.
 package messages
 
 import (
@@ -18,15 +18,15 @@ import (
 
 const problemTypes = "https://github.com/oasgate/oasgate/blob/main/impl/PROBLEMS.md#"
 
-// The types of this API's own problems, which impl/PROBLEMS.md describes. Those of every API that
-// package authz guards are in authz/client.
+// The problem types of this API, which impl/PROBLEMS.md describes. Those of package authz are in
+// authz/client.
 const (
 	PreconditionFailed   client.ProblemType = problemTypes + "precondition-failed"
 	IdempotencyKeyReused client.ProblemType = problemTypes + "idempotency-key-reused"
 )
 
 // All iterates over all messages that the caller may read, newest first. params can be nil. A
-// refusal is a [*client.Problem].
+// refusal is an error of type [*client.Problem].
 func All(
 	ctx context.Context, api apiclient.ClientWithResponsesInterface,
 	params *apiclient.ListMessagesParams,

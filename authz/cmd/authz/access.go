@@ -10,32 +10,32 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// access is what the security of an operation means: who may call it. Schemes matter by what they
-// enforce, not by name; the order of alternatives and scopes does not matter; and an alternative
-// that asks for more than another does not matter at all.
+// access is the meaning of an operation's security: who may call it. Schemes are compared by what
+// they require, not by name. The order of alternatives and scopes does not matter, and neither does
+// an alternative that requires more than another.
 type access struct {
 	needs []need // one of them must be met (OR). Minimal: none contains another. Never empty
 	asks  []need // the alternatives of the document, in its order, for missing
-	// looks are the credentials that are looked at although none is needed, so that a bad one is
-	// refused.
+	// looks are the credentials that are checked although none is required, so that an invalid one
+	// is refused.
 	looks []string
-	// stepUp is what is asked, beyond the needs, of how the caller signed in. nil: nothing.
+	// stepUp is what is required of how the caller signed in, beyond the needs. nil: nothing.
 	stepUp  *authz.StepUp
 	granted grants
 }
 
-// need is a set of things that must all be had (AND). The empty need is always met.
+// need is a set of atoms that are all required (AND). The empty need is always met.
 type need []atom
 
-// atom is a credential, or a scope that the credential must grant. Who has a scope has the
-// credential.
+// atom is a credential, or a scope that the credential must grant. A caller with the scope also has
+// the credential.
 type atom struct{ credential, scope string }
 
-// bearer is the credential that http bearer, oauth2 and openIdConnect schemes all ask for: an
-// access token (RFC 6750). Who issues it is the configuration of the server.
+// bearer is the credential of http bearer, oauth2 and openIdConnect schemes: an access token (RFC
+// 6750). The server's configuration says who issues it.
 const bearer = "token"
 
-// credential returns what a scheme of the document asks for.
+// credential returns the credential that a scheme of the document requires.
 func credential(doc *openapi3.T, scheme string) string {
 	if doc.Components == nil || doc.Components.SecuritySchemes[scheme] == nil ||
 		doc.Components.SecuritySchemes[scheme].Value == nil {
@@ -62,19 +62,20 @@ func credential(doc *openapi3.T, scheme string) string {
 // grants are the scopes that imply a scope (x-authz-implies).
 type grants map[atom][]string
 
-// met reports whether a caller who has n has the atom.
+// met reports whether a caller with n has the atom.
 func (g grants) met(n need, a atom) bool {
 	return slices.Contains(n, a) || slices.ContainsFunc(g[a], func(scope string) bool {
 		return slices.Contains(n, atom{a.credential, scope})
 	})
 }
 
-// within reports whether whoever has more has all of less.
+// within reports whether every caller with more also has less.
 func (g grants) within(less, more need) bool {
 	return !slices.ContainsFunc(less, func(a atom) bool { return !g.met(more, a) })
 }
 
-// accessOf finds out what an operation's security means. credential says what a scheme asks for.
+// accessOf returns the meaning of an operation's security. credential returns the credential that a
+// scheme requires.
 func accessOf(o authz.Operation, credential func(scheme string) string) access {
 	a := access{granted: grants{}}
 	for _, alternative := range o.Alternatives {
@@ -121,7 +122,7 @@ func needOf(alternative authz.Alternative, credential func(scheme string) string
 	return n
 }
 
-// reduced drops the scopes that others of the need imply.
+// reduced removes the scopes that other scopes of the need imply.
 func (g grants) reduced(n need) need {
 	return slices.DeleteFunc(slices.Clone(n), func(a atom) bool {
 		return slices.ContainsFunc(g[a], func(scope string) bool {
@@ -130,14 +131,14 @@ func (g grants) reduced(n need) need {
 	})
 }
 
-// minimal drops every need that contains another.
+// minimal removes every need that contains another.
 func (g grants) minimal(needs []need) (least []need) {
 	for i, n := range needs {
-		moot := false
+		redundant := false
 		for j, other := range needs {
-			moot = moot || i != j && g.within(other, n) && (!g.within(n, other) || j < i)
+			redundant = redundant || i != j && g.within(other, n) && (!g.within(n, other) || j < i)
 		}
-		if !moot {
+		if !redundant {
 			least = append(least, n)
 		}
 	}
@@ -158,18 +159,18 @@ func (a access) credentials() (all []string) {
 	return all
 }
 
-// within reports whether everybody whom a admits is admitted by other. It is exact: needs have no
-// negation, so a caller who has just what one need asks for is the one to fail, if any is.
+// within reports whether other admits every caller that a admits. The answer is exact: needs have
+// no negation, so if any caller is refused, one with exactly one of the needs is.
 func (a access) within(other access) bool {
 	return a.beyond(other) == nil && !a.overlooks(other) && !a.asksLess(other)
 }
 
-// beyond returns what a admits callers for and other does not.
+// beyond returns the needs whose holders a admits and other does not.
 func (a access) beyond(other access) (needs []need) {
 	for _, n := range a.needs {
 		holders := a.holders(n, other.granted)
 		if holders == nil {
-			needs = append(needs, n) // too many to tell: rather one change too many
+			needs = append(needs, n) // too many to compare: report a change
 		}
 		for _, has := range holders {
 			if !slices.ContainsFunc(
@@ -183,9 +184,9 @@ func (a access) beyond(other access) (needs []need) {
 	return needs
 }
 
-// holders returns what the callers have whom a need admits: the need itself, and, in place of each
-// scope, the scopes that imply it. Those that imply it for other as well are left out: their
-// holders have more to other than the need does. It returns nil for more than mostHolders.
+// holders returns the sets of scopes that meet a need: the need itself, and the need with scopes
+// replaced by others that imply them. Scopes that also imply the replaced one in other are left
+// out, because they cannot make a difference. It returns nil if there are more than maxHolders.
 func (a access) holders(n need, other grants) []need {
 	all := []need{{}}
 	for _, wanted := range n {
@@ -195,7 +196,7 @@ func (a access) holders(n need, other grants) []need {
 				choices = append(choices, has)
 			}
 		}
-		if len(all)*len(choices) > mostHolders {
+		if len(all)*len(choices) > maxHolders {
 			return nil
 		}
 		var longer []need
@@ -209,11 +210,11 @@ func (a access) holders(n need, other grants) []need {
 	return all
 }
 
-// mostHolders bounds the sets of scopes that one need is compared by. They double with each scope
-// that a document has implied by another one.
-const mostHolders = 1 << 10
+// maxHolders bounds the sets of scopes that one need is compared by. Each scope with an implication
+// doubles their number.
+const maxHolders = 1 << 10
 
-// overlooks reports whether a lets a bad credential pass for none and other refuses it.
+// overlooks reports whether a ignores an invalid credential that other refuses.
 func (a access) overlooks(other access) bool {
 	return a.open() &&
 		slices.ContainsFunc(
@@ -222,7 +223,7 @@ func (a access) overlooks(other access) bool {
 		)
 }
 
-// asksLess reports whether a takes a sign-in that other does not.
+// asksLess reports whether a accepts a sign-in that other does not.
 func (a access) asksLess(other access) bool {
 	mine, theirs := a.stepUp, other.stepUp
 	if mine == nil {
@@ -236,9 +237,9 @@ func (a access) asksLess(other access) bool {
 			theirs.MaxAge != nil && (mine.MaxAge == nil || *mine.MaxAge > *theirs.MaxAge))
 }
 
-// missing returns what a caller who has the given atoms lacks for the need that they come nearest
-// to: nil if they may call the operation. It goes by the same measure as the gate: what lacks
-// least, of several what asks for least.
+// missing returns what a caller with the given atoms lacks for the nearest need, or nil if the
+// caller may call the operation. As in the gate, the nearest need is the one that lacks the fewest
+// atoms, and of several the one that requires the fewest.
 func (a access) missing(has func(atom) bool) (lacks need) {
 	fewest, least := -1, 0
 	for _, n := range a.asks {
@@ -257,8 +258,8 @@ func (a access) missing(has func(atom) bool) (lacks need) {
 	return lacks
 }
 
-// alternatives returns the sets of scopes of which one must be granted; nil where no credential is
-// needed.
+// alternatives returns the sets of scopes of which one must be granted, or nil if no credential is
+// required.
 func (a access) alternatives() (all [][]string) {
 	if a.open() {
 		return nil
@@ -283,7 +284,7 @@ func (a access) alternatives() (all [][]string) {
 	return all
 }
 
-// class says in one word who may call an operation.
+// class returns a word for who may call an operation.
 func (a access) class() string {
 	switch {
 	case a.open() && a.looks == nil:
@@ -302,8 +303,7 @@ func (a access) class() string {
 	return "scopes"
 }
 
-// String says who may call an operation as a person does: token with a and b, or c; signed in by
-// mfa.
+// String describes who may call an operation, such as: token with a and b, or c; signed in by mfa.
 func (a access) String() string {
 	switch {
 	case a.open() && a.looks == nil:
@@ -317,7 +317,7 @@ func (a access) String() string {
 	return a.granted.phrase(a.needs)
 }
 
-// signIn says what is asked of how the caller signed in (RFC 9470).
+// signIn describes how the caller must have signed in (RFC 9470).
 func signIn(s *authz.StepUp) string {
 	if s == nil {
 		return "signed in anyhow"
@@ -332,7 +332,8 @@ func signIn(s *authz.StepUp) string {
 	return words
 }
 
-// phrase says it once where all alternatives are of one kind: token with a and b, or c.
+// phrase joins the needs. If all are scopes of a token, it names the token once: token with a and
+// b, or c.
 func (g grants) phrase(needs []need) string {
 	const scopes = bearer + " with "
 	var all []string
@@ -347,7 +348,7 @@ func (g grants) phrase(needs []need) string {
 	return strings.Join(all, ", or ")
 }
 
-// onlyScopes reports whether a token with some scopes is needed and nothing else.
+// onlyScopes reports whether a token with scopes is required and nothing else.
 func (n need) onlyScopes() bool {
 	return len(n) > 1 &&
 		!slices.ContainsFunc(n, func(a atom) bool { return a.credential != bearer })
@@ -355,7 +356,7 @@ func (n need) onlyScopes() bool {
 
 func (n need) String() string { return grants(nil).words(n) }
 
-// words says what is needed: token with a and b (or c, which implies it). Several credentials are
+// words describes a need: token with a and b (or c, which implies it). Several credentials are
 // separated by commas.
 func (g grants) words(n need) string {
 	var credentials []string

@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/oasgate/oasgate/authz"
 )
 
-// comparableCredentials says what the schemes of two documents ask for, so that the two can be
-// compared. All bearer, oauth2 and openIdConnect schemes ask for an access token. Where either
-// document uses several of them, each stands for its own callers: a server may tell them apart by
-// name.
+// comparableCredentials returns functions from a scheme to its credential, for two documents, so
+// that the credentials can be compared. All bearer, oauth2 and openIdConnect schemes require an
+// access token. If either document uses several of them, each stands for its own callers, because a
+// server can tell them apart by name.
 func comparableCredentials(old, now *openapi3.T) (before, after func(scheme string) string) {
 	several := len(tokenSchemes(old)) > 1 || len(tokenSchemes(now)) > 1
 	of := func(doc *openapi3.T) func(string) string {
@@ -32,7 +34,7 @@ func comparableCredentials(old, now *openapi3.T) (before, after func(scheme stri
 	return of(old), of(now)
 }
 
-// tokenSchemes returns the schemes that ask for an access token and are used, sorted.
+// tokenSchemes returns the used schemes that require an access token, sorted.
 func tokenSchemes(doc *openapi3.T) []string {
 	return slices.DeleteFunc(
 		usedSchemes(doc),
@@ -65,8 +67,8 @@ func usedSchemes(doc *openapi3.T) []string {
 	return slices.Sorted(maps.Keys(used))
 }
 
-// schemeChanges compares the definitions of the schemes that both documents use. What a scheme
-// asks for is compared with the operations; here it is where its credentials come from.
+// schemeChanges compares the definitions of the schemes that both documents use, as far as they say
+// where credentials come from. What a scheme requires is compared by operation.
 func schemeChanges(old, now *openapi3.T) (changes []change) {
 	names := map[string]string{} // after: before
 	for _, name := range usedSchemes(now) {
@@ -82,10 +84,7 @@ func schemeChanges(old, now *openapi3.T) (changes []change) {
 		if was == nil || is == nil {
 			continue
 		}
-		// What scopes imply is compared by operation; which ones clients start with admits nobody.
-		details := append(origins(was, is), extensionChanges(
-			without(was.Extensions, "x-authz-implies", "x-authz-default-scopes"),
-			without(is.Extensions, "x-authz-implies", "x-authz-default-scopes"))...)
+		details := append(origins(was, is), extensionChanges(was.Extensions, is.Extensions)...)
 		if len(details) == 0 {
 			continue
 		}
@@ -97,12 +96,6 @@ func schemeChanges(old, now *openapi3.T) (changes []change) {
 		changes = append(changes, c)
 	}
 	return changes
-}
-
-func without(extensions map[string]any, names ...string) map[string]any {
-	rest := maps.Clone(extensions)
-	maps.DeleteFunc(rest, func(name string, _ any) bool { return slices.Contains(names, name) })
-	return rest
 }
 
 func declaredScheme(doc *openapi3.T, name string) *openapi3.SecurityScheme {
@@ -177,7 +170,7 @@ func namedFlows(all *openapi3.OAuthFlows) map[string]*openapi3.OAuthFlow {
 	return flows
 }
 
-// decide sets what the details of a change do to it.
+// decide sets the change's verdict from its details.
 func (c *change) decide(weaker, tighter verdict) {
 	for _, d := range c.Details {
 		c.Weakens, c.Tightens = c.Weakens || d.Weakens, c.Tightens || d.Tightens
@@ -190,7 +183,7 @@ func (c *change) decide(weaker, tighter verdict) {
 	}
 }
 
-// controls compares the extensions that control an operation, those of its path included.
+// controls compares the extensions of an operation, including those of its path.
 func (p pair) controls() []change {
 	details := extensionChanges(p.old.extensions(), p.now.extensions())
 	if len(details) == 0 {
@@ -211,8 +204,7 @@ func (o operation) extensions() map[string]any {
 	return all
 }
 
-// extensionChanges compares the extensions of the guard, x-authz-…. Only for sizes and durations is
-// it known which of two values is stricter; any other new value may be the looser one.
+// extensionChanges compares the x-authz-… extensions.
 func extensionChanges(was, now map[string]any) (details []detail) {
 	all := maps.Clone(was)
 	if all == nil {
@@ -220,43 +212,97 @@ func extensionChanges(was, now map[string]any) (details []detail) {
 	}
 	maps.Copy(all, now)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if !strings.HasPrefix(name, "x-authz-") || strings.HasPrefix(name, "x-authz-lint-") {
-			continue
-		}
 		before, had := was[name]
 		after, has := now[name]
-		d := detail{Where: name, Weakens: true, Tightens: true}
+		compare, known := directions[name]
 		switch {
+		case !strings.HasPrefix(name, "x-authz-"):
+			continue
+		case known && compare == nil:
+			continue
+		case had == has && compact(before) == compact(after):
+			continue
+		}
+		d := detail{Where: name, Weakens: true, Tightens: true}
+		if known {
+			d.Weakens, d.Tightens = compare(before, after)
+		}
+		switch {
+		case !d.Weakens && !d.Tightens:
+			continue
 		case !had:
 			d.Problem = "added: " + compact(after)
-			d.Weakens = limits[name]
 		case !has:
 			d.Problem = "removed: " + compact(before)
-			d.Tightens = limits[name]
-		case compact(before) == compact(after):
-			continue
 		default:
 			d.Problem = compact(before) + " → " + compact(after)
-			if from, ok := quantity(before); ok && limits[name] {
-				if to, ok := quantity(after); ok {
-					d.Weakens, d.Tightens = to > from, to < from
-				}
-			}
 		}
 		details = append(details, d)
 	}
 	return details
 }
 
-// limits replace a limit of the server, which may be higher or lower: to add or to remove one has
-// no direction of its own.
-var limits = map[string]bool{
-	"x-authz-max-body": true, "x-authz-timeout": true, "x-authz-outlives-token": true,
+// directions compares two values of an extension; nil means that it is absent. If an extension is
+// not in the map, any change counts as weaker and as stricter. The changes of an extension with a
+// nil function are ignored: it has no effect, or is compared as part of who may call an operation.
+var directions = map[string]func(before, after any) (weakens, tightens bool){
+	"x-authz-introspect":     stricterIfTrue,
+	"x-authz-owner":          stricterIfPresent,
+	"x-authz-stream":         looserIfTrue, // the handler runs before the body is validated
+	"x-authz-outlives-token": looserIfTrue,
+	"x-authz-max-body":       compareLimits,
+	"x-authz-timeout":        compareLimits,
+	"x-authz-rate-limit":     compareRates,
+	"x-authz-lint-ignore":    nil,
+	"x-authz-implies":        nil,
+	"x-authz-default-scopes": nil, // which scopes clients start with admits nobody
+}
+
+func stricterIfTrue(before, after any) (weakens, tightens bool) {
+	return before == true && after != true, before != true && after == true
+}
+
+func looserIfTrue(before, after any) (weakens, tightens bool) {
+	tightens, weakens = stricterIfTrue(before, after)
+	return weakens, tightens
+}
+
+func stricterIfPresent(before, after any) (weakens, tightens bool) {
+	return before != nil, after != nil
+}
+
+// compareLimits compares upper limits. If one is absent, the server's own limit applies, which can
+// be higher or lower.
+func compareLimits(before, after any) (weakens, tightens bool) {
+	from, fromKnown := quantity(before)
+	to, toKnown := quantity(after)
+	switch {
+	case fromKnown && toKnown:
+		return to > from, to < from
+	case fromKnown:
+		return !math.IsInf(from, 1), true
+	case toKnown:
+		return true, !math.IsInf(to, 1)
+	}
+	return true, true
+}
+
+// compareRates compares rate limits. If one is absent, the rate is not limited.
+func compareRates(before, after any) (weakens, tightens bool) {
+	return compareLimits(orUnlimited(before), orUnlimited(after))
+}
+
+func orUnlimited(value any) any {
+	if value == nil {
+		return "none"
+	}
+	return value
 }
 
 var size = regexp.MustCompile(`^(\d+) ?(B|KiB|MiB|GiB|)$`)
 
-// quantity reads a size (50MiB), a duration (2m) or "none" for no limit.
+// quantity parses a size (50MiB), a duration (2m), a rate (100/min), or "none", which means no
+// limit.
 func quantity(value any) (float64, bool) {
 	text := compact(value)
 	if text == "none" {
@@ -266,6 +312,9 @@ func quantity(value any) (float64, bool) {
 		n, err := strconv.ParseFloat(m[1], 64)
 		unit := map[string]float64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 		return n * unit[m[2]], err == nil
+	}
+	if limit, err := authz.ParseRateLimit(text); err == nil {
+		return float64(limit.Requests) / limit.Window.Seconds(), true
 	}
 	d, err := time.ParseDuration(text)
 	return d.Seconds(), err == nil

@@ -23,23 +23,23 @@ type diffCommand struct {
 
 // change is one difference between two documents.
 type change struct {
-	ID        string  `json:"id"` // the same for the same change, whatever else changes
+	ID        string  `json:"id"` // does not depend on other changes
 	Change    verdict `json:"change"`
-	Weakens   bool    `json:"weakens"`  // lets in a caller or a request that was refused before
-	Tightens  bool    `json:"tightens"` // refuses a caller or a request that was let in before
+	Weakens   bool    `json:"weakens"`  // a caller or a request is accepted that was refused
+	Tightens  bool    `json:"tightens"` // a caller or a request is refused that was accepted
 	Operation string  `json:"operationId,omitempty"`
 	Method    string  `json:"method,omitempty"`
 	Path      string  `json:"path,omitempty"` // or the place of a security scheme
-	// From is the operation's former method and path, if they were others.
+	// From is the operation's former method and path, if they have changed.
 	From string `json:"from,omitempty"`
-	// Was and Now are who may call it, in words; empty before it existed and once it is removed.
+	// Was and Now describe who may call it. Was is empty for a new operation, Now for a removed
+	// one.
 	Was string `json:"was,omitempty"`
 	Now string `json:"now,omitempty"`
-	// Gains is what lets in callers who were refused before, in words; Loses is what no longer
-	// does.
+	// Gains describes the callers that are newly admitted, Loses those that are no longer admitted.
 	Gains []string `json:"gains,omitempty"`
 	Loses []string `json:"loses,omitempty"`
-	// Details are the single differences of a request's schemas and of other controls.
+	// Details are the differences in the request's schemas and in other controls.
 	Details []detail `json:"details,omitempty"`
 	File    string   `json:"file,omitempty"`
 	Line    int      `json:"line,omitempty"`
@@ -53,16 +53,16 @@ type detail struct {
 	Tightens bool   `json:"tightens"`
 }
 
-// verdict is a change in one word or two.
+// verdict names the kind of a change.
 type verdict string
 
 const (
-	opened    verdict = "opened"   // a credential is no longer needed
-	weakened  verdict = "weakened" // callers are let in who were refused before
+	opened    verdict = "opened"   // a credential is no longer required
+	weakened  verdict = "weakened" // callers are admitted that were refused
 	looser    verdict = "validation weakened"
 	changed   verdict = "changed" // a scheme or a control that has no direction
 	added     verdict = "added"
-	tightened verdict = "tightened" // callers are refused who were let in before
+	tightened verdict = "tightened" // callers are refused that were admitted
 	stricter  verdict = "validation tightened"
 	moved     verdict = "moved" // to another method or path
 	removed   verdict = "removed"
@@ -89,13 +89,13 @@ func (v verdict) rank() int {
 	return len(verdicts)
 }
 
-// rule is the verdict as an identifier: validation-weakened.
+// rule returns the verdict as an identifier, such as validation-weakened.
 func (v verdict) rule() string { return strings.ReplaceAll(string(v), " ", "-") }
 
-// comparison is the answer of diff.
+// comparison is the result of diff.
 type comparison struct {
 	Changes []change `json:"changes"`
-	// Uncompared are requests whose validation may have changed unseen.
+	// Uncompared are the operations whose validation could not be compared.
 	Uncompared []uncompared `json:"uncompared,omitempty"`
 	Weakened   bool         `json:"weakened"`
 }
@@ -124,6 +124,11 @@ func (c *diffCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	answer := compare(old, now)
+	if !places || len(t.overlays) > 0 { // lines of overlaid documents are not those of the file
+		for i := range answer.Changes {
+			answer.Changes[i].File, answer.Changes[i].Line = "", 0
+		}
+	}
 	if err := c.write(t, answer); err != nil {
 		return err
 	}
@@ -147,7 +152,7 @@ func (c *diffCommand) fails(change change) bool {
 	return c.FailOn == "any"
 }
 
-// compare finds what has changed in who may call what, and in what a request may contain.
+// compare returns the changes in who may call what, and in what a request may contain.
 func compare(old, now *openapi3.T) comparison {
 	before, after := comparableCredentials(old, now)
 	was, is := describe(old, before), describe(now, after)
@@ -185,8 +190,8 @@ func compare(old, now *openapi3.T) comparison {
 	return answer
 }
 
-// withImpliedHEAD adds HEAD where the other document declares it and this one does not: then it is
-// answered as GET, by GET's policy (RFC 9110 §9.3.2).
+// withImpliedHEAD adds the HEAD operations that only the other document declares. Without a
+// declaration, HEAD is answered as GET, by GET's policy (RFC 9110 §9.3.2).
 func withImpliedHEAD(operations, other []operation) []operation {
 	declared := map[string]bool{} // by HEAD's address: whether these operations have it
 	for _, o := range other {
@@ -212,17 +217,17 @@ func withImpliedHEAD(operations, other []operation) []operation {
 	return all
 }
 
-// pair is an operation and what it was before.
+// pair is an operation and its former version.
 type pair struct{ old, now operation }
 
-// match finds the operation that each operation was before. What has none was added, what none was
-// before has been removed.
+// match pairs each operation with its former versions, and returns the added and removed operations
+// as changes.
 //
-// An operation is known by its address, which callers know, and by its operationId, by which
-// generated servers find its handler. Where the two lead to different operations it is compared
-// with both. Paths that differ only in the names of their parameters share an address, and which of
-// them a router chooses is up to the router: one that has no counterpart of the same name is
-// compared with all of them.
+// An operation is identified by its address, which callers use, and by its operationId, by which
+// generated servers find its handler. If the two identify different operations, it is compared with
+// both. Paths that differ only in parameter names have the same address, and routers differ in
+// which of them they choose, so an operation without a counterpart of the same name is compared
+// with all of them.
 func match(old, now []operation) (pairs []pair, changes []change) {
 	matched := map[*operation]bool{}
 	byName, byAddress, byID := map[string]*operation{}, map[string][]*operation{}, named(old)
@@ -248,7 +253,8 @@ func match(old, now []operation) (pairs []pair, changes []change) {
 		}
 		if len(before) == 0 {
 			c := o.change(added)
-			// Before, nobody could call it. Somebody should decide that everybody may.
+			// Nobody could call it before, so an operation that everybody may call needs a
+			// decision.
 			c.Weakens = o.access.open()
 			c.Now = o.access.String()
 			changes = append(changes, c)
@@ -264,7 +270,7 @@ func match(old, now []operation) (pairs []pair, changes []change) {
 	return pairs, changes
 }
 
-// named finds operations by operationId. None, or that of several, is no name: it finds nil.
+// named returns the operations by operationId. If an ID is empty or not unique, its entry is nil.
 func named(operations []operation) map[string]*operation {
 	names := map[string]*operation{"": nil}
 	for i := range operations {
@@ -277,7 +283,7 @@ func named(operations []operation) map[string]*operation {
 	return names
 }
 
-// address is what a request shows of its operation: the names of path parameters are not in it.
+// address identifies an operation as requests do, without the names of path parameters.
 func (o operation) address() string { return o.Method + " " + address(o.Path) }
 
 func address(path string) string { return parameter.ReplaceAllString(path, "{}") }
@@ -292,7 +298,7 @@ func (o operation) change(v verdict) change {
 	return c
 }
 
-// change is a change of the pair's operation.
+// change returns a change of the pair's operation.
 func (p pair) change(v verdict) change {
 	c := p.now.change(v)
 	if p.now.address() != p.old.address() {
@@ -301,7 +307,7 @@ func (p pair) change(v verdict) change {
 	return c
 }
 
-// access compares who may call the operation. Its Change is "" if that is the same.
+// access compares who may call the operation. If nothing has changed, the Change is "".
 func (p pair) access() change {
 	c := p.change("")
 	if c.From != "" {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// write writes the answer of diff in the format asked for.
+// write writes the comparison in the requested format.
 func (c *diffCommand) write(t *tool, answer comparison) error {
 	switch {
 	case t.json || c.Format == "json":
@@ -23,7 +23,7 @@ func (c *diffCommand) write(t *tool, answer comparison) error {
 	return nil
 }
 
-// file is the file that a document's name stands for: that of main:openapi.yaml is openapi.yaml.
+// file returns the file in a document's name: that of main:openapi.yaml is openapi.yaml.
 func file(name string) string {
 	if _, after, ok := strings.Cut(name, ":"); ok {
 		name = strings.TrimPrefix(after, "//")
@@ -31,7 +31,7 @@ func file(name string) string {
 	return path.Clean(name)
 }
 
-// access says who may call the operation, before and after.
+// access describes who may call the operation, before and after.
 func (c change) access() string {
 	text := c.Now
 	switch {
@@ -158,7 +158,7 @@ func (p page) markdownChanges(a comparison) {
 	}
 }
 
-// notices are the changes for other programs.
+// notices returns the changes for other programs.
 func (a comparison) notices() (all []notice) {
 	for _, c := range a.Changes {
 		n := notice{id: c.ID, rule: c.Change.rule(), level: "note", file: c.File, line: c.Line}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -13,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz/overlay"
 )
 
-// load reads a document with everything that it refers to, or the part of it that is needed; with
-// places, also the line of each part.
+// load reads a document with everything that it refers to, or only the needed part of it. With
+// places, it also records the line of each element.
 func (t *tool) load(
 	ctx context.Context,
 	name string,
@@ -25,8 +26,8 @@ func (t *tool) load(
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", describeName(name), err)
 	}
-	// Anything that is YAML loads. An empty document, such as the output of a command that failed,
-	// must not pass for an API without operations.
+	// Any YAML can be loaded. An empty document, such as the output of a command that failed, must
+	// not count as an API without operations.
 	if !strings.HasPrefix(doc.OpenAPI, "3.") {
 		return nil, fmt.Errorf(
 			"cannot read %s: openapi is %q, expected an OpenAPI document of version 3",
@@ -51,10 +52,17 @@ func (t *tool) read(
 	loader := openapi3.NewLoader()
 	loader.IncludeOrigin = places
 	loader.IsExternalRefsAllowed = true
-	loader.ReadFromURIFunc = func(_ *openapi3.Loader, location *url.URL) ([]byte, error) {
-		return from.read(location)
+	read := func(location *url.URL) ([]byte, error) {
+		data, err := from.read(location)
+		if needed == requestPart && maybeNullConst.Match(data) {
+			loader.IncludeOrigin = true
+		}
+		return data, err
 	}
-	data, err := from.read(from.root)
+	loader.ReadFromURIFunc = func(_ *openapi3.Loader, location *url.URL) ([]byte, error) {
+		return read(location)
+	}
+	data, err := read(from.root)
 	if err != nil {
 		return nil, err
 	}
@@ -62,26 +70,50 @@ func (t *tool) read(
 		if data, err = t.applyOverlays(from, name, data); err != nil {
 			return nil, err
 		}
-		loader.IncludeOrigin = false // the lines are those of the result
+		loader.IncludeOrigin = needed == requestPart && maybeNullConst.Match(data)
 	}
 	doc, err := loadData(loader, needed.prune(data), from.root)
-	if err != nil && name != standardInput { // which can be read once
+	if err != nil && name != standardInput { // it can only be read once
 		err = findBrokenRefs(from, err)
+	}
+	if err == nil && loader.IncludeOrigin && needed == requestPart {
+		setNullConsts(doc)
 	}
 	return doc, err
 }
 
-// loadData loads a document and what it refers to. Only files that it refers to are read by the
-// loader's own parser, which has no hook for another one.
+// maybeNullConst matches the text of every document with const: null, and of some others.
+var maybeNullConst = regexp.MustCompile(`\bconst["']?\s*:\s*([nN~!&*#,}\r\n]|$)`)
+
+// jsonNull stands for const: null. The loader treats it as an absent const, and only the origins
+// distinguish the two.
+type jsonNull struct{}
+
+// MarshalJSON implements [json.Marshaler].
+func (jsonNull) MarshalJSON() ([]byte, error) { return []byte("null"), nil }
+
+func setNullConsts(doc *openapi3.T) {
+	_ = doc.WalkSchemas(func(_ string, ref *openapi3.SchemaRef) error {
+		if s := ref.Value; s != nil && s.Const == nil && s.Origin != nil {
+			if _, found := s.Origin.Fields.Lookup("const"); found {
+				s.Const = jsonNull{}
+			}
+		}
+		return nil
+	})
+}
+
+// loadData loads a document and what it refers to. The loader has no hook for another parser, so it
+// reads the referenced files with its own.
 func loadData(loader *openapi3.Loader, data []byte, root *url.URL) (*openapi3.T, error) {
 	if !isJSON(data) {
 		return loader.LoadFromDataWithPath(data, root)
 	}
 	node, err := parseJSON(data)
-	if err != nil { // no JSON, or with a member twice: the loader says what is wrong, or takes it
+	if err != nil { // not JSON, or a duplicate member: the loader decides
 		return loader.LoadFromDataWithPath(data, root)
 	}
-	// The loader gets to know the document, for files that refer back to it, before its contents.
+	// Register the document with the loader before decoding it, for files that refer back to it.
 	doc, err := loader.LoadFromDataWithPath([]byte("{}"), root)
 	if err != nil {
 		return nil, err
@@ -95,8 +127,7 @@ func loadData(loader *openapi3.Loader, data []byte, root *url.URL) (*openapi3.T,
 	return doc, loader.ResolveRefsIn(doc, root)
 }
 
-// applyOverlays applies the overlays of --overlay. A revision from before an overlay existed had
-// none.
+// applyOverlays applies the overlays of --overlay. One that a revision does not have is skipped.
 func (t *tool) applyOverlays(from source, name string, document []byte) ([]byte, error) {
 	var texts [][]byte
 	for _, file := range t.overlays {
@@ -122,20 +153,21 @@ func describeName(name string) string {
 	return name
 }
 
-// operation is an operation of a document and what its security means.
+// operation is an operation of a document, with the meaning of its security.
 type operation struct {
 	authz.Operation
 	access access
 	item   *openapi3.PathItem
 	spec   *openapi3.Operation
-	// unstated: the document does not say who may call it. To OpenAPI it is public, to the guard a
-	// fault.
+	// unstated: the document does not say who may call the operation. In OpenAPI it is public, for
+	// the gate it is a fault.
 	unstated bool
 }
 
 func (o operation) String() string { return o.Method + " " + o.Path }
 
-// describe returns every operation of a document. credential says what a scheme asks for.
+// describe returns every operation of a document. credential returns the credential that a scheme
+// requires.
 func describe(doc *openapi3.T, credential func(scheme string) string) []operation {
 	var all []operation
 	for _, o := range authz.Describe(doc) {
@@ -147,12 +179,12 @@ func describe(doc *openapi3.T, credential func(scheme string) string) []operatio
 	return all
 }
 
-// credentials says what the schemes of a document ask for.
+// credentials returns a function from the document's schemes to their credentials.
 func credentials(doc *openapi3.T) func(scheme string) string {
 	return func(scheme string) string { return credential(doc, scheme) }
 }
 
-// securityFaults returns the faults of who may call what.
+// securityFaults returns the faults in who may call what.
 func securityFaults(doc *openapi3.T) []*authz.Fault {
 	_, err := authz.Config{Document: doc}.CompileSecurity()
 	return faultsOf(err)

@@ -36,7 +36,7 @@ type explainCommand struct {
 	Token string `arg:"" optional:"" help:"The token. Better leave it out, or write -, and give it on standard input: arguments end up in histories and process lists."`
 }
 
-// explanation is what explain says to programs. It holds nothing of the token but what its claims
+// explanation is the result of explain, for programs. Of the token, it holds only what its claims
 // say.
 type explanation struct {
 	Genuine bool   `json:"genuine"`
@@ -48,13 +48,13 @@ type explanation struct {
 	Subject    string               `json:"subject,omitempty"`
 	Client     string               `json:"client,omitempty"`
 	Actor      string               `json:"actor,omitempty"`  // who acts for the subject (RFC 8693)
-	Active     bool                 `json:"active,omitempty"` // the issuer says so now (RFC 7662)
+	Active     bool                 `json:"active,omitempty"` // according to the issuer (RFC 7662)
 	Expiry     *time.Time           `json:"expiry,omitempty"`
 	Scopes     []string             `json:"scopes,omitempty"`
 	Operations []explainedOperation `json:"operations,omitempty"`
 }
 
-// explainedOperation is an operation and whether the token opens it.
+// explainedOperation is an operation, and whether the token grants access to it.
 type explainedOperation struct {
 	ID     string `json:"operationId"`
 	Method string `json:"method"`
@@ -138,11 +138,11 @@ func (c *explainCommand) config(clock *issuerClock) token.Config {
 		Issuers:    []token.Issuer{issuer},
 		HTTPClient: &http.Client{Transport: clock},
 		Now:        clock.now,
-		Logger:     slog.New(slog.DiscardHandler), // what matters of it is in the errors
+		Logger:     slog.New(slog.DiscardHandler), // errors are returned
 	}
 }
 
-// readCertificate reads the first certificate of a PEM file; nil for no file.
+// readCertificate reads the first certificate of a PEM file, or returns nil if there is no file.
 func readCertificate(name string) (*x509.Certificate, error) {
 	if name == "" {
 		return nil, nil
@@ -158,7 +158,7 @@ func readCertificate(name string) (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
-// read returns the token, and what was pasted along with it.
+// read returns the token, and the names of what was pasted along with it.
 func (c *explainCommand) read(stdin io.Reader) (raw string, removed []string, err error) {
 	raw = c.Token
 	if raw == "" || raw == standardInput {
@@ -174,8 +174,8 @@ func (c *explainCommand) read(stdin io.Reader) (raw string, removed []string, er
 	return raw, removed, nil
 }
 
-// cleanToken removes what is often pasted along with a token, and names it. Sent to a server like
-// that, the token would be refused.
+// cleanToken removes what is often pasted along with a token, and names it. Servers would refuse
+// the token with it.
 func cleanToken(text string) (raw string, removed []string) {
 	raw = strings.TrimSpace(text)
 	note := func(what string) {
@@ -228,7 +228,7 @@ func accepted(p *token.Principal, operations []operation, now time.Time) explana
 		}
 		for _, a := range lacks {
 			if a.credential == bearer ||
-				a.scope == "" { // scopes of other credentials say no more than these
+				a.scope == "" { // other credentials have no scopes
 				explained.Missing = append(explained.Missing, cmp.Or(a.scope, a.credential))
 			}
 		}
@@ -241,7 +241,7 @@ func accepted(p *token.Principal, operations []operation, now time.Time) explana
 	return e
 }
 
-// scopesElsewhere looks for missing scopes in the claims where issuers put them.
+// scopesElsewhere looks for the missing scopes in other claims that issuers use for scopes.
 func scopesElsewhere(p *token.Principal, e explanation, configured []string) string {
 	var missing []string
 	for _, o := range e.Operations {
@@ -274,7 +274,7 @@ func scopesElsewhere(p *token.Principal, e explanation, configured []string) str
 	return ""
 }
 
-// hint says what is probably the matter, where the failed check does not say it itself.
+// hint returns the probable cause, if the failed check does not name it.
 func (c *explainCommand) hint(
 	ctx context.Context,
 	code token.Code,
@@ -315,7 +315,7 @@ func (c *explainCommand) hint(
 		return "is it a token of another environment of this issuer, or older than its last " +
 			"change of keys? Get a new one"
 	case token.Expired, token.NotYetValid, token.TooLongLived:
-		// The issuer's keys were not needed to find this out; its clock is.
+		// The check needed no keys of the issuer, but the hint needs its clock.
 		if verifier.Ready(ctx) == nil {
 			return clock.hint()
 		}
@@ -344,8 +344,7 @@ func (c *explainCommand) audienceHint(claims unverifiedClaims) string {
 	return ""
 }
 
-// unverifiedClaims are what a token that was refused says of itself. Good for hints, and nothing
-// else.
+// unverifiedClaims are the claims of a token that was refused. They are used for hints only.
 type unverifiedClaims struct {
 	alg             string
 	Issuer          string `json:"iss"`
@@ -359,7 +358,7 @@ type unverifiedClaims struct {
 	SCP   texts `json:"scp"`
 }
 
-// scopes returns the scopes of the claims in which issuers put them.
+// scopes returns the scopes in all claims that issuers use for them.
 func (c unverifiedClaims) scopes() (all []string) {
 	for _, claim := range append(c.Scope, c.SCP...) {
 		all = append(all, strings.Fields(claim)...)
@@ -389,14 +388,14 @@ func unverified(raw string) (claims unverifiedClaims) {
 	}
 	for i, into := range []any{&header, &claims} {
 		if b, err := base64.RawURLEncoding.DecodeString(parts[i]); err == nil {
-			_ = json.Unmarshal(b, into) // what cannot be read gives no hint
+			_ = json.Unmarshal(b, into) // without claims there is no hint
 		}
 	}
 	claims.alg = header.Alg
 	return claims
 }
 
-// issuerClock is the way to the issuer, and reads its clock from the answers (RFC 9110 §6.6.1).
+// issuerClock is a transport to the issuer that reads its clock from responses (RFC 9110 §6.6.1).
 type issuerClock struct {
 	now  func() time.Time
 	fast time.Duration // how far this machine's clock is ahead

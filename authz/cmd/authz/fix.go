@@ -29,7 +29,7 @@ type overlayAction struct {
 	Update      map[string]any `yaml:"update"`
 }
 
-// todoScheme is a security scheme that no document declares, so that the guard refuses to start
+// todoScheme is a security scheme that no document declares, so that the gate refuses to start
 // until somebody has decided who may call the operation.
 const todoScheme = "TODO"
 
@@ -89,7 +89,7 @@ func writeFixes(p page, doc *openapi3.T, operations []operation) error {
 	return encoder.Close()
 }
 
-// operationName makes a name of a method and a path: GET /users/{id}/keys is getUsersIdKeys.
+// operationName derives a name from a method and a path: GET /users/{id}/keys is getUsersIdKeys.
 func operationName(method, path string) string {
 	return strings.ToLower(method) + camel(path)
 }
@@ -99,7 +99,7 @@ func jsonPathKey(name string) string {
 	return "['" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(name) + "']"
 }
 
-// yamlKey quotes a key where YAML would read it as something else.
+// yamlKey quotes a key if YAML would not read it as that string.
 func yamlKey(key string) string {
 	plain := !strings.ContainsFunc(key, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_./", r)

@@ -27,6 +27,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/authztest"
 	"github.com/oasgate/oasgate/authz/internal/echopath"
+	"github.com/oasgate/oasgate/authz/server/deploy"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -47,7 +48,7 @@ const library = "github.com/oasgate/oasgate"
 //go:embed initfiles
 var initFiles embed.FS
 
-// repository is the folder that init writes, and what the templates are filled in with.
+// repository is the folder that init writes, and the data of the templates.
 type repository struct {
 	Library, Module, Name, Title, Prefix string
 	Go, Version, Replace                 string
@@ -70,14 +71,14 @@ type repository struct {
 // initOperation is a row of the README.
 type initOperation struct{ ID, Method, Path, Access string }
 
-// initFile is a file to write. One that is generated replaces what is there.
+// initFile is a file to write. A generated file replaces an existing one.
 type initFile struct {
 	name      string
 	data      []byte
 	generated bool
 }
 
-// initReport is what init says to programs.
+// initReport is the result of init, for programs.
 type initReport struct {
 	Folder     string   `json:"folder"`
 	Written    []string `json:"written"`
@@ -151,7 +152,7 @@ func (c *initCommand) Run(ctx context.Context, t *tool) error {
 	return t.tell(report, func(p page) { p.writeInit(report, r) })
 }
 
-// repository reads what the folder has already.
+// repository reads what the folder already has.
 func (c *initCommand) repository() (*repository, error) {
 	folder, err := filepath.Abs(c.Folder)
 	if err != nil {
@@ -218,7 +219,7 @@ func (c *initCommand) repository() (*repository, error) {
 	return r, nil
 }
 
-// libraryVersion returns the released version of the library that this tool is of, or "".
+// libraryVersion returns the released version that this tool is built from, or "".
 func libraryVersion(info *debug.BuildInfo) string {
 	if version := info.Main.Version; info.Main.Path == library && strings.HasPrefix(version, "v") &&
 		!strings.Contains(version, "+dirty") {
@@ -232,7 +233,8 @@ var servers = map[string]string{
 	"echov4": "echo-server", "echov5": "echo5-server", "std": "std-http-server",
 }
 
-// router returns the router that the folder's code is generated for, or the one to generate it for.
+// router returns the router that the folder's code is generated for, or the requested one for new
+// code.
 func (c *initCommand) router(folder string) (string, error) {
 	config, _ := os.ReadFile(filepath.Join(folder, ".oapi-codegen.yaml"))
 	has := ""
@@ -252,7 +254,7 @@ func (c *initCommand) router(folder string) (string, error) {
 	return cmp.Or(has, c.Router, "echov4"), nil
 }
 
-// source returns where the document is to be read, and its files that the folder does not have.
+// source returns where to read the document, and the files of it that the folder does not have.
 func (c *initCommand) source(r *repository) (name string, copies []initFile, err error) {
 	own := filepath.Join(c.Folder, "openapi.yaml")
 	_, missing := os.Stat(own)
@@ -296,8 +298,8 @@ func (c *initCommand) source(r *repository) (name string, copies []initFile, err
 	return c.Document, copies, nil
 }
 
-// overlay returns the overlay of --overlay, if the folder does not have it. In a folder that has
-// one, it is that, so that generated code and the plan are of one document.
+// overlay returns the overlay of --overlay, if the folder does not have one yet. An existing
+// overlay is used instead, so that generated code and plan agree.
 func (c *initCommand) overlay(t *tool, r *repository) ([]initFile, error) {
 	config := filepath.Join(r.folder, ".oapi-codegen.yaml")
 	text, missing := os.ReadFile(config)
@@ -347,7 +349,7 @@ func sameFile(a, b string) bool {
 	return err == nil && otherErr == nil && os.SameFile(one, other)
 }
 
-// references returns the files of a document, itself first.
+// references returns the files of a document, beginning with the document.
 func references(name string) []string {
 	files := []string{filepath.Clean(name)}
 	loader := openapi3.NewLoader()
@@ -366,13 +368,13 @@ func references(name string) []string {
 	return files
 }
 
-// faults returns why the document cannot be served by this router, with lines and what to do.
+// faults returns why this router cannot serve the document, with lines and what to do.
 func (c *initCommand) faults(r *repository) (all []string) {
 	name := filepath.Base(cmp.Or(c.Document, "openapi.yaml"))
 	add := func(f *authz.Fault) {
 		where, at := name, f.At
 		if item := r.document.Paths.Value(f.Path); at == nil && item != nil {
-			// An overlay leaves no origin.
+			// Overlaid documents have no origins.
 			if o := item.GetOperation(f.Method); o != nil && o.Origin != nil {
 				at = o.Origin.Key
 			}
@@ -425,7 +427,7 @@ func (c *initCommand) faults(r *repository) (all []string) {
 	return all
 }
 
-// compose makes the files that the folder lacks.
+// compose creates the files that the folder lacks.
 func (r *repository) compose(ctx context.Context, t *tool, source string) error {
 	r.Title = oneLine(r.document.Info.Title)
 	for _, o := range describe(r.document, credentials(r.document)) {
@@ -446,6 +448,15 @@ func (r *repository) compose(ctx context.Context, t *tool, source string) error 
 		if err := r.add(template, name); err != nil {
 			return err
 		}
+	}
+	deployment, err := deploy.Files(deploy.Options{
+		Name: r.Name, Go: r.Go[:strings.LastIndexByte(r.Go, '.')],
+	}, "deploy")
+	if err != nil {
+		return err
+	}
+	for name, data := range deployment {
+		r.addData(name, data)
 	}
 	routes := "routes_echo.go"
 	if r.Router == "std" {
@@ -468,7 +479,7 @@ func (r *repository) compose(ctx context.Context, t *tool, source string) error 
 	return nil
 }
 
-// addHandlers adds a file for each operation that has no handler, beside those that there are.
+// addHandlers adds a file for each operation without a handler, beside the existing ones.
 func (r *repository) addHandlers() error {
 	for _, h := range r.Handlers {
 		one := *r
@@ -490,15 +501,18 @@ func (r *repository) addHandlers() error {
 
 // add adds a file, unless the folder has it.
 func (r *repository) add(name, target string) error {
-	if _, err := os.Lstat(filepath.Join(r.folder, filepath.FromSlash(target))); err == nil {
-		return nil
-	}
 	data, err := r.fill(name)
 	if err != nil {
 		return err
 	}
-	r.files = append(r.files, initFile{name: target, data: data})
+	r.addData(target, data)
 	return nil
+}
+
+func (r *repository) addData(target string, data []byte) {
+	if _, err := os.Lstat(filepath.Join(r.folder, filepath.FromSlash(target))); err != nil {
+		r.files = append(r.files, initFile{name: target, data: data})
+	}
 }
 
 func (r *repository) fill(name string) ([]byte, error) {
@@ -522,7 +536,7 @@ func (r *repository) fill(name string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// literal writes text as a Go literal that is easy to read.
+// literal returns text as a Go literal that is easy to read.
 func literal(text string) string {
 	if strings.Contains(text, "\n") && strconv.CanBackquote(strings.ReplaceAll(text, "\n", "")) {
 		return "`" + text + "`"
@@ -546,7 +560,7 @@ func (f initFile) write(folder string) error {
 	return errors.Join(err, file.Close())
 }
 
-// tidy has go complete go.mod and go.sum.
+// tidy runs go mod tidy.
 func tidy(ctx context.Context, folder string) error {
 	command := exec.CommandContext(ctx, "go", "mod", "tidy")
 	command.Dir = folder

@@ -165,6 +165,10 @@ func TestInitWritesWhatWorks(t *testing.T) {
 				if code, stdout, stderr := initIn(t, files, args); code != 0 {
 					t.Fatalf("init: %s%s", stdout, stderr)
 				}
+				ignored := strings.Contains(read(t, "made/api_test.go"), "IgnoreResponses")
+				if ignored != (name == "own") {
+					t.Errorf("the answers of handlers are ignored: %v", ignored)
+				}
 				if name != "own" && name != "keyed" {
 					writeTest(t, "made/allowed_test.go", allowedIs501)
 				}
@@ -291,8 +295,9 @@ func TestInitDryRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	expected := []string{
-		".env.example", ".github/workflows/ci.yml", ".gitignore", ".oapi-codegen.yaml", "README.md", "api_test.go",
-		"gen/api.gen.go", "go.mod", "impl/handlers.go", "impl/routes.go", "main.go", "openapi.yaml", "tools.go",
+		".dockerignore", ".env.example", ".github/workflows/ci.yml", ".gitignore",
+		".oapi-codegen.yaml", "Dockerfile", "README.md", "api_test.go", "compose.yaml",
+		"deploy/kubernetes.yaml", "deploy/orders.service", "gen/api.gen.go", "go.mod", "impl/handlers.go", "impl/routes.go", "main.go", "openapi.yaml", "tools.go",
 	}
 	if !slices.Equal(report.Written, expected) ||
 		!slices.Equal(report.Handlers, []string{"getOrder"}) ||

@@ -8,17 +8,17 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// input is a schema that a part of a request is checked by.
+// input is a schema that validates a part of a request.
 type input struct {
-	operation operation // the first that takes it
+	operation operation // the first that uses it
 	where     string    // for people: POST /messages body.user.name
-	exposed   bool      // everybody may send it, or it is written
+	exposed   bool      // of a public or a write operation
 	schema    *openapi3.Schema
-	bounded   bool // its strings are, by it or by a schema around it
-	closed    bool // a schema around it sees to members that are not described
+	bounded   bool // the length of its strings, by it or by a schema around it
+	closed    bool // a schema around it handles undescribed members
 }
 
-// inputs visits every schema that a part of a request is checked by, once.
+// inputs visits every schema that validates a part of a request, once.
 func inputs(operations []operation, visit func(input)) {
 	v := visitor{visit, map[visited]bool{}}
 	for _, o := range operations {
@@ -61,7 +61,7 @@ func (v visitor) content(in input, content openapi3.Content) {
 	}
 }
 
-// walk visits a schema and those that it is made of. in is what is known of its place.
+// walk visits a schema and its subschemas. in describes its place.
 func (v visitor) walk(in input, ref *openapi3.SchemaRef) {
 	if ref == nil || ref.Value == nil {
 		return
@@ -75,8 +75,8 @@ func (v visitor) walk(in input, ref *openapi3.SchemaRef) {
 	v.seen[key] = true
 	v.visit(in)
 
-	// Parts of the same value: what is said around them holds for them. The members that one part
-	// of allOf does not describe another may, so that only the whole can refuse members.
+	// Parts for the same value: what surrounds them applies to them too. A member that one part of
+	// allOf does not describe can be described by another, so only the whole can refuse members.
 	part := in
 	part.closed = in.closed || closes(s) || isObject(s)
 	for _, ref := range slices.Concat(s.AllOf, s.OneOf, s.AnyOf,
@@ -84,7 +84,7 @@ func (v visitor) walk(in input, ref *openapi3.SchemaRef) {
 		v.walk(part, ref)
 	}
 
-	// Values of their own.
+	// Parts for other values.
 	inner := func(suffix string, ref *openapi3.SchemaRef) {
 		v.walk(input{operation: in.operation, exposed: in.exposed, where: in.where + suffix}, ref)
 	}
@@ -101,7 +101,7 @@ func (v visitor) walk(in input, ref *openapi3.SchemaRef) {
 	}
 }
 
-// boundedFormats bound the length of what they let in.
+// boundedFormats are the formats that bound the length of strings.
 var boundedFormats = map[string]bool{
 	"date": true, "date-time": true, "time": true, "uuid": true, "ipv4": true, "ipv6": true,
 	"hostname": true,
@@ -109,8 +109,8 @@ var boundedFormats = map[string]bool{
 	"email": true, "char": true, "http-date": true, "binary": true,
 }
 
-// bounds reports whether a schema bounds the length of strings: by itself, or by a part of its
-// allOf. Formats count where they are enforced and bound the length.
+// bounds reports whether a schema bounds the length of strings, by itself or by a part of its
+// allOf. A format counts if it is enforced and bounds the length.
 func bounds(s *openapi3.Schema) bool {
 	return s.MaxLength != nil || s.Enum != nil || s.Const != nil || boundedFormats[s.Format] ||
 		boundedPattern(s.Pattern) ||
@@ -120,8 +120,8 @@ func bounds(s *openapi3.Schema) bool {
 		)
 }
 
-// boundedPattern reports whether a pattern matches whole strings (a schema's pattern is not
-// anchored by itself) and none of any length.
+// boundedPattern reports whether a pattern matches whole strings (patterns of schemas are not
+// anchored) and strings of bounded length only.
 func boundedPattern(pattern string) bool {
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if pattern == "" || err != nil {
@@ -131,7 +131,7 @@ func boundedPattern(pattern string) bool {
 		finite(parsed)
 }
 
-// anchored reports whether each alternative has the anchor at the given end: 0 the first, -1 the
+// anchored reports whether each alternative has the anchor at the given end: 0 is the first, -1 the
 // last.
 func anchored(r *syntax.Regexp, anchor syntax.Op, end int) bool {
 	switch r.Op {
@@ -157,14 +157,14 @@ func finite(r *syntax.Regexp) bool {
 	return !slices.ContainsFunc(r.Sub, func(sub *syntax.Regexp) bool { return !finite(sub) })
 }
 
-// closes reports whether a schema says what becomes of members that it does not describe. To say
-// that they are welcome is a decision too.
+// closes reports whether a schema says what happens to members that it does not describe. Accepting
+// them explicitly counts too.
 func closes(s *openapi3.Schema) bool {
 	return s.AdditionalProperties.Has != nil || s.AdditionalProperties.Schema != nil ||
 		s.UnevaluatedProperties.Has != nil || s.UnevaluatedProperties.Schema != nil
 }
 
-// isObject reports whether a schema describes objects: by itself, or by a part of its allOf.
+// isObject reports whether a schema describes objects, by itself or by a part of its allOf.
 func isObject(s *openapi3.Schema) bool {
 	return s.Type != nil && s.Type.Includes(openapi3.TypeObject) ||
 		s.Type == nil && len(s.Properties) > 0 ||

@@ -25,9 +25,9 @@ type lintCommand struct {
 	Fix      bool     `help:"Write an overlay that fixes what can be fixed mechanically, instead of the findings."`
 }
 
-// finding is something in a document that somebody should look at.
+// finding is a fault or something unwise in a document.
 type finding struct {
-	ID      string `json:"id"` // the same for the same finding, whatever else is found
+	ID      string `json:"id"` // does not depend on other findings
 	Level   string `json:"level"`
 	Rule    string `json:"rule"`
 	File    string `json:"file,omitempty"`
@@ -79,7 +79,7 @@ func (c *lintCommand) Run(ctx context.Context, t *tool) error {
 	return c.answer(t, pasteBlocks(doc, operations, findings), findings)
 }
 
-// answer writes the findings. blocks are what can be pasted, by rule.
+// answer writes the findings. blocks are texts to paste, by rule.
 func (c *lintCommand) answer(t *tool, blocks map[string]string, findings []finding) error {
 	var err error
 	switch {
@@ -103,7 +103,8 @@ func (c *lintCommand) answer(t *tool, blocks map[string]string, findings []findi
 	return err
 }
 
-// lint returns the faults of a document, which would stop the server, and what the rules find.
+// lint returns the faults of a document, which would stop the server, and the findings of the
+// rules.
 func lint(doc *openapi3.T, operations []operation, skip []string) []finding {
 	notes, err := authz.Inspect(doc)
 	faults := faultsOf(err)
@@ -158,7 +159,7 @@ func lint(doc *openapi3.T, operations []operation, skip []string) []finding {
 	return all
 }
 
-// reportTo returns what adds the findings of a rule to a list.
+// reportTo returns a function that adds the findings of a rule to a list.
 func (r rule) reportTo(all *[]finding) report {
 	seen := map[finding]bool{}
 	return func(at *openapi3.Location, where, problem, cause string) {
@@ -175,7 +176,7 @@ func (r rule) reportTo(all *[]finding) report {
 	}
 }
 
-// identify gives each finding an identity that does not depend on lines.
+// identify gives each finding an ID that does not depend on lines.
 func identify(findings []finding) {
 	seen := map[string]int{}
 	for i, f := range findings {
@@ -201,7 +202,7 @@ func faultFindings(faults []*authz.Fault) (all []finding) {
 		if fault.Err != nil {
 			at, cause := innermost(fault.Err)
 			f = f.at(at)
-			// The validator finds the same place by every path that leads to it.
+			// The validator reports a place once for every path that leads to it.
 			same := f
 			same.Problem = cause.Error()
 			if at != nil && seen[same] {
@@ -222,7 +223,7 @@ func faultFindings(faults []*authz.Fault) (all []finding) {
 	return all
 }
 
-// ruleOfFault returns the first rule that matches the text of a fault. The last one matches any.
+// ruleOfFault returns the first rule that matches the text of a fault. The last rule matches any.
 func ruleOfFault(problem string) rule {
 	i := slices.IndexFunc(
 		rules,
@@ -231,8 +232,8 @@ func ruleOfFault(problem string) rule {
 	return rules[i]
 }
 
-// cause returns what the findings of a fault's rule have in common: undeclared scopes are one
-// mistake in the list of scopes, however many operations require them.
+// cause returns what the findings of a fault's rule have in common. Undeclared scopes, for example,
+// are one mistake in the list of scopes, however many operations require them.
 func (r rule) cause(problem string) string {
 	switch r.name {
 	case "undeclared-scope", "unstated-security":
@@ -241,8 +242,8 @@ func (r rule) cause(problem string) string {
 	return problem
 }
 
-// innermost finds the error that the validator wraps, and its place in the document. Dozens of its
-// error types have a field for the place, and nothing else in common.
+// innermost returns the error that the validator wraps, and its place in the document. Dozens of
+// its error types have a field for the place, but share no interface.
 func innermost(err error) (at *openapi3.Location, cause error) {
 	for ; err != nil; err = errors.Unwrap(err) {
 		cause = err
@@ -262,7 +263,7 @@ func innermost(err error) (at *openapi3.Location, cause error) {
 	return at, cause
 }
 
-// reportInvalid reports what is invalid OpenAPI and no fault, because no request meets it.
+// reportInvalid reports invalid OpenAPI that is not a fault, because it does not affect requests.
 func reportInvalid(doc *openapi3.T, faults []*authz.Fault, report report) {
 	known := map[string]bool{}
 	for _, fault := range faults {
@@ -278,7 +279,7 @@ func reportInvalid(doc *openapi3.T, faults []*authz.Fault, report report) {
 	}
 	for _, err := range several {
 		if mismatch, ok := errors.AsType[*openapi3.SchemaError](err); ok {
-			mismatch.Schema, mismatch.Value = nil, nil // large, and on lines that are not shown
+			mismatch.Schema, mismatch.Value = nil, nil // large, and not shown
 		}
 		at, cause := innermost(err)
 		first, _, _ := strings.Cut(err.Error(), "\n")
@@ -291,7 +292,8 @@ func reportInvalid(doc *openapi3.T, faults []*authz.Fault, report report) {
 	}
 }
 
-// reportSuppressions reports names in x-authz-lint-ignore that are no rules, or rules of faults.
+// reportSuppressions reports names in x-authz-lint-ignore that are not rules, or are rules of
+// faults.
 func reportSuppressions(operations []operation, report report) {
 	for _, o := range operations {
 		for _, name := range o.ignored() {

@@ -10,10 +10,10 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// fewPlaces are shown of a finding unless all are asked for.
+// fewPlaces is how many places of a group are shown unless --places is given.
 const fewPlaces = 3
 
-// findings writes them by rule and cause, with a summary.
+// findings writes the findings by rule and cause, with a summary.
 func (p page) findings(document string, findings []finding, blocks map[string]string, places bool) {
 	if len(findings) == 0 {
 		p.line("%s: nothing found", printable(describeName(document)))
@@ -121,8 +121,8 @@ func scopeLists(doc *openapi3.T, operations []operation) string {
 	return b.String()
 }
 
-// missingScopes returns the scopes that are required of a scheme and not listed, by scheme. An
-// oauth2 scheme lists them by flow, so that only its author knows where they belong.
+// missingScopes returns the scopes that operations require and schemes do not list, by scheme. An
+// oauth2 scheme is left out, because it lists scopes by flow, and only its author knows the flow.
 func missingScopes(doc *openapi3.T, operations []operation) map[string][]string {
 	missing := map[string][]string{}
 	for _, name := range usedSchemes(doc) {
@@ -146,7 +146,7 @@ func missingScopes(doc *openapi3.T, operations []operation) map[string][]string 
 	return missing
 }
 
-// noticesOf are the findings for other programs.
+// noticesOf returns the findings for other programs.
 func noticesOf(findings []finding) (all []notice) {
 	level := map[string]string{faultLevel: "error", warningLevel: "warning", noteLevel: "note"}
 	for _, f := range findings {
@@ -162,7 +162,7 @@ func noticesOf(findings []finding) (all []notice) {
 	return all
 }
 
-// describedRule is what --rules says of a rule.
+// describedRule is a rule in the output of --rules.
 type describedRule struct {
 	Rule  string `json:"rule"`
 	Level string `json:"level"`

@@ -1,4 +1,4 @@
-// Command authz reads the access policy that an OpenAPI document is:
+// Command authz reads an OpenAPI document as an access policy:
 //
 //	authz plan openapi.yaml                     who may call what
 //	authz lint openapi.yaml                     what keeps it from being served, and what is unwise
@@ -72,7 +72,7 @@ func (c *completionCommand) Run(t *tool) error { return c.Write(t.out.w, "authz"
 const exitCodes = "The exit code is 0 if all is well, 1 if there are findings, and 2 if the " +
 	"question cannot be answered, for example after wrong usage."
 
-// tool is what a command works with.
+// tool is the environment of a command.
 type tool struct {
 	stdin  io.Reader
 	out    page
@@ -90,9 +90,9 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// collectLess lets the heap grow to three times what is in use, not twice: a command ends soon.
-// Measured on a document of 13 MB, lint takes a fifth less processor time, and less memory than
-// the YAML parser alone would.
+// collectLess lets the heap grow to three times the live heap, not twice, because a command ends
+// soon. On a document of 13 MB, lint takes 20 % less processor time, and less memory than the YAML
+// parser alone would.
 func collectLess() { debug.SetGCPercent(200) }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -139,7 +139,7 @@ func (t *tool) run(ctx context.Context, args []string) int {
 	return allWell
 }
 
-// tell writes an answer: as JSON, or as a person reads it.
+// tell writes a result, as JSON or as text.
 func (t *tool) tell(answer any, write func(page)) error {
 	if t.json {
 		return t.out.json(answer)
@@ -152,8 +152,8 @@ func (t *tool) complain(message string) {
 	fmt.Fprintf(t.errors.w, "%s %s\n", t.errors.paint(red, "authz:"), printable(message))
 }
 
-// withoutArguments takes out of a usage error whatever could be a token, or a secret, put where it
-// does not belong: the parser repeats what it does not understand.
+// withoutArguments removes from a usage error every argument that could be a token or a secret in
+// the wrong place. The parser quotes arguments that it does not understand.
 func withoutArguments(message string, args []string) string {
 	type given struct {
 		value   string
@@ -176,7 +176,7 @@ func withoutArguments(message string, args []string) string {
 			given{quoted[1 : len(quoted)-1], instead},
 		)
 	}
-	// The longest first: one may be the beginning of another.
+	// Replace the longest first: one argument can be the beginning of another.
 	slices.SortStableFunc(all, func(a, b given) int { return len(b.value) - len(a.value) })
 	var pairs []string
 	for _, g := range all {

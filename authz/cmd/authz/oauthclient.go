@@ -19,8 +19,8 @@ import (
 	"github.com/oasgate/oasgate/authz/client"
 )
 
-// oauthClient gets access tokens by the client credentials grant (RFC 6749 §4.4). It asks once for
-// each set of scopes: issuers count, and charge for, what they issue.
+// oauthClient requests access tokens by the client credentials grant (RFC 6749 §4.4), once for each
+// set of scopes, because issuers limit the tokens that they issue, and charge for them.
 type oauthClient struct {
 	config client.Config // its Scopes apart
 	asked  map[string]*issued
@@ -48,7 +48,7 @@ func (c *oauthClient) exactly(ctx context.Context, scopes []string) (string, err
 	return got.AccessToken, got.err
 }
 
-// sufficient returns a token with these scopes, and maybe others, or errNotGiven.
+// sufficient returns a token with at least these scopes, or errNotGiven.
 func (c *oauthClient) sufficient(ctx context.Context, scopes []string) (string, error) {
 	got := c.ask(ctx, scopes)
 	if got.err == nil && !containsAll(got.scopes, scopes) {
@@ -97,7 +97,7 @@ func (c *oauthClient) request(ctx context.Context, scopes []string) *issued {
 	return &issued{token, scopes, nil}
 }
 
-// boundTokens returns what gets tokens that are bound to the key of a client (RFC 9449 §5).
+// boundTokens returns a function that requests tokens bound to a client's key (RFC 9449 §5).
 func boundTokens(config client.Config, now func() time.Time) func(
 	context.Context, []string, authztest.ProofKey) (string, error) {
 	config.DPoP = true // so that it expects such a token; the transport puts the kit's proof
@@ -109,8 +109,8 @@ func boundTokens(config client.Config, now func() time.Time) func(
 	}
 }
 
-// provingTransport sends requests with a DPoP proof, and once more if the server asks for a nonce
-// (RFC 9449 §8).
+// provingTransport adds a DPoP proof to requests, and repeats a request if the server requires a
+// nonce (RFC 9449 §8).
 type provingTransport struct {
 	key   authztest.ProofKey
 	now   func() time.Time
@@ -143,7 +143,7 @@ func (p *provingTransport) send(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(sent)
 }
 
-// keySet returns the keys of an issuer, found by OpenID Connect Discovery 1.0 §4.
+// keySet returns the keys of an issuer, located by OpenID Connect Discovery 1.0 §4.
 func keySet(ctx context.Context, caller *http.Client, issuer string) ([]byte, error) {
 	var discovery struct {
 		KeySet string `json:"jwks_uri"`
@@ -184,8 +184,8 @@ func fetch(caller *http.Client, r *http.Request) (body []byte, status int, err e
 	return body, response.StatusCode, err
 }
 
-// confidential: secrets, and the keys that signatures are checked with, go over https; http is for
-// this machine.
+// confidential returns an error unless the URL is https, or http on this machine. Secrets and the
+// keys that verify signatures must not be sent in the clear.
 func confidential(at string) error {
 	u, err := url.Parse(at)
 	if err != nil || u.Host == "" {

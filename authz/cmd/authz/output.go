@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// notice is a finding as other programs show it: an annotation of a pull request, a result of code
+// notice is a finding for other programs: an annotation of a pull request, or a result of code
 // scanning.
 type notice struct {
 	id      string
@@ -21,7 +21,7 @@ type notice struct {
 	message string
 }
 
-// findingID is the same for the same finding in every run, whatever else is found.
+// findingID returns an ID that depends on the given parts alone.
 func findingID(parts ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return hex.EncodeToString(sum[:6])
@@ -64,7 +64,7 @@ type sarifText struct {
 	Text string `json:"text"`
 }
 
-// sarif writes notices as SARIF 2.1.0. A result without a place is one of the document as a whole.
+// sarif writes notices as SARIF 2.1.0. A result without a place concerns the whole document.
 func (p page) sarif(document string, rules []sarifRule, notices []notice) error {
 	type object = map[string]any
 	results := []object{}
@@ -97,7 +97,7 @@ func (p page) sarif(document string, rules []sarifRule, notices []notice) error 
 	})
 }
 
-// markdown writes a table of GitHub's Markdown.
+// markdown writes a table in GitHub's Markdown.
 func (p page) markdown(rows [][]string) {
 	cell := strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;", "@", "@\u200b")
 	for i, row := range rows {

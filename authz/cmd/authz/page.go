@@ -13,13 +13,14 @@ import (
 	"github.com/mattn/go-isatty"
 )
 
-// page is where a command writes to.
+// page is the output of a command.
 type page struct {
 	w       io.Writer
 	colours bool
 }
 
-// newPage writes in colour on a terminal, unless NO_COLOR (https://no-color.org) is set.
+// newPage returns a page that uses colours on a terminal, unless NO_COLOR (https://no-color.org) is
+// set.
 func newPage(w io.Writer) page {
 	file, ok := w.(*os.File)
 	return page{
@@ -65,8 +66,8 @@ func plain(texts ...string) []cell {
 	return cells
 }
 
-// table writes rows with aligned columns. Rows may differ in length; what comes last in a row may
-// be of any width.
+// table writes rows with aligned columns. Rows can differ in length; the last cell of a row can be
+// of any width.
 func (p page) table(indent string, rows [][]cell) {
 	var widths []int
 	for _, row := range rows {
@@ -100,8 +101,8 @@ func (p page) json(value any) error {
 	return encoder.Encode(value)
 }
 
-// printable escapes what a terminal would obey rather than show: a document or a token that is
-// looked at may come from a stranger.
+// printable escapes characters that a terminal would interpret: documents and tokens can come from
+// strangers.
 func printable(text string) string {
 	if !strings.ContainsFunc(text, hidden) {
 		return text
@@ -118,7 +119,7 @@ func printable(text string) string {
 	return out.String()
 }
 
-// hidden: control characters, and those that turn or join what stands around them.
+// hidden reports whether a character is a control character, or changes how others are displayed.
 func hidden(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
 
 // count writes a number with its noun.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
@@ -24,7 +25,7 @@ type planCommand struct {
 	Format   string   `enum:"text,json,markdown" default:"text" help:"Output: text (default), json or markdown."`
 }
 
-// planReport is what plan says to programs.
+// planReport is the result of plan, for programs.
 type planReport struct {
 	Operations []plannedOperation `json:"operations"`
 	Scopes     int                `json:"scopes"` // that operations require
@@ -40,12 +41,19 @@ type plannedOperation struct {
 	// or unstated.
 	Class  string `json:"class"`
 	Access string `json:"access"` // in words
-	// Alternatives as the document states them: one must be satisfied, by all of its requirements.
+	// Alternatives are those of the document. One must be satisfied, with all of its requirements.
 	Alternatives [][]plannedRequirement `json:"alternatives"`
 	StepUp       *plannedStepUp         `json:"stepUp,omitempty"`
+	// Introspect, Stream, OutlivesToken, MaxBody and Timeout are the x-authz-… extensions of these
+	// names.
+	Introspect    bool   `json:"introspect,omitempty"`
+	Stream        bool   `json:"stream,omitempty"`
+	OutlivesToken bool   `json:"outlivesToken,omitempty"`
+	MaxBody       int64  `json:"maxBody,omitempty"` // bytes
+	Timeout       string `json:"timeout,omitempty"` // 2m, or none
 }
 
-// plannedStepUp is what is demanded of how the caller signed in (RFC 9470).
+// plannedStepUp is what is required of how the caller signed in (RFC 9470).
 type plannedStepUp struct {
 	ACRValues []string `json:"acrValues,omitempty"`
 	MaxAge    *int     `json:"maxAge,omitempty"` // seconds
@@ -97,7 +105,9 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 			ID: o.ID, Method: o.Method, Path: o.Path, Class: o.access.class(),
 			Access:       o.access.String(),
 			Alternatives: planned(o.Alternatives), StepUp: (*plannedStepUp)(o.StepUp),
-			HEAD: o.Method == http.MethodGet && o.item.Head == nil,
+			HEAD:       o.Method == http.MethodGet && o.item.Head == nil,
+			Introspect: o.Introspect, Stream: o.Stream, OutlivesToken: o.OutlivesToken,
+			MaxBody: o.MaxBody, Timeout: timeout(o.Timeout),
 		}
 		switch {
 		case nobody:
@@ -133,7 +143,7 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 	return nil
 }
 
-// faults returns the faults of who may call what.
+// faults returns the faults in who may call what.
 func (c *planCommand) faults(doc *openapi3.T) ([]*authz.Fault, error) {
 	for _, name := range c.Without {
 		if declaredScheme(doc, name) == nil {
@@ -149,7 +159,7 @@ func (c *planCommand) faults(doc *openapi3.T) ([]*authz.Fault, error) {
 }
 
 // restrict applies --without and --deny-unstated to an operation, and reports whether nobody may
-// call it. Where one half of an AND is switched off, so is the whole.
+// call it. An AND is switched off if one part of it is.
 func (c *planCommand) restrict(doc *openapi3.T, o *operation) (nobody bool) {
 	if o.unstated {
 		return c.Deny
@@ -167,7 +177,8 @@ func (c *planCommand) restrict(doc *openapi3.T, o *operation) (nobody bool) {
 	return had > 0 && len(o.Alternatives) == 0
 }
 
-// holder says what the holder of the given scopes or token has; nil where neither is given.
+// holder returns a function that reports what the given scopes or token grant, or nil if neither is
+// given.
 func (c *planCommand) holder(t *tool) (func(atom) bool, error) {
 	scopes := c.Scope
 	switch {
@@ -224,8 +235,8 @@ func planned(alternatives []authz.Alternative) [][]plannedRequirement {
 	return all
 }
 
-// summary says how many operations there are of each kind, and how many scopes:
-// 8 operations: 1 public, 1 any token, 6 with scopes (3 scopes).
+// summary counts the operations by class, and the scopes: 8 operations: 1 public, 1 any token, 6
+// with scopes (3 scopes).
 func (r planReport) summary() string {
 	number := map[string]int{}
 	for _, o := range r.Operations {
@@ -253,7 +264,7 @@ func (r planReport) summary() string {
 	return text
 }
 
-// methods are those that the operation answers.
+// methods returns the methods that the operation answers.
 func (o plannedOperation) methods() string {
 	if o.HEAD {
 		return o.Method + ", HEAD"
@@ -261,13 +272,77 @@ func (o plannedOperation) methods() string {
 	return o.Method
 }
 
+// controls describes the x-authz-… extensions of an operation.
+func (o plannedOperation) controls() string {
+	var all []string
+	if o.Introspect {
+		all = append(all, "introspection of each token")
+	}
+	if o.MaxBody > 0 {
+		all = append(all, "body up to "+formatSize(o.MaxBody))
+	}
+	if o.Stream {
+		all = append(all, "streamed body")
+	}
+	if o.Timeout != "" {
+		all = append(all, "timeout "+o.Timeout)
+	}
+	if o.OutlivesToken {
+		all = append(all, "response outlives the token")
+	}
+	return strings.Join(all, ", ")
+}
+
+// formatSize is the inverse of [authz.ParseSize].
+func formatSize(bytes int64) string {
+	for _, unit := range []struct {
+		name string
+		bits int
+	}{{"GiB", 30}, {"MiB", 20}, {"KiB", 10}} {
+		if bytes&(1<<unit.bits-1) == 0 {
+			return fmt.Sprint(bytes>>unit.bits, unit.name)
+		}
+	}
+	return count(int(bytes), "byte")
+}
+
+// timeout formats x-authz-timeout: 2m, none, or "" for the server's own.
+func timeout(d time.Duration) string {
+	switch d {
+	case 0:
+		return ""
+	case authz.NoTimeout:
+		return "none"
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+func (r planReport) hasControls() bool {
+	return slices.ContainsFunc(r.Operations, func(o plannedOperation) bool {
+		return o.controls() != ""
+	})
+}
+
 func (p page) plan(report planReport) {
-	rows := [][]cell{{{"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}}}
+	header := []cell{{"METHOD", bold}, {"PATH", bold}, {"OPERATION", bold}, {"ACCESS", bold}}
+	controls := report.hasControls()
+	if controls {
+		header = append(header, cell{"CONTROLS", bold})
+	}
+	rows := [][]cell{header}
 	for _, o := range report.Operations {
-		rows = append(
-			rows,
-			append(plain(o.methods(), o.Path, o.ID), cell{o.Access, classColour(o.Class)}),
-		)
+		row := append(plain(o.methods(), o.Path, o.ID), cell{o.Access, classColour(o.Class)})
+		if controls {
+			row = append(row, cell{text: o.controls()})
+		}
+		rows = append(rows, row)
 	}
 	p.table("", rows)
 	p.line("")
@@ -275,9 +350,18 @@ func (p page) plan(report planReport) {
 }
 
 func (p page) markdownPlan(report planReport) {
-	rows := [][]string{{"method", "path", "operation", "access"}}
+	header := []string{"method", "path", "operation", "access"}
+	controls := report.hasControls()
+	if controls {
+		header = append(header, "controls")
+	}
+	rows := [][]string{header}
 	for _, o := range report.Operations {
-		rows = append(rows, []string{o.methods(), "`" + o.Path + "`", o.ID, o.Access})
+		row := []string{o.methods(), "`" + o.Path + "`", o.ID, o.Access}
+		if controls {
+			row = append(row, o.controls())
+		}
+		rows = append(rows, row)
 	}
 	p.markdown(rows)
 	p.line("")

@@ -55,7 +55,7 @@ type probeCommand struct {
 	OnlyRFC6750 bool `name:"only-rfc6750" help:"Check answers by RFC 6750 alone, for servers that this library does not guard: no problem documents, Cache-Control, realm and scope are expected."`
 }
 
-// probeReport is what probe says to programs.
+// probeReport is the result of probe, for programs.
 type probeReport struct {
 	URL     string         `json:"url"`
 	Passed  int            `json:"passed"`
@@ -141,7 +141,7 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	return err
 }
 
-// reach finds out whether there is anybody at all, before every case waits in vain.
+// reach returns an error if the server cannot be reached, before every case runs into its timeout.
 func (c *probeCommand) reach(ctx context.Context) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodHead, c.URL, nil)
 	if err != nil {
@@ -153,8 +153,7 @@ func (c *probeCommand) reach(ctx context.Context) error {
 	return nil
 }
 
-// patient returns a client that waits as long as the kit does, and goes where it is sent and
-// nowhere else.
+// patient returns a client that waits as long as the kit does, and does not follow redirects.
 func patient() *http.Client {
 	return &http.Client{
 		Timeout: 10 * time.Second,
@@ -178,8 +177,8 @@ func (c *probeCommand) header() (http.Header, error) {
 	return header, nil
 }
 
-// credentials returns those of --key, --user and --credentials, by scheme. Which roles each has is
-// not known, so that only cases that demand none can use them.
+// credentials returns the credentials of --key, --user and --credentials, by scheme. Their roles
+// are not known, so only cases that require none can use them.
 func (c *probeCommand) credentials(doc *openapi3.T) (map[string]authztest.Credential, error) {
 	given := map[string]string{}
 	if c.Credentials != "" {
@@ -225,20 +224,21 @@ func (c *probeCommand) credentials(doc *openapi3.T) (map[string]authztest.Creden
 	return all, nil
 }
 
-// chosen reports whether --only asks for a case.
+// chosen reports whether --only selects a case.
 func (c *probeCommand) chosen(test authztest.Case) bool {
 	return len(c.Only) == 0 || slices.ContainsFunc(c.Only, func(pattern string) bool {
 		return matches(pattern, test.Operation.ID) || matches(pattern, test.Name)
 	})
 }
 
-// matches reports whether a name is that of a pattern in which * stands for anything.
+// matches reports whether a name matches a pattern, in which * stands for any text.
 func matches(pattern, name string) bool {
 	whole := "^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*") + "$"
 	return regexp.MustCompile(whole).MatchString(name)
 }
 
-// skip leaves out what has the server do more than read.
+// skip skips the cases that --only does not select, and those that could write, unless --writes is
+// given.
 func (c *probeCommand) skip(test authztest.Case) string {
 	if !c.chosen(test) {
 		return "not asked for (--only)"
@@ -253,7 +253,7 @@ func (c *probeCommand) skip(test authztest.Case) string {
 	return ""
 }
 
-// tokens are those that the given client can get.
+// tokens returns the tokens that the given client can get.
 func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.Tokens, err error) {
 	tokens = authztest.Tokens{Issuer: c.Issuer, Audience: c.Audience}
 	if c.Issuer != "" {
@@ -331,8 +331,7 @@ func (c *probeCommand) report(results authztest.Report) probeReport {
 	return report
 }
 
-// lacking says what a skipped case would need, by what can be given to this command rather than to
-// the kit.
+// lacking returns why a case was skipped, in terms of the flags of this command.
 func lacking(why string) string {
 	if strings.Contains(why, errNotGiven.Error()) {
 		return "needs a token that the issuer does not give this client: with fewer scopes, or " +
@@ -344,6 +343,8 @@ func lacking(why string) string {
 		{"Target.Outage", "needs an outage of the issuer: run authztest, which can make one"},
 		{"Target.Credentials",
 			"needs a credential of another scheme (--key, --user, --credentials)"},
+		{"Tokens.CertificateBound",
+			"needs a token that is bound to a certificate: run authztest with the server's handler"},
 		{"Tokens.Bound", "needs a server that takes bound tokens (--dpop)"},
 		{"Tokens.Other", "needs a second client (--other-client-id, --other-client-secret)"},
 		{"Tokens.Genuine", "needs a client (--token-url, --client-id, --client-secret)"},
@@ -443,7 +444,8 @@ func (p page) writeProbe(report probeReport) {
 	}
 }
 
-// judgements says by what answers were judged: from outside, nobody sees whether a handler has run.
+// judgements describes how responses were judged. From outside, it is not visible whether a handler
+// ran.
 func (c *probeCommand) judgements() []string {
 	notes := []string{"requests that must be let in are judged by the status of the answer, and " +
 		"by whether the document describes it"}
@@ -457,7 +459,7 @@ func (c *probeCommand) judgements() []string {
 	return notes
 }
 
-// junit writes the cases as CI systems read them, operation by operation.
+// junit writes the cases as JUnit XML, with a suite for each operation.
 func (p page) junit(report probeReport) error {
 	type message struct {
 		Message string `xml:"message,attr"`
@@ -508,7 +510,7 @@ func (p page) junit(report probeReport) error {
 	return err
 }
 
-// nothingFound reports whether there were answers, and all were 404.
+// nothingFound reports whether there were responses, and all were 404.
 func (r probeReport) nothingFound() (found bool) {
 	for _, c := range r.Cases {
 		switch c.Status {
@@ -522,7 +524,7 @@ func (r probeReport) nothingFound() (found bool) {
 	return found
 }
 
-// chunks yields the cases operation by operation.
+// chunks yields the cases by operation.
 func chunks(all []probedResult) func(yield func([]probedResult) bool) {
 	return func(yield func([]probedResult) bool) {
 		for len(all) > 0 {

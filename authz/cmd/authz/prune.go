@@ -8,7 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// part is how much of a document a command needs. Most bytes of a large document describe
+// part is the part of a document that a command needs. Most of a large document describes
 // responses, which only lint reads.
 type part int
 
@@ -18,15 +18,15 @@ const (
 	securityPart      // who may call what
 )
 
-// prune returns a JSON document without what the command does not need, with the same line numbers.
-// A document that is not JSON, or not in one file, comes back as it is.
+// prune removes from a JSON document what the command does not need, and keeps the line numbers. It
+// returns other documents, and those in several files, unchanged.
 func (p part) prune(document []byte) []byte {
 	if p == everything || !isJSON(document) {
 		return document
 	}
 	w := pruner{part: p, text: document, needed: map[string]bool{}}
 	root := member{end: len(document)}
-	// What the paths refer to, and what that refers to in turn.
+	// Collect what the paths refer to, and what that refers to in turn.
 	kept := w.write(root, func(m member) (bool, choice) { return m.name == "paths", w.path })
 	components := map[string][]byte{}
 	for _, m := range w.members(root) {
@@ -59,7 +59,7 @@ func (p part) prune(document []byte) []byte {
 var (
 	reference = regexp.MustCompile(`"#/components/([^/"]+)/([^/"]+)`)
 	unescape  = strings.NewReplacer("~1", "/", "~0", "~")
-	// otherReference leads to another file, or to a place that may have been left out.
+	// otherReference matches references to another file, or to a place that may have been removed.
 	otherReference = regexp.MustCompile(
 		`"\$ref"\s*:\s*"([^#]|#[^/]|#/[^c]|#/components/[^"]*[\\%])`,
 	)
@@ -75,13 +75,13 @@ type pruner struct {
 	failed bool
 }
 
-// member is a member of an object: its name, and where it and its value are in the text.
+// member is a member of an object: its name, and the place of the member and its value in the text.
 type member struct {
 	name             string
 	start, from, end int
 }
 
-// choice says what to do with a member: leave it out, keep it, or choose among its own members.
+// choice says what to do with a member: drop it, keep it, or choose among its own members.
 type choice func(m member) (keep bool, inner choice)
 
 func (w *pruner) root(m member) (bool, choice) {
@@ -131,7 +131,7 @@ func (w *pruner) section(section member) (bool, choice) {
 		}
 }
 
-// write returns an object with the members that are chosen.
+// write writes an object with the chosen members, and returns it.
 func (w *pruner) write(object member, choose choice) []byte {
 	w.out, w.done = nil, 0
 	w.object(object, choose)
@@ -164,7 +164,7 @@ func (w *pruner) object(object member, choose choice) {
 	w.out = append(w.out, '}')
 }
 
-// lines writes the newlines of what has been left out.
+// lines writes the newlines of what was removed.
 func (w *pruner) lines(to int) {
 	for range bytes.Count(w.text[w.done:to], []byte{'\n'}) {
 		w.out = append(w.out, '\n')
@@ -172,7 +172,7 @@ func (w *pruner) lines(to int) {
 	w.done = to
 }
 
-// members returns the members of an object. Anything else has none.
+// members returns the members of an object, or nil for another value.
 func (w *pruner) members(object member) (all []member) {
 	text := w.text[object.from:object.end]
 	decoder := jsontext.NewDecoder(bytes.NewReader(text))
@@ -181,7 +181,7 @@ func (w *pruner) members(object member) (all []member) {
 		w.failed = w.failed || err != nil
 		return nil
 	}
-	// next is the beginning of the token after an offset.
+	// next returns the beginning of the token after an offset.
 	next := func(offset int64) int {
 		return object.from + int(
 			offset,

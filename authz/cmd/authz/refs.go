@@ -10,13 +10,13 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// brokenRefs is the error of a document with references that lead nowhere.
+// brokenRefs is the error of a document with broken references.
 type brokenRefs struct {
 	refs []broken
 	err  error // of the loader
 }
 
-// broken is a reference that leads nowhere.
+// broken is a reference to something that does not exist.
 type broken struct {
 	file         string
 	line, column int
@@ -56,7 +56,7 @@ func (b *brokenRefs) findings() (all []finding) {
 }
 
 // findBrokenRefs follows every reference of a document that could not be loaded. The loader stops
-// at the first, and says neither where it stands nor what uses it.
+// at the first broken one, and does not say where it is.
 func findBrokenRefs(from source, err error) error {
 	s := refSearch{from: from, files: map[string]*yaml.Node{}}
 	s.file(from.root)
@@ -95,7 +95,7 @@ func (s *refSearch) file(location *url.URL) (*yaml.Node, error) {
 	return root.Content[0], nil
 }
 
-// walk looks for references below a node. Examples and extensions hold data, not references.
+// walk follows the references below a node. Those in examples and extensions are data.
 func (s *refSearch) walk(location *url.URL, node *yaml.Node, at []string) {
 	switch node.Kind {
 	case yaml.MappingNode:
@@ -149,7 +149,7 @@ func (s *refSearch) follow(location *url.URL, ref *yaml.Node, where string) {
 	}
 }
 
-// relative resolves a reference as the loader does: file paths may be relative.
+// relative resolves a reference as the loader does. File paths can be relative.
 func relative(base, ref *url.URL) *url.URL {
 	if ref.Scheme != "" || ref.Host != "" || base.Scheme != "" {
 		return base.ResolveReference(
@@ -162,7 +162,7 @@ func relative(base, ref *url.URL) *url.URL {
 	return &url.URL{Path: path.Join(path.Dir(base.Path), ref.Path)}
 }
 
-// anything has every member.
+// anything stands for a node that has every member.
 var anything = &yaml.Node{}
 
 func child(node *yaml.Node, name string) *yaml.Node {

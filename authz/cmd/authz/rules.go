@@ -16,7 +16,7 @@ import (
 	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
-// Levels of findings, the gravest first.
+// The levels of findings, most severe first.
 const (
 	faultLevel   = "fault"   // the document would not be served
 	warningLevel = "warning" // callers or requests are let in that are probably not meant
@@ -25,26 +25,26 @@ const (
 
 var levels = []string{faultLevel, warningLevel, noteLevel}
 
-// rule finds one kind of what is allowed and unwise, or is a kind of fault.
+// rule finds one kind of unwise construct, or describes one kind of fault.
 type rule struct {
 	name  string
 	level string
 	why   string
 	fix   string
-	// find reports the findings in a document, input those in one schema of a request. Both are nil
-	// for faults, which the library finds.
+	// find reports findings in a document, input those in one schema of a request. Both are nil for
+	// faults, which the library finds.
 	find  func(doc *openapi3.T, operations []operation, report report)
 	input func(doc *openapi3.T, in input, report report)
 	// problem matches the texts of a fault.
 	problem *regexp.Regexp
 }
 
-// report takes a finding: its place in the document, where in the API that is, and what is wrong.
-// What is reported of the same place twice counts once. Findings with the same cause make one
-// group; an empty cause is the problem.
+// report adds a finding: its place in the document, the part of the API, and the problem. Two
+// reports of the same place count once. Findings with the same cause form a group; if the cause is
+// empty, the problem is used.
 type report func(at *openapi3.Location, where, problem, cause string)
 
-// rules are all of them: the faults in the order in which they are tried, then what is unwise.
+// rules lists the faults, in the order in which they are matched, and then the other rules.
 var rules = []rule{
 	{name: brokenRef, level: faultLevel,
 		why: "A reference leads nowhere, so that the document cannot be read.",
@@ -175,7 +175,7 @@ var rules = []rule{
 		fix: "correct it as OpenAPI demands"},
 }
 
-// The rules that are not in a function of their own.
+// Rules that are implemented in lint.
 const (
 	brokenRef          = "broken-ref"
 	otherFault         = "unclear-policy"
@@ -193,7 +193,7 @@ func ruleNamed(name string) (rule, bool) {
 	return rules[i], true
 }
 
-// writes reports whether the operation's method is one that writes (RFC 9110 §9.2.1).
+// writes reports whether the operation's method is not safe (RFC 9110 §9.2.1).
 func (o operation) writes() bool {
 	return slices.Contains(
 		[]string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
@@ -201,7 +201,7 @@ func (o operation) writes() bool {
 	)
 }
 
-// securityPlace is where an operation's security is stated.
+// securityPlace returns the place that states an operation's security.
 func securityPlace(doc *openapi3.T, o operation) *openapi3.Location {
 	if o.spec.Security == nil {
 		return locate(doc.Origin, "security") // one finding for all that inherit it
@@ -217,8 +217,8 @@ func publicWrites(doc *openapi3.T, operations []operation, report report) {
 	}
 }
 
-// redundantAlternatives finds alternatives that ask for all of another and more. A token without
-// scopes beside one with scopes is the usual case.
+// redundantAlternatives finds alternatives that require everything that another requires, and more.
+// Usually, one alternative is a token without scopes and the other a token with scopes.
 func redundantAlternatives(doc *openapi3.T, operations []operation, report report) {
 	for _, o := range operations {
 		var needs []need
@@ -253,7 +253,7 @@ func sameSchemes(a, b authz.Alternative) bool {
 	return slices.EqualFunc(a, b, func(x, y authz.Requirement) bool { return x.Scheme == y.Scheme })
 }
 
-// writesByReadScopes goes by names, which is all there is.
+// writesByReadScopes judges by the names of scopes.
 func writesByReadScopes(_ *openapi3.T, operations []operation, report report) {
 	for _, o := range operations {
 		if !o.writes() {
@@ -283,7 +283,8 @@ func (n need) scopes() (all []string) {
 	return all
 }
 
-// saysRead: read:messages, messages.read, …/calendar.readonly, but not read_write.
+// saysRead matches scopes such as read:messages, messages.read or calendar.readonly, but not
+// read_write.
 func saysRead(scope string) bool {
 	words := strings.FieldsFunc(
 		strings.ToLower(scope),
@@ -296,7 +297,7 @@ func saysRead(scope string) bool {
 		!has("write", "writer", "edit", "editor", "create", "update", "delete", "manage", "admin")
 }
 
-// requiredScopes returns each scope that operations require, with the first of them, sorted by
+// requiredScopes returns each scope that operations require, with the first operation, sorted by
 // name.
 func requiredScopes(operations []operation) (scopes []string, first map[string]operation) {
 	first = map[string]operation{}
@@ -345,8 +346,8 @@ func nearMissScopes(doc *openapi3.T, operations []operation, report report) {
 	}
 }
 
-// nearMiss reports whether two scopes differ by case, by separators, by a plural or by one letter
-// in a word of six or more. read:a1 and read:a2 are no misspellings of each other.
+// nearMiss reports whether two scopes differ only by case, by separators, by a plural, or by one
+// letter in a word of at least six. read:a1 and read:a2 are not near misses.
 func nearMiss(a, b string) bool {
 	plain := func(s string) string {
 		return strings.Map(func(r rune) rune {
@@ -449,8 +450,8 @@ func httpServers(doc *openapi3.T, _ []operation, report report) {
 	}
 }
 
-// oneCredential reports bearer schemes that mean the same to a server that does not tell them
-// apart.
+// oneCredential reports bearer schemes that a server treats alike, unless it distinguishes them by
+// name.
 func oneCredential(doc *openapi3.T, _ []operation, report report) {
 	names := tokenSchemes(doc)
 	if len(names) < 2 {
@@ -460,7 +461,7 @@ func oneCredential(doc *openapi3.T, _ []operation, report report) {
 		strings.Join(names, ", ")+" are one and the same credential: an access token", "")
 }
 
-// scopesByUse reports schemes whose scopes are used and nowhere listed.
+// scopesByUse reports schemes whose scopes are required but not listed.
 func scopesByUse(doc *openapi3.T, operations []operation, report report) {
 	for _, name := range usedSchemes(doc) {
 		s := declaredScheme(doc, name)
@@ -518,14 +519,14 @@ func unusedScopes(doc *openapi3.T, operations []operation, report report) {
 	}
 }
 
-// implying returns the scopes that imply others: they are of use without an operation that requires
+// implying returns the scopes that imply others, which are useful even if no operation requires
 // them.
 func implying(scheme *openapi3.SecurityScheme) []string {
 	implied, _ := scheme.Extensions["x-authz-implies"].(map[string]any)
 	return slices.Collect(maps.Keys(implied))
 }
 
-// declaredScopes returns the scopes that a scheme lists: under flows, or under x-scopes.
+// declaredScopes returns the scopes that a scheme lists, in flows or x-scopes.
 func declaredScopes(scheme *openapi3.SecurityScheme) []string {
 	all := map[string]bool{}
 	extension, _ := scheme.Extensions["x-scopes"].(map[string]any)
@@ -638,7 +639,7 @@ func readOnlyInputs(_ *openapi3.T, in input, report report) {
 	}
 }
 
-// locate returns the place of an element's field, or of the element itself where it has no such
+// locate returns the place of an element's field, or that of the element if it does not have the
 // field.
 func locate(element *openapi3.Origin, field string) *openapi3.Location {
 	if element == nil {

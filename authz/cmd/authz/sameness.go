@@ -6,16 +6,17 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// sameness remembers which schemas have been found the same, or are being compared.
+// sameness caches which pairs of schemas are the same. A pair that is being compared is assumed to
+// be the same.
 type sameness struct {
 	known map[[2]*openapi3.Schema]bool
-	// assumed are the pairs found the same in the present comparison. Schemas that hold each other
-	// are the same if assuming so contradicts nothing, so that one difference refutes them all.
+	// assumed are the pairs that the current comparison assumes to be the same. One difference
+	// refutes them all, because schemas can contain each other.
 	assumed [][2]*openapi3.Schema
 }
 
-// same reports whether two parts of documents have the same meaning for a request, wherever they
-// stand and however they are referred to.
+// same reports whether two parts of documents mean the same for a request, wherever they are and
+// however they are referenced.
 func (s *sameness) same(a, b any) bool {
 	s.assumed = nil
 	equal := s.equal(reflect.ValueOf(a), reflect.ValueOf(b))
@@ -75,12 +76,15 @@ func (s *sameness) equal(a, b reflect.Value) bool {
 		}
 		return true
 	case reflect.Interface:
+		if a.IsNil() || b.IsNil() {
+			return a.IsNil() == b.IsNil()
+		}
 		return compact(a.Interface()) == compact(b.Interface()) // numbers differ by parser
 	}
 	return a.Equal(b)
 }
 
-// irrelevant are the fields of a document that say nothing of what a request may contain.
+// irrelevant are the fields of a document that do not affect what a request may contain.
 var irrelevant = map[string]bool{
 	"Origin": true, "Ref": true, "RefPath": true, "Extensions": true, "Title": true,
 	"Description": true,

@@ -11,24 +11,24 @@ import (
 )
 
 // schemaVerdict says in which direction a schema has changed: it accepts what it rejected before,
-// rejects what it accepted, or both. Where that is not known it is both.
+// rejects what it accepted, or both. If the direction is not known, it is both.
 type schemaVerdict struct {
 	details []detail
 	unknown []string
 }
 
-// scope is what surrounds a schema.
+// scope describes what surrounds a schema.
 type scope struct {
 	inverted bool // an odd number of not around it
-	// closed: something around it refuses members or items that no part of the schema has
-	// evaluated, so that a part which describes more lets in more.
+	// closed: a surrounding schema refuses members or items that no part has evaluated, so a part
+	// that describes more accepts more.
 	closed bool
-	// optional: a part of anyOf or oneOf in a closed schema. Whether it matches decides what it
-	// evaluates.
+	// optional: the schema is a part of anyOf or oneOf in a closed schema. What it evaluates
+	// depends on whether it matches.
 	optional bool
 }
 
-// inside is the scope of a value within the value.
+// inside returns the scope of a member or an item.
 func (s scope) inside() scope { return scope{inverted: s.inverted} }
 
 func (v *schemaVerdict) note(where, problem string, s scope, weakens, tightens bool) {
@@ -73,7 +73,7 @@ func (v *schemaVerdict) schema(where string, d *diff.SchemaDiff, s scope) {
 	}
 }
 
-// inner compares the schema of values within the value.
+// inner compares the schemas of members or items.
 func (v *schemaVerdict) inner(where string, d *diff.SchemaDiff, s scope) {
 	if d != nil && (d.SchemaAdded || d.SchemaDeleted) {
 		v.schema(where, d, s)
@@ -101,7 +101,7 @@ func (v *schemaVerdict) boolean(where string, d *diff.SchemaDiff, s scope) {
 	}
 }
 
-// types compares the types of a value, and what it may be one of.
+// types compares types, const, enum and readOnly.
 func (v *schemaVerdict) types(where string, was, now *openapi3.Schema, s scope) {
 	before, after := typesOf(was), typesOf(now)
 	if weakens, tightens := !within(after, before), !within(before, after); weakens || tightens {
@@ -111,13 +111,12 @@ func (v *schemaVerdict) types(where string, was, now *openapi3.Schema, s scope) 
 	v.choice(where, "const", listed(was.Const, one), listed(now.Const, one), s)
 	v.choice(where, "enum", values(was.Enum), values(now.Enum), s)
 	if was.ReadOnly != now.ReadOnly {
-		// In a request, a member that is readOnly is refused, and is not asked for if it is
-		// required.
+		// A request must not contain a readOnly member, and need not, even if it is required.
 		v.note(where, ternary(was.ReadOnly, "no longer readOnly", "now readOnly"), s, true, true)
 	}
 }
 
-// typesOf returns the types that a schema lets in; integer is a part of number.
+// typesOf returns the types that a schema accepts. integer is a part of number.
 func typesOf(s *openapi3.Schema) []string {
 	if s.Type == nil || len(*s.Type) == 0 {
 		return []string{"any"}
@@ -129,7 +128,7 @@ func typesOf(s *openapi3.Schema) []string {
 	return all
 }
 
-// within reports whether each of some types is one of others.
+// within reports whether others include each of some types.
 func within(some, others []string) bool {
 	return others[0] == "any" || !slices.ContainsFunc(some, func(t string) bool {
 		return !slices.Contains(others, t) && !(t == "integer" && slices.Contains(others, "number"))
@@ -154,7 +153,7 @@ func values(enum []any) (all []string) {
 	return all
 }
 
-// choice compares a list of the values that are let in; none lets in all.
+// choice compares lists of accepted values; nil accepts all.
 func (v *schemaVerdict) choice(where, keyword string, before, after []string, s scope) {
 	lacks := func(list, other []string) []string {
 		return slices.DeleteFunc(
@@ -218,7 +217,7 @@ func (v *schemaVerdict) bounds(where string, was, now *openapi3.Schema, s scope)
 	}
 }
 
-// presence compares a keyword that refuses something where it stands.
+// presence compares a keyword that can only refuse values.
 func (v *schemaVerdict) presence(where, keyword string, before, after bool, s scope) {
 	if before != after {
 		v.note(where, keyword+ternary(after, " added", " removed"), s, before, after)
@@ -244,8 +243,7 @@ func (v *schemaVerdict) limit(where, keyword string, before, after *float64, s s
 	v.presence(where, keyword, before != nil, after != nil, s)
 }
 
-// exclusive compares exclusive limits: a flag in 3.0, a limit of its own since. sign is -1 for a
-// lower one.
+// exclusive compares exclusive limits: flags in 3.0, limits since 3.1. sign is -1 for lower limits.
 func (v *schemaVerdict) exclusive(
 	where, keyword string,
 	before, after openapi3.ExclusiveBound,
@@ -280,7 +278,7 @@ func negative(n *float64) *float64 {
 	return &f
 }
 
-// strings compares what is said of strings beyond their length.
+// strings compares patterns and formats.
 func (v *schemaVerdict) strings(where string, d *diff.SchemaDiff, s scope) {
 	for _, keyword := range []struct{ name, was, now string }{
 		{"pattern", d.Base.Pattern, d.Revision.Pattern},
@@ -315,8 +313,8 @@ func (v *schemaVerdict) members(where string, d *diff.SchemaDiff, s scope) {
 	}
 	if p := d.PropertiesDiff; p != nil {
 		for _, name := range slices.Sorted(slices.Values(p.Added)) {
-			// Where undescribed members are refused, it is let in; where they are not, it is now
-			// checked.
+			// If undescribed members are refused, the member is now accepted. If not, it is now
+			// validated.
 			refused := undescribed(was) == refuses
 			v.note(
 				where+"."+name,
@@ -351,7 +349,7 @@ func (v *schemaVerdict) members(where string, d *diff.SchemaDiff, s scope) {
 	} else if was.AdditionalProperties.Schema != nil && now.AdditionalProperties.Schema != nil {
 		v.inner(where+".*", d.AdditionalPropertiesDiff, s)
 	} else if s.closed && states(was) != states(now) {
-		// additionalProperties: true accepts members, which unevaluatedProperties then passes over.
+		// additionalProperties: true accepts members, and unevaluatedProperties then ignores them.
 		v.note(where, "additionalProperties: true added or removed", s, states(now), states(was))
 	}
 	if d.UnevaluatedPropertiesAllowedDiff != nil || d.UnevaluatedPropertiesDiff != nil {
@@ -453,9 +451,9 @@ func (v *schemaVerdict) items(where string, d *diff.SchemaDiff, s scope) {
 	}
 }
 
-// combined compares schemas that are made of schemas for the same value.
+// combined compares allOf, anyOf, oneOf, not, if and discriminator.
 func (v *schemaVerdict) combined(where string, d *diff.SchemaDiff, s scope) {
-	// Other parts see members and items of which this schema's own unevaluated… depends.
+	// What the parts evaluate matters to this schema's own unevaluated… keywords.
 	branch := s
 	branch.optional = s.optional || s.closed
 	parts := func(keyword string, sub *diff.SubschemasDiff, addedWeakens, deletedWeakens,
@@ -512,8 +510,8 @@ func (v *schemaVerdict) combined(where string, d *diff.SchemaDiff, s scope) {
 	case len(d.Base.OneOf) == 0 || len(d.Revision.OneOf) == 0:
 		appears("oneOf", len(d.Base.OneOf) > 0, len(d.Revision.OneOf) > 0)
 	default:
-		// A value that fits two branches is refused, so that more may be less. With a discriminator
-		// the branches exclude each other.
+		// A value that matches two branches is refused, so a new branch can accept less. With a
+		// discriminator, the branches exclude each other.
 		exact := d.Base.Discriminator != nil && d.Revision.Discriminator != nil &&
 			d.DiscriminatorDiff == nil
 		parts("oneOf", d.OneOfDiff, true, false, exact)

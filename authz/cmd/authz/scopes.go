@@ -86,7 +86,7 @@ func (c *scopesCommand) language(json bool) string {
 	return "go"
 }
 
-// source names the document in the generated file.
+// source returns the name of the document in the generated file.
 func (c *scopesCommand) source() string {
 	if c.Document == standardInput {
 		return "standard input"
@@ -94,7 +94,7 @@ func (c *scopesCommand) source() string {
 	return oneLine(filepath.Base(c.Document))
 }
 
-// siblings are the files beside the generated one, and what they declare for the package.
+// siblings are the files beside the generated one, and the names that they declare.
 type siblings struct {
 	pkg   string            // "": there are none
 	names map[string]string // to the file that declares it
@@ -134,7 +134,7 @@ func (c *scopesCommand) siblings() (siblings, error) {
 	return found, nil
 }
 
-// declared returns the names that a file declares for its package.
+// declared returns the names that a file declares in its package.
 func declared(file *ast.File) (names []string) {
 	for _, declaration := range file.Decls {
 		switch d := declaration.(type) {
@@ -158,7 +158,7 @@ func declared(file *ast.File) (names []string) {
 	return names
 }
 
-// packageName is the package of the generated file.
+// packageName returns the package of the generated file.
 func (c *scopesCommand) packageName(beside siblings) (string, error) {
 	name := c.Package
 	if name == "" {
@@ -272,8 +272,8 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	return format.Source(code.Bytes())
 }
 
-// scopesWithText returns the scopes that a document declares or requires, and what it says of each.
-// OpenID Connect need not list them.
+// scopesWithText returns the scopes that a document declares or requires, and their descriptions.
+// OpenID Connect schemes need not declare them.
 func scopesWithText(doc *openapi3.T, operations []operation) map[string]string {
 	all := describedScopes(doc)
 	for _, o := range operations {
@@ -288,7 +288,7 @@ func scopesWithText(doc *openapi3.T, operations []operation) map[string]string {
 	return all
 }
 
-// describedScopes returns the scopes that a document declares, and what it says of each.
+// describedScopes returns the scopes that a document declares, and their descriptions.
 func describedScopes(doc *openapi3.T) map[string]string {
 	all := map[string]string{}
 	if doc.Components == nil {
@@ -310,10 +310,10 @@ func describedScopes(doc *openapi3.T) map[string]string {
 	return all
 }
 
-// names gives each value the first of its names that is an exported identifier, not taken, and no
-// other value's. It depends on the set of values alone, so that a constant never comes to mean
-// another value unseen: of two that would have the same name neither gets it. The last name of a
-// value must be its own.
+// names gives each value the first of its names that is an exported identifier, not taken, and not
+// a name of another value. The result depends only on the set of values: if two values share a
+// name, neither gets it, so that a constant never changes its value unnoticed. The last name of a
+// value must be unique.
 func names(values []string, taken map[string]bool, ways ...func(string) string) map[string]string {
 	way := map[string]int{}
 	for {
@@ -352,7 +352,7 @@ func camel(s string) string {
 	return b.String()
 }
 
-// prefixed is no name where there are no words.
+// prefixed adds a prefix to a name, or returns "" for an empty name.
 func prefixed(prefix, words string) string {
 	if words == "" {
 		return ""
@@ -360,8 +360,8 @@ func prefixed(prefix, words string) string {
 	return prefix + words
 }
 
-// spelt has words for the characters that camel leaves out, so that read:messages and read-messages
-// differ.
+// spelt spells out the characters that camel drops, so that the names of read:messages and
+// read-messages differ.
 func spelt(s string) string {
 	return strings.NewReplacer(
 		":",
@@ -387,7 +387,7 @@ func spelt(s string) string {
 	).Replace(s)
 }
 
-// comment writes text as comment lines; none for none.
+// comment returns text as comment lines, or "" for no text.
 func comment(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(strings.TrimSpace(text)) {
@@ -396,7 +396,7 @@ func comment(text string) string {
 	return b.String()
 }
 
-// oneLine takes out of a text whatever could end a comment, or hide in one.
+// oneLine removes from a text what could end a comment or hide in one.
 func oneLine(s string) string {
 	printed := strings.Map(func(r rune) rune {
 		switch {

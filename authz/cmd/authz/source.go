@@ -19,21 +19,21 @@ import (
 )
 
 // source is where a document and the files that it refers to are read from: this machine, standard
-// input, a git revision, or a server. Every file of one document comes from one source, so that a
-// comparison never mixes the files of two revisions.
+// input, a git revision, or a server. All files of a document come from one source, so that a
+// comparison never mixes revisions.
 type source struct {
 	root *url.URL // of the document, as its references are resolved against it
 	read func(location *url.URL) ([]byte, error)
-	// overlay reads an overlay, named from the working directory: from the same revision if the
-	// document is of one, else from this machine.
+	// overlay reads an overlay, named relative to the working directory, from the document's
+	// revision if it has one, and otherwise from this machine.
 	overlay func(name string) ([]byte, error)
 	close   func() // releases what reading needed
 }
 
-// standardInput is the root of a document that is read from standard input.
+// standardInput is the name of a document on standard input.
 const standardInput = "-"
 
-// open finds the source of a document by its name.
+// open returns the source of a document by its name.
 func (t *tool) open(ctx context.Context, name string) (source, error) {
 	if name == standardInput {
 		return source{
@@ -53,7 +53,7 @@ func (t *tool) open(ctx context.Context, name string) (source, error) {
 		return remote(ctx, name)
 	}
 	if _, err := os.Stat(name); err != nil {
-		// A one-letter revision would be a drive letter elsewhere.
+		// On other systems, a revision of one letter would be a drive.
 		if rev, file, ok := strings.Cut(name, ":"); ok && len(rev) != 1 {
 			return revision(ctx, rev, file)
 		}
@@ -61,8 +61,8 @@ func (t *tool) open(ctx context.Context, name string) (source, error) {
 	return source{&url.URL{Path: filepath.ToSlash(name)}, readFile, os.ReadFile, func() {}}, nil
 }
 
-// readStandardInput reads a document that consists of one file. The files beside it could be of
-// any revision.
+// readStandardInput reads a document that consists of one file. It refuses references to files,
+// because their revision is not known.
 func (t *tool) readStandardInput(location *url.URL) ([]byte, error) {
 	if location.Path != standardInput || location.Host != "" {
 		return nil, fmt.Errorf("it refers to the file %s, and standard input does not say which "+
@@ -79,20 +79,20 @@ func readFile(location *url.URL) ([]byte, error) {
 	return os.ReadFile(filepath.FromSlash(location.Path))
 }
 
-// elsewhere refuses a reference that leaves its source: what a document says must not depend on
-// who answers.
+// elsewhere returns the error for a reference that leaves its source. The meaning of a document
+// must not depend on other machines.
 func elsewhere(location *url.URL, where string) error {
 	return fmt.Errorf("it refers to %s: only %s are read; keep a copy beside the document",
 		location.Redacted(), where)
 }
 
-// maxRemote and remoteTimeout bound what a server may send.
+// maxRemote and remoteTimeout bound the response of a server.
 const (
 	maxRemote     = 64 << 20
 	remoteTimeout = 30 * time.Second
 )
 
-// remote reads a document, and the files of the same server that it refers to, by https.
+// remote reads a document, and the files that it refers to, from one server by https.
 func remote(ctx context.Context, name string) (source, error) {
 	if err := confidential(name); err != nil {
 		return source{}, err
@@ -133,7 +133,7 @@ func remote(ctx context.Context, name string) (source, error) {
 }
 
 // revision reads a document, and all files that it refers to, from one git revision. An empty
-// revision is the index. The file is named from the top of the repository, as in git, or from the
+// revision means the index. As in git, the file is relative to the top of the repository, or to the
 // working directory if it begins with "./".
 func revision(ctx context.Context, rev, file string) (source, error) {
 	tree := ""
@@ -199,10 +199,10 @@ func git(ctx context.Context, args ...string) (string, error) {
 	return line, err
 }
 
-// errNotInRevision says that a revision has no file of a name.
+// errNotInRevision means that a revision does not have a file.
 var errNotInRevision = errors.New("no such file in this revision")
 
-// objects is a running git cat-file: one process for all files of a revision.
+// objects is a running git cat-file, one process for all files of a revision.
 type objects struct {
 	stdin  io.WriteCloser
 	stdout *bufio.Reader

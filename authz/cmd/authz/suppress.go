@@ -11,11 +11,11 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// ignoreExtension lists, on an operation, the rules whose findings somebody has looked at.
+// ignoreExtension lists, on an operation, the rules whose findings have been reviewed.
 const ignoreExtension = "x-authz-lint-ignore"
 
-// suppressInDocument drops the findings that operations suppress. Faults stay: they stop the server
-// whoever has looked at them.
+// suppressInDocument removes the findings that operations suppress. Faults stay, because they stop
+// the server.
 func suppressInDocument(operations []operation, findings []finding) []finding {
 	ignored := map[string][]string{}
 	for _, o := range operations {
@@ -37,7 +37,7 @@ func (o operation) ignored() (names []string) {
 	return names
 }
 
-// suppression is an entry of a file of findings to suppress.
+// suppression is an entry of the file of --ignore.
 type suppression struct {
 	Rule   string `yaml:"rule"`
 	Where  string `yaml:"where"` // GET /messages; "": everywhere
@@ -80,7 +80,7 @@ func readSuppressions(name string) (all suppressions, err error) {
 	return all, nil
 }
 
-// apply drops the findings that are suppressed, and returns the entries that suppress nothing.
+// apply removes the suppressed findings, and returns the entries that suppress nothing.
 func (all suppressions) apply(findings []finding) (left []finding, unused []string) {
 	used := make([]bool, len(all))
 	for _, f := range findings {

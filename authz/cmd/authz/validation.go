@@ -13,8 +13,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// compareRequests compares what the requests of each pair may contain. The server holds requests to
-// the document, so that a weaker schema lets in what was refused before.
+// compareRequests compares what the requests of each pair may contain. The server validates
+// requests, so a weaker schema accepts what was refused before.
 func compareRequests(old, now *openapi3.T, pairs []pair) (changes []change, missed []uncompared) {
 	c := requestComparison{
 		was:  openapi3.Schemas{},
@@ -166,7 +166,7 @@ func (c *requestComparison) content(
 	}
 }
 
-// schemas adds a pair of schemas, unless they are the same. None lets in anything.
+// schemas adds a pair of schemas, unless they are the same. A missing schema accepts anything.
 func (c *requestComparison) schemas(i int, where string, before, after *openapi3.SchemaRef) {
 	if before == nil || before.Value == nil {
 		before = &openapi3.SchemaRef{Value: &openapi3.Schema{}}
@@ -182,8 +182,8 @@ func (c *requestComparison) schemas(i int, where string, before, after *openapi3
 	c.places[i] = append(c.places[i], place{where, key})
 }
 
-// parameters returns the parameters of an operation, those of its path included. Path parameters
-// are known by their position: their names are not seen in a request.
+// parameters returns the parameters of an operation, including those of its path. Path parameters
+// are identified by position, because requests do not show their names.
 func (o operation) parameters() map[string]*openapi3.Parameter {
 	all := map[string]*openapi3.Parameter{}
 	inPath := parameter.FindAllString(o.Path, -1)
@@ -211,7 +211,7 @@ func (o operation) body() *openapi3.RequestBody {
 	return o.spec.RequestBody.Value
 }
 
-// decoding says how the values of a parameter are read.
+// decoding describes how the values of a parameter are parsed.
 func decoding(p *openapi3.Parameter) string {
 	method, err := p.SerializationMethod()
 	if err != nil {
@@ -234,8 +234,8 @@ func schemasOnly(schemas openapi3.Schemas) *openapi3.T {
 	}
 }
 
-// uncompilable returns, for pairs whose requests differ, why one of the two could not be enforced:
-// what such a schema lets in is not known.
+// uncompilable returns, for pairs whose requests differ, why one of the two cannot be enforced. It
+// is not known what such a schema accepts.
 func uncompilable(old, now *openapi3.T, pairs []pair, differing []int) map[int]string {
 	problems := map[int]string{}
 	for _, side := range []struct {
@@ -249,7 +249,7 @@ func uncompilable(old, now *openapi3.T, pairs []pair, differing []int) map[int]s
 		at := map[string]int{}
 		for _, i := range differing {
 			o := side.of(pairs[i])
-			// The prefix tells paths apart that differ in the names of their parameters only.
+			// The prefix separates paths that differ only in parameter names.
 			path := fmt.Sprintf("/%d%s", i, o.Path)
 			at[path] = i
 			only := *o.spec

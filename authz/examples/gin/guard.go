@@ -34,7 +34,7 @@ func (r router) guard(c *gin.Context) {
 		r.refuse(c, err)
 		return
 	}
-	gate.SetHeaders(c.Writer.Header(), request)
+	gate.SetHeaders(c.Writer.Header(), admitted)
 	defer func() { gate.HandlePanic(c.Writer, request, recover(), c.Writer.Written()) }()
 	c.Request = admitted
 	c.Next()

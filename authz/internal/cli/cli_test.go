@@ -67,8 +67,10 @@ func TestScripts(t *testing.T) {
 		}
 		line := []string{"-n", "-c", script.String()}
 		if shell == "bash" {
-			line = []string{"-c", "two-words() { printf '%s\\n' \"$@\" found; }\n" + script.String() +
-				"\nCOMP_WORDS=(two-words a f) COMP_CWORD=2; _two_words two-words f a; echo \"${COMPREPLY[@]}\""}
+			line = []string{"-c", "two-words() { printf '%s\\n' \"$@\" found; }\n" +
+				script.String() +
+				"\nCOMP_WORDS=(two-words a f) COMP_CWORD=2; _two_words two-words f a; echo " +
+				"\"${COMPREPLY[@]}\""}
 		}
 		out, err := exec.Command(path, line...).CombinedOutput()
 		if err != nil || shell == "bash" && strings.TrimSpace(string(out)) != "f found" {
@@ -83,9 +85,11 @@ func TestVersion(t *testing.T) {
 		Settings: []debug.BuildSetting{
 			{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"},
 		},
-		Deps: []*debug.Module{{Path: "example.com/x", Version: "v1"}, {Path: library, Version: "v0.3.0"}},
+		Deps: []*debug.Module{{Path: "example.com/x", Version: "v1"},
+			{Path: library, Version: "v0.3.0"}},
 	}
-	const want = "thing v1.2.3, revision abc (modified), go1.26.0\ngithub.com/oasgate/oasgate v0.3.0"
+	const want = "thing v1.2.3, revision abc (modified), go1.26.0\ngithub.com/oasgate/oasgate " +
+		"v0.3.0"
 	if got := version("thing", info); got != want {
 		t.Errorf("the version is %q, want %q", got, want)
 	}

@@ -1,5 +1,4 @@
-// Package cli holds what the programs of this module have in common: shell completion and
-// --version.
+// Package cli has what the programs of this module share: shell completion and --version.
 package cli
 
 import (
@@ -12,17 +11,16 @@ import (
 )
 
 // Complete is the first argument with which the scripts of [Completion] call a program. The rest
-// are the words of the command line, of which the last is the one to complete.
+// are the words of the command line; the last one is to be completed.
 const Complete = "__complete"
 
-// Completion is the command that prints the script that completes the program's commands in a
-// shell.
+// Completion is the command that prints a shell's completion script.
 type Completion struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"Shell to print the script for: bash, zsh or fish."`
 }
 
-// scripts are by shell; NAME stands for the program, and ID for the program as an identifier. If
-// there is nothing to offer, the shell completes file names.
+// scripts maps shells to scripts. NAME stands for the program, and ID for its name as an
+// identifier. Without candidates, the shell completes file names.
 var scripts = map[string]string{
 	"bash": `# To use it now: source <(NAME completion bash)
 _ID() {
@@ -55,16 +53,16 @@ func (c *Completion) Write(w io.Writer, name string) error {
 	return err
 }
 
-// WriteWords prints what can stand in place of the last word, one candidate per line. A command
-// whose arguments kong passes through completes them by itself: more has its function.
+// WriteWords prints the candidates for the last word, one per line. custom has completion functions
+// for commands whose arguments kong passes through, by command name.
 func WriteWords(
-	w io.Writer, app *kong.Application, words []string, more map[string]func([]string) []string,
+	w io.Writer, app *kong.Application, words []string, custom map[string]func([]string) []string,
 ) {
 	if len(words) == 0 {
 		return
 	}
 	last := words[len(words)-1]
-	for _, word := range candidates(app.Node, words[:len(words)-1], words, more) {
+	for _, word := range candidates(app.Node, words[:len(words)-1], words, custom) {
 		if strings.HasPrefix(word, last) {
 			fmt.Fprintln(w, word)
 		}
@@ -73,7 +71,7 @@ func WriteWords(
 
 // candidates returns everything that can follow the words before the last one.
 func candidates(
-	node *kong.Node, before, words []string, more map[string]func([]string) []string,
+	node *kong.Node, before, words []string, custom map[string]func([]string) []string,
 ) []string {
 	for i := 0; i < len(before); i++ {
 		word := before[i]
@@ -92,7 +90,7 @@ func candidates(
 			continue // an argument
 		}
 		node = node.Children[child]
-		if complete := more[node.Name]; complete != nil {
+		if complete := custom[node.Name]; complete != nil {
 			return complete(words[i+1:])
 		}
 	}

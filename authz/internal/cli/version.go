@@ -8,8 +8,8 @@ import (
 
 const library = "github.com/oasgate/oasgate"
 
-// Version says which build of a program this is: its module and version, the revision, the version
-// of Go, and the version of this library where that is another module.
+// Version describes the build of a program: its module and version, the revision, the version of
+// Go, and the version of this library if it is another module.
 func Version(name string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -14,8 +14,7 @@ import (
 	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
-// Patterns are the paths of documents by the patterns that Echo has for them, with the base path in
-// front.
+// Patterns maps Echo's patterns, including the base path, to the paths of documents.
 type Patterns map[string]Path
 
 // Path is a path of a document.
@@ -42,7 +41,7 @@ func Read(gates authz.Gates) (p Patterns, faults []error) {
 	return p, faults
 }
 
-// pattern writes a path template as Echo does, and as oapi-codegen registers it.
+// pattern converts a path template to Echo's syntax, as oapi-codegen does.
 func pattern(template string) (string, error) {
 	segments := strings.Split(template, "/")
 	for i, s := range segments {
@@ -61,7 +60,7 @@ func pattern(template string) (string, error) {
 	return strings.Join(segments, "/"), nil
 }
 
-// Route returns an Echo route as a gate compares it with its document.
+// Route converts an Echo route for [authz.Gate.CheckRoutes].
 func (p Patterns) Route(method, pattern string) authz.Route {
 	if known, ok := p[pattern]; ok {
 		pattern = known.Gate.BasePath() + known.Template
@@ -69,14 +68,13 @@ func (p Patterns) Route(method, pattern string) authz.Route {
 	return authz.Route{Method: method, Path: pattern}
 }
 
-// Matched returns the gate that decides a request on a path that Echo has matched with a pattern,
-// and the route for [authz.Gate.Check]. registered reports whether the pattern is that of a route,
-// and not of RouteNotFound.
+// Matched returns the gate and the route for [authz.Gate.Check], given the pattern that Echo has
+// matched. registered reports whether the pattern belongs to a route other than RouteNotFound.
 func (p Patterns) Matched(
 	gates authz.Gates, pattern string, r *http.Request, registered func() bool,
 ) (*authz.Gate, string) {
 	path := r.URL.Path
-	if r.URL.RawPath != "" { // what Echo matches then
+	if r.URL.RawPath != "" { // Echo matches it if set
 		path = r.URL.RawPath
 	}
 	known, ok := p[pattern]
@@ -95,15 +93,15 @@ func (p Patterns) ImpliesHEAD(pattern string) bool {
 	return ok && known.Gate.ImpliesHEAD(known.Gate.BasePath()+known.Template)
 }
 
-// Typed gives an Echo error its type. Its message is for the client, unless it is the text of the
-// error within, or of a fault of the server.
-func Typed(err error, code int, message string, within error) error {
-	_, tooLarge := errors.AsType[*http.MaxBytesError](within)
-	if tooLarge || errors.Is(within, context.DeadlineExceeded) ||
-		errors.Is(within, context.Canceled) {
-		return within // which says more
+// Typed converts an Echo error to an [authz.Error]. Its message is for the client, unless it is the
+// text of the wrapped error or the error is the server's fault.
+func Typed(err error, code int, message string, wrapped error) error {
+	_, tooLarge := errors.AsType[*http.MaxBytesError](wrapped)
+	if tooLarge || errors.Is(wrapped, context.DeadlineExceeded) ||
+		errors.Is(wrapped, context.Canceled) {
+		return wrapped // it is more specific
 	}
-	foreign := within != nil && strings.Contains(message, within.Error())
+	foreign := wrapped != nil && strings.Contains(message, wrapped.Error())
 	if code == http.StatusBadRequest {
 		binding := authz.BindingError(errors.New(message))
 		if binding.Err = err; foreign || binding.Kind == authz.InvalidParameter {
@@ -119,8 +117,8 @@ func Typed(err error, code int, message string, within error) error {
 	return authz.StatusError(code, message, err)
 }
 
-// JSONBody returns the body of an admitted request that is JSON, as it is to be bound. It is empty
-// where the operation takes JSON and nothing was sent.
+// JSONBody returns the body of an admitted request if the operation accepts JSON. It is empty if no
+// body was sent.
 func JSONBody(r *http.Request) (text []byte, ok bool) {
 	body, ok := r.Body.(*schema.JSONBody)
 	if !ok {
@@ -132,8 +130,8 @@ func JSONBody(r *http.Request) (text []byte, ok bool) {
 // Decoder binds what [JSONBody] returns. Its zero value is ready to use.
 type Decoder struct{ schema.Decoder }
 
-// Decode binds a text. The error wraps io.EOF where nothing was sent, which generated code takes
-// for an optional body that is left out.
+// Decode binds a text. The error wraps io.EOF if the text is empty, which generated code treats as
+// an absent optional body.
 func (d *Decoder) Decode(text []byte, v any) error {
 	err := io.EOF
 	if len(text) > 0 {
@@ -147,8 +145,8 @@ func (d *Decoder) Decode(text []byte, v any) error {
 }
 
 // segmentwise reports whether each parameter of the matched pattern is exactly one segment of the
-// path, as in OpenAPI. Echo lets the last parameter of a route match all the rest of the path, lets
-// one in the middle be empty, and sets no parameters where no route has the method.
+// path, as in OpenAPI. Echo matches the rest of the path with the last parameter, allows an empty
+// parameter in the middle, and sets no parameters if no route has the method.
 func segmentwise(pattern, path string) bool {
 	for {
 		segment, patternRest, further := strings.Cut(pattern, "/")

@@ -3,6 +3,7 @@ package jsonlines
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"reflect"
 	"strings"
@@ -61,4 +62,28 @@ func decoded(t *testing.T, line []byte) (members []any) {
 		members = append(members, token)
 	}
 	return members
+}
+
+// What a terminal would interpret is escaped, also in lines of slog, and long texts are cut off.
+func TestEscapedAndCut(t *testing.T) {
+	const text = "a\u202eb\u0085c\x7fd\U000e0001é\u2028"
+	const want = `a\u202eb\u0085c\u007fd\udb40\udc01é\u2028`
+	long := strings.Repeat("é", MaxText)
+	var line bytes.Buffer
+	handler := NewHandler(&line, Options(slog.LevelInfo))
+	attrs := []slog.Attr{slog.String("text", text), slog.String("long", long)}
+	handler.WriteLine(time.Now(), slog.LevelInfo, text, attrs)
+	slog.New(handler).Info(text, "text", text, "long", long, "error", errors.New(long))
+	for line := range strings.Lines(line.String()) {
+		if strings.Count(line, want) != 2 {
+			t.Errorf("the line is %.300q, want %q in it twice", line, want)
+		}
+		if len(line) > 3*MaxText || strings.Contains(line, "�") {
+			t.Errorf("the line has %d bytes: want long texts cut off between characters", len(line))
+		}
+		var members map[string]any
+		if err := json.Unmarshal([]byte(line), &members); err != nil || members["text"] != text {
+			t.Errorf("the text is %q, %v, want %q", members["text"], err, text)
+		}
+	}
 }

@@ -317,7 +317,7 @@ func (h *harness) decisions(t *testing.T) {
 		{"public", "GET /v1/items/special", "", "", 200, "/v1 special", ""},
 		{"an unknown path", "GET /v1/nothing", "", "", 404, "", ""},
 		{"an unknown path, a token", "GET /v1/nothing", h.read, "", 404, "", ""},
-		{"beside both documents", "GET /items/7", h.read, "", 404, "", ""},
+		{"outside both documents", "GET /items/7", h.read, "", 404, "", ""},
 		{"another method", "PATCH /v1/items", "", "", 405, "", "GET, HEAD, POST"},
 		{"another method, a parameter", "POST /v1/items/7", h.read, "", 405, "",
 			"DELETE, GET, HEAD"},
@@ -478,7 +478,7 @@ func (h *harness) head(t *testing.T) {
 		}
 	}
 	if a := h.send(t, "GET /v1/both", "", ""); a.StatusCode != 401 {
-		t.Errorf("GET beside a declared HEAD: status %d, expected 401", a.StatusCode)
+		t.Errorf("GET of a path with a declared HEAD: status %d, expected 401", a.StatusCode)
 	}
 }
 

@@ -286,7 +286,7 @@ func uploadRows(t *testing.T, build Build) {
 		{"no file", "/form", multipart, title + finish, 400, false, "/file"},
 		{"nothing", "/form", multipart, finish, 400, false, "/title"},
 		{"no body", "/form", multipart, "", 400, false, "The body "},
-		{"no multipart", "/form", multipart, "hello", 400, false, "not a valid multipart"},
+		{"not multipart", "/form", multipart, "hello", 400, false, "not a valid multipart"},
 		{"the first file is of another type", "/form", multipart,
 			title + part(file, "file", "a/b", "x") + finish, 400, false, "Content-Type"},
 		{"the first file is undeclared", "/form", multipart,
@@ -335,7 +335,7 @@ func uploadRows(t *testing.T, build Build) {
 				}
 				if said := fmt.Sprint(problem.Detail, problem.Errors); row.status != 200 &&
 					!strings.Contains(said, row.want) {
-					t.Errorf("chunked %v: the client is told %s, want %q", chunked, said, row.want)
+					t.Errorf("chunked %v: the response says %s, want %q", chunked, said, row.want)
 				}
 			}
 		})

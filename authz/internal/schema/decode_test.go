@@ -2,7 +2,9 @@ package schema
 
 import (
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
@@ -30,6 +32,20 @@ type decodedPlain struct {
 	E  *struct {
 		A *[]string `json:"a"`
 	} `json:"e"`
+	F []time.Time `json:"f"` // UnmarshalJSON
+	G *netip.Addr `json:"g"` // UnmarshalText
+	H netip.Addr  `json:"h"`
+	I noted       `json:"i"`
+}
+
+// noted is told of null too.
+type noted struct{ text string }
+
+func (n *noted) UnmarshalJSON(text []byte) error {
+	if n.text = string(text); n.text == "0" {
+		return errors.New("0")
+	}
+	return nil
 }
 
 // checkDecode compares with encoding/json, for a text whose names are in the letters of the types.
@@ -58,6 +74,9 @@ func TestDecode(t *testing.T) {
 		`{"a":128}`, `{"a":1.5}`, `{"a":"1"}`, `{"b":1}`, `{"b":"a\"\u00e4\ud83d\ude00"}`, `{"c":[]}`, `{"c":[1e39]}`, `{"c":{}}`, `{"c":[null,1]}`,
 		`{"e":{"a":["a","b"]}}`, `{"e":{"a":null,"b":{"c":[1,{"d":"}"}]}}}`, ` { "a" : 1 , "z" : [ 1 , 2 ] , "\u0062":"x" } `, `["a"]`, `[]`, `"x"`, `true`, `1`, `[[1]]`,
 		`{"time":"2026-02-28T10:00:00Z","any":{"a":[1,"b"]},"map":{"x":1},"deep":{"A":true}}`, `{"x-y":[{"x-y":[{"a":1}]}]}`, `{"x-y":[null]}`,
+		`{"f":["2026-02-28T10:00:00Z",null],"g":"::1","h":"10.0.0.1","i":[1, "]"] ,"a":1}`,
+		`{"f":null,"g":null,"h":null,"i":null}`, `{"f":["x"]}`, `{"f":[1]}`, `{"g":"x"}`, `{"h":1}`,
+		`{"h":"\u003a:1"}`, `{"i":"x"}`, `{"i":0}`,
 	} {
 		checkDecode(t, &d, []byte(text))
 	}

@@ -93,7 +93,7 @@ func (s *Schema) Validate(body []byte) ([]byte, error) {
 
 // validate validates the value of a parameter or of the body.
 func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, error) {
-	if !jsontext.Value(text).IsValid() { // RFC 7493: unique names, valid UTF-8, one value
+	if !isValid(text) { // RFC 7493: unique names, valid UTF-8, one value
 		d := malformed(text)
 		d.In, d.Name = in, name
 		return nil, &Error{Kind: kind, Details: []Detail{d}}

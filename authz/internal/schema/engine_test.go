@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // load returns a document with components, and the schema S of it.
@@ -151,6 +152,35 @@ func TestMalformed(t *testing.T) {
 			t.Errorf("%.20q: %v", body, err)
 		}
 	}
+}
+
+// FuzzIsValid holds the quick reading of a text to jsontext's.
+func FuzzIsValid(f *testing.F) {
+	for _, text := range []string{
+		person, ` [ 1 , -0.5e+1 , true , false , null , "ä" , {} , [ ] ] `,
+		`{"a":1,"b":{"a":[{}]}}`,
+		`"x"`, `0`,
+	} {
+		if !simple([]byte(text)) {
+			f.Errorf("%s is not simple", text)
+		}
+		f.Add([]byte(text))
+		for i := range len(text) { // what is cut off, and what has something else in it
+			f.Add([]byte(text[:i]))
+			for _, c := range "\x00\",:{}[]01.-e x\xff" {
+				f.Add([]byte(text[:i] + string(c) + text[i+1:]))
+				f.Add([]byte(text[:i] + string(c) + text[i:]))
+			}
+		}
+	}
+	f.Add([]byte("\"\xff\""))
+	f.Add([]byte(`{"a":1,"b":2,"a":3}`))
+	f.Add([]byte(strings.Repeat("[", 10001) + strings.Repeat("]", 10001)))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if isValid(text) != jsontext.Value(text).IsValid() {
+			t.Errorf("%q: jsontext says the opposite", text)
+		}
+	})
 }
 
 func TestRewrite(t *testing.T) {

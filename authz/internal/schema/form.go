@@ -86,30 +86,28 @@ func (f *fields) json() ([]byte, error) {
 		}
 		dst = append(quote(dst, one.name), ':')
 		s, _ := f.body.shape.member(one.name)
-		var problem string
-		if dst, problem = f.value(dst, one, s); problem != "" {
-			name := "*"
-			if f.body.shape.members[one.name] != nil {
-				name = one.name
-			}
-			return nil, bodyFault("/"+escape(name), "type", problem)
+		var found problem
+		if dst, found = f.value(dst, one, s); found.text != "" {
+			found = found.at(f.body.shape.segment(one.name))
+			return nil, bodyFault(found.pointer, "type", found.text)
 		}
 	}
 	return append(dst, '}'), nil
 }
 
-func (f *fields) value(dst []byte, one *field, s *shape) (_ []byte, problem string) {
+func (f *fields) value(dst []byte, one *field, s *shape) ([]byte, problem) {
 	e := f.body.encoding[one.name]
 	list := s.is(kindArray)
 	switch {
 	case one.json != nil && (!one.tree.isEmpty() || !list && len(one.json) > 1):
-		return dst, "occurs more than once"
+		return dst, problem{text: "occurs more than once"}
 	case one.json != nil && list:
-		return append(append(append(dst, '['), bytes.Join(one.json, []byte(","))...), ']'), ""
+		return append(append(append(dst, '['), bytes.Join(one.json, []byte(","))...), ']'),
+			problem{}
 	case one.json != nil:
-		return append(dst, one.json[0]...), ""
+		return append(dst, one.json[0]...), problem{}
 	case one.file && !list && len(one.tree.texts) > 1:
-		return dst, "occurs more than once"
+		return dst, problem{text: "occurs more than once"}
 	case e.isJSON() && len(one.tree.texts) == 1:
 		return appendJSON(dst, one.tree.texts[0])
 	case list && e != nil && !e.explode && len(one.tree.texts) == 1:
@@ -117,7 +115,7 @@ func (f *fields) value(dst []byte, one *field, s *shape) (_ []byte, problem stri
 		t := tree{texts: strings.Split(one.tree.texts[0], p.delimiter())}
 		return t.append(dst, s, 0)
 	case len(one.tree.texts) > 1 && s != nil && s.kinds == anyKind:
-		return dst, "occurs more than once"
+		return dst, problem{text: "occurs more than once"}
 	}
 	return one.tree.append(dst, s, 0)
 }

@@ -75,6 +75,7 @@ func TestNumberFormats(t *testing.T) {
 		"sf-integer": {[]string{"999999999999999"}, []string{"1e15"}},
 	} {
 		s := compileS(t, v31, "S: {format: "+format+"}", Options{})
+		off := compileS(t, v31, "S: {format: "+format+"}", Options{IgnoreFormats: []string{format}})
 		for _, number := range c.good {
 			if _, err := s.Validate([]byte(number)); err != nil {
 				t.Errorf("%s: %s is refused: %v", format, number, err)
@@ -83,6 +84,9 @@ func TestNumberFormats(t *testing.T) {
 		for _, number := range c.bad {
 			if _, err := s.Validate([]byte(number)); err == nil {
 				t.Errorf("%s: %s is accepted", format, number)
+			}
+			if _, err := off.Validate([]byte(number)); err != nil && number != "1.8e308" {
+				t.Errorf("%s: %s is refused where the format is ignored", format, number)
 			}
 		}
 		if _, err := s.Validate([]byte(`"x"`)); err != nil {

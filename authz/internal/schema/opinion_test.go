@@ -357,7 +357,8 @@ func FuzzOpinions(f *testing.F) {
 			for range 20 {
 				body := marshal(t, m.value(3))
 				if _, err := s.Validate(body); (err == nil) != opinion(decodeAny(t, body)) {
-					t.Fatalf("%s: %s: %v, the other says the opposite", marshal(t, document), body, err)
+					t.Fatalf("%s: %s: %v, the other says the opposite", marshal(t, document), body,
+						err)
 				}
 			}
 		}

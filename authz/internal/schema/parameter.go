@@ -31,8 +31,10 @@ type parameter struct {
 type pair struct{ name, value string }
 
 // fault is what is wrong with a parameter's text before its schema is asked.
-func (p *parameter) fault(keyword, text string) error {
-	d := Detail{In: p.in, Name: p.name, Keyword: keyword, Text: text}
+func (p *parameter) fault(keyword, text string) error { return p.faultAt("", keyword, text) }
+
+func (p *parameter) faultAt(pointer, keyword, text string) error {
+	d := Detail{In: p.in, Name: p.name, Pointer: pointer, Keyword: keyword, Text: text}
 	return &Error{Kind: InvalidParameter, Details: []Detail{d}}
 }
 
@@ -285,20 +287,10 @@ func (p *parameter) object(pairs []pair) ([]byte, error) {
 		s, _ := p.shape.member(member.name)
 		var ok bool
 		if dst, ok = s.appendScalar(dst, member.value); !ok {
-			return nil, p.memberFault(member.name, s.scalar())
+			return nil, p.faultAt("/"+p.shape.segment(member.name), "type", s.scalar())
 		}
 	}
 	return append(dst, '}'), nil
-}
-
-// memberFault is a fault of a member, by its name only where the document has it.
-func (p *parameter) memberFault(name, text string) error {
-	if p.shape.members[name] == nil {
-		name = "*"
-	}
-	return &Error{Kind: InvalidParameter, Details: []Detail{{
-		In: p.in, Name: p.name, Pointer: "/" + escape(name), Keyword: "type", Text: text,
-	}}}
 }
 
 // bind holds a JSON text to the schema, and writes it as the one text that generated code binds it

@@ -89,7 +89,8 @@ func (o *Operation) checkQuery(raw string, reader *reader, faults *faults) strin
 		}
 		owners = append(owners, owner)
 	}
-	bound, same := make([]pair, 0, len(all)), true
+	var boundFew [8]pair
+	bound, same := boundFew[:0], true
 	for _, p := range o.query {
 		first, count := -1, 0
 		for i := range all {
@@ -238,9 +239,9 @@ func (p *parameter) decodeDeep(pairs []pair) ([]byte, error) {
 		}
 		t.add(path, q.value)
 	}
-	text, problem := t.append(nil, p.shape, 0)
-	if problem != "" {
-		return nil, p.fault("type", problem)
+	text, found := t.append(nil, p.shape, 0)
+	if found.text != "" {
+		return nil, p.faultAt(found.pointer, "type", found.text)
 	}
 	return text, nil
 }

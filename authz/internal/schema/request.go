@@ -209,32 +209,32 @@ func (a *Accepted) Apply(ctx context.Context, r *http.Request) *http.Request {
 		at.RawQuery = a.RawQuery
 		r.URL = &at
 	}
-	length := []string{strconv.Itoa(len(a.Body))}
+	length := int64(len(a.Body))
 	if a.Stream != nil {
-		if length = r.Header["Content-Length"]; a.Rewritten {
-			length = nil
+		if length = r.ContentLength; a.Rewritten {
+			length = -1
 		}
 	}
-	stale := len(r.Header["Content-Length"]) > 0 && !slices.Equal(r.Header["Content-Length"],
-		length)
+	stale := length != r.ContentLength && len(r.Header["Content-Length"]) > 0
 	if a.Header != nil || stale {
 		r.Header = r.Header.Clone()
 		maps.Copy(r.Header, a.Header)
 	}
 	if stale {
-		r.Header["Content-Length"] = length
+		delete(r.Header, "Content-Length")
+	}
+	if stale && length >= 0 {
+		r.Header.Set("Content-Length", strconv.FormatInt(length, 10))
 	}
 	if a.Form != nil { // ParseForm would add the query's parameters
 		r.Form, r.PostForm = maps.Clone(a.Form), maps.Clone(a.Form)
 	}
 	switch {
 	case a.Stream != nil:
-		if r.Body = io.NopCloser(a.Stream); a.Rewritten {
-			r.ContentLength = -1
-		}
+		r.Body, r.ContentLength = io.NopCloser(a.Stream), length
 	case hasBody:
 		text, isJSON := a.Body, a.json // a itself would be moved to the heap, on every request
-		r.ContentLength = int64(len(text))
+		r.ContentLength = length
 		r.GetBody = func() (io.ReadCloser, error) { return newBody(text, isJSON), nil }
 		r.Body = newBody(text, isJSON)
 	}

@@ -87,13 +87,15 @@ func TestParameters(t *testing.T) {
 		{color("query", "explode: false, "), "query", "color=R,1,R,2", "refused: query color syntax", ""},
 		{color("query", "explode: false, "), "query", "color=R,1,G", "refused: query color style", ""},
 		{color("query", "explode: false, "), "query", `color=R,a%22`, "ok", `color=R,a\u0022`},
+		{"parameters: [{name: color, in: query, explode: false, schema: {type: object, properties: {R: {type: string, maxLength: 3}}}}]", "query", "color=r,abcdef", "refused: query color style", ""},
+		{"parameters: [{name: color, in: query, explode: false, schema: {type: object, properties: {R: {type: string, maxLength: 3}}}}]", "query", "color=R,1,r,abcdef", "ok", "color=R,1"},
 		{color("query", ""), "query", "R=1&G=2", "ok", "R=1&G=2"},
 		{color("query", ""), "query", "R=1&r=2", "refused: query parameters", ""},
 		{color("query", ""), "query", "R=1&R=2", "refused: query color syntax", ""},
 		{color("query", "style: deepObject, explode: true, "), "query", "color[R]=1&color[G]=2", "ok", "color[R]=1&color[G]=2"},
 		{color("query", "style: deepObject, explode: true, "), "query", "color[r]=1", "refused: query parameters", ""},
-		{color("query", "style: deepObject, explode: true, "), "query", "color[R]=1&color[R]=2", "refused: query color type", ""},
-		{color("query", "style: deepObject, explode: true, "), "query", "color[R][x]=1", "refused: query color type", ""},
+		{color("query", "style: deepObject, explode: true, "), "query", "color[R]=1&color[R]=2", "refused: query color/R type", ""},
+		{color("query", "style: deepObject, explode: true, "), "query", "color[R][x]=1", "refused: query color/R type", ""},
 		{color("query", "style: pipeDelimited, explode: false, "), "query", "color=R|1|G|2", "ok", "color=R|1|G|2"},
 		{color("header", ""), "header", "R, 1 ,G,2", "ok", "R,1,G,2"},
 		{color("header", ""), "header", "r,abcdef", "refused: header color/* additionalProperties", ""},
@@ -121,8 +123,13 @@ func TestParameters(t *testing.T) {
 		{one("query", "{type: boolean}"), "query", "x=1", "refused: query x type", ""},
 		{one("query", "{type: boolean}"), "query", "x=t", "refused: query x type", ""},
 		{one("query", "{type: boolean}"), "query", "x=TRUE", "refused: query x type", ""},
+		{one("query", "{type: boolean}"), "query", "x=False", "refused: query x type", ""},
+		{one("query", "{type: number}"), "query", "x=16777217", "ok", "x=16777217"},
 		{one("query", "{type: integer}"), "query", "x=1e2", "ok", "x=100"},
 		{one("query", "{type: integer}"), "query", "x=1.0", "ok", "x=1"},
+		{one("query", "{type: integer}"), "query", "x=9223372036854775808", "refused: query x type", ""},
+		{list("query", "", "{type: integer}"), "query", "x=1&x=9223372036854775808", "refused: query x type", ""},
+		{list("cookie", "", "{type: string}"), "cookie", "x=a,b; x=c", "refused: cookie x style", ""},
 		{one("query", "{type: integer}"), "query", "x=007", "refused: query x type", ""},
 		{one("query", "{type: integer}"), "query", "x=%2B1", "refused: query x type", ""},
 		{one("query", "{type: integer}"), "query", "x=", "refused: query x type", ""},
@@ -150,6 +157,7 @@ func TestParameters(t *testing.T) {
 		{path("", "{type: string, format: uuid}"), "path", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "ok", ""},
 		{path("", "{type: string, format: uuid}"), "path", "{f81d4fae-7dec-11d0-a765-00a0c91e6bf6}", "refused: path id format", ""},
 		{path("", "{type: string, format: uuid}"), "path", "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "refused: path id format", ""},
+		{path("", "{type: string, format: uuid}"), "path", "f81d4fae7dec11d0a76500a0c91e6bf6", "refused: path id format", ""},
 		{path("", "{type: integer}"), "path", "1", "ok", ""},
 		{path("", "{type: integer}"), "path", "1.0", "refused: path id style", ""},
 		{path("", "{type: integer}"), "path", "1e0", "refused: path id style", ""},
@@ -168,12 +176,13 @@ func TestParameters(t *testing.T) {
 		{"parameters: [{name: x, in: query, content: {application/json: {schema: {type: object}}}}]", "query", `x={"a":1,"a":2}`, "refused: query x syntax", ""},
 		// Style deepObject.
 		{"parameters: [{name: f, in: query, style: deepObject, explode: true, schema: {type: object, properties: {items: {type: array, items: {type: integer, maximum: 5}}, o: {type: object, properties: {n: {type: integer}}}}}}]", "query", "f[items][0]=1&f[items][1]=2&f[o][n]=1.0", "ok", "f[items][0]=1&f[items][1]=2&f[o][n]=1"},
-		{"parameters: [{name: f, in: query, style: deepObject, explode: true, schema: {type: object, properties: {items: {type: array, items: {type: integer, maximum: 5}}}}}]", "query", "f[items][0]=1&f[items][00]=99", "refused: query f type", ""},
+		{"parameters: [{name: f, in: query, style: deepObject, explode: true, schema: {type: object, properties: {items: {type: array, items: {type: integer, maximum: 5}}}}}]", "query", "f[items][0]=1&f[items][00]=99", "refused: query f/items type", ""},
 		{"parameters: [{name: f, in: query, style: deepObject, explode: true, schema: {type: object, properties: {items: {type: array, items: {type: integer, maximum: 5}}}}}]", "query", "f[items]=1&f[items]=2", "ok", "f[items][0]=1&f[items][1]=2"},
-		{"parameters: [{name: f, in: query, style: deepObject, explode: true, schema: {type: object, properties: {a: {type: string}}}}]", "query", "f[a]=1&f[a][b]=2", "refused: query f type", ""},
+		{"parameters: [{name: f, in: query, style: deepObject, explode: true, schema: {type: object, properties: {a: {type: string}}}}]", "query", "f[a]=1&f[a][b]=2", "refused: query f/a type", ""},
 		{"parameters: [{name: f, in: query, style: deepObject, explode: true, schema: {type: object, properties: {a: {type: string}}}}]", "query", "f[a=1", "refused: query f style", ""},
 		{"parameters: [{name: f, in: query, style: deepObject, explode: true, schema: {type: object}}]", "query", "f[a]=1", "ok", "f[a]=1"},
-		{"parameters: [{name: f, in: query, style: deepObject, explode: true, schema: {type: object, additionalProperties: {type: integer}}}]", "query", "f[a]=x", "refused: query f type", ""},
+		{"parameters: [{name: f, in: query, style: deepObject, explode: true, schema: {type: object, additionalProperties: {type: integer}}}]", "query", "f[a]=x", "refused: query f/* type", ""},
+		{"parameters: [{name: f, in: query, style: deepObject, explode: true, schema: {type: object, properties: {a/b: {type: array, items: {type: object, properties: {n: {type: integer}}}}}}}]", "query", "f[a/b][0][n]=1&f[a/b][1][n]=x", "refused: query f/a~1b/1/n type", ""},
 	} {
 		o := mustOperation(t, v31, c.operation)
 		r := httptest.NewRequest("POST", "/p/1", nil)
@@ -231,11 +240,13 @@ func TestBodies(t *testing.T) {
 		{"parameters: [{name: n, in: query, schema: {type: integer}}]\n" + form("{type: object, properties: {name: {type: string}, n: {type: integer, maximum: 5}}}"), "n=99", urlencoded, "name=abc", "ok", "name=abc"},
 		{form("{type: object, properties: {n: {type: integer, maximum: 5}}}"), "", urlencoded, "n=6", "refused: body/n maximum", ""},
 		{form("{type: object, properties: {n: {type: integer}}}"), "", urlencoded, "n=1e2", "ok", "n=100"},
+		{form("{type: object, properties: {n: {type: integer}}}"), "", urlencoded, "n=9223372036854775808", "refused: body type", ""},
 		{form("{type: object, properties: {n: {type: integer}}}"), "", urlencoded, "n=1&n=2", "refused: body/n type", ""},
 		{form("{type: object, properties: {n: {type: array, items: {type: integer}}}}"), "", urlencoded, "n=1&n=2", "ok", "n=1&n=2"},
 		{form("{type: object, properties: {n: {type: array, items: {type: integer}}}}"), "", urlencoded, "n[]=1&n[]=2", "ok", "n=1&n=2"},
 		{form("{type: object, properties: {o: {type: object, properties: {a: {type: integer}}}}}"), "", urlencoded, "o[a]=1", "ok", "o[a]=1"},
 		{form("{type: object, properties: {o: {type: object, properties: {a: {type: integer}}}}}"), "", urlencoded, `o={"a":1.0}`, "ok", "o[a]=1"},
+		{form("{type: object, properties: {o: {type: object, properties: {a: {type: integer}}}}}"), "", urlencoded, "o[a]=x", "refused: body/o/a type", ""},
 		{form("{type: object, properties: {o: {type: object}}}"), "", urlencoded, `o={"a":1},"b":{}`, "refused: body/o type", ""},
 		{form("{allOf: [{type: object, properties: {a: {type: integer}}}, {type: object, properties: {b: {type: boolean}}}]}"), "", urlencoded, "a=1&b=true", "ok", "a=1&b=true"},
 		{form("{type: object, properties: {Metadata: {description: x}}}"), "", urlencoded, "Metadata=any", "ok", "Metadata=any"},
@@ -426,4 +437,57 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+// TestUnbound: what generated code does not bind, or refuses, though it is valid, is listed for
+// lint: the places of SECURITY.md that a document shows.
+func TestUnbound(t *testing.T) {
+	one := func(in, more, schema string) string {
+		required := ""
+		if in == "path" {
+			required = "required: true, "
+		}
+		return "parameters: [{name: id, in: " + in + ", " + required + more + "schema: " + schema +
+			"}]"
+	}
+	body := func(media, schema string) string {
+		return "requestBody: {content: {" + media + ": {schema: " + schema + "}}}"
+	}
+	const urlencoded, deep = "application/x-www-form-urlencoded", "style: deepObject, "
+	for _, c := range []struct{ operation, want string }{
+		// Bound as the zero value.
+		{body(urlencoded, "{type: object, properties: {d: {type: string, format: date}}}"), "form field d: generated code does not bind format date in a form: it gets the zero value"},
+		{body(urlencoded, "{type: object, properties: {o: {type: object, properties: {d: {type: string, format: date-time}}}}}"), "form field o[d]: generated code does not bind format date-time in a form: it gets the zero value"},
+		{one("query", "", "{oneOf: [{type: integer}, {type: string}]}"), "query parameter id: a oneOf or anyOf without a type"},
+		{one("query", "", "{anyOf: [{type: integer}, {type: string}]}"), "query parameter id: a oneOf or anyOf without a type"},
+		{one("query", "", "{type: object, properties: {u: {type: string, format: uuid}}}"), "query parameter id: generated code does not bind format uuid at u"},
+		{one("query", "", "{type: array, items: {type: string, format: byte}}"), "query parameter id: generated code does not bind format byte at []"},
+		{one("query", deep, "{type: object, properties: {b: {type: string, format: byte}}}"), "query parameter id: generated code does not bind format byte at b"},
+		{body("application/json", "{oneOf: [{type: object}, {type: string}]}"), "body: generated code does not bind a oneOf or anyOf that is no component"},
+		// Not bound.
+		{body("application/json", "{type: object, properties: {a: {}}, additionalProperties: {type: integer}}"), "body: generated code does not bind additional properties of a schema that is no component"},
+		// Refused.
+		{one("header", "", "{type: object, properties: {n: {type: integer}}}"), "header parameter id: generated code binds the members of an object of style simple as strings only"},
+		{one("query", "explode: false, ", "{type: object, properties: {n: {type: boolean}}}"), "query parameter id: generated code binds the members of an object of style form as strings only"},
+		{one("query", deep, "{type: object, properties: {n: {type: integer, format: uint32}}}"), "query parameter id: generated code does not bind format uint32 at n"},
+		{one("query", deep, "{type: object, properties: {a: {type: string}}, additionalProperties: {type: string}}"), "query parameter id: generated code refuses additional properties of style deepObject"},
+		{one("path", "style: label, ", "{type: string, format: uuid}"), "path parameter id: generated code refuses format uuid of style label"},
+		{one("path", "style: matrix, ", "{type: string, format: date}"), "path parameter id: generated code refuses format date of style matrix"},
+		{body(urlencoded, "{type: object, properties: {b: {type: string, format: byte}}}"), "form field b: generated code does not bind format byte in a form: it answers 500"},
+		// Bound as it was accepted.
+		{one("query", "", "{type: object, properties: {n: {type: integer}}}"), ""},
+		{one("query", deep, "{type: object, properties: {n: {type: integer}}}"), ""},
+		{one("query", "", "{type: [integer, string]}"), ""},
+		{one("query", "", "{type: array, items: {type: string, format: date}}"), ""},
+		{one("path", "", "{type: string, format: uuid}"), ""},
+		{one("header", "", "{type: object, properties: {n: {type: string}}}"), ""},
+		{body(urlencoded, "{type: object, properties: {a: {type: integer}, l: {type: array, items: {type: string, format: date}}}}"), ""},
+		{body("application/json", "{type: object, properties: {d: {type: string, format: date-time}}}"), ""},
+	} {
+		o := mustOperation(t, v31, c.operation)
+		all := strings.Join(o.Unbound, "\n")
+		if !strings.HasPrefix(all, c.want) || (all == "") != (c.want == "") || len(o.Unbound) > 1 {
+			t.Errorf("%s: %q, expected %q", c.operation, all, c.want)
+		}
+	}
 }

@@ -2,12 +2,14 @@ package schema
 
 import (
 	"bytes"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The functions of this file move over JSON text that jsontext has already found to be valid (RFC
-// 8259, RFC 7493): they check nothing but where a value ends, and allocate nothing.
+// The functions of this file move over JSON text that has already been found to be valid (RFC
+// 8259, RFC 7493): they check nothing but where a value ends, and allocate nothing. isValid and the
+// functions after it find that out.
 
 // kind is the type of a JSON value. A set of kinds is the bitwise or of them.
 type kind uint8
@@ -139,4 +141,97 @@ func unquote(quoted, buffer []byte) (text, grown []byte) {
 	start := len(buffer)
 	buffer, _ = jsontext.AppendUnquote(buffer, quoted) // valid, as all of the text
 	return buffer[start:], buffer
+}
+
+// isValid reports whether a text is one JSON value, of UTF-8 and without doubled names. jsontext
+// says so of every text; simple says it of most in half the time, which is 3 % of a small request.
+func isValid(text []byte) bool {
+	return simple(text) && utf8.Valid(text) || jsontext.Value(text).IsValid()
+}
+
+// simple reports whether a text is valid but for its UTF-8, has no escapes, and no more names and
+// levels than most.
+func simple(text []byte) bool {
+	end, ok := simpleValue(text, space(text, 0), 0)
+	return ok && space(text, end) == len(text)
+}
+
+func simpleValue(b []byte, i, depth int) (end int, ok bool) {
+	if i == len(b) || depth == 16 {
+		return i, false
+	}
+	switch b[i] {
+	case '"':
+		return simpleString(b, i)
+	case '{':
+		return simpleObject(b, i, depth)
+	case '[':
+		return simpleArray(b, i, depth)
+	}
+	end = endOfScalar(b, i)
+	switch text := string(b[i:end]); text {
+	case "true", "false", "null":
+		return end, true
+	default:
+		return end, isNumber(text)
+	}
+}
+
+func simpleString(b []byte, i int) (end int, ok bool) {
+	for i++; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			return i + 1, true
+		case c == '\\', c < ' ':
+			return i, false
+		}
+	}
+	return i, false
+}
+
+func simpleArray(b []byte, i, depth int) (end int, ok bool) {
+	if i = space(b, i+1); i < len(b) && b[i] == ']' {
+		return i + 1, true
+	}
+	for {
+		if i, ok = simpleValue(b, i, depth+1); !ok {
+			return i, false
+		}
+		if i = space(b, i); i == len(b) || b[i] != ',' {
+			return i + 1, i < len(b) && b[i] == ']'
+		}
+		i = space(b, i+1)
+	}
+}
+
+func simpleObject(b []byte, i, depth int) (end int, ok bool) {
+	if i = space(b, i+1); i < len(b) && b[i] == '}' {
+		return i + 1, true
+	}
+	var names [16][]byte
+	for n := range names {
+		if i == len(b) || b[i] != '"' {
+			return i, false
+		}
+		if end, ok = simpleString(b, i); !ok {
+			return end, false
+		}
+		names[n] = b[i:end]
+		for _, other := range names[:n] {
+			if bytes.Equal(names[n], other) {
+				return i, false
+			}
+		}
+		if i = space(b, end); i == len(b) || b[i] != ':' {
+			return i, false
+		}
+		if i, ok = simpleValue(b, space(b, i+1), depth+1); !ok {
+			return i, false
+		}
+		if i = space(b, i); i == len(b) || b[i] != ',' {
+			return i + 1, i < len(b) && b[i] == '}'
+		}
+		i = space(b, i+1)
+	}
+	return i, false
 }

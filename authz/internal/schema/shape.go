@@ -211,6 +211,14 @@ func (s *shape) member(name string) (*shape, bool) {
 	return s.others, s.others != nil
 }
 
+// segment returns a member's name as one of a pointer: * where the document does not have it.
+func (s *shape) segment(name string) string {
+	if s == nil || s.members[name] == nil {
+		return "*"
+	}
+	return escape(name)
+}
+
 // overflows reports whether a value has an integer that is beyond those of Go. Generated code takes
 // it for a fault of the server in a form, and for nothing in an object.
 func (s *shape) overflows(value []byte, at int) (found bool) {

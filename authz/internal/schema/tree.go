@@ -59,21 +59,29 @@ const (
 	maxBranches = 1000 // how many names there are of one value
 )
 
-// append appends the value as JSON by its shape. A problem is what keeps it from being one.
-func (t *tree) append(dst []byte, s *shape, depth int) (_ []byte, problem string) {
+// problem is what keeps a tree from being a value, and where in it (RFC 6901). "" is none.
+type problem struct{ pointer, text string }
+
+// at returns the problem as one of the value around a member or an element.
+func (p problem) at(segment string) problem {
+	return problem{"/" + segment + p.pointer, p.text}
+}
+
+// append appends the value as JSON by its shape.
+func (t *tree) append(dst []byte, s *shape, depth int) ([]byte, problem) {
 	switch {
 	case depth > maxBrackets || len(t.members) > maxBranches:
-		return dst, "is nested too deep, or has too many members"
+		return dst, problem{text: "is nested too deep, or has too many members"}
 	case len(t.texts) > 0 && len(t.members) > 0:
-		return dst, "is sent as a value and as an object"
+		return dst, problem{text: "is sent as a value and as an object"}
 	case s.is(kindArray) && (len(t.members) == 0 || t.indexed()):
 		return t.appendList(dst, s, depth)
 	case len(t.members) > 0 && s.is(anyKind&^kindObject) && !s.is(kindObject):
-		return dst, s.scalar()
+		return dst, problem{text: s.scalar()}
 	case len(t.members) > 0:
 		return t.appendObject(dst, s, depth)
 	case len(t.texts) != 1:
-		return dst, "occurs more than once"
+		return dst, problem{text: "occurs more than once"}
 	case s.is(kindObject) && !s.is(kindString):
 		if text := strings.TrimSpace(t.texts[0]); strings.HasPrefix(text, "{") {
 			return appendJSON(dst, text)
@@ -81,17 +89,17 @@ func (t *tree) append(dst []byte, s *shape, depth int) (_ []byte, problem string
 	}
 	dst, ok := s.appendScalar(dst, t.texts[0])
 	if !ok {
-		problem = s.scalar()
+		return dst, problem{text: s.scalar()}
 	}
-	return dst, problem
+	return dst, problem{}
 }
 
 // appendJSON appends a text that is one JSON value.
-func appendJSON(dst []byte, text string) (_ []byte, problem string) {
+func appendJSON(dst []byte, text string) ([]byte, problem) {
 	if !jsontext.Value(text).IsValid() {
-		return dst, "is not valid JSON"
+		return dst, problem{text: "is not valid JSON"}
 	}
-	return append(dst, text...), ""
+	return append(dst, text...), problem{}
 }
 
 // indexed reports whether the members are 0, 1, 2 and so on, each once, or one that is [].
@@ -109,12 +117,12 @@ func (t *tree) indexed() bool {
 	return true
 }
 
-func (t *tree) appendList(dst []byte, s *shape, depth int) (_ []byte, problem string) {
+func (t *tree) appendList(dst []byte, s *shape, depth int) (_ []byte, found problem) {
 	elements := make([]tree, 0, len(t.texts)+len(t.members))
 	texts := t.texts
 	if len(t.members) == 1 && t.members[0].name == "" {
 		if len(t.members[0].tree.members) > 0 {
-			return dst, "has a list without indices whose elements are objects"
+			return dst, problem{text: "has a list without indices whose elements are objects"}
 		}
 		texts = t.members[0].tree.texts
 	} else {
@@ -132,14 +140,14 @@ func (t *tree) appendList(dst []byte, s *shape, depth int) (_ []byte, problem st
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if dst, problem = elements[i].append(dst, s.items, depth+1); problem != "" {
-			return dst, problem
+		if dst, found = elements[i].append(dst, s.items, depth+1); found.text != "" {
+			return dst, found.at(strconv.Itoa(i))
 		}
 	}
-	return append(dst, ']'), ""
+	return append(dst, ']'), problem{}
 }
 
-func (t *tree) appendObject(dst []byte, s *shape, depth int) (_ []byte, problem string) {
+func (t *tree) appendObject(dst []byte, s *shape, depth int) (_ []byte, found problem) {
 	dst = append(dst, '{')
 	for i, b := range t.members {
 		if i > 0 {
@@ -147,11 +155,11 @@ func (t *tree) appendObject(dst []byte, s *shape, depth int) (_ []byte, problem 
 		}
 		dst = append(quote(dst, b.name), ':')
 		member, _ := s.member(b.name)
-		if dst, problem = b.tree.append(dst, member, depth+1); problem != "" {
-			return dst, problem
+		if dst, found = b.tree.append(dst, member, depth+1); found.text != "" {
+			return dst, found.at(s.segment(b.name))
 		}
 	}
-	return append(dst, '}'), ""
+	return append(dst, '}'), problem{}
 }
 
 // flatten writes a JSON value under names with brackets, as generated code reads them: lists of

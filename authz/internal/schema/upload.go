@@ -109,14 +109,27 @@ func (o *opaque) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// remembering is a reader that knows its last error, which package multipart hides in another.
+// remembering is a reader that knows its last error, which package multipart hides in another, and
+// bounds the headers of parts, which that keeps in memory up to 10 MiB each.
 type remembering struct {
 	io.Reader
-	err error
+	err      error
+	inHeader bool
+	left     int // of a header
 }
 
+// maxPartHeader bounds the header of a part, and what a reader has beyond it.
+const maxPartHeader = 64 << 10
+
 func (r *remembering) Read(p []byte) (n int, err error) {
+	if r.inHeader {
+		if p = p[:min(len(p), r.left)]; len(p) == 0 {
+			r.err = malformedMultipart()
+			return 0, r.err
+		}
+	}
 	n, err = r.Reader.Read(p)
+	r.left -= n
 	r.err = err
 	return n, err
 }
@@ -144,7 +157,7 @@ type upload struct {
 // begin reads the fields, and the header of the first file if there is one.
 func (u *upload) begin(maxFields int64) error {
 	for {
-		raw, err := u.parts.NextRawPart()
+		raw, err := u.nextPart()
 		if err == io.EOF {
 			return u.end()
 		}
@@ -174,7 +187,14 @@ func (u *upload) begin(maxFields int64) error {
 	}
 }
 
-// part reads the header of the next part.
+// nextPart reads up to the data of the next part.
+func (u *upload) nextPart() (*multipart.Part, error) {
+	u.source.inHeader, u.source.left = true, maxPartHeader
+	defer func() { u.source.inHeader = false }()
+	return u.parts.NextRawPart()
+}
+
+// part reads what the header of the next part says.
 func (u *upload) part(raw *multipart.Part, err error) (part, error) {
 	if u.count++; err != nil || u.count > maxParts {
 		return part{}, u.malformed()
@@ -212,7 +232,7 @@ func (u *upload) open(raw *multipart.Part, p part) error {
 // next goes on after a file.
 func (u *upload) next() error {
 	u.file = nil
-	raw, err := u.parts.NextRawPart()
+	raw, err := u.nextPart()
 	if err == io.EOF {
 		return u.end()
 	}

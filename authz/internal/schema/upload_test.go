@@ -182,3 +182,37 @@ func TestFaultsOfStreams(t *testing.T) {
 		}
 	}
 }
+
+// TestHeadersOfStreamedParts: they are kept in memory, so they are bounded.
+func TestHeadersOfStreamedParts(t *testing.T) {
+	_, streamed, faults := compileUpload(t, uploads)
+	if faults != nil {
+		t.Fatal(faults)
+	}
+	const field = "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx\r\n"
+	const file = "--b\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\nx\r\n"
+	for name, test := range map[string]struct {
+		before, part string
+		header       int
+		ok           bool
+	}{
+		"of a field":       {"", "a", 5 << 20, false},
+		"of a file":        {field, "f", 5 << 20, false},
+		"of a usual size":  {field, "f", 4 << 10, true},
+		"of a second file": {field + file, "g", 5 << 20, false},
+	} {
+		rest := strings.NewReader(test.before + "--b\r\nX: " + strings.Repeat("x", test.header) +
+			"\r\nContent-Disposition: form-data; name=\"" + test.part + "\"\r\n\r\ny\r\n--b--\r\n")
+		size := rest.Len()
+		accepted, err := streamed.Check(httptest.NewRequest("POST", "/", nil), nil, Content{
+			Essence: "multipart/form-data", Params: map[string]string{"boundary": "b"},
+			Stream: rest, MaxFields: 1 << 20,
+		})
+		if err == nil {
+			_, err = io.Copy(io.Discard, accepted.Stream)
+		}
+		if read := size - rest.Len(); (err == nil) != test.ok || read > 100<<10 {
+			t.Errorf("%s: %v, after %d bytes", name, err, read)
+		}
+	}
+}

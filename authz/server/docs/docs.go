@@ -1,7 +1,7 @@
-// Package docs is the page on which people meet the API: Swagger UI over a copy of its document
-// that says what each operation needs, gets tokens from the configured issuers, and shows how to
-// call in ten languages. All of it comes from this server, and a browser is told to take nothing
-// from elsewhere.
+// Package docs serves the interactive documentation of an API: Swagger UI over a copy of its
+// document, extended by what each operation requires, tokens from the configured issuers, and
+// examples in ten languages. All files come from this server, and the Content-Security-Policy
+// forbids others.
 package docs
 
 import (
@@ -26,58 +26,58 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Root is the path of the page. All else of it is below, apart from what [Beside] lists.
+// Root is the path of the page. Its files are below, except those that [OtherPaths] lists.
 const Root = "/docs"
 
-// Beside returns the paths beside the page that [Docs] answers too: the index of the server, and
-// the document where tools look for it.
-func Beside() []string { return []string{"/", "/openapi.json", "/openapi.yaml"} }
+// OtherPaths returns the other paths that [Docs] serves: the index of the server, and the document
+// at the paths where tools look for it.
+func OtherPaths() []string { return []string{"/", "/openapi.json", "/openapi.yaml"} }
 
-// Config says what is shown, and who gives tokens for it.
+// Config configures [Docs].
 type Config struct {
-	Document *openapi3.T // the API's, with no references to other files; it stays as it is
-	Source   []byte      // text of the document, YAML or JSON, whose order is shown; nil: by name
-	// URL under which clients reach the API. Default: wherever the page was loaded from
+	Document *openapi3.T // without references to other files; not modified
+	Source   []byte      // text of the document in YAML or JSON, for its order; nil sorts by name
+	// URL under which clients reach the API. Default: the URL of the page
 	Resource string
-	BasePath string // where the document's paths begin for clients: "", or as "/v1"
-	// Plan is the compiled document, as a gate has it. Default: compiled by New.
+	BasePath string // prefix of the document's paths: "", or such as "/v1"
+	// Plan is the compiled document. Default: compiled by New.
 	Plan    *authz.Plan
-	Issuers []Issuer // who may be asked for a token; none: tokens are pasted
-	// Discover returns an issuer's endpoints (RFC 8414 §2); an authorize endpoint may be "". It is
-	// called at the first view of the page, and again at later ones while it fails.
+	Issuers []Issuer // offered for tokens; without any, users paste tokens
+	// Discover returns an issuer's endpoints (RFC 8414 §2); the authorization endpoint may be "".
+	// It is called at the first view of the page, and again at later views until it succeeds.
 	Discover func(ctx context.Context, issuer string) (authorize, token string, err error)
-	// ScopesToRequest returns what an issuer is asked for to grant scopes. Default: the same.
+	// ScopesToRequest returns an issuer's names of scopes. Default: the same names.
 	ScopesToRequest func(issuer string, scopes []string) []string
-	// Refuse answers a request with an error, as the server does elsewhere.
+	// Refuse answers a request with an error.
 	Refuse func(http.ResponseWriter, *http.Request, error)
 	Logger *slog.Logger     // default slog.Default()
 	Now    func() time.Time // default time.Now
-	// InsecureClients is nil but under `dev`: what Authorize is filled in with, for everybody to
-	// see. With it the page also believes the Host of a request, and takes an issuer whose URL is
-	// below Resource to be at that host too; so it works by any name of this machine, and through a
-	// forwarded port.
+	// InsecureClients prefills the Authorize dialog, visibly to everybody; it is nil except under
+	// `dev`. If it is set, the page also trusts the Host header, and takes an issuer whose URL is
+	// below Resource to be at that host too. So the page works under any name of this machine, and
+	// through a forwarded port.
 	InsecureClients *Clients
 }
 
 // Issuer is an issuer whose tokens the API accepts.
 type Issuer struct {
 	URL      string
-	Audience string // that tokens are asked for
-	DPoP     bool   // the API takes only tokens that are bound to a key (RFC 9449)
+	Audience string // of the tokens
+	DPoP     bool   // the API accepts only tokens that are bound to a key (RFC 9449)
 }
 
 // Clients are the clients of a development issuer.
 type Clients struct {
-	ID, Secret string // of one with the client credentials grant
-	App        string // of a public one with the authorization code grant
+	ID, Secret string // of a client for the client credentials grant
+	App        string // ID of a public client for the authorization code grant
 }
 
 // Docs serves the page. It is safe for concurrent use.
 type Docs struct {
 	config   Config
-	life     context.Context
+	ctx      context.Context
 	document func() ([]byte, error)
-	source   yaml.Node // whose order the document has
+	source   yaml.Node // for its order
 	plan     *authz.Plan
 	index    *template.Template
 	files    map[string]file
@@ -87,17 +87,16 @@ type Docs struct {
 	last *edition
 }
 
-// New makes the page, or returns all that is wrong with config, joined. It does no I/O. Issuers are
-// asked on ctx, the server's.
+// New returns the page, or the joined faults of config. It does no I/O. Discovery uses ctx.
 func New(ctx context.Context, config Config) (*Docs, error) {
 	var faults []error
 	if config.Document == nil {
 		faults = append(faults,
-			errors.New("docs: Config.Document is nil: there is nothing to show"))
+			errors.New("docs: Config.Document is nil"))
 	}
 	if config.Refuse == nil {
 		faults = append(faults,
-			errors.New("docs: Config.Refuse is nil: nobody would answer what is wrong"))
+			errors.New("docs: Config.Refuse is nil"))
 	}
 	if config.Discover == nil && len(config.Issuers) > 0 {
 		faults = append(faults,
@@ -116,7 +115,7 @@ func New(ctx context.Context, config Config) (*Docs, error) {
 	if config.ScopesToRequest == nil {
 		config.ScopesToRequest = func(_ string, scopes []string) []string { return scopes }
 	}
-	d := &Docs{config: config, life: ctx}
+	d := &Docs{config: config, ctx: ctx}
 	for _, i := range config.Issuers {
 		d.issuers = append(d.issuers, &issuer{Issuer: i})
 	}
@@ -137,15 +136,15 @@ func New(ctx context.Context, config Config) (*Docs, error) {
 	return d, nil
 }
 
-// Serves reports whether a path is the page's.
+// Serves reports whether a path belongs to the page.
 func Serves(path string) bool { return path == Root || strings.HasPrefix(path, Root+"/") }
 
-// ServeHTTP answers what [Serves] and [Beside] say.
+// ServeHTTP answers the paths of [Serves] and [OtherPaths].
 func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy(nil))
 	h.Set("X-Content-Type-Options", "nosniff")
-	// an authorization code stands in the URL of a page here
+	// the URL of a page here can contain an authorization code
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -154,14 +153,14 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, below := strings.CutPrefix(r.URL.Path, Root+"/")
-	if slices.Contains(Beside(), r.URL.Path) {
+	if slices.Contains(OtherPaths(), r.URL.Path) {
 		if name, below = strings.TrimPrefix(r.URL.Path, "/"), true; name == "" {
 			d.serveIndex(w, r)
 			return
 		}
 	}
 	if r.URL.Path == Root {
-		h.Set("Location", "docs/") // relative, for a proxy may have taken away what stood before
+		h.Set("Location", "docs/") // relative, because a proxy may have removed a prefix
 		h.Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusTemporaryRedirect)
 		return
@@ -184,7 +183,7 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "":
 		h.Set("Content-Security-Policy", now.policy)
 		h.Set("Content-Type", "text/html; charset=utf-8")
-		h.Set("Cache-Control", "no-store") // what is known of the issuers changes
+		h.Set("Cache-Control", "no-store") // the endpoints of the issuers may change
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(now.page))
 	case "openapi.json":
 		now.json.serve(w, r)
@@ -195,7 +194,7 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveIndex leads a browser to the page, and tells others what there is.
+// serveIndex redirects browsers to the page, and answers others with a list of paths.
 func (d *Docs) serveIndex(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -215,12 +214,12 @@ func (d *Docs) serveIndex(w http.ResponseWriter, r *http.Request) {
 	if info := d.config.Document.Info; info != nil {
 		index.Title, index.Version = cmp.Or(info.Title, index.Title), info.Version
 	}
-	body, _ := json.Marshal(index) // strings alone
+	body, _ := json.Marshal(index) // cannot fail: strings only
 	h.Set("Content-Type", "application/json")
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(append(body, '\n')))
 }
 
-// serveSnippets answers with the snippets of the operation that the query names.
+// serveSnippets answers with the snippets of the operation in the query.
 func (d *Docs) serveSnippets(w http.ResponseWriter, r *http.Request, values Values) {
 	id := r.URL.Query().Get("operation")
 	snippets, err := NewSnippets(values, id)
@@ -238,8 +237,8 @@ func (d *Docs) serveSnippets(w http.ResponseWriter, r *http.Request, values Valu
 	}
 }
 
-// policy lets a page take scripts, styles and pictures from this server alone, and send requests to
-// it and to the issuers' token endpoints. Nobody may frame it.
+// policy returns the Content-Security-Policy: scripts, styles and images from this server only,
+// requests to it and to the issuers' token endpoints, and no framing.
 func policy(found []endpoints) string {
 	connect := "connect-src 'self'"
 	for _, e := range found {
@@ -252,8 +251,8 @@ func policy(found []endpoints) string {
 		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// source writes a URL as a source of a policy (CSP3 §2.3.1), or returns "" if it cannot be one, as
-// that of an IPv6 address cannot. A query would never match.
+// source converts a URL to a source expression (CSP3 §2.3.1), or returns "" if that is impossible,
+// as for IPv6 addresses. It drops the query, which would never match.
 func source(endpoint string) string {
 	u, err := url.Parse(endpoint)
 	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" ||
@@ -265,7 +264,7 @@ func source(endpoint string) string {
 		"%27").Replace(u.EscapedPath())
 }
 
-// edition is all that depends on where the page is, and on what is known of the issuers.
+// edition is what depends on the URL of the page and the endpoints of the issuers.
 type edition struct {
 	base       string
 	found      []endpoints
@@ -275,7 +274,7 @@ type edition struct {
 	values     Values
 }
 
-// edition returns the one for a request, which is mostly the last.
+// edition returns the edition for a request, which is usually the last one.
 func (d *Docs) edition(r *http.Request) (*edition, error) {
 	base := d.base(r)
 	found := d.endpoints(base)
@@ -291,9 +290,8 @@ func (d *Docs) edition(r *http.Request) (*edition, error) {
 	return d.last, nil
 }
 
-// base is where the API is to whoever asks; "" is wherever the page was loaded from. What a request
-// says of that is believed under dev alone, where the server lets loopback hosts through and
-// nothing else.
+// base returns the URL of the API for a client; "" means the origin of the page. The Host header is
+// trusted under dev only, where the server accepts only loopback hosts.
 func (d *Docs) base(r *http.Request) string {
 	if d.config.InsecureClients != nil && !strings.ContainsAny(r.Host, "%;,'\"") {
 		return "http://" + r.Host
@@ -334,7 +332,7 @@ func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
 		values.ClientID, values.ClientSecret = clients.ID, clients.Secret
 	}
 	e.values = values
-	var unknown []string // the issuers whose endpoints are not
+	var unknown []string // issuers with unknown endpoints
 	for _, i := range d.config.Issuers {
 		if !slices.ContainsFunc(found, func(e endpoints) bool { return e.Issuer == i }) {
 			unknown = append(unknown, i.URL)
@@ -358,7 +356,7 @@ func (d *Docs) publish(base string, found []endpoints) (*edition, error) {
 	return e, err
 }
 
-// settings are what the page's script needs beside the document.
+// settings returns what the page's script needs besides the document.
 func (d *Docs) settings(found []endpoints) any {
 	type client struct {
 		ID     string `json:"id"`
@@ -371,8 +369,8 @@ func (d *Docs) settings(found []endpoints) any {
 		Authorize string            `json:"authorize,omitempty"`
 		Token     string            `json:"token"`
 		DPoP      bool              `json:"dpop,omitempty"`
-		Clients   map[string]client `json:"clients,omitempty"` // to fill in, by flow
-		// Names are what the issuer calls scopes, where that is not what the document calls them.
+		Clients   map[string]client `json:"clients,omitempty"` // prefilled, by flow
+		// Names are the issuer's names of scopes, where they differ from the document's.
 		Names map[string]string `json:"names,omitempty"`
 	}
 	schemes := map[string]scheme{}

@@ -113,7 +113,7 @@ func newSite(t *testing.T, configure func(*Config)) *site {
 		Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
 			e, ok := errors.AsType[*authz.Error](err)
 			if !ok {
-				t.Fatalf("the server is told %v: want an authz.Error", err)
+				t.Fatalf("the error is %v: want an authz.Error", err)
 			}
 			w.Header().Set("Allow", strings.Join(e.Allow, ", "))
 			http.Error(w, "refused", e.Status())
@@ -149,7 +149,7 @@ func (s *site) copy(t *testing.T, target string) *openapi3.T {
 		t.Fatal(err)
 	}
 	if err := document.Validate(t.Context()); err != nil {
-		t.Errorf("what is served is no valid document: %v", err)
+		t.Errorf("the served document is invalid: %v", err)
 	}
 	return document
 }
@@ -280,7 +280,7 @@ func TestCompression(t *testing.T) {
 	s := newSite(t, nil)
 	plain := s.ask("GET", "/docs/swagger-ui-bundle.js")
 	if plain.Header().Get("Content-Encoding") != "" || plain.Body.Len() < 1<<20 {
-		t.Fatalf("who does not accept gzip gets %q with %d bytes",
+		t.Fatalf("without gzip: Content-Encoding %q with %d bytes",
 			plain.Header().Get("Content-Encoding"), plain.Body.Len())
 	}
 	for accepted, want := range map[string]string{
@@ -291,7 +291,7 @@ func TestCompression(t *testing.T) {
 		if is := got.Header().Get("Content-Encoding"); is != want ||
 			got.Header().Get("Vary") != "Accept-Encoding" {
 			t.Errorf(
-				"who accepts %s gets Content-Encoding %q, Vary %q: want %q and Accept-Encoding",
+				"Accept-Encoding %s: Content-Encoding %q, Vary %q: want %q and Accept-Encoding",
 				accepted, is, got.Header().Get("Vary"), want)
 		}
 		if want != "" {
@@ -301,7 +301,8 @@ func TestCompression(t *testing.T) {
 			}
 			if text, err := io.ReadAll(reader); err != nil ||
 				!bytes.Equal(text, plain.Body.Bytes()) {
-				t.Errorf("who accepts %s gets something else than who does not: %v", accepted, err)
+				t.Errorf("Accept-Encoding %s: the content differs from that without: %v", accepted,
+					err)
 			}
 			if got.Header().Get("ETag") == plain.Header().Get("ETag") {
 				t.Error("both codings have one ETag, which is strong (RFC 9110 §8.8.3)")
@@ -358,7 +359,7 @@ func TestServedDocument(t *testing.T) {
 	served := s.copy(t, "/docs/openapi.json")
 
 	if len(served.Servers) != 1 || served.Servers[0].URL != "https://api.example" {
-		t.Errorf("servers are %v: want the resource alone", served.Servers)
+		t.Errorf("servers are %v: want only the resource", served.Servers)
 	}
 	scheme := served.Components.SecuritySchemes["oauth2"].Value
 	scopes := map[string]string{"read:orders": "Read orders", "write:orders": "Write orders",
@@ -627,7 +628,7 @@ func TestIssuerIsAskedAtFirstView(t *testing.T) {
 	s.ask("GET", "/docs")
 	s.ask("GET", "/docs/docs.js")
 	if s.asked != 0 {
-		t.Fatalf("the issuer was asked %d times: nobody has opened the page", s.asked)
+		t.Fatalf("the issuer got %d requests before the first view", s.asked)
 	}
 	for range 3 {
 		s.ask("GET", "/docs/")
@@ -651,7 +652,7 @@ func TestManyViewers(t *testing.T) {
 			viewers.Go(func() {
 				if text := s.ask("GET", at+"/docs/openapi.json").Body.String(); !strings.Contains(
 					text, `"servers":[{"url":"`+at+`"}]`) {
-					t.Errorf("who comes to %s is not told that the API is there", at)
+					t.Errorf("the page at %s does not name that URL as the API", at)
 				}
 			})
 		}
@@ -692,7 +693,7 @@ func TestIssuerIsDown(t *testing.T) {
 		t.Errorf("the policy is %s: want one that names no endpoint", got)
 	}
 	if !strings.Contains(page.Body.String(), "It could not fetch the endpoints of "+issuerURL) {
-		t.Error("the page does not say that the issuer's endpoints could not be had")
+		t.Error("the page does not say that the issuer's endpoints could not be fetched")
 	}
 	if n := len(s.settings(t, "/docs/").Schemes); n != 0 {
 		t.Errorf("there are %d schemes to get a token by", n)

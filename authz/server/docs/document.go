@@ -14,21 +14,21 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// accessExtension says in the served copy, on each operation, what it needs: Swagger UI does not
-// show the scopes of an http bearer scheme.
+// accessExtension is an extension of operations in the served copy. It says what an operation
+// requires, because Swagger UI does not show the scopes of an http bearer scheme.
 const accessExtension = "x-access"
 
-// served returns the copy of the document that the page shows: where the API is, how a token is had
-// from the issuers whose endpoints are known, and what each operation needs. The document that the
-// server goes by is another, and is not changed.
+// served returns the copy of the document that the page shows, with the URL of the API, the
+// security schemes of the issuers whose endpoints are known, and the requirements of each
+// operation. It does not modify the original.
 func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	text, err := d.document()
 	if err != nil {
-		return nil, fmt.Errorf("docs: the document cannot be shown: %w", err)
+		return nil, fmt.Errorf("docs: cannot copy the document: %w", err)
 	}
 	document, err := openapi3.NewLoader().LoadFromData(text)
 	if err != nil {
-		return nil, fmt.Errorf("docs: the document cannot be shown: %w", err)
+		return nil, fmt.Errorf("docs: cannot copy the document: %w", err)
 	}
 	if document.Info == nil {
 		document.Info = &openapi3.Info{}
@@ -36,10 +36,10 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	document.Info.Title = cmp.Or(document.Info.Title, "API")
 	document.Servers = openapi3.Servers{{URL: cmp.Or(d.api(base), "/")}}
 	for _, item := range document.Paths.Map() {
-		item.Servers = nil // this server answers all of it
-		withoutOptionalExamples(item.Parameters)
+		item.Servers = nil // this server serves all paths
+		removeOptionalExamples(item.Parameters)
 		for _, operation := range item.Operations() {
-			withoutOptionalExamples(operation.Parameters)
+			removeOptionalExamples(operation.Parameters)
 		}
 	}
 	if document.Components == nil {
@@ -48,13 +48,13 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	if document.Components.SecuritySchemes == nil {
 		document.Components.SecuritySchemes = openapi3.SecuritySchemes{}
 	}
-	scopes, tokens := d.scopes(), map[string]bool{} // tokens: which schemes take access tokens
+	scopes, tokens := d.scopes(), map[string]bool{} // tokens: schemes for access tokens
 	for name, ref := range document.Components.SecuritySchemes {
 		scheme := ref.Value
 		tokens[name] = credentialOf(scheme) == "token"
 		if scheme.Type == "oauth2" || scheme.Type == "openIdConnect" {
-			// What the document says of flows and endpoints is not what is configured. A token of a
-			// configured issuer is accepted under any scheme that takes tokens.
+			// The configured issuers replace the document's flows and endpoints. A token of a
+			// configured issuer is accepted under any scheme for tokens.
 			*scheme = openapi3.SecurityScheme{
 				Type: "http", Scheme: "bearer", Description: scheme.Description,
 			}
@@ -90,10 +90,9 @@ func (d *Docs) served(base string, found []endpoints) (*openapi3.T, error) {
 	return document, nil
 }
 
-// withoutOptionalExamples removes the examples of optional parameters. Swagger UI fills them in,
-// and sends them: a request with an example of a cursor, or of an idempotency key, is not the
-// request that somebody means to try.
-func withoutOptionalExamples(parameters openapi3.Parameters) {
+// removeOptionalExamples removes the examples of optional parameters. Swagger UI would fill them
+// in and send them, such as a cursor or an idempotency key, which users rarely want.
+func removeOptionalExamples(parameters openapi3.Parameters) {
 	for _, ref := range parameters {
 		p := ref.Value
 		if p.Required {
@@ -101,20 +100,19 @@ func withoutOptionalExamples(parameters openapi3.Parameters) {
 		}
 		p.Example, p.Examples = nil, nil
 		if p.Schema != nil && p.Schema.Value != nil {
-			schema := *p.Schema.Value // others may refer to it
+			schema := *p.Schema.Value // the schema may be shared
 			schema.Example, schema.Examples = nil, nil
 			p.Schema = &openapi3.SchemaRef{Value: &schema}
 		}
 	}
 }
 
-// api returns where the document's paths begin: below base, which may hold the base path already.
+// api returns the URL of the document's paths: base, plus the base path unless base includes it.
 func (d *Docs) api(base string) string {
 	return strings.TrimSuffix(base, d.config.BasePath) + d.config.BasePath
 }
 
-// schemes names a security scheme for each issuer whose endpoints are known, so that none has the
-// name of another.
+// schemes names a security scheme for each issuer whose endpoints are known. The names are unique.
 func (d *Docs) schemes(found []endpoints) map[string]endpoints {
 	taken := map[string]bool{}
 	if components := d.config.Document.Components; components != nil {
@@ -127,7 +125,7 @@ func (d *Docs) schemes(found []endpoints) map[string]endpoints {
 		name := "oauth2"
 		if u, err := url.Parse(e.URL); err == nil && len(d.config.Issuers) > 1 {
 			name += "-" + strings.Map(func(r rune) rune {
-				// what may stand in the name of a component
+				// characters that are allowed in the name of a component
 				if r == '-' || r == '.' || r == '_' || '0' <= r && r <= '9' || 'a' <= r &&
 					r <= 'z' || 'A' <= r && r <= 'Z' {
 					return r
@@ -144,7 +142,7 @@ func (d *Docs) schemes(found []endpoints) map[string]endpoints {
 	return schemes
 }
 
-// oauth2Scheme is how a token is had from an issuer.
+// oauth2Scheme returns the security scheme of an issuer.
 func oauth2Scheme(e endpoints, scopes map[string]string) *openapi3.SecurityScheme {
 	flows := &openapi3.OAuthFlows{ClientCredentials: &openapi3.OAuthFlow{TokenURL: e.token,
 		Scopes: scopes}}
@@ -156,7 +154,7 @@ func oauth2Scheme(e endpoints, scopes map[string]string) *openapi3.SecuritySchem
 		Description: "A token from " + e.URL + "."}
 }
 
-// scopes returns the scopes that the document declares, and what each is for.
+// scopes returns the declared scopes and their descriptions.
 func (d *Docs) scopes() map[string]string {
 	scopes := map[string]string{}
 	if components := d.config.Document.Components; components != nil {
@@ -169,7 +167,7 @@ func (d *Docs) scopes() map[string]string {
 	return scopes
 }
 
-// grantedBy returns, for each scope of tokens that others imply (x-authz-implies), the others.
+// grantedBy returns, for each implied scope (x-authz-implies), the scopes that imply it.
 func (d *Docs) grantedBy() map[string][]string {
 	all := map[string][]string{}
 	for _, o := range d.plan.Operations() {
@@ -185,7 +183,7 @@ func (d *Docs) grantedBy() map[string][]string {
 	return all
 }
 
-// scopesAt returns the scopes by the names that an issuer has for them.
+// scopesAt returns the scopes by the issuer's names.
 func (d *Docs) scopesAt(issuer string, scopes map[string]string) map[string]string {
 	named := map[string]string{}
 	for _, scope := range slices.Sorted(maps.Keys(scopes)) {
@@ -196,7 +194,7 @@ func (d *Docs) scopesAt(issuer string, scopes map[string]string) map[string]stri
 	return named
 }
 
-// collectScopes adds the scopes that a scheme declares, and what each is for.
+// collectScopes adds the scopes that a scheme declares, with their descriptions.
 func collectScopes(scheme *openapi3.SecurityScheme, into map[string]string) {
 	if listed, ok := scheme.Extensions["x-scopes"].(map[string]any); ok {
 		for scope, description := range listed {
@@ -224,8 +222,8 @@ func requirement(alternative authz.Alternative) openapi3.SecurityRequirement {
 	return all
 }
 
-// fromIssuer returns an alternative with the token from an issuer, if it takes one. A token is one,
-// whatever the schemes; other credentials are needed beside it all the same.
+// fromIssuer returns an alternative with its token from an issuer, if it needs a token. A request
+// has one token, whatever the number of schemes; other credentials remain required.
 func fromIssuer(alternative authz.Alternative, issuer string,
 	tokens map[string]bool) (openapi3.SecurityRequirement, bool) {
 	all, found := openapi3.SecurityRequirement{}, false
@@ -246,8 +244,8 @@ func fromIssuer(alternative authz.Alternative, issuer string,
 	return all, found
 }
 
-// access says what an operation needs, in a few words: "public", "token", "scope: read:messages or
-// read:messages:all".
+// access describes what an operation requires in a few words: "public", "token", "scope:
+// read:messages or read:messages:all".
 func (d *Docs) access(o authz.Operation) string {
 	isToken := func(r authz.Requirement) bool {
 		return credentialOf(d.plan.Scheme(r.Scheme)) == "token"
@@ -265,7 +263,7 @@ func (d *Docs) access(o authz.Operation) string {
 	case o.Optional():
 		return "credential optional"
 	}
-	var ways []string
+	var alternatives []string
 	for _, alternative := range o.Alternatives {
 		var parts []string
 		for _, r := range alternative {
@@ -275,24 +273,24 @@ func (d *Docs) access(o authz.Operation) string {
 			}
 			parts = append(parts, part)
 		}
-		way := strings.Join(parts, ", ")
+		text := strings.Join(parts, ", ")
 		if onlyTokens {
-			// then any token will do
-			if way = strings.Join(scopesOf(alternative), " and "); way == "" {
+			// any token grants access
+			if text = strings.Join(scopesOf(alternative), " and "); text == "" {
 				return "token" + signIn(o.StepUp)
 			}
 		}
-		if !slices.Contains(ways, way) {
-			ways = append(ways, way)
+		if !slices.Contains(alternatives, text) {
+			alternatives = append(alternatives, text)
 		}
 	}
 	if onlyTokens {
-		return "scope: " + strings.Join(ways, " or ") + signIn(o.StepUp)
+		return "scope: " + strings.Join(alternatives, " or ") + signIn(o.StepUp)
 	}
-	return strings.Join(ways, " or ") + signIn(o.StepUp)
+	return strings.Join(alternatives, " or ") + signIn(o.StepUp)
 }
 
-// credential is a security scheme of the document as the page's script knows it.
+// credential describes a security scheme to the page's script.
 type credential struct {
 	Kind string `json:"kind"` // token, key, basic, certificate, cookie, other
 	In   string `json:"in,omitempty"`
@@ -300,7 +298,7 @@ type credential struct {
 	Parameter string `json:"parameter,omitempty"`
 }
 
-// credentials returns what the document's security schemes take, by name.
+// credentials returns the credentials of the document's security schemes, by name.
 func (d *Docs) credentials() map[string]credential {
 	all := map[string]credential{}
 	if d.config.Document.Components == nil {
@@ -325,7 +323,7 @@ func (d *Docs) credentials() map[string]credential {
 	return all
 }
 
-// credentialOf says what a security scheme asks for.
+// credentialOf describes the credential of a security scheme.
 func credentialOf(scheme *openapi3.SecurityScheme) string {
 	switch {
 	case scheme == nil:
@@ -342,7 +340,7 @@ func credentialOf(scheme *openapi3.SecurityScheme) string {
 	return "token"
 }
 
-// scopesOf returns every scope that an alternative asks for.
+// scopesOf returns all scopes that an alternative requires.
 func scopesOf(alternative authz.Alternative) (scopes []string) {
 	for _, r := range alternative {
 		for _, scope := range r.Scopes {
@@ -354,7 +352,7 @@ func scopesOf(alternative authz.Alternative) (scopes []string) {
 	return scopes
 }
 
-// signIn says what is asked of how the caller signed in (RFC 9470).
+// signIn describes the requirements on the user's authentication (RFC 9470).
 func signIn(s *authz.StepUp) (words string) {
 	if s == nil {
 		return ""

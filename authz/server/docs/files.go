@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// page holds our own files. Swagger UI's pages have inline scripts, which the policy forbids.
+// page holds the page's own files. Those of Swagger UI have inline scripts, which the policy
+// forbids.
 //
 //go:embed page
 var page embed.FS
@@ -25,10 +26,10 @@ var page embed.FS
 //go:embed swagger-ui/*.gz
 var swaggerUI embed.FS
 
-// file is one that is the same for everybody.
+// file is a static file.
 type file struct {
 	contentType string
-	plain, gzip []byte // gzip: nil where it is not worth it
+	plain, gzip []byte // gzip is nil if it saves little
 	etag        string // of plain
 }
 
@@ -62,7 +63,7 @@ func readFiles() (map[string]file, error) {
 
 func newFile(name string, plain, compressed []byte) file {
 	sum := sha256.Sum256(plain)
-	contentType := map[string]string{ // mime would ask the machine
+	contentType := map[string]string{ // mime.TypeByExtension depends on the machine
 		".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
 		".html": "text/html; charset=utf-8",
 		".svg":  "image/svg+xml", ".json": "application/json", ".yaml": "application/yaml",
@@ -71,24 +72,24 @@ func newFile(name string, plain, compressed []byte) file {
 		etag: hex.EncodeToString(sum[:12])}
 }
 
-// compressed returns a file that is made here, and compressed here.
+// compressed compresses generated content.
 func compressed(name string, plain []byte) file {
 	var b bytes.Buffer
-	w, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed) // BestSpeed is a level
-	_, _ = w.Write(plain)                           // a buffer takes everything
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed) // cannot fail: BestSpeed is valid
+	_, _ = w.Write(plain)                           // cannot fail: w writes to a buffer
 	_ = w.Close()
 	return newFile(name, plain, b.Bytes())
 }
 
-// serve answers with the file. A browser keeps it, and asks each time whether it is still that:
-// names without a version may mean another file after the next deployment.
+// serve answers with the file. Browsers revalidate it each time, because names without a version
+// may mean another file after the next deployment.
 func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", f.contentType)
 	h.Set("Cache-Control", "no-cache")
 	body, etag := f.plain, f.etag
 	if f.gzip != nil {
-		h.Add("Vary", "Accept-Encoding") // beside what CORS has it say
+		h.Add("Vary", "Accept-Encoding") // CORS may have set it already
 		if acceptsGzip(r) {
 			h.Set("Content-Encoding", "gzip")
 			body, etag = f.gzip, f.etag+"-gzip"
@@ -98,8 +99,8 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 
-// acceptsGzip reads Accept-Encoding (RFC 9110 §12.5.3) as far as it matters here: any weight below
-// 1 is taken for a refusal, which costs nothing but bytes.
+// acceptsGzip parses Accept-Encoding (RFC 9110 §12.5.3) approximately: it treats any weight below 1
+// as a refusal, which costs only bytes.
 func acceptsGzip(r *http.Request) bool {
 	for _, entry := range strings.Split(strings.Join(r.Header.Values("Accept-Encoding"), ","),
 		",") {

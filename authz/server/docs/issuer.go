@@ -6,39 +6,37 @@ import (
 	"time"
 )
 
-// retryAfter is the least time between two questions to an issuer that does not answer: viewers can
-// be many.
+// retryAfter is the least time between two attempts to discover an issuer that does not respond.
 const retryAfter = 5 * time.Second
 
-// issuer is an issuer, and its endpoints once they are known. They are asked for at the first view,
-// so that a server whose page nobody opens asks nobody, and then kept: an issuer that changes them
-// is one that the server is restarted for.
+// issuer is an issuer and its endpoints. They are discovered at the first view of the page, and
+// then kept until the server restarts.
 type issuer struct {
 	Issuer
-	mu     sync.Mutex // also held while asking: all who wait share the answer
+	mu     sync.Mutex // also held during discovery, so that waiting requests share the result
 	found  *endpoints
 	failed time.Time
 }
 
-// endpoints are an issuer's.
+// endpoints are the endpoints of an issuer.
 type endpoints struct {
 	Issuer
 	authorize, token string // authorize may be ""
 }
 
-// endpoints returns those of every issuer of whom they are known, or can be had now, as they are to
-// whoever came to base.
+// endpoints returns the known endpoints of all issuers, as seen from base. It first tries to
+// discover the unknown ones.
 func (d *Docs) endpoints(base string) (found []endpoints) {
-	var asking sync.WaitGroup
+	var pending sync.WaitGroup
 	for _, i := range d.issuers {
-		asking.Go(func() { d.ask(i) })
+		pending.Go(func() { d.discover(i) })
 	}
-	asking.Wait()
+	pending.Wait()
 	for _, i := range d.issuers {
 		i.mu.Lock()
 		if i.found != nil {
 			e := *i.found
-			e.authorize, e.token = d.near(base, e.authorize), d.near(base, e.token)
+			e.authorize, e.token = d.relocate(base, e.authorize), d.relocate(base, e.token)
 			found = append(found, e)
 		}
 		i.mu.Unlock()
@@ -46,9 +44,9 @@ func (d *Docs) endpoints(base string) (found []endpoints) {
 	return found
 }
 
-// near returns an endpoint that is below the resource as it is to whoever came to base: under dev
-// the issuer is a part of this server, and a browser takes two names of one machine for two.
-func (d *Docs) near(base, endpoint string) string {
+// relocate moves an endpoint that is below the resource to base: under dev the issuer is a part of
+// this server, and browsers treat two names of one machine as two origins.
+func (d *Docs) relocate(base, endpoint string) string {
 	own := strings.TrimSuffix(d.config.Resource, "/") + "/"
 	if path, ok := strings.CutPrefix(endpoint, own); ok {
 		return base + "/" + path
@@ -56,20 +54,19 @@ func (d *Docs) near(base, endpoint string) string {
 	return endpoint
 }
 
-// ask asks an issuer for its endpoints, unless they are known, or it has just been asked in vain.
-func (d *Docs) ask(i *issuer) {
+// discover discovers an issuer's endpoints, unless they are known or an attempt has just failed.
+func (d *Docs) discover(i *issuer) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.found != nil || !i.failed.IsZero() && d.config.Now().Sub(i.failed) < retryAfter {
 		return
 	}
-	authorize, token, err := d.config.Discover(d.life, i.URL)
+	authorize, token, err := d.config.Discover(d.ctx, i.URL)
 	if err != nil {
-		// and not when it was asked: those who waited meanwhile would ask again, one after the
-		// other
+		// after the attempt, so that the requests that waited do not retry one after another
 		i.failed = d.config.Now()
-		d.config.Logger.Warn("the docs page cannot offer to get a token: the issuer's endpoints "+
-			"could not be had", "issuer", i.URL, "cause", err.Error())
+		d.config.Logger.Warn("the docs page cannot request tokens: could not fetch the "+
+			"issuer's endpoints", "issuer", i.URL, "cause", err.Error())
 		return
 	}
 	i.found = &endpoints{Issuer: i.Issuer, authorize: authorize, token: token}

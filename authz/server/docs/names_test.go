@@ -37,7 +37,8 @@ func TestScopesHaveTheIssuersNames(t *testing.T) {
 		t.Errorf("security is %v, want %v", security, want)
 	}
 	page := s.ask("GET", "/docs/").Body.String()
-	for _, name := range []string{`&#34;read:orders&#34;:&#34;api/read:orders&#34;`, `&#34;audit&#34;:&#34;&#34;`} {
+	for _, name := range []string{`&#34;read:orders&#34;:&#34;api/read:orders&#34;`,
+		`&#34;audit&#34;:&#34;&#34;`} {
 		if !strings.Contains(page, name) {
 			t.Errorf("the page's settings do not have %s", name)
 		}
@@ -49,7 +50,8 @@ func TestScopesHaveTheIssuersNames(t *testing.T) {
 	for _, language := range []string{"curl", "go"} {
 		program := snippets.Operations["one"][language].Program()
 		if !strings.Contains(program, "api/read:orders") {
-			t.Errorf("the program in %s does not ask for the issuer's scope:\n%s", language, program)
+			t.Errorf("the program in %s does not ask for the issuer's scope:\n%s", language,
+				program)
 		}
 	}
 }

@@ -9,9 +9,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// arrange writes JSON with the members of each object in the order that they have in like, which
-// has read the document's text. Members that it does not have come last, by name: all of them,
-// where nothing was read.
+// arrange writes JSON and YAML with the members of each object in the order of like, the parsed
+// text of the document. Members that like lacks come last, sorted by name.
 func arrange(document []byte, like *yaml.Node) (asJSON, asYAML []byte, err error) {
 	var value any
 	decoder := json.NewDecoder(bytes.NewReader(document))
@@ -27,12 +26,12 @@ func arrange(document []byte, like *yaml.Node) (asJSON, asYAML []byte, err error
 	if err := yaml.Unmarshal(b.Bytes(), &tree); err != nil { // JSON is YAML
 		return nil, nil, err
 	}
-	inBlocks(&tree)
+	useBlockStyle(&tree)
 	asYAML, err = yaml.Marshal(&tree)
 	return b.Bytes(), asYAML, err
 }
 
-// writeArranged writes a value of JSON in the order of a node.
+// writeArranged writes a JSON value in the order of a node.
 func writeArranged(b *bytes.Buffer, value any, like *yaml.Node) error {
 	like = resolve(like)
 	switch value := value.(type) {
@@ -76,7 +75,7 @@ func writeArranged(b *bytes.Buffer, value any, like *yaml.Node) error {
 	return nil
 }
 
-// resolve returns the node behind a document and aliases; nil stays nil.
+// resolve follows documents and aliases to a node; nil stays nil.
 func resolve(node *yaml.Node) *yaml.Node {
 	for node != nil {
 		switch {
@@ -91,7 +90,7 @@ func resolve(node *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// names returns an object's names: those of the node first.
+// names returns the names of an object's members, those of the node first.
 func names(object map[string]any, like *yaml.Node) (all []string) {
 	seen := map[string]bool{}
 	if like != nil && like.Kind == yaml.MappingNode {
@@ -124,10 +123,10 @@ func member(like *yaml.Node, name string) *yaml.Node {
 	return nil
 }
 
-// inBlocks makes YAML of what was read from JSON: without braces, and quotes only where needed.
-func inBlocks(node *yaml.Node) {
+// useBlockStyle changes parsed JSON to block style, with quotes only where needed.
+func useBlockStyle(node *yaml.Node) {
 	node.Style = 0
 	for _, child := range node.Content {
-		inBlocks(child)
+		useBlockStyle(child)
 	}
 }

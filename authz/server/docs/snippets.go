@@ -21,45 +21,45 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Values are what the snippets have in them. Where one is not known, or is nobody's business, it is
-// empty, and the snippets have a placeholder in its place.
+// Values are inserted into the snippets. If a value is empty, the snippets have a placeholder.
 type Values struct {
 	Document      *openapi3.T // its operations
 	APIURL        string      // where clients reach the API, such as https://api.example.com
 	TokenEndpoint string      // the issuer's (RFC 6749 §3.2)
-	Audience      string      // that tokens are asked for; empty: the token request has none
-	// ScopesToRequest returns what the issuer is asked for to grant scopes; nil: the same.
+	Audience      string      // of the token request; may be empty
+	// ScopesToRequest returns the issuer's names of scopes; nil means the same names.
 	ScopesToRequest func(scopes []string) []string
 	ClientID        string
-	ClientSecret    string // under dev alone, where it is none
+	ClientSecret    string // set under dev only, where it is not secret
 }
 
-// Snippets say, for every operation and in every language, how to get a token and how to call.
+// Snippets show, for every operation and language, how to get a token and how to call.
 type Snippets struct {
 	Languages  []Language                    `json:"languages"`
 	Operations map[string]map[string]Snippet `json:"operations"` // by operationId, by Language.ID
 }
 
-// Language is a language that there are snippets in.
+// Language is a language of the snippets.
 type Language struct {
 	ID       string `json:"id"`
 	Name     string `json:"name"`
-	File     string `json:"file"`            // what to save a program as
+	File     string `json:"file"`            // file name of a program
 	Build    string `json:"build,omitempty"` // the command that compiles the file, if it needs one
 	Run      string `json:"run"`             // the command that runs it
-	Executed bool   `json:"executed"`        // by our own tests, as it is shown
+	Executed bool   `json:"executed"`        // whether our tests run it as shown
 
 	literal func(string) string // writes any string as a literal of the language
 }
 
-// Snippet is how to call an operation. Its two parts are shown apart, and are one program.
+// Snippet shows how to call an operation. Its two parts are displayed separately and form one
+// program.
 type Snippet struct {
 	Token string `json:"token,omitempty"` // empty: the operation needs no token
 	Call  string `json:"call"`
 }
 
-// Program is the whole program, which prints the answer. It exits with an error, and says which on
-// stderr, where it gets no token or the answer is not a success.
+// Program returns the whole program. It prints the response; if it gets no token or the response is
+// not a success, it reports the error on stderr and exits with a non-zero code.
 func (s Snippet) Program() string {
 	if s.Token == "" {
 		return s.Call
@@ -70,7 +70,7 @@ func (s Snippet) Program() string {
 //go:embed snippets
 var snippetTemplates embed.FS
 
-// languages returns the ten of the quickstart.
+// languages returns the ten languages of the quickstart.
 func languages() []Language {
 	return []Language{
 		{ID: "curl", Name: "cURL", File: "call.sh", Run: "sh call.sh", Executed: true,
@@ -100,9 +100,9 @@ func languages() []Language {
 	}
 }
 
-// words are what a template puts into a snippet. All of them are literals of its language already,
-// so that no template can forget to quote one.
-type words struct {
+// literals are the data of a template. All are literals of its language already, so that no
+// template can forget to quote one.
+type literals struct {
 	TokenEndpoint string
 	Form          []field // of the token request; empty: the operation needs no token
 	Method, URL   string
@@ -114,14 +114,14 @@ type words struct {
 // field is a parameter or a header.
 type field struct {
 	Name, Value string
-	Line        string // both in one: NAME=VALUE, or NAME: VALUE
+	Line        string // NAME=VALUE, or NAME: VALUE
 }
 
-// NewSnippets writes the snippets of the named operations, or of all where none is named. Names
-// that the document does not have are ignored. It does no I/O.
+// NewSnippets makes the snippets of the named operations, or of all if none is named. It ignores
+// unknown operations, and does no I/O.
 func NewSnippets(values Values, operationIDs ...string) (*Snippets, error) {
 	if values.Document == nil {
-		return nil, errors.New("docs: Values.Document is nil: there is nothing to call")
+		return nil, errors.New("docs: Values.Document is nil")
 	}
 	s := &Snippets{Languages: languages(), Operations: map[string]map[string]Snippet{}}
 	templates, err := template.ParseFS(snippetTemplates, "snippets/*.tmpl")
@@ -135,7 +135,7 @@ func NewSnippets(values Values, operationIDs ...string) (*Snippets, error) {
 		call := values.call(o)
 		s.Operations[o.ID] = map[string]Snippet{}
 		for _, language := range s.Languages {
-			snippet, err := language.write(templates, values.words(o, call, language.literal))
+			snippet, err := language.write(templates, values.literals(o, call, language.literal))
 			if err != nil {
 				return nil, err
 			}
@@ -145,18 +145,18 @@ func NewSnippets(values Values, operationIDs ...string) (*Snippets, error) {
 	return s, nil
 }
 
-// write fills the language's template. In some languages a program begins with what both of its
-// parts need.
-func (l Language) write(templates *template.Template, words words) (snippet Snippet, err error) {
+// write executes the language's template. In some languages a program has a part that both of the
+// others need.
+func (l Language) write(templates *template.Template, data literals) (snippet Snippet, err error) {
 	part := func(name string) string {
 		var text bytes.Buffer
 		if t := templates.Lookup(l.ID + " " + name); t != nil {
-			err = errors.Join(err, t.Execute(&text, words))
+			err = errors.Join(err, t.Execute(&text, data))
 		}
 		return text.String()
 	}
 	snippet = Snippet{Call: part("call")}
-	if len(words.Form) > 0 {
+	if len(data.Form) > 0 {
 		snippet.Token = part("begin") + part("token")
 	} else {
 		snippet.Call = part("begin") + snippet.Call
@@ -164,7 +164,7 @@ func (l Language) write(templates *template.Template, words words) (snippet Snip
 	return snippet, err
 }
 
-// call is what a program sends once it has a token.
+// call is the request that a program sends with its token.
 type call struct {
 	url         string
 	headers     []pair
@@ -174,9 +174,9 @@ type call struct {
 
 type pair struct{ name, value string }
 
-// words puts the values and a call into literals.
-func (v Values) words(o authz.Operation, c call, literal func(string) string) words {
-	w := words{
+// literals converts the values and a call to literals.
+func (v Values) literals(o authz.Operation, c call, literal func(string) string) literals {
+	w := literals{
 		TokenEndpoint: literal(cmp.Or(v.TokenEndpoint, "https://YOUR_ISSUER/oauth/token")),
 		Method:        literal(o.Method),
 		URL:           literal(c.url),
@@ -184,7 +184,7 @@ func (v Values) words(o authz.Operation, c call, literal func(string) string) wo
 	fieldOf := func(p pair, between string) field {
 		return field{literal(p.name), literal(p.value), literal(p.name + between + p.value)}
 	}
-	if scopes, needed := v.asked(o); needed {
+	if scopes, needed := v.tokenScopes(o); needed {
 		if v.ScopesToRequest != nil {
 			scopes = v.ScopesToRequest(scopes)
 		}
@@ -213,8 +213,8 @@ func (v Values) words(o authz.Operation, c call, literal func(string) string) wo
 // Credentials that a program can send: see credentialOf.
 const apiKey, userAndPassword = "API key", "user and password"
 
-// alternative returns what an operation is called with: the first of its alternatives for which a
-// program can hold all credentials.
+// alternative returns the first alternative of an operation whose credentials a program can all
+// send, or nil.
 func (v Values) alternative(o authz.Operation) authz.Alternative {
 	for _, a := range o.Alternatives {
 		if !slices.ContainsFunc(a, func(r authz.Requirement) bool {
@@ -227,7 +227,7 @@ func (v Values) alternative(o authz.Operation) authz.Alternative {
 	return nil
 }
 
-// credential returns what a security scheme takes: see credentialOf.
+// credential describes the credential of a security scheme: see credentialOf.
 func (v Values) credential(scheme string) string {
 	if spec := v.scheme(scheme); spec != nil {
 		return credentialOf(spec)
@@ -242,9 +242,8 @@ func (v Values) scheme(name string) *openapi3.SecurityScheme {
 	return v.Document.Components.SecuritySchemes[name].Value
 }
 
-// asked returns the scopes of the token that an operation is called with, and whether it is called
-// with one.
-func (v Values) asked(o authz.Operation) (scopes []string, needed bool) {
+// tokenScopes returns the scopes of the token for an operation, and whether it needs a token.
+func (v Values) tokenScopes(o authz.Operation) (scopes []string, needed bool) {
 	for _, requirement := range v.alternative(o) {
 		if v.credential(requirement.Scheme) != "token" {
 			continue
@@ -259,8 +258,8 @@ func (v Values) asked(o authz.Operation) (scopes []string, needed bool) {
 	return scopes, needed
 }
 
-// present adds the credentials of an operation that are no access tokens to a call.
-func (v Values) present(o authz.Operation, c *call, query *[]string, cookies *[]string) {
+// addCredentials adds the credentials other than access tokens to a call.
+func (v Values) addCredentials(o authz.Operation, c *call, query *[]string, cookies *[]string) {
 	key := cmp.Or(v.ClientSecret, "YOUR_API_KEY")
 	for _, requirement := range v.alternative(o) {
 		spec := v.scheme(requirement.Scheme)
@@ -285,8 +284,8 @@ func (v Values) present(o authz.Operation, c *call, query *[]string, cookies *[]
 	}
 }
 
-// call makes the request of an operation, with what it requires and nothing else, from the
-// document's examples.
+// call makes the request of an operation from the document's examples, with the required inputs
+// only.
 func (v Values) call(o authz.Operation) (c call) {
 	item := v.Document.Paths.Value(o.Path)
 	spec := item.GetOperation(o.Method)
@@ -303,7 +302,7 @@ func (v Values) call(o authz.Operation) (c call) {
 			cookies = append(cookies, text)
 		}
 	}
-	v.present(o, &c, &query, &cookies)
+	v.addCredentials(o, &c, &query, &cookies)
 	if len(cookies) > 0 {
 		c.headers = append(c.headers, pair{"Cookie", strings.Join(cookies, "; ")})
 	}
@@ -317,9 +316,8 @@ func (v Values) call(o authz.Operation) (c call) {
 	return c
 }
 
-// parameters returns those that a request must have. If-Match is one also where the document does
-// not say so, if the answer without it is 428 (RFC 6585 §3). What a document says of three headers
-// is not a parameter (OpenAPI 3.1 §4.8.12.2.1).
+// parameters returns the required parameters. They include If-Match if the response without it is
+// 428 (RFC 6585 §3). Three headers are never parameters (OpenAPI 3.1 §4.8.12.2.1).
 func parameters(item *openapi3.PathItem, spec *openapi3.Operation) (all []*openapi3.Parameter) {
 	conditional := spec.Responses.Value("428") != nil
 	for _, ref := range slices.Concat(spec.Parameters, item.Parameters) {
@@ -339,9 +337,8 @@ func parameters(item *openapi3.PathItem, spec *openapi3.Operation) (all []*opena
 	return all
 }
 
-// parameterText writes a parameter in its style (OpenAPI 3.1 §4.8.12.3), escaped for where it goes.
-// A value for which the style has no form is written as JSON: it is better shown than the page
-// lost.
+// parameterText writes a parameter in its style (OpenAPI 3.1 §4.8.12.3), escaped for its location.
+// It falls back to JSON if the style cannot represent the value.
 func parameterText(p *openapi3.Parameter) string {
 	value := sample(p.Schema, p.Example, p.Examples, 0)
 	for _, media := range p.Content {
@@ -364,12 +361,12 @@ func parameterText(p *openapi3.Parameter) string {
 	if p.In == openapi3.ParameterInQuery || p.In == openapi3.ParameterInCookie {
 		style = openapi3.SerializationForm
 	}
-	// a string always has a form
+	// a string can always be represented
 	text, _ := runtime.StyleParamWithLocation(style, false, p.Name, location, jsonText(value))
 	return text
 }
 
-// jsonText writes what is made of JSON.
+// jsonText encodes a value as JSON.
 func jsonText(value any) string {
 	var b strings.Builder
 	encoder := json.NewEncoder(&b)
@@ -378,8 +375,8 @@ func jsonText(value any) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// inURL escapes what may not stand in the path or the query of a URL (RFC 3986 §3.3): clients
-// differ in what they make of it.
+// inURL escapes characters that are not allowed in the path or query of a URL (RFC 3986 §3.3),
+// because clients treat them differently.
 func inURL(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {
@@ -392,8 +389,8 @@ func inURL(s string) string {
 	return b.String()
 }
 
-// body makes a body: JSON where the operation takes that, or else the text that is its example. Any
-// other is left out.
+// body makes a request body: JSON if the operation accepts it, or else a text example. Other media
+// types have none.
 func body(content openapi3.Content) (contentType, text string) {
 	names := slices.SortedFunc(maps.Keys(content), func(a, b string) int {
 		return cmp.Or(cmp.Compare(jsonRank(a), jsonRank(b)), cmp.Compare(a, b))
@@ -423,8 +420,8 @@ func jsonRank(media string) int {
 	return 2
 }
 
-// sample returns the document's example, or else a value that looks like what is wanted. That one
-// need not be valid: a pattern, for instance, is not looked at.
+// sample returns the document's example, or else a value of the right type. It may be invalid:
+// patterns, for instance, are ignored.
 func sample(ref *openapi3.SchemaRef, example any, examples openapi3.Examples, depth int) any {
 	if example != nil {
 		return example
@@ -443,7 +440,7 @@ func sample(ref *openapi3.SchemaRef, example any, examples openapi3.Examples, de
 	if i := slices.IndexFunc(given, func(v any) bool { return v != nil }); i >= 0 {
 		return given[i]
 	}
-	if depth > 8 { // it may require itself
+	if depth > 8 { // the schema may be recursive
 		return nil
 	}
 	switch {
@@ -495,9 +492,9 @@ func shellLiteral(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// quoted writes a literal in double quotes, in ASCII, for a program may be saved in any encoding.
-// The languages differ in which characters need a backslash beside the common ones, and in how all
-// the others are written.
+// quoted returns a function that writes literals in double quotes, in ASCII, so that the encoding
+// of the file does not matter. Languages differ in the additional characters that need a backslash,
+// and in the escapes of all others.
 func quoted(begin, alsoEscaped string, other func(rune) string) func(string) string {
 	return func(s string) string {
 		var b strings.Builder
@@ -522,8 +519,8 @@ func quoted(begin, alsoEscaped string, other func(rune) string) func(string) str
 	}
 }
 
-// utf16Escape is for languages whose strings are UTF-16: C#, Java, JavaScript. In Java it stands
-// for the character itself (JLS §3.3), which may stand in a literal, but for those that quoted
+// utf16Escape is for languages whose strings are UTF-16: C#, Java and JavaScript. Java replaces it
+// before parsing (JLS §3.3), which is harmless in a literal, except for the characters that quoted
 // escapes otherwise.
 func utf16Escape(r rune) (s string) {
 	for _, unit := range utf16.Encode([]rune{r}) {
@@ -540,8 +537,8 @@ func universalEscape(r rune) string {
 	return fmt.Sprintf(`\u%04x`, r)
 }
 
-// objcLiteral: in C99, which Objective-C need not be, \u begins at U+00A0, \x has no end, and ??/
-// is a backslash. Bytes of UTF-8 and \? do everywhere.
+// objcLiteral uses octal escapes of UTF-8 bytes: in C99, \u begins at U+00A0 and \x has no maximum
+// length. It breaks up ??, which could begin a trigraph.
 func objcLiteral(s string) string {
 	literal := quoted("@", "", func(r rune) (escaped string) {
 		for _, b := range []byte(string(r)) {

@@ -187,7 +187,8 @@ func TestSnippetsWithoutValues(t *testing.T) {
 				}
 			}
 			if strings.Contains(snippet.Program(), "audience") {
-				t.Errorf("%s, %s: asks for an audience that nobody has named", o.ID, language.Name)
+				t.Errorf("%s, %s: the token request has an audience that is not configured", o.ID,
+					language.Name)
 			}
 			if strings.Contains(snippet.Program(), "<no value>") ||
 				strings.HasPrefix(snippet.Program(), "\n") ||

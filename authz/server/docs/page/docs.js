@@ -1,5 +1,5 @@
-// Swagger UI, with what it lacks: what each operation needs, programs that call it, one dialog that
-// gets a token, a search, and sentences for what can go wrong.
+// Swagger UI, extended by what each operation requires, example programs, one dialog for tokens, a
+// search, and explanations of errors.
 "use strict";
 
 (() => {
@@ -12,37 +12,38 @@
     return made;
   };
 
-  // ---- State that several parts show.
+  // ---- Shared state.
 
-  // The credentials by the document's security scheme. Of a token: { kind, value, key, subject,
-  // issuer, scopes, expires }; of others: { kind, value, user }. One can serve several schemes.
-  const held = new Map();
-  const answers = new Map(); // values of earlier answers by parameter name, newest first
+  // Credentials by the document's security scheme. Tokens: { kind, value, key, subject, issuer,
+  // scopes, expires }; others: { kind, value, user }. One credential can serve several schemes.
+  const stored = new Map();
+  const answers = new Map(); // values of earlier responses by parameter name, newest first
   const listeners = new Set();
   const changed = () => listeners.forEach((listen) => listen());
-  let language = "curl"; // the one chosen last
-  let executing = null; // the security of the operation whose request is being made
+  let language = "curl"; // the last choice
+  let executing = null; // security of the operation that is being executed
 
   const kindOf = (name) => settings.credentials[name]?.kind;
   const expired = ({ expires }) => expires && expires <= new Date();
 
-  // alternativesOf returns an operation's alternatives as the document has them. The served copy adds
-  // those of the issuers, for the readers of the document.
+  // alternativesOf returns the document's alternatives of an operation. The served copy adds those
+  // of the issuers, for other tools.
   const alternativesOf = (security) => (security ?? []).filter((alternative) => !Object.keys(alternative).some((name) => name in settings.schemes));
-  const holds = (name) => held.has(name) || kindOf(name) === "certificate";
+  const has = (name) => stored.has(name) || kindOf(name) === "certificate";
   const satisfied = (alternative) => Object.entries(alternative).every(([name, scopes]) =>
-    holds(name) && (kindOf(name) !== "token" || scopes.every((scope) =>
-      [scope, ...settings.grantedBy[scope] ?? []].some((one) => held.get(name).scopes.includes(one)))));
+    has(name) && (kindOf(name) !== "token" || scopes.every((scope) =>
+      [scope, ...settings.grantedBy[scope] ?? []].some((one) => stored.get(name).scopes.includes(one)))));
 
-  // allows reports whether what is held satisfies one alternative of an operation's security.
+  // allows reports whether the stored credentials satisfy one alternative of an operation's
+  // security.
   const allows = (security) => !security?.length || alternativesOf(security).some(satisfied);
 
-  // choose returns the alternative that a request is sent with: one that is satisfied, or else the
-  // nearest, so that the answer says what is missing.
+  // choose returns the alternative for a request: one that is satisfied, or else the nearest, so
+  // that the response says what is missing.
   const choose = (security) => {
     const alternatives = alternativesOf(security).filter((alternative) => Object.keys(alternative).length);
-    return alternatives.find(satisfied) ?? alternatives.find((alternative) => Object.keys(alternative).every(holds)) ??
-      alternatives.find((alternative) => Object.keys(alternative).some(holds)) ?? {};
+    return alternatives.find(satisfied) ?? alternatives.find((alternative) => Object.keys(alternative).every(has)) ??
+      alternatives.find((alternative) => Object.keys(alternative).some(has)) ?? {};
   };
 
   const base64url = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
@@ -59,23 +60,24 @@
     }
   };
 
-  const hold = (names, credential) => {
-    for (const name of names) held.set(name, credential);
+  const store = (names, credential) => {
+    for (const name of names) stored.set(name, credential);
     changed();
   };
 
-  // documented returns scopes by the document's names. called has those of the issuer, where they differ.
+  // documented converts an issuer's scopes to the document's names. called has the issuer's names,
+  // where they differ.
   const documented = (scopes, called) => [
     ...scopes.filter((scope) => !(scope in called) && !Object.values(called).includes(scope)),
     ...Object.keys(called).filter((scope) => called[scope] && called[scope].split(" ").every((one) => scopes.includes(one))),
   ];
 
-  const holdToken = (names, value, { scheme, key, answer = {} } = {}) => {
+  const storeToken = (names, value, { scheme, key, answer = {} } = {}) => {
     const claims = claimsOf(value);
     const listed = answer.scope ?? claims.scope ?? claims.scp ?? [];
     const issuer = settings.schemes[scheme] ?? Object.values(settings.schemes).find(({ issuer }) => issuer === claims.iss);
     const seconds = claims.exp ?? (answer.expires_in && Date.now() / 1000 + Number(answer.expires_in));
-    hold(names, {
+    store(names, {
       kind: "token", value, key, subject: claims.sub ?? claims.client_id, issuer: claims.iss ?? issuer?.issuer,
       scopes: documented(Array.isArray(listed) ? listed : listed.split(" ").filter(Boolean), issuer?.names ?? {}), expires: seconds ? new Date(seconds * 1000) : null,
     });
@@ -84,9 +86,9 @@
   // apply adds the credentials of an alternative to a request.
   const apply = (request, alternative) => {
     for (const name of Object.keys(alternative)) {
-      const credential = held.get(name);
+      const credential = stored.get(name);
       const scheme = settings.credentials[name];
-      if (scheme?.kind === "certificate") request.credentials = "include"; // or the browser presents none
+      if (scheme?.kind === "certificate") request.credentials = "include"; // required for the browser to present one
       if (!credential) continue;
       if (credential.kind === "token") {
         request.headers.Authorization = `${credential.key ? "DPoP" : "Bearer"} ${credential.value}`;
@@ -103,13 +105,13 @@
     }
   };
 
-  // makeKey returns a key of this page for tokens that are bound to one (RFC 9449). Scripts cannot
-  // read it, and it is gone with the page.
+  // makeKey generates a key for tokens that are bound to one (RFC 9449). Scripts cannot read it,
+  // and it is lost when the page closes.
   const makeKey = async () => {
     needsCryptography();
     const { privateKey, publicKey } = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, false, ["sign"]);
     const { kty, crv, x, y } = await crypto.subtle.exportKey("jwk", publicKey);
-    const nonces = new Map(); // by origin, as servers ask for them (§8, §9)
+    const nonces = new Map(); // by origin (RFC 9449 §8, §9)
     const encode = (value) => base64url(utf8(JSON.stringify(value)));
     const proof = async (method, url, token) => {
       const { origin, pathname } = new URL(url, location.href);
@@ -126,7 +128,7 @@
       return { response, again: renewed && (response.status === 400 || response.status === 401) };
     };
     return {
-      // fetch sends a request with a proof, and once more if the server asks for its nonce.
+      // fetch sends a request with a proof, and retries once if the server requires a nonce.
       async fetch(url, options, token) {
         const { response, again } = await send(url, options, token);
         return again ? (await send(url, options, token)).response : response;
@@ -138,9 +140,9 @@
     if (!crypto.subtle) throw new Error("This needs https, or this machine’s own localhost: the browser offers no cryptography here.");
   };
 
-  // ---- What goes wrong, in a sentence each.
+  // ---- Explanations of errors.
 
-  // unreachable says why a request got no answer: an opaque request tells a refusal from silence.
+  // unreachable explains why a request failed: an opaque request distinguishes CORS from an outage.
   const unreachable = async (url, who) => {
     const target = new URL(url, location.href);
     const reached = await fetch(target, { mode: "no-cors", credentials: "omit", redirect: "follow" }).then(() => true, () => false);
@@ -156,7 +158,7 @@
     const key = dpop ? await makeKey() : undefined;
     let answer;
     try {
-      // Without credentials a browser shows no password dialog of its own for a 401.
+      // With credentials, browsers show their own password dialog for a 401.
       const request = { method: "POST", body: form, credentials: "omit", redirect: "error" };
       answer = await (key ? key.fetch(token, request) : fetch(token, request));
     } catch {
@@ -166,7 +168,7 @@
     if (!answer.ok || !said.access_token) {
       throw new Error(["The issuer refuses", said.error ?? `status ${answer.status}`, said.error_description].filter(Boolean).join(": "));
     }
-    holdToken(names, said.access_token, { scheme, key, answer: said });
+    storeToken(names, said.access_token, { scheme, key, answer: said });
   };
 
   // ---- Authorize.
@@ -175,7 +177,7 @@
   const form = byID("docs-authorize-form");
   const fail = (message) => { byID("docs-authorize-error").textContent = message; };
   const credentials = Object.entries(settings.credentials).map(([name, scheme]) => ({ name, ...scheme }));
-  const chosen = () => { // the schemes that the dialog is about
+  const chosen = () => { // the selected schemes
     const name = form.elements.for.value;
     return name ? [name] : credentials.filter(({ kind }) => kind === "token").map(({ name }) => name);
   };
@@ -213,7 +215,7 @@
     if (credentials.length) showWay();
   };
 
-  // openDialog lists the scopes when they are first needed: they can be hundreds.
+  // openDialog adds the scopes on first use: there may be hundreds.
   const openDialog = () => {
     fail("");
     if (!byID("docs-scopes").firstChild) {
@@ -223,7 +225,7 @@
           element("input", { type: "checkbox", name: "scope", value: scope, checked: filled }), " " + scope,
           element("small", { textContent: " " + settings.scopes[scope] }))))));
     }
-    showHeld();
+    showStored();
     dialog.showModal();
   };
 
@@ -236,8 +238,8 @@
     });
   };
 
-  // signIn opens the issuer's page (RFC 6749 §4.1) with PKCE (RFC 7636) and a state that nobody can
-  // guess. The window is opened within the click, or the browser blocks it.
+  // signIn opens the issuer's page (RFC 6749 §4.1) with PKCE (RFC 7636) and a random state. The
+  // window must be opened during the click event, or the browser blocks it.
   const signIn = async (names, scheme, clientID, scope) => {
     needsCryptography();
     const { authorize, audience, issuer } = settings.schemes[scheme];
@@ -265,19 +267,19 @@
     const names = chosen();
     const scheme = form.elements.scheme.value;
     const clientID = form.elements.client.value.trim();
-    const called = settings.schemes[scheme]?.names ?? {}; // that the issuer has for scopes
+    const called = settings.schemes[scheme]?.names ?? {}; // the issuer's names of scopes
     const scope = [...form.querySelectorAll("[name=scope]:checked")].map(({ value }) => called[value] ?? value).filter(Boolean).join(" ");
     try {
       if (way() === "key" || way() === "basic") {
         const field = form.elements[way() === "key" ? "key" : "password"];
         if (!field.value) throw new Error(`Enter the ${way() === "key" ? "key" : "password"}.`);
-        hold(names, { kind: way(), value: field.value, user: form.elements.user.value });
+        store(names, { kind: way(), value: field.value, user: form.elements.user.value });
         field.value = "";
       } else if (way() === "paste") {
         const value = form.elements.token.value.trim().replace(/^(authorization:\s*)?(bearer|dpop)\s+/i, "");
         if (!value || /\s/.test(value)) throw new Error("Paste one access token; “Bearer” in front of it does not matter.");
         if (claimsOf(value).cnf) throw new Error("This token is bound to a key or a certificate that this page does not have. Get one here, or use a program.");
-        holdToken(names, value);
+        storeToken(names, value);
         form.elements.token.value = "";
       } else if (!clientID) {
         throw new Error("Enter the client ID that the issuer knows you by.");
@@ -295,7 +297,7 @@
 
   const until = (date) => date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-  const ends = (credential) => (credential.expires ? until(credential.expires) : "its issuer ends it");
+  const ends = (credential) => (credential.expires ? until(credential.expires) : "its issuer revokes it");
   const labels = {
     token: (credential) => (expired(credential) ? "Token expired" : credential.subject ?? "Token"), key: () => "API key", basic: ({ user }) => user || "Password",
   };
@@ -310,9 +312,9 @@
     basic: ({ user }) => [["User", user || "without a name"], ["Password", "set"]],
   };
 
-  // showHeld says who one is, for each credential, and which schemes it is for.
-  const showHeld = () => {
-    const groups = [...Map.groupBy(held.keys(), (name) => held.get(name))];
+  // showStored shows each credential and its schemes.
+  const showStored = () => {
+    const groups = [...Map.groupBy(stored.keys(), (name) => stored.get(name))];
     byID("docs-held").hidden = !groups.length;
     const [only] = groups.length === 1 ? groups[0] : [];
     byID("docs-identity").textContent = groups.map(([credential]) => labels[credential.kind](credential)).join(", ") +
@@ -322,21 +324,21 @@
         .flatMap(([name, value]) => [element("dt", { textContent: name }), element("dd", { textContent: value })])),
       element("button", {
         type: "button", textContent: credential.kind === "token" ? "Forget the token" : "Forget it",
-        onclick: () => { names.forEach((name) => held.delete(name)); changed(); form.querySelector("[name=way], [name=for]").focus(); },
+        onclick: () => { names.forEach((name) => stored.delete(name)); changed(); form.querySelector("[name=way], [name=for]").focus(); },
       }))));
   };
 
   // ---- Search.
 
   const query = byID("docs-query");
-  let operations = []; // what can be found: { method, path, id, tag, text }
+  let operations = []; // { method, path, id, tag, text }
 
   const go = ({ tag, id }) => {
     byID("docs-search-dialog").close();
     const hash = `#/${encodeURIComponent(tag)}/${encodeURIComponent(id)}`;
     history.replaceState(null, "", hash);
-    ui.getSystem().layoutActions.parseDeepLinkHash(hash); // also where Swagger UI has not drawn it yet
-    // Swagger UI draws operations as they come into view: go on from the tag until it has drawn this one.
+    ui.getSystem().layoutActions.parseDeepLinkHash(hash); // works for operations that are not rendered yet
+    // Swagger UI renders operations as they scroll into view: start at the tag and retry.
     const arrive = (tries) => {
       const there = byID(`operations-${tag}-${id}`.trim().replace(/\s/g, "%20"));
       if (!there && tries) {
@@ -370,7 +372,7 @@
     query.focus();
   };
 
-  // ---- What is added to Swagger UI.
+  // ---- Extensions of Swagger UI.
 
   const plugin = (system) => {
     const { createElement: h, Fragment, useEffect, useRef, useState } = system.React;
@@ -384,28 +386,28 @@
       }, []);
     };
 
-    // What an operation needs, in its summary.
+    // The requirements of an operation, in its summary.
     const Access = ({ path, method }) => {
       useChanges();
       const shown = operation(path, method);
       const access = shown?.get("x-access");
       if (!access) return null;
-      const lacking = held.size && !allows(shown.get("security")?.toJS());
+      const lacking = stored.size && !allows(shown.get("security")?.toJS());
       return h("span", { className: `docs-access docs-access-${access.split(/[^a-z]/)[0]}${lacking ? " docs-lacking" : ""}`, title: lacking ? "Your token lacks this" : "What a request needs" }, access);
     };
 
     const Copy = ({ text }) => {
-      const [said, say] = useState("Copy");
-      const copy = () => navigator.clipboard.writeText(text).then(() => say("Copied"), () => say("Select and copy it by hand"));
-      useEffect(() => say("Copy"), [text]);
-      return h("button", { type: "button", className: "docs-copy", onClick: copy }, said);
+      const [message, setMessage] = useState("Copy");
+      const copy = () => navigator.clipboard.writeText(text).then(() => setMessage("Copied"), () => setMessage("Select and copy it by hand"));
+      useEffect(() => setMessage("Copy"), [text]);
+      return h("button", { type: "button", className: "docs-copy", onClick: copy }, message);
     };
 
     const Part = ({ title, text }) => h("figure", null,
       h("figcaption", null, title, h(Copy, { text })),
       h("pre", { tabIndex: 0 }, h("code", null, text)));
 
-    // Programs that call an operation. They are fetched when it is opened.
+    // Example programs of an operation, fetched when it is opened.
     const Snippets = ({ path, method }) => {
       const [all, have] = useState(null);
       const [chosen, choose] = useState(language);
@@ -429,8 +431,8 @@
         h(Part, { title: snippet.token ? "Call" : "Call (no token is needed)", text: snippet.call }));
     };
 
-    // Values of earlier answers that fit a parameter, to take with a click.
-    const Taken = ({ name, onChange }) => {
+    // Values of earlier responses for a parameter, as buttons.
+    const Suggestions = ({ name, onChange }) => {
       useChanges();
       const values = name === "Idempotency-Key" ? ["New random key"] : answers.get(name.toLowerCase()) ?? [];
       if (!values.length) return null;
@@ -439,25 +441,25 @@
           name === "Idempotency-Key" ? value : `Use ${value}`)));
     };
 
-    // Why an answer is what it is, where the answer itself does not say so.
-    const Why = ({ response }) => {
-      const [said, say] = useState("");
+    // An explanation of errors that the response itself does not explain.
+    const Explanation = ({ response }) => {
+      const [message, setMessage] = useState("");
       const status = response.get("status");
       const url = response.get("url") || system.specSelectors.servers?.().first()?.get("url") || "/";
       useEffect(() => {
-        say("");
-        const old = [...held.values()].find(expired);
-        if (status === 401 && old) say(`Your token expired at ${until(old.expires)}. Authorize again.`);
-        else if (!status || response.get("error") && !response.get("headers")) unreachable(url, "The server").then(say);
+        setMessage("");
+        const old = [...stored.values()].find(expired);
+        if (status === 401 && old) setMessage(`Your token expired at ${until(old.expires)}. Authorize again.`);
+        else if (!status || response.get("error") && !response.get("headers")) unreachable(url, "The server").then(setMessage);
       }, [response]);
-      return said && h("p", { className: "docs-why", role: "alert" }, said);
+      return message && h("p", { className: "docs-why", role: "alert" }, message);
     };
 
     return {
       statePlugins: {
         spec: {
           wrapActions: {
-            // Swagger UI would parse it as YAML, in several times the time.
+            // Swagger UI would parse it as YAML, which takes several times as long.
             parseToJson: (_, { specActions }) => (text) => specActions.updateJsonSpec(JSON.parse(text)),
             executeRequest: (original) => (request) => {
               executing = operation(request.pathName, request.method)?.get("security")?.toJS();
@@ -467,11 +469,12 @@
         },
       },
       wrapComponents: {
-        // The page has a dialog of its own.
+        // The page has its own dialog.
         authorizeBtn: () => () => null,
         authorizeOperationBtn: () => () => null,
 
-        // A link inside the button that opens an operation cannot be reached; opening sets the address.
+        // The original is a link inside a button, which keyboards cannot reach; opening sets the
+        // address.
         DeepLink: () => ({ text }) => h("span", null, text),
 
         OperationSummaryPath: (Original) => (props) => h(Fragment, null,
@@ -482,22 +485,22 @@
           h(Original, props),
           h(Snippets, { path: props.path, method: props.method })),
 
-        // The answer is in view once it is there.
+        // Scrolls the response into view.
         liveResponse: (Original) => (props) => {
           const here = useRef(null);
           useEffect(() => { here.current?.scrollIntoView({ block: "nearest" }); }, [props.response]);
-          return h("div", { ref: here, className: "docs-answer" }, h(Why, { response: props.response }), h(Original, props));
+          return h("div", { ref: here, className: "docs-answer" }, h(Explanation, { response: props.response }), h(Original, props));
         },
 
         JsonSchemaForm: (Original) => (props) => h(Fragment, null,
           h(Original, props),
-          !props.disabled && props.description && h(Taken, { name: props.description, onChange: props.onChange })),
+          !props.disabled && props.description && h(Suggestions, { name: props.description, onChange: props.onChange })),
       },
     };
   };
 
-  // remember keeps the ids, entity tags and cursors of an answer, under the names of the parameters
-  // that take them.
+  // remember stores ids, entity tags and cursors of a response by the names of the parameters that
+  // accept them.
   const remember = (response) => {
     const keep = (name, value) => {
       if (typeof value !== "string" && typeof value !== "number" || value === "" || String(value).length > 100) return;
@@ -532,7 +535,7 @@
     persistAuthorization: false,
     displayRequestDuration: true,
     requestInterceptor: (request) => {
-      request.credentials = "omit"; // a 401 opens no password dialog
+      request.credentials = "omit"; // no password dialog for a 401
       apply(request, choose(executing));
       return request;
     },
@@ -542,7 +545,7 @@
     },
   });
 
-  // The document has been on its way since before Swagger UI's own code: see index.html.
+  // index.html preloads the document.
   const { specActions } = ui.getSystem();
   const address = new URL("openapi.json", location.href).href;
   specActions.updateUrl(address);
@@ -555,26 +558,26 @@
     root.prepend(element("p", { className: "docs-note docs-unknown", role: "alert", textContent: `The document cannot be loaded: ${message}. Reload the page to try again.` }));
   });
 
-  // ---- The page itself.
+  // ---- Accessibility and colours.
 
-  // Swagger UI leaves some fields without a name, and regions that scroll out of the keyboard's reach.
-  const name = () => {
+  // Swagger UI leaves some fields without labels, and scrollable regions without keyboard access.
+  const labelFields = () => {
     root.querySelectorAll("select:not([aria-label]), textarea:not([aria-label]), input:not([aria-label]):not([type=hidden])").forEach((field) => {
       const parameter = field.closest("tr[data-param-name]")?.dataset.paramName;
       field.setAttribute("aria-label", parameter ?? (field.matches(".examples-select-element") ? "Example" : field.matches(".body-param__text") ? "Request body" : field.title || "Media type"));
     });
     root.querySelectorAll("pre:not([tabindex])").forEach((region) => { region.tabIndex = 0; });
   };
-  let naming = 0; // the frame in which it is done, once for all changes
-  new MutationObserver(() => { naming ||= requestAnimationFrame(() => { naming = 0; name(); }); }).observe(root, { childList: true, subtree: true });
+  let frame = 0; // the pending animation frame
+  new MutationObserver(() => { frame ||= requestAnimationFrame(() => { frame = 0; labelFields(); }); }).observe(root, { childList: true, subtree: true });
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const paint = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
-  dark.addEventListener("change", paint);
-  paint();
+  const applyColorScheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+  dark.addEventListener("change", applyColorScheme);
+  applyColorScheme();
 
   buildForm();
-  listeners.add(showHeld);
+  listeners.add(showStored);
   form.addEventListener("submit", submit);
   form.elements.scheme.addEventListener("change", showWay);
   form.elements.for.addEventListener("change", showWay);
@@ -586,11 +589,11 @@
     const on = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", on);
     root.classList.toggle("docs-only-mine", on);
-    if (on && !held.size) openDialog();
+    if (on && !stored.size) openDialog();
   });
   byID("docs-search").addEventListener("click", openSearch);
   query.addEventListener("input", search);
-  query.addEventListener("keypress", (event) => { // the last event of the key that could activate what gets the focus
+  query.addEventListener("keypress", (event) => { // later events of the key could activate the focused element
     if (event.key !== "Enter") return;
     event.preventDefault();
     byID("docs-found").querySelector("button")?.click();

@@ -1,15 +1,16 @@
-// The issuer sends the browser back here with its answer (RFC 6749 §4.1.2). This script hands it to the page that asked.
+// The issuer redirects the browser here (RFC 6749 §4.1.2). This script passes the response to the
+// page that opened it.
 "use strict";
 
 (() => {
   const answer = new URLSearchParams(location.search);
-  history.replaceState(null, "", location.pathname); // keeps the code out of the history
+  history.replaceState(null, "", location.pathname); // removes the code from the history
   const asked = window.opener && window.opener.docsSignIn;
   if (!asked) {
     document.getElementById("outcome").textContent = "The page that started this sign-in is gone. Close this window, and authorize again.";
     return;
   }
-  delete window.opener.docsSignIn; // an answer counts once
+  delete window.opener.docsSignIn; // accept one response only
   if (!asked.state || answer.get("state") !== asked.state) { // RFC 6749 §10.12
     asked.fail("The answer does not belong to this sign-in: its state differs. Authorize again.");
   } else if (answer.get("iss") !== null && answer.get("iss") !== asked.issuer) { // RFC 9207 §2.4

@@ -20,7 +20,7 @@ const { location, page } = await browse(client.buildAuthorizationUrl(config, {
   redirect_uri: redirect, scope: "openid email offline_access read:messages", state, nonce,
   code_challenge: await client.calculatePKCECodeChallenge(verifier), code_challenge_method: "S256",
 }), "alice");
-assert.match(page, /registered itself as “A test”/);
+assert.match(page, /registered as “A test”/);
 
 // Tokens are bound to a key of the client (DPoP).
 const DPoP = client.getDPoPHandle(config, await client.randomDPoPKeyPair("ES256"));

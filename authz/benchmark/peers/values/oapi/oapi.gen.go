@@ -20,13 +20,22 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
-// Member defines model for Member.
-type Member struct {
+// Author defines model for Author.
+type Author struct {
 	Active *bool                `json:"active,omitempty"`
 	Email  *openapi_types.Email `json:"email,omitempty"`
 	Id     int                  `json:"id"`
 	Name   string               `json:"name"`
 	Tags   []string             `json:"tags"`
+}
+
+// Member defines model for Member.
+type Member struct {
+	Active *bool    `json:"active,omitempty"`
+	Email  *string  `json:"email,omitempty"`
+	Id     int      `json:"id"`
+	Name   string   `json:"name"`
+	Tags   []string `json:"tags"`
 }
 
 // Person defines model for Person.
@@ -45,6 +54,9 @@ type FindPersonParams struct {
 	XTrace *string `json:"X-Trace,omitempty"`
 }
 
+// AddAuthorJSONRequestBody defines body for AddAuthor for application/json ContentType.
+type AddAuthorJSONRequestBody = Author
+
 // AddMemberJSONRequestBody defines body for AddMember for application/json ContentType.
 type AddMemberJSONRequestBody = Member
 
@@ -53,6 +65,9 @@ type AddPersonJSONRequestBody = Person
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+
+	// (POST /authors)
+	AddAuthor(ctx echo.Context) error
 
 	// (POST /members)
 	AddMember(ctx echo.Context) error
@@ -67,6 +82,15 @@ type ServerInterface interface {
 // ServerInterfaceWrapper converts echo contexts to parameters.
 type ServerInterfaceWrapper struct {
 	Handler ServerInterface
+}
+
+// AddAuthor converts echo context to params.
+func (w *ServerInterfaceWrapper) AddAuthor(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.AddAuthor(ctx)
+	return err
 }
 
 // AddMember converts echo context to params.
@@ -185,8 +209,25 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 
 	router.POST(options.BaseURL+"/people", wrapper.AddPerson, options.OperationMiddlewares["addPerson"]...)
 	router.POST(options.BaseURL+"/members", wrapper.AddMember, options.OperationMiddlewares["addMember"]...)
+	router.POST(options.BaseURL+"/authors", wrapper.AddAuthor, options.OperationMiddlewares["addAuthor"]...)
 	router.GET(options.BaseURL+"/people/:id", wrapper.FindPerson, options.OperationMiddlewares["findPerson"]...)
 
+}
+
+type AddAuthorRequestObject struct {
+	Body *AddAuthorJSONRequestBody
+}
+
+type AddAuthorResponseObject interface {
+	VisitAddAuthorResponse(w http.ResponseWriter) error
+}
+
+type AddAuthor204Response struct {
+}
+
+func (response AddAuthor204Response) VisitAddAuthorResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
 }
 
 type AddMemberRequestObject struct {
@@ -241,6 +282,9 @@ func (response FindPerson204Response) VisitFindPersonResponse(w http.ResponseWri
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 
+	// (POST /authors)
+	AddAuthor(ctx context.Context, request AddAuthorRequestObject) (AddAuthorResponseObject, error)
+
 	// (POST /members)
 	AddMember(ctx context.Context, request AddMemberRequestObject) (AddMemberResponseObject, error)
 
@@ -261,6 +305,52 @@ func NewStrictHandler(ssi StrictServerInterface, middlewares []StrictMiddlewareF
 type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
+}
+
+// AddAuthor operation middleware
+func (sh *strictHandler) AddAuthor(ctx echo.Context) error {
+	var request AddAuthorRequestObject
+
+	var body AddAuthorJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.AddAuthor(ctx.Request().Context(), request.(AddAuthorRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AddAuthor")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(AddAuthorResponseObject); ok {
+		return validResponse.VisitAddAuthorResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
 }
 
 // AddMember operation middleware
@@ -386,18 +476,19 @@ func (sh *strictHandler) FindPerson(ctx echo.Context, id int, params FindPersonP
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"xFRPaztHDP0qi5pbN7GdJpe9pYdCoKWhLbRgXJB3ZFth549ntK5ds9+9zOz4X2KHxFB+t9nZ0ZOenvS2",
-	"UFvtrCEjAaothHpBGtPxF9JT8vGkyJFRZOQ3WrbsScVL0sgNVGPAWnhFMOlK4Fn847x15IUpweTfVcxk",
-	"gkAlvqWuK8HvwU4wLkXLxhFUMLW2ITTQlbsKtjCzXqNAlW9K0Lj+mcxcFlCNhsNyFxvEs5nHUE4UNBvW",
-	"rYZqVIJuG2HX0K8zqB73EWyE5uRjiEGd6niLrdnsv0swVo6ogrdWYvC7AgTnIT8UZBOOGB5VKaTDm5z3",
-	"wxIcipA3UMHfY7z9d/L9DZxJoXH93AOMDi1A73EDJbSGly3l/+cUYQWZcy52UoIsyMRyjt/1LZ8cONrp",
-	"K9WSUtAKmxaF1MuRpjNsAnUlvJAPNsGhUixsDTbv3l01Dleof63cF3W9JN1XVPqUJCdNjxGB6tazbH6P",
-	"m9x3bUroyT+1sYi84ql36fowOgsRByWsb0NtXR/5j2ehypF1TXzxpFSBRhUzNqrIt10Xs7KZ2SQLS3r5",
-	"5wKlYClqGyQUYosVNqxQKMWLLaZsIp0V+cBxDGAUu2EdGXQMFfxwN7obQpr1RSploJMfpbOzIa1ZHA2M",
-	"o/OsYteUyp7V942C/GjVZrdmZFIMOtdwnaIGr3kCe9eLpxtPM6jgu8HBFgfZEwcZvDvVJS1PvAjOmtC3",
-	"7X740PtmqD076Qk+KUXq7kQjqMan6oxPOz7pJvH5YCfAB8zzOv0/zDP4N2M+2LLqIu6czrCP07in79Cj",
-	"JkmDMt4Cx/xxhnarU/VrdMqiPOrDR7bQlRlx2ZLfHCAb1hwt7wgF1xklm8aXMZdv8XY28vjeRvYYC0KV",
-	"5j+D/HX7h8eaLkE9nIGafEbRn2xrrlG06/4LAAD//w==",
+	"xFVNj9s2EP0rwjSnVl7baXLRbXsoEKBFg7ZAixoqMBbH1gTix5Kj7TqG/ntBivbajr3IGt3uxaApzuO8",
+	"eTOPW2isdtaQkQDVFkLTksa0vO2ltT6uUCkWtga7j9468sIUoFphF6gEd7C1BWyE7ymuZOMIKlha2xEa",
+	"GEogjdzFTyvrNQpUeacEjQ8/kVlLC9V8Nit3sUE8m3UMZRXjNBvWvYZqXoLuO2HX0S8rqN7vI9gIrcnH",
+	"EIM65XGKrdns/5fgUIS8gQr+XtxO/qrjD04+F/W3b+BMHoLrRJOFdDhBfzs7hsPJ5/q7sygaHz6MAPNH",
+	"sug9bqCE3vBdT/m7+J6GoQRPdz17UlAtYi0yu5xPvcewy0/USLziZ9JLSuIpcmQUGfl1j7HdSbHY6VXH",
+	"Gq/il0tyNtYEOZ/QAcYVzXCF9teKbawcUAFvbarVRZUbawTZhMMgZ0n8JuV1oQeeI/dXaduSidccnhur",
+	"Vw+nysf2oXvsehRSXwzrUMJH8sGalxjq/1HHZ4/lfy7J8bgNJQRqes+y+S3651i1JaEnH110b6ypdmn7",
+	"0RZaEQclPExCY90Y+Y9nocqRdV08catUgUYVKzaqyLvDEG9ls7JJFpZ08o8WpWApGhskFGKLe+xYoVCK",
+	"F1ss2UQ69+QDxzaAeayGdWTQMVTw/c38ZgbJx9qUyhTTK5DWzoY0P7E1MLbOBxWrplR+Kca6UZAfrNrs",
+	"5odMikHnOm5S1PRT7sDxrYmrN55WUME308fHaJpfomkGH451ST4UN4KzJoxlezt7NxpeaDw7GQneKkXq",
+	"5kgjqBbH6iyOK14PdTw+1clDn6aeffZlqGfwV6C+670nmGcneRnmGfzVmE+3rIaIu6Yz7OMg7uk79KhJ",
+	"UqMstsDx/jg+O9eoRgc5ZlEe1OEpRxzKjHjXk988QnasObr9AQo+ZJTsl8/GvDvF2zno+y8ddI/REqrU",
+	"/xnkz8nvHhu6BPXuDFT9NYr+aHtzjaLD8G8AAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

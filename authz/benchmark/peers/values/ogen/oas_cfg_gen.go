@@ -12,7 +12,8 @@ import (
 )
 
 var regexMap = map[string]ogenregex.Regexp{
-	"^[a-z]+$": ogenregex.MustCompile("^[a-z]+$"),
+	"^[A-Z][A-Za-z ]*$": ogenregex.MustCompile("^[A-Z][A-Za-z ]*$"),
+	"^[a-z]+$":          ogenregex.MustCompile("^[a-z]+$"),
 }
 
 type (

@@ -6,6 +6,7 @@ package ogen
 type OperationName = string
 
 const (
+	AddAuthorOperation  OperationName = "AddAuthor"
 	AddMemberOperation  OperationName = "AddMember"
 	AddPersonOperation  OperationName = "AddPerson"
 	FindPersonOperation OperationName = "FindPerson"

@@ -6,6 +6,12 @@ import (
 	"net/http"
 )
 
+func encodeAddAuthorResponse(response *AddAuthorNoContent, w http.ResponseWriter) error {
+	w.WriteHeader(204)
+
+	return nil
+}
+
 func encodeAddMemberResponse(response *AddMemberNoContent, w http.ResponseWriter) error {
 	w.WriteHeader(204)
 

@@ -2,11 +2,73 @@
 
 package ogen
 
+// AddAuthorNoContent is response for AddAuthor operation.
+type AddAuthorNoContent struct{}
+
 // AddMemberNoContent is response for AddMember operation.
 type AddMemberNoContent struct{}
 
 // AddPersonNoContent is response for AddPerson operation.
 type AddPersonNoContent struct{}
+
+// Ref: #/components/schemas/Author
+type Author struct {
+	ID     int       `json:"id"`
+	Name   string    `json:"name"`
+	Email  OptString `json:"email"`
+	Active OptBool   `json:"active"`
+	Tags   []string  `json:"tags"`
+}
+
+// GetID returns the value of ID.
+func (s *Author) GetID() int {
+	return s.ID
+}
+
+// GetName returns the value of Name.
+func (s *Author) GetName() string {
+	return s.Name
+}
+
+// GetEmail returns the value of Email.
+func (s *Author) GetEmail() OptString {
+	return s.Email
+}
+
+// GetActive returns the value of Active.
+func (s *Author) GetActive() OptBool {
+	return s.Active
+}
+
+// GetTags returns the value of Tags.
+func (s *Author) GetTags() []string {
+	return s.Tags
+}
+
+// SetID sets the value of ID.
+func (s *Author) SetID(val int) {
+	s.ID = val
+}
+
+// SetName sets the value of Name.
+func (s *Author) SetName(val string) {
+	s.Name = val
+}
+
+// SetEmail sets the value of Email.
+func (s *Author) SetEmail(val OptString) {
+	s.Email = val
+}
+
+// SetActive sets the value of Active.
+func (s *Author) SetActive(val OptBool) {
+	s.Active = val
+}
+
+// SetTags sets the value of Tags.
+func (s *Author) SetTags(val []string) {
+	s.Tags = val
+}
 
 type BearerAuth struct {
 	Token string

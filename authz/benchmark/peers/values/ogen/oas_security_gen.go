@@ -34,6 +34,9 @@ func findAuthorization(h http.Header, prefix string) (string, bool) {
 
 // operationRolesBearerAuth is a private map storing roles per operation.
 var operationRolesBearerAuth = map[string][]string{
+	AddAuthorOperation: []string{
+		"write:people",
+	},
 	AddMemberOperation: []string{
 		"write:people",
 	},

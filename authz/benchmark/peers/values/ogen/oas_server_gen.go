@@ -8,6 +8,10 @@ import (
 
 // Handler handles operations described by OpenAPI v3 specification.
 type Handler interface {
+	// AddAuthor implements addAuthor operation.
+	//
+	// POST /authors
+	AddAuthor(ctx context.Context, req *Author) error
 	// AddMember implements addMember operation.
 	//
 	// POST /members

@@ -1,0 +1,201 @@
+package authz
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// RateLimit is how many requests of an operation a caller may send in a window. Windows are those
+// of the clock: a limit of 100/min begins again with each minute, so that a caller can send twice
+// as many around its beginning.
+type RateLimit struct {
+	Requests int64
+	Window   time.Duration
+}
+
+// rateUnits are the windows of x-authz-rate-limit.
+var rateUnits = map[string]time.Duration{
+	"s": time.Second, "min": time.Minute, "h": time.Hour, "d": 24 * time.Hour,
+}
+
+// ParseRateLimit reads a limit, as in x-authz-rate-limit: 100/min.
+func ParseRateLimit(text string) (RateLimit, error) {
+	count, unit, _ := strings.Cut(text, "/")
+	n, err := strconv.ParseInt(count, 10, 32)
+	if window, ok := rateUnits[unit]; ok && err == nil && n > 0 {
+		return RateLimit{n, window}, nil
+	}
+	return RateLimit{}, fmt.Errorf(
+		"rate limit %q: expected a number above 0 per s, min, h or d, such as 100/min", text)
+}
+
+func readRateLimit(o *Operation, value any) bool {
+	text, _ := value.(string)
+	limit, err := ParseRateLimit(text)
+	o.RateLimit = limit
+	return err == nil
+}
+
+// RateCounter counts requests, for servers that share their limits.
+type RateCounter interface {
+	// Count adds 1 to the count of a key and returns it. A new count starts at 0, and is not needed
+	// after until.
+	Count(ctx context.Context, key string, until time.Time) (int64, error)
+}
+
+// rates counts requests by [Config.RateCounter] and, without one or while it fails, in memory.
+type rates struct {
+	shared RateCounter // nil: none
+	refuse bool        // requests while shared fails
+	local  rateMemory
+	resume atomic.Int64 // when a shared counter that has failed is asked again, in Unix ns
+}
+
+// rateRetry is how long a shared counter is not asked after it has failed: else each request would
+// wait for its timeout.
+const rateRetry = 5 * time.Second
+
+// rate is where a caller stands in a window.
+type rate struct {
+	limit RateLimit // Requests 0: no limit
+	left  int64
+	reset time.Duration // until the window ends
+}
+
+// limitRate counts a request of an operation that has a limit, and refuses it beyond the limit.
+func (g *Gate) limitRate(a *Admission, r *http.Request, op *operation) error {
+	limit := op.RateLimit
+	if limit.Requests == 0 {
+		return nil
+	}
+	now := g.now()
+	until := now.Truncate(limit.Window).Add(limit.Window)
+	key := strings.Join([]string{op.Method, op.Path, g.caller(a, r),
+		strconv.FormatInt(until.Unix(), 10)}, "\x00")
+	n, err := g.countRate(r.Context(), key, now, until)
+	if err != nil {
+		return &Error{Kind: Unavailable, RetryAfter: rateRetry,
+			Err: fmt.Errorf("the rate limit cannot be checked: %w", err)}
+	}
+	a.rate = rate{limit, max(0, limit.Requests-n), until.Sub(now)}
+	if n > limit.Requests {
+		return &Error{Kind: RateLimited, RetryAfter: a.rate.reset, rate: a.rate}
+	}
+	return nil
+}
+
+// countRate counts a request.
+func (g *Gate) countRate(
+	ctx context.Context, key string, now, until time.Time,
+) (int64, error) {
+	if g.rates.shared == nil {
+		return g.rates.local.count(key, now, until), nil
+	}
+	failing := g.rates.resume.Load()
+	var err error
+	if now.UnixNano() >= failing {
+		var n int64
+		if n, err = g.rates.shared.Count(ctx, key, until); err == nil {
+			if failing != 0 && g.rates.resume.CompareAndSwap(failing, 0) {
+				g.logger.Info("rate limits are shared again")
+			}
+			return n, nil
+		}
+		if ctx.Err() == nil { // not because the client has gone
+			g.rates.resume.Store(now.Add(rateRetry).UnixNano())
+			if failing == 0 {
+				g.logger.Error("rate limits cannot be shared", "cause", err.Error(),
+					"requests_are_refused", g.rates.refuse)
+			}
+		}
+	}
+	if g.rates.refuse {
+		if err == nil {
+			err = fmt.Errorf("the shared counter has failed less than %s ago", rateRetry)
+		}
+		return 0, err
+	}
+	return g.rates.local.count(key, now, until), nil
+}
+
+// caller returns who a request is counted for: the principal or, without one, the network of the
+// address that one client is likely to have: an IPv4 address, or an IPv6 network of 64 bits.
+func (g *Gate) caller(a *Admission, r *http.Request) string {
+	if p := a.Principal; p != nil {
+		// not by client: some issuers let everybody register clients
+		return strings.Join([]string{"principal", p.Issuer(),
+			cmp.Or(p.Subject(), p.ClientID())}, "\x00")
+	}
+	address := r.RemoteAddr
+	if g.clientAddress != nil {
+		address = g.clientAddress(r)
+	} else if host, _, err := net.SplitHostPort(address); err == nil {
+		address = host
+	}
+	if ip, err := netip.ParseAddr(address); err == nil && !ip.Unmap().Is4() {
+		network, _ := ip.WithZone("").Prefix(64)
+		address = network.String()
+	}
+	return "address\x00" + address
+}
+
+// setHeaders sets RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-10).
+func (l rate) setHeaders(h http.Header) {
+	if l.limit.Requests == 0 {
+		return
+	}
+	h.Set("RateLimit-Policy", fmt.Sprintf(`"operation";q=%d;w=%d`, l.limit.Requests,
+		int(l.limit.Window.Seconds())))
+	h.Set("RateLimit", fmt.Sprintf(`"operation";r=%d;t=%d`, l.left, seconds(l.reset)))
+}
+
+// rateMemory counts requests in memory.
+type rateMemory struct {
+	mu     sync.Mutex
+	counts map[string]rateCount
+}
+
+type rateCount struct {
+	n     int64
+	until time.Time
+}
+
+// rateKeys is how many callers are counted. Beyond it, new ones share a count, so that strangers
+// with many addresses take no more memory.
+const rateKeys = 100_000
+
+func (m *rateMemory) count(key string, now, until time.Time) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.counts[key]; !known && len(m.counts) >= rateKeys {
+		for key, c := range m.counts {
+			if !c.until.After(now) {
+				delete(m.counts, key)
+			}
+		}
+		if len(m.counts) >= rateKeys {
+			operation, _, _ := strings.Cut(key, "\x00address\x00")
+			operation, _, _ = strings.Cut(operation, "\x00principal\x00")
+			key = operation
+		}
+	}
+	if m.counts == nil {
+		m.counts = map[string]rateCount{}
+	}
+	c := m.counts[key]
+	if !c.until.Equal(until) {
+		c = rateCount{until: until}
+	}
+	c.n++
+	m.counts[key] = c
+	return c.n
+}

@@ -1,0 +1,62 @@
+package server
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestSilentConnections: connections that send nothing do not keep others out for longer than the
+// time to send a header, idle ones not at all, and afterwards connections are kept again.
+func TestSilentConnections(t *testing.T) {
+	r := start(t, func(c *Config) { c.MaxConnections = 8 })
+	addr := strings.TrimPrefix(r.url, "http://")
+	var silent []net.Conn
+	for range 20 {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		silent = append(silent, conn)
+	}
+	for n, conn := range silent[:4] { // of which some are idle after a request
+		_, _ = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+		if _, err := conn.Read(make([]byte, 1)); err != nil {
+			t.Fatalf("connection %d has no response: %v", n, err)
+		}
+	}
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	response, err := client.Get(r.url + "/healthz")
+	if err != nil {
+		t.Fatalf("kept out: %v", err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("status %d", response.StatusCode)
+	}
+	// It may be reached again after it was not.
+	if n := strings.Count(r.log.String(), "no further connections"); n == 0 || n > 3 {
+		t.Errorf("the log says %d times that the limit is reached, want 1 to 3:\n%s", n, r.log)
+	}
+	for _, conn := range silent {
+		conn.Close()
+	}
+	eventually(t, "connections are kept again", func() bool {
+		response, err := client.Get(r.url + "/healthz")
+		if err != nil {
+			return false
+		}
+		response.Body.Close()
+		return !response.Close
+	})
+}
+
+func TestDefaultConnections(t *testing.T) {
+	if files, n := fileLimit(), defaultConnections(); files > 0 && (n <= 0 || n >= files) {
+		t.Errorf("%d connections of %d files", n, files)
+	}
+}

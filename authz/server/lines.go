@@ -1,0 +1,140 @@
+package server
+
+import (
+	"bytes"
+	"io"
+	"sync"
+	"time"
+)
+
+// LinesConfig configures [NewLines]. Only Writer has no default.
+type LinesConfig struct {
+	Writer io.Writer
+	// Block makes Write wait while the buffer is full. Default: lines are dropped and counted.
+	Block bool
+	// Size is how much waits to be written, in bytes. Default 1 MiB.
+	Size int
+	// Recovered, if set, is called when lines are written again after some were lost, with their
+	// number, and the last error, which is nil if the reader was only too slow.
+	Recovered func(lost uint64, err error)
+}
+
+const (
+	linesSize  = 1 << 20
+	linesFlush = 2 * time.Second
+)
+
+// Lines is an [io.Writer] for a log. Write only copies a line into a buffer, which a goroutine
+// writes: a reader that does not read, or a full disk, does not stop a request. Each Write must be
+// one or more whole lines.
+type Lines struct {
+	config LinesConfig
+	ended  chan struct{}
+
+	mu      sync.Mutex
+	change  sync.Cond // of what follows
+	waiting []byte
+	closed  bool
+	lost    uint64 // lines
+}
+
+// NewLines returns a Lines. [Lines.Close] must be called at the end.
+func NewLines(config LinesConfig) *Lines {
+	if config.Size == 0 {
+		config.Size = linesSize
+	}
+	l := &Lines{config: config, ended: make(chan struct{})}
+	l.change.L = &l.mu
+	go l.run()
+	return l
+}
+
+// Lost returns the number of lines that were lost.
+func (l *Lines) Lost() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost
+}
+
+// Write never fails. A line that is longer than the buffer is written if nothing else waits.
+func (l *Lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	full := func() bool {
+		return len(l.waiting) > 0 && len(l.waiting)+len(line) > l.config.Size
+	}
+	for l.config.Block && full() && !l.closed {
+		l.change.Wait()
+	}
+	if l.closed || full() {
+		l.lost += countLines(line)
+		return len(line), nil
+	}
+	if l.waiting = append(l.waiting, line...); len(l.waiting) == len(line) {
+		l.change.Broadcast()
+	}
+	return len(line), nil
+}
+
+// Close writes what waits, for 2 seconds at most. Lines that follow are lost.
+func (l *Lines) Close() {
+	l.mu.Lock()
+	l.closed = true
+	l.change.Broadcast()
+	l.mu.Unlock()
+	select {
+	case <-l.ended:
+	case <-time.After(linesFlush):
+	}
+}
+
+// run writes what waits until the end.
+func (l *Lines) run() {
+	defer close(l.ended)
+	var (
+		spare    []byte
+		last     error
+		reported uint64 // lines of which Recovered was told
+		partial  bool   // the last line was not written to its end
+	)
+	for {
+		l.mu.Lock()
+		for len(l.waiting) == 0 && !l.closed {
+			l.change.Wait()
+		}
+		batch, lost := l.waiting, l.lost
+		if len(batch) == 0 {
+			l.mu.Unlock()
+			return
+		}
+		l.waiting = spare[:0]
+		l.change.Broadcast()
+		l.mu.Unlock()
+
+		if partial {
+			_, _ = l.config.Writer.Write([]byte("\n"))
+		}
+		n, err := l.config.Writer.Write(batch)
+		if err == nil && n < len(batch) {
+			err = io.ErrShortWrite
+		}
+		if spare = batch; cap(spare) > 2*linesSize {
+			spare = nil
+		}
+		if err != nil {
+			partial = n > 0 && batch[n-1] != '\n' || n == 0 && partial
+			last = err
+			l.mu.Lock()
+			l.lost += countLines(batch[n:])
+			l.mu.Unlock()
+			continue
+		}
+		partial = false
+		if lost > reported && l.config.Recovered != nil {
+			l.config.Recovered(lost-reported, last)
+			reported, last = lost, nil
+		}
+	}
+}
+
+func countLines(text []byte) uint64 { return uint64(bytes.Count(text, []byte("\n"))) }
