@@ -57,7 +57,9 @@ func TestLinesNobodyReads(t *testing.T) {
 	})
 	fmt.Fprint(lines, "again\n")
 	want := fmt.Sprintf("lost %d: <nil>\n", lost)
-	eventually(t, "the loss is mentioned", func() bool { return strings.Contains(w.String(), want) })
+	eventually(t, "the loss is mentioned", func() bool {
+		return strings.Contains(w.String(), want)
+	})
 	lines.Close()
 	fmt.Fprint(lines, "late\n")
 	if got := lines.Lost(); got != lost+1 || strings.Contains(w.String(), "late") {

@@ -108,11 +108,11 @@ type Config struct {
 	// passed. Default 30 KiB in 30 s.
 	Progress Progress
 
-	// MaxActive is how many requests of operations are handled at the same time. As many again wait,
-	// each for up to 1 s. Others get 503 with Retry-After at once. Streams do not count once they
-	// have begun, and neither do probes, documentation and metadata. Default: 4 for each connection
-	// of Pools, and at least 32 for each processor; without Pools, 256 for each processor.
-	// [Unlimited]: any number.
+	// MaxActive is how many requests of operations are handled at the same time. As many again
+	// wait, each for up to 1 s. Others get 503 with Retry-After at once. Streams do not count once
+	// they have begun, and neither do probes, documentation and metadata. Default: 4 for each
+	// connection of Pools, and at least 32 for each processor; without Pools, 256 for each
+	// processor. [Unlimited]: any number.
 	MaxActive int
 
 	// MaxConnections is how many connections are open at the same time. Further ones wait. Default:

@@ -215,7 +215,8 @@ func (t *Telemetry) Watch(stats func() server.Stats) error {
 			o.ObserveFloat64(waited, pool.Waited.Seconds(), of)
 		}
 		return nil
-	}, active, waiting, lost, suppressed, dropped, keys, age, fetches, introspections, lookups, size,
+	}, active, waiting, lost, suppressed, dropped, keys, age, fetches, introspections, lookups,
+		size,
 		connections, most, waits, waited)
 	return errors.Join(append(faults, err)...)
 }
