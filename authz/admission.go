@@ -11,44 +11,43 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Admission is what a gate finds out about one request. It is the context in which the request goes
-// on, so that [token.FromContext] finds the principal.
+// Admission is the state of one request in a gate. It is also the context of the handler, in which
+// [token.FromContext] finds the principal.
 //
-// The gate makes one for each request, also for a request that a handler sends through the gate
-// within another. A server can make it instead, to log what was found about refused requests too:
+// The gate makes one for each request, including a request that a handler sends through the gate
+// while it serves another. A server can make it instead, to log refused requests too:
 //
 //	found := &authz.Admission{Context: r.Context()}
 //	handler.ServeHTTP(w, r.WithContext(found))
 //	log.Info("request", "operation", found.Operation, "status", …)
 type Admission struct {
 	context.Context
-	Operation *Operation // nil: the document has none that matches
-	// Principal is the caller, also if refused; nil: anonymous, or not known. Where an alternative
-	// demands several credentials, the caller is the access token's principal, because a token says
-	// for whom and with which scopes a request is made, where a key or a certificate tells from
-	// which machine. Without a token it is that of the first scheme by name: a security requirement
-	// has no order.
+	Operation *Operation // nil if no operation matches
+	// Principal is the caller, also of a refused request; nil if anonymous or unknown. If an
+	// alternative requires several credentials, the caller is the principal of the access token,
+	// because keys and certificates often identify a machine only. Without a token it is the
+	// principal of the first scheme by name, because a security requirement has no order.
 	Principal *token.Principal
-	// Limiter, if set by a server, applies the operation's Timeout to the request, before anything
-	// else is done for it. Else the gate ends the request's context when the time is over.
+	// Limiter, if set by a server, applies the operation's Timeout to the request. Otherwise the
+	// gate sets the deadline of the request's context.
 	Limiter interface{ Limit(time.Duration) }
-	Cause   error // of the answer that [Gate.WriteProblem] gave, for the log
+	Cause   error // the error that [Gate.WriteProblem] answered with, for the log
 	// Reported is why the request would have been refused without InsecureReport…; nil: it would
 	// not.
 	Reported *Error
 
-	own      bool        // the gate has made it, so no server logs its Cause
-	taken    atomic.Bool // by its request: one that a handler makes in its context gets another
+	gateMade bool        // made by the gate, so no server logs its Cause
+	taken    atomic.Bool // in use by a request; nested requests get another one
 	admitted bool        // until then, [token.FromContext] does not find the principal
 
 	rate rate // of the caller
 
 	raw []byte // the body as it was sent; see [RawBody]
 
-	decision // of the gate
+	decision
 }
 
-// decision is what authorize and the function that the validator calls share.
+// decision is the state that authorize shares with the callbacks of the validator.
 type decision struct {
 	gate      *Gate
 	request   *http.Request
@@ -56,23 +55,23 @@ type decision struct {
 	input     openapi3filter.RequestValidationInput
 	results   []result // by the operation's sources
 	inline    [2]result
-	next      int    // the way that the validator asks about
-	asked     int    // how many of its conditions the validator has asked about
-	satisfied *way   // nil: none yet
-	refused   *Error // the nearest miss of the ways until now
-	bad       *Error // the worst of the credentials until now
+	next      int                  // the alternative that the validator is checking
+	checked   int                  // how many of its conditions the validator has checked
+	satisfied *compiledAlternative // nil: none yet
+	refused   *Error               // the refusal closest to success so far
+	bad       *Error               // the most severe credential error so far
 }
 
-// result is what a source has said.
+// result is the result of one source.
 type result struct {
 	known     bool
 	principal *token.Principal
 	err       error // errNoCredential or an *Error
 }
 
-// PrincipalOf returns the principal whose credential the security scheme of this name has accepted,
-// in the alternative that let the request in; else nil. A handler needs it where an operation
-// demands several credentials at once: [Admission.Principal] is one of them.
+// PrincipalOf returns the principal of the named security scheme, or nil if the satisfied
+// alternative does not have the scheme. Handlers need it if an operation requires several
+// credentials: [Admission.Principal] is one of their principals.
 func (a *Admission) PrincipalOf(scheme string) *token.Principal {
 	if a.satisfied == nil {
 		return nil
@@ -85,8 +84,8 @@ func (a *Admission) PrincipalOf(scheme string) *token.Principal {
 	return nil
 }
 
-// Expiry returns when the first of the credentials that let the request in expires. It is zero if
-// none does, or none was needed.
+// Expiry returns the earliest expiry of the credentials in the satisfied alternative. It is zero if
+// none expires, or none was required.
 func (a *Admission) Expiry() (first time.Time) {
 	if a.satisfied == nil {
 		return first
@@ -105,20 +104,20 @@ func (a *Admission) Expiry() (first time.Time) {
 
 type admissionKey struct{}
 
-// FromContext returns what the gate found out about the request of a context.
+// FromContext returns the admission of the request of a context.
 func FromContext(ctx context.Context) (*Admission, bool) {
 	a, ok := ctx.Value(admissionKey{}).(*Admission)
 	return a, ok
 }
 
-// Value returns the admission to [FromContext]. To [token.FromContext] it returns the principal
-// that was admitted, and hides any other that the context holds.
+// Value implements [context.Context]. It returns the admission for [FromContext], and the admitted
+// principal for [token.FromContext], hiding any other principal in the context.
 func (a *Admission) Value(key any) any {
 	switch {
 	case key == admissionKey{}:
 		return a
 	case key == token.ContextKey{} && a.taken.Load():
-		if !a.admitted || a.Principal == nil { // not a nil *Principal, which would not be nil
+		if !a.admitted || a.Principal == nil { // an untyped nil
 			return nil
 		}
 		return a.Principal
@@ -126,7 +125,7 @@ func (a *Admission) Value(key any) any {
 	return a.Context.Value(key)
 }
 
-// take reports whether the admission was free. It is then the caller's request's.
+// take marks the admission as in use, and reports whether it was free.
 func (a *Admission) take() bool { return a.taken.CompareAndSwap(false, true) }
 
 // admission returns the server's admission of the request, or a new one.
@@ -134,13 +133,12 @@ func admission(r *http.Request) *Admission {
 	if a, ok := FromContext(r.Context()); ok && a.take() {
 		return a
 	}
-	a := &Admission{Context: r.Context(), own: true}
+	a := &Admission{Context: r.Context(), gateMade: true}
 	a.taken.Store(true)
 	return a
 }
 
-// limit applies the timeout of the operation. The request's context ends with the request, and this
-// one with it.
+// limit applies the timeout of the operation.
 func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request {
 	switch {
 	case a.Limiter != nil:
@@ -148,7 +146,7 @@ func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request 
 	case timeout > 0:
 		ctx, end := context.WithTimeout(r.Context(), timeout)
 		context.AfterFunc(ctx, end)
-		// a is to be the context of the handler
+		// a becomes the context of the handler
 		if found, _ := FromContext(r.Context()); found != a {
 			a.Context = ctx
 		}
@@ -157,8 +155,8 @@ func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request 
 	return r
 }
 
-// contextOf returns the context that a request has once it is admitted: its own where the admission
-// is within it already.
+// contextOf returns the context of a request once it is admitted: its own if that already holds the
+// admission.
 func (a *Admission) contextOf(r *http.Request) context.Context {
 	if found, _ := FromContext(r.Context()); found != a {
 		return a
@@ -166,8 +164,7 @@ func (a *Admission) contextOf(r *http.Request) context.Context {
 	return r.Context()
 }
 
-// admit lets the request into the handler: it returns the request in whose context the handler
-// finds the principal.
+// admit returns the request for the handler, whose context holds the principal.
 func (a *Admission) admit(r *http.Request) *http.Request {
 	a.admitted = true
 	if ctx := a.contextOf(r); ctx != r.Context() {
@@ -178,7 +175,7 @@ func (a *Admission) admit(r *http.Request) *http.Request {
 	}
 	// A middleware between the server and the gate has put another principal into the context.
 	other := &Admission{Context: r.Context(), Operation: a.Operation, Principal: a.Principal,
-		own: a.own, admitted: true}
+		gateMade: a.gateMade, admitted: true}
 	other.results, other.satisfied, other.raw = a.results, a.satisfied, a.raw
 	other.rate = a.rate
 	other.taken.Store(true)

@@ -11,11 +11,11 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// errNoCredential: the request carries no credential of the scheme. Not a refusal yet: an optional
-// operation goes on.
+// errNoCredential means that the request has no credential of the scheme. Another alternative may
+// still admit it.
 var errNoCredential = errors.New("no credential")
 
-// The schemes by which a token is presented (RFC 6750 §2.1, RFC 9449 §7.1), case-insensitive (RFC
+// The authentication schemes of access tokens (RFC 6750 §2.1, RFC 9449 §7.1), case-insensitive (RFC
 // 9110 §11.1).
 const (
 	schemeBearer = "Bearer"
@@ -38,7 +38,7 @@ func (g *Gate) verify(r *http.Request, op *operation) (*token.Principal, error) 
 	if g.offer.MTLS {
 		if certificate, _, err = g.certificates.find(r); err != nil {
 			return nil, &Error{Kind: InvalidRequest, Err: err,
-				Detail: "The client's certificate is not passed on as it should be."}
+				Detail: "The proxy's header with the client certificate is malformed."}
 		}
 	}
 	var principal *token.Principal
@@ -48,7 +48,7 @@ func (g *Gate) verify(r *http.Request, op *operation) (*token.Principal, error) 
 			Token: raw, Certificate: certificate, Introspect: op.Introspect,
 		}
 		if scheme == schemeDPoP {
-			with := proof // so that only this one is on the heap
+			with := proof // escapes to the heap only here
 			presented.Proof = &with
 		}
 		principal, err = g.verifier.(PresentedVerifier).VerifyPresented(ctx, presented)
@@ -71,14 +71,13 @@ func (g *Gate) verify(r *http.Request, op *operation) (*token.Principal, error) 
 func refusalOf(refused *token.Error, err error) *Error {
 	e := &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
 	if refused.Code == token.IntrospectionUnavailable {
-		e.Detail = "The token issuer cannot be asked about the token now. Try again later."
+		e.Detail = "The token issuer cannot be reached to check the token. Try again later."
 	}
 	return e
 }
 
-// credential reads the access token of a request from its Authorization header, and from nowhere
-// else: a token in the query, a form, a cookie or another header is as if absent. So is one by the
-// DPoP scheme where that is not offered.
+// credential reads the access token of a request from its Authorization header. It ignores tokens
+// in the query, a form, a cookie or another header, and those of the DPoP scheme unless dpop.
 func credential(r *http.Request, dpop bool) (scheme, token string, err error) {
 	headers := r.Header["Authorization"]
 	if len(headers) == 0 {
@@ -99,21 +98,18 @@ func credential(r *http.Request, dpop bool) (scheme, token string, err error) {
 	switch {
 	case rest != "" && rest[0] == '\t':
 		return "", "",
-			refusal(InvalidRequest, "A tab separates scheme and token; a space is expected.")
+			refusal(InvalidRequest, "A tab separates scheme and token, expected a space.")
 	case rest != "" && rest[0] != ' ':
-		return "", "", errNoCredential // another scheme, whose name begins like this one
+		return "", "", errNoCredential // a scheme with this prefix
 	case token == "":
-		return "", "",
-			refusal(InvalidRequest, "The Authorization header says %s and holds no token.", scheme)
+		return "", "", refusal(InvalidRequest, "The Authorization header has no token after %s.",
+			scheme)
 	case strings.IndexByte(token, ' ') >= 0 || strings.IndexByte(token, '\t') >= 0 ||
-		strings.IndexByte(token, ',') >= 0:
-		// faster than ContainsAny, on every request
-		return "", "",
-			refusal(InvalidRequest, "The Authorization header holds more than one token.")
+		strings.IndexByte(token, ',') >= 0: // faster than ContainsAny
+		return "", "", refusal(InvalidRequest, "The Authorization header has more than one token.")
 	case hasQueryToken(r.URL.RawQuery):
-		return "", "",
-			refusal(InvalidRequest,
-				"There is a token in the Authorization header and one in the query.")
+		return "", "", refusal(InvalidRequest,
+			"There is a token in the Authorization header and one in the query.")
 	}
 	return scheme, token, nil
 }
@@ -125,7 +121,7 @@ func cutScheme(value, scheme string) (rest string, found bool) {
 	return value[len(scheme):], true
 }
 
-// hasQueryToken looks for the parameter of RFC 6750 §2.3. The query need not be well-formed yet.
+// hasQueryToken reports whether a query, well-formed or not, has access_token (RFC 6750 §2.3).
 func hasQueryToken(query string) bool {
 	for query != "" {
 		var pair string
@@ -138,19 +134,18 @@ func hasQueryToken(query string) bool {
 	return false
 }
 
-// proof returns what comes with a token that is presented by the DPoP scheme (RFC 9449 §7.1).
+// proof returns the DPoP proof of a request (RFC 9449 §7.1).
 func (d *dpop) proof(r *http.Request) (token.Proof, error) {
 	proofs := r.Header.Values("DPoP")
 	if len(proofs) != 1 {
 		return token.Proof{}, refusal(InvalidProof, "The request has %d DPoP headers: send one, "+
-			"with a proof that is made for this request.", len(proofs))
+			"with a proof made for this request.", len(proofs))
 	}
 	return token.Proof{JWT: proofs[0], Method: r.Method,
 		URL: d.base + strings.TrimPrefix(r.URL.EscapedPath(), d.basePath)}, nil
 }
 
-// kindOfToken: what a client is told of a check that its token, or the proof that came with it,
-// failed.
+// kindOfToken maps the code of a token error to the kind that clients see.
 func kindOfToken(code token.Code) Kind {
 	switch code {
 	case token.KeysUnavailable, token.KeyPending, token.IntrospectionUnavailable:

@@ -19,30 +19,29 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Authenticator says who presents the credential of one security scheme. [APIKey], [Basic] and
-// [MutualTLS] make those of OpenAPI; a program may have its own.
+// Authenticator authenticates requests by the credential of one security scheme. [APIKey], [Basic]
+// and [MutualTLS] return those for OpenAPI's types; a program may have its own.
 type Authenticator interface {
-	// Authenticate returns the principal whose credential the request carries. scheme is what the
-	// document says of the credential. The request has no body.
+	// Authenticate returns the principal of the credential in the request. scheme is the security
+	// scheme in the document. The request has no body.
 	//
 	// The error must be, or wrap, [ErrAbsent], [ErrBadCredential], [ErrUnavailable] or a
-	// [*token.Error]. Any other error, and a nil principal without one, is a fault of the server:
-	// the request is answered with 500. No error may hold the credential, because it is logged.
+	// [*token.Error]. Any other error, and a nil principal without an error, is a fault of the
+	// server, answered with 500. Errors are logged, so they must not hold the credential.
 	Authenticate(r *http.Request, scheme *openapi3.SecurityScheme) (*token.Principal, error)
 }
 
-// The outcomes of an [Authenticator] that finds no principal.
+// The errors of an [Authenticator].
 var (
 	ErrAbsent        = errors.New("authz: the request has no such credential")
 	ErrBadCredential = errors.New("authz: the credential is not accepted")
 	ErrUnavailable   = errors.New("authz: the credential cannot be checked now") // 503
 )
 
-// APIKey authenticates by the key that an apiKey scheme names: in a header, the query or a cookie,
-// as the document says. lookup returns the principal of a key; its errors are those of an
-// [Authenticator].
+// APIKey authenticates by the key of an apiKey scheme: in a header, the query or a cookie, as the
+// document says. lookup returns the principal of a key; its errors are those of an [Authenticator].
 //
-// A key that occurs twice is not accepted. The handler does not see a key that is in the query,
+// A request with two keys is refused. A key in the query is removed from the handler's request,
 // unless the operation also declares it as a parameter.
 func APIKey(lookup func(ctx context.Context, key string) (*token.Principal, error)) Authenticator {
 	return apiKey(lookup)
@@ -104,18 +103,16 @@ func (lookup basic) Authenticate(
 	}
 	user, password, ok := r.BasicAuth()
 	if !ok {
-		return nil, fmt.Errorf(
-			"%w: it is not base64 of a user name, a colon and a password",
-			ErrBadCredential,
-		)
+		return nil, fmt.Errorf("%w: expected base64 of a user name, a colon and a password",
+			ErrBadCredential)
 	}
 	return lookup(r.Context(), user, password)
 }
 
-// MutualTLS authenticates by the client's certificate, which is where Config.ClientCertificates
-// says. The server must verify that of a TLS connection: one that tls.Config.ClientAuth did not
-// have verified is not accepted. lookup returns the principal of a certificate; its errors are
-// those of an [Authenticator].
+// MutualTLS authenticates by the client's certificate, which Config.ClientCertificates locates. The
+// certificate of a TLS connection is accepted only if the server verified it (see
+// tls.Config.ClientAuth). lookup returns the principal of a certificate; its errors are those of an
+// [Authenticator].
 func MutualTLS(
 	lookup func(ctx context.Context, certificate *x509.Certificate) (*token.Principal, error),
 ) Authenticator {
@@ -138,23 +135,21 @@ func (lookup mutualTLS) Authenticate(
 	case client == nil:
 		return nil, ErrAbsent
 	case !verified:
-		return nil, fmt.Errorf(
-			"%w: the server has not verified the client certificate",
-			ErrBadCredential,
-		)
+		return nil, fmt.Errorf("%w: the server has not verified the client certificate",
+			ErrBadCredential)
 	}
 	return lookup(r.Context(), client)
 }
 
-// Secret is a generated secret of a client: an API key, or the password of a user of that name. It
-// must be hard to guess (128 random bits or more), since its hash is not a slow one.
+// Secret is an API key or a password. It must be generated, with 128 random bits or more, because
+// its hash is a fast one.
 type Secret struct {
 	ID        string   // the user name for [Basic]
 	SHA256    [32]byte // of the secret
 	Principal *token.Principal
 }
 
-// Secrets are all that are accepted. Its methods compare in constant time.
+// Secrets is a list of accepted secrets. Its methods compare in constant time.
 //
 //	keys := authz.Secrets{{ID: "billing", SHA256: sha256.Sum256(key), Principal: billing}}
 //	config.Authenticators = map[string]authz.Authenticator{"apiKey": authz.APIKey(keys.Key)}
@@ -175,7 +170,7 @@ func (s Secrets) User(_ context.Context, user, password string) (*token.Principa
 func (s Secrets) find(secret string, candidate func(Secret) bool) (*token.Principal, error) {
 	hash := sha256.Sum256([]byte(secret))
 	var found *token.Principal
-	for _, known := range s { // to the end, whatever is found
+	for _, known := range s { // no early exit, for constant time
 		if subtle.ConstantTimeCompare(known.SHA256[:], hash[:]) == 1 && candidate(known) {
 			found = known.Principal
 		}
@@ -186,86 +181,83 @@ func (s Secrets) find(secret string, candidate func(Secret) bool) (*token.Princi
 	return found, nil
 }
 
-// Grant is the way in which a client got its token.
+// Grant says for whom a client acts.
 type Grant string
 
-// The grants that [Scheme] tells apart. A token of a client is one whose subject is the client (RFC
-// 9068 §2.2), as issuers write it: sub is the client's ID, or that and @clients; or idtyp is app;
-// or gty is client-credentials. A token that names no client is of neither grant.
+// The grants of [Scheme]. In a token of ClientGrant the subject is the client (RFC 9068 §2.2). It
+// is recognized by sub, which is the client's ID, with or without the suffix @clients, or by the
+// claims idtyp=app or gty=client-credentials. A token without a client matches neither grant.
 //
-// Some issuers (Keycloak) give a client's token a subject of its own, which is not told apart from
-// a person's. Use Scheme.Claims there.
+// Some issuers, such as Keycloak, give a client's token a subject of its own, which looks like a
+// person's. Use Scheme.Claims for those.
 const (
 	ClientGrant Grant = "client" // the client acts for itself
 	PersonGrant Grant = "person" // the client acts for a person
 )
 
-// Scheme is what a security scheme demands of an access token beyond being genuine, where a
-// document has schemes for different tokens.
+// Scheme restricts the access tokens of a security scheme, for documents with schemes for different
+// kinds of tokens.
 type Scheme struct {
-	Issuers []string            // one of which must have issued the token; none: any
+	Issuers []string            // the accepted issuers; nil: any
 	Grant   Grant               // "": any
-	Claims  map[string][]string // by JSON pointer (RFC 6901): a string, one of those given
+	Claims  map[string][]string // the accepted string values, by JSON pointer (RFC 6901)
 }
 
-// unmet returns what the principal's token lacks, or nil.
-func (s *Scheme) unmet(p *token.Principal) error {
+// check returns why the principal's token does not match, or nil.
+func (s *Scheme) check(p *token.Principal) error {
 	if s.Issuers != nil && !slices.Contains(s.Issuers, p.Issuer()) {
-		return errors.New("the security scheme takes no tokens of this issuer")
+		return errors.New("the security scheme does not accept tokens of this issuer")
 	}
 	if s.Grant != "" && (p.ClientID() == "" || s.Grant != grantOf(p)) {
-		return fmt.Errorf("the security scheme takes tokens of a %s only", s.Grant)
+		return fmt.Errorf("the security scheme accepts tokens of a %s only", s.Grant)
 	}
 	for pointer, values := range s.Claims {
 		if value, err := token.Claim[string](p, pointer); err != nil ||
 			!slices.Contains(values, value) {
-			return fmt.Errorf("the claim %s is not what the security scheme takes", pointer)
+			return fmt.Errorf("the security scheme does not accept this value of the claim %s",
+				pointer)
 		}
 	}
 	return nil
 }
 
 func grantOf(p *token.Principal) Grant {
-	says := func(pointer, value string) bool {
+	claimIs := func(pointer, value string) bool {
 		claim, err := token.Claim[string](p, pointer)
 		return err == nil && claim == value
 	}
 	if sub := p.Subject(); sub == "" || sub == p.ClientID() || sub == p.ClientID()+"@clients" ||
-		says("/idtyp", "app") || says("/gty", "client-credentials") {
+		claimIs("/idtyp", "app") || claimIs("/gty", "client-credentials") {
 		return ClientGrant
 	}
 	return PersonGrant
 }
 
-// source is where the principals of a security scheme come from. All schemes that take access
-// tokens share that of the verifier, so that a token is verified once.
+// source authenticates for one security scheme. All schemes of access tokens share the source of
+// the verifier, so that a token is verified once.
 type source struct {
 	scheme        *scheme // nil: the verifier
 	authenticator Authenticator
 }
 
-// readSources finds the source of each scheme. It returns a fault for each that an operation uses
-// and that has none, and for each name of the configuration that is no scheme.
+// readSources sets the source of each scheme. It returns a fault for each scheme in use that has
+// none, and for each name in the configuration that is not a scheme.
 func (g *Gate) readSources(config Config) (faults []error) {
 	fault := func(format string, args ...any) {
 		faults = append(faults, fmt.Errorf("authz: "+format, args...))
 	}
-	g.sources, g.demands = map[string]*source{}, config.Schemes
+	g.sources, g.schemeRules = map[string]*source{}, config.Schemes
 	for name, a := range config.Authenticators {
 		s := g.plan.schemes[name]
 		checked, ok := a.(interface{ fits(*scheme) bool })
 		switch {
 		case s == nil:
-			fault("Config.Authenticators has %q, which is no security scheme of the document", name)
+			fault("Config.Authenticators has %q, which is not a security scheme of the document",
+				name)
 		case a == nil:
 			fault("Config.Authenticators has nil for %q", name)
 		case ok && !checked.fits(s):
-			fault(
-				"Config.Authenticators has, for %q, an authenticator that is not for its type: "+
-					"it is %s",
-				name,
-				s,
-			)
+			fault("Config.Authenticators[%q] does not fit the type of the scheme, %s", name, s)
 		default:
 			g.sources[name] = &source{s, a}
 		}
@@ -276,31 +268,29 @@ func (g *Gate) readSources(config Config) (faults []error) {
 			g.sources[name] = verifier
 		}
 	}
-	for name, demand := range config.Schemes {
+	for name, rules := range config.Schemes {
 		switch {
 		case g.plan.schemes[name] == nil:
-			fault("Config.Schemes has %q, which is no security scheme of the document", name)
+			fault("Config.Schemes has %q, which is not a security scheme of the document", name)
 		case g.sources[name] != verifier:
-			fault(
-				"Config.Schemes has %q, whose credentials are not verified as access tokens",
-				name,
-			)
-		case demand.Grant != "" && demand.Grant != ClientGrant && demand.Grant != PersonGrant:
+			fault("Config.Schemes has %q, whose credentials are not verified as access tokens",
+				name)
+		case rules.Grant != "" && rules.Grant != ClientGrant && rules.Grant != PersonGrant:
 			fault(
 				"Config.Schemes[%q].Grant is %q: expected %q or %q",
 				name,
-				demand.Grant,
+				rules.Grant,
 				ClientGrant,
 				PersonGrant,
 			)
-		case demand.Issuers != nil && len(demand.Issuers) == 0:
+		case rules.Issuers != nil && len(rules.Issuers) == 0:
 			fault(
 				"Config.Schemes[%q].Issuers is empty, so that no token would pass: leave it nil "+
 					"for any",
 				name,
 			)
 		}
-		for pointer, values := range demand.Claims {
+		for pointer, values := range rules.Claims {
 			if !strings.HasPrefix(pointer, "/") || len(values) == 0 {
 				fault(
 					"Config.Schemes[%q].Claims has %q: expected a JSON pointer (RFC 6901) such "+
@@ -334,40 +324,35 @@ func (g *Gate) readSources(config Config) (faults []error) {
 	}
 	byVerifier := func(o *operation) bool { return slices.Contains(o.sources, verifier) }
 	if g.verifier == nil && slices.ContainsFunc(g.plan.operations, byVerifier) {
-		fault(
-			"Config.Verifier is nil, and the document takes access tokens: nothing could be let in",
-		)
+		fault("Config.Verifier is nil, but the document requires access tokens")
 	}
 	return faults
 }
 
-// introspectionFault says why a live answer about the tokens of an operation cannot be had; "": it
-// can, or is not demanded.
+// introspectionFault says why x-authz-introspect of an operation cannot be enforced, or returns "".
 func (g *Gate) introspectionFault(o *operation, verifier *source) string {
 	if !o.Introspect {
 		return ""
 	}
-	for _, w := range o.ways {
+	for _, w := range o.compiled {
 		for _, c := range w.conditions {
 			if c.scheme.isToken() && o.sources[c.source] != verifier {
-				return "it has x-authz-introspect, and the tokens of security scheme " +
-					c.scheme.name + " are verified by an authenticator of the program, which is " +
-					"not asked for it"
+				return "it has x-authz-introspect, but the tokens of security scheme " +
+					c.scheme.name + " are verified by an authenticator in Config.Authenticators"
 			}
 		}
 	}
 	switch {
 	case !slices.Contains(o.sources, verifier) && o.Denied == "":
-		return "it has x-authz-introspect, and takes no access tokens"
+		return "it has x-authz-introspect, but does not accept access tokens"
 	case !g.offer.Introspect && o.Denied == "":
-		return "it has x-authz-introspect, but not every issuer whose tokens are accepted can be " +
-			"asked about them: configure introspection for each (RFC 7662), or take the " +
-			"extension out"
+		return "it has x-authz-introspect, but introspection (RFC 7662) is not configured for " +
+			"every issuer: configure it, or remove the extension"
 	}
 	return ""
 }
 
-// attach gives an operation the sources of its schemes.
+// attach sets the sources of an operation and compiles its alternatives.
 func (g *Gate) attach(o *operation) (problems []string) {
 	for _, requirement := range o.security {
 		var conditions []condition
@@ -377,42 +362,35 @@ func (g *Gate) attach(o *operation) (problems []string) {
 			case s == nil:
 				continue // the plan has a fault
 			case from == nil:
-				problems = append(
-					problems,
-					fmt.Sprintf(
-						"security scheme %s (%s) has no authenticator: name one in "+
-							"Config.Authenticators, "+
-							"or drop every alternative that needs it by Config.Without",
-						name,
-						s,
-					),
-				)
+				problems = append(problems, fmt.Sprintf("security scheme %s (%s) has no "+
+					"authenticator: set one in Config.Authenticators, or drop the alternatives "+
+					"that require it by Config.Without", name, s))
 				continue
 			}
 			at := slices.Index(o.sources, from)
 			if at < 0 {
 				at = len(o.sources)
 				o.sources = append(o.sources, from)
-				o.offers = appendOffer(o.offers, s, g.realm)
+				o.schemeChallenges = appendChallenge(o.schemeChallenges, s, g.realm)
 			}
 			condition := condition{scheme: s, source: at, scopes: requirement[name]}
-			if demand, ok := g.demands[name]; ok {
-				condition.demand = &demand
+			if rules, ok := g.schemeRules[name]; ok {
+				condition.rules = &rules
 			}
 			conditions = append(conditions, condition)
 			o.byToken = o.byToken || s.isToken()
 		}
 		if len(conditions) > 0 {
-			o.ways = append(o.ways, o.newWay(conditions))
+			o.compiled = append(o.compiled, o.newAlternative(conditions))
 		}
 	}
-	o.hidden = hiddenKeys(o)
+	o.queryKeys = undeclaredQueryKeys(o)
 	return problems
 }
 
-// appendOffer adds the challenge of a scheme (RFC 9110 §11.6.1). API keys and certificates have no
-// registered one, and a 401 must have one (§15.5.2): clients ignore those that they do not know.
-func appendOffer(offers []string, s *scheme, realm string) []string {
+// appendChallenge adds the challenge of a scheme (RFC 9110 §11.6.1). API keys and certificates have
+// no registered one, but a 401 must have one (§15.5.2); clients ignore unknown challenges.
+func appendChallenge(offers []string, s *scheme, realm string) []string {
 	offer := ` realm="` + realm + `"`
 	switch {
 	case s.isToken():
@@ -432,8 +410,9 @@ func appendOffer(offers []string, s *scheme, realm string) []string {
 	return append(offers, offer)
 }
 
-// hiddenKeys returns the query parameters of the operation that are keys and nothing else.
-func hiddenKeys(o *operation) (names []string) {
+// undeclaredQueryKeys returns the API keys in the query that the operation does not also declare as
+// parameters.
+func undeclaredQueryKeys(o *operation) (names []string) {
 	declared := func(name string) bool {
 		is := func(p *openapi3.ParameterRef) bool {
 			return p != nil && p.Value != nil && p.Value.In == "query" && p.Value.Name == name
@@ -441,7 +420,7 @@ func hiddenKeys(o *operation) (names []string) {
 		return slices.ContainsFunc(o.route.PathItem.Parameters, is) ||
 			slices.ContainsFunc(o.route.Operation.Parameters, is)
 	}
-	for _, w := range o.ways {
+	for _, w := range o.compiled {
 		for _, c := range w.conditions {
 			if name := c.scheme.spec.Name; c.scheme.isKey("query") && !declared(name) &&
 				!slices.Contains(names, name) {
@@ -452,16 +431,16 @@ func hiddenKeys(o *operation) (names []string) {
 	return names
 }
 
-// withoutKeys returns the request without the keys in its query: no parameter of the operation, and
-// not for handlers and what they log.
-func (o *operation) withoutKeys(r *http.Request) *http.Request {
-	if o.hidden == nil || r.URL.RawQuery == "" {
+// withoutQueryKeys returns the request without queryKeys, so that they are neither validated as
+// parameters nor logged by handlers.
+func (o *operation) withoutQueryKeys(r *http.Request) *http.Request {
+	if o.queryKeys == nil || r.URL.RawQuery == "" {
 		return r
 	}
 	var kept []string
 	for _, pair := range strings.Split(r.URL.RawQuery, "&") {
 		name, _, _ := strings.Cut(pair, "=")
-		if name, err := url.QueryUnescape(name); err != nil || !slices.Contains(o.hidden, name) {
+		if name, err := url.QueryUnescape(name); err != nil || !slices.Contains(o.queryKeys, name) {
 			kept = append(kept, pair)
 		}
 	}
@@ -476,7 +455,7 @@ func (o *operation) withoutKeys(r *http.Request) *http.Request {
 	return r
 }
 
-// authenticate asks the source for the principal of a request. An error is errNoCredential or an
+// authenticate returns the principal of a request by one source. Its error is errNoCredential or an
 // [*Error].
 func (g *Gate) authenticate(
 	r *http.Request, op *operation, from *source,
@@ -513,7 +492,7 @@ func (g *Gate) authenticate(
 	return nil, &Error{
 		Kind: Internal,
 		Err: fmt.Errorf("the authenticator of %s returned neither a principal nor "+
-			"an error of its kind: %w", from.scheme.name, cmp.Or(err, errNoPrincipal)),
+			"an error of an Authenticator: %w", from.scheme.name, cmp.Or(err, errNoPrincipal)),
 	}
 }
 

@@ -514,7 +514,7 @@ func TestNamesOfSchemes(t *testing.T) {
 	for fault, change := range map[string]func(*authz.Config){
 		`Config.Authenticators has "headre"`: func(c *authz.Config) { c.Authenticators["headre"] = never },
 		`Config.Authenticators has nil`:      func(c *authz.Config) { c.Authenticators["header"] = nil },
-		`for "header", an authenticator`:     func(c *authz.Config) { c.Authenticators["header"] = never },
+		`["header"] does not fit`:            func(c *authz.Config) { c.Authenticators["header"] = never },
 		`Config.Without has "headre"`:        func(c *authz.Config) { c.Without = []string{"headre"} },
 		`Config.Schemes has "headre"`:        func(c *authz.Config) { c.Schemes = map[string]authz.Scheme{"headre": {}} },
 		`Config.Schemes has "header"`:        func(c *authz.Config) { c.Schemes = map[string]authz.Scheme{"header": {}} },
@@ -547,7 +547,7 @@ func TestNamesOfSchemes(t *testing.T) {
 	}
 	stepUp := edited(t, everyScheme, "operationId: either,", "operationId: either, x-max-age: 60,")
 	if _, err := authz.Compile(load(t, stepUp)); err == nil ||
-		!strings.Contains(err.Error(), "x-max-age and may be called without a token") {
+		!strings.Contains(err.Error(), "x-max-age, but may be called without a token") {
 		t.Errorf("step-up by key: error is %v, expected a fault", err)
 	}
 }

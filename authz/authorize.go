@@ -14,13 +14,12 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// authorize lets kin-openapi's validator ask, for each alternative of the operation's security,
-// whether the request satisfies it. The validator asks through [Gate.AuthenticationFunc], which
-// authenticates at the first question. It leaves what it finds in the admission.
+// authorize runs kin-openapi's security validation, which calls [Gate.AuthenticationFunc] for each
+// alternative of the operation. The results are stored in the admission.
 //
-// One alternative that is satisfied is enough, whatever became of the others: a bad key beside a
-// good token changes nothing. The alternative without a credential is the exception. It is for
-// requests that have none, so a credential that is bad, or cannot be checked, is a refusal.
+// One satisfied alternative is enough: a bad key next to a good token does no harm. The exception
+// is the alternative without credentials, {}. It is for requests without credentials, so a
+// credential that is bad, or cannot be checked, is refused.
 func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 	switch {
 	case op.Denied != "":
@@ -36,17 +35,17 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 	switch {
 	case err == nil && a.satisfied != nil:
 		return nil
-	case err == nil && op.Optional() && a.next == len(op.ways):
-		// by {}, which the validator asks last and grants itself
+	case err == nil && op.Optional() && a.next == len(op.compiled):
+		// {} is last, and the validator satisfies it without a call
 		if a.bad != nil {
-			return a.tell(a.bad)
+			return a.withRequestScopes(a.bad)
 		}
 		if a.isForged() {
-			a.Principal = nil // and nothing more than everybody may
+			a.Principal = nil // treat the request as anonymous
 		}
 		return nil
 	case err != nil && a.refused != nil && onlyUnsatisfied(err):
-		return a.tell(a.complete(a.refused))
+		return a.withRequestScopes(a.withMissingScopes(a.refused))
 	}
 	return &Error{
 		Kind: Internal,
@@ -54,46 +53,47 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 	}
 }
 
-// tell has a 401 say with which scopes to come back (RFC 6750 §3), by the names of the token's
-// issuer where issuers differ. The error is of this request alone: see authenticate.
-func (a *Admission) tell(e *Error) *Error {
+// withRequestScopes adds to a 401 the scopes that the client should request (RFC 6750 §3), by the
+// names of the token's issuer if issuers differ. It modifies e, which no other request shares.
+func (a *Admission) withRequestScopes(e *Error) *Error {
 	op := a.operation
-	if op.wanted == nil || e.Status() != http.StatusUnauthorized {
+	if op.fewestScopes == nil || e.Status() != http.StatusUnauthorized {
 		return e
 	}
-	e.Scopes, e.asked, e.prepared = op.wanted, op.asked, op.challenges[e.Kind]
-	if op.unsettled {
+	e.Scopes, e.requestScopes, e.preparedChallenge = op.fewestScopes, op.requestScopes,
+		op.challenges[e.Kind]
+	if op.scopeNamesVary {
 		_, raw, err := credential(a.request, true)
 		namer, _ := a.gate.verifier.(ScopeNamer)
-		if names, certain := namer.ScopesToRequest(raw, op.wanted); err == nil && certain {
-			e.asked, e.prepared = names, ""
+		if names, certain := namer.ScopesToRequest(raw, op.fewestScopes); err == nil && certain {
+			e.requestScopes, e.preparedChallenge = names, ""
 		}
 	}
 	return e
 }
 
-// settle finds out, at start, with which scopes a client is told to come back.
-func (op *operation) settle(v Verifier) {
-	op.wanted = op.cheapest()
-	op.asked = op.wanted
-	if namer, ok := v.(ScopeNamer); ok && op.wanted != nil {
+// prepareScopes sets the scopes that the challenges of 401s list.
+func (op *operation) prepareScopes(v Verifier) {
+	op.fewestScopes = op.minimalScopes()
+	op.requestScopes = op.fewestScopes
+	if namer, ok := v.(ScopeNamer); ok && op.fewestScopes != nil {
 		var certain bool
-		op.asked, certain = namer.ScopesToRequest("", op.wanted)
-		op.unsettled = !certain
+		op.requestScopes, certain = namer.ScopesToRequest("", op.fewestScopes)
+		op.scopeNamesVary = !certain
 	}
 }
 
-// cheapest returns the fewest scopes of access tokens that are enough for the operation; nil: none
-// are needed, or no access token.
-func (op *operation) cheapest() (fewest []string) {
+// minimalScopes returns the scopes of the alternative that requires the fewest scopes of access
+// tokens, or nil if none are required.
+func (op *operation) minimalScopes() (fewest []string) {
 	found := false
-	for i := range op.ways {
+	for i := range op.compiled {
 		var scopes []string
 		byToken := false
-		for _, c := range op.ways[i].conditions {
+		for _, c := range op.compiled[i].conditions {
 			byToken = byToken || c.scheme.isToken()
 		}
-		for _, n := range op.ways[i].needs {
+		for _, n := range op.compiled[i].needs {
 			if n.ofToken {
 				scopes = appendNew(scopes, n.scope)
 			}
@@ -105,10 +105,10 @@ func (op *operation) cheapest() (fewest []string) {
 	return fewest
 }
 
-// isForged reports whether a page of another site has made the request, and the browser has added a
-// credential that was accepted.
+// isForged reports whether the request is a cross-site request with an accepted credential that the
+// browser added.
 func (a *Admission) isForged() bool {
-	for _, w := range a.operation.ways {
+	for _, w := range a.operation.compiled {
 		for _, c := range w.conditions {
 			if c.scheme.isAmbient() && a.results[c.source].principal != nil {
 				return a.gate.checkOrigin(a.request) != nil
@@ -125,14 +125,14 @@ func (d *decision) begin(g *Gate, r *http.Request, op *operation) {
 	}
 }
 
-// consult asks [Config.Authorize].
-func (g *Gate) consult(a *Admission, r *http.Request, op *operation) error {
-	if g.authorizeMore == nil {
+// callAuthorize calls [Config.Authorize].
+func (g *Gate) callAuthorize(a *Admission, r *http.Request, op *operation) error {
+	if g.authorizeHook == nil {
 		return nil
 	}
-	asked := r.Clone(r.Context()) // so that it cannot change the request
+	asked := r.Clone(r.Context()) // Authorize cannot change the request
 	asked.Body, asked.GetBody = http.NoBody, nil
-	err := g.authorizeMore(r.Context(), asked, op.Operation, a.Principal)
+	err := g.authorizeHook(r.Context(), asked, op.Operation, a.Principal)
 	if _, typed := errors.AsType[*Error](err); err == nil || typed {
 		return err
 	}
@@ -151,28 +151,27 @@ func bodiless(r *http.Request) *http.Request {
 }
 
 // AuthenticationFunc returns the function that kin-openapi's validator calls for each security
-// scheme of an alternative: it verifies the credential of the request and checks the scopes. The
-// gate drives the validator with it. It is exported for programs that call openapi3filter
-// themselves: there it also checks how the principal signed in, and each error is an [*Error] for
-// [Gate.WriteProblem].
+// scheme of an alternative. It verifies the credential of the request and checks the scopes. The
+// gate uses it; it is exported for programs that call openapi3filter themselves. For these it also
+// checks the operation's StepUp, and each error is an [*Error] for [Gate.WriteProblem].
 //
-// Such a program should put an [Admission] of its own into the context of each validation. It then
-// holds the principal, and the token is verified once. Otherwise the token is verified for each
-// alternative, and a DPoP proof, which is good for one use, satisfies only the first. The validator
-// does not ask where its document states no security: [DenyUnstated] is for [Gate.Check] alone.
+// Such a program should put a new [Admission] into the context of each validation, which then holds
+// the principal. Without it, the token is verified once per alternative, and a DPoP proof, which is
+// accepted once, satisfies only the first. The validator does not call the function for operations
+// without security, so [DenyUnstated] has no effect there.
 func (g *Gate) AuthenticationFunc() openapi3filter.AuthenticationFunc {
 	return func(ctx context.Context, in *openapi3filter.AuthenticationInput) error {
 		a, ok := FromContext(ctx)
 		if ok && in.RequestValidationInput == &a.input {
-			return a.answer(in.SecuritySchemeName)
+			return a.checkScheme(in.SecuritySchemeName)
 		}
 		return g.authenticateForeign(ctx, a, in)
 	}
 }
 
-// authenticateForeign answers a validator that the gate does not drive itself. a is the admission
-// of the context, or nil. It is asked about one scheme and does not know of which alternative, so
-// it takes each credential that browsers add by themselves for the only one.
+// authenticateForeign is called by a validator that the gate does not run. a is the admission of
+// the context, or nil. The alternative is unknown, so the cross-origin check applies to every
+// credential that browsers add by themselves.
 func (g *Gate) authenticateForeign(
 	ctx context.Context,
 	a *Admission,
@@ -182,7 +181,7 @@ func (g *Gate) authenticateForeign(
 		in.RequestValidationInput.Route == nil {
 		return &Error{
 			Kind: Internal,
-			Err:  errors.New("the validator passes no request, or no route"),
+			Err:  errors.New("the validator passed no request or no route"),
 		}
 	}
 	r, route := in.RequestValidationInput.Request, in.RequestValidationInput.Route
@@ -205,86 +204,84 @@ func (g *Gate) authenticateForeign(
 	case a != nil && a.take():
 		a.Operation = &op.Operation
 		a.begin(g, r, op)
-	case a == nil || a.gate != g || a.request != r || a.operation != op: // that of another request
+	case a == nil || a.gate != g || a.request != r || a.operation != op: // of another request
 		a = &Admission{Context: ctx}
 		a.begin(g, r, op)
 	}
 	c := condition{scheme: s, source: source, scopes: in.Scopes}
-	if demand, ok := g.demands[s.name]; ok {
-		c.demand = &demand
+	if rules, ok := g.schemeRules[s.name]; ok {
+		c.rules = &rules
 	}
-	w := op.newWay([]condition{c})
+	w := op.newAlternative([]condition{c})
 	refused := a.decide(&w)
 	if p := a.results[source].principal; p != nil && (a.Principal == nil || s.isToken()) {
 		a.Principal = p
 	}
 	if refused != nil {
-		return a.tell(a.complete(refused))
+		return a.withRequestScopes(a.withMissingScopes(refused))
 	}
 	return nil
 }
 
-// names reports whether an alternative of the operation has the scheme. Another one, which
-// [Config.Without] switches off, may have the same source.
+// names reports whether an alternative of the operation has the scheme. The source alone does not
+// tell, because schemes that [Config.Without] disables may share it.
 func (o *operation) names(s *scheme) bool {
-	return slices.ContainsFunc(o.ways, func(w way) bool {
+	return slices.ContainsFunc(o.compiled, func(w compiledAlternative) bool {
 		return slices.ContainsFunc(w.conditions, func(c condition) bool { return c.scheme == s })
 	})
 }
 
-// errUnsatisfied tells the validator to go on with the next alternative.
+// errUnsatisfied makes the validator continue with the next alternative.
 var errUnsatisfied = errors.New("the alternative is not satisfied")
 
-// answer answers the validator, which asks about the schemes of an alternative in the order of
-// their names until one fails, and then about the next alternative. The first question about an
-// alternative decides all of it.
-func (a *Admission) answer(scheme string) error {
-	if a.next >= len(a.operation.ways) {
-		return errors.New(
-			"the validator asks about an alternative that the operation does not have",
-		)
+// checkScheme is called by the validator for the schemes of an alternative in the order of their
+// names, until one fails, and then for the next alternative. The first call for an alternative
+// decides all of it.
+func (a *Admission) checkScheme(scheme string) error {
+	if a.next >= len(a.operation.compiled) {
+		return errors.New("the validator checks an alternative that the operation does not have")
 	}
-	w := &a.operation.ways[a.next]
-	if a.asked >= len(w.conditions) || w.conditions[a.asked].scheme.name != scheme {
-		return fmt.Errorf("the validator asks about the security scheme %s out of order", scheme)
+	w := &a.operation.compiled[a.next]
+	if a.checked >= len(w.conditions) || w.conditions[a.checked].scheme.name != scheme {
+		return fmt.Errorf("the validator checks the security scheme %s out of order", scheme)
 	}
-	if a.asked == 0 {
+	if a.checked == 0 {
 		if refused := a.decide(w); refused != nil {
 			a.next++
 			if a.refused == nil || rank(refused) > rank(a.refused) ||
-				lacksLess(refused, a.refused) {
+				isCloser(refused, a.refused) {
 				a.refused = refused
 			}
 			return errUnsatisfied
 		}
 	}
-	if a.asked++; a.asked == len(w.conditions) {
+	if a.checked++; a.checked == len(w.conditions) {
 		a.satisfied = w
 	}
 	return nil
 }
 
-// decide decides an alternative: each of its schemes must have a principal, which has the scopes
-// that are demanded of that scheme.
-func (a *Admission) decide(w *way) *Error {
+// decide checks an alternative: each of its schemes must have a principal with the scopes that the
+// scheme requires.
+func (a *Admission) decide(w *compiledAlternative) *Error {
 	var failed *Error
 	for i := range w.conditions {
-		_, err := a.ask(&w.conditions[i])
+		_, err := a.principalFor(&w.conditions[i])
 		if err == nil {
 			continue
 		}
-		if failed == nil || certainty(err) > certainty(failed) {
+		if failed == nil || severity(err) > severity(failed) {
 			failed = err
 		}
 		if err.Kind != MissingToken && err.Kind != MissingCredential &&
-			(a.bad == nil || certainty(err) > certainty(a.bad)) {
+			(a.bad == nil || severity(err) > severity(a.bad)) {
 			a.bad = err
 		}
 	}
 	if failed != nil {
 		return failed
 	}
-	if refused := a.lacks(w); refused != nil {
+	if refused := a.checkScopes(w); refused != nil {
 		return refused
 	}
 	if stepUp := a.operation.StepUp; !stepUp.Met(a.callerOf(w), a.gate.now()) {
@@ -298,8 +295,9 @@ func (a *Admission) decide(w *way) *Error {
 	return nil
 }
 
-// ask returns the principal of a condition's scheme. Each source is asked once per request.
-func (a *Admission) ask(c *condition) (*token.Principal, *Error) {
+// principalFor returns the principal of a condition's scheme. It calls each source once per
+// request.
+func (a *Admission) principalFor(c *condition) (*token.Principal, *Error) {
 	known := &a.results[c.source]
 	if !known.known {
 		known.principal, known.err = a.gate.authenticate(
@@ -307,7 +305,7 @@ func (a *Admission) ask(c *condition) (*token.Principal, *Error) {
 		known.known = true
 	}
 	switch {
-	case known.err == errNoCredential && len(a.operation.offers) == 0:
+	case known.err == errNoCredential && len(a.operation.schemeChallenges) == 0:
 		return nil, &Error{Kind: MissingToken}
 	case known.err == errNoCredential:
 		return nil, &Error{Kind: MissingCredential, operation: a.operation}
@@ -318,11 +316,11 @@ func (a *Admission) ask(c *condition) (*token.Principal, *Error) {
 		}
 		return nil, refused
 	}
-	if c.demand != nil {
-		if err := c.demand.unmet(known.principal); err != nil {
+	if c.rules != nil {
+		if err := c.rules.check(known.principal); err != nil {
 			return nil, &Error{
 				Kind:   InvalidToken,
-				Detail: "The access token is not of the kind that this operation takes.",
+				Detail: "This operation does not accept access tokens of this kind.",
 				Err:    err,
 			}
 		}
@@ -330,9 +328,9 @@ func (a *Admission) ask(c *condition) (*token.Principal, *Error) {
 	return known.principal, nil
 }
 
-// lacks returns the refusal of principals of which one lacks a scope that its own scheme demands.
-// It is not complete: most requests that lack the scopes of one alternative have those of another.
-func (a *Admission) lacks(w *way) *Error {
+// checkScopes returns an error if a principal lacks a scope that its scheme requires. The error has
+// no details yet, because most such requests satisfy another alternative: see withMissingScopes.
+func (a *Admission) checkScopes(w *compiledAlternative) *Error {
 	missing, kind := 0, InsufficientRole
 	for i := range w.needs {
 		n := &w.needs[i]
@@ -340,34 +338,35 @@ func (a *Admission) lacks(w *way) *Error {
 			continue
 		}
 		if missing++; n.ofToken {
-			kind = InsufficientScope // another token would do
+			kind = InsufficientScope // a token with more scopes is enough
 		}
 	}
 	if missing == 0 {
 		return nil
 	}
-	return &Error{Kind: kind, missing: missing, way: w}
+	return &Error{Kind: kind, missing: missing, alternative: w}
 }
 
-// complete says what is needed to an error of lacks, and returns any other as it is.
-func (a *Admission) complete(e *Error) *Error {
-	if e.way == nil {
+// withMissingScopes adds the required scopes to an error of checkScopes, and returns other errors
+// unchanged.
+func (a *Admission) withMissingScopes(e *Error) *Error {
+	if e.alternative == nil {
 		return e
 	}
 	var all []string
 	var caller *token.Principal
-	for _, n := range e.way.needs {
+	for _, n := range e.alternative.needs {
 		if all = appendNew(all, n.scope); n.ofToken && e.Kind == InsufficientScope {
 			e.Scopes = appendNew(e.Scopes, n.scope)
 			caller = a.results[n.source].principal
 		}
 	}
-	e.asked = caller.ScopesToRequest(e.Scopes)
+	e.requestScopes = caller.ScopesToRequest(e.Scopes)
 	what := "roles"
 	if e.Kind == InsufficientScope {
 		what = "scopes"
 	}
-	e.Detail = "This operation needs the " + what + ": " + strings.Join(all, " ") + "."
+	e.Detail = "This operation requires the " + what + ": " + strings.Join(all, " ") + "."
 	return e
 }
 
@@ -378,16 +377,16 @@ func appendNew(all []string, s string) []string {
 	return append(all, s)
 }
 
-// lacksLess reports whether a principal that was refused for want of scopes was nearer than
-// another: it lacks fewer, or as many of fewer.
-func lacksLess(a, b *Error) bool {
+// isCloser reports whether error a is about fewer missing scopes than b, or as many in an
+// alternative with fewer scopes.
+func isCloser(a, b *Error) bool {
 	return a.missing > 0 && b.missing > 0 &&
-		(a.missing < b.missing || a.missing == b.missing && len(a.way.needs) < len(b.way.needs))
+		(a.missing < b.missing || a.missing == b.missing &&
+			len(a.alternative.needs) < len(b.alternative.needs))
 }
 
-// certainty orders what becomes of the credentials of one alternative: a bad one refuses it,
-// whatever is said of others.
-func certainty(e *Error) int {
+// severity orders the credential errors of one alternative. The most severe one is reported.
+func severity(e *Error) int {
 	switch status := e.Status(); {
 	case e.Kind == Internal:
 		return 3
@@ -399,8 +398,8 @@ func certainty(e *Error) int {
 	return 2
 }
 
-// rank orders the refusals of several alternatives. What could still let the request in comes
-// first; then the nearest miss.
+// rank orders the refusals of several alternatives. The highest is reported: a failure after which
+// a retry may succeed, then the refusal closest to success.
 func rank(e *Error) int {
 	switch {
 	case e.Kind == Internal:
@@ -419,20 +418,20 @@ func rank(e *Error) int {
 	return 1
 }
 
-// caller returns the principal that speaks for the request. See [Admission.Principal].
+// caller returns the caller of the request. See [Admission.Principal].
 func (a *Admission) caller() *token.Principal {
 	if a.satisfied != nil {
 		return a.callerOf(a.satisfied)
 	}
-	for i := range a.operation.ways {
-		if p := a.callerOf(&a.operation.ways[i]); p != nil {
+	for i := range a.operation.compiled {
+		if p := a.callerOf(&a.operation.compiled[i]); p != nil {
 			return p
 		}
 	}
 	return nil
 }
 
-func (a *Admission) callerOf(w *way) (caller *token.Principal) {
+func (a *Admission) callerOf(w *compiledAlternative) (caller *token.Principal) {
 	for _, c := range w.conditions {
 		switch p := a.results[c.source].principal; {
 		case p != nil && c.scheme.isToken():
@@ -444,26 +443,25 @@ func (a *Admission) callerOf(w *way) (caller *token.Principal) {
 	return caller
 }
 
-// onlyUnsatisfied reports whether the validator failed for nothing but what it was answered.
+// onlyUnsatisfied reports whether all errors of the validator are errUnsatisfied.
 func onlyUnsatisfied(err error) bool {
 	var unmet *openapi3filter.SecurityRequirementsError
 	return errors.As(err, &unmet) &&
 		!slices.ContainsFunc(unmet.Errors, func(e error) bool { return e != errUnsatisfied })
 }
 
-// checkOrigin refuses requests that change something, or open a connection, and come from a page of
-// another origin. The browser has added their credential, so the page's maker is not who it belongs
-// to.
+// checkOrigin refuses unsafe requests, and those that open a connection, from pages of another
+// origin.
 func (g *Gate) checkOrigin(r *http.Request) error {
-	if r.Header.Get("Upgrade") != "" { // a GET that is not safe
+	if r.Header.Get("Upgrade") != "" { // not a safe GET
 		r = r.WithContext(r.Context())
 		r.Method = http.MethodPost
 	}
 	return g.origins.Check(r)
 }
 
-// Met reports whether the principal signed in as the operation demands. A token that does not say
-// how or when does not satisfy it. A nil StepUp demands nothing.
+// Met reports whether the principal signed in as required. A token without the claims acr or
+// auth_time does not satisfy a requirement about them. A nil StepUp requires nothing.
 func (s *StepUp) Met(p *token.Principal, now time.Time) bool {
 	if s == nil {
 		return true
@@ -476,7 +474,7 @@ func (s *StepUp) Met(p *token.Principal, now time.Time) bool {
 	}
 	if s.MaxAge != nil {
 		at, err := token.Claim[float64](p, "/auth_time")
-		const skew = 60 // seconds that auth_time may lie in the future
+		const skew = 60 // seconds that auth_time may be in the future
 		elapsed := float64(now.Unix()) - at
 		if err != nil || elapsed > float64(*s.MaxAge) || elapsed < -skew {
 			return false

@@ -17,29 +17,29 @@ import (
 )
 
 // ClientCertificates says where the certificate of a client is, for [MutualTLS] and for access
-// tokens that are bound to it (RFC 8705). The zero value takes that of the TLS connection.
+// tokens that are bound to it (RFC 8705). The zero value uses that of the TLS connection.
 //
-// With Header, it is that which a proxy in front of the server has verified and passes on, and
-// the certificate of the connection is the proxy's own and no client's. The header is believed of
-// the peers that are configured alone, whatever X-Forwarded-For says. It is deleted from the
-// requests of all others.
+// With Header, it is in a header set by a proxy, which has verified it; the certificate of the
+// connection is then the proxy's. The header is trusted only from the configured peers, regardless
+// of X-Forwarded-For, and deleted from the requests of others.
 type ClientCertificates struct {
 	// Header is [ClientCertHeader] or [XFCCHeader]. Default: the certificate of the connection.
 	Header string
 
-	// The proxies, of which some must be configured with Header.
+	// Networks, UnixSocket and Names identify the trusted proxies. With Header, at least one is
+	// required.
 
-	Networks   []netip.Prefix // from which they connect
-	UnixSocket bool           // they connect by a Unix socket
-	// Names are DNS or URI names in their own certificates, which the server must verify
+	Networks   []netip.Prefix // the addresses of the proxies
+	UnixSocket bool           // proxies connect by a Unix socket
+	// Names are DNS or URI names in the proxies' certificates, which the server must verify
 	// (tls.VerifyClientCertIfGiven).
 	Names []string
 }
 
-// The headers that pass certificates on.
+// The headers with a client certificate.
 const (
 	ClientCertHeader = "Client-Cert"             // RFC 9440 §2.2
-	XFCCHeader       = "X-Forwarded-Client-Cert" // of Envoy, whose last element counts
+	XFCCHeader       = "X-Forwarded-Client-Cert" // of Envoy; the last element is used
 )
 
 func (c ClientCertificates) check() (faults []error) {
@@ -49,14 +49,14 @@ func (c ClientCertificates) check() (faults []error) {
 	proxies := len(c.Networks) > 0 || c.UnixSocket || len(c.Names) > 0
 	switch {
 	case c.Header == "" && proxies:
-		fault("Header is empty, and proxies are configured: expected %s or %s, or no proxies",
+		fault("Header is empty, but proxies are configured: expected %s or %s, or no proxies",
 			ClientCertHeader, XFCCHeader)
 	case c.Header == "":
 	case c.Header != ClientCertHeader && c.Header != XFCCHeader:
 		fault("Header is %q: expected %s or %s", c.Header, ClientCertHeader, XFCCHeader)
 	case !proxies:
-		fault("Header is %s: expected Networks, UnixSocket or Names, which say whose header is "+
-			"believed", c.Header)
+		fault("Header is %s: expected Networks, UnixSocket or Names, which identify the trusted "+
+			"proxies", c.Header)
 	}
 	for _, network := range c.Networks {
 		if !network.IsValid() {
@@ -69,10 +69,10 @@ func (c ClientCertificates) check() (faults []error) {
 	return faults
 }
 
-// Strip deletes the header from the request of a peer that is not believed. A [Gate] does so in
-// [Gate.Check]; a server does it first, before anything else sees the request.
+// Strip deletes the header from the request of an untrusted peer. [Gate.Check] calls it; a server
+// should call it before anything else reads the request.
 func (c ClientCertificates) Strip(r *http.Request) {
-	if c.Header == "" || r.Header[c.Header] == nil || c.believes(r) {
+	if c.Header == "" || r.Header[c.Header] == nil || c.trusts(r) {
 		return
 	}
 	delete(r.Header, c.Header)
@@ -92,8 +92,8 @@ func (c ClientCertificates) within(r *http.Request) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), certificatesKey{}, c))
 }
 
-// believes reports whether the request comes from one of the proxies, by its connection alone.
-func (c ClientCertificates) believes(r *http.Request) bool {
+// trusts reports whether the connection of the request is from a trusted proxy.
+func (c ClientCertificates) trusts(r *http.Request) bool {
 	if c.UnixSocket {
 		if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok &&
 			local.Network() == "unix" {
@@ -120,8 +120,8 @@ func (c ClientCertificates) believes(r *http.Request) bool {
 	})
 }
 
-// find returns the certificate of the client, and whether its chain was verified; nil: there is
-// none. An error is that of a proxy whose header cannot be read.
+// find returns the certificate of the client, or nil, and whether its chain was verified. It
+// returns an error if the header of a proxy is malformed.
 func (c ClientCertificates) find(
 	r *http.Request,
 ) (client *x509.Certificate, verified bool, err error) {
@@ -133,7 +133,7 @@ func (c ClientCertificates) find(
 	}
 	fields := r.Header[c.Header]
 	switch {
-	case len(fields) == 0 || !c.believes(r):
+	case len(fields) == 0 || !c.trusts(r):
 		return nil, false, nil
 	case len(fields) > 1:
 		err = fmt.Errorf("there are %d fields, expected one", len(fields))
@@ -156,7 +156,7 @@ func readClientCert(value string) (*x509.Certificate, error) {
 	encoded, closed := strings.CutSuffix(encoded, ":")
 	der, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if !opened || !closed || err != nil || strings.ContainsAny(encoded, "\r\n") {
-		return nil, errors.New("it is not base64 between colons (RFC 9440 §2.2)")
+		return nil, errors.New("expected base64 between colons (RFC 9440 §2.2)")
 	}
 	client, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -187,10 +187,10 @@ func readXFCC(value string) (*x509.Certificate, error) {
 		encoded = strings.Trim(strings.TrimSpace(value), `"`)
 	}
 	if encoded == "" {
-		return nil, errors.New("its last element has no Cert: have the proxy pass it on " +
+		return nil, errors.New("its last element has no Cert: configure the proxy to send it " +
 			"(set_current_client_cert_details)")
 	}
-	text, err := url.PathUnescape(encoded) // where + stands for itself
+	text, err := url.PathUnescape(encoded) // does not decode +
 	if err != nil {
 		return nil, errCertificate
 	}
@@ -205,7 +205,8 @@ func readXFCC(value string) (*x509.Certificate, error) {
 	return client, nil
 }
 
-// splitQuoted splits at a separator outside of quotes. A backslash in quotes escapes.
+// splitQuoted splits s at separators outside of quotes. A backslash in quotes escapes the next
+// byte.
 func splitQuoted(s string, separator byte) (parts []string, err error) {
 	quoted, start := false, 0
 	for i := 0; i < len(s); i++ {

@@ -185,7 +185,7 @@ func TestClientCertificatesFaults(t *testing.T) {
 	for says, c := range map[string]authz.ClientCertificates{
 		"Header is empty":                 {UnixSocket: true},
 		`Header is "X-SSL-Cert"`:          {Header: "X-SSL-Cert", UnixSocket: true},
-		"which say whose":                 {Header: authz.ClientCertHeader},
+		"which identify":                  {Header: authz.ClientCertHeader},
 		"Networks has an invalid prefix":  {Header: authz.ClientCertHeader, Networks: make([]netip.Prefix, 1)},
 		"ClientCertificates.Names has an": {Header: authz.ClientCertHeader, Names: []string{""}},
 	} {
@@ -377,9 +377,9 @@ func TestIntrospectionFaults(t *testing.T) {
 		{strings.Replace(on("one"), "introspect: true", "introspect: false", 1), newPrincipals(t, "read"), ""},
 		{strings.Replace(on("one"), "introspect: true", `introspect: "yes"`, 1), able, "x-authz-introspect: expected true or false"},
 		{strings.Replace(on("one"), "-introspect", "-introspects", 1), able, "unknown extension x-authz-introspects"},
-		{on("public"), able, "everybody may call it"},
-		{on("one"), newPrincipals(t, "read"), "not every issuer"},
-		{on("one"), &asked{Verifier: newPrincipals(t, "read"), offer: token.Offer{MTLS: true}}, "not every issuer"},
+		{on("public"), able, "but is public"},
+		{on("one"), newPrincipals(t, "read"), "not configured for every issuer"},
+		{on("one"), &asked{Verifier: newPrincipals(t, "read"), offer: token.Offer{MTLS: true}}, "not configured for every issuer"},
 	} {
 		_, err := authz.New(authz.Config{Document: load(t, row.document), Verifier: row.verifier})
 		if (err == nil) != (row.says == "") ||
@@ -400,7 +400,7 @@ func TestIntrospectionFaults(t *testing.T) {
 			Authenticators: everyAuthenticator(t),
 		},
 	)
-	if err == nil || !strings.Contains(err.Error(), "takes no access tokens") {
+	if err == nil || !strings.Contains(err.Error(), "does not accept access tokens") {
 		t.Errorf("an operation by key: %v", err)
 	}
 	document = strings.Replace(
@@ -414,7 +414,8 @@ func TestIntrospectionFaults(t *testing.T) {
 	_, err = authz.New(
 		authz.Config{Document: load(t, document), Verifier: able, Authenticators: authenticators},
 	)
-	if err == nil || !strings.Contains(err.Error(), "by an authenticator of the program") {
+	if err == nil ||
+		!strings.Contains(err.Error(), "by an authenticator in Config.Authenticators") {
 		t.Errorf("an operation with an authenticator of its own: %v", err)
 	}
 }

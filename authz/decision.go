@@ -10,24 +10,24 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Decision is what a gate has decided about one request. It holds no credential.
+// Decision is a gate's decision about one request. It holds no credential.
 type Decision struct {
-	Operation *Operation // nil: the request has none
+	Operation *Operation // nil if no operation matches
 	Outcome   Outcome
-	// Cause is why the request was refused, or why it would have been ([Reported]); nil if allowed.
+	// Cause is why the request was refused, or, if [Reported], would have been; nil if allowed.
 	Cause     *Error
-	Principal *token.Principal // who sent it, also if refused; nil: anonymous, or not known
+	Principal *token.Principal // the caller, also if refused; nil if anonymous or unknown
 	Duration  time.Duration    // of the decision
 }
 
-// Outcome is a decision in one word.
+// Outcome is the result of a [Decision].
 type Outcome string
 
 // The outcomes.
 const (
 	Allowed  Outcome = "allowed"
 	Refused  Outcome = "refused"
-	Reported Outcome = "reported" // let in by InsecureReport…, and refused without it
+	Reported Outcome = "reported" // admitted only because of InsecureReport…
 )
 
 func newDecision(a *Admission, refused error, reported *Error, took time.Duration) Decision {
@@ -53,15 +53,15 @@ func (g *Gate) decide(
 	}
 	a.Operation = &op.Operation
 	err = g.authorize(a, r, op)
-	// not for strangers: it may be longer than the server's
+	// Only for authorized requests, because it may be longer than the server's limit.
 	if op.Timeout != 0 && (err == nil || g.reportEverything) {
 		r = a.limit(r, op.Timeout)
 	}
 	if err == nil {
 		err = g.limitRate(a, r, op)
 	}
-	if r = op.withoutKeys(r); err == nil {
-		err = g.consult(a, r, op)
+	if r = op.withoutQueryKeys(r); err == nil {
+		err = g.callAuthorize(a, r, op)
 	}
 	if err != nil {
 		if !g.reportEverything {
@@ -83,9 +83,9 @@ func (g *Gate) decide(
 	return a.admit(admitted), reported, nil
 }
 
-// tryValidate validates a request and returns why it is invalid, with the request as it came, its
-// body to be read once more. What is not a matter of schemas stays an error, unless everything is
-// reported only.
+// tryValidate validates a request. If it is invalid, it returns the reason with the original
+// request, whose body can be read again. Errors that are not about schemas are returned as err,
+// unless everything is only reported.
 func (g *Gate) tryValidate(
 	a *Admission, r *http.Request, op *operation, param func(string) string,
 ) (admitted *http.Request, invalid *Error, err error) {
@@ -121,7 +121,7 @@ func (g *Gate) tryValidate(
 	return r, invalid, nil
 }
 
-// checkBody refuses a body that the gate does not take, whatever its media type.
+// checkBody checks the limits of a body without its media type.
 func (g *Gate) checkBody(r *http.Request, op *operation) error {
 	r = r.Clone(r.Context())
 	r.Header.Set("Content-Type", "application/octet-stream")
@@ -129,12 +129,12 @@ func (g *Gate) checkBody(r *http.Request, op *operation) error {
 	return err
 }
 
-// replay keeps what has been read of a body.
+// replay records what is read from a body.
 type replay struct {
 	io.ReadCloser
 	kept  bytes.Buffer
 	begun bool
-	done  bool // nothing is kept any more
+	done  bool // stop recording
 }
 
 func (b *replay) Read(p []byte) (int, error) {
@@ -146,10 +146,10 @@ func (b *replay) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// stop is called when the body is not needed once more: a stream is read on.
+// stop ends the recording. A stream is still read afterwards.
 func (b *replay) stop() { b.done, b.kept = true, bytes.Buffer{} }
 
-// again returns the whole body.
+// again returns the whole body, recorded and unread.
 func (b *replay) again() io.ReadCloser {
 	return struct {
 		io.Reader

@@ -165,7 +165,7 @@ func TestRenderError(t *testing.T) {
 		body, challenge string
 	}{
 		{"GET /one", "", 401, "GET missing-token Send an access token", `Bearer realm=`},
-		{"GET /one", "write", 403, "GET insufficient-scope This operation needs", `error="insufficient_scope", scope="read"`},
+		{"GET /one", "write", 403, "GET insufficient-scope This operation requires", `error="insufficient_scope", scope="read"`},
 		{"GET /none", "", 404, "GET not-found ", ""},
 		{"HEAD /one", "", 401, "", `Bearer realm=`},
 	} {

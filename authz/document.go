@@ -13,15 +13,14 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// validate returns what makes the document invalid OpenAPI where a request meets it. Faults in
-// other places (responses, callbacks, webhooks, examples, descriptions) do not change who may call
-// what.
+// validate returns the OpenAPI faults in the parts of the document that concern requests. Faults in
+// others (responses, callbacks, webhooks, examples, descriptions) do not affect the policy.
 func (p *Plan) validate() (faults []error) {
 	var several openapi3.MultiError
 	for _, part := range p.requestParts() {
 		err := part.Validate(context.Background(), openapi3.EnableMultiError(),
 			openapi3.DisableExamplesValidation(), openapi3.DisableSchemaDefaultsValidation(),
-			// the engine reads ECMA-262, not Go's dialect
+			// package schema compiles patterns as ECMA-262, not Go's dialect
 			openapi3.DisableSchemaPatternValidation())
 		if multi, ok := err.(openapi3.MultiError); ok {
 			several = append(several, multi...)
@@ -49,10 +48,10 @@ func (p *Plan) validate() (faults []error) {
 	return faults
 }
 
-// requestParts returns documents that hold only what requests meet: paths, parameters, bodies and
-// the security schemes that are in use, without the schemas, which the schema compiler reads. There
-// is more than one where paths have the same shape, which the validator does not take, and which is
-// clear as long as no two of them have the same method.
+// requestParts returns documents with the parts that concern requests: paths, parameters, bodies
+// and the security schemes in use, without schemas, which the schema compiler reads. There are
+// several if paths have the same shape: kin-openapi rejects such paths in one document, although
+// they are unambiguous unless two have the same method.
 func (p *Plan) requestParts() (parts []*openapi3.T) {
 	description := "-"
 	responses := openapi3.NewResponses(
@@ -83,7 +82,7 @@ func (p *Plan) requestParts() (parts []*openapi3.T) {
 	return parts
 }
 
-// bareParameters returns parameters with schemas that say nothing.
+// bareParameters returns parameters with empty schemas.
 func bareParameters(all openapi3.Parameters) (bare openapi3.Parameters) {
 	for _, ref := range all {
 		if ref != nil && ref.Value != nil {
@@ -135,7 +134,7 @@ func (p *Plan) emptyPart(withSchemes bool) *openapi3.T {
 		Paths:      openapi3.NewPaths(),
 		Components: &openapi3.Components{SecuritySchemes: openapi3.SecuritySchemes{}},
 	}
-	if !withSchemes { // their faults are told once
+	if !withSchemes { // report their faults once
 		return part
 	}
 	for _, o := range p.operations {
@@ -154,7 +153,7 @@ func (p *Plan) emptyPart(withSchemes bool) *openapi3.T {
 
 var templateParameter = regexp.MustCompile(`\{[^{}]*\}`)
 
-// shapeOf returns a path template without the names of its parameters: what a router goes by.
+// shapeOf returns a path template without the names of its parameters.
 func shapeOf(template string) string { return templateParameter.ReplaceAllString(template, "{}") }
 
 func orEmpty(item *openapi3.PathItem) *openapi3.PathItem {
@@ -164,7 +163,7 @@ func orEmpty(item *openapi3.PathItem) *openapi3.PathItem {
 	return item
 }
 
-// checkInputs returns what is not enforced.
+// checkInputs returns the parts of a request body that cannot be enforced.
 func checkInputs(spec *openapi3.Operation) (problems []string) {
 	if spec.RequestBody == nil || spec.RequestBody.Value == nil {
 		return nil
@@ -179,11 +178,10 @@ func checkInputs(spec *openapi3.Operation) (problems []string) {
 	return problems
 }
 
-// BasePath tells [Config.BasePath] from the servers of a document (OpenAPI 3.1 §4.8.5): where all
-// of them agree on a path, it is that; without servers it is "". The error says how to go on
-// otherwise.
+// BasePath returns the [Config.BasePath] in the servers of a document (OpenAPI 3.1 §4.8.5): the
+// path that all of them have, or "" without servers.
 func BasePath(doc *openapi3.T) (string, error) {
-	const wayOut = "set the base path in the configuration"
+	const remedy = "set the base path in the configuration"
 	for _, template := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
 		item := orEmpty(doc.Paths.Value(template))
 		where := template
@@ -195,11 +193,8 @@ func BasePath(doc *openapi3.T) (string, error) {
 		}
 		if found {
 			return "", &Fault{
-				Problem: fmt.Sprintf(
-					"%s has servers of its own, and one base path is served: %s",
-					where,
-					wayOut,
-				),
+				Problem: fmt.Sprintf("%s has its own servers, but there is one base path: %s",
+					where, remedy),
 			}
 		}
 	}
@@ -211,18 +206,14 @@ func BasePath(doc *openapi3.T) (string, error) {
 		path, err := serverPath(server)
 		if err != nil {
 			return "", &Fault{
-				Problem: fmt.Sprintf("servers: %s: %v: %s", server.URL, err, wayOut),
+				Problem: fmt.Sprintf("servers: %s: %v: %s", server.URL, err, remedy),
 				At:      locate(server.Origin, "url"),
 			}
 		}
 		if i > 0 && path != base {
 			return "", &Fault{
-				Problem: fmt.Sprintf(
-					"servers have different paths, %q and %q: %s",
-					base,
-					path,
-					wayOut,
-				),
+				Problem: fmt.Sprintf("servers have different paths, %q and %q: %s", base, path,
+					remedy),
 				At: locate(server.Origin, "url"),
 			}
 		}
@@ -256,7 +247,7 @@ func serverPath(server *openapi3.Server) (string, error) {
 	case strings.ContainsAny(base, "{}"):
 		return "", errors.New("its path has a variable")
 	case base != "" && (urlpath.Clean(base) != base || strings.ContainsAny(base, "%?#*:")):
-		return "", errors.New("its path is not plain segments with a slash in front of each")
+		return "", errors.New("its path is not a sequence of plain segments")
 	}
 	return base, nil
 }

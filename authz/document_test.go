@@ -244,8 +244,8 @@ func TestExtensions(t *testing.T) {
 		{on("x-authz-outlives-token: \"true\""), "x-authz-outlives-token: expected true or false"},
 		{on("x-authz-timeouts: 2m"), "POST /things/{id}: unknown extension x-authz-timeouts"},
 		{on("X-Authz-Timeout: 2m"), "unknown extension X-Authz-Timeout"},
-		{on("x-auth-timeout: 2m"), "is it x-authz-timeout, misspelt?"},
-		{on("x-acr-value: [a]"), "is it x-acr-values, misspelt?"},
+		{on("x-auth-timeout: 2m"), "did you mean x-authz-timeout?"},
+		{on("x-acr-value: [a]"), "did you mean x-acr-values?"},
 		{on("x-scopes: {a: b}"), "x-scopes has no effect on an operation: it belongs to a security scheme"},
 		{edited(t, plain, "paths:\n", "x-authz-timeout: 2m\npaths:\n"), "x-authz-timeout has no effect on the document"},
 		{edited(t, plain, "    parameters: [{name: id", "    x-authz-timeout: 2m\n    parameters: [{name: id"), "x-authz-timeout has no effect on a path"},
@@ -310,7 +310,7 @@ func TestBasePath(t *testing.T) {
 			text = edited(t, plain, of, of+"    servers: [{url: /v1}]\n")
 		}
 		if _, err := authz.BasePath(load(t, text)); err == nil ||
-			!strings.Contains(err.Error(), "/things/{id} has servers of its own") {
+			!strings.Contains(err.Error(), "/things/{id} has its own servers") {
 			t.Errorf("servers of a part: error is %v", err)
 		}
 	}

@@ -9,26 +9,25 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// DPoPVerifier is a [Verifier] that also verifies tokens bound to a key of the client, and the
-// proofs that come with them (RFC 9449). [*token.Verifier] is one. A [Gate] offers DPoP when its
-// verifier does.
+// DPoPVerifier is a [Verifier] that also verifies tokens bound to a key of the client, with their
+// proofs (RFC 9449). [*token.Verifier] is one. A [Gate] offers DPoP if its verifier does.
 type DPoPVerifier interface {
 	Verifier
 	VerifyDPoP(ctx context.Context, token string, proof token.Proof) (*token.Principal, error)
 	DPoP() token.DPoPOffer
 }
 
-// dpop is what a gate needs to take tokens with a proof.
+// dpop is the DPoP configuration of a gate.
 type dpop struct {
 	verifier DPoPVerifier
 	offer    token.DPoPOffer
 	basePath string
-	base     string // what the URL of a request has in place of basePath, for clients
+	base     string // replaces basePath in the URL of a request, for clients
 }
 
 const nonceHeader = "DPoP-Nonce" // RFC 9449 §8.1
 
-// newDPoP returns nil where DPoP is not offered.
+// newDPoP returns nil if DPoP is not offered.
 func newDPoP(config Config, basePath, public string) (*dpop, error) {
 	verifier, ok := config.Verifier.(DPoPVerifier)
 	if !ok || verifier.DPoP().Algorithms == nil {
@@ -36,8 +35,8 @@ func newDPoP(config Config, basePath, public string) (*dpop, error) {
 	}
 	if config.Resource == "" {
 		return nil, errors.New("authz: Config.Resource is empty: a DPoP proof names the URL of " +
-			"its request (RFC 9449 §4.2), which is told from Resource and never from a Host " +
-			"header; set it, or switch DPoP off for every issuer")
+			"its request (RFC 9449 §4.2), which is derived from Resource and never from a Host " +
+			"header; set it, or turn DPoP off for every issuer")
 	}
 	// The document's paths begin at Resource, which may end with PublicPath.
 	base := strings.TrimSuffix(strings.TrimSuffix(config.Resource, "/"), public) + public
@@ -53,10 +52,9 @@ func (d *dpop) used(r *http.Request) bool {
 	return strings.EqualFold(scheme, schemeDPoP)
 }
 
-// tellNonce tells a client that uses DPoP what nonce its next proof shall have, where nonces are
-// asked for (RFC 9449 §8.2, §9). An answer with a nonce is not for caches, unless the handler knows
-// better.
-func (d *dpop) tellNonce(answer http.Header, r *http.Request) {
+// setNonce sets the nonce for the next proof of a client that uses DPoP, if nonces are required
+// (RFC 9449 §8.2, §9). It also forbids caching, which the handler may override.
+func (d *dpop) setNonce(answer http.Header, r *http.Request) {
 	if d == nil || d.offer.Nonce == "" || !d.used(r) {
 		return
 	}

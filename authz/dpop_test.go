@@ -287,7 +287,7 @@ func TestDPoPExplains(t *testing.T) {
 	})
 	tok := p.bound("read")
 	got := p.send(t, "GET /any", "", "Authorization: DPoP "+tok, "DPoP: "+p.client.Proof("GET", "http://"+p.addr+"/any", tok, nil))
-	if want := `htu is a URL of \"http://` + p.addr + `\", and clients know this server as \"https://api.example\"`; !strings.Contains(string(got.body), want) {
+	if want := `htu is a URL of \"http://` + p.addr + `\", expected \"https://api.example\"`; !strings.Contains(string(got.body), want) {
 		t.Errorf("the problem is %s: it does not say %s", got.body, want)
 	}
 }

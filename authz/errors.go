@@ -6,37 +6,37 @@ import (
 	"time"
 )
 
-// Kind names what went wrong, for clients. It is the last part of a problem's type URI, so it does
-// not change.
+// Kind is the kind of an [Error], for clients. It is the last part of a problem's type URI, so it
+// does not change.
 type Kind string
 
 // The kinds of refusals and failures.
 const (
-	// 401, RFC 6750 §3.1: a challenge without an error
+	// 401, RFC 6750 §3.1: the challenge has no error
 	MissingToken Kind = "missing-token"
-	// 400, RFC 6750 §3.1: the credential is presented wrongly
+	// 400, RFC 6750 §3.1: the Authorization header is malformed
 	InvalidRequest    Kind = "invalid-request"
 	InvalidToken      Kind = "invalid-token"      // 401, RFC 6750 §3.1
 	InsufficientScope Kind = "insufficient-scope" // 403, RFC 6750 §3.1
-	// 401, RFC 9470 §3: sign in anew, or more strongly
+	// 401, RFC 9470 §3: a more recent or stronger sign-in is required
 	InsufficientAuth Kind = "insufficient-user-authentication"
 	InvalidProof     Kind = "invalid-dpop-proof" // 401, RFC 9449 §7.1
 	UseNonce         Kind = "use-dpop-nonce"     // 401, RFC 9449 §9
-	// 503: nothing can be said of the token
+	// 503: the token cannot be verified now
 	KeysUnavailable Kind = "keys-unavailable"
-	// 503: whether the proof was used before cannot be said
+	// 503: the proof cannot be checked for replay now
 	ReplaysUnavailable Kind = "replays-unavailable"
-	// 401: of an operation that takes not only access tokens
+	// 401: the operation also accepts credentials other than access tokens
 	MissingCredential Kind = "missing-credential"
-	// 401: a key, a password or a certificate
+	// 401: the API key, password or certificate is not accepted
 	InvalidCredential Kind = "invalid-credential"
-	// 403: of a principal that is not an access token's
+	// 403: like InsufficientScope, for other credentials than access tokens
 	InsufficientRole Kind = "insufficient-role"
-	// 403: by a page of another site, with the browser's credential
+	// 403: a cross-site request with a credential that the browser added
 	CrossOrigin Kind = "cross-origin"
 	// 403: nobody may call this operation
 	Denied Kind = "denied"
-	// 503: nothing can be said of the credential
+	// 503: the credential cannot be checked now
 	CredentialsUnavailable Kind = "credentials-unavailable"
 	NotFound               Kind = "not-found"              // 404
 	MethodNotAllowed       Kind = "method-not-allowed"     // 405
@@ -47,14 +47,14 @@ const (
 	Timeout                Kind = "timeout"                // 503
 	Overloaded             Kind = "overloaded"             // 503: the server has too many requests
 	RateLimited            Kind = "rate-limited"           // 429: the caller has sent too many
-	// 503: what the server itself depends on cannot be reached
+	// 503: a dependency of the server is unavailable
 	Unavailable Kind = "unavailable"
-	Internal    Kind = "internal" // 500: what nobody classified
-	// another status, by a handler or by the router (RFC 9457 §4.2.1)
+	Internal    Kind = "internal" // 500: any other error
+	// any other status, from a handler or the router (RFC 9457 §4.2.1)
 	Other Kind = "about:blank"
 )
 
-// kinds gives each kind its status and title, and what is said where nothing more particular is.
+// kinds holds the status, the title and the default detail of each kind.
 var kinds = map[Kind]struct {
 	status int
 	title  string
@@ -72,31 +72,31 @@ var kinds = map[Kind]struct {
 		"Get a token with the scopes that the challenge lists."},
 	InsufficientAuth: {http.StatusUnauthorized,
 		"A stronger or more recent sign-in is required",
-		"Sign in again, as the challenge says, and come back with the token that you get."},
+		"Sign in again, as the challenge says, and retry with the new token."},
 	KeysUnavailable: {http.StatusServiceUnavailable, "Access tokens cannot be verified now",
-		"The token issuer's keys could not be had, so nothing can be said of the token. Try " +
+		"The token issuer's keys could not be fetched, so the token cannot be verified. Try " +
 			"again later."},
 	InvalidProof: {http.StatusUnauthorized, "The DPoP proof is not valid",
-		"Make a proof for each request: of its method and URL, of the token that goes with it, " +
-			"and of now."},
+		"Make a new proof for each request, with its method, its URL, the hash of its token " +
+			"and the current time."},
 	UseNonce: {http.StatusUnauthorized, "The DPoP proof needs a nonce",
-		"Make a new proof, with the nonce that the DPoP-Nonce header holds."},
+		"Make a new proof with the nonce in the DPoP-Nonce header."},
 	ReplaysUnavailable: {http.StatusServiceUnavailable, "DPoP proofs cannot be checked now",
-		"Whether the proof was used before could not be found out. Try again later, with a new " +
-			"proof."},
+		"The server could not check whether the proof was used before. Try again later with a " +
+			"new proof."},
 	MissingCredential: {http.StatusUnauthorized, "A credential is required",
 		"Send one of the credentials that the challenges name."},
 	InvalidCredential: {http.StatusUnauthorized, "The credential is not accepted",
 		"The key, the user name and password, or the certificate is not one of this API's."},
 	InsufficientRole: {http.StatusForbidden, "The credential lacks a role",
-		"Use a credential with the roles that this operation needs."},
+		"Use a credential with the roles that this operation requires."},
 	CrossOrigin: {http.StatusForbidden, "Pages of other sites may not do this",
 		"The browser adds this credential by itself, so the request must come from a page of " +
 			"this API's own origin."},
 	Denied: {http.StatusForbidden, "Nobody may do this",
 		"This operation is closed to everybody."},
 	CredentialsUnavailable: {http.StatusServiceUnavailable, "The credential cannot be checked now",
-		"Nothing can be said of the credential. Try again later."},
+		"The server could not check the credential. Try again later."},
 	NotFound: {http.StatusNotFound, "There is no such resource",
 		"This API has nothing at this path."},
 	MethodNotAllowed: {http.StatusMethodNotAllowed, "The method is not allowed here",
@@ -123,30 +123,31 @@ var kinds = map[Kind]struct {
 	Other: {0, "", "The status says all there is to say."},
 }
 
-// Error is a request refused, or failed. Its fields are what the client is told; Err, and so the
-// text of Error, is for the log alone. Neither ever holds a token.
+// Error says why a request was refused or failed. Its fields are sent to the client, except Err;
+// Err, and so the text of Error, is for the log only. Neither holds a token.
 type Error struct {
 	Kind   Kind
 	Detail string      // for the client; empty: the kind's own
-	Errors []Violation // InvalidParameter, InvalidBody: what is wrong, at most 20
-	// Scopes are those of the alternative that is nearest, with InsufficientScope, or of the one
-	// with the fewest, with a 401, by the names of the document. A challenge has the issuer's
-	// names.
+	Errors []Violation // InvalidParameter, InvalidBody: at most 20
+	// Scopes are required scopes, by the names in the document: with InsufficientScope those of the
+	// alternative closest to success, with a 401 those of the alternative with the fewest. The
+	// challenge has the issuer's names.
 	Scopes     []string
-	StepUp     *StepUp       // InsufficientAuth: what is asked
+	StepUp     *StepUp       // InsufficientAuth: the requirement
 	Allow      []string      // MethodNotAllowed: the methods of the path
 	RetryAfter time.Duration // of a 503
 	Err        error         // the cause, for the log
 
-	operation *operation // MissingCredential, InvalidCredential: what the challenges are about
-	missing   int        // scopes: how many of those of the way
-	way       *way
-	asked     []string // Scopes, by the names that the issuer has for them; nil: the same
-	prepared  string   // the challenge, made at start
-	status    int      // 0: the kind's own
-	rate      rate     // RateLimited: where the caller stands
-	bodyRead  bool     // the request's body has been read to its end
-	schema    bool     // a schema of the document is broken, and nothing else
+	// MissingCredential, InvalidCredential: the operation, for challenges
+	operation         *operation
+	missing           int // how many scopes of the alternative are missing
+	alternative       *compiledAlternative
+	requestScopes     []string // Scopes by the issuer's names; nil: the same
+	preparedChallenge string   // the challenge, made at start
+	status            int      // 0: the kind's own
+	rate              rate     // RateLimited: where the caller stands
+	bodyRead          bool     // the request's body has been read to its end
+	schema            bool     // the request violates a schema and nothing else
 }
 
 // Status returns the HTTP status of the answer.
@@ -170,9 +171,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// StatusError returns an error of which nothing but the HTTP status is known, from 400 to 599.
-// detail is for the client; if it is empty, the kind's own detail is sent. err is the cause, for
-// the log.
+// StatusError returns an error for an HTTP status from 400 to 599. detail is for the client; if it
+// is empty, the default detail is sent. err is the cause, for the log.
 func StatusError(status int, detail string, err error) *Error {
 	return &Error{Kind: kindOf(status), Detail: detail, Err: err, status: status}
 }

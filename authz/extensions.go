@@ -12,7 +12,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// NoTimeout as an Operation's Timeout means that it may take as long as it needs.
+// NoTimeout as an Operation's Timeout means that there is no limit.
 const NoTimeout time.Duration = -1
 
 // place is a kind of object of a document.
@@ -27,12 +27,12 @@ const (
 type extension struct {
 	at       place
 	expected string // its type, for messages
-	// read sets what the extension says on an operation; false: the value is not of its type. nil:
-	// read elsewhere.
+	// read applies the extension to an operation, and reports whether the value is valid. It is nil
+	// for extensions that are read elsewhere.
 	read func(o *Operation, value any) bool
 }
 
-// The extensions that are read in places of their own.
+// The extensions that have other uses in this package.
 const (
 	scopesExtension   = "x-scopes"
 	impliesExtension  = "x-authz-implies"
@@ -41,8 +41,8 @@ const (
 	maxAgeExtension   = "x-max-age"
 )
 
-// extensions are all of them. Names that begin like these and are not among them are faults: a
-// misspelt control would be absent unseen.
+// extensions holds all extensions. Other names with the prefix are faults, because a misspelled
+// extension would otherwise be ignored silently.
 var extensions = map[string]extension{
 	scopesExtension:   {atScheme, "a map of scopes to descriptions", nil},
 	impliesExtension:  {atScheme, "a map of scopes to lists of the scopes that each implies", nil},
@@ -104,7 +104,7 @@ func readACRValues(o *Operation, value any) bool {
 		slices.ContainsFunc(
 			values,
 			func(acr string) bool { return checkScope(acr) != nil },
-		) { // they stand in a challenge as scopes do
+		) { // as for scopes, the values are part of challenges
 		return false
 	}
 	o.stepUp().ACRValues = values
@@ -163,7 +163,7 @@ func ParseSize(text string) (int64, error) {
 	return int64(n) << shift, nil
 }
 
-// remarshal reads what a loader has decoded without knowing its type.
+// remarshal converts an untyped JSON value.
 func remarshal(value, into any) error {
 	text, err := json.Marshal(value)
 	if err != nil {
@@ -172,7 +172,7 @@ func remarshal(value, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// readExtensions reads those of an operation.
+// readExtensions reads the extensions of an operation.
 func (o *Operation) readExtensions(values map[string]any) (problems []string) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if known := extensions[name]; known.read != nil && !known.read(o, values[name]) {
@@ -182,8 +182,8 @@ func (o *Operation) readExtensions(values map[string]any) (problems []string) {
 	return problems
 }
 
-// checkExtensions returns a problem for each name in an object of the document that is misspelt, or
-// has no meaning there.
+// checkExtensions returns a problem for each name in an object of the document that is misspelled,
+// or has no effect there.
 func checkExtensions(at place, values map[string]any) (problems []error) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		switch known, ok := extensions[name]; {
@@ -207,7 +207,7 @@ func checkExtensions(at place, values map[string]any) (problems []error) {
 				if misspells(strings.ToLower(name), right) {
 					problems = append(
 						problems,
-						fmt.Errorf("unknown extension %s: is it %s, misspelt?", name, right),
+						fmt.Errorf("unknown extension %s: did you mean %s?", name, right),
 					)
 				}
 			}
@@ -216,7 +216,7 @@ func checkExtensions(at place, values map[string]any) (problems []error) {
 	return problems
 }
 
-// misspells reports whether a name is another one with a single character more, less or different.
+// misspells reports whether a name differs from another by one inserted, deleted or replaced byte.
 func misspells(name, right string) bool {
 	same := 0
 	for same < len(name) && same < len(right) && name[same] == right[same] {
@@ -234,7 +234,8 @@ func misspells(name, right string) bool {
 	return false
 }
 
-// extensionFaults looks for extensions in every object that a request meets, schemas if asked to.
+// extensionFaults checks the extensions of all objects that concern requests, with or without
+// schemas.
 func (p *Plan) extensionFaults(schemas bool) (faults []error) {
 	check := func(at place, where Fault, values map[string]any, origin *openapi3.Origin) {
 		for _, problem := range checkExtensions(at, values) {
@@ -305,8 +306,8 @@ func (p *Plan) checkInputExtensions(
 	}
 }
 
-// StepUp is what an operation asks of how the principal signed in (RFC 9470).
+// StepUp is an operation's requirement on how the principal signed in (RFC 9470).
 type StepUp struct {
-	ACRValues []string // one of which acr must be; none: any
-	MaxAge    *int     // the most seconds since auth_time; nil: any
+	ACRValues []string // the accepted values of acr; nil: any
+	MaxAge    *int     // the maximum number of seconds since auth_time; nil: any
 }

@@ -16,69 +16,68 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Verifier says whether an access token is genuine. [*token.Verifier] does. A refusal must be, or
-// wrap, a [*token.Error]; any other error, and a nil principal without one, is taken for a fault of
-// the server. One that is a [DPoPVerifier] as well decides whether DPoP is offered; one that wraps
-// it must pass that on.
+// Verifier verifies access tokens. [*token.Verifier] is one. A refusal must be, or wrap, a
+// [*token.Error]; any other error, and a nil principal without an error, is a fault of the server.
+// A wrapper of a verifier must also implement the optional interfaces that it needs: DPoPVerifier,
+// PresentedVerifier and ScopeNamer.
 type Verifier interface {
 	Verify(ctx context.Context, token string) (*token.Principal, error)
 }
 
 // PresentedVerifier is a [Verifier] that also verifies tokens bound to the client's certificate
-// (RFC 8705 §3), and asks an issuer now whether a token is active (RFC 7662). [*token.Verifier] is
-// one. A [Gate] calls it where there is a certificate and Offer says that it counts, and for
-// operations with x-authz-introspect.
+// (RFC 8705 §3), and introspects tokens without a cache (RFC 7662). [*token.Verifier] is one. A
+// [Gate] calls it if there is a certificate and Offer has MTLS, and for operations with
+// x-authz-introspect.
 type PresentedVerifier interface {
 	Verifier
 	VerifyPresented(ctx context.Context, presented token.Presented) (*token.Principal, error)
 	Offer() token.Offer
 }
 
-// ScopeNamer is a [Verifier] whose issuers have names of their own for scopes. [*token.Verifier] is
-// one. Challenges and metadata list scopes by these names, so that clients ask for them.
+// ScopeNamer is a [Verifier] whose issuers have their own names for scopes. [*token.Verifier] is
+// one. Challenges and metadata list scopes by these names, because clients request them so.
 type ScopeNamer interface {
 	Verifier
-	// ScopesToRequest returns the names that the issuer of a token has for scopes, or that all
-	// issuers have where the token is "" or names none of them. Where these differ, certain is
-	// false.
+	// ScopesToRequest returns the names of scopes at the issuer of a token. If the token is "" or
+	// its issuer is unknown, it returns the names that all issuers share; if they differ, certain
+	// is false.
 	ScopesToRequest(token string, scopes []string) (names []string, certain bool)
 }
 
-// Config is what a [Gate] is made of. Document has no default, and Verifier none where the document
-// takes access tokens.
+// Config configures a [Gate]. Document is required, and so is Verifier if the document uses access
+// tokens.
 type Config struct {
 	Document *openapi3.T
 	// Verifier verifies the access tokens of bearer, oauth2 and openIdConnect schemes that are not
 	// in Authenticators.
 	Verifier Verifier
-	// Authenticators are those of the other security schemes, by name.
+	// Authenticators are the authenticators of the other security schemes, by name.
 	Authenticators map[string]Authenticator
 	// ClientCertificates says where a client's certificate is. Default: the TLS connection.
 	ClientCertificates ClientCertificates
-	// Schemes says what a security scheme demands of an access token beyond being genuine, by name.
+	// Schemes restricts the access tokens of security schemes, by name.
 	Schemes map[string]Scheme
-	// Without are the names of security schemes that are switched off: an alternative that needs
-	// one is as if the document did not have it. An operation that has no other is closed to
-	// everybody.
+	// Without names security schemes that are disabled: alternatives that require one are removed.
+	// An operation with no other alternative is denied.
 	Without []string
-	// Unstated says what becomes of operations whose security is not stated. Default
-	// [RefuseUnstated].
+	// Unstated says how to treat operations without stated security. Default [RefuseUnstated].
 	Unstated Unstated
-	// Undecoded says what becomes of media types of bodies that cannot be held to their schemas.
-	// Default [RefuseUndecoded].
+	// Undecoded says how to treat media types of bodies that cannot be validated. Default
+	// [RefuseUndecoded].
 	Undecoded Undecoded
-	// CookieOrigins are the origins, such as https://app.example.com, beside the API's own whose
-	// pages may change something with nothing but a credential that browsers add by themselves: a
-	// cookie, HTTP Basic or a client certificate. See [http.CrossOriginProtection].
+	// CookieOrigins are additional origins, such as https://app.example.com, whose pages may make
+	// unsafe requests with only a credential that browsers add by themselves: a cookie, HTTP Basic
+	// or a client certificate. See [http.CrossOriginProtection].
 	CookieOrigins []string
-	// Realm stands in challenges (RFC 9110 §11.5). Default: the document's title if it is plain
-	// ASCII, else "api".
+	// Realm is the realm in challenges (RFC 9110 §11.5). Default: the document's title if it is
+	// plain ASCII, else "api".
 	Realm string
-	// BasePath is where the document's paths begin on this server: "", or as "/v1". [BasePath]
-	// tells it from the document's servers.
+	// BasePath is the prefix of the document's paths on this server: "", or a path such as "/v1".
+	// [BasePath] derives it from the document's servers.
 	BasePath string
-	// PublicPath is where they begin for clients, if a proxy in front of this server adds or takes
-	// away a prefix: "/" for none, or as "/v1". Default BasePath. It is never told from a header.
+	// PublicPath is the prefix of the document's paths for clients, if a proxy in front of this
+	// server adds or removes one: "/" for none, or a path such as "/v1". Default BasePath. It is
+	// never derived from a header.
 	PublicPath string
 	// MaxBodyBytes bounds the body of a request. Default 1 MiB.
 	MaxBodyBytes int64
@@ -142,12 +141,12 @@ type Config struct {
 	InsecureReportEverything bool
 }
 
-// Gate decides every request by the document. It is safe for concurrent use.
+// Gate checks requests against a document. It is safe for concurrent use.
 type Gate struct {
 	plan         *Plan
 	verifier     Verifier
 	sources      map[string]*source // of each security scheme
-	demands      map[string]Scheme
+	schemeRules  map[string]Scheme
 	origins      *http.CrossOriginProtection
 	realm        string
 	basePath     string
@@ -163,7 +162,7 @@ type Gate struct {
 	logger       *slog.Logger
 
 	onDecision       func(context.Context, Decision)
-	authorizeMore    func(context.Context, *http.Request, Operation, *token.Principal) error
+	authorizeHook    func(context.Context, *http.Request, Operation, *token.Principal) error
 	renderError      func(*http.Request, Problem) (string, []byte)
 	clientAddress    func(*http.Request) string
 	rates            rates
@@ -171,19 +170,19 @@ type Gate struct {
 	reportValidation bool
 	reportEverything bool
 
-	problemTypes string
-	usual        map[Kind]usual
-	security     openapi3filter.Options // of the validator's security pass, which only reads them
+	problemTypes     string
+	preparedProblems map[Kind]preparedProblem
+	// of the validator's security pass, which only reads them
+	security openapi3filter.Options
 }
 
-// New compiles the document and returns every fault of it and of the rest of the configuration,
-// joined.
+// New compiles the document. It returns all faults of the document and the configuration, joined.
 func New(config Config) (*Gate, error) {
 	g := &Gate{
 		verifier: config.Verifier, realm: config.Realm, basePath: config.BasePath,
 		maxBody: config.MaxBodyBytes, explain: config.InsecureExplain, now: config.Now,
 		responses: config.Responses, logger: config.Logger, onDecision: config.OnDecision,
-		authorizeMore: config.Authorize,
+		authorizeHook: config.Authorize,
 		renderError:   config.RenderError, unguarded: config.InsecureUnguarded,
 		reportValidation: config.InsecureReportValidation,
 		reportEverything: config.InsecureReportEverything,
@@ -212,11 +211,7 @@ func New(config Config) (*Gate, error) {
 		if err := g.origins.AddTrustedOrigin(origin); err != nil {
 			faults = append(
 				faults,
-				fmt.Errorf(
-					"authz: Config.CookieOrigins has %q: expected an origin such as https://app.example.com: %w",
-					origin,
-					err,
-				),
+				fmt.Errorf("authz: Config.CookieOrigins has %q: expected an origin such as https://app.example.com: %w", origin, err),
 			)
 		}
 	}
@@ -286,22 +281,20 @@ func New(config Config) (*Gate, error) {
 // Plan returns the compiled document.
 func (g *Gate) Plan() *Plan { return g.plan }
 
-// BasePath returns where the document's paths begin on this server.
+// BasePath returns the prefix of the document's paths on this server.
 func (g *Gate) BasePath() string { return g.basePath }
 
-// PublicPath returns where the document's paths begin for clients: what a Location header begins
-// with.
+// PublicPath returns the prefix of the document's paths for clients, as for a Location header.
 func (g *Gate) PublicPath() string { return g.public }
 
-// Check decides one request. route is what the router has matched: the document's path template,
-// such as /messages/{id}, or a pattern with method and base path, such as "GET /v1/messages/{id}",
-// which [http.Request.Pattern] is; "" is nothing. param returns the unescaped value of a path
-// parameter; it may be nil where the template has none.
+// Check decides one request. route is the route that the router matched, or "" if none: the
+// document's path template, such as /messages/{id}, or a pattern with method and base path, such as
+// "GET /v1/messages/{id}", as in [http.Request.Pattern]. param returns the unescaped value of a
+// path parameter; it may be nil if the template has none.
 //
 // On success Check returns the request for the handler: its context holds the principal, and its
-// body has been read and validated. Otherwise it returns an [*Error] for [Gate.WriteProblem].
-// Adapters then call [Gate.SetHeaders]; without it, clients learn of new DPoP nonces from refusals
-// alone.
+// body has been read and validated. Adapters then call [Gate.SetHeaders]; without it, clients get
+// new DPoP nonces only with refusals. Otherwise Check returns an [*Error] for [Gate.WriteProblem].
 func (g *Gate) Check(r *http.Request, route string,
 	param func(name string) string) (*http.Request, error) {
 	if _, path, ok := strings.Cut(route, " "); ok && route[0] != '/' && g.unguarded.has(path) {
@@ -325,7 +318,7 @@ func (g *Gate) Check(r *http.Request, route string,
 // next proof, where nonces are required (RFC 9449 §8.2), and where the caller stands if the
 // operation has x-authz-rate-limit. The request is the one that Check has returned.
 func (g *Gate) SetHeaders(h http.Header, r *http.Request) {
-	g.dpop.tellNonce(h, r)
+	g.dpop.setNonce(h, r)
 	if a, ok := FromContext(r.Context()); ok {
 		a.rate.setHeaders(h)
 	}

@@ -9,17 +9,17 @@ import (
 	"runtime/debug"
 )
 
-// Guard returns a handler that passes on to next the requests that the gate admits, and answers all
+// Guard returns a handler that calls next for the requests that the gate admits, and answers
 // others, and panics of next, with problems. It must run after the router has matched and before
-// anything reads the request: route and param are those of [Gate.Check].
+// anything reads the request. For route and param see [Gate.Check].
 func (g *Gate) Guard(
 	next http.Handler,
 	route func(*http.Request) string,
 	param func(r *http.Request, name string) string,
 ) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer := &answer{ResponseWriter: w}
-		defer func() { g.HandlePanic(w, r, recover(), answer.begun) }() // of hooks, too
+		answer := &startedWriter{ResponseWriter: w}
+		defer func() { g.HandlePanic(w, r, recover(), answer.started) }() // of hooks, too
 		admitted, err := g.Check(r, route(r), func(name string) string { return param(r, name) })
 		if err != nil {
 			g.WriteProblem(w, r, err)
@@ -36,9 +36,9 @@ func (g *Gate) Guard(
 	})
 }
 
-// HandlePanic answers a panic of a handler with a problem that says nothing of it. If the answer
-// has begun, it closes the connection instead, so that the client does not take half an answer for
-// a whole one. Adapters defer it:
+// HandlePanic answers a panic of a handler with a problem without details. If the response has
+// begun, it closes the connection instead, so that the client does not take a partial response for
+// a complete one. Adapters defer it:
 //
 //	defer func() { gate.HandlePanic(w, r, recover(), begun) }()
 //
@@ -59,35 +59,35 @@ func (g *Gate) HandlePanic(w http.ResponseWriter, r *http.Request, reason any, b
 	g.WriteProblem(w, r, err)
 }
 
-// answer notes whether an answer has begun.
-type answer struct {
+// startedWriter records whether a response has begun.
+type startedWriter struct {
 	http.ResponseWriter
-	begun bool
+	started bool
 }
 
-func (a *answer) WriteHeader(status int) {
-	a.begun = a.begun || status >= 200
+func (a *startedWriter) WriteHeader(status int) {
+	a.started = a.started || status >= 200
 	a.ResponseWriter.WriteHeader(status)
 }
 
-func (a *answer) Write(p []byte) (int, error) {
-	a.begun = true
+func (a *startedWriter) Write(p []byte) (int, error) {
+	a.started = true
 	return a.ResponseWriter.Write(p)
 }
 
-func (a *answer) ReadFrom(src io.Reader) (int64, error) {
-	a.begun = true
+func (a *startedWriter) ReadFrom(src io.Reader) (int64, error) {
+	a.started = true
 	return io.Copy(a.ResponseWriter, src)
 }
 
-func (a *answer) Flush() {
-	a.begun = true
+func (a *startedWriter) Flush() {
+	a.started = true
 	_ = http.NewResponseController(a.ResponseWriter).Flush()
 }
 
-func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	a.begun = true
+func (a *startedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	a.started = true
 	return http.NewResponseController(a.ResponseWriter).Hijack()
 }
 
-func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+func (a *startedWriter) Unwrap() http.ResponseWriter { return a.ResponseWriter }

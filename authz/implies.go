@@ -7,19 +7,18 @@ import (
 	"strings"
 )
 
-// implications say, for each scope, which scopes imply it by x-authz-implies, directly or through
-// others, sorted.
+// implications holds, for each scope, the sorted scopes that imply it by x-authz-implies, directly
+// or indirectly.
 type implications map[string][]string
 
-// GrantedBy returns the scopes whose holders have this scope of a security scheme as well, because
-// the document says so (x-authz-implies), sorted. Those of access tokens are the same for all
-// schemes that take them.
+// GrantedBy returns the scopes that imply this scope of a security scheme (x-authz-implies),
+// sorted. All schemes of access tokens share them.
 func (o Operation) GrantedBy(scheme, scope string) []string { return o.granters[scheme][scope] }
 
-// readImplications reads x-authz-implies of all schemes. Schemes that take access tokens share what
-// is said of scopes, as they share tokens.
+// readImplications reads x-authz-implies of all schemes. All schemes of access tokens share their
+// implications, as they share tokens.
 func (p *Plan) readImplications() (faults []error) {
-	direct := map[string]map[string][]string{} // by scheme; "" is that of all tokens
+	direct := map[string]map[string][]string{} // by scheme; "" is for all schemes of tokens
 	for _, name := range slices.Sorted(maps.Keys(p.schemes)) {
 		s := p.schemes[name]
 		value, given := s.spec.Extensions[impliesExtension]
@@ -49,7 +48,7 @@ func (p *Plan) readImplications() (faults []error) {
 			for _, named := range append([]string{scope}, implied[scope]...) {
 				if err := s.declares(named); err != nil {
 					fault("%v", err)
-				} else if s.byUse && s.isToken() {
+				} else if s.implicitScopes && s.isToken() {
 					p.scopes[named] = ""
 				}
 			}
@@ -78,8 +77,8 @@ func (p *Plan) readImplications() (faults []error) {
 	return faults
 }
 
-// cycleOf returns scopes of which each implies the next, and the last is the first; nil if there
-// are none.
+// cycleOf returns a cycle of scopes, each of which implies the next and the last of which is the
+// first, or nil.
 func cycleOf(direct map[string][]string) []string {
 	done := map[string]bool{}
 	var path []string
@@ -108,7 +107,7 @@ func cycleOf(direct map[string][]string) []string {
 	return nil
 }
 
-// closure follows what scopes imply, of which there is no cycle, to its end.
+// closure returns the inverted transitive closure of implications without cycles.
 func closure(direct map[string][]string) implications {
 	all := implications{}
 	for _, holder := range slices.Sorted(maps.Keys(direct)) {
@@ -126,7 +125,7 @@ func closure(direct map[string][]string) implications {
 	return all
 }
 
-// readDefaultScopes reads x-authz-default-scopes: the scopes that clients start with.
+// readDefaultScopes reads x-authz-default-scopes, the scopes that clients request first.
 func (p *Plan) readDefaultScopes() (faults []error) {
 	for _, name := range slices.Sorted(maps.Keys(p.schemes)) {
 		s := p.schemes[name]
@@ -146,7 +145,7 @@ func (p *Plan) readDefaultScopes() (faults []error) {
 		case err != nil || len(scopes) == 0:
 			fault("expected %s", extensions[defaultsExtension].expected)
 		case !s.isToken():
-			fault("the scheme takes no access tokens: leave it out")
+			fault("the scheme does not accept access tokens: remove it")
 		}
 		for _, scope := range scopes {
 			if err := s.declares(scope); err != nil {
@@ -159,9 +158,9 @@ func (p *Plan) readDefaultScopes() (faults []error) {
 	return faults
 }
 
-// startingScopes returns the scopes that a client is told to ask for before it knows which
-// operation it will call (RFC 9728 §2).
-func (p *Plan) startingScopes() []string {
+// initialScopes returns the scopes that a client should request before it knows which operation it
+// will call (RFC 9728 §2).
+func (p *Plan) initialScopes() []string {
 	if p.defaults != nil {
 		return p.defaults
 	}

@@ -67,7 +67,7 @@ func TestScopesImplyOthers(t *testing.T) {
 		{"/near", "write audit", 200, ""},
 		{"/near", "audit write:x", 403, "read:all"},
 	} {
-		got := answer(t, gate, row.path, issuer.Mint(map[string]any{"scope": row.scope}))
+		got := startedWriter(t, gate, row.path, issuer.Mint(map[string]any{"scope": row.scope}))
 		if got.StatusCode != row.status || scopesOf(got) != row.asks {
 			t.Errorf(
 				"%s with %q: %d %q, expected %d that asks for %q",
@@ -80,7 +80,7 @@ func TestScopesImplyOthers(t *testing.T) {
 			)
 		}
 	}
-	if got := answer(t, gate, "/both", ""); scopesOf(got) != "read:all" {
+	if got := startedWriter(t, gate, "/both", ""); scopesOf(got) != "read:all" {
 		t.Errorf(
 			"challenge without a token is %q, expected the one scope that is enough",
 			got.Header.Get("WWW-Authenticate"),

@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// match returns the operation of a request. route is what the router has matched: the document's
-// path template, or a pattern such as "GET /v1/messages/{id}", with the base path; "" is nothing.
+// match returns the operation of a request. For route see [Gate.Check].
 func (g *Gate) match(r *http.Request, route string) (*operation, error) {
 	if route == "" {
 		return nil, &Error{Kind: NotFound}
@@ -17,9 +16,9 @@ func (g *Gate) match(r *http.Request, route string) (*operation, error) {
 	path := g.plan.paths[route]
 	if path == nil {
 		if path = g.pathOf(route); path == nil {
-			return nil, &Error{Kind: Internal, Err: fmt.Errorf("authz: the router has matched %s, "+
+			return nil, &Error{Kind: Internal, Err: fmt.Errorf("authz: the router matched %s, "+
 				"which the document does not describe: check the routes at start (CheckRoutes), "+
-				"and list paths beside the document in Config.InsecureUnguarded", route)}
+				"and list other paths in Config.InsecureUnguarded", route)}
 		}
 	}
 	if op := path.operation(r.Method); op != nil {
@@ -28,7 +27,7 @@ func (g *Gate) match(r *http.Request, route string) (*operation, error) {
 	return nil, &Error{Kind: MethodNotAllowed, Allow: path.allowed()}
 }
 
-// pathOf returns the path of a pattern, which holds a method and the base path; nil: there is none.
+// pathOf returns the path of a pattern with a method and the base path, or nil.
 func (g *Gate) pathOf(pattern string) *path {
 	_, full, ok := strings.Cut(pattern, " ")
 	if !ok {
@@ -41,8 +40,8 @@ func (g *Gate) pathOf(pattern string) *path {
 	return g.plan.paths[template]
 }
 
-// operation returns the operation that answers a method. HEAD is answered as GET where the document
-// does not declare it (RFC 9110 §9.3.2).
+// operation returns the operation of a method, or nil. HEAD is handled as GET if the document does
+// not declare it (RFC 9110 §9.3.2).
 func (p *path) operation(method string) *operation {
 	op := p.methods[method]
 	if op == nil && method == http.MethodHead {
@@ -51,8 +50,9 @@ func (p *path) operation(method string) *operation {
 	return op
 }
 
-// ImpliesHEAD reports whether the gate answers HEAD as GET at the path of a route: the document
-// declares GET and not HEAD. Adapters of routers that do not route HEAD to GET add a route.
+// ImpliesHEAD reports whether the gate handles HEAD as GET at the path of a route, because the
+// document declares GET and not HEAD. Adapters of routers that do not route HEAD to GET add a
+// route.
 func (g *Gate) ImpliesHEAD(route string) bool {
 	path := g.pathOf(http.MethodHead + " " + route)
 	if path == nil || path.methods[http.MethodGet] == nil {
@@ -83,8 +83,8 @@ func (g *Gate) CheckRoutes(routes []Route) error { return Gates{g}.CheckRoutes(r
 // Gates are the gates of one server, each for a document under its own base path.
 type Gates []*Gate
 
-// At returns the gate under whose base path a path lies, or the first gate if there is none. It
-// answers the requests that match no route.
+// At returns the gate with the longest base path that contains a path, or the first gate if there
+// is none. It answers the requests that match no route.
 func (gs Gates) At(path string) *Gate {
 	at := gs[0]
 	longest := -1
@@ -110,13 +110,13 @@ func (gs Gates) CheckRoutes(routes []Route) error {
 		switch {
 		case len(ops) > 1:
 			fault(route.Method, route.Path,
-				"two documents describe this route: give each a Config.BasePath of its own")
+				"two documents describe this route: give each its own Config.BasePath")
 		case len(ops) == 0 && !gs.unguarded(route.Path):
 			fault(route.Method, route.Path, "a route that the document does not describe: "+
 				"describe it, or list its path in Config.InsecureUnguarded")
 		}
 		for _, op := range ops {
-			if op.Method == route.Method { // a HEAD route alone does not serve GET
+			if op.Method == route.Method { // a HEAD route does not serve GET
 				served[op] = true
 			}
 		}
@@ -166,7 +166,7 @@ func (u unguarded) has(path string) bool {
 	return false
 }
 
-// check returns the faults in how the paths are written.
+// check returns a fault for each malformed path.
 func (u unguarded) check() (faults []error) {
 	for _, listed := range u {
 		path := listed
@@ -181,16 +181,15 @@ func (u unguarded) check() (faults []error) {
 	return faults
 }
 
-// overlaps returns a fault for each path of the document that a request on an unguarded path could
-// be for as well.
+// overlaps returns a fault for each path of the document that may match the same requests as an
+// unguarded path.
 func (g *Gate) overlaps(u unguarded) (faults []error) {
 	for template := range g.plan.paths {
 		for _, listed := range u {
 			if overlap(g.basePath+template, listed) {
 				faults = append(faults, &Fault{Path: template, Problem: fmt.Sprintf(
 					"Config.InsecureUnguarded has %s, which overlaps with this path of the "+
-						"document: "+
-						"everybody could pass there", listed)})
+						"document: it would be unguarded too", listed)})
 			}
 		}
 	}

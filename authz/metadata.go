@@ -12,11 +12,11 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// metadataPath is where a protected resource's metadata is looked for (RFC 9728 §3).
+// metadataPath is the path of protected resource metadata (RFC 9728 §3).
 const metadataPath = "/.well-known/oauth-protected-resource"
 
-// metadata is the protected resource metadata (RFC 9728 §2), made once: what a client that knows
-// nothing but the API's address needs to find the issuer and the scopes.
+// metadata is the protected resource metadata (RFC 9728 §2), from which clients learn the issuers
+// and the scopes.
 type metadata struct {
 	url   string   // for challenges; never from a Host header
 	paths []string // that answer with it
@@ -35,17 +35,17 @@ func newMetadata(config Config, plan *Plan, dpop *dpop, offer token.Offer) (*met
 		return nil, fmt.Errorf("authz: Config.Resource is %q: expected the URL under which clients reach the API, such as https://api.example.com, without query and fragment (RFC 9728 §1.2)", config.Resource)
 	}
 	if len(config.AuthorizationServers) == 0 && plan != nil && !plan.TakesTokens() {
-		return nil, nil // there is no issuer to be found
+		return nil, nil // no tokens, so no issuer
 	}
 	if len(config.AuthorizationServers) == 0 {
-		return nil, errors.New("authz: Config.AuthorizationServers is empty: Config.Resource is " +
-			"told to clients so that they find the issuer, which must be named")
+		return nil, errors.New("authz: Config.AuthorizationServers is empty: expected at least " +
+			"one, because the metadata of Config.Resource must name the issuers")
 	}
 	if plan == nil {
-		return nil, nil // the document's faults are told already
+		return nil, nil // the document's faults are already reported
 	}
-	// The path of the resource comes after the well-known one (§3.1); the bare form serves clients
-	// that look there first.
+	// The path of the resource follows the well-known path (§3.1). The path without it is for
+	// clients that try it first.
 	inserted := metadataPath + strings.TrimSuffix(resource.EscapedPath(), "/")
 	m := &metadata{url: resource.Scheme + "://" + resource.Host + inserted,
 		paths: slices.Compact([]string{metadataPath, inserted})}
@@ -59,7 +59,7 @@ func newMetadata(config Config, plan *Plan, dpop *dpop, offer token.Offer) (*met
 		DPoPRequired         bool     `json:"dpop_bound_access_tokens_required,omitempty"`
 		MTLS                 bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	}{Resource: config.Resource, AuthorizationServers: config.AuthorizationServers,
-		Scopes: scopesToStart(config, plan), Methods: []string{"header"}, MTLS: offer.MTLS}
+		Scopes: initialScopeNames(config, plan), Methods: []string{"header"}, MTLS: offer.MTLS}
 	if config.Document.Info != nil {
 		body.Name = config.Document.Info.Title
 	}
@@ -67,29 +67,28 @@ func newMetadata(config Config, plan *Plan, dpop *dpop, offer token.Offer) (*met
 		body.DPoPAlgorithms, body.DPoPRequired = dpop.offer.Algorithms, dpop.offer.Required
 	}
 	if body.DPoPRequired {
-		body.Methods = []string{} // not as bearer tokens
+		body.Methods = []string{} // no bearer tokens
 	}
 	m.body, err = json.Marshal(body)
 	return m, err
 }
 
-// scopesToStart returns the starting scopes by the names that issuers have for them, or by the
-// document's where issuers differ.
-func scopesToStart(config Config, plan *Plan) []string {
-	scopes := plan.startingScopes()
+// initialScopeNames returns the initial scopes by the issuers' names, or by the document's if
+// issuers differ.
+func initialScopeNames(config Config, plan *Plan) []string {
+	scopes := plan.initialScopes()
 	if namer, ok := config.Verifier.(ScopeNamer); ok {
 		scopes, _ = namer.ScopesToRequest("", scopes)
 	}
 	return scopes
 }
 
-// ServesMetadata reports whether a path is one of the protected resource metadata, which
-// [Gate.ServeMetadata] answers.
+// ServesMetadata reports whether [Gate.ServeMetadata] serves a path.
 func (g *Gate) ServesMetadata(path string) bool {
 	return g.metadata != nil && slices.Contains(g.metadata.paths, path)
 }
 
-// ServeMetadata answers with the protected resource metadata (RFC 9728). It is public, also to
+// ServeMetadata serves the protected resource metadata (RFC 9728). It is public, and readable by
 // scripts of any origin.
 func (g *Gate) ServeMetadata(w http.ResponseWriter, r *http.Request) {
 	if !g.ServesMetadata(r.URL.Path) {
@@ -103,7 +102,7 @@ func (g *Gate) ServeMetadata(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Type", "application/json")
 		h.Set("Cache-Control", "public, max-age=3600")
 		_, _ = w.Write(g.metadata.body)
-	case http.MethodOptions: // a preflight: clients of some protocols send headers of their own
+	case http.MethodOptions: // a preflight: some clients send additional headers
 		h.Set("Access-Control-Allow-Methods", "GET, HEAD")
 		h.Set("Access-Control-Allow-Headers", "*")
 		h.Set("Access-Control-Max-Age", "86400")

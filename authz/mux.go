@@ -10,9 +10,8 @@ import (
 	"strings"
 )
 
-// Mux is an [http.ServeMux] that guards each handler as it is registered, so that the gate decides
-// by the route that the mux has matched. Code that oapi-codegen generates for net/http takes it as
-// BaseRouter:
+// Mux is an [http.ServeMux] that guards each registered handler with a gate. Code that oapi-codegen
+// generates for net/http accepts it as BaseRouter:
 //
 //	mux := gate.Mux()
 //	gen.HandlerWithOptions(handlers, gen.StdHTTPServerOptions{
@@ -20,9 +19,9 @@ import (
 //	})
 //	err := mux.CheckRoutes()
 //
-// Register all handlers before the mux serves. Unlike an http.ServeMux, it never redirects, a
-// pattern of the document that ends in a slash matches that path alone, and a route that it cannot
-// hold is a fault of CheckRoutes and no panic.
+// Register all handlers before serving. Unlike an http.ServeMux, a Mux never redirects, a pattern
+// of the document that ends in a slash matches only that path, and CheckRoutes reports invalid
+// patterns, which do not panic.
 type Mux struct {
 	gates  Gates
 	mux    *http.ServeMux
@@ -48,7 +47,8 @@ func (gs Gates) Mux() *Mux {
 			full := g.basePath + template
 			m.known[anonymous(full)] = muxRoute{g, template}
 			if trimmed := strings.TrimSuffix(full, "/"); trimmed != full && trimmed != "" {
-				m.register(trimmed, http.HandlerFunc(m.unmatched)) // or http.ServeMux redirects
+				// Without this, http.ServeMux redirects.
+				m.register(trimmed, http.HandlerFunc(m.unmatched))
 			}
 		}
 	}
@@ -70,7 +70,7 @@ func (m *Mux) Handle(pattern string, handler http.Handler) {
 	if !ok { // unguarded, or a fault
 		m.routes = append(m.routes, Route{method, full})
 		route := func(*http.Request) string { return method + " " + full }
-		// listed is this path alone
+		// the path itself is listed, not a prefix
 		if strings.HasSuffix(full, "/") && !m.gates.unguarded(full+"x") {
 			pattern += "{$}"
 		}
@@ -83,12 +83,12 @@ func (m *Mux) Handle(pattern string, handler http.Handler) {
 		pattern += "{$}"
 	}
 	route := func(*http.Request) string { return known.template }
-	guarded := known.gate.Guard(handler, route, renamed(template, full))
-	m.register(pattern, m.literal(template, guarded))
+	guarded := known.gate.Guard(handler, route, pathValues(template, full))
+	m.register(pattern, m.requireLiteral(template, guarded))
 }
 
-// register keeps the panic of http.ServeMux as a fault: a pattern that it cannot hold, or one that
-// conflicts with another.
+// register records a panic of http.ServeMux as a fault: the pattern is invalid, or conflicts with
+// another.
 func (m *Mux) register(pattern string, handler http.Handler) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -100,8 +100,8 @@ func (m *Mux) register(pattern string, handler http.Handler) {
 	m.mux.Handle(pattern, handler)
 }
 
-// CheckRoutes compares the routes with the documents. Call it once all are registered, and do not
-// start on an error, which joins a [*Fault] for each fault.
+// CheckRoutes compares the routes with the documents. Call it after all are registered, and do not
+// serve if it fails. The error joins a [*Fault] for each fault.
 func (m *Mux) CheckRoutes() error {
 	return errors.Join(append(slices.Clone(m.faults), m.gates.CheckRoutes(m.routes))...)
 }
@@ -116,7 +116,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.mux.ServeHTTP(w, r)
 }
 
-// isClean reports whether http.ServeMux matches an escaped path as it is.
+// isClean reports whether http.ServeMux serves an escaped path without a redirect.
 func isClean(escaped string) bool {
 	if escaped == "/" {
 		return true
@@ -125,9 +125,9 @@ func isClean(escaped string) bool {
 	return cleaned != "/" && cleaned[0] == '/' && cleaned == strings.TrimSuffix(escaped, "/")
 }
 
-// literal refuses a path that matches only once its literal segments are unescaped: no other router
-// would match it.
-func (m *Mux) literal(template string, next http.Handler) http.Handler {
+// requireLiteral refuses a path that matches only after its literal segments are unescaped, because
+// other routers do not match it.
+func (m *Mux) requireLiteral(template string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.RawPath != "" && !isLiteral(template, r.URL.EscapedPath()) {
 			m.refuse(w, r, muxRoute{})
@@ -150,7 +150,7 @@ func isLiteral(template, escaped string) bool {
 	return true
 }
 
-// unmatched answers a request that matches no pattern: 405 if it would by another method, else 404.
+// unmatched answers a request that matches no pattern: 405 if another method does, else 404.
 func (m *Mux) unmatched(w http.ResponseWriter, r *http.Request) {
 	for _, method := range m.methods() {
 		other := r.WithContext(r.Context())
@@ -175,7 +175,7 @@ func (m *Mux) methods() (all []string) {
 	return all
 }
 
-// refuse answers a request that no handler takes. The route is that of another method.
+// refuse answers a request without a handler. The route is that of another method.
 func (m *Mux) refuse(w http.ResponseWriter, r *http.Request, route muxRoute) {
 	if route.gate == nil {
 		route.gate = m.gates.At(r.URL.Path)
@@ -203,9 +203,9 @@ func isParameter(segment string) bool {
 		!strings.HasSuffix(segment, "...}")
 }
 
-// renamed returns the values of the document's path parameters. Names that are no Go identifiers
-// are others in a pattern of http.ServeMux.
-func renamed(template, pattern string) func(*http.Request, string) string {
+// pathValues returns a function for the values of the document's path parameters. Names that are
+// not Go identifiers have other names in the pattern of http.ServeMux.
+func pathValues(template, pattern string) func(*http.Request, string) string {
 	names := map[string]string{}
 	theirs := strings.Split(pattern, "/")
 	for i, segment := range strings.Split(template, "/") {

@@ -157,7 +157,7 @@ func TestClientsAreToldTheIssuersNames(t *testing.T) {
 				"of no issuer":   {servers[0].Mint(map[string]any{"iss": "https://other.example"}), row.missing},
 				"a scope of two": {servers[0].Mint(map[string]any{"scope": "read https://api.example/read api/r reader"}), row.lacked},
 			} {
-				got := answer(t, gate, "/two", c.bearer)
+				got := startedWriter(t, gate, "/two", c.bearer)
 				if scopesOf(got) != c.want {
 					t.Errorf(
 						"%s: challenge is %q, expected scope %q",
@@ -180,7 +180,7 @@ func TestClientsAreToldTheIssuersNames(t *testing.T) {
 			if got := strings.Join(metadataScopes(t, gate), " "); got != row.metadata {
 				t.Errorf("scopes_supported are %q, expected %q", got, row.metadata)
 			}
-			if got := answer(t, gate, "/any", ""); scopesOf(got) != "" {
+			if got := startedWriter(t, gate, "/any", ""); scopesOf(got) != "" {
 				t.Errorf(
 					"challenge of an operation without scopes is %q",
 					got.Header.Get("WWW-Authenticate"),
@@ -194,7 +194,7 @@ func TestClientsAreToldTheIssuersNames(t *testing.T) {
 func TestEachTokenGetsItsIssuersNames(t *testing.T) {
 	gate, servers := outward(t, plainly, prefixed)
 	for n, want := range []string{"read", "https://api.example/read"} {
-		got := answer(t, gate, "/one", servers[n].Mint(map[string]any{"scope": "write"}))
+		got := startedWriter(t, gate, "/one", servers[n].Mint(map[string]any{"scope": "write"}))
 		if scopesOf(got) != want || got.StatusCode != http.StatusForbidden {
 			t.Errorf(
 				"issuer %d: %d with %q, expected 403 with scope %q",
@@ -266,7 +266,7 @@ func TestMetadataListsDefaultScopes(t *testing.T) {
 	if got := metadataScopes(t, gate); !slices.Equal(got, []string{"read"}) {
 		t.Errorf("scopes_supported are %q, expected read alone", got)
 	}
-	if got := answer(t, gate, "/two", ""); scopesOf(got) != "read write" {
+	if got := startedWriter(t, gate, "/two", ""); scopesOf(got) != "read write" {
 		t.Errorf(
 			"challenge is %q, expected the operation's own scopes",
 			got.Header.Get("WWW-Authenticate"),

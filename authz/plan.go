@@ -15,15 +15,14 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Plan is an OpenAPI document compiled to one policy per operation. Everything that the document
-// decides is decided here, once.
+// Plan is an OpenAPI document compiled to one policy per operation.
 type Plan struct {
 	doc        *openapi3.T
 	operations []*operation     // by path, then method
 	paths      map[string]*path // by the document's path template: /messages/{id}
 	schemes    map[string]*scheme
-	scopes     map[string]string // of all schemes
-	defaults   []string          // of them, those that clients start with; nil: all
+	scopes     map[string]string // of all schemes of access tokens
+	defaults   []string          // the scopes that clients request first; nil: all
 
 	granters   map[string]implications // by scheme; nil: no scope implies another
 	nullConsts []*openapi3.Location
@@ -35,7 +34,7 @@ type path struct {
 	allow   []string // sorted
 }
 
-// Operation is what the document says of who may call an operation.
+// Operation is the policy of one operation: who may call it, and its limits.
 type Operation struct {
 	ID     string
 	Method string
@@ -74,74 +73,73 @@ type Operation struct {
 // Alternative is a set of requirements that must all be met (AND).
 type Alternative []Requirement
 
-// Requirement is a scheme and the scopes that it must grant, all of them.
+// Requirement is a scheme with the scopes that its principal must all have.
 type Requirement struct {
 	Scheme string
 	Scopes []string
 }
 
-// Public reports whether everybody may call the operation, and no token is looked at.
+// Public reports whether everybody may call the operation; tokens are then ignored.
 func (o Operation) Public() bool {
 	return o.Denied == "" && !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool {
 		return len(a) > 0
 	})
 }
 
-// Optional reports whether the operation may be called without a token, though one that is sent
-// must be valid.
+// Optional reports whether the operation may be called without a token, although a token that is
+// sent must be valid.
 func (o Operation) Optional() bool {
 	return !o.Public() && slices.ContainsFunc(o.Alternatives, isEmpty)
 }
 
 func isEmpty(a Alternative) bool { return len(a) == 0 }
 
-// operation is an Operation with all that a request of it needs.
+// operation is a compiled Operation.
 type operation struct {
 	Operation
 	security  openapi3.SecurityRequirements // as the document has it, but with {} last
 	route     *routers.Route                // for the validator's security pass
 	schema    *schema.Operation             // for its parameters and body
-	responses schema.Responses              // nil where Config.Responses is IgnoreResponses
+	responses schema.Responses              // nil if Config.Responses is IgnoreResponses
 
-	ways    []way     // the alternatives of security but {}, in that order
-	sources []*source // of the ways' principals
-	offers  []string  // the challenges of its schemes, those for access tokens apart
-	byToken bool      // some scheme takes access tokens
-	hidden  []string  // query parameters that are keys
+	compiled         []compiledAlternative // the alternatives of security without {}, in that order
+	sources          []*source             // of the principals in compiled
+	schemeChallenges []string              // of its schemes, without access tokens
+	byToken          bool                  // some scheme takes access tokens
+	queryKeys        []string              // API keys in the query
 
-	wanted     []string        // the scopes to come back with; see tell
-	asked      []string        // the same, by the names that issuers have for them
-	unsettled  bool            // issuers have different names
-	challenges map[Kind]string // that list them, where they are the same for all requests
+	fewestScopes   []string        // the scopes to request; see withRequestScopes
+	requestScopes  []string        // the same, by the issuers' names
+	scopeNamesVary bool            // issuers have different names
+	challenges     map[Kind]string // with requestScopes, if those are the same for all requests
 }
 
-// way is an alternative of an operation's security, with what it takes to decide it.
-type way struct {
+// compiledAlternative is a compiled [Alternative].
+type compiledAlternative struct {
 	conditions []condition
-	needs      []need // of all conditions, each once
-	// browsers add all of its credentials to requests that pages of other sites make
-	ambient bool
+	needs      []need // of all conditions, without duplicates
+	ambient    bool   // browsers add all of its credentials to cross-site requests
 }
 
-// need is a scope that the principal of a source must have, or another one that implies it.
+// need is a scope that the principal of a source must have, directly or by implication.
 type need struct {
-	source  int
-	scope   string
-	by      []string // the others
-	ofToken bool
+	source    int
+	scope     string
+	impliedBy []string // the scopes that imply it
+	ofToken   bool
 }
 
 func (n *need) metBy(p *token.Principal) bool {
-	return p.HasScope(n.scope) || slices.ContainsFunc(n.by, p.HasScope)
+	return p.HasScope(n.scope) || slices.ContainsFunc(n.impliedBy, p.HasScope)
 }
 
-func (o *operation) newWay(conditions []condition) way {
-	w := way{conditions: conditions}
-	chosen := false // a credential that only a script can add, which CORS must allow
+func (o *operation) newAlternative(conditions []condition) compiledAlternative {
+	w := compiledAlternative{conditions: conditions}
+	explicit := false // there is a credential that only a script can add, which CORS must allow
 	for _, c := range conditions {
 		w.ambient = w.ambient || c.scheme.isAmbient()
 		// any page can link to a URL with a key
-		chosen = chosen || !c.scheme.isAmbient() && !c.scheme.isKey("query")
+		explicit = explicit || !c.scheme.isAmbient() && !c.scheme.isKey("query")
 		for _, scope := range c.scopes {
 			same := func(n need) bool { return n.source == c.source && n.scope == scope }
 			if !slices.ContainsFunc(w.needs, same) {
@@ -151,12 +149,13 @@ func (o *operation) newWay(conditions []condition) way {
 		}
 	}
 	all := slices.Clone(w.needs)
-	w.needs = slices.DeleteFunc(w.needs, func(n need) bool { // who has another one has it as well
+	// Drop the scopes that other required scopes imply.
+	w.needs = slices.DeleteFunc(w.needs, func(n need) bool {
 		return slices.ContainsFunc(all, func(other need) bool {
-			return other.source == n.source && slices.Contains(n.by, other.scope)
+			return other.source == n.source && slices.Contains(n.impliedBy, other.scope)
 		})
 	})
-	w.ambient = w.ambient && !chosen
+	w.ambient = w.ambient && !explicit
 	return w
 }
 
@@ -165,16 +164,16 @@ type condition struct {
 	scheme *scheme
 	source int // in the operation's sources
 	scopes []string
-	demand *Scheme // nil: none beyond
+	rules  *Scheme // may be nil
 }
 
 // Fault is one fault of a document. A document with faults is not served.
 type Fault struct {
-	Method, Path string // of the operation; empty where the fault is not one operation's
+	Method, Path string // of the operation, if it is about one
 	Problem      string // what is wrong, what was expected, what to do
-	Err          error  // the cause, where there is one
-	// At is the place in the document, as near as it is known. It needs a document loaded with
-	// IncludeOrigin.
+	Err          error  // the cause; may be nil
+	// At is the location in the document, or of an enclosing element. It is nil unless the document
+	// was loaded with IncludeOrigin.
 	At *openapi3.Location
 }
 
@@ -192,7 +191,7 @@ func (f *Fault) Error() string {
 
 func (f *Fault) Unwrap() error { return f.Err }
 
-// Unstated says what becomes of operations for which the document states no security.
+// Unstated says how to treat operations for which the document states no security.
 type Unstated int
 
 const (
@@ -200,8 +199,8 @@ const (
 	DenyUnstated                   // every request to such an operation is refused
 )
 
-// Undecoded says what becomes of media types of a request body that nothing decodes, such as
-// application/xml, and whose schema says more than that they are bytes or text.
+// Undecoded says how to treat media types of request bodies without a decoder, such as
+// application/xml, whose schema requires more than bytes or text.
 type Undecoded int
 
 const (
@@ -212,12 +211,12 @@ const (
 // Compile compiles a document. The error joins a [*Fault] for each of its faults.
 func Compile(doc *openapi3.T) (*Plan, error) { return Config{Document: doc}.Compile() }
 
-// Compile compiles Document as Unstated and Without say. [New] does so. The method is for programs
-// that need the plan alone, and what authenticates requests not yet.
+// Compile compiles Document, as [New] does, for programs that need only the plan. It does not
+// require a verifier or authenticators.
 func (c Config) Compile() (*Plan, error) { return orFaults(c.compile(true)) }
 
-// CompileSecurity compiles, of Document, only who may call what. It does not read schemas, so it
-// takes a document whose requests could not be validated.
+// CompileSecurity compiles only the security of Document. It does not read schemas, so it accepts
+// documents whose requests cannot be validated.
 func (c Config) CompileSecurity() (*Plan, error) { return orFaults(c.compile(false)) }
 
 func orFaults(p *Plan, faults []error) (*Plan, error) {
@@ -240,18 +239,18 @@ func (c Config) compile(schemas bool) (*Plan, []error) {
 	return p, faults
 }
 
-// Describe returns what a document says of who may call each operation, by path and method, also
-// where [Compile] would refuse it. It is for tools that report on documents and never for what
-// guards one: an operation whose security is not stated is public to OpenAPI (§4.8.10), and here.
+// Describe returns the policy of each operation, by path and method, even if [Compile] rejects the
+// document. It is for tools that report on documents, and must not be used for access control: an
+// operation without stated security is public, as in OpenAPI (§4.8.10).
 func Describe(doc *openapi3.T) []Operation {
 	p, _ := Config{Document: doc}.read(false)
 	return p.Operations()
 }
 
 // Inspect is [Compile] for tools that report on documents, which should be loaded with
-// IncludeOrigin. The notes are what a document says that does not reach every handler, and no
-// fault: values that generated code does not bind, and const: null, which is lost where a document
-// is loaded without IncludeOrigin, as the one that generated code embeds is.
+// IncludeOrigin. The notes are not faults. They are about values that generated code does not bind,
+// and about const: null, which is lost in documents loaded without IncludeOrigin, such as those
+// embedded in generated code.
 func Inspect(doc *openapi3.T) (notes []*Fault, err error) {
 	p, faults := Config{Document: doc}.compile(true)
 	if p == nil {
@@ -267,7 +266,7 @@ func Inspect(doc *openapi3.T) (notes []*Fault, err error) {
 	}
 	for _, at := range p.nullConsts {
 		notes = append(notes, &Fault{At: at, Problem: `const: null is lost where the document is ` +
-			`loaded without its origins, as generated code loads it: write type: "null"`})
+			`loaded without IncludeOrigin, as in generated code: write type: "null"`})
 	}
 	return notes, errors.Join(faults...)
 }
@@ -296,8 +295,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		for _, name := range c.IgnoreFormats {
 			if !schema.IsKnownFormat(name) {
 				faults = append(faults,
-					fmt.Errorf("authz: Config.IgnoreFormats has %q, which is no format "+
-						"that is asserted: expected one of %s", name,
+					fmt.Errorf("authz: Config.IgnoreFormats has %q: expected one of %s", name,
 						strings.Join(schema.KnownFormats(), ", ")))
 			}
 		}
@@ -305,7 +303,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 	for _, name := range c.Without {
 		if p.schemes[name] == nil {
 			faults = append(faults,
-				fmt.Errorf("authz: Config.Without has %q, which is no security scheme of the "+
+				fmt.Errorf("authz: Config.Without has %q, which is not a security scheme of the "+
 					"document", name))
 		}
 	}
@@ -314,7 +312,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 	for _, template := range slices.Sorted(maps.Keys(p.doc.Paths.Map())) {
 		item := p.doc.Paths.Value(template)
 		if item == nil {
-			continue // a path with nothing under it has no operations
+			continue
 		}
 		at := &path{methods: map[string]*operation{}}
 		if name, twice := repeated(template); twice {
@@ -332,7 +330,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 				found = append(found, &Fault{
 					Method: method, Path: template, At: locate(item.GetOperation(method).Origin,
 						"operationId"),
-					Problem: fmt.Sprintf("operationId %s is that of %s too: give each operation "+
+					Problem: fmt.Sprintf("operationId %s is also used by %s: give each operation "+
 						"its own", o.ID, other),
 				})
 			}
@@ -341,8 +339,8 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 			if other, taken := shapes[shape]; taken {
 				found = append(found, &Fault{
 					Method: method, Path: template, At: locate(item.Origin, ""),
-					Problem: fmt.Sprintf("no request tells it from %s: paths that differ in the "+
-						"names of their parameters are the same", other),
+					Problem: fmt.Sprintf("it matches the same requests as %s: paths that differ "+
+						"only in the names of their parameters are the same", other),
 				})
 			}
 			shapes[shape] = method + " " + template
@@ -359,8 +357,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 	return p, faults
 }
 
-// repeated returns the name of a path parameter that a template has more than once: it would have
-// two values.
+// repeated returns the name of a path parameter that occurs twice in a template.
 func repeated(template string) (name string, found bool) {
 	seen := map[string]bool{}
 	for _, part := range strings.Split(template, "{")[1:] {
@@ -373,8 +370,7 @@ func repeated(template string) (name string, found bool) {
 	return "", false
 }
 
-// locate returns the place of an element's field, or of the element itself where it has no such
-// field.
+// locate returns the location of an element's field, or of the element if it has no such field.
 func locate(element *openapi3.Origin, field string) *openapi3.Location {
 	if element == nil {
 		return nil
@@ -406,20 +402,20 @@ func (p *Plan) readOperation(c Config, method, template string,
 	case spec.Security != nil:
 		o.security = *spec.Security
 	case len(p.doc.Security) > 0:
-		// an empty one for the whole document says nothing: new operations would be public unseen
+		// An empty list for the whole document does not count: it would silently make new
+		// operations public.
 		o.security = p.doc.Security
 	case c.Unstated == DenyUnstated:
 		o.Denied = "the document states no security for it"
 	default:
-		problem("security", "no security is stated: say who may call it, by security for the "+
-			"operation or the whole document "+
-			"(security: [] on the operation if everybody may), in the document or an overlay; "+
-			"or set Config.Unstated to authz.DenyUnstated, so that nobody may")
+		problem("security", "no security is stated: add security to the operation or the whole "+
+			"document (security: [] on the operation if it is public), in the document or an "+
+			"overlay; or set Config.Unstated to authz.DenyUnstated to deny it")
 	}
 	for _, requirement := range o.security {
 		if requirement == nil {
 			problem("security", "an alternative of its security is null: write {} if a token is "+
-				"optional, or take it out")
+				"optional, or remove it")
 		}
 		alternative, problems := p.readAlternative(requirement, c.Without)
 		for _, text := range problems {
@@ -432,14 +428,11 @@ func (p *Plan) readOperation(c Config, method, template string,
 		problem("", text)
 	}
 	if o.Introspect && o.Public() {
-		problem(
-			"",
-			"it has x-authz-introspect, and everybody may call it: there is no token to ask about",
-		)
+		problem("", "it has x-authz-introspect, but is public: there is no token to introspect")
 	}
 	if o.StepUp != nil && !o.alwaysByToken(p) {
-		problem("", fmt.Sprintf("it has %s or %s and may be called without a token, but nothing "+
-			"else says how a person signed in", acrExtension, maxAgeExtension))
+		problem("", fmt.Sprintf("it has %s or %s, but may be called without a token, which says "+
+			"how the person signed in", acrExtension, maxAgeExtension))
 	}
 	return o, faults
 }
@@ -449,7 +442,7 @@ func (p *Plan) readAlternative(
 ) (
 	alternative Alternative, problems []string) {
 	alternative = Alternative{}
-	// what the Authorization header is to hold, and for which scheme
+	// the schemes by the content of the Authorization header
 	inHeader := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(requirement)) {
 		scopes := requirement[name]
@@ -463,12 +456,12 @@ func (p *Plan) readAlternative(
 		}
 		if scopes == nil {
 			problems = append(problems, fmt.Sprintf("security scheme %s has null for its scopes: "+
-				"list them, or write [] if any credential will do", name))
+				"list them, or write [] if none are required", name))
 		}
 		for _, scope := range scopes {
 			if err := s.declares(scope); err != nil {
 				problems = append(problems, err.Error())
-			} else if s.byUse && s.isToken() {
+			} else if s.implicitScopes && s.isToken() {
 				p.scopes[scope] = ""
 			}
 		}
@@ -478,17 +471,15 @@ func (p *Plan) readAlternative(
 	}
 	if len(inHeader) > 1 {
 		problems = append(problems,
-			fmt.Sprintf("an alternative of its security demands %s in one Authorization header, "+
+			fmt.Sprintf("an alternative of its security requires %s in one Authorization header, "+
 				"which holds one credential (RFC 9110 §11.6.2): make them alternatives, or move "+
-				"one "+
-				"elsewhere",
-				strings.Join(slices.Sorted(maps.Keys(inHeader)), " and ")))
+				"one elsewhere", strings.Join(slices.Sorted(maps.Keys(inHeader)), " and ")))
 	}
 	return alternative, problems
 }
 
-// drop takes out every alternative that names one of the schemes: the whole alternative, because
-// what is left of it would let in more.
+// drop removes the alternatives that name one of the schemes. Removing only the requirement would
+// weaken the alternative.
 func (o *operation) drop(schemes []string) {
 	had := len(o.Alternatives) > 0
 	o.Alternatives = slices.DeleteFunc(o.Alternatives, func(a Alternative) bool {
@@ -497,10 +488,10 @@ func (o *operation) drop(schemes []string) {
 		})
 	})
 	if had && len(o.Alternatives) == 0 {
-		o.Denied = "each of its alternatives needs a security scheme that is switched off"
+		o.Denied = "each of its alternatives requires a disabled security scheme"
 	}
-	// The validator stops at the first alternative that is satisfied. {} always is, and a bad token
-	// would pass for none if it came first. Alternatives are alternatives in any order.
+	// {} must be last: the validator stops at the first satisfied alternative, so a bad token would
+	// otherwise be ignored. The order of alternatives has no other meaning.
 	o.security = nil
 	for _, a := range o.Alternatives {
 		requirement := openapi3.SecurityRequirement{}
@@ -514,7 +505,7 @@ func (o *operation) drop(schemes []string) {
 	})
 }
 
-// alwaysByToken reports whether whoever calls the operation has an access token.
+// alwaysByToken reports whether every alternative requires an access token.
 func (o *operation) alwaysByToken(p *Plan) bool {
 	return !o.Public() && !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool {
 		return !slices.ContainsFunc(a, func(r Requirement) bool {
@@ -524,7 +515,7 @@ func (o *operation) alwaysByToken(p *Plan) bool {
 	})
 }
 
-// compile makes what holds the requests of an operation to the document.
+// compile compiles the validation of an operation's requests.
 func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error) {
 	problem := func(problem string) {
 		faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: problem,
@@ -546,7 +537,7 @@ func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error)
 	return faults
 }
 
-// compileResponses compiles what the operation answers, where answers are held to the document.
+// compileResponses compiles the validation of the operation's responses, if compiler is not nil.
 func (o *operation) compileResponses(compiler *schema.Compiler, mode Responses) (faults []error) {
 	if compiler == nil {
 		return nil
@@ -576,7 +567,7 @@ func (p *Plan) Operations() []Operation {
 	return all
 }
 
-// Scheme returns what the document says of a security scheme; nil if it declares none of this name.
+// Scheme returns a security scheme of the document, or nil if there is none of this name.
 func (p *Plan) Scheme(name string) *openapi3.SecurityScheme {
 	if s := p.schemes[name]; s != nil {
 		return s.spec
@@ -584,7 +575,7 @@ func (p *Plan) Scheme(name string) *openapi3.SecurityScheme {
 	return nil
 }
 
-// TakesTokens reports whether some operation takes access tokens.
+// TakesTokens reports whether some operation accepts access tokens.
 func (p *Plan) TakesTokens() bool {
 	byToken := func(r Requirement) bool { s := p.schemes[r.Scheme]; return s != nil && s.isToken() }
 	return slices.ContainsFunc(p.operations, func(o *operation) bool {
@@ -594,6 +585,6 @@ func (p *Plan) TakesTokens() bool {
 	})
 }
 
-// Scopes returns every scope of access tokens that the document declares, or uses where it lists
+// Scopes returns the scopes of access tokens that the document declares, or uses if it declares
 // none, sorted.
 func (p *Plan) Scopes() []string { return slices.Sorted(maps.Keys(p.scopes)) }

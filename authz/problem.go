@@ -18,27 +18,26 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// ProblemTypes is the default of [Config.ProblemTypeBase]. It leads to an explanation of each kind.
+// ProblemTypes is the default of [Config.ProblemTypeBase], the URL of an explanation of each kind.
 const ProblemTypes = "https://github.com/oasgate/oasgate/blob/main/authz/PROBLEMS.md#"
 
-// Problem is a problem document (RFC 9457 §3.1). It holds what a client may know, and nothing else.
+// Problem is a problem document (RFC 9457 §3.1).
 type Problem struct {
 	Type   string `json:"type"`
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
-	// Errors are the parts of the request that are not valid, parameters first, at most 20.
+	// Errors are the violations of the document, parameters first, at most 20.
 	Errors []Violation `json:"errors,omitempty"`
 	Kind   Kind        `json:"-"` // the last part of Type
 }
 
 // WriteProblem answers a request with an error: the status, a problem document (RFC 9457), and the
-// challenge (RFC 9110 §11.6.1) and other headers that go with it. It is the only place where errors
-// become answers. An error that is no [*Error] is told by its StatusCode if it has one, and is
-// otherwise a 500 that says nothing of it.
+// challenge (RFC 9110 §11.6.1) and other headers that go with it. For an error that is not an
+// [*Error] the status is its StatusCode, if it has that method, or else 500; its text is not sent.
 func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
-	if h, ok := w.(*held); ok { // a problem is not the handler's answer
-		h.passed, w = true, h.ResponseWriter
+	if h, ok := w.(*checkedResponse); ok { // problems are not validated
+		h.bypassed, w = true, h.ResponseWriter
 	}
 	e := classify(err)
 	a, ok := FromContext(r.Context())
@@ -46,17 +45,16 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 		a.Cause = err
 		e = a.withScopes(e, g)
 	}
-	if e.Kind == Internal && (!ok || a.own) {
+	if e.Kind == Internal && (!ok || a.gateMade) {
 		g.log(r, err)
 	}
 	h := w.Header()
-	known := g.usual[e.Kind]
+	known := g.preparedProblems[e.Kind]
 	status := cmp.Or(e.status, known.status)
-	// once for all
+	// One allocation for all header values.
 	values := [...]string{"application/problem+json", "nosniff", "no-store", known.challenge}
-	// which the challenge lists
-	if len(e.Scopes) > 0 {
-		values[3] = e.prepared
+	if len(e.Scopes) > 0 { // the challenge lists them
+		values[3] = e.preparedChallenge
 	}
 	var body []byte
 	if g.renderError != nil {
@@ -68,7 +66,7 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	} else if challenges := g.challenges(e, r); challenges != nil {
 		h["Www-Authenticate"] = challenges
 	}
-	g.dpop.tellNonce(h, r)
+	g.dpop.setNonce(h, r)
 	if e.rate.setHeaders(h); ok {
 		a.rate.setHeaders(h)
 	}
@@ -81,13 +79,13 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	if e.RetryAfter > 0 || e.Kind != Other && status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", strconv.Itoa(seconds(e.RetryAfter)))
 	}
-	// GetBody: the request has been through the gate, whose validator has read its body.
+	// GetBody is set once the gate's validator has read the body.
 	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && r.GetBody == nil &&
 		!e.bodyRead {
-		// or net/http reads up to 256 KiB of what is left before it answers
+		// Otherwise net/http reads up to 256 KiB of the rest of the body before it answers.
 		h.Set("Connection", "close")
 	}
-	delete(h, "Content-Length") // a handler's, of an answer that is not to be
+	delete(h, "Content-Length") // set by the handler for another body
 	w.WriteHeader(status)
 	switch {
 	case r.Method == http.MethodHead:
@@ -104,63 +102,63 @@ func (g *Gate) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 // seconds returns a duration in whole seconds, at least 1.
 func seconds(d time.Duration) int { return max(1, int(math.Ceil(d.Seconds()))) }
 
-// withScopes has the refusal of a handler say with which scopes to come back, as the gate's own
-// does.
+// withScopes adds the scopes that the client should request to the refusal of a handler, as for the
+// gate's own.
 func (a *Admission) withScopes(e *Error, g *Gate) *Error {
-	if a.gate != g || a.operation == nil || e.asked != nil {
+	if a.gate != g || a.operation == nil || e.requestScopes != nil {
 		return e
 	}
-	told := *e // it may be a handler's for all requests
+	told := *e // requests may share a handler's error
 	switch {
 	case e.Kind == InsufficientScope:
-		told.asked = a.Principal.ScopesToRequest(e.Scopes)
-	case e.Scopes == nil && a.operation.wanted != nil:
-		return a.tell(&told)
+		told.requestScopes = a.Principal.ScopesToRequest(e.Scopes)
+	case e.Scopes == nil && a.operation.fewestScopes != nil:
+		return a.withRequestScopes(&told)
 	default:
 		return e
 	}
 	return &told
 }
 
-// log tells of a fault of the program where no server does.
+// log logs a fault of the program that no server logs.
 func (g *Gate) log(r *http.Request, err error) {
 	g.logger.LogAttrs(r.Context(), slog.LevelError, "request failed",
 		slog.String("method", r.Method), slog.String("path", r.URL.Path),
 		slog.String("cause", fmt.Sprint(err)))
 }
 
-// usual is the answer to an error of which there is nothing particular to say. It is made at start:
-// to refuse shall cost less than to ask.
-type usual struct {
+// preparedProblem is the response to an error without details. It is prepared at start, so that
+// refusals are cheap.
+type preparedProblem struct {
 	status    int
 	document  []byte
-	challenge string // "": none, or not the same for all requests
+	challenge string // "": none, or it depends on the request
 }
 
 func (g *Gate) prepare() {
-	prepared := map[Kind]usual{}
+	prepared := map[Kind]preparedProblem{}
 	for kind := range kinds {
 		e := &Error{Kind: kind}
-		u := usual{status: e.Status(), document: g.document(e)}
+		u := preparedProblem{status: e.Status(), document: g.document(e)}
 		switch kind {
 		case MissingToken, InvalidRequest, InvalidToken:
-			if g.dpop == nil { // with it there are two, whose order is the request's
+			if g.dpop == nil { // with DPoP there are two, whose order depends on the request
 				u.challenge = g.challenges(e, nil)[0]
 			}
 		}
 		prepared[kind] = u
 	}
-	g.usual = prepared
+	g.preparedProblems = prepared
 	if g.plan == nil {
 		return
 	}
 	for _, op := range g.plan.operations {
-		if op.settle(g.verifier); op.wanted == nil || g.dpop != nil {
+		if op.prepareScopes(g.verifier); op.fewestScopes == nil || g.dpop != nil {
 			continue
 		}
 		op.challenges = map[Kind]string{}
 		for _, kind := range []Kind{MissingToken, InvalidToken} {
-			e := &Error{Kind: kind, Scopes: op.wanted, asked: op.asked}
+			e := &Error{Kind: kind, Scopes: op.fewestScopes, requestScopes: op.requestScopes}
 			op.challenges[kind] = g.challenges(e, nil)[0]
 		}
 	}
@@ -177,32 +175,32 @@ func (g *Gate) document(e *Error) []byte {
 	return append(body, '\n')
 }
 
-// WriteBindingProblem answers a request whose parameters or body generated code could not read. It
-// is what generated code calls ErrorHandlerFunc and RequestErrorHandlerFunc.
+// WriteBindingProblem answers a request whose parameters or body generated code could not read. Use
+// it as the ErrorHandlerFunc and RequestErrorHandlerFunc of generated code.
 func (g *Gate) WriteBindingProblem(w http.ResponseWriter, r *http.Request, err error) {
 	g.WriteProblem(w, r, BindingError(err))
 }
 
-// BindingError returns an error of generated code that could not read a request: [InvalidParameter]
-// and which one, or [InvalidBody]. The text of err, which may hold what was submitted, is for the
-// log.
+// BindingError converts an error of generated code that could not read a request to an
+// [InvalidParameter] that names the parameter, or an [InvalidBody]. The text of err may hold input,
+// so it is only logged.
 func BindingError(err error) *Error {
 	if named := bindingText.FindStringSubmatch(err.Error()); named != nil {
-		detail := "The parameter " + cmp.Or(named[1:]...) + " cannot be read as its schema says."
+		detail := "The parameter " + cmp.Or(named[1:]...) + " does not match its schema."
 		return &Error{Kind: InvalidParameter, Detail: detail, Err: err}
 	}
-	const detail = "The body cannot be read as its schema says."
+	const detail = "The body does not match its schema."
 	return &Error{Kind: InvalidBody, Detail: detail, Err: err}
 }
 
-// bindingText is how oapi-codegen tells of a parameter. Its name is the document's.
+// bindingText matches oapi-codegen's errors about a parameter. Its name is from the document.
 var bindingText = regexp.MustCompile(`^(?:Invalid format for parameter (\S+?):|` +
 	`Query argument (\S+) is required|Header parameter (\S+) is required|` +
 	`Expected one value for (\S+?), got|` +
 	`(?i:Error unmarshaling parameter) '?([^\s']+)'? as JSON|` +
 	`(?i:Error unescaping cookie parameter) '?([^\s']+?)'?$)`)
 
-// classify finds out what an error means to a client. What nobody has classified is a 500.
+// classify converts any error to an [*Error]. An unknown error becomes a 500.
 func classify(err error) *Error {
 	if known, ok := errors.AsType[*Error](err); ok && known.Status() != 0 {
 		return known
@@ -218,7 +216,7 @@ func classify(err error) *Error {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &Error{Kind: Timeout, RetryAfter: time.Second, Err: err}
 	case errors.Is(err, http.ErrNotMultipart):
-		// generated code reads an optional body that was not sent
+		// Generated code read an optional body that was not sent.
 		return &Error{Kind: InvalidBody, Detail: "The body is missing.", Err: err}
 	case errors.As(err, &coded) && coded.StatusCode() >= 400 && coded.StatusCode() <= 599:
 		return StatusError(coded.StatusCode(), "", err)
@@ -226,12 +224,11 @@ func classify(err error) *Error {
 	return &Error{Kind: Internal, Err: err}
 }
 
-// kindOf: the kind of an error of which nothing but the status is known, as Echo's and a handler's
-// own are.
+// kindOf maps the status of an error, such as Echo's, to a kind.
 func kindOf(status int) Kind {
 	switch status {
 	case http.StatusUnauthorized:
-		return MissingToken // RFC 9110 §15.5.2: with a challenge
+		return MissingToken // a 401 must have a challenge (RFC 9110 §15.5.2)
 	case http.StatusNotFound:
 		return NotFound
 	case http.StatusMethodNotAllowed:
@@ -275,16 +272,17 @@ func (g *Gate) detail(e *Error) string {
 	return detail
 }
 
-// challenges returns the WWW-Authenticate headers of an error, or nil. That of the scheme by which
-// the request presents its token comes first, and says what is wrong; with a 401 the other scheme
-// follows, where both are offered (RFC 9449 §7.1).
+// challenges returns the WWW-Authenticate headers of an error, or nil. The first is for the scheme
+// of the request's token and has the error; a 401 also has one for the other scheme, if both are
+// offered (RFC 9449 §7.1).
 func (g *Gate) challenges(e *Error, r *http.Request) []string {
-	if e.operation != nil { // it takes not only access tokens, if any
+	if e.operation != nil { // it also accepts other credentials than access tokens
 		var tokens []string
 		if e.operation.byToken {
-			tokens = g.challenges(&Error{Kind: MissingToken, Scopes: e.Scopes, asked: e.asked}, r)
+			tokens = g.challenges(&Error{Kind: MissingToken, Scopes: e.Scopes,
+				requestScopes: e.requestScopes}, r)
 		}
-		return append(tokens, e.operation.offers...)
+		return append(tokens, e.operation.schemeChallenges...)
 	}
 	parameters, ok := e.challenge()
 	if !ok {
@@ -313,13 +311,13 @@ func (g *Gate) challenges(e *Error, r *http.Request) []string {
 	return []string{bearer + parameters}
 }
 
-// challenge returns what a challenge says of an error (RFC 6750 §3), if there is to be one. The
-// parts of challenges are constants, the realm and URLs of the configuration and scopes of the
-// document, all checked at start: nothing that a client sent can get into them.
+// challenge returns the parameters of the challenge for an error (RFC 6750 §3), if it has one. They
+// consist of constants, the configuration, and scopes of the document, all checked at start, and
+// never of input.
 func (e *Error) challenge() (parameters string, ok bool) {
 	switch e.Kind {
-	case MissingToken: // no error: the client may not have known (RFC 6750 §3.1)
-		return e.scopes(), true
+	case MissingToken: // without an error (RFC 6750 §3.1)
+		return e.scopesParameter(), true
 	case InsufficientAuth:
 		parameters = `, error="insufficient_user_authentication"`
 		if e.StepUp != nil && e.StepUp.ACRValues != nil {
@@ -328,25 +326,25 @@ func (e *Error) challenge() (parameters string, ok bool) {
 		if e.StepUp != nil && e.StepUp.MaxAge != nil {
 			parameters += `, max_age=` + strconv.Itoa(*e.StepUp.MaxAge)
 		}
-		return parameters + e.scopes(), true
+		return parameters + e.scopesParameter(), true
 	case InvalidRequest:
 		return `, error="invalid_request"`, true
 	case InvalidToken:
-		return `, error="invalid_token"` + e.scopes(), true
+		return `, error="invalid_token"` + e.scopesParameter(), true
 	case InvalidProof:
-		return `, error="invalid_dpop_proof"` + e.scopes(), true
+		return `, error="invalid_dpop_proof"` + e.scopesParameter(), true
 	case UseNonce:
-		return `, error="use_dpop_nonce"` + e.scopes(), true
+		return `, error="use_dpop_nonce"` + e.scopesParameter(), true
 	case InsufficientScope:
-		return `, error="insufficient_scope"` + e.scopes(), true
+		return `, error="insufficient_scope"` + e.scopesParameter(), true
 	}
 	return "", false
 }
 
-// scopes is the parameter of a challenge that lists the scopes (RFC 6750 §3). Those of the gate are
-// checked. A handler may refuse as well, with any.
-func (e *Error) scopes() string {
-	names := e.asked
+// scopesParameter returns the scope parameter of a challenge (RFC 6750 §3). It drops malformed
+// scopes, which only the errors of handlers may have.
+func (e *Error) scopesParameter() string {
+	names := e.requestScopes
 	if names == nil {
 		names = e.Scopes
 	}
@@ -359,7 +357,7 @@ func (e *Error) scopes() string {
 	return `, scope="` + strings.Join(scopes, " ") + `"`
 }
 
-// quotable reports whether s can stand in a quoted-string (RFC 9110 §5.6.4) as it is.
+// quotable reports whether s needs no escapes in a quoted-string (RFC 9110 §5.6.4).
 func quotable(s string) bool {
 	for _, c := range []byte(s) {
 		if c < ' ' || c > '~' || c == '"' || c == '\\' {

@@ -12,27 +12,27 @@ import (
 	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
-// Responses says whether what handlers answer is held to the document: the status, its headers, the
-// media type and the schema. Problems that the gate writes are not, nor are streams and files: what
-// is flushed, larger than 1 MiB, or copied from a file by net/http. What is logged names places of
-// the document, never values.
+// Responses says whether the responses of handlers are validated: status, headers, media type and
+// schema. Problems of the gate are not validated, nor are streams and files: responses that are
+// flushed, larger than 1 MiB, or copied from a file by net/http. Logs name locations in the
+// document, never values.
 type Responses int
 
 const (
 	IgnoreResponses Responses = iota
-	// LogResponses logs what does not match, and lets it pass. An operation with a response whose
-	// schema cannot be compiled is not looked at.
+	// LogResponses logs responses that do not match, and sends them. It ignores operations with a
+	// response whose schema cannot be compiled.
 	LogResponses
-	// FailResponses answers 500 in its place. A response that cannot be compiled is a fault of the
-	// document.
+	// FailResponses answers 500 instead of responses that do not match. A response that cannot be
+	// compiled is a fault of the document.
 	FailResponses
 )
 
-// maxHeldResponse is how much of a response is kept to be validated.
+// maxHeldResponse bounds the responses that are validated.
 const maxHeldResponse = 1 << 20
 
-// HoldResponse returns the writer for the handler of an admitted request, and what to call when the
-// handler has returned, with or without an error. Adapters call it.
+// HoldResponse returns the writer for the handler of an admitted request, which validates the
+// response, and a function to call after the handler has returned. It is for adapters.
 func (g *Gate) HoldResponse(
 	w http.ResponseWriter, admitted *http.Request,
 ) (http.ResponseWriter, func()) {
@@ -44,92 +44,91 @@ func (g *Gate) HoldResponse(
 	if op.responses == nil {
 		return w, func() {}
 	}
-	h := &held{ResponseWriter: w, delayed: g.responses == FailResponses}
-	if h.delayed {
+	h := &checkedResponse{ResponseWriter: w, buffered: g.responses == FailResponses}
+	if h.buffered {
 		h.before = w.Header().Clone()
 	}
 	return h, func() { h.finish(g, admitted, op) }
 }
 
-// held is a response that is held to the document.
-type held struct {
+// checkedResponse validates a response against the document.
+type checkedResponse struct {
 	http.ResponseWriter
-	delayed bool        // nothing is sent before it is validated
-	before  http.Header // those that were set before the handler ran
-	status  int         // 0: the handler has not begun to answer
-	body    []byte
-	passed  bool // by: a stream or a file
+	buffered bool        // send nothing before it is validated
+	before   http.Header // the headers before the handler ran
+	status   int         // 0: the handler has not begun to answer
+	body     []byte
+	bypassed bool // not validated: a stream or a file
 }
 
-func (h *held) WriteHeader(status int) {
-	if status < 200 || h.status != 0 || h.passed {
+func (h *checkedResponse) WriteHeader(status int) {
+	if status < 200 || h.status != 0 || h.bypassed {
 		h.ResponseWriter.WriteHeader(status)
 		return
 	}
-	if h.status = status; !h.delayed {
+	if h.status = status; !h.buffered {
 		h.ResponseWriter.WriteHeader(status)
 	}
 }
 
-func (h *held) Write(p []byte) (int, error) {
+func (h *checkedResponse) Write(p []byte) (int, error) {
 	if h.status == 0 {
 		h.WriteHeader(http.StatusOK)
 	}
-	if !h.passed && len(h.body)+len(p) > maxHeldResponse {
-		h.pass()
+	if !h.bypassed && len(h.body)+len(p) > maxHeldResponse {
+		h.bypass()
 	}
-	if h.passed {
+	if h.bypassed {
 		return h.ResponseWriter.Write(p)
 	}
 	h.body = append(h.body, p...)
-	if h.delayed {
+	if h.buffered {
 		return len(p), nil
 	}
 	return h.ResponseWriter.Write(p)
 }
 
-// pass sends what there is, and lets the rest pass by.
-func (h *held) pass() {
-	if h.passed {
+// bypass sends the buffered part, and writes the rest directly.
+func (h *checkedResponse) bypass() {
+	if h.bypassed {
 		return
 	}
-	h.passed = true
+	h.bypassed = true
 	h.send()
 	h.body = nil
 }
 
-func (h *held) send() {
-	if !h.delayed || h.status == 0 {
+func (h *checkedResponse) send() {
+	if !h.buffered || h.status == 0 {
 		return
 	}
 	h.ResponseWriter.WriteHeader(h.status)
 	_, _ = h.ResponseWriter.Write(h.body)
 }
 
-func (h *held) ReadFrom(src io.Reader) (int64, error) {
-	h.pass()
+func (h *checkedResponse) ReadFrom(src io.Reader) (int64, error) {
+	h.bypass()
 	return io.Copy(h.ResponseWriter, src)
 }
 
-func (h *held) Flush() { _ = h.FlushError() }
+func (h *checkedResponse) Flush() { _ = h.FlushError() }
 
-func (h *held) FlushError() error {
-	h.pass()
+func (h *checkedResponse) FlushError() error {
+	h.bypass()
 	return http.NewResponseController(h.ResponseWriter).Flush()
 }
 
-func (h *held) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	h.pass()
+func (h *checkedResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	h.bypass()
 	return http.NewResponseController(h.ResponseWriter).Hijack()
 }
 
-func (h *held) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+func (h *checkedResponse) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
-// CheckResponse checks a response to an admitted request of an operation, whose body has been read:
-// its status, headers, media type and schema. The error names places of the document, never values.
-// The plan must come from a [Config] whose Responses is not [IgnoreResponses]. The error wraps
-// [errors.ErrUnsupported] where nothing could be checked, because the responses of the operation
-// were not compiled.
+// CheckResponse validates a response to an admitted request of an operation, whose body has been
+// read: status, headers, media type and schema. The error names locations in the document, never
+// values. The plan must come from a [Config] whose Responses is not [IgnoreResponses]. The error
+// wraps [errors.ErrUnsupported] if the responses of the operation were not compiled.
 func (p *Plan) CheckResponse(o Operation, response *http.Response, body []byte) error {
 	at := p.paths[o.Path]
 	if at == nil || at.methods[o.Method] == nil {
@@ -152,9 +151,9 @@ func (o *operation) checkResponse(head bool, status int, h http.Header, body []b
 	return o.responses.Check(status, h, bodiless, content)
 }
 
-// finish validates the response once it is whole.
-func (h *held) finish(g *Gate, r *http.Request, op *operation) {
-	if h.status == 0 || h.passed {
+// finish validates the complete response.
+func (h *checkedResponse) finish(g *Gate, r *http.Request, op *operation) {
+	if h.status == 0 || h.bypassed {
 		return
 	}
 	err := op.checkResponse(r.Method == http.MethodHead, h.status, h.Header(), h.body)
@@ -165,7 +164,7 @@ func (h *held) finish(g *Gate, r *http.Request, op *operation) {
 	g.logger.LogAttrs(r.Context(), slog.LevelWarn, "response does not match the document",
 		slog.String("operation", op.ID), slog.Int("status", h.status),
 		slog.String("cause", err.Error()))
-	if !h.delayed {
+	if !h.buffered {
 		return
 	}
 	clear(h.Header())

@@ -13,16 +13,16 @@ import (
 
 // scheme is a security scheme of the document.
 type scheme struct {
-	name   string
-	spec   *openapi3.SecurityScheme
-	scopes map[string]string // what exists, and what for
-	open   bool              // the document cannot say which exist
-	byUse  bool              // scopes exist by being used (OpenAPI 3.1 §4.8.30)
-	where  string            // they are declared, for messages
+	name           string
+	spec           *openapi3.SecurityScheme
+	scopes         map[string]string // descriptions by scope
+	openScopes     bool              // the scopes are declared elsewhere
+	implicitScopes bool              // scopes need no declaration (OpenAPI 3.1 §4.8.30)
+	scopesAt       string            // where scopes are declared, for messages
 }
 
-// isToken reports whether the scheme takes access tokens: they go to the verifier unless the
-// program has an authenticator for the scheme.
+// isToken reports whether the scheme is for access tokens. The verifier verifies them, unless the
+// scheme has an authenticator.
 func (s *scheme) isToken() bool {
 	return s.isHTTP("bearer") || s.spec.Type == "oauth2" || s.spec.Type == "openIdConnect"
 }
@@ -33,8 +33,7 @@ func (s *scheme) isHTTP(name string) bool {
 
 func (s *scheme) isKey(in string) bool { return s.spec.Type == "apiKey" && s.spec.In == in }
 
-// authorization returns what the scheme expects to find in the Authorization header, "" for
-// nothing.
+// authorization describes what the scheme expects in the Authorization header, or returns "".
 func (s *scheme) authorization() string {
 	switch {
 	case s.isToken():
@@ -47,7 +46,7 @@ func (s *scheme) authorization() string {
 	return ""
 }
 
-// isAmbient reports whether browsers add the credential to requests that pages of other sites make.
+// isAmbient reports whether browsers add the credential to cross-site requests.
 func (s *scheme) isAmbient() bool {
 	return s.isKey("cookie") || s.isKey("header") &&
 		http.CanonicalHeaderKey(s.spec.Name) == "Cookie" ||
@@ -85,7 +84,7 @@ func (p *Plan) readSchemes() (faults []error) {
 		listed = listed || ref.Value.Extensions[scopesExtension] != nil
 	}
 	for _, s := range p.schemes {
-		s.byUse = !listed && s.spec.Type != "oauth2" && s.spec.Type != "openIdConnect"
+		s.implicitScopes = !listed && s.spec.Type != "oauth2" && s.spec.Type != "openIdConnect"
 	}
 	return faults
 }
@@ -93,7 +92,7 @@ func (p *Plan) readSchemes() (faults []error) {
 func readScheme(name string, spec *openapi3.SecurityScheme) (*scheme, []error) {
 	where := "components.securitySchemes." + name
 	s := &scheme{name: name, spec: spec, scopes: map[string]string{},
-		where: where + "." + scopesExtension}
+		scopesAt: where + "." + scopesExtension}
 	var faults []error
 	fault := func(field, format string, args ...any) {
 		faults = append(faults, &Fault{Problem: where + "." + fmt.Sprintf(format, args...),
@@ -110,23 +109,23 @@ func readScheme(name string, spec *openapi3.SecurityScheme) (*scheme, []error) {
 		for _, scope := range slices.Sorted(maps.Keys(extension)) {
 			description, ok := extension[scope].(string)
 			if !ok {
-				fault(scopesExtension, "%s: %q: expected, as a string, what the scope is for",
+				fault(scopesExtension, "%s: %q: expected a string that describes the scope",
 					scopesExtension, scope)
 			}
 			declare(scopesExtension, scope, description)
 		}
 	case nil:
 		// OpenID Connect declares its scopes at the provider.
-		s.open = spec.Type == "openIdConnect"
+		s.openScopes = spec.Type == "openIdConnect"
 	default:
 		fault(scopesExtension, "%s is not %s", scopesExtension,
 			extensions[scopesExtension].expected)
 	}
 	if spec.Type == "oauth2" {
-		s.where = where + ".flows"
+		s.scopesAt = where + ".flows"
 		for _, flow := range flows(spec.Flows) {
 			for scope, description := range flow.Scopes {
-				if checkScope(scope) == nil { // others are faults where an operation demands them
+				if checkScope(scope) == nil { // others are faults if an operation requires them
 					s.scopes[scope] = description
 				}
 			}
@@ -153,9 +152,8 @@ func (p *Plan) scheme(name string) (*scheme, error) {
 	if s := p.schemes[name]; s != nil {
 		return s, nil
 	}
-	return nil,
-		fmt.Errorf(
-			"security scheme %s is not declared: declare it under components.securitySchemes", name)
+	return nil, fmt.Errorf("security scheme %s is not declared: declare it under "+
+		"components.securitySchemes", name)
 }
 
 // demands reports whether some security requirement of the document names a scheme.
@@ -176,21 +174,20 @@ func (p *Plan) demands(name string) bool {
 	return named(p.doc.Security)
 }
 
-// declares reports why a scope may not be used: a misspelt one would lock everybody out, or hide
-// who is let in.
+// declares returns an error if a scope is malformed or not declared.
 func (s *scheme) declares(scope string) error {
 	if err := checkScope(scope); err != nil {
 		return err
 	}
-	if _, ok := s.scopes[scope]; !ok && !s.open && !s.byUse {
-		return fmt.Errorf("scope %s is not declared: is it misspelt? Declare it under %s", scope,
-			s.where)
+	if _, ok := s.scopes[scope]; !ok && !s.openScopes && !s.implicitScopes {
+		return fmt.Errorf("scope %s is not declared: is it misspelled? Declare it under %s", scope,
+			s.scopesAt)
 	}
 	return nil
 }
 
-// checkScope: a scope-token of RFC 6749 §3.3. That it holds no quote and no backslash lets a
-// challenge name it.
+// checkScope checks that a scope is a scope-token (RFC 6749 §3.3), which needs no escapes in a
+// challenge.
 func checkScope(scope string) error {
 	for _, c := range []byte(scope) {
 		if c <= ' ' || c == '"' || c == '\\' || c > '~' {

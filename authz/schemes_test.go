@@ -69,7 +69,7 @@ func realGate(t *testing.T, config authz.Config) (*authz.Gate, *devissuer.Server
 }
 
 // answer is what a gate says to a GET, with the decision alone and no router.
-func answer(t *testing.T, gate *authz.Gate, path, bearer string) *http.Response {
+func startedWriter(t *testing.T, gate *authz.Gate, path, bearer string) *http.Response {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, path, nil)
 	if bearer != "" {
@@ -104,7 +104,7 @@ func TestOtherSchemesAreEnforcedByTheSameVerifier(t *testing.T) {
 		{"/maybe", mint("profile"), 200},
 		{"/maybe", "rubbish", 401},
 	} {
-		if got := answer(t, gate, c.path, c.token).StatusCode; got != c.status {
+		if got := startedWriter(t, gate, c.path, c.token).StatusCode; got != c.status {
 			t.Errorf("%s with a token of %d bytes: status is %d, expected %d", c.path, len(c.token),
 				got, c.status)
 		}
@@ -116,7 +116,7 @@ func TestOtherSchemesAreEnforcedByTheSameVerifier(t *testing.T) {
 
 func TestFaultsOfSchemesAndStepUp(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, fault string }{
-		"scope of no flow":      {"{oauth: [read:things]}], responses", "{oauth: [reed:things]}], responses", "scope reed:things is not declared: is it misspelt? Declare it under components.securitySchemes.oauth.flows"},
+		"scope of no flow":      {"{oauth: [read:things]}], responses", "{oauth: [reed:things]}], responses", "scope reed:things is not declared: is it misspelled? Declare it under components.securitySchemes.oauth.flows"},
 		"scope with a space":    {"{oauth: [read:things]}], responses", "{oauth: [read things]}], responses", "allow in a scope"},
 		"flow declares rubbish": {"write:things: Write", `"write things": Write`, "scope write:things is not declared"},
 		"mutual TLS":            {"{type: openIdConnect, openIdConnectUrl: /.well-known/openid-configuration}", "{type: mutualTLS}", "mutualTLS"},
@@ -168,7 +168,7 @@ func TestStepUp(t *testing.T) {
 			if c.claims["scope"] == nil {
 				c.claims["scope"] = "read:things"
 			}
-			got := answer(t, gate, "/oauth2", issuer.Mint(c.claims))
+			got := startedWriter(t, gate, "/oauth2", issuer.Mint(c.claims))
 			if got.StatusCode != c.status || got.Header.Get("WWW-Authenticate") != c.challenge {
 				t.Errorf("answer is %d with challenge %q, expected %d with %q", got.StatusCode,
 					got.Header.Get("WWW-Authenticate"), c.status, c.challenge)
@@ -281,7 +281,7 @@ func TestMetadataIsNotServedUnlessConfigured(t *testing.T) {
 	if gate.ServesMetadata("/.well-known/oauth-protected-resource") {
 		t.Error("metadata is served without Config.Resource")
 	}
-	if got := answer(t, gate, "/oauth2",
+	if got := startedWriter(t, gate, "/oauth2",
 		"").Header.Get("WWW-Authenticate"); got != `Bearer realm="foreign", scope="read:things"` {
 		t.Errorf("challenge is %q, expected one without resource_metadata", got)
 	}
@@ -354,7 +354,8 @@ func TestTruthTableOfSchemes(t *testing.T) {
 		}
 		for name, credential := range credentials {
 			rows++
-			if got := answer(t, gate, "/oauth2", credential).StatusCode; got != expected(list,
+			if got := startedWriter(t, gate, "/oauth2",
+				credential).StatusCode; got != expected(list,
 				name) {
 				t.Errorf("security %v, credential %s: status is %d, expected %d", security, name,
 					got, expected(list, name))

@@ -14,12 +14,12 @@ import (
 	"github.com/oasgate/oasgate/authz/internal/schema"
 )
 
-// validate holds an admitted request to the document. It returns the request as the handler gets
-// it: generated code binds exactly what was validated.
+// validate validates an authorized request. It returns the request for the handler, in which
+// generated code binds exactly the validated values.
 func (g *Gate) validate(
 	a *Admission, r *http.Request, op *operation, param func(string) string,
 ) (*http.Request, error) {
-	if r.Body != nil && r.Body != http.NoBody { // else Check does so
+	if r.Body != nil && r.Body != http.NoBody { // otherwise Check does this
 		if err := op.schema.CheckNames(r, param); err != nil {
 			return nil, invalid(err, false)
 		}
@@ -32,38 +32,38 @@ func (g *Gate) validate(
 	accepted, err := op.schema.Check(r, param, content)
 	switch {
 	case err != nil && content.Stream != nil:
-		return nil, unread(err)
+		return nil, streamError(err)
 	case err != nil:
 		return nil, invalid(err, true)
 	case accepted.Stream != nil:
-		accepted.Stream = streamed{accepted.Stream}
+		accepted.Stream = streamedBody{accepted.Stream}
 	}
 	return accepted.Apply(a.contextOf(r), r), nil
 }
 
-// streamed is a body that is checked while the handler reads it: what is wrong with it is an
-// [*Error] in place of io.EOF.
-type streamed struct{ io.Reader }
+// streamedBody is a body that is validated while the handler reads it. If it is invalid, Read
+// returns an [*Error] instead of io.EOF.
+type streamedBody struct{ io.Reader }
 
-func (s streamed) Read(p []byte) (int, error) {
+func (s streamedBody) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
 	if err != nil && err != io.EOF {
-		err = unread(err)
+		err = streamError(err)
 	}
 	return n, err
 }
 
-// unread returns the refusal of a body that has not been read to its end.
-func unread(err error) *Error {
+// streamError converts an error of a streamed body to an [*Error].
+func streamError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	return invalid(err, false)
 }
 
-// RawBody returns the body of a request as it was sent, for handlers that verify a signature or a
-// digest of it: the body that a handler reads may be rewritten, so that it binds what was
-// validated. It returns nil where there is no body, and must not be modified.
+// RawBody returns the body of a request as it was sent, for handlers that verify its signature or
+// digest: the gate may rewrite the body that the handler reads. It returns nil if there is no body.
+// The caller must not modify it.
 func RawBody(ctx context.Context) []byte {
 	if a, ok := FromContext(ctx); ok {
 		return a.raw
@@ -71,8 +71,8 @@ func RawBody(ctx context.Context) []byte {
 	return nil
 }
 
-// PublicPath returns where the document's paths begin for clients, in a handler: what it writes
-// into Location and Link begins with that. See [Config.PublicPath].
+// PublicPath returns the [Config.PublicPath] of the gate that admitted a request, for the Location
+// and Link headers of handlers.
 func PublicPath(ctx context.Context) string {
 	if a, ok := FromContext(ctx); ok && a.gate != nil {
 		return a.gate.public
@@ -80,19 +80,19 @@ func PublicPath(ctx context.Context) string {
 	return ""
 }
 
-// Violation is one rule of the document that a request breaks. It holds names of the document only:
-// an asterisk stands for a name that the client chose.
+// Violation is a rule of the document that a request violates. It holds only names from the
+// document: an asterisk stands for a name that the client chose.
 type Violation struct {
 	In        string `json:"in,omitempty"`        // of a parameter: query, path, header or cookie
 	Parameter string `json:"parameter,omitempty"` // its name
-	// Pointer is the place in the body, or in the value of the parameter (RFC 6901 §6): # is the
-	// whole.
+	// Pointer is the location in the body, or in the value of the parameter (RFC 6901 §6); # is the
+	// whole value.
 	Pointer string `json:"pointer,omitempty"`
 	Keyword string `json:"keyword"` // the keyword of JSON Schema or OpenAPI
 	Detail  string `json:"detail"`
 }
 
-// invalid tells a client what the document does not allow.
+// invalid converts a validation error to an [*Error].
 func invalid(err error, bodyRead bool) *Error {
 	found, ok := errors.AsType[*schema.Error](err)
 	if !ok {
@@ -104,9 +104,9 @@ func invalid(err error, bodyRead bool) *Error {
 		e.schema = false
 	case schema.TooLarge:
 		e.schema = false
-		e.Detail = "The fields before the first file are larger than is accepted."
+		e.Detail = "The fields before the first file are too large."
 	case schema.MediaType:
-		e.Detail = "This operation does not take a body of this Content-Type."
+		e.Detail = "This operation does not accept a body of this Content-Type."
 	case schema.Budget, schema.PatternTimeout:
 		e.Kind, e.Detail = InvalidParameter, "A parameter takes too much work to validate."
 		if found.In == "body" {
@@ -138,7 +138,7 @@ var kindOfInvalid = map[schema.Kind]Kind{
 	schema.TooLarge:         BodyTooLarge,
 }
 
-// sentence says what is wrong, and where.
+// sentence describes a violation and its location.
 func sentence(d schema.Detail) string {
 	s := "The " + d.In
 	if d.Name != "" {
@@ -150,8 +150,8 @@ func sentence(d schema.Detail) string {
 	return s + " " + d.Text + "."
 }
 
-// readBody reads the body of a request whose operation takes one, and refuses any other body. What
-// is streamed is read later.
+// readBody reads the body of a request, and refuses a body that the operation does not accept. A
+// streamed body is read later.
 func (g *Gate) readBody(r *http.Request, op *operation) (content schema.Content, err error) {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return content, nil
@@ -162,7 +162,7 @@ func (g *Gate) readBody(r *http.Request, op *operation) (content schema.Content,
 				return content, nil
 			}
 		}
-		return content, refusal(InvalidBody, "This operation takes no body.")
+		return content, refusal(InvalidBody, "This operation does not accept a body.")
 	}
 	for _, encoding := range r.Header["Content-Encoding"] {
 		if !strings.EqualFold(encoding, "identity") {
@@ -180,30 +180,30 @@ func (g *Gate) readBody(r *http.Request, op *operation) (content schema.Content,
 		return content, tooLarge(limit)
 	}
 	if op.Stream {
-		content.Stream = bounded{http.MaxBytesReader(nil, r.Body, limit)}
+		content.Stream = limitedBody{http.MaxBytesReader(nil, r.Body, limit)}
 		content.MaxFields = min(limit, g.maxBody)
 		return content, nil
 	}
 	content.Body, err = readAll(r.Body, r.ContentLength, limit)
 	if err != nil {
-		err = unreadable(err)
+		err = readError(err)
 	}
 	return content, err
 }
 
-// bounded is a body whose errors are refusals.
-type bounded struct{ io.Reader }
+// limitedBody is a body whose errors are [*Error] values.
+type limitedBody struct{ io.Reader }
 
-func (b bounded) Read(p []byte) (int, error) {
+func (b limitedBody) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	if err != nil && err != io.EOF {
-		err = unreadable(err)
+		err = readError(err)
 	}
 	return n, err
 }
 
-// unreadable returns the refusal of a body that cannot be read to its end.
-func unreadable(err error) error {
+// readError converts an error from reading a body to an [*Error].
+func readError(err error) error {
 	var over *http.MaxBytesError // ours, or that of a server with a lower limit
 	switch {
 	case errors.As(err, &over):
@@ -214,14 +214,14 @@ func unreadable(err error) error {
 	return &Error{Kind: InvalidBody, Detail: "The body could not be read to its end.", Err: err}
 }
 
-// mediaType reads the one Content-Type that a body must have.
+// mediaType parses the Content-Type of a body.
 func mediaType(headers []string) (essence string, params map[string]string, err error) {
 	unsupported := func(detail string) error {
 		return &Error{Kind: UnsupportedMediaType, Detail: detail, schema: true}
 	}
 	if len(headers) != 1 {
 		return "", nil, unsupported(
-			fmt.Sprintf("A body needs one Content-Type, there are %d.", len(headers)))
+			fmt.Sprintf("The request has %d Content-Type headers, expected one.", len(headers)))
 	}
 	if headers[0] == "application/json" {
 		return headers[0], nil, nil
@@ -236,17 +236,16 @@ func mediaType(headers []string) (essence string, params map[string]string, err 
 	return essence, params, nil
 }
 
-// eager is how much memory a body gets before it has arrived.
-const eager = 1 << 20
+// maxPreallocated bounds the memory that is allocated for a body before it has arrived.
+const maxPreallocated = 1 << 20
 
-// readAll reads to the end. A length that is known is within the limit, and net/http sees to it
-// that it is kept. It is a promise all the same: memory for more than eager bytes grows with what
-// arrives.
+// readAll reads the whole body. A known length is within the limit, and net/http enforces it, but
+// the client may send less, so memory beyond maxPreallocated grows with what arrives.
 func readAll(body io.ReadCloser, length, limit int64) ([]byte, error) {
 	if length < 0 {
 		return io.ReadAll(http.MaxBytesReader(nil, body, limit))
 	}
-	all := make([]byte, min(length, eager))
+	all := make([]byte, min(length, maxPreallocated))
 	for read := int64(0); ; {
 		n, err := io.ReadFull(body, all[read:])
 		if read += int64(n); err != nil || read == length {
@@ -257,5 +256,5 @@ func readAll(body io.ReadCloser, length, limit int64) ([]byte, error) {
 }
 
 func tooLarge(limit int64) error {
-	return refusal(BodyTooLarge, "The body is larger than the %d bytes that are accepted.", limit)
+	return refusal(BodyTooLarge, "The body exceeds the limit of %d bytes.", limit)
 }

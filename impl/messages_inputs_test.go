@@ -39,13 +39,13 @@ func TestBadInputs(t *testing.T) {
 		badMatch = "The header parameter If-Match does not match the pattern " +
 			"^(\\*|(W/)?\"[!#-~]*\"( *, *(W/)?\"[!#-~]*\")*)$."
 		badCursor = "The query parameter cursor does not match the pattern ^[A-Za-z0-9_-]{27}$."
-		noBody    = "This operation takes no body."
+		noBody    = "This operation does not accept a body."
 		extra     = "The body at /* is not a member that the schema knows."
 		noObject  = "The body is not of type object."
 		noString  = "The body at /text is not of type string."
 		badLimit  = "The query parameter limit is not of type integer."
 		allow     = "The Allow header lists the methods of this path."
-		badType   = "This operation does not take a body of this Content-Type."
+		badType   = "This operation does not accept a body of this Content-Type."
 	)
 	tests := []struct {
 		name    string
@@ -94,7 +94,7 @@ func TestBadInputs(t *testing.T) {
 		{"escaped NUL", post, json, `{"text":"a\u0000b"}`, 400, body, "The body at /text does not match the pattern ^[^\\x00]*$."},
 		{"UTF-16", post, json, "\xff\xfe{\x00}\x00", 400, body, "The body is not valid JSON (at byte 0)."},
 		{"deep", post, json, strings.Repeat("[", 20000), 400, body, "The body is not valid JSON (at byte 10000)."},
-		{"large", post, json, `{"text":"` + strings.Repeat("x", 1<<20) + `"}`, 413, authz.BodyTooLarge, "The body is larger than the 1048576 bytes that are accepted."},
+		{"large", post, json, `{"text":"` + strings.Repeat("x", 1<<20) + `"}`, 413, authz.BodyTooLarge, "The body exceeds the limit of 1048576 bytes."},
 		{"put: no body", put, match + json, "", 400, body, "The body is missing."},
 		{"put: empty text", put, match + json, `{"text":""}`, 400, body, "The body at /text is shorter than 1 characters."},
 		{"put: owner", put, match + json, `{"text":"x","author":{"issuer":"i","subject":"bob"}}`, 400, body, extra},

@@ -476,7 +476,7 @@ func TestRequestLog(t *testing.T) {
 			mint(r.issuer, map[string]any{"sub": "bob", "client_id": "app", "scope": nil}),
 			map[string]any{
 				"level": "INFO", "operation": scoped.id, "status": 403.0, "subject": "bob", "client_id": "app",
-				"cause": "authz: insufficient-scope: This operation needs the scopes: " + scoped.scope + "."},
+				"cause": "authz: insufficient-scope: This operation requires the scopes: " + scoped.scope + "."},
 		},
 		{"no-token", "GET", private.path, "", map[string]any{
 			"operation": private.id, "status": 401.0, "subject": nil, "cause": "authz: missing-token"}},

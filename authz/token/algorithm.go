@@ -15,22 +15,23 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jws"
 )
 
-// An algorithm is a way to sign, by a public key (RFC 7518 §3.1, RFC 8037 §3.1). Symmetric ones are
-// not here: an API that can verify HS256 can also issue.
+// algorithm is an asymmetric signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1). Symmetric ones
+// are not supported: an API that can verify HS256 can also issue tokens.
 type algorithm struct {
 	name string
 	fits func(crypto.PublicKey) bool
-	// prepare is given a key that fits, once.
+	// prepare is called once per key, with a key that fits.
 	prepare func(crypto.PublicKey) verifier
 }
 
-// verifier reports whether a signature is that of its key.
+// verifier reports whether a signature was made with its key.
 type verifier func(signed, signature []byte) bool
 
 func isRSA(k crypto.PublicKey) bool     { _, ok := k.(*rsa.PublicKey); return ok }
 func isEd25519(k crypto.PublicKey) bool { _, ok := k.(ed25519.PublicKey); return ok }
 
-// onCurve: each ES algorithm goes with one curve (RFC 7518 §3.4).
+// onCurve matches ECDSA keys on one curve, because each ES algorithm requires its own (RFC 7518
+// §3.4).
 func onCurve(curve elliptic.Curve) func(crypto.PublicKey) bool {
 	return func(k crypto.PublicKey) bool {
 		pub, ok := k.(*ecdsa.PublicKey)
@@ -44,9 +45,10 @@ var algorithms = func() map[string]*algorithm {
 		{"RS512", isRSA, pkcs1v15(crypto.SHA512)},
 		{"PS256", isRSA, pss(crypto.SHA256)}, {"PS384", isRSA, pss(crypto.SHA384)},
 		{"PS512", isRSA, pss(crypto.SHA512)},
-		{"ES256", onCurve(elliptic.P256()), library(jwa.ES256)}, {"ES384", onCurve(elliptic.P384()),
-			library(jwa.ES384)}, {"ES512", onCurve(elliptic.P521()), library(jwa.ES512)},
-		{"EdDSA", isEd25519, library(jwa.EdDSA)},
+		{"ES256", onCurve(elliptic.P256()), jwxVerifier(jwa.ES256)},
+		{"ES384", onCurve(elliptic.P384()), jwxVerifier(jwa.ES384)},
+		{"ES512", onCurve(elliptic.P521()), jwxVerifier(jwa.ES512)},
+		{"EdDSA", isEd25519, jwxVerifier(jwa.EdDSA)},
 	}
 	byName := map[string]*algorithm{}
 	for _, a := range list {
@@ -55,11 +57,11 @@ var algorithms = func() map[string]*algorithm {
 	return byName
 }()
 
-// library verifies with jwx's verifier of the algorithm, on exactly the bytes that were received.
-func library(name jwa.SignatureAlgorithm) func(crypto.PublicKey) verifier {
+// jwxVerifier verifies with jwx, over exactly the bytes that were received.
+func jwxVerifier(name jwa.SignatureAlgorithm) func(crypto.PublicKey) verifier {
 	v, err := jws.NewVerifier(name)
 	if err != nil {
-		panic(err) // a name that jwx does not know: a fault of this file, seen by every test
+		panic(err) // jwx does not know the name
 	}
 	return func(pub crypto.PublicKey) verifier {
 		return func(signed, signature []byte) bool {
@@ -75,10 +77,10 @@ func Algorithms() []string {
 	return names
 }
 
-// ed25519Name says which curve EdDSA is used with (RFC 9864 §2.2). Here it is always this one.
+// ed25519Name is the fully specified name (RFC 9864 §2.2) of the only EdDSA that is supported.
 const ed25519Name = "Ed25519"
 
-// canonicalAlgorithm returns the name by which an algorithm is known here.
+// canonicalAlgorithm returns the key of an algorithm in algorithms.
 func canonicalAlgorithm(name string) string {
 	if name == ed25519Name {
 		return "EdDSA"

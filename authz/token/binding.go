@@ -11,25 +11,24 @@ import (
 // Presented is an access token with what came with it.
 type Presented struct {
 	Token string
-	// Proof is the DPoP proof (RFC 9449 §7.1). nil: the token was presented as a bearer token.
+	// Proof is the DPoP proof (RFC 9449 §7.1), or nil if the token was presented as a bearer token.
 	Proof *Proof
-	// Certificate is that of the client, whose key the TLS handshake has proved (RFC 8705 §3), here
-	// or at a proxy that is believed. Whether anybody trusts it does not matter. nil: none.
+	// Certificate is the client's certificate, or nil. The TLS handshake, here or at a trusted
+	// proxy, has proven possession of its key (RFC 8705 §3). Its chain and dates are not checked.
 	Certificate *x509.Certificate
-	// Introspect has the issuer asked now whether the token is active, whatever it answered before.
-	// A token of an issuer without [Introspection] is refused.
+	// Introspect asks the issuer now whether the token is active, without the cache. A token of an
+	// issuer without [Introspection] is refused.
 	Introspect bool
 }
 
-// VerifyPresented returns the principal of a genuine token with which came what it is bound to, or
-// an [*Error] that names the check that failed. With [KeysUnavailable], [KeyPending] and
-// [IntrospectionUnavailable] nothing was found out about the token, because the issuer's keys could
-// not be had or it could not be asked; ctx bounds the wait for it. Of what is wrong with the proof
-// rather than the token, the code is [InvalidProof], [NonceRequired] or [ProofReplayed]. With
-// [ReplaysUnavailable] whether the proof was used before could not be found out, and the request
-// must be refused all the same.
+// VerifyPresented returns the principal of a genuine token that was presented with the proof or
+// certificate that it is bound to, or an [*Error] that names the check that failed. With
+// [KeysUnavailable], [KeyPending] and [IntrospectionUnavailable] the token could not be verified,
+// because the issuer's keys could not be fetched or introspection failed; ctx bounds the wait. The
+// codes [InvalidProof], [NonceRequired] and [ProofReplayed] are about the proof rather than the
+// token. With [ReplaysUnavailable] the [ReplayStore] failed, and the request must be refused.
 //
-// A proof that is accepted is used up: a second call with the same one is refused.
+// A proof is accepted once: a second call with the same one is refused.
 func (v *Verifier) VerifyPresented(ctx context.Context, presented Presented) (*Principal, error) {
 	known, err := v.verifyPresented(ctx, presented)
 	if err != nil {
@@ -39,7 +38,8 @@ func (v *Verifier) VerifyPresented(ctx context.Context, presented Presented) (*P
 	return known.principal, nil
 }
 
-func (v *Verifier) verifyPresented(ctx context.Context, presented Presented) (*verified, error) {
+func (v *Verifier) verifyPresented(ctx context.Context,
+	presented Presented) (*verifiedToken, error) {
 	if err := checkLength(presented.Token); err != nil {
 		return nil, err
 	}
@@ -49,14 +49,14 @@ func (v *Verifier) verifyPresented(ctx context.Context, presented Presented) (*v
 	return v.verify(ctx, presented, possession{certificate: presented.certificate()})
 }
 
-// Offer is what a verifier takes beside bearer tokens.
+// Offer is what a verifier supports in addition to bearer tokens.
 type Offer struct {
-	MTLS       bool // tokens bound to the client's certificate, of some issuer
-	Introspect bool // [Presented.Introspect], of every issuer
+	MTLS       bool // some issuer accepts tokens bound to the client's certificate
+	Introspect bool // every issuer supports [Presented.Introspect]
 }
 
-// Offer returns what to tell clients, and what a document may demand. Introspect does not speak of
-// the issuers of Config.Resolve: tokens of those that are not asked are refused.
+// Offer returns what metadata may announce and what a document may demand. Introspect is about the
+// configured issuers only: for those of Config.Resolve it is checked per token.
 func (v *Verifier) Offer() Offer {
 	offer := Offer{MTLS: v.resolver != nil, Introspect: true}
 	for _, i := range v.configured {
@@ -66,8 +66,7 @@ func (v *Verifier) Offer() Offer {
 	return offer
 }
 
-// certificate returns the thumbprint of the client's certificate (RFC 8705 §3.1); "": there is
-// none.
+// certificate returns the thumbprint of the client's certificate (RFC 8705 §3.1), or "".
 func (p Presented) certificate() string {
 	if p.Certificate == nil {
 		return ""
@@ -81,13 +80,13 @@ func (p Presented) certificate() string {
 type MTLSPolicy string
 
 const (
-	MTLSOff      MTLSPolicy = "off"      // no tokens that are bound to a certificate
-	MTLSAllowed  MTLSPolicy = "allowed"  // these too, with the certificate
-	MTLSRequired MTLSPolicy = "required" // these alone
+	MTLSOff      MTLSPolicy = "off"      // tokens bound to a certificate are refused
+	MTLSAllowed  MTLSPolicy = "allowed"  // they are accepted with the certificate
+	MTLSRequired MTLSPolicy = "required" // only they are accepted
 )
 
-// possession is what the sender of a token has proved to have. Of a DPoP proof that is true only
-// once its signature was verified: verifyProved sees to it.
+// possession is what the sender of a token has proven to possess. verifyProved verifies the
+// signature of the DPoP proof later.
 type possession struct {
 	dpop        bool
 	certificate string // the thumbprint
@@ -95,14 +94,14 @@ type possession struct {
 
 // binding is how a token is bound to a key (RFC 7800), if it is.
 type binding struct {
-	bound       bool   // has cnf, of whatever kind
-	broken      bool   // cnf, or a binding in it that is known here, is not what it should be
-	jkt         string // the thumbprint of the key (RFC 9449 §6.1); "": not bound by it
-	certificate string // x5t#S256, that of the certificate (RFC 8705 §3.1); "": not bound by it
+	bound       bool   // the token has cnf, of any kind
+	broken      bool   // cnf, or a supported member of it, is malformed
+	jkt         string // the thumbprint of the key (RFC 9449 §6.1), or ""
+	certificate string // x5t#S256, the thumbprint of the certificate (RFC 8705 §3.1), or ""
 }
 
-// readBinding reads cnf. Members that are not understood are ignored (RFC 7800 §3.1), but do not
-// make a bearer token of a bound one: see check.
+// readBinding reads cnf. It ignores unknown members (RFC 7800 §3.1), but a token with only unknown
+// members is still bound: see check.
 func readBinding(cnf jsontext.Value) binding {
 	b := binding{bound: true}
 	if cnf.Kind() != '{' {
@@ -128,42 +127,40 @@ func readBinding(cnf jsontext.Value) binding {
 	return b
 }
 
-// check compares how a token is bound with what its sender has, and both with the issuer's policy.
-// Every binding that is known must hold, and of a token that is bound at least one must.
-func (b binding) check(i *issuer, has possession) error {
+// check compares the binding of a token with what its sender has proven to possess, and both with
+// the issuer's policy. Every supported binding must match, and a bound token needs at least one.
+func (b binding) check(i *issuer, proven possession) error {
 	switch {
-	case !has.dpop && b.bound && b.certificate == "", !has.dpop && b.jkt != "":
-		// RFC 9449 §7.2, RFC 8705 §3: whoever merely holds the bytes of a bound token may not use
-		// it.
+	case !proven.dpop && b.bound && b.certificate == "", !proven.dpop && b.jkt != "":
+		// RFC 9449 §7.2, RFC 8705 §3
 		return refuse(Bound,
 			"the token is bound to a key (cnf) and was presented as a bearer token")
 	case b.certificate != "" && i.MTLS == MTLSOff:
 		return refuse(Bound, "the token is bound to a certificate (cnf.x5t#S256), and the MTLS "+
 			"policy for %s is off", i.URL)
-	case b.certificate != "" && has.certificate == "":
+	case b.certificate != "" && proven.certificate == "":
 		return refuse(Bound,
 			"the token is bound to a certificate (cnf.x5t#S256), and the client presented none")
-	case b.certificate != "" && has.certificate != b.certificate:
-		return refuse(Bound,
-			"the token is bound to another certificate (cnf.x5t#S256) than the client presented")
+	case b.certificate != "" && proven.certificate != b.certificate:
+		return refuse(Bound, "the token is bound to a certificate (cnf.x5t#S256) other than the "+
+			"one that the client presented")
 	case b.certificate == "" && i.MTLS == MTLSRequired:
 		return refuse(WrongScheme,
 			"the tokens of %s must be bound to the client's certificate (cnf.x5t#S256)", i.URL)
-	case !has.dpop && i.DPoP == DPoPRequired:
+	case !proven.dpop && i.DPoP == DPoPRequired:
 		return refuse(WrongScheme, "presented as a bearer token, but the tokens of %s must be "+
 			"bound to a key and come with a DPoP proof", i.URL)
-	case has.dpop && i.DPoP == DPoPOff:
-		return refuse(WrongScheme, "presented with a DPoP proof, but those of tokens of %s do "+
-			"not count: its DPoP policy is off", i.URL)
-	case has.dpop && b.jkt == "":
+	case proven.dpop && i.DPoP == DPoPOff:
+		return refuse(WrongScheme, "presented with a DPoP proof, but the DPoP policy for %s is off",
+			i.URL)
+	case proven.dpop && b.jkt == "":
 		return refuse(WrongScheme,
 			"presented with a DPoP proof, but not bound to a key by cnf.jkt (RFC 9449 §6.1)")
-	case i.FAPI2 && !has.dpop && b.certificate == "":
+	case i.FAPI2 && !proven.dpop && b.certificate == "":
 		return refuse(WrongScheme, "presented as a bearer token, but the tokens of %s must be "+
 			"bound to a key or a certificate", i.URL)
 	case b.broken:
-		return refuse(Bound,
-			"cnf is not what it should be, so what the token is bound to is not known")
+		return refuse(Bound, "cnf is malformed (RFC 7800 §3.1)")
 	}
 	return nil
 }

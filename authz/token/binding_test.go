@@ -94,7 +94,7 @@ func TestProofKeysAreCheap(t *testing.T) {
 		bits, e int
 		says    string
 	}{
-		{4096, 65537, "bound to another key"},
+		{4096, 65537, "bound to a key (cnf.jkt) other than"},
 		{4104, 65537, "RSA key of 4104 bits with exponent 65537, expected at most 4096 bits"},
 		{8192, 65537, "RSA key of 8192 bits"},
 		{2048, 3, "exponent 3"},

@@ -10,129 +10,128 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// cache keeps what was found out about genuine tokens, so that a token that comes again, as most
-// do, costs half a hash and not a signature. What it holds is about the token alone: never what an
-// operation asks for.
+// cache holds verified tokens, so that a repeated token costs a hash instead of a signature
+// verification. Entries depend on the token only, never on an operation.
 //
-// A token is known by its name, every byte of it, so a second spelling of the same claims is
-// another token; and a cache is one verifier's own, so what one configuration accepted no other
-// takes over. Only accepted tokens are kept. On a hit, time is looked at again, and the key is
-// looked up again in its issuer's set: a key that is removed ends its tokens at once, kept or not.
+// The cache key covers every byte of the token. Each verifier has its own cache, so a token that
+// one configuration accepted is verified again by another. Only accepted tokens are cached. A hit
+// checks the times again and looks the key up again in its issuer's set: after a key is removed,
+// its tokens are refused at once, cached or not.
 type cache struct {
-	kept *otter.Cache[[sha256.Size]byte, *verified] // by the hash of the signature
-	// of signatures, by token. Otter's own loader allocates more
-	flights *singleflight.Group
+	entries *otter.Cache[[sha256.Size]byte, *verifiedToken] // by the hash of the signature
+	// group merges concurrent verifications of one token. Otter's own loader allocates more.
+	group *singleflight.Group
 }
 
-// name is what a token is known by: the SHA-256 of its signature, and the text that is signed, as
-// it is. That is kept with the claims in any case, and without the signature it is no token. To
-// hash it too would be the dearest part of a hit.
-type name struct {
+// cacheKey identifies a token by the SHA-256 of its signature and by its signing input. The signing
+// input is compared rather than hashed, because hashing it would dominate the cost of a hit. Like
+// the claims that are cached, it is not a usable token without the signature.
+type cacheKey struct {
 	signature [sha256.Size]byte
-	signed    string // with the dot behind it
+	signed    string // with the dot after it
 }
 
-// nameOf returns no name of what has fewer segments than a token. To refuse that shall not cost a
-// hash.
-func nameOf(token string) (name, bool) {
+// cacheKeyOf returns the key of a token. It reports false, and hashes nothing, if there are fewer
+// than three segments.
+func cacheKeyOf(token string) (cacheKey, bool) {
 	header, rest, _ := strings.Cut(token, ".")
 	payload, signature, found := strings.Cut(rest, ".")
 	if !found {
-		return name{}, false
+		return cacheKey{}, false
 	}
-	return name{sha256.Sum256(bytesOf(signature)), token[:len(header)+len(payload)+len("..")]}, true
+	return cacheKey{sha256.Sum256(bytesOf(signature)), token[:len(header)+len(payload)+len("..")]},
+		true
 }
 
 // verified is a token that was accepted.
-type verified struct {
+type verifiedToken struct {
 	principal *Principal
 	issuer    *issuer
 	kid, alg  []byte // as its header names the key
 	key       *key
 	times     times
 	binding   binding
-	size      int    // of the token: its claims hold on to all that was decoded with them
-	signed    string // of its name
+	size      int    // of the token, because the claims share its decoded buffer
+	signed    string // see cacheKey
 }
 
-// overhead is about what an entry takes beside its token. It bounds the number of entries, too.
+// overhead is the approximate size of an entry without its token.
 const overhead = 1 << 10
 
-// upkeepDelay has the cache see to many tokens in one go: to what is new, and to what must leave
-// for it. By itself it would do so for each, in a goroutine of its own, at a cost of several times
-// that of keeping the token. What is overdrawn meanwhile is bounded, because the cache takes note
-// of so many tokens and then sees to them at once. The last of a flood may wait for the next token,
-// new or not, to be seen to.
-const upkeepDelay = time.Millisecond
+// maintenanceDelay batches the maintenance of the cache. Otter would otherwise start a goroutine
+// per insertion, which costs several times the insertion itself. Otter buffers a bounded number of
+// insertions, so the cache exceeds its limit by a bounded amount meanwhile.
+const maintenanceDelay = time.Millisecond
 
 func newCache(bytes int64) (cache, error) {
-	kept, err := otter.New(&otter.Options[[sha256.Size]byte, *verified]{
+	entries, err := otter.New(&otter.Options[[sha256.Size]byte, *verifiedToken]{
 		MaximumWeight: uint64(bytes),
-		Weigher: func(_ [sha256.Size]byte, v *verified) uint32 {
+		Weigher: func(_ [sha256.Size]byte, v *verifiedToken) uint32 {
 			// The scopes are strings in the claims, or in the configuration.
 			const header = unsafe.Sizeof("")
 			return uint32(overhead+v.size+len(v.signed)) +
 				uint32(header)*uint32(cap(v.principal.scopes))
 		},
-		Executor: func(upkeep func()) { time.AfterFunc(upkeepDelay, upkeep) },
+		Executor: func(maintenance func()) { time.AfterFunc(maintenanceDelay, maintenance) },
 	})
-	return cache{kept, new(singleflight.Group)}, err
+	return cache{entries, new(singleflight.Group)}, err
 }
 
-// find returns the token of a name, if it is kept. Another that has been given its signature is not
-// it, and leaves it where it is.
-func (c cache) find(n name) *verified {
-	if known, ok := c.kept.GetIfPresent(n.signature); ok && known.signed == n.signed {
+// find returns the cached token, or nil. A token with the same signature but another signing input
+// does not match, and does not evict the entry.
+func (c cache) find(n cacheKey) *verifiedToken {
+	if known, ok := c.entries.GetIfPresent(n.signature); ok && known.signed == n.signed {
 		return known
 	}
 	return nil
 }
 
 // get returns a token that was accepted before and would be accepted again now.
-func (c cache) get(n name, clock func() time.Time) *verified {
+func (c cache) get(n cacheKey, clock func() time.Time) *verifiedToken {
 	known := c.find(n)
 	if known == nil {
 		return nil
 	}
 	now := clock()
-	if set := known.issuer.keys.serving(now); set != nil &&
+	if set := known.issuer.keys.usableSet(now); set != nil &&
 		known.times.check(known.issuer, now) == nil {
-		// Found as for a token never seen: one without kid stands only as long as the set has no
-		// other key.
+		// Look the key up as for a new token: one without kid is valid only while the set has a
+		// single key.
 		if key, _ := set.find(known.kid, known.alg); key == known.key {
 			return known
 		}
 	}
-	// the whole verification will say what is wrong, or wait for keys
-	c.kept.Invalidate(n.signature)
+	// The full verification reports the error, or waits for keys.
+	c.entries.Invalidate(n.signature)
 	return nil
 }
 
-// notSignedBy is the error of a token whose signature is not that of the key.
+// notSignedBy is the error for a signature that does not verify with the key.
 type notSignedBy struct{ key *key }
 
-func (notSignedBy) Error() string { return "not the signature of the key" }
+func (notSignedBy) Error() string { return "the signature does not verify with the key" }
 
-// verify checks the signature of a token, once for however many requests come with it at the same
-// time, and keeps the token if it is good. Those who wait for another's finding wait for nothing
-// but the processor, and so in no context.
-func (c cache) verify(token string, n name, parts compact, accepted *verified) *verified {
+// verify verifies the signature of a token, once for concurrent requests with the same token, and
+// caches the token if it is good; otherwise it returns nil. It takes no context, because the wait
+// for another request's verification is for the processor only.
+func (c cache) verify(token string, n cacheKey, parts compact,
+	accepted *verifiedToken) *verifiedToken {
 	check := func() (any, error) {
-		if known := c.find(n); known != nil && known.key == accepted.key { // found out just before
+		if known := c.find(n); known != nil && known.key == accepted.key { // cached just before
 			return known, nil
 		}
 		if !accepted.key.verifiers[string(accepted.alg)](parts.signed, parts.signature) {
 			return nil, notSignedBy{accepted.key}
 		}
-		accepted.signed = strings.Clone(n.signed) // and not with the signature behind it
-		c.kept.Set(n.signature, accepted)
+		accepted.signed = strings.Clone(n.signed) // do not keep the signature in memory
+		c.entries.Set(n.signature, accepted)
 		return accepted, nil
 	}
-	found, err, _ := c.flights.Do(token, check)
-	if known, ok := found.(*verified); err != (notSignedBy{accepted.key}) &&
+	found, err, _ := c.group.Do(token, check)
+	if known, ok := found.(*verifiedToken); err != (notSignedBy{accepted.key}) &&
 		(!ok || known.key != accepted.key) {
-		found, _ = check() // what was found is that of a request that saw another set
+		found, _ = check() // the shared result is from a request with another key set
 	}
-	known, _ := found.(*verified)
+	known, _ := found.(*verifiedToken)
 	return known
 }

@@ -33,7 +33,7 @@ func TestCacheVerdictOfAnotherKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	verify := func(k *key) bool {
-		return c.verify(tok, named(tok), parts, &verified{principal: &Principal{},
+		return c.verify(tok, named(tok), parts, &verifiedToken{principal: &Principal{},
 			alg: []byte("EdDSA"), key: k}) != nil
 	}
 	if verify(other) {
@@ -50,14 +50,14 @@ func TestCacheVerdictOfAnotherKey(t *testing.T) {
 	}
 }
 
-func named(token string) name {
-	n, _ := nameOf(token)
+func named(token string) cacheKey {
+	n, _ := cacheKeyOf(token)
 	return n
 }
 
 // signedBy is a key that says of every signature what it is told to, once it may.
-func signedBy(yes bool, when <-chan struct{}) *verified {
-	return &verified{principal: &Principal{}, alg: []byte("EdDSA"),
+func signedBy(yes bool, when <-chan struct{}) *verifiedToken {
+	return &verifiedToken{principal: &Principal{}, alg: []byte("EdDSA"),
 		key: &key{verifiers: map[string]verifier{
 			"EdDSA": func(_, _ []byte) bool { <-when; return yes },
 		}}}
@@ -80,10 +80,10 @@ func TestCacheSharesVerdictsOfOneKeyOnly(t *testing.T) {
 					t.Fatal(err)
 				}
 				open := make(chan struct{})
-				got := make([]*verified, 2)
+				got := make([]*verifiedToken, 2)
 				for i, yes := range []bool{test.first, test.second} {
 					accepted := signedBy(yes, open)
-					go func() { got[i] = c.verify("", name{}, compact{}, accepted) }()
+					go func() { got[i] = c.verify("", cacheKey{}, compact{}, accepted) }()
 					synctest.Wait() // the second waits for the first
 				}
 				close(open)
@@ -121,10 +121,10 @@ func TestCacheWeighsWholeTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v.cache.kept.CleanUp()
-	if kept, most := v.cache.kept.EstimatedSize(), room/len(header); kept == 0 || kept > most {
+	v.cache.entries.CleanUp()
+	if kept, limit := v.cache.entries.EstimatedSize(), room/len(header); kept == 0 || kept > limit {
 		t.Errorf("%d bytes hold %d tokens of more than 5 KiB each, want 1 to %d: does the weight "+
-			"leave a part of the token out?", room, kept, most)
+			"leave a part of the token out?", room, kept, limit)
 	}
 }
 
@@ -162,12 +162,13 @@ func TestCacheBytesAreWhatItHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v.cache.kept.CleanUp()
+	v.cache.entries.CleanUp()
 	if holds := heap() - before; holds > room*5/4 {
 		t.Errorf("%d bytes are held, %.1f times the %d that there is room for", holds,
 			float64(holds)/room, room)
 	} else {
-		t.Logf("%d tokens in %.2f of the room", v.cache.kept.EstimatedSize(), float64(holds)/room)
+		t.Logf("%d tokens in %.2f of the room", v.cache.entries.EstimatedSize(),
+			float64(holds)/room)
 	}
 }
 
@@ -175,16 +176,16 @@ func TestCacheBytesAreWhatItHolds(t *testing.T) {
 // of their tokens.
 func TestKnownHeadersAreBounded(t *testing.T) {
 	var known headers
-	for i := range 3 * mostHeaders {
+	for i := range 3 * maxHeaders {
 		token := fmt.Appendf(nil, `{"alg":"EdDSA","kid":"%d"}%s`, i,
 			strings.Repeat(" payload", 100))
 		data := token[:strings.IndexByte(string(token), '}')+1]
 		known.keep(data)
 		kept := known.known.Load().(map[string]header)
 		h, ok := kept[string(data)]
-		if !ok || string(h.kid) != fmt.Sprint(i) || len(kept) > mostHeaders {
+		if !ok || string(h.kid) != fmt.Sprint(i) || len(kept) > maxHeaders {
 			t.Fatalf("after %d headers %d are known, the last as %+v: want it, and no more than %d",
-				i+1, len(kept), h, mostHeaders)
+				i+1, len(kept), h, maxHeaders)
 		}
 		clear(token)
 		if got, err := known.parse(fmt.Appendf(nil, `{"alg":"EdDSA","kid":"%d"}`, i)); err != nil ||
@@ -213,7 +214,7 @@ func TestCacheChecksASignatureOnce(t *testing.T) {
 		for wave := range 2 {
 			for range 32 {
 				go func() {
-					if c.verify("", name{}, compact{}, &verified{principal: &Principal{},
+					if c.verify("", cacheKey{}, compact{}, &verifiedToken{principal: &Principal{},
 						alg: []byte("EdDSA"), key: k}) != nil {
 						accepted.Add(1)
 					}
@@ -244,23 +245,23 @@ func TestCacheStaysWithinItsBytes(t *testing.T) {
 		}
 		always := make(chan struct{})
 		close(always)
-		most := 0
+		limit := 0
 		for i := range flood {
 			accepted := signedBy(true, always)
 			accepted.size = i * 7919 % maxTokenBytes
 			if c.verify(fmt.Sprint(i), named(fmt.Sprintf("..%d", i)), compact{}, accepted) == nil {
 				t.Fatal("refused")
 			}
-			most = max(most, c.kept.EstimatedSize())
+			limit = max(limit, c.entries.EstimatedSize())
 		}
-		if most > room/overhead+300*processors {
+		if limit > room/overhead+300*processors {
 			t.Errorf("%d of %d tokens were kept at a time: is there no upkeep while they come?",
-				most, flood)
+				limit, flood)
 		}
-		time.Sleep(2 * upkeepDelay)
+		time.Sleep(2 * maintenanceDelay)
 		c.get(named("..0"), time.Now) // upkeep that a token interrupted is resumed by the next
-		time.Sleep(2 * upkeepDelay)
-		if kept := c.kept.WeightedSize(); kept > room {
+		time.Sleep(2 * maintenanceDelay)
+		if kept := c.entries.WeightedSize(); kept > room {
 			t.Errorf("%d bytes are kept, more than the %d that there is room for", kept, room)
 		}
 	})
@@ -287,7 +288,7 @@ func TestCacheNamesEveryByte(t *testing.T) {
 			genuine[:i]+genuine[i+1:])
 	}
 	for _, other := range others {
-		if n, ok := nameOf(other); ok && other != genuine && c.find(n) != nil {
+		if n, ok := cacheKeyOf(other); ok && other != genuine && c.find(n) != nil {
 			t.Errorf("%q is taken for %q", other, genuine)
 		}
 		if c.find(named(genuine)) == nil {
@@ -310,10 +311,10 @@ func TestCacheSharesVerdictsOfOneTokenOnly(t *testing.T) {
 			<-open
 			return string(signed) == "header.claims"
 		}}}
-		got := map[string]*verified{}
+		got := map[string]*verifiedToken{}
 		for _, token := range []string{genuine, forged} {
 			parts := compact{signed: []byte(token[:strings.LastIndexByte(token, '.')])}
-			accepted := &verified{principal: &Principal{}, alg: []byte("EdDSA"), key: k}
+			accepted := &verifiedToken{principal: &Principal{}, alg: []byte("EdDSA"), key: k}
 			go func() {
 				v := c.verify(token, named(token), parts, accepted)
 				got[token] = v

@@ -10,20 +10,20 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// claims holds the registered claims (RFC 7519 §4.1, RFC 9068 §2.2), not yet believed.
+// claims holds the registered claims (RFC 7519 §4.1, RFC 9068 §2.2), not yet verified.
 type claims struct {
 	iss, sub, clientID, azp, jti []byte         // nil when absent
 	tid                          []byte         // the tenant; nil when absent or not a string
 	aud                          jsontext.Value // a string or an array of strings; nil when absent
-	scope                        jsontext.Value // whatever it is; nil when absent
+	scope                        jsontext.Value // of any kind; nil when absent
 	act                          jsontext.Value // an object; nil when absent
 	times
 	binding binding
-	idToken bool   // has what only an ID token has
+	idToken bool   // has a claim of ID tokens only
 	raw     []byte // the whole object
 }
 
-// times are the claims that can turn a genuine token down later, or sooner.
+// times are the claims that are checked against the clock.
 type times struct{ exp, nbf, iat numericDate }
 
 func parseClaims(data []byte) (claims, error) {
@@ -56,7 +56,7 @@ func parseClaims(data []byte) (claims, error) {
 			if c.act = value; value.Kind() != '{' {
 				err = errors.New("act is not an object (RFC 8693 §4.1)")
 			}
-		case "tid": // of no standard, so it may be anything where it is not asked for
+		case "tid": // not standardized, so of any type where the issuer has no tenants
 			c.tid, _ = textOf("tid", value)
 		case "nonce", "at_hash", "c_hash", "s_hash":
 			c.idToken = true
@@ -69,7 +69,7 @@ func parseClaims(data []byte) (claims, error) {
 	return c, nil
 }
 
-// check applies the issuer's rules to the claims. None of them needs a key.
+// check applies the issuer's rules to the claims.
 func (c *claims) check(i *issuer, now time.Time) error {
 	if len(c.sub) == 0 && (c.sub != nil || !i.SubjectOptional) {
 		return refuse(Malformed, "claims: sub is missing or empty")
@@ -104,7 +104,7 @@ func (c *claims) check(i *issuer, now time.Time) error {
 	return nil
 }
 
-// checkLifetime applies the FAPI 2.0 profile to a JWT that its issuer is not asked about.
+// checkLifetime applies the FAPI 2.0 profile to a JWT that is not introspected.
 func (c *claims) checkLifetime(i *issuer) error {
 	if !i.FAPI2 || i.Introspection.Always {
 		return nil
@@ -113,13 +113,13 @@ func (c *claims) checkLifetime(i *issuer) error {
 		return refuse(Malformed, "claims: iat is missing, required by the profile fapi2")
 	}
 	if lifetime := c.exp.seconds - c.iat.seconds; lifetime > i.MaxLifetime.Seconds() {
-		return refuse(TooLongLived, "exp lies %s after iat, more than the %s that a token may "+
-			"live (profile fapi2)", ago(lifetime), i.MaxLifetime)
+		return refuse(TooLongLived, "exp is %s after iat, more than the maximum lifetime of %s "+
+			"(profile fapi2)", formatSeconds(lifetime), i.MaxLifetime)
 	}
 	return nil
 }
 
-// checkAudience: one of the audiences is one of the issuer's configured ones.
+// checkAudience checks that one of the token's audiences is configured for the issuer.
 func (c *claims) checkAudience(i *issuer) error {
 	name, value := "audience", c.aud
 	if i.AudienceClaim != audClaim {
@@ -168,7 +168,7 @@ func (c *claims) wrongAudience(i *issuer, name string, value jsontext.Value) err
 		hint)
 }
 
-// checkRequired: the token is of the kind, or of those, that the configuration says.
+// checkRequired checks the issuer's RequiredClaims.
 func (c *claims) checkRequired(i *issuer) error {
 	for pointer, accepted := range i.RequiredClaims {
 		value, found := lookup(c.raw, pointer)
@@ -188,8 +188,8 @@ func (c *claims) checkRequired(i *issuer) error {
 	return nil
 }
 
-// client returns what names the client: nil if nothing does.
-func (c *claims) client(i *issuer) ([]byte, error) {
+// clientName returns the client that the token was issued to, or nil.
+func (c *claims) clientName(i *issuer) ([]byte, error) {
 	switch {
 	case i.ClientClaim == "" && c.clientID != nil:
 		return c.clientID, nil // RFC 9068 §2.2
@@ -214,23 +214,22 @@ func (c times) check(i *issuer, at time.Time) error {
 	case !c.exp.present:
 		return refuse(Malformed, "claims: exp is missing")
 	case now >= c.exp.seconds+leeway:
-		return refuse(Expired, "expired %s ago", ago(now-c.exp.seconds))
+		return refuse(Expired, "expired %s ago", formatSeconds(now-c.exp.seconds))
 	case c.exp.seconds > now+i.MaxLifetime.Seconds()+leeway:
-		return refuse(TooLongLived,
-			"exp lies %s ahead, more than the %s that a token may live. Is it in milliseconds?",
-			ago(c.exp.seconds-now), i.MaxLifetime)
+		return refuse(TooLongLived, "exp is %s from now, more than the maximum lifetime of %s. "+
+			"Is it in milliseconds?", formatSeconds(c.exp.seconds-now), i.MaxLifetime)
 	case c.nbf.present && c.nbf.seconds > now+leeway:
 		return refuse(NotYetValid, "valid in %s (nbf). Do the clocks agree?",
-			ago(c.nbf.seconds-now))
+			formatSeconds(c.nbf.seconds-now))
 	case c.iat.present && c.iat.seconds > now+leeway:
 		return refuse(NotYetValid, "issued in %s (iat). Do the clocks agree?",
-			ago(c.iat.seconds-now))
+			formatSeconds(c.iat.seconds-now))
 	}
 	return nil
 }
 
-// ago writes a number of seconds as a person says it.
-func ago(seconds float64) string {
+// formatSeconds writes a number of seconds as a duration, or as days if it is long.
+func formatSeconds(seconds float64) string {
 	const day = 24 * 60 * 60
 	if seconds > 3*day {
 		return fmt.Sprintf("%.0f days", seconds/day)
@@ -238,8 +237,8 @@ func ago(seconds float64) string {
 	return (time.Duration(seconds) * time.Second).String()
 }
 
-// scopes reads the scopes from the issuer's configured claims, and from no other: scope (RFC 8693
-// §4.2) is a string with single spaces, other issuers use an array.
+// scopes reads the scopes from the issuer's ScopeClaims. scope is a string with spaces between the
+// values (RFC 8693 §4.2); some issuers use an array.
 func (c *claims) scopes(i *issuer) ([]string, error) {
 	var all scopeList
 	add := func(scope string) {
@@ -261,12 +260,12 @@ func (c *claims) scopes(i *issuer) ([]string, error) {
 		}
 	}
 	for _, pointer := range i.ScopeClaims {
-		value, found := c.scope, c.scope != nil // has been found in passing
+		value, found := c.scope, c.scope != nil // set by parseClaims
 		if pointer != scopeClaim {
 			value, found = lookup(c.raw, pointer)
 		}
 		if !found {
-			continue // absent is no scopes
+			continue
 		}
 		before := len(all.scopes)
 		err := eachText(pointer, value, func(text []byte) {
@@ -281,20 +280,20 @@ func (c *claims) scopes(i *issuer) ([]string, error) {
 		if err != nil && (pointer == scopeClaim || i.StrictScopeClaims) {
 			return nil, refuse(Malformed, "claims: %v", err)
 		}
-		if err != nil { // a claim of another kind grants nothing, and half of one neither
+		if err != nil { // a malformed claim grants nothing, not even the values before the error
 			all.truncate(before)
 		}
 	}
 	return all.scopes, nil
 }
 
-// scopeList holds scopes in the order in which they came, each once.
+// scopeList is an ordered set of scopes.
 type scopeList struct {
 	scopes []string
 	seen   map[string]bool // nil while they are few
 }
 
-// truncate drops all but the first n.
+// truncate removes all but the first n scopes.
 func (l *scopeList) truncate(n int) {
 	for _, scope := range l.scopes[n:] {
 		delete(l.seen, scope)
@@ -302,8 +301,8 @@ func (l *scopeList) truncate(n int) {
 	l.scopes = l.scopes[:n]
 }
 
-// add searches among few scopes, as nearly all tokens have, and not among many: nothing of this is
-// believed yet, and 8 KiB hold 2,000.
+// add appends a new scope. It searches the list while that is short, as in most tokens, and a map
+// when it is long: a forged token of 8 KiB may hold 2,000 scopes.
 func (l *scopeList) add(scope string) {
 	const few = 16
 	switch {

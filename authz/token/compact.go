@@ -7,11 +7,11 @@ import (
 	"unsafe"
 )
 
-// maxTokenBytes bounds what is parsed at all. Access tokens of a few hundred bytes are usual, 8 KiB
-// is what servers and proxies commonly allow for a header line.
+// maxTokenBytes bounds what is parsed. Most access tokens have some hundred bytes; servers and
+// proxies commonly limit a header line to 8 KiB.
 const maxTokenBytes = 8 << 10
 
-// compact is a JWS in compact serialization (RFC 7515 §7.1), taken apart but not yet believed.
+// compact is a parsed, unverified JWS in compact serialization (RFC 7515 §7.1).
 type compact struct {
 	header    []byte // decoded
 	payload   []byte // decoded
@@ -19,14 +19,13 @@ type compact struct {
 	signed    []byte // the JWS signing input, as it was received (RFC 7515 §5.2)
 }
 
-// base64url is canonical: no padding, and no bits set that are not used, so that a token has
-// exactly one spelling.
+// base64url rejects padding and unused bits that are set, so that a token has exactly one encoding.
 var base64url = base64.RawURLEncoding.Strict()
 
-// parseCompact takes a token apart. It accepts three non-empty segments of canonical base64url and
-// nothing else: no JSON serialization, no JWE (five segments), no detached payload.
+// parseCompact parses a token. It accepts three non-empty segments of canonical base64url only: no
+// JSON serialization, no JWE (five segments), no detached payload.
 func parseCompact(s string) (compact, error) {
-	// The decoder of encoding/base64 skips line breaks; RFC 7515 §2 has no line breaks.
+	// encoding/base64 ignores line breaks, which RFC 7515 §2 does not allow.
 	if strings.IndexByte(s, '\n') >= 0 || strings.IndexByte(s, '\r') >= 0 {
 		return compact{}, refuse(Malformed, "a line break inside the token")
 	}
@@ -48,29 +47,29 @@ func parseCompact(s string) (compact, error) {
 func notThreeSegments(n int) error {
 	switch n {
 	case 1:
-		return refuse(Malformed, "not a JWT: no dots in it. An opaque token is issued when none, "+
-			"or another, audience is asked for: ask for a token with this API's audience")
+		return refuse(Malformed, "not a JWT: it has no dots. Some issuers return an opaque token "+
+			"unless the client requests this API's audience")
 	case 2:
 		return refuse(Malformed, "2 segments, expected 3 (RFC 7515 §7.1): the signature is "+
-			"missing. Was the token cut short?")
+			"missing. Was the token truncated?")
 	case 5:
-		return refuse(Malformed, "five segments: an encrypted token (JWE), which only its issuer "+
-			"can read. Have the issuer sign access tokens for this API, not encrypt them")
+		return refuse(Malformed, "5 segments: an encrypted token (JWE), which only its issuer "+
+			"can read. Configure the issuer to sign access tokens for this API, not encrypt them")
 	}
-	// Not formatted: rubbish costs who sends it nothing.
+	// strconv rather than fmt keeps the refusal of malformed input cheap.
 	return &Error{Code: Malformed,
 		Detail: strconv.Itoa(n) + " segments, expected 3 (RFC 7515 §7.1)"}
 }
 
-// bytesOf reads a string where it lies, for those who only read: a copy would be the dearest part
-// of a hit, and a good part of what is allocated for a token that is new.
+// bytesOf returns the bytes of a string without a copy, which would dominate the cost of a cache
+// hit. The caller must not change them.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-// stringOf is a string where the bytes lie, which nobody changes any more: 8 KiB hold 2,000 scopes,
-// each of which would be an allocation.
+// stringOf returns bytes as a string without a copy: a token may have 2,000 scopes, each of which
+// would be an allocation. The caller must not change the bytes afterwards.
 func stringOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// segments decodes one segment after another, until one is not what it should be.
+// segments decodes one segment after another into one buffer, up to the first error.
 type segments struct {
 	decoded []byte
 	err     error

@@ -25,9 +25,11 @@ func unsigned(tb testing.TB, cacheBytes int64, n int) (*Verifier, []string) {
 	v.issuers[url].keys.set.Store(&keySet{keys: []*key{k}, bykid: map[string][]*key{k.kid: {k}},
 		fetched: time.Now()})
 
-	header, now := encode([]byte(`{"alg":"RS256","kid":"0123456789abcdef","typ":"at+jwt"}`)), time.Now().Unix()
-	claims := encode(fmt.Appendf(nil, `{"aud":%q,"azp":"my_client_id_0123456789abcdefghij","exp":%d,"iat":%d,"iss":%q,`+
-		`"jti":"0b7e5a2c-6d7e-4f0e-9a55-0a3f4c1b2d3e","scope":"openid profile read:messages","sub":"auth0|000000000000000000000001"}`, audience, now+3600, now, url))
+	header, now := encode([]byte(`{"alg":"RS256","kid":"0123456789abcdef","typ":"at+jwt"}`)),
+		time.Now().Unix()
+	claims := encode(fmt.Appendf(nil,
+		`{"aud":%q,"azp":"my_client_id_0123456789abcdefghij","exp":%d,"iat":%d,"iss":%q,`+
+			`"jti":"0b7e5a2c-6d7e-4f0e-9a55-0a3f4c1b2d3e","scope":"openid profile read:messages","sub":"auth0|000000000000000000000001"}`, audience, now+3600, now, url))
 	tokens := make([]string, n)
 	for i := range tokens {
 		tokens[i] = header + "." + claims + "." + encode(fmt.Appendf(nil, "%0256d", i))

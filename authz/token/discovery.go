@@ -18,37 +18,36 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// locator finds an issuer's keys. It is used by one fetch at a time.
+// locator fetches an issuer's metadata and keys. It is not safe for concurrent use.
 type locator struct {
-	issuer       string // that the metadata must name
-	discoveryURL string // "": below issuer
-	jwksURI      string // "": as the metadata says
+	issuer       string // the issuer that the metadata must name
+	discoveryURL string // default: below issuer
+	jwksURI      string // default: from the metadata
 	keyless      bool   // the issuer may have no keys: its tokens are opaque
-	// the one host to which http is allowed though it is not this machine; "": none
-	insecureHost string
+	insecureHost string // the host, not a loopback one, that InsecureHTTP allows http to, or ""
 	client       *http.Client
 	log          *slog.Logger
 
-	// answers are the last good answers with a validator (RFC 9110 §8.8), by URL: the next request
-	// asks only for what has changed.
-	answers map[string]answer
+	// documents holds the last good document of each URL that has a validator (RFC 9110 §8.8), for
+	// conditional requests.
+	documents map[string]document
 }
 
-// answer is a JSON document, and how it came.
-type answer struct {
+// document is a JSON document with the header of its response.
+type document struct {
 	body               []byte
 	header             http.Header
 	etag, lastModified string
 }
 
 // validates reports whether the next request for the document can be conditional.
-func (a answer) validates() bool { return a.etag != "" || a.lastModified != "" }
+func (a document) validates() bool { return a.etag != "" || a.lastModified != "" }
 
 // newLocator returns the locator of an issuer that is complete.
 func newLocator(i *Issuer, client *http.Client, log *slog.Logger) *locator {
 	l := &locator{
 		issuer: i.URL, discoveryURL: i.DiscoveryURL, jwksURI: i.JWKSURI, client: client, log: log,
-		answers: map[string]answer{}, keyless: i.Introspection.Opaque,
+		documents: map[string]document{}, keyless: i.Introspection.Opaque,
 	}
 	if i.InsecureHTTP {
 		if u, err := url.Parse(l.base()); err == nil && u.Scheme == "http" {
@@ -58,19 +57,19 @@ func newLocator(i *Issuer, client *http.Client, log *slog.Logger) *locator {
 	return l
 }
 
-// base is the configured URL from which all the others follow.
+// base is the configured URL from which the others are discovered.
 func (l *locator) base() string {
 	return cmp.Or(l.jwksURI, l.discoveryURL, l.issuer)
 }
 
-// samePlace reports whether another locator looks in the same place.
+// samePlace reports whether another locator uses the same URLs.
 func (l *locator) samePlace(other *locator) bool {
 	return l.discoveryURL == other.discoveryURL && l.jwksURI == other.jwksURI &&
 		l.insecureHost == other.insecureHost
 }
 
-// metadata is what an issuer says of itself (OpenID Connect Discovery 1.0 §3, RFC 8414 §2), as far
-// as it matters here.
+// metadata is the part of an issuer's metadata (OpenID Connect Discovery 1.0 §3, RFC 8414 §2) that
+// is used here.
 type metadata struct {
 	Issuer        string `json:"issuer"`
 	JWKSURI       string `json:"jwks_uri"`
@@ -79,7 +78,7 @@ type metadata struct {
 	IntrospectionAuth []string `json:"introspection_endpoint_auth_methods_supported"`
 }
 
-// fetch gets the keys, and says how long they are fresh by the issuer's Cache-Control.
+// fetch returns the keys, and how long they are fresh by the issuer's Cache-Control.
 func (l *locator) fetch(ctx context.Context, policy KeyPolicy) (*keySet, time.Duration, error) {
 	at := l.jwksURI
 	if at == "" {
@@ -91,7 +90,7 @@ func (l *locator) fetch(ctx context.Context, policy KeyPolicy) (*keySet, time.Du
 		if err != nil {
 			return nil, 0, err
 		}
-		if err := l.mayFetch(found.JWKSURI); err != nil {
+		if err := l.checkURL(found.JWKSURI); err != nil {
 			return nil, 0, fmt.Errorf("%s: jwks_uri is %s: %w", from, quote(found.JWKSURI), err)
 		}
 		at = found.JWKSURI
@@ -102,21 +101,21 @@ func (l *locator) fetch(ctx context.Context, policy KeyPolicy) (*keySet, time.Du
 	}
 	set, dropped, err := parseKeySet(got.body)
 	if err != nil {
-		delete(l.answers, at) // the next answer must be a whole one
-		return nil, 0, fmt.Errorf("%s: %s", at, listed(append([]error{err}, dropped...)))
+		delete(l.documents, at) // the next request must not be conditional
+		return nil, 0, fmt.Errorf("%s: %s", at, joinFaults(append([]error{err}, dropped...)))
 	}
 	if dropped != nil {
-		l.log.Warn("keys left out", "issuer", l.issuer, "keys", listed(dropped))
+		l.log.Warn("keys ignored", "issuer", l.issuer, "keys", joinFaults(dropped))
 	}
 	set.validates = got.validates()
 	return set, policy.clamp(got.header), nil
 }
 
-// errNoMetadata: the issuer answers that it has no metadata, which is no outage.
+// errNoMetadata is returned if both places of the metadata answer 404, which is not an outage.
 var errNoMetadata = errors.New("the issuer has no metadata")
 
-// discover gets the issuer's metadata, and says where it was. Below an issuer's URL it is at the
-// place of OpenID Connect Discovery 1.0 §4 or, if there is nothing, at that of RFC 8414 §3.1.
+// discover returns the issuer's metadata and its URL: that of OpenID Connect Discovery 1.0 §4 or,
+// if it answers 404, that of RFC 8414 §3.1.
 func (l *locator) discover(ctx context.Context) (found metadata, at string, err error) {
 	at = l.discoveryURL
 	if at == "" {
@@ -143,35 +142,35 @@ func (l *locator) discover(ctx context.Context) (found metadata, at string, err 
 		return metadata{}, at, err
 	}
 	if err := json.Unmarshal(got.body, &found); err != nil {
-		delete(l.answers, at)
+		delete(l.documents, at)
 		return metadata{}, at, fmt.Errorf("%s: expected a discovery document (a JSON object with "+
 			"issuer and jwks_uri), received something else", at)
 	}
 	if found.Issuer != l.issuer {
-		delete(l.answers, at)
+		delete(l.documents, at)
 		return metadata{}, at, fmt.Errorf("%s: issuer is %s, expected %s: %s",
 			at, quote(found.Issuer), quote(l.issuer), issuerHint(found.Issuer, l.issuer))
 	}
 	return found, at, nil
 }
 
-// listed writes faults on one line, and not all where there are many: they stand in every refusal
-// of an outage.
-func listed(faults []error) string {
-	const most = 5
+// joinFaults writes faults on one line, the first five at most, because every refusal during an
+// outage repeats them.
+func joinFaults(faults []error) string {
+	const limit = 5
 	var texts []string
-	for _, fault := range faults[:min(len(faults), most)] {
+	for _, fault := range faults[:min(len(faults), limit)] {
 		texts = append(texts, fault.Error())
 	}
-	if more := len(faults) - most; more > 0 {
+	if more := len(faults) - limit; more > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(texts, "; ")
 }
 
-// mayFetch: what is discovered comes over https; over http from this machine alone, where what was
-// configured is there too, or from the one host for which the configuration allows it.
-func (l *locator) mayFetch(uri string) error {
+// checkURL checks a discovered URL. It allows https; http to a loopback host if the configured URL
+// is http; and http to insecureHost.
+func (l *locator) checkURL(uri string) error {
 	u, err := url.Parse(uri)
 	switch {
 	case err != nil || u.Host == "":
@@ -185,9 +184,8 @@ func (l *locator) mayFetch(uri string) error {
 	return errors.New("expected an https URL (http only for an issuer on a loopback host)")
 }
 
-// IsLoopback reports whether a host, as [url.URL.Hostname] gives it, is this machine: localhost,
-// 127.0.0.0/8 or ::1. It goes by what is written and asks no resolver. An address with a zone is
-// none: what it means differs by machine.
+// IsLoopback reports whether a host, as [url.URL.Hostname] returns it, is localhost, in 127.0.0.0/8
+// or ::1. It does not resolve names. An address with a zone is not a loopback address.
 func IsLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
@@ -198,12 +196,13 @@ func IsLoopback(host string) bool {
 
 func issuerHint(received, expected string) string {
 	if strings.TrimSuffix(received, "/") == strings.TrimSuffix(expected, "/") {
-		return "they differ by a trailing slash only; configure it exactly as the issuer writes it"
+		return "they differ by a trailing slash; configure the issuer exactly as its metadata " +
+			"names it"
 	}
-	return "configure the issuer exactly as it names itself"
+	return "configure the issuer exactly as its metadata names it"
 }
 
-// statusError is an answer of another status than 200.
+// statusError is the error for a response whose status is not 200.
 type statusError struct {
 	at     string
 	status int
@@ -214,16 +213,15 @@ func (e *statusError) Error() string {
 		e.status)
 }
 
-// get fetches a JSON document: 200 and JSON, or an error; no redirects, and no more than
-// maxSetBytes once decoded. A document that has not changed (RFC 9110 §13) is the one that came
-// before.
-func (l *locator) get(ctx context.Context, at string) (answer, error) {
+// get fetches a JSON document of at most maxSetBytes, without redirects. If it has not changed (RFC
+// 9110 §13), get returns the previous document with the new header.
+func (l *locator) get(ctx context.Context, at string) (document, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
-		return answer{}, err
+		return document{}, err
 	}
 	request.Header.Set("Accept", "application/json, application/jwk-set+json")
-	before, known := l.answers[at]
+	before, known := l.documents[at]
 	if before.etag != "" {
 		request.Header.Set("If-None-Match", before.etag)
 	} else if before.lastModified != "" {
@@ -231,7 +229,7 @@ func (l *locator) get(ctx context.Context, at string) (answer, error) {
 	}
 	response, err := l.client.Do(request)
 	if err != nil {
-		return answer{}, err
+		return document{}, err
 	}
 	defer response.Body.Close()
 	if known && response.StatusCode == http.StatusNotModified {
@@ -240,26 +238,26 @@ func (l *locator) get(ctx context.Context, at string) (answer, error) {
 	}
 	body, err := readJSON(response, at)
 	if err != nil {
-		return answer{}, err
+		return document{}, err
 	}
-	got := answer{
+	got := document{
 		body: body, header: response.Header,
 		etag: response.Header.Get("ETag"), lastModified: response.Header.Get("Last-Modified"),
 	}
-	delete(l.answers, at)
+	delete(l.documents, at)
 	if got.validates() {
-		if len(l.answers) >= mostAnswers {
-			clear(l.answers) // of places where the keys are no longer
+		if len(l.documents) >= maxDocuments {
+			clear(l.documents) // remove URLs that are no longer used
 		}
-		l.answers[at] = got
+		l.documents[at] = got
 	}
 	return got, nil
 }
 
-// mostAnswers is more than there are places: the metadata, the key set, and these before a move.
-const mostAnswers = 4
+// maxDocuments covers the metadata and the key set, before and after their URLs change.
+const maxDocuments = 4
 
-// readJSON reads the answer to a request for a JSON document.
+// readJSON reads the JSON document of a response.
 func readJSON(response *http.Response, at string) ([]byte, error) {
 	if response.StatusCode != http.StatusOK {
 		return nil, &statusError{at, response.StatusCode}
@@ -274,13 +272,13 @@ func readJSON(response *http.Response, at string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", at, err)
 	}
 	if len(body) > maxSetBytes {
-		return nil, fmt.Errorf("%s: more than the %d bytes that are read", at, maxSetBytes)
+		return nil, fmt.Errorf("%s: the response exceeds the limit of %d bytes", at, maxSetBytes)
 	}
 	return body, nil
 }
 
-// clamp returns how long a set is fresh, by its Cache-Control (RFC 9111 §5.2.2) within the policy's
-// bounds.
+// clamp returns how long a set is fresh, by its Cache-Control (RFC 9111 §5.2.2) and within the
+// policy's bounds.
 func (p KeyPolicy) clamp(header http.Header) time.Duration {
 	age := p.MaxAge
 	for directive := range strings.SplitSeq(
@@ -295,5 +293,5 @@ func (p KeyPolicy) clamp(header http.Header) time.Duration {
 			age = 0
 		}
 	}
-	return min(max(age, leastMaxAge), p.MaxAge)
+	return min(max(age, minMaxAge), p.MaxAge)
 }

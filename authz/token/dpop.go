@@ -20,45 +20,45 @@ import (
 )
 
 // DPoPPolicy says whether an issuer's tokens may, or must, be bound to a key of the client (RFC
-// 9449). A bound token comes with a proof, made for the one request, that the client has the key:
-// to have seen the token is not enough.
+// 9449). A bound token is accepted only with a proof, made for the one request, that the client has
+// the key.
 type DPoPPolicy string
 
 const (
-	DPoPOff      DPoPPolicy = "off"      // bearer tokens alone
-	DPoPAllowed  DPoPPolicy = "allowed"  // bearer tokens, and bound ones with a proof
-	DPoPRequired DPoPPolicy = "required" // bound ones with a proof alone
+	DPoPOff      DPoPPolicy = "off"      // only bearer tokens
+	DPoPAllowed  DPoPPolicy = "allowed"  // bearer tokens, and bound tokens with a proof
+	DPoPRequired DPoPPolicy = "required" // only bound tokens with a proof
 )
 
 // ProofPolicy says how DPoP proofs are checked. Zero values are the defaults.
 type ProofPolicy struct {
-	// Window is how far the time at which a proof was made may lie from now, before or after.
-	// Default 1 min, which is ample for a proof that is made for one request, and bounds what
-	// Replays has to remember; at most 5 min.
+	// Window is the largest difference between now and the time of a proof, in either direction.
+	// Replays must remember each proof for that long. Default 1 min, at most 5 min.
 	Window time.Duration
 	// Replays remembers which proofs were used. Several servers must share one. Default: the
-	// Predecessor's, or [NewReplayMemory] with room for about 4,000 proofs a second at the default
-	// Window.
+	// Predecessor's, or [NewReplayMemory] with room for about 4,000 proofs per second at the
+	// default Window.
 	Replays ReplayStore
-	// NonceKey has proofs carry a nonce of the server (RFC 9449 §9): a proof can then not be made
-	// ahead, and the client's clock does not matter, for what counts is the time of the nonce. Any
-	// 32 secret bytes or more, which several servers must share. nil: no nonces are asked for.
+	// NonceKey, if set, requires proofs to carry a nonce of the server (RFC 9449 §9). Clients then
+	// cannot make proofs in advance, and their clocks do not matter, because the time of the nonce
+	// is checked instead of iat. It is 32 or more secret bytes, shared by all servers.
 	NonceKey []byte
-	// Offered has clients told of DPoP though no issuer of Config.Issuers takes it: for those of
-	// Config.Resolve.
+	// Offered announces DPoP to clients although no issuer of Config.Issuers accepts it, for the
+	// issuers of Config.Resolve.
 	Offered bool
 }
 
 const (
-	defaultWindow, mostWindow = time.Minute, 5 * time.Minute
-	leastNonceKey             = 32
+	defaultWindow, maxWindow = time.Minute, 5 * time.Minute
+	minNonceKeyBytes         = 32
 )
 
 // Proof is what came with a token that is bound to a key (RFC 9449 §7.1).
 type Proof struct {
 	JWT    string // the value of the DPoP header
 	Method string // of the request
-	// of the request, absolute, as clients know this server; a query or a fragment does not count
+	// URL is the absolute URL of the request, with the host that clients use. Query and fragment
+	// are ignored.
 	URL string
 }
 
@@ -67,7 +67,7 @@ type proofs struct {
 	window  time.Duration
 	now     func() time.Time
 	replays ReplayStore
-	nonces  *nonces // nil: none are asked for
+	nonces  *nonces // nil: not required
 }
 
 func newProofs(config Config, now func() time.Time) (*proofs, []error) {
@@ -76,10 +76,10 @@ func newProofs(config Config, now func() time.Time) (*proofs, []error) {
 	if p.window == 0 {
 		p.window = defaultWindow
 	}
-	if p.window < 0 || p.window > mostWindow {
+	if p.window < 0 || p.window > maxWindow {
 		faults = append(faults,
 			fmt.Errorf("token: Proofs.Window is %s: expected a positive duration of at most %s",
-				p.window, mostWindow))
+				p.window, maxWindow))
 	}
 	fapi2 := func(i Issuer) bool { return i.FAPI2 }
 	if p.window > fapi2Ahead && slices.ContainsFunc(config.Issuers, fapi2) {
@@ -87,17 +87,17 @@ func newProofs(config Config, now func() time.Time) (*proofs, []error) {
 			"issuers of the profile FAPI 2.0 (§5.3.2.1)", p.window, fapi2Ahead))
 	}
 	if key := config.Proofs.NonceKey; key != nil {
-		if len(key) < leastNonceKey {
+		if len(key) < minNonceKeyBytes {
 			faults = append(faults,
 				fmt.Errorf("token: Proofs.NonceKey has %d bytes: expected at least %d, random "+
-					"and secret", len(key), leastNonceKey))
+					"and secret", len(key), minNonceKeyBytes))
 		}
 		p.nonces = &nonces{slices.Clone(key), p.window}
 	}
 	switch {
 	case p.replays != nil:
 	case config.Predecessor != nil:
-		// or a change of the configuration would let every proof be used again
+		// With a new store, used proofs would be accepted again.
 		p.replays = config.Predecessor.proofs.replays
 	default:
 		p.replays = NewReplayMemory(defaultReplays, now)
@@ -105,14 +105,14 @@ func newProofs(config Config, now func() time.Time) (*proofs, []error) {
 	return p, faults
 }
 
-// DPoPOffer is what a server tells its clients of DPoP.
+// DPoPOffer is what a server announces to its clients about DPoP.
 type DPoPOffer struct {
-	Algorithms []string // that a proof may be signed with; nil: DPoP is off
+	Algorithms []string // the algorithms of proofs; nil if DPoP is off
 	Required   bool     // no token is accepted as a bearer token
-	Nonce      string   // for the next proof; "": no nonces are asked for
+	Nonce      string   // for the next proof; "" if nonces are not required
 }
 
-// DPoP returns what to tell clients: DPoP is on when an issuer's policy is not off.
+// DPoP returns what to announce to clients. DPoP is on if some issuer's policy is not off.
 func (v *Verifier) DPoP() DPoPOffer {
 	offer := DPoPOffer{Required: v.resolver == nil}
 	on, fapi2 := v.offersDPoP, !v.offersDPoP
@@ -134,19 +134,18 @@ func (v *Verifier) DPoP() DPoPOffer {
 	return offer
 }
 
-// ProofAlgorithms is the allow-list for proofs, the same for every issuer, for the key is the
-// client's.
+// ProofAlgorithms returns the allow-list for proofs. It is the same for every issuer, because the
+// key is the client's.
 func ProofAlgorithms() []string { return []string{"ES256", "EdDSA", "PS256", "RS256"} }
 
-// VerifyDPoP returns the principal of a genuine token that is bound to a key, and that came with a
-// proof, fresh and made for this request, of having that key: see [Verifier.VerifyPresented].
+// VerifyDPoP returns the principal of a genuine token that is bound to the key of the proof: see
+// [Verifier.VerifyPresented].
 func (v *Verifier) VerifyDPoP(ctx context.Context, token string, proof Proof) (*Principal, error) {
 	return v.VerifyPresented(ctx, Presented{Token: token, Proof: &proof})
 }
 
 // verifyProved verifies a token that came with a DPoP proof.
-func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*verified, error) {
-	// What can be said of the proof without any key.
+func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*verifiedToken, error) {
 	p, err := parseProof(presented.Proof.JWT)
 	if err != nil {
 		return nil, err
@@ -172,16 +171,15 @@ func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*veri
 		}
 	}
 
-	// The key is first held against the token and then used: nobody has us verify signatures of
-	// keys that a genuine token does not name.
+	// Compare the key with the token before it verifies a signature, so that only clients with a
+	// genuine token can cause that cost.
 	key, err := p.key()
 	if err != nil {
 		return nil, err
 	}
 	if thumbprint(key) != known.binding.jkt {
-		return nil,
-			refuse(Bound,
-				"the token is bound to another key (cnf.jkt) than the proof is signed with")
+		return nil, refuse(Bound, "the token is bound to a key (cnf.jkt) other than the one that "+
+			"signed the proof")
 	}
 	if err := p.checkSignature(key); err != nil {
 		return nil, err
@@ -190,16 +188,16 @@ func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*veri
 	if err != nil {
 		return nil, err
 	}
-	// Last, so that nothing but proofs that pass in every other way takes room in the store.
+	// Last, so that only proofs that pass all other checks take room in the store.
 	if err := v.proofs.use(ctx, known.binding.jkt, p, end); err != nil {
 		return nil, err
 	}
 	return known, nil
 }
 
-// ProofThumbprint is for authorization servers (RFC 9449 §5): it checks a proof that came with a
-// token request, and returns the thumbprint for the token's cnf.jkt, and the proof's jti, which is
-// for the server to accept once only.
+// ProofThumbprint is for authorization servers (RFC 9449 §5): it checks the proof of a token
+// request, and returns the thumbprint for the token's cnf.jkt, and the proof's jti, which the
+// server must accept only once.
 func ProofThumbprint(presented Proof, now time.Time) (jkt, jti string, err error) {
 	p, err := parseProof(presented.JWT)
 	if err != nil {
@@ -223,7 +221,7 @@ func ProofThumbprint(presented Proof, now time.Time) (jkt, jti string, err error
 	return thumbprint(key), string(p.jti), nil
 }
 
-// proof is a DPoP proof (RFC 9449 §4.2) taken apart, but not yet believed.
+// proof is a parsed, unverified DPoP proof (RFC 9449 §4.2).
 type proof struct {
 	compact
 	alg                       string
@@ -232,18 +230,16 @@ type proof struct {
 	iat                       numericDate
 }
 
-// mostJTI bounds the names of proofs; a UUID takes 36.
-const mostJTI = 256
+// maxJTIBytes bounds the jti of a proof; a UUID takes 36 bytes.
+const maxJTIBytes = 256
 
-// parseProof checks the form of a proof, and what need not be held against anything (RFC 9449 §4.3,
-// 2 to 7).
+// parseProof parses a proof and makes the checks 2 to 7 of RFC 9449 §4.3, except the signature.
 func parseProof(jwt string) (*proof, error) {
 	fail := func(format string, args ...any) (*proof, error) {
 		return nil, refuse(InvalidProof, format, args...)
 	}
 	if len(jwt) > maxTokenBytes {
-		return fail("the proof has %d bytes, more than the %d that are read", len(jwt),
-			maxTokenBytes)
+		return fail("the proof has %d bytes, more than the limit of %d", len(jwt), maxTokenBytes)
 	}
 	parts, err := parseCompact(jwt)
 	if err != nil {
@@ -297,81 +293,77 @@ func (p *proof) parseClaims() error {
 		return err
 	case p.htm == nil || p.htu == nil || !p.iat.present:
 		return errors.New("htm, htu and iat are all required (RFC 9449 §4.2)")
-	case len(p.jti) == 0 || len(p.jti) > mostJTI:
-		return fmt.Errorf("jti has %d bytes, expected 1 to %d", len(p.jti), mostJTI)
+	case len(p.jti) == 0 || len(p.jti) > maxJTIBytes:
+		return fmt.Errorf("jti has %d bytes, expected 1 to %d", len(p.jti), maxJTIBytes)
 	}
 	return nil
 }
 
-// checkPublic: a client that sends its private key with each request has none (RFC 9449 §4.3, 7).
+// checkPublic checks that a JWK has no private or symmetric parts (RFC 9449 §4.3, 7).
 func checkPublic(key jsontext.Value) error {
 	if key == nil {
-		return errors.New("it is missing: the proof must bring the public key that it is signed " +
-			"with")
+		return errors.New("it is missing: expected the public key that verifies the proof")
 	}
 	return eachMember(key, func(name []byte, _ jsontext.Value) error {
 		switch string(name) {
 		case "d", "p", "q", "dp", "dq", "qi", "oth", "k":
 			// RFC 7518 §6.2.2, §6.3.2, §6.4.1, RFC 8037 §2
-			return errors.New("it holds the private or symmetric key itself. The client must " +
-				"send the public key alone, and replace this one")
+			return errors.New("it holds the private or symmetric key. The client must send the " +
+				"public key only, and replace this key")
 		}
 		return nil
 	})
 }
 
-// mostProofBits and proofExponent bound what a proof costs.
-const mostProofBits, proofExponent = 4096, 65537
+// maxProofBits and proofExponent bound the cost of verifying a proof.
+const maxProofBits, proofExponent = 4096, 65537
 
-// key returns the public key that the proof brings, held to the same rules as an issuer's.
+// key returns the public key in the proof, checked like an issuer's.
 func (p *proof) key() (crypto.PublicKey, error) {
 	parsed, err := parseJWK(p.jwk)
 	if err != nil {
-		return nil,
-			refuse(InvalidProof,
-				"jwk of the proof: kty is unknown or its members are wrong (RFC 7517 §4)")
+		return nil, refuse(InvalidProof, "jwk of the proof: kty is unknown or its members are "+
+			"wrong (RFC 7517 §4)")
 	}
 	key, err := publicKey(parsed)
 	if err != nil {
 		return nil, refuse(InvalidProof, "jwk of the proof: %v", err)
 	}
-	// The client chooses the key, and so what it costs to verify its signature.
-	if k, ok := key.(*rsa.PublicKey); ok && (k.N.BitLen() > mostProofBits || k.E != proofExponent) {
+	// The client chooses the key, and so the cost of verifying its signature.
+	if k, ok := key.(*rsa.PublicKey); ok && (k.N.BitLen() > maxProofBits || k.E != proofExponent) {
 		return nil, refuse(InvalidProof, "jwk of the proof: RSA key of %d bits with exponent %d, "+
-			"expected at most %d bits and exponent %d", k.N.BitLen(), k.E, mostProofBits,
+			"expected at most %d bits and exponent %d", k.N.BitLen(), k.E, maxProofBits,
 			proofExponent)
 	}
 	if !algorithms[p.alg].fits(key) {
-		return nil,
-			refuse(InvalidProof, "jwk of the proof: alg is %s, which does not go with a key of "+
-				"this type and curve", p.alg)
+		return nil, refuse(InvalidProof, "jwk of the proof: alg is %s, which does not fit a key "+
+			"of this type and curve", p.alg)
 	}
 	return key, nil
 }
 
-// checkFAPI2 applies the FAPI 2.0 profile (§5.3.2.1, §5.4.1), to proofs with a nonce too.
+// checkFAPI2 applies the FAPI 2.0 profile (§5.3.2.1, §5.4.1), including to proofs with a nonce.
 func (p *proof) checkFAPI2(now time.Time) error {
 	if !slices.Contains(fapi2Algorithms, p.alg) {
 		return refuse(InvalidProof, "alg of the proof is %s, expected one of %s (FAPI 2.0 §5.4.1)",
 			p.alg, strings.Join(fapi2Algorithms, ", "))
 	}
 	if ahead := p.iat.seconds - float64(now.Unix()); ahead > fapi2Ahead.Seconds() {
-		return refuse(InvalidProof, "the proof will be made in %s (iat). Do the clocks agree?",
-			ago(ahead))
+		return refuse(InvalidProof, "iat of the proof is %s in the future. Do the clocks agree?",
+			formatSeconds(ahead))
 	}
 	return nil
 }
 
 func (p *proof) checkSignature(key crypto.PublicKey) error {
 	if !algorithms[p.alg].prepare(key)(p.signed, p.signature) {
-		return refuse(InvalidProof, "the signature of the proof is not that of its jwk")
+		return refuse(InvalidProof, "the signature of the proof does not verify with its jwk")
 	}
 	return nil
 }
 
-// thumbprint names a key (RFC 7638 §3, RFC 8037 §2): the digest of the members that make it, in
-// their one spelling. It is made from the very key that verifies, and not from the text that the
-// key was read from.
+// thumbprint returns the JWK thumbprint of a key (RFC 7638 §3, RFC 8037 §2). It is computed from
+// the parsed key that verifies the signature, not from the received text.
 func thumbprint(key crypto.PublicKey) string {
 	var members string
 	switch key := key.(type) {
@@ -379,7 +371,7 @@ func thumbprint(key crypto.PublicKey) string {
 		members = fmt.Sprintf(`{"e":"%s","kty":"RSA","n":"%s"}`,
 			encode(big.NewInt(int64(key.E)).Bytes()), encode(key.N.Bytes()))
 	case *ecdsa.PublicKey:
-		// 4, x, y; no error, for publicKey has seen that the point is on the curve
+		// 4, x, y; there is no error, because publicKey has checked the point
 		point, _ := key.Bytes()
 		x, y := point[1:1+len(point)/2], point[1+len(point)/2:]
 		members = fmt.Sprintf(`{"crv":"%s","kty":"EC","x":"%s","y":"%s"}`, key.Params().Name,
@@ -393,15 +385,15 @@ func thumbprint(key crypto.PublicKey) string {
 
 func encode(b []byte) string { return base64url.EncodeToString(b) }
 
-// checkRequest: the proof was made for this request (RFC 9449 §4.3, 8 and 9).
+// checkRequest checks that the proof was made for this request (RFC 9449 §4.3, 8 and 9).
 func (p *proof) checkRequest(method, url string) error {
 	if string(p.htm) != method {
-		return refuse(InvalidProof, "htm is %s, and the request's method %s", quote(string(p.htm)),
-			quote(method))
+		return refuse(InvalidProof, "htm is %s, expected the method of the request, %s",
+			quote(string(p.htm)), quote(method))
 	}
 	server, path, ok := normalURL(url)
 	if !ok {
-		return refuse(InvalidProof, "the URL of this server, of which the proof must be, is %s: "+
+		return refuse(InvalidProof, "the URL of the request is %s, so htu cannot be checked: "+
 			"expected an absolute http or https URL", quote(url))
 	}
 	htuServer, htuPath, ok := normalURL(string(p.htu))
@@ -409,22 +401,20 @@ func (p *proof) checkRequest(method, url string) error {
 	case !ok:
 		return refuse(InvalidProof, "htu is not an absolute http or https URL")
 	case htuServer != server:
-		return refuse(InvalidProof, "htu is a URL of %s, and clients know this server as %s. If "+
-			"the client is right, configure the URL under which clients reach the API",
-			quote(htuServer), quote(server))
-	case withoutDots(htuPath) != path:
-		return refuse(InvalidProof, "the path of htu is not that of the request, which is %s",
+		return refuse(InvalidProof, "htu is a URL of %s, expected %s. If the client is right, "+
+			"configure the URL at which clients reach the API", quote(htuServer), quote(server))
+	case removeDotSegments(htuPath) != path:
+		return refuse(InvalidProof, "the path of htu differs from that of the request, which is %s",
 			quote(path))
 	}
 	return nil
 }
 
-// normalURL writes the many spellings of a URL in one, without query and fragment (RFC 3986 §6.2.2,
-// §6.2.3): case of scheme and host, default port, empty path, percent-encoding. It leaves dot
-// segments: [withoutDots] is for those that a client has resolved before it sent the request,
-// whereas in the path of the request itself they are, to the router, segments like any other.
+// normalURL normalizes a URL (RFC 3986 §6.2.2, §6.2.3) without query and fragment: case of scheme
+// and host, default port, empty path, percent-encoding. It does not remove dot segments, because to
+// the router those in the path of a request are ordinary segments. A client removes them before it
+// sends the request: for htu, see removeDotSegments.
 func normalURL(url string) (server, path string, ok bool) {
-	// no URI, and not to be taken for one
 	if strings.ContainsFunc(url, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return "", "", false
 	}
@@ -432,7 +422,7 @@ func normalURL(url string) (server, path string, ok bool) {
 	url, _, _ = strings.Cut(url, "?")
 	scheme, rest, _ := strings.Cut(url, "://")
 	scheme = strings.ToLower(scheme)
-	unsaid, known := map[string]string{"http": "80", "https": "443"}[scheme]
+	defaultPort, known := map[string]string{"http": "80", "https": "443"}[scheme]
 	host, path, port := rest, "/", ""
 	if i := strings.IndexByte(rest, '/'); i >= 0 {
 		host, path = rest[:i], rest[i:]
@@ -447,15 +437,15 @@ func normalURL(url string) (server, path string, ok bool) {
 		return "", "", false
 	}
 	server = scheme + "://" + host
-	if port != "" && port != unsaid {
+	if port != "" && port != defaultPort {
 		server += ":" + port
 	}
 	path, ok = normalEscapes(path)
 	return server, path, ok
 }
 
-// normalEscapes decodes what need not be encoded, and writes the rest in upper case (RFC 3986
-// §6.2.2.1, §6.2.2.2).
+// normalEscapes decodes escaped unreserved characters, and writes other escapes in upper case (RFC
+// 3986 §6.2.2.1, §6.2.2.2).
 func normalEscapes(path string) (string, bool) {
 	if !strings.Contains(path, "%") {
 		return path, true
@@ -485,21 +475,22 @@ func isHex(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
 }
 
-func unhex(c byte) byte { // of an upper case digit
+// unhex returns the value of an upper case hexadecimal digit.
+func unhex(c byte) byte {
 	if c <= '9' {
 		return c - '0'
 	}
 	return c - 'A' + 10
 }
 
-// isUnreserved: RFC 3986 §2.3.
+// isUnreserved reports whether c is unreserved (RFC 3986 §2.3).
 func isUnreserved(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
 		strings.IndexByte("-._~", c) >= 0
 }
 
-// withoutDots resolves dot segments (RFC 3986 §5.2.4).
-func withoutDots(path string) string {
+// removeDotSegments implements RFC 3986 §5.2.4.
+func removeDotSegments(path string) string {
 	if !strings.Contains(path, "/.") {
 		return path
 	}
@@ -513,52 +504,52 @@ func withoutDots(path string) string {
 			out = append(out, s)
 			continue
 		}
-		if i == len(segments)-1 { // what they name is a directory
+		if i == len(segments)-1 { // a trailing dot segment leaves a trailing slash
 			out = append(out, "")
 		}
 	}
 	return "/" + strings.Join(out, "/")
 }
 
-// checkTime: the proof was made just now (RFC 9449 §4.3, 10 and 11), by its nonce where the server
-// gives nonces out, and else by its iat. It returns when that ends.
+// checkTime checks that the proof is recent (RFC 9449 §4.3, 10 and 11), by its nonce if the server
+// requires one, else by its iat. It returns when the proof ends.
 func (c *proofs) checkTime(p *proof) (end time.Time, err error) {
 	now := c.now()
 	if c.nonces != nil {
 		end, ok := c.nonces.end(p.nonce, now)
 		if p.nonce == nil {
 			return end,
-				refuse(NonceRequired, "the proof has no nonce, and this server asks for one")
+				refuse(NonceRequired, "the proof has no nonce, and this server requires one")
 		}
 		if !ok {
-			return end, refuse(NonceRequired, "the proof's nonce is too old, or not one of this "+
-				"server. Do the servers share their nonce key?")
+			return end, refuse(NonceRequired, "the nonce of the proof is too old, or was not "+
+				"issued by this server. Do the servers share their nonce key?")
 		}
 		return end, nil
 	}
 	age := float64(now.UnixNano())/1e9 - p.iat.seconds
 	switch window := c.window.Seconds(); {
 	case age >= window:
-		return end, refuse(InvalidProof, "the proof was made %s ago (iat), and is good for %s. "+
-			"Make one for each request. Do the clocks agree?", ago(age), c.window)
+		return end, refuse(InvalidProof, "the proof was made %s ago (iat), expected at most %s. "+
+			"Make one for each request. Do the clocks agree?", formatSeconds(age), c.window)
 	case age <= -window:
-		return end, refuse(InvalidProof, "the proof will be made in %s (iat). Do the clocks agree?",
-			ago(-age))
+		return end, refuse(InvalidProof, "iat of the proof is %s in the future. Do the clocks "+
+			"agree?", formatSeconds(-age))
 	}
 	return time.Unix(int64(p.iat.seconds)+1, 0).Add(c.window), nil
 }
 
-// use has a proof used up, or reports that it is. end is when it is no longer good in any case;
-// servers that share the store may have clocks that differ, so it is remembered for longer.
+// use records a proof as used, or fails if it was used before. The proof is remembered for longer
+// than its end, because the clocks of servers that share the store may differ.
 func (c *proofs) use(ctx context.Context, jkt string, p *proof, end time.Time) error {
-	// By key and jti, for a client is free to choose any jti. Not by the proof's own bytes: anybody
-	// can write the signature of an ES256 proof in a second way.
+	// The key is in the name because clients choose jti freely. The bytes of the proof are not,
+	// because the signature of an ES256 proof can be rewritten into a second valid one.
 	name := sha256.Sum256(append([]byte(jkt+"\x00"), p.jti...))
-	fresh, err := c.replays.Use(ctx, encode(name[:]), end.Add(mostLeeway))
+	fresh, err := c.replays.Use(ctx, encode(name[:]), end.Add(maxLeeway))
 	switch {
 	case err != nil:
 		return &Error{Code: ReplaysUnavailable,
-			Detail:     "whether the proof was used before could not be found out",
+			Detail:     "could not check whether the proof was used before",
 			RetryAfter: time.Second, Err: err}
 	case !fresh:
 		return refuse(ProofReplayed,
@@ -567,9 +558,9 @@ func (c *proofs) use(ctx context.Context, jkt string, p *proof, end time.Time) e
 	return nil
 }
 
-// nonces makes and knows nonces without keeping any (RFC 9449 §9): a nonce is a MAC over the number
-// of the period that it was made in, the same for all clients. It serves in its own period and the
-// next, and in the one before, for servers whose clocks differ.
+// nonces issues and checks nonces (RFC 9449 §9) without state: a nonce is a MAC over the number of
+// its period, the same for all clients. It is valid in its period and the next, and, for servers
+// whose clocks differ, in the previous one.
 type nonces struct {
 	key    []byte
 	period time.Duration
@@ -583,7 +574,7 @@ func (n *nonces) of(period int64) string {
 	return encode(mac.Sum(nil)[:16])
 }
 
-// end returns when a nonce ends, if it is one that serves now.
+// end returns when a nonce ends, if it is valid now.
 func (n *nonces) end(nonce []byte, now time.Time) (time.Time, bool) {
 	this := now.UnixNano() / int64(n.period)
 	for period := this - 1; period <= this+1; period++ {

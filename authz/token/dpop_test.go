@@ -184,7 +184,7 @@ func TestProofsThatAreRefused(t *testing.T) {
 		{"five segments", good + ".a.b", "not three segments of canonical base64url"},
 		{"no signature", parts[0] + "." + parts[1] + ".", "not three segments of canonical base64url"},
 		{"padded", good + "=", "not three segments of canonical base64url"},
-		{"too long", good + strings.Repeat("A", 8<<10), "more than the 8192 that are read"},
+		{"too long", good + strings.Repeat("A", 8<<10), "more than the limit of 8192"},
 
 		{"typ absent", header("typ", ""), `typ of the proof is ""`},
 		{"typ of a token", header("typ", `"at+jwt"`), `typ of the proof is "at+jwt", expected dpop+jwt`},
@@ -194,19 +194,19 @@ func TestProofsThatAreRefused(t *testing.T) {
 		{"alg none", segment(proofHeader("none", key)) + "." + parts[1] + ".AAAA", `alg of the proof is "none"`},
 		{"alg symmetric", header("alg", `"HS256"`), `alg of the proof is "HS256"`},
 		{"alg not on the list", header("alg", `"ES384"`), `alg of the proof is "ES384", expected one of ES256, EdDSA, PS256, RS256`},
-		{"alg of another kind of key", header("alg", `"PS256"`), "alg is PS256, which does not go with a key of this type and curve"},
+		{"alg of another kind of key", header("alg", `"PS256"`), "alg is PS256, which does not fit a key of this type and curve"},
 		{"alg in lower case", header("alg", `"es256"`), `alg of the proof is "es256"`},
-		{"crit", header("crit", `["x"]`), "it has crit"},
-		{"b64", header("b64", "false"), "it has b64"},
+		{"crit", header("crit", `["x"]`), "crit is not allowed"},
+		{"b64", header("b64", "false"), "b64 is not allowed"},
 		{"header no object", es256("[]", s.proofClaims(tok)), "not a JSON object"},
 
 		{"jwk absent", header("jwk", ""), "it is missing"},
 		{"jwk null", header("jwk", "null"), "not a JSON object"},
 		{"jwk a string", header("jwk", `"x"`), "not a JSON object"},
-		{"jwk with a private key", header("jwk", jwkOf(key, "d", coordinate)), "private or symmetric key itself"},
-		{"jwk of RSA with a prime", header("jwk", jwkOf(rsaKey(), "p", coordinate)), "private or symmetric key itself"},
-		{"jwk symmetric", header("jwk", `{"kty":"oct","k":"AAAA"}`), "private or symmetric key itself"},
-		{"jwk with an empty private member", header("jwk", jwkOf(key, "d", `""`)), "private or symmetric key itself"},
+		{"jwk with a private key", header("jwk", jwkOf(key, "d", coordinate)), "private or symmetric key"},
+		{"jwk of RSA with a prime", header("jwk", jwkOf(rsaKey(), "p", coordinate)), "private or symmetric key"},
+		{"jwk symmetric", header("jwk", `{"kty":"oct","k":"AAAA"}`), "private or symmetric key"},
+		{"jwk with an empty private member", header("jwk", jwkOf(key, "d", `""`)), "private or symmetric key"},
 		{"jwk with a private key under a name that only looks alike", header("jwk", jwkOf(key, "D", coordinate)), "jwk of the proof"},
 		{"jwk symmetric, under a name that only looks alike", header("jwk", `{"kty":"oct","K":"AAAA"}`), "jwk of the proof"},
 		{"jwk without a coordinate", header("jwk", jwkOf(key, "y", "")), "kty is unknown or its members are wrong"},
@@ -221,11 +221,11 @@ func TestProofsThatAreRefused(t *testing.T) {
 
 		{"claims no object", es256(proofHeader("ES256", key), "[]"), "not a JSON object"},
 		{"claims no JSON", es256(proofHeader("ES256", key), "{x"), "not valid JSON"},
-		{"claims with something after them", es256(proofHeader("ES256", key), s.proofClaims(tok)+"{}"), "something stands after"},
+		{"claims with something after them", es256(proofHeader("ES256", key), s.proofClaims(tok)+"{}"), "data after"},
 		{"htm twice", claims("", `"htm":"GET"`), "a member name occurs twice"},
 		{"htm absent", claims("htm", ""), "htm, htu and iat are all required"},
 		{"htm a number", claims("htm", "1"), "htm is not a string"},
-		{"htm another", claims("htm", `"POST"`), `htm is "POST", and the request's method "GET"`},
+		{"htm another", claims("htm", `"POST"`), `htm is "POST", expected the method of the request, "GET"`},
 		{"htm in lower case", claims("htm", `"get"`), `htm is "get"`},
 		{"htu absent", claims("htu", ""), "htm, htu and iat are all required"},
 		{"htu empty", claims("htu", `""`), "htu is not an absolute"},
@@ -233,10 +233,10 @@ func TestProofsThatAreRefused(t *testing.T) {
 		{"htu without a host", claims("htu", `"https:///messages/a%20b"`), "htu is not an absolute"},
 		{"htu with a user", claims("htu", `"https://user@api.example/messages/a%20b"`), "htu is not an absolute"},
 		{"htu of another scheme", claims("htu", `"ftp://api.example/messages/a%20b"`), "htu is not an absolute"},
-		{"htu without TLS", claims("htu", `"http://api.example/messages/a%20b"`), `htu is a URL of "http://api.example", and clients know this server as "https://api.example"`},
+		{"htu without TLS", claims("htu", `"http://api.example/messages/a%20b"`), `htu is a URL of "http://api.example", expected "https://api.example"`},
 		{"htu of another server", claims("htu", `"https://api.example.evil/messages/a%20b"`), `htu is a URL of "https://api.example.evil"`},
 		{"htu of another port", claims("htu", `"https://api.example:8443/messages/a%20b"`), `htu is a URL of "https://api.example:8443"`},
-		{"htu of another path", claims("htu", `"https://api.example/messages/c"`), `the path of htu is not that of the request, which is "/messages/a%20b"`},
+		{"htu of another path", claims("htu", `"https://api.example/messages/c"`), `the path of htu differs from that of the request, which is "/messages/a%20b"`},
 		{"htu of a path in another case", claims("htu", `"https://api.example/Messages/a%20b"`), "the path of htu"},
 		{"htu with a slash at the end", claims("htu", `"https://api.example/messages/a%20b/"`), "the path of htu"},
 		{"htu with a slash that is encoded", claims("htu", `"https://api.example/messages%2Fa%20b"`), "the path of htu"},
@@ -245,9 +245,9 @@ func TestProofsThatAreRefused(t *testing.T) {
 		{"htu with a broken escape", claims("htu", `"https://api.example/messages/a%2"`), "htu is not an absolute"},
 		{"iat absent", claims("iat", ""), "htm, htu and iat are all required"},
 		{"iat a string", claims("iat", strconv.Quote(at(0))), "iat is not a number"},
-		{"iat too old", claims("iat", at(-60)), "made 1m0s ago (iat), and is good for 1m0s"},
-		{"iat in the future", claims("iat", at(60)), "will be made in 1m0s (iat)"},
-		{"iat in milliseconds", claims("iat", at(0)+"000"), "(iat)"},
+		{"iat too old", claims("iat", at(-60)), "made 1m0s ago (iat), expected at most 1m0s"},
+		{"iat in the future", claims("iat", at(60)), "iat of the proof is 1m0s in the future"},
+		{"iat in milliseconds", claims("iat", at(0)+"000"), "iat of the proof"},
 		{"jti absent", claims("jti", ""), "jti has 0 bytes"},
 		{"jti empty", claims("jti", `""`), "jti has 0 bytes"},
 		{"jti a number", claims("jti", "1"), "jti is not a string"},
@@ -257,7 +257,7 @@ func TestProofsThatAreRefused(t *testing.T) {
 		{"ath padded", claims("ath", strconv.Quote(ath(tok)+"=")), "ath is missing, or not"},
 		{"nonce a number", claims("nonce", "1"), "nonce is not a string"},
 
-		{"signature of something else", parts[0] + "." + segment(s.proofClaims(tok)) + "." + parts[2], "the signature of the proof is not that of its jwk"},
+		{"signature of something else", parts[0] + "." + segment(s.proofClaims(tok)) + "." + parts[2], "the signature of the proof does not verify with its jwk"},
 		{"signature cut short", parts[0] + "." + parts[1] + "." + parts[2][:80], "the signature of the proof"},
 		{"signature of another key", sign(t, "ES256", otherKey(), proofHeader("ES256", key), s.proofClaims(tok)), "the signature of the proof"},
 	} {
@@ -429,8 +429,8 @@ func TestProofsWhileTheIssuerIsDown(t *testing.T) {
 	disproved(t, v, tok, of(s.proof(t, key, tok, "ath", `"x"`)), token.InvalidProof)
 	plain := s.genuine()
 	disproved(t, v, plain, of(s.proof(t, key, plain)), token.WrongScheme)
-	if asked := s.wire.requests(); len(asked) != 0 {
-		t.Errorf("%q were asked for, expected nothing so far", asked)
+	if pending := s.wire.requests(); len(pending) != 0 {
+		t.Errorf("%q were asked for, expected nothing so far", pending)
 	}
 	proof := s.proof(t, key, tok)
 	disproved(t, v, tok, of(proof), token.KeysUnavailable)
@@ -445,9 +445,9 @@ func TestProofOfAnotherKeyIsRefusedBeforeItsSignature(t *testing.T) {
 	v := s.verifier(t)
 	tok := s.bound(p256Key())
 	proof := s.proof(t, otherKey(), tok)
-	disproved(t, v, tok, of(proof), token.Bound, "bound to another key (cnf.jkt)")
+	disproved(t, v, tok, of(proof), token.Bound, "bound to a key (cnf.jkt) other than")
 	disproved(t, v, tok, of(proof[:len(proof)-8]+"AAAAAAAA"), token.Bound,
-		"bound to another key (cnf.jkt)")
+		"bound to a key (cnf.jkt) other than")
 }
 
 func TestProofIsUsedOnce(t *testing.T) {
@@ -592,7 +592,7 @@ func TestNonces(t *testing.T) {
 	s.now = func() time.Time { return clock }
 	secret := []byte(strings.Repeat("k", 32))
 	nonces := func(c *token.Config) { c.Proofs.NonceKey = secret }
-	v, replica, stranger := s.verifier(t, nonces), s.verifier(t, nonces),
+	v, replica, unknown := s.verifier(t, nonces), s.verifier(t, nonces),
 		s.verifier(t, func(c *token.Config) {
 			c.Proofs.NonceKey = []byte(strings.Repeat("x", 32))
 		})
@@ -603,13 +603,13 @@ func TestNonces(t *testing.T) {
 		return s.proof(t, key, tok, append([]string{"nonce", strconv.Quote(nonce)}, changes...)...)
 	}
 	nonce := v.DPoP().Nonce
-	if nonce == "" || nonce != replica.DPoP().Nonce || nonce == stranger.DPoP().Nonce {
+	if nonce == "" || nonce != replica.DPoP().Nonce || nonce == unknown.DPoP().Nonce {
 		t.Fatalf("nonces are %q, %q with the same key and %q with another", nonce,
-			replica.DPoP().Nonce, stranger.DPoP().Nonce)
+			replica.DPoP().Nonce, unknown.DPoP().Nonce)
 	}
 	disproved(t, v, tok, of(s.proof(t, key, tok)), token.NonceRequired, "has no nonce")
 	disproved(t, v, tok, of(proof("")), token.NonceRequired)
-	disproved(t, v, tok, of(proof(stranger.DPoP().Nonce)), token.NonceRequired,
+	disproved(t, v, tok, of(proof(unknown.DPoP().Nonce)), token.NonceRequired,
 		"Do the servers share their nonce key?")
 	proved(t, replica, tok, proof(nonce))
 	proved(t, v, tok, proof(nonce, "iat", "1")) // the client's clock says 1970

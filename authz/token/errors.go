@@ -6,54 +6,57 @@ import (
 	"time"
 )
 
-// Code names the check that a token, or the proof that came with it, failed. The names are stable:
-// they appear in logs.
+// Code names the check that a token, or its proof, failed. Codes appear in logs and do not change.
 type Code string
 
-// The checks, in the order in which they are made.
+// The codes, in the order of the checks.
 const (
-	// not a compact JWS (RFC 7515 §7.1), or its header or claims break their rules
+	// Malformed means that the token is not a compact JWS (RFC 7515 §7.1), or its header or claims
+	// are invalid.
 	Malformed Code = "malformed"
-	// alg is missing, not allowed for the issuer, or not that of the key
+	// WrongAlgorithm means that alg is missing, not allowed for the issuer, or not an algorithm of
+	// the key.
 	WrongAlgorithm Code = "algorithm"
-	// typ says that this is not an access token (RFC 9068 §4)
+	// WrongType means that typ is not that of an access token (RFC 9068 §4).
 	WrongType     Code = "type"
 	WrongIssuer   Code = "issuer"   // iss is not exactly that of a configured issuer
-	WrongAudience Code = "audience" // aud holds none of ours
-	// a claim that the issuer's configuration requires is missing, or another
+	WrongAudience Code = "audience" // aud holds none of the issuer's Audiences
+	// WrongClaim means that a claim of the issuer's RequiredClaims is missing or has another value.
 	WrongClaim   Code = "claim"
 	Expired      Code = "expired"       // now is at or after exp
-	NotYetValid  Code = "not_yet_valid" // nbf or iat lies in the future
-	TooLongLived Code = "lifetime"      // exp lies further ahead than any token may live
-	// bound to a key (cnf) and presented without a proof of it
+	NotYetValid  Code = "not_yet_valid" // nbf or iat is in the future
+	TooLongLived Code = "lifetime"      // exp is later than MaxLifetime allows
+	// Bound means that the token is bound to a key (cnf) and was presented without proof of
+	// possession.
 	Bound Code = "bound"
-	// presented with a DPoP proof or without one, where that is not accepted
+	// WrongScheme means that the token was presented with a DPoP proof, or without one, and the
+	// issuer's policy does not accept that.
 	WrongScheme  Code = "scheme"
 	UnknownKey   Code = "unknown_key" // kid names no usable key of the issuer
-	BadSignature Code = "signature"   // the signature is not that of the key
-	// kid is new, and the keys cannot be fetched again yet: nothing can be said of the token
+	BadSignature Code = "signature"   // the signature does not verify with the key
+	// KeyPending means that kid is unknown, and the keys cannot be fetched again yet. The token may
+	// be genuine.
 	KeyPending Code = "key_pending"
-	// the issuer's keys could not be had: nothing can be said of the token
+	// KeysUnavailable means that the issuer's keys could not be fetched. The token may be genuine.
 	KeysUnavailable Code = "keys_unavailable"
 
-	// Of what the issuer was asked about the token (RFC 7662).
-
-	// not active: expired, revoked, or not one of the issuer's
+	// Inactive means that the issuer's introspection response (RFC 7662) says that the token is not
+	// active: it expired, was revoked, or is not one of the issuer's.
 	Inactive Code = "inactive"
-	// the issuer could not be asked: nothing can be said of the token
+	// IntrospectionUnavailable means that introspection failed. The token may be genuine.
 	IntrospectionUnavailable Code = "introspection_unavailable"
 
-	// Of the proof that came with the token.
-	// not a DPoP proof of this request and this token (RFC 9449 §4.3)
+	// InvalidProof means that the DPoP proof is not one for this request and this token (RFC 9449
+	// §4.3).
 	InvalidProof Code = "dpop_proof"
-	// its nonce is missing or too old (RFC 9449 §9)
+	// NonceRequired means that the nonce of the proof is missing or too old (RFC 9449 §9).
 	NonceRequired Code = "dpop_nonce"
-	ProofReplayed Code = "dpop_replay" // it was used before (RFC 9449 §11.1)
-	// whether it was used before could not be found out
+	ProofReplayed Code = "dpop_replay" // the proof was used before (RFC 9449 §11.1)
+	// ReplaysUnavailable means that the [ReplayStore] failed. The proof may be good.
 	ReplaysUnavailable Code = "dpop_replays_unavailable"
 )
 
-// codes are all of them.
+// codes lists all codes.
 var codes = []Code{
 	Malformed, WrongAlgorithm, WrongType, WrongIssuer, WrongAudience, WrongClaim, Expired,
 	NotYetValid, TooLongLived, Bound, WrongScheme, UnknownKey, BadSignature, KeyPending,
@@ -61,15 +64,15 @@ var codes = []Code{
 	ReplaysUnavailable,
 }
 
-// Error says why a token was not accepted. Its text is safe to log: it never holds the token or a
-// part of it other than the values of registered claims and header parameters, and of claims that
-// the configuration names, quoted and cut short.
+// Error says why a token was not accepted. Its text is safe to log: of the token it holds only the
+// values of registered claims and header parameters, and of claims that the configuration names,
+// quoted and truncated.
 type Error struct {
 	Code   Code
-	Detail string // what was expected, what was received
-	// with KeyPending and the codes of what is unavailable: when to ask again
+	Detail string // what was expected and what was received
+	// RetryAfter, with KeyPending and the Unavailable codes, is when to retry.
 	RetryAfter time.Duration
-	Err        error // with these: why, if there is more to say
+	Err        error // the cause, with the same codes; may be nil
 }
 
 func (e *Error) Error() string {
@@ -89,12 +92,11 @@ func refuse(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 
-// quote makes a value that somebody sent fit for a log line and for a message: escaped, and cut
-// short.
+// quote escapes and truncates a received value for a log line or a message.
 func quote(s string) string {
-	const most = 120
-	if len(s) > most {
-		return strconv.QuoteToASCII(s[:most]) + "…"
+	const limit = 120
+	if len(s) > limit {
+		return strconv.QuoteToASCII(s[:limit]) + "…"
 	}
 	return strconv.QuoteToASCII(s)
 }

@@ -106,7 +106,8 @@ func TestForgeryPublicKeyAsSecret(t *testing.T) {
 			s := newScene(t)
 			s.policy.Algorithms = nil // the default
 			s.publishOnly(jwk(pub, "kid", `"k"`),
-				`{"kty":"oct","kid":"oct","alg":"HS256","k":"`+segment("a secret of thirty-two characters")+`"}`)
+				`{"kty":"oct","kid":"oct","alg":"HS256","k":"`+
+					segment("a secret of thirty-two characters")+`"}`)
 			v := s.verifier(t)
 			accepted(t, v, sign(t, "RS256", rsaKey(), s.header("alg", `"RS256"`, "kid", `"k"`),
 				s.claims()))
@@ -168,10 +169,10 @@ func TestForgeryKeyInTheHeader(t *testing.T) {
 	if calls.Load() != 0 {
 		t.Errorf("the attacker's server was asked %d times", calls.Load())
 	}
-	for _, asked := range s.wire.requests()[before:] {
+	for _, pending := range s.wire.requests()[before:] {
 		// kid is unknown: one refresh of the issuer's own
-		if asked != discoveryURL && asked != keySetURL {
-			t.Errorf("%s was asked for", asked)
+		if pending != discoveryURL && pending != keySetURL {
+			t.Errorf("%s was asked for", pending)
 		}
 	}
 }
@@ -206,7 +207,7 @@ func TestForgeryPSSSaltLength(t *testing.T) {
 			if salt == 32 {
 				accepted(t, v, tok)
 			} else {
-				refused(t, v, tok, token.BadSignature, `not that of key "k"`)
+				refused(t, v, tok, token.BadSignature, `does not verify with key "k"`)
 			}
 		})
 	}
@@ -325,7 +326,7 @@ func TestForgeryNested(t *testing.T) {
 	refused(t, v, s.SignBytes([]byte(s.header()), []byte(strconv.Quote(inner))), token.Malformed,
 		"claims: not a JSON object")
 	refused(t, v, s.SignBytes([]byte(s.header("cty", `"JWT"`)), []byte(inner)), token.Malformed,
-		"header: it has cty")
+		"header: cty is not allowed")
 	refused(t, v, s.SignBytes([]byte(inner), []byte(s.claims())), token.Malformed,
 		"header: not a JSON object")
 }

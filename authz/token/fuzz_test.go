@@ -444,7 +444,7 @@ func FuzzKeySet(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		set, dropped, err := parseKeySet(data)
-		for _, text := range []string{fmt.Sprint(err), listed(dropped)} {
+		for _, text := range []string{fmt.Sprint(err), joinFaults(dropped)} {
 			if strings.ContainsFunc(text, func(r rune) bool {
 				return r < 0x20 || r == 0x7f
 			}) || !utf8.ValidString(text) {
@@ -460,7 +460,7 @@ func FuzzKeySet(f *testing.F) {
 		if len(set.keys) == 0 || len(set.keys) > maxSetKeys {
 			t.Fatalf("a set of %d keys", len(set.keys))
 		}
-		named := map[string]bool{}
+		cacheable := map[string]bool{}
 		for _, k := range set.keys {
 			switch pub := k.public.(type) {
 			case *rsa.PublicKey:
@@ -494,10 +494,10 @@ func FuzzKeySet(f *testing.F) {
 				if k.kid == "" {
 					continue
 				}
-				if named[k.kid+" "+alg] {
+				if cacheable[k.kid+" "+alg] {
 					t.Errorf("kid %q and %s twice", k.kid, alg)
 				}
-				named[k.kid+" "+alg] = true
+				cacheable[k.kid+" "+alg] = true
 				if found, how := set.find([]byte(k.kid), []byte(alg)); how != keyFound ||
 					found != k {
 					t.Errorf("kid %q for %s is not found", k.kid, alg)

@@ -11,8 +11,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// header holds what is believed of a JOSE header (RFC 7515 §4.1). jku, x5u and x5c are read past,
-// and so is jwk in a token: its key comes from the issuer's own set or not at all.
+// header holds the parameters of a JOSE header (RFC 7515 §4.1) that are used. jku, x5u and x5c are
+// ignored, and so is jwk in a token: its key comes from the issuer's key set only.
 type header struct {
 	alg, kid, typ []byte         // nil when absent
 	jwk           jsontext.Value // for DPoP proofs alone; nil when absent
@@ -31,10 +31,9 @@ func parseHeader(data []byte) (header, error) {
 		case "jwk":
 			h.jwk = value
 		case "crit", "b64", "zip", "cty":
-			// Each changes what the signed bytes mean: extensions that must be understood (RFC 7515
-			// §4.1.11), an unencoded payload (RFC 7797), compression, a nested token (RFC 7519
-			// §5.2).
-			err = errors.New("it has " + string(name) + ", which no access token needs")
+			// Each changes the meaning of the signed bytes: critical extensions (RFC 7515 §4.1.11),
+			// an unencoded payload (RFC 7797), compression, a nested token (RFC 7519 §5.2).
+			err = errors.New(string(name) + " is not allowed")
 		}
 		return err
 	})
@@ -48,20 +47,18 @@ func parseHeader(data []byte) (header, error) {
 		return header{}, refuse(WrongAlgorithm, "the header has no alg")
 	}
 	if h.kid != nil && len(h.kid) == 0 {
-		return header{}, refuse(UnknownKey, "kid is the empty string, which names no key")
+		return header{}, refuse(UnknownKey, "kid is an empty string")
 	}
 	return h, nil
 }
 
-// headers recognises the headers of tokens that were accepted, byte for byte, without reading them
-// again: an issuer writes the same one before every token that it signs with a key. That it is
-// known says nothing of the token behind it.
+// headers caches the parsed headers of accepted tokens, by their bytes, because an issuer writes
+// the same header for all tokens that it signs with one key.
 type headers struct {
-	known atomic.Value // a map[string]header: never changed, but replaced
+	known atomic.Value // an immutable map[string]header
 }
 
-// mostHeaders is more than the keys that anybody uses at a time.
-const mostHeaders = 64
+const maxHeaders = 64
 
 func (k *headers) parse(data []byte) (header, error) {
 	known, _ := k.known.Load().(map[string]header)
@@ -71,18 +68,17 @@ func (k *headers) parse(data []byte) (header, error) {
 	return parseHeader(data)
 }
 
-// keep remembers the header of a token that was accepted. Of two that come at once one may be
-// forgotten.
+// keep caches the header of an accepted token. Of two concurrent calls one may have no effect.
 func (k *headers) keep(data []byte) {
 	before, _ := k.known.Load().(map[string]header)
 	if _, ok := before[string(data)]; ok {
 		return
 	}
 	after := map[string]header{}
-	if len(before) < mostHeaders {
+	if len(before) < maxHeaders {
 		maps.Copy(after, before)
 	}
-	data = bytes.Clone(data) // what was decoded with it shall not be held on to
+	data = bytes.Clone(data) // do not keep the rest of the decoded token in memory
 	if h, err := parseHeader(data); err == nil {
 		h.jwk = nil
 		after[string(data)] = h

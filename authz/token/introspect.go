@@ -20,40 +20,40 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Introspection has an issuer asked whether a token is active (RFC 7662). It is on where ClientID
-// is set. Without Opaque and Always, only tokens with [Presented.Introspect] are asked about.
+// Introspection configures token introspection (RFC 7662) at an issuer. It is on if ClientID is
+// set. Without Opaque and Always, only tokens with [Presented.Introspect] are introspected.
 type Introspection struct {
-	// Endpoint is where to ask. Default: introspection_endpoint of the issuer's metadata.
+	// Endpoint is the introspection endpoint. Default: introspection_endpoint of the metadata.
 	Endpoint string
 	// ClientID and ClientSecret are this API's own credentials at the issuer, sent by HTTP Basic,
-	// or in the body where the metadata says that the issuer takes nothing else (RFC 6749 §2.3.1).
+	// or in the body if the metadata allows only that (RFC 6749 §2.3.1).
 	ClientID, ClientSecret string
-	// Opaque accepts tokens of another form than a JWT. Such a token names no issuer, so one issuer
-	// of a [Verifier] at most can accept them.
+	// Opaque accepts tokens that are not JWTs. Such a token names no issuer, so at most one issuer
+	// of a [Verifier] can accept them.
 	Opaque bool
-	// Always asks about every JWT of the issuer, after its signature and claims were verified.
+	// Always introspects every JWT of the issuer, after its signature and claims were verified.
 	Always bool
-	// MaxAge is how long the answer that a token is active is used again, and never beyond the
-	// token's exp. Default 60 s; NoAge asks each time.
+	// MaxAge is how long the response that a token is active is cached, at most until the token's
+	// exp. Default 60 s; NoAge disables the cache.
 	MaxAge time.Duration
 }
 
-// NoAge as an Introspection's MaxAge keeps no answer that a token is active.
+// NoAge as an Introspection's MaxAge disables the cache of active tokens.
 const NoAge time.Duration = -1
 
 const (
-	defaultAnswerAge, mostAnswerAge = time.Minute, time.Hour
-	// inactiveAge is how long the answer that a token is not active is used again: a token that is
-	// not active does not become so.
+	defaultAnswerAge, maxAnswerAge = time.Minute, time.Hour
+	// inactiveAge is how long the response that a token is not active is cached.
 	inactiveAge = 10 * time.Second
-	// mostInactive bounds the tokens that are known not to be active.
-	mostInactive = 1 << 14
-	// mostAsked bounds the questions to an issuer at one time.
-	mostAsked = 16
-	// strangerRate and strangerBurst bound the questions about tokens that nothing is known of.
-	// JWTs are not among them: only those with a genuine signature are asked about.
-	strangerRate, strangerBurst = 50, 100
-	maxIntrospectionBytes       = 64 << 10
+	// maxInactive bounds the cache of inactive tokens.
+	maxInactive = 1 << 14
+	// maxQueries bounds the concurrent queries to an issuer, once for known and once for unknown
+	// tokens.
+	maxQueries = 16
+	// unknownQueryRate and unknownQueryBurst bound the queries about unknown opaque tokens. JWTs
+	// are not limited, because their signature is verified first.
+	unknownQueryRate, unknownQueryBurst = 50, 100
+	maxIntrospectionBytes               = 64 << 10
 )
 
 func (i *Introspection) on() bool { return i.ClientID != "" }
@@ -76,8 +76,8 @@ func (i *Issuer) completeIntrospection(fault func(string, ...any)) {
 		c.MaxAge = defaultAnswerAge
 	case c.MaxAge == NoAge:
 		c.MaxAge = 0
-	case c.MaxAge < 0 || c.MaxAge > mostAnswerAge:
-		fault("Introspection.MaxAge is %s: expected at most %s", c.MaxAge, mostAnswerAge)
+	case c.MaxAge < 0 || c.MaxAge > maxAnswerAge:
+		fault("Introspection.MaxAge is %s: expected at most %s", c.MaxAge, maxAnswerAge)
 	}
 	if c.Opaque && strings.Contains(i.URL, tenantPlaceholder) {
 		fault("Introspection.Opaque: an opaque token names no tenant. Expected an issuer URL "+
@@ -85,14 +85,14 @@ func (i *Issuer) completeIntrospection(fault func(string, ...any)) {
 	}
 	if c.Endpoint == "" {
 		if i.JWKSURI != "" || i.JWKS != nil || i.PublicKeyPEM != nil {
-			fault("Introspection.Endpoint is empty: expected it where the keys are configured, " +
+			fault("Introspection.Endpoint is empty: it is required if the keys are configured, " +
 				"because no metadata is fetched")
 		}
 		return
 	}
 	if strings.Contains(c.Endpoint, tenantPlaceholder) && (len(i.Tenants) == 0 || i.commonKeys()) {
-		fault("Introspection.Endpoint has %s: expected it only where each tenant has keys of its "+
-			"own", tenantPlaceholder)
+		fault("Introspection.Endpoint has %s: that is allowed only if each tenant has its own keys",
+			tenantPlaceholder)
 	}
 	u, err := url.Parse(strings.ReplaceAll(c.Endpoint, tenantPlaceholder, "tenant"))
 	if err != nil || u.Hostname() == "" || u.Fragment != "" || u.User != nil ||
@@ -103,7 +103,7 @@ func (i *Issuer) completeIntrospection(fault func(string, ...any)) {
 	}
 }
 
-// introspector asks one issuer about tokens.
+// introspector introspects tokens at one issuer.
 type introspector struct {
 	issuer  string
 	config  Introspection
@@ -115,9 +115,9 @@ type introspector struct {
 	ctx     context.Context // the server's
 	count   *introspectionCounts
 
-	flights        singleflight.Group
-	known, strange lane // for tokens of which something is known, and others
-	strangers      bucket
+	group          singleflight.Group
+	known, unknown introspectionLane // for tokens of which something is known, and others
+	unknownQueries bucket
 
 	discovering sync.Mutex
 	endpoint    string // "": not known yet
@@ -127,8 +127,8 @@ type introspector struct {
 
 // lane holds the questions about tokens of one kind. Those of strangers have their own, because a
 // made-up token can make an issuer fail, or a firewall in front of it: that concerns nobody else.
-type lane struct {
-	places chan struct{} // holds one for each question under way
+type introspectionLane struct {
+	slots chan struct{} // holds one for each question under way
 
 	mu       sync.Mutex
 	failure  error // of the last question
@@ -136,7 +136,7 @@ type lane struct {
 	probing  bool // a question is under way, since the last one failed
 }
 
-func (l *lane) lastFailure() error {
+func (l *introspectionLane) lastFailure() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.failure
@@ -145,21 +145,21 @@ func (l *lane) lastFailure() error {
 // answers keeps what issuers said, by the SHA-256 of the token. Answers that a token is active and
 // others are kept apart, so that a flood of made-up tokens evicts none of a genuine one.
 type answers struct {
-	active   *otter.Cache[[sha256.Size]byte, *answered]
+	active   *otter.Cache[[sha256.Size]byte, *activeAnswer]
 	inactive *otter.Cache[[sha256.Size]byte, time.Time] // when the answer came
 }
 
 // answered is the answer that a token is active.
-type answered struct {
+type activeAnswer struct {
 	by     *introspector
 	claims claims
 	until  time.Time
-	token  *verified // what the answer makes of the token; nil: not known yet
+	token  *verifiedToken // the token with the response applied; nil until verified
 }
 
-// keep keeps an answer, unless a later one says that the token is not active. That one may come at
+// keep caches an answer, unless a later one says that the token is not active. That one may come at
 // the same time: so the look at it is the last step, as its Invalidate is in question.
-func (a answers) keep(name [sha256.Size]byte, answer *answered, now time.Time) {
+func (a answers) keep(name [sha256.Size]byte, answer *activeAnswer, now time.Time) {
 	if !now.Before(answer.until) {
 		return
 	}
@@ -170,24 +170,25 @@ func (a answers) keep(name [sha256.Size]byte, answer *answered, now time.Time) {
 }
 
 func newAnswers(bytes int64) (a answers, err error) {
-	upkeep := func(upkeep func()) { time.AfterFunc(upkeepDelay, upkeep) }
-	a.active, err = otter.New(&otter.Options[[sha256.Size]byte, *answered]{
+	maintenance := func(maintenance func()) { time.AfterFunc(maintenanceDelay, maintenance) }
+	a.active, err = otter.New(&otter.Options[[sha256.Size]byte, *activeAnswer]{
 		MaximumWeight: uint64(bytes),
-		Weigher: func(_ [sha256.Size]byte, a *answered) uint32 {
+		Weigher: func(_ [sha256.Size]byte, a *activeAnswer) uint32 {
 			return uint32(2*overhead + len(a.claims.raw))
 		},
-		Executor: upkeep,
+		Executor: maintenance,
 	})
 	if err != nil {
 		return a, err
 	}
 	a.inactive, err = otter.New(&otter.Options[[sha256.Size]byte, time.Time]{
-		MaximumSize: mostInactive, Executor: upkeep,
+		MaximumSize: maxInactive, Executor: maintenance,
 	})
 	return a, err
 }
 
-// newIntrospector returns the introspector of an issuer that is complete; nil: it has none.
+// newIntrospector returns the introspector of an issuer that is complete, or nil if introspection
+// is off.
 func newIntrospector(i *Issuer, env environment) *introspector {
 	if !i.Introspection.on() {
 		return nil
@@ -196,16 +197,16 @@ func newIntrospector(i *Issuer, env environment) *introspector {
 		issuer: i.URL, config: i.Introspection, answers: env.answers,
 		locator: newLocator(i, env.client, env.log),
 		client:  env.client, now: env.now, log: env.log, ctx: env.ctx,
-		count:     new(introspectionCounts),
-		known:     lane{places: make(chan struct{}, mostAsked)},
-		strange:   lane{places: make(chan struct{}, mostAsked)},
-		strangers: bucket{rate: strangerRate, burst: strangerBurst},
+		count:          new(introspectionCounts),
+		known:          introspectionLane{slots: make(chan struct{}, maxQueries)},
+		unknown:        introspectionLane{slots: make(chan struct{}, maxQueries)},
+		unknownQueries: bucket{rate: unknownQueryRate, burst: unknownQueryBurst},
 	}
 	return q
 }
 
-// isOpaque reports whether a token is of another form than a JWT. What has three segments is never
-// taken for one, so that a token of another issuer is not sent to this one.
+// isOpaque reports whether a token is not a JWT. A token with three segments is never opaque, so
+// that the token of another issuer is not sent to this one.
 func isOpaque(token string) bool {
 	if strings.Count(token, ".") == 2 {
 		return false
@@ -216,10 +217,10 @@ func isOpaque(token string) bool {
 	})
 }
 
-// verifyOpaque verifies a token of which nothing is known but what its issuer answers.
+// verifyOpaque verifies a token by its issuer's introspection response only.
 func (v *Verifier) verifyOpaque(
-	ctx context.Context, token string, has possession, live bool,
-) (*verified, error) {
+	ctx context.Context, token string, proven possession, live bool,
+) (*verifiedToken, error) {
 	i := v.opaque
 	answer, err := i.keys.introspector.ask(ctx, token, live, true)
 	if err != nil {
@@ -227,12 +228,12 @@ func (v *Verifier) verifyOpaque(
 	}
 	c := &answer.claims
 	if c.iss != nil && string(c.iss) != i.URL {
-		return nil, i.foreignAnswer(c)
+		return nil, i.wrongAnswerIssuer(c)
 	}
 	if err := c.check(i, v.now()); err != nil {
 		return nil, err
 	}
-	if err := c.binding.check(i, has); err != nil {
+	if err := c.binding.check(i, proven); err != nil {
 		return nil, err
 	}
 	if answer.token != nil {
@@ -242,26 +243,26 @@ func (v *Verifier) verifyOpaque(
 	if err != nil {
 		return nil, err
 	}
-	client, err := c.client(i)
+	client, err := c.clientName(i)
 	if err != nil {
 		return nil, err
 	}
-	known := &verified{
+	known := &verifiedToken{
 		principal: c.principal(i, client, scopes), issuer: i, times: c.times, binding: c.binding,
 	}
 	i.keys.introspector.keep(token, answer, known)
 	return known, nil
 }
 
-// confirm asks the issuer whether a JWT that was verified is active. What the answer says must
-// agree with the token, and it can only take scopes away.
+// confirm introspects a JWT that was verified. The claims of the response must agree with the
+// token, and can only remove scopes.
 func (v *Verifier) confirm(
-	ctx context.Context, token string, known *verified, live bool,
-) (*verified, error) {
+	ctx context.Context, token string, known *verifiedToken, live bool,
+) (*verifiedToken, error) {
 	i := known.issuer
 	if i.keys.introspector == nil {
 		return nil, &Error{Code: IntrospectionUnavailable, RetryAfter: time.Minute,
-			Detail: "no introspection is configured for " + i.URL}
+			Detail: "introspection is not configured for " + i.URL}
 	}
 	answer, err := i.keys.introspector.ask(ctx, token, live, false)
 	if err != nil {
@@ -278,12 +279,14 @@ func (v *Verifier) confirm(
 	}
 	switch {
 	case c.iss != nil && string(c.iss) != i.URL:
-		return nil, i.foreignAnswer(c)
+		return nil, i.wrongAnswerIssuer(c)
 	case c.sub != nil && string(c.sub) != known.principal.subject:
-		return nil, refuse(WrongClaim, "the answer of %s is about a token of another sub", i.URL)
+		return nil, refuse(WrongClaim, "sub in the introspection response of %s differs from the "+
+			"token's", i.URL)
 	case c.binding.bound && c.binding != known.binding:
-		return nil, refuse(Bound, "the answer of %s names another binding (cnf) than the token",
-			i.URL)
+		return nil,
+			refuse(Bound, "cnf in the introspection response of %s differs from the token's",
+				i.URL)
 	}
 	if c.aud != nil || i.AudienceClaim != audClaim {
 		if _, found := lookup(c.raw, i.AudienceClaim); found {
@@ -293,7 +296,7 @@ func (v *Verifier) confirm(
 		}
 	}
 	confirmed := *known
-	if i.saysScopes(c.raw) {
+	if i.hasScopeClaim(c.raw) {
 		granted, err := c.scopes(i)
 		if err != nil {
 			return nil, err
@@ -308,24 +311,25 @@ func (v *Verifier) confirm(
 	return &confirmed, nil
 }
 
-func (i *issuer) foreignAnswer(c *claims) error {
-	return refuse(WrongIssuer, "the answer of %s is about a token of %s", i.URL,
+func (i *issuer) wrongAnswerIssuer(c *claims) error {
+	return refuse(WrongIssuer, "iss in the introspection response of %s is %s", i.URL,
 		quote(string(c.iss)))
 }
 
-// saysScopes reports whether an object has one of the issuer's scope claims.
-func (i *issuer) saysScopes(object []byte) bool {
+// hasScopeClaim reports whether an object has one of the issuer's scope claims.
+func (i *issuer) hasScopeClaim(object []byte) bool {
 	return slices.ContainsFunc(i.ScopeClaims, func(pointer string) bool {
 		_, found := lookup(object, pointer)
 		return found
 	})
 }
 
-// ask returns the answer that a token is active, or an [*Error]. live: it must be given now, and is
-// not shared with a request that began earlier. stranger: nothing is known of the token yet.
+// ask returns the response that a token is active, or an [*Error]. If live, the response is not
+// from the cache, and is not shared with a request that began earlier. unknown says that the token
+// has not been verified in any other way.
 func (q *introspector) ask(
-	ctx context.Context, token string, live, stranger bool,
-) (*answered, error) {
+	ctx context.Context, token string, live, unknown bool,
+) (*activeAnswer, error) {
 	name := sha256.Sum256(bytesOf(token))
 	now := q.now()
 	if at, known := q.answers.inactive.GetIfPresent(name); known && now.Sub(at) < inactiveAge {
@@ -335,67 +339,67 @@ func (q *introspector) ask(
 		if !live && now.Before(a.until) {
 			return a, nil
 		}
-		stranger = false
+		unknown = false
 	}
 	if live {
-		return q.question(ctx, name, token, stranger)
+		return q.query(ctx, name, token, unknown)
 	}
-	asked := q.flights.DoChan(string(name[:]), func() (any, error) {
-		return q.question(q.ctx, name, token, stranger)
+	pending := q.group.DoChan(string(name[:]), func() (any, error) {
+		return q.query(q.ctx, name, token, unknown)
 	})
-	var impatient <-chan time.Time
-	if failure := q.lane(stranger).lastFailure(); failure != nil {
-		timer := time.NewTimer(patience)
+	var timeout <-chan time.Time
+	if failure := q.lane(unknown).lastFailure(); failure != nil {
+		timer := time.NewTimer(maxWait)
 		defer timer.Stop()
-		impatient = timer.C
+		timeout = timer.C
 	}
 	select {
-	case outcome := <-asked:
-		a, _ := outcome.Val.(*answered)
+	case outcome := <-pending:
+		a, _ := outcome.Val.(*activeAnswer)
 		return a, outcome.Err
-	case <-impatient:
+	case <-timeout:
 		return nil, q.unavailable(errSlow)
 	case <-ctx.Done():
 		return nil, q.unavailable(ctx.Err())
 	}
 }
 
-// keep keeps an answer with what it makes of the token.
-func (q *introspector) keep(token string, a *answered, known *verified) {
+// keep caches an answer with the token that was verified by it.
+func (q *introspector) keep(token string, a *activeAnswer, known *verifiedToken) {
 	kept := *a
 	kept.token = known
 	q.answers.keep(sha256.Sum256(bytesOf(token)), &kept, q.now())
 }
 
 func (q *introspector) inactive() error {
-	return refuse(Inactive, "%s answers that the token is not active (RFC 7662 §2.2): it "+
-		"expired, was revoked, or is not one of its tokens", q.issuer)
+	return refuse(Inactive, "%s says that the token is not active (RFC 7662 §2.2): it expired, "+
+		"was revoked, or is not one of its tokens", q.issuer)
 }
 
 func (q *introspector) unavailable(err error) error {
 	return &Error{Code: IntrospectionUnavailable, RetryAfter: time.Second, Err: err,
-		Detail: "could not ask " + q.issuer + " about the token"}
+		Detail: "introspection at " + q.issuer + " failed"}
 }
 
 var (
-	errBusy = errors.New("too many questions at one time")
-	errSlow = errors.New("the last question failed, and no answer has come yet")
+	errBusy = errors.New("too many requests at one time")
+	errSlow = errors.New("the previous request failed, and this one has not completed yet")
 	// errAbandoned: the client hung up, or the server stops. It says nothing of the issuer.
 	errAbandoned = errors.New("nobody waits for the answer any more")
 )
 
-func (q *introspector) lane(stranger bool) *lane {
-	if stranger {
-		return &q.strange
+func (q *introspector) lane(unknown bool) *introspectionLane {
+	if unknown {
+		return &q.unknown
 	}
 	return &q.known
 }
 
-// question asks the issuer, within the limits of time, number and rate.
-func (q *introspector) question(
-	ctx context.Context, name [sha256.Size]byte, token string, stranger bool,
-) (*answered, error) {
-	end, err := q.begin(ctx, stranger)
+// query sends an introspection request, within the limits of time, number and rate.
+func (q *introspector) query(
+	ctx context.Context, name [sha256.Size]byte, token string, unknown bool,
+) (*activeAnswer, error) {
+	end, err := q.begin(ctx, unknown)
 	if err != nil {
 		return nil, q.unavailable(err)
 	}
@@ -426,10 +430,10 @@ func (q *introspector) question(
 	return a, nil
 }
 
-// begin waits for a place among the questions under way. After a failure one question is asked at a
-// time, and none for a moment, so that an issuer that hangs does not hold every request.
-func (q *introspector) begin(ctx context.Context, stranger bool) (end func(error), err error) {
-	l := q.lane(stranger)
+// begin waits for a slot. After a failure it allows no query for retryGap, and then one at a time,
+// so that an issuer that hangs does not delay every request.
+func (q *introspector) begin(ctx context.Context, unknown bool) (end func(error), err error) {
+	l := q.lane(unknown)
 	l.mu.Lock()
 	failure := l.failure
 	if failure != nil && (l.probing || q.now().Sub(l.failedAt) < retryGap) {
@@ -442,15 +446,15 @@ func (q *introspector) begin(ctx context.Context, stranger bool) (end func(error
 	if probe {
 		return func(err error) { q.end(l, err) }, nil
 	}
-	if stranger && !q.strangers.take(q.now()) {
+	if unknown && !q.unknownQueries.take(q.now()) {
 		q.count.limited.Add(1)
 		return nil, errBusy
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	select {
-	case l.places <- struct{}{}:
-		return func(err error) { <-l.places; q.end(l, err) }, nil
+	case l.slots <- struct{}{}:
+		return func(err error) { <-l.slots; q.end(l, err) }, nil
 	case <-timer.C:
 		q.count.limited.Add(1)
 		return nil, errBusy
@@ -459,8 +463,8 @@ func (q *introspector) begin(ctx context.Context, stranger bool) (end func(error
 	}
 }
 
-// end records how a question ended, and logs changes only.
-func (q *introspector) end(l *lane, err error) {
+// end records the result of a query, and logs changes only.
+func (q *introspector) end(l *introspectionLane, err error) {
 	l.mu.Lock()
 	before := l.failure
 	l.probing = false
@@ -473,14 +477,14 @@ func (q *introspector) end(l *lane, err error) {
 	case err != nil && (before == nil || before.Error() != err.Error()):
 		q.log.Warn("introspection failed", "issuer", q.issuer, "error", err)
 	case err == nil && before != nil:
-		q.log.Info("introspection works again", "issuer", q.issuer)
+		q.log.Info("introspection recovered", "issuer", q.issuer)
 	}
 }
 
-// post sends the question (RFC 7662 §2.1) and returns the answer; nil: the token is not active. No
-// error of it holds the token or the credentials.
-func (q *introspector) post(ctx context.Context, token string) (*answered, error) {
-	endpoint, inBody, err := q.place(ctx)
+// post sends the request (RFC 7662 §2.1) and returns the answer, or nil if the token is not active.
+// Its errors hold neither the token nor the credentials.
+func (q *introspector) post(ctx context.Context, token string) (*activeAnswer, error) {
+	endpoint, inBody, err := q.locate(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -508,8 +512,8 @@ func (q *introspector) post(ctx context.Context, token string) (*answered, error
 	switch response.StatusCode {
 	case http.StatusOK:
 	case http.StatusUnauthorized, http.StatusBadRequest:
-		return nil, fmt.Errorf("%s: status %d: does the issuer know this API's client %s and its "+
-			"secret?", endpoint, response.StatusCode, quote(q.config.ClientID))
+		return nil, fmt.Errorf("%s: status is %d, expected 200: is the client %s with this secret "+
+			"registered at the issuer?", endpoint, response.StatusCode, quote(q.config.ClientID))
 	default:
 		return nil, &statusError{endpoint, response.StatusCode}
 	}
@@ -520,7 +524,7 @@ func (q *introspector) post(ctx context.Context, token string) (*answered, error
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxIntrospectionBytes+1))
 	if err == nil && len(body) > maxIntrospectionBytes {
-		err = fmt.Errorf("more than the %d bytes that are read", maxIntrospectionBytes)
+		err = fmt.Errorf("the response exceeds the limit of %d bytes", maxIntrospectionBytes)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", endpoint, err)
@@ -528,19 +532,19 @@ func (q *introspector) post(ctx context.Context, token string) (*answered, error
 	return q.read(body)
 }
 
-// place returns where to ask, by the issuer's metadata where the configuration does not say.
-func (q *introspector) place(ctx context.Context) (endpoint string, inBody bool, err error) {
+// locate returns the endpoint, from the issuer's metadata if it is not configured.
+func (q *introspector) locate(ctx context.Context) (endpoint string, inBody bool, err error) {
 	if q.config.Endpoint != "" {
 		return q.config.Endpoint, false, nil
 	}
-	q.discovering.Lock() // the locator is used by one at a time
+	q.discovering.Lock() // the locator is not safe for concurrent use
 	defer q.discovering.Unlock()
 	if q.endpoint != "" && q.now().Sub(q.foundAt) < time.Hour {
 		return q.endpoint, q.inBody, nil
 	}
 	found, at, err := q.locator.discover(ctx)
 	if err == nil {
-		if err = q.locator.mayFetch(found.Introspection); err != nil {
+		if err = q.locator.checkURL(found.Introspection); err != nil {
 			err = fmt.Errorf("%s: introspection_endpoint is %s: %w", at,
 				quote(found.Introspection), err)
 		}
@@ -555,9 +559,9 @@ func (q *introspector) place(ctx context.Context) (endpoint string, inBody bool,
 	return q.endpoint, q.inBody, nil
 }
 
-// read reads an answer (RFC 7662 §2.2), as strictly as claims are; nil: the token is not active.
-// One that cannot be read is a fault of the issuer, and says nothing of the token.
-func (q *introspector) read(body []byte) (*answered, error) {
+// read parses a response (RFC 7662 §2.2), as strictly as claims. It returns nil if the token is not
+// active, and an error only if the response is malformed.
+func (q *introspector) read(body []byte) (*activeAnswer, error) {
 	var kind []byte
 	var active jsontext.Kind
 	err := eachMember(body, func(name []byte, value jsontext.Value) (err error) {
@@ -573,11 +577,11 @@ func (q *introspector) read(body []byte) (*answered, error) {
 		err = errors.New("active is not true or false")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the answer is not of RFC 7662 §2.2: %w", err)
+		return nil, fmt.Errorf("the response does not conform to RFC 7662 §2.2: %w", err)
 	}
 	isAccessToken := kind == nil || slices.ContainsFunc([]string{"Bearer", "DPoP", "access_token"},
 		func(known string) bool { return strings.EqualFold(known, string(kind)) })
-	if active == 'f' || !isAccessToken { // a refresh token, say, which is active too
+	if active == 'f' || !isAccessToken { // refresh tokens are active too
 		return nil, nil
 	}
 	c, err := parseClaims(body)
@@ -585,7 +589,7 @@ func (q *introspector) read(body []byte) (*answered, error) {
 		refused, _ := errors.AsType[*Error](err)
 		return nil, &unreadableError{refused.Detail}
 	}
-	return &answered{by: q, claims: c, until: q.now().Add(q.config.MaxAge)}, nil
+	return &activeAnswer{by: q, claims: c, until: q.now().Add(q.config.MaxAge)}, nil
 }
 
 // unreadableError is the answer about an active token whose claims cannot be read. Other tokens may
@@ -596,7 +600,7 @@ func (e *unreadableError) Error() string {
 	return "the answer is not of RFC 7662 §2.2: " + e.detail
 }
 
-// bucket bounds a rate.
+// bucket is a token bucket rate limiter.
 type bucket struct {
 	rate, burst float64
 

@@ -149,8 +149,8 @@ func TestOpaqueTokens(t *testing.T) {
 					"a token with three segments, perhaps another issuer's, was sent to this one",
 				)
 			}
-			if asked := endpoint.asked.Load(); test.code == pass && asked != 1 {
-				t.Errorf("asked %d times, expected once", asked)
+			if pending := endpoint.asked.Load(); test.code == pass && pending != 1 {
+				t.Errorf("asked %d times, expected once", pending)
 			}
 			s.log.lacks(t, opaqueToken, "sécret")
 		})
@@ -185,7 +185,7 @@ func TestIntrospectionAges(t *testing.T) {
 		endpoint.set("long", s.claims("active", "true", "exp", in(3600)))
 		endpoint.set("short", s.claims("active", "true", "exp", in(30)))
 		v := s.verifier(t)
-		asked := func(n int32, when string) {
+		pending := func(n int32, when string) {
 			t.Helper()
 			if got := endpoint.asked.Swap(0); got != n {
 				t.Errorf("%s: asked %d times, expected %d", when, got, n)
@@ -193,24 +193,24 @@ func TestIntrospectionAges(t *testing.T) {
 		}
 		accepted(t, v, "long")
 		accepted(t, v, "short")
-		asked(2, "at first")
+		pending(2, "at first")
 		time.Sleep(29 * time.Second)
 		accepted(t, v, "long")
 		accepted(t, v, "short")
-		asked(0, "before exp and MaxAge")
+		pending(0, "before exp and MaxAge")
 		time.Sleep(time.Second)
 		refused(t, v, "short", token.Expired)
 		endpoint.set("long", `{"active":false}`)
 		accepted(t, v, "long")
-		asked(0, "at exp of one, before MaxAge of the other")
+		pending(0, "at exp of one, before MaxAge of the other")
 		time.Sleep(30 * time.Second)
 		refused(t, v, "long", token.Inactive)
-		asked(1, "after MaxAge")
+		pending(1, "after MaxAge")
 		refused(t, v, "long", token.Inactive)
-		asked(0, "not active, shortly after")
+		pending(0, "not active, shortly after")
 		time.Sleep(11 * time.Second)
 		refused(t, v, "long", token.Inactive)
-		asked(1, "not active, after a while")
+		pending(1, "not active, after a while")
 
 		s.policy.Introspection.MaxAge = token.NoAge
 		v = s.verifier(t)
@@ -218,7 +218,7 @@ func TestIntrospectionAges(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		accepted(t, v, "long")
 		accepted(t, v, "long")
-		asked(2, "with no MaxAge")
+		pending(2, "with no MaxAge")
 	})
 }
 
@@ -251,8 +251,9 @@ func TestIntrospectionOutage(t *testing.T) {
 					}
 					accepted(t, v, "a") // as known
 				}
-				if asked := endpoint.asked.Load(); asked != 2 {
-					t.Errorf("asked %d times, expected 2: failures must answer for a moment", asked)
+				if pending := endpoint.asked.Load(); pending != 2 {
+					t.Errorf("asked %d times, expected 2: failures must answer for a moment",
+						pending)
 				}
 				if n := strings.Count(s.log.String(), "introspection failed"); n != 1 {
 					t.Errorf("%d log lines, expected 1:\n%s", n, s.log)
@@ -330,8 +331,8 @@ func TestIntrospectionOfStrangers(t *testing.T) {
 				t.Fatalf("junk: %v", err)
 			}
 		}
-		if asked := endpoint.asked.Load(); asked > 102 || limited < 1800 {
-			t.Errorf("the issuer was asked %d times, %d were refused unasked", asked, limited)
+		if pending := endpoint.asked.Load(); pending > 102 || limited < 1800 {
+			t.Errorf("the issuer was asked %d times, %d were refused unasked", pending, limited)
 		}
 		before := endpoint.asked.Load()
 		accepted(t, v, "genuine")
@@ -362,8 +363,8 @@ func TestIntrospectionIsShared(t *testing.T) {
 			all.Go(func() { accepted(t, v, "t") })
 		}
 		all.Wait()
-		if asked := endpoint.asked.Load(); asked != 1 {
-			t.Errorf("asked %d times", asked)
+		if pending := endpoint.asked.Load(); pending != 1 {
+			t.Errorf("asked %d times", pending)
 		}
 	})
 }
@@ -414,9 +415,9 @@ func TestLiveAnswers(t *testing.T) {
 					test.code != token.IntrospectionUnavailable {
 					want = 2 // live means now
 				}
-				if asked := endpoint.asked.Load(); asked != want &&
+				if pending := endpoint.asked.Load(); pending != want &&
 					test.code != token.IntrospectionUnavailable {
-					t.Errorf("asked %d times, expected %d", asked, want)
+					t.Errorf("asked %d times, expected %d", pending, want)
 				}
 				if !always { // other requests are not asked about, and lose nothing
 					if p, err := v.Verify(t.Context(), tok); err != nil ||
@@ -581,7 +582,7 @@ func TestOpaqueTokensWithProofs(t *testing.T) {
 	}
 }
 
-// TestEmptyKeySetsOfOpaqueIssuers: an issuer of opaque tokens that names no keys any more revokes
+// TestEmptyKeySetsOfOpaqueIssuers: an issuer of opaque tokens that no longer publishes keys revokes
 // none.
 func TestEmptyKeySetsOfOpaqueIssuers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -597,7 +598,7 @@ func TestEmptyKeySetsOfOpaqueIssuers(t *testing.T) {
 		)
 		time.Sleep(2 * time.Hour)
 		accepted(t, v, s.genuine())
-		s.log.mentions(t, "names no keys any more")
+		s.log.mentions(t, "no longer publishes keys")
 	})
 }
 

@@ -14,112 +14,111 @@ import (
 
 // Issuer is one authorization server, and what its tokens must be. Zero values are the defaults.
 //
-// Its keys are found by discovery below URL (OpenID Connect Discovery 1.0 §4, or RFC 8414 §3 where
-// that answers 404), unless one of DiscoveryURL, JWKSURI, JWKS and PublicKeyPEM says otherwise.
+// Its keys are discovered below URL (OpenID Connect Discovery 1.0 §4, or RFC 8414 §3 if that
+// answers 404), unless one of DiscoveryURL, JWKSURI, JWKS and PublicKeyPEM is set.
 type Issuer struct {
-	// URL is the issuer identifier: https, and exactly as it stands in iss, trailing slash
-	// included. http is for loopback hosts only, or with InsecureHTTP. With the path segment
-	// {tenantid} it stands for one issuer per tenant: see Tenants.
+	// URL is the issuer identifier: an https URL, exactly as in iss, including a trailing slash.
+	// http is allowed for loopback hosts, or with InsecureHTTP. With the path segment {tenantid}
+	// it stands for one issuer per tenant: see Tenants.
 	URL string
-	// Tenants are the tenants that {tenantid} in URL stands for. A token of a tenant must have the
-	// tenant both in iss and in the claim tid. {tenantid} in DiscoveryURL or JWKSURI, or in URL
-	// where these are not set, is replaced too: each tenant then has keys of its own.
+	// Tenants are the accepted values of {tenantid} in URL. A token must name its tenant both in
+	// iss and in the claim tid. If DiscoveryURL or JWKSURI, or URL if neither is set, has
+	// {tenantid}, each tenant has its own keys.
 	Tenants []string
 	// InsecureAnyTenant accepts every tenant, and so everyone with an account at the provider. The
 	// keys must be common to all tenants: DiscoveryURL or JWKSURI must be set, without {tenantid}.
 	InsecureAnyTenant bool
 
-	// DiscoveryURL is where the metadata is. The issuer that it names must still be URL.
+	// DiscoveryURL is the URL of the metadata. The issuer in the metadata must still be URL.
 	DiscoveryURL string
-	// JWKSURI is where the key set is. Nothing else is fetched.
+	// JWKSURI is the URL of the key set. Nothing else is fetched.
 	JWKSURI string
-	// JWKS is the key set itself (RFC 7517 §5). Nothing is fetched.
+	// JWKS is the key set (RFC 7517 §5). Nothing is fetched.
 	JWKS []byte
-	// PublicKeyPEM is the only key: a public key or a certificate in PEM, whatever kid a token
-	// names. Nothing is fetched. The certificate's chain and dates count for nothing.
+	// PublicKeyPEM is the only key: a public key or a certificate in PEM. The kid of tokens, and
+	// the chain and dates of the certificate, are ignored. Nothing is fetched.
 	PublicKeyPEM []byte
-	// InsecureHTTP has keys fetched over http from the host of JWKSURI, DiscoveryURL or URL, the
-	// first that is set. Whoever can change what is sent on the way there can sign tokens.
+	// InsecureHTTP allows http to the host of JWKSURI, DiscoveryURL or URL, the first that is set.
+	// An attacker on the network can then replace the keys and sign tokens.
 	InsecureHTTP bool
 
 	// Audiences are the identifiers of this API; a token's aud must hold one of them.
 	Audiences []string
 	// AudienceClaim is a JSON pointer (RFC 6901) to the claim that is compared with Audiences.
-	// Default /aud. Amazon Cognito's access tokens have no aud, but /client_id.
+	// Default /aud. Amazon Cognito's access tokens have /client_id instead of aud.
 	AudienceClaim string
-	// ClientClaim is a JSON pointer to the claim that names the client. Default client_id, or else
-	// azp.
+	// ClientClaim is a JSON pointer to the claim that names the client. Default client_id, or azp
+	// if that is absent.
 	ClientClaim string
 	// SubjectOptional accepts tokens without sub, such as Keycloak's since version 25. Their
-	// principal has the empty subject.
+	// principal has an empty subject.
 	SubjectOptional bool
-	// RequiredClaims are further claims that a token must have, by JSON pointer, each a string and
-	// one of those given: what kind of token it is (Keycloak's /typ, Cognito's /token_use), or
-	// whose (/org_id, /hd).
+	// RequiredClaims are further claims that a token must have, by JSON pointer, with the accepted
+	// string values: for example the kind of token (Keycloak's /typ, Cognito's /token_use) or the
+	// organization (/org_id, /hd).
 	RequiredClaims map[string][]string
 	// Algorithms is the allow-list of alg. Default RS256, PS256, ES256, EdDSA. Ed25519 (RFC 9864
-	// §2.2) is another name of EdDSA.
+	// §2.2) is a synonym of EdDSA.
 	Algorithms []string
-	// Leeway is granted to clocks that differ. Default 30 s, at most 60 s; NoLeeway for none.
+	// Leeway is the tolerated clock difference. Default 30 s, at most 60 s; NoLeeway for none.
 	Leeway time.Duration
-	// MaxLifetime is the furthest ahead that exp may lie. Default 24 h.
+	// MaxLifetime is the maximum time from now to exp. Default 24 h.
 	MaxLifetime time.Duration
-	// RFC9068 demands the strict profile of RFC 9068: typ at+jwt, and client_id, iat, jti.
+	// RFC9068 requires the strict profile of RFC 9068: typ at+jwt, and client_id, iat, jti.
 	RFC9068 bool
 
 	// ScopeClaims are JSON pointers (RFC 6901) to the claims that grant scopes. Default /scope.
 	ScopeClaims []string
-	// StrictScopeClaims refuses a token of which a scope claim is neither a string nor an array of
-	// strings. /scope is always held to that (RFC 8693 §4.2); any other such claim grants no scope.
+	// StrictScopeClaims refuses a token with a scope claim that is neither a string nor an array of
+	// strings. Without it such a claim grants no scopes, except that a token with a malformed
+	// /scope is always refused (RFC 8693 §4.2).
 	StrictScopeClaims bool
-	// ScopePrefix is what the values of the scope claims must begin with to count at all, and lose:
-	// where an issuer writes scopes as <API>/<scope>, those of another API are none here.
+	// ScopePrefix is removed from the values of the scope claims; values without it are ignored. It
+	// is for issuers that write scopes as <API>/<scope>.
 	ScopePrefix string
-	// ScopeNames renames: a value of the scope claims, without the prefix, that is a key here
-	// stands for the scopes of its value, as in a scope string (RFC 6749 §3.3). Others keep their
-	// names.
+	// ScopeNames maps values of the scope claims, without the prefix, to the scopes that they
+	// grant, separated by spaces (RFC 6749 §3.3). Other values are the names of scopes.
 	ScopeNames map[string]string
-	// GrantableScopes are the only scopes that the issuer may grant, by the names that they have
-	// here; others are dropped. nil: all.
+	// GrantableScopes are the only scopes that the issuer may grant, after ScopeNames; others are
+	// dropped. nil means all.
 	GrantableScopes []string
 
 	// DPoP says whether tokens may, or must, be bound to a key of the client (RFC 9449). Default
-	// DPoPOff: those that are bound are refused.
+	// DPoPOff, which refuses bound tokens.
 	DPoP DPoPPolicy
 	// MTLS says whether tokens may, or must, be bound to the client's certificate (RFC 8705).
-	// Default MTLSOff: those that are bound are refused.
+	// Default MTLSOff, which refuses bound tokens.
 	MTLS MTLSPolicy
-	// FAPI2 demands what the FAPI 2.0 Security Profile demands of a resource server (§5.3.4, §5.4):
-	// only PS256, ES256 and EdDSA; tokens that are bound by DPoP or MTLS, of which one must be on;
-	// a leeway of 10 s by default; and either Introspection.Always, or iat and a lifetime of at
-	// most 5 min.
+	// FAPI2 enforces the FAPI 2.0 Security Profile for resource servers (§5.3.4, §5.4): only PS256,
+	// ES256 and EdDSA; tokens bound by DPoP or MTLS, one of which must be on; a leeway of 10 s by
+	// default; and either Introspection.Always, or iat and a lifetime of at most 5 min.
 	FAPI2 bool
-	// Introspection has the issuer asked whether tokens are active (RFC 7662). Default: off.
+	// Introspection configures token introspection (RFC 7662). Default: off.
 	Introspection Introspection
 	Keys          KeyPolicy
 }
 
-// NoLeeway as an Issuer's Leeway grants none.
+// NoLeeway as an Issuer's Leeway means no leeway.
 const NoLeeway time.Duration = -1
 
 const (
-	defaultLeeway, mostLeeway = 30 * time.Second, 60 * time.Second
-	defaultMaxLifetime        = 24 * time.Hour
+	defaultLeeway, maxLeeway = 30 * time.Second, 60 * time.Second
+	defaultMaxLifetime       = 24 * time.Hour
 )
 
 // issuer is an Issuer with its defaults filled in, and its keys.
 type issuer struct {
 	Issuer
-	tenant    string          // that tid must name; "": the issuer has no tenants
+	tenant    string          // the tenant that tid must name, or ""
 	grantable map[string]bool // nil: all
-	resolved  bool            // by Config.Resolve
+	resolved  bool            // returned by Config.Resolve
 	keys      *source
 }
 
-// Validate returns every fault of the issuer, joined: those for which [NewVerifier] refuses it.
+// Validate returns the faults for which [NewVerifier] refuses the issuer, joined.
 func (i Issuer) Validate() error { return errors.Join(i.complete()...) }
 
-// complete fills in the defaults, makes the lists its own, and returns all faults.
+// complete fills in the defaults, copies the lists, and returns all faults.
 func (i *Issuer) complete() (faults []error) {
 	i.Audiences, i.Algorithms = slices.Clone(i.Audiences), slices.Clone(i.Algorithms)
 	i.ScopeClaims, i.Tenants = slices.Clone(i.ScopeClaims), slices.Clone(i.Tenants)
@@ -139,8 +138,8 @@ func (i *Issuer) complete() (faults []error) {
 		i.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}
 	}
 	if len(i.Algorithms) == 0 {
-		fault("algorithms: the list is empty, so that no token would pass; leave it unset for " +
-			"the default")
+		fault("algorithms: the list is empty, so no token is accepted; leave it unset for the " +
+			"default")
 	}
 	for n, name := range i.Algorithms {
 		i.Algorithms[n] = canonicalAlgorithm(name)
@@ -153,8 +152,8 @@ func (i *Issuer) complete() (faults []error) {
 		i.Leeway = defaultLeeway
 	case i.Leeway == NoLeeway:
 		i.Leeway = 0
-	case i.Leeway < 0 || i.Leeway > mostLeeway:
-		fault("leeway is %s: expected at most %s", i.Leeway, mostLeeway)
+	case i.Leeway < 0 || i.Leeway > maxLeeway:
+		fault("leeway is %s: expected at most %s", i.Leeway, maxLeeway)
 	}
 	i.completeClaims(fault)
 	i.completeIntrospection(fault)
@@ -192,23 +191,23 @@ func (i *Issuer) complete() (faults []error) {
 		}
 	}
 	if i.Keys.MaxStale < i.Keys.MaxAge {
-		fault("maximum staleness of keys is %s, less than their maximum age of %s: "+
-			"keys would end before they are refreshed", i.Keys.MaxStale, i.Keys.MaxAge)
+		fault("maximum staleness of keys is %s, less than their maximum age of %s: keys would "+
+			"expire before they are refreshed", i.Keys.MaxStale, i.Keys.MaxAge)
 	}
 	return faults
 }
 
 // The bounds of the FAPI 2.0 Security Profile.
 const (
-	fapi2Leeway      = 10 * time.Second // that must be granted to iat and nbf (§5.3.2.1)
-	fapi2Ahead       = time.Minute      // beyond which no iat may lie in the future (§5.3.2.1)
-	fapi2MaxLifetime = 5 * time.Minute  // without introspection: that a revocation takes effect
+	fapi2Leeway      = 10 * time.Second // the least leeway of iat and nbf (§5.3.2.1)
+	fapi2Ahead       = time.Minute      // the most that iat may be in the future (§5.3.2.1)
+	fapi2MaxLifetime = 5 * time.Minute  // without introspection, for revocation to take effect
 )
 
-// fapi2Algorithms are those of §5.4.1.
+// fapi2Algorithms are the algorithms of FAPI 2.0 §5.4.1.
 var fapi2Algorithms = []string{"PS256", "ES256", "EdDSA"}
 
-// completeFAPI2 sets the defaults of the profile, and checks what is set against it.
+// completeFAPI2 fills in the defaults of the profile, and checks the other values.
 func (i *Issuer) completeFAPI2(fault func(string, ...any)) {
 	if i.Algorithms == nil {
 		i.Algorithms = slices.Clone(fapi2Algorithms)
@@ -234,7 +233,7 @@ func (i *Issuer) completeFAPI2(fault func(string, ...any)) {
 		i.Leeway = fapi2Leeway
 	case i.Leeway < fapi2Leeway:
 		fault("leeway is %s: expected %s to %s (FAPI 2.0 §5.3.2.1)", max(0, i.Leeway),
-			fapi2Leeway, mostLeeway)
+			fapi2Leeway, maxLeeway)
 	}
 	if !i.Introspection.Always {
 		if i.MaxLifetime == 0 {
@@ -242,12 +241,12 @@ func (i *Issuer) completeFAPI2(fault func(string, ...any)) {
 		}
 		if i.MaxLifetime > fapi2MaxLifetime {
 			fault("maximum lifetime is %s: expected at most %s, or Introspection.Always, so that "+
-				"revoked tokens do not last (FAPI 2.0 §5.3.4)", i.MaxLifetime, fapi2MaxLifetime)
+				"revocation takes effect (FAPI 2.0 §5.3.4)", i.MaxLifetime, fapi2MaxLifetime)
 		}
 	}
 }
 
-// completeURLs checks where the issuer and its keys are.
+// completeURLs checks the URLs of the issuer and its keys.
 func (i *Issuer) completeURLs(fault func(string, ...any)) {
 	u, err := url.Parse(strings.ReplaceAll(i.URL, tenantPlaceholder, "tenant"))
 	switch {
@@ -276,8 +275,7 @@ func (i *Issuer) completeURLs(fault func(string, ...any)) {
 			insecure = true
 			if !i.InsecureHTTP {
 				fault("%s is %q: http is accepted on loopback hosts only: expected https, or "+
-					"InsecureHTTP",
-					place.name, place.url)
+					"InsecureHTTP", place.name, place.url)
 			}
 		case u.Scheme != "http" && u.Scheme != "https":
 			fault("%s is %q: expected an https URL", place.name, place.url)
@@ -292,14 +290,14 @@ func (i *Issuer) completeURLs(fault func(string, ...any)) {
 		fault("expected one of DiscoveryURL, JWKSURI, JWKS and PublicKeyPEM, received %d", given)
 	}
 	if i.InsecureHTTP && !insecure {
-		fault("InsecureHTTP is set, but no URL is http: leave it out")
+		fault("InsecureHTTP is set, but no URL uses http: leave it unset")
 	}
 	if _, err := i.staticKeys(); err != nil {
 		fault("%w", err)
 	}
 }
 
-// completeClaims checks where in a token things are.
+// completeClaims fills in and checks the settings about claims.
 func (i *Issuer) completeClaims(fault func(string, ...any)) {
 	if i.ScopeClaims == nil {
 		i.ScopeClaims = []string{scopeClaim}
@@ -307,8 +305,7 @@ func (i *Issuer) completeClaims(fault func(string, ...any)) {
 	for _, pointer := range i.ScopeClaims {
 		if !isPointer(pointer) {
 			fault("scope claim %q: expected a JSON pointer (RFC 6901) such as /scope or "+
-				"/realm_access/roles",
-				pointer)
+				"/realm_access/roles", pointer)
 		}
 	}
 	if i.AudienceClaim == "" {
@@ -318,12 +315,11 @@ func (i *Issuer) completeClaims(fault func(string, ...any)) {
 		fault("audience claim %q: expected a JSON pointer (RFC 6901) such as /aud", i.AudienceClaim)
 	}
 	if i.RFC9068 && i.AudienceClaim != audClaim {
-		fault("audience claim %q: the strict profile demands aud (RFC 9068 §4); leave one of the "+
-			"two unset",
-			i.AudienceClaim)
+		fault("audience claim %q: the strict profile requires aud (RFC 9068 §4); leave one of "+
+			"the two unset", i.AudienceClaim)
 	}
 	if i.RFC9068 && i.SubjectOptional {
-		fault("SubjectOptional is set, but the strict profile demands sub (RFC 9068 §2.2); " +
+		fault("SubjectOptional is set, but the strict profile requires sub (RFC 9068 §2.2); " +
 			"leave one of the two unset")
 	}
 	if i.ClientClaim != "" && !isPointer(i.ClientClaim) {
@@ -334,15 +330,15 @@ func (i *Issuer) completeClaims(fault func(string, ...any)) {
 			fault("required claim %q: expected a JSON pointer (RFC 6901) such as /token_use",
 				pointer)
 		} else if len(values) == 0 {
-			fault("required claim %q: no value is given, so that no token would pass", pointer)
+			fault("required claim %q: no value is given, so no token is accepted", pointer)
 		} else {
 			i.RequiredClaims[pointer] = slices.Clone(values)
 		}
 	}
 	for _, value := range slices.Sorted(maps.Keys(i.ScopeNames)) {
 		if scopes := i.ScopeNames[value]; value == "" || !isScopeString(scopes) {
-			fault("scope name %q stands for %q: expected a value of the scope claims, "+
-				"and scopes with single spaces between them", value, scopes)
+			fault("scope name %q stands for %q: expected a value of the scope claims, and scopes "+
+				"separated by single spaces", value, scopes)
 		}
 	}
 	for _, scope := range i.GrantableScopes {
@@ -352,7 +348,7 @@ func (i *Issuer) completeClaims(fault func(string, ...any)) {
 	}
 }
 
-// staticKeys returns the keys that the configuration itself has; nil where they are fetched.
+// staticKeys returns the configured keys, or nil if keys are fetched.
 func (i *Issuer) staticKeys() (*keySet, error) {
 	switch {
 	case i.JWKS != nil:

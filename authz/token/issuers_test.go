@@ -121,16 +121,16 @@ func TestIssuerScopes(t *testing.T) {
 
 func TestIssuerConfigFaults(t *testing.T) {
 	for says, change := range map[string]func(*token.Issuer){
-		`audience claim "aud": expected a JSON pointer`:               func(i *token.Issuer) { i.AudienceClaim = "aud" },
-		`audience claim "/client_id": the strict profile demands aud`: func(i *token.Issuer) { i.AudienceClaim, i.RFC9068 = "/client_id", true },
-		`client claim "azp": expected a JSON pointer`:                 func(i *token.Issuer) { i.ClientClaim = "azp" },
-		`required claim "typ": expected a JSON pointer`:               func(i *token.Issuer) { i.RequiredClaims = map[string][]string{"typ": {"a"}} },
-		`required claim "/typ": no value is given`:                    func(i *token.Issuer) { i.RequiredClaims = map[string][]string{"/typ": {}} },
-		`scope name "" stands for "a"`:                                func(i *token.Issuer) { i.ScopeNames = map[string]string{"": "a"} },
-		`scope name "a" stands for ""`:                                func(i *token.Issuer) { i.ScopeNames = map[string]string{"a": ""} },
-		`scope name "a" stands for "b  c"`:                            func(i *token.Issuer) { i.ScopeNames = map[string]string{"a": "b  c"} },
-		`grantable scope "a b": expected one scope, without spaces`:   func(i *token.Issuer) { i.GrantableScopes = []string{"a b"} },
-		`grantable scope "": expected one scope, without spaces`:      func(i *token.Issuer) { i.GrantableScopes = []string{""} },
+		`audience claim "aud": expected a JSON pointer`:                func(i *token.Issuer) { i.AudienceClaim = "aud" },
+		`audience claim "/client_id": the strict profile requires aud`: func(i *token.Issuer) { i.AudienceClaim, i.RFC9068 = "/client_id", true },
+		`client claim "azp": expected a JSON pointer`:                  func(i *token.Issuer) { i.ClientClaim = "azp" },
+		`required claim "typ": expected a JSON pointer`:                func(i *token.Issuer) { i.RequiredClaims = map[string][]string{"typ": {"a"}} },
+		`required claim "/typ": no value is given`:                     func(i *token.Issuer) { i.RequiredClaims = map[string][]string{"/typ": {}} },
+		`scope name "" stands for "a"`:                                 func(i *token.Issuer) { i.ScopeNames = map[string]string{"": "a"} },
+		`scope name "a" stands for ""`:                                 func(i *token.Issuer) { i.ScopeNames = map[string]string{"a": ""} },
+		`scope name "a" stands for "b  c"`:                             func(i *token.Issuer) { i.ScopeNames = map[string]string{"a": "b  c"} },
+		`grantable scope "a b": expected one scope, without spaces`:    func(i *token.Issuer) { i.GrantableScopes = []string{"a b"} },
+		`grantable scope "": expected one scope, without spaces`:       func(i *token.Issuer) { i.GrantableScopes = []string{""} },
 	} {
 		s := newScene(t)
 		change(&s.policy)

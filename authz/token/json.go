@@ -12,10 +12,10 @@ import (
 )
 
 // The JSON of a token is read strictly (RFC 7515 §4, RFC 7519 §4, RFC 8725 §3.12): one object,
-// unique and case-sensitive member names, valid UTF-8, nothing after it. The decoder sees to all of
-// that, in nested values too.
+// unique and case-sensitive member names, valid UTF-8, nothing after it. The decoder enforces this
+// in nested values too.
 
-// reader is a decoder and what it reads from, kept for the next token.
+// reader is a reusable decoder with its input.
 type reader struct {
 	jsontext.Decoder
 	buffer bytes.Buffer
@@ -31,15 +31,15 @@ func read(data []byte, with func(*jsontext.Decoder) error) error {
 	err := with(&r.Decoder)
 	if err == nil {
 		if _, after := r.ReadToken(); !errors.Is(after, io.EOF) {
-			err = errors.New("something stands after the JSON value")
+			err = errors.New("data after the JSON value")
 		}
 	}
-	r.buffer = bytes.Buffer{} // the pool shall not hold on to a token
+	r.buffer = bytes.Buffer{} // do not keep the token in the pool
 	r.Reset(&r.buffer)
-	return syntax(err)
+	return withoutInput(err)
 }
 
-// eachMember calls member for every member of the object that data is. The value is a part of data.
+// eachMember calls member for every member of the JSON object in data. The value aliases data.
 func eachMember(data []byte, member func(name []byte, value jsontext.Value) error) error {
 	return read(data, func(d *jsontext.Decoder) error {
 		if d.PeekKind() != '{' {
@@ -66,7 +66,7 @@ func eachMember(data []byte, member func(name []byte, value jsontext.Value) erro
 	})
 }
 
-// readValue reads one value, and returns it as a part of data and not of the decoder's buffer.
+// readValue reads one value. The result aliases data, not the decoder's buffer.
 func readValue(d *jsontext.Decoder, data []byte) (jsontext.Value, error) {
 	value, err := d.ReadValue()
 	if err != nil {
@@ -87,8 +87,8 @@ func readName(d *jsontext.Decoder, data []byte) ([]byte, error) {
 	return name[1 : len(name)-1], nil
 }
 
-// syntax replaces the decoder's errors, which quote the input, by one that does not.
-func syntax(err error) error {
+// withoutInput replaces the decoder's errors, which quote the input, with errors that do not.
+func withoutInput(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -102,7 +102,7 @@ func syntax(err error) error {
 	return err
 }
 
-// textOf returns what a JSON string says, where it can as a part of the value.
+// textOf returns the text of a JSON string. It aliases value if there are no escapes.
 func textOf(name string, value jsontext.Value) ([]byte, error) {
 	if value.Kind() != '"' {
 		return nil, errors.New(name + " is not a string")
@@ -156,20 +156,19 @@ func timeOf(name string, value jsontext.Value) (numericDate, error) {
 	if value.Kind() != '0' {
 		return numericDate{}, errors.New(name + " is not a number of seconds")
 	}
-	const most = 1 << 53 // beyond it a float64 no longer holds every second
+	const limit = 1 << 53 // beyond it a float64 no longer holds every second
 	if n, err := strconv.ParseUint(string(value), 10, 53); err == nil {
-		// as nearly all are written, and the quicker to read
-		return numericDate{float64(n), true}, nil
+		return numericDate{float64(n), true}, nil // the common case, and faster
 	}
 	n, err := strconv.ParseFloat(string(value), 64)
-	if err != nil || n < 0 || n > most {
+	if err != nil || n < 0 || n > limit {
 		return numericDate{}, errors.New(name + " is out of range")
 	}
 	return numericDate{n, true}, nil
 }
 
-// lookup finds the value that a JSON pointer (RFC 6901) names, through objects only. The object is
-// one that eachMember has read before, so its syntax is known to be right.
+// lookup finds the value that a JSON pointer (RFC 6901) names, through objects only. The object
+// must be valid JSON.
 func lookup(object []byte, pointer string) (value jsontext.Value, found bool) {
 	value = object
 	for name := range jsontext.Pointer(pointer).Tokens() {
@@ -191,5 +190,5 @@ func lookup(object []byte, pointer string) (value jsontext.Value, found bool) {
 	return value, true
 }
 
-// decode reads a value into v, with the strictness of this package.
+// decode reads a value into v, strictly.
 func decode(value jsontext.Value, v any) error { return json.Unmarshal(value, v) }

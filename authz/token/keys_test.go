@@ -90,8 +90,8 @@ func TestKeysIssuerDownAtStart(t *testing.T) {
 			bubble(t, func(t *testing.T, s *scene) {
 				s.Fail(outage)
 				v := s.verifier(t)
-				if asked := s.wire.requests(); len(asked) != 0 {
-					t.Errorf("NewVerifier asked for %q: it should do no I/O", asked)
+				if pending := s.wire.requests(); len(pending) != 0 {
+					t.Errorf("NewVerifier asked for %q: it should do no I/O", pending)
 				}
 				if err := v.Ready(t.Context()); err == nil ||
 					!strings.Contains(err.Error(), issuerURL) {
@@ -99,7 +99,7 @@ func TestKeysIssuerDownAtStart(t *testing.T) {
 				}
 				for range 20 {
 					e := refused(t, v, s.genuine(), token.KeysUnavailable,
-						"the keys of "+issuerURL+" could not be had")
+						"could not fetch the keys of "+issuerURL)
 					if e.RetryAfter != time.Second || e.Err == nil {
 						t.Errorf("RetryAfter is %s and the cause %v, expected 1s and why",
 							e.RetryAfter, e.Err)
@@ -127,7 +127,7 @@ func TestKeysIssuerDownAtStart(t *testing.T) {
 					t.Errorf("Ready says %v, and the keys are there", err)
 				}
 				if logged := strings.Count(s.log.String(),
-					"keys could not be fetched"); logged != 1 {
+					"could not fetch keys"); logged != 1 {
 					t.Errorf("the same failure was logged %d times, expected once:\n%s", logged,
 						s.log)
 				}
@@ -326,7 +326,7 @@ func TestKeysRefreshBackoff(t *testing.T) {
 					attempts-1, n+1)
 			}
 		}
-		s.log.mentions(t, "keys could not be fetched", "still_serving=true")
+		s.log.mentions(t, "could not fetch keys", "still_serving=true")
 		kid := s.Rotate("")
 		s.Fail(devissuer.Fault{})
 		time.Sleep(time.Minute)
@@ -414,7 +414,7 @@ func TestKeysClientHangsUp(t *testing.T) {
 		s.Fail(devissuer.Fault{Delay: time.Second})
 		tok, start := s.genuine(), time.Now()
 		var group sync.WaitGroup
-		impatient := func(ctx context.Context, after time.Duration, cause error) {
+		timeout := func(ctx context.Context, after time.Duration, cause error) {
 			_, err := v.Verify(ctx, tok)
 			e, ok := errors.AsType[*token.Error](err)
 			if !ok || e.Code != token.KeysUnavailable || !errors.Is(err, cause) {
@@ -428,13 +428,13 @@ func TestKeysClientHangsUp(t *testing.T) {
 		group.Go(func() { // the one whose request began the fetch
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(100*time.Millisecond, cancel)
-			impatient(ctx, 100*time.Millisecond, context.Canceled)
+			timeout(ctx, 100*time.Millisecond, context.Canceled)
 		})
 		synctest.Wait()
 		group.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
-			impatient(ctx, 300*time.Millisecond, context.DeadlineExceeded)
+			timeout(ctx, 300*time.Millisecond, context.DeadlineExceeded)
 		})
 		for range 10 {
 			group.Go(func() { accepted(t, v, tok) })
@@ -490,7 +490,7 @@ func TestKeysUnknownKid(t *testing.T) {
 				}
 				for range 200 {
 					atOnce(t, func() {
-						e := refused(t, v, unknown(), token.KeyPending, `kid "unknown" is new here`)
+						e := refused(t, v, unknown(), token.KeyPending, `kid "unknown" is unknown`)
 						if e.RetryAfter != cooldown {
 							t.Errorf("RetryAfter is %s, expected %s", e.RetryAfter, cooldown)
 						}
@@ -713,8 +713,8 @@ func TestKeysWrongAnswers(t *testing.T) {
 		says  []string
 	}{
 		{"issuer without the trailing slash", devissuer.Fault{DiscoveryIssuer: strings.TrimSuffix(issuerURL, "/")},
-			[]string{discoveryURL, `issuer is "https://localhost:8443", expected "https://localhost:8443/"`, "they differ by a trailing slash only"}},
-		{"issuer in other case", devissuer.Fault{DiscoveryIssuer: "https://LOCALHOST:8443/"}, []string{`issuer is "https://LOCALHOST:8443/", expected "https://localhost:8443/"`, "exactly as it names itself"}},
+			[]string{discoveryURL, `issuer is "https://localhost:8443", expected "https://localhost:8443/"`, "they differ by a trailing slash"}},
+		{"issuer in other case", devissuer.Fault{DiscoveryIssuer: "https://LOCALHOST:8443/"}, []string{`issuer is "https://LOCALHOST:8443/", expected "https://localhost:8443/"`, "exactly as its metadata names it"}},
 		{"issuer of somebody else", devissuer.Fault{DiscoveryIssuer: "https://attacker.example/"}, []string{`issuer is "https://attacker.example/"`}},
 		{"issuer that would break a log line", devissuer.Fault{DiscoveryIssuer: "x\nlevel=INFO"}, []string{`issuer is "x\nlevel=INFO"`}},
 		{"issuer missing", discovery(`{"jwks_uri":"` + keySetURL + `"}`), []string{`issuer is ""`}},
@@ -733,12 +733,12 @@ func TestKeysWrongAnswers(t *testing.T) {
 		{"status", devissuer.Fault{Endpoint: devissuer.KeySet, Status: 401}, []string{keySetURL, "status is 401, expected 200"}},
 		{"redirect", devissuer.Fault{Endpoint: devissuer.KeySet, Redirect: "https://keys.example/"}, []string{keySetURL, "status is 302, expected 200 (redirects are not followed)"}},
 		{"content type", devissuer.Fault{Endpoint: devissuer.KeySet, ContentType: "text/html"}, []string{keySetURL, `Content-Type is "text/html", expected JSON`}},
-		{"too large", set(`{"keys":[]}` + strings.Repeat(" ", 512<<10)), []string{keySetURL, "more than the 524288 bytes"}},
-		{"101 keys", set(manyKeys(101)), []string{keySetURL, "101 keys, more than the 100"}},
-		{"no keys", set(`{"keys":[]}`), []string{keySetURL, "none of its 0 keys can verify a signature"}},
-		{"no usable keys", set(`{"keys":[{"kty":"oct","kid":"a"},{"kty":"OKP","crv":"X25519","kid":"b","x":"AAAA"}]}`), []string{"none of its 2 keys", `kid "a"`, `kid "b"`}},
+		{"too large", set(`{"keys":[]}` + strings.Repeat(" ", 512<<10)), []string{keySetURL, "exceeds the limit of 524288 bytes"}},
+		{"101 keys", set(manyKeys(101)), []string{keySetURL, "101 keys, more than the limit of 100"}},
+		{"no keys", set(`{"keys":[]}`), []string{keySetURL, "none of the 0 keys can verify a signature"}},
+		{"no usable keys", set(`{"keys":[{"kty":"oct","kid":"a"},{"kty":"OKP","crv":"X25519","kid":"b","x":"AAAA"}]}`), []string{"none of the 2 keys", `kid "a"`, `kid "b"`}},
 		{"not a set", set(`{"keys":{}}`), []string{"expected a JSON object with an array named keys"}},
-		{"a lone key", set(jwk(ed25519Key().Public())), []string{"none of its 0 keys"}},
+		{"a lone key", set(jwk(ed25519Key().Public())), []string{"none of the 0 keys"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newScene(t)
@@ -749,11 +749,11 @@ func TestKeysWrongAnswers(t *testing.T) {
 					t.Errorf("the cause is %q: it does not say %q", e.Err, says)
 				}
 			}
-			s.log.mentions(t, "level=WARN", "keys could not be fetched", issuerURL)
-			for _, asked := range s.wire.requests() {
-				if asked != discoveryURL && asked != keySetURL &&
+			s.log.mentions(t, "level=WARN", "could not fetch keys", issuerURL)
+			for _, pending := range s.wire.requests() {
+				if pending != discoveryURL && pending != keySetURL &&
 					test.name != "jwks_uri nobody answers at" {
-					t.Errorf("%s was asked for", asked)
+					t.Errorf("%s was asked for", pending)
 				}
 			}
 		})
@@ -801,8 +801,8 @@ func TestKeysRightAnswers(t *testing.T) {
 			s.wire.hosts["localhost:9443"] = serveJSON(`{"issuer":"` + url + `","jwks_uri":"https://localhost:9443/keys","keys":[` + key + `]}`)
 			accepted(t, s.verifier(t), sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`),
 				s.claims("iss", strconv.Quote(url))))
-			if asked := s.wire.requests()[0]; asked != "https://localhost:9443/tenant/.well-known/openid-configuration" {
-				t.Errorf("discovery of %s was asked for at %s", url, asked)
+			if pending := s.wire.requests()[0]; pending != "https://localhost:9443/tenant/.well-known/openid-configuration" {
+				t.Errorf("discovery of %s was asked for at %s", url, pending)
 			}
 		}
 	})
@@ -837,8 +837,8 @@ func TestKeysEntriesDropped(t *testing.T) {
 	v := s.verifier(t)
 	accepted(t, v, sign(t, "EdDSA", ed25519Key(), s.header("kid", `"good"`), s.claims()))
 	refused(t, v, sign(t, "EdDSA", twice, s.header("kid", `"twice"`), s.claims()), token.UnknownKey)
-	s.log.mentions(t, "level=WARN", "keys left out", issuerURL, `\"unknown\"`, `\"broken\"`,
-		`\"twice\"`, "the private or symmetric key itself is published")
+	s.log.mentions(t, "level=WARN", "keys ignored", issuerURL, `\"unknown\"`, `\"broken\"`,
+		`\"twice\"`, "the private or symmetric key is published")
 	if text := s.log.String(); strings.Contains(text, segment(canary)) ||
 		strings.ContainsRune(text, '\x1b') {
 		t.Errorf("the log has what it should not have:\n%s", text)
@@ -910,7 +910,7 @@ func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 			if name == "gzip-fits" {
 				accepted(t, v, tok)
 			} else if e := refused(t, v, tok, token.KeysUnavailable); name != "redirect" &&
-				!strings.Contains(e.Err.Error(), "more than the 524288 bytes that are read") {
+				!strings.Contains(e.Err.Error(), "exceeds the limit of 524288 bytes") {
 				t.Errorf("the cause is %v, expected that reading ended at 512 KiB", e.Err)
 			}
 		})
@@ -947,9 +947,9 @@ func TestKeysReady(t *testing.T) {
 			_ = v.Ready(t.Context())
 			time.Sleep(10 * time.Millisecond)
 		}
-		if asked := len(s.wire.requests()); asked > 2*3 {
+		if pending := len(s.wire.requests()); pending > 2*3 {
 			t.Errorf("%d requests in a second of probes, expected two a second for each issuer",
-				asked)
+				pending)
 		}
 		if err := verifier(append(down, s.policy)...).Ready(t.Context()); err != nil {
 			t.Errorf("Ready says %v: that two issuers are down concerns their own tokens, the "+
@@ -1056,7 +1056,7 @@ func TestKeysNoGoroutineLeft(t *testing.T) {
 		server.Fail(fault)
 		for range n {
 			before, _ := server.Requests()
-			for asked := before; asked == before; asked, _ = server.Requests() {
+			for pending := before; pending == before; pending, _ = server.Requests() {
 				if t.Failed() {
 					t.FailNow()
 				}
@@ -1076,7 +1076,7 @@ func TestKeysNoGoroutineLeft(t *testing.T) {
 		return least
 	}
 	failures(10, devissuer.Fault{Down: true})
-	before, asked := count(), 0
+	before, pending := count(), 0
 	failures(400, devissuer.Fault{Down: true})
 	failures(300, devissuer.Fault{Status: 500})
 	failures(100, devissuer.Fault{Body: []byte("x")})
@@ -1085,9 +1085,9 @@ func TestKeysNoGoroutineLeft(t *testing.T) {
 	for range 200 {
 		refused(t, v, tok, token.KeysUnavailable)
 	}
-	asked, _ = server.Requests()
-	if asked < 700 {
-		t.Fatalf("only %d fetches were made: this test does not test what it says", asked)
+	pending, _ = server.Requests()
+	if pending < 700 {
+		t.Fatalf("only %d fetches were made: this test does not test what it says", pending)
 	}
 	if after := count(); after > before+2 {
 		t.Errorf("%d goroutines before a thousand failed fetches and %d after:\n%s", before, after,

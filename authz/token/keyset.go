@@ -24,9 +24,9 @@ import (
 // key is one usable entry of a key set.
 type key struct {
 	kid    string
-	issuer string // whose tokens alone it verifies, if the entry says so: see checkKey
+	issuer string // the only issuer whose tokens the key verifies, or "": see checkKey
 	public crypto.PublicKey
-	// by the algorithms that it may be used with: its own alg, or all that fit it
+	// verifiers holds one verifier for each algorithm of the key: its alg, or all that fit it.
 	verifiers map[string]verifier
 }
 
@@ -34,13 +34,13 @@ type key struct {
 type keySet struct {
 	keys  []*key
 	bykid map[string][]*key // several only when they differ in alg
-	// anyKid has the only key serve whatever kid a token names.
+	// anyKid makes find ignore the kid of a token and return the only key.
 	anyKid bool
 	// validates is set by locator: a request for a newer set can be conditional.
 	validates bool
 	// Set by source: when it was fetched, and the number of that fetch.
-	fetched time.Time
-	flight  uint64
+	fetched     time.Time
+	fetchNumber uint64
 }
 
 const (
@@ -55,23 +55,22 @@ func parseKeySet(data []byte) (set *keySet, dropped []error, err error) {
 	var document struct {
 		Keys []jsontext.Value `json:"keys"`
 	}
-	// Lenient about what is inside the entries: each is judged by itself.
+	// parseKey checks each entry strictly, so that one bad entry does not spoil the set.
 	if err := json.Unmarshal(data, &document, jsontext.AllowDuplicateNames(true),
 		jsontext.AllowInvalidUTF8(true)); err != nil {
-		return nil, nil,
-			errors.New("it is not a JWK set: expected a JSON object with an array named keys " +
-				"(RFC 7517 §5)")
+		return nil, nil, errors.New("not a JWK set: expected a JSON object with an array named " +
+			"keys (RFC 7517 §5)")
 	}
 	if len(document.Keys) > maxSetKeys {
-		return nil, nil, fmt.Errorf("it has %d keys, more than the %d that are read",
-			len(document.Keys), maxSetKeys)
+		return nil, nil, fmt.Errorf("%d keys, more than the limit of %d", len(document.Keys),
+			maxSetKeys)
 	}
 	var keys []*key
 	for i, entry := range document.Keys {
 		k, err := parseKey(entry)
 		if err != nil {
 			dropped = append(dropped, fmt.Errorf("keys[%d]: %w", i, err))
-		} else if k != nil && !slices.ContainsFunc(keys, k.joins) {
+		} else if k != nil && !slices.ContainsFunc(keys, k.mergeInto) {
 			keys = append(keys, k)
 		}
 	}
@@ -80,8 +79,8 @@ func parseKeySet(data []byte) (set *keySet, dropped []error, err error) {
 		if j := slices.IndexFunc(keys, func(other *key) bool {
 			return other != k && k.clashes(other)
 		}); j >= 0 {
-			dropped = append(dropped, fmt.Errorf("usable key %d: kid %s and an algorithm are "+
-				"shared with another key, so neither can be trusted", i, quote(k.kid)))
+			dropped = append(dropped, fmt.Errorf("usable key %d: another key has the same kid %s "+
+				"and algorithm, so neither is used", i, quote(k.kid)))
 			continue
 		}
 		set.keys = append(set.keys, k)
@@ -90,14 +89,15 @@ func parseKeySet(data []byte) (set *keySet, dropped []error, err error) {
 		}
 	}
 	if len(set.keys) == 0 {
-		return nil, dropped, fmt.Errorf("none of its %d keys can verify a signature",
+		return nil, dropped, fmt.Errorf("none of the %d keys can verify a signature",
 			len(document.Keys))
 	}
 	return set, dropped, nil
 }
 
-// joins: the same key under the same kid once more is one key, for the algorithms of both entries.
-func (k *key) joins(earlier *key) bool {
+// mergeInto adds the algorithms of k to an earlier entry with the same key and kid, and reports
+// whether it is one.
+func (k *key) mergeInto(earlier *key) bool {
 	if k.kid != earlier.kid || k.issuer != earlier.issuer || !k.equal(earlier) {
 		return false
 	}
@@ -114,8 +114,8 @@ func (k *key) clashes(other *key) bool {
 	return false
 }
 
-// parseKey reads one JWK (RFC 7517 §4). A key that is not for verifying signatures is no fault:
-// (nil, nil).
+// parseKey reads one JWK (RFC 7517 §4). It returns nil without an error for a key that is not for
+// verifying signatures.
 func parseKey(entry jsontext.Value) (*key, error) {
 	var meta struct {
 		KeyType string         `json:"kty"`
@@ -124,32 +124,31 @@ func parseKey(entry jsontext.Value) (*key, error) {
 		Use     *string        `json:"use"`
 		Ops     []string       `json:"key_ops"`
 		Issuer  jsontext.Value `json:"issuer"`
-		// The key, in a certificate of its own at the head of the chain (RFC 7517 §4.7), and the
-		// members that are the key itself.
+		// The key is in the first certificate of the chain (RFC 7517 §4.7) or in these members.
 		Chain []string       `json:"x5c"`
 		N     jsontext.Value `json:"n"`
 		X     jsontext.Value `json:"x"`
-		// Private or symmetric parts: whoever published them gave the key away.
+		// Private or symmetric parts: a key that is published with them is compromised.
 		D jsontext.Value `json:"d"`
 		K jsontext.Value `json:"k"`
 	}
-	// Strict: an entry with two members of one name says two things.
+	// Duplicate names are rejected, because such an entry is ambiguous.
 	if err := json.Unmarshal(entry, &meta); err != nil {
-		return nil, errors.New("not a JWK: a JSON object with unique names and string members " +
-			"kty, kid, use, alg was expected (RFC 7517 §4)")
+		return nil, errors.New("not a JWK: expected a JSON object with unique names and string " +
+			"members kty, kid, use, alg (RFC 7517 §4)")
 	}
 	if meta.Use != nil && *meta.Use != "sig" || meta.Ops != nil &&
 		!slices.Contains(meta.Ops, "verify") {
 		return nil, nil
 	}
 	if meta.D != nil || meta.K != nil {
-		return nil, fmt.Errorf("kid %s: the private or symmetric key itself is published; have "+
-			"the issuer replace it", quote(meta.ID))
+		return nil, fmt.Errorf("kid %s: the private or symmetric key is published: the issuer "+
+			"must replace it", quote(meta.ID))
 	}
 	var parsed jwk.Key
 	var err error
 	if meta.N == nil && meta.X == nil && len(meta.Chain) > 0 {
-		parsed, err = certified(meta.Chain[0])
+		parsed, err = certificateKey(meta.Chain[0])
 	} else {
 		parsed, err = parseJWK(entry)
 	}
@@ -162,16 +161,15 @@ func parseKey(entry jsontext.Value) (*key, error) {
 		return nil, fmt.Errorf("kid %s: %w", quote(meta.ID), err)
 	}
 	k := newKey(meta.ID, public, meta.Alg)
-	if meta.Issuer != nil { // of no standard, so it may be anything
+	if meta.Issuer != nil { // not standardized, so of any type
 		if issuer, err := textOf("issuer", meta.Issuer); err == nil {
 			k.issuer = string(issuer)
 		}
 	}
 	if len(k.verifiers) == 0 {
 		if meta.Alg != nil {
-			return nil,
-				fmt.Errorf("kid %s: alg %s is no signature algorithm for a key of its type and "+
-					"curve", quote(meta.ID), quote(*meta.Alg))
+			return nil, fmt.Errorf("kid %s: alg %s is not a signature algorithm for a key of its "+
+				"type and curve", quote(meta.ID), quote(*meta.Alg))
 		}
 		return nil, fmt.Errorf("kid %s: no signature algorithm fits a key of its type and curve",
 			quote(meta.ID))
@@ -179,7 +177,7 @@ func parseKey(entry jsontext.Value) (*key, error) {
 	return k, nil
 }
 
-// newKey returns a key for its algorithm, or for all that fit it.
+// newKey returns a key for the algorithm only, or, if that is nil, for all that fit.
 func newKey(kid string, public crypto.PublicKey, only *string) *key {
 	k := &key{kid: kid, public: public, verifiers: map[string]verifier{}}
 	for name, a := range algorithms {
@@ -190,9 +188,9 @@ func newKey(kid string, public crypto.PublicKey, only *string) *key {
 	return k
 }
 
-// certified returns the key of a certificate (RFC 7517 §4.7: base64, not base64url). Who signed the
-// certificate, and until when, counts for nothing: it is trusted for the place where it was found.
-func certified(encoded string) (jwk.Key, error) {
+// certificateKey returns the key of a certificate (RFC 7517 §4.7: base64, not base64url). It does
+// not check the chain and dates: the key is trusted because the issuer's key set holds it.
+func certificateKey(encoded string) (jwk.Key, error) {
 	der, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
 		return nil, err
@@ -208,7 +206,7 @@ func certified(encoded string) (jwk.Key, error) {
 func parsePEM(data []byte) (*key, error) {
 	block, rest := pem.Decode(data)
 	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, errors.New("expected one block of PEM, PUBLIC KEY or CERTIFICATE")
+		return nil, errors.New("expected one PEM block, PUBLIC KEY or CERTIFICATE")
 	}
 	var raw any
 	var err error
@@ -222,11 +220,11 @@ func parsePEM(data []byte) (*key, error) {
 		}
 	default:
 		return nil,
-			fmt.Errorf("received a block of PEM of type %s, expected PUBLIC KEY or CERTIFICATE",
+			fmt.Errorf("received a PEM block of type %s, expected PUBLIC KEY or CERTIFICATE",
 				quote(block.Type))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the %s does not parse", block.Type)
+		return nil, fmt.Errorf("the %s block is malformed", block.Type)
 	}
 	parsed, err := jwk.FromRaw(raw)
 	if err != nil {
@@ -243,8 +241,8 @@ func parsePEM(data []byte) (*key, error) {
 	return k, nil
 }
 
-// parseJWK has the library read a key. It runs in a goroutine of our own, where a panic over what
-// came from the network would end the process; none is known.
+// parseJWK parses a key with the library. It recovers from panics, because in the goroutine of a
+// fetch a panic on network input would end the process; none is known.
 func parseJWK(entry jsontext.Value) (parsed jwk.Key, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -254,11 +252,10 @@ func parseJWK(entry jsontext.Value) (parsed jwk.Key, err error) {
 	return jwk.ParseKey(entry)
 }
 
-// publicKey takes the raw key out, once per set, and checks what a library or the standard library
-// would let pass.
+// publicKey returns the raw key, after checks that neither jwx nor the standard library makes.
 func publicKey(parsed jwk.Key) (crypto.PublicKey, error) {
 	if r, ok := parsed.(jwk.RSAPublicKey); ok {
-		// Before Raw, which cuts a longer exponent down to an int.
+		// Check before Raw, which truncates the exponent to an int.
 		e := new(big.Int).SetBytes(r.E())
 		if !e.IsInt64() || e.Int64() < 3 || e.Int64() > 1<<31-1 || e.Bit(0) == 0 {
 			return nil, errors.New("RSA exponent is not an odd number from 3 to 2³¹−1")
@@ -266,7 +263,7 @@ func publicKey(parsed jwk.Key) (crypto.PublicKey, error) {
 	}
 	var raw any
 	if err := parsed.Raw(&raw); err != nil {
-		return nil, errors.New("its members do not make a key")
+		return nil, errors.New("its members do not form a key")
 	}
 	switch pub := raw.(type) {
 	case *rsa.PublicKey:
@@ -274,16 +271,16 @@ func publicKey(parsed jwk.Key) (crypto.PublicKey, error) {
 			return nil, fmt.Errorf("RSA key of %d bits, expected 2048 to 8192", bits)
 		}
 		if pub.N.Bit(0) == 0 { // bigmod panics on it
-			return nil, errors.New("RSA modulus is even, and so no product of two primes")
+			return nil, errors.New("RSA modulus is even")
 		}
 		return pub, nil
 	case *ecdsa.PublicKey:
-		if _, err := pub.ECDH(); err != nil { // the point is not on the curve
+		if _, err := pub.ECDH(); err != nil {
 			return nil, errors.New("the EC point is not on its curve")
 		}
 		return pub, nil
 	case ed25519.PublicKey:
-		if len(pub) != ed25519.PublicKeySize { // crypto/ed25519 panics on any other
+		if len(pub) != ed25519.PublicKeySize { // crypto/ed25519 panics on other sizes
 			return nil, fmt.Errorf("Ed25519 key of %d bytes, expected %d", len(pub),
 				ed25519.PublicKeySize)
 		}
@@ -292,19 +289,19 @@ func publicKey(parsed jwk.Key) (crypto.PublicKey, error) {
 	return nil, fmt.Errorf("a %T verifies no signatures", raw)
 }
 
-// found says how a look-up ended.
-type found int
+// lookupResult is the result of keySet.find.
+type lookupResult int
 
 const (
-	keyFound   found = iota
-	keyUnknown       // no such kid: a newer set may have it
-	// there, but not for this algorithm, or not to be told apart: no newer set is asked for
+	keyFound   lookupResult = iota
+	keyUnknown              // no such kid: a newer set may have it
+	// wrong algorithm, or no kid and several keys: a newer set does not help
 	keyUnfit
 )
 
-// find looks a key up as the header of a token names it. Without kid only the one key of a set of
-// one will do.
-func (s *keySet) find(kid, alg []byte) (*key, found) {
+// find returns the key for the kid and alg of a token's header. Without kid, the set must have
+// exactly one key.
+func (s *keySet) find(kid, alg []byte) (*key, lookupResult) {
 	var candidates []*key
 	if kid != nil && !s.anyKid {
 		if candidates = s.bykid[string(kid)]; candidates == nil {
@@ -321,9 +318,9 @@ func (s *keySet) find(kid, alg []byte) (*key, found) {
 	return nil, keyUnfit
 }
 
-// adopt lets keys that stand in the set before as well be the same, so that tokens verified by them
-// stay so.
-func (s *keySet) adopt(before *keySet) {
+// reuseKeys replaces keys by equal ones of the previous set, because cached tokens are valid only
+// with the same *key.
+func (s *keySet) reuseKeys(before *keySet) {
 	if before == nil {
 		return
 	}

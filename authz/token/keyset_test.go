@@ -78,8 +78,8 @@ func TestParseKey(t *testing.T) {
 		{"RSA", rsaEntry(2048, f4, ""), allRSA, ""},
 		{"RSA with alg", rsaEntry(2048, f4, `,"alg":"PS384"`), "PS384", ""},
 		{"RSA with alg null", rsaEntry(2048, f4, `,"alg":null,"use":null,"key_ops":null`), allRSA, ""},
-		{"RSA for encryption by its alg", rsaEntry(2048, f4, `,"alg":"RSA-OAEP"`), "", `alg "RSA-OAEP" is no signature algorithm`},
-		{"RSA with an alg of EC", rsaEntry(2048, f4, `,"alg":"ES256"`), "", `alg "ES256" is no signature algorithm for a key of its type`},
+		{"RSA for encryption by its alg", rsaEntry(2048, f4, `,"alg":"RSA-OAEP"`), "", `alg "RSA-OAEP" is not a signature algorithm`},
+		{"RSA with an alg of EC", rsaEntry(2048, f4, `,"alg":"ES256"`), "", `alg "ES256" is not a signature algorithm for a key of its type`},
 		{"RSA with HS256", rsaEntry(2048, f4, `,"alg":"HS256"`), "", `alg "HS256"`},
 		{"RSA with none", rsaEntry(2048, f4, `,"alg":"none"`), "", `alg "none"`},
 		{"RSA with alg a number", rsaEntry(2048, f4, `,"alg":1`), "", "not a JWK"},
@@ -106,14 +106,14 @@ func TestParseKey(t *testing.T) {
 		{"RSA without e", `{"kty":"RSA","kid":"k","n":"AQAB"}`, "", `its members are wrong`},
 		{"RSA, n no base64", `{"kty":"RSA","kid":"k","n":"*","e":"AQAB"}`, "", `its members are wrong`},
 		{"RSA, n a number", `{"kty":"RSA","kid":"k","n":5,"e":"AQAB"}`, "", `its members are wrong`},
-		{"RSA with its private part", rsaEntry(2048, f4, `,"d":"AQAB"`), "", "the private or symmetric key itself is published"},
-		{"RSA with an empty private part", rsaEntry(2048, f4, `,"d":""`), "", "the private or symmetric key itself is published"},
+		{"RSA with its private part", rsaEntry(2048, f4, `,"d":"AQAB"`), "", "the private or symmetric key is published"},
+		{"RSA with an empty private part", rsaEntry(2048, f4, `,"d":""`), "", "the private or symmetric key is published"},
 
 		{"P-256", ecEntry("P-256", x, y, ""), "ES256", ""},
 		{"P-256 with alg", ecEntry("P-256", x, y, `,"alg":"ES256"`), "ES256", ""},
 		{"P-384", ecEntry("P-384", x384, y384, ""), "ES384", ""},
 		{"P-521", ecEntry("P-521", x521, y521, ""), "ES512", ""},
-		{"P-384 said to be for ES256", ecEntry("P-384", x384, y384, `,"alg":"ES256"`), "", `alg "ES256" is no signature algorithm for a key of its type and curve`},
+		{"P-384 said to be for ES256", ecEntry("P-384", x384, y384, `,"alg":"ES256"`), "", `alg "ES256" is not a signature algorithm for a key of its type and curve`},
 		{"P-256 said to be for key agreement", ecEntry("P-256", x, y, `,"alg":"ECDH-ES"`), "", `alg "ECDH-ES"`},
 		{"P-224", ecEntry("P-224", x224, y224, ""), "", "its members"},
 		{"secp256k1", ecEntry("secp256k1", x, y, `,"alg":"ES256K"`), "", "its members"},
@@ -137,14 +137,14 @@ func TestParseKey(t *testing.T) {
 		{"X25519 said to be for EdDSA", okpEntry("X25519", x25519.PublicKey().Bytes(), `,"alg":"EdDSA"`), "", "verifies no signatures"},
 		{"Ed448", okpEntry("Ed448", make([]byte, 57), ""), "", "members"},
 
-		{"oct", `{"kty":"oct","kid":"k","k":"AAAA","alg":"HS256"}`, "", "the private or symmetric key itself is published"},
+		{"oct", `{"kty":"oct","kid":"k","k":"AAAA","alg":"HS256"}`, "", "the private or symmetric key is published"},
 		{"oct without k", `{"kty":"oct","kid":"k","alg":"HS256"}`, "", `kty "oct"`},
 		{"an unknown type", `{"kty":"AKP","kid":"k","alg":"ML-DSA-44","pub":"AAAA"}`, "", `kty "AKP" is unknown`},
 		{"kty missing", strings.Replace(okpEntry("Ed25519", ed, ""), `"kty":"OKP",`, "", 1), "", `kty "" is unknown`},
 		{"kty in other case", strings.Replace(okpEntry("Ed25519", ed, ""), `"kty"`, `"KTY"`, 1), "", `kty "" is unknown`},
 		{"kty twice, in two cases", strings.Replace(okpEntry("Ed25519", ed, ""), `"kty":"OKP"`, `"kty":"EC","KTY":"OKP"`, 1), "", `kty "EC" is unknown or its members are wrong`},
 		{"kty null", `{"kty":null,"kid":"k"}`, "", `kty "" is unknown`},
-		{"kty twice", `{"kty":"RSA","kty":"OKP","kid":"k"}`, "", "not a JWK: a JSON object with unique names"},
+		{"kty twice", `{"kty":"RSA","kty":"OKP","kid":"k"}`, "", "not a JWK: expected a JSON object with unique names"},
 		{"kid twice", okpEntry("Ed25519", ed, `,"kid":"j"`), "", "not a JWK"},
 		{"kid a number", strings.Replace(okpEntry("Ed25519", ed, ""), `"kid":"k"`, `"kid":1`, 1), "", "not a JWK"},
 		{"an unknown member twice", okpEntry("Ed25519", ed, `,"a":{"b":1,"b":2}`), "", "not a JWK"},
@@ -266,7 +266,7 @@ func TestAdopt(t *testing.T) {
 		rsaOf("PS256"))
 	after := parse(rsaOf("PS256"), entry("b", 2, `,"alg":"EdDSA"`), entry("a", 4, ""),
 		entry("", 3, ""), entry("c", 1, ""), rsaOf("RS256"))
-	after.adopt(before)
+	after.reuseKeys(before)
 
 	find := func(set *keySet, kid, alg string) *key {
 		k, how := set.find([]byte(kid), []byte(alg))
@@ -291,7 +291,7 @@ func TestAdopt(t *testing.T) {
 	if find(before, "a", "EdDSA") == find(after, "c", "EdDSA") {
 		t.Error("a key under another kid is taken for the same")
 	}
-	after.adopt(nil)
+	after.reuseKeys(nil)
 	if _, ok := any(find(after, "k", "RS256").public).(*rsa.PublicKey); !ok {
 		t.Error("the key of k is no RSA key")
 	}
@@ -320,7 +320,8 @@ func TestRefreshKeepsKeys(t *testing.T) {
 		return k
 	}
 	before, set := find(), keys.set.Load()
-	if newer, err := keys.newer(t.Context(), set, []byte("other")); err != nil || newer == set {
+	if newer, err := keys.fetchNewer(t.Context(), set, []byte("other")); err != nil ||
+		newer == set {
 		t.Fatalf("the keys were not refreshed: %v", err)
 	}
 	if find() != before {

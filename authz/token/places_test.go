@@ -133,8 +133,9 @@ func TestKeyPlaces(t *testing.T) {
 			if err := v.Ready(t.Context()); err != nil {
 				t.Errorf("Ready says %v", err)
 			}
-			if asked := s.wire.requests(); test.asked != nil && !slices.Equal(asked, test.asked) {
-				t.Errorf("asked for %q, expected %q", asked, test.asked)
+			if pending := s.wire.requests(); test.asked != nil &&
+				!slices.Equal(pending, test.asked) {
+				t.Errorf("asked for %q, expected %q", pending, test.asked)
 			}
 			if s.policy.InsecureHTTP {
 				s.log.mentions(t, "level=WARN", "keys are fetched over http", "keycloak:8080")
@@ -190,15 +191,16 @@ func TestKeyPlaceFaults(t *testing.T) {
 		},
 		`JWKS URI is "http://keys.example/": http is accepted on loopback hosts only`: func(i *token.Issuer) { i.JWKSURI = "http://keys.example/" },
 		`discovery URL is "file:///x": expected an https URL`:                         func(i *token.Issuer) { i.DiscoveryURL = "file:///x" },
-		"InsecureHTTP is set, but no URL is http":                                     func(i *token.Issuer) { i.InsecureHTTP = true },
-		"JWKS: it is not a JWK set":                                                   func(i *token.Issuer) { i.JWKS = []byte("x") },
-		"none of its 0 keys can verify a signature":                                   func(i *token.Issuer) { i.JWKS = []byte(`{"keys":[]}`) },
-		"the private or symmetric key itself": func(i *token.Issuer) {
-			i.JWKS = []byte(`{"keys":[{"kty":"oct","kid":"a","k":"AAAA"},` + jwk(p256Key().Public()) + `]}`)
+		"InsecureHTTP is set, but no URL uses http":                                   func(i *token.Issuer) { i.InsecureHTTP = true },
+		"JWKS: not a JWK set":                       func(i *token.Issuer) { i.JWKS = []byte("x") },
+		"none of the 0 keys can verify a signature": func(i *token.Issuer) { i.JWKS = []byte(`{"keys":[]}`) },
+		"the private or symmetric key": func(i *token.Issuer) {
+			i.JWKS = []byte(`{"keys":[{"kty":"oct","kid":"a","k":"AAAA"},` +
+				jwk(p256Key().Public()) + `]}`)
 		},
-		"PublicKeyPEM: expected one block of PEM":            func(i *token.Issuer) { i.PublicKeyPEM = []byte("x") },
-		`received a block of PEM of type "PRIVATE KEY"`:      func(i *token.Issuer) { i.PublicKeyPEM = pemOf("PRIVATE KEY", private) },
-		"PublicKeyPEM: the PUBLIC KEY does not parse":        func(i *token.Issuer) { i.PublicKeyPEM = pemOf("PUBLIC KEY", []byte("x")) },
+		"PublicKeyPEM: expected one PEM block":               func(i *token.Issuer) { i.PublicKeyPEM = []byte("x") },
+		`received a PEM block of type "PRIVATE KEY"`:         func(i *token.Issuer) { i.PublicKeyPEM = pemOf("PRIVATE KEY", private) },
+		"PublicKeyPEM: the PUBLIC KEY block is malformed":    func(i *token.Issuer) { i.PublicKeyPEM = pemOf("PUBLIC KEY", []byte("x")) },
 		"SubjectOptional is set, but the strict profile":     func(i *token.Issuer) { i.SubjectOptional, i.RFC9068 = true, true },
 		"the URL of the keys has {tenantid}":                 func(i *token.Issuer) { i.JWKSURI = "https://keys.example/{tenantid}" },
 		"tenants are given, but the URL has no {tenantid}":   func(i *token.Issuer) { i.Tenants = []string{"a"} },
@@ -315,10 +317,10 @@ func TestKeysRotationUnderJunk(t *testing.T) {
 						test.cooldown)
 				}
 				synctest.Wait()
-				if most := int32(time.Since(rotated)/test.cooldown + 40*time.Second/test.cooldown +
-					3); issuer.full.Load()+issuer.same.Load() > most {
+				if limit := int32(time.Since(rotated)/test.cooldown + 40*time.Second/test.cooldown +
+					3); issuer.full.Load()+issuer.same.Load() > limit {
 					t.Errorf("%d and %d requests for keys, expected %d at most", issuer.full.Load(),
-						issuer.same.Load(), most)
+						issuer.same.Load(), limit)
 				}
 				if test.tagged && issuer.full.Load() != 2 {
 					t.Errorf("the whole key set came %d times, expected once for each generation",
@@ -340,12 +342,12 @@ func TestKeysUnknownKidIsRemembered(t *testing.T) {
 		of := func(kid string) string {
 			return s.SignBytes([]byte(s.header("kid", strconv.Quote(kid))), []byte(s.claims()))
 		}
-		refused(t, v, of("nope"), token.UnknownKey, `has kid "nope", by the key set of 0s ago`)
+		refused(t, v, of("nope"), token.UnknownKey, `has kid "nope" (key set fetched 0s ago)`)
 		s.fetches(t, 2, "for nope")
 		time.Sleep(10 * time.Second)
 		atOnce(t, func() {
-			refused(t, v, of("nope"), token.UnknownKey, `by the key set of 10s ago`)
-			refused(t, v, of("other"), token.KeyPending, `kid "other" is new here`)
+			refused(t, v, of("nope"), token.UnknownKey, `(key set fetched 10s ago)`)
+			refused(t, v, of("other"), token.KeyPending, `kid "other" is unknown`)
 			// All that needs no key comes first.
 			refused(t, v, s.SignBytes([]byte(s.header("kid", `"other"`)),
 				[]byte(s.claims("aud", `"x"`))), token.WrongAudience)

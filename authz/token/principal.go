@@ -11,26 +11,27 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Principal is who a genuine token speaks for. It does not change, so it may be shared.
+// Principal is the subject and the client of a genuine token, with its scopes and claims. It is
+// immutable.
 type Principal struct {
 	issuer, subject, clientID string
 	scopes                    []string
 	expiry                    time.Time
 	claims                    []byte
-	act                       jsontext.Value // of claims, found in passing; nil: none
-	namer                     *Issuer        // of scopes; nil: they have one name
+	act                       jsontext.Value // of claims; may be nil
+	issuerConfig              *Issuer        // for ScopesToRequest; may be nil
 }
 
-// PrincipalConfig is what [NewPrincipal] makes a principal of.
+// PrincipalConfig is the argument of [NewPrincipal].
 type PrincipalConfig struct {
 	Issuer, Subject, ClientID string
 	Scopes                    []string
 	Expiry                    time.Time
-	Claims                    map[string]any // what [Claim] reads
+	Claims                    map[string]any // read by [Claim]
 }
 
-// NewPrincipal makes a principal without a token: for those who come with another credential, and
-// for tests of handlers. It fails where the claims cannot be written as JSON.
+// NewPrincipal returns a principal without a token, for other kinds of credentials and for tests of
+// handlers. It fails if the claims cannot be encoded as JSON.
 func NewPrincipal(config PrincipalConfig) (*Principal, error) {
 	claims := config.Claims
 	if claims == nil {
@@ -50,13 +51,12 @@ func NewPrincipal(config PrincipalConfig) (*Principal, error) {
 // Issuer returns the issuer that vouches for the principal: iss.
 func (p *Principal) Issuer() string { return p.issuer }
 
-// Subject returns sub. It is unique only together with the issuer (RFC 7519 §4.1.2). It is empty
-// where the issuer's tokens may have none ([Issuer.SubjectOptional]): nothing can then be owned by
-// it.
+// Subject returns sub. It is unique only together with the issuer (RFC 7519 §4.1.2). With
+// [Issuer.SubjectOptional] it may be empty, and must then not identify the owner of anything.
 func (p *Principal) Subject() string { return p.subject }
 
-// ClientID returns the client that the token was issued to: client_id (RFC 9068 §2.2), or azp, or
-// what the issuer's ClientClaim says, or "".
+// ClientID returns the client that the token was issued to, or "": the claim named by
+// [Issuer.ClientClaim], or client_id (RFC 9068 §2.2), or azp.
 func (p *Principal) ClientID() string { return p.clientID }
 
 // Scopes returns the scopes that the token grants.
@@ -65,14 +65,14 @@ func (p *Principal) Scopes() []string { return slices.Clone(p.scopes) }
 // HasScope reports whether the token grants the scope: exactly, case-sensitively (RFC 6749 §3.3).
 func (p *Principal) HasScope(scope string) bool { return slices.Contains(p.scopes, scope) }
 
-// Expiry returns when the token ends: exp, without leeway.
+// Expiry returns exp, without leeway.
 func (p *Principal) Expiry() time.Time { return p.expiry }
 
-// Actor is who acts for the subject, as the issuer says (RFC 8693 §4.1). Actors of actors are only
-// told by [Claim], at /act/act: they are history, and count for nothing.
+// Actor is the party that acts for the subject (RFC 8693 §4.1). Prior actors, at /act/act, are
+// informational only: read them with [Claim].
 type Actor struct{ Issuer, Subject, ClientID string }
 
-// Actor returns who acts for the subject: act. Without it the subject acts itself.
+// Actor returns act, and reports whether the token has it.
 func (p *Principal) Actor() (Actor, bool) {
 	if p.act == nil {
 		return Actor{}, false
@@ -91,16 +91,15 @@ func (p *Principal) Actor() (Actor, bool) {
 	return Actor{Issuer: text("iss"), Subject: text("sub"), ClientID: text("client_id")}, true
 }
 
-// ErrNoClaim is what [Claim] wraps when the token does not have the claim.
+// ErrNoClaim is wrapped by the error of [Claim] if the token does not have the claim.
 var ErrNoClaim = errors.New("token: no such claim")
 
 // Claim reads any claim of the principal's token by JSON pointer (RFC 6901), through objects:
 //
 //	email, err := token.Claim[string](p, "/email")
 //
-// It fails with [ErrNoClaim] when there is none or it is null, and with another error when the
-// claim is not a T. A claim is the issuer's word; whether the issuer checked it (an email address,
-// say) is for the caller to know.
+// It fails with [ErrNoClaim] if the claim is absent or null, and with another error if it is not a
+// T. The issuer may not have verified the value, such as an email address.
 func Claim[T any](p *Principal, pointer string) (T, error) {
 	var v T
 	if pointer != "" && !isPointer(pointer) {
@@ -108,7 +107,7 @@ func Claim[T any](p *Principal, pointer string) (T, error) {
 			pointer)
 	}
 	value, found := lookup(p.claims, pointer)
-	// json leaves a T as it is at null: an empty string, or false, that nobody said
+	// Decoding null would return the zero value of T.
 	if !found || value.Kind() == 'n' {
 		return v, fmt.Errorf("%w: %s", ErrNoClaim, pointer)
 	}
@@ -119,8 +118,8 @@ func Claim[T any](p *Principal, pointer string) (T, error) {
 	return v, nil
 }
 
-// ContextKey is the key to which a context that carries a principal answers with it. It is for
-// those who write a context of their own; [NewContext] makes one.
+// ContextKey is the context key of the principal, for custom implementations of [context.Context];
+// see [NewContext].
 type ContextKey struct{}
 
 // NewContext returns a context that carries the principal.
@@ -128,8 +127,8 @@ func NewContext(ctx context.Context, p *Principal) context.Context {
 	return context.WithValue(ctx, ContextKey{}, p)
 }
 
-// FromContext returns the principal of a request that was let in with a token. A public operation
-// has none, and an optional one may have none.
+// FromContext returns the principal of a request that was authenticated by a token. Requests to
+// public operations have none.
 func FromContext(ctx context.Context) (*Principal, bool) {
 	p, ok := ctx.Value(ContextKey{}).(*Principal)
 	return p, ok

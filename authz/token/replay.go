@@ -9,34 +9,35 @@ import (
 
 // ReplayStore remembers which DPoP proofs were used (RFC 9449 §11.1).
 type ReplayStore interface {
-	// Use reports whether key is fresh, and has it used up until the given time. Of any number of
-	// calls with one key, one after another or at the same time, from one server or several, one
-	// alone is told that it is fresh. With an error nothing is known, and the request is refused.
+	// Use reports whether key is fresh, and records it as used until the given time. Of any number
+	// of calls with one key, sequential or concurrent, from one server or several, exactly one
+	// reports fresh. After an error the request is refused.
 	Use(ctx context.Context, key string, until time.Time) (fresh bool, err error)
 }
 
 // ReplayMemory is a [ReplayStore] for one process.
 type ReplayMemory struct {
-	most int
-	now  func() time.Time
+	capacity int
+	now      func() time.Time
 
 	mu    sync.Mutex
 	used  map[string]struct{}
-	ends  map[int64][]string // the keys of used, by the second at which they end
-	swept int64              // the second up to which those that had ended were forgotten
+	ends  map[int64][]string // the keys in used, by the second in which they end
+	swept int64              // the last second at which ended keys were removed
 }
 
-// defaultReplays: each takes about 120 bytes, for two to three minutes.
+// defaultReplays is the default capacity. Each proof takes about 120 bytes for two to three
+// minutes.
 const defaultReplays = 1 << 19
 
-// NewReplayMemory returns a store that remembers so many proofs at the most. While it is full of
-// proofs that have not ended it fails, so that all further ones are refused: to forget one before
-// its time would let it be used again. now is time.Now if nil.
-func NewReplayMemory(most int, now func() time.Time) *ReplayMemory {
+// NewReplayMemory returns a store for at most capacity proofs. While it is full of proofs that have
+// not ended, Use fails, so that further proofs are refused rather than old ones accepted again. now
+// is time.Now if nil.
+func NewReplayMemory(limit int, now func() time.Time) *ReplayMemory {
 	if now == nil {
 		now = time.Now
 	}
-	return &ReplayMemory{most: most, now: now, used: map[string]struct{}{},
+	return &ReplayMemory{capacity: limit, now: now, used: map[string]struct{}{},
 		ends: map[int64][]string{}}
 }
 
@@ -48,10 +49,10 @@ func (m *ReplayMemory) Use(_ context.Context, key string, until time.Time) (fres
 	if _, used := m.used[key]; used {
 		return false, nil
 	}
-	if len(m.used) >= m.most {
-		return false, fmt.Errorf("token: the %d DPoP proofs that are remembered have not ended "+
-			"yet: is one client flooding? Else give ReplayMemory more room, or use a shared store",
-			m.most)
+	if len(m.used) >= m.capacity {
+		return false, fmt.Errorf("token: ReplayMemory is full: none of its %d DPoP proofs has "+
+			"ended. Is one client flooding? Otherwise increase its capacity, or use a shared store",
+			m.capacity)
 	}
 	m.used[key] = struct{}{}
 	end := until.Unix() + 1
@@ -59,8 +60,7 @@ func (m *ReplayMemory) Use(_ context.Context, key string, until time.Time) (fres
 	return true, nil
 }
 
-// sweep forgets what has ended, a second at a time: there are only so many seconds that a proof can
-// end at.
+// sweep removes the keys that have ended. Proofs end within minutes, so ends has few seconds.
 func (m *ReplayMemory) sweep(now int64) {
 	if now == m.swept {
 		return

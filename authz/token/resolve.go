@@ -24,38 +24,38 @@ const (
 	unresolvedAge, failedAge = 30 * time.Second, time.Second
 	// mostResolved and mostUnresolved bound what is remembered, mostResolving the calls at one
 	// time, for issuers that are known and for others.
-	mostResolved, mostUnresolved, mostResolving = 1000, 1 << 14, 4
+	maxResolved, maxUnresolved, maxResolving = 1000, 1 << 14, 4
 	// mostIssuerBytes bounds the iss that Resolve is asked about.
-	mostIssuerBytes = 512
+	maxIssuerBytes = 512
 )
 
-// resolver finds issuers that are not configured, by Config.Resolve. Issuers and strangers' made-up
-// names are kept apart, so that the latter evict none of the former.
+// resolver finds issuers that are not configured, by Config.Resolve. Accepted issuers and others
+// have separate caches, so that a flood of made-up names evicts no issuer.
 type resolver struct {
 	resolve func(ctx context.Context, iss string) (*Issuer, error)
 	env     environment
-	known   *otter.Cache[string, *resolved]
-	unknown *otter.Cache[string, unresolved]
-	flights singleflight.Group
+	known   *otter.Cache[string, *resolvedIssuer]
+	unknown *otter.Cache[string, unresolvedIssuer]
+	group   singleflight.Group
 	// calls and strange hold one for each call under way, for issuers that are known and others:
 	// made-up names must not keep an issuer that is gone from being forgotten.
 	calls, strange chan struct{}
 	rate           bucket
 }
 
-// resolved is an issuer that Resolve has returned.
-type resolved struct {
+// resolvedIssuer is an issuer that Resolve returned.
+type resolvedIssuer struct {
 	issuer    *issuer
 	given     Issuer
 	confirmed time.Time
-	until     atomic.Int64 // in nanoseconds: when Resolve is called again
+	until     atomic.Int64 // when to call Resolve again, in Unix nanoseconds
 	stop      context.CancelFunc
 }
 
-// unresolved is an iss for which Resolve has returned none.
-type unresolved struct {
+// unresolvedIssuer is an iss for which Resolve returned no issuer.
+type unresolvedIssuer struct {
 	at  time.Time
-	err error // nil: it is not accepted
+	err error // nil: the issuer is not accepted
 }
 
 func newResolver(config Config, env environment) (*resolver, error) {
@@ -64,22 +64,22 @@ func newResolver(config Config, env environment) (*resolver, error) {
 	}
 	r := &resolver{
 		resolve: config.Resolve, env: env,
-		calls: make(chan struct{}, mostResolving), strange: make(chan struct{}, mostResolving),
-		rate: bucket{rate: strangerRate, burst: strangerBurst},
+		calls: make(chan struct{}, maxResolving), strange: make(chan struct{}, maxResolving),
+		rate: bucket{rate: unknownQueryRate, burst: unknownQueryBurst},
 	}
 	var err, alsoErr error
-	r.known, err = otter.New(&otter.Options[string, *resolved]{
-		MaximumSize: mostResolved,
-		OnDeletion: func(e otter.DeletionEvent[string, *resolved]) {
+	r.known, err = otter.New(&otter.Options[string, *resolvedIssuer]{
+		MaximumSize: maxResolved,
+		OnDeletion: func(e otter.DeletionEvent[string, *resolvedIssuer]) {
 			time.AfterFunc(time.Minute, e.Value.stop) // requests may be waiting for its keys
 		},
 	})
-	r.unknown, alsoErr = otter.New(&otter.Options[string, unresolved]{MaximumSize: mostUnresolved})
+	r.unknown, alsoErr = otter.New(&otter.Options[string,
+		unresolvedIssuer]{MaximumSize: maxUnresolved})
 	return r, errors.Join(err, alsoErr)
 }
 
-// find returns the issuer of an iss; nil: it is not accepted. It never asks about a token that no
-// issuer's rules accept.
+// find returns the issuer of an iss, or nil if it is not accepted.
 func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 	now := r.env.now()
 	known, _ := r.known.GetIfPresent(iss)
@@ -94,9 +94,9 @@ func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 			return nil, r.unavailable(iss, not.err)
 		}
 	}
-	asked := r.flights.DoChan(iss, func() (any, error) { return r.call(iss, known) })
+	pending := r.group.DoChan(iss, func() (any, error) { return r.call(iss, known) })
 	select {
-	case outcome := <-asked:
+	case outcome := <-pending:
 		i, _ := outcome.Val.(*issuer)
 		return i, outcome.Err
 	case <-ctx.Done():
@@ -105,7 +105,7 @@ func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 }
 
 // call calls Resolve, on the server's context.
-func (r *resolver) call(iss string, known *resolved) (*issuer, error) {
+func (r *resolver) call(iss string, known *resolvedIssuer) (*issuer, error) {
 	places := r.calls
 	if known == nil {
 		if places = r.strange; !r.rate.take(r.env.now()) {
@@ -117,16 +117,16 @@ func (r *resolver) call(iss string, known *resolved) (*issuer, error) {
 	switch {
 	case err != nil && known != nil && now.Sub(known.confirmed) < resolvedStale:
 		known.until.Store(now.Add(failedAge).UnixNano())
-		r.env.log.Warn("the issuer could not be resolved again", "issuer", iss, "error", err)
+		r.env.log.Warn("could not resolve the issuer again", "issuer", iss, "error", err)
 		return known.issuer, nil
 	case err == errBusy:
 		return nil, r.unavailable(iss, err)
 	case err != nil:
-		r.unknown.Set(iss, unresolved{now, err})
+		r.unknown.Set(iss, unresolvedIssuer{now, err})
 		return nil, r.unavailable(iss, err)
 	case given == nil:
 		r.known.Invalidate(iss)
-		r.unknown.Set(iss, unresolved{at: now})
+		r.unknown.Set(iss, unresolvedIssuer{at: now})
 		return nil, nil
 	case known != nil && reflect.DeepEqual(known.given, *given):
 		known.confirmed = now
@@ -135,7 +135,7 @@ func (r *resolver) call(iss string, known *resolved) (*issuer, error) {
 	}
 	built, err := r.build(*given)
 	if err != nil {
-		r.unknown.Set(iss, unresolved{now, err})
+		r.unknown.Set(iss, unresolvedIssuer{now, err})
 		r.env.log.Error("Config.Resolve returned a faulty issuer", "issuer", iss, "error", err)
 		return nil, r.unavailable(iss, err)
 	}
@@ -147,7 +147,7 @@ func (r *resolver) call(iss string, known *resolved) (*issuer, error) {
 
 // ask calls Resolve once there is a place for the call.
 func (r *resolver) ask(iss string, places chan struct{}) (*Issuer, error) {
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	select {
 	case places <- struct{}{}:
@@ -164,7 +164,7 @@ func (r *resolver) ask(iss string, places chan struct{}) (*Issuer, error) {
 	return given, err
 }
 
-func (r *resolver) build(given Issuer) (*resolved, error) {
+func (r *resolver) build(given Issuer) (*resolvedIssuer, error) {
 	complete := given
 	faults := complete.complete()
 	if complete.Introspection.Opaque {
@@ -179,15 +179,15 @@ func (r *resolver) build(given Issuer) (*resolved, error) {
 	env.ctx, stop = context.WithCancel(env.ctx)
 	i := &issuer{Issuer: complete, grantable: setOf(complete.GrantableScopes), resolved: true}
 	i.keys = newSource(&i.Issuer, env)
-	return &resolved{issuer: i, given: given, stop: stop}, nil
+	return &resolvedIssuer{issuer: i, given: given, stop: stop}, nil
 }
 
 func (r *resolver) unavailable(iss string, err error) error {
 	return &Error{Code: KeysUnavailable, RetryAfter: time.Second, Err: err,
-		Detail: "could not find out whether tokens of " + quote(iss) + " are accepted"}
+		Detail: "could not resolve the issuer " + quote(iss)}
 }
 
-// sources returns those of the issuers that are known, by URL. r may be nil.
+// sources returns the sources of the cached issuers, sorted by URL. r may be nil.
 func (r *resolver) sources() (all []*source) {
 	if r == nil {
 		return nil
@@ -199,11 +199,11 @@ func (r *resolver) sources() (all []*source) {
 	return all
 }
 
-// resolvable reports whether a token is worth a call of Resolve: some issuer could accept it.
+// resolvable checks that some issuer could accept the token, before Resolve is called.
 func (c *claims) resolvable(h header, now time.Time) error {
 	u, err := url.Parse(string(c.iss))
 	switch {
-	case len(c.iss) > mostIssuerBytes || err != nil || u.Host == "" ||
+	case len(c.iss) > maxIssuerBytes || err != nil || u.Host == "" ||
 		u.Scheme != "https" && u.Scheme != "http":
 		return refuse(WrongIssuer, "issuer is %s, expected a URL (RFC 8414 §2)",
 			quote(string(c.iss)))
@@ -211,8 +211,8 @@ func (c *claims) resolvable(h header, now time.Time) error {
 		return refuse(WrongAlgorithm, "alg is %s, which no issuer may use", quote(string(h.alg)))
 	case !c.exp.present:
 		return refuse(Malformed, "claims: exp is missing")
-	case float64(now.Unix()) >= c.exp.seconds+mostLeeway.Seconds():
-		return refuse(Expired, "expired %s ago", ago(float64(now.Unix())-c.exp.seconds))
+	case float64(now.Unix()) >= c.exp.seconds+maxLeeway.Seconds():
+		return refuse(Expired, "expired %s ago", formatSeconds(float64(now.Unix())-c.exp.seconds))
 	}
 	return nil
 }

@@ -48,8 +48,8 @@ func (s *scene) resolving(t testing.TB, d *directory, issuers ...token.Issuer) *
 
 func (d *directory) expect(t testing.TB, n int32, when string) {
 	t.Helper()
-	if asked := d.asked.Swap(0); asked != n {
-		t.Errorf("%s: asked %d times, expected %d", when, asked, n)
+	if pending := d.asked.Swap(0); pending != n {
+		t.Errorf("%s: asked %d times, expected %d", when, pending, n)
 	}
 }
 
@@ -198,8 +198,8 @@ func TestResolveIsBounded(t *testing.T) {
 		for n := range 3000 {
 			v.Verify(t.Context(), s.genuine("iss", fmt.Sprintf(`"https://%d.example/"`, n)))
 		}
-		if asked := d.asked.Swap(0); asked > 110 {
-			t.Errorf("asked %d times", asked)
+		if pending := d.asked.Swap(0); pending > 110 {
+			t.Errorf("asked %d times", pending)
 		}
 		accepted(t, v, s.genuine())
 		d.expect(t, 0, "the accepted issuer")

@@ -21,20 +21,19 @@ var digestInfos = map[crypto.Hash][]byte{
 		0x02, 0x03, 0x05, 0x00, 0x04, 0x40},
 }
 
-// pkcs1v15 verifies RSASSA-PKCS1-v1_5 (RFC 8017 §8.2.2). Most tokens in the world are signed so,
-// and this is by far the dearest step of a request. crypto/rsa prepares the modulus anew at each
-// verification, a third of its time; here it is prepared once per key. The arithmetic is bigmod's,
-// which is that of the standard library; what remains is to compare the whole encoded message with
-// the one expected, byte for byte, so that there is nothing to parse. Tests hold it to crypto/rsa.
+// pkcs1v15 verifies RSASSA-PKCS1-v1_5 (RFC 8017 §8.2.2), which most issuers use and which is by far
+// the most expensive step of a request. crypto/rsa prepares the modulus on each verification, which
+// is a third of its time; here it is prepared once per key. The arithmetic is bigmod's, which is
+// that of the standard library. The result is compared byte for byte with the expected encoded
+// message, so nothing is parsed. Tests compare this function with crypto/rsa.
 func pkcs1v15(hash crypto.Hash) func(crypto.PublicKey) verifier {
 	return func(pub crypto.PublicKey) verifier {
 		k := pub.(*rsa.PublicKey)
 		n, err := bigmod.NewModulus(k.N.Bytes())
-		if err != nil { // not of a key that parseKey lets through
+		if err != nil { // parseKey rejects such a key
 			return func(_, _ []byte) bool { return false }
 		}
-		// EM = 0x00 || 0x01 || PS || 0x00 || T, of which all but the digest at the end is the same
-		// each time.
+		// EM = 0x00 || 0x01 || PS || 0x00 || T. All of it but the digest at the end is constant.
 		size, info := k.Size(), digestInfos[hash]
 		expected := bytes.Repeat([]byte{0xff}, size-hash.Size())
 		expected[0], expected[1] = 0x00, 0x01
@@ -46,7 +45,7 @@ func pkcs1v15(hash crypto.Hash) func(crypto.PublicKey) verifier {
 				return false
 			}
 			s, err := bigmod.NewNat().SetBytes(signature, n)
-			if err != nil { // the signature is not below the modulus
+			if err != nil { // the signature is not less than the modulus
 				return false
 			}
 			em := bigmod.NewNat().ExpShortVarTime(s, uint(k.E), n).Bytes(n)
@@ -56,8 +55,8 @@ func pkcs1v15(hash crypto.Hash) func(crypto.PublicKey) verifier {
 	}
 }
 
-// pss verifies RSASSA-PSS. It is not left to jwx, which accepts any salt length: RFC 7518 §3.5
-// fixes it to the hash's.
+// pss verifies RSASSA-PSS. It does not use jwx, which accepts any salt length: RFC 7518 §3.5
+// requires that of the hash.
 func pss(hash crypto.Hash) func(crypto.PublicKey) verifier {
 	return func(pub crypto.PublicKey) verifier {
 		return func(signed, signature []byte) bool {
@@ -67,7 +66,7 @@ func pss(hash crypto.Hash) func(crypto.PublicKey) verifier {
 	}
 }
 
-// sum hashes in one call, which leaves no hash.Hash behind.
+// sum hashes without allocating a hash.Hash.
 func sum(hash crypto.Hash, data []byte) []byte {
 	switch hash {
 	case crypto.SHA256:

@@ -6,36 +6,36 @@ import (
 	"time"
 )
 
-// Stats are the counters of a [Verifier]. Those of a Predecessor are carried on.
+// Stats are the counters of a [Verifier]. They continue those of its Predecessor.
 type Stats struct {
-	Issuers []IssuerStats // as configured, one for each key set; those of Config.Resolve last
+	Issuers []IssuerStats // one for each key set, as configured; those of Config.Resolve last
 	Cache   CacheStats
-	// Refused counts the tokens that were refused, or of which nothing could be said, by the check.
+	// Refused counts the tokens that were not accepted.
 	Refused map[Code]uint64
 }
 
 // IssuerStats are the counters of one issuer.
 type IssuerStats struct {
 	URL     string
-	Keys    int           // that can be used
-	KeyAge  time.Duration // since they were fetched; 0 while Keys is 0, or if they are configured
-	Fetched uint64        // fetches of keys that succeeded
-	Failed  uint64        // fetches of keys that failed
-	// Introspection counts the questions about tokens.
+	Keys    int           // usable keys
+	KeyAge  time.Duration // since the last fetch; 0 while Keys is 0, or if they are configured
+	Fetched uint64        // successful key fetches
+	Failed  uint64        // failed key fetches
+
 	Introspection IntrospectionStats
 }
 
-// IntrospectionStats counts the questions to one issuer about tokens, by their outcome.
+// IntrospectionStats counts the introspection requests to one issuer, by their outcome.
 type IntrospectionStats struct {
 	Active, Inactive, Failed uint64
-	Limited                  uint64 // not asked: too many at one time
+	Limited                  uint64 // not sent, because of the limits on number and rate
 }
 
 // CacheStats are the counters of the cache of verified tokens.
 type CacheStats struct {
 	Hits, Misses uint64
 	Tokens       int
-	Bytes        uint64 // about
+	Bytes        uint64 // approximate
 }
 
 // counts are a verifier's own counters.
@@ -52,7 +52,7 @@ func newCounts() *counts {
 	return c
 }
 
-// refuse counts an error of a token.
+// refuse counts a token that was not accepted.
 func (c *counts) refuse(err error) {
 	if e, ok := err.(*Error); ok {
 		if n := c.refused[e.Code]; n != nil {
@@ -65,12 +65,12 @@ type fetchCounts struct{ fetched, failed atomic.Uint64 }
 
 type introspectionCounts struct{ active, inactive, failed, limited atomic.Uint64 }
 
-// Stats returns the counters of now.
+// Stats returns the current counters.
 func (v *Verifier) Stats() Stats {
 	s := Stats{
 		Cache: CacheStats{
 			Hits: v.counts.hits.Load(), Misses: v.counts.misses.Load(),
-			Tokens: v.cache.kept.EstimatedSize(), Bytes: v.cache.kept.WeightedSize(),
+			Tokens: v.cache.entries.EstimatedSize(), Bytes: v.cache.entries.WeightedSize(),
 		},
 		Refused: map[Code]uint64{},
 	}

@@ -5,14 +5,12 @@ import (
 	"strings"
 )
 
-// An issuer with tenants has one URL for each, such as Entra's
-// https://login.microsoftonline.com/{tenantid}/v2.0, whose metadata says it in just these words.
-
-// tenantPlaceholder stands for the tenant in a URL.
+// tenantPlaceholder stands for the tenant in the URL of a multi-tenant issuer, as in Entra's
+// metadata: https://login.microsoftonline.com/{tenantid}/v2.0.
 const tenantPlaceholder = "{tenantid}"
 
-// mostTenantBytes bounds the name of a tenant; a UUID has 36 bytes.
-const mostTenantBytes = 128
+// maxTenantBytes bounds the name of a tenant; a UUID has 36 bytes.
+const maxTenantBytes = 128
 
 func (i *Issuer) completeTenants(fault func(string, ...any)) {
 	templates := strings.Count(i.URL, tenantPlaceholder)
@@ -24,7 +22,7 @@ func (i *Issuer) completeTenants(fault func(string, ...any)) {
 			fault("tenants are given, but the URL has no %s to stand for them", tenantPlaceholder)
 		}
 		if strings.Contains(i.DiscoveryURL+i.JWKSURI, tenantPlaceholder) {
-			fault("the URL of the keys has %s, but that of the issuer has not", tenantPlaceholder)
+			fault("the URL of the keys has %s, but that of the issuer does not", tenantPlaceholder)
 		}
 	case templates > 1 || !slices.Contains(strings.Split(i.URL, "/"), tenantPlaceholder):
 		fault("expected %s once, as a segment of the path", tenantPlaceholder)
@@ -32,8 +30,7 @@ func (i *Issuer) completeTenants(fault func(string, ...any)) {
 		fault("Tenants and InsecureAnyTenant are both set: leave one of them out")
 	case i.InsecureAnyTenant && !i.commonKeys():
 		fault("InsecureAnyTenant: the keys must be common to all tenants. Set DiscoveryURL or "+
-			"JWKSURI, "+
-			"without %s", tenantPlaceholder)
+			"JWKSURI, without %s", tenantPlaceholder)
 	case !i.InsecureAnyTenant && len(i.Tenants) == 0:
 		fault("the URL has %s, but no tenants are given: list those that are accepted, "+
 			"or set InsecureAnyTenant", tenantPlaceholder)
@@ -56,16 +53,16 @@ func (i *Issuer) commonKeys() bool {
 	return place != "" && !strings.Contains(place, tenantPlaceholder)
 }
 
-// isTenant keeps from the place of a tenant in a URL whatever could mean more there.
+// isTenant reports whether s is safe as a segment of a URL.
 func isTenant(s string) bool {
-	return s != "" && len(s) <= mostTenantBytes && s != "." && s != ".." &&
+	return s != "" && len(s) <= maxTenantBytes && s != "." && s != ".." &&
 		!strings.ContainsFunc(s, func(c rune) bool {
 			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
 				c == '-' || c == '.' || c == '_')
 		})
 }
 
-// forTenant returns the issuer that a template stands for with one tenant.
+// forTenant returns the issuer of one tenant, from the template i.
 func (i issuer) forTenant(tenant string) *issuer {
 	i.tenant = tenant
 	i.URL = withTenant(i.URL, tenant)
@@ -78,7 +75,7 @@ func withTenant(url, tenant string) string {
 	return strings.ReplaceAll(url, tenantPlaceholder, tenant)
 }
 
-// tenantOf returns the tenant for which a template is this iss.
+// tenantOf returns the tenant in an iss that matches a template.
 func tenantOf(template, iss string) (string, bool) {
 	before, after, _ := strings.Cut(template, tenantPlaceholder)
 	rest, ok := strings.CutPrefix(iss, before)
@@ -89,8 +86,8 @@ func tenantOf(template, iss string) (string, bool) {
 	return tenant, ok && isTenant(tenant)
 }
 
-// checkTenant: a token names its tenant twice, and must name the same one. Else a tenant whose
-// administrator can choose one of the two could speak for another.
+// checkTenant checks that iss and tid name the same tenant. Otherwise an administrator of one
+// tenant who controls one of the claims could impersonate another tenant.
 func (c *claims) checkTenant(i *issuer) error {
 	if i.tenant == "" {
 		return nil
@@ -102,8 +99,8 @@ func (c *claims) checkTenant(i *issuer) error {
 	return nil
 }
 
-// checkKey: in a key set that tenants share, a key can say whose it is. Microsoft's does, and signs
-// the tokens of personal accounts with keys of their own.
+// checkKey checks the issuer of a key. In Microsoft's key set, which all tenants share, each key
+// names the issuer whose tokens it signs; personal accounts have separate keys.
 func (i *issuer) checkKey(k *key) error {
 	if i.tenant == "" || k.issuer == "" || withTenant(k.issuer, i.tenant) == i.URL {
 		return nil

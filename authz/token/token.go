@@ -15,28 +15,29 @@ import (
 // Config says whose tokens are accepted. Issuers has no default, unless Resolve is set.
 type Config struct {
 	Issuers []Issuer
-	// Resolve, if set, finds the issuer of an iss that is not among Issuers, for programs whose
-	// issuers change while they run. Its URL must be iss. nil without an error is an issuer that is
-	// not accepted; with an error nothing is known, and the token is refused as [KeysUnavailable].
+	// Resolve, if set, returns the issuer for an iss that is not among Issuers, for programs whose
+	// issuers change while they run. The URL of the issuer must equal iss. A nil issuer without an
+	// error is not accepted; after an error the token is refused with [KeysUnavailable].
 	//
 	// Resolve is called with the server's context, for at most 8 issuers at one time, and only for
-	// a token that some issuer could accept. Its answer serves for 5 min, nil for 30 s. While it
-	// fails, issuers that were found before serve for a day.
+	// a token that some issuer could accept. An issuer is cached for 5 min, nil for 30 s. While
+	// Resolve fails, issuers that it returned before stay in use for a day.
 	Resolve func(ctx context.Context, iss string) (*Issuer, error)
-	// for discovery and key sets; redirects are never followed. Default: http.DefaultTransport
+	// HTTPClient fetches metadata and key sets, and introspects. It never follows redirects.
+	// Default: http.DefaultTransport.
 	HTTPClient *http.Client
 	Now        func() time.Time // default time.Now
-	// key fetches that fail, keys that are left out. Default slog.Default()
+	// Logger logs failed key fetches and keys that are ignored. Default slog.Default().
 	Logger *slog.Logger
-	// Predecessor is the verifier that this one shall replace: the keys that it has of the same
-	// issuers are taken over, and refreshed at once in the background, so that a change of the
-	// configuration is no outage even while an issuer is down. No verdict is taken over.
+	// Predecessor is the verifier that this one replaces. Its keys of the same issuers are reused,
+	// and refreshed at once in the background, so that a change of the configuration causes no
+	// outage while an issuer is down. Its verified tokens are not reused.
 	Predecessor *Verifier
-	// CacheBytes bounds, roughly, the memory for tokens that were verified and may come again. Each
-	// takes up to twice its length, and about 1 KiB. What issuers answer about tokens takes up to a
-	// quarter of it more. Default 32 MiB.
+	// CacheBytes is the approximate memory limit of the cache of verified tokens. Each takes up to
+	// twice its length and about 1 KiB. Introspection responses take up to a quarter of CacheBytes
+	// in addition. Default 32 MiB.
 	CacheBytes int64
-	// Proofs says how DPoP proofs are checked, where an issuer's DPoP policy lets them count.
+	// Proofs says how DPoP proofs are checked, where an issuer's DPoP policy allows them.
 	Proofs ProofPolicy
 }
 
@@ -47,20 +48,20 @@ type Verifier struct {
 	now        func() time.Time
 	configured []*issuer
 	issuers    map[string]*issuer // by iss
-	templates  []*issuer          // of any tenant
+	templates  []*issuer          // those that accept any tenant
 	sources    []*source
-	opaque     *issuer   // takes tokens that are not JWTs; nil: none does
-	resolver   *resolver // nil: there is none
+	opaque     *issuer   // the issuer of opaque tokens; may be nil
+	resolver   *resolver // may be nil
 	cache      cache
 	headers    headers
 	proofs     *proofs
-	offersDPoP bool // whatever configured says
+	offersDPoP bool // ProofPolicy.Offered
 	counts     *counts
 }
 
-// NewVerifier checks the configuration and returns every fault of it, joined. It does no I/O: keys
-// are fetched at first need, or by [Verifier.Ready]. Key fetches run on ctx, the server's; when it
-// ends, so do they.
+// NewVerifier checks the configuration and returns all faults in it, joined. It does no I/O: keys
+// are fetched when first needed, or by [Verifier.Ready]. Key fetches use ctx, which is the
+// server's, and end with it.
 func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 	v := &Verifier{now: config.Now, issuers: map[string]*issuer{}, counts: newCounts()}
 	if v.now == nil {
@@ -109,9 +110,9 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 		}
 	}
 	v.offersDPoP = config.Proofs.Offered
-	var faulty []error
-	v.proofs, faulty = newProofs(config, v.now)
-	if faults = append(faults, faulty...); faults != nil {
+	var proofFaults []error
+	v.proofs, proofFaults = newProofs(config, v.now)
+	if faults = append(faults, proofFaults...); faults != nil {
 		return nil, errors.Join(faults...)
 	}
 	if config.Predecessor != nil {
@@ -127,7 +128,7 @@ func NewVerifier(ctx context.Context, config Config) (*Verifier, error) {
 	return v, nil
 }
 
-// add takes in an issuer that is complete, each of its tenants as an issuer of its own.
+// add adds an issuer that is complete, and each of its tenants as an issuer of its own.
 func (v *Verifier) add(c Issuer, env environment) (faults []error) {
 	i := &issuer{Issuer: c, grantable: setOf(c.GrantableScopes)}
 	v.configured = append(v.configured, i)
@@ -148,8 +149,8 @@ func (v *Verifier) add(c Issuer, env environment) (faults []error) {
 	}
 	if c.Introspection.Opaque {
 		if v.opaque != nil {
-			faults = append(faults, fmt.Errorf("Introspection.Opaque is set for %s too: an opaque "+
-				"token names no issuer, so one at most can take them", v.opaque.URL))
+			faults = append(faults, fmt.Errorf("Introspection.Opaque is set for %s too: expected "+
+				"one issuer at most, because an opaque token names no issuer", v.opaque.URL))
 		}
 		v.opaque = i
 	}
@@ -171,15 +172,15 @@ func (v *Verifier) source(i *issuer, env environment) *source {
 	return s
 }
 
-// Verify returns the principal of a genuine bearer token, or an [*Error] that names the check it
-// failed. With code [KeysUnavailable] nothing was found out about the token, because the issuer's
-// keys could not be had; ctx bounds the wait for them. A token that is bound to a key is refused:
-// see [Verifier.VerifyPresented].
+// Verify returns the principal of a genuine bearer token, or an [*Error] that names the check that
+// failed. The code [KeysUnavailable] means that the token could not be verified because the
+// issuer's keys could not be fetched; ctx bounds the wait for them. A token that is bound to a key
+// is refused: see [Verifier.VerifyPresented].
 func (v *Verifier) Verify(ctx context.Context, token string) (*Principal, error) {
 	return v.VerifyPresented(ctx, Presented{Token: token})
 }
 
-// checkLength comes first: what is too long is not even hashed.
+// checkLength runs first, so that an oversized token is not even hashed.
 func checkLength(jwt string) error {
 	if len(jwt) > maxTokenBytes {
 		return refuse(Malformed, "%d bytes, more than the %d that are read", len(jwt),
@@ -188,32 +189,32 @@ func checkLength(jwt string) error {
 	return nil
 }
 
-// verify verifies a token. What its sender has decides what it may be bound to; that is checked of
-// a token from the cache too.
+// verify verifies a token that may be bound to what its sender has proven to possess.
 func (v *Verifier) verify(
-	ctx context.Context, presented Presented, has possession,
-) (*verified, error) {
+	ctx context.Context, presented Presented, proven possession,
+) (*verifiedToken, error) {
 	token, live := presented.Token, presented.Introspect
 	if v.opaque != nil && isOpaque(token) {
-		return v.verifyOpaque(ctx, token, has, live)
+		return v.verifyOpaque(ctx, token, proven, live)
 	}
-	known, err := v.verifyJWT(ctx, token, has)
+	known, err := v.verifyJWT(ctx, token, proven)
 	if err == nil && (live || known.issuer.Introspection.Always) {
 		return v.confirm(ctx, token, known, live)
 	}
 	return known, err
 }
 
-func (v *Verifier) verifyJWT(ctx context.Context, token string, has possession) (*verified, error) {
-	name, named := nameOf(token)
-	if named {
+func (v *Verifier) verifyJWT(ctx context.Context, token string,
+	proven possession) (*verifiedToken, error) {
+	name, cacheable := cacheKeyOf(token)
+	if cacheable {
 		known, err := v.cached(ctx, name)
 		if err != nil {
 			return nil, err
 		}
 		if known != nil {
 			v.counts.hits.Add(1)
-			if err := known.binding.check(known.issuer, has); err != nil {
+			if err := known.binding.check(known.issuer, proven); err != nil {
 				return nil, err
 			}
 			return known, nil
@@ -245,14 +246,14 @@ func (v *Verifier) verifyJWT(ctx context.Context, token string, has possession) 
 	if err := claims.checkLifetime(issuer); err != nil {
 		return nil, err
 	}
-	if err := claims.binding.check(issuer, has); err != nil {
+	if err := claims.binding.check(issuer, proven); err != nil {
 		return nil, err
 	}
 	scopes, err := claims.scopes(issuer)
 	if err != nil {
 		return nil, err
 	}
-	client, err := claims.client(issuer)
+	client, err := claims.clientName(issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -263,29 +264,27 @@ func (v *Verifier) verifyJWT(ctx context.Context, token string, has possession) 
 	if err := issuer.checkKey(key); err != nil {
 		return nil, err
 	}
-	known := v.cache.verify(token, name, parts, &verified{
+	known := v.cache.verify(token, name, parts, &verifiedToken{
 		principal: claims.principal(issuer, client, scopes), issuer: issuer, kid: header.kid,
 		alg: header.alg, key: key,
 		times: claims.times, binding: claims.binding, size: len(token),
 	})
 	if known == nil {
-		return nil,
-			refuse(BadSignature,
-				"the signature is not that of key %s. Was the token changed, or cut short?",
-				quote(key.kid))
+		return nil, refuse(BadSignature, "the signature does not verify with key %s. Was the "+
+			"token changed or truncated?", quote(key.kid))
 	}
 	v.headers.keep(parts.header)
 	return known, nil
 }
 
 // cached returns a token that was accepted before and would be accepted again now, or nil.
-func (v *Verifier) cached(ctx context.Context, n name) (*verified, error) {
+func (v *Verifier) cached(ctx context.Context, n cacheKey) (*verifiedToken, error) {
 	known := v.cache.get(n, v.now)
 	if known == nil || !known.issuer.resolved {
 		return known, nil
 	}
 	i, err := v.resolver.find(ctx, known.issuer.URL)
-	if err != nil || i != known.issuer { // it has changed, or is not accepted any more
+	if err != nil || i != known.issuer { // it has changed, or is no longer accepted
 		return nil, err
 	}
 	return known, nil
@@ -294,7 +293,7 @@ func (v *Verifier) cached(ctx context.Context, n name) (*verified, error) {
 func (c *claims) principal(i *issuer, client []byte, scopes []string) *Principal {
 	seconds := int64(c.exp.seconds)
 	return &Principal{
-		issuer: i.URL, namer: &i.Issuer, subject: string(c.sub), clientID: string(client),
+		issuer: i.URL, issuerConfig: &i.Issuer, subject: string(c.sub), clientID: string(client),
 		scopes: scopes, claims: c.raw, act: c.act,
 		expiry: time.Unix(seconds, int64((c.exp.seconds-float64(seconds))*1e9)),
 	}
@@ -314,10 +313,10 @@ func (v *Verifier) issuer(ctx context.Context, h header, c *claims) (*issuer, er
 			return i, err
 		}
 	}
-	return nil, v.foreign(string(iss))
+	return nil, v.wrongIssuer(string(iss))
 }
 
-// configuredIssuer returns the issuer of the configuration that iss names; nil where none does.
+// configuredIssuer returns the configured issuer that iss names, or nil.
 func (v *Verifier) configuredIssuer(iss []byte) *issuer {
 	if i := v.issuers[string(iss)]; i != nil {
 		return i
@@ -330,7 +329,7 @@ func (v *Verifier) configuredIssuer(iss []byte) *issuer {
 	return nil
 }
 
-func (v *Verifier) foreign(iss string) error {
+func (v *Verifier) wrongIssuer(iss string) error {
 	known := slices.Sorted(maps.Keys(v.issuers))
 	for _, template := range v.templates {
 		known = append(known, template.URL)
@@ -348,10 +347,9 @@ func (v *Verifier) foreign(iss string) error {
 		strings.Join(known[:min(len(known), 5)], " or "))
 }
 
-// Ready returns nil when the keys of an issuer are had. Where they are not, it fetches them, of all
-// issuers at once and at most twice a second, and waits as long as ctx allows. One issuer will do:
-// that another is down concerns its tokens alone, which get [KeysUnavailable], and is no reason to
-// keep the users of all the others away.
+// Ready returns nil once the keys of one issuer are available. If none are, it fetches those of
+// all issuers at once, at most twice a second, and waits until ctx is done. One issuer is enough:
+// while another is down, only its own tokens are refused, with [KeysUnavailable].
 func (v *Verifier) Ready(ctx context.Context) error {
 	fetched := make(chan error, len(v.sources))
 	for _, keys := range v.sources {

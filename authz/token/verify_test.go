@@ -189,13 +189,13 @@ func TestTokensHeader(t *testing.T) {
 		{name: "alg not allowed for the issuer", header: []string{"alg", `"RS256"`}, code: token.WrongAlgorithm, says: []string{`alg is "RS256"`, "allow-list is EdDSA"}},
 		{name: "alg allowed, but not that of the key", header: []string{"alg", `"RS256"`}, policy: func(i *token.Issuer) { i.Algorithms = nil },
 			code: token.WrongAlgorithm,
-			says: []string{"alg is RS256", "not that of key " + quotedKid}},
+			says: []string{"alg is RS256", "not an algorithm of key " + quotedKid}},
 		{name: "alg of the key, but not allowed", policy: func(i *token.Issuer) { i.Algorithms = []string{"RS256", "ES256"} },
 			code: token.WrongAlgorithm, says: []string{`alg is "EdDSA"`,
 				"allow-list is RS256, ES256"}},
 
 		// extensions that change what the signed bytes mean
-		{name: "crit", header: []string{"crit", `["exp"]`, "exp", "1"}, code: token.Malformed, says: []string{"header: it has crit"}},
+		{name: "crit", header: []string{"crit", `["exp"]`, "exp", "1"}, code: token.Malformed, says: []string{"header: crit is not allowed"}},
 		{name: "crit, empty", header: []string{"crit", `[]`}, code: token.Malformed, says: []string{"crit"}},
 		{name: "crit, null", header: []string{"crit", `null`}, code: token.Malformed, says: []string{"crit"}},
 		{name: "b64 false (RFC 7797)", header: []string{"b64", "false", "crit", `["b64"]`}, code: token.Malformed, says: []string{"b64"}},
@@ -207,7 +207,7 @@ func TestTokensHeader(t *testing.T) {
 		{name: "kid a number", header: []string{"kid", "1"}, code: token.Malformed, says: []string{"header: kid is not a string"}},
 		{name: "kid null", header: []string{"kid", "null"}, code: token.Malformed, says: []string{"header: kid is not a string"}},
 		{name: "kid an object", header: []string{"kid", `{"a":1}`}, code: token.Malformed, says: []string{"header: kid is not a string"}},
-		{name: "kid empty", header: []string{"kid", `""`}, code: token.UnknownKey, says: []string{"kid is the empty string"}},
+		{name: "kid empty", header: []string{"kid", `""`}, code: token.UnknownKey, says: []string{"kid is an empty string"}},
 		{name: "kid unknown", header: []string{"kid", `"other"`}, code: token.UnknownKey, says: []string{"no usable key of " + issuerURL + ` has kid "other"`}},
 		{name: "kid in other case", header: []string{"kid", strconv.Quote(strings.ToLower(kid))}, code: token.UnknownKey, says: []string{strings.ToLower(kid)}},
 		{name: "kid with a space after it", header: []string{"kid", strconv.Quote(kid + " ")}, code: token.UnknownKey},
@@ -382,9 +382,9 @@ func TestTokensSignature(t *testing.T) {
 			other := strings.Split(sign(t, alg, key, header, s.claims("sub", `"other"`)), ".")
 			parts := strings.Split(tok, ".")
 			refused(t, v, parts[0]+"."+parts[1]+"."+other[2], token.BadSignature,
-				`not that of key "k"`)
+				`does not verify with key "k"`)
 			refused(t, v, parts[0]+"."+other[1]+"."+parts[2], token.BadSignature,
-				`not that of key "k"`)
+				`does not verify with key "k"`)
 			decoded := string(must(base64.RawURLEncoding.DecodeString(parts[2])))
 			for name, changed := range map[string]string{
 				"cut short":     segment(decoded[:len(decoded)-1]),
@@ -404,7 +404,8 @@ func TestTokensSignature(t *testing.T) {
 					// Signed as alg, said to be name: the key is published for alg alone.
 					lie := sign(t, alg, key, s.header("kid", `"k"`, "alg", strconv.Quote(name)),
 						s.claims())
-					refused(t, v, lie, token.WrongAlgorithm, "alg is "+name, `not that of key "k"`)
+					refused(t, v, lie, token.WrongAlgorithm, "alg is "+name,
+						`not an algorithm of key "k"`)
 				}
 			}
 		})
@@ -464,7 +465,7 @@ func TestTokensClaims(t *testing.T) {
 		{name: "exp 1e300", claims: []string{"exp", "1e300"}, code: token.Malformed, says: []string{"claims: exp is out of range"}},
 		{name: "exp of five hundred digits", claims: []string{"exp", strings.Repeat("9", 500)}, code: token.Malformed, says: []string{"claims: exp is out of range"}},
 		{name: "exp 2^63", claims: []string{"exp", "9223372036854775808"}, code: token.Malformed, says: []string{"claims: exp is out of range"}},
-		{name: "exp 2^53", claims: []string{"exp", "9007199254740992"}, code: token.TooLongLived, says: []string{"more than the 24h0m0s"}},
+		{name: "exp 2^53", claims: []string{"exp", "9007199254740992"}, code: token.TooLongLived, says: []string{"more than the maximum lifetime of 24h0m0s"}},
 		{name: "exp negative", claims: []string{"exp", "-1"}, code: token.Malformed, says: []string{"claims: exp is out of range"}},
 		{name: "exp zero", claims: []string{"exp", "0"}, code: token.Expired, says: []string{"expired 20775 days ago"}},
 		{name: "exp minus zero", claims: []string{"exp", "-0"}, code: token.Expired},
@@ -482,10 +483,10 @@ func TestTokensClaims(t *testing.T) {
 		{name: "exp, leeway of 60 s, just not reached", claims: []string{"exp", seconds(0)}, at: time.Minute - time.Millisecond, policy: func(i *token.Issuer) { i.Leeway = time.Minute }},
 		{name: "exp, leeway of 60 s, reached", claims: []string{"exp", seconds(0)}, at: time.Minute, policy: func(i *token.Issuer) { i.Leeway = time.Minute }, code: token.Expired},
 		{name: "exp at the maximum lifetime", claims: []string{"exp", seconds(day + leeway)}},
-		{name: "exp a second after the maximum lifetime", claims: []string{"exp", seconds(day + leeway + time.Second)}, code: token.TooLongLived, says: []string{"exp lies 24h0m31s ahead, more than the 24h0m0s"}},
+		{name: "exp a second after the maximum lifetime", claims: []string{"exp", seconds(day + leeway + time.Second)}, code: token.TooLongLived, says: []string{"exp is 24h0m31s from now, more than the maximum lifetime of 24h0m0s"}},
 		{name: "exp at a configured maximum lifetime", claims: []string{"exp", seconds(time.Hour + leeway)}, policy: func(i *token.Issuer) { i.MaxLifetime = time.Hour }},
 		{name: "exp after a configured maximum lifetime", claims: []string{"exp", seconds(time.Hour + leeway + time.Second)}, policy: func(i *token.Issuer) { i.MaxLifetime = time.Hour },
-			code: token.TooLongLived, says: []string{"more than the 1h0m0s"}},
+			code: token.TooLongLived, says: []string{"more than the maximum lifetime of 1h0m0s"}},
 		{name: "exp within a longer maximum lifetime", claims: []string{"exp", seconds(7 * day)}, policy: func(i *token.Issuer) { i.MaxLifetime = 7 * day }},
 
 		// nbf, iat
@@ -543,7 +544,7 @@ func TestTokensKey(t *testing.T) {
 	_, other, _ := ed25519.GenerateKey(rand.Reader)
 	ed := func(changes ...string) string { return jwk(ed25519Key().Public(), changes...) }
 	second := func(changes ...string) string { return jwk(other.Public(), changes...) }
-	named := []string{"kid", `"k"`}
+	cacheable := []string{"kid", `"k"`}
 	unnamed := []string{"kid", ""}
 	k := func(changes ...string) []string { return append([]string{"kid", `"k"`}, changes...) }
 
@@ -554,26 +555,26 @@ func TestTokensKey(t *testing.T) {
 		code   token.Code
 		says   string
 	}{
-		{name: "by kid", keys: []string{second("kid", `"j"`), ed(k()...)}, header: named},
-		{name: "by kid, of one without alg", keys: []string{ed(k()...)}, header: named},
-		{name: "by kid, of one with alg", keys: []string{ed(k("alg", `"EdDSA"`)...)}, header: named},
+		{name: "by kid", keys: []string{second("kid", `"j"`), ed(k()...)}, header: cacheable},
+		{name: "by kid, of one without alg", keys: []string{ed(k()...)}, header: cacheable},
+		{name: "by kid, of one with alg", keys: []string{ed(k("alg", `"EdDSA"`)...)}, header: cacheable},
 		{name: "by a kid of many bytes", keys: []string{ed("kid", strconv.Quote("ключ "+strings.Repeat("k", 1000)))}, header: []string{"kid", strconv.Quote("ключ " + strings.Repeat("k", 1000))}},
-		{name: "kid of another key", keys: []string{ed("kid", `"j"`), second(k()...)}, header: named, code: token.BadSignature, says: `not that of key "k"`},
-		{name: "use sig", keys: []string{ed(k("use", `"sig"`)...)}, header: named},
-		{name: "use enc", keys: []string{second("kid", `"j"`), ed(k("use", `"enc"`)...)}, header: named, code: token.UnknownKey, says: `has kid "k"`},
-		{name: "use of another name", keys: []string{second("kid", `"j"`), ed(k("use", `"SIG"`)...)}, header: named, code: token.UnknownKey},
-		{name: "use empty", keys: []string{second("kid", `"j"`), ed(k("use", `""`)...)}, header: named, code: token.UnknownKey},
-		{name: "use a number", keys: []string{second("kid", `"j"`), ed(k("use", `1`)...)}, header: named, code: token.UnknownKey},
-		{name: "key_ops verify", keys: []string{ed(k("key_ops", `["verify"]`)...)}, header: named},
-		{name: "key_ops verify among others", keys: []string{ed(k("key_ops", `["encrypt","verify"]`)...)}, header: named},
-		{name: "key_ops sign", keys: []string{second("kid", `"j"`), ed(k("key_ops", `["sign"]`)...)}, header: named, code: token.UnknownKey},
-		{name: "key_ops empty", keys: []string{second("kid", `"j"`), ed(k("key_ops", `[]`)...)}, header: named, code: token.UnknownKey},
-		{name: "key_ops a string", keys: []string{second("kid", `"j"`), ed(k("key_ops", `"verify"`)...)}, header: named, code: token.UnknownKey},
-		{name: "use sig, key_ops sign", keys: []string{second("kid", `"j"`), ed(k("use", `"sig"`, "key_ops", `["sign"]`)...)}, header: named, code: token.UnknownKey},
-		{name: "alg of another kind", keys: []string{second("kid", `"j"`), ed(k("alg", `"RS256"`)...)}, header: named, code: token.UnknownKey},
-		{name: "alg by the other name of EdDSA", keys: []string{second("kid", `"j"`), ed(k("alg", `"Ed25519"`)...)}, header: named},
-		{name: "alg by the name of another curve", keys: []string{second("kid", `"j"`), ed(k("alg", `"Ed448"`)...)}, header: named, code: token.UnknownKey},
-		{name: "alg empty", keys: []string{second("kid", `"j"`), ed(k("alg", `""`)...)}, header: named, code: token.UnknownKey},
+		{name: "kid of another key", keys: []string{ed("kid", `"j"`), second(k()...)}, header: cacheable, code: token.BadSignature, says: `does not verify with key "k"`},
+		{name: "use sig", keys: []string{ed(k("use", `"sig"`)...)}, header: cacheable},
+		{name: "use enc", keys: []string{second("kid", `"j"`), ed(k("use", `"enc"`)...)}, header: cacheable, code: token.UnknownKey, says: `has kid "k"`},
+		{name: "use of another name", keys: []string{second("kid", `"j"`), ed(k("use", `"SIG"`)...)}, header: cacheable, code: token.UnknownKey},
+		{name: "use empty", keys: []string{second("kid", `"j"`), ed(k("use", `""`)...)}, header: cacheable, code: token.UnknownKey},
+		{name: "use a number", keys: []string{second("kid", `"j"`), ed(k("use", `1`)...)}, header: cacheable, code: token.UnknownKey},
+		{name: "key_ops verify", keys: []string{ed(k("key_ops", `["verify"]`)...)}, header: cacheable},
+		{name: "key_ops verify among others", keys: []string{ed(k("key_ops", `["encrypt","verify"]`)...)}, header: cacheable},
+		{name: "key_ops sign", keys: []string{second("kid", `"j"`), ed(k("key_ops", `["sign"]`)...)}, header: cacheable, code: token.UnknownKey},
+		{name: "key_ops empty", keys: []string{second("kid", `"j"`), ed(k("key_ops", `[]`)...)}, header: cacheable, code: token.UnknownKey},
+		{name: "key_ops a string", keys: []string{second("kid", `"j"`), ed(k("key_ops", `"verify"`)...)}, header: cacheable, code: token.UnknownKey},
+		{name: "use sig, key_ops sign", keys: []string{second("kid", `"j"`), ed(k("use", `"sig"`, "key_ops", `["sign"]`)...)}, header: cacheable, code: token.UnknownKey},
+		{name: "alg of another kind", keys: []string{second("kid", `"j"`), ed(k("alg", `"RS256"`)...)}, header: cacheable, code: token.UnknownKey},
+		{name: "alg by the other name of EdDSA", keys: []string{second("kid", `"j"`), ed(k("alg", `"Ed25519"`)...)}, header: cacheable},
+		{name: "alg by the name of another curve", keys: []string{second("kid", `"j"`), ed(k("alg", `"Ed448"`)...)}, header: cacheable, code: token.UnknownKey},
+		{name: "alg empty", keys: []string{second("kid", `"j"`), ed(k("alg", `""`)...)}, header: cacheable, code: token.UnknownKey},
 
 		{name: "no kid, one key without kid", keys: []string{ed()}, header: unnamed},
 		{name: "no kid, one key with kid", keys: []string{ed(k()...)}, header: unnamed},
@@ -582,18 +583,18 @@ func TestTokensKey(t *testing.T) {
 		{name: "no kid, the one key is another", keys: []string{second(k()...)}, header: unnamed, code: token.BadSignature, says: `key "k"`},
 		{name: "no kid, two keys", keys: []string{ed(k()...), second("kid", `"j"`)}, header: unnamed, code: token.UnknownKey, says: "2 usable keys"},
 		{name: "no kid, two keys without kid", keys: []string{ed(), second()}, header: unnamed, code: token.UnknownKey, says: "2 usable keys"},
-		{name: "no kid, one key of another type", keys: []string{jwk(p256Key().Public())}, header: unnamed, code: token.UnknownKey, says: "not for EdDSA"},
+		{name: "no kid, one key of another type", keys: []string{jwk(p256Key().Public())}, header: unnamed, code: token.UnknownKey, says: "expected one for EdDSA"},
 		{name: "no kid, two keys of which only one would fit", keys: []string{ed(k()...), jwk(p256Key().Public(), "kid", `"j"`)}, header: unnamed, code: token.UnknownKey, says: "2 usable keys"},
 		{name: "kid empty never matches", keys: []string{ed("kid", `""`)}, header: []string{"kid", `""`}, code: token.UnknownKey, says: "empty string"},
-		{name: "a kid, one key without kid", keys: []string{ed()}, header: named, code: token.UnknownKey, says: `has kid "k"`},
+		{name: "a kid, one key without kid", keys: []string{ed()}, header: cacheable, code: token.UnknownKey, says: `has kid "k"`},
 
-		{name: "same kid, other algorithm", keys: []string{jwk(p256Key().Public(), k()...), jwk(rsaKey().Public(), k()...), ed(k()...)}, header: named},
-		{name: "same kid, same algorithm: neither", keys: []string{ed(k()...), second(k()...), second("kid", `"j"`)}, header: named, code: token.UnknownKey, says: `has kid "k"`},
-		{name: "the same key twice is one key", keys: []string{ed(k()...), ed(k("alg", `"EdDSA"`)...), second("kid", `"j"`)}, header: named},
+		{name: "same kid, other algorithm", keys: []string{jwk(p256Key().Public(), k()...), jwk(rsaKey().Public(), k()...), ed(k()...)}, header: cacheable},
+		{name: "same kid, same algorithm: neither", keys: []string{ed(k()...), second(k()...), second("kid", `"j"`)}, header: cacheable, code: token.UnknownKey, says: `has kid "k"`},
+		{name: "the same key twice is one key", keys: []string{ed(k()...), ed(k("alg", `"EdDSA"`)...), second("kid", `"j"`)}, header: cacheable},
 		{name: "the same key twice is one key, not named", keys: []string{ed(k()...), ed(k()...)}, header: unnamed},
-		{name: "the same key twice, and another of its kid", keys: []string{ed(k()...), ed(k()...), second(k()...), second("kid", `"j"`)}, header: named, code: token.UnknownKey},
-		{name: "same kid, the other is for encryption", keys: []string{ed(k()...), second(k("use", `"enc"`)...)}, header: named},
-		{name: "same kid, the other is broken", keys: []string{ed(k()...), `{"kty":"OKP","crv":"Ed25519","kid":"k","x":"AAAA"}`}, header: named},
+		{name: "the same key twice, and another of its kid", keys: []string{ed(k()...), ed(k()...), second(k()...), second("kid", `"j"`)}, header: cacheable, code: token.UnknownKey},
+		{name: "same kid, the other is for encryption", keys: []string{ed(k()...), second(k("use", `"enc"`)...)}, header: cacheable},
+		{name: "same kid, the other is broken", keys: []string{ed(k()...), `{"kty":"OKP","crv":"Ed25519","kid":"k","x":"AAAA"}`}, header: cacheable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newScene(t)
@@ -862,14 +863,14 @@ func TestTokensWithoutKeys(t *testing.T) {
 		t.Run(string(code), func(t *testing.T) { refused(t, v, tok, code) })
 	}
 	refused(t, v, s.genuine("scope", "1"), token.Malformed)
-	if asked := s.wire.requests(); len(asked) != 0 {
-		t.Errorf("%q were asked for, though nothing of these tokens needs a key", asked)
+	if pending := s.wire.requests(); len(pending) != 0 {
+		t.Errorf("%q were asked for, though nothing of these tokens needs a key", pending)
 	}
 	if e := refused(t, v, s.genuine(), token.KeysUnavailable,
-		"the keys of "+issuerURL+" could not be had"); e.RetryAfter != time.Second {
+		"could not fetch the keys of "+issuerURL); e.RetryAfter != time.Second {
 		t.Errorf("RetryAfter is %s at a cold start, expected 1s", e.RetryAfter)
 	}
-	if asked := s.wire.requests(); !slices.Equal(asked, []string{discoveryURL}) {
-		t.Errorf("%q were asked for by a token that needs a key, expected discovery once", asked)
+	if pending := s.wire.requests(); !slices.Equal(pending, []string{discoveryURL}) {
+		t.Errorf("%q were asked for by a token that needs a key, expected discovery once", pending)
 	}
 }

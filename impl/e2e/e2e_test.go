@@ -817,7 +817,7 @@ func TestLog(t *testing.T) {
 		want                    map[string]any // nil: absent
 	}{
 		{"served", private.path(t), alice, map[string]any{"level": "INFO", "method": "GET", "path": private.path(t), "operation": private.ID, "status": 200.0, "subject": "alice", "client_id": "app", "cause": nil, "remote": "127.0.0.1"}},
-		{"forbidden", scoped.Path, scopeless, map[string]any{"operation": scoped.ID, "status": 403.0, "subject": "alice", "client_id": "app", "cause": "authz: insufficient-scope: This operation needs the scopes: " + scoped.scope + "."}},
+		{"forbidden", scoped.Path, scopeless, map[string]any{"operation": scoped.ID, "status": 403.0, "subject": "alice", "client_id": "app", "cause": "authz: insufficient-scope: This operation requires the scopes: " + scoped.scope + "."}},
 		{"anonymous", private.path(t), "", map[string]any{"operation": private.ID, "status": 401.0, "subject": nil, "client_id": nil, "cause": "authz: missing-token"}},
 		{"in-the-query", private.path(t) + "?access_token=" + alice[len("Bearer "):], "", map[string]any{"path": private.path(t), "status": 401.0, "subject": nil, "cause": "authz: missing-token"}},
 		{"in-the-path", "/nowhere/" + alice[len("Bearer "):], "", map[string]any{"path": "/nowhere/…", "operation": nil, "status": 404.0, "cause": "authz: not-found"}},

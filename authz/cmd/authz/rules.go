@@ -77,7 +77,7 @@ var rules = []rule{
 	{
 		name:    "duplicate-operation-id",
 		level:   faultLevel,
-		problem: regexp.MustCompile(`^operationId \S+ is that of|same operation id`),
+		problem: regexp.MustCompile(`^operationId \S+ is also used by|same operation id`),
 		why:     "Handlers, logs and clients identify operations by operationId.",
 		fix:     "give each operation a unique one",
 	},

@@ -390,7 +390,7 @@ func TestServedDocument(t *testing.T) {
 		}
 		shown[o.ID] = true
 		if operation.Servers != nil || served.Paths.Value(o.Path).Servers != nil {
-			t.Errorf("%s has servers of its own, where this one would not answer", o.ID)
+			t.Errorf("%s has its own servers, where this one would not answer", o.ID)
 		}
 		// Whatever the document's own schemes let in, a token of the issuer does, with the same
 		// scopes; and nothing else.

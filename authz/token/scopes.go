@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// ScopesToRequest returns what a client asks this issuer for to be granted the scopes: it undoes
-// ScopePrefix and ScopeNames. A scope that the issuer has no value for is left out.
+// ScopesToRequest returns the scope values that a client requests from this issuer to be granted
+// the scopes: it reverses ScopePrefix and ScopeNames. It omits a scope that no value grants.
 //
-// Names are undone where a claim of ScopeClaims is called scope, scopes or scp. The values of other
-// claims, such as roles or a user's number, are not for clients to ask for; scopes then keep their
-// names. Where there are claims of both kinds, a name of ScopeNames that stands for several scopes
-// is taken for a role.
+// It reverses names only if a claim of ScopeClaims is named scope, scopes or scp, because clients
+// cannot request the values of other claims, such as roles; otherwise it returns the scopes
+// unchanged. If there are claims of both kinds, a key of ScopeNames that grants several scopes is
+// taken for a role.
 func (i Issuer) ScopesToRequest(scopes []string) []string {
 	requested, others := i.claimKinds()
 	if i.ScopePrefix == "" && len(i.ScopeNames) == 0 || !requested {
@@ -28,8 +28,7 @@ func (i Issuer) ScopesToRequest(scopes []string) []string {
 	return all
 }
 
-// claimKinds reports whether the scope claims hold what clients have requested, and what others
-// have assigned.
+// claimKinds reports whether there are scope claims that clients can request, and others.
 func (i Issuer) claimKinds() (requested, others bool) {
 	for _, pointer := range i.ScopeClaims {
 		pointer = strings.ReplaceAll(pointer, "~1", "/") // RFC 6901 §3: a claim's name may be a URL
@@ -44,7 +43,7 @@ func (i Issuer) claimKinds() (requested, others bool) {
 }
 
 // valueFor returns the value of the scope claims, without the prefix, that grants the scope and the
-// fewest others. withRoles: names that stand for several scopes may be roles.
+// fewest others. If withRoles, it skips values that grant several scopes.
 func (i Issuer) valueFor(scope string, withRoles bool) (value string, ok bool) {
 	fewest := 0
 	for _, name := range slices.Sorted(maps.Keys(i.ScopeNames)) {
@@ -62,20 +61,19 @@ func (i Issuer) valueFor(scope string, withRoles bool) (value string, ok bool) {
 	return value, ok
 }
 
-// ScopesToRequest returns what a client asks the issuer of this principal's token for: see
-// [Issuer.ScopesToRequest].
+// ScopesToRequest calls [Issuer.ScopesToRequest] of the issuer of the principal's token.
 func (p *Principal) ScopesToRequest(scopes []string) []string {
-	if p == nil || p.namer == nil {
+	if p == nil || p.issuerConfig == nil {
 		return scopes
 	}
-	return p.namer.ScopesToRequest(scopes)
+	return p.issuerConfig.ScopesToRequest(scopes)
 }
 
-// ScopesToRequest returns what a client asks its issuer for. The issuer is the one that the token
-// names, genuine or not. Without a token it is any, where all have the same names; otherwise
-// certain is false, and the scopes keep their names.
+// ScopesToRequest calls [Issuer.ScopesToRequest] of the issuer that the token names, genuine or
+// not. Without such a token the issuer is unknown: if the results of all issuers are equal, it
+// returns them, otherwise it returns the scopes unchanged and certain is false.
 func (v *Verifier) ScopesToRequest(token string, scopes []string) (names []string, certain bool) {
-	if i := v.claimed(token); i != nil {
+	if i := v.unverifiedIssuer(token); i != nil {
 		return i.ScopesToRequest(scopes), true
 	}
 	if len(v.configured) == 0 || v.resolver != nil {
@@ -91,8 +89,8 @@ func (v *Verifier) ScopesToRequest(token string, scopes []string) (names []strin
 	return names, true
 }
 
-// claimed returns the issuer that a token names; nil where that is none of ours.
-func (v *Verifier) claimed(token string) *issuer {
+// unverifiedIssuer returns the configured issuer that a token names, or nil. It verifies nothing.
+func (v *Verifier) unverifiedIssuer(token string) *issuer {
 	if checkLength(token) != nil {
 		return nil
 	}
