@@ -54,6 +54,8 @@ const (
 	UnsupportedMediaType   ProblemType = problemTypes + "unsupported-media-type"
 	Timeout                ProblemType = problemTypes + "timeout"
 	Unavailable            ProblemType = problemTypes + "unavailable"
+	Overloaded             ProblemType = problemTypes + "overloaded"
+	RateLimited            ProblemType = problemTypes + "rate-limited"
 	Internal               ProblemType = problemTypes + "internal"
 )
 

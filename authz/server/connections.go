@@ -17,64 +17,27 @@ func defaultConnections() int {
 	return files - min(reservedFiles, files/2)
 }
 
-// connections is a listener that limits how many connections are open. Further ones wait until
-// others are closed. Meanwhile, it closes idle ones, and those that have just sent a response. A
-// connection that a handler has taken over no longer counts.
+// connections limits how many connections are open. Further ones wait until others are closed.
+// Meanwhile, idle connections are closed, and those that have just sent a response. A connection
+// that a handler has taken over no longer counts.
 type connections struct {
-	net.Listener
 	server *http.Server
 	full   func()        // called when the limit is reached
 	slots  chan struct{} // nil: no limit
-	closed chan struct{}
-	close  sync.Once
-	lean   atomic.Bool // connections are not kept alive
+	lean   atomic.Bool   // connections are not kept alive
 }
 
-func newConnections(
-	listener net.Listener, server *http.Server, limit int, full func(),
-) *connections {
-	c := &connections{
-		Listener: listener, server: server, full: full, closed: make(chan struct{}),
-	}
+func newConnections(server *http.Server, limit int, full func()) *connections {
+	c := &connections{server: server, full: full}
 	if limit > 0 {
 		c.slots = make(chan struct{}, limit)
 	}
 	return c
 }
 
-// Accept implements [net.Listener].
-func (c *connections) Accept() (net.Conn, error) {
-	if c.slots == nil {
-		return c.Listener.Accept()
-	}
-	select {
-	case c.slots <- struct{}{}:
-	default:
-		if c.lean.CompareAndSwap(false, true) {
-			c.full()
-		}
-		c.server.SetKeepAlivesEnabled(false)
-		select {
-		case c.slots <- struct{}{}:
-		case <-c.closed:
-			return nil, net.ErrClosed
-		}
-	}
-	conn, err := c.Listener.Accept()
-	if err != nil {
-		c.release()
-	}
-	return conn, err
-}
-
-// Close implements [net.Listener].
-func (c *connections) Close() error {
-	c.close.Do(func() { close(c.closed) })
-	return c.Listener.Close()
-}
-
-// ended is called when a connection changes its state.
-func (c *connections) ended(state http.ConnState) {
+// changed is called when a connection changes its state.
+func (c *connections) changed(conn net.Conn, state http.ConnState) {
+	resetConn(conn, state)
 	if c.slots != nil && (state == http.StateClosed || state == http.StateHijacked) {
 		c.release()
 	}
@@ -85,4 +48,48 @@ func (c *connections) release() {
 	if c.lean.Load() && len(c.slots) < cap(c.slots)*3/4 && c.lean.CompareAndSwap(true, false) {
 		c.server.SetKeepAlivesEnabled(true)
 	}
+}
+
+// limitedListener accepts connections as far as their limit allows.
+type limitedListener struct {
+	net.Listener
+	connections *connections
+	closed      chan struct{}
+	close       sync.Once
+}
+
+func (c *connections) listener(l net.Listener) *limitedListener {
+	return &limitedListener{Listener: l, connections: c, closed: make(chan struct{})}
+}
+
+// Accept implements [net.Listener].
+func (l *limitedListener) Accept() (net.Conn, error) {
+	c := l.connections
+	if c.slots == nil {
+		return l.Listener.Accept()
+	}
+	select {
+	case c.slots <- struct{}{}:
+	default:
+		if c.lean.CompareAndSwap(false, true) {
+			c.full()
+		}
+		c.server.SetKeepAlivesEnabled(false)
+		select {
+		case c.slots <- struct{}{}:
+		case <-l.closed:
+			return nil, net.ErrClosed
+		}
+	}
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		c.release()
+	}
+	return conn, err
+}
+
+// Close implements [net.Listener].
+func (l *limitedListener) Close() error {
+	l.close.Do(func() { close(l.closed) })
+	return l.Listener.Close()
 }

@@ -51,8 +51,9 @@ type exchange struct {
 	taken    *lazyconn.Conn // by the handler; nil: it is not
 	id       [1]string      // the value of the header
 	start    time.Time
-	active   *overload // which counts the request; nil: none does
-	status   int       // 0: the response has not started
+	place    place // among the active requests
+	body     waitingBody
+	status   int // 0: the response has not started
 	bytes    int64
 	cut      error  // why the response could not be sent in time
 	stack    []byte // of a panic

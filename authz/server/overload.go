@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -96,9 +98,6 @@ func (o *overload) enter(ctx context.Context) bool {
 	return false
 }
 
-// leave is called when a request is no longer active.
-func (o *overload) leave() { <-o.active }
-
 // serveAPI handles a request of an operation. While there are too many, it refuses it.
 func (s *Server) serveAPI(x *exchange, r *http.Request, g *guard) {
 	if !s.overload.enter(r.Context()) {
@@ -106,17 +105,79 @@ func (s *Server) serveAPI(x *exchange, r *http.Request, g *guard) {
 		return
 	}
 	if s.overload.active != nil {
-		x.active = s.overload
-		defer x.leave()
+		x.place.overload, x.place.held = s.overload, true
+		defer x.place.leave()
+		if r.Body != nil && r.Body != http.NoBody {
+			x.body = waitingBody{r.Body, &x.place, r.Context()}
+			r.Body = &x.body
+		}
 	}
 	g.api.ServeHTTP(x, r)
 }
 
+// place is what an active request holds. The zero value is that of a request that does not count.
+type place struct {
+	overload *overload
+	mu       sync.Mutex // a handler may read and write at the same time
+	held     bool
+	left     bool // for good
+}
+
 // leave ends that the request counts as active. A stream does not count once it has begun: it may
 // last for hours, and waits for most of the time.
-func (x *exchange) leave() {
-	if x.active != nil {
-		x.active.leave()
-		x.active = nil
+func (p *place) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = true
+	p.release()
+}
+
+// release frees the place. The caller holds mu.
+func (p *place) release() {
+	if p.held {
+		<-p.overload.active
+		p.held = false
 	}
+}
+
+// pause frees the place until resume.
+func (p *place) pause() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.release()
+}
+
+// resume waits for a place, unless the request has left or ends.
+func (p *place) resume(ctx context.Context) {
+	p.mu.Lock()
+	left := p.left
+	p.mu.Unlock()
+	if left {
+		return
+	}
+	select {
+	case p.overload.active <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = true
+	if p.left {
+		p.release()
+	}
+}
+
+// waitingBody is the body of a request, which does not count as active while it waits for the body
+// to arrive. Otherwise a few clients that send slowly would keep all others out.
+type waitingBody struct {
+	io.ReadCloser
+	place *place
+	ctx   context.Context
+}
+
+func (b *waitingBody) Read(p []byte) (int, error) {
+	b.place.pause()
+	defer b.place.resume(b.ctx)
+	return b.ReadCloser.Read(p)
 }

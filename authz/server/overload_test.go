@@ -3,6 +3,7 @@ package server
 import (
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -87,7 +88,8 @@ func TestStreamsAreNotActive(t *testing.T) {
 				return err
 			}
 			t.Cleanup(func() { conn.Close() })
-			_, err = conn.Write([]byte("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
+			_, err = conn.Write([]byte("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " +
+				"0\r\n\r\n"))
 			return err
 		},
 	} {
@@ -114,6 +116,24 @@ func TestStreamsAreNotActive(t *testing.T) {
 			}
 			close(release)
 		})
+	}
+}
+
+// TestSlowBodies: requests whose bodies do not arrive keep no others out.
+func TestSlowBodies(t *testing.T) {
+	r := startAnswering(t, greet, func(c *Config) { c.MaxActive = 1 })
+	token := "Authorization: Bearer " + mint(r.issuer, map[string]any{"scope": "write:notes"})
+	for range 3 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "POST /api/notes HTTP/1.1\r\nHost: x\r\n"+token+
+			"\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
+		if got := r.call(t); got.status != http.StatusOK {
+			t.Fatalf("status %d beside slow bodies, want 200: %s", got.status, got.body)
+		}
 	}
 }
 

@@ -137,20 +137,21 @@ type Config struct {
 
 // Server serves an API that is guarded by its document. It is safe for concurrent use.
 type Server struct {
-	http     http.Server
-	client   *http.Client    // of the verifier
-	active   atomic.Int64    // requests
-	ctx      context.Context // of background work
-	config   Config
-	ids      requestIDs
-	limits   limits
-	overload *overload
-	drain    context.CancelFunc // ends the streams
-	log      requestLog
-	cors     *crossOrigin // nil: off
-	guard    atomic.Pointer[guard]
-	reload   sync.Mutex // held by Reload
-	stopping atomic.Bool
+	http        http.Server
+	client      *http.Client    // of the verifier
+	active      atomic.Int64    // requests
+	ctx         context.Context // of background work
+	config      Config
+	ids         requestIDs
+	limits      limits
+	overload    *overload
+	connections *connections
+	drain       context.CancelFunc // ends the streams
+	log         requestLog
+	cors        *crossOrigin // nil: off
+	guard       atomic.Pointer[guard]
+	reload      sync.Mutex // held by Reload
+	stopping    atomic.Bool
 }
 
 // New returns a server, or all faults of the configuration and the document, joined. It does no
@@ -219,6 +220,15 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		// ServeHTTP answers OPTIONS *, too.
 		DisableGeneralOptionsHandler: true,
 	}
+	connections := config.MaxConnections
+	if connections == 0 {
+		connections = defaultConnections()
+	}
+	s.connections = newConnections(&s.http, connections, func() {
+		config.Logger.Warn("no further connections are accepted until others are closed",
+			"limit", connections)
+	})
+	s.http.ConnState = s.connections.changed
 	if limit := s.limits.request; limit != authz.NoTimeout {
 		s.http.ReadTimeout = limit * 3 / 4
 		if !s.limits.endless {
@@ -289,18 +299,7 @@ func (s *Server) acceptsHost(host string) bool {
 // and waits up to 20 seconds for active requests to end.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
-	limit := s.config.MaxConnections
-	if limit == 0 {
-		limit = defaultConnections()
-	}
-	limited := newConnections(lazyconn.Listener{Listener: listener}, &s.http, limit, func() {
-		s.config.Logger.Warn("no further connections are accepted until others are closed",
-			"limit", limit)
-	})
-	s.http.ConnState = func(conn net.Conn, state http.ConnState) {
-		resetConn(conn, state)
-		limited.ended(state)
-	}
+	limited := s.connections.listener(lazyconn.Listener{Listener: listener})
 	go func() {
 		if s.config.TLS != nil {
 			failed <- s.http.ServeTLS(limited, "", "")

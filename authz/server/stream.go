@@ -114,7 +114,7 @@ func isStream(contentType []string) bool {
 func (x *exchange) limitResponse() {
 	streams := isStream(x.Header()["Content-Type"])
 	if streams {
-		x.leave()
+		x.place.leave()
 	}
 	if !streams && !x.isEndless() {
 		return
@@ -224,7 +224,7 @@ func (x *exchange) paced(send func() error) error {
 // hijacked applies the limits of a stream to a connection that the handler has taken over, also
 // after the handler has returned.
 func (x *exchange) hijacked(taken net.Conn) {
-	x.leave()
+	x.place.leave()
 	if x.Operation == nil {
 		return
 	}
