@@ -314,9 +314,9 @@ func (g *Gate) Check(r *http.Request, route string,
 	return admitted, err
 }
 
-// SetHeaders sets what every answer to an admitted request, which Check has returned, carries: the
-// DPoP nonce for the client's next proof, where nonces are required (RFC 9449 §8.2), and where the
-// caller stands if the operation has x-authz-rate-limit.
+// SetHeaders sets what every answer to an admitted request carries: the DPoP nonce for the client's
+// next proof, where nonces are required (RFC 9449 §8.2), and where the caller stands if the
+// operation has x-authz-rate-limit. The request is the one that Check has returned.
 func (g *Gate) SetHeaders(h http.Header, r *http.Request) {
 	g.dpop.setNonce(h, r)
 	if a, ok := FromContext(r.Context()); ok {

@@ -16,7 +16,7 @@ import (
 	"github.com/gomodule/redigo/redis"
 )
 
-// Replays is a [token.ReplayStore] and an [authz.RateCounter] that several servers share. It uses
+// Replays is a [token.ReplayStore] and an authz.RateCounter that several servers share. It uses
 // Redis, or a server with the same protocol such as Valkey.
 type Replays struct {
 	pool *redis.Pool

@@ -53,6 +53,21 @@ var keys atomic.Int64
 
 func freshKey() string { return fmt.Sprintf("test-%d-%d", time.Now().UnixNano(), keys.Add(1)) }
 
+// Servers with the same Redis share the counts of x-authz-rate-limit.
+func TestCountsAreShared(t *testing.T) {
+	servers := []*Replays{startReplays(t, redisURL(t)), startReplays(t, redisURL(t))}
+	key, until := freshKey(), time.Now().Add(time.Minute)
+	for n := range 6 {
+		got, err := servers[n%2].Count(t.Context(), key, until)
+		if err != nil || got != int64(n+1) {
+			t.Errorf("the count is %d, %v: want %d", got, err, n+1)
+		}
+	}
+	if got, err := servers[0].Count(t.Context(), freshKey(), until); err != nil || got != 1 {
+		t.Errorf("the count of another key is %d, %v: want 1", got, err)
+	}
+}
+
 func TestReplaysAreUsedOnceAcrossServers(t *testing.T) {
 	servers := []*Replays{startReplays(t, redisURL(t)), startReplays(t, redisURL(t))}
 	for range 20 {

@@ -28,14 +28,14 @@ func (c Case) faults(got answer, only6750 bool) (faults []string) {
 		switch got.status {
 		case http.StatusUnauthorized, http.StatusForbidden:
 			fault(
-				"expected that the request is let in, received %d, WWW-Authenticate: %s",
+				"expected the request to be accepted, received %d, WWW-Authenticate: %s",
 				got.status,
 				strings.Join(got.header.Values("WWW-Authenticate"), ", "),
 			)
 		case http.StatusMethodNotAllowed, http.StatusServiceUnavailable:
 			fault(
-				"expected that the request is let in, received %d: is the operation served, and "+
-					"the token issuer up?",
+				"expected the request to be accepted, received %d: does the server have the "+
+					"operation, and is the token issuer up?",
 				got.status,
 			)
 		}
@@ -78,7 +78,8 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 	if c.Want == authz.KeysUnavailable {
 		if received != "" {
 			fault(
-				"expected no WWW-Authenticate, for nothing is known of the token; received %s",
+				"expected no WWW-Authenticate, because the token could not be verified; "+
+					"received %s",
 				received,
 			)
 		}
@@ -116,7 +117,7 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 	switch {
 	case code == "" && params["error"] != "":
 		fault(
-			"expected a challenge without error, for no token was sent (RFC 6750 §3.1); "+
+			"expected a challenge without error, because no token was sent (RFC 6750 §3.1); "+
 				"received %s",
 			received,
 		)
@@ -161,7 +162,8 @@ func checkProblem(got answer, fault func(string, ...any)) {
 	}
 	if err := json.Unmarshal(got.body, &problem); err != nil {
 		fault(
-			"expected a problem document (RFC 9457), received what is not a JSON object of that "+
+			"expected a problem document (RFC 9457), received something other than a JSON object "+
+				"of that "+
 				"form: %v",
 			err,
 		)
@@ -176,7 +178,8 @@ func checkProblem(got answer, fault func(string, ...any)) {
 	}
 	if problem.Status != got.status {
 		fault(
-			"expected the problem document's status to be that of the answer, %d; received %d",
+			"expected the status of the problem document to be that of the response, %d; "+
+				"received %d",
 			got.status,
 			problem.Status,
 		)

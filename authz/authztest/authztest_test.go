@@ -359,7 +359,7 @@ func TestOpaqueTokens(t *testing.T) {
 	for _, result := range report.Results {
 		forged := regexp.MustCompile(
 			`/(alg_none|wrong_key|embedded_jwk|tampered_payload)$`).MatchString(result.Case.Name)
-		if len(result.Faults) > 0 || forged && !strings.Contains(result.Skipped, "no JWT") {
+		if len(result.Faults) > 0 || forged && !strings.Contains(result.Skipped, "not a JWT") {
 			t.Errorf("%s: found %q, skipped %q", result.Case.Name, result.Faults, result.Skipped)
 		}
 	}
@@ -408,7 +408,7 @@ func TestRunTells(t *testing.T) {
 	authztest.Run(recorded{"T", t.Context(), &said}, m.target(expiryUnchecked))
 	want := []string{
 		"T/getMe/expired: GET /me: expected 401 (invalid-token), received 204",
-		"T/getMe/expired: GET /me: expected that the handler does not run, it did",
+		"T/getMe/expired: GET /me: expected the handler not to run, it did",
 	}
 	if len(said) < 2 || !slices.Equal(said[:2], want) {
 		t.Errorf("Run said\n%s\nexpected to begin with\n%s", strings.Join(said, "\n"),
@@ -424,7 +424,7 @@ func TestFaultyTargets(t *testing.T) {
 	target.Requests = map[string]authztest.Request{"listMesages": {}}
 	report, err := authztest.Check(t.Context(), target)
 	for _, part := range []string{`Target.URL is "messages.example"`,
-		`"listMesages", which is no operationId`} {
+		`"listMesages", which is not an operationId`} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("Check returned %v, expected it to say: %s", err, part)
 		}

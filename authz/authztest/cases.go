@@ -32,9 +32,9 @@ type Case struct {
 	names      func([]string) []string // of scopes, in challenges; nil: the document's
 	broken     error                   // why no request to the operation could be built
 
-	proof func(proving) string // of the possession of a key; nil: none is sent
-	twice bool                 // sent twice with the same proof: the first must succeed
-	timed bool                 // about the time at which the proof was made
+	proof func(proofInput) string // of the possession of a key; nil: none is sent
+	twice bool                    // sent twice with the same proof: the first must succeed
+	timed bool                    // about the time at which the proof was made
 
 	revoked bool // the token is used once, and then revoked
 

@@ -69,45 +69,45 @@ func (k ProofKey) Proof(method, url, token, nonce string, at time.Time) string {
 
 func base64url(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// proving is what a proof is made from.
-type proving struct {
+// proofInput is what a proof is made from.
+type proofInput struct {
 	key, other         ProofKey
 	method, url, token string
 	nonce              string
 	now                time.Time
 }
 
-func (p proving) proof() string { return p.key.Proof(p.method, p.url, p.token, p.nonce, p.now) }
+func (p proofInput) proof() string { return p.key.Proof(p.method, p.url, p.token, p.nonce, p.now) }
 
 // proofs are sent with a bound token. The first must be accepted.
 var proofs = []struct {
 	name string
 	want authz.Kind
-	make func(p proving) string // "" sends none
+	make func(p proofInput) string // "" sends none
 }{
-	{"genuine", "", proving.proof},
-	{"without_proof", authz.InvalidProof, func(proving) string { return "" }},
-	{"proof_of_another_key", authz.InvalidProof, func(p proving) string {
+	{"genuine", "", proofInput.proof},
+	{"without_proof", authz.InvalidProof, func(proofInput) string { return "" }},
+	{"proof_of_another_key", authz.InvalidProof, func(p proofInput) string {
 		p.key = p.other
 		return p.proof()
 	}},
-	{"proof_of_another_method", authz.InvalidProof, func(p proving) string {
+	{"proof_of_another_method", authz.InvalidProof, func(p proofInput) string {
 		p.method = http.MethodTrace
 		return p.proof()
 	}},
-	{"proof_of_another_url", authz.InvalidProof, func(p proving) string {
+	{"proof_of_another_url", authz.InvalidProof, func(p proofInput) string {
 		p.url += "x"
 		return p.proof()
 	}},
-	{"proof_of_another_token", authz.InvalidProof, func(p proving) string {
+	{"proof_of_another_token", authz.InvalidProof, func(p proofInput) string {
 		p.token += "x"
 		return p.proof()
 	}},
-	{oldProof, authz.InvalidProof, func(p proving) string {
+	{oldProof, authz.InvalidProof, func(p proofInput) string {
 		p.now = p.now.Add(-time.Hour)
 		return p.proof()
 	}},
-	{"proof_tampered", authz.InvalidProof, func(p proving) string {
+	{"proof_tampered", authz.InvalidProof, func(p proofInput) string {
 		right := strings.Split(p.proof(), ".")
 		p.method = http.MethodTrace
 		other := strings.Split(p.proof(), ".")
@@ -121,7 +121,7 @@ const oldProof = "old_proof"
 // the target has such tokens, because the document does not say whether the server accepts them.
 func dpopCases(o authz.Operation) (cases []Case) {
 	bound := credential{needs: needsBound, scheme: "DPoP", make: unchanged}
-	add := func(name string, want authz.Kind, c credential, proof func(proving) string) *Case {
+	add := func(name string, want authz.Kind, c credential, proof func(proofInput) string) *Case {
 		cases = append(cases, Case{
 			Name: o.ID + "/dpop_" + name, Operation: o, Scopes: alternatives(o)[0].scopes,
 			Want: want, credential: c, proof: proof,
@@ -131,9 +131,9 @@ func dpopCases(o authz.Operation) (cases []Case) {
 	for _, p := range proofs {
 		add(p.name, p.want, bound, p.make).timed = p.name == oldProof
 	}
-	add("proof_used_before", authz.InvalidProof, bound, proving.proof).twice = true
+	add("proof_used_before", authz.InvalidProof, bound, proofInput.proof).twice = true
 	bound.scheme = "Bearer" // RFC 9449 §7.2
-	add("token_as_bearer", authz.InvalidToken, bound, proving.proof)
+	add("token_as_bearer", authz.InvalidToken, bound, proofInput.proof)
 	return cases
 }
 
@@ -144,7 +144,7 @@ func (r *run) prove(sent *http.Request, c Case, authorization string) string {
 	at.RawQuery = ""
 	path := strings.TrimPrefix(at.String(), strings.TrimSuffix(r.URL, "/"))
 	nonce, _ := r.nonce.Load().(string)
-	proof := c.proof(proving{
+	proof := c.proof(proofInput{
 		key: r.forger.key, other: r.forger.otherKey, method: sent.Method, token: token,
 		url:   strings.TrimSuffix(cmp.Or(r.Resource, r.URL), "/") + path,
 		nonce: nonce, now: r.forger.now(),

@@ -79,7 +79,7 @@ var forgeries = []credential{
 		}
 		return []string{attacker.Sign(with(t.header, "jwk", key.jwk), t.claims)}, nil
 	}},
-	{name: "hs256_with_public_key", needs: needsKeySet, make: confused},
+	{name: "hs256_with_public_key", needs: needsKeySet, make: hs256WithPublicKey},
 	{
 		name:  "tampered_payload",
 		needs: needsGenuine,
@@ -262,7 +262,7 @@ func (f *forger) issuer(alg string) (*devissuer.Issuer, error) {
 		)
 		if err != nil {
 			return nil, fmt.Errorf(
-				"another key for the genuine token's alg cannot be made (%w): %w",
+				"cannot create another key for the alg of the genuine token (%w): %w",
 				err,
 				errors.ErrUnsupported,
 			)
@@ -284,7 +284,7 @@ func parse(compact string) *parsed {
 	parts := strings.Split(compact, ".")
 	if len(parts) != 3 {
 		t.opaque = fmt.Errorf(
-			"the genuine token is no JWT (%d segments, expected 3): %w",
+			"the genuine token is not a JWT (%d segments, expected 3): %w",
 			len(parts),
 			errors.ErrUnsupported,
 		)
@@ -297,7 +297,7 @@ func parse(compact string) *parsed {
 		d.UseNumber() // keep numbers as they are
 		if err != nil || d.Decode(into) != nil {
 			t.opaque = fmt.Errorf(
-				"the genuine token is no JWT (segment %d is not a JSON object in base64url): %w",
+				"the genuine token is not a JWT (segment %d is not a JSON object in base64url): %w",
 				i+1,
 				errors.ErrUnsupported,
 			)
@@ -316,7 +316,7 @@ func with(members map[string]any, name string, value any) map[string]any {
 func segment(members map[string]any) string {
 	b, err := json.Marshal(members)
 	if err != nil {
-		panic(fmt.Errorf("authztest: members that were JSON are not any more: %w", err))
+		panic(fmt.Errorf("authztest: encoding claims: %w", err))
 	}
 	return base64.RawURLEncoding.EncodeToString(b)
 }

@@ -24,9 +24,10 @@ type published struct {
 	key crypto.PublicKey
 }
 
-// confused signs with HMAC, with the public key as the secret, in each form in which a server may
-// hold the key. A server that lets the token choose the algorithm accepts it (RFC 8725 §2.1).
-func confused(f *forger, t *parsed) (all []string, err error) {
+// hs256WithPublicKey signs with HMAC, with the public key as the secret, in each form in which a
+// server may hold the key. A server that lets the token choose the algorithm accepts it (RFC 8725
+// §2.1).
+func hs256WithPublicKey(f *forger, t *parsed) (all []string, err error) {
 	kid, _ := t.header["kid"].(string)
 	key, err := publicKey(f.tokens.KeySet, kid)
 	if err != nil {

@@ -50,9 +50,9 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 		text, err := from(ctx, alternatives(o)[0].scopes)
 		switch {
 		case errors.Is(err, errors.ErrUnsupported):
-			result.Skipped = "needs a token: " + err.Error()
+			result.Skipped = "no token: " + err.Error()
 		case err != nil:
-			result.Faults = []string{"the credential could not be made: " + err.Error()}
+			result.Faults = []string{"no credential: " + err.Error()}
 		}
 		return "Bearer " + text
 	}
@@ -75,8 +75,8 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 	if made.faults == nil && location == "" {
 		made.faults = []string{
 			fmt.Sprintf(
-				"nothing is proven: expected that %s makes an object and answers with its "+
-					"Location, received %d without one",
+				"inconclusive: expected %s to create an object and return its Location, "+
+					"received %d without one",
 				c.first.ID,
 				made.answer.status,
 			),
@@ -115,7 +115,7 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 	if status := own.answer.status; status >= 400 {
 		own.faults = []string{
 			fmt.Sprintf(
-				"nothing is proven: expected that its owner reaches the object, received %d",
+				"inconclusive: expected the owner to reach the object, received %d",
 				status,
 			),
 		}
@@ -128,7 +128,7 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 func (r *run) lastSegment(location string) (string, error) {
 	at, err := url.Parse(location)
 	if err != nil {
-		return "", fmt.Errorf("expected a URI reference as Location, received %q", location)
+		return "", fmt.Errorf("expected a URI reference in Location, received %q", location)
 	}
 	path := strings.TrimSuffix(at.EscapedPath(), "/")
 	return url.PathUnescape(path[strings.LastIndex(path, "/")+1:])

@@ -80,7 +80,7 @@ func TestObjectsOfAnother(t *testing.T) {
 	}{
 		"right":     {&notesServer{}, ""},
 		"broken":    {&notesServer{broken: true}, "expected 403 or 404 for an object of another principal, received 204"},
-		"forgetful": {&notesServer{forgetful: true}, "expected that its owner reaches the object"},
+		"forgetful": {&notesServer{forgetful: true}, "expected the owner to reach the object"},
 	} {
 		gate, err := authz.New(authz.Config{Document: doc, Verifier: verifier})
 		if err != nil {

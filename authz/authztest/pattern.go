@@ -16,13 +16,13 @@ func (s sampler) matching(schema *openapi3.Schema, n int) (string, error) {
 	main, ahead := lookaheads(schema.Pattern)
 	parsed, err := parsePattern(main)
 	if err != nil {
-		return "", fmt.Errorf("its pattern %q is not understood here", schema.Pattern)
+		return "", fmt.Errorf("its pattern %q is not supported", schema.Pattern)
 	}
 	var starts []string // what lookaheads ask for, in front of the rest
 	for _, condition := range ahead {
 		re, err := parsePattern(condition)
 		if err != nil {
-			return "", fmt.Errorf("its pattern %q is not understood here", schema.Pattern)
+			return "", fmt.Errorf("its pattern %q is not supported", schema.Pattern)
 		}
 		w := writer{nth: n}
 		w.write(re)
@@ -44,7 +44,7 @@ func (s sampler) matching(schema *openapi3.Schema, n int) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("no string could be made for its pattern %q and length", schema.Pattern)
+	return "", fmt.Errorf("found no string for its pattern %q and length", schema.Pattern)
 }
 
 // parsePattern parses an ECMA-262 pattern as far as Go's syntax has the same constructs.

@@ -128,11 +128,11 @@ func TestBodiesFromSchemas(t *testing.T) {
 // it.
 func TestNoValidRequest(t *testing.T) {
 	for _, test := range []struct{ schema, says, given string }{
-		{`{type: string, pattern: "^a$", minLength: 5}`, `no string could be made for its pattern "^a$" and length`, ``},
-		{`{type: string, pattern: "^((a*)*b*)*$", minLength: 400, maxLength: 401}`, `no string could be made`, ``},
+		{`{type: string, pattern: "^a$", minLength: 5}`, `found no string for its pattern "^a$" and length`, ``},
+		{`{type: string, pattern: "^((a*)*b*)*$", minLength: 400, maxLength: 401}`, `found no string`, ``},
 		{`{$ref: "#/components/schemas/Endless"}`, `requires itself`, ``},
-		{`{type: array, minItems: 1000000, items: {}}`, `more than the 4096`, ``},
-		{`{oneOf: [{type: string, maxLength: 0, minLength: 1}]}`, `no branch of oneOf`, ``},
+		{`{type: array, minItems: 1000000, items: {}}`, `more than 4096`, ``},
+		{`{oneOf: [{type: string, maxLength: 0, minLength: 1}]}`, `found no value for any branch of oneOf`, ``},
 		{`{type: object, required: [a], properties: {a: {type: string}, b: {type: string}}, dependentRequired: {a: [b]}}`, `/b is missing, as a is there`, `{"a":"1","b":"2"}`},
 		{`{type: object, required: [a], properties: {a: {not: {type: string}}}}`, `/a matches the schema that it must not match`, `{"a":1}`},
 	} {
@@ -194,7 +194,7 @@ paths:
 		}, `GET /base/a/x%2F%20y/b/%C3%BC?q=%26&r=5 h`},
 		{"some", authztest.Request{Path: map[string]string{"one": "xy"}}, `GET /base/a/xy/b/a?q=a a`},
 		{"wrong", authztest.Request{Path: map[string]string{"one": "xy"}, Query: url.Values{"r": {"five"}}}, `query r is not of type integer`},
-		{"too few", authztest.Request{}, `the path parameter one: no string could be made`},
+		{"too few", authztest.Request{}, `the path parameter one: found no string`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var got string

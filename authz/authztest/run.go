@@ -69,10 +69,10 @@ func tell[Self T[Self]](t Self, result Result) {
 		t.Error(result.Case.Operation.Method + " " + result.Case.Operation.Path + ": " + fault)
 	}
 	if result.Detail != "" {
-		t.Error("the answer says: " + result.Detail)
+		t.Error("detail: " + result.Detail)
 	}
 	if result.Curl != "" {
-		t.Error("to repeat it: " + result.Curl)
+		t.Error("to repeat: " + result.Curl)
 	}
 }
 
@@ -192,7 +192,7 @@ func prepare(target Target) (*run, error) {
 		return nil, errors.Join(
 			append(
 				faults,
-				errors.New("authztest: Target.Document is nil: there is nothing to test by"),
+				errors.New("authztest: Target.Document is nil"),
 			)...)
 	}
 	plan, err := authz.Config{
@@ -213,7 +213,7 @@ func prepare(target Target) (*run, error) {
 	}
 	for name := range target.Credentials {
 		if plan.Scheme(name) == nil {
-			fault("Target.Credentials has %q, which is no security scheme of the document", name)
+			fault("Target.Credentials has %q, which is not a security scheme of the document", name)
 		}
 	}
 	broken := map[string]error{}
@@ -222,7 +222,7 @@ func prepare(target Target) (*run, error) {
 		request, err := sampler.build(o, target.Requests[o.ID])
 		if err != nil {
 			broken[o.ID] = fmt.Errorf(
-				"no valid request could be built: %w. Give an example in the document, or "+
+				"cannot build a valid request: %w. Give an example in the document, or "+
 					"Target.Requests[%q]",
 				err,
 				o.ID,
@@ -232,7 +232,7 @@ func prepare(target Target) (*run, error) {
 	}
 	for id := range target.Requests {
 		if _, known := r.requests[id]; !known {
-			fault("Target.Requests has %q, which is no operationId of the document", id)
+			fault("Target.Requests has %q, which is not an operationId of the document", id)
 		}
 	}
 	for _, c := range Cases(plan) {
@@ -285,7 +285,7 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 	headers, secrets, skip, err := r.credentials(ctx, c)
 	switch {
 	case err != nil:
-		result.Faults = []string{"the credential could not be made: " + err.Error()}
+		result.Faults = []string{"no credential: " + err.Error()}
 		return result
 	case skip != "":
 		result.Skipped = skip
@@ -299,11 +299,11 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 				got = r.send(ctx, once, header, nil)
 			}
 			if got.faults != nil {
-				result.Faults = []string{"nothing is proven, for the proof is refused the first " +
-					"time: " + strings.Join(got.faults, "; ")}
+				result.Faults = []string{"inconclusive: the proof is refused the first time: " +
+					strings.Join(got.faults, "; ")}
 				return result
 			}
-			c.proof = func(proving) string { return got.proof }
+			c.proof = func(proofInput) string { return got.proof }
 		}
 		if c.revoked {
 			if result.Faults = r.revoke(ctx, c, header); result.Faults != nil {
@@ -314,8 +314,8 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 			first := Case{Operation: *c.first}
 			if got := r.send(ctx, first, header, nil); got.faults != nil {
 				result.Faults = []string{
-					"nothing is proven, for " + c.first.ID +
-						" refuses the token that suffices there: " + strings.Join(
+					"inconclusive: " + c.first.ID +
+						" refuses a sufficient token: " + strings.Join(
 						got.faults,
 						"; ",
 					),
@@ -328,7 +328,7 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 			got = r.send(ctx, c, header, secrets)
 		}
 		if c.timed && r.nonce.Load() != nil {
-			result.Skipped = "the server asks for nonces, which may stand for the time of a proof"
+			result.Skipped = "the server requires nonces, so it need not check the time of a proof"
 			return result
 		}
 		if result.add(got); result.Faults != nil {
@@ -342,12 +342,12 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 func (r *run) revoke(ctx context.Context, c Case, authorization string) (faults []string) {
 	got := r.send(ctx, Case{Operation: c.Operation}, authorization, nil)
 	if got.faults != nil {
-		return []string{"nothing is proven, for the token is refused before it is revoked: " +
+		return []string{"inconclusive: the token is refused before it is revoked: " +
 			strings.Join(got.faults, "; ")}
 	}
 	_, token, _ := strings.Cut(authorization, " ")
 	if err := r.Tokens.Revoke(ctx, token); err != nil {
-		return []string{"the token could not be revoked: " + err.Error()}
+		return []string{"cannot revoke the token: " + err.Error()}
 	}
 	return nil
 }
@@ -432,7 +432,7 @@ func (r *run) send(
 	}
 	r.presentCertificate(sent, c.certificate)
 	if err := r.present(sent, c, secrets); err != nil {
-		return exchange{faults: []string{"the credential could not be presented: " + err.Error()}}
+		return exchange{faults: []string{"cannot present the credential: " + err.Error()}}
 	}
 	if authorization != "" {
 		secrets = append(secrets, authorization[strings.IndexByte(authorization, ' ')+1:])
@@ -446,7 +446,7 @@ func (r *run) send(
 	calls := r.calls()
 	response, err := client.Do(sent)
 	if err != nil {
-		why := "no answer: " + err.Error()
+		why := "no response: " + err.Error()
 		if c.body == hugeBody {
 			why += ": does the server wait for the body before it looks for a token?"
 		}
@@ -457,7 +457,7 @@ func (r *run) send(
 	got := answer{status: response.StatusCode, header: response.Header}
 	if got.body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer)); err != nil &&
 		c.Want != "" {
-		e.faults, e.answer = []string{"the answer could not be read: " + err.Error()}, got
+		e.faults, e.answer = []string{"cannot read the response: " + err.Error()}, got
 		return e
 	}
 	e.answer, e.detail = got, redact(got.detail(), secrets)
@@ -471,10 +471,10 @@ func (r *run) send(
 	case c.Want == "" && ran == 0 && e.faults == nil:
 		e.faults = append(
 			e.faults,
-			fmt.Sprintf("expected that the handler runs, it did not; received %d", got.status),
+			fmt.Sprintf("expected the handler to run, it did not; received %d", got.status),
 		)
 	case c.Want != "" && ran > 0:
-		e.faults = append(e.faults, "expected that the handler does not run, it did")
+		e.faults = append(e.faults, "expected the handler not to run, it did")
 	}
 	if c.Want == "" {
 		return e
@@ -483,7 +483,7 @@ func (r *run) send(
 		e.faults = append(
 			e.faults,
 			fmt.Sprintf(
-				"expected that no byte of the body is read before the token is accepted, %d were",
+				"expected no byte of the body to be read before the token is accepted, %d were",
 				body.read.Load(),
 			),
 		)
@@ -491,13 +491,13 @@ func (r *run) send(
 	if c.body == invalidBody && got.repeats(marker) {
 		e.faults = append(
 			e.faults,
-			"expected that the answer says nothing of the body, it repeats some of it",
+			"expected a response that does not repeat the body, it repeats some of it",
 		)
 	}
 	if slices.ContainsFunc(secrets, got.repeats) {
 		e.faults = append(
 			e.faults,
-			"expected that the answer does not repeat the credential, it does",
+			"expected a response that does not repeat the credential, it does",
 		)
 	}
 	return e
@@ -519,7 +519,7 @@ func (r *run) conformance(c Case, response *http.Response, body []byte) string {
 	if err == nil || errors.Is(err, errors.ErrUnsupported) {
 		return ""
 	}
-	return "expected an answer that the document describes, received " +
+	return "expected a response that the document describes, received " +
 		strconv.Itoa(response.StatusCode) + ": " + err.Error()
 }
 

@@ -104,7 +104,7 @@ func (s sampler) value(ref *openapi3.SchemaRef, n, depth int) (any, error) {
 		return "a" + suffix(n), nil
 	}
 	if depth > deepest {
-		return nil, errors.New("the schema requires itself, without end")
+		return nil, errors.New("the schema requires itself recursively")
 	}
 	schema := ref.Value
 	if given := s.given(schema); len(given) > 0 && (n == 0 || len(schema.Enum) > 0) {
@@ -112,7 +112,7 @@ func (s sampler) value(ref *openapi3.SchemaRef, n, depth int) (any, error) {
 	}
 	if max(schema.MinLength, schema.MinItems, schema.MinProps) > most {
 		return nil, fmt.Errorf(
-			"the schema asks for more than the %d characters, items or members that are made",
+			"the schema requires more than %d characters, items or members",
 			most,
 		)
 	}
@@ -201,12 +201,12 @@ func (s sampler) oneOf(
 			return v, nil
 		}
 		if err == nil {
-			err = errors.New("what could be made of it is not accepted")
+			err = errors.New("found no value that it accepts")
 		}
 		faults = append(faults, fmt.Errorf("branch %d: %w", i+1, err))
 	}
 	return nil, fmt.Errorf(
-		"no branch of oneOf or anyOf could be satisfied: %w",
+		"found no value for any branch of oneOf or anyOf: %w",
 		errors.Join(faults...),
 	)
 }

@@ -89,11 +89,11 @@ type endless struct {
 	wait  bool
 }
 
-// enough is more than net/http and similar servers read of an unread body before they answer.
-const enough = 1 << 20
+// drainLimit is more than net/http and similar servers read of an unread body before they answer.
+const drainLimit = 1 << 20
 
 func (e *endless) Read(b []byte) (int, error) {
-	if e.given >= enough {
+	if e.given >= drainLimit {
 		if e.wait {
 			<-e.ctx.Done()
 		}

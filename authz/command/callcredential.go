@@ -15,13 +15,13 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// plan returns the document, and who may call what, as serve and dev have it: with the overlays and
+// plan returns the document and its plan, as serve and dev use them: with the overlays and
 // the base path of the environment, or of the flags of call.
 func (p *program) plan() (*openapi3.T, *authz.Plan, *policy, error) {
 	f := faults{prefix: p.prefix()}
 	served := &policy{
 		basePath: p.env.lookup("BASE_PATH"), publicPath: p.env.lookup("PUBLIC_PATH"),
-		// an operation that states nothing is for the server to refuse
+		// the server refuses operations without stated security
 		unstated: authz.DenyUnstated,
 	}
 	served.overlays = f.overlays(p.env.lookup("OVERLAY"))
@@ -80,7 +80,7 @@ func (c *callOptions) secret(env environment, name string, spec *openapi3.Securi
 	return cmp.Or(env.lookup(keyVariable(name)), c.ofDev(devSecret))
 }
 
-// ofDev returns a credential that dev accepts, where dev is called.
+// ofDev returns a credential that dev accepts, if the API is that of dev.
 func (c *callOptions) ofDev(secret string) string {
 	if c.usesDev() && c.client == "full" && c.as == "" {
 		return secret
@@ -108,9 +108,9 @@ func (c *callOptions) explicit(name string, spec *openapi3.SecurityScheme) bool 
 	})
 }
 
-// choose returns the alternative to call the operation by: of those whose credentials there are,
-// the one that the flags name most of, then the one that requires the fewest scopes. It is empty if
-// no credential is required, and none is given.
+// choose returns the alternative with which to call the operation. All of its credentials are
+// available. Alternatives with more credentials from flags come first, then those that require
+// fewer scopes. The result is empty if no credential is required, and none is given.
 func (o *callable) choose(c *callOptions, env environment) (authz.Alternative, error) {
 	var best authz.Alternative
 	named, fewest, found := 0, 0, false
@@ -143,7 +143,7 @@ func (o *callable) choose(c *callOptions, env environment) (authz.Alternative, e
 		strings.Join(lacking, "; or "))}
 }
 
-// hint says how to give the credential for a security scheme.
+// hint describes how to give the credential for a security scheme.
 func (o *callable) hint(name string, spec *openapi3.SecurityScheme, env environment) string {
 	switch {
 	case isBasic(spec):
@@ -154,7 +154,7 @@ func (o *callable) hint(name string, spec *openapi3.SecurityScheme, env environm
 	return fmt.Sprintf("call has no credential for the security scheme %s", name)
 }
 
-// present puts the credentials of an alternative that are no access tokens into a request.
+// present adds the credentials of an alternative, other than access tokens, to a request.
 func (o *callable) present(
 	r *http.Request, a authz.Alternative, c *callOptions, env environment,
 ) error {
@@ -198,7 +198,7 @@ func (o *callable) tokenScopes(a authz.Alternative) (scopes []string, required b
 	return slices.Compact(scopes), required
 }
 
-// describe says what an alternative requires.
+// describe describes the credentials that an alternative requires.
 func (o *callable) describe(a authz.Alternative) string {
 	var parts []string
 	if scopes, required := o.tokenScopes(a); required && len(scopes) > 0 {

@@ -42,8 +42,8 @@ type config struct {
 	CORSOrigins    string `name:"cors-origins" key:"CORS_ORIGINS" help:"Origins whose pages can call the API from a browser, such as https://app.example.com, separated by commas. Default: none."`
 	Docs           string `key:"DOCS" default:"false" help:"Serve the documentation at /docs: true or false."`
 	TrustedProxies string `key:"TRUSTED_PROXIES" help:"Proxies whose X-Forwarded-For is trusted, as CIDRs separated by commas. Default: none."`
-	Responses      string `key:"RESPONSES" default:"off" help:"Compare what handlers answer with the document: off, log, or fail (answer 500 in its place)."`
-	InsecureReport string `name:"insecure-report" key:"INSECURE_REPORT" default:"off" help:"Let requests pass that the document refuses, and log why: off, validation (violations of schemas only) or everything. For introducing the document into an API that is in use."`
+	Responses      string `key:"RESPONSES" default:"off" help:"Compare responses of handlers with the document: off, log, or fail (answer 500 instead)."`
+	InsecureReport string `name:"insecure-report" key:"INSECURE_REPORT" default:"off" help:"Accept requests that the document refuses, and log why: off, validation (schema violations only) or everything. For introducing the document to an existing API."`
 
 	TLS tlsConfig `embed:""`
 

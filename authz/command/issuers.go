@@ -261,7 +261,7 @@ func (r *reader) issuer(entry setting) (i token.Issuer) {
 	return i
 }
 
-// preset returns the provider's example without what each file must say for itself: its own.
+// preset returns the provider's example without the keys in own, which each file must set.
 func (r *reader) preset(s setting) (i token.Issuer, own []string) {
 	own = []string{"url", "audiences"}
 	given := value(s, verbatim)

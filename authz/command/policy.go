@@ -43,7 +43,7 @@ type policy struct {
 	requestTimeout       time.Duration
 	writeTimeout         time.Duration // 0: the default
 	credentials          atomic.Pointer[credentials]
-	fallback             credentials // where neither the file nor the program has any
+	fallback             credentials // if neither the file nor the program has any
 }
 
 // credentials are the secrets of clients, by security scheme.
@@ -154,8 +154,8 @@ func (p *policy) clientPrefix() string {
 	return p.publicPath
 }
 
-// addDevSecrets adds credentials to the security schemes for which there are none otherwise. They
-// are known to everybody, as the clients of dev are.
+// addDevSecrets adds credentials for the security schemes that have none. Like the clients of dev,
+// they are public.
 func (p *policy) addDevSecrets(plan *authz.Plan) error {
 	p.fallback = credentials{}
 	roles := map[string][]string{}
@@ -241,7 +241,7 @@ func parseCredentials(name string, text []byte) (credentials, error) {
 	}
 	all := credentials{}
 	for _, scheme := range file.members("") {
-		all[scheme.name] = authz.Secrets{} // also if it has none any more: then nobody gets in
+		all[scheme.name] = authz.Secrets{} // even if it is empty: then no request is accepted
 		ids, hashes := map[string]bool{}, map[[32]byte]bool{}
 		for _, entry := range scheme.elements() {
 			secret := r.secret(entry)
@@ -263,5 +263,6 @@ func parseCredentials(name string, text []byte) (credentials, error) {
 	return all, nil
 }
 
-// credentialIssuer is the issuer of principals with a credential of the file. No token has it.
+// credentialIssuer is the issuer of principals with a credential of the file. No token has this
+// issuer.
 const credentialIssuer = "urn:authz:credentials"

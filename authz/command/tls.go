@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -19,7 +18,7 @@ type tlsConfig struct {
 	Key        string `name:"tls-key" key:"TLS_KEY" group:"TLS:" help:"PEM file of the certificate's key. Reloaded on SIGHUP."`
 	ClientCA   string `name:"tls-client-ca" key:"TLS_CLIENT_CA" group:"TLS:" help:"PEM file of the authorities whose client certificates are accepted. Reloaded on SIGHUP."`
 	Header     string `name:"client-cert-header" key:"CLIENT_CERT_HEADER" group:"TLS:" help:"Header in which a proxy passes the client's certificate on: Client-Cert (RFC 9440) or X-Forwarded-Client-Cert (Envoy). Default: the certificate of the connection."`
-	Proxies    string `name:"client-cert-proxies" key:"CLIENT_CERT_PROXIES" group:"TLS:" help:"Proxies whose header is believed: CIDRs separated by commas, or unix for all who connect by a Unix socket."`
+	Proxies    string `name:"client-cert-proxies" key:"CLIENT_CERT_PROXIES" group:"TLS:" help:"Proxies whose header is trusted: CIDRs separated by commas, or unix for all connections by a Unix socket."`
 	ProxyNames string `name:"client-cert-proxy-names" key:"CLIENT_CERT_PROXY_NAMES" group:"TLS:" help:"The same, by DNS or URI names in their own certificates, which TLS_CLIENT_CA must have signed."`
 }
 
@@ -32,7 +31,7 @@ var cipherSuites = []uint16{
 	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
-// server reads the files. It returns nil if the server shall not speak TLS.
+// server reads the files. It returns nil if TLS is not configured.
 func (c tlsConfig) server(f *faults, issuers []token.Issuer) *tls.Config {
 	bound := func(i token.Issuer) bool {
 		return i.MTLS == token.MTLSAllowed || i.MTLS == token.MTLSRequired
@@ -64,10 +63,11 @@ func (c tlsConfig) server(f *faults, issuers []token.Issuer) *tls.Config {
 	switch {
 	case c.ClientCA != "":
 		config.ClientAuth, config.ClientCAs = tls.VerifyClientCertIfGiven, c.authorities(f)
-		// A resumed session would keep a certificate of an authority that is gone after a reload.
+		// A resumed session would keep a certificate whose authority was removed by a reload.
 		config.SessionTicketsDisabled = true
 	case mtls && c.Header == "":
-		config.ClientAuth = tls.RequestClientCert // whoever signed it: tokens name the certificate
+		// signed by any authority: tokens name the certificate
+		config.ClientAuth = tls.RequestClientCert
 	}
 	return config
 }
@@ -84,7 +84,7 @@ func (c tlsConfig) authorities(f *faults) *x509.CertPool {
 	return pool
 }
 
-// clients says where certificates of clients come from.
+// clients returns where client certificates come from.
 func (c tlsConfig) clients(f *faults) authz.ClientCertificates {
 	found := authz.ClientCertificates{Header: c.Header}
 	if c.Header != "" && c.Header != authz.ClientCertHeader && c.Header != authz.XFCCHeader {
@@ -115,7 +115,7 @@ func (c tlsConfig) clients(f *faults) authz.ClientCertificates {
 	proxies := c.Proxies != "" || c.ProxyNames != ""
 	switch {
 	case c.Header != "" && !proxies:
-		f.missing("CLIENT_CERT_PROXIES", "the proxies whose %s is believed, or %s", c.Header,
+		f.missing("CLIENT_CERT_PROXIES", "the proxies whose %s is trusted, or %s", c.Header,
 			f.key("CLIENT_CERT_PROXY_NAMES"))
 	case c.Header == "" && proxies:
 		f.missing("CLIENT_CERT_HEADER", "%s or %s, because proxies are configured",
@@ -124,7 +124,7 @@ func (c tlsConfig) clients(f *faults) authz.ClientCertificates {
 	return found
 }
 
-// reloadable returns a configuration that takes each connection's from current.
+// reloadable returns a configuration that uses, for each connection, the one that current returns.
 func reloadable(current func() *tls.Config) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -132,7 +132,7 @@ func reloadable(current func() *tls.Config) *tls.Config {
 			if config := current(); config != nil {
 				return config, nil
 			}
-			return nil, fmt.Errorf("command: there is no certificate")
+			return nil, errors.New("command: no certificate")
 		},
 	}
 }

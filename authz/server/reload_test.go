@@ -274,6 +274,25 @@ func TestReload(t *testing.T) {
 	check(private.path, 200, 401, "as at first")
 }
 
+// A reload does not fetch the keys of issuers that stay again.
+func TestReloadKeepsKeys(t *testing.T) {
+	issuer := another(t)
+	r := start(t, func(c *Config) { c.Issuers = []token.Issuer{trusted(issuer)} })
+	sent := mint(issuer, map[string]any{"scope": scoped.scope})
+	r.get(t, scoped.path, sent, 200, "its keys are fetched")
+	discoveries, keySets := issuer.Requests()
+	for range 50 {
+		if err := r.server.Reload([]token.Issuer{trusted(issuer)}); err != nil {
+			t.Fatal(err)
+		}
+		r.get(t, scoped.path, sent, 200, "the issuer stays")
+	}
+	if d, k := issuer.Requests(); d != discoveries || k != keySets {
+		t.Errorf("50 reloads fetched the metadata %d times and the keys %d times", d-discoveries,
+			k-keySets)
+	}
+}
+
 // A faulty reload changes nothing.
 func TestFaultyReload(t *testing.T) {
 	a, b := another(t), another(t)

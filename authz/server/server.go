@@ -89,7 +89,7 @@ type Config struct {
 	Telemetry Telemetry
 	// Audit, if set, gets the decision about each request.
 	Audit *Audit
-	// LostLines returns how many lines of the log were lost, for Telemetry: see [Lines].
+	// LostLines returns how many lines of the log were lost: see [Lines].
 	LostLines func() uint64
 	// Pools returns the state of the program's pools of connections, by name, for Telemetry.
 	Pools func() map[string]Pool

@@ -62,6 +62,7 @@ type source struct {
 	forcedAt    time.Time // when an unknown kid last caused a fetch
 	unknownKids kidTimes
 	refresh     *time.Timer
+	due         time.Time // when it fires
 	backoff     time.Duration
 
 	introspector *introspector // nil: introspection is off
@@ -132,7 +133,8 @@ func newSource(i *Issuer, env environment) *source {
 	return s
 }
 
-// inherit uses the set of another source of the same issuer, and refreshes it in the background.
+// inherit uses the set of another source of the same issuer, and refreshes it when the other would
+// have.
 func (s *source) inherit(from *source) {
 	s.counts = from.counts
 	if s.introspector != nil && from.introspector != nil {
@@ -145,7 +147,29 @@ func (s *source) inherit(from *source) {
 	own := *set
 	own.fetchNumber = 0 // before any fetch of s, so that an unknown kid causes one
 	s.set.Store(&own)
-	go s.refreshNow()
+	from.mu.Lock()
+	due, failing := from.due, from.failure != nil
+	from.mu.Unlock()
+	now := s.now()
+	// The maximum age can have become less. If it has not, due is earlier.
+	next := min(due.Sub(now), own.fetched.Add(s.policy.MaxAge).Sub(now))
+	if failing {
+		next = 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.schedule(max(next, 0))
+}
+
+// schedule sets the time of the next refresh. The caller holds mu.
+func (s *source) schedule(next time.Duration) {
+	s.due = s.now().Add(next)
+	if s.refresh == nil {
+		s.refresh = time.AfterFunc(next, s.refreshNow)
+		context.AfterFunc(s.ctx, func() { s.refresh.Stop() })
+	} else {
+		s.refresh.Reset(next)
+	}
 }
 
 // find returns the key that a token's header names.
@@ -337,13 +361,7 @@ func (s *source) finishFetch(f *fetch, number uint64, set *keySet, maxAge time.D
 		next = maxAge * 3 / 4 // before expiry
 	}
 	// Jitter keeps replicas that started together from fetching together.
-	next -= time.Duration(rand.Int64N(int64(next)/10 + 1))
-	if s.refresh == nil {
-		s.refresh = time.AfterFunc(next, s.refreshNow)
-		context.AfterFunc(s.ctx, func() { s.refresh.Stop() })
-	} else {
-		s.refresh.Reset(next)
-	}
+	s.schedule(next - time.Duration(rand.Int64N(int64(next)/10+1)))
 }
 
 // withValues is a context with the values of another.

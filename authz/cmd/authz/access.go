@@ -14,11 +14,11 @@ import (
 // they require, not by name. The order of alternatives and scopes does not matter, and neither does
 // an alternative that requires more than another.
 type access struct {
-	needs []need // one of them must be met (OR). Minimal: none contains another. Never empty
-	asks  []need // the alternatives of the document, in its order, for missing
-	// looks are the credentials that are checked although none is required, so that an invalid one
-	// is refused.
-	looks []string
+	needs    []need // one of them must be met (OR). Minimal: none contains another. Never empty
+	declared []need // the alternatives of the document, in its order, for missing
+	// checked are the credentials that are checked although none is required, so that an invalid
+	// one is refused.
+	checked []string
 	// stepUp is what is required of how the caller signed in, beyond the needs. nil: nothing.
 	stepUp  *authz.StepUp
 	granted grants
@@ -79,7 +79,7 @@ func (g grants) within(less, more need) bool {
 func accessOf(o authz.Operation, credential func(scheme string) string) access {
 	a := access{granted: grants{}}
 	for _, alternative := range o.Alternatives {
-		a.asks = append(a.asks, needOf(alternative, credential))
+		a.declared = append(a.declared, needOf(alternative, credential))
 		for _, r := range alternative {
 			for _, scope := range r.Scopes {
 				key := atom{credential(r.Scheme), scope}
@@ -89,17 +89,17 @@ func accessOf(o authz.Operation, credential func(scheme string) string) access {
 			}
 		}
 	}
-	if a.asks == nil {
-		a.asks = []need{{}}
+	if a.declared == nil {
+		a.declared = []need{{}}
 	}
-	for i, n := range a.asks {
-		a.asks[i] = a.granted.reduced(n)
+	for i, n := range a.declared {
+		a.declared[i] = a.granted.reduced(n)
 	}
-	a.needs = a.asks
+	a.needs = a.declared
 	looks := a.credentials()
 	a.needs = a.granted.minimal(a.needs)
 	if a.open() {
-		a.looks = looks
+		a.checked = looks
 	} else {
 		a.stepUp = o.StepUp
 	}
@@ -162,7 +162,7 @@ func (a access) credentials() (all []string) {
 // within reports whether other admits every caller that a admits. The answer is exact: needs have
 // no negation, so if any caller is refused, one with exactly one of the needs is.
 func (a access) within(other access) bool {
-	return a.beyond(other) == nil && !a.overlooks(other) && !a.asksLess(other)
+	return a.beyond(other) == nil && !a.ignoresInvalid(other) && !a.acceptsWeakerSignIn(other)
 }
 
 // beyond returns the needs whose holders a admits and other does not.
@@ -214,17 +214,17 @@ func (a access) holders(n need, other grants) []need {
 // doubles their number.
 const maxHolders = 1 << 10
 
-// overlooks reports whether a ignores an invalid credential that other refuses.
-func (a access) overlooks(other access) bool {
+// ignoresInvalid reports whether a ignores an invalid credential that other refuses.
+func (a access) ignoresInvalid(other access) bool {
 	return a.open() &&
 		slices.ContainsFunc(
-			other.looks,
-			func(c string) bool { return !slices.Contains(a.looks, c) },
+			other.checked,
+			func(c string) bool { return !slices.Contains(a.checked, c) },
 		)
 }
 
-// asksLess reports whether a accepts a sign-in that other does not.
-func (a access) asksLess(other access) bool {
+// acceptsWeakerSignIn reports whether a accepts a sign-in that other does not.
+func (a access) acceptsWeakerSignIn(other access) bool {
 	mine, theirs := a.stepUp, other.stepUp
 	if mine == nil {
 		mine = &authz.StepUp{}
@@ -242,7 +242,7 @@ func (a access) asksLess(other access) bool {
 // atoms, and of several the one that requires the fewest.
 func (a access) missing(has func(atom) bool) (lacks need) {
 	fewest, least := -1, 0
-	for _, n := range a.asks {
+	for _, n := range a.declared {
 		var without need
 		for _, wanted := range n {
 			if !has(wanted) && !slices.ContainsFunc(a.granted[wanted], func(scope string) bool {
@@ -287,7 +287,7 @@ func (a access) alternatives() (all [][]string) {
 // class returns a word for who may call an operation.
 func (a access) class() string {
 	switch {
-	case a.open() && a.looks == nil:
+	case a.open() && a.checked == nil:
 		return "public"
 	case a.open():
 		return "optional"
@@ -306,10 +306,10 @@ func (a access) class() string {
 // String describes who may call an operation, such as: token with a and b, or c; signed in by mfa.
 func (a access) String() string {
 	switch {
-	case a.open() && a.looks == nil:
+	case a.open() && a.checked == nil:
 		return "public"
 	case a.open():
-		return "optional " + strings.Join(a.looks, " or ")
+		return "optional " + strings.Join(a.checked, " or ")
 	}
 	if a.stepUp != nil {
 		return a.granted.phrase(a.needs) + "; " + signIn(a.stepUp)
@@ -320,7 +320,7 @@ func (a access) String() string {
 // signIn describes how the caller must have signed in (RFC 9470).
 func signIn(s *authz.StepUp) string {
 	if s == nil {
-		return "signed in anyhow"
+		return "signed in by any means"
 	}
 	words := "signed in"
 	if s.ACRValues != nil {

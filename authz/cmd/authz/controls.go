@@ -134,7 +134,7 @@ func origins(was, now *openapi3.SecurityScheme) (details []detail) {
 			if was.Flows != nil {
 				details = append(
 					details,
-					detail{"flows." + name, "added: tokens can be had in another way", true, false},
+					detail{"flows." + name, "added: another way to get tokens", true, false},
 				)
 			}
 			continue

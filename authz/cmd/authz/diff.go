@@ -110,7 +110,7 @@ type uncompared struct {
 func (c *diffCommand) Run(ctx context.Context, t *tool) error {
 	if c.Old == standardInput && c.New == standardInput {
 		return errors.New(
-			"both documents are to be read from standard input: name a file for one of them",
+			"both documents are from standard input: name a file for one of them",
 		)
 	}
 	places := c.Format == "github" || c.Format == "sarif"
@@ -321,10 +321,10 @@ func (p pair) access() change {
 	for _, n := range was.beyond(now) {
 		c.Loses = append(c.Loses, n.String())
 	}
-	if now.asksLess(was) {
+	if now.acceptsWeakerSignIn(was) {
 		c.Gains = append(c.Gains, signIn(now.stepUp))
 	}
-	if was.asksLess(now) {
+	if was.acceptsWeakerSignIn(now) {
 		c.Loses = append(c.Loses, signIn(was.stepUp))
 	}
 	c.Weakens, c.Tightens = !now.within(was), !was.within(now)

@@ -51,7 +51,7 @@ func (d detail) String() string { return strings.TrimPrefix(d.Where+": "+d.Probl
 // summary counts the changes.
 func (a comparison) summary() string {
 	if len(a.Changes) == 0 {
-		return "nothing changes in who may call what, and in what a request may contain"
+		return "no changes in who may call what, or in what a request may contain"
 	}
 	weaker := 0
 	for _, c := range a.Changes {
@@ -62,7 +62,8 @@ func (a comparison) summary() string {
 	if weaker == 0 {
 		return fmt.Sprintf("%s, none weaker", count(len(a.Changes), "change"))
 	}
-	return fmt.Sprintf("%s, %d weaker (!): a caller or a request is let in that was refused before",
+	return fmt.Sprintf("%s, %d weaker (!): a caller or a request is accepted that was refused "+
+		"before",
 		count(len(a.Changes), "change"), weaker)
 }
 
@@ -190,11 +191,11 @@ func (a comparison) notices() (all []notice) {
 
 func verdictRules() []sarifRule {
 	text := map[verdict]string{
-		opened:   "A credential is no longer needed.",
-		weakened: "Callers are let in who were refused before.",
+		opened:   "A credential is no longer required.",
+		weakened: "Callers are admitted that were refused before.",
 		looser:   "Requests are accepted that were refused before.",
 		changed:  "A security scheme or a control has changed.", added: "An operation was added.",
-		tightened: "Callers are refused who were let in before.",
+		tightened: "Callers are refused that were admitted before.",
 		stricter:  "Requests are refused that were accepted before.",
 		moved:     "An operation has another method or path.", removed: "An operation was removed.",
 	}

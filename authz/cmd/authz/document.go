@@ -133,8 +133,8 @@ func (t *tool) applyOverlays(from source, name string, document []byte) ([]byte,
 	for _, file := range t.overlays {
 		text, err := from.overlay(file)
 		if errors.Is(err, errNotInRevision) {
-			t.complain(
-				fmt.Sprintf("%s is read without %s, which its revision does not have", name, file),
+			t.printError(
+				fmt.Sprintf("%s: its revision does not have %s, which is skipped", name, file),
 			)
 			continue
 		}

@@ -22,18 +22,18 @@ import (
 
 type explainCommand struct {
 	Document   string        `required:"" help:"OpenAPI document whose operations the token may call."`
-	Issuer     string        `required:"" env:"OASGATE_ISSUER" help:"Issuer that the server trusts, exactly as it stands in iss."`
-	Audience   []string      `required:"" env:"OASGATE_AUDIENCE" help:"Identifiers of the API, one of which aud must hold, separated by commas."`
+	Issuer     string        `required:"" env:"OASGATE_ISSUER" help:"Issuer that the server trusts, identical to the iss claim."`
+	Audience   []string      `required:"" env:"OASGATE_AUDIENCE" help:"Identifiers of the API, separated by commas; the aud claim must contain one."`
 	Algorithms []string      `env:"OASGATE_ALGORITHMS" help:"Signature algorithms that the server accepts, separated by commas. Default: those of the library."`
-	Leeway     time.Duration `default:"30s" env:"OASGATE_LEEWAY" help:"How far clocks may differ."`
+	Leeway     time.Duration `default:"30s" env:"OASGATE_LEEWAY" help:"Accepted difference between clocks."`
 	ScopeClaim []string      `default:"/scope" help:"JSON pointers to the claims that grant scopes, separated by commas."`
-	RFC9068    bool          `name:"rfc9068" help:"Demand the strict profile of RFC 9068."`
+	RFC9068    bool          `name:"rfc9068" help:"Require the strict profile of RFC 9068."`
 
-	IntrospectionClientID     string `env:"OASGATE_INTROSPECTION_CLIENT_ID" help:"Client as which the issuer is asked whether the token is active (RFC 7662). Tokens that are not JWTs need it."`
-	IntrospectionClientSecret string `env:"OASGATE_INTROSPECTION_CLIENT_SECRET" help:"Its secret. Better by the environment."`
+	IntrospectionClientID     string `env:"OASGATE_INTROSPECTION_CLIENT_ID" help:"Client ID for asking the issuer whether the token is active (RFC 7662). Required for tokens that are not JWTs."`
+	IntrospectionClientSecret string `env:"OASGATE_INTROSPECTION_CLIENT_SECRET" help:"Secret of the client. Prefer the environment: arguments are visible to other users."`
 	Certificate               string `help:"PEM file of the client's certificate, for tokens that are bound to it (RFC 8705)."`
 
-	Token string `arg:"" optional:"" help:"The token. Better leave it out, or write -, and give it on standard input: arguments end up in histories and process lists."`
+	Token string `arg:"" optional:"" help:"The token. Prefer standard input (no argument, or -): arguments are visible to other users."`
 }
 
 // explanation is the result of explain, for programs. Of the token, it holds only what its claims
@@ -76,7 +76,7 @@ func (c *explainCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	if removed != nil {
-		t.complain("pasted along with the token, and left out here: " + strings.Join(removed, ", "))
+		t.printError("removed what was pasted along with the token: " + strings.Join(removed, ", "))
 	}
 	clock := &issuerClock{now: t.now}
 	verifier, err := token.NewVerifier(ctx, c.config(clock))
@@ -105,9 +105,9 @@ func (c *explainCommand) Run(ctx context.Context, t *tool) error {
 			Hint:   c.hint(ctx, refused.Code, raw, verifier, clock),
 		}
 	default:
-		return fmt.Errorf("nothing can be said of the token: %w", err)
+		return fmt.Errorf("cannot verify the token: %w", err)
 	}
-	if err := t.tell(e, func(p page) { p.writeExplanation(e, t.now()) }); err != nil {
+	if err := t.writeResult(e, func(p page) { p.writeExplanation(e, t.now()) }); err != nil {
 		return err
 	}
 	if !e.Genuine {
@@ -168,7 +168,7 @@ func (c *explainCommand) read(stdin io.Reader) (raw string, removed []string, er
 	}
 	if raw, removed = cleanToken(raw); raw == "" {
 		return "", nil, errors.New(
-			"there is no token: give one on standard input, or as the argument",
+			"no token: give one on standard input, or as the argument",
 		)
 	}
 	return raw, removed, nil
@@ -212,7 +212,7 @@ func accepted(p *token.Principal, operations []operation, now time.Time) explana
 		Expiry: &expiry, Scopes: p.Scopes(),
 	}
 	if actor, ok := p.Actor(); ok {
-		e.Actor = cmp.Or(actor.Subject, actor.ClientID, "one without a name")
+		e.Actor = cmp.Or(actor.Subject, actor.ClientID, "unnamed")
 	}
 	for _, o := range operations {
 		lacks := o.access.missing(
@@ -287,7 +287,7 @@ func (c *explainCommand) hint(
 	case token.WrongIssuer:
 		if "s"+strings.TrimPrefix(claims.Issuer, "http") == strings.TrimPrefix(c.Issuer, "http") ||
 			strings.TrimPrefix(claims.Issuer, "http") == "s"+strings.TrimPrefix(c.Issuer, "http") {
-			return "the two differ by http and https only: configure the issuer exactly as it " +
+			return "they differ only in http and https: configure the issuer exactly as it " +
 				"names itself"
 		}
 	case token.WrongAlgorithm:
@@ -299,7 +299,7 @@ func (c *explainCommand) hint(
 		return c.audienceHint(claims)
 	case token.Malformed:
 		if claims.alg == "" && c.IntrospectionClientID == "" {
-			return "if it is not meant to be a JWT, only its issuer knows it: give " +
+			return "if it is not meant to be a JWT, the issuer must be asked: give " +
 				"--introspection-client-id"
 		}
 	case token.Bound:
@@ -327,19 +327,19 @@ func (c *explainCommand) audienceHint(claims unverifiedClaims) string {
 	for _, audience := range claims.Audience {
 		for _, ours := range c.Audience {
 			if strings.TrimSuffix(audience, "/") == strings.TrimSuffix(ours, "/") {
-				return "the two differ by a trailing slash only"
+				return "they differ only in a trailing slash"
 			}
 		}
 	}
 	switch {
 	case len(claims.Audience) == 1 && claims.Audience[0] == claims.AuthorizedParty:
 		// OpenID Connect Core §2: the audience of an ID token is the client.
-		return "this looks like an ID token, for its audience is the client that asked for it: " +
-			"send the access token instead"
+		return "this looks like an ID token, because its audience is the client that requested " +
+			"it: send the access token instead"
 	case slices.ContainsFunc(claims.Audience, func(a string) bool {
 		return strings.HasSuffix(a, "/userinfo")
 	}):
-		return "the client did not ask for this API's audience: have it ask for " + c.Audience[0]
+		return "the client did not request this API's audience: have it request " + c.Audience[0]
 	}
 	return ""
 }
@@ -439,7 +439,7 @@ func (p page) writeExplanation(e explanation, now time.Time) {
 			rows = append(rows, row("actor", e.Actor, ""))
 		}
 		if e.Active {
-			rows = append(rows, row("active", "the issuer says so now", ""))
+			rows = append(rows, row("active", "according to the issuer", ""))
 		}
 		rows = append(rows,
 			row("expires", fmt.Sprintf("%s, in %s", e.Expiry.Format(time.RFC3339),
@@ -461,7 +461,7 @@ func (p page) writeExplanation(e explanation, now time.Time) {
 	for _, o := range e.Operations {
 		mark, access := cell{"yes", green}, o.Access
 		if o.Introspect && !e.Active {
-			access += "; if its issuer says that it is active"
+			access += "; if the issuer says that it is active"
 		}
 		if o.Opens {
 			opens++
@@ -472,5 +472,5 @@ func (p page) writeExplanation(e explanation, now time.Time) {
 	}
 	p.table("", rows)
 	p.line("")
-	p.line("it opens %d of %s", opens, count(len(e.Operations), "operation"))
+	p.line("grants access to %d of %s", opens, count(len(e.Operations), "operation"))
 }

@@ -32,12 +32,12 @@ import (
 )
 
 type initCommand struct {
-	Folder   string `arg:"" default:"." help:"Folder of the new repository, or of one that is to have what it lacks."`
-	Module   string `placeholder:"PATH" help:"Module path, such as example.com/acme/orders. Default: that of the folder's go.mod."`
-	Document string `placeholder:"FILE" help:"OpenAPI document, which is copied. Default: the folder's openapi.yaml."`
-	Router   string `enum:"echov4,echov5,std," default:"" help:"What routes requests: echov4, echov5 or std, which is net/http. Default: what the folder has, or echov4."`
-	Examples bool   `help:"Have handlers answer with the document's own examples, where it has them, instead of 501."`
-	DryRun   bool   `name:"dry-run" help:"Write nothing, and list what would be written."`
+	Folder   string `arg:"" default:"." help:"Folder of the new repository, or of an existing one to complete."`
+	Module   string `placeholder:"PATH" help:"Module path, such as example.com/acme/orders. Default: the one in the folder's go.mod."`
+	Document string `placeholder:"FILE" help:"OpenAPI document to copy. Default: the folder's openapi.yaml."`
+	Router   string `enum:"echov4,echov5,std," default:"" help:"Router: echov4, echov5 or std, which is net/http. Default: that of the folder, or echov4."`
+	Examples bool   `help:"Write handlers that return the examples of the document, if it has any, instead of 501."`
+	DryRun   bool   `name:"dry-run" help:"List what would be written, and write nothing."`
 	Replace  string `placeholder:"DIR" help:"Use the library in this folder instead of a released version."`
 	Name     string `help:"Name of the program. Default: the end of the module path."`
 }
@@ -108,9 +108,10 @@ func (c *initCommand) Run(ctx context.Context, t *tool) error {
 	}
 	if found := c.faults(r); len(found) > 0 {
 		for _, fault := range found {
-			t.complain(fault)
+			t.printError(fault)
 		}
-		t.complain(fmt.Sprintf("%s has %s: nothing is written", source, count(len(found), "fault")))
+		t.printError(fmt.Sprintf("%s has %s: no files are written", source,
+			count(len(found), "fault")))
 		return errFound
 	}
 	r.files = copies
@@ -149,7 +150,7 @@ func (c *initCommand) Run(ctx context.Context, t *tool) error {
 			return err
 		}
 	}
-	return t.tell(report, func(p page) { p.writeInit(report, r) })
+	return t.writeResult(report, func(p page) { p.writeInit(report, r) })
 }
 
 // repository reads what the folder already has.
@@ -163,7 +164,7 @@ func (c *initCommand) repository() (*repository, error) {
 	if m := regexp.MustCompile(`(?m)^module\s+"?([^\s"]+)`).FindSubmatch(gomod); m != nil {
 		if c.Module != "" && c.Module != string(m[1]) {
 			return nil, fmt.Errorf(
-				"--module is %s, but %s is that of %s",
+				"--module is %s, but %s is the module of %s",
 				c.Module,
 				filepath.Join(c.Folder, "go.mod"),
 				m[1],
@@ -260,7 +261,7 @@ func (c *initCommand) source(r *repository) (name string, copies []initFile, err
 	_, missing := os.Stat(own)
 	switch {
 	case c.Document == "" && missing != nil:
-		return "", nil, fmt.Errorf("--document is not given, and there is no %s", own)
+		return "", nil, fmt.Errorf("--document is missing, and there is no %s", own)
 	case c.Document == "" || missing == nil && sameFile(c.Document, own):
 		r.Bundle = len(references(own)) > 1
 		return own, nil, nil
@@ -272,7 +273,7 @@ func (c *initCommand) source(r *repository) (name string, copies []initFile, err
 		relative, err := filepath.Rel(root, file)
 		if err != nil || !filepath.IsLocal(relative) {
 			return "", nil, fmt.Errorf(
-				"%s refers to %s, which is not beneath its folder: move it there",
+				"%s refers to %s, which is not below its folder: move it there",
 				c.Document,
 				file,
 			)
@@ -320,10 +321,10 @@ func (c *initCommand) overlay(t *tool, r *repository) ([]initFile, error) {
 			"put their actions into one")
 	case r.Bundle:
 		return nil, errors.New("--overlay is for a document in one file, and this one is in " +
-			"several: make one of them by authz bundle")
+			"several: combine them with authz bundle")
 	case missing == nil && !sameFile(given[0], had):
 		return nil, fmt.Errorf("--overlay is %s, but %s does not name it under output-options: "+
-			"generated code would be of another document", given[0], config)
+			"generated code would be that of another document", given[0], config)
 	case missing == nil:
 		return nil, nil
 	}
@@ -489,7 +490,7 @@ func (r *repository) addHandlers() error {
 		}
 		if len(one.files) == 0 {
 			return fmt.Errorf(
-				"impl/%s.go is there, and has no method %s: add it",
+				"impl/%s.go exists, but has no method %s: add it",
 				strings.ToLower(h.Name),
 				h.Name,
 			)

@@ -430,7 +430,7 @@ paths:
 	}{
 		{"a policy with faults", strings.Replace(orders, `["read:orders"]}`,
 			`["reed:orders"], other: []}`, 1), "", 1, []string{
-			"openapi.yaml:9: GET /orders/{id}: scope reed:orders is not declared", "GET /orders/{id}: security scheme other is not declared", "2 faults: nothing is written",
+			"openapi.yaml:9: GET /orders/{id}: scope reed:orders is not declared", "GET /orders/{id}: security scheme other is not declared", "2 faults: no files are written",
 		}},
 		{"paths that Echo cannot route", templates, "", 1, []string{
 			"openapi.yaml:5: GET /files/{name}.json: path segment {name}.json cannot be routed by Echo", "openapi.yaml:7: POST /things/{id}:activate: path segment {id}:activate cannot be routed by Echo", "2 faults",
@@ -466,7 +466,7 @@ paths:
 		})
 	}
 	for args, says := range map[string]string{
-		"--module example.com/x --replace " + library + " made":                 "--document is not given, and there is no made/openapi.yaml",
+		"--module example.com/x --replace " + library + " made":                 "--document is missing, and there is no made/openapi.yaml",
 		"--document openapi.yaml --replace " + library + " made":                `--module is "": expected a module path`,
 		"--module a..b! --document openapi.yaml --replace . made":               "expected a module path",
 		"--module example.com/x --name Orders --document openapi.yaml made":     `--name is "Orders"`,

@@ -274,7 +274,7 @@ func (r *repository) methods() (has map[string]bool, receivers map[string]string
 		files := gotoken.NewFileSet()
 		file, err := parser.ParseFile(files, name, nil, parser.SkipObjectResolution)
 		if err != nil {
-			return nil, nil, fmt.Errorf("the handlers that there are cannot be read: %w", err)
+			return nil, nil, fmt.Errorf("cannot read the existing handlers: %w", err)
 		}
 		for _, declaration := range file.Decls {
 			if f, ok := declaration.(*ast.FuncDecl); ok && f.Recv != nil {

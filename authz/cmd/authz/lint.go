@@ -17,7 +17,7 @@ import (
 type lintCommand struct {
 	Document string   `arg:"" optional:"" help:"OpenAPI document: a file, REVISION:FILE as in git, an https URL, or - for standard input."`
 	Rules    bool     `help:"List the rules, why each exists and how to fix what it finds."`
-	Skip     []string `help:"Rules to leave out, separated by commas. Faults cannot be left out."`
+	Skip     []string `help:"Rules to skip, separated by commas. Faults cannot be skipped."`
 	Ignore   string   `help:"File of findings to suppress: a YAML list of {rule, where, reason}."`
 	Places   bool     `help:"Show every place of a finding, not the first few."`
 	FailOn   string   `enum:"fault,warning,note" default:"fault" help:"Lowest level that makes the exit code 1: fault (default), warning or note."`
@@ -42,10 +42,10 @@ type finding struct {
 
 func (c *lintCommand) Run(ctx context.Context, t *tool) error {
 	if c.Rules {
-		return t.tell(describeRules(), func(p page) { p.rules() })
+		return t.writeResult(describeRules(), func(p page) { p.rules() })
 	}
 	if c.Document == "" {
-		return errors.New("name the document: authz lint openapi.yaml")
+		return errors.New("the document is missing: authz lint openapi.yaml")
 	}
 	for _, name := range c.Skip {
 		r, ok := ruleNamed(name)
@@ -74,7 +74,7 @@ func (c *lintCommand) Run(ctx context.Context, t *tool) error {
 	findings := lint(doc, operations, c.Skip)
 	findings, unused := ignored.apply(suppressInDocument(operations, findings))
 	for _, u := range unused {
-		t.complain(fmt.Sprintf("%s: suppresses nothing: %s", c.Ignore, u))
+		t.printError(fmt.Sprintf("%s: suppresses nothing: %s", c.Ignore, u))
 	}
 	return c.answer(t, pasteBlocks(doc, operations, findings), findings)
 }

@@ -51,13 +51,13 @@ type commands struct {
 	Overlay []string `help:"OpenAPI overlays to apply to the document, in order, separated by commas."`
 
 	Plan    planCommand    `cmd:"" help:"Show who may call what."`
-	Lint    lintCommand    `cmd:"" help:"Find what keeps the document from being served, and what is unwise in it."`
-	Diff    diffCommand    `cmd:"" help:"Show what changes in who may call what, and in what a request may contain. Exits with 1 if anything is weakened."`
-	Explain explainCommand `cmd:"" help:"Say whether a token is genuine, why not, and which operations it may call. The token is never printed."`
-	Probe   probeCommand   `cmd:"" help:"Check that a running server does what its document says."`
-	Init    initCommand    `cmd:"" help:"Write a repository for an API: a server that its document guards, with tests. Or what an existing one lacks."`
+	Lint    lintCommand    `cmd:"" help:"Find faults, which prevent the document from being served, and what is unwise."`
+	Diff    diffCommand    `cmd:"" help:"Show changes in who may call what, and in what a request may contain. The exit code is 1 if anything is weakened."`
+	Explain explainCommand `cmd:"" help:"Show whether a token is genuine, why not, and which operations it may call. The token is never printed."`
+	Probe   probeCommand   `cmd:"" help:"Check that a running server enforces its document."`
+	Init    initCommand    `cmd:"" help:"Create a repository for an API: a server that enforces its document, with tests. Or complete an existing one."`
 	Bundle  bundleCommand  `cmd:"" help:"Write a document in several files as one."`
-	Scopes  scopesCommand  `cmd:"" help:"Write the scopes and operations, and which operation needs which scopes, as Go, TypeScript or JSON."`
+	Scopes  scopesCommand  `cmd:"" help:"Write the scopes and operations, and which operation requires which scopes, as Go, TypeScript or JSON."`
 
 	Completion completionCommand `cmd:"" help:"Print a script that completes commands and flags in a shell."`
 	Version    kong.VersionFlag  `help:"Print the versions of the tool and of Go."`
@@ -107,7 +107,7 @@ func (t *tool) run(ctx context.Context, args []string) int {
 		&c,
 		kong.Name("authz"),
 		kong.Description(
-			"An OpenAPI document is the access policy: read it, check it, compare it, prove it."+
+			"Reads, checks, compares and tests an OpenAPI document as an access policy."+
 				"\n\n"+exitCodes,
 		),
 		kong.Vars{"version": cli.Version("authz")},
@@ -125,7 +125,7 @@ func (t *tool) run(ctx context.Context, args []string) int {
 		return allWell
 	}
 	if err != nil {
-		t.complain(withoutArguments(err.Error(), args) + ": see authz --help")
+		t.printError(withoutArguments(err.Error(), args) + ": see authz --help")
 		return unable
 	}
 	t.json, t.overlays = c.JSON, c.Overlay
@@ -133,14 +133,14 @@ func (t *tool) run(ctx context.Context, args []string) int {
 	case errors.Is(err, errFound):
 		return found
 	case err != nil:
-		t.complain(err.Error())
+		t.printError(err.Error())
 		return unable
 	}
 	return allWell
 }
 
-// tell writes a result, as JSON or as text.
-func (t *tool) tell(answer any, write func(page)) error {
+// writeResult writes a result, as JSON or as text.
+func (t *tool) writeResult(answer any, write func(page)) error {
 	if t.json {
 		return t.out.json(answer)
 	}
@@ -148,7 +148,7 @@ func (t *tool) tell(answer any, write func(page)) error {
 	return nil
 }
 
-func (t *tool) complain(message string) {
+func (t *tool) printError(message string) {
 	fmt.Fprintf(t.errors.w, "%s %s\n", t.errors.paint(red, "authz:"), printable(message))
 }
 

@@ -35,7 +35,7 @@ type issued struct {
 
 // errNotGiven makes the kit skip a case.
 var errNotGiven = fmt.Errorf(
-	"the issuer does not give this client such a token: %w",
+	"the issuer does not grant this client such a token: %w",
 	errors.ErrUnsupported,
 )
 
@@ -103,7 +103,7 @@ func boundTokens(config client.Config, now func() time.Time) func(
 	config.DPoP = true // so that it expects such a token; the transport puts the kit's proof
 	caller := &oauthClient{config: config, asked: map[string]*issued{}}
 	return func(ctx context.Context, scopes []string, key authztest.ProofKey) (string, error) {
-		caller.config.HTTPClient = patient()
+		caller.config.HTTPClient = newHTTPClient()
 		caller.config.HTTPClient.Transport = &provingTransport{key: key, now: now}
 		return caller.sufficient(ctx, scopes)
 	}
@@ -160,7 +160,7 @@ func keySet(ctx context.Context, caller *http.Client, issuer string) ([]byte, er
 }
 
 func get(ctx context.Context, caller *http.Client, at string) ([]byte, error) {
-	if err := confidential(at); err != nil {
+	if err := requireHTTPS(at); err != nil {
 		return nil, err
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
@@ -184,9 +184,9 @@ func fetch(caller *http.Client, r *http.Request) (body []byte, status int, err e
 	return body, response.StatusCode, err
 }
 
-// confidential returns an error unless the URL is https, or http on this machine. Secrets and the
+// requireHTTPS returns an error unless the URL is https, or http on this machine. Secrets and the
 // keys that verify signatures must not be sent in the clear.
-func confidential(at string) error {
+func requireHTTPS(at string) error {
 	u, err := url.Parse(at)
 	if err != nil || u.Host == "" {
 		return fmt.Errorf("%q: expected a URL such as https://issuer.example/oauth/token", at)

@@ -19,9 +19,9 @@ import (
 type planCommand struct {
 	Document string   `arg:"" help:"OpenAPI document: a file, REVISION:FILE as in git, an https URL, or - for standard input."`
 	Scope    []string `help:"Show only what a token with these scopes may call, separated by commas."`
-	Token    string   `help:"Show only what the holder of the token in this file (- for standard input) may call. It is not verified: see explain."`
-	Without  []string `help:"Security schemes that the server switches off, separated by commas, as Config.Without."`
-	Deny     bool     `name:"deny-unstated" help:"The server refuses every request to operations without stated security, as Config.Unstated."`
+	Token    string   `help:"Show only what the holder of the token in this file (- for standard input) may call. The token is not verified: see explain."`
+	Without  []string `help:"Security schemes that the server disables (Config.Without), separated by commas."`
+	Deny     bool     `name:"deny-unstated" help:"Assume that the server refuses all requests to operations without stated security (Config.Unstated)."`
 	Format   string   `enum:"text,json,markdown" default:"text" help:"Output: text (default), json or markdown."`
 }
 
@@ -67,8 +67,7 @@ type plannedRequirement struct {
 func (c *planCommand) Run(ctx context.Context, t *tool) error {
 	if c.Document == standardInput && c.Token == standardInput {
 		return errors.New(
-			"document and token are both to be read from standard input: name a file for one of " +
-				"them",
+			"both the document and the token are from standard input: name a file for one of them",
 		)
 	}
 	doc, err := t.load(ctx, c.Document, securityPart, false)
@@ -111,9 +110,9 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 		}
 		switch {
 		case nobody:
-			p.Class, p.Access = "nobody", "nobody: every request is refused"
+			p.Class, p.Access = "nobody", "nobody: all requests are refused"
 		case o.unstated:
-			p.Class, p.Access = "unstated", "not stated: the guard refuses the document"
+			p.Class, p.Access = "unstated", "not stated: the gate refuses the document"
 		}
 		report.Operations = append(report.Operations, p)
 	}
@@ -130,9 +129,9 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	if report.Faults > 0 {
-		t.complain(
+		t.printError(
 			fmt.Sprintf(
-				"%s has %s that would keep it from being served: see authz lint %s",
+				"%s has %s and cannot be served: see authz lint %s",
 				c.Document,
 				count(report.Faults, "fault"),
 				c.Document,
@@ -195,7 +194,7 @@ func (c *planCommand) holder(t *tool) (func(atom) bool, error) {
 		claims := unverified(raw)
 		if claims.alg == "" {
 			return nil, errors.New(
-				"--token: expected a JWT: the scopes of another token are known to its issuer only",
+				"--token: expected a JWT: only the issuer knows the scopes of other tokens",
 			)
 		}
 		scopes = claims.scopes()

@@ -24,23 +24,23 @@ import (
 
 type probeCommand struct {
 	Document string `required:"" help:"OpenAPI document that the server must enforce."`
-	URL      string `required:"" name:"url" help:"Where the document's paths begin on the server: https://api.example/v1. Nothing of a probe is sent anywhere else."`
+	URL      string `required:"" name:"url" help:"Where the document's paths begin on the server: https://api.example/v1. Requests of the probe are sent to no other host."`
 
-	TokenURL     string `help:"Token endpoint of the issuer, for a client that may have the API's scopes. Without it only what needs no token is tried."`
-	ClientID     string `env:"OASGATE_CLIENT_ID" help:"The client."`
-	ClientSecret string `env:"OASGATE_CLIENT_SECRET" help:"Its secret. Better by the environment: arguments end up in histories and process lists."`
-	Audience     string `env:"OASGATE_AUDIENCE" help:"Identifier of the API, for issuers that want one, and for forgeries."`
-	Issuer       string `env:"OASGATE_ISSUER" help:"Issuer that the server trusts: forgeries claim to be of it, and its public keys are fetched to be misused."`
+	TokenURL     string `help:"Token endpoint of the issuer, for a client that can get the scopes of the API. Without it, only cases that need no token are run."`
+	ClientID     string `env:"OASGATE_CLIENT_ID" help:"ID of the client."`
+	ClientSecret string `env:"OASGATE_CLIENT_SECRET" help:"Secret of the client. Prefer the environment: arguments are visible to other users."`
+	Audience     string `env:"OASGATE_AUDIENCE" help:"Identifier of the API, for issuers that require one, and for forged tokens."`
+	Issuer       string `env:"OASGATE_ISSUER" help:"Issuer that the server trusts, for forged tokens; its public keys are fetched and misused."`
 
-	ScopePrefix string `help:"What the issuer writes before the API's scopes, such as https://api.example/ (scope_prefix). Default: nothing."`
+	ScopePrefix string `help:"Prefix of the API's scopes at the issuer, such as https://api.example/ (scope_prefix). Default: none."`
 
-	OtherClientID     string `env:"OASGATE_OTHER_CLIENT_ID" help:"A second client, for operations whose objects belong to the client that made them (x-authz-owner: subject)."`
-	OtherClientSecret string `env:"OASGATE_OTHER_CLIENT_SECRET" help:"Its secret."`
+	OtherClientID     string `env:"OASGATE_OTHER_CLIENT_ID" help:"ID of a second client, for operations whose objects belong to the client that creates them (x-authz-owner: subject)."`
+	OtherClientSecret string `env:"OASGATE_OTHER_CLIENT_SECRET" help:"Secret of the second client."`
 
-	DPoP     bool   `name:"dpop" help:"Also try tokens that are bound to a key (RFC 9449), for servers that take them. The client gets them with a proof."`
+	DPoP     bool   `name:"dpop" help:"Also test tokens that are bound to a key (RFC 9449), for servers that accept them."`
 	Resource string `help:"Where the document's paths begin, as DPoP proofs name it. Default: --url."`
 
-	Key         map[string]string `mapsep:"none" sep:"none" help:"API key of a security scheme, as scheme=key; may be repeated. Better in --credentials: arguments end up in histories."`
+	Key         map[string]string `mapsep:"none" sep:"none" help:"API key of a security scheme, as scheme=key; may be repeated. Prefer --credentials: arguments are visible to other users."`
 	User        string            `env:"OASGATE_PROBE_USER" help:"User name and password of the http basic schemes, as user:password."`
 	Credentials string            `help:"YAML file of credentials by security scheme, for schemes that do not take access tokens: a key, or user:password."`
 
@@ -49,10 +49,10 @@ type probeCommand struct {
 	Header  map[string]string `mapsep:"none" sep:"none" help:"Header for every request, as Name=value; may be repeated."`
 	Format  string            `enum:"text,json,junit" default:"text" help:"Output: text (default), json or junit."`
 
-	Writes          bool `help:"Also run operations that may write, that is all but GET and HEAD. Without it, these are only sent requests that must be refused."`
-	IgnoreResponses bool `help:"Do not compare answers with what the document describes."`
+	Writes          bool `help:"Also run operations that may write: all but GET and HEAD. Without it, they only get requests that must be refused."`
+	IgnoreResponses bool `help:"Do not compare responses with the document."`
 
-	OnlyRFC6750 bool `name:"only-rfc6750" help:"Check answers by RFC 6750 alone, for servers that this library does not guard: no problem documents, Cache-Control, realm and scope are expected."`
+	OnlyRFC6750 bool `name:"only-rfc6750" help:"Check responses by RFC 6750 alone, for servers without this library: problem documents, Cache-Control, realm and scope are not required."`
 }
 
 // probeReport is the result of probe, for programs.
@@ -85,7 +85,7 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	}
 	if _, err := authz.Compile(doc); err != nil {
 		return fmt.Errorf(
-			"%s has %s, so that it is not clear what to expect of the server: see authz lint %s",
+			"%s has %s, so the expected responses are not known: see authz lint %s",
 			c.Document,
 			count(len(faultsOf(err)), "fault"),
 			c.Document,
@@ -112,7 +112,7 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	if target.Tokens, err = c.tokens(ctx, t); err != nil {
 		return err
 	}
-	if err := c.reach(ctx); err != nil {
+	if err := c.checkReachable(ctx); err != nil {
 		return err
 	}
 	results, err := authztest.Check(ctx, target)
@@ -121,7 +121,7 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	}
 	report := c.report(results)
 	if report.Failed > 0 && report.nothingFound() {
-		return fmt.Errorf("every answer is 404: is %s where the paths of %s begin?", c.URL,
+		return fmt.Errorf("every response is 404: do the paths of %[2]s begin at %[1]s?", c.URL,
 			c.Document)
 	}
 	if len(report.Cases) == 0 {
@@ -141,20 +141,21 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	return err
 }
 
-// reach returns an error if the server cannot be reached, before every case runs into its timeout.
-func (c *probeCommand) reach(ctx context.Context) error {
+// checkReachable returns an error if the server cannot be reached, before every case runs into its
+// timeout.
+func (c *probeCommand) checkReachable(ctx context.Context) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodHead, c.URL, nil)
 	if err != nil {
 		return fmt.Errorf("--url: %w", err)
 	}
-	if _, _, err := fetch(patient(), r); err != nil {
-		return fmt.Errorf("the server cannot be reached: %w", err)
+	if _, _, err := fetch(newHTTPClient(), r); err != nil {
+		return fmt.Errorf("cannot reach the server: %w", err)
 	}
 	return nil
 }
 
-// patient returns a client that waits as long as the kit does, and does not follow redirects.
-func patient() *http.Client {
+// newHTTPClient returns a client that waits as long as the kit does, and does not follow redirects.
+func newHTTPClient() *http.Client {
 	return &http.Client{
 		Timeout: 10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -215,7 +216,7 @@ func (c *probeCommand) credentials(doc *openapi3.T) (map[string]authztest.Creden
 		all[scheme] = authztest.Credential{Genuine: func(_ context.Context, roles []string) (string,
 			error) {
 			if len(roles) > 0 {
-				return "", fmt.Errorf("which roles the credential of %s has is not known: %w",
+				return "", fmt.Errorf("the roles of the credential for %s are not known: %w",
 					scheme, errors.ErrUnsupported)
 			}
 			return secret, nil
@@ -241,14 +242,14 @@ func matches(pattern, name string) bool {
 // given.
 func (c *probeCommand) skip(test authztest.Case) string {
 	if !c.chosen(test) {
-		return "not asked for (--only)"
+		return "not selected (--only)"
 	}
 	reads := func(o authz.Operation) bool {
 		return o.Method == http.MethodGet || o.Method == http.MethodHead
 	}
 	if !c.Writes &&
 		slices.ContainsFunc(test.Runs(), func(o authz.Operation) bool { return !reads(o) }) {
-		return "would have an operation done that may write (--writes)"
+		return "would run an operation that may write (--writes)"
 	}
 	return ""
 }
@@ -257,8 +258,8 @@ func (c *probeCommand) skip(test authztest.Case) string {
 func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.Tokens, err error) {
 	tokens = authztest.Tokens{Issuer: c.Issuer, Audience: c.Audience}
 	if c.Issuer != "" {
-		if tokens.KeySet, err = keySet(ctx, patient(), c.Issuer); err != nil {
-			return tokens, fmt.Errorf("--issuer: its keys could not be had: %w", err)
+		if tokens.KeySet, err = keySet(ctx, newHTTPClient(), c.Issuer); err != nil {
+			return tokens, fmt.Errorf("--issuer: cannot fetch its keys: %w", err)
 		}
 	}
 	if c.TokenURL == "" && c.ClientID == "" && c.ClientSecret == "" {
@@ -277,7 +278,7 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 			ClientSecret: c.ClientSecret,
 			ScopePrefix:  c.ScopePrefix,
 			Audience:     c.Audience,
-			HTTPClient:   patient(),
+			HTTPClient:   newHTTPClient(),
 		},
 		asked: map[string]*issued{},
 	}
@@ -305,7 +306,7 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 }
 
 func (c *probeCommand) report(results authztest.Report) probeReport {
-	report := probeReport{URL: c.URL, Cases: []probedResult{}, Notes: c.judgements()}
+	report := probeReport{URL: c.URL, Cases: []probedResult{}, Notes: c.notes()}
 	for _, r := range results.Results {
 		if !c.chosen(r.Case) {
 			continue
@@ -318,7 +319,7 @@ func (c *probeCommand) report(results authztest.Report) probeReport {
 		}
 		switch {
 		case r.Skipped != "":
-			probed.Outcome, probed.Skipped = "skipped", lacking(r.Skipped)
+			probed.Outcome, probed.Skipped = "skipped", skipReason(r.Skipped)
 			report.Skipped++
 		case len(r.Faults) > 0:
 			probed.Outcome = "failed"
@@ -331,8 +332,8 @@ func (c *probeCommand) report(results authztest.Report) probeReport {
 	return report
 }
 
-// lacking returns why a case was skipped, in terms of the flags of this command.
-func lacking(why string) string {
+// skipReason returns why a case was skipped, in terms of the flags of this command.
+func skipReason(why string) string {
 	if strings.Contains(why, errNotGiven.Error()) {
 		return "needs a token that the issuer does not give this client: with fewer scopes, or " +
 			"with one that does not exist"
@@ -344,7 +345,7 @@ func lacking(why string) string {
 		{"Target.Credentials",
 			"needs a credential of another scheme (--key, --user, --credentials)"},
 		{"Tokens.CertificateBound",
-			"needs a token that is bound to a certificate: run authztest with the server's handler"},
+			"needs a token bound to a certificate: run authztest with the server's handler"},
 		{"Tokens.Bound", "needs a server that takes bound tokens (--dpop)"},
 		{"Tokens.Other", "needs a second client (--other-client-id, --other-client-secret)"},
 		{"Tokens.Genuine", "needs a client (--token-url, --client-id, --client-secret)"},
@@ -413,7 +414,7 @@ func (p page) writeProbe(report probeReport) {
 			}
 			told = append(told, []cell{{name, red}, {text: f.fault}})
 			if first.Detail != "" {
-				told = append(told, []cell{{text: "  the answer says: " + first.Detail}})
+				told = append(told, []cell{{text: "  detail: " + first.Detail}})
 			}
 			if first.Curl != "" {
 				told = append(told, []cell{{"  " + first.Curl, dim}})
@@ -444,13 +445,14 @@ func (p page) writeProbe(report probeReport) {
 	}
 }
 
-// judgements describes how responses were judged. From outside, it is not visible whether a handler
+// notes describes how responses were judged. From outside, it is not visible whether a handler
 // ran.
-func (c *probeCommand) judgements() []string {
-	notes := []string{"requests that must be let in are judged by the status of the answer, and " +
+func (c *probeCommand) notes() []string {
+	notes := []string{"requests that must be accepted are judged by the status of the response, " +
+		"and " +
 		"by whether the document describes it"}
 	if c.IgnoreResponses {
-		notes[0] = "requests that must be let in are judged by their status alone " +
+		notes[0] = "requests that must be accepted are judged by their status alone " +
 			"(--ignore-responses)"
 	}
 	if c.OnlyRFC6750 {

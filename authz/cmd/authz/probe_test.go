@@ -244,7 +244,7 @@ components:
 		{[]string{inFile("credentials")}, allWell, " 0 failed, 0 skipped"},
 		{[]string{"--key=key=" + key, "--user=a:" + key}, allWell, " 0 failed, 0 skipped"},
 		{[]string{"--user=a:" + key}, allWell, " 0 failed, 5 skipped"},
-		{[]string{"--key=key=" + key + "x", "--only=a"}, found, "expected that the request is let in"},
+		{[]string{"--key=key=" + key + "x", "--only=a"}, found, "expected the request to be accepted"},
 		{[]string{"--key=login=" + key}, unable, "login is not a security scheme of type apiKey"},
 		{[]string{"--user=" + key}, unable, "expected user:password"},
 		{[]string{inFile("wrong")}, unable, "expected a YAML map"},

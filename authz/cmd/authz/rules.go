@@ -47,22 +47,22 @@ type report func(at *openapi3.Location, where, problem, cause string)
 // rules lists the faults, in the order in which they are matched, and then the other rules.
 var rules = []rule{
 	{name: brokenRef, level: faultLevel,
-		why: "A reference leads nowhere, so that the document cannot be read.",
+		why: "A reference is broken, so the document cannot be loaded.",
 		fix: "correct the reference, or add what it refers to"},
 	{
 		name:    "undeclared-scope",
 		level:   faultLevel,
 		problem: regexp.MustCompile(`^scope (\S+) is not declared`),
-		why:     "A misspelt scope locks everybody out, or hides who is let in.",
+		why:     "A misspelt scope excludes all callers, or hides which ones are admitted.",
 		fix:     "correct the scope, or declare it where the other scopes are",
 	},
 	{
 		name:    "unstated-security",
 		level:   faultLevel,
 		problem: regexp.MustCompile(`^no security is stated`),
-		why: "OpenAPI takes an operation without security for public. Nobody has said that " +
-			"it is.",
-		fix: "state security on the operation or for the whole document; security: [] where " +
+		why: "In OpenAPI, an operation without security is public, but that may not be " +
+			"intended.",
+		fix: "state security on the operation or for the whole document; security: [] if " +
 			"everybody may call it",
 	},
 	{
@@ -71,108 +71,105 @@ var rules = []rule{
 		problem: regexp.MustCompile(
 			`security scheme (\S+) is not declared|undefined security scheme`,
 		),
-		why: "Nothing says what the scheme asks for.",
+		why: "The document does not say which credential the scheme requires.",
 		fix: "declare it under components.securitySchemes",
 	},
 	{
 		name:    "duplicate-operation-id",
 		level:   faultLevel,
 		problem: regexp.MustCompile(`^operationId \S+ is also used by|same operation id`),
-		why:     "Handlers, logs and clients know operations by their operationId.",
-		fix:     "give each operation its own",
+		why:     "Handlers, logs and clients identify operations by operationId.",
+		fix:     "give each operation a unique one",
 	},
 	{
 		name:    "unknown-extension",
 		level:   faultLevel,
 		problem: regexp.MustCompile(`unknown extension|has no effect on`),
-		why:     "A misspelt control would be absent, and nobody would know.",
+		why:     "A misspelt control would silently have no effect.",
 		fix:     "correct the name, or remove it",
 	},
 	{
 		name:    "invalid-document",
 		level:   faultLevel,
 		problem: regexp.MustCompile(`^not a valid OpenAPI document`),
-		why:     "What the document means for a request is not defined.",
-		fix:     "correct it as OpenAPI demands",
+		why:     "The meaning of the document is not defined.",
+		fix:     "correct it according to OpenAPI",
 	},
 	{name: otherFault, level: faultLevel, problem: regexp.MustCompile(``),
-		why: "The policy would be unclear, or could not be enforced.",
-		fix: "as the finding says"},
+		why: "The policy is unclear, or cannot be enforced.",
+		fix: "see the finding"},
 
 	{name: "public-write", level: warningLevel, find: publicWrites,
-		why: "Everybody on the network may change something.",
-		fix: "ask for a credential; suppress the finding if everybody is meant to (sign-up, " +
+		why: "Anyone on the network can change something.",
+		fix: "require a credential; suppress the finding if it is intended (sign-up, " +
 			"webhooks with a signature)"},
 	{name: "redundant-alternative", level: warningLevel, find: redundantAlternatives,
-		why: "Where one alternative asks for a part of what another asks for, nobody needs the " +
-			"rest.",
-		fix: "remove the alternative that asks for more, or the one that asks for less: one of " +
-			"them is not meant"},
+		why: "If one alternative requires a part of what another requires, the rest has no effect.",
+		fix: "remove the alternative that requires more, or the one that requires less"},
 	{name: "write-by-read-scope", level: warningLevel, find: writesByReadScopes,
-		why: "Clients that were given a scope for reading can write.",
-		fix: "ask for a scope that says what the operation does; if it only reads, make it a GET"},
+		why: "Clients with a scope for reading can write.",
+		fix: "require a scope that says what the operation does; if it only reads, make it a GET"},
 	{name: "near-miss-scope", level: warningLevel, find: nearMissScopes,
-		why: "Two scopes that differ by a character or two are often one scope, misspelt once.",
-		fix: "use one name, or names that differ visibly"},
+		why: "Two scopes that differ by a character or two are often one scope, misspelt.",
+		fix: "use one name, or names that differ clearly"},
 	{name: "credential-in-url", level: warningLevel, find: credentialsInURLs,
-		why: "URLs end up in logs, histories and Referer headers.",
+		why: "URLs are stored in logs and histories, and sent in Referer headers.",
 		fix: "send it in a header"},
 	{name: "weak-flow", level: warningLevel, find: weakFlows,
 		why: "The implicit and password grants are obsolete (RFC 9700 §2.1.2 and §2.4).",
 		fix: "use authorizationCode with PKCE, or clientCredentials"},
 	{name: "http-server", level: warningLevel, find: httpServers,
-		why: "Tokens that are sent over http can be read on the way.",
+		why: "Tokens that are sent over http can be intercepted.",
 		fix: "use https; http is for loopback hosts"},
 	{name: "any-body", level: warningLevel, find: anyBodies,
-		why: "The body is not checked at all.",
-		fix: "describe the body, or say type: object with additionalProperties: true if anything " +
+		why: "The body is not validated.",
+		fix: "describe the body, or use type: object with additionalProperties: true if anything " +
 			"is meant"},
 	{name: "open-object", level: warningLevel, input: openObjects,
 		why: "Members that the document does not describe reach the handler's decoder unchecked.",
-		fix: "say additionalProperties: false, or describe what else there may be; around allOf, " +
-			"say unevaluatedProperties: false"},
+		fix: "use additionalProperties: false, or describe the other members; around allOf, " +
+			"use unevaluatedProperties: false"},
 	{name: "unbounded-string", level: noteLevel, input: unboundedStrings,
-		why: "A public or writing operation takes a string of any length, up to the limit of " +
-			"bodies.",
+		why: "A public or writing operation accepts strings up to the size limit of bodies.",
 		fix: "give it a maxLength, an enum, or a pattern from ^ to $ without * and +"},
 	{name: "unbounded-array", level: noteLevel, input: unboundedArrays,
-		why: "A public or writing operation takes any number of items, up to the limit of bodies.",
+		why: "A public or writing operation accepts arrays up to the size limit of bodies.",
 		fix: "give it a maxItems"},
 	{name: "unenforced-format", level: noteLevel, input: unenforcedFormats,
-		why: "A format that nobody knows checks nothing.",
+		why: "An unknown format is not validated.",
 		fix: "add a pattern, or use a format of the OpenAPI format registry"},
 	{name: "readonly-input", level: noteLevel, input: readOnlyInputs,
-		why: "A readOnly member is refused in a request, also where the schema requires it.",
+		why: "A readOnly member is refused in a request, even if the schema requires it.",
 		fix: "describe requests by a schema of their own, or leave the member out of required"},
 	{name: unboundInput, level: noteLevel,
-		why: "What generated code does not bind is refused by its binder, or left out unseen.",
+		why: "The binder of generated code refuses such a value, or silently ignores it.",
 		fix: "describe the value as the finding says, or read it from the request by hand"},
 	{name: nullConst, level: noteLevel,
-		why: "A check that depends on how the document was loaded may be absent.",
+		why: "The check may be absent, depending on how the document is loaded.",
 		fix: `write type: "null"`},
 	{name: "one-credential", level: noteLevel, find: oneCredential,
 		why: "All bearer, oauth2 and openIdConnect schemes take the same access tokens, unless " +
 			"Config.Schemes tells them apart.",
-		fix: "say in Config.Schemes what the tokens of each must have, or use one scheme"},
+		fix: "set in Config.Schemes what the tokens of each must have, or use one scheme"},
 	{name: "scopes-by-use", level: noteLevel, find: scopesByUse,
-		why: "Without a list of the scopes that exist, a misspelt scope is not noticed.",
+		why: "Without a list of scopes, a misspelt scope is not noticed.",
 		fix: "list the scopes under x-scopes of the scheme"},
 	{name: "unused-scope", level: noteLevel, find: unusedScopes,
-		why: "Issuers hand out a scope that opens nothing.",
-		fix: "require it where it was meant to be required, or remove it"},
+		why: "Issuers grant a scope that has no effect.",
+		fix: "require it where intended, or remove it"},
 	{name: "undocumented-refusal", level: noteLevel, find: undocumentedRefusals,
-		why: "Clients and generated code do not know of the 401 and 403 that the guard answers.",
+		why: "Clients and generated code do not expect the 401 and 403 that the gate returns.",
 		fix: "declare the responses, or a default"},
 	{name: "missing-operation-id", level: noteLevel, find: missingOperationIDs,
 		why: "Logs and generated code need a name that does not change with the path.",
 		fix: "give it an operationId"},
 	{name: unknownSuppression, level: warningLevel,
 		why: "A misspelt rule in x-authz-lint-ignore suppresses nothing.",
-		fix: "name a rule of authz lint --rules; faults cannot be suppressed"},
+		fix: "use a rule of authz lint --rules; faults cannot be suppressed"},
 	{name: invalidElsewhere, level: noteLevel,
-		why: "Something that no request meets is invalid OpenAPI: an example, a response, a " +
-			"webhook. It is served; other tools may refuse it.",
-		fix: "correct it as OpenAPI demands"},
+		why: "An example, a response or a webhook is invalid OpenAPI. It does not affect " +
+			"requests, so the document is served; other tools may refuse it.",
+		fix: "correct it according to OpenAPI"},
 }
 
 // Rules that are implemented in lint.
@@ -212,7 +209,7 @@ func securityPlace(doc *openapi3.T, o operation) *openapi3.Location {
 func publicWrites(doc *openapi3.T, operations []operation, report report) {
 	for _, o := range operations {
 		if o.writes() && o.access.open() && !o.unstated {
-			report(securityPlace(doc, o), o.String(), "it writes, and everybody may call it", "")
+			report(securityPlace(doc, o), o.String(), "it writes, and everyone may call it", "")
 		}
 	}
 }
@@ -422,7 +419,7 @@ func weakFlows(doc *openapi3.T, _ []operation, report report) {
 			report(
 				locate(s.Flows.Origin, "implicit"),
 				"securitySchemes."+name,
-				"the implicit flow hands tokens out in URLs",
+				"the implicit flow returns tokens in URLs",
 				"",
 			)
 		}
@@ -430,7 +427,7 @@ func weakFlows(doc *openapi3.T, _ []operation, report report) {
 			report(
 				locate(s.Flows.Origin, "password"),
 				"securitySchemes."+name,
-				"the password flow has clients ask for passwords",
+				"in the password flow, clients handle passwords",
 				"",
 			)
 		}
@@ -458,7 +455,7 @@ func oneCredential(doc *openapi3.T, _ []operation, report report) {
 		return
 	}
 	report(locate(declaredScheme(doc, names[0]).Origin, ""), "securitySchemes",
-		strings.Join(names, ", ")+" are one and the same credential: an access token", "")
+		strings.Join(names, ", ")+" all require an access token", "")
 }
 
 // scopesByUse reports schemes whose scopes are required but not listed.
@@ -473,7 +470,7 @@ func scopesByUse(doc *openapi3.T, operations []operation, report report) {
 			report(
 				locate(s.Origin, ""),
 				"securitySchemes."+name,
-				count(len(used), "scope")+" used and not listed: "+strings.Join(used, ", "),
+				count(len(used), "scope")+" used but not listed: "+strings.Join(used, ", "),
 				"",
 			)
 		}
@@ -511,7 +508,7 @@ func unusedScopes(doc *openapi3.T, operations []operation, report report) {
 				report(
 					locate(s.Origin, "x-scopes"),
 					"securitySchemes."+name,
-					"scope "+scope+" is declared, and no operation requires it",
+					"scope "+scope+" is declared, but no operation requires it",
 					"unused",
 				)
 			}
@@ -618,7 +615,8 @@ func openObjects(doc *openapi3.T, in input, report report) {
 	case in.closed || closes(s) || !isObject(s):
 	case doc.IsOpenAPI30() && len(s.AllOf)+len(s.OneOf)+len(s.AnyOf) > 0: // 3.0 has no keyword
 	default:
-		report(locate(s.Origin, ""), in.where, "an object that takes members it does not describe",
+		report(locate(s.Origin, ""), in.where,
+			"an object that accepts members it does not describe",
 			"")
 	}
 }
@@ -634,7 +632,7 @@ func readOnlyInputs(_ *openapi3.T, in input, report report) {
 	for _, name := range slices.Sorted(slices.Values(in.schema.Required)) {
 		if ref := in.schema.Properties[name]; ref != nil && ref.Value != nil && ref.Value.ReadOnly {
 			report(locate(in.schema.Origin, "required"), in.where+"."+name,
-				"required, and readOnly: a request must not have it", "")
+				"required and readOnly: a request must not contain it", "")
 		}
 	}
 }

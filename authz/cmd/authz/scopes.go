@@ -46,7 +46,7 @@ func (c *scopesCommand) Run(ctx context.Context, t *tool) error {
 	}
 	if found := securityFaults(doc); len(found) > 0 {
 		return fmt.Errorf(
-			"%s has %s, so that it is not clear which scopes operations need: see authz lint %s",
+			"%s has %s, so the scopes of its operations are not known: see authz lint %s",
 			c.Document,
 			count(len(found), "fault"),
 			c.Document,
@@ -116,7 +116,7 @@ func (c *scopesCommand) siblings() (siblings, error) {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
 		if err != nil {
 			return found, fmt.Errorf(
-				"what stands beside %s must not declare the same names, but cannot be read: %w",
+				"cannot read the files beside %s, which must not declare the same names: %w",
 				c.Output,
 				err,
 			)
@@ -173,7 +173,7 @@ func (c *scopesCommand) packageName(beside siblings) (string, error) {
 	}
 	if !token.IsIdentifier(name) || name == "_" {
 		return "", fmt.Errorf(
-			"the package of the generated file would be %q: say which it is with --package",
+			"the package of the generated file would be %q: set it with --package",
 			name,
 		)
 	}
@@ -193,7 +193,7 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 			clashes = append(
 				clashes,
 				fmt.Errorf(
-					"%s declares %s, and so would the generated file: have it written into a "+
+					"%s declares %s, and so would the generated file: write it to a "+
 						"folder of its own with -o",
 					file,
 					name,
@@ -213,7 +213,7 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	described := scopesWithText(doc, operations)
 	scopeNames := names(slices.Sorted(maps.Keys(described)), taken,
 		func(s string) string { return prefixed("Scope", camel(s)) },
-		func(s string) string { return prefixed("Scope", camel(spelt(s))) },
+		func(s string) string { return prefixed("Scope", camel(spellOut(s))) },
 		func(s string) string { return "Scope_" + hex.EncodeToString([]byte(s)) },
 	)
 	for _, name := range scopeNames {
@@ -226,7 +226,7 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	operationNames := names(slices.Sorted(maps.Keys(ids)), taken,
 		camel,
 		func(s string) string { return prefixed("Operation", camel(s)) },
-		func(s string) string { return prefixed("Operation", camel(spelt(s))) },
+		func(s string) string { return prefixed("Operation", camel(spellOut(s))) },
 		func(s string) string { return "Operation_" + hex.EncodeToString([]byte(s)) },
 	)
 
@@ -360,9 +360,9 @@ func prefixed(prefix, words string) string {
 	return prefix + words
 }
 
-// spelt spells out the characters that camel drops, so that the names of read:messages and
+// spellOut spells out the characters that camel drops, so that the names of read:messages and
 // read-messages differ.
-func spelt(s string) string {
+func spellOut(s string) string {
 	return strings.NewReplacer(
 		":",
 		" colon ",

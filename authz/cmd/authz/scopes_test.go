@@ -290,15 +290,15 @@ func TestScopesCommand(t *testing.T) {
 		want   string // in it
 	}{
 		{"to standard output", []string{"--package", "p", "good.yaml"}, allWell, "package p\n", nil, "", ""},
-		{"of a package that is not said", []string{"good.yaml"}, unable, "", []string{`would be "": say which it is with --package`}, "", ""},
+		{"of a package that is not said", []string{"good.yaml"}, unable, "", []string{`would be "": set it with --package`}, "", ""},
 		{"beside others", []string{"-o", "gen/scopes.gen.go", "good.yaml"}, allWell, "", nil, "gen/scopes.gen.go", "package mine\n"},
 		{"once more", []string{"-o", "gen/scopes.gen.go", "good.yaml"}, allWell, "", nil, "gen/scopes.gen.go", "\tOperationList OperationID = \"list\"\n"},
 		{"in a folder of its own", []string{"-o", "scopes.gen.go", "--package", "access", "good.yaml"}, allWell, "", nil, "scopes.gen.go", "package access\n"},
 		{"of the folder's package", []string{"-o", "fresh/scopes.gen.go", "good.yaml"}, allWell, "", nil, "fresh/scopes.gen.go", "package fresh\n"},
-		{"in a folder that is no package", []string{"-o", "not-one/scopes.gen.go", "good.yaml"}, unable, "", []string{`would be "not-one": say which it is with --package`}, "", ""},
+		{"in a folder that is no package", []string{"-o", "not-one/scopes.gen.go", "good.yaml"}, unable, "", []string{`would be "not-one": set it with --package`}, "", ""},
 		{"in a folder that there is not", []string{"-o", "none/scopes.gen.go", "good.yaml"}, unable, "", []string{"none/scopes.gen.go"}, "", ""},
 		{"names that are taken", []string{"-o", "clash/scopes.gen.go", "good.yaml"}, unable, "", []string{"clash/types.go declares Scope, and so would", "clash/types.go declares OperationID", "clash/types.go declares slices"}, "", ""},
-		{"beside what is no Go", []string{"-o", "broken/scopes.gen.go", "good.yaml"}, unable, "", []string{"cannot be read"}, "", ""},
+		{"beside what is no Go", []string{"-o", "broken/scopes.gen.go", "good.yaml"}, unable, "", []string{"cannot read"}, "", ""},
 		{"a document with faults", []string{"--package", "p", "bad.yaml"}, unable, "", []string{"bad.yaml has 1 fault", "see authz lint bad.yaml"}, "", ""},
 		{"JSON", []string{"--json", "good.yaml"}, allWell, `"scopes": [`, nil, "", ""},
 	} {

@@ -65,23 +65,25 @@ func (t *tool) open(ctx context.Context, name string) (source, error) {
 // because their revision is not known.
 func (t *tool) readStandardInput(location *url.URL) ([]byte, error) {
 	if location.Path != standardInput || location.Host != "" {
-		return nil, fmt.Errorf("it refers to the file %s, and standard input does not say which "+
-			"revision of it is meant: name the document instead, as openapi.yaml or "+
-			"main:openapi.yaml (authz diff main:openapi.yaml openapi.yaml)", location.Redacted())
+		return nil,
+			fmt.Errorf("it refers to the file %s, whose revision is not known, because the "+
+				"document is from standard input: name the document instead, as openapi.yaml or "+
+				"main:openapi.yaml (authz diff main:openapi.yaml openapi.yaml)",
+				location.Redacted())
 	}
 	return io.ReadAll(t.stdin)
 }
 
 func readFile(location *url.URL) ([]byte, error) {
 	if location.Scheme != "" || location.Host != "" {
-		return nil, elsewhere(location, "files of this machine")
+		return nil, errElsewhere(location, "files of this machine")
 	}
 	return os.ReadFile(filepath.FromSlash(location.Path))
 }
 
-// elsewhere returns the error for a reference that leaves its source. The meaning of a document
+// errElsewhere returns the error for a reference that leaves its source. The meaning of a document
 // must not depend on other machines.
-func elsewhere(location *url.URL, where string) error {
+func errElsewhere(location *url.URL, where string) error {
 	return fmt.Errorf("it refers to %s: only %s are read; keep a copy beside the document",
 		location.Redacted(), where)
 }
@@ -94,18 +96,18 @@ const (
 
 // remote reads a document, and the files that it refers to, from one server by https.
 func remote(ctx context.Context, name string) (source, error) {
-	if err := confidential(name); err != nil {
+	if err := requireHTTPS(name); err != nil {
 		return source{}, err
 	}
 	root, err := url.Parse(name)
 	if err != nil {
 		return source{}, err
 	}
-	caller := patient()
+	caller := newHTTPClient()
 	caller.Timeout = remoteTimeout
 	read := func(location *url.URL) ([]byte, error) {
 		if location.Scheme != root.Scheme || location.Host != root.Host {
-			return nil, elsewhere(location, "files of "+root.Host)
+			return nil, errElsewhere(location, "files of "+root.Host)
 		}
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, location.String(), nil)
 		if err != nil {
@@ -140,11 +142,11 @@ func revision(ctx context.Context, rev, file string) (source, error) {
 	if rev != "" {
 		id, err := git(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", rev+"^{tree}")
 		if errors.Is(err, exec.ErrNotFound) {
-			return source{}, fmt.Errorf("git is needed to read a revision: %w", err)
+			return source{}, fmt.Errorf("reading a revision requires git: %w", err)
 		}
 		if err != nil {
 			return source{}, fmt.Errorf(
-				"there is no file of this name, and %s is not a revision of a git "+
+				"there is no such file, and %s is not a revision of a git "+
 					"repository here (in a shallow clone, fetch it first: git fetch origin %s)",
 				rev,
 				rev,
@@ -165,12 +167,12 @@ func revision(ctx context.Context, rev, file string) (source, error) {
 	}
 	read := func(location *url.URL) ([]byte, error) {
 		if location.Scheme != "" || location.Host != "" {
-			return nil, elsewhere(location, "files of the revision "+rev)
+			return nil, errElsewhere(location, "files of the revision "+rev)
 		}
 		name := path.Clean(location.Path)
 		if path.IsAbs(name) || strings.HasPrefix(name, "../") || strings.Contains(name, "\n") {
 			return nil, fmt.Errorf(
-				"%s is not a file of the repository: a revision has no other files",
+				"%s is not in the repository: only files of the revision are read",
 				name,
 			)
 		}

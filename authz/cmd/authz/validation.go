@@ -155,7 +155,7 @@ func (c *requestComparison) content(
 		if after[media] != nil {
 			c.schemas(i, at, before[media].Schema, after[media].Schema)
 			if !c.same.same(before[media].Encoding, after[media].Encoding) {
-				note(at, "another encoding of its parts", true, true)
+				note(at, "encoding differs", true, true)
 			}
 		}
 	}

@@ -486,7 +486,7 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 			continue
 		}
 		p := &property{name: name, schema: c.in(name, ref, nil), spelling: c.spelling(name)}
-		p.hidden = c.isHidden(ref)
+		p.bit, p.hidden = 1<<len(n.properties), c.isHidden(ref)
 		n.properties[name] = p
 		if len(s.Properties) <= 10 {
 			n.few = append(n.few, p)
@@ -516,7 +516,7 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 			func(other string) bool {
 				return slices.Contains(hidden, other)
 			})
-		n.dependentRequired = append(n.dependentRequired, dependency{name, needs})
+		n.dependentRequired = append(n.dependentRequired, n.newDependency(name, needs))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.DependentSchemas)) {
 		n.dependentSchemas = append(n.dependentSchemas, dependentSchema{

@@ -92,6 +92,7 @@ type property struct {
 	name     string
 	schema   *node
 	required bool
+	bit      uint64 // of its own, of the first 64 of a schema; 0 of others
 	// hidden: readOnly in a request, writeOnly in a response.
 	hidden bool
 	// spelling is shared by all names of the document that encoding/json would take for one.
@@ -112,6 +113,28 @@ type patternProperty struct {
 type dependency struct {
 	name     string
 	required []string
+	// bit is that of the name, and bits those of all names. They are 0 where one has none.
+	bit, bits uint64
+}
+
+// newDependency returns a dependency between members, which the bits of the properties decide where
+// they can.
+func (n *node) newDependency(name string, required []string) dependency {
+	d := dependency{name: name, required: required}
+	for _, other := range append([]string{name}, required...) {
+		p := n.properties[other]
+		if p == nil || p.bit == 0 {
+			return dependency{name: name, required: required}
+		}
+		d.bits |= p.bit
+	}
+	d.bit = n.properties[name].bit
+	return d
+}
+
+// holds reports whether it is certain that an object with these properties keeps the dependency.
+func (d *dependency) holds(seen uint64) bool {
+	return d.bits != 0 && (seen&d.bit == 0 || seen&d.bits == d.bits)
 }
 
 type dependentSchema struct {

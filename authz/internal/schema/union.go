@@ -201,16 +201,21 @@ func (r *run) named(u *union, k kind, f *found) (int, bool) {
 // quietly tries a schema: what it would report or rewrite is forgotten if it does not match, and
 // so are the members that it has evaluated.
 func (r *run) quietly(n *node, at int, m *marks) bool {
-	report, edits, own := r.report, len(r.edits), m.branch()
+	report, edits := r.report, len(r.edits)
+	var own *marks
+	if m != nil {
+		own = r.borrow()
+	}
 	r.report = nil
 	_, ok := r.check(n, at, own)
 	r.report = report
-	if ok = ok && r.fatal == ""; !ok {
+	if ok = ok && r.fatal == ""; ok {
+		m.join(own)
+	} else {
 		r.edits = r.edits[:edits]
-		return false
 	}
-	m.join(own)
-	return true
+	r.giveBack(own)
+	return ok
 }
 
 // branch checks a value against the one branch that it must match, and reports what is wrong there.

@@ -19,6 +19,7 @@ type run struct {
 	buffer  []byte // for what has to be written to be compared; a stack
 	number  decimal
 	spent   time.Duration // on patterns
+	spare   []*marks      // that are free
 	count   int           // of the members or elements of the container checked last
 }
 
@@ -56,7 +57,7 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 	}
 	own := m
 	if n.unevaluated != nil && k == kindObject || n.unevaluatedElements != nil && k == kindArray {
-		own = new(marks)
+		own = r.borrow()
 	}
 	switch k {
 	case kindObject:
@@ -87,6 +88,7 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 			ok = r.unevaluatedElements(n, at, own) && ok
 		}
 		m.markAll(count)
+		r.giveBack(own)
 	}
 	return end, ok && r.fatal == ""
 }
@@ -267,14 +269,18 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 		ok = r.missing(n, at)
 	}
 	start := at
-	count, required := 0, 0
+	count, required, seen := 0, 0, uint64(0)
 	at = space(r.body, at+1)
 	for r.body[at] != '}' {
 		nameEnd := endOfString(r.body, at)
-		good, needed := false, false
-		end, good, needed = r.member(n, at, nameEnd, value(r.body, nameEnd), count, m)
-		if needed {
-			required++
+		var good bool
+		var p *property
+		end, good, p = r.member(n, at, nameEnd, value(r.body, nameEnd), count, m)
+		if p != nil {
+			seen |= p.bit
+			if p.required {
+				required++
+			}
 		}
 		if ok = ok && good; !ok && !r.goesOn() || r.fatal != "" {
 			return 0, false
@@ -292,7 +298,7 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 		ok = r.refuse("maxProperties", "has more than "+strconv.Itoa(n.maxProps)+" members", "")
 	}
 	for _, d := range n.dependentRequired {
-		if !ok && !r.goesOn() || !r.has(start, d.name) {
+		if !ok && !r.goesOn() || d.holds(seen) || !r.has(start, d.name) {
 			continue
 		}
 		for _, name := range d.required {
@@ -337,15 +343,14 @@ func (r *run) missing(n *node, object int) bool {
 	return ok
 }
 
-// member checks one member. It returns the offset behind it, and whether it is a required one.
+// member checks one member. It returns the offset behind it, and its property if it has one.
 func (r *run) member(
 	n *node, name, nameEnd, at, ordinal int, m *marks,
-) (end int, ok, required bool) {
+) (end int, ok bool, p *property) {
 	start := len(r.buffer)
 	text, grown := unquote(r.body[name:nameEnd], r.buffer)
 	r.buffer = grown
-	p := n.property(text)
-	if p == nil {
+	if p = n.property(text); p == nil {
 		r.enterMember("")
 		end, ok = r.memberNamed(n, nil, text, name, at, ordinal, m)
 		r.leave()
@@ -353,7 +358,7 @@ func (r *run) member(
 		end, ok = r.memberNamed(n, p, text, name, at, ordinal, m)
 	}
 	r.buffer = r.buffer[:start]
-	return end, ok, p != nil && p.required
+	return end, ok, p
 }
 
 func (r *run) memberNamed(
@@ -540,12 +545,22 @@ func (m *marks) markAll(count int) {
 	}
 }
 
-// branch returns marks of its own for a schema that may turn out not to match.
-func (m *marks) branch() *marks {
-	if m == nil {
-		return nil
+// borrow returns marks without any, which giveBack takes once they are not needed.
+func (r *run) borrow() *marks {
+	last := len(r.spare) - 1
+	if last < 0 {
+		return new(marks)
 	}
-	return new(marks)
+	m := r.spare[last]
+	r.spare, m.bits = r.spare[:last], m.bits[:0]
+	return m
+}
+
+func (r *run) giveBack(m *marks) {
+	const most = 16 // so that what is kept with the run stays small
+	if m != nil && len(r.spare) < most && cap(m.bits) <= most {
+		r.spare = append(r.spare, m)
+	}
 }
 
 func (m *marks) join(other *marks) {
