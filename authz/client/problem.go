@@ -53,6 +53,8 @@ const (
 	BodyTooLarge           ProblemType = problemTypes + "body-too-large"
 	UnsupportedMediaType   ProblemType = problemTypes + "unsupported-media-type"
 	Timeout                ProblemType = problemTypes + "timeout"
+	Overloaded             ProblemType = problemTypes + "overloaded"
+	RateLimited            ProblemType = problemTypes + "rate-limited"
 	Unavailable            ProblemType = problemTypes + "unavailable"
 	Overloaded             ProblemType = problemTypes + "overloaded"
 	RateLimited            ProblemType = problemTypes + "rate-limited"

@@ -114,7 +114,7 @@ var shapes = map[string][]shape{
 			name: "for no audience: opaque",
 			raw:  "n0tAJwtButARandomOpaqueString_01",
 			code: token.Malformed,
-			says: "ask for a token with this API's audience",
+			says: "unless the client requests this API's audience",
 		},
 		{
 			name: "for no audience: encrypted",

@@ -73,7 +73,7 @@ func TestTokenEndpointRefusesBadProofs(t *testing.T) {
 		{"of another server", []string{"DPoP", proof(map[string]any{"htu": "https://elsewhere.example/oauth/token"})}, "htu is a URL of"},
 		{"old", []string{"DPoP", proof(map[string]any{"iat": now.Unix() - 60})}, "was made 1m0s ago"},
 		{"without jti", []string{"DPoP", proof(map[string]any{"jti": nil})}, "jti has 0 bytes"},
-		{"with the private key", []string{"DPoP", prover.Sign(map[string]any{"jwk": private}, map[string]any{"htm": "POST", "htu": tokenURL, "iat": now.Unix(), "jti": "1"})}, "private or symmetric key itself"},
+		{"with the private key", []string{"DPoP", prover.Sign(map[string]any{"jwk": private}, map[string]any{"htm": "POST", "htu": tokenURL, "iat": now.Unix(), "jti": "1"})}, "private or symmetric key"},
 		{"signed by another key", []string{"DPoP", prover.Sign(map[string]any{"jwk": newProver(t, "ES256").JWK()}, map[string]any{"htm": "POST", "htu": tokenURL, "iat": now.Unix(), "jti": "1"})}, "the signature of the proof"},
 		{"an access token in place of a proof", []string{"DPoP", newIssuer(t).Mint(nil)}, "typ of the proof"},
 	} {

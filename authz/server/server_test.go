@@ -327,7 +327,7 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 		want   []string // each in its line
 	}{
 		"nothing":    {Config{}, []string{"server: Config.Document is nil", "server: Config.Routes is nil"}},
-		"no issuers": {Config{Document: document(t), Routes: routes, CORSOrigins: []string{"*"}}, []string{`server: Config.CORSOrigins has "*": `, "authz: Config.Verifier is nil, and the document takes access tokens"}},
+		"no issuers": {Config{Document: document(t), Routes: routes, CORSOrigins: []string{"*"}}, []string{`server: Config.CORSOrigins has "*": `, "authz: Config.Verifier is nil, but the document requires access tokens"}},
 		"routes fail": {Config{Document: document(t), Issuers: issuers,
 			Routes: func(*authz.Gate) (http.Handler, error) {
 				return nil, errors.New("no route for getPublic")
