@@ -56,8 +56,6 @@ const (
 	Overloaded             ProblemType = problemTypes + "overloaded"
 	RateLimited            ProblemType = problemTypes + "rate-limited"
 	Unavailable            ProblemType = problemTypes + "unavailable"
-	Overloaded             ProblemType = problemTypes + "overloaded"
-	RateLimited            ProblemType = problemTypes + "rate-limited"
 	Internal               ProblemType = problemTypes + "internal"
 )
 
