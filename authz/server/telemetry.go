@@ -148,9 +148,9 @@ func (x *exchange) outcome(r *http.Request) Outcome {
 // errClientClosed is the cause of what a handler says of a request whose client has gone.
 var errClientClosed = errors.New("the client closed the connection")
 
-// result returns the status of a request, and the code and the cause of its outcome. If the client has gone, it
-// got neither, and they are about the handler's attempt to go on: for example, "the database is
-// unavailable".
+// result returns the status of a request, and the code and the cause of its outcome. If the client
+// has gone, it got neither, and they are about the handler's attempt to go on: for example, "the
+// database is unavailable".
 func (x *exchange) result(outcome Outcome) (status int, code string, cause error) {
 	switch outcome {
 	case ClientClosed:
