@@ -264,7 +264,8 @@ components:
 		{[]string{"--user=" + key}, unable, "expected user:password"},
 		{[]string{inFile("wrong")}, unable, "expected a YAML map"},
 		{[]string{inFile("missing")}, unable, "no such file"},
-		{nil, allWell, "needs a credential of another scheme (--key, --user, --credentials)"},
+		{nil, allWell,
+			"needs a credential of another scheme (--key, --user, --credentials, --cert)"},
 	} {
 		args := append([]string{"probe", "--document=" + filepath.Join(dir, "api.yaml"),
 			"--url=" + server.URL}, test.args...)
@@ -384,7 +385,8 @@ components:
 	verifier, err := token.NewVerifier(t.Context(), token.Config{
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{audience},
 			MTLS: token.MTLSAllowed, Introspection: token.Introspection{
-				Endpoint: issuer.URL() + "oauth/introspect", ClientID: "probe", ClientSecret: secret,
+				Endpoint: issuer.URL() + "oauth/introspect", ClientID: "probe",
+				ClientSecret: secret,
 			}}},
 		Logger: slog.New(slog.DiscardHandler),
 	})
