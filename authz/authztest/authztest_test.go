@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -431,6 +432,17 @@ func TestFaultyTargets(t *testing.T) {
 	}
 	if len(report.Results) > 0 {
 		t.Errorf("%d cases were run", len(report.Results))
+	}
+	target = m.target(none)
+	target.Handler, target.URL = nil, "https://messages.example"
+	target.Certificate = &tls.Certificate{}
+	target.Client = &http.Client{Transport: http.NewFileTransport(http.Dir(t.TempDir()))}
+	_, err = authztest.Check(t.Context(), target)
+	for _, part := range []string{"Target.Certificate has no Leaf",
+		"expected an *http.Transport, to present Target.Certificate"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("Check returned %v, expected it to say: %s", err, part)
+		}
 	}
 	for _, part := range []string{"Target.URL is", "Target.Document is nil"} {
 		if _, err := authztest.Check(t.Context(), authztest.Target{}); err == nil ||

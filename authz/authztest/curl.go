@@ -13,6 +13,9 @@ import (
 // must not contain tokens.
 func (r *run) curl(sent *http.Request, c Case, request Request, secrets []string) string {
 	args := []string{"curl", "-i", "-X", sent.Method, quote(redact(sent.URL.String(), secrets))}
+	if r.presenting[r.certificateOf(c)] != nil {
+		args = append(args, "--cert", `"$CERT"`, "--key", `"$CERT_KEY"`)
+	}
 	for _, name := range slices.Sorted(maps.Keys(sent.Header)) {
 		for _, value := range sent.Header[name] {
 			switch _, given := r.Header[name]; {

@@ -5,7 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -153,7 +153,7 @@ type forger struct {
 
 	// The keys and certificates of the client, and of another client.
 	key, otherKey                 ProofKey
-	certificate, otherCertificate *x509.Certificate
+	certificate, otherCertificate *tls.Certificate
 }
 
 // credentials returns the Authorization headers of a case, or why it must be skipped. The header ""
@@ -197,7 +197,7 @@ func (n need) missing(t Tokens) (missing []string) {
 		{needsBound, t.Bound != nil, "Tokens.Bound"},
 		{needsRevoke, t.Revoke != nil, "Tokens.Revoke"},
 		{needsCertificateBound, t.CertificateBound != nil,
-			"Tokens.CertificateBound with Target.Handler"},
+			"Tokens.CertificateBound with Target.Handler or Target.Certificate"},
 	} {
 		if n&part.need != 0 && !part.had {
 			missing = append(missing, part.name)
@@ -217,7 +217,7 @@ func (f *forger) base(ctx context.Context, c Case) (*parsed, error) {
 		return parse(compact), nil
 	}
 	if c.credential.needs&needsCertificateBound != 0 {
-		compact, err := f.tokens.CertificateBound(ctx, c.Scopes, f.certificate)
+		compact, err := f.tokens.CertificateBound(ctx, c.Scopes, f.certificate.Leaf)
 		if err != nil {
 			return nil, fmt.Errorf("no token with the scopes %q that is bound to a certificate: %w",
 				c.Scopes, err)

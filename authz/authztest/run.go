@@ -3,6 +3,7 @@ package authztest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -128,6 +129,7 @@ type run struct {
 	withResponses *authz.Plan        // nil: answers are not compared
 	requests      map[string]Request // by operationId
 	client        *http.Client
+	presenting    map[*tls.Certificate]*http.Client // if the server is remote
 	outage        *http.Client
 	patience      time.Duration // how long to wait for an answer
 	nonce         atomic.Value  // of the next DPoP proof, a string
@@ -157,15 +159,18 @@ func prepare(target Target) (*run, error) {
 			faults = append(faults, err)
 		}
 	}
-	for _, c := range []**x509.Certificate{
-		&r.forger.certificate, &r.forger.otherCertificate,
-	} {
+	for _, c := range []**tls.Certificate{&r.forger.certificate, &r.forger.otherCertificate} {
 		var err error
 		if *c, err = newCertificate(r.forger.now()); err != nil {
 			faults = append(faults, err)
 		}
 	}
-	if r.Handler == nil {
+	switch {
+	case r.Certificate != nil && r.Certificate.Leaf == nil:
+		fault("Target.Certificate has no Leaf: tls.X509KeyPair sets it")
+	case r.Certificate != nil:
+		r.forger.certificate = r.Certificate
+	case r.Handler == nil:
 		r.forger.tokens.CertificateBound = nil
 	}
 	if r.Handler != nil && r.URL == "" {
@@ -185,6 +190,17 @@ func prepare(target Target) (*run, error) {
 		r.patience = 10 * time.Second
 	}
 	r.client.Timeout = 0 // send limits the context instead, which also ends a body
+	if r.Handler == nil && r.Certificate != nil {
+		r.presenting = map[*tls.Certificate]*http.Client{}
+		for _, c := range []*tls.Certificate{r.forger.certificate, r.forger.otherCertificate} {
+			presenting, err := withCertificate(r.client, c)
+			if err != nil {
+				faults = append(faults, err)
+				break
+			}
+			r.presenting[c] = presenting
+		}
+	}
 	if target.Outage != nil {
 		r.outage = client(target.Outage, nil)
 	}
@@ -306,7 +322,8 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 			c.proof = func(proofInput) string { return got.proof }
 		}
 		if c.revoked {
-			if result.Faults = r.revoke(ctx, c, header); result.Faults != nil {
+			result.Skipped, result.Faults = r.revoke(ctx, c, header)
+			if result.Skipped != "" || result.Faults != nil {
 				return result
 			}
 		}
@@ -338,18 +355,23 @@ func (r *run) try(ctx context.Context, c Case) (result Result) {
 	return result
 }
 
-// revoke uses a token once, and then revokes it.
-func (r *run) revoke(ctx context.Context, c Case, authorization string) (faults []string) {
+// revoke uses a token once, and then revokes it. It returns why the case must be skipped, or why
+// the token could not be revoked.
+func (r *run) revoke(ctx context.Context, c Case, authorization string) (
+	skip string, faults []string) {
 	got := r.send(ctx, Case{Operation: c.Operation}, authorization, nil)
 	if got.faults != nil {
-		return []string{"inconclusive: the token is refused before it is revoked: " +
+		return "", []string{"inconclusive: the token is refused before it is revoked: " +
 			strings.Join(got.faults, "; ")}
 	}
 	_, token, _ := strings.Cut(authorization, " ")
-	if err := r.Tokens.Revoke(ctx, token); err != nil {
-		return []string{"cannot revoke the token: " + err.Error()}
+	switch err := r.Tokens.Revoke(ctx, token); {
+	case errors.Is(err, errors.ErrUnsupported):
+		return err.Error(), nil
+	case err != nil:
+		return "", []string{"cannot revoke the token: " + err.Error()}
 	}
-	return nil
+	return "", nil
 }
 
 // credentials returns the Authorization headers and the other secrets of a case, or why it must be
@@ -374,11 +396,13 @@ type exchange struct {
 	detail string
 	curl   string
 	proof  string // that was sent
+
+	handshakeRefused bool
 }
 
 // add records an exchange.
 func (r *Result) add(e exchange) {
-	r.Faults, r.Status = e.faults, e.answer.status
+	r.Faults, r.Status, r.HandshakeRefused = e.faults, e.answer.status, e.handshakeRefused
 	if e.faults != nil {
 		r.Detail, r.Curl = e.detail, e.curl
 	}
@@ -430,7 +454,15 @@ func (r *run) send(
 	if authorization != "" {
 		sent.Header.Set("Authorization", authorization)
 	}
-	r.presentCertificate(sent, c.certificate)
+	certificate := r.certificateOf(c)
+	switch presenting := r.presenting[certificate]; {
+	case presenting != nil:
+		client = presenting
+	case certificate != nil:
+		sent.TLS = &tls.ConnectionState{
+			HandshakeComplete: true, PeerCertificates: []*x509.Certificate{certificate.Leaf},
+		}
+	}
 	if err := r.present(sent, c, secrets); err != nil {
 		return exchange{faults: []string{"cannot present the credential: " + err.Error()}}
 	}
@@ -445,6 +477,11 @@ func (r *run) send(
 	e.curl = r.curl(sent, c, request, secrets)
 	calls := r.calls()
 	response, err := client.Do(sent)
+	if r.presenting != nil && certificate != r.Certificate && c.Want != "" &&
+		refusesHandshake(err) {
+		e.handshakeRefused = true
+		return e
+	}
 	if err != nil {
 		why := "no response: " + err.Error()
 		if c.body == hugeBody {

@@ -215,7 +215,8 @@ func TestSchemes(t *testing.T) {
 				name := result.Case.Name
 				if result.Skipped != "" && result.Skipped != "needs Target.Outage" &&
 					result.Skipped != "needs Tokens.Bound" &&
-					result.Skipped != "needs Tokens.CertificateBound with Target.Handler" {
+					result.Skipped != "needs Tokens.CertificateBound with Target.Handler or "+
+						"Target.Certificate" {
 					t.Errorf("%s was skipped: %s", name, result.Skipped)
 				}
 				if len(result.Faults) == 0 {

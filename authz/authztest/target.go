@@ -2,6 +2,7 @@ package authztest
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"net/http"
 	"net/url"
@@ -28,6 +29,10 @@ type Target struct {
 	// Client sends the requests if there is no Handler. It does not follow redirects. Its Timeout
 	// bounds the wait for a response. Default: 10 s.
 	Client *http.Client
+	// Certificate is the client certificate (RFC 8705) of every request, except in the cases that
+	// must be refused without it. A remote server may refuse their TLS handshake instead. Default:
+	// none, and in process, a self-signed one for Tokens.CertificateBound.
+	Certificate *tls.Certificate
 
 	// Tokens provides access tokens. Default: none.
 	Tokens Tokens
@@ -87,11 +92,12 @@ type Tokens struct {
 	// not tested. [Issued] does not set it.
 	Bound func(ctx context.Context, scopes []string, key ProofKey) (string, error)
 	// CertificateBound is like Genuine, for tokens that are bound to a client's certificate (RFC
-	// 8705 §3). It is only called with a [Target.Handler]. nil: such tokens are not tested.
-	// [Issued] does not set it.
+	// 8705 §3). It is only called with a [Target.Handler] or a [Target.Certificate]. nil: such
+	// tokens are not tested. [Issued] does not set it.
 	CertificateBound func(ctx context.Context, scopes []string, certificate *x509.Certificate) (
 		string, error)
-	// Revoke revokes a token at the issuer (RFC 7009), for operations with x-authz-introspect.
+	// Revoke revokes a token at the issuer (RFC 7009), for operations with x-authz-introspect. If
+	// the error wraps [errors.ErrUnsupported], the case is skipped.
 	Revoke func(ctx context.Context, token string) error
 	// Sign signs a header and claims with the key of genuine tokens.
 	Sign func(header, claims map[string]any) string
@@ -118,9 +124,11 @@ type Result struct {
 	Skipped string // why the case was not run; "" if it was
 	// Faults are sentences that name what was expected and what was received. The case passed if
 	// there are none.
-	Faults   []string
-	Status   int // of the answer; 0 if there was none
-	Duration time.Duration
+	Faults []string
+	Status int // of the answer; 0 if there was none
+	// HandshakeRefused is set if the server refused the TLS handshake, and so the request.
+	HandshakeRefused bool
+	Duration         time.Duration
 
 	// Detail and Curl are set if there are faults: the detail of the problem document, and a
 	// command that repeats the request, with variables for the credentials.

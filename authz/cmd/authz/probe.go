@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -40,6 +42,12 @@ type probeCommand struct {
 	DPoP     bool   `name:"dpop" help:"Also test tokens that are bound to a key (RFC 9449), for servers that accept them."`
 	Resource string `help:"Where the document's paths begin, as DPoP proofs name it. Default: --url."`
 
+	Cert    string `placeholder:"FILE" help:"PEM file of the certificate of the client (RFC 8705), for the server and for the token endpoint, where it can replace the secret. Tokens that are bound to it are tested, and operations that take certificates."`
+	CertKey string `placeholder:"FILE" help:"PEM file of the key of --cert."`
+	CA      string `name:"ca" placeholder:"FILE" help:"PEM file of the CAs that the server and the issuer are verified with. Default: those of the system."`
+
+	Revoke bool `help:"Also test that a revoked token is refused by operations with x-authz-introspect. The metadata of --issuer names the endpoint (RFC 7009). Cases are run one at a time."`
+
 	Key         map[string]string `mapsep:"none" sep:"none" help:"API key of a security scheme, as scheme=key; may be repeated. Prefer --credentials: arguments are visible to other users."`
 	User        string            `env:"OASGATE_PROBE_USER" help:"User name and password of the http basic schemes, as user:password."`
 	Credentials string            `help:"YAML file of credentials by security scheme, for schemes that do not take access tokens: a key, or user:password."`
@@ -73,6 +81,7 @@ type probedResult struct {
 	Outcome string   `json:"outcome"` // passed, failed, skipped
 	Status  int      `json:"status,omitempty"`
 	Faults  []string `json:"faults,omitempty"`
+	Refused bool     `json:"handshakeRefused,omitempty"`
 	Detail  string   `json:"detail,omitempty"`  // of the answer's problem document
 	Curl    string   `json:"curl,omitempty"`    // repeats the request
 	Skipped string   `json:"skipped,omitempty"` // why
@@ -95,7 +104,11 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	others, err := c.credentials(doc)
+	callers, err := c.connect()
+	if err != nil {
+		return err
+	}
+	others, err := c.credentials(doc, callers.certificate)
 	if err != nil {
 		return err
 	}
@@ -105,14 +118,18 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 		Now: t.now, Skip: c.skip,
 		Header: header, Workers: c.Workers, Resource: c.Resource,
 		IgnoreResponses: c.IgnoreResponses,
+		Client:          callers.plain, Certificate: callers.certificate,
+	}
+	if c.Revoke {
+		target.Workers = 1 // cases share tokens
 	}
 	if c.ScopePrefix != "" {
 		target.ScopesToRequest = token.Issuer{ScopePrefix: c.ScopePrefix}.ScopesToRequest
 	}
-	if target.Tokens, err = c.tokens(ctx, t); err != nil {
+	if target.Tokens, err = c.tokens(ctx, t, callers.presenting); err != nil {
 		return err
 	}
-	if err := c.checkReachable(ctx); err != nil {
+	if err := c.checkReachable(ctx, callers.presenting); err != nil {
 		return err
 	}
 	results, err := authztest.Check(ctx, target)
@@ -143,12 +160,12 @@ func (c *probeCommand) Run(ctx context.Context, t *tool) error {
 
 // checkReachable returns an error if the server cannot be reached, before every case runs into its
 // timeout.
-func (c *probeCommand) checkReachable(ctx context.Context) error {
+func (c *probeCommand) checkReachable(ctx context.Context, caller *http.Client) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodHead, c.URL, nil)
 	if err != nil {
 		return fmt.Errorf("--url: %w", err)
 	}
-	if _, _, err := fetch(newHTTPClient(), r); err != nil {
+	if _, _, err := fetch(caller, r); err != nil {
 		return fmt.Errorf("cannot reach the server: %w", err)
 	}
 	return nil
@@ -162,6 +179,57 @@ func newHTTPClient() *http.Client {
 			return http.ErrUseLastResponse
 		},
 	}
+}
+
+// callers are the clients for the server and the issuer.
+type callers struct {
+	plain       *http.Client
+	presenting  *http.Client     // presents the certificate, if there is one
+	certificate *tls.Certificate // of --cert
+}
+
+// connect returns the clients with the certificates of --cert and --ca.
+func (c *probeCommand) connect() (callers, error) {
+	all := callers{plain: newHTTPClient(), presenting: newHTTPClient()}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CA != "" {
+		text, err := os.ReadFile(c.CA)
+		if err != nil {
+			return all, fmt.Errorf("--ca: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return all, fmt.Errorf("--ca: %s: expected certificates in PEM", c.CA)
+		}
+	}
+	all.plain.Transport = transport(config)
+	all.presenting.Transport = all.plain.Transport
+	switch {
+	case c.Cert == "" && c.CertKey == "":
+		return all, nil
+	case c.Cert == "" || c.CertKey == "":
+		return all, errors.New("--cert and --cert-key are needed together, or none of them")
+	case !strings.HasPrefix(strings.ToLower(c.URL), "https://"):
+		return all, errors.New("--cert: expected --url to be https: without TLS, no certificate " +
+			"is presented")
+	}
+	pair, err := tls.LoadX509KeyPair(c.Cert, c.CertKey)
+	if err != nil {
+		return all, fmt.Errorf("--cert, --cert-key: %w", err)
+	}
+	all.certificate = &pair
+	config = config.Clone()
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		return &pair, nil
+	}
+	all.presenting.Transport = transport(config)
+	return all, nil
+}
+
+func transport(config *tls.Config) *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = config
+	return t
 }
 
 // header returns the headers of --header.
@@ -178,9 +246,10 @@ func (c *probeCommand) header() (http.Header, error) {
 	return header, nil
 }
 
-// credentials returns the credentials of --key, --user and --credentials, by scheme. Their roles
-// are not known, so only cases that require none can use them.
-func (c *probeCommand) credentials(doc *openapi3.T) (map[string]authztest.Credential, error) {
+// credentials returns the credentials of --key, --user, --credentials and --cert, by scheme. Their
+// roles are not known, so only cases that require none can use them.
+func (c *probeCommand) credentials(doc *openapi3.T, certificate *tls.Certificate) (
+	map[string]authztest.Credential, error) {
 	given := map[string]string{}
 	if c.Credentials != "" {
 		text, err := os.ReadFile(c.Credentials)
@@ -211,10 +280,20 @@ func (c *probeCommand) credentials(doc *openapi3.T) (map[string]authztest.Creden
 				"basic scheme")
 		}
 	}
+	present := map[string]func(*http.Request, string) error{}
+	if certificate != nil {
+		for _, scheme := range usedSchemes(doc) {
+			if s := declaredScheme(doc, scheme); s != nil && s.Type == "mutualTLS" {
+				given[scheme] = string(certificate.Leaf.Raw)
+				// The TLS handshake presents it: see Target.Certificate.
+				present[scheme] = func(*http.Request, string) error { return nil }
+			}
+		}
+	}
 	all := map[string]authztest.Credential{}
 	for scheme, secret := range given {
-		all[scheme] = authztest.Credential{Genuine: func(_ context.Context, roles []string) (string,
-			error) {
+		all[scheme] = authztest.Credential{Present: present[scheme], Genuine: func(
+			_ context.Context, roles []string) (string, error) {
 			if len(roles) > 0 {
 				return "", fmt.Errorf("the roles of the credential for %s are not known: %w",
 					scheme, errors.ErrUnsupported)
@@ -255,20 +334,33 @@ func (c *probeCommand) skip(test authztest.Case) string {
 }
 
 // tokens returns the tokens that the given client can get.
-func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.Tokens, err error) {
+func (c *probeCommand) tokens(ctx context.Context, t *tool, to *http.Client) (
+	tokens authztest.Tokens, err error) {
 	tokens = authztest.Tokens{Issuer: c.Issuer, Audience: c.Audience}
+	var metadata issuerMetadata
 	if c.Issuer != "" {
-		if tokens.KeySet, err = keySet(ctx, newHTTPClient(), c.Issuer); err != nil {
+		if metadata, err = discover(ctx, to, c.Issuer); err == nil {
+			tokens.KeySet, err = get(ctx, to, metadata.KeySet)
+		}
+		if err != nil {
 			return tokens, fmt.Errorf("--issuer: cannot fetch its keys: %w", err)
 		}
+	}
+	switch {
+	case c.Revoke && (c.Issuer == "" || c.TokenURL == ""):
+		return tokens, errors.New("--revoke needs --issuer, whose metadata names the revocation " +
+			"endpoint, and a client (--token-url, --client-id, --client-secret)")
+	case c.Revoke && metadata.Revocation == "":
+		return tokens, fmt.Errorf("--revoke: the metadata of %s has no revocation_endpoint "+
+			"(RFC 8414 §2)", c.Issuer)
 	}
 	if c.TokenURL == "" && c.ClientID == "" && c.ClientSecret == "" {
 		return tokens, nil
 	}
-	if c.TokenURL == "" || c.ClientID == "" || c.ClientSecret == "" {
+	if c.TokenURL == "" || c.ClientID == "" || c.ClientSecret == "" && c.Cert == "" {
 		return tokens, errors.New(
-			"--token-url, --client-id and --client-secret (OASGATE_CLIENT_SECRET) are needed " +
-				"together, or none of them",
+			"--token-url, --client-id and --client-secret (OASGATE_CLIENT_SECRET), or --cert " +
+				"instead of the secret, are needed together, or none of them",
 		)
 	}
 	caller := &oauthClient{
@@ -278,7 +370,7 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 			ClientSecret: c.ClientSecret,
 			ScopePrefix:  c.ScopePrefix,
 			Audience:     c.Audience,
-			HTTPClient:   newHTTPClient(),
+			HTTPClient:   to,
 		},
 		asked: map[string]*issued{},
 	}
@@ -286,6 +378,12 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 		return tokens, fmt.Errorf("no token: %w", err)
 	}
 	tokens.Genuine, tokens.Sufficient = caller.exactly, caller.sufficient
+	if c.Cert != "" {
+		tokens.CertificateBound = caller.certificateBound
+	}
+	if c.Revoke {
+		tokens.Revoke = caller.revoke(metadata.Revocation)
+	}
 	if c.DPoP {
 		tokens.Bound = boundTokens(caller.config, t.now)
 	}
@@ -307,12 +405,13 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool) (tokens authztest.To
 
 func (c *probeCommand) report(results authztest.Report) probeReport {
 	report := probeReport{URL: c.URL, Cases: []probedResult{}, Notes: c.notes()}
+	refused := 0
 	for _, r := range results.Results {
 		if !c.chosen(r.Case) {
 			continue
 		}
 		probed := probedResult{
-			Detail: r.Detail, Curl: r.Curl,
+			Detail: r.Detail, Curl: r.Curl, Refused: r.HandshakeRefused,
 			Name: r.Case.Name, ID: r.Case.Operation.ID, Method: r.Case.Operation.Method,
 			Path:    r.Case.Operation.Path,
 			Outcome: "passed", Status: r.Status, Faults: r.Faults,
@@ -327,7 +426,14 @@ func (c *probeCommand) report(results authztest.Report) probeReport {
 		default:
 			report.Passed++
 		}
+		if probed.Refused {
+			refused++
+		}
 		report.Cases = append(report.Cases, probed)
+	}
+	if refused > 0 {
+		report.Notes = append(report.Notes, "in "+count(refused, "case")+", the server ends the "+
+			"TLS handshake without the certificate or with another: this passes for a refusal")
 	}
 	return report
 }
@@ -338,14 +444,19 @@ func skipReason(why string) string {
 		return "needs a token that the issuer does not give this client: with fewer scopes, or " +
 			"with one that does not exist"
 	}
+	for _, known := range []error{errNotBound, errNotRevoked} {
+		if strings.Contains(why, known.Error()) {
+			return known.Error()
+		}
+	}
 	for _, part := range []struct{ kit, here string }{
 		{"Tokens.Sign", "needs the issuer's signing key: run authztest where there is one"},
-		{"Tokens.Revoke", "needs a way to revoke tokens: run authztest where there is one"},
+		{"Tokens.Revoke", "needs to revoke tokens at the issuer (--revoke)"},
 		{"Target.Outage", "needs an outage of the issuer: run authztest, which can make one"},
 		{"Target.Credentials",
-			"needs a credential of another scheme (--key, --user, --credentials)"},
+			"needs a credential of another scheme (--key, --user, --credentials, --cert)"},
 		{"Tokens.CertificateBound",
-			"needs a token bound to a certificate: run authztest with the server's handler"},
+			"needs a token bound to a certificate (--cert, --cert-key)"},
 		{"Tokens.Bound", "needs a server that takes bound tokens (--dpop)"},
 		{"Tokens.Other", "needs a second client (--other-client-id, --other-client-secret)"},
 		{"Tokens.Genuine", "needs a client (--token-url, --client-id, --client-secret)"},

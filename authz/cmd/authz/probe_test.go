@@ -3,15 +3,30 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"log"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
@@ -249,7 +264,8 @@ components:
 		{[]string{"--user=" + key}, unable, "expected user:password"},
 		{[]string{inFile("wrong")}, unable, "expected a YAML map"},
 		{[]string{inFile("missing")}, unable, "no such file"},
-		{nil, allWell, "needs a credential of another scheme (--key, --user, --credentials)"},
+		{nil, allWell,
+			"needs a credential of another scheme (--key, --user, --credentials, --cert)"},
 	} {
 		args := append([]string{"probe", "--document=" + filepath.Join(dir, "api.yaml"),
 			"--url=" + server.URL}, test.args...)
@@ -335,4 +351,242 @@ components: {securitySchemes: {b: {type: http, scheme: bearer, x-scopes: {read: 
 				test.text)
 		}
 	}
+}
+
+// TestProbeCertificate probes servers that take tokens bound to a certificate, with an issuer that
+// authenticates the client by it, and operations that ask the issuer about revoked tokens.
+func TestProbeCertificate(t *testing.T) {
+	const document = `
+openapi: 3.1.0
+info: {title: t, version: 1.0.0}
+paths:
+  /a: {get: {operationId: a, security: [b: [read]], responses: {default: {description: fine}}}}
+  /m: {get: {operationId: m, security: [m: []], responses: {default: {description: fine}}}}
+  /i:
+    get:
+      operationId: i
+      security: [b: [read]]
+      x-authz-introspect: true
+      responses: {default: {description: fine}}
+components:
+  securitySchemes:
+    b: {type: http, scheme: bearer, x-scopes: {read: Read.}}
+    m: {type: mutualTLS}
+`
+	const secret, audience = "correct-horse-battery-staple", "https://api.example/"
+	issuer, err := devissuer.Start(devissuer.Config{
+		Audiences: []string{audience}, Scopes: []string{"read"},
+		Clients: []devissuer.Client{{ID: "probe", Secret: secret, Scopes: []string{"read"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer issuer.Close()
+	verifier, err := token.NewVerifier(t.Context(), token.Config{
+		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{audience},
+			MTLS: token.MTLSAllowed, Introspection: token.Introspection{
+				Endpoint: issuer.URL() + "oauth/introspect", ClientID: "probe",
+				ClientSecret: secret,
+			}}},
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	somebody, err := token.NewPrincipal(token.PrincipalConfig{Subject: "somebody"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate, err := authz.New(authz.Config{Document: doc, Verifier: verifier,
+		Authenticators: map[string]authz.Authenticator{"m": authz.MutualTLS(
+			func(context.Context, *x509.Certificate) (*token.Principal, error) {
+				return somebody, nil
+			})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := gate.Mux()
+	for _, path := range []string{"/a", "/m", "/i"} {
+		mux.HandleFunc("GET "+path, func(http.ResponseWriter, *http.Request) {})
+	}
+
+	certificate, cert, key := writeCertificate(t)
+	serve := func(h http.Handler, how tls.ClientAuthType) *httptest.Server {
+		server := httptest.NewUnstartedServer(h)
+		server.Config.ErrorLog = log.New(io.Discard, "", 0) // of refused handshakes
+		known := x509.NewCertPool()
+		known.AddCert(certificate)
+		server.TLS = &tls.Config{ClientAuth: how, ClientCAs: known}
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		return server
+	}
+	// An issuer that authenticates the client by its certificate, and binds the token to it.
+	binding := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _, basic := r.BasicAuth()
+		if basic || r.PostFormValue("client_id") != "probe" || r.PostForm.Has("client_secret") {
+			http.Error(w, `{"error": "invalid_client"}`, http.StatusUnauthorized)
+			return
+		}
+		sum := sha256.Sum256(r.TLS.PeerCertificates[0].Raw)
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"token_type": "Bearer", "expires_in": 3600,
+			"access_token": issuer.Mint(map[string]any{"scope": r.PostFormValue("scope"),
+				"cnf": map[string]any{"x5t#S256": base64.RawURLEncoding.EncodeToString(sum[:])}}),
+		})
+	}), tls.RequireAndVerifyClientCert)
+	// A server that does not look at the certificate.
+	careless := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.TLS.PeerCertificates = []*x509.Certificate{certificate}
+		mux.ServeHTTP(w, r)
+	}), tls.RequestClientCert)
+	// A server that keeps what the issuer said of a token.
+	var known sync.Map
+	keeping := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		credential := r.Header.Get("Authorization")
+		if _, ok := known.Load(credential); ok {
+			return
+		}
+		answer := httptest.NewRecorder()
+		mux.ServeHTTP(answer, r)
+		if answer.Code == http.StatusOK {
+			known.Store(credential, true)
+		}
+		mux.ServeHTTP(w, r)
+	}), tls.NoClientCert)
+	asking := serve(mux, tls.RequestClientCert)
+	verifying := serve(mux, tls.VerifyClientCertIfGiven)
+	requiring := serve(mux, tls.RequireAndVerifyClientCert)
+
+	dir := t.TempDir()
+	name, ca := filepath.Join(dir, "api.yaml"), filepath.Join(dir, "ca.pem")
+	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: asking.Certificate().Raw})
+	for file, text := range map[string][]byte{name: []byte(document), ca: root} {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	presented := []string{"--cert=" + cert, "--cert-key=" + key}
+	byCertificate := slices.Concat([]string{"--token-url=" + binding.URL, "--client-id=probe"},
+		presented)
+	bySecret := []string{"--token-url=" + issuer.URL() + "oauth/token", "--client-id=probe",
+		"--client-secret=" + secret, "--audience=" + audience}
+	// An issuer whose revocation endpoint refuses the client, and one that has none.
+	refusing := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		metadata := map[string]string{"jwks_uri": issuer.URL() + ".well-known/jwks.json"}
+		switch {
+		case r.Method == http.MethodPost:
+			w.WriteHeader(http.StatusForbidden)
+			return
+		case !strings.HasPrefix(r.URL.Path, "/without/"):
+			metadata["revocation_endpoint"] = "https://" + r.Host + "/revoke"
+		}
+		_ = json.NewEncoder(w).Encode(metadata)
+	}), tls.NoClientCert)
+	const bound, revoked = "--only=a/certificate*", "--only=i/revoked*,i/exact*"
+	with := func(args []string, more ...string) []string { return slices.Concat(args, more) }
+	revoking := func(issuer string) []string {
+		return with(bySecret, "--revoke", "--issuer="+issuer, revoked)
+	}
+	for _, test := range []struct {
+		name string
+		url  string
+		args []string
+		code int
+		text string
+	}{
+		{"any certificate", asking.URL, with(byCertificate, bound), allWell,
+			"3 cases: 3 passed, 0 failed, 0 skipped"},
+		{"any certificate, all cases", asking.URL, with(byCertificate, "--only=a"), allWell,
+			" 0 failed,"},
+		{"known certificates", verifying.URL, with(byCertificate, bound), allWell,
+			"in 1 case, the server ends the TLS handshake"},
+		{"only with a certificate", requiring.URL, with(byCertificate, bound), allWell,
+			"in 2 cases, the server ends the TLS handshake"},
+		{"binding ignored", careless.URL, with(byCertificate, bound), found,
+			"3 cases: 1 passed, 2 failed, 0 skipped"},
+		{"binding ignored, to repeat", careless.URL,
+			with(byCertificate, "--only=a/certificate_of*"), found,
+			`curl -i -X GET '` + careless.URL + `/a' --cert "$CERT" --key "$CERT_KEY"`},
+		{"not bound", asking.URL, with(with(bySecret, presented...), bound), allWell,
+			"3  the issuer's tokens are not bound to the certificate"},
+		{"no certificate", asking.URL, with(bySecret, bound), allWell,
+			"3  needs a token bound to a certificate (--cert, --cert-key)"},
+		{"scheme", verifying.URL, with(presented, "--only=m"), allWell,
+			"4 cases: 4 passed, 0 failed, 0 skipped"},
+		{"scheme, not verified", asking.URL, with(presented, "--only=m"), found,
+			"expected the request to be accepted, received 401"},
+		{"over http", issuer.URL(), byCertificate, unable, "expected --url to be https"},
+		{"no key", asking.URL, presented[:1], unable, "--cert and --cert-key are needed together"},
+		{"not a key", asking.URL, []string{"--cert=" + cert, "--cert-key=" + cert}, unable,
+			"--cert, --cert-key: "},
+
+		{"revoked", asking.URL, revoking(issuer.URL()), allWell,
+			"2 cases: 2 passed, 0 failed, 0 skipped"},
+		{"revoked, kept", keeping.URL, revoking(issuer.URL()), found,
+			"expected 401 (invalid-token), received 200"},
+		{"revocation refused", asking.URL, revoking(refusing.URL), allWell,
+			"1  the issuer does not let this client revoke its tokens"},
+		{"no revocation endpoint", asking.URL, revoking(refusing.URL + "/without"), unable,
+			"has no revocation_endpoint"},
+		{"not to revoke", asking.URL, with(bySecret, revoked), allWell,
+			"needs to revoke tokens at the issuer (--revoke)"},
+		{"revocation endpoint unknown", asking.URL, with(bySecret, "--revoke"), unable,
+			"--revoke needs --issuer"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			args := append([]string{"probe", "--document=" + name, "--url=" + test.url,
+				"--ca=" + ca}, test.args...)
+			var stdout, stderr bytes.Buffer
+			code := run(t.Context(), args, &bytes.Buffer{}, &stdout, &stderr)
+			if out := stdout.String() + stderr.String(); code != test.code ||
+				!strings.Contains(out, test.text) || strings.Contains(out, "eyJ") ||
+				strings.Contains(out, secret) {
+				t.Errorf("exit code %d, %s: expected %d, %q, and no token", code, out, test.code,
+					test.text)
+			}
+		})
+	}
+}
+
+// writeCertificate returns a self-signed certificate of a client, and the PEM files of it and of
+// its key.
+func writeCertificate(t *testing.T) (certificate *x509.Certificate, cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "probe"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{
+		cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	certificate, err = x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate, cert, key
 }
