@@ -96,9 +96,8 @@ func (p *parameter) readDefault(value any) error {
 		p.missing, err = p.bindValue(text)
 	}
 	if err != nil {
-		return fmt.Errorf("the default of the %s parameter %s does not match its schema: correct "+
-			"it, "+
-			"because the handler gets it if the parameter is not sent", p.in, p.name)
+		return fmt.Errorf("the default of the %s parameter %s does not match its schema: "+
+			"correct it, because the handler gets it if the parameter is not sent", p.in, p.name)
 	}
 	return nil
 }
