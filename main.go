@@ -3,7 +3,8 @@
 //	oasgate dev     with a token issuer inside, on this machine alone, without any configuration
 //	oasgate token   prints a token of a running dev
 //	oasgate call    calls an operation of the API
-//	oasgate serve   for a real issuer
+//	oasgate serve   for a real issuer; serve --check only checks its configuration
+//	oasgate --help  lists the other commands
 package main
 
 import (

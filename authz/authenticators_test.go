@@ -443,6 +443,38 @@ func TestWithout(t *testing.T) {
 	}
 }
 
+// TestWithoutUndeclared: a scheme that operations require and the document does not declare can be
+// disabled.
+func TestWithoutUndeclared(t *testing.T) {
+	const document = `
+openapi: 3.1.0
+info: {title: Undeclared, version: "1"}
+paths:
+  /either: {get: {operationId: either, security: [{lost: []}, {token: []}], responses: {"204": {description: D}}}}
+  /only: {get: {operationId: only, security: [{lost: []}], responses: {"204": {description: D}}}}
+components: {securitySchemes: {token: {type: http, scheme: bearer}}}
+`
+	config := authz.Config{
+		Document: load(t, document), Verifier: byLookup(lookup(t, "token")),
+	}
+	if _, err := authz.New(config); err == nil {
+		t.Error("a document with an undeclared scheme is served")
+	}
+	config.Without = []string{"lost"}
+	gate, err := authz.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, kind := range map[string]authz.Kind{"/either": "", "/only": authz.Denied} {
+		r := httptest.NewRequest("GET", path, nil)
+		r.Header.Set("Authorization", "Bearer read")
+		if _, err := gate.Check(r, path, nil); kindOfError(err) != kind ||
+			(err != nil) != (kind != "") {
+			t.Errorf("%s: decided %v, expected %q", path, err, kind)
+		}
+	}
+}
+
 // TestSchemeDemands: two bearer schemes for different tokens.
 func TestSchemeDemands(t *testing.T) {
 	const document = `

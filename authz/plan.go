@@ -302,7 +302,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 		}
 	}
 	for _, name := range c.Without {
-		if p.schemes[name] == nil {
+		if p.schemes[name] == nil && !p.requires(name) {
 			faults = append(faults,
 				fmt.Errorf("authz: Config.Without has %q, which is not a security scheme of the "+
 					"document", name))

@@ -29,7 +29,7 @@ paths:
       responses:
         "200":
           description: A thing.
-          headers: {X-Count: {required: true, schema: {type: integer}}}
+          headers: {X-Count: {required: true, schema: {type: integer}}, X-Note: {schema: {type: string}}}
           content: {application/json: {schema: {type: object, required: [name], additionalProperties: false, properties: {name: {type: string, maxLength: 5}, password: {type: string, writeOnly: true}}}}}
         "204": {description: Nothing.}
         4XX: {description: An error., content: {text/plain: {schema: {type: string}}}}
@@ -147,6 +147,8 @@ func TestCheckResponse(t *testing.T) {
 		{"HEAD", "", http.Header{"X-Count": {"1"}}, ""},
 		{"GET", "", http.Header{"X-Count": {"1"}}, "body is missing"},
 		{"GET", `{"name":"a"}`, http.Header{}, "header X-Count is missing"},
+		{"GET", `{"name":"a"}`, http.Header{"X-Count": {"1"}, "X-Note": {"a", "b"}}, ""}, // RFC 9110 §5.3
+		{"GET", `{"name":"a"}`, http.Header{"X-Count": {"1", "1"}}, "X-Count"},
 		{"GET", `{"name":"SUBMITTED"}`, http.Header{"X-Count": {"1"}}, "/name is longer"},
 	} {
 		row.header.Set("Content-Type", "application/json")

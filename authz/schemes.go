@@ -156,8 +156,9 @@ func (p *Plan) scheme(name string) (*scheme, error) {
 		"components.securitySchemes", name)
 }
 
-// demands reports whether some security requirement of the document names a scheme.
-func (p *Plan) demands(name string) bool {
+// requires reports whether a security requirement of the document names the scheme, which need not
+// be declared.
+func (p *Plan) requires(name string) bool {
 	named := func(all openapi3.SecurityRequirements) bool {
 		return slices.ContainsFunc(all, func(r openapi3.SecurityRequirement) bool {
 			_, found := r[name]

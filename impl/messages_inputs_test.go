@@ -101,8 +101,8 @@ func TestBadInputs(t *testing.T) {
 		{"put: version", put, match + json, `{"text":"x","version":9}`, 400, body, extra},
 
 		// What the body says it is.
-		{"no Content-Type", post, "", good, 415, media, "A body needs one Content-Type, there are 0."},
-		{"two Content-Types", post, json + json, good, 415, media, "A body needs one Content-Type, there are 2."},
+		{"no Content-Type", post, "", good, 415, media, "The request has 0 Content-Type headers, expected one."},
+		{"two Content-Types", post, json + json, good, 415, media, "The request has 2 Content-Type headers, expected one."},
 		{"text", post, "Content-Type: text/plain\n", good, 415, media, badType},
 		{"form", post, "Content-Type: application/x-www-form-urlencoded\n", "text=x", 415, media, badType},
 		{"xml", post, "Content-Type: application/xml\n", "<text>x</text>", 415, media, badType},

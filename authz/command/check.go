@@ -64,7 +64,7 @@ func (p *program) checkServe(
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d checks failed", failed)
+		return fmt.Errorf("checks failed: %d", failed)
 	}
 	return nil
 }

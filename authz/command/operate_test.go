@@ -55,7 +55,7 @@ func TestCheckServe(t *testing.T) {
 		}},
 		{down.URL, errors.New("no route to host"), 1, []string{
 			"FAILED  keys of " + down.URL, "FAILED  store: no route to host\n",
-			"many-things: 2 checks failed\n",
+			"many-things: checks failed: 2\n",
 		}},
 	} {
 		app := things()

@@ -89,7 +89,7 @@ func appendAttrs(
 	} else {
 		path = loggable(r.URL.Path)
 	}
-	status, cause, code := x.result(outcome)
+	status, code, cause := x.result(outcome)
 	attrs = append(attrs,
 		slog.String("method", loggable(r.Method)),
 		slog.String("path", path),  // of the document, or of the request

@@ -110,7 +110,7 @@ func (s *Server) Stats() Stats {
 // event describes a request that has been handled.
 func (s *Server) event(x *exchange, r *http.Request, took time.Duration) Event {
 	outcome := x.outcome(r)
-	status, _, code := x.result(outcome)
+	status, code, _ := x.result(outcome)
 	e := Event{
 		Method: method(r.Method), Path: loggable(r.URL.Path), Status: status,
 		Outcome: outcome, Cause: code, Duration: took,
@@ -148,16 +148,17 @@ func (x *exchange) outcome(r *http.Request) Outcome {
 // errClientClosed is the cause of a request whose client has closed the connection.
 var errClientClosed = errors.New("the client closed the connection")
 
-// result returns the status and the cause of a request, and its code. If the client has closed the
-// connection, the handler's own error is ignored, because it is often only a consequence.
-func (x *exchange) result(outcome Outcome) (status int, cause error, code string) {
+// result returns the status of a request, and the code and the cause of its outcome. If the client
+// has closed the connection, the handler's own error is ignored, because it is often only a
+// consequence.
+func (x *exchange) result(outcome Outcome) (status int, code string, cause error) {
 	switch outcome {
 	case ClientClosed:
-		return 0, errClientClosed, string(ClientClosed)
+		return 0, string(ClientClosed), errClientClosed
 	case Cut:
-		return 0, cmp.Or(x.cut, x.Cause), string(Cut)
+		return 0, string(Cut), cmp.Or(x.cut, x.Cause)
 	}
-	return x.status, x.Cause, causeOf(x.Cause)
+	return x.status, causeOf(x.Cause), x.Cause
 }
 
 // causeOf returns the code of an error: that of the check that a token failed, or else the kind of

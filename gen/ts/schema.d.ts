@@ -238,7 +238,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The issuer's keys could not be had, so nothing can be said of the token; or the request took too long. Try again later. */
+        /** @description The issuer's keys could not be fetched, so the token cannot be verified; or the request took too long. Try again later. */
         KeysUnavailable: {
             headers: {
                 "Retry-After": components["headers"]["RetryAfter"];
@@ -248,7 +248,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The issuer's keys or the store of messages could not be had; or the request took too long. Try again later. */
+        /** @description The issuer's keys or the store of messages are not available; or the request took too long. Try again later. */
         Unavailable: {
             headers: {
                 "Retry-After": components["headers"]["RetryAfter"];
