@@ -32,8 +32,8 @@ type Admission struct {
 	// gate sets the deadline of the request's context.
 	Limiter interface{ Limit(time.Duration) }
 	Cause   error // the error that [Gate.WriteProblem] answered with, for the log
-	// Reported is why the request would have been refused without InsecureReport…; nil: it would
-	// not.
+	// Reported is the reason why the request would have been refused without InsecureReport…, or
+	// nil.
 	Reported *Error
 
 	gateMade bool        // made by the gate, so no server logs its Cause

@@ -83,8 +83,8 @@ func (c ClientCertificates) Strip(r *http.Request) {
 
 type certificatesKey struct{}
 
-// within returns the request in whose context [MutualTLS] finds c, also if a program has wrapped it
-// in an authenticator of its own.
+// within returns the request with c in its context, where [MutualTLS] finds it, even if another
+// authenticator wraps it.
 func (c ClientCertificates) within(r *http.Request) *http.Request {
 	if c.Header == "" {
 		return r

@@ -81,63 +81,64 @@ type Config struct {
 	PublicPath string
 	// MaxBodyBytes bounds the body of a request. Default 1 MiB.
 	MaxBodyBytes int64
-	// IgnoreFormats names formats that are not asserted. Default: every format that JSON Schema or
-	// the OpenAPI format registry defines exactly is, in parameters and bodies alike.
+	// IgnoreFormats names formats that are not asserted. By default, every format that JSON Schema
+	// or the OpenAPI format registry defines precisely is asserted, in parameters and bodies.
 	IgnoreFormats []string
-	// RefuseReadOnly refuses requests that hold a readOnly member. Default: such members are left
-	// out of what the handler gets. OpenAPI says that they SHOULD NOT be sent, not that they must
-	// not be, and a client that sends back what it has read, with a change, does nothing wrong.
+	// RefuseReadOnly refuses requests that contain a readOnly member. By default, such members are
+	// removed before the handler runs: OpenAPI only says that they SHOULD NOT be sent, and clients
+	// often send back a whole object that they have read.
 	RefuseReadOnly bool
-	// Responses says whether answers of handlers are held to the document. Default
-	// [IgnoreResponses].
+	// Responses says whether the responses of handlers are validated. Default [IgnoreResponses].
 	Responses Responses
 	// Resource is this API's own identifier (RFC 9728 §1.2): the URL, without query and fragment,
-	// under which clients reach it, and at which the document's paths begin. It may leave
-	// PublicPath out. Unset, no protected resource metadata is told, and DPoP is not possible, for
-	// a proof names a URL.
+	// at which clients reach it, and which is the prefix of the document's paths. It may omit
+	// PublicPath. Without it, the gate serves no protected resource metadata and does not offer
+	// DPoP, whose proofs contain a URL.
 	Resource string
-	// AuthorizationServers are the issuers that the metadata names.
+	// AuthorizationServers are the issuers in the metadata.
 	AuthorizationServers []string
-	// ProblemTypeBase is what the type URIs of problems begin with; the kind follows (RFC 9457
-	// §3.1.1). Default [ProblemTypes], whose URIs lead to the documentation of the kinds.
+	// ProblemTypeBase is the prefix of the type URIs of problems, before the kind (RFC 9457
+	// §3.1.1). Default [ProblemTypes], whose URIs point to the documentation of the kinds.
 	ProblemTypeBase string
 	// RateCounter counts requests for x-authz-rate-limit, so that servers share their limits.
-	// Default: in memory. While it fails, each server counts in memory.
+	// Default: in memory. While it fails, each server counts in memory, unless RefuseUncounted is
+	// set.
 	RateCounter RateCounter
-	// RefuseUncounted refuses requests with 503 that RateCounter fails to count.
+	// RefuseUncounted refuses requests with 503 if RateCounter fails.
 	RefuseUncounted bool
 	// ClientAddress returns the IP address of a client, for x-authz-rate-limit of requests without
 	// a principal. Default: that of the connection, which may be a proxy's.
 	ClientAddress func(*http.Request) string
 	Now           func() time.Time // default time.Now
-	// Logger is told of faults of the program, which clients see as a 500, where no server around
-	// the gate logs requests by their [Admission]. Default [slog.Default].
+	// Logger logs errors of the program, which clients see as a 500, if no server logs requests by
+	// their [Admission]. Default [slog.Default].
 	Logger *slog.Logger
 
 	// OnDecision, if set, is called once for each request that the gate decides, for audit and
 	// metrics. It runs before the handler, and must not block.
 	OnDecision func(context.Context, Decision)
-	// Authorize, if set, decides what the document cannot say, such as who owns the resource. It is
-	// called after the scopes have been checked and before parameters and body are validated, also
-	// for public operations. The request has no body, and the principal is nil where the request
-	// has no token. It can only refuse: with an [*Error], such as [StatusError]; any other error is
-	// a 500.
+	// Authorize, if set, makes decisions that the document cannot express, for example by the owner
+	// of a resource. It is called after the scopes have been checked and before parameters and body
+	// are validated, also for public operations. The request has no body, and the principal is nil
+	// if the request has no token. Authorize can only refuse a request: with an [*Error], such as
+	// [StatusError]; any other error is a 500.
 	Authorize func(context.Context, *http.Request, Operation, *token.Principal) error
-	// RenderError, if set, returns the body of a refusal and its media type, for APIs with an error
-	// format of their own. Status and headers stay as they are. The URL of the request may hold an
-	// API key in its query: it must not be written into the body.
+	// RenderError, if set, returns the body of a refusal and its media type, for APIs with their
+	// own error format. Status and headers are unchanged. The body must not contain the URL of the
+	// request, whose query may contain an API key.
 	RenderError func(*http.Request, Problem) (mediaType string, body []byte)
 
 	// InsecureExplain tells clients exactly why a token was refused. For development only.
 	InsecureExplain bool
-	// InsecureUnguarded are paths of routes beside the document that the gate lets everybody pass:
-	// exact, as /metrics, or all under a prefix, as /static/*.
+	// InsecureUnguarded lists paths outside the document that the gate does not protect: an exact
+	// path such as /metrics, or a prefix such as /static/*.
 	InsecureUnguarded []string
-	// InsecureReportValidation lets requests pass that only break schemas: a parameter, the body or
-	// its media type. OnDecision is told. It is for introducing the gate into an API that is in
-	// use.
+	// InsecureReportValidation accepts requests that only fail validation: of a parameter, the body
+	// or its media type. OnDecision reports them. It is for introducing the gate into an API that
+	// is in use.
 	InsecureReportValidation bool
-	// InsecureReportEverything lets every request pass that has an operation. OnDecision is told.
+	// InsecureReportEverything accepts every request that has an operation. OnDecision reports the
+	// decisions.
 	InsecureReportEverything bool
 }
 
@@ -150,13 +151,13 @@ type Gate struct {
 	origins      *http.CrossOriginProtection
 	realm        string
 	basePath     string
-	public       string // where the document's paths begin for clients
+	public       string // prefix of the document's paths for clients
 	maxBody      int64
 	responses    Responses
 	explain      bool
 	now          func() time.Time
-	metadata     *metadata // nil without Resource
-	dpop         *dpop     // nil where DPoP is not offered
+	metadata     *metadata // nil if Config.Resource is empty
+	dpop         *dpop     // nil if DPoP is not offered
 	offer        token.Offer
 	certificates ClientCertificates
 	logger       *slog.Logger
@@ -314,9 +315,9 @@ func (g *Gate) Check(r *http.Request, route string,
 	return admitted, err
 }
 
-// SetHeaders sets what every answer to an admitted request carries: the DPoP nonce for the client's
-// next proof, where nonces are required (RFC 9449 §8.2), and where the caller stands if the
-// operation has x-authz-rate-limit. The request is the one that Check has returned.
+// SetHeaders sets the headers of the response to an admitted request, which Check has returned: the
+// DPoP nonce for the client's next proof if nonces are required (RFC 9449 §8.2), and
+// RateLimit-Policy and RateLimit if the operation has x-authz-rate-limit.
 func (g *Gate) SetHeaders(h http.Header, r *http.Request) {
 	g.dpop.setNonce(h, r)
 	if a, ok := FromContext(r.Context()); ok {

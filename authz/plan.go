@@ -39,13 +39,13 @@ type Operation struct {
 	ID     string
 	Method string
 	Path   string // the document's template
-	// Alternatives: one of them must be satisfied (OR). None at all: public, and a token is not
-	// looked at. An empty alternative: a token is optional.
+	// Alternatives are the alternatives of which one must be satisfied (OR). If there are none, the
+	// operation is public, and tokens are ignored. If one is empty, a token is optional.
 	Alternatives []Alternative
-	// Denied says why nobody may call it, whatever the document grants; "": somebody may. There are
-	// no alternatives then.
+	// Denied is the reason why every request is refused, or "". If it is set, Alternatives is
+	// empty.
 	Denied string
-	// StepUp is what is asked beyond a token of how its principal signed in; nil: nothing.
+	// StepUp is the requirement on how the principal signed in, or nil.
 	StepUp *StepUp
 	// MaxBody bounds the body of a request, in bytes; 0: the gate's limit. See x-authz-max-body.
 	MaxBody int64
@@ -55,16 +55,17 @@ type Operation struct {
 	// RateLimit bounds the requests of each caller: the principal or, without one, the network
 	// address. Requests 0: no limit. See x-authz-rate-limit.
 	RateLimit RateLimit
-	// Introspect: an access token is accepted only if its issuer says now that it is active. See
-	// x-authz-introspect.
+	// Introspect means that an access token is accepted only if its issuer confirms, for this
+	// request, that it is active. See x-authz-introspect.
 	Introspect bool
-	// Stream: the handler reads the body of a request while it arrives. See x-authz-stream.
+	// Stream means that the handler reads the body of a request while it arrives. See
+	// x-authz-stream.
 	Stream bool
-	// OutlivesToken: a response that streams goes on when the token has expired. See
+	// OutlivesToken means that a streamed response continues after the token has expired. See
 	// x-authz-outlives-token and [Admission.Expiry].
 	OutlivesToken bool
-	// OwnedBySubject: what the operation reads or writes belongs to the principal that made it. The
-	// conformance kit asks for it as another; a handler enforces it. See x-authz-owner.
+	// OwnedBySubject means that a resource belongs to the principal that created it. Handlers
+	// enforce this, and the conformance kit tests it with another principal. See x-authz-owner.
 	OwnedBySubject bool
 
 	granters map[string]implications // the plan's

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// RateLimit is how many requests of an operation a caller may send in a window. Windows are those
-// of the clock: a limit of 100/min begins again with each minute, so that a caller can send twice
-// as many around its beginning.
+// RateLimit is the maximum number of requests of an operation that a caller may send in a window.
+// Windows are aligned to the clock: a limit of 100/min restarts every minute, so a caller can send
+// twice as many requests within a short time around the start of a minute.
 type RateLimit struct {
 	Requests int64
 	Window   time.Duration
@@ -47,31 +47,31 @@ func readRateLimit(o *Operation, value any) bool {
 
 // RateCounter counts requests, for servers that share their limits.
 type RateCounter interface {
-	// Count adds 1 to the count of a key and returns it. A new count starts at 0, and is not needed
-	// after until.
+	// Count adds 1 to the count of a key and returns it. A new count starts at 0, and expires at
+	// until.
 	Count(ctx context.Context, key string, until time.Time) (int64, error)
 }
 
-// rates counts requests by [Config.RateCounter] and, without one or while it fails, in memory.
+// rates counts requests with [Config.RateCounter], or in memory if it is nil or fails.
 type rates struct {
 	shared RateCounter // nil: none
-	refuse bool        // requests while shared fails
+	refuse bool        // refuse requests while shared fails
 	local  rateMemory
-	resume atomic.Int64 // when a shared counter that has failed is asked again, in Unix ns
+	resume atomic.Int64 // when to use shared again after a failure, in Unix ns
 }
 
-// rateRetry is how long a shared counter is not asked after it has failed: else each request would
-// wait for its timeout.
+// rateRetry is how long a shared counter is not used after it has failed. Otherwise, each request
+// would wait for its timeout.
 const rateRetry = 5 * time.Second
 
-// rate is where a caller stands in a window.
+// rate is the state of a caller in a window.
 type rate struct {
 	limit RateLimit // Requests 0: no limit
 	left  int64
 	reset time.Duration // until the window ends
 }
 
-// limitRate counts a request of an operation that has a limit, and refuses it beyond the limit.
+// limitRate counts a request of an operation with a limit, and refuses it if it exceeds the limit.
 func (g *Gate) limitRate(a *Admission, r *http.Request, op *operation) error {
 	limit := op.RateLimit
 	if limit.Requests == 0 {
@@ -110,7 +110,7 @@ func (g *Gate) countRate(
 			}
 			return n, nil
 		}
-		if ctx.Err() == nil { // not because the client has gone
+		if ctx.Err() == nil { // the client has not closed the connection
 			g.rates.resume.Store(now.Add(rateRetry).UnixNano())
 			if failing == 0 {
 				g.logger.Error("rate limits cannot be shared", "cause", err.Error(),
@@ -127,11 +127,11 @@ func (g *Gate) countRate(
 	return g.rates.local.count(key, now, until), nil
 }
 
-// caller returns who a request is counted for: the principal or, without one, the network of the
-// address that one client is likely to have: an IPv4 address, or an IPv6 network of 64 bits.
+// caller returns the key by which a request is counted: the principal or, without one, the network
+// that a client is likely to have: an IPv4 address, or an IPv6 network of 64 bits.
 func (g *Gate) caller(a *Admission, r *http.Request) string {
 	if p := a.Principal; p != nil {
-		// not by client: some issuers let everybody register clients
+		// not by client, because some issuers let anyone register clients
 		return strings.Join([]string{"principal", p.Issuer(),
 			cmp.Or(p.Subject(), p.ClientID())}, "\x00")
 	}
@@ -169,8 +169,8 @@ type rateCount struct {
 	until time.Time
 }
 
-// rateKeys is how many callers are counted. Beyond it, new ones share a count, so that strangers
-// with many addresses take no more memory.
+// rateKeys is the maximum number of callers that are counted separately. Further callers share a
+// count, so that clients with many addresses cannot exhaust memory.
 const rateKeys = 100_000
 
 func (m *rateMemory) count(key string, now, until time.Time) int64 {

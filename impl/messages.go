@@ -74,7 +74,7 @@ var (
 	errUnavailable = errors.New("the database is unavailable")
 )
 
-// outcome is an error that tells a caller something, where the store has not failed.
+// outcome is an error that describes a result to the caller, not a failure of the store.
 type outcome string
 
 func (o outcome) Error() string { return string(o) }

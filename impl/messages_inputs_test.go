@@ -40,7 +40,7 @@ func TestBadInputs(t *testing.T) {
 			"^(\\*|(W/)?\"[!#-~]*\"( *, *(W/)?\"[!#-~]*\")*)$."
 		badCursor = "The query parameter cursor does not match the pattern ^[A-Za-z0-9_-]{27}$."
 		noBody    = "This operation does not accept a body."
-		extra     = "The body at /* is not a member that the schema knows."
+		extra     = "The body at /* is not declared in the schema."
 		noObject  = "The body is not of type object."
 		noString  = "The body at /text is not of type string."
 		badLimit  = "The query parameter limit is not of type integer."

@@ -88,7 +88,7 @@ func (s *Server) Admin(config AdminConfig) http.Handler {
 func (s *Server) ServeAdmin(
 	ctx context.Context, listener net.Listener, config AdminConfig,
 ) error {
-	admin := http.Server{ // without WriteTimeout: a profile takes as long as it is asked to
+	admin := http.Server{ // no WriteTimeout, because the client chooses the duration of a profile
 		Handler:           s.Admin(config),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       requestTimeout,
@@ -105,8 +105,8 @@ func (s *Server) ServeAdmin(
 }
 
 // isLocal reports whether a request is by a process on the same machine. The check of the host
-// protects against DNS rebinding: see [Server.acceptsHost]. A proxy on this machine passes requests
-// of others on, and tells so.
+// protects against DNS rebinding: see [Server.acceptsHost]. A proxy on this machine forwards
+// requests of other machines, with a header that says so.
 func isLocal(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && peer.Addr().Unmap().IsLoopback() &&

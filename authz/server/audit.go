@@ -29,13 +29,13 @@ type AuditConfig struct {
 // out except by AuditConfig.Drop. Lines are written in the order of the decisions.
 type Audit struct {
 	config  AuditConfig
-	queue   chan []byte // of Drop; nil: lines are written at once
+	queue   chan []byte // used with Drop; nil: lines are written at once
 	written chan struct{}
 	dropped atomic.Uint64
 
 	mu      sync.Mutex // of writing
 	failing bool
-	partial bool // the last line was not written to its end
+	partial bool // the last line was written only in part
 	now     func() time.Time
 }
 

@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 )
 
-// reservedFiles is how many of the files that the process can have open connections leave to the
-// rest of it, such as its database. It is half of them if they are few.
+// reservedFiles is the number of file descriptors that are not used for connections, but left to
+// the rest of the process, such as its database. If the limit is low, half of it is reserved.
 const reservedFiles = 128
 
 // defaultConnections returns the default of Config.MaxConnections.
@@ -50,7 +50,7 @@ func (c *connections) release() {
 	}
 }
 
-// limitedListener accepts connections as far as their limit allows.
+// limitedListener accepts connections up to a limit.
 type limitedListener struct {
 	net.Listener
 	connections *connections

@@ -12,7 +12,7 @@ type LinesConfig struct {
 	Writer io.Writer
 	// Block makes Write wait while the buffer is full. Default: lines are dropped and counted.
 	Block bool
-	// Size is how much waits to be written, in bytes. Default 1 MiB.
+	// Size is the size of the buffer, in bytes. Default 1 MiB.
 	Size int
 	// Recovered, if set, is called when lines are written again after some were lost, with their
 	// number, and the last error, which is nil if the reader was only too slow.
@@ -25,14 +25,14 @@ const (
 )
 
 // Lines is an [io.Writer] for a log. Write only copies a line into a buffer, which a goroutine
-// writes: a reader that does not read, or a full disk, does not stop a request. Each Write must be
+// writes: a blocked reader or a full disk does not delay a request. Each Write must be
 // one or more whole lines.
 type Lines struct {
 	config LinesConfig
 	ended  chan struct{}
 
 	mu      sync.Mutex
-	change  sync.Cond // of what follows
+	change  sync.Cond // of the fields below
 	waiting []byte
 	closed  bool
 	lost    uint64 // lines
@@ -56,7 +56,7 @@ func (l *Lines) Lost() uint64 {
 	return l.lost
 }
 
-// Write never fails. A line that is longer than the buffer is written if nothing else waits.
+// Write never fails. A line that is longer than the buffer is accepted if the buffer is empty.
 func (l *Lines) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,7 +76,7 @@ func (l *Lines) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Close writes what waits, for 2 seconds at most. Lines that follow are lost.
+// Close writes the buffered lines, for at most 2 seconds. Later lines are lost.
 func (l *Lines) Close() {
 	l.mu.Lock()
 	l.closed = true
@@ -88,14 +88,14 @@ func (l *Lines) Close() {
 	}
 }
 
-// run writes what waits until the end.
+// run writes buffered lines until Close.
 func (l *Lines) run() {
 	defer close(l.ended)
 	var (
 		spare    []byte
 		last     error
-		reported uint64 // lines of which Recovered was told
-		partial  bool   // the last line was not written to its end
+		reported uint64 // lost lines that Recovered has reported
+		partial  bool   // the last line was written only in part
 	)
 	for {
 		l.mu.Lock()

@@ -42,7 +42,8 @@ func (l requestLog) write(x *exchange, r *http.Request, took time.Duration) {
 		return
 	}
 	remote := remoteIP(r, l.proxies)
-	// Other lines are of a known caller, whom the operator can stop, or of the server's failures.
+	// Other lines are about known callers, which the operator can block, or about failures of the
+	// server.
 	anonymous := x.Principal == nil && x.Cause != nil && level == slog.LevelInfo &&
 		outcome != ClientClosed
 	if anonymous && !l.sampler.allow(causeOf(x.Cause), remote) {

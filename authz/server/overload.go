@@ -20,19 +20,19 @@ const (
 	perConnection = 4   // active requests for each connection of the pools
 	perProcessor  = 32  // the least, so that few connections do not idle the processors
 	withoutPools  = 256 // for each processor, if the program has no pools
-	// maxWait is how long a request waits until it becomes active. Few clients wait for much longer
-	// than that, and to handle a request that nobody waits for any more is in vain.
+	// maxWait is how long a request waits until it becomes active. Few clients wait much longer,
+	// and handling a request after its client has given up is useless.
 	maxWait = time.Second
 )
 
 // overload limits how many requests are active at the same time, and how many wait to be. The
-// server refuses all others at once: a request that waits for long takes memory, and when it is
-// handled at last, its client has often gone.
+// server refuses all others at once: a request that waits for a long time takes memory, and its
+// client has often given up by the time it is handled.
 //
 // The limit is fixed. The adaptive limiter of failsafe-go 0.9 was measured: behind a pool of 4
-// connections, offered 3 times its capacity, it kept 90 % of the goodput, as this one does. But for
-// handlers that only wait (500 ms, 1000 requests per second) it refused 84 % of the requests of an
-// idle machine in the first 10 s.
+// connections, offered 3 times its capacity, it kept 90 % of the goodput, as this one does. But
+// with handlers that only wait (500 ms, 1000 requests per second), it refused 84 % of the requests
+// in the first 10 s although the machine was idle.
 type overload struct {
 	active  chan struct{} // nil: no limit
 	waiting atomic.Int64
@@ -70,10 +70,10 @@ func defaultActive(pools func() map[string]Pool) int {
 	return max(perConnection*connections, perProcessor*processors)
 }
 
-// errOverloaded is why a request is refused that cannot become active soon.
+// errOverloaded is the error for a request that cannot become active soon.
 var errOverloaded = &authz.Error{Kind: authz.Overloaded, RetryAfter: time.Second}
 
-// enter waits until a request can be active. It reports false if that takes too long.
+// enter waits until a request can become active. It reports false if that takes too long.
 func (o *overload) enter(ctx context.Context) bool {
 	if o.active == nil {
 		return true
@@ -98,7 +98,7 @@ func (o *overload) enter(ctx context.Context) bool {
 	return false
 }
 
-// serveAPI handles a request of an operation. While there are too many, it refuses it.
+// serveAPI handles a request of an operation, or refuses it if there are too many.
 func (s *Server) serveAPI(x *exchange, r *http.Request, g *guard) {
 	if !s.overload.enter(r.Context()) {
 		g.WriteProblem(x, r, errOverloaded)
@@ -115,7 +115,7 @@ func (s *Server) serveAPI(x *exchange, r *http.Request, g *guard) {
 	g.api.ServeHTTP(x, r)
 }
 
-// place is what an active request holds. The zero value is that of a request that does not count.
+// place is the slot of an active request. The zero value is for a request that does not count.
 type place struct {
 	overload *overload
 	mu       sync.Mutex // a handler may read and write at the same time
@@ -123,8 +123,8 @@ type place struct {
 	left     bool // for good
 }
 
-// leave ends that the request counts as active. A stream does not count once it has begun: it may
-// last for hours, and waits for most of the time.
+// leave makes the request no longer count as active. A stream does not count once it has begun,
+// because it can last for hours and mostly waits.
 func (p *place) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

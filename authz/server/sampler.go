@@ -13,7 +13,7 @@ import (
 const (
 	sampleWindow = 10 * time.Second
 	sampleLines  = 20  // of one cause and client in a window
-	sampleKeys   = 250 // of which lines are counted; other clients share the lines of a cause
+	sampleKeys   = 250 // counted separately; other clients share the lines of a cause
 )
 
 // sampler limits the lines about refusals of anonymous callers, by cause and client. At the end of
@@ -23,7 +23,7 @@ type sampler struct {
 	suppressed atomic.Uint64
 
 	mu     sync.Mutex
-	counts map[sampleKey]int // in the present window
+	counts map[sampleKey]int // in the current window
 	window *time.Timer       // nil: no window has begun
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz/server/internal/lazyconn"
 )
 
-// Progress is how much of a stream a client must take: Bytes in Per. Only the time in which there
-// is something to send counts. See [Config].
+// Progress is how much of a stream a client must take: Bytes in Per. Time in which there is nothing
+// to send does not count. See [Config].
 type Progress struct {
 	Bytes int64
 	Per   time.Duration
@@ -25,9 +25,9 @@ type Progress struct {
 type limits struct {
 	request  time.Duration // of a handler; authz.NoTimeout: none
 	grace    time.Duration // in which the client can still receive the response
-	endless  bool          // responses have no limit but that
+	endless  bool          // responses have no limit except progress
 	progress lazyconn.Progress
-	draining context.Context // streams end with it
+	draining context.Context // streams end when it is done
 }
 
 // readLimits returns the limits of a configuration, and its faults.
@@ -110,7 +110,8 @@ func isStream(contentType []string) bool {
 	return true
 }
 
-// limitResponse limits a response that starts and has no limit of time, or is not to have one.
+// limitResponse sets the limits of a response that starts and has no time limit, or must not have
+// one.
 func (x *exchange) limitResponse() {
 	streams := isStream(x.Header()["Content-Type"])
 	if streams {
@@ -148,7 +149,8 @@ func (x *exchange) isEndless() bool {
 func (x *exchange) beginStream(conn *lazyconn.Conn) {
 	end := x.streamEnd()
 	x.deadline.Reset(end)
-	x.last = x.limits.afterGrace(end) // for what a handler that obeys its context writes at the end
+	// so that a handler can still write after its context has ended
+	x.last = x.limits.afterGrace(end)
 	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(x.last)
 	if !x.multiplexed {
 		conn.CloseAt(x.last)
@@ -175,15 +177,15 @@ func (x *exchange) endWithToken() {
 	x.stream = &stream{end: end, done: func() bool { return true }}
 }
 
-// pace measures the progress of a response whose connection has others, too (HTTP/2), as
-// [lazyconn.Conn] does that of a connection.
+// pace measures the progress of a response on a shared connection (HTTP/2), as [lazyconn.Conn] does
+// for a whole connection.
 type pace struct {
 	written int64
 	spent   time.Duration
 }
 
-// pacedWrite writes in pieces, each of which the client must take before its progress is too
-// little.
+// pacedWrite writes in pieces. The client must receive each piece within the time that its minimum
+// progress allows.
 func (x *exchange) pacedWrite(p []byte) (written int, err error) {
 	for {
 		most := min(int64(len(p)-written), x.limits.progress.Bytes)
@@ -199,8 +201,8 @@ func (x *exchange) pacedWrite(p []byte) (written int, err error) {
 	}
 }
 
-// paced calls a function that sends something. The deadline of HTTP/2 applies to a response also
-// while nothing is sent, so it is only set meanwhile.
+// paced calls a function that sends something. In HTTP/2, a deadline applies even while nothing is
+// sent, so it is set only during the call.
 func (x *exchange) paced(send func() error) error {
 	begun := time.Now()
 	end := begun.Add(x.limits.progress.Per - x.pace.spent)

@@ -23,7 +23,7 @@ type Telemetry interface {
 	// End is called after a request has been handled, with its context.
 	End(ctx context.Context, e Event)
 
-	// Watch is called once, with a function that returns the present state of the server.
+	// Watch is called once, with a function that returns the current state of the server.
 	Watch(stats func() Stats) error
 	// Transport returns a transport that records the requests for keys and introspection.
 	Transport(next http.RoundTripper) http.RoundTripper
@@ -74,7 +74,7 @@ const (
 type Stats struct {
 	Active           int64  // requests
 	SuppressedLines  uint64 // of the log: see README.md
-	LostLines        uint64 // of the log: nobody read it, or it could not be written
+	LostLines        uint64 // of the log: it could not be written, or not fast enough
 	Waiting          int64  // requests that wait to be handled
 	DroppedDecisions uint64 // of the audit log
 	Tokens           token.Stats
@@ -88,7 +88,7 @@ type Pool struct {
 	Waited               time.Duration
 }
 
-// Stats returns the present state of the server.
+// Stats returns the current state of the server.
 func (s *Server) Stats() Stats {
 	stats := Stats{Active: s.active.Load(), SuppressedLines: s.log.sampler.suppressed.Load()}
 	if g := s.guard.Load(); g != nil && g.verifier != nil {
@@ -145,12 +145,12 @@ func (x *exchange) outcome(r *http.Request) Outcome {
 	return Succeeded
 }
 
-// errClientClosed is the cause of what a handler says of a request whose client has gone.
+// errClientClosed is the cause of a request whose client has closed the connection.
 var errClientClosed = errors.New("the client closed the connection")
 
 // result returns the status of a request, and the code and the cause of its outcome. If the client
-// has gone, it got neither, and they are about the handler's attempt to go on: for example, "the
-// database is unavailable".
+// has closed the connection, the handler's own error is ignored, because it is often only a
+// consequence.
 func (x *exchange) result(outcome Outcome) (status int, code string, cause error) {
 	switch outcome {
 	case ClientClosed:

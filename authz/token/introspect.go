@@ -116,7 +116,7 @@ type introspector struct {
 	count   *introspectionCounts
 
 	group          singleflight.Group
-	known, unknown introspectionLane // for tokens of which something is known, and others
+	known, unknown queryLimiter // for verified JWTs and recent tokens, and for others
 	unknownQueries bucket
 
 	discovering sync.Mutex
@@ -125,31 +125,31 @@ type introspector struct {
 	foundAt     time.Time
 }
 
-// lane holds the questions about tokens of one kind. Those of strangers have their own, because a
-// made-up token can make an issuer fail, or a firewall in front of it: that concerns nobody else.
-type introspectionLane struct {
-	slots chan struct{} // holds one for each question under way
+// queryLimiter limits the queries about tokens of one kind. Unknown tokens have their own limiter,
+// so that failures caused by made-up tokens do not affect known ones.
+type queryLimiter struct {
+	slots chan struct{} // a semaphore of the queries in progress
 
 	mu       sync.Mutex
-	failure  error // of the last question
+	failure  error // of the last query
 	failedAt time.Time
-	probing  bool // a question is under way, since the last one failed
+	probing  bool // a query is in progress after a failure
 }
 
-func (l *introspectionLane) lastFailure() error {
+func (l *queryLimiter) lastFailure() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.failure
 }
 
-// answers keeps what issuers said, by the SHA-256 of the token. Answers that a token is active and
-// others are kept apart, so that a flood of made-up tokens evicts none of a genuine one.
+// answers caches introspection responses by the SHA-256 of the token. Active and inactive tokens
+// have separate caches, so that a flood of made-up tokens evicts no active one.
 type answers struct {
 	active   *otter.Cache[[sha256.Size]byte, *activeAnswer]
-	inactive *otter.Cache[[sha256.Size]byte, time.Time] // when the answer came
+	inactive *otter.Cache[[sha256.Size]byte, time.Time] // when the response arrived
 }
 
-// answered is the answer that a token is active.
+// activeAnswer is a response that a token is active.
 type activeAnswer struct {
 	by     *introspector
 	claims claims
@@ -157,8 +157,8 @@ type activeAnswer struct {
 	token  *verifiedToken // the token with the response applied; nil until verified
 }
 
-// keep caches an answer, unless a later one says that the token is not active. That one may come at
-// the same time: so the look at it is the last step, as its Invalidate is in question.
+// keep caches an answer, unless the inactive cache has the token. It checks that last, because a
+// concurrent query may add the token there.
 func (a answers) keep(name [sha256.Size]byte, answer *activeAnswer, now time.Time) {
 	if !now.Before(answer.until) {
 		return
@@ -198,8 +198,8 @@ func newIntrospector(i *Issuer, env environment) *introspector {
 		locator: newLocator(i, env.client, env.log),
 		client:  env.client, now: env.now, log: env.log, ctx: env.ctx,
 		count:          new(introspectionCounts),
-		known:          introspectionLane{slots: make(chan struct{}, maxQueries)},
-		unknown:        introspectionLane{slots: make(chan struct{}, maxQueries)},
+		known:          queryLimiter{slots: make(chan struct{}, maxQueries)},
+		unknown:        queryLimiter{slots: make(chan struct{}, maxQueries)},
 		unknownQueries: bucket{rate: unknownQueryRate, burst: unknownQueryBurst},
 	}
 	return q
@@ -348,7 +348,7 @@ func (q *introspector) ask(
 		return q.query(q.ctx, name, token, unknown)
 	})
 	var timeout <-chan time.Time
-	if failure := q.lane(unknown).lastFailure(); failure != nil {
+	if failure := q.limiter(unknown).lastFailure(); failure != nil {
 		timer := time.NewTimer(maxWait)
 		defer timer.Stop()
 		timeout = timer.C
@@ -382,13 +382,14 @@ func (q *introspector) unavailable(err error) error {
 }
 
 var (
-	errBusy = errors.New("too many requests at one time")
+	errBusy = errors.New("too many concurrent requests")
 	errSlow = errors.New("the previous request failed, and this one has not completed yet")
-	// errAbandoned: the client hung up, or the server stops. It says nothing of the issuer.
-	errAbandoned = errors.New("nobody waits for the answer any more")
+	// errAbandoned means that the client disconnected, or that the server stops. It does not mean
+	// that the issuer failed.
+	errAbandoned = errors.New("the request was cancelled")
 )
 
-func (q *introspector) lane(unknown bool) *introspectionLane {
+func (q *introspector) limiter(unknown bool) *queryLimiter {
 	if unknown {
 		return &q.unknown
 	}
@@ -411,7 +412,7 @@ func (q *introspector) query(
 		return nil, q.unavailable(ctx.Err())
 	}
 	if _, ofToken := errors.AsType[*unreadableError](err); ofToken {
-		end(nil) // or its holder could make an outage of it
+		end(nil) // otherwise, clients could mark the issuer as failed
 	} else {
 		end(err)
 	}
@@ -433,7 +434,7 @@ func (q *introspector) query(
 // begin waits for a slot. After a failure it allows no query for retryGap, and then one at a time,
 // so that an issuer that hangs does not delay every request.
 func (q *introspector) begin(ctx context.Context, unknown bool) (end func(error), err error) {
-	l := q.lane(unknown)
+	l := q.limiter(unknown)
 	l.mu.Lock()
 	failure := l.failure
 	if failure != nil && (l.probing || q.now().Sub(l.failedAt) < retryGap) {
@@ -464,7 +465,7 @@ func (q *introspector) begin(ctx context.Context, unknown bool) (end func(error)
 }
 
 // end records the result of a query, and logs changes only.
-func (q *introspector) end(l *introspectionLane, err error) {
+func (q *introspector) end(l *queryLimiter, err error) {
 	l.mu.Lock()
 	before := l.failure
 	l.probing = false
@@ -592,8 +593,8 @@ func (q *introspector) read(body []byte) (*activeAnswer, error) {
 	return &activeAnswer{by: q, claims: c, until: q.now().Add(q.config.MaxAge)}, nil
 }
 
-// unreadableError is the answer about an active token whose claims cannot be read. Other tokens may
-// have better ones.
+// unreadableError means that a token is active but its claims cannot be read. Other tokens may be
+// readable.
 type unreadableError struct{ detail string }
 
 func (e *unreadableError) Error() string {

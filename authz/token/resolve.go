@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// resolvedAge is how long an issuer serves before Resolve is called for it again, and
-	// resolvedStale how long while Resolve fails.
+	// resolvedAge is how long an issuer is used before Resolve is called for it again, and
+	// resolvedStale how long it is used while Resolve fails.
 	resolvedAge, resolvedStale = 5 * time.Minute, 24 * time.Hour
-	// unresolvedAge is how long an iss is known not to be accepted, and failedAge how long a
-	// failure of Resolve answers for the calls after it.
+	// unresolvedAge is how long it is cached that an iss is not accepted, and failedAge how long a
+	// failure of Resolve is cached.
 	unresolvedAge, failedAge = 30 * time.Second, time.Second
-	// mostResolved and mostUnresolved bound what is remembered, mostResolving the calls at one
-	// time, for issuers that are known and for others.
+	// maxResolved and maxUnresolved bound the caches, and maxResolving bounds the concurrent calls,
+	// separately for known and unknown issuers.
 	maxResolved, maxUnresolved, maxResolving = 1000, 1 << 14, 4
-	// mostIssuerBytes bounds the iss that Resolve is asked about.
+	// maxIssuerBytes bounds the length of the iss passed to Resolve.
 	maxIssuerBytes = 512
 )
 
@@ -37,10 +37,10 @@ type resolver struct {
 	known   *otter.Cache[string, *resolvedIssuer]
 	unknown *otter.Cache[string, unresolvedIssuer]
 	group   singleflight.Group
-	// calls and strange hold one for each call under way, for issuers that are known and others:
-	// made-up names must not keep an issuer that is gone from being forgotten.
-	calls, strange chan struct{}
-	rate           bucket
+	// knownCalls and unknownCalls are semaphores of the calls in progress. They are separate so
+	// that made-up names do not delay the removal of an issuer.
+	knownCalls, unknownCalls chan struct{}
+	rate                     bucket
 }
 
 // resolvedIssuer is an issuer that Resolve returned.
@@ -64,7 +64,8 @@ func newResolver(config Config, env environment) (*resolver, error) {
 	}
 	r := &resolver{
 		resolve: config.Resolve, env: env,
-		calls: make(chan struct{}, maxResolving), strange: make(chan struct{}, maxResolving),
+		knownCalls: make(chan struct{}, maxResolving), unknownCalls: make(chan struct{},
+			maxResolving),
 		rate: bucket{rate: unknownQueryRate, burst: unknownQueryBurst},
 	}
 	var err, alsoErr error
@@ -106,13 +107,13 @@ func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 
 // call calls Resolve, on the server's context.
 func (r *resolver) call(iss string, known *resolvedIssuer) (*issuer, error) {
-	places := r.calls
+	slots := r.knownCalls
 	if known == nil {
-		if places = r.strange; !r.rate.take(r.env.now()) {
+		if slots = r.unknownCalls; !r.rate.take(r.env.now()) {
 			return nil, r.unavailable(iss, errBusy)
 		}
 	}
-	given, err := r.ask(iss, places)
+	given, err := r.ask(iss, slots)
 	now := r.env.now()
 	switch {
 	case err != nil && known != nil && now.Sub(known.confirmed) < resolvedStale:
@@ -145,13 +146,13 @@ func (r *resolver) call(iss string, known *resolvedIssuer) (*issuer, error) {
 	return built.issuer, nil
 }
 
-// ask calls Resolve once there is a place for the call.
-func (r *resolver) ask(iss string, places chan struct{}) (*Issuer, error) {
+// ask calls Resolve when a slot is free.
+func (r *resolver) ask(iss string, slots chan struct{}) (*Issuer, error) {
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	select {
-	case places <- struct{}{}:
-		defer func() { <-places }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	case <-timer.C:
 		return nil, errBusy
 	}

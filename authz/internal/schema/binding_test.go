@@ -300,7 +300,7 @@ func (m *binder) accepted(t *testing.T, p *parameter, r *http.Request, path stri
 		if len(pairs) == 0 {
 			return nil
 		}
-		if p.style != "deepObject" && !p.spread() && !p.repeated() {
+		if p.style != "deepObject" && !p.exploded() && !p.repeated() {
 			text, err = m.inner(p, pairs[0].value)
 		} else {
 			text, err = p.decodePairs(pairs)

@@ -12,31 +12,31 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// Content is the body of a request, usually read to its end. Its media type is the one that the
-// caller has parsed from the one Content-Type.
+// Content is the body of a request, usually read completely. The caller has parsed its media type
+// from the Content-Type.
 type Content struct {
 	Type    string // as it was sent
 	Essence string // type/subtype, in lower case
 	Params  map[string]string
 	Body    []byte
-	// Stream is the body, if a handler is to read it: see [Operation.Stream]. Then Body is empty.
+	// Stream is the body if the handler reads it: see [Operation.Stream]. Body is then empty.
 	Stream io.Reader
-	// MaxFields bounds what a streamed form has before its first file.
+	// MaxFields bounds the size of a streamed form before its first file, in bytes.
 	MaxFields int64
 }
 
-// body is one media type of a request body.
+// body is a media type of a request body.
 type body struct {
 	media    media
 	kind     bodyKind
 	schema   *Schema
 	shape    *shape
 	encoding map[string]*encoding // of a form's fields
-	fields   *Schema              // of a form that is streamed, as far as its files are not known
+	fields   *Schema              // of a streamed form, before its files are known
 	name     string               // of the media type, as the document writes it
-	inline   bool                 // its schema is no component
-	// ambiguous: generated code takes the body for that of another media type too, because it goes
-	// by how the Content-Type begins.
+	inline   bool                 // its schema is not a component
+	// ambiguous means that generated code also matches the body to another media type, because it
+	// compares prefixes of the Content-Type.
 	ambiguous bool
 }
 
@@ -48,12 +48,12 @@ const (
 	multipartBody
 	textBody
 	yamlBody
-	opaqueBody // passed on as it is
-	deniedBody // not taken
+	opaqueBody // passed on unchanged
+	deniedBody // refused
 )
 
-// body compiles one media type. What nothing decodes is passed on as bytes where the schema says no
-// more than that, and a fault where it does.
+// body compiles a media type. A media type without a decoder is passed on as bytes if the schema
+// requires no more than that; otherwise it is a fault.
 func (c *Compiler) body(name string, spec *openapi3.MediaType) (*body, error) {
 	b := &body{media: mediaRange(name), name: name}
 	ref := &openapi3.SchemaRef{Value: &openapi3.Schema{}}
@@ -70,7 +70,8 @@ func (c *Compiler) body(name string, spec *openapi3.MediaType) (*body, error) {
 	case isJSON(essence):
 		b.kind = jsonBody
 		if b.inline {
-			n.foldProperties() // the generated type has no methods, so no member but the properties
+			// the generated type has no methods, so it has no members other than the properties
+			n.foldProperties()
 		}
 	case isForm(essence):
 		b.kind = formBody
@@ -82,7 +83,7 @@ func (c *Compiler) body(name string, spec *openapi3.MediaType) (*body, error) {
 		b.kind = yamlBody
 	case b.shape.kinds == kindString && strings.HasPrefix(essence, "text/"):
 		b.kind = textBody
-	case isJSONRange(essence): // of what it takes, JSON can be enforced
+	case isJSONRange(essence): // only JSON can be enforced
 		b.kind = jsonBody
 	case c.options.DenyUndecoded:
 		b.kind = deniedBody
@@ -97,7 +98,7 @@ func (c *Compiler) body(name string, spec *openapi3.MediaType) (*body, error) {
 	return b, nil
 }
 
-// isPlain reports whether a schema says nothing but type: string.
+// isPlain reports whether a schema contains only type: string.
 func (b *body) isPlain() bool {
 	n := b.schema.root
 	return n.kinds == kindString && n.size == 1
@@ -105,7 +106,8 @@ func (b *body) isPlain() bool {
 
 func (b *body) readEncoding(name string, spec *openapi3.MediaType) error {
 	if !b.shape.is(kindObject) && b.shape.kinds != anyKind {
-		return fmt.Errorf("a body of %s is an object: its schema takes none", name)
+		return fmt.Errorf("the schema of %s does not accept an object, but a body of this media "+
+			"type is one", name)
 	}
 	b.encoding = map[string]*encoding{}
 	if spec == nil {
@@ -119,7 +121,7 @@ func (b *body) readEncoding(name string, spec *openapi3.MediaType) error {
 	return nil
 }
 
-// checkBody holds a body to the media type that describes it best.
+// checkBody validates a body against the most specific media type.
 func (o *Operation) checkBody(content Content, accepted *Accepted) error {
 	// "" is a text
 	if content.Stream == nil && len(content.Body) == 0 &&
@@ -134,7 +136,7 @@ func (o *Operation) checkBody(content Content, accepted *Accepted) error {
 		return nil
 	}
 	if len(o.bodies) == 0 {
-		return bodyFault("", "requestBody", "is sent to an operation that takes none")
+		return bodyFault("", "requestBody", "is sent, but the operation has no body")
 	}
 	b := o.bodyOf(content)
 	if b == nil {
@@ -142,7 +144,7 @@ func (o *Operation) checkBody(content Content, accepted *Accepted) error {
 	}
 	if len(o.bodies) > 1 && !strings.Contains(b.name, "*") &&
 		!strings.HasPrefix(content.Type, b.name) {
-		// Generated code tells bodies apart by how the Content-Type begins.
+		// Generated code distinguishes bodies by the prefix of the Content-Type.
 		accepted.set("Content-Type", b.contentType(content))
 	}
 	if content.Stream != nil {
@@ -151,7 +153,7 @@ func (o *Operation) checkBody(content Content, accepted *Accepted) error {
 	return b.check(content, accepted)
 }
 
-// contentType is that of a body as the document writes it.
+// contentType returns the Content-Type of a body as the document spells it.
 func (b *body) contentType(content Content) string {
 	if boundary, found := content.Params["boundary"]; found {
 		return cmp.Or(
@@ -162,7 +164,7 @@ func (b *body) contentType(content Content) string {
 	return b.name
 }
 
-// bodyOf returns what describes a body of this media type best; nil if nothing does.
+// bodyOf returns the most specific body for a media type, or nil if there is none.
 func (o *Operation) bodyOf(content Content) (best *body) {
 	most := 0
 	for _, b := range o.bodies {
@@ -204,27 +206,27 @@ func (b *body) check(content Content, accepted *Accepted) (err error) {
 	case multipartBody:
 		return b.checkMultipart(content, accepted)
 	case opaqueBody:
-		// A range may take JSON too, which is then passed on like anything else.
+		// A range may include JSON, which is then passed on like any other body.
 	}
 	return err
 }
 
-// unbound says what generated code leaves out of a body.
+// unbound lists the parts of a body that generated code does not bind.
 func (b *body) unbound() (all []string) {
 	if b.kind == jsonBody && b.inline {
 		root := b.schema.root
 		if root.oneOf != nil || root.anyOf != nil {
 			all = append(
 				all,
-				"body: generated code does not bind a oneOf or anyOf that is no component: "+
-					"make it one",
+				"body: generated code does not bind a oneOf or anyOf that is not a "+
+					"component: move it to components/schemas",
 			)
 		}
 		if root.additional != nil && !root.additional.never && root.properties != nil {
 			all = append(
 				all,
 				"body: generated code does not bind additional properties of a schema that "+
-					"is no component: make it one",
+					"is not a component: move it to components/schemas",
 			)
 		}
 	}
@@ -250,7 +252,7 @@ func (b *body) unbound() (all []string) {
 	return all
 }
 
-// formats reports the formats of members and elements, under their names in a form.
+// formats adds the formats of members and elements, by their names in a form.
 func (n *node) formats(within string, seen map[*node]bool, report func(field, format string)) {
 	if n == nil || seen[n] {
 		return

@@ -8,7 +8,7 @@ import (
 // report collects the faults of a refused request.
 type report struct {
 	in, name string   // of the parameter
-	path     []string // the place of the value that is checked: escaped segments of a JSON pointer
+	path     []string // the location of the current value: escaped segments of a JSON pointer
 	details  []Detail
 }
 
@@ -18,12 +18,12 @@ func (p *report) add(d Detail) {
 	}
 }
 
-// goesOn reports whether a pass goes on after a fault: if there is a report that is not full yet.
-func (r *run) goesOn() bool { return r.report != nil && len(r.report.details) < MaxDetails }
+// collects reports whether a pass continues after a fault, because its report is not yet full.
+func (r *run) collects() bool { return r.report != nil && len(r.report.details) < MaxDetails }
 
-// refuse reports that the value, or a member of it, is not as a keyword demands. It returns false.
+// refuse reports that the value, or one of its members, violates a keyword. It returns false.
 func (r *run) refuse(keyword, text, member string) bool {
-	if !r.goesOn() || r.fatal != "" {
+	if !r.collects() || r.fatal != "" {
 		return false
 	}
 	path := r.report.path
@@ -38,7 +38,7 @@ func (r *run) refuse(keyword, text, member string) bool {
 	return false
 }
 
-// enterMember goes on to a member. "" is one that the document does not name.
+// enterMember descends into a member. "" is a member that the document does not name.
 func (r *run) enterMember(name string) {
 	if r.report == nil {
 		return
@@ -69,7 +69,7 @@ func escape(name string) string {
 	return strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 }
 
-// typeNames names the types that a schema takes.
+// typeNames lists the types that a schema accepts.
 func (n *node) typeNames() string {
 	var names []string
 	for _, t := range []struct {

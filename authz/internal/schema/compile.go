@@ -13,26 +13,26 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// Options are those of everything that one [Compiler] compiles.
+// Options configure a [Compiler].
 type Options struct {
 	// IgnoreFormats names formats that are not asserted.
 	IgnoreFormats []string
-	// RefuseReadOnly refuses a request that holds a readOnly member. The zero value leaves such
-	// members out of what the handler gets: OpenAPI says that they SHOULD NOT be sent, not that
-	// they must not be, and a client that sends back what it has read does nothing wrong.
+	// RefuseReadOnly refuses requests that contain a readOnly member. By default, such members are
+	// removed before the handler runs: OpenAPI only says that they SHOULD NOT be sent, and clients
+	// often send back a whole object that they have read.
 	RefuseReadOnly bool
-	// DenyUndecoded refuses bodies of media types that nothing decodes and whose schema says more
-	// than that they are bytes or text, beside other media types. The zero value makes them faults.
+	// DenyUndecoded refuses bodies of media types without a decoder whose schema requires more than
+	// bytes or text, if the operation has other media types. By default they are faults.
 	DenyUndecoded bool
 	// Responses compiles for responses: writeOnly takes the place of readOnly.
 	Responses bool
-	// PatternTimeout bounds the time that the patterns of one value take, PatternBudget that of
-	// one request. Defaults: 100 ms and 500 ms.
+	// PatternTimeout bounds the time for matching patterns on one value, and PatternBudget the
+	// total time for one request. Defaults: 100 ms and 500 ms.
 	PatternTimeout, PatternBudget time.Duration
 }
 
-// Compiler compiles the schemas of one document. It is for one goroutine; what it returns is for
-// all.
+// Compiler compiles the schemas of one document. It is not safe for concurrent use, but its results
+// are.
 type Compiler struct {
 	doc       *openapi3.T
 	options   Options
@@ -43,24 +43,24 @@ type Compiler struct {
 	anchors   map[string][]*openapi3.Schema
 	spellings map[string]*spelling
 	unions    []*union
-	fresh     []*node // compiled since the last check of what is composed of itself
+	fresh     []*node // compiled since the last check for schemas composed of themselves
 	faults    []error
 	names     map[*openapi3.Schema]string // of components
 	oneFile   bool                        // no $ref leads to another file
 	place     []string                    // of the schema that is being compiled
-	// NullConsts are the places of const: null, as far as they are known: for lint.
+	// NullConsts are the known locations of const: null. Lint uses them.
 	NullConsts []*openapi3.Location
 }
 
-// key tells compiled schemas apart: names are those of the members that are readOnly by a schema
-// around, which changes what required means.
+// key identifies a compiled schema. names are the members that an enclosing schema makes readOnly,
+// which changes the meaning of required.
 type key struct {
 	schema *openapi3.Schema
 	names  string
 }
 
-// NewCompiler returns a compiler of schemas of a document that is loaded. A document should be
-// loaded with IncludeOrigin: without it, const: null cannot be told from no const.
+// NewCompiler returns a compiler for the schemas of a loaded document. The document should be
+// loaded with IncludeOrigin: without it, const: null looks like a missing const.
 func NewCompiler(doc *openapi3.T, options Options) *Compiler {
 	c := &Compiler{
 		doc: doc, options: options, old: strings.HasPrefix(doc.OpenAPI, "3.0"),
@@ -91,7 +91,7 @@ func NewCompiler(doc *openapi3.T, options Options) *Compiler {
 	return c
 }
 
-// Schema compiles a schema. The error joins all that could not be compiled, each with its place.
+// Schema compiles a schema. The error joins all faults, each with its location.
 func (c *Compiler) Schema(ref *openapi3.SchemaRef) (*Schema, error) {
 	n, err := c.schema(ref, "")
 	if err != nil {
@@ -112,7 +112,8 @@ func (c *Compiler) schema(ref *openapi3.SchemaRef, place string) (*node, error) 
 	c.unions = nil
 	for _, fresh := range c.fresh {
 		if fresh.composes(fresh, map[*node]bool{}) {
-			c.fault("%s is composed of itself: it would never be done (JSON Schema §9.4.1)",
+			c.fault("%s is composed of itself, so validation would not terminate (JSON Schema "+
+				"§9.4.1)",
 				cmp.Or(fresh.name, "a schema"))
 			break
 		}
@@ -121,7 +122,7 @@ func (c *Compiler) schema(ref *openapi3.SchemaRef, place string) (*node, error) 
 	return n, errors.Join(c.faults...)
 }
 
-// composes reports whether a node applies other to the same value.
+// composes reports whether a node applies another node to the same value.
 func (n *node) composes(other *node, seen map[*node]bool) bool {
 	all := append(parts(n), n.not, n.condition)
 	for _, d := range n.dependentSchemas {
@@ -146,7 +147,7 @@ func (c *Compiler) fault(format string, args ...any) {
 	c.faults = append(c.faults, fmt.Errorf("schema %s%s", at, fmt.Sprintf(format, args...)))
 }
 
-// in compiles a part under the name that a fault would give it.
+// in compiles a subschema, with its name for error messages.
 func (c *Compiler) in(name string, ref *openapi3.SchemaRef, hidden []string) *node {
 	if ref == nil {
 		return nil
@@ -166,8 +167,8 @@ func (c *Compiler) list(name string, refs openapi3.SchemaRefs, hidden []string) 
 	return all
 }
 
-// reference compiles a schema or what a $ref refers to. hidden are the members that a schema
-// around it says are readOnly.
+// reference compiles a schema or the target of a $ref. hidden are the members that an enclosing
+// schema makes readOnly.
 func (c *Compiler) reference(ref *openapi3.SchemaRef, hidden []string) *node {
 	if ref.Value == nil {
 		c.fault("$ref %q is not resolved: load the document with all of its files", ref.Ref)
@@ -177,7 +178,7 @@ func (c *Compiler) reference(ref *openapi3.SchemaRef, hidden []string) *node {
 		return c.compile(ref.Value, source{schema: ref.Value, name: c.names[ref.Value]}, hidden)
 	}
 	name := componentName(ref.Ref)
-	// OpenAPI 3.0 ignores what stands beside $ref
+	// OpenAPI 3.0 ignores siblings of $ref
 	if beside, found := siblings(ref); found && !c.old {
 		beside.name = name
 		return c.compile(ref.Value, beside, hidden)
@@ -185,21 +186,21 @@ func (c *Compiler) reference(ref *openapi3.SchemaRef, hidden []string) *node {
 	if name != "" && c.oneFile && c.doc.Components != nil {
 		component := c.doc.Components.Schemas[name]
 		if component != nil && component != ref && component.Ref != "" {
-			// what stands beside that $ref is seen there
+			// the siblings of that $ref are handled there
 			return c.in("$ref "+name, component, hidden)
 		}
 	}
 	return c.compile(ref.Value, source{schema: ref.Value, name: name}, hidden)
 }
 
-// source is a schema as it is to be compiled.
+// source is a schema to compile.
 type source struct {
 	schema    *openapi3.Schema
 	name      string
-	nullConst bool // const: null, which kin-openapi reads as no const
+	nullConst bool // const: null, which kin-openapi reads as a missing const
 }
 
-// isNullConst reports whether a schema has const: null, which only its origin tells, and where.
+// isNullConst reports whether a schema has const: null, and where. Only the origin shows it.
 func isNullConst(schema *openapi3.Schema) (bool, *openapi3.Location) {
 	if schema.Const != nil || schema.Origin == nil {
 		return false, nil
@@ -208,8 +209,8 @@ func isNullConst(schema *openapi3.Schema) (bool, *openapi3.Location) {
 	return found, &at
 }
 
-// annotations are the keywords beside a $ref that kin-openapi lets replace those of what it refers
-// to: they assert nothing.
+// annotations are the siblings of $ref by which kin-openapi replaces keywords of the target. They
+// assert nothing.
 var annotations = map[string]bool{
 	"$ref": true, "$comment": true, "allowEmptyValue": true, "default": true, "deprecated": true,
 	"description": true, "discriminator": true, "example": true, "examples": true,
@@ -217,9 +218,9 @@ var annotations = map[string]bool{
 	"writeOnly": true, "xml": true,
 }
 
-// siblings returns the schema of a $ref and of what stands beside it and asserts something, if
-// anything does. kin-openapi has appended that to allOf in a copy of what the $ref refers to, which
-// is another meaning where either has unevaluatedProperties, so the two are taken apart again.
+// siblings returns the target of a $ref and a schema of its asserting siblings, if it has any.
+// kin-openapi appends the siblings to allOf in a copy of the target, which changes the meaning of
+// unevaluatedProperties, so siblings separates the two again.
 func siblings(ref *openapi3.SchemaRef) (source, bool) {
 	written, _ := ref.MarshalYAML()
 	keywords, _ := written.(map[string]any)
@@ -234,7 +235,7 @@ func siblings(ref *openapi3.SchemaRef) (source, bool) {
 	if n := len(target.AllOf); n > 0 && isAppended(target.AllOf[n-1], keywords) {
 		all = *target.AllOf[n-1].Value
 		target.AllOf = target.AllOf[:n-1]
-	} else { // kin-openapi takes these for nothing, and has appended nothing
+	} else { // kin-openapi ignores these, and has appended nothing
 		all.Not, _ = keywords["not"].(*openapi3.SchemaRef)
 		if list, ok := keywords["enum"].([]any); ok {
 			all.Enum = list
@@ -268,8 +269,8 @@ func componentName(ref string) string {
 	return strings.NewReplacer("~1", "/", "~0", "~").Replace(name)
 }
 
-// compile compiles a schema once for each set of hidden members that matters to it. id stands for
-// the schema also where it is compiled from another that is made up of it.
+// compile compiles a schema once for each relevant set of hidden members. id identifies the schema
+// even if source is derived from it.
 func (c *Compiler) compile(id *openapi3.Schema, from source, hidden []string) *node {
 	s := from.schema
 	hidden = slices.DeleteFunc(slices.Clone(hidden), func(name string) bool {
@@ -281,7 +282,7 @@ func (c *Compiler) compile(id *openapi3.Schema, from source, hidden []string) *n
 	}
 	n := newNode(from.name)
 	c.fresh = append(c.fresh, n)
-	c.nodes[k] = n // before its parts: it may contain itself
+	c.nodes[k] = n // before its subschemas: it may contain itself
 	if s.Always != nil {
 		n.never = !*s.Always
 		return n
@@ -300,14 +301,14 @@ func (c *Compiler) compile(id *openapi3.Schema, from source, hidden []string) *n
 	return n
 }
 
-// refuse finds what cannot be compiled.
+// refuse reports keywords that cannot be compiled.
 func (c *Compiler) refuse(s *openapi3.Schema) {
 	if s.SchemaID != "" && s.SchemaID[0] != '#' && !c.old {
-		c.fault("$id %q: references relative to it are not resolved, write them from the "+
-			"document's root and leave it out", s.SchemaID)
+		c.fault("$id %q: relative references are not resolved against it: write them "+
+			"from the root of the document, and remove $id", s.SchemaID)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Extensions)) {
-		// JSON Schema had definitions before 2019-09.
+		// JSON Schema used the name definitions before 2019-09.
 		if !strings.HasPrefix(name, "x-") && name != "definitions" {
 			c.fault("%q is not a keyword, so it is not enforced: is it misspelt? "+
 				"The name of an extension begins with x-", name)
@@ -316,7 +317,7 @@ func (c *Compiler) refuse(s *openapi3.Schema) {
 	switch strings.TrimSuffix(s.SchemaDialect, "#") {
 	case "", "https://json-schema.org/draft/2020-12/schema", "https://spec.openapis.org/oas/3.1/dialect/base":
 	default:
-		c.fault("$schema %q is a dialect that is not known: use JSON Schema 2020-12",
+		c.fault("$schema %q is not a supported dialect: use JSON Schema 2020-12",
 			s.SchemaDialect)
 	}
 }
@@ -407,7 +408,7 @@ func (c *Compiler) numbers(n *node, s *openapi3.Schema) {
 	}
 }
 
-// limit returns a number of a document as an int; -1 for none.
+// limit returns a number of the document as an int, or -1 if it is missing.
 func limit(n *uint64) int {
 	if n == nil {
 		return -1
@@ -461,7 +462,7 @@ func (c *Compiler) arrays(n *node, s *openapi3.Schema) {
 	}
 }
 
-// either compiles a keyword that is a boolean or a schema.
+// either compiles a keyword whose value is a boolean or a schema.
 func (c *Compiler) either(name string, b openapi3.BoolSchema) *node {
 	if b.Has != nil {
 		n := newNode("")
@@ -478,7 +479,7 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 	if len(s.Properties) > 0 {
 		n.properties = make(map[string]*property, len(s.Properties))
 	}
-	// With additional properties, generated code goes by names as they are.
+	// With additional properties, generated code compares names exactly.
 	exact := n.additional != nil && !n.additional.never
 	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
 		ref := s.Properties[name]
@@ -508,7 +509,7 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 		if p := n.properties[name]; p != nil {
 			p.required = true
 		} else {
-			n.loose = append(n.loose, name)
+			n.undeclared = append(n.undeclared, name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.DependentRequired)) {
@@ -563,8 +564,8 @@ func (c *Compiler) applicators(n *node, s *openapi3.Schema, hidden []string) {
 	}
 }
 
-// dynamic compiles a $dynamicRef. With one anchor of that name in the document it means what $ref
-// would; with more, what it refers to depends on the way that led to it.
+// dynamic compiles a $dynamicRef. If the document has one anchor of that name, it is equivalent to
+// $ref; if it has more, the target depends on the dynamic scope.
 func (c *Compiler) dynamic(ref string, hidden []string) *node {
 	name, local := strings.CutPrefix(ref, "#")
 	if targets := c.anchors[name]; local && len(targets) == 1 {

@@ -13,19 +13,19 @@ import (
 	jsonv1 "github.com/go-json-experiment/json/v1"
 )
 
-// Decoder decodes JSON that has been validated, as encoding/json does but with names as they are.
-// The types that generated code has most of, structs and lists of scalars and of types with methods
-// of encoding/json, are decoded without checking the text once more, in half the time of json v2,
-// which decodes all others. The zero value is ready to use, by several goroutines.
+// Decoder decodes JSON that has been validated, as encoding/json does, but compares names exactly.
+// It decodes the types that are most common in generated code, structs and lists of scalars and of
+// types with encoding/json methods, without checking the text again, in half the time of json v2,
+// which decodes all other types. The zero value is ready to use, and safe for concurrent use.
 type Decoder struct{ plans sync.Map } // decode, or nil, by reflect.Type
 
-// decoding is for json v2. What has been checked already is not checked again.
+// decoding are the options for json v2. They disable checks that the validator has already made.
 var decoding = json.JoinOptions(
 	jsonv1.DefaultOptionsV1(), json.MatchCaseInsensitiveNames(false),
 	jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true),
 )
 
-// Decode decodes a text into what v points to.
+// Decode decodes a text into the value that v points to.
 func (d *Decoder) Decode(text []byte, v any) error {
 	to := reflect.ValueOf(v)
 	if to.Kind() == reflect.Pointer && !to.IsNil() && to.Elem().IsZero() {
@@ -33,14 +33,14 @@ func (d *Decoder) Decode(text []byte, v any) error {
 			if _, ok := f(text, space(text, 0), to.Elem()); ok {
 				return nil
 			}
-			to.Elem().SetZero() // json v2 says what is wrong
+			to.Elem().SetZero() // json v2 returns the error
 		}
 	}
 	return json.Unmarshal(text, v, decoding)
 }
 
-// decode decodes the value at an offset into a zero value, and returns the offset behind it. It
-// reports false for what does not fit.
+// decode decodes the value at an offset into a zero value, and returns the offset after it. It
+// reports false if the value does not fit.
 type decode func(text []byte, at int, to reflect.Value) (end int, ok bool)
 
 func (d *Decoder) plan(t reflect.Type) decode {
@@ -52,8 +52,8 @@ func (d *Decoder) plan(t reflect.Type) decode {
 	return f
 }
 
-// newDecode returns what decodes a type; nil for a type that is left to json v2. known are those
-// that are being made: a type may contain itself.
+// newDecode returns the decode function of a type, or nil if json v2 decodes the type. known are
+// the types in progress, because a type may contain itself.
 func newDecode(t reflect.Type, known map[reflect.Type]*decode) decode {
 	if f := known[t]; f != nil {
 		return func(text []byte, at int, to reflect.Value) (int, bool) { return (*f)(text, at, to) }
@@ -140,7 +140,7 @@ func decodeByTextMethod(text []byte, at int, to reflect.Value) (int, bool) {
 	return end, to.Addr().Interface().(textual.TextUnmarshaler).UnmarshalText(inner) == nil
 }
 
-// decodeNull leaves the zero value for null, and takes nothing else.
+// decodeNull accepts only null, and leaves the zero value.
 func decodeNull(text []byte, at int) (int, bool) { return at + len("null"), text[at] == 'n' }
 
 func newDecodePointer(t reflect.Type, known map[reflect.Type]*decode) decode {
@@ -203,7 +203,7 @@ func newDecodeStruct(t reflect.Type, known map[reflect.Type]*decode) decode {
 			continue
 		}
 		d := newDecode(f.Type, known)
-		// Whatever has a rule of its own is for json v2.
+		// json v2 decodes structs with special rules.
 		if d == nil || f.Anonymous || !f.IsExported() || name == "" || name == "-" ||
 			strings.ContainsAny(name, `'"\`) || rest != "" && rest != "omitempty" {
 			return nil

@@ -8,16 +8,17 @@ import (
 	"strings"
 )
 
-// This file reads patterns by the grammar of ECMA-262 §22.2.1 and writes them for RE2.
+// This file parses patterns by the grammar of ECMA-262 §22.2.1 and translates them for RE2.
 //
-// A pattern means what it means with the u flag, as JSON Schema recommends; where it is wrong with
-// it, what it means without (Annex B), except that characters stay code points.
+// A pattern has the meaning that it has with the u flag, as JSON Schema recommends. If it is
+// invalid with the flag, it has its meaning without (Annex B), except that characters are still
+// code points.
 
-// parsedPattern is a pattern that is legal.
+// parsedPattern is a valid pattern.
 type parsedPattern struct {
-	translated string // for RE2, unless untaken
-	untaken    bool   // it has what RE2 lacks, or what is not worth translating
-	unicode    bool   // legal with the u flag
+	translated string // for RE2, unless backtracks
+	backtracks bool   // RE2 lacks one of its features, or the translation is not worthwhile
+	unicode    bool   // valid with the u flag
 	largest    int    // count of a quantifier
 }
 
@@ -57,7 +58,8 @@ func parseECMA(text string, unicode bool) (result *parsedPattern, err error) {
 // fail stops the parser: parseECMA returns the error.
 func (p *patternParser) fail(at int, problem string) { panic(&PatternError{at, problem}) }
 
-// countGroups counts the groups and reads their names: what \1 and \k mean depends on those.
+// countGroups counts the groups and reads their names, because the meaning of \1 and \k depends on
+// them.
 func (p *patternParser) countGroups() {
 	class := false
 	for i := 0; i < len(p.text); i++ {
@@ -76,14 +78,14 @@ func (p *patternParser) countGroups() {
 				!strings.HasPrefix(rest, "?<=") && !strings.HasPrefix(rest, "?<!") {
 				p.groups++
 				name, _, _ := strings.Cut(string(p.text[i+3:]), ">")
-				p.untaken = p.untaken || slices.Contains(p.names, name)
+				p.backtracks = p.backtracks || slices.Contains(p.names, name)
 				p.names = append(p.names, name)
 			}
 		}
 	}
 }
 
-// peek reports whether the text goes on like this.
+// peek reports whether the rest of the pattern begins with the text.
 func (p *patternParser) peek(s string) bool {
 	return p.i < len(p.text) && strings.HasPrefix(string(p.text[p.i:min(len(p.text), p.i+len(s))]),
 		s)
@@ -97,7 +99,7 @@ func (p *patternParser) accept(s string) bool {
 	return true
 }
 
-const maxGroups = 500 // how deep groups nest
+const maxGroups = 500 // maximum depth of nested groups
 
 func (p *patternParser) disjunction(depth int) string {
 	if depth > maxGroups {
@@ -131,7 +133,7 @@ func (p *patternParser) term(depth int) string {
 	}
 	for _, look := range []string{"(?=", "(?!", "(?<=", "(?<!"} {
 		if p.accept(look) {
-			p.untaken = true
+			p.backtracks = true
 			p.group(start, depth)
 			if !p.unicode && len(look) == 3 { // Annex B: a lookahead may be repeated
 				p.quantifier()
@@ -146,7 +148,7 @@ func (p *patternParser) term(depth int) string {
 	return atom
 }
 
-// group reads the rest of a group that begins at an offset.
+// group reads the rest of a group that starts at an offset.
 func (p *patternParser) group(start, depth int) string {
 	inner := p.disjunction(depth + 1)
 	if !p.accept(")") {
@@ -168,7 +170,7 @@ func (p *patternParser) atom(depth int) string {
 		case p.accept("?<"):
 			p.name()
 		case p.peek("?"):
-			p.fail(start, "ECMA-262 has no group that begins like this")
+			p.fail(start, "unknown kind of group")
 		}
 		return p.group(start, depth)
 	case '[':
@@ -189,7 +191,7 @@ func (p *patternParser) atom(depth int) string {
 	return regexp.QuoteMeta(string(c))
 }
 
-// name reads the name of a group, behind <.
+// name reads the name of a group, after <.
 func (p *patternParser) name() string {
 	start := p.i
 	end := slices.Index(p.text[p.i:], '>')
@@ -237,7 +239,7 @@ func (p *patternParser) quantifier() (q string) {
 			p.fail(start, "the counts of a quantifier are out of order")
 		}
 		p.largest = max(p.largest, least, most)
-		p.untaken = p.untaken || max(least, most) > 1000
+		p.backtracks = p.backtracks || max(least, most) > 1000
 		if q = "{" + strconv.Itoa(least) + ","; most >= 0 {
 			q += strconv.Itoa(most)
 		}
@@ -249,7 +251,7 @@ func (p *patternParser) quantifier() (q string) {
 	return q
 }
 
-// count reads a number. One that no string is as long as is cut.
+// count reads a number. It truncates numbers larger than the length of any string.
 func (p *patternParser) count() (int, bool) {
 	start := p.i
 	n := 0
@@ -260,7 +262,7 @@ func (p *patternParser) count() (int, bool) {
 	return n, p.i > start
 }
 
-// escape reads what follows a backslash outside a class.
+// escape reads the text after a backslash outside a class.
 func (p *patternParser) escape(start int) string {
 	if p.i == len(p.text) {
 		p.fail(start, `\ at the end`)
@@ -272,7 +274,7 @@ func (p *patternParser) escape(start int) string {
 		if p.unicode && n > p.groups {
 			p.fail(start, "a reference to a group that does not exist")
 		}
-		p.untaken = true
+		p.backtracks = true
 		return ""
 	case c == 'k' && (p.unicode || len(p.names) > 0):
 		p.i++
@@ -282,7 +284,7 @@ func (p *patternParser) escape(start int) string {
 		if name := p.name(); !slices.Contains(p.names, name) {
 			p.fail(start, "a reference to a group that does not exist")
 		}
-		p.untaken = true
+		p.backtracks = true
 		return ""
 	}
 	set, single := p.characterEscape(start, false)
@@ -292,7 +294,7 @@ func (p *patternParser) escape(start int) string {
 	return regexp.QuoteMeta(string(single))
 }
 
-// characterEscape reads what follows a backslash: a set of characters, or one.
+// characterEscape reads the text after a backslash: a set of characters, or a single character.
 func (p *patternParser) characterEscape(start int, class bool) (runes, rune) {
 	c := p.text[p.i]
 	p.i++
@@ -349,20 +351,21 @@ func (p *patternParser) characterEscape(start int, class bool) (runes, rune) {
 	case '1' <= c && c <= '9':
 		p.reject(start, "an octal escape")
 	case p.unicode:
-		p.fail(start, `\`+string(c)+` is no escape`)
+		p.fail(start, `\`+string(c)+` is not an escape`)
 	}
 	return nil, c
 }
 
-// reject refuses with the u flag what Annex B allows, and leaves that to the other engine.
+// reject fails if the u flag is set. Otherwise Annex B allows the syntax, and the backtracking
+// engine handles it.
 func (p *patternParser) reject(at int, problem string) {
 	if p.unicode {
 		p.fail(at, problem)
 	}
-	p.untaken = true
+	p.backtracks = true
 }
 
-// hex reads so many hex digits. Without them \x and \u are the letter (Annex B).
+// hex reads the given number of hex digits. Without them, \x and \u mean the letter (Annex B).
 func (p *patternParser) hex(start int, letter rune, n int) rune {
 	if p.i+n <= len(p.text) {
 		if v, err := strconv.ParseUint(string(p.text[p.i:p.i+n]), 16, 32); err == nil {
@@ -387,11 +390,11 @@ func (p *patternParser) unicodeEscape(start int) rune {
 			p.fail(start, `\u{ without its code point`)
 		}
 		p.i += end + 1
-		return p.lone(rune(v))
+		return p.surrogate(rune(v))
 	}
 	high := p.hex(start, 'u', 4)
 	if high < 0xD800 || high > 0xDBFF || !p.peek(`\u`) {
-		return p.lone(high)
+		return p.surrogate(high)
 	}
 	back := p.i
 	p.i += 2
@@ -399,27 +402,27 @@ func (p *patternParser) unicodeEscape(start int) rune {
 		return 0x10000 + (high-0xD800)<<10 + low - 0xDC00
 	}
 	p.i = back
-	return p.lone(high)
+	return p.surrogate(high)
 }
 
-// lone leaves halves of surrogate pairs, which no valid string has, to the other engine.
-func (p *patternParser) lone(c rune) rune {
-	p.untaken = p.untaken || c >= 0xD800 && c <= 0xDFFF
+// surrogate marks a surrogate half, which no valid string contains, for the backtracking engine.
+func (p *patternParser) surrogate(c rune) rune {
+	p.backtracks = p.backtracks || c >= 0xD800 && c <= 0xDFFF
 	return c
 }
 
-// property reads \p{…}, whose names the other engine knows.
+// property reads \p{…}. The backtracking engine knows the names.
 func (p *patternParser) property(start int) runes {
 	end := slices.Index(p.text[p.i:], '}')
 	if !p.peek("{") || end < 2 {
 		p.fail(start, `\p without a property`)
 	}
 	p.i += end + 1
-	p.untaken = true
+	p.backtracks = true
 	return runes{}
 }
 
-// class reads a character class, behind its bracket.
+// class reads a character class, after its opening bracket.
 func (p *patternParser) class(start int) string {
 	negated := p.accept("^")
 	var set runes
@@ -482,7 +485,7 @@ var (
 	}
 )
 
-// or returns the set, or that of one character if there is none.
+// or returns the set, or the set of one character if it is nil.
 func (s runes) or(c rune) runes {
 	if s != nil {
 		return s
@@ -524,7 +527,7 @@ func (s runes) negate() runes {
 	return negated
 }
 
-// String writes the set as RE2 reads it.
+// String returns the set in the syntax of RE2.
 func (s runes) String() string {
 	all := s.sorted()
 	if len(all) == 0 {

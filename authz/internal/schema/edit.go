@@ -8,7 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// An edit is a change of the body that makes generated code bind what was validated.
+// An edit is a change to the body that makes generated code bind the validated value.
 type edit struct {
 	at, end int
 	kind    editKind
@@ -18,15 +18,16 @@ type edit struct {
 type editKind uint8
 
 const (
-	// claim: no change. A member that a schema knows by its exact name.
+	// claim marks a member that a schema knows by its exact name. It changes nothing.
 	claim editKind = iota
 	replace
-	drop          // a member, with its comma
-	dropUnclaimed // the same, unless it is claimed
+	drop          // removes a member and its comma
+	dropUnclaimed // like drop, unless the member is claimed
 )
 
-// rewriteInteger writes an integer such as 1.0 or 1e2 as encoding/json reads it into a Go integer.
-// What neither int64 nor uint64 holds stays as it is, and is refused by what binds it.
+// rewriteInteger writes an integer such as 1.0 or 1e2 in the form that encoding/json decodes into a
+// Go integer. Integers that fit neither int64 nor uint64 are unchanged, and refused when they are
+// bound.
 func (r *run) rewriteInteger(at, end int) {
 	digits, negative := bytes.CutPrefix(r.body[at:end], []byte("-"))
 	if isDigits(digits) && !(negative && digits[0] == '0') {
@@ -37,7 +38,7 @@ func (r *run) rewriteInteger(at, end int) {
 	}
 }
 
-// rewritten returns the body with its edits, or the same bytes if there are none.
+// rewritten returns the body with the edits applied, or the same bytes if there are none.
 func (r *run) rewritten() []byte {
 	if !slices.ContainsFunc(r.edits, func(e edit) bool { return e.kind != claim }) {
 		return r.body
@@ -56,7 +57,7 @@ func (r *run) rewritten() []byte {
 			claimed = e.at
 			continue
 		case e.at < done, e.kind == dropUnclaimed && e.at == claimed:
-			continue // of two schemas, or within what is dropped
+			continue // a duplicate from another schema, or inside a dropped member
 		}
 		out = append(out, r.body[done:e.at]...)
 		if done = e.end; e.kind == replace {
@@ -65,14 +66,14 @@ func (r *run) rewritten() []byte {
 		}
 		if i := space(r.body, done); r.body[i] == ',' {
 			done = i + 1
-		} else { // the last member: the comma before it goes
+		} else { // the last member: remove the comma before it
 			out = bytes.TrimSuffix(bytes.TrimRight(out, " \t\r\n"), []byte(","))
 		}
 	}
 	return append(out, r.body[done:]...)
 }
 
-// foldRune returns one rune for all that encoding/json takes for the same.
+// foldRune returns the same rune for all runes that encoding/json treats as equal.
 func foldRune(c rune) rune {
 	for {
 		folded := unicode.SimpleFold(c)
@@ -83,7 +84,7 @@ func foldRune(c rune) rune {
 	}
 }
 
-// quote writes a text as a JSON string.
+// quote returns a text as a JSON string.
 func quote(dst []byte, text string) []byte {
 	dst, _ = jsontext.AppendQuote(dst, text)
 	return dst

@@ -1,16 +1,16 @@
-// Package schema holds values to the schemas of an OpenAPI document.
+// Package schema validates values against the schemas of an OpenAPI document.
 //
-// Everything that the document decides is compiled once. A body is validated in one pass over its
-// bytes, which stops at the first fault; nothing is built from it but where a keyword needs that.
-// The same pass finds what has to be rewritten, so that generated code binds exactly the value that
-// was validated. Only for a refused request a second pass collects what is wrong.
+// The document is compiled once. A body is validated in one pass over its
+// bytes, which stops at the first fault and allocates only where a keyword requires it. The same
+// pass finds the edits that make generated code bind exactly the value that was validated. A second
+// pass, for refused requests only, collects the details.
 //
 // The dialect is JSON Schema 2020-12 for OpenAPI 3.1 (§4.8.24), and that of OpenAPI 3.0.
 //
-// What kin-openapi does not hand over cannot be enforced: const: null of a document that was loaded
-// without IncludeOrigin, and the last digits of numbers of the document from 2^53 on. What
-// generated code cannot bind is listed in [Operation.Unbound]: it is refused by its binder, or left
-// out.
+// kin-openapi loses some information, which cannot be enforced: const: null, if the document was
+// loaded without IncludeOrigin, and the last digits of the document's numbers from 2^53 on.
+// [Operation.Unbound] lists the values that generated code cannot bind: its binder refuses or omits
+// them.
 package schema
 
 import (
@@ -30,45 +30,46 @@ type Schema struct {
 	runs    sync.Pool // *run
 }
 
-// Kind is why a request is refused.
+// Kind is the reason why a request is refused.
 type Kind string
 
 const (
 	InvalidParameter Kind = "parameter"
 	InvalidBody      Kind = "body"
-	// MediaType: the operation takes no body of this Content-Type.
+	// MediaType means that the operation does not accept a body of this Content-Type.
 	MediaType Kind = "media type"
-	// TooLarge: the fields of a form that is streamed are larger than a request may make them.
+	// TooLarge means that the fields of a streamed form exceed their size limit.
 	TooLarge Kind = "too large"
-	// Budget: validating would take more work than a request may cause, or the value nests deeper
-	// than any program means.
+	// Budget means that validation would exceed the work limit of a request, or that the value is
+	// nested too deeply.
 	Budget Kind = "budget"
-	// PatternTimeout: matching a pattern would take longer than a request may cause.
+	// PatternTimeout means that matching a pattern would exceed the time limit of a request.
 	PatternTimeout Kind = "pattern timeout"
-	// NotFound: a path parameter is empty, and a path without a segment is another path.
+	// NotFound means that a path parameter is empty: a path without a segment is a different path.
 	NotFound Kind = "not found"
 )
 
-// Error is why a request is refused. It holds nothing that the client sent.
+// Error describes a refused request. It contains nothing that the client sent.
 type Error struct {
 	Kind Kind
-	// Details are those of InvalidParameter and InvalidBody: parameters first, each in the order of
+	// Details are set for InvalidParameter and InvalidBody: parameters first, each in the order of
 	// the request.
 	Details []Detail
-	In      string // as in Detail, where Kind is Budget or PatternTimeout
+	In      string // as in Detail, if Kind is Budget or PatternTimeout
 }
 
 // Detail is one fault.
 type Detail struct {
 	In   string // query, path, header, cookie or body
 	Name string // of the parameter
-	// RFC 6901, in the body or the parameter's value; * is a name that the client chose
+	// a JSON pointer (RFC 6901) into the body or the parameter's value; * stands for a name chosen
+	// by the client
 	Pointer string
 	Keyword string // of the schema
-	Text    string // what is wrong, without a subject: "is not of type string"
+	Text    string // a description without a subject: "is not of type string"
 }
 
-// MaxDetails is how many faults of one request are reported.
+// MaxDetails is the maximum number of faults reported for one request.
 const MaxDetails = 20
 
 func (e *Error) Error() string {
@@ -85,8 +86,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Validate validates a JSON text. It returns the text that generated code is to bind: the same
-// bytes, unless something has to be rewritten for that. An error is an [*Error].
+// Validate validates a JSON text. It returns the text for generated code to bind: the same bytes,
+// unless a value must be rewritten. Its errors are of type [*Error].
 func (s *Schema) Validate(body []byte) ([]byte, error) {
 	return s.validate(body, "body", "", InvalidBody)
 }
@@ -110,14 +111,14 @@ func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, erro
 	if r.fatal != "" {
 		return nil, &Error{Kind: r.fatal, In: in}
 	}
-	// The second pass collects, on the same budget.
+	// The second pass collects the faults within the same budget.
 	found := &report{in: in, name: name}
 	c := run{body: text, options: &s.options, steps: budget(len(text)), report: found}
 	c.whole(s.root)
 	return nil, &Error{Kind: kind, Details: found.details}
 }
 
-// release keeps a run for the next text, unless its buffers have grown beyond what most need.
+// release returns a run to the pool, unless its buffers have grown too large.
 func (s *Schema) release(r *run) {
 	if r.body = nil; cap(r.edits) <= 64 && cap(r.buffer) <= 4096 {
 		r.edits, r.buffer = r.edits[:0], r.buffer[:0]
@@ -125,8 +126,8 @@ func (s *Schema) release(r *run) {
 	}
 }
 
-// budget returns how many steps a pass may take. Every schema that is tried on a value is a step,
-// and long values take more.
+// budget returns the maximum number of steps of a pass. Applying a schema to a value is one step,
+// or more if the value is long.
 func budget(size int) int { return 1<<16 + 32*size }
 
 // whole checks the whole text.
@@ -135,7 +136,7 @@ func (r *run) whole(n *node) bool {
 	return ok && r.fatal == ""
 }
 
-// malformed says what is wrong with a text that is not accepted as JSON.
+// malformed describes why a text is not accepted as JSON.
 func malformed(body []byte) Detail {
 	d := Detail{Keyword: "syntax"}
 	decoder := jsontext.NewDecoder(bytes.NewReader(body))

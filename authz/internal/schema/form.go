@@ -15,9 +15,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// encoding says how a field of a form is written (OpenAPI 3.1 §4.8.15).
+// encoding describes the serialization of a form field (OpenAPI 3.1 §4.8.15).
 type encoding struct {
-	types   []media // of the field's content; empty: by its schema
+	types   []media // media types of the field; if empty, the schema decides
 	style   string
 	explode bool
 }
@@ -40,23 +40,23 @@ func (e *encoding) isJSON() bool {
 	return e != nil && len(e.types) == 1 && isJSON(e.types[0].essence)
 }
 
-// field is what a form has under one name.
+// field holds the values of a form under one name.
 type field struct {
 	name string
 	tree tree
-	json [][]byte // values that come as JSON
+	json [][]byte // values sent as JSON
 	file bool
 }
 
-// fields are those of one form, in its order.
+// fields are the fields of one form, in order.
 type fields struct {
 	body   *body
 	list   []*field
 	byName map[string]*field
 }
 
-// named returns the field that a name with brackets belongs to, and the rest of the name. A name
-// that the document has with its brackets is taken as it is.
+// named returns the field that a name with brackets belongs to, and the rest of the name. If the
+// document declares the name with its brackets, there is no rest.
 func (f *fields) named(name string) (*field, []string, bool) {
 	root, path := name, []string(nil)
 	if f.body.shape.members[name] == nil {
@@ -74,7 +74,7 @@ func (f *fields) named(name string) (*field, []string, bool) {
 	return known, path, true
 }
 
-// json writes the form as a JSON object.
+// json returns the form as a JSON object.
 func (f *fields) json() ([]byte, error) {
 	dst := []byte{'{'}
 	for _, one := range f.list {
@@ -120,7 +120,7 @@ func (f *fields) value(dst []byte, one *field, s *shape) ([]byte, problem) {
 	return one.tree.append(dst, s, 0)
 }
 
-// checkForm holds an urlencoded form to its schema, and writes it as generated code binds it.
+// checkForm validates an urlencoded form, and encodes it for generated code to bind.
 func (b *body) checkForm(content Content, accepted *Accepted) error {
 	pairs, ok := appendPairs(nil, string(content.Body))
 	if !ok {
@@ -165,12 +165,12 @@ func (b *body) checkForm(content Content, accepted *Accepted) error {
 
 const (
 	maxParts = 1000
-	// maxField bounds a multipart field that is no file.
+	// maxField bounds a multipart field that is not a file, in bytes.
 	maxField = 1 << 20
 )
 
-// checkMultipart holds a multipart form to its schema. Its bytes are passed on as they are: the
-// handler gets a reader of parts.
+// checkMultipart validates a multipart form. The bytes are passed on unchanged: the handler gets a
+// reader of the parts.
 func (b *body) checkMultipart(content Content, accepted *Accepted) error {
 	accepted.Form = url.Values{}
 	boundary := content.Params["boundary"]
@@ -208,7 +208,7 @@ func malformedMultipart() error {
 
 func newFields(b *body) *fields { return &fields{body: b, byName: map[string]*field{}} }
 
-// check holds the whole form to a schema.
+// check validates the whole form against a schema.
 func (f *fields) check(s *Schema) error {
 	text, err := f.json()
 	if err != nil {
@@ -228,7 +228,7 @@ type part struct {
 	single  bool // the field holds one value
 }
 
-// part reads what the header of a part says.
+// part reads the header of a part.
 func (f *fields) part(raw *multipart.Part) (p part, err error) {
 	name := raw.FormName()
 	one, path, ok := f.named(name)
@@ -237,7 +237,7 @@ func (f *fields) part(raw *multipart.Part) (p part, err error) {
 			"has a part without a name, or with one that is malformed")
 	}
 	p.field, p.path = one, path
-	// RFC 7578 §4.7: forms do not have it.
+	// RFC 7578 §4.7: forms do not use it.
 	switch strings.ToLower(raw.Header.Get("Content-Transfer-Encoding")) {
 	case "", "7bit", "8bit", "binary":
 	default:
@@ -261,7 +261,7 @@ func (f *fields) part(raw *multipart.Part) (p part, err error) {
 	return p, nil
 }
 
-// add adds the data of a part. That of a file is not looked at: a file is any bytes.
+// add adds the data of a part. The data of a file is not checked: any bytes are valid.
 func (f *fields) add(p part, data []byte) error {
 	switch {
 	case p.file:
@@ -280,8 +280,8 @@ func (f *fields) add(p part, data []byte) error {
 	return nil
 }
 
-// accepts reports whether a part may have a Content-Type: one that encoding names, or any if it
-// names none. A part without one is text (RFC 7578 §4.4).
+// accepts reports whether a part may have a Content-Type: one that encoding lists, or any if it
+// lists none. A part without a Content-Type is text (RFC 7578 §4.4).
 func (e *encoding) accepts(essence string, params map[string]string, pointer string) error {
 	if e == nil || len(e.types) == 0 {
 		return nil

@@ -22,13 +22,13 @@ type format struct {
 	number func(*decimal) bool
 }
 
-// annotating are the formats that are known and demand nothing that could be checked.
+// annotating are the known formats that assert nothing.
 var annotating = map[string]bool{
 	"binary": true, "commonmark": true, "decimal": true, "decimal128": true, "html": true,
 	"password": true,
 }
 
-// formats are those that are asserted.
+// formats are the asserted formats.
 var formats = named(map[string]format{
 	"date":                  {text: isDate},
 	"date-time":             {text: isDateTime},
@@ -86,7 +86,7 @@ func named(all map[string]format) map[string]*format {
 	return pointers
 }
 
-// IsKnownFormat reports whether a format means something here.
+// IsKnownFormat reports whether a format is known.
 func IsKnownFormat(name string) bool { return formats[name] != nil || annotating[name] }
 
 // KnownFormats returns the formats that are asserted, sorted.
@@ -103,7 +103,7 @@ func integersBetween(least, most string) func(*decimal) bool {
 	}
 }
 
-// fits reports whether a number is within the range of a float of so many bits.
+// fits reports whether a number is within the range of a float of the given size in bits.
 func fits(bits int) func(*decimal) bool {
 	return func(d *decimal) bool {
 		if d.isSmall {
@@ -197,7 +197,8 @@ func isDuration(s string) bool { // RFC 3339 appendix A
 		timed == (clock != "")
 }
 
-// isUnits reports whether a text is numbers, each with one of the units, in order without a gap.
+// isUnits reports whether a text is a sequence of numbers with units, in the order of the units and
+// without gaps.
 func isUnits(s, units string) bool {
 	next := -1
 	for s != "" {
@@ -307,8 +308,8 @@ func isIPv6(s string) bool { // RFC 4291 §2.2
 	return err == nil && a.Is6() && a.Zone() == ""
 }
 
-// isUUID takes the form with dashes only (RFC 9562 §4), which is what the format is; in braces, as
-// a URN or without dashes it would be another text for the same value.
+// isUUID accepts only the form with dashes (RFC 9562 §4), which the format defines. Braces, the URN
+// form and the form without dashes are different texts for the same value.
 func isUUID(s string) bool {
 	if len(s) != 36 {
 		return false

@@ -102,8 +102,8 @@ func TestFaults(t *testing.T) {
 		"S: {properties: {a: {type: []}}}":                        "schema a: type is an empty list: name a type, or leave it out",
 		"S: {multipleOf: 0}":                                      "schema multipleOf is 0: expected a number greater than 0",
 		"S: {items: {$dynamicRef: '#x'}}":                         `schema items: $dynamicRef "#x" cannot be enforced: expected one $dynamicAnchor of that name in the document, there are 0; use $ref`,
-		"S: {$schema: 'http://json-schema.org/draft-07/schema#'}": `schema $schema "http://json-schema.org/draft-07/schema#" is a dialect that is not known: use JSON Schema 2020-12`,
-		"S: {$id: 'https://a/b'}":                                 `schema $id "https://a/b": references relative to it are not resolved, write them from the document's root and leave it out`,
+		"S: {$schema: 'http://json-schema.org/draft-07/schema#'}": `schema $schema "http://json-schema.org/draft-07/schema#" is not a supported dialect: use JSON Schema 2020-12`,
+		"S: {$id: 'https://a/b'}":                                 `schema $id "https://a/b": relative references are not resolved against it: write them from the root of the document, and remove $id`,
 	} {
 		doc, ref := load(t, v31, schemas)
 		_, err := NewCompiler(doc, Options{}).Schema(ref)

@@ -6,11 +6,11 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// A member that is readOnly does not belong into a request, nor one that is writeOnly into a
+// A readOnly member does not belong in a request, and a writeOnly member does not belong in a
 // response (OpenAPI 3.1 §4.8.24, JSON Schema 2020-12 validation §9.4). Such a member is hidden: it
-// is not required there, wherever in the composition of a schema required and readOnly stand.
+// is not required there, even if required and readOnly are in different parts of a composed schema.
 
-// isHidden reports whether a member's schema says that it is hidden.
+// isHidden reports whether a member's schema hides it.
 func (c *Compiler) isHidden(ref *openapi3.SchemaRef) bool {
 	return hides(ref, c.options.Responses, map[*openapi3.Schema]bool{})
 }
@@ -29,7 +29,7 @@ func hides(ref *openapi3.SchemaRef, responses bool, visited map[*openapi3.Schema
 	})
 }
 
-// hiddenMembers returns the members that a schema or a part of its allOf says are hidden.
+// hiddenMembers returns the members that a schema, or a part of its allOf, hides.
 func (c *Compiler) hiddenMembers(
 	s *openapi3.Schema, visited map[*openapi3.Schema]bool,
 ) (names []string) {

@@ -11,7 +11,7 @@ type media struct {
 	params  map[string]string
 }
 
-// mediaRange reads a media type of a document. Its charset means nothing: everything is UTF-8.
+// mediaRange parses a media type of a document. It ignores the charset: everything is UTF-8.
 func mediaRange(text string) media {
 	essence, params, err := mime.ParseMediaType(text)
 	if err != nil {
@@ -22,7 +22,7 @@ func mediaRange(text string) media {
 	return media{essence, params}
 }
 
-// matches returns how well the range matches a media type; 0: not at all.
+// matches returns how specifically the range matches a media type; 0 means that it does not match.
 func (m media) matches(essence string, params map[string]string) int {
 	for name, value := range m.params {
 		if !strings.EqualFold(params[name], value) {
@@ -41,19 +41,19 @@ func (m media) matches(essence string, params map[string]string) int {
 	return 0
 }
 
-// isJSON takes the registered type, its suffix, and text/json, which is JSON to browsers too (MIME
-// Sniffing §4.6).
+// isJSON accepts the registered type, its suffix, and text/json, which browsers also treat as JSON
+// (MIME Sniffing §4.6).
 func isJSON(essence string) bool {
 	return essence == "application/json" || essence == "text/json" ||
 		strings.HasSuffix(essence, "+json")
 }
 
-// isJSONRange reports whether a range has application/json in it.
+// isJSONRange reports whether a range includes application/json.
 func isJSONRange(essence string) bool {
 	return essence == "*/*" || essence == "*" || essence == "application/*"
 }
 
-// isYAML takes the registered type and its suffix (RFC 9512), and never a range.
+// isYAML accepts the registered type and its suffix (RFC 9512), but no ranges.
 func isYAML(essence string) bool {
 	return essence == "application/yaml" || strings.HasSuffix(essence, "+yaml")
 }

@@ -1,13 +1,13 @@
 package schema
 
-// node is a compiled schema. A nil node, where one may be missing, is a keyword that is not there.
+// node is a compiled schema. For optional keywords, nil means that the keyword is missing.
 type node struct {
-	name  string // of the component; "" of a schema that is none
-	size  int    // how many keywords there are
+	name  string // of the component; "" if the schema is not a component
+	size  int    // number of keywords
 	never bool   // false, or not: {}
 
 	kinds   kind // anyKind without type
-	integer bool // of numbers only the integers
+	integer bool // numbers must be integers
 
 	values []*valueSet // enum and const
 
@@ -17,7 +17,7 @@ type node struct {
 	minLength, maxLength int // -1: no maximum
 	pattern              *pattern
 	format               *format
-	binary               bool // format: binary, or a contentMediaType: a file as a part of a form
+	binary               bool // format: binary, or a contentMediaType: a file in a form
 
 	prefixItems              []*node
 	items                    *node
@@ -27,25 +27,25 @@ type node struct {
 	uniqueItems              bool
 
 	properties         map[string]*property
-	few                []*property // the same, where there are so few that a loop is faster
+	few                []*property // the same, if there are so few that a loop is faster
 	patternProperties  []patternProperty
 	additional         *node
 	propertyNames      *node
 	required           []string
-	loose              []string // those of required that properties does not name
+	undeclared         []string // required members that properties does not name
 	minProps, maxProps int
 	dependentRequired  []dependency
 	dependentSchemas   []dependentSchema
-	// folded are the properties by their folded names, as encoding/json would find them; nil where
-	// generated code looks at names as they are.
+	// folded are the properties by their folded names, as encoding/json matches them; nil if
+	// generated code compares names exactly.
 	folded map[string]*property
 
-	allOf               []*node // and what $ref refers to, where it has siblings
+	allOf               []*node // including the target of a $ref with siblings
 	anyOf, oneOf        *union
 	not                 *node
 	condition           *node // if
 	then, otherwise     *node
-	composed            bool  // it has any of the keywords above, or dependentSchemas
+	composed            bool  // has any of the keywords above, or dependentSchemas
 	unevaluated         *node // unevaluatedProperties
 	unevaluatedElements *node // unevaluatedItems
 }
@@ -61,7 +61,7 @@ func newNode(name string) *node {
 // trivial reports whether the node accepts every value.
 func (n *node) trivial() bool { return n == nil || n.size == 0 && !n.never }
 
-// property returns the property of a name; nil for none.
+// property returns the property with a name, or nil.
 func (n *node) property(name []byte) *property {
 	for _, p := range n.few {
 		if string(name) == p.name {
@@ -74,8 +74,8 @@ func (n *node) property(name []byte) *property {
 	return n.properties[string(name)]
 }
 
-// foldProperties has members dropped that encoding/json takes for a property, by their folded
-// names.
+// foldProperties makes the node drop members that encoding/json would match to a property by their
+// folded names.
 func (n *node) foldProperties() {
 	n.folded = make(map[string]*property, len(n.properties))
 	for name, p := range n.properties {
@@ -92,14 +92,14 @@ type property struct {
 	name     string
 	schema   *node
 	required bool
-	bit      uint64 // of its own, of the first 64 of a schema; 0 of others
-	// hidden: readOnly in a request, writeOnly in a response.
+	bit      uint64 // unique among the first 64 properties of a schema; 0 for others
+	// hidden means readOnly in a request, or writeOnly in a response.
 	hidden bool
-	// spelling is shared by all names of the document that encoding/json would take for one.
+	// spelling is shared by all names of the document that encoding/json treats as equal.
 	spelling *spelling
 }
 
-// spelling is a folded name, and whether the document has it in several spellings.
+// spelling is a folded name, and whether the document spells it in several ways.
 type spelling struct {
 	name    string
 	several bool
@@ -113,12 +113,12 @@ type patternProperty struct {
 type dependency struct {
 	name     string
 	required []string
-	// bit is that of the name, and bits those of all names. They are 0 where one has none.
+	// bit is the bit of the name, and bits are those of all names. Both are 0 if a name has no bit.
 	bit, bits uint64
 }
 
-// newDependency returns a dependency between members, which the bits of the properties decide where
-// they can.
+// newDependency returns a dependency between members. It uses the bits of the properties if all
+// have one.
 func (n *node) newDependency(name string, required []string) dependency {
 	d := dependency{name: name, required: required}
 	for _, other := range append([]string{name}, required...) {
@@ -132,7 +132,7 @@ func (n *node) newDependency(name string, required []string) dependency {
 	return d
 }
 
-// holds reports whether it is certain that an object with these properties keeps the dependency.
+// holds reports whether an object with these properties certainly satisfies the dependency.
 func (d *dependency) holds(seen uint64) bool {
 	return d.bits != 0 && (seen&d.bit == 0 || seen&d.bits == d.bits)
 }

@@ -7,30 +7,28 @@ import (
 	"strconv"
 )
 
-// Numbers are compared as the decimals that they are written as, never as float64. What that costs
-// is bounded: see maxNumberBytes.
+// Numbers are compared as decimals, never as float64. The cost is bounded: see maxNumberBytes.
 const (
-	// maxNumberBytes is the longest number that is accepted, and maxExponent its largest exponent,
-	// as of a float64 (RFC 7493 §2.2). No program means more, and exact arithmetic with them is
-	// dear.
+	// maxNumberBytes bounds the length of a number, and maxExponent its exponent, as for a float64
+	// (RFC 7493 §2.2). Exact arithmetic with larger numbers is expensive.
 	maxNumberBytes = 100
 	maxExponent    = 308
 )
 
-// decimal is a number: 0.digits × 10^exponent. Zero has no digits.
+// decimal is a number, 0.digits × 10^exponent. Zero has no digits.
 type decimal struct {
 	digits   [maxNumberBytes]byte
-	n        int // how many digits there are, without zeros at either end
+	n        int // number of digits, without leading and trailing zeros
 	exponent int
 	negative bool
-	// small is the number where isSmall, for a comparison without digits. Its digits are not read
-	// while there is a text.
+	// small is the number if isSmall, for comparisons without digits. The digits are read from text
+	// when they are needed.
 	small   int64
 	isSmall bool
 	text    []byte
 }
 
-// parse reads a JSON number. It reports false if the number is beyond what is accepted.
+// parse reads a JSON number. It reports false if the number exceeds the limits.
 func (d *decimal) parse(text []byte) bool {
 	if len(text) > maxNumberBytes {
 		return false
@@ -50,7 +48,7 @@ func (d *decimal) parse(text []byte) bool {
 	return true
 }
 
-// expand reads the digits of a small number, which few comparisons need.
+// expand reads the digits of a small number. Few comparisons need them.
 func (d *decimal) expand() {
 	if d.isSmall && d.text != nil {
 		d.parseDigits(d.text)
@@ -137,7 +135,7 @@ func (d *decimal) compare(e *decimal) int {
 	return sign * bytes.Compare(d.digits[:d.n], e.digits[:e.n])
 }
 
-// isInteger reports whether the number is an integer by value: 1.0 and 1e2 are (JSON Schema
+// isInteger reports whether the value of the number is an integer, as of 1.0 and 1e2 (JSON Schema
 // 2020-12 §4.2.3).
 func (d *decimal) isInteger() bool { return d.isSmall || d.n <= d.exponent }
 
@@ -161,8 +159,7 @@ func (d *decimal) scaled(power int) *big.Int {
 	return x.Mul(x, new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(power)), nil))
 }
 
-// appendInteger appends an integer's digits, or reports false where neither int64 nor uint64 holds
-// it.
+// appendInteger appends an integer's digits, or reports false if it fits neither int64 nor uint64.
 func (d *decimal) appendInteger(b []byte) ([]byte, bool) {
 	if d.isSmall {
 		return strconv.AppendInt(b, d.small, 10), true
@@ -187,7 +184,7 @@ func (d *decimal) appendInteger(b []byte) ([]byte, bool) {
 	return b, signed == nil || unsigned == nil
 }
 
-// appendCanonical appends what is the same for equal numbers, and no other.
+// appendCanonical appends a form that is the same for equal numbers only.
 func (d *decimal) appendCanonical(b []byte) []byte {
 	if d.expand(); d.negative {
 		b = append(b, '-')
@@ -197,7 +194,7 @@ func (d *decimal) appendCanonical(b []byte) []byte {
 	return strconv.AppendInt(b, int64(d.exponent), 10)
 }
 
-// String returns the number as a document would write it.
+// String returns the number in the notation of a document.
 func (d *decimal) String() string {
 	if text, ok := d.appendInteger(nil); ok {
 		return string(text)
@@ -209,10 +206,9 @@ func (d *decimal) String() string {
 	return strconv.FormatFloat(f, 'g', -1, 64)
 }
 
-// decimalOf returns a number of a document, which kin-openapi hands over as a float64. The document
-// wrote it in decimal: the shortest one that the float64 stands for. Of integers from 2^53 on the
-// last digits are lost by then; the limits of int64 and uint64 are restored, for they are what a
-// document means by the float64 next to them.
+// decimalOf returns a number of a document, which kin-openapi provides as a float64: the shortest
+// decimal that the float64 represents. Integers from 2^53 on have lost their last digits; decimalOf
+// only restores the limits of int64 and uint64 from the nearest float64.
 func decimalOf(f float64) *decimal {
 	text := strconv.AppendFloat(nil, f, 'g', -1, 64)
 	switch f {
@@ -223,7 +219,7 @@ func decimalOf(f float64) *decimal {
 	}
 	d := new(decimal)
 	d.parse(text)
-	d.expand() // the last write: a decimal of a document is shared
+	d.expand() // the last write, because a decimal of a document is shared
 	if d.isInteger() && !d.isSmall && math.Abs(f) < 1e18 {
 		d.small, d.isSmall = int64(f), true
 	}

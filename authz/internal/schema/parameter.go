@@ -10,27 +10,27 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// parameter is a parameter of an operation: how its text becomes a JSON value that its schema is
-// held to, and how that value is written so that generated code binds exactly it.
+// parameter is a parameter of an operation. Its text is decoded to a JSON value, which is validated
+// and encoded so that generated code binds exactly that value.
 type parameter struct {
 	in, name string
 	required bool
 	style    string
 	explode  bool
-	content  string // media type of a parameter that has content; "" of one with a style
+	content  string // media type of a parameter with content; "" if it has a style
 	empty    bool   // allowEmptyValue
 	schema   *Schema
 	shape    *shape
-	scalar   bool   // its text is one value as it stands
+	scalar   bool   // its text is a single unencoded value
 	key      string // of a header
-	// missing is what is bound where the parameter is not sent: the default of its schema.
+	// missing is bound if the parameter is not sent: the default of its schema.
 	missing []pair
 }
 
 // pair is a name and a value, unescaped.
 type pair struct{ name, value string }
 
-// fault is what is wrong with a parameter's text before its schema is asked.
+// fault returns the error for a parameter's text that cannot be decoded.
 func (p *parameter) fault(keyword, text string) error { return p.faultAt("", keyword, text) }
 
 func (p *parameter) faultAt(pointer, keyword, text string) error {
@@ -76,9 +76,9 @@ func (c *Compiler) parameter(spec *openapi3.Parameter) (*parameter, error) {
 		return nil, fmt.Errorf("the %s has content of %s, which is not decoded: make its schema a "+
 			"string", label, p.content)
 	}
-	if p.content == "" && !p.styled() {
+	if p.content == "" && !p.hasStyle() {
 		return nil,
-			fmt.Errorf("the %s has style %s and a schema that this style does not have: see "+
+			fmt.Errorf("the %s has style %s and a schema that this style does not support: see "+
 				"OpenAPI 3.1 §4.8.12.3", label, p.style)
 	}
 	p.scalar = p.content == "" && (p.shape.kinds == anyKind || !p.shape.is(kindArray|kindObject)) &&
@@ -86,7 +86,7 @@ func (c *Compiler) parameter(spec *openapi3.Parameter) (*parameter, error) {
 	return p, p.readDefault(ref.Value.Default)
 }
 
-// readDefault writes the default of an optional parameter as generated code binds it.
+// readDefault encodes the default of an optional parameter for generated code to bind.
 func (p *parameter) readDefault(value any) error {
 	if value == nil || p.required {
 		return nil
@@ -96,19 +96,19 @@ func (p *parameter) readDefault(value any) error {
 		p.missing, err = p.bindValue(text)
 	}
 	if err != nil {
-		return fmt.Errorf("the default of the %s parameter %s breaks its schema, and is what the "+
-			"handler gets where the parameter is not sent: correct it", p.in, p.name)
+		return fmt.Errorf("the default of the %s parameter %s does not match its schema: "+
+			"correct it, because the handler gets it if the parameter is not sent", p.in, p.name)
 	}
 	return nil
 }
 
-// reader reads the parameters of one request, most of which are one text that is bound as it is.
+// reader reads the parameters of one request. Most are a single text that is bound unchanged.
 type reader struct {
 	run  run
 	text []byte
 }
 
-// scalar holds one text to the schema, and returns it as it is to be bound.
+// scalar validates a single text, and returns the text to bind.
 func (r *reader) scalar(p *parameter, text string) (string, error) {
 	if !isText(text) {
 		return "", p.fault("type", "is not text")
@@ -123,11 +123,11 @@ func (r *reader) scalar(p *parameter, text string) (string, error) {
 		(r.run.number.isSmall || !p.shape.overflows(r.text, 0)) {
 		return text, nil
 	}
-	return p.bind(r.text) // the error, or another form of the value
+	return p.bind(r.text) // returns the error, or another form of the value
 }
 
-// styled reports whether a style and its place go together, and with the type of the schema.
-func (p *parameter) styled() bool {
+// hasStyle reports whether a style is defined for a location and for the type of the schema.
+func (p *parameter) hasStyle() bool {
 	switch p.style {
 	case openapi3.SerializationForm:
 		return p.in == openapi3.ParameterInQuery || p.in == openapi3.ParameterInCookie
@@ -143,10 +143,10 @@ func (p *parameter) styled() bool {
 	return false
 }
 
-// isText reports whether a text is UTF-8 without NUL, which no schema means and no database takes.
+// isText reports whether a text is UTF-8 without NUL, which many databases reject.
 func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
-// check holds a JSON text to the schema, and returns it as it is to be bound.
+// check validates a JSON text, and returns the text to bind.
 func (p *parameter) check(text []byte) ([]byte, error) {
 	value, err := p.schema.validate(text, p.in, p.name, InvalidParameter)
 	if err == nil && p.content == "" && p.shape.overflows(value, space(value, 0)) {
@@ -155,7 +155,7 @@ func (p *parameter) check(text []byte) ([]byte, error) {
 	return value, err
 }
 
-// delimiter stands between the elements of a list that is one text.
+// delimiter returns the separator of the elements of a list in a single text.
 func (p *parameter) delimiter() string {
 	switch {
 	case p.style == openapi3.SerializationSpaceDelimited:
@@ -170,7 +170,7 @@ func (p *parameter) delimiter() string {
 	return ","
 }
 
-// strip takes off what a style puts before a value, and returns it.
+// strip removes the prefix that a style puts before a value.
 func (p *parameter) strip(text string) (prefix, rest string, ok bool) {
 	switch p.style {
 	case openapi3.SerializationLabel:
@@ -185,7 +185,7 @@ func (p *parameter) strip(text string) (prefix, rest string, ok bool) {
 	return prefix, rest, ok
 }
 
-// decode makes a JSON text of the one text of a parameter.
+// decode converts the text of a parameter to JSON.
 func (p *parameter) decode(text string) ([]byte, error) {
 	if !isText(text) {
 		return nil, p.fault("type", "is not text")
@@ -225,7 +225,7 @@ func (p *parameter) decode(text string) ([]byte, error) {
 	return value, nil
 }
 
-// trim takes the optional white space off an element of a header (RFC 9110 §5.6.1).
+// trim removes the optional white space around an element of a header (RFC 9110 §5.6.1).
 func (p *parameter) trim(s string) string {
 	if p.in == openapi3.ParameterInHeader {
 		return strings.Trim(s, " \t")
@@ -233,7 +233,7 @@ func (p *parameter) trim(s string) string {
 	return s
 }
 
-// list makes a JSON array.
+// list returns a JSON array of texts.
 func (p *parameter) list(elements []string) ([]byte, error) {
 	dst := []byte{'['}
 	for i, element := range elements {
@@ -251,7 +251,7 @@ func (p *parameter) list(elements []string) ([]byte, error) {
 	return append(dst, ']'), nil
 }
 
-// pairs reads the members of an object that is one text: k,v,k,v or k=v,k=v.
+// pairs reads the members of an object from a single text: k,v,k,v or k=v,k=v.
 func (p *parameter) pairs(text string) (all []pair, err error) {
 	list := strings.Split(text, p.delimiter())
 	if p.explode {
@@ -273,7 +273,7 @@ func (p *parameter) pairs(text string) (all []pair, err error) {
 	return all, nil
 }
 
-// object makes a JSON object. Doubled members stay doubled, and are refused as such.
+// object returns a JSON object. It keeps duplicate members, which validation refuses.
 func (p *parameter) object(pairs []pair) ([]byte, error) {
 	dst := []byte{'{'}
 	for i, member := range pairs {
@@ -293,8 +293,7 @@ func (p *parameter) object(pairs []pair) ([]byte, error) {
 	return append(dst, '}'), nil
 }
 
-// bind holds a JSON text to the schema, and writes it as the one text that generated code binds it
-// from.
+// bind validates a JSON text, and encodes it as the single text from which generated code binds it.
 func (p *parameter) bind(text []byte) (string, error) {
 	value, err := p.check(text)
 	if err != nil {
@@ -345,14 +344,14 @@ func (p *parameter) encode(value []byte) string {
 	return prefix + scalarText(value, at)
 }
 
-// encodeObject writes an object. Generated code puts names and values between quotes and reads the
-// whole as JSON, so each is written as what stands in a JSON string.
+// encodeObject encodes an object. Generated code puts names and values between quotes and decodes
+// the result as JSON, so each is encoded as the inside of a JSON string.
 func (p *parameter) encodeObject(value []byte, at int) string {
 	var list []string
 	members(value, at, func(name, _, at int) bool {
 		text := scalarText(value, name)
 		if _, known := p.shape.member(text); !known {
-			return true // generated code has no place for it
+			return true // generated code has no field for it
 		}
 		k, v := jsonInner(text), jsonInner(scalarText(value, at))
 		if p.explode {
@@ -365,8 +364,8 @@ func (p *parameter) encodeObject(value []byte, at int) string {
 	return strings.Join(list, p.delimiter())
 }
 
-// jsonInner writes a text as the inside of a JSON string in which nothing but letters, digits and
-// the likes of - stand as they are, so that no delimiter does.
+// jsonInner encodes a text as the inside of a JSON string. It escapes everything except letters,
+// digits and characters such as -, so that no delimiter remains.
 func jsonInner(text string) string {
 	plain := true
 	for _, c := range text {

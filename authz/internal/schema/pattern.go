@@ -12,18 +12,18 @@ import (
 )
 
 // pattern is a regular expression of ECMA-262 (JSON Schema 2020-12 §6.4), which matches anywhere
-// in a string unless it says ^ or $. RE2 runs in linear time and takes those that it can express; a
-// backtracking engine takes the rest, with bounds on string and time.
+// in a string unless it says ^ or $. RE2, which runs in linear time, matches the patterns that it
+// can express; a backtracking engine matches the others, with limits on length and time.
 type pattern struct {
 	text    string
 	linear  *regexp.Regexp
 	size    int // instructions of linear
 	backing *regexp2.Regexp
-	longest int // characters that backing is given
+	longest int // maximum number of characters for backing
 }
 
-// longestString is what a backtracking pattern is matched on at most, unless maxLength or a count
-// of the pattern itself allows more.
+// longestString is the maximum length of a string for a backtracking pattern, unless maxLength or a
+// quantifier of the pattern allows more.
 const longestString = 4 << 10
 
 func compilePattern(text string, maxLength int, options Options) (*pattern, error) {
@@ -32,7 +32,7 @@ func compilePattern(text string, maxLength int, options Options) (*pattern, erro
 		return nil, err
 	}
 	p := &pattern{text: text, longest: max(longestString, maxLength, parsed.largest)}
-	if !parsed.untaken {
+	if !parsed.backtracks {
 		if p.linear, err = regexp.Compile(parsed.translated); err == nil {
 			p.size, err = instructions(parsed.translated)
 			return p, err
@@ -70,7 +70,7 @@ func (r *run) patternBudget() time.Duration {
 	return 500 * time.Millisecond
 }
 
-// match reports whether a pattern matches. Where it may not go on, r.fatal says so.
+// match reports whether a pattern matches. It sets r.fatal if a limit is exceeded.
 func (r *run) match(p *pattern, text []byte) bool {
 	if r.fatal != "" {
 		return false
@@ -105,7 +105,7 @@ func (r *run) matchLinear(p *pattern, text []byte, start time.Time) bool {
 	if len(text)*p.size < 1<<20 {
 		return p.linear.Match(text)
 	}
-	reader := &stoppable{text: text, stop: start.Add(r.patternBudget() - r.spent)}
+	reader := &deadlineReader{text: text, stop: start.Add(r.patternBudget() - r.spent)}
 	matched := p.linear.MatchReader(reader)
 	if reader.stopped {
 		r.fatal = PatternTimeout
@@ -113,15 +113,15 @@ func (r *run) matchLinear(p *pattern, text []byte, start time.Time) bool {
 	return matched
 }
 
-// stoppable reads runes until a time.
-type stoppable struct {
+// deadlineReader reads runes until a deadline.
+type deadlineReader struct {
 	text    []byte
 	read    int
 	stop    time.Time
 	stopped bool
 }
 
-func (s *stoppable) ReadRune() (rune, int, error) {
+func (s *deadlineReader) ReadRune() (rune, int, error) {
 	if s.read++; s.read%256 == 0 && time.Now().After(s.stop) {
 		s.stopped = true
 	}

@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// appendPairs reads a query or an urlencoded form. It reports false for what url.ParseQuery does
-// not read either.
+// appendPairs parses a query or an urlencoded form. It reports false if url.ParseQuery would fail.
 func appendPairs(all []pair, text string) (_ []pair, ok bool) {
 	for text != "" {
 		var part string
@@ -40,18 +39,18 @@ func encodePairs(all []pair) string {
 	return b.String()
 }
 
-// spread reports whether the members of an object are query parameters or cookies of their own.
-func (p *parameter) spread() bool {
+// exploded reports whether each member of an object is a separate query parameter or cookie.
+func (p *parameter) exploded() bool {
 	return p.content == "" && p.explode && p.style == "form" && p.shape.is(kindObject)
 }
 
-// repeated reports whether a list is a parameter that occurs once for each element.
+// repeated reports whether each element of a list is a separate occurrence of the parameter.
 func (p *parameter) repeated() bool {
 	return p.content == "" && p.explode && p.style != "deepObject" && p.shape.is(kindArray)
 }
 
-// takes reports whether a query parameter of this name belongs to the parameter.
-func (p *parameter) takes(name string) bool {
+// includes reports whether the parameter includes query parameters with this name.
+func (p *parameter) includes(name string) bool {
 	switch {
 	case p.style == "deepObject" && p.content == "":
 		root, rest, found := strings.Cut(name, "[")
@@ -61,14 +60,14 @@ func (p *parameter) takes(name string) bool {
 		member, _, _ := strings.Cut(rest, "]")
 		_, known := p.shape.member(member)
 		return known
-	case p.spread():
+	case p.exploded():
 		_, known := p.shape.members[name]
 		return known
 	}
 	return name == p.name
 }
 
-// checkQuery checks the query parameters of a request. It returns the query as it is to be bound.
+// checkQuery validates the query parameters of a request. It returns the query to bind.
 func (o *Operation) checkQuery(raw string, reader *reader, faults *faults) string {
 	if raw == "" && len(o.query) == 0 {
 		return raw
@@ -128,30 +127,30 @@ func undeclared() error {
 	return queryFault("parameters", "has a parameter that this operation does not declare")
 }
 
-// queryFault is a fault of the query as such.
+// queryFault returns the error for a query that is invalid as a whole.
 func queryFault(keyword, text string) error {
 	d := Detail{In: "query", Keyword: keyword, Text: text}
 	return &Error{Kind: InvalidParameter, Details: []Detail{d}}
 }
 
-// owner returns the parameter that a name in the query belongs to: an object whose members the
-// document leaves open takes what no other does.
+// owner returns the parameter that a name in the query belongs to. An object with additional
+// properties gets the names that belong to no other parameter.
 func (o *Operation) owner(name string) *parameter {
 	for _, p := range o.query {
-		if p.takes(name) {
+		if p.includes(name) {
 			return p
 		}
 	}
 	for _, p := range o.query {
-		if p.spread() && p.shape.others != nil {
+		if p.exploded() && p.shape.others != nil {
 			return p
 		}
 	}
 	return nil
 }
 
-// checkPairs checks a parameter that comes as names and values: one of the query, or a cookie. It
-// returns them as they are to be bound.
+// checkPairs validates a parameter that is sent as names and values, in the query or in cookies. It
+// returns the pairs to bind.
 func (p *parameter) checkPairs(pairs []pair) ([]pair, error) {
 	if p.empty && len(pairs) == 1 && pairs[0].value == "" && !p.shape.is(kindString) {
 		pairs = nil // allowEmptyValue: there is no value
@@ -166,7 +165,7 @@ func (p *parameter) checkPairs(pairs []pair) ([]pair, error) {
 	}
 	bound, err := p.bindPairs(pairs)
 	if err != nil && len(pairs) == 1 && p.content == "" && !p.scalar {
-		// It may be a text too, where the schema takes one beside a list or an object.
+		// It can also be a text, if the schema accepts one as well as a list or an object.
 		if value, ok := p.shape.appendScalar(nil, pairs[0].value); ok && isText(pairs[0].value) {
 			if _, refused := p.check(value); refused == nil && pairs[0].name == p.name {
 				return pairs, nil
@@ -184,10 +183,10 @@ func (p *parameter) bindPairs(pairs []pair) ([]pair, error) {
 	return p.bindValue(text)
 }
 
-// bindValue holds a JSON text to the schema, and writes it as generated code binds it.
+// bindValue validates a JSON text, and encodes it for generated code to bind.
 func (p *parameter) bindValue(text []byte) ([]pair, error) {
 	several := p.in == "query" && p.content == "" &&
-		(p.style == "deepObject" || p.repeated() || p.spread())
+		(p.style == "deepObject" || p.repeated() || p.exploded())
 	if !several {
 		bound, err := p.bind(text)
 		if err != nil {
@@ -200,7 +199,7 @@ func (p *parameter) bindValue(text []byte) ([]pair, error) {
 		return nil, err
 	}
 	at := space(value, 0)
-	if !p.spread() {
+	if !p.exploded() {
 		return p.shape.flatten(nil, p.name, value, at, p.repeated()), nil
 	}
 	var bound []pair
@@ -215,7 +214,7 @@ func (p *parameter) decodePairs(pairs []pair) ([]byte, error) {
 	switch {
 	case p.style == "deepObject" && p.content == "":
 		return p.decodeDeep(pairs)
-	case p.spread():
+	case p.exploded():
 		return p.object(pairs)
 	case p.repeated():
 		var elements []string

@@ -16,16 +16,16 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// Operation is what an operation takes. It is safe for concurrent use.
+// Operation validates requests of an operation. It is safe for concurrent use.
 type Operation struct {
 	path, query, header, cookie []*parameter
-	bodies                      []*body // none: it takes no body
-	required                    bool    // the body
-	// Unbound says what generated code does not bind, though it is valid: for lint.
+	bodies                      []*body // empty: it accepts no body
+	required                    bool    // the body is required
+	// Unbound lists the valid values that generated code does not bind. Lint uses it.
 	Unbound []string
 }
 
-// Operation compiles what an operation takes: its parameters, those of its path item, and its body.
+// Operation compiles the parameters of an operation and of its path item, and its body.
 func (c *Compiler) Operation(
 	item *openapi3.PathItem, spec *openapi3.Operation,
 ) (*Operation, []error) {
@@ -45,7 +45,7 @@ func (c *Compiler) Operation(
 		case openapi3.ParameterInCookie:
 			o.cookie = append(o.cookie, p)
 		case openapi3.ParameterInHeader:
-			// OpenAPI 3.1 §4.8.12.1: these are described elsewhere.
+			// OpenAPI 3.1 §4.8.12.1: these are ignored.
 			if p.key != "Accept" && p.key != "Content-Type" && p.key != "Authorization" {
 				o.header = append(o.header, p)
 			}
@@ -98,22 +98,22 @@ func parametersOf(item *openapi3.PathItem, spec *openapi3.Operation) (all []*ope
 	return all
 }
 
-// Accepted is a request whose values are valid, as they are to be bound.
+// Accepted holds the values of a valid request, in the form to bind.
 type Accepted struct {
 	RawQuery string
-	Header   http.Header // those that are to be replaced; nil if none is
+	Header   http.Header // the headers to replace; nil if there are none
 	Body     []byte
-	// Form holds the fields of an urlencoded body, and nothing of the query. It is empty for a
-	// multipart one, whose fields are in the body, and nil for others.
+	// Form holds the fields of an urlencoded body, without the query. It is empty for a multipart
+	// body, whose fields are in the body, and nil for others.
 	Form url.Values
-	// Stream is the body if the handler is to read it, and nothing is left to be said against what
-	// it has read when it ends. Rewritten: it is not as long as it was.
+	// Stream is the body if the handler reads it. It returns io.EOF only if the whole body is
+	// valid. Rewritten reports that its length has changed.
 	Stream    io.Reader
 	Rewritten bool
 	json      bool // the body was checked as JSON
 }
 
-// faults collects what is wrong in all parts of a request.
+// faults collects the faults in all parts of a request.
 type faults struct{ err *Error }
 
 func (f *faults) add(err error) {
@@ -121,18 +121,19 @@ func (f *faults) add(err error) {
 	switch {
 	case !ok:
 	case f.err == nil || f.err.Details != nil && e.Details == nil:
-		f.err = e // what has no details says that the work ends here
+		f.err = e // an error without details ends the validation
 	case f.err.Details != nil:
 		f.err.Details = append(f.err.Details, e.Details...)
 		f.err.Details = f.err.Details[:min(len(f.err.Details), MaxDetails)]
 	}
 }
 
-// TakesBody reports whether the operation takes a body.
+// TakesBody reports whether the operation accepts a body.
 func (o *Operation) TakesBody() bool { return len(o.bodies) > 0 }
 
-// CheckNames refuses, before a body is read, a request that has no value for a path parameter, or a
-// query parameter that the operation does not declare. [Operation.Check] does so too.
+// CheckNames refuses a request without a value for a path parameter, or with a query parameter that
+// the operation does not declare. It is called before the body is read. [Operation.Check] makes the
+// same checks.
 func (o *Operation) CheckNames(r *http.Request, param func(name string) string) error {
 	for _, p := range o.path {
 		if param == nil || param(p.name) == "" {
@@ -154,13 +155,12 @@ func (o *Operation) CheckNames(r *http.Request, param func(name string) string) 
 	return nil
 }
 
-// Check holds a request to what the operation takes. param returns a path parameter, unescaped.
-// The body has been read; its Content-Type is one that the caller has parsed. An error is an
-// [*Error].
+// Check validates a request. param returns a path parameter, unescaped. The caller has read the
+// body and parsed its Content-Type. Errors are of type [*Error].
 func (o *Operation) Check(
 	r *http.Request, param func(name string) string, content Content,
 ) (*Accepted, error) {
-	accepted := &Accepted{} // not on the heap, where this is inlined
+	accepted := &Accepted{} // not on the heap if Check is inlined
 	return accepted, o.check(r, param, content, accepted)
 }
 
@@ -196,8 +196,7 @@ func (o *Operation) check(
 	return nil
 }
 
-// Apply returns the request as the handler is to get it, with the context if it has to be another
-// request.
+// Apply returns the request for the handler. If it must be a copy, it gets the context.
 func (a *Accepted) Apply(ctx context.Context, r *http.Request) *http.Request {
 	hasBody := len(a.Body) > 0 || a.json || r.Body != nil && r.Body != http.NoBody
 	if r.URL.RawQuery == a.RawQuery && a.Header == nil && a.Form == nil && !hasBody {
@@ -233,7 +232,7 @@ func (a *Accepted) Apply(ctx context.Context, r *http.Request) *http.Request {
 	case a.Stream != nil:
 		r.Body, r.ContentLength = io.NopCloser(a.Stream), length
 	case hasBody:
-		text, isJSON := a.Body, a.json // a itself would be moved to the heap, on every request
+		text, isJSON := a.Body, a.json // capturing a would move it to the heap for every request
 		r.ContentLength = length
 		r.GetBody = func() (io.ReadCloser, error) { return newBody(text, isJSON), nil }
 		r.Body = newBody(text, isJSON)
@@ -254,8 +253,8 @@ func newBody(text []byte, isJSON bool) io.ReadCloser {
 	return io.NopCloser(bytes.NewReader(text))
 }
 
-// JSONBody is the body of an admitted request that is JSON, as generated code binds it. It has no
-// Text where the operation takes JSON and nothing was sent.
+// JSONBody is the JSON body of an admitted request, in the form that generated code binds. Text is
+// empty if the operation accepts JSON and no body was sent.
 type JSONBody struct {
 	bytes.Reader
 	Text []byte
@@ -263,8 +262,8 @@ type JSONBody struct {
 
 func (*JSONBody) Close() error { return nil }
 
-// path refuses a value that is not in the form in which generated code binds exactly it: a path is
-// never rewritten.
+// path refuses a value that generated code would bind differently, because a path is never
+// rewritten.
 func (r *reader) path(p *parameter, text string) error {
 	bound, err := r.bind(p, text)
 	if err == nil && bound != text {
@@ -273,7 +272,7 @@ func (r *reader) path(p *parameter, text string) error {
 	return err
 }
 
-// bind reads the one text of a parameter, and returns it as it is to be bound.
+// bind validates a parameter that is a single text, and returns the text to bind.
 func (r *reader) bind(p *parameter, text string) (string, error) {
 	if p.scalar {
 		return r.scalar(p, text)
@@ -297,7 +296,7 @@ func (o *Operation) checkHeaders(r *http.Request, reader *reader, accepted *Acce
 		case len(values) > 1 && !p.shape.is(kindArray):
 			f.add(p.fault("style", "occurs more than once"))
 		default:
-			// RFC 9110 §5.3: a list in several lines
+			// RFC 9110 §5.3: a list in several fields
 			text := strings.Trim(strings.Join(values, ","), " \t")
 			bound, err := reader.bind(p, text)
 			if f.add(err); err == nil && (bound != values[0] || len(values) > 1) {
@@ -314,7 +313,8 @@ func (a *Accepted) set(name, value string) {
 	a.Header[name] = []string{value}
 }
 
-// checkCookies checks cookie parameters. Generated code reads each from one cookie of its name.
+// checkCookies validates cookie parameters. Generated code reads each from the cookie with its
+// name.
 func (o *Operation) checkCookies(r *http.Request, accepted *Accepted, f *faults) {
 	if len(o.cookie) == 0 {
 		return
@@ -326,7 +326,7 @@ func (o *Operation) checkCookies(r *http.Request, accepted *Accepted, f *faults)
 		pairs := p.cookiePairs(all)
 		if len(pairs) > 0 && p.repeated() && slices.ContainsFunc(pairs, func(q pair) bool {
 			return strings.Contains(q.value, ",")
-		}) { // which generated code takes for the end of an element
+		}) { // which generated code treats as the end of an element
 			f.add(p.fault("style", "has an element with a comma, which a cookie cannot carry"))
 			continue
 		}
@@ -364,12 +364,12 @@ func (o *Operation) checkCookies(r *http.Request, accepted *Accepted, f *faults)
 // cookiePairs returns the names and values of a parameter.
 func (p *parameter) cookiePairs(all []*http.Cookie) (pairs []pair) {
 	for _, c := range all {
-		if !p.takes(c.Name) {
+		if !p.includes(c.Name) {
 			continue
 		}
 		for i, value := range p.split(c.Value) {
 			name := c.Name
-			if i > 0 && p.spread() {
+			if i > 0 && p.exploded() {
 				name, value, _ = strings.Cut(value, "=")
 			}
 			pairs = append(pairs, pair{name, strings.TrimPrefix(value, p.prefix(i))})
@@ -378,15 +378,15 @@ func (p *parameter) cookiePairs(all []*http.Cookie) (pairs []pair) {
 	return pairs
 }
 
-// split splits a cookie whose style is form with explode: a=1&a=2 (OpenAPI 3.1 §4.8.12.4).
+// split splits a cookie with style form and explode: a=1&a=2 (OpenAPI 3.1 §4.8.12.4).
 func (p *parameter) split(value string) []string {
-	if p.repeated() || p.spread() {
+	if p.repeated() || p.exploded() {
 		return strings.Split(value, "&")
 	}
 	return []string{value}
 }
 
-// prefix is what stands before the further elements of a list in one cookie.
+// prefix returns the text before the second and later elements of a list in a cookie.
 func (p *parameter) prefix(i int) string {
 	if i > 0 && p.repeated() {
 		return p.name + "="
@@ -394,7 +394,7 @@ func (p *parameter) prefix(i int) string {
 	return ""
 }
 
-// unescape reads a cookie with content, which generated code reads so.
+// unescape decodes a cookie with content as generated code does.
 func (p *parameter) unescape(pairs []pair) []pair {
 	if p.content == "" || !isJSON(p.content) {
 		return pairs
@@ -415,7 +415,7 @@ func (p *parameter) escape(value string) string {
 	return value
 }
 
-// unbound says what generated code leaves out of a parameter.
+// unbound lists the parts of a parameter that generated code does not bind.
 func (p *parameter) unbound() (all []string) {
 	label := p.in + " parameter " + p.name
 	root := p.schema.root
@@ -433,7 +433,7 @@ func (p *parameter) unbound() (all []string) {
 		all = append(all, label+": generated code refuses format "+f.name+" of style "+p.style)
 	}
 	deep := p.style == openapi3.SerializationDeepObject
-	if p.shape.is(kindObject) && !deep && (p.in != "query" || !p.spread()) {
+	if p.shape.is(kindObject) && !deep && (p.in != "query" || !p.exploded()) {
 		for _, name := range slices.Sorted(maps.Keys(p.shape.members)) {
 			if m := p.shape.members[name]; m.is(kindNumber | kindBoolean) {
 				return []string{fmt.Sprintf(
@@ -444,7 +444,7 @@ func (p *parameter) unbound() (all []string) {
 		}
 	}
 	root.formats("", map[*node]bool{}, func(member, format string) {
-		if format == "byte" || p.spread() && format == "uuid" ||
+		if format == "byte" || p.exploded() && format == "uuid" ||
 			deep && strings.HasPrefix(format, "uint") {
 			all = append(all, fmt.Sprintf(
 				"%s: generated code does not bind format %s at %s", label, format, member))

@@ -348,8 +348,8 @@ func TestMultipart(t *testing.T) {
 func TestOperationFaults(t *testing.T) {
 	for operation, want := range map[string]string{
 		"requestBody: {content: {application/xml: {schema: {type: object, properties: {a: {type: string}}}}}}":               "a body of application/xml is not decoded",
-		"requestBody: {content: {application/x-www-form-urlencoded: {schema: {type: array, items: {}}}}}":                    "is an object: its schema takes none",
-		"parameters: [{name: x, in: query, style: deepObject, explode: true, schema: {type: array, items: {type: string}}}]": "has style deepObject and a schema that this style does not have",
+		"requestBody: {content: {application/x-www-form-urlencoded: {schema: {type: array, items: {}}}}}":                    "does not accept an object",
+		"parameters: [{name: x, in: query, style: deepObject, explode: true, schema: {type: array, items: {type: string}}}]": "has style deepObject and a schema that this style does not support",
 		"parameters: [{name: x, in: query, schema: {type: string, pattern: '[_-.]'}}]":                                       "schema query parameter x: pattern [_-.]: a range out of order",
 	} {
 		_, faults := compileOperation(t, v31, operation)
@@ -463,9 +463,9 @@ func TestUnbound(t *testing.T) {
 		{one("query", "", "{type: object, properties: {u: {type: string, format: uuid}}}"), "query parameter id: generated code does not bind format uuid at u"},
 		{one("query", "", "{type: array, items: {type: string, format: byte}}"), "query parameter id: generated code does not bind format byte at []"},
 		{one("query", deep, "{type: object, properties: {b: {type: string, format: byte}}}"), "query parameter id: generated code does not bind format byte at b"},
-		{body("application/json", "{oneOf: [{type: object}, {type: string}]}"), "body: generated code does not bind a oneOf or anyOf that is no component"},
+		{body("application/json", "{oneOf: [{type: object}, {type: string}]}"), "body: generated code does not bind a oneOf or anyOf that is not a component"},
 		// Not bound.
-		{body("application/json", "{type: object, properties: {a: {}}, additionalProperties: {type: integer}}"), "body: generated code does not bind additional properties of a schema that is no component"},
+		{body("application/json", "{type: object, properties: {a: {}}, additionalProperties: {type: integer}}"), "body: generated code does not bind additional properties of a schema that is not a component"},
 		// Refused.
 		{one("header", "", "{type: object, properties: {n: {type: integer}}}"), "header parameter id: generated code binds the members of an object of style simple as strings only"},
 		{one("query", "explode: false, ", "{type: object, properties: {n: {type: boolean}}}"), "query parameter id: generated code binds the members of an object of style form as strings only"},

@@ -10,13 +10,14 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// InvalidResponse is why a response is not as the document says.
+// InvalidResponse is the kind of errors about responses.
 const InvalidResponse Kind = "response"
 
-// Responses is what an operation answers. It is safe for concurrent use.
-type Responses map[string]*Operation // by status, range of them, or default: headers and bodies
+// Responses validates the responses of an operation. The key is a status, a range of
+// statuses, or "default". It is safe for concurrent use.
+type Responses map[string]*Operation
 
-// Responses compiles what an operation answers, with a compiler whose Options say Responses.
+// Responses compiles the responses of an operation. Options.Responses of the compiler must be set.
 func (c *Compiler) Responses(spec *openapi3.Operation) (all Responses, faults []error) {
 	all = Responses{}
 	for status, ref := range spec.Responses.Map() {
@@ -26,7 +27,7 @@ func (c *Compiler) Responses(spec *openapi3.Operation) (all Responses, faults []
 		o := &Operation{required: len(ref.Value.Content) > 0}
 		for _, name := range slices.Sorted(maps.Keys(ref.Value.Headers)) {
 			header := ref.Value.Headers[name]
-			// OpenAPI 3.1 §4.8.17: Content-Type is described by content.
+			// OpenAPI 3.1 §4.8.17: content describes Content-Type.
 			if header == nil || header.Value == nil ||
 				http.CanonicalHeaderKey(name) == "Content-Type" {
 				continue
@@ -38,7 +39,7 @@ func (c *Compiler) Responses(spec *openapi3.Operation) (all Responses, faults []
 				faults = append(faults, err)
 				continue
 			}
-			p.missing = nil // a default is for whoever reads the header
+			p.missing = nil // the reader of the header applies its default
 			o.header = append(o.header, p)
 		}
 		for _, name := range slices.Sorted(maps.Keys(ref.Value.Content)) {
@@ -54,8 +55,8 @@ func (c *Compiler) Responses(spec *openapi3.Operation) (all Responses, faults []
 	return all, faults
 }
 
-// Check holds a response to the document. bodiless says that it has no body whatever the document
-// says: of HEAD, or of a status that has none (RFC 9110 §6.4.1). An error is an [*Error].
+// Check validates a response. bodiless means that it has no body regardless of the document, as a
+// response to HEAD, or with a status that has none (RFC 9110 §6.4.1). Errors are of type [*Error].
 func (all Responses) Check(status int, h http.Header, bodiless bool, content Content) error {
 	code := strconv.Itoa(status)
 	o := all[code]

@@ -7,9 +7,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The functions of this file move over JSON text that has already been found to be valid (RFC
-// 8259, RFC 7493): they check nothing but where a value ends, and allocate nothing. isValid and the
-// functions after it find that out.
+// The functions in this file scan JSON text that isValid has accepted (RFC 8259, RFC 7493). They
+// only find the ends of values, and do not allocate.
 
 // kind is the type of a JSON value. A set of kinds is the bitwise or of them.
 type kind uint8
@@ -42,7 +41,7 @@ func kindOf(c byte) kind {
 	return kindNumber
 }
 
-// space returns the offset of the first byte at or after i that is no white space.
+// space returns the offset of the first byte at or after i that is not white space.
 func space(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
 		i++
@@ -50,9 +49,9 @@ func space(b []byte, i int) int {
 	return i
 }
 
-// endOfString returns the offset behind the string that begins at i.
+// endOfString returns the offset after the string that starts at i.
 func endOfString(b []byte, i int) int {
-	for i++; b[i] != '"'; i++ { // most are too short for anything but a loop
+	for i++; b[i] != '"'; i++ { // most are so short that a loop is fastest
 		if b[i] == '\\' {
 			i++
 		}
@@ -60,7 +59,7 @@ func endOfString(b []byte, i int) int {
 	return i + 1
 }
 
-// endOfScalar returns the offset behind the number, true, false or null that begins at i.
+// endOfScalar returns the offset after the number, true, false or null that starts at i.
 func endOfScalar(b []byte, i int) int {
 	for i < len(b) {
 		switch b[i] {
@@ -72,7 +71,7 @@ func endOfScalar(b []byte, i int) int {
 	return i
 }
 
-// endOfValue returns the offset behind the value that begins at i.
+// endOfValue returns the offset after the value that starts at i.
 func endOfValue(b []byte, i int) int {
 	for depth := 0; ; {
 		switch b[i] {
@@ -97,8 +96,8 @@ func endOfValue(b []byte, i int) int {
 	}
 }
 
-// next returns the offset of the next element or member of a container, or of its closing bracket,
-// where i is behind the one before.
+// next returns the offset of the next element or member of a container, or of its closing bracket.
+// i is the offset after the previous one.
 func next(b []byte, i int) int {
 	i = space(b, i)
 	if b[i] == ',' {
@@ -107,7 +106,7 @@ func next(b []byte, i int) int {
 	return i
 }
 
-// value returns the offset of the value of a member whose name ends at i.
+// value returns the offset of the value of the member whose name ends at i.
 func value(b []byte, i int) int { return space(b, space(b, i)+1) }
 
 // members calls f with the offsets of each member's name and value, until it returns false.
@@ -132,25 +131,27 @@ func elements(b []byte, array int, f func(at int) bool) {
 	}
 }
 
-// unquote returns the text of a JSON string, and the buffer that it used if it had to.
+// unquote returns the text of a JSON string, and the buffer, which it uses only if the string has
+// escapes.
 func unquote(quoted, buffer []byte) (text, grown []byte) {
 	inner := quoted[1 : len(quoted)-1]
 	if bytes.IndexByte(inner, '\\') < 0 {
 		return inner, buffer
 	}
 	start := len(buffer)
-	buffer, _ = jsontext.AppendUnquote(buffer, quoted) // valid, as all of the text
+	buffer, _ = jsontext.AppendUnquote(buffer, quoted) // valid, like the whole text
 	return buffer[start:], buffer
 }
 
-// isValid reports whether a text is one JSON value, of UTF-8 and without doubled names. jsontext
-// says so of every text; simple says it of most in half the time, which is 3 % of a small request.
+// isValid reports whether a text is a single JSON value in UTF-8 without duplicate names. jsontext
+// can check every text; simple checks most texts in half the time, which saves 3 % of a small
+// request.
 func isValid(text []byte) bool {
 	return simple(text) && utf8.Valid(text) || jsontext.Value(text).IsValid()
 }
 
-// simple reports whether a text is valid but for its UTF-8, has no escapes, and no more names and
-// levels than most.
+// simple reports whether a text is valid, apart from its UTF-8, has no escapes, and does not exceed
+// small limits of names and depth.
 func simple(text []byte) bool {
 	end, ok := simpleValue(text, space(text, 0), 0)
 	return ok && space(text, end) == len(text)

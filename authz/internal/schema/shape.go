@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// shape is what a text of a parameter or a form field can be: which JSON types its schema takes,
-// through $ref, allOf, anyOf and oneOf.
+// shape describes the values that the text of a parameter or a form field can have: the JSON types
+// that its schema accepts, through $ref, allOf, anyOf and oneOf.
 type shape struct {
 	kinds   kind
-	integer bool // of numbers only the integers
-	// unsigned: integers of format uint64
+	integer bool // numbers must be integers
+	// unsigned means integers of format uint64
 	unsigned bool
 	items    *shape
 	members  map[string]*shape
-	others   *shape // of members that are not named; nil where the document does not state any
+	others   *shape // of members that are not named; nil if the document has no schema for them
 	closed   bool   // additionalProperties: false
 	file     bool   // format: binary, or a contentMediaType
 }
@@ -30,7 +30,7 @@ func newShape(n *node, known map[*node]*shape) *shape {
 	s := &shape{members: map[string]*shape{}}
 	s.kinds = kindsOf(n, map[*node]kind{})
 	s.integer = s.kinds&kindNumber != 0 && integersOnly(n, map[*node]bool{})
-	known[n] = s // before its parts: it may contain itself
+	known[n] = s // before its parts, because it may contain itself
 	s.read(n, known, map[*node]bool{})
 	if len(s.members) == 0 && !s.closed && s.others == nil { // an object of any members
 		s.others = &shape{kinds: anyKind}
@@ -73,18 +73,19 @@ func parts(n *node) []*node {
 	return append(all, n.then, n.otherwise)
 }
 
-// kindsOf returns the types that a schema takes. What is known already is not asked again.
+// kindsOf returns the types that a schema accepts. known caches the results.
 func kindsOf(n *node, known map[*node]kind) kind {
 	if kinds, found := known[n]; found {
 		return kinds
 	}
-	known[n] = anyKind // while it is not known: it may contain itself
+	known[n] = anyKind // until it is known, because it may contain itself
 	kinds := n.kinds
 	for _, set := range n.values {
 		kinds &= set.kinds
 	}
 	if kinds == anyKind && (n.properties != nil || n.additional != nil) {
-		kinds = kindObject // it says nothing of other types, and no text is meant to be one
+		// the keywords do not apply to other types, but the text is meant to be an object
+		kinds = kindObject
 	}
 	if kinds == anyKind && n.items != nil {
 		kinds = kindArray
@@ -106,7 +107,7 @@ func kindsOf(n *node, known map[*node]kind) kind {
 	return kinds
 }
 
-// integersOnly reports whether the numbers that a schema takes are integers.
+// integersOnly reports whether the numbers that a schema accepts are integers.
 func integersOnly(n *node, known map[*node]bool) (only bool) {
 	if only, found := known[n]; found {
 		return only
@@ -131,12 +132,11 @@ func integersOnly(n *node, known map[*node]bool) (only bool) {
 	return false
 }
 
-// appendScalar appends a text as the JSON value that its shape makes it: a boolean, a number or a
-// string, the first that it can be, which is how generated code chooses. It reports false if it is
-// none of them.
+// appendScalar appends a text as a JSON value of its shape: the first possible of boolean, number
+// and string, in the order of generated code. It reports false if none is possible.
 func (s *shape) appendScalar(dst []byte, text string) ([]byte, bool) {
 	switch {
-	case s == nil || s.kinds == anyKind: // no type: a text
+	case s == nil || s.kinds == anyKind: // no type: a string
 		return quote(dst, text), true
 	case s.kinds&kindBoolean != 0 && (text == "true" || text == "false"):
 		return append(dst, text...), true
@@ -172,7 +172,7 @@ func isNumber(text string) bool {
 	return text != "" && leadingDigits(text) == len(text)
 }
 
-// leadingDigits returns how many digits a text begins with.
+// leadingDigits returns the number of digits at the start of a text.
 func leadingDigits(text string) (n int) {
 	for n < len(text) && '0' <= text[n] && text[n] <= '9' {
 		n++
@@ -182,7 +182,7 @@ func leadingDigits(text string) (n int) {
 
 func (s *shape) is(k kind) bool { return s != nil && s.kinds != anyKind && s.kinds&k != 0 }
 
-// scalar says what a text of this shape must be.
+// scalar describes the texts that this shape accepts.
 func (s *shape) scalar() string {
 	n := node{kinds: s.kinds & (kindBoolean | kindNumber | kindString), integer: s.integer}
 	if n.kinds == 0 {
@@ -191,7 +191,7 @@ func (s *shape) scalar() string {
 	return "is not of type " + n.typeNames()
 }
 
-// elements returns the shape of the elements; nil where the document does not say.
+// elements returns the shape of the elements, or nil if the document has no schema for them.
 func (s *shape) elements() *shape {
 	if s == nil {
 		return nil
@@ -199,7 +199,7 @@ func (s *shape) elements() *shape {
 	return s.items
 }
 
-// member returns the shape of a member, and whether the document states it. A nil shape is that of
+// member returns the shape of a member, and whether the document declares it. A nil shape allows
 // any value.
 func (s *shape) member(name string) (*shape, bool) {
 	if s == nil {
@@ -211,7 +211,8 @@ func (s *shape) member(name string) (*shape, bool) {
 	return s.others, s.others != nil
 }
 
-// segment returns a member's name as one of a pointer: * where the document does not have it.
+// segment returns the pointer segment of a member: its name, or * if the document does not declare
+// it.
 func (s *shape) segment(name string) string {
 	if s == nil || s.members[name] == nil {
 		return "*"
@@ -219,8 +220,8 @@ func (s *shape) segment(name string) string {
 	return escape(name)
 }
 
-// overflows reports whether a value has an integer that is beyond those of Go. Generated code takes
-// it for a fault of the server in a form, and for nothing in an object.
+// overflows reports whether a value contains an integer that overflows the integers of Go.
+// Generated code treats it as a server error in a form, and ignores it in an object.
 func (s *shape) overflows(value []byte, at int) (found bool) {
 	switch kindOf(value[at]) {
 	case kindObject:

@@ -8,8 +8,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// tree is a value whose members come under names with brackets: f[a][0]=1 of style deepObject, or
-// of a form. It is a text, a list of texts or members, by what the names say.
+// tree is a value whose members are sent under names with brackets: f[a][0]=1 in style deepObject
+// or in a form. The names decide whether it is a text, a list of texts or an object.
 type tree struct {
 	texts   []string
 	members []*branch
@@ -20,8 +20,8 @@ type branch struct {
 	tree tree
 }
 
-// split splits f[a][b] into f and its brackets' contents. It reports false for other brackets than
-// these, which programs read in as many ways as there are programs.
+// split splits f[a][b] into f and the contents of the brackets. It reports false for any other use
+// of brackets, because programs interpret them differently.
 func split(name string) (root string, path []string, ok bool) {
 	root, rest, found := strings.Cut(name, "[")
 	if !found {
@@ -55,19 +55,19 @@ func (t *tree) add(path []string, text string) {
 }
 
 const (
-	maxBrackets = 32   // how deep names nest
-	maxBranches = 1000 // how many names there are of one value
+	maxBrackets = 32   // maximum depth of names
+	maxBranches = 1000 // maximum number of names of one value
 )
 
-// problem is what keeps a tree from being a value, and where in it (RFC 6901). "" is none.
+// problem says why a tree is not a value, and where (RFC 6901). "" means no problem.
 type problem struct{ pointer, text string }
 
-// at returns the problem as one of the value around a member or an element.
+// at returns the problem of a member or an element as a problem of the enclosing value.
 func (p problem) at(segment string) problem {
 	return problem{"/" + segment + p.pointer, p.text}
 }
 
-// append appends the value as JSON by its shape.
+// append appends the value as JSON according to its shape.
 func (t *tree) append(dst []byte, s *shape, depth int) ([]byte, problem) {
 	switch {
 	case depth > maxBrackets || len(t.members) > maxBranches:
@@ -94,7 +94,7 @@ func (t *tree) append(dst []byte, s *shape, depth int) ([]byte, problem) {
 	return dst, problem{}
 }
 
-// appendJSON appends a text that is one JSON value.
+// appendJSON appends a text that is a single JSON value.
 func appendJSON(dst []byte, text string) ([]byte, problem) {
 	if !jsontext.Value(text).IsValid() {
 		return dst, problem{text: "is not valid JSON"}
@@ -102,7 +102,8 @@ func appendJSON(dst []byte, text string) ([]byte, problem) {
 	return append(dst, text...), problem{}
 }
 
-// indexed reports whether the members are 0, 1, 2 and so on, each once, or one that is [].
+// indexed reports whether the names of the members are 0, 1, 2 and so on, each once, or a single
+// [].
 func (t *tree) indexed() bool {
 	if len(t.members) == 1 && t.members[0].name == "" {
 		return true
@@ -162,9 +163,9 @@ func (t *tree) appendObject(dst []byte, s *shape, depth int) (_ []byte, found pr
 	return append(dst, '}'), problem{}
 }
 
-// flatten writes a JSON value under names with brackets, as generated code reads them: lists of
-// texts by a repeated name, if repeat, and others by index. Members that the document does not name
-// are left out: generated code has no place for them.
+// flatten encodes a JSON value with names in brackets, as generated code reads them: lists of texts
+// by a repeated name, if repeat is set, and others by index. It omits members that the document
+// does not name, because generated code has no fields for them.
 func (s *shape) flatten(dst []pair, name string, value []byte, at int, repeat bool) []pair {
 	switch kindOf(value[at]) {
 	case kindObject:

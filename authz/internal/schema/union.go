@@ -6,15 +6,14 @@ import (
 	"strconv"
 )
 
-// union is anyOf or oneOf. Before a branch is tried, what it says of types, required members and
-// constant members is looked up: one pass over the value answers that for all branches, so that
-// few of them are tried whole.
+// union is anyOf or oneOf. One pass over the value checks the types, required members and constant
+// members of all branches, so that few branches are validated completely.
 type union struct {
 	keyword       string
 	one           bool
 	branches      []*node
 	facts         []facts
-	names         []string // that facts speak of; no more than maxNames
+	names         []string // used by facts; at most maxNames
 	index         map[string]int
 	discriminator string
 	mapping       map[string]int // value of the discriminator → branch
@@ -22,20 +21,20 @@ type union struct {
 
 const maxNames = 64
 
-// facts are necessary conditions of a branch.
+// facts are necessary conditions for a branch to match.
 type facts struct {
 	kinds    kind
-	required uint64 // by index of names
+	required uint64 // bits, by index in names
 	tags     []tag
 }
 
-// tag is a member that, if it is there, must have one of some values.
+// tag is a member that, if present, must have one of a set of values.
 type tag struct {
 	name   int
 	values *valueSet
 }
 
-// prepare reads the facts, once all branches are compiled.
+// prepare computes the facts after all branches have been compiled.
 func (u *union) prepare() {
 	u.index = map[string]int{}
 	u.facts = make([]facts, len(u.branches))
@@ -77,7 +76,7 @@ func (u *union) read(f *facts, n *node, visited map[*node]bool) {
 	}
 	for name, p := range n.properties {
 		if p.hidden {
-			continue // such a member is not looked at
+			continue // such a member is not checked
 		}
 		for _, set := range p.schema.values {
 			if i, ok := u.add(name); ok && len(set.others) == 0 {
@@ -90,7 +89,7 @@ func (u *union) read(f *facts, n *node, visited map[*node]bool) {
 	}
 }
 
-// found are the members of one value that a union asks for.
+// found are the members of one value that are relevant to a union.
 type found struct {
 	present uint64
 	at      [maxNames]int32
@@ -114,7 +113,7 @@ func (r *run) find(u *union, at int, f *found) {
 	r.step((last - at) / 64)
 }
 
-// possible reports whether a branch's facts hold.
+// possible reports whether the value satisfies a branch's facts.
 func (r *run) possible(fact *facts, k kind, f *found) bool {
 	if fact.kinds&k == 0 {
 		return false
@@ -158,7 +157,7 @@ func (r *run) union(u *union, at int, m *marks) bool {
 		if !r.possible(&u.facts[i], k, &f) {
 			continue
 		}
-		if r.quietly(branch, at, m) {
+		if r.try(branch, at, m) {
 			if matches++; matches == 2 && u.one {
 				break
 			}
@@ -178,8 +177,9 @@ func (r *run) union(u *union, at int, m *marks) bool {
 	return true
 }
 
-// named returns the branch that the discriminator names, which alone decides then (OpenAPI 3.1.1
-// §4.8.25); -1 where its value names none. It reports false where there is nothing to go by.
+// named returns the branch selected by the discriminator, which is then the only one to match
+// (OpenAPI 3.1.1 §4.8.25), or -1 if its value selects none. It reports false if there is no
+// discriminator to use.
 func (r *run) named(u *union, k kind, f *found) (int, bool) {
 	i, known := u.index[u.discriminator]
 	if u.discriminator == "" || !known || k != kindObject || f.present&(1<<i) == 0 {
@@ -198,9 +198,9 @@ func (r *run) named(u *union, k kind, f *found) (int, bool) {
 	return branch, true
 }
 
-// quietly tries a schema: what it would report or rewrite is forgotten if it does not match, and
-// so are the members that it has evaluated.
-func (r *run) quietly(n *node, at int, m *marks) bool {
+// try checks a value without reporting faults. If the value does not match, its edits and
+// evaluated members are discarded.
+func (r *run) try(n *node, at int, m *marks) bool {
 	report, edits := r.report, len(r.edits)
 	var own *marks
 	if m != nil {
@@ -218,16 +218,16 @@ func (r *run) quietly(n *node, at int, m *marks) bool {
 	return ok
 }
 
-// branch checks a value against the one branch that it must match, and reports what is wrong there.
+// branch checks a value against the one branch that it must match, and reports the faults.
 func (r *run) branch(n *node, at int, m *marks) bool {
 	_, ok := r.check(n, at, m)
 	return ok
 }
 
-// nearest reports why no branch of a union matches: the faults of the one that is nearest, which is
-// the one with the fewest of those whose facts hold best.
+// nearest reports why no branch of a union matches: the faults of the nearest branch, which is the
+// one with the fewest faults among those with the most satisfied facts.
 func (r *run) nearest(u *union, at int, k kind, f *found) bool {
-	if !r.goesOn() {
+	if !r.collects() {
 		return false
 	}
 	const unlike = 1000

@@ -13,7 +13,7 @@ import (
 )
 
 // Stream prepares an operation whose handler reads the body while it arrives. It returns a fault
-// for each media type for which that is not possible.
+// for each media type that cannot be streamed.
 func (o *Operation) Stream() (faults []error) {
 	if len(o.bodies) == 0 {
 		faults = append(faults, errors.New("there is no body to stream"))
@@ -36,8 +36,8 @@ func (o *Operation) Stream() (faults []error) {
 	return faults
 }
 
-// prepareStream makes the schema of the fields that come before the files of a form. It demands no
-// file, and nothing that only the whole form can have.
+// prepareStream makes the schema of the fields before the files of a form. It does not require
+// files, or anything else that only the whole form can satisfy.
 func (b *body) prepareStream() (problem string) {
 	root := b.schema.root
 	if root.composed || root.patternProperties != nil || root.propertyNames != nil ||
@@ -46,7 +46,7 @@ func (b *body) prepareStream() (problem string) {
 			"its files arrive: expected properties, required and additionalProperties alone"
 	}
 	n := *root
-	n.minProps, n.loose, n.required = 0, nil, nil
+	n.minProps, n.undeclared, n.required = 0, nil, nil
 	n.properties = maps.Clone(root.properties)
 	files := false
 	for _, name := range slices.Sorted(maps.Keys(root.properties)) {
@@ -72,7 +72,7 @@ func (s *shape) isFile() bool {
 	return s != nil && (s.file || s.is(kindArray) && s.items != nil && s.items.file)
 }
 
-// stream starts to read a body for a handler.
+// stream starts reading a body for a handler.
 func (b *body) stream(content Content, required bool, accepted *Accepted) error {
 	if b.kind == opaqueBody {
 		accepted.Stream = &opaque{Reader: content.Stream, required: required}
@@ -83,7 +83,7 @@ func (b *body) stream(content Content, required bool, accepted *Accepted) error 
 	if boundary == "" {
 		return bodyFault("", "syntax", "has no boundary")
 	}
-	source := &remembering{Reader: content.Stream}
+	source := &partReader{Reader: content.Stream}
 	u := &upload{
 		body: b, source: source, parts: multipart.NewReader(source, boundary),
 		boundary: boundary, fields: newFields(b),
@@ -92,7 +92,7 @@ func (b *body) stream(content Content, required bool, accepted *Accepted) error 
 	return u.begin(content.MaxFields)
 }
 
-// opaque is a body that is passed on as it is.
+// opaque is a body that is passed on unchanged.
 type opaque struct {
 	io.Reader
 	required bool
@@ -109,19 +109,20 @@ func (o *opaque) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// remembering is a reader that knows its last error, which package multipart hides in another, and
-// bounds the headers of parts, which that keeps in memory up to 10 MiB each.
-type remembering struct {
+// partReader is a reader that records its last error, which package multipart wraps without access
+// to it. It also bounds the headers of parts, because multipart keeps up to 10 MiB of each in
+// memory.
+type partReader struct {
 	io.Reader
 	err      error
 	inHeader bool
 	left     int // of a header
 }
 
-// maxPartHeader bounds the header of a part, and what a reader has beyond it.
+// maxPartHeader bounds the header of a part, including data that is read ahead.
 const maxPartHeader = 64 << 10
 
-func (r *remembering) Read(p []byte) (n int, err error) {
+func (r *partReader) Read(p []byte) (n int, err error) {
 	if r.inHeader {
 		if p = p[:min(len(p), r.left)]; len(p) == 0 {
 			r.err = malformedMultipart()
@@ -134,27 +135,27 @@ func (r *remembering) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// upload is a multipart form that is checked while its handler reads it. It is written anew from
-// what was read, so that the handler's own reader finds the same parts. Its fields come first, and
-// have been validated; of its files nothing is kept.
+// upload is a multipart form that is validated while its handler reads it. It is encoded again, so
+// that the handler's own reader finds the same parts. The fields come first, and have been
+// validated; the files are not buffered.
 //
-// A delimiter is written only once it is known what follows: a handler that reads a file to its end
-// knows that nothing is wrong up to the next part, or in the whole form if it is the last.
+// A delimiter is written only after the next part has been checked: when a handler reaches the end
+// of a file, everything before the next part is valid, and after the last file the whole form.
 type upload struct {
 	body     *body
-	source   *remembering
+	source   *partReader
 	parts    *multipart.Reader
 	boundary string
 	fields   *fields
 	count    int // of the parts
 
 	begun bool            // a delimiter has been written
-	text  bytes.Buffer    // that has been written and not read yet
-	file  *multipart.Part // whose data follows text
-	err   error           // that follows, without a file
+	text  bytes.Buffer    // written, but not read yet
+	file  *multipart.Part // its data follows text
+	err   error           // follows text if file is nil
 }
 
-// begin reads the fields, and the header of the first file if there is one.
+// begin reads the fields, and the header of the first file, if any.
 func (u *upload) begin(maxFields int64) error {
 	for {
 		raw, err := u.nextPart()
@@ -194,7 +195,7 @@ func (u *upload) nextPart() (*multipart.Part, error) {
 	return u.parts.NextRawPart()
 }
 
-// part reads what the header of the next part says.
+// part reads the header of the next part.
 func (u *upload) part(raw *multipart.Part, err error) (part, error) {
 	if u.count++; err != nil || u.count > maxParts {
 		return part{}, u.malformed()
@@ -202,7 +203,7 @@ func (u *upload) part(raw *multipart.Part, err error) (part, error) {
 	return u.fields.part(raw)
 }
 
-// malformed returns why the body cannot be read on.
+// malformed returns the error for a body that cannot be read further.
 func (u *upload) malformed() error {
 	if u.source.err != nil && u.source.err != io.EOF {
 		return u.source.err
@@ -210,7 +211,7 @@ func (u *upload) malformed() error {
 	return malformedMultipart()
 }
 
-// open passes on a file.
+// open starts passing on a file.
 func (u *upload) open(raw *multipart.Part, p part) error {
 	switch {
 	case !p.file:
@@ -219,7 +220,7 @@ func (u *upload) open(raw *multipart.Part, p part) error {
 		return bodyFault(p.pointer, "type", "occurs more than once")
 	case u.body.shape.closed && u.body.shape.members[p.field.name] == nil:
 		return bodyFault(p.pointer, "additionalProperties",
-			"is not a member that the schema knows")
+			"is not declared in the schema")
 	}
 	if err := u.fields.add(p, nil); err != nil {
 		return err
@@ -229,7 +230,7 @@ func (u *upload) open(raw *multipart.Part, p part) error {
 	return nil
 }
 
-// next goes on after a file.
+// next continues after a file.
 func (u *upload) next() error {
 	u.file = nil
 	raw, err := u.nextPart()
@@ -243,7 +244,7 @@ func (u *upload) next() error {
 	return u.open(raw, p)
 }
 
-// end validates the whole form, when nothing follows its last part.
+// end validates the whole form after its last part.
 func (u *upload) end() error {
 	_, err := io.Copy(io.Discard, u.source) // the epilogue (RFC 2046 §5.1.1)
 	if err = cmp.Or(u.source.err, err); err != nil && err != io.EOF {

@@ -11,8 +11,8 @@ const (
 	subDelims  = "!$&'()*+,;="
 )
 
-// isURI reports whether a text is a URI or a reference (RFC 3986 appendix A), or, if it is
-// international, an IRI (RFC 3987 §2.2).
+// isURI reports whether a text is a URI or a reference (RFC 3986 appendix A) or, if international
+// is set, an IRI (RFC 3987 §2.2).
 func isURI(s string, international, absolute bool) bool {
 	rest, fragment, _ := strings.Cut(s, "#")
 	if !isURIText(fragment, international, ":@/?", false) {
@@ -84,8 +84,8 @@ func isFutureIP(s string) bool { // IPvFuture
 	return !strings.Contains(address, "%") && isURIText(address, false, ":", false)
 }
 
-// isURIText reports whether a part consists of unreserved characters, sub-delims, the others, and
-// percent-encoded bytes.
+// isURIText reports whether a part consists of unreserved characters, sub-delims, the given other
+// characters, and percent-encoded bytes.
 func isURIText(s string, international bool, others string, query bool) bool {
 	for i := 0; i < len(s); {
 		c, size := utf8.DecodeRuneInString(s[i:])
@@ -107,8 +107,8 @@ func isURIText(s string, international bool, others string, query bool) bool {
 	return true
 }
 
-// isUCS reports whether a character may stand in an IRI; some of those for private use only in its
-// query.
+// isUCS reports whether a character is allowed in an IRI. Some private-use characters are allowed
+// only in the query.
 func isUCS(c rune, query bool) bool {
 	private := 0xE000 <= c && c <= 0xF8FF || c >= 0xF0000
 	reserved := 0xFDD0 <= c && c <= 0xFDEF || 0xFFF0 <= c && c <= 0xFFFF || c&0xFFFE == 0xFFFE

@@ -6,35 +6,35 @@ import (
 	"unicode/utf8"
 )
 
-// run is one pass over one body. It stops at the first fault, unless it has a report to write all
-// of them to.
+// run is one pass over one value. It stops at the first fault unless it has a report, which
+// collects all faults.
 type run struct {
 	body    []byte
 	options *Options
-	steps   int // that are left
+	steps   int // remaining
 	depth   int
-	fatal   Kind // why the pass cannot go on; "" if it can
+	fatal   Kind // why the pass cannot continue; "" if it can
 	edits   []edit
 	report  *report
-	buffer  []byte // for what has to be written to be compared; a stack
+	buffer  []byte // a stack for canonical forms
 	number  decimal
-	spent   time.Duration // on patterns
-	spare   []*marks      // that are free
-	count   int           // of the members or elements of the container checked last
+	spent   time.Duration // matching patterns
+	spare   []*marks      // unused
+	count   int           // of the members or elements of the last container
 }
 
-// maxDepth bounds how deep schemas and values nest.
+// maxDepth bounds the depth of schemas and values.
 const maxDepth = 1000
 
-// step takes steps off the budget.
+// step subtracts steps from the budget.
 func (r *run) step(n int) {
 	if r.steps -= n; r.steps < 0 && r.fatal == "" {
 		r.fatal = Budget
 	}
 }
 
-// check checks the value at an offset, and returns the offset behind it. Members and elements that
-// it evaluates are marked in m, if there is one (JSON Schema 2020-12 §11).
+// check checks the value at an offset, and returns the offset after it. It marks evaluated members
+// and elements in m, which may be nil (JSON Schema 2020-12 §11).
 func (r *run) check(n *node, at int, m *marks) (end int, ok bool) {
 	r.step(1)
 	if r.depth++; r.depth > maxDepth && r.fatal == "" {
@@ -53,7 +53,7 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 	}
 	k := kindOf(r.body[at])
 	if n.kinds&k == 0 {
-		return r.skip(at), r.goesOn() && r.refuse("type", "is not of type "+n.typeNames(), "")
+		return r.skip(at), r.collects() && r.refuse("type", "is not of type "+n.typeNames(), "")
 	}
 	own := m
 	if n.unevaluated != nil && k == kindObject || n.unevaluatedElements != nil && k == kindArray {
@@ -74,14 +74,14 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 		end, ok = endOfScalar(r.body, at), true
 	}
 	count := r.count
-	if !ok && !r.goesOn() {
+	if !ok && !r.collects() {
 		return end, false
 	}
 	ok = r.values(n, at, end) && ok
-	if (ok || r.goesOn()) && n.composed {
+	if (ok || r.collects()) && n.composed {
 		ok = r.compose(n, k, at, own) && ok
 	}
-	if own != m && (ok || r.goesOn()) {
+	if own != m && (ok || r.collects()) {
 		if k == kindObject {
 			ok = r.unevaluatedMembers(n, at, own) && ok
 		} else {
@@ -93,7 +93,7 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 	return end, ok && r.fatal == ""
 }
 
-// skip returns the offset behind a value that no schema speaks of.
+// skip returns the offset after a value that no schema applies to.
 func (r *run) skip(at int) int {
 	end := endOfValue(r.body, at)
 	r.step((end - at) / 64)
@@ -108,7 +108,7 @@ func (r *run) values(n *node, at, end int) bool {
 		}
 		var has bool
 		if has, r.buffer = set.has(r.body, at, r.buffer, &r.number); !has {
-			if ok = r.refuse(set.keyword, set.expects, ""); !r.goesOn() {
+			if ok = r.refuse(set.keyword, set.expects, ""); !r.collects() {
 				return false
 			}
 		}
@@ -118,7 +118,7 @@ func (r *run) values(n *node, at, end int) bool {
 
 func (r *run) numeric(n *node, at, end int) bool {
 	if !r.number.parse(r.body[at:end]) {
-		return r.refuse("number", "has more digits, or a larger exponent, than is accepted", "")
+		return r.refuse("number", "has too many digits or too large an exponent", "")
 	}
 	ok := true
 	if n.integer {
@@ -129,7 +129,7 @@ func (r *run) numeric(n *node, at, end int) bool {
 		}
 	}
 	for _, b := range []*bound{n.minimum, n.maximum} {
-		if b == nil || !ok && !r.goesOn() {
+		if b == nil || !ok && !r.collects() {
 			continue
 		}
 		order, keyword, exclusive := r.number.compare(b.value), "minimum", "exclusiveMinimum"
@@ -142,12 +142,12 @@ func (r *run) numeric(n *node, at, end int) bool {
 			ok = r.refuse(keyword, "is out of range: "+keyword+" is "+b.value.String(), "")
 		}
 	}
-	if n.multipleOf != nil && (ok || r.goesOn()) {
+	if n.multipleOf != nil && (ok || r.collects()) {
 		if r.step(20); !r.number.isMultipleOf(n.multipleOf) {
 			ok = r.refuse("multipleOf", "is not a multiple of "+n.multipleOf.String(), "")
 		}
 	}
-	if f := n.format; f != nil && f.number != nil && (ok || r.goesOn()) && !f.number(&r.number) {
+	if f := n.format; f != nil && f.number != nil && (ok || r.collects()) && !f.number(&r.number) {
 		ok = r.refuse("format", "is not a valid "+f.name, "")
 	}
 	return ok
@@ -180,7 +180,7 @@ func (r *run) text(n *node, text []byte) bool {
 	if n.pattern != nil && ok && !r.match(n.pattern, text) {
 		ok = r.refuse("pattern", "does not match the pattern "+n.pattern.text, "")
 	}
-	if f := n.format; f != nil && f.text != nil && (ok || r.goesOn()) {
+	if f := n.format; f != nil && f.text != nil && (ok || r.collects()) {
 		r.step(len(text) / 16)
 		if !f.text(string(text)) {
 			ok = r.refuse("format", "is not a valid "+f.name, "")
@@ -208,13 +208,13 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 		} else {
 			end, good = r.check(element, at, nil)
 		}
-		if ok = ok && good; !ok && !r.goesOn() {
+		if ok = ok && good; !ok && !r.collects() {
 			return 0, false
 		}
 		if element != nil {
 			m.mark(i)
 		}
-		if n.contains != nil && r.quietly(n.contains, at, nil) {
+		if n.contains != nil && r.try(n.contains, at, nil) {
 			contained++
 			m.mark(i)
 		}
@@ -227,11 +227,11 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 			}
 		}
 		r.leave()
-		if r.fatal != "" || !ok && !r.goesOn() {
+		if r.fatal != "" || !ok && !r.collects() {
 			return 0, false
 		}
 		at, i = next(r.body, end), i+1
-		if n.maxItems >= 0 && i > n.maxItems && !r.goesOn() {
+		if n.maxItems >= 0 && i > n.maxItems && !r.collects() {
 			return 0, false
 		}
 	}
@@ -245,7 +245,7 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 	return at + 1, (n.contains == nil || r.contained(n, contained)) && ok
 }
 
-// contained checks how many elements match contains.
+// contained checks the number of elements that match contains.
 func (r *run) contained(n *node, count int) bool {
 	if count < n.minContains {
 		least := strconv.Itoa(n.minContains)
@@ -265,7 +265,7 @@ func (r *run) countElements(at int) (count int) {
 
 func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 	ok = true
-	if r.goesOn() { // in the order of the document: what is missing comes before what is there
+	if r.collects() { // report missing members before faults of others
 		ok = r.missing(n, at)
 	}
 	start := at
@@ -282,13 +282,13 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 				required++
 			}
 		}
-		if ok = ok && good; !ok && !r.goesOn() || r.fatal != "" {
+		if ok = ok && good; !ok && !r.collects() || r.fatal != "" {
 			return 0, false
 		}
 		at, count = next(r.body, end), count+1
 	}
 	r.count = count
-	if !r.goesOn() && required+r.countLoose(n, start) < len(n.required) {
+	if !r.collects() && required+r.countUndeclared(n, start) < len(n.required) {
 		return 0, false
 	}
 	if count < n.minProps {
@@ -298,21 +298,22 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 		ok = r.refuse("maxProperties", "has more than "+strconv.Itoa(n.maxProps)+" members", "")
 	}
 	for _, d := range n.dependentRequired {
-		if !ok && !r.goesOn() || d.holds(seen) || !r.has(start, d.name) {
+		if !ok && !r.collects() || d.holds(seen) || !r.has(start, d.name) {
 			continue
 		}
 		for _, name := range d.required {
 			if !r.has(start, name) {
-				ok = r.refuse("dependentRequired", "is missing, as "+d.name+" is there", name)
+				ok = r.refuse("dependentRequired", "is required because "+d.name+" is present",
+					name)
 			}
 		}
 	}
 	return at + 1, ok
 }
 
-// countLoose returns how many of the required members that are no properties an object has.
-func (r *run) countLoose(n *node, object int) (count int) {
-	for _, name := range n.loose {
+// countUndeclared returns how many required members that are not in properties an object has.
+func (r *run) countUndeclared(n *node, object int) (count int) {
+	for _, name := range n.undeclared {
 		if r.has(object, name) {
 			count++
 		}
@@ -343,7 +344,7 @@ func (r *run) missing(n *node, object int) bool {
 	return ok
 }
 
-// member checks one member. It returns the offset behind it, and its property if it has one.
+// member checks one member. It returns the offset after it, and its property, if any.
 func (r *run) member(
 	n *node, name, nameEnd, at, ordinal int, m *marks,
 ) (end int, ok bool, p *property) {
@@ -370,13 +371,13 @@ func (r *run) memberNamed(
 		end, ok = r.property(n, p, name, at)
 		r.leave()
 	}
-	if n.propertyNames != nil && (ok || r.goesOn()) {
+	if n.propertyNames != nil && (ok || r.collects()) {
 		_, good := r.check(n.propertyNames, name, nil)
 		ok = ok && good
 	}
 	known := p != nil
 	for _, pp := range n.patternProperties {
-		if !ok && !r.goesOn() || !r.match(pp.pattern, text) {
+		if !ok && !r.collects() || !r.match(pp.pattern, text) {
 			continue
 		}
 		good := false
@@ -386,7 +387,7 @@ func (r *run) memberNamed(
 	if !known && n.additional != nil {
 		switch {
 		case n.additional.never:
-			ok = r.refuse("additionalProperties", "is not a member that the schema knows", "")
+			ok = r.refuse("additionalProperties", "is not declared in the schema", "")
 		case !n.additional.trivial():
 			good := false
 			end, good = r.check(n.additional, at, nil)
@@ -406,7 +407,7 @@ func (r *run) memberNamed(
 	return end, ok && r.fatal == ""
 }
 
-// property checks a member that properties names.
+// property checks a member that is in properties.
 func (r *run) property(n *node, p *property, name, at int) (end int, ok bool) {
 	if p.spelling.several {
 		r.edits = append(r.edits, edit{at: name, kind: claim})
@@ -429,8 +430,8 @@ func (r *run) property(n *node, p *property, name, at int) (end int, ok bool) {
 	return r.check(p.schema, at, nil)
 }
 
-// dropFolded drops a member that the schema does not know where encoding/json would take it for
-// one that it does: {"TEXT": …} for text.
+// dropFolded drops a member that the schema does not declare but that encoding/json would match to
+// one that it does, such as {"TEXT": …} to text.
 func (r *run) dropFolded(n *node, text []byte, name, at int) {
 	start := len(r.buffer)
 	r.buffer = fold(r.buffer, text)
@@ -443,7 +444,7 @@ func (r *run) dropFolded(n *node, text []byte, name, at int) {
 // compose checks the keywords that apply schemas to the same value.
 func (r *run) compose(n *node, k kind, at int, m *marks) bool {
 	ok := true
-	more := func() bool { return r.fatal == "" && (ok || r.goesOn()) }
+	more := func() bool { return r.fatal == "" && (ok || r.collects()) }
 	for _, part := range n.allOf {
 		if more() {
 			ok = r.branch(part, at, m) && ok
@@ -459,7 +460,7 @@ func (r *run) compose(n *node, k kind, at int, m *marks) bool {
 	}
 	if n.condition != nil && more() {
 		then := n.otherwise
-		if r.quietly(n.condition, at, m) {
+		if r.try(n.condition, at, m) {
 			then = n.then
 		}
 		if then != nil && r.fatal == "" {
@@ -476,10 +477,10 @@ func (r *run) compose(n *node, k kind, at int, m *marks) bool {
 	return ok && r.fatal == ""
 }
 
-// rejects reports whether a value matches what it must not match. It leaves nothing behind.
+// rejects reports whether a value matches the schema of not. It discards all edits and marks.
 func (r *run) rejects(n *node, at int) bool {
 	edits := len(r.edits)
-	matched := r.quietly(n, at, nil)
+	matched := r.try(n, at, nil)
 	r.edits = r.edits[:edits]
 	return matched && r.fatal == ""
 }
@@ -490,14 +491,14 @@ func (r *run) unevaluatedMembers(n *node, at int, m *marks) bool {
 		if !m.has(i) {
 			r.enterMember("")
 			if n.unevaluated.never {
-				ok = r.refuse("unevaluatedProperties", "is not a member that the schema knows", "")
+				ok = r.refuse("unevaluatedProperties", "is not declared in the schema", "")
 			} else if _, good := r.check(n.unevaluated, value, nil); !good {
 				ok = false
 			}
 			r.leave()
 		}
 		i++
-		return r.fatal == "" && (ok || r.goesOn())
+		return r.fatal == "" && (ok || r.collects())
 	})
 	return ok
 }
@@ -508,20 +509,19 @@ func (r *run) unevaluatedElements(n *node, at int, m *marks) bool {
 		if !m.has(i) {
 			r.enter(i)
 			if n.unevaluatedElements.never {
-				ok = r.refuse("unevaluatedItems", "is an element that the schema does not know", "")
+				ok = r.refuse("unevaluatedItems", "is not declared in the schema", "")
 			} else if _, good := r.check(n.unevaluatedElements, at, nil); !good {
 				ok = false
 			}
 			r.leave()
 		}
 		i++
-		return r.fatal == "" && (ok || r.goesOn())
+		return r.fatal == "" && (ok || r.collects())
 	})
 	return ok
 }
 
-// marks are the members or elements of one value that some schema has evaluated. A nil one marks
-// nothing.
+// marks are the evaluated members or elements of one value. Methods of a nil marks do nothing.
 type marks struct{ bits []uint64 }
 
 func (m *marks) mark(i int) {
@@ -545,7 +545,7 @@ func (m *marks) markAll(count int) {
 	}
 }
 
-// borrow returns marks without any, which giveBack takes once they are not needed.
+// borrow returns empty marks. giveBack returns them for reuse.
 func (r *run) borrow() *marks {
 	last := len(r.spare) - 1
 	if last < 0 {
@@ -557,7 +557,7 @@ func (r *run) borrow() *marks {
 }
 
 func (r *run) giveBack(m *marks) {
-	const most = 16 // so that what is kept with the run stays small
+	const most = 16 // keeps the memory of a pooled run small
 	if m != nil && len(r.spare) < most && cap(m.bits) <= most {
 		r.spare = append(r.spare, m)
 	}
@@ -576,7 +576,7 @@ func (m *marks) join(other *marks) {
 	}
 }
 
-// fold appends a name as encoding/json compares it where it finds no exact one.
+// fold appends a name in the form that encoding/json compares if there is no exact match.
 func fold(dst, name []byte) []byte {
 	for len(name) > 0 {
 		c, size := utf8.DecodeRune(name)

@@ -14,8 +14,8 @@ import (
 // Equality of JSON values (JSON Schema 2020-12 §4.2.2): numbers by value, strings by code points,
 // objects without order.
 
-// appendCanonical appends what is the same for equal values, and no other. It reports false where
-// a number is beyond what is accepted.
+// appendCanonical appends a form that is the same for equal values only. It reports false if a
+// number exceeds the limits.
 func appendCanonical(dst, b []byte, at int, number *decimal) ([]byte, bool) {
 	ok := true
 	switch kindOf(b[at]) {
@@ -41,24 +41,24 @@ func appendCanonical(dst, b []byte, at int, number *decimal) ([]byte, bool) {
 	return dst, ok
 }
 
-// appendText appends a string so that no two texts, whatever follows them, are the same.
+// appendText appends a string in a form that is not a prefix of that of any other string.
 func appendText(dst, quoted []byte) []byte {
 	dst = append(dst, '"')
 	start := len(dst)
 	text, grown := unquote(quoted, dst)
 	if len(grown) > start {
-		dst = grown // it had to be written
+		dst = grown // it has been unquoted into dst
 	} else {
 		dst = append(dst, text...)
 	}
-	// The length comes behind the text, where it says as much.
+	// The length follows the text, which is equally unambiguous.
 	n := len(dst) - start
 	dst = append(dst, '"')
 	return strconv.AppendInt(dst, int64(n), 10)
 }
 
-// appendCanonicalObject appends the members as they come, and behind those, sorted; then it takes
-// the first off.
+// appendCanonicalObject appends the members in their order and, after those, sorted; then it
+// removes the unsorted ones.
 func appendCanonicalObject(dst, b []byte, at int, number *decimal) ([]byte, bool) {
 	type member struct{ start, middle, end int }
 	var few [8]member
@@ -85,14 +85,14 @@ func appendCanonicalObject(dst, b []byte, at int, number *decimal) ([]byte, bool
 	return dst[:start+copy(dst[start:], dst[unsorted:])], ok
 }
 
-// valueSet is what enum lists, or the one value of const.
+// valueSet holds the values of enum, or the single value of const.
 type valueSet struct {
 	keyword string
 	kinds   kind
 	literal map[byte]bool   // t, f, n
 	text    map[string]bool // strings
 	others  map[string]bool // numbers, arrays and objects, in canonical form
-	expects string          // what a value that is none of them is told
+	expects string          // the text of the fault for other values
 }
 
 func newValueSet(keyword string, values []any) (*valueSet, error) {
@@ -119,7 +119,7 @@ func newValueSet(keyword string, values []any) (*valueSet, error) {
 		canonical, ok := appendCanonical(nil, b, 0, new(decimal))
 		if !ok {
 			return nil, fmt.Errorf(
-				"a number of %s is beyond the %d digits and the exponent of %d that are compared",
+				"a number of %s exceeds the limit of %d digits or the maximum exponent of %d",
 				keyword, maxNumberBytes, maxExponent)
 		}
 		s.others[string(canonical)] = true
@@ -128,7 +128,7 @@ func newValueSet(keyword string, values []any) (*valueSet, error) {
 	return s, nil
 }
 
-// expected says what the values are: those of the document.
+// expected describes the values, as the document spells them.
 func (s *valueSet) expected() string {
 	if s.kinds == 0 {
 		return "is not allowed: enum is empty"
@@ -143,8 +143,8 @@ func (s *valueSet) expected() string {
 	return "is not one of the values of enum"
 }
 
-// has reports whether the value at an offset is one of the set. The buffer is for what it needs to
-// write, and is returned.
+// has reports whether the set contains the value at an offset. It uses the buffer for canonical
+// forms, and returns it.
 func (s *valueSet) has(b []byte, at int, buffer []byte, number *decimal) (bool, []byte) {
 	k := kindOf(b[at])
 	if s.kinds&k == 0 {
@@ -162,13 +162,14 @@ func (s *valueSet) has(b []byte, at int, buffer []byte, number *decimal) (bool, 
 	return ok && s.others[string(canonical[start:])], canonical[:start]
 }
 
-// uniqueness finds equal elements of one array in linear time: a hash table with open addressing
-// of the elements' offsets. Its seed is secret, so that no client can choose values that collide.
+// uniqueness finds equal elements of an array in linear time. It is a hash table of the elements'
+// offsets with open addressing. The seed is secret, so that clients cannot choose values that
+// collide.
 type uniqueness struct {
 	seed  maphash.Seed
 	table []slot
 	count int
-	all   int // elements that there will be
+	all   int // number of elements of the array
 }
 
 type slot struct {
@@ -180,7 +181,7 @@ func newUniqueness(all int) *uniqueness {
 	return &uniqueness{seed: maphash.MakeSeed(), table: make([]slot, 8), all: all}
 }
 
-// add reports whether the element at an offset equals none that was added before.
+// add adds the element at an offset, and reports whether it differs from all previous ones.
 func (u *uniqueness) add(b []byte, at int, buffer []byte, number *decimal) (bool, []byte) {
 	start := len(buffer)
 	buffer, ok := appendCanonical(buffer, b, at, number)
@@ -209,7 +210,7 @@ func (u *uniqueness) add(b []byte, at int, buffer []byte, number *decimal) (bool
 	}
 }
 
-// grow makes the table four times as large, but no larger than all elements need.
+// grow makes the table four times as large, but not larger than all elements need.
 func (u *uniqueness) grow() {
 	size := len(u.table) * 4
 	for size > 16 && size/2*4 > u.all*5 {

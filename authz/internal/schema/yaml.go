@@ -12,12 +12,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxYAMLDepth bounds how deep a YAML body nests.
+// maxYAMLDepth bounds the depth of a YAML body.
 const maxYAMLDepth = 200
 
-// yamlJSON writes a YAML body as JSON: one document of mappings with text for keys, sequences and
-// the scalars of the core schema (YAML 1.2 §10.3). Aliases are refused: a few of them stand for any
-// amount of data. Doubled keys stay doubled, and are refused as such.
+// yamlJSON converts a YAML body to JSON. It accepts a single document of mappings with string keys,
+// sequences and the scalars of the core schema (YAML 1.2 §10.3). It refuses aliases, because a few
+// of them can expand to any amount of data. It keeps duplicate keys, which validation refuses.
 func yamlJSON(body []byte) (_ []byte, problem string) {
 	var root, further yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(body))
@@ -40,7 +40,7 @@ func appendYAML(dst []byte, n *yaml.Node, depth int) (_ []byte, problem string) 
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i]
 			if key.Kind != yaml.ScalarNode || key.ShortTag() == "!!merge" {
-				return dst, "has a key that is no text"
+				return dst, "has a key that is not a string"
 			}
 			if i > 0 {
 				dst = append(dst, ',')

@@ -41,8 +41,8 @@ type metrics struct {
 	kinds  atomic.Int64
 }
 
-// mostKinds limits the kinds of requests that are told apart. The values are of small sets, so it
-// is never reached unless a program makes up causes.
+// mostKinds limits the kinds of requests that are told apart. The values are from small sets, so
+// the limit is reached only if a program creates many causes.
 const mostKinds = 10_000
 
 type labelKey struct {

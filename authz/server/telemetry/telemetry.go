@@ -40,7 +40,7 @@ const scope = "github.com/oasgate/oasgate/authz/server"
 // Telemetry implements [server.Telemetry].
 type Telemetry struct {
 	tracer   trace.Tracer // nil: no traces are exported
-	part     float64      // of the requests without a traceparent, which the tracer sees
+	part     float64      // of the requests without a traceparent that are traced
 	metrics  *metrics     // nil: no metrics are exported
 	page     http.Handler
 	shutdown []func(context.Context) error

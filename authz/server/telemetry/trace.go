@@ -33,8 +33,8 @@ func (t *Telemetry) Begin(r *http.Request) *http.Request {
 	return r.WithContext(ctx)
 }
 
-// Trace implements [server.Telemetry]. If no traces are exported, there is no span, but a client
-// can have sent the ID of a trace.
+// Trace implements [server.Telemetry]. If no traces are exported, there is no span, but the client
+// may have sent a trace ID.
 func (t *Telemetry) Trace(ctx context.Context) (traceID, spanID string) {
 	span := trace.SpanContextFromContext(ctx)
 	if !span.IsValid() {
