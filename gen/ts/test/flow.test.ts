@@ -98,7 +98,7 @@ test("with a wrong secret", { skip }, async () => {
     audience: "https://quickstarts/api",
   });
   await assert.rejects(createAPIClient({ baseUrl, token }).GET("/api/private"), (error: Error) => {
-    assert.match(error.message, /401: invalid_client/);
+    assert.match(error.message, /400: invalid_client/);
     assert.doesNotMatch(error.message, /not-the-secret/);
     return true;
   });
