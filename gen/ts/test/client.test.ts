@@ -105,7 +105,7 @@ test("a refusal is told, and is not the last word", async (t) => {
   );
   const token = clientCredentials({ ...client, tokenEndpoint: issuer.url });
   await assert.rejects(token(), (error: Error) => {
-    assert.match(error.message, /127\.0\.0\.1.* 400: invalid_client: the secret is wrong$/);
+    assert.match(error.message, /127\.0\.0\.1.* 401: invalid_client: the secret is wrong$/);
     assert.doesNotMatch(error.message, /a secret/);
     return true;
   });
