@@ -69,19 +69,23 @@ func (l *log) Write(b []byte) (int, error) {
 	return l.bytes.Write(b)
 }
 
+func (l *log) String() string {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.bytes.String()
+}
+
 // wait returns the first match of a pattern, once there is one.
 func (l *log) wait(t *testing.T, pattern string) []string {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(
 		10 * time.Millisecond) {
-		l.mutex.Lock()
-		found := regexp.MustCompile(pattern).FindStringSubmatch(l.bytes.String())
-		l.mutex.Unlock()
+		found := regexp.MustCompile(pattern).FindStringSubmatch(l.String())
 		if found != nil {
 			return found
 		}
 	}
-	t.Fatalf("the log never says %s: %s", pattern, l.bytes.String())
+	t.Fatalf("the log never says %s: %s", pattern, l)
 	return nil
 }
 
@@ -170,7 +174,7 @@ func TestServeCredentials(t *testing.T) {
 		t.Errorf("serve exits with %d", code)
 	}
 	for _, secret := range []string{"first", "second", "third", "pass:word"} {
-		if strings.Contains(stderr.bytes.String(), secret) {
+		if strings.Contains(stderr.String(), secret) {
 			t.Errorf("the log holds the secret %q", secret)
 		}
 	}

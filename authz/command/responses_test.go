@@ -87,7 +87,7 @@ paths:
 			if code := <-done; code != 0 {
 				t.Errorf("exit code %d", code)
 			}
-			got := stderr.bytes.String()
+			got := stderr.String()
 			if strings.Contains(got, difference) != row.logged || strings.Contains(got, "secret") {
 				t.Errorf("the log is %s, expected it to say that a %s: %v", got, difference,
 					row.logged)
