@@ -123,8 +123,8 @@ func TestAdmissionOfARefusedRequest(t *testing.T) {
 	}
 }
 
-// What the gate found is in the context, in that of the server where it made one, also of a request
-// that is refused.
+// TestAdmission: the gate puts its result into the context of a request that it refuses, too, and
+// into the Admission of the server if there is one.
 func TestAdmission(t *testing.T) {
 	readers := newPrincipals(t, "read")
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: readers})

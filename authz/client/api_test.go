@@ -213,7 +213,7 @@ func TestAPIDoesNotNameTheIssuer(t *testing.T) {
 	}
 }
 
-// What listens on this machine is no issuer of an API elsewhere.
+// TestIssuerOfAnAPIElsewhere: a loopback issuer is not accepted for an API on another host.
 func TestIssuerOfAnAPIElsewhere(t *testing.T) {
 	transport := answering(
 		`{"resource":"https://api.example","authorization_servers":["http://localhost:6379"]}`,

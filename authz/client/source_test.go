@@ -222,8 +222,8 @@ func refuse(w http.ResponseWriter, status int, code, description string) {
 	fmt.Fprintf(w, `{"error":%q,"error_description":%q}`, code, description)
 }
 
-// What goes to the issuer, to the letter (RFC 6749 §2.3.1, §4.4.2), and where the issuer wants the
-// secret.
+// TestTokenRequest checks the exact token request (RFC 6749 §2.3.1, §4.4.2), and that the secret is
+// sent as the issuer requires.
 func TestTokenRequest(t *testing.T) {
 	for _, test := range []struct {
 		name        string

@@ -193,7 +193,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// What is appended to the audit log is there after the program has ended.
+// TestAuditLog: the audit log is complete when the program has ended.
 func TestAuditLog(t *testing.T) {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"a"}})
 	if err != nil {

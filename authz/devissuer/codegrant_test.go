@@ -201,8 +201,8 @@ func TestScopesThatBothHave(t *testing.T) {
 	}
 }
 
-// A code works for its client, redirect URI and verifier, within 60 s, and once: whoever comes with
-// it in vain has spent it.
+// TestCodeWorksOnceAndAsItWasAskedFor: a code works once, within 60 s, for its client, redirect URI
+// and verifier. A failed attempt uses it up, too.
 func TestCodeWorksOnceAndAsItWasAskedFor(t *testing.T) {
 	wrong := map[string][]string{
 		"client": {"", "other"}, "redirect_uri": {"", "http://localhost:5174/callback"},

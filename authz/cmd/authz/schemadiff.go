@@ -384,7 +384,7 @@ func (v *schemaVerdict) members(where string, d *diff.SchemaDiff, s scope) {
 	}
 }
 
-// What an object schema does with members that it does not describe.
+// These say what an object schema does with members that it does not describe.
 const (
 	accepts = "accepted"
 	refuses = "refused"
@@ -453,7 +453,7 @@ func (v *schemaVerdict) items(where string, d *diff.SchemaDiff, s scope) {
 
 // combined compares allOf, anyOf, oneOf, not, if and discriminator.
 func (v *schemaVerdict) combined(where string, d *diff.SchemaDiff, s scope) {
-	// What the parts evaluate matters to this schema's own unevaluated… keywords.
+	// The unevaluated… keywords of this schema depend on what its parts evaluate.
 	branch := s
 	branch.optional = s.optional || s.closed
 	parts := func(keyword string, sub *diff.SubschemasDiff, addedWeakens, deletedWeakens,

@@ -9,25 +9,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/getkin/kin-openapi/openapi3"
-
 	"github.com/oasgate/oasgate/authz/authztest"
-	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/examples/internal/exampletest"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
 const audience = "https://documents.example"
 
 func TestUploads(t *testing.T) {
-	document, err := openapi3.NewLoader().LoadFromFile("openapi.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{audience}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(issuer.Close)
+	document, issuer := exampletest.Start(t, "openapi.yaml", audience)
 	folder := filepath.Join(t.TempDir(), "documents")
 	handler, err := newServer(document, documents{folder}, token.Issuer{
 		URL: issuer.URL(), Audiences: []string{audience},

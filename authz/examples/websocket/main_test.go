@@ -8,9 +8,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/getkin/kin-openapi/openapi3"
 
-	"github.com/oasgate/oasgate/authz/devissuer"
+	"github.com/oasgate/oasgate/authz/examples/internal/exampletest"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -23,15 +22,7 @@ const (
 // startServer returns the URL of the API and a function that issues tokens.
 func startServer(t *testing.T) (url string, mint func(map[string]any) string) {
 	t.Helper()
-	document, err := openapi3.NewLoader().LoadFromFile("openapi.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{audience}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(issuer.Close)
+	document, issuer := exampletest.Start(t, "openapi.yaml", audience)
 	s, err := newServer(document, session, token.Issuer{
 		URL: issuer.URL(), Audiences: []string{audience},
 	})

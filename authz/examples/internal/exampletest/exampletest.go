@@ -17,11 +17,10 @@ import (
 
 const audience = "https://orders.example"
 
-// Run runs the conformance kit, and one call of a handler.
-func Run(
-	t *testing.T, newHandler func(*openapi3.T, *token.Verifier) (http.Handler, error),
-) {
-	document, err := openapi3.NewLoader().LoadFromFile("../openapi.yaml")
+// Start loads a document and starts an issuer for an audience.
+func Start(t *testing.T, file, audience string) (*openapi3.T, *devissuer.Server) {
+	t.Helper()
+	document, err := openapi3.NewLoader().LoadFromFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,6 +29,14 @@ func Run(
 		t.Fatal(err)
 	}
 	t.Cleanup(issuer.Close)
+	return document, issuer
+}
+
+// Run runs the conformance kit, and one call of a handler.
+func Run(
+	t *testing.T, newHandler func(*openapi3.T, *token.Verifier) (http.Handler, error),
+) {
+	document, issuer := Start(t, "../openapi.yaml", audience)
 	verifier, err := token.NewVerifier(t.Context(), token.Config{
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{audience}}},
 		Logger:  slog.New(slog.DiscardHandler),
