@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -96,23 +95,6 @@ func (o *overload) enter(ctx context.Context) bool {
 	case <-ctx.Done():
 	}
 	return false
-}
-
-// serveAPI handles a request of an operation, or refuses it if there are too many.
-func (s *Server) serveAPI(x *exchange, r *http.Request, g *guard) {
-	if !s.overload.enter(r.Context()) {
-		g.WriteProblem(x, r, errOverloaded)
-		return
-	}
-	if s.overload.active != nil {
-		x.place.overload, x.place.held = s.overload, true
-		defer x.place.leave()
-		if r.Body != nil && r.Body != http.NoBody {
-			x.body = waitingBody{r.Body, &x.place, r.Context()}
-			r.Body = &x.body
-		}
-	}
-	g.api.ServeHTTP(x, r)
 }
 
 // place is the slot of an active request. The zero value is for a request that does not count.

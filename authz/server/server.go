@@ -270,6 +270,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.end()
 }
 
+// serveAPI handles a request of an operation, or refuses it if there are too many.
+func (s *Server) serveAPI(x *exchange, r *http.Request, g *guard) {
+	if !s.overload.enter(r.Context()) {
+		g.WriteProblem(x, r, errOverloaded)
+		return
+	}
+	if s.overload.active != nil {
+		x.place.overload, x.place.held = s.overload, true
+		defer x.place.leave()
+		if r.Body != nil && r.Body != http.NoBody {
+			x.body = waitingBody{r.Body, &x.place, r.Context()}
+			r.Body = &x.body
+		}
+	}
+	g.api.ServeHTTP(x, r)
+}
+
 // end logs a request and reports it to the telemetry.
 func (s *Server) end(x *exchange, r *http.Request) {
 	s.active.Add(-1)
