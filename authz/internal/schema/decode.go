@@ -98,7 +98,11 @@ type decode func(s *jsonText, at int, to unsafe.Pointer) (end int, ok bool)
 // newDecode returns the decode function of a type, or nil if json v2 decodes the type. known are
 // the types in progress, because a type may contain itself.
 func newDecode(t reflect.Type, known map[reflect.Type]*decode) decode {
-	if f := known[t]; f != nil {
+	switch f := known[t]; {
+	case f == nil:
+	case *f != nil:
+		return *f
+	default:
 		return func(s *jsonText, at int, to unsafe.Pointer) (int, bool) { return (*f)(s, at, to) }
 	}
 	switch pointer := reflect.PointerTo(t); {
@@ -179,7 +183,6 @@ func newDecodeInt(bits int) decode {
 
 // integer parses the number at an offset if it has neither a fraction nor an exponent.
 func (s *jsonText) integer(at, bits int) (n int64, end int, ok bool) {
-	const fit = 18 // so many digits fit an int64
 	end = at
 	if s.text[at] == '-' {
 		end++
@@ -191,7 +194,7 @@ func (s *jsonText) integer(at, bits int) (n int64, end int, ok bool) {
 	switch {
 	case end < len(s.text) && (s.text[end] == '.' || s.text[end]|0x20 == 'e'):
 		return 0, 0, false
-	case end-first > fit:
+	case end-first > maxSmall:
 		n, err := strconv.ParseInt(string(s.text[at:end]), 10, bits)
 		return n, end, err == nil
 	case s.text[at] == '-':
@@ -322,9 +325,8 @@ func newDecodeStruct(t reflect.Type, known map[reflect.Type]*decode) decode {
 		}
 		at = space(s.text, at+1)
 		for s.text[at] != '}' {
-			name, end := s.raw(at)
-			at = value(s.text, end)
-			if f := fieldNamed(fields, name); f == nil {
+			f, end := s.field(fields, at)
+			if at = value(s.text, end); f == nil {
 				end = endOfValue(s.text, at)
 			} else {
 				ok := false
@@ -338,11 +340,22 @@ func newDecodeStruct(t reflect.Type, known map[reflect.Type]*decode) decode {
 	}
 }
 
-func fieldNamed(fields []fieldPlan, name []byte) *fieldPlan {
+// field returns the field with the name at an offset, or nil, and the offset after the name.
+func (s *jsonText) field(fields []fieldPlan, at int) (*fieldPlan, int) {
 	for i := range fields {
-		if string(name) == fields[i].name {
-			return &fields[i]
+		f := &fields[i]
+		end := at + 1 + len(f.name)
+		if end < len(s.text) && s.text[end] == '"' && string(s.text[at+1:end]) == f.name {
+			return f, end + 1
 		}
 	}
-	return nil
+	name, end := s.raw(at)
+	if s.escapes {
+		for i := range fields {
+			if string(name) == fields[i].name {
+				return &fields[i], end
+			}
+		}
+	}
+	return nil, end
 }

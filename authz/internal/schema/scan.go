@@ -175,17 +175,24 @@ func simpleValue(b []byte, i, depth int) (end int, ok bool) {
 	case '[':
 		return simpleArray(b, i, depth)
 	}
+	if kindOf(b[i]) != kindNumber {
+		return literal(b, i)
+	}
 	end = endOfScalar(b, i)
-	return end, isScalar(b[i:end])
+	return end, isNumber(string(b[i:end]))
 }
 
-// isScalar reports whether a text is a number, true, false or null.
-func isScalar(text []byte) bool {
-	switch string(text) {
-	case "true", "false", "null":
-		return true
+// literal returns the offset after true, false or null at i.
+func literal(b []byte, i int) (end int, ok bool) {
+	word := "null"
+	switch b[i] {
+	case 't':
+		word = "true"
+	case 'f':
+		word = "false"
 	}
-	return isNumber(string(text))
+	end = i + len(word)
+	return end, end <= len(b) && string(b[i:end]) == word
 }
 
 func simpleString(b []byte, i int) (end int, ok bool) {

@@ -84,19 +84,22 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 		if end, ok = r.endOfString(at); ok {
 			ok = r.string(n, at, end)
 		}
-	default:
-		end = endOfScalar(r.body, at)
-		if ok = r.trusted || isScalar(r.body[at:end]); !ok {
-			r.undecided()
-		} else if k == kindNumber {
+	case kindNumber:
+		if end, ok = r.scanNumber(at); ok {
 			ok = r.numeric(n, at, end)
+		}
+	default:
+		if end, ok = literal(r.body, at); !ok {
+			r.undecided()
 		}
 	}
 	count := r.count
 	if !ok && !r.collects() {
 		return end, false
 	}
-	ok = r.values(n, at, end) && ok
+	if n.values != nil {
+		ok = r.values(n, at, end) && ok
+	}
 	if (ok || r.collects()) && n.composed {
 		ok = r.compose(n, k, at, own) && ok
 	}
@@ -135,6 +138,21 @@ func (r *run) endOfString(at int) (end int, ok bool) {
 		r.undecided()
 	}
 	return end, ok
+}
+
+// scanNumber reads the number at an offset, and returns the offset after it.
+func (r *run) scanNumber(at int) (end int, ok bool) {
+	if end, ok = r.number.scan(r.body, at); ok {
+		return end, true
+	}
+	end = endOfScalar(r.body, at)
+	switch text := r.body[at:end]; {
+	case !r.trusted && !isNumber(string(text)):
+		return end, r.undecided()
+	case !r.number.parse(text):
+		return end, r.refuse("number", "has too many digits or too large an exponent", "")
+	}
+	return end, true
 }
 
 // first returns the offset of the first element or member of a container, or of its closing
@@ -219,9 +237,6 @@ func (r *run) values(n *node, at, end int) bool {
 }
 
 func (r *run) numeric(n *node, at, end int) bool {
-	if !r.number.parse(r.body[at:end]) {
-		return r.refuse("number", "has too many digits or too large an exponent", "")
-	}
 	ok := true
 	if n.integer {
 		if !r.number.isInteger() {
@@ -475,11 +490,17 @@ func (r *run) member(
 ) (end int, ok bool, p *property) {
 	start := len(r.buffer)
 	text := r.unquote(name, nameEnd)
-	if p = n.property(text); p == nil {
+	switch p = n.property(text); {
+	case p == nil:
 		r.enterMember("")
 		end, ok = r.memberNamed(n, nil, text, name, at, ordinal, m)
 		r.leave()
-	} else {
+	case n.propertyNames == nil && n.patternProperties == nil: // most members
+		r.enterMember(p.name)
+		end, ok = r.property(p, name, at)
+		r.leave()
+		m.mark(ordinal)
+	default:
 		end, ok = r.memberNamed(n, p, text, name, at, ordinal, m)
 	}
 	r.buffer = r.buffer[:start]
@@ -492,7 +513,7 @@ func (r *run) memberNamed(
 	ok, end = true, -1
 	if p != nil {
 		r.enterMember(p.name)
-		end, ok = r.property(n, p, name, at)
+		end, ok = r.property(p, name, at)
 		r.leave()
 	}
 	if n.propertyNames != nil && (ok || r.collects()) {
@@ -532,7 +553,7 @@ func (r *run) memberNamed(
 }
 
 // property checks a member that is in properties.
-func (r *run) property(n *node, p *property, name, at int) (end int, ok bool) {
+func (r *run) property(p *property, name, at int) (end int, ok bool) {
 	if p.spelling.several {
 		r.edits = append(r.edits, edit{at: name, kind: claim})
 	}
@@ -649,9 +670,12 @@ func (r *run) unevaluatedElements(n *node, at int, m *marks) bool {
 type marks struct{ bits []uint64 }
 
 func (m *marks) mark(i int) {
-	if m == nil {
-		return
+	if m != nil {
+		m.set(i)
 	}
+}
+
+func (m *marks) set(i int) {
 	for len(m.bits) <= i/64 {
 		m.bits = append(m.bits, 0)
 	}
