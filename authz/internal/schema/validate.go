@@ -57,13 +57,6 @@ func (r *run) check(n *node, at int, m *marks) (end int, ok bool) {
 	if at == len(r.body) {
 		return 0, r.undecided()
 	}
-	r.depth++
-	end, ok = r.checkKinds(n, at, m)
-	r.depth--
-	return end, ok
-}
-
-func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 	if n.never {
 		return r.skip(at), r.refuse("false", "is not allowed", "")
 	}
@@ -75,6 +68,7 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 	if n.unevaluated != nil && k == kindObject || n.unevaluatedElements != nil && k == kindArray {
 		own = r.borrow()
 	}
+	r.depth++
 	switch k {
 	case kindObject:
 		end, ok = r.object(n, at, own)
@@ -94,13 +88,10 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 		}
 	}
 	count := r.count
-	if !ok && !r.collects() {
-		return end, false
-	}
-	if n.values != nil {
+	if n.values != nil && (ok || r.collects()) {
 		ok = r.values(n, at, end) && ok
 	}
-	if (ok || r.collects()) && n.composed {
+	if n.composed && (ok || r.collects()) {
 		ok = r.compose(n, k, at, own) && ok
 	}
 	if own != m && (ok || r.collects()) {
@@ -112,6 +103,7 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 		m.markAll(count)
 		r.giveBack(own)
 	}
+	r.depth--
 	return end, ok && r.fatal == ""
 }
 
@@ -131,13 +123,18 @@ func (r *run) skip(at int) (end int) {
 
 // endOfString returns the offset after the string that starts at an offset.
 func (r *run) endOfString(at int) (end int, ok bool) {
-	if r.trusted {
-		return endOfString(r.body, at), true
+	end = endOfText(r.body, at+1)
+	if end == len(r.body) || r.body[end] != '"' {
+		return r.endOfEscaped(at)
 	}
-	if end, ok = simpleString(r.body, at); !ok {
-		r.undecided()
+	return end + 1, true
+}
+
+func (r *run) endOfEscaped(at int) (end int, ok bool) {
+	if !r.trusted {
+		return 0, r.undecided()
 	}
-	return end, ok
+	return endOfString(r.body, at), true
 }
 
 // scanNumber reads the number at an offset, and returns the offset after it.
@@ -216,6 +213,10 @@ func (r *run) unquote(at, end int) (text []byte) {
 	if !r.trusted {
 		return r.body[at+1 : end-1]
 	}
+	return r.unescape(at, end)
+}
+
+func (r *run) unescape(at, end int) (text []byte) {
 	text, r.buffer = unquote(r.body[at:end], r.buffer)
 	return text
 }
