@@ -589,7 +589,7 @@ func (r *run) member(n *node, x *member, t *tally, m *marks) (ok bool) {
 	text := r.unquote(x.name, x.nameEnd)
 	p := n.property(text)
 	switch {
-	case p == nil && !n.others:
+	case p == nil && !n.others && !n.mayFold(text):
 		r.skipMember(x)
 		ok = true
 	case p == nil:
@@ -653,7 +653,7 @@ func (r *run) memberNamed(
 		m.mark(ordinal)
 	}
 	r.skipMember(x)
-	if p == nil && n.folded != nil {
+	if p == nil && n.mayFold(text) {
 		r.dropFolded(n, text, x)
 	}
 	return ok && r.fatal == ""
