@@ -51,7 +51,8 @@ type App struct {
 	// Document returns the document with its references resolved, such as GetSpec in generated
 	// code. Each call returns a new copy.
 	Document func() (*openapi3.T, error)
-	// Source is the text of the document, for its order on /docs. Default: by name.
+	// Source is the text of the document, which determines the order on /docs. Default: the order
+	// of names.
 	Source []byte
 	// Open opens the service for the command serve.
 	Open Opener
@@ -67,8 +68,8 @@ type App struct {
 // Opener opens the service of a program, for example its database. If it is a pointer to a struct,
 // the fields are additional flags of the command, declared by kong's tags. The tag "key" names the
 // environment variable of the flag, without the program's prefix. With the tag "secret", the
-// value can also be in the file that the variable with _FILE at the end of its name names. With the
-// tag "shown", the value is shown in the effective configuration.
+// value can also be in a file, which the variable with the suffix _FILE names. With the tag
+// "shown", the value is part of the effective configuration that the program shows.
 //
 // An Opener with flags can have a method Check() error. It validates the flags without I/O and
 // returns all faults, joined, each naming its setting. They are reported together with the other
