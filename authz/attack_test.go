@@ -93,7 +93,7 @@ func TestPagesOfOtherSites(t *testing.T) {
 	gate := mixedGate(t, nil)
 	for _, row := range []struct {
 		target, header, value string
-		same, cross           string // the caller, "" for none, or "refused"
+		same, cross           string // the caller; "" for none, or "refused"
 	}{
 		{"/optional", "Cookie", "sid=1", "cookie", ""},
 		{"/cookie-and-query?api_key=1", "Cookie", "sid=1", "cookie", "refused"},
@@ -118,13 +118,13 @@ func TestPagesOfOtherSites(t *testing.T) {
 			}
 		}
 	}
-	// A header of its own needs a script, which CORS must allow.
+	// A custom header requires a script, which CORS must allow.
 	r := httptest.NewRequest("POST", "/cookie-and-header", nil)
 	r.Header.Set("Cookie", "sid=1")
 	r.Header.Set("X-API-Key", "1")
 	r.Header.Set("Sec-Fetch-Site", "cross-site")
 	if _, err := gate.Check(r, "/cookie-and-header", nil); err != nil {
-		t.Errorf("a cookie beside a header that no page can add: %v", err)
+		t.Errorf("a cookie and a custom header: %v", err)
 	}
 }
 
@@ -160,7 +160,7 @@ func TestQueryKeyIsNotInTheForm(t *testing.T) {
 	}
 	if seen := admitted.FormValue("api_key") + admitted.URL.String() +
 		admitted.RequestURI; strings.Contains(seen, "secret") {
-		t.Errorf("the handler sees the key: %s", seen)
+		t.Errorf("the handler gets the key: %s", seen)
 	}
 }
 

@@ -62,7 +62,7 @@ components:
     mtls: {type: mutualTLS}
 `
 
-// named is a principal whose subject says where it comes from.
+// named returns a principal whose subject is the name of its source.
 func named(tb testing.TB, subject string, scopes ...string) *token.Principal {
 	tb.Helper()
 	p, err := token.NewPrincipal(token.PrincipalConfig{Subject: subject, Scopes: scopes})
@@ -72,8 +72,8 @@ func named(tb testing.TB, subject string, scopes ...string) *token.Principal {
 	return p
 }
 
-// lookup is what every authenticator here asks: a credential is "down", "broken", "none", or scopes
-// joined by +.
+// lookup is the lookup of all authenticators here: a credential is "down", "broken", "none", or
+// scopes joined by +.
 func lookup(tb testing.TB, subject string) func(context.Context, string) (*token.Principal, error) {
 	return func(_ context.Context, credential string) (*token.Principal, error) {
 		switch credential {
@@ -92,7 +92,7 @@ func lookup(tb testing.TB, subject string) func(context.Context, string) (*token
 	}
 }
 
-// byLookup is a verifier that asks a lookup.
+// byLookup is a verifier that calls lookup.
 type byLookup func(context.Context, string) (*token.Principal, error)
 
 func (v byLookup) Verify(ctx context.Context, raw string) (*token.Principal, error) {
@@ -141,7 +141,7 @@ func schemesGate(tb testing.TB) *authz.Gate {
 	return gate
 }
 
-// withCertificate lets a request come over a TLS connection whose client's certificate has a name.
+// withCertificate adds a TLS connection whose client certificate has a name.
 func withCertificate(r *http.Request, name string, verified bool) {
 	c := &x509.Certificate{Subject: pkix.Name{CommonName: name}}
 	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{c}}
@@ -154,7 +154,7 @@ func basicHeader(credential string) string {
 	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(credential))
 }
 
-// TestSchemes: what each scheme takes, from where, and what is answered.
+// TestSchemes: the credentials that each scheme accepts, their places, and the responses.
 func TestSchemes(t *testing.T) {
 	gate := schemesGate(t)
 	const (
@@ -303,11 +303,11 @@ func TestPrincipalByScheme(t *testing.T) {
 		}
 	}
 	if p := a.PrincipalOf("header"); p != nil {
-		t.Errorf("the principal of a scheme that was not asked about is %v", p)
+		t.Errorf("the principal of a scheme of no satisfied alternative is %v", p)
 	}
 }
 
-// The handler does not see a key of the query, unless it is a parameter as well.
+// The handler does not get a key of the query, unless it is also a parameter.
 func TestKeysInTheQueryAreHidden(t *testing.T) {
 	gate := schemesGate(t)
 	for target, expected := range map[string]string{
@@ -323,7 +323,7 @@ func TestKeysInTheQueryAreHidden(t *testing.T) {
 		}
 		if got := admitted.URL.RawQuery; got != expected ||
 			strings.Contains(admitted.RequestURI, "=secret") {
-			t.Errorf("%s: the handler sees %q in %q, expected %q", target, got, admitted.RequestURI,
+			t.Errorf("%s: the handler gets %q in %q, want %q", target, got, admitted.RequestURI,
 				expected)
 		}
 		if r.URL.String() != target {
@@ -406,7 +406,7 @@ func TestSecrets(t *testing.T) {
 				t.Errorf("%q %q: %v, %v; expected %s", row.user, row.secret, p, err, expected)
 			}
 			if err != nil && strings.Contains(err.Error(), row.secret) && row.secret != "" {
-				t.Errorf("the error holds the secret: %v", err)
+				t.Errorf("the error contains the secret: %v", err)
 			}
 		}
 	}
@@ -575,7 +575,7 @@ func TestNamesOfSchemes(t *testing.T) {
 	}
 	quoted := edited(t, everyScheme, "name: sid", `name: 's"id'`)
 	if _, err := authz.Compile(load(t, quoted)); err == nil {
-		t.Error("Compile takes a key whose name cannot stand in a challenge")
+		t.Error("Compile accepts a key whose name is not valid in a challenge")
 	}
 	stepUp := edited(t, everyScheme, "operationId: either,", "operationId: either, x-max-age: 60,")
 	if _, err := authz.Compile(load(t, stepUp)); err == nil ||
@@ -728,8 +728,8 @@ func TestMutualTLS(t *testing.T) {
 	}
 }
 
-// TestVerdictOnSchemes holds the gate to a reference evaluator: over random alternatives of all
-// types of schemes, and random credentials.
+// TestVerdictOnSchemes compares the gate with a reference evaluator, for random alternatives of all
+// types of schemes and random credentials.
 func TestVerdictOnSchemes(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -785,7 +785,7 @@ func TestVerdictOnSchemes(t *testing.T) {
 	reference := func(o operation, sent map[string]string, crossSite bool) int {
 		anonymous, public := false, true
 		var verdicts []int
-		presented := 204 // what the credentials of the operation come to where none is needed
+		presented := 204 // the result of an operation without required credentials
 		for _, requirement := range o.security {
 			if len(requirement) == 0 {
 				anonymous = true
@@ -852,8 +852,8 @@ func TestVerdictOnSchemes(t *testing.T) {
 			sent["bearer"], sent["second"] = credential, credential
 			r.Header.Set("Authorization", "Bearer "+credential)
 		}
-		// The key in the query goes to operations that know it: to others it is an undeclared
-		// parameter.
+		// The key in the query is sent to operations that declare it. For others it is an
+		// undeclared parameter.
 		known := slices.ContainsFunc(o.security, func(s openapi3.SecurityRequirement) bool {
 			_, ok := s["query"]
 			return ok

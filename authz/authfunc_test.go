@@ -127,7 +127,7 @@ func TestAuthenticationFunc(t *testing.T) {
 			}
 			if admitted := row.kind == "" && row.calls > 0; admitted &&
 				found.Principal != v.principals["read"] {
-				t.Errorf("%s with %q: the admission holds %v", row.path, row.bearer,
+				t.Errorf("%s with %q: the principal of the admission is %v", row.path, row.bearer,
 					found.Principal)
 			}
 		}
@@ -146,7 +146,7 @@ func TestAuthenticationFunc(t *testing.T) {
 	}
 }
 
-// A validator that the gate does not drive asks about each scheme of an alternative.
+// A validator that the program calls itself calls the function for each scheme of an alternative.
 func TestAuthenticationFuncOfEveryScheme(t *testing.T) {
 	gate, doc := schemesGate(t), load(t, everyScheme)
 	for _, row := range []struct {

@@ -26,7 +26,7 @@ import (
 // token, %s another secret.
 type exchangeCase struct {
 	request string // GET /path?query
-	body    string // with a Content-Type in front of a line of its own; "": none
+	body    string // with a Content-Type before it on its own line; "": none
 	header  string // Name: value
 	status  int
 	errors  []string // what the problem names, as place keyword
@@ -49,7 +49,7 @@ func fileOf(field, mediaType string, n int) string {
 
 func inJSON(text string) string { return "application/json\n" + text }
 
-// TestDocumentsInUse: what real documents have is served, each kind on its own.
+// TestDocumentsInUse tests features of real documents, one document each.
 func TestDocumentsInUse(t *testing.T) {
 	post := func(path, body string, status int, errors ...string) exchangeCase {
 		return exchangeCase{request: "POST " + path, body: body, status: status, errors: errors}
@@ -191,7 +191,7 @@ func newCaseServer(t *testing.T, file string) *caseServer {
 	}
 	issuer, secrets, s := newIssuer(t), authztest.NewSecrets(doc), &caseServer{}
 	s.token = func(scope string) string { return issuer.Mint(map[string]any{"scope": scope}) }
-	for _, c := range secrets.Credentials() { // any will do: they are accepted as each kind
+	for _, c := range secrets.Credentials() { // any value; each kind accepts it
 		if s.secret, err = c.Genuine(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}

@@ -202,8 +202,8 @@ func TestClientCertificatesFaults(t *testing.T) {
 	}
 }
 
-// TestTokensBoundToCertificates: a gate asks its verifier about the certificate of the connection,
-// or of the header, and only of a peer that is believed (RFC 8705 §3).
+// TestTokensBoundToCertificates: a gate passes its verifier the certificate of the connection, or
+// of the header of a trusted peer (RFC 8705 §3).
 func TestTokensBoundToCertificates(t *testing.T) {
 	issuer := newIssuer(t)
 	mine, other := clientCertificate(t, "mine"), clientCertificate(t, "other")
@@ -267,7 +267,7 @@ func TestTokensBoundToCertificates(t *testing.T) {
 	}
 }
 
-// asked is a verifier that remembers what it was asked.
+// asked is a verifier that records its calls.
 type asked struct {
 	authz.Verifier
 	offer     token.Offer
@@ -285,7 +285,7 @@ func (a *asked) VerifyPresented(ctx context.Context, p token.Presented) (*token.
 
 func (a *asked) Offer() token.Offer { return a.offer }
 
-// TestVerifyPresented: when a gate asks by VerifyPresented, and with what.
+// TestVerifyPresented: when a gate calls VerifyPresented, and with which arguments.
 func TestVerifyPresented(t *testing.T) {
 	certificate := clientCertificate(t, "client")
 	live := strings.Replace(
@@ -320,7 +320,7 @@ func TestVerifyPresented(t *testing.T) {
 		}, r)
 		if ran == nil || (len(verifier.presented) == 1) != row.asked {
 			t.Fatalf(
-				"%s: answered %d %s, asked %d times",
+				"%s: got %d %s, VerifyPresented called %d times",
 				row.name,
 				w.Code,
 				w.Body,
@@ -344,7 +344,7 @@ func TestVerifyPresented(t *testing.T) {
 	)
 	if ran != nil || w.Code != 503 || w.Header().Get("Retry-After") == "" ||
 		w.Header().Get("WWW-Authenticate") != "" {
-		t.Errorf("an issuer that cannot be asked: %d %v %s", w.Code, w.Header(), w.Body)
+		t.Errorf("introspection fails: %d %v %s", w.Code, w.Header(), w.Body)
 	}
 	verifier.err = &token.Error{Code: token.Inactive}
 	if w, ran := serveGuarded(t, func(c *authz.Config) {
@@ -448,7 +448,8 @@ func TestMetadataOfMTLS(t *testing.T) {
 	}
 }
 
-// TestWrappedMutualTLS: an authenticator around [authz.MutualTLS] takes no proxy for its client.
+// TestWrappedMutualTLS: a wrapper of [authz.MutualTLS] does not take the certificate of a proxy for
+// that of the client.
 func TestWrappedMutualTLS(t *testing.T) {
 	client, proxy := clientCertificate(t, "read"), clientCertificate(t, "proxy", "proxy.internal")
 	authenticators := everyAuthenticator(t)
@@ -483,8 +484,8 @@ func TestWrappedMutualTLS(t *testing.T) {
 	}
 }
 
-// FuzzClientCertificates: whatever a proxy passes on, a caller has the certificate that stands
-// there.
+// FuzzClientCertificates: for any header of a proxy, the certificate is the one in the header, or
+// there is none.
 func FuzzClientCertificates(f *testing.F) {
 	read := clientCertificate(f, "read")
 	for _, value := range []string{byteSequence(read), xfcc(read), xfcc(read) + "," + xfcc(read),

@@ -14,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// serveGuarded sends a request to the operations of guarded behind a gate. ran is the request that
-// a handler got; nil: none ran.
+// serveGuarded sends a request to an operation of the document guarded, through a gate. ran is the
+// request of the handler, or nil if it did not run.
 func serveGuarded(t *testing.T, change func(*authz.Config),
 	r *http.Request) (w *httptest.ResponseRecorder, ran *http.Request) {
 	t.Helper()
@@ -95,7 +95,7 @@ func TestOnDecision(t *testing.T) {
 				row.operation)
 		}
 		if row.bearer == "forged" && strings.Contains(d.Cause.Error(), row.bearer) {
-			t.Errorf("the decision holds the token: %v", d.Cause)
+			t.Errorf("the decision contains the token: %v", d.Cause)
 		}
 	}
 }
@@ -131,7 +131,7 @@ func TestAuthorize(t *testing.T) {
 						t.Errorf("it read %q, %v of the body", body, err)
 					}
 					if o.ID == "" || (p == nil) != (o.Public() || o.Optional()) {
-						t.Errorf("it is asked about %+v for %v", o, p)
+						t.Errorf("Authorize is called with %+v for %v", o, p)
 					}
 					r.Header.Set("Authorization", "changed")
 					r.URL.RawQuery = ""
@@ -140,7 +140,7 @@ func TestAuthorize(t *testing.T) {
 				}
 			}, requestOf(request, row.bearer, "application/json", row.body))
 			if w.Code != row.status || asked != row.asked || (ran != nil) != (row.status == 204) {
-				t.Errorf("status %d, asked %v, handler ran %v; %s", w.Code, asked, ran != nil,
+				t.Errorf("status %d, Authorize called %v, handler ran %v; %s", w.Code, asked, ran != nil,
 					w.Body)
 			}
 			if ran != nil && (ran.Header.Get("Authorization") == "changed" ||
@@ -148,7 +148,7 @@ func TestAuthorize(t *testing.T) {
 				t.Error("it has changed the request")
 			}
 			if strings.Contains(w.Body.String(), "10.0.0.7") {
-				t.Errorf("the answer holds the text of the error: %s", w.Body)
+				t.Errorf("the response contains the text of the error: %s", w.Body)
 			}
 		})
 	}
@@ -221,7 +221,7 @@ func TestReport(t *testing.T) {
 			if row.kind == authz.BodyTooLarge && mode == none &&
 				strings.Contains(row.name, "another media type") || mode == none &&
 				strings.Contains(row.name, ", an invalid") {
-				continue // the other fault is told then
+				continue // reported once this fault is mended
 			}
 			r := requestOf(row.request, row.bearer, row.contentType, row.body)
 			switch row.header {

@@ -96,7 +96,7 @@ func TestOnlyRequestsMatter(t *testing.T) {
 				t.Log(fault)
 			}
 			if err == nil {
-				t.Error("Compile takes it")
+				t.Error("Compile accepts it")
 			}
 		})
 	}
@@ -134,7 +134,7 @@ func TestDerivedOperationID(t *testing.T) {
 	taken := edited(t, plain, "operationId: setThing\n", "summary: Set.\n")
 	taken = edited(t, taken, "operationId: getThing\n", "operationId: POST /things/{id}\n")
 	if _, err := authz.Compile(load(t, taken)); err == nil {
-		t.Error("Compile takes an operationId that is the derived one of another operation")
+		t.Error("Compile accepts an operationId that equals the derived one of another operation")
 	}
 }
 
@@ -150,12 +150,12 @@ func TestScopesByUse(t *testing.T) {
 	listed := edited(t, plain, "scheme: bearer}", "scheme: bearer, x-scopes: {read: Read.}}")
 	if _, err := authz.Compile(load(t, listed)); err == nil ||
 		!strings.Contains(err.Error(), "scope write is not declared") {
-		t.Errorf("a scope beside a list: error is %v, expected a fault", err)
+		t.Errorf("a scope that is not in the list: error is %v, want a fault", err)
 	}
 	elsewhere := edited(t, plain, "    bearer: {type",
 		"    other: {type: http, scheme: bearer, x-scopes: {}}\n    bearer: {type")
 	if _, err := authz.Compile(load(t, elsewhere)); err == nil {
-		t.Error("Compile takes scopes by use in a document that lists those of another scheme")
+		t.Error("Compile accepts undeclared scopes in a document that lists those of another scheme")
 	}
 }
 
@@ -175,7 +175,7 @@ func TestUnstated(t *testing.T) {
 	}
 	o := gate.Plan().Operations()[1]
 	if o.Denied == "" || o.Public() || o.Optional() {
-		t.Errorf("the plan says %+v, expected that nobody may call it", o)
+		t.Errorf("the plan has %+v, want a denied operation", o)
 	}
 	for _, bearer := range []string{"", "read", "write", "unknown"} {
 		r := httptest.NewRequest("POST", "/things/1", nil)
@@ -208,7 +208,7 @@ func TestCompileSecurity(t *testing.T) {
 		"{type: integer}}}}}}\n",
 		"{application/json: {schema: {type: string, pattern: '[_-.]', const: 1}}}}\n")
 	if _, err := authz.Compile(load(t, document)); err == nil {
-		t.Error("Compile takes a pattern that is not one")
+		t.Error("Compile accepts an invalid pattern")
 	}
 	plan, err := authz.Config{Document: load(t, document)}.CompileSecurity()
 	if err != nil || len(plan.Operations()) != 2 {
@@ -216,7 +216,7 @@ func TestCompileSecurity(t *testing.T) {
 	}
 	if _, err := (authz.Config{Document: load(t, edited(t, document, "[{bearer: [write]}]",
 		"[{nowhere: []}]"))}).CompileSecurity(); err == nil {
-		t.Error("CompileSecurity takes a scheme that is not declared")
+		t.Error("CompileSecurity accepts an undeclared scheme")
 	}
 }
 
@@ -300,7 +300,7 @@ func TestBasePath(t *testing.T) {
 			t.Errorf("%s: %q, %v; expected %q %s", row.servers, base, err, row.base, row.fault)
 		}
 		if err != nil && !strings.Contains(err.Error(), "set the base path") {
-			t.Errorf("%s: the fault names no way out: %v", row.servers, err)
+			t.Errorf("%s: the fault does not say what to do: %v", row.servers, err)
 		}
 	}
 	for _, of := range []string{"operationId: setThing\n",
@@ -332,12 +332,13 @@ func TestPublicPath(t *testing.T) {
 	for _, path := range []string{"v1", "/v1/", "//"} {
 		if _, err := authz.New(authz.Config{Document: load(t, plain), Verifier: principals{},
 			PublicPath: path}); err == nil {
-			t.Errorf("New takes PublicPath %q", path)
+			t.Errorf("New accepts PublicPath %q", path)
 		}
 	}
 }
 
-// TestMaxBodyOfOperation: the limit of an operation is its own, above and below the gate's.
+// TestMaxBodyOfOperation: x-authz-max-body replaces the limit of the gate, whether it is smaller or
+// larger.
 func TestMaxBodyOfOperation(t *testing.T) {
 	for _, row := range []struct {
 		extension string
@@ -399,13 +400,13 @@ func TestTimeoutOfOperation(t *testing.T) {
 		}
 		done()
 		if <-admitted.Context().Done(); admitted.Context().Err() == nil {
-			t.Errorf("%q: the context goes on after its request", extension)
+			t.Errorf("%q: the context is not cancelled after its request", extension)
 		}
 	}
 }
 
-// TestPathsOfOneShape: each operation is decided by its own policy, on a router that tells them
-// apart by method.
+// TestPathsOfOneShape: if paths differ only in the names of parameters, each operation has its own
+// policy, on a router that distinguishes them by method.
 func TestPathsOfOneShape(t *testing.T) {
 	s := start(t, `
 openapi: 3.1.0

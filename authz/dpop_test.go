@@ -18,7 +18,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// What clients know the tested server as. It listens elsewhere, and its Host header says so.
+// The URL of the tested server for clients. It listens elsewhere, and its Host header has that
+// address.
 const resource = "https://api.example"
 
 const (
@@ -82,7 +83,7 @@ func (p *proving) credentials(request, tok string) []string {
 	return []string{"Authorization: DPoP " + tok, "DPoP: " + p.proof(request, tok)}
 }
 
-// The table "Credentials" of what a client sees, by the DPoP scheme.
+// The table "Credentials" of the behaviour for clients, with the DPoP scheme.
 const aboutResource = `, resource_metadata="https://api.example/.well-known/oauth-protected-resource"`
 
 func TestDPoPCredentials(t *testing.T) {
@@ -103,7 +104,7 @@ func TestDPoPCredentials(t *testing.T) {
 		request string
 		headers []string
 
-		operation string // that runs; "" for a refusal, of which the rest speaks
+		operation string // the operation that runs; "" for a refusal
 		status    int
 		kind      authz.Kind
 		challenge string
@@ -165,10 +166,10 @@ func TestDPoPCredentials(t *testing.T) {
 					row.operation)
 			} else if strings.Contains(strings.Join(row.headers, " "), tok) &&
 				row.operation != "public" && got.ran.principal.Subject() == "" {
-				t.Error("the handler does not know who calls")
+				t.Error("the handler has no principal")
 			}
 			if nonce := got.Header.Values("DPoP-Nonce"); nonce != nil {
-				t.Errorf("DPoP-Nonce is %q, but no nonces are asked for", nonce)
+				t.Errorf("DPoP-Nonce is %q, but nonces are not required", nonce)
 			}
 		})
 	}
@@ -219,7 +220,7 @@ func TestDPoPOff(t *testing.T) {
 		authz.InvalidToken, whereBearer+`, error="invalid_token"`)
 }
 
-// RFC 9449 §9: a client that comes without a nonce is given one, and goes on with it.
+// RFC 9449 §9: a client without a nonce gets one, and continues with it.
 func TestDPoPNonces(t *testing.T) {
 	p := startDPoP(t, token.DPoPAllowed, func(tokens *token.Config, _ *authz.Config) {
 		tokens.Proofs.NonceKey = []byte(strings.Repeat("k", 32))
@@ -250,7 +251,7 @@ func TestDPoPNonces(t *testing.T) {
 	for name, headers := range map[string][]string{"nobody": nil,
 		"a bearer": {"Authorization: Bearer " + p.issuer.Mint(nil)}} {
 		if got := p.send(t, "GET /any", "", headers...); got.Header.Get("DPoP-Nonce") != "" {
-			t.Errorf("%s is told a nonce", name)
+			t.Errorf("%s gets a nonce", name)
 		}
 	}
 	p.answering(func(c echo.Context) error {
@@ -292,8 +293,7 @@ func TestDPoPExplains(t *testing.T) {
 	}
 }
 
-// The URL of a request is told from Resource, which may leave out where this server has the
-// document's paths.
+// The URL of a request is derived from Resource, with or without the path of the server.
 func TestDPoPRequestURL(t *testing.T) {
 	for _, test := range []struct{ resource, basePath, public, path, htu string }{
 		{"https://api.example", "", "", "/any", "https://api.example/any"},
@@ -359,8 +359,8 @@ func TestDPoPInMetadata(t *testing.T) {
 	}
 }
 
-// A gate whose verifier is wrapped in one that knows bearer tokens alone offers those alone, and
-// lets no bound one in.
+// A gate whose verifier is wrapped by one for bearer tokens only offers only those, and refuses
+// bound tokens.
 func TestDPoPIsNotOfferedByAVerifierWithoutIt(t *testing.T) {
 	p := startDPoP(t, token.DPoPAllowed, nil)
 	bare := start(t, guarded, func(config *authz.Config) {

@@ -57,20 +57,20 @@ func TestScopesImplyOthers(t *testing.T) {
 		{"/read", "admin", 200, ""}, // through another
 		{"/read", "read:al", 403, "read"},
 		{"/read", "write", 403, "read"},
-		{"/all", "read", 403, "read:all"}, // not the other way
+		{"/all", "read", 403, "read:all"}, // not in the other direction
 		{"/all", "admin", 200, ""},
 		{"/both", "read:all", 200, ""},
 		{"/both", "read", 403, "read:all"}, // which brings read
 		{"/both", "", 403, "read:all"},
-		{"/other", "read:all", 200, ""},     // tokens are one kind, whatever the scheme
-		{"/near", "write", 403, "read:all"}, // one is lacking either way, and this way is shorter
+		{"/other", "read:all", 200, ""},     // all schemes of access tokens share them
+		{"/near", "write", 403, "read:all"}, // one scope is missing in both, but this alternative is shorter
 		{"/near", "write audit", 200, ""},
 		{"/near", "audit write:x", 403, "read:all"},
 	} {
 		got := startedWriter(t, gate, row.path, issuer.Mint(map[string]any{"scope": row.scope}))
 		if got.StatusCode != row.status || scopesOf(got) != row.asks {
 			t.Errorf(
-				"%s with %q: %d %q, expected %d that asks for %q",
+				"%s with %q: %d %q, want %d and the scopes %q",
 				row.path,
 				row.scope,
 				got.StatusCode,

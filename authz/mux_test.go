@@ -138,7 +138,7 @@ func TestInsecureUnguarded(t *testing.T) {
 	}
 	if err := (authz.Gates{gate, gateAt(t, "/v2", "/a")}).CheckRoutes(nil); err == nil ||
 		!strings.Contains(err.Error(), "/a: Config.InsecureUnguarded has /v2/a") {
-		t.Errorf("unguarded by one gate, described by another's document: %v", err)
+		t.Errorf("listed in InsecureUnguarded of one gate, described by the document of another: %v", err)
 	}
 }
 

@@ -27,7 +27,7 @@ components:
     t: {type: http, scheme: bearer, x-scopes: {read: Read, write: Write, admin: All}}
 `
 
-// outward guards the document with issuers, each of which is changed first.
+// outward guards the document with issuers, after change has changed each.
 func outward(t *testing.T, changes ...func(*token.Issuer)) (*authz.Gate, []*devissuer.Server) {
 	t.Helper()
 	var servers []*devissuer.Server
@@ -96,7 +96,7 @@ func metadataScopes(t *testing.T, gate *authz.Gate) []string {
 	return metadata.Scopes
 }
 
-// Clients are told the names by which their issuer grants scopes.
+// Clients get the names of scopes that their issuer uses.
 func TestClientsAreToldTheIssuersNames(t *testing.T) {
 	expired := map[string]any{"exp": time.Now().Unix() - 3600}
 	for _, row := range []struct {
@@ -190,7 +190,7 @@ func TestClientsAreToldTheIssuersNames(t *testing.T) {
 	}
 }
 
-// The names of the second issuer are those of its own tokens.
+// Tokens of the second issuer get its names.
 func TestEachTokenGetsItsIssuersNames(t *testing.T) {
 	gate, servers := outward(t, plainly, prefixed)
 	for n, want := range []string{"read", "https://api.example/read"} {
@@ -207,7 +207,7 @@ func TestEachTokenGetsItsIssuersNames(t *testing.T) {
 	}
 }
 
-// A handler that refuses says with which scopes to come back, as the gate does.
+// The refusal of a handler has the scopes of the operation, like that of the gate.
 func TestHandlersRefuseByTheIssuersNames(t *testing.T) {
 	gate, servers := outward(t, prefixed)
 	for _, c := range []struct {
@@ -227,7 +227,7 @@ func TestHandlersRefuseByTheIssuersNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // the error may be the handler's for all requests
+		for range 2 { // the handler may return the same error for all requests
 			w := httptest.NewRecorder()
 			gate.WriteProblem(w, admitted, c.err)
 			if got := w.Result(); got.StatusCode != c.status || scopesOf(got) != c.want {

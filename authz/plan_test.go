@@ -14,7 +14,7 @@ import (
 	"github.com/oasgate/oasgate/authz/echov4"
 )
 
-// faulty has every fault that keeps a document from being served, at once.
+// faulty has every fault that prevents the start.
 const faulty = `
 openapi: 3.1.0
 info: {title: Faults, version: "1"}
@@ -84,7 +84,7 @@ func faults(tb testing.TB, err error) (all []*authz.Fault) {
 	case *authz.Fault:
 		all = append(all, joined)
 	default:
-		tb.Errorf("an error that is no *authz.Fault: %T %v", err, err)
+		tb.Errorf("an error that is not an *authz.Fault: %T %v", err, err)
 	}
 	return all
 }
@@ -147,7 +147,7 @@ func TestCompileTakesEachFaultSeriously(t *testing.T) {
 			alone.Security = nil
 			alone.Components.SecuritySchemes = doc.Components.SecuritySchemes
 			if method == http.MethodGet && template == "/twice" {
-				continue // alone it is none
+				continue // on its own it is not a fault
 			}
 			alone.Paths = openapi3.NewPaths(openapi3.WithPath(template,
 				&openapi3.PathItem{Parameters: item.Parameters}))
@@ -168,7 +168,7 @@ func TestCompileTakesEachFaultSeriously(t *testing.T) {
 
 func errorOf[T any](_ T, err error) error { return err }
 
-// TestSecurityMustBeStated: what says nothing is no statement, and so a refusal to start.
+// TestSecurityMustBeStated: an operation without stated security prevents the start.
 func TestSecurityMustBeStated(t *testing.T) {
 	const operation = "openapi: 3.1.0\ninfo: {title: T, version: v}\n%s\npaths:\n  /a:\n    " +
 		"get:\n      operationId: a\n      responses: {'204': {description: Done.}}\n      %s\n" +
@@ -253,7 +253,7 @@ func TestNewListsEveryFault(t *testing.T) {
 	for _, path := range []string{"/", "v1", "/v1/"} {
 		if _, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: principals{},
 			BasePath: path}); err == nil {
-			t.Errorf("New takes BasePath %q", path)
+			t.Errorf("New accepts BasePath %q", path)
 		}
 	}
 	if _, err := authz.New(authz.Config{Document: load(t, faulty), Verifier: principals{}}); len(
@@ -302,10 +302,10 @@ func TestBrokenDocuments(t *testing.T) {
 			breakIt(doc)
 			plan, err := authz.Compile(doc)
 			authz.Describe(doc)
-			// nothing more is let in
+			// nothing else is admitted
 			harmless := []string{"a nil path", "a nil media type", "no responses", "no info"}
 			if err == nil && !slices.Contains(harmless, name) {
-				t.Errorf("Compile takes it: %d operations", len(plan.Operations()))
+				t.Errorf("Compile accepts it: %d operations", len(plan.Operations()))
 			}
 		})
 	}
@@ -369,7 +369,7 @@ func TestCheckRoutes(t *testing.T) {
 	}
 }
 
-// errorlessPlan is that of guarded.
+// errorlessPlan returns the plan of the document guarded.
 func errorlessPlan(tb testing.TB) *authz.Plan {
 	tb.Helper()
 	plan, err := authz.Compile(load(tb, guarded))
@@ -379,7 +379,8 @@ func errorlessPlan(tb testing.TB) *authz.Plan {
 	return plan
 }
 
-// TestUndescribedRoutesAreRefused: CheckRoutes says so at start; the gate refuses in any case.
+// TestUndescribedRoutesAreRefused: CheckRoutes reports routes that the document does not describe,
+// and the gate refuses their requests.
 func TestUndescribedRoutesAreRefused(t *testing.T) {
 	s := start(t, guarded, func(c *authz.Config) { c.BasePath = "/v1" })
 	for _, path := range []string{"/debug", "/any", "/v10/any", "/v1"} {
@@ -401,7 +402,7 @@ func TestUndescribedRoutesAreRefused(t *testing.T) {
 		fmt.Sprintf(lacksScopes, "read"))
 }
 
-// TestInspect: what does not reach every handler has its place, and is no fault.
+// TestInspect: notes have locations, and are not faults.
 func TestInspect(t *testing.T) {
 	loader := openapi3.NewLoader()
 	loader.IncludeOrigin = true

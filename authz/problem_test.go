@@ -38,7 +38,7 @@ func TestEveryKindIsExplained(t *testing.T) {
 	}
 	for _, kind := range authz.Kinds() {
 		if kind == authz.Other {
-			continue // it has no URI of its own
+			continue // it has no type URI
 		}
 		status := (&authz.Error{Kind: kind}).Status()
 		if sections[kind] != status || http.StatusText(status) == "" {
@@ -56,8 +56,7 @@ func TestEveryKindIsExplained(t *testing.T) {
 	}
 }
 
-// TestErrors: every error of a handler becomes a problem, of which nothing of the error's text is a
-// part.
+// TestErrors: each error of a handler becomes a problem document without the text of the error.
 func TestErrors(t *testing.T) {
 	secret := errors.New("dial tcp 10.0.0.7: " + submitted)
 	s := start(t, guarded, nil,
@@ -187,8 +186,8 @@ func TestErrors(t *testing.T) {
 	})
 }
 
-// TestExplain: why a token was refused is told under InsecureExplain alone, and goes to the log in
-// any case.
+// TestExplain: the cause of a refusal is sent to clients with InsecureExplain only, and always
+// logged.
 func TestExplain(t *testing.T) {
 	for _, explain := range []bool{false, true} {
 		s := start(t, guarded, func(c *authz.Config) { c.InsecureExplain = explain })
@@ -251,8 +250,8 @@ func TestProblemTypeBase(t *testing.T) {
 	}
 }
 
-// TestWriteProblem is ErrorHandler without Echo, over HTTP/2: there, Connection is no header (RFC
-// 9113 §8.2.2).
+// TestWriteProblem tests WriteProblem without Echo, over HTTP/2, which has no Connection header
+// (RFC 9113 §8.2.2).
 func TestWriteProblem(t *testing.T) {
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: principals{},
 		Realm: "a realm of its own"})
@@ -310,10 +309,10 @@ func TestRealm(t *testing.T) {
 	}
 }
 
-// scopeToken is that of RFC 6749 §3.3.
+// scopeToken is scope-token of RFC 6749 §3.3.
 var scopeToken = regexp.MustCompile(`^[\x21\x23-\x5B\x5D-\x7E]+$`)
 
-// scopeDocument declares and uses one scope, by way of Go: no loader has looked at it.
+// scopeDocument returns a document, built in Go without a loader, that declares and uses one scope.
 func scopeDocument(title, scope string) *openapi3.T {
 	description := "Done."
 	return &openapi3.T{
@@ -334,8 +333,7 @@ func scopeDocument(title, scope string) *openapi3.T {
 	}
 }
 
-// FuzzChallenge: whatever a configuration holds, what starts can be told in a challenge and read
-// back.
+// FuzzChallenge: any configuration that New accepts results in a challenge that can be parsed.
 func FuzzChallenge(f *testing.F) {
 	for _, seed := range [][4]string{
 		{"title", "", "read", "mfa"}, {`t"`, `", error="x`, "read:messages", "phr"}, {"t", "r\r\nSet-Cookie: a=b", `a"b`, `a\`}, {"Ü", `\`, "a b", "a b"}, {"", "\x7f", "\x00", ""}, {"t", " ", "", "\u00e9"}, {"t,", "a, b=c", ",", "="},
@@ -423,7 +421,7 @@ func readChallenge(header string) (map[string]string, error) {
 	return params, nil
 }
 
-// FuzzScope: what may be a scope is what RFC 6749 §3.3 says, no more and no less.
+// FuzzScope: accepted scopes are exactly those of RFC 6749 §3.3.
 func FuzzScope(f *testing.F) {
 	for _, seed := range []string{"read", "read:messages", "", " ", "a b", "a\tb", `a"b`, `a\b`, "é", "\x7f", "!", "~", "a\x00", "https://example.com/scope/read"} {
 		f.Add(seed)

@@ -15,9 +15,9 @@ import (
 	"github.com/oasgate/oasgate/authz/overlay"
 )
 
-// TestPublicDocuments guards each document of the folder that OASGATE_TEST_DOCUMENTS names as it
-// is, and those for which testdata/public has an overlay with that as well. The kit runs against a
-// stub server, and the requests that it makes from the documents must reach the handlers.
+// TestPublicDocuments guards each document in the folder OASGATE_TEST_DOCUMENTS, unchanged, and
+// with the overlay in testdata/public if there is one. The kit runs against a stub server, whose
+// handlers the requests that it generates must reach.
 func TestPublicDocuments(t *testing.T) {
 	folder := os.Getenv("OASGATE_TEST_DOCUMENTS")
 	if folder == "" {

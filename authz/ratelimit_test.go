@@ -159,7 +159,7 @@ func TestSharedRateLimit(t *testing.T) {
 				want(429)
 			}
 			if counter.asked != 2 {
-				t.Errorf("asked %d times, want 2: not again within %s", counter.asked, rateRetry)
+				t.Errorf("called %d times, want 2: not again within %s", counter.asked, rateRetry)
 			}
 			counter.err = nil
 			now = now.Add(rateRetry)
@@ -184,7 +184,7 @@ func TestRateLimitMemory(t *testing.T) {
 	}
 	m.count("next", until, until.Add(time.Minute))
 	if len(m.counts) != 1 {
-		t.Errorf("%d counts are kept of windows that have ended", len(m.counts)-1)
+		t.Errorf("%d counts of past windows are stored, want none", len(m.counts)-1)
 	}
 }
 

@@ -68,7 +68,7 @@ func realGate(t *testing.T, config authz.Config) (*authz.Gate, *devissuer.Server
 	return gate, issuer
 }
 
-// answer is what a gate says to a GET, with the decision alone and no router.
+// answer returns the response of a gate to a GET, without a router.
 func startedWriter(t *testing.T, gate *authz.Gate, path, bearer string) *http.Response {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, path, nil)
@@ -177,8 +177,8 @@ func TestStepUp(t *testing.T) {
 	}
 }
 
-// A client that knows the API's address and nothing else follows 401 → metadata → issuer → token,
-// as MCP clients do.
+// A client that knows only the address of the API follows 401 → metadata → issuer → token, like MCP
+// clients.
 func TestDiscoveryByAClientThatKnowsNothing(t *testing.T) {
 	var gate *authz.Gate
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -247,8 +247,8 @@ func TestDiscoveryByAClientThatKnowsNothing(t *testing.T) {
 				at, answer.Header)
 		}
 	}
-	// From the issuer on, it is RFC 8414 and RFC 6749. The real audience stands for what would be
-	// the resource.
+	// The remaining steps are those of RFC 8414 and RFC 6749. The real audience replaces the
+	// resource.
 	_, body := get(issuer.URL()+".well-known/oauth-authorization-server", "")
 	var server struct {
 		Issuer string `json:"issuer"`
@@ -293,8 +293,8 @@ func TestMetadataIsNotServedUnlessConfigured(t *testing.T) {
 	}
 }
 
-// The truth table of two schemes: every list of up to three of the alternatives below, in every
-// order, against every credential. What is expected is told by the definition of OpenAPI (§4.8.30):
+// The truth table of two schemes: all lists of up to three of the alternatives below, in every
+// order, with every credential. The expected result follows the definition of OpenAPI (§4.8.30):
 // one alternative, all of its schemes.
 func TestTruthTableOfSchemes(t *testing.T) {
 	issuer := newIssuer(t)

@@ -148,7 +148,7 @@ func TestParameters(t *testing.T) {
 			name    string
 			request string
 			headers []string
-			// the operation; "" for 400 invalid-parameter, or 404 where detail says so
+			// the operation; "" for 400 invalid-parameter, or 404 if detail says so
 			runs   string
 			detail string // a part of it
 		}{
@@ -264,7 +264,7 @@ func TestParameters(t *testing.T) {
 				}
 			})
 		}
-		// Echo routes these to the operation and gives its parameter what it should not have.
+		// Echo routes these to the operation, with an invalid value of the parameter.
 		for _, target := range []string{"/items/", "/items/a/b", "/items/a/", "/items//",
 			"/items/a/parts/", "/items//parts/b", "/items/a/parts/b/c", "/numbers/5/6"} {
 			s.send(t, "GET "+target, "", good).refused(t, 404, authz.NotFound, "")
@@ -273,8 +273,8 @@ func TestParameters(t *testing.T) {
 	})
 }
 
-// TestHandlersSeeWhatWasValidated binds parameters as generated code does, and compares with what
-// the gate judged.
+// TestHandlersSeeWhatWasValidated binds parameters like generated code, and compares them with the
+// validated values.
 func TestHandlersSeeWhatWasValidated(t *testing.T) {
 	versions(t, validated, func(t *testing.T, document string) {
 		s := start(t, document, small)
@@ -300,7 +300,7 @@ func TestHandlersSeeWhatWasValidated(t *testing.T) {
 			}
 		}
 
-		// encoding/json takes TEXT for text; the validator has judged text alone.
+		// encoding/json accepts TEXT as text; the validator has validated text only.
 		var bound struct {
 			Text  string `json:"text"`
 			Level int64  `json:"level"`
@@ -348,7 +348,7 @@ func TestDefaults(t *testing.T) {
 				err := next(c)
 				outside = r.Header
 				if r.URL.RawQuery != "" {
-					t.Errorf("the request that others hold has the query %q, expected it as sent",
+					t.Errorf("the query of the original request is %q, want it unchanged",
 						r.URL.RawQuery)
 				}
 				return err
@@ -357,11 +357,11 @@ func TestDefaults(t *testing.T) {
 		ran := s.send(t, "GET /search", "", s.bearer("")).passed(t, "search")
 		if limit, header := ran.query.Get("limit"), ran.header.Get("X-Default"); limit != "10" ||
 			header != "given" {
-			t.Errorf("the handler sees limit %q and X-Default %q, expected 10 and given", limit,
+			t.Errorf("the handler gets limit %q and X-Default %q, want 10 and given", limit,
 				header)
 		}
 		if outside.Get("X-Default") != "" {
-			t.Error("the default was written into the request that others hold")
+			t.Error("the default was written into the original request")
 		}
 	})
 }
@@ -540,8 +540,8 @@ func TestBodies(t *testing.T) {
 	})
 }
 
-// TestJSONSchema2020: the keywords that the validator knows only where it takes the document for
-// OpenAPI 3.1, and would pass over in silence elsewhere.
+// TestJSONSchema2020 tests keywords that kin-openapi's own validator only enforces in documents of
+// OpenAPI 3.1.
 func TestJSONSchema2020(t *testing.T) {
 	rows := []struct {
 		schema          string
@@ -627,7 +627,7 @@ components:
 		authz.InvalidBody, "")
 }
 
-// TestUnenforceableSchemas: a schema of which a keyword would be passed over is a fault of the
+// TestUnenforceableSchemas: a schema with a keyword that cannot be enforced is a fault of the
 // document.
 func TestUnenforceableSchemas(t *testing.T) {
 	const document = "openapi: 3.1.0\ninfo: {title: T, version: v}\npaths: {/a: {post: " +
@@ -737,8 +737,8 @@ components:
 	}
 }
 
-// FuzzRequest: whatever is sent is let in or refused as the client's fault. Nothing panics, nothing
-// is the server's.
+// FuzzRequest: every request is admitted, or refused as a fault of the client. There is no panic
+// and no 500.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range [][5]string{
 		{"text=a&limit=5&tag=a&tag=b&csv=1,2", "abcd", "a", "session=a", `{"text":"a","items":[{"name":"a"}]}`},
@@ -785,16 +785,14 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// TestUnenforceableBesideReferences: with such keywords a schema does not compile together with
-// what it refers to, and the validator falls back on the way that passes over them. That is refused
-// at start, or the request is.
+// TestUnenforceableBesideReferences: a schema that has such keywords and does not compile together
+// with its references must not be validated without them. The start, or the request, is refused.
 func TestUnenforceableBesideReferences(t *testing.T) {
 	for _, row := range []struct{ schema, components, bad string }{
-		// the compiler fails on #q once $defs is replaced, and the validator falls back on the way
-		// that passes over const
+		// const must be enforced although $defs is replaced
 		{`{"$defs": {"q": {"$dynamicAnchor": "q", "const": 1}}, "properties": {"x": {"$dynamicRef": "#q"}, "y": {"$ref": "#/components/schemas/K"}}}`, `"K": {"type": "object", "properties": {"k": {"const": "a"}}}`, `{"y":{"k":"b"}}`},
 		{`{"$defs": {"q": {"$anchor": "q", "const": 1}}, "properties": {"x": {"$dynamicRef": "#q"}, "y": {"$ref": "#/components/schemas/K"}}}`, `"K": {"type": "object", "properties": {"k": {"type":"string"}}}`, `{"x":2}`},
-		// the validator chooses that way, which does not know $dynamicRef
+		// $dynamicRef must be enforced
 		{`{"properties": {"y": {"$ref": "#/components/schemas/Q"}, "x": {"$dynamicRef": "#q"}}}`, `"Q": {"$dynamicAnchor": "q", "type": "integer"}`, `{"x":"a"}`},
 	} {
 		doc := `{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {"/o": {"post": {"operationId": "o", "security": [],

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestParseChallenges: RFC 9110 §11.6.1, with its own difficult example.
+// TestParseChallenges includes the example of RFC 9110 §11.6.1.
 func TestParseChallenges(t *testing.T) {
 	for _, test := range []struct {
 		headers []string

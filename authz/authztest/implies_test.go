@@ -33,8 +33,8 @@ components:
     k: {type: apiKey, in: header, name: X-Key}
 `
 
-// guarding is a target that a gate guards by a document. The tested document may be another.
-func guarding(t *testing.T, text string, change func(*token.Issuer)) authztest.Target {
+// newTarget returns an API that a gate guards with a document. The tested document may be another.
+func newTarget(t *testing.T, text string, change func(*token.Issuer)) authztest.Target {
 	t.Helper()
 	document, err := openapi3.NewLoader().LoadFromData([]byte(text))
 	if err != nil {
@@ -99,7 +99,7 @@ func guarding(t *testing.T, text string, change func(*token.Issuer)) authztest.T
 }
 
 func TestScopesThatImplyOthers(t *testing.T) {
-	target := guarding(t, implying, func(*token.Issuer) {})
+	target := newTarget(t, implying, func(*token.Issuer) {})
 	authztest.Run(t, target)
 	report, err := authztest.Check(t.Context(), target)
 	if err != nil {
@@ -117,10 +117,10 @@ func TestScopesThatImplyOthers(t *testing.T) {
 	}
 }
 
-// A server that goes by another document's implications is found out.
+// A server with the implications of another document fails.
 func TestImplicationsThatAServerLacksAreFound(t *testing.T) {
 	plainly := strings.Replace(implying, "x-authz-implies: {all: [read], admin: [all]}", "", 1)
-	target := guarding(t, plainly, func(*token.Issuer) {})
+	target := newTarget(t, plainly, func(*token.Issuer) {})
 	tested, err := openapi3.NewLoader().LoadFromData([]byte(implying))
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestImplicationsThatAServerLacksAreFound(t *testing.T) {
 }
 
 func TestChallengesWithTheIssuersNames(t *testing.T) {
-	target := guarding(
+	target := newTarget(
 		t,
 		implying,
 		func(i *token.Issuer) { i.ScopePrefix = "https://api.example/" },

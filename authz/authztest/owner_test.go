@@ -29,7 +29,7 @@ paths:
 components: {securitySchemes: {bearerAuth: {type: http, scheme: bearer}}}
 `
 
-// notesServer keeps the owner of each note. A broken one does not look at it.
+// notesServer stores the owner of each note. A broken one does not check it.
 type notesServer struct {
 	broken, forgetful bool
 

@@ -57,8 +57,8 @@ func sent(t *testing.T, target authztest.Target) (body, fault string) {
 	return body, fault
 }
 
-// TestBodiesFromSchemas: what is made is valid, or Check would say that it is not; where little can
-// be made, exactly that.
+// TestBodiesFromSchemas: generated requests are valid, which Check itself verifies. If a schema has
+// few values, the request has one of them.
 func TestBodiesFromSchemas(t *testing.T) {
 	const both = "3.0.3 3.1.0"
 	for _, test := range []struct{ versions, schema, want string }{ // no want: any that is valid
@@ -124,8 +124,8 @@ func TestBodiesFromSchemas(t *testing.T) {
 	}
 }
 
-// TestNoValidRequest: what cannot be made is said once, with what to do; an entry of Requests does
-// it.
+// TestNoValidRequest: if no valid request can be generated, the report says so once, with what to
+// do. An entry of Requests fixes it.
 func TestNoValidRequest(t *testing.T) {
 	for _, test := range []struct{ schema, says, given string }{
 		{`{type: string, pattern: "^a$", minLength: 5}`, `found no string for its pattern "^a$" and length`, ``},

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestMain is a peer where the harness has started this program as one.
+// TestMain is a peer if the harness has started this program as one.
 func TestMain(m *testing.M) {
 	if name, ok := os.LookupEnv(peerVariable); ok {
 		panic(servePeer(name))

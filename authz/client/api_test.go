@@ -79,8 +79,8 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 	return url, issuer
 }
 
-// A client that knows nothing but the API's address gets a token: from the 401 to the metadata, to
-// the issuer, for the API and the scopes that the challenge names.
+// A client that knows only the address of the API gets a token: it follows the 401 to the metadata
+// and the issuer, and requests the scopes of the challenge.
 func TestAPILeadsToItsIssuer(t *testing.T) {
 	url, issuer := guardedAPI(t)
 	// With a challenge, and without.
@@ -120,7 +120,7 @@ func TestAPILeadsToItsIssuer(t *testing.T) {
 	}
 }
 
-// A program that knows the document's scopes says what its issuer writes before them.
+// A program with the scopes of the document sets the prefix that its issuer uses.
 func TestScopePrefixAndResource(t *testing.T) {
 	url, issuer := guardedAPI(t)
 	source, err := client.New(t.Context(), client.Config{
@@ -138,7 +138,7 @@ func TestScopePrefixAndResource(t *testing.T) {
 
 func TestDiscoverAPIRefuses(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		t.Errorf("a request goes elsewhere: %s", r.URL)
+		t.Errorf("a request to another server: %s", r.URL)
 	}))
 	defer elsewhere.Close()
 	for _, test := range []struct{ name, challenge, metadata, want string }{

@@ -36,7 +36,7 @@ func startIssuer(t testing.TB, url string) *devissuer.Server {
 	return issuer
 }
 
-// secret has what a form, a URL and a header each encode in their own way.
+// secret has characters that forms, URLs and headers encode differently.
 const secret = "s3cret & +%/=:@"
 
 func TestDiscover(t *testing.T) {
@@ -139,7 +139,7 @@ func TestDiscoverRefusesIssuer(t *testing.T) {
 type unreachable struct{ t *testing.T }
 
 func (u unreachable) RoundTrip(r *http.Request) (*http.Response, error) {
-	u.t.Errorf("a request goes to %s: expected none", r.URL.Redacted())
+	u.t.Errorf("a request to %s, want none", r.URL.Redacted())
 	return nil, errors.New("unreachable")
 }
 
@@ -157,7 +157,7 @@ func TestDiscoverOfAnIssuerElsewhere(t *testing.T) {
 	}
 }
 
-// answering is a transport that gives every request one answer.
+// answering is a transport that returns the same response to each request.
 type answering []byte
 
 func (a answering) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -166,14 +166,14 @@ func (a answering) RoundTrip(r *http.Request) (*http.Response, error) {
 		Body:   io.NopCloser(bytes.NewReader(a)), Request: r}, nil
 }
 
-// An issuer that never ends its answer holds nobody up for long.
+// An issuer whose response never ends does not block a caller for long.
 func TestDiscoverTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		started := time.Now()
 		_, err := client.Discover(t.Context(), &http.Client{Transport: hanging{}}, "https://issuer.example/")
 		if took := time.Since(started); !errors.Is(err, context.DeadlineExceeded) ||
 			took != 10*time.Second {
-			t.Errorf("after %s: %v: expected to give up after 10 s", took, err)
+			t.Errorf("after %s: %v, want an error after 10 s", took, err)
 		}
 	})
 }

@@ -17,8 +17,8 @@ type noIssuer struct{ http.Handler }
 
 func (noIssuer) Serves(string) bool { return false }
 
-// TestResponsesAreCompared: dev logs an answer that the document does not describe, serve does as
-// it is told, and neither logs a value of the answer.
+// TestResponsesAreCompared: dev logs responses that the document does not describe, serve does what
+// its setting says, and neither logs a value of a response.
 func TestResponsesAreCompared(t *testing.T) {
 	app := App{
 		Name: "many-things",

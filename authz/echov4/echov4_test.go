@@ -15,7 +15,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// nobody is a verifier that admits nobody.
+// nobody is a verifier that accepts no token.
 type nobody struct{}
 
 func (nobody) Verify(context.Context, string) (*token.Principal, error) {

@@ -64,8 +64,8 @@ func TestSwitchedProtocols(t *testing.T) {
 	}
 }
 
-// A request that a handler sends through the server has its own principal, also after the context
-// is used.
+// A request that a handler sends through the server has its own principal, even if the context is
+// used again.
 func TestNestedRequest(t *testing.T) {
 	var s *running
 	s = startAnswering(t, func(c echo.Context) error {

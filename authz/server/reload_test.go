@@ -143,7 +143,7 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 		signed := encode([]byte(`{"alg":"EdDSA","kid":"`+kid+`"}`)) + "." + encode(claims)
 		return signed + "." + encode(ed25519.Sign(privateKey, []byte(signed)))
 	}
-	for range 2 { // also once both sets are there, and verdicts kept
+	for range 2 { // also with both key sets and cached results
 		r.get(t, private.path, mint(a, nil), 200, "the first's own key of this kid")
 		r.get(t, private.path, byB(b.URL()), 200, "the second's own key of this kid")
 		r.get(t, private.path, byB(a.URL()), 401,
@@ -153,7 +153,7 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 	}
 }
 
-// listening counts the connections to a port to which none are expected.
+// listening counts the connections to a port that should get none.
 func listening(t *testing.T) (url string, calls *atomic.Int64) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -248,7 +248,7 @@ func TestReload(t *testing.T) {
 		map[string]any{"scope": scoped.scope})
 	check := func(path string, statusA, statusB int, why string) {
 		t.Helper()
-		for range 2 { // the second time, a verdict may have been kept
+		for range 2 { // the second time, the result may be cached
 			r.get(t, path, ofA, statusA, "of the first issuer: "+why)
 			r.get(t, path, ofB, statusB, "of the second issuer: "+why)
 		}
@@ -357,7 +357,8 @@ func TestReloadDuringAnOutage(t *testing.T) {
 	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer outlive a second reload")
 }
 
-// A reload drops no request: neither one that waits for keys, nor one whose handler runs.
+// A reload does not interrupt requests: neither one that waits for keys, nor one whose handler
+// runs.
 func TestReloadDropsNoRequest(t *testing.T) {
 	t.Run("while it waits for keys", func(t *testing.T) {
 		a := another(t)
@@ -408,7 +409,7 @@ func TestReloadDropsNoRequest(t *testing.T) {
 						return
 					default:
 					}
-					if n%2 == 0 { // and tokens that no cache knows
+					if n%2 == 0 { // and tokens that are not cached
 						jwt = mint(a, nil)
 					}
 					got := r.ask(t, http.MethodGet, path, "Authorization", "Bearer "+jwt)
@@ -444,7 +445,7 @@ func TestReplacedVerifierEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		issuers := []token.Issuer{
 			{URL: "http://127.0.0.1:1/", Audiences: []string{testAudience}},
-		} // where nobody is
+		} // without a listener
 		server, err := New(
 			t.Context(),
 			Config{

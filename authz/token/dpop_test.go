@@ -32,13 +32,13 @@ const (
 	target = "https://api.example/messages/a%20b"
 )
 
-// dpopScene is an issuer whose tokens may be bound, and a client with keys.
+// dpopScene is an issuer whose tokens can be bound, and a client with keys.
 type dpopScene struct {
 	*scene
 	store *counting
 }
 
-// counting is a replay store that counts, and fails if told to.
+// counting is a replay store that counts its calls, and can fail.
 type counting struct {
 	token.ReplayStore
 	err error
@@ -84,7 +84,7 @@ func (s *dpopScene) bound(key crypto.Signer) string {
 	return s.genuine("cnf", `{"jkt":`+strconv.Quote(thumbprintOf(key))+`}`)
 }
 
-// thumbprintOf is jwx's, which knows nothing of ours.
+// thumbprintOf computes thumbprints with jwx, independently of this package.
 func thumbprintOf(key crypto.Signer) string {
 	sum := must(must(jwx.FromRaw(key.Public())).Thumbprint(crypto.SHA256))
 	return segment(sum)
@@ -97,7 +97,7 @@ func ath(tok string) string {
 
 var proofs atomic.Int64
 
-// proofHeader and proofClaims are those of a proof that is accepted, changed: see object.
+// proofHeader and proofClaims are those of a valid proof, with changes: see object.
 func proofHeader(alg string, key crypto.Signer, changes ...string) string {
 	return object([]string{"typ", `"dpop+jwt"`, "alg", strconv.Quote(alg), "jwk", jwkOf(key)},
 		changes)
@@ -267,7 +267,7 @@ func TestProofsThatAreRefused(t *testing.T) {
 		})
 	}
 	if n := s.store.uses; n != 0 {
-		t.Errorf("proofs that are refused took %d places in the replay store, expected none: "+
+		t.Errorf("refused proofs are %d times in the replay store, want none: "+
 			"anybody could fill it", n)
 	}
 	proved(t, v, tok, good)
@@ -330,8 +330,7 @@ func TestProofsThatAreAccepted(t *testing.T) {
 	})
 }
 
-// To the router a dot segment is a segment like any other: a proof for /messages is none for
-// /x/../messages.
+// Routers do not resolve dot segments: a proof for /messages is not valid for /x/../messages.
 func TestDotSegmentsOfTheRequestAreNotResolved(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
@@ -342,8 +341,7 @@ func TestDotSegmentsOfTheRequestAreNotResolved(t *testing.T) {
 	}
 }
 
-// Which tokens pass by which scheme, under each policy. Whether a verdict is kept makes no
-// difference.
+// Which tokens are accepted with which scheme, by policy. The cache makes no difference.
 func TestBindingAndSchemeTruthTable(t *testing.T) {
 	jkt := `"jkt":` + strconv.Quote(thumbprintOf(p256Key()))
 	const pass = token.Code("")
@@ -407,7 +405,7 @@ func TestBindingAndSchemeTruthTable(t *testing.T) {
 				proven(v)
 				bearer(v)
 				proven(v)
-				v = s.verifier(t) // and the other way about
+				v = s.verifier(t) // and the reverse
 				proven(v)
 				bearer(v)
 			})
@@ -415,8 +413,8 @@ func TestBindingAndSchemeTruthTable(t *testing.T) {
 	}
 }
 
-// What can be said without the issuer's keys is said without them, of proofs too; and what cannot
-// uses no proof up.
+// Proofs are refused without the issuer's keys if possible, and refused proofs are not recorded as
+// used.
 func TestProofsWhileTheIssuerIsDown(t *testing.T) {
 	s := newDPoPScene(t)
 	s.wire.hosts["localhost:8443"] = http.NotFoundHandler()
@@ -430,7 +428,7 @@ func TestProofsWhileTheIssuerIsDown(t *testing.T) {
 	plain := s.genuine()
 	disproved(t, v, plain, of(s.proof(t, key, plain)), token.WrongScheme)
 	if pending := s.wire.requests(); len(pending) != 0 {
-		t.Errorf("%q were asked for, expected nothing so far", pending)
+		t.Errorf("%q were requested, want no requests yet", pending)
 	}
 	proof := s.proof(t, key, tok)
 	disproved(t, v, tok, of(proof), token.KeysUnavailable)
@@ -439,7 +437,7 @@ func TestProofsWhileTheIssuerIsDown(t *testing.T) {
 	proved(t, v, tok, proof)
 }
 
-// A key that the token does not name is not used: it is refused as such, whatever its signature.
+// A key that the token does not name is refused, whatever its signature.
 func TestProofOfAnotherKeyIsRefusedBeforeItsSignature(t *testing.T) {
 	s := newDPoPScene(t)
 	v := s.verifier(t)
@@ -513,7 +511,7 @@ func otherSignature(t *testing.T, proof string) string {
 	return parts[0] + "." + parts[1] + "." + segment(raw)
 }
 
-// A store that cannot answer lets nobody in, and no used proof is forgotten to make room.
+// If the store fails, all proofs are refused, and used proofs are not removed to make room.
 func TestReplayStoreFails(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
@@ -584,8 +582,7 @@ func TestReplayMemoryForgets(t *testing.T) {
 	}
 }
 
-// RFC 9449 §9: with nonces, what counts is when the server gave the nonce out, and not the client's
-// clock.
+// RFC 9449 §9: with nonces, the time of the nonce is checked instead of the client's clock.
 func TestNonces(t *testing.T) {
 	s := newDPoPScene(t)
 	clock := now
@@ -612,7 +609,7 @@ func TestNonces(t *testing.T) {
 	disproved(t, v, tok, of(proof(unknown.DPoP().Nonce)), token.NonceRequired,
 		"Do the servers share their nonce key?")
 	proved(t, replica, tok, proof(nonce))
-	proved(t, v, tok, proof(nonce, "iat", "1")) // the client's clock says 1970
+	proved(t, v, tok, proof(nonce, "iat", "1")) // the client's clock is in 1970
 
 	for _, step := range []struct {
 		after  time.Duration
@@ -731,8 +728,8 @@ func ExampleVerifier_VerifyDPoP() {
 	// token: dpop_proof: the proof is not three segments of canonical base64url (RFC 7515 §7.1)
 }
 
-// BenchmarkVerifyDPoP is a known token with a proof that was never seen: what each request of a
-// client with DPoP costs.
+// BenchmarkVerifyDPoP measures a cached token with a new proof, as in each request of a client with
+// DPoP.
 func BenchmarkVerifyDPoP(b *testing.B) {
 	for _, alg := range token.ProofAlgorithms() {
 		b.Run(alg, func(b *testing.B) {

@@ -22,9 +22,8 @@ import (
 	"unicode/utf8"
 )
 
-// What the parsers accept is checked again here by other means: encoding/json, strings and the
-// standard library's base64. Most targets hold both ways, so that strictness that goes too far is
-// found as well.
+// Accepted inputs are checked again with encoding/json, strings and encoding/base64. Most targets
+// check both directions, to find inputs that are wrongly refused.
 
 const fuzzIssuer, fuzzAudience = "https://localhost:8443/", "https://api.example/"
 
@@ -352,7 +351,7 @@ func FuzzClaims(f *testing.F) {
 	})
 }
 
-// texts are those of a string or an array of strings.
+// texts returns a string, or the strings of an array.
 func texts(value any) ([]string, bool) {
 	switch value := value.(type) {
 	case string:
@@ -371,7 +370,7 @@ func texts(value any) ([]string, bool) {
 	return nil, false
 }
 
-// wantedScopes adds the scopes of a claim, absent if it is nil, to those before.
+// wantedScopes adds the scopes of a claim to the earlier ones. The claim is nil if absent.
 func wantedScopes(value any, before []string) ([]string, bool) {
 	if value == nil {
 		return before, true
@@ -453,7 +452,7 @@ func FuzzKeySet(f *testing.F) {
 		}
 		if err != nil {
 			if set != nil {
-				t.Error("a set beside the error")
+				t.Error("a set and an error")
 			}
 			return
 		}
@@ -510,8 +509,7 @@ func FuzzKeySet(f *testing.F) {
 	})
 }
 
-// FuzzVerify: of all strings only genuine tokens are accepted, here those of a key that signed
-// nothing else.
+// FuzzVerify: of all strings, only genuine tokens are accepted.
 func FuzzVerify(f *testing.F) {
 	genuine := map[string]bool{}
 	for _, claims := range []string{fuzzClaims, strings.Replace(fuzzClaims, `"a b"`, `["a"]`, 1)} {

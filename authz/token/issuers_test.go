@@ -12,7 +12,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Issuers differ in where they keep the audience, the client and the scopes.
+// Issuers have different claims for the audience, the client and the scopes.
 
 func TestIssuerClaims(t *testing.T) {
 	s := newScene(t)
@@ -182,10 +182,10 @@ func TestPredecessor(t *testing.T) {
 		time.Sleep(24*time.Hour - time.Second)
 		accepted(t, v, s.genuine())
 		time.Sleep(time.Second)
-		refused(t, v, s.genuine(), token.KeysUnavailable) // the keys do not become younger
+		refused(t, v, s.genuine(), token.KeysUnavailable) // the age of the keys is not reset
 		synctest.Wait()
 	})
-	bubble(t, func(t *testing.T, s *scene) { // a key that is new, or gone
+	bubble(t, func(t *testing.T, s *scene) { // a new key, or a removed one
 		before := s.verifier(t)
 		old := s.genuine("exp", strconv.FormatInt(time.Now().Unix()+7200, 10))
 		accepted(t, before, old)

@@ -28,7 +28,7 @@ import (
 // stranger is a key of somebody else.
 var stranger = ed25519.NewKeyFromSeed(make([]byte, 32))
 
-// certificateOf returns a certificate, long expired, that nobody trusts.
+// certificateOf returns an expired, untrusted certificate.
 func certificateOf(t testing.TB) []byte {
 	t.Helper()
 	template := &x509.Certificate{
@@ -135,7 +135,7 @@ func TestKeyPlaces(t *testing.T) {
 			}
 			if pending := s.wire.requests(); test.asked != nil &&
 				!slices.Equal(pending, test.asked) {
-				t.Errorf("asked for %q, expected %q", pending, test.asked)
+				t.Errorf("requested %q, want %q", pending, test.asked)
 			}
 			if s.policy.InsecureHTTP {
 				s.log.mentions(t, "level=WARN", "keys are fetched over http", "keycloak:8080")
@@ -223,11 +223,11 @@ func TestKeyPlaceFaults(t *testing.T) {
 	}
 }
 
-// rotating is an issuer whose key set has an ETag, if it is told to.
+// rotating is an issuer whose key set can have an ETag.
 type rotating struct {
 	tagged     bool
 	generation atomic.Int32
-	full       atomic.Int32 // answers with the whole key set
+	full       atomic.Int32 // responses with the whole key set
 	same       atomic.Int32 // answers that it has not changed
 }
 
@@ -252,9 +252,8 @@ func (r *rotating) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		w, q)
 }
 
-// TestKeysRotationUnderJunk: strangers who make kids up, the same or another each time, turn no
-// token of a new key into a bad one. What they can cause is that it has to wait until the next
-// refresh.
+// TestKeysRotationUnderJunk: attackers who invent kids, the same or a new one each time, cannot
+// make tokens of a new key invalid. They can only delay them until the next refresh.
 func TestKeysRotationUnderJunk(t *testing.T) {
 	for _, test := range []struct {
 		name     string

@@ -21,7 +21,7 @@ func principalOf(t testing.TB, claims ...string) *token.Principal {
 	return accepted(t, s.verifier(t), s.genuine(claims...))
 }
 
-// says asserts what a claim says as a T.
+// says asserts the value of a claim as a T.
 func says[T any](t *testing.T, p *token.Principal, pointer string, want T) {
 	t.Helper()
 	got, err := token.Claim[T](p, pointer)
@@ -45,7 +45,7 @@ func fails[T any](t *testing.T, p *token.Principal, pointer string, absent bool)
 	}
 	var zero T
 	if a, b := must(json.Marshal(got)), must(json.Marshal(zero)); string(a) != string(b) {
-		t.Errorf("Claim[%T](%q) fails, and is %s all the same", got, pointer, a)
+		t.Errorf("Claim[%T](%q) fails, but returns %s", got, pointer, a)
 	}
 	if errors.Is(err, token.ErrNoClaim) != absent {
 		t.Errorf("Claim[%T](%q): %v; that it is ErrNoClaim should be %v", got, pointer, err, absent)
@@ -90,7 +90,7 @@ func TestClaim(t *testing.T) {
 	fails[string](t, p, "/email/x", true)
 	fails[string](t, p, "/roles/0", true) // through objects only
 	fails[string](t, p, "/address/absent", true)
-	fails[string](t, p, "/nothing", true) // null says nothing
+	fails[string](t, p, "/nothing", true) // null is like absent
 	fails[*string](t, p, "/nothing", true)
 	fails[bool](t, p, "/nothing", true)
 	fails[string](t, p, "/level", false)
@@ -115,7 +115,7 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// TestPrincipalDoesNotChange, whatever is done with what it returns.
+// TestPrincipalDoesNotChange: changes of what its methods return do not change a principal.
 func TestPrincipalDoesNotChange(t *testing.T) {
 	p := principalOf(t, "roles", `["a","b"]`)
 	p.Scopes()[0] = "admin"
@@ -208,6 +208,6 @@ func TestNewPrincipal(t *testing.T) {
 	}
 	if _, err := token.NewPrincipal(token.PrincipalConfig{
 		Claims: map[string]any{"f": func() {}}}); err == nil {
-		t.Error("NewPrincipal takes a claim that is not JSON")
+		t.Error("NewPrincipal accepts a claim that is not JSON")
 	}
 }

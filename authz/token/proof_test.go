@@ -32,7 +32,7 @@ func TestThumbprint(t *testing.T) {
 	}
 }
 
-// respelt writes a URL in a way that RFC 3986 §6.2 calls equivalent.
+// respelt returns a URL in an equivalent form (RFC 3986 §6.2).
 func respelt(r *rand.Rand, scheme, host, path string) string {
 	capitals := func(s string) string {
 		return strings.Map(func(c rune) rune {
@@ -127,8 +127,7 @@ func TestWithoutDots(t *testing.T) {
 	}
 }
 
-// Whatever normalURL accepts is in a form that it leaves alone, and says the same path, octet by
-// octet.
+// normalURL is idempotent, and does not change the octets of the path.
 func FuzzNormalURL(f *testing.F) {
 	for _, seed := range []string{
 		"", "https://a", "https://a/", "HTTPS://A:443/b%2f%7E?c#d", "http://a:80", "http://a:443/", "https://[::1]:443/", "https://a:/",
@@ -231,7 +230,7 @@ func FuzzProof(f *testing.F) {
 			if e := err.(*Error); e.Code != InvalidProof {
 				t.Errorf("refused as %s, expected %s", e.Code, InvalidProof)
 			}
-			// iat is judged by timeOf, which FuzzClaims holds to account.
+			// iat is checked by timeOf, which FuzzClaims tests.
 			if _, dated := c["iat"]; wanted && dated && !strings.Contains(err.Error(), "iat") {
 				t.Errorf("refused, by %v, expected that it is accepted", err)
 			}
@@ -247,6 +246,6 @@ func FuzzProof(f *testing.F) {
 			}
 		}
 		_ = p.checkRequest("GET", "https://a/")
-		_, _ = p.key() // whatever it says, it does not panic
+		_, _ = p.key() // it must not panic
 	})
 }

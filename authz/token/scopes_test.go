@@ -32,7 +32,7 @@ func TestScopesToRequest(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			names := test.issuer.ScopesToRequest(strings.Fields(test.scopes))
 			if got := strings.Join(names, " "); got != test.want {
-				t.Errorf("a client asks for %q, expected %q", got, test.want)
+				t.Errorf("a client requests %q, want %q", got, test.want)
 			}
 		})
 	}

@@ -17,8 +17,8 @@ const (
 	entra   = "https://login.microsoftonline.com/{tenantid}/v2.0"
 )
 
-// entraHosts serve metadata and keys as Entra does: common to all tenants, one key for personal
-// accounts alone, and by tenant.
+// entraHosts serves metadata and keys like Entra ID: keys for all tenants, one for personal
+// accounts only, and keys by tenant.
 func entraHosts() map[string]http.Handler {
 	mux := http.NewServeMux()
 	issuerOf := func(tenant string) string {
@@ -94,7 +94,7 @@ func TestTenants(t *testing.T) {
 				}
 			}
 			if test.code == token.WrongIssuer && len(s.wire.requests()) > 0 {
-				t.Errorf("%q were asked for a token that can be refused without keys",
+				t.Errorf("%q were requested for a token that can be refused without keys",
 					s.wire.requests())
 			}
 		})

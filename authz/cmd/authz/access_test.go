@@ -28,7 +28,8 @@ type caller struct {
 	bad string // a credential that is presented and not genuine; has is then empty
 }
 
-// admits is what OpenAPI says (§4.8.30) and the gate does, written down without any of the algebra.
+// admits implements the definition of OpenAPI (§4.8.30) directly, without the algebra of the
+// package.
 func admits(o authz.Operation, credential func(string) string, c caller) bool {
 	optional := len(o.Alternatives) == 0
 	for _, a := range o.Alternatives {
@@ -50,8 +51,8 @@ func admits(o authz.Operation, credential func(string) string, c caller) bool {
 	return optional
 }
 
-// every returns every way to require some of the scopes a, b and c of one token: all sets of
-// alternatives, of which one may be to require nothing.
+// every returns all policies over the scopes a, b and c of one token: all sets of alternatives,
+// which may include the empty one.
 func every() (all []authz.Operation) {
 	alternatives := []authz.Alternative{{}}
 	for set := range 8 {
@@ -142,7 +143,7 @@ func TestWeakerIsExact(t *testing.T) {
 // TestWeakerIsExactForSeveralCredentials does the same for random policies over two credentials
 // with scopes.
 func TestWeakerIsExactForSeveralCredentials(t *testing.T) {
-	// Two schemes that ask for the same, and one that does not.
+	// Two schemes with the same requirement, and one with another.
 	credential := func(scheme string) string {
 		return map[string]string{"x": bearer, "y": bearer, "z": "api key"}[scheme]
 	}
@@ -201,8 +202,8 @@ func TestWeakerIsExactForSeveralCredentials(t *testing.T) {
 	}
 }
 
-// TestAgreesWithTheGate holds what is said here of every policy over three scopes against the gate
-// that enforces it: whom it lets in, and which scopes it says are missing.
+// TestAgreesWithTheGate compares the result for every policy over three scopes with the gate that
+// enforces it: whom it admits, and which scopes are missing.
 func TestAgreesWithTheGate(t *testing.T) {
 	doc := &openapi3.T{
 		OpenAPI: "3.1.0", Info: &openapi3.Info{Title: "t", Version: "1"},
@@ -507,10 +508,10 @@ func TestWeakerIsExactWithImplications(t *testing.T) {
 				)
 			}
 		}
-		// A client that asks for one of the sets is admitted, and no set can be smaller.
+		// A client with one of the sets is admitted, and no set can be smaller.
 		for _, set := range operations[i].access.alternatives() {
 			if len(set) > 0 && admitted[i] == 0 {
-				t.Fatalf("%v lists %v and admits nobody", operations[i].access, set)
+				t.Fatalf("%v lists %v, which does not grant access", operations[i].access, set)
 			}
 		}
 	}
@@ -562,7 +563,7 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 	}
 	for _, c := range compare(implying, plain).Changes {
 		if c.Change != tightened {
-			t.Errorf("the other way: %+v, expected it tightened", c)
+			t.Errorf("reversed: %+v, want tightened", c)
 		}
 	}
 	if changes := compare(implying, implying).Changes; len(changes) != 0 {
@@ -571,14 +572,13 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 	defaults := doc(", x-authz-default-scopes: [read]")
 	if changes := compare(plain, defaults).Changes; len(changes) != 0 {
 		t.Errorf(
-			"changes are %+v, expected none: which scopes clients start with admits nobody",
+			"changes are %+v, want none: default scopes do not change who is admitted",
 			changes,
 		)
 	}
 }
 
-// Implications of many scopes at once do not keep diff from ending. It errs on the side of a
-// change.
+// With implications of many scopes at once, diff ends. It may report a change that is none.
 func TestManyImplications(t *testing.T) {
 	doc := func(implies bool) *openapi3.T {
 		scopes, needed, implications := map[string]string{}, []string{}, map[string][]string{}

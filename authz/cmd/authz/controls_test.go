@@ -13,8 +13,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// extensionDocument returns a document with an extension on its operation or on its scheme, or
-// with none.
+// extensionDocument returns a document with an extension on its operation or its scheme, or without
+// one.
 func extensionDocument(t *testing.T, name string, value any, onScheme bool) *openapi3.T {
 	t.Helper()
 	scheme := object{

@@ -48,7 +48,7 @@ func TestCost(t *testing.T) {
 // ends as soon as all are within their limits.
 func testCost(t *testing.T, document string) {
 	const limit, tries = 1.5, 8
-	// Only the loader reads YAML with places, which lint needs. Those of JSON it finds itself.
+	// Only the loader reads YAML with locations, which lint needs. Those of JSON it finds itself.
 	ofLint := reading
 	if strings.HasSuffix(document, ".yaml") {
 		ofLint = readingPlaces
@@ -144,14 +144,14 @@ func TestCostProcess(t *testing.T) {
 		return
 	}
 	collectLess()
-	// Of a document with faults, scopes says that it cannot answer, when it has done all the work.
+	// For a document with faults, scopes fails only after all of its work.
 	code := run(t.Context(), args, strings.NewReader(""), io.Discard, os.Stderr)
 	if code == unable && args[0] != "scopes" {
 		t.Fatal("exit code 2")
 	}
 }
 
-// described returns a document of which most describes responses, as most do.
+// described returns a document that consists mostly of responses, like most documents.
 func described(operations int) object {
 	doc, paths, schemas := skeleton("3.1.0")
 	answer := func() object {

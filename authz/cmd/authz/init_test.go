@@ -198,7 +198,7 @@ func TestInitWritesWhatWorks(t *testing.T) {
 	}
 }
 
-// allowedIs501 proves what a handler that nobody has written answers.
+// allowedIs501 checks the response of a handler that is not implemented.
 const allowedIs501 = `package main
 
 import (
@@ -333,7 +333,7 @@ func TestInitAgain(t *testing.T) {
 		t.Errorf("init of what is complete: %s%s", stdout, stderr)
 	}
 
-	// The team has made it its own, and the document has grown.
+	// The repository was changed by hand, and the document has new operations.
 	own := map[string]string{
 		"made/main.go": "package main\n\nfunc main() {}\n",
 		"made/impl/handlers.go": strings.NewReplacer("(API)", "(*Orders)", "type API",
@@ -408,7 +408,7 @@ func equal(a, b map[string]string) bool {
 	return true
 }
 
-// TestInitFaults: what cannot be served is told, all of it, and nothing is written.
+// TestInitFaults: all faults of a document are reported, and no file is written.
 func TestInitFaults(t *testing.T) {
 	library := libraryFolder(t)
 	const templates = `openapi: 3.1.0
@@ -536,7 +536,7 @@ func TestInitOverlay(t *testing.T) {
 	}
 }
 
-// TestInitGeneratesAsWeDo: the options that init writes are those that this repository uses.
+// TestInitGeneratesAsWeDo: the options that init writes are those of this repository.
 func TestInitGeneratesAsWeDo(t *testing.T) {
 	r := &repository{Server: servers["echov4"]}
 	written, err := r.fill("oapi-codegen.yaml")

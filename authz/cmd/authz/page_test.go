@@ -39,7 +39,7 @@ func TestColours(t *testing.T) {
 	}
 }
 
-// TestColouredTablesAlign: what is not seen takes no room.
+// TestColouredTablesAlign: colours do not change the widths of columns.
 func TestColouredTablesAlign(t *testing.T) {
 	rows := func() [][]cell {
 		return [][]cell{

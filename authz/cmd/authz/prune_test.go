@@ -94,7 +94,7 @@ func TestPruneLeavesAlone(t *testing.T) {
 	}
 }
 
-// TestNamesMatchExactly: a name in other letters is another name, as it is to the server.
+// TestNamesMatchExactly: names are case-sensitive, as for the server.
 func TestNamesMatchExactly(t *testing.T) {
 	document := func(security, maxLength string) string {
 		return `{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "tags": [], "paths": {"/a": {"post": {

@@ -159,8 +159,8 @@ func TestScopesNames(t *testing.T) {
 	}
 }
 
-// Whatever the document holds, the code compiles, and each scope and each operation has a constant
-// of its own.
+// For any document, the generated code compiles, and has a constant for each scope and each
+// operation.
 func TestScopesOfAnyDocument(t *testing.T) {
 	random := rand.New(rand.NewPCG(6, 4))
 	text := func(alphabet string, most int) string {
@@ -248,7 +248,7 @@ components: {securitySchemes: {
 			g := generate(t, test.document, nil)
 			for _, want := range test.want {
 				if !strings.Contains(g.code, want) {
-					t.Errorf("the code does not hold %q:\n%s", want, g.code)
+					t.Errorf("the code does not contain %q:\n%s", want, g.code)
 				}
 			}
 		})
@@ -325,7 +325,7 @@ func TestScopesCommand(t *testing.T) {
 				if text, err := os.ReadFile(test.file); err != nil ||
 					!strings.Contains(string(text), test.want) {
 					t.Errorf(
-						"%s is %q, %v: expected it to hold %q",
+						"%s is %q, %v: want it to contain %q",
 						test.file,
 						text,
 						err,
@@ -337,7 +337,7 @@ func TestScopesCommand(t *testing.T) {
 	}
 }
 
-// ScopesFor is held against trying every set, in the program that it is generated into.
+// ScopesFor is compared with a search of all sets, in the program that contains the generated code.
 func TestScopesFor(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs the go command, which is not here")

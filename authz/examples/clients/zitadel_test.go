@@ -1,5 +1,5 @@
-// Package clients has other makers' clients sign in at the development issuer. It is a test alone,
-// here so that the library's own module does not need them.
+// Package clients tests third-party clients with the development issuer. It has only tests, in this
+// module, so that the library does not depend on the clients.
 package clients
 
 import (
@@ -21,8 +21,8 @@ import (
 
 const redirect = "http://localhost:8099/callback"
 
-// TestZitadel signs alice in by zitadel's relying party, asks who she is, and introspects and
-// revokes her token. The relying party knows the issuer's URL, and finds the rest.
+// TestZitadel signs alice in with zitadel's relying party, requests her user information, and
+// introspects and revokes her token. The relying party only knows the URL of the issuer.
 func TestZitadel(t *testing.T) {
 	scopes := []string{"read:messages"}
 	issuer, err := devissuer.Start(devissuer.Config{

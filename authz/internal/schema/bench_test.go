@@ -76,7 +76,7 @@ func BenchmarkValidate(b *testing.B) {
 	})
 }
 
-// TestAllocations: a body that is accepted as it is costs next to nothing.
+// TestAllocations: a body that is accepted unchanged costs few allocations.
 func TestAllocations(t *testing.T) {
 	if raceDetector {
 		t.Skip("measured without the race detector")

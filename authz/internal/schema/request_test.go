@@ -359,7 +359,7 @@ func TestOperationFaults(t *testing.T) {
 	}
 }
 
-// TestAllFaults: a refused request is told all that is wrong, parameters first.
+// TestAllFaults: a refusal has all errors of the request, parameters first.
 func TestAllFaults(t *testing.T) {
 	o := mustOperation(t, v30, `parameters: [{name: x, in: query, required: true, schema: {type: integer}}, {name: y, in: query, required: true, schema: {type: integer}}]
 requestBody: {required: true, content: {application/json: {schema: {type: object, required: [street, city], properties: {street: {type: string}, city: {type: string}, zip: {type: string, pattern: "^[0-9]{5}$"}, age: {type: integer, minimum: 0}}}}}}`)
@@ -391,8 +391,8 @@ func TestSeveralHeaders(t *testing.T) {
 	}
 }
 
-// TestMultipartForm: what reads a multipart form by net/http sees each field once, and none of the
-// query.
+// TestMultipartForm: a handler that reads a multipart form with net/http gets each field once,
+// without the query.
 func TestMultipartForm(t *testing.T) {
 	o := mustOperation(t, v31, "parameters: [{name: n, in: query, schema: {type: "+
 		"integer}}]\nrequestBody: {content: {multipart/form-data: {schema: {type: object, "+

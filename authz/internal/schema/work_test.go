@@ -58,10 +58,10 @@ func hostile() map[string]struct {
 	}
 }
 
-// TestWork holds the cost of hostile bodies to that of decoding the same bytes.
+// TestWork compares the cost of hostile bodies with the cost of decoding them.
 func TestWork(t *testing.T) {
 	if testing.Short() || raceDetector {
-		t.Skip("takes seconds, and is measured without the race detector")
+		t.Skip("slow, and not measured with the race detector")
 	}
 	for name, c := range hostile() {
 		const most = 3.0
@@ -130,7 +130,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestComposedOfItself: such a schema has no end on any value, so it is a fault of the document.
+// TestComposedOfItself: a schema that is composed of itself is a fault of the document.
 func TestComposedOfItself(t *testing.T) {
 	for schemas, faulty := range map[string]bool{
 		"S: {allOf: [{$ref: '#/components/schemas/S'}]}":                                            true,

@@ -25,7 +25,7 @@ func TestYAML(t *testing.T) {
 // TestYAMLWork: YAML is read in linear time.
 func TestYAMLWork(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes seconds")
+		t.Skip("slow")
 	}
 	keys := func(n int) (body []byte) {
 		for i := range n {
@@ -42,5 +42,5 @@ func TestYAMLWork(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("ten times the body takes %.1f times as long", ratio)
+	t.Errorf("a body of ten times the size takes %.1f times as long", ratio)
 }

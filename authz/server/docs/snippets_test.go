@@ -103,8 +103,8 @@ func TestSnippetRequests(t *testing.T) {
 	}
 	for _, test := range []struct {
 		operation string
-		scope     string   // that the token is asked for; "-": there is no token
-		call      []string // the arguments of curl that say what is sent
+		scope     string   // the expected scope of the token; "-": there is no token
+		call      []string // the arguments of curl with the request
 	}{
 		{"public", "-", []string{"GET", "https://api.example.com/base/public"}},
 		{"optional", "-", []string{"GET", "https://api.example.com/base/optional"}},
@@ -147,7 +147,7 @@ func TestSnippetRequests(t *testing.T) {
 	}
 }
 
-// arguments returns what stands in single quotes, as a shell reads it.
+// arguments returns the words in single quotes, parsed like a shell.
 func arguments(script string) (all []string) {
 	for _, literal := range regexp.MustCompile(`'(?:[^']|'\\'')*'`).FindAllString(script, -1) {
 		all = append(all, unquotedByShell(literal))
@@ -209,20 +209,20 @@ func TestSnippetsWantADocument(t *testing.T) {
 	}
 }
 
-// FuzzLiterals holds the literals to what can be said of them without their compilers, which
-// impl/e2e/snippets_test.go asks.
+// FuzzLiterals checks the literals without compilers. impl/e2e/snippets_test.go checks them with
+// compilers.
 func FuzzLiterals(f *testing.F) {
 	for _, s := range []string{
 		"", `"`, `'`, `\`, `\"`, "$x${x}$(x)`x`", "#{x}#$x", `\(x)`, "??/", "???/", "\x00\x07\r\n\t\x7f", "\u0085\u00a0\u2028ü€😀", `\u000a`, "'''\"\"\"", "</script>", "\xff", "*/ //",
 	} {
 		f.Add(s)
 	}
-	escapes := map[string]string{ // beside the common ones
+	escapes := map[string]string{ // in addition to the common ones
 		"csharp": `u[0-9a-f]{4}`, "go": `u[0-9a-f]{4}|U[0-9a-f]{8}`, "java": `u[0-9a-f]{4}`, "node": `u[0-9a-f]{4}`, "objc": `[0-3][0-7]{2}|\?`,
 		"php": `\$|u\{[0-9a-f]+\}`, "python": `u[0-9a-f]{4}|U[0-9a-f]{8}`, "ruby": `#|u\{[0-9a-f]+\}`, "swift": `u\{[0-9a-f]+\}`,
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		text := string([]rune(s)) // what is no UTF-8 is U+FFFD
+		text := string([]rune(s)) // invalid UTF-8 is U+FFFD
 		for _, language := range languages() {
 			literal := language.literal(s)
 			if language.ID == "curl" {
@@ -271,7 +271,8 @@ func FuzzLiterals(f *testing.F) {
 	})
 }
 
-// TestSnippetsOfOtherSchemes: a program sends what the first alternative that it can satisfy takes.
+// TestSnippetsOfOtherSchemes: a program sends the credentials of the first alternative that it can
+// satisfy.
 func TestSnippetsOfOtherSchemes(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`
 openapi: 3.1.0

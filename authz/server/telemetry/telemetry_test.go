@@ -272,7 +272,7 @@ func TestTraces(t *testing.T) {
 		}
 		if text := span.String(); strings.Contains(text, "secret") ||
 			strings.Contains(text, bearer[len(bearer)-20:]) {
-			t.Errorf("a span holds a credential: %s", text)
+			t.Errorf("a span contains a credential: %s", text)
 		}
 	}
 	if request == nil || fmt.Sprintf("%x %x", request.TraceId, request.ParentSpanId) !=

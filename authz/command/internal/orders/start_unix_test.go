@@ -20,7 +20,7 @@ import (
 )
 
 // TestStart: with a document of 1,200 operations, dev starts within twice the processor time that
-// it takes to load and validate that document with kin-openapi.
+// loading and validating the document with kin-openapi takes.
 func TestStart(t *testing.T) {
 	if raceDetector {
 		t.Skip("measured without the race detector")

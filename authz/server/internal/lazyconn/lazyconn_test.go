@@ -79,7 +79,7 @@ func dialTest(t testing.TB, addr string) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// ask makes one small request on a connection that stays open.
+// ask sends a small request on a connection that stays open.
 func ask(t testing.TB, conn net.Conn) {
 	t.Helper()
 	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
@@ -95,9 +95,8 @@ func ask(t testing.TB, conn net.Conn) {
 	}
 }
 
-// Each kind of slow client is cut off by its own timeout, and not earlier than by net/http without
-// lazy deadlines. On a connection that served requests before, timers of their deadlines are still
-// set.
+// Each kind of slow client is disconnected by its own timeout, and not earlier than by net/http
+// without lazy deadlines, even on a connection with pending timers of earlier requests.
 func TestSlowClients(t *testing.T) {
 	// drip sends byte after byte until the connection is closed under it.
 	drip := func(conn net.Conn, what string) {
@@ -122,7 +121,7 @@ func TestSlowClients(t *testing.T) {
 		}},
 		"reads nothing of a large answer": {testTimeouts.write, func(conn *net.TCPConn) {
 			_, _ = io.WriteString(conn, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-			time.Sleep(testTimeouts.write) // then come those bytes that had room on the way
+			time.Sleep(testTimeouts.write) // followed by the bytes that were buffered
 		}},
 		"reads a large answer slowly": {testTimeouts.write, func(conn *net.TCPConn) {
 			_, _ = io.WriteString(conn, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -193,7 +192,7 @@ func TestSlowClients(t *testing.T) {
 				ask(t, conn)
 			}
 			if n, err := conn.Read(make([]byte, 1)); n > 0 || err != io.EOF {
-				t.Fatalf("reads %d bytes, %v, expected to be hung up on", n, err)
+				t.Fatalf("reads %d bytes, %v, want the connection closed", n, err)
 			}
 			inTime(t, time.Since(begun), testTimeouts.idle)
 		})
@@ -208,8 +207,8 @@ func inTime(t *testing.T, after, expected time.Duration) {
 	}
 }
 
-// A timer goes off in the middle of a Write that has time left: nothing of it may be missing, or be
-// there twice, nor may anything of another Write come in between.
+// A timer fires during a Write that has time left: no byte may be lost or repeated, and the bytes
+// of another Write may not be mixed in.
 func TestWriteGoesOnAfterEarlyTimer(t *testing.T) {
 	one, other, err := tcpPair()
 	if err != nil {
@@ -217,7 +216,7 @@ func TestWriteGoesOnAfterEarlyTimer(t *testing.T) {
 	}
 	defer other.Close()
 	conn := newConn(one)
-	body := make([]byte, 24<<20) // more than has room on the way
+	body := make([]byte, 24<<20) // more than the buffers of the connection
 	_, _ = rand.NewChaCha8([32]byte{}).Read(body)
 	expected := append(bytes.Clone(body), strings.Repeat("x", 32)...)
 
@@ -248,7 +247,7 @@ func TestWriteGoesOnAfterEarlyTimer(t *testing.T) {
 	}
 }
 
-// net/http asks a connection for it.
+// net/http uses this method of a connection.
 func TestLazyConnClosesHalf(t *testing.T) {
 	one, other, err := tcpPair()
 	if err != nil {
@@ -331,7 +330,7 @@ func TestHangUpEndsTheRequestsContext(t *testing.T) {
 	_, _ = io.WriteString(conn, "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-begun
 	time.Sleep(
-		testTimeouts.read) // no deadline of the request may end it, nor the watch for the client
+		testTimeouts.read) // no deadline of the request may end it, nor the background read
 	select {
 	case <-ended:
 		t.Fatal("the request's context ends before the client hangs up")
@@ -404,9 +403,9 @@ func tcpPair() (*net.TCPConn, *net.TCPConn, error) {
 	return one.(*net.TCPConn), other.(*net.TCPConn), nil
 }
 
-// TestReaderIsCalledBack does what net/http does at the end of each request, wherever the reader is
-// just then: a deadline in the past calls it back, and the connection is as good as before.
-// Deadlines that nobody keeps to come in between.
+// TestReaderIsCalledBack does what net/http does at the end of each request, wherever the reader
+// is: a deadline in the past interrupts it, and the connection works as before. Other deadlines are
+// set in between.
 func TestReaderIsCalledBack(t *testing.T) {
 	var all sync.WaitGroup
 	for range 32 {
@@ -581,8 +580,8 @@ func TestTimersAreRarelySet(t *testing.T) {
 	}
 }
 
-// TestYield has another goroutine ready to run whenever a connection reads what is there
-// already: after every other answer it goes first, and no more than that.
+// TestYield keeps another goroutine ready to run while a connection reads data that has arrived:
+// the goroutine must run after every other response, and not more often.
 func TestYield(t *testing.T) {
 	client, server, err := tcpPair()
 	if err != nil {
@@ -617,7 +616,7 @@ func TestYield(t *testing.T) {
 			runtime.Gosched()
 		}
 	}
-	// Not exactly: the runtime now and then lets others go first, or not, on its own account.
+	// The count is not exact, because the runtime sometimes schedules differently.
 	if yielded[0] < rounds*3/4 || yielded[1] > rounds/4 || yielded[2] > rounds/4 {
 		t.Errorf(
 			"of %d times each, others went first %d times after an answer, %d times after the next, %d times without one: expected all, none, none",
