@@ -102,7 +102,8 @@ func (g *Gate) countRate(
 	failing := g.rates.resume.Load()
 	var err error
 	if now.UnixNano() >= failing {
-		key := strings.Join([]string{operation, caller, strconv.FormatInt(until.Unix(), 10)}, "\x00")
+		window := strconv.FormatInt(until.Unix(), 10)
+		key := strings.Join([]string{operation, caller, window}, "\x00")
 		var n int64
 		if n, err = g.rates.shared.Count(ctx, key, until); err == nil {
 			if failing != 0 && g.rates.resume.CompareAndSwap(failing, 0) {
