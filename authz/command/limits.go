@@ -68,7 +68,7 @@ func (c limitsConfig) logger(
 		},
 	})
 	if log, level, err = format.logger(prefix, lines); err != nil {
-		lines.Close()
+		_ = lines.Close()
 	}
 	return log, level, lines, err
 }
