@@ -59,7 +59,9 @@ func (m metrics) sum(name string, labels ...string) (sum float64) {
 		if !strings.HasPrefix(series, name+"{") && series != name {
 			continue
 		}
-		if !slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(series, l) }) {
+		if !slices.ContainsFunc(labels, func(l string) bool {
+			return !strings.Contains(series, l)
+		}) {
 			sum += value
 		}
 	}
