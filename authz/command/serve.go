@@ -58,7 +58,7 @@ func (p *program) serve(
 	}
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	log, level, lines, logErr := c.Limits.logger(p.prefix(), c.Log, p.stderr)
-	defer lines.Close()
+	defer func() { _ = lines.Close() }()
 	limitsErr := c.Limits.apply(p.prefix(), &settings.server)
 	settings.server.LostLines = lines.Lost
 	operateErr := c.Operate.check(p.prefix())

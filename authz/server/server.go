@@ -73,6 +73,7 @@ type Config struct {
 	Replays         token.ReplayStore // of DPoP proofs; default: in memory
 	RateCounter     authz.RateCounter // see [authz.Config]
 	RefuseUncounted bool              // see [authz.Config]
+	ProofLimit      int               // see [token.ProofPolicy]
 	NonceKey        []byte            // of DPoP nonces; nil: proofs need no nonce
 	CORSOrigins     []string          // see [CheckOrigin]; empty: CORS is off
 	Docs            bool              // serve the documentation at /docs

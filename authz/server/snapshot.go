@@ -42,7 +42,9 @@ func (s *Server) newSnapshot(
 		verifier, err = token.NewVerifier(ctx, token.Config{
 			Issuers: issuers, Logger: s.config.Logger, Predecessor: previous,
 			HTTPClient: s.client,
-			Proofs:     token.ProofPolicy{Replays: s.config.Replays, NonceKey: s.config.NonceKey},
+			Proofs: token.ProofPolicy{
+				Replays: s.config.Replays, Limit: s.config.ProofLimit, NonceKey: s.config.NonceKey,
+			},
 		})
 		if err != nil {
 			return nil, err
