@@ -22,7 +22,7 @@ func requestIn(ctx context.Context, target, bearer string) *http.Request {
 
 // A handler can send another request through the gate in its own context, for example a batch
 // endpoint. The principal of the inner request does not become that of the outer one.
-func TestAdmissionOfARequestWithinAnother(t *testing.T) {
+func TestNestedAdmission(t *testing.T) {
 	p := newPrincipals(t, "read", "admin")
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: p})
 	if err != nil {
@@ -52,7 +52,7 @@ func TestAdmissionOfARequestWithinAnother(t *testing.T) {
 	}
 }
 
-func TestAdmissionsOfRequestsWithinAnotherAtOnce(t *testing.T) {
+func TestConcurrentNestedAdmissions(t *testing.T) {
 	p := newPrincipals(t, "read", "admin")
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: p})
 	if err != nil {

@@ -55,7 +55,7 @@ func gateAt(t *testing.T, base string, paths ...string) *authz.Gate {
 	return gate
 }
 
-func TestMuxRefusesWhatItCannotRoute(t *testing.T) {
+func TestMuxFaults(t *testing.T) {
 	for pattern, fault := range map[string]string{
 		"/things/{id}:activate": "net/http cannot route it",
 		"/files/{name}.json":    "net/http cannot route it",

@@ -97,7 +97,7 @@ func metadataScopes(t *testing.T, gate *authz.Gate) []string {
 }
 
 // Clients get the names of scopes that their issuer uses.
-func TestClientsAreToldTheIssuersNames(t *testing.T) {
+func TestClientsGetTheIssuersNames(t *testing.T) {
 	expired := map[string]any{"exp": time.Now().Unix() - 3600}
 	for _, row := range []struct {
 		name                     string
@@ -208,7 +208,7 @@ func TestEachTokenGetsItsIssuersNames(t *testing.T) {
 }
 
 // The refusal of a handler has the scopes of the operation, like that of the gate.
-func TestHandlersRefuseByTheIssuersNames(t *testing.T) {
+func TestRefusalsOfHandlersHaveTheIssuersNames(t *testing.T) {
 	gate, servers := outward(t, prefixed)
 	for _, c := range []struct {
 		err    error

@@ -135,8 +135,8 @@ func TestCompileListsEveryFault(t *testing.T) {
 	}
 }
 
-// TestCompileTakesEachFaultSeriously: no fault is found only in the company of another.
-func TestCompileTakesEachFaultSeriously(t *testing.T) {
+// TestCompileReportsEachFault: no fault is found only in the company of another.
+func TestCompileReportsEachFault(t *testing.T) {
 	doc := load(t, faulty)
 	if _, err := authz.Compile(load(t, guarded)); err != nil {
 		t.Fatalf("a document without faults: %v", err)

@@ -179,7 +179,7 @@ func TestStepUp(t *testing.T) {
 
 // A client that knows only the address of the API follows 401 → metadata → issuer → token, like MCP
 // clients.
-func TestDiscoveryByAClientThatKnowsNothing(t *testing.T) {
+func TestDiscoveryByAddressOnly(t *testing.T) {
 	var gate *authz.Gate
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if gate.ServesMetadata(r.URL.Path) {

@@ -480,7 +480,7 @@ func TestAlteredCursors(t *testing.T) {
 	}
 }
 
-func TestStoreIsLost(t *testing.T) {
+func TestStoreUnavailable(t *testing.T) {
 	line := cuttable(t, postgres(t))
 	r, _ := keeping(t, StoreConfig{URL: line.url, Timeout: 300 * time.Millisecond})
 	alice := r.as("alice", readAndWrite)

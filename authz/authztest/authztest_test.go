@@ -400,8 +400,8 @@ func (r recorded) Error(args ...any) {
 func (r recorded) Fatal(args ...any) { r.Error(args...) }
 func (r recorded) Skip(args ...any)  { r.Error(args...) }
 
-// TestRunTells: what a case finds is an error of its subtest.
-func TestRunTells(t *testing.T) {
+// TestRunReports: what a case finds is an error of its subtest.
+func TestRunReports(t *testing.T) {
 	m := newMessages(t)
 	var said []string
 	authztest.Run(recorded{"T", t.Context(), &said}, m.target(expiryUnchecked))

@@ -118,7 +118,7 @@ func TestScopesThatImplyOthers(t *testing.T) {
 }
 
 // A server with the implications of another document fails.
-func TestImplicationsThatAServerLacksAreFound(t *testing.T) {
+func TestMissingImplicationsAreFound(t *testing.T) {
 	plainly := strings.Replace(implying, "x-authz-implies: {all: [read], admin: [all]}", "", 1)
 	target := newTarget(t, plainly, func(*token.Issuer) {})
 	tested, err := openapi3.NewLoader().LoadFromData([]byte(implying))

@@ -81,7 +81,7 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 
 // A client that knows only the address of the API gets a token: it follows the 401 to the metadata
 // and the issuer, and requests the scopes of the challenge.
-func TestAPILeadsToItsIssuer(t *testing.T) {
+func TestAPINamesItsIssuer(t *testing.T) {
 	url, issuer := guardedAPI(t)
 	// With a challenge, and without.
 	for _, at := range []string{url + "/read", url + "/open", url} {

@@ -382,7 +382,7 @@ func (h handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // No error contains a part of the secret, whatever the issuer sends, and in any format of printing.
-func TestErrorsHoldNoSecret(t *testing.T) {
+func TestErrorsContainNoSecret(t *testing.T) {
 	basic := base64.StdEncoding.EncodeToString([]byte("full:s3cret+%26+%2B%25%2F%3D%3A%40"))
 	for name, answer := range map[string]http.HandlerFunc{
 		"a refusal": func(w http.ResponseWriter, r *http.Request) {

@@ -201,9 +201,9 @@ func TestScopesThatBothHave(t *testing.T) {
 	}
 }
 
-// TestCodeWorksOnceAndAsItWasAskedFor: a code works once, within 60 s, for its client, redirect URI
+// TestCodeWorksOnce: a code works once, within 60 s, for its client, redirect URI
 // and verifier. A failed attempt uses it up, too.
-func TestCodeWorksOnceAndAsItWasAskedFor(t *testing.T) {
+func TestCodeWorksOnce(t *testing.T) {
 	wrong := map[string][]string{
 		"client": {"", "other"}, "redirect_uri": {"", "http://localhost:5174/callback"},
 		"verifier": {"", "e" + verifier[1:]}, "age": {"0s", "59s", "60s", "1h"}, "target": {"", "urn:other"},

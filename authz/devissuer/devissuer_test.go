@@ -377,7 +377,7 @@ func TestDescriptionOfAnyConfiguredAudience(t *testing.T) {
 	wantRefusalShape(t, serve(issuer, post(formType, good().Encode())))
 }
 
-func TestTokenEndpointReadsNoMoreThanItsLimit(t *testing.T) {
+func TestTokenEndpointLimitsTheBody(t *testing.T) {
 	body := &endless{}
 	r := httptest.NewRequest("POST", issuerURL+"oauth/token", body)
 	r.Header.Set("Content-Type", formType)
@@ -858,7 +858,7 @@ func TestFailDownAndDelay(t *testing.T) {
 }
 
 // Were it answered, a request that is cut short would look like an empty 200.
-func TestDelayCutShortIsNoAnswer(t *testing.T) {
+func TestInterruptedDelayHasNoResponse(t *testing.T) {
 	issuer := newIssuer(t)
 	issuer.Fail(devissuer.Fault{Delay: time.Hour})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -1022,7 +1022,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 	}
 }
 
-func TestNewHoldsURLToLoopback(t *testing.T) {
+func TestNewRequiresLoopbackURL(t *testing.T) {
 	for raw, ok := range map[string]bool{
 		"http://localhost":          true,
 		"https://localhost:8443/x":  true,

@@ -15,7 +15,7 @@ import (
 
 // Third-party libraries can sign a person in, using the discovery document only. The verifier
 // accepts the access token, and not the ID token.
-func TestStandardLibrariesSignIn(t *testing.T) {
+func TestThirdPartyLibrariesSignIn(t *testing.T) {
 	for _, test := range []struct {
 		name, alg, clientID, secret string
 		// AutoDetect is what one gets without a word: Basic first

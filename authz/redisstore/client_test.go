@@ -175,8 +175,8 @@ func faults(t *testing.T) {
 	}
 }
 
-// startSentinel starts a primary, its replicas and a Sentinel. The URL also has a Sentinel that does
-// not exist.
+// startSentinel starts a primary, its replicas and a Sentinel. The URL also has a Sentinel that
+// does not exist.
 func startSentinel(
 	t *testing.T, replicas int,
 ) (nodes []*redisProcess, sentinel *redisProcess, url string) {
@@ -205,7 +205,8 @@ sentinel auth-pass primary `+redisPassword+`
 sentinel down-after-milliseconds primary 500
 sentinel failover-timeout primary 2000
 `, "--sentinel")
-	return nodes, sentinel, "redis+sentinel://:" + redisPassword + "@" + freePort(t) + "," + sentinel.addr +
+	return nodes, sentinel, "redis+sentinel://:" + redisPassword + "@" + freePort(t) + "," +
+		sentinel.addr +
 		"/primary/2?sentinel_password=" + redisPassword
 }
 

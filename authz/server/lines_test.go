@@ -34,9 +34,9 @@ func (f *faultyWriter) String() string {
 	return f.text.String()
 }
 
-// TestLinesNobodyReads: Write does not wait, lines beyond the buffer are counted, and the loss is
+// TestLinesWithoutReader: Write does not wait, lines beyond the buffer are counted, and the loss is
 // mentioned when it is over.
-func TestLinesNobodyReads(t *testing.T) {
+func TestLinesWithoutReader(t *testing.T) {
 	w := &faultyWriter{}
 	var lines *Lines
 	var reported atomic.Uint64

@@ -799,7 +799,7 @@ func development(t *testing.T) *devissuer.Issuer {
 	return issuer
 }
 
-func TestDevAnswersThisMachineAlone(t *testing.T) {
+func TestDevAnswersLoopbackOnly(t *testing.T) {
 	r := start(t, func(c *Config) { c.InsecureIssuer = development(t) })
 	for _, path := range []string{private.path, "/healthz", "/.well-known/jwks.json", "/nowhere"} {
 		for _, host := range []string{"rebound.example", "rebound.example:3010",
@@ -845,7 +845,7 @@ type greedy struct {
 
 func (g greedy) Serves(path string) bool { return path == g.path }
 
-func TestOperationsThatCouldNotBeReached(t *testing.T) {
+func TestUnreachableOperations(t *testing.T) {
 	_, err := New(t.Context(), Config{
 		Document: document(t), Routes: answering(greet), InsecureIssuer: greedy{path: private.path},
 		Issuers: []token.Issuer{

@@ -99,7 +99,7 @@ func TestCacheSharesVerdictsOfOneKeyOnly(t *testing.T) {
 
 // The memory of a cached token is bounded, even if most of it is not claims: some issuers put a
 // certificate into the header.
-func TestCacheWeighsWholeTokens(t *testing.T) {
+func TestCacheCountsWholeTokens(t *testing.T) {
 	const url, room = "https://issuer.example/", 64 << 10
 	v, err := NewVerifier(t.Context(),
 		Config{Issuers: []Issuer{{URL: url, Audiences: []string{"api"}}}, CacheBytes: room})
@@ -128,7 +128,7 @@ func TestCacheWeighsWholeTokens(t *testing.T) {
 }
 
 // The cache counts its memory correctly, even for genuine tokens of 8 KiB with 1,500 scopes.
-func TestCacheBytesAreWhatItHolds(t *testing.T) {
+func TestCacheBytesAreExact(t *testing.T) {
 	const url, room = "https://issuer.example/", 8 << 20
 	v, err := NewVerifier(t.Context(),
 		Config{Issuers: []Issuer{{URL: url, Audiences: []string{"api"}}}, CacheBytes: room})
@@ -267,7 +267,7 @@ func TestCacheStaysWithinItsBytes(t *testing.T) {
 
 // The key of a token in the cache depends on all of its bytes: a token that differs in any byte, or
 // is divided differently, is not found, and does not evict the cached one.
-func TestCacheNamesEveryByte(t *testing.T) {
+func TestCacheKeyHasEveryByte(t *testing.T) {
 	c, err := newCache(1 << 20)
 	if err != nil {
 		t.Fatal(err)

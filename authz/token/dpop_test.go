@@ -579,7 +579,7 @@ func TestProofLimit(t *testing.T) {
 }
 
 // A proof is remembered for as long as any server could take it for fresh.
-func TestProofIsRememberedLongEnough(t *testing.T) {
+func TestProofIsStoredLongEnough(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
 	tok := s.bound(key)
@@ -594,7 +594,7 @@ func TestProofIsRememberedLongEnough(t *testing.T) {
 	}
 }
 
-func TestReplayMemoryForgets(t *testing.T) {
+func TestReplayMemoryExpires(t *testing.T) {
 	clock := now
 	m := token.NewReplayMemory(3, func() time.Time { return clock })
 	use := func(key string, life time.Duration) (fresh, ok bool) {

@@ -290,8 +290,8 @@ func TestKeysRefreshedAheadOfExpiry(t *testing.T) {
 	}
 }
 
-// TestKeysRefreshIsNotWaitedFor: while keys are refreshed, the old ones serve.
-func TestKeysRefreshIsNotWaitedFor(t *testing.T) {
+// TestKeysRefreshDoesNotDelay: while keys are refreshed, the old ones serve.
+func TestKeysRefreshDoesNotDelay(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
 		accepted(t, v, s.genuine()) // max-age is 300 s: refreshed from 202.5 to 225 s
@@ -335,7 +335,8 @@ func TestKeysRefreshBackoff(t *testing.T) {
 		}
 		accepted(t, v, s.genuine())
 		if after, _ := s.Requests(); after != before {
-			t.Error("a request waited for the new key: it should have been fetched with a refresh in the " +
+			t.Error("a request waited for the new key: it should have been fetched with a " +
+				"refresh in the " +
 				"background")
 		}
 	})
@@ -368,9 +369,9 @@ func TestKeysFetchTimeout(t *testing.T) {
 	})
 }
 
-// TestKeysNobodyAsks: without tokens of an issuer, its keys are not fetched, at start and after a
-// first fetch that failed.
-func TestKeysNobodyAsks(t *testing.T) {
+// TestKeysAreNotFetchedWithoutTokens: without tokens of an issuer, its keys are not fetched, at
+// start and after a first fetch that failed.
+func TestKeysAreNotFetchedWithoutTokens(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
 		time.Sleep(time.Hour)
@@ -421,7 +422,8 @@ func TestKeysClientHangsUp(t *testing.T) {
 					err, cause)
 			}
 			if took := time.Since(start); took != after {
-				t.Errorf("the request of the client that disconnected took %s, want %s", took, after)
+				t.Errorf("the request of the client that disconnected took %s, want %s", took,
+					after)
 			}
 		}
 		group.Go(func() { // the one whose request began the fetch
@@ -657,8 +659,8 @@ func TestKeysChanged(t *testing.T) {
 	}
 }
 
-// TestKeysTokenEndsThoughAcceptedBefore: cached tokens expire.
-func TestKeysTokenEndsThoughAcceptedBefore(t *testing.T) {
+// TestKeysCachedTokenExpires: cached tokens expire.
+func TestKeysCachedTokenExpires(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
 		tok := s.genuine() // for 300 s, and 30 s of leeway

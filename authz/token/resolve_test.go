@@ -83,8 +83,8 @@ func TestResolve(t *testing.T) {
 	d.expect(t, 0, "a configured issuer")
 }
 
-// TestResolveIsNotAsked: for a token that no issuer could accept.
-func TestResolveIsNotAsked(t *testing.T) {
+// TestResolveIsNotCalled: for a token that no issuer could accept.
+func TestResolveIsNotCalled(t *testing.T) {
 	s, d := newScene(t), &directory{}
 	v := s.resolving(t, d)
 	for _, tok := range []string{

@@ -699,7 +699,7 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 	}
 }
 
-func TestWhereSettingsComeFrom(t *testing.T) {
+func TestSettingsPrecedence(t *testing.T) {
 	t.Parallel()
 	const dotenv = "OASGATE_ISSUER=https://dotenv.invalid/\nOASGATE_AUDIENCE=of-dotenv\n"
 	example, err := os.ReadFile("../../.env.example")

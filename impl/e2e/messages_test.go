@@ -374,7 +374,7 @@ func TestDevKeepsMessages(t *testing.T) {
 	}
 }
 
-func TestDatabaseThatCannotBeHad(t *testing.T) {
+func TestUnreachableDatabase(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, database string

@@ -133,9 +133,9 @@ actions:
 `,
 }
 
-// TestInitWritesWhatWorks: from nothing to a green go test ./..., for each document and router. It
-// builds programs, and may need the module proxy.
-func TestInitWritesWhatWorks(t *testing.T) {
+// TestInitWritesAWorkingRepository: from nothing to a green go test ./..., for each document and
+// router. It builds programs, and may need the module proxy.
+func TestInitWritesAWorkingRepository(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds a program for each document and router")
 	}

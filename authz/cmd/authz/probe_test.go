@@ -167,8 +167,8 @@ func guardedServer(
 	return e
 }
 
-// TestIssuersThatWantTheSecretInTheBody: some issuers do not accept HTTP Basic.
-func TestIssuersThatWantTheSecretInTheBody(t *testing.T) {
+// TestSecretInTheBody: some issuers do not accept HTTP Basic.
+func TestSecretInTheBody(t *testing.T) {
 	requests := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests++

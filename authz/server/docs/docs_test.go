@@ -258,7 +258,7 @@ func TestServes(t *testing.T) {
 	}
 }
 
-func TestFilesAreKeptByBrowsers(t *testing.T) {
+func TestFilesAreCached(t *testing.T) {
 	s := newSite(t, nil)
 	for name := range s.files {
 		first := s.ask("GET", "/docs/"+name, "Accept-Encoding", "gzip")
@@ -459,7 +459,7 @@ func TestSnippetsAreOfTheSite(t *testing.T) {
 }
 
 // Generated files are compressed and cached like static ones.
-func TestDocumentAndSnippetsAreKeptByBrowsers(t *testing.T) {
+func TestDocumentAndSnippetsAreCached(t *testing.T) {
 	s := newSite(t, nil)
 	for _, path := range []string{"/docs/openapi.json", "/docs/openapi.yaml",
 		"/docs/snippets.json?operation=one"} {
@@ -621,7 +621,7 @@ func TestDev(t *testing.T) {
 	}
 }
 
-func TestIssuerIsAskedAtFirstView(t *testing.T) {
+func TestMetadataIsFetchedAtFirstView(t *testing.T) {
 	s := newSite(t, nil)
 	s.ask("GET", "/docs")
 	s.ask("GET", "/docs/docs.js")
@@ -773,7 +773,7 @@ func TestSeveralIssuers(t *testing.T) {
 	}
 }
 
-func TestSchemeHasANameOfItsOwn(t *testing.T) {
+func TestSchemeHasItsOwnName(t *testing.T) {
 	s := newSite(t, func(c *Config) {
 		schemes := c.Document.Components.SecuritySchemes
 		schemes["oauth2"] = schemes["signIn"]

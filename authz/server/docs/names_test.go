@@ -57,7 +57,7 @@ func TestScopesHaveTheIssuersNames(t *testing.T) {
 }
 
 // The page uses the implications of scopes when it says which scopes a token lacks.
-func TestPageKnowsImpliedScopes(t *testing.T) {
+func TestPageHasImpliedScopes(t *testing.T) {
 	s := newSite(t, func(c *Config) {
 		c.Document.Components.SecuritySchemes["bearerAuth"].Value.Extensions["x-authz-implies"] =
 			map[string]any{"write:orders": []any{"read:orders"}}

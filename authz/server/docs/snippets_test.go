@@ -203,7 +203,7 @@ func TestSnippetsWithoutValues(t *testing.T) {
 	}
 }
 
-func TestSnippetsWantADocument(t *testing.T) {
+func TestSnippetsRequireADocument(t *testing.T) {
 	if _, err := NewSnippets(Values{}); err == nil {
 		t.Error("NewSnippets accepts Values without a document")
 	}
