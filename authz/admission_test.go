@@ -166,25 +166,25 @@ func TestAdmission(t *testing.T) {
 			}
 			if (found.Operation != nil) != row.operation || row.operation &&
 				found.Operation.Path != row.template {
-				t.Errorf("operation is %+v, expected one: %v", found.Operation, row.operation)
+				t.Errorf("operation is %+v, want one: %v", found.Operation, row.operation)
 			}
 			if row.status >= 404 {
 				return // the caller was not authenticated yet
 			}
 			if (found.Principal != nil) != row.principal || row.principal &&
 				!found.Principal.HasScope("read") {
-				t.Errorf("principal is %v, expected the reader: %v", found.Principal, row.principal)
+				t.Errorf("principal is %v, want the reader: %v", found.Principal, row.principal)
 			}
 			if row.status != 0 {
 				return
 			}
 			if again, ok := authz.FromContext(admitted.Context()); !ok || again != found {
-				t.Errorf("the handler's context has the admission %p, expected that of the "+
+				t.Errorf("the handler's context has the admission %p, want that of the "+
 					"server, %p", again, found)
 			}
 			if p, ok := token.FromContext(admitted.Context()); ok != row.principal ||
 				p != found.Principal {
-				t.Errorf("token.FromContext returns %v, expected what the gate found: %v", p,
+				t.Errorf("token.FromContext returns %v, want what the gate found: %v", p,
 					found.Principal)
 			}
 			if admitted.Context().Value(key{}) != "kept" {
@@ -196,7 +196,7 @@ func TestAdmission(t *testing.T) {
 			}
 			if own, ok := authz.FromContext(fresh.Context()); !ok ||
 				own.Operation != found.Operation || own.Principal != found.Principal {
-				t.Errorf("without one of the server's the context has %+v, expected the same", own)
+				t.Errorf("without one of the server's the context has %+v, want the same", own)
 			}
 			if _, ok := authz.FromContext(r.Context()); ok {
 				t.Error("the gate has changed the request that it was given")

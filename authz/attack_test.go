@@ -113,7 +113,7 @@ func TestPagesOfOtherSites(t *testing.T) {
 				}
 			}
 			if got != expected {
-				t.Errorf("%s from %s: the caller is %q, expected %q", row.target, site, got,
+				t.Errorf("%s from %s: the caller is %q, want %q", row.target, site, got,
 					expected)
 			}
 		}
@@ -178,7 +178,7 @@ func TestPanicOfAnAuthenticator(t *testing.T) {
 	handler.ServeHTTP(w, httptest.NewRequest("GET", "/query?api_key=1", nil))
 	if w.Code != http.StatusInternalServerError || ran ||
 		strings.Contains(w.Body.String(), "secret") {
-		t.Errorf("status %d, handler ran: %v, body %s; expected a problem document of a 500",
+		t.Errorf("status %d, handler ran: %v, body %s; want a problem document of a 500",
 			w.Code, ran, w.Body)
 	}
 }
@@ -194,7 +194,7 @@ func TestUnguardedPathsAreExact(t *testing.T) {
 		ran = false
 		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", target, nil))
 		if ran != expected {
-			t.Errorf("GET %s: the unguarded handler ran: %v, expected %v", target, ran, expected)
+			t.Errorf("GET %s: the unguarded handler ran: %v, want %v", target, ran, expected)
 		}
 	}
 	// The template has a space, and what follows it is not an unguarded path.

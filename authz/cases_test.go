@@ -239,7 +239,7 @@ func (s *caseServer) try(t *testing.T, row exchangeCase) {
 	expected := slices.Sorted(slices.Values(row.errors))
 	if w.Code != row.status || s.ran != (row.status == 204) || !slices.Equal(found, expected) {
 		t.Errorf(
-			"%s %s %.60q: status %d, errors %q, handler ran: %t; expected %d, %q: %s",
+			"%s %s %.60q: status %d, errors %q, handler ran: %t; want %d, %q: %s",
 			row.request,
 			row.header,
 			row.body,
@@ -296,7 +296,7 @@ func TestUndecoded(t *testing.T) {
 			_, err := authz.Config{Document: load(t, document), Undecoded: undecoded}.Compile()
 			if (err != nil) != faults[i] {
 				t.Errorf(
-					"%s, Undecoded %d: error is %v, expected one: %t",
+					"%s, Undecoded %d: error is %v, want one: %t",
 					content,
 					undecoded,
 					err,

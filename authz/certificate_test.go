@@ -163,14 +163,14 @@ func TestClientCertificates(t *testing.T) {
 				admitted, err := gate.Check(r, target, nil)
 				if target == "/mtls" {
 					if kind := kindOfError(err); kind != row.kind {
-						t.Fatalf("%v, expected %q", err, row.kind)
+						t.Fatalf("%v, want %q", err, row.kind)
 					}
 				} else if err != nil {
 					t.Fatal(err)
 				}
 				if err == nil && target == "/mtls" {
 					if p, _ := token.FromContext(admitted.Context()); !p.HasScope(row.caller) {
-						t.Errorf("the caller is %v, expected %s", p.Scopes(), row.caller)
+						t.Errorf("the caller is %v, want %s", p.Scopes(), row.caller)
 					}
 				}
 				if err == nil && (admitted.Header[name] != nil) != row.stays {
@@ -197,7 +197,7 @@ func TestClientCertificatesFaults(t *testing.T) {
 			},
 		)
 		if err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%+v: %v, expected %q", c, err, says)
+			t.Errorf("%+v: %v, want %q", c, err, says)
 		}
 	}
 }
@@ -261,7 +261,7 @@ func TestTokensBoundToCertificates(t *testing.T) {
 			}, r)
 			if (ran != nil) != (row.refused == "") ||
 				row.refused != "" && !strings.Contains(w.Body.String(), string(row.refused)) {
-				t.Errorf("answered %d %s, expected %q", w.Code, w.Body, row.refused)
+				t.Errorf("answered %d %s, want %q", w.Code, w.Body, row.refused)
 			}
 		})
 	}
@@ -384,7 +384,7 @@ func TestIntrospectionFaults(t *testing.T) {
 		_, err := authz.New(authz.Config{Document: load(t, row.document), Verifier: row.verifier})
 		if (err == nil) != (row.says == "") ||
 			err != nil && !strings.Contains(err.Error(), row.says) {
-			t.Errorf("%v, expected %q", err, row.says)
+			t.Errorf("%v, want %q", err, row.says)
 		}
 	}
 	document := strings.Replace(
@@ -443,7 +443,7 @@ func TestMetadataOfMTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, _ := metadata["tls_client_certificate_bound_access_tokens"].(bool); got != on {
-			t.Errorf("the metadata is %s, expected %v", w.Body, on)
+			t.Errorf("the metadata is %s, want %v", w.Body, on)
 		}
 	}
 }
@@ -480,7 +480,7 @@ func TestWrappedMutualTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p, _ := token.FromContext(admitted.Context()); !p.HasScope("read") {
-		t.Errorf("the caller is %v, expected read", p.Scopes())
+		t.Errorf("the caller is %v, want read", p.Scopes())
 	}
 }
 

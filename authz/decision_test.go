@@ -78,7 +78,7 @@ func TestOnDecision(t *testing.T) {
 			c.OnDecision = func(_ context.Context, d authz.Decision) { all = append(all, d) }
 		}, requestOf(row.request, row.bearer, "", ""))
 		if len(all) != 1 {
-			t.Fatalf("%s: %d decisions, expected one", row.request, len(all))
+			t.Fatalf("%s: %d decisions, want one", row.request, len(all))
 		}
 		d := all[0]
 		if d.Outcome != row.outcome || (ran != nil) != (row.outcome == authz.Allowed) ||
@@ -86,12 +86,12 @@ func TestOnDecision(t *testing.T) {
 			t.Errorf("%s as %q: %+v", row.request, row.bearer, d)
 		}
 		if (d.Cause == nil) != (row.kind == "") || d.Cause != nil && d.Cause.Kind != row.kind {
-			t.Errorf("%s as %q: the cause is %v, expected %q", row.request, row.bearer, d.Cause,
+			t.Errorf("%s as %q: the cause is %v, want %q", row.request, row.bearer, d.Cause,
 				row.kind)
 		}
 		if (d.Operation == nil) != (row.operation == "") || d.Operation != nil &&
 			d.Operation.ID != row.operation {
-			t.Errorf("%s: the operation is %+v, expected %q", row.request, d.Operation,
+			t.Errorf("%s: the operation is %+v, want %q", row.request, d.Operation,
 				row.operation)
 		}
 		if row.bearer == "forged" && strings.Contains(d.Cause.Error(), row.bearer) {
@@ -248,20 +248,20 @@ func TestReport(t *testing.T) {
 				outcome = authz.Reported
 			}
 			if d.Outcome != outcome || (ran != nil) != (outcome == authz.Reported) {
-				t.Errorf("%s, mode %d: %v (%v), handler ran %v, status %d: expected %v", row.name,
+				t.Errorf("%s, mode %d: %v (%v), handler ran %v, status %d: want %v", row.name,
 					mode, d.Outcome, d.Cause, ran != nil, w.Code, outcome)
 				continue
 			}
 			if d.Cause == nil || d.Cause.Kind != row.kind &&
 				!(mode == everything && strings.Contains(row.name, ", ")) {
-				t.Errorf("%s, mode %d: the cause is %v, expected %s", row.name, mode, d.Cause,
+				t.Errorf("%s, mode %d: the cause is %v, want %s", row.name, mode, d.Cause,
 					row.kind)
 			}
 			if ran == nil {
 				continue
 			}
 			if body, err := io.ReadAll(ran.Body); string(body) != row.body || err != nil {
-				t.Errorf("%s, mode %d: the handler reads %d bytes, %v, expected %d", row.name, mode,
+				t.Errorf("%s, mode %d: the handler reads %d bytes, %v, want %d", row.name, mode,
 					len(body), err, len(row.body))
 			}
 		}

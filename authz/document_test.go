@@ -111,14 +111,14 @@ func TestNewestVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	if o := plan.Operations()[1]; o.Method != "QUERY" || o.ID != "setThing" {
-		t.Errorf("the plan has %s %s, expected the QUERY operation", o.Method, o.ID)
+		t.Errorf("the plan has %s %s, want the QUERY operation", o.Method, o.ID)
 	}
 	streamed := edited(t, newest, "requestBody: {content: {application/json: {schema:",
 		"requestBody: {content: {application/json: {itemSchema:")
 	if _, err := authz.Compile(load(t, streamed)); err == nil ||
 		!strings.Contains(err.Error(),
 			"QUERY /things/{id}: its body of type application/json has an itemSchema") {
-		t.Errorf("itemSchema: error is %v, expected a fault", err)
+		t.Errorf("itemSchema: error is %v, want a fault", err)
 	}
 }
 
@@ -129,7 +129,7 @@ func TestDerivedOperationID(t *testing.T) {
 		t.Fatal(err)
 	}
 	if id := plan.Operations()[1].ID; id != "POST /things/{id}" {
-		t.Errorf("the operationId is %q, expected it to be made of method and path", id)
+		t.Errorf("the operationId is %q, want it to be made of method and path", id)
 	}
 	taken := edited(t, plain, "operationId: setThing\n", "summary: Set.\n")
 	taken = edited(t, taken, "operationId: getThing\n", "operationId: POST /things/{id}\n")
@@ -145,7 +145,7 @@ func TestScopesByUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := plan.Scopes(); !slices.Equal(got, []string{"read", "write"}) {
-		t.Errorf("Scopes() is %q, expected those that are used", got)
+		t.Errorf("Scopes() is %q, want those that are used", got)
 	}
 	listed := edited(t, plain, "scheme: bearer}", "scheme: bearer, x-scopes: {read: Read.}}")
 	if _, err := authz.Compile(load(t, listed)); err == nil ||
@@ -183,13 +183,13 @@ func TestUnstated(t *testing.T) {
 		if _, err := gate.Check(r, "/things/{id}", func(string) string {
 			return "1"
 		}); kindOfError(err) != authz.Denied {
-			t.Errorf("with %q: %v, expected %s", bearer, err, authz.Denied)
+			t.Errorf("with %q: %v, want %s", bearer, err, authz.Denied)
 		}
 		w := httptest.NewRecorder()
 		gate.WriteProblem(w, r, &authz.Error{Kind: authz.Denied})
 		if w.Code != 403 || w.Header().Get("WWW-Authenticate") != "" ||
 			w.Header().Get("Cache-Control") != "no-store" {
-			t.Errorf("the answer is %d %v, expected 403 without a challenge, not for caches",
+			t.Errorf("the answer is %d %v, want 403 without a challenge, not for caches",
 				w.Code, w.Header())
 		}
 	}
@@ -258,7 +258,7 @@ func TestExtensions(t *testing.T) {
 		_, err := authz.Compile(load(t, row.document))
 		if row.fault == "" && err != nil || row.fault != "" &&
 			(err == nil || !strings.Contains(err.Error(), row.fault)) {
-			t.Errorf("error is %v, expected %q", err, row.fault)
+			t.Errorf("error is %v, want %q", err, row.fault)
 		}
 	}
 	plan, err := authz.Compile(load(t, on("x-authz-max-body: 64KiB\n      x-authz-timeout: 90s")))
@@ -266,7 +266,7 @@ func TestExtensions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if o := plan.Operations()[1]; o.MaxBody != 64<<10 || o.Timeout != 90*time.Second {
-		t.Errorf("the plan says %d bytes in %s, expected 64 KiB in 90 s", o.MaxBody, o.Timeout)
+		t.Errorf("the plan says %d bytes in %s, want 64 KiB in 90 s", o.MaxBody, o.Timeout)
 	}
 }
 
@@ -297,7 +297,7 @@ func TestBasePath(t *testing.T) {
 		base, err := authz.BasePath(load(t, text))
 		if base != row.base || (err == nil) != (row.fault == "") || err != nil &&
 			!strings.Contains(err.Error(), row.fault) {
-			t.Errorf("%s: %q, %v; expected %q %s", row.servers, base, err, row.base, row.fault)
+			t.Errorf("%s: %q, %v; want %q %s", row.servers, base, err, row.base, row.fault)
 		}
 		if err != nil && !strings.Contains(err.Error(), "set the base path") {
 			t.Errorf("%s: the fault does not say what to do: %v", row.servers, err)
@@ -368,7 +368,7 @@ func TestMaxBodyOfOperation(t *testing.T) {
 				status = refused.Status()
 			}
 			if status != row.status || (err == nil) != (status == 0) {
-				t.Errorf("%q with %d bytes, length %d: %v, expected %d", row.extension, row.size,
+				t.Errorf("%q with %d bytes, length %d: %v, want %d", row.extension, row.size,
 					length, err, row.status)
 			}
 		}
@@ -395,7 +395,7 @@ func TestTimeoutOfOperation(t *testing.T) {
 		}
 		deadline, ok := admitted.Context().Deadline()
 		if ok != limited || ok && time.Until(deadline) > 2*time.Minute {
-			t.Errorf("%q: the deadline is %v, %v; expected one: %v", extension, deadline, ok,
+			t.Errorf("%q: the deadline is %v, %v; want one: %v", extension, deadline, ok,
 				limited)
 		}
 		done()
@@ -454,7 +454,7 @@ func TestTemplates(t *testing.T) {
 			if _, err := gate.Check(r, template, func(string) string {
 				return "1"
 			}); kindOfError(err) != kind {
-				t.Errorf("%s with %q: decided %v, expected %q", template, bearer, err, kind)
+				t.Errorf("%s with %q: decided %v, want %q", template, bearer, err, kind)
 			}
 		}
 	}

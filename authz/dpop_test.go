@@ -163,7 +163,7 @@ func TestDPoPCredentials(t *testing.T) {
 				got.refused(t, row.status, row.kind, row.challenge)
 			} else if got.ran == nil || got.ran.operation != row.operation ||
 				got.StatusCode != 204 {
-				t.Errorf("answered %d %s, expected that %s runs", got.StatusCode, got.body,
+				t.Errorf("got %d %s, want %s to run", got.StatusCode, got.body,
 					row.operation)
 			} else if strings.Contains(strings.Join(row.headers, " "), tok) &&
 				row.operation != "public" && got.ran.principal.Subject() == "" {
@@ -208,7 +208,7 @@ func TestDPoPRequired(t *testing.T) {
 	p.send(t, "GET /any", "", "Authorization: Bearer a b").refused(t, 400, authz.InvalidRequest,
 		onDPoP+`, error="invalid_request"`)
 	if got := p.send(t, "GET /any", "", p.credentials("GET /any", tok)...); got.StatusCode != 204 {
-		t.Errorf("answered %d %s, expected that it passes", got.StatusCode, got.body)
+		t.Errorf("got %d %s, want it to pass", got.StatusCode, got.body)
 	}
 }
 
@@ -240,7 +240,7 @@ func TestDPoPNonces(t *testing.T) {
 	second := p.send(t, "GET /any", "", with(nonce)...)
 	if second.StatusCode != 204 || second.Header.Get("DPoP-Nonce") == "" ||
 		second.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("with the nonce: %d %q, expected 204 with a nonce for the next proof, not to be "+
+		t.Errorf("with the nonce: %d %q, want 204 with a nonce for the next proof, not to be "+
 			"cached", second.StatusCode, second.Header)
 	}
 	p.send(t, "GET /any", "", with(submitted)...).refused(t, 401, authz.UseNonce,
@@ -261,7 +261,7 @@ func TestDPoPNonces(t *testing.T) {
 	})
 	if got := p.send(t, "GET /any", "",
 		with(nonce)...).Header.Get("Cache-Control"); got != "private, no-cache" {
-		t.Errorf("Cache-Control is %q, expected the handler's own", got)
+		t.Errorf("Cache-Control is %q, want the handler's own", got)
 	}
 }
 
@@ -360,7 +360,7 @@ func TestDPoPNeedsResource(t *testing.T) {
 		Verifier: verifier}); err == nil ||
 		!strings.Contains(err.Error(),
 			"Config.Resource is empty: a DPoP proof names the URL of its request") {
-		t.Errorf("New says %v, expected that Resource is needed", err)
+		t.Errorf("New returns %v, want an error that names Resource", err)
 	}
 }
 
@@ -384,7 +384,7 @@ func TestDPoPInMetadata(t *testing.T) {
 			}
 		}
 		if text, _ := json.Marshal(got); string(text) != want {
-			t.Errorf("policy %s: the metadata says %s, expected %s", policy, text, want)
+			t.Errorf("policy %s: the metadata says %s, want %s", policy, text, want)
 		}
 	}
 }

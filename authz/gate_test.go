@@ -221,12 +221,12 @@ func TestCredentials(t *testing.T) {
 			t.Run(row.name, func(t *testing.T) {
 				a := s.send(t, row.request, "", row.headers...)
 				if a.verified != row.verified {
-					t.Errorf("%d tokens were verified, expected %d", a.verified, row.verified)
+					t.Errorf("%d tokens were verified, want %d", a.verified, row.verified)
 				}
 				if row.operation != "" {
 					ran := a.passed(t, row.operation)
 					if (ran.principal == nil) != row.anonymous {
-						t.Errorf("the principal is %v, expected anonymous %v", ran.principal,
+						t.Errorf("the principal is %v, want anonymous %v", ran.principal,
 							row.anonymous)
 					}
 					return
@@ -240,7 +240,7 @@ func TestCredentials(t *testing.T) {
 			} {
 				if got := s.send(t, request, "").Header.Values("Allow"); !slices.Equal(got,
 					[]string{expected}) {
-					t.Errorf("%s: Allow is %q, expected %q", request, got, expected)
+					t.Errorf("%s: Allow is %q, want %q", request, got, expected)
 				}
 			}
 		})
@@ -248,7 +248,7 @@ func TestCredentials(t *testing.T) {
 			a := s.send(t, "HEAD /any", "")
 			if a.StatusCode != 401 || len(a.body) != 0 ||
 				a.Header.Get("Content-Type") != "application/problem+json" || a.ran != nil {
-				t.Errorf("HEAD of a GET operation: status %d, Content-Type %q, body %q; expected "+
+				t.Errorf("HEAD of a GET operation: status %d, Content-Type %q, body %q; want "+
 					"401, a problem's header, no body", a.StatusCode, a.Header.Get("Content-Type"),
 					a.body)
 			}
@@ -268,7 +268,7 @@ func TestPrincipalReachesHandler(t *testing.T) {
 			"client_id": "some-client"})).passed(t, "one")
 	if p := ran.principal; p == nil || p.Subject() != "somebody" || p.ClientID() != "some-client" ||
 		!slices.Equal(p.Scopes(), []string{"read", "write"}) {
-		t.Errorf("the principal of the handler is %+v, expected that of the token", p)
+		t.Errorf("the principal of the handler is %+v, want that of the token", p)
 	}
 }
 
@@ -283,7 +283,7 @@ func TestKeysUnavailable(t *testing.T) {
 		a := s.send(t, request, "", good)
 		a.refused(t, 503, authz.KeysUnavailable, "")
 		if a.Header.Get("Retry-After") < "1" {
-			t.Errorf("%s: Retry-After is %q, expected a number of seconds", request,
+			t.Errorf("%s: Retry-After is %q, want a number of seconds", request,
 				a.Header.Get("Retry-After"))
 		}
 	}
@@ -347,7 +347,7 @@ func TestBodyOfRefusedRequest(t *testing.T) {
 					append([]string{sent.header}, row.headers...)...)
 				a.refused(t, row.status, row.kind, row.challenge)
 				if a.read != 0 {
-					t.Errorf("%s: %d bytes of the body were read, expected none", sent.name, a.read)
+					t.Errorf("%s: %d bytes of the body were read, want none", sent.name, a.read)
 				}
 				// after the response, net/http itself reads up to 256 KiB
 				if a.received > 512<<10 {
@@ -368,14 +368,14 @@ func TestBodyOfRefusedRequest(t *testing.T) {
 	t.Run("with its body read, the connection lives on", func(t *testing.T) {
 		if a := s.send(t, "POST /any", `{"text": "too long"}`, weak,
 			"Content-Type: application/json"); a.Close || a.StatusCode != 400 {
-			t.Errorf("status %d, close %v: expected 400, and no Connection: close once all is read",
+			t.Errorf("status %d, close %v: want 400, and no Connection: close once all is read",
 				a.StatusCode, a.Close)
 		}
 		s.answering(func(echo.Context) error { return echo.ErrTeapot })
 		defer s.answering(nil)
 		if a := s.send(t, "POST /any", `{"text": "short"}`, weak,
 			"Content-Type: application/json"); a.Close || a.StatusCode != 418 {
-			t.Errorf("status %d, close %v: expected the handler's 418, and no Connection: close "+
+			t.Errorf("status %d, close %v: want the handler's 418, and no Connection: close "+
 				"once all is read", a.StatusCode, a.Close)
 		}
 	})
@@ -523,7 +523,7 @@ func TestDecisionIsThatOfTheDocument(t *testing.T) {
 			expected, nearest := reference(o.alternatives, credential)
 			decided[kind]++
 			if kind != expected {
-				t.Errorf("alternatives %q, credential %q: decided %q, expected %q", o.alternatives,
+				t.Errorf("alternatives %q, credential %q: decided %q, want %q", o.alternatives,
 					credential, kind, expected)
 			}
 			if kind == authz.InsufficientScope {
@@ -533,7 +533,7 @@ func TestDecisionIsThatOfTheDocument(t *testing.T) {
 				if !slices.ContainsFunc(nearest, func(a []string) bool {
 					return set(a) == set(refused.Scopes)
 				}) {
-					t.Errorf("alternatives %q, credential %q: the challenge names %q, expected "+
+					t.Errorf("alternatives %q, credential %q: the challenge names %q, want "+
 						"one of %q", o.alternatives, credential, refused.Scopes, nearest)
 				}
 			}
@@ -564,7 +564,7 @@ func TestConcurrentRequests(t *testing.T) {
 			principal, _ := token.FromContext(c.Request().Context())
 			raw := strings.TrimPrefix(c.Request().Header.Get("Authorization"), "Bearer ")
 			if o.Public() != (principal == nil) || principal != nil && principal != verifier[raw] {
-				t.Errorf("%s runs with the principal %v, expected that of token %q", o.ID,
+				t.Errorf("%s runs with the principal %v, want that of token %q", o.ID,
 					principal, raw)
 			}
 			return c.NoContent(http.StatusNoContent)
@@ -660,10 +660,10 @@ func TestCheck(t *testing.T) {
 	}
 	if _, err := gate.Check(request("GET", "/messages/1"), "/messages/:id",
 		id("1")); !is(err, authz.Internal) {
-		t.Errorf("a template that the document does not have: %v, expected internal", err)
+		t.Errorf("a template that the document does not have: %v, want internal", err)
 	}
 	if _, err := gate.Check(request("GET", "/messages/1"), "", nil); !is(err, authz.NotFound) {
-		t.Errorf("no route: %v, expected not-found", err)
+		t.Errorf("no route: %v, want not-found", err)
 	}
 	if _, err := gate.Check(request("GET", "/messages/1"),
 		"GET /messages/{id}", id("1")); err != nil {
@@ -671,20 +671,20 @@ func TestCheck(t *testing.T) {
 	}
 	if _, err := gate.Check(request("PATCH", "/messages/1"), "/messages/{id}", id("1")); !is(err,
 		authz.MethodNotAllowed) {
-		t.Errorf("another method: %v, expected method-not-allowed", err)
+		t.Errorf("another method: %v, want method-not-allowed", err)
 	}
 	for name, param := range map[string]func(string) string{"no function": nil,
 		"an empty value": id("")} {
 		if _, err := gate.Check(request("GET", "/messages/1"), "/messages/{id}",
 			param); !is(err, authz.NotFound) {
-			t.Errorf("a path parameter from %s: %v, expected a refusal: it has not been validated",
+			t.Errorf("a path parameter from %s: %v, want a refusal: it has not been validated",
 				name, err)
 		}
 	}
 	_, err = gate.Check(request("GET", "/all"), "/all", nil)
 	if refused, ok := errors.AsType[*authz.Error](err); !ok || refused.Status() != 403 ||
 		!slices.Equal(refused.Scopes, []string{"read", "write"}) {
-		t.Errorf("refused with %+v, expected 403 with the scopes", err)
+		t.Errorf("refused with %+v, want 403 with the scopes", err)
 	}
 }
 

@@ -82,17 +82,17 @@ func TestScopesImplyOthers(t *testing.T) {
 	}
 	if got := startedWriter(t, gate, "/both", ""); scopesOf(got) != "read:all" {
 		t.Errorf(
-			"challenge without a token is %q, expected the one scope that is enough",
+			"challenge without a token is %q, want the one scope that is enough",
 			got.Header.Get("WWW-Authenticate"),
 		)
 	}
 	for _, o := range gate.Plan().Operations() {
 		if got := o.GrantedBy("t", "read"); !slices.Equal(got, []string{"admin", "read:all"}) {
-			t.Errorf("%s: read is granted by %q as well, expected admin and read:all", o.ID, got)
+			t.Errorf("%s: read is granted by %q as well, want admin and read:all", o.ID, got)
 		}
 		if got := o.GrantedBy("k", "read"); got != nil {
 			t.Errorf(
-				"%s: the role read of keys is granted by %q, expected nothing: scopes are another kind",
+				"%s: the role read of keys is granted by %q, want nothing: scopes are another kind",
 				o.ID,
 				got,
 			)
@@ -117,7 +117,7 @@ func TestImplicationFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := authz.Compile(load(t, strings.Replace(implyingDocument, given, c.instead, 1)))
 			if err == nil || !strings.Contains(err.Error(), c.fault) {
-				t.Errorf("error is %v, expected a fault that says %q", err, c.fault)
+				t.Errorf("error is %v, want a fault that says %q", err, c.fault)
 			}
 		})
 	}
@@ -146,7 +146,7 @@ func TestImplicationFaults(t *testing.T) {
 	)
 	if _, err := authz.Compile(load(t, text)); err == nil ||
 		!strings.Contains(err.Error(), "implies") {
-		t.Errorf("error is %v, expected the cycle", err)
+		t.Errorf("error is %v, want the cycle", err)
 	}
 }
 

@@ -99,7 +99,7 @@ func TestCertifiedProvider(t *testing.T) {
 			r.Header.Set(headers[i], headers[i+1])
 		}
 		if got, body := send(r); got != status {
-			t.Errorf("%s: status is %d, expected %d: %s", what, got, status, body)
+			t.Errorf("%s: status is %d, want %d: %s", what, got, status, body)
 		}
 	}
 

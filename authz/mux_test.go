@@ -71,7 +71,7 @@ func TestMuxFaults(t *testing.T) {
 		err := mux.CheckRoutes()
 		if fault == "" && err != nil || fault != "" &&
 			(err == nil || !strings.Contains(err.Error(), "GET "+pattern+": "+fault)) {
-			t.Errorf("%s: %v, expected %q", pattern, err, fault)
+			t.Errorf("%s: %v, want %q", pattern, err, fault)
 		}
 	}
 	gate := gateAt(t, "", "/a/{x}", "/{y}/b")
@@ -102,7 +102,7 @@ func TestMuxTrailingSlash(t *testing.T) {
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, httptest.NewRequest("GET", target, nil))
 		if ran != expected || (w.Code == 404) != (expected == "") {
-			t.Errorf("%s: status %d, %q ran, expected %q", target, w.Code, ran, expected)
+			t.Errorf("%s: status %d, %q ran, want %q", target, w.Code, ran, expected)
 		}
 	}
 }
@@ -128,7 +128,7 @@ func TestInsecureUnguarded(t *testing.T) {
 			Verifier: principals{}, InsecureUnguarded: []string{row.listed}})
 		if row.fault == "" && err != nil || row.fault != "" &&
 			(err == nil || !strings.Contains(err.Error(), row.fault)) {
-			t.Errorf("%q: %v, expected %q", row.listed, err, row.fault)
+			t.Errorf("%q: %v, want %q", row.listed, err, row.fault)
 		}
 	}
 	gate, err := authz.New(authz.Config{Document: load(t, publicAt("/a")), Verifier: principals{},

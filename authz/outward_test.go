@@ -160,7 +160,7 @@ func TestClientsGetTheIssuersNames(t *testing.T) {
 				got := startedWriter(t, gate, "/two", c.bearer)
 				if scopesOf(got) != c.want {
 					t.Errorf(
-						"%s: challenge is %q, expected scope %q",
+						"%s: challenge is %q, want scope %q",
 						what,
 						got.Header.Get("WWW-Authenticate"),
 						c.want,
@@ -171,14 +171,14 @@ func TestClientsGetTheIssuersNames(t *testing.T) {
 					`resource_metadata="https://api.example/`,
 				) {
 					t.Errorf(
-						"%s: challenge is %q, expected resource_metadata",
+						"%s: challenge is %q, want resource_metadata",
 						what,
 						got.Header.Get("WWW-Authenticate"),
 					)
 				}
 			}
 			if got := strings.Join(metadataScopes(t, gate), " "); got != row.metadata {
-				t.Errorf("scopes_supported are %q, expected %q", got, row.metadata)
+				t.Errorf("scopes_supported are %q, want %q", got, row.metadata)
 			}
 			if got := startedWriter(t, gate, "/any", ""); scopesOf(got) != "" {
 				t.Errorf(
@@ -197,7 +197,7 @@ func TestEachTokenGetsItsIssuersNames(t *testing.T) {
 		got := startedWriter(t, gate, "/one", servers[n].Mint(map[string]any{"scope": "write"}))
 		if scopesOf(got) != want || got.StatusCode != http.StatusForbidden {
 			t.Errorf(
-				"issuer %d: %d with %q, expected 403 with scope %q",
+				"issuer %d: %d with %q, want 403 with scope %q",
 				n,
 				got.StatusCode,
 				got.Header.Get("WWW-Authenticate"),
@@ -232,7 +232,7 @@ func TestRefusalsOfHandlersHaveTheIssuersNames(t *testing.T) {
 			gate.WriteProblem(w, admitted, c.err)
 			if got := w.Result(); got.StatusCode != c.status || scopesOf(got) != c.want {
 				t.Errorf(
-					"%d with %q, expected %d with scope %q",
+					"%d with %q, want %d with scope %q",
 					got.StatusCode,
 					got.Header.Get("WWW-Authenticate"),
 					c.status,
@@ -251,7 +251,7 @@ func TestDecisionsHaveTheDocumentsNames(t *testing.T) {
 	_, err := gate.Check(r, "/two", nil)
 	if refused, ok := err.(*authz.Error); !ok ||
 		!slices.Equal(refused.Scopes, []string{"read", "write"}) {
-		t.Errorf("error is %#v, expected the scopes read and write", err)
+		t.Errorf("error is %#v, want the scopes read and write", err)
 	}
 }
 
@@ -264,11 +264,11 @@ func TestMetadataListsDefaultScopes(t *testing.T) {
 	)
 	gate, _ := realGate(t, authz.Config{Document: load(t, document), Resource: resource})
 	if got := metadataScopes(t, gate); !slices.Equal(got, []string{"read"}) {
-		t.Errorf("scopes_supported are %q, expected read alone", got)
+		t.Errorf("scopes_supported are %q, want read alone", got)
 	}
 	if got := startedWriter(t, gate, "/two", ""); scopesOf(got) != "read write" {
 		t.Errorf(
-			"challenge is %q, expected the operation's own scopes",
+			"challenge is %q, want the operation's own scopes",
 			got.Header.Get("WWW-Authenticate"),
 		)
 	}

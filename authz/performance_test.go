@@ -108,7 +108,7 @@ func (d *discard) serve(tb testing.TB, h http.Handler, r *http.Request, expected
 	d.status = http.StatusOK
 	h.ServeHTTP(d, r)
 	if d.status != expected {
-		tb.Fatalf("status is %d, expected %d", d.status, expected)
+		tb.Fatalf("status is %d, want %d", d.status, expected)
 	}
 }
 

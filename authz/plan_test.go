@@ -199,10 +199,10 @@ func TestSecurityMustBeStated(t *testing.T) {
 		plan, err := authz.Compile(load(t, fmt.Sprintf(operation, row.document, row.own)))
 		switch {
 		case (err == nil) != row.stated:
-			t.Errorf("document %q, operation %q: %v, expected it to be served: %v", row.document,
+			t.Errorf("document %q, operation %q: %v, want it to be served: %v", row.document,
 				row.own, err, row.stated)
 		case err == nil && plan.Operations()[0].Public() != row.public:
-			t.Errorf("document %q, operation %q: public is %v, expected %v", row.document, row.own,
+			t.Errorf("document %q, operation %q: public is %v, want %v", row.document, row.own,
 				!row.public, row.public)
 		}
 	}
@@ -215,7 +215,7 @@ func TestPlan(t *testing.T) {
 	}
 	if scopes, expected := plan.Scopes(), []string{"admin", "audit", "base", "read",
 		"write"}; !slices.Equal(scopes, expected) {
-		t.Errorf("Scopes() is %q, expected %q", scopes, expected)
+		t.Errorf("Scopes() is %q, want %q", scopes, expected)
 	}
 	var got []string
 	for _, o := range plan.Operations() {
@@ -234,7 +234,7 @@ func TestPlan(t *testing.T) {
 		}
 	}
 	if len(got) != 15 {
-		t.Errorf("%d operations, expected 15", len(got))
+		t.Errorf("%d operations, want 15", len(got))
 	}
 }
 
@@ -247,7 +247,7 @@ func TestNewListsEveryFault(t *testing.T) {
 	}
 	if _, err := authz.New(authz.Config{Document: load(t, guarded)}); err == nil ||
 		strings.Count(err.Error(), "Config.Verifier") != 1 {
-		t.Errorf("New without a verifier for access tokens: error is %v, expected it to say once "+
+		t.Errorf("New without a verifier for access tokens: error is %v, want it to contain once "+
 			"that Config.Verifier is nil", err)
 	}
 	for _, path := range []string{"/", "v1", "/v1/"} {
@@ -258,7 +258,7 @@ func TestNewListsEveryFault(t *testing.T) {
 	}
 	if _, err := authz.New(authz.Config{Document: load(t, faulty), Verifier: principals{}}); len(
 		faults(t, err)) < 20 {
-		t.Errorf("New lists %d faults of the document, expected all of them", len(faults(t, err)))
+		t.Errorf("New lists %d faults of the document, want all of them", len(faults(t, err)))
 	}
 }
 
@@ -438,7 +438,7 @@ paths:
 	for i, want := range []string{"5 /things header parameter color: ",
 		"5 /things form field day: ", "16  const: null is lost"} {
 		if len(got) != 3 || !strings.HasPrefix(got[i], want) {
-			t.Errorf("the notes are %q, expected %d to begin with %q", got, i, want)
+			t.Errorf("the notes are %q, want %d to begin with %q", got, i, want)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func TestPublicDocuments(t *testing.T) {
 	}
 	files, err := filepath.Glob(filepath.Join(folder, "*.*"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("OASGATE_TEST_DOCUMENTS is %q: expected a folder with documents (%v)", folder, err)
+		t.Fatalf("OASGATE_TEST_DOCUMENTS is %q: want a folder with documents (%v)", folder, err)
 	}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
@@ -92,7 +92,7 @@ func guardPublic(t *testing.T, doc *openapi3.T, stated bool) {
 	t.Logf("%d operations, requests reach the handlers of %d; %d cases, %d failed",
 		len(operations), len(reached), len(report.Results), len(failed))
 	if len(reached)*10 < callable*9 || stated && callable < len(operations) {
-		t.Errorf("%d of %d operations may be called, and requests reach %d handlers: expected most",
+		t.Errorf("%d of %d operations may be called, and requests reach %d handlers: want most",
 			callable, len(operations), len(reached))
 	}
 }

@@ -109,7 +109,7 @@ func TestResponses(t *testing.T) {
 				if !strings.Contains(log.String(), row.wrong) && logged || !logged &&
 					log.Len() > 0 ||
 					strings.Contains(log.String(), "SUBMITTED") {
-					t.Errorf("%s, %s, %d: the log is %q, expected %q", row.name, name, mode, &log,
+					t.Errorf("%s, %s, %d: the log is %q, want %q", row.name, name, mode, &log,
 						row.wrong)
 				}
 				status, body := unguarded.Code, unguarded.Body.String()
@@ -122,7 +122,7 @@ func TestResponses(t *testing.T) {
 					}
 				}
 				if w.Code != status || w.Body.String() != body {
-					t.Errorf("%s, %s, %d: status %d and %q, expected %d and %q",
+					t.Errorf("%s, %s, %d: status %d and %q, want %d and %q",
 						row.name, name, mode, w.Code, w.Body, status, body)
 				}
 			}
@@ -160,7 +160,7 @@ func TestCheckResponse(t *testing.T) {
 		if (err == nil) != (row.wrong == "") ||
 			err != nil && (!strings.Contains(err.Error(), row.wrong) ||
 				strings.Contains(err.Error(), "SUBMITTED")) {
-			t.Errorf("%s %s: %v, expected %q", row.method, row.body, err, row.wrong)
+			t.Errorf("%s %s: %v, want %q", row.method, row.body, err, row.wrong)
 		}
 	}
 	without, err := authz.Compile(load(t, answering))

@@ -105,12 +105,12 @@ func TestOtherSchemesAreEnforcedByTheSameVerifier(t *testing.T) {
 		{"/maybe", "rubbish", 401},
 	} {
 		if got := startedWriter(t, gate, c.path, c.token).StatusCode; got != c.status {
-			t.Errorf("%s with a token of %d bytes: status is %d, expected %d", c.path, len(c.token),
+			t.Errorf("%s with a token of %d bytes: status is %d, want %d", c.path, len(c.token),
 				got, c.status)
 		}
 	}
 	if scopes := fmt.Sprint(gate.Plan().Scopes()); scopes != "[read:things write:things]" {
-		t.Errorf("the plan's scopes are %s, expected those of the flows", scopes)
+		t.Errorf("the plan's scopes are %s, want those of the flows", scopes)
 	}
 }
 
@@ -134,7 +134,7 @@ func TestFaultsOfSchemesAndStepUp(t *testing.T) {
 			_, err := authz.Compile(load(t, text))
 			var fault *authz.Fault
 			if !errors.As(err, &fault) || !strings.Contains(err.Error(), c.fault) {
-				t.Errorf("error is %v, expected a Fault that says %q", err, c.fault)
+				t.Errorf("error is %v, want a Fault that says %q", err, c.fault)
 			}
 		})
 	}
@@ -170,7 +170,7 @@ func TestStepUp(t *testing.T) {
 			}
 			got := startedWriter(t, gate, "/oauth2", issuer.Mint(c.claims))
 			if got.StatusCode != c.status || got.Header.Get("WWW-Authenticate") != c.challenge {
-				t.Errorf("answer is %d with challenge %q, expected %d with %q", got.StatusCode,
+				t.Errorf("answer is %d with challenge %q, want %d with %q", got.StatusCode,
 					got.Header.Get("WWW-Authenticate"), c.status, c.challenge)
 			}
 		})
@@ -217,7 +217,7 @@ func TestDiscoveryByAddressOnly(t *testing.T) {
 		refused.Header.Get("WWW-Authenticate"))
 	if refused.StatusCode != 401 || challenge == nil ||
 		challenge[1] != api.URL+"/.well-known/oauth-protected-resource/v1" {
-		t.Fatalf("status is %d, challenge is %q: expected a 401 that names the metadata under %s",
+		t.Fatalf("status is %d, challenge is %q: want a 401 that names the metadata under %s",
 			refused.StatusCode, refused.Header.Get("WWW-Authenticate"), api.URL)
 	}
 	if bad, _ := get(api.URL+"/v1/oauth2",
@@ -238,12 +238,12 @@ func TestDiscoveryByAddressOnly(t *testing.T) {
 		}
 		if got, expected := fmt.Sprint(metadata), fmt.Sprintf(
 			"{%s/v1 [%s] [read:things write:things] [header]}", api.URL, issuer.URL()); got != expected {
-			t.Errorf("%s: metadata is %s, expected %s", at, got, expected)
+			t.Errorf("%s: metadata is %s, want %s", at, got, expected)
 		}
 		if answer.Header.Get("Access-Control-Allow-Origin") != "*" ||
 			answer.Header.Get("Cache-Control") == "" ||
 			answer.Header.Get("Content-Type") != "application/json" {
-			t.Errorf("%s: headers are %v: expected JSON for scripts of any origin, with a lifetime",
+			t.Errorf("%s: headers are %v: want JSON for scripts of any origin, with a lifetime",
 				at, answer.Header)
 		}
 	}
@@ -255,7 +255,7 @@ func TestDiscoveryByAddressOnly(t *testing.T) {
 		Token  string `json:"token_endpoint"`
 	}
 	if err := json.Unmarshal(body, &server); err != nil || server.Issuer != issuer.URL() {
-		t.Fatalf("authorization server metadata is %s, %v: expected that of %s", body, err,
+		t.Fatalf("authorization server metadata is %s, %v: want that of %s", body, err,
 			issuer.URL())
 	}
 	granted, err := http.PostForm(server.Token, url.Values{"grant_type": {"client_credentials"},
@@ -272,7 +272,7 @@ func TestDiscoveryByAddressOnly(t *testing.T) {
 		t.Fatalf("no token from the issuer: %v", err)
 	}
 	if let, _ := get(api.URL+"/v1/oauth2", grant.AccessToken); let.StatusCode != 200 {
-		t.Errorf("with the token: status is %d, expected 200", let.StatusCode)
+		t.Errorf("with the token: status is %d, want 200", let.StatusCode)
 	}
 }
 
@@ -283,12 +283,12 @@ func TestMetadataIsNotServedUnlessConfigured(t *testing.T) {
 	}
 	if got := startedWriter(t, gate, "/oauth2",
 		"").Header.Get("WWW-Authenticate"); got != `Bearer realm="foreign", scope="read:things"` {
-		t.Errorf("challenge is %q, expected one without resource_metadata", got)
+		t.Errorf("challenge is %q, want one without resource_metadata", got)
 	}
 	for _, resource := range []string{"api.example.com", "https://api.example.com/?q", "https://api.example.com/#f", "ftp://api.example.com", `https://api.example.com/"`, "https://u:p@api.example.com"} {
 		_, err := authz.New(authz.Config{Document: load(t, foreignDocument), Resource: resource, AuthorizationServers: []string{"https://issuer.example"}})
 		if err == nil || !strings.Contains(err.Error(), "Config.Resource") {
-			t.Errorf("Resource %q: error is %v, expected a fault of it", resource, err)
+			t.Errorf("Resource %q: error is %v, want a fault of it", resource, err)
 		}
 	}
 }
@@ -357,7 +357,7 @@ func TestTruthTableOfSchemes(t *testing.T) {
 			if got := startedWriter(t, gate, "/oauth2",
 				credential).StatusCode; got != expected(list,
 				name) {
-				t.Errorf("security %v, credential %s: status is %d, expected %d", security, name,
+				t.Errorf("security %v, credential %s: status is %d, want %d", security, name,
 					got, expected(list, name))
 			}
 		}

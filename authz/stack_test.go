@@ -281,7 +281,7 @@ var goText = []string{
 func (a *answered) refused(tb testing.TB, status int, kind authz.Kind, challenge string) string {
 	tb.Helper()
 	if a.ran != nil {
-		tb.Errorf("the handler of %s ran, expected a refusal with %d", a.ran.operation, status)
+		tb.Errorf("the handler of %s ran, want a refusal with %d", a.ran.operation, status)
 	}
 	return a.problem(tb, status, kind, challenge)
 }
@@ -290,11 +290,11 @@ func (a *answered) refused(tb testing.TB, status int, kind authz.Kind, challenge
 func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge string) string {
 	tb.Helper()
 	if a.StatusCode != status {
-		tb.Errorf("status is %d, expected %d; the body is %s", a.StatusCode, status, a.body)
+		tb.Errorf("status is %d, want %d; the body is %s", a.StatusCode, status, a.body)
 	}
 	if got := a.Header.Values("WWW-Authenticate"); challenge == "" && got != nil ||
 		challenge != "" && !slices.Equal(got, strings.Split(challenge, "\n")) {
-		tb.Errorf("WWW-Authenticate is %q, expected %q", got, challenge)
+		tb.Errorf("WWW-Authenticate is %q, want %q", got, challenge)
 	}
 	noStore := ""
 	if status == 401 || status == 403 {
@@ -303,7 +303,7 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 	for name, expected := range map[string]string{"Content-Type": "application/problem+json",
 		"Cache-Control": noStore, "X-Content-Type-Options": "nosniff"} {
 		if got := a.Header.Get(name); got != expected {
-			tb.Errorf("%s is %q, expected %q", name, got, expected)
+			tb.Errorf("%s is %q, want %q", name, got, expected)
 		}
 	}
 	if after := a.Header.Get("Retry-After"); (after != "") != (kind == authz.KeysUnavailable ||
@@ -328,7 +328,7 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 		uri = "about:blank"
 	}
 	if problem.Type != uri {
-		tb.Errorf("problem type is %q, expected %q", problem.Type, uri)
+		tb.Errorf("problem type is %q, want %q", problem.Type, uri)
 	}
 	if problem.Status != a.StatusCode {
 		tb.Errorf("the problem says status %d, the answer has %d", problem.Status, a.StatusCode)
@@ -348,7 +348,7 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 func (a *answered) passed(tb testing.TB, operation string) *run {
 	tb.Helper()
 	if a.ran == nil || a.ran.operation != operation || a.StatusCode != http.StatusNoContent {
-		tb.Fatalf("status is %d, expected the handler of %s to run; the body is %s", a.StatusCode,
+		tb.Fatalf("status is %d, want the handler of %s to run; the body is %s", a.StatusCode,
 			operation, a.body)
 	}
 	return a.ran

@@ -260,7 +260,7 @@ func TestParameters(t *testing.T) {
 				}
 				if detail := a.refused(t, 400, authz.InvalidParameter,
 					""); !strings.Contains(detail, row.detail) {
-					t.Errorf("the detail is %q, expected it to say %q", detail, row.detail)
+					t.Errorf("the detail is %q, want it to contain %q", detail, row.detail)
 				}
 			})
 		}
@@ -295,7 +295,7 @@ func TestHandlersSeeWhatWasValidated(t *testing.T) {
 			})
 			s.send(t, "GET "+target, "", good).passed(t, "item")
 			if bound != expected {
-				t.Errorf("GET %s: the handler is given the id %q, expected %q", target, bound,
+				t.Errorf("GET %s: the handler is given the id %q, want %q", target, bound,
 					expected)
 			}
 		}
@@ -318,21 +318,21 @@ func TestHandlersSeeWhatWasValidated(t *testing.T) {
 		sent := `{"text": "ok", "TEXT": "much too long", "Level": 7, "level": 9007199254740993}`
 		s.send(t, "POST /json", sent, good, jsonType).passed(t, "json")
 		if bound.Text != "ok" || bound.Level != 9007199254740993 {
-			t.Errorf("generated code binds %+v, expected the members that were validated", bound)
+			t.Errorf("generated code binds %+v, want the members that were validated", bound)
 		}
 		if string(raw) != sent {
-			t.Errorf("RawBody returns %q, expected the body as it was sent", raw)
+			t.Errorf("RawBody returns %q, want the body as it was sent", raw)
 		}
 		s.answering(nil)
 
 		body := ` {"text":"ok"} `
 		if ran := s.send(t, "POST /json", body, good, jsonType).passed(t,
 			"json"); ran.body != body {
-			t.Errorf("the handler reads %q, expected the body as sent", ran.body)
+			t.Errorf("the handler reads %q, want the body as sent", ran.body)
 		}
 		if ran := s.send(t, "POST /json", "a\nb", good, "Content-Type: text/plain").passed(t,
 			"json"); ran.body != "a\nb" {
-			t.Errorf("the handler reads %q, expected the body as sent", ran.body)
+			t.Errorf("the handler reads %q, want the body as sent", ran.body)
 		}
 	})
 }
@@ -466,14 +466,14 @@ func TestBodies(t *testing.T) {
 					ran := a.passed(t, row.runs)
 					if sent := strings.TrimSuffix(row.body, "0\r\n\r\n"); sent != "" &&
 						!strings.Contains(sent, ran.body) {
-						t.Errorf("the handler reads %q, expected what was sent: %q", ran.body,
+						t.Errorf("the handler reads %q, want what was sent: %q", ran.body,
 							row.body)
 					}
 					return
 				}
 				if detail := a.refused(t, row.status, row.kind, ""); !strings.Contains(detail,
 					row.detail) {
-					t.Errorf("the detail is %q, expected it to say %q", detail, row.detail)
+					t.Errorf("the detail is %q, want it to contain %q", detail, row.detail)
 				}
 			})
 		}
@@ -482,14 +482,14 @@ func TestBodies(t *testing.T) {
 				1<<20) + "\r\n", n: 200}, good, jsonType, "Transfer-Encoding: chunked")
 			a.refused(t, 413, authz.BodyTooLarge, "")
 			if a.read > 2*maxBody || a.received > 512<<10 || !a.Close {
-				t.Errorf("of a flood, %d bytes were read and %d received, close is %v: expected "+
+				t.Errorf("of a flood, %d bytes were read and %d received, close is %v: want "+
 					"little more than the limit", a.read, a.received, a.Close)
 			}
 			a = s.exchange(t, "POST /json", io.MultiReader(), good, jsonType,
 				"Content-Length: 1001")
 			a.refused(t, 413, authz.BodyTooLarge, "")
 			if a.read != 0 {
-				t.Errorf("%d bytes were read of a body whose length is over the limit, expected "+
+				t.Errorf("%d bytes were read of a body whose length is over the limit, want "+
 					"none", a.read)
 			}
 		})
@@ -520,7 +520,7 @@ func TestBodies(t *testing.T) {
 			refused, ok := errors.AsType[*authz.Error](err)
 			if !ok || refused.Status() != status || !errors.Is(err, cause) ||
 				strings.Contains(err.Error(), submitted) {
-				t.Errorf("a body that ends with %v: %v, expected %d with the cause and without "+
+				t.Errorf("a body that ends with %v: %v, want %d with the cause and without "+
 					"the body", cause, err, status)
 			}
 		}
@@ -644,7 +644,7 @@ func TestUnenforceableSchemas(t *testing.T) {
 	} {
 		_, err := authz.Compile(load(t, fmt.Sprintf(document, schema)))
 		if (err == nil) != served {
-			t.Errorf("schema %s: %v, expected it to be served: %v", schema, err, served)
+			t.Errorf("schema %s: %v, want it to be served: %v", schema, err, served)
 		}
 		if err != nil && !slices.ContainsFunc(faults(t, err), func(f *authz.Fault) bool {
 			return f.Path == "/a"
@@ -710,17 +710,17 @@ components:
 		{Pointer: "#/*", Keyword: "type"},
 		{Pointer: "#/secret", Keyword: "readOnly"},
 	}; !slices.Equal(got, expected) {
-		t.Errorf("the errors are\n%+v\nexpected\n%+v", got, expected)
+		t.Errorf("the errors are\n%+v\nwant\n%+v", got, expected)
 	}
 	a = s.send(t, "POST /a/1", `{"name": "a", "list": [`+strings.Repeat(`"x",`, 30)+`1]}`, jsonType)
 	a.refused(t, 400, authz.InvalidBody, "")
 	if got := violations(a); len(got) != 20 {
-		t.Errorf("there are %d errors, expected 20", len(got))
+		t.Errorf("there are %d errors, want 20", len(got))
 	}
 	a = s.send(t, "POST /a/1", `[]`, jsonType)
 	if got := violations(a); !slices.Equal(got,
 		[]authz.Violation{{Pointer: "#", Keyword: "type"}}) {
-		t.Errorf("the errors are %+v, expected one of the whole body", got)
+		t.Errorf("the errors are %+v, want one of the whole body", got)
 	}
 
 	nested := strings.Repeat(`{"a":`, 500) + `0` + strings.Repeat(`}`, 500)
@@ -733,7 +733,7 @@ components:
 	r.Header.Set("Content-Type", "application/json")
 	if _, err := s.gate.Check(r, "/deep", nil); err == nil ||
 		!strings.Contains(err.Error(), "budget exceeded") {
-		t.Errorf("the cause is %v, expected the budget", err)
+		t.Errorf("the cause is %v, want the budget", err)
 	}
 }
 

@@ -53,7 +53,7 @@ func TestDPoP(t *testing.T) {
 	nonce := first.header.Get("DPoP-Nonce")
 	if first.status != 401 || nonce == "" ||
 		!strings.Contains(first.body, authz.ProblemTypes+string(authz.UseNonce)) {
-		t.Fatalf("without a nonce: %d %q %s, expected 401 and a nonce", first.status, first.header,
+		t.Fatalf("without a nonce: %d %q %s, want 401 and a nonce", first.status, first.header,
 			first.body)
 	}
 	good := proof(map[string]any{"nonce": nonce})
@@ -148,7 +148,7 @@ func TestDPoPOfSeveralServers(t *testing.T) {
 		// 503: on a busy machine Redis can take longer than the timeout.
 		if count[200] > 1 || count[200] == 0 && count[503] == 0 ||
 			count[200]+count[401]+count[503] != 16 {
-			t.Fatalf("one proof, 16 requests at two servers: %v, expected one 200", count)
+			t.Fatalf("one proof, 16 requests at two servers: %v, want one 200", count)
 		}
 	}
 
@@ -162,7 +162,7 @@ func TestDPoPOfSeveralServers(t *testing.T) {
 		proven(tok, client.Proof("GET", resource+private.path(t), tok,
 			nil))...); got.status != 503 ||
 		got.header.Get("Retry-After") == "" {
-		t.Errorf("without Redis: %d %q %s, expected 503 with Retry-After", got.status, got.header,
+		t.Errorf("without Redis: %d %q %s, want 503 with Retry-After", got.status, got.header,
 			got.body)
 	}
 	if got := down.ask(t, "GET", private.path(t), "Authorization",

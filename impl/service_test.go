@@ -86,13 +86,13 @@ func TestReplayStoreURLs(t *testing.T) {
 	} {
 		err := (&Serve{Database: "sqlite:test.db", ReplayStore: url}).Check()
 		if (err == nil) != good {
-			t.Errorf("%s: error %v, expected that it is good: %t", url, err, good)
+			t.Errorf("%s: error %v, want valid: %t", url, err, good)
 		}
 		if err != nil &&
 			(strings.Contains(err.Error(), "sec") || !strings.HasPrefix(err.Error(),
 				"OASGATE_REPLAY_STORE is ")) {
 			t.Errorf(
-				"%s: the fault is %q: expected one that names the key, and no part of the password",
+				"%s: the fault is %q: want one that names the key, and no part of the password",
 				url, err)
 		}
 	}

@@ -23,7 +23,7 @@ func TestParseChallenges(t *testing.T) {
 		{[]string{`"quoted"`, `realm="no scheme"`}, `[]`},
 	} {
 		if got := fmt.Sprint(parseChallenges(test.headers)); got != test.want {
-			t.Errorf("parseChallenges(%q) = %s, expected %s", test.headers, got, test.want)
+			t.Errorf("parseChallenges(%q) = %s, want %s", test.headers, got, test.want)
 		}
 	}
 }

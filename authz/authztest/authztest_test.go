@@ -410,7 +410,7 @@ func TestRunReports(t *testing.T) {
 		"T/getMe/expired: GET /me: expected the handler not to run, it did",
 	}
 	if len(said) < 2 || !slices.Equal(said[:2], want) {
-		t.Errorf("Run said\n%s\nexpected to begin with\n%s", strings.Join(said, "\n"),
+		t.Errorf("Run said\n%s\nwant to begin with\n%s", strings.Join(said, "\n"),
 			strings.Join(want, "\n"))
 	}
 }
@@ -425,7 +425,7 @@ func TestFaultyTargets(t *testing.T) {
 	for _, part := range []string{`Target.URL is "messages.example"`,
 		`"listMesages", which is not an operationId`} {
 		if err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("Check returned %v, expected it to say: %s", err, part)
+			t.Errorf("Check returned %v, want it to contain: %s", err, part)
 		}
 	}
 	if len(report.Results) > 0 {
@@ -439,13 +439,13 @@ func TestFaultyTargets(t *testing.T) {
 	for _, part := range []string{"Target.Certificate has no Leaf",
 		"expected an *http.Transport, to present Target.Certificate"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("Check returned %v, expected it to say: %s", err, part)
+			t.Errorf("Check returned %v, want it to contain: %s", err, part)
 		}
 	}
 	for _, part := range []string{"Target.URL is", "Target.Document is nil"} {
 		if _, err := authztest.Check(t.Context(), authztest.Target{}); err == nil ||
 			!strings.Contains(err.Error(), part) {
-			t.Errorf("Check of nothing returned %v, expected it to say: %s", err, part)
+			t.Errorf("Check of nothing returned %v, want it to contain: %s", err, part)
 		}
 	}
 }

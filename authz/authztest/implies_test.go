@@ -136,7 +136,7 @@ func TestMissingImplicationsAreFound(t *testing.T) {
 	}
 	if !slices.Contains(failed, "read/scope_read_implied_by_all") ||
 		!slices.Contains(failed, "both/exact_scopes") {
-		t.Errorf("failed cases are %q, expected those of implications", failed)
+		t.Errorf("failed cases are %q, want those of implications", failed)
 	}
 }
 

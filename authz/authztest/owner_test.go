@@ -115,7 +115,7 @@ func TestObjectsOfAnother(t *testing.T) {
 				(test.fault == "") != (got == "") ||
 				!strings.Contains(got, test.fault) {
 				t.Errorf(
-					"%s: %s: skipped %q, faults %q, expected %q",
+					"%s: %s: skipped %q, faults %q, want %q",
 					name,
 					r.Case.Name,
 					r.Skipped,

@@ -169,7 +169,7 @@ components:
 				}
 			}
 			if strings.Join(failed, " ") != test.failed {
-				t.Errorf("%q fail, expected %q", failed, test.failed)
+				t.Errorf("%q fail, want %q", failed, test.failed)
 			}
 		})
 	}

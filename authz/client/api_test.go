@@ -132,7 +132,7 @@ func TestScopePrefixAndResource(t *testing.T) {
 	}
 	got, err := source.Token()
 	if err != nil || got.Extra("scope") != "api/read" {
-		t.Fatalf("scope is %v, %v: expected api/read", got, err)
+		t.Fatalf("scope is %v, %v: want api/read", got, err)
 	}
 }
 
@@ -181,7 +181,7 @@ func TestDiscoverAPIRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := source.Token(); err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("error is %v, expected one that says %q", err, test.want)
+				t.Errorf("error is %v, want one that says %q", err, test.want)
 			}
 		})
 	}
@@ -206,7 +206,7 @@ func TestAPIDoesNotNameTheIssuer(t *testing.T) {
 		!strings.Contains(err.Error(), ", not of "+other.URL) ||
 		asked.Load() != 0 {
 		t.Errorf(
-			"error is %v after %d requests to the issuer, expected a refusal and none",
+			"error is %v after %d requests to the issuer, want a refusal and none",
 			err,
 			asked.Load(),
 		)
@@ -224,12 +224,12 @@ func TestIssuerOfAnAPIElsewhere(t *testing.T) {
 		"https://api.example/read",
 	)
 	if err == nil || !strings.Contains(err.Error(), "expected an https URL, like the API's") {
-		t.Errorf("error is %v, expected the issuer to be refused", err)
+		t.Errorf("error is %v, want the issuer to be refused", err)
 	}
 	for _, at := range []string{"", "http://api.example/", "https://u:hunter2@api.example/", "::"} {
 		_, err := client.DiscoverAPI(t.Context(), &http.Client{Transport: unreachable{t}}, at)
 		if err == nil || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("API %q: error is %v, expected it to be refused without a request", at, err)
+			t.Errorf("API %q: error is %v, want it to be refused without a request", at, err)
 		}
 	}
 }
@@ -250,7 +250,7 @@ func TestConfigOfAPIs(t *testing.T) {
 		change(&config)
 		if _, err := client.New(t.Context(), config); err == nil ||
 			!strings.Contains(err.Error(), want) {
-			t.Errorf("error is %v, expected one that says %q", err, want)
+			t.Errorf("error is %v, want one that says %q", err, want)
 		}
 	}
 }

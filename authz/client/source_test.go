@@ -155,11 +155,11 @@ func TestConfigFaults(t *testing.T) {
 			_, err := client.New(t.Context(), test.config)
 			if err == nil || len(strings.Split(err.Error(), "\n")) != len(test.want) ||
 				strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), secret) {
-				t.Fatalf("error is %v: expected %d lines, without secrets", err, len(test.want))
+				t.Fatalf("error is %v: want %d lines, without secrets", err, len(test.want))
 			}
 			for _, want := range test.want {
 				if !strings.Contains(err.Error(), want) {
-					t.Errorf("error is %v: expected it to say %q", err, want)
+					t.Errorf("error is %v: want it to contain %q", err, want)
 				}
 			}
 		})
@@ -184,7 +184,7 @@ func TestClient(t *testing.T) {
 			caller := newClient(t, full(issuer.URL(), test.change), api.URL)
 			if got := send(t, caller, "GET", api.URL+"/messages", nil); !strings.HasPrefix(got,
 				test.want) {
-				t.Errorf("the API says %q, expected %q", got, test.want)
+				t.Errorf("the API says %q, want %q", got, test.want)
 			}
 			request, err := http.NewRequestWithContext(t.Context(), "GET", api.URL+"/messages", nil)
 			if err != nil {
@@ -196,7 +196,7 @@ func TestClient(t *testing.T) {
 			}
 			response.Body.Close()
 			if len(request.Header) != 0 || len(response.Request.Header) != 0 {
-				t.Errorf("the request has got the headers %v, that of the answer %v: expected "+
+				t.Errorf("the request has got the headers %v, that of the answer %v: want "+
 					"neither to show the token", request.Header, response.Request.Header)
 			}
 		})
@@ -242,12 +242,12 @@ func TestTokenRequest(t *testing.T) {
 				if r.Method != http.MethodPost || r.URL.RawQuery != "" ||
 					r.PostFormValue("grant_type") != "client_credentials" ||
 					r.PostFormValue("audience") != "a & b" || r.PostFormValue("scope") != "x y" {
-					t.Errorf("%s %s %v: expected a POST with the grant, the audience and the "+
+					t.Errorf("%s %s %v: want a POST with the grant, the audience and the "+
 						"scopes in its body", r.Method, r.URL, r.PostForm)
 				}
 				if id, password, ok := r.BasicAuth(); ok &&
 					(id != "full" || password != "s3cret+%26+%2B%25%2F%3D%3A%40") {
-					t.Errorf("Basic credentials are %q, %q: expected them form-encoded", id,
+					t.Errorf("Basic credentials are %q, %q: want them form-encoded", id,
 						password)
 				}
 				if !test.takes(r) {
@@ -266,10 +266,10 @@ func TestTokenRequest(t *testing.T) {
 				refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 				if ok != (test.refused != "") ||
 					ok && refused.ErrorCode != test.refused {
-					t.Errorf("%v, %v: expected refusal %q", got, err, test.refused)
+					t.Errorf("%v, %v: want refusal %q", got, err, test.refused)
 				}
 				if requests.Load() != expected {
-					t.Errorf("%d requests were made for a token, expected %d", requests.Load(),
+					t.Errorf("%d requests were made for a token, want %d", requests.Load(),
 						expected)
 				}
 			}
@@ -290,7 +290,7 @@ func TestTokenIsKept(t *testing.T) {
 			}
 		}
 		if int(requests.Load()) != test.fetches {
-			t.Errorf("3 tokens of %d s: %d fetches, expected %d", test.lifetime, requests.Load(),
+			t.Errorf("3 tokens of %d s: %d fetches, want %d", test.lifetime, requests.Load(),
 				test.fetches)
 		}
 	}
@@ -324,7 +324,7 @@ func TestOneFetchForMany(t *testing.T) {
 			close(release)
 			done.Wait()
 			if got := requests.Load(); got != 1 {
-				t.Errorf("fails %v: %d requests for the token of 100 callers, expected 1", fails,
+				t.Errorf("fails %v: %d requests for the token of 100 callers, want 1", fails,
 					got)
 			}
 		})
@@ -356,11 +356,11 @@ func TestCallerGivesUp(t *testing.T) {
 		synctest.Wait() // until both of them wait
 		cancel()
 		if err := <-got; !errors.Is(err, context.Canceled) {
-			t.Errorf("the request ends with %v, expected that it was cancelled", err)
+			t.Errorf("the request ends with %v, want it cancelled", err)
 		}
 		close(release)
 		if err := <-other; err != nil {
-			t.Errorf("the other caller gets %v, expected the token", err)
+			t.Errorf("the other caller gets %v, want the token", err)
 		}
 	})
 }
@@ -412,7 +412,7 @@ func TestErrorsContainNoSecret(t *testing.T) {
 				c.TokenURL = endpoint
 			})).Token()
 			if err == nil || !strings.Contains(err.Error(), endpoint) {
-				t.Fatalf("error is %v: expected one that names %s", err, endpoint)
+				t.Fatalf("error is %v: want one that names %s", err, endpoint)
 			}
 			text := fmt.Sprintf("%v %+v", err, err)
 			if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
@@ -470,7 +470,7 @@ func TestTokenIsSentToTheAPIOnly(t *testing.T) {
 	seen = nil
 	send(t, caller, "GET", api.URL+"/away-and-back", nil)
 	if got, want := strings.Join(seen, ", "), "/away-and-back DPoP, /chosen , /end "; got != want {
-		t.Errorf("the API received %q, expected %q: no token after redirects by others", got,
+		t.Errorf("the API received %q, want %q: no token after redirects by others", got,
 			want)
 	}
 	for _, url := range []string{elsewhere.URL, strings.Replace(api.URL, "http:", "https:", 1),
@@ -482,14 +482,14 @@ func TestTokenIsSentToTheAPIOnly(t *testing.T) {
 		if e, ok := errors.AsType[*client.OriginError](err); !ok ||
 			!strings.Contains(e.Error(), "the token is for "+api.URL) || !body.closed {
 			t.Errorf(
-				"%s: error is %v, body closed %v: expected an OriginError, and the body closed",
+				"%s: error is %v, body closed %v: want an OriginError, and the body closed",
 				url, err, body.closed)
 		}
 	}
 	for _, url := range []string{"http://api.example/", "api.example", "https://u:p@api.example/"} {
 		if _, err := newSource(t, full(issuer.URL(), nil)).Client(url); err == nil ||
 			strings.Contains(err.Error(), ":p@") {
-			t.Errorf("an API at %s: error is %v, expected one, for a token would go there in the "+
+			t.Errorf("an API at %s: error is %v, want one, for a token would go there in the "+
 				"open", url, err)
 		}
 	}
@@ -555,7 +555,7 @@ func TestTokenNoLongerValid(t *testing.T) {
 			status, _, _ := strings.Cut(send(t, caller, "POST", api.URL, test.body), " ")
 			if got := fmt.Sprintf("%s, %d requests, %d tokens", status, requests,
 				tokens); got != test.want {
-				t.Errorf("%s: expected %s", got, test.want)
+				t.Errorf("%s: want %s", got, test.want)
 			}
 		})
 	}
@@ -579,23 +579,23 @@ func TestDPoP(t *testing.T) {
 			}), api.URL)
 			if got, want := send(t, caller, "POST", api.URL+"/messages?",
 				strings.NewReader(`{"n":1}`)), `200 DPoP POST /messages {"n":1}`; got != want {
-				t.Errorf("the API says %q, expected %q", got, want)
+				t.Errorf("the API says %q, want %q", got, want)
 			}
 			if got := api.requests.Swap(0); got != test.first {
-				t.Errorf("the first call took %d requests, expected %d", got, test.first)
+				t.Errorf("the first call took %d requests, want %d", got, test.first)
 			}
 			var all sync.WaitGroup
 			for range 20 {
 				all.Go(func() {
 					if got, want := send(t, caller, "GET", api.URL+"/messages",
 						nil), "200 DPoP GET /messages "; got != want {
-						t.Errorf("the API says %q, expected %q", got, want)
+						t.Errorf("the API says %q, want %q", got, want)
 					}
 				})
 			}
 			all.Wait()
 			if got := api.requests.Load(); got != 20 {
-				t.Errorf("20 calls took %d requests, expected 20: the nonce is known", got)
+				t.Errorf("20 calls took %d requests, want 20: the nonce is known", got)
 			}
 		})
 	}
@@ -645,12 +645,12 @@ func TestDPoPNonceOfTheIssuer(t *testing.T) {
 			switch {
 			case test.accepts == "none" &&
 				(refused == nil || refused.ErrorCode != "use_dpop_nonce"):
-				t.Errorf("%v, %v: expected the refusal", got, err)
+				t.Errorf("%v, %v: want the refusal", got, err)
 			case test.accepts != "none" && (err != nil || got.AccessToken != "t"):
-				t.Errorf("%v, %v: expected the token", got, err)
+				t.Errorf("%v, %v: want the token", got, err)
 			}
 			if len(nonces) != test.requests || nonces[0] != "" || nonces[1] != "n1" {
-				t.Errorf("the issuer got proofs with nonces %q: expected %d, the second with "+
+				t.Errorf("the issuer got proofs with nonces %q: want %d, the second with "+
 					"that of the first answer", nonces, test.requests)
 			}
 		})
@@ -672,7 +672,7 @@ func TestDPoPOtherRefusal(t *testing.T) {
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); !ok ||
 		refused.ErrorCode != "invalid_scope" || refused.ErrorDescription != "which?" ||
 		requests != 1 {
-		t.Errorf("%d requests, and %v: expected 1, and what the issuer says", requests, err)
+		t.Errorf("%d requests, and %v: want 1, and what the issuer says", requests, err)
 	}
 }
 
@@ -709,7 +709,7 @@ func TestDPoPIsNotLost(t *testing.T) {
 		c.TokenURL, c.DPoP = endpoint, true
 	})).Token()
 	if err == nil || !strings.Contains(err.Error(), `token_type is "Bearer", expected DPoP`) {
-		t.Errorf("error is %v: expected a bearer token to be refused", err)
+		t.Errorf("error is %v: want a bearer token to be refused", err)
 	}
 }
 

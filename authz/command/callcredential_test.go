@@ -84,7 +84,7 @@ func TestCallCredentials(t *testing.T) {
 			code, _, stderr := run(t, program, "call "+test.args+" --url "+url, test.environ)
 			if got != test.want || (code == 0) != (test.stderr == "") ||
 				!strings.Contains(stderr, test.stderr) {
-				t.Errorf("%s %s at %s: sent %q, exit code %d, %s; expected %q, %q", test.args,
+				t.Errorf("%s %s at %s: sent %q, exit code %d, %s; want %q, %q", test.args,
 					test.environ, url, got, code, stderr, test.want, test.stderr)
 			}
 		}
@@ -115,7 +115,7 @@ func TestCallKeepsSecrets(t *testing.T) {
 		code, stdout, stderr := run(t, program, "call "+test.args, "")
 		if code == 0 || !strings.Contains(stderr, test.stderr) ||
 			strings.Contains(stdout+stderr, "canary") {
-			t.Errorf("%s: exit code %d, %s%s, expected %q", test.args, code, stdout, stderr,
+			t.Errorf("%s: exit code %d, %s%s, want %q", test.args, code, stdout, stderr,
 				test.stderr)
 		}
 	}

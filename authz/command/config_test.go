@@ -228,7 +228,7 @@ func TestDPoPSettings(t *testing.T) {
 			if test.fault != "" {
 				if err == nil || !strings.Contains(err.Error(), test.fault) ||
 					strings.Contains(err.Error(), "secret-") {
-					t.Errorf("faults are %v: expected %q, and no secret", err, test.fault)
+					t.Errorf("faults are %v: want %q, and no secret", err, test.fault)
 				}
 				return
 			}
@@ -236,7 +236,7 @@ func TestDPoPSettings(t *testing.T) {
 				t.Fatal(err)
 			}
 			if policy := s.server.Issuers[0].DPoP; string(policy) != c.DPoP {
-				t.Errorf("the policy is %s, expected %s", policy, c.DPoP)
+				t.Errorf("the policy is %s, want %s", policy, c.DPoP)
 			}
 			if on := len(s.server.NonceKey) >= 32; on != (c.DPoPNonces == "on") ||
 				!on && s.server.NonceKey != nil {

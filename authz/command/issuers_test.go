@@ -134,7 +134,7 @@ func TestIssuersFileKeyPlaces(t *testing.T) {
 	} {
 		_, err := parseIssuers("f", []byte("issuers: [{url: https://a.example/, audiences: [x], "+text+"}]"))
 		if err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%s: %v, expected %q", text, err, says)
+			t.Errorf("%s: %v, want %q", text, err, says)
 		}
 	}
 }

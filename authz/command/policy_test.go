@@ -138,7 +138,7 @@ func TestServeCredentials(t *testing.T) {
 		t.Helper()
 		got, body := send(method, path, name, secret)
 		if got != status || status == 200 && body != subject {
-			t.Errorf("%s %s with %s %q: %d %q, expected %d %q", method, path, name, secret, got,
+			t.Errorf("%s %s with %s %q: %d %q, want %d %q", method, path, name, secret, got,
 				body, status, subject)
 		}
 		if strings.Contains(body, secret) && secret != "" && status != 200 {
@@ -231,7 +231,7 @@ func TestCredentialFaults(t *testing.T) {
 		_, err := parseCredentials("file", []byte(text))
 		if err == nil || !strings.Contains(err.Error(), fault) ||
 			strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%q: error is %v, expected %q", text, err, fault)
+			t.Errorf("%q: error is %v, want %q", text, err, fault)
 		}
 	}
 }
@@ -268,7 +268,7 @@ func TestPolicyFaults(t *testing.T) {
 	} {
 		code, _, stderr := run(t, webhooks(), "serve --addr 127.0.0.1:0 --issuer https://issuer.invalid/ --audience a "+args)
 		if code == 0 || !strings.Contains(stderr, fault) {
-			t.Errorf("%s: exit code %d, %s; expected %q", args, code, stderr, fault)
+			t.Errorf("%s: exit code %d, %s; want %q", args, code, stderr, fault)
 		}
 	}
 }

@@ -609,7 +609,7 @@ func TestPresetsLeaveNoPlaceholder(t *testing.T) {
 		_, err := parseIssuers("f.yaml", []byte("issuers: [{preset: "+preset+"}]"))
 		for _, key := range strings.Fields(missing) {
 			if err == nil || !strings.Contains(err.Error(), key+" is not set") {
-				t.Errorf("preset %s: %v, expected a fault of %s", preset, err, key)
+				t.Errorf("preset %s: %v, want a fault of %s", preset, err, key)
 			}
 		}
 	}

@@ -81,7 +81,7 @@ paths:
 			response.Body.Close()
 			if response.StatusCode != row.status ||
 				strings.Contains(string(body), "secret") != (row.status == 200) {
-				t.Errorf("status %d and %s, expected %d", response.StatusCode, body, row.status)
+				t.Errorf("status %d and %s, want %d", response.StatusCode, body, row.status)
 			}
 			stop()
 			if code := <-done; code != 0 {
@@ -89,7 +89,7 @@ paths:
 			}
 			got := stderr.String()
 			if strings.Contains(got, difference) != row.logged || strings.Contains(got, "secret") {
-				t.Errorf("the log is %s, expected it to say that a %s: %v", got, difference,
+				t.Errorf("the log is %s, want it to contain that a %s: %v", got, difference,
 					row.logged)
 			}
 		})

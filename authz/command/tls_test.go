@@ -234,7 +234,7 @@ func TestTLSSettings(t *testing.T) {
 		}
 		if got := strings.Join(texts, "\n"); (got == "") != (test.says == "") ||
 			!strings.Contains(got, test.says) {
-			t.Errorf("%+v: %s, expected %q", test.config, got, test.says)
+			t.Errorf("%+v: %s, want %q", test.config, got, test.says)
 		}
 		if test.says == "" && (config != nil) != (test.config.Cert != "") {
 			t.Errorf("%+v: TLS is %v", test.config, config)

@@ -304,7 +304,7 @@ func TestTokenEndpointRefusals(t *testing.T) {
 					test.status, test.code, answer["error_description"])
 			}
 			if !strings.Contains(answer["error_description"], test.says) {
-				t.Errorf("error_description is %q, want it to say %q", answer["error_description"],
+				t.Errorf("error_description is %q, want it to contain %q", answer["error_description"],
 					test.says)
 			}
 			if got := w.Header().Get("WWW-Authenticate"); got != test.challenge {

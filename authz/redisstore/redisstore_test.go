@@ -131,7 +131,7 @@ func TestReplaysAreUsedOnceAcrossServers(t *testing.T) {
 		close(begin)
 		all.Wait()
 		if fresh.Load() > 1 || fresh.Load() == 0 && failed.Load() == 0 {
-			t.Fatalf("the key was fresh for %d of 32 callers, expected 1 (%d failed)",
+			t.Fatalf("the key was fresh for %d of 32 callers, want 1 (%d failed)",
 				fresh.Load(), failed.Load())
 		}
 	}
@@ -154,7 +154,7 @@ func TestReplaysExpire(t *testing.T) {
 		milliseconds, err := redis.Int64(client.Do("PTTL", prefix+"dpop:"+key))
 		left := time.Duration(milliseconds) * time.Millisecond
 		if err != nil || left > expected+time.Millisecond || left < expected-900*time.Millisecond {
-			t.Errorf("an end that is %s: Redis forgets in %s, expected about %s", name, left,
+			t.Errorf("an end that is %s: Redis forgets in %s, want about %s", name, left,
 				expected)
 		}
 	}

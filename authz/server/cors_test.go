@@ -386,7 +386,7 @@ func TestOrigins(t *testing.T) {
 		"http://localhost", "http://localhost:3000", "http://127.0.0.1:3000", "http://[::1]:3000", "http://localhost:443",
 	} {
 		if err := CheckOrigin(good); err != nil {
-			t.Errorf("%s is refused: expected %v", good, err)
+			t.Errorf("%s is refused: want %v", good, err)
 		}
 	}
 	for _, bad := range []string{

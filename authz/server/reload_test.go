@@ -106,7 +106,7 @@ func TestThreeIssuers(t *testing.T) {
 					"Bearer "+mint(forger, map[string]any{"iss": victim.URL()}))
 				if got.status != http.StatusUnauthorized &&
 					got.status != http.StatusServiceUnavailable {
-					t.Errorf("a token signed with another issuer's key: %d, expected 401 or 503",
+					t.Errorf("a token signed with another issuer's key: %d, want 401 or 503",
 						got.status)
 				}
 			}

@@ -108,7 +108,7 @@ func TestTLS(t *testing.T) {
 			response, body := ask(http2, row.client, row.jwt)
 			if response.StatusCode != row.status || (response.ProtoMajor == 2) != http2 {
 				t.Errorf(
-					"HTTP/2 %v: %s %s %s, expected %d",
+					"HTTP/2 %v: %s %s %s, want %d",
 					http2,
 					response.Proto,
 					response.Status,

@@ -68,7 +68,7 @@ func TestCertificateBinding(t *testing.T) {
 				} {
 					p, err := v.VerifyPresented(t.Context(), row.presented)
 					if got := codeOf(err); got != row.code || (p != nil) != (row.code == pass) {
-						t.Errorf("with a proof %v: %v, expected %q", row.presented.Proof != nil,
+						t.Errorf("with a proof %v: %v, want %q", row.presented.Proof != nil,
 							err, row.code)
 					}
 				}
@@ -108,7 +108,7 @@ func TestProofKeysAreCheap(t *testing.T) {
 			segment(make([]byte, 512))
 		_, err := v.VerifyDPoP(t.Context(), tok, of(proof))
 		if err == nil || !strings.Contains(err.Error(), test.says) {
-			t.Errorf("%d bits, exponent %d: %v, expected %q", test.bits, test.e, err, test.says)
+			t.Errorf("%d bits, exponent %d: %v, want %q", test.bits, test.e, err, test.says)
 		}
 	}
 }

@@ -77,7 +77,7 @@ func TestAllocationsPerToken(t *testing.T) {
 		if allocs := testing.AllocsPerRun(4000, func() {
 			_, _ = v.Verify(t.Context(), test.token())
 		}); allocs > test.ceiling {
-			t.Errorf("%s: %v allocations, expected at most %v", test.name, allocs, test.ceiling)
+			t.Errorf("%s: %v allocations, want at most %v", test.name, allocs, test.ceiling)
 		}
 	}
 }

@@ -140,10 +140,10 @@ func disproved(t testing.TB, v *token.Verifier, tok string, proof token.Proof, c
 	}
 	e, ok := errors.AsType[*token.Error](err)
 	if !ok {
-		t.Fatalf("the error is a %T, expected a *token.Error: %v", err, err)
+		t.Fatalf("the error is a %T, want a *token.Error: %v", err, err)
 	}
 	if e.Code != code {
-		t.Errorf("refused as %q, expected %q: %s\n%s", e.Code, code, e.Detail, legible(proof.JWT))
+		t.Errorf("refused as %q, want %q: %s\n%s", e.Code, code, e.Detail, legible(proof.JWT))
 	}
 	for _, s := range says {
 		if !strings.Contains(e.Detail, s) {
@@ -310,7 +310,7 @@ func TestProofsThatAreAccepted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if p := proved(t, v, tok, proof); p.Subject() != "reader@clients" ||
 				!p.HasScope("read:messages") {
-				t.Errorf("the principal is %s with %q, expected that of the token", p.Subject(),
+				t.Errorf("the principal is %s with %q, want that of the token", p.Subject(),
 					p.Scopes())
 			}
 		})
@@ -466,14 +466,14 @@ func TestProofIsUsedOnce(t *testing.T) {
 					passed.Add(1)
 				} else if e, ok := errors.AsType[*token.Error](err); !ok ||
 					e.Code != token.ProofReplayed {
-					t.Errorf("refused by %v, expected code %s", err, token.ProofReplayed)
+					t.Errorf("refused by %v, want code %s", err, token.ProofReplayed)
 				}
 			})
 		}
 		close(begin)
 		all.Wait()
 		if passed.Load() != 1 {
-			t.Errorf("%d of 32 passed with one proof, expected 1", passed.Load())
+			t.Errorf("%d of 32 passed with one proof, want 1", passed.Load())
 		}
 	})
 	t.Run("whatever else it says", func(t *testing.T) {
@@ -520,7 +520,7 @@ func TestReplayStoreFails(t *testing.T) {
 	e := disproved(t, v, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
 	if e.RetryAfter <= 0 || !errors.Is(e, s.store.err) {
 		t.Errorf(
-			"RetryAfter is %s, cause %v: expected when to come back, and the store's own error",
+			"RetryAfter is %s, cause %v: want when to come back, and the store's own error",
 			e.RetryAfter, e.Err)
 	}
 
@@ -588,7 +588,7 @@ func TestProofIsStoredLongEnough(t *testing.T) {
 			'f', -1, 64)))
 		const window, clocks = time.Minute, time.Minute
 		if least := now.Add(time.Duration(iat*1e9) + window + clocks); s.store.until.Before(least) {
-			t.Errorf("a proof made at %+v s is remembered until %s, expected %s or later", iat,
+			t.Errorf("a proof made at %+v s is remembered until %s, want %s or later", iat,
 				s.store.until, least)
 		}
 	}
@@ -619,7 +619,7 @@ func TestReplayMemoryExpires(t *testing.T) {
 		{"b", time.Second, true, true, 0},
 	} {
 		if fresh, ok := use(step.key, step.life); fresh != step.fresh || ok != step.ok {
-			t.Fatalf("at %s, %s: fresh %t, without error %t; expected %t, %t", clock.Sub(now),
+			t.Fatalf("at %s, %s: fresh %t, without error %t; want %t, %t", clock.Sub(now),
 				step.key, fresh, ok, step.fresh, step.ok)
 		}
 		clock = clock.Add(step.then)
@@ -746,7 +746,7 @@ func TestRFC9449Examples(t *testing.T) {
 	} {
 		got, jti, err := token.ProofThumbprint(example.proof, time.Unix(example.at, 0))
 		if got != jkt || jti != example.jti || err != nil {
-			t.Errorf("%s: thumbprint %q, jti %q, error %v; expected %s, %s", example.proof.URL, got,
+			t.Errorf("%s: thumbprint %q, jti %q, error %v; want %s, %s", example.proof.URL, got,
 				jti, err, jkt, example.jti)
 		}
 	}

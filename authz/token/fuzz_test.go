@@ -172,7 +172,7 @@ func FuzzCompact(f *testing.F) {
 			return !canonical(segment)
 		})
 		if (err == nil) != wanted {
-			t.Fatalf("parseCompact says %v, expected that it accepts: %v", err, wanted)
+			t.Fatalf("parseCompact returns %v, want accepted: %v", err, wanted)
 		}
 		if err != nil {
 			hygiene(t, []byte(s), err)
@@ -213,7 +213,7 @@ func FuzzHeader(f *testing.F) {
 		}
 		alg, _ := members["alg"].(string)
 		if wanted = wanted && alg != ""; (err == nil) != wanted {
-			t.Fatalf("parseHeader says %v, expected that it accepts: %v", err, wanted)
+			t.Fatalf("parseHeader returns %v, want accepted: %v", err, wanted)
 		}
 		if err != nil {
 			hygiene(t, data, err)
@@ -222,7 +222,7 @@ func FuzzHeader(f *testing.F) {
 		for name, got := range map[string][]byte{"alg": h.alg, "kid": h.kid, "typ": h.typ} {
 			text, present := members[name].(string)
 			if string(got) != text || (got != nil) != present {
-				t.Errorf("%s is %q, expected %q", name, got, members[name])
+				t.Errorf("%s is %q, want %q", name, got, members[name])
 			}
 		}
 		i := &issuer{Issuer: Issuer{Algorithms: []string{"RS256", "EdDSA"}}}
@@ -233,7 +233,7 @@ func FuzzHeader(f *testing.F) {
 				(lower == "at+jwt" || lower == "application/at+jwt" || !i.RFC9068 &&
 					(!present || lower == "jwt"))
 			if err := h.check(i); (err == nil) != wanted {
-				t.Errorf("strict %v: check says %v, expected that it accepts: %v", i.RFC9068, err,
+				t.Errorf("strict %v: check returns %v, want accepted: %v", i.RFC9068, err,
 					wanted)
 			} else if err != nil {
 				hygiene(t, data, err)
@@ -297,7 +297,7 @@ func FuzzClaims(f *testing.F) {
 			}
 		}
 		if (err == nil) != wanted {
-			t.Fatalf("parseClaims says %v, expected that it accepts: %v", err, wanted)
+			t.Fatalf("parseClaims returns %v, want accepted: %v", err, wanted)
 		}
 		if err != nil {
 			hygiene(t, data, err)
@@ -307,7 +307,7 @@ func FuzzClaims(f *testing.F) {
 			"client_id": c.clientID, "azp": c.azp, "jti": c.jti} {
 			text, present := members[name].(string)
 			if string(got) != text || (got != nil) != present {
-				t.Errorf("%s is %q, expected %q", name, got, members[name])
+				t.Errorf("%s is %q, want %q", name, got, members[name])
 			}
 		}
 
@@ -325,7 +325,7 @@ func FuzzClaims(f *testing.F) {
 			err = c.binding.check(i, possession{})
 		}
 		if (err == nil) != wanted {
-			t.Fatalf("check says %v, expected that it accepts: %v", err, wanted)
+			t.Fatalf("check returns %v, want accepted: %v", err, wanted)
 		} else if err != nil {
 			hygiene(t, data, err)
 		}
@@ -342,7 +342,7 @@ func FuzzClaims(f *testing.F) {
 		}
 		got, err := c.scopes(i)
 		if (err == nil) != wanted || err == nil && !slices.Equal(got, want) {
-			t.Fatalf("scopes are %q, %v; expected %q, and that they are accepted: %v", got, err,
+			t.Fatalf("scopes are %q, %v; want %q, and that they are accepted: %v", got, err,
 				want, wanted)
 		}
 		if err != nil {

@@ -171,10 +171,10 @@ func refused(t testing.TB, v *token.Verifier, tok string, code token.Code,
 	}
 	e, ok := errors.AsType[*token.Error](err)
 	if !ok {
-		t.Fatalf("the error is a %T, expected a *token.Error: %v", err, err)
+		t.Fatalf("the error is a %T, want a *token.Error: %v", err, err)
 	}
 	if e.Code != code {
-		t.Errorf("refused as %q, expected %q: %s\n%s", e.Code, code, e.Detail, legible(tok))
+		t.Errorf("refused as %q, want %q: %s\n%s", e.Code, code, e.Detail, legible(tok))
 	}
 	for _, s := range says {
 		if !strings.Contains(e.Detail, s) {

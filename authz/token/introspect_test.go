@@ -256,7 +256,7 @@ func TestIntrospectionOutage(t *testing.T) {
 						pending)
 				}
 				if n := strings.Count(s.log.String(), "introspection failed"); n != 1 {
-					t.Errorf("%d log lines, expected 1:\n%s", n, s.log)
+					t.Errorf("%d log lines, want 1:\n%s", n, s.log)
 				}
 				if stats := v.Stats(); stats.Issuers[0].Introspection.Failed != 1 ||
 					stats.Refused[token.IntrospectionUnavailable] != 3 {
@@ -404,10 +404,10 @@ func TestLiveAnswers(t *testing.T) {
 				for range 2 {
 					p, err := v.VerifyPresented(t.Context(), presented)
 					if codeOf(err) != test.code {
-						t.Fatalf("%v, expected %q", err, test.code)
+						t.Fatalf("%v, want %q", err, test.code)
 					}
 					if err == nil && strings.Join(p.Scopes(), " ") != test.scopes {
-						t.Errorf("scopes are %q, expected %q", p.Scopes(), test.scopes)
+						t.Errorf("scopes are %q, want %q", p.Scopes(), test.scopes)
 					}
 				}
 				want := int32(1)
@@ -537,7 +537,7 @@ func TestIntrospectionFaults(t *testing.T) {
 			}), "names no tenant"},
 	} {
 		if err := test.issuer.Validate(); err == nil || !strings.Contains(err.Error(), test.says) {
-			t.Errorf("%+v: %v, expected %q", test.issuer.Introspection, err, test.says)
+			t.Errorf("%+v: %v, want %q", test.issuer.Introspection, err, test.says)
 		} else if strings.Contains(err.Error(), `"b"`) {
 			t.Errorf("the secret is in %v", err)
 		}

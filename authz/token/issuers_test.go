@@ -71,7 +71,7 @@ func TestIssuerClaims(t *testing.T) {
 				refused(t, s.verifier(t), s.genuine(test.claims...), token.Malformed, test.says)
 			} else if got := accepted(t, s.verifier(t),
 				s.genuine(test.claims...)).ClientID(); got != test.want {
-				t.Errorf("the client is %q, expected %q", got, test.want)
+				t.Errorf("the client is %q, want %q", got, test.want)
 			}
 		})
 	}
@@ -113,7 +113,7 @@ func TestIssuerScopes(t *testing.T) {
 				test.names, test.grantable
 			p := accepted(t, s.verifier(t), s.genuine("scope", test.scope))
 			if got := p.Scopes(); !slices.Equal(got, test.want) {
-				t.Errorf("scopes are %q, expected %q", got, test.want)
+				t.Errorf("scopes are %q, want %q", got, test.want)
 			}
 		})
 	}
@@ -136,7 +136,7 @@ func TestIssuerConfigFaults(t *testing.T) {
 		change(&s.policy)
 		if _, err := token.NewVerifier(t.Context(), s.config(s.policy)); err == nil ||
 			!strings.Contains(err.Error(), says) {
-			t.Errorf("NewVerifier says %v, expected %q", err, says)
+			t.Errorf("NewVerifier says %v, want %q", err, says)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func (s *scene) fetches(t testing.TB, want int, why string) {
 	t.Helper()
 	synctest.Wait()
 	if discovery, keySet := s.Requests(); discovery != want || keySet != want {
-		t.Errorf("%s: discovery was requested %d times and the key set %d times, expected %d of "+
+		t.Errorf("%s: discovery was requested %d times and the key set %d times, want %d of "+
 			"each", why, discovery, keySet, want)
 	}
 }
@@ -94,13 +94,13 @@ func TestKeysIssuerDownAtStart(t *testing.T) {
 				}
 				if err := v.Ready(t.Context()); err == nil ||
 					!strings.Contains(err.Error(), issuerURL) {
-					t.Errorf("Ready says %v, expected an error that names %s", err, issuerURL)
+					t.Errorf("Ready says %v, want an error that names %s", err, issuerURL)
 				}
 				for range 20 {
 					e := refused(t, v, s.genuine(), token.KeysUnavailable,
 						"could not fetch the keys of "+issuerURL)
 					if e.RetryAfter != time.Second || e.Err == nil {
-						t.Errorf("RetryAfter is %s and the cause %v, expected 1s and why",
+						t.Errorf("RetryAfter is %s and the cause %v, want 1s and why",
 							e.RetryAfter, e.Err)
 					}
 					time.Sleep(50 * time.Millisecond)
@@ -127,7 +127,7 @@ func TestKeysIssuerDownAtStart(t *testing.T) {
 				}
 				if logged := strings.Count(s.log.String(),
 					"could not fetch keys"); logged != 1 {
-					t.Errorf("the same failure was logged %d times, expected once:\n%s", logged,
+					t.Errorf("the same failure was logged %d times, want once:\n%s", logged,
 						s.log)
 				}
 				loggable(t, s.genuine(), strings.ReplaceAll(s.log.String(), "\n", " "))
@@ -216,14 +216,14 @@ func TestKeysIssuerDownLater(t *testing.T) {
 				}
 				if perHour := float64(discovery) / maxStale.Hours(); perHour < 40 || perHour > 75 {
 					t.Errorf("the issuer got %.0f requests an hour during the outage, "+
-						"expected about one a minute", perHour)
+						"want about one a minute", perHour)
 				}
 				last := s.genuine()
 				atOnce(t, func() { accepted(t, v, last) })
 				time.Sleep(2 * time.Second)
 				if e := refused(t, v, s.genuine(),
 					token.KeysUnavailable); e.RetryAfter != time.Second {
-					t.Errorf("RetryAfter is %s, expected 1s", e.RetryAfter)
+					t.Errorf("RetryAfter is %s, want 1s", e.RetryAfter)
 				}
 				// that it was accepted before does not help
 				refused(t, v, last, token.KeysUnavailable)
@@ -321,7 +321,7 @@ func TestKeysRefreshBackoff(t *testing.T) {
 			time.Sleep(time.Until(failing.Add(at*time.Second + 20*time.Millisecond)))
 			synctest.Wait()
 			if attempts, _ := s.Requests(); attempts != n+2 {
-				t.Fatalf("%d s after the first failure there were %d attempts, expected %d", at,
+				t.Fatalf("%d s after the first failure there were %d attempts, want %d", at,
 					attempts-1, n+1)
 			}
 		}
@@ -353,7 +353,7 @@ func TestKeysFetchTimeout(t *testing.T) {
 			t.Errorf("took %s, want 5s", took)
 		}
 		if !errors.Is(e, context.DeadlineExceeded) {
-			t.Errorf("the cause is %v, expected a deadline", e.Err)
+			t.Errorf("the cause is %v, want a deadline", e.Err)
 		}
 		s.Fail(devissuer.Fault{Delay: 2 * time.Second})
 		time.Sleep(time.Second)
@@ -418,7 +418,7 @@ func TestKeysClientHangsUp(t *testing.T) {
 			_, err := v.Verify(ctx, tok)
 			e, ok := errors.AsType[*token.Error](err)
 			if !ok || e.Code != token.KeysUnavailable || !errors.Is(err, cause) {
-				t.Errorf("the client that hung up got %v, expected keys_unavailable because of %v",
+				t.Errorf("the client that hung up got %v, want keys_unavailable because of %v",
 					err, cause)
 			}
 			if took := time.Since(start); took != after {
@@ -442,7 +442,7 @@ func TestKeysClientHangsUp(t *testing.T) {
 		}
 		group.Wait()
 		if took := time.Since(start); took != 2*time.Second {
-			t.Errorf("the others were served after %s, expected 2s: discovery and key set", took)
+			t.Errorf("the others were served after %s, want 2s: discovery and key set", took)
 		}
 		s.fetches(t, 1, "though the first client hung up")
 	})
@@ -493,7 +493,7 @@ func TestKeysUnknownKid(t *testing.T) {
 					atOnce(t, func() {
 						e := refused(t, v, unknown(), token.KeyPending, `kid "unknown" is unknown`)
 						if e.RetryAfter != cooldown {
-							t.Errorf("RetryAfter is %s, expected %s", e.RetryAfter, cooldown)
+							t.Errorf("RetryAfter is %s, want %s", e.RetryAfter, cooldown)
 						}
 					})
 				}
@@ -501,7 +501,7 @@ func TestKeysUnknownKid(t *testing.T) {
 				time.Sleep(cooldown - time.Millisecond)
 				if e := refused(t, v, unknown(),
 					token.KeyPending); e.RetryAfter != time.Millisecond {
-					t.Errorf("RetryAfter is %s, expected what is left of the cooldown",
+					t.Errorf("RetryAfter is %s, want what is left of the cooldown",
 						e.RetryAfter)
 				}
 				s.fetches(t, 2, "at the end of the cooldown")
@@ -562,7 +562,7 @@ func TestKeysUnknownKidDuringAnOutage(t *testing.T) {
 			t.Helper()
 			if e := refused(t, v, s.genuine(), token.KeyPending, issuerURL); e.RetryAfter != want ||
 				e.Err == nil {
-				t.Errorf("RetryAfter is %s, expected %s: when the next refresh may be",
+				t.Errorf("RetryAfter is %s, want %s: when the next refresh may be",
 					e.RetryAfter, want)
 			}
 		}
@@ -910,7 +910,7 @@ func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 				accepted(t, v, tok)
 			} else if e := refused(t, v, tok, token.KeysUnavailable); name != "redirect" &&
 				!strings.Contains(e.Err.Error(), "exceeds the limit of 524288 bytes") {
-				t.Errorf("the cause is %v, expected that reading ended at 512 KiB", e.Err)
+				t.Errorf("the cause is %v, want the limit of 512 KiB", e.Err)
 			}
 		})
 	}
@@ -940,14 +940,14 @@ func TestKeysReady(t *testing.T) {
 		err := v.Ready(t.Context())
 		if err == nil || !strings.Contains(err.Error(), second) ||
 			!strings.Contains(err.Error(), third) {
-			t.Errorf("Ready says %v, expected it to name %s and %s", err, second, third)
+			t.Errorf("Ready says %v, want it to name %s and %s", err, second, third)
 		}
 		for range 100 { // readiness probes do not hammer an issuer
 			_ = v.Ready(t.Context())
 			time.Sleep(10 * time.Millisecond)
 		}
 		if pending := len(s.wire.requests()); pending > 2*3 {
-			t.Errorf("%d requests in a second of probes, expected two a second for each issuer",
+			t.Errorf("%d requests in a second of probes, want two a second for each issuer",
 				pending)
 		}
 		if err := verifier(append(down, s.policy)...).Ready(t.Context()); err != nil {
@@ -996,7 +996,7 @@ func TestKeysEndWithTheServer(t *testing.T) {
 		time.AfterFunc(time.Second, end)
 		start := time.Now()
 		if e := refused(t, v, s.genuine(), token.KeysUnavailable); !errors.Is(e, context.Canceled) {
-			t.Errorf("the cause is %v, expected that the context ended", e.Err)
+			t.Errorf("the cause is %v, want the end of the context", e.Err)
 		}
 		if took := time.Since(start); took != time.Second {
 			t.Errorf("took %s, want 1s: until the end", took)

@@ -170,7 +170,7 @@ func TestParseKey(t *testing.T) {
 				got = strings.Join(slices.Sorted(maps.Keys(k.verifiers)), " ")
 			}
 			if got != test.algs {
-				t.Errorf("may be used for %q, expected %q (%v): %s", got, test.algs, err,
+				t.Errorf("may be used for %q, want %q (%v): %s", got, test.algs, err,
 					test.entry)
 			}
 			if test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
@@ -242,7 +242,7 @@ func TestClamp(t *testing.T) {
 	} {
 		got := KeyPolicy{MaxAge: test.maxAge}.clamp(http.Header{"Cache-Control": test.cacheControl})
 		if got != test.want {
-			t.Errorf("Cache-Control %q with a maximum age of %s: fresh for %s, expected %s",
+			t.Errorf("Cache-Control %q with a maximum age of %s: fresh for %s, want %s",
 				test.cacheControl, test.maxAge, got, test.want)
 		}
 	}
@@ -285,7 +285,7 @@ func TestAdopt(t *testing.T) {
 	}{{"b", "EdDSA", true}, {"a", "EdDSA", false}, {"k", "RS256", true}, {"k", "PS256", true}} {
 		if got := find(before, test.kid, test.alg) == find(after, test.kid,
 			test.alg); got != test.same {
-			t.Errorf("kid %q for %s is the same key: %v, expected %v", test.kid, test.alg, got,
+			t.Errorf("kid %q for %s is the same key: %v, want %v", test.kid, test.alg, got,
 				test.same)
 		}
 	}

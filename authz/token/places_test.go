@@ -218,7 +218,7 @@ func TestKeyPlaceFaults(t *testing.T) {
 		change(&s.policy)
 		if _, err := token.NewVerifier(t.Context(), s.config(s.policy)); err == nil ||
 			!strings.Contains(err.Error(), says) {
-			t.Errorf("NewVerifier says %v, expected %q", err, says)
+			t.Errorf("NewVerifier says %v, want %q", err, says)
 		}
 	}
 }
@@ -312,17 +312,17 @@ func TestKeysRotationUnderJunk(t *testing.T) {
 					time.Sleep(50 * time.Millisecond)
 				}
 				if took := time.Since(rotated); took > test.cooldown {
-					t.Errorf("served %s after the rotation, expected at most %s", took,
+					t.Errorf("served %s after the rotation, want at most %s", took,
 						test.cooldown)
 				}
 				synctest.Wait()
 				if limit := int32(time.Since(rotated)/test.cooldown + 40*time.Second/test.cooldown +
 					3); issuer.full.Load()+issuer.same.Load() > limit {
-					t.Errorf("%d and %d requests for keys, expected %d at most", issuer.full.Load(),
+					t.Errorf("%d and %d requests for keys, want %d at most", issuer.full.Load(),
 						issuer.same.Load(), limit)
 				}
 				if test.tagged && issuer.full.Load() != 2 {
-					t.Errorf("the whole key set came %d times, expected once for each generation",
+					t.Errorf("the whole key set came %d times, want once for each generation",
 						issuer.full.Load())
 				}
 				t.Logf("%d × pending, %d × junk, %d whole and %d unchanged answers", pending, junk,

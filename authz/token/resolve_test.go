@@ -184,7 +184,7 @@ func TestResolveFaults(t *testing.T) {
 			e.Error(),
 			test.says,
 		) {
-			t.Errorf("%v, expected %q", e, test.says)
+			t.Errorf("%v, want %q", e, test.says)
 		}
 	}
 }

@@ -152,7 +152,7 @@ func TestDigestInfos(t *testing.T) {
 			t.Fatal(err)
 		}
 		if expected := der[:len(der)-hash.Size()]; !bytes.Equal(digestInfos[hash], expected) {
-			t.Errorf("%v: prefix is %x, expected %x", hash, digestInfos[hash], expected)
+			t.Errorf("%v: prefix is %x, want %x", hash, digestInfos[hash], expected)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func TestScopesToRequestOfResolvedIssuers(t *testing.T) {
 	got, certain := v.ScopesToRequest("", []string{"read"})
 	if certain || !slices.Equal(got, []string{"read"}) {
 		t.Errorf(
-			"scopes are %q, certain: %v; expected the document's names, and that they are not",
+			"scopes are %q, certain: %v; want the document's names, and that they are not",
 			got,
 			certain,
 		)

@@ -90,7 +90,7 @@ func TestTenants(t *testing.T) {
 				if test.code != "" {
 					refused(t, v, tok, test.code)
 				} else if p := accepted(t, v, tok); p.Issuer() != test.iss {
-					t.Errorf("the issuer is %q, expected %q", p.Issuer(), test.iss)
+					t.Errorf("the issuer is %q, want %q", p.Issuer(), test.iss)
 				}
 			}
 			if test.code == token.WrongIssuer && len(s.wire.requests()) > 0 {
@@ -141,7 +141,7 @@ func TestProviderShapes(t *testing.T) {
 				s.claims(append([]string{"iss", strconv.Quote(iss), "scope", ""},
 					test.claims...)...)))
 			if !slices.Equal(p.Scopes(), test.scopes) || p.ClientID() != test.client {
-				t.Errorf("scopes are %q, the client %q, expected %q and %q", p.Scopes(),
+				t.Errorf("scopes are %q, the client %q, want %q and %q", p.Scopes(),
 					p.ClientID(), test.scopes, test.client)
 			}
 		})
@@ -166,7 +166,7 @@ func TestMistypedScopeClaims(t *testing.T) {
 		s.policy.ScopeClaims = []string{"/scope", "/admin"}
 		p := accepted(t, s.verifier(t), s.genuine("admin", value))
 		if !slices.Equal(p.Scopes(), strings.Fields(scope)) {
-			t.Errorf("%s: scopes are %q, expected those of /scope alone", value, p.Scopes())
+			t.Errorf("%s: scopes are %q, want those of /scope alone", value, p.Scopes())
 		}
 		refused(t, s.verifier(t), s.genuine("scope", value), token.Malformed)
 		s.policy.StrictScopeClaims = true
@@ -180,7 +180,7 @@ func TestMistypedScopeClaims(t *testing.T) {
 			" "), `","`) + `",1]`
 	if p := accepted(t, s.verifier(t), s.genuine("roles", many, "more",
 		`["a","z"]`)); !slices.Equal(p.Scopes(), []string{"a", "z"}) {
-		t.Errorf("scopes are %q, expected a and z", p.Scopes())
+		t.Errorf("scopes are %q, want a and z", p.Scopes())
 	}
 }
 
@@ -193,7 +193,7 @@ func TestActor(t *testing.T) {
 		t.Errorf("the actor is %+v, and there is none", actor)
 	}
 	if actor, ok := principalOf(t, "act", `{"sub":1}`).Actor(); !ok || actor != (token.Actor{}) {
-		t.Errorf("the actor is %+v, %v, expected one that is not named", actor, ok)
+		t.Errorf("the actor is %+v, %v, want one that is not named", actor, ok)
 	}
 	s := newScene(t)
 	for _, act := range []string{`"agent"`, "null", "[]"} {

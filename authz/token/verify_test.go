@@ -665,7 +665,7 @@ func TestTokensKeyOfItsOwnIssuer(t *testing.T) {
 			p := accepted(t, v, sign(t, "EdDSA", secondKey, header,
 				s.claims("iss", strconv.Quote(second))))
 			if p.Issuer() != second {
-				t.Errorf("the principal is vouched for by %s, expected %s", p.Issuer(), second)
+				t.Errorf("the principal is vouched for by %s, want %s", p.Issuer(), second)
 			}
 			code := token.BadSignature
 			if name == "other kid" {
@@ -697,11 +697,11 @@ func TestTokensPolicyOfItsOwnIssuer(t *testing.T) {
 				`["admin"]`}, claims...)...))
 	}
 	if got := accepted(t, v, bySecond(nil)).Scopes(); !slices.Equal(got, []string{"admin"}) {
-		t.Errorf("scopes of the second issuer are %q, expected those of its own claim /scp", got)
+		t.Errorf("scopes of the second issuer are %q, want those of its own claim /scp", got)
 	}
 	if got := accepted(t, v, s.genuine("scp", `["admin"]`)).Scopes(); !slices.Equal(got,
 		strings.Fields(scope)) {
-		t.Errorf("scopes of the first issuer are %q, expected those of /scope alone", got)
+		t.Errorf("scopes of the first issuer are %q, want those of /scope alone", got)
 	}
 	refused(t, v, bySecond(nil, "aud", strconv.Quote(audience)), token.WrongAudience)
 	refused(t, v, s.genuine("aud", `"urn:second"`), token.WrongAudience)
@@ -768,7 +768,7 @@ func TestTokensScopes(t *testing.T) {
 			}
 			p := accepted(t, v, tok)
 			if got := p.Scopes(); !slices.Equal(got, test.want) {
-				t.Errorf("scopes are %q, expected %q", got, test.want)
+				t.Errorf("scopes are %q, want %q", got, test.want)
 			}
 			for _, scope := range test.want {
 				if !p.HasScope(scope) {
@@ -827,13 +827,13 @@ func TestTokensPrincipal(t *testing.T) {
 		p.Expiry().UnixMilli()),
 		issuerURL+
 			`|reader@clients|reader|["read:messages" "write:messages"]|1795000300500`; got != want {
-		t.Errorf("the principal is\n%s, expected\n%s", got, want)
+		t.Errorf("the principal is\n%s, want\n%s", got, want)
 	}
 	if got := accepted(t, v, s.genuine("client_id", "", "azp", `"azp"`)).ClientID(); got != "azp" {
-		t.Errorf("without client_id the client is %q, expected that of azp", got)
+		t.Errorf("without client_id the client is %q, want that of azp", got)
 	}
 	if got := accepted(t, v, s.genuine("client_id", "")).ClientID(); got != "" {
-		t.Errorf("with neither client_id nor azp the client is %q, expected none", got)
+		t.Errorf("with neither client_id nor azp the client is %q, want none", got)
 	}
 	if got := accepted(t, v,
 		s.genuine("sub", `"a\u0000b\"\u00e9😀"`)).Subject(); got != "a\x00b\"é😀" {
@@ -867,7 +867,7 @@ func TestTokensWithoutKeys(t *testing.T) {
 	}
 	if e := refused(t, v, s.genuine(), token.KeysUnavailable,
 		"could not fetch the keys of "+issuerURL); e.RetryAfter != time.Second {
-		t.Errorf("RetryAfter is %s at a cold start, expected 1s", e.RetryAfter)
+		t.Errorf("RetryAfter is %s at a cold start, want 1s", e.RetryAfter)
 	}
 	if pending := s.wire.requests(); !slices.Equal(pending, []string{discoveryURL}) {
 		t.Errorf("%q were requested for a token that needs a key, want discovery once", pending)

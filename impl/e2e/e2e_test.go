@@ -306,7 +306,7 @@ func TestDevIsDiscovered(t *testing.T) {
 	challenge := p.get(t, private.path(t), "").header.Get("WWW-Authenticate")
 	found := regexp.MustCompile(`resource_metadata="([^"]+)"`).FindStringSubmatch(challenge)
 	if found == nil {
-		t.Fatalf("the challenge is %s: want it to say where the metadata is", challenge)
+		t.Fatalf("the challenge is %s: want it to contain where the metadata is", challenge)
 	}
 	resource := fetch(found[1])
 	servers, _ := resource["authorization_servers"].([]any)
@@ -387,7 +387,7 @@ func TestServeRefusesTokens(t *testing.T) {
 			if cause, _ := line["cause"].(string); !strings.HasPrefix(cause,
 				"authz: invalid-token: token: ") ||
 				!strings.Contains(cause, test.cause) {
-				t.Errorf("the log gives as cause %v: want it to say %q", line["cause"], test.cause)
+				t.Errorf("the log gives as cause %v: want it to contain %q", line["cause"], test.cause)
 			}
 			if line["subject"] != nil || line["client_id"] != nil {
 				t.Errorf("the log names the subject of a token that is not genuine: %v", line)

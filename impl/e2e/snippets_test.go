@@ -112,7 +112,7 @@ func (c compiled) fails(t *testing.T, says ...string) {
 		stdout, stderr = "", stdout+stderr
 	}
 	if code == 0 || stdout != "" {
-		t.Errorf("%s exits with %d, expected an error, and prints %q, expected nothing",
+		t.Errorf("%s exits with %d, want an error, and prints %q, want nothing",
 			c.language.Run, code, stdout)
 	}
 	for _, text := range says {
@@ -401,7 +401,7 @@ func TestSnippetsQuoteEverything(t *testing.T) {
 		} {
 			if pair[0] != pair[1] {
 				t.Errorf(
-					"%s arrives as\n%q, expected\n%q: see the language's literal in authz/server/docs/snippets.go",
+					"%s arrives as\n%q, want\n%q: see the language's literal in authz/server/docs/snippets.go",
 					what, pair[0], pair[1])
 			}
 		}

@@ -119,14 +119,14 @@ func TestWeakerIsExact(t *testing.T) {
 		}
 	}
 	if len(operations) != 512 {
-		t.Fatalf("%d policies, expected 512: every set of 9 alternatives", len(operations))
+		t.Fatalf("%d policies, want 512: every set of 9 alternatives", len(operations))
 	}
 	for i := range operations {
 		for j := range operations {
 			expected := admitted[i]&^admitted[j] == 0
 			if got := policies[i].within(policies[j]); got != expected {
 				t.Fatalf(
-					"%v within %v is %v, expected %v: whom it admits, as bits of %+v: %b and %b",
+					"%v within %v is %v, want %v: whom it admits, as bits of %+v: %b and %b",
 					policies[i],
 					policies[j],
 					got,
@@ -183,7 +183,7 @@ func TestWeakerIsExactForSeveralCredentials(t *testing.T) {
 		)
 		if got := accessOf(a, credential).within(accessOf(b, credential)); got != expected {
 			t.Fatalf(
-				"within is %v, expected %v, for\n%v\n%v",
+				"within is %v, want %v, for\n%v\n%v",
 				got,
 				expected,
 				a.Alternatives,
@@ -388,7 +388,7 @@ func TestStepUpIsExact(t *testing.T) {
 				func(p *token.Principal) bool { return a.Met(p, now) && !b.Met(p, now) },
 			)
 			if got := policy(a).within(policy(b)); got != expected {
-				t.Errorf("%q within %q is %v, expected %v", policy(a), policy(b), got, expected)
+				t.Errorf("%q within %q is %v, want %v", policy(a), policy(b), got, expected)
 			}
 		}
 	}
@@ -420,7 +420,7 @@ func TestAccessInWords(t *testing.T) {
 		)
 		if a.String() != test.words || a.class() != test.class {
 			t.Errorf(
-				"%v is %q, %s; expected %q, %s",
+				"%v is %q, %s; want %q, %s",
 				test.alternatives,
 				a,
 				a.class(),
@@ -498,7 +498,7 @@ func TestWeakerIsExactWithImplications(t *testing.T) {
 			want := admitted[i]&^admitted[j] == 0
 			if got := operations[i].access.within(operations[j].access); got != want {
 				t.Fatalf(
-					"%v (%v) within %v (%v) is %v, expected %v",
+					"%v (%v) within %v (%v) is %v, want %v",
 					operations[i].access,
 					operations[i].Alternatives,
 					operations[j].access,
@@ -551,13 +551,13 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 	}
 	want := []string{"token with all (or admin) and write", "token with read (or admin or all)"}
 	if !slices.Equal(words, want) {
-		t.Errorf("access is %q, expected %q", words, want)
+		t.Errorf("access is %q, want %q", words, want)
 	}
 	changes := compare(plain, implying).Changes
 	if len(changes) != 2 || changes[0].Change != weakened || changes[1].Change != weakened ||
 		!slices.Equal(changes[1].Gains, []string{"token with admin"}) || changes[1].Tightens {
 		t.Errorf(
-			"changes are %+v, expected both operations to be weakened, and GET /read to gain admin",
+			"changes are %+v, want both operations to be weakened, and GET /read to gain admin",
 			changes,
 		)
 	}
@@ -567,7 +567,7 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 		}
 	}
 	if changes := compare(implying, implying).Changes; len(changes) != 0 {
-		t.Errorf("changes are %+v, expected none", changes)
+		t.Errorf("changes are %+v, want none", changes)
 	}
 	defaults := doc(", x-authz-default-scopes: [read]")
 	if changes := compare(plain, defaults).Changes; len(changes) != 0 {
@@ -606,14 +606,14 @@ func TestManyImplications(t *testing.T) {
 	}
 	plain, implying := doc(false), doc(true)
 	if changes := compare(plain, implying).Changes; len(changes) != 1 || !changes[0].Weakens {
-		t.Errorf("changes are %+v, expected one that weakens", changes)
+		t.Errorf("changes are %+v, want one that weakens", changes)
 	}
 	if changes := compare(implying, implying).Changes; len(changes) != 0 {
-		t.Errorf("changes are %+v, expected none", changes)
+		t.Errorf("changes are %+v, want none", changes)
 	}
 	for _, o := range describe(implying, credentials(implying)) {
 		if sets := o.access.alternatives(); len(sets) != 1 || len(sets[0]) != 40 {
-			t.Errorf("there are %d sets of scopes, expected the document's own", len(sets))
+			t.Errorf("there are %d sets of scopes, want the document's own", len(sets))
 		}
 	}
 }

@@ -53,11 +53,11 @@ func knownExtensions(t *testing.T) []string {
 	}.CompileSecurity()
 	var fault *authz.Fault
 	if !errors.As(err, &fault) {
-		t.Fatalf("an unknown extension: %v, expected a fault", err)
+		t.Fatalf("an unknown extension: %v, want a fault", err)
 	}
 	_, names, found := strings.Cut(fault.Problem, "expected one of ")
 	if !found {
-		t.Fatalf("an unknown extension: %s, expected the names of the known ones", fault.Problem)
+		t.Fatalf("an unknown extension: %s, want the names of the known ones", fault.Problem)
 	}
 	return strings.Split(names, ", ")
 }
@@ -149,7 +149,7 @@ func TestExtensionDirections(t *testing.T) {
 				weakens, tightens = weakens || c.Weakens, tightens || c.Tightens
 			}
 			if weakens != r.weakens || tightens != r.tightens {
-				t.Errorf("%s: %v → %v: weaker %v, stricter %v; expected %v, %v", name, r.before,
+				t.Errorf("%s: %v → %v: weaker %v, stricter %v; want %v, %v", name, r.before,
 					r.after, weakens, tightens, r.weakens, r.tightens)
 			}
 		}

@@ -91,7 +91,7 @@ func testCost(t *testing.T, document string) {
 				c.args[0], time, memory, c.base)
 			if max(time, memory) > limit {
 				t.Errorf("%s costs %.2f times the processor time and %.2f times the memory of "+
-					"reading, expected at most %.1f", c.args[0], time, memory, limit)
+					"reading, want at most %.1f", c.args[0], time, memory, limit)
 			}
 		}
 		return

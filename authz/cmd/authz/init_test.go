@@ -191,7 +191,7 @@ func TestInitWritesAWorkingRepository(t *testing.T) {
 					t.Error("go generate does not generate what init has written")
 				}
 				if lines := strings.Count(read(t, "made/main.go"), "\n"); lines >= 30 {
-					t.Errorf("main.go has %d lines, expected fewer than 30", lines)
+					t.Errorf("main.go has %d lines, want fewer than 30", lines)
 				}
 			})
 		}
@@ -239,7 +239,7 @@ func TestAllowedIs501(t *testing.T) {
 		} else if r.Skipped == "" {
 			allowed++
 			if r.Status != 501 {
-				t.Errorf("%s: status %d, expected 501", r.Case.Name, r.Status)
+				t.Errorf("%s: status %d, want 501", r.Case.Name, r.Status)
 			}
 		}
 	}
@@ -453,7 +453,7 @@ paths:
 				"--module example.com/acme/orders --document openapi.yaml --replace "+library+" "+row.args+" made",
 			)
 			if code != row.code {
-				t.Errorf("exit code %d, expected %d: %s%s", code, row.code, stdout, stderr)
+				t.Errorf("exit code %d, want %d: %s%s", code, row.code, stdout, stderr)
 			}
 			for _, says := range row.says {
 				if !strings.Contains(stderr, says) {
@@ -552,7 +552,7 @@ func TestInitGeneratesAsWeDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(ours, theirs) {
-		t.Errorf("init writes %+v, expected %+v", theirs, ours)
+		t.Errorf("init writes %+v, want %+v", theirs, ours)
 	}
 }
 

@@ -72,7 +72,7 @@ func TestLargeDocuments(t *testing.T) {
 			if err := json.Unmarshal([]byte(out), &plan); err != nil ||
 				len(plan.Operations) != operations {
 				t.Errorf(
-					"plan has %d operations, expected %d (%v)",
+					"plan has %d operations, want %d (%v)",
 					len(plan.Operations),
 					operations,
 					err,
@@ -98,7 +98,7 @@ func TestLargeDocuments(t *testing.T) {
 			if expected := operations / 7; code != found || weaker != expected ||
 				len(diff.Changes) != expected {
 				t.Errorf(
-					"diff finds %d changes, %d of them weakened, exit code %d; expected %d, all weakened, and 1",
+					"diff finds %d changes, %d of them weakened, exit code %d; want %d, all weakened, and 1",
 					len(diff.Changes),
 					weaker,
 					code,

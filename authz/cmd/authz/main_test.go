@@ -132,7 +132,7 @@ func replay(
 func prepare(t *testing.T, command []string) {
 	t.Helper()
 	if command[0] != "git" && command[0] != "cp" {
-		t.Fatalf("expected git or cp in a transcript, found %s", command[0])
+		t.Fatalf("want git or cp in a transcript, found %s", command[0])
 	}
 	run := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	run.Env = append(
@@ -183,7 +183,7 @@ func TestUsageErrorsRepeatNoToken(t *testing.T) {
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), args, &bytes.Buffer{}, &stdout, &stderr)
 		if code != unable {
-			t.Errorf("authz %q: exit code is %d, expected %d: wrong usage", args, code, unable)
+			t.Errorf("authz %q: exit code is %d, want %d: wrong usage", args, code, unable)
 		}
 		if out := stdout.String() + stderr.String(); strings.Contains(out, secret[:20]) ||
 			strings.Contains(out, tail) {
@@ -201,7 +201,7 @@ func TestHelp(t *testing.T) {
 	if code := run(t.Context(), []string{"--help"}, nil, &stdout, &stderr); code != allWell ||
 		stderr.Len() > 0 {
 		t.Errorf(
-			"authz --help: exit code is %d, stderr %q, expected 0 and nothing",
+			"authz --help: exit code is %d, stderr %q, want 0 and nothing",
 			code,
 			stderr.String(),
 		)

@@ -199,7 +199,7 @@ func TestSecretInTheBody(t *testing.T) {
 	}
 	if requests != 2 {
 		t.Errorf(
-			"%d requests to the token endpoint, expected 2: by Basic, then in the body, then never again",
+			"%d requests to the token endpoint, want 2: by Basic, then in the body, then never again",
 			requests,
 		)
 	}
@@ -274,7 +274,7 @@ components:
 		out := stdout.String() + stderr.String()
 		if code != test.code || !strings.Contains(out, test.text) ||
 			strings.Contains(out, key) {
-			t.Errorf("%d: exit code %d, %s: expected %d, %q, and no key", i, code, out, test.code,
+			t.Errorf("%d: exit code %d, %s: want %d, %q, and no key", i, code, out, test.code,
 				test.text)
 		}
 	}
@@ -347,7 +347,7 @@ components: {securitySchemes: {b: {type: http, scheme: bearer, x-scopes: {read: 
 		code := run(t.Context(), args, &bytes.Buffer{}, &stdout, &stderr)
 		if out := stdout.String() + stderr.String(); code != test.code ||
 			!strings.Contains(out, test.text) || strings.Contains(out, "eyJ") {
-			t.Errorf("exit code %d, %s: expected %d, %q, and no token", code, out, test.code,
+			t.Errorf("exit code %d, %s: want %d, %q, and no token", code, out, test.code,
 				test.text)
 		}
 	}
@@ -547,7 +547,7 @@ components:
 			if out := stdout.String() + stderr.String(); code != test.code ||
 				!strings.Contains(out, test.text) || strings.Contains(out, "eyJ") ||
 				strings.Contains(out, secret) {
-				t.Errorf("exit code %d, %s: expected %d, %q, and no token", code, out, test.code,
+				t.Errorf("exit code %d, %s: want %d, %q, and no token", code, out, test.code,
 					test.text)
 			}
 		})

@@ -65,7 +65,7 @@ func TestPrune(t *testing.T) {
 			found = append(found, "tags")
 		}
 		if strings.Join(found, " ") != strings.Join(expected, " ") {
-			t.Errorf("part %d keeps %v, expected %v", part, found, expected)
+			t.Errorf("part %d keeps %v, want %v", part, found, expected)
 		}
 		get, _ := doc.Paths[`/a"b`]["get"].(map[string]any)
 		if get["security"] == nil || get["x-authz-timeout"] != "2m" ||
@@ -119,7 +119,7 @@ func TestNamesMatchExactly(t *testing.T) {
 		code := run(t.Context(), []string{"diff", old, write("new.json", text)}, &bytes.Buffer{},
 			&stdout, &stderr)
 		if code == allWell || !strings.Contains(stdout.String(), change) {
-			t.Errorf("exit code %d, %s%s: expected %s", code, &stdout, &stderr, change)
+			t.Errorf("exit code %d, %s%s: want %s", code, &stdout, &stderr, change)
 		}
 	}
 }

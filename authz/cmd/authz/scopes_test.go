@@ -153,7 +153,7 @@ func TestScopesNames(t *testing.T) {
 				got = append(got, g.constants["OperationID"][id])
 			}
 			if all := strings.Join(got, " "); all != strings.TrimSpace(test.want) {
-				t.Errorf("the constants are %s, expected %s", all, test.want)
+				t.Errorf("the constants are %s, want %s", all, test.want)
 			}
 		})
 	}
@@ -308,7 +308,7 @@ func TestScopesCommand(t *testing.T) {
 				&stdout, &stderr); code != test.code ||
 				!strings.Contains(stdout.String(), test.stdout) {
 				t.Errorf(
-					"exit code %d, stdout %q, stderr %q: expected %d, %q",
+					"exit code %d, stdout %q, stderr %q: want %d, %q",
 					code,
 					&stdout,
 					&stderr,
@@ -318,7 +318,7 @@ func TestScopesCommand(t *testing.T) {
 			}
 			for _, want := range test.stderr {
 				if !strings.Contains(stderr.String(), want) {
-					t.Errorf("stderr is %q, expected it to say %q", &stderr, want)
+					t.Errorf("stderr is %q, want it to contain %q", &stderr, want)
 				}
 			}
 			if test.file != "" {

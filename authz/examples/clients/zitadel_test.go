@@ -63,11 +63,11 @@ func TestZitadel(t *testing.T) {
 		t.Fatalf("code exchange: %v", err)
 	}
 	if tokens.IDTokenClaims.Subject != "alice" {
-		t.Errorf("the ID token is of %q, expected alice", tokens.IDTokenClaims.Subject)
+		t.Errorf("the ID token is of %q, want alice", tokens.IDTokenClaims.Subject)
 	}
 	info, err := rp.Userinfo[*oidc.UserInfo](ctx, tokens.AccessToken, "Bearer", "alice", party)
 	if err != nil || info.Email != "alice@people.example" {
-		t.Errorf("userinfo is %+v, %v: expected alice's email", info, err)
+		t.Errorf("userinfo is %+v, %v: want alice's email", info, err)
 	}
 	next, err := rp.RefreshTokens[*oidc.IDTokenClaims](ctx, party, tokens.RefreshToken, "", "")
 	if err != nil || next.AccessToken == tokens.AccessToken {
@@ -85,7 +85,7 @@ func TestZitadel(t *testing.T) {
 			t.Fatalf("introspection: %v", err)
 		}
 		if answer.Active && (answer.Subject != "alice" || answer.ClientID != "app") {
-			t.Errorf("introspection is %+v, expected alice's token, for app", answer)
+			t.Errorf("introspection is %+v, want alice's token, for app", answer)
 		}
 		return answer.Active
 	}
@@ -128,7 +128,7 @@ func signIn(t *testing.T, at string) string {
 	defer answer.Body.Close()
 	back, err := answer.Location()
 	if err != nil || back.Query().Get("code") == "" {
-		t.Fatalf("the answer is %s to %v, %v: expected a code", answer.Status, back, err)
+		t.Fatalf("the answer is %s to %v, %v: want a code", answer.Status, back, err)
 	}
 	return back.Query().Get("code")
 }

@@ -17,7 +17,7 @@ func TestYAML(t *testing.T) {
 		a, err := o.Check(httptest.NewRequest("POST", "/p/1", nil), nil,
 			Content{Essence: "application/yaml", Body: []byte(body)})
 		if got := outcome(a, err); got != want {
-			t.Errorf("%q: %s, expected %s", body, got, want)
+			t.Errorf("%q: %s, want %s", body, got, want)
 		}
 	}
 }

@@ -127,7 +127,7 @@ func TestSnippetRequests(t *testing.T) {
 	} {
 		snippet := snippets.Operations[test.operation]["curl"]
 		if got := arguments(snippet.Call); !reflect.DeepEqual(got, test.call) {
-			t.Errorf("%s: calls with\n%q, expected\n%q", test.operation, got, test.call)
+			t.Errorf("%s: calls with\n%q, want\n%q", test.operation, got, test.call)
 		}
 		expected := []string{
 			"https://YOUR_ISSUER/oauth/token",
@@ -142,7 +142,7 @@ func TestSnippetRequests(t *testing.T) {
 		}
 		got := arguments(strings.SplitAfter(snippet.Token, "\nTOKEN=")[0])
 		if !reflect.DeepEqual(got, expected) {
-			t.Errorf("%s: gets its token with\n%q, expected\n%q", test.operation, got, expected)
+			t.Errorf("%s: gets its token with\n%q, want\n%q", test.operation, got, expected)
 		}
 	}
 }
@@ -172,7 +172,7 @@ func TestSnippetsWithoutValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(snippets.Languages) != 10 {
-		t.Errorf("there are %d languages, expected the quickstart's ten", len(snippets.Languages))
+		t.Errorf("there are %d languages, want the quickstart's ten", len(snippets.Languages))
 	}
 	for _, o := range authz.Describe(document) {
 		for _, language := range snippets.Languages {
@@ -229,7 +229,7 @@ func FuzzLiterals(f *testing.F) {
 				if got := unquotedByShell(literal); got != strings.ReplaceAll(s, "\x00", "") ||
 					strings.Contains(strings.ReplaceAll(literal[1:len(literal)-1], `'\''`, ""),
 						"'") {
-					t.Errorf("a shell reads %s as %q, expected %q", literal, got, s)
+					t.Errorf("a shell reads %s as %q, want %q", literal, got, s)
 				}
 				continue
 			}
@@ -265,7 +265,7 @@ func FuzzLiterals(f *testing.F) {
 				continue
 			}
 			if err != nil || got != text {
-				t.Errorf("%s: %s is %q (%v), expected %q", language.Name, literal, got, err, text)
+				t.Errorf("%s: %s is %q (%v), want %q", language.Name, literal, got, err, text)
 			}
 		}
 	})
@@ -322,7 +322,7 @@ components:
 		} {
 			curl := snippets.Operations[id]["curl"]
 			if (curl.Token != "") != expected.token {
-				t.Errorf("%s: gets a token: %t, expected %t", id, curl.Token != "", expected.token)
+				t.Errorf("%s: gets a token: %t, want %t", id, curl.Token != "", expected.token)
 			}
 			if expected.parts == nil && strings.Contains(curl.Call, "--header") {
 				t.Errorf("%s sends a header:\n%s", id, curl.Call)

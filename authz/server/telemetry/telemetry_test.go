@@ -239,7 +239,7 @@ func TestExporters(t *testing.T) {
 			if (err == nil) != (test.want == "") || err != nil &&
 				(!strings.Contains(err.Error(), test.want) ||
 					!strings.Contains(err.Error(), test.name)) {
-				t.Errorf("error is %v, expected %q", err, test.want)
+				t.Errorf("error is %v, want %q", err, test.want)
 			}
 		})
 	}

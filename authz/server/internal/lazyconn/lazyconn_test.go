@@ -91,7 +91,7 @@ func ask(t testing.TB, conn net.Conn) {
 	}
 	if _, err := io.Copy(io.Discard, answer.Body); err != nil ||
 		answer.StatusCode != http.StatusOK {
-		t.Fatalf("answer is %s, %v, expected 200", answer.Status, err)
+		t.Fatalf("answer is %s, %v, want 200", answer.Status, err)
 	}
 }
 
@@ -203,7 +203,7 @@ func TestSlowClients(t *testing.T) {
 func inTime(t *testing.T, after, expected time.Duration) {
 	t.Helper()
 	if after < expected {
-		t.Errorf("is cut off after %s, expected no earlier than after %s", after, expected)
+		t.Errorf("is cut off after %s, want no earlier than after %s", after, expected)
 	}
 }
 
@@ -229,7 +229,7 @@ func TestWriteGoesOnAfterEarlyTimer(t *testing.T) {
 	var writers sync.WaitGroup
 	write := func(p []byte) {
 		if n, err := conn.Write(p); n != len(p) || err != nil {
-			t.Errorf("writes %d, %v, expected %d", n, err, len(p))
+			t.Errorf("writes %d, %v, want %d", n, err, len(p))
 		}
 	}
 	writers.Go(func() { write(body[1:]) })
@@ -243,7 +243,7 @@ func TestWriteGoesOnAfterEarlyTimer(t *testing.T) {
 	}()
 	time.Sleep(time.Until(early) + 100*time.Millisecond)
 	if got, err := io.ReadAll(other); err != nil || !bytes.Equal(got, expected) {
-		t.Errorf("%d bytes, %v, expected the %d written", len(got), err, len(expected))
+		t.Errorf("%d bytes, %v, want the %d written", len(got), err, len(expected))
 	}
 }
 
@@ -260,11 +260,11 @@ func TestLazyConnClosesHalf(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := other.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the other end reads %v, expected EOF", err)
+		t.Errorf("the other end reads %v, want EOF", err)
 	}
 	_, _ = other.Write([]byte("x"))
 	if n, err := conn.Read(make([]byte, 1)); n != 1 {
-		t.Errorf("reads %d bytes, %v, expected what is still sent", n, err)
+		t.Errorf("reads %d bytes, %v, want what is still sent", n, err)
 	}
 }
 
@@ -300,7 +300,7 @@ func TestPipelined(t *testing.T) {
 		}
 		expected := fmt.Sprintf("/%d%s", i, strings.Repeat("=body", i%2))
 		if got, err := io.ReadAll(answer.Body); err != nil || string(got) != expected {
-			t.Fatalf("answer %d is %q, %v, expected %q", i, got, err, expected)
+			t.Fatalf("answer %d is %q, %v, want %q", i, got, err, expected)
 		}
 	}
 }
@@ -368,7 +368,7 @@ func TestHijacked(t *testing.T) {
 		_, _ = io.WriteString(conn, text)
 		got := make([]byte, len(text))
 		if _, err := io.ReadFull(conn, got); err != nil || string(got) != text {
-			t.Fatalf("%q, %v comes back, expected %q", got, err, text)
+			t.Fatalf("%q, %v comes back, want %q", got, err, text)
 		}
 		time.Sleep(testTimeouts.idle + 100*time.Millisecond) // all deadlines of the server are over
 	}
@@ -470,7 +470,7 @@ func TestReaderIsCalledBack(t *testing.T) {
 			rest, err := io.ReadAll(conn)
 			sender.Wait()
 			if got = append(got, rest...); err != nil || !bytes.Equal(got, sent) {
-				t.Errorf("%d bytes, %v, expected the %d sent", len(got), err, len(sent))
+				t.Errorf("%d bytes, %v, want the %d sent", len(got), err, len(sent))
 			}
 		})
 	}
@@ -576,7 +576,7 @@ func TestTimersAreRarelySet(t *testing.T) {
 		_ = write.set(time.Time{})
 	}
 	if timers != 2 {
-		t.Errorf("timers were set %d times, expected once for each direction", timers)
+		t.Errorf("timers were set %d times, want once for each direction", timers)
 	}
 }
 
@@ -619,7 +619,7 @@ func TestYield(t *testing.T) {
 	// The count is not exact, because the runtime sometimes schedules differently.
 	if yielded[0] < rounds*3/4 || yielded[1] > rounds/4 || yielded[2] > rounds/4 {
 		t.Errorf(
-			"of %d times each, others went first %d times after an answer, %d times after the next, %d times without one: expected all, none, none",
+			"of %d times each, others went first %d times after an answer, %d times after the next, %d times without one: want all, none, none",
 			rounds, yielded[0], yielded[1], yielded[2])
 	}
 }
