@@ -221,6 +221,14 @@ func (v *Verifier) verifyJWT(ctx context.Context, token string,
 		}
 		v.counts.misses.Add(1)
 	}
+	return v.verifyNew(ctx, token, name, proven)
+}
+
+// verifyNew verifies a token that is not cached. It is a function of its own because it needs 1.4
+// kB of stack: with them, a request with a cached token would leave each connection a stack of 16
+// kB instead of 8.
+func (v *Verifier) verifyNew(ctx context.Context, token string, name cacheKey,
+	proven possession) (*verifiedToken, error) {
 	parts, err := parseCompact(token)
 	if err != nil {
 		return nil, err
