@@ -215,7 +215,8 @@ func (b *budget) refusals(ctx context.Context) error {
 		return err
 	}
 	defer p.stop()
-	conns, err := dial(ctx, p.address, b.config.connections)
+	// Half, because a server on one core refuses further requests if 64 are active or wait.
+	conns, err := dial(ctx, p.address, (b.config.connections+1)/2)
 	if err != nil {
 		return err
 	}
