@@ -276,11 +276,15 @@ func TestCacheNamesEveryByte(t *testing.T) {
 	}
 	always := make(chan struct{})
 	close(always)
-	genuine := fuzzToken(fuzzHeader, fuzzClaims)
+	genuine := fuzzToken(fuzzHeader, fuzzClaims) + strings.Repeat("A", 3*hashedChars)
 	if c.verify(genuine, named(genuine), compact{}, signedBy(true, always)) == nil {
 		t.Fatal("refused")
 	}
 	last := strings.LastIndexByte(genuine, '.')
+	if kept := c.find(named(genuine)).text; len(kept) != len(genuine)-hashedChars ||
+		strings.Contains(kept, genuine[last+1:last+1+hashedChars]) {
+		t.Errorf("the cache keeps %q of %q", kept, genuine)
+	}
 	others := []string{"", ".", genuine + ".", "." + genuine, genuine + "A", genuine[:last],
 		genuine[:last] + genuine[last+1:], genuine[last:], genuine[last+1:]}
 	for i := range genuine {

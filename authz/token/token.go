@@ -193,15 +193,35 @@ func checkLength(jwt string) error {
 func (v *Verifier) verify(
 	ctx context.Context, presented Presented, proven possession,
 ) (*verifiedToken, error) {
-	token, live := presented.Token, presented.Introspect
+	known, err := v.verifyHere(ctx, presented.Token, proven)
+	if err != nil {
+		return nil, err
+	}
+	return v.introspect(ctx, presented, known, proven)
+}
+
+// verifyHere makes the checks that need no introspection. It returns nil for an opaque token.
+func (v *Verifier) verifyHere(
+	ctx context.Context, token string, proven possession,
+) (*verifiedToken, error) {
 	if v.opaque != nil && isOpaque(token) {
-		return v.verifyOpaque(ctx, token, proven, live)
+		return nil, nil
 	}
-	known, err := v.verifyJWT(ctx, token, proven)
-	if err == nil && (live || known.issuer.Introspection.Always) {
-		return v.confirm(ctx, token, known, live)
+	return v.verifyJWT(ctx, token, proven)
+}
+
+// introspect introspects a token for which verifyHere has returned known, if that is required.
+func (v *Verifier) introspect(
+	ctx context.Context, presented Presented, known *verifiedToken, proven possession,
+) (*verifiedToken, error) {
+	live := presented.Introspect
+	switch {
+	case known == nil:
+		return v.verifyOpaque(ctx, presented.Token, proven, live)
+	case live || known.issuer.Introspection.Always:
+		return v.confirm(ctx, presented.Token, known, live)
 	}
-	return known, err
+	return known, nil
 }
 
 func (v *Verifier) verifyJWT(ctx context.Context, token string,
