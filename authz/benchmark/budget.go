@@ -273,7 +273,7 @@ func (b *budget) idle(ctx context.Context) error {
 		if err != nil {
 			return 0, err
 		}
-		defer p.stop()
+		defer p.kill()
 		if page != "" {
 			response, err := http.Get(page)
 			if err != nil {
@@ -314,7 +314,7 @@ func (b *budget) fullCache(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer p.stop()
+	defer p.kill()
 	conns, err := dial(ctx, p.address, b.config.connections)
 	if err != nil {
 		return err
@@ -368,19 +368,19 @@ func (b *budget) growth(ctx context.Context, s server) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer p.stop()
+	defer p.kill()
 	before, err := p.resident()
 	if err != nil {
 		return 0, err
 	}
-	conns, err := dial(ctx, p.address, manyConnections)
-	if err != nil {
-		return 0, err
-	}
-	defer conns.close()
 	once := [][]byte{request(p.address, b.genuine[0])}
-	for i := range conns {
-		if _, err := conns[i:i+1].send(ctx, http.StatusOK, each(once)); err != nil {
+	for range manyConnections {
+		conn, err := dial(ctx, p.address, 1)
+		if err != nil {
+			return 0, err
+		}
+		defer conn.close()
+		if _, err := conn.send(ctx, http.StatusOK, each(once)); err != nil {
 			return 0, err
 		}
 	}

@@ -85,6 +85,12 @@ func (p *process) stop() {
 	}
 }
 
+// kill stops the server at once.
+func (p *process) kill() {
+	_ = p.command.Process.Kill()
+	<-p.ended
+}
+
 // ready waits until the server answers a good token.
 func (p *process) ready(ctx context.Context, token string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)

@@ -28,10 +28,7 @@ func TestCacheVerdictOfAnotherKey(t *testing.T) {
 		return k
 	}
 	signer, other := keyOf(fuzzKey), keyOf(ed25519.NewKeyFromSeed(make([]byte, 32)))
-	c, err := newCache(1 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newCache(1 << 20)
 	verify := func(k *key) bool {
 		return c.verify(tok, named(tok), parts, &verifiedToken{principal: &Principal{},
 			alg: []byte("EdDSA"), key: k}) != nil
@@ -75,10 +72,7 @@ func TestCacheSharesVerdictsOfOneKeyOnly(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, err := newCache(1 << 20)
-				if err != nil {
-					t.Fatal(err)
-				}
+				c := newCache(1 << 20)
 				open := make(chan struct{})
 				got := make([]*verifiedToken, 2)
 				for i, yes := range []bool{test.first, test.second} {
@@ -121,8 +115,8 @@ func TestCacheWeighsWholeTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v.cache.entries.CleanUp()
-	if kept, limit := v.cache.entries.EstimatedSize(), room/len(header); kept == 0 || kept > limit {
+	kept, _ := v.cache.entries.size()
+	if limit := room / len(header); kept == 0 || kept > limit {
 		t.Errorf("%d bytes hold %d tokens of more than 5 KiB each, want 1 to %d: does the weight "+
 			"leave a part of the token out?", room, kept, limit)
 	}
@@ -162,13 +156,12 @@ func TestCacheBytesAreWhatItHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v.cache.entries.CleanUp()
 	if holds := heap() - before; holds > room*5/4 {
 		t.Errorf("%d bytes are held, %.1f times the %d that there is room for", holds,
 			float64(holds)/room, room)
 	} else {
-		t.Logf("%d tokens in %.2f of the room", v.cache.entries.EstimatedSize(),
-			float64(holds)/room)
+		kept, _ := v.cache.entries.size()
+		t.Logf("%d tokens in %.2f of the room", kept, float64(holds)/room)
 	}
 }
 
@@ -200,10 +193,7 @@ func TestKnownHeadersAreBounded(t *testing.T) {
 // waves.
 func TestCacheChecksASignatureOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, err := newCache(1 << 20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := newCache(1 << 20)
 		var checked, accepted atomic.Int32
 		open := make(chan struct{})
 		k := &key{verifiers: map[string]verifier{"EdDSA": func(_, _ []byte) bool {
@@ -232,48 +222,28 @@ func TestCacheChecksASignatureOnce(t *testing.T) {
 	})
 }
 
-// Whatever comes, what is kept stays within its bytes once upkeep was done, which nobody needs to
-// ask for, and until then within what the cache takes note of.
+// The cached tokens stay within the limit, whatever their sizes.
 func TestCacheStaysWithinItsBytes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const room = 1 << 20
-		processors := runtime.GOMAXPROCS(0) // the more, the more the cache takes note of
-		flood := 4000 + 1000*processors
-		c, err := newCache(room)
-		if err != nil {
-			t.Fatal(err)
+	const room = 1 << 20
+	c := newCache(room)
+	always := make(chan struct{})
+	close(always)
+	for i := range 5000 {
+		accepted := signedBy(true, always)
+		accepted.size = i * 7919 % maxTokenBytes
+		if c.verify(fmt.Sprint(i), named(fmt.Sprintf("..%d", i)), compact{}, accepted) == nil {
+			t.Fatal("refused")
 		}
-		always := make(chan struct{})
-		close(always)
-		limit := 0
-		for i := range flood {
-			accepted := signedBy(true, always)
-			accepted.size = i * 7919 % maxTokenBytes
-			if c.verify(fmt.Sprint(i), named(fmt.Sprintf("..%d", i)), compact{}, accepted) == nil {
-				t.Fatal("refused")
-			}
-			limit = max(limit, c.entries.EstimatedSize())
+		if tokens, weight := c.entries.size(); tokens == 0 || weight > room {
+			t.Fatalf("%d tokens weigh %d bytes, the limit is %d", tokens, weight, room)
 		}
-		if limit > room/overhead+300*processors {
-			t.Errorf("%d of %d tokens were kept at a time: is there no upkeep while they come?",
-				limit, flood)
-		}
-		time.Sleep(2 * maintenanceDelay)
-		c.get(named("..0"), time.Now) // upkeep that a token interrupted is resumed by the next
-		time.Sleep(2 * maintenanceDelay)
-		if kept := c.entries.WeightedSize(); kept > room {
-			t.Errorf("%d bytes are kept, more than the %d that there is room for", kept, room)
-		}
-	})
+	}
 }
 
 // The name of a token is every byte of it: what differs anywhere, or is divided otherwise, is not
 // found, and does not drive out the one that is kept.
 func TestCacheNamesEveryByte(t *testing.T) {
-	c, err := newCache(1 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newCache(1 << 20)
 	always := make(chan struct{})
 	close(always)
 	genuine := fuzzToken(fuzzHeader, fuzzClaims) + strings.Repeat("A", 3*hashedChars)
@@ -305,10 +275,7 @@ func TestCacheNamesEveryByte(t *testing.T) {
 // is checked.
 func TestCacheSharesVerdictsOfOneTokenOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, err := newCache(1 << 20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := newCache(1 << 20)
 		genuine, forged := "header.claims.signature", "header.others.signature"
 		open := make(chan struct{})
 		k := &key{verifiers: map[string]verifier{"EdDSA": func(signed, _ []byte) bool {
