@@ -27,10 +27,7 @@ func TestCacheVerdictOfAnotherKey(t *testing.T) {
 		return k
 	}
 	signer, other := keyOf(fuzzKey), keyOf(ed25519.NewKeyFromSeed(make([]byte, 32)))
-	c, err := newCache(1 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newCache(1 << 20)
 	verify := func(k *key) bool {
 		return c.verify(tok, named(tok), parts, &verifiedToken{principal: &Principal{},
 			alg: []byte("EdDSA"), key: k}) != nil
@@ -74,10 +71,7 @@ func TestCacheSharesVerdictsOfOneKeyOnly(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, err := newCache(1 << 20)
-				if err != nil {
-					t.Fatal(err)
-				}
+				c := newCache(1 << 20)
 				open := make(chan struct{})
 				got := make([]*verifiedToken, 2)
 				for i, yes := range []bool{test.first, test.second} {
@@ -120,8 +114,8 @@ func TestCacheCountsWholeTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v.cache.entries.CleanUp()
-	if kept, limit := v.cache.entries.EstimatedSize(), room/len(header); kept == 0 || kept > limit {
+	kept, _ := v.cache.entries.size()
+	if limit := room / len(header); kept == 0 || kept > limit {
 		t.Errorf("%d bytes are counted for %d tokens of more than 5 KiB each, want 1 to %d: does the weight "+
 			"leave a part of the token out?", room, kept, limit)
 	}
@@ -160,13 +154,12 @@ func TestCacheBytesAreExact(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v.cache.entries.CleanUp()
 	if holds := heap() - before; holds > room*5/4 {
 		t.Errorf("%d bytes are used, %.1f times the limit of %d", holds,
 			float64(holds)/room, room)
 	} else {
-		t.Logf("%d tokens in %.2f of the room", v.cache.entries.EstimatedSize(),
-			float64(holds)/room)
+		kept, _ := v.cache.entries.size()
+		t.Logf("%d tokens in %.2f of the room", kept, float64(holds)/room)
 	}
 }
 
@@ -198,10 +191,7 @@ func TestKnownHeadersAreBounded(t *testing.T) {
 // waves.
 func TestCacheChecksASignatureOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, err := newCache(1 << 20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := newCache(1 << 20)
 		var checked, accepted atomic.Int32
 		open := make(chan struct{})
 		k := &key{verifiers: map[string]verifier{"EdDSA": func(_, _ []byte) bool {
@@ -230,55 +220,39 @@ func TestCacheChecksASignatureOnce(t *testing.T) {
 	})
 }
 
-// After upkeep, which runs by itself, the cache is within its limit. Before, it exceeds the limit
-// only by what it has recorded.
+// The cached tokens stay within the limit, whatever their sizes.
 func TestCacheStaysWithinItsBytes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const room = 1 << 20
-		processors := runtime.GOMAXPROCS(0) // the cache records more
-		flood := 4000 + 1000*processors
-		c, err := newCache(room)
-		if err != nil {
-			t.Fatal(err)
+	const room = 1 << 20
+	c := newCache(room)
+	always := make(chan struct{})
+	close(always)
+	for i := range 5000 {
+		accepted := signedBy(true, always)
+		accepted.size = i * 7919 % maxTokenBytes
+		if c.verify(fmt.Sprint(i), named(fmt.Sprintf("..%d", i)), compact{}, accepted) == nil {
+			t.Fatal("refused")
 		}
-		always := make(chan struct{})
-		close(always)
-		limit := 0
-		for i := range flood {
-			accepted := signedBy(true, always)
-			accepted.size = i * 7919 % maxTokenBytes
-			if c.verify(fmt.Sprint(i), named(fmt.Sprintf("..%d", i)), compact{}, accepted) == nil {
-				t.Fatal("refused")
-			}
-			limit = max(limit, c.entries.EstimatedSize())
+		if tokens, weight := c.entries.size(); tokens == 0 || weight > room {
+			t.Fatalf("%d tokens weigh %d bytes, the limit is %d", tokens, weight, room)
 		}
-		if limit > room/overhead+300*processors {
-			t.Errorf("%d of %d tokens were cached at a time: upkeep must run meanwhile",
-				limit, flood)
-		}
-		time.Sleep(2 * maintenanceDelay)
-		c.get(named("..0"), time.Now) // upkeep that a token interrupted is resumed by the next
-		time.Sleep(2 * maintenanceDelay)
-		if kept := c.entries.WeightedSize(); kept > room {
-			t.Errorf("%d bytes are used, more than the limit of %d", kept, room)
-		}
-	})
+	}
 }
 
 // The key of a token in the cache depends on all of its bytes: a token that differs in any byte, or
 // is divided differently, is not found, and does not evict the cached one.
 func TestCacheKeyHasEveryByte(t *testing.T) {
-	c, err := newCache(1 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newCache(1 << 20)
 	always := make(chan struct{})
 	close(always)
-	genuine := fuzzToken(fuzzHeader, fuzzClaims)
+	genuine := fuzzToken(fuzzHeader, fuzzClaims) + strings.Repeat("A", 3*hashedChars)
 	if c.verify(genuine, named(genuine), compact{}, signedBy(true, always)) == nil {
 		t.Fatal("refused")
 	}
 	last := strings.LastIndexByte(genuine, '.')
+	if kept := c.find(named(genuine)).text; len(kept) != len(genuine)-hashedChars ||
+		strings.Contains(kept, genuine[last+1:last+1+hashedChars]) {
+		t.Errorf("the cache keeps %q of %q", kept, genuine)
+	}
 	others := []string{"", ".", genuine + ".", "." + genuine, genuine + "A", genuine[:last],
 		genuine[:last] + genuine[last+1:], genuine[last:], genuine[last+1:]}
 	for i := range genuine {
@@ -299,10 +273,7 @@ func TestCacheKeyHasEveryByte(t *testing.T) {
 // the token is verified.
 func TestCacheSharesVerdictsOfOneTokenOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, err := newCache(1 << 20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := newCache(1 << 20)
 		genuine, forged := "header.claims.signature", "header.others.signature"
 		open := make(chan struct{})
 		k := &key{verifiers: map[string]verifier{"EdDSA": func(signed, _ []byte) bool {

@@ -582,6 +582,37 @@ func TestOpaqueTokensWithProofs(t *testing.T) {
 	}
 }
 
+// The issuer is asked about a token only once everything about its proof has been checked that can
+// be checked without the answer.
+func TestProofsAreCheckedBeforeTheIssuerIsAsked(t *testing.T) {
+	s := newDPoPScene(t)
+	endpoint := s.introspected(t)
+	s.policy.DPoP = token.DPoPAllowed
+	v := s.verifier(t)
+	jwt := s.bound(p256Key())
+	endpoint.set(jwt, `{"active":true}`)
+	for tokens, presented := range map[string]token.Presented{
+		"an opaque token": {Token: opaqueToken}, "a JWT": {Token: jwt, Introspect: true},
+	} {
+		good, other := s.proof(t, p256Key(), presented.Token),
+			s.proof(t, p256Key(), presented.Token, "jti", `"other"`)
+		last := strings.LastIndexByte(good, '.')
+		old := strconv.FormatInt(s.now().Add(-time.Hour).Unix(), 10)
+		for name, proof := range map[string]string{
+			"a bad signature": good[:last] + other[strings.LastIndexByte(other, '.'):],
+			"too old":         s.proof(t, p256Key(), presented.Token, "iat", old),
+		} {
+			with := of(proof)
+			presented.Proof = &with
+			_, err := v.VerifyPresented(t.Context(), presented)
+			if codeOf(err) != token.InvalidProof || endpoint.asked.Load() != 0 {
+				t.Errorf("%s, %s: %v, the issuer was asked %d times", tokens, name, err,
+					endpoint.asked.Load())
+			}
+		}
+	}
+}
+
 // TestEmptyKeySetsOfOpaqueIssuers: if an issuer of opaque tokens no longer publishes keys, its
 // tokens stay valid.
 func TestEmptyKeySetsOfOpaqueIssuers(t *testing.T) {
