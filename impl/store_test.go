@@ -664,6 +664,18 @@ func TestUnavailable(t *testing.T) {
 			return err == nil
 		})
 	})
+	t.Run("postgres/a host hangs", func(t *testing.T) { // of two
+		hanging, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hanging.Close()
+		url := strings.Replace(cuttable(t, postgres(t)).url, "127.0.0.1:",
+			hanging.Addr().String()+",127.0.0.1:", 1)
+		s := open(t, StoreConfig{URL: url})
+		s.write.SetMaxIdleConns(0) // so that each operation connects
+		create(t, s, alice, "x")
+	})
 	t.Run("postgres/restarted", func(t *testing.T) { // its connections are gone, it is not
 		s := open(t,
 			StoreConfig{URL: withQuery(t, postgres(t), "application_name", "to-be-terminated")})

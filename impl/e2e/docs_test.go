@@ -110,7 +110,7 @@ func TestBrowserDocsAuthorize(t *testing.T) {
 	page.click(submitButton)
 	page.shows("#docs-authorize-error", "invalid_client")
 
-	page.fill("[name=find]", "everybody")
+	page.fill("[name=find]", "all owners")
 	if visible := evaluate[int](page.tab,
 		`[...document.querySelectorAll("[name=scope]")].filter(box => box.checkVisibility()).length`); visible != 1 {
 		t.Errorf("%d scopes match: want one", visible)

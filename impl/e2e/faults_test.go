@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +21,52 @@ import (
 	"testing"
 	"time"
 )
+
+// faultTest skips a test that takes long.
+func faultTest(t *testing.T) {
+	t.Helper()
+	if os.Getenv("OASGATE_TEST_FAULTS") == "" {
+		t.Skip("OASGATE_TEST_FAULTS is not set: see .ci/full")
+	}
+}
+
+// metrics are those of a server, by name and labels.
+type metrics map[string]float64
+
+// admin returns the admin listener of a server that has one.
+func (p *process) admin(t *testing.T) *process {
+	t.Helper()
+	line := p.logged(t, "msg", "serving metrics and health")
+	return &process{url: "http://" + line["addr"].(string)}
+}
+
+// metrics returns those of a server with an admin listener.
+func (p *process) metrics(t *testing.T) metrics {
+	t.Helper()
+	found := metrics{}
+	for line := range strings.Lines(p.admin(t).get(t, "/metrics", "").body) {
+		at := strings.LastIndex(line, " ")
+		if value, err := strconv.ParseFloat(strings.TrimSpace(line[at+1:]), 64); err == nil {
+			found[line[:at]] = value
+		}
+	}
+	return found
+}
+
+// sum returns the sum of a metric over all labels that include the given ones, such as a="b".
+func (m metrics) sum(name string, labels ...string) (sum float64) {
+	for series, value := range m {
+		if !strings.HasPrefix(series, name+"{") && series != name {
+			continue
+		}
+		if !slices.ContainsFunc(labels, func(l string) bool {
+			return !strings.Contains(series, l)
+		}) {
+			sum += value
+		}
+	}
+	return sum
+}
 
 // freeAddr returns a loopback address that nobody listens on.
 func freeAddr(t *testing.T) string {
