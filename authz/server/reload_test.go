@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -471,6 +473,67 @@ func TestReplacedVerifierEnds(t *testing.T) {
 		time.Sleep(2 * time.Nanosecond)
 		if !ended.Load() {
 			t.Errorf("it goes on though no request can be under way any more")
+		}
+	})
+}
+
+// TestReloadsKeepMemory: what a reload replaces is freed, after the time limit of requests. Each
+// time an issuer is added or removed, and tokens are verified.
+func TestReloadsKeepMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer, err := devissuer.New(devissuer.Config{
+			URL: "http://127.0.0.1:1", Audiences: []string{testAudience},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := httptest.NewRecorder()
+		issuer.ServeHTTP(keys, httptest.NewRequest("GET",
+			issuer.URL()+"/.well-known/jwks.json", nil))
+		one := []token.Issuer{{
+			URL: "http://127.0.0.1:1", Audiences: []string{testAudience}, JWKS: keys.Body.Bytes(),
+		}}
+		two := append(one, token.Issuer{ // where nobody is
+			URL: "http://127.0.0.1:2", Audiences: []string{testAudience},
+		})
+		server, err := New(t.Context(), Config{
+			Document: document(t), Routes: answering(greet), Issuers: one, Docs: true,
+			Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reload := func(times int) (heap uint64, goroutines int) {
+			for n := range times {
+				if err := server.Reload([][]token.Issuer{one, two}[n%2]); err != nil {
+					t.Fatal(err)
+				}
+				w, r := httptest.NewRecorder(), httptest.NewRequest("GET", private.path, nil)
+				r.Header.Set("Authorization", "Bearer "+mint(issuer, nil))
+				if server.ServeHTTP(w, r); w.Code != http.StatusOK {
+					t.Fatalf("status %d: %s", w.Code, w.Body)
+				}
+			}
+			time.Sleep(2 * requestTimeout)
+			synctest.Wait()
+			var memory runtime.MemStats
+			for range 3 { // finalizers, and what they release
+				runtime.GC()
+			}
+			runtime.ReadMemStats(&memory)
+			return memory.HeapAlloc, runtime.NumGoroutine()
+		}
+		heap, goroutines := reload(20)
+		moreHeap, moreGoroutines := reload(200)
+		t.Logf("heap %d, then %d bytes; goroutines %d, then %d", heap, moreHeap, goroutines,
+			moreGoroutines)
+		runtime.KeepAlive(server)
+		if moreHeap > heap+2<<20 { // 10 KiB for each reload; a gate alone takes more
+			t.Errorf("after 200 more reloads the heap has %d bytes, and %d before", moreHeap, heap)
+		}
+		if moreGoroutines > goroutines+2 {
+			t.Errorf("after 200 more reloads there are %d goroutines, and %d before", moreGoroutines,
+				goroutines)
 		}
 	})
 }

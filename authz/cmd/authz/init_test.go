@@ -193,7 +193,31 @@ func TestInitWritesAWorkingRepository(t *testing.T) {
 				if lines := strings.Count(read(t, "made/main.go"), "\n"); lines >= 30 {
 					t.Errorf("main.go has %d lines, want fewer than 30", lines)
 				}
+				if name == "own" && router == "std" {
+					switchTelemetryOn(t)
+				}
 			})
+		}
+	}
+}
+
+// switchTelemetryOn does what README.md says, and builds the program.
+func switchTelemetryOn(t *testing.T) {
+	t.Helper()
+	main := read(t, "made/main.go")
+	on := strings.NewReplacer("// \"", "\"", "// Telemetry:", "Telemetry:").Replace(main)
+	if strings.Count(on, "telemetry") != 2 || len(on) != len(main)-len("// ")*2 {
+		t.Fatalf("main.go does not have two lines about telemetry in comments:\n%s", main)
+	}
+	if err := os.WriteFile("made/main.go", []byte(on), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"go mod tidy", "go vet ."} {
+		args := strings.Fields(command)
+		c := exec.CommandContext(t.Context(), args[0], args[1:]...)
+		c.Dir = "made"
+		if said, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, said)
 		}
 	}
 }
