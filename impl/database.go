@@ -158,7 +158,8 @@ func openPostgres(raw string, timeout time.Duration) (database, error) {
 		// For each host. The rest is for the query, so that a host that hangs is no outage.
 		config.ConnectTimeout = timeout / time.Duration(hosts+1)
 	}
-	if hosts > 1 && config.ValidateConnect == nil && !strings.Contains(raw, "target_session_attrs=") {
+	if hosts > 1 && config.ValidateConnect == nil &&
+		!strings.Contains(raw, "target_session_attrs=") {
 		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	// PgBouncer in transaction mode gives each transaction another session, which has no prepared
