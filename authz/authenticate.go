@@ -70,8 +70,11 @@ func (g *Gate) verify(r *http.Request, op *operation) (*token.Principal, error) 
 // refusalOf returns the refusal of a token.
 func refusalOf(refused *token.Error, err error) *Error {
 	e := &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
-	if refused.Code == token.IntrospectionUnavailable {
+	switch refused.Code {
+	case token.IntrospectionUnavailable:
 		e.Detail = "The token issuer cannot be reached to check the token. Try again later."
+	case token.ProofLimit:
+		e.Detail = "The subject of the token has sent too many DPoP proofs. Try again later."
 	}
 	return e
 }
@@ -154,6 +157,8 @@ func kindOfToken(code token.Code) Kind {
 		return InvalidProof
 	case token.NonceRequired:
 		return UseNonce
+	case token.ProofLimit:
+		return RateLimited
 	case token.ReplaysUnavailable:
 		return ReplaysUnavailable
 	}

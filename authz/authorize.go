@@ -392,7 +392,7 @@ func severity(e *Error) int {
 		return 3
 	case e.Kind == MissingToken, e.Kind == MissingCredential:
 		return 1
-	case status == http.StatusServiceUnavailable:
+	case status == http.StatusServiceUnavailable, e.Kind == RateLimited:
 		return 0
 	}
 	return 2
@@ -404,7 +404,7 @@ func rank(e *Error) int {
 	switch {
 	case e.Kind == Internal:
 		return 6
-	case e.Status() == http.StatusServiceUnavailable:
+	case e.Status() == http.StatusServiceUnavailable, e.Kind == RateLimited:
 		return 5
 	case e.Kind == InsufficientAuth:
 		return 4

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -278,6 +279,35 @@ func TestDPoPReplayStoreDown(t *testing.T) {
 	if got := p.send(t, "GET /any", "",
 		"Authorization: Bearer "+p.issuer.Mint(nil)); got.StatusCode != 204 {
 		t.Errorf("a bearer token gets %d: the store is none of its business", got.StatusCode)
+	}
+}
+
+// A subject that floods is told when to retry, and others are served.
+func TestDPoPLimit(t *testing.T) {
+	p := startDPoP(t, token.DPoPAllowed, func(tokens *token.Config, config *authz.Config) {
+		began := time.Now()
+		tokens.Now = func() time.Time { return began } // so that no minute ends
+		tokens.Proofs.Limit = 2
+	})
+	send := func(tok string) *answered {
+		return p.send(t, "GET /any", "", p.credentials("GET /any", tok)...)
+	}
+	flood := p.bound("read")
+	for range 2 {
+		if got := send(flood); got.StatusCode != 204 {
+			t.Fatalf("within the limit: %d %s", got.StatusCode, got.body)
+		}
+	}
+	got := send(flood)
+	if retry, _ := strconv.Atoi(got.Header.Get("Retry-After")); retry < 1 || retry > 60 {
+		t.Errorf("Retry-After is %q, want the rest of a minute", got.Header.Get("Retry-After"))
+	}
+	got.refused(t, 429, authz.RateLimited, "")
+	quiet := p.issuer.Mint(map[string]any{
+		"sub": "quiet", "cnf": map[string]any{"jkt": p.client.Thumbprint()},
+	})
+	if got := send(quiet); got.StatusCode != 204 {
+		t.Errorf("another subject: %d %s", got.StatusCode, got.body)
 	}
 }
 

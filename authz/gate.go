@@ -166,7 +166,7 @@ type Gate struct {
 	authorizeHook    func(context.Context, *http.Request, Operation, *token.Principal) error
 	renderError      func(*http.Request, Problem) (string, []byte)
 	clientAddress    func(*http.Request) string
-	rates            rates
+	rates            rateLimiter
 	unguarded        unguarded
 	reportValidation bool
 	reportEverything bool

@@ -309,7 +309,8 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 		}
 	}
 	if after := a.Header.Get("Retry-After"); (after != "") != (kind == authz.KeysUnavailable ||
-		kind == authz.ReplaysUnavailable || kind == authz.Timeout || kind == authz.Unavailable) {
+		kind == authz.ReplaysUnavailable || kind == authz.RateLimited || kind == authz.Timeout ||
+		kind == authz.Unavailable) {
 		tb.Errorf("Retry-After is %q on a problem of type %s", after, kind)
 	}
 	var problem struct {

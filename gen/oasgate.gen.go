@@ -21,13 +21,13 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
-// Author Whose message it is. A subject is unique only together with its issuer (RFC 7519 §4.1.2).
+// Author The owner of a message. A subject is unique within its issuer only (RFC 7519 §4.1.2).
 type Author struct {
 	Issuer  string `json:"issuer"`
 	Subject string `json:"subject"`
 }
 
-// Cursor A place in a list. It means nothing to clients, and grants nothing.
+// Cursor A position in a list. It is opaque to clients, and grants no access.
 type Cursor = string
 
 // EntityTags Entity tags (RFC 9110 §8.8.3), or `*` for any.
@@ -35,13 +35,13 @@ type EntityTags = string
 
 // Greeting A greeting.
 type Greeting struct {
-	// Message What the endpoint says.
+	// Message The text of the greeting.
 	Message string `json:"message"`
 }
 
-// Message A text and whose it is.
+// Message A text and its author.
 type Message struct {
-	// Author Whose message it is. A subject is unique only together with its issuer (RFC 7519 §4.1.2).
+	// Author The owner of a message. A subject is unique within its issuer only (RFC 7519 §4.1.2).
 	Author Author `json:"author"`
 
 	// Created When the message was created.
@@ -50,121 +50,121 @@ type Message struct {
 	// Id A UUID of version 7 (RFC 9562 §5.7), in lower case.
 	Id MessageID `json:"id"`
 
-	// Text 1 to 1000 characters (Unicode code points), none of them NUL.
+	// Text 1 to 1000 characters (Unicode code points), without NUL.
 	Text Text `json:"text"`
 }
 
 // MessageID A UUID of version 7 (RFC 9562 §5.7), in lower case.
 type MessageID = string
 
-// MessageList Some messages, and where there are more.
+// MessageList A page of messages.
 type MessageList struct {
 	// Messages Newest first.
 	Messages []Message `json:"messages"`
 
-	// Next A place in a list. It means nothing to clients, and grants nothing.
+	// Next A position in a list. It is opaque to clients, and grants no access.
 	Next *Cursor `json:"next,omitempty"`
 }
 
-// MessageText What a client says of a message.
+// MessageText The part of a message that clients can set.
 type MessageText struct {
-	// Text 1 to 1000 characters (Unicode code points), none of them NUL.
+	// Text 1 to 1000 characters (Unicode code points), without NUL.
 	Text Text `json:"text"`
 }
 
-// Problem Why a request was refused or failed (RFC 9457).
+// Problem The reason why a request was refused or failed (RFC 9457).
 type Problem struct {
-	// Detail What was wrong with this request, for people.
+	// Detail The problem of this request, for people.
 	Detail *string `json:"detail,omitempty"`
 
 	// Instance Identifies this occurrence.
 	Instance *string `json:"instance,omitempty"`
 
-	// Status The HTTP status code of this answer.
+	// Status The HTTP status code of the response.
 	Status int `json:"status"`
 
-	// Title The kind of problem, for people. The same for every occurrence.
+	// Title The kind of problem, for people. It is the same for every occurrence.
 	Title string `json:"title"`
 
-	// Type Identifies the kind of problem. Stable, so programs may compare it.
+	// Type Identifies the kind of problem. It is stable, so programs can compare it.
 	Type string `json:"type"`
 }
 
-// Text 1 to 1000 characters (Unicode code points), none of them NUL.
+// Text 1 to 1000 characters (Unicode code points), without NUL.
 type Text = string
 
 // IfMatch Entity tags (RFC 9110 §8.8.3), or `*` for any.
 type IfMatch = EntityTags
 
-// BodyTooLarge Why a request was refused or failed (RFC 9457).
+// BodyTooLarge The reason why a request was refused or failed (RFC 9457).
 type BodyTooLarge = Problem
 
-// Forbidden Why a request was refused or failed (RFC 9457).
+// Forbidden The reason why a request was refused or failed (RFC 9457).
 type Forbidden = Problem
 
-// IdempotencyKeyReused Why a request was refused or failed (RFC 9457).
+// IdempotencyKeyReused The reason why a request was refused or failed (RFC 9457).
 type IdempotencyKeyReused = Problem
 
-// InvalidRequest Why a request was refused or failed (RFC 9457).
+// InvalidRequest The reason why a request was refused or failed (RFC 9457).
 type InvalidRequest = Problem
 
-// KeysUnavailable Why a request was refused or failed (RFC 9457).
+// KeysUnavailable The reason why a request was refused or failed (RFC 9457).
 type KeysUnavailable = Problem
 
-// NotFound Why a request was refused or failed (RFC 9457).
+// NotFound The reason why a request was refused or failed (RFC 9457).
 type NotFound = Problem
 
-// PreconditionFailed Why a request was refused or failed (RFC 9457).
+// PreconditionFailed The reason why a request was refused or failed (RFC 9457).
 type PreconditionFailed = Problem
 
-// ProblemResponse Why a request was refused or failed (RFC 9457).
+// ProblemResponse The reason why a request was refused or failed (RFC 9457).
 type ProblemResponse = Problem
 
-// Unauthorized Why a request was refused or failed (RFC 9457).
+// Unauthorized The reason why a request was refused or failed (RFC 9457).
 type Unauthorized = Problem
 
-// Unavailable Why a request was refused or failed (RFC 9457).
+// Unavailable The reason why a request was refused or failed (RFC 9457).
 type Unavailable = Problem
 
-// UnsupportedMediaType Why a request was refused or failed (RFC 9457).
+// UnsupportedMediaType The reason why a request was refused or failed (RFC 9457).
 type UnsupportedMediaType = Problem
 
-// MessageTextRequestBody What a client says of a message.
+// MessageTextRequestBody The part of a message that clients can set.
 type MessageTextRequestBody = MessageText
 
 // ListMessagesParams defines parameters for ListMessages.
 type ListMessagesParams struct {
-	// Limit The most messages that one answer shall have.
+	// Limit The maximum number of messages in the response.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor Where to go on; the `next` of an earlier answer, as it is.
+	// Cursor The `next` of an earlier response, unchanged, to continue after it.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // CreateMessageParams defines parameters for CreateMessage.
 type CreateMessageParams struct {
-	// IdempotencyKey Makes it safe to send a request again whose answer was lost: within 24 hours, the same key with the same
-	// text creates nothing and is answered as the first time. A key is one subject's own. Choose it at random.
+	// IdempotencyKey Makes it safe to repeat a request if its response was lost. For 24 hours, a request with
+	// the same key and text creates nothing, and gets the response of the first. Each subject
+	// has its own keys. Choose a random one.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 }
 
 // DeleteMessageParams defines parameters for DeleteMessage.
 type DeleteMessageParams struct {
-	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
-	// that mean to overwrite what they have not seen.
+	// IfMatch The ETag of the version that the client has (RFC 9110 §13.1.1). `*` matches any version.
 	IfMatch IfMatch `json:"If-Match"`
 }
 
 // GetMessageParams defines parameters for GetMessage.
 type GetMessageParams struct {
-	// IfNoneMatch The ETag of what the client has; if the message is still that, the answer is 304 (RFC 9110 §13.1.2).
+	// IfNoneMatch The ETag of the version that the client has. If it is current, the response is 304 (RFC
+	// 9110 §13.1.2).
 	IfNoneMatch *EntityTags `json:"If-None-Match,omitempty"`
 }
 
 // ReplaceMessageParams defines parameters for ReplaceMessage.
 type ReplaceMessageParams struct {
-	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
-	// that mean to overwrite what they have not seen.
+	// IfMatch The ETag of the version that the client has (RFC 9110 §13.1.1). `*` matches any version.
 	IfMatch IfMatch `json:"If-Match"`
 }
 
@@ -188,16 +188,16 @@ type ServerInterface interface {
 	// GetMessage Returns a message
 	// (GET /api/messages/{id})
 	GetMessage(ctx echo.Context, id MessageID, params GetMessageParams) error
-	// ReplaceMessage Replaces a message's text
+	// ReplaceMessage Replaces the text of a message
 	// (PUT /api/messages/{id})
 	ReplaceMessage(ctx echo.Context, id MessageID, params ReplaceMessageParams) error
-	// GetPrivate Greets whoever is authenticated
+	// GetPrivate Returns a greeting to authenticated callers
 	// (GET /api/private)
 	GetPrivate(ctx echo.Context) error
-	// GetPrivateScoped Greets whoever may read messages
+	// GetPrivateScoped Returns a greeting to callers who may read messages
 	// (GET /api/private-scoped)
 	GetPrivateScoped(ctx echo.Context) error
-	// GetPublic Greets everybody
+	// GetPublic Returns a greeting to everybody
 	// (GET /api/public)
 	GetPublic(ctx echo.Context) error
 }
@@ -1535,16 +1535,16 @@ type StrictServerInterface interface {
 	// GetMessage Returns a message
 	// (GET /api/messages/{id})
 	GetMessage(ctx context.Context, request GetMessageRequestObject) (GetMessageResponseObject, error)
-	// ReplaceMessage Replaces a message's text
+	// ReplaceMessage Replaces the text of a message
 	// (PUT /api/messages/{id})
 	ReplaceMessage(ctx context.Context, request ReplaceMessageRequestObject) (ReplaceMessageResponseObject, error)
-	// GetPrivate Greets whoever is authenticated
+	// GetPrivate Returns a greeting to authenticated callers
 	// (GET /api/private)
 	GetPrivate(ctx context.Context, request GetPrivateRequestObject) (GetPrivateResponseObject, error)
-	// GetPrivateScoped Greets whoever may read messages
+	// GetPrivateScoped Returns a greeting to callers who may read messages
 	// (GET /api/private-scoped)
 	GetPrivateScoped(ctx context.Context, request GetPrivateScopedRequestObject) (GetPrivateScopedResponseObject, error)
-	// GetPublic Greets everybody
+	// GetPublic Returns a greeting to everybody
 	// (GET /api/public)
 	GetPublic(ctx context.Context, request GetPublicRequestObject) (GetPublicResponseObject, error)
 }
@@ -1809,82 +1809,81 @@ func (sh *strictHandler) GetPublic(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7Hz/cts2tv+roGxnHGdJWZLl2lYms+Omza6/TdKM40y+t5E3gsgjETUJMABoRc31vk7fo092BwcgRVKU",
-	"rDhqN7dz/2ktiQAOzs/P+cF89EKRZoID18obfvRioBFI/PMJDWN4IriWIjGfI1ChZJlmgntD7yyZ04Ui",
-	"Yy4CpYWEsU+mQhIdA6FczUGSCSSCzxTRgggOJKRJArLj+R58oGmWgDf0isWe70l4nzMJkTfUMgffU2EM",
-	"KTXn6kVmnlVaMj7zbm9974dLOlul6AVNQREdM0WUphqImCI5KShFZ0AeXDx9Qk57vS75/beTzknncN8n",
-	"1N5CaSn4rEOeCknOp8FzqsOYUB6ZDy8EB/tNnfaR1xt5GwnPqNYgDWn/Gnlvu8Hp1d9G3jee33KjC9By",
-	"cTbVIFs4bb4msZiTlPIFURAKHinCNGGKzIXUMdFywfiM0BllvHbPXrfT7xzu1yjvbaI5ZZyleYpPOTIZ",
-	"1zADiXS+efPmLNcxcM1CqmGV2MsYyHdAJUgSxkbivOD8t8dHhqLD/Q451ySminBBxiClkGMyj0ECSsuQ",
-	"Bqp8QItr4BXyUTMZV/l0ykIGXL8KRYZ03NAkN+S60yXQJH088gRVM6MM73MWXitNpR55PsFjH49qO71T",
-	"ZivzK/7xeORJoNHQqY8aed6t7zF+QxMWXRqyPuNU3OQdXu6OA7m431lrt7z9FFu79b2MSpqCdk7hfIqm",
-	"0C54Y5fG6uYx1SjMMDGMRVkqgIZqHnZ6nd5+h4wfjlGTY6rhBqT5W6M6cDEfolOx26gR12bjFChHp3ID",
-	"ci6ZhvK8BYnpjVmn8bjOiHtGYt7QuTXP9zhNzQULI99ov99ImHpD7+uDpYs8sL+qgx+4ZnpxSWfKcsmp",
-	"7XciYlZHn1uWX8IHbT6Ggmvg+CfNssRYDxP84BclULTbHVrd83ZVkPYblQmuLA3fiWhxKcQzKmewgYhM",
-	"ikkC6d8KYqqmNmls4XTQSF9TlnhD7xXwiFCiUvTvxCww9mpccK684aB36HuaafSZRknMAyhjIUiC25ae",
-	"JtY6U8ODgxnTcT7phCI9cMpd/n+SiMlBShk/oLmOfz14efHTd89+eP6qk0Zfm50DLURgt0UObcfYl5YD",
-	"dsmqXhck474mxhkFjIEokEZhaRhCplXHmOtTIScsiqzB3oPfm1xbhemXJsqJDCTuSJweKEuVWaaGpGb5",
-	"NZF0GyIxF1DK+lqS0PBaGYHi6buSTfVegd16N/I5I+hL63dAP1G7SIeYiy5DEndgoWCXXTIXeRKRSBhu",
-	"NZFQUIFCbbS65w9qsMmGzKAZMzetb4ZYvPN5BGkmNPBw8SMsLiBXxujvp2FrtlqjZJWTgx9hQeZUEbME",
-	"HTPlwrhqouGDJhOYCgkd8iQWQgGhhMMckR8+iZ+cNtaUsd+vK2PzQOMqqImA91NFlmZJXRMr+1/DIpCW",
-	"A7vzFs0LmOg3MdGvlW3oNc4tILiwQeTerqO5SZtIgRjtEpL9al2HVTskMhWIwShHqZXIa+k2uhvcBlMk",
-	"k6CAa4jI3MDpZLFD74FXC1yU3aGw1hNfR62d3r5PXH5TQNRIgEKwMWXa5h2RCPMUuG74jzYXcDds9h0q",
-	"tkBfl8Sip2qjuJ6f3AuRuqthYrMBFd763o+wUK85vaEsoZPkvvDienWXdqUt5KRykHuKmHUkRG9tBDAB",
-	"MgUdxhD5RIkKr0LK3e83INmUQdQhl3LhMqWEapuRFip+VI2MZxX1Vi07GXy6Mw03FwryCid2p+I7YNqj",
-	"puprIa4tgsO8uYWlFfXH5DYos9tNwa+SB+NtXgj9VOT8vrGOV5a36pUxL8wzVR7GreGpO6g5vfoCCUrk",
-	"MtwdTOJCB1OkeGfyb70i+jLrWFww2rP49aXE8gIz659SltwbZmStG7Ubd1GhMUEojCmfQUQU4yF0yD9A",
-	"Gzqtck2RaIV5Zj3HaGCIQi7VHXeFH6oXC6b2Zrsz1oIVVmTGukCuzafr7HHys9vfF0JokJwm60U1pXlS",
-	"xiOb/+wpLJWVMCcRsxlEdbdaQQ6vRAo6ZnxG5uYuGLuIUdMdogV3ix1lGHxBLF6TMM0VTYztGMHnEnxC",
-	"OSnOs9GU0NTcSMeQokRec+oA1/0he3vRqSGaJhxLaTIVMjXuHT5kTJo/hLSABd05U+Ts5blVohKt151f",
-	"bzPiM3shaTtHengEFqtWC2ArxQdeJwzrvvZyhNlMvQ3zDh3i8k2OmNEQ/GUMXMuFM77ChLIIsysepEwp",
-	"xmclD3ahxC9EjW7UBET5DkyWkvziUt/PB5nYYtgKZRbVkgoEkmAuhWBve+h46ZwjC6Fgbnn6TmHjn4EY",
-	"HfRDLhrbKplEJdSv9h+Dia+5yrNMSA3Rc4gYvVxk91WWfM1WqwrzxG4e/MBDEZl45iRdrh8SZdyTLiqI",
-	"1DVt6tDlaLU8uqeMh06XllluuUPFKfcMUnPPAPfdfc0UFaRR8TZe+fXl0+AE3ZABDpQ0udnxlqSgYKwL",
-	"R1FGFn3R5KUUGUiNJfcpTRQ0KXkTC1UBVch9ckZUPvkFQmRvztn7HIjgyYJoMQMM9HOmY0Sa1hJsKeD4",
-	"qHdKfv9t0Ol1+thRyyqnf/TsoxV1qgjJ/tZxPxystgB9z5FUXz/Nk6S1X7gs/L8tDl5ucVWuEPaLW997",
-	"kksl2pqLJEuo8VKcUJIwpbE7lwLlKDrEaVoUHRgfkd5MUq7Ln+tVh7Of5f9fnKW/hrNX767f//JTcPbz",
-	"xS/vDi8HQddwbNkRfXsW/EyDX7vB6bvg6mP/+PabNq5U2iwrpNvfiKYz1drbFRJbS7bgtmhv3qb0wzPg",
-	"Mx17w17XoNQKhQ9Go4f//eDNwf7fR97br74O/n31cOQ9IA998rD57f7D/Vby/yEBtPn707T2jMzcwlU1",
-	"c7q8yo43RZIAPMoE45ooulD1a/8TkkSQqRQpoSTLJwkLy8e/Iv8lchIJvqcJB4iM2CdAaCUg43cKAOFV",
-	"507FLEht08fny2t8EmOw0myUcI6WXfrTOpNo6Ss2eTDnUW59L5RgrtfGVOC1IYK5SSjt03XW9rv9o6DX",
-	"D7q9y25/OOgOu/3O4OTwZ8/3rC/3hl5ENQSapdCmKyzasv13/r15XLvG4qYFrlHYcBcYRMwvfsGnJQM2",
-	"iOr8+zbv8fr1+fcGFNyAVAZaHztTPPq2T37/7ahzvO8b35KIOUgSUgV1rnV7pzQ6Dk+C7unkMDjudwfB",
-	"ZHraD+hJCNOT7rdHvZNpw290g1MaTK8+ntwG5d+D2+C4/HB4G7w9OaWTq9o3xd+9fruncbd8xmzp/BOU",
-	"0iS0JSjynXK6cQYJiJJSIWGtKbe4thcwN/BpyqTCWjLTkKot1cNcJqUfzu2SHqbe9rJUSrrAmYItdMcF",
-	"jDU2rTZpStHz/qQ4TU0O6uobxnEZpaLVilydd/dWf1zYRnylctKkbUFoCWmNA8A6AERFHQAip/SDo+MW",
-	"YFAAxlaHbbazJRDEHJi3uqPsQFUGIkug0+oxuNKUhy2x4DwyLnvKinkoEYa5lMBD3Kj0R7lkgYQp4C+t",
-	"oMSh1LZ2xT8vL18S+wAJRQRl2m3Hvzo2utphoqPTU385WjSo6GQ5XFSi4LazrhmPzP4OuNc4g41dRVPb",
-	"Z4QbkIvGfVeupR2m38C0lTM75JU2OQ7WyjMpZpKmiqR0QYzmUezTfApzm2q5sM125EHJ+DY9LayrTnzP",
-	"hGYDYUgYU0lDDVKRB685Q9HgfzDKq32fcJP42+G4lLx4/awFI/hkLmQSfdUGkVLGyy/qrvlfo9GHbvfq",
-	"YfuMm4Iwl0wvXhnzdNMlWIAxcXj56WnBwP/35tJbrcU1yi/ryzu1/l0f+3eIlKNa9WtPEZpHzMgIPXfZ",
-	"3JksbCabJ4C+6OLpk5Pj/lGnaIyZy1mC6zmZ53sf7IAD3rA2hOENvQugEREc9hQRc16GDZxDqjw5pElS",
-	"PI0q7dLCyvM4+lTd+gnGcN/Vu/E2ESSgoe0828RjfCraLW7kvVYG+y9ELg2fRl6lc2iDHF2W2bUgCVDJ",
-	"EVoai6z0QotisZNbJhIWLoYEaBhXJlhwYlNhzmXoHBfKMvZHnLok2o3bWO+Lc6VIDRF8Wcpy+xgVt57B",
-	"yohYmWGGY3I+ox/jQk5j5zXwk90GPpgH7QBZwkLgCtzshHUR0uhihrWxfqe7nCurfIc5XZpSuUCWSoAS",
-	"1TuUUBZS8Eg7LmtuNY8FDsLNpdDgCsnLIsFqI9fzPQe/jCPo9OzhIgNOM+YNvUP8Ck01RqU8oBk7qKKP",
-	"GbS4lJ9WtOZREaTc1AwZryjt2K/qK4qggoHIPGYJVIeEY6pGfGwAybhDnookEXMspWiyYJBEyupJgb6F",
-	"MVNdxE2Hr2zWg1iJZNT2zZejhMZMNHBMafF0K9RS884jb+gZtXi+NK3qyOPbNutIhdIN8RkNdHdSMU0S",
-	"HEWsedZ+1w0jvs9BLpY6k7CU6Vq/PQJss9glZRDtOee7YT63JX2RaJ0zQQR/hIyyzEZ4xQlQmTCQjnK/",
-	"VqJqozW0qHDbGlEJIq8ak4n9bnfXU5GI3Dd31VSj4viM8evWnM/NIhtO1cqdvjWAsYTk8Qhh9Mgb20Bz",
-	"0j852e+Qs4nCrpbLG53uc9dYqRQg8m73MKwZ4t8tcx9vKKGYVf1vUWEe9/HTITwiVWrunNsYWM63MbSU",
-	"0EFjHgmX9e5eVmt14aLDuxctJyZvfe9omxXVUj6K21nLXeuWFcslGEEDr8KQt42QfWWsasMDGKmvjIIv",
-	"vf0zjDLLlJBX0jnjybGcVc2lbn0vE0q3h+LC+VXepyj7VHuqqGV2VpyazemLrPAOr/acXmP4JYpOwZZ5",
-	"XIi3aY8t29uii3NzxgUnQukhGgXjpD8gscilsn00hOTXsKjEDJrCiGMFx9K2LDGacFimDhAR692dU9cs",
-	"hQ45w81MMsOhuLSNT+XIIdMmGkjKI5FaN1+pNMDR9IQe9YPj43AQDCZHYXAadcPgcDqY9qA3PY0Gh2un",
-	"xesTfd6alzzefhX8++pjz/920FZisD6wmBJfrFfXyiB5feJ7xYf2du1D7/CfRXxoFMEqHrV4M2dT8waf",
-	"ufW9Z8KSuskDL8ch6u6z5jgPtqwirZ/03zpp+/I96KC3xYraiwG46Ggb2lo6Y2Zxv78FP9qmjr8Qh9/I",
-	"pBrO/IlzVWUxqt2D3/oNpfzIolur2iYHa4PXyWKZmdmMALtQbEq4wPZZdR6K6QqEXfH19pC1vr6NTctH",
-	"DoqXelpg2mBzTLJjSra8+eWbhr3N5hXlxCGaRX8bJVsZdPtfodffo8rcqdf+lsnhdrkh5UVmuKLCM9Bb",
-	"YpU7XjV7ZCyoHjyI0ixJMFHzq9knU+SwO1h9Lc32d9e9ObZ8I9S71+tif0IydEcgv3fUNrsebuEULL9b",
-	"hPNZJ//F3MtfI9m5AJ1LvoUfubuqYp/eU8SOoaH9ZVTHS+vD5uX93tisdE/NBbJc7zYmk/NqWsNbgrQE",
-	"nLXYTZTeaSLR/Q8lEggf5v/nE3YCOf585P/lg5wLa3IV77SniBt+2ADiM8lu3LxqK/p5ARCZPVtePa0M",
-	"HxuXoIr3SyOBo3Aplgta0c9Ld+i9rLNMjSsTQo1xH7t9Y95nu0mfrYcCy4GnNfa/nGv6k013K1VtvtO2",
-	"e3VtqCeyS5UNH6bqQqgoaaGRKzpqe1jRZ6qq7WGEVEpWfS26AeLHm/T2laXjy9Be+0LKDRSvf5u71q7y",
-	"V9PvP6jU/sdbxAoC3WQgKV2gGKt98A0WggOOd1gGb74YYVQnEeJaEarXADmj9HbvP0rbP3c0849R6M8V",
-	"fZtoy25xVZSWuVd2Gh27/m05A5aJb0DW373G9NOsiZCbQ5KIkCY+UZrOGJ8RIUkmRZSHZhcj21wm3tA7",
-	"QFztKFjJCzLAf3KmJLZDzpwTxXYfxdY9U4TNuJC2Ku4yFneX1d5ssWeh27FIjKNe/y5TdVOn66u7GoCv",
-	"fDddMSXzmIVxs3NUTL8/GKt8Mt4v/p2sYtZ9zJQa77tej3sj2Bb7CdMdcllhw4hDYvsu5bvwODkxNBsy",
-	"WSmzDLoD25FxN1gOolzd/k8AAAD//w==",
+	"7Fv9cts2tn8VlO1M4ixJS7Ic29rJ7LhpsuvbpJtx7Mm9jbwRRB5KqEmAAcDYaq72dfoefbI7OAApUqJk",
+	"xVE6uZ39J5El4uvgd875nQ9+9CKR5YID18obfPSmQGOQ+PEpjabwVHAtRWr+jkFFkuWaCe4NvNP0hs4U",
+	"GXERKC0kjELP9+CWZnkK3sArv/Z8T8L7gkmIvYGWBfieiqaQUTOjnuXmWaUl4xNvPve9Zxd0srrWxRTI",
+	"B5CKCU5EQvQUSAZK0QkQqgglSkvBJwS4ZnpGNJ2Qh+fPn5KTbrdDfv/tODwOD/Z8kghJzpLgJdXRlFAe",
+	"D/lZEvwkONivwiFvnGDodYfexu3nVGuQZoP/GnpvO8HJ1V+G3nee33Kuc9BydppokO2n40U2BmkOpyAS",
+	"PFZEC3JDmSZjSIQEouWM8QmhE8p443TdTtgLD/Ya0u9u2nXGOMuKDJ9yG2VcwwQk7vTNmzenhZ4aWUZU",
+	"Q/t2vwcqQZJoStMU+ATsjh4fHZodHeyF5EyTKVWECzICKYUcEWbvzewLVPWrFtfAa3tH4DGuiiRhEQOu",
+	"X0cix018oGlh9uqWlkDT7MnQE1RNqAbyvmDRtdJU6qHnE1zzybAx0ztlpjK/4ocnQ08CjQcOSGroeXPf",
+	"Y/wDTVl8Ybb1GaviJO/wcHcsyMX91lo75fxTFG7uezmVNAPtdP4sQV1ov3WjnKX+leqop1TjF1FqhIz3",
+	"2oDnQdgNu3shGT0akczMDYpQPisnsFrHzBLW9Hi+x2lmdlnq6kYd/E5C4g28b/cXZmzf/qr2n6E9uKAT",
+	"ZY/qsPe9iJkF2ksrtwu41ebPSHANHD/SPE8N/png+78ogfez3aL1Oeert2G/Ubngyu7hexHPLoR4QeUE",
+	"Nmwil2KcQvaXcjN1fRkvTeGAZK5QU5Z6A+818NjYyczoqyRmgFE6pakulDfodw98TzONds/ctHmAMGOE",
+	"BElx2spWTLXO1WB/f8L0tBiHkcj2HUKr/8epGO9nlPF9Wujpr/uvzv/5/YtnL1+HWfytmTnQQgR2WpTQ",
+	"doJ9ZSVgh6yCs9wyzisNLjniUoH8AJLQKIJcq9Do3HMhxyyOrdbdQ96b7FNN6BdTpojIQeKMxOFA2V2Z",
+	"YWpAGurbuJLO0pWYAyhlDSZJaXSNjg9X39Xd1M8V2Kl3dz+N/TNF0ESScaGbhwmJeXjhWFKmtHLissZm",
+	"IinXbjprPZY5S1AjLW07ds/vNwiOdX3Bsu/bNH7ZVeLJz2LIcqGBR7MfYXYOhTKqfz+crZlqDdRqKwc/",
+	"wozcUEXMECQ+lAs9NXoBtyWnCMnTqRAKCCUcbojgYJ/EvxwmG5Ds9ZqQXF7QGAxqnNn9AMmyPG3isTb/",
+	"NcwCaSWwO0xuLTE0G2fWrZ9bL3Jv27E8SdttAjHAEpL9am2HRRw61wzZoLFu5sIq/rSwG50NdoMpkktQ",
+	"wDXE5MaQ5nS2Q/OBRwucm93hPZWk0e1dEaarE/FISAmRTmdNEhp293wiJIkFGKapLfkg2mhKLKIiA65X",
+	"zEebBbib/foluW0Rcm1/zQDpXozSCQLjkg2sbu57P8JMXXL6gbKUjtP7Movr1Vna4VqeXBUgHyhixpFI",
+	"FGmMoh8DScBQv9gnStREFVHufv8AkiUM4pBcyJkLc1KqQdbBfVh3iqc1YKuWmQgXNzvDtjlQUNQksTtw",
+	"r5OET8YQ0UIBygsl6ri3FXOrfP9qIK+nMOSlzmghri2PE3yyKt1lDcBANagi1U3urxbT4tF+Evq5KPh9",
+	"vR2vDW8FmTQnN0GjKqJpq4Pq9Bu2rzlAghKFjHZHl7jQQYI73hkYWo+IZgwzAeYKMTNQ+iZxw42GzH3v",
+	"lcS8ATNzPacsvTfpyFsnatf6Mglj/FI0pXwCMVGMRxCSv4M2e7ZQS/AACgPIZtyxxCjKO6rPuCs2UT9Y",
+	"kNiT7U6L66Iob6cWI3MyKsPZUVM47vbs5PflFBokp+n6i0pokWrkZ1VE9MDsM8b9jsGEFGIygbhpbWtU",
+	"4rXIQE8Zn5AbE+YjdyAGsDukD+4Uu7mUUz4j9hokJIWiqdEic+2FBJT5JaeOY92foLdni5aEv8zAMpom",
+	"QmbGwsNtzqT5ICQa8gStN1Pk9NWZhUnFzZuGrruZ5Jm5cGs7J3e4BGaZVjNXKwkH3twYui97OMJsdN5G",
+	"cweOYPkmJsxpBP6CMayVwilfEUKVeNmVDDKmFOOTSga7prcuJ1o/ByKDGppr42UHhK8q4v18momVgq14",
+	"ZpkqqfElCeZQSPe2J48Xzg6yCEp9qVbfKXH8MpyxhQ1a3rcQEJVAaov75QPreeGQfyFieMlVkedCaohf",
+	"QszoxSy/L1KKNVOtouWpnTx4xiMRG7/lrrkaPyDKGCld5g6pCSsJa2bhuoeridEHytjpjOqVKXeImmrO",
+	"IDPnDHDe3WdLEfhLuW5jmy8vngfHiBkkNGRZmqG32ApejDXkeJWx5Vg0fSVFDlJjsj2hqYK2nSCFNVim",
+	"FaUnp0QV418gQgkXnL0vgNwwQz+QRpaI52XMf3TYPSG//9YPu2FvzyI3r6390bMjamCqXZH9LXQ/7K+W",
+	"73zP7aY5PinStLXWt0j4vy0XXkxxVY0Q9ou57z0tpBIthcFTkguFsjRXQjEXiqU1zCtTIxUtXOFF+Ujn",
+	"MDla8yLNnMPpz/K/Z6fZr9Hk9bvr97/8Mzj9+fyXdwcX/aBjRLYoZ749DX6mwa+d4ORdcPWxdzT/rk0s",
+	"tfrKyt6fVbVY1VqMFRIrQjbRtpQaKSuvGb19AXyip96g2zFktLbDh8Pho/99+GZ/729D7+033wb/vno0",
+	"9B6SRz55tPzt3qO91u3/XQJo8/nTQHtKJm5guIIzh+D2tBGmXp3Rrk+xOPg/IE0FSaTICCV5MU5ZRIDH",
+	"uWBcf0P+RxQkFvyBJhwgNlc/BkJr7hi/UwDIssI7sVlutg2SLxcH+STR4BkNEI2eWn69KiVa2YpNFsxZ",
+	"lLnvRRLM6Val+mYKvNENcGPCRvt0U7K9Tu8w6PaCTvei0xv0O4NOL+wfH/zs+Z615d7Ai6mGQLMM2sDC",
+	"4i0Lf2c/mMe1KyluGuBKhEsGA52I+cUv5bQQwIabOvuhzX5cXp79YCBXRqJHThcPH/fI778dhkd7vjEt",
+	"qbgBSSKqoCm1TveExkfRcdA5GR8ER71OPxgnJ72AHkeQHHceH3aPkyXD0QlOaJBcfTyeB9Xn/jw4qv44",
+	"mAdvj0/o+KrxTfm522s3Ne6UL5jNmX8SJnODDJGQepmtVW1bzNhPcGPIUsKk0mYc05CpLZFg9p3R2zM7",
+	"pIvRtD0XlZLOsPq/BUycd1ijvWoTKMrC9ie65JxK3fDItvDmHI2h3kSBXhXjvUGPA9vOUcuLtIVN1LCV",
+	"m+mM0IrWGguAAT/EZcAPsUN9//Bob3XXJWNsW8JR0SpydavYXqIcRJ5C2GotuNKURy2O4Cw21jphWM00",
+	"fjyKCimBRzhRZYsKyQIJCeAvrZTEMdS2Xf/j4uIVsQ+QSMRQOp2y7yC0vtV2AR2enPiLnqB+DaVVV1BF",
+	"gdsWu2Y8Ngs4UTVE47gKJp1oZsuL8AHkbOnYK6fTjtZvkN3KyuVqStt4Rwnzy0TSzELWgNEERUx/iqSX",
+	"kTqz9XaUR3ULbdAtda95hK5x0YbMkGhKJY00SEUeXnKG94T/oLdXez4yXlFo8tPlixaa4JMbIdP4mzae",
+	"lDFefdE0z/8aDm87natH7V1qCqJCMj17bZTV9ZZgKsb44sVfz0vZ/debC28177aUiFmf6GkU7HpYsEO+",
+	"HLs8mGE3MTP3UirgkJ++OkN+UVV5aBQJiQGeFuT8+dPjo96hDQHQ5JgT2l03gzPP925tjwMes9GH4Q28",
+	"c6AxmYlCVl4Du5BqDw1ompYPNgJvYzjT1MY1ZtSNZBrqcz9Fb+67/DaeJoYUNCwtaAt5jCeiXfOG3qUy",
+	"58ZRp6/Ohl6temjDAbrIqGNemjgQheSiXgctldRe3JDnImXRbECARtNaB0sMUUol2PKruOFkVAJmZJer",
+	"9dtUZVfcDWEJlqvNt0POhQ7JqBT/qDRP9pqIvTbX+GEkaR+zd5qyCLgC1x1hrYE0qMsxDdYLO4v+sdp3",
+	"GMNlGZUzlJ2EBQN3gVN1fejqbKnFIEpPgUnHZC2ndtmA1YKt53uOZxlFD7t2XZEDpznzBt4BfoX6OEXQ",
+	"7dOc7de5xwRaTMYLFAS22GH31gNVbRbDKGMmFj1FZLSC0lEbPofcAjQkZ03ngAH/yBCTEeZdJWAqKcOG",
+	"EcsOMP8muKaMW4iUNMFe5JAbEl3eKlInx8F4BL5xANzgoZGpcgyXZED5zZSlYK+7wt5Z7A08A4mXC3Ws",
+	"dy6+bVMQ5+NqzbXVms4q1T1iZV97HdeQ+L4AOVvgKWUZ043CewxYWLFDKo/adSZ4Q5dt226tzPF6jFhl",
+	"yrB2YTfok4K7epiPQb/gmvECCE00SOfT2jYdWfa4bdqoIptXS22KvU5n1y2SSOY3l9PUUrL7BePX7cbw",
+	"8vxFiTgjx5qKoH6MJKRPhsi3h97IOp7j3vHxXkhOx8qYQGERkVKH1pV28KLTOYgaKvs3K9wnG9IqZlTv",
+	"MSLnSQ//OoC/kvpm7uzk6FvJtwm0uqH9pd4kHNa9e1ijBoaDDu4etGifnPve4TYj6ql9vG6nNneNWyQx",
+	"F9wEdb3OSt4uOe8ro14bHkDHfWUAvnAJ1sYuMMNrYZ+x+Zjiqsdcc9/LhdLtWCzNYa1gj/bZ5TRF0qxn",
+	"NY2ctYRlCHmHlXtJr9EdE0UTTAZKyIHqWjzEEvTWlXU38VEqlA7JcyFJr0+mopDGBy4iKKanQ15x9muY",
+	"Wd9utMpuDh37lPGJyzmC80/VInXTH5JnxkW4ww/5lC74wzXMVK0LUVIeiwxrXEvK14HD5Jge9oKjo6gf",
+	"9MeHUXASd6LgIOknXegmJ3H/YG0bebPJz1vzBsfbb4J/X33s+o/7bRkIaw/L9vHZeujWOsybreAr9rS7",
+	"a3u6zpYutXPWzGn5ts2mYg4+M/e9F8Lu7U7zW1tqcYENu7m/ZV5pfdf/1tHb129A+90tRjReEsBBh9vs",
+	"raVWZgb3elvIo633+Cux90sR1ZItf+psVJW9ajfgc38JlB9ZPLfgNrHYKsx/wO9r85aAt7TcL01tmWst",
+	"X3apNf6sGHu71lpj3yatxSP75cs6LWStv9kzmdgPl45D7+vXEHuazSOq5kPUjt42WFvpc/t/Ae8VGK7j",
+	"J63B5DnoQvININ4uoMQgZebaD1sitQnoLRnMJ7xXhqEqluiJTR5qv0k7mCIHnT6S+yGvv39WFoXXvWa2",
+	"eAnUu9e7ZX9AsHRHoHRvx25mPVhnLmrv9OFVWKlXr+59zpp/MpPz5wiDVqzD2tjnLpW2ZcclOojql1M9",
+	"XSgfljvv93Znrd5qTpEXreYuT2nk6gVl/f0zHDg501Vmc8htNLTIVbQYQmk3sBsPv9Pw4w+zUGVj+C4s",
+	"1X+ISklU/viw4eunRpu1fXMYkEv2wTXAriFO7u1d6t5cXdfZ7BKOhh65t1axt9v27a6wpFdu2XupZxVe",
+	"1xqPlnqI7PRLTUTbtQ9t3WpY9VGtMQCLXqc/WIO3Quzyi3K7R+1aJ1sKBt/oaVyE9UiqBtkSnyuItVW0",
+	"+POBu5n3jzbB97XdwtcBYvtWywco3yg3Z2wc5c8G8y+UtP/yirHCWLfQE6cZ5GYqSEZneLP1Gv0GfcF+",
+	"yrv1ZOUNDGxnnHBhflxrx+3kX0oDPrcV9MuA/HPhsMV1Y7fQ2FDe2tVaWV/ZbnhsN1gXhrhmhNLKlf0O",
+	"A5KKiKY+UZpOzEpCklyKuIi0i2sLmXoDbx+Jt1t3DWCW8YJZCtp4p0dw8F3iwuIIm1NdBOROs1oTLuff",
+	"8BZVfRqH95baMtxqFZLTu8pSD0eqGI/2LNxth/3DEVNqtNeoWLleQFuvH3LmKkn2VbtSO9kiTCJwy5Qe",
+	"mAlmZAKa9Dt9Gym5nS/6Xa7m/xcAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

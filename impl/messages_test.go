@@ -571,9 +571,9 @@ func TestGeneratedClientKeepsMessages(t *testing.T) {
 	}
 }
 
-// failing is a store of which every answer is this error.
+// failing is a store whose methods fail with err.
 type failing struct {
-	Messages
+	MessageStore
 	err error
 }
 

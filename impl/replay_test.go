@@ -48,6 +48,21 @@ func startReplays(t *testing.T, url string) *Replays {
 	return replays
 }
 
+// dialRedis connects to a server.
+func dialRedis(t *testing.T, url string) redis.Conn {
+	t.Helper()
+	target, err := parseRedisURL(url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := target.dial(t.Context(), target.addresses[0], target.user, target.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
 // keys numbers the keys of this run.
 var keys atomic.Int64
 
@@ -98,15 +113,7 @@ func TestReplaysAreUsedOnceAcrossServers(t *testing.T) {
 
 // Keys expire, and not too early.
 func TestReplaysExpire(t *testing.T) {
-	dial, err := parseReplayURL(redisURL(t), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := dialRedis(t, redisURL(t))
 	replays := startReplays(t, redisURL(t))
 	for name, life := range map[string]time.Duration{"to come": 90500 * time.Millisecond,
 		"over": -time.Hour} {
@@ -255,15 +262,7 @@ func TestReplayTransports(t *testing.T) {
 	if !ok {
 		t.Skip("OASGATE_TEST_REDIS_URL is not a socket")
 	}
-	dial, err := parseReplayURL(base, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	admin, err := dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close()
+	admin := dialRedis(t, base)
 	user := freshKey()
 	if _, err := admin.Do("ACL", "SETUSER", user, "on", ">open:sesame", "~*", "+@all"); err != nil {
 		t.Fatal(err)

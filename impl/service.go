@@ -18,7 +18,7 @@ import (
 
 // Serve holds the settings that this API adds to serve: see [command.Opener].
 type Serve struct {
-	ReplayStore string `name:"replay-store" key:"REPLAY_STORE" secret:"" help:"Redis in which several servers store used DPoP proofs: redis://user:password@host:6379/0. Default: in memory, for one server."`
+	ReplayStore string `name:"replay-store" key:"REPLAY_STORE" secret:"" help:"Redis in which several servers store used DPoP proofs: redis://user:password@host:6379/0, redis+sentinel://host1,host2/primary or redis+cluster://host1,host2. Default: in memory, for one server."`
 	Database    string `name:"database" key:"DATABASE_URL" secret:"" default:"sqlite:data/oasgate.db" help:"Database of the messages: sqlite: and the path of a file, or postgres://user:password@host/database."`
 }
 

@@ -24,7 +24,7 @@ func TestSettings(t *testing.T) {
 			`OASGATE_DATABASE_URL is "sqlite:": expected sqlite: and the path of a file, such as sqlite:data/oasgate.db or sqlite:/var/lib/oasgate/oasgate.db`},
 		{"both wrong", &Serve{Database: "sqlite:/", ReplayStore: "x"},
 			`OASGATE_DATABASE_URL is "sqlite:/": expected sqlite: and the path of a file, such as sqlite:data/oasgate.db or sqlite:/var/lib/oasgate/oasgate.db
-OASGATE_REPLAY_STORE is "(hidden, because it can contain a password)": expected a URL such as redis://user:password@host:6379/0, or rediss:// for TLS`},
+OASGATE_REPLAY_STORE is "(hidden, because it can contain a password)": expected a URL such as redis://user:password@host:6379/0, redis+sentinel://user:password@host1:26379,host2:26379/primary/0 or redis+cluster://user:password@host1:6379,host2:6379, and rediss instead of redis for TLS`},
 		{"dev's database", &Dev{Database: "x"}, `--database is "(hidden, because it can contain a password)": ` + databases},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -67,8 +67,22 @@ func TestOpen(t *testing.T) {
 
 func TestReplayStoreURLs(t *testing.T) {
 	for url, good := range map[string]bool{
-		"redis://localhost": true, "redis://user:secret@localhost:6379/3": true, "rediss://:secret@redis.example": true, "unix:///run/redis": true,
-		"localhost:6379": false, "http://localhost": false, "redis://localhost/x": false, "redis://user:sec%ret@localhost": false, "redis://user:secret@localhost?unknown=1": false,
+		"redis://localhost": true, "redis://user:secret@localhost:6379/3": true,
+		"rediss://:secret@redis.example": true, "unix:///run/redis": true,
+		"redis+sentinel://:secret@a,b:26380,[::1]/primary":                                      true,
+		"rediss+sentinel://a/primary/3?replicas=2&sentinel_username=u&sentinel_password=secret": true,
+		"redis+cluster://u:secret@a:7000,b:7000?replicas=0":                                     true,
+		"rediss+cluster://a": true,
+
+		"localhost:6379": false, "http://localhost": false, "redis://localhost/x": false,
+		"redis://user:sec%ret@localhost": false, "redis://user:secret@localhost?unknown=1": false,
+		"redis://user:@localhost": false, "redis://": false, "unix://host/run/redis": false,
+		"redis://a,b": false, "redis+sentinel://a": false, "redis+sentinel://a/": false,
+		"redis+sentinel://a,/primary": false, "redis+sentinel://a/primary/x": false,
+		"redis+cluster://a/3": false, "redis+ring://a": false, "redis+://a": false,
+		"redis+cluster://a?sentinel_password=secret": false, "redis://a?replicas=1": false,
+		"redis+cluster://a?replicas=-1": false, "unix+sentinel:///run/redis": false,
+		"redis+sentinel://a/primary?sentinel_username=u": false, "redis://[::1": false,
 	} {
 		err := (&Serve{Database: "sqlite:test.db", ReplayStore: url}).Check()
 		if (err == nil) != good {

@@ -31,8 +31,8 @@ type StoreConfig struct {
 	Now     func() time.Time // default time.Now
 }
 
-// Store implements [Messages] with an SQL database. Its SQL works with SQLite and PostgreSQL; their
-// differences are in [openSQLite] and [openPostgres]. It is safe for concurrent use, also by
+// Store implements [MessageStore] with an SQL database. Its SQL works with SQLite and PostgreSQL;
+// their differences are in [openSQLite] and [openPostgres]. It is safe for concurrent use, also by
 // several processes with one database.
 type Store struct {
 	database

@@ -143,9 +143,10 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 		InsecureClients: &docs.Clients{ID: "full", Secret: devSecret, App: "app"},
 	}
 	bind := func() (net.Listener, error) { return listener, nil }
-	launch := launch{bind, p.devOpener(), policy, config, false}
 	defer listener.Close()
-	return p.run(ctx, launch, func(context.Context, *server.Server, *Service) {
+	return p.run(ctx, launch{
+		listen: bind, opener: p.devOpener(), policy: policy, config: config,
+	}, func(context.Context, *server.Server, *Service) {
 		p.welcome(api, policy.prefix(), plan)
 		logged.release()
 	})
@@ -155,7 +156,7 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 // the log, although the banner is not printed before everything works.
 type heldWriter struct {
 	w        io.Writer
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // protects the fields below
 	kept     []byte
 	released bool
 }

@@ -160,11 +160,12 @@ func TestShown(t *testing.T) {
 }
 
 func TestOperateFaults(t *testing.T) {
-	code, _, stderr := run(t, things(), "serve --admin-addr nowhere --audit-full maybe",
+	code, _, stderr := run(t, things(), "serve --admin-addr nowhere --audit-full maybe --dpop-limit 0",
 		"MANY_THINGS_ISSUER=http://localhost:1/", "MANY_THINGS_AUDIENCE=a")
 	for _, want := range []string{
 		`MANY_THINGS_ADMIN_ADDR is "nowhere": expected host:port`,
 		`MANY_THINGS_AUDIT_FULL is "maybe": expected block or drop`,
+		`MANY_THINGS_DPOP_LIMIT is "0": expected a number above 0`,
 	} {
 		if code != 2 || !strings.Contains(stderr, want) {
 			t.Errorf("exit code %d, %s: want 2 and %q", code, stderr, want)

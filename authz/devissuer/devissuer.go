@@ -126,7 +126,7 @@ type Issuer struct {
 	proofs               *token.ReplayMemory // used DPoP proofs
 	discoveries, keySets atomic.Int64
 
-	mu        sync.RWMutex // guards what follows
+	mu        sync.RWMutex // protects the fields below
 	current   *signingKey
 	published []*signingKey
 	extra     []json.RawMessage

@@ -299,7 +299,7 @@ func TestFaultyReload(t *testing.T) {
 	r := start(t, trusting(trusted(a)))
 	ofA := mint(a, nil)
 	r.get(t, private.path, ofA, 200, "its issuer is trusted")
-	before := r.server.guard.Load()
+	before := r.server.current.Load()
 	faulty := trusted(b)
 	faulty.Algorithms = []string{"HS256"}
 	for _, issuers := range [][]token.Issuer{nil, {faulty},
@@ -308,7 +308,7 @@ func TestFaultyReload(t *testing.T) {
 			t.Errorf("%+v was put in force", issuers)
 		}
 	}
-	if r.server.guard.Load() != before {
+	if r.server.current.Load() != before {
 		t.Errorf("something was replaced all the same")
 	}
 	r.get(t, private.path, ofA, 200, "its issuer is trusted as before")
@@ -458,7 +458,7 @@ func TestReplacedVerifierEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		var ended atomic.Bool
-		first := server.guard.Load()
+		first := server.current.Load()
 		first.cancel = func() { ended.Store(true) }
 		if err := server.Reload(issuers); err != nil {
 			t.Fatal(err)

@@ -73,6 +73,7 @@ type Config struct {
 	Replays         token.ReplayStore // of DPoP proofs; default: in memory
 	RateCounter     authz.RateCounter // see [authz.Config]
 	RefuseUncounted bool              // see [authz.Config]
+	ProofLimit      int               // see [token.ProofPolicy]
 	NonceKey        []byte            // of DPoP nonces; nil: proofs need no nonce
 	CORSOrigins     []string          // see [CheckOrigin]; empty: CORS is off
 	Docs            bool              // serve the documentation at /docs
@@ -149,7 +150,7 @@ type Server struct {
 	drain       context.CancelFunc // ends the streams
 	log         requestLog
 	cors        *crossOrigin // nil: off
-	guard       atomic.Pointer[guard]
+	current     atomic.Pointer[snapshot]
 	reload      sync.Mutex // held by Reload
 	stopping    atomic.Bool
 }
@@ -184,30 +185,30 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	if config.Routes == nil {
 		faults = append(faults, errors.New("server: Config.Routes is nil"))
 	}
-	var g *guard
+	var c *snapshot
 	if config.Document != nil && config.Routes != nil {
 		if config.Docs {
 			config.Document.InternalizeRefs(ctx, nil)
 		}
 		var err error
-		if g, err = s.newGuard(config.Issuers, nil); err != nil {
+		if c, err = s.newSnapshot(config.Issuers, nil); err != nil {
 			faults = append(faults, err)
 		}
 	}
 	if faults != nil {
-		if g != nil {
-			g.cancel()
+		if c != nil {
+			c.cancel()
 		}
 		return nil, errors.Join(faults...)
 	}
 	if config.Telemetry != nil {
 		if err := config.Telemetry.Watch(s.Stats); err != nil {
-			g.cancel()
+			c.cancel()
 			return nil, err
 		}
 	}
 	s.cors = newCORS(config.Document, config.CORSOrigins)
-	s.use(g, config.Issuers)
+	s.use(c, config.Issuers)
 	s.http = http.Server{
 		Handler:           s,
 		TLSConfig:         config.TLS,
@@ -248,22 +249,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.begin(w, r)
 	defer s.end(x, r)
 	r = r.WithContext(x)
-	guard := s.guard.Load()
-	defer recoverPanic(x, r, guard.Gate)
+	current := s.current.Load()
+	defer recoverPanic(x, r, current.Gate)
 
-	own := guard.own.handler(r.URL.Path)
+	own := current.own.handler(r.URL.Path)
 	switch {
 	case !s.acceptsHost(r.Host):
-		guard.WriteProblem(x, r, errNotLoopback)
-	case guard.ServesMetadata(r.URL.Path): // RFC 9728, with CORS headers of its own
-		guard.ServeMetadata(x, r)
+		current.WriteProblem(x, r, errNotLoopback)
+	case current.ServesMetadata(r.URL.Path): // RFC 9728, with CORS headers of its own
+		current.ServeMetadata(x, r)
 	case s.cors.handle(x, r): // a preflight
 	case own != nil:
 		own.ServeHTTP(x, r)
 	default: // router, gate, handler
-		s.serveAPI(x, r, guard)
+		s.serveAPI(x, r, current)
 		if x.status == 0 && x.Operation != nil { // net/http would send 200
-			guard.WriteProblem(x, r, fmt.Errorf(
+			current.WriteProblem(x, r, fmt.Errorf(
 				"the handler of %s returned neither a response nor an error", x.Operation.ID))
 		}
 	}
@@ -271,9 +272,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveAPI handles a request of an operation, or refuses it if there are too many.
-func (s *Server) serveAPI(x *exchange, r *http.Request, g *guard) {
+func (s *Server) serveAPI(x *exchange, r *http.Request, c *snapshot) {
 	if !s.overload.enter(r.Context()) {
-		g.WriteProblem(x, r, errOverloaded)
+		c.WriteProblem(x, r, errOverloaded)
 		return
 	}
 	if s.overload.active != nil {
@@ -284,7 +285,7 @@ func (s *Server) serveAPI(x *exchange, r *http.Request, g *guard) {
 			r.Body = &x.body
 		}
 	}
-	g.api.ServeHTTP(x, r)
+	c.api.ServeHTTP(x, r)
 }
 
 // end logs a request and reports it to the telemetry.
@@ -325,7 +326,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		}
 	}()
 	// Fetch the keys before the first request. The verifier logs failures.
-	go s.guard.Load().fetchKeys(ctx)
+	go s.current.Load().fetchKeys(ctx)
 
 	select {
 	case err := <-failed:
@@ -356,8 +357,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 func (s *Server) Reload(issuers []token.Issuer) error {
 	s.reload.Lock()
 	defer s.reload.Unlock()
-	previous := s.guard.Load()
-	next, err := s.newGuard(issuers, previous.verifier)
+	previous := s.current.Load()
+	next, err := s.newSnapshot(issuers, previous.verifier)
 	if err != nil {
 		return err
 	}
@@ -368,9 +369,9 @@ func (s *Server) Reload(issuers []token.Issuer) error {
 	return nil
 }
 
-// use replaces the guard.
-func (s *Server) use(g *guard, issuers []token.Issuer) {
-	s.guard.Store(g)
+// use replaces the current snapshot.
+func (s *Server) use(c *snapshot, issuers []token.Issuer) {
+	s.current.Store(c)
 	for _, issuer := range issuers {
 		s.config.Logger.Info("accepting tokens", "issuer", issuer.URL, "audience", issuer.Audiences)
 	}

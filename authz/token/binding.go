@@ -26,7 +26,8 @@ type Presented struct {
 // [KeysUnavailable], [KeyPending] and [IntrospectionUnavailable] the token could not be verified,
 // because the issuer's keys could not be fetched or introspection failed; ctx bounds the wait. The
 // codes [InvalidProof], [NonceRequired] and [ProofReplayed] are about the proof rather than the
-// token. With [ReplaysUnavailable] the [ReplayStore] failed, and the request must be refused.
+// token. With [ReplaysUnavailable] the [ReplayStore] failed, and with [ProofLimit] the subject has
+// sent too many proofs; then the request must be refused.
 //
 // A proof is accepted once: a second call with the same one is refused.
 func (v *Verifier) VerifyPresented(ctx context.Context, presented Presented) (*Principal, error) {

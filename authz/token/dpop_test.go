@@ -536,6 +536,50 @@ func TestReplayStoreFails(t *testing.T) {
 	disproved(t, small, tok, of(first), token.ProofReplayed)
 }
 
+// TestProofLimit: a subject that floods does not fill the store, and nobody else is refused.
+func TestProofLimit(t *testing.T) {
+	const limit = 5
+	s := newDPoPScene(t)
+	clock := now
+	s.now = func() time.Time { return clock }
+	config := s.config(s.policy)
+	config.Proofs.Limit = limit
+	config.Proofs.Replays = token.NewReplayMemory(2*limit, s.now)
+	v := must(token.NewVerifier(t.Context(), config))
+	flooder, other := p256Key(), otherKey()
+	flood := s.bound(flooder)
+	quiet := s.genuine("cnf", `{"jkt":`+strconv.Quote(thumbprintOf(other))+`}`, "sub", `"quiet"`)
+	var used []string
+	for range limit {
+		proof := s.proof(t, flooder, flood)
+		proved(t, v, flood, proof)
+		used = append(used, proof)
+		if len(used) < limit {
+			disproved(t, v, flood, of(used[0]), token.ProofReplayed) // which does not count
+		}
+	}
+	refused := s.proof(t, flooder, flood)
+	for range 3 * limit {
+		e := disproved(t, v, flood, of(refused), token.ProofLimit, "has sent 5 proofs")
+		if e.RetryAfter != clock.Truncate(time.Minute).Add(time.Minute).Sub(clock) {
+			t.Errorf("RetryAfter is %s, want the rest of the minute", e.RetryAfter)
+		}
+	}
+	for range limit - 1 {
+		proved(t, v, quiet, s.proof(t, other, quiet))
+	}
+	config.Predecessor = v
+	v = must(token.NewVerifier(t.Context(), config))
+	disproved(t, v, flood, of(refused), token.ProofLimit) // after a reload too
+	disproved(t, v, flood, of(used[0]), token.ProofLimit)
+
+	clock = clock.Truncate(time.Minute).Add(time.Minute)
+	for _, proof := range used {
+		disproved(t, v, flood, of(proof), token.ProofReplayed)
+	}
+	proved(t, v, flood, refused)
+}
+
 // A proof is remembered for as long as any server could take it for fresh.
 func TestProofIsRememberedLongEnough(t *testing.T) {
 	s := newDPoPScene(t)
@@ -667,11 +711,12 @@ func TestDPoPOffer(t *testing.T) {
 func TestProofPolicyFaults(t *testing.T) {
 	_, err := token.NewVerifier(t.Context(), token.Config{
 		Issuers: []token.Issuer{{URL: "https://localhost/", Audiences: []string{"x"}, DPoP: "on"}},
-		Proofs:  token.ProofPolicy{Window: time.Hour, NonceKey: []byte("short")},
+		Proofs:  token.ProofPolicy{Window: time.Hour, Limit: -1, NonceKey: []byte("short")},
 	})
 	for _, fault := range []string{
 		`issuer "https://localhost/": DPoP policy is "on": expected off, allowed or required`,
 		"Proofs.Window is 1h0m0s: expected a positive duration of at most 5m0s",
+		"Proofs.Limit is -1: expected a positive number",
 		"Proofs.NonceKey has 5 bytes: expected at least 32",
 	} {
 		if err == nil || !strings.Contains(err.Error(), fault) {

@@ -233,7 +233,7 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	data := struct {
 		Document, Package  string
 		Scopes, Operations []generatedConstant
-		Guarded            bool // any operation is
+		Restricted         bool // whether any operation requires a token
 	}{Document: c.source(), Package: pkg}
 	for _, scope := range slices.Sorted(maps.Keys(described)) {
 		data.Scopes = append(
@@ -249,7 +249,7 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 			Comment: oneLine(o.String() + ": " + o.access.String()),
 		}
 		if !o.access.open() {
-			data.Guarded = true
+			data.Restricted = true
 			for _, alternative := range o.access.alternatives() {
 				for i, scope := range alternative {
 					alternative[i] = scopeNames[scope]

@@ -40,18 +40,21 @@ func (r *run) refuse(keyword, text, member string) bool {
 
 // enterMember descends into a member. "" is a member that the document does not name.
 func (r *run) enterMember(name string) {
-	if r.report == nil {
-		return
+	if p := r.report; p != nil {
+		p.enterMember(name)
 	}
+}
+
+func (p *report) enterMember(name string) {
 	if name == "" {
 		name = "*"
 	}
-	r.report.path = append(r.report.path, escape(name))
+	p.path = append(p.path, escape(name))
 }
 
 func (r *run) enter(element int) {
-	if r.report != nil {
-		r.report.path = append(r.report.path, strconv.Itoa(element))
+	if p := r.report; p != nil {
+		p.enterMember(strconv.Itoa(element))
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -47,6 +48,9 @@ const (
 	PatternTimeout Kind = "pattern timeout"
 	// NotFound means that a path parameter is empty: a path without a segment is a different path.
 	NotFound Kind = "not found"
+
+	// undecided means that a pass cannot decide about a text that may not be valid JSON.
+	undecided Kind = "undecided"
 )
 
 // Error describes a refused request. It contains nothing that the client sent.
@@ -94,33 +98,45 @@ func (s *Schema) Validate(body []byte) ([]byte, error) {
 
 // validate validates the value of a parameter or of the body.
 func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, error) {
-	if !isValid(text) { // RFC 7493: unique names, valid UTF-8, one value
+	r, found := s.runs.Get().(*run)
+	if !found {
+		r = &run{options: &s.options}
+	}
+	defer s.release(r)
+	// The first pass validates the syntax as well. It decides about most texts.
+	r.spent = 0
+	r.begin(text, false)
+	if utf8.Valid(text) && bytes.IndexByte(text, '\\') < 0 {
+		if r.whole(s.root) {
+			return r.rewritten(), nil
+		}
+	} else {
+		r.undecided()
+	}
+	if !jsontext.Value(text).IsValid() { // RFC 7493: unique names, valid UTF-8, one value
 		d := malformed(text)
 		d.In, d.Name = in, name
 		return nil, &Error{Kind: kind, Details: []Detail{d}}
 	}
-	r, ok := s.runs.Get().(*run)
-	if !ok {
-		r = &run{options: &s.options}
-	}
-	defer s.release(r)
-	r.body, r.steps, r.depth, r.fatal, r.spent = text, budget(len(text)), 0, "", 0
-	if r.whole(s.root) {
-		return r.rewritten(), nil
+	if r.fatal == undecided {
+		if r.begin(text, true); r.whole(s.root) {
+			return r.rewritten(), nil
+		}
 	}
 	if r.fatal != "" {
 		return nil, &Error{Kind: r.fatal, In: in}
 	}
-	// The second pass collects the faults within the same budget.
-	found := &report{in: in, name: name}
-	c := run{body: text, options: &s.options, steps: budget(len(text)), report: found}
+	// The last pass collects the faults within the same budget.
+	details := &report{in: in, name: name}
+	c := run{options: &s.options, report: details}
+	c.begin(text, true)
 	c.whole(s.root)
-	return nil, &Error{Kind: kind, Details: found.details}
+	return nil, &Error{Kind: kind, Details: details.details}
 }
 
 // release returns a run to the pool, unless its buffers have grown too large.
 func (s *Schema) release(r *run) {
-	if r.body = nil; cap(r.edits) <= 64 && cap(r.buffer) <= 4096 {
+	if r.body = nil; cap(r.edits) <= 64 && cap(r.buffer) <= 4096 && cap(r.names) <= 256 {
 		r.edits, r.buffer = r.edits[:0], r.buffer[:0]
 		s.runs.Put(r)
 	}
@@ -130,9 +146,18 @@ func (s *Schema) release(r *run) {
 // or more if the value is long.
 func budget(size int) int { return 1<<16 + 32*size }
 
+// begin begins a pass over a text. trusted says that it is known to be valid JSON.
+func (r *run) begin(text []byte, trusted bool) {
+	r.body, r.trusted, r.steps, r.depth, r.fatal = text, trusted, budget(len(text)), 0, ""
+	r.edits, r.names = r.edits[:0], r.names[:0]
+}
+
 // whole checks the whole text.
 func (r *run) whole(n *node) bool {
-	_, ok := r.check(n, space(r.body, 0), nil)
+	end, ok := r.check(n, space(r.body, 0), nil)
+	if ok && space(r.body, end) < len(r.body) {
+		ok = r.undecided()
+	}
 	return ok && r.fatal == ""
 }
 

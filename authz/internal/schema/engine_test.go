@@ -154,20 +154,17 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// FuzzIsValid holds the quick reading of a text to jsontext's.
-func FuzzIsValid(f *testing.F) {
+// FuzzSyntax compares the syntax that is accepted with jsontext's.
+func FuzzSyntax(f *testing.F) {
 	for _, text := range []string{
 		person, ` [ 1 , -0.5e+1 , true , false , null , "ä" , {} , [ ] ] `,
-		`{"a":1,"b":{"a":[{}]}}`,
+		`{"a":1,"b":{"a":[{}]}}`, `{"c":[1,{"d":2}],"d":{},"e":[],"f":[[]]}`,
 		`"x"`, `0`,
 	} {
-		if !simple([]byte(text)) {
-			f.Errorf("%s is not simple", text)
-		}
 		f.Add([]byte(text))
 		for i := range len(text) { // what is cut off, and what has something else in it
 			f.Add([]byte(text[:i]))
-			for _, c := range "\x00\",:{}[]01.-e x\xff" {
+			for _, c := range "\x00\",:{}[]01.-e x\xff\\" {
 				f.Add([]byte(text[:i] + string(c) + text[i+1:]))
 				f.Add([]byte(text[:i] + string(c) + text[i:]))
 			}
@@ -175,10 +172,29 @@ func FuzzIsValid(f *testing.F) {
 	}
 	f.Add([]byte("\"\xff\""))
 	f.Add([]byte(`{"a":1,"b":2,"a":3}`))
+	f.Add([]byte(`{"x":1,"y":2,"x":3}`))
 	f.Add([]byte(strings.Repeat("[", 10001) + strings.Repeat("]", 10001)))
+	var schemas []*Schema
+	for _, s := range []string{
+		"S: {}",
+		// every value is checked
+		`S: {items: {$ref: "#/components/schemas/S"}, additionalProperties: {$ref: "#/components/schemas/S"}}`,
+		// the same, by other keywords
+		`S: {properties: {id: {}, a: {$ref: "#/components/schemas/S"}, b: {$ref: "#/components/schemas/S"}, c: {readOnly: true}}, propertyNames: {maxLength: 50}, patternProperties: {"^[d-m]": {$ref: "#/components/schemas/S"}}, prefixItems: [{$ref: "#/components/schemas/S"}], contains: {}, minContains: 0, uniqueItems: true, unevaluatedProperties: {}, unevaluatedItems: {}, if: {type: object}, then: {minProperties: 1}}`,
+	} {
+		schemas = append(schemas, compileS(f, v31, s, Options{}))
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if isValid(text) != jsontext.Value(text).IsValid() {
-			t.Errorf("%q: jsontext says the opposite", text)
+		for _, s := range schemas {
+			_, err := s.Validate(text)
+			e, _ := errors.AsType[*Error](err)
+			malformed := e != nil && len(e.Details) > 0 && e.Details[0].Keyword == "syntax"
+			if malformed == jsontext.Value(text).IsValid() {
+				t.Errorf("%q: %v; jsontext says the opposite", text, err)
+			}
+			if e != nil && e.Kind == undecided {
+				t.Errorf("%q is not decided", text)
+			}
 		}
 	})
 }

@@ -13,6 +13,8 @@ const (
 	// (RFC 7493 §2.2). Exact arithmetic with larger numbers is expensive.
 	maxNumberBytes = 100
 	maxExponent    = 308
+	// maxSmall digits fit an int64.
+	maxSmall = 18
 )
 
 // decimal is a number, 0.digits × 10^exponent. Zero has no digits.
@@ -33,7 +35,8 @@ func (d *decimal) parse(text []byte) bool {
 	if len(text) > maxNumberBytes {
 		return false
 	}
-	if d.isSmall = len(text) <= 18 && isDigits(bytes.TrimPrefix(text, []byte("-"))); !d.isSmall {
+	if d.isSmall = len(text) <= maxSmall &&
+		isDigits(bytes.TrimPrefix(text, []byte("-"))); !d.isSmall {
 		return d.parseDigits(text)
 	}
 	d.small, d.text = 0, text
@@ -46,6 +49,27 @@ func (d *decimal) parse(text []byte) bool {
 		d.small = -d.small
 	}
 	return true
+}
+
+// scan reads the JSON number at an offset if it is a small integer, and returns the offset after
+// it.
+func (d *decimal) scan(b []byte, at int) (end int, ok bool) {
+	i := at
+	if b[i] == '-' {
+		i++
+	}
+	first := i
+	for d.small = 0; i < len(b) && '0' <= b[i] && b[i] <= '9' && i-first < maxSmall; i++ {
+		d.small = d.small*10 + int64(b[i]-'0')
+	}
+	if i == first || i-first > 1 && b[first] == '0' || endOfScalar(b, i) != i {
+		return 0, false
+	}
+	if first > at {
+		d.small = -d.small
+	}
+	d.isSmall, d.text = true, b[at:i]
+	return i, true
 }
 
 // expand reads the digits of a small number. Few comparisons need them.

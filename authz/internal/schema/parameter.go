@@ -117,9 +117,8 @@ func (r *reader) scalar(p *parameter, text string) (string, error) {
 	if r.text, ok = p.shape.appendScalar(r.text[:0], text); !ok {
 		return "", p.fault("type", p.shape.scalar())
 	}
-	r.run.body, r.run.options, r.run.steps = r.text, &p.schema.options, budget(len(r.text))
-	r.run.edits, r.run.fatal, r.run.depth = r.run.edits[:0], "", 0
-	if r.run.whole(p.schema.root) && len(r.run.edits) == 0 &&
+	r.run.options = &p.schema.options
+	if r.run.begin(r.text, true); r.run.whole(p.schema.root) && len(r.run.edits) == 0 &&
 		(r.run.number.isSmall || !p.shape.overflows(r.text, 0)) {
 		return text, nil
 	}

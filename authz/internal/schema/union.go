@@ -201,14 +201,14 @@ func (r *run) named(u *union, k kind, f *found) (int, bool) {
 // try checks a value without reporting faults. If the value does not match, its edits and
 // evaluated members are discarded.
 func (r *run) try(n *node, at int, m *marks) bool {
-	report, edits := r.report, len(r.edits)
+	report, edits, names := r.report, len(r.edits), len(r.names)
 	var own *marks
 	if m != nil {
 		own = r.borrow()
 	}
 	r.report = nil
 	_, ok := r.check(n, at, own)
-	r.report = report
+	r.report, r.names = report, r.names[:names]
 	if ok = ok && r.fatal == ""; ok {
 		m.join(own)
 	} else {

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"bytes"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -10,6 +11,7 @@ import (
 // collects all faults.
 type run struct {
 	body    []byte
+	trusted bool // body is valid JSON; else it has no escapes, and the pass validates it
 	options *Options
 	steps   int // remaining
 	depth   int
@@ -20,6 +22,7 @@ type run struct {
 	number  decimal
 	spent   time.Duration // matching patterns
 	spare   []*marks      // unused
+	names   []span        // of the members of open objects that have no bit, unless trusted
 	count   int           // of the members or elements of the last container
 }
 
@@ -33,16 +36,29 @@ func (r *run) step(n int) {
 	}
 }
 
+// undecided stops a pass over a text that is not trusted: either it is not valid JSON, or it is too
+// unusual for this pass. It returns false.
+func (r *run) undecided() bool {
+	if r.fatal == "" {
+		r.fatal = undecided
+	}
+	return false
+}
+
 // check checks the value at an offset, and returns the offset after it. It marks evaluated members
 // and elements in m, which may be nil (JSON Schema 2020-12 §11).
 func (r *run) check(n *node, at int, m *marks) (end int, ok bool) {
-	r.step(1)
-	if r.depth++; r.depth > maxDepth && r.fatal == "" {
+	if r.step(1); r.depth == maxDepth && r.fatal == "" {
 		r.fatal = Budget
 	}
-	if r.fatal == "" {
-		end, ok = r.checkKinds(n, at, m)
+	if r.fatal != "" {
+		return 0, false
 	}
+	if at == len(r.body) {
+		return 0, r.undecided()
+	}
+	r.depth++
+	end, ok = r.checkKinds(n, at, m)
 	r.depth--
 	return end, ok
 }
@@ -65,19 +81,25 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 	case kindArray:
 		end, ok = r.array(n, at, own)
 	case kindString:
-		end = endOfString(r.body, at)
-		ok = r.string(n, at, end)
+		if end, ok = r.endOfString(at); ok {
+			ok = r.string(n, at, end)
+		}
 	case kindNumber:
-		end = endOfScalar(r.body, at)
-		ok = r.numeric(n, at, end)
+		if end, ok = r.scanNumber(at); ok {
+			ok = r.numeric(n, at, end)
+		}
 	default:
-		end, ok = endOfScalar(r.body, at), true
+		if end, ok = literal(r.body, at); !ok {
+			r.undecided()
+		}
 	}
 	count := r.count
 	if !ok && !r.collects() {
 		return end, false
 	}
-	ok = r.values(n, at, end) && ok
+	if n.values != nil {
+		ok = r.values(n, at, end) && ok
+	}
 	if (ok || r.collects()) && n.composed {
 		ok = r.compose(n, k, at, own) && ok
 	}
@@ -94,10 +116,108 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 }
 
 // skip returns the offset after a value that no schema applies to.
-func (r *run) skip(at int) int {
-	end := endOfValue(r.body, at)
+func (r *run) skip(at int) (end int) {
+	if r.trusted {
+		end = endOfValue(r.body, at)
+	} else {
+		var ok bool
+		if end, ok = simpleValue(r.body, at, 0); !ok {
+			r.undecided()
+		}
+	}
 	r.step((end - at) / 64)
 	return end
+}
+
+// endOfString returns the offset after the string that starts at an offset.
+func (r *run) endOfString(at int) (end int, ok bool) {
+	if r.trusted {
+		return endOfString(r.body, at), true
+	}
+	if end, ok = simpleString(r.body, at); !ok {
+		r.undecided()
+	}
+	return end, ok
+}
+
+// scanNumber reads the number at an offset, and returns the offset after it.
+func (r *run) scanNumber(at int) (end int, ok bool) {
+	if end, ok = r.number.scan(r.body, at); ok {
+		return end, true
+	}
+	end = endOfScalar(r.body, at)
+	switch text := r.body[at:end]; {
+	case !r.trusted && !isNumber(string(text)):
+		return end, r.undecided()
+	case !r.number.parse(text):
+		return end, r.refuse("number", "has too many digits or too large an exponent", "")
+	}
+	return end, true
+}
+
+// first returns the offset of the first element or member of a container, or of its closing
+// bracket if there is no more.
+func (r *run) first(at int, closing byte) (first int, more bool) {
+	if at = space(r.body, at+1); at == len(r.body) {
+		return at, r.undecided()
+	}
+	return at, r.body[at] != closing
+}
+
+// next returns the offset of the next element or member of a container, or of its closing bracket
+// if there is no more. end is the offset after the previous one.
+func (r *run) next(end int, closing byte) (at int, more bool) {
+	at = space(r.body, end)
+	if at < len(r.body) && r.body[at] == ',' {
+		if at = space(r.body, at+1); at < len(r.body) && r.body[at] != closing {
+			return at, true
+		}
+	} else if at < len(r.body) && r.body[at] == closing {
+		return at, false
+	}
+	return at, r.undecided()
+}
+
+// name returns the offset after the name of a member, and that of its value.
+func (r *run) name(at int) (end, value int, ok bool) {
+	if r.body[at] != '"' {
+		return 0, 0, r.undecided()
+	}
+	if end, ok = r.endOfString(at); !ok {
+		return end, 0, false
+	}
+	if value = space(r.body, end); value == len(r.body) || r.body[value] != ':' {
+		return end, 0, r.undecided()
+	}
+	return end, space(r.body, value+1), true
+}
+
+// span is a part of the text.
+type span struct{ at, end int }
+
+// isNew reports whether a name differs from all other names since the first one.
+func (r *run) isNew(first int, name span) bool {
+	const most = 16 // because of the time for comparisons
+	for _, other := range r.names[first:] {
+		if bytes.Equal(r.body[other.at:other.end], r.body[name.at:name.end]) {
+			return r.undecided()
+		}
+	}
+	if len(r.names)-first == most {
+		return r.undecided()
+	}
+	r.names = append(r.names, name)
+	return true
+}
+
+// unquote returns the text of the string from at to end. It may grow the buffer, which the caller
+// shortens again.
+func (r *run) unquote(at, end int) (text []byte) {
+	if !r.trusted {
+		return r.body[at+1 : end-1]
+	}
+	text, r.buffer = unquote(r.body[at:end], r.buffer)
+	return text
 }
 
 func (r *run) values(n *node, at, end int) bool {
@@ -117,9 +237,6 @@ func (r *run) values(n *node, at, end int) bool {
 }
 
 func (r *run) numeric(n *node, at, end int) bool {
-	if !r.number.parse(r.body[at:end]) {
-		return r.refuse("number", "has too many digits or too large an exponent", "")
-	}
 	ok := true
 	if n.integer {
 		if !r.number.isInteger() {
@@ -158,16 +275,16 @@ func (r *run) string(n *node, at, end int) bool {
 		return true
 	}
 	start := len(r.buffer)
-	text, grown := unquote(r.body[at:end], r.buffer)
-	r.buffer = grown
-	ok := r.text(n, text)
+	ok := r.text(n, r.unquote(at, end))
 	r.buffer = r.buffer[:start]
 	return ok && r.fatal == ""
 }
 
 func (r *run) text(n *node, text []byte) bool {
 	ok := true
-	if n.minLength > 0 || n.maxLength >= 0 {
+	// Most texts have the right length whatever the length of their characters in bytes is.
+	if !(len(text) > utf8.UTFMax*(n.minLength-1) && len(text) <= n.maxLength) &&
+		(n.minLength > 0 || n.maxLength >= 0) {
 		switch length := utf8.RuneCount(text); {
 		case length < n.minLength:
 			ok = r.refuse("minLength", "is shorter than "+strconv.Itoa(n.minLength)+" characters",
@@ -193,11 +310,17 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 	ok = true
 	var unique *uniqueness
 	if n.uniqueItems {
+		if !r.trusted {
+			r.skip(at)
+			if r.fatal != "" {
+				return 0, false
+			}
+		}
 		unique = newUniqueness(r.countElements(at))
 	}
 	contained, i := 0, 0
-	at = space(r.body, at+1)
-	for r.body[at] != ']' {
+	at, more := r.first(at, ']')
+	for more {
 		element, good := n.items, true
 		if i < len(n.prefixItems) {
 			element = n.prefixItems[i]
@@ -230,10 +353,14 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 		if r.fatal != "" || !ok && !r.collects() {
 			return 0, false
 		}
-		at, i = next(r.body, end), i+1
+		at, more = r.next(end, ']')
+		i++
 		if n.maxItems >= 0 && i > n.maxItems && !r.collects() {
 			return 0, false
 		}
+	}
+	if r.fatal != "" {
+		return 0, false
 	}
 	r.count = i
 	if i < n.minItems {
@@ -269,24 +396,37 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 		ok = r.missing(n, at)
 	}
 	start := at
-	count, required, seen := 0, 0, uint64(0)
-	at = space(r.body, at+1)
-	for r.body[at] != '}' {
-		nameEnd := endOfString(r.body, at)
-		var good bool
+	count, required, seen, names := 0, 0, uint64(0), len(r.names)
+	at, more := r.first(at, '}')
+	for more {
+		nameEnd, value, good := r.name(at)
+		if !good {
+			return 0, false
+		}
 		var p *property
-		end, good, p = r.member(n, at, nameEnd, value(r.body, nameEnd), count, m)
-		if p != nil {
-			seen |= p.bit
-			if p.required {
-				required++
+		end, good, p = r.member(n, at, nameEnd, value, count, m)
+		switch {
+		case p != nil && p.bit != 0:
+			if seen&p.bit != 0 { // twice
+				r.undecided()
 			}
+			seen |= p.bit
+		case !r.trusted:
+			r.isNew(names, span{at, nameEnd})
+		}
+		if p != nil && p.required {
+			required++
 		}
 		if ok = ok && good; !ok && !r.collects() || r.fatal != "" {
 			return 0, false
 		}
-		at, count = next(r.body, end), count+1
+		at, more = r.next(end, '}')
+		count++
 	}
+	if r.fatal != "" {
+		return 0, false
+	}
+	r.names = r.names[:names]
 	r.count = count
 	if !r.collects() && required+r.countUndeclared(n, start) < len(n.required) {
 		return 0, false
@@ -325,9 +465,9 @@ func (r *run) countUndeclared(n *node, object int) (count int) {
 func (r *run) has(object int, member string) (found bool) {
 	members(r.body, object, func(name, end, _ int) bool {
 		r.step(1)
-		text, grown := unquote(r.body[name:end], r.buffer)
-		found = string(text) == member
-		r.buffer = grown[:len(r.buffer)]
+		start := len(r.buffer)
+		found = string(r.unquote(name, end)) == member
+		r.buffer = r.buffer[:start]
 		return !found
 	})
 	return found
@@ -349,13 +489,18 @@ func (r *run) member(
 	n *node, name, nameEnd, at, ordinal int, m *marks,
 ) (end int, ok bool, p *property) {
 	start := len(r.buffer)
-	text, grown := unquote(r.body[name:nameEnd], r.buffer)
-	r.buffer = grown
-	if p = n.property(text); p == nil {
+	text := r.unquote(name, nameEnd)
+	switch p = n.property(text); {
+	case p == nil:
 		r.enterMember("")
 		end, ok = r.memberNamed(n, nil, text, name, at, ordinal, m)
 		r.leave()
-	} else {
+	case n.propertyNames == nil && n.patternProperties == nil: // most members
+		r.enterMember(p.name)
+		end, ok = r.property(p, name, at)
+		r.leave()
+		m.mark(ordinal)
+	default:
 		end, ok = r.memberNamed(n, p, text, name, at, ordinal, m)
 	}
 	r.buffer = r.buffer[:start]
@@ -368,7 +513,7 @@ func (r *run) memberNamed(
 	ok, end = true, -1
 	if p != nil {
 		r.enterMember(p.name)
-		end, ok = r.property(n, p, name, at)
+		end, ok = r.property(p, name, at)
 		r.leave()
 	}
 	if n.propertyNames != nil && (ok || r.collects()) {
@@ -395,20 +540,20 @@ func (r *run) memberNamed(
 		}
 		known = true
 	}
-	if p == nil && n.folded != nil {
-		r.dropFolded(n, text, name, at)
-	}
 	if known {
 		m.mark(ordinal)
 	}
 	if end <= 0 {
 		end = r.skip(at)
 	}
+	if p == nil && n.folded != nil {
+		r.dropFolded(n, text, name, end)
+	}
 	return end, ok && r.fatal == ""
 }
 
 // property checks a member that is in properties.
-func (r *run) property(n *node, p *property, name, at int) (end int, ok bool) {
+func (r *run) property(p *property, name, at int) (end int, ok bool) {
 	if p.spelling.several {
 		r.edits = append(r.edits, edit{at: name, kind: claim})
 	}
@@ -432,11 +577,11 @@ func (r *run) property(n *node, p *property, name, at int) (end int, ok bool) {
 
 // dropFolded drops a member that the schema does not declare but that encoding/json would match to
 // one that it does, such as {"TEXT": …} to text.
-func (r *run) dropFolded(n *node, text []byte, name, at int) {
+func (r *run) dropFolded(n *node, text []byte, name, end int) {
 	start := len(r.buffer)
 	r.buffer = fold(r.buffer, text)
 	if n.folded[string(r.buffer[start:])] != nil {
-		r.edits = append(r.edits, edit{at: name, end: endOfValue(r.body, at), kind: dropUnclaimed})
+		r.edits = append(r.edits, edit{at: name, end: end, kind: dropUnclaimed})
 	}
 	r.buffer = r.buffer[:start]
 }
@@ -525,9 +670,12 @@ func (r *run) unevaluatedElements(n *node, at int, m *marks) bool {
 type marks struct{ bits []uint64 }
 
 func (m *marks) mark(i int) {
-	if m == nil {
-		return
+	if m != nil {
+		m.set(i)
 	}
+}
+
+func (m *marks) set(i int) {
 	for len(m.bits) <= i/64 {
 		m.bits = append(m.bits, 0)
 	}

@@ -20,9 +20,10 @@ import (
 	prom "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/exemplar"
@@ -93,11 +94,33 @@ func exported(signal string) bool {
 		os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT") != ""
 }
 
+// checkExport returns an error if the environment asks for another exporter of a signal than OTLP
+// over HTTP. The others would make every program larger, and start to listen by themselves.
+func checkExport(signal string) error {
+	name := "OTEL_" + signal + "_EXPORTER"
+	if exporter := os.Getenv(name); exporter != "" && exporter != "otlp" {
+		return fmt.Errorf("telemetry: %s is %q: expected otlp or none", name, exporter)
+	}
+	name = "OTEL_EXPORTER_OTLP_" + signal + "_PROTOCOL"
+	protocol := os.Getenv(name)
+	if protocol == "" {
+		name = "OTEL_EXPORTER_OTLP_PROTOCOL"
+		protocol = os.Getenv(name)
+	}
+	if protocol != "" && protocol != "http/protobuf" {
+		return fmt.Errorf("telemetry: %s is %q: expected http/protobuf", name, protocol)
+	}
+	return nil
+}
+
 func (t *Telemetry) exportTraces(ctx context.Context, on bool, r *resource.Resource) error {
 	if !on {
 		return nil
 	}
-	exporter, err := autoexport.NewSpanExporter(ctx)
+	if err := checkExport("TRACES"); err != nil {
+		return err
+	}
+	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
 		return fmt.Errorf("telemetry: traces: %w", err)
 	}
@@ -125,11 +148,14 @@ func (t *Telemetry) exportMetrics(
 		sdkmetric.WithView(buckets),
 	}
 	if on {
-		reader, err := autoexport.NewMetricReader(ctx)
+		if err := checkExport("METRICS"); err != nil {
+			return err
+		}
+		exporter, err := otlpmetrichttp.New(ctx)
 		if err != nil {
 			return fmt.Errorf("telemetry: metrics: %w", err)
 		}
-		options = append(options, sdkmetric.WithReader(reader))
+		options = append(options, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter)))
 	}
 	if page {
 		registry := prom.NewRegistry()

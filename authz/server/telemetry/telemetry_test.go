@@ -219,6 +219,32 @@ func TestOff(t *testing.T) {
 	}
 }
 
+func TestExporters(t *testing.T) {
+	for _, test := range []struct{ name, value, want string }{
+		{"OTEL_TRACES_EXPORTER", "otlp", ""},
+		{"OTEL_METRICS_EXPORTER", "prometheus", "expected otlp or none"},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", ""},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "expected http/protobuf"},
+		{"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc", "expected http/protobuf"},
+	} {
+		t.Run(test.name+"="+test.value, func(t *testing.T) {
+			collector := httptest.NewServer(&received{})
+			defer collector.Close()
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+			t.Setenv(test.name, test.value)
+			got, err := New(t.Context(), server.TelemetryConfig{})
+			if got != nil {
+				defer got.Shutdown(t.Context())
+			}
+			if (err == nil) != (test.want == "") || err != nil &&
+				(!strings.Contains(err.Error(), test.want) ||
+					!strings.Contains(err.Error(), test.name)) {
+				t.Errorf("error is %v, expected %q", err, test.want)
+			}
+		})
+	}
+}
+
 // received are the spans that a collector has received.
 type received struct {
 	mu  sync.Mutex

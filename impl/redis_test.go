@@ -1,0 +1,448 @@
+package impl
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+
+	"github.com/oasgate/oasgate/authz/server"
+	"github.com/oasgate/oasgate/authz/server/telemetry"
+)
+
+const redisPassword = "opensesame"
+
+// redisProcess is a Redis or a Sentinel on a loopback port.
+type redisProcess struct {
+	t       *testing.T
+	addr    string
+	args    []string
+	said    bytes.Buffer
+	command *exec.Cmd
+}
+
+// startRedis starts redis-server with a configuration, on a free port.
+func startRedis(t *testing.T, config string, args ...string) *redisProcess {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("Redis is not tried with -short")
+	}
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip("redis-server is not installed")
+	}
+	dir := t.TempDir()
+	addr, bus := freePort(t), freePort(t)
+	_, port, _ := net.SplitHostPort(addr)
+	_, busPort, _ := net.SplitHostPort(bus)
+	config = "bind 127.0.0.1\nport " + port + "\ndir " + dir + "\nsave \"\"\nrequirepass " +
+		redisPassword + "\nmasterauth " + redisPassword + "\nrepl-diskless-sync-delay 0\n" +
+		strings.ReplaceAll(config, "BUS", busPort)
+	file := filepath.Join(dir, "redis.conf")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &redisProcess{t: t, addr: addr, args: append([]string{program, file}, args...)}
+	p.start()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			said := p.said.String()
+			t.Logf("Redis at %s:\n%s", addr, said[max(0, len(said)-2000):])
+		}
+	})
+	return p
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener := listen(t)
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// start starts the process, again after kill.
+func (p *redisProcess) start() {
+	p.t.Helper()
+	p.command = exec.Command(p.args[0], p.args[1:]...)
+	p.command.Stdout, p.command.Stderr = &p.said, &p.said
+	if err := p.command.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	eventually(p.t, "Redis listens at "+p.addr, func() bool {
+		_, err := p.do("PING")
+		return err == nil
+	})
+}
+
+func (p *redisProcess) kill() {
+	if p.command.ProcessState == nil {
+		_ = p.command.Process.Kill()
+		_ = p.command.Wait()
+	}
+}
+
+// do sends a command as an administrator.
+func (p *redisProcess) do(name string, args ...any) (any, error) {
+	conn, err := redis.Dial("tcp", p.addr, redis.DialPassword(redisPassword))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.Do(name, args...)
+}
+
+// says reports whether the reply to a command has a text.
+func (p *redisProcess) says(text, name string, args ...any) bool {
+	reply, err := redis.String(p.do(name, args...))
+	return err == nil && strings.Contains(reply, text)
+}
+
+// proofs uses a store as the checks of proofs do, and remembers the accepted ones.
+type proofs struct {
+	store    *Replays
+	accepted []string
+}
+
+// next reports whether a fresh proof is accepted. It must return within the timeout.
+func (p *proofs) next(t *testing.T) error {
+	t.Helper()
+	key := freshKey()
+	began := time.Now()
+	fresh, err := p.store.Use(context.Background(), key, time.Now().Add(10*time.Minute))
+	if took := time.Since(began); took > patience {
+		t.Errorf("a use took %s, want at most %s", took, replayTimeout)
+	}
+	if err == nil && !fresh {
+		t.Errorf("the fresh key %s was used before", key)
+	}
+	if fresh {
+		p.accepted = append(p.accepted, key)
+	}
+	return err
+}
+
+// wantRefused checks that no accepted proof is accepted again.
+func (p *proofs) wantRefused(t *testing.T) {
+	t.Helper()
+	again := 0
+	for _, key := range p.accepted {
+		fresh, err := p.store.Use(context.Background(), key, time.Now().Add(10*time.Minute))
+		if fresh {
+			again++
+		}
+		if err != nil {
+			t.Errorf("%s again: %v", key, err)
+		}
+	}
+	if again > 0 {
+		t.Errorf("%d of %d proofs were accepted twice", again, len(p.accepted))
+	}
+}
+
+// wantServes checks that the store accepts proofs once, shares counts, and is ready.
+func wantServes(t *testing.T, store *Replays) {
+	t.Helper()
+	p := &proofs{store: store}
+	for range 50 { // in a cluster they belong to different nodes
+		if err := p.next(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.wantRefused(t)
+	key := freshKey()
+	for n := range int64(3) {
+		got, err := store.Count(t.Context(), key, time.Now().Add(time.Minute))
+		if err != nil || got != n+1 {
+			t.Errorf("the count is %d, %v: want %d", got, err, n+1)
+		}
+	}
+	if err := store.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// faults skips a test that takes long.
+func faults(t *testing.T) {
+	t.Helper()
+	if os.Getenv("OASGATE_TEST_FAULTS") == "" {
+		t.Skip("OASGATE_TEST_FAULTS is not set: see .ci/full")
+	}
+}
+
+// startSentinel starts a primary, its replicas and a Sentinel. The URL also has a Sentinel that is
+// not there.
+func startSentinel(
+	t *testing.T, replicas int,
+) (nodes []*redisProcess, sentinel *redisProcess, url string) {
+	t.Helper()
+	primary := startRedis(t, "")
+	at := strings.Replace(primary.addr, ":", " ", 1)
+	nodes = []*redisProcess{primary}
+	for range replicas {
+		nodes = append(nodes, startRedis(t, "replicaof "+at+"\n"))
+	}
+	eventually(t, "the replicas are online", func() bool {
+		info, err := redis.String(primary.do("INFO", "replication"))
+		return err == nil && strings.Count(info, "state=online") == replicas
+	})
+	sentinel = startRedis(t, "sentinel monitor primary "+at+` 1
+sentinel auth-pass primary `+redisPassword+`
+sentinel down-after-milliseconds primary 500
+sentinel failover-timeout primary 2000
+`, "--sentinel")
+	return nodes, sentinel, "redis+sentinel://:" + redisPassword + "@" + freePort(t) + "," + sentinel.addr +
+		"/primary/2?sentinel_password=" + redisPassword
+}
+
+func TestReplaysOfSentinel(t *testing.T) {
+	nodes, _, url := startSentinel(t, 1)
+	store := startReplays(t, url)
+	wantServes(t, store)
+	if !nodes[0].says("db2:keys=", "INFO", "keyspace") {
+		t.Error("the keys are not in database 2")
+	}
+
+	nodes[1].kill()
+	p := &proofs{store: store}
+	if err := p.next(t); err == nil || !strings.Contains(err.Error(), "0 replicas have the proof") {
+		t.Errorf("without a replica: %v, want an error", err)
+	}
+	alone := startReplays(t, url+"&replicas=0")
+	wantServes(t, alone)
+
+	for what, wrong := range map[string]string{
+		`no primary "other"`: strings.Replace(url, "/primary/", "/other/", 1),
+		"NOAUTH":             strings.Split(url, "?")[0], // at the Sentinel
+		"WRONGPASS":          strings.Replace(url, "//:"+redisPassword, "//:wrong", 1),
+	} {
+		err := startReplays(t, wrong).Ping(t.Context())
+		if err == nil || !strings.Contains(err.Error(), what) ||
+			strings.Contains(err.Error(), redisPassword) {
+			t.Errorf("%v, want %q, and no password", err, what)
+		}
+	}
+}
+
+// TestReplaysFailOver: when the primary is killed, Sentinel promotes a replica. Until then proofs
+// are refused, and afterwards no proof is accepted twice.
+func TestReplaysFailOver(t *testing.T) {
+	faults(t)
+	nodes, sentinel, url := startSentinel(t, 2)
+	p := &proofs{store: startReplays(t, url)}
+	for range 200 {
+		if err := p.next(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nodes[0].kill()
+	if err := p.next(t); err == nil {
+		t.Error("a proof was accepted without a primary")
+	}
+	failed := 0
+	eventually(t, "the replica serves", func() bool {
+		if err := p.next(t); err != nil {
+			failed++
+			return false
+		}
+		return true
+	})
+	t.Logf("%d proofs were refused during the failover", failed+1)
+	for range 200 {
+		if err := p.next(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.wantRefused(t)
+
+	// A primary that is demoted while it runs says so, and is left.
+	nodes[0].start()
+	eventually(t, "the old primary is a replica", func() bool {
+		return nodes[0].says("role:slave", "INFO", "replication")
+	})
+	eventually(t, "a failover on request", func() bool {
+		_, err := sentinel.do("SENTINEL", "FAILOVER", "primary")
+		return err == nil
+	})
+	eventually(t, "there is a primary again", func() bool { return p.next(t) == nil })
+	p.wantRefused(t)
+}
+
+// startCluster starts a cluster of three primaries, each with a number of replicas.
+func startCluster(t *testing.T, replicas int) (nodes []*redisProcess, url string) {
+	t.Helper()
+	cli, err := exec.LookPath("redis-cli")
+	if err != nil {
+		t.Skip("redis-cli is not installed")
+	}
+	args := []string{"--no-auth-warning", "-a", redisPassword, "--cluster", "create"}
+	for range 3 * (1 + replicas) {
+		node := startRedis(t, "cluster-enabled yes\ncluster-port BUS\ncluster-node-timeout 1500\n")
+		nodes = append(nodes, node)
+		args = append(args, node.addr)
+	}
+	args = append(args, "--cluster-replicas", fmt.Sprint(replicas), "--cluster-yes")
+	if said, err := exec.CommandContext(t.Context(), cli, args...).CombinedOutput(); err != nil {
+		t.Fatalf("redis-cli --cluster create: %v\n%s", err, said)
+	}
+	eventually(t, "all nodes know the cluster", func() bool {
+		for _, node := range nodes {
+			if !node.says("cluster_state:ok", "CLUSTER", "INFO") ||
+				!node.says(fmt.Sprintf("cluster_known_nodes:%d", len(nodes)), "CLUSTER", "INFO") {
+				return false
+			}
+		}
+		return true
+	})
+	return nodes, "redis+cluster://:" + redisPassword + "@" + freePort(t) + "," + nodes[1].addr
+}
+
+func TestReplaysOfCluster(t *testing.T) {
+	nodes, url := startCluster(t, 0)
+	store := startReplays(t, url+"?replicas=0")
+	wantServes(t, store)
+	for _, node := range nodes {
+		if !node.says("db0:keys=", "INFO", "keyspace") {
+			t.Errorf("no keys at %s", node.addr)
+		}
+	}
+	if err := (&proofs{store: startReplays(t, url)}).next(t); err == nil ||
+		!strings.Contains(err.Error(), "0 replicas have the proof") {
+		t.Errorf("without replicas: %v, want an error", err)
+	}
+	nodes[0].kill()
+	eventually(t, "the loss of a node is seen", func() bool {
+		err := store.Ping(t.Context())
+		return err != nil && strings.Contains(err.Error(), "the Redis cluster is down")
+	})
+}
+
+// TestReplaysFailOverInCluster: when a node is killed, its replica is promoted.
+func TestReplaysFailOverInCluster(t *testing.T) {
+	faults(t)
+	nodes, url := startCluster(t, 1)
+	p := &proofs{store: startReplays(t, url)}
+	eventually(t, "the replicas are connected", func() bool { return p.next(t) == nil })
+	const run = 100 // successes in sequence, so that all nodes serve
+	for range run {
+		if err := p.next(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nodes[0].kill()
+	eventually(t, "a replica is promoted", func() bool {
+		_ = p.next(t)
+		return nodes[1].says("cluster_state:ok", "CLUSTER", "INFO") &&
+			nodes[1].says(" master,fail ", "CLUSTER", "NODES")
+	})
+	nodes[0].start() // as a replica: until then, its keys have none
+	eventually(t, "all nodes serve", func() bool {
+		for range run {
+			if p.next(t) != nil {
+				return false
+			}
+		}
+		return true
+	})
+	p.wantRefused(t)
+}
+
+// TestRedisIsRestarted: while Redis is dead, requests with a proof get 503 and others are served;
+// limits of rates apply at each server. Then all is as before.
+func TestRedisIsRestarted(t *testing.T) {
+	faults(t)
+	db := startRedis(t, "appendonly yes\nappendfsync always\n")
+	log := &logBuffer{}
+	exported, err := telemetry.New(t.Context(), server.TelemetryConfig{Page: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := startReplays(t, "redis://:"+redisPassword+"@"+db.addr)
+	r, client, tok := startDPoP(t, func(config *server.Config) {
+		config.Replays, config.RateCounter, config.Telemetry = store, store, exported
+		config.Logger = slog.New(slog.NewJSONHandler(log, nil))
+	})
+	admin := r.server.Admin(server.AdminConfig{
+		Components: map[string]func(context.Context) error{"replay store": store.Ping},
+	})
+	page := func(path string) string {
+		w := httptest.NewRecorder()
+		admin.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		return w.Body.String()
+	}
+	proof := func() string { return client.Proof("GET", resource+private.path(t), tok, nil) }
+	send := func(headers ...string) answer { return r.ask(t, "GET", private.path(t), headers...) }
+	bearer := []string{"Authorization", "Bearer " + mint(r.issuer, nil)}
+
+	used := proof()
+	if got := send(proven(tok, used)...); got.status != http.StatusOK {
+		t.Fatalf("with Redis: %d %s", got.status, got.body)
+	}
+	db.kill()
+	for range 20 {
+		if got := send(proven(tok, proof())...); got.status != http.StatusServiceUnavailable ||
+			got.header.Get("Retry-After") == "" ||
+			!strings.Contains(got.body, "#replays-unavailable") {
+			t.Errorf("without Redis: %d %q %s", got.status, got.header, got.body)
+		}
+		if got := send(bearer...); got.status != http.StatusOK {
+			t.Errorf("a bearer token without Redis: %d %s", got.status, got.body)
+		}
+	}
+	if got := page("/readyz?verbose"); !strings.Contains(got, "connection refused") {
+		t.Errorf("/readyz?verbose without Redis: %s", got)
+	}
+	if said := log.String(); !strings.Contains(said, "dpop_replays_unavailable") ||
+		!strings.Contains(said, "connection refused") || strings.Contains(said, redisPassword) {
+		t.Errorf("the log is\n%s\nwant the cause, and no password", said)
+	}
+	db.start()
+	if got := send(proven(tok, proof())...); got.status != http.StatusOK {
+		t.Errorf("with Redis again: %d %s", got.status, got.body)
+	}
+	if got := send(proven(tok, used)...); got.status != http.StatusUnauthorized {
+		t.Errorf("a proof from before: %d %s", got.status, got.body)
+	}
+	metrics := page("/metrics")
+	for _, want := range []string{
+		`authz_replay_duration_seconds_count{result="error"} 20`,
+		`authz_replay_duration_seconds_count{result="fresh"} 2`,
+		`authz_replay_duration_seconds_count{result="used"} 1`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("the metrics do not have %s:\n%s", want, metrics)
+		}
+	}
+}
+
+// TestTLSNames: a server that a Sentinel or a cluster gives by IP must have the certificate of the
+// URL's host.
+func TestTLSNames(t *testing.T) {
+	for url, want := range map[string]string{
+		"rediss+sentinel://redis.example/primary": "redis.example",
+		"rediss+cluster://redis.example,other":    "redis.example",
+		"rediss+cluster://192.0.2.7":              "",
+	} {
+		target, err := parseRedisURL(url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := target.tlsFor("192.0.2.1:6379").ServerName; got != want {
+			t.Errorf("%s: the certificate of an IP is for %q, want %q", url, got, want)
+		}
+		if got := target.tlsFor("node.example:6379").ServerName; got != "" { // its own
+			t.Errorf("%s: the certificate of a name is for %q", url, got)
+		}
+	}
+}
