@@ -166,6 +166,13 @@ func TestSharedRateLimit(t *testing.T) {
 			now = now.Add(rateRetry)
 			want(200)
 			want(429)
+
+			counter.err = errors.New("down")
+			now = now.Add(time.Hour)
+			want(map[bool]int{true: 503, false: 200}[refuse])
+			counter.err = nil
+			now = now.Add(-time.Hour) // another window, in which the counter is used again
+			want(429)
 		})
 	}
 }

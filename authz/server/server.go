@@ -85,6 +85,9 @@ type Config struct {
 	// ClientCertificates says where the certificate of a client is. Default: the TLS connection.
 	ClientCertificates authz.ClientCertificates
 	Logger             *slog.Logger // default slog.Default()
+	// Now is the clock for tokens, keys and rate limits. Default time.Now. If it is set back,
+	// tokens are refused until the time when they were issued.
+	Now func() time.Time
 
 	// Telemetry exports what the server does. Default: nothing is exported.
 	Telemetry Telemetry

@@ -81,8 +81,12 @@ func newResolver(config Config, env environment) *resolver {
 func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 	now := r.env.now()
 	known, _ := r.known.get(iss)
-	if known != nil && now.UnixNano() < known.until.Load() {
-		return known.issuer, nil
+	if known != nil {
+		// more than resolvedAge if the clock was set back
+		left := time.Duration(known.until.Load() - now.UnixNano())
+		if 0 < left && left <= resolvedAge {
+			return known.issuer, nil
+		}
 	}
 	if not, found := r.unknown.get(iss); found && known == nil {
 		switch age := now.Sub(not.at); {

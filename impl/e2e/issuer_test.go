@@ -10,6 +10,7 @@ import (
 	"net/rpc/jsonrpc"
 	"os"
 	"os/exec"
+	"syscall"
 	"testing"
 
 	"github.com/oasgate/oasgate/authz/devissuer"
@@ -86,9 +87,10 @@ func (r *remoteIssuer) KeySets(_ struct{}, times *int) error {
 
 // issuerProcess controls an issuer in another process.
 type issuerProcess struct {
-	t      *testing.T
-	url    string
-	client *rpc.Client
+	t       *testing.T
+	url     string
+	client  *rpc.Client
+	process *os.Process
 }
 
 func startIssuer(t *testing.T) *issuerProcess {
@@ -107,11 +109,12 @@ func startIssuer(t *testing.T) *issuerProcess {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	i := &issuerProcess{t: t, client: jsonrpc.NewClient(struct {
+	i := &issuerProcess{t: t, process: command.Process, client: jsonrpc.NewClient(struct {
 		io.Reader
 		io.WriteCloser
 	}{stdout, stdin})}
 	t.Cleanup(func() {
+		_ = i.process.Signal(syscall.SIGCONT) // of a test that has stopped it
 		_ = i.client.Close()
 		if err := command.Wait(); err != nil {
 			t.Errorf("the issuer's process: %v", err)
@@ -136,6 +139,14 @@ func (i *issuerProcess) mint(claims map[string]any) (token string) {
 	maps.Copy(all, claims)
 	i.call("Mint", all, &token)
 	return token
+}
+
+// signal sends a signal to the process. While it is stopped, no other method returns.
+func (i *issuerProcess) signal(t *testing.T, s os.Signal) {
+	t.Helper()
+	if err := i.process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (i *issuerProcess) rotate(alg string) (before string) {
