@@ -27,6 +27,7 @@ type Plan struct {
 
 	granters   map[string]implications // by scheme; nil: no scope implies another
 	nullConsts []*openapi3.Location
+	extended   []*openapi3.Schema // those with extensions, until these are checked
 }
 
 // path is a path of the document, and its operations by method.
@@ -237,7 +238,7 @@ func (c Config) compile(schemas bool) (*Plan, []error) {
 		return nil, []error{errors.New("authz: Config.Document is nil: there is no policy")}
 	}
 	p, faults := c.read(schemas)
-	faults = append(faults, p.extensionFaults(schemas)...)
+	faults = append(faults, p.extensionFaults()...)
 	if schemas {
 		faults = append(p.validate(), faults...)
 	}
@@ -297,6 +298,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 			IgnoreFormats: c.IgnoreFormats, RefuseReadOnly: c.RefuseReadOnly,
 			DenyUndecoded: c.Undecoded == DenyUndecoded,
 		})
+		p.extended = compiler.Extended
 		for _, name := range c.IgnoreFormats {
 			if !schema.IsKnownFormat(name) {
 				faults = append(faults,

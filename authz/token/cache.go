@@ -6,7 +6,6 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -18,8 +17,8 @@ import (
 // checks the times again and looks the key up again in its issuer's set: after a key is removed,
 // its tokens are refused at once, cached or not.
 type cache struct {
-	entries *otter.Cache[[sha256.Size]byte, *verifiedToken] // by the hash in the cacheKey
-	// group merges concurrent verifications of one token. Otter's own loader allocates more.
+	entries *lru[[sha256.Size]byte, *verifiedToken] // by the hash in the cacheKey
+	// group merges concurrent verifications of one token.
 	group *singleflight.Group
 }
 
@@ -74,29 +73,22 @@ type verifiedToken struct {
 // overhead is the approximate size of an entry without its token.
 const overhead = 1 << 10
 
-// maintenanceDelay batches the maintenance of the cache. Otter would otherwise start a goroutine
-// per insertion, which costs several times the insertion itself. Otter buffers a bounded number of
-// insertions, so the cache exceeds its limit by a bounded amount meanwhile.
-const maintenanceDelay = time.Millisecond
-
-func newCache(bytes int64) (cache, error) {
-	entries, err := otter.New(&otter.Options[[sha256.Size]byte, *verifiedToken]{
-		MaximumWeight: uint64(bytes),
-		Weigher: func(_ [sha256.Size]byte, v *verifiedToken) uint32 {
+func newCache(bytes int64) cache {
+	entries := &lru[[sha256.Size]byte, *verifiedToken]{
+		limit: bytes,
+		weigh: func(v *verifiedToken) int64 {
 			// The scopes are strings in the claims, or in the configuration.
-			const header = unsafe.Sizeof("")
-			return uint32(overhead+v.size+len(v.text)) +
-				uint32(header)*uint32(cap(v.principal.scopes))
+			const header = int64(unsafe.Sizeof(""))
+			return overhead + int64(v.size+len(v.text)) + header*int64(cap(v.principal.scopes))
 		},
-		Executor: func(maintenance func()) { time.AfterFunc(maintenanceDelay, maintenance) },
-	})
-	return cache{entries, new(singleflight.Group)}, err
+	}
+	return cache{entries, new(singleflight.Group)}
 }
 
 // find returns the cached token, or nil. A token with the same hash but other bytes does not match,
 // and does not evict the entry.
 func (c cache) find(n cacheKey) *verifiedToken {
-	known, ok := c.entries.GetIfPresent(n.hash)
+	known, ok := c.entries.get(n.hash)
 	if !ok {
 		return nil
 	}
@@ -122,7 +114,7 @@ func (c cache) get(n cacheKey, clock func() time.Time) *verifiedToken {
 		}
 	}
 	// The full verification reports the error, or waits for keys.
-	c.entries.Invalidate(n.hash)
+	c.entries.remove(n.hash)
 	return nil
 }
 
@@ -144,7 +136,7 @@ func (c cache) verify(token string, n cacheKey, parts compact,
 			return nil, notSignedBy{accepted.key}
 		}
 		accepted.text = n.signed + n.rest // a copy, which does not keep the token in memory
-		c.entries.Set(n.hash, accepted)
+		c.entries.set(n.hash, accepted)
 		return accepted, nil
 	}
 	found, err, _ := c.group.Do(token, check)

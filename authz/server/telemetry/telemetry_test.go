@@ -239,7 +239,7 @@ func TestExporters(t *testing.T) {
 			if (err == nil) != (test.want == "") || err != nil &&
 				(!strings.Contains(err.Error(), test.want) ||
 					!strings.Contains(err.Error(), test.name)) {
-				t.Errorf("error is %v, expected %q", err, test.want)
+				t.Errorf("error is %v, want %q", err, test.want)
 			}
 		})
 	}
@@ -277,7 +277,8 @@ func TestClientsCannotCauseTraces(t *testing.T) {
 	defer collector.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 	t.Setenv("OTEL_METRICS_EXPORTER", "none")
-	telemetry, err := New(t.Context(), server.TelemetryConfig{Logger: slog.New(slog.DiscardHandler)})
+	config := server.TelemetryConfig{Logger: slog.New(slog.DiscardHandler)}
+	telemetry, err := New(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +334,7 @@ func TestTraces(t *testing.T) {
 		}
 		if text := span.String(); strings.Contains(text, "secret") ||
 			strings.Contains(text, bearer[len(bearer)-20:]) {
-			t.Errorf("a span holds a credential: %s", text)
+			t.Errorf("a span contains a credential: %s", text)
 		}
 	}
 	if request == nil || fmt.Sprintf("%x %x", request.TraceId, request.ParentSpanId) !=
