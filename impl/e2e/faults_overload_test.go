@@ -20,7 +20,7 @@ import (
 // of the rounds counts, because others use the machine, too.
 func TestOverload(t *testing.T) {
 	faultTest(t)
-	const active = 4 * 16 // the default for the 16 connections of the store
+	const active = 2 * 16 // keeps the 16 connections of the store busy
 	const rounds, lasting = 3, 3 * time.Second
 	issuer, db := startIssuer(t), startPostgres(t)
 	p := startServe(t, issuer, "OASGATE_DATABASE_URL="+postgresURL(db),
