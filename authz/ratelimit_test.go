@@ -160,7 +160,7 @@ func TestSharedRateLimit(t *testing.T) {
 				want(429)
 			}
 			if counter.asked != 2 {
-				t.Errorf("asked %d times, want 2: not again within %s", counter.asked, rateRetry)
+				t.Errorf("called %d times, want 2: not again within %s", counter.asked, rateRetry)
 			}
 			counter.err = nil
 			now = now.Add(rateRetry)

@@ -32,7 +32,7 @@ type ReplayMemory struct {
 // minutes.
 const defaultReplays = 1 << 19
 
-// NewReplayMemory returns a store for at most capacity proofs. While it is full of proofs that have
+// NewReplayMemory returns a store for at most limit proofs. While it is full of proofs that have
 // not ended, Use fails, so that further proofs are refused rather than old ones accepted again. now
 // is time.Now if nil.
 func NewReplayMemory(limit int, now func() time.Time) *ReplayMemory {

@@ -339,7 +339,7 @@ export interface components {
          * @example "1"
          */
         ETag: string;
-        /** @description The Bearer challenge (RFC 6750 §3). It has no `error` if the request has no token. */
+        /** @description The Bearer challenge (RFC 6750 §3), without `error` if the request has no token. */
         WWWAuthenticate: string;
         /**
          * @description Always `no-store`.

@@ -134,8 +134,8 @@ func TestLogThatNobodyReads(t *testing.T) {
 	}
 }
 
-// TestHangUpWithoutFile: SIGHUP does not end a program that has no file to read again.
-func TestHangUpWithoutFile(t *testing.T) {
+// TestSIGHUPWithoutFile: SIGHUP does not end a program that has no file to read again.
+func TestSIGHUPWithoutFile(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)
 	p := startServe(t, issuer)

@@ -79,13 +79,13 @@ func (r *remoteIssuer) Stop(struct{}, *struct{}) error {
 
 func (r *remoteIssuer) Restart(struct{}, *struct{}) error { return r.server.Restart() }
 
-// KeySets tells how often the key set was asked for.
+// KeySets returns how often the key set was requested.
 func (r *remoteIssuer) KeySets(_ struct{}, times *int) error {
 	_, *times = r.server.Requests()
 	return nil
 }
 
-// issuerProcess is an issuer in a process of its own, as the process of the test sees it.
+// issuerProcess controls an issuer in another process.
 type issuerProcess struct {
 	t       *testing.T
 	url     string
@@ -127,7 +127,7 @@ func startIssuer(t *testing.T) *issuerProcess {
 func (i *issuerProcess) call(method string, argument, reply any) {
 	i.t.Helper()
 	if err := i.client.Call("Issuer."+method, argument, reply); err != nil {
-		i.t.Fatalf("the issuer's process, asked to %s: %v", method, err)
+		i.t.Fatalf("the issuer's process, method %s: %v", method, err)
 	}
 }
 
