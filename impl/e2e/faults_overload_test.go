@@ -38,7 +38,9 @@ func TestOverload(t *testing.T) {
 
 	stop := make(chan struct{})
 	var probes sync.WaitGroup
-	for _, url := range []string{p.url + "/healthz", p.url + "/readyz", p.admin(t).url + "/metrics"} {
+	for _, url := range []string{
+		p.url + "/healthz", p.url + "/readyz", p.admin(t).url + "/metrics",
+	} {
 		probes.Go(func() {
 			for {
 				select {
@@ -117,7 +119,8 @@ type phase struct {
 }
 
 func (p phase) String() string {
-	return fmt.Sprintf("%.0f/s, p99 %s, %d refused", p.goodput, p.p99.Round(time.Millisecond), p.shed)
+	return fmt.Sprintf("%.0f/s, p99 %s, %d refused", p.goodput, p.p99.Round(time.Millisecond),
+		p.shed)
 }
 
 // one sends a request, which must be served or shed.
