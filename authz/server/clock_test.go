@@ -163,4 +163,9 @@ func TestClockJumpsForProofs(t *testing.T) {
 	send(prove(), 200, "no proof of this time is forgotten")
 	j.jump(-2 * time.Hour)
 	send(used, 401, "it was made in the future by the clock")
+
+	j.jump(2*time.Hour + 10*time.Minute)
+	send(prove(), 200, "those of the last jump are forgotten")
+	j.jump(0)
+	send(prove(), 200, "that is hours ahead, and delays nobody now")
 }
