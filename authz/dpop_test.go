@@ -283,7 +283,7 @@ func TestDPoPReplayStoreDown(t *testing.T) {
 	}
 }
 
-// A subject that floods is told when to retry, and others are served.
+// A subject that floods gets 429 with Retry-After, and others are served.
 func TestDPoPLimit(t *testing.T) {
 	p := startDPoP(t, token.DPoPAllowed, func(tokens *token.Config, config *authz.Config) {
 		began := time.Now()

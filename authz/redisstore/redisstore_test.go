@@ -154,7 +154,7 @@ func TestReplaysExpire(t *testing.T) {
 		milliseconds, err := redis.Int64(client.Do("PTTL", prefix+"dpop:"+key))
 		left := time.Duration(milliseconds) * time.Millisecond
 		if err != nil || left > expected+time.Millisecond || left < expected-900*time.Millisecond {
-			t.Errorf("an end that is %s: Redis forgets in %s, want about %s", name, left,
+			t.Errorf("an end that is %s: the key expires in %s, want about %s", name, left,
 				expected)
 		}
 	}

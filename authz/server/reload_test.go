@@ -341,7 +341,7 @@ func TestReloadDuringAnOutage(t *testing.T) {
 	up := another(t)
 	usual, took := reload(trusted(up), trusted(a)), reload(trusted(stuck), trusted(b), trusted(a))
 	if took > 50*usual {
-		t.Errorf("a reload takes %s, and %s with issuers that answer: it waits for an issuer", took,
+		t.Errorf("a reload takes %s, but %s while the issuers are up: it waits for an issuer", took,
 			usual)
 	}
 	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer were had before")
@@ -493,7 +493,7 @@ func TestReloadsKeepMemory(t *testing.T) {
 		one := []token.Issuer{{
 			URL: "http://127.0.0.1:1", Audiences: []string{testAudience}, JWKS: keys.Body.Bytes(),
 		}}
-		two := append(one, token.Issuer{ // where nobody is
+		two := append(one, token.Issuer{ // without a listener
 			URL: "http://127.0.0.1:2", Audiences: []string{testAudience},
 		})
 		server, err := New(t.Context(), Config{
@@ -528,7 +528,7 @@ func TestReloadsKeepMemory(t *testing.T) {
 		t.Logf("heap %d, then %d bytes; goroutines %d, then %d", heap, moreHeap, goroutines,
 			moreGoroutines)
 		runtime.KeepAlive(server)
-		if moreHeap > heap+2<<20 { // 10 KiB for each reload; a gate alone takes more
+		if moreHeap > heap+2<<20 { // 10 KiB for each reload; a gate alone needs more
 			t.Errorf("after 200 more reloads the heap has %d bytes, and %d before", moreHeap, heap)
 		}
 		if moreGoroutines > goroutines+2 {

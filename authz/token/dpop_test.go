@@ -534,7 +534,8 @@ func TestReplayStoreFails(t *testing.T) {
 	disproved(t, small, tok, of(first), token.ProofReplayed)
 }
 
-// TestProofLimit: a subject that floods does not fill the store, and nobody else is refused.
+// TestProofLimit: a subject that floods does not fill the store, and other subjects are not
+// refused.
 func TestProofLimit(t *testing.T) {
 	const limit = 5
 	s := newDPoPScene(t)

@@ -201,7 +201,7 @@ func TestInitWritesAWorkingRepository(t *testing.T) {
 	}
 }
 
-// switchTelemetryOn does what README.md says, and builds the program.
+// switchTelemetryOn follows README.md, and builds the program.
 func switchTelemetryOn(t *testing.T) {
 	t.Helper()
 	main := read(t, "made/main.go")
