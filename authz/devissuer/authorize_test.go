@@ -58,7 +58,7 @@ const (
 	s256     = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 )
 
-// signInParams is an authorization request that is in order, for tests to spoil.
+// signInParams returns a valid authorization request, with changes.
 func signInParams(changes ...string) url.Values {
 	form := url.Values{
 		"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {callback}, "state": {"the state"},
@@ -72,7 +72,7 @@ func signInParams(changes ...string) url.Values {
 
 func authorizeURL(form url.Values) string { return issuerURL + "authorize?" + form.Encode() }
 
-// A page is what a browser makes of the sign-in page.
+// A page is the sign-in page, parsed like a browser.
 type page struct {
 	issuer http.Handler
 	at     *url.URL
@@ -125,7 +125,7 @@ func (p page) choose(t testing.TB, name, value string,
 	return serve(p.issuer, r)
 }
 
-// wantRedirect reads the answer that the browser brings to the client.
+// wantRedirect checks that the response redirects to the client, and returns its parameters.
 func wantRedirect(t testing.TB, w *httptest.ResponseRecorder, redirectURI string) url.Values {
 	t.Helper()
 	location := w.Header().Get("Location")
@@ -223,7 +223,7 @@ func TestSignInPage(t *testing.T) {
 		t.Errorf("cancel: the answer is %v: want access_denied and state", answer)
 	}
 
-	// Without a scope, all that the client may have (RFC 6749 §3.3).
+	// Without scope, the client gets all of its scopes (RFC 6749 §3.3).
 	if p := browse(t, issuer, authorizeURL(signInParams())); !strings.Contains(p.body,
 		"requests <code>read:messages</code>, <code>write:messages</code> at") {
 		t.Errorf("without scope the page says %s", p.body)
@@ -308,7 +308,7 @@ func TestAuthorizeFaults(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, person := range []string{"", "alice"} {
-				// the page's form is checked like the link
+				// the form of the page is checked like the link
 				r := httptest.NewRequest("GET", authorizeURL(test.form), nil)
 				if person != "" {
 					r = httptest.NewRequest("POST", issuerURL+"authorize",

@@ -17,7 +17,7 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// codeParams is the token request of app for a code, in order.
+// codeParams returns a valid token request of app with a code, with changes.
 func codeParams(code string, changes ...string) url.Values {
 	form := url.Values{
 		"grant_type": {"authorization_code"}, "client_id": {"app"}, "code": {code}, "redirect_uri": {callback}, "code_verifier": {verifier},
@@ -37,7 +37,7 @@ func refreshParams(refreshToken string, changes ...string) url.Values {
 	return form
 }
 
-// An answer of the token endpoint, either kind.
+// A response of the token endpoint, a token or an error.
 type tokenAnswer struct {
 	AccessToken  string `json:"access_token"`
 	TokenType    string `json:"token_type"`
@@ -363,7 +363,7 @@ func TestRefresh(t *testing.T) {
 		seen[current] = true
 	}
 
-	// What is refused spends nothing.
+	// A refused request does not use up the code or the refresh token.
 	for _, test := range []struct {
 		form       url.Values
 		code, says string
@@ -386,8 +386,7 @@ func TestRefresh(t *testing.T) {
 	refused(t, issuer, refreshParams(current), "invalid_grant", "expired")
 }
 
-// A refresh token that comes again is in two hands, and ends the sign-in for both (RFC 9700
-// §4.14.2).
+// Reuse of a refresh token ends the grant (RFC 9700 §4.14.2).
 func TestRefreshTokenUsedAgain(t *testing.T) {
 	for uses := range 4 {
 		issuer := newSignIn(t, nil)
@@ -407,8 +406,7 @@ func TestRefreshTokenUsedAgain(t *testing.T) {
 	}
 }
 
-// Of many who come with the same code, or the same refresh token, at the same time, one gets
-// something.
+// Of concurrent requests with the same code or refresh token, one succeeds.
 func TestConcurrentRedemption(t *testing.T) {
 	issuer := newSignIn(t, nil)
 	code := newCode(t, issuer, "scope", "offline_access")

@@ -93,7 +93,7 @@ func TestIntrospectionOfInactiveTokens(t *testing.T) {
 	wantActive(t, issuer, good, false)
 }
 
-// Tokens of every algorithm are verified.
+// Tokens of each algorithm are verified.
 func TestIntrospectionVerifiesEveryAlgorithm(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, alg := range []string{"RS256", "PS384", "ES256", "ES512", "EdDSA"} {
@@ -185,7 +185,7 @@ func TestRevocation(t *testing.T) {
 	wantActive(t, issuer, ofClient, false)
 }
 
-// A refresh token that is shown twice ends the sign-in, and what came of it (RFC 9700 §4.14.2).
+// Reuse of a refresh token ends the grant and its tokens (RFC 9700 §4.14.2).
 func TestReuseEndsAccessTokens(t *testing.T) {
 	issuer := newSignIn(t, nil)
 	first := granted(

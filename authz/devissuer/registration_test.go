@@ -11,7 +11,7 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// registers is an issuer at which clients register themselves.
+// registers is an issuer with registration.
 func registers(t testing.TB) *devissuer.Issuer {
 	t.Helper()
 	cfg := withPeople(issuerClock)

@@ -79,7 +79,7 @@ func (s *dpopScene) verifier(t testing.TB, change ...func(*token.Config)) *token
 	return v
 }
 
-// bound is a token that is bound to the public part of a key.
+// bound returns a token that is bound to the public part of a key.
 func (s *dpopScene) bound(key crypto.Signer) string {
 	return s.genuine("cnf", `{"jkt":`+strconv.Quote(thumbprintOf(key))+`}`)
 }
@@ -110,7 +110,7 @@ func (s *dpopScene) proofClaims(tok string, changes ...string) string {
 	}, changes)
 }
 
-// proof is one that is accepted, but for the changed claims.
+// proof returns a valid proof, with changed claims.
 func (s *dpopScene) proof(t testing.TB, key crypto.Signer, tok string, changes ...string) string {
 	t.Helper()
 	return sign(t, "ES256", key, proofHeader("ES256", key), s.proofClaims(tok, changes...))
@@ -155,8 +155,7 @@ func wantProofRefused(t testing.TB, v *token.Verifier, tok string, proof token.P
 	return e
 }
 
-// RFC 9449 §4.3, row by row: what is not a proof of having the key, for this request and this
-// token, now.
+// RFC 9449 §4.3, item by item: proofs that are not valid for this key, request, token or time.
 func TestProofsThatAreRefused(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
@@ -502,7 +501,7 @@ func TestProofIsUsedOnce(t *testing.T) {
 	})
 }
 
-// otherSignature writes an ES256 signature (r, s) as (r, n−s), which is as good.
+// otherSignature returns an ES256 signature (r, s) as (r, n−s), which is valid too.
 func otherSignature(t *testing.T, proof string) string {
 	t.Helper()
 	parts := strings.Split(proof, ".")

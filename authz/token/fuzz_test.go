@@ -29,7 +29,7 @@ const fuzzIssuer, fuzzAudience = "https://localhost:8443/", "https://api.example
 
 var fuzzNow = time.Unix(1_795_000_000, 0)
 
-// fuzzKey is the same in every run, so that a corpus stays meaningful.
+// fuzzKey is constant, so that a corpus stays valid.
 var fuzzKey = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32))
 
 func fuzzToken(header, claims string) string {
@@ -553,7 +553,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// serves answers every request with this JSON.
+// serves responds to each request with this JSON.
 type serves string
 
 func (body serves) RoundTrip(*http.Request) (*http.Response, error) {
