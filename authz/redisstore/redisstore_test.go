@@ -281,7 +281,7 @@ func TestReplaysFail(t *testing.T) {
 	}
 }
 
-// TestReplayTransports uses a real Redis over TLS, and as a user with a password.
+// TestReplayTransports uses a real Redis with TLS, and with a user and password.
 func TestReplayTransports(t *testing.T) {
 	base := redisURL(t)
 	path, ok := strings.CutPrefix(base, "unix://")

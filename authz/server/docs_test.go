@@ -47,7 +47,7 @@ func TestDocs(t *testing.T) {
 		t.Errorf("Allow is %q, want GET, HEAD", allow)
 	}
 
-	// Nothing about the API is loosened.
+	// The API is as strict as without the page.
 	wantProblem(t, r.ask(t, http.MethodGet, private.path), http.StatusUnauthorized)
 	wantProblem(t, r.ask(t, http.MethodGet, "/docs.json"), http.StatusNotFound)
 	if policy := r.ask(t, http.MethodGet,

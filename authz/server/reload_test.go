@@ -102,8 +102,7 @@ func TestThreeIssuers(t *testing.T) {
 	for _, forger := range []*devissuer.Server{a, b, c} {
 		for _, victim := range []*devissuer.Server{a, b, c} {
 			if forger != victim {
-				// A kid that is new to the victim may have to wait for the next refresh of its
-				// keys.
+				// A new kid may have to wait for the next refresh of the keys.
 				got := r.ask(t, http.MethodGet, private.path, "Authorization",
 					"Bearer "+mint(forger, map[string]any{"iss": victim.URL()}))
 				if got.status != http.StatusUnauthorized &&

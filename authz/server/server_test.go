@@ -677,7 +677,7 @@ func TestHandlerTimeout(t *testing.T) {
 	})
 }
 
-// Every phase of a request has a time limit, and the handler ends in time for a response.
+// Each phase of a request has a time limit, and that of the handler leaves time for a response.
 func TestSlowHeader(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the timeout")
@@ -839,7 +839,7 @@ func TestOnlyDevExplains(t *testing.T) {
 	}
 }
 
-// greedy claims a path of the document for itself.
+// greedy serves a path of the document.
 type greedy struct {
 	http.Handler
 	path string
