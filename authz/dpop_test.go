@@ -65,7 +65,7 @@ func startDPoP(t *testing.T, policy token.DPoPPolicy,
 	return p
 }
 
-// bound is a token that is bound to the client's key.
+// bound returns a token that is bound to the client's key.
 func (p *proving) bound(scopes string, claims ...any) string {
 	all := map[string]any{"scope": scopes, "cnf": map[string]any{"jkt": p.client.Thumbprint()}}
 	for i := 0; i < len(claims); i += 2 {
@@ -212,7 +212,7 @@ func TestDPoPRequired(t *testing.T) {
 	}
 }
 
-// Where DPoP is off it is a scheme like any other that is not offered.
+// If DPoP is off, it is like any unknown scheme.
 func TestDPoPOff(t *testing.T) {
 	p := startDPoP(t, token.DPoPOff, nil)
 	p.send(t, "GET /any", "", p.credentials("GET /any", p.bound("read"))...).refused(t, 401,
@@ -283,7 +283,7 @@ func TestDPoPReplayStoreDown(t *testing.T) {
 	}
 }
 
-// A subject that floods is told when to retry, and others are served.
+// A subject that floods gets 429 with Retry-After, and others are served.
 func TestDPoPLimit(t *testing.T) {
 	p := startDPoP(t, token.DPoPAllowed, func(tokens *token.Config, config *authz.Config) {
 		began := time.Now()

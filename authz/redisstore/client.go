@@ -217,8 +217,8 @@ type redisClient struct {
 	pool   *redis.Pool     // nil: cluster
 	shards *redisc.Cluster // nil: pool
 
-	// generation counts the failures after which connections are made anew, because they are likely
-	// to be broken or to lead to a server that is no primary any more.
+	// generation counts the failures after which connections are replaced, because they are
+	// probably broken, or their server is no longer the primary.
 	generation atomic.Uint64
 }
 

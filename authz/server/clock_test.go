@@ -11,7 +11,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// jumping is a server whose clock the test sets. That of the issuer is right.
+// jumping is a server whose clock the test sets. The clock of the issuer is correct.
 type jumping struct {
 	*running
 	ahead atomic.Int64 // of the right time
@@ -38,7 +38,7 @@ func (j *jumping) now() time.Time {
 
 func (j *jumping) jump(ahead time.Duration) { j.ahead.Store(int64(ahead)) }
 
-// mint returns a token that was issued some time after now, or before, and lives for some time.
+// mint returns a token whose iat is some time from now, with a lifetime.
 func (j *jumping) mint(after, lifetime time.Duration, claims map[string]any) string {
 	issued := time.Now().Add(after)
 	all := map[string]any{

@@ -28,7 +28,7 @@ func TestOverload(t *testing.T) {
 	}
 	call()
 	<-entered
-	// A request waits for up to 1 s: this one is about what happens when the queue is full.
+	// A request would wait up to 1 s. This test is about a full queue.
 	r.server.overload.waiting.Add(1)
 	got := r.call(t, "X-Request-Id", "shed")
 	wantProblem(t, got, http.StatusServiceUnavailable)

@@ -550,7 +550,7 @@ func TestIntrospectionDiscovery(t *testing.T) {
 	}
 }
 
-// TestIntrospectionFaults: every fault is one at start.
+// TestIntrospectionFaults: faults of the configuration prevent the start.
 func TestIntrospectionFaults(t *testing.T) {
 	i := func(c token.Introspection, more func(*token.Issuer)) token.Issuer {
 		i := token.Issuer{URL: issuerURL, Audiences: []string{audience}, Introspection: c}
@@ -670,8 +670,8 @@ func TestEmptyKeySetsOfOpaqueIssuers(t *testing.T) {
 	})
 }
 
-// TestRevocation: with the development issuer, a token that is revoked (RFC 7009) is refused at
-// once where a live answer is demanded, and elsewhere as soon as that is known.
+// TestRevocation: with the development issuer, a revoked token (RFC 7009) is refused at once if the
+// request requires introspection. Otherwise it is refused once that is known.
 func TestRevocation(t *testing.T) {
 	issuer, err := devissuer.Start(devissuer.Config{
 		Audiences: []string{audience}, Algorithm: "EdDSA", Scopes: []string{"read:messages"},

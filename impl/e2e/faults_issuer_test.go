@@ -29,7 +29,7 @@ func TestIssuerHangs(t *testing.T) {
 	issuer.signal(t, syscall.SIGSTOP)
 	var clients sync.WaitGroup
 	answered := make(chan struct{})
-	for range 8 { // the first fetch takes until its timeout
+	for range 8 { // the first fetch waits for its timeout
 		clients.Go(func() {
 			wantRefusal(t, p.get(t, private.path(t), unknown), "keys-unavailable")
 		})

@@ -86,7 +86,7 @@ func TestBadPatterns(t *testing.T) {
 	}
 }
 
-// TestPatternTime: what backtracks forever, and what is long, is stopped.
+// TestPatternTime: patterns that backtrack exponentially, or take long, are stopped.
 func TestPatternTime(t *testing.T) {
 	options := Options{PatternTimeout: 20 * time.Millisecond, PatternBudget: 60 * time.Millisecond}
 	for name, c := range map[string]struct{ schemas, body string }{

@@ -130,7 +130,7 @@ func (r *rig) metrics(t *testing.T) string {
 	return strings.Join(lines, "")
 }
 
-// The table of the README lists exactly what is exported.
+// The table of the README has exactly the exported metrics.
 func TestTable(t *testing.T) {
 	r := start(t, true)
 	if got := r.get("/things/1", r.bearer()); got != http.StatusOK {
