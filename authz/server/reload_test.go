@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -106,7 +108,7 @@ func TestThreeIssuers(t *testing.T) {
 					"Bearer "+mint(forger, map[string]any{"iss": victim.URL()}))
 				if got.status != http.StatusUnauthorized &&
 					got.status != http.StatusServiceUnavailable {
-					t.Errorf("a token signed with another issuer's key: %d, expected 401 or 503",
+					t.Errorf("a token signed with another issuer's key: %d, want 401 or 503",
 						got.status)
 				}
 			}
@@ -143,7 +145,7 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 		signed := encode([]byte(`{"alg":"EdDSA","kid":"`+kid+`"}`)) + "." + encode(claims)
 		return signed + "." + encode(ed25519.Sign(privateKey, []byte(signed)))
 	}
-	for range 2 { // also once both sets are there, and verdicts kept
+	for range 2 { // also with both key sets and cached results
 		r.get(t, private.path, mint(a, nil), 200, "the first's own key of this kid")
 		r.get(t, private.path, byB(b.URL()), 200, "the second's own key of this kid")
 		r.get(t, private.path, byB(a.URL()), 401,
@@ -153,7 +155,7 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 	}
 }
 
-// listening counts the connections to a port to which none are expected.
+// listening counts the connections to a port that should get none.
 func listening(t *testing.T) (url string, calls *atomic.Int64) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -248,7 +250,7 @@ func TestReload(t *testing.T) {
 		map[string]any{"scope": scoped.scope})
 	check := func(path string, statusA, statusB int, why string) {
 		t.Helper()
-		for range 2 { // the second time, a verdict may have been kept
+		for range 2 { // the second time, the result may be cached
 			r.get(t, path, ofA, statusA, "of the first issuer: "+why)
 			r.get(t, path, ofB, statusB, "of the second issuer: "+why)
 		}
@@ -357,7 +359,8 @@ func TestReloadDuringAnOutage(t *testing.T) {
 	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer outlive a second reload")
 }
 
-// A reload drops no request: neither one that waits for keys, nor one whose handler runs.
+// A reload does not interrupt requests: neither one that waits for keys, nor one whose handler
+// runs.
 func TestReloadDropsNoRequest(t *testing.T) {
 	t.Run("while it waits for keys", func(t *testing.T) {
 		a := another(t)
@@ -408,7 +411,7 @@ func TestReloadDropsNoRequest(t *testing.T) {
 						return
 					default:
 					}
-					if n%2 == 0 { // and tokens that no cache knows
+					if n%2 == 0 { // and tokens that are not cached
 						jwt = mint(a, nil)
 					}
 					got := r.ask(t, http.MethodGet, path, "Authorization", "Bearer "+jwt)
@@ -444,7 +447,7 @@ func TestReplacedVerifierEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		issuers := []token.Issuer{
 			{URL: "http://127.0.0.1:1/", Audiences: []string{testAudience}},
-		} // where nobody is
+		} // without a listener
 		server, err := New(
 			t.Context(),
 			Config{
@@ -470,6 +473,67 @@ func TestReplacedVerifierEnds(t *testing.T) {
 		time.Sleep(2 * time.Nanosecond)
 		if !ended.Load() {
 			t.Errorf("it goes on though no request can be under way any more")
+		}
+	})
+}
+
+// TestReloadsKeepMemory: what a reload replaces is freed, after the time limit of requests. Each
+// time an issuer is added or removed, and tokens are verified.
+func TestReloadsKeepMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer, err := devissuer.New(devissuer.Config{
+			URL: "http://127.0.0.1:1", Audiences: []string{testAudience},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := httptest.NewRecorder()
+		issuer.ServeHTTP(keys, httptest.NewRequest("GET",
+			issuer.URL()+"/.well-known/jwks.json", nil))
+		one := []token.Issuer{{
+			URL: "http://127.0.0.1:1", Audiences: []string{testAudience}, JWKS: keys.Body.Bytes(),
+		}}
+		two := append(one, token.Issuer{ // where nobody is
+			URL: "http://127.0.0.1:2", Audiences: []string{testAudience},
+		})
+		server, err := New(t.Context(), Config{
+			Document: document(t), Routes: answering(greet), Issuers: one, Docs: true,
+			Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reload := func(times int) (heap uint64, goroutines int) {
+			for n := range times {
+				if err := server.Reload([][]token.Issuer{one, two}[n%2]); err != nil {
+					t.Fatal(err)
+				}
+				w, r := httptest.NewRecorder(), httptest.NewRequest("GET", private.path, nil)
+				r.Header.Set("Authorization", "Bearer "+mint(issuer, nil))
+				if server.ServeHTTP(w, r); w.Code != http.StatusOK {
+					t.Fatalf("status %d: %s", w.Code, w.Body)
+				}
+			}
+			time.Sleep(2 * requestTimeout)
+			synctest.Wait()
+			var memory runtime.MemStats
+			for range 3 { // finalizers, and what they release
+				runtime.GC()
+			}
+			runtime.ReadMemStats(&memory)
+			return memory.HeapAlloc, runtime.NumGoroutine()
+		}
+		heap, goroutines := reload(20)
+		moreHeap, moreGoroutines := reload(200)
+		t.Logf("heap %d, then %d bytes; goroutines %d, then %d", heap, moreHeap, goroutines,
+			moreGoroutines)
+		runtime.KeepAlive(server)
+		if moreHeap > heap+2<<20 { // 10 KiB for each reload; a gate alone takes more
+			t.Errorf("after 200 more reloads the heap has %d bytes, and %d before", moreHeap, heap)
+		}
+		if moreGoroutines > goroutines+2 {
+			t.Errorf("after 200 more reloads there are %d goroutines, and %d before", moreGoroutines,
+				goroutines)
 		}
 	})
 }

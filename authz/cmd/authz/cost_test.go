@@ -91,7 +91,7 @@ func testCost(t *testing.T, document string) {
 				c.args[0], time, memory)
 			if max(time, memory) > limit {
 				t.Errorf("%s costs %.2f times the processor time and %.2f times the memory of "+
-					"reading, expected at most %.1f", c.args[0], time, memory, limit)
+					"reading, want at most %.1f", c.args[0], time, memory, limit)
 			}
 		}
 		return
@@ -161,14 +161,14 @@ func TestCostProcess(t *testing.T) {
 		return
 	}
 	collectLess()
-	// Of a document with faults, scopes says that it cannot answer, when it has done all the work.
+	// For a document with faults, scopes fails only after all of its work.
 	code := run(t.Context(), args, strings.NewReader(""), io.Discard, os.Stderr)
 	if code == unable && args[0] != "scopes" {
 		t.Fatal("exit code 2")
 	}
 }
 
-// described returns a document of which most describes responses, as most do.
+// described returns a document that consists mostly of responses, like most documents.
 func described(operations int) object {
 	doc, paths, schemas := skeleton("3.1.0")
 	answer := func() object {

@@ -130,7 +130,7 @@ func (c *comparer) equal(at string, want, got reflect.Value) {
 	}
 	fail := func() {
 		c.failed++
-		c.t.Errorf("%s: got %v, expected %v", at, got, want)
+		c.t.Errorf("%s: got %v, want %v", at, got, want)
 	}
 	switch want.Kind() {
 	case reflect.Pointer:

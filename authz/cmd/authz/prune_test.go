@@ -76,7 +76,7 @@ func TestPrune(t *testing.T) {
 			found = append(found, "tags")
 		}
 		if strings.Join(found, " ") != strings.Join(expected, " ") {
-			t.Errorf("part %d keeps %v, expected %v", part, found, expected)
+			t.Errorf("part %d keeps %v, want %v", part, found, expected)
 		}
 		get, _ := doc.Paths[`/a"b`]["get"].(map[string]any)
 		if get["security"] == nil || get["x-authz-timeout"] != "2m" ||
@@ -110,7 +110,7 @@ func TestPruneLeavesAlone(t *testing.T) {
 	}
 }
 
-// TestNamesMatchExactly: a name in other letters is another name, as it is to the server.
+// TestNamesMatchExactly: names are case-sensitive, as for the server.
 func TestNamesMatchExactly(t *testing.T) {
 	document := func(security, maxLength string) string {
 		return `{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "tags": [], "paths": {"/a": {"post": {
@@ -135,7 +135,7 @@ func TestNamesMatchExactly(t *testing.T) {
 		code := run(t.Context(), []string{"diff", old, write("new.json", text)}, &bytes.Buffer{},
 			&stdout, &stderr)
 		if code == allWell || !strings.Contains(stdout.String(), change) {
-			t.Errorf("exit code %d, %s%s: expected %s", code, &stdout, &stderr, change)
+			t.Errorf("exit code %d, %s%s: want %s", code, &stdout, &stderr, change)
 		}
 	}
 }

@@ -505,6 +505,8 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 			c.pattern(expression, -1), c.in(expression, s.PatternProperties[expression], nil),
 		})
 	}
+	n.others = n.others || n.propertyNames != nil || n.patternProperties != nil ||
+		n.additional != nil
 	for _, name := range s.Required {
 		if slices.Contains(hidden, name) || slices.Contains(n.required, name) {
 			continue
@@ -562,8 +564,8 @@ func (c *Compiler) applicators(n *node, s *openapi3.Schema, hidden []string) {
 	}
 	n.composed = n.allOf != nil || n.anyOf != nil || n.oneOf != nil || n.not != nil ||
 		n.condition != nil || n.dependentSchemas != nil
-	if n.composed ||
-		n.unevaluated != nil || n.unevaluatedElements != nil {
+	n.layered = n.composed || n.unevaluated != nil || n.unevaluatedElements != nil
+	if n.layered {
 		n.size++
 	}
 }
