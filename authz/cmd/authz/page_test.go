@@ -80,3 +80,26 @@ func TestPrintable(t *testing.T) {
 		}
 	}
 }
+
+// TestWrappedTables: lines fit the page if their words do.
+func TestWrappedTables(t *testing.T) {
+	var out bytes.Buffer
+	p := newPage(&out)
+	p.width = 58
+	p.table("", p.wrap([][]cell{
+		plain("PATH", "ACCESS", "CONTROLS"),
+		plain("/a", "token with read and write", "timeout 2m"),
+		plain("/b", "", "one-long-word-that-cannot-be-broken and another"),
+		plain("/c", "last"),
+	}, 1))
+	const want = `PATH  ACCESS               CONTROLS
+/a    token with read and  timeout 2m
+      write
+/b                         one-long-word-that-cannot-be-broken
+                           and another
+/c    last
+`
+	if out.String() != want {
+		t.Errorf("the table is\n%sexpected\n%s", &out, want)
+	}
+}

@@ -290,7 +290,7 @@ func TestScopesCommand(t *testing.T) {
 		want   string // in it
 	}{
 		{"to standard output", []string{"--package", "p", "good.yaml"}, allWell, "package p\n", nil, "", ""},
-		{"of a package that is not said", []string{"good.yaml"}, unable, "", []string{`would be "": set it with --package`}, "", ""},
+		{"of a package that is not said", []string{"good.yaml"}, unable, "", []string{"name the file with -o"}, "", ""},
 		{"beside others", []string{"-o", "gen/scopes.gen.go", "good.yaml"}, allWell, "", nil, "gen/scopes.gen.go", "package mine\n"},
 		{"once more", []string{"-o", "gen/scopes.gen.go", "good.yaml"}, allWell, "", nil, "gen/scopes.gen.go", "\tOperationList OperationID = \"list\"\n"},
 		{"in a folder of its own", []string{"-o", "scopes.gen.go", "--package", "access", "good.yaml"}, allWell, "", nil, "scopes.gen.go", "package access\n"},
