@@ -126,6 +126,9 @@ func cutScheme(value, scheme string) (rest string, found bool) {
 
 // hasQueryToken reports whether a query, well-formed or not, has access_token (RFC 6750 §2.3).
 func hasQueryToken(query string) bool {
+	if !strings.Contains(query, "access_token") && strings.IndexByte(query, '%') < 0 {
+		return false // most queries
+	}
 	for query != "" {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")

@@ -28,9 +28,7 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 		return nil
 	}
 	a.begin(g, r, op)
-	// No request: the validator reads all of its body before it asks for the credential.
-	a.input = openapi3filter.RequestValidationInput{Route: op.route, Options: &g.security}
-	err := openapi3filter.ValidateSecurityRequirements(a, &a.input, op.security)
+	err := openapi3filter.ValidateSecurityRequirements(a, &op.input, op.security)
 	a.Principal = a.caller()
 	switch {
 	case err == nil && a.satisfied != nil:
@@ -162,7 +160,7 @@ func bodiless(r *http.Request) *http.Request {
 func (g *Gate) AuthenticationFunc() openapi3filter.AuthenticationFunc {
 	return func(ctx context.Context, in *openapi3filter.AuthenticationInput) error {
 		a, ok := FromContext(ctx)
-		if ok && in.RequestValidationInput == &a.input {
+		if ok && a.operation != nil && in.RequestValidationInput == &a.operation.input {
 			return a.checkScheme(in.SecuritySchemeName)
 		}
 		return g.authenticateForeign(ctx, a, in)
@@ -284,8 +282,8 @@ func (a *Admission) decide(w *compiledAlternative) *Error {
 	if refused := a.checkScopes(w); refused != nil {
 		return refused
 	}
-	if stepUp := a.operation.StepUp; !stepUp.Met(a.callerOf(w), a.gate.now()) {
-		return &Error{Kind: InsufficientAuth, StepUp: stepUp}
+	if s := a.operation.StepUp; s != nil && !s.Met(a.callerOf(w), a.gate.now()) {
+		return &Error{Kind: InsufficientAuth, StepUp: s}
 	}
 	if w.ambient {
 		if err := a.gate.checkOrigin(a.request); err != nil {

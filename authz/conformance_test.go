@@ -71,7 +71,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// unreachable is the way to an issuer that is down.
+// unreachable is a transport to an issuer that is down.
 type unreachable struct{}
 
 func (unreachable) RoundTrip(*http.Request) (*http.Response, error) {

@@ -19,7 +19,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// What clients know the tested server as. It listens elsewhere, and its Host header says so.
+// The URL of the tested server for clients. It listens elsewhere, and its Host header has that
+// address.
 const resource = "https://api.example"
 
 const (
@@ -83,7 +84,7 @@ func (p *proving) credentials(request, tok string) []string {
 	return []string{"Authorization: DPoP " + tok, "DPoP: " + p.proof(request, tok)}
 }
 
-// The table "Credentials" of what a client sees, by the DPoP scheme.
+// The table "Credentials" of the behaviour for clients, with the DPoP scheme.
 const aboutResource = `, resource_metadata="https://api.example/.well-known/oauth-protected-resource"`
 
 func TestDPoPCredentials(t *testing.T) {
@@ -104,7 +105,7 @@ func TestDPoPCredentials(t *testing.T) {
 		request string
 		headers []string
 
-		operation string // that runs; "" for a refusal, of which the rest speaks
+		operation string // the operation that runs; "" for a refusal
 		status    int
 		kind      authz.Kind
 		challenge string
@@ -162,14 +163,14 @@ func TestDPoPCredentials(t *testing.T) {
 				got.refused(t, row.status, row.kind, row.challenge)
 			} else if got.ran == nil || got.ran.operation != row.operation ||
 				got.StatusCode != 204 {
-				t.Errorf("answered %d %s, expected that %s runs", got.StatusCode, got.body,
+				t.Errorf("got %d %s, want %s to run", got.StatusCode, got.body,
 					row.operation)
 			} else if strings.Contains(strings.Join(row.headers, " "), tok) &&
 				row.operation != "public" && got.ran.principal.Subject() == "" {
-				t.Error("the handler does not know who calls")
+				t.Error("the handler has no principal")
 			}
 			if nonce := got.Header.Values("DPoP-Nonce"); nonce != nil {
-				t.Errorf("DPoP-Nonce is %q, but no nonces are asked for", nonce)
+				t.Errorf("DPoP-Nonce is %q, but nonces are not required", nonce)
 			}
 		})
 	}
@@ -207,7 +208,7 @@ func TestDPoPRequired(t *testing.T) {
 	p.send(t, "GET /any", "", "Authorization: Bearer a b").refused(t, 400, authz.InvalidRequest,
 		onDPoP+`, error="invalid_request"`)
 	if got := p.send(t, "GET /any", "", p.credentials("GET /any", tok)...); got.StatusCode != 204 {
-		t.Errorf("answered %d %s, expected that it passes", got.StatusCode, got.body)
+		t.Errorf("got %d %s, want it to pass", got.StatusCode, got.body)
 	}
 }
 
@@ -220,7 +221,7 @@ func TestDPoPOff(t *testing.T) {
 		authz.InvalidToken, whereBearer+`, error="invalid_token"`)
 }
 
-// RFC 9449 §9: a client that comes without a nonce is given one, and goes on with it.
+// RFC 9449 §9: a client without a nonce gets one, and continues with it.
 func TestDPoPNonces(t *testing.T) {
 	p := startDPoP(t, token.DPoPAllowed, func(tokens *token.Config, _ *authz.Config) {
 		tokens.Proofs.NonceKey = []byte(strings.Repeat("k", 32))
@@ -239,7 +240,7 @@ func TestDPoPNonces(t *testing.T) {
 	second := p.send(t, "GET /any", "", with(nonce)...)
 	if second.StatusCode != 204 || second.Header.Get("DPoP-Nonce") == "" ||
 		second.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("with the nonce: %d %q, expected 204 with a nonce for the next proof, not to be "+
+		t.Errorf("with the nonce: %d %q, want 204 with a nonce for the next proof, not to be "+
 			"cached", second.StatusCode, second.Header)
 	}
 	p.send(t, "GET /any", "", with(submitted)...).refused(t, 401, authz.UseNonce,
@@ -251,7 +252,7 @@ func TestDPoPNonces(t *testing.T) {
 	for name, headers := range map[string][]string{"nobody": nil,
 		"a bearer": {"Authorization: Bearer " + p.issuer.Mint(nil)}} {
 		if got := p.send(t, "GET /any", "", headers...); got.Header.Get("DPoP-Nonce") != "" {
-			t.Errorf("%s is told a nonce", name)
+			t.Errorf("%s gets a nonce", name)
 		}
 	}
 	p.answering(func(c echo.Context) error {
@@ -260,7 +261,7 @@ func TestDPoPNonces(t *testing.T) {
 	})
 	if got := p.send(t, "GET /any", "",
 		with(nonce)...).Header.Get("Cache-Control"); got != "private, no-cache" {
-		t.Errorf("Cache-Control is %q, expected the handler's own", got)
+		t.Errorf("Cache-Control is %q, want the handler's own", got)
 	}
 }
 
@@ -322,8 +323,7 @@ func TestDPoPExplains(t *testing.T) {
 	}
 }
 
-// The URL of a request is told from Resource, which may leave out where this server has the
-// document's paths.
+// The URL of a request is derived from Resource, with or without the path of the server.
 func TestDPoPRequestURL(t *testing.T) {
 	for _, test := range []struct{ resource, basePath, public, path, htu string }{
 		{"https://api.example", "", "", "/any", "https://api.example/any"},
@@ -360,7 +360,7 @@ func TestDPoPNeedsResource(t *testing.T) {
 		Verifier: verifier}); err == nil ||
 		!strings.Contains(err.Error(),
 			"Config.Resource is empty: a DPoP proof names the URL of its request") {
-		t.Errorf("New says %v, expected that Resource is needed", err)
+		t.Errorf("New returns %v, want an error that names Resource", err)
 	}
 }
 
@@ -384,13 +384,13 @@ func TestDPoPInMetadata(t *testing.T) {
 			}
 		}
 		if text, _ := json.Marshal(got); string(text) != want {
-			t.Errorf("policy %s: the metadata says %s, expected %s", policy, text, want)
+			t.Errorf("policy %s: the metadata says %s, want %s", policy, text, want)
 		}
 	}
 }
 
-// A gate whose verifier is wrapped in one that knows bearer tokens alone offers those alone, and
-// lets no bound one in.
+// A gate whose verifier is wrapped by one for bearer tokens only offers only those, and refuses
+// bound tokens.
 func TestDPoPIsNotOfferedByAVerifierWithoutIt(t *testing.T) {
 	p := startDPoP(t, token.DPoPAllowed, nil)
 	bare := start(t, guarded, func(config *authz.Config) {

@@ -173,8 +173,6 @@ type Gate struct {
 
 	problemTypes     string
 	preparedProblems map[Kind]preparedProblem
-	// of the validator's security pass, which only reads them
-	security openapi3filter.Options
 }
 
 // New compiles the document. It returns all faults of the document and the configuration, joined.
@@ -274,7 +272,10 @@ func New(config Config) (*Gate, error) {
 	if faults != nil {
 		return nil, errors.Join(faults...)
 	}
-	g.security.AuthenticationFunc = g.AuthenticationFunc()
+	security := &openapi3filter.Options{AuthenticationFunc: g.AuthenticationFunc()}
+	for _, o := range plan.operations {
+		o.input = openapi3filter.RequestValidationInput{Route: o.route, Options: security}
+	}
 	g.prepare()
 	return g, nil
 }

@@ -101,7 +101,8 @@ func (g *Gate) countRate(
 	}
 	failing := g.rates.resume.Load()
 	var err error
-	if now.UnixNano() >= failing {
+	// more than rateRetry if the clock was set back
+	if wait := time.Duration(failing - now.UnixNano()); wait <= 0 || wait > rateRetry {
 		window := strconv.FormatInt(until.Unix(), 10)
 		key := strings.Join([]string{operation, caller, window}, "\x00")
 		var n int64

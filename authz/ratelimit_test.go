@@ -160,11 +160,18 @@ func TestSharedRateLimit(t *testing.T) {
 				want(429)
 			}
 			if counter.asked != 2 {
-				t.Errorf("asked %d times, want 2: not again within %s", counter.asked, rateRetry)
+				t.Errorf("called %d times, want 2: not again within %s", counter.asked, rateRetry)
 			}
 			counter.err = nil
 			now = now.Add(rateRetry)
 			want(200)
+			want(429)
+
+			counter.err = errors.New("down")
+			now = now.Add(time.Hour)
+			want(map[bool]int{true: 503, false: 200}[refuse])
+			counter.err = nil
+			now = now.Add(-time.Hour) // another window, in which the counter is used again
 			want(429)
 		})
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// templateRouter routes every path template of OpenAPI, also those that http.ServeMux cannot, such
-// as /files/{name}.{ext} and /things/{id}:activate.
+// templateRouter routes all path templates of OpenAPI, including those that http.ServeMux does not
+// support, such as /files/{name}.{ext} and /things/{id}:activate.
 type templateRouter struct {
 	gate     *authz.Gate
 	handlers map[string]http.Handler // by template

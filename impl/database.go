@@ -40,14 +40,14 @@ func checkURL(raw string) error {
 	if path, ok := sqlitePath(raw); ok {
 		if path == "" || path == ":memory:" ||
 			strings.HasPrefix(path, "//") || strings.HasSuffix(path, "/") {
-			return errors.New("sqlite: and the path of a file, such as sqlite:data/oasgate.db or " +
-				"sqlite:/var/lib/oasgate/oasgate.db")
+			return errors.New("expected sqlite: and the path of a file, such as " +
+				"sqlite:data/oasgate.db or sqlite:/var/lib/oasgate/oasgate.db")
 		}
 		return nil
 	}
 	_, unambiguous := location(raw)
 	if _, err := pgx.ParseConfig(raw); err != nil || !unambiguous {
-		return errors.New("sqlite:path, or a URL such as " +
+		return errors.New("expected sqlite:path, or a URL such as " +
 			"postgres://user:password@host:5432/database?sslmode=verify-full, " +
 			"with special characters escaped, such as %40 for @")
 	}

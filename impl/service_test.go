@@ -13,7 +13,7 @@ func TestSettings(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		settings interface{ Check() error }
-		want     string // the whole message, so that a change of it is seen
+		want     string // the complete message
 	}{
 		{"sqlite", &Serve{Database: "sqlite:data/oasgate.db"}, ""},
 		{"postgres and Redis", &Serve{Database: "postgres://user:p%40ss@db.example/app", ReplayStore: "rediss://u:p@redis.example:6379/0"}, ""},
@@ -39,7 +39,7 @@ OASGATE_REPLAY_STORE is "(hidden, because it can contain a password)": expected 
 	}
 }
 
-// TestOpen checks that the service is that of the settings.
+// TestOpen checks that Open applies the settings.
 func TestOpen(t *testing.T) {
 	settings := &Serve{
 		Database:    "sqlite:" + t.TempDir() + "/test.db",
@@ -86,13 +86,13 @@ func TestReplayStoreURLs(t *testing.T) {
 	} {
 		err := (&Serve{Database: "sqlite:test.db", ReplayStore: url}).Check()
 		if (err == nil) != good {
-			t.Errorf("%s: error %v, expected that it is good: %t", url, err, good)
+			t.Errorf("%s: error %v, want valid: %t", url, err, good)
 		}
 		if err != nil &&
 			(strings.Contains(err.Error(), "sec") || !strings.HasPrefix(err.Error(),
 				"OASGATE_REPLAY_STORE is ")) {
 			t.Errorf(
-				"%s: the fault is %q: expected one that names the key, and no part of the password",
+				"%s: the fault is %q: want one that names the key, and no part of the password",
 				url, err)
 		}
 	}

@@ -46,8 +46,7 @@ type Store struct {
 // not exist.
 func OpenStore(ctx context.Context, config StoreConfig) (*Store, error) {
 	if err := checkURL(config.URL); err != nil {
-		return nil, fmt.Errorf("the URL of the database is %q: expected %w", redacted(config.URL),
-			err)
+		return nil, fmt.Errorf("the URL of the database is %q: %w", redacted(config.URL), err)
 	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestParseChallenges: RFC 9110 §11.6.1, with its own difficult example.
+// TestParseChallenges includes the example of RFC 9110 §11.6.1.
 func TestParseChallenges(t *testing.T) {
 	for _, test := range []struct {
 		headers []string
@@ -23,7 +23,7 @@ func TestParseChallenges(t *testing.T) {
 		{[]string{`"quoted"`, `realm="no scheme"`}, `[]`},
 	} {
 		if got := fmt.Sprint(parseChallenges(test.headers)); got != test.want {
-			t.Errorf("parseChallenges(%q) = %s, expected %s", test.headers, got, test.want)
+			t.Errorf("parseChallenges(%q) = %s, want %s", test.headers, got, test.want)
 		}
 	}
 }

@@ -82,7 +82,7 @@ func load(t *testing.T, name string) *openapi3.T {
 	return document
 }
 
-// target is a fresh one: servers with flaws remember.
+// target is a new target, because servers with flaws have state.
 func (m messages) target(f flaw) authztest.Target {
 	s := newServer(m.plan, m.issuer, audience, m.keys, f)
 	outage := newServer(m.plan, m.issuer, audience, nil, f)
@@ -182,7 +182,7 @@ func TestFlaws(t *testing.T) {
 			for _, result := range report.Results {
 				name, found := result.Case.Name, len(result.Faults) > 0
 				if result.Skipped != "" {
-					t.Errorf("%s was skipped (%s): the target gives the kit everything", name,
+					t.Errorf("%s was skipped (%s): the target has everything that the kit needs", name,
 						result.Skipped)
 				}
 				if found {
@@ -198,9 +198,9 @@ func TestFlaws(t *testing.T) {
 			}
 		})
 	}
-	for _, c := range authztest.Cases(m.plan) { // what a kit never says, it need not say
+	for _, c := range authztest.Cases(m.plan) { // a kit without results has no output
 		if !caught[c.Name] {
-			t.Errorf("%s passes whatever the flaw: is it able to fail?", c.Name)
+			t.Errorf("%s passes with each flaw: no flaw makes it fail", c.Name)
 		}
 	}
 }
@@ -248,7 +248,7 @@ func TestOverTheNetwork(t *testing.T) {
 			for _, result := range report.Results {
 				if should := result.Skipped == "" &&
 					caughtBy.MatchString(result.Case.Name); should != (len(result.Faults) > 0) {
-					t.Errorf("%s: found %q, expected to find something: %t", result.Case.Name,
+					t.Errorf("%s: found %q, want faults: %t", result.Case.Name,
 						result.Faults, should)
 				}
 			}
@@ -256,8 +256,7 @@ func TestOverTheNetwork(t *testing.T) {
 	}
 }
 
-// TestWithLess: what cannot be tried with what the target gives is skipped, and says what it would
-// need.
+// TestWithLess: cases that a target does not support are skipped, with the reason.
 func TestWithLess(t *testing.T) {
 	m := newMessages(t)
 	all := m.target(none)
@@ -324,7 +323,7 @@ func TestWithLess(t *testing.T) {
 					t.Errorf("%s failed on a server that is right: %s", name,
 						strings.Join(result.Faults, "; "))
 				case tried.MatchString(name) != result.Passed():
-					t.Errorf("%s: passed %t, skipped %q; expected to be tried: %t", name,
+					t.Errorf("%s: passed %t, skipped %q; want it to run: %t", name,
 						result.Passed(), result.Skipped, !result.Passed())
 				}
 			}
@@ -332,7 +331,7 @@ func TestWithLess(t *testing.T) {
 	}
 }
 
-// TestOpaqueTokens: nothing can be forged from a token that is no JWT, but it can be used.
+// TestOpaqueTokens: an opaque token cannot be forged, but the cases with genuine ones run.
 func TestOpaqueTokens(t *testing.T) {
 	m := newMessages(t)
 	target := m.target(none)
@@ -366,8 +365,7 @@ func TestOpaqueTokens(t *testing.T) {
 	}
 }
 
-// TestOnlyRFC6750: a server without problem documents and their like passes once it is said to be
-// one.
+// TestOnlyRFC6750: with OnlyRFC6750, a server without problem documents passes.
 func TestOnlyRFC6750(t *testing.T) {
 	m := newMessages(t)
 	for _, f := range []flaw{htmlErrors, cacheable, scopesUnnamed} {
@@ -383,7 +381,7 @@ func TestOnlyRFC6750(t *testing.T) {
 	}
 }
 
-// recorded stands in for *testing.T.
+// recorded is a T that records the results.
 type recorded struct {
 	name   string
 	ctx    context.Context
@@ -402,8 +400,8 @@ func (r recorded) Error(args ...any) {
 func (r recorded) Fatal(args ...any) { r.Error(args...) }
 func (r recorded) Skip(args ...any)  { r.Error(args...) }
 
-// TestRunTells: what a case finds is an error of its subtest.
-func TestRunTells(t *testing.T) {
+// TestRunReports: what a case finds is an error of its subtest.
+func TestRunReports(t *testing.T) {
 	m := newMessages(t)
 	var said []string
 	authztest.Run(recorded{"T", t.Context(), &said}, m.target(expiryUnchecked))
@@ -412,12 +410,12 @@ func TestRunTells(t *testing.T) {
 		"T/getMe/expired: GET /me: expected the handler not to run, it did",
 	}
 	if len(said) < 2 || !slices.Equal(said[:2], want) {
-		t.Errorf("Run said\n%s\nexpected to begin with\n%s", strings.Join(said, "\n"),
+		t.Errorf("Run said\n%s\nwant to begin with\n%s", strings.Join(said, "\n"),
 			strings.Join(want, "\n"))
 	}
 }
 
-// TestFaultyTargets: everything that is wrong with a target is said at once, and nothing is run.
+// TestFaultyTargets: all faults of a target are returned together, and no case runs.
 func TestFaultyTargets(t *testing.T) {
 	m := newMessages(t)
 	target := m.target(none)
@@ -427,7 +425,7 @@ func TestFaultyTargets(t *testing.T) {
 	for _, part := range []string{`Target.URL is "messages.example"`,
 		`"listMesages", which is not an operationId`} {
 		if err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("Check returned %v, expected it to say: %s", err, part)
+			t.Errorf("Check returned %v, want it to contain: %s", err, part)
 		}
 	}
 	if len(report.Results) > 0 {
@@ -441,13 +439,13 @@ func TestFaultyTargets(t *testing.T) {
 	for _, part := range []string{"Target.Certificate has no Leaf",
 		"expected an *http.Transport, to present Target.Certificate"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("Check returned %v, expected it to say: %s", err, part)
+			t.Errorf("Check returned %v, want it to contain: %s", err, part)
 		}
 	}
 	for _, part := range []string{"Target.URL is", "Target.Document is nil"} {
 		if _, err := authztest.Check(t.Context(), authztest.Target{}); err == nil ||
 			!strings.Contains(err.Error(), part) {
-			t.Errorf("Check of nothing returned %v, expected it to say: %s", err, part)
+			t.Errorf("Check of nothing returned %v, want it to contain: %s", err, part)
 		}
 	}
 }

@@ -36,7 +36,7 @@ const (
 	closedAlternatively flaw = "only the first alternative counts"
 )
 
-// many guards an API with authz.Gate, and breaks what the flaw says.
+// many is an API that a gate guards, with a flaw.
 type many struct {
 	flaw  flaw
 	gate  *authz.Gate
@@ -265,7 +265,7 @@ func TestSchemesWithLess(t *testing.T) {
 	}
 }
 
-// An operation that is closed to everybody must refuse.
+// An operation that is closed to everybody must refuse all requests.
 func TestDenied(t *testing.T) {
 	m, target := newMany(t, none)
 	target.Without = []string{"key"}
@@ -276,7 +276,7 @@ func TestDenied(t *testing.T) {
 	for _, result := range report.Results {
 		if failed := len(result.Faults) > 0; failed != strings.HasSuffix(result.Case.Name,
 			"/denied") {
-			t.Errorf("%s: %q; expected that the server, which takes keys, fails where it should "+
+			t.Errorf("%s: %q; want faults of the server, which accepts keys, where "+
 				"be closed", result.Case.Name, result.Faults)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestMain is a peer where the harness has started this program as one.
+// TestMain is a peer if the harness has started this program as one.
 func TestMain(m *testing.M) {
 	if name, ok := os.LookupEnv(peerVariable); ok {
 		panic(servePeer(name))
@@ -49,7 +49,7 @@ func TestMedian(t *testing.T) {
 		samples := make([]sample, len(test.values))
 		got := median(samples, func(i int) float64 { return test.values[i] })
 		if got != test.want {
-			t.Errorf("the median of %v is %v, expected %v", test.values, got, test.want)
+			t.Errorf("the median of %v is %v, want %v", test.values, got, test.want)
 		}
 	}
 }

@@ -32,7 +32,7 @@ func (s *stored) Open(context.Context, *slog.Logger) (*Service, error) {
 
 func (s *stored) Probe(context.Context) map[string]error { return map[string]error{"store": s.err} }
 
-// serve --check says what would fail, and shows no secrets.
+// serve --check reports what would fail, without secrets.
 func TestCheckServe(t *testing.T) {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"a"}})
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// peopled is config with people, and with clients that sign them in. The redirect URI of other has
-// a query of its own.
+// peopled is config with people, and with clients in which they sign in. The redirect URI of other
+// has a query.
 func peopled(clock func() time.Time) devissuer.Config {
 	cfg := config()
 	cfg.Now = clock
@@ -38,7 +38,7 @@ func peopled(clock func() time.Time) devissuer.Config {
 	return cfg
 }
 
-// signsIn is an issuer with people. Its clock is that of the test.
+// signsIn returns an issuer with people and the clock of the test.
 func signsIn(t testing.TB, clock *time.Time) *devissuer.Issuer {
 	t.Helper()
 	if clock == nil {
@@ -80,7 +80,7 @@ type page struct {
 	hidden url.Values
 }
 
-// browse opens the sign-in page, and holds it to what every page must be.
+// browse opens the sign-in page, and calls wantPage.
 func browse(t testing.TB, issuer http.Handler, at string) page {
 	t.Helper()
 	r := httptest.NewRequest("GET", at, nil)
@@ -158,8 +158,8 @@ func aCode(t testing.TB, issuer http.Handler, changes ...string) string {
 	return code
 }
 
-// wantPage holds a page to what keeps a browser from harm: nothing runs, nothing is fetched, nobody
-// frames it.
+// wantPage checks the security headers of a page: it runs nothing, fetches nothing, and cannot be
+// framed.
 func wantPage(t testing.TB, w *httptest.ResponseRecorder) {
 	t.Helper()
 	style := regexp.MustCompile(`(?s)<style>(.*)</style>`).FindStringSubmatch(w.Body.String())
@@ -228,7 +228,7 @@ func TestSignInPage(t *testing.T) {
 		"requests <code>read:messages</code>, <code>write:messages</code> at") {
 		t.Errorf("without scope the page says %s", p.body)
 	}
-	// Browsers hold the redirect after the form to form-action.
+	// Browsers apply form-action to the redirect after the form.
 	for redirectURI, follows := range map[string]string{
 		callback:                       "'self' http://localhost:* http://127.0.0.1:*",
 		"http://127.0.0.1:9/callback":  "'self' http://localhost:* http://127.0.0.1:*",
@@ -256,7 +256,7 @@ func TestSignInPageOfAPostedRequest(t *testing.T) {
 	wantPage(t, w)
 }
 
-// A fault is told to the client where it is sure to be the client's, and to nobody else.
+// An error is sent to the client only if its redirect URI is valid.
 func TestAuthorizeFaults(t *testing.T) {
 	issuer := signsIn(t, nil)
 	for _, test := range []struct {
@@ -326,7 +326,7 @@ func TestAuthorizeFaults(t *testing.T) {
 					wantPage(t, w)
 					if strings.Contains(w.Body.String(), "attacker") ||
 						strings.Contains(w.Body.String(), "<form") {
-						t.Errorf("%s: the page shows what was sent, or lets somebody go on: %s",
+						t.Errorf("%s: the page shows the parameters, or has a button: %s",
 							r.Method, w.Body)
 					}
 					continue
@@ -346,7 +346,7 @@ func TestAuthorizeFaults(t *testing.T) {
 		})
 	}
 
-	// A state that came twice is nobody's; one without a value was not sent.
+	// A repeated state is not returned, and one without a value counts as absent.
 	for _, form := range []url.Values{{"state": {"a", "b"}}, {"state": {""}}} {
 		request := asking("response_type", "x")
 		request["state"] = form["state"]
@@ -412,16 +412,16 @@ func TestAuthorizeRefusesOddRequests(t *testing.T) {
 				answer)
 		}
 	}
-	// A link signs nobody in.
+	// A link cannot sign a person in.
 	if p := browse(t, issuer,
 		authorizeURL(asking("person", "alice", "cancel", "yes"))); p.hidden.Has("person") ||
 		p.hidden.Has("cancel") {
-		t.Errorf("the page takes the choice from the link: %s", p.body)
+		t.Errorf("the page accepts person in the query: %s", p.body)
 	}
 }
 
-// Without people there is no authorization endpoint, and discovery knows of none; its path is the
-// API's.
+// Without people there is no authorization endpoint, in discovery neither. The API can have its
+// path.
 func TestWithoutPeople(t *testing.T) {
 	issuer := newIssuer(t)
 	if w := get(issuer, "authorize?"+asking().Encode()); w.Code != http.StatusNotFound ||
@@ -440,7 +440,7 @@ func TestWithoutPeople(t *testing.T) {
 	}
 }
 
-// The document says all that there is, and nothing that is not.
+// The metadata has all endpoints and features, and no others.
 func TestDiscoveryOfSignIn(t *testing.T) {
 	issuer := signsIn(t, nil)
 	document := get(issuer, ".well-known/openid-configuration").Body.String()
@@ -477,7 +477,7 @@ func TestDiscoveryOfSignIn(t *testing.T) {
 	})
 }
 
-// The issuer keeps nothing of the caller's slices, here neither.
+// The issuer copies the slices of the caller.
 func TestNewCopiesPeopleAndRedirectURIs(t *testing.T) {
 	cfg := peopled(func() time.Time { return now })
 	cfg.Clients[3].RedirectURIs = slices.Clone(cfg.Clients[3].RedirectURIs)
@@ -565,7 +565,7 @@ func TestRedirectURIs(t *testing.T) {
 				"person", "bob"), uri)
 		}
 	}
-	// A query of its own stays.
+	// The query of the redirect URI remains.
 	const other = "http://localhost:9/callback?tenant=a%20b"
 	if answer := comesBack(t,
 		browse(t, issuer, authorizeURL(asking("client_id", "other", "redirect_uri", other))).choose(

@@ -74,7 +74,7 @@ func granted(t testing.TB, issuer http.Handler, form url.Values, header ...strin
 	return answer
 }
 
-// refused wants an error, that says something.
+// refused checks that the response is an error with a description.
 func refused(t testing.TB, issuer http.Handler, form url.Values, code, says string,
 	header ...string) {
 	t.Helper()
@@ -178,7 +178,7 @@ func TestCodeIsExchanged(t *testing.T) {
 	}
 }
 
-// What the document calls a scope is one, whatever OpenID Connect calls it.
+// openid is a scope if the document declares it.
 func TestScopesThatBothHave(t *testing.T) {
 	cfg := peopled(func() time.Time { return now })
 	cfg.Scopes = append(cfg.Scopes, "openid")
@@ -201,9 +201,9 @@ func TestScopesThatBothHave(t *testing.T) {
 	}
 }
 
-// TestCodeWorksOnceAndAsItWasAskedFor: a code works once, within 60 s, for its client, redirect URI
+// TestCodeWorksOnce: a code works once, within 60 s, for its client, redirect URI
 // and verifier. A failed attempt uses it up, too.
-func TestCodeWorksOnceAndAsItWasAskedFor(t *testing.T) {
+func TestCodeWorksOnce(t *testing.T) {
 	wrong := map[string][]string{
 		"client": {"", "other"}, "redirect_uri": {"", "http://localhost:5174/callback"},
 		"verifier": {"", "e" + verifier[1:]}, "age": {"0s", "59s", "60s", "1h"}, "target": {"", "urn:other"},
@@ -237,7 +237,7 @@ func TestCodeWorksOnceAndAsItWasAskedFor(t *testing.T) {
 						}
 						refused(t, issuer, exchanging(code), "invalid_grant", "")
 						if good {
-							// And nothing comes of it any more (RFC 6749 §4.1.2).
+							// Afterwards the code is useless (RFC 6749 §4.1.2).
 							refused(t, issuer, refreshing(answer.RefreshToken), "invalid_grant",
 								"revoked")
 						}
@@ -281,10 +281,10 @@ func TestCodeExchangeRefusals(t *testing.T) {
 			}
 		})
 	}
-	// It may be said again what was said before.
+	// The parameter may be repeated with the same value.
 	granted(t, issuer, exchanging(aCode(t, issuer), "audience", audience, "resource", audience))
 
-	// A challenge that no verifier of RFC 7636 §4.1 has is no way around the grammar.
+	// A challenge that is not valid by RFC 7636 §4.2 is refused.
 	short := strings.Repeat("a", 42)
 	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(short)),
 		"code_verifier", short), "invalid_grant", "does not match")
@@ -298,7 +298,7 @@ func TestCodeExchangeRefusals(t *testing.T) {
 		"code_verifier", long))
 }
 
-// Clients without a secret have no tokens for themselves; those with one have them as ever.
+// Clients without a secret cannot use the client credentials grant; those with one can.
 func TestPublicClientsAndClientCredentials(t *testing.T) {
 	issuer := signsIn(t, nil)
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {"app"},
@@ -308,7 +308,7 @@ func TestPublicClientsAndClientCredentials(t *testing.T) {
 	refused(t, issuer, good("scope", "read:messages offline_access"), "invalid_scope",
 		"scope is unknown")
 	if got := granted(t, issuer, good()); got.RefreshToken != "" || got.IDToken != "" {
-		t.Errorf("client credentials gave %+v: want only an access token (RFC 6749 §4.4.3)", got)
+		t.Errorf("client credentials: got %+v: want only an access token (RFC 6749 §4.4.3)", got)
 	}
 	const back = "http://127.0.0.1:7/callback"
 	code := aCode(t, issuer, "client_id", "web", "redirect_uri", back)
@@ -330,7 +330,7 @@ func TestRefresh(t *testing.T) {
 		{"write:messages", "write:messages", "write:messages"},
 		{"read:messages openid openid", "read:messages", "read:messages openid"},
 		{"offline_access", "", "offline_access"},
-		{"", "read:messages write:messages", "openid read:messages write:messages offline_access"}, // the whole again (RFC 6749 §6)
+		{"", "read:messages write:messages", "openid read:messages write:messages offline_access"}, // all scopes again (RFC 6749 §6)
 	} {
 		clock = clock.Add(23 * time.Hour)
 		form := refreshing(current)
@@ -430,8 +430,7 @@ func TestConcurrentRedemption(t *testing.T) {
 	}
 }
 
-// Memory is bounded: where there is no room, the oldest sign-in goes, and what has expired goes
-// first.
+// Memory is bounded: if it is full, expired sign-ins are removed first, and then the oldest.
 func TestOldestGrantEnds(t *testing.T) {
 	clock := now
 	issuer := signsIn(t, &clock)
@@ -443,7 +442,7 @@ func TestOldestGrantEnds(t *testing.T) {
 		return comesBack(t, serve(issuer, r), callback).Get("code")
 	}
 	kept := granted(t, issuer, exchanging(signIn())).RefreshToken
-	for range 999 { // codes that nobody comes for
+	for range 999 { // codes that are not redeemed
 		signIn()
 	}
 	clock = clock.Add(time.Minute)
@@ -491,8 +490,7 @@ func TestDPoPOfTheCodeGrant(t *testing.T) {
 		}
 	}
 
-	// A refresh token that began without a key goes on without one, whatever the access token is
-	// bound to.
+	// A refresh token that was not bound to a key stays so, even if the access token is bound.
 	free := granted(t, issuer, exchanging(offline()))
 	bound := granted(t, issuer, refreshing(free.RefreshToken), proof(prover)...)
 	if bound.TokenType != "DPoP" {
@@ -507,13 +505,13 @@ func TestDPoPOfTheCodeGrant(t *testing.T) {
 		"dpop_jkt", prover.Thumbprint()), append(web, "redirect_uri", back)...), proof(prover)...)
 	granted(t, issuer, refreshing(first.RefreshToken, web...), proof(thief)...)
 
-	// A proof that is no proof spends nothing.
+	// An invalid proof does not use the code up.
 	refused(t, issuer, refreshing(last), "invalid_dpop_proof", "", "DPoP", "x")
 	granted(t, issuer, refreshing(last))
 }
 
-// FuzzAuthorize: whatever is asked, nobody is sent anywhere but to the client, with nothing but an
-// error unless the request is one that another reading finds in order.
+// FuzzAuthorize: for any request, redirects go to the client only, and have an error unless a
+// second implementation accepts the request.
 func FuzzAuthorize(f *testing.F) {
 	issuer := signsIn(f, nil)
 	for _, query := range []string{
@@ -583,7 +581,7 @@ func FuzzAuthorize(f *testing.F) {
 	})
 }
 
-// ours compares redirect URIs by parsing them, apart from the package.
+// ours compares redirect URIs independently of the package, by parsing them.
 func ours(uri string, registered []string) bool {
 	return slices.ContainsFunc(registered, func(own string) bool {
 		u, err := url.Parse(uri)

@@ -23,7 +23,7 @@ func postTo(
 	return serve(h, r)
 }
 
-// introspect asks as reader.
+// introspect sends a request as the client reader.
 func introspect(t testing.TB, issuer http.Handler, token string) map[string]any {
 	t.Helper()
 	w := postTo(issuer, "oauth/introspect", url.Values{"token": {token}},

@@ -29,7 +29,7 @@ func TestDocs(t *testing.T) {
 	page := r.ask(t, http.MethodGet, "/docs/")
 	if page.status != http.StatusOK || !strings.Contains(page.body, r.issuer.URL()) ||
 		strings.Contains(page.body, "could not fetch the endpoints") {
-		t.Errorf("the page is %d, %s: want one that knows the issuer's endpoints", page.status,
+		t.Errorf("the page is %d, %s: want it to contain the issuer's endpoints", page.status,
 			page.body)
 	}
 	if policy := page.header.Get("Content-Security-Policy"); !strings.Contains(policy,
@@ -56,8 +56,8 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// The root leads browsers to the page and gives others an index; the document is where tools look
-// for it. Both give way to operations.
+// The root redirects browsers to the page, and is an index for others. The document is where tools
+// expect it. Operations with these paths take precedence.
 func TestBesideDocs(t *testing.T) {
 	r := start(t, withDocs)
 	page := r.ask(t, http.MethodGet, "/", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8")

@@ -25,11 +25,15 @@ type LinesConfig struct {
 const (
 	linesSize  = 1 << 20
 	linesFlush = 2 * time.Second
+	// linesBatch is how long a line waits for others. Measured with a protected GET that hits the
+	// token cache, one line per request to a file, on one core, in 24 interleaved pairs: a request
+	// takes 0.91 of the processor time that it takes without (quartiles 0.88 and 0.94).
+	linesBatch = 5 * time.Millisecond
 )
 
 // Lines is an [io.Writer] for a log. Write only copies a line into a buffer, which a goroutine
-// writes: a blocked reader or a full disk does not delay a request. Each Write must be
-// one or more whole lines.
+// writes a few milliseconds later: a blocked reader or a full disk does not delay a request. Each
+// Write must be one or more whole lines.
 type Lines struct {
 	config LinesConfig
 	ended  chan struct{}
@@ -107,6 +111,11 @@ func (l *Lines) run() {
 		l.mu.Lock()
 		for len(l.waiting) == 0 && !l.closed {
 			l.change.Wait()
+		}
+		if !l.closed && len(l.waiting) > 0 {
+			l.mu.Unlock()
+			time.Sleep(linesBatch)
+			l.mu.Lock()
 		}
 		batch, lost := l.waiting, l.lost
 		if len(batch) == 0 {

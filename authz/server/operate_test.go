@@ -24,7 +24,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// recorder is a Telemetry that keeps the events.
+// recorder is a Telemetry that records the events.
 type recorder struct {
 	Telemetry
 	mu  sync.Mutex
@@ -120,7 +120,7 @@ func TestClientClosed(t *testing.T) {
 	}
 }
 
-// A flood is sampled by cause and client, says so, and hides nothing else.
+// Floods are sampled by cause and client, with a line about it. Other lines are all logged.
 func TestSampler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -243,7 +243,7 @@ func TestAudit(t *testing.T) {
 		lines = append(lines, entry)
 		for _, token := range tokens {
 			if strings.Contains(line, token[len(token)-20:]) {
-				t.Errorf("the line holds a token: %s", line)
+				t.Errorf("the line contains a token: %s", line)
 			}
 		}
 	}

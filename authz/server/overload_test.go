@@ -16,8 +16,8 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// TestOverload: a request beyond those that may be active or wait is refused at once, and its
-// handler does not run. Probes and the documentation's metadata are not refused.
+// TestOverload: a request beyond the limits is refused at once, and its handler does not run.
+// Probes and metadata are not refused.
 func TestOverload(t *testing.T) {
 	release, entered := make(chan struct{}), make(chan struct{}, 2)
 	var ran atomic.Int64
@@ -112,14 +112,14 @@ func TestStreamsAreNotActive(t *testing.T) {
 			}
 			defer response.Body.Close()
 			if got := r.call(t); got.status != http.StatusOK {
-				t.Errorf("status %d beside a stream, want 200", got.status)
+				t.Errorf("status %d during a stream, want 200", got.status)
 			}
 			close(release)
 		})
 	}
 }
 
-// TestSlowBodies: requests whose bodies do not arrive keep no others out.
+// TestSlowBodies: requests whose bodies do not arrive do not count.
 func TestSlowBodies(t *testing.T) {
 	r := startAnswering(t, greet, func(c *Config) { c.MaxActive = 1 })
 	token := "Authorization: Bearer " + mint(r.issuer, map[string]any{"scope": "write:notes"})
@@ -132,7 +132,7 @@ func TestSlowBodies(t *testing.T) {
 		_, _ = io.WriteString(conn, "POST /api/notes HTTP/1.1\r\nHost: x\r\n"+token+
 			"\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
 		if got := r.call(t); got.status != http.StatusOK {
-			t.Fatalf("status %d beside slow bodies, want 200: %s", got.status, got.body)
+			t.Fatalf("status %d during slow bodies, want 200: %s", got.status, got.body)
 		}
 	}
 }
@@ -157,8 +157,8 @@ func TestDefaultActive(t *testing.T) {
 	}
 }
 
-// TestGoodput: offered 3 times its capacity, a server that waits for a small pool keeps at least
-// 80 % of its best goodput, and those who are served wait at most 5 times as long.
+// TestGoodput: with 3 times the requests of its capacity, a server with a small pool keeps at least
+// 80 % of its best goodput, and served requests wait at most 5 times as long.
 func TestGoodput(t *testing.T) {
 	if os.Getenv("OASGATE_TEST_FAULTS") == "" {
 		t.Skip("OASGATE_TEST_FAULTS is not set: see .ci/full")
@@ -192,7 +192,8 @@ func TestGoodput(t *testing.T) {
 		_, _ = io.Copy(io.Discard, response.Body)
 		return response.StatusCode
 	}
-	// measure returns the goodput per second and the 99th percentile of the time of those served.
+	// measure returns the goodput per second, and the 99th percentile of the time of served
+	// requests.
 	measure := func(run func(each func())) (goodput float64, p99 time.Duration, shed int) {
 		var mu sync.Mutex
 		var served []time.Duration
@@ -210,12 +211,12 @@ func TestGoodput(t *testing.T) {
 		})
 		slices.Sort(served)
 		if len(served) == 0 {
-			t.Fatal("nobody was served")
+			t.Fatal("no request was served")
 		}
 		return float64(len(served)) / time.Since(begun).Seconds(), served[len(served)*99/100], shed
 	}
 	const lasting = 5 * time.Second
-	best, usual, _ := measure(func(each func()) { // 8 for each connection keep it busy
+	best, usual, _ := measure(func(each func()) { // 8 for each connection use its whole capacity
 		var clients sync.WaitGroup
 		for range 8 * connections {
 			clients.Go(func() {

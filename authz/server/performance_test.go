@@ -52,7 +52,7 @@ func served(tb testing.TB, log slog.Handler) (send func()) {
 	return func() {
 		clear(w.header)
 		if server.ServeHTTP(w, r); w.status != http.StatusOK {
-			tb.Fatalf("status is %d, expected 200", w.status)
+			tb.Fatalf("status is %d, want 200", w.status)
 		}
 	}
 }

@@ -108,7 +108,7 @@ func TestThreeIssuers(t *testing.T) {
 					"Bearer "+mint(forger, map[string]any{"iss": victim.URL()}))
 				if got.status != http.StatusUnauthorized &&
 					got.status != http.StatusServiceUnavailable {
-					t.Errorf("a token signed with another issuer's key: %d, expected 401 or 503",
+					t.Errorf("a token signed with another issuer's key: %d, want 401 or 503",
 						got.status)
 				}
 			}
@@ -145,7 +145,7 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 		signed := encode([]byte(`{"alg":"EdDSA","kid":"`+kid+`"}`)) + "." + encode(claims)
 		return signed + "." + encode(ed25519.Sign(privateKey, []byte(signed)))
 	}
-	for range 2 { // also once both sets are there, and verdicts kept
+	for range 2 { // also with both key sets and cached results
 		r.get(t, private.path, mint(a, nil), 200, "the first's own key of this kid")
 		r.get(t, private.path, byB(b.URL()), 200, "the second's own key of this kid")
 		r.get(t, private.path, byB(a.URL()), 401,
@@ -155,7 +155,7 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 	}
 }
 
-// listening counts the connections to a port to which none are expected.
+// listening counts the connections to a port that should get none.
 func listening(t *testing.T) (url string, calls *atomic.Int64) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -250,7 +250,7 @@ func TestReload(t *testing.T) {
 		map[string]any{"scope": scoped.scope})
 	check := func(path string, statusA, statusB int, why string) {
 		t.Helper()
-		for range 2 { // the second time, a verdict may have been kept
+		for range 2 { // the second time, the result may be cached
 			r.get(t, path, ofA, statusA, "of the first issuer: "+why)
 			r.get(t, path, ofB, statusB, "of the second issuer: "+why)
 		}
@@ -359,7 +359,8 @@ func TestReloadDuringAnOutage(t *testing.T) {
 	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer outlive a second reload")
 }
 
-// A reload drops no request: neither one that waits for keys, nor one whose handler runs.
+// A reload does not interrupt requests: neither one that waits for keys, nor one whose handler
+// runs.
 func TestReloadDropsNoRequest(t *testing.T) {
 	t.Run("while it waits for keys", func(t *testing.T) {
 		a := another(t)
@@ -410,7 +411,7 @@ func TestReloadDropsNoRequest(t *testing.T) {
 						return
 					default:
 					}
-					if n%2 == 0 { // and tokens that no cache knows
+					if n%2 == 0 { // and tokens that are not cached
 						jwt = mint(a, nil)
 					}
 					got := r.ask(t, http.MethodGet, path, "Authorization", "Bearer "+jwt)
@@ -446,7 +447,7 @@ func TestReplacedVerifierEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		issuers := []token.Issuer{
 			{URL: "http://127.0.0.1:1/", Audiences: []string{testAudience}},
-		} // where nobody is
+		} // without a listener
 		server, err := New(
 			t.Context(),
 			Config{

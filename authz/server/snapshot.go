@@ -41,7 +41,7 @@ func (s *Server) newSnapshot(
 	if len(issuers) > 0 {
 		verifier, err = token.NewVerifier(ctx, token.Config{
 			Issuers: issuers, Logger: s.config.Logger, Predecessor: previous,
-			HTTPClient: s.client,
+			HTTPClient: s.client, Now: s.config.Now,
 			Proofs: token.ProofPolicy{
 				Replays: s.config.Replays, Limit: s.config.ProofLimit, NonceKey: s.config.NonceKey,
 			},
@@ -55,7 +55,7 @@ func (s *Server) newSnapshot(
 		urls = append(urls, issuer.URL)
 	}
 	config := authz.Config{
-		Document: s.config.Document, Logger: s.config.Logger,
+		Document: s.config.Document, Logger: s.config.Logger, Now: s.config.Now,
 		Resource: s.config.Resource, AuthorizationServers: urls,
 		ProblemTypeBase:    s.config.ProblemTypeBase,
 		InsecureExplain:    s.config.InsecureIssuer != nil,

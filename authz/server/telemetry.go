@@ -66,8 +66,8 @@ const (
 	Refused      Outcome = "refused"       // 4xx
 	Failed       Outcome = "failed"        // 5xx
 	ClientClosed Outcome = "client_closed" // the client closed the connection before the response
-	Cut          Outcome = "cut"           // the client was too slow, and has only a part
-	Ended        Outcome = "ended"         // a stream ended with its token, or at its time
+	Cut          Outcome = "cut"           // the client was too slow, and got only a part
+	Ended        Outcome = "ended"         // a stream ended: by its token, or a timeout
 )
 
 // Stats is the state of a server.

@@ -178,27 +178,31 @@ func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*veri
 			"came with the proof (RFC 9449 §4.2)")
 	}
 
-	known, err := v.verify(ctx, presented,
-		possession{dpop: true, certificate: presented.certificate()})
+	proven := possession{dpop: true, certificate: presented.certificate()}
+	known, err := v.verifyHere(ctx, presented.Token, proven)
 	if err != nil {
 		return nil, err
 	}
-
-	if known.issuer.FAPI2 {
+	issuer := v.opaque
+	if known != nil {
+		issuer = known.issuer
+	}
+	if issuer.FAPI2 {
 		if err := p.checkFAPI2(v.now()); err != nil {
 			return nil, err
 		}
 	}
 
 	// Compare the key with the token before it verifies a signature, so that only clients with a
-	// genuine token can cause that cost.
+	// genuine token can cause that cost. Verify the signature before the issuer is asked about the
+	// token, which costs more.
 	key, err := p.key()
 	if err != nil {
 		return nil, err
 	}
-	if thumbprint(key) != known.binding.jkt {
-		return nil, refuse(Bound, "the token is bound to a key (cnf.jkt) other than the one that "+
-			"signed the proof")
+	jkt := thumbprint(key)
+	if known != nil && jkt != known.binding.jkt {
+		return nil, errOtherKey()
 	}
 	if err := p.checkSignature(key); err != nil {
 		return nil, err
@@ -207,11 +211,22 @@ func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*veri
 	if err != nil {
 		return nil, err
 	}
+	if known, err = v.introspect(ctx, presented, known, proven); err != nil {
+		return nil, err
+	}
+	if jkt != known.binding.jkt { // of an opaque token
+		return nil, errOtherKey()
+	}
 	// Last, so that only proofs that pass all other checks take room in the store.
 	if err := v.proofs.use(ctx, known, p, end); err != nil {
 		return nil, err
 	}
 	return known, nil
+}
+
+func errOtherKey() error {
+	return refuse(Bound, "the token is bound to a key (cnf.jkt) other than the one that signed "+
+		"the proof")
 }
 
 // ProofThumbprint is for authorization servers (RFC 9449 §5): it checks the proof of a token

@@ -32,13 +32,13 @@ const (
 	target = "https://api.example/messages/a%20b"
 )
 
-// dpopScene is an issuer whose tokens may be bound, and a client with keys.
+// dpopScene is an issuer whose tokens can be bound, and a client with keys.
 type dpopScene struct {
 	*scene
 	store *counting
 }
 
-// counting is a replay store that counts, and fails if told to.
+// counting is a replay store that counts its calls, and can fail.
 type counting struct {
 	token.ReplayStore
 	err error
@@ -84,7 +84,7 @@ func (s *dpopScene) bound(key crypto.Signer) string {
 	return s.genuine("cnf", `{"jkt":`+strconv.Quote(thumbprintOf(key))+`}`)
 }
 
-// thumbprintOf is jwx's, which knows nothing of ours.
+// thumbprintOf computes thumbprints with jwx, independently of this package.
 func thumbprintOf(key crypto.Signer) string {
 	sum := must(must(jwx.FromRaw(key.Public())).Thumbprint(crypto.SHA256))
 	return segment(sum)
@@ -97,7 +97,7 @@ func ath(tok string) string {
 
 var proofs atomic.Int64
 
-// proofHeader and proofClaims are those of a proof that is accepted, changed: see object.
+// proofHeader and proofClaims are those of a valid proof, with changes: see object.
 func proofHeader(alg string, key crypto.Signer, changes ...string) string {
 	return object([]string{"typ", `"dpop+jwt"`, "alg", strconv.Quote(alg), "jwk", jwkOf(key)},
 		changes)
@@ -140,10 +140,10 @@ func disproved(t testing.TB, v *token.Verifier, tok string, proof token.Proof, c
 	}
 	e, ok := errors.AsType[*token.Error](err)
 	if !ok {
-		t.Fatalf("the error is a %T, expected a *token.Error: %v", err, err)
+		t.Fatalf("the error is a %T, want a *token.Error: %v", err, err)
 	}
 	if e.Code != code {
-		t.Errorf("refused as %q, expected %q: %s\n%s", e.Code, code, e.Detail, legible(proof.JWT))
+		t.Errorf("refused as %q, want %q: %s\n%s", e.Code, code, e.Detail, legible(proof.JWT))
 	}
 	for _, s := range says {
 		if !strings.Contains(e.Detail, s) {
@@ -267,7 +267,7 @@ func TestProofsThatAreRefused(t *testing.T) {
 		})
 	}
 	if n := s.store.uses; n != 0 {
-		t.Errorf("proofs that are refused took %d places in the replay store, expected none: "+
+		t.Errorf("refused proofs are %d times in the replay store, want none: "+
 			"anybody could fill it", n)
 	}
 	proved(t, v, tok, good)
@@ -310,7 +310,7 @@ func TestProofsThatAreAccepted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if p := proved(t, v, tok, proof); p.Subject() != "reader@clients" ||
 				!p.HasScope("read:messages") {
-				t.Errorf("the principal is %s with %q, expected that of the token", p.Subject(),
+				t.Errorf("the principal is %s with %q, want that of the token", p.Subject(),
 					p.Scopes())
 			}
 		})
@@ -330,8 +330,7 @@ func TestProofsThatAreAccepted(t *testing.T) {
 	})
 }
 
-// To the router a dot segment is a segment like any other: a proof for /messages is none for
-// /x/../messages.
+// Routers do not resolve dot segments: a proof for /messages is not valid for /x/../messages.
 func TestDotSegmentsOfTheRequestAreNotResolved(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
@@ -342,8 +341,7 @@ func TestDotSegmentsOfTheRequestAreNotResolved(t *testing.T) {
 	}
 }
 
-// Which tokens pass by which scheme, under each policy. Whether a verdict is kept makes no
-// difference.
+// Which tokens are accepted with which scheme, by policy. The cache makes no difference.
 func TestBindingAndSchemeTruthTable(t *testing.T) {
 	jkt := `"jkt":` + strconv.Quote(thumbprintOf(p256Key()))
 	const pass = token.Code("")
@@ -407,7 +405,7 @@ func TestBindingAndSchemeTruthTable(t *testing.T) {
 				proven(v)
 				bearer(v)
 				proven(v)
-				v = s.verifier(t) // and the other way about
+				v = s.verifier(t) // and the reverse
 				proven(v)
 				bearer(v)
 			})
@@ -415,8 +413,8 @@ func TestBindingAndSchemeTruthTable(t *testing.T) {
 	}
 }
 
-// What can be said without the issuer's keys is said without them, of proofs too; and what cannot
-// uses no proof up.
+// Proofs are refused without the issuer's keys if possible, and refused proofs are not recorded as
+// used.
 func TestProofsWhileTheIssuerIsDown(t *testing.T) {
 	s := newDPoPScene(t)
 	s.wire.hosts["localhost:8443"] = http.NotFoundHandler()
@@ -430,7 +428,7 @@ func TestProofsWhileTheIssuerIsDown(t *testing.T) {
 	plain := s.genuine()
 	disproved(t, v, plain, of(s.proof(t, key, plain)), token.WrongScheme)
 	if pending := s.wire.requests(); len(pending) != 0 {
-		t.Errorf("%q were asked for, expected nothing so far", pending)
+		t.Errorf("%q were requested, want no requests yet", pending)
 	}
 	proof := s.proof(t, key, tok)
 	disproved(t, v, tok, of(proof), token.KeysUnavailable)
@@ -439,7 +437,7 @@ func TestProofsWhileTheIssuerIsDown(t *testing.T) {
 	proved(t, v, tok, proof)
 }
 
-// A key that the token does not name is not used: it is refused as such, whatever its signature.
+// A key that the token does not name is refused, whatever its signature.
 func TestProofOfAnotherKeyIsRefusedBeforeItsSignature(t *testing.T) {
 	s := newDPoPScene(t)
 	v := s.verifier(t)
@@ -468,14 +466,14 @@ func TestProofIsUsedOnce(t *testing.T) {
 					passed.Add(1)
 				} else if e, ok := errors.AsType[*token.Error](err); !ok ||
 					e.Code != token.ProofReplayed {
-					t.Errorf("refused by %v, expected code %s", err, token.ProofReplayed)
+					t.Errorf("refused by %v, want code %s", err, token.ProofReplayed)
 				}
 			})
 		}
 		close(begin)
 		all.Wait()
 		if passed.Load() != 1 {
-			t.Errorf("%d of 32 passed with one proof, expected 1", passed.Load())
+			t.Errorf("%d of 32 passed with one proof, want 1", passed.Load())
 		}
 	})
 	t.Run("whatever else it says", func(t *testing.T) {
@@ -513,7 +511,7 @@ func otherSignature(t *testing.T, proof string) string {
 	return parts[0] + "." + parts[1] + "." + segment(raw)
 }
 
-// A store that cannot answer lets nobody in, and no used proof is forgotten to make room.
+// If the store fails, all proofs are refused, and used proofs are not removed to make room.
 func TestReplayStoreFails(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
@@ -522,7 +520,7 @@ func TestReplayStoreFails(t *testing.T) {
 	e := disproved(t, v, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
 	if e.RetryAfter <= 0 || !errors.Is(e, s.store.err) {
 		t.Errorf(
-			"RetryAfter is %s, cause %v: expected when to come back, and the store's own error",
+			"RetryAfter is %s, cause %v: want when to come back, and the store's own error",
 			e.RetryAfter, e.Err)
 	}
 
@@ -581,7 +579,7 @@ func TestProofLimit(t *testing.T) {
 }
 
 // A proof is remembered for as long as any server could take it for fresh.
-func TestProofIsRememberedLongEnough(t *testing.T) {
+func TestProofIsStoredLongEnough(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
 	tok := s.bound(key)
@@ -590,13 +588,13 @@ func TestProofIsRememberedLongEnough(t *testing.T) {
 			'f', -1, 64)))
 		const window, clocks = time.Minute, time.Minute
 		if least := now.Add(time.Duration(iat*1e9) + window + clocks); s.store.until.Before(least) {
-			t.Errorf("a proof made at %+v s is remembered until %s, expected %s or later", iat,
+			t.Errorf("a proof made at %+v s is remembered until %s, want %s or later", iat,
 				s.store.until, least)
 		}
 	}
 }
 
-func TestReplayMemoryForgets(t *testing.T) {
+func TestReplayMemoryExpires(t *testing.T) {
 	clock := now
 	m := token.NewReplayMemory(3, func() time.Time { return clock })
 	use := func(key string, life time.Duration) (fresh, ok bool) {
@@ -621,15 +619,14 @@ func TestReplayMemoryForgets(t *testing.T) {
 		{"b", time.Second, true, true, 0},
 	} {
 		if fresh, ok := use(step.key, step.life); fresh != step.fresh || ok != step.ok {
-			t.Fatalf("at %s, %s: fresh %t, without error %t; expected %t, %t", clock.Sub(now),
+			t.Fatalf("at %s, %s: fresh %t, without error %t; want %t, %t", clock.Sub(now),
 				step.key, fresh, ok, step.fresh, step.ok)
 		}
 		clock = clock.Add(step.then)
 	}
 }
 
-// RFC 9449 §9: with nonces, what counts is when the server gave the nonce out, and not the client's
-// clock.
+// RFC 9449 §9: with nonces, the time of the nonce is checked instead of the client's clock.
 func TestNonces(t *testing.T) {
 	s := newDPoPScene(t)
 	clock := now
@@ -656,7 +653,7 @@ func TestNonces(t *testing.T) {
 	disproved(t, v, tok, of(proof(unknown.DPoP().Nonce)), token.NonceRequired,
 		"Do the servers share their nonce key?")
 	proved(t, replica, tok, proof(nonce))
-	proved(t, v, tok, proof(nonce, "iat", "1")) // the client's clock says 1970
+	proved(t, v, tok, proof(nonce, "iat", "1")) // the client's clock is in 1970
 
 	for _, step := range []struct {
 		after  time.Duration
@@ -749,7 +746,7 @@ func TestRFC9449Examples(t *testing.T) {
 	} {
 		got, jti, err := token.ProofThumbprint(example.proof, time.Unix(example.at, 0))
 		if got != jkt || jti != example.jti || err != nil {
-			t.Errorf("%s: thumbprint %q, jti %q, error %v; expected %s, %s", example.proof.URL, got,
+			t.Errorf("%s: thumbprint %q, jti %q, error %v; want %s, %s", example.proof.URL, got,
 				jti, err, jkt, example.jti)
 		}
 	}
@@ -776,8 +773,8 @@ func ExampleVerifier_VerifyDPoP() {
 	// token: dpop_proof: the proof is not three segments of canonical base64url (RFC 7515 §7.1)
 }
 
-// BenchmarkVerifyDPoP is a known token with a proof that was never seen: what each request of a
-// client with DPoP costs.
+// BenchmarkVerifyDPoP measures a cached token with a new proof, as in each request of a client with
+// DPoP.
 func BenchmarkVerifyDPoP(b *testing.B) {
 	for _, alg := range token.ProofAlgorithms() {
 		b.Run(alg, func(b *testing.B) {

@@ -22,9 +22,8 @@ import (
 	"unicode/utf8"
 )
 
-// What the parsers accept is checked again here by other means: encoding/json, strings and the
-// standard library's base64. Most targets hold both ways, so that strictness that goes too far is
-// found as well.
+// Accepted inputs are checked again with encoding/json, strings and encoding/base64. Most targets
+// check both directions, to find inputs that are wrongly refused.
 
 const fuzzIssuer, fuzzAudience = "https://localhost:8443/", "https://api.example/"
 
@@ -173,7 +172,7 @@ func FuzzCompact(f *testing.F) {
 			return !canonical(segment)
 		})
 		if (err == nil) != wanted {
-			t.Fatalf("parseCompact says %v, expected that it accepts: %v", err, wanted)
+			t.Fatalf("parseCompact returns %v, want accepted: %v", err, wanted)
 		}
 		if err != nil {
 			hygiene(t, []byte(s), err)
@@ -214,7 +213,7 @@ func FuzzHeader(f *testing.F) {
 		}
 		alg, _ := members["alg"].(string)
 		if wanted = wanted && alg != ""; (err == nil) != wanted {
-			t.Fatalf("parseHeader says %v, expected that it accepts: %v", err, wanted)
+			t.Fatalf("parseHeader returns %v, want accepted: %v", err, wanted)
 		}
 		if err != nil {
 			hygiene(t, data, err)
@@ -223,7 +222,7 @@ func FuzzHeader(f *testing.F) {
 		for name, got := range map[string][]byte{"alg": h.alg, "kid": h.kid, "typ": h.typ} {
 			text, present := members[name].(string)
 			if string(got) != text || (got != nil) != present {
-				t.Errorf("%s is %q, expected %q", name, got, members[name])
+				t.Errorf("%s is %q, want %q", name, got, members[name])
 			}
 		}
 		i := &issuer{Issuer: Issuer{Algorithms: []string{"RS256", "EdDSA"}}}
@@ -234,7 +233,7 @@ func FuzzHeader(f *testing.F) {
 				(lower == "at+jwt" || lower == "application/at+jwt" || !i.RFC9068 &&
 					(!present || lower == "jwt"))
 			if err := h.check(i); (err == nil) != wanted {
-				t.Errorf("strict %v: check says %v, expected that it accepts: %v", i.RFC9068, err,
+				t.Errorf("strict %v: check returns %v, want accepted: %v", i.RFC9068, err,
 					wanted)
 			} else if err != nil {
 				hygiene(t, data, err)
@@ -298,7 +297,7 @@ func FuzzClaims(f *testing.F) {
 			}
 		}
 		if (err == nil) != wanted {
-			t.Fatalf("parseClaims says %v, expected that it accepts: %v", err, wanted)
+			t.Fatalf("parseClaims returns %v, want accepted: %v", err, wanted)
 		}
 		if err != nil {
 			hygiene(t, data, err)
@@ -308,7 +307,7 @@ func FuzzClaims(f *testing.F) {
 			"client_id": c.clientID, "azp": c.azp, "jti": c.jti} {
 			text, present := members[name].(string)
 			if string(got) != text || (got != nil) != present {
-				t.Errorf("%s is %q, expected %q", name, got, members[name])
+				t.Errorf("%s is %q, want %q", name, got, members[name])
 			}
 		}
 
@@ -326,7 +325,7 @@ func FuzzClaims(f *testing.F) {
 			err = c.binding.check(i, possession{})
 		}
 		if (err == nil) != wanted {
-			t.Fatalf("check says %v, expected that it accepts: %v", err, wanted)
+			t.Fatalf("check returns %v, want accepted: %v", err, wanted)
 		} else if err != nil {
 			hygiene(t, data, err)
 		}
@@ -343,7 +342,7 @@ func FuzzClaims(f *testing.F) {
 		}
 		got, err := c.scopes(i)
 		if (err == nil) != wanted || err == nil && !slices.Equal(got, want) {
-			t.Fatalf("scopes are %q, %v; expected %q, and that they are accepted: %v", got, err,
+			t.Fatalf("scopes are %q, %v; want %q, and that they are accepted: %v", got, err,
 				want, wanted)
 		}
 		if err != nil {
@@ -352,7 +351,7 @@ func FuzzClaims(f *testing.F) {
 	})
 }
 
-// texts are those of a string or an array of strings.
+// texts returns a string, or the strings of an array.
 func texts(value any) ([]string, bool) {
 	switch value := value.(type) {
 	case string:
@@ -371,7 +370,7 @@ func texts(value any) ([]string, bool) {
 	return nil, false
 }
 
-// wantedScopes adds the scopes of a claim, absent if it is nil, to those before.
+// wantedScopes adds the scopes of a claim to the earlier ones. The claim is nil if absent.
 func wantedScopes(value any, before []string) ([]string, bool) {
 	if value == nil {
 		return before, true
@@ -453,7 +452,7 @@ func FuzzKeySet(f *testing.F) {
 		}
 		if err != nil {
 			if set != nil {
-				t.Error("a set beside the error")
+				t.Error("a set and an error")
 			}
 			return
 		}
@@ -510,8 +509,7 @@ func FuzzKeySet(f *testing.F) {
 	})
 }
 
-// FuzzVerify: of all strings only genuine tokens are accepted, here those of a key that signed
-// nothing else.
+// FuzzVerify: of all strings, only genuine tokens are accepted.
 func FuzzVerify(f *testing.F) {
 	genuine := map[string]bool{}
 	for _, claims := range []string{fuzzClaims, strings.Replace(fuzzClaims, `"a b"`, `["a"]`, 1)} {

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -145,8 +144,8 @@ func (l *queryLimiter) lastFailure() error {
 // answers caches introspection responses by the SHA-256 of the token. Active and inactive tokens
 // have separate caches, so that a flood of made-up tokens evicts no active one.
 type answers struct {
-	active   *otter.Cache[[sha256.Size]byte, *activeAnswer]
-	inactive *otter.Cache[[sha256.Size]byte, time.Time] // when the response arrived
+	active   *lru[[sha256.Size]byte, *activeAnswer]
+	inactive *lru[[sha256.Size]byte, time.Time] // when the response arrived
 }
 
 // activeAnswer is a response that a token is active.
@@ -163,28 +162,20 @@ func (a answers) keep(name [sha256.Size]byte, answer *activeAnswer, now time.Tim
 	if !now.Before(answer.until) {
 		return
 	}
-	a.active.Set(name, answer)
-	if _, revoked := a.inactive.GetIfPresent(name); revoked {
-		a.active.Invalidate(name)
+	a.active.set(name, answer)
+	if _, revoked := a.inactive.get(name); revoked {
+		a.active.remove(name)
 	}
 }
 
-func newAnswers(bytes int64) (a answers, err error) {
-	maintenance := func(maintenance func()) { time.AfterFunc(maintenanceDelay, maintenance) }
-	a.active, err = otter.New(&otter.Options[[sha256.Size]byte, *activeAnswer]{
-		MaximumWeight: uint64(bytes),
-		Weigher: func(_ [sha256.Size]byte, a *activeAnswer) uint32 {
-			return uint32(2*overhead + len(a.claims.raw))
+func newAnswers(bytes int64) answers {
+	return answers{
+		active: &lru[[sha256.Size]byte, *activeAnswer]{
+			limit: bytes,
+			weigh: func(a *activeAnswer) int64 { return 2*overhead + int64(len(a.claims.raw)) },
 		},
-		Executor: maintenance,
-	})
-	if err != nil {
-		return a, err
+		inactive: &lru[[sha256.Size]byte, time.Time]{limit: maxInactive},
 	}
-	a.inactive, err = otter.New(&otter.Options[[sha256.Size]byte, time.Time]{
-		MaximumSize: maxInactive, Executor: maintenance,
-	})
-	return a, err
 }
 
 // newIntrospector returns the introspector of an issuer that is complete, or nil if introspection
@@ -332,10 +323,10 @@ func (q *introspector) ask(
 ) (*activeAnswer, error) {
 	name := sha256.Sum256(bytesOf(token))
 	now := q.now()
-	if at, known := q.answers.inactive.GetIfPresent(name); known && now.Sub(at) < inactiveAge {
+	if at, known := q.answers.inactive.get(name); known && now.Sub(at) < inactiveAge {
 		return nil, q.inactive()
 	}
-	if a, known := q.answers.active.GetIfPresent(name); known && a.by == q {
+	if a, known := q.answers.active.get(name); known && a.by == q {
 		if !live && now.Before(a.until) {
 			return a, nil
 		}
@@ -422,8 +413,8 @@ func (q *introspector) query(
 		return nil, q.unavailable(err)
 	case a == nil:
 		q.count.inactive.Add(1)
-		q.answers.inactive.Set(name, q.now())
-		q.answers.active.Invalidate(name)
+		q.answers.inactive.set(name, q.now())
+		q.answers.active.remove(name)
 		return nil, q.inactive()
 	}
 	q.count.active.Add(1)

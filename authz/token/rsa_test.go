@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// agree holds our verification to that of the standard library.
+// agree compares our verification with that of the standard library.
 func agree(t *testing.T, name string, pub *rsa.PublicKey, hash crypto.Hash, signed,
 	signature []byte) bool {
 	t.Helper()
@@ -18,7 +18,7 @@ func agree(t *testing.T, name string, pub *rsa.PublicKey, hash crypto.Hash, sign
 	h.Write(signed)
 	expected := rsa.VerifyPKCS1v15(pub, hash, h.Sum(nil), signature) == nil
 	if got := pkcs1v15(hash)(pub)(signed, signature); got != expected {
-		t.Errorf("%s (%d bits, e %d, %v): ours says %v, crypto/rsa says %v; signature %x", name,
+		t.Errorf("%s (%d bits, e %d, %v): ours returns %v, crypto/rsa returns %v; signature %x", name,
 			pub.N.BitLen(), pub.E, hash, got, expected, signature)
 	}
 	return expected
@@ -91,9 +91,8 @@ func TestPKCS1v15AgreesWithTheStandardLibrary(t *testing.T) {
 	}
 }
 
-// With exponent 3 a signature whose encoded message only begins well can be made without the key,
-// as a cube root (Bleichenbacher, 2006). It fools whoever parses the encoded message and does not
-// see to its end.
+// With exponent 3, a signature whose encoded message only begins correctly can be made without the
+// key, as a cube root (Bleichenbacher, 2006). A verifier must check the whole encoded message.
 func TestPKCS1v15ExponentThree(t *testing.T) {
 	signed := []byte("header.payload")
 	hash := crypto.SHA256
@@ -134,7 +133,7 @@ func cubeRoot(x *big.Int) *big.Int {
 	return low
 }
 
-// The prefixes are constants; here they are made anew from what they stand for.
+// The prefixes are constants. The test computes them from their definition.
 func TestDigestInfos(t *testing.T) {
 	for hash, oid := range map[crypto.Hash]asn1.ObjectIdentifier{
 		crypto.SHA256: {2, 16, 840, 1, 101, 3, 4, 2, 1},
@@ -153,7 +152,7 @@ func TestDigestInfos(t *testing.T) {
 			t.Fatal(err)
 		}
 		if expected := der[:len(der)-hash.Size()]; !bytes.Equal(digestInfos[hash], expected) {
-			t.Errorf("%v: prefix is %x, expected %x", hash, digestInfos[hash], expected)
+			t.Errorf("%v: prefix is %x, want %x", hash, digestInfos[hash], expected)
 		}
 	}
 }

@@ -20,7 +20,7 @@ func TestNoChangeIsAccepted(t *testing.T) {
 			s := newScene(t)
 			s.policy.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}
 			key := keyFor(alg)
-			// without alg: it serves whatever fits it
+			// without alg, it is for all algorithms that fit it
 			s.publishOnly(jwk(key.Public(), "kid", `"k"`))
 			v := s.verifier(t)
 			tok := sign(t, alg, key, s.header("kid", `"k"`, "alg", strconv.Quote(alg)),
@@ -79,7 +79,7 @@ func TestNoChangeIsAccepted(t *testing.T) {
 			if tries < 8000 {
 				t.Errorf("only %d changes were tried", tries)
 			}
-			accepted(t, v, tok) // and none of that has changed what is genuine
+			accepted(t, v, tok) // genuine tokens are still accepted
 		})
 	}
 }

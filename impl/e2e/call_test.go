@@ -106,7 +106,7 @@ func TestCallDev(t *testing.T) {
 		t.Errorf("the list of at most 2 is %q: want the two newest", list.stdout)
 	}
 
-	// As a person, with the scopes that are asked for, and for programs.
+	// Calls as a person, with requested scopes, and with output for programs.
 	got := call("", "createMessage", "--body", `{"text":"of a person"}`, "--as", "alice")
 	if got.code != 0 || !strings.Contains(got.stdout, `"subject":"alice"`) {
 		t.Errorf("as alice: %+v: want a message of hers", got)
@@ -197,7 +197,7 @@ func TestCallDev(t *testing.T) {
 	})
 }
 
-// With a client's credentials at an issuer of one's own, from the environment or .env.
+// Calls with the credentials of a client at another issuer, from the environment or .env.
 func TestCallServe(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-and-some-more"
@@ -252,8 +252,8 @@ func TestCallServe(t *testing.T) {
 	}
 }
 
-// An issuer that writes scopes in its own way is asked in that way: as the file of serve says, or
-// as --scope does.
+// Scopes are requested by the names of the issuer, from the configuration file of serve or
+// --scope-prefix.
 func TestCallUsesTheIssuersNames(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-and-some-more"
@@ -299,7 +299,7 @@ func TestCallUsesTheIssuersNames(t *testing.T) {
 	}
 }
 
-// What a server says in refusing is shown to a person, whose terminal must not take orders from it.
+// The text of a refusal is shown to a person, without control sequences for the terminal.
 func TestCallShowsNoControlCharacters(t *testing.T) {
 	t.Parallel()
 	const order = "\x1b]0;owned\a\u009b2J\x9b2J\rover"

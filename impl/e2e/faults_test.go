@@ -59,9 +59,8 @@ func (m metrics) sum(name string, labels ...string) (sum float64) {
 		if !strings.HasPrefix(series, name+"{") && series != name {
 			continue
 		}
-		if !slices.ContainsFunc(labels, func(l string) bool {
-			return !strings.Contains(series, l)
-		}) {
+		missing := func(label string) bool { return !strings.Contains(series, label) }
+		if !slices.ContainsFunc(labels, missing) {
 			sum += value
 		}
 	}
@@ -135,8 +134,8 @@ func TestLogThatNobodyReads(t *testing.T) {
 	}
 }
 
-// TestHangUpWithoutFile: SIGHUP does not end a program that has no file to read again.
-func TestHangUpWithoutFile(t *testing.T) {
+// TestSIGHUPWithoutFile: SIGHUP does not end a program that has no file to read again.
+func TestSIGHUPWithoutFile(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)
 	p := startServe(t, issuer)

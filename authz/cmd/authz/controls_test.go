@@ -13,8 +13,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// extensionDocument returns a document with an extension on its operation or on its scheme, or
-// with none.
+// extensionDocument returns a document with an extension on its operation or its scheme, or without
+// one.
 func extensionDocument(t *testing.T, name string, value any, onScheme bool) *openapi3.T {
 	t.Helper()
 	scheme := object{
@@ -53,11 +53,11 @@ func knownExtensions(t *testing.T) []string {
 	}.CompileSecurity()
 	var fault *authz.Fault
 	if !errors.As(err, &fault) {
-		t.Fatalf("an unknown extension: %v, expected a fault", err)
+		t.Fatalf("an unknown extension: %v, want a fault", err)
 	}
 	_, names, found := strings.Cut(fault.Problem, "expected one of ")
 	if !found {
-		t.Fatalf("an unknown extension: %s, expected the names of the known ones", fault.Problem)
+		t.Fatalf("an unknown extension: %s, want the names of the known ones", fault.Problem)
 	}
 	return strings.Split(names, ", ")
 }
@@ -149,7 +149,7 @@ func TestExtensionDirections(t *testing.T) {
 				weakens, tightens = weakens || c.Weakens, tightens || c.Tightens
 			}
 			if weakens != r.weakens || tightens != r.tightens {
-				t.Errorf("%s: %v → %v: weaker %v, stricter %v; expected %v, %v", name, r.before,
+				t.Errorf("%s: %v → %v: weaker %v, stricter %v; want %v, %v", name, r.before,
 					r.after, weakens, tightens, r.weakens, r.tightens)
 			}
 		}

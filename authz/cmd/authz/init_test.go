@@ -133,9 +133,9 @@ actions:
 `,
 }
 
-// TestInitWritesWhatWorks: from nothing to a green go test ./..., for each document and router. It
-// builds programs, and may need the module proxy.
-func TestInitWritesWhatWorks(t *testing.T) {
+// TestInitWritesAWorkingRepository: from nothing to a green go test ./..., for each document and
+// router. It builds programs, and may need the module proxy.
+func TestInitWritesAWorkingRepository(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds a program for each document and router")
 	}
@@ -191,7 +191,7 @@ func TestInitWritesWhatWorks(t *testing.T) {
 					t.Error("go generate does not generate what init has written")
 				}
 				if lines := strings.Count(read(t, "made/main.go"), "\n"); lines >= 30 {
-					t.Errorf("main.go has %d lines, expected fewer than 30", lines)
+					t.Errorf("main.go has %d lines, want fewer than 30", lines)
 				}
 				if name == "own" && router == "std" {
 					switchTelemetryOn(t)
@@ -222,7 +222,7 @@ func switchTelemetryOn(t *testing.T) {
 	}
 }
 
-// allowedIs501 proves what a handler that nobody has written answers.
+// allowedIs501 checks the response of a handler that is not implemented.
 const allowedIs501 = `package main
 
 import (
@@ -263,7 +263,7 @@ func TestAllowedIs501(t *testing.T) {
 		} else if r.Skipped == "" {
 			allowed++
 			if r.Status != 501 {
-				t.Errorf("%s: status %d, expected 501", r.Case.Name, r.Status)
+				t.Errorf("%s: status %d, want 501", r.Case.Name, r.Status)
 			}
 		}
 	}
@@ -357,7 +357,7 @@ func TestInitAgain(t *testing.T) {
 		t.Errorf("init of what is complete: %s%s", stdout, stderr)
 	}
 
-	// The team has made it its own, and the document has grown.
+	// The repository was changed by hand, and the document has new operations.
 	own := map[string]string{
 		"made/main.go": "package main\n\nfunc main() {}\n",
 		"made/impl/handlers.go": strings.NewReplacer("(API)", "(*Orders)", "type API",
@@ -432,7 +432,7 @@ func equal(a, b map[string]string) bool {
 	return true
 }
 
-// TestInitFaults: what cannot be served is told, all of it, and nothing is written.
+// TestInitFaults: all faults of a document are reported, and no file is written.
 func TestInitFaults(t *testing.T) {
 	library := libraryFolder(t)
 	const templates = `openapi: 3.1.0
@@ -477,7 +477,7 @@ paths:
 				"--module example.com/acme/orders --document openapi.yaml --replace "+library+" "+row.args+" made",
 			)
 			if code != row.code {
-				t.Errorf("exit code %d, expected %d: %s%s", code, row.code, stdout, stderr)
+				t.Errorf("exit code %d, want %d: %s%s", code, row.code, stdout, stderr)
 			}
 			for _, says := range row.says {
 				if !strings.Contains(stderr, says) {
@@ -560,7 +560,7 @@ func TestInitOverlay(t *testing.T) {
 	}
 }
 
-// TestInitGeneratesAsWeDo: the options that init writes are those that this repository uses.
+// TestInitGeneratesAsWeDo: the options that init writes are those of this repository.
 func TestInitGeneratesAsWeDo(t *testing.T) {
 	r := &repository{Server: servers["echov4"]}
 	written, err := r.fill("oapi-codegen.yaml")
@@ -576,7 +576,7 @@ func TestInitGeneratesAsWeDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(ours, theirs) {
-		t.Errorf("init writes %+v, expected %+v", theirs, ours)
+		t.Errorf("init writes %+v, want %+v", theirs, ours)
 	}
 }
 

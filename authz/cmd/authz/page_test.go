@@ -39,7 +39,7 @@ func TestColours(t *testing.T) {
 	}
 }
 
-// TestColouredTablesAlign: what is not seen takes no room.
+// TestColouredTablesAlign: colours do not change the widths of columns.
 func TestColouredTablesAlign(t *testing.T) {
 	rows := func() [][]cell {
 		return [][]cell{
@@ -58,7 +58,7 @@ func TestColouredTablesAlign(t *testing.T) {
 	const expected = "yes  GET     /größe  public\nno   DELETE  /x      token with a\n"
 	if without.String() != expected || stripped != expected || with.String() == stripped {
 		t.Errorf(
-			"expected\n%swithout colours\n%swith colours\n%q",
+			"want\n%swithout colours\n%swith colours\n%q",
 			expected,
 			without.String(),
 			with.String(),
@@ -76,7 +76,7 @@ func TestPrintable(t *testing.T) {
 		"two\nlines":         "two\nlines",
 	} {
 		if got := printable(text); got != expected {
-			t.Errorf("printable(%q) is %q, expected %q", text, got, expected)
+			t.Errorf("printable(%q) is %q, want %q", text, got, expected)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func TestWords(t *testing.T) {
 	WriteWords(new(strings.Builder), parser.Model, nil, nil) // not called by a script
 }
 
-// TestScripts has the shells that are installed read their scripts, and bash use its own.
+// TestScripts checks the scripts with each shell that is installed, and uses the one for bash.
 func TestScripts(t *testing.T) {
 	for shell := range scripts {
 		var script strings.Builder

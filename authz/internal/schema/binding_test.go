@@ -15,9 +15,9 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
-// TestBinding holds the guarantee for parameters and forms: what the binders of generated code make
-// of an accepted request is the value that was accepted. The types are those that the generator
-// writes for the schemas, with float64 for numbers.
+// TestBinding tests the guarantee for parameters and forms: the binders of generated code bind the
+// accepted value of each accepted request. The types are those of the generator, with float64 for
+// numbers.
 func TestBinding(t *testing.T) {
 	m := &binder{maker: maker{Rand: rand.New(rand.NewPCG(9, 10))}}
 	count := 4000
@@ -50,7 +50,7 @@ func TestBinding(t *testing.T) {
 			present, err := m.bind(bound, path, spec, dest.Interface())
 			if err != nil {
 				if strings.Contains(err.Error(), "json: cannot unmarshal string") {
-					// members that are no strings, of a style that binds only those: refused
+					// members that are not strings, in styles that bind only strings: refused
 					continue
 				}
 				t.Fatalf("%v: %q %v cannot be bound: %v", spec, bound.URL.RawQuery, bound.Header,
@@ -279,7 +279,7 @@ func (m *binder) bind(r *http.Request, path string, spec map[string]any, dest an
 	return len(query) > 0, err
 }
 
-// accepted returns the value of what is bound, by the engine; nil if there is none.
+// accepted returns the value of a bound parameter or form by the engine, or nil.
 func (m *binder) accepted(t *testing.T, p *parameter, r *http.Request, path string) []byte {
 	t.Helper()
 	var text []byte

@@ -39,11 +39,11 @@ func (d *Decoder) Decode(text []byte, v any) error {
 	}
 	// A value that is not zero is merged with.
 	if p := d.plan(to.Type()); p.decode != nil && p.isZero(to.UnsafePointer()) {
-		s := jsonText{text: text, escapes: bytes.IndexByte(text, '\\') >= 0}
+		shared := ""
 		if len(text) <= maxShared {
-			s.shared = string(text)
+			shared = string(text)
 		}
-		if _, ok := p.decode(&s, space(text, 0), to.UnsafePointer()); ok {
+		if _, ok := p.decode(text, shared, space(text, 0), to.UnsafePointer()); ok {
 			return nil
 		}
 		to.Elem().SetZero() // json v2 returns the error
@@ -71,29 +71,13 @@ func (d *Decoder) plan(pointer reflect.Type) *plan {
 	return p
 }
 
-// jsonText is a text that is being decoded.
-type jsonText struct {
-	text    []byte
-	shared  string // the same if it is short: its strings then take one allocation
-	escapes bool   // some strings have them
-}
-
 // maxShared bounds the memory that a string of a text keeps alive.
 const maxShared = 1 << 10
 
-// raw returns the text of the string at an offset, and the offset after it.
-func (s *jsonText) raw(at int) (text []byte, end int) {
-	end = endOfString(s.text, at)
-	if s.escapes {
-		text, _ = unquote(s.text[at:end:end], nil)
-		return text, end
-	}
-	return s.text[at+1 : end-1 : end-1], end
-}
-
 // decode decodes the value at an offset into a zero value, and returns the offset after it. It
-// reports false if the value does not fit.
-type decode func(s *jsonText, at int, to unsafe.Pointer) (end int, ok bool)
+// reports false if the value does not fit. shared is the same text if it is short, else "": its
+// strings take one allocation.
+type decode func(text []byte, shared string, at int, to unsafe.Pointer) (end int, ok bool)
 
 // newDecode returns the decode function of a type, or nil if json v2 decodes the type. known are
 // the types in progress, because a type may contain itself.
@@ -103,7 +87,9 @@ func newDecode(t reflect.Type, known map[reflect.Type]*decode) decode {
 	case *f != nil:
 		return *f
 	default:
-		return func(s *jsonText, at int, to unsafe.Pointer) (int, bool) { return (*f)(s, at, to) }
+		return func(text []byte, shared string, at int, to unsafe.Pointer) (int, bool) {
+			return (*f)(text, shared, at, to)
+		}
 	}
 	switch pointer := reflect.PointerTo(t); {
 	case pointer.Implements(reflect.TypeFor[json.UnmarshalerFrom]()):
@@ -136,37 +122,49 @@ func newDecode(t reflect.Type, known map[reflect.Type]*decode) decode {
 	return *f
 }
 
-func decodeString(s *jsonText, at int, to unsafe.Pointer) (int, bool) {
-	if s.text[at] != '"' {
-		return decodeNull(s, at)
+func decodeString(text []byte, shared string, at int, to unsafe.Pointer) (int, bool) {
+	if text[at] != '"' {
+		return decodeNull(text, at)
 	}
-	if s.shared != "" && !s.escapes {
-		end := endOfString(s.text, at)
-		*(*string)(to) = s.shared[at+1 : end-1]
+	end := endOfText(text, at+1)
+	switch {
+	case text[end] != '"':
+		var inner []byte
+		inner, end = stringAt(text, at)
+		*(*string)(to) = string(inner)
 		return end, true
+	case shared != "":
+		*(*string)(to) = shared[at+1 : end]
+	default:
+		*(*string)(to) = string(text[at+1 : end])
 	}
-	text, end := s.raw(at)
-	*(*string)(to) = string(text)
-	return end, true
+	return end + 1, true
 }
 
-func decodeBool(s *jsonText, at int, to unsafe.Pointer) (int, bool) {
-	switch s.text[at] {
+// stringAt returns the text of the string at an offset, and the offset after it.
+func stringAt(text []byte, at int) (inner []byte, end int) {
+	end = endOfString(text, at)
+	inner, _ = unquote(text[at:end:end], nil)
+	return inner, end
+}
+
+func decodeBool(text []byte, shared string, at int, to unsafe.Pointer) (int, bool) {
+	switch text[at] {
 	case 't':
 		*(*bool)(to) = true
 		return at + len("true"), true
 	case 'f':
 		return at + len("false"), true
 	}
-	return decodeNull(s, at)
+	return decodeNull(text, at)
 }
 
 func newDecodeInt(bits int) decode {
-	return func(s *jsonText, at int, to unsafe.Pointer) (int, bool) {
-		if kindOf(s.text[at]) != kindNumber {
-			return decodeNull(s, at)
+	return func(text []byte, shared string, at int, to unsafe.Pointer) (int, bool) {
+		if kindOf(text[at]) != kindNumber {
+			return decodeNull(text, at)
 		}
-		n, end, ok := s.integer(at, bits)
+		n, end, ok := integer(text, at, bits)
 		switch bits {
 		case 8:
 			*(*int8)(to) = int8(n)
@@ -182,66 +180,66 @@ func newDecodeInt(bits int) decode {
 }
 
 // integer parses the number at an offset if it has neither a fraction nor an exponent.
-func (s *jsonText) integer(at, bits int) (n int64, end int, ok bool) {
+func integer(text []byte, at, bits int) (n int64, end int, ok bool) {
 	end = at
-	if s.text[at] == '-' {
+	if text[at] == '-' {
 		end++
 	}
 	first := end
-	for ; end < len(s.text) && '0' <= s.text[end] && s.text[end] <= '9'; end++ {
-		n = n*10 + int64(s.text[end]-'0')
+	for ; end < len(text) && '0' <= text[end] && text[end] <= '9'; end++ {
+		n = n*10 + int64(text[end]-'0')
 	}
 	switch {
-	case end < len(s.text) && (s.text[end] == '.' || s.text[end]|0x20 == 'e'):
+	case end < len(text) && (text[end] == '.' || text[end]|0x20 == 'e'):
 		return 0, 0, false
 	case end-first > maxSmall:
-		n, err := strconv.ParseInt(string(s.text[at:end]), 10, bits)
+		n, err := strconv.ParseInt(string(text[at:end]), 10, bits)
 		return n, end, err == nil
-	case s.text[at] == '-':
+	case text[at] == '-':
 		n = -n
 	}
 	return n, end, n<<(64-bits)>>(64-bits) == n
 }
 
-func decodeFloat32(s *jsonText, at int, to unsafe.Pointer) (int, bool) {
-	if kindOf(s.text[at]) != kindNumber {
-		return decodeNull(s, at)
+func decodeFloat32(text []byte, shared string, at int, to unsafe.Pointer) (int, bool) {
+	if kindOf(text[at]) != kindNumber {
+		return decodeNull(text, at)
 	}
-	end := endOfScalar(s.text, at)
-	n, err := strconv.ParseFloat(string(s.text[at:end]), 32)
+	end := endOfScalar(text, at)
+	n, err := strconv.ParseFloat(string(text[at:end]), 32)
 	*(*float32)(to) = float32(n)
 	return end, err == nil
 }
 
-func decodeFloat64(s *jsonText, at int, to unsafe.Pointer) (int, bool) {
-	if kindOf(s.text[at]) != kindNumber {
-		return decodeNull(s, at)
+func decodeFloat64(text []byte, shared string, at int, to unsafe.Pointer) (int, bool) {
+	if kindOf(text[at]) != kindNumber {
+		return decodeNull(text, at)
 	}
-	end := endOfScalar(s.text, at)
-	n, err := strconv.ParseFloat(string(s.text[at:end]), 64)
+	end := endOfScalar(text, at)
+	n, err := strconv.ParseFloat(string(text[at:end]), 64)
 	*(*float64)(to) = n
 	return end, err == nil
 }
 
 // decodeNull accepts only null, and leaves the zero value.
-func decodeNull(s *jsonText, at int) (int, bool) { return at + len("null"), s.text[at] == 'n' }
+func decodeNull(text []byte, at int) (int, bool) { return at + len("null"), text[at] == 'n' }
 
 func newDecodeByMethod(t reflect.Type) decode {
-	return func(s *jsonText, at int, to unsafe.Pointer) (int, bool) {
-		end := endOfValue(s.text, at)
+	return func(text []byte, shared string, at int, to unsafe.Pointer) (int, bool) {
+		end := endOfValue(text, at)
 		u := reflect.NewAt(t, to).Interface().(stdjson.Unmarshaler)
-		return end, u.UnmarshalJSON(s.text[at:end:end]) == nil
+		return end, u.UnmarshalJSON(text[at:end:end]) == nil
 	}
 }
 
 func newDecodeByTextMethod(t reflect.Type) decode {
-	return func(s *jsonText, at int, to unsafe.Pointer) (int, bool) {
-		if s.text[at] != '"' {
-			return decodeNull(s, at)
+	return func(text []byte, shared string, at int, to unsafe.Pointer) (int, bool) {
+		if text[at] != '"' {
+			return decodeNull(text, at)
 		}
-		text, end := s.raw(at)
+		inner, end := stringAt(text, at)
 		u := reflect.NewAt(t, to).Interface().(textual.TextUnmarshaler)
-		return end, u.UnmarshalText(text) == nil
+		return end, u.UnmarshalText(inner) == nil
 	}
 }
 
@@ -250,13 +248,13 @@ func newDecodePointer(t reflect.Type, known map[reflect.Type]*decode) decode {
 	if element == nil {
 		return nil
 	}
-	return func(s *jsonText, at int, to unsafe.Pointer) (int, bool) {
-		if s.text[at] == 'n' {
-			return decodeNull(s, at)
+	return func(text []byte, shared string, at int, to unsafe.Pointer) (int, bool) {
+		if text[at] == 'n' {
+			return decodeNull(text, at)
 		}
 		value := reflect.New(t).UnsafePointer()
 		*(*unsafe.Pointer)(to) = value
-		return element(s, at, value)
+		return element(text, shared, at, value)
 	}
 }
 
@@ -272,25 +270,25 @@ func newDecodeSlice(t reflect.Type, known map[reflect.Type]*decode) decode {
 		return nil
 	}
 	size := t.Elem().Size()
-	return func(s *jsonText, at int, to unsafe.Pointer) (int, bool) {
-		if s.text[at] != '[' {
-			return decodeNull(s, at)
+	return func(text []byte, shared string, at int, to unsafe.Pointer) (int, bool) {
+		if text[at] != '[' {
+			return decodeNull(text, at)
 		}
-		if at = space(s.text, at+1); s.text[at] == ']' {
+		if at = space(text, at+1); text[at] == ']' {
 			reflect.NewAt(t, to).Elem().Set(reflect.MakeSlice(t, 0, 0))
 			return at + 1, true
 		}
 		list := (*slice)(to)
-		for s.text[at] != ']' {
+		for text[at] != ']' {
 			if list.len == list.cap {
 				reflect.NewAt(t, to).Elem().Grow(max(4, list.len))
 			}
-			end, ok := element(s, at, unsafe.Add(list.first, uintptr(list.len)*size))
+			end, ok := element(text, shared, at, unsafe.Add(list.first, uintptr(list.len)*size))
 			if !ok {
 				return 0, false
 			}
 			list.len++
-			at = next(s.text, end)
+			at = next(text, end)
 		}
 		return at + 1, true
 	}
@@ -319,42 +317,40 @@ func newDecodeStruct(t reflect.Type, known map[reflect.Type]*decode) decode {
 		}
 		fields = append(fields, fieldPlan{name, f.Offset, d})
 	}
-	return func(s *jsonText, at int, to unsafe.Pointer) (int, bool) {
-		if s.text[at] != '{' {
-			return decodeNull(s, at)
+	return func(text []byte, shared string, at int, to unsafe.Pointer) (int, bool) {
+		if text[at] != '{' {
+			return decodeNull(text, at)
 		}
-		at = space(s.text, at+1)
-		for s.text[at] != '}' {
-			f, end := s.field(fields, at)
-			if at = value(s.text, end); f == nil {
-				end = endOfValue(s.text, at)
+		at = space(text, at+1)
+		for text[at] != '}' {
+			f, end := fieldAt(fields, text, at)
+			if at = value(text, end); f == nil {
+				end = endOfValue(text, at)
 			} else {
 				ok := false
-				if end, ok = f.decode(s, at, unsafe.Add(to, f.offset)); !ok {
+				if end, ok = f.decode(text, shared, at, unsafe.Add(to, f.offset)); !ok {
 					return 0, false
 				}
 			}
-			at = next(s.text, end)
+			at = next(text, end)
 		}
 		return at + 1, true
 	}
 }
 
-// field returns the field with the name at an offset, or nil, and the offset after the name.
-func (s *jsonText) field(fields []fieldPlan, at int) (*fieldPlan, int) {
+// fieldAt returns the field with the name at an offset, or nil, and the offset after the name.
+func fieldAt(fields []fieldPlan, text []byte, at int) (*fieldPlan, int) {
 	for i := range fields {
 		f := &fields[i]
 		end := at + 1 + len(f.name)
-		if end < len(s.text) && s.text[end] == '"' && string(s.text[at+1:end]) == f.name {
+		if end < len(text) && text[end] == '"' && string(text[at+1:end]) == f.name {
 			return f, end + 1
 		}
 	}
-	name, end := s.raw(at)
-	if s.escapes {
-		for i := range fields {
-			if string(name) == fields[i].name {
-				return &fields[i], end
-			}
+	name, end := stringAt(text, at) // another name, or one with escapes
+	for i := range fields {
+		if string(name) == fields[i].name {
+			return &fields[i], end
 		}
 	}
 	return nil, end

@@ -60,9 +60,9 @@ func checkDecode(t *testing.T, d *Decoder, text []byte) {
 		err := d.Decode(text, got.Interface())
 		wantErr := json.Unmarshal(text, want.Interface())
 		if (err == nil) != (wantErr == nil) {
-			t.Errorf("%s into %s: %v, expected %v", text, typ, err, wantErr)
+			t.Errorf("%s into %s: %v, want %v", text, typ, err, wantErr)
 		} else if err == nil && !reflect.DeepEqual(got.Interface(), want.Interface()) {
-			t.Errorf("%s into %s: %+v, expected %+v", text, typ, got.Elem(), want.Elem())
+			t.Errorf("%s into %s: %+v, want %+v", text, typ, got.Elem(), want.Elem())
 		}
 	}
 }
@@ -91,7 +91,7 @@ func TestDecode(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(`{"c":[2]}`), &want); err != nil ||
 		!reflect.DeepEqual(got, want) {
-		t.Errorf("%+v, expected %+v", got, want)
+		t.Errorf("%+v, want %+v", got, want)
 	}
 	if err := d.Decode([]byte(`{}`), decodedPlain{}); err == nil {
 		t.Error("no pointer is accepted")

@@ -136,7 +136,8 @@ func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, erro
 
 // release returns a run to the pool, unless its buffers have grown too large.
 func (s *Schema) release(r *run) {
-	if r.body = nil; cap(r.edits) <= 64 && cap(r.buffer) <= 4096 && cap(r.names) <= 256 {
+	if r.body = nil; cap(r.edits) <= 64 && cap(r.buffer) <= 4096 && cap(r.names) <= 256 &&
+		cap(r.index) <= 256 {
 		r.edits, r.buffer = r.edits[:0], r.buffer[:0]
 		s.runs.Put(r)
 	}
@@ -149,7 +150,7 @@ func budget(size int) int { return 1<<16 + 32*size }
 // begin begins a pass over a text. trusted says that it is known to be valid JSON.
 func (r *run) begin(text []byte, trusted bool) {
 	r.body, r.trusted, r.steps, r.depth, r.fatal = text, trusted, budget(len(text)), 0, ""
-	r.edits, r.names = r.edits[:0], r.names[:0]
+	r.edits, r.names, r.index, r.indexed.at = r.edits[:0], r.names[:0], r.index[:0], -1
 }
 
 // whole checks the whole text.

@@ -108,7 +108,7 @@ func TestFaults(t *testing.T) {
 		doc, ref := load(t, v31, schemas)
 		_, err := NewCompiler(doc, Options{}).Schema(ref)
 		if fmt.Sprint(err) != want {
-			t.Errorf("%s: %v, expected %s", schemas, err, want)
+			t.Errorf("%s: %v, want %s", schemas, err, want)
 		}
 	}
 }

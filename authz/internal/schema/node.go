@@ -31,6 +31,7 @@ type node struct {
 	patternProperties  []patternProperty
 	additional         *node
 	propertyNames      *node
+	others             bool // a keyword applies to members that are not in properties
 	required           []string
 	undeclared         []string // required members that properties does not name
 	minProps, maxProps int
@@ -46,6 +47,7 @@ type node struct {
 	condition           *node // if
 	then, otherwise     *node
 	composed            bool  // has any of the keywords above, or dependentSchemas
+	layered             bool  // composed, or one of the keywords below
 	unevaluated         *node // unevaluatedProperties
 	unevaluatedElements *node // unevaluatedItems
 }
@@ -77,6 +79,7 @@ func (n *node) property(name []byte) *property {
 // foldProperties makes the node drop members that encoding/json would match to a property by their
 // folded names.
 func (n *node) foldProperties() {
+	n.others = true
 	n.folded = make(map[string]*property, len(n.properties))
 	for name, p := range n.properties {
 		n.folded[string(fold(nil, []byte(name)))] = p

@@ -253,7 +253,7 @@ func TestAgainstJSONSchema(t *testing.T) {
 				t.Fatal(err)
 			}
 			if want := compiled.Validate(value) == nil; (err == nil) != want {
-				t.Fatalf("%s: %s: %v, expected %v", marshal(t, document), body, err, want)
+				t.Fatalf("%s: %s: %v, want %v", marshal(t, document), body, err, want)
 			}
 			if total++; err == nil {
 				accepted++
@@ -290,7 +290,7 @@ func TestAgainstKin(t *testing.T) {
 				t.Fatal(err)
 			}
 			if want := visit(ref.Value, value); (err == nil) != want {
-				t.Fatalf("%s: %s: %v, expected %v", marshal(t, document), body, err, want)
+				t.Fatalf("%s: %s: %v, want %v", marshal(t, document), body, err, want)
 			}
 		}
 	}

@@ -100,7 +100,7 @@ func (r *run) find(u *union, at int, f *found) {
 		return
 	}
 	last := at
-	members(r.body, at, func(name, end, value int) bool {
+	r.members(at, func(name, end, value int) bool {
 		last = value
 		text, grown := unquote(r.body[name:end], r.buffer)
 		if i, ok := u.index[string(text)]; ok {
@@ -201,14 +201,14 @@ func (r *run) named(u *union, k kind, f *found) (int, bool) {
 // try checks a value without reporting faults. If the value does not match, its edits and
 // evaluated members are discarded.
 func (r *run) try(n *node, at int, m *marks) bool {
-	report, edits, names := r.report, len(r.edits), len(r.names)
+	report, edits, names, index := r.report, len(r.edits), len(r.names), len(r.index)
 	var own *marks
 	if m != nil {
 		own = r.borrow()
 	}
 	r.report = nil
 	_, ok := r.check(n, at, own)
-	r.report, r.names = report, r.names[:names]
+	r.report, r.names, r.index = report, r.names[:names], r.index[:index]
 	if ok = ok && r.fatal == ""; ok {
 		m.join(own)
 	} else {

@@ -23,6 +23,8 @@ type run struct {
 	spent   time.Duration // matching patterns
 	spare   []*marks      // unused
 	names   []span        // of the members of open objects that have no bit, unless trusted
+	index   []member      // of the objects that several schemas apply to
+	indexed indexed       // the innermost of them
 	count   int           // of the members or elements of the last container
 }
 
@@ -57,13 +59,6 @@ func (r *run) check(n *node, at int, m *marks) (end int, ok bool) {
 	if at == len(r.body) {
 		return 0, r.undecided()
 	}
-	r.depth++
-	end, ok = r.checkKinds(n, at, m)
-	r.depth--
-	return end, ok
-}
-
-func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 	if n.never {
 		return r.skip(at), r.refuse("false", "is not allowed", "")
 	}
@@ -75,6 +70,7 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 	if n.unevaluated != nil && k == kindObject || n.unevaluatedElements != nil && k == kindArray {
 		own = r.borrow()
 	}
+	r.depth++
 	switch k {
 	case kindObject:
 		end, ok = r.object(n, at, own)
@@ -93,26 +89,37 @@ func (r *run) checkKinds(n *node, at int, m *marks) (end int, ok bool) {
 			r.undecided()
 		}
 	}
-	count := r.count
-	if !ok && !r.collects() {
-		return end, false
-	}
-	if n.values != nil {
+	if n.values != nil && (ok || r.collects()) {
 		ok = r.values(n, at, end) && ok
 	}
-	if (ok || r.collects()) && n.composed {
-		ok = r.compose(n, k, at, own) && ok
+	if n.layered && (ok || r.collects()) {
+		ok = r.layers(n, k, span{at, end}, m, own) && ok
 	}
+	r.depth--
+	return end, ok && r.fatal == ""
+}
+
+// layers checks the keywords that apply schemas to the same value, or to what no other schema was
+// applied to. own are the marks of this value, which are not m if those matter here.
+func (r *run) layers(n *node, k kind, value span, m, own *marks) bool {
+	count, outer := r.count, r.indexed
+	if k == kindObject && outer.at != value.at && count <= maxIndexed {
+		r.indexed = indexed{value.at, value.end, len(r.index) - count, count}
+	}
+	ok := !n.composed || r.compose(n, k, value.at, own)
 	if own != m && (ok || r.collects()) {
 		if k == kindObject {
-			ok = r.unevaluatedMembers(n, at, own) && ok
+			ok = r.unevaluatedMembers(n, value.at, own) && ok
 		} else {
-			ok = r.unevaluatedElements(n, at, own) && ok
+			ok = r.unevaluatedElements(n, value.at, own) && ok
 		}
 		m.markAll(count)
 		r.giveBack(own)
 	}
-	return end, ok && r.fatal == ""
+	if r.indexed.at != outer.at {
+		r.index, r.indexed = r.index[:r.indexed.first], outer
+	}
+	return ok
 }
 
 // skip returns the offset after a value that no schema applies to.
@@ -131,13 +138,18 @@ func (r *run) skip(at int) (end int) {
 
 // endOfString returns the offset after the string that starts at an offset.
 func (r *run) endOfString(at int) (end int, ok bool) {
-	if r.trusted {
-		return endOfString(r.body, at), true
+	end = endOfText(r.body, at+1)
+	if end == len(r.body) || r.body[end] != '"' {
+		return r.endOfEscaped(at)
 	}
-	if end, ok = simpleString(r.body, at); !ok {
-		r.undecided()
+	return end + 1, true
+}
+
+func (r *run) endOfEscaped(at int) (end int, ok bool) {
+	if !r.trusted {
+		return 0, r.undecided()
 	}
-	return end, ok
+	return endOfString(r.body, at), true
 }
 
 // scanNumber reads the number at an offset, and returns the offset after it.
@@ -178,18 +190,21 @@ func (r *run) next(end int, closing byte) (at int, more bool) {
 	return at, r.undecided()
 }
 
-// name returns the offset after the name of a member, and that of its value.
-func (r *run) name(at int) (end, value int, ok bool) {
+// name returns the member whose name is at an offset.
+func (r *run) name(at int) (x member, ok bool) {
 	if r.body[at] != '"' {
-		return 0, 0, r.undecided()
+		return x, r.undecided()
 	}
-	if end, ok = r.endOfString(at); !ok {
-		return end, 0, false
+	x.name = at
+	if x.nameEnd, ok = r.endOfString(at); !ok {
+		return x, false
 	}
-	if value = space(r.body, end); value == len(r.body) || r.body[value] != ':' {
-		return end, 0, r.undecided()
+	colon := space(r.body, x.nameEnd)
+	if colon == len(r.body) || r.body[colon] != ':' {
+		return x, r.undecided()
 	}
-	return end, space(r.body, value+1), true
+	x.value = space(r.body, colon+1)
+	return x, true
 }
 
 // span is a part of the text.
@@ -216,6 +231,10 @@ func (r *run) unquote(at, end int) (text []byte) {
 	if !r.trusted {
 		return r.body[at+1 : end-1]
 	}
+	return r.unescape(at, end)
+}
+
+func (r *run) unescape(at, end int) (text []byte) {
 	text, r.buffer = unquote(r.body[at:end], r.buffer)
 	return text
 }
@@ -395,50 +414,55 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 	if r.collects() { // report missing members before faults of others
 		ok = r.missing(n, at)
 	}
+	t := tally{names: len(r.names)}
 	start := at
-	count, required, seen, names := 0, 0, uint64(0), len(r.names)
-	at, more := r.first(at, '}')
-	for more {
-		nameEnd, value, good := r.name(at)
-		if !good {
-			return 0, false
+	if r.indexed.at == at {
+		t.indexed, end = true, r.indexed.end
+		if n.properties == nil && !n.others {
+			t.count = r.indexed.count
 		}
-		var p *property
-		end, good, p = r.member(n, at, nameEnd, value, count, m)
-		switch {
-		case p != nil && p.bit != 0:
-			if seen&p.bit != 0 { // twice
-				r.undecided()
+		for t.count < r.indexed.count {
+			x := r.index[r.indexed.first+t.count]
+			if ok = r.member(n, &x, &t, m) && ok; !ok && !r.collects() || r.fatal != "" {
+				return 0, false
 			}
-			seen |= p.bit
-		case !r.trusted:
-			r.isNew(names, span{at, nameEnd})
 		}
-		if p != nil && p.required {
-			required++
+	} else {
+		first, more := len(r.index), false
+		for at, more = r.first(at, '}'); more; {
+			x, good := r.name(at)
+			if !good {
+				return 0, false
+			}
+			if ok = r.member(n, &x, &t, m) && ok; !ok && !r.collects() || r.fatal != "" {
+				return 0, false
+			}
+			if n.layered && t.count <= maxIndexed {
+				r.index = append(r.index, x)
+			}
+			at, more = r.next(x.end, '}')
 		}
-		if ok = ok && good; !ok && !r.collects() || r.fatal != "" {
+		if r.fatal != "" {
 			return 0, false
 		}
-		at, more = r.next(end, '}')
-		count++
+		end = at + 1
+		if t.count > maxIndexed {
+			r.index = r.index[:first]
+		}
 	}
-	if r.fatal != "" {
+	r.names = r.names[:t.names]
+	r.count = t.count
+	if !r.collects() && t.required+r.countUndeclared(n, start) < len(n.required) {
 		return 0, false
 	}
-	r.names = r.names[:names]
-	r.count = count
-	if !r.collects() && required+r.countUndeclared(n, start) < len(n.required) {
-		return 0, false
-	}
-	if count < n.minProps {
+	if t.count < n.minProps {
 		ok = r.refuse("minProperties", "has fewer than "+strconv.Itoa(n.minProps)+" members", "")
 	}
-	if n.maxProps >= 0 && count > n.maxProps {
+	if n.maxProps >= 0 && t.count > n.maxProps {
 		ok = r.refuse("maxProperties", "has more than "+strconv.Itoa(n.maxProps)+" members", "")
 	}
 	for _, d := range n.dependentRequired {
-		if !ok && !r.collects() || d.holds(seen) || !r.has(start, d.name) {
+		if !ok && !r.collects() || d.holds(t.seen) || !r.has(start, d.name) {
 			continue
 		}
 		for _, name := range d.required {
@@ -448,7 +472,37 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 			}
 		}
 	}
-	return at + 1, ok
+	return end, ok
+}
+
+// member is a member of an object in the text. end is 0 until it is known.
+type member struct{ name, nameEnd, value, end int }
+
+// indexed is an object whose members are in run.index.
+type indexed struct{ at, end, first, count int }
+
+// maxIndexed bounds the memory of the index.
+const maxIndexed = 64
+
+// tally counts the members of an object.
+type tally struct {
+	count, required int
+	seen            uint64 // bits of the properties
+	names           int    // length of run.names before the object
+	indexed         bool   // whether its names are known to differ
+}
+
+// members calls f with the offsets of each member's name and value, until it returns false.
+func (r *run) members(object int, f func(name, nameEnd, value int) bool) {
+	if r.indexed.at != object {
+		members(r.body, object, f)
+		return
+	}
+	for _, x := range r.index[r.indexed.first:][:r.indexed.count] {
+		if !f(x.name, x.nameEnd, x.value) {
+			return
+		}
+	}
 }
 
 // countUndeclared returns how many required members that are not in properties an object has.
@@ -463,7 +517,7 @@ func (r *run) countUndeclared(n *node, object int) (count int) {
 
 // has reports whether an object has a member.
 func (r *run) has(object int, member string) (found bool) {
-	members(r.body, object, func(name, end, _ int) bool {
+	r.members(object, func(name, end, _ int) bool {
 		r.step(1)
 		start := len(r.buffer)
 		found = string(r.unquote(name, end)) == member
@@ -484,40 +538,54 @@ func (r *run) missing(n *node, object int) bool {
 	return ok
 }
 
-// member checks one member. It returns the offset after it, and its property, if any.
-func (r *run) member(
-	n *node, name, nameEnd, at, ordinal int, m *marks,
-) (end int, ok bool, p *property) {
+// member checks one member.
+func (r *run) member(n *node, x *member, t *tally, m *marks) (ok bool) {
 	start := len(r.buffer)
-	text := r.unquote(name, nameEnd)
-	switch p = n.property(text); {
+	text := r.unquote(x.name, x.nameEnd)
+	p := n.property(text)
+	switch {
+	case p == nil && !n.others:
+		r.skipMember(x)
+		ok = true
 	case p == nil:
 		r.enterMember("")
-		end, ok = r.memberNamed(n, nil, text, name, at, ordinal, m)
+		ok = r.memberNamed(n, nil, text, x, t.count, m)
 		r.leave()
 	case n.propertyNames == nil && n.patternProperties == nil: // most members
 		r.enterMember(p.name)
-		end, ok = r.property(p, name, at)
+		ok = r.property(p, x)
 		r.leave()
-		m.mark(ordinal)
+		m.mark(t.count)
 	default:
-		end, ok = r.memberNamed(n, p, text, name, at, ordinal, m)
+		ok = r.memberNamed(n, p, text, x, t.count, m)
 	}
 	r.buffer = r.buffer[:start]
-	return end, ok, p
+	if p != nil && p.bit != 0 {
+		if t.seen&p.bit != 0 { // twice
+			return r.undecided()
+		}
+		t.seen |= p.bit
+	} else if !r.trusted && !t.indexed && !r.isNew(t.names, span{x.name, x.nameEnd}) {
+		return false
+	}
+	if p != nil && p.required {
+		t.required++
+	}
+	t.count++
+	return ok
 }
 
 func (r *run) memberNamed(
-	n *node, p *property, text []byte, name, at, ordinal int, m *marks,
-) (end int, ok bool) {
-	ok, end = true, -1
+	n *node, p *property, text []byte, x *member, ordinal int, m *marks,
+) (ok bool) {
+	ok = true
 	if p != nil {
 		r.enterMember(p.name)
-		end, ok = r.property(p, name, at)
+		ok = r.property(p, x)
 		r.leave()
 	}
 	if n.propertyNames != nil && (ok || r.collects()) {
-		_, good := r.check(n.propertyNames, name, nil)
+		_, good := r.check(n.propertyNames, x.name, nil)
 		ok = ok && good
 	}
 	known := p != nil
@@ -525,63 +593,71 @@ func (r *run) memberNamed(
 		if !ok && !r.collects() || !r.match(pp.pattern, text) {
 			continue
 		}
-		good := false
-		end, good = r.check(pp.schema, at, nil)
-		known, ok = true, ok && good
+		ok = r.checkMember(pp.schema, x) && ok
+		known = true
 	}
 	if !known && n.additional != nil {
-		switch {
-		case n.additional.never:
+		if n.additional.never {
 			ok = r.refuse("additionalProperties", "is not declared in the schema", "")
-		case !n.additional.trivial():
-			good := false
-			end, good = r.check(n.additional, at, nil)
-			ok = ok && good
+		} else {
+			ok = r.checkMember(n.additional, x) && ok
 		}
 		known = true
 	}
 	if known {
 		m.mark(ordinal)
 	}
-	if end <= 0 {
-		end = r.skip(at)
-	}
+	r.skipMember(x)
 	if p == nil && n.folded != nil {
-		r.dropFolded(n, text, name, end)
+		r.dropFolded(n, text, x)
 	}
-	return end, ok && r.fatal == ""
+	return ok && r.fatal == ""
 }
 
 // property checks a member that is in properties.
-func (r *run) property(p *property, name, at int) (end int, ok bool) {
+func (r *run) property(p *property, x *member) bool {
 	if p.spelling.several {
-		r.edits = append(r.edits, edit{at: name, kind: claim})
+		r.edits = append(r.edits, edit{at: x.name, kind: claim})
 	}
-	if p.hidden {
-		end = r.skip(at)
-		if r.options.RefuseReadOnly || r.options.Responses {
-			keyword := "readOnly"
-			if r.options.Responses {
-				keyword = "writeOnly"
-			}
-			return end, r.refuse(keyword, "is "+keyword+" and must not be sent", "")
+	if !p.hidden {
+		return r.checkMember(p.schema, x)
+	}
+	r.skipMember(x)
+	if r.options.RefuseReadOnly || r.options.Responses {
+		keyword := "readOnly"
+		if r.options.Responses {
+			keyword = "writeOnly"
 		}
-		r.edits = append(r.edits, edit{at: name, end: end, kind: drop})
-		return end, true
+		return r.refuse(keyword, "is "+keyword+" and must not be sent", "")
 	}
-	if p.schema.trivial() {
-		return r.skip(at), true
+	r.edits = append(r.edits, edit{at: x.name, end: x.end, kind: drop})
+	return true
+}
+
+// checkMember checks the value of a member, and finds its end.
+func (r *run) checkMember(n *node, x *member) (ok bool) {
+	if n.trivial() {
+		r.skipMember(x)
+		return true
 	}
-	return r.check(p.schema, at, nil)
+	x.end, ok = r.check(n, x.value, nil)
+	return ok
+}
+
+// skipMember finds the end of a member's value, unless it is known.
+func (r *run) skipMember(x *member) {
+	if x.end == 0 {
+		x.end = r.skip(x.value)
+	}
 }
 
 // dropFolded drops a member that the schema does not declare but that encoding/json would match to
 // one that it does, such as {"TEXT": …} to text.
-func (r *run) dropFolded(n *node, text []byte, name, end int) {
+func (r *run) dropFolded(n *node, text []byte, x *member) {
 	start := len(r.buffer)
 	r.buffer = fold(r.buffer, text)
 	if n.folded[string(r.buffer[start:])] != nil {
-		r.edits = append(r.edits, edit{at: name, end: end, kind: dropUnclaimed})
+		r.edits = append(r.edits, edit{at: x.name, end: x.end, kind: dropUnclaimed})
 	}
 	r.buffer = r.buffer[:start]
 }
@@ -632,7 +708,7 @@ func (r *run) rejects(n *node, at int) bool {
 
 func (r *run) unevaluatedMembers(n *node, at int, m *marks) bool {
 	ok, i := true, 0
-	members(r.body, at, func(name, end, value int) bool {
+	r.members(at, func(name, end, value int) bool {
 		if !m.has(i) {
 			r.enterMember("")
 			if n.unevaluated.never {

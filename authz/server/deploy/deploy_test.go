@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// The files of this repository are those that the templates make. UPDATE=1 writes them.
+// The files of this repository are generated from the templates. UPDATE=1 writes them.
 func TestFiles(t *testing.T) {
 	found, err := Files(Options{Name: "oasgate", Go: "1.26", Stores: true}, "authz/server/deploy")
 	if err != nil {

@@ -239,7 +239,7 @@ func TestExporters(t *testing.T) {
 			if (err == nil) != (test.want == "") || err != nil &&
 				(!strings.Contains(err.Error(), test.want) ||
 					!strings.Contains(err.Error(), test.name)) {
-				t.Errorf("error is %v, expected %q", err, test.want)
+				t.Errorf("error is %v, want %q", err, test.want)
 			}
 		})
 	}
@@ -298,7 +298,7 @@ func TestTraces(t *testing.T) {
 		}
 		if text := span.String(); strings.Contains(text, "secret") ||
 			strings.Contains(text, bearer[len(bearer)-20:]) {
-			t.Errorf("a span holds a credential: %s", text)
+			t.Errorf("a span contains a credential: %s", text)
 		}
 	}
 	if request == nil || fmt.Sprintf("%x %x", request.TraceId, request.ParentSpanId) !=

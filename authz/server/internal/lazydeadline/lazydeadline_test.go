@@ -82,7 +82,7 @@ func TestChildren(t *testing.T) {
 		defer cancel()
 	}
 	if after := runtime.NumGoroutine(); after > before+50 {
-		t.Errorf("100 children took %d goroutines", after-before)
+		t.Errorf("100 children need %d goroutines", after-before)
 	}
 	c.Release()
 }
