@@ -1,4 +1,5 @@
-# A static program alone: no shell, no other user than 65532, and nothing to write to but /data.
+# An image of the static program only, without a shell. It runs as user 65532, and writes only to
+# /data.
 #
 #	docker build -t oasgate .
 #	docker run --read-only --cap-drop ALL -p 3010:3010 \

@@ -1,9 +1,9 @@
 // Command oasgate runs this API, guarded by its document, openapi.yaml.
 //
-//	oasgate dev     with a token issuer inside, on this machine alone, without any configuration
+//	oasgate dev     serves it on this machine, with a token issuer for development
 //	oasgate token   prints a token of a running dev
-//	oasgate call    calls an operation of the API
-//	oasgate serve   for a real issuer; serve --check only checks its configuration
+//	oasgate call    calls an operation
+//	oasgate serve   serves it with a real issuer; serve --check only checks the configuration
 //	oasgate --help  lists the other commands
 package main
 

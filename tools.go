@@ -1,7 +1,7 @@
 //go:build generate
 
-// The code generator's instructions. The tag must be one that `go generate` itself sets: under any
-// other it skips this file without a word. Normal builds never see it.
+// The commands of go generate. The build tag must be generate, which go generate sets: with another
+// tag it ignores this file. Builds ignore it.
 package main
 
 //go:generate go tool oapi-codegen -config .oapi-codegen.yaml openapi.yaml

@@ -25,7 +25,8 @@ var (
 )
 
 func main() {
-	files, err := exec.Command("git", "ls-files", "*.go", "*.md", ".ci/*").Output()
+	files, err := exec.Command("git", "ls-files",
+		"*.go", "*.md", ".ci/*", "openapi.yaml", ".env.example", "*/presets/*.yaml").Output()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "git ls-files:", err)
 		os.Exit(1)

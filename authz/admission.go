@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/getkin/kin-openapi/openapi3filter"
-
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -52,7 +50,6 @@ type decision struct {
 	gate      *Gate
 	request   *http.Request
 	operation *operation
-	input     openapi3filter.RequestValidationInput
 	results   []result // by the operation's sources
 	inline    [2]result
 	next      int                  // the alternative that the validator is checking

@@ -20,9 +20,9 @@ func requestIn(ctx context.Context, target, bearer string) *http.Request {
 	return r
 }
 
-// A handler may send another request through the gate, in its own context (a $batch endpoint, a
-// facade). Whose that is does not become whose the first is.
-func TestAdmissionOfARequestWithinAnother(t *testing.T) {
+// A handler can send another request through the gate in its own context, for example a batch
+// endpoint. The principal of the inner request does not become that of the outer one.
+func TestNestedAdmission(t *testing.T) {
 	p := newPrincipals(t, "read", "admin")
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: p})
 	if err != nil {
@@ -37,7 +37,7 @@ func TestAdmissionOfARequestWithinAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, _ := token.FromContext(outer.Context()); got != p["read"] {
-		t.Errorf("the outer request, let in as read, is now that of %v", got.Scopes())
+		t.Errorf("the principal of the outer request is %v, want read", got.Scopes())
 	}
 	// refused sub-request
 	outer, _ = gate.Check(requestIn(t.Context(), "/public", ""), "/public", nil)
@@ -52,7 +52,7 @@ func TestAdmissionOfARequestWithinAnother(t *testing.T) {
 	}
 }
 
-func TestAdmissionsOfRequestsWithinAnotherAtOnce(t *testing.T) {
+func TestConcurrentNestedAdmissions(t *testing.T) {
 	p := newPrincipals(t, "read", "admin")
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: p})
 	if err != nil {
@@ -84,12 +84,12 @@ func TestAdmissionsOfRequestsWithinAnotherAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	if wrong > 0 {
-		t.Errorf("%d of 400 handlers saw another's principal", wrong)
+		t.Errorf("%d of 400 handlers got the principal of another request", wrong)
 	}
 }
 
-// Handlers see whom the gate has let in, whatever somebody between the server and the gate has put
-// into the context.
+// Handlers get the principal that the gate admitted, whatever other middleware has put into the
+// context.
 func TestAdmissionIsNotHidden(t *testing.T) {
 	p := newPrincipals(t, "read", "admin")
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: p})
@@ -104,13 +104,13 @@ func TestAdmissionIsNotHidden(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, _ := token.FromContext(admitted.Context()); got != p["read"] {
-			t.Errorf("%s admission: the gate admitted read, the handler sees %v", name,
+			t.Errorf("%s admission: the handler gets %v, want read", name,
 				got.Scopes())
 		}
 	}
 }
 
-// Who was refused is for the log, in the admission, and for no handler.
+// The principal of a refused request is in the admission, for the log.
 func TestAdmissionOfARefusedRequest(t *testing.T) {
 	p := newPrincipals(t, "read")
 	gate, _ := authz.New(authz.Config{Document: load(t, guarded), Verifier: p})
@@ -118,7 +118,7 @@ func TestAdmissionOfARefusedRequest(t *testing.T) {
 	r := requestIn(found, "/all", "read")
 	_, err := gate.Check(r, "/all", nil)
 	if got, ok := token.FromContext(r.Context()); ok {
-		t.Errorf("refused (%v), and yet token.FromContext, of requests that were let in, says %v",
+		t.Errorf("refused (%v), but token.FromContext returns %v",
 			err, got.Scopes())
 	}
 }
@@ -133,7 +133,7 @@ func TestAdmission(t *testing.T) {
 	}
 	for _, row := range []struct {
 		name, method, target, template, token string
-		status                                int // 0: let in
+		status                                int // 0: admitted
 		operation                             bool
 		principal                             bool
 	}{
@@ -161,30 +161,30 @@ func TestAdmission(t *testing.T) {
 				status = refused.Status()
 			}
 			if status != row.status || (admitted == nil) != (row.status != 0) {
-				t.Fatalf("Check returned %v, %v: expected status %d (0: let in)", admitted, err,
+				t.Fatalf("Check returned %v, %v: want status %d (0: admitted)", admitted, err,
 					row.status)
 			}
 			if (found.Operation != nil) != row.operation || row.operation &&
 				found.Operation.Path != row.template {
-				t.Errorf("operation is %+v, expected one: %v", found.Operation, row.operation)
+				t.Errorf("operation is %+v, want one: %v", found.Operation, row.operation)
 			}
 			if row.status >= 404 {
-				return // it did not come so far as to ask who calls
+				return // the caller was not authenticated yet
 			}
 			if (found.Principal != nil) != row.principal || row.principal &&
 				!found.Principal.HasScope("read") {
-				t.Errorf("principal is %v, expected the reader: %v", found.Principal, row.principal)
+				t.Errorf("principal is %v, want the reader: %v", found.Principal, row.principal)
 			}
 			if row.status != 0 {
 				return
 			}
 			if again, ok := authz.FromContext(admitted.Context()); !ok || again != found {
-				t.Errorf("the handler's context has the admission %p, expected that of the "+
+				t.Errorf("the handler's context has the admission %p, want that of the "+
 					"server, %p", again, found)
 			}
 			if p, ok := token.FromContext(admitted.Context()); ok != row.principal ||
 				p != found.Principal {
-				t.Errorf("token.FromContext returns %v, expected what the gate found: %v", p,
+				t.Errorf("token.FromContext returns %v, want what the gate found: %v", p,
 					found.Principal)
 			}
 			if admitted.Context().Value(key{}) != "kept" {
@@ -196,7 +196,7 @@ func TestAdmission(t *testing.T) {
 			}
 			if own, ok := authz.FromContext(fresh.Context()); !ok ||
 				own.Operation != found.Operation || own.Principal != found.Principal {
-				t.Errorf("without one of the server's the context has %+v, expected the same", own)
+				t.Errorf("without one of the server's the context has %+v, want the same", own)
 			}
 			if _, ok := authz.FromContext(r.Context()); ok {
 				t.Error("the gate has changed the request that it was given")

@@ -48,7 +48,7 @@ components:
     ntlm: {type: http, scheme: ntlm}
 `
 
-// accepting accepts every access token.
+// accepting is a verifier that accepts every access token.
 type accepting struct{}
 
 func (accepting) Verify(context.Context, string) (*token.Principal, error) {
@@ -93,7 +93,7 @@ func TestPagesOfOtherSites(t *testing.T) {
 	gate := mixedGate(t, nil)
 	for _, row := range []struct {
 		target, header, value string
-		same, cross           string // the caller, "" for none, or "refused"
+		same, cross           string // the caller; "" for none, or "refused"
 	}{
 		{"/optional", "Cookie", "sid=1", "cookie", ""},
 		{"/cookie-and-query?api_key=1", "Cookie", "sid=1", "cookie", "refused"},
@@ -113,18 +113,18 @@ func TestPagesOfOtherSites(t *testing.T) {
 				}
 			}
 			if got != expected {
-				t.Errorf("%s from %s: the caller is %q, expected %q", row.target, site, got,
+				t.Errorf("%s from %s: the caller is %q, want %q", row.target, site, got,
 					expected)
 			}
 		}
 	}
-	// A header of its own needs a script, which CORS must allow.
+	// A custom header requires a script, which CORS must allow.
 	r := httptest.NewRequest("POST", "/cookie-and-header", nil)
 	r.Header.Set("Cookie", "sid=1")
 	r.Header.Set("X-API-Key", "1")
 	r.Header.Set("Sec-Fetch-Site", "cross-site")
 	if _, err := gate.Check(r, "/cookie-and-header", nil); err != nil {
-		t.Errorf("a cookie beside a header that no page can add: %v", err)
+		t.Errorf("a cookie and a custom header: %v", err)
 	}
 }
 
@@ -160,7 +160,7 @@ func TestQueryKeyIsNotInTheForm(t *testing.T) {
 	}
 	if seen := admitted.FormValue("api_key") + admitted.URL.String() +
 		admitted.RequestURI; strings.Contains(seen, "secret") {
-		t.Errorf("the handler sees the key: %s", seen)
+		t.Errorf("the handler gets the key: %s", seen)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestPanicOfAnAuthenticator(t *testing.T) {
 	handler.ServeHTTP(w, httptest.NewRequest("GET", "/query?api_key=1", nil))
 	if w.Code != http.StatusInternalServerError || ran ||
 		strings.Contains(w.Body.String(), "secret") {
-		t.Errorf("status %d, handler ran: %v, body %s; expected a problem document of a 500",
+		t.Errorf("status %d, handler ran: %v, body %s; want a problem document of a 500",
 			w.Code, ran, w.Body)
 	}
 }
@@ -194,7 +194,7 @@ func TestUnguardedPathsAreExact(t *testing.T) {
 		ran = false
 		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", target, nil))
 		if ran != expected {
-			t.Errorf("GET %s: the unguarded handler ran: %v, expected %v", target, ran, expected)
+			t.Errorf("GET %s: the unguarded handler ran: %v, want %v", target, ran, expected)
 		}
 	}
 	// The template has a space, and what follows it is not an unguarded path.

@@ -41,11 +41,15 @@ func (g *Gate) verify(r *http.Request, op *operation) (*token.Principal, error) 
 				Detail: "The proxy's header with the client certificate is malformed."}
 		}
 	}
+	client := ""
+	if g.offer.Opaque && strings.Count(raw, ".") != 2 { // not a JWT
+		client = g.network(r)
+	}
 	var principal *token.Principal
 	switch ctx := r.Context(); {
-	case certificate != nil || op.Introspect:
+	case certificate != nil || op.Introspect || client != "":
 		presented := token.Presented{
-			Token: raw, Certificate: certificate, Introspect: op.Introspect,
+			Token: raw, Certificate: certificate, Introspect: op.Introspect, Client: client,
 		}
 		if scheme == schemeDPoP {
 			with := proof // escapes to the heap only here
@@ -70,8 +74,11 @@ func (g *Gate) verify(r *http.Request, op *operation) (*token.Principal, error) 
 // refusalOf returns the refusal of a token.
 func refusalOf(refused *token.Error, err error) *Error {
 	e := &Error{Kind: kindOfToken(refused.Code), RetryAfter: refused.RetryAfter, Err: err}
-	if refused.Code == token.IntrospectionUnavailable {
+	switch refused.Code {
+	case token.IntrospectionUnavailable:
 		e.Detail = "The token issuer cannot be reached to check the token. Try again later."
+	case token.ProofLimit:
+		e.Detail = "The subject of the token has sent too many DPoP proofs. Try again later."
 	}
 	return e
 }
@@ -123,6 +130,9 @@ func cutScheme(value, scheme string) (rest string, found bool) {
 
 // hasQueryToken reports whether a query, well-formed or not, has access_token (RFC 6750 §2.3).
 func hasQueryToken(query string) bool {
+	if !strings.Contains(query, "access_token") && strings.IndexByte(query, '%') < 0 {
+		return false // most queries
+	}
 	for query != "" {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")
@@ -154,6 +164,8 @@ func kindOfToken(code token.Code) Kind {
 		return InvalidProof
 	case token.NonceRequired:
 		return UseNonce
+	case token.ProofLimit:
+		return RateLimited
 	case token.ReplaysUnavailable:
 		return ReplaysUnavailable
 	}

@@ -62,7 +62,7 @@ components:
     mtls: {type: mutualTLS}
 `
 
-// named is a principal whose subject says where it comes from.
+// named returns a principal whose subject is the name of its source.
 func named(tb testing.TB, subject string, scopes ...string) *token.Principal {
 	tb.Helper()
 	p, err := token.NewPrincipal(token.PrincipalConfig{Subject: subject, Scopes: scopes})
@@ -72,8 +72,8 @@ func named(tb testing.TB, subject string, scopes ...string) *token.Principal {
 	return p
 }
 
-// lookup is what every authenticator here asks: a credential is "down", "broken", "none", or scopes
-// joined by +.
+// lookup is the lookup of all authenticators here: a credential is "down", "broken", "none", or
+// scopes joined by +.
 func lookup(tb testing.TB, subject string) func(context.Context, string) (*token.Principal, error) {
 	return func(_ context.Context, credential string) (*token.Principal, error) {
 		switch credential {
@@ -92,7 +92,7 @@ func lookup(tb testing.TB, subject string) func(context.Context, string) (*token
 	}
 }
 
-// byLookup is a verifier that asks a lookup.
+// byLookup is a verifier that calls lookup.
 type byLookup func(context.Context, string) (*token.Principal, error)
 
 func (v byLookup) Verify(ctx context.Context, raw string) (*token.Principal, error) {
@@ -141,7 +141,7 @@ func schemesGate(tb testing.TB) *authz.Gate {
 	return gate
 }
 
-// withCertificate lets a request come over a TLS connection whose client's certificate has a name.
+// withCertificate adds a TLS connection whose client certificate has a name.
 func withCertificate(r *http.Request, name string, verified bool) {
 	c := &x509.Certificate{Subject: pkix.Name{CommonName: name}}
 	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{c}}
@@ -154,7 +154,7 @@ func basicHeader(credential string) string {
 	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(credential))
 }
 
-// TestSchemes: what each scheme takes, from where, and what is answered.
+// TestSchemes: the credentials that each scheme accepts, their places, and the responses.
 func TestSchemes(t *testing.T) {
 	gate := schemesGate(t)
 	const (
@@ -263,19 +263,19 @@ func TestSchemes(t *testing.T) {
 			}
 			admitted, err := gate.Check(r, r.URL.Path, nil)
 			if kind := kindOfError(err); kind != row.kind || (err != nil) != (kind != "") {
-				t.Fatalf("decided %v, expected %q", err, row.kind)
+				t.Fatalf("decided %v, want %q", err, row.kind)
 			}
 			if err == nil {
 				p, _ := token.FromContext(admitted.Context())
 				if (p == nil) != (row.caller == "") || p != nil && p.Subject() != row.caller {
-					t.Errorf("the caller is %v, expected %q", p, row.caller)
+					t.Errorf("the caller is %v, want %q", p, row.caller)
 				}
 				return
 			}
 			w := httptest.NewRecorder()
 			gate.WriteProblem(w, r, err)
 			if got := w.Header().Values("WWW-Authenticate"); !slices.Equal(got, row.challenges) {
-				t.Errorf("challenges are %q, expected %q", got, row.challenges)
+				t.Errorf("challenges are %q, want %q", got, row.challenges)
 			}
 			if w.Code == http.StatusUnauthorized && len(row.challenges) == 0 {
 				t.Error("401 without a challenge (RFC 9110 §15.5.2)")
@@ -299,15 +299,15 @@ func TestPrincipalByScheme(t *testing.T) {
 	a, _ := authz.FromContext(admitted.Context())
 	for scheme, subject := range map[string]string{"bearer": "token", "mtls": "certificate"} {
 		if p := a.PrincipalOf(scheme); p == nil || p.Subject() != subject {
-			t.Errorf("the principal of %s is %v, expected %s", scheme, p, subject)
+			t.Errorf("the principal of %s is %v, want %s", scheme, p, subject)
 		}
 	}
 	if p := a.PrincipalOf("header"); p != nil {
-		t.Errorf("the principal of a scheme that was not asked about is %v", p)
+		t.Errorf("the principal of a scheme of no satisfied alternative is %v", p)
 	}
 }
 
-// The handler does not see a key of the query, unless it is a parameter as well.
+// The handler does not get a key of the query, unless it is also a parameter.
 func TestKeysInTheQueryAreHidden(t *testing.T) {
 	gate := schemesGate(t)
 	for target, expected := range map[string]string{
@@ -323,7 +323,7 @@ func TestKeysInTheQueryAreHidden(t *testing.T) {
 		}
 		if got := admitted.URL.RawQuery; got != expected ||
 			strings.Contains(admitted.RequestURI, "=secret") {
-			t.Errorf("%s: the handler sees %q in %q, expected %q", target, got, admitted.RequestURI,
+			t.Errorf("%s: the handler gets %q in %q, want %q", target, got, admitted.RequestURI,
 				expected)
 		}
 		if r.URL.String() != target {
@@ -332,8 +332,8 @@ func TestKeysInTheQueryAreHidden(t *testing.T) {
 	}
 }
 
-// TestCrossOrigin: a credential that browsers add by themselves changes nothing for pages of other
-// sites.
+// TestCrossOrigin: with a credential that browsers add by themselves, pages of other sites cannot
+// make unsafe requests.
 func TestCrossOrigin(t *testing.T) {
 	gate, err := authz.New(authz.Config{
 		Document: load(t, everyScheme), Verifier: byLookup(lookup(t, "token")),
@@ -371,7 +371,7 @@ func TestCrossOrigin(t *testing.T) {
 		}
 		if _, err := gate.Check(r, path, nil); kindOfError(err) != row.kind ||
 			(err != nil) != (row.kind != "") {
-			t.Errorf("%s %v: decided %v, expected %q", row.request, row.headers, err, row.kind)
+			t.Errorf("%s %v: decided %v, want %q", row.request, row.headers, err, row.kind)
 		}
 		if r.Method != method {
 			t.Errorf("%s: the method has changed to %s", row.request, r.Method)
@@ -403,10 +403,10 @@ func TestSecrets(t *testing.T) {
 			_, subject, _ := strings.Cut(expected, " ")
 			if (p == nil) != (subject == "") || p != nil && p.Subject() != subject || p == nil &&
 				!errors.Is(err, authz.ErrBadCredential) {
-				t.Errorf("%q %q: %v, %v; expected %s", row.user, row.secret, p, err, expected)
+				t.Errorf("%q %q: %v, %v; want %s", row.user, row.secret, p, err, expected)
 			}
 			if err != nil && strings.Contains(err.Error(), row.secret) && row.secret != "" {
-				t.Errorf("the error holds the secret: %v", err)
+				t.Errorf("the error contains the secret: %v", err)
 			}
 		}
 	}
@@ -427,7 +427,7 @@ func TestWithout(t *testing.T) {
 		}
 	}
 	if denied != 11 {
-		t.Errorf("the plan denies %d operations, expected those 11 that need another credential "+
+		t.Errorf("the plan denies %d operations, want those 11 that need another credential "+
 			"than a token", denied)
 	}
 	for path, kind := range map[string]authz.Kind{"/either": "", "/both": authz.Denied,
@@ -438,7 +438,7 @@ func TestWithout(t *testing.T) {
 		withCertificate(r, "write", true)
 		if _, err := gate.Check(r, path, nil); kindOfError(err) != kind ||
 			(err != nil) != (kind != "") {
-			t.Errorf("%s: decided %v, expected %q", path, err, kind)
+			t.Errorf("%s: decided %v, want %q", path, err, kind)
 		}
 	}
 }
@@ -470,7 +470,7 @@ components: {securitySchemes: {token: {type: http, scheme: bearer}}}
 		r.Header.Set("Authorization", "Bearer read")
 		if _, err := gate.Check(r, path, nil); kindOfError(err) != kind ||
 			(err != nil) != (kind != "") {
-			t.Errorf("%s: decided %v, expected %q", path, err, kind)
+			t.Errorf("%s: decided %v, want %q", path, err, kind)
 		}
 	}
 }
@@ -528,7 +528,7 @@ components:
 			}
 			_, err := gate.Check(r, path, nil)
 			if (err == nil) != slices.Contains(allowed, who) {
-				t.Errorf("%s with the token of %q: %v, expected only %q", path, who, err, allowed)
+				t.Errorf("%s with the token of %q: %v, want only %q", path, who, err, allowed)
 			}
 			if kind := kindOfError(err); err != nil && who != "" && kind != authz.InvalidToken &&
 				kind != authz.InsufficientScope {
@@ -562,7 +562,7 @@ func TestNamesOfSchemes(t *testing.T) {
 			Verifier: byLookup(lookup(t, "token")), Authenticators: everyAuthenticator(t)}
 		change(&config)
 		if _, err := authz.New(config); err == nil || !strings.Contains(err.Error(), fault) {
-			t.Errorf("error is %v, expected %q", err, fault)
+			t.Errorf("error is %v, want %q", err, fault)
 		}
 	}
 	for _, both := range []string{"{basic: [], bearer: []}", "{authorization: [], bearer: []}",
@@ -570,21 +570,21 @@ func TestNamesOfSchemes(t *testing.T) {
 		document := edited(t, everyScheme, "security: [{mtls: []}]", "security: ["+both+"]")
 		if _, err := authz.Compile(load(t, document)); err == nil ||
 			!strings.Contains(err.Error(), "in one Authorization header") {
-			t.Errorf("%s: error is %v, expected a fault", both, err)
+			t.Errorf("%s: error is %v, want a fault", both, err)
 		}
 	}
 	quoted := edited(t, everyScheme, "name: sid", `name: 's"id'`)
 	if _, err := authz.Compile(load(t, quoted)); err == nil {
-		t.Error("Compile takes a key whose name cannot stand in a challenge")
+		t.Error("Compile accepts a key whose name is not valid in a challenge")
 	}
 	stepUp := edited(t, everyScheme, "operationId: either,", "operationId: either, x-max-age: 60,")
 	if _, err := authz.Compile(load(t, stepUp)); err == nil ||
 		!strings.Contains(err.Error(), "x-max-age, but may be called without a token") {
-		t.Errorf("step-up by key: error is %v, expected a fault", err)
+		t.Errorf("step-up by key: error is %v, want a fault", err)
 	}
 }
 
-// An authenticator of the program's own, for any scheme, that of access tokens included.
+// The program's own authenticators, for any scheme, including those of access tokens.
 type own struct{ calls int }
 
 func (o *own) Authenticate(r *http.Request,
@@ -615,7 +615,7 @@ func TestOwnAuthenticator(t *testing.T) {
 		if _, err := gate.Check(r, "/things/{id}", func(string) string {
 			return "1"
 		}); kindOfError(err) != kind {
-			t.Errorf("with %q: decided %v, expected %s", bearer, err, kind)
+			t.Errorf("with %q: decided %v, want %s", bearer, err, kind)
 		}
 	}
 	if authenticator.calls != 2 {
@@ -623,8 +623,7 @@ func TestOwnAuthenticator(t *testing.T) {
 	}
 }
 
-// Authenticators, too, are called by kin-openapi's validator, once per request, and by nothing
-// else.
+// Authenticators are called by kin-openapi's validator only, once per request.
 func TestAuthenticatorsAreCalledByTheValidator(t *testing.T) {
 	calls := 0
 	byKey := func(context.Context, string) (*token.Principal, error) {
@@ -649,12 +648,13 @@ func TestAuthenticatorsAreCalledByTheValidator(t *testing.T) {
 	r.Header.Set("X-API-Key", "a")
 	if _, err := gate.Check(r, "/key", nil); kindOfError(err) != authz.InvalidCredential ||
 		calls != 1 {
-		t.Errorf("decided %v with %d calls, expected %s with one", err, calls,
+		t.Errorf("decided %v with %d calls, want %s with one", err, calls,
 			authz.InvalidCredential)
 	}
 }
 
-// TestMutualTLS is a real connection: a certificate of the CA is accepted, no certificate is not.
+// TestMutualTLS uses a real connection: with a certificate of the CA it is accepted, and without
+// one it is not.
 func TestMutualTLS(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	if err != nil {
@@ -712,13 +712,13 @@ func TestMutualTLS(t *testing.T) {
 		response.Body.Close()
 		server.Close()
 		if response.StatusCode != row.status {
-			t.Errorf("%v, sends %v: status is %d, expected %d", row.mode, row.sends,
+			t.Errorf("%v, sends %v: status is %d, want %d", row.mode, row.sends,
 				response.StatusCode, row.status)
 		}
 		select {
 		case subject := <-subjects:
 			if subject != row.subject {
-				t.Errorf("the caller is %q, expected %q", subject, row.subject)
+				t.Errorf("the caller is %q, want %q", subject, row.subject)
 			}
 		default:
 			if row.subject != "" {
@@ -728,8 +728,8 @@ func TestMutualTLS(t *testing.T) {
 	}
 }
 
-// TestVerdictOnSchemes holds the gate to a reference evaluator: over random alternatives of all
-// types of schemes, and random credentials.
+// TestVerdictOnSchemes compares the gate with a reference evaluator, for random alternatives of all
+// types of schemes and random credentials.
 func TestVerdictOnSchemes(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -785,7 +785,7 @@ func TestVerdictOnSchemes(t *testing.T) {
 	reference := func(o operation, sent map[string]string, crossSite bool) int {
 		anonymous, public := false, true
 		var verdicts []int
-		presented := 204 // what the credentials of the operation come to where none is needed
+		presented := 204 // the result of an operation without required credentials
 		for _, requirement := range o.security {
 			if len(requirement) == 0 {
 				anonymous = true
@@ -852,8 +852,8 @@ func TestVerdictOnSchemes(t *testing.T) {
 			sent["bearer"], sent["second"] = credential, credential
 			r.Header.Set("Authorization", "Bearer "+credential)
 		}
-		// The key in the query goes to operations that know it: to others it is an undeclared
-		// parameter.
+		// The key in the query is sent to operations that declare it. For others it is an
+		// undeclared parameter.
 		known := slices.ContainsFunc(o.security, func(s openapi3.SecurityRequirement) bool {
 			_, ok := s["query"]
 			return ok
@@ -884,7 +884,7 @@ func TestVerdictOnSchemes(t *testing.T) {
 		}
 		decided[status]++
 		if expected := reference(o, sent, crossSite); status != expected {
-			t.Fatalf("%s %v with %q, cross-site %v: decided %d, expected %d", o.method, o.security,
+			t.Fatalf("%s %v with %q, cross-site %v: decided %d, want %d", o.method, o.security,
 				sent, crossSite, status, expected)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// calledFrom is a verifier that notes who called it.
+// calledFrom is a verifier that records its callers.
 type calledFrom struct {
 	principals
 	stacks []string
@@ -37,7 +37,7 @@ func (v *calledFrom) Verify(ctx context.Context, raw string) (*token.Principal, 
 	return v.principals.Verify(ctx, raw)
 }
 
-// The authenticator of a guarded request is called by kin-openapi's validator, and by nothing else.
+// The authenticator of a guarded request is called by kin-openapi's validator only.
 func TestAuthenticatorIsCalledByTheValidator(t *testing.T) {
 	v := &calledFrom{principals: newPrincipals(t, "read", "write")}
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: v})
@@ -54,7 +54,7 @@ func TestAuthenticatorIsCalledByTheValidator(t *testing.T) {
 			_, _ = gate.Check(r, o.Path, func(string) string { return "1" })
 			if expected := bearer != "" && !o.Public(); (len(v.stacks) > 0) != expected ||
 				len(v.stacks) > 1 {
-				t.Errorf("%s with %q: the verifier was called %d times, expected once: %v", o.ID,
+				t.Errorf("%s with %q: the verifier was called %d times, want once: %v", o.ID,
 					bearer, len(v.stacks), expected)
 			}
 			for _, stack := range v.stacks {
@@ -115,19 +115,19 @@ func TestAuthenticationFunc(t *testing.T) {
 			v.stacks = nil
 			err := validate(ctx, row.path, row.bearer)
 			if (err == nil) != (row.kind == "") || err != nil && refusal(err) != row.kind {
-				t.Errorf("%s with %q: %v, expected %q", row.path, row.bearer, err, row.kind)
+				t.Errorf("%s with %q: %v, want %q", row.path, row.bearer, err, row.kind)
 			}
 			found, ok := authz.FromContext(ctx)
 			if !ok {
 				continue
 			}
 			if len(v.stacks) != row.calls {
-				t.Errorf("%s with %q: the verifier was called %d times, expected %d", row.path,
+				t.Errorf("%s with %q: the verifier was called %d times, want %d", row.path,
 					row.bearer, len(v.stacks), row.calls)
 			}
 			if admitted := row.kind == "" && row.calls > 0; admitted &&
 				found.Principal != v.principals["read"] {
-				t.Errorf("%s with %q: the admission holds %v", row.path, row.bearer,
+				t.Errorf("%s with %q: the principal of the admission is %v", row.path, row.bearer,
 					found.Principal)
 			}
 		}
@@ -146,7 +146,7 @@ func TestAuthenticationFunc(t *testing.T) {
 	}
 }
 
-// A validator that the gate does not drive asks about each scheme of an alternative.
+// A validator that the program calls itself calls the function for each scheme of an alternative.
 func TestAuthenticationFuncOfEveryScheme(t *testing.T) {
 	gate, doc := schemesGate(t), load(t, everyScheme)
 	for _, row := range []struct {
@@ -181,7 +181,7 @@ func TestAuthenticationFuncOfEveryScheme(t *testing.T) {
 		})
 		if (err == nil) != (row.caller != "") || err == nil &&
 			ctx.Principal.Subject() != row.caller {
-			t.Errorf("%s %v %s: %v, the caller is %v; expected %q", row.path, row.headers,
+			t.Errorf("%s %v %s: %v, the caller is %v; want %q", row.path, row.headers,
 				row.certificate, err, ctx.Principal, row.caller)
 		}
 	}

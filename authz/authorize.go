@@ -14,8 +14,9 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// authorize runs kin-openapi's security validation, which calls [Gate.AuthenticationFunc] for each
-// alternative of the operation. The results are stored in the admission.
+// authorize authenticates and authorizes a request. It runs kin-openapi's security validation,
+// which calls [Gate.AuthenticationFunc] for each alternative of the operation; see checkScheme. The
+// results are stored in the admission.
 //
 // One satisfied alternative is enough: a bad key next to a good token does no harm. The exception
 // is the alternative without credentials, {}. It is for requests without credentials, so a
@@ -28,9 +29,7 @@ func (g *Gate) authorize(a *Admission, r *http.Request, op *operation) error {
 		return nil
 	}
 	a.begin(g, r, op)
-	// No request: the validator reads all of its body before it asks for the credential.
-	a.input = openapi3filter.RequestValidationInput{Route: op.route, Options: &g.security}
-	err := openapi3filter.ValidateSecurityRequirements(a, &a.input, op.security)
+	err := openapi3filter.ValidateSecurityRequirements(a, &op.input, op.security)
 	a.Principal = a.caller()
 	switch {
 	case err == nil && a.satisfied != nil:
@@ -162,7 +161,7 @@ func bodiless(r *http.Request) *http.Request {
 func (g *Gate) AuthenticationFunc() openapi3filter.AuthenticationFunc {
 	return func(ctx context.Context, in *openapi3filter.AuthenticationInput) error {
 		a, ok := FromContext(ctx)
-		if ok && in.RequestValidationInput == &a.input {
+		if ok && a.operation != nil && in.RequestValidationInput == &a.operation.input {
 			return a.checkScheme(in.SecuritySchemeName)
 		}
 		return g.authenticateForeign(ctx, a, in)
@@ -284,8 +283,8 @@ func (a *Admission) decide(w *compiledAlternative) *Error {
 	if refused := a.checkScopes(w); refused != nil {
 		return refused
 	}
-	if stepUp := a.operation.StepUp; !stepUp.Met(a.callerOf(w), a.gate.now()) {
-		return &Error{Kind: InsufficientAuth, StepUp: stepUp}
+	if s := a.operation.StepUp; s != nil && !s.Met(a.callerOf(w), a.gate.now()) {
+		return &Error{Kind: InsufficientAuth, StepUp: s}
 	}
 	if w.ambient {
 		if err := a.gate.checkOrigin(a.request); err != nil {
@@ -392,7 +391,7 @@ func severity(e *Error) int {
 		return 3
 	case e.Kind == MissingToken, e.Kind == MissingCredential:
 		return 1
-	case status == http.StatusServiceUnavailable:
+	case status == http.StatusServiceUnavailable, e.Kind == RateLimited:
 		return 0
 	}
 	return 2
@@ -404,7 +403,7 @@ func rank(e *Error) int {
 	switch {
 	case e.Kind == Internal:
 		return 6
-	case e.Status() == http.StatusServiceUnavailable:
+	case e.Status() == http.StatusServiceUnavailable, e.Kind == RateLimited:
 		return 5
 	case e.Kind == InsufficientAuth:
 		return 4

@@ -26,7 +26,7 @@ import (
 // token, %s another secret.
 type exchangeCase struct {
 	request string // GET /path?query
-	body    string // with a Content-Type in front of a line of its own; "": none
+	body    string // with a Content-Type before it on its own line; "": none
 	header  string // Name: value
 	status  int
 	errors  []string // what the problem names, as place keyword
@@ -49,7 +49,7 @@ func fileOf(field, mediaType string, n int) string {
 
 func inJSON(text string) string { return "application/json\n" + text }
 
-// TestDocumentsInUse: what real documents have is served, each kind on its own.
+// TestDocumentsInUse tests features of real documents, one document each.
 func TestDocumentsInUse(t *testing.T) {
 	post := func(path, body string, status int, errors ...string) exchangeCase {
 		return exchangeCase{request: "POST " + path, body: body, status: status, errors: errors}
@@ -191,7 +191,7 @@ func newCaseServer(t *testing.T, file string) *caseServer {
 	}
 	issuer, secrets, s := newIssuer(t), authztest.NewSecrets(doc), &caseServer{}
 	s.token = func(scope string) string { return issuer.Mint(map[string]any{"scope": scope}) }
-	for _, c := range secrets.Credentials() { // any will do: they are accepted as each kind
+	for _, c := range secrets.Credentials() { // any value; each kind accepts it
 		if s.secret, err = c.Genuine(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -239,7 +239,7 @@ func (s *caseServer) try(t *testing.T, row exchangeCase) {
 	expected := slices.Sorted(slices.Values(row.errors))
 	if w.Code != row.status || s.ran != (row.status == 204) || !slices.Equal(found, expected) {
 		t.Errorf(
-			"%s %s %.60q: status %d, errors %q, handler ran: %t; expected %d, %q: %s",
+			"%s %s %.60q: status %d, errors %q, handler ran: %t; want %d, %q: %s",
 			row.request,
 			row.header,
 			row.body,
@@ -272,8 +272,8 @@ func (s *caseServer) present(r *http.Request, header string) {
 	}
 }
 
-// TestUndecoded: a media type that nothing decodes is a fault, unless the program refuses its
-// bodies and there is another.
+// TestUndecoded: a media type without a decoder is a fault, unless there is another one and the
+// program refuses its bodies.
 func TestUndecoded(t *testing.T) {
 	for content, faults := range map[string][2]bool{ // by default, with DenyUndecoded
 		"application/json: {schema: {type: object}}":                                            {false, false},
@@ -296,7 +296,7 @@ func TestUndecoded(t *testing.T) {
 			_, err := authz.Config{Document: load(t, document), Undecoded: undecoded}.Compile()
 			if (err != nil) != faults[i] {
 				t.Errorf(
-					"%s, Undecoded %d: error is %v, expected one: %t",
+					"%s, Undecoded %d: error is %v, want one: %t",
 					content,
 					undecoded,
 					err,

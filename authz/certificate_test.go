@@ -25,7 +25,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// clientCertificate returns a certificate that signs itself.
+// clientCertificate returns a self-signed certificate.
 func clientCertificate(t testing.TB, name string, dns ...string) *x509.Certificate {
 	t.Helper()
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
@@ -163,14 +163,14 @@ func TestClientCertificates(t *testing.T) {
 				admitted, err := gate.Check(r, target, nil)
 				if target == "/mtls" {
 					if kind := kindOfError(err); kind != row.kind {
-						t.Fatalf("%v, expected %q", err, row.kind)
+						t.Fatalf("%v, want %q", err, row.kind)
 					}
 				} else if err != nil {
 					t.Fatal(err)
 				}
 				if err == nil && target == "/mtls" {
 					if p, _ := token.FromContext(admitted.Context()); !p.HasScope(row.caller) {
-						t.Errorf("the caller is %v, expected %s", p.Scopes(), row.caller)
+						t.Errorf("the caller is %v, want %s", p.Scopes(), row.caller)
 					}
 				}
 				if err == nil && (admitted.Header[name] != nil) != row.stays {
@@ -197,13 +197,13 @@ func TestClientCertificatesFaults(t *testing.T) {
 			},
 		)
 		if err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%+v: %v, expected %q", c, err, says)
+			t.Errorf("%+v: %v, want %q", c, err, says)
 		}
 	}
 }
 
-// TestTokensBoundToCertificates: a gate asks its verifier about the certificate of the connection,
-// or of the header, and only of a peer that is believed (RFC 8705 §3).
+// TestTokensBoundToCertificates: a gate passes its verifier the certificate of the connection, or
+// of the header of a trusted peer (RFC 8705 §3).
 func TestTokensBoundToCertificates(t *testing.T) {
 	issuer := newIssuer(t)
 	mine, other := clientCertificate(t, "mine"), clientCertificate(t, "other")
@@ -261,13 +261,13 @@ func TestTokensBoundToCertificates(t *testing.T) {
 			}, r)
 			if (ran != nil) != (row.refused == "") ||
 				row.refused != "" && !strings.Contains(w.Body.String(), string(row.refused)) {
-				t.Errorf("answered %d %s, expected %q", w.Code, w.Body, row.refused)
+				t.Errorf("answered %d %s, want %q", w.Code, w.Body, row.refused)
 			}
 		})
 	}
 }
 
-// asked is a verifier that remembers what it was asked.
+// asked is a verifier that records its calls.
 type asked struct {
 	authz.Verifier
 	offer     token.Offer
@@ -285,7 +285,7 @@ func (a *asked) VerifyPresented(ctx context.Context, p token.Presented) (*token.
 
 func (a *asked) Offer() token.Offer { return a.offer }
 
-// TestVerifyPresented: when a gate asks by VerifyPresented, and with what.
+// TestVerifyPresented: when a gate calls VerifyPresented, and with which arguments.
 func TestVerifyPresented(t *testing.T) {
 	certificate := clientCertificate(t, "client")
 	live := strings.Replace(
@@ -320,7 +320,7 @@ func TestVerifyPresented(t *testing.T) {
 		}, r)
 		if ran == nil || (len(verifier.presented) == 1) != row.asked {
 			t.Fatalf(
-				"%s: answered %d %s, asked %d times",
+				"%s: got %d %s, VerifyPresented called %d times",
 				row.name,
 				w.Code,
 				w.Body,
@@ -344,7 +344,7 @@ func TestVerifyPresented(t *testing.T) {
 	)
 	if ran != nil || w.Code != 503 || w.Header().Get("Retry-After") == "" ||
 		w.Header().Get("WWW-Authenticate") != "" {
-		t.Errorf("an issuer that cannot be asked: %d %v %s", w.Code, w.Header(), w.Body)
+		t.Errorf("introspection fails: %d %v %s", w.Code, w.Header(), w.Body)
 	}
 	verifier.err = &token.Error{Code: token.Inactive}
 	if w, ran := serveGuarded(t, func(c *authz.Config) {
@@ -357,7 +357,7 @@ func TestVerifyPresented(t *testing.T) {
 	}
 }
 
-// TestIntrospectionFaults: a demand that cannot be met is a fault at start.
+// TestIntrospectionFaults: a requirement that cannot be met prevents the start.
 func TestIntrospectionFaults(t *testing.T) {
 	able := &asked{Verifier: newPrincipals(t, "read"), offer: token.Offer{Introspect: true}}
 	on := func(operation string) string {
@@ -384,7 +384,7 @@ func TestIntrospectionFaults(t *testing.T) {
 		_, err := authz.New(authz.Config{Document: load(t, row.document), Verifier: row.verifier})
 		if (err == nil) != (row.says == "") ||
 			err != nil && !strings.Contains(err.Error(), row.says) {
-			t.Errorf("%v, expected %q", err, row.says)
+			t.Errorf("%v, want %q", err, row.says)
 		}
 	}
 	document := strings.Replace(
@@ -443,12 +443,13 @@ func TestMetadataOfMTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, _ := metadata["tls_client_certificate_bound_access_tokens"].(bool); got != on {
-			t.Errorf("the metadata is %s, expected %v", w.Body, on)
+			t.Errorf("the metadata is %s, want %v", w.Body, on)
 		}
 	}
 }
 
-// TestWrappedMutualTLS: an authenticator around [authz.MutualTLS] takes no proxy for its client.
+// TestWrappedMutualTLS: a wrapper of [authz.MutualTLS] does not take the certificate of a proxy for
+// that of the client.
 func TestWrappedMutualTLS(t *testing.T) {
 	client, proxy := clientCertificate(t, "read"), clientCertificate(t, "proxy", "proxy.internal")
 	authenticators := everyAuthenticator(t)
@@ -479,12 +480,12 @@ func TestWrappedMutualTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p, _ := token.FromContext(admitted.Context()); !p.HasScope("read") {
-		t.Errorf("the caller is %v, expected read", p.Scopes())
+		t.Errorf("the caller is %v, want read", p.Scopes())
 	}
 }
 
-// FuzzClientCertificates: whatever a proxy passes on, a caller has the certificate that stands
-// there.
+// FuzzClientCertificates: for any header of a proxy, the certificate is the one in the header, or
+// there is none.
 func FuzzClientCertificates(f *testing.F) {
 	read := clientCertificate(f, "read")
 	for _, value := range []string{byteSequence(read), xfcc(read), xfcc(read) + "," + xfcc(read),

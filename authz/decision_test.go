@@ -14,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// serveGuarded sends a request to the operations of guarded behind a gate. ran is the request that
-// a handler got; nil: none ran.
+// serveGuarded sends a request to an operation of the document guarded, through a gate. ran is the
+// request of the handler, or nil if it did not run.
 func serveGuarded(t *testing.T, change func(*authz.Config),
 	r *http.Request) (w *httptest.ResponseRecorder, ran *http.Request) {
 	t.Helper()
@@ -78,7 +78,7 @@ func TestOnDecision(t *testing.T) {
 			c.OnDecision = func(_ context.Context, d authz.Decision) { all = append(all, d) }
 		}, requestOf(row.request, row.bearer, "", ""))
 		if len(all) != 1 {
-			t.Fatalf("%s: %d decisions, expected one", row.request, len(all))
+			t.Fatalf("%s: %d decisions, want one", row.request, len(all))
 		}
 		d := all[0]
 		if d.Outcome != row.outcome || (ran != nil) != (row.outcome == authz.Allowed) ||
@@ -86,16 +86,16 @@ func TestOnDecision(t *testing.T) {
 			t.Errorf("%s as %q: %+v", row.request, row.bearer, d)
 		}
 		if (d.Cause == nil) != (row.kind == "") || d.Cause != nil && d.Cause.Kind != row.kind {
-			t.Errorf("%s as %q: the cause is %v, expected %q", row.request, row.bearer, d.Cause,
+			t.Errorf("%s as %q: the cause is %v, want %q", row.request, row.bearer, d.Cause,
 				row.kind)
 		}
 		if (d.Operation == nil) != (row.operation == "") || d.Operation != nil &&
 			d.Operation.ID != row.operation {
-			t.Errorf("%s: the operation is %+v, expected %q", row.request, d.Operation,
+			t.Errorf("%s: the operation is %+v, want %q", row.request, d.Operation,
 				row.operation)
 		}
 		if row.bearer == "forged" && strings.Contains(d.Cause.Error(), row.bearer) {
-			t.Errorf("the decision holds the token: %v", d.Cause)
+			t.Errorf("the decision contains the token: %v", d.Cause)
 		}
 	}
 }
@@ -131,7 +131,7 @@ func TestAuthorize(t *testing.T) {
 						t.Errorf("it read %q, %v of the body", body, err)
 					}
 					if o.ID == "" || (p == nil) != (o.Public() || o.Optional()) {
-						t.Errorf("it is asked about %+v for %v", o, p)
+						t.Errorf("Authorize is called with %+v for %v", o, p)
 					}
 					r.Header.Set("Authorization", "changed")
 					r.URL.RawQuery = ""
@@ -140,7 +140,7 @@ func TestAuthorize(t *testing.T) {
 				}
 			}, requestOf(request, row.bearer, "application/json", row.body))
 			if w.Code != row.status || asked != row.asked || (ran != nil) != (row.status == 204) {
-				t.Errorf("status %d, asked %v, handler ran %v; %s", w.Code, asked, ran != nil,
+				t.Errorf("status %d, Authorize called %v, handler ran %v; %s", w.Code, asked, ran != nil,
 					w.Body)
 			}
 			if ran != nil && (ran.Header.Get("Authorization") == "changed" ||
@@ -148,7 +148,7 @@ func TestAuthorize(t *testing.T) {
 				t.Error("it has changed the request")
 			}
 			if strings.Contains(w.Body.String(), "10.0.0.7") {
-				t.Errorf("the answer holds the text of the error: %s", w.Body)
+				t.Errorf("the response contains the text of the error: %s", w.Body)
 			}
 		})
 	}
@@ -185,7 +185,7 @@ func TestRenderError(t *testing.T) {
 	}
 }
 
-// TestReport: what InsecureReport… relaxes, and that it relaxes nothing else.
+// TestReport: InsecureReport… relaxes what it says, and nothing else.
 func TestReport(t *testing.T) {
 	const none, validation, everything = 0, 1, 2
 	long := `{"text":"` + strings.Repeat("x", 200) + `"}`
@@ -221,7 +221,7 @@ func TestReport(t *testing.T) {
 			if row.kind == authz.BodyTooLarge && mode == none &&
 				strings.Contains(row.name, "another media type") || mode == none &&
 				strings.Contains(row.name, ", an invalid") {
-				continue // the other fault is told then
+				continue // reported once this fault is mended
 			}
 			r := requestOf(row.request, row.bearer, row.contentType, row.body)
 			switch row.header {
@@ -248,20 +248,20 @@ func TestReport(t *testing.T) {
 				outcome = authz.Reported
 			}
 			if d.Outcome != outcome || (ran != nil) != (outcome == authz.Reported) {
-				t.Errorf("%s, mode %d: %v (%v), handler ran %v, status %d: expected %v", row.name,
+				t.Errorf("%s, mode %d: %v (%v), handler ran %v, status %d: want %v", row.name,
 					mode, d.Outcome, d.Cause, ran != nil, w.Code, outcome)
 				continue
 			}
 			if d.Cause == nil || d.Cause.Kind != row.kind &&
 				!(mode == everything && strings.Contains(row.name, ", ")) {
-				t.Errorf("%s, mode %d: the cause is %v, expected %s", row.name, mode, d.Cause,
+				t.Errorf("%s, mode %d: the cause is %v, want %s", row.name, mode, d.Cause,
 					row.kind)
 			}
 			if ran == nil {
 				continue
 			}
 			if body, err := io.ReadAll(ran.Body); string(body) != row.body || err != nil {
-				t.Errorf("%s, mode %d: the handler reads %d bytes, %v, expected %d", row.name, mode,
+				t.Errorf("%s, mode %d: the handler reads %d bytes, %v, want %d", row.name, mode,
 					len(body), err, len(row.body))
 			}
 		}

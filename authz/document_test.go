@@ -96,13 +96,13 @@ func TestOnlyRequestsMatter(t *testing.T) {
 				t.Log(fault)
 			}
 			if err == nil {
-				t.Error("Compile takes it")
+				t.Error("Compile accepts it")
 			}
 		})
 	}
 }
 
-// OpenAPI 3.2: what is read is enforced, and the rest refused.
+// OpenAPI 3.2: supported parts are enforced, and others are faults.
 func TestNewestVersion(t *testing.T) {
 	newest := edited(t, plain, "openapi: 3.1.0", "openapi: 3.2.0")
 	newest = edited(t, newest, "    post:\n", "    query:\n")
@@ -111,14 +111,14 @@ func TestNewestVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	if o := plan.Operations()[1]; o.Method != "QUERY" || o.ID != "setThing" {
-		t.Errorf("the plan has %s %s, expected the QUERY operation", o.Method, o.ID)
+		t.Errorf("the plan has %s %s, want the QUERY operation", o.Method, o.ID)
 	}
 	streamed := edited(t, newest, "requestBody: {content: {application/json: {schema:",
 		"requestBody: {content: {application/json: {itemSchema:")
 	if _, err := authz.Compile(load(t, streamed)); err == nil ||
 		!strings.Contains(err.Error(),
 			"QUERY /things/{id}: its body of type application/json has an itemSchema") {
-		t.Errorf("itemSchema: error is %v, expected a fault", err)
+		t.Errorf("itemSchema: error is %v, want a fault", err)
 	}
 }
 
@@ -129,12 +129,12 @@ func TestDerivedOperationID(t *testing.T) {
 		t.Fatal(err)
 	}
 	if id := plan.Operations()[1].ID; id != "POST /things/{id}" {
-		t.Errorf("the operationId is %q, expected it to be made of method and path", id)
+		t.Errorf("the operationId is %q, want it to be made of method and path", id)
 	}
 	taken := edited(t, plain, "operationId: setThing\n", "summary: Set.\n")
 	taken = edited(t, taken, "operationId: getThing\n", "operationId: POST /things/{id}\n")
 	if _, err := authz.Compile(load(t, taken)); err == nil {
-		t.Error("Compile takes an operationId that is the derived one of another operation")
+		t.Error("Compile accepts an operationId that equals the derived one of another operation")
 	}
 }
 
@@ -145,17 +145,17 @@ func TestScopesByUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := plan.Scopes(); !slices.Equal(got, []string{"read", "write"}) {
-		t.Errorf("Scopes() is %q, expected those that are used", got)
+		t.Errorf("Scopes() is %q, want those that are used", got)
 	}
 	listed := edited(t, plain, "scheme: bearer}", "scheme: bearer, x-scopes: {read: Read.}}")
 	if _, err := authz.Compile(load(t, listed)); err == nil ||
 		!strings.Contains(err.Error(), "scope write is not declared") {
-		t.Errorf("a scope beside a list: error is %v, expected a fault", err)
+		t.Errorf("a scope that is not in the list: error is %v, want a fault", err)
 	}
 	elsewhere := edited(t, plain, "    bearer: {type",
 		"    other: {type: http, scheme: bearer, x-scopes: {}}\n    bearer: {type")
 	if _, err := authz.Compile(load(t, elsewhere)); err == nil {
-		t.Error("Compile takes scopes by use in a document that lists those of another scheme")
+		t.Error("Compile accepts undeclared scopes in a document that lists those of another scheme")
 	}
 }
 
@@ -175,7 +175,7 @@ func TestUnstated(t *testing.T) {
 	}
 	o := gate.Plan().Operations()[1]
 	if o.Denied == "" || o.Public() || o.Optional() {
-		t.Errorf("the plan says %+v, expected that nobody may call it", o)
+		t.Errorf("the plan has %+v, want a denied operation", o)
 	}
 	for _, bearer := range []string{"", "read", "write", "unknown"} {
 		r := httptest.NewRequest("POST", "/things/1", nil)
@@ -183,13 +183,13 @@ func TestUnstated(t *testing.T) {
 		if _, err := gate.Check(r, "/things/{id}", func(string) string {
 			return "1"
 		}); kindOfError(err) != authz.Denied {
-			t.Errorf("with %q: %v, expected %s", bearer, err, authz.Denied)
+			t.Errorf("with %q: %v, want %s", bearer, err, authz.Denied)
 		}
 		w := httptest.NewRecorder()
 		gate.WriteProblem(w, r, &authz.Error{Kind: authz.Denied})
 		if w.Code != 403 || w.Header().Get("WWW-Authenticate") != "" ||
 			w.Header().Get("Cache-Control") != "no-store" {
-			t.Errorf("the answer is %d %v, expected 403 without a challenge, not for caches",
+			t.Errorf("the answer is %d %v, want 403 without a challenge, not for caches",
 				w.Code, w.Header())
 		}
 	}
@@ -202,13 +202,13 @@ func kindOfError(err error) authz.Kind {
 	return ""
 }
 
-// TestCompileSecurity: who may call what is known also where requests could not be validated.
+// TestCompileSecurity: access is known even if requests cannot be validated.
 func TestCompileSecurity(t *testing.T) {
 	document := edited(t, plain, "{application/json: {schema: {type: object, properties: {n: "+
 		"{type: integer}}}}}}\n",
 		"{application/json: {schema: {type: string, pattern: '[_-.]', const: 1}}}}\n")
 	if _, err := authz.Compile(load(t, document)); err == nil {
-		t.Error("Compile takes a pattern that is not one")
+		t.Error("Compile accepts an invalid pattern")
 	}
 	plan, err := authz.Config{Document: load(t, document)}.CompileSecurity()
 	if err != nil || len(plan.Operations()) != 2 {
@@ -216,7 +216,7 @@ func TestCompileSecurity(t *testing.T) {
 	}
 	if _, err := (authz.Config{Document: load(t, edited(t, document, "[{bearer: [write]}]",
 		"[{nowhere: []}]"))}).CompileSecurity(); err == nil {
-		t.Error("CompileSecurity takes a scheme that is not declared")
+		t.Error("CompileSecurity accepts an undeclared scheme")
 	}
 }
 
@@ -258,7 +258,7 @@ func TestExtensions(t *testing.T) {
 		_, err := authz.Compile(load(t, row.document))
 		if row.fault == "" && err != nil || row.fault != "" &&
 			(err == nil || !strings.Contains(err.Error(), row.fault)) {
-			t.Errorf("error is %v, expected %q", err, row.fault)
+			t.Errorf("error is %v, want %q", err, row.fault)
 		}
 	}
 	plan, err := authz.Compile(load(t, on("x-authz-max-body: 64KiB\n      x-authz-timeout: 90s")))
@@ -266,7 +266,7 @@ func TestExtensions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if o := plan.Operations()[1]; o.MaxBody != 64<<10 || o.Timeout != 90*time.Second {
-		t.Errorf("the plan says %d bytes in %s, expected 64 KiB in 90 s", o.MaxBody, o.Timeout)
+		t.Errorf("the plan says %d bytes in %s, want 64 KiB in 90 s", o.MaxBody, o.Timeout)
 	}
 }
 
@@ -297,10 +297,10 @@ func TestBasePath(t *testing.T) {
 		base, err := authz.BasePath(load(t, text))
 		if base != row.base || (err == nil) != (row.fault == "") || err != nil &&
 			!strings.Contains(err.Error(), row.fault) {
-			t.Errorf("%s: %q, %v; expected %q %s", row.servers, base, err, row.base, row.fault)
+			t.Errorf("%s: %q, %v; want %q %s", row.servers, base, err, row.base, row.fault)
 		}
 		if err != nil && !strings.Contains(err.Error(), "set the base path") {
-			t.Errorf("%s: the fault names no way out: %v", row.servers, err)
+			t.Errorf("%s: the fault does not say what to do: %v", row.servers, err)
 		}
 	}
 	for _, of := range []string{"operationId: setThing\n",
@@ -332,12 +332,13 @@ func TestPublicPath(t *testing.T) {
 	for _, path := range []string{"v1", "/v1/", "//"} {
 		if _, err := authz.New(authz.Config{Document: load(t, plain), Verifier: principals{},
 			PublicPath: path}); err == nil {
-			t.Errorf("New takes PublicPath %q", path)
+			t.Errorf("New accepts PublicPath %q", path)
 		}
 	}
 }
 
-// TestMaxBodyOfOperation: the limit of an operation is its own, above and below the gate's.
+// TestMaxBodyOfOperation: x-authz-max-body replaces the limit of the gate, whether it is smaller or
+// larger.
 func TestMaxBodyOfOperation(t *testing.T) {
 	for _, row := range []struct {
 		extension string
@@ -367,7 +368,7 @@ func TestMaxBodyOfOperation(t *testing.T) {
 				status = refused.Status()
 			}
 			if status != row.status || (err == nil) != (status == 0) {
-				t.Errorf("%q with %d bytes, length %d: %v, expected %d", row.extension, row.size,
+				t.Errorf("%q with %d bytes, length %d: %v, want %d", row.extension, row.size,
 					length, err, row.status)
 			}
 		}
@@ -394,18 +395,18 @@ func TestTimeoutOfOperation(t *testing.T) {
 		}
 		deadline, ok := admitted.Context().Deadline()
 		if ok != limited || ok && time.Until(deadline) > 2*time.Minute {
-			t.Errorf("%q: the deadline is %v, %v; expected one: %v", extension, deadline, ok,
+			t.Errorf("%q: the deadline is %v, %v; want one: %v", extension, deadline, ok,
 				limited)
 		}
 		done()
 		if <-admitted.Context().Done(); admitted.Context().Err() == nil {
-			t.Errorf("%q: the context goes on after its request", extension)
+			t.Errorf("%q: the context is not cancelled after its request", extension)
 		}
 	}
 }
 
-// TestPathsOfOneShape: each operation is decided by its own policy, on a router that tells them
-// apart by method.
+// TestPathsOfOneShape: if paths differ only in the names of parameters, each operation has its own
+// policy, on a router that distinguishes them by method.
 func TestPathsOfOneShape(t *testing.T) {
 	s := start(t, `
 openapi: 3.1.0
@@ -425,7 +426,7 @@ components: {securitySchemes: {bearer: {type: http, scheme: bearer}}}
 		"")
 }
 
-// TestTemplates: a path template need not be one that every router can route.
+// TestTemplates: path templates need not be supported by every router.
 func TestTemplates(t *testing.T) {
 	for _, template := range []string{"/things/{id}:activate", "/things:batch", "/files/{id}.json",
 		"/{id}-{b}", "/x/{user-id}"} {
@@ -453,7 +454,7 @@ func TestTemplates(t *testing.T) {
 			if _, err := gate.Check(r, template, func(string) string {
 				return "1"
 			}); kindOfError(err) != kind {
-				t.Errorf("%s with %q: decided %v, expected %q", template, bearer, err, kind)
+				t.Errorf("%s with %q: decided %v, want %q", template, bearer, err, kind)
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// What clients know the tested server as. It listens elsewhere, and its Host header says so.
+// The URL of the tested server for clients. It listens elsewhere, and its Host header has that
+// address.
 const resource = "https://api.example"
 
 const (
@@ -63,7 +65,7 @@ func startDPoP(t *testing.T, policy token.DPoPPolicy,
 	return p
 }
 
-// bound is a token that is bound to the client's key.
+// bound returns a token that is bound to the client's key.
 func (p *proving) bound(scopes string, claims ...any) string {
 	all := map[string]any{"scope": scopes, "cnf": map[string]any{"jkt": p.client.Thumbprint()}}
 	for i := 0; i < len(claims); i += 2 {
@@ -82,7 +84,7 @@ func (p *proving) credentials(request, tok string) []string {
 	return []string{"Authorization: DPoP " + tok, "DPoP: " + p.proof(request, tok)}
 }
 
-// The table "Credentials" of what a client sees, by the DPoP scheme.
+// The table "Credentials" of the behaviour for clients, with the DPoP scheme.
 const aboutResource = `, resource_metadata="https://api.example/.well-known/oauth-protected-resource"`
 
 func TestDPoPCredentials(t *testing.T) {
@@ -103,7 +105,7 @@ func TestDPoPCredentials(t *testing.T) {
 		request string
 		headers []string
 
-		operation string // that runs; "" for a refusal, of which the rest speaks
+		operation string // the operation that runs; "" for a refusal
 		status    int
 		kind      authz.Kind
 		challenge string
@@ -161,14 +163,14 @@ func TestDPoPCredentials(t *testing.T) {
 				got.refused(t, row.status, row.kind, row.challenge)
 			} else if got.ran == nil || got.ran.operation != row.operation ||
 				got.StatusCode != 204 {
-				t.Errorf("answered %d %s, expected that %s runs", got.StatusCode, got.body,
+				t.Errorf("got %d %s, want %s to run", got.StatusCode, got.body,
 					row.operation)
 			} else if strings.Contains(strings.Join(row.headers, " "), tok) &&
 				row.operation != "public" && got.ran.principal.Subject() == "" {
-				t.Error("the handler does not know who calls")
+				t.Error("the handler has no principal")
 			}
 			if nonce := got.Header.Values("DPoP-Nonce"); nonce != nil {
-				t.Errorf("DPoP-Nonce is %q, but no nonces are asked for", nonce)
+				t.Errorf("DPoP-Nonce is %q, but nonces are not required", nonce)
 			}
 		})
 	}
@@ -206,11 +208,11 @@ func TestDPoPRequired(t *testing.T) {
 	p.send(t, "GET /any", "", "Authorization: Bearer a b").refused(t, 400, authz.InvalidRequest,
 		onDPoP+`, error="invalid_request"`)
 	if got := p.send(t, "GET /any", "", p.credentials("GET /any", tok)...); got.StatusCode != 204 {
-		t.Errorf("answered %d %s, expected that it passes", got.StatusCode, got.body)
+		t.Errorf("got %d %s, want it to pass", got.StatusCode, got.body)
 	}
 }
 
-// Where DPoP is off it is a scheme like any other that is not offered.
+// If DPoP is off, it is like any unknown scheme.
 func TestDPoPOff(t *testing.T) {
 	p := startDPoP(t, token.DPoPOff, nil)
 	p.send(t, "GET /any", "", p.credentials("GET /any", p.bound("read"))...).refused(t, 401,
@@ -219,7 +221,7 @@ func TestDPoPOff(t *testing.T) {
 		authz.InvalidToken, whereBearer+`, error="invalid_token"`)
 }
 
-// RFC 9449 §9: a client that comes without a nonce is given one, and goes on with it.
+// RFC 9449 §9: a client without a nonce gets one, and continues with it.
 func TestDPoPNonces(t *testing.T) {
 	p := startDPoP(t, token.DPoPAllowed, func(tokens *token.Config, _ *authz.Config) {
 		tokens.Proofs.NonceKey = []byte(strings.Repeat("k", 32))
@@ -238,7 +240,7 @@ func TestDPoPNonces(t *testing.T) {
 	second := p.send(t, "GET /any", "", with(nonce)...)
 	if second.StatusCode != 204 || second.Header.Get("DPoP-Nonce") == "" ||
 		second.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("with the nonce: %d %q, expected 204 with a nonce for the next proof, not to be "+
+		t.Errorf("with the nonce: %d %q, want 204 with a nonce for the next proof, not to be "+
 			"cached", second.StatusCode, second.Header)
 	}
 	p.send(t, "GET /any", "", with(submitted)...).refused(t, 401, authz.UseNonce,
@@ -250,7 +252,7 @@ func TestDPoPNonces(t *testing.T) {
 	for name, headers := range map[string][]string{"nobody": nil,
 		"a bearer": {"Authorization: Bearer " + p.issuer.Mint(nil)}} {
 		if got := p.send(t, "GET /any", "", headers...); got.Header.Get("DPoP-Nonce") != "" {
-			t.Errorf("%s is told a nonce", name)
+			t.Errorf("%s gets a nonce", name)
 		}
 	}
 	p.answering(func(c echo.Context) error {
@@ -259,7 +261,7 @@ func TestDPoPNonces(t *testing.T) {
 	})
 	if got := p.send(t, "GET /any", "",
 		with(nonce)...).Header.Get("Cache-Control"); got != "private, no-cache" {
-		t.Errorf("Cache-Control is %q, expected the handler's own", got)
+		t.Errorf("Cache-Control is %q, want the handler's own", got)
 	}
 }
 
@@ -281,6 +283,35 @@ func TestDPoPReplayStoreDown(t *testing.T) {
 	}
 }
 
+// A subject that floods gets 429 with Retry-After, and others are served.
+func TestDPoPLimit(t *testing.T) {
+	p := startDPoP(t, token.DPoPAllowed, func(tokens *token.Config, config *authz.Config) {
+		began := time.Now()
+		tokens.Now = func() time.Time { return began } // so that no minute ends
+		tokens.Proofs.Limit = 2
+	})
+	send := func(tok string) *answered {
+		return p.send(t, "GET /any", "", p.credentials("GET /any", tok)...)
+	}
+	flood := p.bound("read")
+	for range 2 {
+		if got := send(flood); got.StatusCode != 204 {
+			t.Fatalf("within the limit: %d %s", got.StatusCode, got.body)
+		}
+	}
+	got := send(flood)
+	if retry, _ := strconv.Atoi(got.Header.Get("Retry-After")); retry < 1 || retry > 60 {
+		t.Errorf("Retry-After is %q, want the rest of a minute", got.Header.Get("Retry-After"))
+	}
+	got.refused(t, 429, authz.RateLimited, "")
+	quiet := p.issuer.Mint(map[string]any{
+		"sub": "quiet", "cnf": map[string]any{"jkt": p.client.Thumbprint()},
+	})
+	if got := send(quiet); got.StatusCode != 204 {
+		t.Errorf("another subject: %d %s", got.StatusCode, got.body)
+	}
+}
+
 func TestDPoPExplains(t *testing.T) {
 	p := startDPoP(t, token.DPoPAllowed, func(_ *token.Config, config *authz.Config) {
 		config.InsecureExplain = true
@@ -292,8 +323,7 @@ func TestDPoPExplains(t *testing.T) {
 	}
 }
 
-// The URL of a request is told from Resource, which may leave out where this server has the
-// document's paths.
+// The URL of a request is derived from Resource, with or without the path of the server.
 func TestDPoPRequestURL(t *testing.T) {
 	for _, test := range []struct{ resource, basePath, public, path, htu string }{
 		{"https://api.example", "", "", "/any", "https://api.example/any"},
@@ -330,7 +360,7 @@ func TestDPoPNeedsResource(t *testing.T) {
 		Verifier: verifier}); err == nil ||
 		!strings.Contains(err.Error(),
 			"Config.Resource is empty: a DPoP proof names the URL of its request") {
-		t.Errorf("New says %v, expected that Resource is needed", err)
+		t.Errorf("New returns %v, want an error that names Resource", err)
 	}
 }
 
@@ -354,13 +384,13 @@ func TestDPoPInMetadata(t *testing.T) {
 			}
 		}
 		if text, _ := json.Marshal(got); string(text) != want {
-			t.Errorf("policy %s: the metadata says %s, expected %s", policy, text, want)
+			t.Errorf("policy %s: the metadata says %s, want %s", policy, text, want)
 		}
 	}
 }
 
-// A gate whose verifier is wrapped in one that knows bearer tokens alone offers those alone, and
-// lets no bound one in.
+// A gate whose verifier is wrapped by one for bearer tokens only offers only those, and refuses
+// bound tokens.
 func TestDPoPIsNotOfferedByAVerifierWithoutIt(t *testing.T) {
 	p := startDPoP(t, token.DPoPAllowed, nil)
 	bare := start(t, guarded, func(config *authz.Config) {
@@ -368,4 +398,50 @@ func TestDPoPIsNotOfferedByAVerifierWithoutIt(t *testing.T) {
 	})
 	bare.send(t, "GET /any", "", p.credentials("GET /any", p.bound("read"))...).refused(t, 401,
 		authz.MissingToken, challenge)
+}
+
+// presenting is a verifier that accepts opaque tokens, and records what it gets.
+type presenting struct{ got token.Presented }
+
+func (v *presenting) Verify(ctx context.Context, t string) (*token.Principal, error) {
+	return v.VerifyPresented(ctx, token.Presented{Token: t})
+}
+
+func (v *presenting) VerifyPresented(
+	_ context.Context, presented token.Presented,
+) (*token.Principal, error) {
+	v.got = presented
+	return nil, &token.Error{Code: token.Inactive}
+}
+
+func (*presenting) Offer() token.Offer { return token.Offer{Opaque: true} }
+
+// The verifier is told whose opaque token it is, so that one client cannot use up introspection.
+func TestClientOfAnOpaqueToken(t *testing.T) {
+	v := &presenting{}
+	gate, err := authz.New(authz.Config{Verifier: v, Document: load(t, `
+openapi: 3.1.0
+info: {title: t, version: "1"}
+paths:
+  /: {get: {security: [{bearer: []}], responses: {"204": {description: Done.}}}}
+components: {securitySchemes: {bearer: {type: http, scheme: bearer}}}
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ token, remote, client string }{
+		{"opaque", "192.0.2.1:1234", "192.0.2.1"},
+		{"opaque.of.four.parts", "[2001:db8::1]:1234", "2001:db8::/64"},
+		{"a.b.c", "192.0.2.1:1234", ""},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = test.remote
+		r.Header.Set("Authorization", "Bearer "+test.token)
+		if _, err := gate.Check(r, "/", nil); err == nil {
+			t.Fatal("accepted")
+		}
+		if v.got.Token != test.token || v.got.Client != test.client {
+			t.Errorf("%+v: the verifier got %+v", test, v.got)
+		}
+	}
 }

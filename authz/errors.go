@@ -135,7 +135,7 @@ type Error struct {
 	Scopes     []string
 	StepUp     *StepUp       // InsufficientAuth: the requirement
 	Allow      []string      // MethodNotAllowed: the methods of the path
-	RetryAfter time.Duration // of a 503
+	RetryAfter time.Duration // of a 503 or 429
 	Err        error         // the cause, for the log
 
 	// MissingCredential, InvalidCredential: the operation, for challenges

@@ -53,7 +53,7 @@ func ExampleGate_Mux() {
 		log.Fatal(err)
 	}
 
-	mux := gate.Mux() // generated code takes it as BaseRouter
+	mux := gate.Mux() // generated code accepts it as BaseRouter
 	mux.HandleFunc("GET /messages/{id}", func(w http.ResponseWriter, r *http.Request) {
 		principal, _ := token.FromContext(r.Context())
 		fmt.Fprintf(w, "%s reads message %s", principal.Subject(), r.PathValue("id"))

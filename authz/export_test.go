@@ -5,5 +5,5 @@ import (
 	"slices"
 )
 
-// Kinds returns every kind, for tests that leave none out.
+// Kinds returns all kinds, for complete tests.
 func Kinds() []Kind { return slices.Sorted(maps.Keys(kinds)) }

@@ -21,6 +21,7 @@ type place string
 const (
 	atScheme    place = "a security scheme"
 	atOperation place = "an operation"
+	atSchema    place = "a schema"
 )
 
 // extension is a field that this package adds to OpenAPI.
@@ -234,9 +235,9 @@ func misspells(name, right string) bool {
 	return false
 }
 
-// extensionFaults checks the extensions of all objects that concern requests, with or without
-// schemas.
-func (p *Plan) extensionFaults(schemas bool) (faults []error) {
+// extensionFaults checks the extensions of all objects that concern requests, and of all schemas if
+// these are compiled.
+func (p *Plan) extensionFaults() (faults []error) {
 	check := func(at place, where Fault, values map[string]any, origin *openapi3.Origin) {
 		for _, problem := range checkExtensions(at, values) {
 			fault := where
@@ -274,11 +275,16 @@ func (p *Plan) extensionFaults(schemas bool) (faults []error) {
 			p.checkInputExtensions(check, where, o.Parameters, o.RequestBody)
 		}
 	}
-	if !schemas {
+	faulty := slices.ContainsFunc(p.extended, func(s *openapi3.Schema) bool {
+		return checkExtensions(atSchema, s.Extensions) != nil
+	})
+	p.extended = nil
+	if !faulty {
 		return faults
 	}
+	// Only this walk knows the location of each schema, and takes long.
 	_ = doc.WalkSchemas(func(at string, ref *openapi3.SchemaRef) error {
-		check("a schema", Fault{Problem: at + ": "}, ref.Value.Extensions, ref.Value.Origin)
+		check(atSchema, Fault{Problem: at + ": "}, ref.Value.Extensions, ref.Value.Origin)
 		return nil
 	})
 	return faults

@@ -23,7 +23,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// guarded has every kind of security, in words that OpenAPI 3.0 and 3.1 share.
+// guarded has every kind of security, in a form that is valid in OpenAPI 3.0 and 3.1.
 const guarded = `
 openapi: 3.1.0
 info: {title: Tests of the gate, version: "1"}
@@ -89,8 +89,8 @@ func versions(t *testing.T, document string, test func(t *testing.T, document st
 	}
 }
 
-// TestCredentials is the table "Credentials" of what a client sees, row by row, as far as no body
-// is concerned.
+// TestCredentials is the table "Credentials" of the behaviour for clients, without the rows about
+// bodies.
 func TestCredentials(t *testing.T) {
 	versions(t, guarded, func(t *testing.T, document string) {
 		s := start(t, document, nil)
@@ -101,7 +101,7 @@ func TestCredentials(t *testing.T) {
 			request string
 			headers []string
 
-			operation string // that runs; "" for a refusal, of which the rest speaks
+			operation string // the operation that runs; "" for a refusal
 			anonymous bool   // it runs without a principal
 			status    int
 			kind      authz.Kind
@@ -221,12 +221,12 @@ func TestCredentials(t *testing.T) {
 			t.Run(row.name, func(t *testing.T) {
 				a := s.send(t, row.request, "", row.headers...)
 				if a.verified != row.verified {
-					t.Errorf("%d tokens were verified, expected %d", a.verified, row.verified)
+					t.Errorf("%d tokens were verified, want %d", a.verified, row.verified)
 				}
 				if row.operation != "" {
 					ran := a.passed(t, row.operation)
 					if (ran.principal == nil) != row.anonymous {
-						t.Errorf("the principal is %v, expected anonymous %v", ran.principal,
+						t.Errorf("the principal is %v, want anonymous %v", ran.principal,
 							row.anonymous)
 					}
 					return
@@ -240,7 +240,7 @@ func TestCredentials(t *testing.T) {
 			} {
 				if got := s.send(t, request, "").Header.Values("Allow"); !slices.Equal(got,
 					[]string{expected}) {
-					t.Errorf("%s: Allow is %q, expected %q", request, got, expected)
+					t.Errorf("%s: Allow is %q, want %q", request, got, expected)
 				}
 			}
 		})
@@ -248,7 +248,7 @@ func TestCredentials(t *testing.T) {
 			a := s.send(t, "HEAD /any", "")
 			if a.StatusCode != 401 || len(a.body) != 0 ||
 				a.Header.Get("Content-Type") != "application/problem+json" || a.ran != nil {
-				t.Errorf("HEAD of a GET operation: status %d, Content-Type %q, body %q; expected "+
+				t.Errorf("HEAD of a GET operation: status %d, Content-Type %q, body %q; want "+
 					"401, a problem's header, no body", a.StatusCode, a.Header.Get("Content-Type"),
 					a.body)
 			}
@@ -268,11 +268,12 @@ func TestPrincipalReachesHandler(t *testing.T) {
 			"client_id": "some-client"})).passed(t, "one")
 	if p := ran.principal; p == nil || p.Subject() != "somebody" || p.ClientID() != "some-client" ||
 		!slices.Equal(p.Scopes(), []string{"read", "write"}) {
-		t.Errorf("the principal of the handler is %+v, expected that of the token", p)
+		t.Errorf("the principal of the handler is %+v, want that of the token", p)
 	}
 }
 
-// TestKeysUnavailable: while nothing can be said of tokens, nothing is said of them.
+// TestKeysUnavailable: during an outage of the keys, a response does not say whether a token is
+// valid.
 func TestKeysUnavailable(t *testing.T) {
 	s := start(t, guarded, nil)
 	s.issuer.Fail(devissuer.Fault{Down: true})
@@ -282,21 +283,21 @@ func TestKeysUnavailable(t *testing.T) {
 		a := s.send(t, request, "", good)
 		a.refused(t, 503, authz.KeysUnavailable, "")
 		if a.Header.Get("Retry-After") < "1" {
-			t.Errorf("%s: Retry-After is %q, expected a number of seconds", request,
+			t.Errorf("%s: Retry-After is %q, want a number of seconds", request,
 				a.Header.Get("Retry-After"))
 		}
 	}
 	s.send(t, "POST /any", "x", good).refused(t, 503, authz.KeysUnavailable, "")
 	s.send(t, "GET /public", "", good).passed(t, "public")
 	s.send(t, "GET /optional/first", "").passed(t, "optionalFirst")
-	// it needs no key
+	// no key is needed
 	s.send(t, "GET /any", "", "Authorization: Bearer "+submitted).refused(t, 401,
 		authz.InvalidToken, notValid)
 }
 
-// TestBodyOfRefusedRequest: not one byte of a body is read before the token is accepted. A client
-// that waits with its body for the answer gets it, which it would not if net/http drained the body
-// first; one that floods is cut off.
+// TestBodyOfRefusedRequest: no byte of a body is read before the token is accepted. A client that
+// sends its body after the response gets the response, although net/http would drain the body
+// first. A client that floods is disconnected.
 func TestBodyOfRefusedRequest(t *testing.T) {
 	s := start(t, guarded, nil)
 	const mebibytes = 200
@@ -304,7 +305,7 @@ func TestBodyOfRefusedRequest(t *testing.T) {
 		silent, _ := io.Pipe()
 		return silent
 	}
-	flood := func() io.Reader { // chunked, and of invalid JSON: nothing may be said of that
+	flood := func() io.Reader { // chunked invalid JSON, which the response must not mention
 		return io.MultiReader(&repeated{bytes: "100000\r\n" + strings.Repeat("x", 1<<20) + "\r\n",
 			n: mebibytes}, strings.NewReader("0\r\n\r\n"))
 	}
@@ -346,11 +347,11 @@ func TestBodyOfRefusedRequest(t *testing.T) {
 					append([]string{sent.header}, row.headers...)...)
 				a.refused(t, row.status, row.kind, row.challenge)
 				if a.read != 0 {
-					t.Errorf("%s: %d bytes of the body were read, expected none", sent.name, a.read)
+					t.Errorf("%s: %d bytes of the body were read, want none", sent.name, a.read)
 				}
-				// once it has answered, net/http itself takes up to 256 KiB
+				// after the response, net/http itself reads up to 256 KiB
 				if a.received > 512<<10 {
-					t.Errorf("%s: the server took %d bytes, expected it to cut off", sent.name,
+					t.Errorf("%s: the server read %d bytes, want it to close the connection", sent.name,
 						a.received)
 				}
 				if !a.Close {
@@ -367,14 +368,14 @@ func TestBodyOfRefusedRequest(t *testing.T) {
 	t.Run("with its body read, the connection lives on", func(t *testing.T) {
 		if a := s.send(t, "POST /any", `{"text": "too long"}`, weak,
 			"Content-Type: application/json"); a.Close || a.StatusCode != 400 {
-			t.Errorf("status %d, close %v: expected 400, and no Connection: close once all is read",
+			t.Errorf("status %d, close %v: want 400, and no Connection: close once all is read",
 				a.StatusCode, a.Close)
 		}
 		s.answering(func(echo.Context) error { return echo.ErrTeapot })
 		defer s.answering(nil)
 		if a := s.send(t, "POST /any", `{"text": "short"}`, weak,
 			"Content-Type: application/json"); a.Close || a.StatusCode != 418 {
-			t.Errorf("status %d, close %v: expected the handler's 418, and no Connection: close "+
+			t.Errorf("status %d, close %v: want the handler's 418, and no Connection: close "+
 				"once all is read", a.StatusCode, a.Close)
 		}
 	})
@@ -406,8 +407,8 @@ func newPrincipals(tb testing.TB, scopes ...string) principals {
 	return p
 }
 
-// TestDecisionIsThatOfTheDocument holds the gate to a reference evaluator, over random alternatives
-// and every caller.
+// TestDecisionIsThatOfTheDocument compares the gate with a reference evaluator, for random
+// alternatives and all callers.
 func TestDecisionIsThatOfTheDocument(t *testing.T) {
 	all := []string{"a", "b", "c"}
 	var callers []string // the scopes of each
@@ -522,7 +523,7 @@ func TestDecisionIsThatOfTheDocument(t *testing.T) {
 			expected, nearest := reference(o.alternatives, credential)
 			decided[kind]++
 			if kind != expected {
-				t.Errorf("alternatives %q, credential %q: decided %q, expected %q", o.alternatives,
+				t.Errorf("alternatives %q, credential %q: decided %q, want %q", o.alternatives,
 					credential, kind, expected)
 			}
 			if kind == authz.InsufficientScope {
@@ -532,7 +533,7 @@ func TestDecisionIsThatOfTheDocument(t *testing.T) {
 				if !slices.ContainsFunc(nearest, func(a []string) bool {
 					return set(a) == set(refused.Scopes)
 				}) {
-					t.Errorf("alternatives %q, credential %q: the challenge names %q, expected "+
+					t.Errorf("alternatives %q, credential %q: the challenge names %q, want "+
 						"one of %q", o.alternatives, credential, refused.Scopes, nearest)
 				}
 			}
@@ -547,8 +548,8 @@ func TestDecisionIsThatOfTheDocument(t *testing.T) {
 	}
 }
 
-// TestConcurrentRequests: requests share the plan and nothing else. It is for the race detector,
-// and for principals that go to another's request.
+// TestConcurrentRequests: concurrent requests share nothing but the plan: the race detector finds
+// no race, and each handler gets its own principal.
 func TestConcurrentRequests(t *testing.T) {
 	verifier := newPrincipals(t, "read", "write", "read write")
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: verifier})
@@ -563,7 +564,7 @@ func TestConcurrentRequests(t *testing.T) {
 			principal, _ := token.FromContext(c.Request().Context())
 			raw := strings.TrimPrefix(c.Request().Header.Get("Authorization"), "Bearer ")
 			if o.Public() != (principal == nil) || principal != nil && principal != verifier[raw] {
-				t.Errorf("%s runs with the principal %v, expected that of token %q", o.ID,
+				t.Errorf("%s runs with the principal %v, want that of token %q", o.ID,
 					principal, raw)
 			}
 			return c.NoContent(http.StatusNoContent)
@@ -590,7 +591,7 @@ func TestConcurrentRequests(t *testing.T) {
 	all.Wait()
 }
 
-// TestVerifierFailures: an error that nobody has classified is a 500 and a refusal, never a pass.
+// TestVerifierFailures: an unclassified error is a 500 and a refusal.
 func TestVerifierFailures(t *testing.T) {
 	for _, row := range []struct {
 		name      string
@@ -659,35 +660,35 @@ func TestCheck(t *testing.T) {
 	}
 	if _, err := gate.Check(request("GET", "/messages/1"), "/messages/:id",
 		id("1")); !is(err, authz.Internal) {
-		t.Errorf("a template that the document does not have: %v, expected internal", err)
+		t.Errorf("a template that the document does not have: %v, want internal", err)
 	}
 	if _, err := gate.Check(request("GET", "/messages/1"), "", nil); !is(err, authz.NotFound) {
-		t.Errorf("no route: %v, expected not-found", err)
+		t.Errorf("no route: %v, want not-found", err)
 	}
 	if _, err := gate.Check(request("GET", "/messages/1"),
 		"GET /messages/{id}", id("1")); err != nil {
-		t.Errorf("a pattern: %v, expected it to be let in", err)
+		t.Errorf("a pattern: %v, want it to be admitted", err)
 	}
 	if _, err := gate.Check(request("PATCH", "/messages/1"), "/messages/{id}", id("1")); !is(err,
 		authz.MethodNotAllowed) {
-		t.Errorf("another method: %v, expected method-not-allowed", err)
+		t.Errorf("another method: %v, want method-not-allowed", err)
 	}
 	for name, param := range map[string]func(string) string{"no function": nil,
 		"an empty value": id("")} {
 		if _, err := gate.Check(request("GET", "/messages/1"), "/messages/{id}",
 			param); !is(err, authz.NotFound) {
-			t.Errorf("a path parameter from %s: %v, expected a refusal: it has not been validated",
+			t.Errorf("a path parameter from %s: %v, want a refusal: it has not been validated",
 				name, err)
 		}
 	}
 	_, err = gate.Check(request("GET", "/all"), "/all", nil)
 	if refused, ok := errors.AsType[*authz.Error](err); !ok || refused.Status() != 403 ||
 		!slices.Equal(refused.Scopes, []string{"read", "write"}) {
-		t.Errorf("refused with %+v, expected 403 with the scopes", err)
+		t.Errorf("refused with %+v, want 403 with the scopes", err)
 	}
 }
 
-// FuzzCredential: whatever stands in Authorization, the verifier sees one word or nothing.
+// FuzzCredential: whatever Authorization contains, the verifier gets one word or nothing.
 func FuzzCredential(f *testing.F) {
 	for _, seed := range []string{
 		"", "Bearer", "Bearer ", "Bearer x", "bearer  x", "Bearer\tx", "Bearer x y", "Bearer x,y", "Bearer x, Bearer y", "Bearerx", "Basic x", "Bearer \x00", "Bearer x\n", "Bearer \u00a0x", "BEARER x.y.z", "Bearer x ", "Bear", "ſearer x", "Bearer \xff",
@@ -709,7 +710,7 @@ func FuzzCredential(f *testing.F) {
 		_, err := gate.Check(r, "/any", nil)
 		refused, ok := errors.AsType[*authz.Error](err)
 		if !ok {
-			t.Fatalf("let in, or refused with a %T: %v", err, err)
+			t.Fatalf("admitted, or refused with a %T: %v", err, err)
 		}
 		if strings.ContainsAny(seen, " \t,") {
 			t.Errorf("the verifier saw %q", seen)
@@ -726,7 +727,7 @@ func FuzzCredential(f *testing.F) {
 			t.Errorf("the verifier saw %q, the refusal is %s", seen, refused.Kind)
 		}
 		if len(value) > 20 && strings.Contains(err.Error(), value[8:]) {
-			t.Errorf("the error holds a part of the header: %v", err)
+			t.Errorf("the error contains a part of the header: %v", err)
 		}
 	})
 }
@@ -738,7 +739,7 @@ func (s seeing) Verify(_ context.Context, raw string) (*token.Principal, error) 
 	return nil, &token.Error{Code: token.Malformed}
 }
 
-// BenchmarkGate is the gate alone: no Echo, no tokens to verify, no answer.
+// BenchmarkGate measures the gate only: without Echo, verification and a response.
 func BenchmarkGate(b *testing.B) {
 	gate, err := authz.New(authz.Config{Document: load(b, guarded),
 		Verifier: newPrincipals(b, "read")})

@@ -57,20 +57,20 @@ func TestScopesImplyOthers(t *testing.T) {
 		{"/read", "admin", 200, ""}, // through another
 		{"/read", "read:al", 403, "read"},
 		{"/read", "write", 403, "read"},
-		{"/all", "read", 403, "read:all"}, // not the other way
+		{"/all", "read", 403, "read:all"}, // not in the other direction
 		{"/all", "admin", 200, ""},
 		{"/both", "read:all", 200, ""},
 		{"/both", "read", 403, "read:all"}, // which brings read
 		{"/both", "", 403, "read:all"},
-		{"/other", "read:all", 200, ""},     // tokens are one kind, whatever the scheme
-		{"/near", "write", 403, "read:all"}, // one is lacking either way, and this way is shorter
+		{"/other", "read:all", 200, ""},     // all schemes of access tokens share them
+		{"/near", "write", 403, "read:all"}, // one scope is missing in both, but this alternative is shorter
 		{"/near", "write audit", 200, ""},
 		{"/near", "audit write:x", 403, "read:all"},
 	} {
 		got := startedWriter(t, gate, row.path, issuer.Mint(map[string]any{"scope": row.scope}))
 		if got.StatusCode != row.status || scopesOf(got) != row.asks {
 			t.Errorf(
-				"%s with %q: %d %q, expected %d that asks for %q",
+				"%s with %q: %d %q, want %d and the scopes %q",
 				row.path,
 				row.scope,
 				got.StatusCode,
@@ -82,17 +82,17 @@ func TestScopesImplyOthers(t *testing.T) {
 	}
 	if got := startedWriter(t, gate, "/both", ""); scopesOf(got) != "read:all" {
 		t.Errorf(
-			"challenge without a token is %q, expected the one scope that is enough",
+			"challenge without a token is %q, want the one scope that is enough",
 			got.Header.Get("WWW-Authenticate"),
 		)
 	}
 	for _, o := range gate.Plan().Operations() {
 		if got := o.GrantedBy("t", "read"); !slices.Equal(got, []string{"admin", "read:all"}) {
-			t.Errorf("%s: read is granted by %q as well, expected admin and read:all", o.ID, got)
+			t.Errorf("%s: read is granted by %q as well, want admin and read:all", o.ID, got)
 		}
 		if got := o.GrantedBy("k", "read"); got != nil {
 			t.Errorf(
-				"%s: the role read of keys is granted by %q, expected nothing: scopes are another kind",
+				"%s: the role read of keys is granted by %q, want nothing: scopes are another kind",
 				o.ID,
 				got,
 			)
@@ -117,7 +117,7 @@ func TestImplicationFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := authz.Compile(load(t, strings.Replace(implyingDocument, given, c.instead, 1)))
 			if err == nil || !strings.Contains(err.Error(), c.fault) {
-				t.Errorf("error is %v, expected a fault that says %q", err, c.fault)
+				t.Errorf("error is %v, want a fault that says %q", err, c.fault)
 			}
 		})
 	}
@@ -137,7 +137,7 @@ func TestImplicationFaults(t *testing.T) {
 			t.Errorf("%s: no fault", name)
 		}
 	}
-	// A cycle across two schemes is one as well: tokens are one kind.
+	// A cycle across two schemes is a fault, because they share the implications.
 	text := strings.Replace(
 		implyingDocument,
 		"x-scopes: {read: Read}}",
@@ -146,11 +146,11 @@ func TestImplicationFaults(t *testing.T) {
 	)
 	if _, err := authz.Compile(load(t, text)); err == nil ||
 		!strings.Contains(err.Error(), "implies") {
-		t.Errorf("error is %v, expected the cycle", err)
+		t.Errorf("error is %v, want the cycle", err)
 	}
 }
 
-// A program that calls the validator itself gets the same answers.
+// A program that calls the validator itself gets the same results.
 func TestImplicationsInAuthenticationFunc(t *testing.T) {
 	keys := authz.APIKey(
 		func(context.Context, string) (*token.Principal, error) {

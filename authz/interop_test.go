@@ -19,10 +19,9 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestCertifiedProvider holds the gate to tokens that we have not made: those of an OpenID
-// provider, certified and of another house, whose URL is in OASGATE_TEST_PROVIDER. That of its
-// control port, which rotates its keys, is in OASGATE_TEST_PROVIDER_CONTROL. .ci/run starts one
-// where it is at hand.
+// TestCertifiedProvider uses tokens of a certified third-party OpenID provider, whose URL is in
+// OASGATE_TEST_PROVIDER. OASGATE_TEST_PROVIDER_CONTROL has the URL of its control port, which
+// rotates its keys. .ci/run starts one if possible.
 func TestCertifiedProvider(t *testing.T) {
 	issuer, control := os.Getenv("OASGATE_TEST_PROVIDER"),
 		os.Getenv("OASGATE_TEST_PROVIDER_CONTROL")
@@ -89,7 +88,7 @@ func TestCertifiedProvider(t *testing.T) {
 			Token string `json:"access_token"`
 		}
 		if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Token == "" {
-			t.Fatalf("the provider gives %s no token: %d %s", client, status, body)
+			t.Fatalf("the provider issues no token to %s: %d %s", client, status, body)
 		}
 		return answer.Token
 	}
@@ -100,7 +99,7 @@ func TestCertifiedProvider(t *testing.T) {
 			r.Header.Set(headers[i], headers[i+1])
 		}
 		if got, body := send(r); got != status {
-			t.Errorf("%s: status is %d, expected %d: %s", what, got, status, body)
+			t.Errorf("%s: status is %d, want %d: %s", what, got, status, body)
 		}
 	}
 

@@ -55,7 +55,7 @@ func gateAt(t *testing.T, base string, paths ...string) *authz.Gate {
 	return gate
 }
 
-func TestMuxRefusesWhatItCannotRoute(t *testing.T) {
+func TestMuxFaults(t *testing.T) {
 	for pattern, fault := range map[string]string{
 		"/things/{id}:activate": "net/http cannot route it",
 		"/files/{name}.json":    "net/http cannot route it",
@@ -71,7 +71,7 @@ func TestMuxRefusesWhatItCannotRoute(t *testing.T) {
 		err := mux.CheckRoutes()
 		if fault == "" && err != nil || fault != "" &&
 			(err == nil || !strings.Contains(err.Error(), "GET "+pattern+": "+fault)) {
-			t.Errorf("%s: %v, expected %q", pattern, err, fault)
+			t.Errorf("%s: %v, want %q", pattern, err, fault)
 		}
 	}
 	gate := gateAt(t, "", "/a/{x}", "/{y}/b")
@@ -102,7 +102,7 @@ func TestMuxTrailingSlash(t *testing.T) {
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, httptest.NewRequest("GET", target, nil))
 		if ran != expected || (w.Code == 404) != (expected == "") {
-			t.Errorf("%s: status %d, %q ran, expected %q", target, w.Code, ran, expected)
+			t.Errorf("%s: status %d, %q ran, want %q", target, w.Code, ran, expected)
 		}
 	}
 }
@@ -128,7 +128,7 @@ func TestInsecureUnguarded(t *testing.T) {
 			Verifier: principals{}, InsecureUnguarded: []string{row.listed}})
 		if row.fault == "" && err != nil || row.fault != "" &&
 			(err == nil || !strings.Contains(err.Error(), row.fault)) {
-			t.Errorf("%q: %v, expected %q", row.listed, err, row.fault)
+			t.Errorf("%q: %v, want %q", row.listed, err, row.fault)
 		}
 	}
 	gate, err := authz.New(authz.Config{Document: load(t, publicAt("/a")), Verifier: principals{},
@@ -138,7 +138,7 @@ func TestInsecureUnguarded(t *testing.T) {
 	}
 	if err := (authz.Gates{gate, gateAt(t, "/v2", "/a")}).CheckRoutes(nil); err == nil ||
 		!strings.Contains(err.Error(), "/a: Config.InsecureUnguarded has /v2/a") {
-		t.Errorf("unguarded by one gate, described by another's document: %v", err)
+		t.Errorf("listed in InsecureUnguarded of one gate, described by the document of another: %v", err)
 	}
 }
 

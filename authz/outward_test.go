@@ -27,7 +27,7 @@ components:
     t: {type: http, scheme: bearer, x-scopes: {read: Read, write: Write, admin: All}}
 `
 
-// outward guards the document with issuers, each of which is changed first.
+// outward guards the document with issuers, after change has changed each.
 func outward(t *testing.T, changes ...func(*token.Issuer)) (*authz.Gate, []*devissuer.Server) {
 	t.Helper()
 	var servers []*devissuer.Server
@@ -96,8 +96,8 @@ func metadataScopes(t *testing.T, gate *authz.Gate) []string {
 	return metadata.Scopes
 }
 
-// Clients are told the names by which their issuer grants scopes.
-func TestClientsAreToldTheIssuersNames(t *testing.T) {
+// Clients get the names of scopes that their issuer uses.
+func TestClientsGetTheIssuersNames(t *testing.T) {
 	expired := map[string]any{"exp": time.Now().Unix() - 3600}
 	for _, row := range []struct {
 		name                     string
@@ -160,7 +160,7 @@ func TestClientsAreToldTheIssuersNames(t *testing.T) {
 				got := startedWriter(t, gate, "/two", c.bearer)
 				if scopesOf(got) != c.want {
 					t.Errorf(
-						"%s: challenge is %q, expected scope %q",
+						"%s: challenge is %q, want scope %q",
 						what,
 						got.Header.Get("WWW-Authenticate"),
 						c.want,
@@ -171,14 +171,14 @@ func TestClientsAreToldTheIssuersNames(t *testing.T) {
 					`resource_metadata="https://api.example/`,
 				) {
 					t.Errorf(
-						"%s: challenge is %q, expected resource_metadata",
+						"%s: challenge is %q, want resource_metadata",
 						what,
 						got.Header.Get("WWW-Authenticate"),
 					)
 				}
 			}
 			if got := strings.Join(metadataScopes(t, gate), " "); got != row.metadata {
-				t.Errorf("scopes_supported are %q, expected %q", got, row.metadata)
+				t.Errorf("scopes_supported are %q, want %q", got, row.metadata)
 			}
 			if got := startedWriter(t, gate, "/any", ""); scopesOf(got) != "" {
 				t.Errorf(
@@ -190,14 +190,14 @@ func TestClientsAreToldTheIssuersNames(t *testing.T) {
 	}
 }
 
-// The names of the second issuer are those of its own tokens.
+// Tokens of the second issuer get its names.
 func TestEachTokenGetsItsIssuersNames(t *testing.T) {
 	gate, servers := outward(t, plainly, prefixed)
 	for n, want := range []string{"read", "https://api.example/read"} {
 		got := startedWriter(t, gate, "/one", servers[n].Mint(map[string]any{"scope": "write"}))
 		if scopesOf(got) != want || got.StatusCode != http.StatusForbidden {
 			t.Errorf(
-				"issuer %d: %d with %q, expected 403 with scope %q",
+				"issuer %d: %d with %q, want 403 with scope %q",
 				n,
 				got.StatusCode,
 				got.Header.Get("WWW-Authenticate"),
@@ -207,8 +207,8 @@ func TestEachTokenGetsItsIssuersNames(t *testing.T) {
 	}
 }
 
-// A handler that refuses says with which scopes to come back, as the gate does.
-func TestHandlersRefuseByTheIssuersNames(t *testing.T) {
+// The refusal of a handler has the scopes of the operation, like that of the gate.
+func TestRefusalsOfHandlersHaveTheIssuersNames(t *testing.T) {
 	gate, servers := outward(t, prefixed)
 	for _, c := range []struct {
 		err    error
@@ -227,12 +227,12 @@ func TestHandlersRefuseByTheIssuersNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // the error may be the handler's for all requests
+		for range 2 { // the handler may return the same error for all requests
 			w := httptest.NewRecorder()
 			gate.WriteProblem(w, admitted, c.err)
 			if got := w.Result(); got.StatusCode != c.status || scopesOf(got) != c.want {
 				t.Errorf(
-					"%d with %q, expected %d with scope %q",
+					"%d with %q, want %d with scope %q",
 					got.StatusCode,
 					got.Header.Get("WWW-Authenticate"),
 					c.status,
@@ -243,7 +243,7 @@ func TestHandlersRefuseByTheIssuersNames(t *testing.T) {
 	}
 }
 
-// The document's names stay in what is for the program.
+// Errors, principals and decisions have the names of the document.
 func TestDecisionsHaveTheDocumentsNames(t *testing.T) {
 	gate, servers := outward(t, prefixed)
 	r := httptest.NewRequest("GET", "/two", nil)
@@ -251,7 +251,7 @@ func TestDecisionsHaveTheDocumentsNames(t *testing.T) {
 	_, err := gate.Check(r, "/two", nil)
 	if refused, ok := err.(*authz.Error); !ok ||
 		!slices.Equal(refused.Scopes, []string{"read", "write"}) {
-		t.Errorf("error is %#v, expected the scopes read and write", err)
+		t.Errorf("error is %#v, want the scopes read and write", err)
 	}
 }
 
@@ -264,11 +264,11 @@ func TestMetadataListsDefaultScopes(t *testing.T) {
 	)
 	gate, _ := realGate(t, authz.Config{Document: load(t, document), Resource: resource})
 	if got := metadataScopes(t, gate); !slices.Equal(got, []string{"read"}) {
-		t.Errorf("scopes_supported are %q, expected read alone", got)
+		t.Errorf("scopes_supported are %q, want read alone", got)
 	}
 	if got := startedWriter(t, gate, "/two", ""); scopesOf(got) != "read write" {
 		t.Errorf(
-			"challenge is %q, expected the operation's own scopes",
+			"challenge is %q, want the operation's own scopes",
 			got.Header.Get("WWW-Authenticate"),
 		)
 	}

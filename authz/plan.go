@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 
 	"github.com/oasgate/oasgate/authz/internal/schema"
@@ -26,6 +27,7 @@ type Plan struct {
 
 	granters   map[string]implications // by scheme; nil: no scope implies another
 	nullConsts []*openapi3.Location
+	extended   []*openapi3.Schema // those with extensions, until these are checked
 }
 
 // path is a path of the document, and its operations by method.
@@ -99,15 +101,18 @@ func isEmpty(a Alternative) bool { return len(a) == 0 }
 type operation struct {
 	Operation
 	security  openapi3.SecurityRequirements // as the document has it, but with {} last
-	route     *routers.Route                // for the validator's security pass
-	schema    *schema.Operation             // for its parameters and body
-	responses schema.Responses              // nil if Config.Responses is IgnoreResponses
+	route     *routers.Route
+	schema    *schema.Operation // for its parameters and body
+	responses schema.Responses  // nil if Config.Responses is IgnoreResponses
 
-	compiled         []compiledAlternative // the alternatives of security without {}, in that order
-	sources          []*source             // of the principals in compiled
-	schemeChallenges []string              // of its schemes, without access tokens
-	byToken          bool                  // some scheme takes access tokens
-	queryKeys        []string              // API keys in the query
+	compiled []compiledAlternative // the alternatives of security without {}, in that order
+	// input is the input of the validator's security pass, which only reads it. It has no request:
+	// the validator would read all of its body before it asks for the credential.
+	input            openapi3filter.RequestValidationInput
+	sources          []*source // of the principals in compiled
+	schemeChallenges []string  // of its schemes, without access tokens
+	byToken          bool      // some scheme takes access tokens
+	queryKeys        []string  // API keys in the query
 
 	fewestScopes   []string        // the scopes to request; see withRequestScopes
 	requestScopes  []string        // the same, by the issuers' names
@@ -233,7 +238,7 @@ func (c Config) compile(schemas bool) (*Plan, []error) {
 		return nil, []error{errors.New("authz: Config.Document is nil: there is no policy")}
 	}
 	p, faults := c.read(schemas)
-	faults = append(faults, p.extensionFaults(schemas)...)
+	faults = append(faults, p.extensionFaults()...)
 	if schemas {
 		faults = append(p.validate(), faults...)
 	}
@@ -293,6 +298,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 			IgnoreFormats: c.IgnoreFormats, RefuseReadOnly: c.RefuseReadOnly,
 			DenyUndecoded: c.Undecoded == DenyUndecoded,
 		})
+		p.extended = compiler.Extended
 		for _, name := range c.IgnoreFormats {
 			if !schema.IsKnownFormat(name) {
 				faults = append(faults,

@@ -14,7 +14,7 @@ import (
 	"github.com/oasgate/oasgate/authz/echov4"
 )
 
-// faulty has every fault that keeps a document from being served, at once.
+// faulty has every fault that prevents the start.
 const faulty = `
 openapi: 3.1.0
 info: {title: Faults, version: "1"}
@@ -84,7 +84,7 @@ func faults(tb testing.TB, err error) (all []*authz.Fault) {
 	case *authz.Fault:
 		all = append(all, joined)
 	default:
-		tb.Errorf("an error that is no *authz.Fault: %T %v", err, err)
+		tb.Errorf("an error that is not an *authz.Fault: %T %v", err, err)
 	}
 	return all
 }
@@ -135,8 +135,8 @@ func TestCompileListsEveryFault(t *testing.T) {
 	}
 }
 
-// TestCompileTakesEachFaultSeriously: no fault is found only in the company of another.
-func TestCompileTakesEachFaultSeriously(t *testing.T) {
+// TestCompileReportsEachFault: each fault is found without the others.
+func TestCompileReportsEachFault(t *testing.T) {
 	doc := load(t, faulty)
 	if _, err := authz.Compile(load(t, guarded)); err != nil {
 		t.Fatalf("a document without faults: %v", err)
@@ -147,7 +147,7 @@ func TestCompileTakesEachFaultSeriously(t *testing.T) {
 			alone.Security = nil
 			alone.Components.SecuritySchemes = doc.Components.SecuritySchemes
 			if method == http.MethodGet && template == "/twice" {
-				continue // alone it is none
+				continue // on its own it is not a fault
 			}
 			alone.Paths = openapi3.NewPaths(openapi3.WithPath(template,
 				&openapi3.PathItem{Parameters: item.Parameters}))
@@ -168,7 +168,7 @@ func TestCompileTakesEachFaultSeriously(t *testing.T) {
 
 func errorOf[T any](_ T, err error) error { return err }
 
-// TestSecurityMustBeStated: what says nothing is no statement, and so a refusal to start.
+// TestSecurityMustBeStated: an operation without stated security prevents the start.
 func TestSecurityMustBeStated(t *testing.T) {
 	const operation = "openapi: 3.1.0\ninfo: {title: T, version: v}\n%s\npaths:\n  /a:\n    " +
 		"get:\n      operationId: a\n      responses: {'204': {description: Done.}}\n      %s\n" +
@@ -199,10 +199,10 @@ func TestSecurityMustBeStated(t *testing.T) {
 		plan, err := authz.Compile(load(t, fmt.Sprintf(operation, row.document, row.own)))
 		switch {
 		case (err == nil) != row.stated:
-			t.Errorf("document %q, operation %q: %v, expected it to be served: %v", row.document,
+			t.Errorf("document %q, operation %q: %v, want it to be served: %v", row.document,
 				row.own, err, row.stated)
 		case err == nil && plan.Operations()[0].Public() != row.public:
-			t.Errorf("document %q, operation %q: public is %v, expected %v", row.document, row.own,
+			t.Errorf("document %q, operation %q: public is %v, want %v", row.document, row.own,
 				!row.public, row.public)
 		}
 	}
@@ -215,7 +215,7 @@ func TestPlan(t *testing.T) {
 	}
 	if scopes, expected := plan.Scopes(), []string{"admin", "audit", "base", "read",
 		"write"}; !slices.Equal(scopes, expected) {
-		t.Errorf("Scopes() is %q, expected %q", scopes, expected)
+		t.Errorf("Scopes() is %q, want %q", scopes, expected)
 	}
 	var got []string
 	for _, o := range plan.Operations() {
@@ -234,7 +234,7 @@ func TestPlan(t *testing.T) {
 		}
 	}
 	if len(got) != 15 {
-		t.Errorf("%d operations, expected 15", len(got))
+		t.Errorf("%d operations, want 15", len(got))
 	}
 }
 
@@ -247,22 +247,22 @@ func TestNewListsEveryFault(t *testing.T) {
 	}
 	if _, err := authz.New(authz.Config{Document: load(t, guarded)}); err == nil ||
 		strings.Count(err.Error(), "Config.Verifier") != 1 {
-		t.Errorf("New without a verifier for access tokens: error is %v, expected it to say once "+
+		t.Errorf("New without a verifier for access tokens: error is %v, want it to contain once "+
 			"that Config.Verifier is nil", err)
 	}
 	for _, path := range []string{"/", "v1", "/v1/"} {
 		if _, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: principals{},
 			BasePath: path}); err == nil {
-			t.Errorf("New takes BasePath %q", path)
+			t.Errorf("New accepts BasePath %q", path)
 		}
 	}
 	if _, err := authz.New(authz.Config{Document: load(t, faulty), Verifier: principals{}}); len(
 		faults(t, err)) < 20 {
-		t.Errorf("New lists %d faults of the document, expected all of them", len(faults(t, err)))
+		t.Errorf("New lists %d faults of the document, want all of them", len(faults(t, err)))
 	}
 }
 
-// TestBrokenDocuments: a document put together in Go can lack anything.
+// TestBrokenDocuments: a document that was built in Go can lack any part.
 func TestBrokenDocuments(t *testing.T) {
 	for name, breakIt := range map[string]func(*openapi3.T){
 		"nothing at all":           func(doc *openapi3.T) { *doc = openapi3.T{} },
@@ -302,10 +302,10 @@ func TestBrokenDocuments(t *testing.T) {
 			breakIt(doc)
 			plan, err := authz.Compile(doc)
 			authz.Describe(doc)
-			// nothing more is let in
+			// nothing else is admitted
 			harmless := []string{"a nil path", "a nil media type", "no responses", "no info"}
 			if err == nil && !slices.Contains(harmless, name) {
-				t.Errorf("Compile takes it: %d operations", len(plan.Operations()))
+				t.Errorf("Compile accepts it: %d operations", len(plan.Operations()))
 			}
 		})
 	}
@@ -369,7 +369,7 @@ func TestCheckRoutes(t *testing.T) {
 	}
 }
 
-// errorlessPlan is that of guarded.
+// errorlessPlan returns the plan of the document guarded.
 func errorlessPlan(tb testing.TB) *authz.Plan {
 	tb.Helper()
 	plan, err := authz.Compile(load(tb, guarded))
@@ -379,7 +379,8 @@ func errorlessPlan(tb testing.TB) *authz.Plan {
 	return plan
 }
 
-// TestUndescribedRoutesAreRefused: CheckRoutes says so at start; the gate refuses in any case.
+// TestUndescribedRoutesAreRefused: CheckRoutes reports routes that the document does not describe,
+// and the gate refuses their requests.
 func TestUndescribedRoutesAreRefused(t *testing.T) {
 	s := start(t, guarded, func(c *authz.Config) { c.BasePath = "/v1" })
 	for _, path := range []string{"/debug", "/any", "/v10/any", "/v1"} {
@@ -401,7 +402,7 @@ func TestUndescribedRoutesAreRefused(t *testing.T) {
 		fmt.Sprintf(lacksScopes, "read"))
 }
 
-// TestInspect: what does not reach every handler has its place, and is no fault.
+// TestInspect: notes have locations, and are not faults.
 func TestInspect(t *testing.T) {
 	loader := openapi3.NewLoader()
 	loader.IncludeOrigin = true
@@ -437,7 +438,7 @@ paths:
 	for i, want := range []string{"5 /things header parameter color: ",
 		"5 /things form field day: ", "16  const: null is lost"} {
 		if len(got) != 3 || !strings.HasPrefix(got[i], want) {
-			t.Errorf("the notes are %q, expected %d to begin with %q", got, i, want)
+			t.Errorf("the notes are %q, want %d to begin with %q", got, i, want)
 		}
 	}
 }

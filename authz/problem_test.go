@@ -38,11 +38,11 @@ func TestEveryKindIsExplained(t *testing.T) {
 	}
 	for _, kind := range authz.Kinds() {
 		if kind == authz.Other {
-			continue // it has no URI of its own
+			continue // it has no type URI
 		}
 		status := (&authz.Error{Kind: kind}).Status()
 		if sections[kind] != status || http.StatusText(status) == "" {
-			t.Errorf("kind %s: its section in PROBLEMS.md says status %d, expected %d (0: there "+
+			t.Errorf("kind %s: its section in PROBLEMS.md says status %d, want %d (0: there "+
 				"is no section)", kind, sections[kind], status)
 		}
 		delete(sections, kind)
@@ -56,8 +56,7 @@ func TestEveryKindIsExplained(t *testing.T) {
 	}
 }
 
-// TestErrors: every error of a handler becomes a problem, of which nothing of the error's text is a
-// part.
+// TestErrors: each error of a handler becomes a problem document without the text of the error.
 func TestErrors(t *testing.T) {
 	secret := errors.New("dial tcp 10.0.0.7: " + submitted)
 	s := start(t, guarded, nil,
@@ -152,7 +151,7 @@ func TestErrors(t *testing.T) {
 				if a := s.send(t, "GET /public", ""); a.StatusCode != status ||
 					!strings.Contains(string(a.body), "There is no message 7.") ||
 					strings.Contains(string(a.body), submitted) {
-					t.Errorf("status %d, body %s: expected %d, and the message alone", a.StatusCode,
+					t.Errorf("status %d, body %s: want %d, and the message alone", a.StatusCode,
 						a.body, status)
 				}
 			})
@@ -163,7 +162,7 @@ func TestErrors(t *testing.T) {
 		})
 		if detail := s.send(t, "GET /public", "").problem(t, 404, authz.NotFound,
 			""); detail != "There is no message 7." {
-			t.Errorf("the detail is %q, expected the handler's", detail)
+			t.Errorf("the detail is %q, want the handler's", detail)
 		}
 	})
 	t.Run("an answer that has begun", func(t *testing.T) {
@@ -173,7 +172,7 @@ func TestErrors(t *testing.T) {
 		})
 		if a := s.send(t, "GET /public", ""); a.StatusCode != 200 || string(a.body) != "begun" ||
 			a.Header.Get("Content-Type") != echo.MIMETextPlainCharsetUTF8 {
-			t.Errorf("status %d, body %q: expected the answer as the handler began it",
+			t.Errorf("status %d, body %q: want the answer as the handler began it",
 				a.StatusCode, a.body)
 		}
 	})
@@ -181,14 +180,14 @@ func TestErrors(t *testing.T) {
 		s.answering(func(echo.Context) error { return secret })
 		if a := s.send(t, "HEAD /declared", ""); a.StatusCode != 500 || len(a.body) != 0 ||
 			a.Header.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("status %d, body %q: expected a problem's header and no body", a.StatusCode,
+			t.Errorf("status %d, body %q: want a problem's header and no body", a.StatusCode,
 				a.body)
 		}
 	})
 }
 
-// TestExplain: why a token was refused is told under InsecureExplain alone, and goes to the log in
-// any case.
+// TestExplain: the cause of a refusal is sent to clients with InsecureExplain only, and always
+// logged.
 func TestExplain(t *testing.T) {
 	for _, explain := range []bool{false, true} {
 		s := start(t, guarded, func(c *authz.Config) { c.InsecureExplain = explain })
@@ -210,7 +209,7 @@ func TestExplain(t *testing.T) {
 					a.body)
 			}
 			if a.StatusCode != 401 || a.Header.Get("WWW-Authenticate") != notValid {
-				t.Errorf("InsecureExplain %v: status %d, challenge %q: expected no other than "+
+				t.Errorf("InsecureExplain %v: status %d, challenge %q: want no other than "+
 					"without", explain, a.StatusCode, a.Header.Get("WWW-Authenticate"))
 			}
 			if logged == nil || !strings.Contains(logged.Error(), claim) {
@@ -241,18 +240,18 @@ func TestProblemTypeBase(t *testing.T) {
 		w := httptest.NewRecorder()
 		gate.WriteProblem(w, httptest.NewRequest("GET", "/", nil), refusal)
 		if !strings.Contains(w.Body.String(), `"type":"https://orders.example/problems/not-found"`) {
-			t.Errorf("the problem is %s, expected a type of the configured base", w.Body)
+			t.Errorf("the problem is %s, want a type of the configured base", w.Body)
 		}
 	}
 	config.ProblemTypeBase = "problems/"
 	if _, err := authz.New(config); err == nil ||
 		!strings.Contains(err.Error(), "Config.ProblemTypeBase") {
-		t.Errorf("a relative base: %v, expected a fault", err)
+		t.Errorf("a relative base: %v, want a fault", err)
 	}
 }
 
-// TestWriteProblem is ErrorHandler without Echo, over HTTP/2: there, Connection is no header (RFC
-// 9113 §8.2.2).
+// TestWriteProblem tests WriteProblem without Echo, over HTTP/2, which has no Connection header
+// (RFC 9113 §8.2.2).
 func TestWriteProblem(t *testing.T) {
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: principals{},
 		Realm: "a realm of its own"})
@@ -266,25 +265,25 @@ func TestWriteProblem(t *testing.T) {
 	gate.WriteProblem(w, r, err)
 	if w.Code != 401 || w.Header().Get("WWW-Authenticate") != `Bearer realm="a realm of its own"` ||
 		w.Header().Values("Connection") != nil {
-		t.Errorf("status %d, header %v: expected 401, the configured realm and no Connection",
+		t.Errorf("status %d, header %v: want 401, the configured realm and no Connection",
 			w.Code, w.Header())
 	}
 	r.ProtoMajor = 1
 	w = httptest.NewRecorder()
 	gate.WriteProblem(w, r, err)
 	if w.Header().Get("Connection") != "close" {
-		t.Errorf("header %v: expected Connection: close under HTTP/1.1", w.Header())
+		t.Errorf("header %v: want Connection: close under HTTP/1.1", w.Header())
 	}
 	w = httptest.NewRecorder()
 	gate.WriteProblem(w, httptest.NewRequest("HEAD", "/any", nil), err)
 	if w.Code != 401 || w.Body.Len() != 0 {
-		t.Errorf("status %d, body %q: expected 401 and no body on HEAD", w.Code, w.Body)
+		t.Errorf("status %d, body %q: want 401 and no body on HEAD", w.Code, w.Body)
 	}
 	w = httptest.NewRecorder()
 	gate.WriteProblem(w, r, &authz.Error{Kind: authz.KeysUnavailable,
 		RetryAfter: 1500 * time.Millisecond})
 	if after := w.Header().Get("Retry-After"); after != "2" {
-		t.Errorf("Retry-After is %q for 1.5 s, expected 2", after)
+		t.Errorf("Retry-After is %q for 1.5 s, want 2", after)
 	}
 }
 
@@ -304,16 +303,16 @@ func TestRealm(t *testing.T) {
 			&authz.Error{Kind: authz.MissingToken})
 		if got, expected := w.Header().Get("WWW-Authenticate"), `Bearer realm="`+row.expected+
 			`"`; got != expected {
-			t.Errorf("title %q, realm %q: the challenge is %s, expected %s", row.title, row.realm,
+			t.Errorf("title %q, realm %q: the challenge is %s, want %s", row.title, row.realm,
 				got, expected)
 		}
 	}
 }
 
-// scopeToken is that of RFC 6749 §3.3.
+// scopeToken is scope-token of RFC 6749 §3.3.
 var scopeToken = regexp.MustCompile(`^[\x21\x23-\x5B\x5D-\x7E]+$`)
 
-// scopeDocument declares and uses one scope, by way of Go: no loader has looked at it.
+// scopeDocument returns a document, built in Go without a loader, that declares and uses one scope.
 func scopeDocument(title, scope string) *openapi3.T {
 	description := "Done."
 	return &openapi3.T{
@@ -334,8 +333,7 @@ func scopeDocument(title, scope string) *openapi3.T {
 	}
 }
 
-// FuzzChallenge: whatever a configuration holds, what starts can be told in a challenge and read
-// back.
+// FuzzChallenge: any configuration that New accepts results in a challenge that can be parsed.
 func FuzzChallenge(f *testing.F) {
 	for _, seed := range [][4]string{
 		{"title", "", "read", "mfa"}, {`t"`, `", error="x`, "read:messages", "phr"}, {"t", "r\r\nSet-Cookie: a=b", `a"b`, `a\`}, {"Ü", `\`, "a b", "a b"}, {"", "\x7f", "\x00", ""}, {"t", " ", "", "\u00e9"}, {"t,", "a, b=c", ",", "="},
@@ -377,7 +375,7 @@ func FuzzChallenge(f *testing.F) {
 				expected["realm"] = got["realm"]
 			}
 			if fmt.Sprint(got) != fmt.Sprint(expected) {
-				t.Errorf("%s: the challenge reads %q, expected %q", e.Kind, got, expected)
+				t.Errorf("%s: the challenge reads %q, want %q", e.Kind, got, expected)
 			}
 		}
 	})
@@ -423,7 +421,7 @@ func readChallenge(header string) (map[string]string, error) {
 	return params, nil
 }
 
-// FuzzScope: what may be a scope is what RFC 6749 §3.3 says, no more and no less.
+// FuzzScope: accepted scopes are exactly those of RFC 6749 §3.3.
 func FuzzScope(f *testing.F) {
 	for _, seed := range []string{"read", "read:messages", "", " ", "a b", "a\tb", `a"b`, `a\b`, "é", "\x7f", "!", "~", "a\x00", "https://example.com/scope/read"} {
 		f.Add(seed)
@@ -431,7 +429,7 @@ func FuzzScope(f *testing.F) {
 	f.Fuzz(func(t *testing.T, scope string) {
 		_, err := authz.Compile(scopeDocument("title", scope))
 		if valid := scopeToken.MatchString(scope); (err == nil) != valid {
-			t.Errorf("scope %q: %v, expected it to be served: %v", scope, err, valid)
+			t.Errorf("scope %q: %v, want it to be served: %v", scope, err, valid)
 		}
 	})
 }

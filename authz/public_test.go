@@ -15,9 +15,9 @@ import (
 	"github.com/oasgate/oasgate/authz/overlay"
 )
 
-// TestPublicDocuments guards each document of the folder that OASGATE_TEST_DOCUMENTS names as it
-// is, and those for which testdata/public has an overlay with that as well. The kit runs against a
-// stub server, and the requests that it makes from the documents must reach the handlers.
+// TestPublicDocuments guards each document in the folder OASGATE_TEST_DOCUMENTS, unchanged, and
+// with the overlay in testdata/public if there is one. The kit runs against a stub server, whose
+// handlers the requests that it generates must reach.
 func TestPublicDocuments(t *testing.T) {
 	folder := os.Getenv("OASGATE_TEST_DOCUMENTS")
 	if folder == "" {
@@ -27,7 +27,7 @@ func TestPublicDocuments(t *testing.T) {
 	}
 	files, err := filepath.Glob(filepath.Join(folder, "*.*"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("OASGATE_TEST_DOCUMENTS is %q: expected a folder with documents (%v)", folder, err)
+		t.Fatalf("OASGATE_TEST_DOCUMENTS is %q: want a folder with documents (%v)", folder, err)
 	}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
@@ -49,7 +49,7 @@ func exists(file string) bool {
 	return err == nil
 }
 
-// guardPublic guards a document and proves it. stated: every operation states its security.
+// guardPublic guards a document and runs the kit. stated: all operations state their security.
 func guardPublic(t *testing.T, doc *openapi3.T, stated bool) {
 	issuer, secrets := newIssuer(t), authztest.NewSecrets(doc)
 	gate, err := authz.New(authz.Config{
@@ -92,7 +92,7 @@ func guardPublic(t *testing.T, doc *openapi3.T, stated bool) {
 	t.Logf("%d operations, requests reach the handlers of %d; %d cases, %d failed",
 		len(operations), len(reached), len(report.Results), len(failed))
 	if len(reached)*10 < callable*9 || stated && callable < len(operations) {
-		t.Errorf("%d of %d operations may be called, and requests reach %d handlers: expected most",
+		t.Errorf("%d of %d operations may be called, and requests reach %d handlers: want most",
 			callable, len(operations), len(reached))
 	}
 }

@@ -9,9 +9,10 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/oasgate/oasgate/authz/internal/rates"
 )
 
 // RateLimit is the maximum number of requests of an operation that a caller may send in a window.
@@ -52,11 +53,11 @@ type RateCounter interface {
 	Count(ctx context.Context, key string, until time.Time) (int64, error)
 }
 
-// rates counts requests with [Config.RateCounter], or in memory if it is nil or fails.
-type rates struct {
+// rateLimiter counts requests with [Config.RateCounter], or in memory if it is nil or fails.
+type rateLimiter struct {
 	shared RateCounter // nil: none
 	refuse bool        // refuse requests while shared fails
-	local  rateMemory
+	local  rates.Memory
 	resume atomic.Int64 // when to use shared again after a failure, in Unix ns
 }
 
@@ -79,9 +80,7 @@ func (g *Gate) limitRate(a *Admission, r *http.Request, op *operation) error {
 	}
 	now := g.now()
 	until := now.Truncate(limit.Window).Add(limit.Window)
-	key := strings.Join([]string{op.Method, op.Path, g.caller(a, r),
-		strconv.FormatInt(until.Unix(), 10)}, "\x00")
-	n, err := g.countRate(r.Context(), key, now, until)
+	n, err := g.countRate(r.Context(), op.Method+" "+op.Path, g.caller(a, r), now, until)
 	if err != nil {
 		return &Error{Kind: Unavailable, RetryAfter: rateRetry,
 			Err: fmt.Errorf("the rate limit cannot be checked: %w", err)}
@@ -95,14 +94,17 @@ func (g *Gate) limitRate(a *Admission, r *http.Request, op *operation) error {
 
 // countRate counts a request.
 func (g *Gate) countRate(
-	ctx context.Context, key string, now, until time.Time,
+	ctx context.Context, operation, caller string, now, until time.Time,
 ) (int64, error) {
 	if g.rates.shared == nil {
-		return g.rates.local.count(key, now, until), nil
+		return g.rates.local.Add(operation, caller, 1, now, until), nil
 	}
 	failing := g.rates.resume.Load()
 	var err error
-	if now.UnixNano() >= failing {
+	// more than rateRetry if the clock was set back
+	if wait := time.Duration(failing - now.UnixNano()); wait <= 0 || wait > rateRetry {
+		window := strconv.FormatInt(until.Unix(), 10)
+		key := strings.Join([]string{operation, caller, window}, "\x00")
 		var n int64
 		if n, err = g.rates.shared.Count(ctx, key, until); err == nil {
 			if failing != 0 && g.rates.resume.CompareAndSwap(failing, 0) {
@@ -124,17 +126,22 @@ func (g *Gate) countRate(
 		}
 		return 0, err
 	}
-	return g.rates.local.count(key, now, until), nil
+	return g.rates.local.Add(operation, caller, 1, now, until), nil
 }
 
-// caller returns the key by which a request is counted: the principal or, without one, the network
-// that a client is likely to have: an IPv4 address, or an IPv6 network of 64 bits.
+// caller returns the key by which a request is counted: the principal or, without one, the network.
 func (g *Gate) caller(a *Admission, r *http.Request) string {
 	if p := a.Principal; p != nil {
 		// not by client, because some issuers let anyone register clients
 		return strings.Join([]string{"principal", p.Issuer(),
 			cmp.Or(p.Subject(), p.ClientID())}, "\x00")
 	}
+	return "address\x00" + g.network(r)
+}
+
+// network returns the network that a client is likely to have: an IPv4 address, or an IPv6 network
+// of 64 bits.
+func (g *Gate) network(r *http.Request) string {
 	address := r.RemoteAddr
 	if g.clientAddress != nil {
 		address = g.clientAddress(r)
@@ -145,7 +152,7 @@ func (g *Gate) caller(a *Admission, r *http.Request) string {
 		network, _ := ip.WithZone("").Prefix(64)
 		address = network.String()
 	}
-	return "address\x00" + address
+	return address
 }
 
 // setHeaders sets RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-10).
@@ -156,46 +163,4 @@ func (l rate) setHeaders(h http.Header) {
 	h.Set("RateLimit-Policy", fmt.Sprintf(`"operation";q=%d;w=%d`, l.limit.Requests,
 		int(l.limit.Window.Seconds())))
 	h.Set("RateLimit", fmt.Sprintf(`"operation";r=%d;t=%d`, l.left, seconds(l.reset)))
-}
-
-// rateMemory counts requests in memory.
-type rateMemory struct {
-	mu     sync.Mutex
-	counts map[string]rateCount
-}
-
-type rateCount struct {
-	n     int64
-	until time.Time
-}
-
-// rateKeys is the maximum number of callers that are counted separately. Further callers share a
-// count, so that clients with many addresses cannot exhaust memory.
-const rateKeys = 100_000
-
-func (m *rateMemory) count(key string, now, until time.Time) int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, known := m.counts[key]; !known && len(m.counts) >= rateKeys {
-		for key, c := range m.counts {
-			if !c.until.After(now) {
-				delete(m.counts, key)
-			}
-		}
-		if len(m.counts) >= rateKeys {
-			operation, _, _ := strings.Cut(key, "\x00address\x00")
-			operation, _, _ = strings.Cut(operation, "\x00principal\x00")
-			key = operation
-		}
-	}
-	if m.counts == nil {
-		m.counts = map[string]rateCount{}
-	}
-	c := m.counts[key]
-	if !c.until.Equal(until) {
-		c = rateCount{until: until}
-	}
-	c.n++
-	m.counts[key] = c
-	return c.n
 }

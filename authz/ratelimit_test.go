@@ -13,6 +13,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
+	"github.com/oasgate/oasgate/authz/internal/rates"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -32,17 +33,17 @@ paths:
 
 // sharedCounter is a RateCounter that fails while err is set.
 type sharedCounter struct {
-	rateMemory
-	now   func() time.Time
-	err   error
-	asked int
+	counts rates.Memory
+	now    func() time.Time
+	err    error
+	asked  int
 }
 
 func (c *sharedCounter) Count(_ context.Context, key string, until time.Time) (int64, error) {
 	if c.asked++; c.err != nil {
 		return 0, c.err
 	}
-	return c.count(key, c.now(), until), nil
+	return c.counts.Add("", key, 1, c.now(), until), nil
 }
 
 // limitedGate returns a function that sends a request from an address. It checks that the handler
@@ -159,32 +160,20 @@ func TestSharedRateLimit(t *testing.T) {
 				want(429)
 			}
 			if counter.asked != 2 {
-				t.Errorf("asked %d times, want 2: not again within %s", counter.asked, rateRetry)
+				t.Errorf("called %d times, want 2: not again within %s", counter.asked, rateRetry)
 			}
 			counter.err = nil
 			now = now.Add(rateRetry)
 			want(200)
 			want(429)
-		})
-	}
-}
 
-// TestRateLimitMemory: strangers with many addresses share a count at the end.
-func TestRateLimitMemory(t *testing.T) {
-	var m rateMemory
-	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	until := now.Add(time.Minute)
-	for i := range rateKeys + 10 {
-		m.count(fmt.Sprintf("GET\x00/\x00address\x00%d", i), now, until)
-	}
-	if n := m.count("GET\x00/\x00address\x00new", now, until); n != 11 ||
-		len(m.counts) > rateKeys+1 {
-		t.Errorf("the count of a new caller is %d, and %d are counted: want 11 of %d", n,
-			len(m.counts), rateKeys+1)
-	}
-	m.count("next", until, until.Add(time.Minute))
-	if len(m.counts) != 1 {
-		t.Errorf("%d counts are kept of windows that have ended", len(m.counts)-1)
+			counter.err = errors.New("down")
+			now = now.Add(time.Hour)
+			want(map[bool]int{true: 503, false: 200}[refuse])
+			counter.err = nil
+			now = now.Add(-time.Hour) // another window, in which the counter is used again
+			want(429)
+		})
 	}
 }
 

@@ -35,8 +35,8 @@ paths:
         4XX: {description: An error., content: {text/plain: {schema: {type: string}}}}
 `
 
-// TestResponses: what a handler answers is held to the document, logged by names of the document
-// only, and kept from the client where Responses says so.
+// TestResponses: responses of handlers are compared with the document. Differences are logged with
+// names of the document only, and with FailResponses the client gets a 500.
 func TestResponses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(file, []byte(`SUBMITTED`), 0o600); err != nil {
@@ -56,7 +56,7 @@ func TestResponses(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		handler http.HandlerFunc
-		wrong   string // a part of what is logged; "" for none
+		wrong   string // a part of the log; "" for none
 	}{
 		{"as described", write(200, asJSON, `{"name":"a"}`), ""},
 		{"without a body", write(204, "", ""), ""},
@@ -100,7 +100,7 @@ func TestResponses(t *testing.T) {
 			row.handler(unguarded, httptest.NewRequest("GET", "/thing", nil))
 			for name, h := range map[string]http.Handler{"net/http": mux, "echo": e} {
 				if row.name == "a file" && name == "echo" {
-					continue // Echo writes what it copies, so a file is held like any answer
+					continue // Echo writes what it copies, so a file is validated like any response
 				}
 				log.Reset()
 				w := httptest.NewRecorder()
@@ -109,7 +109,7 @@ func TestResponses(t *testing.T) {
 				if !strings.Contains(log.String(), row.wrong) && logged || !logged &&
 					log.Len() > 0 ||
 					strings.Contains(log.String(), "SUBMITTED") {
-					t.Errorf("%s, %s, %d: the log is %q, expected %q", row.name, name, mode, &log,
+					t.Errorf("%s, %s, %d: the log is %q, want %q", row.name, name, mode, &log,
 						row.wrong)
 				}
 				status, body := unguarded.Code, unguarded.Body.String()
@@ -122,7 +122,7 @@ func TestResponses(t *testing.T) {
 					}
 				}
 				if w.Code != status || w.Body.String() != body {
-					t.Errorf("%s, %s, %d: status %d and %q, expected %d and %q",
+					t.Errorf("%s, %s, %d: status %d and %q, want %d and %q",
 						row.name, name, mode, w.Code, w.Body, status, body)
 				}
 			}
@@ -160,7 +160,7 @@ func TestCheckResponse(t *testing.T) {
 		if (err == nil) != (row.wrong == "") ||
 			err != nil && (!strings.Contains(err.Error(), row.wrong) ||
 				strings.Contains(err.Error(), "SUBMITTED")) {
-			t.Errorf("%s %s: %v, expected %q", row.method, row.body, err, row.wrong)
+			t.Errorf("%s %s: %v, want %q", row.method, row.body, err, row.wrong)
 		}
 	}
 	without, err := authz.Compile(load(t, answering))

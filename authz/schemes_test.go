@@ -20,8 +20,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// A document written for oauth2 and openIdConnect, as it would come from elsewhere: nothing in it
-// is oasgate's.
+// A third-party document with oauth2 and openIdConnect.
 const foreignDocument = `
 openapi: 3.0.3
 info: {title: foreign, version: "1"}
@@ -68,7 +67,7 @@ func realGate(t *testing.T, config authz.Config) (*authz.Gate, *devissuer.Server
 	return gate, issuer
 }
 
-// answer is what a gate says to a GET, with the decision alone and no router.
+// answer returns the response of a gate to a GET, without a router.
 func startedWriter(t *testing.T, gate *authz.Gate, path, bearer string) *http.Response {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, path, nil)
@@ -105,12 +104,12 @@ func TestOtherSchemesAreEnforcedByTheSameVerifier(t *testing.T) {
 		{"/maybe", "rubbish", 401},
 	} {
 		if got := startedWriter(t, gate, c.path, c.token).StatusCode; got != c.status {
-			t.Errorf("%s with a token of %d bytes: status is %d, expected %d", c.path, len(c.token),
+			t.Errorf("%s with a token of %d bytes: status is %d, want %d", c.path, len(c.token),
 				got, c.status)
 		}
 	}
 	if scopes := fmt.Sprint(gate.Plan().Scopes()); scopes != "[read:things write:things]" {
-		t.Errorf("the plan's scopes are %s, expected those of the flows", scopes)
+		t.Errorf("the plan's scopes are %s, want those of the flows", scopes)
 	}
 }
 
@@ -134,7 +133,7 @@ func TestFaultsOfSchemesAndStepUp(t *testing.T) {
 			_, err := authz.Compile(load(t, text))
 			var fault *authz.Fault
 			if !errors.As(err, &fault) || !strings.Contains(err.Error(), c.fault) {
-				t.Errorf("error is %v, expected a Fault that says %q", err, c.fault)
+				t.Errorf("error is %v, want a Fault that says %q", err, c.fault)
 			}
 		})
 	}
@@ -170,16 +169,16 @@ func TestStepUp(t *testing.T) {
 			}
 			got := startedWriter(t, gate, "/oauth2", issuer.Mint(c.claims))
 			if got.StatusCode != c.status || got.Header.Get("WWW-Authenticate") != c.challenge {
-				t.Errorf("answer is %d with challenge %q, expected %d with %q", got.StatusCode,
+				t.Errorf("answer is %d with challenge %q, want %d with %q", got.StatusCode,
 					got.Header.Get("WWW-Authenticate"), c.status, c.challenge)
 			}
 		})
 	}
 }
 
-// A client that knows the API's address and nothing else follows 401 → metadata → issuer → token,
-// as MCP clients do.
-func TestDiscoveryByAClientThatKnowsNothing(t *testing.T) {
+// A client that knows only the address of the API follows 401 → metadata → issuer → token, like MCP
+// clients.
+func TestDiscoveryByAddressOnly(t *testing.T) {
 	var gate *authz.Gate
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if gate.ServesMetadata(r.URL.Path) {
@@ -217,7 +216,7 @@ func TestDiscoveryByAClientThatKnowsNothing(t *testing.T) {
 		refused.Header.Get("WWW-Authenticate"))
 	if refused.StatusCode != 401 || challenge == nil ||
 		challenge[1] != api.URL+"/.well-known/oauth-protected-resource/v1" {
-		t.Fatalf("status is %d, challenge is %q: expected a 401 that names the metadata under %s",
+		t.Fatalf("status is %d, challenge is %q: want a 401 that names the metadata under %s",
 			refused.StatusCode, refused.Header.Get("WWW-Authenticate"), api.URL)
 	}
 	if bad, _ := get(api.URL+"/v1/oauth2",
@@ -238,24 +237,24 @@ func TestDiscoveryByAClientThatKnowsNothing(t *testing.T) {
 		}
 		if got, expected := fmt.Sprint(metadata), fmt.Sprintf(
 			"{%s/v1 [%s] [read:things write:things] [header]}", api.URL, issuer.URL()); got != expected {
-			t.Errorf("%s: metadata is %s, expected %s", at, got, expected)
+			t.Errorf("%s: metadata is %s, want %s", at, got, expected)
 		}
 		if answer.Header.Get("Access-Control-Allow-Origin") != "*" ||
 			answer.Header.Get("Cache-Control") == "" ||
 			answer.Header.Get("Content-Type") != "application/json" {
-			t.Errorf("%s: headers are %v: expected JSON for scripts of any origin, with a lifetime",
+			t.Errorf("%s: headers are %v: want JSON for scripts of any origin, with a lifetime",
 				at, answer.Header)
 		}
 	}
-	// From the issuer on, it is RFC 8414 and RFC 6749. The real audience stands for what would be
-	// the resource.
+	// The remaining steps are those of RFC 8414 and RFC 6749. The real audience replaces the
+	// resource.
 	_, body := get(issuer.URL()+".well-known/oauth-authorization-server", "")
 	var server struct {
 		Issuer string `json:"issuer"`
 		Token  string `json:"token_endpoint"`
 	}
 	if err := json.Unmarshal(body, &server); err != nil || server.Issuer != issuer.URL() {
-		t.Fatalf("authorization server metadata is %s, %v: expected that of %s", body, err,
+		t.Fatalf("authorization server metadata is %s, %v: want that of %s", body, err,
 			issuer.URL())
 	}
 	granted, err := http.PostForm(server.Token, url.Values{"grant_type": {"client_credentials"},
@@ -272,7 +271,7 @@ func TestDiscoveryByAClientThatKnowsNothing(t *testing.T) {
 		t.Fatalf("no token from the issuer: %v", err)
 	}
 	if let, _ := get(api.URL+"/v1/oauth2", grant.AccessToken); let.StatusCode != 200 {
-		t.Errorf("with the token: status is %d, expected 200", let.StatusCode)
+		t.Errorf("with the token: status is %d, want 200", let.StatusCode)
 	}
 }
 
@@ -283,18 +282,18 @@ func TestMetadataIsNotServedUnlessConfigured(t *testing.T) {
 	}
 	if got := startedWriter(t, gate, "/oauth2",
 		"").Header.Get("WWW-Authenticate"); got != `Bearer realm="foreign", scope="read:things"` {
-		t.Errorf("challenge is %q, expected one without resource_metadata", got)
+		t.Errorf("challenge is %q, want one without resource_metadata", got)
 	}
 	for _, resource := range []string{"api.example.com", "https://api.example.com/?q", "https://api.example.com/#f", "ftp://api.example.com", `https://api.example.com/"`, "https://u:p@api.example.com"} {
 		_, err := authz.New(authz.Config{Document: load(t, foreignDocument), Resource: resource, AuthorizationServers: []string{"https://issuer.example"}})
 		if err == nil || !strings.Contains(err.Error(), "Config.Resource") {
-			t.Errorf("Resource %q: error is %v, expected a fault of it", resource, err)
+			t.Errorf("Resource %q: error is %v, want a fault of it", resource, err)
 		}
 	}
 }
 
-// The truth table of two schemes: every list of up to three of the alternatives below, in every
-// order, against every credential. What is expected is told by the definition of OpenAPI (§4.8.30):
+// The truth table of two schemes: all lists of up to three of the alternatives below, in every
+// order, with every credential. The expected result follows the definition of OpenAPI (§4.8.30):
 // one alternative, all of its schemes.
 func TestTruthTableOfSchemes(t *testing.T) {
 	issuer := newIssuer(t)
@@ -357,7 +356,7 @@ func TestTruthTableOfSchemes(t *testing.T) {
 			if got := startedWriter(t, gate, "/oauth2",
 				credential).StatusCode; got != expected(list,
 				name) {
-				t.Errorf("security %v, credential %s: status is %d, expected %d", security, name,
+				t.Errorf("security %v, credential %s: status is %d, want %d", security, name,
 					got, expected(list, name))
 			}
 		}

@@ -28,9 +28,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// stack is the whole of what a request meets: http.Server on a loopback port, Echo, the gate, a
-// handler that only records that it ran. Nothing is stubbed: the tokens are those of a development
-// issuer, verified for real.
+// stack is a complete server: http.Server on a loopback port, Echo, the gate, and a handler that
+// records that it ran. Tokens are those of a development issuer, and are verified.
 type stack struct {
 	issuer *devissuer.Server
 	gate   *authz.Gate
@@ -46,7 +45,7 @@ type stack struct {
 	read   *counter         // the body of the request that is being served
 }
 
-// run is what a handler found when it ran.
+// run is what a handler got.
 type run struct {
 	operation string
 	principal *token.Principal
@@ -145,7 +144,7 @@ func start(tb testing.TB, document string, change func(*authz.Config),
 	return s
 }
 
-// echoPath writes a path template as Echo does.
+// echoPath converts a path template to Echo's syntax.
 func echoPath(template string) string {
 	return strings.NewReplacer("{", ":", "}", "").Replace(template)
 }
@@ -181,7 +180,7 @@ func (s *stack) handle(c echo.Context) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// answering has the handler answer as f does.
+// answering makes the handler respond like f.
 func (s *stack) answering(f echo.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,11 +194,11 @@ type answered struct {
 	ran      *run  // nil: no handler ran
 	verified int64 // how many tokens were verified
 	read     int64 // bytes of the body that the application read
-	received int64 // bytes that the server took from the connection, header included
+	received int64 // bytes that the server read from the connection, including the header
 }
 
-// send sends one request over a connection of its own: request is a method and a target, headers
-// are lines.
+// send sends one request over a new connection. request is a method and a target, headers are
+// lines.
 func (s *stack) send(tb testing.TB, request, body string, headers ...string) *answered {
 	tb.Helper()
 	if body != "" && !slices.ContainsFunc(headers, func(h string) bool {
@@ -210,7 +209,7 @@ func (s *stack) send(tb testing.TB, request, body string, headers ...string) *an
 	return s.exchange(tb, request, strings.NewReader(body), headers...)
 }
 
-// exchange is send with a body that is sent as long as somebody takes it.
+// exchange is like send, and sends a body until the server stops reading.
 func (s *stack) exchange(tb testing.TB, request string, body io.Reader,
 	headers ...string) *answered {
 	tb.Helper()
@@ -268,22 +267,21 @@ func (s *stack) exchange(tb testing.TB, request string, body io.Reader,
 	return a
 }
 
-// submitted stands in whatever the tests send and no answer may hold.
+// submitted is a part of each invalid request. No response may contain it.
 const submitted = "SUBMITTED"
 
-// goText is what error texts of the libraries look like.
+// goText matches error texts of the libraries.
 var goText = []string{
 	"json:", "http:", "strconv", "invalid character", "EOF", "goroutine", ".go", "panic", "openapi3", "doesn't match", "Schema:", "Value:",
 	"unmarshal", "decod", "parsing", "runtime error", "token:", "authz:", "echo", "0x", "eyJ",
 }
 
-// refused holds an answer to everything that every refusal has in common, and to what this one
-// says: the status, the problem type, the whole challenge ("" for none, several on lines of their
-// own). It returns the detail.
+// refused checks what all refusals have in common, and the status, the problem type and the
+// challenge of this one ("" for none, several on one line each). It returns the detail.
 func (a *answered) refused(tb testing.TB, status int, kind authz.Kind, challenge string) string {
 	tb.Helper()
 	if a.ran != nil {
-		tb.Errorf("the handler of %s ran, expected a refusal with %d", a.ran.operation, status)
+		tb.Errorf("the handler of %s ran, want a refusal with %d", a.ran.operation, status)
 	}
 	return a.problem(tb, status, kind, challenge)
 }
@@ -292,11 +290,11 @@ func (a *answered) refused(tb testing.TB, status int, kind authz.Kind, challenge
 func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge string) string {
 	tb.Helper()
 	if a.StatusCode != status {
-		tb.Errorf("status is %d, expected %d; the body is %s", a.StatusCode, status, a.body)
+		tb.Errorf("status is %d, want %d; the body is %s", a.StatusCode, status, a.body)
 	}
 	if got := a.Header.Values("WWW-Authenticate"); challenge == "" && got != nil ||
 		challenge != "" && !slices.Equal(got, strings.Split(challenge, "\n")) {
-		tb.Errorf("WWW-Authenticate is %q, expected %q", got, challenge)
+		tb.Errorf("WWW-Authenticate is %q, want %q", got, challenge)
 	}
 	noStore := ""
 	if status == 401 || status == 403 {
@@ -305,11 +303,12 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 	for name, expected := range map[string]string{"Content-Type": "application/problem+json",
 		"Cache-Control": noStore, "X-Content-Type-Options": "nosniff"} {
 		if got := a.Header.Get(name); got != expected {
-			tb.Errorf("%s is %q, expected %q", name, got, expected)
+			tb.Errorf("%s is %q, want %q", name, got, expected)
 		}
 	}
 	if after := a.Header.Get("Retry-After"); (after != "") != (kind == authz.KeysUnavailable ||
-		kind == authz.ReplaysUnavailable || kind == authz.Timeout || kind == authz.Unavailable) {
+		kind == authz.ReplaysUnavailable || kind == authz.RateLimited || kind == authz.Timeout ||
+		kind == authz.Unavailable) {
 		tb.Errorf("Retry-After is %q on a problem of type %s", after, kind)
 	}
 	var problem struct {
@@ -329,7 +328,7 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 		uri = "about:blank"
 	}
 	if problem.Type != uri {
-		tb.Errorf("problem type is %q, expected %q", problem.Type, uri)
+		tb.Errorf("problem type is %q, want %q", problem.Type, uri)
 	}
 	if problem.Status != a.StatusCode {
 		tb.Errorf("the problem says status %d, the answer has %d", problem.Status, a.StatusCode)
@@ -339,7 +338,7 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 	}
 	for _, leak := range append([]string{submitted}, goText...) {
 		if strings.Contains(strings.ReplaceAll(string(a.body), authz.ProblemTypes, ""), leak) {
-			tb.Errorf("the body holds %q: %s", leak, a.body)
+			tb.Errorf("the body contains %q: %s", leak, a.body)
 		}
 	}
 	return problem.Detail
@@ -349,7 +348,7 @@ func (a *answered) problem(tb testing.TB, status int, kind authz.Kind, challenge
 func (a *answered) passed(tb testing.TB, operation string) *run {
 	tb.Helper()
 	if a.ran == nil || a.ran.operation != operation || a.StatusCode != http.StatusNoContent {
-		tb.Fatalf("status is %d, expected the handler of %s to run; the body is %s", a.StatusCode,
+		tb.Fatalf("status is %d, want the handler of %s to run; the body is %s", a.StatusCode,
 			operation, a.body)
 	}
 	return a.ran
@@ -366,8 +365,8 @@ func (v counting) Verify(ctx context.Context, token string) (*token.Principal, e
 	return v.Verifier.Verify(ctx, token)
 }
 
-// counter counts what is read of a body by whoever the server calls. It does not see what net/http
-// drains by itself; connection does.
+// counter counts the bytes of a body that are read. It does not count those that net/http drains,
+// which connection does.
 type counter struct {
 	io.ReadCloser
 	n atomic.Int64

@@ -19,7 +19,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// validated has parameters and bodies of every sort, in words that OpenAPI 3.0 and 3.1 share.
+// validated has parameters and bodies of all kinds, in a form that is valid in OpenAPI 3.0 and 3.1.
 const validated = `
 openapi: 3.1.0
 info: {title: Tests of the gate, version: "1"}
@@ -148,7 +148,7 @@ func TestParameters(t *testing.T) {
 			name    string
 			request string
 			headers []string
-			// the operation; "" for 400 invalid-parameter, or 404 where detail says so
+			// the operation; "" for 400 invalid-parameter, or 404 if detail says so
 			runs   string
 			detail string // a part of it
 		}{
@@ -260,11 +260,11 @@ func TestParameters(t *testing.T) {
 				}
 				if detail := a.refused(t, 400, authz.InvalidParameter,
 					""); !strings.Contains(detail, row.detail) {
-					t.Errorf("the detail is %q, expected it to say %q", detail, row.detail)
+					t.Errorf("the detail is %q, want it to contain %q", detail, row.detail)
 				}
 			})
 		}
-		// Echo routes these to the operation and gives its parameter what it should not have.
+		// Echo routes these to the operation, with an invalid value of the parameter.
 		for _, target := range []string{"/items/", "/items/a/b", "/items/a/", "/items//",
 			"/items/a/parts/", "/items//parts/b", "/items/a/parts/b/c", "/numbers/5/6"} {
 			s.send(t, "GET "+target, "", good).refused(t, 404, authz.NotFound, "")
@@ -273,8 +273,8 @@ func TestParameters(t *testing.T) {
 	})
 }
 
-// TestHandlersSeeWhatWasValidated binds parameters as generated code does, and compares with what
-// the gate judged.
+// TestHandlersSeeWhatWasValidated binds parameters like generated code, and compares them with the
+// validated values.
 func TestHandlersSeeWhatWasValidated(t *testing.T) {
 	versions(t, validated, func(t *testing.T, document string) {
 		s := start(t, document, small)
@@ -295,12 +295,12 @@ func TestHandlersSeeWhatWasValidated(t *testing.T) {
 			})
 			s.send(t, "GET "+target, "", good).passed(t, "item")
 			if bound != expected {
-				t.Errorf("GET %s: the handler is given the id %q, expected %q", target, bound,
+				t.Errorf("GET %s: the handler is given the id %q, want %q", target, bound,
 					expected)
 			}
 		}
 
-		// encoding/json takes TEXT for text; the validator has judged text alone.
+		// encoding/json accepts TEXT as text; the validator has validated text only.
 		var bound struct {
 			Text  string `json:"text"`
 			Level int64  `json:"level"`
@@ -318,26 +318,26 @@ func TestHandlersSeeWhatWasValidated(t *testing.T) {
 		sent := `{"text": "ok", "TEXT": "much too long", "Level": 7, "level": 9007199254740993}`
 		s.send(t, "POST /json", sent, good, jsonType).passed(t, "json")
 		if bound.Text != "ok" || bound.Level != 9007199254740993 {
-			t.Errorf("generated code binds %+v, expected the members that were validated", bound)
+			t.Errorf("generated code binds %+v, want the members that were validated", bound)
 		}
 		if string(raw) != sent {
-			t.Errorf("RawBody returns %q, expected the body as it was sent", raw)
+			t.Errorf("RawBody returns %q, want the body as it was sent", raw)
 		}
 		s.answering(nil)
 
 		body := ` {"text":"ok"} `
 		if ran := s.send(t, "POST /json", body, good, jsonType).passed(t,
 			"json"); ran.body != body {
-			t.Errorf("the handler reads %q, expected the body as sent", ran.body)
+			t.Errorf("the handler reads %q, want the body as sent", ran.body)
 		}
 		if ran := s.send(t, "POST /json", "a\nb", good, "Content-Type: text/plain").passed(t,
 			"json"); ran.body != "a\nb" {
-			t.Errorf("the handler reads %q, expected the body as sent", ran.body)
+			t.Errorf("the handler reads %q, want the body as sent", ran.body)
 		}
 	})
 }
 
-// TestDefaults: parameters that are not sent come to the handler with the document's defaults.
+// TestDefaults: absent parameters have the defaults of the document.
 func TestDefaults(t *testing.T) {
 	versions(t, validated, func(t *testing.T, document string) {
 		s := start(t, document, nil)
@@ -348,7 +348,7 @@ func TestDefaults(t *testing.T) {
 				err := next(c)
 				outside = r.Header
 				if r.URL.RawQuery != "" {
-					t.Errorf("the request that others hold has the query %q, expected it as sent",
+					t.Errorf("the query of the original request is %q, want it unchanged",
 						r.URL.RawQuery)
 				}
 				return err
@@ -357,11 +357,11 @@ func TestDefaults(t *testing.T) {
 		ran := s.send(t, "GET /search", "", s.bearer("")).passed(t, "search")
 		if limit, header := ran.query.Get("limit"), ran.header.Get("X-Default"); limit != "10" ||
 			header != "given" {
-			t.Errorf("the handler sees limit %q and X-Default %q, expected 10 and given", limit,
+			t.Errorf("the handler gets limit %q and X-Default %q, want 10 and given", limit,
 				header)
 		}
 		if outside.Get("X-Default") != "" {
-			t.Error("the default was written into the request that others hold")
+			t.Error("the default was written into the original request")
 		}
 	})
 }
@@ -466,14 +466,14 @@ func TestBodies(t *testing.T) {
 					ran := a.passed(t, row.runs)
 					if sent := strings.TrimSuffix(row.body, "0\r\n\r\n"); sent != "" &&
 						!strings.Contains(sent, ran.body) {
-						t.Errorf("the handler reads %q, expected what was sent: %q", ran.body,
+						t.Errorf("the handler reads %q, want what was sent: %q", ran.body,
 							row.body)
 					}
 					return
 				}
 				if detail := a.refused(t, row.status, row.kind, ""); !strings.Contains(detail,
 					row.detail) {
-					t.Errorf("the detail is %q, expected it to say %q", detail, row.detail)
+					t.Errorf("the detail is %q, want it to contain %q", detail, row.detail)
 				}
 			})
 		}
@@ -482,14 +482,14 @@ func TestBodies(t *testing.T) {
 				1<<20) + "\r\n", n: 200}, good, jsonType, "Transfer-Encoding: chunked")
 			a.refused(t, 413, authz.BodyTooLarge, "")
 			if a.read > 2*maxBody || a.received > 512<<10 || !a.Close {
-				t.Errorf("of a flood, %d bytes were read and %d received, close is %v: expected "+
+				t.Errorf("of a flood, %d bytes were read and %d received, close is %v: want "+
 					"little more than the limit", a.read, a.received, a.Close)
 			}
 			a = s.exchange(t, "POST /json", io.MultiReader(), good, jsonType,
 				"Content-Length: 1001")
 			a.refused(t, 413, authz.BodyTooLarge, "")
 			if a.read != 0 {
-				t.Errorf("%d bytes were read of a body whose length is over the limit, expected "+
+				t.Errorf("%d bytes were read of a body whose length is over the limit, want "+
 					"none", a.read)
 			}
 		})
@@ -520,7 +520,7 @@ func TestBodies(t *testing.T) {
 			refused, ok := errors.AsType[*authz.Error](err)
 			if !ok || refused.Status() != status || !errors.Is(err, cause) ||
 				strings.Contains(err.Error(), submitted) {
-				t.Errorf("a body that ends with %v: %v, expected %d with the cause and without "+
+				t.Errorf("a body that ends with %v: %v, want %d with the cause and without "+
 					"the body", cause, err, status)
 			}
 		}
@@ -540,8 +540,8 @@ func TestBodies(t *testing.T) {
 	})
 }
 
-// TestJSONSchema2020: the keywords that the validator knows only where it takes the document for
-// OpenAPI 3.1, and would pass over in silence elsewhere.
+// TestJSONSchema2020 tests keywords that kin-openapi's own validator only enforces in documents of
+// OpenAPI 3.1.
 func TestJSONSchema2020(t *testing.T) {
 	rows := []struct {
 		schema          string
@@ -598,8 +598,8 @@ components:
 	s.send(t, "GET /parameter?q=y", "").refused(t, 400, authz.InvalidParameter, "")
 }
 
-// TestSchemasThatContainThemselves: compiling one ends, and so does decoding a parameter by it. One
-// that is composed of itself is a fault of the document.
+// TestSchemasThatContainThemselves: compiling them ends, and so does decoding a parameter. One that
+// is composed of itself is a fault of the document.
 func TestSchemasThatContainThemselves(t *testing.T) {
 	s := start(t, `
 openapi: 3.1.0
@@ -627,7 +627,7 @@ components:
 		authz.InvalidBody, "")
 }
 
-// TestUnenforceableSchemas: a schema of which a keyword would be passed over is a fault of the
+// TestUnenforceableSchemas: a schema with a keyword that cannot be enforced is a fault of the
 // document.
 func TestUnenforceableSchemas(t *testing.T) {
 	const document = "openapi: 3.1.0\ninfo: {title: T, version: v}\npaths: {/a: {post: " +
@@ -644,7 +644,7 @@ func TestUnenforceableSchemas(t *testing.T) {
 	} {
 		_, err := authz.Compile(load(t, fmt.Sprintf(document, schema)))
 		if (err == nil) != served {
-			t.Errorf("schema %s: %v, expected it to be served: %v", schema, err, served)
+			t.Errorf("schema %s: %v, want it to be served: %v", schema, err, served)
 		}
 		if err != nil && !slices.ContainsFunc(faults(t, err), func(f *authz.Fault) bool {
 			return f.Path == "/a"
@@ -654,8 +654,7 @@ func TestUnenforceableSchemas(t *testing.T) {
 	}
 }
 
-// TestViolations: a refusal lists what is wrong with parameters and body together, by names of the
-// document only.
+// TestViolations: a refusal lists all errors of parameters and body, by names of the document only.
 func TestViolations(t *testing.T) {
 	s := start(t, `
 openapi: 3.1.0
@@ -710,17 +709,17 @@ components:
 		{Pointer: "#/*", Keyword: "type"},
 		{Pointer: "#/secret", Keyword: "readOnly"},
 	}; !slices.Equal(got, expected) {
-		t.Errorf("the errors are\n%+v\nexpected\n%+v", got, expected)
+		t.Errorf("the errors are\n%+v\nwant\n%+v", got, expected)
 	}
 	a = s.send(t, "POST /a/1", `{"name": "a", "list": [`+strings.Repeat(`"x",`, 30)+`1]}`, jsonType)
 	a.refused(t, 400, authz.InvalidBody, "")
 	if got := violations(a); len(got) != 20 {
-		t.Errorf("there are %d errors, expected 20", len(got))
+		t.Errorf("there are %d errors, want 20", len(got))
 	}
 	a = s.send(t, "POST /a/1", `[]`, jsonType)
 	if got := violations(a); !slices.Equal(got,
 		[]authz.Violation{{Pointer: "#", Keyword: "type"}}) {
-		t.Errorf("the errors are %+v, expected one of the whole body", got)
+		t.Errorf("the errors are %+v, want one of the whole body", got)
 	}
 
 	nested := strings.Repeat(`{"a":`, 500) + `0` + strings.Repeat(`}`, 500)
@@ -733,12 +732,12 @@ components:
 	r.Header.Set("Content-Type", "application/json")
 	if _, err := s.gate.Check(r, "/deep", nil); err == nil ||
 		!strings.Contains(err.Error(), "budget exceeded") {
-		t.Errorf("the cause is %v, expected the budget", err)
+		t.Errorf("the cause is %v, want the budget", err)
 	}
 }
 
-// FuzzRequest: whatever is sent is let in or refused as the client's fault. Nothing panics, nothing
-// is the server's.
+// FuzzRequest: every request is admitted, or refused as a fault of the client. There is no panic
+// and no 500.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range [][5]string{
 		{"text=a&limit=5&tag=a&tag=b&csv=1,2", "abcd", "a", "session=a", `{"text":"a","items":[{"name":"a"}]}`},
@@ -785,16 +784,14 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// TestUnenforceableBesideReferences: with such keywords a schema does not compile together with
-// what it refers to, and the validator falls back on the way that passes over them. That is refused
-// at start, or the request is.
+// TestUnenforceableBesideReferences: a schema that has such keywords and does not compile together
+// with its references must not be validated without them. The start, or the request, is refused.
 func TestUnenforceableBesideReferences(t *testing.T) {
 	for _, row := range []struct{ schema, components, bad string }{
-		// the compiler fails on #q once $defs is replaced, and the validator falls back on the way
-		// that passes over const
+		// const must be enforced although $defs is replaced
 		{`{"$defs": {"q": {"$dynamicAnchor": "q", "const": 1}}, "properties": {"x": {"$dynamicRef": "#q"}, "y": {"$ref": "#/components/schemas/K"}}}`, `"K": {"type": "object", "properties": {"k": {"const": "a"}}}`, `{"y":{"k":"b"}}`},
 		{`{"$defs": {"q": {"$anchor": "q", "const": 1}}, "properties": {"x": {"$dynamicRef": "#q"}, "y": {"$ref": "#/components/schemas/K"}}}`, `"K": {"type": "object", "properties": {"k": {"type":"string"}}}`, `{"x":2}`},
-		// the validator chooses that way, which does not know $dynamicRef
+		// $dynamicRef must be enforced
 		{`{"properties": {"y": {"$ref": "#/components/schemas/Q"}, "x": {"$dynamicRef": "#q"}}}`, `"Q": {"$dynamicAnchor": "q", "type": "integer"}`, `{"x":"a"}`},
 	} {
 		doc := `{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {"/o": {"post": {"operationId": "o", "security": [],

@@ -21,13 +21,13 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
-// Author Whose message it is. A subject is unique only together with its issuer (RFC 7519 §4.1.2).
+// Author The owner of a message. A subject is unique within its issuer only (RFC 7519 §4.1.2).
 type Author struct {
 	Issuer  string `json:"issuer"`
 	Subject string `json:"subject"`
 }
 
-// Cursor A place in a list. It means nothing to clients, and grants nothing.
+// Cursor A position in a list. It is opaque to clients, and grants no access.
 type Cursor = string
 
 // EntityTags Entity tags (RFC 9110 §8.8.3), or `*` for any.
@@ -35,13 +35,13 @@ type EntityTags = string
 
 // Greeting A greeting.
 type Greeting struct {
-	// Message What the endpoint says.
+	// Message The text of the greeting.
 	Message string `json:"message"`
 }
 
-// Message A text and whose it is.
+// Message A text and its author.
 type Message struct {
-	// Author Whose message it is. A subject is unique only together with its issuer (RFC 7519 §4.1.2).
+	// Author The owner of a message. A subject is unique within its issuer only (RFC 7519 §4.1.2).
 	Author Author `json:"author"`
 
 	// Created When the message was created.
@@ -50,121 +50,121 @@ type Message struct {
 	// Id A UUID of version 7 (RFC 9562 §5.7), in lower case.
 	Id MessageID `json:"id"`
 
-	// Text 1 to 1000 characters (Unicode code points), none of them NUL.
+	// Text 1 to 1000 characters (Unicode code points), without NUL.
 	Text Text `json:"text"`
 }
 
 // MessageID A UUID of version 7 (RFC 9562 §5.7), in lower case.
 type MessageID = string
 
-// MessageList Some messages, and where there are more.
+// MessageList A page of messages.
 type MessageList struct {
 	// Messages Newest first.
 	Messages []Message `json:"messages"`
 
-	// Next A place in a list. It means nothing to clients, and grants nothing.
+	// Next A position in a list. It is opaque to clients, and grants no access.
 	Next *Cursor `json:"next,omitempty"`
 }
 
-// MessageText What a client says of a message.
+// MessageText The part of a message that clients can set.
 type MessageText struct {
-	// Text 1 to 1000 characters (Unicode code points), none of them NUL.
+	// Text 1 to 1000 characters (Unicode code points), without NUL.
 	Text Text `json:"text"`
 }
 
-// Problem Why a request was refused or failed (RFC 9457).
+// Problem The reason why a request was refused or failed (RFC 9457).
 type Problem struct {
-	// Detail What was wrong with this request, for people.
+	// Detail The problem of this request, for people.
 	Detail *string `json:"detail,omitempty"`
 
 	// Instance Identifies this occurrence.
 	Instance *string `json:"instance,omitempty"`
 
-	// Status The HTTP status code of this answer.
+	// Status The HTTP status code of the response.
 	Status int `json:"status"`
 
-	// Title The kind of problem, for people. The same for every occurrence.
+	// Title The kind of problem, for people. It is the same for every occurrence.
 	Title string `json:"title"`
 
-	// Type Identifies the kind of problem. Stable, so programs may compare it.
+	// Type Identifies the kind of problem. It is stable, so programs can compare it.
 	Type string `json:"type"`
 }
 
-// Text 1 to 1000 characters (Unicode code points), none of them NUL.
+// Text 1 to 1000 characters (Unicode code points), without NUL.
 type Text = string
 
 // IfMatch Entity tags (RFC 9110 §8.8.3), or `*` for any.
 type IfMatch = EntityTags
 
-// BodyTooLarge Why a request was refused or failed (RFC 9457).
+// BodyTooLarge The reason why a request was refused or failed (RFC 9457).
 type BodyTooLarge = Problem
 
-// Forbidden Why a request was refused or failed (RFC 9457).
+// Forbidden The reason why a request was refused or failed (RFC 9457).
 type Forbidden = Problem
 
-// IdempotencyKeyReused Why a request was refused or failed (RFC 9457).
+// IdempotencyKeyReused The reason why a request was refused or failed (RFC 9457).
 type IdempotencyKeyReused = Problem
 
-// InvalidRequest Why a request was refused or failed (RFC 9457).
+// InvalidRequest The reason why a request was refused or failed (RFC 9457).
 type InvalidRequest = Problem
 
-// KeysUnavailable Why a request was refused or failed (RFC 9457).
+// KeysUnavailable The reason why a request was refused or failed (RFC 9457).
 type KeysUnavailable = Problem
 
-// NotFound Why a request was refused or failed (RFC 9457).
+// NotFound The reason why a request was refused or failed (RFC 9457).
 type NotFound = Problem
 
-// PreconditionFailed Why a request was refused or failed (RFC 9457).
+// PreconditionFailed The reason why a request was refused or failed (RFC 9457).
 type PreconditionFailed = Problem
 
-// ProblemResponse Why a request was refused or failed (RFC 9457).
+// ProblemResponse The reason why a request was refused or failed (RFC 9457).
 type ProblemResponse = Problem
 
-// Unauthorized Why a request was refused or failed (RFC 9457).
+// Unauthorized The reason why a request was refused or failed (RFC 9457).
 type Unauthorized = Problem
 
-// Unavailable Why a request was refused or failed (RFC 9457).
+// Unavailable The reason why a request was refused or failed (RFC 9457).
 type Unavailable = Problem
 
-// UnsupportedMediaType Why a request was refused or failed (RFC 9457).
+// UnsupportedMediaType The reason why a request was refused or failed (RFC 9457).
 type UnsupportedMediaType = Problem
 
-// MessageTextRequestBody What a client says of a message.
+// MessageTextRequestBody The part of a message that clients can set.
 type MessageTextRequestBody = MessageText
 
 // ListMessagesParams defines parameters for ListMessages.
 type ListMessagesParams struct {
-	// Limit The most messages that one answer shall have.
+	// Limit The maximum number of messages in the response.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor Where to go on; the `next` of an earlier answer, as it is.
+	// Cursor The `next` of an earlier response, unchanged, to continue after it.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // CreateMessageParams defines parameters for CreateMessage.
 type CreateMessageParams struct {
-	// IdempotencyKey Makes it safe to send a request again whose answer was lost: within 24 hours, the same key with the same
-	// text creates nothing and is answered as the first time. A key is one subject's own. Choose it at random.
+	// IdempotencyKey Makes it safe to repeat a request if its response was lost. For 24 hours, a request with
+	// the same key and text creates nothing, and gets the response of the first. Each subject
+	// has its own keys. Choose a random one.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 }
 
 // DeleteMessageParams defines parameters for DeleteMessage.
 type DeleteMessageParams struct {
-	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
-	// that mean to overwrite what they have not seen.
+	// IfMatch The ETag of the version that the client has (RFC 9110 §13.1.1). `*` matches any version.
 	IfMatch IfMatch `json:"If-Match"`
 }
 
 // GetMessageParams defines parameters for GetMessage.
 type GetMessageParams struct {
-	// IfNoneMatch The ETag of what the client has; if the message is still that, the answer is 304 (RFC 9110 §13.1.2).
+	// IfNoneMatch The ETag of the version that the client has. If it is current, the response is 304 (RFC
+	// 9110 §13.1.2).
 	IfNoneMatch *EntityTags `json:"If-None-Match,omitempty"`
 }
 
 // ReplaceMessageParams defines parameters for ReplaceMessage.
 type ReplaceMessageParams struct {
-	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
-	// that mean to overwrite what they have not seen.
+	// IfMatch The ETag of the version that the client has (RFC 9110 §13.1.1). `*` matches any version.
 	IfMatch IfMatch `json:"If-Match"`
 }
 
@@ -188,16 +188,16 @@ type ServerInterface interface {
 	// GetMessage Returns a message
 	// (GET /api/messages/{id})
 	GetMessage(ctx echo.Context, id MessageID, params GetMessageParams) error
-	// ReplaceMessage Replaces a message's text
+	// ReplaceMessage Replaces the text of a message
 	// (PUT /api/messages/{id})
 	ReplaceMessage(ctx echo.Context, id MessageID, params ReplaceMessageParams) error
-	// GetPrivate Greets whoever is authenticated
+	// GetPrivate Returns a greeting to authenticated callers
 	// (GET /api/private)
 	GetPrivate(ctx echo.Context) error
-	// GetPrivateScoped Greets whoever may read messages
+	// GetPrivateScoped Returns a greeting to callers who may read messages
 	// (GET /api/private-scoped)
 	GetPrivateScoped(ctx echo.Context) error
-	// GetPublic Greets everybody
+	// GetPublic Returns a greeting to everybody
 	// (GET /api/public)
 	GetPublic(ctx echo.Context) error
 }
@@ -1535,16 +1535,16 @@ type StrictServerInterface interface {
 	// GetMessage Returns a message
 	// (GET /api/messages/{id})
 	GetMessage(ctx context.Context, request GetMessageRequestObject) (GetMessageResponseObject, error)
-	// ReplaceMessage Replaces a message's text
+	// ReplaceMessage Replaces the text of a message
 	// (PUT /api/messages/{id})
 	ReplaceMessage(ctx context.Context, request ReplaceMessageRequestObject) (ReplaceMessageResponseObject, error)
-	// GetPrivate Greets whoever is authenticated
+	// GetPrivate Returns a greeting to authenticated callers
 	// (GET /api/private)
 	GetPrivate(ctx context.Context, request GetPrivateRequestObject) (GetPrivateResponseObject, error)
-	// GetPrivateScoped Greets whoever may read messages
+	// GetPrivateScoped Returns a greeting to callers who may read messages
 	// (GET /api/private-scoped)
 	GetPrivateScoped(ctx context.Context, request GetPrivateScopedRequestObject) (GetPrivateScopedResponseObject, error)
-	// GetPublic Greets everybody
+	// GetPublic Returns a greeting to everybody
 	// (GET /api/public)
 	GetPublic(ctx context.Context, request GetPublicRequestObject) (GetPublicResponseObject, error)
 }
@@ -1809,82 +1809,81 @@ func (sh *strictHandler) GetPublic(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7Hz/cts2tv+roGxnHGdJWZLl2lYms+Omza6/TdKM40y+t5E3gsgjETUJMABoRc31vk7fo092BwcgRVKU",
-	"rDhqN7dz/2ktiQAOzs/P+cF89EKRZoID18obfvRioBFI/PMJDWN4IriWIjGfI1ChZJlmgntD7yyZ04Ui",
-	"Yy4CpYWEsU+mQhIdA6FczUGSCSSCzxTRgggOJKRJArLj+R58oGmWgDf0isWe70l4nzMJkTfUMgffU2EM",
-	"KTXn6kVmnlVaMj7zbm9974dLOlul6AVNQREdM0WUphqImCI5KShFZ0AeXDx9Qk57vS75/beTzknncN8n",
-	"1N5CaSn4rEOeCknOp8FzqsOYUB6ZDy8EB/tNnfaR1xt5GwnPqNYgDWn/Gnlvu8Hp1d9G3jee33KjC9By",
-	"cTbVIFs4bb4msZiTlPIFURAKHinCNGGKzIXUMdFywfiM0BllvHbPXrfT7xzu1yjvbaI5ZZyleYpPOTIZ",
-	"1zADiXS+efPmLNcxcM1CqmGV2MsYyHdAJUgSxkbivOD8t8dHhqLD/Q451ySminBBxiClkGMyj0ECSsuQ",
-	"Bqp8QItr4BXyUTMZV/l0ykIGXL8KRYZ03NAkN+S60yXQJH088gRVM6MM73MWXitNpR55PsFjH49qO71T",
-	"ZivzK/7xeORJoNHQqY8aed6t7zF+QxMWXRqyPuNU3OQdXu6OA7m431lrt7z9FFu79b2MSpqCdk7hfIqm",
-	"0C54Y5fG6uYx1SjMMDGMRVkqgIZqHnZ6nd5+h4wfjlGTY6rhBqT5W6M6cDEfolOx26gR12bjFChHp3ID",
-	"ci6ZhvK8BYnpjVmn8bjOiHtGYt7QuTXP9zhNzQULI99ov99ImHpD7+uDpYs8sL+qgx+4ZnpxSWfKcsmp",
-	"7XciYlZHn1uWX8IHbT6Ggmvg+CfNssRYDxP84BclULTbHVrd83ZVkPYblQmuLA3fiWhxKcQzKmewgYhM",
-	"ikkC6d8KYqqmNmls4XTQSF9TlnhD7xXwiFCiUvTvxCww9mpccK684aB36HuaafSZRknMAyhjIUiC25ae",
-	"JtY6U8ODgxnTcT7phCI9cMpd/n+SiMlBShk/oLmOfz14efHTd89+eP6qk0Zfm50DLURgt0UObcfYl5YD",
-	"dsmqXhck474mxhkFjIEokEZhaRhCplXHmOtTIScsiqzB3oPfm1xbhemXJsqJDCTuSJweKEuVWaaGpGb5",
-	"NZF0GyIxF1DK+lqS0PBaGYHi6buSTfVegd16N/I5I+hL63dAP1G7SIeYiy5DEndgoWCXXTIXeRKRSBhu",
-	"NZFQUIFCbbS65w9qsMmGzKAZMzetb4ZYvPN5BGkmNPBw8SMsLiBXxujvp2FrtlqjZJWTgx9hQeZUEbME",
-	"HTPlwrhqouGDJhOYCgkd8iQWQgGhhMMckR8+iZ+cNtaUsd+vK2PzQOMqqImA91NFlmZJXRMr+1/DIpCW",
-	"A7vzFs0LmOg3MdGvlW3oNc4tILiwQeTerqO5SZtIgRjtEpL9al2HVTskMhWIwShHqZXIa+k2uhvcBlMk",
-	"k6CAa4jI3MDpZLFD74FXC1yU3aGw1hNfR62d3r5PXH5TQNRIgEKwMWXa5h2RCPMUuG74jzYXcDds9h0q",
-	"tkBfl8Sip2qjuJ6f3AuRuqthYrMBFd763o+wUK85vaEsoZPkvvDienWXdqUt5KRykHuKmHUkRG9tBDAB",
-	"MgUdxhD5RIkKr0LK3e83INmUQdQhl3LhMqWEapuRFip+VI2MZxX1Vi07GXy6Mw03FwryCid2p+I7YNqj",
-	"puprIa4tgsO8uYWlFfXH5DYos9tNwa+SB+NtXgj9VOT8vrGOV5a36pUxL8wzVR7GreGpO6g5vfoCCUrk",
-	"MtwdTOJCB1OkeGfyb70i+jLrWFww2rP49aXE8gIz659SltwbZmStG7Ubd1GhMUEojCmfQUQU4yF0yD9A",
-	"Gzqtck2RaIV5Zj3HaGCIQi7VHXeFH6oXC6b2Zrsz1oIVVmTGukCuzafr7HHys9vfF0JokJwm60U1pXlS",
-	"xiOb/+wpLJWVMCcRsxlEdbdaQQ6vRAo6ZnxG5uYuGLuIUdMdogV3ix1lGHxBLF6TMM0VTYztGMHnEnxC",
-	"OSnOs9GU0NTcSMeQokRec+oA1/0he3vRqSGaJhxLaTIVMjXuHT5kTJo/hLSABd05U+Ts5blVohKt151f",
-	"bzPiM3shaTtHengEFqtWC2ArxQdeJwzrvvZyhNlMvQ3zDh3i8k2OmNEQ/GUMXMuFM77ChLIIsysepEwp",
-	"xmclD3ahxC9EjW7UBET5DkyWkvziUt/PB5nYYtgKZRbVkgoEkmAuhWBve+h46ZwjC6Fgbnn6TmHjn4EY",
-	"HfRDLhrbKplEJdSv9h+Dia+5yrNMSA3Rc4gYvVxk91WWfM1WqwrzxG4e/MBDEZl45iRdrh8SZdyTLiqI",
-	"1DVt6tDlaLU8uqeMh06XllluuUPFKfcMUnPPAPfdfc0UFaRR8TZe+fXl0+AE3ZABDpQ0udnxlqSgYKwL",
-	"R1FGFn3R5KUUGUiNJfcpTRQ0KXkTC1UBVch9ckZUPvkFQmRvztn7HIjgyYJoMQMM9HOmY0Sa1hJsKeD4",
-	"qHdKfv9t0Ol1+thRyyqnf/TsoxV1qgjJ/tZxPxystgB9z5FUXz/Nk6S1X7gs/L8tDl5ucVWuEPaLW997",
-	"kksl2pqLJEuo8VKcUJIwpbE7lwLlKDrEaVoUHRgfkd5MUq7Ln+tVh7Of5f9fnKW/hrNX767f//JTcPbz",
-	"xS/vDi8HQddwbNkRfXsW/EyDX7vB6bvg6mP/+PabNq5U2iwrpNvfiKYz1drbFRJbS7bgtmhv3qb0wzPg",
-	"Mx17w17XoNQKhQ9Go4f//eDNwf7fR97br74O/n31cOQ9IA998rD57f7D/Vby/yEBtPn707T2jMzcwlU1",
-	"c7q8yo43RZIAPMoE45ooulD1a/8TkkSQqRQpoSTLJwkLy8e/Iv8lchIJvqcJB4iM2CdAaCUg43cKAOFV",
-	"507FLEht08fny2t8EmOw0myUcI6WXfrTOpNo6Ss2eTDnUW59L5RgrtfGVOC1IYK5SSjt03XW9rv9o6DX",
-	"D7q9y25/OOgOu/3O4OTwZ8/3rC/3hl5ENQSapdCmKyzasv13/r15XLvG4qYFrlHYcBcYRMwvfsGnJQM2",
-	"iOr8+zbv8fr1+fcGFNyAVAZaHztTPPq2T37/7ahzvO8b35KIOUgSUgV1rnV7pzQ6Dk+C7unkMDjudwfB",
-	"ZHraD+hJCNOT7rdHvZNpw290g1MaTK8+ntwG5d+D2+C4/HB4G7w9OaWTq9o3xd+9fruncbd8xmzp/BOU",
-	"0iS0JSjynXK6cQYJiJJSIWGtKbe4thcwN/BpyqTCWjLTkKot1cNcJqUfzu2SHqbe9rJUSrrAmYItdMcF",
-	"jDU2rTZpStHz/qQ4TU0O6uobxnEZpaLVilydd/dWf1zYRnylctKkbUFoCWmNA8A6AERFHQAip/SDo+MW",
-	"YFAAxlaHbbazJRDEHJi3uqPsQFUGIkug0+oxuNKUhy2x4DwyLnvKinkoEYa5lMBD3Kj0R7lkgYQp4C+t",
-	"oMSh1LZ2xT8vL18S+wAJRQRl2m3Hvzo2utphoqPTU385WjSo6GQ5XFSi4LazrhmPzP4OuNc4g41dRVPb",
-	"Z4QbkIvGfVeupR2m38C0lTM75JU2OQ7WyjMpZpKmiqR0QYzmUezTfApzm2q5sM125EHJ+DY9LayrTnzP",
-	"hGYDYUgYU0lDDVKRB685Q9HgfzDKq32fcJP42+G4lLx4/awFI/hkLmQSfdUGkVLGyy/qrvlfo9GHbvfq",
-	"YfuMm4Iwl0wvXhnzdNMlWIAxcXj56WnBwP/35tJbrcU1yi/ryzu1/l0f+3eIlKNa9WtPEZpHzMgIPXfZ",
-	"3JksbCabJ4C+6OLpk5Pj/lGnaIyZy1mC6zmZ53sf7IAD3rA2hOENvQugEREc9hQRc16GDZxDqjw5pElS",
-	"PI0q7dLCyvM4+lTd+gnGcN/Vu/E2ESSgoe0828RjfCraLW7kvVYG+y9ELg2fRl6lc2iDHF2W2bUgCVDJ",
-	"EVoai6z0QotisZNbJhIWLoYEaBhXJlhwYlNhzmXoHBfKMvZHnLok2o3bWO+Lc6VIDRF8Wcpy+xgVt57B",
-	"yohYmWGGY3I+ox/jQk5j5zXwk90GPpgH7QBZwkLgCtzshHUR0uhihrWxfqe7nCurfIc5XZpSuUCWSoAS",
-	"1TuUUBZS8Eg7LmtuNY8FDsLNpdDgCsnLIsFqI9fzPQe/jCPo9OzhIgNOM+YNvUP8Ck01RqU8oBk7qKKP",
-	"GbS4lJ9WtOZREaTc1AwZryjt2K/qK4qggoHIPGYJVIeEY6pGfGwAybhDnookEXMspWiyYJBEyupJgb6F",
-	"MVNdxE2Hr2zWg1iJZNT2zZejhMZMNHBMafF0K9RS884jb+gZtXi+NK3qyOPbNutIhdIN8RkNdHdSMU0S",
-	"HEWsedZ+1w0jvs9BLpY6k7CU6Vq/PQJss9glZRDtOee7YT63JX2RaJ0zQQR/hIyyzEZ4xQlQmTCQjnK/",
-	"VqJqozW0qHDbGlEJIq8ak4n9bnfXU5GI3Dd31VSj4viM8evWnM/NIhtO1cqdvjWAsYTk8Qhh9Mgb20Bz",
-	"0j852e+Qs4nCrpbLG53uc9dYqRQg8m73MKwZ4t8tcx9vKKGYVf1vUWEe9/HTITwiVWrunNsYWM63MbSU",
-	"0EFjHgmX9e5eVmt14aLDuxctJyZvfe9omxXVUj6K21nLXeuWFcslGEEDr8KQt42QfWWsasMDGKmvjIIv",
-	"vf0zjDLLlJBX0jnjybGcVc2lbn0vE0q3h+LC+VXepyj7VHuqqGV2VpyazemLrPAOr/acXmP4JYpOwZZ5",
-	"XIi3aY8t29uii3NzxgUnQukhGgXjpD8gscilsn00hOTXsKjEDJrCiGMFx9K2LDGacFimDhAR692dU9cs",
-	"hQ45w81MMsOhuLSNT+XIIdMmGkjKI5FaN1+pNMDR9IQe9YPj43AQDCZHYXAadcPgcDqY9qA3PY0Gh2un",
-	"xesTfd6alzzefhX8++pjz/920FZisD6wmBJfrFfXyiB5feJ7xYf2du1D7/CfRXxoFMEqHrV4M2dT8waf",
-	"ufW9Z8KSuskDL8ch6u6z5jgPtqwirZ/03zpp+/I96KC3xYraiwG46Ggb2lo6Y2Zxv78FP9qmjr8Qh9/I",
-	"pBrO/IlzVWUxqt2D3/oNpfzIolur2iYHa4PXyWKZmdmMALtQbEq4wPZZdR6K6QqEXfH19pC1vr6NTctH",
-	"DoqXelpg2mBzTLJjSra8+eWbhr3N5hXlxCGaRX8bJVsZdPtfodffo8rcqdf+lsnhdrkh5UVmuKLCM9Bb",
-	"YpU7XjV7ZCyoHjyI0ixJMFHzq9knU+SwO1h9Lc32d9e9ObZ8I9S71+tif0IydEcgv3fUNrsebuEULL9b",
-	"hPNZJ//F3MtfI9m5AJ1LvoUfubuqYp/eU8SOoaH9ZVTHS+vD5uX93tisdE/NBbJc7zYmk/NqWsNbgrQE",
-	"nLXYTZTeaSLR/Q8lEggf5v/nE3YCOf585P/lg5wLa3IV77SniBt+2ADiM8lu3LxqK/p5ARCZPVtePa0M",
-	"HxuXoIr3SyOBo3Aplgta0c9Ld+i9rLNMjSsTQo1xH7t9Y95nu0mfrYcCy4GnNfa/nGv6k013K1VtvtO2",
-	"e3VtqCeyS5UNH6bqQqgoaaGRKzpqe1jRZ6qq7WGEVEpWfS26AeLHm/T2laXjy9Be+0LKDRSvf5u71q7y",
-	"V9PvP6jU/sdbxAoC3WQgKV2gGKt98A0WggOOd1gGb74YYVQnEeJaEarXADmj9HbvP0rbP3c0849R6M8V",
-	"fZtoy25xVZSWuVd2Gh27/m05A5aJb0DW373G9NOsiZCbQ5KIkCY+UZrOGJ8RIUkmRZSHZhcj21wm3tA7",
-	"QFztKFjJCzLAf3KmJLZDzpwTxXYfxdY9U4TNuJC2Ku4yFneX1d5ssWeh27FIjKNe/y5TdVOn66u7GoCv",
-	"fDddMSXzmIVxs3NUTL8/GKt8Mt4v/p2sYtZ9zJQa77tej3sj2Bb7CdMdcllhw4hDYvsu5bvwODkxNBsy",
-	"WSmzDLoD25FxN1gOolzd/k8AAAD//w==",
+	"7Fv9cts2tn8VlO1M4ixJS7Ic29rJ7LhpsuvbpJtx7Mm9jbwRRB5KqEmAAcDYaq72dfoefbI7OAApUqJk",
+	"xVE6uZ39J5El4uvgd875nQ9+9CKR5YID18obfPSmQGOQ+PEpjabwVHAtRWr+jkFFkuWaCe4NvNP0hs4U",
+	"GXERKC0kjELP9+CWZnkK3sArv/Z8T8L7gkmIvYGWBfieiqaQUTOjnuXmWaUl4xNvPve9Zxd0srrWxRTI",
+	"B5CKCU5EQvQUSAZK0QkQqgglSkvBJwS4ZnpGNJ2Qh+fPn5KTbrdDfv/tODwOD/Z8kghJzpLgJdXRlFAe",
+	"D/lZEvwkONivwiFvnGDodYfexu3nVGuQZoP/GnpvO8HJ1V+G3nee33Kuc9BydppokO2n40U2BmkOpyAS",
+	"PFZEC3JDmSZjSIQEouWM8QmhE8p443TdTtgLD/Ya0u9u2nXGOMuKDJ9yG2VcwwQk7vTNmzenhZ4aWUZU",
+	"Q/t2vwcqQZJoStMU+ATsjh4fHZodGVnfMD0VhSYjkFLIEWH21syuQGkypYpwQbS4Bl7bOcKOcVUkCYsY",
+	"cP06Ejlu4QNNC7NTt7AEmmZPhp6gakI1kPcFi66VplIPPZ/gmk+GjZneKTOV+RU/PBl6Emg8cDBSQ8+b",
+	"+x7jH2jK4guzrc9YFSd5h4e7Y0Eu7rfW2innn6Juc9/LqaQZaKfxZwlqQvudG9Usta9URj2lGr+IUiNk",
+	"vNcGOA/CbtjdC8no0YhkZm5QhPJZOYHVOWaWsIbH8z1OM7PLUlM3auB3EhJv4H27vzBi+/ZXtf8MrcEF",
+	"nSh7VIe970XMLNBeWrldwK02f0aCa+D4keZ5atDPBN//RQm8n+0Wrc85X70N+43KBVd2D9+LeHYhxAsq",
+	"J7BhE7kU4xSyv5SbqevLeGkKByRzhZqy1Bt4r4HHxkpmRlslMQOM0ilNdaG8Qb974HuaabR65qbNA4QZ",
+	"EyRIitNWlmKqda4G+/sTpqfFOIxEtu8QWv0/TsV4P6OM79NCT3/df3X+z+9fPHv5Oszib83MgRYisNOi",
+	"hLYT7CsrATtkFZzllnFeaXDJEZcK5AeQhEYR5FqFRueeCzlmcWy17h7y3mSfakK/mDJFRA4SZyQOB8ru",
+	"ygxTA9JQ38aVdJauxBxAKWswSUqja3R7uPqu7qZ+rsBOvbv7aeyfKYImkowL3TxMSMzDC7eSMqWVE5c1",
+	"NhNJuXbTWeuxzFiCGmVp27F7fr9Bb6zjC5Y936bxy44ST34WQ5YLDTya/QizcyiUUf374WzNVGugVls5",
+	"+BFm5IYqYoYg7aFc6KnRC7gtGUVInk6FUEAo4XBDBAf7JP7lMNmAZK/XhOTygsZgUOPM7gdIluVpE4+1",
+	"+a9hFkgrgd1hcmuJodk4s2793HqRe9uO5UnabhOIAZaQ7FdrOyzi0LlmyAWNdTMXVvGnhd3obLAbTJFc",
+	"ggKuISY3hjKnsx2aDzxa4NzsDu+pJI1u74owXZ2IR0JKiHQ6a1LQsLvnEyFJLMAwTW3JB9FGU2IRFRlw",
+	"vWI+2izA3dzXL8lti5Br+2uGR/dilE4QGJVsYHVz3/sRZuqS0w+UpXSc3pdZXK/O0g7X8uSqAPlAETOO",
+	"RKJIYxT9GEgChvrFPlGiJqqIcvf7B5AsYRCH5ELOXJCTUg2yDu7DulM8rQFbtcxEuLjZGbbNgYKiJond",
+	"gXudJHwyhogWClBeKFHHva2YW+X7VwN5PYUhL3VGC3FteZzgk1XpLmsAhqlBFaducn+1iBaP9pPQz0XB",
+	"7+vteG14K8ikObkJGlURTVsdVKffsH3NARKUKGS0O7rEhQ4S3PHOwNB6RDRjmAcwV4h5gdI3iRtuNGTu",
+	"e68kZg2Ymes5Zem9SUfeOlG71pcpGOOXoinlE4iJYjyCkPwdtNmzhVqCB1AYQDbjjiVGUd5RfcZdsYn6",
+	"wYLEnmx3WlwXRXk7tRiZk1EZzo6awnG3Zye/L6fQIDlN119UQotUIz+rIqIHZp8x7ncMJqQQkwnETWtb",
+	"oxKvRQZ6yviE3JgwH7kDMYDdIX1wp9jNpZzyGbHXICEpFE2NFplrLySgzC85dRzr/gS9PVu0JPxlBpbR",
+	"NBEyMxYebnMmzQch0ZAnaL2ZIqevzixMKm7eNHTdzSTPzIVb2zm5wyUwy7SauVpJOPDmxtB92cMRZqPz",
+	"Npo7cATLNzFhTiPwF4xhrRRO+YoQqsTLrmSQMaUYn1Qy2DW9dTnR+jkQGdTQXBsvOyB8VRHv59NMrBNs",
+	"xTPLVEmNL0kwh0K6tz15vHB2kEVQ6ku1+k6J45fhjC1s0PK+hYCoBFJb3C8fWM8Lh/wLEcNLroo8F1JD",
+	"/BJiRi9m+X2RUqyZahUtT+3kwTMeidj4LXfN1fgBUcZI6TJ3SE1YSVgzC9c9XE2MPlDGTmdUr0y5Q9RU",
+	"cwaZOWeA8+4+W4rAX8p1G9t8efE8OEbMIKEhy9IMvcVW8GKsIcerjC3HoukrKXKQGpPtCU0VtO0EKazB",
+	"Mq0oPTklqhj/AhFKuODsfQFYT2IcaWSJeF7G/EeH3RPy+2/9sBv29ixy89raHz07ogam2hXZ30L3w/5q",
+	"8c733G6a45MiTVsrfYuE/9ty4cUUV9UIYb+Y+97TQirRUhY8JblQKEtzJRRzoSE5Q6mInBqpaOEKL8pH",
+	"OofJ0ZoXaeYcTn+W/z07zX6NJq/fXb//5Z/B6c/nv7w7uOgHHSOyRTHz7WnwMw1+7QQn74Krj72j+Xdt",
+	"YqnVV1b2/qyqxKrWUqyQWBGyibal1EhZd83o7QvgEz31Bt2OIaO1HT4cDh/978M3+3t/G3pvv/k2+PfV",
+	"o6H3kDzyyaPlb/ce7bVu/+8SQJvPnwbaUzJxA8MVnDkEt6eNMPXqjHZ9isXB/wFpKkgiRUYoyYtxyiIC",
+	"PM4F4/ob8j+iILHgDzThALG5+jEQWnPH+J0CQJYV3onNcrNtkHy5OMgniQbPaIBo9NTy61Up0cpWbLJg",
+	"zqLMfS+SYE63KtU3U+CNXoAbEzbap5uS7XV6h0G3F3S6F53eoN8ZdHph//jgZ8/3rC33Bl5MNQSaZdAG",
+	"FhZvWfg7+8E8rl1JcdMAVyJcMhjoRMwvfimnhQA23NTZD2324/Ly7AcDuTISPXK6ePi4R37/7TA82vON",
+	"aUnFDUgSUQVNqXW6JzQ+io6Dzsn4IDjqdfrBODnpBfQ4guS48/iwe5wsGY5OcEKD5Orj8TyoPvfnwVH1",
+	"x8E8eHt8QsdXjW/Kz91eu6lxp3zBbM78kzCZG2SIhNTLbK1q22LGfoIbQ5YSJpU245iGTG2JBLPvjN6e",
+	"2SFdjKbtuaiUdIbV/y1g4rzDGu1Vm0BRFrY/0SXnVOqGR7aFN+doDPUmCvSqGO8NehzYdo5aXqQtbKKG",
+	"rdxMZ4RWtNZYAAz4IS4Dfogd6vuHR3uruy4ZY9sSjopWkatbxXYS5SDyFMJWa8GVpjxqcQRnsbHWCcNq",
+	"pvHjUVRICTzCiSpbVEgWSEgAf2mlJI6htu36HxcXr4h9gEQihtLplH0HofWttgfo8OTEX3QE9WsorXqC",
+	"Kgrcttg147FZwImqIRrHVTDpRDNbXoQPIGdLx145nXa0foPsVlYuV1PaxjtKmF8mkmYWsgaMJihi+lMk",
+	"vYzUma23ozyqW2iDbql7zSN0jYs2ZIZEUypppEEq8vCSM7wn/Ae9vap1UP10+aKFJvjkRsg0/qaNJ2WM",
+	"V180zfO/hsPbTufqUXuPmoKokEzPXhtldb0lmIoxvnjx1/NSdv/15sJbzbstJWLWJ3oaBbseFuyQL8cu",
+	"D2bYTczMvZQKOOSnr86QX1RVHhpFQmKApwU5f/70+Kh3aEMANDnmhHbXzeDM871b2+OAx2z0YXgD7xxo",
+	"TGaikJXXwC6k2kMDmqblg43A2xjONLVxjRl1I5mG+txP0Zv7Lr+Np4khBQ1LC9pCHuOJaNe8oXepzLlx",
+	"1Omrs6FXqx7acIAuMuqYlyYORCG5qNdBSyW1FzfkuUhZNBsQoNG01sESQ5RSCbb8Km44GZWAGdnlav02",
+	"VdkVd0NYguVq8+2Qc6FDMirFPyrNk70mYq/NNX4YSdrH7J2mLAKuwHVHWGsgDepyTIP1ws6if6z2HcZw",
+	"WUblDGUnYcHAXeBUXR+6OltqMYjSU2DSMVnLqV02YLVg6/me41lG0cOuXVfkwGnOvIF3gF+hPk4RdPs0",
+	"Z/t17jGBFpPxAgWBLXbYvfVAVZvFMMqYiUVPERmtoHTUhs8htwANyVnTOWDAPzLEZIR5VwmYSsqwYcSy",
+	"A8y/Ca4p4xYiJU2wFznkhkSXt4rUyXEwHoFvHAA3eGhkqhzDJRlQfjNlKdjrrrB3FnsDz0Di5UId652L",
+	"b9sUxPm4WmtttaazSnWPWNnXXsc1JL4vQM4WeEpZxnSj8B4DFlbskMqjdp0J3tBj27ZbK3O8HiNWmTKs",
+	"XdgN+qTgrh7mY9AvuGa8AEITDdL5tLZNR5Y9bps2qsjm1VKbYq/T2XWLJJL5zeU0tZTsfsH4dbsxvDx/",
+	"USLOyLGmIqgfIwnpkyHy7aE3so7nuHd8vBeS07EyJlBYRKTUoXWlGbzodA6ihsr+zQr3yYa0ihnVe4zI",
+	"edLDvw7gr6S+mTs7OfpW8m0CrW5of6k3CYd17x7WqIHhoIO7By3aJ+e+d7jNiHpqH6/bqc1d4xZJzAU3",
+	"QV2vs5K3S877yqjXhgfQcV8ZgC9cgrWxC8zwWthnbD6muOox19z3cqF0OxZLc1gr2KN9djlNkTTrWU0j",
+	"Zy1hGULeYeVe0mt0x0TRBJOBEnKguhYPsQS9dWXdTXyUCqVD8lxI0uuTqSik8YGLCIrp6ZBXnP0aZta3",
+	"G62ym0PHPmV84nKO4PxTtUjd9IfkmXER7vBDPqUL/nANM1XrQpSUxyLDGteS8nXgMDmmh73g6CjqB/3x",
+	"YRScxJ0oOEj6SRe6yUncP1jbRt5s8vPWvL/x9pvg31cfu/7jflsGwtrDsn18th66tQ7zZiv4ij3t7tqe",
+	"rrOlS+2cNXNavmuzqZiDz8x974Wwe7vT/NaWWlxgw27ub5lXWt/1v3X09vUb0H53ixGNlwRw0OE2e2up",
+	"lZnBvd4W8mjrPf5K7P1SRLVky586G1Vlr9oN+NxfAuVHFs8tuE0stgrzH/D72rwl4C0t90tTW+Zay5dd",
+	"ao0/K8berrXW2LdJa/HIfvmyTgtZ62/2TCb2w6Xj0Pv6NcSeZvOIqvkQtaO3DdZW+tz+X8B7BYbr+Elr",
+	"MHkOupB8A4i3CygxSJm59sOWSG0CeksG8wnvlWGoiiV6YpOH2m/SDqbIQaeP5H7I6++flUXhda+ZLV4B",
+	"9e71btkfECzdESjd27GbWQ/WmYvaO314FVbq1at7n7Pmn8zk/DnCoBXrsDb2uUulbdlxiQ6i+uVUTxfK",
+	"h+XO+73dWau3mlPkRau5y1MauXpBWX//DAdOznSV2RxyGw0tchUthlDaDezGw+80/PjDLFTZGL4LS/Uf",
+	"olISlT8+bPj6qdFmbd8cBuSSfXANsGuIk3t7l7o3V9d1NruEo6FH7q1V7O22fbsrLOmVW/Ze6lmF17XG",
+	"o6UeIjv9UhPRdu1DW7caVn1UawzAotfpD9bgrRC7/KLc7lG71smWgsE3ehoXYT2SqkG2xOcKYm0VLf58",
+	"4G7m/aNN8H1tt/B1gNi+1fIByjfKzRkbR/mzwfwLJe2/vGKsMNYt9MRpBrmZCpLRGd5svUa/QV+wn/Ju",
+	"PVl5AwPbGSdcmB/X2nE7+ZfSgM9tBf0yIP9cOGxx3dgtNDaUt3a1VtZXthse2w3WhSGuGaG0cmW/w4Ck",
+	"IqKpT5SmE7OSkCSXIi4i7eLaQqbewNtH4u3WXQOYZbxgloI23ukRHHyXuLA4wuZUFwG506zWhMv5N7xF",
+	"VZ/G4b2ltgy3WoXk9K6y1MORKsajPQt322H/cMSUGu01KlauF9DW64ecuUqSfdWu1E62CJMI3DKlB2aC",
+	"GZmAJv1O30ZKbueLfper+f8FAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

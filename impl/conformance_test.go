@@ -17,8 +17,8 @@ import (
 // called.
 type panics struct{ gen.StrictServerInterface }
 
-// TestConformance: the whole server enforces openapi.yaml, operation by operation. The cases come
-// from the document: a new operation needs nothing here.
+// TestConformance tests that the whole server enforces openapi.yaml. The cases are generated from
+// the document, so new operations need no change here.
 func TestConformance(t *testing.T) {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{testAudience}})
 	if err != nil {

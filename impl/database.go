@@ -40,14 +40,14 @@ func checkURL(raw string) error {
 	if path, ok := sqlitePath(raw); ok {
 		if path == "" || path == ":memory:" ||
 			strings.HasPrefix(path, "//") || strings.HasSuffix(path, "/") {
-			return errors.New("sqlite: and the path of a file, such as sqlite:data/oasgate.db or " +
-				"sqlite:/var/lib/oasgate/oasgate.db")
+			return errors.New("expected sqlite: and the path of a file, such as " +
+				"sqlite:data/oasgate.db or sqlite:/var/lib/oasgate/oasgate.db")
 		}
 		return nil
 	}
 	_, unambiguous := location(raw)
 	if _, err := pgx.ParseConfig(raw); err != nil || !unambiguous {
-		return errors.New("sqlite:path, or a URL such as " +
+		return errors.New("expected sqlite:path, or a URL such as " +
 			"postgres://user:password@host:5432/database?sslmode=verify-full, " +
 			"with special characters escaped, such as %40 for @")
 	}
@@ -153,8 +153,14 @@ func openPostgres(raw string, timeout time.Duration) (database, error) {
 	if err != nil {
 		return database{}, err
 	}
+	hosts := hostsOf(config)
 	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = timeout
+		// For each host. The rest is for the query, so that one host can hang.
+		config.ConnectTimeout = timeout / time.Duration(hosts+1)
+	}
+	if hosts > 1 && config.ValidateConnect == nil &&
+		!strings.Contains(raw, "target_session_attrs=") {
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	// PgBouncer in transaction mode gives each transaction another session, which has no prepared
 	// statements. Its older versions fail with them.
@@ -209,13 +215,26 @@ func openPostgres(raw string, timeout time.Duration) (database, error) {
 	}, nil
 }
 
+// hostsOf returns the number of hosts. A host has several fallbacks if TLS is optional.
+func hostsOf(config *pgx.ConnConfig) int {
+	type host struct {
+		name string
+		port uint16
+	}
+	hosts := map[host]bool{{config.Host, config.Port}: true}
+	for _, f := range config.Fallbacks {
+		hosts[host{f.Host, f.Port}] = true
+	}
+	return len(hosts)
+}
+
 // readOnlyTransaction is the error of a write to a standby.
 const readOnlyTransaction = "25006"
 
 // demotion leaves the connections to a primary that has become a standby. They stay open, and would
 // fail all writes for up to half an hour.
 type demotion struct {
-	last atomic.Int64 // when a standby was found, in Unix ns
+	last atomic.Pointer[time.Time] // when a standby was found
 }
 
 const (
@@ -225,22 +244,23 @@ const (
 
 // found is called when a write has failed on a standby.
 func (d *demotion) found() {
-	now, last := time.Now().UnixNano(), d.last.Load()
-	if now-last > int64(demotionPause) {
-		d.last.CompareAndSwap(last, now)
+	now, last := time.Now(), d.last.Load()
+	if last == nil || now.Sub(*last) > demotionPause {
+		d.last.CompareAndSwap(last, &now)
 	}
 }
 
 // connected is called for each new connection.
 func (d *demotion) connected(_ context.Context, conn *pgx.Conn) error {
-	conn.PgConn().CustomData()[connectedKey] = time.Now().UnixNano()
+	conn.PgConn().CustomData()[connectedKey] = time.Now()
 	return nil
 }
 
 // check is called before each further use of a connection. The pool replaces bad ones.
 func (d *demotion) check(_ context.Context, conn *pgx.Conn) error {
-	since, _ := conn.PgConn().CustomData()[connectedKey].(int64)
-	if since <= d.last.Load() {
+	last := d.last.Load()
+	since, _ := conn.PgConn().CustomData()[connectedKey].(time.Time)
+	if last != nil && !since.After(*last) {
 		return driver.ErrBadConn
 	}
 	return nil

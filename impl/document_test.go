@@ -23,9 +23,8 @@ type reporter interface {
 	Fatal(args ...any)
 }
 
-// asDocumented holds every answer of a server to the document: status, headers and body. [start]
-// puts it around every server, so that whatever a test asks, the answer is one that the document
-// promises.
+// asDocumented compares each response of a server with the document: status, headers and body.
+// [start] wraps every server in it, so that all tests check this.
 func asDocumented(t reporter, next http.Handler) http.Handler {
 	t.Helper()
 	document, err := gen.GetSpec()

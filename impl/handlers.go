@@ -9,7 +9,7 @@ import (
 // Handlers implements the operations of openapi.yaml, one method each. Requests that reach a method
 // are authorized and valid. [token.FromContext] returns the principal.
 type Handlers struct {
-	Messages Messages
+	Messages MessageStore
 }
 
 func (Handlers) GetPublic(

@@ -44,9 +44,9 @@ type Filter struct {
 	All   bool // the messages of all owners
 }
 
-// Messages stores messages. Changes are durable once a method returns. A message that the filter
-// does not select, or that has another owner, does not exist for the caller.
-type Messages interface {
+// MessageStore stores messages. Changes are durable once a method returns. A message that the
+// filter does not select, or that has another owner, does not exist for the caller.
+type MessageStore interface {
 	// Create creates a message. If key is not "" and the owner has used it in the last
 	// [keyLifetime], it creates nothing: it returns the message that it created then, or
 	// [errKeyReused] if that had another text.
@@ -66,7 +66,7 @@ type Messages interface {
 	Delete(ctx context.Context, owner Owner, id string, matches func(version int64) bool) error
 }
 
-// Errors that [Messages] returns. Any other error is a failure of the server.
+// Errors that a [MessageStore] returns. Any other error is a failure of the server.
 var (
 	errNoMessage   = outcome("no such message")
 	errChanged     = outcome("the message has another version")

@@ -8,8 +8,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// TestBadInputs: what the document does not allow never reaches a handler. Each request differs
-// from one that succeeds in one thing, has exactly this answer, and leaves the store as it is.
+// TestBadInputs: requests that the document does not allow never reach a handler. Each differs in
+// one respect from a valid request, gets exactly this response, and changes nothing in the store.
 func TestBadInputs(t *testing.T) {
 	const (
 		parameter = authz.InvalidParameter
@@ -50,7 +50,7 @@ func TestBadInputs(t *testing.T) {
 	tests := []struct {
 		name    string
 		line    string // method and target
-		headers string // beside Host, Authorization and Content-Length
+		headers string // in addition to Host, Authorization and Content-Length
 		body    string
 		status  int
 		kind    authz.Kind // "": the API's own
@@ -100,7 +100,7 @@ func TestBadInputs(t *testing.T) {
 		{"put: owner", put, match + json, `{"text":"x","author":{"issuer":"i","subject":"bob"}}`, 400, body, extra},
 		{"put: version", put, match + json, `{"text":"x","version":9}`, 400, body, extra},
 
-		// What the body says it is.
+		// The media type of the body.
 		{"no Content-Type", post, "", good, 415, media, "The request has 0 Content-Type headers, expected one."},
 		{"two Content-Types", post, json + json, good, 415, media, "The request has 2 Content-Type headers, expected one."},
 		{"text", post, "Content-Type: text/plain\n", good, 415, media, badType},
@@ -113,7 +113,7 @@ func TestBadInputs(t *testing.T) {
 		{"gzip", post, json + "Content-Encoding: gzip\n", good, 415, media, "Content-Encoding is not supported: send the body as it is."},
 		{"identity, gzip", post, json + "Content-Encoding: identity\nContent-Encoding: gzip\n", good, 415, media, "Content-Encoding is not supported: send the body as it is."},
 
-		// Bodies where none is declared.
+		// Bodies of operations without requestBody.
 		{"body of a list", list, json, good, 400, body, noBody},
 		{"body of a get", get, json, good, 400, body, noBody},
 		{"body of a delete", remove, match + json, good, 400, body, noBody},
@@ -211,7 +211,7 @@ func TestBadInputs(t *testing.T) {
 	}
 
 	onEachDatabase(t, func(t *testing.T, database string) {
-		r, s := keeping(t, StoreConfig{URL: database})
+		r, s := startMessages(t, StoreConfig{URL: database})
 		alice := r.as("alice", readAndWrite)
 		m := alice.post(t, "as it was")
 		before := contents(t, s)

@@ -23,11 +23,11 @@ import (
 	"github.com/oasgate/oasgate/impl/messages"
 )
 
-// keeping serves with a store.
-func keeping(t *testing.T, config StoreConfig) (*running, *Store) {
+// startMessages serves with a store.
+func startMessages(t *testing.T, config StoreConfig) (*running, *Store) {
 	t.Helper()
 	s := open(t, config)
-	return start(t, handledBy(Handlers{Messages: s})), s
+	return start(t, withHandlers(Handlers{Messages: s})), s
 }
 
 // client is somebody with a token.
@@ -46,7 +46,7 @@ const (
 	operator     = "read:messages:all"
 )
 
-// ask sends a request with the token, and with a JSON body if there is one; headers come as name,
+// ask sends a request with the token, and with a JSON body if there is one. headers are name,
 // value, name, value.
 func (c client) ask(t *testing.T, method, path, body string, headers ...string) answer {
 	t.Helper()
@@ -104,7 +104,7 @@ const (
 
 func TestMessage(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, database string) {
-		r, _ := keeping(t, StoreConfig{URL: database})
+		r, _ := startMessages(t, StoreConfig{URL: database})
 		alice := r.as("alice", readAndWrite)
 		begun := time.Now().Truncate(time.Millisecond)
 		got := alice.ask(t, "POST", messagesPath, `{"text":"Hello"}`)
@@ -190,7 +190,7 @@ func TestMessage(t *testing.T) {
 // TestOtherPeoplesMessages is OWASP API1:2023: the object decides as much as the operation.
 func TestOtherPeoplesMessages(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, database string) {
-		r, s := keeping(t, StoreConfig{URL: database})
+		r, s := startMessages(t, StoreConfig{URL: database})
 		alice := r.as("alice", readAndWrite)
 		m := alice.post(t, "Alice's")
 		at := messagesPath + "/" + m.Id
@@ -226,7 +226,7 @@ func TestOtherPeoplesMessages(t *testing.T) {
 				} else {
 					wantRefusal(t, got, http.StatusNotFound, authz.NotFound, noMessage)
 				}
-				// Nobody learns whether there is a message: as with one that never was.
+				// The response does not reveal whether the message exists.
 				for _, path := range []string{at,
 					messagesPath + "/019ad7c8-09b3-7204-bf92-a8cef806518f"} {
 					put := test.who.ask(t, "PUT", path, `{"text":"stolen"}`, "If-Match", "*")
@@ -279,13 +279,13 @@ func contents(t *testing.T, s *Store) string {
 
 func TestIdempotentPost(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, database string) {
-		r, s := keeping(t, StoreConfig{URL: database})
+		r, s := startMessages(t, StoreConfig{URL: database})
 		alice := r.as("alice", readAndWrite)
 		first := alice.ask(t, "POST", messagesPath, `{"text":"once"}`, "Idempotency-Key", "k")
 		if first.status != http.StatusCreated {
 			t.Fatalf("%d %s", first.status, first.body)
 		}
-		// The same content, whatever it looks like.
+		// The same content in another form.
 		for _, body := range []string{`{"text":"once"}`, `{ "text" : "on\u0063e" }`} {
 			again := alice.ask(t, "POST", messagesPath, body, "Idempotency-Key", "k")
 			if again.status != first.status || again.body != first.body ||
@@ -348,7 +348,7 @@ func (c client) pages(t *testing.T, limit int) (ids []string) {
 
 func TestPages(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, database string) {
-		r, s := keeping(t, StoreConfig{URL: database})
+		r, s := startMessages(t, StoreConfig{URL: database})
 		alice := r.as("alice", readAndWrite)
 		if got := alice.ask(t, "GET", messagesPath, ""); got.body != `{"messages":[]}`+"\n" ||
 			got.header.Get("Link") != "" {
@@ -374,7 +374,7 @@ func TestPages(t *testing.T) {
 			t.Errorf("without a limit there are %d messages, want the document's default, 20",
 				len(got.Messages))
 		}
-		// A cursor outlives the message that it goes on after.
+		// A cursor still works after its message was deleted.
 		next := decode[gen.MessageList](t, alice.ask(t, "GET", messagesPath+"?limit=10", ""),
 			200).Next
 		if got := alice.ask(t, "DELETE", messagesPath+"/"+newestFirst[9], "", "If-Match",
@@ -384,17 +384,16 @@ func TestPages(t *testing.T) {
 		if got := decode[gen.MessageList](t,
 			alice.ask(t, "GET", messagesPath+"?limit=1&cursor="+*next,
 				""), 200); got.Messages[0].Id != newestFirst[10] {
-			t.Errorf("a deleted message takes others with it: the page begins with %s, want %s",
+			t.Errorf("after the deletion of a message, the page begins with %s, want %s",
 				got.Messages[0].Id, newestFirst[10])
 		}
 	})
 }
 
-// Whoever pages while others write sees each message once that was there when they began, and none
-// twice.
+// The pages contain each message that existed at the first page once, while others create messages.
 func TestPagesWhileOthersWrite(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, database string) {
-		r, _ := keeping(t, StoreConfig{URL: database})
+		r, _ := startMessages(t, StoreConfig{URL: database})
 		alice := r.as("alice", readAndWrite)
 		var mu sync.Mutex
 		var created []string
@@ -415,7 +414,7 @@ func TestPagesWhileOthersWrite(t *testing.T) {
 				}
 			})
 		}
-		// As often as it takes until there are some pages, however slow the disk.
+		// Repeats until there are several pages, because the disk may be slow.
 		for began, rounds := time.Now(), 0; ; rounds++ {
 			mu.Lock()
 			before := slices.Clone(created)
@@ -449,9 +448,9 @@ func TestPagesWhileOthersWrite(t *testing.T) {
 	})
 }
 
-// Whatever is changed of a cursor, it is refused rather than goes on elsewhere.
+// A cursor with any change is refused.
 func TestAlteredCursors(t *testing.T) {
-	r, _ := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
+	r, _ := startMessages(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
 	alice := r.as("alice", readAndWrite)
 	alice.post(t, "1")
 	alice.post(t, "2")
@@ -473,17 +472,17 @@ func TestAlteredCursors(t *testing.T) {
 	}
 	wantRefusal(t, alice.ask(t, "GET", messagesPath+"?cursor="+altered, ""), http.StatusBadRequest,
 		authz.InvalidParameter, "The query parameter cursor is not one that this API has given.")
-	// One that somebody else was given is no way to what is theirs.
+	// A cursor of another caller gives no access to that caller's messages.
 	if got := decode[gen.MessageList](t, r.as("bob", readAndWrite).ask(t, "GET",
 		messagesPath+"?cursor="+cursor, ""), 200); len(
 		got.Messages) != 0 {
-		t.Errorf("Bob, with Alice's cursor, sees %+v", got.Messages)
+		t.Errorf("with Alice's cursor, Bob gets %+v", got.Messages)
 	}
 }
 
-func TestStoreIsLost(t *testing.T) {
+func TestStoreUnavailable(t *testing.T) {
 	line := cuttable(t, postgres(t))
-	r, _ := keeping(t, StoreConfig{URL: line.url, Timeout: 300 * time.Millisecond})
+	r, _ := startMessages(t, StoreConfig{URL: line.url, Timeout: 300 * time.Millisecond})
 	alice := r.as("alice", readAndWrite)
 	m := alice.post(t, "x")
 	at := messagesPath + "/" + m.Id
@@ -502,8 +501,8 @@ func TestStoreIsLost(t *testing.T) {
 		"deleting a message: the database is unavailable: ") {
 		t.Errorf("the log does not say what is wrong: %v", entry)
 	}
-	// It is lost to all servers alike: none is taken out of the balance for it, and what needs no
-	// messages goes on.
+	// An outage of the database affects all servers: none becomes unready, and operations without
+	// messages work.
 	eventually(t, "the server is ready",
 		func() bool { return alice.running.ask(t, "GET", "/readyz").status == http.StatusOK })
 	if got := alice.ask(t, "GET", "/api/private", ""); got.status != http.StatusOK {
@@ -518,9 +517,9 @@ func TestStoreIsLost(t *testing.T) {
 	})
 }
 
-// A fault of the store is a 500 of which the client learns nothing.
+// For a fault of the store, the client gets a 500 without details.
 func TestStoreIsFaulty(t *testing.T) {
-	r, s := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
+	r, s := startMessages(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
 	if _, err := s.write.Exec("DROP TABLE messages"); err != nil {
 		t.Fatal(err)
 	}
@@ -535,7 +534,7 @@ func TestStoreIsFaulty(t *testing.T) {
 }
 
 func TestGeneratedClientKeepsMessages(t *testing.T) {
-	r, _ := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
+	r, _ := startMessages(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
 	api, err := apiclient.NewClientWithResponses(
 		r.url,
 		apiclient.WithRequestEditorFn(func(_ context.Context, request *http.Request) error {
@@ -571,9 +570,9 @@ func TestGeneratedClientKeepsMessages(t *testing.T) {
 	}
 }
 
-// failing is a store of which every answer is this error.
+// failing is a store whose methods fail with err.
 type failing struct {
-	Messages
+	MessageStore
 	err error
 }
 
@@ -586,11 +585,11 @@ func TestMessageExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, _ := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
+	r, _ := startMessages(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
 	alice := r.as("alice", readAndWrite)
 	at := messagesPath + "/" + alice.post(t, "x").Id
 	lost := start(t,
-		handledBy(Handlers{Messages: failing{err: errUnavailable}})).as("alice", readAndWrite)
+		withHandlers(Handlers{Messages: failing{err: errUnavailable}})).as("alice", readAndWrite)
 	alice.ask(t, "POST", messagesPath, `{"text":"x"}`, "Idempotency-Key", "k")
 	for response, got := range map[string]answer{
 		"NotFound":             alice.ask(t, "GET", messagesPath+"/019ad7c8-09b3-7204-bf92-a8cef806518f", ""),
@@ -619,7 +618,7 @@ func TestMessageExamples(t *testing.T) {
 	}
 }
 
-// Should the document ever let somebody in without a token, nobody's messages are theirs.
+// If the document admits callers without a token, they own no messages.
 func TestWithoutPrincipal(t *testing.T) {
 	h := Handlers{Messages: failing{}} // which would panic
 	tag := "*"
@@ -642,8 +641,8 @@ func TestWithoutPrincipal(t *testing.T) {
 	}
 }
 
-// TestPublicPath: behind a proxy that changes the prefix of the paths, all that names a URL has the
-// prefix that clients see.
+// TestPublicPath: behind a proxy that changes the prefix of the paths, all URLs in responses have
+// the prefix for clients.
 func TestPublicPath(t *testing.T) {
 	for _, test := range []struct{ base, public, resource, here, there string }{
 		{"", "", "https://api.example", "", ""},
@@ -654,7 +653,7 @@ func TestPublicPath(t *testing.T) {
 	} {
 		store := open(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/messages.db"})
 		r := start(t, func(c *server.Config) {
-			handledBy(Handlers{Messages: store})(c)
+			withHandlers(Handlers{Messages: store})(c)
 			c.Resource, c.Docs = test.resource, true
 			c.Gate = func(c *authz.Config) { c.BasePath, c.PublicPath = test.base, test.public }
 		})

@@ -11,8 +11,8 @@ import (
 	"github.com/oasgate/oasgate/gen"
 )
 
-// private is the operation that tests call where any will do that needs a token: they do not depend
-// on what else is in openapi.yaml.
+// private is an operation that requires a token, for tests that do not depend on the other contents
+// of openapi.yaml.
 var private = find(
 	"that needs a token",
 	func(o authz.Operation) bool { return len(o.Alternatives) == 1 },
@@ -25,12 +25,12 @@ type operation struct {
 	scope string // what a token needs for it
 }
 
-// find returns the first such operation, of several that which asks for the fewest scopes.
+// find returns the operation with this property that requires the fewest scopes.
 func find(what string, is func(authz.Operation) bool) operation {
 	found := operation{what: what}
 	document, err := gen.GetSpec()
 	if err != nil {
-		return found // whatever starts a server says so
+		return found // the start of a server reports it
 	}
 	for _, o := range authz.Describe(document) {
 		item := document.Paths.Value(o.Path)
@@ -58,7 +58,7 @@ func scopes(o authz.Operation) string {
 	return strings.Join(all, " ")
 }
 
-// mint returns a token that is good for the private operation, but for what claims say.
+// mint returns a token for the private operation, with these claims in addition.
 func mint(issuer interface{ Mint(map[string]any) string }, claims map[string]any) string {
 	all := map[string]any{"scope": private.scope}
 	maps.Copy(all, claims)

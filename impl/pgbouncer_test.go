@@ -135,8 +135,8 @@ pidfile = %s/pid
 	}
 }
 
-// TestDemotedPrimary: a connection whose server has become a standby is replaced, and not used for
-// all requests that follow.
+// TestDemotedPrimary: after a write has failed because the server has become a standby, its
+// connection is replaced.
 func TestDemotedPrimary(t *testing.T) {
 	s := open(t, StoreConfig{URL: postgres(t)})
 	// As far as a connection can tell, a server that is read-only is a standby.

@@ -28,8 +28,7 @@ func (s spoilt) GetPublic(
 	return s.public(ctx)
 }
 
-// TestAnswersAreTheDocuments holds every example of the document against what the server really
-// answers.
+// TestAnswersAreTheDocuments compares each example of the document with the response of the server.
 func TestAnswersAreTheDocuments(t *testing.T) {
 	document, err := gen.GetSpec()
 	if err != nil {
@@ -116,7 +115,7 @@ func canonical(t *testing.T, v any) string {
 func TestHandlerThatAnswersNothing(t *testing.T) {
 	r := start(
 		t,
-		handledBy(
+		withHandlers(
 			spoilt{
 				public: func(context.Context) (gen.GetPublicResponseObject, error) {
 					return nil, nil
@@ -132,7 +131,7 @@ func TestHandlerThatAnswersNothing(t *testing.T) {
 	}
 }
 
-// The generated client and server agree, through a whole server.
+// The generated client works with the server.
 func TestGeneratedClient(t *testing.T) {
 	r := start(t, nil)
 	client, err := apiclient.NewClientWithResponses(r.url)
@@ -145,7 +144,7 @@ func TestGeneratedClient(t *testing.T) {
 	}
 	if got.ApplicationproblemJSON401 == nil ||
 		got.ApplicationproblemJSON401.Status != http.StatusUnauthorized {
-		t.Errorf("the client does not know %d %s", got.StatusCode(), got.Body)
+		t.Errorf("the client has no type for %d %s", got.StatusCode(), got.Body)
 	}
 }
 
@@ -157,7 +156,7 @@ type complaints struct {
 
 func (c *complaints) Errorf(string, ...any) { c.n++ }
 
-// That answers are held to the document is worth something only if a wrong one is seen.
+// The comparison of responses with the document must be able to fail.
 func TestWrongAnswersAreSeen(t *testing.T) {
 	const message = `{"id":"019ad7c8-09b3-7204-bf92-a8cef806518f","text":"x","author":{"issuer":"i","subject":"s"},"created":"2026-12-01T09:30:00.435Z"}`
 	tests := []struct {

@@ -64,8 +64,8 @@ func start(t *testing.T, configure func(*server.Config)) *running {
 	return r
 }
 
-// handledBy has the operations answered by these handlers.
-func handledBy(handlers gen.StrictServerInterface) func(*server.Config) {
+// withHandlers has the operations answered by these handlers.
+func withHandlers(handlers gen.StrictServerInterface) func(*server.Config) {
 	return func(c *server.Config) { c.Routes = Routes(handlers) }
 }
 
@@ -76,7 +76,7 @@ type answer struct {
 	body   string
 }
 
-// ask sends a request; headers come as name, value, name, value.
+// ask sends a request. headers are name, value, name, value.
 func (r *running) ask(t *testing.T, method, path string, headers ...string) answer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, r.url+path, nil)
@@ -181,8 +181,7 @@ func (b *logBuffer) request(t *testing.T, id string) (entry map[string]any) {
 	return entry
 }
 
-// eventually waits for what must happen, however slow the machine is. The watchdog is against
-// hanging.
+// eventually waits until done returns true. The watchdog only stops a hang.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for begun := time.Now(); !done(); time.Sleep(10 * time.Millisecond) {

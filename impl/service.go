@@ -13,27 +13,31 @@ import (
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/command"
 	"github.com/oasgate/oasgate/authz/echov4"
+	"github.com/oasgate/oasgate/authz/redisstore"
 	"github.com/oasgate/oasgate/gen"
 )
 
 // Serve holds the settings that this API adds to serve: see [command.Opener].
 type Serve struct {
-	ReplayStore string `name:"replay-store" key:"REPLAY_STORE" secret:"" help:"Redis in which several servers store used DPoP proofs: redis://user:password@host:6379/0. Default: in memory, for one server."`
+	ReplayStore string `name:"replay-store" key:"REPLAY_STORE" secret:"" help:"Redis in which several servers store used DPoP proofs: redis://user:password@host:6379/0, redis+sentinel://host1,host2/primary or redis+cluster://host1,host2. Default: in memory, for one server."`
 	Database    string `name:"database" key:"DATABASE_URL" secret:"" default:"sqlite:data/oasgate.db" help:"Database of the messages: sqlite: and the path of a file, or postgres://user:password@host/database."`
 }
 
 // Check returns the faults of the settings, without passwords.
 func (s *Serve) Check() error {
-	faults := []error{checkDatabase("OASGATE_DATABASE_URL", s.Database)}
-	if s.ReplayStore != "" {
-		store, err := OpenReplays(s.ReplayStore)
-		if err != nil {
-			faults = append(faults, faultOf("OASGATE_REPLAY_STORE", s.ReplayStore, err))
-		} else {
-			_ = store.Close() // never connected
-		}
+	fault := checkDatabase("OASGATE_DATABASE_URL", s.Database)
+	if s.ReplayStore == "" {
+		return fault
 	}
-	return errors.Join(faults...)
+	if _, err := s.replays(); err != nil {
+		fault = errors.Join(fault, faultOf("OASGATE_REPLAY_STORE", s.ReplayStore, err))
+	}
+	return fault
+}
+
+// replays returns the store of used proofs and counts. It does not connect.
+func (s *Serve) replays() (*redisstore.Store, error) {
+	return redisstore.New(redisstore.Config{URL: s.ReplayStore, Prefix: "oasgate:"})
 }
 
 // Open implements [command.Opener].
@@ -42,7 +46,7 @@ func (s *Serve) Open(ctx context.Context, log *slog.Logger) (*command.Service, e
 	if err != nil || s.ReplayStore == "" {
 		return service, err
 	}
-	replays, err := OpenReplays(s.ReplayStore)
+	replays, err := s.replays()
 	if err != nil {
 		return nil, errors.Join(err, service.Close())
 	}
@@ -60,7 +64,7 @@ func (s *Serve) Open(ctx context.Context, log *slog.Logger) (*command.Service, e
 func (s *Serve) Probe(ctx context.Context) map[string]error {
 	found := map[string]error{"database": probeDatabase(ctx, s.Database)}
 	if s.ReplayStore != "" {
-		replays, err := OpenReplays(s.ReplayStore)
+		replays, err := s.replays()
 		if err == nil {
 			err = replays.Ping(ctx)
 			_ = replays.Close()
@@ -115,6 +119,6 @@ func checkDatabase(setting, url string) error {
 }
 
 // faultOf returns the fault of a setting that can contain a password.
-func faultOf(setting, url string, expected error) error {
-	return fmt.Errorf("%s is %q: expected %w", setting, redacted(url), expected)
+func faultOf(setting, url string, err error) error {
+	return fmt.Errorf("%s is %q: %w", setting, redacted(url), err)
 }

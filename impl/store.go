@@ -31,8 +31,8 @@ type StoreConfig struct {
 	Now     func() time.Time // default time.Now
 }
 
-// Store implements [Messages] with an SQL database. Its SQL works with SQLite and PostgreSQL; their
-// differences are in [openSQLite] and [openPostgres]. It is safe for concurrent use, also by
+// Store implements [MessageStore] with an SQL database. Its SQL works with SQLite and PostgreSQL;
+// their differences are in [openSQLite] and [openPostgres]. It is safe for concurrent use, also by
 // several processes with one database.
 type Store struct {
 	database
@@ -46,8 +46,7 @@ type Store struct {
 // not exist.
 func OpenStore(ctx context.Context, config StoreConfig) (*Store, error) {
 	if err := checkURL(config.URL); err != nil {
-		return nil, fmt.Errorf("the URL of the database is %q: expected %w", redacted(config.URL),
-			err)
+		return nil, fmt.Errorf("the URL of the database is %q: %w", redacted(config.URL), err)
 	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()

@@ -239,7 +239,7 @@ func TestIdempotencyKeys(t *testing.T) {
 				t.Errorf("%+v shares Alice's message by key", other)
 			}
 		}
-		// What the first answer was, it is also when the message is no more what it was.
+		// A repeated request gets the first response, even after the message has changed.
 		if _, err := s.Replace(ctx, alice, first.ID, "changed", anyVersion); err != nil {
 			t.Fatal(err)
 		}
@@ -268,13 +268,13 @@ func TestIdempotencyKeys(t *testing.T) {
 			t.Errorf("a key that is used again: %+v, then %+v", second, again)
 		}
 		if n := count(t, s, "idempotency_keys"); n != 4 {
-			t.Errorf("%d keys are kept, want 4", n)
+			t.Errorf("%d keys are stored, want 4", n)
 		}
 		if err := s.sweep(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if n := count(t, s, "idempotency_keys"); n != 1 {
-			t.Errorf("%d keys are kept after the sweep, want the one that has not expired", n)
+			t.Errorf("%d keys are stored after the sweep, want the one that has not expired", n)
 		}
 	})
 }
@@ -321,7 +321,7 @@ func TestOneKeyManyRequests(t *testing.T) {
 	})
 }
 
-// Each change that was acknowledged is one version: none is lost.
+// Each acknowledged change increments the version: none is lost.
 func TestChangesAtOnce(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string) {
 		s := open(t, StoreConfig{URL: url})
@@ -329,13 +329,13 @@ func TestChangesAtOnce(t *testing.T) {
 		const writers, each = 8, 5
 		together(writers, func(i int) {
 			for range each {
-				if i%2 == 0 { // whatever is there
+				if i%2 == 0 { // any version
 					if _, err := s.Replace(t.Context(), alice, m.ID, "x", anyVersion); err != nil {
 						t.Error(err)
 					}
 					continue
 				}
-				for { // only what was seen
+				for { // only the version that was read
 					seen, err := s.Get(t.Context(), Filter{Owner: alice}, m.ID)
 					if err != nil {
 						t.Error(err)
@@ -487,7 +487,7 @@ func TestMigrationsWait(t *testing.T) {
 		if err := <-opened; err != nil {
 			t.Errorf("not opened once the lock is free: %v", err)
 		}
-		if strings.HasPrefix(url, "postgres") && // SQLite waits for 5 s before it says so
+		if strings.HasPrefix(url, "postgres") && // SQLite waits 5 s before the first message
 			strings.Count(log.String(), "waiting while another process") != 1 {
 			t.Errorf("the log does not say once that it waits:\n%s", log)
 		}
@@ -514,11 +514,11 @@ func TestKeysAreSweptHourly(t *testing.T) {
 		}
 		time.Sleep(keyLifetime - time.Minute)
 		if n := count(t, s, "idempotency_keys"); n != 1 {
-			t.Errorf("%d keys are kept a minute before they expire, want 1", n)
+			t.Errorf("%d keys are stored a minute before they expire, want 1", n)
 		}
 		time.Sleep(time.Hour + 2*time.Minute)
 		if n := count(t, s, "idempotency_keys"); n != 0 {
-			t.Errorf("%d keys are kept an hour after they have expired, want none", n)
+			t.Errorf("%d keys are stored an hour after they have expired, want none", n)
 		}
 	})
 }
@@ -664,7 +664,19 @@ func TestUnavailable(t *testing.T) {
 			return err == nil
 		})
 	})
-	t.Run("postgres/restarted", func(t *testing.T) { // its connections are gone, it is not
+	t.Run("postgres/a host hangs", func(t *testing.T) { // of two
+		hanging, err := net.Listen("tcp", "127.0.0.1:0") // without Accept
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hanging.Close()
+		url := strings.Replace(cuttable(t, postgres(t)).url, "127.0.0.1:",
+			hanging.Addr().String()+",127.0.0.1:", 1)
+		s := open(t, StoreConfig{URL: url})
+		s.write.SetMaxIdleConns(0) // so that each operation connects
+		create(t, s, alice, "x")
+	})
+	t.Run("postgres/restarted", func(t *testing.T) { // the connections are closed, the server runs
 		s := open(t,
 			StoreConfig{URL: withQuery(t, postgres(t), "application_name", "to-be-terminated")})
 		together(8, func(int) { create(t, s, alice, "x") })
@@ -703,7 +715,7 @@ func TestUnavailable(t *testing.T) {
 			if err == nil || errors.Is(err, errUnavailable) ||
 				!strings.Contains(err.Error(), "creating a message") {
 				t.Errorf(
-					"without its table: %v: want a fault that is named, and that no waiting mends",
+					"without its table: %v: want an error that names the operation and is not errUnavailable",
 					err)
 			}
 			if n := count(t, s, "idempotency_keys"); n != 0 {
@@ -713,11 +725,11 @@ func TestUnavailable(t *testing.T) {
 	})
 }
 
-// line is a way to PostgreSQL that can be cut.
+// line is a connection to PostgreSQL that the test can interrupt.
 type line struct {
 	url      string
 	listener net.Listener
-	silence  atomic.Bool // nothing comes through, and nobody is told
+	silence  atomic.Bool // nothing is transmitted, and the connections stay open
 
 	mu    sync.Mutex
 	dead  bool
@@ -804,9 +816,9 @@ func (l *line) restore() {
 	l.dead = false
 }
 
-// Wherever a database's URL goes, its password does not.
+// The password of a database URL is in no error and no log line.
 func TestPasswordIsHidden(t *testing.T) {
-	port := func() string { // where nobody listens
+	port := func() string { // without a listener
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -852,7 +864,7 @@ func TestPasswordIsHidden(t *testing.T) {
 }
 
 func TestDatabaseURLs(t *testing.T) {
-	for raw, shown := range map[string]string{ // as a log shows it, if it will do
+	for raw, shown := range map[string]string{ // as it is logged, or "" if it is invalid
 		"sqlite:data/oasgate.db":                 "sqlite:data/oasgate.db",
 		"sqlite:/var/lib/oasgate.db":             "sqlite:/var/lib/oasgate.db",
 		"sqlite:a?b#c%d":                         "sqlite:a?b#c%d",

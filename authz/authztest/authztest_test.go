@@ -82,7 +82,7 @@ func load(t *testing.T, name string) *openapi3.T {
 	return document
 }
 
-// target is a fresh one: servers with flaws remember.
+// target is a new target, because servers with flaws have state.
 func (m messages) target(f flaw) authztest.Target {
 	s := newServer(m.plan, m.issuer, audience, m.keys, f)
 	outage := newServer(m.plan, m.issuer, audience, nil, f)
@@ -95,12 +95,12 @@ func (m messages) target(f flaw) authztest.Target {
 	}
 }
 
-// TestConformance: a server that is right passes, though nothing of it is oasgate's.
+// TestConformance: a correct server passes, even if it does not use this library.
 func TestConformance(t *testing.T) {
 	authztest.Run(t, newMessages(t).target(none))
 }
 
-// TestFlaws: each flaw is found by the cases that should find it, and by no other.
+// TestFlaws: each flaw makes the expected cases fail, and no others.
 func TestFlaws(t *testing.T) {
 	const (
 		secured = `(getMe|listMessages|createMessage|deleteMessage/bearer\([a-z:]*\)|deleteMessage)/`
@@ -182,7 +182,7 @@ func TestFlaws(t *testing.T) {
 			for _, result := range report.Results {
 				name, found := result.Case.Name, len(result.Faults) > 0
 				if result.Skipped != "" {
-					t.Errorf("%s was skipped (%s): the target gives the kit everything", name,
+					t.Errorf("%s was skipped (%s): the target has everything that the kit needs", name,
 						result.Skipped)
 				}
 				if found {
@@ -198,18 +198,19 @@ func TestFlaws(t *testing.T) {
 			}
 		})
 	}
-	for _, c := range authztest.Cases(m.plan) { // what a kit never says, it need not say
+	for _, c := range authztest.Cases(m.plan) { // a kit without results has no output
 		if !caught[c.Name] {
-			t.Errorf("%s passes whatever the flaw: is it able to fail?", c.Name)
+			t.Errorf("%s passes with each flaw: no flaw makes it fail", c.Name)
 		}
 	}
 }
 
-// TestOverTheNetwork: the same verdicts, also that of a body which is waited for.
+// TestOverTheNetwork: the results are the same, also of the case in which the client waits before
+// it sends the body.
 func TestOverTheNetwork(t *testing.T) {
 	m := newMessages(t)
-	// Only what is expected to get no answer is given up on quickly: a slow machine must not look
-	// like a fault.
+	// Only requests that should get no response have a short timeout, so that a slow machine causes
+	// no faults.
 	const generous, short = time.Minute, time.Second
 	const huge = "createMessage/huge_body_without_token"
 	all := func(string) bool { return true }
@@ -248,7 +249,7 @@ func TestOverTheNetwork(t *testing.T) {
 			for _, result := range report.Results {
 				if should := result.Skipped == "" &&
 					caughtBy.MatchString(result.Case.Name); should != (len(result.Faults) > 0) {
-					t.Errorf("%s: found %q, expected to find something: %t", result.Case.Name,
+					t.Errorf("%s: found %q, want faults: %t", result.Case.Name,
 						result.Faults, should)
 				}
 			}
@@ -256,8 +257,7 @@ func TestOverTheNetwork(t *testing.T) {
 	}
 }
 
-// TestWithLess: what cannot be tried with what the target gives is skipped, and says what it would
-// need.
+// TestWithLess: cases that a target does not support are skipped, with the reason.
 func TestWithLess(t *testing.T) {
 	m := newMessages(t)
 	all := m.target(none)
@@ -324,7 +324,7 @@ func TestWithLess(t *testing.T) {
 					t.Errorf("%s failed on a server that is right: %s", name,
 						strings.Join(result.Faults, "; "))
 				case tried.MatchString(name) != result.Passed():
-					t.Errorf("%s: passed %t, skipped %q; expected to be tried: %t", name,
+					t.Errorf("%s: passed %t, skipped %q; want it to run: %t", name,
 						result.Passed(), result.Skipped, !result.Passed())
 				}
 			}
@@ -332,7 +332,7 @@ func TestWithLess(t *testing.T) {
 	}
 }
 
-// TestOpaqueTokens: nothing can be forged from a token that is no JWT, but it can be used.
+// TestOpaqueTokens: an opaque token cannot be forged, but the cases with genuine ones run.
 func TestOpaqueTokens(t *testing.T) {
 	m := newMessages(t)
 	target := m.target(none)
@@ -366,8 +366,7 @@ func TestOpaqueTokens(t *testing.T) {
 	}
 }
 
-// TestOnlyRFC6750: a server without problem documents and their like passes once it is said to be
-// one.
+// TestOnlyRFC6750: with OnlyRFC6750, a server without problem documents passes.
 func TestOnlyRFC6750(t *testing.T) {
 	m := newMessages(t)
 	for _, f := range []flaw{htmlErrors, cacheable, scopesUnnamed} {
@@ -383,7 +382,7 @@ func TestOnlyRFC6750(t *testing.T) {
 	}
 }
 
-// recorded stands in for *testing.T.
+// recorded is a T that records the results.
 type recorded struct {
 	name   string
 	ctx    context.Context
@@ -402,8 +401,8 @@ func (r recorded) Error(args ...any) {
 func (r recorded) Fatal(args ...any) { r.Error(args...) }
 func (r recorded) Skip(args ...any)  { r.Error(args...) }
 
-// TestRunTells: what a case finds is an error of its subtest.
-func TestRunTells(t *testing.T) {
+// TestRunReports: the faults of a case are errors of its subtest.
+func TestRunReports(t *testing.T) {
 	m := newMessages(t)
 	var said []string
 	authztest.Run(recorded{"T", t.Context(), &said}, m.target(expiryUnchecked))
@@ -412,12 +411,12 @@ func TestRunTells(t *testing.T) {
 		"T/getMe/expired: GET /me: expected the handler not to run, it did",
 	}
 	if len(said) < 2 || !slices.Equal(said[:2], want) {
-		t.Errorf("Run said\n%s\nexpected to begin with\n%s", strings.Join(said, "\n"),
+		t.Errorf("Run said\n%s\nwant to begin with\n%s", strings.Join(said, "\n"),
 			strings.Join(want, "\n"))
 	}
 }
 
-// TestFaultyTargets: everything that is wrong with a target is said at once, and nothing is run.
+// TestFaultyTargets: all faults of a target are returned together, and no case runs.
 func TestFaultyTargets(t *testing.T) {
 	m := newMessages(t)
 	target := m.target(none)
@@ -427,7 +426,7 @@ func TestFaultyTargets(t *testing.T) {
 	for _, part := range []string{`Target.URL is "messages.example"`,
 		`"listMesages", which is not an operationId`} {
 		if err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("Check returned %v, expected it to say: %s", err, part)
+			t.Errorf("Check returned %v, want it to contain: %s", err, part)
 		}
 	}
 	if len(report.Results) > 0 {
@@ -441,13 +440,13 @@ func TestFaultyTargets(t *testing.T) {
 	for _, part := range []string{"Target.Certificate has no Leaf",
 		"expected an *http.Transport, to present Target.Certificate"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("Check returned %v, expected it to say: %s", err, part)
+			t.Errorf("Check returned %v, want it to contain: %s", err, part)
 		}
 	}
 	for _, part := range []string{"Target.URL is", "Target.Document is nil"} {
 		if _, err := authztest.Check(t.Context(), authztest.Target{}); err == nil ||
 			!strings.Contains(err.Error(), part) {
-			t.Errorf("Check of nothing returned %v, expected it to say: %s", err, part)
+			t.Errorf("Check of nothing returned %v, want it to contain: %s", err, part)
 		}
 	}
 }

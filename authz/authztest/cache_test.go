@@ -14,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestCacheOfVerifiedTokensChangesNoAnswer: the gate passes the kit when the verifier keeps tokens,
-// when it has kept them from the time before, and when it has room for none.
+// TestCacheOfVerifiedTokensChangesNoAnswer: the gate passes the kit with an empty cache of verified
+// tokens, with a filled one, and with one that is too small for any token.
 func TestCacheOfVerifiedTokensChangesNoAnswer(t *testing.T) {
 	m := newMessages(t)
 	for name, bytes := range map[string]int64{"kept": 0, "none kept": 1} {

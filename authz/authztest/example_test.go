@@ -11,7 +11,7 @@ import (
 	"github.com/oasgate/oasgate/authz/authztest"
 )
 
-// A server that forgot to guard its only operation, looked at without any token.
+// A server that does not guard its only operation, tested without tokens.
 func ExampleCheck() {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`
 openapi: 3.1.0

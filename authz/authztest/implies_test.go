@@ -33,8 +33,8 @@ components:
     k: {type: apiKey, in: header, name: X-Key}
 `
 
-// guarding is a target that a gate guards by a document. The tested document may be another.
-func guarding(t *testing.T, text string, change func(*token.Issuer)) authztest.Target {
+// newTarget returns an API that a gate guards with a document. The tested document may be another.
+func newTarget(t *testing.T, text string, change func(*token.Issuer)) authztest.Target {
 	t.Helper()
 	document, err := openapi3.NewLoader().LoadFromData([]byte(text))
 	if err != nil {
@@ -99,7 +99,7 @@ func guarding(t *testing.T, text string, change func(*token.Issuer)) authztest.T
 }
 
 func TestScopesThatImplyOthers(t *testing.T) {
-	target := guarding(t, implying, func(*token.Issuer) {})
+	target := newTarget(t, implying, func(*token.Issuer) {})
 	authztest.Run(t, target)
 	report, err := authztest.Check(t.Context(), target)
 	if err != nil {
@@ -117,10 +117,10 @@ func TestScopesThatImplyOthers(t *testing.T) {
 	}
 }
 
-// A server that goes by another document's implications is found out.
-func TestImplicationsThatAServerLacksAreFound(t *testing.T) {
+// A server with the implications of another document fails.
+func TestMissingImplicationsAreFound(t *testing.T) {
 	plainly := strings.Replace(implying, "x-authz-implies: {all: [read], admin: [all]}", "", 1)
-	target := guarding(t, plainly, func(*token.Issuer) {})
+	target := newTarget(t, plainly, func(*token.Issuer) {})
 	tested, err := openapi3.NewLoader().LoadFromData([]byte(implying))
 	if err != nil {
 		t.Fatal(err)
@@ -136,12 +136,12 @@ func TestImplicationsThatAServerLacksAreFound(t *testing.T) {
 	}
 	if !slices.Contains(failed, "read/scope_read_implied_by_all") ||
 		!slices.Contains(failed, "both/exact_scopes") {
-		t.Errorf("failed cases are %q, expected those of implications", failed)
+		t.Errorf("failed cases are %q, want those of implications", failed)
 	}
 }
 
 func TestChallengesWithTheIssuersNames(t *testing.T) {
-	target := guarding(
+	target := newTarget(
 		t,
 		implying,
 		func(i *token.Issuer) { i.ScopePrefix = "https://api.example/" },

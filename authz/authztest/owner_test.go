@@ -29,7 +29,7 @@ paths:
 components: {securitySchemes: {bearerAuth: {type: http, scheme: bearer}}}
 `
 
-// notesServer keeps the owner of each note. A broken one does not look at it.
+// notesServer stores the owner of each note. A broken one does not check it.
 type notesServer struct {
 	broken, forgetful bool
 
@@ -57,7 +57,7 @@ func (s *notesServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// TestObjectsOfAnother: the kit finds servers that give objects to anybody with a good token.
+// TestObjectsOfAnother: the kit finds servers that return the objects of other principals.
 func TestObjectsOfAnother(t *testing.T) {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"https://notes.example/"}})
 	if err != nil {
@@ -115,7 +115,7 @@ func TestObjectsOfAnother(t *testing.T) {
 				(test.fault == "") != (got == "") ||
 				!strings.Contains(got, test.fault) {
 				t.Errorf(
-					"%s: %s: skipped %q, faults %q, expected %q",
+					"%s: %s: skipped %q, faults %q, want %q",
 					name,
 					r.Case.Name,
 					r.Skipped,

@@ -57,8 +57,8 @@ func sent(t *testing.T, target authztest.Target) (body, fault string) {
 	return body, fault
 }
 
-// TestBodiesFromSchemas: what is made is valid, or Check would say that it is not; where little can
-// be made, exactly that.
+// TestBodiesFromSchemas: generated requests are valid, which Check itself verifies. If a schema has
+// few values, the request has one of them.
 func TestBodiesFromSchemas(t *testing.T) {
 	const both = "3.0.3 3.1.0"
 	for _, test := range []struct{ versions, schema, want string }{ // no want: any that is valid
@@ -117,15 +117,15 @@ func TestBodiesFromSchemas(t *testing.T) {
 		for version := range strings.FieldsSeq(test.versions) {
 			body, fault := sent(t, authztest.Target{Document: withBody(t, version, test.schema)})
 			if fault != "" || test.want != "" && body != test.want {
-				t.Errorf("%s, %s: sent %s, fault %q, expected %s", version, test.schema, body,
+				t.Errorf("%s, %s: sent %s, fault %q, want %s", version, test.schema, body,
 					fault, test.want)
 			}
 		}
 	}
 }
 
-// TestNoValidRequest: what cannot be made is said once, with what to do; an entry of Requests does
-// it.
+// TestNoValidRequest: if no valid request can be generated, the report says so once, with what to
+// do. An entry of Requests fixes it.
 func TestNoValidRequest(t *testing.T) {
 	for _, test := range []struct{ schema, says, given string }{
 		{`{type: string, pattern: "^a$", minLength: 5}`, `found no string for its pattern "^a$" and length`, ``},
@@ -141,12 +141,12 @@ func TestNoValidRequest(t *testing.T) {
 		for _, part := range []string{"makeThing/request: ", test.says,
 			`Give an example in the document, or Target.Requests["makeThing"]`} {
 			if !strings.Contains(fault, part) {
-				t.Errorf("%s: sent %s, fault %q, expected it to say: %s", test.schema, body, fault,
+				t.Errorf("%s: sent %s, fault %q, want it to contain: %s", test.schema, body, fault,
 					part)
 			}
 		}
 		if strings.Count(fault, "makeThing/") != 1 {
-			t.Errorf("%s: fault %q, expected it once", test.schema, fault)
+			t.Errorf("%s: fault %q, want it once", test.schema, fault)
 		}
 		if test.given == "" {
 			continue
@@ -154,14 +154,14 @@ func TestNoValidRequest(t *testing.T) {
 		target.Requests = map[string]authztest.Request{"makeThing": {Body: []byte(test.given),
 			ContentType: "application/json"}}
 		if body, fault := sent(t, target); body != test.given || fault != "" {
-			t.Errorf("%s: sent %s, fault %q, expected the body of Target.Requests", test.schema,
+			t.Errorf("%s: sent %s, fault %q, want the body of Target.Requests", test.schema,
 				body, fault)
 		}
 	}
 }
 
-// TestRequests: what an entry sets replaces what was built, parameter by parameter; a wrong one is
-// refused.
+// TestRequests: the fields of an entry replace what was generated, parameter by parameter. A faulty
+// entry is refused.
 func TestRequests(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`
 openapi: 3.1.0
@@ -214,14 +214,14 @@ paths:
 			}
 			if got != test.want &&
 				(strings.HasPrefix(test.want, "GET") || !strings.Contains(got, test.want)) {
-				t.Errorf("received %s, expected %s", got, test.want)
+				t.Errorf("received %s, want %s", got, test.want)
 			}
 		})
 	}
 }
 
-// TestMultipart: objects are JSON, arrays are several parts, and files have the type that the
-// document names and come last.
+// TestMultipart: objects are JSON, arrays are several parts, and files are last and have the media
+// type of the document.
 func TestMultipart(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`
 openapi: 3.1.0
@@ -282,6 +282,6 @@ paths:
 		`pages {"n":2} application/json`, "tags a", "tags a1", "cover a image/png",
 	}
 	if !slices.Equal(got[:min(len(got), len(want))], want) {
-		t.Errorf("received %q, expected %q", got, want)
+		t.Errorf("received %q, want %q", got, want)
 	}
 }

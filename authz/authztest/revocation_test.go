@@ -21,8 +21,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// opaqueTokens gives the tokens of an issuer other names, of another form than a JWT, and is the
-// introspection endpoint that knows them.
+// opaqueTokens replaces the tokens of an issuer by opaque ones, and is their introspection
+// endpoint.
 type opaqueTokens struct {
 	issuer string // ends with a slash
 	mu     sync.Mutex
@@ -65,8 +65,8 @@ func (o *opaqueTokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(w, answer.Body)
 }
 
-// TestRevokedTokens: a server that asks the issuer at each request passes, with JWTs and with
-// opaque tokens, and one that keeps the answer fails.
+// TestRevokedTokens: a server that introspects each request passes, with JWTs and with opaque
+// tokens. One that caches the response fails.
 func TestRevokedTokens(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`
 openapi: 3.1.0
@@ -169,7 +169,7 @@ components:
 				}
 			}
 			if strings.Join(failed, " ") != test.failed {
-				t.Errorf("%q fail, expected %q", failed, test.failed)
+				t.Errorf("%q fail, want %q", failed, test.failed)
 			}
 		})
 	}

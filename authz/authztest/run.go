@@ -134,7 +134,7 @@ type run struct {
 	patience      time.Duration // how long to wait for an answer
 	nonce         atomic.Value  // of the next DPoP proof, a string
 
-	tokens sync.Mutex // guards forger, and the functions of the target that return credentials
+	tokens sync.Mutex // protects forger, and the functions of the target that return credentials
 	forger forger
 }
 

@@ -36,7 +36,7 @@ const (
 	closedAlternatively flaw = "only the first alternative counts"
 )
 
-// many guards an API with authz.Gate, and breaks what the flaw says.
+// many is an API that a gate guards, with a flaw.
 type many struct {
 	flaw  flaw
 	gate  *authz.Gate
@@ -188,8 +188,7 @@ func newMany(t *testing.T, f flaw) (*many, authztest.Target) {
 	}
 }
 
-// TestSchemes: a server that is right passes, and each flaw is found by the cases that should find
-// it.
+// TestSchemes: a correct server passes, and each flaw makes the expected cases fail.
 func TestSchemes(t *testing.T) {
 	for f, caughtBy := range map[flaw]string{
 		none:                `^$`,
@@ -234,7 +233,7 @@ func TestSchemes(t *testing.T) {
 	}
 }
 
-// What cannot be presented is skipped, and an unknown scheme is a fault of the target.
+// Cases without a credential are skipped, and an unknown scheme is a fault of the target.
 func TestSchemesWithLess(t *testing.T) {
 	_, target := newMany(t, none)
 	target.Credentials = map[string]authztest.Credential{"key": {Genuine: func(context.Context,
@@ -265,7 +264,7 @@ func TestSchemesWithLess(t *testing.T) {
 	}
 }
 
-// An operation that is closed to everybody must refuse.
+// An operation that is closed to everybody must refuse all requests.
 func TestDenied(t *testing.T) {
 	m, target := newMany(t, none)
 	target.Without = []string{"key"}
@@ -276,7 +275,7 @@ func TestDenied(t *testing.T) {
 	for _, result := range report.Results {
 		if failed := len(result.Faults) > 0; failed != strings.HasSuffix(result.Case.Name,
 			"/denied") {
-			t.Errorf("%s: %q; expected that the server, which takes keys, fails where it should "+
+			t.Errorf("%s: %q; want faults of the server, which accepts keys, where "+
 				"be closed", result.Case.Name, result.Faults)
 		}
 	}

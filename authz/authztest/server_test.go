@@ -70,9 +70,8 @@ const (
 	answersAnything flaw = "a handler answers what the document does not describe"
 )
 
-// server guards the operations of a plan with nothing of oasgate: what a team writes by hand, in
-// short. Without a flaw it answers every case of the kit rightly, so it shows as well that the kit
-// is not for oasgate's gate alone.
+// server enforces a plan without package authz, like a short server that a team writes by hand.
+// Without a flaw it passes all cases of the kit, so the kit does not depend on the gate.
 type server struct {
 	http.Handler
 	flaw     flaw
@@ -91,7 +90,7 @@ func newServer(plan *authz.Plan, issuer *devissuer.Server, audience string,
 		verdicts: map[string]bool{}, proofs: map[string]bool{}}
 	for _, o := range plan.Operations() {
 		mux.HandleFunc(o.Method+" "+o.Path, func(w http.ResponseWriter, r *http.Request) {
-			if refused := s.guard(r, o); refused != nil {
+			if refused := s.authorizeRequest(r, o); refused != nil {
 				s.refuse(w, r, refused)
 				return
 			}
@@ -124,7 +123,7 @@ var (
 	invalidBody  = &refusal{http.StatusBadRequest, ""}
 )
 
-func (s *server) guard(r *http.Request, o authz.Operation) *refusal {
+func (s *server) authorizeRequest(r *http.Request, o authz.Operation) *refusal {
 	if o.Public() {
 		switch {
 		case s.flaw == publicIsGuarded, s.flaw == publicRefuses &&
@@ -238,7 +237,7 @@ func (s *server) checkProof(r *http.Request, raw string) (jkt string, ok bool) {
 	return base64.RawURLEncoding.EncodeToString(sum[:]), true
 }
 
-// verify accepts ES256 alone.
+// verify accepts ES256 only.
 func (s *server) verify(raw string) (claims, *refusal) {
 	var header struct {
 		Alg, Kid string
@@ -321,7 +320,8 @@ func verifies(key *ecdsa.PublicKey, input string, signature []byte) bool {
 			new(big.Int).SetBytes(signature[32:]))
 }
 
-// authorize takes the first of the alternatives that is satisfied; a refusal names the nearest.
+// authorize returns the first satisfied alternative. A refusal is that of the alternative closest
+// to success.
 func (s *server) authorize(o authz.Operation, c claims) *refusal {
 	granted := strings.Fields(c.Scope)
 	var nearest []string

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestMain is a peer where the harness has started this program as one.
+// TestMain is a peer if the harness has started this program as one.
 func TestMain(m *testing.M) {
 	if name, ok := os.LookupEnv(peerVariable); ok {
 		panic(servePeer(name))
@@ -16,8 +16,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestMeasure runs the harness for a moment: every server starts, refuses what it must, and has a
-// row.
+// TestMeasure runs the harness briefly: each server starts, refuses bad requests, and has a row.
 func TestMeasure(t *testing.T) {
 	c := config{
 		rounds: 1, connections: 2, tokens: 10, duration: 200 * time.Millisecond,
@@ -49,7 +48,7 @@ func TestMedian(t *testing.T) {
 		samples := make([]sample, len(test.values))
 		got := median(samples, func(i int) float64 { return test.values[i] })
 		if got != test.want {
-			t.Errorf("the median of %v is %v, expected %v", test.values, got, test.want)
+			t.Errorf("the median of %v is %v, want %v", test.values, got, test.want)
 		}
 	}
 }

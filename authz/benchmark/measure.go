@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/oasgate/oasgate/authz/devissuer"
@@ -120,25 +120,21 @@ func measureServer(
 			return sample{}, err
 		}
 	}
-	again := request(p.address, tokens[0])
-	repeat := func(d time.Duration) func() []byte {
-		end := time.Now().Add(d)
-		var once atomic.Bool // at least, however slow the machine is
-		return func() []byte {
-			if once.CompareAndSwap(false, true) || time.Now().Before(end) {
-				return again
-			}
-			return nil
-		}
+	conns, err := dial(ctx, p.address, c.connections)
+	if err != nil {
+		return sample{}, err
 	}
-	if _, err := load(ctx, p.address, c.connections, repeat(c.duration/5)); err != nil { // warms up
+	defer conns.close()
+	again := request(p.address, tokens[0])
+	warmUp := repeat(again, c.duration/5)
+	if _, err := conns.send(ctx, http.StatusOK, warmUp); err != nil {
 		return sample{}, err
 	}
 	used, err := p.processorTime()
 	if err != nil {
 		return sample{}, err
 	}
-	got, err := load(ctx, p.address, c.connections, repeat(c.duration))
+	got, err := conns.send(ctx, http.StatusOK, repeat(again, c.duration))
 	if err != nil {
 		return sample{}, err
 	}
@@ -147,21 +143,16 @@ func measureServer(
 		return sample{}, err
 	}
 	one := sample{
-		perSecond: float64(got.requests) / got.took.Seconds(),
+		perSecond: got.perSecond(),
 		processor: (after - used) / time.Duration(got.requests),
 		busy:      got.processor.Seconds() / got.took.Seconds(),
 	}
 	if fresh := tokens[1:]; len(fresh) > 0 && s.checks {
-		requests := make(chan []byte, len(fresh))
-		for _, token := range fresh {
-			requests <- request(p.address, token)
-		}
-		close(requests)
-		got, err := load(ctx, p.address, c.connections, func() []byte { return <-requests })
+		got, err := conns.send(ctx, http.StatusOK, each(requests(p.address, fresh)))
 		if err != nil {
 			return sample{}, err
 		}
-		one.fresh = float64(got.requests) / got.took.Seconds()
+		one.fresh = got.perSecond()
 	}
 	return one, nil
 }
@@ -172,9 +163,13 @@ func median(samples []sample, value func(i int) float64) float64 {
 	for i := range samples {
 		values[i] = value(i)
 	}
-	slices.Sort(values)
-	if n := len(values); n%2 == 0 {
-		return (values[n/2-1] + values[n/2]) / 2
-	}
-	return values[len(values)/2]
+	return quantile(values, 0.5)
+}
+
+// quantile interpolates between the values.
+func quantile(values []float64, q float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	at := q * float64(len(sorted)-1)
+	low, part := int(at), at-float64(int(at))
+	return sorted[low] + part*(sorted[min(low+1, len(sorted)-1)]-sorted[low])
 }

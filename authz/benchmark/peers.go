@@ -43,58 +43,88 @@ var peers = []struct {
 	{"ogen", true, ogenServer},
 }
 
+// The indexes of the peers that check nothing.
+const (
+	rawEchoPeer = iota
+	rawHTTPPeer
+)
+
 // allServers returns the peers, raw Echo first, and this repository's program, which it builds into
 // folder.
 func allServers(ctx context.Context, folder string) ([]server, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	var all []server
-	for _, peer := range peers {
-		all = append(all, server{peer.name, peer.checks, func(issuer, address string) *exec.Cmd {
-			command := exec.Command(self)
-			command.Env = append(os.Environ(),
-				peerVariable+"="+peer.name, issuerVariable+"="+issuer, addressVariable+"="+address)
-			return command
-		}})
+	for i := range peers {
+		peer, err := peerServer(i)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, peer)
 	}
 	program, err := build(ctx, folder)
 	if err != nil {
 		return nil, err
 	}
-	ours := func(settings ...string) func(issuer, address string) *exec.Cmd {
-		return func(issuer, address string) *exec.Cmd {
-			command := exec.Command(program, "serve")
-			command.Env = append(os.Environ(), append(settings, "OASGATE_ISSUER="+issuer,
-				"OASGATE_AUDIENCE="+audience, "OASGATE_ADDR="+address,
-				"OASGATE_DATABASE_URL=sqlite:"+filepath.Join(folder, "messages.db"))...)
-			return command
-		}
-	}
-	quiet, asItComes := ours("OASGATE_LOG_LEVEL=warn"), ours()
 	return append(all,
-		server{"**oasgate `serve`, request log off**", true, quiet},
-		server{"**oasgate `serve` as it comes**, a log line per request to a file", true,
-			asItComes},
+		oasgate("**oasgate `serve`, request log off**", program, logOff),
+		oasgate("**oasgate `serve` as it comes**, a log line per request to a file", program),
 	), nil
 }
 
+// peerServer returns one of the peers, raw Echo first.
+func peerServer(i int) (server, error) {
+	self, err := os.Executable()
+	peer := peers[i]
+	return server{peer.name, peer.checks, func(issuer, address string) *exec.Cmd {
+		command := exec.Command(self)
+		command.Env = append(os.Environ(),
+			peerVariable+"="+peer.name, issuerVariable+"="+issuer, addressVariable+"="+address)
+		return command
+	}}, err
+}
+
+// logOff is a setting that turns the lines of successful requests off.
+const logOff = "OASGATE_LOG_LEVEL=warn"
+
+// oasgate returns this repository's program as a server, with settings in its environment.
+func oasgate(name, program string, settings ...string) server {
+	return server{name, true, func(issuer, address string) *exec.Cmd {
+		command := exec.Command(program, "serve")
+		command.Env = append(os.Environ(), append(settings, "OASGATE_ISSUER="+issuer,
+			"OASGATE_AUDIENCE="+audience, "OASGATE_ADDR="+address,
+			"OASGATE_DATABASE_URL=sqlite:"+filepath.Join(filepath.Dir(program), "messages.db"))...)
+		return command
+	}}
+}
+
 // build builds the program of the module that this one replaces, with that module's own
-// dependencies.
+// dependencies, as its Dockerfile does.
 func build(ctx context.Context, folder string) (string, error) {
+	source, err := repository(ctx)
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(folder, "oasgate")
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s",
+		"-o", program, ".")
+	command.Dir, command.Env = source, append(os.Environ(), "CGO_ENABLED=0")
+	return program, run(command)
+}
+
+// repository returns the folder of the module that this one replaces.
+func repository(ctx context.Context) (string, error) {
 	const module = "github.com/oasgate/oasgate"
 	source, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	if err != nil {
 		return "", fmt.Errorf("cannot find %s: run this in authz/benchmark: %w", module, err)
 	}
-	program := filepath.Join(folder, "oasgate")
-	command := exec.CommandContext(ctx, "go", "build", "-o", program, ".")
-	command.Dir = strings.TrimSpace(string(source))
+	return strings.TrimSpace(string(source)), nil
+}
+
+func run(command *exec.Cmd) error {
 	if said, err := command.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, said)
+		return fmt.Errorf("%s: %w\n%s", command, err, said)
 	}
-	return program, nil
+	return nil
 }
 
 // servePeer is the main function of a peer.

@@ -85,6 +85,12 @@ func (p *process) stop() {
 	}
 }
 
+// kill stops the server at once.
+func (p *process) kill() {
+	_ = p.command.Process.Kill()
+	<-p.ended
+}
+
 // ready waits until the server answers a good token.
 func (p *process) ready(ctx context.Context, token string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -106,19 +112,15 @@ func (p *process) ready(ctx context.Context, token string) error {
 
 // checks asserts that the server refuses what it must: a server that does less is not compared.
 func (p *process) checks(ctx context.Context, issuer *devissuer.Server) error {
-	good := map[string]any{"scope": scope}
 	with := func(name string, value any) string {
 		return issuer.Mint(map[string]any{"scope": scope, name: value})
 	}
-	forged := issuer.Mint(good)
-	at := strings.LastIndexByte(forged, '.') + 20
-	flipped := map[bool]string{true: "B", false: "A"}[forged[at] == 'A']
 	for _, test := range []struct {
 		name, token string
 		want        []int
 	}{
 		{"no token", "", []int{400, 401}}, // echo-jwt's answer is 400
-		{"forged", forged[:at] + flipped + forged[at+1:], []int{401}},
+		{"forged", forge(with("scope", scope)), []int{401}},
 		{"expired", with("exp", time.Now().Add(-time.Hour).Unix()), []int{401}},
 		{"another audience", with("aud", "https://other.example"), []int{401}},
 		{"another issuer", with("iss", "https://other.example/"), []int{401}},
@@ -133,6 +135,13 @@ func (p *process) checks(ctx context.Context, issuer *devissuer.Server) error {
 		}
 	}
 	return nil
+}
+
+// forge changes the signature of a token.
+func forge(token string) string {
+	at := strings.LastIndexByte(token, '.') + 20
+	flipped := map[bool]string{true: "B", false: "A"}[token[at] == 'A']
+	return token[:at] + flipped + token[at+1:]
 }
 
 func (p *process) status(ctx context.Context, token string) (int, error) {
@@ -150,8 +159,8 @@ func (p *process) status(ctx context.Context, token string) (int, error) {
 	return response.StatusCode, response.Body.Close()
 }
 
-// processorTime returns what the server has used so far (proc(5)): in ticks, of which Linux tells
-// programs that there are 100 a second.
+// processorTime returns the processor time that the server has used (proc(5)). Linux reports it in
+// ticks, of which there are 100 per second.
 func (p *process) processorTime() (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
 	if err != nil {
@@ -170,4 +179,24 @@ func (p *process) processorTime() (time.Duration, error) {
 		}
 	}
 	return time.Duration(ticks) * time.Second / 100, nil
+}
+
+// resident returns the resident memory of the server, in MB of 1,024 kB.
+func (p *process) resident() (float64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	kilobytes, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	n, err := strconv.Atoi(kilobytes)
+	return float64(n) / 1024, err
+}
+
+// processor returns the name of the processor.
+func processor() string {
+	info, _ := os.ReadFile("/proc/cpuinfo") // the name is not essential
+	_, rest, _ := strings.Cut(string(info), "model name")
+	name, _, _ := strings.Cut(rest, "\n")
+	return strings.TrimSpace(strings.TrimLeft(name, "\t :"))
 }

@@ -79,9 +79,9 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 	return url, issuer
 }
 
-// A client that knows nothing but the API's address gets a token: from the 401 to the metadata, to
-// the issuer, for the API and the scopes that the challenge names.
-func TestAPILeadsToItsIssuer(t *testing.T) {
+// A client that knows only the address of the API gets a token: it follows the 401 to the metadata
+// and the issuer, and requests the scopes of the challenge.
+func TestAPINamesItsIssuer(t *testing.T) {
 	url, issuer := guardedAPI(t)
 	// With a challenge, and without.
 	for _, at := range []string{url + "/read", url + "/open", url} {
@@ -120,7 +120,7 @@ func TestAPILeadsToItsIssuer(t *testing.T) {
 	}
 }
 
-// A program that knows the document's scopes says what its issuer writes before them.
+// A program with the scopes of the document sets the prefix that its issuer uses.
 func TestScopePrefixAndResource(t *testing.T) {
 	url, issuer := guardedAPI(t)
 	source, err := client.New(t.Context(), client.Config{
@@ -132,13 +132,13 @@ func TestScopePrefixAndResource(t *testing.T) {
 	}
 	got, err := source.Token()
 	if err != nil || got.Extra("scope") != "api/read" {
-		t.Fatalf("scope is %v, %v: expected api/read", got, err)
+		t.Fatalf("scope is %v, %v: want api/read", got, err)
 	}
 }
 
 func TestDiscoverAPIRefuses(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		t.Errorf("a request goes elsewhere: %s", r.URL)
+		t.Errorf("a request to another server: %s", r.URL)
 	}))
 	defer elsewhere.Close()
 	for _, test := range []struct{ name, challenge, metadata, want string }{
@@ -181,13 +181,13 @@ func TestDiscoverAPIRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := source.Token(); err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("error is %v, expected one that says %q", err, test.want)
+				t.Errorf("error is %v, want one that says %q", err, test.want)
 			}
 		})
 	}
 }
 
-// An API that is not trusted with the choice cannot have the secret sent elsewhere.
+// An API cannot choose where the secret is sent if the issuer is configured.
 func TestAPIDoesNotNameTheIssuer(t *testing.T) {
 	var asked atomic.Int32
 	url, _ := guardedAPI(t)
@@ -206,7 +206,7 @@ func TestAPIDoesNotNameTheIssuer(t *testing.T) {
 		!strings.Contains(err.Error(), ", not of "+other.URL) ||
 		asked.Load() != 0 {
 		t.Errorf(
-			"error is %v after %d requests to the issuer, expected a refusal and none",
+			"error is %v after %d requests to the issuer, want a refusal and none",
 			err,
 			asked.Load(),
 		)
@@ -224,12 +224,12 @@ func TestIssuerOfAnAPIElsewhere(t *testing.T) {
 		"https://api.example/read",
 	)
 	if err == nil || !strings.Contains(err.Error(), "expected an https URL, like the API's") {
-		t.Errorf("error is %v, expected the issuer to be refused", err)
+		t.Errorf("error is %v, want the issuer to be refused", err)
 	}
 	for _, at := range []string{"", "http://api.example/", "https://u:hunter2@api.example/", "::"} {
 		_, err := client.DiscoverAPI(t.Context(), &http.Client{Transport: unreachable{t}}, at)
 		if err == nil || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("API %q: error is %v, expected it to be refused without a request", at, err)
+			t.Errorf("API %q: error is %v, want it to be refused without a request", at, err)
 		}
 	}
 }
@@ -250,7 +250,7 @@ func TestConfigOfAPIs(t *testing.T) {
 		change(&config)
 		if _, err := client.New(t.Context(), config); err == nil ||
 			!strings.Contains(err.Error(), want) {
-			t.Errorf("error is %v, expected one that says %q", err, want)
+			t.Errorf("error is %v, want one that says %q", err, want)
 		}
 	}
 }

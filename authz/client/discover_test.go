@@ -36,7 +36,7 @@ func startIssuer(t testing.TB, url string) *devissuer.Server {
 	return issuer
 }
 
-// secret has what a form, a URL and a header each encode in their own way.
+// secret has characters that forms, URLs and headers encode differently.
 const secret = "s3cret & +%/=:@"
 
 func TestDiscover(t *testing.T) {
@@ -48,14 +48,14 @@ func TestDiscover(t *testing.T) {
 			if err != nil || found.Issuer != issuer.URL() || found.Token != base+"/oauth/token" ||
 				found.KeySet != base+"/.well-known/jwks.json" || len(found.DPoPAlgorithms) == 0 ||
 				len(found.TokenAuthMethods) == 0 {
-				t.Errorf("discovery of %s: %+v, %v: expected the endpoints of the development "+
+				t.Errorf("discovery of %s: %+v, %v: want the endpoints of the development "+
 					"issuer", issuer.URL(), found, err)
 			}
 		})
 	}
 }
 
-// An issuer that only RFC 8414 has describe itself: its metadata is before the path, not after it.
+// An issuer with the metadata of RFC 8414 only: it is before the path, not after it.
 func TestDiscoverOAuthMetadata(t *testing.T) {
 	var server *httptest.Server
 	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -70,14 +70,14 @@ func TestDiscoverOAuthMetadata(t *testing.T) {
 	defer server.Close()
 	found, err := client.Discover(t.Context(), nil, server.URL+"/tenant")
 	if err != nil || found.Token != server.URL+"/t" || found.Authorization != server.URL+"/a" {
-		t.Errorf("%+v, %v: expected the endpoints of the OAuth metadata", found, err)
+		t.Errorf("%+v, %v: want the endpoints of the OAuth metadata", found, err)
 	}
 	_, err = client.Discover(t.Context(), nil, server.URL+"/other")
 	if err == nil ||
 		!strings.Contains(err.Error(), "/other/.well-known/openid-configuration: status is 404") ||
 		!strings.Contains(err.Error(),
 			"/.well-known/oauth-authorization-server/other: status is 404") {
-		t.Errorf("error of an issuer without metadata is %v: expected both places, and what each "+
+		t.Errorf("error of an issuer without metadata is %v: want both places, and what each "+
 			"answers", err)
 	}
 }
@@ -114,12 +114,12 @@ func TestDiscoverRefuses(t *testing.T) {
 			found, err := client.Discover(t.Context(), nil, issuer.URL())
 			if _, typed := errors.AsType[*client.DiscoveryError](err); !typed ||
 				!strings.Contains(err.Error(), test.want) {
-				t.Errorf("%+v, %v: expected a DiscoveryError that says %q", found, err, test.want)
+				t.Errorf("%+v, %v: want a DiscoveryError that says %q", found, err, test.want)
 			}
 			mismatch, ok := errors.AsType[*client.IssuerError](err)
 			if ok != (test.fault.DiscoveryIssuer != "") ||
 				ok && mismatch.Received != test.fault.DiscoveryIssuer {
-				t.Errorf("the cause is %+v: expected an IssuerError for another issuer, and for "+
+				t.Errorf("the cause is %+v: want an IssuerError for another issuer, and for "+
 					"nothing else", mismatch)
 			}
 		})
@@ -130,7 +130,7 @@ func TestDiscoverRefusesIssuer(t *testing.T) {
 	for _, issuer := range []string{"", "issuer.example", "http://issuer.example/", "http://localhost.example/", "https:///", "https://u:hunter2@issuer.example/", "https://issuer.example/?a", "https://issuer.example/#", "https://issuer.example/?p=hunter2\x7f", "ftp://localhost/"} {
 		_, err := client.Discover(t.Context(), &http.Client{Transport: unreachable{t}}, issuer)
 		if err == nil || !strings.Contains(err.Error(), "expected a URL such as https://tenant.example/") || strings.Contains(err.Error(), "u:hunter2") {
-			t.Errorf("issuer %q: error is %v: expected it to be refused without a request", issuer,
+			t.Errorf("issuer %q: error is %v: want it to be refused without a request", issuer,
 				err)
 		}
 	}
@@ -139,12 +139,11 @@ func TestDiscoverRefusesIssuer(t *testing.T) {
 type unreachable struct{ t *testing.T }
 
 func (u unreachable) RoundTrip(r *http.Request) (*http.Response, error) {
-	u.t.Errorf("a request goes to %s: expected none", r.URL.Redacted())
+	u.t.Errorf("a request to %s, want none", r.URL.Redacted())
 	return nil, errors.New("unreachable")
 }
 
-// An issuer elsewhere has nothing to send a client's secret to, or a person, on the client's own
-// machine.
+// The metadata of a remote issuer must not have endpoints on the client's machine.
 func TestDiscoverOfAnIssuerElsewhere(t *testing.T) {
 	for _, member := range []string{"token_endpoint", "authorization_endpoint", "jwks_uri"} {
 		metadata := map[string]string{"issuer": "https://issuer.example/", "token_endpoint": "https://issuer.example/token"}
@@ -152,12 +151,12 @@ func TestDiscoverOfAnIssuerElsewhere(t *testing.T) {
 		text, _ := json.Marshal(metadata)
 		_, err := client.Discover(t.Context(), &http.Client{Transport: answering(text)}, "https://issuer.example/")
 		if _, typed := errors.AsType[*client.DiscoveryError](err); !typed || !strings.Contains(err.Error(), member+` is "http://localhost:6379/x": expected an https URL`) {
-			t.Errorf("%s on loopback: error is %v, expected it to be refused", member, err)
+			t.Errorf("%s on loopback: error is %v, want it to be refused", member, err)
 		}
 	}
 }
 
-// answering is a transport that gives every request one answer.
+// answering is a transport that returns the same response to each request.
 type answering []byte
 
 func (a answering) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -166,14 +165,14 @@ func (a answering) RoundTrip(r *http.Request) (*http.Response, error) {
 		Body:   io.NopCloser(bytes.NewReader(a)), Request: r}, nil
 }
 
-// An issuer that never ends its answer holds nobody up for long.
+// An issuer whose response never ends does not block a caller for long.
 func TestDiscoverTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		started := time.Now()
 		_, err := client.Discover(t.Context(), &http.Client{Transport: hanging{}}, "https://issuer.example/")
 		if took := time.Since(started); !errors.Is(err, context.DeadlineExceeded) ||
 			took != 10*time.Second {
-			t.Errorf("after %s: %v: expected to give up after 10 s", took, err)
+			t.Errorf("after %s: %v, want an error after 10 s", took, err)
 		}
 	})
 }

@@ -6,7 +6,7 @@
 //
 //	source, err := client.New(ctx, client.Config{
 //		Issuer:   "https://tenant.eu.auth0.com/",
-//		ClientID: "…", ClientSecret: os.Getenv("OASGATE_CLIENT_SECRET"),
+//		ClientID: "…", ClientSecret: os.Getenv("CLIENT_SECRET"),
 //		Audience: "https://api.example.com",
 //		Scopes:   client.Scopes(apiclient.ScopesFor(apiclient.ListMessages)),
 //	})

@@ -59,7 +59,7 @@ type Source struct {
 	prover *prover         // nil without DPoP
 
 	cached    atomic.Pointer[issued]
-	flight    singleflight.Group // guards what follows
+	flight    singleflight.Group // protects the fields below
 	endpoints *Endpoints         // nil until discovered
 	resource  string             // of config or the API
 	scopes    []string           // of config with their prefix, or of the API

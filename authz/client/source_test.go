@@ -45,13 +45,14 @@ components:
     bearerAuth: {type: http, scheme: bearer, x-scopes: {"read:messages": Read, "write:messages": Write}}
 `
 
-// api is a server that the gate guards, and that says what it has been sent.
+// api is a server that a gate guards. It records the requests.
 type api struct {
 	*httptest.Server
 	requests atomic.Int64
 }
 
-// startAPI starts an API that trusts an issuer. With a nonce key it wants a nonce in every proof.
+// startAPI starts an API that accepts tokens of an issuer. With a nonce key it requires a nonce in
+// each proof.
 func startAPI(t testing.TB, issuer string, policy token.DPoPPolicy, nonceKey []byte) *api {
 	t.Helper()
 	a := &api{Server: httptest.NewUnstartedServer(nil)}
@@ -116,8 +117,8 @@ func newClient(t testing.TB, config client.Config, url string) *http.Client {
 	return caller
 }
 
-// said sends a request and returns the status and the body of the answer.
-func said(t testing.TB, caller *http.Client, method, url string, body io.Reader) string {
+// send sends a request and returns the status and the body of the response.
+func send(t testing.TB, caller *http.Client, method, url string, body io.Reader) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, body)
 	if err != nil {
@@ -155,11 +156,11 @@ func TestConfigFaults(t *testing.T) {
 			_, err := client.New(t.Context(), test.config)
 			if err == nil || len(strings.Split(err.Error(), "\n")) != len(test.want) ||
 				strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), secret) {
-				t.Fatalf("error is %v: expected %d lines, without secrets", err, len(test.want))
+				t.Fatalf("error is %v: want %d lines, without secrets", err, len(test.want))
 			}
 			for _, want := range test.want {
 				if !strings.Contains(err.Error(), want) {
-					t.Errorf("error is %v: expected it to say %q", err, want)
+					t.Errorf("error is %v: want it to contain %q", err, want)
 				}
 			}
 		})
@@ -182,9 +183,9 @@ func TestClient(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			caller := newClient(t, full(issuer.URL(), test.change), api.URL)
-			if got := said(t, caller, "GET", api.URL+"/messages", nil); !strings.HasPrefix(got,
+			if got := send(t, caller, "GET", api.URL+"/messages", nil); !strings.HasPrefix(got,
 				test.want) {
-				t.Errorf("the API says %q, expected %q", got, test.want)
+				t.Errorf("the API says %q, want %q", got, test.want)
 			}
 			request, err := http.NewRequestWithContext(t.Context(), "GET", api.URL+"/messages", nil)
 			if err != nil {
@@ -196,7 +197,7 @@ func TestClient(t *testing.T) {
 			}
 			response.Body.Close()
 			if len(request.Header) != 0 || len(response.Request.Header) != 0 {
-				t.Errorf("the request has got the headers %v, that of the answer %v: expected "+
+				t.Errorf("the request has got the headers %v, that of the answer %v: want "+
 					"neither to show the token", request.Header, response.Request.Header)
 			}
 		})
@@ -242,19 +243,19 @@ func TestTokenRequest(t *testing.T) {
 				if r.Method != http.MethodPost || r.URL.RawQuery != "" ||
 					r.PostFormValue("grant_type") != "client_credentials" ||
 					r.PostFormValue("audience") != "a & b" || r.PostFormValue("scope") != "x y" {
-					t.Errorf("%s %s %v: expected a POST with the grant, the audience and the "+
+					t.Errorf("%s %s %v: want a POST with the grant, the audience and the "+
 						"scopes in its body", r.Method, r.URL, r.PostForm)
 				}
 				if id, password, ok := r.BasicAuth(); ok &&
 					(id != "full" || password != "s3cret+%26+%2B%25%2F%3D%3A%40") {
-					t.Errorf("Basic credentials are %q, %q: expected them form-encoded", id,
+					t.Errorf("Basic credentials are %q, %q: want them form-encoded", id,
 						password)
 				}
 				if !test.takes(r) {
 					refuse(w, http.StatusUnauthorized, "invalid_client", "who is that?")
 					return
 				}
-				// which is as good as expired
+				// like an expired one
 				grant(w, fmt.Sprint("t", requests.Load()), "bearer", 5)
 			})
 			source := newSource(t, full("", func(c *client.Config) {
@@ -266,10 +267,10 @@ func TestTokenRequest(t *testing.T) {
 				refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 				if ok != (test.refused != "") ||
 					ok && refused.ErrorCode != test.refused {
-					t.Errorf("%v, %v: expected refusal %q", got, err, test.refused)
+					t.Errorf("%v, %v: want refusal %q", got, err, test.refused)
 				}
 				if requests.Load() != expected {
-					t.Errorf("%d requests were made for a token, expected %d", requests.Load(),
+					t.Errorf("%d requests were made for a token, want %d", requests.Load(),
 						expected)
 				}
 			}
@@ -290,13 +291,13 @@ func TestTokenIsKept(t *testing.T) {
 			}
 		}
 		if int(requests.Load()) != test.fetches {
-			t.Errorf("3 tokens of %d s: %d fetches, expected %d", test.lifetime, requests.Load(),
+			t.Errorf("3 tokens of %d s: %d fetches, want %d", test.lifetime, requests.Load(),
 				test.fetches)
 		}
 	}
 }
 
-// However many ask, the issuer is asked once; when it fails all learn of it at once.
+// Concurrent callers cause one request to the issuer. If it fails, all get the error at once.
 func TestOneFetchForMany(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -324,14 +325,15 @@ func TestOneFetchForMany(t *testing.T) {
 			close(release)
 			done.Wait()
 			if got := requests.Load(); got != 1 {
-				t.Errorf("fails %v: %d requests for the token of 100 callers, expected 1", fails,
+				t.Errorf("fails %v: %d requests for the token of 100 callers, want 1", fails,
 					got)
 			}
 		})
 	}
 }
 
-// A caller who gives up neither waits for the issuer nor takes the token from the others.
+// A caller whose context ends does not wait for the issuer, and does not take the token from the
+// others.
 func TestCallerGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -355,16 +357,16 @@ func TestCallerGivesUp(t *testing.T) {
 		synctest.Wait() // until both of them wait
 		cancel()
 		if err := <-got; !errors.Is(err, context.Canceled) {
-			t.Errorf("the request ends with %v, expected that it was cancelled", err)
+			t.Errorf("the request ends with %v, want it cancelled", err)
 		}
 		close(release)
 		if err := <-other; err != nil {
-			t.Errorf("the other caller gets %v, expected the token", err)
+			t.Errorf("the other caller gets %v, want the token", err)
 		}
 	})
 }
 
-// inBubble configures an issuer without a network, which synctest cannot wait for.
+// inBubble configures an issuer without a network, because synctest cannot wait for one.
 func inBubble(issuer http.HandlerFunc) client.Config {
 	return full("", func(c *client.Config) {
 		c.TokenURL = "https://issuer.example/token"
@@ -380,9 +382,8 @@ func (h handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// Nothing of the secret is in an error, whatever the issuer repeats, and however the error is
-// printed.
-func TestErrorsHoldNoSecret(t *testing.T) {
+// No error contains a part of the secret, whatever the issuer sends, and in any format of printing.
+func TestErrorsContainNoSecret(t *testing.T) {
 	basic := base64.StdEncoding.EncodeToString([]byte("full:s3cret+%26+%2B%25%2F%3D%3A%40"))
 	for name, answer := range map[string]http.HandlerFunc{
 		"a refusal": func(w http.ResponseWriter, r *http.Request) {
@@ -393,7 +394,7 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 			r.ParseForm()
 			http.Error(w, fmt.Sprint(r.Header, r.PostForm.Encode()), 500)
 		},
-		"no token": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"said":%q}`, secret) },
+		"no token": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"send":%q}`, secret) },
 		"no JSON":  func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, secret) },
 		"a redirect": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
@@ -412,13 +413,13 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 				c.TokenURL = endpoint
 			})).Token()
 			if err == nil || !strings.Contains(err.Error(), endpoint) {
-				t.Fatalf("error is %v: expected one that names %s", err, endpoint)
+				t.Fatalf("error is %v: want one that names %s", err, endpoint)
 			}
 			text := fmt.Sprintf("%v %+v", err, err)
 			if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 				text += fmt.Sprintf("%+v %+v %s", *refused, *refused.Response, refused.Body)
 				if refused.Response.Request != nil {
-					t.Error("the error holds the request, which has the secret")
+					t.Error("the error contains the request, which has the secret")
 				}
 			}
 			for _, leak := range []string{secret, "s3cret", basic, "hunter2"} {
@@ -460,17 +461,17 @@ func TestTokenIsSentToTheAPIOnly(t *testing.T) {
 		c.DPoP = true
 	}), api.URL+"/v1/")
 
-	if got, want := said(t, caller, "GET", api.URL+"/away", nil), "200 / [] []"; got != want {
-		t.Errorf("elsewhere is asked with %q after a redirect, expected %q", got, want)
+	if got, want := send(t, caller, "GET", api.URL+"/away", nil), "200 / [] []"; got != want {
+		t.Errorf("after a redirect, the other server gets %q, want %q", got, want)
 	}
-	said(t, caller, "GET", api.URL+"/here", nil)
+	send(t, caller, "GET", api.URL+"/here", nil)
 	if got, want := strings.Join(seen, ", "), "/away DPoP, /here DPoP, /end DPoP"; got != want {
-		t.Errorf("the API is asked with %q, expected %q: the token on each request", got, want)
+		t.Errorf("the API gets %q, want %q: the token in each request", got, want)
 	}
 	seen = nil
-	said(t, caller, "GET", api.URL+"/away-and-back", nil)
+	send(t, caller, "GET", api.URL+"/away-and-back", nil)
 	if got, want := strings.Join(seen, ", "), "/away-and-back DPoP, /chosen , /end "; got != want {
-		t.Errorf("the API received %q, expected %q: no token after redirects by others", got,
+		t.Errorf("the API received %q, want %q: no token after redirects by others", got,
 			want)
 	}
 	for _, url := range []string{elsewhere.URL, strings.Replace(api.URL, "http:", "https:", 1),
@@ -482,14 +483,14 @@ func TestTokenIsSentToTheAPIOnly(t *testing.T) {
 		if e, ok := errors.AsType[*client.OriginError](err); !ok ||
 			!strings.Contains(e.Error(), "the token is for "+api.URL) || !body.closed {
 			t.Errorf(
-				"%s: error is %v, body closed %v: expected an OriginError, and the body closed",
+				"%s: error is %v, body closed %v: want an OriginError, and the body closed",
 				url, err, body.closed)
 		}
 	}
 	for _, url := range []string{"http://api.example/", "api.example", "https://u:p@api.example/"} {
 		if _, err := newSource(t, full(issuer.URL(), nil)).Client(url); err == nil ||
 			strings.Contains(err.Error(), ":p@") {
-			t.Errorf("an API at %s: error is %v, expected one, for a token would go there in the "+
+			t.Errorf("an API at %s: error is %v, want one, for a token would go there in the "+
 				"open", url, err)
 		}
 	}
@@ -502,14 +503,14 @@ type closing struct {
 
 func (c *closing) Close() error { c.closed = true; return nil }
 
-// A token that is not quite fresh and that the API no longer takes is replaced, once.
+// A token that is about to expire and that the API refuses is replaced once.
 func TestTokenNoLongerValid(t *testing.T) {
 	const challenge = `Bearer realm="api", error="invalid_token"`
 	for _, test := range []struct {
 		name   string
 		age    time.Duration
 		body   io.Reader
-		accept string // the token that the API takes
+		accept string // the accepted token
 		refuse string // the challenge
 		want   string // status and requests to the API, and tokens fetched
 	}{
@@ -552,16 +553,16 @@ func TestTokenNoLongerValid(t *testing.T) {
 				t.Fatal(err)
 			}
 			now = now.Add(test.age)
-			status, _, _ := strings.Cut(said(t, caller, "POST", api.URL, test.body), " ")
+			status, _, _ := strings.Cut(send(t, caller, "POST", api.URL, test.body), " ")
 			if got := fmt.Sprintf("%s, %d requests, %d tokens", status, requests,
 				tokens); got != test.want {
-				t.Errorf("%s: expected %s", got, test.want)
+				t.Errorf("%s: want %s", got, test.want)
 			}
 		})
 	}
 }
 
-// Against the real gate and the real issuer, with and without nonces.
+// With the gate and the development issuer, with and without nonces.
 func TestDPoP(t *testing.T) {
 	issuer := startIssuer(t, "")
 	for _, test := range []struct {
@@ -577,43 +578,42 @@ func TestDPoP(t *testing.T) {
 			caller := newClient(t, full(issuer.URL(), func(c *client.Config) {
 				c.DPoP = true
 			}), api.URL)
-			if got, want := said(t, caller, "POST", api.URL+"/messages?",
+			if got, want := send(t, caller, "POST", api.URL+"/messages?",
 				strings.NewReader(`{"n":1}`)), `200 DPoP POST /messages {"n":1}`; got != want {
-				t.Errorf("the API says %q, expected %q", got, want)
+				t.Errorf("the API says %q, want %q", got, want)
 			}
 			if got := api.requests.Swap(0); got != test.first {
-				t.Errorf("the first call took %d requests, expected %d", got, test.first)
+				t.Errorf("the first call took %d requests, want %d", got, test.first)
 			}
 			var all sync.WaitGroup
 			for range 20 {
 				all.Go(func() {
-					if got, want := said(t, caller, "GET", api.URL+"/messages",
+					if got, want := send(t, caller, "GET", api.URL+"/messages",
 						nil), "200 DPoP GET /messages "; got != want {
-						t.Errorf("the API says %q, expected %q", got, want)
+						t.Errorf("the API says %q, want %q", got, want)
 					}
 				})
 			}
 			all.Wait()
 			if got := api.requests.Load(); got != 20 {
-				t.Errorf("20 calls took %d requests, expected 20: the nonce is known", got)
+				t.Errorf("20 calls took %d requests, want 20: the nonce is known", got)
 			}
 		})
 	}
 	t.Run("a bearer token is not taken", func(t *testing.T) {
 		api := startAPI(t, issuer.URL(), token.DPoPRequired, nil)
-		if got := said(t, newClient(t, full(issuer.URL(), nil), api.URL), "GET",
+		if got := send(t, newClient(t, full(issuer.URL(), nil), api.URL), "GET",
 			api.URL+"/messages", nil); !strings.HasPrefix(got, "401 ") {
 			t.Errorf("the API says %q to a bearer token, so that this test proves nothing", got)
 		}
 	})
 }
 
-// The issuer may want a nonce as well (RFC 9449 §8). It is asked once more, and not again and
-// again.
+// The issuer can require a nonce as well (RFC 9449 §8). The request is repeated once only.
 func TestDPoPNonceOfTheIssuer(t *testing.T) {
 	for _, test := range []struct {
 		name     string
-		accepts  string // the nonce that it takes
+		accepts  string // the accepted nonce
 		requests int
 	}{
 		{"known with the second request", "n1", 2},
@@ -646,20 +646,19 @@ func TestDPoPNonceOfTheIssuer(t *testing.T) {
 			switch {
 			case test.accepts == "none" &&
 				(refused == nil || refused.ErrorCode != "use_dpop_nonce"):
-				t.Errorf("%v, %v: expected the refusal", got, err)
+				t.Errorf("%v, %v: want the refusal", got, err)
 			case test.accepts != "none" && (err != nil || got.AccessToken != "t"):
-				t.Errorf("%v, %v: expected the token", got, err)
+				t.Errorf("%v, %v: want the token", got, err)
 			}
 			if len(nonces) != test.requests || nonces[0] != "" || nonces[1] != "n1" {
-				t.Errorf("the issuer got proofs with nonces %q: expected %d, the second with "+
+				t.Errorf("the issuer got proofs with nonces %q: want %d, the second with "+
 					"that of the first answer", nonces, test.requests)
 			}
 		})
 	}
 }
 
-// Another refusal is the issuer's last word, also when it brings a nonce, which the next request
-// has.
+// Another refusal is not repeated, even if it has a nonce, which the next request uses.
 func TestDPoPOtherRefusal(t *testing.T) {
 	requests := 0
 	endpoint := fake(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -673,11 +672,11 @@ func TestDPoPOtherRefusal(t *testing.T) {
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); !ok ||
 		refused.ErrorCode != "invalid_scope" || refused.ErrorDescription != "which?" ||
 		requests != 1 {
-		t.Errorf("%d requests, and %v: expected 1, and what the issuer says", requests, err)
+		t.Errorf("%d requests, and %v: want 1, and what the issuer says", requests, err)
 	}
 }
 
-// Everything goes through the http.Client that was given, to the issuer and to the API.
+// All requests to the issuer and the API use the configured http.Client.
 func TestHTTPClient(t *testing.T) {
 	issuer := startIssuer(t, "")
 	api := startAPI(t, issuer.URL(), token.DPoPAllowed, nil)
@@ -686,10 +685,10 @@ func TestHTTPClient(t *testing.T) {
 		caller := newClient(t, full(issuer.URL(), func(c *client.Config) {
 			c.HTTPClient, c.DPoP = &http.Client{Transport: through}, dpop
 		}), api.URL)
-		said(t, caller, "GET", api.URL+"/messages", nil)
+		send(t, caller, "GET", api.URL+"/messages", nil)
 		if got, want := strings.Join(through.paths,
 			" "), "/.well-known/openid-configuration /oauth/token /messages"; got != want {
-			t.Errorf("DPoP %v: what goes through the client is %s, expected %s", dpop, got, want)
+			t.Errorf("DPoP %v: the client sends %s, want %s", dpop, got, want)
 		}
 	}
 }
@@ -701,8 +700,7 @@ func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// An issuer that knows nothing of DPoP gives bearer tokens: who asked for better must not take them
-// (RFC 9449 §5).
+// With DPoP, a bearer token of an issuer that does not support it is an error (RFC 9449 §5).
 func TestDPoPIsNotLost(t *testing.T) {
 	endpoint := fake(t, func(w http.ResponseWriter, _ *http.Request) {
 		grant(w, "t", "Bearer", 3600)
@@ -711,11 +709,11 @@ func TestDPoPIsNotLost(t *testing.T) {
 		c.TokenURL, c.DPoP = endpoint, true
 	})).Token()
 	if err == nil || !strings.Contains(err.Error(), `token_type is "Bearer", expected DPoP`) {
-		t.Errorf("error is %v: expected a bearer token to be refused", err)
+		t.Errorf("error is %v: want a bearer token to be refused", err)
 	}
 }
 
-// The issuer may be down when the source is made; it is asked again with the next call.
+// If the issuer is down when the source is created, the next call tries again.
 func TestIssuerComesBack(t *testing.T) {
 	issuer := startIssuer(t, "")
 	source := newSource(t, full(issuer.URL(), nil))
@@ -727,11 +725,12 @@ func TestIssuerComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := source.Token(); err != nil {
-		t.Errorf("the issuer is back, but there is no token: %v", err)
+		t.Errorf("the issuer is up again: %v, want a token", err)
 	}
 }
 
-// After a 503 the client waits as long as it is asked to, if that is allowed, and asks once more.
+// After a 503 the client waits for Retry-After, if MaxRetryAfter allows it, and sends the request
+// once more.
 func TestRetryAfter(t *testing.T) {
 	for _, test := range []struct {
 		method, after string
@@ -792,7 +791,7 @@ func TestRetryAfter(t *testing.T) {
 		defer cancel()
 		request, _ := http.NewRequestWithContext(ctx, "GET", "https://api.example/", nil)
 		if _, err := caller.Do(request); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a caller who gives up gets %v", err)
+			t.Errorf("a caller whose context has ended gets %v", err)
 		}
 	})
 }

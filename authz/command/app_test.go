@@ -14,7 +14,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// things is an App of one operation, without dev.
+// things is an App with one operation, without dev.
 func things() App {
 	return App{
 		Name: "many-things",
@@ -41,7 +41,7 @@ func run(t *testing.T, app App, args string, environ ...string) (code int, stdou
 	return code, out.String(), errs.String()
 }
 
-// A program without Dev has neither its commands nor its flags, and nothing hints at them.
+// A program without Dev has neither its commands nor its flags, and does not mention them.
 func TestWithoutDev(t *testing.T) {
 	for _, test := range []struct {
 		args   string
@@ -75,7 +75,7 @@ func TestWithoutDev(t *testing.T) {
 	}
 }
 
-// own is an Opener with a flag of its own.
+// own is an Opener with a flag.
 type own struct {
 	Store  string `name:"store" key:"STORE" default:"none" help:"Where things are."`
 	opened *string
@@ -141,7 +141,7 @@ func TestFlagsOfTheProgram(t *testing.T) {
 	}
 }
 
-// What is missing from an App is said before anything runs.
+// What an App lacks is reported before anything runs.
 func TestFaultyApp(t *testing.T) {
 	for want, spoil := range map[string]func(*App){
 		`App.Name is "Things": expected lower case letters`: func(a *App) { a.Name = "Things" },
@@ -157,7 +157,7 @@ func TestFaultyApp(t *testing.T) {
 	}
 }
 
-// How the program names itself is how it was started, but for `go run`.
+// In messages, the program has the name by which it was started, except with `go run`.
 func TestSelf(t *testing.T) {
 	for started, want := range map[string]string{
 		"orders":                                 "orders",

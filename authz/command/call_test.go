@@ -16,7 +16,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// everyStyle has parameters of every place and style, and what else a document may think of.
+// everyStyle has parameters of every place and style, and other features of documents.
 const everyStyle = `
 openapi: 3.1.0
 info: {title: t, version: "1"}
@@ -71,7 +71,7 @@ func TestCallParameters(t *testing.T) {
 	const path = "--path.id 7 --tags x "
 	for _, test := range []struct {
 		operation int
-		args      string // separated by spaces; _ stands for a space in one
+		args      string // separated by spaces; _ is a space within one
 		uri       string
 		header    string // Name: value
 	}{
@@ -147,7 +147,7 @@ func TestCallParameters(t *testing.T) {
 	}
 }
 
-// Forms are sent as the document takes them, files under their names.
+// Forms have the media type of the document, and files have their names.
 func TestCallForms(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "picture.png")
 	if err := os.WriteFile(file, []byte("\x89PNG"), 0o600); err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// credentialed takes credentials of each kind, under a base path.
+// credentialed accepts credentials of each kind, under a base path.
 const credentialed = `
 openapi: 3.1.0
 info: {title: t, version: "1"}
@@ -74,7 +74,7 @@ func TestCallCredentials(t *testing.T) {
 		{args: "public", want: "/v1/public key= cookie= auth="},
 		{args: "public", environ: "MANY_THINGS_BASE_PATH=/v2", want: "/v2/public key= cookie= auth="},
 		{args: "public", environ: "MANY_THINGS_PUBLIC_PATH=/", want: "/public key= cookie= auth="},
-		{args: "header --user u:p", stderr: "not defined: -user"},
+		{args: "header --user u:p", stderr: "unknown flag --user"},
 	} {
 		for _, url := range []string{api.URL, api.URL + "/v1/"} {
 			if strings.Contains(test.environ, "PATH") {
@@ -84,7 +84,7 @@ func TestCallCredentials(t *testing.T) {
 			code, _, stderr := run(t, program, "call "+test.args+" --url "+url, test.environ)
 			if got != test.want || (code == 0) != (test.stderr == "") ||
 				!strings.Contains(stderr, test.stderr) {
-				t.Errorf("%s %s at %s: sent %q, exit code %d, %s; expected %q, %q", test.args,
+				t.Errorf("%s %s at %s: sent %q, exit code %d, %s; want %q, %q", test.args,
 					test.environ, url, got, code, stderr, test.want, test.stderr)
 			}
 		}
@@ -98,7 +98,7 @@ func TestCallCredentials(t *testing.T) {
 	}
 }
 
-// TestCallKeepsSecrets: a key goes over https, or stays on the machine, and is in no error.
+// TestCallKeepsSecrets: a key is only sent over https or to this machine, and no error contains it.
 func TestCallKeepsSecrets(t *testing.T) {
 	program := things()
 	program.Document = func() (*openapi3.T, error) {
@@ -115,13 +115,13 @@ func TestCallKeepsSecrets(t *testing.T) {
 		code, stdout, stderr := run(t, program, "call "+test.args, "")
 		if code == 0 || !strings.Contains(stderr, test.stderr) ||
 			strings.Contains(stdout+stderr, "canary") {
-			t.Errorf("%s: exit code %d, %s%s, expected %q", test.args, code, stdout, stderr,
+			t.Errorf("%s: exit code %d, %s%s, want %q", test.args, code, stdout, stderr,
 				test.stderr)
 		}
 	}
 }
 
-// TestCallOverlay: call sees the document that serve has.
+// TestCallOverlay: call uses the same document as serve.
 func TestCallOverlay(t *testing.T) {
 	program := things()
 	t.Chdir(t.TempDir())
@@ -151,7 +151,7 @@ func TestCallOverlay(t *testing.T) {
 	}
 }
 
-// TestDevSecrets: dev accepts a known credential for each scheme that has none otherwise.
+// TestDevSecrets: dev accepts a known credential for each scheme without an authenticator.
 func TestDevSecrets(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(credentialed))
 	if err != nil {
@@ -190,7 +190,7 @@ func TestDevSecrets(t *testing.T) {
 			r.URL.RawQuery = ""
 		}
 		if _, err := gate.Check(r, path, nil); (err == nil) != allowed {
-			t.Errorf("%s: %v, expected to be allowed: %t", path, err, allowed)
+			t.Errorf("%s: %v, want allowed: %t", path, err, allowed)
 		}
 	}
 }

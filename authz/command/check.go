@@ -19,9 +19,10 @@ import (
 // checkTimeout limits each check of serve --check that uses the network.
 const checkTimeout = 10 * time.Second
 
-// Prober is implemented by an [Opener] that can tell whether what the service depends on can be
-// reached, by name, without changing anything there. It is for serve --check.
+// Prober is an optional interface of an [Opener], for serve --check.
 type Prober interface {
+	// Probe checks what the service depends on, such as a database, without changing it. It returns
+	// the results by name: nil if it can be reached.
 	Probe(ctx context.Context) map[string]error
 }
 

@@ -13,10 +13,10 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// prefix is that of a program called orders.
+// prefix is the prefix of a program called orders.
 const prefix = "ORDERS_"
 
-// configured returns the config of an operator who sets no more than needed.
+// configured returns a configuration with the required settings only.
 func configured() config {
 	c := config{Issuer: "https://issuer.example/", Audience: "https://api.example"}
 	fields := reflect.ValueOf(&c).Elem()
@@ -88,7 +88,7 @@ func TestEveryFaultNamesItsKey(t *testing.T) {
 	tests := []struct {
 		name  string
 		spoil func(*config)
-		want  string // the whole message, so that a change of it is seen
+		want  string // the complete message
 	}{
 		{"address without port", func(c *config) { c.Addr = "3010" },
 			`ORDERS_ADDR is "3010": expected host:port with a port of 0 to 65535, such as :3010 or 127.0.0.1:3010, or unix: and a path`},
@@ -176,7 +176,7 @@ func TestHTTPIssuerOnLoopbackHosts(t *testing.T) {
 		c := configured()
 		c.Issuer = issuer
 		if s, err := c.settings(prefix, true); err != nil || s.server.Issuers[0].URL != issuer {
-			t.Errorf("%s became %+v, %v: an http issuer on a loopback host is accepted as it is",
+			t.Errorf("%s became %+v, %v: want the http issuer on a loopback host unchanged",
 				issuer, s.server.Issuers, err)
 		}
 	}
@@ -228,7 +228,7 @@ func TestDPoPSettings(t *testing.T) {
 			if test.fault != "" {
 				if err == nil || !strings.Contains(err.Error(), test.fault) ||
 					strings.Contains(err.Error(), "secret-") {
-					t.Errorf("faults are %v: expected %q, and no secret", err, test.fault)
+					t.Errorf("faults are %v: want %q, and no secret", err, test.fault)
 				}
 				return
 			}
@@ -236,7 +236,7 @@ func TestDPoPSettings(t *testing.T) {
 				t.Fatal(err)
 			}
 			if policy := s.server.Issuers[0].DPoP; string(policy) != c.DPoP {
-				t.Errorf("the policy is %s, expected %s", policy, c.DPoP)
+				t.Errorf("the policy is %s, want %s", policy, c.DPoP)
 			}
 			if on := len(s.server.NonceKey) >= 32; on != (c.DPoPNonces == "on") ||
 				!on && s.server.NonceKey != nil {

@@ -143,9 +143,10 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 		InsecureClients: &docs.Clients{ID: "full", Secret: devSecret, App: "app"},
 	}
 	bind := func() (net.Listener, error) { return listener, nil }
-	launch := launch{bind, p.devOpener(), policy, config, false}
 	defer listener.Close()
-	return p.run(ctx, launch, func(context.Context, *server.Server, *Service) {
+	return p.run(ctx, launch{
+		listen: bind, opener: p.devOpener(), policy: policy, config: config,
+	}, func(context.Context, *server.Server, *Service) {
 		p.welcome(api, policy.prefix(), plan)
 		logged.release()
 	})
@@ -155,7 +156,7 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 // the log, although the banner is not printed before everything works.
 type heldWriter struct {
 	w        io.Writer
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // protects the fields below
 	kept     []byte
 	released bool
 }
@@ -248,7 +249,7 @@ func (p *program) token(ctx context.Context, c *tokenCommand) error {
 		token, err = signIn(ctx, c.URL, c.As, scopes)
 	}
 	if err != nil {
-		return tokenError(err, true)
+		return tokenError(err, startDev)
 	}
 	if c.JSON {
 		scope, _ := token.Extra("scope").(string)
@@ -324,8 +325,11 @@ func devClient(api, id string, scopes []string) client.Config {
 	}
 }
 
-// tokenError describes why no token was issued. With ofDev it adds what to do about dev.
-func tokenError(err error, ofDev bool) error {
+// startDev is what to do if dev does not answer.
+const startDev = "start dev, or set --url to its address"
+
+// tokenError describes why no token was issued, and what to do if the issuer cannot be reached.
+func tokenError(err error, remedy string) error {
 	if faulty, ok := errors.AsType[*configurationError](err); ok {
 		return faulty
 	}
@@ -339,8 +343,8 @@ func tokenError(err error, ofDev bool) error {
 	default:
 		err = fmt.Errorf("cannot reach the issuer: %w", err)
 	}
-	if ofDev {
-		return fmt.Errorf("%w: start dev, or set --url to its address", err)
+	if remedy != "" {
+		return fmt.Errorf("%w: %s", err, remedy)
 	}
 	return err
 }

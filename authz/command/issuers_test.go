@@ -77,8 +77,7 @@ issuers:
 	}
 }
 
-// TestIssuersFileHasEveryField: a field of an issuer that no key can set is one that the file
-// forgot.
+// TestIssuersFileHasEveryField checks that each field of token.Issuer has a key in the file.
 func TestIssuersFileHasEveryField(t *testing.T) {
 	keys := map[string]string{ // a value for the key that sets the field
 		"URL": "url", "Audiences": "audiences", "AudienceClaim": "audience_claim", "ClientClaim": "client_claim", "RequiredClaims": "required_claims",
@@ -100,7 +99,7 @@ func TestIssuersFileHasEveryField(t *testing.T) {
 	}
 }
 
-// TestIssuersFileKeyPlaces: where the keys are, whose the tokens are, and what they are bound to.
+// TestIssuersFileKeyPlaces: the keys, the tenants and the binding of tokens.
 func TestIssuersFileKeyPlaces(t *testing.T) {
 	const set = `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
 	file := filepath.Join(t.TempDir(), "jwks.json")
@@ -135,7 +134,7 @@ func TestIssuersFileKeyPlaces(t *testing.T) {
 	} {
 		_, err := parseIssuers("f", []byte("issuers: [{url: https://a.example/, audiences: [x], "+text+"}]"))
 		if err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%s: %v, expected %q", text, err, says)
+			t.Errorf("%s: %v, want %q", text, err, says)
 		}
 	}
 }
@@ -144,7 +143,7 @@ func TestIssuersFileFaults(t *testing.T) {
 	const list = "issuers:\n"
 	for _, test := range []struct {
 		name, text string
-		want       string // the whole message, so that a change of it is seen
+		want       string // the complete message
 	}{
 		{"empty", "", `f.yaml is empty: expected a list named issuers`},
 		{"a comment alone", "# later\n", `f.yaml is empty: expected a list named issuers`},
@@ -229,7 +228,7 @@ func TestIssuersFileFaults(t *testing.T) {
 				t.Errorf("the faults are\n%s\nwant\n%s", err, test.want)
 			}
 			if issuers != nil {
-				t.Errorf("there are faults, and issuers all the same: %+v", issuers)
+				t.Errorf("there are faults, but also issuers: %+v", issuers)
 			}
 		})
 	}
@@ -252,7 +251,7 @@ func TestPresetOverridden(t *testing.T) {
 			RequiredClaims: map[string][]string{"/token_use": {"access"}},
 		}}
 		if !reflect.DeepEqual(got, want) {
-			t.Errorf("%s gives\n %+v\nwant\n %+v", text, got, want)
+			t.Errorf("%s results in\n %+v\nwant\n %+v", text, got, want)
 		}
 	}
 }
@@ -289,7 +288,7 @@ func TestSettingsOfAFile(t *testing.T) {
 	}
 }
 
-// TestShortForm: the keys of the environment say what a file of one issuer says.
+// TestShortForm: the environment variables have the same result as a file with one issuer.
 func TestShortForm(t *testing.T) {
 	short := configured()
 	short.Audience, short.Leeway, short.JWKSMaxAge = "a,b", "10s", "5m"
@@ -314,7 +313,7 @@ issuers:
 	}
 	one.server.Issuers[0].DPoP = token.DPoPOff
 	if !reflect.DeepEqual(one.server.Issuers, same.server.Issuers) {
-		t.Errorf("the environment gives\n %+v\nthe file\n %+v", one.server.Issuers,
+		t.Errorf("the environment results in\n %+v\nthe file\n %+v", one.server.Issuers,
 			same.server.Issuers)
 	}
 }
@@ -344,8 +343,8 @@ func TestUnreadableFile(t *testing.T) {
 	}
 }
 
-// FuzzIssuersFile: whatever stands in the file, it is either issuers that the verifier takes, or
-// faults that say where.
+// FuzzIssuersFile: every file results in issuers that the verifier accepts, or in faults with their
+// locations.
 func FuzzIssuersFile(f *testing.F) {
 	for _, text := range []string{
 		"", "issuers: [{preset: okta, url: https://a.example, audiences: [a], keys: {max_age: 1h}, dpop: off}]",

@@ -32,7 +32,7 @@ func (s *stored) Open(context.Context, *slog.Logger) (*Service, error) {
 
 func (s *stored) Probe(context.Context) map[string]error { return map[string]error{"store": s.err} }
 
-// serve --check says what would fail, and shows no secrets.
+// serve --check reports what would fail, without secrets.
 func TestCheckServe(t *testing.T) {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"a"}})
 	if err != nil {
@@ -49,7 +49,8 @@ func TestCheckServe(t *testing.T) {
 	}{
 		{issuer.URL(), nil, 0, []string{
 			"MANY_THINGS_ISSUER=" + issuer.URL() + "\n", "MANY_THINGS_STORE=(set)\n",
-			"MANY_THINGS_COLOR=red\n", "MANY_THINGS_DPOP_NONCE_KEY=\n",
+			"MANY_THINGS_COLOR=red (default)\n",
+			"MANY_THINGS_LOG_FORMAT=json (default)\n",
 			"ok      document: 1 operations\n", "ok      keys of " + issuer.URL() + ": 1\n",
 			"ok      store\n",
 		}},
@@ -62,7 +63,8 @@ func TestCheckServe(t *testing.T) {
 		app.Open = &stored{err: test.err}
 		code, stdout, stderr := run(t, app, "serve --check --store secret",
 			"MANY_THINGS_ISSUER="+test.issuer, "MANY_THINGS_AUDIENCE=a")
-		if code != test.code || strings.Contains(stdout+stderr, "secret") {
+		if code != test.code || strings.Contains(stdout+stderr, "secret") ||
+			strings.Contains(stdout, "MANY_THINGS_DPOP_NONCE_KEY") {
 			t.Errorf("exit code %d, want %d: %s%s", code, test.code, stdout, stderr)
 		}
 		for _, want := range test.want {
@@ -160,11 +162,12 @@ func TestShown(t *testing.T) {
 }
 
 func TestOperateFaults(t *testing.T) {
-	code, _, stderr := run(t, things(), "serve --admin-addr nowhere --audit-full maybe",
+	code, _, stderr := run(t, things(), "serve --admin-addr nowhere --audit-full maybe --dpop-limit 0",
 		"MANY_THINGS_ISSUER=http://localhost:1/", "MANY_THINGS_AUDIENCE=a")
 	for _, want := range []string{
 		`MANY_THINGS_ADMIN_ADDR is "nowhere": expected host:port`,
 		`MANY_THINGS_AUDIT_FULL is "maybe": expected block or drop`,
+		`MANY_THINGS_DPOP_LIMIT is "0": expected a number above 0`,
 	} {
 		if code != 2 || !strings.Contains(stderr, want) {
 			t.Errorf("exit code %d, %s: want 2 and %q", code, stderr, want)

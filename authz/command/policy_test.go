@@ -22,8 +22,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// webhooks is an App whose document takes keys and users, and states a base path. Handlers answer
-// with the subject.
+// webhooks is an App whose document has API keys, users and a base path. Handlers return the
+// subject.
 func webhooks() App {
 	return App{
 		Name: "hooks",
@@ -89,8 +89,8 @@ func (l *log) wait(t *testing.T, pattern string) []string {
 	return nil
 }
 
-// TestServeCredentials: a document with keys and users needs no Go code, and the file is read
-// again.
+// TestServeCredentials: a document with keys and users needs no Go code, and their file is
+// reloaded.
 func TestServeCredentials(t *testing.T) {
 	t.Chdir(t.TempDir())
 	entry := func(id, secret, scopes string) string {
@@ -108,7 +108,7 @@ func TestServeCredentials(t *testing.T) {
 	var stderr log
 	done := make(chan int)
 	go func() {
-		// no issuer: the document takes no tokens
+		// no issuer, because the document has no access tokens
 		done <- webhooks().Run(ctx, strings.Fields("serve --addr 127.0.0.1:0 "+
 			"--unstated deny --credentials credentials.yaml"), nil, strings.NewReader(""),
 			io.Discard, &stderr)
@@ -138,11 +138,11 @@ func TestServeCredentials(t *testing.T) {
 		t.Helper()
 		got, body := send(method, path, name, secret)
 		if got != status || status == 200 && body != subject {
-			t.Errorf("%s %s with %s %q: %d %q, expected %d %q", method, path, name, secret, got,
+			t.Errorf("%s %s with %s %q: %d %q, want %d %q", method, path, name, secret, got,
 				body, status, subject)
 		}
 		if strings.Contains(body, secret) && secret != "" && status != 200 {
-			t.Errorf("the answer holds the secret: %s", body)
+			t.Errorf("the response contains the secret: %s", body)
 		}
 	}
 	expect("POST", "/v1/hook", "key", "first", 200, "shop")
@@ -175,7 +175,7 @@ func TestServeCredentials(t *testing.T) {
 	}
 	for _, secret := range []string{"first", "second", "third", "pass:word"} {
 		if strings.Contains(stderr.String(), secret) {
-			t.Errorf("the log holds the secret %q", secret)
+			t.Errorf("the log contains the secret %q", secret)
 		}
 	}
 }
@@ -209,7 +209,7 @@ func TestCredentialCommand(t *testing.T) {
 		t.Errorf("%q is the secret of %v, %v", secret, p, err)
 	}
 	if strings.Contains(stdout, secret) {
-		t.Error("the entry holds the secret")
+		t.Error("the entry contains the secret")
 	}
 	if code, _, _ := run(t, webhooks(), "credential"); code != 2 {
 		t.Errorf("without --id: exit code %d", code)
@@ -231,12 +231,12 @@ func TestCredentialFaults(t *testing.T) {
 		_, err := parseCredentials("file", []byte(text))
 		if err == nil || !strings.Contains(err.Error(), fault) ||
 			strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%q: error is %v, expected %q", text, err, fault)
+			t.Errorf("%q: error is %v, want %q", text, err, fault)
 		}
 	}
 }
 
-// TestPolicyFaults: what is said about the document is checked with the rest of the configuration.
+// TestPolicyFaults: faults of the policy settings are reported together with other faults.
 func TestPolicyFaults(t *testing.T) {
 	dir := t.TempDir()
 	nothing := filepath.Join(dir, "nothing.yaml")
@@ -268,7 +268,7 @@ func TestPolicyFaults(t *testing.T) {
 	} {
 		code, _, stderr := run(t, webhooks(), "serve --addr 127.0.0.1:0 --issuer https://issuer.invalid/ --audience a "+args)
 		if code == 0 || !strings.Contains(stderr, fault) {
-			t.Errorf("%s: exit code %d, %s; expected %q", args, code, stderr, fault)
+			t.Errorf("%s: exit code %d, %s; want %q", args, code, stderr, fault)
 		}
 	}
 }

@@ -21,15 +21,14 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// shape is a token as its provider makes it, and what becomes of it under the provider's preset.
-// Claims are written out, for they are what the preset is about; names and numbers in them are made
-// up.
+// shape is a token in the form of its provider, and the expected result with the provider's preset.
+// The claims are complete, because presets depend on them. Names and numbers are invented.
 type shape struct {
 	name   string
 	more   string // what an operator adds to the preset, as lines of the file
 	header string
 	claims string
-	raw    string // in place of the two: what is no signed JWT
+	raw    string // instead of both: a token that is not a signed JWT
 
 	scopes []string
 	client string
@@ -529,12 +528,12 @@ var shapes = map[string][]shape{
 	},
 }
 
-// TestPresets holds what providers issue against what their presets make of it.
+// TestPresets verifies tokens in the form of each provider with its preset.
 func TestPresets(t *testing.T) {
 	provider := newProvider(t)
 	for _, preset := range presetNames() {
 		if len(shapes[preset]) == 0 {
-			t.Errorf("preset %s is held against no token: add shapes of its provider", preset)
+			t.Errorf("no token tests preset %s: add shapes of its provider", preset)
 		}
 		example := examplePreset(t, preset)
 		for _, shape := range shapes[preset] {
@@ -573,14 +572,13 @@ func TestPresets(t *testing.T) {
 	}
 }
 
-// TestPresetsAreExamples: a preset's file works as a configuration file, and says the same as the
-// preset.
+// TestPresetsAreExamples: the file of a preset is a valid configuration, equal to the preset.
 func TestPresetsAreExamples(t *testing.T) {
 	for _, preset := range presetNames() {
 		example := examplePreset(t, preset)
 		issuers, err := parseIssuers("f.yaml", []byte("issuers:\n"+ofPreset(preset, example, "")))
 		if err != nil || !reflect.DeepEqual(issuers, []token.Issuer{example}) {
-			t.Errorf("preset %s gives\n %+v, %v\nthe example itself\n %+v", preset, issuers, err,
+			t.Errorf("preset %s is\n %+v, %v\nthe example itself\n %+v", preset, issuers, err,
 				example)
 		}
 	}
@@ -599,7 +597,8 @@ func ofPreset(preset string, example token.Issuer, more string) string {
 	return entry
 }
 
-// TestPresetsLeaveNoPlaceholder: what a preset's example makes up is for the file to say.
+// TestPresetsLeaveNoPlaceholder: a preset requires the settings whose values in its example are
+// invented.
 func TestPresetsLeaveNoPlaceholder(t *testing.T) {
 	for preset, missing := range map[string]string{
 		"entra":             "url audiences",
@@ -610,7 +609,7 @@ func TestPresetsLeaveNoPlaceholder(t *testing.T) {
 		_, err := parseIssuers("f.yaml", []byte("issuers: [{preset: "+preset+"}]"))
 		for _, key := range strings.Fields(missing) {
 			if err == nil || !strings.Contains(err.Error(), key+" is not set") {
-				t.Errorf("preset %s: %v, expected a fault of %s", preset, err, key)
+				t.Errorf("preset %s: %v, want a fault of %s", preset, err, key)
 			}
 		}
 	}
@@ -620,7 +619,7 @@ func TestPresetsLeaveNoPlaceholder(t *testing.T) {
 	}
 }
 
-// TestEntraVersions: one API takes tokens of both versions while its clients move.
+// TestEntraVersions: an API accepts tokens of both versions while its clients change.
 func TestEntraVersions(t *testing.T) {
 	provider := newProvider(t)
 	verifier := provider.verifier(t, "issuers:\n"+
@@ -639,7 +638,7 @@ func examplePreset(t *testing.T, name string) token.Issuer {
 	t.Helper()
 	issuers, err := readIssuers("ORDERS_CONFIG", "presets/"+name+".yaml")
 	if err != nil {
-		t.Fatalf("the example does not work as it is:\n%v", err)
+		t.Fatalf("the unchanged example does not work:\n%v", err)
 	}
 	if len(issuers) != 1 {
 		t.Fatalf("the example has %d issuers: a preset is one", len(issuers))
@@ -647,7 +646,7 @@ func examplePreset(t *testing.T, name string) token.Issuer {
 	return issuers[0]
 }
 
-// provider stands in for all of them, with one key under whatever name a token gives it.
+// provider is any of the providers. It has one key, whose kid is that of the token.
 type provider struct {
 	key  *rsa.PrivateKey
 	kids []string
@@ -702,7 +701,7 @@ func (p *provider) sign(header, claims string) string {
 	return signed + "." + encode(signature)
 }
 
-// RoundTrip answers as every provider does: with its discovery document, and its keys.
+// RoundTrip responds like a provider, with its discovery document and its keys.
 func (p *provider) RoundTrip(r *http.Request) (*http.Response, error) {
 	body := `{"keys":[`
 	if issuer, discovery := strings.CutSuffix(r.URL.String(),

@@ -51,7 +51,7 @@ func TestInsecureReport(t *testing.T) {
 		mux.ServeHTTP(w, httptest.NewRequest("GET", row.target, nil))
 		if w.Code != row.status || decisions != 1 {
 			t.Errorf(
-				"%s: status %d after %d decisions, expected %d after one",
+				"%s: status %d after %d decisions, want %d after one",
 				row.mode,
 				w.Code,
 				decisions,

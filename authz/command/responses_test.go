@@ -17,8 +17,8 @@ type noIssuer struct{ http.Handler }
 
 func (noIssuer) Serves(string) bool { return false }
 
-// TestResponsesAreCompared: dev logs an answer that the document does not describe, serve does as
-// it is told, and neither logs a value of the answer.
+// TestResponsesAreCompared: dev logs responses that the document does not describe, serve does what
+// its setting says, and neither logs a value of a response.
 func TestResponsesAreCompared(t *testing.T) {
 	app := App{
 		Name: "many-things",
@@ -81,7 +81,7 @@ paths:
 			response.Body.Close()
 			if response.StatusCode != row.status ||
 				strings.Contains(string(body), "secret") != (row.status == 200) {
-				t.Errorf("status %d and %s, expected %d", response.StatusCode, body, row.status)
+				t.Errorf("status %d and %s, want %d", response.StatusCode, body, row.status)
 			}
 			stop()
 			if code := <-done; code != 0 {
@@ -89,7 +89,7 @@ paths:
 			}
 			got := stderr.String()
 			if strings.Contains(got, difference) != row.logged || strings.Contains(got, "secret") {
-				t.Errorf("the log is %s, expected it to say that a %s: %v", got, difference,
+				t.Errorf("the log is %s, want it to contain that a %s: %v", got, difference,
 					row.logged)
 			}
 		})

@@ -18,7 +18,7 @@ import (
 
 const schemaFile = "issuers.schema.json"
 
-// editor returns a function that says what an editor would of a file of issuers.
+// editor returns a function that validates a file of issuers like an editor.
 func editor(t *testing.T) func(text []byte) error {
 	schema, err := jsonschema.NewCompiler().Compile(schemaFile)
 	if err != nil {

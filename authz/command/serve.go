@@ -58,7 +58,7 @@ func (p *program) serve(
 	}
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	log, level, lines, logErr := c.Limits.logger(p.prefix(), c.Log, p.stderr)
-	defer lines.Close()
+	defer func() { _ = lines.Close() }()
 	limitsErr := c.Limits.apply(p.prefix(), &settings.server)
 	settings.server.LostLines = lines.Lost
 	operateErr := c.Operate.check(p.prefix())
@@ -103,8 +103,10 @@ func (p *program) serve(
 			log.Error("the admin listener failed", "cause", err.Error())
 		}
 	}
-	launch := launch{bind, p.Open, policy, settings.server, operation.admin != nil}
-	return p.run(ctx, launch, func(life context.Context, s *server.Server, service *Service) {
+	return p.run(ctx, launch{
+		listen: bind, opener: p.Open, policy: policy, config: settings.server,
+		metrics: operation.admin != nil,
+	}, func(life context.Context, s *server.Server, service *Service) {
 		if operation.admin != nil {
 			log.Info("serving metrics and health", "addr", operation.admin.Addr().String())
 			go admin(life, s, service)

@@ -28,8 +28,8 @@ type authority struct {
 	key         *ecdsa.PrivateKey
 }
 
-// issue returns a certificate and its key, each as PEM, by the authority, or by itself if that is
-// nil.
+// issue returns a certificate and its key in PEM, signed by the authority, or self-signed if that
+// is nil.
 func (a *authority) issue(
 	t *testing.T,
 	name string,
@@ -75,8 +75,8 @@ func writeFiles(t *testing.T, files map[string][]byte) {
 	}
 }
 
-// TestServeTLS: serve speaks TLS and HTTP/2, asks for certificates of its authorities, and takes
-// new files on SIGHUP; faulty ones change nothing.
+// TestServeTLS: serve supports TLS and HTTP/2, requests certificates of its authorities, and reads
+// its files again on SIGHUP; faulty ones change nothing.
 func TestServeTLS(t *testing.T) {
 	t.Chdir(t.TempDir())
 	ca, caPEM, _ := (*authority)(nil).issue(t, "ca", 1)
@@ -107,7 +107,7 @@ func TestServeTLS(t *testing.T) {
 	pool.AddCert(ca.certificate)
 	get := func(own ...tls.Certificate) (*http.Response, error) {
 		config := &tls.Config{RootCAs: pool, ServerName: "localhost"}
-		if own != nil { // also one that the server does not ask for
+		if own != nil { // even if the server does not request it
 			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate,
 				error) {
 				return &own[0], nil
@@ -234,7 +234,7 @@ func TestTLSSettings(t *testing.T) {
 		}
 		if got := strings.Join(texts, "\n"); (got == "") != (test.says == "") ||
 			!strings.Contains(got, test.says) {
-			t.Errorf("%+v: %s, expected %q", test.config, got, test.says)
+			t.Errorf("%+v: %s, want %q", test.config, got, test.says)
 		}
 		if test.says == "" && (config != nil) != (test.config.Cert != "") {
 			t.Errorf("%+v: TLS is %v", test.config, config)
@@ -246,7 +246,7 @@ func TestTLSSettings(t *testing.T) {
 		tls.RequestClientCert: config.server(&faults{}, bound),
 	} {
 		if got.ClientAuth != want {
-			t.Errorf("clients are asked for certificates: %v, expected %v", got.ClientAuth, want)
+			t.Errorf("the ClientAuth is %v, want %v", got.ClientAuth, want)
 		}
 	}
 }

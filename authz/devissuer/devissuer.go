@@ -13,8 +13,8 @@
 //     is invalid_target (RFC 8707 §2, RFC 8693 §2.2.2). The parameter resource
 //     is an alternative (RFC 8707).
 //   - A request without scope gets every scope that the client may have
-//     (RFC 6749 §3.3). When that is none, both the answer and the token leave
-//     scope out, because an empty string is not a scope.
+//     (RFC 6749 §3.3). If there is none, neither the response nor the token has
+//     scope, because an empty string is not a scope.
 //   - A request with a DPoP proof (RFC 9449 §5) gets a token that is bound to the
 //     proof's key. No server nonce is required.
 //   - Parameters come in the body, as a form or as a JSON object of strings. A
@@ -126,7 +126,7 @@ type Issuer struct {
 	proofs               *token.ReplayMemory // used DPoP proofs
 	discoveries, keySets atomic.Int64
 
-	mu        sync.RWMutex // guards what follows
+	mu        sync.RWMutex // protects the fields below
 	current   *signingKey
 	published []*signingKey
 	extra     []json.RawMessage

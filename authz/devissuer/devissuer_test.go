@@ -38,8 +38,8 @@ const (
 
 var now = time.Unix(1_795_000_000, 0)
 
-// config has a client for every kind of scope entitlement. EdDSA, because its
-// keys are made in no time.
+// config has a client for each kind of scopes. The algorithm is EdDSA, because its keys are
+// generated quickly.
 func config() devissuer.Config {
 	return devissuer.Config{
 		URL:       issuerURL,
@@ -86,7 +86,7 @@ func get(h http.Handler, path string) *httptest.ResponseRecorder {
 	return serve(h, httptest.NewRequest("GET", issuerURL+path, nil))
 }
 
-// good is a token request that is granted, for tests to spoil.
+// good returns a valid token request, with changes.
 func good(changes ...string) url.Values {
 	form := url.Values{
 		"grant_type":    {"client_credentials"},
@@ -205,7 +205,7 @@ func TestTokenEndpointGrants(t *testing.T) {
 	}
 }
 
-// padded is a good form of that many bytes.
+// padded returns a valid form of that many bytes.
 func padded(size int) string {
 	form := good().Encode() + "&padding="
 	return form + strings.Repeat("x", size-len(form))
@@ -304,7 +304,7 @@ func TestTokenEndpointRefusals(t *testing.T) {
 					test.status, test.code, answer["error_description"])
 			}
 			if !strings.Contains(answer["error_description"], test.says) {
-				t.Errorf("error_description is %q, want it to say %q", answer["error_description"],
+				t.Errorf("error_description is %q, want it to contain %q", answer["error_description"],
 					test.says)
 			}
 			if got := w.Header().Get("WWW-Authenticate"); got != test.challenge {
@@ -315,7 +315,7 @@ func TestTokenEndpointRefusals(t *testing.T) {
 	}
 }
 
-// wantRefusalShape holds an error answer to RFC 6749 §5.2, whatever the error.
+// wantRefusalShape checks what all errors have in common (RFC 6749 §5.2).
 func wantRefusalShape(t *testing.T, w *httptest.ResponseRecorder) {
 	t.Helper()
 	if got := w.Header().Get("Cache-Control"); got != "no-store" {
@@ -349,7 +349,7 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, errors.New("the client hung up") }
 
-// What was sent may be a secret in the wrong field, so no field comes back.
+// Responses contain no parameter, because it can be a secret in the wrong field.
 func TestTokenEndpointEchoesNothing(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, field := range []string{"grant_type", "client_id", "client_secret", "audience", "scope",
@@ -377,7 +377,7 @@ func TestDescriptionOfAnyConfiguredAudience(t *testing.T) {
 	wantRefusalShape(t, serve(issuer, post(formType, good().Encode())))
 }
 
-func TestTokenEndpointReadsNoMoreThanItsLimit(t *testing.T) {
+func TestTokenEndpointLimitsTheBody(t *testing.T) {
 	body := &endless{}
 	r := httptest.NewRequest("POST", issuerURL+"oauth/token", body)
 	r.Header.Set("Content-Type", formType)
@@ -571,7 +571,7 @@ func TestEveryAlgorithm(t *testing.T) {
 				t.Errorf("%s: header %v and iss %v, want alg %s, kid %s, iss %s", alg, header,
 					claims["iss"], alg, kid, issuerURL)
 			}
-			// That verify can fail is what makes its success worth something.
+			// verify must be able to fail.
 			forged := strings.Replace(token, ".", "."+segment([]byte(`{"admin":true}`)), 1)
 			if _, _, err := verify(get(issuer, ".well-known/jwks.json").Body.Bytes(),
 				forged); err == nil {
@@ -590,9 +590,8 @@ func TestEveryAlgorithm(t *testing.T) {
 	}
 }
 
-// A coordinate with a leading zero byte is still written at full length,
-// RFC 7518 §6.2.1.2. The first of P-521's 66 bytes holds one bit, so among ten
-// keys there is one such.
+// A coordinate with a leading zero byte has full length (RFC 7518 §6.2.1.2). The first of the 66
+// bytes of P-521 has one bit, so one of ten keys has such a coordinate.
 func TestCoordinatesAreFullLength(t *testing.T) {
 	issuer := newIssuer(t)
 	for range 10 {
@@ -727,7 +726,7 @@ func TestRotateRemovePublish(t *testing.T) {
 
 	entry := json.RawMessage(`{"kty":"XYZ"}`)
 	issuer.Publish(entry)
-	entry[2] = '!' // the issuer has its own copy
+	entry[2] = '!' // the issuer has copied it
 	issuer.Publish(json.RawMessage(`{broken`))
 	third := issuer.Rotate("EdDSA")
 	body := get(issuer, ".well-known/jwks.json").Body.String()
@@ -851,15 +850,15 @@ func TestFailDownAndDelay(t *testing.T) {
 	client.Timeout = 50 * time.Millisecond
 	server.Fail(devissuer.Fault{Delay: time.Hour})
 	if r, err := client.Get(keys); err == nil {
-		t.Errorf("status %d from an issuer that takes an hour", r.StatusCode)
+		t.Errorf("status %d of an issuer with a delay of an hour", r.StatusCode)
 	}
 	if discovery, keySet := server.Requests(); discovery != 0 || keySet != 3 {
 		t.Errorf("Requests() is %d, %d, want 0, 3: failures count", discovery, keySet)
 	}
 }
 
-// Were it answered, a request that is cut short would look like an empty 200.
-func TestDelayCutShortIsNoAnswer(t *testing.T) {
+// If it were answered, an interrupted request would look like an empty 200.
+func TestInterruptedDelayHasNoResponse(t *testing.T) {
 	issuer := newIssuer(t)
 	issuer.Fail(devissuer.Fault{Delay: time.Hour})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -897,7 +896,7 @@ func TestStopRestart(t *testing.T) {
 			t.Errorf("Restart of a running server: %v", err)
 		}
 
-		// A request under way when the issuer goes down fails.
+		// An active request fails when the issuer goes down.
 		server.Fail(devissuer.Fault{Delay: time.Hour})
 		fetched := make(chan error, 1)
 		_, before := server.Requests()
@@ -947,7 +946,8 @@ func TestStartURL(t *testing.T) {
 		got := server.URL()
 		port, ok := strings.CutPrefix(strings.TrimSuffix(got, test.suffix), test.prefix)
 		if !ok || port == "" || strings.Trim(port, "0123456789") != "" || port == "0" {
-			t.Errorf("URL %q became %q, want %sPORT%s", test.url, got, test.prefix, test.suffix)
+			t.Errorf("URL %q: the issuer's is %q, want %sPORT%s",
+				test.url, got, test.prefix, test.suffix)
 		}
 		r, err := http.Get(strings.TrimSuffix(got, "/") + "/.well-known/openid-configuration")
 		if err != nil {
@@ -1022,7 +1022,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 	}
 }
 
-func TestNewHoldsURLToLoopback(t *testing.T) {
+func TestNewRequiresLoopbackURL(t *testing.T) {
 	for raw, ok := range map[string]bool{
 		"http://localhost":          true,
 		"https://localhost:8443/x":  true,
@@ -1049,7 +1049,7 @@ func TestNewHoldsURLToLoopback(t *testing.T) {
 	}
 }
 
-// The issuer keeps nothing of the caller's slices.
+// The issuer copies the slices of the caller.
 func TestNewCopiesItsConfig(t *testing.T) {
 	cfg := config()
 	issuer, err := devissuer.New(cfg)
@@ -1063,7 +1063,7 @@ func TestNewCopiesItsConfig(t *testing.T) {
 	}
 }
 
-// Everything at once, for the race detector; and what is served stays whole.
+// Concurrent calls, for the race detector. The documents stay complete.
 func TestConcurrentUse(t *testing.T) {
 	server := start(t)
 	var group sync.WaitGroup
@@ -1102,8 +1102,8 @@ func TestConcurrentUse(t *testing.T) {
 	group.Wait()
 }
 
-// Whatever the body is, the answer is a token or an error of RFC 6749 §5.2,
-// and a token only if another reading of the body comes to the same parameters.
+// For any body, the response is a token or an error of RFC 6749 §5.2. It is a token only if a
+// second implementation reads the same parameters.
 func FuzzTokenRequest(f *testing.F) {
 	issuer, err := devissuer.New(config())
 	if err != nil {
@@ -1166,7 +1166,7 @@ func FuzzTokenRequest(f *testing.F) {
 	})
 }
 
-// An API's test makes its tokens by hand.
+// The test of an API makes tokens with Mint.
 func ExampleStart() {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"https://api.example"}})
 	if err != nil {
@@ -1182,8 +1182,7 @@ func ExampleStart() {
 	// Output: 2 dots
 }
 
-// verify checks a token against a key set with the standard library alone,
-// written apart from the package so as not to share its mistakes.
+// verify verifies a token with the standard library only, independently of the package.
 func verify(set []byte, token string) (header, claims map[string]any, err error) {
 	header, claims, err = decode(token)
 	if err != nil {

@@ -22,7 +22,7 @@ func newProver(t testing.TB, alg string) *devissuer.Prover {
 	return prover
 }
 
-// RFC 9449 §5: the token is bound to the key of the proof, and says so.
+// RFC 9449 §5: the token is bound to the key of the proof, and token_type is DPoP.
 func TestTokenEndpointBindsToTheProofsKey(t *testing.T) {
 	for _, alg := range []string{"ES256", "EdDSA", "PS256", "RS256"} {
 		t.Run(alg, func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestTokenEndpointRefusesBadProofs(t *testing.T) {
 	}
 }
 
-// Two implementations of RFC 7638 that know nothing of each other agree.
+// Two independent implementations of RFC 7638 have the same result.
 func TestProverThumbprint(t *testing.T) {
 	for _, alg := range []string{"ES256", "EdDSA", "PS256", "RS256"} {
 		prover := newProver(t, alg)

@@ -46,7 +46,7 @@ type grants struct {
 	now   func() time.Time
 	ended func(name string) // called for grants that end early
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // protects the fields below
 	byName map[string]*grant
 }
 

@@ -13,9 +13,9 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Libraries that know nothing of this issuer sign a person in, know who it is, and get by with what
-// they find in the discovery document. The verifier takes the access token, and never the ID token.
-func TestStandardLibrariesSignIn(t *testing.T) {
+// Third-party libraries can sign a person in, using the discovery document only. The verifier
+// accepts the access token, and not the ID token.
+func TestThirdPartyLibrariesSignIn(t *testing.T) {
 	for _, test := range []struct {
 		name, alg, clientID, secret string
 		// AutoDetect is what one gets without a word: Basic first
@@ -27,7 +27,7 @@ func TestStandardLibrariesSignIn(t *testing.T) {
 		{"a confidential client with Basic", "PS384", "web", secret, oauth2.AuthStyleInHeader},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cfg := peopled(time.Now)
+			cfg := withPeople(time.Now)
 			cfg.URL, cfg.Algorithm = "", test.alg
 			server, err := devissuer.Start(cfg)
 			if err != nil {
@@ -48,7 +48,7 @@ func TestStandardLibrariesSignIn(t *testing.T) {
 			verifier := oauth2.GenerateVerifier()
 			page := browse(t, server, app.AuthCodeURL("the state", oidc.Nonce("the nonce"),
 				oauth2.S256ChallengeOption(verifier)))
-			back := comesBack(t, page.choose(t, "person", "bob"), app.RedirectURL)
+			back := wantRedirect(t, page.choose(t, "person", "bob"), app.RedirectURL)
 			if back.Get("state") != "the state" || back.Get("iss") != server.URL() {
 				t.Errorf("the answer is %v: want state back, and iss %s", back, server.URL())
 			}
@@ -72,7 +72,7 @@ func TestStandardLibrariesSignIn(t *testing.T) {
 					"nonce that was sent", id.Subject, of, id.Nonce, err)
 			}
 
-			// The next token comes by the refresh token alone.
+			// The next token is requested with the refresh token.
 			expired := *got
 			expired.Expiry = time.Now().Add(-time.Hour)
 			next, err := app.TokenSource(t.Context(), &expired).Token()
@@ -117,7 +117,7 @@ func TestStandardLibrariesSignIn(t *testing.T) {
 			for name, v := range map[string]*token.Verifier{"by RFC 9068": api,
 				"leniently": lenient} {
 				if who, err := v.Verify(t.Context(), raw); err == nil {
-					t.Errorf("the API, verifying %s, takes the ID token for an access token of %s",
+					t.Errorf("the verifier, with %s, accepts the ID token as an access token of %s",
 						name, who.Subject())
 				}
 			}

@@ -40,7 +40,7 @@ type registration struct {
 
 // registered holds the registered clients.
 type registered struct {
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // protects the fields below
 	byID map[string]Client
 }
 

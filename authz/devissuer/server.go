@@ -15,7 +15,7 @@ type Server struct {
 	*Issuer
 	addr string
 
-	mu   sync.Mutex // guards stop
+	mu   sync.Mutex // protects stop
 	stop func()     // nil while stopped
 }
 

@@ -22,7 +22,7 @@ type issued struct {
 type tokens struct {
 	now func() time.Time
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // protects the fields below
 	byID map[string]*issued
 }
 

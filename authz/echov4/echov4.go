@@ -73,10 +73,17 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 			if err != nil {
 				return err
 			}
+			response := c.Response()
 			c.SetRequest(admitted)
-			g.SetHeaders(c.Response().Header(), admitted)
+			g.SetHeaders(response.Header(), admitted)
 			defer func() { g.HandlePanic(c.Response(), r, recover(), c.Response().Committed) }()
-			defer wrapResponse(g, c, admitted)()
+			writer := response.Writer
+			held, done := g.HoldResponse(writer, admitted)
+			response.Writer = held
+			defer func() {
+				response.Writer = writer
+				done()
+			}()
 			return next(c)
 		}
 	}
@@ -104,18 +111,6 @@ func (b *binder) Bind(v any, c echo.Context) error {
 		}
 	}
 	return b.decoder.Decode(text, v)
-}
-
-// wrapResponse makes the gate check the response. The handler's caller calls the returned function
-// when the handler has returned.
-func wrapResponse(g *authz.Gate, c echo.Context, admitted *http.Request) func() {
-	before := c.Response().Writer
-	wrapped, done := g.HoldResponse(before, admitted)
-	c.Response().Writer = wrapped
-	return func() {
-		c.Response().Writer = before
-		done()
-	}
 }
 
 // isRoute reports whether the matched path belongs to a route other than RouteNotFound.

@@ -29,7 +29,7 @@ func TestRouter(t *testing.T) {
 				})
 			})
 		}
-		// Echo registers routes of its own for what a group with a middleware does not find.
+		// Echo adds routes for unknown paths to a group that has a middleware.
 		e.Group("/v3", func(next echo.HandlerFunc) echo.HandlerFunc { return next })
 		return e, echov4.CheckRoutes(e, gates...)
 	})

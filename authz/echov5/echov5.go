@@ -79,7 +79,15 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 			c.SetRequest(admitted)
 			g.SetHeaders(c.Response().Header(), admitted)
 			defer func() { g.HandlePanic(c.Response(), r, recover(), committed(c)) }()
-			defer wrapResponse(g, c, admitted)()
+			if response, err := echo.UnwrapResponse(c.Response()); err == nil {
+				writer := response.ResponseWriter
+				held, done := g.HoldResponse(writer, admitted)
+				response.ResponseWriter = held
+				defer func() {
+					response.ResponseWriter = writer
+					done()
+				}()
+			}
 			return next(c)
 		}
 	}
@@ -108,22 +116,6 @@ func (b *binder) Bind(c *echo.Context, v any) error {
 		}
 	}
 	return b.decoder.Decode(text, v)
-}
-
-// wrapResponse makes the gate check the response. The handler's caller calls the returned function
-// when the handler has returned.
-func wrapResponse(g *authz.Gate, c *echo.Context, admitted *http.Request) func() {
-	answer, err := echo.UnwrapResponse(c.Response())
-	if err != nil {
-		return func() {}
-	}
-	before := answer.ResponseWriter
-	wrapped, done := g.HoldResponse(before, admitted)
-	answer.ResponseWriter = wrapped
-	return func() {
-		answer.ResponseWriter = before
-		done()
-	}
 }
 
 // isRoute reports whether the matched path belongs to a route other than RouteNotFound.

@@ -15,7 +15,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// nobody is a verifier that admits nobody.
+// nobody is a verifier that accepts no token.
 type nobody struct{}
 
 func (nobody) Verify(context.Context, string) (*token.Principal, error) {
@@ -56,7 +56,7 @@ func TestPathsThatEchoCannotRoute(t *testing.T) {
 		_, err := echov5.Routes(gateOf(t, template, ""), func(*echo.Echo) {})
 		if err == nil || !strings.Contains(err.Error(), template+": path segment") ||
 			!strings.Contains(err.Error(), "cannot be routed by Echo") {
-			t.Errorf("%s: %v, expected a fault that names the path", template, err)
+			t.Errorf("%s: %v, want a fault that names the path", template, err)
 		}
 	}
 }
@@ -100,7 +100,7 @@ func TestRoutes(t *testing.T) {
 		}
 		handler.ServeHTTP(w, r)
 		if w.Code != row.status || (ran > before) != (row.status == 204) {
-			t.Errorf("%s: status %d, handler ran %v: expected %d", row.request, w.Code,
+			t.Errorf("%s: status %d, handler ran %v: want %d", row.request, w.Code,
 				ran > before, row.status)
 		}
 	}
@@ -124,7 +124,7 @@ func TestColon(t *testing.T) {
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, httptest.NewRequest("GET", target, nil))
 		if w.Code != status || (ran > before) != (status == 204) {
-			t.Errorf("%s: status %d, handler ran %v: expected %d", target, w.Code, ran > before,
+			t.Errorf("%s: status %d, handler ran %v: want %d", target, w.Code, ran > before,
 				status)
 		}
 	}

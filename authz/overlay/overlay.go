@@ -1,5 +1,5 @@
-// Package overlay applies OpenAPI Overlays (version 1.0 or 1.1) to a document. An overlay guards a
-// document that others maintain without editing it: it can add security and scopes, or remove
+// Package overlay applies OpenAPI Overlays (version 1.0 or 1.1) to a document. With an overlay, a
+// document that others maintain need not be edited: it can add security and scopes, or remove
 // operations.
 //
 // The implementation is the one that oapi-codegen uses, so generated code and the gate agree.

@@ -79,7 +79,7 @@ func checkPlan(t *testing.T, doc *openapi3.T) {
 		got = append(got, o.ID+" "+o.Alternatives[0][0].Scheme+" "+
 			strings.Join(o.Alternatives[0][0].Scopes, " "))
 		if len(o.Alternatives) != 1 {
-			t.Errorf("%s has %d alternatives, expected only those of the overlay", o.ID,
+			t.Errorf("%s has %d alternatives, want only those of the overlay", o.ID,
 				len(o.Alternatives))
 		}
 	}
@@ -106,7 +106,7 @@ func TestFaults(t *testing.T) {
 		if text, err := overlay.Apply([]byte(document), []byte(guard), []byte(text)); err == nil {
 			t.Errorf("%s: it is applied:\n%s", name, text)
 		} else if !strings.HasPrefix(err.Error(), "overlay 2 of 2: ") {
-			t.Errorf("%s: error is %v, expected it to say which overlay", name, err)
+			t.Errorf("%s: error is %v, want it to contain which overlay", name, err)
 		}
 	}
 	for _, text := range []string{"", "{"} {

@@ -146,7 +146,7 @@ func (s *Server) writeReadiness(
 		Components []component `json:"components,omitempty"`
 	}
 	status := http.StatusOK
-	if err := s.guard.Load().own.ready(r.Context()); err != nil {
+	if err := s.current.Load().own.ready(r.Context()); err != nil {
 		status = http.StatusServiceUnavailable
 	}
 	response.Ready = status == http.StatusOK

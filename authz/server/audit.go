@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/oasgate/oasgate/authz"
@@ -28,22 +27,15 @@ type AuditConfig struct {
 // operation, and the outcome with its cause. It never contains a credential, and no line is left
 // out except by AuditConfig.Drop. Lines are written in the order of the decisions.
 type Audit struct {
-	config  AuditConfig
-	queue   chan []byte // used with Drop; nil: lines are written at once
-	written chan struct{}
-	dropped atomic.Uint64
+	config AuditConfig
+	lines  *Lines // used with Drop; nil: decisions are written at once
 
-	mu      sync.Mutex // of writing
+	mu      sync.Mutex // of the fields below
+	out     lineWriter
 	failing bool
-	partial bool // the last line was written only in part
-	now     func() time.Time
 }
 
-const (
-	auditQueue = 4096        // decisions that wait, with Drop
-	auditRetry = time.Second // between attempts to write, without Drop
-	auditFlush = 5 * time.Second
-)
+const auditRetry = time.Second // between attempts to write, without Drop
 
 // NewAudit returns an Audit. [Audit.Close] must be called at the end.
 func NewAudit(config AuditConfig) (*Audit, error) {
@@ -53,30 +45,41 @@ func NewAudit(config AuditConfig) (*Audit, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	a := &Audit{config: config, now: config.Now, written: make(chan struct{})}
-	if a.now == nil {
-		a.now = time.Now
+	if config.Now == nil {
+		config.Now = time.Now
 	}
+	a := &Audit{config: config, out: lineWriter{w: config.Writer}}
 	if config.Drop {
-		a.queue = make(chan []byte, auditQueue)
-		go a.writeQueue()
+		a.lines = NewLines(LinesConfig{
+			Writer: config.Writer,
+			Failed: func(err error) { a.logFailure(err, "decisions are dropped") },
+			Recovered: func(lost uint64, _ error) {
+				config.Logger.Info("the audit log is written again", "dropped", lost)
+			},
+		})
 	}
 	return a, nil
 }
 
-// Dropped returns the number of decisions that were dropped.
-func (a *Audit) Dropped() uint64 { return a.dropped.Load() }
+func (a *Audit) logFailure(err error, effect string) {
+	a.config.Logger.Error("cannot write the audit log", "cause", err, "effect", effect)
+}
 
-// Close writes the decisions that wait, for 5 seconds at most. No request may be active.
+// Dropped returns the number of decisions that were dropped.
+func (a *Audit) Dropped() uint64 {
+	if a.lines == nil {
+		return 0
+	}
+	return a.lines.Lost()
+}
+
+// Close writes the decisions that wait, for 2 seconds at most. No request may be active.
 func (a *Audit) Close() {
-	if a.queue == nil {
+	if a.lines == nil {
 		return
 	}
-	close(a.queue)
-	select {
-	case <-a.written:
-	case <-time.After(auditFlush):
-		a.config.Logger.Error("the audit log was not written to its end", "decisions", len(a.queue))
+	if err := a.lines.Close(); err != nil {
+		a.config.Logger.Error("the audit log was not written to its end", "cause", err)
 	}
 }
 
@@ -117,55 +120,31 @@ func (a *Audit) line(ctx context.Context, d authz.Decision) []byte {
 		text("request_id", x.id[0])
 	}
 	var line bytes.Buffer
-	jsonlines.NewHandler(&line, nil).WriteLine(a.now(), slog.LevelInfo, "decision", attrs)
+	jsonlines.NewHandler(&line, nil).WriteLine(a.config.Now(), slog.LevelInfo, "decision", attrs)
 	return line.Bytes()
 }
 
-// record writes a line, or queues it.
+// record writes a line, and waits until it is written, or buffers it with Drop.
 func (a *Audit) record(line []byte) {
-	if a.queue == nil {
-		for !a.write(line) {
-			time.Sleep(auditRetry)
-		}
+	if a.lines != nil {
+		_, _ = a.lines.Write(line)
 		return
 	}
-	select {
-	case a.queue <- line:
-	default:
-		a.dropped.Add(1)
-	}
-}
-
-func (a *Audit) writeQueue() {
-	defer close(a.written)
-	for line := range a.queue {
-		if !a.write(line) {
-			a.dropped.Add(1)
-		}
+	for !a.write(line) {
+		time.Sleep(auditRetry)
 	}
 }
 
 // write reports whether a line was written. It logs when writing begins to fail, and when it works
-// again. A line that was cut off stays in the file, and the next one begins on a new line.
+// again.
 func (a *Audit) write(line []byte) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.partial {
-		line = append([]byte("\n"), line...)
-	}
-	n, err := a.config.Writer.Write(line)
-	if err == nil && n < len(line) {
-		err = io.ErrShortWrite
-	}
-	a.partial = n > 0 && n < len(line) || a.partial && n == 0
-	if failed := err != nil; failed && !a.failing {
-		effect := "requests wait"
-		if a.config.Drop {
-			effect = "decisions are dropped"
-		}
-		a.config.Logger.Error("cannot write the audit log", "cause", err, "effect", effect)
-	} else if !failed && a.failing {
-		a.config.Logger.Info("the audit log is written again", "dropped", a.dropped.Load())
+	_, err := a.out.write(line)
+	if err != nil && !a.failing {
+		a.logFailure(err, "requests wait")
+	} else if err == nil && a.failing {
+		a.config.Logger.Info("the audit log is written again")
 	}
 	a.failing = err != nil
 	return err == nil

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestSilentConnections: connections that send nothing do not keep others out for longer than the
-// time to send a header, idle ones not at all, and afterwards connections are kept again.
+// TestSilentConnections: if silent connections exhaust the limit, others wait at most until the
+// header timeout. Idle connections are closed first. Afterwards, connections are kept alive again.
 func TestSilentConnections(t *testing.T) {
 	r := start(t, func(c *Config) { c.MaxConnections = 8 })
 	addr := strings.TrimPrefix(r.url, "http://")
@@ -22,7 +22,7 @@ func TestSilentConnections(t *testing.T) {
 		defer conn.Close()
 		silent = append(silent, conn)
 	}
-	for n, conn := range silent[:4] { // of which some are idle after a request
+	for n, conn := range silent[:4] { // some of them are idle after a request
 		_, _ = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
 		if _, err := conn.Read(make([]byte, 1)); err != nil {
 			t.Fatalf("connection %d has no response: %v", n, err)
@@ -32,13 +32,13 @@ func TestSilentConnections(t *testing.T) {
 	defer client.CloseIdleConnections()
 	response, err := client.Get(r.url + "/healthz")
 	if err != nil {
-		t.Fatalf("kept out: %v", err)
+		t.Fatalf("cannot connect: %v", err)
 	}
 	response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		t.Errorf("status %d", response.StatusCode)
 	}
-	// It may be reached again after it was not.
+	// The server can be reached again.
 	if n := strings.Count(r.log.String(), "no further connections"); n == 0 || n > 3 {
 		t.Errorf("the log says %d times that the limit is reached, want 1 to 3:\n%s", n, r.log)
 	}

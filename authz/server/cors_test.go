@@ -48,7 +48,7 @@ func TestPreflight(t *testing.T) {
 		t.Error("a preflight reached the handler")
 		return greet(c)
 	}, allowing(app, local))
-	r.issuer.Stop() // whoever asked for keys would get none, and say 503
+	r.issuer.Stop() // with a token, the response would be 503, because there are no keys
 
 	tests := []struct {
 		name, path, origin, method, headers string
@@ -351,7 +351,7 @@ func TestDevIssuerForOtherOrigins(t *testing.T) {
 		}
 		if got := r.ask(t, "GET", path, "Origin", "http://localhost:3001"); corsHeaders(
 			got) != nil {
-			t.Errorf("GET %s lets another origin read it: %q", path, corsHeaders(got))
+			t.Errorf("GET %s allows another origin: %q", path, corsHeaders(got))
 		}
 	}
 	if got := r.ask(t, "OPTIONS", "/oauth/token", "Origin", local, "Access-Control-Request-Method",
@@ -362,7 +362,7 @@ func TestDevIssuerForOtherOrigins(t *testing.T) {
 	}
 	if got := r.ask(t, "OPTIONS", "/oauth/token", "Host", "rebound.example", "Origin", local,
 		"Access-Control-Request-Method", "POST"); got.status != http.StatusMisdirectedRequest {
-		t.Errorf("a preflight to another host is %d, want 421 as whatever else is sent there",
+		t.Errorf("a preflight to another host is %d, want 421 like other requests to it",
 			got.status)
 	}
 }
@@ -386,7 +386,7 @@ func TestOrigins(t *testing.T) {
 		"http://localhost", "http://localhost:3000", "http://127.0.0.1:3000", "http://[::1]:3000", "http://localhost:443",
 	} {
 		if err := CheckOrigin(good); err != nil {
-			t.Errorf("%s is refused: expected %v", good, err)
+			t.Errorf("%s is refused: want %v", good, err)
 		}
 	}
 	for _, bad := range []string{
@@ -396,11 +396,11 @@ func TestOrigins(t *testing.T) {
 		"http://app.example", "http://192.168.0.1:3000", "http://localhost.example", "http://0.0.0.0:3000", "http://[::]:3000",
 	} {
 		if CheckOrigin(bad) == nil {
-			t.Errorf("%q is accepted: no browser sends it, or whoever is on the way could", bad)
+			t.Errorf("%q is accepted, but browsers do not send it, or it is not secure", bad)
 		}
 		if _, err := New(t.Context(), Config{CORSOrigins: []string{app, bad}}); err == nil ||
 			!strings.Contains(err.Error(), "CORSOrigins has") {
-			t.Errorf("a server takes %q for an origin: %v", bad, err)
+			t.Errorf("New accepts the origin %q: %v", bad, err)
 		}
 	}
 }

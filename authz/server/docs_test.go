@@ -29,7 +29,7 @@ func TestDocs(t *testing.T) {
 	page := r.ask(t, http.MethodGet, "/docs/")
 	if page.status != http.StatusOK || !strings.Contains(page.body, r.issuer.URL()) ||
 		strings.Contains(page.body, "could not fetch the endpoints") {
-		t.Errorf("the page is %d, %s: want one that knows the issuer's endpoints", page.status,
+		t.Errorf("the page is %d, %s: want it to contain the issuer's endpoints", page.status,
 			page.body)
 	}
 	if policy := page.header.Get("Content-Security-Policy"); !strings.Contains(policy,
@@ -47,7 +47,7 @@ func TestDocs(t *testing.T) {
 		t.Errorf("Allow is %q, want GET, HEAD", allow)
 	}
 
-	// Nothing about the API is loosened.
+	// The API is as strict as without the page.
 	wantProblem(t, r.ask(t, http.MethodGet, private.path), http.StatusUnauthorized)
 	wantProblem(t, r.ask(t, http.MethodGet, "/docs.json"), http.StatusNotFound)
 	if policy := r.ask(t, http.MethodGet,
@@ -56,8 +56,8 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// The root leads browsers to the page and gives others an index; the document is where tools look
-// for it. Both give way to operations.
+// The root redirects browsers to the page, and is an index for others. The document is where tools
+// expect it. Operations with these paths take precedence.
 func TestBesideDocs(t *testing.T) {
 	r := start(t, withDocs)
 	page := r.ask(t, http.MethodGet, "/", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
@@ -147,7 +147,7 @@ func TestDocsAfterReload(t *testing.T) {
 	a, b := another(t), another(t)
 	r := start(t, func(c *Config) {
 		withDocs(c)
-		c.Issuers = []token.Issuer{trusted(a)}
+		c.Issuers = []token.Issuer{issuerOf(a)}
 	})
 	for _, issuer := range []string{a.URL(), b.URL()} {
 		page := r.ask(t, http.MethodGet, "/docs/")
@@ -156,7 +156,7 @@ func TestDocsAfterReload(t *testing.T) {
 			!strings.Contains(page.body, issuer) {
 			t.Errorf("the policy is %s: want one of %s", policy, issuer)
 		}
-		if err := r.server.Reload([]token.Issuer{trusted(b)}); err != nil {
+		if err := r.server.Reload([]token.Issuer{issuerOf(b)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -217,7 +217,7 @@ paths:
 				"the operation"
 		}
 		_, err := New(t.Context(), Config{
-			Document: document, Routes: answering(greet), Docs: on,
+			Document: document, Routes: withHandler(greet), Docs: on,
 			Logger: slog.New(slog.DiscardHandler),
 			Issuers: []token.Issuer{
 				{URL: "https://issuer.example/", Audiences: []string{testAudience}},

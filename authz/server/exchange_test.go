@@ -53,19 +53,19 @@ func TestSwitchedProtocols(t *testing.T) {
 		return nil
 	}, nil)
 	if got := s.call(t, "X-Request-Id", "switched"); got.status != http.StatusSwitchingProtocols {
-		t.Errorf("status is %d, expected 101", got.status)
+		t.Errorf("status is %d, want 101", got.status)
 	}
 	if status := s.log.request(t, "switched")["status"]; status != float64(
 		http.StatusSwitchingProtocols) {
-		t.Errorf("status %v is logged, expected 101", status)
+		t.Errorf("status %v is logged, want 101", status)
 	}
 	if strings.Contains(s.log.String(), "neither a response nor an error") {
 		t.Error("a response of status 101 counts as none")
 	}
 }
 
-// A request that a handler sends through the server has its own principal, also after the context
-// is used.
+// A request that a handler sends through the server has its own principal, even if the context is
+// used again.
 func TestNestedRequest(t *testing.T) {
 	var s *running
 	s = startAnswering(t, func(c echo.Context) error {
@@ -88,7 +88,7 @@ func TestNestedRequest(t *testing.T) {
 	got := s.ask(t, "GET", private.path, "Authorization",
 		"Bearer "+mint(s.issuer, map[string]any{"sub": "outer", "scope": ""}))
 	if got.status != http.StatusOK || got.body != "inner, inner, then outer" {
-		t.Errorf("%d %s, expected the principals: inner, inner, then outer", got.status, got.body)
+		t.Errorf("%d %s, want the principals: inner, inner, then outer", got.status, got.body)
 	}
 }
 
@@ -132,11 +132,11 @@ func TestTimeoutOfOperation(t *testing.T) {
 		}
 		if has != (row.limit > 0) || has && (deadline.Before(before.Add(row.limit)) ||
 			deadline.After(time.Now().Add(row.limit))) {
-			t.Errorf("%q: the handler's deadline is in %s, %v; expected %s", row.extension,
+			t.Errorf("%q: the handler's deadline is in %s, %v; want %s", row.extension,
 				deadline.Sub(before), has, row.limit)
 		}
 		if (w.read != nil) != row.extended || (w.write != nil) != row.extended {
-			t.Fatalf("%q: deadlines of the connection are %v and %v, expected them set: %v",
+			t.Fatalf("%q: deadlines of the connection are %v and %v, want them set: %v",
 				row.extension, w.read, w.write, row.extended)
 		}
 		if row.extended && (w.read.IsZero() != (row.limit == 0) ||

@@ -34,15 +34,15 @@ func (f *faultyWriter) String() string {
 	return f.text.String()
 }
 
-// TestLinesNobodyReads: Write does not wait, lines beyond the buffer are counted, and the loss is
-// mentioned when it is over.
-func TestLinesNobodyReads(t *testing.T) {
+// TestLinesWithoutReader: Write does not wait, lines beyond the buffer are counted, and the loss is
+// reported afterwards.
+func TestLinesWithoutReader(t *testing.T) {
 	w := &faultyWriter{}
 	var lines *Lines
 	var reported atomic.Uint64
 	lines = NewLines(LinesConfig{Writer: w, Size: 100, Recovered: func(lost uint64, err error) {
-		// The loss comes in two parts if lines were lost before the first one was taken, and the
-		// message about the first part may be lost itself, for the buffer is still full.
+		// The loss is reported in two parts if lines were lost before the first was written. The
+		// message about the first part can itself be lost, because the buffer is still full.
 		reported.Add(lost)
 		fmt.Fprintf(lines, "loss: %v\n", err)
 	}})
@@ -72,7 +72,7 @@ func TestLinesNobodyReads(t *testing.T) {
 	}
 }
 
-// TestLinesOnAFullDisk: a line that was cut off stays alone on its line.
+// TestLinesOnAFullDisk: a truncated line is on its own line.
 func TestLinesOnAFullDisk(t *testing.T) {
 	w := &faultyWriter{err: syscall.ENOSPC}
 	told := make(chan error, 1)
@@ -84,7 +84,7 @@ func TestLinesOnAFullDisk(t *testing.T) {
 	w.gate.Unlock()
 	fmt.Fprint(lines, "second\n")
 	if err := <-told; !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("told %v, want ENOSPC", err)
+		t.Errorf("Recovered got %v, want ENOSPC", err)
 	}
 	lines.Close()
 	if got := w.String(); got != "fir\nsecond\n" {
@@ -111,7 +111,7 @@ func TestLinesBlock(t *testing.T) {
 	}
 }
 
-// TestLinesCloseIsBounded: the end of the program does not wait for a reader that does not read.
+// TestLinesCloseIsBounded: Close does not wait for a blocked reader.
 func TestLinesCloseIsBounded(t *testing.T) {
 	w := &faultyWriter{}
 	lines := NewLines(LinesConfig{Writer: w})

@@ -24,7 +24,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// recorder is a Telemetry that keeps the events.
+// recorder is a Telemetry that records the events.
 type recorder struct {
 	Telemetry
 	mu  sync.Mutex
@@ -60,7 +60,7 @@ func (e *recorder) last(t *testing.T, path string) (found Event) {
 	return found
 }
 
-// What strangers send is never a label.
+// Values of clients are never labels.
 func TestEvents(t *testing.T) {
 	seen := &recorder{}
 	r := start(t, func(c *Config) { c.Telemetry = seen })
@@ -120,7 +120,7 @@ func TestClientClosed(t *testing.T) {
 	}
 }
 
-// A flood is sampled by cause and client, says so, and hides nothing else.
+// Floods are sampled by cause and client, with a line about it. Other lines are all logged.
 func TestSampler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -243,7 +243,7 @@ func TestAudit(t *testing.T) {
 		lines = append(lines, entry)
 		for _, token := range tokens {
 			if strings.Contains(line, token[len(token)-20:]) {
-				t.Errorf("the line holds a token: %s", line)
+				t.Errorf("the line contains a token: %s", line)
 			}
 		}
 	}
@@ -304,7 +304,7 @@ func TestAuditBlocks(t *testing.T) {
 	}
 }
 
-// With Drop, requests do not wait, and what is lost is counted.
+// With Drop, requests do not wait, and lost decisions are counted.
 func TestAuditDrops(t *testing.T) {
 	out := &disk{block: make(chan struct{})}
 	audit, err := NewAudit(AuditConfig{
@@ -313,19 +313,47 @@ func TestAuditDrops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const more = 100
+	const decisions = 20_000 // more than the buffer holds
 	hook := audit.before(nil)
-	for range auditQueue + 1 + more { // one is being written
+	for range decisions {
 		hook(t.Context(), authz.Decision{Outcome: authz.Allowed})
 	}
-	if got := audit.Dropped(); got < more || got > more+1 {
-		t.Errorf("%d decisions were dropped, want %d", got, more)
+	if got := audit.Dropped(); got == 0 || got >= decisions {
+		t.Errorf("%d of %d decisions were dropped, want some", got, decisions)
 	}
 	close(out.block)
 	audit.Close()
 	lines := uint64(strings.Count(out.String(), "\n"))
-	if lines+audit.Dropped() != auditQueue+1+more {
-		t.Errorf("%d lines and %d dropped of %d", lines, audit.Dropped(), auditQueue+1+more)
+	if lines+audit.Dropped() != decisions {
+		t.Errorf("%d lines and %d dropped of %d", lines, audit.Dropped(), decisions)
+	}
+}
+
+// With Drop, a full disk is logged once, and its end too.
+func TestAuditDropsOnAFullDisk(t *testing.T) {
+	out, log := &disk{}, &logBuffer{}
+	out.full.Store(true)
+	audit, err := NewAudit(AuditConfig{
+		Writer: out, Drop: true, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hook := audit.before(nil)
+	for n := range uint64(3) {
+		hook(t.Context(), authz.Decision{Outcome: authz.Allowed})
+		eventually(t, "the decision is dropped", func() bool { return audit.Dropped() == n+1 })
+	}
+	out.full.Store(false)
+	hook(t.Context(), authz.Decision{Outcome: authz.Allowed})
+	audit.Close()
+	if said := log.String(); strings.Count(said, "decisions are dropped") != 1 ||
+		!strings.Contains(said, "written again\" dropped=3") {
+		t.Errorf("the log is\n%s", said)
+	}
+	if lines := strings.Split(out.String(), "\n"); !strings.Contains(lines[len(lines)-2],
+		`"outcome":"allowed"`) {
+		t.Errorf("the audit log is %q: want the whole line at its end", out)
 	}
 }
 

@@ -39,7 +39,7 @@ func served(tb testing.TB, log slog.Handler) (send func()) {
 	tb.Cleanup(issuer.Close)
 	server, err := New(tb.Context(), Config{
 		Document: document(tb), Logger: slog.New(log),
-		Routes: answering(
+		Routes: withHandler(
 			func(c echo.Context) error { return c.JSON(http.StatusOK, message{greeting}) }),
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
 	})
@@ -52,7 +52,7 @@ func served(tb testing.TB, log slog.Handler) (send func()) {
 	return func() {
 		clear(w.header)
 		if server.ServeHTTP(w, r); w.status != http.StatusOK {
-			tb.Fatalf("status is %d, expected 200", w.status)
+			tb.Fatalf("status is %d, want 200", w.status)
 		}
 	}
 }

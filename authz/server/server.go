@@ -58,7 +58,7 @@ type Config struct {
 	// ([openapi3.T.InternalizeRefs]).
 	Document *openapi3.T
 	// Source is the text of the document, YAML or JSON. /docs shows the document in its order.
-	// Default: paths and members stand by name.
+	// Default: paths and members are sorted by name.
 	Source []byte
 	// Routes returns the handler of the document's operations, guarded by the gate. It must return
 	// an error for routes that the document does not describe ([authz.Gate.CheckRoutes]). [New] and
@@ -73,17 +73,21 @@ type Config struct {
 	Replays         token.ReplayStore // of DPoP proofs; default: in memory
 	RateCounter     authz.RateCounter // see [authz.Config]
 	RefuseUncounted bool              // see [authz.Config]
+	ProofLimit      int               // see [token.ProofPolicy]
 	NonceKey        []byte            // of DPoP nonces; nil: proofs need no nonce
 	CORSOrigins     []string          // see [CheckOrigin]; empty: CORS is off
 	Docs            bool              // serve the documentation at /docs
 	TrustedProxies  []netip.Prefix    // proxies whose X-Forwarded-For is logged
-	// TLS, if set, has Serve speak TLS, with HTTP/2 where clients do. GetConfigForClient can
-	// replace certificates while the server runs; what it returns must have NextProtos h2 and
+	// TLS, if set, makes Serve use TLS, and HTTP/2 with clients that support it. GetConfigForClient
+	// can replace certificates while the server runs; the NextProtos of its result must be h2 and
 	// http/1.1.
 	TLS *tls.Config
 	// ClientCertificates says where the certificate of a client is. Default: the TLS connection.
 	ClientCertificates authz.ClientCertificates
 	Logger             *slog.Logger // default slog.Default()
+	// Now is the clock for tokens, keys and rate limits. Default time.Now. If it is set back,
+	// tokens are refused until the time when they were issued.
+	Now func() time.Time
 
 	// Telemetry exports what the server does. Default: nothing is exported.
 	Telemetry Telemetry
@@ -94,38 +98,37 @@ type Config struct {
 	// Pools returns the state of the program's pools of connections, by name, for Telemetry.
 	Pools func() map[string]Pool
 
-	// RequestTimeout is how long a request may take. Then its context ends, which handlers must
-	// obey. x-authz-timeout of an operation replaces it. Three quarters of it are for the body to
-	// arrive. Default 20 s; [authz.NoTimeout]: none.
+	// RequestTimeout is the maximum time of a request. After it, the context of the request is
+	// cancelled, which handlers must respect. The body must arrive within three quarters of it.
+	// x-authz-timeout of an operation replaces it. Default 20 s; [authz.NoTimeout]: none.
 	RequestTimeout time.Duration
-	// WriteTimeout is when, after its headers, the response to a request must have been sent. It is
-	// longer than RequestTimeout, and applies in proportion to the timeouts of operations. A
-	// slower client is cut off. Default: 10 s more than RequestTimeout; [authz.NoTimeout]: none.
+	// WriteTimeout is the maximum time from the headers of a request to the end of its response. It
+	// must be longer than RequestTimeout, and is scaled with the timeouts of operations. Slower
+	// clients are disconnected. Default: RequestTimeout and 10 s; [authz.NoTimeout]: none.
 	WriteTimeout time.Duration
-	// Progress replaces both for responses that stream: text/event-stream, everything that is not
-	// text, JSON, XML or YAML, and connections that a handler hijacks. They end when the token
-	// expires, unless the operation has x-authz-outlives-token, or when its x-authz-timeout has
-	// passed. Default 30 KiB in 30 s.
+	// Progress replaces both timeouts for responses that stream: text/event-stream, everything that
+	// is not text, JSON, XML or YAML, and connections that a handler hijacks. They end when the
+	// token expires, unless the operation has x-authz-outlives-token, and after x-authz-timeout if
+	// the operation has it. Default 30 KiB in 30 s.
 	Progress Progress
 
-	// MaxActive is how many requests of operations are handled at the same time. As many again
-	// wait, each for up to 1 s. Others get 503 with Retry-After at once. Streams do not count once
-	// they have begun, and neither do probes, documentation and metadata. Default: 4 for each
-	// connection of Pools, and at least 32 for each processor; without Pools, 256 for each
-	// processor. [Unlimited]: any number.
+	// MaxActive is the maximum number of concurrent requests of operations. The same number can
+	// wait, for up to 1 s each. Further requests get 503 with Retry-After. Streams that have begun
+	// are not counted, nor are probes, documentation and metadata. Default: 4 for each connection
+	// of Pools, and at least 32 for each processor; without Pools, 256 for each processor.
+	// [Unlimited]: no limit.
 	MaxActive int
 
-	// MaxConnections is how many connections are open at the same time. Further ones wait. Default:
-	// as many as the process can have files, less 128 for the rest of the program. [Unlimited]: any
-	// number.
+	// MaxConnections is the maximum number of open connections. Further ones wait. Default: the
+	// number of files that the process can open, less 128. [Unlimited]: no limit.
 	MaxConnections int
 
 	// Ready returns an error if the server cannot answer requests now, for example because its
 	// database is unreachable. Then the status of /readyz is 503. The error is logged only.
 	Ready func(context.Context) error
 
-	// Linger is how long the server accepts new requests after it was told to stop. Meanwhile the
-	// status of /readyz is 503, so that load balancers stop sending requests.
+	// Linger is how long the server still accepts requests after the context of Serve has ended.
+	// Meanwhile the status of /readyz is 503, so that load balancers stop sending requests.
 	Linger time.Duration
 
 	// InsecureIssuer issues tokens to everyone, for development only. With it, the server only
@@ -149,7 +152,7 @@ type Server struct {
 	drain       context.CancelFunc // ends the streams
 	log         requestLog
 	cors        *crossOrigin // nil: off
-	guard       atomic.Pointer[guard]
+	current     atomic.Pointer[snapshot]
 	reload      sync.Mutex // held by Reload
 	stopping    atomic.Bool
 }
@@ -184,30 +187,30 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	if config.Routes == nil {
 		faults = append(faults, errors.New("server: Config.Routes is nil"))
 	}
-	var g *guard
+	var c *snapshot
 	if config.Document != nil && config.Routes != nil {
 		if config.Docs {
 			config.Document.InternalizeRefs(ctx, nil)
 		}
 		var err error
-		if g, err = s.newGuard(config.Issuers, nil); err != nil {
+		if c, err = s.newSnapshot(config.Issuers, nil); err != nil {
 			faults = append(faults, err)
 		}
 	}
 	if faults != nil {
-		if g != nil {
-			g.cancel()
+		if c != nil {
+			c.cancel()
 		}
 		return nil, errors.Join(faults...)
 	}
 	if config.Telemetry != nil {
 		if err := config.Telemetry.Watch(s.Stats); err != nil {
-			g.cancel()
+			c.cancel()
 			return nil, err
 		}
 	}
 	s.cors = newCORS(config.Document, config.CORSOrigins)
-	s.use(g, config.Issuers)
+	s.use(c, config.Issuers)
 	s.http = http.Server{
 		Handler:           s,
 		TLSConfig:         config.TLS,
@@ -248,22 +251,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.begin(w, r)
 	defer s.end(x, r)
 	r = r.WithContext(x)
-	guard := s.guard.Load()
-	defer recoverPanic(x, r, guard.Gate)
+	current := s.current.Load()
+	defer recoverPanic(x, r, current.Gate)
 
-	own := guard.own.handler(r.URL.Path)
+	own := current.own.handler(r.URL.Path)
 	switch {
 	case !s.acceptsHost(r.Host):
-		guard.WriteProblem(x, r, errNotLoopback)
-	case guard.ServesMetadata(r.URL.Path): // RFC 9728, with CORS headers of its own
-		guard.ServeMetadata(x, r)
+		current.WriteProblem(x, r, errNotLoopback)
+	case current.ServesMetadata(r.URL.Path): // RFC 9728, with CORS headers of its own
+		current.ServeMetadata(x, r)
 	case s.cors.handle(x, r): // a preflight
 	case own != nil:
 		own.ServeHTTP(x, r)
 	default: // router, gate, handler
-		s.serveAPI(x, r, guard)
+		s.serveAPI(x, r, current)
 		if x.status == 0 && x.Operation != nil { // net/http would send 200
-			guard.WriteProblem(x, r, fmt.Errorf(
+			current.WriteProblem(x, r, fmt.Errorf(
 				"the handler of %s returned neither a response nor an error", x.Operation.ID))
 		}
 	}
@@ -271,9 +274,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveAPI handles a request of an operation, or refuses it if there are too many.
-func (s *Server) serveAPI(x *exchange, r *http.Request, g *guard) {
+func (s *Server) serveAPI(x *exchange, r *http.Request, c *snapshot) {
 	if !s.overload.enter(r.Context()) {
-		g.WriteProblem(x, r, errOverloaded)
+		c.WriteProblem(x, r, errOverloaded)
 		return
 	}
 	if s.overload.active != nil {
@@ -284,7 +287,7 @@ func (s *Server) serveAPI(x *exchange, r *http.Request, g *guard) {
 			r.Body = &x.body
 		}
 	}
-	g.api.ServeHTTP(x, r)
+	c.api.ServeHTTP(x, r)
 }
 
 // end logs a request and reports it to the telemetry.
@@ -325,7 +328,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		}
 	}()
 	// Fetch the keys before the first request. The verifier logs failures.
-	go s.guard.Load().fetchKeys(ctx)
+	go s.current.Load().fetchKeys(ctx)
 
 	select {
 	case err := <-failed:
@@ -356,8 +359,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 func (s *Server) Reload(issuers []token.Issuer) error {
 	s.reload.Lock()
 	defer s.reload.Unlock()
-	previous := s.guard.Load()
-	next, err := s.newGuard(issuers, previous.verifier)
+	previous := s.current.Load()
+	next, err := s.newSnapshot(issuers, previous.verifier)
 	if err != nil {
 		return err
 	}
@@ -368,9 +371,9 @@ func (s *Server) Reload(issuers []token.Issuer) error {
 	return nil
 }
 
-// use replaces the guard.
-func (s *Server) use(g *guard, issuers []token.Issuer) {
-	s.guard.Store(g)
+// use replaces the current snapshot.
+func (s *Server) use(c *snapshot, issuers []token.Issuer) {
+	s.current.Store(c)
 	for _, issuer := range issuers {
 		s.config.Logger.Info("accepting tokens", "issuer", issuer.URL, "audience", issuer.Audiences)
 	}

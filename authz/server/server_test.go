@@ -54,8 +54,8 @@ func document(t testing.TB) *openapi3.T {
 	return document
 }
 
-// answering returns routes of Echo v4 with the same handler for each operation.
-func answering(handler echo.HandlerFunc) func(*authz.Gate) (http.Handler, error) {
+// withHandler returns routes of Echo v4 with the same handler for each operation.
+func withHandler(handler echo.HandlerFunc) func(*authz.Gate) (http.Handler, error) {
 	return func(g *authz.Gate) (http.Handler, error) {
 		return echov4.Routes(g, func(e *echo.Echo) {
 			for _, o := range g.Plan().Operations() {
@@ -104,7 +104,7 @@ func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Conf
 	t.Cleanup(issuer.Close)
 	r := &running{issuer: issuer, log: &logBuffer{}, ended: make(chan error, 1)}
 	config := Config{
-		Document: document(t), Routes: answering(handler),
+		Document: document(t), Routes: withHandler(handler),
 		Logger: slog.New(
 			slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
@@ -151,7 +151,7 @@ type answer struct {
 	body   string
 }
 
-// ask sends a request; headers are name, value, name, value.
+// ask sends a request. headers are name, value, name, value.
 func (r *running) ask(t *testing.T, method, path string, headers ...string) answer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, r.url+path, nil)
@@ -271,7 +271,7 @@ func TestProbes(t *testing.T) {
 	}
 }
 
-// How soon, package token's tests say, by a clock of their own.
+// The tests of package token check the delay, with a fake clock.
 func TestReadyAfterOutage(t *testing.T) {
 	r := start(t, nil)
 	r.issuer.Stop()
@@ -321,7 +321,7 @@ func TestReadyOfTheProgram(t *testing.T) {
 
 func TestFaultsOfTheConfiguration(t *testing.T) {
 	issuers := []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}}
-	routes := answering(greet)
+	routes := withHandler(greet)
 	for name, test := range map[string]struct {
 		config Config
 		want   []string // each in its line
@@ -438,7 +438,7 @@ func TestRequestID(t *testing.T) {
 	for _, id := range []string{"a", "3f2b.A-b_c", strings.Repeat("x", 64)} {
 		if got := r.ask(t, http.MethodGet, "/healthz", "X-Request-Id",
 			id).header.Get("X-Request-Id"); got != id {
-			t.Errorf("request id %q became %q: one that is fit is kept", id, got)
+			t.Errorf("request id %q became %q: want a valid one unchanged", id, got)
 		}
 	}
 	fit := regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -539,7 +539,7 @@ func TestTokensAreNotLogged(t *testing.T) {
 		for _, part := range strings.Split(secret, ".") {
 			for at := 0; at+16 <= len(part); at += 16 {
 				if piece := part[at : at+16]; strings.Contains(r.log.String(), piece) {
-					t.Fatalf("the log holds %q, a piece of a token:\n%s", piece, r.log)
+					t.Fatalf("the log contains %q, a part of a token:\n%s", piece, r.log)
 				}
 			}
 		}
@@ -568,7 +568,7 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 			// The lines of four requests, of the issuer and of its keys.
 			eventually(t, "the log has six lines",
 				func() bool { return strings.Count(log.String(), "\n") >= 6 })
-			r.stop() // and no request is under way
+			r.stop() // and no request is active
 			if err := <-r.ended; err != nil {
 				t.Error(err)
 			}
@@ -579,7 +579,8 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 			if i := strings.IndexFunc(text, func(c rune) bool {
 				return c < ' ' && c != '\n' || c == '\u2028' || c == 0x7f
 			}); i >= 0 {
-				t.Errorf("the log holds a control character at %d: %q", i, text[max(0, i-40):i+1])
+				t.Errorf("the log contains a control character at %d: %q", i,
+					text[max(0, i-40):i+1])
 			}
 		})
 	}
@@ -590,7 +591,7 @@ func TestPanics(t *testing.T) {
 	got := r.call(t, "X-Request-Id", "panic")
 	wantProblem(t, got, http.StatusInternalServerError)
 	if strings.Contains(got.body, "secret") || strings.Contains(got.body, "goroutine") {
-		t.Errorf("the client learns of the panic: %s", got.body)
+		t.Errorf("the client gets the panic: %s", got.body)
 	}
 	entry := r.log.request(t, "panic")
 	stack, _ := entry["stack"].(string)
@@ -631,7 +632,7 @@ func TestHandlerError(t *testing.T) {
 	got := r.call(t, "X-Request-Id", "fails")
 	wantProblem(t, got, http.StatusInternalServerError)
 	if strings.Contains(got.body, "fire") {
-		t.Errorf("the client learns the handler's error: %s", got.body)
+		t.Errorf("the client gets the handler's error: %s", got.body)
 	}
 	if cause := r.log.request(t, "fails")["cause"]; cause != "disk on fire" {
 		t.Errorf("cause is %v", cause)
@@ -657,7 +658,7 @@ func TestHandlerTimeout(t *testing.T) {
 			Issuers: []token.Issuer{
 				{URL: "https://issuer.example/", Audiences: []string{testAudience}},
 			},
-			Routes: answering(func(c echo.Context) error {
+			Routes: withHandler(func(c echo.Context) error {
 				ctx := c.Request().Context()
 				<-ctx.Done()
 				return fmt.Errorf("looking for a greeting: %w", ctx.Err())
@@ -676,10 +677,10 @@ func TestHandlerTimeout(t *testing.T) {
 	})
 }
 
-// Every phase of a request has a time limit, and the handler ends in time for a response.
+// Each phase of a request has a time limit, and that of the handler leaves time for a response.
 func TestSlowHeader(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes as long as the timeout")
+		t.Skip("waits for the timeout")
 	}
 	t.Parallel()
 	r := start(t, nil)
@@ -694,7 +695,8 @@ func TestSlowHeader(t *testing.T) {
 	}
 	read, write := r.server.http.ReadTimeout, r.server.http.WriteTimeout
 	if read >= requestTimeout || write <= requestTimeout {
-		t.Errorf("bodies have %s, handlers %s, responses %s: a timeout could not be told",
+		t.Errorf("bodies have %s, handlers %s, responses %s: the response could not be sent "+
+			"before its timeout",
 			read, requestTimeout, write)
 	}
 }
@@ -754,7 +756,7 @@ func TestDrain(t *testing.T) {
 	}, func(c *Config) { c.Linger = 300 * time.Millisecond })
 	answered := make(chan answer, 1)
 	go func() {
-		defer close(answered) // also when call gives up
+		defer close(answered) // also if call fails
 		answered <- r.call(t)
 	}()
 	<-entered
@@ -776,12 +778,12 @@ func TestDrain(t *testing.T) {
 	})
 	select {
 	case err := <-r.ended:
-		t.Fatalf("Serve returned %v with a request under way", err)
+		t.Fatalf("Serve returned %v during a request", err)
 	default:
 	}
 	finish()
 	if got := <-answered; got.status != http.StatusOK || got.body != "to the end" {
-		t.Errorf("the request under way was answered with %d %q", got.status, got.body)
+		t.Errorf("the active request got %d %q", got.status, got.body)
 	}
 	if err := <-r.ended; err != nil {
 		t.Errorf("Serve returned %v after a drain in which every request ended", err)
@@ -799,7 +801,7 @@ func development(t *testing.T) *devissuer.Issuer {
 	return issuer
 }
 
-func TestDevAnswersThisMachineAlone(t *testing.T) {
+func TestDevAnswersLoopbackOnly(t *testing.T) {
 	r := start(t, func(c *Config) { c.InsecureIssuer = development(t) })
 	for _, path := range []string{private.path, "/healthz", "/.well-known/jwks.json", "/nowhere"} {
 		for _, host := range []string{"rebound.example", "rebound.example:3010",
@@ -837,7 +839,7 @@ func TestOnlyDevExplains(t *testing.T) {
 	}
 }
 
-// greedy claims a path of the document for itself.
+// greedy serves a path of the document.
 type greedy struct {
 	http.Handler
 	path string
@@ -845,9 +847,10 @@ type greedy struct {
 
 func (g greedy) Serves(path string) bool { return path == g.path }
 
-func TestOperationsThatCouldNotBeReached(t *testing.T) {
+func TestUnreachableOperations(t *testing.T) {
 	_, err := New(t.Context(), Config{
-		Document: document(t), Routes: answering(greet), InsecureIssuer: greedy{path: private.path},
+		Document: document(t), Routes: withHandler(greet),
+		InsecureIssuer: greedy{path: private.path},
 		Issuers: []token.Issuer{
 			{URL: "https://issuer.example/", Audiences: []string{testAudience}},
 		},

@@ -14,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz/server/internal/lazyconn"
 )
 
-// Progress is how much of a stream a client must take: Bytes in Per. Time in which there is nothing
-// to send does not count. See [Config].
+// Progress is the minimum rate at which a client must receive a stream: Bytes in Per. Time in which
+// there is nothing to send does not count. See [Config].
 type Progress struct {
 	Bytes int64
 	Per   time.Duration

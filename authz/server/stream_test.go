@@ -40,7 +40,7 @@ func streaming(
 		c.RequestTimeout, c.WriteTimeout = shortRequest, shortWrite
 		c.Progress = Progress{Bytes: shortBytes, Per: shortTurn}
 		c.Document.Paths.Value(private.path).Get.Extensions = extensions
-		// Nobody else has a handler.
+		// The other operations have no handler.
 		item := c.Document.Paths.Value(private.path)
 		c.Document.Paths = openapi3.NewPaths(openapi3.WithPath(private.path, item))
 		c.Routes = func(g *authz.Gate) (http.Handler, error) {
@@ -130,7 +130,7 @@ func TestClientsThatReadNothing(t *testing.T) {
 				t.Errorf("the log says %v, want outcome cut, and not the status of a success",
 					entry)
 			}
-			// What is left in the kernel is not sent at the client's pace.
+			// The buffer of the kernel is not sent at the client's pace.
 			eventually(t, "the connection is reset", func() bool {
 				_, err := conn.Write([]byte("x"))
 				return err != nil
@@ -139,7 +139,8 @@ func TestClientsThatReadNothing(t *testing.T) {
 	}
 }
 
-// A client that takes little, but enough, is not cut off, however much the kernel has to send.
+// A client that receives slowly, but fast enough, is not disconnected, however much the kernel has
+// to send.
 func TestClientsThatReadLittle(t *testing.T) {
 	for name, row := range map[string]struct {
 		bytes int // in a sixth of a turn
@@ -183,7 +184,7 @@ func TestClientsThatReadLittle(t *testing.T) {
 	}
 }
 
-// A stream has no limit of its total time, and a handler that says nothing is no stall.
+// A stream has no limit of its total time, and a silent handler is not a stall.
 func TestSilentHandler(t *testing.T) {
 	done := make(chan error, 1)
 	r := streaming(t, nil, func(w http.ResponseWriter, r *http.Request) {
@@ -216,7 +217,7 @@ func TestSilentHandler(t *testing.T) {
 	<-done
 }
 
-// What is no stream has the ordinary limits.
+// Responses that do not stream have the ordinary limits.
 func TestOrdinaryResponseEnds(t *testing.T) {
 	done := make(chan error, 1)
 	r := streaming(t, nil, func(w http.ResponseWriter, r *http.Request) {
@@ -393,10 +394,10 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 	}
 }
 
-// The limits hold over TLS, too, and with HTTP/2 for each response.
+// The limits apply over TLS too, and with HTTP/2 to each response.
 func TestStreamsOverTLS(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
-		// ask sends a request. The client accepts much before it is read.
+		// ask sends a request. The client has large buffers.
 		ask := func(
 			t *testing.T, extensions, claims map[string]any, handler http.HandlerFunc,
 		) (*running, *http.Response) {
@@ -556,7 +557,7 @@ func TestFaultsOfTheLimits(t *testing.T) {
 	}
 }
 
-// TestStreamsOverUnixSockets: they end with the token, too, whatever time the operation has.
+// TestStreamsOverUnixSockets: they end with the token too, whatever the timeout of the operation.
 func TestStreamsOverUnixSockets(t *testing.T) {
 	for _, timeout := range []string{"none", "1h"} {
 		t.Run(timeout, func(t *testing.T) {

@@ -66,8 +66,8 @@ const (
 	Refused      Outcome = "refused"       // 4xx
 	Failed       Outcome = "failed"        // 5xx
 	ClientClosed Outcome = "client_closed" // the client closed the connection before the response
-	Cut          Outcome = "cut"           // the client was too slow, and has only a part
-	Ended        Outcome = "ended"         // a stream ended with its token, or at its time
+	Cut          Outcome = "cut"           // the client was too slow, and got only a part
+	Ended        Outcome = "ended"         // a stream ended: by its token, or a timeout
 )
 
 // Stats is the state of a server.
@@ -91,8 +91,8 @@ type Pool struct {
 // Stats returns the current state of the server.
 func (s *Server) Stats() Stats {
 	stats := Stats{Active: s.active.Load(), SuppressedLines: s.log.sampler.suppressed.Load()}
-	if g := s.guard.Load(); g != nil && g.verifier != nil {
-		stats.Tokens = g.verifier.Stats()
+	if c := s.current.Load(); c != nil && c.verifier != nil {
+		stats.Tokens = c.verifier.Stats()
 	}
 	if s.config.LostLines != nil {
 		stats.LostLines = s.config.LostLines()
@@ -118,9 +118,9 @@ func (s *Server) event(x *exchange, r *http.Request, took time.Duration) Event {
 	if x.Reported != nil {
 		e.Reported = causeOf(x.Reported)
 	}
-	switch g := s.guard.Load(); {
+	switch c := s.current.Load(); {
 	case x.Operation != nil:
-		e.Operation, e.Route = x.Operation.ID, g.BasePath()+x.Operation.Path
+		e.Operation, e.Route = x.Operation.ID, c.BasePath()+x.Operation.Path
 	case r.URL.Path == healthPath || r.URL.Path == readyPath:
 		e.Route = r.URL.Path
 	}

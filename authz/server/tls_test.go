@@ -108,7 +108,7 @@ func TestTLS(t *testing.T) {
 			response, body := ask(http2, row.client, row.jwt)
 			if response.StatusCode != row.status || (response.ProtoMajor == 2) != http2 {
 				t.Errorf(
-					"HTTP/2 %v: %s %s %s, expected %d",
+					"HTTP/2 %v: %s %s %s, want %d",
 					http2,
 					response.Proto,
 					response.Status,
@@ -129,8 +129,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestForgedCertificateHeaders: the header of a stranger reaches nobody, not even what runs before
-// the gate.
+// TestForgedCertificateHeaders: the header of an untrusted peer is removed before any code reads
+// the request.
 func TestForgedCertificateHeaders(t *testing.T) {
 	c := selfSigned(t, 1)
 	value := ":" + base64.StdEncoding.EncodeToString(c.Leaf.Raw) + ":"
@@ -156,12 +156,12 @@ func TestForgedCertificateHeaders(t *testing.T) {
 		})
 		r.ask(t, http.MethodGet, public.path, "Client-Cert", value, "Client-Cert-Chain", value)
 		if got := strings.Join(seen, "") != ""; got != believed {
-			t.Errorf("a peer of %s: %q was seen", network, seen)
+			t.Errorf("a peer of %s: the header %q was not removed", network, seen)
 		}
 	}
 }
 
-// TestActorIsLogged: who acts for the subject (RFC 8693 §4.1).
+// TestActorIsLogged: the party that acts for the subject (RFC 8693 §4.1) is logged.
 func TestActorIsLogged(t *testing.T) {
 	r := startAnswering(t, func(c echo.Context) error { return greet(c) }, nil)
 	for id, row := range map[string]struct{ act, want any }{
@@ -185,7 +185,7 @@ func TestActorIsLogged(t *testing.T) {
 	}
 }
 
-// TestConnectionServesOnOverTLS: a connection that has had a stream serves on. See also
+// TestConnectionServesOnOverTLS: a connection can be used after a stream. See also
 // TestStreamsOverTLS.
 func TestConnectionServesOnOverTLS(t *testing.T) {
 	r := streaming(t, nil, func(w http.ResponseWriter, _ *http.Request) {

@@ -10,8 +10,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// BenchmarkVerify: a token that was never seen, one that comes again, and one that is forged, by
-// algorithm.
+// BenchmarkVerify measures a new token, a repeated one, and a forged one, by algorithm.
 func BenchmarkVerify(b *testing.B) {
 	for _, alg := range []string{"RS256", "PS256", "ES256", "EdDSA", "RS384", "RS512", "PS384",
 		"PS512", "ES384", "ES512"} {
@@ -27,12 +26,12 @@ func BenchmarkVerify(b *testing.B) {
 		b.Run(alg+"/new", func(b *testing.B) {
 			var tokens []string
 			for n := range 1024 {
-				// many more than the cache takes note of before it drives them out
+				// many more than the cache records before it evicts them
 				tokens = append(tokens,
 					sign(b, alg, key, header, s.claims("jti", strconv.Quote(fmt.Sprint(n)))))
 			}
 			config := s.config(s.policy)
-			config.CacheBytes = 1 // nothing is kept
+			config.CacheBytes = 1 // nothing is cached
 			v, err := token.NewVerifier(b.Context(), config)
 			if err != nil {
 				b.Fatal(err)
@@ -70,9 +69,9 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// BenchmarkDistinctTokens: a token that comes again, after so many others. The time should not grow
-// with them, nor the memory beyond CacheBytes (here the default) and what the test itself takes.
-// The last takes minutes to sign.
+// BenchmarkDistinctTokens measures a repeated token after so many others. The time should not
+// depend on their number, and the memory should not exceed CacheBytes (here the default) and that
+// of the test. Signing the last set takes minutes.
 func BenchmarkDistinctTokens(b *testing.B) {
 	for _, n := range []int{1, 10_000, 1_000_000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {

@@ -14,7 +14,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestCertificateBinding: RFC 8705 §3, alone and beside DPoP.
+// TestCertificateBinding: RFC 8705 §3, with and without DPoP.
 func TestCertificateBinding(t *testing.T) {
 	mine := must(x509.ParseCertificate(certificateOf(t)))
 	other := must(x509.ParseCertificate(certificateOf(t)))
@@ -42,7 +42,7 @@ func TestCertificateBinding(t *testing.T) {
 		{token.MTLSAllowed, `{"x5t#S256":""}`, mine, token.Bound, token.WrongScheme},
 		{token.MTLSAllowed, `{"x5t#S256":["` + segment(sum[:]) + `"]}`, mine, token.Bound, token.WrongScheme},
 		{token.MTLSAllowed, `{"x5t":"` + segment(sum[:]) + `"}`, mine, token.Bound, token.WrongScheme},
-		{token.MTLSAllowed, "{" + jkt + "," + x5t + "}", mine, token.Bound, pass}, // both must hold
+		{token.MTLSAllowed, "{" + jkt + "," + x5t + "}", mine, token.Bound, pass}, // both are required
 		{token.MTLSAllowed, "{" + jkt + "," + x5t + "}", nil, token.Bound, token.Bound},
 		{token.MTLSAllowed, "{" + jkt + "," + x5t + "}", other, token.Bound, token.Bound},
 		{token.MTLSAllowed, "{" + x5t + `,"jkt":1}`, mine, token.Bound, token.WrongScheme},
@@ -68,7 +68,7 @@ func TestCertificateBinding(t *testing.T) {
 				} {
 					p, err := v.VerifyPresented(t.Context(), row.presented)
 					if got := codeOf(err); got != row.code || (p != nil) != (row.code == pass) {
-						t.Errorf("with a proof %v: %v, expected %q", row.presented.Proof != nil,
+						t.Errorf("with a proof %v: %v, want %q", row.presented.Proof != nil,
 							err, row.code)
 					}
 				}
@@ -108,7 +108,7 @@ func TestProofKeysAreCheap(t *testing.T) {
 			segment(make([]byte, 512))
 		_, err := v.VerifyDPoP(t.Context(), tok, of(proof))
 		if err == nil || !strings.Contains(err.Error(), test.says) {
-			t.Errorf("%d bits, exponent %d: %v, expected %q", test.bits, test.e, err, test.says)
+			t.Errorf("%d bits, exponent %d: %v, want %q", test.bits, test.e, err, test.says)
 		}
 	}
 }

@@ -6,11 +6,10 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 )
 
-// cache holds verified tokens, so that a repeated token costs a hash instead of a signature
+// cache holds verified tokens, so that a repeated token costs a short hash instead of a signature
 // verification. Entries depend on the token only, never on an operation.
 //
 // The cache key covers every byte of the token. Each verifier has its own cache, so a token that
@@ -18,18 +17,30 @@ import (
 // checks the times again and looks the key up again in its issuer's set: after a key is removed,
 // its tokens are refused at once, cached or not.
 type cache struct {
-	entries *otter.Cache[[sha256.Size]byte, *verifiedToken] // by the hash of the signature
-	// group merges concurrent verifications of one token. Otter's own loader allocates more.
+	entries *lru[[sha256.Size]byte, *verifiedToken] // by the hash in the cacheKey
+	// group merges concurrent verifications of one token.
 	group *singleflight.Group
 }
 
-// cacheKey identifies a token by the SHA-256 of its signature and by its signing input. The signing
-// input is compared rather than hashed, because hashing it would dominate the cost of a hit. Like
-// the claims that are cached, it is not a usable token without the signature.
+// cacheKey identifies a token by the SHA-256 of the start of its signature and by all of its other
+// bytes, so a hit means that the whole token is the same.
+//
+// The cache does not keep the start of a signature, so that a dump of the memory contains no token
+// that can be used. What it keeps does not help to compute the rest: the hash has 256 bits or more
+// of the signature as its input, which for ECDSA and EdDSA are all of r or R. For RSA, the known
+// part of a signature reveals an unknown part only if that is less than 1/e of its bits
+// (Coppersmith 1996), which only the exponents 3 and 5 allow. Hashing the whole signature would
+// take most of the time of a hit.
+//
+// Comparing the rest takes no constant time, but is reached only with the hashed part.
 type cacheKey struct {
-	signature [sha256.Size]byte
-	signed    string // with the dot after it
+	hash   [sha256.Size]byte
+	signed string // the signing input, with the dot after it
+	rest   string // of the signature
 }
+
+// hashedChars is the number of characters of a signature that SHA-256 processes as one block.
+const hashedChars = 55
 
 // cacheKeyOf returns the key of a token. It reports false, and hashes nothing, if there are fewer
 // than three segments.
@@ -39,8 +50,12 @@ func cacheKeyOf(token string) (cacheKey, bool) {
 	if !found {
 		return cacheKey{}, false
 	}
-	return cacheKey{sha256.Sum256(bytesOf(signature)), token[:len(header)+len(payload)+len("..")]},
-		true
+	n := min(len(signature), hashedChars)
+	return cacheKey{
+		hash:   sha256.Sum256(bytesOf(signature[:n])),
+		signed: token[:len(header)+len(payload)+len("..")],
+		rest:   signature[n:],
+	}, true
 }
 
 // verified is a token that was accepted.
@@ -52,38 +67,35 @@ type verifiedToken struct {
 	times     times
 	binding   binding
 	size      int    // of the token, because the claims share its decoded buffer
-	signed    string // see cacheKey
+	text      string // the token, without what cacheKey hashes
 }
 
 // overhead is the approximate size of an entry without its token.
 const overhead = 1 << 10
 
-// maintenanceDelay batches the maintenance of the cache. Otter would otherwise start a goroutine
-// per insertion, which costs several times the insertion itself. Otter buffers a bounded number of
-// insertions, so the cache exceeds its limit by a bounded amount meanwhile.
-const maintenanceDelay = time.Millisecond
-
-func newCache(bytes int64) (cache, error) {
-	entries, err := otter.New(&otter.Options[[sha256.Size]byte, *verifiedToken]{
-		MaximumWeight: uint64(bytes),
-		Weigher: func(_ [sha256.Size]byte, v *verifiedToken) uint32 {
+func newCache(bytes int64) cache {
+	entries := &lru[[sha256.Size]byte, *verifiedToken]{
+		limit: bytes,
+		weigh: func(v *verifiedToken) int64 {
 			// The scopes are strings in the claims, or in the configuration.
-			const header = unsafe.Sizeof("")
-			return uint32(overhead+v.size+len(v.signed)) +
-				uint32(header)*uint32(cap(v.principal.scopes))
+			const header = int64(unsafe.Sizeof(""))
+			return overhead + int64(v.size+len(v.text)) + header*int64(cap(v.principal.scopes))
 		},
-		Executor: func(maintenance func()) { time.AfterFunc(maintenanceDelay, maintenance) },
-	})
-	return cache{entries, new(singleflight.Group)}, err
+	}
+	return cache{entries, new(singleflight.Group)}
 }
 
-// find returns the cached token, or nil. A token with the same signature but another signing input
-// does not match, and does not evict the entry.
+// find returns the cached token, or nil. A token with the same hash but other bytes does not match,
+// and does not evict the entry.
 func (c cache) find(n cacheKey) *verifiedToken {
-	if known, ok := c.entries.GetIfPresent(n.signature); ok && known.signed == n.signed {
-		return known
+	known, ok := c.entries.get(n.hash)
+	if !ok {
+		return nil
 	}
-	return nil
+	if rest, same := strings.CutPrefix(known.text, n.signed); !same || rest != n.rest {
+		return nil
+	}
+	return known
 }
 
 // get returns a token that was accepted before and would be accepted again now.
@@ -102,7 +114,7 @@ func (c cache) get(n cacheKey, clock func() time.Time) *verifiedToken {
 		}
 	}
 	// The full verification reports the error, or waits for keys.
-	c.entries.Invalidate(n.signature)
+	c.entries.remove(n.hash)
 	return nil
 }
 
@@ -123,8 +135,8 @@ func (c cache) verify(token string, n cacheKey, parts compact,
 		if !accepted.key.verifiers[string(accepted.alg)](parts.signed, parts.signature) {
 			return nil, notSignedBy{accepted.key}
 		}
-		accepted.signed = strings.Clone(n.signed) // do not keep the signature in memory
-		c.entries.Set(n.signature, accepted)
+		accepted.text = n.signed + n.rest // a copy, which does not keep the token in memory
+		c.entries.set(n.hash, accepted)
 		return accepted, nil
 	}
 	found, err, _ := c.group.Do(token, check)

@@ -11,9 +11,8 @@ import (
 	"time"
 )
 
-// TestCacheVerdictOfAnotherKey: two requests with one token, the issuer's set replaced between
-// them. What the first found out by the old key is no answer for the second, which found the new
-// one.
+// TestCacheVerdictOfAnotherKey: the issuer's set is replaced between two requests with one token.
+// The result of the first, with the old key, must not be used for the second.
 func TestCacheVerdictOfAnotherKey(t *testing.T) {
 	tok := fuzzToken(fuzzHeader, fuzzClaims)
 	parts, err := parseCompact(tok)
@@ -28,10 +27,7 @@ func TestCacheVerdictOfAnotherKey(t *testing.T) {
 		return k
 	}
 	signer, other := keyOf(fuzzKey), keyOf(ed25519.NewKeyFromSeed(make([]byte, 32)))
-	c, err := newCache(1 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newCache(1 << 20)
 	verify := func(k *key) bool {
 		return c.verify(tok, named(tok), parts, &verifiedToken{principal: &Principal{},
 			alg: []byte("EdDSA"), key: k}) != nil
@@ -40,7 +36,7 @@ func TestCacheVerdictOfAnotherKey(t *testing.T) {
 		t.Error("accepted by a key that did not sign it")
 	}
 	if !verify(signer) {
-		t.Error("refused by the key that signed it: that another key failed was kept")
+		t.Error("refused although its key verifies it: the result of another key was cached")
 	}
 	if verify(other) {
 		t.Error("accepted for another key's verdict")
@@ -55,7 +51,7 @@ func named(token string) cacheKey {
 	return n
 }
 
-// signedBy is a key that says of every signature what it is told to, once it may.
+// signedBy is a key whose verification returns a given result, once it may.
 func signedBy(yes bool, when <-chan struct{}) *verifiedToken {
 	return &verifiedToken{principal: &Principal{}, alg: []byte("EdDSA"),
 		key: &key{verifiers: map[string]verifier{
@@ -63,8 +59,8 @@ func signedBy(yes bool, when <-chan struct{}) *verifiedToken {
 		}}}
 }
 
-// While an issuer replaces a key under its kid, requests with one token can have either set. What
-// one finds out by its key says nothing of the other's.
+// While an issuer replaces a key with the same kid, concurrent requests with one token can use
+// different sets. The result of one must not be used for the other.
 func TestCacheSharesVerdictsOfOneKeyOnly(t *testing.T) {
 	for _, test := range []struct {
 		name          string
@@ -75,10 +71,7 @@ func TestCacheSharesVerdictsOfOneKeyOnly(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, err := newCache(1 << 20)
-				if err != nil {
-					t.Fatal(err)
-				}
+				c := newCache(1 << 20)
 				open := make(chan struct{})
 				got := make([]*verifiedToken, 2)
 				for i, yes := range []bool{test.first, test.second} {
@@ -98,9 +91,9 @@ func TestCacheSharesVerdictsOfOneKeyOnly(t *testing.T) {
 	}
 }
 
-// What a kept token takes is bounded, also where most of it is not claims: some issuers put a
+// The memory of a cached token is bounded, even if most of it is not claims: some issuers put a
 // certificate into the header.
-func TestCacheWeighsWholeTokens(t *testing.T) {
+func TestCacheCountsWholeTokens(t *testing.T) {
 	const url, room = "https://issuer.example/", 64 << 10
 	v, err := NewVerifier(t.Context(),
 		Config{Issuers: []Issuer{{URL: url, Audiences: []string{"api"}}}, CacheBytes: room})
@@ -121,16 +114,15 @@ func TestCacheWeighsWholeTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v.cache.entries.CleanUp()
-	if kept, limit := v.cache.entries.EstimatedSize(), room/len(header); kept == 0 || kept > limit {
-		t.Errorf("%d bytes hold %d tokens of more than 5 KiB each, want 1 to %d: does the weight "+
+	kept, _ := v.cache.entries.size()
+	if limit := room / len(header); kept == 0 || kept > limit {
+		t.Errorf("%d bytes are counted for %d tokens of more than 5 KiB each, want 1 to %d: does the weight "+
 			"leave a part of the token out?", room, kept, limit)
 	}
 }
 
-// What the cache says that it holds is what it holds, also of genuine tokens of 8 KiB with 1,500
-// scopes.
-func TestCacheBytesAreWhatItHolds(t *testing.T) {
+// The cache counts its memory correctly, even for genuine tokens of 8 KiB with 1,500 scopes.
+func TestCacheBytesAreExact(t *testing.T) {
 	const url, room = "https://issuer.example/", 8 << 20
 	v, err := NewVerifier(t.Context(),
 		Config{Issuers: []Issuer{{URL: url, Audiences: []string{"api"}}}, CacheBytes: room})
@@ -162,18 +154,17 @@ func TestCacheBytesAreWhatItHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v.cache.entries.CleanUp()
 	if holds := heap() - before; holds > room*5/4 {
-		t.Errorf("%d bytes are held, %.1f times the %d that there is room for", holds,
+		t.Errorf("%d bytes are used, %.1f times the limit of %d", holds,
 			float64(holds)/room, room)
 	} else {
-		t.Logf("%d tokens in %.2f of the room", v.cache.entries.EstimatedSize(),
-			float64(holds)/room)
+		kept, _ := v.cache.entries.size()
+		t.Logf("%d tokens in %.2f of the room", kept, float64(holds)/room)
 	}
 }
 
-// Headers that are known are few, whatever an issuer writes into them, and hold on to nothing else
-// of their tokens.
+// The cache of headers is small, whatever headers an issuer writes, and does not retain other parts
+// of tokens.
 func TestKnownHeadersAreBounded(t *testing.T) {
 	var known headers
 	for i := range 3 * maxHeaders {
@@ -196,14 +187,10 @@ func TestKnownHeadersAreBounded(t *testing.T) {
 	}
 }
 
-// A burst of requests with one new token costs one signature, and so does one that comes in two
-// waves.
+// Concurrent requests with one new token cost one signature verification, also in two batches.
 func TestCacheChecksASignatureOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, err := newCache(1 << 20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := newCache(1 << 20)
 		var checked, accepted atomic.Int32
 		open := make(chan struct{})
 		k := &key{verifiers: map[string]verifier{"EdDSA": func(_, _ []byte) bool {
@@ -232,55 +219,39 @@ func TestCacheChecksASignatureOnce(t *testing.T) {
 	})
 }
 
-// Whatever comes, what is kept stays within its bytes once upkeep was done, which nobody needs to
-// ask for, and until then within what the cache takes note of.
+// The cached tokens stay within the limit, whatever their sizes.
 func TestCacheStaysWithinItsBytes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const room = 1 << 20
-		processors := runtime.GOMAXPROCS(0) // the more, the more the cache takes note of
-		flood := 4000 + 1000*processors
-		c, err := newCache(room)
-		if err != nil {
-			t.Fatal(err)
-		}
-		always := make(chan struct{})
-		close(always)
-		limit := 0
-		for i := range flood {
-			accepted := signedBy(true, always)
-			accepted.size = i * 7919 % maxTokenBytes
-			if c.verify(fmt.Sprint(i), named(fmt.Sprintf("..%d", i)), compact{}, accepted) == nil {
-				t.Fatal("refused")
-			}
-			limit = max(limit, c.entries.EstimatedSize())
-		}
-		if limit > room/overhead+300*processors {
-			t.Errorf("%d of %d tokens were kept at a time: is there no upkeep while they come?",
-				limit, flood)
-		}
-		time.Sleep(2 * maintenanceDelay)
-		c.get(named("..0"), time.Now) // upkeep that a token interrupted is resumed by the next
-		time.Sleep(2 * maintenanceDelay)
-		if kept := c.entries.WeightedSize(); kept > room {
-			t.Errorf("%d bytes are kept, more than the %d that there is room for", kept, room)
-		}
-	})
-}
-
-// The name of a token is every byte of it: what differs anywhere, or is divided otherwise, is not
-// found, and does not drive out the one that is kept.
-func TestCacheNamesEveryByte(t *testing.T) {
-	c, err := newCache(1 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	const room = 1 << 20
+	c := newCache(room)
 	always := make(chan struct{})
 	close(always)
-	genuine := fuzzToken(fuzzHeader, fuzzClaims)
+	for i := range 5000 {
+		accepted := signedBy(true, always)
+		accepted.size = i * 7919 % maxTokenBytes
+		if c.verify(fmt.Sprint(i), named(fmt.Sprintf("..%d", i)), compact{}, accepted) == nil {
+			t.Fatal("refused")
+		}
+		if tokens, weight := c.entries.size(); tokens == 0 || weight > room {
+			t.Fatalf("%d tokens weigh %d bytes, the limit is %d", tokens, weight, room)
+		}
+	}
+}
+
+// The key of a token in the cache depends on all of its bytes: a token that differs in any byte, or
+// is divided differently, is not found, and does not evict the cached one.
+func TestCacheKeyHasEveryByte(t *testing.T) {
+	c := newCache(1 << 20)
+	always := make(chan struct{})
+	close(always)
+	genuine := fuzzToken(fuzzHeader, fuzzClaims) + strings.Repeat("A", 3*hashedChars)
 	if c.verify(genuine, named(genuine), compact{}, signedBy(true, always)) == nil {
 		t.Fatal("refused")
 	}
 	last := strings.LastIndexByte(genuine, '.')
+	if kept := c.find(named(genuine)).text; len(kept) != len(genuine)-hashedChars ||
+		strings.Contains(kept, genuine[last+1:last+1+hashedChars]) {
+		t.Errorf("the cache keeps %q of %q", kept, genuine)
+	}
 	others := []string{"", ".", genuine + ".", "." + genuine, genuine + "A", genuine[:last],
 		genuine[:last] + genuine[last+1:], genuine[last:], genuine[last+1:]}
 	for i := range genuine {
@@ -292,19 +263,16 @@ func TestCacheNamesEveryByte(t *testing.T) {
 			t.Errorf("%q is taken for %q", other, genuine)
 		}
 		if c.find(named(genuine)) == nil {
-			t.Fatalf("%q has driven out the token that is kept", other)
+			t.Fatalf("%q has evicted the cached token", other)
 		}
 	}
 }
 
-// Whoever has seen a token can send its signature with other claims, at the very time at which it
-// is checked.
+// An attacker who has seen a token can send its signature with other claims, at the time at which
+// the token is verified.
 func TestCacheSharesVerdictsOfOneTokenOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, err := newCache(1 << 20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := newCache(1 << 20)
 		genuine, forged := "header.claims.signature", "header.others.signature"
 		open := make(chan struct{})
 		k := &key{verifiers: map[string]verifier{"EdDSA": func(signed, _ []byte) bool {

@@ -59,7 +59,7 @@ func TestConfigFaults(t *testing.T) {
 			test.change(&config)
 			v, err := token.NewVerifier(t.Context(), config)
 			if err == nil || v != nil {
-				t.Fatalf("NewVerifier returned %v and %v, expected an error alone", v, err)
+				t.Fatalf("NewVerifier returned %v and %v, want an error alone", v, err)
 			}
 			for _, says := range test.says {
 				if !strings.Contains(err.Error(), says) {
@@ -79,7 +79,7 @@ func TestConfigFaults(t *testing.T) {
 	}
 }
 
-// TestConfigAllFaults: every fault is reported at once, each with its issuer.
+// TestConfigAllFaults: all faults are returned at once, each with its issuer.
 func TestConfigAllFaults(t *testing.T) {
 	_, err := token.NewVerifier(t.Context(), token.Config{CacheBytes: -1, Issuers: []token.Issuer{
 		{URL: "http://a.example/", Algorithms: []string{"none", "HS256"}, Leeway: time.Hour, MaxLifetime: -1},
@@ -92,7 +92,7 @@ func TestConfigAllFaults(t *testing.T) {
 	}
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok || len(joined.Unwrap()) != 12 {
-		t.Errorf("expected 12 faults, joined:\n%v", err)
+		t.Errorf("want 12 faults, joined:\n%v", err)
 	}
 	for _, says := range []string{
 		`issuer "http://a.example/": http is accepted`, `issuer "http://a.example/": audiences`, `issuer "http://a.example/": algorithm "none"`,
@@ -126,7 +126,7 @@ func TestConfigAccepted(t *testing.T) {
 	}
 }
 
-// TestConfigIsTheCallersOwn: what the caller does with it later changes nothing.
+// TestConfigIsTheCallersOwn: later changes of the config by the caller have no effect.
 func TestConfigIsTheCallersOwn(t *testing.T) {
 	s := newScene(t)
 	s.policy.ScopeClaims = []string{"/scope"}
@@ -142,7 +142,7 @@ func TestConfigIsTheCallersOwn(t *testing.T) {
 	config.Issuers[0].URL = "changed"
 	config.HTTPClient.Transport = http.DefaultTransport
 	if got := accepted(t, v, s.genuine()).Scopes(); !slices.Equal(got, strings.Fields(scope)) {
-		t.Errorf("scopes are %q, expected %q", got, scope)
+		t.Errorf("scopes are %q, want %q", got, scope)
 	}
 	refused(t, v, s.genuine("aud", `"changed"`), token.WrongAudience)
 }
@@ -152,14 +152,14 @@ func TestErrorText(t *testing.T) {
 	cause := fmt.Errorf("a cause")
 	e := &token.Error{Code: token.KeysUnavailable, Detail: "detail", Err: cause}
 	if got, want := e.Error(), "token: keys_unavailable: detail: a cause"; got != want {
-		t.Errorf("text is %q, expected %q", got, want)
+		t.Errorf("text is %q, want %q", got, want)
 	}
 	if e.Unwrap() != cause {
 		t.Errorf("the cause is %v", e.Unwrap())
 	}
 	if got, want := (&token.Error{Code: token.Expired,
 		Detail: "detail"}).Error(), "token: expired: detail"; got != want {
-		t.Errorf("text is %q, expected %q", got, want)
+		t.Errorf("text is %q, want %q", got, want)
 	}
 }
 
@@ -170,7 +170,7 @@ func TestIsLoopback(t *testing.T) {
 		"0.0.0.0": false, "::": false, "128.0.0.1": false, "::1%lo": false, "[::1]": false, "127.0.0.1:80": false, "::ffff:10.0.0.1": false, "fe80::1": false,
 	} {
 		if token.IsLoopback(host) != is {
-			t.Errorf("IsLoopback(%q) is %v, expected %v", host, !is, is)
+			t.Errorf("IsLoopback(%q) is %v, want %v", host, !is, is)
 		}
 	}
 }

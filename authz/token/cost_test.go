@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// unsigned returns a verifier to which any signature is good, so that what is left is what a token
-// costs beside its signature, and so many tokens for it.
+// unsigned returns a verifier that accepts any signature, to measure the other costs of a token,
+// and so many tokens for it.
 func unsigned(tb testing.TB, cacheBytes int64, n int) (*Verifier, []string) {
 	const url, audience = "https://issuer.example/", "https://api.example.com"
 	v, err := NewVerifier(tb.Context(),
@@ -37,8 +37,7 @@ func unsigned(tb testing.TB, cacheBytes int64, n int) (*Verifier, []string) {
 	return v, tokens
 }
 
-// BenchmarkUnsigned: a token that was never seen, one that comes again, and some that are no
-// tokens.
+// BenchmarkUnsigned measures new tokens, a repeated one, and malformed ones.
 func BenchmarkUnsigned(b *testing.B) {
 	v, tokens := unsigned(b, 4<<20, 1<<16) // many more than there is room for
 	verify := func(name string, token func(i int) string, ok bool) {
@@ -57,8 +56,8 @@ func BenchmarkUnsigned(b *testing.B) {
 	verify("no claims", func(int) string { return "e30.e30.e30" }, false)
 }
 
-// The ceilings are a little above what is measured. A change that breaks one has put work on every
-// token.
+// The limits are slightly above the measured values. A change that exceeds one makes each token
+// more expensive.
 func TestAllocationsPerToken(t *testing.T) {
 	if build, ok := debug.ReadBuildInfo(); ok &&
 		slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
@@ -78,7 +77,7 @@ func TestAllocationsPerToken(t *testing.T) {
 		if allocs := testing.AllocsPerRun(4000, func() {
 			_, _ = v.Verify(t.Context(), test.token())
 		}); allocs > test.ceiling {
-			t.Errorf("%s: %v allocations, expected at most %v", test.name, allocs, test.ceiling)
+			t.Errorf("%s: %v allocations, want at most %v", test.name, allocs, test.ceiling)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package token answers one question: is this access token genuine, and what does it say?
+// Package token verifies OAuth access tokens.
 //
 // A [Verifier] takes the compact form of a JWT access token and returns a [Principal], or a typed
 // [Error] that names the check that failed. The package does not depend on an HTTP server or an

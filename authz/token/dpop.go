@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/oasgate/oasgate/authz/internal/rates"
 )
 
 // DPoPPolicy says whether an issuer's tokens may, or must, be bound to a key of the client (RFC
@@ -39,6 +42,9 @@ type ProofPolicy struct {
 	// Predecessor's, or [NewReplayMemory] with room for about 4,000 proofs per second at the
 	// default Window.
 	Replays ReplayStore
+	// Limit is how many proofs of one subject are accepted in a minute, so that nobody can fill
+	// Replays. Each verifier counts in memory. Default 30,000.
+	Limit int
 	// NonceKey, if set, requires proofs to carry a nonce of the server (RFC 9449 §9). Clients then
 	// cannot make proofs in advance, and their clocks do not matter, because the time of the nonce
 	// is checked instead of iat. It is 32 or more secret bytes, shared by all servers.
@@ -51,6 +57,7 @@ type ProofPolicy struct {
 const (
 	defaultWindow, maxWindow = time.Minute, 5 * time.Minute
 	minNonceKeyBytes         = 32
+	defaultProofLimit        = 30_000
 )
 
 // Proof is what came with a token that is bound to a key (RFC 9449 §7.1).
@@ -67,12 +74,24 @@ type proofs struct {
 	window  time.Duration
 	now     func() time.Time
 	replays ReplayStore
-	nonces  *nonces // nil: not required
+	limit   int64
+	counts  *rates.Memory // of accepted proofs, by subject
+	nonces  *nonces       // nil: not required
 }
 
 func newProofs(config Config, now func() time.Time) (*proofs, []error) {
-	p := &proofs{window: config.Proofs.Window, now: now, replays: config.Proofs.Replays}
+	p := &proofs{
+		window: config.Proofs.Window, now: now, replays: config.Proofs.Replays,
+		limit: int64(cmp.Or(config.Proofs.Limit, defaultProofLimit)), counts: new(rates.Memory),
+	}
+	if config.Predecessor != nil {
+		p.counts = config.Predecessor.proofs.counts
+	}
 	var faults []error
+	if p.limit < 0 {
+		faults = append(faults,
+			fmt.Errorf("token: Proofs.Limit is %d: expected a positive number", p.limit))
+	}
 	if p.window == 0 {
 		p.window = defaultWindow
 	}
@@ -159,27 +178,31 @@ func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*veri
 			"came with the proof (RFC 9449 §4.2)")
 	}
 
-	known, err := v.verify(ctx, presented,
-		possession{dpop: true, certificate: presented.certificate()})
+	proven := possession{dpop: true, certificate: presented.certificate()}
+	known, err := v.verifyHere(ctx, presented.Token, proven)
 	if err != nil {
 		return nil, err
 	}
-
-	if known.issuer.FAPI2 {
+	issuer := v.opaque
+	if known != nil {
+		issuer = known.issuer
+	}
+	if issuer.FAPI2 {
 		if err := p.checkFAPI2(v.now()); err != nil {
 			return nil, err
 		}
 	}
 
 	// Compare the key with the token before it verifies a signature, so that only clients with a
-	// genuine token can cause that cost.
+	// genuine token can cause that cost. Verify the signature before the issuer is asked about the
+	// token, which costs more.
 	key, err := p.key()
 	if err != nil {
 		return nil, err
 	}
-	if thumbprint(key) != known.binding.jkt {
-		return nil, refuse(Bound, "the token is bound to a key (cnf.jkt) other than the one that "+
-			"signed the proof")
+	jkt := thumbprint(key)
+	if known != nil && jkt != known.binding.jkt {
+		return nil, errOtherKey()
 	}
 	if err := p.checkSignature(key); err != nil {
 		return nil, err
@@ -188,11 +211,22 @@ func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*veri
 	if err != nil {
 		return nil, err
 	}
+	if known, err = v.introspect(ctx, presented, known, proven); err != nil {
+		return nil, err
+	}
+	if jkt != known.binding.jkt { // of an opaque token
+		return nil, errOtherKey()
+	}
 	// Last, so that only proofs that pass all other checks take room in the store.
-	if err := v.proofs.use(ctx, known.binding.jkt, p, end); err != nil {
+	if err := v.proofs.use(ctx, known, p, end); err != nil {
 		return nil, err
 	}
 	return known, nil
+}
+
+func errOtherKey() error {
+	return refuse(Bound, "the token is bound to a key (cnf.jkt) other than the one that signed "+
+		"the proof")
 }
 
 // ProofThumbprint is for authorization servers (RFC 9449 §5): it checks the proof of a token
@@ -541,10 +575,17 @@ func (c *proofs) checkTime(p *proof) (end time.Time, err error) {
 
 // use records a proof as used, or fails if it was used before. The proof is remembered for longer
 // than its end, because the clocks of servers that share the store may differ.
-func (c *proofs) use(ctx context.Context, jkt string, p *proof, end time.Time) error {
+func (c *proofs) use(ctx context.Context, by *verifiedToken, p *proof, end time.Time) error {
+	now := c.now()
+	until := now.Truncate(time.Minute).Add(time.Minute)
+	caller := cmp.Or(by.principal.Subject(), by.principal.ClientID(), by.binding.jkt)
+	if c.counts.Add(by.principal.Issuer(), caller, 0, now, until) >= c.limit {
+		return &Error{Code: ProofLimit, RetryAfter: until.Sub(now),
+			Detail: fmt.Sprintf("the subject has sent %d proofs in this minute", c.limit)}
+	}
 	// The key is in the name because clients choose jti freely. The bytes of the proof are not,
 	// because the signature of an ES256 proof can be rewritten into a second valid one.
-	name := sha256.Sum256(append([]byte(jkt+"\x00"), p.jti...))
+	name := sha256.Sum256(append([]byte(by.binding.jkt+"\x00"), p.jti...))
 	fresh, err := c.replays.Use(ctx, encode(name[:]), end.Add(maxLeeway))
 	switch {
 	case err != nil:
@@ -555,6 +596,8 @@ func (c *proofs) use(ctx context.Context, jkt string, p *proof, end time.Time) e
 		return refuse(ProofReplayed,
 			"a proof with this jti was used before. Make one for each request")
 	}
+	// Replays do not count, so that an attacker with a proof cannot use up the subject's limit.
+	c.counts.Add(by.principal.Issuer(), caller, 1, now, until)
 	return nil
 }
 

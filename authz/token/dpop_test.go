@@ -32,13 +32,13 @@ const (
 	target = "https://api.example/messages/a%20b"
 )
 
-// dpopScene is an issuer whose tokens may be bound, and a client with keys.
+// dpopScene is an issuer whose tokens can be bound, and a client with keys.
 type dpopScene struct {
 	*scene
 	store *counting
 }
 
-// counting is a replay store that counts, and fails if told to.
+// counting is a replay store that counts its calls, and can fail.
 type counting struct {
 	token.ReplayStore
 	err error
@@ -79,12 +79,12 @@ func (s *dpopScene) verifier(t testing.TB, change ...func(*token.Config)) *token
 	return v
 }
 
-// bound is a token that is bound to the public part of a key.
+// bound returns a token that is bound to the public part of a key.
 func (s *dpopScene) bound(key crypto.Signer) string {
 	return s.genuine("cnf", `{"jkt":`+strconv.Quote(thumbprintOf(key))+`}`)
 }
 
-// thumbprintOf is jwx's, which knows nothing of ours.
+// thumbprintOf computes thumbprints with jwx, independently of this package.
 func thumbprintOf(key crypto.Signer) string {
 	sum := must(must(jwx.FromRaw(key.Public())).Thumbprint(crypto.SHA256))
 	return segment(sum)
@@ -97,7 +97,7 @@ func ath(tok string) string {
 
 var proofs atomic.Int64
 
-// proofHeader and proofClaims are those of a proof that is accepted, changed: see object.
+// proofHeader and proofClaims are those of a valid proof, with changes: see object.
 func proofHeader(alg string, key crypto.Signer, changes ...string) string {
 	return object([]string{"typ", `"dpop+jwt"`, "alg", strconv.Quote(alg), "jwk", jwkOf(key)},
 		changes)
@@ -110,7 +110,7 @@ func (s *dpopScene) proofClaims(tok string, changes ...string) string {
 	}, changes)
 }
 
-// proof is one that is accepted, but for the changed claims.
+// proof returns a valid proof, with changed claims.
 func (s *dpopScene) proof(t testing.TB, key crypto.Signer, tok string, changes ...string) string {
 	t.Helper()
 	return sign(t, "ES256", key, proofHeader("ES256", key), s.proofClaims(tok, changes...))
@@ -130,7 +130,8 @@ func proved(t testing.TB, v *token.Verifier, tok, proof string) *token.Principal
 	return p
 }
 
-func disproved(t testing.TB, v *token.Verifier, tok string, proof token.Proof, code token.Code,
+func wantProofRefused(t testing.TB, v *token.Verifier, tok string, proof token.Proof,
+	code token.Code,
 	says ...string) *token.Error {
 	t.Helper()
 	p, err := v.VerifyDPoP(t.Context(), tok, proof)
@@ -140,10 +141,10 @@ func disproved(t testing.TB, v *token.Verifier, tok string, proof token.Proof, c
 	}
 	e, ok := errors.AsType[*token.Error](err)
 	if !ok {
-		t.Fatalf("the error is a %T, expected a *token.Error: %v", err, err)
+		t.Fatalf("the error is a %T, want a *token.Error: %v", err, err)
 	}
 	if e.Code != code {
-		t.Errorf("refused as %q, expected %q: %s\n%s", e.Code, code, e.Detail, legible(proof.JWT))
+		t.Errorf("refused as %q, want %q: %s\n%s", e.Code, code, e.Detail, legible(proof.JWT))
 	}
 	for _, s := range says {
 		if !strings.Contains(e.Detail, s) {
@@ -154,8 +155,7 @@ func disproved(t testing.TB, v *token.Verifier, tok string, proof token.Proof, c
 	return e
 }
 
-// RFC 9449 §4.3, row by row: what is not a proof of having the key, for this request and this
-// token, now.
+// RFC 9449 §4.3, item by item: proofs that are not valid for this key, request, token or time.
 func TestProofsThatAreRefused(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
@@ -262,12 +262,12 @@ func TestProofsThatAreRefused(t *testing.T) {
 		{"signature of another key", sign(t, "ES256", otherKey(), proofHeader("ES256", key), s.proofClaims(tok)), "the signature of the proof"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e := disproved(t, v, tok, of(test.proof), token.InvalidProof, test.says)
+			e := wantProofRefused(t, v, tok, of(test.proof), token.InvalidProof, test.says)
 			loggable(t, test.proof, e.Error())
 		})
 	}
 	if n := s.store.uses; n != 0 {
-		t.Errorf("proofs that are refused took %d places in the replay store, expected none: "+
+		t.Errorf("refused proofs are %d times in the replay store, want none: "+
 			"anybody could fill it", n)
 	}
 	proved(t, v, tok, good)
@@ -310,7 +310,7 @@ func TestProofsThatAreAccepted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if p := proved(t, v, tok, proof); p.Subject() != "reader@clients" ||
 				!p.HasScope("read:messages") {
-				t.Errorf("the principal is %s with %q, expected that of the token", p.Subject(),
+				t.Errorf("the principal is %s with %q, want that of the token", p.Subject(),
 					p.Scopes())
 			}
 		})
@@ -330,20 +330,18 @@ func TestProofsThatAreAccepted(t *testing.T) {
 	})
 }
 
-// To the router a dot segment is a segment like any other: a proof for /messages is none for
-// /x/../messages.
+// Routers do not resolve dot segments: a proof for /messages is not valid for /x/../messages.
 func TestDotSegmentsOfTheRequestAreNotResolved(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
 	tok := s.bound(key)
 	for _, path := range []string{"/x/../messages/a%20b", "/x/%2e%2E/messages/a%20b",
 		"/./messages/a%20b"} {
-		disproved(t, v, tok, token.Proof{JWT: s.proof(t, key, tok), Method: method, URL: "https://api.example" + path}, token.InvalidProof, "the path of htu")
+		wantProofRefused(t, v, tok, token.Proof{JWT: s.proof(t, key, tok), Method: method, URL: "https://api.example" + path}, token.InvalidProof, "the path of htu")
 	}
 }
 
-// Which tokens pass by which scheme, under each policy. Whether a verdict is kept makes no
-// difference.
+// Which tokens are accepted with which scheme, by policy. The cache makes no difference.
 func TestBindingAndSchemeTruthTable(t *testing.T) {
 	jkt := `"jkt":` + strconv.Quote(thumbprintOf(p256Key()))
 	const pass = token.Code("")
@@ -399,7 +397,7 @@ func TestBindingAndSchemeTruthTable(t *testing.T) {
 					if proof := s.proof(t, p256Key(), tok); row.proven == pass {
 						proved(t, v, tok, proof)
 					} else {
-						disproved(t, v, tok, of(proof), row.proven)
+						wantProofRefused(t, v, tok, of(proof), row.proven)
 					}
 				}
 				v := s.verifier(t)
@@ -407,7 +405,7 @@ func TestBindingAndSchemeTruthTable(t *testing.T) {
 				proven(v)
 				bearer(v)
 				proven(v)
-				v = s.verifier(t) // and the other way about
+				v = s.verifier(t) // and the reverse
 				proven(v)
 				bearer(v)
 			})
@@ -415,8 +413,8 @@ func TestBindingAndSchemeTruthTable(t *testing.T) {
 	}
 }
 
-// What can be said without the issuer's keys is said without them, of proofs too; and what cannot
-// uses no proof up.
+// Proofs are refused without the issuer's keys if possible, and refused proofs are not recorded as
+// used.
 func TestProofsWhileTheIssuerIsDown(t *testing.T) {
 	s := newDPoPScene(t)
 	s.wire.hosts["localhost:8443"] = http.NotFoundHandler()
@@ -424,29 +422,29 @@ func TestProofsWhileTheIssuerIsDown(t *testing.T) {
 	s.now = func() time.Time { return clock }
 	v, key := s.verifier(t), p256Key()
 	tok := s.bound(key)
-	disproved(t, v, tok, of("x"), token.InvalidProof)
-	disproved(t, v, tok, of(s.proof(t, key, tok, "htm", `"POST"`)), token.InvalidProof)
-	disproved(t, v, tok, of(s.proof(t, key, tok, "ath", `"x"`)), token.InvalidProof)
+	wantProofRefused(t, v, tok, of("x"), token.InvalidProof)
+	wantProofRefused(t, v, tok, of(s.proof(t, key, tok, "htm", `"POST"`)), token.InvalidProof)
+	wantProofRefused(t, v, tok, of(s.proof(t, key, tok, "ath", `"x"`)), token.InvalidProof)
 	plain := s.genuine()
-	disproved(t, v, plain, of(s.proof(t, key, plain)), token.WrongScheme)
+	wantProofRefused(t, v, plain, of(s.proof(t, key, plain)), token.WrongScheme)
 	if pending := s.wire.requests(); len(pending) != 0 {
-		t.Errorf("%q were asked for, expected nothing so far", pending)
+		t.Errorf("%q were requested, want no requests yet", pending)
 	}
 	proof := s.proof(t, key, tok)
-	disproved(t, v, tok, of(proof), token.KeysUnavailable)
+	wantProofRefused(t, v, tok, of(proof), token.KeysUnavailable)
 	s.wire.hosts["localhost:8443"] = s.Issuer
 	clock = clock.Add(time.Second)
 	proved(t, v, tok, proof)
 }
 
-// A key that the token does not name is not used: it is refused as such, whatever its signature.
+// A key that the token does not name is refused, whatever its signature.
 func TestProofOfAnotherKeyIsRefusedBeforeItsSignature(t *testing.T) {
 	s := newDPoPScene(t)
 	v := s.verifier(t)
 	tok := s.bound(p256Key())
 	proof := s.proof(t, otherKey(), tok)
-	disproved(t, v, tok, of(proof), token.Bound, "bound to a key (cnf.jkt) other than")
-	disproved(t, v, tok, of(proof[:len(proof)-8]+"AAAAAAAA"), token.Bound,
+	wantProofRefused(t, v, tok, of(proof), token.Bound, "bound to a key (cnf.jkt) other than")
+	wantProofRefused(t, v, tok, of(proof[:len(proof)-8]+"AAAAAAAA"), token.Bound,
 		"bound to a key (cnf.jkt) other than")
 }
 
@@ -468,19 +466,19 @@ func TestProofIsUsedOnce(t *testing.T) {
 					passed.Add(1)
 				} else if e, ok := errors.AsType[*token.Error](err); !ok ||
 					e.Code != token.ProofReplayed {
-					t.Errorf("refused by %v, expected code %s", err, token.ProofReplayed)
+					t.Errorf("refused by %v, want code %s", err, token.ProofReplayed)
 				}
 			})
 		}
 		close(begin)
 		all.Wait()
 		if passed.Load() != 1 {
-			t.Errorf("%d of 32 passed with one proof, expected 1", passed.Load())
+			t.Errorf("%d of 32 passed with one proof, want 1", passed.Load())
 		}
 	})
 	t.Run("whatever else it says", func(t *testing.T) {
 		proved(t, v, tok, s.proof(t, key, tok, "jti", `"again"`))
-		disproved(t, v, tok, of(s.proof(t, key, tok, "jti", `"again"`, "x", "1")),
+		wantProofRefused(t, v, tok, of(s.proof(t, key, tok, "jti", `"again"`, "x", "1")),
 			token.ProofReplayed, "used before")
 	})
 	t.Run("and another's jti is another's", func(t *testing.T) {
@@ -490,7 +488,7 @@ func TestProofIsUsedOnce(t *testing.T) {
 	t.Run("also with its signature written in the other way", func(t *testing.T) {
 		proof := s.proof(t, key, tok)
 		proved(t, v, tok, proof)
-		disproved(t, v, tok, of(otherSignature(t, proof)), token.ProofReplayed)
+		wantProofRefused(t, v, tok, of(otherSignature(t, proof)), token.ProofReplayed)
 	})
 	t.Run("and after a change of the configuration", func(t *testing.T) {
 		config := s.config(s.policy)
@@ -498,12 +496,12 @@ func TestProofIsUsedOnce(t *testing.T) {
 		proof := s.proof(t, key, tok)
 		proved(t, first, tok, proof)
 		config.Predecessor = first
-		disproved(t, must(token.NewVerifier(t.Context(), config)), tok, of(proof),
+		wantProofRefused(t, must(token.NewVerifier(t.Context(), config)), tok, of(proof),
 			token.ProofReplayed)
 	})
 }
 
-// otherSignature writes an ES256 signature (r, s) as (r, n−s), which is as good.
+// otherSignature returns an ES256 signature (r, s) as (r, n−s), which is valid too.
 func otherSignature(t *testing.T, proof string) string {
 	t.Helper()
 	parts := strings.Split(proof, ".")
@@ -513,16 +511,16 @@ func otherSignature(t *testing.T, proof string) string {
 	return parts[0] + "." + parts[1] + "." + segment(raw)
 }
 
-// A store that cannot answer lets nobody in, and no used proof is forgotten to make room.
+// If the store fails, all proofs are refused, and used proofs are not removed to make room.
 func TestReplayStoreFails(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
 	tok := s.bound(key)
 	s.store.err = errors.New("the store is down")
-	e := disproved(t, v, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
+	e := wantProofRefused(t, v, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
 	if e.RetryAfter <= 0 || !errors.Is(e, s.store.err) {
 		t.Errorf(
-			"RetryAfter is %s, cause %v: expected when to come back, and the store's own error",
+			"RetryAfter is %s, cause %v: want when to come back, and the store's own error",
 			e.RetryAfter, e.Err)
 	}
 
@@ -532,12 +530,57 @@ func TestReplayStoreFails(t *testing.T) {
 	first := s.proof(t, key, tok)
 	proved(t, small, tok, first)
 	proved(t, small, tok, s.proof(t, key, tok))
-	disproved(t, small, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
-	disproved(t, small, tok, of(first), token.ProofReplayed)
+	wantProofRefused(t, small, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
+	wantProofRefused(t, small, tok, of(first), token.ProofReplayed)
+}
+
+// TestProofLimit: a subject that floods does not fill the store, and other subjects are not
+// refused.
+func TestProofLimit(t *testing.T) {
+	const limit = 5
+	s := newDPoPScene(t)
+	clock := now
+	s.now = func() time.Time { return clock }
+	config := s.config(s.policy)
+	config.Proofs.Limit = limit
+	config.Proofs.Replays = token.NewReplayMemory(2*limit, s.now)
+	v := must(token.NewVerifier(t.Context(), config))
+	flooder, other := p256Key(), otherKey()
+	flood := s.bound(flooder)
+	quiet := s.genuine("cnf", `{"jkt":`+strconv.Quote(thumbprintOf(other))+`}`, "sub", `"quiet"`)
+	var used []string
+	for range limit {
+		proof := s.proof(t, flooder, flood)
+		proved(t, v, flood, proof)
+		used = append(used, proof)
+		if len(used) < limit {
+			wantProofRefused(t, v, flood, of(used[0]), token.ProofReplayed) // which does not count
+		}
+	}
+	refused := s.proof(t, flooder, flood)
+	for range 3 * limit {
+		e := wantProofRefused(t, v, flood, of(refused), token.ProofLimit, "has sent 5 proofs")
+		if e.RetryAfter != clock.Truncate(time.Minute).Add(time.Minute).Sub(clock) {
+			t.Errorf("RetryAfter is %s, want the rest of the minute", e.RetryAfter)
+		}
+	}
+	for range limit - 1 {
+		proved(t, v, quiet, s.proof(t, other, quiet))
+	}
+	config.Predecessor = v
+	v = must(token.NewVerifier(t.Context(), config))
+	wantProofRefused(t, v, flood, of(refused), token.ProofLimit) // after a reload too
+	wantProofRefused(t, v, flood, of(used[0]), token.ProofLimit)
+
+	clock = clock.Truncate(time.Minute).Add(time.Minute)
+	for _, proof := range used {
+		wantProofRefused(t, v, flood, of(proof), token.ProofReplayed)
+	}
+	proved(t, v, flood, refused)
 }
 
 // A proof is remembered for as long as any server could take it for fresh.
-func TestProofIsRememberedLongEnough(t *testing.T) {
+func TestProofIsStoredLongEnough(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
 	tok := s.bound(key)
@@ -546,13 +589,13 @@ func TestProofIsRememberedLongEnough(t *testing.T) {
 			'f', -1, 64)))
 		const window, clocks = time.Minute, time.Minute
 		if least := now.Add(time.Duration(iat*1e9) + window + clocks); s.store.until.Before(least) {
-			t.Errorf("a proof made at %+v s is remembered until %s, expected %s or later", iat,
+			t.Errorf("a proof made at %+v s is remembered until %s, want %s or later", iat,
 				s.store.until, least)
 		}
 	}
 }
 
-func TestReplayMemoryForgets(t *testing.T) {
+func TestReplayMemoryExpires(t *testing.T) {
 	clock := now
 	m := token.NewReplayMemory(3, func() time.Time { return clock })
 	use := func(key string, life time.Duration) (fresh, ok bool) {
@@ -577,15 +620,14 @@ func TestReplayMemoryForgets(t *testing.T) {
 		{"b", time.Second, true, true, 0},
 	} {
 		if fresh, ok := use(step.key, step.life); fresh != step.fresh || ok != step.ok {
-			t.Fatalf("at %s, %s: fresh %t, without error %t; expected %t, %t", clock.Sub(now),
+			t.Fatalf("at %s, %s: fresh %t, without error %t; want %t, %t", clock.Sub(now),
 				step.key, fresh, ok, step.fresh, step.ok)
 		}
 		clock = clock.Add(step.then)
 	}
 }
 
-// RFC 9449 §9: with nonces, what counts is when the server gave the nonce out, and not the client's
-// clock.
+// RFC 9449 §9: with nonces, the time of the nonce is checked instead of the client's clock.
 func TestNonces(t *testing.T) {
 	s := newDPoPScene(t)
 	clock := now
@@ -607,12 +649,12 @@ func TestNonces(t *testing.T) {
 		t.Fatalf("nonces are %q, %q with the same key and %q with another", nonce,
 			replica.DPoP().Nonce, unknown.DPoP().Nonce)
 	}
-	disproved(t, v, tok, of(s.proof(t, key, tok)), token.NonceRequired, "has no nonce")
-	disproved(t, v, tok, of(proof("")), token.NonceRequired)
-	disproved(t, v, tok, of(proof(unknown.DPoP().Nonce)), token.NonceRequired,
+	wantProofRefused(t, v, tok, of(s.proof(t, key, tok)), token.NonceRequired, "has no nonce")
+	wantProofRefused(t, v, tok, of(proof("")), token.NonceRequired)
+	wantProofRefused(t, v, tok, of(proof(unknown.DPoP().Nonce)), token.NonceRequired,
 		"Do the servers share their nonce key?")
 	proved(t, replica, tok, proof(nonce))
-	proved(t, v, tok, proof(nonce, "iat", "1")) // the client's clock says 1970
+	proved(t, v, tok, proof(nonce, "iat", "1")) // the client's clock is in 1970
 
 	for _, step := range []struct {
 		after  time.Duration
@@ -627,13 +669,13 @@ func TestNonces(t *testing.T) {
 					least)
 			}
 		} else {
-			disproved(t, v, tok, of(proof(nonce)), token.NonceRequired, "too old")
+			wantProofRefused(t, v, tok, of(proof(nonce)), token.NonceRequired, "too old")
 		}
 	}
 	clock = now
 	used := proof(nonce)
 	proved(t, v, tok, used)
-	disproved(t, replica, tok, of(used), token.ProofReplayed)
+	wantProofRefused(t, replica, tok, of(used), token.ProofReplayed)
 	if s.store.until.Before(now.Add(2 * time.Minute)) {
 		t.Errorf("a proof is remembered until %s, and its nonce may serve until 2 min after %s",
 			s.store.until, now)
@@ -667,11 +709,12 @@ func TestDPoPOffer(t *testing.T) {
 func TestProofPolicyFaults(t *testing.T) {
 	_, err := token.NewVerifier(t.Context(), token.Config{
 		Issuers: []token.Issuer{{URL: "https://localhost/", Audiences: []string{"x"}, DPoP: "on"}},
-		Proofs:  token.ProofPolicy{Window: time.Hour, NonceKey: []byte("short")},
+		Proofs:  token.ProofPolicy{Window: time.Hour, Limit: -1, NonceKey: []byte("short")},
 	})
 	for _, fault := range []string{
 		`issuer "https://localhost/": DPoP policy is "on": expected off, allowed or required`,
 		"Proofs.Window is 1h0m0s: expected a positive duration of at most 5m0s",
+		"Proofs.Limit is -1: expected a positive number",
 		"Proofs.NonceKey has 5 bytes: expected at least 32",
 	} {
 		if err == nil || !strings.Contains(err.Error(), fault) {
@@ -704,7 +747,7 @@ func TestRFC9449Examples(t *testing.T) {
 	} {
 		got, jti, err := token.ProofThumbprint(example.proof, time.Unix(example.at, 0))
 		if got != jkt || jti != example.jti || err != nil {
-			t.Errorf("%s: thumbprint %q, jti %q, error %v; expected %s, %s", example.proof.URL, got,
+			t.Errorf("%s: thumbprint %q, jti %q, error %v; want %s, %s", example.proof.URL, got,
 				jti, err, jkt, example.jti)
 		}
 	}
@@ -731,8 +774,8 @@ func ExampleVerifier_VerifyDPoP() {
 	// token: dpop_proof: the proof is not three segments of canonical base64url (RFC 7515 §7.1)
 }
 
-// BenchmarkVerifyDPoP is a known token with a proof that was never seen: what each request of a
-// client with DPoP costs.
+// BenchmarkVerifyDPoP measures a cached token with a new proof, as in each request of a client with
+// DPoP.
 func BenchmarkVerifyDPoP(b *testing.B) {
 	for _, alg := range token.ProofAlgorithms() {
 		b.Run(alg, func(b *testing.B) {

@@ -52,6 +52,8 @@ const (
 	// NonceRequired means that the nonce of the proof is missing or too old (RFC 9449 §9).
 	NonceRequired Code = "dpop_nonce"
 	ProofReplayed Code = "dpop_replay" // the proof was used before (RFC 9449 §11.1)
+	// ProofLimit means that the subject has sent more proofs than [ProofPolicy] allows.
+	ProofLimit Code = "dpop_limit"
 	// ReplaysUnavailable means that the [ReplayStore] failed. The proof may be good.
 	ReplaysUnavailable Code = "dpop_replays_unavailable"
 )
@@ -61,7 +63,7 @@ var codes = []Code{
 	Malformed, WrongAlgorithm, WrongType, WrongIssuer, WrongAudience, WrongClaim, Expired,
 	NotYetValid, TooLongLived, Bound, WrongScheme, UnknownKey, BadSignature, KeyPending,
 	KeysUnavailable, Inactive, IntrospectionUnavailable, InvalidProof, NonceRequired, ProofReplayed,
-	ReplaysUnavailable,
+	ProofLimit, ReplaysUnavailable,
 }
 
 // Error says why a token was not accepted. Its text is safe to log: of the token it holds only the
@@ -70,7 +72,7 @@ var codes = []Code{
 type Error struct {
 	Code   Code
 	Detail string // what was expected and what was received
-	// RetryAfter, with KeyPending and the Unavailable codes, is when to retry.
+	// RetryAfter, with KeyPending, ProofLimit and the Unavailable codes, is when to retry.
 	RetryAfter time.Duration
 	Err        error // the cause, with the same codes; may be nil
 }

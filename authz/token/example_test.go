@@ -13,7 +13,7 @@ import (
 )
 
 func ExampleVerifier() {
-	// An issuer for development; in production it is yours, and nothing else changes.
+	// An issuer for development. In production, use the URL of your issuer; nothing else changes.
 	issuer, err := devissuer.Start(devissuer.Config{
 		Audiences: []string{"https://api.example/"},
 		Scopes:    []string{"read:messages"},
@@ -51,8 +51,8 @@ func ExampleVerifier() {
 	// token: audience: audience is "https://other.example/", expected "https://api.example/"
 }
 
-// The keys of an issuer that is down are not an answer about the token: say 503 and when to come
-// again, not 401.
+// An outage of the keys does not mean that the token is invalid: respond with 503 and Retry-After,
+// not 401.
 func ExampleError() {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"https://api.example/"}})
 	if err != nil {

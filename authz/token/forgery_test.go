@@ -29,9 +29,9 @@ import (
 
 // These are tokens that somebody accepted once.
 
-// TestForgeryJSONSerialization: a token that is genuine elsewhere, written in JSON serialization
-// (RFC 7515 §7.2) with other claims beside it. jwx's jwt.Parse verifies the signature over the one
-// and takes the claims of the other.
+// TestForgeryJSONSerialization: a genuine token of another issuer in JSON serialization (RFC 7515
+// §7.2), with other claims next to it. jwt.Parse of jwx verifies the signature of the former and
+// returns the latter.
 func TestForgeryJSONSerialization(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)
@@ -83,7 +83,7 @@ func TestForgeryAlgNone(t *testing.T) {
 	}
 }
 
-// TestForgeryPublicKeyAsSecret: HS256 keyed with what everybody knows. The issuer's set has a key
+// TestForgeryPublicKeyAsSecret: HS256 with the public key as its secret. The issuer's set has a key
 // for it, too.
 func TestForgeryPublicKeyAsSecret(t *testing.T) {
 	pub := &rsaKey().PublicKey
@@ -125,7 +125,7 @@ func TestForgeryPublicKeyAsSecret(t *testing.T) {
 	}
 }
 
-// TestForgeryKeyInTheHeader: the header brings or names its own key. Nobody looks.
+// TestForgeryKeyInTheHeader: keys in the header, or that it refers to, are not used.
 func TestForgeryKeyInTheHeader(t *testing.T) {
 	var calls atomic.Int64
 	var set string
@@ -167,17 +167,18 @@ func TestForgeryKeyInTheHeader(t *testing.T) {
 	refused(t, v, sign(t, "EdDSA", key, s.header(),
 		s.claims("iss", strconv.Quote(attacker.URL+"/"))), token.WrongIssuer)
 	if calls.Load() != 0 {
-		t.Errorf("the attacker's server was asked %d times", calls.Load())
+		t.Errorf("the attacker's server got %d requests, want none", calls.Load())
 	}
 	for _, pending := range s.wire.requests()[before:] {
-		// kid is unknown: one refresh of the issuer's own
+		// kid is unknown: one refresh of the issuer's key set
 		if pending != discoveryURL && pending != keySetURL {
-			t.Errorf("%s was asked for", pending)
+			t.Errorf("%s was requested", pending)
 		}
 	}
 }
 
-// TestForgeryPSSSaltLength: RFC 7518 §3.5 fixes the salt to the length of the hash. jwx takes any.
+// TestForgeryPSSSaltLength: the salt has the length of the hash (RFC 7518 §3.5). jwx accepts any
+// length.
 func TestForgeryPSSSaltLength(t *testing.T) {
 	s := newScene(t)
 	s.policy.Algorithms = []string{"PS256"}
@@ -193,7 +194,7 @@ func TestForgeryPSSSaltLength(t *testing.T) {
 			}
 			signature, err := rsa.SignPSS(rand.Reader, rsaKey(), crypto.SHA256, digest[:],
 				&rsa.PSSOptions{SaltLength: length})
-			if salt == 0 { // no constant of crypto/rsa says zero, so the encoding is made by hand
+			if salt == 0 { // for which crypto/rsa has no constant
 				signature, err = pssWithoutSalt(digest[:]), nil
 			}
 			if err != nil {
@@ -235,7 +236,7 @@ func pssWithoutSalt(digest []byte) []byte {
 	return new(big.Int).Exp(new(big.Int).SetBytes(em), key.D, key.N).FillBytes(make([]byte, size))
 }
 
-// TestForgeryCurve: each ES algorithm goes with one curve (RFC 7518 §3.4). jwx takes P-384 for
+// TestForgeryCurve: each ES algorithm requires one curve (RFC 7518 §3.4). jwx accepts P-384 for
 // ES256.
 func TestForgeryCurve(t *testing.T) {
 	key := p384Key()
@@ -258,14 +259,15 @@ func TestForgeryCurve(t *testing.T) {
 			}
 			code := token.WrongAlgorithm
 			if alg != "" {
-				code = token.UnknownKey // the entry says two things that do not go together
+				code = token.UnknownKey // the entry contradicts itself
 			}
 			refused(t, s.verifier(t), tok, code)
 		})
 	}
 }
 
-// TestForgeryWeakRSAKey: a key of the issuer's own set that anybody could sign for is not used.
+// TestForgeryWeakRSAKey: a weak key of the issuer's set, with which anybody could sign, is not
+// used.
 func TestForgeryWeakRSAKey(t *testing.T) {
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
@@ -287,8 +289,8 @@ func TestForgeryWeakRSAKey(t *testing.T) {
 	refused(t, v, tok, token.UnknownKey, `has kid "weak"`)
 	s.log.mentions(t, `kid \"weak\": RSA key of 1024 bits, expected 2048 to 8192`)
 
-	// With exponent 1 a signature is its own encoded message (RFC 8017 §9.2): no private key is
-	// needed.
+	// With exponent 1, a signature equals its encoded message (RFC 8017 §9.2): it can be forged
+	// without a private key.
 	input := segment(s.header("alg", `"RS256"`, "kid", `"one"`)) + "." + segment(s.claims())
 	digest := sha256.Sum256([]byte(input))
 	info := "\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20" +
@@ -298,8 +300,8 @@ func TestForgeryWeakRSAKey(t *testing.T) {
 	s.log.mentions(t, `kid \"one\": RSA exponent is not an odd number from 3`)
 }
 
-// TestForgeryEd25519Malleability: S and S+L verify alike unless the verifier insists that S < L
-// (RFC 8032 §5.1.7).
+// TestForgeryEd25519Malleability: the verifier must check that S < L, because S+L would verify as
+// well (RFC 8032 §5.1.7).
 func TestForgeryEd25519Malleability(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)
@@ -331,8 +333,8 @@ func TestForgeryNested(t *testing.T) {
 		"header: not a JSON object")
 }
 
-// TestForgeryUnencodedPayload: with b64 false (RFC 7797) the signed bytes are others than those
-// that are read.
+// TestForgeryUnencodedPayload: with b64 false (RFC 7797), the signed bytes are not those that are
+// parsed.
 func TestForgeryUnencodedPayload(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)

@@ -22,15 +22,14 @@ import (
 	"unicode/utf8"
 )
 
-// What the parsers accept is checked again here by other means: encoding/json, strings and the
-// standard library's base64. Most targets hold both ways, so that strictness that goes too far is
-// found as well.
+// Accepted inputs are checked again with encoding/json, strings and encoding/base64. Most targets
+// check both directions, to find inputs that are wrongly refused.
 
 const fuzzIssuer, fuzzAudience = "https://localhost:8443/", "https://api.example/"
 
 var fuzzNow = time.Unix(1_795_000_000, 0)
 
-// fuzzKey is the same in every run, so that a corpus stays meaningful.
+// fuzzKey is constant, so that a corpus stays valid.
 var fuzzKey = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32))
 
 func fuzzToken(header, claims string) string {
@@ -127,8 +126,8 @@ func hexUnit(data []byte, at int) uint64 {
 	return n
 }
 
-// hygiene: an error shows no long part of the input, and is one line.
-func hygiene(t *testing.T, input []byte, err error) {
+// checkErrorText: an error shows no long part of the input, and is one line.
+func checkErrorText(t *testing.T, input []byte, err error) {
 	t.Helper()
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
@@ -173,10 +172,10 @@ func FuzzCompact(f *testing.F) {
 			return !canonical(segment)
 		})
 		if (err == nil) != wanted {
-			t.Fatalf("parseCompact says %v, expected that it accepts: %v", err, wanted)
+			t.Fatalf("parseCompact returns %v, want accepted: %v", err, wanted)
 		}
 		if err != nil {
-			hygiene(t, []byte(s), err)
+			checkErrorText(t, []byte(s), err)
 			return
 		}
 		if again := b64(c.header) + "." + b64(c.payload) + "." + b64(c.signature); again != s {
@@ -214,16 +213,16 @@ func FuzzHeader(f *testing.F) {
 		}
 		alg, _ := members["alg"].(string)
 		if wanted = wanted && alg != ""; (err == nil) != wanted {
-			t.Fatalf("parseHeader says %v, expected that it accepts: %v", err, wanted)
+			t.Fatalf("parseHeader returns %v, want accepted: %v", err, wanted)
 		}
 		if err != nil {
-			hygiene(t, data, err)
+			checkErrorText(t, data, err)
 			return
 		}
 		for name, got := range map[string][]byte{"alg": h.alg, "kid": h.kid, "typ": h.typ} {
 			text, present := members[name].(string)
 			if string(got) != text || (got != nil) != present {
-				t.Errorf("%s is %q, expected %q", name, got, members[name])
+				t.Errorf("%s is %q, want %q", name, got, members[name])
 			}
 		}
 		i := &issuer{Issuer: Issuer{Algorithms: []string{"RS256", "EdDSA"}}}
@@ -234,10 +233,10 @@ func FuzzHeader(f *testing.F) {
 				(lower == "at+jwt" || lower == "application/at+jwt" || !i.RFC9068 &&
 					(!present || lower == "jwt"))
 			if err := h.check(i); (err == nil) != wanted {
-				t.Errorf("strict %v: check says %v, expected that it accepts: %v", i.RFC9068, err,
+				t.Errorf("strict %v: check returns %v, want accepted: %v", i.RFC9068, err,
 					wanted)
 			} else if err != nil {
-				hygiene(t, data, err)
+				checkErrorText(t, data, err)
 			}
 		}
 	})
@@ -298,17 +297,17 @@ func FuzzClaims(f *testing.F) {
 			}
 		}
 		if (err == nil) != wanted {
-			t.Fatalf("parseClaims says %v, expected that it accepts: %v", err, wanted)
+			t.Fatalf("parseClaims returns %v, want accepted: %v", err, wanted)
 		}
 		if err != nil {
-			hygiene(t, data, err)
+			checkErrorText(t, data, err)
 			return
 		}
 		for name, got := range map[string][]byte{"iss": c.iss, "sub": c.sub,
 			"client_id": c.clientID, "azp": c.azp, "jti": c.jti} {
 			text, present := members[name].(string)
 			if string(got) != text || (got != nil) != present {
-				t.Errorf("%s is %q, expected %q", name, got, members[name])
+				t.Errorf("%s is %q, want %q", name, got, members[name])
 			}
 		}
 
@@ -326,9 +325,9 @@ func FuzzClaims(f *testing.F) {
 			err = c.binding.check(i, possession{})
 		}
 		if (err == nil) != wanted {
-			t.Fatalf("check says %v, expected that it accepts: %v", err, wanted)
+			t.Fatalf("check returns %v, want accepted: %v", err, wanted)
 		} else if err != nil {
-			hygiene(t, data, err)
+			checkErrorText(t, data, err)
 		}
 
 		want, wanted := wantedScopes(members["scope"], nil)
@@ -343,16 +342,16 @@ func FuzzClaims(f *testing.F) {
 		}
 		got, err := c.scopes(i)
 		if (err == nil) != wanted || err == nil && !slices.Equal(got, want) {
-			t.Fatalf("scopes are %q, %v; expected %q, and that they are accepted: %v", got, err,
+			t.Fatalf("scopes are %q, %v; want %q, and that they are accepted: %v", got, err,
 				want, wanted)
 		}
 		if err != nil {
-			hygiene(t, data, err)
+			checkErrorText(t, data, err)
 		}
 	})
 }
 
-// texts are those of a string or an array of strings.
+// texts returns a string, or the strings of an array.
 func texts(value any) ([]string, bool) {
 	switch value := value.(type) {
 	case string:
@@ -371,7 +370,7 @@ func texts(value any) ([]string, bool) {
 	return nil, false
 }
 
-// wantedScopes adds the scopes of a claim, absent if it is nil, to those before.
+// wantedScopes adds the scopes of a claim to the earlier ones. The claim is nil if absent.
 func wantedScopes(value any, before []string) ([]string, bool) {
 	if value == nil {
 		return before, true
@@ -453,7 +452,7 @@ func FuzzKeySet(f *testing.F) {
 		}
 		if err != nil {
 			if set != nil {
-				t.Error("a set beside the error")
+				t.Error("a set and an error")
 			}
 			return
 		}
@@ -510,8 +509,7 @@ func FuzzKeySet(f *testing.F) {
 	})
 }
 
-// FuzzVerify: of all strings only genuine tokens are accepted, here those of a key that signed
-// nothing else.
+// FuzzVerify: of all strings, only genuine tokens are accepted.
 func FuzzVerify(f *testing.F) {
 	genuine := map[string]bool{}
 	for _, claims := range []string{fuzzClaims, strings.Replace(fuzzClaims, `"a b"`, `["a"]`, 1)} {
@@ -548,14 +546,14 @@ func FuzzVerify(f *testing.F) {
 			t.Fatalf("Verify says %v, and that the token is genuine is %v", err, genuine[tok])
 		}
 		if err != nil {
-			hygiene(t, []byte(tok), err)
+			checkErrorText(t, []byte(tok), err)
 		} else if p.Subject() != "s" || p.ClientID() != "c" || !p.HasScope("a") {
 			t.Errorf("the principal is %v", p)
 		}
 	})
 }
 
-// serves answers every request with this JSON.
+// serves responds to each request with this JSON.
 type serves string
 
 func (body serves) RoundTrip(*http.Request) (*http.Response, error) {

@@ -38,7 +38,7 @@ const (
 	keySetURL    = issuerURL + ".well-known/jwks.json"
 	audience     = "https://api.example/"
 	scope        = "read:messages write:messages"
-	// canary stands in every token where nothing may be quoted from.
+	// canary is a part of every token. Errors and logs must not contain it.
 	canary = "canary-7f3a"
 )
 
@@ -87,7 +87,7 @@ func (s *scene) config(issuers ...token.Issuer) token.Config {
 	}
 }
 
-// verifier makes one that knows no keys yet.
+// verifier returns a verifier without keys.
 func (s *scene) verifier(t testing.TB) *token.Verifier {
 	t.Helper()
 	v, err := token.NewVerifier(t.Context(), s.config(s.policy))
@@ -97,14 +97,14 @@ func (s *scene) verifier(t testing.TB) *token.Verifier {
 	return v
 }
 
-// header is that of a genuine token, changed: see object.
+// header returns the header of a genuine token with changes: see object.
 func (s *scene) header(changes ...string) string {
 	kid, _ := s.CurrentKey()
 	return object([]string{"alg", strconv.Quote(s.alg), "kid", strconv.Quote(kid), "typ",
 		`"at+jwt"`, "note", strconv.Quote(canary)}, changes)
 }
 
-// claims are those of a genuine token, changed: see object.
+// claims returns the claims of a genuine token with changes: see object.
 func (s *scene) claims(changes ...string) string {
 	at := s.now().Unix()
 	return object([]string{
@@ -119,8 +119,8 @@ func (s *scene) genuine(changes ...string) string {
 	return s.SignBytes([]byte(s.header()), []byte(s.claims(changes...)))
 }
 
-// object writes a JSON object of names and raw values. A change replaces the value of its name, or
-// takes the member away if it is "", or adds one; a change of the name "" is written as it stands.
+// object returns a JSON object of names and raw values. A change replaces the value of its name,
+// removes the member if it is "", or adds one. A change of the name "" is added unchanged.
 func object(base, changes []string) string {
 	members := slices.Clone(base)
 	for change := range slices.Chunk(changes, 2) {
@@ -147,7 +147,7 @@ func object(base, changes []string) string {
 	return "{" + strings.Join(parts, ",") + "}"
 }
 
-// accepted asserts that v takes the token for genuine.
+// accepted asserts that v accepts the token.
 func accepted(t testing.TB, v *token.Verifier, tok string) *token.Principal {
 	t.Helper()
 	p, err := v.Verify(t.Context(), tok)
@@ -157,8 +157,8 @@ func accepted(t testing.TB, v *token.Verifier, tok string) *token.Principal {
 	return p
 }
 
-// refused asserts that v refuses the token by the check that is named, that the detail says what it
-// should, and that the error may stand in a log.
+// refused asserts that v refuses the token with this code and detail, and that the error is safe to
+// log.
 func refused(t testing.TB, v *token.Verifier, tok string, code token.Code,
 	says ...string) *token.Error {
 	t.Helper()
@@ -167,14 +167,14 @@ func refused(t testing.TB, v *token.Verifier, tok string, code token.Code,
 		t.Fatalf("accepted, and should be refused as %q\n%s", code, legible(tok))
 	}
 	if p != nil {
-		t.Errorf("refused, but with a principal beside the error: %v", p)
+		t.Errorf("refused, but with a principal: %v", p)
 	}
 	e, ok := errors.AsType[*token.Error](err)
 	if !ok {
-		t.Fatalf("the error is a %T, expected a *token.Error: %v", err, err)
+		t.Fatalf("the error is a %T, want a *token.Error: %v", err, err)
 	}
 	if e.Code != code {
-		t.Errorf("refused as %q, expected %q: %s\n%s", e.Code, code, e.Detail, legible(tok))
+		t.Errorf("refused as %q, want %q: %s\n%s", e.Code, code, e.Detail, legible(tok))
 	}
 	for _, s := range says {
 		if !strings.Contains(e.Detail, s) {
@@ -190,7 +190,7 @@ func refused(t testing.TB, v *token.Verifier, tok string, code token.Code,
 func loggable(t testing.TB, tok, text string) {
 	t.Helper()
 	if strings.Contains(text, canary) {
-		t.Errorf("a value of the token that nobody should quote is in %q", text)
+		t.Errorf("a value of the token is in %q", text)
 	}
 	for segment := range strings.SplitSeq(tok, ".") {
 		for i := 0; i+16 <= len(segment); i++ {
@@ -225,8 +225,7 @@ func segment[T string | []byte](b T) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(b))
 }
 
-// sign makes a token with any key and algorithm that jwx knows: for keys that devissuer does not
-// have.
+// sign makes a token with any key and algorithm of jwx, for keys that devissuer does not have.
 func sign(t testing.TB, alg string, key any, header, claims string) string {
 	t.Helper()
 	signer, err := jws.NewSigner(jwa.SignatureAlgorithm(alg))
@@ -268,7 +267,7 @@ func (s *scene) publishOnly(jwks ...string) {
 		Body: []byte(`{"keys":[` + strings.Join(jwks, ",") + `]}`)})
 }
 
-// Keys that tests share, made at first need.
+// Keys that tests share, generated when first used.
 var (
 	rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
 		return must(rsa.GenerateKey(rand.Reader, 2048))
@@ -310,8 +309,8 @@ func keyFor(alg string) crypto.Signer {
 	return rsaKey()
 }
 
-// wire carries requests to handlers of this process without a network, so that it works where
-// synctest runs the clock. It remembers every URL that was asked for.
+// wire calls handlers of this process without a network, so that synctest can run the clock. It
+// records the requested URLs.
 type wire struct {
 	mu    sync.Mutex
 	hosts map[string]http.Handler
@@ -341,7 +340,7 @@ func (w *wire) RoundTrip(r *http.Request) (response *http.Response, err error) {
 	return recorder.Result(), nil
 }
 
-// serveJSON answers every request with body.
+// serveJSON responds to each request with body.
 func serveJSON(body string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -349,7 +348,7 @@ func serveJSON(body string) http.Handler {
 	})
 }
 
-// requests returns the URLs that were asked for so far.
+// requests returns the URLs that were requested so far.
 func (w *wire) requests() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -374,7 +373,7 @@ func (l *logged) String() string {
 	return l.text.String()
 }
 
-// mentions asserts that the log says all of this.
+// mentions asserts that the log contains all of these.
 func (l *logged) mentions(t testing.TB, says ...string) {
 	t.Helper()
 	for _, s := range says {

@@ -16,8 +16,9 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/oasgate/oasgate/authz/internal/rates"
 )
 
 // Introspection configures token introspection (RFC 7662) at an issuer. It is on if ClientID is
@@ -53,7 +54,10 @@ const (
 	// unknownQueryRate and unknownQueryBurst bound the queries about unknown opaque tokens. JWTs
 	// are not limited, because their signature is verified first.
 	unknownQueryRate, unknownQueryBurst = 50, 100
-	maxIntrospectionBytes               = 64 << 10
+	// clientQueries in a clientWindow, and clientSlots of the maxQueries, are what one client can
+	// use of these.
+	clientQueries, clientWindow, clientSlots = 20, 2 * time.Second, 4
+	maxIntrospectionBytes                    = 64 << 10
 )
 
 func (i *Introspection) on() bool { return i.ClientID != "" }
@@ -118,6 +122,7 @@ type introspector struct {
 	group          singleflight.Group
 	known, unknown queryLimiter // for verified JWTs and recent tokens, and for others
 	unknownQueries bucket
+	clients        clientShares
 
 	discovering sync.Mutex
 	endpoint    string // "": not known yet
@@ -145,8 +150,8 @@ func (l *queryLimiter) lastFailure() error {
 // answers caches introspection responses by the SHA-256 of the token. Active and inactive tokens
 // have separate caches, so that a flood of made-up tokens evicts no active one.
 type answers struct {
-	active   *otter.Cache[[sha256.Size]byte, *activeAnswer]
-	inactive *otter.Cache[[sha256.Size]byte, time.Time] // when the response arrived
+	active   *lru[[sha256.Size]byte, *activeAnswer]
+	inactive *lru[[sha256.Size]byte, time.Time] // when the response arrived
 }
 
 // activeAnswer is a response that a token is active.
@@ -163,28 +168,20 @@ func (a answers) keep(name [sha256.Size]byte, answer *activeAnswer, now time.Tim
 	if !now.Before(answer.until) {
 		return
 	}
-	a.active.Set(name, answer)
-	if _, revoked := a.inactive.GetIfPresent(name); revoked {
-		a.active.Invalidate(name)
+	a.active.set(name, answer)
+	if _, revoked := a.inactive.get(name); revoked {
+		a.active.remove(name)
 	}
 }
 
-func newAnswers(bytes int64) (a answers, err error) {
-	maintenance := func(maintenance func()) { time.AfterFunc(maintenanceDelay, maintenance) }
-	a.active, err = otter.New(&otter.Options[[sha256.Size]byte, *activeAnswer]{
-		MaximumWeight: uint64(bytes),
-		Weigher: func(_ [sha256.Size]byte, a *activeAnswer) uint32 {
-			return uint32(2*overhead + len(a.claims.raw))
+func newAnswers(bytes int64) answers {
+	return answers{
+		active: &lru[[sha256.Size]byte, *activeAnswer]{
+			limit: bytes,
+			weigh: func(a *activeAnswer) int64 { return 2*overhead + int64(len(a.claims.raw)) },
 		},
-		Executor: maintenance,
-	})
-	if err != nil {
-		return a, err
+		inactive: &lru[[sha256.Size]byte, time.Time]{limit: maxInactive},
 	}
-	a.inactive, err = otter.New(&otter.Options[[sha256.Size]byte, time.Time]{
-		MaximumSize: maxInactive, Executor: maintenance,
-	})
-	return a, err
 }
 
 // newIntrospector returns the introspector of an issuer that is complete, or nil if introspection
@@ -219,10 +216,10 @@ func isOpaque(token string) bool {
 
 // verifyOpaque verifies a token by its issuer's introspection response only.
 func (v *Verifier) verifyOpaque(
-	ctx context.Context, token string, proven possession, live bool,
+	ctx context.Context, presented Presented, proven possession,
 ) (*verifiedToken, error) {
 	i := v.opaque
-	answer, err := i.keys.introspector.ask(ctx, token, live, true)
+	answer, err := i.keys.introspector.ask(ctx, presented, true)
 	if err != nil {
 		return nil, err
 	}
@@ -250,21 +247,21 @@ func (v *Verifier) verifyOpaque(
 	known := &verifiedToken{
 		principal: c.principal(i, client, scopes), issuer: i, times: c.times, binding: c.binding,
 	}
-	i.keys.introspector.keep(token, answer, known)
+	i.keys.introspector.keep(presented.Token, answer, known)
 	return known, nil
 }
 
 // confirm introspects a JWT that was verified. The claims of the response must agree with the
 // token, and can only remove scopes.
 func (v *Verifier) confirm(
-	ctx context.Context, token string, known *verifiedToken, live bool,
+	ctx context.Context, presented Presented, known *verifiedToken,
 ) (*verifiedToken, error) {
 	i := known.issuer
 	if i.keys.introspector == nil {
 		return nil, &Error{Code: IntrospectionUnavailable, RetryAfter: time.Minute,
 			Detail: "introspection is not configured for " + i.URL}
 	}
-	answer, err := i.keys.introspector.ask(ctx, token, live, false)
+	answer, err := i.keys.introspector.ask(ctx, presented, false)
 	if err != nil {
 		return nil, err
 	}
@@ -307,7 +304,7 @@ func (v *Verifier) confirm(
 		})
 		confirmed.principal = &principal
 	}
-	i.keys.introspector.keep(token, answer, &confirmed)
+	i.keys.introspector.keep(presented.Token, answer, &confirmed)
 	return &confirmed, nil
 }
 
@@ -324,28 +321,29 @@ func (i *issuer) hasScopeClaim(object []byte) bool {
 	})
 }
 
-// ask returns the response that a token is active, or an [*Error]. If live, the response is not
-// from the cache, and is not shared with a request that began earlier. unknown says that the token
-// has not been verified in any other way.
+// ask returns the response that a token is active, or an [*Error]. With [Presented.Introspect], the
+// response is not from the cache, and is not shared with a request that began earlier. unknown says
+// that the token has not been verified in any other way.
 func (q *introspector) ask(
-	ctx context.Context, token string, live, unknown bool,
+	ctx context.Context, presented Presented, unknown bool,
 ) (*activeAnswer, error) {
+	token, live, client := presented.Token, presented.Introspect, presented.Client
 	name := sha256.Sum256(bytesOf(token))
 	now := q.now()
-	if at, known := q.answers.inactive.GetIfPresent(name); known && now.Sub(at) < inactiveAge {
+	if at, known := q.answers.inactive.get(name); known && now.Sub(at) < inactiveAge {
 		return nil, q.inactive()
 	}
-	if a, known := q.answers.active.GetIfPresent(name); known && a.by == q {
+	if a, known := q.answers.active.get(name); known && a.by == q {
 		if !live && now.Before(a.until) {
 			return a, nil
 		}
 		unknown = false
 	}
 	if live {
-		return q.query(ctx, name, token, unknown)
+		return q.query(ctx, name, token, client, unknown)
 	}
 	pending := q.group.DoChan(string(name[:]), func() (any, error) {
-		return q.query(q.ctx, name, token, unknown)
+		return q.query(q.ctx, name, token, client, unknown)
 	})
 	var timeout <-chan time.Time
 	if failure := q.limiter(unknown).lastFailure(); failure != nil {
@@ -398,10 +396,13 @@ func (q *introspector) limiter(unknown bool) *queryLimiter {
 
 // query sends an introspection request, within the limits of time, number and rate.
 func (q *introspector) query(
-	ctx context.Context, name [sha256.Size]byte, token string, unknown bool,
+	ctx context.Context, name [sha256.Size]byte, token, client string, unknown bool,
 ) (*activeAnswer, error) {
-	end, err := q.begin(ctx, unknown)
+	end, err := q.begin(ctx, client, unknown)
 	if err != nil {
+		if err == errBusy {
+			q.count.limited.Add(1)
+		}
 		return nil, q.unavailable(err)
 	}
 	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
@@ -422,8 +423,8 @@ func (q *introspector) query(
 		return nil, q.unavailable(err)
 	case a == nil:
 		q.count.inactive.Add(1)
-		q.answers.inactive.Set(name, q.now())
-		q.answers.active.Invalidate(name)
+		q.answers.inactive.set(name, q.now())
+		q.answers.active.remove(name)
 		return nil, q.inactive()
 	}
 	q.count.active.Add(1)
@@ -433,7 +434,9 @@ func (q *introspector) query(
 
 // begin waits for a slot. After a failure it allows no query for retryGap, and then one at a time,
 // so that an issuer that hangs does not delay every request.
-func (q *introspector) begin(ctx context.Context, unknown bool) (end func(error), err error) {
+func (q *introspector) begin(
+	ctx context.Context, client string, unknown bool,
+) (end func(error), err error) {
 	l := q.limiter(unknown)
 	l.mu.Lock()
 	failure := l.failure
@@ -447,21 +450,94 @@ func (q *introspector) begin(ctx context.Context, unknown bool) (end func(error)
 	if probe {
 		return func(err error) { q.end(l, err) }, nil
 	}
-	if unknown && !q.unknownQueries.take(q.now()) {
-		q.count.limited.Add(1)
-		return nil, errBusy
-	}
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
-	select {
-	case l.slots <- struct{}{}:
-		return func(err error) { <-l.slots; q.end(l, err) }, nil
-	case <-timer.C:
-		q.count.limited.Add(1)
-		return nil, errBusy
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	release := func() {}
+	if unknown {
+		now := q.now()
+		if !q.clients.count(client, now) || !q.unknownQueries.take(now) {
+			return nil, errBusy
+		}
+		if release, err = q.clients.acquire(ctx, client, timer.C); err != nil {
+			return nil, err
+		}
 	}
+	if err := acquire(ctx, l.slots, timer.C); err != nil {
+		release()
+		return nil, err
+	}
+	return func(err error) {
+		<-l.slots
+		release()
+		q.end(l, err)
+	}, nil
+}
+
+// acquire waits for a slot until the timeout, or until ctx is done.
+func acquire(ctx context.Context, slots chan<- struct{}, timeout <-chan time.Time) error {
+	select {
+	case slots <- struct{}{}:
+		return nil
+	case <-timeout:
+		return errBusy
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// clientShares limits the queries about unknown tokens that one client causes, so that the rest of
+// unknownQueryRate and of the slots is left to others.
+type clientShares struct {
+	begun rates.Memory // queries in the current window
+
+	mu     sync.Mutex
+	active map[string]*clientShare // of the clients with queries that wait or are in progress
+}
+
+type clientShare struct {
+	slots   chan struct{}
+	queries int // that wait or are in progress
+}
+
+// count counts a query, and reports whether the client may begin it.
+func (s *clientShares) count(client string, now time.Time) bool {
+	until := now.Truncate(clientWindow).Add(clientWindow)
+	return client == "" || s.begun.Add("", client, 1, now, until) <= clientQueries
+}
+
+// acquire waits for one of the client's slots. Call release once the query has ended.
+func (s *clientShares) acquire(
+	ctx context.Context, client string, timeout <-chan time.Time,
+) (release func(), err error) {
+	if client == "" {
+		return func() {}, nil
+	}
+	s.mu.Lock()
+	if s.active == nil {
+		s.active = map[string]*clientShare{}
+	}
+	share := s.active[client]
+	if share == nil {
+		share = &clientShare{slots: make(chan struct{}, clientSlots)}
+		s.active[client] = share
+	}
+	share.queries++
+	s.mu.Unlock()
+	leave := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if share.queries--; share.queries == 0 {
+			delete(s.active, client)
+		}
+	}
+	if err := acquire(ctx, share.slots, timeout); err != nil {
+		leave()
+		return nil, err
+	}
+	return func() {
+		<-share.slots
+		leave()
+	}, nil
 }
 
 // end records the result of a query, and logs changes only.

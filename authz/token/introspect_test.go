@@ -68,7 +68,7 @@ func (i *introspection) failing(fail func(http.ResponseWriter) bool) {
 	i.fail = fail
 }
 
-// introspected has a scene's issuer asked about opaque tokens.
+// introspected returns a verifier that introspects opaque tokens at the issuer of a scene.
 func (s *scene) introspected(t testing.TB) *introspection {
 	i := &introspection{answers: map[string]string{}}
 	s.wire.hosts["introspect.example"] = i
@@ -150,7 +150,7 @@ func TestOpaqueTokens(t *testing.T) {
 				)
 			}
 			if pending := endpoint.asked.Load(); test.code == pass && pending != 1 {
-				t.Errorf("asked %d times, expected once", pending)
+				t.Errorf("%d introspection requests, want 1", pending)
 			}
 			s.log.lacks(t, opaqueToken, "sécret")
 		})
@@ -188,7 +188,7 @@ func TestIntrospectionAges(t *testing.T) {
 		pending := func(n int32, when string) {
 			t.Helper()
 			if got := endpoint.asked.Swap(0); got != n {
-				t.Errorf("%s: asked %d times, expected %d", when, got, n)
+				t.Errorf("%s: %d introspection requests, want %d", when, got, n)
 			}
 		}
 		accepted(t, v, "long")
@@ -222,8 +222,8 @@ func TestIntrospectionAges(t *testing.T) {
 	})
 }
 
-// TestIntrospectionOutage: an outage is no verdict, is known at once after the first failure, and
-// ends with the issuer's return.
+// TestIntrospectionOutage: during an outage, tokens are neither accepted nor invalid. After the
+// first failure, requests fail without delay, and once the issuer is back they succeed.
 func TestIntrospectionOutage(t *testing.T) {
 	for name, fail := range map[string]func(http.ResponseWriter) bool{
 		"500":          status(500),
@@ -252,11 +252,11 @@ func TestIntrospectionOutage(t *testing.T) {
 					accepted(t, v, "a") // as known
 				}
 				if pending := endpoint.asked.Load(); pending != 2 {
-					t.Errorf("asked %d times, expected 2: failures must answer for a moment",
+					t.Errorf("%d introspection requests, want 2: failures are cached briefly",
 						pending)
 				}
 				if n := strings.Count(s.log.String(), "introspection failed"); n != 1 {
-					t.Errorf("%d log lines, expected 1:\n%s", n, s.log)
+					t.Errorf("%d log lines, want 1:\n%s", n, s.log)
 				}
 				if stats := v.Stats(); stats.Issuers[0].Introspection.Failed != 1 ||
 					stats.Refused[token.IntrospectionUnavailable] != 3 {
@@ -276,8 +276,8 @@ func writeJSON(w http.ResponseWriter, body string) bool {
 	return true
 }
 
-// TestIntrospectionHangs: an issuer that hangs holds the first requests for 5 s, and later ones for
-// half a second at most.
+// TestIntrospectionHangs: if an issuer hangs, the first requests wait 5 s, and later ones at most
+// half a second.
 func TestIntrospectionHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSceneAt(t, "EdDSA", time.Now)
@@ -293,13 +293,13 @@ func TestIntrospectionHangs(t *testing.T) {
 		began := time.Now()
 		refused(t, v, "first", token.IntrospectionUnavailable)
 		if took := time.Since(began); took != 5*time.Second {
-			t.Errorf("the first took %s", took)
+			t.Errorf("the first request took %s", took)
 		}
 		for n := range 20 {
 			began := time.Now()
 			refused(t, v, fmt.Sprint("t", n), token.IntrospectionUnavailable)
 			if took := time.Since(began); took > 500*time.Millisecond {
-				t.Errorf("a later one took %s", took)
+				t.Errorf("a later request took %s", took)
 			}
 			time.Sleep(300 * time.Millisecond)
 		}
@@ -332,7 +332,7 @@ func TestIntrospectionOfStrangers(t *testing.T) {
 			}
 		}
 		if pending := endpoint.asked.Load(); pending > 102 || limited < 1800 {
-			t.Errorf("the issuer was asked %d times, %d were refused unasked", pending, limited)
+			t.Errorf("%d introspection requests, %d refused without one", pending, limited)
 		}
 		before := endpoint.asked.Load()
 		accepted(t, v, "genuine")
@@ -340,7 +340,7 @@ func TestIntrospectionOfStrangers(t *testing.T) {
 			t.Error("junk evicted a genuine token")
 		}
 		time.Sleep(61 * time.Second)
-		for n := range 200 { // the flood goes on, and a genuine token's answer has ended
+		for n := range 200 { // the flood continues; the cached response has expired
 			v.Verify(t.Context(), fmt.Sprint("more", n))
 		}
 		accepted(t, v, "genuine")
@@ -350,7 +350,44 @@ func TestIntrospectionOfStrangers(t *testing.T) {
 	})
 }
 
-// TestIntrospectionIsShared: requests with one token at one time ask once.
+// TestIntrospectionOfOneStranger: the made-up tokens of one client leave room for those of others,
+// whether the issuer answers at once or not at all.
+func TestIntrospectionOfOneStranger(t *testing.T) {
+	for name, hangs := range map[string]bool{"a fast issuer": false, "a slow issuer": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSceneAt(t, "EdDSA", time.Now)
+				endpoint := s.introspected(t)
+				endpoint.set("genuine", s.claims("active", "true"))
+				s.wire.hosts["introspect.example"] = http.HandlerFunc(
+					func(w http.ResponseWriter, r *http.Request) {
+						if hangs && r.PostFormValue("token") != "genuine" {
+							time.Sleep(4 * time.Second) // less than the time limit
+						}
+						endpoint.ServeHTTP(w, r)
+					})
+				v := s.verifier(t)
+				for n := range 500 {
+					go v.VerifyPresented(t.Context(), token.Presented{
+						Token: fmt.Sprint("junk", n), Client: "192.0.2.1", Introspect: n%2 == 0,
+					})
+				}
+				synctest.Wait()
+				other := token.Presented{Token: "genuine", Client: "192.0.2.2"}
+				if _, err := v.VerifyPresented(t.Context(), other); err != nil {
+					t.Errorf("the token of another client: %v", err)
+				}
+				time.Sleep(time.Minute)
+				own := token.Presented{Token: "genuine", Client: "192.0.2.1", Introspect: true}
+				if _, err := v.VerifyPresented(t.Context(), own); err != nil {
+					t.Errorf("a token of the same client, later: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestIntrospectionIsShared: concurrent requests with one token share one introspection request.
 func TestIntrospectionIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSceneAt(t, "EdDSA", time.Now)
@@ -364,13 +401,13 @@ func TestIntrospectionIsShared(t *testing.T) {
 		}
 		all.Wait()
 		if pending := endpoint.asked.Load(); pending != 1 {
-			t.Errorf("asked %d times", pending)
+			t.Errorf("%d introspection requests, want 1", pending)
 		}
 	})
 }
 
-// TestLiveAnswers: a JWT is asked about where a request, or the issuer's setting, demands it. The
-// answer can only take away.
+// TestLiveAnswers: JWTs are introspected if the request or the issuer's configuration requires it.
+// The response can only restrict.
 func TestLiveAnswers(t *testing.T) {
 	const pass = token.Code("")
 	for _, test := range []struct {
@@ -404,10 +441,10 @@ func TestLiveAnswers(t *testing.T) {
 				for range 2 {
 					p, err := v.VerifyPresented(t.Context(), presented)
 					if codeOf(err) != test.code {
-						t.Fatalf("%v, expected %q", err, test.code)
+						t.Fatalf("%v, want %q", err, test.code)
 					}
 					if err == nil && strings.Join(p.Scopes(), " ") != test.scopes {
-						t.Errorf("scopes are %q, expected %q", p.Scopes(), test.scopes)
+						t.Errorf("scopes are %q, want %q", p.Scopes(), test.scopes)
 					}
 				}
 				want := int32(1)
@@ -417,9 +454,9 @@ func TestLiveAnswers(t *testing.T) {
 				}
 				if pending := endpoint.asked.Load(); pending != want &&
 					test.code != token.IntrospectionUnavailable {
-					t.Errorf("asked %d times, expected %d", pending, want)
+					t.Errorf("%d introspection requests, want %d", pending, want)
 				}
-				if !always { // other requests are not asked about, and lose nothing
+				if !always { // other requests are not introspected, and succeed
 					if p, err := v.Verify(t.Context(), tok); err != nil ||
 						strings.Join(p.Scopes(), " ") != scope {
 						t.Errorf("without a live answer: %v", err)
@@ -430,8 +467,8 @@ func TestLiveAnswers(t *testing.T) {
 	}
 }
 
-// TestLiveAnswersAreNotCached: a token that was active just now is refused as soon as it is
-// revoked, and so is a forged one before anybody is asked.
+// TestLiveAnswersAreNotCached: an active token is refused as soon as it is revoked. A forged one is
+// refused without introspection.
 func TestLiveAnswersAreNotCached(t *testing.T) {
 	s := newScene(t)
 	endpoint := s.introspected(t)
@@ -446,7 +483,7 @@ func TestLiveAnswersAreNotCached(t *testing.T) {
 	if _, err := v.VerifyPresented(t.Context(), live); codeOf(err) != token.Inactive {
 		t.Errorf("a revoked token: %v", err)
 	}
-	refused(t, v, tok, token.Inactive) // and what is known now holds everywhere
+	refused(t, v, tok, token.Inactive) // the result applies to all requests
 	before := endpoint.asked.Load()
 	live.Token = tok[:len(tok)-4] + "AAAA"
 	if _, err := v.VerifyPresented(t.Context(), live); codeOf(err) != token.BadSignature &&
@@ -454,7 +491,7 @@ func TestLiveAnswersAreNotCached(t *testing.T) {
 		t.Errorf("a forged token: %v", err)
 	}
 	if endpoint.asked.Load() != before {
-		t.Error("the issuer was asked about a forged token")
+		t.Error("a forged token was introspected")
 	}
 
 	s.policy.Introspection = token.Introspection{}
@@ -462,11 +499,11 @@ func TestLiveAnswersAreNotCached(t *testing.T) {
 	if _, err := s.verifier(t).VerifyPresented(t.Context(), live); codeOf(
 		err,
 	) != token.IntrospectionUnavailable {
-		t.Errorf("an issuer that cannot be asked: %v", err)
+		t.Errorf("introspection fails: %v", err)
 	}
 }
 
-// TestIntrospectionDiscovery: the endpoint of the metadata, and how it takes credentials.
+// TestIntrospectionDiscovery: the endpoint of the metadata, and its authentication methods.
 func TestIntrospectionDiscovery(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -513,7 +550,7 @@ func TestIntrospectionDiscovery(t *testing.T) {
 	}
 }
 
-// TestIntrospectionFaults: every fault is one at start.
+// TestIntrospectionFaults: faults of the configuration prevent the start.
 func TestIntrospectionFaults(t *testing.T) {
 	i := func(c token.Introspection, more func(*token.Issuer)) token.Issuer {
 		i := token.Issuer{URL: issuerURL, Audiences: []string{audience}, Introspection: c}
@@ -537,7 +574,7 @@ func TestIntrospectionFaults(t *testing.T) {
 			}), "names no tenant"},
 	} {
 		if err := test.issuer.Validate(); err == nil || !strings.Contains(err.Error(), test.says) {
-			t.Errorf("%+v: %v, expected %q", test.issuer.Introspection, err, test.says)
+			t.Errorf("%+v: %v, want %q", test.issuer.Introspection, err, test.says)
 		} else if strings.Contains(err.Error(), `"b"`) {
 			t.Errorf("the secret is in %v", err)
 		}
@@ -551,8 +588,8 @@ func TestIntrospectionFaults(t *testing.T) {
 	}
 }
 
-// TestOpaqueTokensWithProofs: an opaque token is bound by what the answer says (RFC 7662 §2.2, RFC
-// 9449 §6.2).
+// TestOpaqueTokensWithProofs: the introspection response says to which key an opaque token is bound
+// (RFC 7662 §2.2, RFC 9449 §6.2).
 func TestOpaqueTokensWithProofs(t *testing.T) {
 	s := newDPoPScene(t)
 	endpoint := s.introspected(t)
@@ -582,8 +619,39 @@ func TestOpaqueTokensWithProofs(t *testing.T) {
 	}
 }
 
-// TestEmptyKeySetsOfOpaqueIssuers: an issuer of opaque tokens that no longer publishes keys revokes
-// none.
+// The issuer is asked about a token only once everything about its proof has been checked that can
+// be checked without the answer.
+func TestProofsAreCheckedBeforeTheIssuerIsAsked(t *testing.T) {
+	s := newDPoPScene(t)
+	endpoint := s.introspected(t)
+	s.policy.DPoP = token.DPoPAllowed
+	v := s.verifier(t)
+	jwt := s.bound(p256Key())
+	endpoint.set(jwt, `{"active":true}`)
+	for tokens, presented := range map[string]token.Presented{
+		"an opaque token": {Token: opaqueToken}, "a JWT": {Token: jwt, Introspect: true},
+	} {
+		good, other := s.proof(t, p256Key(), presented.Token),
+			s.proof(t, p256Key(), presented.Token, "jti", `"other"`)
+		last := strings.LastIndexByte(good, '.')
+		old := strconv.FormatInt(s.now().Add(-time.Hour).Unix(), 10)
+		for name, proof := range map[string]string{
+			"a bad signature": good[:last] + other[strings.LastIndexByte(other, '.'):],
+			"too old":         s.proof(t, p256Key(), presented.Token, "iat", old),
+		} {
+			with := of(proof)
+			presented.Proof = &with
+			_, err := v.VerifyPresented(t.Context(), presented)
+			if codeOf(err) != token.InvalidProof || endpoint.asked.Load() != 0 {
+				t.Errorf("%s, %s: %v, the issuer was asked %d times", tokens, name, err,
+					endpoint.asked.Load())
+			}
+		}
+	}
+}
+
+// TestEmptyKeySetsOfOpaqueIssuers: if an issuer of opaque tokens no longer publishes keys, its
+// tokens stay valid.
 func TestEmptyKeySetsOfOpaqueIssuers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSceneAt(t, "EdDSA", time.Now)
@@ -602,8 +670,8 @@ func TestEmptyKeySetsOfOpaqueIssuers(t *testing.T) {
 	})
 }
 
-// TestRevocation: with the development issuer, a token that is revoked (RFC 7009) is refused at
-// once where a live answer is demanded, and elsewhere as soon as that is known.
+// TestRevocation: with the development issuer, a revoked token (RFC 7009) is refused at once if the
+// request requires introspection. Otherwise it is refused once that is known.
 func TestRevocation(t *testing.T) {
 	issuer, err := devissuer.Start(devissuer.Config{
 		Audiences: []string{audience}, Algorithm: "EdDSA", Scopes: []string{"read:messages"},
@@ -657,11 +725,11 @@ func TestRevocation(t *testing.T) {
 	if _, err := v.VerifyPresented(t.Context(), live); codeOf(err) != token.Inactive {
 		t.Errorf("a token that is revoked: %v", err)
 	}
-	accepted(t, v, granted.AccessToken) // where nobody demands to ask
+	accepted(t, v, granted.AccessToken) // if introspection is not required
 }
 
-// TestStrangersDoNotStopIntrospection: a firewall that answers a made-up token, an answer that
-// cannot be read, and a client that hangs up are no outage for others.
+// TestStrangersDoNotStopIntrospection: a firewall's response to a made-up token, an unreadable
+// response, or a client that disconnects is not an outage for others.
 func TestStrangersDoNotStopIntrospection(t *testing.T) {
 	t.Run("a firewall", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -730,7 +798,8 @@ func TestStrangersDoNotStopIntrospection(t *testing.T) {
 	})
 }
 
-// FuzzIntrospection: whatever an issuer answers, a token that is accepted is active, and for us.
+// FuzzIntrospection: for any response of an issuer, accepted tokens are active and have our
+// audience.
 func FuzzIntrospection(f *testing.F) {
 	s := newScene(f)
 	endpoint := s.introspected(f)

@@ -12,7 +12,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// Issuers differ in where they keep the audience, the client and the scopes.
+// Issuers have different claims for the audience, the client and the scopes.
 
 func TestIssuerClaims(t *testing.T) {
 	s := newScene(t)
@@ -71,7 +71,7 @@ func TestIssuerClaims(t *testing.T) {
 				refused(t, s.verifier(t), s.genuine(test.claims...), token.Malformed, test.says)
 			} else if got := accepted(t, s.verifier(t),
 				s.genuine(test.claims...)).ClientID(); got != test.want {
-				t.Errorf("the client is %q, expected %q", got, test.want)
+				t.Errorf("the client is %q, want %q", got, test.want)
 			}
 		})
 	}
@@ -113,7 +113,7 @@ func TestIssuerScopes(t *testing.T) {
 				test.names, test.grantable
 			p := accepted(t, s.verifier(t), s.genuine("scope", test.scope))
 			if got := p.Scopes(); !slices.Equal(got, test.want) {
-				t.Errorf("scopes are %q, expected %q", got, test.want)
+				t.Errorf("scopes are %q, want %q", got, test.want)
 			}
 		})
 	}
@@ -136,12 +136,12 @@ func TestIssuerConfigFaults(t *testing.T) {
 		change(&s.policy)
 		if _, err := token.NewVerifier(t.Context(), s.config(s.policy)); err == nil ||
 			!strings.Contains(err.Error(), says) {
-			t.Errorf("NewVerifier says %v, expected %q", err, says)
+			t.Errorf("NewVerifier says %v, want %q", err, says)
 		}
 	}
 }
 
-// TestPredecessor: a new configuration has the keys of the old one, and nothing else of it.
+// TestPredecessor: a new verifier has the keys of the old one, and nothing else.
 func TestPredecessor(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		before := s.verifier(t)
@@ -182,10 +182,10 @@ func TestPredecessor(t *testing.T) {
 		time.Sleep(24*time.Hour - time.Second)
 		accepted(t, v, s.genuine())
 		time.Sleep(time.Second)
-		refused(t, v, s.genuine(), token.KeysUnavailable) // the keys do not become younger
+		refused(t, v, s.genuine(), token.KeysUnavailable) // the age of the keys is not reset
 		synctest.Wait()
 	})
-	bubble(t, func(t *testing.T, s *scene) { // a key that is new, or gone
+	bubble(t, func(t *testing.T, s *scene) { // a new key, or a removed one
 		before := s.verifier(t)
 		old := s.genuine("exp", strconv.FormatInt(time.Now().Unix()+7200, 10))
 		accepted(t, before, old)

@@ -22,40 +22,39 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// The rows of "Keys: what an outage looks like". Most run where synctest runs the clock: days pass
-// at once, what should take no time can be seen to take none, and a goroutine left behind fails the
-// test.
+// The rows of "Keys: what an outage looks like". Most run with the clock of synctest: days pass at
+// once, the time of calls is exact, and a leaked goroutine fails the test.
 
 func bubble(t *testing.T, test func(t *testing.T, s *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { test(t, newSceneAt(t, "EdDSA", time.Now)) })
 }
 
-// fetches asserts how often the key set was asked for, and discovery with it.
+// fetches asserts how often the key set and discovery were requested.
 func (s *scene) fetches(t testing.TB, want int, why string) {
 	t.Helper()
 	synctest.Wait()
 	if discovery, keySet := s.Requests(); discovery != want || keySet != want {
-		t.Errorf("%s: discovery was asked for %d times and the key set %d times, expected %d of "+
+		t.Errorf("%s: discovery was requested %d times and the key set %d times, want %d of "+
 			"each", why, discovery, keySet, want)
 	}
 }
 
-// atOnce asserts that do took no time.
+// atOnce asserts that do takes no time.
 func atOnce(t testing.TB, do func()) {
 	t.Helper()
 	start := time.Now()
 	do()
 	if took := time.Since(start); took != 0 {
-		t.Errorf("took %s, and should not have waited", took)
+		t.Errorf("took %s, want no wait", took)
 	}
 }
 
-// outages are ways for an issuer to be of no use.
+// outages are kinds of failures of an issuer.
 var outages = map[string]devissuer.Fault{
 	"connection lost":            {Down: true},
 	"status 500":                 {Status: 500},
-	"status 404":                 {Status: 404}, // asks twice, by RFC 8414 too
+	"status 404":                 {Status: 404}, // two requests, the second by RFC 8414
 	"status 204":                 {Status: 204},
 	"status 206":                 {Status: 206},
 	"never answers":              {Delay: 1000 * time.Hour},
@@ -91,17 +90,17 @@ func TestKeysIssuerDownAtStart(t *testing.T) {
 				s.Fail(outage)
 				v := s.verifier(t)
 				if pending := s.wire.requests(); len(pending) != 0 {
-					t.Errorf("NewVerifier asked for %q: it should do no I/O", pending)
+					t.Errorf("NewVerifier requested %q: it should do no I/O", pending)
 				}
 				if err := v.Ready(t.Context()); err == nil ||
 					!strings.Contains(err.Error(), issuerURL) {
-					t.Errorf("Ready says %v, expected an error that names %s", err, issuerURL)
+					t.Errorf("Ready says %v, want an error that names %s", err, issuerURL)
 				}
 				for range 20 {
 					e := refused(t, v, s.genuine(), token.KeysUnavailable,
 						"could not fetch the keys of "+issuerURL)
 					if e.RetryAfter != time.Second || e.Err == nil {
-						t.Errorf("RetryAfter is %s and the cause %v, expected 1s and why",
+						t.Errorf("RetryAfter is %s and the cause %v, want 1s and why",
 							e.RetryAfter, e.Err)
 					}
 					time.Sleep(50 * time.Millisecond)
@@ -128,7 +127,7 @@ func TestKeysIssuerDownAtStart(t *testing.T) {
 				}
 				if logged := strings.Count(s.log.String(),
 					"could not fetch keys"); logged != 1 {
-					t.Errorf("the same failure was logged %d times, expected once:\n%s", logged,
+					t.Errorf("the same failure was logged %d times, want once:\n%s", logged,
 						s.log)
 				}
 				loggable(t, s.genuine(), strings.ReplaceAll(s.log.String(), "\n", " "))
@@ -137,7 +136,7 @@ func TestKeysIssuerDownAtStart(t *testing.T) {
 	}
 }
 
-// TestKeysIssuerDownAtStartOverTCP is the same over a real port that nobody listens on.
+// TestKeysIssuerDownAtStartOverTCP is the same with a real port without a listener.
 func TestKeysIssuerDownAtStartOverTCP(t *testing.T) {
 	server, err := devissuer.Start(devissuer.Config{Audiences: []string{audience},
 		Algorithm: "EdDSA"})
@@ -158,7 +157,7 @@ func TestKeysIssuerDownAtStartOverTCP(t *testing.T) {
 	}
 	refused(t, v, server.Mint(nil), token.KeysUnavailable)
 	if err := v.Ready(t.Context()); err == nil {
-		t.Error("Ready is nil, and nobody listens")
+		t.Error("Ready is nil without an issuer")
 	}
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
@@ -183,7 +182,7 @@ func TestKeysIssuerDownAtStartOverTCP(t *testing.T) {
 func TestKeysIssuerDownLater(t *testing.T) {
 	for name, outage := range outages {
 		if len(outage.Body) > 1<<10 {
-			continue // a day of large answers takes the race detector half a minute
+			continue // a day of large responses takes half a minute with the race detector
 		}
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, s *scene) {
@@ -193,7 +192,7 @@ func TestKeysIssuerDownLater(t *testing.T) {
 					s.policy.Keys.MaxStale = maxStale
 				}
 				v := s.verifier(t)
-				// a token that is kept
+				// a cached token
 				again := s.genuine("exp", strconv.FormatInt(time.Now().Unix()+23*3600, 10))
 				accepted(t, v, again)
 				s.Fail(outage)
@@ -216,15 +215,15 @@ func TestKeysIssuerDownLater(t *testing.T) {
 					discovery /= 2
 				}
 				if perHour := float64(discovery) / maxStale.Hours(); perHour < 40 || perHour > 75 {
-					t.Errorf("the issuer was asked %.0f times an hour during the outage, "+
-						"expected about one a minute", perHour)
+					t.Errorf("the issuer got %.0f requests an hour during the outage, "+
+						"want about one a minute", perHour)
 				}
 				last := s.genuine()
 				atOnce(t, func() { accepted(t, v, last) })
 				time.Sleep(2 * time.Second)
 				if e := refused(t, v, s.genuine(),
 					token.KeysUnavailable); e.RetryAfter != time.Second {
-					t.Errorf("RetryAfter is %s, expected 1s", e.RetryAfter)
+					t.Errorf("RetryAfter is %s, want 1s", e.RetryAfter)
 				}
 				// that it was accepted before does not help
 				refused(t, v, last, token.KeysUnavailable)
@@ -254,13 +253,13 @@ func TestKeysMaxStaleIsConfigurable(t *testing.T) {
 	})
 }
 
-// TestKeysRefreshedAheadOfExpiry: in the background, by the clamped max-age, whether or not tokens
-// come.
+// TestKeysRefreshedAheadOfExpiry: keys are refreshed in the background, by the clamped max-age,
+// with or without tokens.
 func TestKeysRefreshedAheadOfExpiry(t *testing.T) {
 	for _, test := range []struct {
 		name, cacheControl string
 		maxAge             time.Duration // configured
-		fresh              time.Duration // what should come of both
+		fresh              time.Duration // the expected result of both
 	}{
 		{"within the bounds", "public, max-age=600", 0, 10 * time.Minute},
 		{"below the lower bound", "max-age=1", 0, time.Minute},
@@ -291,8 +290,8 @@ func TestKeysRefreshedAheadOfExpiry(t *testing.T) {
 	}
 }
 
-// TestKeysRefreshIsNotWaitedFor: while keys are refreshed, the old ones serve.
-func TestKeysRefreshIsNotWaitedFor(t *testing.T) {
+// TestKeysRefreshDoesNotDelay: while keys are refreshed, the old ones serve.
+func TestKeysRefreshDoesNotDelay(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
 		accepted(t, v, s.genuine()) // max-age is 300 s: refreshed from 202.5 to 225 s
@@ -304,8 +303,8 @@ func TestKeysRefreshIsNotWaitedFor(t *testing.T) {
 	})
 }
 
-// TestKeysRefreshBackoff: what fails is tried again after 1, 2, 4… seconds, at most a minute, and
-// what then comes is used.
+// TestKeysRefreshBackoff: a failed fetch is repeated after 1, 2, 4… seconds, at most a minute, and
+// then its result is used.
 func TestKeysRefreshBackoff(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -322,7 +321,7 @@ func TestKeysRefreshBackoff(t *testing.T) {
 			time.Sleep(time.Until(failing.Add(at*time.Second + 20*time.Millisecond)))
 			synctest.Wait()
 			if attempts, _ := s.Requests(); attempts != n+2 {
-				t.Fatalf("%d s after the first failure there were %d attempts, expected %d", at,
+				t.Fatalf("%d s after the first failure there were %d attempts, want %d", at,
 					attempts-1, n+1)
 			}
 		}
@@ -336,7 +335,8 @@ func TestKeysRefreshBackoff(t *testing.T) {
 		}
 		accepted(t, v, s.genuine())
 		if after, _ := s.Requests(); after != before {
-			t.Error("the new key had to be asked for: it should have come with a refresh in the " +
+			t.Error("a request waited for the new key: it should have been fetched with a " +
+				"refresh in the " +
 				"background")
 		}
 	})
@@ -350,18 +350,18 @@ func TestKeysFetchTimeout(t *testing.T) {
 		start := time.Now()
 		e := refused(t, v, s.genuine(), token.KeysUnavailable)
 		if took := time.Since(start); took != 5*time.Second {
-			t.Errorf("took %s, expected 5s", took)
+			t.Errorf("took %s, want 5s", took)
 		}
 		if !errors.Is(e, context.DeadlineExceeded) {
-			t.Errorf("the cause is %v, expected a deadline", e.Err)
+			t.Errorf("the cause is %v, want a deadline", e.Err)
 		}
 		s.Fail(devissuer.Fault{Delay: 2 * time.Second})
 		time.Sleep(time.Second)
-		// After an attempt that failed nobody waits for the whole of the next.
+		// After a failed attempt, requests do not wait for the end of the next.
 		start = time.Now()
 		refused(t, v, s.genuine(), token.KeysUnavailable)
 		if took := time.Since(start); took != 500*time.Millisecond {
-			t.Errorf("took %s, expected 500ms", took)
+			t.Errorf("took %s, want 500ms", took)
 		}
 		atOnce(t, func() { refused(t, v, s.genuine(), token.KeysUnavailable) })
 		time.Sleep(4 * time.Second)
@@ -369,9 +369,9 @@ func TestKeysFetchTimeout(t *testing.T) {
 	})
 }
 
-// TestKeysNobodyAsks: an issuer whose tokens nobody brings is left in peace, at start and after a
-// first fetch that failed.
-func TestKeysNobodyAsks(t *testing.T) {
+// TestKeysAreNotFetchedWithoutTokens: without tokens of an issuer, its keys are not fetched, at
+// start and after a first fetch that failed.
+func TestKeysAreNotFetchedWithoutTokens(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
 		time.Sleep(time.Hour)
@@ -407,7 +407,7 @@ func TestKeysSingleFlight(t *testing.T) {
 	})
 }
 
-// TestKeysClientHangsUp during the first fetch: nobody else notices.
+// TestKeysClientHangsUp: if a client disconnects during the first fetch, others are not affected.
 func TestKeysClientHangsUp(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -418,11 +418,12 @@ func TestKeysClientHangsUp(t *testing.T) {
 			_, err := v.Verify(ctx, tok)
 			e, ok := errors.AsType[*token.Error](err)
 			if !ok || e.Code != token.KeysUnavailable || !errors.Is(err, cause) {
-				t.Errorf("the client that hung up got %v, expected keys_unavailable because of %v",
+				t.Errorf("the client that hung up got %v, want keys_unavailable because of %v",
 					err, cause)
 			}
 			if took := time.Since(start); took != after {
-				t.Errorf("the client that hung up was kept for %s, expected %s", took, after)
+				t.Errorf("the request of the client that disconnected took %s, want %s", took,
+					after)
 			}
 		}
 		group.Go(func() { // the one whose request began the fetch
@@ -441,14 +442,14 @@ func TestKeysClientHangsUp(t *testing.T) {
 		}
 		group.Wait()
 		if took := time.Since(start); took != 2*time.Second {
-			t.Errorf("the others were served after %s, expected 2s: discovery and key set", took)
+			t.Errorf("the others were served after %s, want 2s: discovery and key set", took)
 		}
 		s.fetches(t, 1, "though the first client hung up")
 	})
 }
 
-// TestKeysClientGoneBefore: a request whose client is gone already may begin a fetch, and others
-// have it.
+// TestKeysClientGoneBefore: a request whose context has ended can start a fetch, whose result
+// others use.
 func TestKeysClientGoneBefore(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -460,7 +461,7 @@ func TestKeysClientGoneBefore(t *testing.T) {
 		}
 		accepted(t, v, s.genuine())
 		s.fetches(t, 1, "by a client that was gone")
-		// With the keys there, nothing waits, so a client that is gone makes no difference.
+		// With the keys, nothing waits, so the ended context does not matter.
 		if _, err := v.Verify(gone, s.genuine()); err != nil {
 			t.Errorf("refused with the keys there: %v", err)
 		}
@@ -492,7 +493,7 @@ func TestKeysUnknownKid(t *testing.T) {
 					atOnce(t, func() {
 						e := refused(t, v, unknown(), token.KeyPending, `kid "unknown" is unknown`)
 						if e.RetryAfter != cooldown {
-							t.Errorf("RetryAfter is %s, expected %s", e.RetryAfter, cooldown)
+							t.Errorf("RetryAfter is %s, want %s", e.RetryAfter, cooldown)
 						}
 					})
 				}
@@ -500,7 +501,7 @@ func TestKeysUnknownKid(t *testing.T) {
 				time.Sleep(cooldown - time.Millisecond)
 				if e := refused(t, v, unknown(),
 					token.KeyPending); e.RetryAfter != time.Millisecond {
-					t.Errorf("RetryAfter is %s, expected what is left of the cooldown",
+					t.Errorf("RetryAfter is %s, want what is left of the cooldown",
 						e.RetryAfter)
 				}
 				s.fetches(t, 2, "at the end of the cooldown")
@@ -519,7 +520,7 @@ func TestKeysUnknownKid(t *testing.T) {
 	}
 }
 
-// TestKeysUnknownKidAtAColdStart: a fetch that was made for this very token need not be made again.
+// TestKeysUnknownKidAtAColdStart: the fetch for this token need not be repeated.
 func TestKeysUnknownKidAtAColdStart(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -532,8 +533,8 @@ func TestKeysUnknownKidAtAColdStart(t *testing.T) {
 	})
 }
 
-// TestKeysOnlyAForcedRefreshStartsTheCooldown: neither the first fetch nor one in the background
-// does.
+// TestKeysOnlyAForcedRefreshStartsTheCooldown: the first fetch and background fetches do not start
+// it.
 func TestKeysOnlyAForcedRefreshStartsTheCooldown(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -548,7 +549,8 @@ func TestKeysOnlyAForcedRefreshStartsTheCooldown(t *testing.T) {
 	})
 }
 
-// TestKeysUnknownKidDuringAnOutage: nothing can be said of the token until a refresh succeeds.
+// TestKeysUnknownKidDuringAnOutage: until a refresh succeeds, the token is neither accepted nor
+// invalid.
 func TestKeysUnknownKidDuringAnOutage(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -560,13 +562,13 @@ func TestKeysUnknownKidDuringAnOutage(t *testing.T) {
 			t.Helper()
 			if e := refused(t, v, s.genuine(), token.KeyPending, issuerURL); e.RetryAfter != want ||
 				e.Err == nil {
-				t.Errorf("RetryAfter is %s, expected %s: when the next refresh may be",
+				t.Errorf("RetryAfter is %s, want %s: when the next refresh may be",
 					e.RetryAfter, want)
 			}
 		}
 		retryAfter(30 * time.Second)
 		time.Sleep(10 * time.Second)
-		// the background goes on, and hangs
+		// the background fetch continues, and hangs
 		s.Fail(devissuer.Fault{Status: 503, Delay: time.Minute})
 		atOnce(t, func() { retryAfter(20 * time.Second) })
 		accepted(t, v, known)
@@ -587,8 +589,7 @@ func TestKeysUnknownKidDuringAnOutage(t *testing.T) {
 	})
 }
 
-// TestKeysRemoved: tokens of a key that is gone are refused from the next refresh, those accepted
-// before included.
+// TestKeysRemoved: tokens of a removed key are refused from the next refresh, also cached ones.
 func TestKeysRemoved(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -607,7 +608,7 @@ func TestKeysRemoved(t *testing.T) {
 	})
 }
 
-// TestKeysChanged: what was accepted by a key that then changes is judged anew by the next set.
+// TestKeysChanged: cached tokens are verified again if their key has changed.
 func TestKeysChanged(t *testing.T) {
 	_, other, _ := ed25519.GenerateKey(rand.Reader)
 	key := func(changes ...string) string { return jwk(ed25519Key().Public(), changes...) }
@@ -658,8 +659,8 @@ func TestKeysChanged(t *testing.T) {
 	}
 }
 
-// TestKeysTokenEndsThoughAcceptedBefore: that a token was accepted says nothing of a later time.
-func TestKeysTokenEndsThoughAcceptedBefore(t *testing.T) {
+// TestKeysCachedTokenExpires: cached tokens expire.
+func TestKeysCachedTokenExpires(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
 		tok := s.genuine() // for 300 s, and 30 s of leeway
@@ -670,7 +671,7 @@ func TestKeysTokenEndsThoughAcceptedBefore(t *testing.T) {
 		refused(t, v, tok, token.Expired, "expired 30s ago")
 		refused(t, v, tok, token.Expired)
 	})
-	// The same bytes are another token to a verifier that is configured otherwise.
+	// A verifier with another configuration verifies the same bytes again.
 	s := newScene(t)
 	tok := s.genuine()
 	accepted(t, s.verifier(t), tok)
@@ -678,7 +679,7 @@ func TestKeysTokenEndsThoughAcceptedBefore(t *testing.T) {
 	refused(t, s.verifier(t), tok, token.WrongAudience)
 }
 
-// TestKeysCacheBytes: a cache too small for anything changes nothing but the cost.
+// TestKeysCacheBytes: with a cache that is too small for any token, only the cost changes.
 func TestKeysCacheBytes(t *testing.T) {
 	s := newScene(t)
 	config := s.config(s.policy)
@@ -694,8 +695,7 @@ func TestKeysCacheBytes(t *testing.T) {
 	}
 }
 
-// TestKeysWrongAnswers: a faulty discovery document is an outage, and the log says what is wrong
-// with it.
+// TestKeysWrongAnswers: a faulty discovery document is an outage, and the log has the fault.
 func TestKeysWrongAnswers(t *testing.T) {
 	discovery := func(body string) devissuer.Fault {
 		return devissuer.Fault{Endpoint: devissuer.Discovery, Body: []byte(body)}
@@ -753,14 +753,14 @@ func TestKeysWrongAnswers(t *testing.T) {
 			for _, pending := range s.wire.requests() {
 				if pending != discoveryURL && pending != keySetURL &&
 					test.name != "jwks_uri nobody answers at" {
-					t.Errorf("%s was asked for", pending)
+					t.Errorf("%s was requested", pending)
 				}
 			}
 		})
 	}
 }
 
-// TestKeysRightAnswers are at the edge of what is allowed.
+// TestKeysRightAnswers tests the limits of what is allowed.
 func TestKeysRightAnswers(t *testing.T) {
 	key := jwk(ed25519Key().Public(), "kid", `"k"`)
 	set := func(body string) devissuer.Fault {
@@ -802,7 +802,7 @@ func TestKeysRightAnswers(t *testing.T) {
 			accepted(t, s.verifier(t), sign(t, "EdDSA", ed25519Key(), s.header("kid", `"k"`),
 				s.claims("iss", strconv.Quote(url))))
 			if pending := s.wire.requests()[0]; pending != "https://localhost:9443/tenant/.well-known/openid-configuration" {
-				t.Errorf("discovery of %s was asked for at %s", url, pending)
+				t.Errorf("discovery of %s was requested at %s", url, pending)
 			}
 		}
 	})
@@ -823,8 +823,7 @@ func TestKeysRightAnswers(t *testing.T) {
 	})
 }
 
-// TestKeysEntriesDropped: one entry that cannot be used takes no other with it, and the log says
-// why.
+// TestKeysEntriesDropped: an unusable entry does not affect the others, and the log has the reason.
 func TestKeysEntriesDropped(t *testing.T) {
 	s := newScene(t)
 	_, twice, _ := ed25519.GenerateKey(rand.Reader)
@@ -844,12 +843,12 @@ func TestKeysEntriesDropped(t *testing.T) {
 		t.Errorf("the log has what it should not have:\n%s", text)
 	}
 	if strings.Contains(s.log.String(), `\"enc\"`) {
-		t.Errorf("a key for encryption is no fault, and was logged:\n%s", s.log)
+		t.Errorf("a key for encryption is not a fault, but was logged:\n%s", s.log)
 	}
 }
 
-// TestKeysRedirectsAndSizeOverTCP: what only a real transport does. It follows redirects and
-// inflates bodies.
+// TestKeysRedirectsAndSizeOverTCP uses a real transport, which follows redirects and decompresses
+// bodies.
 func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 	var elsewhere int
 	mux := http.NewServeMux()
@@ -911,7 +910,7 @@ func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 				accepted(t, v, tok)
 			} else if e := refused(t, v, tok, token.KeysUnavailable); name != "redirect" &&
 				!strings.Contains(e.Err.Error(), "exceeds the limit of 524288 bytes") {
-				t.Errorf("the cause is %v, expected that reading ended at 512 KiB", e.Err)
+				t.Errorf("the cause is %v, want the limit of 512 KiB", e.Err)
 			}
 		})
 	}
@@ -923,8 +922,8 @@ func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 	}
 }
 
-// TestKeysReady: nil once the keys of one issuer are had, however the others are; else the error
-// names all of them.
+// TestKeysReady: Ready returns nil once the keys of one issuer are available. Otherwise its error
+// names all issuers.
 func TestKeysReady(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		const second, third = "https://localhost:9443/", "https://localhost:7443/"
@@ -941,14 +940,14 @@ func TestKeysReady(t *testing.T) {
 		err := v.Ready(t.Context())
 		if err == nil || !strings.Contains(err.Error(), second) ||
 			!strings.Contains(err.Error(), third) {
-			t.Errorf("Ready says %v, expected it to name %s and %s", err, second, third)
+			t.Errorf("Ready says %v, want it to name %s and %s", err, second, third)
 		}
 		for range 100 { // readiness probes do not hammer an issuer
 			_ = v.Ready(t.Context())
 			time.Sleep(10 * time.Millisecond)
 		}
 		if pending := len(s.wire.requests()); pending > 2*3 {
-			t.Errorf("%d requests in a second of probes, expected two a second for each issuer",
+			t.Errorf("%d requests in a second of probes, want two a second for each issuer",
 				pending)
 		}
 		if err := verifier(append(down, s.policy)...).Ready(t.Context()); err != nil {
@@ -966,8 +965,8 @@ func TestKeysReady(t *testing.T) {
 	})
 }
 
-// TestKeysEndWithTheServer: when the verifier's context ends, so do its fetches, and none begins in
-// the background.
+// TestKeysEndWithTheServer: fetches end with the context of the verifier, and none begins
+// afterwards.
 func TestKeysEndWithTheServer(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		ctx, end := context.WithCancel(t.Context())
@@ -979,7 +978,7 @@ func TestKeysEndWithTheServer(t *testing.T) {
 		end()
 		time.Sleep(20 * time.Hour)
 		s.fetches(t, 1, "after the end")
-		// requests that are still under way have what was had
+		// active requests use the known keys
 		atOnce(t, func() { accepted(t, v, s.genuine()) })
 		time.Sleep(5 * time.Hour)
 		refused(t, v, s.genuine(), token.KeysUnavailable)
@@ -997,10 +996,10 @@ func TestKeysEndWithTheServer(t *testing.T) {
 		time.AfterFunc(time.Second, end)
 		start := time.Now()
 		if e := refused(t, v, s.genuine(), token.KeysUnavailable); !errors.Is(e, context.Canceled) {
-			t.Errorf("the cause is %v, expected that the context ended", e.Err)
+			t.Errorf("the cause is %v, want the end of the context", e.Err)
 		}
 		if took := time.Since(start); took != time.Second {
-			t.Errorf("took %s, expected 1s: until the end", took)
+			t.Errorf("took %s, want 1s: until the end", took)
 		}
 	})
 	bubble(t, func(t *testing.T, s *scene) { // during a refresh in the background
@@ -1061,7 +1060,7 @@ func TestKeysNoGoroutineLeft(t *testing.T) {
 					t.FailNow()
 				}
 				time.Sleep(100 * time.Microsecond)
-				// nobody waits for an attempt after a failed one
+				// after a failed attempt, requests do not wait for the next
 				refused(t, v, tok, token.KeysUnavailable)
 			}
 		}
@@ -1096,7 +1095,7 @@ func TestKeysNoGoroutineLeft(t *testing.T) {
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	for v.Ready(t.Context()) != nil { // the attempt under way began before
+	for v.Ready(t.Context()) != nil { // the active attempt began before
 		time.Sleep(time.Millisecond)
 	}
 	accepted(t, v, tok)
@@ -1111,8 +1110,8 @@ func stacks() []byte {
 	return buffer[:runtime.Stack(buffer, true)]
 }
 
-// TestKeysConcurrently: verification, rotation and outages at once, for the race detector, and
-// never a wrong answer.
+// TestKeysConcurrently: concurrent verification, rotation and outages, for the race detector. No
+// result is wrong.
 func TestKeysConcurrently(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		s.policy.Keys = token.KeyPolicy{Cooldown: 20 * time.Millisecond,

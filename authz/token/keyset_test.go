@@ -23,7 +23,8 @@ var bigThree = big.NewInt(3)
 
 func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// rsaEntry is a JWK of a modulus of so many bits, which nobody has the factors of, and an exponent.
+// rsaEntry returns a JWK with a modulus of so many bits, whose factors are unknown, and an
+// exponent.
 func rsaEntry(bits int, e *big.Int, more string) string {
 	n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
 	n.SetBit(n, 0, 1)
@@ -40,7 +41,7 @@ func okpEntry(crv string, x []byte, more string) string {
 	return fmt.Sprintf(`{"kty":"OKP","kid":"k","crv":"%s","x":"%s"%s}`, crv, b64(x), more)
 }
 
-// TestParseKey: which entries of a set may be used, by which algorithms, and why others may not.
+// TestParseKey: which entries of a set are usable, by which algorithms, and why others are not.
 func TestParseKey(t *testing.T) {
 	f4 := big.NewInt(65537)
 	power := func(n uint, plus int64) *big.Int {
@@ -73,7 +74,7 @@ func TestParseKey(t *testing.T) {
 	for _, test := range []struct {
 		name, entry string
 		algs        string // "" if it may not be used
-		says        string // why not; "" if it is no fault that it may not
+		says        string // the reason why not; "" if that is not a fault
 	}{
 		{"RSA", rsaEntry(2048, f4, ""), allRSA, ""},
 		{"RSA with alg", rsaEntry(2048, f4, `,"alg":"PS384"`), "PS384", ""},
@@ -169,7 +170,7 @@ func TestParseKey(t *testing.T) {
 				got = strings.Join(slices.Sorted(maps.Keys(k.verifiers)), " ")
 			}
 			if got != test.algs {
-				t.Errorf("may be used for %q, expected %q (%v): %s", got, test.algs, err,
+				t.Errorf("may be used for %q, want %q (%v): %s", got, test.algs, err,
 					test.entry)
 			}
 			if test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
@@ -195,7 +196,8 @@ func TestParseKey(t *testing.T) {
 	}
 }
 
-// TestClamp: how long a set is fresh (RFC 9111 §5.2.2), within [1 min, 1 h] or what is configured.
+// TestClamp: how long a set is fresh (RFC 9111 §5.2.2), within [1 min, 1 h] or the configured
+// limits.
 func TestClamp(t *testing.T) {
 	const hour = time.Hour
 	for _, test := range []struct {
@@ -241,13 +243,13 @@ func TestClamp(t *testing.T) {
 	} {
 		got := KeyPolicy{MaxAge: test.maxAge}.clamp(http.Header{"Cache-Control": test.cacheControl})
 		if got != test.want {
-			t.Errorf("Cache-Control %q with a maximum age of %s: fresh for %s, expected %s",
+			t.Errorf("Cache-Control %q with a maximum age of %s: fresh for %s, want %s",
 				test.cacheControl, test.maxAge, got, test.want)
 		}
 	}
 }
 
-// TestAdopt: a key that stands in the next set as well stays the same key, and no other does.
+// TestAdopt: a key that is also in the next set remains the same key; no other does.
 func TestAdopt(t *testing.T) {
 	entry := func(kid string, seed byte, more string) string {
 		pub := ed25519.NewKeyFromSeed(slices.Repeat([]byte{seed}, 32)).Public().(ed25519.PublicKey)
@@ -284,7 +286,7 @@ func TestAdopt(t *testing.T) {
 	}{{"b", "EdDSA", true}, {"a", "EdDSA", false}, {"k", "RS256", true}, {"k", "PS256", true}} {
 		if got := find(before, test.kid, test.alg) == find(after, test.kid,
 			test.alg); got != test.same {
-			t.Errorf("kid %q for %s is the same key: %v, expected %v", test.kid, test.alg, got,
+			t.Errorf("kid %q for %s is the same key: %v, want %v", test.kid, test.alg, got,
 				test.same)
 		}
 	}
@@ -293,12 +295,12 @@ func TestAdopt(t *testing.T) {
 	}
 	after.reuseKeys(nil)
 	if _, ok := any(find(after, "k", "RS256").public).(*rsa.PublicKey); !ok {
-		t.Error("the key of k is no RSA key")
+		t.Error("the key of k is not an RSA key")
 	}
 }
 
-// TestRefreshKeepsKeys: a refresh that brings the same keys leaves kept tokens kept, so that the
-// next request with each does not cost a signature.
+// TestRefreshKeepsKeys: after a refresh with the same keys, cached tokens remain, so that the next
+// request with each needs no signature verification.
 func TestRefreshKeepsKeys(t *testing.T) {
 	entry := okpEntry("Ed25519", fuzzKey.Public().(ed25519.PublicKey), "")
 	v, err := NewVerifier(t.Context(), Config{

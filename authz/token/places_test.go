@@ -28,7 +28,7 @@ import (
 // stranger is a key of somebody else.
 var stranger = ed25519.NewKeyFromSeed(make([]byte, 32))
 
-// certificateOf returns a certificate, long expired, that nobody trusts.
+// certificateOf returns an expired, untrusted certificate.
 func certificateOf(t testing.TB) []byte {
 	t.Helper()
 	template := &x509.Certificate{
@@ -135,7 +135,7 @@ func TestKeyPlaces(t *testing.T) {
 			}
 			if pending := s.wire.requests(); test.asked != nil &&
 				!slices.Equal(pending, test.asked) {
-				t.Errorf("asked for %q, expected %q", pending, test.asked)
+				t.Errorf("requested %q, want %q", pending, test.asked)
 			}
 			if s.policy.InsecureHTTP {
 				s.log.mentions(t, "level=WARN", "keys are fetched over http", "keycloak:8080")
@@ -218,16 +218,16 @@ func TestKeyPlaceFaults(t *testing.T) {
 		change(&s.policy)
 		if _, err := token.NewVerifier(t.Context(), s.config(s.policy)); err == nil ||
 			!strings.Contains(err.Error(), says) {
-			t.Errorf("NewVerifier says %v, expected %q", err, says)
+			t.Errorf("NewVerifier says %v, want %q", err, says)
 		}
 	}
 }
 
-// rotating is an issuer whose key set has an ETag, if it is told to.
+// rotating is an issuer whose key set can have an ETag.
 type rotating struct {
 	tagged     bool
 	generation atomic.Int32
-	full       atomic.Int32 // answers with the whole key set
+	full       atomic.Int32 // responses with the whole key set
 	same       atomic.Int32 // answers that it has not changed
 }
 
@@ -252,9 +252,8 @@ func (r *rotating) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		w, q)
 }
 
-// TestKeysRotationUnderJunk: strangers who make kids up, the same or another each time, turn no
-// token of a new key into a bad one. What they can cause is that it has to wait until the next
-// refresh.
+// TestKeysRotationUnderJunk: attackers who invent kids, the same or a new one each time, cannot
+// make tokens of a new key invalid. They can only delay them until the next refresh.
 func TestKeysRotationUnderJunk(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -313,17 +312,17 @@ func TestKeysRotationUnderJunk(t *testing.T) {
 					time.Sleep(50 * time.Millisecond)
 				}
 				if took := time.Since(rotated); took > test.cooldown {
-					t.Errorf("served %s after the rotation, expected at most %s", took,
+					t.Errorf("served %s after the rotation, want at most %s", took,
 						test.cooldown)
 				}
 				synctest.Wait()
 				if limit := int32(time.Since(rotated)/test.cooldown + 40*time.Second/test.cooldown +
 					3); issuer.full.Load()+issuer.same.Load() > limit {
-					t.Errorf("%d and %d requests for keys, expected %d at most", issuer.full.Load(),
+					t.Errorf("%d and %d requests for keys, want %d at most", issuer.full.Load(),
 						issuer.same.Load(), limit)
 				}
 				if test.tagged && issuer.full.Load() != 2 {
-					t.Errorf("the whole key set came %d times, expected once for each generation",
+					t.Errorf("the whole key set came %d times, want once for each generation",
 						issuer.full.Load())
 				}
 				t.Logf("%d × pending, %d × junk, %d whole and %d unchanged answers", pending, junk,
@@ -333,8 +332,8 @@ func TestKeysRotationUnderJunk(t *testing.T) {
 	}
 }
 
-// TestKeysUnknownKidIsRemembered: what was looked for and not found is unknown, not pending, and
-// the memory for it is bounded.
+// TestKeysUnknownKidIsRemembered: after a fetch without the kid, it is unknown, not pending. The
+// memory for such kids is bounded.
 func TestKeysUnknownKidIsRemembered(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -348,7 +347,7 @@ func TestKeysUnknownKidIsRemembered(t *testing.T) {
 		atOnce(t, func() {
 			refused(t, v, of("nope"), token.UnknownKey, `(key set fetched 10s ago)`)
 			refused(t, v, of("other"), token.KeyPending, `kid "other" is unknown`)
-			// All that needs no key comes first.
+			// Checks that need no key are first.
 			refused(t, v, s.SignBytes([]byte(s.header("kid", `"other"`)),
 				[]byte(s.claims("aud", `"x"`))), token.WrongAudience)
 			refused(t, v, s.SignBytes([]byte(s.header("kid", `"other"`)),

@@ -21,7 +21,7 @@ func principalOf(t testing.TB, claims ...string) *token.Principal {
 	return accepted(t, s.verifier(t), s.genuine(claims...))
 }
 
-// says asserts what a claim says as a T.
+// says asserts the value of a claim as a T.
 func says[T any](t *testing.T, p *token.Principal, pointer string, want T) {
 	t.Helper()
 	got, err := token.Claim[T](p, pointer)
@@ -30,22 +30,21 @@ func says[T any](t *testing.T, p *token.Principal, pointer string, want T) {
 		return
 	}
 	if a, b := must(json.Marshal(got)), must(json.Marshal(want)); string(a) != string(b) {
-		t.Errorf("Claim[%T](%q) is %s, expected %s", want, pointer, a, b)
+		t.Errorf("Claim[%T](%q) is %s, want %s", want, pointer, a, b)
 	}
 }
 
-// fails asserts that a claim is not a T, or not there at all, and that the error shows nothing of
-// it.
+// fails asserts that a claim is absent or not a T, and that the error does not contain its value.
 func fails[T any](t *testing.T, p *token.Principal, pointer string, absent bool) {
 	t.Helper()
 	got, err := token.Claim[T](p, pointer)
 	if err == nil {
-		t.Errorf("Claim[%T](%q) is %v, expected an error", got, pointer, got)
+		t.Errorf("Claim[%T](%q) is %v, want an error", got, pointer, got)
 		return
 	}
 	var zero T
 	if a, b := must(json.Marshal(got)), must(json.Marshal(zero)); string(a) != string(b) {
-		t.Errorf("Claim[%T](%q) fails, and is %s all the same", got, pointer, a)
+		t.Errorf("Claim[%T](%q) fails, but returns %s", got, pointer, a)
 	}
 	if errors.Is(err, token.ErrNoClaim) != absent {
 		t.Errorf("Claim[%T](%q): %v; that it is ErrNoClaim should be %v", got, pointer, err, absent)
@@ -90,7 +89,7 @@ func TestClaim(t *testing.T) {
 	fails[string](t, p, "/email/x", true)
 	fails[string](t, p, "/roles/0", true) // through objects only
 	fails[string](t, p, "/address/absent", true)
-	fails[string](t, p, "/nothing", true) // null says nothing
+	fails[string](t, p, "/nothing", true) // null is like absent
 	fails[*string](t, p, "/nothing", true)
 	fails[bool](t, p, "/nothing", true)
 	fails[string](t, p, "/level", false)
@@ -115,7 +114,7 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// TestPrincipalDoesNotChange, whatever is done with what it returns.
+// TestPrincipalDoesNotChange: changes of what its methods return do not change a principal.
 func TestPrincipalDoesNotChange(t *testing.T) {
 	p := principalOf(t, "roles", `["a","b"]`)
 	p.Scopes()[0] = "admin"
@@ -140,7 +139,7 @@ func TestPrincipalDoesNotChange(t *testing.T) {
 	says(t, p, "/scope", scope)
 	if got := p.Scopes(); !slices.Equal(got, strings.Fields(scope)) || p.HasScope("admin") ||
 		!p.HasScope("read:messages") {
-		t.Errorf("scopes are %q, expected %q", got, scope)
+		t.Errorf("scopes are %q, want %q", got, scope)
 	}
 }
 
@@ -177,7 +176,7 @@ func TestPrincipalInContext(t *testing.T) {
 		t.Errorf("FromContext of nothing returns %v, %v", got, ok)
 	}
 	if !p.Expiry().Equal(now.Add(5 * time.Minute)) {
-		t.Errorf("the expiry is %s, expected %s: exp without leeway", p.Expiry(),
+		t.Errorf("the expiry is %s, want %s: exp without leeway", p.Expiry(),
 			now.Add(5*time.Minute))
 	}
 }
@@ -195,7 +194,7 @@ func TestNewPrincipal(t *testing.T) {
 	if p.Issuer() != "urn:keys" || p.Subject() != "billing" || p.ClientID() != "billing-1" ||
 		!p.HasScope("read") ||
 		p.HasScope("write") || !p.Expiry().Equal(expiry) {
-		t.Errorf("the principal is %+v, expected what it was made of", p)
+		t.Errorf("the principal is %+v, want what it was made of", p)
 	}
 	if team, err := token.Claim[string](p, "/team/name"); err != nil || team != "a" {
 		t.Errorf("its claim is %q, %v", team, err)
@@ -204,10 +203,10 @@ func TestNewPrincipal(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := token.Claim[string](p, "/sub"); !errors.Is(err, token.ErrNoClaim) {
-		t.Errorf("without claims: error is %v, expected ErrNoClaim", err)
+		t.Errorf("without claims: error is %v, want ErrNoClaim", err)
 	}
 	if _, err := token.NewPrincipal(token.PrincipalConfig{
 		Claims: map[string]any{"f": func() {}}}); err == nil {
-		t.Error("NewPrincipal takes a claim that is not JSON")
+		t.Error("NewPrincipal accepts a claim that is not JSON")
 	}
 }

@@ -37,7 +37,7 @@ func TestFAPI2(t *testing.T) {
 			if _, err := v.VerifyDPoP(t.Context(), tok, of(s.proof(t, p256Key(), tok))); codeOf(
 				err,
 			) != test.proven {
-				t.Errorf("with a proof: %v, expected %q", err, test.proven)
+				t.Errorf("with a proof: %v, want %q", err, test.proven)
 			}
 			refused(t, v, tok, test.bearer)
 		})
@@ -96,7 +96,7 @@ func TestFAPI2Faults(t *testing.T) {
 		err := i.Validate()
 		if (err == nil) != (test.says == "") ||
 			err != nil && !strings.Contains(err.Error(), test.says) {
-			t.Errorf("%v, expected %q", err, test.says)
+			t.Errorf("%v, want %q", err, test.says)
 		}
 	}
 }

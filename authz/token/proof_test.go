@@ -27,13 +27,13 @@ func TestThumbprint(t *testing.T) {
 			t.Fatalf("%s: %v", key, err)
 		}
 		if got := thumbprint(public); got != want {
-			t.Errorf("thumbprint is %s, expected %s, of %s", got, want, key)
+			t.Errorf("thumbprint is %s, want %s, of %s", got, want, key)
 		}
 	}
 }
 
-// respelt writes a URL in a way that RFC 3986 §6.2 calls equivalent.
-func respelt(r *rand.Rand, scheme, host, path string) string {
+// equivalentURL returns a URL in an equivalent form (RFC 3986 §6.2).
+func equivalentURL(r *rand.Rand, scheme, host, path string) string {
 	capitals := func(s string) string {
 		return strings.Map(func(c rune) rune {
 			if r.IntN(2) == 0 {
@@ -97,14 +97,14 @@ func TestNormalURL(t *testing.T) {
 		if got := normal(plain); got != plain {
 			t.Fatalf("%s is normal and becomes %s", plain, got)
 		}
-		other := respelt(r, scheme, host, path)
+		other := equivalentURL(r, scheme, host, path)
 		if got := normal(other); got != plain {
-			t.Fatalf("%s becomes %s, expected %s", other, got, plain)
+			t.Fatalf("%s becomes %s, want %s", other, got, plain)
 		}
 		scheme2, host2, path2 := random()
 		if second := scheme2 + "://" + host2 + path2; second != plain {
 			different++
-			if normal(respelt(r, scheme2, host2, path2)) == plain {
+			if normal(equivalentURL(r, scheme2, host2, path2)) == plain {
 				t.Fatalf("%s is taken for %s", second, plain)
 			}
 		}
@@ -122,13 +122,12 @@ func TestWithoutDots(t *testing.T) {
 		"/a//..": "/a/", "//..": "/", "//": "//", "/.a": "/.a", "/a.": "/a.", "/..a/...": "/..a/...", "/b/c/g;x=1/../y": "/b/c/y",
 	} {
 		if got := removeDotSegments(path); got != want {
-			t.Errorf("%s becomes %s, expected %s", path, got, want)
+			t.Errorf("%s becomes %s, want %s", path, got, want)
 		}
 	}
 }
 
-// Whatever normalURL accepts is in a form that it leaves alone, and says the same path, octet by
-// octet.
+// normalURL is idempotent, and does not change the octets of the path.
 func FuzzNormalURL(f *testing.F) {
 	for _, seed := range []string{
 		"", "https://a", "https://a/", "HTTPS://A:443/b%2f%7E?c#d", "http://a:80", "http://a:443/", "https://[::1]:443/", "https://a:/",
@@ -227,26 +226,26 @@ func FuzzProof(f *testing.F) {
 
 		p, err := parseProof(jwt)
 		if err != nil {
-			hygiene(t, []byte(jwt), err)
+			checkErrorText(t, []byte(jwt), err)
 			if e := err.(*Error); e.Code != InvalidProof {
-				t.Errorf("refused as %s, expected %s", e.Code, InvalidProof)
+				t.Errorf("refused as %s, want %s", e.Code, InvalidProof)
 			}
-			// iat is judged by timeOf, which FuzzClaims holds to account.
+			// iat is checked by timeOf, which FuzzClaims tests.
 			if _, dated := c["iat"]; wanted && dated && !strings.Contains(err.Error(), "iat") {
-				t.Errorf("refused, by %v, expected that it is accepted", err)
+				t.Errorf("refused, by %v, want it accepted", err)
 			}
 			return
 		}
 		if !wanted {
-			t.Fatalf("accepted, expected that it is refused: %s\n%s", header, claims)
+			t.Fatalf("accepted, want it refused: %s\n%s", header, claims)
 		}
 		for name, got := range map[string][]byte{"htm": p.htm, "htu": p.htu, "jti": p.jti,
 			"ath": p.ath, "nonce": p.nonce} {
 			if want, _ := text(c, name); string(got) != want {
-				t.Errorf("%s is %q, expected %q", name, got, want)
+				t.Errorf("%s is %q, want %q", name, got, want)
 			}
 		}
 		_ = p.checkRequest("GET", "https://a/")
-		_, _ = p.key() // whatever it says, it does not panic
+		_, _ = p.key() // it must not panic
 	})
 }

@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -20,17 +21,22 @@ type ReplayMemory struct {
 	capacity int
 	now      func() time.Time
 
-	mu    sync.Mutex
-	used  map[string]struct{}
-	ends  map[int64][]string // the keys in used, by the second in which they end
-	swept int64              // the last second at which ended keys were removed
+	mu        sync.Mutex
+	used      map[string]struct{}
+	ends      map[int64][]string // the keys in used, by the second in which they end
+	swept     int64              // the last second at which ended keys were removed
+	forgotten int64              // the latest end of a removed key
 }
 
 // defaultReplays is the default capacity. Each proof takes about 120 bytes for two to three
 // minutes.
 const defaultReplays = 1 << 19
 
-// NewReplayMemory returns a store for at most capacity proofs. While it is full of proofs that have
+// longestReplay is longer than proofs are stored, in seconds. If the clock is set back by more,
+// proofs that were forgotten are not valid for a long time, and others must not wait for that.
+const longestReplay = 5 * 60
+
+// NewReplayMemory returns a store for at most limit proofs. While it is full of proofs that have
 // not ended, Use fails, so that further proofs are refused rather than old ones accepted again. now
 // is time.Now if nil.
 func NewReplayMemory(limit int, now func() time.Time) *ReplayMemory {
@@ -49,13 +55,17 @@ func (m *ReplayMemory) Use(_ context.Context, key string, until time.Time) (fres
 	if _, used := m.used[key]; used {
 		return false, nil
 	}
+	end := until.Unix() + 1
+	if end <= m.forgotten && m.forgotten <= m.swept+longestReplay {
+		return false, errors.New("token: the clock was set back to before the end of DPoP proofs " +
+			"that ReplayMemory has forgotten. It accepts later ones. Do the clocks jump?")
+	}
 	if len(m.used) >= m.capacity {
 		return false, fmt.Errorf("token: ReplayMemory is full: none of its %d DPoP proofs has "+
 			"ended. Is one client flooding? Otherwise increase its capacity, or use a shared store",
 			m.capacity)
 	}
 	m.used[key] = struct{}{}
-	end := until.Unix() + 1
 	m.ends[end] = append(m.ends[end], key)
 	return true, nil
 }
@@ -72,6 +82,7 @@ func (m *ReplayMemory) sweep(now int64) {
 				delete(m.used, key)
 			}
 			delete(m.ends, end)
+			m.forgotten = max(m.forgotten, end)
 		}
 	}
 }

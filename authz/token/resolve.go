@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -34,8 +33,8 @@ const (
 type resolver struct {
 	resolve func(ctx context.Context, iss string) (*Issuer, error)
 	env     environment
-	known   *otter.Cache[string, *resolvedIssuer]
-	unknown *otter.Cache[string, unresolvedIssuer]
+	known   *lru[string, *resolvedIssuer]
+	unknown *lru[string, unresolvedIssuer]
 	group   singleflight.Group
 	// knownCalls and unknownCalls are semaphores of the calls in progress. They are separate so
 	// that made-up names do not delay the removal of an issuer.
@@ -58,9 +57,9 @@ type unresolvedIssuer struct {
 	err error // nil: the issuer is not accepted
 }
 
-func newResolver(config Config, env environment) (*resolver, error) {
+func newResolver(config Config, env environment) *resolver {
 	if config.Resolve == nil {
-		return nil, nil
+		return nil
 	}
 	r := &resolver{
 		resolve: config.Resolve, env: env,
@@ -68,26 +67,28 @@ func newResolver(config Config, env environment) (*resolver, error) {
 			maxResolving),
 		rate: bucket{rate: unknownQueryRate, burst: unknownQueryBurst},
 	}
-	var err, alsoErr error
-	r.known, err = otter.New(&otter.Options[string, *resolvedIssuer]{
-		MaximumSize: maxResolved,
-		OnDeletion: func(e otter.DeletionEvent[string, *resolvedIssuer]) {
-			time.AfterFunc(time.Minute, e.Value.stop) // requests may be waiting for its keys
+	r.known = &lru[string, *resolvedIssuer]{
+		limit: maxResolved,
+		removed: func(i *resolvedIssuer) {
+			time.AfterFunc(time.Minute, i.stop) // requests may be waiting for its keys
 		},
-	})
-	r.unknown, alsoErr = otter.New(&otter.Options[string,
-		unresolvedIssuer]{MaximumSize: maxUnresolved})
-	return r, errors.Join(err, alsoErr)
+	}
+	r.unknown = &lru[string, unresolvedIssuer]{limit: maxUnresolved}
+	return r
 }
 
 // find returns the issuer of an iss, or nil if it is not accepted.
 func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 	now := r.env.now()
-	known, _ := r.known.GetIfPresent(iss)
-	if known != nil && now.UnixNano() < known.until.Load() {
-		return known.issuer, nil
+	known, _ := r.known.get(iss)
+	if known != nil {
+		// more than resolvedAge if the clock was set back
+		left := time.Duration(known.until.Load() - now.UnixNano())
+		if 0 < left && left <= resolvedAge {
+			return known.issuer, nil
+		}
 	}
-	if not, found := r.unknown.GetIfPresent(iss); found && known == nil {
+	if not, found := r.unknown.get(iss); found && known == nil {
 		switch age := now.Sub(not.at); {
 		case not.err == nil && age < unresolvedAge:
 			return nil, nil
@@ -123,11 +124,11 @@ func (r *resolver) call(iss string, known *resolvedIssuer) (*issuer, error) {
 	case err == errBusy:
 		return nil, r.unavailable(iss, err)
 	case err != nil:
-		r.unknown.Set(iss, unresolvedIssuer{now, err})
+		r.unknown.set(iss, unresolvedIssuer{now, err})
 		return nil, r.unavailable(iss, err)
 	case given == nil:
-		r.known.Invalidate(iss)
-		r.unknown.Set(iss, unresolvedIssuer{at: now})
+		r.known.remove(iss)
+		r.unknown.set(iss, unresolvedIssuer{at: now})
 		return nil, nil
 	case known != nil && reflect.DeepEqual(known.given, *given):
 		known.confirmed = now
@@ -136,13 +137,13 @@ func (r *resolver) call(iss string, known *resolvedIssuer) (*issuer, error) {
 	}
 	built, err := r.build(*given)
 	if err != nil {
-		r.unknown.Set(iss, unresolvedIssuer{now, err})
+		r.unknown.set(iss, unresolvedIssuer{now, err})
 		r.env.log.Error("Config.Resolve returned a faulty issuer", "issuer", iss, "error", err)
 		return nil, r.unavailable(iss, err)
 	}
 	built.confirmed = now
 	built.until.Store(now.Add(resolvedAge).UnixNano())
-	r.known.Set(iss, built)
+	r.known.set(iss, built)
 	return built.issuer, nil
 }
 
@@ -193,7 +194,7 @@ func (r *resolver) sources() (all []*source) {
 	if r == nil {
 		return nil
 	}
-	for known := range r.known.Values() {
+	for _, known := range r.known.values() {
 		all = append(all, known.issuer.keys)
 	}
 	slices.SortFunc(all, func(a, b *source) int { return strings.Compare(a.issuer, b.issuer) })

@@ -14,7 +14,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// directory finds the issuers of a program that has them in a database, say.
+// directory finds the issuers of a program, like a database.
 type directory struct {
 	asked  atomic.Int32
 	answer func(ctx context.Context, iss string) (*token.Issuer, error)
@@ -49,7 +49,7 @@ func (s *scene) resolving(t testing.TB, d *directory, issuers ...token.Issuer) *
 func (d *directory) expect(t testing.TB, n int32, when string) {
 	t.Helper()
 	if pending := d.asked.Swap(0); pending != n {
-		t.Errorf("%s: asked %d times, expected %d", when, pending, n)
+		t.Errorf("%s: Resolve called %d times, want %d", when, pending, n)
 	}
 }
 
@@ -83,8 +83,8 @@ func TestResolve(t *testing.T) {
 	d.expect(t, 0, "a configured issuer")
 }
 
-// TestResolveIsNotAsked: for a token that no issuer could accept.
-func TestResolveIsNotAsked(t *testing.T) {
+// TestResolveIsNotCalled: for a token that no issuer could accept.
+func TestResolveIsNotCalled(t *testing.T) {
 	s, d := newScene(t), &directory{}
 	v := s.resolving(t, d)
 	for _, tok := range []string{
@@ -134,10 +134,10 @@ func TestResolveAges(t *testing.T) {
 		s.policy.GrantableScopes = []string{"read:messages"} // changes
 		time.Sleep(5 * time.Minute)
 		if p := accepted(t, v, tok); len(p.Scopes()) != 1 {
-			t.Errorf("the issuer's new rules do not hold: %v", p.Scopes())
+			t.Errorf("the issuer's new rules are not enforced: %v", p.Scopes())
 		}
 		if len(s.wire.requests()) == fetches {
-			t.Error("a new issuer took over the keys of the old one")
+			t.Error("a new issuer uses the keys of the old one")
 		}
 
 		answer := d.answer
@@ -145,7 +145,7 @@ func TestResolveAges(t *testing.T) {
 			return nil, errors.New("database down")
 		}
 		time.Sleep(5 * time.Minute)
-		accepted(t, v, tok) // an outage is no verdict
+		accepted(t, v, tok) // an outage does not make tokens invalid
 		refused(t, v, other, token.KeysUnavailable)
 		d.asked.Store(0)
 		accepted(t, v, tok)
@@ -154,14 +154,14 @@ func TestResolveAges(t *testing.T) {
 
 		d.answer = func(context.Context, string) (*token.Issuer, error) { return nil, nil }
 		time.Sleep(5 * time.Minute)
-		refused(t, v, tok, token.WrongIssuer) // goes, and its cached tokens with it
+		refused(t, v, tok, token.WrongIssuer) // is removed, and its cached tokens with it
 		d.answer = answer
 		time.Sleep(time.Minute)
 		accepted(t, v, tok)
 	})
 }
 
-// TestResolveFaults: an answer that is no answer is an outage, and the log says which.
+// TestResolveFaults: an invalid result is an outage, and the log has the reason.
 func TestResolveFaults(t *testing.T) {
 	for _, test := range []struct {
 		change func(*token.Issuer)
@@ -184,12 +184,12 @@ func TestResolveFaults(t *testing.T) {
 			e.Error(),
 			test.says,
 		) {
-			t.Errorf("%v, expected %q", e, test.says)
+			t.Errorf("%v, want %q", e, test.says)
 		}
 	}
 }
 
-// TestResolveIsBounded: strangers who make up issuers evict none, and do not flood Resolve.
+// TestResolveIsBounded: attackers who invent issuers evict no other, and do not flood Resolve.
 func TestResolveIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, d := newSceneAt(t, "EdDSA", time.Now), &directory{}
@@ -199,7 +199,7 @@ func TestResolveIsBounded(t *testing.T) {
 			v.Verify(t.Context(), s.genuine("iss", fmt.Sprintf(`"https://%d.example/"`, n)))
 		}
 		if pending := d.asked.Swap(0); pending > 110 {
-			t.Errorf("asked %d times", pending)
+			t.Errorf("Resolve called %d times", pending)
 		}
 		accepted(t, v, s.genuine())
 		d.expect(t, 0, "the accepted issuer")
@@ -229,8 +229,8 @@ func TestResolveIsBounded(t *testing.T) {
 	})
 }
 
-// TestStrangersDoNotKeepIssuers: while made-up issuers keep Resolve busy, those that were found
-// before serve, and those that are gone do not.
+// TestStrangersDoNotKeepIssuers: while invented issuers keep Resolve busy, known issuers are
+// accepted, and removed ones are not.
 func TestStrangersDoNotKeepIssuers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, d := newSceneAt(t, "EdDSA", time.Now), &directory{}

@@ -10,15 +10,16 @@ import (
 	"testing"
 )
 
-// agree holds our verification to that of the standard library.
-func agree(t *testing.T, name string, pub *rsa.PublicKey, hash crypto.Hash, signed,
+// compareWithStdlib compares our verification with that of the standard library.
+func compareWithStdlib(t *testing.T, name string, pub *rsa.PublicKey, hash crypto.Hash, signed,
 	signature []byte) bool {
 	t.Helper()
 	h := hash.New()
 	h.Write(signed)
 	expected := rsa.VerifyPKCS1v15(pub, hash, h.Sum(nil), signature) == nil
 	if got := pkcs1v15(hash)(pub)(signed, signature); got != expected {
-		t.Errorf("%s (%d bits, e %d, %v): ours says %v, crypto/rsa says %v; signature %x", name,
+		t.Errorf("%s (%d bits, e %d, %v): ours returns %v, crypto/rsa returns %v; signature %x",
+			name,
 			pub.N.BitLen(), pub.E, hash, got, expected, signature)
 	}
 	return expected
@@ -40,7 +41,7 @@ func TestPKCS1v15AgreesWithTheStandardLibrary(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !agree(t, "genuine", pub, hash, signed, good) {
+			if !compareWithStdlib(t, "genuine", pub, hash, signed, good) {
 				t.Fatalf("%d bits, %v: crypto/rsa does not accept its own signature", bits, hash)
 			}
 			size := pub.Size()
@@ -78,22 +79,21 @@ func TestPKCS1v15AgreesWithTheStandardLibrary(t *testing.T) {
 				"a bare digest":       raw(append(make([]byte, size-len(digest)), digest...)),
 				"the encoded message": genuine,
 			} {
-				if agree(t, name, pub, hash, signed, signature) {
+				if compareWithStdlib(t, name, pub, hash, signed, signature) {
 					t.Errorf("%s: crypto/rsa accepts it: the case does not test what it says", name)
 				}
 			}
 			for i := range good {
 				changed := bytes.Clone(good)
 				changed[i] ^= 1 << (i % 8)
-				agree(t, "a bit changed", pub, hash, signed, changed)
+				compareWithStdlib(t, "a bit changed", pub, hash, signed, changed)
 			}
 		}
 	}
 }
 
-// With exponent 3 a signature whose encoded message only begins well can be made without the key,
-// as a cube root (Bleichenbacher, 2006). It fools whoever parses the encoded message and does not
-// see to its end.
+// With exponent 3, a signature whose encoded message only begins correctly can be made without the
+// key, as a cube root (Bleichenbacher, 2006). A verifier must check the whole encoded message.
 func TestPKCS1v15ExponentThree(t *testing.T) {
 	signed := []byte("header.payload")
 	hash := crypto.SHA256
@@ -116,7 +116,7 @@ func TestPKCS1v15ExponentThree(t *testing.T) {
 		t.Fatal("the forgery does not begin like a genuine encoded message: the case does not " +
 			"test what it says")
 	}
-	if agree(t, "cube root", pub, hash, signed, forged) {
+	if compareWithStdlib(t, "cube root", pub, hash, signed, forged) {
 		t.Error("a forgery made without the key is accepted")
 	}
 }
@@ -134,7 +134,7 @@ func cubeRoot(x *big.Int) *big.Int {
 	return low
 }
 
-// The prefixes are constants; here they are made anew from what they stand for.
+// The prefixes are constants. The test computes them from their definition.
 func TestDigestInfos(t *testing.T) {
 	for hash, oid := range map[crypto.Hash]asn1.ObjectIdentifier{
 		crypto.SHA256: {2, 16, 840, 1, 101, 3, 4, 2, 1},
@@ -153,7 +153,7 @@ func TestDigestInfos(t *testing.T) {
 			t.Fatal(err)
 		}
 		if expected := der[:len(der)-hash.Size()]; !bytes.Equal(digestInfos[hash], expected) {
-			t.Errorf("%v: prefix is %x, expected %x", hash, digestInfos[hash], expected)
+			t.Errorf("%v: prefix is %x, want %x", hash, digestInfos[hash], expected)
 		}
 	}
 }

@@ -32,13 +32,13 @@ func TestScopesToRequest(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			names := test.issuer.ScopesToRequest(strings.Fields(test.scopes))
 			if got := strings.Join(names, " "); got != test.want {
-				t.Errorf("a client asks for %q, expected %q", got, test.want)
+				t.Errorf("a client requests %q, want %q", got, test.want)
 			}
 		})
 	}
 }
 
-// Issuers that are found at run time are not known in advance. Their tokens name them.
+// Issuers of Resolve are known only by their tokens.
 func TestScopesToRequestOfResolvedIssuers(t *testing.T) {
 	v, err := token.NewVerifier(t.Context(), token.Config{
 		Resolve: func(context.Context, string) (*token.Issuer, error) { return nil, nil },
@@ -49,7 +49,7 @@ func TestScopesToRequestOfResolvedIssuers(t *testing.T) {
 	got, certain := v.ScopesToRequest("", []string{"read"})
 	if certain || !slices.Equal(got, []string{"read"}) {
 		t.Errorf(
-			"scopes are %q, certain: %v; expected the document's names, and that they are not",
+			"scopes are %q, certain: %v; want the document's names, and that they are not",
 			got,
 			certain,
 		)

@@ -161,6 +161,15 @@ func (s *source) inherit(from *source) {
 	s.schedule(max(next, 0))
 }
 
+// left returns how much of a span that began at since is left at now. If the clock was set back,
+// the result is 0.
+func left(since, now time.Time, span time.Duration) time.Duration {
+	if now.Before(since) {
+		return 0
+	}
+	return span - now.Sub(since)
+}
+
 // schedule sets the time of the next refresh. The caller holds mu.
 func (s *source) schedule(next time.Duration) {
 	s.due = s.now().Add(next)
@@ -222,7 +231,7 @@ func (s *source) current(ctx context.Context) (*keySet, error) {
 	s.mu.Lock()
 	f, failure := s.inflight, s.failure
 	if f == nil {
-		if wait := s.failedAt.Add(retryGap).Sub(s.now()); failure != nil && wait > 0 {
+		if failure != nil && left(s.failedAt, s.now(), retryGap) > 0 {
 			s.mu.Unlock()
 			return nil, s.unavailable(time.Second, failure)
 		}
@@ -246,13 +255,13 @@ func (s *source) fetchNewer(ctx context.Context, than *keySet, kid []byte) (*key
 		return set, nil
 	}
 	now := s.now()
-	if at, known := s.unknownKids[string(kid)]; known && now.Sub(at) < s.policy.Cooldown {
+	if at, known := s.unknownKids[string(kid)]; known && left(at, now, s.policy.Cooldown) > 0 {
 		s.mu.Unlock()
 		return nil, s.unknown(kid, now.Sub(at))
 	}
 	f, failure, cooldown := s.inflight, s.failure, s.cooldown(than)
 	if f == nil {
-		if wait := s.forcedAt.Add(cooldown).Sub(now); wait > 0 {
+		if wait := left(s.forcedAt, now, cooldown); wait > 0 {
 			s.mu.Unlock()
 			return nil, s.pending(kid, wait, failure)
 		}

@@ -67,10 +67,11 @@ type introspectionCounts struct{ active, inactive, failed, limited atomic.Uint64
 
 // Stats returns the current counters.
 func (v *Verifier) Stats() Stats {
+	tokens, bytes := v.cache.entries.size()
 	s := Stats{
 		Cache: CacheStats{
 			Hits: v.counts.hits.Load(), Misses: v.counts.misses.Load(),
-			Tokens: v.cache.entries.EstimatedSize(), Bytes: v.cache.entries.WeightedSize(),
+			Tokens: tokens, Bytes: uint64(bytes),
 		},
 		Refused: map[Code]uint64{},
 	}

@@ -17,8 +17,8 @@ const (
 	entra   = "https://login.microsoftonline.com/{tenantid}/v2.0"
 )
 
-// entraHosts serve metadata and keys as Entra does: common to all tenants, one key for personal
-// accounts alone, and by tenant.
+// entraHosts serves metadata and keys like Entra ID: keys for all tenants, one for personal
+// accounts only, and keys by tenant.
 func entraHosts() map[string]http.Handler {
 	mux := http.NewServeMux()
 	issuerOf := func(tenant string) string {
@@ -90,11 +90,11 @@ func TestTenants(t *testing.T) {
 				if test.code != "" {
 					refused(t, v, tok, test.code)
 				} else if p := accepted(t, v, tok); p.Issuer() != test.iss {
-					t.Errorf("the issuer is %q, expected %q", p.Issuer(), test.iss)
+					t.Errorf("the issuer is %q, want %q", p.Issuer(), test.iss)
 				}
 			}
 			if test.code == token.WrongIssuer && len(s.wire.requests()) > 0 {
-				t.Errorf("%q were asked for a token that can be refused without keys",
+				t.Errorf("%q were requested for a token that can be refused without keys",
 					s.wire.requests())
 			}
 		})
@@ -141,7 +141,7 @@ func TestProviderShapes(t *testing.T) {
 				s.claims(append([]string{"iss", strconv.Quote(iss), "scope", ""},
 					test.claims...)...)))
 			if !slices.Equal(p.Scopes(), test.scopes) || p.ClientID() != test.client {
-				t.Errorf("scopes are %q, the client %q, expected %q and %q", p.Scopes(),
+				t.Errorf("scopes are %q, the client %q, want %q and %q", p.Scopes(),
 					p.ClientID(), test.scopes, test.client)
 			}
 		})
@@ -159,20 +159,20 @@ func TestSubjectOptional(t *testing.T) {
 	refused(t, v, s.genuine("sub", "null"), token.Malformed)
 }
 
-// TestMistypedScopeClaims: /scope is a string by its RFC; a claim for roles can be anything.
+// TestMistypedScopeClaims: /scope is a string by RFC 8693; claims for roles can have any type.
 func TestMistypedScopeClaims(t *testing.T) {
 	for _, value := range []string{"true", "1", "{}", "null", `["admin",1]`, `["a","b",null]`} {
 		s := newScene(t)
 		s.policy.ScopeClaims = []string{"/scope", "/admin"}
 		p := accepted(t, s.verifier(t), s.genuine("admin", value))
 		if !slices.Equal(p.Scopes(), strings.Fields(scope)) {
-			t.Errorf("%s: scopes are %q, expected those of /scope alone", value, p.Scopes())
+			t.Errorf("%s: scopes are %q, want those of /scope alone", value, p.Scopes())
 		}
 		refused(t, s.verifier(t), s.genuine("scope", value), token.Malformed)
 		s.policy.StrictScopeClaims = true
 		refused(t, s.verifier(t), s.genuine("admin", value), token.Malformed)
 	}
-	// What a claim of the wrong kind would have granted is not granted, and what came before it is.
+	// A claim of the wrong type grants nothing. Other claims still grant their scopes.
 	s := newScene(t)
 	s.policy.ScopeClaims = []string{"/roles", "/more"}
 	many := `["` +
@@ -180,7 +180,7 @@ func TestMistypedScopeClaims(t *testing.T) {
 			" "), `","`) + `",1]`
 	if p := accepted(t, s.verifier(t), s.genuine("roles", many, "more",
 		`["a","z"]`)); !slices.Equal(p.Scopes(), []string{"a", "z"}) {
-		t.Errorf("scopes are %q, expected a and z", p.Scopes())
+		t.Errorf("scopes are %q, want a and z", p.Scopes())
 	}
 }
 
@@ -193,7 +193,7 @@ func TestActor(t *testing.T) {
 		t.Errorf("the actor is %+v, and there is none", actor)
 	}
 	if actor, ok := principalOf(t, "act", `{"sub":1}`).Actor(); !ok || actor != (token.Actor{}) {
-		t.Errorf("the actor is %+v, %v, expected one that is not named", actor, ok)
+		t.Errorf("the actor is %+v, %v, want one that is not named", actor, ok)
 	}
 	s := newScene(t)
 	for _, act := range []string{`"agent"`, "null", "[]"} {

@@ -14,20 +14,20 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// The rows of "Tokens: accepted only if all of this holds": one test function for each point of it.
+// The rows of "Tokens: accepted only if all of this holds", with one test function for each item.
 
-// row is one token. What is not said is as in a genuine token.
+// row is one token. Fields that are not set are those of a genuine token.
 type row struct {
 	name   string
-	header []string // changes, as object takes them
+	header []string // changes, as for object
 	claims []string
-	at     time.Duration // when it is verified, seen from now
+	at     time.Duration // the time of verification, from now
 	policy func(*token.Issuer)
 	code   token.Code // "" if it is accepted
-	says   []string   // what the detail must say
+	says   []string   // a part of the detail
 }
 
-// check runs the rows, each with a verifier of its own.
+// check runs the rows, each with a new verifier.
 func check(t *testing.T, s *scene, rows []row) {
 	t.Helper()
 	names := map[string]bool{}
@@ -144,7 +144,7 @@ func TestTokensFormSpelling(t *testing.T) {
 	}
 }
 
-// TestTokensFormLength finds genuine tokens just below, at and above 8 KiB.
+// TestTokensFormLength tests genuine tokens just below, at and above 8 KiB.
 func TestTokensFormLength(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)
@@ -265,14 +265,14 @@ func TestTokensHeader(t *testing.T) {
 
 	for _, r := range s.wire.requests() {
 		if r != discoveryURL && r != keySetURL {
-			t.Errorf("%s was asked for: only discovery and the key set of the configured issuer "+
+			t.Errorf("%s was requested: want only discovery and the key set of the configured issuer "+
 				"may be", r)
 		}
 	}
 }
 
-// notJSONObjects are not what RFC 7515 §4 and RFC 7519 §4 allow, whatever else is right about them.
-// The object is a genuine one.
+// notJSONObjects violate RFC 7515 §4 and RFC 7519 §4 in their form only. The object is a genuine
+// one.
 func notJSONObjects(object string) map[string]string {
 	inside := strings.TrimSuffix(object, "}")
 	withMember := func(raw string) string { return inside + "," + raw + "}" }
@@ -331,7 +331,7 @@ func TestTokensHeaderIsAnObject(t *testing.T) {
 				"header: a member name occurs twice")
 		})
 	}
-	// JSON's own whitespace
+	// whitespace of JSON
 	accepted(t, v, s.SignBytes([]byte(" \t\r\n"+s.header()+" \n"), []byte(s.claims())))
 }
 
@@ -355,14 +355,14 @@ func TestTokensClaimsAreAnObject(t *testing.T) {
 				"claims: a member name occurs twice")
 		})
 	}
-	// JSON's own whitespace
+	// whitespace of JSON
 	accepted(t, v, s.SignBytes([]byte(s.header()), []byte("\n"+s.claims()+"\t")))
-	// Deep, but well-formed: nothing recurses, so there is no reason to refuse it.
+	// Deep but well-formed objects are accepted, because the parser does not recurse.
 	accepted(t, v, s.genuine("a", strings.Repeat("[", 2000)+strings.Repeat("]", 2000)))
 	accepted(t, v, s.genuine("a", strings.Repeat(`{"a":`, 800)+"1"+strings.Repeat("}", 800)))
 }
 
-// TestTokensSignature has every algorithm accept its own signature and no other algorithm's, by one
+// TestTokensSignature: each algorithm accepts its own signature and no other algorithm's, with one
 // key each.
 func TestTokensSignature(t *testing.T) {
 	all := []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
@@ -401,7 +401,7 @@ func TestTokensSignature(t *testing.T) {
 			}
 			for _, name := range all {
 				if name != alg {
-					// Signed as alg, said to be name: the key is published for alg alone.
+					// Signed with alg, but the header has name. The key is published for alg only.
 					lie := sign(t, alg, key, s.header("kid", `"k"`, "alg", strconv.Quote(name)),
 						s.claims())
 					refused(t, v, lie, token.WrongAlgorithm, "alg is "+name,
@@ -539,7 +539,7 @@ func TestTokensClaims(t *testing.T) {
 	})
 }
 
-// TestTokensKey: found by kid in the issuer's own set, or the one usable key of it.
+// TestTokensKey: the key is found by kid in the issuer's set, or is the only usable key of it.
 func TestTokensKey(t *testing.T) {
 	_, other, _ := ed25519.GenerateKey(rand.Reader)
 	ed := func(changes ...string) string { return jwk(ed25519Key().Public(), changes...) }
@@ -639,7 +639,7 @@ func TestTokensKeyWithoutAlg(t *testing.T) {
 	}
 }
 
-// TestTokensKeyOfItsOwnIssuer: keys of one issuer vouch for nobody else.
+// TestTokensKeyOfItsOwnIssuer: keys of one issuer do not verify tokens of another.
 func TestTokensKeyOfItsOwnIssuer(t *testing.T) {
 	s := newScene(t)
 	const second = "https://localhost:9443/"
@@ -665,13 +665,13 @@ func TestTokensKeyOfItsOwnIssuer(t *testing.T) {
 			p := accepted(t, v, sign(t, "EdDSA", secondKey, header,
 				s.claims("iss", strconv.Quote(second))))
 			if p.Issuer() != second {
-				t.Errorf("the principal is vouched for by %s, expected %s", p.Issuer(), second)
+				t.Errorf("the principal is vouched for by %s, want %s", p.Issuer(), second)
 			}
 			code := token.BadSignature
 			if name == "other kid" {
 				code = token.UnknownKey
 			}
-			// the second speaks for the first
+			// the second issuer signs a token of the first
 			refused(t, v, sign(t, "EdDSA", secondKey, header, s.claims()), code)
 		})
 	}
@@ -697,11 +697,11 @@ func TestTokensPolicyOfItsOwnIssuer(t *testing.T) {
 				`["admin"]`}, claims...)...))
 	}
 	if got := accepted(t, v, bySecond(nil)).Scopes(); !slices.Equal(got, []string{"admin"}) {
-		t.Errorf("scopes of the second issuer are %q, expected those of its own claim /scp", got)
+		t.Errorf("scopes of the second issuer are %q, want those of its own claim /scp", got)
 	}
 	if got := accepted(t, v, s.genuine("scp", `["admin"]`)).Scopes(); !slices.Equal(got,
 		strings.Fields(scope)) {
-		t.Errorf("scopes of the first issuer are %q, expected those of /scope alone", got)
+		t.Errorf("scopes of the first issuer are %q, want those of /scope alone", got)
 	}
 	refused(t, v, bySecond(nil, "aud", strconv.Quote(audience)), token.WrongAudience)
 	refused(t, v, s.genuine("aud", `"urn:second"`), token.WrongAudience)
@@ -768,7 +768,7 @@ func TestTokensScopes(t *testing.T) {
 			}
 			p := accepted(t, v, tok)
 			if got := p.Scopes(); !slices.Equal(got, test.want) {
-				t.Errorf("scopes are %q, expected %q", got, test.want)
+				t.Errorf("scopes are %q, want %q", got, test.want)
 			}
 			for _, scope := range test.want {
 				if !p.HasScope(scope) {
@@ -786,7 +786,7 @@ func TestTokensScopes(t *testing.T) {
 	}
 }
 
-// TestTokensScopesCost: what a token without a good signature costs must not grow with the square
+// TestTokensScopesCost: the cost of a token with an invalid signature must not grow with the square
 // of its scopes.
 func TestTokensScopesCost(t *testing.T) {
 	s := newScene(t)
@@ -818,7 +818,7 @@ func TestTokensScopesCost(t *testing.T) {
 	}
 }
 
-// TestTokensPrincipal: what a genuine token says arrives unchanged.
+// TestTokensPrincipal: the claims of a genuine token are returned unchanged.
 func TestTokensPrincipal(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)
@@ -827,25 +827,24 @@ func TestTokensPrincipal(t *testing.T) {
 		p.Expiry().UnixMilli()),
 		issuerURL+
 			`|reader@clients|reader|["read:messages" "write:messages"]|1795000300500`; got != want {
-		t.Errorf("the principal is\n%s, expected\n%s", got, want)
+		t.Errorf("the principal is\n%s, want\n%s", got, want)
 	}
 	if got := accepted(t, v, s.genuine("client_id", "", "azp", `"azp"`)).ClientID(); got != "azp" {
-		t.Errorf("without client_id the client is %q, expected that of azp", got)
+		t.Errorf("without client_id the client is %q, want that of azp", got)
 	}
 	if got := accepted(t, v, s.genuine("client_id", "")).ClientID(); got != "" {
-		t.Errorf("with neither client_id nor azp the client is %q, expected none", got)
+		t.Errorf("with neither client_id nor azp the client is %q, want none", got)
 	}
 	if got := accepted(t, v,
 		s.genuine("sub", `"a\u0000b\"\u00e9😀"`)).Subject(); got != "a\x00b\"é😀" {
-		t.Errorf("the subject is %q: it should be unescaped and otherwise as it is", got)
+		t.Errorf("the subject is %q, want it unescaped and otherwise unchanged", got)
 	}
 }
 
-// TestTokensWithoutKeys: what can be said without keys is said without keys, and costs no outbound
-// call.
+// TestTokensWithoutKeys: tokens that can be refused without keys cause no outbound request.
 func TestTokensWithoutKeys(t *testing.T) {
 	s := newScene(t)
-	s.wire.hosts = nil // the issuer is gone, and was never there
+	s.wire.hosts = nil // the issuer was never reachable
 	v := s.verifier(t)
 	for code, tok := range map[token.Code]string{
 		token.Malformed:      "rubbish",
@@ -864,13 +863,13 @@ func TestTokensWithoutKeys(t *testing.T) {
 	}
 	refused(t, v, s.genuine("scope", "1"), token.Malformed)
 	if pending := s.wire.requests(); len(pending) != 0 {
-		t.Errorf("%q were asked for, though nothing of these tokens needs a key", pending)
+		t.Errorf("%q were requested, but these tokens need no key", pending)
 	}
 	if e := refused(t, v, s.genuine(), token.KeysUnavailable,
 		"could not fetch the keys of "+issuerURL); e.RetryAfter != time.Second {
-		t.Errorf("RetryAfter is %s at a cold start, expected 1s", e.RetryAfter)
+		t.Errorf("RetryAfter is %s at a cold start, want 1s", e.RetryAfter)
 	}
 	if pending := s.wire.requests(); !slices.Equal(pending, []string{discoveryURL}) {
-		t.Errorf("%q were asked for by a token that needs a key, expected discovery once", pending)
+		t.Errorf("%q were requested for a token that needs a key, want discovery once", pending)
 	}
 }

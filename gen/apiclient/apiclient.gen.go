@@ -17,13 +17,13 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
-// Author Whose message it is. A subject is unique only together with its issuer (RFC 7519 §4.1.2).
+// Author The owner of a message. A subject is unique within its issuer only (RFC 7519 §4.1.2).
 type Author struct {
 	Issuer  string `json:"issuer"`
 	Subject string `json:"subject"`
 }
 
-// Cursor A place in a list. It means nothing to clients, and grants nothing.
+// Cursor A position in a list. It is opaque to clients, and grants no access.
 type Cursor = string
 
 // EntityTags Entity tags (RFC 9110 §8.8.3), or `*` for any.
@@ -31,13 +31,13 @@ type EntityTags = string
 
 // Greeting A greeting.
 type Greeting struct {
-	// Message What the endpoint says.
+	// Message The text of the greeting.
 	Message string `json:"message"`
 }
 
-// Message A text and whose it is.
+// Message A text and its author.
 type Message struct {
-	// Author Whose message it is. A subject is unique only together with its issuer (RFC 7519 §4.1.2).
+	// Author The owner of a message. A subject is unique within its issuer only (RFC 7519 §4.1.2).
 	Author Author `json:"author"`
 
 	// Created When the message was created.
@@ -46,121 +46,121 @@ type Message struct {
 	// Id A UUID of version 7 (RFC 9562 §5.7), in lower case.
 	Id MessageID `json:"id"`
 
-	// Text 1 to 1000 characters (Unicode code points), none of them NUL.
+	// Text 1 to 1000 characters (Unicode code points), without NUL.
 	Text Text `json:"text"`
 }
 
 // MessageID A UUID of version 7 (RFC 9562 §5.7), in lower case.
 type MessageID = string
 
-// MessageList Some messages, and where there are more.
+// MessageList A page of messages.
 type MessageList struct {
 	// Messages Newest first.
 	Messages []Message `json:"messages"`
 
-	// Next A place in a list. It means nothing to clients, and grants nothing.
+	// Next A position in a list. It is opaque to clients, and grants no access.
 	Next *Cursor `json:"next,omitempty"`
 }
 
-// MessageText What a client says of a message.
+// MessageText The part of a message that clients can set.
 type MessageText struct {
-	// Text 1 to 1000 characters (Unicode code points), none of them NUL.
+	// Text 1 to 1000 characters (Unicode code points), without NUL.
 	Text Text `json:"text"`
 }
 
-// Problem Why a request was refused or failed (RFC 9457).
+// Problem The reason why a request was refused or failed (RFC 9457).
 type Problem struct {
-	// Detail What was wrong with this request, for people.
+	// Detail The problem of this request, for people.
 	Detail *string `json:"detail,omitempty"`
 
 	// Instance Identifies this occurrence.
 	Instance *string `json:"instance,omitempty"`
 
-	// Status The HTTP status code of this answer.
+	// Status The HTTP status code of the response.
 	Status int `json:"status"`
 
-	// Title The kind of problem, for people. The same for every occurrence.
+	// Title The kind of problem, for people. It is the same for every occurrence.
 	Title string `json:"title"`
 
-	// Type Identifies the kind of problem. Stable, so programs may compare it.
+	// Type Identifies the kind of problem. It is stable, so programs can compare it.
 	Type string `json:"type"`
 }
 
-// Text 1 to 1000 characters (Unicode code points), none of them NUL.
+// Text 1 to 1000 characters (Unicode code points), without NUL.
 type Text = string
 
 // IfMatch Entity tags (RFC 9110 §8.8.3), or `*` for any.
 type IfMatch = EntityTags
 
-// BodyTooLarge Why a request was refused or failed (RFC 9457).
+// BodyTooLarge The reason why a request was refused or failed (RFC 9457).
 type BodyTooLarge = Problem
 
-// Forbidden Why a request was refused or failed (RFC 9457).
+// Forbidden The reason why a request was refused or failed (RFC 9457).
 type Forbidden = Problem
 
-// IdempotencyKeyReused Why a request was refused or failed (RFC 9457).
+// IdempotencyKeyReused The reason why a request was refused or failed (RFC 9457).
 type IdempotencyKeyReused = Problem
 
-// InvalidRequest Why a request was refused or failed (RFC 9457).
+// InvalidRequest The reason why a request was refused or failed (RFC 9457).
 type InvalidRequest = Problem
 
-// KeysUnavailable Why a request was refused or failed (RFC 9457).
+// KeysUnavailable The reason why a request was refused or failed (RFC 9457).
 type KeysUnavailable = Problem
 
-// NotFound Why a request was refused or failed (RFC 9457).
+// NotFound The reason why a request was refused or failed (RFC 9457).
 type NotFound = Problem
 
-// PreconditionFailed Why a request was refused or failed (RFC 9457).
+// PreconditionFailed The reason why a request was refused or failed (RFC 9457).
 type PreconditionFailed = Problem
 
-// ProblemResponse Why a request was refused or failed (RFC 9457).
+// ProblemResponse The reason why a request was refused or failed (RFC 9457).
 type ProblemResponse = Problem
 
-// Unauthorized Why a request was refused or failed (RFC 9457).
+// Unauthorized The reason why a request was refused or failed (RFC 9457).
 type Unauthorized = Problem
 
-// Unavailable Why a request was refused or failed (RFC 9457).
+// Unavailable The reason why a request was refused or failed (RFC 9457).
 type Unavailable = Problem
 
-// UnsupportedMediaType Why a request was refused or failed (RFC 9457).
+// UnsupportedMediaType The reason why a request was refused or failed (RFC 9457).
 type UnsupportedMediaType = Problem
 
-// MessageTextRequestBody What a client says of a message.
+// MessageTextRequestBody The part of a message that clients can set.
 type MessageTextRequestBody = MessageText
 
 // ListMessagesParams defines parameters for ListMessages.
 type ListMessagesParams struct {
-	// Limit The most messages that one answer shall have.
+	// Limit The maximum number of messages in the response.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor Where to go on; the `next` of an earlier answer, as it is.
+	// Cursor The `next` of an earlier response, unchanged, to continue after it.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // CreateMessageParams defines parameters for CreateMessage.
 type CreateMessageParams struct {
-	// IdempotencyKey Makes it safe to send a request again whose answer was lost: within 24 hours, the same key with the same
-	// text creates nothing and is answered as the first time. A key is one subject's own. Choose it at random.
+	// IdempotencyKey Makes it safe to repeat a request if its response was lost. For 24 hours, a request with
+	// the same key and text creates nothing, and gets the response of the first. Each subject
+	// has its own keys. Choose a random one.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 }
 
 // DeleteMessageParams defines parameters for DeleteMessage.
 type DeleteMessageParams struct {
-	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
-	// that mean to overwrite what they have not seen.
+	// IfMatch The ETag of the version that the client has (RFC 9110 §13.1.1). `*` matches any version.
 	IfMatch IfMatch `json:"If-Match"`
 }
 
 // GetMessageParams defines parameters for GetMessage.
 type GetMessageParams struct {
-	// IfNoneMatch The ETag of what the client has; if the message is still that, the answer is 304 (RFC 9110 §13.1.2).
+	// IfNoneMatch The ETag of the version that the client has. If it is current, the response is 304 (RFC
+	// 9110 §13.1.2).
 	IfNoneMatch *EntityTags `json:"If-None-Match,omitempty"`
 }
 
 // ReplaceMessageParams defines parameters for ReplaceMessage.
 type ReplaceMessageParams struct {
-	// IfMatch The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
-	// that mean to overwrite what they have not seen.
+	// IfMatch The ETag of the version that the client has (RFC 9110 §13.1.1). `*` matches any version.
 	IfMatch IfMatch `json:"If-Match"`
 }
 
@@ -246,15 +246,16 @@ type ClientInterface interface {
 
 	// ListMessages Lists messages, newest first
 	//
-	// One's own messages; with the scope `read:messages:all`, everybody's. There are more while the answer has
-	// `next`. Following it yields each message once that was there at the first page, whatever is written meanwhile.
+	// Lists the caller's messages, or with the scope `read:messages:all` the messages of all
+	// owners. If the response has `next`, there are more. The pages contain each message of the
+	// time of the first page once, even if messages are created meanwhile.
 	//
 	// Corresponds with GET /api/messages (the `ListMessages` operationId).
 	ListMessages(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateMessageWithBody Creates a message
 	//
-	// The message belongs to the token's subject.
+	// The message belongs to the subject of the token.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -263,7 +264,7 @@ type ClientInterface interface {
 
 	// CreateMessage Creates a message
 	//
-	// The message belongs to the token's subject.
+	// The message belongs to the subject of the token.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -272,53 +273,55 @@ type ClientInterface interface {
 
 	// DeleteMessage Deletes a message
 	//
-	// Only one's own, and only if nobody has changed it meanwhile.
+	// Deletes a message of the caller, if its version matches `If-Match`.
 	//
 	// Corresponds with DELETE /api/messages/{id} (the `DeleteMessage` operationId).
 	DeleteMessage(ctx context.Context, id MessageID, params *DeleteMessageParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetMessage Returns a message
 	//
-	// One's own message; with the scope `read:messages:all`, anybody's.
+	// Returns a message of the caller, or with the scope `read:messages:all` of any owner.
 	//
 	// Corresponds with GET /api/messages/{id} (the `GetMessage` operationId).
 	GetMessage(ctx context.Context, id MessageID, params *GetMessageParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ReplaceMessageWithBody Replaces a message's text
+	// ReplaceMessageWithBody Replaces the text of a message
 	//
-	// Only one's own, and only if nobody has changed it meanwhile. It creates none.
+	// Replaces the text of a message of the caller, if its version matches `If-Match`. It does not
+	// create messages.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /api/messages/{id} (the `ReplaceMessage` operationId).
 	ReplaceMessageWithBody(ctx context.Context, id MessageID, params *ReplaceMessageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ReplaceMessage Replaces a message's text
+	// ReplaceMessage Replaces the text of a message
 	//
-	// Only one's own, and only if nobody has changed it meanwhile. It creates none.
+	// Replaces the text of a message of the caller, if its version matches `If-Match`. It does not
+	// create messages.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /api/messages/{id} (the `ReplaceMessage` operationId).
 	ReplaceMessage(ctx context.Context, id MessageID, params *ReplaceMessageParams, body ReplaceMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetPrivate Greets whoever is authenticated
+	// GetPrivate Returns a greeting to authenticated callers
 	//
-	// Needs a valid access token of this API. Its scopes do not matter.
+	// Requires a valid access token of this API, with any scopes or none.
 	//
 	// Corresponds with GET /api/private (the `GetPrivate` operationId).
 	GetPrivate(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetPrivateScoped Greets whoever may read messages
+	// GetPrivateScoped Returns a greeting to callers who may read messages
 	//
-	// Needs a valid access token of this API that carries the scope `read:messages`.
+	// Requires a valid access token of this API with the scope `read:messages`.
 	//
 	// Corresponds with GET /api/private-scoped (the `GetPrivateScoped` operationId).
 	GetPrivateScoped(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetPublic Greets everybody
+	// GetPublic Returns a greeting to everybody
 	//
-	// Needs no access token, and looks at none.
+	// Requires no access token, and ignores one.
 	//
 	// Corresponds with GET /api/public (the `GetPublic` operationId).
 	GetPublic(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -326,8 +329,9 @@ type ClientInterface interface {
 
 // ListMessages Lists messages, newest first
 //
-// One's own messages; with the scope `read:messages:all`, everybody's. There are more while the answer has
-// `next`. Following it yields each message once that was there at the first page, whatever is written meanwhile.
+// Lists the caller's messages, or with the scope `read:messages:all` the messages of all
+// owners. If the response has `next`, there are more. The pages contain each message of the
+// time of the first page once, even if messages are created meanwhile.
 //
 // Corresponds with GET /api/messages (the `ListMessages` operationId).
 func (c *Client) ListMessages(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -344,7 +348,7 @@ func (c *Client) ListMessages(ctx context.Context, params *ListMessagesParams, r
 
 // CreateMessageWithBody Creates a message
 //
-// The message belongs to the token's subject.
+// The message belongs to the subject of the token.
 //
 // Takes any type of body and a specified content type.
 //
@@ -363,7 +367,7 @@ func (c *Client) CreateMessageWithBody(ctx context.Context, params *CreateMessag
 
 // CreateMessage Creates a message
 //
-// The message belongs to the token's subject.
+// The message belongs to the subject of the token.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -382,7 +386,7 @@ func (c *Client) CreateMessage(ctx context.Context, params *CreateMessageParams,
 
 // DeleteMessage Deletes a message
 //
-// Only one's own, and only if nobody has changed it meanwhile.
+// Deletes a message of the caller, if its version matches `If-Match`.
 //
 // Corresponds with DELETE /api/messages/{id} (the `DeleteMessage` operationId).
 func (c *Client) DeleteMessage(ctx context.Context, id MessageID, params *DeleteMessageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -399,7 +403,7 @@ func (c *Client) DeleteMessage(ctx context.Context, id MessageID, params *Delete
 
 // GetMessage Returns a message
 //
-// One's own message; with the scope `read:messages:all`, anybody's.
+// Returns a message of the caller, or with the scope `read:messages:all` of any owner.
 //
 // Corresponds with GET /api/messages/{id} (the `GetMessage` operationId).
 func (c *Client) GetMessage(ctx context.Context, id MessageID, params *GetMessageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -414,9 +418,10 @@ func (c *Client) GetMessage(ctx context.Context, id MessageID, params *GetMessag
 	return c.Client.Do(req)
 }
 
-// ReplaceMessageWithBody Replaces a message's text
+// ReplaceMessageWithBody Replaces the text of a message
 //
-// Only one's own, and only if nobody has changed it meanwhile. It creates none.
+// Replaces the text of a message of the caller, if its version matches `If-Match`. It does not
+// create messages.
 //
 // Takes any type of body and a specified content type.
 //
@@ -433,9 +438,10 @@ func (c *Client) ReplaceMessageWithBody(ctx context.Context, id MessageID, param
 	return c.Client.Do(req)
 }
 
-// ReplaceMessage Replaces a message's text
+// ReplaceMessage Replaces the text of a message
 //
-// Only one's own, and only if nobody has changed it meanwhile. It creates none.
+// Replaces the text of a message of the caller, if its version matches `If-Match`. It does not
+// create messages.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -452,9 +458,9 @@ func (c *Client) ReplaceMessage(ctx context.Context, id MessageID, params *Repla
 	return c.Client.Do(req)
 }
 
-// GetPrivate Greets whoever is authenticated
+// GetPrivate Returns a greeting to authenticated callers
 //
-// Needs a valid access token of this API. Its scopes do not matter.
+// Requires a valid access token of this API, with any scopes or none.
 //
 // Corresponds with GET /api/private (the `GetPrivate` operationId).
 func (c *Client) GetPrivate(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -469,9 +475,9 @@ func (c *Client) GetPrivate(ctx context.Context, reqEditors ...RequestEditorFn) 
 	return c.Client.Do(req)
 }
 
-// GetPrivateScoped Greets whoever may read messages
+// GetPrivateScoped Returns a greeting to callers who may read messages
 //
-// Needs a valid access token of this API that carries the scope `read:messages`.
+// Requires a valid access token of this API with the scope `read:messages`.
 //
 // Corresponds with GET /api/private-scoped (the `GetPrivateScoped` operationId).
 func (c *Client) GetPrivateScoped(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -486,9 +492,9 @@ func (c *Client) GetPrivateScoped(ctx context.Context, reqEditors ...RequestEdit
 	return c.Client.Do(req)
 }
 
-// GetPublic Greets everybody
+// GetPublic Returns a greeting to everybody
 //
-// Needs no access token, and looks at none.
+// Requires no access token, and ignores one.
 //
 // Corresponds with GET /api/public (the `GetPublic` operationId).
 func (c *Client) GetPublic(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -907,8 +913,9 @@ type ClientWithResponsesInterface interface {
 
 	// ListMessagesWithResponse Lists messages, newest first
 	//
-	// One's own messages; with the scope `read:messages:all`, everybody's. There are more while the answer has
-	// `next`. Following it yields each message once that was there at the first page, whatever is written meanwhile.
+	// Lists the caller's messages, or with the scope `read:messages:all` the messages of all
+	// owners. If the response has `next`, there are more. The pages contain each message of the
+	// time of the first page once, even if messages are created meanwhile.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -917,7 +924,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateMessageWithBodyWithResponse Creates a message
 	//
-	// The message belongs to the token's subject.
+	// The message belongs to the subject of the token.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -926,7 +933,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateMessageWithResponse Creates a message
 	//
-	// The message belongs to the token's subject.
+	// The message belongs to the subject of the token.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -935,7 +942,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteMessageWithResponse Deletes a message
 	//
-	// Only one's own, and only if nobody has changed it meanwhile.
+	// Deletes a message of the caller, if its version matches `If-Match`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -944,52 +951,54 @@ type ClientWithResponsesInterface interface {
 
 	// GetMessageWithResponse Returns a message
 	//
-	// One's own message; with the scope `read:messages:all`, anybody's.
+	// Returns a message of the caller, or with the scope `read:messages:all` of any owner.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/messages/{id} (the `GetMessage` operationId).
 	GetMessageWithResponse(ctx context.Context, id MessageID, params *GetMessageParams, reqEditors ...RequestEditorFn) (*GetMessageResponse, error)
 
-	// ReplaceMessageWithBodyWithResponse Replaces a message's text
+	// ReplaceMessageWithBodyWithResponse Replaces the text of a message
 	//
-	// Only one's own, and only if nobody has changed it meanwhile. It creates none.
+	// Replaces the text of a message of the caller, if its version matches `If-Match`. It does not
+	// create messages.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /api/messages/{id} (the `ReplaceMessage` operationId).
 	ReplaceMessageWithBodyWithResponse(ctx context.Context, id MessageID, params *ReplaceMessageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReplaceMessageResponse, error)
 
-	// ReplaceMessageWithResponse Replaces a message's text
+	// ReplaceMessageWithResponse Replaces the text of a message
 	//
-	// Only one's own, and only if nobody has changed it meanwhile. It creates none.
+	// Replaces the text of a message of the caller, if its version matches `If-Match`. It does not
+	// create messages.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /api/messages/{id} (the `ReplaceMessage` operationId).
 	ReplaceMessageWithResponse(ctx context.Context, id MessageID, params *ReplaceMessageParams, body ReplaceMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*ReplaceMessageResponse, error)
 
-	// GetPrivateWithResponse Greets whoever is authenticated
+	// GetPrivateWithResponse Returns a greeting to authenticated callers
 	//
-	// Needs a valid access token of this API. Its scopes do not matter.
+	// Requires a valid access token of this API, with any scopes or none.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/private (the `GetPrivate` operationId).
 	GetPrivateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetPrivateResponse, error)
 
-	// GetPrivateScopedWithResponse Greets whoever may read messages
+	// GetPrivateScopedWithResponse Returns a greeting to callers who may read messages
 	//
-	// Needs a valid access token of this API that carries the scope `read:messages`.
+	// Requires a valid access token of this API with the scope `read:messages`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/private-scoped (the `GetPrivateScoped` operationId).
 	GetPrivateScopedWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetPrivateScopedResponse, error)
 
-	// GetPublicWithResponse Greets everybody
+	// GetPublicWithResponse Returns a greeting to everybody
 	//
-	// Needs no access token, and looks at none.
+	// Requires no access token, and ignores one.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -1873,8 +1882,9 @@ func (r GetPublicResponse) ContentType() string {
 
 // ListMessagesWithResponse Lists messages, newest first
 //
-// One's own messages; with the scope `read:messages:all`, everybody's. There are more while the answer has
-// `next`. Following it yields each message once that was there at the first page, whatever is written meanwhile.
+// Lists the caller's messages, or with the scope `read:messages:all` the messages of all
+// owners. If the response has `next`, there are more. The pages contain each message of the
+// time of the first page once, even if messages are created meanwhile.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1889,7 +1899,7 @@ func (c *ClientWithResponses) ListMessagesWithResponse(ctx context.Context, para
 
 // CreateMessageWithBodyWithResponse Creates a message
 //
-// The message belongs to the token's subject.
+// The message belongs to the subject of the token.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1904,7 +1914,7 @@ func (c *ClientWithResponses) CreateMessageWithBodyWithResponse(ctx context.Cont
 
 // CreateMessageWithResponse Creates a message
 //
-// The message belongs to the token's subject.
+// The message belongs to the subject of the token.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1919,7 +1929,7 @@ func (c *ClientWithResponses) CreateMessageWithResponse(ctx context.Context, par
 
 // DeleteMessageWithResponse Deletes a message
 //
-// Only one's own, and only if nobody has changed it meanwhile.
+// Deletes a message of the caller, if its version matches `If-Match`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1934,7 +1944,7 @@ func (c *ClientWithResponses) DeleteMessageWithResponse(ctx context.Context, id 
 
 // GetMessageWithResponse Returns a message
 //
-// One's own message; with the scope `read:messages:all`, anybody's.
+// Returns a message of the caller, or with the scope `read:messages:all` of any owner.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1947,9 +1957,10 @@ func (c *ClientWithResponses) GetMessageWithResponse(ctx context.Context, id Mes
 	return ParseGetMessageResponse(rsp)
 }
 
-// ReplaceMessageWithBodyWithResponse Replaces a message's text
+// ReplaceMessageWithBodyWithResponse Replaces the text of a message
 //
-// Only one's own, and only if nobody has changed it meanwhile. It creates none.
+// Replaces the text of a message of the caller, if its version matches `If-Match`. It does not
+// create messages.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1962,9 +1973,10 @@ func (c *ClientWithResponses) ReplaceMessageWithBodyWithResponse(ctx context.Con
 	return ParseReplaceMessageResponse(rsp)
 }
 
-// ReplaceMessageWithResponse Replaces a message's text
+// ReplaceMessageWithResponse Replaces the text of a message
 //
-// Only one's own, and only if nobody has changed it meanwhile. It creates none.
+// Replaces the text of a message of the caller, if its version matches `If-Match`. It does not
+// create messages.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1977,9 +1989,9 @@ func (c *ClientWithResponses) ReplaceMessageWithResponse(ctx context.Context, id
 	return ParseReplaceMessageResponse(rsp)
 }
 
-// GetPrivateWithResponse Greets whoever is authenticated
+// GetPrivateWithResponse Returns a greeting to authenticated callers
 //
-// Needs a valid access token of this API. Its scopes do not matter.
+// Requires a valid access token of this API, with any scopes or none.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -1992,9 +2004,9 @@ func (c *ClientWithResponses) GetPrivateWithResponse(ctx context.Context, reqEdi
 	return ParseGetPrivateResponse(rsp)
 }
 
-// GetPrivateScopedWithResponse Greets whoever may read messages
+// GetPrivateScopedWithResponse Returns a greeting to callers who may read messages
 //
-// Needs a valid access token of this API that carries the scope `read:messages`.
+// Requires a valid access token of this API with the scope `read:messages`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -2007,9 +2019,9 @@ func (c *ClientWithResponses) GetPrivateScopedWithResponse(ctx context.Context, 
 	return ParseGetPrivateScopedResponse(rsp)
 }
 
-// GetPublicWithResponse Greets everybody
+// GetPublicWithResponse Returns a greeting to everybody
 //
-// Needs no access token, and looks at none.
+// Requires no access token, and ignores one.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -9,11 +9,11 @@ type Scope string
 
 // The scopes that the document declares.
 const (
-	// Read one's own messages
+	// Read your messages
 	ScopeReadMessages Scope = "read:messages"
-	// Read everybody's messages
+	// Read the messages of all owners
 	ScopeReadMessagesAll Scope = "read:messages:all"
-	// Create, change and delete one's own messages
+	// Create, change and delete your messages
 	ScopeWriteMessages Scope = "write:messages"
 )
 

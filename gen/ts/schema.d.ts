@@ -12,8 +12,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Greets everybody
-         * @description Needs no access token, and looks at none.
+         * Returns a greeting to everybody
+         * @description Requires no access token, and ignores one.
          */
         get: operations["getPublic"];
         put?: never;
@@ -32,8 +32,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Greets whoever is authenticated
-         * @description Needs a valid access token of this API. Its scopes do not matter.
+         * Returns a greeting to authenticated callers
+         * @description Requires a valid access token of this API, with any scopes or none.
          */
         get: operations["getPrivate"];
         put?: never;
@@ -52,8 +52,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Greets whoever may read messages
-         * @description Needs a valid access token of this API that carries the scope `read:messages`.
+         * Returns a greeting to callers who may read messages
+         * @description Requires a valid access token of this API with the scope `read:messages`.
          */
         get: operations["getPrivateScoped"];
         put?: never;
@@ -73,14 +73,15 @@ export interface paths {
         };
         /**
          * Lists messages, newest first
-         * @description One's own messages; with the scope `read:messages:all`, everybody's. There are more while the answer has
-         *     `next`. Following it yields each message once that was there at the first page, whatever is written meanwhile.
+         * @description Lists the caller's messages, or with the scope `read:messages:all` the messages of all
+         *     owners. If the response has `next`, there are more. The pages contain each message of the
+         *     time of the first page once, even if messages are created meanwhile.
          */
         get: operations["listMessages"];
         put?: never;
         /**
          * Creates a message
-         * @description The message belongs to the token's subject.
+         * @description The message belongs to the subject of the token.
          */
         post: operations["createMessage"];
         delete?: never;
@@ -94,25 +95,26 @@ export interface paths {
             query?: never;
             header?: never;
             path: {
-                /** @description The message's id. */
+                /** @description The ID of the message. */
                 id: components["schemas"]["MessageID"];
             };
             cookie?: never;
         };
         /**
          * Returns a message
-         * @description One's own message; with the scope `read:messages:all`, anybody's.
+         * @description Returns a message of the caller, or with the scope `read:messages:all` of any owner.
          */
         get: operations["getMessage"];
         /**
-         * Replaces a message's text
-         * @description Only one's own, and only if nobody has changed it meanwhile. It creates none.
+         * Replaces the text of a message
+         * @description Replaces the text of a message of the caller, if its version matches `If-Match`. It does not
+         *     create messages.
          */
         put: operations["replaceMessage"];
         post?: never;
         /**
          * Deletes a message
-         * @description Only one's own, and only if nobody has changed it meanwhile.
+         * @description Deletes a message of the caller, if its version matches `If-Match`.
          */
         delete: operations["deleteMessage"];
         options?: never;
@@ -127,12 +129,12 @@ export interface components {
         /** @description A greeting. */
         Greeting: {
             /**
-             * @description What the endpoint says.
+             * @description The text of the greeting.
              * @example Hello from a public endpoint! You don't need to be authenticated to see this.
              */
             message: string;
         };
-        /** @description A text and whose it is. */
+        /** @description A text and its author. */
         Message: {
             id: components["schemas"]["MessageID"];
             text: components["schemas"]["Text"];
@@ -144,18 +146,18 @@ export interface components {
              */
             created: string;
         };
-        /** @description Whose message it is. A subject is unique only together with its issuer (RFC 7519 §4.1.2). */
+        /** @description The owner of a message. A subject is unique within its issuer only (RFC 7519 §4.1.2). */
         Author: {
             /** @example https://issuer.example/ */
             issuer: string;
             /** @example full */
             subject: string;
         };
-        /** @description What a client says of a message. */
+        /** @description The part of a message that clients can set. */
         MessageText: {
             text: components["schemas"]["Text"];
         };
-        /** @description Some messages, and where there are more. */
+        /** @description A page of messages. */
         MessageList: {
             /** @description Newest first. */
             messages: components["schemas"]["Message"][];
@@ -167,12 +169,12 @@ export interface components {
          */
         MessageID: string;
         /**
-         * @description 1 to 1000 characters (Unicode code points), none of them NUL.
+         * @description 1 to 1000 characters (Unicode code points), without NUL.
          * @example Hello, world!
          */
         Text: string;
         /**
-         * @description A place in a list. It means nothing to clients, and grants nothing.
+         * @description A position in a list. It is opaque to clients, and grants no access.
          * @example AZrXyAmzcgS_kqjO-AZRj_3T4-0
          */
         Cursor: string;
@@ -181,18 +183,18 @@ export interface components {
          * @example "1"
          */
         EntityTags: string;
-        /** @description Why a request was refused or failed (RFC 9457). */
+        /** @description The reason why a request was refused or failed (RFC 9457). */
         Problem: {
             /**
              * Format: uri-reference
-             * @description Identifies the kind of problem. Stable, so programs may compare it.
+             * @description Identifies the kind of problem. It is stable, so programs can compare it.
              */
             type: string;
-            /** @description The kind of problem, for people. The same for every occurrence. */
+            /** @description The kind of problem, for people. It is the same for every occurrence. */
             title: string;
-            /** @description The HTTP status code of this answer. */
+            /** @description The HTTP status code of the response. */
             status: number;
-            /** @description What was wrong with this request, for people. */
+            /** @description The problem of this request, for people. */
             detail?: string;
             /**
              * Format: uri-reference
@@ -202,11 +204,11 @@ export interface components {
         };
     };
     responses: {
-        /** @description The token is presented wrongly (RFC 6750 §3.1), or the request does not fit this document. */
+        /** @description The request presents its token incorrectly (RFC 6750 §3.1), or does not match this document. */
         InvalidRequest: {
             headers: {
                 /**
-                 * @description The Bearer challenge, where it is the token that is presented wrongly.
+                 * @description The Bearer challenge, if the token is presented incorrectly.
                  * @example Bearer realm="oasgate quickstart", error="invalid_request"
                  */
                 "WWW-Authenticate"?: string;
@@ -216,7 +218,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description No access token, or one that is not valid. */
+        /** @description The request has no access token, or an invalid one. */
         Unauthorized: {
             headers: {
                 "WWW-Authenticate": components["headers"]["WWWAuthenticate"];
@@ -227,7 +229,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description A valid access token that lacks a scope. The challenge names the scopes that would do. */
+        /** @description The access token is valid but lacks a scope. The challenge lists scopes that grant access. */
         Forbidden: {
             headers: {
                 "WWW-Authenticate": components["headers"]["WWWAuthenticate"];
@@ -238,7 +240,10 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The issuer's keys could not be fetched, so the token cannot be verified; or the request took too long. Try again later. */
+        /**
+         * @description The token cannot be verified, because the keys of the issuer could not be fetched; or the
+         *     request took too long. Try again later.
+         */
         KeysUnavailable: {
             headers: {
                 "Retry-After": components["headers"]["RetryAfter"];
@@ -248,7 +253,10 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The issuer's keys or the store of messages are not available; or the request took too long. Try again later. */
+        /**
+         * @description The keys of the issuer or the messages are unavailable, or the request took too long. Try
+         *     again later.
+         */
         Unavailable: {
             headers: {
                 "Retry-After": components["headers"]["RetryAfter"];
@@ -258,7 +266,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description There is no such message, or it is another's. */
+        /** @description There is no such message, or it belongs to another owner. */
         NotFound: {
             headers: {
                 [name: string]: unknown;
@@ -267,7 +275,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The message is no longer what the client has seen. Get it again. */
+        /** @description The message has another version than `If-Match`. Get it again. */
         PreconditionFailed: {
             headers: {
                 [name: string]: unknown;
@@ -276,7 +284,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The Idempotency-Key has been used for another text. */
+        /** @description The Idempotency-Key was used for another text. */
         IdempotencyKeyReused: {
             headers: {
                 [name: string]: unknown;
@@ -303,7 +311,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description Any other refusal or failure, an internal error among them. */
+        /** @description Any other refusal or failure. */
         Problem: {
             headers: {
                 [name: string]: unknown;
@@ -314,10 +322,7 @@ export interface components {
         };
     };
     parameters: {
-        /**
-         * @description The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
-         *     that mean to overwrite what they have not seen.
-         */
+        /** @description The ETag of the version that the client has (RFC 9110 §13.1.1). `*` matches any version. */
         IfMatch: components["schemas"]["EntityTags"];
     };
     requestBodies: {
@@ -329,19 +334,20 @@ export interface components {
     };
     headers: {
         /**
-         * @description Names this state of the message (RFC 9110 §8.8.3), always strong. For If-Match and If-None-Match.
+         * @description The version of the message as a strong entity tag (RFC 9110 §8.8.3), for If-Match and
+         *     If-None-Match.
          * @example "1"
          */
         ETag: string;
-        /** @description The Bearer challenge (RFC 6750 §3). It has no `error` where the request has no token. */
+        /** @description The Bearer challenge (RFC 6750 §3), without `error` if the request has no token. */
         WWWAuthenticate: string;
         /**
-         * @description Always `no-store`, for the answer belongs to one caller.
+         * @description Always `no-store`.
          * @example no-store
          */
         CacheControl: string;
         /**
-         * @description After how many seconds it is worth trying again (RFC 9110 §10.2.3).
+         * @description The number of seconds to wait before trying again (RFC 9110 §10.2.3).
          * @example 1
          */
         RetryAfter: number;
@@ -439,11 +445,11 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description The most messages that one answer shall have.
+                 * @description The maximum number of messages in the response.
                  * @example 20
                  */
                 limit?: number;
-                /** @description Where to go on; the `next` of an earlier answer, as it is. */
+                /** @description The `next` of an earlier response, unchanged, to continue after it. */
                 cursor?: components["schemas"]["Cursor"];
             };
             header?: never;
@@ -456,7 +462,7 @@ export interface operations {
             200: {
                 headers: {
                     /**
-                     * @description Where the next messages are, with `rel="next"` (RFC 8288). Absent when there are none.
+                     * @description The URL of the next messages, with `rel="next"` (RFC 8288). Absent on the last page.
                      * @example </api/messages?cursor=AZrXyAmzcgS_kqjO-AZRj_3T4-0&limit=20>; rel="next"
                      */
                     Link?: string;
@@ -478,8 +484,9 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Makes it safe to send a request again whose answer was lost: within 24 hours, the same key with the same
-                 *     text creates nothing and is answered as the first time. A key is one subject's own. Choose it at random.
+                 * @description Makes it safe to repeat a request if its response was lost. For 24 hours, a request with
+                 *     the same key and text creates nothing, and gets the response of the first. Each subject
+                 *     has its own keys. Choose a random one.
                  * @example 0e5f8a52-77c4-4b5c-9d0c-3f4f1e1f9d43
                  */
                 "Idempotency-Key"?: string;
@@ -489,11 +496,11 @@ export interface operations {
         };
         requestBody: components["requestBodies"]["MessageText"];
         responses: {
-            /** @description The message, as it was created. */
+            /** @description The new message. */
             201: {
                 headers: {
                     /**
-                     * @description Where the message is.
+                     * @description The URL of the message.
                      * @example /api/messages/019ad7c8-09b3-7204-bf92-a8cef806518f
                      */
                     Location: string;
@@ -518,11 +525,14 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The ETag of what the client has; if the message is still that, the answer is 304 (RFC 9110 §13.1.2). */
+                /**
+                 * @description The ETag of the version that the client has. If it is current, the response is 304 (RFC
+                 *     9110 §13.1.2).
+                 */
                 "If-None-Match"?: components["schemas"]["EntityTags"];
             };
             path: {
-                /** @description The message's id. */
+                /** @description The ID of the message. */
                 id: components["schemas"]["MessageID"];
             };
             cookie?: never;
@@ -539,7 +549,7 @@ export interface operations {
                     "application/json": components["schemas"]["Message"];
                 };
             };
-            /** @description The message is still what the client has. */
+            /** @description The client has the current version. */
             304: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -559,21 +569,18 @@ export interface operations {
         parameters: {
             query?: never;
             header: {
-                /**
-                 * @description The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
-                 *     that mean to overwrite what they have not seen.
-                 */
+                /** @description The ETag of the version that the client has (RFC 9110 §13.1.1). `*` matches any version. */
                 "If-Match": components["parameters"]["IfMatch"];
             };
             path: {
-                /** @description The message's id. */
+                /** @description The ID of the message. */
                 id: components["schemas"]["MessageID"];
             };
             cookie?: never;
         };
         requestBody: components["requestBodies"]["MessageText"];
         responses: {
-            /** @description The message, as it is now. */
+            /** @description The changed message. */
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -598,21 +605,18 @@ export interface operations {
         parameters: {
             query?: never;
             header: {
-                /**
-                 * @description The ETag of what the client has seen (RFC 9110 §13.1.1). `*` is whatever is there now: for clients
-                 *     that mean to overwrite what they have not seen.
-                 */
+                /** @description The ETag of the version that the client has (RFC 9110 §13.1.1). `*` matches any version. */
                 "If-Match": components["parameters"]["IfMatch"];
             };
             path: {
-                /** @description The message's id. */
+                /** @description The ID of the message. */
                 id: components["schemas"]["MessageID"];
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The message is no more. */
+            /** @description The message is deleted. */
             204: {
                 headers: {
                     [name: string]: unknown;

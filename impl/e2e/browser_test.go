@@ -50,7 +50,7 @@ func startBrowser(t *testing.T) browser {
 	path, err := exec.LookPath(cmp.Or(named, "chromium"))
 	if err != nil {
 		without(
-			"there is no browser to try the pages in: %v; Debian's package is chromium, and OASGATE_TEST_BROWSER can name another",
+			"no browser is installed: %v; Debian's package is chromium, and OASGATE_TEST_BROWSER can name another",
 			err)
 	}
 	options := append(
@@ -74,7 +74,7 @@ func startBrowser(t *testing.T) browser {
 	return browser{ctx}
 }
 
-// tab is a page of the browser, and all that it asked for and complained of.
+// tab is a page of the browser. It records the requests and the errors of the page.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
@@ -84,7 +84,7 @@ type tab struct {
 	complaints []string
 }
 
-// open opens a page in a profile of its own.
+// open opens a page in a new profile.
 func (b browser) open(t *testing.T, address string) *tab {
 	t.Helper()
 	p := newTab(t, b, chromedp.WithNewBrowserContext())
@@ -164,8 +164,8 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// click clicks what an XPath expression finds first, once it is to be seen, as a person would. A
-// click may close the page.
+// click clicks the first element that an XPath expression finds, once it is visible. A click may
+// close the page.
 func (p *tab) click(xpath string) {
 	p.t.Helper()
 	// A page that is just being left or loaded has nothing to click, and its parts vanish under the
@@ -212,8 +212,8 @@ func (p *tab) shows(part, text string) {
 	)
 }
 
-// until waits for an expression to be true. A page that is just being left or loaded is asked
-// again.
+// until waits for an expression to be true. If the page is just being left or loaded, it evaluates
+// it again.
 func (p *tab) until(what, expression string) {
 	p.t.Helper()
 	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
@@ -252,7 +252,7 @@ func (p *tab) opens(step func()) *tab {
 	case id := <-opened:
 		window := newTab(p.t, p.ctx, chromedp.WithTargetID(id))
 		window.until("the window is somewhere", `location.href !== "about:blank"`)
-		went := evaluate[string](window, "location.href") // before we were told of its requests
+		went := evaluate[string](window, "location.href") // before requests are recorded
 		window.mu.Lock()
 		defer window.mu.Unlock()
 		window.requests = append(window.requests, went)
@@ -263,8 +263,8 @@ func (p *tab) opens(step func()) *tab {
 	}
 }
 
-// keptToItself checks that a page was content, asked nobody but these hosts, and put no token or
-// secret into a URL, where logs and histories keep it.
+// keptToItself checks that a page had no errors, sent requests to these hosts only, and put no
+// token or secret into a URL.
 func (p *tab) keptToItself(hosts ...string) {
 	p.t.Helper()
 	p.mu.Lock()
@@ -276,17 +276,17 @@ func (p *tab) keptToItself(hosts ...string) {
 		u, err := url.Parse(request)
 		if err != nil ||
 			u.Scheme != "data" && u.Scheme != "blob" && !slices.Contains(hosts, u.Host) {
-			p.t.Errorf("the page asked for %s, of another host than %q", request, hosts)
+			p.t.Errorf("the page requested %s, want only the hosts %q", request, hosts)
 		}
 		if regexp.MustCompile(`eyJ|access_token|refresh_token|client_secret`).
 			MatchString(request) ||
 			strings.Contains(request, devSecret) {
-			p.t.Errorf("the page asked for %s: there is a token or a secret in the URL", request)
+			p.t.Errorf("the page requested %s: the URL contains a token or a secret", request)
 		}
 	}
 }
 
-// keepsNothing checks that whoever sits at this browser next finds nothing.
+// keepsNothing checks that the page has stored nothing in the browser.
 func (p *tab) keepsNothing() {
 	p.t.Helper()
 	if kept := evaluate[string](p,
@@ -300,8 +300,8 @@ func hostOf(address string) string {
 	return host
 }
 
-// spa is a page such as a team of its own has elsewhere: it knows the API's address, its client ID
-// and nothing else.
+// spa is a single-page app on another origin. It knows only the address of the API and its client
+// ID.
 const spa = `<!doctype html>
 <title>An app of another origin</title>
 <script>
@@ -360,7 +360,7 @@ func (p *tab) call(arguments ...any) called {
 	return evaluate[called](p, fmt.Sprintf("call(...%s)", said))
 }
 
-// A single-page app of an origin that the operator names signs people in and calls the API; one of
+// An app on an origin of OASGATE_CORS_ORIGINS can sign people in and call the API. An app on
 // another origin can do neither.
 func TestBrowserAppOfAnotherOrigin(t *testing.T) {
 	b := startBrowser(t)
@@ -436,7 +436,7 @@ func TestBrowserAppOfAnotherOrigin(t *testing.T) {
 	}
 	if got := alices.call("GET", "/api/public", "",
 		map[string]string{"X-Made-Up": "1"}); got.Blocked == "" {
-		t.Errorf("a header that the document does not have was let through: %+v", got)
+		t.Errorf("a header that the document does not declare was allowed: %+v", got)
 	}
 
 	stranger := b.open(t, other.URL)
@@ -537,7 +537,7 @@ func TestBrowserDocs(t *testing.T) {
 	page.keepsNothing()
 	page.picture("getPrivateScoped")
 
-	// That there was nothing to complain of counts only if it would have been seen.
+	// The check for errors of a page must be able to fail.
 	for _, forbidden := range []string{
 		`void document.head.append(Object.assign(document.createElement("script"), {textContent: "1"}))`,
 		`fetch("https://elsewhere.example/").catch(() => null)`,
@@ -549,7 +549,7 @@ func TestBrowserDocs(t *testing.T) {
 	}
 }
 
-// Under serve the page is there if it is asked for, and nobody's client is filled in.
+// serve has the page if it is enabled, and fills in no client.
 func TestBrowserDocsUnderServe(t *testing.T) {
 	b := startBrowser(t)
 	issuer := startIssuer(t)
@@ -575,7 +575,7 @@ func TestBrowserDocsUnderServe(t *testing.T) {
 	page.keepsNothing()
 }
 
-// What the operator of serve sets is what browsers are told.
+// The page shows the settings of serve.
 func TestOriginsUnderServe(t *testing.T) {
 	t.Parallel()
 	p := startServe(t, startIssuer(t),
@@ -592,7 +592,7 @@ func TestOriginsUnderServe(t *testing.T) {
 	}
 }
 
-// docsPage is Swagger UI, with ours in it.
+// docsPage is the page at /docs.
 type docsPage struct{ *tab }
 
 const (
@@ -600,7 +600,7 @@ const (
 	submitButton    = `//form[@id="docs-authorize-form"]//button[@type="submit"]`
 )
 
-// openAuthorize opens the dialog and chooses a way to get a token: application, person or paste.
+// openAuthorize opens the dialog and chooses how to get a token: application, person or paste.
 func (p docsPage) openAuthorize(way string) {
 	p.t.Helper()
 	if !evaluate[bool](p.tab, `document.querySelector("#docs-authorize-dialog").open`) {
@@ -677,8 +677,8 @@ func (p docsPage) try(id string) tried {
 	}
 }
 
-// picture keeps how the page shows an operation, where OASGATE_TEST_ARTIFACTS names a directory.
-// The one in authz/server/docs is made anew by
+// picture saves a screenshot of an operation in the directory OASGATE_TEST_ARTIFACTS, if it is set.
+// To update the one in authz/server/docs:
 //
 //	OASGATE_TEST_ARTIFACTS=$PWD/authz/server/docs go test -run '^TestBrowserDocs$' ./impl/e2e
 func (p docsPage) picture(id string) {
@@ -687,7 +687,7 @@ func (p docsPage) picture(id string) {
 	if dir == "" {
 		return
 	}
-	// The port is one that was free, and nobody needs the token.
+	// The port was free before, and the token is not used.
 	evaluate[any](
 		p.tab,
 		`for (const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); texts.nextNode();) {
@@ -705,6 +705,6 @@ func (p docsPage) picture(id string) {
 		err = os.WriteFile(filepath.Join(dir, "screenshot.png"), picture, 0o644)
 	}
 	if err != nil {
-		p.t.Errorf("the picture of the page could not be kept: %v", err)
+		p.t.Errorf("cannot save the screenshot: %v", err)
 	}
 }

@@ -22,16 +22,16 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// launched is a command line of a deployment file, with the settings beside it.
+// launched is a command line of a deployment file, with its settings.
 type launched struct {
 	file        string
 	args        []string
 	environment map[string]string
-	health      []string // the command line that asks for its health, if any
+	health      []string // the command line of the health check, if any
 }
 
-// TestDeployments runs the command lines of all deployment files as an unprivileged user in an
-// empty directory that nobody can write to, as they are, with a database and an issuer of the test.
+// TestDeployments runs the command lines of all deployment files unchanged, as an unprivileged user
+// in an empty, read-only directory, with a database and an issuer of the test.
 func TestDeployments(t *testing.T) {
 	for _, l := range []launched{dockerfile(t), compose(t), kubernetes(t), unit(t)} {
 		t.Run(l.file, func(t *testing.T) { l.run(t) })
@@ -48,7 +48,7 @@ func (l launched) run(t *testing.T) {
 	empty, data := filepath.Join(dir, "empty"), filepath.Join(dir, "data")
 	for path, mode := range map[string]os.FileMode{dir: 0o755, empty: 0o555, data: 0o777} {
 		_ = os.Mkdir(path, mode)
-		if err := os.Chmod(path, mode); err != nil { // whatever the umask is
+		if err := os.Chmod(path, mode); err != nil { // regardless of the umask
 			t.Fatal(err)
 		}
 	}
@@ -83,7 +83,7 @@ func (l launched) run(t *testing.T) {
 		case strings.HasSuffix(name, "_DATABASE_URL") && value != "":
 			value = "sqlite:" + data + "/oasgate.db"
 		case strings.Contains(name, "_REPLAY_STORE"):
-			continue // there is no Redis
+			continue // no Redis
 		case strings.HasSuffix(name, "_ADMIN_ADDR"):
 			value = freeAddress(t)
 		}

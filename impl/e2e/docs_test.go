@@ -53,8 +53,8 @@ func (p docsPage) ready(id string) {
 	p.click(operation(id) + `//button[contains(@class, "try-out__btn")]`)
 }
 
-// A person creates, lists, gets, changes and deletes a message by clicks alone, and sees each
-// answer without scrolling.
+// A person can create, list, get, change and delete a message by clicks only, and sees each
+// response without scrolling.
 func TestBrowserDocsWithOneClick(t *testing.T) {
 	p := startDev(t)
 	page := docsPage{startBrowser(t).open(t, p.url+"/docs")}
@@ -85,7 +85,7 @@ func TestBrowserDocsWithOneClick(t *testing.T) {
 			t.Errorf("the programs of %s come before the answer", step.id)
 		}
 	}
-	// Each Execute is a request of its own.
+	// Each click on Execute sends a request.
 	page.try("createMessage")
 	if got := page.try("createMessage"); got.status != "201" {
 		t.Errorf("a second Execute is answered: %+v, want 201", got)
@@ -110,7 +110,7 @@ func TestBrowserDocsAuthorize(t *testing.T) {
 	page.click(submitButton)
 	page.shows("#docs-authorize-error", "invalid_client")
 
-	page.fill("[name=find]", "everybody")
+	page.fill("[name=find]", "all owners")
 	if visible := evaluate[int](page.tab,
 		`[...document.querySelectorAll("[name=scope]")].filter(box => box.checkVisibility()).length`); visible != 1 {
 		t.Errorf("%d scopes match: want one", visible)
@@ -135,7 +135,7 @@ func TestBrowserDocsAuthorize(t *testing.T) {
 	page.keepsNothing()
 }
 
-// What goes wrong has a sentence of its own.
+// Each failure has its own explanation.
 func TestBrowserDocsFailures(t *testing.T) {
 	b := startBrowser(t)
 	issuer := startIssuer(t)
@@ -191,11 +191,11 @@ func TestBrowserDocsSearchAndMine(t *testing.T) {
 	}
 	if titles := evaluate[int](page.tab,
 		`document.body.innerText.split("oasgate quickstart").length - 1`); titles != 1 {
-		t.Errorf("the title stands on the page %d times, want once", titles)
+		t.Errorf("the page has the title %d times, want 1", titles)
 	}
 }
 
-// Everything by the keyboard alone: a token, a call, an answer.
+// A token, a call and its response need only the keyboard.
 func TestBrowserDocsByKeyboard(t *testing.T) {
 	p := startDev(t)
 	page := docsPage{startBrowser(t).open(t, p.url+"/docs/#/private/getPrivateScoped")}
@@ -301,11 +301,11 @@ func (p docsPage) keepPicture(name string) {
 	}
 }
 
-// stock is a page of Swagger UI with nothing of ours.
+// stock is a page of Swagger UI without changes.
 const stock = `<!doctype html><title>stock</title><link rel="stylesheet" href="/docs/swagger-ui.css"><div id="docs"></div>
 <script src="/docs/swagger-ui-bundle.js"></script><script>SwaggerUIBundle({url: "/docs/openapi.json", dom_id: "#docs", deepLinking: true})</script>`
 
-// With 600 operations the page is interactive as soon as Swagger UI alone, on the same document.
+// With 600 operations the page is interactive as soon as Swagger UI alone with the same document.
 func TestBrowserDocsOfManyOperations(t *testing.T) {
 	paths := map[string]any{}
 	scopes := map[string]any{}

@@ -24,8 +24,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// everyScheme has two schemes that take tokens, of which "people" takes those of people alone, and
-// one of each other kind that a page can or cannot send.
+// everyScheme has two schemes for tokens, one of which accepts only the tokens of people, and one
+// scheme of each other kind that a page can or cannot send.
 const everyScheme = `
 openapi: 3.1.0
 info: {title: Schemes, version: "1"}
@@ -47,8 +47,8 @@ components:
     basic: {type: http, scheme: basic}
 `
 
-// startSchemes serves everyScheme with a development issuer. The API only takes tokens that are
-// bound to a key, and wants its own nonces in the proofs.
+// startSchemes serves everyScheme with a development issuer. The API only accepts tokens that are
+// bound to a key, and requires its own nonces in the proofs.
 func startSchemes(t *testing.T) (address string) {
 	t.Helper()
 	document, err := openapi3.NewLoader().LoadFromData([]byte(everyScheme))
@@ -108,7 +108,7 @@ func startSchemes(t *testing.T) (address string) {
 	return address
 }
 
-// Each security scheme has a credential of its own, and an operation gets the one that it asks for.
+// Each security scheme has its own credential, and each operation gets the one that it requires.
 func TestBrowserDocsCredentials(t *testing.T) {
 	b := startBrowser(t)
 	address := startSchemes(t)
@@ -180,7 +180,7 @@ func TestBrowserDocsCredentials(t *testing.T) {
 		t.Errorf("%q are shown as closed: want what bob may not do, and the cookie", lacking)
 	}
 
-	// What is forgotten is forgotten for its schemes alone.
+	// Removing a credential only affects its schemes.
 	page.click(authorizeButton)
 	page.click(`//div[@id="docs-held"]/section[contains(., "bob")]//button`)
 	page.press(kb.Escape)

@@ -13,7 +13,7 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// prove asks by the DPoP scheme.
+// prove sends a request with the DPoP scheme.
 func (p *process) prove(t *testing.T, path, token, proof string) answer {
 	t.Helper()
 	p.keepSecret(proof)
@@ -29,8 +29,8 @@ func newClient(t *testing.T) *devissuer.Prover {
 	return client
 }
 
-// In dev a client that has a key gets a token that is bound to it, and nobody else can use that
-// (RFC 9449 §5, §7).
+// In dev, a client with a key gets a token that is bound to it, which cannot be used without the
+// key (RFC 9449 §5, §7).
 func TestDPoP(t *testing.T) {
 	t.Parallel()
 	p, client := startDev(t), newClient(t)
@@ -86,8 +86,8 @@ func TestDPoP(t *testing.T) {
 	wantServed(t, p.prove(t, scoped.path(t), grant.Token, proof()))
 }
 
-// What serve is told by its environment: tokens must be bound, proofs need a nonce, and two servers
-// that share a Redis and the secret of their nonces are as one.
+// With these settings of serve, tokens must be bound, proofs need a nonce, and two servers with the
+// same Redis and nonce key accept each other's nonces and used proofs.
 func TestServeDPoP(t *testing.T) {
 	t.Parallel()
 	const resource = "https://api.example"

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package e2e holds the end-to-end tests. They go through the built program: real processes, real
-// HTTP, the issuer in a process of its own. What one process can prove is tested in its package.
+// Package e2e holds the end-to-end tests. They use the built program: real processes, real HTTP,
+// and the issuer in another process.
 package e2e
 
 import (
@@ -28,13 +28,13 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(issuerRole) != "" {
-		beIssuer()
+		runIssuer()
 		return
 	}
 	os.Exit(withProgram(m.Run))
 }
 
-// wantServed checks that a request was let in and answered.
+// wantServed checks that a request succeeded.
 func wantServed(t *testing.T, got answer) {
 	t.Helper()
 	if got.status/100 != 2 {
@@ -48,7 +48,7 @@ type problem struct {
 	Status              int
 }
 
-// wantRefusal checks everything that goes with a kind of refusal, and returns what it says.
+// wantRefusal checks the status, headers and problem of a refusal, and returns the problem.
 func wantRefusal(t *testing.T, got answer, kind string) problem {
 	t.Helper()
 	const challenge = `Bearer realm="…"`
@@ -257,7 +257,7 @@ func withClaim(t *testing.T, token, name string, value any) string {
 	return strings.Join(segments, ".")
 }
 
-// dev tells the client what elsewhere only the log is told.
+// dev tells the client the cause of a refusal, which serve only logs.
 func TestDevExplains(t *testing.T) {
 	t.Parallel()
 	p, stranger := startDev(t), startIssuer(t)
@@ -290,8 +290,8 @@ func TestDevExplains(t *testing.T) {
 	}
 }
 
-// A client that knows nothing but the address of the API finds its way to a token (RFC 9728 §5, RFC
-// 8414 §3).
+// A client that knows only the address of the API can find the issuer and get a token (RFC 9728 §5,
+// RFC 8414 §3).
 func TestDevIsDiscovered(t *testing.T) {
 	t.Parallel()
 	p := startDev(t)
@@ -306,7 +306,7 @@ func TestDevIsDiscovered(t *testing.T) {
 	challenge := p.get(t, private.path(t), "").header.Get("WWW-Authenticate")
 	found := regexp.MustCompile(`resource_metadata="([^"]+)"`).FindStringSubmatch(challenge)
 	if found == nil {
-		t.Fatalf("the challenge is %s: want it to say where the metadata is", challenge)
+		t.Fatalf("the challenge is %s: want it to contain where the metadata is", challenge)
 	}
 	resource := fetch(found[1])
 	servers, _ := resource["authorization_servers"].([]any)
@@ -351,7 +351,7 @@ func TestServeRefusesTokens(t *testing.T) {
 
 	for _, test := range []struct {
 		name, token string
-		cause       string // what the log says
+		cause       string // the cause in the log
 	}{
 		{"not-a-token", "nonsense", "malformed"},
 		{"without-signature", segments[0] + "." + segments[1] + ".", "malformed"},
@@ -387,7 +387,8 @@ func TestServeRefusesTokens(t *testing.T) {
 			if cause, _ := line["cause"].(string); !strings.HasPrefix(cause,
 				"authz: invalid-token: token: ") ||
 				!strings.Contains(cause, test.cause) {
-				t.Errorf("the log gives as cause %v: want it to say %q", line["cause"], test.cause)
+				t.Errorf("the log gives as cause %v: want it to contain %q", line["cause"],
+					test.cause)
 			}
 			if line["subject"] != nil || line["client_id"] != nil {
 				t.Errorf("the log names the subject of a token that is not genuine: %v", line)
@@ -485,8 +486,8 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
-// Whatever the traffic, unknown keys cause one fetch in a cooldown, which by default is 30 s. Until
-// it ends, nothing is known of a token with another unknown key.
+// Unknown keys cause one fetch per cooldown, by default 30 s. Until it ends, tokens with another
+// unknown key get 503.
 func TestUnknownKeysDoNotHammerTheIssuer(t *testing.T) {
 	t.Parallel()
 	issuer, stranger := startIssuer(t), startIssuer(t)
@@ -544,7 +545,7 @@ func TestIssuerDownAtStart(t *testing.T) {
 	if public.Path != "" {
 		wantServed(t, p.get(t, public.Path, token))
 	}
-	// What can be said without keys is said.
+	// Requests that need no keys are answered without them.
 	wantRefusal(t, p.get(t, private.path(t), ""), "missing-token")
 	wantRefusal(t, p.get(t, private.path(t), "nonsense"), "invalid-token")
 	wantRefusal(t, p.get(t, private.path(t), stranger.mint(nil)), "invalid-token")
@@ -699,7 +700,7 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 	}
 }
 
-func TestWhereSettingsComeFrom(t *testing.T) {
+func TestSettingsPrecedence(t *testing.T) {
 	t.Parallel()
 	const dotenv = "OASGATE_ISSUER=https://dotenv.invalid/\nOASGATE_AUDIENCE=of-dotenv\n"
 	example, err := os.ReadFile("../../.env.example")
@@ -736,8 +737,8 @@ func TestWhereSettingsComeFrom(t *testing.T) {
 	}
 }
 
-// app is the App of main.go. The tests that run it make the packages of the program a part of the
-// test binary, so that go test notices when they change: it does not see what TestMain builds.
+// app is the App of main.go. It makes the packages of the program dependencies of the test, so that
+// go test notices their changes. It does not see what TestMain builds.
 func app() command.App {
 	return command.App{
 		Name:     "oasgate",
@@ -795,7 +796,7 @@ func TestEnvExample(t *testing.T) {
 	for _, line := range lines {
 		key, _, pair := strings.Cut(strings.TrimPrefix(line, "# "), "=")
 		if pair && !strings.Contains(key, " ") && !slices.Contains(keys, key) {
-			t.Errorf(".env.example has %s, which is no key", key)
+			t.Errorf(".env.example has %s, which is not a setting", key)
 		}
 	}
 	if _, err := godotenv.Unmarshal(string(text)); err != nil {
@@ -847,11 +848,11 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// Once it is told to stop, the server says so to load balancers, then takes no new request, and
-// ends what is under way.
+// When it is told to stop, the server fails /readyz, then accepts no new requests, and finishes the
+// active ones.
 func TestDrain(t *testing.T) {
 	t.Parallel()
-	for range 10 { // on a busy machine the request may be answered too soon to prove anything
+	for range 10 { // on a busy machine, the response can arrive too early for this check
 		if drains(t) {
 			return
 		}
@@ -866,13 +867,13 @@ func drains(t *testing.T) (proved bool) {
 	p := startServe(t, issuer)
 	wantServed(t, p.get(t, private.path(t), issuer.mint(nil)))
 
-	// A request that takes long: its key is unknown, and the issuer slow.
+	// A slow request: its key is unknown, and the issuer is slow.
 	issuer.rotate("")
 	issuer.fail(devissuer.Fault{Endpoint: devissuer.KeySet, Delay: 4 * time.Second})
 	fetches, token := issuer.keySets(), issuer.mint(nil)
 	underWay := make(chan answer, 1)
 	go func() {
-		defer close(underWay) // also when get gives up
+		defer close(underWay) // also if get fails
 		underWay <- p.get(t, private.path(t), token)
 	}()
 	eventually(t, "the request makes the server ask for keys",
@@ -906,7 +907,7 @@ func drains(t *testing.T) (proved bool) {
 	return true
 }
 
-// Whoever asks again does not want to wait.
+// A caller that tries again does not wait.
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	p := startServe(t, startIssuer(t))
@@ -924,8 +925,7 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
-// Nobody's 200 MiB are read before the token has been accepted; not by net/http on our behalf
-// either.
+// A body of 200 MiB is not read before the token is accepted, not even by net/http.
 func TestBodyWithoutTokenIsNotRead(t *testing.T) {
 	t.Parallel()
 	p := startServe(t, startIssuer(t))
@@ -946,20 +946,20 @@ func TestBodyWithoutTokenIsNotRead(t *testing.T) {
 		})
 		t.Run(
 			test.name+", asking before",
-			func(t *testing.T) { // to read would be to say 100 Continue first (RFC 9110 §10.1.1)
+			func(t *testing.T) { // would first send 100 Continue (RFC 9110 §10.1.1)
 				connection := p.dial(t)
 				fmt.Fprint(connection,
 					test.head+"Host: localhost\r\nExpect: 100-continue\r\n"+test.body+"\r\n")
-				wantRefusal(t, hear(t, connection), test.kind)
+				wantRefusal(t, readResponse(t, connection), test.kind)
 			},
 		)
 		t.Run(
 			test.name+", never sending",
 			func(t *testing.T) {
-				// net/http would wait for a short body before it lets the answer go
+				// net/http would wait for a short body before it sends the response
 				connection := p.dial(t)
 				fmt.Fprint(connection, test.head+"Host: localhost\r\nContent-Length: 1000\r\n\r\n")
-				got := hear(t, connection)
+				got := readResponse(t, connection)
 				wantRefusal(t, got, test.kind)
 				if got.header.Get(
 					"Connection") != "close" { // the answer of a server that waits does not have it
@@ -991,6 +991,6 @@ func TestLimits(t *testing.T) {
 		fmt.Fprintf(connection,
 			"GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}",
 			private.path(t), token)
-		wantRefusal(t, hear(t, connection), "invalid-body")
+		wantRefusal(t, readResponse(t, connection), "invalid-body")
 	})
 }

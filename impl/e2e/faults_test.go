@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +22,52 @@ import (
 	"time"
 )
 
-// freeAddr returns a loopback address that nobody listens on.
+// faultTest skips a slow test.
+func faultTest(t *testing.T) {
+	t.Helper()
+	if os.Getenv("OASGATE_TEST_FAULTS") == "" {
+		t.Skip("OASGATE_TEST_FAULTS is not set: see .ci/full")
+	}
+}
+
+// metrics are the metrics of a server, by name and labels.
+type metrics map[string]float64
+
+// admin returns the admin listener of a server that has one.
+func (p *process) admin(t *testing.T) *process {
+	t.Helper()
+	line := p.logged(t, "msg", "serving metrics and health")
+	return &process{url: "http://" + line["addr"].(string)}
+}
+
+// metrics returns the metrics of a server with an admin listener.
+func (p *process) metrics(t *testing.T) metrics {
+	t.Helper()
+	found := metrics{}
+	for line := range strings.Lines(p.admin(t).get(t, "/metrics", "").body) {
+		at := strings.LastIndex(line, " ")
+		if value, err := strconv.ParseFloat(strings.TrimSpace(line[at+1:]), 64); err == nil {
+			found[line[:at]] = value
+		}
+	}
+	return found
+}
+
+// sum returns the sum of a metric over all labels that include the given ones, such as a="b".
+func (m metrics) sum(name string, labels ...string) (sum float64) {
+	for series, value := range m {
+		if !strings.HasPrefix(series, name+"{") && series != name {
+			continue
+		}
+		missing := func(label string) bool { return !strings.Contains(series, label) }
+		if !slices.ContainsFunc(labels, missing) {
+			sum += value
+		}
+	}
+	return sum
+}
+
+// freeAddr returns a loopback address without a listener.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -31,8 +78,8 @@ func freeAddr(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// TestLogThatNobodyReads: a reader that stops, or ends, stops neither requests nor the end of the
-// program.
+// TestLogThatNobodyReads: if the reader of the log stops or ends, requests are served, and the
+// program can end.
 func TestLogThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)
@@ -71,7 +118,7 @@ func TestLogThatNobodyReads(t *testing.T) {
 			}
 			fault(reader)
 			token := issuer.mint(nil)
-			for n := range 600 { // some 200 KiB of lines, and a pipe holds 64
+			for n := range 600 { // about 200 KiB of lines; a pipe has room for 64
 				if got := p.get(t, private.path(t), token); got.status != http.StatusOK {
 					t.Fatalf("request %d: %d %s", n, got.status, got.body)
 				}
@@ -87,8 +134,8 @@ func TestLogThatNobodyReads(t *testing.T) {
 	}
 }
 
-// TestHangUpWithoutFile: SIGHUP does not end a program that has no file to read again.
-func TestHangUpWithoutFile(t *testing.T) {
+// TestSIGHUPWithoutFile: SIGHUP does not end a program that has no file to read again.
+func TestSIGHUPWithoutFile(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)
 	p := startServe(t, issuer)
@@ -98,7 +145,8 @@ func TestHangUpWithoutFile(t *testing.T) {
 	wantServed(t, p.get(t, private.path(t), issuer.mint(nil)))
 }
 
-// TestFewFiles: with few files, silent connections do not keep the server from its database.
+// TestFewFiles: with few files, silent connections do not prevent the server from opening its
+// database.
 func TestFewFiles(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)
@@ -144,7 +192,7 @@ func TestRollingRestart(t *testing.T) {
 	balancer, err := exec.LookPath("haproxy")
 	switch {
 	case testing.Short():
-		t.Skip("takes long")
+		t.Skip("slow")
 	case database == "" || err != nil:
 		t.Skip("needs OASGATE_TEST_DATABASE_URL and haproxy")
 	}

@@ -10,6 +10,7 @@ import (
 	"net/rpc/jsonrpc"
 	"os"
 	"os/exec"
+	"syscall"
 	"testing"
 
 	"github.com/oasgate/oasgate/authz/devissuer"
@@ -24,9 +25,9 @@ const issuerRole = "ISSUER_OF_AN_OASGATE_TEST"
 // remoteIssuer is what the process of an issuer offers to the process of the test.
 type remoteIssuer struct{ server *devissuer.Server }
 
-// beIssuer serves an issuer until the test closes our standard input, as it does at the latest when
-// it dies.
-func beIssuer() {
+// runIssuer serves an issuer until the test closes our standard input, as it does at the latest
+// when it dies.
+func runIssuer() {
 	server, err := devissuer.Start(
 		devissuer.Config{Audiences: []string{audience}, Algorithm: "ES256"})
 	if err != nil {
@@ -78,17 +79,18 @@ func (r *remoteIssuer) Stop(struct{}, *struct{}) error {
 
 func (r *remoteIssuer) Restart(struct{}, *struct{}) error { return r.server.Restart() }
 
-// KeySets tells how often the key set was asked for.
+// KeySets returns how often the key set was requested.
 func (r *remoteIssuer) KeySets(_ struct{}, times *int) error {
 	_, *times = r.server.Requests()
 	return nil
 }
 
-// issuerProcess is an issuer in a process of its own, as the process of the test sees it.
+// issuerProcess controls an issuer in another process.
 type issuerProcess struct {
-	t      *testing.T
-	url    string
-	client *rpc.Client
+	t       *testing.T
+	url     string
+	client  *rpc.Client
+	process *os.Process
 }
 
 func startIssuer(t *testing.T) *issuerProcess {
@@ -107,11 +109,12 @@ func startIssuer(t *testing.T) *issuerProcess {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	i := &issuerProcess{t: t, client: jsonrpc.NewClient(struct {
+	i := &issuerProcess{t: t, process: command.Process, client: jsonrpc.NewClient(struct {
 		io.Reader
 		io.WriteCloser
 	}{stdout, stdin})}
 	t.Cleanup(func() {
+		_ = i.process.Signal(syscall.SIGCONT) // of a test that has stopped it
 		_ = i.client.Close()
 		if err := command.Wait(); err != nil {
 			t.Errorf("the issuer's process: %v", err)
@@ -124,7 +127,7 @@ func startIssuer(t *testing.T) *issuerProcess {
 func (i *issuerProcess) call(method string, argument, reply any) {
 	i.t.Helper()
 	if err := i.client.Call("Issuer."+method, argument, reply); err != nil {
-		i.t.Fatalf("the issuer's process, asked to %s: %v", method, err)
+		i.t.Fatalf("the issuer's process, method %s: %v", method, err)
 	}
 }
 
@@ -136,6 +139,14 @@ func (i *issuerProcess) mint(claims map[string]any) (token string) {
 	maps.Copy(all, claims)
 	i.call("Mint", all, &token)
 	return token
+}
+
+// signal sends a signal to the process. While it is stopped, no other method returns.
+func (i *issuerProcess) signal(t *testing.T, s os.Signal) {
+	t.Helper()
+	if err := i.process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (i *issuerProcess) rotate(alg string) (before string) {

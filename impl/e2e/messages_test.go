@@ -70,8 +70,8 @@ func onEachDatabase(t *testing.T, test func(t *testing.T, database string)) {
 	})
 }
 
-// author sends one subject's requests. Unlike [process.ask] it outlives the server, and says so
-// with an error.
+// author sends the requests of one subject. Unlike [process.ask], it returns an error if the server
+// is gone.
 type author struct {
 	token string
 	http  *http.Client
@@ -84,8 +84,8 @@ func newAuthor(token string) author {
 	}
 }
 
-// ask sends a request to one of the servers; body "" is none; headers come as name, value, name,
-// value.
+// ask sends a request to one of the servers, without a body if body is "". headers are name, value,
+// name, value.
 func (a author) ask(p *process, method, path, body string, headers ...string) (answer, error) {
 	request, err := http.NewRequest(method, p.url+path, strings.NewReader(body))
 	if err != nil {
@@ -199,7 +199,7 @@ func TestKilled(t *testing.T) {
 						text)
 				}
 			}
-			inDoubt += len(got) - len(want) // they were written, but nobody was told
+			inDoubt += len(got) - len(want) // they were written, but their responses were lost
 			for text := range unanswered {
 				id, err := alice.post(p, text, text)
 				if err != nil {
@@ -220,7 +220,7 @@ func TestKilled(t *testing.T) {
 	})
 }
 
-// TestTwoServers: two processes on one database are as one.
+// TestTwoServers: two processes with one database act as one.
 func TestTwoServers(t *testing.T) {
 	t.Parallel()
 	onEachDatabase(t, func(t *testing.T, database string) {
@@ -235,8 +235,8 @@ func TestTwoServers(t *testing.T) {
 		want := map[string]string{}
 		var working sync.WaitGroup
 
-		// Each message is sent to both servers at once, under one key: one of them creates it, and
-		// both say which it is.
+		// Each message is sent to both servers at once with one key. One server creates it, and
+		// both return it.
 		for w := range 3 {
 			working.Go(func() {
 				for i := range 15 {
@@ -263,7 +263,7 @@ func TestTwoServers(t *testing.T) {
 			})
 		}
 
-		// Meanwhile one message is changed through both, by whoever has seen its latest version.
+		// Meanwhile both servers change one message.
 		counter, err := alice.post(servers[0], "counter", "counter")
 		if err != nil {
 			t.Fatal(err)
@@ -290,7 +290,7 @@ func TestTwoServers(t *testing.T) {
 			})
 		}
 
-		// And readers of both see whatever was acknowledged by either.
+		// Both servers return all acknowledged changes.
 		done := make(chan struct{})
 		var reading sync.WaitGroup
 		for _, server := range servers {
@@ -337,8 +337,8 @@ func TestTwoServers(t *testing.T) {
 	})
 }
 
-// What a newcomer writes is there the next day, in the directory where dev was started, whatever
-// serve is set up with.
+// The database of dev remains when it is started again in the same directory, regardless of the
+// settings of serve.
 func TestDevKeepsMessages(t *testing.T) {
 	t.Parallel()
 	p := start(
@@ -374,7 +374,7 @@ func TestDevKeepsMessages(t *testing.T) {
 	}
 }
 
-func TestDatabaseThatCannotBeHad(t *testing.T) {
+func TestUnreachableDatabase(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, database string

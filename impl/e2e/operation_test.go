@@ -12,8 +12,8 @@ import (
 	"github.com/oasgate/oasgate/gen"
 )
 
-// The operations that the tests of the program call, found by who may call them: what carries the
-// API does not depend on what is in openapi.yaml, and nor do its tests.
+// The operations that the tests call, found by their access. Tests of the program do not depend on
+// the other contents of openapi.yaml.
 var (
 	public = find("that everybody may call", authz.Operation.Public)
 	scoped = find("that needs a scope",
@@ -29,12 +29,12 @@ type endpoint struct {
 	scope string // what a token needs for it
 }
 
-// find returns the first such operation, of several that which asks for the fewest scopes.
+// find returns the operation with this property that requires the fewest scopes.
 func find(what string, is func(authz.Operation) bool) endpoint {
 	found := endpoint{what: what}
 	document, err := gen.GetSpec()
 	if err != nil {
-		return found // whatever starts a server says so
+		return found // the start of a server reports it
 	}
 	for _, o := range authz.Describe(document) {
 		item := document.Paths.Value(o.Path)

@@ -26,7 +26,7 @@ import (
 // patience is the watchdog of every step that a test waits for. Only what fails waits that long.
 const patience = 2 * time.Minute
 
-// devSecret is that of dev's clients.
+// devSecret is the secret of the clients of dev.
 const devSecret = "for-development-only"
 
 // devAudience is what the tokens of dev are for.
@@ -63,10 +63,10 @@ func environment(set ...string) []string {
 	})
 	return append(
 		append(inherited, "GORACE=atexit_sleep_ms=0"),
-		set...) // or the race detector holds up each exit for a second
+		set...) // otherwise the race detector delays each exit by a second
 }
 
-// invocation says how the program is started. Its working directory is empty but for .env.
+// invocation describes how the program is started. Its working directory contains only .env.
 type invocation struct {
 	args   []string
 	env    []string
@@ -82,7 +82,7 @@ type process struct {
 	logsJSON       bool
 
 	mu   sync.Mutex
-	sent []string // what clients sent that the log must not hold
+	sent map[string]bool // sent by clients; the log must not contain it
 }
 
 // output is what a process has written so far.
@@ -120,7 +120,7 @@ func start(t *testing.T, as invocation) *process {
 	}
 	go func() {
 		defer close(p.ended)
-		_ = p.command.Wait() // what became of it is in its ProcessState
+		_ = p.command.Wait() // ProcessState has the result
 	}()
 	t.Cleanup(func() {
 		_ = p.command.Process.Kill()
@@ -153,8 +153,7 @@ func startDev(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := start(t, invocation{args: append([]string{"dev", "--addr", "localhost:0"}, args...)})
 	p.url = p.readBanner(t).api
-	// On a busy machine dev may take a while to fetch its own keys; what is asked before is
-	// answered with 503.
+	// On a busy machine dev may need time to fetch its own keys. Earlier requests get 503.
 	eventually(t, "dev has its keys",
 		func() bool { return p.get(t, "/readyz", "").status == http.StatusOK })
 	return p
@@ -208,7 +207,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 func (p *process) nothingLeaked(t *testing.T) {
 	t.Helper()
 	written := p.stdout.String() + p.stderr.String()
-	for _, secret := range p.sent {
+	for secret := range p.sent {
 		if piece := pieceOf(secret, written); piece != "" {
 			t.Errorf(
 				"the program wrote %q, a piece of a token that it was sent: see authz/server/log.go",
@@ -225,7 +224,7 @@ func (p *process) nothingLeaked(t *testing.T) {
 	}
 }
 
-// pieceOf returns a part of a secret, long enough not to be there by chance, that text holds.
+// pieceOf returns a part of a secret that text contains, and that is too long for a coincidence.
 func pieceOf(secret, text string) string {
 	const long = 16
 	for at := 0; at+long <= len(secret); at += long {
@@ -243,7 +242,7 @@ type answer struct {
 	body   string
 }
 
-// get asks with a token, or without one if it is "".
+// get sends a request with a token, or without one if it is "".
 func (p *process) get(t *testing.T, path, token string) answer {
 	t.Helper()
 	if token == "" {
@@ -252,7 +251,7 @@ func (p *process) get(t *testing.T, path, token string) answer {
 	return p.ask(t, http.MethodGet, path, "Authorization", "Bearer "+token)
 }
 
-// ask sends a request; headers come as name, value, name, value.
+// ask sends a request. headers are name, value, name, value.
 func (p *process) ask(t *testing.T, method, path string, headers ...string) answer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -283,12 +282,18 @@ func (p *process) ask(t *testing.T, method, path string, headers ...string) answ
 	return got
 }
 
-// keepSecret has nothingLeaked search for whatever in these texts could be a segment of a token.
+// keepSecret makes nothingLeaked search for all parts of these texts that could be a segment of a
+// token.
 func (p *process) keepSecret(texts ...string) []string {
 	secrets := regexp.MustCompile(`[A-Za-z0-9_-]{16,}`).FindAllString(strings.Join(texts, " "), -1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sent = append(p.sent, secrets...)
+	if p.sent == nil {
+		p.sent = map[string]bool{}
+	}
+	for _, secret := range secrets {
+		p.sent[secret] = true
+	}
 	return secrets
 }
 
@@ -302,7 +307,8 @@ func readAnswer(t *testing.T, response *http.Response) answer {
 	return answer{response.StatusCode, response.Header, string(body)}
 }
 
-// flood sends as much of 200 MiB as the server takes, and returns the answer and how much that was.
+// flood sends up to 200 MiB, as much as the server reads, and returns the response and the number
+// of bytes.
 func (p *process) flood(t *testing.T, head string) (answer, int64) {
 	t.Helper()
 	connection := p.dial(t)
@@ -323,7 +329,7 @@ func (p *process) flood(t *testing.T, head string) (answer, int64) {
 		}
 		written <- sum
 	}()
-	got := hear(t, connection)
+	got := readResponse(t, connection)
 	if got.header.Get("Connection") != "close" {
 		t.Errorf("Connection is %q: want close, or net/http reads on", got.header.Get("Connection"))
 	}
@@ -341,8 +347,8 @@ func (p *process) dial(t *testing.T) net.Conn {
 	return connection
 }
 
-// hear reads one answer, and keeps Connection among its headers, which net/http takes away.
-func hear(t *testing.T, connection net.Conn) answer {
+// readResponse reads one response. It keeps the Connection header, which net/http removes.
+func readResponse(t *testing.T, connection net.Conn) answer {
 	t.Helper()
 	response, err := http.ReadResponse(bufio.NewReader(connection), nil)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 // The tests here are of the quickstart's own operations, and go with them.
 
-// What the operations say.
+// The texts of the quickstart's responses.
 const (
 	publicGreeting = "Hello from a public endpoint! You don't need to be authenticated to see " +
 		"this."

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// TestReadme does what README.md tells a newcomer to do, in a copy of the repository: it runs the
-// lines of its terminal sessions, compares what they print, and applies its changes of files. "…"
-// stands for any text, and for any lines where it stands alone.
+// TestReadme follows README.md in a copy of the repository: it runs the commands of the terminal
+// sessions, compares their output, and applies the diffs. "…" matches any text, and on a line of
+// its own any lines.
 func TestReadme(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the program is compiled again, which -short has no time for")
@@ -47,7 +47,7 @@ func TestReadme(t *testing.T) {
 type session struct {
 	t    *testing.T
 	dir  string // of the copy
-	home string // where the shell's state is kept between commands
+	home string // for the state of the shell between commands
 	addr string // in place of localhost:3010, which can be in use
 	dev  *exec.Cmd
 	said output // by dev
@@ -73,7 +73,7 @@ git init -q -b main
 git add -A
 git -c user.name=a -c user.email=a@example.com commit -q -m a`, s.dir)
 	if out, err := copied.CombinedOutput(); err != nil {
-		t.Skipf("there is no copy of the repository without git and tar: %v: %s", err, out)
+		t.Skipf("cannot copy the repository without git and tar: %v: %s", err, out)
 	}
 	s.write("pwd", s.dir)
 	s.write("state", "")
@@ -95,8 +95,8 @@ var (
 	skipped = regexp.MustCompile(`\bgo test\b|\bgo run \. serve\b`)
 )
 
-// run runs a command where the last one has left the shell, and compares what it prints. A dev goes
-// on until the next one starts.
+// run runs a command with the state of the shell after the last one, and compares its output. A dev
+// runs until the next one starts.
 func (s *session) run(command, want string) {
 	s.t.Helper()
 	if skipped.MatchString(command) {

@@ -25,8 +25,8 @@ import (
 	"github.com/oasgate/oasgate/gen"
 )
 
-// toolchains says how to find out whether a language can be run here, and of which Debian packages
-// it is. Swift is in none.
+// toolchains lists, for each language, how to detect its tools, and the Debian packages of them.
+// There is none for Swift.
 var toolchains = map[string]struct{ check, packages string }{
 	"curl": {"curl --help all | grep -q -e --fail-with-body", "curl"},
 	"csharp": {
@@ -48,7 +48,7 @@ var toolchains = map[string]struct{ check, packages string }{
 	"ruby":   {"ruby -r json -r net/http -e 1", "ruby"},
 }
 
-// snippetEnvironment keeps a proxy of this machine out of the way.
+// snippetEnvironment disables the proxy of this machine.
 func snippetEnvironment() []string {
 	return environment("no_proxy=localhost,127.0.0.1", "NO_PROXY=localhost,127.0.0.1")
 }
@@ -59,7 +59,7 @@ type compiled struct {
 	dir      string
 }
 
-// compile saves a program as the page says, and builds it with the command that the page shows.
+// compile saves a program, and builds it with the command that the page shows.
 func compile(t *testing.T, language docs.Language, program string) compiled {
 	t.Helper()
 	c := compiled{language, t.TempDir()}
@@ -103,8 +103,8 @@ func (c compiled) succeeds(t *testing.T) string {
 	return stdout
 }
 
-// fails runs the program, which must exit with an error and say all this on stderr. curl has its
-// own idea of where the body of a refusal goes.
+// fails runs the program, which must exit with an error and print all this to stderr. curl prints
+// the body of a refusal elsewhere.
 func (c compiled) fails(t *testing.T, says ...string) {
 	t.Helper()
 	stdout, stderr, code := c.run(t)
@@ -112,7 +112,7 @@ func (c compiled) fails(t *testing.T, says ...string) {
 		stdout, stderr = "", stdout+stderr
 	}
 	if code == 0 || stdout != "" {
-		t.Errorf("%s exits with %d, expected an error, and prints %q, expected nothing",
+		t.Errorf("%s exits with %d, want an error, and prints %q, want nothing",
 			c.language.Run, code, stdout)
 	}
 	for _, text := range says {
@@ -166,7 +166,7 @@ func devSnippets(t *testing.T, api, tokenEndpoint string) *docs.Snippets {
 	return snippets
 }
 
-// What the page of a running dev shows, saved, compiled and run as it says there.
+// The programs of the page of a running dev, saved, compiled and run as the page says.
 func TestSnippetsOfThePage(t *testing.T) {
 	dev := startDev(t)
 	page := func(operation string) (shown docs.Snippets) {
@@ -248,7 +248,7 @@ func TestSnippetsShowARefusal(t *testing.T) {
 				http.Redirect(w, r, "/elsewhere", http.StatusFound)
 			}
 		}
-		if language.ID == "curl" { // it says only what it got: nothing
+		if language.ID == "curl" { // it prints only what it received: nothing
 			program.fails(t, "access_token")
 		} else {
 			program.fails(t, "302")
@@ -260,7 +260,7 @@ func TestSnippetsShowARefusal(t *testing.T) {
 	})
 }
 
-// A server that nobody vouches for gets nothing.
+// A server without a trusted certificate gets nothing.
 func TestSnippetsVerifyTLS(t *testing.T) {
 	var requests sync.Map // language → true
 	server := httptest.NewUnstartedServer(
@@ -282,7 +282,7 @@ func TestSnippetsVerifyTLS(t *testing.T) {
 	})
 }
 
-// Whatever stands in a value arrives as that value.
+// Values arrive unchanged, whatever characters they contain.
 func TestSnippetsQuoteEverything(t *testing.T) {
 	// What a language's own type for URLs makes something else of, escaped or not.
 	mangled := map[string]string{"csharp": "\u202e", "objc": "?\x00"}
@@ -401,14 +401,14 @@ func TestSnippetsQuoteEverything(t *testing.T) {
 		} {
 			if pair[0] != pair[1] {
 				t.Errorf(
-					"%s arrives as\n%q, expected\n%q: see the language's literal in authz/server/docs/snippets.go",
+					"%s arrives as\n%q, want\n%q: see the language's literal in authz/server/docs/snippets.go",
 					what, pair[0], pair[1])
 			}
 		}
 	})
 }
 
-// The table above knows each language that the page calls executed.
+// The table above has each language that the page marks as executed.
 func TestEveryExecutedLanguageHasAToolchain(t *testing.T) {
 	for _, language := range devSnippets(t, "", "").Languages {
 		if _, known := toolchains[language.ID]; known != language.Executed {

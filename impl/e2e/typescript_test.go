@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestTypeScript has the client of gen/ts do what its users do, in its own tests.
+// TestTypeScript runs the tests of gen/ts.
 func TestTypeScript(t *testing.T) {
 	dir := os.Getenv("OASGATE_TEST_TYPESCRIPT")
 	if testing.Short() {
@@ -30,8 +30,8 @@ func TestTypeScript(t *testing.T) {
 	}
 }
 
-// TestTypeScriptPackage has npm pack what is published, installs it into a fresh project, compiles
-// a program there in each way in which TypeScript resolves modules, and runs it.
+// TestTypeScriptPackage packs the npm package, installs it into a new project, compiles a program
+// there with each module resolution of TypeScript, and runs it.
 func TestTypeScriptPackage(t *testing.T) {
 	dir := os.Getenv("OASGATE_TEST_TYPESCRIPT")
 	if testing.Short() || dir == "" {

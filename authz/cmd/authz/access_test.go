@@ -21,14 +21,15 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// caller is somebody who calls: with genuine credentials that grant some scopes, with a bad one, or
-// with nothing.
+// caller is a caller with genuine credentials that grant some scopes, with a bad one, or without
+// any.
 type caller struct {
 	has []atom
 	bad string // a credential that is presented and not genuine; has is then empty
 }
 
-// admits is what OpenAPI says (§4.8.30) and the gate does, written down without any of the algebra.
+// admits implements the definition of OpenAPI (§4.8.30) directly, without the algebra of the
+// package.
 func admits(o authz.Operation, credential func(string) string, c caller) bool {
 	optional := len(o.Alternatives) == 0
 	for _, a := range o.Alternatives {
@@ -50,8 +51,8 @@ func admits(o authz.Operation, credential func(string) string, c caller) bool {
 	return optional
 }
 
-// every returns every way to require some of the scopes a, b and c of one token: all sets of
-// alternatives, of which one may be to require nothing.
+// every returns all policies over the scopes a, b and c of one token: all sets of alternatives,
+// which may include the empty one.
 func every() (all []authz.Operation) {
 	alternatives := []authz.Alternative{{}}
 	for set := range 8 {
@@ -98,8 +99,8 @@ func holds(credential string, scopes []string) []atom {
 	return has
 }
 
-// TestWeakerIsExact compares every policy over three scopes with every other, by asking every
-// caller.
+// TestWeakerIsExact compares all pairs of policies over three scopes with the results for all
+// callers.
 func TestWeakerIsExact(t *testing.T) {
 	asToken := func(string) string { return bearer }
 	callers := []caller{{}, {bad: bearer}}
@@ -118,14 +119,14 @@ func TestWeakerIsExact(t *testing.T) {
 		}
 	}
 	if len(operations) != 512 {
-		t.Fatalf("%d policies, expected 512: every set of 9 alternatives", len(operations))
+		t.Fatalf("%d policies, want 512: every set of 9 alternatives", len(operations))
 	}
 	for i := range operations {
 		for j := range operations {
 			expected := admitted[i]&^admitted[j] == 0
 			if got := policies[i].within(policies[j]); got != expected {
 				t.Fatalf(
-					"%v within %v is %v, expected %v: whom it admits, as bits of %+v: %b and %b",
+					"%v within %v is %v, want %v: whom it admits, as bits of %+v: %b and %b",
 					policies[i],
 					policies[j],
 					got,
@@ -142,7 +143,7 @@ func TestWeakerIsExact(t *testing.T) {
 // TestWeakerIsExactForSeveralCredentials does the same for random policies over two credentials
 // with scopes.
 func TestWeakerIsExactForSeveralCredentials(t *testing.T) {
-	// Two schemes that ask for the same, and one that does not.
+	// Two schemes with the same requirement, and one with another.
 	credential := func(scheme string) string {
 		return map[string]string{"x": bearer, "y": bearer, "z": "api key"}[scheme]
 	}
@@ -182,7 +183,7 @@ func TestWeakerIsExactForSeveralCredentials(t *testing.T) {
 		)
 		if got := accessOf(a, credential).within(accessOf(b, credential)); got != expected {
 			t.Fatalf(
-				"within is %v, expected %v, for\n%v\n%v",
+				"within is %v, want %v, for\n%v\n%v",
 				got,
 				expected,
 				a.Alternatives,
@@ -201,8 +202,8 @@ func TestWeakerIsExactForSeveralCredentials(t *testing.T) {
 	}
 }
 
-// TestAgreesWithTheGate holds what is said here of every policy over three scopes against the gate
-// that enforces it: whom it lets in, and which scopes it says are missing.
+// TestAgreesWithTheGate compares the result for every policy over three scopes with the gate that
+// enforces it: whom it admits, and which scopes are missing.
 func TestAgreesWithTheGate(t *testing.T) {
 	doc := &openapi3.T{
 		OpenAPI: "3.1.0", Info: &openapi3.Info{Title: "t", Version: "1"},
@@ -332,8 +333,8 @@ func TestAgreesWithTheGate(t *testing.T) {
 	}
 }
 
-// TestStepUpIsExact compares every step-up with every other, by asking the gate's own judgement of
-// every sign-in.
+// TestStepUpIsExact compares all pairs of step-up requirements with the results of the gate for all
+// sign-ins.
 func TestStepUpIsExact(t *testing.T) {
 	now := time.Now()
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"api"}, Algorithm: "EdDSA"})
@@ -387,7 +388,7 @@ func TestStepUpIsExact(t *testing.T) {
 				func(p *token.Principal) bool { return a.Met(p, now) && !b.Met(p, now) },
 			)
 			if got := policy(a).within(policy(b)); got != expected {
-				t.Errorf("%q within %q is %v, expected %v", policy(a), policy(b), got, expected)
+				t.Errorf("%q within %q is %v, want %v", policy(a), policy(b), got, expected)
 			}
 		}
 	}
@@ -410,7 +411,7 @@ func TestAccessInWords(t *testing.T) {
 		{[]authz.Alternative{{{Scheme: "k"}, {Scheme: "t", Scopes: []string{"a"}}}}, "api key in header x-key, and token with a", "scopes"},
 		// The same twice, in another order.
 		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"a", "b"}}}, {{Scheme: "t", Scopes: []string{"b", "a", "a"}}}}, "token with a and b", "scopes"},
-		// A scope by the name of a class is still a scope.
+		// A scope can have the name of a class.
 		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"public"}}}}, "token with public", "scopes"},
 	} {
 		a := accessOf(
@@ -419,7 +420,7 @@ func TestAccessInWords(t *testing.T) {
 		)
 		if a.String() != test.words || a.class() != test.class {
 			t.Errorf(
-				"%v is %q, %s; expected %q, %s",
+				"%v is %q, %s; want %q, %s",
 				test.alternatives,
 				a,
 				a.class(),
@@ -430,8 +431,8 @@ func TestAccessInWords(t *testing.T) {
 	}
 }
 
-// TestWeakerIsExactWithImplications compares policies under one set of implications with policies
-// under another, by asking every caller.
+// TestWeakerIsExactWithImplications compares policies with two sets of implications with the
+// results for all callers.
 func TestWeakerIsExactWithImplications(t *testing.T) {
 	relations := []map[string][]string{
 		nil,
@@ -497,7 +498,7 @@ func TestWeakerIsExactWithImplications(t *testing.T) {
 			want := admitted[i]&^admitted[j] == 0
 			if got := operations[i].access.within(operations[j].access); got != want {
 				t.Fatalf(
-					"%v (%v) within %v (%v) is %v, expected %v",
+					"%v (%v) within %v (%v) is %v, want %v",
 					operations[i].access,
 					operations[i].Alternatives,
 					operations[j].access,
@@ -507,10 +508,10 @@ func TestWeakerIsExactWithImplications(t *testing.T) {
 				)
 			}
 		}
-		// A client that asks for one of the sets is admitted, and no set can be smaller.
+		// A client with one of the sets is admitted, and no set can be smaller.
 		for _, set := range operations[i].access.alternatives() {
 			if len(set) > 0 && admitted[i] == 0 {
-				t.Fatalf("%v lists %v and admits nobody", operations[i].access, set)
+				t.Fatalf("%v lists %v, which does not grant access", operations[i].access, set)
 			}
 		}
 	}
@@ -550,35 +551,34 @@ components: {securitySchemes: {t: {type: http, scheme: bearer, x-scopes: {read: 
 	}
 	want := []string{"token with all (or admin) and write", "token with read (or admin or all)"}
 	if !slices.Equal(words, want) {
-		t.Errorf("access is %q, expected %q", words, want)
+		t.Errorf("access is %q, want %q", words, want)
 	}
 	changes := compare(plain, implying).Changes
 	if len(changes) != 2 || changes[0].Change != weakened || changes[1].Change != weakened ||
 		!slices.Equal(changes[1].Gains, []string{"token with admin"}) || changes[1].Tightens {
 		t.Errorf(
-			"changes are %+v, expected both operations to be weakened, and GET /read to gain admin",
+			"changes are %+v, want both operations to be weakened, and GET /read to gain admin",
 			changes,
 		)
 	}
 	for _, c := range compare(implying, plain).Changes {
 		if c.Change != tightened {
-			t.Errorf("the other way: %+v, expected it tightened", c)
+			t.Errorf("reversed: %+v, want tightened", c)
 		}
 	}
 	if changes := compare(implying, implying).Changes; len(changes) != 0 {
-		t.Errorf("changes are %+v, expected none", changes)
+		t.Errorf("changes are %+v, want none", changes)
 	}
 	defaults := doc(", x-authz-default-scopes: [read]")
 	if changes := compare(plain, defaults).Changes; len(changes) != 0 {
 		t.Errorf(
-			"changes are %+v, expected none: which scopes clients start with admits nobody",
+			"changes are %+v, want none: default scopes do not change who is admitted",
 			changes,
 		)
 	}
 }
 
-// Implications of many scopes at once do not keep diff from ending. It errs on the side of a
-// change.
+// With implications of many scopes at once, diff ends. It may report a change that is none.
 func TestManyImplications(t *testing.T) {
 	doc := func(implies bool) *openapi3.T {
 		scopes, needed, implications := map[string]string{}, []string{}, map[string][]string{}
@@ -606,14 +606,14 @@ func TestManyImplications(t *testing.T) {
 	}
 	plain, implying := doc(false), doc(true)
 	if changes := compare(plain, implying).Changes; len(changes) != 1 || !changes[0].Weakens {
-		t.Errorf("changes are %+v, expected one that weakens", changes)
+		t.Errorf("changes are %+v, want one that weakens", changes)
 	}
 	if changes := compare(implying, implying).Changes; len(changes) != 0 {
-		t.Errorf("changes are %+v, expected none", changes)
+		t.Errorf("changes are %+v, want none", changes)
 	}
 	for _, o := range describe(implying, credentials(implying)) {
 		if sets := o.access.alternatives(); len(sets) != 1 || len(sets[0]) != 40 {
-			t.Errorf("there are %d sets of scopes, expected the document's own", len(sets))
+			t.Errorf("there are %d sets of scopes, want the document's own", len(sets))
 		}
 	}
 }

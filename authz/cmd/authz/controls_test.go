@@ -13,8 +13,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// extensionDocument returns a document with an extension on its operation or on its scheme, or
-// with none.
+// extensionDocument returns a document with an extension on its operation or its scheme, or without
+// one.
 func extensionDocument(t *testing.T, name string, value any, onScheme bool) *openapi3.T {
 	t.Helper()
 	scheme := object{
@@ -44,8 +44,8 @@ func extensionDocument(t *testing.T, name string, value any, onScheme bool) *ope
 	return doc
 }
 
-// knownExtensions returns the names of all extensions that the library reads, as it lists them for
-// one that is misspelt.
+// knownExtensions returns the names of all extensions that the library reads, from its message
+// about an unknown one.
 func knownExtensions(t *testing.T) []string {
 	t.Helper()
 	_, err := authz.Config{
@@ -53,17 +53,17 @@ func knownExtensions(t *testing.T) []string {
 	}.CompileSecurity()
 	var fault *authz.Fault
 	if !errors.As(err, &fault) {
-		t.Fatalf("an unknown extension: %v, expected a fault", err)
+		t.Fatalf("an unknown extension: %v, want a fault", err)
 	}
 	_, names, found := strings.Cut(fault.Problem, "expected one of ")
 	if !found {
-		t.Fatalf("an unknown extension: %s, expected the names of the known ones", fault.Problem)
+		t.Fatalf("an unknown extension: %s, want the names of the known ones", fault.Problem)
 	}
 	return strings.Split(names, ", ")
 }
 
-// TestExtensionDirections compares documents that differ in one extension. Every extension that
-// the library reads must have a row.
+// TestExtensionDirections compares documents that differ in one extension. Each extension that the
+// library reads must have a row.
 func TestExtensionDirections(t *testing.T) {
 	type row struct {
 		before, after     any
@@ -149,7 +149,7 @@ func TestExtensionDirections(t *testing.T) {
 				weakens, tightens = weakens || c.Weakens, tightens || c.Tightens
 			}
 			if weakens != r.weakens || tightens != r.tightens {
-				t.Errorf("%s: %v → %v: weaker %v, stricter %v; expected %v, %v", name, r.before,
+				t.Errorf("%s: %v → %v: weaker %v, stricter %v; want %v, %v", name, r.before,
 					r.after, weakens, tightens, r.weakens, r.tightens)
 			}
 		}

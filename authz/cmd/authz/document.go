@@ -72,7 +72,7 @@ func (t *tool) read(
 		}
 		loader.IncludeOrigin = needed == requestPart && maybeNullConst.Match(data)
 	}
-	doc, err := loadData(loader, needed.prune(data), from.root)
+	doc, err := loadData(loader, data, needed, from.root)
 	if err != nil && name != standardInput { // it can only be read once
 		err = findBrokenRefs(from, err)
 	}
@@ -103,16 +103,23 @@ func setNullConsts(doc *openapi3.T) {
 	})
 }
 
-// loadData loads a document and what it refers to. The loader has no hook for another parser, so it
-// reads the referenced files with its own.
-func loadData(loader *openapi3.Loader, data []byte, root *url.URL) (*openapi3.T, error) {
-	if !isJSON(data) {
+// loadData loads the needed part of a document, and what it refers to. The loader has no hook for
+// another parser, so it reads the referenced files with its YAML parser.
+func loadData(
+	loader *openapi3.Loader,
+	data []byte,
+	needed part,
+	root *url.URL,
+) (*openapi3.T, error) {
+	parse := parseYAML
+	if isJSON(data) {
+		parse = parseJSON
+	}
+	node, err := parse(data)
+	if err != nil { // the loader decides
 		return loader.LoadFromDataWithPath(data, root)
 	}
-	node, err := parseJSON(data)
-	if err != nil { // not JSON, or a duplicate member: the loader decides
-		return loader.LoadFromDataWithPath(data, root)
-	}
+	needed.prune(node)
 	// Register the document with the loader before decoding it, for files that refer back to it.
 	doc, err := loader.LoadFromDataWithPath([]byte("{}"), root)
 	if err != nil {
@@ -169,8 +176,9 @@ func (o operation) String() string { return o.Method + " " + o.Path }
 // describe returns every operation of a document. credential returns the credential that a scheme
 // requires.
 func describe(doc *openapi3.T, credential func(scheme string) string) []operation {
-	var all []operation
-	for _, o := range authz.Describe(doc) {
+	described := authz.Describe(doc)
+	all := make([]operation, 0, len(described))
+	for _, o := range described {
 		item := doc.Paths.Value(o.Path)
 		spec := item.GetOperation(o.Method)
 		unstated := spec.Security == nil && len(doc.Security) == 0

@@ -16,8 +16,8 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// TestExplain replays testdata/explain.txtar with a real issuer, and sees to it that no token is
-// ever printed.
+// TestExplain replays testdata/explain.txtar with a real issuer, and checks that no token is
+// printed.
 func TestExplain(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	var issuer *devissuer.Issuer
@@ -160,7 +160,7 @@ func kidOf(issuer *devissuer.Issuer) string {
 	return kid
 }
 
-// claimsOf are those of a genuine token.
+// claimsOf returns the claims of a genuine token.
 func claimsOf(t *testing.T, issuer *devissuer.Issuer) map[string]any {
 	t.Helper()
 	return map[string]any{

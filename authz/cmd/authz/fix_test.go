@@ -49,6 +49,6 @@ components: {securitySchemes: {bearerAuth: {type: http, scheme: bearer}}}
 		strings.Contains(out, "1  fault    unstated") ||
 		strings.Contains(out, "missing-operation-id") ||
 		strings.Contains(out, "scopes-by-use") {
-		t.Errorf("exit code %d, %s: expected one fault, the scheme TODO", code, out)
+		t.Errorf("exit code %d, %s: want one fault, the scheme TODO", code, out)
 	}
 }

@@ -107,7 +107,7 @@ paths:
       responses: {"204": {description: Gone.}}
 `
 
-// keyed states no security itself: its overlay does, with a token, a key and a password.
+// keyed has no security itself. Its overlay adds it: a token, a key and a password.
 var keyed = map[string]string{
 	"api/openapi.yaml": `openapi: 3.1.0
 info: {title: Keys, version: "1"}
@@ -133,9 +133,9 @@ actions:
 `,
 }
 
-// TestInitWritesWhatWorks: from nothing to a green go test ./..., for each document and router. It
-// builds programs, and may need the module proxy.
-func TestInitWritesWhatWorks(t *testing.T) {
+// TestInitWritesAWorkingRepository: for each document and router, init writes a repository whose
+// tests pass. It builds programs, and may need the module proxy.
+func TestInitWritesAWorkingRepository(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds a program for each document and router")
 	}
@@ -191,14 +191,38 @@ func TestInitWritesWhatWorks(t *testing.T) {
 					t.Error("go generate does not generate what init has written")
 				}
 				if lines := strings.Count(read(t, "made/main.go"), "\n"); lines >= 30 {
-					t.Errorf("main.go has %d lines, expected fewer than 30", lines)
+					t.Errorf("main.go has %d lines, want fewer than 30", lines)
+				}
+				if name == "own" && router == "std" {
+					switchTelemetryOn(t)
 				}
 			})
 		}
 	}
 }
 
-// allowedIs501 proves what a handler that nobody has written answers.
+// switchTelemetryOn follows README.md, and builds the program.
+func switchTelemetryOn(t *testing.T) {
+	t.Helper()
+	main := read(t, "made/main.go")
+	on := strings.NewReplacer("// \"", "\"", "// Telemetry:", "Telemetry:").Replace(main)
+	if strings.Count(on, "telemetry") != 2 || len(on) != len(main)-len("// ")*2 {
+		t.Fatalf("main.go does not have two lines about telemetry in comments:\n%s", main)
+	}
+	if err := os.WriteFile("made/main.go", []byte(on), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"go mod tidy", "go vet ."} {
+		args := strings.Fields(command)
+		c := exec.CommandContext(t.Context(), args[0], args[1:]...)
+		c.Dir = "made"
+		if said, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, said)
+		}
+	}
+}
+
+// allowedIs501 checks the response of a handler that is not implemented.
 const allowedIs501 = `package main
 
 import (
@@ -239,7 +263,7 @@ func TestAllowedIs501(t *testing.T) {
 		} else if r.Skipped == "" {
 			allowed++
 			if r.Status != 501 {
-				t.Errorf("%s: status %d, expected 501", r.Case.Name, r.Status)
+				t.Errorf("%s: status %d, want 501", r.Case.Name, r.Status)
 			}
 		}
 	}
@@ -312,7 +336,7 @@ func TestInitDryRun(t *testing.T) {
 	}
 }
 
-// TestInitAgain: run again, init writes what is missing, and overwrites nothing.
+// TestInitAgain: a second run writes what is missing, and overwrites nothing.
 func TestInitAgain(t *testing.T) {
 	library := libraryFolder(t)
 	t.Chdir(t.TempDir())
@@ -333,7 +357,7 @@ func TestInitAgain(t *testing.T) {
 		t.Errorf("init of what is complete: %s%s", stdout, stderr)
 	}
 
-	// The team has made it its own, and the document has grown.
+	// The repository was changed by hand, and the document has new operations.
 	own := map[string]string{
 		"made/main.go": "package main\n\nfunc main() {}\n",
 		"made/impl/handlers.go": strings.NewReplacer("(API)", "(*Orders)", "type API",
@@ -408,7 +432,7 @@ func equal(a, b map[string]string) bool {
 	return true
 }
 
-// TestInitFaults: what cannot be served is told, all of it, and nothing is written.
+// TestInitFaults: all faults of a document are reported, and no file is written.
 func TestInitFaults(t *testing.T) {
 	library := libraryFolder(t)
 	const templates = `openapi: 3.1.0
@@ -453,7 +477,7 @@ paths:
 				"--module example.com/acme/orders --document openapi.yaml --replace "+library+" "+row.args+" made",
 			)
 			if code != row.code {
-				t.Errorf("exit code %d, expected %d: %s%s", code, row.code, stdout, stderr)
+				t.Errorf("exit code %d, want %d: %s%s", code, row.code, stdout, stderr)
 			}
 			for _, says := range row.says {
 				if !strings.Contains(stderr, says) {
@@ -536,7 +560,7 @@ func TestInitOverlay(t *testing.T) {
 	}
 }
 
-// TestInitGeneratesAsWeDo: the options that init writes are those that this repository uses.
+// TestInitGeneratesAsWeDo: the options that init writes are those of this repository.
 func TestInitGeneratesAsWeDo(t *testing.T) {
 	r := &repository{Server: servers["echov4"]}
 	written, err := r.fill("oapi-codegen.yaml")
@@ -552,11 +576,12 @@ func TestInitGeneratesAsWeDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(ours, theirs) {
-		t.Errorf("init writes %+v, expected %+v", theirs, ours)
+		t.Errorf("init writes %+v, want %+v", theirs, ours)
 	}
 }
 
-// TestInitPublicDocuments: from public documents, with their overlays, to a green go test ./....
+// TestInitPublicDocuments: for public documents with their overlays, init writes repositories whose
+// tests pass.
 func TestInitPublicDocuments(t *testing.T) {
 	folder := os.Getenv("OASGATE_TEST_DOCUMENTS")
 	if folder == "" {

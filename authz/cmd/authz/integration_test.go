@@ -85,7 +85,7 @@ func TestAction(t *testing.T) {
 	calls := 0
 	for _, step := range action.Runs.Steps {
 		if (step.Uses == "") == (step.Run == "") || step.Run != "" && step.Shell == "" {
-			t.Errorf("a step is %+v: expected uses, or run with a shell", step)
+			t.Errorf("a step is %+v: want uses, or run with a shell", step)
 		}
 		for line := range strings.Lines(step.Run) {
 			command, ok := strings.CutPrefix(strings.TrimSpace(line), `"$RUNNER_TEMP/authz" `)
@@ -102,6 +102,6 @@ func TestAction(t *testing.T) {
 		}
 	}
 	if calls != 3 {
-		t.Errorf("the action calls the tool %d times, expected 3", calls)
+		t.Errorf("the action calls the tool %d times, want 3", calls)
 	}
 }

@@ -14,16 +14,15 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// TestLargeDocuments runs the tool over documents of the size and the shapes that grow in practice.
-// What a command takes is held against what it takes to load and validate the same document,
-// measured beside it: the pace of the machine does not count, growth that is worse than the
-// document's own does.
+// TestLargeDocuments runs the tool with documents of the size and the shapes of large APIs. The
+// time of a command is compared with that of loading and validating the same document, measured
+// next to it, so that the speed of the machine does not matter.
 func TestLargeDocuments(t *testing.T) {
 	if raceDetector {
 		t.Skip("measured without the race detector")
 	}
-	// Ratios of 1 to 4 are measured (go test -v shows them). Several tries, for a busy machine may
-	// stall one.
+	// The measured ratios are 1 to 4 (go test -v shows them). There are several tries, because a
+	// busy machine may delay one.
 	const limit, tries = 12, 5
 	for name, generate := range map[string]func(t *testing.T, dir string,
 		weaker bool) (document string, operations int){
@@ -60,7 +59,7 @@ func TestLargeDocuments(t *testing.T) {
 					}
 					if try == tries {
 						t.Fatalf(
-							"%s took %.0f times as long as to load and validate the document, expected at most %d",
+							"%s took %.0f times as long as loading and validating the document, want at most %d",
 							args[0],
 							ratio,
 							limit,
@@ -73,7 +72,7 @@ func TestLargeDocuments(t *testing.T) {
 			if err := json.Unmarshal([]byte(out), &plan); err != nil ||
 				len(plan.Operations) != operations {
 				t.Errorf(
-					"plan has %d operations, expected %d (%v)",
+					"plan has %d operations, want %d (%v)",
 					len(plan.Operations),
 					operations,
 					err,
@@ -95,11 +94,11 @@ func TestLargeDocuments(t *testing.T) {
 					weaker++
 				}
 			}
-			// Every generator leaves a scope away in every seventh operation that needs one of two.
+			// Each generator omits a scope in every seventh operation that requires one of two.
 			if expected := operations / 7; code != found || weaker != expected ||
 				len(diff.Changes) != expected {
 				t.Errorf(
-					"diff finds %d changes, %d of them weakened, exit code %d; expected %d, all weakened, and 1",
+					"diff finds %d changes, %d of them weakened, exit code %d; want %d, all weakened, and 1",
 					len(diff.Changes),
 					weaker,
 					code,
@@ -110,7 +109,7 @@ func TestLargeDocuments(t *testing.T) {
 	}
 }
 
-// loadAndValidate returns how long kin-openapi takes for it.
+// loadAndValidate returns the time that kin-openapi takes to load and validate it.
 func loadAndValidate(t *testing.T, document string) time.Duration {
 	t.Helper()
 	loader := openapi3.NewLoader()
@@ -136,8 +135,8 @@ func howMany(n int) int {
 
 type object = map[string]any
 
-// requirement is what operation n asks for: two scopes, of which the weaker document forgets one in
-// every seventh.
+// requirement returns the security of operation n: two scopes. The weaker document omits one in
+// every seventh operation.
 func requirement(n int, scheme string, weaker bool) []any {
 	scopes := []string{fmt.Sprintf("write:r%d", n%20), "admin"}
 	if weaker && n%7 == 6 {
@@ -240,8 +239,8 @@ func nestedResources(t *testing.T, dir string, weaker bool) (string, int) {
 	doc, paths, schemas := skeleton("3.1.0")
 	n := 0
 	for r := range howMany(160) {
-		// Resource → its base → … → the root, each an allOf of the one before and members of its
-		// own; and the tree holds itself.
+		// Resource → its base → … → the root: each is an allOf of the one before and its own
+		// members. The tree is recursive.
 		for depth := range 6 {
 			base := schemaRef("Root")
 			if depth > 0 {

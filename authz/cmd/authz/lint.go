@@ -278,9 +278,7 @@ func reportInvalid(doc *openapi3.T, faults []*authz.Fault, report report) {
 		several = openapi3.MultiError{err}
 	}
 	for _, err := range several {
-		if mismatch, ok := errors.AsType[*openapi3.SchemaError](err); ok {
-			mismatch.Schema, mismatch.Value = nil, nil // large, and not shown
-		}
+		removeSchemas(err)
 		at, cause := innermost(err)
 		first, _, _ := strings.Cut(err.Error(), "\n")
 		// Other rules and faults report these in the words of this tool.
@@ -289,6 +287,23 @@ func reportInvalid(doc *openapi3.T, faults []*authz.Fault, report report) {
 		}
 		brief, _, _ := strings.Cut(cause.Error(), "\n")
 		report(at, "", first, brief)
+	}
+}
+
+// removeSchemas removes schemas and values from an error, whose text would contain them as JSON.
+// They can be large, and are not shown.
+func removeSchemas(err error) {
+	switch err := err.(type) {
+	case nil:
+	case openapi3.MultiError:
+		for _, part := range err {
+			removeSchemas(part)
+		}
+	case *openapi3.SchemaError:
+		err.Schema, err.Value = nil, nil
+		removeSchemas(err.Origin)
+	default:
+		removeSchemas(errors.Unwrap(err))
 	}
 }
 

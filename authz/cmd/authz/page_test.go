@@ -39,7 +39,7 @@ func TestColours(t *testing.T) {
 	}
 }
 
-// TestColouredTablesAlign: what is not seen takes no room.
+// TestColouredTablesAlign: colours do not change the widths of columns.
 func TestColouredTablesAlign(t *testing.T) {
 	rows := func() [][]cell {
 		return [][]cell{
@@ -58,7 +58,7 @@ func TestColouredTablesAlign(t *testing.T) {
 	const expected = "yes  GET     /größe  public\nno   DELETE  /x      token with a\n"
 	if without.String() != expected || stripped != expected || with.String() == stripped {
 		t.Errorf(
-			"expected\n%swithout colours\n%swith colours\n%q",
+			"want\n%swithout colours\n%swith colours\n%q",
 			expected,
 			without.String(),
 			with.String(),
@@ -66,7 +66,7 @@ func TestColouredTablesAlign(t *testing.T) {
 	}
 }
 
-// TestPrintable: a document or a token must not be able to draw on the terminal of who looks at it.
+// TestPrintable: documents and tokens cannot send control sequences to a terminal.
 func TestPrintable(t *testing.T) {
 	for text, expected := range map[string]string{
 		"/größe → 日本":        "/größe → 日本",
@@ -76,7 +76,30 @@ func TestPrintable(t *testing.T) {
 		"two\nlines":         "two\nlines",
 	} {
 		if got := printable(text); got != expected {
-			t.Errorf("printable(%q) is %q, expected %q", text, got, expected)
+			t.Errorf("printable(%q) is %q, want %q", text, got, expected)
 		}
+	}
+}
+
+// TestWrappedTables: lines fit the page if their words do.
+func TestWrappedTables(t *testing.T) {
+	var out bytes.Buffer
+	p := newPage(&out)
+	p.width = 58
+	p.table("", p.wrap([][]cell{
+		plain("PATH", "ACCESS", "CONTROLS"),
+		plain("/a", "token with read and write", "timeout 2m"),
+		plain("/b", "", "one-long-word-that-cannot-be-broken and another"),
+		plain("/c", "last"),
+	}, 1))
+	const want = `PATH  ACCESS               CONTROLS
+/a    token with read and  timeout 2m
+      write
+/b                         one-long-word-that-cannot-be-broken
+                           and another
+/c    last
+`
+	if out.String() != want {
+		t.Errorf("the table is\n%sexpected\n%s", &out, want)
 	}
 }

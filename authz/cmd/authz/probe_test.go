@@ -39,7 +39,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestProbe replays testdata/probe.txtar against a server that is right, and some that are not.
+// TestProbe replays testdata/probe.txtar against a correct server, and some with flaws.
 func TestProbe(t *testing.T) {
 	const script, secret = "testdata/probe.txtar", "correct-horse-battery-staple"
 	issuer, err := devissuer.Start(devissuer.Config{
@@ -167,8 +167,8 @@ func guardedServer(
 	return e
 }
 
-// TestIssuersThatWantTheSecretInTheBody: not every issuer takes HTTP Basic.
-func TestIssuersThatWantTheSecretInTheBody(t *testing.T) {
+// TestSecretInTheBody: some issuers do not accept HTTP Basic.
+func TestSecretInTheBody(t *testing.T) {
 	requests := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests++
@@ -199,7 +199,7 @@ func TestIssuersThatWantTheSecretInTheBody(t *testing.T) {
 	}
 	if requests != 2 {
 		t.Errorf(
-			"%d requests to the token endpoint, expected 2: by Basic, then in the body, then never again",
+			"%d requests to the token endpoint, want 2: by Basic, then in the body, then never again",
 			requests,
 		)
 	}
@@ -274,14 +274,14 @@ components:
 		out := stdout.String() + stderr.String()
 		if code != test.code || !strings.Contains(out, test.text) ||
 			strings.Contains(out, key) {
-			t.Errorf("%d: exit code %d, %s: expected %d, %q, and no key", i, code, out, test.code,
+			t.Errorf("%d: exit code %d, %s: want %d, %q, and no key", i, code, out, test.code,
 				test.text)
 		}
 	}
 }
 
-// TestProbeDPoP probes a server that takes bound tokens, at another URL than it knows itself by,
-// and one that does not look at proofs.
+// TestProbeDPoP probes a server that accepts bound tokens and has another URL for proofs, and one
+// that does not check proofs.
 func TestProbeDPoP(t *testing.T) {
 	const document = `
 openapi: 3.1.0
@@ -347,14 +347,14 @@ components: {securitySchemes: {b: {type: http, scheme: bearer, x-scopes: {read: 
 		code := run(t.Context(), args, &bytes.Buffer{}, &stdout, &stderr)
 		if out := stdout.String() + stderr.String(); code != test.code ||
 			!strings.Contains(out, test.text) || strings.Contains(out, "eyJ") {
-			t.Errorf("exit code %d, %s: expected %d, %q, and no token", code, out, test.code,
+			t.Errorf("exit code %d, %s: want %d, %q, and no token", code, out, test.code,
 				test.text)
 		}
 	}
 }
 
-// TestProbeCertificate probes servers that take tokens bound to a certificate, with an issuer that
-// authenticates the client by it, and operations that ask the issuer about revoked tokens.
+// TestProbeCertificate probes servers that accept tokens bound to a certificate, with an issuer
+// that authenticates the client by it, and operations with introspection.
 func TestProbeCertificate(t *testing.T) {
 	const document = `
 openapi: 3.1.0
@@ -445,7 +445,7 @@ components:
 		r.TLS.PeerCertificates = []*x509.Certificate{certificate}
 		mux.ServeHTTP(w, r)
 	}), tls.RequestClientCert)
-	// A server that keeps what the issuer said of a token.
+	// A server that caches introspection responses.
 	var known sync.Map
 	keeping := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		credential := r.Header.Get("Authorization")
@@ -476,7 +476,7 @@ components:
 		presented)
 	bySecret := []string{"--token-url=" + issuer.URL() + "oauth/token", "--client-id=probe",
 		"--client-secret=" + secret, "--audience=" + audience}
-	// An issuer whose revocation endpoint refuses the client, and one that has none.
+	// An issuer whose revocation endpoint refuses the client, and one without such an endpoint.
 	refusing := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		metadata := map[string]string{"jwks_uri": issuer.URL() + ".well-known/jwks.json"}
 		switch {
@@ -547,7 +547,7 @@ components:
 			if out := stdout.String() + stderr.String(); code != test.code ||
 				!strings.Contains(out, test.text) || strings.Contains(out, "eyJ") ||
 				strings.Contains(out, secret) {
-				t.Errorf("exit code %d, %s: expected %d, %q, and no token", code, out, test.code,
+				t.Errorf("exit code %d, %s: want %d, %q, and no token", code, out, test.code,
 					test.text)
 			}
 		})

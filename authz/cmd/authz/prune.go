@@ -1,11 +1,10 @@
 package main
 
 import (
-	"bytes"
-	"regexp"
+	"iter"
 	"strings"
 
-	"github.com/go-json-experiment/json/jsontext"
+	"go.yaml.in/yaml/v4"
 )
 
 // part is the part of a document that a command needs. Most of a large document describes
@@ -18,195 +17,149 @@ const (
 	securityPart      // who may call what
 )
 
-// prune removes from a JSON document what the command does not need, and keeps the line numbers. It
-// returns other documents, and those in several files, unchanged.
-func (p part) prune(document []byte) []byte {
-	if p == everything || !isJSON(document) {
-		return document
+// prune removes from a document what the command does not need. It does not change a document that
+// refers to other files, or to a place that it could remove.
+func (p part) prune(document *yaml.Node) {
+	if p == everything {
+		return
 	}
-	w := pruner{part: p, text: document, needed: map[string]bool{}}
-	root := member{end: len(document)}
-	// Collect what the paths refer to, and what that refers to in turn.
-	kept := w.write(root, func(m member) (bool, choice) { return m.name == "paths", w.path })
-	components := map[string][]byte{}
-	for _, m := range w.members(root) {
-		if m.name != "components" {
-			continue
-		}
-		for _, section := range w.members(m) {
-			for _, c := range w.members(section) {
-				components[section.name+"/"+c.name] = document[c.from:c.end]
+	pr := pruner{part: p, components: map[string]*yaml.Node{}, needed: map[string]bool{}}
+	paths := child(document, "paths")
+	if components := child(document, "components"); components != nil {
+		for section, list := range members(components) {
+			for name, component := range members(list) {
+				pr.components[section+"/"+name] = component
 			}
 		}
 	}
-	for queue := [][]byte{kept}; len(queue) > 0; queue = queue[1:] {
-		for _, ref := range reference.FindAllSubmatch(queue[0], -1) {
-			name := string(ref[1]) + "/" + unescape.Replace(string(ref[2]))
-			if !w.needed[name] {
-				w.needed[name] = true
-				queue = append(queue, components[name])
-			}
-		}
-		w.failed = w.failed || otherReference.Match(queue[0])
+	if paths != nil {
+		pr.follow(paths, pr.path)
 	}
-	out := w.write(root, w.root)
-	if w.failed {
-		return document
+	if !pr.failed {
+		remove(document, pr.root)
 	}
-	return out
 }
 
-var (
-	reference = regexp.MustCompile(`"#/components/([^/"]+)/([^/"]+)`)
-	unescape  = strings.NewReplacer("~1", "/", "~0", "~")
-	// otherReference matches references to another file, or to a place that may have been removed.
-	otherReference = regexp.MustCompile(
-		`"\$ref"\s*:\s*"([^#]|#[^/]|#/[^c]|#/components/[^"]*[\\%])`,
-	)
-)
-
-// pruner writes parts of a JSON text.
 type pruner struct {
-	part   part
-	text   []byte
-	needed map[string]bool // components, as schemas/Message
-	out    []byte
-	done   int // the newlines of the text before are written
-	failed bool
+	part       part
+	components map[string]*yaml.Node // by section and name: schemas/Message
+	needed     map[string]bool       // components that the paths refer to, in the end
+	failed     bool
 }
 
-// member is a member of an object: its name, and the place of the member and its value in the text.
-type member struct {
-	name             string
-	start, from, end int
-}
+// choice says what to do with a member of an object: remove it, keep it, or choose among its own
+// members.
+type choice func(name string) (keep bool, inner choice)
 
-// choice says what to do with a member: drop it, keep it, or choose among its own members.
-type choice func(m member) (keep bool, inner choice)
-
-func (w *pruner) root(m member) (bool, choice) {
-	switch m.name {
+func (p *pruner) root(name string) (bool, choice) {
+	switch name {
 	case "paths":
-		return true, w.path
+		return true, p.path
 	case "components":
-		return true, w.section
+		return true, p.section
 	case "tags", "webhooks", "externalDocs":
 		return false, nil
 	}
 	return true, nil
 }
 
-func (w *pruner) path(member) (bool, choice) { return true, w.pathItem }
+func (p *pruner) path(string) (bool, choice) { return true, p.pathItem }
 
-func (w *pruner) pathItem(m member) (bool, choice) {
-	switch m.name {
+func (p *pruner) pathItem(name string) (bool, choice) {
+	switch name {
 	case "get", "put", "post", "delete", "options", "head", "patch", "trace", "query":
-		return true, w.operation
+		return true, p.operation
 	case "parameters":
-		return w.part == requestPart, nil
+		return p.part == requestPart, nil
 	}
 	return true, nil
 }
 
-func (w *pruner) operation(m member) (bool, choice) {
-	switch m.name {
+func (p *pruner) operation(name string) (bool, choice) {
+	switch name {
 	case "operationId", "security", "servers":
 		return true, nil
 	case "parameters", "requestBody":
-		return w.part == requestPart, nil
+		return p.part == requestPart, nil
 	}
-	return strings.HasPrefix(m.name, "x-"), nil
+	return strings.HasPrefix(name, "x-"), nil
 }
 
-func (w *pruner) section(section member) (bool, choice) {
-	switch section.name {
+func (p *pruner) section(section string) (bool, choice) {
+	switch section {
 	case "securitySchemes":
 		return true, nil
 	case "pathItems":
-		return true, w.path
+		return true, p.path
 	}
-	return strings.HasPrefix(section.name, "x-") ||
-			w.part == requestPart, func(m member) (bool, choice) {
-			return w.needed[section.name+"/"+m.name], nil
+	return strings.HasPrefix(section, "x-") || p.part == requestPart,
+		func(name string) (bool, choice) { return p.needed[section+"/"+name], nil }
+}
+
+// follow marks the components that an object refers to, and what these refer to in turn.
+func (p *pruner) follow(n *yaml.Node, choose choice) {
+	for name, value := range members(n) {
+		keep, inner := true, choice(nil)
+		if choose != nil {
+			keep, inner = choose(name)
 		}
+		if keep {
+			p.failed = p.failed ||
+				name == "$ref" && !strings.HasPrefix(value.Value, componentPrefix)
+			p.follow(value, inner)
+		}
+	}
+	if n.Kind == yaml.SequenceNode {
+		for _, item := range n.Content {
+			p.follow(item, nil)
+		}
+	}
+	// References are the values of $ref, and of the mappings of discriminators.
+	ref, ok := strings.CutPrefix(n.Value, componentPrefix)
+	if !ok {
+		return
+	}
+	p.failed = p.failed || strings.Contains(ref, "%")
+	section, rest, _ := strings.Cut(ref, "/")
+	name, _, _ := strings.Cut(rest, "/")
+	name = section + "/" + unescape.Replace(name)
+	if component := p.components[name]; component != nil && !p.needed[name] {
+		p.needed[name] = true
+		p.follow(component, nil)
+	}
 }
 
-// write writes an object with the chosen members, and returns it.
-func (w *pruner) write(object member, choose choice) []byte {
-	w.out, w.done = nil, 0
-	w.object(object, choose)
-	w.lines(len(w.text))
-	return w.out
-}
+const componentPrefix = "#/components/"
 
-func (w *pruner) object(object member, choose choice) {
-	w.out = append(w.out, '{')
-	first := true
-	for _, m := range w.members(object) {
-		keep, inner := choose(m)
+var unescape = strings.NewReplacer("~1", "/", "~0", "~")
+
+// remove removes the members of an object that are not chosen.
+func remove(object *yaml.Node, choose choice) {
+	var kept []*yaml.Node
+	for i := 0; i+1 < len(object.Content); i += 2 {
+		key, value := object.Content[i], object.Content[i+1]
+		keep, inner := choose(key.Value)
 		if !keep {
 			continue
 		}
-		if !first {
-			w.out = append(w.out, ',')
+		if inner != nil && value.Kind == yaml.MappingNode {
+			remove(value, inner)
 		}
-		first = false
-		w.lines(m.start)
-		if inner != nil && w.text[m.from] == '{' {
-			w.out = append(w.out, w.text[m.start:m.from]...)
-			w.done = m.from
-			w.object(m, inner)
-			continue
-		}
-		w.out = append(w.out, w.text[m.start:m.end]...)
-		w.done = m.end
+		kept = append(kept, key, value)
 	}
-	w.out = append(w.out, '}')
+	object.Content = kept
 }
 
-// lines writes the newlines of what was removed.
-func (w *pruner) lines(to int) {
-	for range bytes.Count(w.text[w.done:to], []byte{'\n'}) {
-		w.out = append(w.out, '\n')
-	}
-	w.done = to
-}
-
-// members returns the members of an object, or nil for another value.
-func (w *pruner) members(object member) (all []member) {
-	text := w.text[object.from:object.end]
-	decoder := jsontext.NewDecoder(bytes.NewReader(text))
-	token, err := decoder.ReadToken()
-	if err != nil || token.Kind() != '{' {
-		w.failed = w.failed || err != nil
-		return nil
-	}
-	// next returns the beginning of the token after an offset.
-	next := func(offset int64) int {
-		return object.from + int(
-			offset,
-		) + len(
-			text[offset:],
-		) - len(
-			bytes.TrimLeft(text[offset:], " \t\r\n,:"),
-		)
-	}
-	for decoder.PeekKind() == '"' {
-		m := member{start: next(decoder.InputOffset())}
-		name, err := decoder.ReadToken()
-		if err != nil {
-			break
+// members returns the names and the values of an object, and nothing of another value.
+func members(n *yaml.Node) iter.Seq2[string, *yaml.Node] {
+	return func(yield func(string, *yaml.Node) bool) {
+		if n.Kind != yaml.MappingNode {
+			return
 		}
-		m.name = name.String()
-		m.from = next(decoder.InputOffset())
-		if err := decoder.SkipValue(); err != nil {
-			break
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if !yield(n.Content[i].Value, n.Content[i+1]) {
+				return
+			}
 		}
-		m.end = object.from + int(decoder.InputOffset())
-		all = append(all, m)
 	}
-	if token, err := decoder.ReadToken(); err != nil || token.Kind() != '}' {
-		w.failed = true
-	}
-	return all
 }

@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -42,14 +42,25 @@ func TestPrune(t *testing.T) {
 		requestPart:  {"Id/x", "Body", "A", "requestBody"},
 		securityPart: {},
 	} {
-		out := string(part.prune([]byte(document)))
+		parse := parseJSON
+		if part == securityPart {
+			parse = parseYAML // to which JSON is YAML
+		}
+		root, err := parse([]byte(document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		part.prune(root)
 		var doc struct {
 			Tags       any
 			Paths      map[string]map[string]any
-			Components struct{ Schemas, SecuritySchemes map[string]any }
+			Components struct {
+				Schemas         map[string]any
+				SecuritySchemes map[string]any `yaml:"securitySchemes"`
+			}
 		}
-		if err := json.Unmarshal([]byte(out), &doc); err != nil {
-			t.Fatalf("part %d: %v in %s", part, err, out)
+		if err := root.Decode(&doc); err != nil {
+			t.Fatalf("part %d: %v", part, err)
 		}
 		var found []string
 		for _, name := range []string{"Answer", "Id/x", "Body", "A"} {
@@ -65,36 +76,41 @@ func TestPrune(t *testing.T) {
 			found = append(found, "tags")
 		}
 		if strings.Join(found, " ") != strings.Join(expected, " ") {
-			t.Errorf("part %d keeps %v, expected %v", part, found, expected)
+			t.Errorf("part %d keeps %v, want %v", part, found, expected)
 		}
 		get, _ := doc.Paths[`/a"b`]["get"].(map[string]any)
 		if get["security"] == nil || get["x-authz-timeout"] != "2m" ||
 			put["operationId"] != "put" ||
 			doc.Components.SecuritySchemes["bearerAuth"] == nil {
-			t.Errorf("part %d does not keep who may call what: %s", part, out)
-		}
-		line := func(text string) int {
-			return strings.Count(text[:strings.Index(text, `"put"`)], "\n")
-		}
-		if line(out) != line(document) {
-			t.Errorf("part %d moves a line from %d to %d", part, line(document), line(out))
+			t.Errorf("part %d does not keep who may call what: %v", part, doc)
 		}
 	}
 }
 
 func TestPruneLeavesAlone(t *testing.T) {
 	for _, document := range []string{
-		"", " ", "openapi: 3.1.0", "{", `{"paths": {"/a": {`, `{"paths": 1, "paths": 2}`,
-		`{"paths": {"/a": {"$ref": "a.json"}}}`,
-		`{"paths": {"/a": {"$ref": "#/x-paths/a"}}, "tags": []}`,
+		"[]", `{"tags": [], "paths": {"/a": {"$ref": "a.json"}}}`,
+		`{"tags": [], "paths": {"/a": {"$ref": "#/x-paths/a"}}}`,
+		`{"tags": [], "paths": {"/a": {"$ref": "#/components/pathItems/%61"}}}`,
+		`{"tags": [], "paths": {"/a": {"post": {"requestBody": {"$ref": "#/components/requestBodies/a"}}}},
+			"components": {"requestBodies": {"a": {"$ref": "a.json"}}}}`,
 	} {
-		if out := requestPart.prune([]byte(document)); string(out) != document {
-			t.Errorf("%s becomes %s", document, out)
+		var before, after any
+		root, err := parseJSON([]byte(document))
+		if err == nil {
+			err = root.Decode(&before)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		requestPart.prune(root)
+		if err := root.Decode(&after); err != nil || !reflect.DeepEqual(after, before) {
+			t.Errorf("%s becomes %v (%v)", document, after, err)
 		}
 	}
 }
 
-// TestNamesMatchExactly: a name in other letters is another name, as it is to the server.
+// TestNamesMatchExactly: names are case-sensitive, as for the server.
 func TestNamesMatchExactly(t *testing.T) {
 	document := func(security, maxLength string) string {
 		return `{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "tags": [], "paths": {"/a": {"post": {
@@ -119,7 +135,7 @@ func TestNamesMatchExactly(t *testing.T) {
 		code := run(t.Context(), []string{"diff", old, write("new.json", text)}, &bytes.Buffer{},
 			&stdout, &stderr)
 		if code == allWell || !strings.Contains(stdout.String(), change) {
-			t.Errorf("exit code %d, %s%s: expected %s", code, &stdout, &stderr, change)
+			t.Errorf("exit code %d, %s%s: want %s", code, &stdout, &stderr, change)
 		}
 	}
 }

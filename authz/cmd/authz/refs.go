@@ -141,8 +141,7 @@ func (s *refSearch) follow(location *url.URL, ref *yaml.Node, where string) {
 		if token == "" {
 			continue
 		}
-		if root = child(root, strings.NewReplacer("~1", "/", "~0",
-			"~").Replace(token)); root == nil {
+		if root = child(root, unescape.Replace(token)); root == nil {
 			fail(fmt.Sprintf("%s has no %s", file.Path, target.Fragment))
 			return
 		}

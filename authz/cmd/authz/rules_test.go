@@ -22,7 +22,7 @@ func TestBoundedPattern(t *testing.T) {
 		`^(?!a)b$`:                  false, // not a pattern that is enforced
 	} {
 		if got := boundedPattern(pattern); got != bounded {
-			t.Errorf("boundedPattern(%q) is %v, expected %v", pattern, got, bounded)
+			t.Errorf("boundedPattern(%q) is %v, want %v", pattern, got, bounded)
 		}
 	}
 }
@@ -35,7 +35,7 @@ func TestSaysRead(t *testing.T) {
 		"bread": false, "read:users/manage": false,
 	} {
 		if got := saysRead(scope); got != reads {
-			t.Errorf("saysRead(%q) is %v, expected %v", scope, got, reads)
+			t.Errorf("saysRead(%q) is %v, want %v", scope, got, reads)
 		}
 	}
 }

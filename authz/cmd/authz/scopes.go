@@ -171,6 +171,11 @@ func (c *scopesCommand) packageName(beside siblings) (string, error) {
 		}
 		name = filepath.Base(folder)
 	}
+	if name == "" {
+		return "", errors.New("the Go package of the output is not known: name the file with -o " +
+			"(-o gen/scopes.gen.go), or the package with --package; --format=json and " +
+			"--format=typescript need neither")
+	}
 	if !token.IsIdentifier(name) || name == "_" {
 		return "", fmt.Errorf(
 			"the package of the generated file would be %q: set it with --package",
@@ -233,7 +238,7 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	data := struct {
 		Document, Package  string
 		Scopes, Operations []generatedConstant
-		Guarded            bool // any operation is
+		Restricted         bool // whether any operation requires a token
 	}{Document: c.source(), Package: pkg}
 	for _, scope := range slices.Sorted(maps.Keys(described)) {
 		data.Scopes = append(
@@ -249,7 +254,7 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 			Comment: oneLine(o.String() + ": " + o.access.String()),
 		}
 		if !o.access.open() {
-			data.Guarded = true
+			data.Restricted = true
 			for _, alternative := range o.access.alternatives() {
 				for i, scope := range alternative {
 					alternative[i] = scopeNames[scope]

@@ -23,7 +23,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// policy writes a document: what each operation needs, as its security reads.
+// policy writes a document from the security of each operation.
 func policy(t *testing.T, scopes map[string]string, operations map[string]string) string {
 	t.Helper()
 	var b strings.Builder
@@ -45,7 +45,7 @@ func policy(t *testing.T, scopes map[string]string, operations map[string]string
 	return b.String()
 }
 
-// generated is the Go that a document makes, type-checked.
+// generated is the type-checked Go code of a document.
 type generated struct {
 	code       string
 	constants  map[string]map[string]string // by type, the names by value
@@ -153,14 +153,14 @@ func TestScopesNames(t *testing.T) {
 				got = append(got, g.constants["OperationID"][id])
 			}
 			if all := strings.Join(got, " "); all != strings.TrimSpace(test.want) {
-				t.Errorf("the constants are %s, expected %s", all, test.want)
+				t.Errorf("the constants are %s, want %s", all, test.want)
 			}
 		})
 	}
 }
 
-// Whatever the document holds, the code compiles, and each scope and each operation has a constant
-// of its own.
+// For any document, the generated code compiles, and has a constant for each scope and each
+// operation.
 func TestScopesOfAnyDocument(t *testing.T) {
 	random := rand.New(rand.NewPCG(6, 4))
 	text := func(alphabet string, most int) string {
@@ -248,7 +248,7 @@ components: {securitySchemes: {
 			g := generate(t, test.document, nil)
 			for _, want := range test.want {
 				if !strings.Contains(g.code, want) {
-					t.Errorf("the code does not hold %q:\n%s", want, g.code)
+					t.Errorf("the code does not contain %q:\n%s", want, g.code)
 				}
 			}
 		})
@@ -290,7 +290,7 @@ func TestScopesCommand(t *testing.T) {
 		want   string // in it
 	}{
 		{"to standard output", []string{"--package", "p", "good.yaml"}, allWell, "package p\n", nil, "", ""},
-		{"of a package that is not said", []string{"good.yaml"}, unable, "", []string{`would be "": set it with --package`}, "", ""},
+		{"of a package that is not said", []string{"good.yaml"}, unable, "", []string{"name the file with -o"}, "", ""},
 		{"beside others", []string{"-o", "gen/scopes.gen.go", "good.yaml"}, allWell, "", nil, "gen/scopes.gen.go", "package mine\n"},
 		{"once more", []string{"-o", "gen/scopes.gen.go", "good.yaml"}, allWell, "", nil, "gen/scopes.gen.go", "\tOperationList OperationID = \"list\"\n"},
 		{"in a folder of its own", []string{"-o", "scopes.gen.go", "--package", "access", "good.yaml"}, allWell, "", nil, "scopes.gen.go", "package access\n"},
@@ -308,7 +308,7 @@ func TestScopesCommand(t *testing.T) {
 				&stdout, &stderr); code != test.code ||
 				!strings.Contains(stdout.String(), test.stdout) {
 				t.Errorf(
-					"exit code %d, stdout %q, stderr %q: expected %d, %q",
+					"exit code %d, stdout %q, stderr %q: want %d, %q",
 					code,
 					&stdout,
 					&stderr,
@@ -318,14 +318,14 @@ func TestScopesCommand(t *testing.T) {
 			}
 			for _, want := range test.stderr {
 				if !strings.Contains(stderr.String(), want) {
-					t.Errorf("stderr is %q, expected it to say %q", &stderr, want)
+					t.Errorf("stderr is %q, want it to contain %q", &stderr, want)
 				}
 			}
 			if test.file != "" {
 				if text, err := os.ReadFile(test.file); err != nil ||
 					!strings.Contains(string(text), test.want) {
 					t.Errorf(
-						"%s is %q, %v: expected it to hold %q",
+						"%s is %q, %v: want it to contain %q",
 						test.file,
 						text,
 						err,
@@ -337,7 +337,7 @@ func TestScopesCommand(t *testing.T) {
 	}
 }
 
-// ScopesFor is held against trying every set, in the program that it is generated into.
+// ScopesFor is compared with a search of all sets, in the program that contains the generated code.
 func TestScopesFor(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs the go command, which is not here")
@@ -362,8 +362,7 @@ func TestScopesFor(t *testing.T) {
 		}
 		operations[fmt.Sprint("random", i)] = "[" + strings.Join(alternatives, ", ") + "]"
 	}
-	// Forty choices that have nothing to do with each other: a trillion sets to try, were they
-	// tried together.
+	// Forty independent choices: together they have a trillion sets.
 	for i := range 40 {
 		scopes[fmt.Sprintf("r%d", i)], scopes[fmt.Sprintf("a%d", i)] = "", ""
 		operations[fmt.Sprint("apart", i)] = fmt.Sprintf("[{b: [r%d]}, {b: [a%d]}]", i, i)

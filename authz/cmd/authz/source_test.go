@@ -62,7 +62,7 @@ func TestRemoteDocument(t *testing.T) {
 		if out := stdout.String() + stderr.String(); code != expected.code ||
 			!strings.Contains(out, expected.text) {
 			t.Errorf(
-				"%s: exit code %d, %s: expected %d, %q",
+				"%s: exit code %d, %s: want %d, %q",
 				path,
 				code,
 				out,

@@ -111,7 +111,7 @@ func mutated(r *rand.Rand, schema object) object {
 	return s
 }
 
-// samples are values of every type, small enough to try them all.
+// samples are values of each type, few enough to try all of them.
 func samples() (all []any) {
 	all = []any{nil, true, "", "a", "ab", "bbb", "abbb", 0.0, 1.0, 2.0, 3.0, 1.5, -1.0, 6.0}
 	leaves := []any{nil, "a", "bbb", 1.0, 2.5, object{}, object{"a": 1.0}, []any{}, []any{"a"}}
@@ -155,7 +155,7 @@ func compiled(t *testing.T, schema object) *jsonschema.Schema {
 	}
 	s, err := c.Compile("schema.json")
 	if err != nil {
-		return nil // properties of the name of a keyword, a list that became empty
+		return nil // a property with the name of a keyword, an empty list
 	}
 	return s
 }
@@ -174,19 +174,19 @@ func withBody(t *testing.T, schema object) *openapi3.T {
 	reading := tool{stdin: bytes.NewReader(text)}
 	loaded, err := reading.load(t.Context(), standardInput, requestPart, false)
 	if err != nil {
-		return nil // a mutation may be no schema
+		return nil // a mutation may not be a valid schema
 	}
 	return loaded
 }
 
-// TestValidationVerdictIsSound changes random schemas and tries values against both: where one is
-// let in that was refused before, the verdict is weakened, whatever else it is.
+// TestValidationVerdictIsSound changes random schemas and validates values against both versions:
+// if one is accepted that was refused before, the verdict must include weakened.
 func TestValidationVerdictIsSound(t *testing.T) {
 	const rounds = 500
 	tried, weaker, exact := 0, 0, 0
 	values := samples()
 	for round := range rounds {
-		random := rand.New(rand.NewPCG(7, uint64(round))) // a round that fails can be run alone
+		random := rand.New(rand.NewPCG(7, uint64(round))) // a failed round can be run alone
 		before := randomSchema(random, 2)
 		after := mutated(random, before)
 		was, now := compiled(t, before), compiled(t, after)

@@ -1,5 +1,5 @@
-// Package clients has other makers' clients sign in at the development issuer. It is a test alone,
-// here so that the library's own module does not need them.
+// Package clients tests third-party clients with the development issuer. It has only tests, in this
+// module, so that the library does not depend on the clients.
 package clients
 
 import (
@@ -21,8 +21,8 @@ import (
 
 const redirect = "http://localhost:8099/callback"
 
-// TestZitadel signs alice in by zitadel's relying party, asks who she is, and introspects and
-// revokes her token. The relying party knows the issuer's URL, and finds the rest.
+// TestZitadel signs alice in with zitadel's relying party, requests her user information, and
+// introspects and revokes her token. The relying party only knows the URL of the issuer.
 func TestZitadel(t *testing.T) {
 	scopes := []string{"read:messages"}
 	issuer, err := devissuer.Start(devissuer.Config{
@@ -63,11 +63,11 @@ func TestZitadel(t *testing.T) {
 		t.Fatalf("code exchange: %v", err)
 	}
 	if tokens.IDTokenClaims.Subject != "alice" {
-		t.Errorf("the ID token is of %q, expected alice", tokens.IDTokenClaims.Subject)
+		t.Errorf("the ID token is of %q, want alice", tokens.IDTokenClaims.Subject)
 	}
 	info, err := rp.Userinfo[*oidc.UserInfo](ctx, tokens.AccessToken, "Bearer", "alice", party)
 	if err != nil || info.Email != "alice@people.example" {
-		t.Errorf("userinfo is %+v, %v: expected alice's email", info, err)
+		t.Errorf("userinfo is %+v, %v: want alice's email", info, err)
 	}
 	next, err := rp.RefreshTokens[*oidc.IDTokenClaims](ctx, party, tokens.RefreshToken, "", "")
 	if err != nil || next.AccessToken == tokens.AccessToken {
@@ -85,7 +85,7 @@ func TestZitadel(t *testing.T) {
 			t.Fatalf("introspection: %v", err)
 		}
 		if answer.Active && (answer.Subject != "alice" || answer.ClientID != "app") {
-			t.Errorf("introspection is %+v, expected alice's token, for app", answer)
+			t.Errorf("introspection is %+v, want alice's token, for app", answer)
 		}
 		return answer.Active
 	}
@@ -128,7 +128,7 @@ func signIn(t *testing.T, at string) string {
 	defer answer.Body.Close()
 	back, err := answer.Location()
 	if err != nil || back.Query().Get("code") == "" {
-		t.Fatalf("the answer is %s to %v, %v: expected a code", answer.Status, back, err)
+		t.Fatalf("the answer is %s to %v, %v: want a code", answer.Status, back, err)
 	}
 	return back.Query().Get("code")
 }

@@ -76,7 +76,7 @@ func BenchmarkValidate(b *testing.B) {
 	})
 }
 
-// TestAllocations: a body that is accepted as it is costs next to nothing.
+// TestAllocations: a body that is accepted unchanged costs few allocations.
 func TestAllocations(t *testing.T) {
 	if raceDetector {
 		t.Skip("measured without the race detector")
@@ -89,7 +89,7 @@ func TestAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}); n > most {
-		t.Errorf("%v allocations, expected at most %v", n, most)
+		t.Errorf("%v allocations, want at most %v", n, most)
 	}
 
 	o, r, param := parameterRequest(t)
@@ -99,7 +99,7 @@ func TestAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}); n > mostOfParameters {
-		t.Errorf("%v allocations for parameters, expected at most %v", n, mostOfParameters)
+		t.Errorf("%v allocations for parameters, want at most %v", n, mostOfParameters)
 	}
 }
 

@@ -15,9 +15,9 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
-// TestBinding holds the guarantee for parameters and forms: what the binders of generated code make
-// of an accepted request is the value that was accepted. The types are those that the generator
-// writes for the schemas, with float64 for numbers.
+// TestBinding tests the guarantee for parameters and forms: the binders of generated code bind the
+// accepted value of each accepted request. The types are those of the generator, with float64 for
+// numbers.
 func TestBinding(t *testing.T) {
 	m := &binder{maker: maker{Rand: rand.New(rand.NewPCG(9, 10))}}
 	count := 4000
@@ -50,13 +50,13 @@ func TestBinding(t *testing.T) {
 			present, err := m.bind(bound, path, spec, dest.Interface())
 			if err != nil {
 				if strings.Contains(err.Error(), "json: cannot unmarshal string") {
-					// members that are no strings, of a style that binds only those: refused
+					// members that are not strings, in styles that bind only strings: refused
 					continue
 				}
 				t.Fatalf("%v: %q %v cannot be bound: %v", spec, bound.URL.RawQuery, bound.Header,
 					err)
 			}
-			// The value that was accepted, read from what is bound by the same engine.
+			// The accepted value, from what is bound, by the same engine.
 			p := append(append(append(append([]*parameter{}, o.path...), o.query...), o.header...),
 				o.cookie...)[0]
 			want := m.accepted(t, p, bound, path)
@@ -147,7 +147,7 @@ func (m *binder) text() string {
 	})
 }
 
-// send puts a value at random into a request, or something like it. It returns the path parameter.
+// send puts a random value, or something similar, into a request. It returns the path parameter.
 func (m *binder) send(r *http.Request, spec map[string]any) string {
 	style, explode := spec["style"].(string), spec["explode"].(bool)
 	var names, texts []string
@@ -251,7 +251,7 @@ func (m *binder) typeOf(schema map[string]any) reflect.Type {
 	return reflect.TypeFor[string]()
 }
 
-// bind does what the generated wrappers do. It reports whether there is anything to bind.
+// bind does the work of the generated wrappers. It reports whether there is a value to bind.
 func (m *binder) bind(r *http.Request, path string, spec map[string]any, dest any) (bool, error) {
 	style, explode := spec["style"].(string), spec["explode"].(bool)
 	options := runtime.BindStyledParameterOptions{Explode: explode}
@@ -279,7 +279,7 @@ func (m *binder) bind(r *http.Request, path string, spec map[string]any, dest an
 	return len(query) > 0, err
 }
 
-// accepted returns the value of what is bound, by the engine; nil if there is none.
+// accepted returns the value of a bound parameter or form by the engine, or nil.
 func (m *binder) accepted(t *testing.T, p *parameter, r *http.Request, path string) []byte {
 	t.Helper()
 	var text []byte
@@ -413,7 +413,7 @@ func TestFormBinding(t *testing.T) {
 	}
 }
 
-// acceptedForm reads what is to be bound by the engine.
+// acceptedForm returns the value of the form to bind, by the engine.
 func acceptedForm(t *testing.T, o *Operation, a *Accepted) []byte {
 	t.Helper()
 	f := fields{body: o.bodies[0], byName: map[string]*field{}}
@@ -476,7 +476,7 @@ func FuzzRequest(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			// What is to be bound is accepted again where it can be sent again.
+			// What is to be bound is accepted again, if it can be sent.
 			bound := a.Apply(r.Context(), r)
 			if _, err := o.Check(bound, nil, Content{Essence: essence, Params: content.Params,
 				Body: a.Body}); err != nil &&

@@ -50,6 +50,8 @@ type Compiler struct {
 	place     []string                    // of the schema that is being compiled
 	// NullConsts are the known locations of const: null. Lint uses them.
 	NullConsts []*openapi3.Location
+	// Extended are the schemas of the document that have extensions, in no particular order.
+	Extended []*openapi3.Schema
 }
 
 // key identifies a compiled schema. names are the members that an enclosing schema makes readOnly,
@@ -77,16 +79,18 @@ func NewCompiler(doc *openapi3.T, options Options) *Compiler {
 		}
 	}
 	c.oneFile = true
-	_ = doc.WalkSchemas(func(_ string, ref *openapi3.SchemaRef) error {
+	walk(doc, func(ref *openapi3.SchemaRef) {
 		c.oneFile = c.oneFile && (ref.Ref == "" || ref.Ref[0] == '#')
-		if ref.Ref == "" && ref.Value != nil {
+		if len(ref.Value.Extensions) > 0 {
+			c.Extended = append(c.Extended, ref.Value)
+		}
+		if ref.Ref == "" {
 			for _, name := range []string{ref.Value.Anchor, ref.Value.DynamicAnchor} {
 				if name != "" && !slices.Contains(c.anchors[name], ref.Value) {
 					c.anchors[name] = append(c.anchors[name], ref.Value)
 				}
 			}
 		}
-		return nil
 	})
 	return c
 }

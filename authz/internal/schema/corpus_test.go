@@ -24,8 +24,8 @@ type writer struct {
 	components map[string]any
 }
 
-// component makes a component of an object that is open, and returns a reference to it: what the
-// generator writes for such a schema of a parameter itself does not compile.
+// component makes an open object schema a component, and returns a reference to it, because the
+// code that the generator writes for such a schema in a parameter does not compile.
 func (m *writer) component(s map[string]any, path bool) map[string]any {
 	if open, stated := s["additionalProperties"]; s["type"] != "object" ||
 		!path && (!stated || open == false) {
@@ -86,7 +86,7 @@ func (m *writer) scalar() map[string]any {
 	return s
 }
 
-// nullable lets a schema take null, as its version says it.
+// nullable allows null, in the way of the schema's version.
 func (m *writer) nullable(s map[string]any) map[string]any {
 	if _, enum := s["enum"]; enum || s["type"] == nil {
 		return s
@@ -330,7 +330,7 @@ func (m *writer) document(version string, operations int) map[string]any {
 			path += "/{id}"
 			parameters = append(parameters, m.parameter("path", 0))
 		}
-		open := false // one object takes what no other parameter does
+		open := false // one object accepts parameters that no other declares
 		for n := range m.IntN(4) {
 			p := m.parameter(pick(&m.maker, []string{"query", "query", "header", "cookie"}), n+1)
 			if s, _ := p["schema"].(map[string]any); p["in"] != "path" && s["type"] == "object" &&
@@ -607,7 +607,7 @@ func sortedKeys(all map[string]*openapi3.SchemaRef) (keys []string) {
 	return keys
 }
 
-// sentRequest is a request, and its parts as the test needs them.
+// sentRequest is a request, with its parts.
 type sentRequest struct {
 	method, target, id string
 	query              string
@@ -823,7 +823,7 @@ func (g *generated) send(s *sentRequest, spec *openapi3.Parameter, query, cookie
 	}
 }
 
-// set sets a header that net/http sends as it is.
+// set sets a header with a value that net/http sends unchanged.
 func (s *sentRequest) set(name, value string) {
 	if !strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		s.header[textproto.CanonicalMIMEHeaderKey(name)] = []string{strings.Trim(value, " \t")}
@@ -891,7 +891,7 @@ func (g *generated) sendBody(s *sentRequest, content openapi3.Content) {
 	s.header.Set("Content-Type", s.contentType)
 }
 
-// fields are those of a form, by name and text.
+// fields are the fields of a form, by name and text.
 func (g *generated) fields(s *openapi3.Schema) (all [][2]string) {
 	for _, name := range sortedKeys(s.Properties) {
 		p := s.Properties[name]

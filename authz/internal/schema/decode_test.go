@@ -27,7 +27,7 @@ type decoded struct {
 	Deep    struct{ A bool } `json:"deep"`
 }
 
-// decodedPlain is what is decoded without json v2.
+// decodedPlain decodes without json v2.
 type decodedPlain struct {
 	A  int8           `json:"a"`
 	B  *string        `json:"b,omitempty"`
@@ -65,9 +65,9 @@ func checkDecode(t *testing.T, d *Decoder, text []byte) {
 		err := d.Decode(text, got.Interface())
 		wantErr := json.Unmarshal(text, want.Interface())
 		if (err == nil) != (wantErr == nil) {
-			t.Errorf("%s into %s: %v, expected %v", text, typ, err, wantErr)
+			t.Errorf("%s into %s: %v, want %v", text, typ, err, wantErr)
 		} else if err == nil && !reflect.DeepEqual(got.Interface(), want.Interface()) {
-			t.Errorf("%s into %s: %+v, expected %+v", text, typ, got.Elem(), want.Elem())
+			t.Errorf("%s into %s: %+v, want %+v", text, typ, got.Elem(), want.Elem())
 		}
 	}
 }
@@ -89,14 +89,14 @@ func TestDecode(t *testing.T) {
 	for range 2000 {
 		checkDecode(t, &d, marshal(t, m.value(4)))
 	}
-	// What is there already is merged with, as by encoding/json.
+	// Existing values are merged, like with encoding/json.
 	got, want := decodedPlain{A: 5, C: []float32{1}}, decodedPlain{A: 5, C: []float32{1}}
 	if err := d.Decode([]byte(`{"c":[2]}`), &got); err != nil {
 		t.Fatal(err)
 	}
 	if err := json.Unmarshal([]byte(`{"c":[2]}`), &want); err != nil ||
 		!reflect.DeepEqual(got, want) {
-		t.Errorf("%+v, expected %+v", got, want)
+		t.Errorf("%+v, want %+v", got, want)
 	}
 	if err := d.Decode([]byte(`{}`), decodedPlain{}); err == nil {
 		t.Error("no pointer is accepted")

@@ -154,7 +154,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// FuzzSyntax compares the syntax that is accepted with jsontext's.
+// FuzzSyntax compares the accepted syntax with that of jsontext.
 func FuzzSyntax(f *testing.F) {
 	for _, text := range []string{
 		person, ` [ 1 , -0.5e+1 , true , false , null , "ä" , {} , [ ] ] `,
@@ -224,7 +224,7 @@ func TestRewrite(t *testing.T) {
 		s := compileS(t, v31, c.schemas, Options{})
 		got, err := s.Validate([]byte(c.body))
 		if err != nil || string(got) != c.want {
-			t.Errorf("%s: %s: %s %v, expected %s", c.schemas, c.body, got, err, c.want)
+			t.Errorf("%s: %s: %s %v, want %s", c.schemas, c.body, got, err, c.want)
 		}
 	}
 }
@@ -259,7 +259,7 @@ func TestDetails(t *testing.T) {
 			got = append(got, text)
 		}
 		if strings.Join(got, ", ") != c.want {
-			t.Errorf("%s: %s, expected %s (%v)", c.body, strings.Join(got, ", "), c.want, e)
+			t.Errorf("%s: %s, want %s (%v)", c.body, strings.Join(got, ", "), c.want, e)
 		}
 	}
 }
@@ -284,7 +284,7 @@ func TestHidden(t *testing.T) {
 		for _, version := range []string{v30, v31} {
 			got, err := compileS(t, version, schemas, c.options).Validate([]byte(c.body))
 			if (err != nil) != (c.want == "") || string(got) != c.want {
-				t.Errorf("%s %+v: %s: %s %v, expected %s", version, c.options, c.body, got, err,
+				t.Errorf("%s %+v: %s: %s %v, want %s", version, c.options, c.body, got, err,
 					c.want)
 			}
 		}

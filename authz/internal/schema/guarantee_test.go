@@ -25,10 +25,10 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// TestGuarantee holds the guarantee of SECURITY.md for whole handlers: what a handler binds that
-// oapi-codegen has generated, with the options that authz init writes, equals the value that the
-// engine accepted, or the request is refused. Documents at random, one of each version, become one
-// program with strict and other handlers, which answer with what they have bound.
+// TestGuarantee tests the guarantee of SECURITY.md with whole handlers: what a handler binds that
+// oapi-codegen has generated, with the options of authz init, equals the value that the engine
+// accepted, or the request is refused. Random documents, one of each version, become a program with
+// strict and other handlers, which respond with what they have bound.
 func TestGuarantee(t *testing.T) {
 	if testing.Short() || raceDetector {
 		t.Skip("generates and compiles a program")
@@ -91,7 +91,7 @@ func TestGuarantee(t *testing.T) {
 	}
 }
 
-// generated is a document, its operations and the code that is generated for it.
+// generated is a document with its operations and its generated code.
 type generated struct {
 	*writer
 	version    string
@@ -113,7 +113,7 @@ type boundOperation struct {
 
 const generatedProgram = "authz/internal/schema/guarantee"
 
-// generatorOptions are those that init writes.
+// generatorOptions are the options of authz init.
 func generatorOptions(t *testing.T, pkg string) codegen.Configuration {
 	t.Helper()
 	text := new(strings.Builder)
@@ -178,7 +178,7 @@ func generate(t *testing.T, m *writer, version string, operations int) *generate
 
 var method = regexp.MustCompile(`(?m)^\t(O\d+)\((ctx echo\.Context.*)\) error$`)
 
-// handlers writes handlers that answer with what they have bound.
+// handlers writes handlers that respond with what they have bound.
 func (g *generated) handlers(code string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `package %s
@@ -363,8 +363,8 @@ func serve(spec func() (*openapi3.T, error), register func(*echo.Echo)) {
 	return urls
 }
 
-// bodyType says how a strict handler gets the body of a media type: json, form, multipart, text or
-// raw. "" is the media type of an operation that has one; it is "several" otherwise.
+// bodyType returns how a strict handler gets the body of a media type: json, form, multipart, text
+// or raw. "" is the only media type of an operation; for several, it is "several".
 func (o *boundOperation) bodyType(essence string) string {
 	if essence == "" && o.spec.RequestBody != nil {
 		for name := range o.spec.RequestBody.Value.Content {
@@ -389,10 +389,10 @@ func (o *boundOperation) bodyType(essence string) string {
 	return "raw"
 }
 
-// acceptedRequest is what the engine accepts, as it was sent: nothing of what is rewritten.
+// acceptedRequest is the accepted value of a request as sent, before any rewriting.
 type acceptedRequest struct {
 	parameters map[string][]byte // JSON, by place and name
-	body       []byte            // JSON, or what is passed on as it is
+	body       []byte            // JSON, or passed on unchanged
 	essence    string            // of the body
 }
 
@@ -406,7 +406,7 @@ func (o *boundOperation) accepts(t *testing.T, s *sentRequest) (*acceptedRequest
 			t.Fatal(err)
 		}
 		if !o.TakesBody() {
-			t.Fatal("a body for an operation that takes none")
+			t.Fatal("a body for an operation without one")
 		}
 	}
 	if _, err := o.Check(r, func(string) string { return s.id }, content); err != nil {
@@ -508,9 +508,9 @@ func (o *boundOperation) acceptedBody(t *testing.T, content Content) []byte {
 	return text
 }
 
-// mayRefuse reports whether SECURITY.md says that what is accepted is refused by the binder: what
-// the document's notes name, integers beyond int64, an empty text in a header or a cookie, an
-// optional multipart body that is not sent, and a date-time in small letters or of a leap second.
+// mayRefuse reports whether the binder may refuse an accepted request, by SECURITY.md: values in
+// the notes of the document, integers beyond int64, an empty text in a header or a cookie, an
+// absent optional multipart body, and a date-time with lower-case letters or of a leap second.
 func (o *boundOperation) mayRefuse(s *sentRequest, answer string) bool {
 	empty := regexp.MustCompile(`(?i)parameter (c|X-H)\d+ does not match`).MatchString(answer)
 	for _, beyond := range []string{"18446744073709551615", "99999999999999999999", "1e30"} {
@@ -528,7 +528,7 @@ func (o *boundOperation) mayRefuse(s *sentRequest, answer string) bool {
 		) || strings.Contains(text, "59:60Z") || strings.Contains(text, "59%3A60Z")
 }
 
-// compare says what of a request is bound that is not what was accepted.
+// compare returns the differences between what was bound and what was accepted.
 func (o *boundOperation) compare(
 	want *acceptedRequest,
 	answer map[string]json.RawMessage,
@@ -578,7 +578,7 @@ func (o *boundOperation) compare(
 			return "a body is bound, and none was sent"
 		}
 	case plain && kind != "json":
-	case kind == "form" && want.body == nil: // an empty form, whatever its schema requires
+	case kind == "form" && want.body == nil: // an empty form, even if its schema requires fields
 	case kind == "json" && string(want.body) == "null": // the zero value
 	case kind == "json" || kind == "form":
 		schema := o.bodySchema(want.essence)
@@ -600,7 +600,7 @@ func (o *boundOperation) compare(
 	return ""
 }
 
-// dropUnbound takes out of a body what the document's notes say is not bound.
+// dropUnbound removes from a body what is not bound, by the notes of the document.
 func (o *boundOperation) dropUnbound(schema *openapi3.SchemaRef, accepted map[string]any) {
 	for name, value := range accepted {
 		if schema.Ref == "" && schema.Value.Properties[name] == nil {
@@ -642,8 +642,8 @@ func decodeJSON(text []byte) (value any) {
 	return value
 }
 
-// differ says where a bound value is not the accepted one. A null is bound as what is not there,
-// and a member that the document does not name has no place.
+// differ returns where a bound value differs from the accepted one. null is bound like an absent
+// value, and members that the document does not name are not bound.
 func differ(ref *openapi3.SchemaRef, want, got any, at string) string {
 	difference := fmt.Sprintf("%s: accepted %v, bound %v", at, want, got)
 	if want == nil && got == nil {

@@ -35,7 +35,8 @@ func (d *decimal) parse(text []byte) bool {
 	if len(text) > maxNumberBytes {
 		return false
 	}
-	if d.isSmall = len(text) <= maxSmall && isDigits(bytes.TrimPrefix(text, []byte("-"))); !d.isSmall {
+	if d.isSmall = len(text) <= maxSmall &&
+		isDigits(bytes.TrimPrefix(text, []byte("-"))); !d.isSmall {
 		return d.parseDigits(text)
 	}
 	d.small, d.text = 0, text
@@ -50,7 +51,8 @@ func (d *decimal) parse(text []byte) bool {
 	return true
 }
 
-// scan reads the JSON number at an offset if it is a small integer, and returns the offset after it.
+// scan reads the JSON number at an offset if it is a small integer, and returns the offset after
+// it.
 func (d *decimal) scan(b []byte, at int) (end int, ok bool) {
 	i := at
 	if b[i] == '-' {

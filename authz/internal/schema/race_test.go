@@ -2,5 +2,5 @@
 
 package schema
 
-// raceDetector is on: costs are not those of a program, and pools drop what they are given.
+// raceDetector is on: it changes costs, and makes pools drop values.
 const raceDetector = true

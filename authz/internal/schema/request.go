@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/getkin/kin-openapi/openapi3"
 )
@@ -19,8 +20,9 @@ import (
 // Operation validates requests of an operation. It is safe for concurrent use.
 type Operation struct {
 	path, query, header, cookie []*parameter
-	bodies                      []*body // empty: it accepts no body
-	required                    bool    // the body is required
+	bodies                      []*body   // empty: it accepts no body
+	required                    bool      // the body is required
+	readers                     sync.Pool // *reader
 	// Unbound lists the valid values that generated code does not bind. Lint uses it.
 	Unbound []string
 }
@@ -168,10 +170,12 @@ func (o *Operation) check(
 	r *http.Request, param func(name string) string, content Content, accepted *Accepted,
 ) error {
 	var f faults
-	var values *reader
-	if len(o.path)+len(o.query)+len(o.header) > 0 {
+	values, ok := o.readers.Get().(*reader)
+	if !ok {
 		values = &reader{}
 	}
+	defer o.release(values)
+	values.run.spent = 0
 	accepted.Body = content.Body
 	for _, p := range o.path {
 		text := ""
@@ -194,6 +198,14 @@ func (o *Operation) check(
 		return f.err
 	}
 	return nil
+}
+
+// release returns a reader to the pool, unless its buffers have grown too large.
+func (o *Operation) release(r *reader) {
+	r.run.body = nil
+	if cap(r.text) <= 4096 && cap(r.run.edits) <= 64 && cap(r.run.buffer) <= 4096 {
+		o.readers.Put(r)
+	}
 }
 
 // Apply returns the request for the handler. If it must be a copy, it gets the context.

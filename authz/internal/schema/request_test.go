@@ -199,7 +199,7 @@ func TestParameters(t *testing.T) {
 		}
 		a, err := o.Check(r, param, Content{})
 		if got := outcome(a, err); got != c.want {
-			t.Errorf("%s: %s: %s, expected %s", c.operation, c.text, got, c.want)
+			t.Errorf("%s: %s: %s, want %s", c.operation, c.text, got, c.want)
 			continue
 		}
 		if err != nil || c.in == "path" {
@@ -222,7 +222,7 @@ func TestParameters(t *testing.T) {
 			}
 		}
 		if got != c.bound {
-			t.Errorf("%s: %s: bound from %s, expected %s", c.operation, c.text, got, c.bound)
+			t.Errorf("%s: %s: bound from %s, want %s", c.operation, c.text, got, c.bound)
 		}
 	}
 }
@@ -272,7 +272,7 @@ func TestBodies(t *testing.T) {
 		a, err := o.Check(r, func(string) string { return "1" },
 			Content{Essence: c.essence, Body: []byte(c.text)})
 		if got := outcome(a, err); got != c.want {
-			t.Errorf("%s: %s: %s, expected %s", c.operation, c.text, got, c.want)
+			t.Errorf("%s: %s: %s, want %s", c.operation, c.text, got, c.want)
 			continue
 		}
 		if err != nil {
@@ -291,7 +291,7 @@ func TestBodies(t *testing.T) {
 			}
 		}
 		if got != c.bound {
-			t.Errorf("%s: %s: bound from %s, expected %s", c.operation, c.text, got, c.bound)
+			t.Errorf("%s: %s: bound from %s, want %s", c.operation, c.text, got, c.bound)
 		}
 	}
 }
@@ -339,7 +339,7 @@ func TestMultipart(t *testing.T) {
 			Body: []byte(c.body + "--b--\r\n"),
 		})
 		if got := outcome(a, err); got != c.want {
-			t.Errorf("%s: %q: %s, expected %s", c.operation, c.body, got, c.want)
+			t.Errorf("%s: %q: %s, want %s", c.operation, c.body, got, c.want)
 		}
 	}
 }
@@ -354,12 +354,12 @@ func TestOperationFaults(t *testing.T) {
 	} {
 		_, faults := compileOperation(t, v31, operation)
 		if len(faults) != 1 || !strings.Contains(faults[0].Error(), want) {
-			t.Errorf("%s: %v, expected %s", operation, faults, want)
+			t.Errorf("%s: %v, want %s", operation, faults, want)
 		}
 	}
 }
 
-// TestAllFaults: a refused request is told all that is wrong, parameters first.
+// TestAllFaults: a refusal has all errors of the request, parameters first.
 func TestAllFaults(t *testing.T) {
 	o := mustOperation(t, v30, `parameters: [{name: x, in: query, required: true, schema: {type: integer}}, {name: y, in: query, required: true, schema: {type: integer}}]
 requestBody: {required: true, content: {application/json: {schema: {type: object, required: [street, city], properties: {street: {type: string}, city: {type: string}, zip: {type: string, pattern: "^[0-9]{5}$"}, age: {type: integer, minimum: 0}}}}}}`)
@@ -369,7 +369,7 @@ requestBody: {required: true, content: {application/json: {schema: {type: object
 	want := "refused: query x required, query y type, body/street required, body/city required, " +
 		"body/zip pattern, body/age minimum"
 	if got := outcome(nil, err); got != want {
-		t.Errorf("%s, expected %s", got, want)
+		t.Errorf("%s, want %s", got, want)
 	}
 	if e, _ := errors.AsType[*Error](err); e.Kind != InvalidParameter {
 		t.Error(e.Kind)
@@ -391,8 +391,8 @@ func TestSeveralHeaders(t *testing.T) {
 	}
 }
 
-// TestMultipartForm: what reads a multipart form by net/http sees each field once, and none of the
-// query.
+// TestMultipartForm: a handler that reads a multipart form with net/http gets each field once,
+// without the query.
 func TestMultipartForm(t *testing.T) {
 	o := mustOperation(t, v31, "parameters: [{name: n, in: query, schema: {type: "+
 		"integer}}]\nrequestBody: {content: {multipart/form-data: {schema: {type: object, "+
@@ -487,7 +487,7 @@ func TestUnbound(t *testing.T) {
 		o := mustOperation(t, v31, c.operation)
 		all := strings.Join(o.Unbound, "\n")
 		if !strings.HasPrefix(all, c.want) || (all == "") != (c.want == "") || len(o.Unbound) > 1 {
-			t.Errorf("%s: %q, expected %q", c.operation, all, c.want)
+			t.Errorf("%s: %q, want %q", c.operation, all, c.want)
 		}
 	}
 }

@@ -71,9 +71,8 @@ func readParts(body io.Reader) (all []readPart, err error) {
 	}
 }
 
-// Whatever a form is made of, a handler that streams it finds the parts that it would find in the
-// form itself, and an error in place of the end if the form would be refused as a whole, or has a
-// field after a file.
+// For any form, a handler that streams it gets the parts of the form. If the form would be refused
+// as a whole, or has a field after a file, it gets an error instead of io.EOF.
 func TestStreamedForms(t *testing.T) {
 	buffered, streamed, faults := compileUpload(t, uploads)
 	if faults != nil {
@@ -183,7 +182,7 @@ func TestFaultsOfStreams(t *testing.T) {
 	}
 }
 
-// TestHeadersOfStreamedParts: they are kept in memory, so they are bounded.
+// TestHeadersOfStreamedParts: headers are stored in memory, so their size is bounded.
 func TestHeadersOfStreamedParts(t *testing.T) {
 	_, streamed, faults := compileUpload(t, uploads)
 	if faults != nil {

@@ -58,10 +58,10 @@ func hostile() map[string]struct {
 	}
 }
 
-// TestWork holds the cost of hostile bodies to that of decoding the same bytes.
+// TestWork compares the cost of hostile bodies with the cost of decoding them.
 func TestWork(t *testing.T) {
 	if testing.Short() || raceDetector {
-		t.Skip("takes seconds, and is measured without the race detector")
+		t.Skip("slow, and not measured with the race detector")
 	}
 	for name, c := range hostile() {
 		const most = 3.0
@@ -85,7 +85,7 @@ func TestWork(t *testing.T) {
 		t.Logf("%-16s %.2f of decoding, heap %.2f of the body, %v", name, ratio,
 			float64(heap)/float64(len(c.body)), err != nil)
 		if ratio > most {
-			t.Errorf("%s: validating costs %.1f times decoding, expected at most %v", name, ratio,
+			t.Errorf("%s: validating costs %.1f times decoding, want at most %v", name, ratio,
 				most)
 		}
 		if heap > 4*uint64(len(c.body)) {
@@ -112,7 +112,7 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// TestBudget: a schema that contains itself more than once would be tried exponentially often.
+// TestBudget: a schema that contains itself more than once takes exponential time without a budget.
 func TestBudget(t *testing.T) {
 	for name, schemas := range map[string]string{
 		"anyOf": "S: {anyOf: [{required: [x], properties: {a: {$ref: '#/components/schemas/S'}}}, {properties: {a: {$ref: '#/components/schemas/S'}, b: {const: 1}}, maxProperties: 1, minProperties: 1}, {properties: {a: {$ref: '#/components/schemas/S'}}, type: object, minProperties: 2}]}",
@@ -124,13 +124,13 @@ func TestBudget(t *testing.T) {
 		_, err := s.Validate([]byte(body))
 		e, ok := errors.AsType[*Error](err)
 		if !ok || e.Kind != Budget {
-			t.Errorf("%s: %v, expected the budget to be spent", name, err)
+			t.Errorf("%s: %v, want the budget to be spent", name, err)
 		}
 		t.Log(name, time.Since(start))
 	}
 }
 
-// TestComposedOfItself: such a schema has no end on any value, so it is a fault of the document.
+// TestComposedOfItself: a schema that is composed of itself is a fault of the document.
 func TestComposedOfItself(t *testing.T) {
 	for schemas, faulty := range map[string]bool{
 		"S: {allOf: [{$ref: '#/components/schemas/S'}]}":                                            true,
@@ -143,7 +143,7 @@ func TestComposedOfItself(t *testing.T) {
 		doc, ref := load(t, v31, schemas)
 		_, err := NewCompiler(doc, Options{}).Schema(ref)
 		if (err != nil) != faulty {
-			t.Errorf("%s: %v, expected a fault: %v", schemas, err, faulty)
+			t.Errorf("%s: %v, want a fault: %v", schemas, err, faulty)
 		}
 	}
 }

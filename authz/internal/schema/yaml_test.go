@@ -17,7 +17,7 @@ func TestYAML(t *testing.T) {
 		a, err := o.Check(httptest.NewRequest("POST", "/p/1", nil), nil,
 			Content{Essence: "application/yaml", Body: []byte(body)})
 		if got := outcome(a, err); got != want {
-			t.Errorf("%q: %s, expected %s", body, got, want)
+			t.Errorf("%q: %s, want %s", body, got, want)
 		}
 	}
 }
@@ -25,7 +25,7 @@ func TestYAML(t *testing.T) {
 // TestYAMLWork: YAML is read in linear time.
 func TestYAMLWork(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes seconds")
+		t.Skip("slow")
 	}
 	keys := func(n int) (body []byte) {
 		for i := range n {
@@ -42,5 +42,5 @@ func TestYAMLWork(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("ten times the body takes %.1f times as long", ratio)
+	t.Errorf("a body of ten times the size takes %.1f times as long", ratio)
 }

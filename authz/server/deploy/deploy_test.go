@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// The files of this repository are those that the templates make. UPDATE=1 writes them.
+// The files of this repository are generated from the templates. UPDATE=1 writes them.
 func TestFiles(t *testing.T) {
 	found, err := Files(Options{Name: "oasgate", Go: "1.26", Stores: true}, "authz/server/deploy")
 	if err != nil {
@@ -32,7 +32,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// The files of every program are valid, and give up what a server does not need.
+// The files of all programs are valid, and drop the privileges that a server does not need.
 func TestPrograms(t *testing.T) {
 	for _, o := range []Options{
 		{Name: "oasgate", Go: "1.26", Stores: true}, {Name: "many-things", Go: "1.27"},

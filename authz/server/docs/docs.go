@@ -83,7 +83,7 @@ type Docs struct {
 	files    map[string]file
 	issuers  []*issuer
 
-	mu   sync.Mutex // guards last
+	mu   sync.Mutex // protects last
 	last *edition
 }
 

@@ -25,8 +25,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// orders is a document of every kind of access, and of what a served copy must not pass on as it
-// is.
+// orders is a document with every kind of access, and with parts that the served copy must change.
 const orders = `
 openapi: 3.1.0
 info: {title: Orders, version: 1.0.0, summary: What is ordered.}
@@ -78,7 +77,7 @@ components:
         implicit: {authorizationUrl: https://elsewhere.example/authorize, scopes: {audit: Look closely, "write:orders": Write orders}}
 `
 
-// accesses is what each operation of orders needs, by operationId.
+// accesses is the requirement of each operation of orders, by operationId.
 var accesses = map[string]string{
 	"open": "public", "any": "token", "one": "scope: read:orders", "both": "scope: read:orders and write:orders",
 	"or": "scope: read:orders or write:orders", "either": "token", "optional": "token optional",
@@ -87,12 +86,12 @@ var accesses = map[string]string{
 
 const issuerURL = "https://issuer.example/"
 
-// site is a page under test, and what it knows from.
+// site is a page under test, with its configuration.
 type site struct {
 	*Docs
 	document *openapi3.T
 	log      *bytes.Buffer
-	asked    int   // how often issuers were asked for their endpoints
+	asked    int   // number of requests for the metadata of issuers
 	down     error // what they answer then
 	now      time.Time
 }
@@ -130,7 +129,7 @@ func newSite(t *testing.T, configure func(*Config)) *site {
 	return s
 }
 
-// ask sends a request; headers come as name, value, name, value.
+// ask sends a request. headers are name, value, name, value.
 func (s *site) ask(method, target string, headers ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, nil)
 	for pair := range slices.Chunk(headers, 2) {
@@ -154,7 +153,7 @@ func (s *site) copy(t *testing.T, target string) *openapi3.T {
 	return document
 }
 
-// settings is what the page's script is told.
+// settings returns the settings of the page's script.
 func (s *site) settings(t *testing.T, target string) (settings struct {
 	Schemes map[string]struct {
 		Issuer, Audience string
@@ -185,7 +184,7 @@ func TestAnswers(t *testing.T) {
 	tests := []struct {
 		method, path string
 		status       int
-		contentType  string // beginning; "": the server's refusal, or none
+		contentType  string // a prefix; "": the server's refusal, or none
 		caching      string
 		policy       string
 		allow        string
@@ -242,8 +241,7 @@ func TestAnswers(t *testing.T) {
 			if test.method == "GET" && test.status == 200 && got.Body.Len() == 0 {
 				t.Error("the answer is empty")
 			}
-			// Relative, so that it leads where the browser is, also behind a proxy that takes a
-			// prefix away.
+			// The URL is relative, so that it works behind a proxy that removes a prefix.
 			if is := got.Header().Get("Location"); test.status == 307 && is != "docs/" {
 				t.Errorf("Location is %q, want docs/", is)
 			}
@@ -260,7 +258,7 @@ func TestServes(t *testing.T) {
 	}
 }
 
-func TestFilesAreKeptByBrowsers(t *testing.T) {
+func TestFilesAreCached(t *testing.T) {
 	s := newSite(t, nil)
 	for name := range s.files {
 		first := s.ask("GET", "/docs/"+name, "Accept-Encoding", "gzip")
@@ -348,7 +346,7 @@ func TestPagesAgreeWithThePolicy(t *testing.T) {
 	for name, file := range newSite(t, nil).files {
 		if strings.HasSuffix(name, ".css") &&
 			regexp.MustCompile(`url\(\s*["']?(https?:)?//`).Match(file.plain) {
-			t.Errorf("%s takes something from elsewhere", name)
+			t.Errorf("%s loads something from another host", name)
 		}
 	}
 }
@@ -392,8 +390,8 @@ func TestServedDocument(t *testing.T) {
 		if operation.Servers != nil || served.Paths.Value(o.Path).Servers != nil {
 			t.Errorf("%s has its own servers, where this one would not answer", o.ID)
 		}
-		// Whatever the document's own schemes let in, a token of the issuer does, with the same
-		// scopes; and nothing else.
+		// In the copy, a token of the issuer with the same scopes grants access to the operations
+		// that the document's own schemes protect.
 		original := s.document.Paths.Value(o.Path).GetOperation(o.Method)
 		want := slices.Clone(*original.Security)
 		for _, alternative := range *original.Security {
@@ -413,7 +411,7 @@ func TestServedDocument(t *testing.T) {
 	}
 }
 
-// What is not about servers and security stays: the copy says what the document says.
+// The rest of the document, apart from servers and security, is unchanged in the copy.
 func TestServedDocumentKeepsTheRest(t *testing.T) {
 	s := newSite(t, nil)
 	var original, served map[string]any
@@ -460,8 +458,8 @@ func TestSnippetsAreOfTheSite(t *testing.T) {
 	}
 }
 
-// What is made for each edition is compressed and kept as the files are.
-func TestDocumentAndSnippetsAreKeptByBrowsers(t *testing.T) {
+// Generated files are compressed and cached like static ones.
+func TestDocumentAndSnippetsAreCached(t *testing.T) {
 	s := newSite(t, nil)
 	for _, path := range []string{"/docs/openapi.json", "/docs/openapi.yaml",
 		"/docs/snippets.json?operation=one"} {
@@ -523,7 +521,7 @@ paths:
 	}
 }
 
-// Swagger UI sends what it finds as an example, so only required parameters keep theirs.
+// Swagger UI sends examples, so only those of required parameters remain.
 func TestOptionalParametersHaveNoExamples(t *testing.T) {
 	schema := func() *openapi3.SchemaRef {
 		return &openapi3.SchemaRef{Value: &openapi3.Schema{Type: &openapi3.Types{"string"},
@@ -545,7 +543,7 @@ func TestOptionalParametersHaveNoExamples(t *testing.T) {
 	}
 }
 
-// Under serve nothing is filled in, and what a request says of its host is not believed.
+// Under serve nothing is filled in, and the Host header is not used.
 func TestServe(t *testing.T) {
 	s := newSite(t, nil)
 	for _, path := range []string{"/docs/", "/docs/openapi.json",
@@ -572,8 +570,8 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// Under dev all is filled in, and the issuer, which is a part of the server, is wherever the page
-// was found.
+// Under dev the page is filled in, and the issuer, which is part of the server, has the origin of
+// the page.
 func TestDev(t *testing.T) {
 	s := newSite(t, func(c *Config) {
 		c.Resource = "http://localhost:3010"
@@ -597,7 +595,7 @@ func TestDev(t *testing.T) {
 		}
 		policy := s.ask("GET", at+"/docs/").Header().Get("Content-Security-Policy")
 		named := strings.Contains(policy, "connect-src 'self' "+at+"/oauth/token;")
-		// a policy cannot name those, and 'self' is enough
+		// a policy cannot contain these, and 'self' is enough
 		if ipv6 := strings.Contains(at, "["); named == ipv6 {
 			t.Errorf("at %s the policy is %s", at, policy)
 		}
@@ -623,7 +621,7 @@ func TestDev(t *testing.T) {
 	}
 }
 
-func TestIssuerIsAskedAtFirstView(t *testing.T) {
+func TestMetadataIsFetchedAtFirstView(t *testing.T) {
 	s := newSite(t, nil)
 	s.ask("GET", "/docs")
 	s.ask("GET", "/docs/docs.js")
@@ -636,12 +634,12 @@ func TestIssuerIsAskedAtFirstView(t *testing.T) {
 		s.now = s.now.Add(time.Hour)
 	}
 	if s.asked != 1 {
-		t.Errorf("the issuer was asked %d times, want once", s.asked)
+		t.Errorf("the issuer got %d requests, want 1", s.asked)
 	}
 }
 
-// Many viewers at once, of two hosts: the issuer is asked once, and everybody gets the page of
-// their own.
+// Concurrent requests by two hosts: the metadata of the issuer is fetched once, and each page has
+// its own host.
 func TestManyViewers(t *testing.T) {
 	s := newSite(t, func(c *Config) {
 		c.InsecureClients = &Clients{ID: "full", Secret: "open", App: "app"}
@@ -659,12 +657,12 @@ func TestManyViewers(t *testing.T) {
 	}
 	viewers.Wait()
 	if s.asked != 1 {
-		t.Errorf("the issuer was asked %d times, want once", s.asked)
+		t.Errorf("the issuer got %d requests, want 1", s.asked)
 	}
 }
 
-// Those who wait for an issuer that takes its time to fail share what becomes of it: did each ask
-// in turn, a few requests for the page would keep connections for minutes.
+// Requests that wait for a slow issuer share its failure. If each made its own request, a few
+// requests for the page would occupy connections for minutes.
 func TestManyViewersOfAnIssuerThatTimesOut(t *testing.T) {
 	var s *site
 	s = newSite(t, func(c *Config) {
@@ -680,7 +678,7 @@ func TestManyViewersOfAnIssuerThatTimesOut(t *testing.T) {
 	}
 	viewers.Wait()
 	if s.asked != 1 {
-		t.Errorf("the issuer was asked %d times, want once: the clock of retryAfter begins with "+
+		t.Errorf("the issuer got %d requests, want 1: the clock of retryAfter begins with "+
 			"the failure", s.asked)
 	}
 }
@@ -700,7 +698,7 @@ func TestIssuerIsDown(t *testing.T) {
 	}
 	served := s.copy(t, "/docs/openapi.json")
 	if _, there := served.Components.SecuritySchemes["oauth2"]; there {
-		t.Error("the document has a scheme of an issuer that cannot be asked")
+		t.Error("the document has a scheme of an unreachable issuer")
 	}
 	for _, o := range authz.Describe(served) {
 		if original := s.document.Paths.Value(o.Path).GetOperation(o.Method); !reflect.DeepEqual(
@@ -709,7 +707,7 @@ func TestIssuerIsDown(t *testing.T) {
 		}
 	}
 	if s.asked != 1 {
-		t.Errorf("the issuer was asked %d times within a moment, want once", s.asked)
+		t.Errorf("the issuer got %d requests at once, want 1", s.asked)
 	}
 	if log := s.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, issuerURL) ||
 		!strings.Contains(log, "connection refused") {
@@ -719,7 +717,7 @@ func TestIssuerIsDown(t *testing.T) {
 	s.down = nil
 	s.now = s.now.Add(retryAfter - 1)
 	if s.ask("GET", "/docs/"); s.asked != 1 {
-		t.Error("the issuer was asked again too soon")
+		t.Error("the issuer got another request too soon")
 	}
 	s.now = s.now.Add(1)
 	page = s.ask("GET", "/docs/")
@@ -775,7 +773,7 @@ func TestSeveralIssuers(t *testing.T) {
 	}
 }
 
-func TestSchemeHasANameOfItsOwn(t *testing.T) {
+func TestSchemeHasItsOwnName(t *testing.T) {
 	s := newSite(t, func(c *Config) {
 		schemes := c.Document.Components.SecuritySchemes
 		schemes["oauth2"] = schemes["signIn"]
@@ -833,8 +831,8 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 	}
 }
 
-// TestOtherSchemes: the page says what each operation needs, and an issuer's token stands for
-// tokens alone.
+// TestOtherSchemes: the page shows what each operation requires, and a token of the issuer is used
+// for token schemes only.
 func TestOtherSchemes(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`
 openapi: 3.1.0

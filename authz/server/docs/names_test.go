@@ -9,7 +9,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// The page and its programs ask an issuer for scopes by the issuer's own names.
+// The page and its programs request scopes by the names of the issuer.
 func TestScopesHaveTheIssuersNames(t *testing.T) {
 	s := newSite(t, func(c *Config) {
 		c.ScopesToRequest = func(issuer string, scopes []string) (names []string) {
@@ -50,14 +50,14 @@ func TestScopesHaveTheIssuersNames(t *testing.T) {
 	for _, language := range []string{"curl", "go"} {
 		program := snippets.Operations["one"][language].Program()
 		if !strings.Contains(program, "api/read:orders") {
-			t.Errorf("the program in %s does not ask for the issuer's scope:\n%s", language,
+			t.Errorf("the program in %s does not request the issuer's scope:\n%s", language,
 				program)
 		}
 	}
 }
 
-// The page knows which scopes imply others, so that it does not say that a token lacks one.
-func TestPageKnowsImpliedScopes(t *testing.T) {
+// The page uses the implications of scopes when it says which scopes a token lacks.
+func TestPageHasImpliedScopes(t *testing.T) {
 	s := newSite(t, func(c *Config) {
 		c.Document.Components.SecuritySchemes["bearerAuth"].Value.Extensions["x-authz-implies"] =
 			map[string]any{"write:orders": []any{"read:orders"}}

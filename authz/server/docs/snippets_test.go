@@ -14,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Of the ten languages the shell's is the one in which a request is easiest to read. That the
-// others send the same is for impl/e2e/snippets_test.go to show, which runs them.
+// Requests are checked in the language of the shell, which is the easiest to parse.
+// impl/e2e/snippets_test.go runs the programs of all languages.
 const snippetsDocument = `
 openapi: 3.1.0
 info: {title: things, version: "1"}
@@ -103,8 +103,8 @@ func TestSnippetRequests(t *testing.T) {
 	}
 	for _, test := range []struct {
 		operation string
-		scope     string   // that the token is asked for; "-": there is no token
-		call      []string // the arguments of curl that say what is sent
+		scope     string   // the expected scope of the token; "-": there is no token
+		call      []string // the arguments of curl with the request
 	}{
 		{"public", "-", []string{"GET", "https://api.example.com/base/public"}},
 		{"optional", "-", []string{"GET", "https://api.example.com/base/optional"}},
@@ -127,7 +127,7 @@ func TestSnippetRequests(t *testing.T) {
 	} {
 		snippet := snippets.Operations[test.operation]["curl"]
 		if got := arguments(snippet.Call); !reflect.DeepEqual(got, test.call) {
-			t.Errorf("%s: calls with\n%q, expected\n%q", test.operation, got, test.call)
+			t.Errorf("%s: calls with\n%q, want\n%q", test.operation, got, test.call)
 		}
 		expected := []string{
 			"https://YOUR_ISSUER/oauth/token",
@@ -142,12 +142,12 @@ func TestSnippetRequests(t *testing.T) {
 		}
 		got := arguments(strings.SplitAfter(snippet.Token, "\nTOKEN=")[0])
 		if !reflect.DeepEqual(got, expected) {
-			t.Errorf("%s: gets its token with\n%q, expected\n%q", test.operation, got, expected)
+			t.Errorf("%s: gets its token with\n%q, want\n%q", test.operation, got, expected)
 		}
 	}
 }
 
-// arguments returns what stands in single quotes, as a shell reads it.
+// arguments returns the words in single quotes, parsed like a shell.
 func arguments(script string) (all []string) {
 	for _, literal := range regexp.MustCompile(`'(?:[^']|'\\'')*'`).FindAllString(script, -1) {
 		all = append(all, unquotedByShell(literal))
@@ -160,8 +160,7 @@ func unquotedByShell(literal string) string {
 		"'")
 }
 
-// With nothing but a document there is a placeholder for everything else, in every language and
-// operation.
+// Without settings there is a placeholder for each, in all languages and operations.
 func TestSnippetsWithoutValues(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromFile("../testdata/openapi.yaml")
 	if err != nil {
@@ -172,7 +171,7 @@ func TestSnippetsWithoutValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(snippets.Languages) != 10 {
-		t.Errorf("there are %d languages, expected the quickstart's ten", len(snippets.Languages))
+		t.Errorf("there are %d languages, want the quickstart's ten", len(snippets.Languages))
 	}
 	for _, o := range authz.Describe(document) {
 		for _, language := range snippets.Languages {
@@ -203,33 +202,33 @@ func TestSnippetsWithoutValues(t *testing.T) {
 	}
 }
 
-func TestSnippetsWantADocument(t *testing.T) {
+func TestSnippetsRequireADocument(t *testing.T) {
 	if _, err := NewSnippets(Values{}); err == nil {
 		t.Error("NewSnippets accepts Values without a document")
 	}
 }
 
-// FuzzLiterals holds the literals to what can be said of them without their compilers, which
-// impl/e2e/snippets_test.go asks.
+// FuzzLiterals checks the literals without compilers. impl/e2e/snippets_test.go checks them with
+// compilers.
 func FuzzLiterals(f *testing.F) {
 	for _, s := range []string{
 		"", `"`, `'`, `\`, `\"`, "$x${x}$(x)`x`", "#{x}#$x", `\(x)`, "??/", "???/", "\x00\x07\r\n\t\x7f", "\u0085\u00a0\u2028ü€😀", `\u000a`, "'''\"\"\"", "</script>", "\xff", "*/ //",
 	} {
 		f.Add(s)
 	}
-	escapes := map[string]string{ // beside the common ones
+	escapes := map[string]string{ // in addition to the common ones
 		"csharp": `u[0-9a-f]{4}`, "go": `u[0-9a-f]{4}|U[0-9a-f]{8}`, "java": `u[0-9a-f]{4}`, "node": `u[0-9a-f]{4}`, "objc": `[0-3][0-7]{2}|\?`,
 		"php": `\$|u\{[0-9a-f]+\}`, "python": `u[0-9a-f]{4}|U[0-9a-f]{8}`, "ruby": `#|u\{[0-9a-f]+\}`, "swift": `u\{[0-9a-f]+\}`,
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		text := string([]rune(s)) // what is no UTF-8 is U+FFFD
+		text := string([]rune(s)) // invalid UTF-8 is U+FFFD
 		for _, language := range languages() {
 			literal := language.literal(s)
 			if language.ID == "curl" {
 				if got := unquotedByShell(literal); got != strings.ReplaceAll(s, "\x00", "") ||
 					strings.Contains(strings.ReplaceAll(literal[1:len(literal)-1], `'\''`, ""),
 						"'") {
-					t.Errorf("a shell reads %s as %q, expected %q", literal, got, s)
+					t.Errorf("a shell reads %s as %q, want %q", literal, got, s)
 				}
 				continue
 			}
@@ -265,13 +264,14 @@ func FuzzLiterals(f *testing.F) {
 				continue
 			}
 			if err != nil || got != text {
-				t.Errorf("%s: %s is %q (%v), expected %q", language.Name, literal, got, err, text)
+				t.Errorf("%s: %s is %q (%v), want %q", language.Name, literal, got, err, text)
 			}
 		}
 	})
 }
 
-// TestSnippetsOfOtherSchemes: a program sends what the first alternative that it can satisfy takes.
+// TestSnippetsOfOtherSchemes: a program sends the credentials of the first alternative that it can
+// satisfy.
 func TestSnippetsOfOtherSchemes(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`
 openapi: 3.1.0
@@ -321,7 +321,7 @@ components:
 		} {
 			curl := snippets.Operations[id]["curl"]
 			if (curl.Token != "") != expected.token {
-				t.Errorf("%s: gets a token: %t, expected %t", id, curl.Token != "", expected.token)
+				t.Errorf("%s: gets a token: %t, want %t", id, curl.Token != "", expected.token)
 			}
 			if expected.parts == nil && strings.Contains(curl.Call, "--header") {
 				t.Errorf("%s sends a header:\n%s", id, curl.Call)

@@ -20,9 +20,10 @@ import (
 	prom "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/exemplar"
@@ -40,7 +41,7 @@ const scope = "github.com/oasgate/oasgate/authz/server"
 // Telemetry implements [server.Telemetry].
 type Telemetry struct {
 	tracer   trace.Tracer // nil: no traces are exported
-	part     float64      // of the requests without a traceparent that are traced
+	part     float64      // of the requests that are traced
 	metrics  *metrics     // nil: no metrics are exported
 	page     http.Handler
 	shutdown []func(context.Context) error
@@ -75,9 +76,10 @@ func New(ctx context.Context, config server.TelemetryConfig) (server.Telemetry, 
 	return t, nil
 }
 
-// sampled is the default part of the requests without a traceparent that is traced. A span with its
-// export takes 6 µs of processor time, a fifth of a request that hits the token cache. The others
-// have no span at all, because one that is not sampled still takes 0.5 µs.
+// sampled is the part of the requests that is traced, unless OTEL_TRACES_SAMPLER is set. The
+// sampled flag of a traceparent has no influence then, because any client can set it. A span with
+// its export takes 6 µs of processor time, a fifth of a request that hits the token cache. The
+// others have no span at all, because one that is not sampled still takes 0.5 µs.
 const sampled = 0.05
 
 // exported reports whether the environment says where a signal is exported to.
@@ -93,11 +95,33 @@ func exported(signal string) bool {
 		os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT") != ""
 }
 
+// checkExport returns an error if the environment asks for another exporter of a signal than OTLP
+// over HTTP. The others would make every program larger, and start to listen by themselves.
+func checkExport(signal string) error {
+	name := "OTEL_" + signal + "_EXPORTER"
+	if exporter := os.Getenv(name); exporter != "" && exporter != "otlp" {
+		return fmt.Errorf("telemetry: %s is %q: expected otlp or none", name, exporter)
+	}
+	name = "OTEL_EXPORTER_OTLP_" + signal + "_PROTOCOL"
+	protocol := os.Getenv(name)
+	if protocol == "" {
+		name = "OTEL_EXPORTER_OTLP_PROTOCOL"
+		protocol = os.Getenv(name)
+	}
+	if protocol != "" && protocol != "http/protobuf" {
+		return fmt.Errorf("telemetry: %s is %q: expected http/protobuf", name, protocol)
+	}
+	return nil
+}
+
 func (t *Telemetry) exportTraces(ctx context.Context, on bool, r *resource.Resource) error {
 	if !on {
 		return nil
 	}
-	exporter, err := autoexport.NewSpanExporter(ctx)
+	if err := checkExport("TRACES"); err != nil {
+		return err
+	}
+	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
 		return fmt.Errorf("telemetry: traces: %w", err)
 	}
@@ -107,6 +131,7 @@ func (t *Telemetry) exportTraces(ctx context.Context, on bool, r *resource.Resou
 	t.part = 1 // and the sampler decides
 	if os.Getenv("OTEL_TRACES_SAMPLER") == "" {
 		t.part = sampled
+		options = append(options, sdktrace.WithSampler(sdktrace.AlwaysSample()))
 	}
 	provider := sdktrace.NewTracerProvider(options...)
 	t.tracer = provider.Tracer(scope)
@@ -125,11 +150,14 @@ func (t *Telemetry) exportMetrics(
 		sdkmetric.WithView(buckets),
 	}
 	if on {
-		reader, err := autoexport.NewMetricReader(ctx)
+		if err := checkExport("METRICS"); err != nil {
+			return err
+		}
+		exporter, err := otlpmetrichttp.New(ctx)
 		if err != nil {
 			return fmt.Errorf("telemetry: metrics: %w", err)
 		}
-		options = append(options, sdkmetric.WithReader(reader))
+		options = append(options, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter)))
 	}
 	if page {
 		registry := prom.NewRegistry()

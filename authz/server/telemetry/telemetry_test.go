@@ -130,7 +130,7 @@ func (r *rig) metrics(t *testing.T) string {
 	return strings.Join(lines, "")
 }
 
-// The table of the README lists exactly what is exported.
+// The table of the README has exactly the exported metrics.
 func TestTable(t *testing.T) {
 	r := start(t, true)
 	if got := r.get("/things/1", r.bearer()); got != http.StatusOK {
@@ -219,6 +219,32 @@ func TestOff(t *testing.T) {
 	}
 }
 
+func TestExporters(t *testing.T) {
+	for _, test := range []struct{ name, value, want string }{
+		{"OTEL_TRACES_EXPORTER", "otlp", ""},
+		{"OTEL_METRICS_EXPORTER", "prometheus", "expected otlp or none"},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", ""},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "expected http/protobuf"},
+		{"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc", "expected http/protobuf"},
+	} {
+		t.Run(test.name+"="+test.value, func(t *testing.T) {
+			collector := httptest.NewServer(&received{})
+			defer collector.Close()
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+			t.Setenv(test.name, test.value)
+			got, err := New(t.Context(), server.TelemetryConfig{})
+			if got != nil {
+				defer got.Shutdown(t.Context())
+			}
+			if (err == nil) != (test.want == "") || err != nil &&
+				(!strings.Contains(err.Error(), test.want) ||
+					!strings.Contains(err.Error(), test.name)) {
+				t.Errorf("error is %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
 // received are the spans that a collector has received.
 type received struct {
 	mu  sync.Mutex
@@ -244,6 +270,40 @@ func (c *received) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// By default, the sampled flag of a client's traceparent does not decide. The trace ID is logged.
+func TestClientsCannotCauseTraces(t *testing.T) {
+	var got received
+	collector := httptest.NewServer(&got)
+	defer collector.Close()
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	t.Setenv("OTEL_METRICS_EXPORTER", "none")
+	config := server.TelemetryConfig{Logger: slog.New(slog.DiscardHandler)}
+	telemetry, err := New(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const requests, traceID, parent = 1000, "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	for _, flags := range []string{"00", "01"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Traceparent", "00-"+traceID+"-"+parent+"-"+flags)
+		for range requests {
+			ctx := telemetry.Begin(r).Context()
+			if trace, span := telemetry.Trace(ctx); trace != traceID || span == parent {
+				t.Fatalf("the trace is %q, the span %q", trace, span)
+			}
+			telemetry.End(ctx, server.Event{Method: "GET"})
+		}
+	}
+	if err := telemetry.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got.mu.Lock()
+	defer got.mu.Unlock()
+	if n := len(got.all); n == 0 || n > requests/2 { // 100 are expected
+		t.Errorf("%d of %d requests were traced", n, 2*requests)
+	}
+}
+
 // A request continues the trace of its header, and the fetch of keys is its child. It contains no
 // credential.
 func TestTraces(t *testing.T) {
@@ -252,6 +312,8 @@ func TestTraces(t *testing.T) {
 	defer collector.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 	t.Setenv("OTEL_METRICS_EXPORTER", "none")
+	t.Setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+	t.Setenv("OTEL_TRACES_SAMPLER_ARG", "0")
 	r := start(t, false)
 	const traceID, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 	bearer := r.bearer()
@@ -272,7 +334,7 @@ func TestTraces(t *testing.T) {
 		}
 		if text := span.String(); strings.Contains(text, "secret") ||
 			strings.Contains(text, bearer[len(bearer)-20:]) {
-			t.Errorf("a span holds a credential: %s", text)
+			t.Errorf("a span contains a credential: %s", text)
 		}
 	}
 	if request == nil || fmt.Sprintf("%x %x", request.TraceId, request.ParentSpanId) !=

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"orders": main})
 }
 
-// TestScripts uses the program from outside: see testdata/*.txtar. $API is where dev can listen.
+// TestScripts runs the program: see testdata/*.txtar. $API is an address at which dev can listen.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -63,7 +63,7 @@ func ready(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
-// TestConformance holds the program's server to its document.
+// TestConformance tests that the program's server enforces its document.
 func TestConformance(t *testing.T) {
 	const audience = "https://orders.example"
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{audience}})
@@ -109,7 +109,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// TestSize holds the program to what an adopter writes.
+// TestSize checks that the program has only the code that an adopter writes.
 func TestSize(t *testing.T) {
 	text, err := os.ReadFile("main.go")
 	if err != nil {
@@ -120,8 +120,8 @@ func TestSize(t *testing.T) {
 	}
 }
 
-// TestImports checks what a program inherits: no database, no other router, and in the library
-// neither the development issuer nor the conformance kit.
+// TestImports checks the dependencies of a program: no database, no other router, and in the
+// library neither the development issuer nor the conformance kit.
 func TestImports(t *testing.T) {
 	const authzPath = "github.com/oasgate/oasgate/authz/"
 	databases := []string{

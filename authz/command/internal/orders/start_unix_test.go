@@ -20,7 +20,7 @@ import (
 )
 
 // TestStart: with a document of 1,200 operations, dev starts within twice the processor time that
-// it takes to load and validate that document with kin-openapi.
+// loading and validating the document with kin-openapi takes.
 func TestStart(t *testing.T) {
 	if raceDetector {
 		t.Skip("measured without the race detector")
@@ -52,7 +52,7 @@ func TestStart(t *testing.T) {
 	t.Logf("dev starts in %.2f times the %s that load and validate take",
 		float64(start)/float64(load), load)
 	if float64(start) > limit*float64(load) {
-		t.Errorf("dev starts in %s of processor time, expected at most twice %s", start, load)
+		t.Errorf("dev starts in %s of processor time, want at most twice %s", start, load)
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package exampletest holds an example to the document that it says guards it.
+// Package exampletest tests that an example enforces its document.
 package exampletest
 
 import (

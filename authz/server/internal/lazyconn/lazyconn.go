@@ -46,7 +46,7 @@ type Conn struct {
 	writing     sync.Mutex    // a Write can take several of the TCP connection
 	written     atomic.Bool   // since the last Read
 	responses   atomic.Uint32 // counted by yield
-	progress    progress      // guarded by writing
+	progress    progress      // protected by writing
 	cut         atomic.Bool
 	closer      atomic.Pointer[time.Timer]
 }

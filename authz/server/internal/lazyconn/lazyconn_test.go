@@ -33,8 +33,8 @@ var testTimeouts = timeouts{
 // watchdog ends a test that hangs, on the slowest machine.
 const watchdog = 2 * time.Minute
 
-// only returns the timeouts up to the one that is due. The others come long after the watchdog, so
-// that a client who is cut off at all was cut off by the one that is due.
+// only returns the timeouts up to the one that is due. The others are longer than the watchdog, so
+// that a client that is disconnected was disconnected by the one that is due.
 func (t timeouts) only(due time.Duration) timeouts {
 	for _, other := range []*time.Duration{&t.header, &t.read, &t.write, &t.idle} {
 		if *other > due {
@@ -79,7 +79,7 @@ func dialTest(t testing.TB, addr string) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// ask makes one small request on a connection that stays open.
+// ask sends a small request on a connection that stays open.
 func ask(t testing.TB, conn net.Conn) {
 	t.Helper()
 	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
@@ -91,13 +91,12 @@ func ask(t testing.TB, conn net.Conn) {
 	}
 	if _, err := io.Copy(io.Discard, answer.Body); err != nil ||
 		answer.StatusCode != http.StatusOK {
-		t.Fatalf("answer is %s, %v, expected 200", answer.Status, err)
+		t.Fatalf("answer is %s, %v, want 200", answer.Status, err)
 	}
 }
 
-// Each kind of slow client is cut off by its own timeout, and not earlier than by net/http without
-// lazy deadlines. On a connection that served requests before, timers of their deadlines are still
-// set.
+// Each kind of slow client is disconnected by its own timeout, and not earlier than by net/http
+// without lazy deadlines, even on a connection with pending timers of earlier requests.
 func TestSlowClients(t *testing.T) {
 	// drip sends byte after byte until the connection is closed under it.
 	drip := func(conn net.Conn, what string) {
@@ -122,7 +121,7 @@ func TestSlowClients(t *testing.T) {
 		}},
 		"reads nothing of a large answer": {testTimeouts.write, func(conn *net.TCPConn) {
 			_, _ = io.WriteString(conn, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-			time.Sleep(testTimeouts.write) // then come those bytes that had room on the way
+			time.Sleep(testTimeouts.write) // followed by the bytes that were buffered
 		}},
 		"reads a large answer slowly": {testTimeouts.write, func(conn *net.TCPConn) {
 			_, _ = io.WriteString(conn, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -193,7 +192,7 @@ func TestSlowClients(t *testing.T) {
 				ask(t, conn)
 			}
 			if n, err := conn.Read(make([]byte, 1)); n > 0 || err != io.EOF {
-				t.Fatalf("reads %d bytes, %v, expected to be hung up on", n, err)
+				t.Fatalf("reads %d bytes, %v, want the connection closed", n, err)
 			}
 			inTime(t, time.Since(begun), testTimeouts.idle)
 		})
@@ -204,12 +203,12 @@ func TestSlowClients(t *testing.T) {
 func inTime(t *testing.T, after, expected time.Duration) {
 	t.Helper()
 	if after < expected {
-		t.Errorf("is cut off after %s, expected no earlier than after %s", after, expected)
+		t.Errorf("is cut off after %s, want no earlier than after %s", after, expected)
 	}
 }
 
-// A timer goes off in the middle of a Write that has time left: nothing of it may be missing, or be
-// there twice, nor may anything of another Write come in between.
+// A timer fires during a Write that has time left: no byte may be lost or repeated, and the bytes
+// of another Write may not be mixed in.
 func TestWriteGoesOnAfterEarlyTimer(t *testing.T) {
 	one, other, err := tcpPair()
 	if err != nil {
@@ -217,7 +216,7 @@ func TestWriteGoesOnAfterEarlyTimer(t *testing.T) {
 	}
 	defer other.Close()
 	conn := newConn(one)
-	body := make([]byte, 24<<20) // more than has room on the way
+	body := make([]byte, 24<<20) // more than the buffers of the connection
 	_, _ = rand.NewChaCha8([32]byte{}).Read(body)
 	expected := append(bytes.Clone(body), strings.Repeat("x", 32)...)
 
@@ -230,7 +229,7 @@ func TestWriteGoesOnAfterEarlyTimer(t *testing.T) {
 	var writers sync.WaitGroup
 	write := func(p []byte) {
 		if n, err := conn.Write(p); n != len(p) || err != nil {
-			t.Errorf("writes %d, %v, expected %d", n, err, len(p))
+			t.Errorf("writes %d, %v, want %d", n, err, len(p))
 		}
 	}
 	writers.Go(func() { write(body[1:]) })
@@ -244,11 +243,11 @@ func TestWriteGoesOnAfterEarlyTimer(t *testing.T) {
 	}()
 	time.Sleep(time.Until(early) + 100*time.Millisecond)
 	if got, err := io.ReadAll(other); err != nil || !bytes.Equal(got, expected) {
-		t.Errorf("%d bytes, %v, expected the %d written", len(got), err, len(expected))
+		t.Errorf("%d bytes, %v, want the %d written", len(got), err, len(expected))
 	}
 }
 
-// net/http asks a connection for it.
+// net/http uses this method of a connection.
 func TestLazyConnClosesHalf(t *testing.T) {
 	one, other, err := tcpPair()
 	if err != nil {
@@ -261,11 +260,11 @@ func TestLazyConnClosesHalf(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := other.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the other end reads %v, expected EOF", err)
+		t.Errorf("the other end reads %v, want EOF", err)
 	}
 	_, _ = other.Write([]byte("x"))
 	if n, err := conn.Read(make([]byte, 1)); n != 1 {
-		t.Errorf("reads %d bytes, %v, expected what is still sent", n, err)
+		t.Errorf("reads %d bytes, %v, want what is still sent", n, err)
 	}
 }
 
@@ -301,7 +300,7 @@ func TestPipelined(t *testing.T) {
 		}
 		expected := fmt.Sprintf("/%d%s", i, strings.Repeat("=body", i%2))
 		if got, err := io.ReadAll(answer.Body); err != nil || string(got) != expected {
-			t.Fatalf("answer %d is %q, %v, expected %q", i, got, err, expected)
+			t.Fatalf("answer %d is %q, %v, want %q", i, got, err, expected)
 		}
 	}
 }
@@ -331,7 +330,7 @@ func TestHangUpEndsTheRequestsContext(t *testing.T) {
 	_, _ = io.WriteString(conn, "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-begun
 	time.Sleep(
-		testTimeouts.read) // no deadline of the request may end it, nor the watch for the client
+		testTimeouts.read) // no deadline of the request may end it, nor the background read
 	select {
 	case <-ended:
 		t.Fatal("the request's context ends before the client hangs up")
@@ -369,7 +368,7 @@ func TestHijacked(t *testing.T) {
 		_, _ = io.WriteString(conn, text)
 		got := make([]byte, len(text))
 		if _, err := io.ReadFull(conn, got); err != nil || string(got) != text {
-			t.Fatalf("%q, %v comes back, expected %q", got, err, text)
+			t.Fatalf("%q, %v comes back, want %q", got, err, text)
 		}
 		time.Sleep(testTimeouts.idle + 100*time.Millisecond) // all deadlines of the server are over
 	}
@@ -404,9 +403,9 @@ func tcpPair() (*net.TCPConn, *net.TCPConn, error) {
 	return one.(*net.TCPConn), other.(*net.TCPConn), nil
 }
 
-// TestReaderIsCalledBack does what net/http does at the end of each request, wherever the reader is
-// just then: a deadline in the past calls it back, and the connection is as good as before.
-// Deadlines that nobody keeps to come in between.
+// TestReaderIsCalledBack does what net/http does at the end of each request, wherever the reader
+// is: a deadline in the past interrupts it, and the connection works as before. Other deadlines are
+// set in between.
 func TestReaderIsCalledBack(t *testing.T) {
 	var all sync.WaitGroup
 	for range 32 {
@@ -471,16 +470,16 @@ func TestReaderIsCalledBack(t *testing.T) {
 			rest, err := io.ReadAll(conn)
 			sender.Wait()
 			if got = append(got, rest...); err != nil || !bytes.Equal(got, sent) {
-				t.Errorf("%d bytes, %v, expected the %d sent", len(got), err, len(sent))
+				t.Errorf("%d bytes, %v, want the %d sent", len(got), err, len(sent))
 			}
 		})
 	}
 	all.Wait()
 }
 
-// The same random script on a plain connection and a lazy one: a reader waits, a deadline is set
-// and set again, and either bytes or the deadline come first. A busy machine is late now and then:
-// a difference counts if it is always there.
+// The same random script on a plain connection and a lazy one: a reader waits, deadlines are set,
+// and either bytes arrive or the deadline passes. A busy machine is sometimes late, so only
+// repeated differences count.
 func TestLazyAsPlain(t *testing.T) {
 	const beat = 20 * time.Millisecond
 	script := func(seed uint64, wrap func(*net.TCPConn) net.Conn) (events string) {
@@ -496,7 +495,7 @@ func TestLazyAsPlain(t *testing.T) {
 		at := func(beats int) time.Time { return begun.Add(time.Duration(beats) * 2 * beat) }
 		read := make(chan string)
 		for beats := 0; beats < 30; {
-			// On the even beats deadlines are set and bytes sent; on the odd ones deadlines pass.
+			// Deadlines are set and bytes sent at even ticks; deadlines pass at odd ones.
 			_ = conn.SetReadDeadline(at(beats + random.IntN(4) - 1).Add(beat))
 			go func() {
 				n, err := conn.Read(make([]byte, 8))
@@ -577,12 +576,12 @@ func TestTimersAreRarelySet(t *testing.T) {
 		_ = write.set(time.Time{})
 	}
 	if timers != 2 {
-		t.Errorf("timers were set %d times, expected once for each direction", timers)
+		t.Errorf("timers were set %d times, want once for each direction", timers)
 	}
 }
 
-// TestYield has another goroutine ready to run whenever a connection reads what is there
-// already: after every other answer it goes first, and no more than that.
+// TestYield keeps another goroutine ready to run while a connection reads data that has arrived:
+// the goroutine must run after every other response, and not more often.
 func TestYield(t *testing.T) {
 	client, server, err := tcpPair()
 	if err != nil {
@@ -617,10 +616,10 @@ func TestYield(t *testing.T) {
 			runtime.Gosched()
 		}
 	}
-	// Not exactly: the runtime now and then lets others go first, or not, on its own account.
+	// The count is not exact, because the runtime sometimes schedules differently.
 	if yielded[0] < rounds*3/4 || yielded[1] > rounds/4 || yielded[2] > rounds/4 {
 		t.Errorf(
-			"of %d times each, others went first %d times after an answer, %d times after the next, %d times without one: expected all, none, none",
+			"of %d times each, others went first %d times after an answer, %d times after the next, %d times without one: want all, none, none",
 			rounds, yielded[0], yielded[1], yielded[2])
 	}
 }

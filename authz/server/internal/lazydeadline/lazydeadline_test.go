@@ -72,7 +72,7 @@ func TestRelease(t *testing.T) {
 	<-done
 }
 
-// Contexts that derive from it need no goroutine each.
+// Contexts that derive from it do not need a goroutine each.
 func TestChildren(t *testing.T) {
 	var c Context
 	c.Init(t.Context(), time.Now().Add(time.Hour))
@@ -82,7 +82,7 @@ func TestChildren(t *testing.T) {
 		defer cancel()
 	}
 	if after := runtime.NumGoroutine(); after > before+50 {
-		t.Errorf("100 children took %d goroutines", after-before)
+		t.Errorf("100 children need %d goroutines", after-before)
 	}
 	c.Release()
 }

@@ -1,4 +1,4 @@
-package impl
+package redisstore
 
 import (
 	"context"
@@ -18,8 +18,6 @@ import (
 	"github.com/gomodule/redigo/redis"
 
 	"github.com/oasgate/oasgate/authz"
-	"github.com/oasgate/oasgate/authz/devissuer"
-	"github.com/oasgate/oasgate/authz/server"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -27,25 +25,68 @@ import (
 func redisURL(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("Redis is not tried with -short")
+		t.Skip("Redis is not tested with -short")
 	}
 	url := os.Getenv("OASGATE_TEST_REDIS_URL")
 	if url == "" {
 		t.Skip(
-			"OASGATE_TEST_REDIS_URL is not set, so what needs a Redis is not tested: . " +
-				".ci/services; start_redis")
+			"OASGATE_TEST_REDIS_URL is not set: no Redis to test with " +
+				"(. .ci/services; start_redis)")
 	}
 	return url
 }
 
-func startReplays(t *testing.T, url string) *Replays {
+const prefix = "oasgate:"
+
+func startReplays(t *testing.T, url string) *Store {
 	t.Helper()
-	replays, err := OpenReplays(url)
+	store, err := New(Config{URL: url, Prefix: prefix})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { replays.Close() })
-	return replays
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+// The interfaces that the comment of Store names.
+var _ interface {
+	token.ReplayStore
+	authz.RateCounter
+} = (*Store)(nil)
+
+func TestNewWithoutPrefix(t *testing.T) {
+	if _, err := New(Config{URL: "redis://localhost"}); err == nil ||
+		!strings.Contains(err.Error(), "Config.Prefix") {
+		t.Errorf("the error is %v, want one that names Config.Prefix", err)
+	}
+}
+
+// patience is a limit against hanging.
+const patience = 2 * time.Minute
+
+// eventually waits until done returns true.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+}
+
+// dialRedis connects to a server.
+func dialRedis(t *testing.T, url string) redis.Conn {
+	t.Helper()
+	target, err := parseRedisURL(url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := target.dial(t.Context(), target.addresses[0], target.user, target.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 // keys numbers the keys of this run.
@@ -55,7 +96,7 @@ func freshKey() string { return fmt.Sprintf("test-%d-%d", time.Now().UnixNano(),
 
 // Servers with the same Redis share the counts of x-authz-rate-limit.
 func TestCountsAreShared(t *testing.T) {
-	servers := []*Replays{startReplays(t, redisURL(t)), startReplays(t, redisURL(t))}
+	servers := []*Store{startReplays(t, redisURL(t)), startReplays(t, redisURL(t))}
 	key, until := freshKey(), time.Now().Add(time.Minute)
 	for n := range 6 {
 		got, err := servers[n%2].Count(t.Context(), key, until)
@@ -69,7 +110,7 @@ func TestCountsAreShared(t *testing.T) {
 }
 
 func TestReplaysAreUsedOnceAcrossServers(t *testing.T) {
-	servers := []*Replays{startReplays(t, redisURL(t)), startReplays(t, redisURL(t))}
+	servers := []*Store{startReplays(t, redisURL(t)), startReplays(t, redisURL(t))}
 	for range 20 {
 		key, until := freshKey(), time.Now().Add(time.Minute)
 		var fresh, failed atomic.Int64
@@ -90,7 +131,7 @@ func TestReplaysAreUsedOnceAcrossServers(t *testing.T) {
 		close(begin)
 		all.Wait()
 		if fresh.Load() > 1 || fresh.Load() == 0 && failed.Load() == 0 {
-			t.Fatalf("the key was fresh for %d of 32 callers, expected 1 (%d failed)",
+			t.Fatalf("the key was fresh for %d of 32 callers, want 1 (%d failed)",
 				fresh.Load(), failed.Load())
 		}
 	}
@@ -98,15 +139,7 @@ func TestReplaysAreUsedOnceAcrossServers(t *testing.T) {
 
 // Keys expire, and not too early.
 func TestReplaysExpire(t *testing.T) {
-	dial, err := parseReplayURL(redisURL(t), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := dialRedis(t, redisURL(t))
 	replays := startReplays(t, redisURL(t))
 	for name, life := range map[string]time.Duration{"to come": 90500 * time.Millisecond,
 		"over": -time.Hour} {
@@ -118,10 +151,10 @@ func TestReplaysExpire(t *testing.T) {
 			t.Errorf("an end that is %s, again: fresh %t, error %v", name, fresh, err)
 		}
 		expected := max(life, time.Second)
-		milliseconds, err := redis.Int64(client.Do("PTTL", "oasgate:dpop:"+key))
+		milliseconds, err := redis.Int64(client.Do("PTTL", prefix+"dpop:"+key))
 		left := time.Duration(milliseconds) * time.Millisecond
 		if err != nil || left > expected+time.Millisecond || left < expected-900*time.Millisecond {
-			t.Errorf("an end that is %s: Redis forgets in %s, expected about %s", name, left,
+			t.Errorf("an end that is %s: the key expires in %s, want about %s", name, left,
 				expected)
 		}
 	}
@@ -193,32 +226,32 @@ func TestReplaysFail(t *testing.T) {
 		t.Skip("OASGATE_TEST_REDIS_URL is not a socket of this machine")
 	}
 	const password = "opensesame"
-	fails := func(what string, replays *Replays) {
+	fails := func(what string, replays *Store) {
 		t.Helper()
 		began := time.Now()
 		fresh, err := replays.Use(t.Context(), freshKey(), time.Now().Add(time.Minute))
-		if fresh || err == nil || !strings.HasPrefix(err.Error(), "OASGATE_REPLAY_STORE: ") ||
+		if fresh || err == nil || !strings.HasPrefix(err.Error(), "redisstore: ") ||
 			strings.Contains(err.Error(), password) {
 			t.Errorf(
-				"%s: fresh %t, error %v; expected an error that names the key and holds no password",
+				"%s: fresh %t, error %v: want an error of redisstore without the password",
 				what, fresh, err)
 		}
 		if took := time.Since(began); took > patience {
-			t.Errorf("%s: it took %s, expected an end at replayTimeout", what, took)
+			t.Errorf("%s: it took %s, want it to end at replayTimeout", what, took)
 		}
 	}
-	serves := func(what string, replays *Replays) {
+	serves := func(what string, replays *Store) {
 		t.Helper()
 		var err error
 		for range 30 {
-			// after a failure each connection of the pool is found to be gone, one at a time
+			// After a failure, each use removes one closed connection from the pool.
 			var fresh bool
 			if fresh, err = replays.Use(t.Context(), freshKey(),
 				time.Now().Add(time.Minute)); fresh {
 				return
 			}
 		}
-		t.Errorf("%s: error %v; expected that it serves", what, err)
+		t.Errorf("%s: error %v, want none", what, err)
 	}
 
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -248,22 +281,14 @@ func TestReplaysFail(t *testing.T) {
 	}
 }
 
-// TestReplayTransports uses a real Redis over TLS, and as a user with a password.
+// TestReplayTransports uses a real Redis with TLS, and with a user and password.
 func TestReplayTransports(t *testing.T) {
 	base := redisURL(t)
 	path, ok := strings.CutPrefix(base, "unix://")
 	if !ok {
 		t.Skip("OASGATE_TEST_REDIS_URL is not a socket")
 	}
-	dial, err := parseReplayURL(base, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	admin, err := dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close()
+	admin := dialRedis(t, base)
 	user := freshKey()
 	if _, err := admin.Do("ACL", "SETUSER", user, "on", ">open:sesame", "~*", "+@all"); err != nil {
 		t.Fatal(err)
@@ -293,10 +318,10 @@ func TestReplayTransports(t *testing.T) {
 		{"TLS, database and user", "rediss://" + user + ":open%3Asesame@" + wire.Addr().String() + "/3",
 			trusted, ""},
 		{"unknown certificate", "rediss://" + wire.Addr().String(), nil, "certificate"},
-		{"no TLS", "redis://" + wire.Addr().String(), nil, "OASGATE_REPLAY_STORE"},
+		{"no TLS", "redis://" + wire.Addr().String(), nil, "redisstore"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			replays, err := openReplays(test.url, test.config)
+			replays, err := New(Config{URL: test.url, Prefix: prefix, TLS: test.config})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -320,139 +345,4 @@ func listen(t *testing.T) net.Listener {
 		t.Fatal(err)
 	}
 	return listener
-}
-
-const resource = "https://api.example"
-
-// startDPoP is start with an issuer that allows DPoP.
-func startDPoP(t *testing.T, configure func(*server.Config)) (*running, *devissuer.Prover, string) {
-	t.Helper()
-	r := start(t, func(config *server.Config) {
-		config.Resource = resource
-		config.Issuers[0].DPoP = token.DPoPAllowed
-		if configure != nil {
-			configure(config)
-		}
-	})
-	client, err := devissuer.NewProver("ES256", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r, client, mint(r.issuer,
-		map[string]any{"cnf": map[string]any{"jkt": client.Thumbprint()}})
-}
-
-func proven(tok, proof string) []string {
-	return []string{"Authorization", "DPoP " + tok, "DPoP", proof}
-}
-
-func TestDPoP(t *testing.T) {
-	r, client, tok := startDPoP(t,
-		func(config *server.Config) { config.NonceKey = []byte(strings.Repeat("k", 32)) })
-	proof := func(claims map[string]any) string {
-		return client.Proof("GET", resource+private.path(t), tok, claims)
-	}
-	first := r.ask(t, "GET", private.path(t), proven(tok, proof(nil))...)
-	nonce := first.header.Get("DPoP-Nonce")
-	if first.status != 401 || nonce == "" ||
-		!strings.Contains(first.body, authz.ProblemTypes+string(authz.UseNonce)) {
-		t.Fatalf("without a nonce: %d %q %s, expected 401 and a nonce", first.status, first.header,
-			first.body)
-	}
-	good := proof(map[string]any{"nonce": nonce})
-	if got := r.ask(t, "GET", private.path(t), proven(tok, good)...); got.status != 200 {
-		t.Errorf("with the nonce: %d %s", got.status, got.body)
-	}
-	if got := r.ask(t, "GET", private.path(t), proven(tok, good)...); got.status != 401 {
-		t.Errorf("with a proof that was used: %d %s", got.status, got.body)
-	}
-	for _, says := range []string{"dpop_nonce: the proof has no nonce",
-		"dpop_replay: a proof with this jti was used before"} {
-		if log := r.log.String(); !strings.Contains(log, says) {
-			t.Errorf("the log does not say %q:\n%s", says, log)
-		}
-	}
-	for _, secret := range []string{tok, good, nonce} {
-		if strings.Contains(r.log.String(), secret) {
-			t.Error("a token, a proof or a nonce is in the log")
-		}
-	}
-}
-
-// A reload keeps the used proofs.
-func TestDPoPReload(t *testing.T) {
-	r, client, tok := startDPoP(t, nil)
-	used := client.Proof("GET", resource+private.path(t), tok, nil)
-	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 200 {
-		t.Fatalf("a good proof: %d %s", got.status, got.body)
-	}
-	if err := r.server.Reload([]token.Issuer{{URL: r.issuer.URL(),
-		Audiences: []string{testAudience}, DPoP: token.DPoPRequired}}); err != nil {
-		t.Fatal(err)
-	}
-	if got := r.ask(t, "GET", private.path(t), proven(tok, used)...); got.status != 401 ||
-		!strings.Contains(got.body, string(authz.InvalidProof)) {
-		t.Errorf("the same proof after a reload: %d %s", got.status, got.body)
-	}
-	if got := r.ask(t, "GET", private.path(t), "Authorization",
-		"Bearer "+mint(r.issuer, nil)); got.status != 401 {
-		t.Errorf("a bearer token where bound ones are required: %d %s", got.status, got.body)
-	}
-	if got := r.ask(t, "GET", private.path(t),
-		proven(tok, client.Proof("GET", resource+private.path(t), tok,
-			nil))...); got.status != 200 {
-		t.Errorf("a new proof after a reload: %d %s", got.status, got.body)
-	}
-}
-
-// With two servers and one Redis, a proof passes once. Without Redis, requests with a proof fail
-// and those with a bearer token pass.
-func TestDPoPOfSeveralServers(t *testing.T) {
-	url := redisURL(t)
-	first, client, tok := startDPoP(t,
-		func(config *server.Config) { config.Replays = startReplays(t, url) })
-	issuer := first.issuer
-	second := start(t, func(config *server.Config) {
-		config.Resource, config.Replays = resource, startReplays(t, url)
-		config.Issuers = []token.Issuer{
-			{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed},
-		}
-	})
-	for range 10 {
-		proof := client.Proof("GET", resource+private.path(t), tok, nil)
-		statuses := make(chan int, 16)
-		for n := range 16 {
-			go func() {
-				statuses <- []*running{first, second}[n%2].ask(t, "GET", private.path(t),
-					proven(tok, proof)...).status
-			}()
-		}
-		count := map[int]int{}
-		for range 16 {
-			count[<-statuses]++
-		}
-		// 503: on a machine that is very busy Redis may take too long.
-		if count[200] > 1 || count[200] == 0 && count[503] == 0 ||
-			count[200]+count[401]+count[503] != 16 {
-			t.Fatalf("one proof, 16 requests at two servers: %v, expected one 200", count)
-		}
-	}
-
-	down := start(t, func(config *server.Config) {
-		config.Resource, config.Replays = resource, startReplays(t, "redis://127.0.0.1:1")
-		config.Issuers = []token.Issuer{
-			{URL: issuer.URL(), Audiences: []string{testAudience}, DPoP: token.DPoPAllowed},
-		}
-	})
-	if got := down.ask(t, "GET", private.path(t),
-		proven(tok, client.Proof("GET", resource+private.path(t), tok,
-			nil))...); got.status != 503 ||
-		got.header.Get("Retry-After") == "" {
-		t.Errorf("without Redis: %d %q %s, expected 503 with Retry-After", got.status, got.header,
-			got.body)
-	}
-	if got := down.ask(t, "GET", private.path(t), "Authorization",
-		"Bearer "+mint(issuer, nil)); got.status != 200 {
-		t.Errorf("a bearer token without Redis: %d %s", got.status, got.body)
-	}
 }

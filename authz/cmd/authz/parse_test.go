@@ -11,9 +11,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// TestJSONReadsAsYAML: a document in JSON is the one that the loader reads with its YAML parser,
-// with the same places.
-func TestJSONReadsAsYAML(t *testing.T) {
+// TestReadsAsLoader: a document is the one that the loader reads, with the same places.
+func TestReadsAsLoader(t *testing.T) {
 	documents := map[string]string{
 		"strange": `{"openapi": "3.1.0", "info": {"title": "é \u00fc \n\t\" \\ ü", "version": "1"},
 			"x-<<": {"<<": 1e3, "yes": [true, null, -0.5, 12345678901234567890, "1", "~", "2020-01-01"]},
@@ -24,8 +23,46 @@ func TestJSONReadsAsYAML(t *testing.T) {
 	"components":{"schemas":{"A":{"const":null,"allOf":[{"$ref":"#/components/schemas/B"},true]},
 	"B":{"exclusiveMinimum":1,"enum":[1,2.5,"x"],"default":{"a":1}}}}}`,
 	}
+	documents["strange.yaml"] = `# A comment
+openapi: 3.1.0
+info: {title: Ü, version: 2020-01-01, x-version: 2020-01-01T00:00:00Z, x-numbers: [0o17, 0x1F, 1_000, -.5, 1e3]}
+x-18_24: {yes: ~, 1: on, "quoted": 'it''s', .5: [a
+    b]}
+x-text: |
+  several
+  lines
+x-folded: >-
+  one
+  line
+paths:
+  /a/{b}:
+    parameters:
+      -
+        name: b
+        in: path
+        required: true
+        schema: {type: [string, "null"], const: null}
+    get: # who
+      security: []
+      responses:
+        200: {description: fine}
+        4XX:
+          description: "no\tno"
+components:
+  schemas: {A: {$ref: '#/components/schemas/B'}, B: true, C: {enum: [no, 1.0, 2020-01-01]}}
+`
+	documents["aliases.yaml"] = `openapi: 3.1.0
+info: &info {title: t, version: "1"}
+x-info: {<<: *info, x: !local y}
+paths: {}
+`
 	for _, name := range []string{"library.yaml", "quickstart.yaml", "warehouse.yaml"} {
-		documents[name] = asJSON(t, filepath.Join("..", "..", "testdata", name))
+		file := filepath.Join("..", "..", "testdata", name)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents[name], documents[name+" as JSON"] = string(text), asJSON(t, file)
 	}
 	if dir := os.Getenv("OASGATE_TEST_DOCUMENTS"); dir != "" {
 		files, _ := filepath.Glob(filepath.Join(dir, "*.json"))
@@ -53,9 +90,17 @@ func TestJSONReadsAsYAML(t *testing.T) {
 			}
 			want := load((*openapi3.Loader).LoadFromDataWithPath)
 			c := comparer{t: t, seen: map[[2]uintptr]bool{}}
-			c.equal("", reflect.ValueOf(want), reflect.ValueOf(load(loadData)))
+			c.equal("", reflect.ValueOf(want), reflect.ValueOf(load(loadEverything)))
 		})
 	}
+}
+
+func loadEverything(
+	loader *openapi3.Loader,
+	text []byte,
+	location *url.URL,
+) (*openapi3.T, error) {
+	return loadData(loader, text, everything, location)
 }
 
 // asJSON returns a YAML document as JSON on several lines.
@@ -85,7 +130,7 @@ func (c *comparer) equal(at string, want, got reflect.Value) {
 	}
 	fail := func() {
 		c.failed++
-		c.t.Errorf("%s: got %v, expected %v", at, got, want)
+		c.t.Errorf("%s: got %v, want %v", at, got, want)
 	}
 	switch want.Kind() {
 	case reflect.Pointer:

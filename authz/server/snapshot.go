@@ -16,9 +16,9 @@ import (
 // readyTimeout limits the checks of /readyz.
 const readyTimeout = 2 * time.Second
 
-// guard is everything that depends on the issuers: the verifier of tokens, the gate, and the
+// snapshot is everything that depends on the issuers: the verifier of tokens, the gate, and the
 // handlers behind it. It is immutable; [Server.Reload] creates a new one.
-type guard struct {
+type snapshot struct {
 	*authz.Gate
 	verifier *token.Verifier // nil: the document takes no access tokens
 	api      http.Handler    // of the document's operations
@@ -26,11 +26,11 @@ type guard struct {
 	cancel   context.CancelFunc // stops the verifier's background work
 }
 
-// newGuard returns a guard whose verifier starts with the keys of the previous one, which can be
-// nil.
-func (s *Server) newGuard(
+// newSnapshot returns a snapshot whose verifier starts with the keys of the previous one, which can
+// be nil.
+func (s *Server) newSnapshot(
 	issuers []token.Issuer, previous *token.Verifier,
-) (_ *guard, err error) {
+) (_ *snapshot, err error) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer func() {
 		if err != nil {
@@ -41,8 +41,10 @@ func (s *Server) newGuard(
 	if len(issuers) > 0 {
 		verifier, err = token.NewVerifier(ctx, token.Config{
 			Issuers: issuers, Logger: s.config.Logger, Predecessor: previous,
-			HTTPClient: s.client,
-			Proofs:     token.ProofPolicy{Replays: s.config.Replays, NonceKey: s.config.NonceKey},
+			HTTPClient: s.client, Now: s.config.Now,
+			Proofs: token.ProofPolicy{
+				Replays: s.config.Replays, Limit: s.config.ProofLimit, NonceKey: s.config.NonceKey,
+			},
 		})
 		if err != nil {
 			return nil, err
@@ -53,7 +55,7 @@ func (s *Server) newGuard(
 		urls = append(urls, issuer.URL)
 	}
 	config := authz.Config{
-		Document: s.config.Document, Logger: s.config.Logger,
+		Document: s.config.Document, Logger: s.config.Logger, Now: s.config.Now,
 		Resource: s.config.Resource, AuthorizationServers: urls,
 		ProblemTypeBase:    s.config.ProblemTypeBase,
 		InsecureExplain:    s.config.InsecureIssuer != nil,
@@ -81,36 +83,36 @@ func (s *Server) newGuard(
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{Gate: gate, verifier: verifier, cancel: cancel}
-	g.own = endpoints{
-		gate: gate, ready: s.readiness(g), docs: page, beside: besideDocs(gate),
+	c := &snapshot{Gate: gate, verifier: verifier, cancel: cancel}
+	c.own = endpoints{
+		gate: gate, ready: s.readiness(c), docs: page, beside: besideDocs(gate),
 		issuer: s.config.InsecureIssuer,
 	}
 	api, err := s.config.Routes(gate)
 	if err == nil && api == nil {
 		err = errors.New("server: Config.Routes returned a nil handler")
 	}
-	if err := errors.Join(err, g.checkPaths()); err != nil {
+	if err := errors.Join(err, c.checkPaths()); err != nil {
 		return nil, err
 	}
-	g.api = api
-	return g, nil
+	c.api = api
+	return c, nil
 }
 
 // fetchKeys fetches the keys of all issuers, before the first request needs them.
-func (g *guard) fetchKeys(ctx context.Context) error {
-	if g.verifier == nil {
+func (c *snapshot) fetchKeys(ctx context.Context) error {
+	if c.verifier == nil {
 		return nil
 	}
-	return g.verifier.Ready(ctx)
+	return c.verifier.Ready(ctx)
 }
 
 // checkPaths returns an error if the paths of operations are those of the server itself.
-func (g *guard) checkPaths() error {
+func (c *snapshot) checkPaths() error {
 	var faults []error
-	for _, o := range g.Plan().Operations() {
-		path := g.BasePath() + o.Path
-		if g.ServesMetadata(path) || g.own.handler(path) != nil {
+	for _, o := range c.Plan().Operations() {
+		path := c.BasePath() + o.Path
+		if c.ServesMetadata(path) || c.own.handler(path) != nil {
 			faults = append(faults, fmt.Errorf("openapi: %s %s: the server uses this path itself: "+
 				"change the path of the operation", o.Method, o.Path))
 		}
@@ -119,7 +121,7 @@ func (g *guard) checkPaths() error {
 }
 
 // readiness returns the check of /readyz.
-func (s *Server) readiness(g *guard) func(context.Context) error {
+func (s *Server) readiness(c *snapshot) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if s.stopping.Load() {
 			err := errors.New("the server is stopping")
@@ -127,7 +129,7 @@ func (s *Server) readiness(g *guard) func(context.Context) error {
 		}
 		ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 		defer cancel()
-		if err := g.fetchKeys(ctx); err != nil {
+		if err := c.fetchKeys(ctx); err != nil {
 			return &authz.Error{
 				Kind:       authz.KeysUnavailable,
 				Detail:     "The keys of the token issuer are not available yet.",
