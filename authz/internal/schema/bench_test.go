@@ -83,13 +83,24 @@ func TestAllocations(t *testing.T) {
 	}
 	s := compileS(t, v31, personSchemas, Options{})
 	body := []byte(person)
-	const most = 3
+	const most = 1 // the text for a format
 	if n := testing.AllocsPerRun(100, func() {
 		if _, err := s.Validate(body); err != nil {
 			t.Fatal(err)
 		}
 	}); n > most {
 		t.Errorf("%v allocations, want at most %v", n, most)
+	}
+
+	var d Decoder
+	const mostOfDecoding = 5 // the value, its list and two pointers, and a copy for all strings
+	if n := testing.AllocsPerRun(100, func() {
+		var value personValue
+		if err := d.Decode(body, &value); err != nil {
+			t.Fatal(err)
+		}
+	}); n > mostOfDecoding {
+		t.Errorf("%v allocations for decoding, want at most %v", n, mostOfDecoding)
 	}
 
 	o, r, param := parameterRequest(t)

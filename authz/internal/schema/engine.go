@@ -1,9 +1,10 @@
 // Package schema validates values against the schemas of an OpenAPI document.
 //
-// The document is compiled once. A body is validated in one pass over its
-// bytes, which stops at the first fault and allocates only where a keyword requires it. The same
-// pass finds the edits that make generated code bind exactly the value that was validated. A second
-// pass, for refused requests only, collects the details.
+// The document is compiled once. A body is validated in one pass over its bytes, syntax included,
+// which stops at the first fault and allocates only where a keyword requires it. The same pass
+// finds the edits that make generated code bind exactly the value that was validated. A body with
+// escapes, or one that this pass refuses, is first held to jsontext's syntax; another pass, for
+// refused requests only, collects the details.
 //
 // The dialect is JSON Schema 2020-12 for OpenAPI 3.1 (§4.8.24), and that of OpenAPI 3.0.
 //
