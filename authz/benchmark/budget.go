@@ -421,9 +421,8 @@ func (b *budget) builds(ctx context.Context) ([]row, error) {
 	size := map[string]float64{}
 	for _, name := range []string{"with", "without"} {
 		file := filepath.Join(b.folder, name)
-		command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o",
-			file,
-			"./size/"+name)
+		command := exec.CommandContext(ctx,
+			"go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, "./size/"+name)
 		command.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if err := run(command); err != nil {
 			return nil, err

@@ -218,8 +218,8 @@ type redisClient struct {
 	cluster  atomic.Pointer[redisc.Cluster] // nil: pool
 	restarts atomic.Int64                   // when cluster was last made anew, in Unix ns
 
-	// generation counts the failures after which connections are made anew, because they are likely
-	// to be broken or to lead to a server that is no primary any more.
+	// generation counts the failures after which connections are replaced, because they are
+	// probably broken, or their server is no longer the primary.
 	generation atomic.Uint64
 }
 

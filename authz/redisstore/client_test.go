@@ -99,7 +99,7 @@ func (p *redisProcess) do(name string, args ...any) (any, error) {
 	return conn.Do(name, args...)
 }
 
-// says reports whether the reply to a command has a text.
+// says reports whether the reply to a command contains a text.
 func (p *redisProcess) says(text, name string, args ...any) bool {
 	reply, err := redis.String(p.do(name, args...))
 	return err == nil && strings.Contains(reply, text)
@@ -118,7 +118,7 @@ func (p *proofs) next(t *testing.T) error {
 	began := time.Now()
 	fresh, err := p.store.Use(context.Background(), key, time.Now().Add(10*time.Minute))
 	if took := time.Since(began); took > patience {
-		t.Errorf("a use took %s, want at most %s", took, replayTimeout)
+		t.Errorf("Use took %s, want at most %s", took, replayTimeout)
 	}
 	if err == nil && !fresh {
 		t.Errorf("the fresh key %s was used before", key)
@@ -274,7 +274,7 @@ func TestReplaysFailOver(t *testing.T) {
 	p.accept(t, 200)
 	p.wantRefused(t)
 
-	// A primary that is demoted while it runs says so, and is left.
+	// A primary that is demoted while it runs is not used any more.
 	nodes[0].start()
 	eventually(t, "the old primary is a replica", func() bool {
 		return nodes[0].says("role:slave", "INFO", "replication")
@@ -350,7 +350,7 @@ func TestReplaysFailOverInCluster(t *testing.T) {
 		return nodes[1].says("cluster_state:ok", "CLUSTER", "INFO") &&
 			nodes[1].says(" master,fail ", "CLUSTER", "NODES")
 	})
-	nodes[0].start() // as a replica: until then, its keys have none
+	nodes[0].start() // as a replica: before, it has no keys in INFO
 	eventually(t, "all nodes serve", func() bool {
 		for range run {
 			if p.next(t) != nil {
