@@ -100,7 +100,8 @@ func (b *builder) step(set []uint32, c rune) (uint8, bool) {
 }
 
 // follow returns the instructions that are reached from others without a character, where these
-// assertions hold: those that need one, and $. It reports whether the end of the program is reached.
+// assertions hold: those that need one, and $. It reports whether the end of the program is
+// reached.
 func (b *builder) follow(from []uint32, holds syntax.EmptyOp) (set []uint32, done bool) {
 	visited := make([]bool, len(b.program.Inst))
 	var visit func(i uint32)
