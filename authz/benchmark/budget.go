@@ -421,9 +421,8 @@ func (b *budget) builds(ctx context.Context) ([]row, error) {
 	size := map[string]float64{}
 	for _, name := range []string{"with", "without"} {
 		file := filepath.Join(b.folder, name)
-		command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o",
-			file,
-			"./size/"+name)
+		command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w",
+			"-o", file, "./size/"+name)
 		command.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if err := run(command); err != nil {
 			return nil, err
@@ -450,9 +449,12 @@ func (b *budget) write(w io.Writer) {
 	fmt.Fprintln(w, "|---|---|---|---|---|")
 	for _, r := range b.rows {
 		median := quantile(r.values, 0.5)
-		sign, met := "≤", median <= r.limit
+		sign, met := "≤", "met"
 		if r.least {
-			sign, met = "≥", median >= r.limit
+			sign = "≥"
+		}
+		if r.least && median < r.limit || !r.least && median > r.limit {
+			met = "missed"
 		}
 		quartiles := "-"
 		if len(r.values) > 1 {
@@ -460,8 +462,7 @@ func (b *budget) write(w io.Writer) {
 				figure(quantile(r.values, 0.75), r.unit) + r.unit
 		}
 		fmt.Fprintf(w, "| %s | %s | %s | %s %s | %s |\n", r.what, figure(median, r.unit)+r.unit,
-			quartiles, sign, figure(r.limit, r.unit)+r.unit,
-			map[bool]string{true: "met", false: "missed"}[met])
+			quartiles, sign, figure(r.limit, r.unit)+r.unit, met)
 	}
 	least, most := slices.Min(b.echo), slices.Max(b.echo)
 	fmt.Fprintf(w, "\nRaw Echo: %.0f requests/s, quartiles %.0f to %.0f, %.0f to %.0f in all: a "+

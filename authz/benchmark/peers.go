@@ -104,8 +104,8 @@ func build(ctx context.Context, folder string) (string, error) {
 		return "", err
 	}
 	program := filepath.Join(folder, "oasgate")
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s", "-o", program,
-		".")
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s",
+		"-o", program, ".")
 	command.Dir, command.Env = source, append(os.Environ(), "CGO_ENABLED=0")
 	return program, run(command)
 }

@@ -159,8 +159,8 @@ func (p *process) status(ctx context.Context, token string) (int, error) {
 	return response.StatusCode, response.Body.Close()
 }
 
-// processorTime returns what the server has used so far (proc(5)): in ticks, of which Linux tells
-// programs that there are 100 a second.
+// processorTime returns the processor time that the server has used (proc(5)). Linux reports it in
+// ticks, of which there are 100 per second.
 func (p *process) processorTime() (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
 	if err != nil {

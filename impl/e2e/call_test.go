@@ -143,7 +143,7 @@ func TestCallDev(t *testing.T) {
 		{"a client without scopes", []string{"getPrivateScoped", "--client", "none"}, 1, "returned 403 Forbidden"},
 		{"gone", []string{"getMessage", "--id", id}, 1, "returned 404 Not Found"},
 		{"refused before it gets there", []string{"getMessage", "--id", "a/../b?c#d"}, 1, "returned 400 Bad Request"},
-		{"an operation that is misspelt", []string{"getmesage"}, 2, `unknown operation "getmesage"; did you mean getMessage? Run `+"`oasgate call`"},
+		{"an operation that is misspelt", []string{"getmesage"}, 2, `unknown operation "getmesage"; did you mean getMessage? Run ` + "`oasgate call`"},
 		{"a flag that there is not", []string{"getPublic", "--limit", "1"}, 2, "unknown flag --limit: see oasgate call getPublic --help"},
 		{"a flag that is misspelt", []string{"listMessages", "-limt", "1"}, 2, "unknown flag --limt; did you mean --limit?: see"},
 		{"a flag without its value", []string{"listMessages", "--limit"}, 2, "--limit has no value: see"},

@@ -66,7 +66,7 @@ func TestColouredTablesAlign(t *testing.T) {
 	}
 }
 
-// TestPrintable: a document or a token must not be able to draw on the terminal of who looks at it.
+// TestPrintable: documents and tokens cannot send control sequences to a terminal.
 func TestPrintable(t *testing.T) {
 	for text, expected := range map[string]string{
 		"/größe → 日本":        "/größe → 日本",

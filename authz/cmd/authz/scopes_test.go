@@ -23,7 +23,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// policy writes a document: what each operation needs, as its security reads.
+// policy writes a document from the security of each operation.
 func policy(t *testing.T, scopes map[string]string, operations map[string]string) string {
 	t.Helper()
 	var b strings.Builder
@@ -45,7 +45,7 @@ func policy(t *testing.T, scopes map[string]string, operations map[string]string
 	return b.String()
 }
 
-// generated is the Go that a document makes, type-checked.
+// generated is the type-checked Go code of a document.
 type generated struct {
 	code       string
 	constants  map[string]map[string]string // by type, the names by value
@@ -362,8 +362,7 @@ func TestScopesFor(t *testing.T) {
 		}
 		operations[fmt.Sprint("random", i)] = "[" + strings.Join(alternatives, ", ") + "]"
 	}
-	// Forty choices that have nothing to do with each other: a trillion sets to try, were they
-	// tried together.
+	// Forty independent choices: together they have a trillion sets.
 	for i := range 40 {
 		scopes[fmt.Sprintf("r%d", i)], scopes[fmt.Sprintf("a%d", i)] = "", ""
 		operations[fmt.Sprint("apart", i)] = fmt.Sprintf("[{b: [r%d]}, {b: [a%d]}]", i, i)
