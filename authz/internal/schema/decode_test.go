@@ -6,8 +6,13 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 type decoded struct {
@@ -114,4 +119,130 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%s: %v", text, err)
 		}
 	})
+}
+
+// FuzzDecodeTypes compares with json v2, for random types and values.
+func FuzzDecodeTypes(f *testing.F) {
+	for seed := range uint64(2000) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		m := &maker{Rand: rand.New(rand.NewPCG(seed, 1))}
+		typ := m.goType(3)
+		text := m.textFor(nil, typ)
+		if !jsontext.Value(text).IsValid() {
+			t.Fatalf("%s is not valid", text)
+		}
+		var d Decoder
+		got, want := reflect.New(typ), reflect.New(typ)
+		err := d.Decode(text, got.Interface())
+		wantErr := jsonv2.Unmarshal(text, want.Interface(), decoding)
+		if (err == nil) != (wantErr == nil) {
+			t.Errorf("%s into %s: %v, expected %v", text, typ, err, wantErr)
+		} else if err == nil && !reflect.DeepEqual(got.Interface(), want.Interface()) {
+			t.Errorf("%s into %s: %+v, expected %+v", text, typ, got.Elem(), want.Elem())
+		}
+	})
+}
+
+// goType returns a type like those of generated code.
+func (m *maker) goType(depth int) reflect.Type {
+	leaves := []reflect.Type{
+		reflect.TypeFor[string](), reflect.TypeFor[bool](), reflect.TypeFor[int](),
+		reflect.TypeFor[int8](), reflect.TypeFor[int16](), reflect.TypeFor[int32](),
+		reflect.TypeFor[int64](), reflect.TypeFor[float32](), reflect.TypeFor[float64](),
+		reflect.TypeFor[time.Time](), reflect.TypeFor[netip.Addr](), reflect.TypeFor[uint8](),
+		reflect.TypeFor[json.RawMessage](), reflect.TypeFor[any](), reflect.TypeFor[time.Month](),
+		reflect.TypeFor[map[string]string](), reflect.TypeFor[struct{}](),
+	}
+	switch n := m.IntN(6); {
+	case depth == 0 || n < 2:
+		return pick(m, leaves[:9+m.IntN(9)])
+	case n == 2:
+		return reflect.PointerTo(m.goType(depth - 1))
+	case n == 3:
+		return reflect.SliceOf(m.goType(depth - 1))
+	}
+	var fields []reflect.StructField
+	for i := range m.IntN(8) {
+		name := string(rune('A' + i))
+		tag := `json:"` + pick(m, []string{name, name + "-x", "ä" + name, name + name}) +
+			pick(m, []string{``, `,omitempty`, `,omitempty`, `,string`}) + `"`
+		fields = append(fields, reflect.StructField{
+			Name: name, Type: m.goType(depth - 1), Tag: reflect.StructTag(tag),
+		})
+	}
+	return reflect.StructOf(fields)
+}
+
+// textFor appends a text that mostly fits a type.
+func (m *maker) textFor(dst []byte, t reflect.Type) []byte {
+	blank := pick(m, []string{"", "", "", " ", "\n\t"})
+	return append(m.bareTextFor(append(dst, blank...), t), blank...)
+}
+
+func (m *maker) bareTextFor(dst []byte, t reflect.Type) []byte {
+	if m.IntN(30) == 0 {
+		return append(dst, pick(m, []string{
+			`null`, `0`, `-0`, `1.5`, `1e2`, `"x"`, `true`, `[]`, `{}`, `[[1]]`, `{"a":{"b":"}"}}`,
+			`"\u0041"`,
+		})...)
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return m.textFor(dst, t.Elem())
+	case reflect.Bool:
+		return append(dst, pick(m, []string{"true", "false"})...)
+	case reflect.Slice:
+		dst = append(dst, '[')
+		for i := range m.IntN(7) {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = m.textFor(dst, t.Elem())
+		}
+		return append(dst, ']')
+	case reflect.Struct:
+		switch t {
+		case reflect.TypeFor[time.Time]():
+			return append(dst, `"2026-02-28T10:00:00.5+01:00"`...)
+		case reflect.TypeFor[netip.Addr]():
+			return append(dst, pick(m, []string{`"::1"`, `"10.0.0.1"`, `"\u003a:1"`, `""`})...)
+		}
+		dst = append(dst, '{')
+		written := 0
+		for _, i := range m.Perm(t.NumField()) {
+			name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			switch m.IntN(10) {
+			case 0:
+				continue
+			case 1:
+				name = strings.ToLower(name) // another name
+			case 2:
+				name = `\u00` + strconv.FormatInt(int64(name[0]), 16) + name[1:]
+				if t.Field(i).Tag.Get("json")[0] >= 128 {
+					continue
+				}
+			}
+			if written++; written > 1 {
+				dst = append(dst, ',')
+			}
+			dst = append(dst, `"`+name+`" : `...)
+			dst = m.textFor(dst, t.Field(i).Type)
+		}
+		return append(dst, '}')
+	case reflect.String:
+		return append(dst, pick(m, []string{
+			`""`, `"a"`, `"Ada Lovelace, the first"`, `"\\"`, `"a\"b"`, `"\u00e4\ud83d\ude00"`, `"ä"`,
+			`"\\\\\""`, `"` + strings.Repeat("long ", 300) + `"`,
+		})...)
+	case reflect.Float32, reflect.Float64:
+		return append(dst, pick(m, []string{`0`, `-1.5e-3`, `1e39`, `1e309`, `123456789.125`})...)
+	case reflect.Map, reflect.Interface:
+		return append(dst, `{"a":"b"}`...)
+	}
+	return append(dst, pick(m, []string{
+		`0`, `-1`, `127`, `-129`, `65536`, `2147483647`, `9223372036854775807`,
+		`-9223372036854775808`, `9223372036854775808`, `-0`, `123456789012345678`,
+	})...)
 }
