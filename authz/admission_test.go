@@ -110,7 +110,7 @@ func TestAdmissionIsNotHidden(t *testing.T) {
 	}
 }
 
-// Who was refused is for the log, in the admission, and for no handler.
+// The principal of a refused request is in the admission, for the log.
 func TestAdmissionOfARefusedRequest(t *testing.T) {
 	p := newPrincipals(t, "read")
 	gate, _ := authz.New(authz.Config{Document: load(t, guarded), Verifier: p})

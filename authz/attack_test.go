@@ -48,7 +48,7 @@ components:
     ntlm: {type: http, scheme: ntlm}
 `
 
-// accepting accepts every access token.
+// accepting is a verifier that accepts every access token.
 type accepting struct{}
 
 func (accepting) Verify(context.Context, string) (*token.Principal, error) {

@@ -41,11 +41,15 @@ func (g *Gate) verify(r *http.Request, op *operation) (*token.Principal, error) 
 				Detail: "The proxy's header with the client certificate is malformed."}
 		}
 	}
+	client := ""
+	if g.offer.Opaque && strings.Count(raw, ".") != 2 { // not a JWT
+		client = g.network(r)
+	}
 	var principal *token.Principal
 	switch ctx := r.Context(); {
-	case certificate != nil || op.Introspect:
+	case certificate != nil || op.Introspect || client != "":
 		presented := token.Presented{
-			Token: raw, Certificate: certificate, Introspect: op.Introspect,
+			Token: raw, Certificate: certificate, Introspect: op.Introspect, Client: client,
 		}
 		if scheme == schemeDPoP {
 			with := proof // escapes to the heap only here

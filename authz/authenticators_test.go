@@ -332,8 +332,8 @@ func TestKeysInTheQueryAreHidden(t *testing.T) {
 	}
 }
 
-// TestCrossOrigin: a credential that browsers add by themselves changes nothing for pages of other
-// sites.
+// TestCrossOrigin: with a credential that browsers add by themselves, pages of other sites cannot
+// make unsafe requests.
 func TestCrossOrigin(t *testing.T) {
 	gate, err := authz.New(authz.Config{
 		Document: load(t, everyScheme), Verifier: byLookup(lookup(t, "token")),
@@ -584,7 +584,7 @@ func TestNamesOfSchemes(t *testing.T) {
 	}
 }
 
-// An authenticator of the program's own, for any scheme, that of access tokens included.
+// The program's own authenticators, for any scheme, including those of access tokens.
 type own struct{ calls int }
 
 func (o *own) Authenticate(r *http.Request,
@@ -623,8 +623,7 @@ func TestOwnAuthenticator(t *testing.T) {
 	}
 }
 
-// Authenticators, too, are called by kin-openapi's validator, once per request, and by nothing
-// else.
+// Authenticators are called by kin-openapi's validator only, once per request.
 func TestAuthenticatorsAreCalledByTheValidator(t *testing.T) {
 	calls := 0
 	byKey := func(context.Context, string) (*token.Principal, error) {
@@ -654,7 +653,8 @@ func TestAuthenticatorsAreCalledByTheValidator(t *testing.T) {
 	}
 }
 
-// TestMutualTLS is a real connection: a certificate of the CA is accepted, no certificate is not.
+// TestMutualTLS uses a real connection: with a certificate of the CA it is accepted, and without
+// one it is not.
 func TestMutualTLS(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// calledFrom is a verifier that notes who called it.
+// calledFrom is a verifier that records its callers.
 type calledFrom struct {
 	principals
 	stacks []string
@@ -37,7 +37,7 @@ func (v *calledFrom) Verify(ctx context.Context, raw string) (*token.Principal, 
 	return v.principals.Verify(ctx, raw)
 }
 
-// The authenticator of a guarded request is called by kin-openapi's validator, and by nothing else.
+// The authenticator of a guarded request is called by kin-openapi's validator only.
 func TestAuthenticatorIsCalledByTheValidator(t *testing.T) {
 	v := &calledFrom{principals: newPrincipals(t, "read", "write")}
 	gate, err := authz.New(authz.Config{Document: load(t, guarded), Verifier: v})

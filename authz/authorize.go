@@ -14,8 +14,9 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// authorize runs kin-openapi's security validation, which calls [Gate.AuthenticationFunc] for each
-// alternative of the operation. The results are stored in the admission.
+// authorize authenticates and authorizes a request. It runs kin-openapi's security validation,
+// which calls [Gate.AuthenticationFunc] for each alternative of the operation; see checkScheme. The
+// results are stored in the admission.
 //
 // One satisfied alternative is enough: a bad key next to a good token does no harm. The exception
 // is the alternative without credentials, {}. It is for requests without credentials, so a

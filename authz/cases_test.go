@@ -272,8 +272,8 @@ func (s *caseServer) present(r *http.Request, header string) {
 	}
 }
 
-// TestUndecoded: a media type that nothing decodes is a fault, unless the program refuses its
-// bodies and there is another.
+// TestUndecoded: a media type without a decoder is a fault, unless there is another one and the
+// program refuses its bodies.
 func TestUndecoded(t *testing.T) {
 	for content, faults := range map[string][2]bool{ // by default, with DenyUndecoded
 		"application/json: {schema: {type: object}}":                                            {false, false},

@@ -25,7 +25,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// clientCertificate returns a certificate that signs itself.
+// clientCertificate returns a self-signed certificate.
 func clientCertificate(t testing.TB, name string, dns ...string) *x509.Certificate {
 	t.Helper()
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
@@ -357,7 +357,7 @@ func TestVerifyPresented(t *testing.T) {
 	}
 }
 
-// TestIntrospectionFaults: a demand that cannot be met is a fault at start.
+// TestIntrospectionFaults: a requirement that cannot be met prevents the start.
 func TestIntrospectionFaults(t *testing.T) {
 	able := &asked{Verifier: newPrincipals(t, "read"), offer: token.Offer{Introspect: true}}
 	on := func(operation string) string {

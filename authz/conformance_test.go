@@ -17,7 +17,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestConformance: the gate enforces documents that nothing here was written for.
+// TestConformance: the gate enforces documents that were not written for it.
 func TestConformance(t *testing.T) {
 	for _, name := range []string{"warehouse", "library"} {
 		t.Run(name, func(t *testing.T) {

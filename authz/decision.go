@@ -52,6 +52,8 @@ func (g *Gate) decide(
 		return nil, nil, err
 	}
 	a.Operation = &op.Operation
+	// It also authenticates: the validator calls checkScheme, which calls Gate.authenticate for
+	// each credential before it checks scopes.
 	err = g.authorize(a, r, op)
 	// Only for authorized requests, because it may be longer than the server's limit.
 	if op.Timeout != 0 && (err == nil || g.reportEverything) {

@@ -185,7 +185,7 @@ func TestRenderError(t *testing.T) {
 	}
 }
 
-// TestReport: what InsecureReport… relaxes, and that it relaxes nothing else.
+// TestReport: InsecureReport… relaxes what it says, and nothing else.
 func TestReport(t *testing.T) {
 	const none, validation, everything = 0, 1, 2
 	long := `{"text":"` + strings.Repeat("x", 200) + `"}`

@@ -102,7 +102,7 @@ func TestOnlyRequestsMatter(t *testing.T) {
 	}
 }
 
-// OpenAPI 3.2: what is read is enforced, and the rest refused.
+// OpenAPI 3.2: supported parts are enforced, and others are faults.
 func TestNewestVersion(t *testing.T) {
 	newest := edited(t, plain, "openapi: 3.1.0", "openapi: 3.2.0")
 	newest = edited(t, newest, "    post:\n", "    query:\n")
@@ -202,7 +202,7 @@ func kindOfError(err error) authz.Kind {
 	return ""
 }
 
-// TestCompileSecurity: who may call what is known also where requests could not be validated.
+// TestCompileSecurity: access is known even if requests cannot be validated.
 func TestCompileSecurity(t *testing.T) {
 	document := edited(t, plain, "{application/json: {schema: {type: object, properties: {n: "+
 		"{type: integer}}}}}}\n",
@@ -426,7 +426,7 @@ components: {securitySchemes: {bearer: {type: http, scheme: bearer}}}
 		"")
 }
 
-// TestTemplates: a path template need not be one that every router can route.
+// TestTemplates: path templates need not be supported by every router.
 func TestTemplates(t *testing.T) {
 	for _, template := range []string{"/things/{id}:activate", "/things:batch", "/files/{id}.json",
 		"/{id}-{b}", "/x/{user-id}"} {

@@ -65,7 +65,7 @@ func startDPoP(t *testing.T, policy token.DPoPPolicy,
 	return p
 }
 
-// bound is a token that is bound to the client's key.
+// bound returns a token that is bound to the client's key.
 func (p *proving) bound(scopes string, claims ...any) string {
 	all := map[string]any{"scope": scopes, "cnf": map[string]any{"jkt": p.client.Thumbprint()}}
 	for i := 0; i < len(claims); i += 2 {
@@ -212,7 +212,7 @@ func TestDPoPRequired(t *testing.T) {
 	}
 }
 
-// Where DPoP is off it is a scheme like any other that is not offered.
+// If DPoP is off, it is like any unknown scheme.
 func TestDPoPOff(t *testing.T) {
 	p := startDPoP(t, token.DPoPOff, nil)
 	p.send(t, "GET /any", "", p.credentials("GET /any", p.bound("read"))...).refused(t, 401,
@@ -283,7 +283,7 @@ func TestDPoPReplayStoreDown(t *testing.T) {
 	}
 }
 
-// A subject that floods is told when to retry, and others are served.
+// A subject that floods gets 429 with Retry-After, and others are served.
 func TestDPoPLimit(t *testing.T) {
 	p := startDPoP(t, token.DPoPAllowed, func(tokens *token.Config, config *authz.Config) {
 		began := time.Now()
@@ -398,4 +398,50 @@ func TestDPoPIsNotOfferedByAVerifierWithoutIt(t *testing.T) {
 	})
 	bare.send(t, "GET /any", "", p.credentials("GET /any", p.bound("read"))...).refused(t, 401,
 		authz.MissingToken, challenge)
+}
+
+// presenting is a verifier that accepts opaque tokens, and records what it gets.
+type presenting struct{ got token.Presented }
+
+func (v *presenting) Verify(ctx context.Context, t string) (*token.Principal, error) {
+	return v.VerifyPresented(ctx, token.Presented{Token: t})
+}
+
+func (v *presenting) VerifyPresented(
+	_ context.Context, presented token.Presented,
+) (*token.Principal, error) {
+	v.got = presented
+	return nil, &token.Error{Code: token.Inactive}
+}
+
+func (*presenting) Offer() token.Offer { return token.Offer{Opaque: true} }
+
+// The verifier is told whose opaque token it is, so that one client cannot use up introspection.
+func TestClientOfAnOpaqueToken(t *testing.T) {
+	v := &presenting{}
+	gate, err := authz.New(authz.Config{Verifier: v, Document: load(t, `
+openapi: 3.1.0
+info: {title: t, version: "1"}
+paths:
+  /: {get: {security: [{bearer: []}], responses: {"204": {description: Done.}}}}
+components: {securitySchemes: {bearer: {type: http, scheme: bearer}}}
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ token, remote, client string }{
+		{"opaque", "192.0.2.1:1234", "192.0.2.1"},
+		{"opaque.of.four.parts", "[2001:db8::1]:1234", "2001:db8::/64"},
+		{"a.b.c", "192.0.2.1:1234", ""},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = test.remote
+		r.Header.Set("Authorization", "Bearer "+test.token)
+		if _, err := gate.Check(r, "/", nil); err == nil {
+			t.Fatal("accepted")
+		}
+		if v.got.Token != test.token || v.got.Client != test.client {
+			t.Errorf("%+v: the verifier got %+v", test, v.got)
+		}
+	}
 }

@@ -26,8 +26,8 @@ type Verifier interface {
 
 // PresentedVerifier is a [Verifier] that also verifies tokens bound to the client's certificate
 // (RFC 8705 §3), and introspects tokens without a cache (RFC 7662). [*token.Verifier] is one. A
-// [Gate] calls it if there is a certificate and Offer has MTLS, and for operations with
-// x-authz-introspect.
+// [Gate] calls it if there is a certificate and Offer has MTLS, for operations with
+// x-authz-introspect, and for opaque tokens if Offer has Opaque.
 type PresentedVerifier interface {
 	Verifier
 	VerifyPresented(ctx context.Context, presented token.Presented) (*token.Principal, error)
@@ -107,7 +107,8 @@ type Config struct {
 	// RefuseUncounted refuses requests with 503 if RateCounter fails.
 	RefuseUncounted bool
 	// ClientAddress returns the IP address of a client, for x-authz-rate-limit of requests without
-	// a principal. Default: that of the connection, which may be a proxy's.
+	// a principal, and for each client's share of the introspection of unknown tokens. Default:
+	// that of the connection, which may be a proxy's.
 	ClientAddress func(*http.Request) string
 	Now           func() time.Time // default time.Now
 	// Logger logs errors of the program, which clients see as a 500, if no server logs requests by

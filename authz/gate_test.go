@@ -23,7 +23,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// guarded has every kind of security, in words that OpenAPI 3.0 and 3.1 share.
+// guarded has every kind of security, in a form that is valid in OpenAPI 3.0 and 3.1.
 const guarded = `
 openapi: 3.1.0
 info: {title: Tests of the gate, version: "1"}
@@ -290,7 +290,7 @@ func TestKeysUnavailable(t *testing.T) {
 	s.send(t, "POST /any", "x", good).refused(t, 503, authz.KeysUnavailable, "")
 	s.send(t, "GET /public", "", good).passed(t, "public")
 	s.send(t, "GET /optional/first", "").passed(t, "optionalFirst")
-	// it needs no key
+	// no key is needed
 	s.send(t, "GET /any", "", "Authorization: Bearer "+submitted).refused(t, 401,
 		authz.InvalidToken, notValid)
 }

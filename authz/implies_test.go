@@ -137,7 +137,7 @@ func TestImplicationFaults(t *testing.T) {
 			t.Errorf("%s: no fault", name)
 		}
 	}
-	// A cycle across two schemes is one as well: tokens are one kind.
+	// A cycle across two schemes is a fault, because they share the implications.
 	text := strings.Replace(
 		implyingDocument,
 		"x-scopes: {read: Read}}",
@@ -150,7 +150,7 @@ func TestImplicationFaults(t *testing.T) {
 	}
 }
 
-// A program that calls the validator itself gets the same answers.
+// A program that calls the validator itself gets the same results.
 func TestImplicationsInAuthenticationFunc(t *testing.T) {
 	keys := authz.APIKey(
 		func(context.Context, string) (*token.Principal, error) {

@@ -243,7 +243,7 @@ func TestRefusalsOfHandlersHaveTheIssuersNames(t *testing.T) {
 	}
 }
 
-// The document's names stay in what is for the program.
+// Errors, principals and decisions have the names of the document.
 func TestDecisionsHaveTheDocumentsNames(t *testing.T) {
 	gate, servers := outward(t, prefixed)
 	r := httptest.NewRequest("GET", "/two", nil)

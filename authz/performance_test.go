@@ -26,8 +26,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// perf is what the benchmarks of the request path run on: the quickstart's operations, a real
-// issuer, real tokens.
+// perf is used by the benchmarks of the request path: the operations of the quickstart, with a real
+// issuer and real tokens.
 type perf struct {
 	issuer  *devissuer.Server
 	doc     *openapi3.T
@@ -169,8 +169,8 @@ func BenchmarkRequest(b *testing.B) {
 	})
 }
 
-// The ceilings are a little above what is measured. A change that breaks one has put work on every
-// request.
+// The limits are slightly above the measured values. A change that exceeds one makes each request
+// more expensive.
 func TestAllocationsPerRequest(t *testing.T) {
 	if build, ok := debug.ReadBuildInfo(); ok &&
 		slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
@@ -323,8 +323,8 @@ func BenchmarkValidatedPOST(b *testing.B) {
 	}
 }
 
-// many returns a document with that many operations, of the sort that is met: path and query
-// parameters, bodies by reference, composed schemas.
+// many returns a document with that many typical operations: path and query parameters, bodies by
+// reference, composed schemas.
 func many(operations int) string {
 	var s strings.Builder
 	s.WriteString("openapi: 3.1.0\ninfo: {title: many, version: \"1\"}\npaths:\n")
@@ -363,7 +363,7 @@ func BenchmarkOperations(b *testing.B) {
 	verifier := newVerifier(b, issuer)
 	bearer := "Bearer " + issuer.Mint(map[string]any{"scope": "read:things"})
 	numbers := []int{6, 60, 600, 3000}
-	// all of them live all the time, so that the collector has the same to do for each
+	// all of them stay alive, so that the garbage collector has the same work for each
 	gates := map[int]*authz.Gate{}
 	for _, n := range numbers {
 		gate, err := authz.New(authz.Config{Document: load(b, many(n)), Verifier: verifier})

@@ -135,7 +135,7 @@ func TestCompileListsEveryFault(t *testing.T) {
 	}
 }
 
-// TestCompileReportsEachFault: no fault is found only in the company of another.
+// TestCompileReportsEachFault: each fault is found without the others.
 func TestCompileReportsEachFault(t *testing.T) {
 	doc := load(t, faulty)
 	if _, err := authz.Compile(load(t, guarded)); err != nil {
@@ -262,7 +262,7 @@ func TestNewListsEveryFault(t *testing.T) {
 	}
 }
 
-// TestBrokenDocuments: a document put together in Go can lack anything.
+// TestBrokenDocuments: a document that was built in Go can lack any part.
 func TestBrokenDocuments(t *testing.T) {
 	for name, breakIt := range map[string]func(*openapi3.T){
 		"nothing at all":           func(doc *openapi3.T) { *doc = openapi3.T{} },

@@ -49,7 +49,7 @@ func exists(file string) bool {
 	return err == nil
 }
 
-// guardPublic guards a document and proves it. stated: every operation states its security.
+// guardPublic guards a document and runs the kit. stated: all operations state their security.
 func guardPublic(t *testing.T, doc *openapi3.T, stated bool) {
 	issuer, secrets := newIssuer(t), authztest.NewSecrets(doc)
 	gate, err := authz.New(authz.Config{

@@ -129,14 +129,19 @@ func (g *Gate) countRate(
 	return g.rates.local.Add(operation, caller, 1, now, until), nil
 }
 
-// caller returns the key by which a request is counted: the principal or, without one, the network
-// that a client is likely to have: an IPv4 address, or an IPv6 network of 64 bits.
+// caller returns the key by which a request is counted: the principal or, without one, the network.
 func (g *Gate) caller(a *Admission, r *http.Request) string {
 	if p := a.Principal; p != nil {
 		// not by client, because some issuers let anyone register clients
 		return strings.Join([]string{"principal", p.Issuer(),
 			cmp.Or(p.Subject(), p.ClientID())}, "\x00")
 	}
+	return "address\x00" + g.network(r)
+}
+
+// network returns the network that a client is likely to have: an IPv4 address, or an IPv6 network
+// of 64 bits.
+func (g *Gate) network(r *http.Request) string {
 	address := r.RemoteAddr
 	if g.clientAddress != nil {
 		address = g.clientAddress(r)
@@ -147,7 +152,7 @@ func (g *Gate) caller(a *Admission, r *http.Request) string {
 		network, _ := ip.WithZone("").Prefix(64)
 		address = network.String()
 	}
-	return "address\x00" + address
+	return address
 }
 
 // setHeaders sets RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-10).

@@ -42,7 +42,7 @@ func newTemplateRouter(tb testing.TB, gate *authz.Gate, handler http.Handler) *t
 				func(*http.Request) string { return o.Path }, route.param(gate.BasePath()))
 		}
 	}
-	// A literal comes before a parameter (OpenAPI 3.1 §4.8.8.1).
+	// A literal takes precedence over a parameter (OpenAPI 3.1 §4.8.8.1).
 	slices.SortStableFunc(
 		router.routes,
 		func(a, b templateRoute) int { return cmp.Compare(b.rank(), a.rank()) },
@@ -65,7 +65,7 @@ func newTemplateRoute(template string) templateRoute {
 	return route
 }
 
-// rank sorts like a literal reads: the later the first parameter, the greater.
+// rank returns a sort key: the later the first parameter, the greater.
 func (r templateRoute) rank() string {
 	return templateParameter.ReplaceAllString(r.template, "\x00")
 }

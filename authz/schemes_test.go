@@ -20,8 +20,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// A document written for oauth2 and openIdConnect, as it would come from elsewhere: nothing in it
-// is oasgate's.
+// A third-party document with oauth2 and openIdConnect.
 const foreignDocument = `
 openapi: 3.0.3
 info: {title: foreign, version: "1"}

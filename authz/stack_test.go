@@ -45,7 +45,7 @@ type stack struct {
 	read   *counter         // the body of the request that is being served
 }
 
-// run is what a handler found when it ran.
+// run is what a handler got.
 type run struct {
 	operation string
 	principal *token.Principal
@@ -144,7 +144,7 @@ func start(tb testing.TB, document string, change func(*authz.Config),
 	return s
 }
 
-// echoPath writes a path template as Echo does.
+// echoPath converts a path template to Echo's syntax.
 func echoPath(template string) string {
 	return strings.NewReplacer("{", ":", "}", "").Replace(template)
 }
@@ -180,7 +180,7 @@ func (s *stack) handle(c echo.Context) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// answering has the handler answer as f does.
+// answering makes the handler respond like f.
 func (s *stack) answering(f echo.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -270,7 +270,7 @@ func (s *stack) exchange(tb testing.TB, request string, body io.Reader,
 // submitted is a part of each invalid request. No response may contain it.
 const submitted = "SUBMITTED"
 
-// goText is what error texts of the libraries look like.
+// goText matches error texts of the libraries.
 var goText = []string{
 	"json:", "http:", "strconv", "invalid character", "EOF", "goroutine", ".go", "panic", "openapi3", "doesn't match", "Schema:", "Value:",
 	"unmarshal", "decod", "parsing", "runtime error", "token:", "authz:", "echo", "0x", "eyJ",

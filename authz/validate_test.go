@@ -19,7 +19,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// validated has parameters and bodies of every sort, in words that OpenAPI 3.0 and 3.1 share.
+// validated has parameters and bodies of all kinds, in a form that is valid in OpenAPI 3.0 and 3.1.
 const validated = `
 openapi: 3.1.0
 info: {title: Tests of the gate, version: "1"}
@@ -337,7 +337,7 @@ func TestHandlersSeeWhatWasValidated(t *testing.T) {
 	})
 }
 
-// TestDefaults: parameters that are not sent come to the handler with the document's defaults.
+// TestDefaults: absent parameters have the defaults of the document.
 func TestDefaults(t *testing.T) {
 	versions(t, validated, func(t *testing.T, document string) {
 		s := start(t, document, nil)
@@ -598,8 +598,8 @@ components:
 	s.send(t, "GET /parameter?q=y", "").refused(t, 400, authz.InvalidParameter, "")
 }
 
-// TestSchemasThatContainThemselves: compiling one ends, and so does decoding a parameter by it. One
-// that is composed of itself is a fault of the document.
+// TestSchemasThatContainThemselves: compiling them ends, and so does decoding a parameter. One that
+// is composed of itself is a fault of the document.
 func TestSchemasThatContainThemselves(t *testing.T) {
 	s := start(t, `
 openapi: 3.1.0
@@ -654,8 +654,7 @@ func TestUnenforceableSchemas(t *testing.T) {
 	}
 }
 
-// TestViolations: a refusal lists what is wrong with parameters and body together, by names of the
-// document only.
+// TestViolations: a refusal lists all errors of parameters and body, by names of the document only.
 func TestViolations(t *testing.T) {
 	s := start(t, `
 openapi: 3.1.0

@@ -155,7 +155,7 @@ func openPostgres(raw string, timeout time.Duration) (database, error) {
 	}
 	hosts := hostsOf(config)
 	if config.ConnectTimeout == 0 {
-		// For each host. The rest is for the query, so that a host that hangs is no outage.
+		// For each host. The rest is for the query, so that one host can hang.
 		config.ConnectTimeout = timeout / time.Duration(hosts+1)
 	}
 	if hosts > 1 && config.ValidateConnect == nil &&

@@ -211,7 +211,7 @@ func TestBadInputs(t *testing.T) {
 	}
 
 	onEachDatabase(t, func(t *testing.T, database string) {
-		r, s := keeping(t, StoreConfig{URL: database})
+		r, s := startMessages(t, StoreConfig{URL: database})
 		alice := r.as("alice", readAndWrite)
 		m := alice.post(t, "as it was")
 		before := contents(t, s)

@@ -23,11 +23,11 @@ import (
 	"github.com/oasgate/oasgate/impl/messages"
 )
 
-// keeping serves with a store.
-func keeping(t *testing.T, config StoreConfig) (*running, *Store) {
+// startMessages serves with a store.
+func startMessages(t *testing.T, config StoreConfig) (*running, *Store) {
 	t.Helper()
 	s := open(t, config)
-	return start(t, handledBy(Handlers{Messages: s})), s
+	return start(t, withHandlers(Handlers{Messages: s})), s
 }
 
 // client is somebody with a token.
@@ -104,7 +104,7 @@ const (
 
 func TestMessage(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, database string) {
-		r, _ := keeping(t, StoreConfig{URL: database})
+		r, _ := startMessages(t, StoreConfig{URL: database})
 		alice := r.as("alice", readAndWrite)
 		begun := time.Now().Truncate(time.Millisecond)
 		got := alice.ask(t, "POST", messagesPath, `{"text":"Hello"}`)
@@ -190,7 +190,7 @@ func TestMessage(t *testing.T) {
 // TestOtherPeoplesMessages is OWASP API1:2023: the object decides as much as the operation.
 func TestOtherPeoplesMessages(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, database string) {
-		r, s := keeping(t, StoreConfig{URL: database})
+		r, s := startMessages(t, StoreConfig{URL: database})
 		alice := r.as("alice", readAndWrite)
 		m := alice.post(t, "Alice's")
 		at := messagesPath + "/" + m.Id
@@ -279,7 +279,7 @@ func contents(t *testing.T, s *Store) string {
 
 func TestIdempotentPost(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, database string) {
-		r, s := keeping(t, StoreConfig{URL: database})
+		r, s := startMessages(t, StoreConfig{URL: database})
 		alice := r.as("alice", readAndWrite)
 		first := alice.ask(t, "POST", messagesPath, `{"text":"once"}`, "Idempotency-Key", "k")
 		if first.status != http.StatusCreated {
@@ -348,7 +348,7 @@ func (c client) pages(t *testing.T, limit int) (ids []string) {
 
 func TestPages(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, database string) {
-		r, s := keeping(t, StoreConfig{URL: database})
+		r, s := startMessages(t, StoreConfig{URL: database})
 		alice := r.as("alice", readAndWrite)
 		if got := alice.ask(t, "GET", messagesPath, ""); got.body != `{"messages":[]}`+"\n" ||
 			got.header.Get("Link") != "" {
@@ -393,7 +393,7 @@ func TestPages(t *testing.T) {
 // The pages contain each message that existed at the first page once, while others create messages.
 func TestPagesWhileOthersWrite(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, database string) {
-		r, _ := keeping(t, StoreConfig{URL: database})
+		r, _ := startMessages(t, StoreConfig{URL: database})
 		alice := r.as("alice", readAndWrite)
 		var mu sync.Mutex
 		var created []string
@@ -450,7 +450,7 @@ func TestPagesWhileOthersWrite(t *testing.T) {
 
 // A cursor with any change is refused.
 func TestAlteredCursors(t *testing.T) {
-	r, _ := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
+	r, _ := startMessages(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
 	alice := r.as("alice", readAndWrite)
 	alice.post(t, "1")
 	alice.post(t, "2")
@@ -482,7 +482,7 @@ func TestAlteredCursors(t *testing.T) {
 
 func TestStoreUnavailable(t *testing.T) {
 	line := cuttable(t, postgres(t))
-	r, _ := keeping(t, StoreConfig{URL: line.url, Timeout: 300 * time.Millisecond})
+	r, _ := startMessages(t, StoreConfig{URL: line.url, Timeout: 300 * time.Millisecond})
 	alice := r.as("alice", readAndWrite)
 	m := alice.post(t, "x")
 	at := messagesPath + "/" + m.Id
@@ -519,7 +519,7 @@ func TestStoreUnavailable(t *testing.T) {
 
 // For a fault of the store, the client gets a 500 without details.
 func TestStoreIsFaulty(t *testing.T) {
-	r, s := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
+	r, s := startMessages(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
 	if _, err := s.write.Exec("DROP TABLE messages"); err != nil {
 		t.Fatal(err)
 	}
@@ -534,7 +534,7 @@ func TestStoreIsFaulty(t *testing.T) {
 }
 
 func TestGeneratedClientKeepsMessages(t *testing.T) {
-	r, _ := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
+	r, _ := startMessages(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
 	api, err := apiclient.NewClientWithResponses(
 		r.url,
 		apiclient.WithRequestEditorFn(func(_ context.Context, request *http.Request) error {
@@ -585,11 +585,11 @@ func TestMessageExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, _ := keeping(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
+	r, _ := startMessages(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/test.db"})
 	alice := r.as("alice", readAndWrite)
 	at := messagesPath + "/" + alice.post(t, "x").Id
 	lost := start(t,
-		handledBy(Handlers{Messages: failing{err: errUnavailable}})).as("alice", readAndWrite)
+		withHandlers(Handlers{Messages: failing{err: errUnavailable}})).as("alice", readAndWrite)
 	alice.ask(t, "POST", messagesPath, `{"text":"x"}`, "Idempotency-Key", "k")
 	for response, got := range map[string]answer{
 		"NotFound":             alice.ask(t, "GET", messagesPath+"/019ad7c8-09b3-7204-bf92-a8cef806518f", ""),
@@ -653,7 +653,7 @@ func TestPublicPath(t *testing.T) {
 	} {
 		store := open(t, StoreConfig{URL: "sqlite:" + t.TempDir() + "/messages.db"})
 		r := start(t, func(c *server.Config) {
-			handledBy(Handlers{Messages: store})(c)
+			withHandlers(Handlers{Messages: store})(c)
 			c.Resource, c.Docs = test.resource, true
 			c.Gate = func(c *authz.Config) { c.BasePath, c.PublicPath = test.base, test.public }
 		})

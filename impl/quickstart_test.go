@@ -115,7 +115,7 @@ func canonical(t *testing.T, v any) string {
 func TestHandlerThatAnswersNothing(t *testing.T) {
 	r := start(
 		t,
-		handledBy(
+		withHandlers(
 			spoilt{
 				public: func(context.Context) (gen.GetPublicResponseObject, error) {
 					return nil, nil

@@ -64,8 +64,8 @@ func start(t *testing.T, configure func(*server.Config)) *running {
 	return r
 }
 
-// handledBy has the operations answered by these handlers.
-func handledBy(handlers gen.StrictServerInterface) func(*server.Config) {
+// withHandlers has the operations answered by these handlers.
+func withHandlers(handlers gen.StrictServerInterface) func(*server.Config) {
 	return func(c *server.Config) { c.Routes = Routes(handlers) }
 }
 

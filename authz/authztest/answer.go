@@ -87,7 +87,7 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 	}
 	switch c.Want {
 	case authz.InsufficientRole, authz.CrossOrigin, authz.Denied:
-		return // no other token would do
+		return // no other token grants access
 	case authz.InvalidProof: // RFC 9449 §7.1: either the proof or the token is to blame
 		code := ""
 		if len(dpop) == 1 {

@@ -18,7 +18,7 @@ func TestParseChallenges(t *testing.T) {
 		{[]string{`Basic realm="simple", Newauth realm="apps", type=1, title="Login to \"apps\""`}, `[{Basic map[realm:simple]} {Newauth map[realm:apps title:Login to "apps" type:1]}]`},
 		{[]string{`Basic realm=x`, `Bearer scope="a b"`}, `[{Basic map[realm:x]} {Bearer map[scope:a b]}]`},
 		{[]string{`, ,Negotiate, Bearer error="x`}, `[{Negotiate map[]} {Bearer map[error:x]}]`},
-		// A token68 is not read, and does no harm.
+		// A token68 is not parsed, and does not prevent the rest from being parsed.
 		{[]string{`Negotiate YWJj==`, `Bearer realm="r"`}, `[{Negotiate map[ywjj:]} {Bearer map[realm:r]}]`},
 		{[]string{`"quoted"`, `realm="no scheme"`}, `[]`},
 	} {

@@ -95,12 +95,12 @@ func (m messages) target(f flaw) authztest.Target {
 	}
 }
 
-// TestConformance: a server that is right passes, though nothing of it is oasgate's.
+// TestConformance: a correct server passes, even if it does not use this library.
 func TestConformance(t *testing.T) {
 	authztest.Run(t, newMessages(t).target(none))
 }
 
-// TestFlaws: each flaw is found by the cases that should find it, and by no other.
+// TestFlaws: each flaw makes the expected cases fail, and no others.
 func TestFlaws(t *testing.T) {
 	const (
 		secured = `(getMe|listMessages|createMessage|deleteMessage/bearer\([a-z:]*\)|deleteMessage)/`
@@ -205,11 +205,12 @@ func TestFlaws(t *testing.T) {
 	}
 }
 
-// TestOverTheNetwork: the same verdicts, also that of a body which is waited for.
+// TestOverTheNetwork: the results are the same, also of the case in which the client waits before
+// it sends the body.
 func TestOverTheNetwork(t *testing.T) {
 	m := newMessages(t)
-	// Only what is expected to get no answer is given up on quickly: a slow machine must not look
-	// like a fault.
+	// Only requests that should get no response have a short timeout, so that a slow machine causes
+	// no faults.
 	const generous, short = time.Minute, time.Second
 	const huge = "createMessage/huge_body_without_token"
 	all := func(string) bool { return true }
@@ -400,7 +401,7 @@ func (r recorded) Error(args ...any) {
 func (r recorded) Fatal(args ...any) { r.Error(args...) }
 func (r recorded) Skip(args ...any)  { r.Error(args...) }
 
-// TestRunReports: what a case finds is an error of its subtest.
+// TestRunReports: the faults of a case are errors of its subtest.
 func TestRunReports(t *testing.T) {
 	m := newMessages(t)
 	var said []string

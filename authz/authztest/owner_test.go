@@ -57,7 +57,7 @@ func (s *notesServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// TestObjectsOfAnother: the kit finds servers that give objects to anybody with a good token.
+// TestObjectsOfAnother: the kit finds servers that return the objects of other principals.
 func TestObjectsOfAnother(t *testing.T) {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"https://notes.example/"}})
 	if err != nil {

@@ -160,8 +160,8 @@ func TestNoValidRequest(t *testing.T) {
 	}
 }
 
-// TestRequests: what an entry sets replaces what was built, parameter by parameter; a wrong one is
-// refused.
+// TestRequests: the fields of an entry replace what was generated, parameter by parameter. A faulty
+// entry is refused.
 func TestRequests(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`
 openapi: 3.1.0
@@ -220,8 +220,8 @@ paths:
 	}
 }
 
-// TestMultipart: objects are JSON, arrays are several parts, and files have the type that the
-// document names and come last.
+// TestMultipart: objects are JSON, arrays are several parts, and files are last and have the media
+// type of the document.
 func TestMultipart(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData([]byte(`
 openapi: 3.1.0

@@ -188,8 +188,7 @@ func newMany(t *testing.T, f flaw) (*many, authztest.Target) {
 	}
 }
 
-// TestSchemes: a server that is right passes, and each flaw is found by the cases that should find
-// it.
+// TestSchemes: a correct server passes, and each flaw makes the expected cases fail.
 func TestSchemes(t *testing.T) {
 	for f, caughtBy := range map[flaw]string{
 		none:                `^$`,
@@ -234,7 +233,7 @@ func TestSchemes(t *testing.T) {
 	}
 }
 
-// What cannot be presented is skipped, and an unknown scheme is a fault of the target.
+// Cases without a credential are skipped, and an unknown scheme is a fault of the target.
 func TestSchemesWithLess(t *testing.T) {
 	_, target := newMany(t, none)
 	target.Credentials = map[string]authztest.Credential{"key": {Genuine: func(context.Context,

@@ -16,8 +16,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestMeasure runs the harness for a moment: every server starts, refuses what it must, and has a
-// row.
+// TestMeasure runs the harness briefly: each server starts, refuses bad requests, and has a row.
 func TestMeasure(t *testing.T) {
 	c := config{
 		rounds: 1, connections: 2, tokens: 10, duration: 200 * time.Millisecond,

@@ -160,7 +160,7 @@ func (p *process) status(ctx context.Context, token string) (int, error) {
 	return response.StatusCode, response.Body.Close()
 }
 
-// processorTime returns what the threads of the server have used so far.
+// processorTime returns the processor time that the threads of the server have used.
 func (p *process) processorTime() (sum time.Duration, err error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.command.Process.Pid))
 	for _, file := range files {

@@ -187,7 +187,7 @@ func TestDiscoverAPIRefuses(t *testing.T) {
 	}
 }
 
-// An API that is not trusted with the choice cannot have the secret sent elsewhere.
+// An API cannot choose where the secret is sent if the issuer is configured.
 func TestAPIDoesNotNameTheIssuer(t *testing.T) {
 	var asked atomic.Int32
 	url, _ := guardedAPI(t)

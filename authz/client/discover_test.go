@@ -55,7 +55,7 @@ func TestDiscover(t *testing.T) {
 	}
 }
 
-// An issuer that only RFC 8414 has describe itself: its metadata is before the path, not after it.
+// An issuer with the metadata of RFC 8414 only: it is before the path, not after it.
 func TestDiscoverOAuthMetadata(t *testing.T) {
 	var server *httptest.Server
 	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -143,8 +143,7 @@ func (u unreachable) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, errors.New("unreachable")
 }
 
-// An issuer elsewhere has nothing to send a client's secret to, or a person, on the client's own
-// machine.
+// The metadata of a remote issuer must not have endpoints on the client's machine.
 func TestDiscoverOfAnIssuerElsewhere(t *testing.T) {
 	for _, member := range []string{"token_endpoint", "authorization_endpoint", "jwks_uri"} {
 		metadata := map[string]string{"issuer": "https://issuer.example/", "token_endpoint": "https://issuer.example/token"}

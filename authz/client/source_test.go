@@ -51,7 +51,8 @@ type api struct {
 	requests atomic.Int64
 }
 
-// startAPI starts an API that trusts an issuer. With a nonce key it wants a nonce in every proof.
+// startAPI starts an API that accepts tokens of an issuer. With a nonce key it requires a nonce in
+// each proof.
 func startAPI(t testing.TB, issuer string, policy token.DPoPPolicy, nonceKey []byte) *api {
 	t.Helper()
 	a := &api{Server: httptest.NewUnstartedServer(nil)}
@@ -254,7 +255,7 @@ func TestTokenRequest(t *testing.T) {
 					refuse(w, http.StatusUnauthorized, "invalid_client", "who is that?")
 					return
 				}
-				// which is as good as expired
+				// like an expired one
 				grant(w, fmt.Sprint("t", requests.Load()), "bearer", 5)
 			})
 			source := newSource(t, full("", func(c *client.Config) {
@@ -365,7 +366,7 @@ func TestCallerGivesUp(t *testing.T) {
 	})
 }
 
-// inBubble configures an issuer without a network, which synctest cannot wait for.
+// inBubble configures an issuer without a network, because synctest cannot wait for one.
 func inBubble(issuer http.HandlerFunc) client.Config {
 	return full("", func(c *client.Config) {
 		c.TokenURL = "https://issuer.example/token"
@@ -561,7 +562,7 @@ func TestTokenNoLongerValid(t *testing.T) {
 	}
 }
 
-// Against the real gate and the real issuer, with and without nonces.
+// With the gate and the development issuer, with and without nonces.
 func TestDPoP(t *testing.T) {
 	issuer := startIssuer(t, "")
 	for _, test := range []struct {
@@ -657,8 +658,7 @@ func TestDPoPNonceOfTheIssuer(t *testing.T) {
 	}
 }
 
-// Another refusal is the issuer's last word, also when it brings a nonce, which the next request
-// has.
+// Another refusal is not repeated, even if it has a nonce, which the next request uses.
 func TestDPoPOtherRefusal(t *testing.T) {
 	requests := 0
 	endpoint := fake(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -14,7 +14,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// things is an App of one operation, without dev.
+// things is an App with one operation, without dev.
 func things() App {
 	return App{
 		Name: "many-things",
@@ -157,7 +157,7 @@ func TestFaultyApp(t *testing.T) {
 	}
 }
 
-// How the program names itself is how it was started, but for `go run`.
+// In messages, the program has the name by which it was started, except with `go run`.
 func TestSelf(t *testing.T) {
 	for started, want := range map[string]string{
 		"orders":                                 "orders",

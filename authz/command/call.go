@@ -26,6 +26,7 @@ import (
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/client"
+	"github.com/oasgate/oasgate/authz/token"
 )
 
 // callCommand calls an operation of the document. Its flags depend on the operation, so kong passes
@@ -88,8 +89,8 @@ func (p *program) call(ctx context.Context, args []string) error {
 	}
 	name := args[0]
 	if strings.HasPrefix(name, "-") {
-		return &configurationError{errors.New(
-			"expected an operation before the flags: run `call` for a list of the operations")}
+		return &configurationError{fmt.Errorf("expected an operation before the flags: run "+
+			"`%s call` for a list of the operations", p.Name)}
 	}
 	if len(operations) == 0 {
 		return errors.New("the document has no operations")
@@ -97,8 +98,8 @@ func (p *program) call(ctx context.Context, args []string) error {
 	i := slices.IndexFunc(operations, func(o *callable) bool { return o.ID == name })
 	if i < 0 {
 		return &configurationError{fmt.Errorf(
-			"unknown operation %q; did you mean %s? Run `call` for a list of the operations",
-			name, nearest(name, operations))}
+			"unknown operation %q; did you mean %s? Run `%s call` for a list of the operations",
+			name, nearest(name, operations), p.Name)}
 	}
 	o := operations[i]
 	options, err := o.parse(args[1:], p.env, p.Dev != nil)
@@ -406,7 +407,7 @@ func (o *callable) parse(args []string, env environment, hasDev bool) (*callOpti
 		})
 	}
 	if err := flags.Parse(args); err != nil {
-		return nil, err
+		return nil, flagError(err, flags)
 	}
 	if c.help {
 		return &c, nil
@@ -447,13 +448,13 @@ func (o *callable) parse(args []string, env environment, hasDev bool) (*callOpti
 		fault("--client is %q: expected full or none", c.client)
 	}
 	if c.clientGiven && !c.usesDev() {
-		fault("--client is for dev, but --issuer is %q: "+
-			"add --dev, or set --client-id to a client of that issuer", c.issuer)
+		fault("--client is for dev, but %s: "+
+			"add --dev, or set --client-id to a client of the issuer", c.notDev())
 	}
 	if c.as != "" {
 		switch {
 		case !c.usesDev():
-			fault("--as is for dev, but --issuer is %q: add --dev", c.issuer)
+			fault("--as is for dev, but %s: add --dev", c.notDev())
 		case c.clientGiven:
 			fault("--as and --client are both given: expected one of them")
 		case c.dpop:
@@ -469,8 +470,48 @@ func (c *callOptions) within(prefix string) {
 	c.base = c.url + prefix
 }
 
-// usesDev reports whether the token comes from dev.
-func (c *callOptions) usesDev() bool { return c.hasDev && (c.dev || c.issuer == "") }
+// usesDev reports whether the token comes from dev, which listens on loopback only.
+func (c *callOptions) usesDev() bool {
+	api, err := url.Parse(c.url)
+	return c.hasDev &&
+		(c.dev || c.issuer == "" && (err != nil || token.IsLoopback(api.Hostname())))
+}
+
+// notDev returns the reason why the token does not come from dev.
+func (c *callOptions) notDev() string {
+	if c.issuer == "" {
+		return fmt.Sprintf("--url is %q", c.url)
+	}
+	return fmt.Sprintf("--issuer is %q", c.issuer)
+}
+
+// aboutDev returns what to do if dev, from which the token comes, does not issue one.
+func (c *callOptions) aboutDev(env environment) string {
+	switch {
+	case !c.usesDev():
+		return ""
+	case c.dev:
+		return startDev
+	}
+	return startDev + "; for tokens of another issuer, set --issuer (" + env.key("ISSUER") + ")"
+}
+
+// flagError returns an error of the parser of flags in the words of this program.
+func flagError(err error, flags *flag.FlagSet) error {
+	if name, ok := strings.CutPrefix(err.Error(), "flag needs an argument: -"); ok {
+		return fmt.Errorf("--%s has no value", name)
+	}
+	name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !ok {
+		return err
+	}
+	var known []string
+	flags.VisitAll(func(f *flag.Flag) { known = append(known, f.Name) })
+	if near := meant(name, known); near != "" {
+		return fmt.Errorf("unknown flag --%s; did you mean --%s?", name, near)
+	}
+	return fmt.Errorf("unknown flag --%s", name)
+}
 
 // read returns the body, or nil if there is none. It sets the content type of a form.
 func (c *callOptions) read(spec *openapi3.Operation, stdin io.Reader) (body []byte, err error) {
@@ -636,7 +677,7 @@ func (o *callable) caller(
 	if c.as != "" {
 		token, err := signIn(ctx, c.url, c.as, scopes)
 		if err != nil {
-			return nil, tokenError(err, true)
+			return nil, tokenError(err, c.aboutDev(env))
 		}
 		plain.Transport = &oauth2.Transport{Source: oauth2.StaticTokenSource(token)}
 		return plain, nil
@@ -674,7 +715,7 @@ func (o *callable) caller(
 		return nil, &configurationError{err}
 	}
 	if _, err := source.Token(); err != nil {
-		return nil, tokenError(err, c.usesDev())
+		return nil, tokenError(err, c.aboutDev(env))
 	}
 	return caller, nil
 }

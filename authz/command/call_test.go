@@ -16,7 +16,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// everyStyle has parameters of every place and style, and what else a document may think of.
+// everyStyle has parameters of every place and style, and other features of documents.
 const everyStyle = `
 openapi: 3.1.0
 info: {title: t, version: "1"}

@@ -74,7 +74,7 @@ func TestCallCredentials(t *testing.T) {
 		{args: "public", want: "/v1/public key= cookie= auth="},
 		{args: "public", environ: "MANY_THINGS_BASE_PATH=/v2", want: "/v2/public key= cookie= auth="},
 		{args: "public", environ: "MANY_THINGS_PUBLIC_PATH=/", want: "/public key= cookie= auth="},
-		{args: "header --user u:p", stderr: "not defined: -user"},
+		{args: "header --user u:p", stderr: "unknown flag --user"},
 	} {
 		for _, url := range []string{api.URL, api.URL + "/v1/"} {
 			if strings.Contains(test.environ, "PATH") {

@@ -249,7 +249,7 @@ func (p *program) token(ctx context.Context, c *tokenCommand) error {
 		token, err = signIn(ctx, c.URL, c.As, scopes)
 	}
 	if err != nil {
-		return tokenError(err, true)
+		return tokenError(err, startDev)
 	}
 	if c.JSON {
 		scope, _ := token.Extra("scope").(string)
@@ -325,8 +325,11 @@ func devClient(api, id string, scopes []string) client.Config {
 	}
 }
 
-// tokenError describes why no token was issued. With ofDev it adds what to do about dev.
-func tokenError(err error, ofDev bool) error {
+// startDev is what to do if dev does not answer.
+const startDev = "start dev, or set --url to its address"
+
+// tokenError describes why no token was issued, and what to do if the issuer cannot be reached.
+func tokenError(err error, remedy string) error {
 	if faulty, ok := errors.AsType[*configurationError](err); ok {
 		return faulty
 	}
@@ -340,8 +343,8 @@ func tokenError(err error, ofDev bool) error {
 	default:
 		err = fmt.Errorf("cannot reach the issuer: %w", err)
 	}
-	if ofDev {
-		return fmt.Errorf("%w: start dev, or set --url to its address", err)
+	if remedy != "" {
+		return fmt.Errorf("%w: %s", err, remedy)
 	}
 	return err
 }

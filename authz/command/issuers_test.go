@@ -99,7 +99,7 @@ func TestIssuersFileHasEveryField(t *testing.T) {
 	}
 }
 
-// TestIssuersFileKeyPlaces: where the keys are, whose the tokens are, and what they are bound to.
+// TestIssuersFileKeyPlaces: the keys, the tenants and the binding of tokens.
 func TestIssuersFileKeyPlaces(t *testing.T) {
 	const set = `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
 	file := filepath.Join(t.TempDir(), "jwks.json")

@@ -138,7 +138,7 @@ var shown = strings.Fields(`
 	LOG_FORMAT LOG_LEVEL MAX_BODY OVERLAY PUBLIC_PATH REQUEST_TIMEOUT RESOURCE RESPONSES
 	TLS_CERT TLS_CLIENT_CA TLS_KEY TRUSTED_PROXIES UNDECODED UNSTATED WITHOUT WRITE_TIMEOUT`)
 
-// effective returns the settings of a command by the names of their variables.
+// effective returns the settings of a command that have a value, by the names of their variables.
 func (p *program) effective(flags []*kong.Flag) map[string]string {
 	all := map[string]string{}
 	for _, flag := range flags {
@@ -147,8 +147,15 @@ func (p *program) effective(flags []*kong.Flag) map[string]string {
 			continue
 		}
 		value := flag.Target.String()
-		if value != "" && !slices.Contains(shown, key) && !flag.Tag.Has("shown") {
+		if value == "" {
+			continue
+		}
+		isDefault := value == flag.Default
+		if !slices.Contains(shown, key) && !flag.Tag.Has("shown") {
 			value = "(set)"
+		}
+		if isDefault {
+			value = strings.TrimPrefix(value+" (default)", "(set) ")
 		}
 		all[p.env.key(key)] = value
 	}
@@ -178,9 +185,9 @@ func (p *program) unknownVariables(log *slog.Logger) {
 	}
 }
 
-// meant returns the variable that a misspelt one is likely to mean, or "".
+// meant returns the name that a misspelt one is likely to mean, or "".
 func meant(name string, known []string) (near string) {
-	least := 4
+	least := min(4, 1+len(name)/2)
 	for _, candidate := range known {
 		if d := distance(name, candidate); d < least {
 			near, least = candidate, d

@@ -49,7 +49,8 @@ func TestCheckServe(t *testing.T) {
 	}{
 		{issuer.URL(), nil, 0, []string{
 			"MANY_THINGS_ISSUER=" + issuer.URL() + "\n", "MANY_THINGS_STORE=(set)\n",
-			"MANY_THINGS_COLOR=red\n", "MANY_THINGS_DPOP_NONCE_KEY=\n",
+			"MANY_THINGS_COLOR=red (default)\n",
+			"MANY_THINGS_LOG_FORMAT=json (default)\n",
 			"ok      document: 1 operations\n", "ok      keys of " + issuer.URL() + ": 1\n",
 			"ok      store\n",
 		}},
@@ -62,7 +63,8 @@ func TestCheckServe(t *testing.T) {
 		app.Open = &stored{err: test.err}
 		code, stdout, stderr := run(t, app, "serve --check --store secret",
 			"MANY_THINGS_ISSUER="+test.issuer, "MANY_THINGS_AUDIENCE=a")
-		if code != test.code || strings.Contains(stdout+stderr, "secret") {
+		if code != test.code || strings.Contains(stdout+stderr, "secret") ||
+			strings.Contains(stdout, "MANY_THINGS_DPOP_NONCE_KEY") {
 			t.Errorf("exit code %d, want %d: %s%s", code, test.code, stdout, stderr)
 		}
 		for _, want := range test.want {

@@ -89,8 +89,8 @@ func (l *log) wait(t *testing.T, pattern string) []string {
 	return nil
 }
 
-// TestServeCredentials: a document with keys and users needs no Go code, and the file is read
-// again.
+// TestServeCredentials: a document with keys and users needs no Go code, and their file is
+// reloaded.
 func TestServeCredentials(t *testing.T) {
 	t.Chdir(t.TempDir())
 	entry := func(id, secret, scopes string) string {

@@ -701,7 +701,7 @@ func (p *provider) sign(header, claims string) string {
 	return signed + "." + encode(signature)
 }
 
-// RoundTrip answers as every provider does: with its discovery document, and its keys.
+// RoundTrip responds like a provider, with its discovery document and its keys.
 func (p *provider) RoundTrip(r *http.Request) (*http.Response, error) {
 	body := `{"keys":[`
 	if issuer, discovery := strings.CutSuffix(r.URL.String(),

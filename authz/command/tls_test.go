@@ -28,8 +28,8 @@ type authority struct {
 	key         *ecdsa.PrivateKey
 }
 
-// issue returns a certificate and its key, each as PEM, by the authority, or by itself if that is
-// nil.
+// issue returns a certificate and its key in PEM, signed by the authority, or self-signed if that
+// is nil.
 func (a *authority) issue(
 	t *testing.T,
 	name string,

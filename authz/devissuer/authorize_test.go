@@ -17,9 +17,9 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// peopled is config with people, and with clients in which they sign in. The redirect URI of other
-// has a query.
-func peopled(clock func() time.Time) devissuer.Config {
+// withPeople is config with people, and with clients in which they sign in. The redirect URI of
+// other has a query.
+func withPeople(clock func() time.Time) devissuer.Config {
 	cfg := config()
 	cfg.Now = clock
 	cfg.Clients = append(cfg.Clients,
@@ -38,13 +38,13 @@ func peopled(clock func() time.Time) devissuer.Config {
 	return cfg
 }
 
-// signsIn returns an issuer with people and the clock of the test.
-func signsIn(t testing.TB, clock *time.Time) *devissuer.Issuer {
+// newSignIn returns an issuer with people and the clock of the test.
+func newSignIn(t testing.TB, clock *time.Time) *devissuer.Issuer {
 	t.Helper()
 	if clock == nil {
 		clock = &now
 	}
-	issuer, err := devissuer.New(peopled(func() time.Time { return *clock }))
+	issuer, err := devissuer.New(withPeople(func() time.Time { return *clock }))
 	if err != nil {
 		t.Fatalf("New: %v", err)
 	}
@@ -58,8 +58,8 @@ const (
 	s256     = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 )
 
-// asking is an authorization request that is in order, for tests to spoil.
-func asking(changes ...string) url.Values {
+// signInParams returns a valid authorization request, with changes.
+func signInParams(changes ...string) url.Values {
 	form := url.Values{
 		"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {callback}, "state": {"the state"},
 		"code_challenge": {s256}, "code_challenge_method": {"S256"},
@@ -72,7 +72,7 @@ func asking(changes ...string) url.Values {
 
 func authorizeURL(form url.Values) string { return issuerURL + "authorize?" + form.Encode() }
 
-// A page is what a browser makes of the sign-in page.
+// A page is the sign-in page, parsed like a browser.
 type page struct {
 	issuer http.Handler
 	at     *url.URL
@@ -125,8 +125,8 @@ func (p page) choose(t testing.TB, name, value string,
 	return serve(p.issuer, r)
 }
 
-// comesBack reads the answer that the browser brings to the client.
-func comesBack(t testing.TB, w *httptest.ResponseRecorder, redirectURI string) url.Values {
+// wantRedirect checks that the response redirects to the client, and returns its parameters.
+func wantRedirect(t testing.TB, w *httptest.ResponseRecorder, redirectURI string) url.Values {
 	t.Helper()
 	location := w.Header().Get("Location")
 	if w.Code != http.StatusSeeOther || !strings.HasPrefix(location, redirectURI) ||
@@ -146,11 +146,11 @@ func comesBack(t testing.TB, w *httptest.ResponseRecorder, redirectURI string) u
 	return answer
 }
 
-// aCode signs alice in, and returns the code.
-func aCode(t testing.TB, issuer http.Handler, changes ...string) string {
+// newCode signs alice in, and returns the code.
+func newCode(t testing.TB, issuer http.Handler, changes ...string) string {
 	t.Helper()
-	form := asking(changes...)
-	code := comesBack(t, browse(t, issuer, authorizeURL(form)).choose(t, "person", "alice"),
+	form := signInParams(changes...)
+	code := wantRedirect(t, browse(t, issuer, authorizeURL(form)).choose(t, "person", "alice"),
 		form.Get("redirect_uri")).Get("code")
 	if code == "" {
 		t.Fatalf("no code for %v", form)
@@ -194,9 +194,9 @@ func wantPage(t testing.TB, w *httptest.ResponseRecorder) {
 }
 
 func TestSignInPage(t *testing.T) {
-	issuer := signsIn(t, nil)
+	issuer := newSignIn(t, nil)
 	const nasty = `"><script>alert(1)</script>&amp; + %20 ✓`
-	p := browse(t, issuer, authorizeURL(asking("state", nasty, "nonce", nasty, "scope",
+	p := browse(t, issuer, authorizeURL(signInParams("state", nasty, "nonce", nasty, "scope",
 		"openid read:messages write:messages", "unknown", nasty)))
 	for _, says := range []string{
 		"<code>app</code> requests <code>openid</code>, <code>read:messages</code>, <code>write:messages</code> at <code>" + audience + "</code>",
@@ -210,21 +210,21 @@ func TestSignInPage(t *testing.T) {
 		}
 	}
 	for _, person := range []string{"alice", "bob", "<i>mallory</i>"} {
-		answer := comesBack(t, p.choose(t, "person", person), callback)
+		answer := wantRedirect(t, p.choose(t, "person", person), callback)
 		if answer.Get("state") != nasty || answer.Get("iss") != issuerURL ||
 			answer.Get("code") == "" || len(answer) != 3 {
 			t.Errorf("%s: the answer is %v: want code, state as it was sent, and iss", person,
 				answer)
 		}
 	}
-	answer := comesBack(t, p.choose(t, "cancel", "yes"), callback)
+	answer := wantRedirect(t, p.choose(t, "cancel", "yes"), callback)
 	if answer.Get("error") != "access_denied" || answer.Get("code") != "" ||
 		answer.Get("state") != nasty {
 		t.Errorf("cancel: the answer is %v: want access_denied and state", answer)
 	}
 
-	// Without a scope, all that the client may have (RFC 6749 §3.3).
-	if p := browse(t, issuer, authorizeURL(asking())); !strings.Contains(p.body,
+	// Without scope, the client gets all of its scopes (RFC 6749 §3.3).
+	if p := browse(t, issuer, authorizeURL(signInParams())); !strings.Contains(p.body,
 		"requests <code>read:messages</code>, <code>write:messages</code> at") {
 		t.Errorf("without scope the page says %s", p.body)
 	}
@@ -236,7 +236,7 @@ func TestSignInPage(t *testing.T) {
 		"https://app.example/callback": "'self' https://app.example",
 		"com.example.app:/callback":    "'self' com.example.app:",
 	} {
-		w := get(issuer, "authorize?"+asking("redirect_uri", redirectURI).Encode())
+		w := get(issuer, "authorize?"+signInParams("redirect_uri", redirectURI).Encode())
 		if policy := w.Header().Get("Content-Security-Policy"); !strings.Contains(policy,
 			"; form-action "+follows+"; ") {
 			t.Errorf("%s: the policy is %q: want form-action %s", redirectURI, policy, follows)
@@ -246,8 +246,9 @@ func TestSignInPage(t *testing.T) {
 
 // The request may also be posted (OpenID Connect Core 1.0 §3.1.2.1).
 func TestSignInPageOfAPostedRequest(t *testing.T) {
-	issuer := signsIn(t, nil)
-	r := httptest.NewRequest("POST", issuerURL+"authorize", strings.NewReader(asking().Encode()))
+	issuer := newSignIn(t, nil)
+	r := httptest.NewRequest("POST", issuerURL+"authorize",
+		strings.NewReader(signInParams().Encode()))
 	r.Header.Set("Content-Type", formType)
 	w := serve(issuer, r)
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "Continue as bob") {
@@ -258,7 +259,7 @@ func TestSignInPageOfAPostedRequest(t *testing.T) {
 
 // An error is sent to the client only if its redirect URI is valid.
 func TestAuthorizeFaults(t *testing.T) {
-	issuer := signsIn(t, nil)
+	issuer := newSignIn(t, nil)
 	for _, test := range []struct {
 		name   string
 		form   url.Values
@@ -266,48 +267,48 @@ func TestAuthorizeFaults(t *testing.T) {
 		code   string // of the error
 		says   string
 	}{
-		{"no client_id", without(asking(), "client_id"), 400, "invalid_request", "client_id is missing"},
-		{"client_id without a value", asking("client_id", ""), 400, "invalid_request", "client_id is missing"},
+		{"no client_id", without(signInParams(), "client_id"), 400, "invalid_request", "client_id is missing"},
+		{"client_id without a value", signInParams("client_id", ""), 400, "invalid_request", "client_id is missing"},
 		{"client_id twice", url.Values{"client_id": {"app", "app"}, "redirect_uri": {callback}}, 400, "invalid_request", "client_id is missing or repeated"},
-		{"unknown client", asking("client_id", "stranger"), 400, "invalid_request", "client_id is unknown"},
-		{"client in another case", asking("client_id", "APP"), 400, "invalid_request", "client_id is unknown"},
-		{"a client that signs nobody in", asking("client_id", "reader"), 400, "invalid_request", "redirect_uri is not registered for this client"},
-		{"no redirect_uri", without(asking(), "redirect_uri"), 400, "invalid_request", "redirect_uri is missing"},
-		{"redirect_uri twice", func() url.Values { f := asking(); f.Add("redirect_uri", "https://attacker.example/"); return f }(), 400, "invalid_request", "redirect_uri is missing or repeated"},
-		{"another client's redirect_uri", asking("redirect_uri", "http://localhost/callback?tenant=a%20b"), 400, "invalid_request", "redirect_uri is not registered"},
-		{"a foreign redirect_uri and a fault beside", asking("redirect_uri", "https://attacker.example/", "response_type", "token"), 400, "invalid_request", "redirect_uri is not registered"},
+		{"unknown client", signInParams("client_id", "stranger"), 400, "invalid_request", "client_id is unknown"},
+		{"client in another case", signInParams("client_id", "APP"), 400, "invalid_request", "client_id is unknown"},
+		{"a client that signs nobody in", signInParams("client_id", "reader"), 400, "invalid_request", "redirect_uri is not registered for this client"},
+		{"no redirect_uri", without(signInParams(), "redirect_uri"), 400, "invalid_request", "redirect_uri is missing"},
+		{"redirect_uri twice", func() url.Values { f := signInParams(); f.Add("redirect_uri", "https://attacker.example/"); return f }(), 400, "invalid_request", "redirect_uri is missing or repeated"},
+		{"another client's redirect_uri", signInParams("redirect_uri", "http://localhost/callback?tenant=a%20b"), 400, "invalid_request", "redirect_uri is not registered"},
+		{"a foreign redirect_uri and a fault beside", signInParams("redirect_uri", "https://attacker.example/", "response_type", "token"), 400, "invalid_request", "redirect_uri is not registered"},
 
-		{"a parameter twice", func() url.Values { f := asking(); f.Add("scope", "a"); f.Add("scope", "b"); return f }(), 0, "invalid_request", "repeated"},
-		{"an unknown parameter twice", func() url.Values { f := asking(); f["x"] = []string{"1", "1"}; return f }(), 0, "invalid_request", "repeated"},
-		{"no response_type", without(asking(), "response_type"), 0, "invalid_request", "response_type is missing"},
-		{"response_type token", asking("response_type", "token"), 0, "unsupported_response_type", "must be code"},
-		{"response_type of two", asking("response_type", "code id_token"), 0, "unsupported_response_type", "must be code"},
-		{"response_mode", asking("response_mode", "fragment"), 0, "invalid_request", "response_mode"},
-		{"no code_challenge", without(asking(), "code_challenge"), 0, "invalid_request", "must use PKCE"},
-		{"no PKCE", without(asking(), "code_challenge", "code_challenge_method"), 0, "invalid_request", "must use PKCE"},
-		{"no PKCE, confidential", without(asking("client_id", "web", "redirect_uri", "http://127.0.0.1/callback"), "code_challenge"), 0, "invalid_request", "must use PKCE"},
-		{"plain by default", without(asking(), "code_challenge_method"), 0, "invalid_request", "must be S256"},
-		{"plain", asking("code_challenge_method", "plain"), 0, "invalid_request", "must be S256"},
-		{"challenge too short", asking("code_challenge", s256[:42]), 0, "invalid_request", "SHA-256"},
-		{"challenge padded", asking("code_challenge", s256+"="), 0, "invalid_request", "SHA-256"},
-		{"challenge of the other alphabet", asking("code_challenge", strings.ReplaceAll(s256, "-", "+")), 0, "invalid_request", "SHA-256"},
-		{"challenge with a newline", asking("code_challenge", s256+"\n"), 0, "invalid_request", "SHA-256"},
-		{"challenge with loose bits", asking("code_challenge", s256[:42]+"N"), 0, "invalid_request", "SHA-256"},
-		{"dpop_jkt", asking("dpop_jkt", "x"), 0, "invalid_request", "dpop_jkt"},
-		{"unknown audience", asking("audience", "urn:unknown"), 0, "invalid_target", "audience is unknown"},
-		{"unknown resource", asking("resource", "urn:unknown"), 0, "invalid_target", "audience is unknown"},
-		{"audience and resource differ", asking("audience", audience, "resource", "urn:other"), 0, "invalid_target", "differ"},
-		{"unknown scope", asking("scope", "openid read:secrets"), 0, "invalid_scope", "a requested scope is unknown (known: read:messages write:messages admin openid profile email offline_access"},
-		{"a scope not for the client", asking("scope", "admin"), 0, "invalid_scope", "not allowed for this client"},
-		{"malformed scope", asking("scope", "openid  read:messages"), 0, "invalid_scope", "malformed"},
-		{"request object", asking("request", "e30.e30."), 0, "request_not_supported", ""},
-		{"request object elsewhere", asking("request_uri", "https://attacker.example/"), 0, "request_uri_not_supported", ""},
-		{"prompt=none", asking("prompt", "none"), 0, "login_required", "keeps no sessions"},
-		{"prompt that contradicts itself", asking("prompt", "none login"), 0, "invalid_request", "prompt"},
+		{"a parameter twice", func() url.Values { f := signInParams(); f.Add("scope", "a"); f.Add("scope", "b"); return f }(), 0, "invalid_request", "repeated"},
+		{"an unknown parameter twice", func() url.Values { f := signInParams(); f["x"] = []string{"1", "1"}; return f }(), 0, "invalid_request", "repeated"},
+		{"no response_type", without(signInParams(), "response_type"), 0, "invalid_request", "response_type is missing"},
+		{"response_type token", signInParams("response_type", "token"), 0, "unsupported_response_type", "must be code"},
+		{"response_type of two", signInParams("response_type", "code id_token"), 0, "unsupported_response_type", "must be code"},
+		{"response_mode", signInParams("response_mode", "fragment"), 0, "invalid_request", "response_mode"},
+		{"no code_challenge", without(signInParams(), "code_challenge"), 0, "invalid_request", "must use PKCE"},
+		{"no PKCE", without(signInParams(), "code_challenge", "code_challenge_method"), 0, "invalid_request", "must use PKCE"},
+		{"no PKCE, confidential", without(signInParams("client_id", "web", "redirect_uri", "http://127.0.0.1/callback"), "code_challenge"), 0, "invalid_request", "must use PKCE"},
+		{"plain by default", without(signInParams(), "code_challenge_method"), 0, "invalid_request", "must be S256"},
+		{"plain", signInParams("code_challenge_method", "plain"), 0, "invalid_request", "must be S256"},
+		{"challenge too short", signInParams("code_challenge", s256[:42]), 0, "invalid_request", "SHA-256"},
+		{"challenge padded", signInParams("code_challenge", s256+"="), 0, "invalid_request", "SHA-256"},
+		{"challenge of the other alphabet", signInParams("code_challenge", strings.ReplaceAll(s256, "-", "+")), 0, "invalid_request", "SHA-256"},
+		{"challenge with a newline", signInParams("code_challenge", s256+"\n"), 0, "invalid_request", "SHA-256"},
+		{"challenge with loose bits", signInParams("code_challenge", s256[:42]+"N"), 0, "invalid_request", "SHA-256"},
+		{"dpop_jkt", signInParams("dpop_jkt", "x"), 0, "invalid_request", "dpop_jkt"},
+		{"unknown audience", signInParams("audience", "urn:unknown"), 0, "invalid_target", "audience is unknown"},
+		{"unknown resource", signInParams("resource", "urn:unknown"), 0, "invalid_target", "audience is unknown"},
+		{"audience and resource differ", signInParams("audience", audience, "resource", "urn:other"), 0, "invalid_target", "differ"},
+		{"unknown scope", signInParams("scope", "openid read:secrets"), 0, "invalid_scope", "a requested scope is unknown (known: read:messages write:messages admin openid profile email offline_access"},
+		{"a scope not for the client", signInParams("scope", "admin"), 0, "invalid_scope", "not allowed for this client"},
+		{"malformed scope", signInParams("scope", "openid  read:messages"), 0, "invalid_scope", "malformed"},
+		{"request object", signInParams("request", "e30.e30."), 0, "request_not_supported", ""},
+		{"request object elsewhere", signInParams("request_uri", "https://attacker.example/"), 0, "request_uri_not_supported", ""},
+		{"prompt=none", signInParams("prompt", "none"), 0, "login_required", "keeps no sessions"},
+		{"prompt that contradicts itself", signInParams("prompt", "none login"), 0, "invalid_request", "prompt"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, person := range []string{"", "alice"} {
-				// the page's form is checked like the link
+				// the form of the page is checked like the link
 				r := httptest.NewRequest("GET", authorizeURL(test.form), nil)
 				if person != "" {
 					r = httptest.NewRequest("POST", issuerURL+"authorize",
@@ -331,7 +332,7 @@ func TestAuthorizeFaults(t *testing.T) {
 					}
 					continue
 				}
-				answer := comesBack(t, w, test.form.Get("redirect_uri"))
+				answer := wantRedirect(t, w, test.form.Get("redirect_uri"))
 				if answer.Get("error") != test.code ||
 					!strings.Contains(answer.Get("error_description"), test.says) ||
 					answer.Get("code") != "" {
@@ -348,9 +349,9 @@ func TestAuthorizeFaults(t *testing.T) {
 
 	// A repeated state is not returned, and one without a value counts as absent.
 	for _, form := range []url.Values{{"state": {"a", "b"}}, {"state": {""}}} {
-		request := asking("response_type", "x")
+		request := signInParams("response_type", "x")
 		request["state"] = form["state"]
-		if answer := comesBack(t, get(issuer, "authorize?"+request.Encode()),
+		if answer := wantRedirect(t, get(issuer, "authorize?"+request.Encode()),
 			callback); answer.Has("state") || answer.Get("error") == "" {
 			t.Errorf("state %q: the answer is %v: want an error without state", form["state"],
 				answer)
@@ -359,7 +360,7 @@ func TestAuthorizeFaults(t *testing.T) {
 }
 
 func TestAuthorizeRefusesOddRequests(t *testing.T) {
-	issuer := signsIn(t, nil)
+	issuer := newSignIn(t, nil)
 	post := func(query, contentType, body string, header ...string) *http.Request {
 		r := httptest.NewRequest("POST", issuerURL+"authorize"+query, strings.NewReader(body))
 		r.Header.Set("Content-Type", contentType)
@@ -368,29 +369,29 @@ func TestAuthorizeRefusesOddRequests(t *testing.T) {
 		}
 		return r
 	}
-	signingIn := asking("person", "alice").Encode()
+	signingIn := signInParams("person", "alice").Encode()
 	for _, test := range []struct {
 		name    string
 		request *http.Request
 		status  int
 		says    string
 	}{
-		{"malformed query", httptest.NewRequest("GET", authorizeURL(asking())+"&x=%zz", nil), 400, "not well-formed"},
-		{"long query", httptest.NewRequest("GET", authorizeURL(asking("nonce", strings.Repeat("x", 8<<10))), nil), 414, "larger than 8 KiB"},
-		{"long body", post("", formType, asking("nonce", strings.Repeat("x", 8<<10)).Encode()), 413, "larger than 8 KiB"},
+		{"malformed query", httptest.NewRequest("GET", authorizeURL(signInParams())+"&x=%zz", nil), 400, "not well-formed"},
+		{"long query", httptest.NewRequest("GET", authorizeURL(signInParams("nonce", strings.Repeat("x", 8<<10))), nil), 414, "larger than 8 KiB"},
+		{"long body", post("", formType, signInParams("nonce", strings.Repeat("x", 8<<10)).Encode()), 413, "larger than 8 KiB"},
 		{"body that breaks off", func() *http.Request {
 			r := httptest.NewRequest("POST", issuerURL+"authorize", broken{})
 			r.Header.Set("Content-Type", formType)
 			return r
 		}(), 400, "could not read"},
-		{"query beside a body", post("?"+asking().Encode(), formType, "person=alice"), 400, "both a query and a body"},
-		{"JSON", post("", jsonType, object(asking("person", "alice"))), 400, "Content-Type must be"},
-		{"person is unknown", post("", formType, asking("person", "carol").Encode()), 400, "person is unknown"},
-		{"person in another case", post("", formType, asking("person", "Alice").Encode()), 400, "person is unknown"},
+		{"query beside a body", post("?"+signInParams().Encode(), formType, "person=alice"), 400, "both a query and a body"},
+		{"JSON", post("", jsonType, object(signInParams("person", "alice"))), 400, "Content-Type must be"},
+		{"person is unknown", post("", formType, signInParams("person", "carol").Encode()), 400, "person is unknown"},
+		{"person in another case", post("", formType, signInParams("person", "Alice").Encode()), 400, "person is unknown"},
 		{"another page's form", post("", formType, signingIn, "Sec-Fetch-Site", "cross-site"), 403, "not sent by this issuer"},
 		{"a form of another port", post("", formType, signingIn, "Sec-Fetch-Site", "same-site"), 403, "not sent by this issuer"},
 		{"a form of another port, told by its origin", post("", formType, signingIn, "Origin", "http://localhost:5173"), 403, "not sent by this issuer"},
-		{"another page's Cancel", post("", formType, asking("cancel", "yes").Encode(), "Sec-Fetch-Site", "cross-site"), 403, "not sent by this issuer"},
+		{"another page's Cancel", post("", formType, signInParams("cancel", "yes").Encode(), "Sec-Fetch-Site", "cross-site"), 403, "not sent by this issuer"},
 		{"a form of a page of nowhere", post("", formType, signingIn, "Origin", "null"), 403, "This issuer is for development"},
 		{"a form of a foreign page", post("", formType, signingIn, "Origin", "https://attacker.example"), 403, "This issuer is for development"},
 	} {
@@ -404,9 +405,9 @@ func TestAuthorizeRefusesOddRequests(t *testing.T) {
 		})
 	}
 
-	p := browse(t, issuer, authorizeURL(asking()))
+	p := browse(t, issuer, authorizeURL(signInParams()))
 	for _, header := range [][]string{{"Sec-Fetch-Site", "same-origin", "Origin", "http://localhost:3010"}, {"Origin", "http://localhost:3010"}, {"Sec-Fetch-Site", "same-origin"}} {
-		if answer := comesBack(t, p.choose(t, "person", "alice", header...),
+		if answer := wantRedirect(t, p.choose(t, "person", "alice", header...),
 			callback); answer.Get("code") == "" {
 			t.Errorf("%q: the answer is %v: want a code, as the form is the page's own", header,
 				answer)
@@ -414,7 +415,7 @@ func TestAuthorizeRefusesOddRequests(t *testing.T) {
 	}
 	// A link cannot sign a person in.
 	if p := browse(t, issuer,
-		authorizeURL(asking("person", "alice", "cancel", "yes"))); p.hidden.Has("person") ||
+		authorizeURL(signInParams("person", "alice", "cancel", "yes"))); p.hidden.Has("person") ||
 		p.hidden.Has("cancel") {
 		t.Errorf("the page accepts person in the query: %s", p.body)
 	}
@@ -424,16 +425,16 @@ func TestAuthorizeRefusesOddRequests(t *testing.T) {
 // path.
 func TestWithoutPeople(t *testing.T) {
 	issuer := newIssuer(t)
-	if w := get(issuer, "authorize?"+asking().Encode()); w.Code != http.StatusNotFound ||
+	if w := get(issuer, "authorize?"+signInParams().Encode()); w.Code != http.StatusNotFound ||
 		issuer.Serves("/authorize") {
 		t.Errorf("answered %d, Serves is %v: want 404", w.Code, issuer.Serves("/authorize"))
 	}
-	if w := get(signsIn(t, nil), "authorize?"+asking().Encode()); w.Code != http.StatusOK ||
-		!signsIn(t, nil).Serves("/authorize") {
+	if w := get(newSignIn(t, nil), "authorize?"+signInParams().Encode()); w.Code != http.StatusOK ||
+		!newSignIn(t, nil).Serves("/authorize") {
 		t.Errorf("with people, answered %d: want the sign-in page", w.Code)
 	}
 	for method, status := range map[string]int{"HEAD": 200, "PUT": 405, "OPTIONS": 405} {
-		if w := serve(signsIn(t, nil), httptest.NewRequest(method, authorizeURL(asking()),
+		if w := serve(newSignIn(t, nil), httptest.NewRequest(method, authorizeURL(signInParams()),
 			nil)); w.Code != status {
 			t.Errorf("%s: answered %d, want %d", method, w.Code, status)
 		}
@@ -442,7 +443,7 @@ func TestWithoutPeople(t *testing.T) {
 
 // The metadata has all endpoints and features, and no others.
 func TestDiscoveryOfSignIn(t *testing.T) {
-	issuer := signsIn(t, nil)
+	issuer := newSignIn(t, nil)
 	document := get(issuer, ".well-known/openid-configuration").Body.String()
 	if other := get(issuer,
 		".well-known/oauth-authorization-server").Body.String(); other != document {
@@ -479,7 +480,7 @@ func TestDiscoveryOfSignIn(t *testing.T) {
 
 // The issuer copies the slices of the caller.
 func TestNewCopiesPeopleAndRedirectURIs(t *testing.T) {
-	cfg := peopled(func() time.Time { return now })
+	cfg := withPeople(func() time.Time { return now })
 	cfg.Clients[3].RedirectURIs = slices.Clone(cfg.Clients[3].RedirectURIs)
 	cfg.People[0].Scopes = slices.Clone(cfg.People[0].Scopes)
 	issuer, err := devissuer.New(cfg)
@@ -487,7 +488,8 @@ func TestNewCopiesPeopleAndRedirectURIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Clients[3].RedirectURIs[0], cfg.People[0].Scopes[0], cfg.People[1].Name = "https://attacker.example/", "admin", "carol"
-	if p := browse(t, issuer, authorizeURL(asking("scope", "read:messages"))); !strings.Contains(
+	if p := browse(t, issuer,
+		authorizeURL(signInParams("scope", "read:messages"))); !strings.Contains(
 		p.body, "alice grants <code>read:messages</code></p>") ||
 		!strings.Contains(p.body, "Continue as bob") {
 		t.Errorf("a change of the caller's Config reached the issuer: %s", p.body)
@@ -496,7 +498,7 @@ func TestNewCopiesPeopleAndRedirectURIs(t *testing.T) {
 
 // Exactly, but for the port on this machine.
 func TestRedirectURIs(t *testing.T) {
-	issuer := signsIn(t, nil)
+	issuer := newSignIn(t, nil)
 	for uri, ours := range map[string]bool{
 		"http://localhost/callback":       true,
 		"http://localhost:1/callback":     true,
@@ -556,19 +558,21 @@ func TestRedirectURIs(t *testing.T) {
 		"http://localhost:3000\r\n/callback":                  false,
 		"http://localhost/callback http://localhost/callback": false,
 	} {
-		w := get(issuer, "authorize?"+asking("redirect_uri", uri).Encode())
+		w := get(issuer, "authorize?"+signInParams("redirect_uri", uri).Encode())
 		if got := w.Code == http.StatusOK; got != ours || !ours && w.Code != http.StatusBadRequest {
 			t.Errorf("%q: answered %d: want it taken for the client's: %v", uri, w.Code, ours)
 		}
 		if ours {
-			comesBack(t, browse(t, issuer, authorizeURL(asking("redirect_uri", uri))).choose(t,
-				"person", "bob"), uri)
+			wantRedirect(t,
+				browse(t, issuer, authorizeURL(signInParams("redirect_uri", uri))).choose(t,
+					"person", "bob"), uri)
 		}
 	}
 	// The query of the redirect URI remains.
 	const other = "http://localhost:9/callback?tenant=a%20b"
-	if answer := comesBack(t,
-		browse(t, issuer, authorizeURL(asking("client_id", "other", "redirect_uri", other))).choose(
+	if answer := wantRedirect(t,
+		browse(t, issuer, authorizeURL(signInParams("client_id", "other", "redirect_uri",
+			other))).choose(
 			t, "person", "bob"), other); answer.Get("code") == "" {
 		t.Errorf("the answer is %v: want a code", answer)
 	}

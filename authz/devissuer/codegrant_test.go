@@ -17,8 +17,8 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// exchanging is the token request of app for a code, in order.
-func exchanging(code string, changes ...string) url.Values {
+// codeParams returns a valid token request of app with a code, with changes.
+func codeParams(code string, changes ...string) url.Values {
 	form := url.Values{
 		"grant_type": {"authorization_code"}, "client_id": {"app"}, "code": {code}, "redirect_uri": {callback}, "code_verifier": {verifier},
 	}
@@ -28,7 +28,7 @@ func exchanging(code string, changes ...string) url.Values {
 	return form
 }
 
-func refreshing(refreshToken string, changes ...string) url.Values {
+func refreshParams(refreshToken string, changes ...string) url.Values {
 	form := url.Values{"grant_type": {"refresh_token"}, "client_id": {"app"},
 		"refresh_token": {refreshToken}}
 	for change := range slices.Chunk(changes, 2) {
@@ -37,7 +37,7 @@ func refreshing(refreshToken string, changes ...string) url.Values {
 	return form
 }
 
-// An answer of the token endpoint, either kind.
+// A response of the token endpoint, a token or an error.
 type tokenAnswer struct {
 	AccessToken  string `json:"access_token"`
 	TokenType    string `json:"token_type"`
@@ -96,7 +96,7 @@ func claimsOf(t testing.TB, issuer *devissuer.Issuer,
 
 func TestCodeIsExchanged(t *testing.T) {
 	clock := now
-	issuer := signsIn(t, &clock)
+	issuer := newSignIn(t, &clock)
 	for _, test := range []struct {
 		name, person, asked, audience string
 		scope                         string // of the access token
@@ -114,7 +114,7 @@ func TestCodeIsExchanged(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			clock = now
-			form := asking("nonce", "the nonce")
+			form := signInParams("nonce", "the nonce")
 			want := map[string]any{
 				"iss": issuerURL, "sub": test.person, "aud": audience, "client_id": "app", "auth_time": now.Unix(),
 				"iat": now.Unix() + 59, "exp": now.Unix() + 59 + 3600,
@@ -129,10 +129,10 @@ func TestCodeIsExchanged(t *testing.T) {
 			if test.scope != "" {
 				want["scope"] = test.scope
 			}
-			back := comesBack(t, browse(t, issuer, authorizeURL(form)).choose(t, "person",
+			back := wantRedirect(t, browse(t, issuer, authorizeURL(form)).choose(t, "person",
 				test.person), callback)
 			clock = now.Add(59 * time.Second)
-			got := granted(t, issuer, exchanging(back.Get("code")))
+			got := granted(t, issuer, codeParams(back.Get("code")))
 			if got.TokenType != "Bearer" || got.Scope != test.granted {
 				t.Errorf("token_type is %q, scope is %q: want Bearer, %q", got.TokenType, got.Scope,
 					test.granted)
@@ -180,7 +180,7 @@ func TestCodeIsExchanged(t *testing.T) {
 
 // openid is a scope if the document declares it.
 func TestScopesThatBothHave(t *testing.T) {
-	cfg := peopled(func() time.Time { return now })
+	cfg := withPeople(func() time.Time { return now })
 	cfg.Scopes = append(cfg.Scopes, "openid")
 	cfg.Clients = []devissuer.Client{{ID: "app", Scopes: cfg.Scopes,
 		RedirectURIs: []string{callback}}}
@@ -189,7 +189,7 @@ func TestScopesThatBothHave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := granted(t, issuer, exchanging(aCode(t, issuer, "scope", "openid profile admin")))
+	got := granted(t, issuer, codeParams(newCode(t, issuer, "scope", "openid profile admin")))
 	_, claims := claimsOf(t, issuer, got.AccessToken)
 	if claims["scope"] != "openid admin" || got.IDToken == "" {
 		t.Errorf("the access token has %v, there is an ID token: %v: want openid admin, and one",
@@ -214,11 +214,11 @@ func TestCodeWorksOnce(t *testing.T) {
 				for _, age := range wrong["age"] {
 					for _, target := range wrong["target"] {
 						clock := now
-						issuer := signsIn(t, &clock)
-						code := aCode(t, issuer, "scope", "read:messages offline_access")
+						issuer := newSignIn(t, &clock)
+						code := newCode(t, issuer, "scope", "read:messages offline_access")
 						old, _ := time.ParseDuration(age)
 						clock = now.Add(old)
-						form := exchanging(code)
+						form := codeParams(code)
 						for name, value := range map[string]string{"client_id": client,
 							"redirect_uri": redirectURI, "code_verifier": v, "audience": target} {
 							if value != "" {
@@ -235,10 +235,10 @@ func TestCodeWorksOnce(t *testing.T) {
 							t.Fatalf("age %s, %v: %+v: want invalid_grant, or invalid_target", age,
 								form, answer)
 						}
-						refused(t, issuer, exchanging(code), "invalid_grant", "")
+						refused(t, issuer, codeParams(code), "invalid_grant", "")
 						if good {
 							// Afterwards the code is useless (RFC 6749 §4.1.2).
-							refused(t, issuer, refreshing(answer.RefreshToken), "invalid_grant",
+							refused(t, issuer, refreshParams(answer.RefreshToken), "invalid_grant",
 								"revoked")
 						}
 					}
@@ -249,58 +249,58 @@ func TestCodeWorksOnce(t *testing.T) {
 }
 
 func TestCodeExchangeRefusals(t *testing.T) {
-	issuer := signsIn(t, nil)
+	issuer := newSignIn(t, nil)
 	for _, test := range []struct {
 		name       string
 		form       func(code string) url.Values
 		code, says string
 		spent      bool // the code was
 	}{
-		{"no code", func(string) url.Values { return without(exchanging(""), "code") }, "invalid_request", "code is missing", false},
-		{"no redirect_uri", func(code string) url.Values { return without(exchanging(code), "redirect_uri") }, "invalid_request", "redirect_uri is missing", false},
-		{"no code_verifier", func(code string) url.Values { return without(exchanging(code), "code_verifier") }, "invalid_request", "code_verifier is missing", false},
-		{"no client_id", func(code string) url.Values { return without(exchanging(code), "client_id") }, "invalid_client", "is missing: send both", false},
-		{"a public client with a secret", func(code string) url.Values { return exchanging(code, "client_secret", "x") }, "invalid_client", "client_secret is incorrect", false},
-		{"a confidential client without its secret", func(code string) url.Values { return exchanging(code, "client_id", "web") }, "invalid_client", "is missing: send both", false},
-		{"another public client", func(code string) url.Values { return exchanging(code, "client_id", "other") }, "invalid_grant", "another client", true},
-		{"a confidential client", func(code string) url.Values { return exchanging(code, "client_id", "web", "client_secret", secret) }, "invalid_grant", "another client", true},
-		{"another port", func(code string) url.Values { return exchanging(code, "redirect_uri", "http://localhost:1/callback") }, "invalid_grant", "redirect_uri differs", true},
-		{"the challenge as verifier", func(code string) url.Values { return exchanging(code, "code_verifier", s256) }, "invalid_grant", "does not match", true},
-		{"a verifier too short", func(code string) url.Values { return exchanging(code, "code_verifier", verifier[:42]) }, "invalid_grant", "does not match", true},
-		{"a verifier too long", func(code string) url.Values { return exchanging(code, "code_verifier", strings.Repeat("a", 129)) }, "invalid_grant", "does not match", true},
-		{"another resource", func(code string) url.Values { return exchanging(code, "resource", "urn:other") }, "invalid_target", "differs from the authorization request", true},
-		{"an unknown code", func(code string) url.Values { return exchanging("x" + code) }, "invalid_grant", "unknown", false},
-		{"half a code", func(code string) url.Values { return exchanging(code[:len(code)-1]) }, "invalid_grant", "used before", true},
-		{"a code as a refresh token", func(code string) url.Values { return refreshing(code) }, "invalid_grant", "used before", true},
+		{"no code", func(string) url.Values { return without(codeParams(""), "code") }, "invalid_request", "code is missing", false},
+		{"no redirect_uri", func(code string) url.Values { return without(codeParams(code), "redirect_uri") }, "invalid_request", "redirect_uri is missing", false},
+		{"no code_verifier", func(code string) url.Values { return without(codeParams(code), "code_verifier") }, "invalid_request", "code_verifier is missing", false},
+		{"no client_id", func(code string) url.Values { return without(codeParams(code), "client_id") }, "invalid_client", "is missing: send both", false},
+		{"a public client with a secret", func(code string) url.Values { return codeParams(code, "client_secret", "x") }, "invalid_client", "client_secret is incorrect", false},
+		{"a confidential client without its secret", func(code string) url.Values { return codeParams(code, "client_id", "web") }, "invalid_client", "is missing: send both", false},
+		{"another public client", func(code string) url.Values { return codeParams(code, "client_id", "other") }, "invalid_grant", "another client", true},
+		{"a confidential client", func(code string) url.Values { return codeParams(code, "client_id", "web", "client_secret", secret) }, "invalid_grant", "another client", true},
+		{"another port", func(code string) url.Values { return codeParams(code, "redirect_uri", "http://localhost:1/callback") }, "invalid_grant", "redirect_uri differs", true},
+		{"the challenge as verifier", func(code string) url.Values { return codeParams(code, "code_verifier", s256) }, "invalid_grant", "does not match", true},
+		{"a verifier too short", func(code string) url.Values { return codeParams(code, "code_verifier", verifier[:42]) }, "invalid_grant", "does not match", true},
+		{"a verifier too long", func(code string) url.Values { return codeParams(code, "code_verifier", strings.Repeat("a", 129)) }, "invalid_grant", "does not match", true},
+		{"another resource", func(code string) url.Values { return codeParams(code, "resource", "urn:other") }, "invalid_target", "differs from the authorization request", true},
+		{"an unknown code", func(code string) url.Values { return codeParams("x" + code) }, "invalid_grant", "unknown", false},
+		{"half a code", func(code string) url.Values { return codeParams(code[:len(code)-1]) }, "invalid_grant", "used before", true},
+		{"a code as a refresh token", func(code string) url.Values { return refreshParams(code) }, "invalid_grant", "used before", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			code := aCode(t, issuer)
+			code := newCode(t, issuer)
 			refused(t, issuer, test.form(code), test.code, test.says)
-			if answer := request(t, issuer, exchanging(code)); (answer.Error != "") != test.spent {
+			if answer := request(t, issuer, codeParams(code)); (answer.Error != "") != test.spent {
 				t.Errorf("the code afterwards: %+v: want it spent: %v", answer, test.spent)
 			}
 		})
 	}
 	// The parameter may be repeated with the same value.
-	granted(t, issuer, exchanging(aCode(t, issuer), "audience", audience, "resource", audience))
+	granted(t, issuer, codeParams(newCode(t, issuer), "audience", audience, "resource", audience))
 
 	// A challenge that is not valid by RFC 7636 §4.2 is refused.
 	short := strings.Repeat("a", 42)
-	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(short)),
+	refused(t, issuer, codeParams(newCode(t, issuer, "code_challenge", challengeOf(short)),
 		"code_verifier", short), "invalid_grant", "does not match")
 	odd := strings.Repeat("ä", 30)
-	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(odd)),
+	refused(t, issuer, codeParams(newCode(t, issuer, "code_challenge", challengeOf(odd)),
 		"code_verifier", odd), "invalid_grant", "does not match")
 	long := strings.Repeat("a.-_~Z09", 16)
-	refused(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(long+"a")),
+	refused(t, issuer, codeParams(newCode(t, issuer, "code_challenge", challengeOf(long+"a")),
 		"code_verifier", long+"a"), "invalid_grant", "does not match")
-	granted(t, issuer, exchanging(aCode(t, issuer, "code_challenge", challengeOf(long)),
+	granted(t, issuer, codeParams(newCode(t, issuer, "code_challenge", challengeOf(long)),
 		"code_verifier", long))
 }
 
 // Clients without a secret cannot use the client credentials grant; those with one can.
 func TestPublicClientsAndClientCredentials(t *testing.T) {
-	issuer := signsIn(t, nil)
+	issuer := newSignIn(t, nil)
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {"app"},
 		"audience": {audience}}
 	refused(t, issuer, form, "unauthorized_client", "a person must sign in")
@@ -311,16 +311,16 @@ func TestPublicClientsAndClientCredentials(t *testing.T) {
 		t.Errorf("client credentials: got %+v: want only an access token (RFC 6749 §4.4.3)", got)
 	}
 	const back = "http://127.0.0.1:7/callback"
-	code := aCode(t, issuer, "client_id", "web", "redirect_uri", back)
-	granted(t, issuer, without(exchanging(code, "redirect_uri", back), "client_id"),
+	code := newCode(t, issuer, "client_id", "web", "redirect_uri", back)
+	granted(t, issuer, without(codeParams(code, "redirect_uri", back), "client_id"),
 		"Authorization", basic("web", secret))
 }
 
 func TestRefresh(t *testing.T) {
 	clock := now
-	issuer := signsIn(t, &clock)
+	issuer := newSignIn(t, &clock)
 	first := granted(t, issuer,
-		exchanging(aCode(t, issuer, "scope", "openid read:messages write:messages offline_access",
+		codeParams(newCode(t, issuer, "scope", "openid read:messages write:messages offline_access",
 			"nonce", "n", "audience", "urn:other")))
 	current := first.RefreshToken
 	seen := map[string]bool{current: true}
@@ -333,7 +333,7 @@ func TestRefresh(t *testing.T) {
 		{"", "read:messages write:messages", "openid read:messages write:messages offline_access"}, // all scopes again (RFC 6749 §6)
 	} {
 		clock = clock.Add(23 * time.Hour)
-		form := refreshing(current)
+		form := refreshParams(current)
 		if test.asked != "" {
 			form.Set("scope", test.asked)
 		}
@@ -363,57 +363,56 @@ func TestRefresh(t *testing.T) {
 		seen[current] = true
 	}
 
-	// What is refused spends nothing.
+	// A refused request does not use up the code or the refresh token.
 	for _, test := range []struct {
 		form       url.Values
 		code, says string
 	}{
-		{refreshing(current, "scope", "admin"), "invalid_scope", "was not granted (granted: openid read:messages write:messages offline_access)"},
-		{refreshing(current, "scope", "read:messages  write:messages"), "invalid_scope", "was not granted"},
-		{refreshing(current, "scope", "profile"), "invalid_scope", "was not granted"},
-		{refreshing(current, "audience", audience), "invalid_target", "differs from the authorization request"},
-		{refreshing(current, "client_id", "other"), "invalid_grant", "another client"},
-		{refreshing(current, "client_id", "web"), "invalid_client", ""},
-		{refreshing(current, "client_secret", "x"), "invalid_client", ""},
-		{without(refreshing(""), "refresh_token"), "invalid_request", "refresh_token is missing"},
-		{refreshing("x" + current), "invalid_grant", "unknown"},
+		{refreshParams(current, "scope", "admin"), "invalid_scope", "was not granted (granted: openid read:messages write:messages offline_access)"},
+		{refreshParams(current, "scope", "read:messages  write:messages"), "invalid_scope", "was not granted"},
+		{refreshParams(current, "scope", "profile"), "invalid_scope", "was not granted"},
+		{refreshParams(current, "audience", audience), "invalid_target", "differs from the authorization request"},
+		{refreshParams(current, "client_id", "other"), "invalid_grant", "another client"},
+		{refreshParams(current, "client_id", "web"), "invalid_client", ""},
+		{refreshParams(current, "client_secret", "x"), "invalid_client", ""},
+		{without(refreshParams(""), "refresh_token"), "invalid_request", "refresh_token is missing"},
+		{refreshParams("x" + current), "invalid_grant", "unknown"},
 	} {
 		refused(t, issuer, test.form, test.code, test.says)
 	}
-	current = granted(t, issuer, refreshing(current, "audience", "urn:other")).RefreshToken
+	current = granted(t, issuer, refreshParams(current, "audience", "urn:other")).RefreshToken
 
 	clock = clock.Add(24 * time.Hour)
-	refused(t, issuer, refreshing(current), "invalid_grant", "expired")
+	refused(t, issuer, refreshParams(current), "invalid_grant", "expired")
 }
 
-// A refresh token that comes again is in two hands, and ends the sign-in for both (RFC 9700
-// §4.14.2).
+// Reuse of a refresh token ends the grant (RFC 9700 §4.14.2).
 func TestRefreshTokenUsedAgain(t *testing.T) {
 	for uses := range 4 {
-		issuer := signsIn(t, nil)
+		issuer := newSignIn(t, nil)
 		another := granted(t, issuer,
-			exchanging(aCode(t, issuer, "scope", "offline_access"))).RefreshToken
+			codeParams(newCode(t, issuer, "scope", "offline_access"))).RefreshToken
 		chain := []string{granted(t, issuer,
-			exchanging(aCode(t, issuer, "scope", "offline_access"))).RefreshToken}
+			codeParams(newCode(t, issuer, "scope", "offline_access"))).RefreshToken}
 		for range uses + 1 {
-			chain = append(chain, granted(t, issuer, refreshing(chain[len(chain)-1])).RefreshToken)
+			chain = append(chain,
+				granted(t, issuer, refreshParams(chain[len(chain)-1])).RefreshToken)
 		}
-		refused(t, issuer, refreshing(chain[0]), "invalid_grant", "used before")
+		refused(t, issuer, refreshParams(chain[0]), "invalid_grant", "used before")
 		for _, token := range chain {
-			refused(t, issuer, refreshing(token), "invalid_grant", "revoked")
+			refused(t, issuer, refreshParams(token), "invalid_grant", "revoked")
 		}
-		granted(t, issuer, refreshing(another)) // another sign-in is another matter
+		granted(t, issuer, refreshParams(another)) // another sign-in is another matter
 	}
 }
 
-// Of many who come with the same code, or the same refresh token, at the same time, one gets
-// something.
+// Of concurrent requests with the same code or refresh token, one succeeds.
 func TestConcurrentRedemption(t *testing.T) {
-	issuer := signsIn(t, nil)
-	code := aCode(t, issuer, "scope", "offline_access")
-	for _, form := range []url.Values{exchanging(code),
-		refreshing(granted(t, issuer,
-			exchanging(aCode(t, issuer, "scope", "offline_access"))).RefreshToken)} {
+	issuer := newSignIn(t, nil)
+	code := newCode(t, issuer, "scope", "offline_access")
+	for _, form := range []url.Values{codeParams(code),
+		refreshParams(granted(t, issuer,
+			codeParams(newCode(t, issuer, "scope", "offline_access"))).RefreshToken)} {
 		var served atomic.Int32
 		var group sync.WaitGroup
 		for range 16 {
@@ -433,15 +432,15 @@ func TestConcurrentRedemption(t *testing.T) {
 // Memory is bounded: if it is full, expired sign-ins are removed first, and then the oldest.
 func TestOldestGrantEnds(t *testing.T) {
 	clock := now
-	issuer := signsIn(t, &clock)
+	issuer := newSignIn(t, &clock)
 	signIn := func() string {
 		clock = clock.Add(time.Millisecond)
 		r := httptest.NewRequest("POST", issuerURL+"authorize",
-			strings.NewReader(asking("person", "alice", "scope", "offline_access").Encode()))
+			strings.NewReader(signInParams("person", "alice", "scope", "offline_access").Encode()))
 		r.Header.Set("Content-Type", formType)
-		return comesBack(t, serve(issuer, r), callback).Get("code")
+		return wantRedirect(t, serve(issuer, r), callback).Get("code")
 	}
-	kept := granted(t, issuer, exchanging(signIn())).RefreshToken
+	kept := granted(t, issuer, codeParams(signIn())).RefreshToken
 	for range 999 { // codes that are not redeemed
 		signIn()
 	}
@@ -451,81 +450,83 @@ func TestOldestGrantEnds(t *testing.T) {
 		codes = append(codes, signIn())
 	}
 	// the oldest, but the codes before these had expired
-	kept = granted(t, issuer, refreshing(kept)).RefreshToken
+	kept = granted(t, issuer, refreshParams(kept)).RefreshToken
 	codes = append(codes, signIn())
-	refused(t, issuer, refreshing(kept), "invalid_grant", "unknown")
-	granted(t, issuer, exchanging(codes[0]))
-	granted(t, issuer, exchanging(codes[len(codes)-1]))
+	refused(t, issuer, refreshParams(kept), "invalid_grant", "unknown")
+	granted(t, issuer, codeParams(codes[0]))
+	granted(t, issuer, codeParams(codes[len(codes)-1]))
 }
 
 // RFC 9449 §10: the code is bound to the key that the request names. §5: the refresh token of a
 // public client is bound to the key of the proof.
 func TestDPoPOfTheCodeGrant(t *testing.T) {
-	issuer, prover, thief := signsIn(t, nil), newProver(t, "ES256"), newProver(t, "ES256")
+	issuer, prover, thief := newSignIn(t, nil), newProver(t, "ES256"), newProver(t, "ES256")
 	proof := func(p *devissuer.Prover) []string {
 		return []string{"DPoP", p.Proof("POST", tokenURL, "", nil)}
 	}
 	offline := func(changes ...string) string {
-		return aCode(t, issuer, append(changes, "scope", "offline_access")...)
+		return newCode(t, issuer, append(changes, "scope", "offline_access")...)
 	}
 
-	refused(t, issuer, exchanging(offline("dpop_jkt", prover.Thumbprint())), "invalid_grant",
+	refused(t, issuer, codeParams(offline("dpop_jkt", prover.Thumbprint())), "invalid_grant",
 		"bound to a DPoP key")
-	refused(t, issuer, exchanging(offline("dpop_jkt", prover.Thumbprint())), "invalid_grant",
+	refused(t, issuer, codeParams(offline("dpop_jkt", prover.Thumbprint())), "invalid_grant",
 		"bound to a DPoP key", proof(thief)...)
-	refused(t, issuer, exchanging(offline()), "invalid_dpop_proof", "", "DPoP", "x")
+	refused(t, issuer, codeParams(offline()), "invalid_dpop_proof", "", "DPoP", "x")
 
 	for _, code := range []string{offline("dpop_jkt", prover.Thumbprint()), offline()} {
-		got := granted(t, issuer, exchanging(code), proof(prover)...)
+		got := granted(t, issuer, codeParams(code), proof(prover)...)
 		for range 2 {
 			_, claims := claimsOf(t, issuer, got.AccessToken)
 			if got.TokenType != "DPoP" {
 				t.Errorf("token_type is %q, want DPoP", got.TokenType)
 			}
 			wantEqual(t, "cnf", claims["cnf"], map[string]any{"jkt": prover.Thumbprint()})
-			refused(t, issuer, refreshing(got.RefreshToken), "invalid_grant", "bound to a DPoP key")
-			refused(t, issuer, refreshing(got.RefreshToken), "invalid_grant", "bound to a DPoP key",
+			refused(t, issuer, refreshParams(got.RefreshToken), "invalid_grant",
+				"bound to a DPoP key")
+			refused(t, issuer, refreshParams(got.RefreshToken), "invalid_grant",
+				"bound to a DPoP key",
 				proof(thief)...)
-			got = granted(t, issuer, refreshing(got.RefreshToken), proof(prover)...)
+			got = granted(t, issuer, refreshParams(got.RefreshToken), proof(prover)...)
 		}
 	}
 
 	// A refresh token that was not bound to a key stays so, even if the access token is bound.
-	free := granted(t, issuer, exchanging(offline()))
-	bound := granted(t, issuer, refreshing(free.RefreshToken), proof(prover)...)
+	free := granted(t, issuer, codeParams(offline()))
+	bound := granted(t, issuer, refreshParams(free.RefreshToken), proof(prover)...)
 	if bound.TokenType != "DPoP" {
 		t.Errorf("token_type is %q, want DPoP", bound.TokenType)
 	}
-	last := granted(t, issuer, refreshing(bound.RefreshToken)).RefreshToken
+	last := granted(t, issuer, refreshParams(bound.RefreshToken)).RefreshToken
 
 	// A confidential client's is bound to its secret.
 	const back = "http://127.0.0.1/callback"
 	web := []string{"client_id", "web", "client_secret", secret}
-	first := granted(t, issuer, exchanging(offline("client_id", "web", "redirect_uri", back,
+	first := granted(t, issuer, codeParams(offline("client_id", "web", "redirect_uri", back,
 		"dpop_jkt", prover.Thumbprint()), append(web, "redirect_uri", back)...), proof(prover)...)
-	granted(t, issuer, refreshing(first.RefreshToken, web...), proof(thief)...)
+	granted(t, issuer, refreshParams(first.RefreshToken, web...), proof(thief)...)
 
 	// An invalid proof does not use the code up.
-	refused(t, issuer, refreshing(last), "invalid_dpop_proof", "", "DPoP", "x")
-	granted(t, issuer, refreshing(last))
+	refused(t, issuer, refreshParams(last), "invalid_dpop_proof", "", "DPoP", "x")
+	granted(t, issuer, refreshParams(last))
 }
 
 // FuzzAuthorize: for any request, redirects go to the client only, and have an error unless a
 // second implementation accepts the request.
 func FuzzAuthorize(f *testing.F) {
-	issuer := signsIn(f, nil)
+	issuer := newSignIn(f, nil)
 	for _, query := range []string{
-		asking().Encode(), asking("scope", "openid admin").Encode(), asking("redirect_uri", "http://localhost:80@x/callback").Encode(),
-		asking().Encode() + "&state=x", asking().Encode() + "&client_id=app",
-		asking().Encode() + "&person=bob", asking("prompt", "none").Encode(),
-		asking("cancel", "yes").Encode(),
+		signInParams().Encode(), signInParams("scope", "openid admin").Encode(), signInParams("redirect_uri", "http://localhost:80@x/callback").Encode(),
+		signInParams().Encode() + "&state=x", signInParams().Encode() + "&client_id=app",
+		signInParams().Encode() + "&person=bob", signInParams("prompt", "none").Encode(),
+		signInParams("cancel", "yes").Encode(),
 		"client_id=app&redirect_uri=http%3A%2F%2F%5B%3A%3A1%5D%2Fcallback", "", "&&", "%zz", "a;b", "client_id=app;redirect_uri=x",
 	} {
 		f.Add(true, query)
 		f.Add(false, query)
 	}
 	registered := map[string][]string{}
-	for _, client := range peopled(time.Now).Clients {
+	for _, client := range withPeople(time.Now).Clients {
 		registered[client.ID] = client.RedirectURIs
 	}
 	f.Fuzz(func(t *testing.T, posted bool, query string) {
@@ -553,12 +554,12 @@ func FuzzAuthorize(f *testing.F) {
 		if err != nil {
 			t.Fatalf("sent to %q, by a query that does not parse", location)
 		}
-		if !ours(sent.Get("redirect_uri"), registered[sent.Get("client_id")]) ||
+		if !isRegistered(sent.Get("redirect_uri"), registered[sent.Get("client_id")]) ||
 			len(sent["redirect_uri"]) != 1 || len(sent["client_id"]) != 1 {
 			t.Fatalf("sent to %q, which is none of %q, the client's", location,
 				registered[sent.Get("client_id")])
 		}
-		answer := comesBack(t, w, sent.Get("redirect_uri"))
+		answer := wantRedirect(t, w, sent.Get("redirect_uri"))
 		if answer.Get("iss") != issuerURL || len(answer["iss"]) != 1 || len(sent["state"]) == 1 &&
 			answer.Get("state") != sent.Get("state") {
 			t.Errorf("the answer to %v is %v: want iss, and state as it was sent", sent, answer)
@@ -581,8 +582,8 @@ func FuzzAuthorize(f *testing.F) {
 	})
 }
 
-// ours compares redirect URIs independently of the package, by parsing them.
-func ours(uri string, registered []string) bool {
+// isRegistered compares redirect URIs independently of the package, by parsing them.
+func isRegistered(uri string, registered []string) bool {
 	return slices.ContainsFunc(registered, func(own string) bool {
 		u, err := url.Parse(uri)
 		o, ownErr := url.Parse(own)

@@ -38,8 +38,8 @@ const (
 
 var now = time.Unix(1_795_000_000, 0)
 
-// config has a client for every kind of scope entitlement. EdDSA, because its
-// keys are made in no time.
+// config has a client for each kind of scopes. The algorithm is EdDSA, because its keys are
+// generated quickly.
 func config() devissuer.Config {
 	return devissuer.Config{
 		URL:       issuerURL,
@@ -86,7 +86,7 @@ func get(h http.Handler, path string) *httptest.ResponseRecorder {
 	return serve(h, httptest.NewRequest("GET", issuerURL+path, nil))
 }
 
-// good is a token request that is granted, for tests to spoil.
+// good returns a valid token request, with changes.
 func good(changes ...string) url.Values {
 	form := url.Values{
 		"grant_type":    {"client_credentials"},
@@ -205,7 +205,7 @@ func TestTokenEndpointGrants(t *testing.T) {
 	}
 }
 
-// padded is a good form of that many bytes.
+// padded returns a valid form of that many bytes.
 func padded(size int) string {
 	form := good().Encode() + "&padding="
 	return form + strings.Repeat("x", size-len(form))
@@ -571,7 +571,7 @@ func TestEveryAlgorithm(t *testing.T) {
 				t.Errorf("%s: header %v and iss %v, want alg %s, kid %s, iss %s", alg, header,
 					claims["iss"], alg, kid, issuerURL)
 			}
-			// That verify can fail is what makes its success worth something.
+			// verify must be able to fail.
 			forged := strings.Replace(token, ".", "."+segment([]byte(`{"admin":true}`)), 1)
 			if _, _, err := verify(get(issuer, ".well-known/jwks.json").Body.Bytes(),
 				forged); err == nil {
@@ -857,7 +857,7 @@ func TestFailDownAndDelay(t *testing.T) {
 	}
 }
 
-// Were it answered, a request that is cut short would look like an empty 200.
+// If it were answered, an interrupted request would look like an empty 200.
 func TestInterruptedDelayHasNoResponse(t *testing.T) {
 	issuer := newIssuer(t)
 	issuer.Fail(devissuer.Fault{Delay: time.Hour})
@@ -1166,7 +1166,7 @@ func FuzzTokenRequest(f *testing.F) {
 	})
 }
 
-// An API's test makes its tokens by hand.
+// The test of an API makes tokens with Mint.
 func ExampleStart() {
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"https://api.example"}})
 	if err != nil {

@@ -27,7 +27,7 @@ func TestThirdPartyLibrariesSignIn(t *testing.T) {
 		{"a confidential client with Basic", "PS384", "web", secret, oauth2.AuthStyleInHeader},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cfg := peopled(time.Now)
+			cfg := withPeople(time.Now)
 			cfg.URL, cfg.Algorithm = "", test.alg
 			server, err := devissuer.Start(cfg)
 			if err != nil {
@@ -48,7 +48,7 @@ func TestThirdPartyLibrariesSignIn(t *testing.T) {
 			verifier := oauth2.GenerateVerifier()
 			page := browse(t, server, app.AuthCodeURL("the state", oidc.Nonce("the nonce"),
 				oauth2.S256ChallengeOption(verifier)))
-			back := comesBack(t, page.choose(t, "person", "bob"), app.RedirectURL)
+			back := wantRedirect(t, page.choose(t, "person", "bob"), app.RedirectURL)
 			if back.Get("state") != "the state" || back.Get("iss") != server.URL() {
 				t.Errorf("the answer is %v: want state back, and iss %s", back, server.URL())
 			}

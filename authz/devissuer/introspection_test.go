@@ -54,7 +54,7 @@ func wantActive(t testing.TB, issuer http.Handler, token string, want bool) {
 }
 
 func TestIntrospectionSaysWhatATokenSays(t *testing.T) {
-	issuer := signsIn(t, nil)
+	issuer := newSignIn(t, nil)
 	got := granted(t, issuer, good("scope", "read:messages"))
 	_, claims := claimsOf(t, issuer, got.AccessToken)
 	claims["active"], claims["token_type"] = true, "Bearer"
@@ -93,7 +93,7 @@ func TestIntrospectionOfInactiveTokens(t *testing.T) {
 	wantActive(t, issuer, good, false)
 }
 
-// Tokens of every algorithm are verified.
+// Tokens of each algorithm are verified.
 func TestIntrospectionVerifiesEveryAlgorithm(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, alg := range []string{"RS256", "PS384", "ES256", "ES512", "EdDSA"} {
@@ -107,7 +107,7 @@ func TestIntrospectionVerifiesEveryAlgorithm(t *testing.T) {
 }
 
 func TestWhoMayIntrospect(t *testing.T) {
-	issuer := signsIn(t, nil)
+	issuer := newSignIn(t, nil)
 	token := issuer.Mint(nil)
 	for _, test := range []struct {
 		name   string
@@ -132,7 +132,7 @@ func TestWhoMayIntrospect(t *testing.T) {
 }
 
 func TestRevocation(t *testing.T) {
-	issuer := signsIn(t, nil)
+	issuer := newSignIn(t, nil)
 	revoke := func(token, client string) *httptest.ResponseRecorder {
 		return postTo(issuer, "oauth/revoke", url.Values{"token": {token}, "client_id": {client}})
 	}
@@ -140,7 +140,7 @@ func TestRevocation(t *testing.T) {
 		return granted(
 			t,
 			issuer,
-			exchanging(aCode(t, issuer, "scope", "openid offline_access read:messages")),
+			codeParams(newCode(t, issuer, "scope", "openid offline_access read:messages")),
 		)
 	}
 	wantOK := func(w *httptest.ResponseRecorder) {
@@ -154,7 +154,7 @@ func TestRevocation(t *testing.T) {
 	wantOK(revoke(one.AccessToken, "app"))
 	wantActive(t, issuer, one.AccessToken, false)
 	wantActive(t, issuer, two.AccessToken, true)
-	next := granted(t, issuer, refreshing(one.RefreshToken)) // only the access token was revoked
+	next := granted(t, issuer, refreshParams(one.RefreshToken)) // only the access token was revoked
 	wantActive(t, issuer, next.AccessToken, true)
 
 	if w := revoke(two.AccessToken, "other"); w.Code != 400 {
@@ -165,7 +165,7 @@ func TestRevocation(t *testing.T) {
 
 	wantOK(revoke(two.RefreshToken, "app"))
 	wantActive(t, issuer, two.AccessToken, false)
-	refused(t, issuer, refreshing(two.RefreshToken), "invalid_grant", "revoked")
+	refused(t, issuer, refreshParams(two.RefreshToken), "invalid_grant", "revoked")
 
 	wantOK(revoke("unknown", "app"))
 	if w := revoke("unknown", "stranger"); w.Code != 400 {
@@ -185,31 +185,31 @@ func TestRevocation(t *testing.T) {
 	wantActive(t, issuer, ofClient, false)
 }
 
-// A refresh token that is shown twice ends the sign-in, and what came of it (RFC 9700 §4.14.2).
+// Reuse of a refresh token ends the grant and its tokens (RFC 9700 §4.14.2).
 func TestReuseEndsAccessTokens(t *testing.T) {
-	issuer := signsIn(t, nil)
+	issuer := newSignIn(t, nil)
 	first := granted(
 		t,
 		issuer,
-		exchanging(aCode(t, issuer, "scope", "offline_access read:messages")),
+		codeParams(newCode(t, issuer, "scope", "offline_access read:messages")),
 	)
-	second := granted(t, issuer, refreshing(first.RefreshToken))
+	second := granted(t, issuer, refreshParams(first.RefreshToken))
 	wantActive(t, issuer, first.AccessToken, true)
-	refused(t, issuer, refreshing(first.RefreshToken), "invalid_grant", "used before")
+	refused(t, issuer, refreshParams(first.RefreshToken), "invalid_grant", "used before")
 	wantActive(t, issuer, first.AccessToken, false)
 	wantActive(t, issuer, second.AccessToken, false)
 
-	code := aCode(t, issuer, "scope", "read:messages")
-	third := granted(t, issuer, exchanging(code))
+	code := newCode(t, issuer, "scope", "read:messages")
+	third := granted(t, issuer, codeParams(code))
 	wantActive(t, issuer, third.AccessToken, true)
-	refused(t, issuer, exchanging(code), "invalid_grant", "revoked")
+	refused(t, issuer, codeParams(code), "invalid_grant", "revoked")
 	wantActive(t, issuer, third.AccessToken, false)
 }
 
 func TestUserInfo(t *testing.T) {
-	issuer := signsIn(t, nil)
+	issuer := newSignIn(t, nil)
 	of := func(scope string) string {
-		return granted(t, issuer, exchanging(aCode(t, issuer, "scope", scope))).AccessToken
+		return granted(t, issuer, codeParams(newCode(t, issuer, "scope", scope))).AccessToken
 	}
 	revoked := of("openid")
 	postTo(issuer, "oauth/revoke", url.Values{"token": {revoked}, "client_id": {"app"}})
@@ -217,7 +217,7 @@ func TestUserInfo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bound := granted(t, issuer, exchanging(aCode(t, issuer, "scope", "openid")),
+	bound := granted(t, issuer, codeParams(newCode(t, issuer, "scope", "openid")),
 		"DPoP", prover.Proof("POST", issuerURL+"oauth/token", "", nil))
 	for _, test := range []struct {
 		name, authorization string

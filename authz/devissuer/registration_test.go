@@ -11,10 +11,10 @@ import (
 	"github.com/oasgate/oasgate/authz/devissuer"
 )
 
-// registers is an issuer at which clients register themselves.
+// registers is an issuer with registration.
 func registers(t testing.TB) *devissuer.Issuer {
 	t.Helper()
-	cfg := peopled(issuerClock)
+	cfg := withPeople(issuerClock)
 	cfg.Registration = "app"
 	issuer, err := devissuer.New(cfg)
 	if err != nil {
@@ -59,7 +59,7 @@ func TestRegistration(t *testing.T) {
 		"scope": "write:messages openid profile email offline_access", // admin is not app's
 	})
 
-	asked := asking("client_id", id)
+	asked := signInParams("client_id", id)
 	page := browse(t, issuer, authorizeURL(asked)) // a person must consent
 	if !strings.Contains(page.body, "registered as “A &lt;b&gt;tool&lt;/b&gt;”") {
 		t.Errorf(
@@ -67,8 +67,8 @@ func TestRegistration(t *testing.T) {
 			page.body,
 		)
 	}
-	code := comesBack(t, page.choose(t, "person", "alice"), callback).Get("code")
-	got := granted(t, issuer, exchanging(code, "client_id", id))
+	code := wantRedirect(t, page.choose(t, "person", "alice"), callback).Get("code")
+	got := granted(t, issuer, codeParams(code, "client_id", id))
 	if _, claims := claimsOf(t, issuer, got.AccessToken); claims["scope"] != "write:messages" ||
 		claims["client_id"] != id {
 		t.Errorf("claims are %v: want scope write:messages, and the client's own ID", claims)
@@ -131,7 +131,7 @@ func TestRegistrationRefuses(t *testing.T) {
 	if w := register(issuer, jsonType, with(""), "Origin", "https://elsewhere.example"); w.Code != 403 {
 		t.Errorf("from a page elsewhere: answered %d %s: want 403", w.Code, w.Body)
 	}
-	if w := register(signsIn(t, nil), jsonType, with("")); w.Code != 404 {
+	if w := register(newSignIn(t, nil), jsonType, with("")); w.Code != 404 {
 		t.Errorf("an issuer without Registration answered %d: want 404", w.Code)
 	}
 }
@@ -152,7 +152,7 @@ func TestRegistrationIsBounded(t *testing.T) {
 
 func TestRegistrationFaults(t *testing.T) {
 	for _, id := range []string{"stranger", "web", "reader"} {
-		cfg := peopled(issuerClock)
+		cfg := withPeople(issuerClock)
 		cfg.Registration = id
 		if _, err := devissuer.New(cfg); err == nil ||
 			!strings.Contains(err.Error(), "Registration is") {

@@ -34,7 +34,7 @@ components:
 
 // An Echo instance that a gate guards.
 func ExampleRoutes() {
-	// An issuer for this example; a real one is elsewhere, and all that is known of it is its URL.
+	// An issuer for this example. A real one is remote, and configured by its URL.
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"https://api.example.com"}})
 	if err != nil {
 		log.Fatal(err)

@@ -213,12 +213,13 @@ func ask(ctx context.Context, conn redis.Conn, results []any, name string, args 
 
 // redisClient has the connections to a target.
 type redisClient struct {
-	target *redisTarget
-	pool   *redis.Pool     // nil: cluster
-	shards *redisc.Cluster // nil: pool
+	target   *redisTarget
+	pool     *redis.Pool                    // nil: cluster
+	cluster  atomic.Pointer[redisc.Cluster] // nil: pool
+	restarts atomic.Int64                   // when cluster was last made anew, in Unix ns
 
-	// generation counts the failures after which connections are made anew, because they are likely
-	// to be broken or to lead to a server that is no primary any more.
+	// generation counts the failures after which connections are replaced, because they are
+	// probably broken, or their server is no longer the primary.
 	generation atomic.Uint64
 }
 
@@ -226,9 +227,7 @@ func newRedisClient(target *redisTarget) *redisClient {
 	c := &redisClient{target: target}
 	switch target.kind {
 	case "cluster":
-		c.shards = &redisc.Cluster{
-			StartupNodes: target.addresses, PoolWaitTime: replayTimeout, CreatePool: c.nodePool,
-		}
+		c.cluster.Store(c.newCluster())
 	case "sentinel":
 		c.pool = c.newPool(target.dialPrimary)
 	default:
@@ -237,6 +236,24 @@ func newRedisClient(target *redisTarget) *redisClient {
 		})
 	}
 	return c
+}
+
+func (c *redisClient) newCluster() *redisc.Cluster {
+	return &redisc.Cluster{
+		StartupNodes: c.target.addresses, PoolWaitTime: replayTimeout, CreatePool: c.nodePool,
+	}
+}
+
+// restart makes a cluster anew from the nodes of the URL, at most once a second, when none of its
+// nodes can be reached: all may have moved to other addresses.
+func (c *redisClient) restart(old *redisc.Cluster) {
+	last, now := c.restarts.Load(), time.Now().UnixNano()
+	if now-last < int64(time.Second) || !c.restarts.CompareAndSwap(last, now) {
+		return
+	}
+	if c.cluster.CompareAndSwap(old, c.newCluster()) {
+		_ = old.Close()
+	}
 }
 
 // pooledConn is a connection of a generation.
@@ -287,8 +304,8 @@ func (c *redisClient) nodePool(address string, _ ...redis.DialOption) (*redis.Po
 }
 
 func (c *redisClient) Close() error {
-	if c.shards != nil {
-		return c.shards.Close()
+	if cluster := c.cluster.Load(); cluster != nil {
+		return cluster.Close()
 	}
 	return c.pool.Close()
 }
@@ -305,7 +322,8 @@ func (c *redisClient) with(
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	if c.shards == nil {
+	cluster := c.cluster.Load()
+	if cluster == nil {
 		conn, err := c.pool.GetContext(ctx)
 		if err != nil {
 			return 0, err
@@ -321,13 +339,14 @@ func (c *redisClient) with(
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		conn := c.shards.Get()
+		conn := cluster.Get()
 		retry, err := redisc.RetryConn(conn, clusterAttempts, clusterPause)
 		if err == nil {
 			err = redisc.BindConn(conn, key)
 		}
 		if err != nil {
 			conn.Close()
+			c.restart(cluster)
 			done <- outcome{0, err}
 			return
 		}

@@ -154,7 +154,7 @@ func TestReplaysExpire(t *testing.T) {
 		milliseconds, err := redis.Int64(client.Do("PTTL", prefix+"dpop:"+key))
 		left := time.Duration(milliseconds) * time.Millisecond
 		if err != nil || left > expected+time.Millisecond || left < expected-900*time.Millisecond {
-			t.Errorf("an end that is %s: Redis forgets in %s, want about %s", name, left,
+			t.Errorf("an end that is %s: the key expires in %s, want about %s", name, left,
 				expected)
 		}
 	}
@@ -281,7 +281,7 @@ func TestReplaysFail(t *testing.T) {
 	}
 }
 
-// TestReplayTransports uses a real Redis over TLS, and as a user with a password.
+// TestReplayTransports uses a real Redis with TLS, and with a user and password.
 func TestReplayTransports(t *testing.T) {
 	base := redisURL(t)
 	path, ok := strings.CutPrefix(base, "unix://")

@@ -11,7 +11,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// jumping is a server whose clock the test sets. That of the issuer is right.
+// jumping is a server whose clock the test sets. The clock of the issuer is correct.
 type jumping struct {
 	*running
 	ahead atomic.Int64 // of the right time
@@ -38,7 +38,7 @@ func (j *jumping) now() time.Time {
 
 func (j *jumping) jump(ahead time.Duration) { j.ahead.Store(int64(ahead)) }
 
-// mint returns a token that was issued some time after now, or before, and lives for some time.
+// mint returns a token whose iat is some time from now, with a lifetime.
 func (j *jumping) mint(after, lifetime time.Duration, claims map[string]any) string {
 	issued := time.Now().Add(after)
 	all := map[string]any{
@@ -163,4 +163,9 @@ func TestClockJumpsForProofs(t *testing.T) {
 	send(prove(), 200, "no proof of this time is forgotten")
 	j.jump(-2 * time.Hour)
 	send(used, 401, "it was made in the future by the clock")
+
+	j.jump(2*time.Hour + 10*time.Minute)
+	send(prove(), 200, "those of the last jump are forgotten")
+	j.jump(0)
+	send(prove(), 200, "that is hours ahead, and delays nobody now")
 }

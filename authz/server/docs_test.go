@@ -47,7 +47,7 @@ func TestDocs(t *testing.T) {
 		t.Errorf("Allow is %q, want GET, HEAD", allow)
 	}
 
-	// Nothing about the API is loosened.
+	// The API is as strict as without the page.
 	wantProblem(t, r.ask(t, http.MethodGet, private.path), http.StatusUnauthorized)
 	wantProblem(t, r.ask(t, http.MethodGet, "/docs.json"), http.StatusNotFound)
 	if policy := r.ask(t, http.MethodGet,
@@ -147,7 +147,7 @@ func TestDocsAfterReload(t *testing.T) {
 	a, b := another(t), another(t)
 	r := start(t, func(c *Config) {
 		withDocs(c)
-		c.Issuers = []token.Issuer{trusted(a)}
+		c.Issuers = []token.Issuer{issuerOf(a)}
 	})
 	for _, issuer := range []string{a.URL(), b.URL()} {
 		page := r.ask(t, http.MethodGet, "/docs/")
@@ -156,7 +156,7 @@ func TestDocsAfterReload(t *testing.T) {
 			!strings.Contains(page.body, issuer) {
 			t.Errorf("the policy is %s: want one of %s", policy, issuer)
 		}
-		if err := r.server.Reload([]token.Issuer{trusted(b)}); err != nil {
+		if err := r.server.Reload([]token.Issuer{issuerOf(b)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -217,7 +217,7 @@ paths:
 				"the operation"
 		}
 		_, err := New(t.Context(), Config{
-			Document: document, Routes: answering(greet), Docs: on,
+			Document: document, Routes: withHandler(greet), Docs: on,
 			Logger: slog.New(slog.DiscardHandler),
 			Issuers: []token.Issuer{
 				{URL: "https://issuer.example/", Audiences: []string{testAudience}},

@@ -26,7 +26,7 @@ type endpoints struct {
 	gate   *authz.Gate
 	ready  func(context.Context) error
 	docs   *docs.Docs // nil: off
-	beside []string   // the paths beside the documentation that no operation has
+	beside []string   // the paths next to /docs that no operation has
 	issuer Issuer     // nil: none
 }
 
@@ -46,7 +46,7 @@ func (e *endpoints) handler(path string) http.Handler {
 	return nil
 }
 
-// besideDocs returns the paths beside the documentation that no operation has. Unlike the server's
+// besideDocs returns the paths next to /docs that no operation has. Unlike the server's
 // other paths, they give way to the document.
 func besideDocs(gate *authz.Gate) []string {
 	return slices.DeleteFunc(docs.OtherPaths(), func(path string) bool {

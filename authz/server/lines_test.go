@@ -35,7 +35,7 @@ func (f *faultyWriter) String() string {
 }
 
 // TestLinesWithoutReader: Write does not wait, lines beyond the buffer are counted, and the loss is
-// mentioned when it is over.
+// reported afterwards.
 func TestLinesWithoutReader(t *testing.T) {
 	w := &faultyWriter{}
 	var lines *Lines
@@ -111,7 +111,7 @@ func TestLinesBlock(t *testing.T) {
 	}
 }
 
-// TestLinesCloseIsBounded: the end of the program does not wait for a reader that does not read.
+// TestLinesCloseIsBounded: Close does not wait for a blocked reader.
 func TestLinesCloseIsBounded(t *testing.T) {
 	w := &faultyWriter{}
 	lines := NewLines(LinesConfig{Writer: w})

@@ -60,7 +60,7 @@ func (e *recorder) last(t *testing.T, path string) (found Event) {
 	return found
 }
 
-// What strangers send is never a label.
+// Values of clients are never labels.
 func TestEvents(t *testing.T) {
 	seen := &recorder{}
 	r := start(t, func(c *Config) { c.Telemetry = seen })
@@ -304,7 +304,7 @@ func TestAuditBlocks(t *testing.T) {
 	}
 }
 
-// With Drop, requests do not wait, and what is lost is counted.
+// With Drop, requests do not wait, and lost decisions are counted.
 func TestAuditDrops(t *testing.T) {
 	out := &disk{block: make(chan struct{})}
 	audit, err := NewAudit(AuditConfig{
@@ -329,7 +329,7 @@ func TestAuditDrops(t *testing.T) {
 	}
 }
 
-// With Drop, a disk that is full is mentioned once, and when it is over.
+// With Drop, a full disk is logged once, and its end too.
 func TestAuditDropsOnAFullDisk(t *testing.T) {
 	out, log := &disk{}, &logBuffer{}
 	out.full.Store(true)

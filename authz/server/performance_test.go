@@ -39,7 +39,7 @@ func served(tb testing.TB, log slog.Handler) (send func()) {
 	tb.Cleanup(issuer.Close)
 	server, err := New(tb.Context(), Config{
 		Document: document(tb), Logger: slog.New(log),
-		Routes: answering(
+		Routes: withHandler(
 			func(c echo.Context) error { return c.JSON(http.StatusOK, message{greeting}) }),
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
 	})

@@ -37,12 +37,12 @@ func another(t *testing.T) *devissuer.Server {
 	return issuer
 }
 
-// trusting configures a server for exactly these issuers.
-func trusting(issuers ...token.Issuer) func(*Config) {
+// withIssuers configures a server for exactly these issuers.
+func withIssuers(issuers ...token.Issuer) func(*Config) {
 	return func(c *Config) { c.Issuers = issuers }
 }
 
-func trusted(issuer *devissuer.Server) token.Issuer {
+func issuerOf(issuer *devissuer.Server) token.Issuer {
 	return token.Issuer{URL: issuer.URL(), Audiences: []string{testAudience}}
 }
 
@@ -59,14 +59,14 @@ func (r *running) get(t *testing.T, path, jwt string, want int, why string) answ
 // Each issuer only issues its own tokens, by its own rules.
 func TestThreeIssuers(t *testing.T) {
 	a, b, c := another(t), another(t), another(t)
-	limited, strict := trusted(b), trusted(c)
+	limited, strict := issuerOf(b), issuerOf(c)
 	limited.GrantableScopes = []string{"another"}
 	strict.RFC9068, strict.ScopeClaims, strict.ScopeNames = true, []string{
 		"/roles",
 	}, map[string]string{
 		"reader": scoped.scope,
 	}
-	r := start(t, trusting(trusted(a), limited, strict))
+	r := start(t, withIssuers(issuerOf(a), limited, strict))
 
 	read := map[string]any{"scope": scoped.scope + " another"}
 	r.get(t, scoped.path, mint(a, read), 200, "the first may grant everything")
@@ -102,8 +102,7 @@ func TestThreeIssuers(t *testing.T) {
 	for _, forger := range []*devissuer.Server{a, b, c} {
 		for _, victim := range []*devissuer.Server{a, b, c} {
 			if forger != victim {
-				// A kid that is new to the victim may have to wait for the next refresh of its
-				// keys.
+				// A new kid may have to wait for the next refresh of the keys.
 				got := r.ask(t, http.MethodGet, private.path, "Authorization",
 					"Bearer "+mint(forger, map[string]any{"iss": victim.URL()}))
 				if got.status != http.StatusUnauthorized &&
@@ -130,7 +129,7 @@ func TestSameKidOfTwoIssuers(t *testing.T) {
 				base64.RawURLEncoding.EncodeToString(publicKey)),
 		),
 	)
-	r := start(t, trusting(trusted(a), trusted(b)))
+	r := start(t, withIssuers(issuerOf(a), issuerOf(b)))
 	byB := func(iss string) string {
 		claims, _ := json.Marshal(
 			map[string]any{
@@ -207,7 +206,7 @@ func TestUnknownIssuer(t *testing.T) {
 func TestOneIssuerDown(t *testing.T) {
 	up, down := another(t), another(t)
 	down.Stop()
-	r := start(t, trusting(trusted(down), trusted(up)))
+	r := start(t, withIssuers(issuerOf(down), issuerOf(up)))
 	r.get(t, private.path, mint(up, nil), 200, "its issuer is up")
 	got := r.get(t, private.path, mint(down, nil), 503, "nothing can be said of it")
 	if got.header.Get("Retry-After") == "" || got.header.Get("WWW-Authenticate") != "" {
@@ -226,7 +225,7 @@ func TestOneIssuerDown(t *testing.T) {
 func TestReload(t *testing.T) {
 	a, b := another(t), another(t)
 	r := start(t, func(c *Config) {
-		c.Issuers = []token.Issuer{trusted(a)}
+		c.Issuers = []token.Issuer{issuerOf(a)}
 		c.Resource = "https://api.example"
 	})
 	reload := func(issuers ...token.Issuer) {
@@ -258,33 +257,33 @@ func TestReload(t *testing.T) {
 
 	check(scoped.path, 200, 401, "at first, the first alone is trusted")
 	metadata(a.URL())
-	reload(trusted(a), trusted(b))
+	reload(issuerOf(a), issuerOf(b))
 	check(scoped.path, 200, 200, "now both are trusted")
 	metadata(a.URL(), b.URL())
-	limited := trusted(b)
+	limited := issuerOf(b)
 	limited.GrantableScopes = []string{}
-	reload(trusted(a), limited)
+	reload(issuerOf(a), limited)
 	check(scoped.path, 200, 403, "now the second may grant nothing")
-	other := trusted(a)
+	other := issuerOf(a)
 	other.Audiences = []string{"https://other.example"}
-	reload(other, trusted(b))
+	reload(other, issuerOf(b))
 	check(private.path, 401, 200, "now the first's tokens are to be for another audience")
-	reload(trusted(b))
+	reload(issuerOf(b))
 	check(private.path, 401, 200, "now the second alone is trusted")
 	metadata(b.URL())
-	reload(trusted(a))
+	reload(issuerOf(a))
 	check(private.path, 200, 401, "as at first")
 }
 
 // A reload does not fetch the keys of issuers that stay again.
 func TestReloadKeepsKeys(t *testing.T) {
 	issuer := another(t)
-	r := start(t, func(c *Config) { c.Issuers = []token.Issuer{trusted(issuer)} })
+	r := start(t, func(c *Config) { c.Issuers = []token.Issuer{issuerOf(issuer)} })
 	sent := mint(issuer, map[string]any{"scope": scoped.scope})
 	r.get(t, scoped.path, sent, 200, "its keys are fetched")
 	discoveries, keySets := issuer.Requests()
 	for range 50 {
-		if err := r.server.Reload([]token.Issuer{trusted(issuer)}); err != nil {
+		if err := r.server.Reload([]token.Issuer{issuerOf(issuer)}); err != nil {
 			t.Fatal(err)
 		}
 		r.get(t, scoped.path, sent, 200, "the issuer stays")
@@ -298,14 +297,14 @@ func TestReloadKeepsKeys(t *testing.T) {
 // A faulty reload changes nothing.
 func TestFaultyReload(t *testing.T) {
 	a, b := another(t), another(t)
-	r := start(t, trusting(trusted(a)))
+	r := start(t, withIssuers(issuerOf(a)))
 	ofA := mint(a, nil)
 	r.get(t, private.path, ofA, 200, "its issuer is trusted")
 	before := r.server.current.Load()
-	faulty := trusted(b)
+	faulty := issuerOf(b)
 	faulty.Algorithms = []string{"HS256"}
 	for _, issuers := range [][]token.Issuer{nil, {faulty},
-		{trusted(a), trusted(a)}, {trusted(b), faulty}} {
+		{issuerOf(a), issuerOf(a)}, {issuerOf(b), faulty}} {
 		if err := r.server.Reload(issuers); err == nil {
 			t.Errorf("%+v was put in force", issuers)
 		}
@@ -320,7 +319,7 @@ func TestFaultyReload(t *testing.T) {
 // A reload during an outage does not wait, and keeps the keys.
 func TestReloadDuringAnOutage(t *testing.T) {
 	a, b := another(t), another(t)
-	r := start(t, trusting(trusted(a)))
+	r := start(t, withIssuers(issuerOf(a)))
 	r.get(t, private.path, mint(a, nil), 200, "its issuer is up")
 	a.Stop()
 	b.Fail(devissuer.Fault{Delay: 10 * time.Second})
@@ -339,9 +338,10 @@ func TestReloadDuringAnOutage(t *testing.T) {
 		return least
 	}
 	up := another(t)
-	usual, took := reload(trusted(up), trusted(a)), reload(trusted(stuck), trusted(b), trusted(a))
+	usual, took := reload(issuerOf(up), issuerOf(a)), reload(issuerOf(stuck), issuerOf(b),
+		issuerOf(a))
 	if took > 50*usual {
-		t.Errorf("a reload takes %s, and %s with issuers that answer: it waits for an issuer", took,
+		t.Errorf("a reload takes %s, but %s while the issuers are up: it waits for an issuer", took,
 			usual)
 	}
 	r.get(t, private.path, mint(a, nil), 200, "the keys of its issuer were had before")
@@ -351,7 +351,8 @@ func TestReloadDuringAnOutage(t *testing.T) {
 			got.status)
 	}
 	b.Fail(devissuer.Fault{})
-	if err := r.server.Reload([]token.Issuer{trusted(stuck), trusted(b), trusted(a)}); err != nil {
+	if err := r.server.Reload([]token.Issuer{issuerOf(stuck), issuerOf(b),
+		issuerOf(a)}); err != nil {
 		t.Fatal(err)
 	}
 	r.get(t, private.path, mint(b, nil), 200,
@@ -365,14 +366,14 @@ func TestReloadDropsNoRequest(t *testing.T) {
 	t.Run("while it waits for keys", func(t *testing.T) {
 		a := another(t)
 		a.Fail(devissuer.Fault{Delay: 300 * time.Millisecond})
-		r := start(t, trusting(trusted(a)))
+		r := start(t, withIssuers(issuerOf(a)))
 		path, done := private.path, make(chan struct{})
 		go func() {
 			defer close(done)
 			r.get(t, path, mint(a, nil), 200, "its issuer is slow, and trusted before and after")
 		}()
 		time.Sleep(100 * time.Millisecond)
-		if err := r.server.Reload([]token.Issuer{trusted(a)}); err != nil {
+		if err := r.server.Reload([]token.Issuer{issuerOf(a)}); err != nil {
 			t.Fatal(err)
 		}
 		<-done
@@ -387,7 +388,7 @@ func TestReloadDropsNoRequest(t *testing.T) {
 		done := make(chan answer)
 		go func() { done <- r.call(t) }()
 		<-running
-		if err := r.server.Reload([]token.Issuer{trusted(another(t))}); err != nil {
+		if err := r.server.Reload([]token.Issuer{issuerOf(another(t))}); err != nil {
 			t.Fatal(err)
 		}
 		close(reloaded)
@@ -397,7 +398,7 @@ func TestReloadDropsNoRequest(t *testing.T) {
 	})
 	t.Run("under load", func(t *testing.T) {
 		a, b := another(t), another(t)
-		r := start(t, trusting(trusted(a)))
+		r := start(t, withIssuers(issuerOf(a)))
 		path := private.path
 		var asked atomic.Int64
 		var clients sync.WaitGroup
@@ -423,7 +424,7 @@ func TestReloadDropsNoRequest(t *testing.T) {
 			})
 		}
 		for n := range 8 {
-			issuers := []token.Issuer{trusted(a), trusted(b)}
+			issuers := []token.Issuer{issuerOf(a), issuerOf(b)}
 			if n%2 == 0 {
 				issuers = issuers[:1]
 			}
@@ -452,7 +453,7 @@ func TestReplacedVerifierEnds(t *testing.T) {
 			t.Context(),
 			Config{
 				Document: document(t),
-				Routes:   answering(greet),
+				Routes:   withHandler(greet),
 				Issuers:  issuers,
 				Logger:   slog.New(slog.DiscardHandler),
 			},
@@ -493,11 +494,11 @@ func TestReloadsKeepMemory(t *testing.T) {
 		one := []token.Issuer{{
 			URL: "http://127.0.0.1:1", Audiences: []string{testAudience}, JWKS: keys.Body.Bytes(),
 		}}
-		two := append(one, token.Issuer{ // where nobody is
+		two := append(one, token.Issuer{ // without a listener
 			URL: "http://127.0.0.1:2", Audiences: []string{testAudience},
 		})
 		server, err := New(t.Context(), Config{
-			Document: document(t), Routes: answering(greet), Issuers: one, Docs: true,
+			Document: document(t), Routes: withHandler(greet), Issuers: one, Docs: true,
 			Logger: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
@@ -528,11 +529,12 @@ func TestReloadsKeepMemory(t *testing.T) {
 		t.Logf("heap %d, then %d bytes; goroutines %d, then %d", heap, moreHeap, goroutines,
 			moreGoroutines)
 		runtime.KeepAlive(server)
-		if moreHeap > heap+2<<20 { // 10 KiB for each reload; a gate alone takes more
+		if moreHeap > heap+2<<20 { // 10 KiB for each reload; a gate alone needs more
 			t.Errorf("after 200 more reloads the heap has %d bytes, and %d before", moreHeap, heap)
 		}
 		if moreGoroutines > goroutines+2 {
-			t.Errorf("after 200 more reloads there are %d goroutines, and %d before", moreGoroutines,
+			t.Errorf("after 200 more reloads there are %d goroutines, and %d before",
+				moreGoroutines,
 				goroutines)
 		}
 	})

@@ -54,8 +54,8 @@ func document(t testing.TB) *openapi3.T {
 	return document
 }
 
-// answering returns routes of Echo v4 with the same handler for each operation.
-func answering(handler echo.HandlerFunc) func(*authz.Gate) (http.Handler, error) {
+// withHandler returns routes of Echo v4 with the same handler for each operation.
+func withHandler(handler echo.HandlerFunc) func(*authz.Gate) (http.Handler, error) {
 	return func(g *authz.Gate) (http.Handler, error) {
 		return echov4.Routes(g, func(e *echo.Echo) {
 			for _, o := range g.Plan().Operations() {
@@ -104,7 +104,7 @@ func startAnswering(t *testing.T, handler echo.HandlerFunc, configure func(*Conf
 	t.Cleanup(issuer.Close)
 	r := &running{issuer: issuer, log: &logBuffer{}, ended: make(chan error, 1)}
 	config := Config{
-		Document: document(t), Routes: answering(handler),
+		Document: document(t), Routes: withHandler(handler),
 		Logger: slog.New(
 			slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Issuers: []token.Issuer{{URL: issuer.URL(), Audiences: []string{testAudience}}},
@@ -321,7 +321,7 @@ func TestReadyOfTheProgram(t *testing.T) {
 
 func TestFaultsOfTheConfiguration(t *testing.T) {
 	issuers := []token.Issuer{{URL: "https://issuer.example/", Audiences: []string{testAudience}}}
-	routes := answering(greet)
+	routes := withHandler(greet)
 	for name, test := range map[string]struct {
 		config Config
 		want   []string // each in its line
@@ -579,7 +579,8 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 			if i := strings.IndexFunc(text, func(c rune) bool {
 				return c < ' ' && c != '\n' || c == '\u2028' || c == 0x7f
 			}); i >= 0 {
-				t.Errorf("the log contains a control character at %d: %q", i, text[max(0, i-40):i+1])
+				t.Errorf("the log contains a control character at %d: %q", i,
+					text[max(0, i-40):i+1])
 			}
 		})
 	}
@@ -657,7 +658,7 @@ func TestHandlerTimeout(t *testing.T) {
 			Issuers: []token.Issuer{
 				{URL: "https://issuer.example/", Audiences: []string{testAudience}},
 			},
-			Routes: answering(func(c echo.Context) error {
+			Routes: withHandler(func(c echo.Context) error {
 				ctx := c.Request().Context()
 				<-ctx.Done()
 				return fmt.Errorf("looking for a greeting: %w", ctx.Err())
@@ -676,7 +677,7 @@ func TestHandlerTimeout(t *testing.T) {
 	})
 }
 
-// Every phase of a request has a time limit, and the handler ends in time for a response.
+// Each phase of a request has a time limit, and that of the handler leaves time for a response.
 func TestSlowHeader(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the timeout")
@@ -694,7 +695,8 @@ func TestSlowHeader(t *testing.T) {
 	}
 	read, write := r.server.http.ReadTimeout, r.server.http.WriteTimeout
 	if read >= requestTimeout || write <= requestTimeout {
-		t.Errorf("bodies have %s, handlers %s, responses %s: the response could not be sent before its timeout",
+		t.Errorf("bodies have %s, handlers %s, responses %s: the response could not be sent "+
+			"before its timeout",
 			read, requestTimeout, write)
 	}
 }
@@ -837,7 +839,7 @@ func TestOnlyDevExplains(t *testing.T) {
 	}
 }
 
-// greedy claims a path of the document for itself.
+// greedy serves a path of the document.
 type greedy struct {
 	http.Handler
 	path string
@@ -847,7 +849,8 @@ func (g greedy) Serves(path string) bool { return path == g.path }
 
 func TestUnreachableOperations(t *testing.T) {
 	_, err := New(t.Context(), Config{
-		Document: document(t), Routes: answering(greet), InsecureIssuer: greedy{path: private.path},
+		Document: document(t), Routes: withHandler(greet),
+		InsecureIssuer: greedy{path: private.path},
 		Issuers: []token.Issuer{
 			{URL: "https://issuer.example/", Audiences: []string{testAudience}},
 		},

@@ -130,7 +130,7 @@ func TestClientsThatReadNothing(t *testing.T) {
 				t.Errorf("the log says %v, want outcome cut, and not the status of a success",
 					entry)
 			}
-			// What is left in the kernel is not sent at the client's pace.
+			// The buffer of the kernel is not sent at the client's pace.
 			eventually(t, "the connection is reset", func() bool {
 				_, err := conn.Write([]byte("x"))
 				return err != nil

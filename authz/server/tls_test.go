@@ -161,7 +161,7 @@ func TestForgedCertificateHeaders(t *testing.T) {
 	}
 }
 
-// TestActorIsLogged: who acts for the subject (RFC 8693 §4.1).
+// TestActorIsLogged: the party that acts for the subject (RFC 8693 §4.1) is logged.
 func TestActorIsLogged(t *testing.T) {
 	r := startAnswering(t, func(c echo.Context) error { return greet(c) }, nil)
 	for id, row := range map[string]struct{ act, want any }{

@@ -19,6 +19,9 @@ type Presented struct {
 	// Introspect asks the issuer now whether the token is active, without the cache. A token of an
 	// issuer without [Introspection] is refused.
 	Introspect bool
+	// Client names the sender, such as its network address. One client can use only a part of the
+	// introspection requests that are for unknown opaque tokens. Default: no limit by client.
+	Client string
 }
 
 // VerifyPresented returns the principal of a genuine token that was presented with the proof or
@@ -54,12 +57,13 @@ func (v *Verifier) verifyPresented(ctx context.Context,
 type Offer struct {
 	MTLS       bool // some issuer accepts tokens bound to the client's certificate
 	Introspect bool // every issuer supports [Presented.Introspect]
+	Opaque     bool // some issuer accepts opaque tokens
 }
 
 // Offer returns what metadata may announce and what a document may demand. Introspect is about the
 // configured issuers only: for those of Config.Resolve it is checked per token.
 func (v *Verifier) Offer() Offer {
-	offer := Offer{MTLS: v.resolver != nil, Introspect: true}
+	offer := Offer{MTLS: v.resolver != nil, Introspect: true, Opaque: v.opaque != nil}
 	for _, i := range v.configured {
 		offer.MTLS = offer.MTLS || i.MTLS != MTLSOff
 		offer.Introspect = offer.Introspect && i.Introspection.on()

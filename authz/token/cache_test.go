@@ -187,8 +187,7 @@ func TestKnownHeadersAreBounded(t *testing.T) {
 	}
 }
 
-// A burst of requests with one new token costs one signature, and so does one that comes in two
-// waves.
+// Concurrent requests with one new token cost one signature verification, also in two batches.
 func TestCacheChecksASignatureOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCache(1 << 20)

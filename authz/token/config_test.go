@@ -79,7 +79,7 @@ func TestConfigFaults(t *testing.T) {
 	}
 }
 
-// TestConfigAllFaults: every fault is reported at once, each with its issuer.
+// TestConfigAllFaults: all faults are returned at once, each with its issuer.
 func TestConfigAllFaults(t *testing.T) {
 	_, err := token.NewVerifier(t.Context(), token.Config{CacheBytes: -1, Issuers: []token.Issuer{
 		{URL: "http://a.example/", Algorithms: []string{"none", "HS256"}, Leeway: time.Hour, MaxLifetime: -1},
@@ -126,7 +126,7 @@ func TestConfigAccepted(t *testing.T) {
 	}
 }
 
-// TestConfigIsTheCallersOwn: what the caller does with it later changes nothing.
+// TestConfigIsTheCallersOwn: later changes of the config by the caller have no effect.
 func TestConfigIsTheCallersOwn(t *testing.T) {
 	s := newScene(t)
 	s.policy.ScopeClaims = []string{"/scope"}

@@ -56,8 +56,8 @@ func BenchmarkUnsigned(b *testing.B) {
 	verify("no claims", func(int) string { return "e30.e30.e30" }, false)
 }
 
-// The ceilings are a little above what is measured. A change that breaks one has put work on every
-// token.
+// The limits are slightly above the measured values. A change that exceeds one makes each token
+// more expensive.
 func TestAllocationsPerToken(t *testing.T) {
 	if build, ok := debug.ReadBuildInfo(); ok &&
 		slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {

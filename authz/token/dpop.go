@@ -596,7 +596,7 @@ func (c *proofs) use(ctx context.Context, by *verifiedToken, p *proof, end time.
 		return refuse(ProofReplayed,
 			"a proof with this jti was used before. Make one for each request")
 	}
-	// Replays do not count: whoever intercepts a proof must not use up the subject's limit.
+	// Replays do not count, so that an attacker with a proof cannot use up the subject's limit.
 	c.counts.Add(by.principal.Issuer(), caller, 1, now, until)
 	return nil
 }

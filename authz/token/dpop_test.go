@@ -79,7 +79,7 @@ func (s *dpopScene) verifier(t testing.TB, change ...func(*token.Config)) *token
 	return v
 }
 
-// bound is a token that is bound to the public part of a key.
+// bound returns a token that is bound to the public part of a key.
 func (s *dpopScene) bound(key crypto.Signer) string {
 	return s.genuine("cnf", `{"jkt":`+strconv.Quote(thumbprintOf(key))+`}`)
 }
@@ -110,7 +110,7 @@ func (s *dpopScene) proofClaims(tok string, changes ...string) string {
 	}, changes)
 }
 
-// proof is one that is accepted, but for the changed claims.
+// proof returns a valid proof, with changed claims.
 func (s *dpopScene) proof(t testing.TB, key crypto.Signer, tok string, changes ...string) string {
 	t.Helper()
 	return sign(t, "ES256", key, proofHeader("ES256", key), s.proofClaims(tok, changes...))
@@ -130,7 +130,8 @@ func proved(t testing.TB, v *token.Verifier, tok, proof string) *token.Principal
 	return p
 }
 
-func disproved(t testing.TB, v *token.Verifier, tok string, proof token.Proof, code token.Code,
+func wantProofRefused(t testing.TB, v *token.Verifier, tok string, proof token.Proof,
+	code token.Code,
 	says ...string) *token.Error {
 	t.Helper()
 	p, err := v.VerifyDPoP(t.Context(), tok, proof)
@@ -154,8 +155,7 @@ func disproved(t testing.TB, v *token.Verifier, tok string, proof token.Proof, c
 	return e
 }
 
-// RFC 9449 §4.3, row by row: what is not a proof of having the key, for this request and this
-// token, now.
+// RFC 9449 §4.3, item by item: proofs that are not valid for this key, request, token or time.
 func TestProofsThatAreRefused(t *testing.T) {
 	s := newDPoPScene(t)
 	v, key := s.verifier(t), p256Key()
@@ -262,7 +262,7 @@ func TestProofsThatAreRefused(t *testing.T) {
 		{"signature of another key", sign(t, "ES256", otherKey(), proofHeader("ES256", key), s.proofClaims(tok)), "the signature of the proof"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e := disproved(t, v, tok, of(test.proof), token.InvalidProof, test.says)
+			e := wantProofRefused(t, v, tok, of(test.proof), token.InvalidProof, test.says)
 			loggable(t, test.proof, e.Error())
 		})
 	}
@@ -337,7 +337,7 @@ func TestDotSegmentsOfTheRequestAreNotResolved(t *testing.T) {
 	tok := s.bound(key)
 	for _, path := range []string{"/x/../messages/a%20b", "/x/%2e%2E/messages/a%20b",
 		"/./messages/a%20b"} {
-		disproved(t, v, tok, token.Proof{JWT: s.proof(t, key, tok), Method: method, URL: "https://api.example" + path}, token.InvalidProof, "the path of htu")
+		wantProofRefused(t, v, tok, token.Proof{JWT: s.proof(t, key, tok), Method: method, URL: "https://api.example" + path}, token.InvalidProof, "the path of htu")
 	}
 }
 
@@ -397,7 +397,7 @@ func TestBindingAndSchemeTruthTable(t *testing.T) {
 					if proof := s.proof(t, p256Key(), tok); row.proven == pass {
 						proved(t, v, tok, proof)
 					} else {
-						disproved(t, v, tok, of(proof), row.proven)
+						wantProofRefused(t, v, tok, of(proof), row.proven)
 					}
 				}
 				v := s.verifier(t)
@@ -422,16 +422,16 @@ func TestProofsWhileTheIssuerIsDown(t *testing.T) {
 	s.now = func() time.Time { return clock }
 	v, key := s.verifier(t), p256Key()
 	tok := s.bound(key)
-	disproved(t, v, tok, of("x"), token.InvalidProof)
-	disproved(t, v, tok, of(s.proof(t, key, tok, "htm", `"POST"`)), token.InvalidProof)
-	disproved(t, v, tok, of(s.proof(t, key, tok, "ath", `"x"`)), token.InvalidProof)
+	wantProofRefused(t, v, tok, of("x"), token.InvalidProof)
+	wantProofRefused(t, v, tok, of(s.proof(t, key, tok, "htm", `"POST"`)), token.InvalidProof)
+	wantProofRefused(t, v, tok, of(s.proof(t, key, tok, "ath", `"x"`)), token.InvalidProof)
 	plain := s.genuine()
-	disproved(t, v, plain, of(s.proof(t, key, plain)), token.WrongScheme)
+	wantProofRefused(t, v, plain, of(s.proof(t, key, plain)), token.WrongScheme)
 	if pending := s.wire.requests(); len(pending) != 0 {
 		t.Errorf("%q were requested, want no requests yet", pending)
 	}
 	proof := s.proof(t, key, tok)
-	disproved(t, v, tok, of(proof), token.KeysUnavailable)
+	wantProofRefused(t, v, tok, of(proof), token.KeysUnavailable)
 	s.wire.hosts["localhost:8443"] = s.Issuer
 	clock = clock.Add(time.Second)
 	proved(t, v, tok, proof)
@@ -443,8 +443,8 @@ func TestProofOfAnotherKeyIsRefusedBeforeItsSignature(t *testing.T) {
 	v := s.verifier(t)
 	tok := s.bound(p256Key())
 	proof := s.proof(t, otherKey(), tok)
-	disproved(t, v, tok, of(proof), token.Bound, "bound to a key (cnf.jkt) other than")
-	disproved(t, v, tok, of(proof[:len(proof)-8]+"AAAAAAAA"), token.Bound,
+	wantProofRefused(t, v, tok, of(proof), token.Bound, "bound to a key (cnf.jkt) other than")
+	wantProofRefused(t, v, tok, of(proof[:len(proof)-8]+"AAAAAAAA"), token.Bound,
 		"bound to a key (cnf.jkt) other than")
 }
 
@@ -478,7 +478,7 @@ func TestProofIsUsedOnce(t *testing.T) {
 	})
 	t.Run("whatever else it says", func(t *testing.T) {
 		proved(t, v, tok, s.proof(t, key, tok, "jti", `"again"`))
-		disproved(t, v, tok, of(s.proof(t, key, tok, "jti", `"again"`, "x", "1")),
+		wantProofRefused(t, v, tok, of(s.proof(t, key, tok, "jti", `"again"`, "x", "1")),
 			token.ProofReplayed, "used before")
 	})
 	t.Run("and another's jti is another's", func(t *testing.T) {
@@ -488,7 +488,7 @@ func TestProofIsUsedOnce(t *testing.T) {
 	t.Run("also with its signature written in the other way", func(t *testing.T) {
 		proof := s.proof(t, key, tok)
 		proved(t, v, tok, proof)
-		disproved(t, v, tok, of(otherSignature(t, proof)), token.ProofReplayed)
+		wantProofRefused(t, v, tok, of(otherSignature(t, proof)), token.ProofReplayed)
 	})
 	t.Run("and after a change of the configuration", func(t *testing.T) {
 		config := s.config(s.policy)
@@ -496,12 +496,12 @@ func TestProofIsUsedOnce(t *testing.T) {
 		proof := s.proof(t, key, tok)
 		proved(t, first, tok, proof)
 		config.Predecessor = first
-		disproved(t, must(token.NewVerifier(t.Context(), config)), tok, of(proof),
+		wantProofRefused(t, must(token.NewVerifier(t.Context(), config)), tok, of(proof),
 			token.ProofReplayed)
 	})
 }
 
-// otherSignature writes an ES256 signature (r, s) as (r, n−s), which is as good.
+// otherSignature returns an ES256 signature (r, s) as (r, n−s), which is valid too.
 func otherSignature(t *testing.T, proof string) string {
 	t.Helper()
 	parts := strings.Split(proof, ".")
@@ -517,7 +517,7 @@ func TestReplayStoreFails(t *testing.T) {
 	v, key := s.verifier(t), p256Key()
 	tok := s.bound(key)
 	s.store.err = errors.New("the store is down")
-	e := disproved(t, v, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
+	e := wantProofRefused(t, v, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
 	if e.RetryAfter <= 0 || !errors.Is(e, s.store.err) {
 		t.Errorf(
 			"RetryAfter is %s, cause %v: want when to come back, and the store's own error",
@@ -530,11 +530,12 @@ func TestReplayStoreFails(t *testing.T) {
 	first := s.proof(t, key, tok)
 	proved(t, small, tok, first)
 	proved(t, small, tok, s.proof(t, key, tok))
-	disproved(t, small, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
-	disproved(t, small, tok, of(first), token.ProofReplayed)
+	wantProofRefused(t, small, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
+	wantProofRefused(t, small, tok, of(first), token.ProofReplayed)
 }
 
-// TestProofLimit: a subject that floods does not fill the store, and nobody else is refused.
+// TestProofLimit: a subject that floods does not fill the store, and other subjects are not
+// refused.
 func TestProofLimit(t *testing.T) {
 	const limit = 5
 	s := newDPoPScene(t)
@@ -553,12 +554,12 @@ func TestProofLimit(t *testing.T) {
 		proved(t, v, flood, proof)
 		used = append(used, proof)
 		if len(used) < limit {
-			disproved(t, v, flood, of(used[0]), token.ProofReplayed) // which does not count
+			wantProofRefused(t, v, flood, of(used[0]), token.ProofReplayed) // which does not count
 		}
 	}
 	refused := s.proof(t, flooder, flood)
 	for range 3 * limit {
-		e := disproved(t, v, flood, of(refused), token.ProofLimit, "has sent 5 proofs")
+		e := wantProofRefused(t, v, flood, of(refused), token.ProofLimit, "has sent 5 proofs")
 		if e.RetryAfter != clock.Truncate(time.Minute).Add(time.Minute).Sub(clock) {
 			t.Errorf("RetryAfter is %s, want the rest of the minute", e.RetryAfter)
 		}
@@ -568,12 +569,12 @@ func TestProofLimit(t *testing.T) {
 	}
 	config.Predecessor = v
 	v = must(token.NewVerifier(t.Context(), config))
-	disproved(t, v, flood, of(refused), token.ProofLimit) // after a reload too
-	disproved(t, v, flood, of(used[0]), token.ProofLimit)
+	wantProofRefused(t, v, flood, of(refused), token.ProofLimit) // after a reload too
+	wantProofRefused(t, v, flood, of(used[0]), token.ProofLimit)
 
 	clock = clock.Truncate(time.Minute).Add(time.Minute)
 	for _, proof := range used {
-		disproved(t, v, flood, of(proof), token.ProofReplayed)
+		wantProofRefused(t, v, flood, of(proof), token.ProofReplayed)
 	}
 	proved(t, v, flood, refused)
 }
@@ -648,9 +649,9 @@ func TestNonces(t *testing.T) {
 		t.Fatalf("nonces are %q, %q with the same key and %q with another", nonce,
 			replica.DPoP().Nonce, unknown.DPoP().Nonce)
 	}
-	disproved(t, v, tok, of(s.proof(t, key, tok)), token.NonceRequired, "has no nonce")
-	disproved(t, v, tok, of(proof("")), token.NonceRequired)
-	disproved(t, v, tok, of(proof(unknown.DPoP().Nonce)), token.NonceRequired,
+	wantProofRefused(t, v, tok, of(s.proof(t, key, tok)), token.NonceRequired, "has no nonce")
+	wantProofRefused(t, v, tok, of(proof("")), token.NonceRequired)
+	wantProofRefused(t, v, tok, of(proof(unknown.DPoP().Nonce)), token.NonceRequired,
 		"Do the servers share their nonce key?")
 	proved(t, replica, tok, proof(nonce))
 	proved(t, v, tok, proof(nonce, "iat", "1")) // the client's clock is in 1970
@@ -668,13 +669,13 @@ func TestNonces(t *testing.T) {
 					least)
 			}
 		} else {
-			disproved(t, v, tok, of(proof(nonce)), token.NonceRequired, "too old")
+			wantProofRefused(t, v, tok, of(proof(nonce)), token.NonceRequired, "too old")
 		}
 	}
 	clock = now
 	used := proof(nonce)
 	proved(t, v, tok, used)
-	disproved(t, replica, tok, of(used), token.ProofReplayed)
+	wantProofRefused(t, replica, tok, of(used), token.ProofReplayed)
 	if s.store.until.Before(now.Add(2 * time.Minute)) {
 		t.Errorf("a proof is remembered until %s, and its nonce may serve until 2 min after %s",
 			s.store.until, now)

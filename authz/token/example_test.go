@@ -13,7 +13,7 @@ import (
 )
 
 func ExampleVerifier() {
-	// An issuer for development; in production it is yours, and nothing else changes.
+	// An issuer for development. In production, use the URL of your issuer; nothing else changes.
 	issuer, err := devissuer.Start(devissuer.Config{
 		Audiences: []string{"https://api.example/"},
 		Scopes:    []string{"read:messages"},

@@ -170,7 +170,7 @@ func TestForgeryKeyInTheHeader(t *testing.T) {
 		t.Errorf("the attacker's server got %d requests, want none", calls.Load())
 	}
 	for _, pending := range s.wire.requests()[before:] {
-		// kid is unknown: one refresh of the issuer's own
+		// kid is unknown: one refresh of the issuer's key set
 		if pending != discoveryURL && pending != keySetURL {
 			t.Errorf("%s was requested", pending)
 		}
@@ -266,7 +266,8 @@ func TestForgeryCurve(t *testing.T) {
 	}
 }
 
-// TestForgeryWeakRSAKey: a key of the issuer's own set that anybody could sign for is not used.
+// TestForgeryWeakRSAKey: a weak key of the issuer's set, with which anybody could sign, is not
+// used.
 func TestForgeryWeakRSAKey(t *testing.T) {
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {

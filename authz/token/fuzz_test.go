@@ -29,7 +29,7 @@ const fuzzIssuer, fuzzAudience = "https://localhost:8443/", "https://api.example
 
 var fuzzNow = time.Unix(1_795_000_000, 0)
 
-// fuzzKey is the same in every run, so that a corpus stays meaningful.
+// fuzzKey is constant, so that a corpus stays valid.
 var fuzzKey = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32))
 
 func fuzzToken(header, claims string) string {
@@ -126,8 +126,8 @@ func hexUnit(data []byte, at int) uint64 {
 	return n
 }
 
-// hygiene: an error shows no long part of the input, and is one line.
-func hygiene(t *testing.T, input []byte, err error) {
+// checkErrorText: an error shows no long part of the input, and is one line.
+func checkErrorText(t *testing.T, input []byte, err error) {
 	t.Helper()
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
@@ -175,7 +175,7 @@ func FuzzCompact(f *testing.F) {
 			t.Fatalf("parseCompact returns %v, want accepted: %v", err, wanted)
 		}
 		if err != nil {
-			hygiene(t, []byte(s), err)
+			checkErrorText(t, []byte(s), err)
 			return
 		}
 		if again := b64(c.header) + "." + b64(c.payload) + "." + b64(c.signature); again != s {
@@ -216,7 +216,7 @@ func FuzzHeader(f *testing.F) {
 			t.Fatalf("parseHeader returns %v, want accepted: %v", err, wanted)
 		}
 		if err != nil {
-			hygiene(t, data, err)
+			checkErrorText(t, data, err)
 			return
 		}
 		for name, got := range map[string][]byte{"alg": h.alg, "kid": h.kid, "typ": h.typ} {
@@ -236,7 +236,7 @@ func FuzzHeader(f *testing.F) {
 				t.Errorf("strict %v: check returns %v, want accepted: %v", i.RFC9068, err,
 					wanted)
 			} else if err != nil {
-				hygiene(t, data, err)
+				checkErrorText(t, data, err)
 			}
 		}
 	})
@@ -300,7 +300,7 @@ func FuzzClaims(f *testing.F) {
 			t.Fatalf("parseClaims returns %v, want accepted: %v", err, wanted)
 		}
 		if err != nil {
-			hygiene(t, data, err)
+			checkErrorText(t, data, err)
 			return
 		}
 		for name, got := range map[string][]byte{"iss": c.iss, "sub": c.sub,
@@ -327,7 +327,7 @@ func FuzzClaims(f *testing.F) {
 		if (err == nil) != wanted {
 			t.Fatalf("check returns %v, want accepted: %v", err, wanted)
 		} else if err != nil {
-			hygiene(t, data, err)
+			checkErrorText(t, data, err)
 		}
 
 		want, wanted := wantedScopes(members["scope"], nil)
@@ -346,7 +346,7 @@ func FuzzClaims(f *testing.F) {
 				want, wanted)
 		}
 		if err != nil {
-			hygiene(t, data, err)
+			checkErrorText(t, data, err)
 		}
 	})
 }
@@ -546,14 +546,14 @@ func FuzzVerify(f *testing.F) {
 			t.Fatalf("Verify says %v, and that the token is genuine is %v", err, genuine[tok])
 		}
 		if err != nil {
-			hygiene(t, []byte(tok), err)
+			checkErrorText(t, []byte(tok), err)
 		} else if p.Subject() != "s" || p.ClientID() != "c" || !p.HasScope("a") {
 			t.Errorf("the principal is %v", p)
 		}
 	})
 }
 
-// serves answers every request with this JSON.
+// serves responds to each request with this JSON.
 type serves string
 
 func (body serves) RoundTrip(*http.Request) (*http.Response, error) {

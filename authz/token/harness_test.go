@@ -267,7 +267,7 @@ func (s *scene) publishOnly(jwks ...string) {
 		Body: []byte(`{"keys":[` + strings.Join(jwks, ",") + `]}`)})
 }
 
-// Keys that tests share, made at first need.
+// Keys that tests share, generated when first used.
 var (
 	rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
 		return must(rsa.GenerateKey(rand.Reader, 2048))
@@ -340,7 +340,7 @@ func (w *wire) RoundTrip(r *http.Request) (response *http.Response, err error) {
 	return recorder.Result(), nil
 }
 
-// serveJSON answers every request with body.
+// serveJSON responds to each request with body.
 func serveJSON(body string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -17,6 +17,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/oasgate/oasgate/authz/internal/rates"
 )
 
 // Introspection configures token introspection (RFC 7662) at an issuer. It is on if ClientID is
@@ -52,7 +54,10 @@ const (
 	// unknownQueryRate and unknownQueryBurst bound the queries about unknown opaque tokens. JWTs
 	// are not limited, because their signature is verified first.
 	unknownQueryRate, unknownQueryBurst = 50, 100
-	maxIntrospectionBytes               = 64 << 10
+	// clientQueries in a clientWindow, and clientSlots of the maxQueries, are what one client can
+	// use of these.
+	clientQueries, clientWindow, clientSlots = 20, 2 * time.Second, 4
+	maxIntrospectionBytes                    = 64 << 10
 )
 
 func (i *Introspection) on() bool { return i.ClientID != "" }
@@ -117,6 +122,7 @@ type introspector struct {
 	group          singleflight.Group
 	known, unknown queryLimiter // for verified JWTs and recent tokens, and for others
 	unknownQueries bucket
+	clients        clientShares
 
 	discovering sync.Mutex
 	endpoint    string // "": not known yet
@@ -210,10 +216,10 @@ func isOpaque(token string) bool {
 
 // verifyOpaque verifies a token by its issuer's introspection response only.
 func (v *Verifier) verifyOpaque(
-	ctx context.Context, token string, proven possession, live bool,
+	ctx context.Context, presented Presented, proven possession,
 ) (*verifiedToken, error) {
 	i := v.opaque
-	answer, err := i.keys.introspector.ask(ctx, token, live, true)
+	answer, err := i.keys.introspector.ask(ctx, presented, true)
 	if err != nil {
 		return nil, err
 	}
@@ -241,21 +247,21 @@ func (v *Verifier) verifyOpaque(
 	known := &verifiedToken{
 		principal: c.principal(i, client, scopes), issuer: i, times: c.times, binding: c.binding,
 	}
-	i.keys.introspector.keep(token, answer, known)
+	i.keys.introspector.keep(presented.Token, answer, known)
 	return known, nil
 }
 
 // confirm introspects a JWT that was verified. The claims of the response must agree with the
 // token, and can only remove scopes.
 func (v *Verifier) confirm(
-	ctx context.Context, token string, known *verifiedToken, live bool,
+	ctx context.Context, presented Presented, known *verifiedToken,
 ) (*verifiedToken, error) {
 	i := known.issuer
 	if i.keys.introspector == nil {
 		return nil, &Error{Code: IntrospectionUnavailable, RetryAfter: time.Minute,
 			Detail: "introspection is not configured for " + i.URL}
 	}
-	answer, err := i.keys.introspector.ask(ctx, token, live, false)
+	answer, err := i.keys.introspector.ask(ctx, presented, false)
 	if err != nil {
 		return nil, err
 	}
@@ -298,7 +304,7 @@ func (v *Verifier) confirm(
 		})
 		confirmed.principal = &principal
 	}
-	i.keys.introspector.keep(token, answer, &confirmed)
+	i.keys.introspector.keep(presented.Token, answer, &confirmed)
 	return &confirmed, nil
 }
 
@@ -315,12 +321,13 @@ func (i *issuer) hasScopeClaim(object []byte) bool {
 	})
 }
 
-// ask returns the response that a token is active, or an [*Error]. If live, the response is not
-// from the cache, and is not shared with a request that began earlier. unknown says that the token
-// has not been verified in any other way.
+// ask returns the response that a token is active, or an [*Error]. With [Presented.Introspect], the
+// response is not from the cache, and is not shared with a request that began earlier. unknown says
+// that the token has not been verified in any other way.
 func (q *introspector) ask(
-	ctx context.Context, token string, live, unknown bool,
+	ctx context.Context, presented Presented, unknown bool,
 ) (*activeAnswer, error) {
+	token, live, client := presented.Token, presented.Introspect, presented.Client
 	name := sha256.Sum256(bytesOf(token))
 	now := q.now()
 	if at, known := q.answers.inactive.get(name); known && now.Sub(at) < inactiveAge {
@@ -333,10 +340,10 @@ func (q *introspector) ask(
 		unknown = false
 	}
 	if live {
-		return q.query(ctx, name, token, unknown)
+		return q.query(ctx, name, token, client, unknown)
 	}
 	pending := q.group.DoChan(string(name[:]), func() (any, error) {
-		return q.query(q.ctx, name, token, unknown)
+		return q.query(q.ctx, name, token, client, unknown)
 	})
 	var timeout <-chan time.Time
 	if failure := q.limiter(unknown).lastFailure(); failure != nil {
@@ -389,10 +396,13 @@ func (q *introspector) limiter(unknown bool) *queryLimiter {
 
 // query sends an introspection request, within the limits of time, number and rate.
 func (q *introspector) query(
-	ctx context.Context, name [sha256.Size]byte, token string, unknown bool,
+	ctx context.Context, name [sha256.Size]byte, token, client string, unknown bool,
 ) (*activeAnswer, error) {
-	end, err := q.begin(ctx, unknown)
+	end, err := q.begin(ctx, client, unknown)
 	if err != nil {
+		if err == errBusy {
+			q.count.limited.Add(1)
+		}
 		return nil, q.unavailable(err)
 	}
 	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
@@ -424,7 +434,9 @@ func (q *introspector) query(
 
 // begin waits for a slot. After a failure it allows no query for retryGap, and then one at a time,
 // so that an issuer that hangs does not delay every request.
-func (q *introspector) begin(ctx context.Context, unknown bool) (end func(error), err error) {
+func (q *introspector) begin(
+	ctx context.Context, client string, unknown bool,
+) (end func(error), err error) {
 	l := q.limiter(unknown)
 	l.mu.Lock()
 	failure := l.failure
@@ -438,21 +450,94 @@ func (q *introspector) begin(ctx context.Context, unknown bool) (end func(error)
 	if probe {
 		return func(err error) { q.end(l, err) }, nil
 	}
-	if unknown && !q.unknownQueries.take(q.now()) {
-		q.count.limited.Add(1)
-		return nil, errBusy
-	}
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
-	select {
-	case l.slots <- struct{}{}:
-		return func(err error) { <-l.slots; q.end(l, err) }, nil
-	case <-timer.C:
-		q.count.limited.Add(1)
-		return nil, errBusy
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	release := func() {}
+	if unknown {
+		now := q.now()
+		if !q.clients.count(client, now) || !q.unknownQueries.take(now) {
+			return nil, errBusy
+		}
+		if release, err = q.clients.acquire(ctx, client, timer.C); err != nil {
+			return nil, err
+		}
 	}
+	if err := acquire(ctx, l.slots, timer.C); err != nil {
+		release()
+		return nil, err
+	}
+	return func(err error) {
+		<-l.slots
+		release()
+		q.end(l, err)
+	}, nil
+}
+
+// acquire waits for a slot until the timeout, or until ctx is done.
+func acquire(ctx context.Context, slots chan<- struct{}, timeout <-chan time.Time) error {
+	select {
+	case slots <- struct{}{}:
+		return nil
+	case <-timeout:
+		return errBusy
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// clientShares limits the queries about unknown tokens that one client causes, so that the rest of
+// unknownQueryRate and of the slots is left to others.
+type clientShares struct {
+	begun rates.Memory // queries in the current window
+
+	mu     sync.Mutex
+	active map[string]*clientShare // of the clients with queries that wait or are in progress
+}
+
+type clientShare struct {
+	slots   chan struct{}
+	queries int // that wait or are in progress
+}
+
+// count counts a query, and reports whether the client may begin it.
+func (s *clientShares) count(client string, now time.Time) bool {
+	until := now.Truncate(clientWindow).Add(clientWindow)
+	return client == "" || s.begun.Add("", client, 1, now, until) <= clientQueries
+}
+
+// acquire waits for one of the client's slots. Call release once the query has ended.
+func (s *clientShares) acquire(
+	ctx context.Context, client string, timeout <-chan time.Time,
+) (release func(), err error) {
+	if client == "" {
+		return func() {}, nil
+	}
+	s.mu.Lock()
+	if s.active == nil {
+		s.active = map[string]*clientShare{}
+	}
+	share := s.active[client]
+	if share == nil {
+		share = &clientShare{slots: make(chan struct{}, clientSlots)}
+		s.active[client] = share
+	}
+	share.queries++
+	s.mu.Unlock()
+	leave := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if share.queries--; share.queries == 0 {
+			delete(s.active, client)
+		}
+	}
+	if err := acquire(ctx, share.slots, timeout); err != nil {
+		leave()
+		return nil, err
+	}
+	return func() {
+		<-share.slots
+		leave()
+	}, nil
 }
 
 // end records the result of a query, and logs changes only.

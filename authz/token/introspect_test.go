@@ -350,6 +350,43 @@ func TestIntrospectionOfStrangers(t *testing.T) {
 	})
 }
 
+// TestIntrospectionOfOneStranger: the made-up tokens of one client leave room for those of others,
+// whether the issuer answers at once or not at all.
+func TestIntrospectionOfOneStranger(t *testing.T) {
+	for name, hangs := range map[string]bool{"a fast issuer": false, "a slow issuer": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSceneAt(t, "EdDSA", time.Now)
+				endpoint := s.introspected(t)
+				endpoint.set("genuine", s.claims("active", "true"))
+				s.wire.hosts["introspect.example"] = http.HandlerFunc(
+					func(w http.ResponseWriter, r *http.Request) {
+						if hangs && r.PostFormValue("token") != "genuine" {
+							time.Sleep(4 * time.Second) // less than the time limit
+						}
+						endpoint.ServeHTTP(w, r)
+					})
+				v := s.verifier(t)
+				for n := range 500 {
+					go v.VerifyPresented(t.Context(), token.Presented{
+						Token: fmt.Sprint("junk", n), Client: "192.0.2.1", Introspect: n%2 == 0,
+					})
+				}
+				synctest.Wait()
+				other := token.Presented{Token: "genuine", Client: "192.0.2.2"}
+				if _, err := v.VerifyPresented(t.Context(), other); err != nil {
+					t.Errorf("the token of another client: %v", err)
+				}
+				time.Sleep(time.Minute)
+				own := token.Presented{Token: "genuine", Client: "192.0.2.1", Introspect: true}
+				if _, err := v.VerifyPresented(t.Context(), own); err != nil {
+					t.Errorf("a token of the same client, later: %v", err)
+				}
+			})
+		})
+	}
+}
+
 // TestIntrospectionIsShared: concurrent requests with one token share one introspection request.
 func TestIntrospectionIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -513,7 +550,7 @@ func TestIntrospectionDiscovery(t *testing.T) {
 	}
 }
 
-// TestIntrospectionFaults: every fault is one at start.
+// TestIntrospectionFaults: faults of the configuration prevent the start.
 func TestIntrospectionFaults(t *testing.T) {
 	i := func(c token.Introspection, more func(*token.Issuer)) token.Issuer {
 		i := token.Issuer{URL: issuerURL, Audiences: []string{audience}, Introspection: c}
@@ -633,8 +670,8 @@ func TestEmptyKeySetsOfOpaqueIssuers(t *testing.T) {
 	})
 }
 
-// TestRevocation: with the development issuer, a token that is revoked (RFC 7009) is refused at
-// once where a live answer is demanded, and elsewhere as soon as that is known.
+// TestRevocation: with the development issuer, a revoked token (RFC 7009) is refused at once if the
+// request requires introspection. Otherwise it is refused once that is known.
 func TestRevocation(t *testing.T) {
 	issuer, err := devissuer.Start(devissuer.Config{
 		Audiences: []string{audience}, Algorithm: "EdDSA", Scopes: []string{"read:messages"},

@@ -141,7 +141,7 @@ func TestIssuerConfigFaults(t *testing.T) {
 	}
 }
 
-// TestPredecessor: a new configuration has the keys of the old one, and nothing else of it.
+// TestPredecessor: a new verifier has the keys of the old one, and nothing else.
 func TestPredecessor(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		before := s.verifier(t)

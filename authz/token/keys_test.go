@@ -253,8 +253,8 @@ func TestKeysMaxStaleIsConfigurable(t *testing.T) {
 	})
 }
 
-// TestKeysRefreshedAheadOfExpiry: in the background, by the clamped max-age, whether or not tokens
-// come.
+// TestKeysRefreshedAheadOfExpiry: keys are refreshed in the background, by the clamped max-age,
+// with or without tokens.
 func TestKeysRefreshedAheadOfExpiry(t *testing.T) {
 	for _, test := range []struct {
 		name, cacheControl string
@@ -303,8 +303,8 @@ func TestKeysRefreshDoesNotDelay(t *testing.T) {
 	})
 }
 
-// TestKeysRefreshBackoff: what fails is tried again after 1, 2, 4… seconds, at most a minute, and
-// what then comes is used.
+// TestKeysRefreshBackoff: a failed fetch is repeated after 1, 2, 4… seconds, at most a minute, and
+// then its result is used.
 func TestKeysRefreshBackoff(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -520,7 +520,7 @@ func TestKeysUnknownKid(t *testing.T) {
 	}
 }
 
-// TestKeysUnknownKidAtAColdStart: a fetch that was made for this very token need not be made again.
+// TestKeysUnknownKidAtAColdStart: the fetch for this token need not be repeated.
 func TestKeysUnknownKidAtAColdStart(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -671,7 +671,7 @@ func TestKeysCachedTokenExpires(t *testing.T) {
 		refused(t, v, tok, token.Expired, "expired 30s ago")
 		refused(t, v, tok, token.Expired)
 	})
-	// The same bytes are another token to a verifier that is configured otherwise.
+	// A verifier with another configuration verifies the same bytes again.
 	s := newScene(t)
 	tok := s.genuine()
 	accepted(t, s.verifier(t), tok)
@@ -679,7 +679,7 @@ func TestKeysCachedTokenExpires(t *testing.T) {
 	refused(t, s.verifier(t), tok, token.WrongAudience)
 }
 
-// TestKeysCacheBytes: a cache too small for anything changes nothing but the cost.
+// TestKeysCacheBytes: with a cache that is too small for any token, only the cost changes.
 func TestKeysCacheBytes(t *testing.T) {
 	s := newScene(t)
 	config := s.config(s.policy)
@@ -760,7 +760,7 @@ func TestKeysWrongAnswers(t *testing.T) {
 	}
 }
 
-// TestKeysRightAnswers are at the edge of what is allowed.
+// TestKeysRightAnswers tests the limits of what is allowed.
 func TestKeysRightAnswers(t *testing.T) {
 	key := jwk(ed25519Key().Public(), "kid", `"k"`)
 	set := func(body string) devissuer.Fault {
@@ -847,8 +847,8 @@ func TestKeysEntriesDropped(t *testing.T) {
 	}
 }
 
-// TestKeysRedirectsAndSizeOverTCP: what only a real transport does. It follows redirects and
-// inflates bodies.
+// TestKeysRedirectsAndSizeOverTCP uses a real transport, which follows redirects and decompresses
+// bodies.
 func TestKeysRedirectsAndSizeOverTCP(t *testing.T) {
 	var elsewhere int
 	mux := http.NewServeMux()
@@ -1110,8 +1110,8 @@ func stacks() []byte {
 	return buffer[:runtime.Stack(buffer, true)]
 }
 
-// TestKeysConcurrently: verification, rotation and outages at once, for the race detector, and
-// never a wrong answer.
+// TestKeysConcurrently: concurrent verification, rotation and outages, for the race detector. No
+// result is wrong.
 func TestKeysConcurrently(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		s.policy.Keys = token.KeyPolicy{Cooldown: 20 * time.Millisecond,

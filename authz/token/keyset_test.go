@@ -196,7 +196,8 @@ func TestParseKey(t *testing.T) {
 	}
 }
 
-// TestClamp: how long a set is fresh (RFC 9111 §5.2.2), within [1 min, 1 h] or what is configured.
+// TestClamp: how long a set is fresh (RFC 9111 §5.2.2), within [1 min, 1 h] or the configured
+// limits.
 func TestClamp(t *testing.T) {
 	const hour = time.Hour
 	for _, test := range []struct {

@@ -332,8 +332,8 @@ func TestKeysRotationUnderJunk(t *testing.T) {
 	}
 }
 
-// TestKeysUnknownKidIsRemembered: what was looked for and not found is unknown, not pending, and
-// the memory for it is bounded.
+// TestKeysUnknownKidIsRemembered: after a fetch without the kid, it is unknown, not pending. The
+// memory for such kids is bounded.
 func TestKeysUnknownKidIsRemembered(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		v := s.verifier(t)
@@ -347,7 +347,7 @@ func TestKeysUnknownKidIsRemembered(t *testing.T) {
 		atOnce(t, func() {
 			refused(t, v, of("nope"), token.UnknownKey, `(key set fetched 10s ago)`)
 			refused(t, v, of("other"), token.KeyPending, `kid "other" is unknown`)
-			// All that needs no key comes first.
+			// Checks that need no key are first.
 			refused(t, v, s.SignBytes([]byte(s.header("kid", `"other"`)),
 				[]byte(s.claims("aud", `"x"`))), token.WrongAudience)
 			refused(t, v, s.SignBytes([]byte(s.header("kid", `"other"`)),

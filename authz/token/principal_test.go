@@ -34,8 +34,7 @@ func says[T any](t *testing.T, p *token.Principal, pointer string, want T) {
 	}
 }
 
-// fails asserts that a claim is not a T, or not there at all, and that the error shows nothing of
-// it.
+// fails asserts that a claim is absent or not a T, and that the error does not contain its value.
 func fails[T any](t *testing.T, p *token.Principal, pointer string, absent bool) {
 	t.Helper()
 	got, err := token.Claim[T](p, pointer)

@@ -32,8 +32,8 @@ func TestThumbprint(t *testing.T) {
 	}
 }
 
-// respelt returns a URL in an equivalent form (RFC 3986 §6.2).
-func respelt(r *rand.Rand, scheme, host, path string) string {
+// equivalentURL returns a URL in an equivalent form (RFC 3986 §6.2).
+func equivalentURL(r *rand.Rand, scheme, host, path string) string {
 	capitals := func(s string) string {
 		return strings.Map(func(c rune) rune {
 			if r.IntN(2) == 0 {
@@ -97,14 +97,14 @@ func TestNormalURL(t *testing.T) {
 		if got := normal(plain); got != plain {
 			t.Fatalf("%s is normal and becomes %s", plain, got)
 		}
-		other := respelt(r, scheme, host, path)
+		other := equivalentURL(r, scheme, host, path)
 		if got := normal(other); got != plain {
 			t.Fatalf("%s becomes %s, want %s", other, got, plain)
 		}
 		scheme2, host2, path2 := random()
 		if second := scheme2 + "://" + host2 + path2; second != plain {
 			different++
-			if normal(respelt(r, scheme2, host2, path2)) == plain {
+			if normal(equivalentURL(r, scheme2, host2, path2)) == plain {
 				t.Fatalf("%s is taken for %s", second, plain)
 			}
 		}
@@ -226,7 +226,7 @@ func FuzzProof(f *testing.F) {
 
 		p, err := parseProof(jwt)
 		if err != nil {
-			hygiene(t, []byte(jwt), err)
+			checkErrorText(t, []byte(jwt), err)
 			if e := err.(*Error); e.Code != InvalidProof {
 				t.Errorf("refused as %s, want %s", e.Code, InvalidProof)
 			}

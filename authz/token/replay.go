@@ -32,6 +32,10 @@ type ReplayMemory struct {
 // minutes.
 const defaultReplays = 1 << 19
 
+// longestReplay is longer than proofs are stored, in seconds. If the clock is set back by more,
+// proofs that were forgotten are not valid for a long time, and others must not wait for that.
+const longestReplay = 5 * 60
+
 // NewReplayMemory returns a store for at most limit proofs. While it is full of proofs that have
 // not ended, Use fails, so that further proofs are refused rather than old ones accepted again. now
 // is time.Now if nil.
@@ -52,7 +56,7 @@ func (m *ReplayMemory) Use(_ context.Context, key string, until time.Time) (fres
 		return false, nil
 	}
 	end := until.Unix() + 1
-	if end <= m.forgotten {
+	if end <= m.forgotten && m.forgotten <= m.swept+longestReplay {
 		return false, errors.New("token: the clock was set back to before the end of DPoP proofs " +
 			"that ReplayMemory has forgotten. It accepts later ones. Do the clocks jump?")
 	}

@@ -10,15 +10,16 @@ import (
 	"testing"
 )
 
-// agree compares our verification with that of the standard library.
-func agree(t *testing.T, name string, pub *rsa.PublicKey, hash crypto.Hash, signed,
+// compareWithStdlib compares our verification with that of the standard library.
+func compareWithStdlib(t *testing.T, name string, pub *rsa.PublicKey, hash crypto.Hash, signed,
 	signature []byte) bool {
 	t.Helper()
 	h := hash.New()
 	h.Write(signed)
 	expected := rsa.VerifyPKCS1v15(pub, hash, h.Sum(nil), signature) == nil
 	if got := pkcs1v15(hash)(pub)(signed, signature); got != expected {
-		t.Errorf("%s (%d bits, e %d, %v): ours returns %v, crypto/rsa returns %v; signature %x", name,
+		t.Errorf("%s (%d bits, e %d, %v): ours returns %v, crypto/rsa returns %v; signature %x",
+			name,
 			pub.N.BitLen(), pub.E, hash, got, expected, signature)
 	}
 	return expected
@@ -40,7 +41,7 @@ func TestPKCS1v15AgreesWithTheStandardLibrary(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !agree(t, "genuine", pub, hash, signed, good) {
+			if !compareWithStdlib(t, "genuine", pub, hash, signed, good) {
 				t.Fatalf("%d bits, %v: crypto/rsa does not accept its own signature", bits, hash)
 			}
 			size := pub.Size()
@@ -78,14 +79,14 @@ func TestPKCS1v15AgreesWithTheStandardLibrary(t *testing.T) {
 				"a bare digest":       raw(append(make([]byte, size-len(digest)), digest...)),
 				"the encoded message": genuine,
 			} {
-				if agree(t, name, pub, hash, signed, signature) {
+				if compareWithStdlib(t, name, pub, hash, signed, signature) {
 					t.Errorf("%s: crypto/rsa accepts it: the case does not test what it says", name)
 				}
 			}
 			for i := range good {
 				changed := bytes.Clone(good)
 				changed[i] ^= 1 << (i % 8)
-				agree(t, "a bit changed", pub, hash, signed, changed)
+				compareWithStdlib(t, "a bit changed", pub, hash, signed, changed)
 			}
 		}
 	}
@@ -115,7 +116,7 @@ func TestPKCS1v15ExponentThree(t *testing.T) {
 		t.Fatal("the forgery does not begin like a genuine encoded message: the case does not " +
 			"test what it says")
 	}
-	if agree(t, "cube root", pub, hash, signed, forged) {
+	if compareWithStdlib(t, "cube root", pub, hash, signed, forged) {
 		t.Error("a forgery made without the key is accepted")
 	}
 }

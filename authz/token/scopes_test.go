@@ -38,7 +38,7 @@ func TestScopesToRequest(t *testing.T) {
 	}
 }
 
-// Issuers that are found at run time are not known in advance. Their tokens name them.
+// Issuers of Resolve are known only by their tokens.
 func TestScopesToRequestOfResolvedIssuers(t *testing.T) {
 	v, err := token.NewVerifier(t.Context(), token.Config{
 		Resolve: func(context.Context, string) (*token.Issuer, error) { return nil, nil },

@@ -161,8 +161,8 @@ func (s *source) inherit(from *source) {
 	s.schedule(max(next, 0))
 }
 
-// left returns how much is left at now of a span that began at since. It is nothing if the clock was
-// set back, because nobody can tell.
+// left returns how much of a span that began at since is left at now. If the clock was set back,
+// the result is 0.
 func left(since, now time.Time, span time.Duration) time.Duration {
 	if now.Before(since) {
 		return 0

@@ -9,7 +9,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestStats: what happened is counted, and junk costs a counter and no line of the log each.
+// TestStats: all events are counted. Junk is counted, but not logged.
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSceneAt(t, "EdDSA", time.Now)

@@ -11,9 +11,9 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestNoChangeIsAccepted: no single byte of a genuine token's decoded header, payload or signature
-// can be changed, added or taken away. Every position, with every bit of it flipped and with the
-// characters that mean something to JSON.
+// TestNoChangeIsAccepted: no byte of a genuine token's decoded header, payload or signature can be
+// changed, added or removed. The test flips each bit at each position, and inserts characters with
+// a meaning in JSON.
 func TestNoChangeIsAccepted(t *testing.T) {
 	for _, alg := range []string{"RS256", "PS256", "ES256", "EdDSA"} {
 		t.Run(alg, func(t *testing.T) {
@@ -55,7 +55,8 @@ func TestNoChangeIsAccepted(t *testing.T) {
 				for at := range part {
 					for bit := range 8 {
 						if i == signature && bit != at%8 && bit != 7 {
-							// one bit of a signature is like another, and each is a verification
+							// of a signature, one bit per byte is enough, because each costs a
+							// verification
 							continue
 						}
 						changed := slices.Clone(part)

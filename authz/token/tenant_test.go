@@ -159,7 +159,7 @@ func TestSubjectOptional(t *testing.T) {
 	refused(t, v, s.genuine("sub", "null"), token.Malformed)
 }
 
-// TestMistypedScopeClaims: /scope is a string by its RFC; a claim for roles can be anything.
+// TestMistypedScopeClaims: /scope is a string by RFC 8693; claims for roles can have any type.
 func TestMistypedScopeClaims(t *testing.T) {
 	for _, value := range []string{"true", "1", "{}", "null", `["admin",1]`, `["a","b",null]`} {
 		s := newScene(t)
@@ -172,7 +172,7 @@ func TestMistypedScopeClaims(t *testing.T) {
 		s.policy.StrictScopeClaims = true
 		refused(t, s.verifier(t), s.genuine("admin", value), token.Malformed)
 	}
-	// What a claim of the wrong kind would have granted is not granted, and what came before it is.
+	// A claim of the wrong type grants nothing. Other claims still grant their scopes.
 	s := newScene(t)
 	s.policy.ScopeClaims = []string{"/roles", "/more"}
 	many := `["` +

@@ -210,12 +210,11 @@ func (v *Verifier) verifyHere(
 func (v *Verifier) introspect(
 	ctx context.Context, presented Presented, known *verifiedToken, proven possession,
 ) (*verifiedToken, error) {
-	live := presented.Introspect
 	switch {
 	case known == nil:
-		return v.verifyOpaque(ctx, presented.Token, proven, live)
-	case live || known.issuer.Introspection.Always:
-		return v.confirm(ctx, presented.Token, known, live)
+		return v.verifyOpaque(ctx, presented, proven)
+	case presented.Introspect || known.issuer.Introspection.Always:
+		return v.confirm(ctx, presented, known)
 	}
 	return known, nil
 }

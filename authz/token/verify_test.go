@@ -144,7 +144,7 @@ func TestTokensFormSpelling(t *testing.T) {
 	}
 }
 
-// TestTokensFormLength finds genuine tokens just below, at and above 8 KiB.
+// TestTokensFormLength tests genuine tokens just below, at and above 8 KiB.
 func TestTokensFormLength(t *testing.T) {
 	s := newScene(t)
 	v := s.verifier(t)
@@ -331,7 +331,7 @@ func TestTokensHeaderIsAnObject(t *testing.T) {
 				"header: a member name occurs twice")
 		})
 	}
-	// JSON's own whitespace
+	// whitespace of JSON
 	accepted(t, v, s.SignBytes([]byte(" \t\r\n"+s.header()+" \n"), []byte(s.claims())))
 }
 
@@ -355,7 +355,7 @@ func TestTokensClaimsAreAnObject(t *testing.T) {
 				"claims: a member name occurs twice")
 		})
 	}
-	// JSON's own whitespace
+	// whitespace of JSON
 	accepted(t, v, s.SignBytes([]byte(s.header()), []byte("\n"+s.claims()+"\t")))
 	// Deep but well-formed objects are accepted, because the parser does not recurse.
 	accepted(t, v, s.genuine("a", strings.Repeat("[", 2000)+strings.Repeat("]", 2000)))
@@ -539,7 +539,7 @@ func TestTokensClaims(t *testing.T) {
 	})
 }
 
-// TestTokensKey: found by kid in the issuer's own set, or the one usable key of it.
+// TestTokensKey: the key is found by kid in the issuer's set, or is the only usable key of it.
 func TestTokensKey(t *testing.T) {
 	_, other, _ := ed25519.GenerateKey(rand.Reader)
 	ed := func(changes ...string) string { return jwk(ed25519Key().Public(), changes...) }
@@ -786,7 +786,7 @@ func TestTokensScopes(t *testing.T) {
 	}
 }
 
-// TestTokensScopesCost: what a token without a good signature costs must not grow with the square
+// TestTokensScopesCost: the cost of a token with an invalid signature must not grow with the square
 // of its scopes.
 func TestTokensScopesCost(t *testing.T) {
 	s := newScene(t)

@@ -143,20 +143,24 @@ func TestCallDev(t *testing.T) {
 		{"a client without scopes", []string{"getPrivateScoped", "--client", "none"}, 1, "returned 403 Forbidden"},
 		{"gone", []string{"getMessage", "--id", id}, 1, "returned 404 Not Found"},
 		{"refused before it gets there", []string{"getMessage", "--id", "a/../b?c#d"}, 1, "returned 400 Bad Request"},
-		{"an operation that is misspelt", []string{"getmesage"}, 2, `unknown operation "getmesage"; did you mean getMessage? `},
-		{"a flag that there is not", []string{"getPublic", "--limit", "1"}, 2, "flag provided but not defined: -limit: see oasgate call getPublic --help"},
-		{"a body where none belongs", []string{"getPublic", "--body", "{}"}, 2, "not defined: -body"},
+		{"an operation that is misspelt", []string{"getmesage"}, 2, `unknown operation "getmesage"; did you mean getMessage? Run ` + "`oasgate call`"},
+		{"a flag that there is not", []string{"getPublic", "--limit", "1"}, 2, "unknown flag --limit: see oasgate call getPublic --help"},
+		{"a flag that is misspelt", []string{"listMessages", "-limt", "1"}, 2, "unknown flag --limt; did you mean --limit?: see"},
+		{"a flag without its value", []string{"listMessages", "--limit"}, 2, "--limit has no value: see"},
+		{"no issuer for a remote API", []string{"getPrivate", "--url", "https://api.invalid"}, 2, "--issuer (OASGATE_ISSUER) is not set"},
+		{"a person at a remote API", []string{"getPrivate", "--url", "https://api.invalid", "--as", "bob"}, 2, `--as is for dev, but --url is "https://api.invalid": add --dev`},
+		{"a body where none belongs", []string{"getPublic", "--body", "{}"}, 2, "unknown flag --body: see"},
 		{"no body where one belongs", []string{"createMessage"}, 2, "--body is missing"},
 		{"a parameter missing", []string{"getMessage"}, 2, "--id is missing"},
 		{"a parameter empty", []string{"getMessage", "--id", ""}, 2, "--id is empty"},
 		{"a parameter twice", []string{"listMessages", "--limit", "1", "--limit", "2"}, 2, "--limit is given 2 times"},
 		{"a parameter without its flag", []string{"getMessage", "x"}, 2, "argument 3 after the operation is not a flag"},
-		{"a secret as an argument", []string{"getPublic", "--client-secret=hunter2"}, 2, "not defined: -client-secret: see"},
+		{"a secret as an argument", []string{"getPublic", "--client-secret=hunter2"}, 2, "unknown flag --client-secret"},
 		{"a client that there is not", []string{"getPrivate", "--client", "other"}, 2, `--client is "other": expected full or none`},
 		{"a person without the scope", []string{"createMessage", "--body", `{"text":"x"}`, "--as", "bob"}, 1, "returned 403 Forbidden"},
 		{"a person that there is not", []string{"getPrivate", "--as", "carol"}, 2, `--as is "carol": expected alice or bob`},
 		{"a person and a client", []string{"getPrivate", "--as", "bob", "--client", "none"}, 2, "--as and --client are both given"},
-		{"a form where none belongs", []string{"createMessage", "--form", "a=b"}, 2, "not defined: -form"},
+		{"a form where none belongs", []string{"createMessage", "--form", "a=b"}, 2, "unknown flag --form"},
 		{"a file that there is not", []string{"createMessage", "--body", "@none.json"}, 2, "none.json"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -180,7 +184,7 @@ func TestCallDev(t *testing.T) {
 	})
 	t.Run("no dev", func(t *testing.T) {
 		if got := callProgram(t, invocation{args: []string{"getPrivate", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 ||
-			!strings.Contains(got.stderr, "start dev, or set --url to its address") {
+			!strings.Contains(got.stderr, "start dev, or set --url to its address; for tokens of another issuer, set --issuer (OASGATE_ISSUER)") {
 			t.Errorf("exit code %d, stderr %q: want a hint to start dev", got.code, got.stderr)
 		}
 		if got := callProgram(t, invocation{args: []string{"getPublic", "--url", "http://127.0.0.1:1"}}, ""); got.code != 1 ||

@@ -28,7 +28,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(issuerRole) != "" {
-		beIssuer()
+		runIssuer()
 		return
 	}
 	os.Exit(withProgram(m.Run))
@@ -387,7 +387,8 @@ func TestServeRefusesTokens(t *testing.T) {
 			if cause, _ := line["cause"].(string); !strings.HasPrefix(cause,
 				"authz: invalid-token: token: ") ||
 				!strings.Contains(cause, test.cause) {
-				t.Errorf("the log gives as cause %v: want it to contain %q", line["cause"], test.cause)
+				t.Errorf("the log gives as cause %v: want it to contain %q", line["cause"],
+					test.cause)
 			}
 			if line["subject"] != nil || line["client_id"] != nil {
 				t.Errorf("the log names the subject of a token that is not genuine: %v", line)
@@ -949,7 +950,7 @@ func TestBodyWithoutTokenIsNotRead(t *testing.T) {
 				connection := p.dial(t)
 				fmt.Fprint(connection,
 					test.head+"Host: localhost\r\nExpect: 100-continue\r\n"+test.body+"\r\n")
-				wantRefusal(t, hear(t, connection), test.kind)
+				wantRefusal(t, readResponse(t, connection), test.kind)
 			},
 		)
 		t.Run(
@@ -958,7 +959,7 @@ func TestBodyWithoutTokenIsNotRead(t *testing.T) {
 				// net/http would wait for a short body before it sends the response
 				connection := p.dial(t)
 				fmt.Fprint(connection, test.head+"Host: localhost\r\nContent-Length: 1000\r\n\r\n")
-				got := hear(t, connection)
+				got := readResponse(t, connection)
 				wantRefusal(t, got, test.kind)
 				if got.header.Get(
 					"Connection") != "close" { // the answer of a server that waits does not have it
@@ -990,6 +991,6 @@ func TestLimits(t *testing.T) {
 		fmt.Fprintf(connection,
 			"GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}",
 			private.path(t), token)
-		wantRefusal(t, hear(t, connection), "invalid-body")
+		wantRefusal(t, readResponse(t, connection), "invalid-body")
 	})
 }

@@ -29,8 +29,10 @@ func TestIssuerHangs(t *testing.T) {
 	issuer.signal(t, syscall.SIGSTOP)
 	var clients sync.WaitGroup
 	answered := make(chan struct{})
-	for range 8 { // the first fetch takes until its timeout
-		clients.Go(func() { wantRefusal(t, p.get(t, private.path(t), unknown), "keys-unavailable") })
+	for range 8 { // the first fetch waits for its timeout
+		clients.Go(func() {
+			wantRefusal(t, p.get(t, private.path(t), unknown), "keys-unavailable")
+		})
 	}
 	go func() {
 		clients.Wait()
@@ -127,8 +129,9 @@ func TestRotationUnderJunk(t *testing.T) {
 	if limit := int(time.Since(begun)/cooldown) + 2; fetches < 3 || fetches > limit {
 		t.Errorf("%d fetches of keys, want 3 to %d", fetches, limit)
 	}
-	if n := int(metrics.sum("authz_keys_fetches_total", `result="succeeded"`)); n != before+fetches {
-		t.Errorf("the metrics have %d fetches of keys, the issuer %d", n, before+fetches)
+	told := int(metrics.sum("authz_keys_fetches_total", `result="succeeded"`))
+	if told != before+fetches {
+		t.Errorf("the metrics have %d fetches of keys, the issuer %d", told, before+fetches)
 	}
 	refused := metrics.sum("authz_requests_total", `cause="unknown_key"`) +
 		metrics.sum("authz_requests_total", `cause="key_pending"`)

@@ -54,8 +54,8 @@ func TestPostgresPaused(t *testing.T) {
 	w.end(t)
 }
 
-// TestPostgresDemoted: when the primary becomes read-only in place, and then its standby the
-// primary, the server leaves the old one at once, and loses nothing.
+// TestPostgresDemoted: when the primary becomes read-only, and then its standby the primary, the
+// server changes to the new one at once, and loses nothing.
 func TestPostgresDemoted(t *testing.T) {
 	faultTest(t)
 	old := startPostgres(t)
@@ -184,7 +184,7 @@ func (w *writing) refused(t *testing.T) {
 		_, now := w.counts()
 		return now > before || t.Failed()
 	})
-	for _, path := range []string{"/healthz", "/readyz"} { // what others share is no part of it
+	for _, path := range []string{"/healthz", "/readyz"} { // without what others share
 		if got := w.process.get(t, path, ""); got.status != http.StatusOK {
 			t.Errorf("%s is %d, want 200", path, got.status)
 		}
@@ -253,7 +253,7 @@ func postgresURL(servers ...*postgresServer) string {
 	return "postgres://postgres@" + strings.Join(hosts, ",") + "/postgres"
 }
 
-// startPostgres starts an empty PostgreSQL, or skips the test if none is installed.
+// startPostgres starts an empty PostgreSQL, or skips the test if it is not installed.
 func startPostgres(t *testing.T) *postgresServer {
 	t.Helper()
 	db := newPostgres(t)

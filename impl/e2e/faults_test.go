@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-// faultTest skips a test that takes long.
+// faultTest skips a slow test.
 func faultTest(t *testing.T) {
 	t.Helper()
 	if os.Getenv("OASGATE_TEST_FAULTS") == "" {
@@ -30,7 +30,7 @@ func faultTest(t *testing.T) {
 	}
 }
 
-// metrics are those of a server, by name and labels.
+// metrics are the metrics of a server, by name and labels.
 type metrics map[string]float64
 
 // admin returns the admin listener of a server that has one.
@@ -40,7 +40,7 @@ func (p *process) admin(t *testing.T) *process {
 	return &process{url: "http://" + line["addr"].(string)}
 }
 
-// metrics returns those of a server with an admin listener.
+// metrics returns the metrics of a server with an admin listener.
 func (p *process) metrics(t *testing.T) metrics {
 	t.Helper()
 	found := metrics{}
@@ -67,7 +67,7 @@ func (m metrics) sum(name string, labels ...string) (sum float64) {
 	return sum
 }
 
-// freeAddr returns a loopback address that nobody listens on.
+// freeAddr returns a loopback address without a listener.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -78,8 +78,8 @@ func freeAddr(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// TestLogThatNobodyReads: a reader that stops, or ends, stops neither requests nor the end of the
-// program.
+// TestLogThatNobodyReads: if the reader of the log stops or ends, requests are served, and the
+// program can end.
 func TestLogThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)
@@ -118,7 +118,7 @@ func TestLogThatNobodyReads(t *testing.T) {
 			}
 			fault(reader)
 			token := issuer.mint(nil)
-			for n := range 600 { // some 200 KiB of lines, and a pipe holds 64
+			for n := range 600 { // about 200 KiB of lines; a pipe has room for 64
 				if got := p.get(t, private.path(t), token); got.status != http.StatusOK {
 					t.Fatalf("request %d: %d %s", n, got.status, got.body)
 				}
@@ -145,7 +145,8 @@ func TestSIGHUPWithoutFile(t *testing.T) {
 	wantServed(t, p.get(t, private.path(t), issuer.mint(nil)))
 }
 
-// TestFewFiles: with few files, silent connections do not keep the server from its database.
+// TestFewFiles: with few files, silent connections do not prevent the server from opening its
+// database.
 func TestFewFiles(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)
@@ -191,7 +192,7 @@ func TestRollingRestart(t *testing.T) {
 	balancer, err := exec.LookPath("haproxy")
 	switch {
 	case testing.Short():
-		t.Skip("takes long")
+		t.Skip("slow")
 	case database == "" || err != nil:
 		t.Skip("needs OASGATE_TEST_DATABASE_URL and haproxy")
 	}

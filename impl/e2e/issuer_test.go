@@ -25,9 +25,9 @@ const issuerRole = "ISSUER_OF_AN_OASGATE_TEST"
 // remoteIssuer is what the process of an issuer offers to the process of the test.
 type remoteIssuer struct{ server *devissuer.Server }
 
-// beIssuer serves an issuer until the test closes our standard input, as it does at the latest when
-// it dies.
-func beIssuer() {
+// runIssuer serves an issuer until the test closes our standard input, as it does at the latest
+// when it dies.
+func runIssuer() {
 	server, err := devissuer.Start(
 		devissuer.Config{Audiences: []string{audience}, Algorithm: "ES256"})
 	if err != nil {

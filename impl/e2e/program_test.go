@@ -329,7 +329,7 @@ func (p *process) flood(t *testing.T, head string) (answer, int64) {
 		}
 		written <- sum
 	}()
-	got := hear(t, connection)
+	got := readResponse(t, connection)
 	if got.header.Get("Connection") != "close" {
 		t.Errorf("Connection is %q: want close, or net/http reads on", got.header.Get("Connection"))
 	}
@@ -347,8 +347,8 @@ func (p *process) dial(t *testing.T) net.Conn {
 	return connection
 }
 
-// hear reads one response. It keeps the Connection header, which net/http removes.
-func hear(t *testing.T, connection net.Conn) answer {
+// readResponse reads one response. It keeps the Connection header, which net/http removes.
+func readResponse(t *testing.T, connection net.Conn) answer {
 	t.Helper()
 	response, err := http.ReadResponse(bufio.NewReader(connection), nil)
 	if err != nil {

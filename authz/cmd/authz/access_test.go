@@ -21,8 +21,8 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// caller is somebody who calls: with genuine credentials that grant some scopes, with a bad one, or
-// with nothing.
+// caller is a caller with genuine credentials that grant some scopes, with a bad one, or without
+// any.
 type caller struct {
 	has []atom
 	bad string // a credential that is presented and not genuine; has is then empty
@@ -99,8 +99,8 @@ func holds(credential string, scopes []string) []atom {
 	return has
 }
 
-// TestWeakerIsExact compares every policy over three scopes with every other, by asking every
-// caller.
+// TestWeakerIsExact compares all pairs of policies over three scopes with the results for all
+// callers.
 func TestWeakerIsExact(t *testing.T) {
 	asToken := func(string) string { return bearer }
 	callers := []caller{{}, {bad: bearer}}
@@ -333,8 +333,8 @@ func TestAgreesWithTheGate(t *testing.T) {
 	}
 }
 
-// TestStepUpIsExact compares every step-up with every other, by asking the gate's own judgement of
-// every sign-in.
+// TestStepUpIsExact compares all pairs of step-up requirements with the results of the gate for all
+// sign-ins.
 func TestStepUpIsExact(t *testing.T) {
 	now := time.Now()
 	issuer, err := devissuer.Start(devissuer.Config{Audiences: []string{"api"}, Algorithm: "EdDSA"})
@@ -411,7 +411,7 @@ func TestAccessInWords(t *testing.T) {
 		{[]authz.Alternative{{{Scheme: "k"}, {Scheme: "t", Scopes: []string{"a"}}}}, "api key in header x-key, and token with a", "scopes"},
 		// The same twice, in another order.
 		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"a", "b"}}}, {{Scheme: "t", Scopes: []string{"b", "a", "a"}}}}, "token with a and b", "scopes"},
-		// A scope by the name of a class is still a scope.
+		// A scope can have the name of a class.
 		{[]authz.Alternative{{{Scheme: "t", Scopes: []string{"public"}}}}, "token with public", "scopes"},
 	} {
 		a := accessOf(
@@ -431,8 +431,8 @@ func TestAccessInWords(t *testing.T) {
 	}
 }
 
-// TestWeakerIsExactWithImplications compares policies under one set of implications with policies
-// under another, by asking every caller.
+// TestWeakerIsExactWithImplications compares policies with two sets of implications with the
+// results for all callers.
 func TestWeakerIsExactWithImplications(t *testing.T) {
 	relations := []map[string][]string{
 		nil,

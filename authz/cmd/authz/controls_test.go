@@ -44,8 +44,8 @@ func extensionDocument(t *testing.T, name string, value any, onScheme bool) *ope
 	return doc
 }
 
-// knownExtensions returns the names of all extensions that the library reads, as it lists them for
-// one that is misspelt.
+// knownExtensions returns the names of all extensions that the library reads, from its message
+// about an unknown one.
 func knownExtensions(t *testing.T) []string {
 	t.Helper()
 	_, err := authz.Config{
@@ -62,8 +62,8 @@ func knownExtensions(t *testing.T) []string {
 	return strings.Split(names, ", ")
 }
 
-// TestExtensionDirections compares documents that differ in one extension. Every extension that
-// the library reads must have a row.
+// TestExtensionDirections compares documents that differ in one extension. Each extension that the
+// library reads must have a row.
 func TestExtensionDirections(t *testing.T) {
 	type row struct {
 		before, after     any

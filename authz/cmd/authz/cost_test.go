@@ -18,8 +18,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// TestCost compares what commands cost with what it costs to read the same document with
-// kin-openapi, as processes of their own, in one run.
+// TestCost compares the cost of commands with that of reading the same document with kin-openapi.
+// Both are processes, measured in one run.
 func TestCost(t *testing.T) {
 	if raceDetector || testing.Short() {
 		t.Skip("measured without the race detector")
@@ -58,8 +58,8 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// testCost compares the least of several tries, for a busy machine makes any of them slower. It
-// ends as soon as all are within their limits.
+// testCost compares the minimum of several tries, because a busy machine makes some slower. It ends
+// as soon as all are within their limits.
 func testCost(t *testing.T, document string) {
 	const limit, tries = 1.5, 8
 	commands := []struct {

@@ -449,7 +449,7 @@ func (p page) writeExplanation(e explanation, now time.Time) {
 	if e.Hint != "" {
 		rows = append(rows, row("hint", e.Hint, yellow))
 	}
-	p.table("", rows)
+	p.table("", p.wrap(rows, 1))
 	if !e.Genuine {
 		return
 	}
@@ -470,7 +470,7 @@ func (p page) writeExplanation(e explanation, now time.Time) {
 		}
 		rows = append(rows, append([]cell{mark}, plain(o.Method, o.Path, o.ID, access)...))
 	}
-	p.table("", rows)
+	p.table("", p.wrap(rows, 4))
 	p.line("")
 	p.line("grants access to %d of %s", opens, count(len(e.Operations), "operation"))
 }

@@ -589,31 +589,21 @@ func (p page) writeInit(report initReport, r *repository) {
 	if report.DryRun {
 		verb = "would be written"
 	}
-	switch {
-	case len(report.Written) == 0:
-		p.line("  %-16s nothing is missing", report.Folder)
-	default:
-		p.line(
-			"  %-16s %s %s: %s",
-			report.Folder,
-			count(len(report.Written), "file"),
-			verb,
-			strings.Join(report.Written, ", "),
-		)
+	files := "nothing is missing"
+	if n := len(report.Written); n > 0 {
+		files = fmt.Sprintf("%s %s: %s", count(n, "file"), verb,
+			strings.Join(report.Written, ", "))
 	}
+	rows := [][]cell{plain(report.Folder, files)}
 	if len(report.Handlers) > 0 {
-		p.line("  %-16s %s", "handlers", strings.Join(report.Handlers, ", "))
+		rows = append(rows, plain("handlers", strings.Join(report.Handlers, ", ")))
 	}
-	p.line(
-		"  %-16s %s, %d of them public; %s",
-		"generated",
-		count(report.Operations, "operation"),
-		report.Public,
-		count(report.Scopes, "scope"),
-	)
+	rows = append(rows, plain("generated", fmt.Sprintf("%s, %d of them public; %s",
+		count(report.Operations, "operation"), report.Public, count(report.Scopes, "scope"))))
 	if !report.DryRun && r.First {
-		p.line("  %-16s cd %s && go run . dev", "next", report.Folder)
+		rows = append(rows, plain("next", "cd "+report.Folder+" && go run . dev"))
 	}
+	p.table("", p.wrap(rows, 1))
 }
 
 // bundleCommand writes a document in several files as one, for tools that read only one.

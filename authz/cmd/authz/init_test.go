@@ -107,7 +107,7 @@ paths:
       responses: {"204": {description: Gone.}}
 `
 
-// keyed states no security itself: its overlay does, with a token, a key and a password.
+// keyed has no security itself. Its overlay adds it: a token, a key and a password.
 var keyed = map[string]string{
 	"api/openapi.yaml": `openapi: 3.1.0
 info: {title: Keys, version: "1"}
@@ -133,8 +133,8 @@ actions:
 `,
 }
 
-// TestInitWritesAWorkingRepository: from nothing to a green go test ./..., for each document and
-// router. It builds programs, and may need the module proxy.
+// TestInitWritesAWorkingRepository: for each document and router, init writes a repository whose
+// tests pass. It builds programs, and may need the module proxy.
 func TestInitWritesAWorkingRepository(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds a program for each document and router")
@@ -201,7 +201,7 @@ func TestInitWritesAWorkingRepository(t *testing.T) {
 	}
 }
 
-// switchTelemetryOn does what README.md says, and builds the program.
+// switchTelemetryOn follows README.md, and builds the program.
 func switchTelemetryOn(t *testing.T) {
 	t.Helper()
 	main := read(t, "made/main.go")
@@ -336,7 +336,7 @@ func TestInitDryRun(t *testing.T) {
 	}
 }
 
-// TestInitAgain: run again, init writes what is missing, and overwrites nothing.
+// TestInitAgain: a second run writes what is missing, and overwrites nothing.
 func TestInitAgain(t *testing.T) {
 	library := libraryFolder(t)
 	t.Chdir(t.TempDir())
@@ -580,7 +580,8 @@ func TestInitGeneratesAsWeDo(t *testing.T) {
 	}
 }
 
-// TestInitPublicDocuments: from public documents, with their overlays, to a green go test ./....
+// TestInitPublicDocuments: for public documents with their overlays, init writes repositories whose
+// tests pass.
 func TestInitPublicDocuments(t *testing.T) {
 	folder := os.Getenv("OASGATE_TEST_DOCUMENTS")
 	if folder == "" {

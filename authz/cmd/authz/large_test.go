@@ -21,8 +21,8 @@ func TestLargeDocuments(t *testing.T) {
 	if raceDetector {
 		t.Skip("measured without the race detector")
 	}
-	// Ratios of 1 to 4 are measured (go test -v shows them). Several tries, for a busy machine may
-	// stall one.
+	// The measured ratios are 1 to 4 (go test -v shows them). There are several tries, because a
+	// busy machine may delay one.
 	const limit, tries = 12, 5
 	for name, generate := range map[string]func(t *testing.T, dir string,
 		weaker bool) (document string, operations int){
@@ -94,7 +94,7 @@ func TestLargeDocuments(t *testing.T) {
 					weaker++
 				}
 			}
-			// Every generator leaves a scope away in every seventh operation that needs one of two.
+			// Each generator omits a scope in every seventh operation that requires one of two.
 			if expected := operations / 7; code != found || weaker != expected ||
 				len(diff.Changes) != expected {
 				t.Errorf(

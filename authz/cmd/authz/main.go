@@ -90,8 +90,8 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// collectLess lets the heap grow to two and a half times the live heap, not twice, because a command
-// ends soon. On a YAML document of 6 MB, lint takes 10 % less processor time.
+// collectLess makes the garbage collector run at 2.5 times the live heap instead of twice, because
+// commands are short. On a YAML document of 6 MB, lint takes 10 % less processor time.
 func collectLess() { debug.SetGCPercent(150) }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,17 +18,18 @@ import (
 type page struct {
 	w       io.Writer
 	colours bool
+	width   int // of a line, if it can be broken
 }
 
 // newPage returns a page that uses colours on a terminal, unless NO_COLOR (https://no-color.org) is
 // set.
 func newPage(w io.Writer) page {
-	file, ok := w.(*os.File)
-	return page{
-		w,
-		ok && isatty.IsTerminal(file.Fd()) && os.Getenv("NO_COLOR") == "" &&
-			os.Getenv("TERM") != "dumb",
+	p := page{w: w, width: 80}
+	if file, ok := w.(*os.File); ok && isatty.IsTerminal(file.Fd()) {
+		p.colours = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+		p.width = cmp.Or(terminalWidth(file), p.width)
 	}
+	return p
 }
 
 // colour is the parameter of an SGR escape sequence (ECMA-48 §8.3.117).
@@ -91,6 +93,52 @@ func (p page) table(indent string, rows [][]cell) {
 		}
 		fmt.Fprintln(p.w, strings.TrimRight(line, " "))
 	}
+}
+
+// leastColumn is the width to which a column is not broken further.
+const leastColumn = 24
+
+// wrap breaks the cells from a column on, so that the rows fit the page. A broken row continues in
+// rows without the columns before.
+func (p page) wrap(rows [][]cell, from int) (wrapped [][]cell) {
+	rest, columns := p.width, 0
+	for column := range from {
+		widest := 0
+		for _, row := range rows {
+			widest = max(widest, utf8.RuneCountInString(printable(row[column].text)))
+		}
+		rest -= widest + 2
+	}
+	for _, row := range rows {
+		columns = max(columns, len(row)-from)
+	}
+	width := max(leastColumn, rest/columns-2*(columns-1))
+	for _, row := range rows {
+		for more := true; more; {
+			next := make([]cell, len(row))
+			more = false
+			for i := from; i < len(row); i++ {
+				next[i].colour = row[i].colour
+				row[i].text, next[i].text = breakLine(printable(row[i].text), width)
+				more = more || next[i].text != ""
+			}
+			wrapped = append(wrapped, row)
+			row = next
+		}
+	}
+	return wrapped
+}
+
+// breakLine returns the words of a text that fit a line, at least one, and the rest.
+func breakLine(text string, width int) (line, rest string) {
+	end, count := 0, 0
+	for i, r := range text + " " {
+		if r == ' ' && (count <= width || end == 0) {
+			end = i
+		}
+		count++
+	}
+	return text[:end], strings.TrimLeft(text[end:], " ")
 }
 
 // json writes a value for programs.

@@ -66,7 +66,7 @@ func TestColouredTablesAlign(t *testing.T) {
 	}
 }
 
-// TestPrintable: a document or a token must not be able to draw on the terminal of who looks at it.
+// TestPrintable: documents and tokens cannot send control sequences to a terminal.
 func TestPrintable(t *testing.T) {
 	for text, expected := range map[string]string{
 		"/größe → 日本":        "/größe → 日本",
@@ -78,5 +78,28 @@ func TestPrintable(t *testing.T) {
 		if got := printable(text); got != expected {
 			t.Errorf("printable(%q) is %q, want %q", text, got, expected)
 		}
+	}
+}
+
+// TestWrappedTables: lines fit the page if their words do.
+func TestWrappedTables(t *testing.T) {
+	var out bytes.Buffer
+	p := newPage(&out)
+	p.width = 58
+	p.table("", p.wrap([][]cell{
+		plain("PATH", "ACCESS", "CONTROLS"),
+		plain("/a", "token with read and write", "timeout 2m"),
+		plain("/b", "", "one-long-word-that-cannot-be-broken and another"),
+		plain("/c", "last"),
+	}, 1))
+	const want = `PATH  ACCESS               CONTROLS
+/a    token with read and  timeout 2m
+      write
+/b                         one-long-word-that-cannot-be-broken
+                           and another
+/c    last
+`
+	if out.String() != want {
+		t.Errorf("the table is\n%sexpected\n%s", &out, want)
 	}
 }

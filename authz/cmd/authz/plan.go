@@ -343,7 +343,7 @@ func (p page) plan(report planReport) {
 		}
 		rows = append(rows, row)
 	}
-	p.table("", rows)
+	p.table("", p.wrap(rows, 3))
 	p.line("")
 	p.line("%s", report.summary())
 }

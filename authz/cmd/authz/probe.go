@@ -17,6 +17,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"go.yaml.in/yaml/v4"
+	"golang.org/x/oauth2"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/authztest"
@@ -336,6 +337,11 @@ func (c *probeCommand) skip(test authztest.Case) string {
 // tokens returns the tokens that the given client can get.
 func (c *probeCommand) tokens(ctx context.Context, t *tool, to *http.Client) (
 	tokens authztest.Tokens, err error) {
+	const audience = "give the identifier of the API at the issuer by --audience (OASGATE_AUDIENCE)"
+	if c.Issuer != "" && c.Audience == "" {
+		return tokens, errors.New("--issuer: forged tokens must differ from genuine ones in one " +
+			"place only, and so need their audience: " + audience)
+	}
 	tokens = authztest.Tokens{Issuer: c.Issuer, Audience: c.Audience}
 	var metadata issuerMetadata
 	if c.Issuer != "" {
@@ -375,7 +381,11 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool, to *http.Client) (
 		asked: map[string]*issued{},
 	}
 	if _, err := caller.sufficient(ctx, nil); err != nil {
-		return tokens, fmt.Errorf("no token: %w", err)
+		err = fmt.Errorf("no token: %w", err)
+		if _, refused := errors.AsType[*oauth2.RetrieveError](err); refused && c.Audience == "" {
+			err = fmt.Errorf("%w: if the issuer requires an audience, %s", err, audience)
+		}
+		return tokens, err
 	}
 	tokens.Genuine, tokens.Sufficient = caller.exactly, caller.sufficient
 	if c.Cert != "" {

@@ -39,7 +39,7 @@ import (
 	"github.com/oasgate/oasgate/authz/token"
 )
 
-// TestProbe replays testdata/probe.txtar against a server that is right, and some that are not.
+// TestProbe replays testdata/probe.txtar against a correct server, and some with flaws.
 func TestProbe(t *testing.T) {
 	const script, secret = "testdata/probe.txtar", "correct-horse-battery-staple"
 	issuer, err := devissuer.Start(devissuer.Config{

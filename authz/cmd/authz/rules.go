@@ -19,7 +19,7 @@ import (
 // The levels of findings, most severe first.
 const (
 	faultLevel   = "fault"   // the document would not be served
-	warningLevel = "warning" // callers or requests are let in that are probably not meant
+	warningLevel = "warning" // callers or requests are admitted that are probably not intended
 	noteLevel    = "note"
 )
 

@@ -171,6 +171,11 @@ func (c *scopesCommand) packageName(beside siblings) (string, error) {
 		}
 		name = filepath.Base(folder)
 	}
+	if name == "" {
+		return "", errors.New("the Go package of the output is not known: name the file with -o " +
+			"(-o gen/scopes.gen.go), or the package with --package; --format=json and " +
+			"--format=typescript need neither")
+	}
 	if !token.IsIdentifier(name) || name == "_" {
 		return "", fmt.Errorf(
 			"the package of the generated file would be %q: set it with --package",

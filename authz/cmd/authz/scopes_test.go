@@ -23,7 +23,7 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// policy writes a document: what each operation needs, as its security reads.
+// policy writes a document from the security of each operation.
 func policy(t *testing.T, scopes map[string]string, operations map[string]string) string {
 	t.Helper()
 	var b strings.Builder
@@ -45,7 +45,7 @@ func policy(t *testing.T, scopes map[string]string, operations map[string]string
 	return b.String()
 }
 
-// generated is the Go that a document makes, type-checked.
+// generated is the type-checked Go code of a document.
 type generated struct {
 	code       string
 	constants  map[string]map[string]string // by type, the names by value
@@ -290,7 +290,7 @@ func TestScopesCommand(t *testing.T) {
 		want   string // in it
 	}{
 		{"to standard output", []string{"--package", "p", "good.yaml"}, allWell, "package p\n", nil, "", ""},
-		{"of a package that is not said", []string{"good.yaml"}, unable, "", []string{`would be "": set it with --package`}, "", ""},
+		{"of a package that is not said", []string{"good.yaml"}, unable, "", []string{"name the file with -o"}, "", ""},
 		{"beside others", []string{"-o", "gen/scopes.gen.go", "good.yaml"}, allWell, "", nil, "gen/scopes.gen.go", "package mine\n"},
 		{"once more", []string{"-o", "gen/scopes.gen.go", "good.yaml"}, allWell, "", nil, "gen/scopes.gen.go", "\tOperationList OperationID = \"list\"\n"},
 		{"in a folder of its own", []string{"-o", "scopes.gen.go", "--package", "access", "good.yaml"}, allWell, "", nil, "scopes.gen.go", "package access\n"},
@@ -362,8 +362,7 @@ func TestScopesFor(t *testing.T) {
 		}
 		operations[fmt.Sprint("random", i)] = "[" + strings.Join(alternatives, ", ") + "]"
 	}
-	// Forty choices that have nothing to do with each other: a trillion sets to try, were they
-	// tried together.
+	// Forty independent choices: together they have a trillion sets.
 	for i := range 40 {
 		scopes[fmt.Sprintf("r%d", i)], scopes[fmt.Sprintf("a%d", i)] = "", ""
 		operations[fmt.Sprint("apart", i)] = fmt.Sprintf("[{b: [r%d]}, {b: [a%d]}]", i, i)

@@ -111,7 +111,7 @@ func mutated(r *rand.Rand, schema object) object {
 	return s
 }
 
-// samples are values of every type, small enough to try them all.
+// samples are values of each type, few enough to try all of them.
 func samples() (all []any) {
 	all = []any{nil, true, "", "a", "ab", "bbb", "abbb", 0.0, 1.0, 2.0, 3.0, 1.5, -1.0, 6.0}
 	leaves := []any{nil, "a", "bbb", 1.0, 2.5, object{}, object{"a": 1.0}, []any{}, []any{"a"}}

@@ -3,7 +3,7 @@
 //	ISSUER=https://tenant.example/ AUDIENCE=https://echo.example go run ./websocket
 //
 // The gate decides about the request that opens the connection. Pages cannot set its Authorization
-// header, so they are let in by a cookie, and by the origin of the page: see
+// header, so they are authenticated by a cookie, and by the origin of the page: see
 // [authz.Config.CookieOrigins]. The server closes the connection when the token expires.
 package main
 

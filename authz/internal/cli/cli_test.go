@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -53,29 +55,44 @@ func TestWords(t *testing.T) {
 	WriteWords(new(strings.Builder), parser.Model, nil, nil) // not called by a script
 }
 
-// TestScripts checks the scripts with each shell that is installed, and uses the one for bash.
+// TestScripts has the shells that are installed complete a command line by their own scripts. The
+// program prints the words that it is called with.
 func TestScripts(t *testing.T) {
-	for shell := range scripts {
-		var script strings.Builder
-		if err := (&Completion{Shell: shell}).Write(&script, "two-words"); err != nil {
-			t.Fatal(err)
-		}
-		path, err := exec.LookPath(shell)
-		if err != nil {
-			t.Logf("%s is not installed", shell)
-			continue
-		}
-		line := []string{"-n", "-c", script.String()}
-		if shell == "bash" {
-			line = []string{"-c", "two-words() { printf '%s\\n' \"$@\" found; }\n" +
-				script.String() +
-				"\nCOMP_WORDS=(two-words a f) COMP_CWORD=2; _two_words two-words f a; echo " +
-				"\"${COMPREPLY[@]}\""}
-		}
-		out, err := exec.Command(path, line...).CombinedOutput()
-		if err != nil || shell == "bash" && strings.TrimSpace(string(out)) != "f found" {
-			t.Errorf("%s: %v: %s", shell, err, out)
-		}
+	dir := t.TempDir()
+	program := filepath.Join(dir, "two-words")
+	const printWords = "#!/bin/sh\nprintf '%s\\n' \"$@\" found\n"
+	if err := os.WriteFile(program, []byte(printWords), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for shell, test := range map[string]struct {
+		complete string // what completes `two-words a f`
+		want     string // with SCRIPT for the script
+	}{
+		"bash": {"SCRIPT\nCOMP_WORDS=(two-words a f) COMP_CWORD=2; _two_words two-words f a; " +
+			"echo \"${COMPREPLY[@]}\"", "f found"},
+		// compadd only works while the line editor completes, and compdef needs compinit.
+		"zsh": {"compdef() { : }; compadd() { echo ${(P)2} }; _files() { echo no words }\n" +
+			"SCRIPT\nwords=(two-words a f) CURRENT=3; _two_words", "__complete a f found"},
+		"fish": {"SCRIPT\ncomplete -C 'two-words a f' | string join ' '", "f found"},
+	} {
+		t.Run(shell, func(t *testing.T) {
+			path, err := exec.LookPath(shell)
+			if err != nil {
+				t.Skipf("%s is not installed", shell)
+			}
+			var script strings.Builder
+			if err := (&Completion{Shell: shell}).Write(&script, "two-words"); err != nil {
+				t.Fatal(err)
+			}
+			command := exec.Command(path, "-c",
+				strings.Replace(test.complete, "SCRIPT", script.String(), 1))
+			command.Env = append(os.Environ(), "HOME="+dir,
+				"PATH="+dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
+			out, err := command.CombinedOutput()
+			if got := strings.TrimSpace(string(out)); err != nil || got != test.want {
+				t.Errorf("%v: completed by %q, want %q", err, got, test.want)
+			}
+		})
 	}
 }
 

@@ -366,8 +366,8 @@ func methods(header http.Header) string {
 	return strings.Join(slices.Compact(all), ", ")
 }
 
-// hostile: whatever the path, what was decided is what runs. Where routers differ, none of the
-// statuses lets anything in.
+// hostile: for any path, the operation that was decided is the one that runs. If routers differ, no
+// handler runs with any of the statuses.
 func (h *harness) hostile(t *testing.T) {
 	for _, row := range []struct {
 		target   string

@@ -56,7 +56,7 @@ func TestBinding(t *testing.T) {
 				t.Fatalf("%v: %q %v cannot be bound: %v", spec, bound.URL.RawQuery, bound.Header,
 					err)
 			}
-			// The value that was accepted, read from what is bound by the same engine.
+			// The accepted value, from what is bound, by the same engine.
 			p := append(append(append(append([]*parameter{}, o.path...), o.query...), o.header...),
 				o.cookie...)[0]
 			want := m.accepted(t, p, bound, path)
@@ -147,7 +147,7 @@ func (m *binder) text() string {
 	})
 }
 
-// send puts a value at random into a request, or something like it. It returns the path parameter.
+// send puts a random value, or something similar, into a request. It returns the path parameter.
 func (m *binder) send(r *http.Request, spec map[string]any) string {
 	style, explode := spec["style"].(string), spec["explode"].(bool)
 	var names, texts []string
@@ -251,7 +251,7 @@ func (m *binder) typeOf(schema map[string]any) reflect.Type {
 	return reflect.TypeFor[string]()
 }
 
-// bind does what the generated wrappers do. It reports whether there is anything to bind.
+// bind does the work of the generated wrappers. It reports whether there is a value to bind.
 func (m *binder) bind(r *http.Request, path string, spec map[string]any, dest any) (bool, error) {
 	style, explode := spec["style"].(string), spec["explode"].(bool)
 	options := runtime.BindStyledParameterOptions{Explode: explode}
@@ -413,7 +413,7 @@ func TestFormBinding(t *testing.T) {
 	}
 }
 
-// acceptedForm reads what is to be bound by the engine.
+// acceptedForm returns the value of the form to bind, by the engine.
 func acceptedForm(t *testing.T, o *Operation, a *Accepted) []byte {
 	t.Helper()
 	f := fields{body: o.bodies[0], byName: map[string]*field{}}
@@ -476,7 +476,7 @@ func FuzzRequest(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			// What is to be bound is accepted again where it can be sent again.
+			// What is to be bound is accepted again, if it can be sent.
 			bound := a.Apply(r.Context(), r)
 			if _, err := o.Check(bound, nil, Content{Essence: essence, Params: content.Params,
 				Body: a.Body}); err != nil &&

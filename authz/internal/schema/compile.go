@@ -505,7 +505,7 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 			c.pattern(expression, -1), c.in(expression, s.PatternProperties[expression], nil),
 		})
 	}
-	n.others = n.others || n.propertyNames != nil || n.patternProperties != nil ||
+	n.others = n.propertyNames != nil || n.patternProperties != nil ||
 		n.additional != nil
 	for _, name := range s.Required {
 		if slices.Contains(hidden, name) || slices.Contains(n.required, name) {

@@ -607,7 +607,7 @@ func sortedKeys(all map[string]*openapi3.SchemaRef) (keys []string) {
 	return keys
 }
 
-// sentRequest is a request, and its parts as the test needs them.
+// sentRequest is a request, with its parts.
 type sentRequest struct {
 	method, target, id string
 	query              string

@@ -5,6 +5,7 @@ import (
 	textual "encoding"
 	stdjson "encoding/json"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -258,6 +259,12 @@ func newDecodePointer(t reflect.Type, known map[reflect.Type]*decode) decode {
 	}
 }
 
+// growStrings makes room for n more strings, in a slice of any type of strings.
+func growStrings(to unsafe.Pointer, n int) {
+	list := (*[]string)(to)
+	*list = slices.Grow(*list, n)
+}
+
 // slice is a slice in memory.
 type slice struct {
 	first    unsafe.Pointer
@@ -270,6 +277,10 @@ func newDecodeSlice(t reflect.Type, known map[reflect.Type]*decode) decode {
 		return nil
 	}
 	size := t.Elem().Size()
+	grow := func(to unsafe.Pointer, n int) { reflect.NewAt(t, to).Elem().Grow(n) }
+	if t.Elem().Kind() == reflect.String {
+		grow = growStrings
+	}
 	return func(text []byte, shared string, at int, to unsafe.Pointer) (int, bool) {
 		if text[at] != '[' {
 			return decodeNull(text, at)
@@ -281,7 +292,7 @@ func newDecodeSlice(t reflect.Type, known map[reflect.Type]*decode) decode {
 		list := (*slice)(to)
 		for text[at] != ']' {
 			if list.len == list.cap {
-				reflect.NewAt(t, to).Elem().Grow(max(4, list.len))
+				grow(to, max(4, list.len))
 			}
 			end, ok := element(text, shared, at, unsafe.Add(list.first, uintptr(list.len)*size))
 			if !ok {

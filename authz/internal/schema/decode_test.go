@@ -22,7 +22,7 @@ type decoded struct {
 	Deep    struct{ A bool } `json:"deep"`
 }
 
-// decodedPlain is what is decoded without json v2.
+// decodedPlain decodes without json v2.
 type decodedPlain struct {
 	A  int8           `json:"a"`
 	B  *string        `json:"b,omitempty"`
@@ -84,7 +84,7 @@ func TestDecode(t *testing.T) {
 	for range 2000 {
 		checkDecode(t, &d, marshal(t, m.value(4)))
 	}
-	// What is there already is merged with, as by encoding/json.
+	// Existing values are merged, like with encoding/json.
 	got, want := decodedPlain{A: 5, C: []float32{1}}, decodedPlain{A: 5, C: []float32{1}}
 	if err := d.Decode([]byte(`{"c":[2]}`), &got); err != nil {
 		t.Fatal(err)

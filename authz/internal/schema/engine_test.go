@@ -154,7 +154,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// FuzzSyntax compares the syntax that is accepted with jsontext's.
+// FuzzSyntax compares the accepted syntax with that of jsontext.
 func FuzzSyntax(f *testing.F) {
 	for _, text := range []string{
 		person, ` [ 1 , -0.5e+1 , true , false , null , "ä" , {} , [ ] ] `,

@@ -95,7 +95,7 @@ func TestNumberFormats(t *testing.T) {
 	}
 }
 
-// TestFaults: what cannot be compiled is named, with its place.
+// TestFaults: what cannot be compiled is reported with its location.
 func TestFaults(t *testing.T) {
 	for schemas, want := range map[string]string{
 		"S: {type: file}":                                         `schema type "file" is not a type of JSON`,

@@ -91,7 +91,7 @@ func TestGuarantee(t *testing.T) {
 	}
 }
 
-// generated is a document, its operations and the code that is generated for it.
+// generated is a document with its operations and its generated code.
 type generated struct {
 	*writer
 	version    string
@@ -178,7 +178,7 @@ func generate(t *testing.T, m *writer, version string, operations int) *generate
 
 var method = regexp.MustCompile(`(?m)^\t(O\d+)\((ctx echo\.Context.*)\) error$`)
 
-// handlers writes handlers that answer with what they have bound.
+// handlers writes handlers that respond with what they have bound.
 func (g *generated) handlers(code string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `package %s
@@ -389,7 +389,7 @@ func (o *boundOperation) bodyType(essence string) string {
 	return "raw"
 }
 
-// acceptedRequest is what the engine accepts, as it was sent: nothing of what is rewritten.
+// acceptedRequest is the accepted value of a request as sent, before any rewriting.
 type acceptedRequest struct {
 	parameters map[string][]byte // JSON, by place and name
 	body       []byte            // JSON, or passed on unchanged

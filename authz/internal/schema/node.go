@@ -1,5 +1,10 @@
 package schema
 
+import (
+	"bytes"
+	"unicode/utf8"
+)
+
 // node is a compiled schema. For optional keywords, nil means that the keyword is missing.
 type node struct {
 	name  string // of the component; "" if the schema is not a component
@@ -31,7 +36,7 @@ type node struct {
 	patternProperties  []patternProperty
 	additional         *node
 	propertyNames      *node
-	others             bool // a keyword applies to members that are not in properties
+	others             bool // one of the keywords above applies to members not in properties
 	required           []string
 	undeclared         []string // required members that properties does not name
 	minProps, maxProps int
@@ -39,7 +44,8 @@ type node struct {
 	dependentSchemas   []dependentSchema
 	// folded are the properties by their folded names, as encoding/json matches them; nil if
 	// generated code compares names exactly.
-	folded map[string]*property
+	folded        map[string]*property
+	foldedLengths uint64 // a bit for each length of a folded name, the last one for all above
 
 	allOf               []*node // including the target of a $ref with siblings
 	anyOf, oneOf        *union
@@ -79,11 +85,19 @@ func (n *node) property(name []byte) *property {
 // foldProperties makes the node drop members that encoding/json would match to a property by their
 // folded names.
 func (n *node) foldProperties() {
-	n.others = true
 	n.folded = make(map[string]*property, len(n.properties))
 	for name, p := range n.properties {
-		n.folded[string(fold(nil, []byte(name)))] = p
+		folded := fold(nil, []byte(name))
+		n.folded[string(folded)] = p
+		n.foldedLengths |= 1 << min(len(folded), 63)
 	}
+}
+
+// mayFold reports whether a name may match a property by its folded name. Most names have other
+// lengths.
+func (n *node) mayFold(name []byte) bool {
+	return n.folded != nil && (n.foldedLengths>>min(len(name), 63)&1 != 0 ||
+		bytes.ContainsFunc(name, func(c rune) bool { return c >= utf8.RuneSelf }))
 }
 
 type bound struct {

@@ -180,8 +180,8 @@ func (m *maker) keyword(s map[string]any, depth int) {
 	pick(m, flat)()
 }
 
-// document makes a document of schemas S, A and B. A and B refer to no others, so that no schema
-// contains itself without end.
+// document returns a document with schemas S, A and B. A and B have no references, so that no
+// schema contains itself.
 func (m *maker) document(version string) map[string]any {
 	leaf := func() any {
 		for {
@@ -263,7 +263,7 @@ func TestAgainstJSONSchema(t *testing.T) {
 	t.Logf("%d of %d values accepted", accepted, total)
 }
 
-// TestAgainstKin compares with kin-openapi's own validator on OpenAPI 3.0.
+// TestAgainstKin compares the engine with kin-openapi's own validator, for OpenAPI 3.0.
 func TestAgainstKin(t *testing.T) {
 	m := &maker{Rand: rand.New(rand.NewPCG(7, 8)), old: true}
 	count := 6000
@@ -325,8 +325,7 @@ func FuzzValidate(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What is accepted is accepted again, as it is to be bound, and then there is nothing left
-		// to rewrite.
+		// What is to be bound is accepted again, and is not rewritten again.
 		again, err := s.Validate(accepted)
 		if err == nil && string(again) != string(accepted) {
 			t.Errorf("%s is rewritten to %s, and that to %s", body, accepted, again)
@@ -334,8 +333,8 @@ func FuzzValidate(f *testing.F) {
 	})
 }
 
-// FuzzOpinions compares with both validators on a document and a value by chance, where
-// TestAgainstJSONSchema and TestAgainstKin have a corpus of their own.
+// FuzzOpinions compares the engine with both validators for random documents and values.
+// TestAgainstJSONSchema and TestAgainstKin have a corpus.
 func FuzzOpinions(f *testing.F) {
 	for seed := range uint64(20) {
 		f.Add(seed, seed)

@@ -13,11 +13,13 @@ import (
 
 // pattern is a regular expression of ECMA-262 (JSON Schema 2020-12 §6.4), which matches anywhere
 // in a string unless it says ^ or $. RE2, which runs in linear time, matches the patterns that it
-// can express; a backtracking engine matches the others, with limits on length and time.
+// can express, or an automaton does; a backtracking engine matches the others, with limits on
+// length and time.
 type pattern struct {
 	text    string
 	linear  *regexp.Regexp
-	size    int // instructions of linear
+	size    int        // instructions of linear
+	quick   *automaton // the same as linear, for ASCII; may be nil
 	backing *regexp2.Regexp
 	longest int // maximum number of characters for backing
 }
@@ -34,8 +36,7 @@ func compilePattern(text string, maxLength int, options Options) (*pattern, erro
 	p := &pattern{text: text, longest: max(longestString, maxLength, parsed.largest)}
 	if !parsed.backtracks {
 		if p.linear, err = regexp.Compile(parsed.translated); err == nil {
-			p.size, err = instructions(parsed.translated)
-			return p, err
+			return p, p.readProgram(parsed.translated)
 		}
 	}
 	flags := regexp2.ECMAScript
@@ -51,16 +52,18 @@ func compilePattern(text string, maxLength int, options Options) (*pattern, erro
 	return p, nil
 }
 
-func instructions(expression string) (int, error) {
+// readProgram compiles the expression of linear.
+func (p *pattern) readProgram(expression string) error {
 	tree, err := syntax.Parse(expression, syntax.Perl)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	program, err := syntax.Compile(tree.Simplify())
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return len(program.Inst), nil
+	p.size, p.quick = len(program.Inst), newAutomaton(program)
+	return nil
 }
 
 func (r *run) patternBudget() time.Duration {
@@ -76,6 +79,11 @@ func (r *run) match(p *pattern, text []byte) bool {
 		return false
 	}
 	r.step(1 + len(text)/16)
+	if p.quick != nil {
+		if matches, ok := p.quick.match(text); ok {
+			return matches
+		}
+	}
 	if p.linear != nil && len(text)*p.size < 1<<12 {
 		return p.linear.Match(text)
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http/httptest"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -85,7 +86,7 @@ func TestBadPatterns(t *testing.T) {
 	}
 }
 
-// TestPatternTime: what backtracks forever, and what is long, is stopped.
+// TestPatternTime: patterns that backtrack exponentially, or take long, are stopped.
 func TestPatternTime(t *testing.T) {
 	options := Options{PatternTimeout: 20 * time.Millisecond, PatternBudget: 60 * time.Millisecond}
 	for name, c := range map[string]struct{ schemas, body string }{
@@ -240,4 +241,30 @@ func corpus(n int) (all []string) {
 		all = append(all, b.String())
 	}
 	return all
+}
+
+// FuzzAutomaton compares the automaton of an expression with package regexp.
+func FuzzAutomaton(f *testing.F) {
+	for _, c := range [][2]string{
+		{`^[A-Z][A-Za-z ]*$`, "Ada Lovelace"}, {`^[a-z]+$`, ""}, {`a$|^b`, "ba"}, {`^$`, ""},
+		{`$^`, ""}, {`a*`, "b"}, {`^(a|ab)(c|bcd)$`, "abcd"}, {`[0-9]{4}-[0-9]{2}`, "x2026-11"},
+		{`(?i)^k+$`, "Kk"}, {`^a.c`, "a\nc"}, {`b\b`, "ab"}, {`(?m)^a$`, "b\na"}, {`[^a]`, "ä"},
+		{`(a|^)(b|$)c?$`, "ab"}, {`^(?:a?){30}$`, "aaa"}, {`[a-z]{50}$`, strings.Repeat("a", 60)},
+	} {
+		f.Add(c[0], c[1])
+	}
+	f.Fuzz(func(t *testing.T, expression, text string) {
+		linear, err := regexp.Compile(expression)
+		if err != nil {
+			return
+		}
+		var p pattern
+		if err := p.readProgram(expression); err != nil || p.quick == nil {
+			return
+		}
+		got, ok := p.quick.match([]byte(text))
+		if want := linear.MatchString(text); ok && got != want {
+			t.Errorf("%q on %q: %v, expected %v", expression, text, got, want)
+		}
+	})
 }

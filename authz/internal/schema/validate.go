@@ -2,6 +2,7 @@ package schema
 
 import (
 	"bytes"
+	"math/bits"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -106,11 +107,17 @@ func (r *run) layers(n *node, k kind, value span, m, own *marks) bool {
 	if k == kindObject && outer.at != value.at && count <= maxIndexed {
 		r.indexed = indexed{value.at, value.end, len(r.index) - count, count}
 	}
-	ok := !n.composed || r.compose(n, k, value.at, own)
+	open := own // nil if nothing is left to be evaluated
+	if own != m && own.all(count) {
+		open = nil
+	}
+	ok := !n.composed || r.compose(n, k, value.at, open)
 	if own != m && (ok || r.collects()) {
-		if k == kindObject {
+		switch {
+		case open == nil:
+		case k == kindObject:
 			ok = r.unevaluatedMembers(n, value.at, own) && ok
-		} else {
+		default:
 			ok = r.unevaluatedElements(n, value.at, own) && ok
 		}
 		m.markAll(count)
@@ -214,7 +221,7 @@ type span struct{ at, end int }
 func (r *run) isNew(first int, name span) bool {
 	const most = 16 // because of the time for comparisons
 	for _, other := range r.names[first:] {
-		if bytes.Equal(r.body[other.at:other.end], r.body[name.at:name.end]) {
+		if r.sameText(other, name) {
 			return r.undecided()
 		}
 	}
@@ -246,7 +253,13 @@ func (r *run) values(n *node, at, end int) bool {
 			return false
 		}
 		var has bool
-		if has, r.buffer = set.has(r.body, at, r.buffer, &r.number); !has {
+		if start := len(r.buffer); kindOf(r.body[at]) == kindString {
+			has = set.hasText(r.unquote(at, end))
+			r.buffer = r.buffer[:start]
+		} else {
+			has, r.buffer = set.has(r.body, at, r.buffer, &r.number)
+		}
+		if !has {
 			if ok = r.refuse(set.keyword, set.expects, ""); !r.collects() {
 				return false
 			}
@@ -327,15 +340,10 @@ func (r *run) text(n *node, text []byte) bool {
 
 func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 	ok = true
-	var unique *uniqueness
+	start := at
+	var unique *distinct
 	if n.uniqueItems {
-		if !r.trusted {
-			r.skip(at)
-			if r.fatal != "" {
-				return 0, false
-			}
-		}
-		unique = newUniqueness(r.countElements(at))
+		unique = &distinct{}
 	}
 	contained, i := 0, 0
 	at, more := r.first(at, ']')
@@ -360,13 +368,9 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 			contained++
 			m.mark(i)
 		}
-		if unique != nil {
-			r.step((end - at) / 8)
-			var first bool
-			if first, r.buffer = unique.add(r.body, at, r.buffer, &r.number); !first {
-				unique = nil
-				ok = r.refuse("uniqueItems", "equals an element before it", "")
-			}
+		if unique != nil && !r.isDistinct(unique, start, span{at, end}) {
+			unique = nil
+			ok = r.refuse("uniqueItems", "equals an element before it", "")
 		}
 		r.leave()
 		if r.fatal != "" || !ok && !r.collects() {
@@ -389,6 +393,47 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 		ok = r.refuse("maxItems", "has more than "+strconv.Itoa(n.maxItems)+" elements", "")
 	}
 	return at + 1, (n.contains == nil || r.contained(n, contained)) && ok
+}
+
+// distinct finds equal elements of an array: by comparing them while they are a few strings, true,
+// false or null without escapes, and then by a hash table.
+type distinct struct {
+	few   [8]span
+	count int
+	table *uniqueness
+}
+
+// isDistinct reports whether an element differs from those before it.
+func (r *run) isDistinct(d *distinct, array int, element span) (first bool) {
+	r.step((element.end - element.at) / 8)
+	if d.table == nil {
+		const exact = kindString | kindBoolean | kindNull // equal if their texts are
+		if !r.trusted && d.count < len(d.few) && kindOf(r.body[element.at])&exact != 0 {
+			for _, other := range d.few[:d.count] {
+				if r.sameText(other, element) {
+					return false
+				}
+			}
+			d.few[d.count] = element
+			d.count++
+			return true
+		}
+		if !r.trusted {
+			if r.skip(array); r.fatal != "" {
+				return false
+			}
+		}
+		d.table = newUniqueness(r.countElements(array))
+		for _, other := range d.few[:d.count] {
+			_, r.buffer = d.table.add(r.body, other.at, r.buffer, &r.number)
+		}
+	}
+	first, r.buffer = d.table.add(r.body, element.at, r.buffer, &r.number)
+	return first
+}
+
+func (r *run) sameText(a, b span) bool {
+	return bytes.Equal(r.body[a.at:a.end], r.body[b.at:b.end])
 }
 
 // contained checks the number of elements that match contains.
@@ -517,9 +562,9 @@ func (r *run) countUndeclared(n *node, object int) (count int) {
 
 // has reports whether an object has a member.
 func (r *run) has(object int, member string) (found bool) {
+	start := len(r.buffer)
 	r.members(object, func(name, end, _ int) bool {
 		r.step(1)
-		start := len(r.buffer)
 		found = string(r.unquote(name, end)) == member
 		r.buffer = r.buffer[:start]
 		return !found
@@ -544,7 +589,7 @@ func (r *run) member(n *node, x *member, t *tally, m *marks) (ok bool) {
 	text := r.unquote(x.name, x.nameEnd)
 	p := n.property(text)
 	switch {
-	case p == nil && !n.others:
+	case p == nil && !n.others && !n.mayFold(text):
 		r.skipMember(x)
 		ok = true
 	case p == nil:
@@ -608,7 +653,7 @@ func (r *run) memberNamed(
 		m.mark(ordinal)
 	}
 	r.skipMember(x)
-	if p == nil && n.folded != nil {
+	if p == nil && n.mayFold(text) {
 		r.dropFolded(n, text, x)
 	}
 	return ok && r.fatal == ""
@@ -759,6 +804,11 @@ func (m *marks) set(i int) {
 }
 
 func (m *marks) has(i int) bool { return i/64 < len(m.bits) && m.bits[i/64]&(1<<(i%64)) != 0 }
+
+// all reports whether all of a small number of members or elements are marked.
+func (m *marks) all(count int) bool {
+	return count == 0 || len(m.bits) == 1 && bits.TrailingZeros64(^m.bits[0]) >= count
+}
 
 func (m *marks) markAll(count int) {
 	if m == nil {

@@ -89,16 +89,16 @@ func appendCanonicalObject(dst, b []byte, at int, number *decimal) ([]byte, bool
 type valueSet struct {
 	keyword string
 	kinds   kind
-	literal map[byte]bool   // t, f, n
+	literal string          // of t, f, n
 	text    map[string]bool // strings
+	few     []string        // the same, if there are so few that a loop is faster
 	others  map[string]bool // numbers, arrays and objects, in canonical form
 	expects string          // the text of the fault for other values
 }
 
 func newValueSet(keyword string, values []any) (*valueSet, error) {
 	s := &valueSet{
-		keyword: keyword,
-		literal: map[byte]bool{}, text: map[string]bool{}, others: map[string]bool{},
+		keyword: keyword, text: map[string]bool{}, others: map[string]bool{},
 	}
 	for _, v := range values {
 		if text, ok := v.(string); ok {
@@ -113,7 +113,7 @@ func newValueSet(keyword string, values []any) (*valueSet, error) {
 		k := kindOf(b[0])
 		s.kinds |= k
 		if k&(kindNull|kindBoolean) != 0 {
-			s.literal[b[0]] = true
+			s.literal += string(b[:1])
 			continue
 		}
 		canonical, ok := appendCanonical(nil, b, 0, new(decimal))
@@ -123,6 +123,9 @@ func newValueSet(keyword string, values []any) (*valueSet, error) {
 				keyword, maxNumberBytes, maxExponent)
 		}
 		s.others[string(canonical)] = true
+	}
+	if len(s.text) <= 8 {
+		s.few = slices.Sorted(maps.Keys(s.text))
 	}
 	s.expects = s.expected()
 	return s, nil
@@ -154,12 +157,22 @@ func (s *valueSet) has(b []byte, at int, buffer []byte, number *decimal) (bool, 
 	switch k {
 	case kindString:
 		text, grown := unquote(b[at:endOfString(b, at)], buffer)
-		return s.text[string(text)], grown[:start]
+		return s.hasText(text), grown[:start]
 	case kindNull, kindBoolean:
-		return s.literal[b[at]], buffer
+		return strings.IndexByte(s.literal, b[at]) >= 0, buffer
 	}
 	canonical, ok := appendCanonical(buffer, b, at, number)
 	return ok && s.others[string(canonical[start:])], canonical[:start]
+}
+
+// hasText reports whether the set contains a string.
+func (s *valueSet) hasText(text []byte) bool {
+	for _, one := range s.few {
+		if string(text) == one {
+			return true
+		}
+	}
+	return s.few == nil && s.text[string(text)]
 }
 
 // uniqueness finds equal elements of an array in linear time. It is a hash table of the elements'

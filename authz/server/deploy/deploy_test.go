@@ -32,7 +32,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// The files of every program are valid, and give up what a server does not need.
+// The files of all programs are valid, and drop the privileges that a server does not need.
 func TestPrograms(t *testing.T) {
 	for _, o := range []Options{
 		{Name: "oasgate", Go: "1.26", Stores: true}, {Name: "many-things", Go: "1.27"},

@@ -77,7 +77,7 @@ components:
         implicit: {authorizationUrl: https://elsewhere.example/authorize, scopes: {audit: Look closely, "write:orders": Write orders}}
 `
 
-// accesses is what each operation of orders needs, by operationId.
+// accesses is the requirement of each operation of orders, by operationId.
 var accesses = map[string]string{
 	"open": "public", "any": "token", "one": "scope: read:orders", "both": "scope: read:orders and write:orders",
 	"or": "scope: read:orders or write:orders", "either": "token", "optional": "token optional",

@@ -14,8 +14,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Of the ten languages the shell's is the one in which a request is easiest to read. That the
-// others send the same is for impl/e2e/snippets_test.go to show, which runs them.
+// Requests are checked in the language of the shell, which is the easiest to parse.
+// impl/e2e/snippets_test.go runs the programs of all languages.
 const snippetsDocument = `
 openapi: 3.1.0
 info: {title: things, version: "1"}
@@ -160,8 +160,7 @@ func unquotedByShell(literal string) string {
 		"'")
 }
 
-// With nothing but a document there is a placeholder for everything else, in every language and
-// operation.
+// Without settings there is a placeholder for each, in all languages and operations.
 func TestSnippetsWithoutValues(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromFile("../testdata/openapi.yaml")
 	if err != nil {

@@ -43,7 +43,7 @@ type metrics struct {
 	kinds   atomic.Int64
 }
 
-// mostKinds limits the kinds of requests that are told apart. The values are from small sets, so
+// mostKinds limits the number of distinct kinds of requests. The values are from small sets, so
 // the limit is reached only if a program creates many causes.
 const mostKinds = 10_000
 

@@ -15,7 +15,7 @@ import (
 	"github.com/oasgate/oasgate/authz/server"
 )
 
-// hook returns a function that does what telemetry does for one request. part is the part of the
+// hook returns a function that does the work of telemetry for one request. part is the part of the
 // requests that is traced; "": no traces.
 func hook(tb testing.TB, part string) func() {
 	discard := func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }

@@ -130,7 +130,7 @@ func (r *rig) metrics(t *testing.T) string {
 	return strings.Join(lines, "")
 }
 
-// The table of the README lists exactly what is exported.
+// The table of the README has exactly the exported metrics.
 func TestTable(t *testing.T) {
 	r := start(t, true)
 	if got := r.get("/things/1", r.bearer()); got != http.StatusOK {
@@ -270,6 +270,40 @@ func (c *received) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// By default, the sampled flag of a client's traceparent does not decide. The trace ID is logged.
+func TestClientsCannotCauseTraces(t *testing.T) {
+	var got received
+	collector := httptest.NewServer(&got)
+	defer collector.Close()
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	t.Setenv("OTEL_METRICS_EXPORTER", "none")
+	config := server.TelemetryConfig{Logger: slog.New(slog.DiscardHandler)}
+	telemetry, err := New(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const requests, traceID, parent = 1000, "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	for _, flags := range []string{"00", "01"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Traceparent", "00-"+traceID+"-"+parent+"-"+flags)
+		for range requests {
+			ctx := telemetry.Begin(r).Context()
+			if trace, span := telemetry.Trace(ctx); trace != traceID || span == parent {
+				t.Fatalf("the trace is %q, the span %q", trace, span)
+			}
+			telemetry.End(ctx, server.Event{Method: "GET"})
+		}
+	}
+	if err := telemetry.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got.mu.Lock()
+	defer got.mu.Unlock()
+	if n := len(got.all); n == 0 || n > requests/2 { // 100 are expected
+		t.Errorf("%d of %d requests were traced", n, 2*requests)
+	}
+}
+
 // A request continues the trace of its header, and the fetch of keys is its child. It contains no
 // credential.
 func TestTraces(t *testing.T) {
@@ -278,6 +312,8 @@ func TestTraces(t *testing.T) {
 	defer collector.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 	t.Setenv("OTEL_METRICS_EXPORTER", "none")
+	t.Setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+	t.Setenv("OTEL_TRACES_SAMPLER_ARG", "0")
 	r := start(t, false)
 	const traceID, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 	bearer := r.bearer()

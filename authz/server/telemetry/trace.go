@@ -20,27 +20,28 @@ var traceContext propagation.TraceContext
 // Trace Context).
 func (t *Telemetry) Begin(r *http.Request) *http.Request {
 	continued := r.Header["Traceparent"] != nil
-	if !continued && (t.tracer == nil || t.part < 1 && rand.Float64() >= t.part) {
+	traced := t.tracer != nil && (t.part >= 1 || rand.Float64() < t.part)
+	if !continued && !traced {
 		return r
 	}
 	ctx := r.Context()
 	if continued {
 		ctx = traceContext.Extract(ctx, propagation.HeaderCarrier(r.Header))
 	}
-	if t.tracer != nil {
+	if traced {
 		ctx, _ = t.tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
 	}
 	return r.WithContext(ctx)
 }
 
-// Trace implements [server.Telemetry]. If no traces are exported, there is no span, but the client
-// may have sent a trace ID.
+// Trace implements [server.Telemetry]. If the request is not traced, there is no span, but the
+// client may have sent a trace ID.
 func (t *Telemetry) Trace(ctx context.Context) (traceID, spanID string) {
 	span := trace.SpanContextFromContext(ctx)
 	if !span.IsValid() {
 		return "", ""
 	}
-	if t.tracer != nil {
+	if !span.IsRemote() {
 		spanID = span.SpanID().String()
 	}
 	return span.TraceID().String(), spanID

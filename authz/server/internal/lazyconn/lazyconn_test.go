@@ -33,8 +33,8 @@ var testTimeouts = timeouts{
 // watchdog ends a test that hangs, on the slowest machine.
 const watchdog = 2 * time.Minute
 
-// only returns the timeouts up to the one that is due. The others come long after the watchdog, so
-// that a client who is cut off at all was cut off by the one that is due.
+// only returns the timeouts up to the one that is due. The others are longer than the watchdog, so
+// that a client that is disconnected was disconnected by the one that is due.
 func (t timeouts) only(due time.Duration) timeouts {
 	for _, other := range []*time.Duration{&t.header, &t.read, &t.write, &t.idle} {
 		if *other > due {
@@ -477,9 +477,9 @@ func TestReaderIsCalledBack(t *testing.T) {
 	all.Wait()
 }
 
-// The same random script on a plain connection and a lazy one: a reader waits, a deadline is set
-// and set again, and either bytes or the deadline come first. A busy machine is late now and then:
-// a difference counts if it is always there.
+// The same random script on a plain connection and a lazy one: a reader waits, deadlines are set,
+// and either bytes arrive or the deadline passes. A busy machine is sometimes late, so only
+// repeated differences count.
 func TestLazyAsPlain(t *testing.T) {
 	const beat = 20 * time.Millisecond
 	script := func(seed uint64, wrap func(*net.TCPConn) net.Conn) (events string) {
@@ -495,7 +495,7 @@ func TestLazyAsPlain(t *testing.T) {
 		at := func(beats int) time.Time { return begun.Add(time.Duration(beats) * 2 * beat) }
 		read := make(chan string)
 		for beats := 0; beats < 30; {
-			// On the even beats deadlines are set and bytes sent; on the odd ones deadlines pass.
+			// Deadlines are set and bytes sent at even ticks; deadlines pass at odd ones.
 			_ = conn.SetReadDeadline(at(beats + random.IntN(4) - 1).Add(beat))
 			go func() {
 				n, err := conn.Read(make([]byte, 8))

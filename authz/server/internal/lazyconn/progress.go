@@ -24,8 +24,8 @@ type progress struct {
 	spent   time.Duration // in Write, since
 }
 
-// Expect demands progress from now on, beside the deadline. The zero Progress demands none. It must
-// not be called during a Write.
+// Expect requires progress from now on, in addition to the deadline. The zero Progress requires
+// none. It must not be called during a Write.
 func (c *Conn) Expect(least Progress) {
 	c.writing.Lock()
 	defer c.writing.Unlock()

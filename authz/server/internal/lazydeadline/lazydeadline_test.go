@@ -72,7 +72,7 @@ func TestRelease(t *testing.T) {
 	<-done
 }
 
-// Contexts that derive from it need no goroutine each.
+// Contexts that derive from it do not need a goroutine each.
 func TestChildren(t *testing.T) {
 	var c Context
 	c.Init(t.Context(), time.Now().Add(time.Hour))
