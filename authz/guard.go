@@ -30,8 +30,8 @@ func (g *Gate) Guard(
 		if _, carried := FromContext(r.Context()); !carried {
 			out = answer
 		}
-		held, done := g.HoldResponse(out, admitted)
-		next.ServeHTTP(held, admitted)
+		wrapped, done := g.WrapResponse(out, admitted)
+		next.ServeHTTP(wrapped, admitted)
 		done()
 	})
 }

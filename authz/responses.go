@@ -28,12 +28,12 @@ const (
 	FailResponses
 )
 
-// maxHeldResponse bounds the responses that are validated.
-const maxHeldResponse = 1 << 20
+// maxBufferedResponse bounds the responses that are validated.
+const maxBufferedResponse = 1 << 20
 
-// HoldResponse returns the writer for the handler of an admitted request, which validates the
+// WrapResponse returns the writer for the handler of an admitted request, which validates the
 // response, and a function to call after the handler has returned. It is for adapters.
-func (g *Gate) HoldResponse(
+func (g *Gate) WrapResponse(
 	w http.ResponseWriter, admitted *http.Request,
 ) (http.ResponseWriter, func()) {
 	if g.responses == IgnoreResponses {
@@ -78,7 +78,7 @@ func (h *checkedResponse) Write(p []byte) (int, error) {
 	if h.status == 0 {
 		h.WriteHeader(http.StatusOK)
 	}
-	if !h.bypassed && len(h.body)+len(p) > maxHeldResponse {
+	if !h.bypassed && len(h.body)+len(p) > maxBufferedResponse {
 		h.bypass()
 	}
 	if h.bypassed {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -159,26 +160,19 @@ func (p *process) status(ctx context.Context, token string) (int, error) {
 	return response.StatusCode, response.Body.Close()
 }
 
-// processorTime returns the processor time that the server has used (proc(5)). Linux reports it in
-// ticks, of which there are 100 per second.
-func (p *process) processorTime() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	_, fields, _ := strings.Cut(string(stat), ") ") // the name before may hold blanks
-	const user, system = 11, 12
-	ticks := 0
-	for i, field := range strings.Fields(fields) {
-		if i == user || i == system {
-			n, err := strconv.Atoi(field)
-			if err != nil {
-				return 0, err
-			}
-			ticks += n
+// processorTime returns the processor time that the threads of the server have used.
+func (p *process) processorTime() (sum time.Duration, err error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.command.Process.Pid))
+	for _, file := range files {
+		text, readErr := os.ReadFile(file)
+		if readErr != nil {
+			continue // the thread has ended
 		}
+		used, _, _ := strings.Cut(string(text), " ")
+		n, parseErr := strconv.ParseInt(used, 10, 64)
+		sum, err = sum+time.Duration(n), errors.Join(err, parseErr)
 	}
-	return time.Duration(ticks) * time.Second / 100, nil
+	return sum, err
 }
 
 // resident returns the resident memory of the server, in MB of 1,024 kB.

@@ -54,7 +54,7 @@ func TestWithoutDev(t *testing.T) {
 		{"serve", 2, "many-things: MANY_THINGS_ISSUER is not set: expected the URL"},
 		{"call", 0, "Usage: many-things call"},
 		{"call list --help", 0, "--issuer"},
-		{"call list --dev", 2, "not defined: -dev"},
+		{"call list --dev", 2, "unknown flag --dev"},
 		{"call list", 2, "--issuer (MANY_THINGS_ISSUER) is not set"},
 		{"call list --issuer https://issuer.example/", 2, "the secret in MANY_THINGS_CLIENT_SECRET\n"},
 	} {

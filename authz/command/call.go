@@ -506,7 +506,11 @@ func flagError(err error, flags *flag.FlagSet) error {
 		return err
 	}
 	var known []string
-	flags.VisitAll(func(f *flag.Flag) { known = append(known, f.Name) })
+	flags.VisitAll(func(f *flag.Flag) {
+		if len(f.Name) > 1 {
+			known = append(known, f.Name)
+		}
+	})
 	if near := meant(name, known); near != "" {
 		return fmt.Errorf("unknown flag --%s; did you mean --%s?", name, near)
 	}

@@ -129,8 +129,8 @@ func TestCallParameters(t *testing.T) {
 	for args, want := range map[string]string{
 		path + "--deep a":            "--deep: expected name=value",
 		path + "--query.json {":      "--query.json: expected JSON",
-		path + "--authorization x":   "not defined: -authorization",
-		path + "--query.id 1 --id 2": "not defined: -id",
+		path + "--authorization x":   "unknown flag --authorization",
+		path + "--query.id 1 --id 2": "unknown flag --id",
 		"--path.id 1":                "--tags is missing",
 	} {
 		for _, p := range operations[0].parameters {

@@ -78,8 +78,8 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 			g.SetHeaders(response.Header(), admitted)
 			defer func() { g.HandlePanic(c.Response(), r, recover(), c.Response().Committed) }()
 			writer := response.Writer
-			held, done := g.HoldResponse(writer, admitted)
-			response.Writer = held
+			wrapped, done := g.WrapResponse(writer, admitted)
+			response.Writer = wrapped
 			defer func() {
 				response.Writer = writer
 				done()

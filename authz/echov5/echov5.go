@@ -81,8 +81,8 @@ func Middleware(gates ...*authz.Gate) echo.MiddlewareFunc {
 			defer func() { g.HandlePanic(c.Response(), r, recover(), committed(c)) }()
 			if response, err := echo.UnwrapResponse(c.Response()); err == nil {
 				writer := response.ResponseWriter
-				held, done := g.HoldResponse(writer, admitted)
-				response.ResponseWriter = held
+				wrapped, done := g.WrapResponse(writer, admitted)
+				response.ResponseWriter = wrapped
 				defer func() {
 					response.ResponseWriter = writer
 					done()

@@ -82,15 +82,34 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	report := planReport{Operations: []plannedOperation{}, Faults: len(faults)}
+	report := c.report(doc, holder)
+	report.Faults = len(faults)
+	switch {
+	case t.json || c.Format == "json":
+		err = t.out.json(report)
+	case c.Format == "markdown":
+		t.out.markdownPlan(report)
+	default:
+		t.out.plan(report)
+	}
+	if err != nil {
+		return err
+	}
+	if report.Faults > 0 {
+		t.printError(fmt.Sprintf("%s has %s and cannot be served: see authz lint %[1]s",
+			c.Document, count(report.Faults, "fault")))
+		return errFound
+	}
+	return nil
+}
+
+// report returns the operations that the holder may call, or all for nil.
+func (c *planCommand) report(doc *openapi3.T, holder func(atom) bool) planReport {
+	report := planReport{Operations: []plannedOperation{}}
 	scopes := map[string]bool{}
-	operations := describe(doc, credentials(doc))
-	for _, o := range operations {
+	for _, o := range describe(doc, credentials(doc)) {
 		nobody := c.restrict(doc, &o)
-		if holder != nil && nobody {
-			continue
-		}
-		if holder != nil && o.access.missing(holder) != nil {
+		if holder != nil && (nobody || o.access.missing(holder) != nil) {
 			continue
 		}
 		for _, n := range o.access.needs {
@@ -117,29 +136,7 @@ func (c *planCommand) Run(ctx context.Context, t *tool) error {
 		report.Operations = append(report.Operations, p)
 	}
 	report.Scopes = len(scopes)
-	switch {
-	case t.json || c.Format == "json":
-		err = t.out.json(report)
-	case c.Format == "markdown":
-		t.out.markdownPlan(report)
-	default:
-		t.out.plan(report)
-	}
-	if err != nil {
-		return err
-	}
-	if report.Faults > 0 {
-		t.printError(
-			fmt.Sprintf(
-				"%s has %s and cannot be served: see authz lint %s",
-				c.Document,
-				count(report.Faults, "fault"),
-				c.Document,
-			),
-		)
-		return errFound
-	}
-	return nil
+	return report
 }
 
 // faults returns the faults in who may call what.

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"regexp"
@@ -334,13 +334,14 @@ func (c *probeCommand) skip(test authztest.Case) string {
 	return ""
 }
 
+const giveAudience = "give the identifier of the API at the issuer by --audience (OASGATE_AUDIENCE)"
+
 // tokens returns the tokens that the given client can get.
 func (c *probeCommand) tokens(ctx context.Context, t *tool, to *http.Client) (
 	tokens authztest.Tokens, err error) {
-	const audience = "give the identifier of the API at the issuer by --audience (OASGATE_AUDIENCE)"
 	if c.Issuer != "" && c.Audience == "" {
 		return tokens, errors.New("--issuer: forged tokens must differ from genuine ones in one " +
-			"place only, and so need their audience: " + audience)
+			"place only, and so need their audience: " + giveAudience)
 	}
 	tokens = authztest.Tokens{Issuer: c.Issuer, Audience: c.Audience}
 	var metadata issuerMetadata
@@ -363,6 +364,17 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool, to *http.Client) (
 	if c.TokenURL == "" && c.ClientID == "" && c.ClientSecret == "" {
 		return tokens, nil
 	}
+	return c.fromIssuer(ctx, t, to, tokens, metadata)
+}
+
+// fromIssuer adds to tokens those that the issuer grants to the clients.
+func (c *probeCommand) fromIssuer(
+	ctx context.Context,
+	t *tool,
+	to *http.Client,
+	tokens authztest.Tokens,
+	metadata issuerMetadata,
+) (authztest.Tokens, error) {
 	if c.TokenURL == "" || c.ClientID == "" || c.ClientSecret == "" && c.Cert == "" {
 		return tokens, errors.New(
 			"--token-url, --client-id and --client-secret (OASGATE_CLIENT_SECRET), or --cert " +
@@ -383,7 +395,7 @@ func (c *probeCommand) tokens(ctx context.Context, t *tool, to *http.Client) (
 	if _, err := caller.sufficient(ctx, nil); err != nil {
 		err = fmt.Errorf("no token: %w", err)
 		if _, refused := errors.AsType[*oauth2.RetrieveError](err); refused && c.Audience == "" {
-			err = fmt.Errorf("%w: if the issuer requires an audience, %s", err, audience)
+			err = fmt.Errorf("%w: if the issuer requires an audience, %s", err, giveAudience)
 		}
 		return tokens, err
 	}
@@ -490,80 +502,84 @@ func (p page) writeProbe(report probeReport) {
 			{"SKIPPED", bold},
 		},
 	}
-	type failure struct{ id, fault string }
-	failures := map[failure][]probedResult{} // the cases in which it was found
-	var order []failure
-	reasons := map[string]int{}
 	for cases := range chunks(report.Cases) {
 		number := map[string]int{}
 		for _, c := range cases {
 			number[c.Outcome]++
-			for _, fault := range c.Faults {
-				f := failure{c.ID, fault}
-				if failures[f] == nil {
-					order = append(order, f)
-				}
-				failures[f] = append(failures[f], c)
-			}
-			if c.Skipped != "" {
-				reasons[c.Skipped]++
-			}
 		}
 		failed := cell{text: fmt.Sprint(number["failed"])}
 		if number["failed"] > 0 {
 			failed.colour = red
 		}
-		rows = append(
-			rows,
-			append(
-				plain(cases[0].Method, cases[0].Path, cases[0].ID, fmt.Sprint(number["passed"])),
-				failed,
-				cell{text: fmt.Sprint(number["skipped"])},
-			),
-		)
+		row := plain(cases[0].Method, cases[0].Path, cases[0].ID, fmt.Sprint(number["passed"]))
+		rows = append(rows, append(row, failed, cell{text: fmt.Sprint(number["skipped"])}))
 	}
 	p.table("", rows)
-	if order != nil {
-		p.line("")
-		p.line("%s", p.paint(red, "failed"))
-		var told [][]cell
-		for _, f := range order {
-			first := failures[f][0]
-			name := first.Name
-			if more := len(failures[f]) - 1; more > 0 {
-				name += fmt.Sprintf(" and %d more", more)
-			}
-			told = append(told, []cell{{name, red}, {text: f.fault}})
-			if first.Detail != "" {
-				told = append(told, []cell{{text: "  detail: " + first.Detail}})
-			}
-			if first.Curl != "" {
-				told = append(told, []cell{{"  " + first.Curl, dim}})
-			}
-		}
-		p.table("  ", told)
-	}
-	if len(reasons) > 0 {
-		p.line("")
-		p.line("%s", p.paint(dim, "skipped"))
-		var why [][]cell
-		for reason, n := range reasons {
-			why = append(why, plain(fmt.Sprint(n), reason))
-		}
-		slices.SortFunc(why, func(a, b []cell) int { return cmp.Compare(a[1].text, b[1].text) })
-		p.table("  ", why)
-	}
+	p.failures(report.Cases)
+	p.skipped(report.Cases)
 	p.line("")
-	p.line(
-		"%s: %d passed, %d failed, %d skipped",
-		count(len(report.Cases), "case"),
-		report.Passed,
-		report.Failed,
-		report.Skipped,
-	)
+	p.line("%s: %d passed, %d failed, %d skipped", count(len(report.Cases), "case"),
+		report.Passed, report.Failed, report.Skipped)
 	for _, note := range report.Notes {
 		p.line("%s", p.paint(dim, note))
 	}
+}
+
+// failures writes each fault of an operation once, with the first case in which it was found.
+func (p page) failures(cases []probedResult) {
+	type failure struct{ id, fault string }
+	found := map[failure][]probedResult{}
+	var order []failure
+	for _, c := range cases {
+		for _, fault := range c.Faults {
+			f := failure{c.ID, fault}
+			if found[f] == nil {
+				order = append(order, f)
+			}
+			found[f] = append(found[f], c)
+		}
+	}
+	if order == nil {
+		return
+	}
+	p.line("")
+	p.line("%s", p.paint(red, "failed"))
+	var rows [][]cell
+	for _, f := range order {
+		first := found[f][0]
+		name := first.Name
+		if more := len(found[f]) - 1; more > 0 {
+			name += fmt.Sprintf(" and %d more", more)
+		}
+		rows = append(rows, []cell{{name, red}, {text: f.fault}})
+		if first.Detail != "" {
+			rows = append(rows, []cell{{text: "  detail: " + first.Detail}})
+		}
+		if first.Curl != "" {
+			rows = append(rows, []cell{{"  " + first.Curl, dim}})
+		}
+	}
+	p.table("  ", rows)
+}
+
+// skipped writes the reasons for which cases were skipped, and their numbers.
+func (p page) skipped(cases []probedResult) {
+	reasons := map[string]int{}
+	for _, c := range cases {
+		if c.Skipped != "" {
+			reasons[c.Skipped]++
+		}
+	}
+	if len(reasons) == 0 {
+		return
+	}
+	p.line("")
+	p.line("%s", p.paint(dim, "skipped"))
+	var rows [][]cell
+	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
+		rows = append(rows, plain(fmt.Sprint(reasons[reason]), reason))
+	}
+	p.table("  ", rows)
 }
 
 // notes describes how responses were judged. From outside, it is not visible whether a handler

@@ -185,35 +185,33 @@ func (c *scopesCommand) packageName(beside siblings) (string, error) {
 	return name, nil
 }
 
+// taken returns the names that constants cannot have.
+func (s siblings) taken() (map[string]bool, error) {
+	taken := map[string]bool{}
+	var clashes []error
+	for _, name := range []string{"Scope", "OperationID", "ScopesFor", "slices"} {
+		if file, ok := s.names[name]; ok {
+			clashes = append(clashes, fmt.Errorf("%s declares %s, and so would the generated "+
+				"file: write it to a folder of its own with -o", file, name))
+		}
+		taken[name] = true
+	}
+	for name := range s.names {
+		taken[name] = true
+	}
+	return taken, errors.Join(clashes...)
+}
+
 // generate writes the file. The same document gives the same bytes.
 func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, error) {
 	pkg, err := c.packageName(beside)
 	if err != nil {
 		return nil, err
 	}
-	taken := map[string]bool{}
-	var clashes []error
-	for _, name := range []string{"Scope", "OperationID", "ScopesFor", "slices"} {
-		if file, ok := beside.names[name]; ok {
-			clashes = append(
-				clashes,
-				fmt.Errorf(
-					"%s declares %s, and so would the generated file: write it to a "+
-						"folder of its own with -o",
-					file,
-					name,
-				),
-			)
-		}
-		taken[name] = true
+	taken, err := beside.taken()
+	if err != nil {
+		return nil, err
 	}
-	if clashes != nil {
-		return nil, errors.Join(clashes...)
-	}
-	for name := range beside.names {
-		taken[name] = true
-	}
-
 	operations := describe(doc, credentials(doc))
 	described := scopesWithText(doc, operations)
 	scopeNames := names(slices.Sorted(maps.Keys(described)), taken,

@@ -3,9 +3,14 @@ package telemetry
 import (
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/oasgate/oasgate/authz/server"
 )
@@ -55,5 +60,30 @@ func BenchmarkHook(b *testing.B) {
 func TestAllocations(t *testing.T) {
 	if got := testing.AllocsPerRun(500, hook(t, "")); got > 0 {
 		t.Errorf("metrics allocate %v times per request, want 0", got)
+	}
+}
+
+// Durations are in the bucket of the first bound that is not smaller, and added up by attributes.
+func TestDurations(t *testing.T) {
+	var m metrics
+	for _, took := range []time.Duration{
+		0, 500 * time.Microsecond, 501 * time.Microsecond, 10 * time.Second, time.Minute,
+	} {
+		m.request(server.Event{Method: "GET", Status: 401, Cause: took.String(), Duration: took})
+	}
+	produced, err := m.Produce(t.Context())
+	if err != nil || len(produced) != 1 {
+		t.Fatalf("produced %v, %v", produced, err)
+	}
+	points := produced[0].Metrics[0].Data.(metricdata.Histogram[float64]).DataPoints
+	if len(points) != 1 {
+		t.Fatalf("%d points, want 1", len(points))
+	}
+	want := make([]uint64, len(bounds)+1)
+	want[0], want[1], want[len(bounds)-1], want[len(bounds)] = 2, 1, 1, 1
+	p := points[0]
+	if p.Count != 5 || math.Abs(p.Sum-70.001001) > 1e-9 || !slices.Equal(p.BucketCounts, want) {
+		t.Errorf("count %d, sum %v, buckets %v, want 5, 70.001001, %v", p.Count, p.Sum,
+			p.BucketCounts, want)
 	}
 }

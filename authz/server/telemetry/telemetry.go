@@ -145,6 +145,7 @@ func (t *Telemetry) exportMetrics(
 	if !on && !page {
 		return nil
 	}
+	t.metrics = &metrics{started: time.Now()}
 	options := []sdkmetric.Option{
 		sdkmetric.WithResource(r), sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter),
 		sdkmetric.WithView(buckets),
@@ -157,14 +158,15 @@ func (t *Telemetry) exportMetrics(
 		if err != nil {
 			return fmt.Errorf("telemetry: metrics: %w", err)
 		}
-		options = append(options, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter)))
+		options = append(options, sdkmetric.WithReader(
+			sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithProducer(t.metrics))))
 	}
 	if page {
 		registry := prom.NewRegistry()
 		registry.MustRegister(collectors.NewGoCollector(),
 			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 		reader, err := prometheus.New(prometheus.WithRegisterer(registry),
-			prometheus.WithoutScopeInfo())
+			prometheus.WithoutScopeInfo(), prometheus.WithProducer(t.metrics))
 		if err != nil {
 			return fmt.Errorf("telemetry: metrics: %w", err)
 		}
@@ -173,9 +175,7 @@ func (t *Telemetry) exportMetrics(
 	}
 	provider := sdkmetric.NewMeterProvider(options...)
 	t.shutdown = append(t.shutdown, provider.Shutdown)
-	var err error
-	t.metrics, err = newMetrics(provider.Meter(scope))
-	return err
+	return t.metrics.register(provider.Meter(scope))
 }
 
 // Shutdown exports what has not been exported yet.
