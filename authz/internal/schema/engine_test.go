@@ -199,6 +199,30 @@ func FuzzSyntax(f *testing.F) {
 	})
 }
 
+// TestManyMembers: objects that several schemas apply to, with members in the index and beyond.
+func TestManyMembers(t *testing.T) {
+	for _, n := range []int{1, 16, 17, 63, 64, 65, 200} {
+		last := fmt.Sprintf("m%d", n-1)
+		s := compileS(t, v31, `S: {unevaluatedProperties: false, allOf: [{required: [`+last+`]}, {additionalProperties: {$ref: "#/components/schemas/N"}}]}
+N: {type: object, allOf: [{properties: {a: {type: integer}}, required: [a]}, {properties: {b: {minimum: 2}}}], unevaluatedProperties: false}`, Options{})
+		for _, c := range []struct{ value, keyword string }{
+			{`{"a":1,"b":2}`, ""}, {`{"a":1,"b":1}`, "minimum"}, {`{"b":2}`, "required"},
+			{`{"a":1,"c":1}`, "unevaluatedProperties"}, {`{"a":1,"a":2}`, "syntax"},
+		} {
+			body := []byte("{")
+			for i := range n - 1 {
+				body = fmt.Appendf(body, `"m%d": {"a": 1, "b": 3}, `, i)
+			}
+			body = fmt.Appendf(body, `"%s": %s}`, last, c.value)
+			_, err := s.Validate(body)
+			e, _ := errors.AsType[*Error](err)
+			if (e == nil) != (c.keyword == "") || e != nil && e.Details[0].Keyword != c.keyword {
+				t.Errorf("%d members, the last %s: %v, want %q", n, c.value, err, c.keyword)
+			}
+		}
+	}
+}
+
 func TestRewrite(t *testing.T) {
 	for _, c := range []struct{ schemas, body, want string }{
 		{"S: {type: integer}", `1.0`, `1`},

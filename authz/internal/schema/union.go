@@ -239,10 +239,10 @@ func (r *run) nearest(u *union, at int, k kind, f *found) bool {
 			continue
 		}
 		trial := &report{in: r.report.in, name: r.report.name, path: slices.Clone(r.report.path)}
-		outer := r.report
+		outer, index := r.report, len(r.index)
 		r.report = trial
 		r.check(branch, at, nil)
-		r.report = outer
+		r.report, r.index = outer, r.index[:index]
 		distance := len(trial.details)
 		for _, t := range fact.tags {
 			ok := false
