@@ -80,7 +80,7 @@ func New(ctx context.Context, config server.TelemetryConfig) (server.Telemetry, 
 // sampled flag of a traceparent has no influence then, because any client can set it. A span with
 // its export takes 6 µs of processor time, a fifth of a request that hits the token cache. The
 // others have no span at all, because one that is not sampled still takes 0.5 µs.
-const sampled = 0.05
+const sampled = 0.02
 
 // exported reports whether the environment says where a signal is exported to.
 func exported(signal string) bool {
