@@ -86,8 +86,11 @@ func parseRedisURL(rawURL string, config *tls.Config) (*redisTarget, error) {
 		if err != nil || h.Hostname() == "" {
 			return nil, errRedisURL
 		}
-		target.addresses = append(target.addresses,
-			net.JoinHostPort(h.Hostname(), cmp.Or(h.Port(), port)))
+		number := cmp.Or(h.Port(), port)
+		if _, err := strconv.ParseUint(number, 10, 16); err != nil {
+			return nil, errRedisURL
+		}
+		target.addresses = append(target.addresses, net.JoinHostPort(h.Hostname(), number))
 	}
 	return target, target.readQuery(u.RawQuery)
 }
@@ -103,6 +106,8 @@ func (t *redisTarget) readQuery(raw string) error {
 	}
 	for name, values := range query {
 		switch {
+		case len(values) > 1:
+			return errors.New("each parameter once in the URL")
 		case name == "replicas" && t.kind != "":
 			n, err := strconv.ParseUint(values[0], 10, 8)
 			if err != nil {
@@ -150,11 +155,13 @@ func (t *redisTarget) dial(
 }
 
 // tlsFor returns the configuration for a server. Sentinels and clusters usually give the addresses
-// of servers by IP, which certificates rarely have: then the host of the URL is expected.
+// of servers by IP, which certificates rarely have: then the host of the URL is expected, unless
+// the configuration has a name.
 func (t *redisTarget) tlsFor(address string) *tls.Config {
 	host, _, _ := net.SplitHostPort(address)
 	named, _, _ := net.SplitHostPort(t.addresses[0])
-	if t.tls == nil || net.ParseIP(host) == nil || net.ParseIP(named) != nil {
+	if t.tls == nil || t.tls.ServerName != "" || net.ParseIP(host) == nil ||
+		net.ParseIP(named) != nil {
 		return t.tls
 	}
 	config := t.tls.Clone()
@@ -218,13 +225,20 @@ type redisClient struct {
 	cluster  atomic.Pointer[redisc.Cluster] // nil: pool
 	restarts atomic.Int64                   // when cluster was last made anew, in Unix ns
 
+	// slots limits the uses in progress, and with them the connections and goroutines. The pools
+	// must not wait themselves: redigo 1.9 panics if a pool is closed while a use waits in it.
+	slots chan struct{}
+
 	// generation counts the failures after which connections are replaced, because they are
 	// probably broken, or their server is no longer the primary.
 	generation atomic.Uint64
 }
 
 func newRedisClient(target *redisTarget) *redisClient {
-	c := &redisClient{target: target}
+	c := &redisClient{
+		target: target,
+		slots:  make(chan struct{}, usesPerAddress*len(target.addresses)),
+	}
 	switch target.kind {
 	case "cluster":
 		c.cluster.Store(c.newCluster())
@@ -238,10 +252,11 @@ func newRedisClient(target *redisTarget) *redisClient {
 	return c
 }
 
+// usesPerAddress is the number of uses in progress for each address of the URL.
+const usesPerAddress = 32
+
 func (c *redisClient) newCluster() *redisc.Cluster {
-	return &redisc.Cluster{
-		StartupNodes: c.target.addresses, PoolWaitTime: replayTimeout, CreatePool: c.nodePool,
-	}
+	return &redisc.Cluster{StartupNodes: c.target.addresses, CreatePool: c.nodePool}
 }
 
 // restart makes a cluster anew from the nodes of the URL, at most once a second, when none of its
@@ -283,10 +298,8 @@ func (c *redisClient) newPool(
 			}
 			return nil
 		},
-		MaxActive:   32,
-		MaxIdle:     32,
+		MaxIdle:     usesPerAddress,
 		IdleTimeout: 5 * time.Minute,
-		Wait:        true,
 	}
 }
 
@@ -319,15 +332,25 @@ func (c *redisClient) with(
 ) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
 	defer cancel()
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case c.slots <- struct{}{}:
+	}
 	if err := ctx.Err(); err != nil {
+		<-c.slots
 		return 0, err
 	}
 	cluster := c.cluster.Load()
 	if cluster == nil {
+		defer func() { <-c.slots }()
 		conn, err := c.pool.GetContext(ctx)
 		if err != nil {
 			return 0, err
 		}
+		// A client that disconnects must not break the connection.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replayTimeout)
+		defer cancel()
 		return c.finish(conn, use, func(name string, args ...any) (any, error) {
 			return redis.DoContext(conn, ctx, name, args...)
 		})
@@ -339,18 +362,13 @@ func (c *redisClient) with(
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		conn := cluster.Get()
-		retry, err := redisc.RetryConn(conn, clusterAttempts, clusterPause)
-		if err == nil {
-			err = redisc.BindConn(conn, key)
-		}
-		if err != nil {
-			conn.Close()
-			c.restart(cluster)
-			done <- outcome{0, err}
-			return
-		}
-		n, err := c.finish(retry, use, retry.Do)
+		defer func() { <-c.slots }()
+		defer func() {
+			if fault := recover(); fault != nil { // as net/http does for a request
+				done <- outcome{0, fmt.Errorf("panic: %v", fault)}
+			}
+		}()
+		n, err := c.withNode(cluster, key, use)
 		done <- outcome{n, err}
 	}()
 	select {
@@ -359,6 +377,23 @@ func (c *redisClient) with(
 	case got := <-done:
 		return got.n, got.err
 	}
+}
+
+// withNode calls use with a connection to the node of the cluster that has a key.
+func (c *redisClient) withNode(
+	cluster *redisc.Cluster, key string, use func(redisDo) (int64, error),
+) (int64, error) {
+	conn := cluster.Get()
+	retry, err := redisc.RetryConn(conn, clusterAttempts, clusterPause)
+	if err == nil {
+		err = redisc.BindConn(conn, key)
+	}
+	if err != nil {
+		conn.Close()
+		c.restart(cluster)
+		return 0, err
+	}
+	return c.finish(retry, use, retry.Do)
 }
 
 const (

@@ -28,12 +28,15 @@ type Config struct {
 	Prefix string
 	// TLS configures connections with TLS. Default: the roots of the system.
 	TLS *tls.Config
+	// Now is the clock of the server that uses the store (server.Config.Now). Default: time.Now.
+	Now func() time.Time
 }
 
 // Store is a token.ReplayStore and an authz.RateCounter. It is safe for concurrent use.
 type Store struct {
 	prefix string
 	client *redisClient
+	now    func() time.Time
 }
 
 // replayTimeout limits each use of the store, because a request waits for it.
@@ -53,7 +56,11 @@ func New(config Config) (*Store, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	return &Store{config.Prefix, newRedisClient(target)}, nil
+	now := config.Now
+	if now == nil {
+		now = time.Now
+	}
+	return &Store{config.Prefix, newRedisClient(target), now}, nil
 }
 
 // Close closes the connections.
@@ -83,18 +90,22 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Use(ctx context.Context, key string, until time.Time) (fresh bool, err error) {
 	key = s.prefix + "dpop:" + key
 	// the proof can expire while it is checked
-	lifetime := max(time.Until(until), time.Second).Milliseconds() + 1
+	lifetime := max(until.Sub(s.now()), time.Second).Milliseconds() + 1
 	replicas := s.client.target.replicas
 	n, err := s.client.with(ctx, key, func(do redisDo) (int64, error) {
 		reply, err := do("SET", key, 1, "PX", lifetime, "NX")
 		if err != nil || reply == nil {
 			return 0, err
 		}
+		if reply != "OK" {
+			return 0, fmt.Errorf("unexpected reply to SET: %T", reply)
+		}
 		if replicas == 0 {
 			return 1, nil
 		}
-		have, err := redis.Int(do("WAIT", replicas, (replayTimeout / 2).Milliseconds()))
-		if err == nil && have < replicas {
+		reply, err = do("WAIT", replicas, (replayTimeout / 2).Milliseconds())
+		have, ok := reply.(int64)
+		if err == nil && (!ok || have < int64(replicas)) {
 			err = fmt.Errorf("%w: %d replicas have the proof, and the URL's replicas is %d",
 				errNotPrimary, have, replicas)
 		}
@@ -117,7 +128,7 @@ func (s *Store) Count(ctx context.Context, key string, until time.Time) (int64, 
 	sum := sha256.Sum256([]byte(key)) // the key has the subject, and any length
 	name := s.prefix + "rate:" + base64.RawURLEncoding.EncodeToString(sum[:])
 	// one second more, because clocks differ
-	lifetime := (max(0, time.Until(until)) + time.Second).Milliseconds()
+	lifetime := (max(0, until.Sub(s.now())) + time.Second).Milliseconds()
 	n, err := s.client.with(ctx, name, func(do redisDo) (int64, error) {
 		return redis.Int64(do("EVAL", countScript, 1, name, lifetime))
 	})

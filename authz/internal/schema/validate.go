@@ -368,7 +368,7 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 			contained++
 			m.mark(i)
 		}
-		if unique != nil && !r.isDistinct(unique, start, span{at, end}) {
+		if unique != nil && r.fatal == "" && !r.isDistinct(unique, start, span{at, end}) {
 			unique = nil
 			ok = r.refuse("uniqueItems", "equals an element before it", "")
 		}
@@ -405,7 +405,10 @@ type distinct struct {
 
 // isDistinct reports whether an element differs from those before it.
 func (r *run) isDistinct(d *distinct, array int, element span) (first bool) {
-	r.step((element.end - element.at) / 8)
+	// In arrays within arrays, an element is compared once for each array that it is in.
+	if r.step(element.end - element.at); r.fatal != "" {
+		return false
+	}
 	if d.table == nil {
 		const exact = kindString | kindBoolean | kindNull // equal if their texts are
 		if !r.trusted && d.count < len(d.few) && kindOf(r.body[element.at])&exact != 0 {
