@@ -798,6 +798,46 @@ func TestStrangersDoNotStopIntrospection(t *testing.T) {
 	})
 }
 
+// TestPanicsReleaseSlots: an HTTP client that panics takes no slot for good.
+func TestPanicsReleaseSlots(t *testing.T) {
+	s := newScene(t)
+	endpoint := s.introspected(t)
+	endpoint.set("good", s.claims("active", "true"))
+	config := s.config(s.policy)
+	panics := true
+	config.HTTPClient = &http.Client{Transport: roundTripper(
+		func(r *http.Request) (*http.Response, error) {
+			if panics {
+				panic("transport")
+			}
+			return s.wire.RoundTrip(r)
+		})}
+	v := must(token.NewVerifier(t.Context(), config))
+	verify := func(tok, client string) error {
+		_, err := v.VerifyPresented(t.Context(),
+			token.Presented{Token: tok, Client: client, Introspect: true})
+		return err
+	}
+	for n := range 16 {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			verify(fmt.Sprint("t", n), fmt.Sprint("198.51.100.", n))
+		}()
+	}
+	panics = false
+	if err := verify("good", "192.0.2.1"); err != nil {
+		t.Errorf("after 16 panics: %v", err)
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 // FuzzIntrospection: for any response of an issuer, accepted tokens are active and have our
 // audience.
 func FuzzIntrospection(f *testing.F) {
