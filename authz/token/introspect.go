@@ -135,16 +135,28 @@ type introspector struct {
 type queryLimiter struct {
 	slots chan struct{} // a semaphore of the queries in progress
 
-	mu       sync.Mutex
-	failure  error // of the last query
-	failedAt time.Time
-	probing  bool // a query is in progress after a failure
+	mu        sync.Mutex
+	failure   error // of the last query
+	failedAt  time.Time
+	failedFor string // the client of that query
+	outage    bool   // queries of several clients failed, and none succeeded since
+	probing   bool   // a query is in progress after a failure
 }
 
-func (l *queryLimiter) lastFailure() error {
+// lastFailure returns the failure that holds back the client's queries, or nil. The issuer can fail
+// for the tokens of one client only, so others are not held back until a query of theirs fails.
+func (l *queryLimiter) lastFailure(client string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.failure
+	return l.failureOf(client)
+}
+
+// failureOf is lastFailure for callers that hold mu.
+func (l *queryLimiter) failureOf(client string) error {
+	if l.outage || client == l.failedFor {
+		return l.failure
+	}
+	return nil
 }
 
 // answers caches introspection responses by the SHA-256 of the token. Active and inactive tokens
@@ -346,7 +358,7 @@ func (q *introspector) ask(
 		return q.query(q.ctx, name, token, client, unknown)
 	})
 	var timeout <-chan time.Time
-	if failure := q.limiter(unknown).lastFailure(); failure != nil {
+	if failure := q.limiter(unknown).lastFailure(client); failure != nil {
 		timer := time.NewTimer(maxWait)
 		defer timer.Stop()
 		timeout = timer.C
@@ -433,31 +445,22 @@ func (q *introspector) query(
 }
 
 // begin waits for a slot. After a failure it allows no query for retryGap, and then one at a time,
-// so that an issuer that hangs does not delay every request.
+// so that an issuer that hangs does not delay every request: see lastFailure.
 func (q *introspector) begin(
 	ctx context.Context, client string, unknown bool,
 ) (end func(error), err error) {
 	l := q.limiter(unknown)
-	l.mu.Lock()
-	failure := l.failure
-	if failure != nil && (l.probing || q.now().Sub(l.failedAt) < retryGap) {
-		l.mu.Unlock()
-		return nil, failure
+	probe, err := q.admit(l, client, unknown)
+	if err != nil {
+		return nil, err
 	}
-	probe := failure != nil
-	l.probing = probe
-	l.mu.Unlock()
 	if probe {
-		return func(err error) { q.end(l, err) }, nil
+		return func(err error) { q.end(l, client, probe, err) }, nil
 	}
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	release := func() {}
 	if unknown {
-		now := q.now()
-		if !q.clients.count(client, now) || !q.unknownQueries.take(now) {
-			return nil, errBusy
-		}
 		if release, err = q.clients.acquire(ctx, client, timer.C); err != nil {
 			return nil, err
 		}
@@ -469,8 +472,26 @@ func (q *introspector) begin(
 	return func(err error) {
 		<-l.slots
 		release()
-		q.end(l, err)
+		q.end(l, client, probe, err)
 	}, nil
+}
+
+// admit counts a query, and says whether it is the one that is allowed after a failure. It fails if
+// the query may not begin.
+func (q *introspector) admit(l *queryLimiter, client string, unknown bool) (probe bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := q.now()
+	failure := l.failureOf(client)
+	if failure != nil && (l.probing || now.Sub(l.failedAt) < retryGap) {
+		return false, failure
+	}
+	if unknown && (!q.clients.count(client, now) || !q.unknownQueries.take(now)) {
+		return false, errBusy
+	}
+	probe = failure != nil
+	l.probing = l.probing || probe
+	return probe, nil
 }
 
 // acquire waits for a slot until the timeout, or until ctx is done.
@@ -541,12 +562,13 @@ func (s *clientShares) acquire(
 }
 
 // end records the result of a query, and logs changes only.
-func (q *introspector) end(l *queryLimiter, err error) {
+func (q *introspector) end(l *queryLimiter, client string, probe bool, err error) {
 	l.mu.Lock()
 	before := l.failure
-	l.probing = false
+	l.probing = l.probing && !probe
 	if err != errAbandoned {
-		l.failure, l.failedAt = err, q.now()
+		l.outage = err != nil && before != nil && (l.outage || client != l.failedFor)
+		l.failure, l.failedAt, l.failedFor = err, q.now(), client
 	}
 	l.mu.Unlock()
 	switch {

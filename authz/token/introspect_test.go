@@ -798,6 +798,93 @@ func TestStrangersDoNotStopIntrospection(t *testing.T) {
 	})
 }
 
+// TestFailuresForOneClient: if the issuer fails for the tokens of one client, those of others are
+// accepted, and the client's share bounds its queries.
+func TestFailuresForOneClient(t *testing.T) {
+	for _, code := range []int{400, 403, 500} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSceneAt(t, "EdDSA", time.Now)
+				endpoint := s.introspected(t)
+				var failed atomic.Int32
+				s.wire.hosts["introspect.example"] = http.HandlerFunc(
+					func(w http.ResponseWriter, r *http.Request) {
+						if strings.HasPrefix(r.PostFormValue("token"), "bad") {
+							failed.Add(1)
+							w.WriteHeader(code)
+							return
+						}
+						endpoint.ServeHTTP(w, r)
+					})
+				v := s.verifier(t)
+				verify := func(tok, client string) error {
+					_, err := v.VerifyPresented(t.Context(),
+						token.Presented{Token: tok, Client: client})
+					return err
+				}
+				for round := range 60 {
+					time.Sleep(500 * time.Millisecond)
+					for n := range 40 {
+						bad := fmt.Sprint("bad", round, "-", n)
+						good := fmt.Sprint("good", round, "-", n)
+						if err := verify(bad, "192.0.2.66"); err == nil {
+							t.Fatal("accepted")
+						}
+						if n%20 != 0 { // the others ask less often
+							continue
+						}
+						endpoint.set(good, s.claims("active", "true"))
+						if err := verify(good, fmt.Sprint("198.51.100.", n)); err != nil {
+							t.Fatalf("%s of another client: %v", good, err)
+						}
+					}
+				}
+				if n := failed.Load(); n < 60 || n > 30*10+20 {
+					t.Errorf("%d queries of one client in 30 s, want 10 per second at most", n)
+				}
+			})
+		})
+	}
+}
+
+// TestFailuresForSeveralClients: once queries of two clients failed, those of others fail without
+// delay. A query after a failure counts in the client's share too.
+func TestFailuresForSeveralClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSceneAt(t, "EdDSA", time.Now)
+		endpoint := s.introspected(t)
+		v := s.verifier(t)
+		n := 0
+		asked := func(client string, want int32) {
+			t.Helper()
+			n++
+			before := endpoint.asked.Load()
+			v.VerifyPresented(t.Context(), token.Presented{Token: fmt.Sprint("t", n),
+				Client: client})
+			if got := endpoint.asked.Load() - before; got != want {
+				t.Errorf("a token of %s: %d queries, want %d", client, got, want)
+			}
+		}
+		for range 18 {
+			asked("a", 1)
+		}
+		endpoint.failing(status(500))
+		asked("a", 1)
+		asked("a", 0)
+		asked("b", 1)
+		asked("c", 0)
+		time.Sleep(500 * time.Millisecond)
+		asked("a", 1) // the last one of its share
+		time.Sleep(500 * time.Millisecond)
+		asked("a", 0)
+		endpoint.failing(nil)
+		asked("c", 1)
+		asked("b", 1)
+		time.Sleep(time.Second)
+		asked("a", 1)
+	})
+}
+
 // TestPanicsReleaseSlots: an HTTP client that panics takes no slot for good.
 func TestPanicsReleaseSlots(t *testing.T) {
 	s := newScene(t)
