@@ -174,6 +174,15 @@ type activeAnswer struct {
 	token  *verifiedToken // the token with the response applied; nil until verified
 }
 
+// weight is the approximate memory of an answer. The token of an opaque one has the same claims.
+func (a *activeAnswer) weight() int64 {
+	weight := overhead + int64(cap(a.claims.raw))
+	if a.token != nil {
+		weight += a.token.weight()
+	}
+	return weight
+}
+
 // keep caches an answer, unless the inactive cache has the token. It checks that last, because a
 // concurrent query may add the token there.
 func (a answers) keep(name [sha256.Size]byte, answer *activeAnswer, now time.Time) {
@@ -190,7 +199,7 @@ func newAnswers(bytes int64) answers {
 	return answers{
 		active: &lru[[sha256.Size]byte, *activeAnswer]{
 			limit: bytes,
-			weigh: func(a *activeAnswer) int64 { return 2*overhead + int64(len(a.claims.raw)) },
+			weigh: (*activeAnswer).weight,
 		},
 		inactive: &lru[[sha256.Size]byte, time.Time]{limit: maxInactive},
 	}
@@ -305,6 +314,7 @@ func (v *Verifier) confirm(
 		}
 	}
 	confirmed := *known
+	confirmed.text = "" // for the cache of verified tokens only
 	if i.hasScopeClaim(c.raw) {
 		granted, err := c.scopes(i)
 		if err != nil {

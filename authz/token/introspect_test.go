@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -924,6 +925,62 @@ func TestPanicsReleaseSlots(t *testing.T) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestAnswersStayWithinTheirBytes: the cached responses are counted with the tokens that they keep
+// in memory.
+func TestAnswersStayWithinTheirBytes(t *testing.T) {
+	const room = 8 << 20
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var memory runtime.MemStats
+		runtime.ReadMemStats(&memory)
+		return int64(memory.HeapAlloc)
+	}
+	var scopes strings.Builder
+	for n := range 10_000 {
+		fmt.Fprintf(&scopes, "%x ", n)
+	}
+	long := strconv.Quote(strings.Repeat("x", 5<<10))
+	for _, test := range []struct {
+		name   string
+		answer func(s *scene) string
+		token  func(s *scene, n int) string
+		tokens int // several times what there is room for
+	}{
+		{"JWTs", func(*scene) string { return `{"active":true}` }, func(s *scene, n int) string {
+			return s.genuine("jti", strconv.Quote(fmt.Sprint(n)), "pad", long)
+		}, 3000},
+		{"opaque tokens with many scopes", func(s *scene) string {
+			return s.claims("active", "true", "scope", strconv.Quote(scopes.String()))
+		}, func(_ *scene, n int) string { return fmt.Sprint("t", n) }, 90},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newScene(t)
+			s.introspected(t)
+			s.policy.Introspection.Always = true
+			answer := test.answer(s)
+			s.wire.hosts["introspect.example"] = http.HandlerFunc(
+				func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, answer) })
+			config := s.config(s.policy)
+			config.CacheBytes = room
+			v := must(token.NewVerifier(t.Context(), config))
+			accepted(t, v, test.token(s, -1)) // with it, the keys are there
+			before := heap()
+			for n := range test.tokens {
+				accepted(t, v, test.token(s, n))
+			}
+			limit := int64(v.Stats().Cache.Bytes) + room/4
+			if holds := heap() - before; holds > limit*5/4 {
+				t.Errorf("%d bytes are used, %.1f times the limit of %d", holds,
+					float64(holds)/float64(limit), limit)
+			} else {
+				t.Logf("%.2f of the limit", float64(holds)/float64(limit))
+			}
+			runtime.KeepAlive(v)
+		})
+	}
+}
 
 // FuzzIntrospection: for any response of an issuer, accepted tokens are active and have our
 // audience.
