@@ -73,14 +73,20 @@ type verifiedToken struct {
 // overhead is the approximate size of an entry without its token.
 const overhead = 1 << 10
 
+// weight is the approximate memory of a token.
+func (v *verifiedToken) weight() int64 {
+	const header = int64(unsafe.Sizeof(""))
+	p := v.principal
+	// subject and clientID are copies. The scopes are strings in the claims, or in the
+	// configuration.
+	return overhead + int64(v.size+len(v.text)+len(p.subject)+len(p.clientID)) +
+		header*int64(cap(p.scopes))
+}
+
 func newCache(bytes int64) cache {
 	entries := &lru[[sha256.Size]byte, *verifiedToken]{
 		limit: bytes,
-		weigh: func(v *verifiedToken) int64 {
-			// The scopes are strings in the claims, or in the configuration.
-			const header = int64(unsafe.Sizeof(""))
-			return overhead + int64(v.size+len(v.text)) + header*int64(cap(v.principal.scopes))
-		},
+		weigh: (*verifiedToken).weight,
 	}
 	return cache{entries, new(singleflight.Group)}
 }

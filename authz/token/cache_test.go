@@ -163,6 +163,22 @@ func TestCacheBytesAreExact(t *testing.T) {
 	}
 }
 
+// The weight of a token counts everything that the cache alone keeps in memory.
+func TestWeightOfTokens(t *testing.T) {
+	big := strings.Repeat("x", 4<<10)
+	for name, v := range map[string]*verifiedToken{
+		"subject": {principal: &Principal{subject: big}},
+		"client":  {principal: &Principal{clientID: big}},
+		"scopes":  {principal: &Principal{scopes: make([]string, 0, len(big)/16)}},
+		"text":    {principal: &Principal{}, text: big},
+		"size":    {principal: &Principal{}, size: len(big)},
+	} {
+		if weight := v.weight(); weight < overhead+int64(len(big)) {
+			t.Errorf("%s: %d bytes of weight, %d in use", name, weight, len(big))
+		}
+	}
+}
+
 // The cache of headers is small, whatever headers an issuer writes, and does not retain other parts
 // of tokens.
 func TestKnownHeadersAreBounded(t *testing.T) {

@@ -135,16 +135,28 @@ type introspector struct {
 type queryLimiter struct {
 	slots chan struct{} // a semaphore of the queries in progress
 
-	mu       sync.Mutex
-	failure  error // of the last query
-	failedAt time.Time
-	probing  bool // a query is in progress after a failure
+	mu        sync.Mutex
+	failure   error // of the last query
+	failedAt  time.Time
+	failedFor string // the client of that query
+	outage    bool   // queries of several clients failed, and none succeeded since
+	probing   bool   // a query is in progress after a failure
 }
 
-func (l *queryLimiter) lastFailure() error {
+// lastFailure returns the failure that holds back the client's queries, or nil. The issuer can fail
+// for the tokens of one client only, so others are not held back until a query of theirs fails.
+func (l *queryLimiter) lastFailure(client string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.failure
+	return l.failureOf(client)
+}
+
+// failureOf is lastFailure for callers that hold mu.
+func (l *queryLimiter) failureOf(client string) error {
+	if l.outage || client == l.failedFor {
+		return l.failure
+	}
+	return nil
 }
 
 // answers caches introspection responses by the SHA-256 of the token. Active and inactive tokens
@@ -160,6 +172,15 @@ type activeAnswer struct {
 	claims claims
 	until  time.Time
 	token  *verifiedToken // the token with the response applied; nil until verified
+}
+
+// weight is the approximate memory of an answer. The token of an opaque one has the same claims.
+func (a *activeAnswer) weight() int64 {
+	weight := overhead + int64(cap(a.claims.raw))
+	if a.token != nil {
+		weight += a.token.weight()
+	}
+	return weight
 }
 
 // keep caches an answer, unless the inactive cache has the token. It checks that last, because a
@@ -178,7 +199,7 @@ func newAnswers(bytes int64) answers {
 	return answers{
 		active: &lru[[sha256.Size]byte, *activeAnswer]{
 			limit: bytes,
-			weigh: func(a *activeAnswer) int64 { return 2*overhead + int64(len(a.claims.raw)) },
+			weigh: (*activeAnswer).weight,
 		},
 		inactive: &lru[[sha256.Size]byte, time.Time]{limit: maxInactive},
 	}
@@ -293,6 +314,7 @@ func (v *Verifier) confirm(
 		}
 	}
 	confirmed := *known
+	confirmed.text = "" // for the cache of verified tokens only
 	if i.hasScopeClaim(c.raw) {
 		granted, err := c.scopes(i)
 		if err != nil {
@@ -346,7 +368,7 @@ func (q *introspector) ask(
 		return q.query(q.ctx, name, token, client, unknown)
 	})
 	var timeout <-chan time.Time
-	if failure := q.limiter(unknown).lastFailure(); failure != nil {
+	if failure := q.limiter(unknown).lastFailure(client); failure != nil {
 		timer := time.NewTimer(maxWait)
 		defer timer.Stop()
 		timeout = timer.C
@@ -382,8 +404,8 @@ func (q *introspector) unavailable(err error) error {
 var (
 	errBusy = errors.New("too many concurrent requests")
 	errSlow = errors.New("the previous request failed, and this one has not completed yet")
-	// errAbandoned means that the client disconnected, or that the server stops. It does not mean
-	// that the issuer failed.
+	// errAbandoned means that the client disconnected, that the server stops, or that the HTTP
+	// client panicked. It does not mean that the issuer failed.
 	errAbandoned = errors.New("the request was cancelled")
 )
 
@@ -405,17 +427,17 @@ func (q *introspector) query(
 		}
 		return nil, q.unavailable(err)
 	}
+	result := errAbandoned // also if the HTTP client panics
+	defer func() { end(result) }()
 	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	a, err := q.post(bounded, token)
 	if ctx.Err() != nil {
-		end(errAbandoned)
 		return nil, q.unavailable(ctx.Err())
 	}
+	result = err
 	if _, ofToken := errors.AsType[*unreadableError](err); ofToken {
-		end(nil) // otherwise, clients could mark the issuer as failed
-	} else {
-		end(err)
+		result = nil // otherwise, clients could mark the issuer as failed
 	}
 	switch {
 	case err != nil:
@@ -433,31 +455,22 @@ func (q *introspector) query(
 }
 
 // begin waits for a slot. After a failure it allows no query for retryGap, and then one at a time,
-// so that an issuer that hangs does not delay every request.
+// so that an issuer that hangs does not delay every request: see lastFailure.
 func (q *introspector) begin(
 	ctx context.Context, client string, unknown bool,
 ) (end func(error), err error) {
 	l := q.limiter(unknown)
-	l.mu.Lock()
-	failure := l.failure
-	if failure != nil && (l.probing || q.now().Sub(l.failedAt) < retryGap) {
-		l.mu.Unlock()
-		return nil, failure
+	probe, err := q.admit(l, client, unknown)
+	if err != nil {
+		return nil, err
 	}
-	probe := failure != nil
-	l.probing = probe
-	l.mu.Unlock()
 	if probe {
-		return func(err error) { q.end(l, err) }, nil
+		return func(err error) { q.end(l, client, probe, err) }, nil
 	}
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	release := func() {}
 	if unknown {
-		now := q.now()
-		if !q.clients.count(client, now) || !q.unknownQueries.take(now) {
-			return nil, errBusy
-		}
 		if release, err = q.clients.acquire(ctx, client, timer.C); err != nil {
 			return nil, err
 		}
@@ -469,8 +482,26 @@ func (q *introspector) begin(
 	return func(err error) {
 		<-l.slots
 		release()
-		q.end(l, err)
+		q.end(l, client, probe, err)
 	}, nil
+}
+
+// admit counts a query, and says whether it is the one that is allowed after a failure. It fails if
+// the query may not begin.
+func (q *introspector) admit(l *queryLimiter, client string, unknown bool) (probe bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := q.now()
+	failure := l.failureOf(client)
+	if failure != nil && (l.probing || now.Sub(l.failedAt) < retryGap) {
+		return false, failure
+	}
+	if unknown && (!q.clients.count(client, now) || !q.unknownQueries.take(now)) {
+		return false, errBusy
+	}
+	probe = failure != nil
+	l.probing = l.probing || probe
+	return probe, nil
 }
 
 // acquire waits for a slot until the timeout, or until ctx is done.
@@ -541,12 +572,13 @@ func (s *clientShares) acquire(
 }
 
 // end records the result of a query, and logs changes only.
-func (q *introspector) end(l *queryLimiter, err error) {
+func (q *introspector) end(l *queryLimiter, client string, probe bool, err error) {
 	l.mu.Lock()
 	before := l.failure
-	l.probing = false
+	l.probing = l.probing && !probe
 	if err != errAbandoned {
-		l.failure, l.failedAt = err, q.now()
+		l.outage = err != nil && before != nil && (l.outage || client != l.failedFor)
+		l.failure, l.failedAt, l.failedFor = err, q.now(), client
 	}
 	l.mu.Unlock()
 	switch {

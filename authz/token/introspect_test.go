@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -796,6 +797,189 @@ func TestStrangersDoNotStopIntrospection(t *testing.T) {
 			accepted(t, v, "a") // the outage did not begin anew
 		})
 	})
+}
+
+// TestFailuresForOneClient: if the issuer fails for the tokens of one client, those of others are
+// accepted, and the client's share bounds its queries.
+func TestFailuresForOneClient(t *testing.T) {
+	for _, code := range []int{400, 403, 500} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSceneAt(t, "EdDSA", time.Now)
+				endpoint := s.introspected(t)
+				var failed atomic.Int32
+				s.wire.hosts["introspect.example"] = http.HandlerFunc(
+					func(w http.ResponseWriter, r *http.Request) {
+						if strings.HasPrefix(r.PostFormValue("token"), "bad") {
+							failed.Add(1)
+							w.WriteHeader(code)
+							return
+						}
+						endpoint.ServeHTTP(w, r)
+					})
+				v := s.verifier(t)
+				verify := func(tok, client string) error {
+					_, err := v.VerifyPresented(t.Context(),
+						token.Presented{Token: tok, Client: client})
+					return err
+				}
+				for round := range 60 {
+					time.Sleep(500 * time.Millisecond)
+					for n := range 40 {
+						bad := fmt.Sprint("bad", round, "-", n)
+						good := fmt.Sprint("good", round, "-", n)
+						if err := verify(bad, "192.0.2.66"); err == nil {
+							t.Fatal("accepted")
+						}
+						if n%20 != 0 { // the others ask less often
+							continue
+						}
+						endpoint.set(good, s.claims("active", "true"))
+						if err := verify(good, fmt.Sprint("198.51.100.", n)); err != nil {
+							t.Fatalf("%s of another client: %v", good, err)
+						}
+					}
+				}
+				if n := failed.Load(); n < 60 || n > 30*10+20 {
+					t.Errorf("%d queries of one client in 30 s, want 10 per second at most", n)
+				}
+			})
+		})
+	}
+}
+
+// TestFailuresForSeveralClients: once queries of two clients failed, those of others fail without
+// delay. A query after a failure counts in the client's share too.
+func TestFailuresForSeveralClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSceneAt(t, "EdDSA", time.Now)
+		endpoint := s.introspected(t)
+		v := s.verifier(t)
+		n := 0
+		asked := func(client string, want int32) {
+			t.Helper()
+			n++
+			before := endpoint.asked.Load()
+			v.VerifyPresented(t.Context(), token.Presented{Token: fmt.Sprint("t", n),
+				Client: client})
+			if got := endpoint.asked.Load() - before; got != want {
+				t.Errorf("a token of %s: %d queries, want %d", client, got, want)
+			}
+		}
+		for range 18 {
+			asked("a", 1)
+		}
+		endpoint.failing(status(500))
+		asked("a", 1)
+		asked("a", 0)
+		asked("b", 1)
+		asked("c", 0)
+		time.Sleep(500 * time.Millisecond)
+		asked("a", 1) // the last one of its share
+		time.Sleep(500 * time.Millisecond)
+		asked("a", 0)
+		endpoint.failing(nil)
+		asked("c", 1)
+		asked("b", 1)
+		time.Sleep(time.Second)
+		asked("a", 1)
+	})
+}
+
+// TestPanicsReleaseSlots: an HTTP client that panics takes no slot for good.
+func TestPanicsReleaseSlots(t *testing.T) {
+	s := newScene(t)
+	endpoint := s.introspected(t)
+	endpoint.set("good", s.claims("active", "true"))
+	config := s.config(s.policy)
+	panics := true
+	config.HTTPClient = &http.Client{Transport: roundTripper(
+		func(r *http.Request) (*http.Response, error) {
+			if panics {
+				panic("transport")
+			}
+			return s.wire.RoundTrip(r)
+		})}
+	v := must(token.NewVerifier(t.Context(), config))
+	verify := func(tok, client string) error {
+		_, err := v.VerifyPresented(t.Context(),
+			token.Presented{Token: tok, Client: client, Introspect: true})
+		return err
+	}
+	for n := range 16 {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			verify(fmt.Sprint("t", n), fmt.Sprint("198.51.100.", n))
+		}()
+	}
+	panics = false
+	if err := verify("good", "192.0.2.1"); err != nil {
+		t.Errorf("after 16 panics: %v", err)
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestAnswersStayWithinTheirBytes: the cached responses are counted with the tokens that they keep
+// in memory.
+func TestAnswersStayWithinTheirBytes(t *testing.T) {
+	const room = 8 << 20
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var memory runtime.MemStats
+		runtime.ReadMemStats(&memory)
+		return int64(memory.HeapAlloc)
+	}
+	var scopes strings.Builder
+	for n := range 10_000 {
+		fmt.Fprintf(&scopes, "%x ", n)
+	}
+	long := strconv.Quote(strings.Repeat("x", 5<<10))
+	for _, test := range []struct {
+		name   string
+		answer func(s *scene) string
+		token  func(s *scene, n int) string
+		tokens int // several times what there is room for
+	}{
+		{"JWTs", func(*scene) string { return `{"active":true}` }, func(s *scene, n int) string {
+			return s.genuine("jti", strconv.Quote(fmt.Sprint(n)), "pad", long)
+		}, 3000},
+		{"opaque tokens with many scopes", func(s *scene) string {
+			return s.claims("active", "true", "scope", strconv.Quote(scopes.String()))
+		}, func(_ *scene, n int) string { return fmt.Sprint("t", n) }, 90},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newScene(t)
+			s.introspected(t)
+			s.policy.Introspection.Always = true
+			answer := test.answer(s)
+			s.wire.hosts["introspect.example"] = http.HandlerFunc(
+				func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, answer) })
+			config := s.config(s.policy)
+			config.CacheBytes = room
+			v := must(token.NewVerifier(t.Context(), config))
+			accepted(t, v, test.token(s, -1)) // with it, the keys are there
+			before := heap()
+			for n := range test.tokens {
+				accepted(t, v, test.token(s, n))
+			}
+			limit := int64(v.Stats().Cache.Bytes) + room/4
+			if holds := heap() - before; holds > limit*5/4 {
+				t.Errorf("%d bytes are used, %.1f times the limit of %d", holds,
+					float64(holds)/float64(limit), limit)
+			} else {
+				t.Logf("%.2f of the limit", float64(holds)/float64(limit))
+			}
+			runtime.KeepAlive(v)
+		})
+	}
 }
 
 // FuzzIntrospection: for any response of an issuer, accepted tokens are active and have our
