@@ -1,7 +1,6 @@
 package authz
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -132,9 +131,12 @@ func (g *Gate) countRate(
 // caller returns the key by which a request is counted: the principal or, without one, the network.
 func (g *Gate) caller(a *Admission, r *http.Request) string {
 	if p := a.Principal; p != nil {
-		// not by client, because some issuers let anyone register clients
-		return strings.Join([]string{"principal", p.Issuer(),
-			cmp.Or(p.Subject(), p.ClientID())}, "\x00")
+		// not by client if there is a subject, because some issuers let anyone register clients
+		kind, name := "subject", p.Subject()
+		if name == "" {
+			kind, name = "client", p.ClientID()
+		}
+		return strings.Join([]string{kind, p.Issuer(), name}, "\x00")
 	}
 	return "address\x00" + g.network(r)
 }

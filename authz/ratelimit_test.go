@@ -121,6 +121,7 @@ func TestRateLimitOfPrincipals(t *testing.T) {
 	for _, c := range []token.PrincipalConfig{
 		{Issuer: "i", Subject: "alice"}, {Issuer: "i", Subject: "alice", ClientID: "other"},
 		{Issuer: "i", Subject: "bob"}, {Issuer: "j", Subject: "alice"},
+		{Issuer: "i", ClientID: "alice"}, // a client is not the subject of the same name
 	} {
 		p, err := token.NewPrincipal(c)
 		if err != nil {
@@ -129,8 +130,8 @@ func TestRateLimitOfPrincipals(t *testing.T) {
 		callers[g.caller(&Admission{Principal: p}, r)] = true
 	}
 	callers[g.caller(&Admission{}, r)] = true
-	if len(callers) != 4 {
-		t.Errorf("%d callers, want 4: %v", len(callers), callers)
+	if len(callers) != 5 {
+		t.Errorf("%d callers, want 5: %v", len(callers), callers)
 	}
 }
 

@@ -25,7 +25,8 @@ type AuditConfig struct {
 
 // Audit writes a line of JSON for each decision about a request: the time, who sent it, the
 // operation, and the outcome with its cause. It never contains a credential, and no line is left
-// out except by AuditConfig.Drop. Lines are written in the order of the decisions.
+// out except by AuditConfig.Drop. Lines of concurrent requests can be in any order, and after a
+// failure to write, those of requests that waited come up to a second later than others.
 type Audit struct {
 	config AuditConfig
 	lines  *Lines // used with Drop; nil: decisions are written at once

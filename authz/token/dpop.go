@@ -42,8 +42,9 @@ type ProofPolicy struct {
 	// Predecessor's, or [NewReplayMemory] with room for about 4,000 proofs per second at the
 	// default Window.
 	Replays ReplayStore
-	// Limit is how many proofs of one subject are accepted in a minute, so that nobody can fill
-	// Replays. Each verifier counts in memory. Default 30,000.
+	// Limit is how many proofs of one subject are accepted in a minute, so that one subject cannot
+	// fill Replays. Several can: five that send the default of 30,000 fill the default store in
+	// four minutes. Each verifier counts in memory.
 	Limit int
 	// NonceKey, if set, requires proofs to carry a nonce of the server (RFC 9449 §9). Clients then
 	// cannot make proofs in advance, and their clocks do not matter, because the time of the nonce
@@ -74,6 +75,7 @@ type proofs struct {
 	window  time.Duration
 	now     func() time.Time
 	replays ReplayStore
+	clock   *passedMinutes
 	limit   int64
 	counts  *rates.Memory // of accepted proofs, by subject
 	nonces  *nonces       // nil: not required
@@ -83,9 +85,10 @@ func newProofs(config Config, now func() time.Time) (*proofs, []error) {
 	p := &proofs{
 		window: config.Proofs.Window, now: now, replays: config.Proofs.Replays,
 		limit: int64(cmp.Or(config.Proofs.Limit, defaultProofLimit)), counts: new(rates.Memory),
+		clock: new(passedMinutes),
 	}
 	if config.Predecessor != nil {
-		p.counts = config.Predecessor.proofs.counts
+		p.counts, p.clock = config.Predecessor.proofs.counts, config.Predecessor.proofs.clock
 	}
 	var faults []error
 	if p.limit < 0 {
@@ -573,32 +576,59 @@ func (c *proofs) checkTime(p *proof) (end time.Time, err error) {
 	return time.Unix(int64(p.iat.seconds)+1, 0).Add(c.window), nil
 }
 
-// use records a proof as used, or fails if it was used before. The proof is remembered for longer
-// than its end, because the clocks of servers that share the store may differ.
+// use records a proof as used, or fails if it was used before.
 func (c *proofs) use(ctx context.Context, by *verifiedToken, p *proof, end time.Time) error {
 	now := c.now()
 	until := now.Truncate(time.Minute).Add(time.Minute)
-	caller := cmp.Or(by.principal.Subject(), by.principal.ClientID(), by.binding.jkt)
-	if c.counts.Add(by.principal.Issuer(), caller, 0, now, until) >= c.limit {
+	issuer, caller := by.principal.Issuer(), by.caller()
+	// Counted before the store is asked, so that concurrent proofs do not exceed the limit.
+	if c.counts.Add(issuer, caller, 1, now, until) > c.limit {
+		c.counts.Add(issuer, caller, -1, now, until)
 		return &Error{Code: ProofLimit, RetryAfter: until.Sub(now),
 			Detail: fmt.Sprintf("the subject has sent %d proofs in this minute", c.limit)}
+	}
+	fresh, err := c.remember(ctx, by, p, end, now)
+	if fresh && err == nil {
+		return nil
+	}
+	// Replays do not count, so that an attacker with a proof cannot use up the subject's limit.
+	c.counts.Add(issuer, caller, -1, now, until)
+	if err != nil {
+		return &Error{Code: ReplaysUnavailable,
+			Detail:     "could not check whether the proof was used before",
+			RetryAfter: time.Second, Err: err}
+	}
+	return refuse(ProofReplayed, "a proof with this jti was used before. Make one for each request")
+}
+
+// caller returns the name by which proofs are counted. It says of what it is the name, so that a
+// client cannot use up the limit of the subject of the same name.
+func (t *verifiedToken) caller() string {
+	if subject := t.principal.Subject(); subject != "" {
+		return "subject:" + subject
+	}
+	if client := t.principal.ClientID(); client != "" {
+		return "client:" + client
+	}
+	return "key:" + t.binding.jkt
+}
+
+// remember reports whether a proof is fresh, and stores it as used. It is stored for longer than
+// it is valid, because the clocks of servers that share the store may differ.
+func (c *proofs) remember(
+	ctx context.Context, by *verifiedToken, p *proof, end, now time.Time,
+) (fresh bool, err error) {
+	until := end.Add(maxLeeway)
+	skip := 3*c.window + 2*maxLeeway // a nonce is valid for less than 3 windows
+	if c.clock.passed(now, until, skip) {
+		return false, errors.New("token: the clock was set back, so Proofs.Replays can have " +
+			"forgotten DPoP proofs of this time. Those of a later time are accepted. Does the " +
+			"clock jump?")
 	}
 	// The key is in the name because clients choose jti freely. The bytes of the proof are not,
 	// because the signature of an ES256 proof can be rewritten into a second valid one.
 	name := sha256.Sum256(append([]byte(by.binding.jkt+"\x00"), p.jti...))
-	fresh, err := c.replays.Use(ctx, encode(name[:]), end.Add(maxLeeway))
-	switch {
-	case err != nil:
-		return &Error{Code: ReplaysUnavailable,
-			Detail:     "could not check whether the proof was used before",
-			RetryAfter: time.Second, Err: err}
-	case !fresh:
-		return refuse(ProofReplayed,
-			"a proof with this jti was used before. Make one for each request")
-	}
-	// Replays do not count, so that an attacker with a proof cannot use up the subject's limit.
-	c.counts.Add(by.principal.Issuer(), caller, 1, now, until)
-	return nil
+	return c.replays.Use(ctx, encode(name[:]), until)
 }
 
 // nonces issues and checks nonces (RFC 9449 §9) without state: a nonce is a MAC over the number of

@@ -579,6 +579,115 @@ func TestProofLimit(t *testing.T) {
 	proved(t, v, flood, refused)
 }
 
+// slowStore is a replay store that does not answer until it is opened.
+type slowStore struct {
+	asked chan struct{}
+	open  chan struct{}
+}
+
+func (s *slowStore) Use(context.Context, string, time.Time) (bool, error) {
+	s.asked <- struct{}{}
+	<-s.open
+	return true, nil
+}
+
+// TestProofLimitOfConcurrentProofs: proofs count while the store is asked.
+func TestProofLimitOfConcurrentProofs(t *testing.T) {
+	const limit, sent = 2, 20
+	s := newDPoPScene(t)
+	slow := &slowStore{make(chan struct{}, sent), make(chan struct{})}
+	v := s.verifier(t, func(c *token.Config) { c.Proofs.Replays, c.Proofs.Limit = slow, limit })
+	key := p256Key()
+	tok := s.bound(key)
+	results := make(chan error, sent)
+	for range sent {
+		proof := s.proof(t, key, tok)
+		go func() {
+			_, err := v.VerifyDPoP(t.Context(), tok, of(proof))
+			results <- err
+		}()
+	}
+	// All but two are refused while the store has not answered, or more would have asked it.
+	for range sent - limit {
+		select {
+		case err := <-results:
+			if e, ok := errors.AsType[*token.Error](err); !ok || e.Code != token.ProofLimit {
+				t.Errorf("%v, want the code %s", err, token.ProofLimit)
+			}
+		case <-time.After(time.Minute):
+			close(slow.open)
+			t.Fatalf("%d proofs have asked the store, want %d", len(slow.asked), limit)
+		}
+	}
+	close(slow.open)
+	for range limit {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestProofLimitAfterFailures: proofs that the store could not check do not count.
+func TestProofLimitAfterFailures(t *testing.T) {
+	s := newDPoPScene(t)
+	v, key := s.verifier(t, func(c *token.Config) { c.Proofs.Limit = 1 }), p256Key()
+	tok := s.bound(key)
+	s.store.err = errors.New("the store is down")
+	for range 2 {
+		wantProofRefused(t, v, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
+	}
+	s.store.err = nil
+	proved(t, v, tok, s.proof(t, key, tok))
+	wantProofRefused(t, v, tok, of(s.proof(t, key, tok)), token.ProofLimit)
+}
+
+// TestProofLimitOfClients: a client does not use up the limit of the subject of the same name.
+func TestProofLimitOfClients(t *testing.T) {
+	s := newDPoPScene(t)
+	s.policy.SubjectOptional = true
+	v, key := s.verifier(t, func(c *token.Config) { c.Proofs.Limit = 1 }), p256Key()
+	cnf := `{"jkt":` + strconv.Quote(thumbprintOf(key)) + `}`
+	client := s.genuine("sub", "", "client_id", `"victim"`, "cnf", cnf)
+	proved(t, v, client, s.proof(t, key, client))
+	wantProofRefused(t, v, client, of(s.proof(t, key, client)), token.ProofLimit)
+	subject := s.genuine("sub", `"victim"`, "cnf", cnf)
+	proved(t, v, subject, s.proof(t, key, subject))
+}
+
+// TestClockSetBackWithAnyStore: proofs that a store may have forgotten are not accepted again.
+func TestClockSetBackWithAnyStore(t *testing.T) {
+	s := newDPoPScene(t)
+	clock := now
+	s.now = func() time.Time { return clock }
+	s.store.ReplayStore = forgetful{}
+	config := s.config(s.policy)
+	config.Proofs.Replays = s.store
+	v, key := must(token.NewVerifier(t.Context(), config)), p256Key()
+	tok := s.bound(key)
+	used := s.proof(t, key, tok)
+	proved(t, v, tok, used)
+	at := func(after time.Duration) string {
+		clock = now.Add(after)
+		return s.proof(t, key, tok, "iat", strconv.FormatInt(clock.Unix(), 10))
+	}
+	proved(t, v, tok, at(4*time.Minute))
+	clock = now
+	uses := s.store.uses
+	wantProofRefused(t, v, tok, of(used), token.ReplaysUnavailable)
+	config.Predecessor = v
+	v = must(token.NewVerifier(t.Context(), config)) // after a reload too
+	wantProofRefused(t, v, tok, of(used), token.ReplaysUnavailable)
+	if s.store.uses != uses {
+		t.Error("the store was asked for a key that it may have forgotten")
+	}
+	proved(t, v, tok, at(4*time.Minute))
+}
+
+// forgetful is a replay store that has forgotten everything.
+type forgetful struct{}
+
+func (forgetful) Use(context.Context, string, time.Time) (bool, error) { return true, nil }
+
 // A proof is remembered for as long as any server could take it for fresh.
 func TestProofIsStoredLongEnough(t *testing.T) {
 	s := newDPoPScene(t)

@@ -2,7 +2,6 @@ package token
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -12,7 +11,8 @@ import (
 type ReplayStore interface {
 	// Use reports whether key is fresh, and records it as used until the given time. Of any number
 	// of calls with one key, sequential or concurrent, from one server or several, exactly one
-	// reports fresh. After an error the request is refused.
+	// reports fresh. After an error the request is refused. A store can forget a key after until,
+	// because the verifier does not ask for such keys, even if its clock is set back.
 	Use(ctx context.Context, key string, until time.Time) (fresh bool, err error)
 }
 
@@ -21,20 +21,15 @@ type ReplayMemory struct {
 	capacity int
 	now      func() time.Time
 
-	mu        sync.Mutex
-	used      map[string]struct{}
-	ends      map[int64][]string // the keys in used, by the second in which they end
-	swept     int64              // the last second at which ended keys were removed
-	forgotten int64              // the latest end of a removed key
+	mu    sync.Mutex
+	used  map[string]struct{}
+	ends  map[int64][]string // the keys in used, by the second in which they end
+	swept int64              // the last second at which ended keys were removed
 }
 
 // defaultReplays is the default capacity. Each proof takes about 120 bytes for two to three
 // minutes.
 const defaultReplays = 1 << 19
-
-// longestReplay is longer than proofs are stored, in seconds. If the clock is set back by more,
-// proofs that were forgotten are not valid for a long time, and others must not wait for that.
-const longestReplay = 5 * 60
 
 // NewReplayMemory returns a store for at most limit proofs. While it is full of proofs that have
 // not ended, Use fails, so that further proofs are refused rather than old ones accepted again. now
@@ -56,10 +51,6 @@ func (m *ReplayMemory) Use(_ context.Context, key string, until time.Time) (fres
 		return false, nil
 	}
 	end := until.Unix() + 1
-	if end <= m.forgotten && m.forgotten <= m.swept+longestReplay {
-		return false, errors.New("token: the clock was set back to before the end of DPoP proofs " +
-			"that ReplayMemory has forgotten. It accepts later ones. Do the clocks jump?")
-	}
 	if len(m.used) >= m.capacity {
 		return false, fmt.Errorf("token: ReplayMemory is full: none of its %d DPoP proofs has "+
 			"ended. Is one client flooding? Otherwise increase its capacity, or use a shared store",
@@ -82,7 +73,45 @@ func (m *ReplayMemory) sweep(now int64) {
 				delete(m.used, key)
 			}
 			delete(m.ends, end)
-			m.forgotten = max(m.forgotten, end)
 		}
 	}
+}
+
+// passedMinutes records which minutes of the last day have passed, by the clock or in real time. If
+// the clock is set back, a [ReplayStore] can have forgotten the proofs that ended in them, although
+// they are valid again.
+type passedMinutes struct {
+	mu      sync.Mutex
+	read    time.Time      // the last reading of the clock
+	at      time.Time      // when it was read, in real time
+	minutes [24 * 60]int64 // Unix minutes that have passed: see slot
+}
+
+// passed records that the clock reads now, and reports whether the minute of end had passed before.
+// It had not if end is maxLeeway or more from now, unless the clock was set back.
+//
+// If the clock jumps forwards, at most skip of the skipped time counts as passed: it must be longer
+// than proofs are stored, so that none of the rest was used. Otherwise, after a clock that was
+// hours ahead, no proof would be accepted for hours.
+func (p *passedMinutes) passed(now, end time.Time, skip time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now = now.Round(0) // without the monotonic reading, which would hide jumps
+	if p.at.IsZero() {
+		p.read, p.at = now, time.Now()
+	}
+	elapsed := max(time.Since(p.at), min(now.Sub(p.read), skip))
+	last := p.read.Add(elapsed).Unix() / 60
+	for m := max(p.read.Unix()/60, last+1-int64(len(p.minutes))); m <= last; m++ {
+		*p.slot(m) = m
+	}
+	this, minute := now.Unix()/60, end.Unix()/60
+	*p.slot(this) = this
+	p.read, p.at = now, time.Now()
+	return *p.slot(minute) == minute
+}
+
+// slot returns where a minute is recorded.
+func (p *passedMinutes) slot(minute int64) *int64 {
+	return &p.minutes[uint64(minute)%uint64(len(p.minutes))]
 }
