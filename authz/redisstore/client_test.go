@@ -3,6 +3,7 @@ package redisstore
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -404,8 +405,16 @@ func TestClusterMoves(t *testing.T) {
 }
 
 // TestTLSNames: a server whose IP a Sentinel or a cluster returns must have a certificate of the
-// host in the URL.
+// host in the URL, or of the name in the configuration.
 func TestTLSNames(t *testing.T) {
+	named, err := parseRedisURL("rediss+sentinel://redis.example/primary",
+		&tls.Config{ServerName: "redis.internal"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := named.tlsFor("192.0.2.1:6379").ServerName; got != "redis.internal" {
+		t.Errorf("the certificate is for %q, want the name in the configuration", got)
+	}
 	for url, want := range map[string]string{
 		"rediss+sentinel://redis.example/primary": "redis.example",
 		"rediss+cluster://redis.example,other":    "redis.example",
