@@ -34,7 +34,7 @@ func onEachDatabase(t *testing.T, test func(t *testing.T, url string)) {
 func postgres(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("PostgreSQL is not tried with -short")
+		t.Skip("PostgreSQL is not tested with -short")
 	}
 	base := os.Getenv("OASGATE_TEST_DATABASE_URL")
 	if base == "" {

@@ -476,7 +476,7 @@ func FuzzRequest(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			// What is to be bound is accepted again, if it can be sent.
+			// The rewritten value is accepted, if it can be sent.
 			bound := a.Apply(r.Context(), r)
 			if _, err := o.Check(bound, nil, Content{Essence: essence, Params: content.Params,
 				Body: a.Body}); err != nil &&

@@ -325,7 +325,7 @@ func FuzzValidate(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What is to be bound is accepted again, and is not rewritten again.
+		// The rewritten value is accepted, and not rewritten again.
 		again, err := s.Validate(accepted)
 		if err == nil && string(again) != string(accepted) {
 			t.Errorf("%s is rewritten to %s, and that to %s", body, accepted, again)
