@@ -404,8 +404,8 @@ func (q *introspector) unavailable(err error) error {
 var (
 	errBusy = errors.New("too many concurrent requests")
 	errSlow = errors.New("the previous request failed, and this one has not completed yet")
-	// errAbandoned means that the client disconnected, that the server stops, or that the HTTP
-	// client panicked. It does not mean that the issuer failed.
+	// errAbandoned means that the client disconnected, or that the server stops. It does not mean
+	// that the issuer failed.
 	errAbandoned = errors.New("the request was cancelled")
 )
 
@@ -427,11 +427,11 @@ func (q *introspector) query(
 		}
 		return nil, q.unavailable(err)
 	}
-	result := errAbandoned // also if the HTTP client panics
+	result := errAbandoned
 	defer func() { end(result) }()
 	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	a, err := q.post(bounded, token)
+	a, err := protect(func() (*activeAnswer, error) { return q.post(bounded, token) })
 	if ctx.Err() != nil {
 		return nil, q.unavailable(ctx.Err())
 	}

@@ -159,7 +159,7 @@ func (r *resolver) ask(iss string, slots chan struct{}) (*Issuer, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.env.ctx, fetchTimeout)
 	defer cancel()
-	given, err := r.resolve(ctx, iss)
+	given, err := protect(func() (*Issuer, error) { return r.resolve(ctx, iss) })
 	if err == nil && given != nil && given.URL != iss {
 		err = fmt.Errorf("Config.Resolve returned an issuer with the URL %s", quote(given.URL))
 	}
