@@ -267,7 +267,7 @@ func TestDPoPNonces(t *testing.T) {
 
 type brokenStore struct{}
 
-func (brokenStore) Use(context.Context, string, time.Time) (bool, error) {
+func (brokenStore) Use(context.Context, string, string, time.Time) (bool, error) {
 	return true, errors.New("the store is down, token: eyJ")
 }
 

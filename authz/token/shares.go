@@ -9,9 +9,9 @@ import (
 
 // shares divides a capacity between callers. A caller can take a unit while it has less than a 16th
 // of what is left. So one caller has a 17th of the capacity at most, and n callers that all want
-// more have 1/(n+16) each, and leave 16/(n+16). If they fill their shares one after the other, those
-// who come first have more until they return units, and (16/17)^n is left. The caller "" stands for
-// all callers without a name, and can take all that is left.
+// more have 1/(n+16) each, and leave 16/(n+16). If they take units one after the other, those who
+// come first have more until they return them, and (16/17)^n is left. The caller "" stands for all
+// callers without a name, and can take all that is left.
 type shares struct {
 	capacity int
 

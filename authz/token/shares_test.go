@@ -48,7 +48,7 @@ func TestShares(t *testing.T) {
 			t.Errorf("%d for %q: %d, want %d", test.capacity, test.callers, got, test.want)
 		}
 		if left := s.capacity - s.taken; left != test.left {
-			t.Errorf("%d for %q: %d are left, want %d", test.capacity, test.callers, left, test.left)
+			t.Errorf("%d for %q: %d left, want %d", test.capacity, test.callers, left, test.left)
 		}
 	}
 }
