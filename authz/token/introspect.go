@@ -45,6 +45,8 @@ const (
 	defaultAnswerAge, maxAnswerAge = time.Minute, time.Hour
 	// inactiveAge is how long the response that a token is not active is cached.
 	inactiveAge = 10 * time.Second
+	// warningGap is the minimum time between two log lines about failures.
+	warningGap = 10 * time.Second
 	// maxInactive bounds the cache of inactive tokens.
 	maxInactive = 1 << 14
 	// knownQueries and unknownQueries are how many queries to an issuer can be in progress, about
@@ -133,9 +135,11 @@ type queryLimiter struct {
 	mu        sync.Mutex
 	failure   error // of the last query
 	failedAt  time.Time
-	failedFor string // the caller of that query
-	outage    bool   // queries of several callers failed, and none succeeded since
-	probing   bool   // a query is in progress after a failure
+	failedFor string    // the caller of that query
+	outage    bool      // all callers are held back: several have failed, and none succeeded since
+	probing   bool      // a query is in progress after a failure
+	warnedAt  time.Time // when a failure was last logged
+	warned    bool      // and no success since
 }
 
 // lastFailure returns the failure that holds back the caller's queries, or nil. The issuer can fail
@@ -492,20 +496,37 @@ func (l *queryLimiter) admit(caller string, now time.Time) (probe bool, err erro
 // end records the result of a query, and logs changes only.
 func (q *introspector) end(l *queryLimiter, caller string, probe bool, err error) {
 	l.mu.Lock()
-	before := l.failure
 	l.probing = l.probing && !probe
-	if err != errAbandoned {
-		l.outage = err != nil && before != nil && (l.outage || caller != l.failedFor)
-		l.failure, l.failedAt, l.failedFor = err, q.now(), caller
+	if err == errAbandoned {
+		l.mu.Unlock()
+		return
 	}
+	now, before := q.now(), l.failure
+	l.outage = err != nil && before != nil && (l.outage || caller != l.failedFor) &&
+		!l.tolerates(err)
+	l.failure, l.failedAt, l.failedFor = err, now, caller
+	changed := err != nil && (before == nil || before.Error() != err.Error())
+	warn := changed && left(l.warnedAt, now, warningGap) <= 0
+	if warn {
+		l.warnedAt = now
+	}
+	recovered := err == nil && l.warned
+	l.warned = warn || l.warned && !recovered
 	l.mu.Unlock()
-	switch {
-	case err == errAbandoned:
-	case err != nil && (before == nil || before.Error() != err.Error()):
+	if warn {
 		q.log.Warn("introspection failed", "issuer", q.issuer, "error", err)
-	case err == nil && before != nil:
+	}
+	if recovered {
 		q.log.Info("introspection recovered", "issuer", q.issuer)
 	}
+}
+
+// tolerates reports whether a failure does not hold back other callers. If it did, two clients with
+// tokens that the issuer's firewall refuses could hold back all. It does if the issuer has not
+// answered, because others would wait too, and if no rate limits the load on an issuer that fails.
+func (l *queryLimiter) tolerates(err error) bool {
+	_, answered := errors.AsType[*answerError](err)
+	return answered && l.rate != nil
 }
 
 // post sends the request (RFC 7662 §2.1) and returns the answer, or nil if the token is not active.
@@ -536,27 +557,41 @@ func (q *introspector) post(ctx context.Context, token string) (*activeAnswer, e
 		return nil, err
 	}
 	defer response.Body.Close()
-	switch response.StatusCode {
-	case http.StatusOK:
-	case http.StatusUnauthorized, http.StatusBadRequest:
-		return nil, fmt.Errorf("%s: status is %d, expected 200: is the client %s with this secret "+
-			"registered at the issuer?", endpoint, response.StatusCode, quote(q.config.ClientID))
-	default:
-		return nil, &statusError{endpoint, response.StatusCode}
-	}
-	media, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	if err != nil || media != "application/json" {
-		return nil, fmt.Errorf("%s: Content-Type is %s, expected application/json (RFC 7662 §2.2)",
-			endpoint, quote(response.Header.Get("Content-Type")))
+	if err := q.checkHeader(response, endpoint); err != nil {
+		return nil, &answerError{err}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxIntrospectionBytes+1))
-	if err == nil && len(body) > maxIntrospectionBytes {
-		err = fmt.Errorf("the response exceeds the limit of %d bytes", maxIntrospectionBytes)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", endpoint, err)
 	}
+	if len(body) > maxIntrospectionBytes {
+		return nil, &answerError{fmt.Errorf("%s: the response exceeds the limit of %d bytes",
+			endpoint, maxIntrospectionBytes)}
+	}
 	return q.read(body)
+}
+
+// answerError means that the issuer has answered, but not as RFC 7662 §2.2 says.
+type answerError struct{ error }
+
+func (e *answerError) Unwrap() error { return e.error }
+
+// checkHeader checks status and media type of a response.
+func (q *introspector) checkHeader(response *http.Response, endpoint string) error {
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusBadRequest:
+		return fmt.Errorf("%s: status is %d, expected 200: is the client %s with this secret "+
+			"registered at the issuer?", endpoint, response.StatusCode, quote(q.config.ClientID))
+	default:
+		return &statusError{endpoint, response.StatusCode}
+	}
+	media, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	if err != nil || media != "application/json" {
+		return fmt.Errorf("%s: Content-Type is %s, expected application/json (RFC 7662 §2.2)",
+			endpoint, quote(response.Header.Get("Content-Type")))
+	}
+	return nil
 }
 
 // locate returns the endpoint, from the issuer's metadata if it is not configured.
@@ -604,7 +639,8 @@ func (q *introspector) read(body []byte) (*activeAnswer, error) {
 		err = errors.New("active is not true or false")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the response does not conform to RFC 7662 §2.2: %w", err)
+		return nil,
+			&answerError{fmt.Errorf("the response does not conform to RFC 7662 §2.2: %w", err)}
 	}
 	isAccessToken := kind == nil || slices.ContainsFunc([]string{"Bearer", "DPoP", "access_token"},
 		func(known string) bool { return strings.EqualFold(known, string(kind)) })

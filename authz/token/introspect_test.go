@@ -930,8 +930,8 @@ func TestFailuresForOneClient(t *testing.T) {
 	}
 }
 
-// TestFailuresForSeveralClients: once queries of two clients failed, those of others fail without
-// delay. A query after a failure counts in the client's share too.
+// TestFailuresForSeveralClients: once the issuer did not answer two clients, queries of others fail
+// without delay. A query after a failure counts in the client's share too.
 func TestFailuresForSeveralClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSceneAt(t, "EdDSA", time.Now)
@@ -951,7 +951,7 @@ func TestFailuresForSeveralClients(t *testing.T) {
 		for range 57 {
 			asked("a", 1)
 		}
-		endpoint.failing(status(500))
+		endpoint.failing(func(http.ResponseWriter) bool { panic(http.ErrAbortHandler) })
 		asked("a", 1)
 		asked("a", 0)
 		asked("b", 1)
@@ -968,6 +968,41 @@ func TestFailuresForSeveralClients(t *testing.T) {
 		asked("a", 0)
 		time.Sleep(time.Second)
 		asked("a", 1)
+	})
+}
+
+// TestFirewall: clients whose tokens a firewall in front of the issuer refuses do not hold back
+// those of others. They do not flood the log either.
+func TestFirewall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSceneAt(t, "EdDSA", time.Now)
+		endpoint := s.introspected(t)
+		s.wire.hosts["introspect.example"] = http.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasPrefix(r.PostFormValue("token"), "/../../") {
+					w.WriteHeader(http.StatusForbidden)
+					return
+				}
+				endpoint.ServeHTTP(w, r)
+			})
+		v := s.verifier(t)
+		for n := range 300 { // 30 s
+			for _, client := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"} {
+				bad := token.Presented{Token: fmt.Sprint("/../../", client, n), Client: client}
+				if _, err := v.VerifyPresented(t.Context(), bad); err == nil {
+					t.Fatal("accepted")
+				}
+			}
+			good := token.Presented{Token: fmt.Sprint("good", n), Client: "198.51.100.1"}
+			endpoint.set(good.Token, s.claims("active", "true"))
+			if _, err := v.VerifyPresented(t.Context(), good); err != nil {
+				t.Fatalf("after %d tokens: %v", n, err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := strings.Count(s.log.String(), "\n"); n > 2*3+1 {
+			t.Errorf("%d log lines in 30 s", n)
+		}
 	})
 }
 
