@@ -52,7 +52,7 @@ const (
 	// knownQueries and unknownQueries are how many queries to an issuer can be in progress, about
 	// JWTs and tokens that were active before, and about other tokens. The latter can be made up,
 	// so they are limited to a burst, and to one in each interval, too.
-	knownQueries, unknownQueries  = 128, 64
+	knownQueries, unknownQueries  = 256, 64
 	unknownBurst, unknownInterval = 1000, 20 * time.Millisecond
 	maxIntrospectionBytes         = 64 << 10
 )
