@@ -41,21 +41,7 @@ type Introspection struct {
 // NoAge as an Introspection's MaxAge disables the cache of active tokens.
 const NoAge time.Duration = -1
 
-const (
-	defaultAnswerAge, maxAnswerAge = time.Minute, time.Hour
-	// inactiveAge is how long the response that a token is not active is cached.
-	inactiveAge = 10 * time.Second
-	// warningGap is the minimum time between two log lines about failures.
-	warningGap = 10 * time.Second
-	// maxInactive bounds the cache of inactive tokens.
-	maxInactive = 1 << 14
-	// knownQueries and unknownQueries are how many queries to an issuer can be in progress, about
-	// JWTs and tokens that were active before, and about other tokens. The latter can be made up,
-	// so they are limited to a burst, and to one in each interval, too.
-	knownQueries, unknownQueries  = 256, 64
-	unknownBurst, unknownInterval = 1000, 20 * time.Millisecond
-	maxIntrospectionBytes         = 64 << 10
-)
+const defaultAnswerAge, maxAnswerAge = time.Minute, time.Hour
 
 func (i *Introspection) on() bool { return i.ClientID != "" }
 
@@ -106,29 +92,53 @@ func (i *Issuer) completeIntrospection(fault func(string, ...any)) {
 
 // introspector introspects tokens at one issuer.
 type introspector struct {
-	issuer  string
+	issuer   string
+	maxAge   time.Duration // of answers
+	answers  answers
+	endpoint *endpoint
+	now      func() time.Time
+	ctx      context.Context // the server's
+	count    *introspectionCounts
+
+	group          singleflight.Group
+	known, unknown *queryLimiter // for verified JWTs and recent tokens, and for others
+}
+
+// endpoint is the introspection endpoint of an issuer.
+type endpoint struct {
 	config  Introspection
-	answers answers
 	locator *locator
 	client  *http.Client
 	now     func() time.Time
-	log     *slog.Logger
-	ctx     context.Context // the server's
-	count   *introspectionCounts
-
-	group          singleflight.Group
-	known, unknown queryLimiter // for verified JWTs and recent tokens, and for others
 
 	discovering sync.Mutex
-	endpoint    string // "": not known yet
+	url         string // "": not known yet
 	inBody      bool   // the credentials go into the body
 	foundAt     time.Time
 }
+
+// maxIntrospectionBytes bounds a response.
+const maxIntrospectionBytes = 64 << 10
+
+// knownQueries and unknownQueries are how many queries to an issuer can be in progress, about JWTs
+// and tokens that were active before, and about other tokens. The latter can be made up, so they
+// are limited to a burst, and to one in each interval, too.
+const (
+	knownQueries, unknownQueries  = 256, 64
+	unknownBurst, unknownInterval = 1000, 20 * time.Millisecond
+)
+
+// warningGap is the minimum time between two log lines about failures.
+const warningGap = 10 * time.Second
 
 // queryLimiter limits the queries about tokens of one kind, and divides them between callers: the
 // subjects of known tokens, and the clients that present unknown ones. Unknown tokens have their
 // own limiter, so that failures caused by made-up tokens do not affect known ones.
 type queryLimiter struct {
+	issuer string
+	now    func() time.Time
+	log    *slog.Logger
+
 	rate  *rate  // nil: unlimited
 	slots shares // queries in progress
 
@@ -157,6 +167,13 @@ func (l *queryLimiter) failureOf(caller string) error {
 	}
 	return nil
 }
+
+const (
+	// inactiveAge is how long the response that a token is not active is cached.
+	inactiveAge = 10 * time.Second
+	// maxInactive bounds the cache of inactive tokens.
+	maxInactive = 1 << 14
+)
 
 // answers caches introspection responses by the SHA-256 of the token. Active and inactive tokens
 // have separate caches, so that a flood of made-up tokens evicts no active one.
@@ -210,18 +227,21 @@ func newIntrospector(i *Issuer, env environment) *introspector {
 	if !i.Introspection.on() {
 		return nil
 	}
-	q := &introspector{
-		issuer: i.URL, config: i.Introspection, answers: env.answers,
-		locator: newLocator(i, env.client, env.log),
-		client:  env.client, now: env.now, log: env.log, ctx: env.ctx,
-		count: new(introspectionCounts),
-		known: queryLimiter{slots: shares{capacity: knownQueries}},
-		unknown: queryLimiter{
-			slots: shares{capacity: unknownQueries},
-			rate:  newRate(unknownBurst, unknownInterval),
+	return &introspector{
+		issuer: i.URL, maxAge: i.Introspection.MaxAge, answers: env.answers,
+		endpoint: &endpoint{
+			config: i.Introspection, locator: newLocator(i, env.client, env.log),
+			client: env.client, now: env.now,
+		},
+		now: env.now, ctx: env.ctx, count: new(introspectionCounts),
+		known: &queryLimiter{
+			issuer: i.URL, now: env.now, log: env.log, slots: shares{capacity: knownQueries},
+		},
+		unknown: &queryLimiter{
+			issuer: i.URL, now: env.now, log: env.log, slots: shares{capacity: unknownQueries},
+			rate: newRate(unknownBurst, unknownInterval),
 		},
 	}
-	return q
 }
 
 // isOpaque reports whether a token is not a JWT. A token with three segments is never opaque, so
@@ -356,15 +376,15 @@ func (q *introspector) ask(
 	if at, cached := q.answers.inactive.get(name); cached && now.Sub(at) < inactiveAge {
 		return nil, q.inactive()
 	}
-	limiter, caller := &q.unknown, presented.Client
+	limiter, caller := q.unknown, presented.Client
 	if a, cached := q.answers.active.get(name); cached && a.by == q {
 		if !live && now.Before(a.until) {
 			return a, nil
 		}
-		limiter, known = &q.known, cmp.Or(known, a.token)
+		limiter, known = q.known, cmp.Or(known, a.token)
 	}
 	if known != nil {
-		limiter, caller = &q.known, known.caller()
+		limiter, caller = q.known, known.caller()
 	}
 	if live {
 		return q.query(ctx, limiter, caller, name, token)
@@ -418,7 +438,7 @@ var (
 func (q *introspector) query(
 	ctx context.Context, limiter *queryLimiter, caller string, name [sha256.Size]byte, token string,
 ) (*activeAnswer, error) {
-	end, err := q.begin(ctx, limiter, caller)
+	end, err := limiter.begin(ctx, caller)
 	if err != nil {
 		if err == errBusy {
 			q.count.limited.Add(1)
@@ -429,7 +449,7 @@ func (q *introspector) query(
 	defer func() { end(result) }()
 	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	a, err := protect(func() (*activeAnswer, error) { return q.post(bounded, token) })
+	active, err := protect(func() (*claims, error) { return q.endpoint.post(bounded, token) })
 	if ctx.Err() != nil {
 		return nil, q.unavailable(ctx.Err())
 	}
@@ -441,28 +461,29 @@ func (q *introspector) query(
 	case err != nil:
 		q.count.failed.Add(1)
 		return nil, q.unavailable(err)
-	case a == nil:
+	case active == nil:
 		q.count.inactive.Add(1)
 		q.answers.inactive.set(name, q.now())
 		q.answers.active.remove(name)
 		return nil, q.inactive()
 	}
 	q.count.active.Add(1)
+	a := &activeAnswer{by: q, claims: *active, until: q.now().Add(q.maxAge)}
 	q.answers.keep(name, a, q.now())
 	return a, nil
 }
 
 // begin waits for a slot. After a failure it allows no query for retryGap, and then one at a time,
 // so that an issuer that hangs does not delay every request: see lastFailure.
-func (q *introspector) begin(
-	ctx context.Context, l *queryLimiter, caller string,
+func (l *queryLimiter) begin(
+	ctx context.Context, caller string,
 ) (end func(error), err error) {
-	probe, err := l.admit(caller, q.now())
+	probe, err := l.admit(caller)
 	if err != nil {
 		return nil, err
 	}
 	if probe {
-		return func(err error) { q.end(l, caller, probe, err) }, nil
+		return func(err error) { l.end(caller, probe, err) }, nil
 	}
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
@@ -472,13 +493,14 @@ func (q *introspector) begin(
 	}
 	return func(err error) {
 		l.slots.give(slot)
-		q.end(l, caller, probe, err)
+		l.end(caller, probe, err)
 	}, nil
 }
 
 // admit counts a query, and says whether it is the one that is allowed after a failure. It fails if
 // the query may not begin.
-func (l *queryLimiter) admit(caller string, now time.Time) (probe bool, err error) {
+func (l *queryLimiter) admit(caller string) (probe bool, err error) {
+	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	failure := l.failureOf(caller)
@@ -494,14 +516,14 @@ func (l *queryLimiter) admit(caller string, now time.Time) (probe bool, err erro
 }
 
 // end records the result of a query, and logs changes only.
-func (q *introspector) end(l *queryLimiter, caller string, probe bool, err error) {
+func (l *queryLimiter) end(caller string, probe bool, err error) {
 	l.mu.Lock()
 	l.probing = l.probing && !probe
 	if err == errAbandoned {
 		l.mu.Unlock()
 		return
 	}
-	now, before := q.now(), l.failure
+	now, before := l.now(), l.failure
 	l.outage = err != nil && before != nil && (l.outage || caller != l.failedFor) &&
 		!l.tolerates(err)
 	l.failure, l.failedAt, l.failedFor = err, now, caller
@@ -514,10 +536,10 @@ func (q *introspector) end(l *queryLimiter, caller string, probe bool, err error
 	l.warned = warn || l.warned && !recovered
 	l.mu.Unlock()
 	if warn {
-		q.log.Warn("introspection failed", "issuer", q.issuer, "error", err)
+		l.log.Warn("introspection failed", "issuer", l.issuer, "error", err)
 	}
 	if recovered {
-		q.log.Info("introspection recovered", "issuer", q.issuer)
+		l.log.Info("introspection recovered", "issuer", l.issuer)
 	}
 }
 
@@ -529,46 +551,46 @@ func (l *queryLimiter) tolerates(err error) bool {
 	return answered && l.rate != nil
 }
 
-// post sends the request (RFC 7662 §2.1) and returns the answer, or nil if the token is not active.
-// Its errors hold neither the token nor the credentials.
-func (q *introspector) post(ctx context.Context, token string) (*activeAnswer, error) {
-	endpoint, inBody, err := q.locate(ctx)
+// post sends the request (RFC 7662 §2.1) and returns the claims of the response, or nil if the token
+// is not active. Its errors hold neither the token nor the credentials.
+func (e *endpoint) post(ctx context.Context, token string) (*claims, error) {
+	at, inBody, err := e.locate(ctx)
 	if err != nil {
 		return nil, err
 	}
 	form := url.Values{"token": {token}, "token_type_hint": {"access_token"}}
 	if inBody {
-		form.Set("client_id", q.config.ClientID)
-		form.Set("client_secret", q.config.ClientSecret)
+		form.Set("client_id", e.config.ClientID)
+		form.Set("client_secret", e.config.ClientSecret)
 	}
 	content := strings.NewReader(form.Encode())
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, content)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, at, content)
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
 	if !inBody { // encoded as in a form (RFC 6749 §2.3.1)
-		id, secret := url.QueryEscape(q.config.ClientID), url.QueryEscape(q.config.ClientSecret)
+		id, secret := url.QueryEscape(e.config.ClientID), url.QueryEscape(e.config.ClientSecret)
 		request.SetBasicAuth(id, secret)
 	}
-	response, err := q.client.Do(request)
+	response, err := e.client.Do(request)
 	if err != nil {
 		return nil, err
 	}
 	defer response.Body.Close()
-	if err := q.checkHeader(response, endpoint); err != nil {
+	if err := e.checkHeader(response, at); err != nil {
 		return nil, &answerError{err}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxIntrospectionBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", endpoint, err)
+		return nil, fmt.Errorf("%s: %w", at, err)
 	}
 	if len(body) > maxIntrospectionBytes {
 		return nil, &answerError{fmt.Errorf("%s: the response exceeds the limit of %d bytes",
-			endpoint, maxIntrospectionBytes)}
+			at, maxIntrospectionBytes)}
 	}
-	return q.read(body)
+	return readAnswer(body)
 }
 
 // answerError means that the issuer has answered, but not as RFC 7662 §2.2 says.
@@ -577,37 +599,37 @@ type answerError struct{ error }
 func (e *answerError) Unwrap() error { return e.error }
 
 // checkHeader checks status and media type of a response.
-func (q *introspector) checkHeader(response *http.Response, endpoint string) error {
+func (e *endpoint) checkHeader(response *http.Response, at string) error {
 	switch response.StatusCode {
 	case http.StatusOK:
 	case http.StatusUnauthorized, http.StatusBadRequest:
 		return fmt.Errorf("%s: status is %d, expected 200: is the client %s with this secret "+
-			"registered at the issuer?", endpoint, response.StatusCode, quote(q.config.ClientID))
+			"registered at the issuer?", at, response.StatusCode, quote(e.config.ClientID))
 	default:
-		return &statusError{endpoint, response.StatusCode}
+		return &statusError{at, response.StatusCode}
 	}
 	media, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	if err != nil || media != "application/json" {
 		return fmt.Errorf("%s: Content-Type is %s, expected application/json (RFC 7662 §2.2)",
-			endpoint, quote(response.Header.Get("Content-Type")))
+			at, quote(response.Header.Get("Content-Type")))
 	}
 	return nil
 }
 
-// locate returns the endpoint, from the issuer's metadata if it is not configured.
-func (q *introspector) locate(ctx context.Context) (endpoint string, inBody bool, err error) {
-	if q.config.Endpoint != "" {
-		return q.config.Endpoint, false, nil
+// locate returns the URL, from the issuer's metadata if it is not configured.
+func (e *endpoint) locate(ctx context.Context) (at string, inBody bool, err error) {
+	if e.config.Endpoint != "" {
+		return e.config.Endpoint, false, nil
 	}
-	q.discovering.Lock() // the locator is not safe for concurrent use
-	defer q.discovering.Unlock()
-	if q.endpoint != "" && q.now().Sub(q.foundAt) < time.Hour {
-		return q.endpoint, q.inBody, nil
+	e.discovering.Lock() // the locator is not safe for concurrent use
+	defer e.discovering.Unlock()
+	if e.url != "" && e.now().Sub(e.foundAt) < time.Hour {
+		return e.url, e.inBody, nil
 	}
-	found, at, err := q.locator.discover(ctx)
+	found, from, err := e.locator.discover(ctx)
 	if err == nil {
-		if err = q.locator.checkURL(found.Introspection); err != nil {
-			err = fmt.Errorf("%s: introspection_endpoint is %s: %w", at,
+		if err = e.locator.checkURL(found.Introspection); err != nil {
+			err = fmt.Errorf("%s: introspection_endpoint is %s: %w", from,
 				quote(found.Introspection), err)
 		}
 	}
@@ -615,15 +637,15 @@ func (q *introspector) locate(ctx context.Context) (endpoint string, inBody bool
 		return "", false, err
 	}
 	methods := found.IntrospectionAuth
-	q.endpoint, q.foundAt = found.Introspection, q.now()
-	q.inBody = slices.Contains(methods, "client_secret_post") &&
+	e.url, e.foundAt = found.Introspection, e.now()
+	e.inBody = slices.Contains(methods, "client_secret_post") &&
 		!slices.Contains(methods, "client_secret_basic")
-	return q.endpoint, q.inBody, nil
+	return e.url, e.inBody, nil
 }
 
-// read parses a response (RFC 7662 §2.2), as strictly as claims. It returns nil if the token is not
-// active, and an error only if the response is malformed.
-func (q *introspector) read(body []byte) (*activeAnswer, error) {
+// readAnswer parses a response (RFC 7662 §2.2), as strictly as claims. It returns nil if the token
+// is not active, and an error only if the response is malformed.
+func readAnswer(body []byte) (*claims, error) {
 	var kind []byte
 	var active jsontext.Kind
 	err := eachMember(body, func(name []byte, value jsontext.Value) (err error) {
@@ -652,7 +674,7 @@ func (q *introspector) read(body []byte) (*activeAnswer, error) {
 		refused, _ := errors.AsType[*Error](err)
 		return nil, &unreadableError{refused.Detail}
 	}
-	return &activeAnswer{by: q, claims: c, until: q.now().Add(q.config.MaxAge)}, nil
+	return &c, nil
 }
 
 // unreadableError means that a token is active but its claims cannot be read. Other tokens may be
