@@ -151,8 +151,8 @@ func (r *rate) take(caller string, now time.Time) bool {
 	return true
 }
 
-// caller returns the name by which proofs are counted. It says of what it is the name, so that a
-// client cannot use up the limit of the subject of the same name.
+// caller returns the name by which proofs and queries are counted. It says of what it is the name,
+// so that a client cannot use up the share of the subject of the same name.
 func (t *verifiedToken) caller() string {
 	if subject := t.principal.Subject(); subject != "" {
 		return "subject:" + subject
