@@ -32,8 +32,8 @@ type endpoint struct {
 // maxIntrospectionBytes bounds a response.
 const maxIntrospectionBytes = 64 << 10
 
-// post sends the request (RFC 7662 §2.1) and returns the claims of the response, or nil if the token
-// is not active. Its errors hold neither the token nor the credentials.
+// post sends the request (RFC 7662 §2.1) and returns the claims of the response, or nil if the
+// token is not active. Its errors hold neither the token nor the credentials.
 func (e *endpoint) post(ctx context.Context, token string) (*claims, error) {
 	at, inBody, err := e.locate(ctx)
 	if err != nil {
