@@ -32,7 +32,7 @@ func newAnswers(bytes int64) answers {
 // keep caches an answer, unless the inactive cache has the token. It checks that last, because a
 // concurrent query may add the token there.
 func (a answers) keep(name [sha256.Size]byte, answer *activeAnswer, now time.Time) {
-	if !now.Before(answer.until) {
+	if !answer.fresh(now) {
 		return
 	}
 	a.active.set(name, answer)
@@ -45,9 +45,12 @@ func (a answers) keep(name [sha256.Size]byte, answer *activeAnswer, now time.Tim
 type activeAnswer struct {
 	by     *introspector
 	claims claims
-	until  time.Time
+	at     time.Time // when it arrived
 	token  *verifiedToken // the token with the response applied; nil until verified
 }
+
+// fresh reports whether an answer can be used without asking again.
+func (a *activeAnswer) fresh(now time.Time) bool { return left(a.at, now, a.by.maxAge) > 0 }
 
 // weight is the approximate memory of an answer. The token of an opaque one has the same claims.
 func (a *activeAnswer) weight() int64 {

@@ -81,7 +81,7 @@ func (e *endpoint) locate(ctx context.Context) (at string, inBody bool, err erro
 	}
 	e.discovering.Lock() // the locator is not safe for concurrent use
 	defer e.discovering.Unlock()
-	if e.url != "" && e.now().Sub(e.foundAt) < time.Hour {
+	if e.url != "" && left(e.foundAt, e.now(), time.Hour) > 0 {
 		return e.url, e.inBody, nil
 	}
 	found, from, err := e.locator.discover(ctx)

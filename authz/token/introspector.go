@@ -56,12 +56,12 @@ func (q *introspector) ask(
 	token, live := presented.Token, presented.Introspect
 	name := sha256.Sum256(bytesOf(token))
 	now := q.now()
-	if at, cached := q.answers.inactive.get(name); cached && now.Sub(at) < inactiveAge {
+	if at, cached := q.answers.inactive.get(name); cached && left(at, now, inactiveAge) > 0 {
 		return nil, q.inactive()
 	}
 	limiter, caller := q.unknown, presented.Client
 	if a, cached := q.answers.active.get(name); cached && a.by == q {
-		if !live && now.Before(a.until) {
+		if !live && a.fresh(now) {
 			return a, nil
 		}
 		limiter, known = q.known, cmp.Or(known, a.token)
@@ -126,7 +126,7 @@ func (q *introspector) query(
 		return nil, q.inactive()
 	}
 	q.count.active.Add(1)
-	a := &activeAnswer{by: q, claims: *active, until: q.now().Add(q.maxAge)}
+	a := &activeAnswer{by: q, claims: *active, at: q.now()}
 	q.answers.keep(name, a, q.now())
 	return a, nil
 }

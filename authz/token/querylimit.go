@@ -79,7 +79,7 @@ func (l *queryLimiter) admit(caller string) (probe bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	failure := l.failureOf(caller)
-	if failure != nil && (l.probing || now.Sub(l.failedAt) < retryGap) {
+	if failure != nil && (l.probing || left(l.failedAt, now, retryGap) > 0) {
 		return false, failure
 	}
 	if l.rate != nil && !l.rate.take(caller, now) {
