@@ -45,7 +45,7 @@ func (a answers) keep(name [sha256.Size]byte, answer *activeAnswer, now time.Tim
 type activeAnswer struct {
 	by     *introspector
 	claims claims
-	at     time.Time // when it arrived
+	at     time.Time      // when it arrived
 	token  *verifiedToken // the token with the response applied; nil until verified
 }
 
