@@ -848,9 +848,20 @@ func TestFailDownAndDelay(t *testing.T) {
 		t.Errorf("status %d after %v, want 200 after 50 ms", r.StatusCode, took)
 	}
 
-	client.Timeout = 50 * time.Millisecond
 	server.Fail(devissuer.Fault{Delay: time.Hour})
-	if r, err := client.Get(keys); err == nil {
+	ctx, hangUp := context.WithCancel(t.Context())
+	defer hangUp()
+	go func() {
+		for keySet := 0; keySet < 3 && ctx.Err() == nil; _, keySet = server.Requests() {
+			time.Sleep(time.Millisecond)
+		}
+		hangUp()
+	}()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, keys, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := client.Do(request); err == nil {
 		t.Errorf("status %d of an issuer with a delay of an hour", r.StatusCode)
 	}
 	if discovery, keySet := server.Requests(); discovery != 0 || keySet != 3 {
