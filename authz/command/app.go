@@ -272,14 +272,13 @@ func (a App) Run(
 	case "completion":
 		err = c.Completion.Write(stdout, a.Name)
 	}
-	var faulty *configurationError
-	switch {
-	case errors.As(err, &faulty):
-		return p.fail(err, 2)
-	case err != nil:
-		return p.fail(err, 1)
+	if err == nil {
+		return 0
 	}
-	return 0
+	if _, faulty := errors.AsType[*configurationError](err); faulty {
+		return p.fail(err, 2)
+	}
+	return p.fail(err, 1)
 }
 
 // parser returns a parser of the command line. It calls helpShown instead of ending the process.
