@@ -88,7 +88,16 @@ func (v *validation) validateParts() {
 			*s.schema = s.original
 		}
 	}()
-	for _, err := range errorsOf(v.doc.Validate(context.Background(), options...)) {
+	// Validate looks for undeclared security schemes in the paths, which takes a third of its time.
+	// Faults report these, so the paths are validated apart from the rest.
+	rest := *v.doc
+	if v.doc.Paths != nil {
+		rest.Paths = openapi3.NewPaths()
+		for _, err := range errorsOf(v.doc.Paths.Validate(context.Background(), options...)) {
+			v.report("", &openapi3.SectionValidationError{Section: "paths", Cause: err}, nil)
+		}
+	}
+	for _, err := range errorsOf(rest.Validate(context.Background(), options...)) {
 		v.report("", err, nil)
 	}
 	for i, s := range v.shared {
