@@ -204,12 +204,6 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		}
 		return nil, errors.Join(faults...)
 	}
-	if config.Telemetry != nil {
-		if err := config.Telemetry.Watch(s.Stats); err != nil {
-			c.cancel()
-			return nil, err
-		}
-	}
 	s.cors = newCORS(config.Document, config.CORSOrigins)
 	s.use(c, config.Issuers)
 	s.http = http.Server{
@@ -237,6 +231,12 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		s.http.ReadTimeout = limit * 3 / 4
 		if !s.limits.endless {
 			s.http.WriteTimeout = limit + s.limits.grace
+		}
+	}
+	if config.Telemetry != nil {
+		if err := config.Telemetry.Watch(s.Stats); err != nil {
+			c.cancel()
+			return nil, err
 		}
 	}
 	return s, nil
