@@ -82,8 +82,8 @@ type Stats struct {
 	Pools            map[string]Pool
 }
 
-// Connections is the state of the connections of clients. Those that a handler has taken over do not
-// count.
+// Connections is the state of the connections of clients. Those that a handler has taken over do
+// not count.
 type Connections struct {
 	Open   int64
 	Max    int    // 0: no limit

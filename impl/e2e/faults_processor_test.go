@@ -58,8 +58,8 @@ func runBusy() {
 }
 
 // TestOverloadOfProcessor: the same as TestOverload for a server whose handler computes. The server
-// has one processor for itself, and the clients another. The goodput is for each second of processor
-// time, because other processes use the processors, too.
+// has one processor for itself, and the clients another. The goodput is for each second of
+// processor time, because other processes use the processors, too.
 func TestOverloadOfProcessor(t *testing.T) {
 	faultTest(t)
 	const clients, most = 32, 1000 // at capacity; connections
