@@ -269,16 +269,24 @@ func (b *budget) refusals(ctx context.Context) error {
 	return nil
 }
 
-// idle measures the memory of servers that have just started.
+// idle measures the memory of servers that have just started, without the package telemetry and
+// with all that it exports.
 func (b *budget) idle(ctx context.Context) error {
 	b.report("idle memory")
+	plain := filepath.Join(b.folder, "notelemetry")
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s", "-o", plain,
+		"./size/notelemetry")
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if err := run(command); err != nil {
+		return err
+	}
 	telemetry, admin, stop, err := telemetryOn()
 	if err != nil {
 		return err
 	}
 	defer stop()
-	memory := func(page string, settings ...string) (float64, error) {
-		p, err := b.launch(ctx, oasgate("serve", b.program, settings...), b.issuer)
+	memory := func(page, program string, settings ...string) (float64, error) {
+		p, err := b.launch(ctx, oasgate("serve", program, settings...), b.issuer)
 		if err != nil {
 			return 0, err
 		}
@@ -295,19 +303,20 @@ func (b *budget) idle(ctx context.Context) error {
 	}
 	var off, more []float64
 	for range starts {
-		without, err := memory("")
+		without, err := memory("", plain)
 		if err != nil {
 			return err
 		}
-		with, err := memory("http://"+admin+"/metrics", telemetry...)
+		with, err := memory("http://"+admin+"/metrics", b.program, telemetry...)
 		if err != nil {
 			return err
 		}
 		off, more = append(off, without), append(more, with-without)
 	}
 	b.rows = append(b.rows,
-		row{"resident memory, idle, docs and telemetry off", off, 32, false, " MB"},
-		row{"resident memory, idle, that telemetry adds", more, 8, false, " MB"})
+		row{"resident memory, idle, without telemetry (size/notelemetry), docs off", off, 32, false,
+			" MB"},
+		row{"resident memory, idle, that telemetry adds, linked and on", more, 8, false, " MB"})
 	return nil
 }
 
