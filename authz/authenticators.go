@@ -264,7 +264,7 @@ func (g *Gate) readSources(config Config) (faults []error) {
 	}
 	verifier := &source{}
 	for name, s := range g.plan.schemes {
-		if s.isToken() && g.sources[name] == nil {
+		if s.token && g.sources[name] == nil {
 			g.sources[name] = verifier
 		}
 	}
@@ -336,7 +336,7 @@ func (g *Gate) introspectionFault(o *operation, verifier *source) string {
 	}
 	for _, w := range o.compiled {
 		for _, c := range w.conditions {
-			if c.scheme.isToken() && o.sources[c.source] != verifier {
+			if c.scheme.token && o.sources[c.source] != verifier {
 				return "it has x-authz-introspect, but the tokens of security scheme " +
 					c.scheme.name + " are verified by an authenticator in Config.Authenticators"
 			}
@@ -378,7 +378,7 @@ func (g *Gate) attach(o *operation) (problems []string) {
 				condition.rules = &rules
 			}
 			conditions = append(conditions, condition)
-			o.byToken = o.byToken || s.isToken()
+			o.byToken = o.byToken || s.token
 		}
 		if len(conditions) > 0 {
 			o.compiled = append(o.compiled, o.newAlternative(conditions))
@@ -393,7 +393,7 @@ func (g *Gate) attach(o *operation) (problems []string) {
 func appendChallenge(offers []string, s *scheme, realm string) []string {
 	offer := ` realm="` + realm + `"`
 	switch {
-	case s.isToken():
+	case s.token:
 		return offers // see Gate.challenges
 	case s.isHTTP("basic"):
 		offer = "Basic" + offer + `, charset="UTF-8"`
@@ -477,10 +477,10 @@ func (g *Gate) authenticate(
 	case errors.Is(err, ErrAbsent):
 		return nil, errNoCredential
 	case ofToken &&
-		(from.scheme.isToken() ||
+		(from.scheme.token ||
 			kinds[kindOfToken(refused.Code)].status == http.StatusServiceUnavailable):
 		return nil, refusalOf(refused, err)
-	case errors.Is(err, ErrBadCredential) && from.scheme.isToken():
+	case errors.Is(err, ErrBadCredential) && from.scheme.token:
 		return nil, &Error{Kind: InvalidToken, Err: err}
 	case errors.Is(err, ErrBadCredential), ofToken:
 		return nil, &Error{Kind: InvalidCredential, Err: err}

@@ -150,7 +150,7 @@ func (o *operation) newAlternative(conditions []condition) compiledAlternative {
 			same := func(n need) bool { return n.source == c.source && n.scope == scope }
 			if !slices.ContainsFunc(w.needs, same) {
 				by := o.GrantedBy(c.scheme.name, scope)
-				w.needs = append(w.needs, need{c.source, scope, by, c.scheme.isToken()})
+				w.needs = append(w.needs, need{c.source, scope, by, c.scheme.token})
 			}
 		}
 	}
@@ -468,7 +468,7 @@ func (p *Plan) readAlternative(
 		for _, scope := range scopes {
 			if err := s.declares(scope); err != nil {
 				problems = append(problems, err.Error())
-			} else if s.implicitScopes && s.isToken() {
+			} else if s.implicitScopes && s.token {
 				p.scopes[scope] = ""
 			}
 		}
@@ -517,7 +517,7 @@ func (o *operation) alwaysByToken(p *Plan) bool {
 	return !o.Public() && !slices.ContainsFunc(o.Alternatives, func(a Alternative) bool {
 		return !slices.ContainsFunc(a, func(r Requirement) bool {
 			s := p.schemes[r.Scheme]
-			return s == nil || s.isToken()
+			return s == nil || s.token
 		})
 	})
 }
@@ -584,7 +584,7 @@ func (p *Plan) Scheme(name string) *openapi3.SecurityScheme {
 
 // TakesTokens reports whether some operation accepts access tokens.
 func (p *Plan) TakesTokens() bool {
-	byToken := func(r Requirement) bool { s := p.schemes[r.Scheme]; return s != nil && s.isToken() }
+	byToken := func(r Requirement) bool { s := p.schemes[r.Scheme]; return s != nil && s.token }
 	return slices.ContainsFunc(p.operations, func(o *operation) bool {
 		return slices.ContainsFunc(o.Alternatives, func(a Alternative) bool {
 			return slices.ContainsFunc(a, byToken)

@@ -42,9 +42,9 @@ type ProofPolicy struct {
 	// Predecessor's, or [NewReplayMemory] with room for about 4,000 proofs per second at the
 	// default Window.
 	Replays ReplayStore
-	// Limit is how many proofs of one subject are accepted in a minute, so that one subject cannot
-	// fill Replays. Several can: five that send the default of 30,000 fill the default store in
-	// four minutes. Each verifier counts in memory.
+	// Limit is how many proofs of one subject are accepted in a minute, so that a subject cannot
+	// fill Replays. Each verifier counts in memory. Default 10,000, of which a [ReplayMemory] with
+	// the default capacity has room for three minutes: see [NewReplayMemory].
 	Limit int
 	// NonceKey, if set, requires proofs to carry a nonce of the server (RFC 9449 §9). Clients then
 	// cannot make proofs in advance, and their clocks do not matter, because the time of the nonce
@@ -58,7 +58,7 @@ type ProofPolicy struct {
 const (
 	defaultWindow, maxWindow = time.Minute, 5 * time.Minute
 	minNonceKeyBytes         = 32
-	defaultProofLimit        = 30_000
+	defaultProofLimit        = 10_000
 )
 
 // Proof is what came with a token that is bound to a key (RFC 9449 §7.1).
@@ -593,7 +593,11 @@ func (c *proofs) use(ctx context.Context, by *verifiedToken, p *proof, end time.
 	}
 	// Replays do not count, so that an attacker with a proof cannot use up the subject's limit.
 	c.counts.Add(issuer, caller, -1, now, until)
-	if err != nil {
+	switch {
+	case errors.Is(err, errReplayShare):
+		return &Error{Code: ProofLimit, RetryAfter: time.Second, Err: err,
+			Detail: "the subject has sent too many proofs"}
+	case err != nil:
 		return &Error{Code: ReplaysUnavailable,
 			Detail:     "could not check whether the proof was used before",
 			RetryAfter: time.Second, Err: err}
@@ -628,7 +632,7 @@ func (c *proofs) remember(
 	// The key is in the name because clients choose jti freely. The bytes of the proof are not,
 	// because the signature of an ES256 proof can be rewritten into a second valid one.
 	name := sha256.Sum256(append([]byte(by.binding.jkt+"\x00"), p.jti...))
-	return c.replays.Use(ctx, encode(name[:]), until)
+	return c.replays.Use(ctx, encode(name[:]), by.principal.Issuer()+" "+by.caller(), until)
 }
 
 // nonces issues and checks nonces (RFC 9449 §9) without state: a nonce is a MAC over the number of

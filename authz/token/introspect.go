@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -17,8 +18,6 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sync/singleflight"
-
-	"github.com/oasgate/oasgate/authz/internal/rates"
 )
 
 // Introspection configures token introspection (RFC 7662) at an issuer. It is on if ClientID is
@@ -46,18 +45,16 @@ const (
 	defaultAnswerAge, maxAnswerAge = time.Minute, time.Hour
 	// inactiveAge is how long the response that a token is not active is cached.
 	inactiveAge = 10 * time.Second
+	// warningGap is the minimum time between two log lines about failures.
+	warningGap = 10 * time.Second
 	// maxInactive bounds the cache of inactive tokens.
 	maxInactive = 1 << 14
-	// maxQueries bounds the concurrent queries to an issuer, once for known and once for unknown
-	// tokens.
-	maxQueries = 16
-	// unknownQueryRate and unknownQueryBurst bound the queries about unknown opaque tokens. JWTs
-	// are not limited, because their signature is verified first.
-	unknownQueryRate, unknownQueryBurst = 50, 100
-	// clientQueries in a clientWindow, and clientSlots of the maxQueries, are what one client can
-	// use of these.
-	clientQueries, clientWindow, clientSlots = 20, 2 * time.Second, 4
-	maxIntrospectionBytes                    = 64 << 10
+	// knownQueries and unknownQueries are how many queries to an issuer can be in progress, about
+	// JWTs and tokens that were active before, and about other tokens. The latter can be made up,
+	// so they are limited to a burst, and to one in each interval, too.
+	knownQueries, unknownQueries  = 256, 64
+	unknownBurst, unknownInterval = 1000, 20 * time.Millisecond
+	maxIntrospectionBytes         = 64 << 10
 )
 
 func (i *Introspection) on() bool { return i.ClientID != "" }
@@ -121,8 +118,6 @@ type introspector struct {
 
 	group          singleflight.Group
 	known, unknown queryLimiter // for verified JWTs and recent tokens, and for others
-	unknownQueries bucket
-	clients        clientShares
 
 	discovering sync.Mutex
 	endpoint    string // "": not known yet
@@ -130,30 +125,34 @@ type introspector struct {
 	foundAt     time.Time
 }
 
-// queryLimiter limits the queries about tokens of one kind. Unknown tokens have their own limiter,
-// so that failures caused by made-up tokens do not affect known ones.
+// queryLimiter limits the queries about tokens of one kind, and divides them between callers: the
+// subjects of known tokens, and the clients that present unknown ones. Unknown tokens have their
+// own limiter, so that failures caused by made-up tokens do not affect known ones.
 type queryLimiter struct {
-	slots chan struct{} // a semaphore of the queries in progress
+	rate  *rate  // nil: unlimited
+	slots shares // queries in progress
 
 	mu        sync.Mutex
 	failure   error // of the last query
 	failedAt  time.Time
-	failedFor string // the client of that query
-	outage    bool   // queries of several clients failed, and none succeeded since
-	probing   bool   // a query is in progress after a failure
+	failedFor string    // the caller of that query
+	outage    bool      // all callers are held back: several have failed, and none succeeded since
+	probing   bool      // a query is in progress after a failure
+	warnedAt  time.Time // when a failure was last logged
+	warned    bool      // and no success since
 }
 
-// lastFailure returns the failure that holds back the client's queries, or nil. The issuer can fail
-// for the tokens of one client only, so others are not held back until a query of theirs fails.
-func (l *queryLimiter) lastFailure(client string) error {
+// lastFailure returns the failure that holds back the caller's queries, or nil. The issuer can fail
+// for the tokens of one caller only, so others are not held back until a query of theirs fails.
+func (l *queryLimiter) lastFailure(caller string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.failureOf(client)
+	return l.failureOf(caller)
 }
 
 // failureOf is lastFailure for callers that hold mu.
-func (l *queryLimiter) failureOf(client string) error {
-	if l.outage || client == l.failedFor {
+func (l *queryLimiter) failureOf(caller string) error {
+	if l.outage || caller == l.failedFor {
 		return l.failure
 	}
 	return nil
@@ -215,10 +214,12 @@ func newIntrospector(i *Issuer, env environment) *introspector {
 		issuer: i.URL, config: i.Introspection, answers: env.answers,
 		locator: newLocator(i, env.client, env.log),
 		client:  env.client, now: env.now, log: env.log, ctx: env.ctx,
-		count:          new(introspectionCounts),
-		known:          queryLimiter{slots: make(chan struct{}, maxQueries)},
-		unknown:        queryLimiter{slots: make(chan struct{}, maxQueries)},
-		unknownQueries: bucket{rate: unknownQueryRate, burst: unknownQueryBurst},
+		count: new(introspectionCounts),
+		known: queryLimiter{slots: shares{capacity: knownQueries}},
+		unknown: queryLimiter{
+			slots: shares{capacity: unknownQueries},
+			rate:  newRate(unknownBurst, unknownInterval),
+		},
 	}
 	return q
 }
@@ -240,7 +241,7 @@ func (v *Verifier) verifyOpaque(
 	ctx context.Context, presented Presented, proven possession,
 ) (*verifiedToken, error) {
 	i := v.opaque
-	answer, err := i.keys.introspector.ask(ctx, presented, true)
+	answer, err := i.keys.introspector.ask(ctx, presented, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -282,7 +283,7 @@ func (v *Verifier) confirm(
 		return nil, &Error{Code: IntrospectionUnavailable, RetryAfter: time.Minute,
 			Detail: "introspection is not configured for " + i.URL}
 	}
-	answer, err := i.keys.introspector.ask(ctx, presented, false)
+	answer, err := i.keys.introspector.ask(ctx, presented, known)
 	if err != nil {
 		return nil, err
 	}
@@ -344,31 +345,35 @@ func (i *issuer) hasScopeClaim(object []byte) bool {
 }
 
 // ask returns the response that a token is active, or an [*Error]. With [Presented.Introspect], the
-// response is not from the cache, and is not shared with a request that began earlier. unknown says
-// that the token has not been verified in any other way.
+// response is not from the cache, and is not shared with a request that began earlier. known is the
+// token if it was verified in another way, or nil.
 func (q *introspector) ask(
-	ctx context.Context, presented Presented, unknown bool,
+	ctx context.Context, presented Presented, known *verifiedToken,
 ) (*activeAnswer, error) {
-	token, live, client := presented.Token, presented.Introspect, presented.Client
+	token, live := presented.Token, presented.Introspect
 	name := sha256.Sum256(bytesOf(token))
 	now := q.now()
-	if at, known := q.answers.inactive.get(name); known && now.Sub(at) < inactiveAge {
+	if at, cached := q.answers.inactive.get(name); cached && now.Sub(at) < inactiveAge {
 		return nil, q.inactive()
 	}
-	if a, known := q.answers.active.get(name); known && a.by == q {
+	limiter, caller := &q.unknown, presented.Client
+	if a, cached := q.answers.active.get(name); cached && a.by == q {
 		if !live && now.Before(a.until) {
 			return a, nil
 		}
-		unknown = false
+		limiter, known = &q.known, cmp.Or(known, a.token)
+	}
+	if known != nil {
+		limiter, caller = &q.known, known.caller()
 	}
 	if live {
-		return q.query(ctx, name, token, client, unknown)
+		return q.query(ctx, limiter, caller, name, token)
 	}
 	pending := q.group.DoChan(string(name[:]), func() (any, error) {
-		return q.query(q.ctx, name, token, client, unknown)
+		return q.query(q.ctx, limiter, caller, name, token)
 	})
 	var timeout <-chan time.Time
-	if failure := q.limiter(unknown).lastFailure(client); failure != nil {
+	if failure := limiter.lastFailure(caller); failure != nil {
 		timer := time.NewTimer(maxWait)
 		defer timer.Stop()
 		timeout = timer.C
@@ -404,34 +409,27 @@ func (q *introspector) unavailable(err error) error {
 var (
 	errBusy = errors.New("too many concurrent requests")
 	errSlow = errors.New("the previous request failed, and this one has not completed yet")
-	// errAbandoned means that the client disconnected, that the server stops, or that the HTTP
-	// client panicked. It does not mean that the issuer failed.
+	// errAbandoned means that the client disconnected, or that the server stops. It does not mean
+	// that the issuer failed.
 	errAbandoned = errors.New("the request was cancelled")
 )
 
-func (q *introspector) limiter(unknown bool) *queryLimiter {
-	if unknown {
-		return &q.unknown
-	}
-	return &q.known
-}
-
 // query sends an introspection request, within the limits of time, number and rate.
 func (q *introspector) query(
-	ctx context.Context, name [sha256.Size]byte, token, client string, unknown bool,
+	ctx context.Context, limiter *queryLimiter, caller string, name [sha256.Size]byte, token string,
 ) (*activeAnswer, error) {
-	end, err := q.begin(ctx, client, unknown)
+	end, err := q.begin(ctx, limiter, caller)
 	if err != nil {
 		if err == errBusy {
 			q.count.limited.Add(1)
 		}
 		return nil, q.unavailable(err)
 	}
-	result := errAbandoned // also if the HTTP client panics
+	result := errAbandoned
 	defer func() { end(result) }()
 	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	a, err := q.post(bounded, token)
+	a, err := protect(func() (*activeAnswer, error) { return q.post(bounded, token) })
 	if ctx.Err() != nil {
 		return nil, q.unavailable(ctx.Err())
 	}
@@ -457,46 +455,37 @@ func (q *introspector) query(
 // begin waits for a slot. After a failure it allows no query for retryGap, and then one at a time,
 // so that an issuer that hangs does not delay every request: see lastFailure.
 func (q *introspector) begin(
-	ctx context.Context, client string, unknown bool,
+	ctx context.Context, l *queryLimiter, caller string,
 ) (end func(error), err error) {
-	l := q.limiter(unknown)
-	probe, err := q.admit(l, client, unknown)
+	probe, err := l.admit(caller, q.now())
 	if err != nil {
 		return nil, err
 	}
 	if probe {
-		return func(err error) { q.end(l, client, probe, err) }, nil
+		return func(err error) { q.end(l, caller, probe, err) }, nil
 	}
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
-	release := func() {}
-	if unknown {
-		if release, err = q.clients.acquire(ctx, client, timer.C); err != nil {
-			return nil, err
-		}
-	}
-	if err := acquire(ctx, l.slots, timer.C); err != nil {
-		release()
+	slot, err := l.slots.wait(ctx, caller, timer.C)
+	if err != nil {
 		return nil, err
 	}
 	return func(err error) {
-		<-l.slots
-		release()
-		q.end(l, client, probe, err)
+		l.slots.give(slot)
+		q.end(l, caller, probe, err)
 	}, nil
 }
 
 // admit counts a query, and says whether it is the one that is allowed after a failure. It fails if
 // the query may not begin.
-func (q *introspector) admit(l *queryLimiter, client string, unknown bool) (probe bool, err error) {
+func (l *queryLimiter) admit(caller string, now time.Time) (probe bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := q.now()
-	failure := l.failureOf(client)
+	failure := l.failureOf(caller)
 	if failure != nil && (l.probing || now.Sub(l.failedAt) < retryGap) {
 		return false, failure
 	}
-	if unknown && (!q.clients.count(client, now) || !q.unknownQueries.take(now)) {
+	if l.rate != nil && !l.rate.take(caller, now) {
 		return false, errBusy
 	}
 	probe = failure != nil
@@ -504,90 +493,40 @@ func (q *introspector) admit(l *queryLimiter, client string, unknown bool) (prob
 	return probe, nil
 }
 
-// acquire waits for a slot until the timeout, or until ctx is done.
-func acquire(ctx context.Context, slots chan<- struct{}, timeout <-chan time.Time) error {
-	select {
-	case slots <- struct{}{}:
-		return nil
-	case <-timeout:
-		return errBusy
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// clientShares limits the queries about unknown tokens that one client causes, so that the rest of
-// unknownQueryRate and of the slots is left to others.
-type clientShares struct {
-	begun rates.Memory // queries in the current window
-
-	mu     sync.Mutex
-	active map[string]*clientShare // of the clients with queries that wait or are in progress
-}
-
-type clientShare struct {
-	slots   chan struct{}
-	queries int // that wait or are in progress
-}
-
-// count counts a query, and reports whether the client may begin it.
-func (s *clientShares) count(client string, now time.Time) bool {
-	until := now.Truncate(clientWindow).Add(clientWindow)
-	return client == "" || s.begun.Add("", client, 1, now, until) <= clientQueries
-}
-
-// acquire waits for one of the client's slots. Call release once the query has ended.
-func (s *clientShares) acquire(
-	ctx context.Context, client string, timeout <-chan time.Time,
-) (release func(), err error) {
-	if client == "" {
-		return func() {}, nil
-	}
-	s.mu.Lock()
-	if s.active == nil {
-		s.active = map[string]*clientShare{}
-	}
-	share := s.active[client]
-	if share == nil {
-		share = &clientShare{slots: make(chan struct{}, clientSlots)}
-		s.active[client] = share
-	}
-	share.queries++
-	s.mu.Unlock()
-	leave := func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if share.queries--; share.queries == 0 {
-			delete(s.active, client)
-		}
-	}
-	if err := acquire(ctx, share.slots, timeout); err != nil {
-		leave()
-		return nil, err
-	}
-	return func() {
-		<-share.slots
-		leave()
-	}, nil
-}
-
 // end records the result of a query, and logs changes only.
-func (q *introspector) end(l *queryLimiter, client string, probe bool, err error) {
+func (q *introspector) end(l *queryLimiter, caller string, probe bool, err error) {
 	l.mu.Lock()
-	before := l.failure
 	l.probing = l.probing && !probe
-	if err != errAbandoned {
-		l.outage = err != nil && before != nil && (l.outage || client != l.failedFor)
-		l.failure, l.failedAt, l.failedFor = err, q.now(), client
+	if err == errAbandoned {
+		l.mu.Unlock()
+		return
 	}
+	now, before := q.now(), l.failure
+	l.outage = err != nil && before != nil && (l.outage || caller != l.failedFor) &&
+		!l.tolerates(err)
+	l.failure, l.failedAt, l.failedFor = err, now, caller
+	changed := err != nil && (before == nil || before.Error() != err.Error())
+	warn := changed && left(l.warnedAt, now, warningGap) <= 0
+	if warn {
+		l.warnedAt = now
+	}
+	recovered := err == nil && l.warned
+	l.warned = warn || l.warned && !recovered
 	l.mu.Unlock()
-	switch {
-	case err == errAbandoned:
-	case err != nil && (before == nil || before.Error() != err.Error()):
+	if warn {
 		q.log.Warn("introspection failed", "issuer", q.issuer, "error", err)
-	case err == nil && before != nil:
+	}
+	if recovered {
 		q.log.Info("introspection recovered", "issuer", q.issuer)
 	}
+}
+
+// tolerates reports whether a failure does not hold back other callers. If it did, two clients with
+// tokens that the issuer's firewall refuses could hold back all. It does if the issuer has not
+// answered, because others would wait too, and if no rate limits the load on an issuer that fails.
+func (l *queryLimiter) tolerates(err error) bool {
+	_, answered := errors.AsType[*answerError](err)
+	return answered && l.rate != nil
 }
 
 // post sends the request (RFC 7662 §2.1) and returns the answer, or nil if the token is not active.
@@ -618,27 +557,41 @@ func (q *introspector) post(ctx context.Context, token string) (*activeAnswer, e
 		return nil, err
 	}
 	defer response.Body.Close()
-	switch response.StatusCode {
-	case http.StatusOK:
-	case http.StatusUnauthorized, http.StatusBadRequest:
-		return nil, fmt.Errorf("%s: status is %d, expected 200: is the client %s with this secret "+
-			"registered at the issuer?", endpoint, response.StatusCode, quote(q.config.ClientID))
-	default:
-		return nil, &statusError{endpoint, response.StatusCode}
-	}
-	media, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	if err != nil || media != "application/json" {
-		return nil, fmt.Errorf("%s: Content-Type is %s, expected application/json (RFC 7662 §2.2)",
-			endpoint, quote(response.Header.Get("Content-Type")))
+	if err := q.checkHeader(response, endpoint); err != nil {
+		return nil, &answerError{err}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxIntrospectionBytes+1))
-	if err == nil && len(body) > maxIntrospectionBytes {
-		err = fmt.Errorf("the response exceeds the limit of %d bytes", maxIntrospectionBytes)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", endpoint, err)
 	}
+	if len(body) > maxIntrospectionBytes {
+		return nil, &answerError{fmt.Errorf("%s: the response exceeds the limit of %d bytes",
+			endpoint, maxIntrospectionBytes)}
+	}
 	return q.read(body)
+}
+
+// answerError means that the issuer has answered, but not as RFC 7662 §2.2 says.
+type answerError struct{ error }
+
+func (e *answerError) Unwrap() error { return e.error }
+
+// checkHeader checks status and media type of a response.
+func (q *introspector) checkHeader(response *http.Response, endpoint string) error {
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusBadRequest:
+		return fmt.Errorf("%s: status is %d, expected 200: is the client %s with this secret "+
+			"registered at the issuer?", endpoint, response.StatusCode, quote(q.config.ClientID))
+	default:
+		return &statusError{endpoint, response.StatusCode}
+	}
+	media, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	if err != nil || media != "application/json" {
+		return fmt.Errorf("%s: Content-Type is %s, expected application/json (RFC 7662 §2.2)",
+			endpoint, quote(response.Header.Get("Content-Type")))
+	}
+	return nil
 }
 
 // locate returns the endpoint, from the issuer's metadata if it is not configured.
@@ -686,7 +639,8 @@ func (q *introspector) read(body []byte) (*activeAnswer, error) {
 		err = errors.New("active is not true or false")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the response does not conform to RFC 7662 §2.2: %w", err)
+		return nil,
+			&answerError{fmt.Errorf("the response does not conform to RFC 7662 §2.2: %w", err)}
 	}
 	isAccessToken := kind == nil || slices.ContainsFunc([]string{"Bearer", "DPoP", "access_token"},
 		func(known string) bool { return strings.EqualFold(known, string(kind)) })
@@ -707,25 +661,4 @@ type unreadableError struct{ detail string }
 
 func (e *unreadableError) Error() string {
 	return "the answer is not of RFC 7662 §2.2: " + e.detail
-}
-
-// bucket is a token bucket rate limiter.
-type bucket struct {
-	rate, burst float64
-
-	mu    sync.Mutex
-	spent float64
-	at    time.Time
-}
-
-func (b *bucket) take(now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.spent = max(0, b.spent-b.rate*max(0, now.Sub(b.at).Seconds()))
-	b.at = now
-	if b.spent+1 > b.burst {
-		return false
-	}
-	b.spent++
-	return true
 }

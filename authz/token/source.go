@@ -322,7 +322,11 @@ func (s *source) startFetch(cause context.Context, kid []byte) *fetch {
 	go func() {
 		ctx, cancel := context.WithTimeout(withValues{s.ctx, cause}, fetchTimeout)
 		defer cancel()
-		set, maxAge, err := s.locator.fetch(ctx, s.policy)
+		var maxAge time.Duration
+		set, err := protect(func() (set *keySet, err error) {
+			set, maxAge, err = s.locator.fetch(ctx, s.policy)
+			return set, err
+		})
 		s.finishFetch(f, number, set, maxAge, err)
 	}()
 	return f

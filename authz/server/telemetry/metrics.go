@@ -289,9 +289,11 @@ type replays struct {
 }
 
 // Use implements [token.ReplayStore].
-func (r replays) Use(ctx context.Context, key string, until time.Time) (bool, error) {
+func (r replays) Use(
+	ctx context.Context, key, caller string, until time.Time,
+) (bool, error) {
 	begun := time.Now()
-	fresh, err := r.ReplayStore.Use(ctx, key, until)
+	fresh, err := r.ReplayStore.Use(ctx, key, caller, until)
 	result := "used"
 	switch {
 	case err != nil:
