@@ -19,8 +19,8 @@ type Presented struct {
 	// Introspect asks the issuer now whether the token is active, without the cache. A token of an
 	// issuer without [Introspection] is refused.
 	Introspect bool
-	// Client names the sender, such as its network address. One client can use only a part of the
-	// introspection requests that are for unknown opaque tokens. Default: no limit by client.
+	// Client names the sender, such as its network address. The introspection requests for unknown
+	// opaque tokens are divided between clients. Default: together with all that have no name.
 	Client string
 }
 

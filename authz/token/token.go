@@ -24,7 +24,7 @@ type Config struct {
 	// Resolve fails, issuers that it returned before stay in use for a day.
 	Resolve func(ctx context.Context, iss string) (*Issuer, error)
 	// HTTPClient fetches metadata and key sets, and introspects. It never follows redirects.
-	// Default: http.DefaultTransport.
+	// A panic of it, or of Resolve, is an error like others. Default: http.DefaultTransport.
 	HTTPClient *http.Client
 	Now        func() time.Time // default time.Now
 	// Logger logs failed key fetches and keys that are ignored. Default slog.Default().
