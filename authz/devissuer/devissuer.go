@@ -329,6 +329,24 @@ func (cfg Config) faults() error {
 				"than space, \" and \\ (RFC 6749 §3.3)", n, scope)
 		}
 	}
+	cfg.checkClients(fault)
+	cfg.checkPeople(fault)
+	if id := cfg.Registration; id != "" && !slices.ContainsFunc(cfg.Clients, func(c Client) bool {
+		return c.ID == id && c.Secret == "" && len(c.RedirectURIs) > 0
+	}) {
+		fault("Registration is %q: it must be the ID of a client without Secret and with "+
+			"RedirectURIs", id)
+	}
+	if !slices.Contains(algorithms(), cfg.Algorithm) {
+		fault("%v", unknownAlgorithm(cfg.Algorithm))
+	}
+	if cfg.TokenLifetime < time.Second || cfg.TokenLifetime%time.Second != 0 {
+		fault("TokenLifetime is %v: it must be whole seconds, at least one", cfg.TokenLifetime)
+	}
+	return errors.Join(faults...)
+}
+
+func (cfg Config) checkClients(fault func(format string, args ...any)) {
 	seen := make(map[string]bool)
 	for n, client := range cfg.Clients {
 		if !isVisible(client.ID) {
@@ -368,6 +386,9 @@ func (cfg Config) faults() error {
 				"access tokens: give it another", n, client.ID)
 		}
 	}
+}
+
+func (cfg Config) checkPeople(fault func(format string, args ...any)) {
 	names := make(map[string]bool)
 	for n, person := range cfg.People {
 		if !isVisible(person.Name) || len(person.Name) > 255 {
@@ -390,22 +411,6 @@ func (cfg Config) faults() error {
 			}
 		}
 	}
-	if id := cfg.Registration; id != "" && !slices.ContainsFunc(cfg.Clients, func(c Client) bool {
-		return c.ID == id && c.Secret == "" && len(c.RedirectURIs) > 0
-	}) {
-		fault(
-			"Registration is %q: it must be the ID of a client without Secret and with "+
-				"RedirectURIs",
-			id,
-		)
-	}
-	if !slices.Contains(algorithms(), cfg.Algorithm) {
-		fault("%v", unknownAlgorithm(cfg.Algorithm))
-	}
-	if cfg.TokenLifetime < time.Second || cfg.TokenLifetime%time.Second != 0 {
-		fault("TokenLifetime is %v: it must be whole seconds, at least one", cfg.TokenLifetime)
-	}
-	return errors.Join(faults...)
 }
 
 // parseURL parses an issuer identifier (OpenID Connect Discovery 1.0 §3, RFC 8414 §2: no query, no
