@@ -142,8 +142,9 @@ func (c Config) unknownNames(p *Plan) (faults []error) {
 type reader struct {
 	*Plan
 	config              Config
-	requests, responses *schema.Compiler  // nil: not compiled
-	ids, shapes         map[string]string // of the operations that were read, by operationId and by shapeOf
+	requests, responses *schema.Compiler // nil: not compiled
+	// of the operations that were read, by operationId and by shapeOf
+	ids, shapes map[string]string
 }
 
 func (r *reader) newCompilers() {

@@ -19,8 +19,8 @@ type source struct {
 	authenticator Authenticator
 }
 
-// readSources sets the source of each scheme and operation. It returns a fault for each scheme in use
-// that has none, and for each name in the configuration that is not a scheme.
+// readSources sets the source of each scheme and operation. It returns a fault for each scheme in
+// use that has none, and for each name in the configuration that is not a scheme.
 func (g *Gate) readSources(config Config) (faults []error) {
 	verifier := &source{}
 	faults = g.readAuthenticators(config.Authenticators)
@@ -87,7 +87,8 @@ func (g *Gate) checkSchemeRules(verifier *source) (faults []error) {
 		case g.sources[name] != verifier:
 			fault(" has %q, whose credentials are not verified as access tokens", name)
 		case rules.Grant != "" && rules.Grant != ClientGrant && rules.Grant != PersonGrant:
-			fault("[%q].Grant is %q: expected %q or %q", name, rules.Grant, ClientGrant, PersonGrant)
+			fault("[%q].Grant is %q: expected %q or %q", name, rules.Grant, ClientGrant,
+				PersonGrant)
 		case rules.Issuers != nil && len(rules.Issuers) == 0:
 			fault("[%q].Issuers is empty, so that no token would pass: leave it nil for any", name)
 		}

@@ -188,6 +188,7 @@ func TestActorIsLogged(t *testing.T) {
 // TestConnectionServesOnOverTLS: a connection can be used after a stream. See also
 // TestStreamsOverTLS.
 func TestConnectionServesOnOverTLS(t *testing.T) {
+	t.Parallel()
 	r := streaming(t, nil, func(w http.ResponseWriter, _ *http.Request) {
 		events(w)
 		time.Sleep(2 * shortWrite)
