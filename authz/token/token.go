@@ -19,8 +19,9 @@ type Config struct {
 	// issuers change while they run. The URL of the issuer must equal iss. A nil issuer without an
 	// error is not accepted; after an error the token is refused with [KeysUnavailable].
 	//
-	// Resolve is called with the server's context, for at most 8 issuers at one time, and only for
-	// a token that some issuer could accept. An issuer is cached for 5 min, nil for 30 s. While
+	// Resolve is called with the server's context, for at most 20 issuers at one time, and only
+	// for a token that some issuer could accept. Calls for new issuers are divided between the
+	// clients that send the tokens (Presented.Client). An issuer is cached for 5 min, nil for 30 s. While
 	// Resolve fails, issuers that it returned before stay in use for a day.
 	Resolve func(ctx context.Context, iss string) (*Issuer, error)
 	// HTTPClient fetches metadata and key sets, and introspects. It never follows redirects.
@@ -189,7 +190,7 @@ func checkLength(jwt string) error {
 func (v *Verifier) verify(
 	ctx context.Context, presented Presented, proven possession,
 ) (*verifiedToken, error) {
-	known, err := v.verifyHere(ctx, presented.Token, proven)
+	known, err := v.verifyHere(ctx, presented, proven)
 	if err != nil {
 		return nil, err
 	}
@@ -198,12 +199,12 @@ func (v *Verifier) verify(
 
 // verifyHere makes the checks that need no introspection. It returns nil for an opaque token.
 func (v *Verifier) verifyHere(
-	ctx context.Context, token string, proven possession,
+	ctx context.Context, presented Presented, proven possession,
 ) (*verifiedToken, error) {
-	if v.opaque != nil && isOpaque(token) {
+	if v.opaque != nil && isOpaque(presented.Token) {
 		return nil, nil
 	}
-	return v.verifyJWT(ctx, token, proven)
+	return v.verifyJWT(ctx, presented.Token, presented.Client, proven)
 }
 
 // introspect introspects a token for which verifyHere has returned known, if that is required.
@@ -219,7 +220,7 @@ func (v *Verifier) introspect(
 	return known, nil
 }
 
-func (v *Verifier) verifyJWT(ctx context.Context, token string,
+func (v *Verifier) verifyJWT(ctx context.Context, token, client string,
 	proven possession) (*verifiedToken, error) {
 	name, cacheable := cacheKeyOf(token)
 	if cacheable {
@@ -236,13 +237,13 @@ func (v *Verifier) verifyJWT(ctx context.Context, token string,
 		}
 		v.counts.misses.Add(1)
 	}
-	return v.verifyNew(ctx, token, name, proven)
+	return v.verifyNew(ctx, token, client, name, proven)
 }
 
 // verifyNew verifies a token that is not cached. It is a function of its own because it needs 1.4
 // kB of stack: with them, a request with a cached token would leave each connection a stack of 16
 // kB instead of 8.
-func (v *Verifier) verifyNew(ctx context.Context, token string, name cacheKey,
+func (v *Verifier) verifyNew(ctx context.Context, token, sender string, name cacheKey,
 	proven possession) (*verifiedToken, error) {
 	parts, err := parseCompact(token)
 	if err != nil {
@@ -256,7 +257,7 @@ func (v *Verifier) verifyNew(ctx context.Context, token string, name cacheKey,
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := v.issuer(ctx, header, &claims)
+	issuer, err := v.issuer(ctx, sender, header, &claims)
 	if err != nil {
 		return nil, err
 	}
@@ -306,7 +307,7 @@ func (v *Verifier) cached(ctx context.Context, n cacheKey) (*verifiedToken, erro
 	if known == nil || !known.issuer.resolved {
 		return known, nil
 	}
-	i, err := v.resolver.find(ctx, known.issuer.URL)
+	i, err := v.resolver.find(ctx, "", known.issuer.URL)
 	if err != nil || i != known.issuer { // it has changed, or is no longer accepted
 		return nil, err
 	}
@@ -322,8 +323,10 @@ func (c *claims) principal(i *issuer, client []byte, scopes []string) *Principal
 	}
 }
 
-// issuer returns the issuer of a token.
-func (v *Verifier) issuer(ctx context.Context, h header, c *claims) (*issuer, error) {
+// issuer returns the issuer of a token that a client has sent.
+func (v *Verifier) issuer(
+	ctx context.Context, client string, h header, c *claims,
+) (*issuer, error) {
 	iss := c.iss
 	if i := v.configuredIssuer(iss); i != nil {
 		return i, nil
@@ -332,7 +335,7 @@ func (v *Verifier) issuer(ctx context.Context, h header, c *claims) (*issuer, er
 		if err := c.resolvable(h, v.now()); err != nil {
 			return nil, err
 		}
-		if i, err := v.resolver.find(ctx, string(iss)); err != nil || i != nil {
+		if i, err := v.resolver.find(ctx, client, string(iss)); err != nil || i != nil {
 			return i, err
 		}
 	}
