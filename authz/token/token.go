@@ -19,10 +19,10 @@ type Config struct {
 	// issuers change while they run. The URL of the issuer must equal iss. A nil issuer without an
 	// error is not accepted; after an error the token is refused with [KeysUnavailable].
 	//
-	// Resolve is called with the server's context, for at most 20 issuers at one time, and only
-	// for a token that some issuer could accept. Calls for new issuers are divided between the
-	// clients that send the tokens (Presented.Client). An issuer is cached for 5 min, nil for 30 s. While
-	// Resolve fails, issuers that it returned before stay in use for a day.
+	// Resolve is called with the server's context, for at most 20 issuers at one time, and only for
+	// a token that some issuer could accept. Calls for unknown issuers are divided between clients
+	// ([Presented.Client]). An issuer is cached for 5 min, nil for 30 s. While Resolve fails,
+	// issuers that it returned before stay in use for a day.
 	Resolve func(ctx context.Context, iss string) (*Issuer, error)
 	// HTTPClient fetches metadata and key sets, and introspects. It never follows redirects.
 	// A panic of it, or of Resolve, is an error like others. Default: http.DefaultTransport.
