@@ -401,7 +401,10 @@ func TestDPoPIsNotOfferedByAVerifierWithoutIt(t *testing.T) {
 }
 
 // presenting is a verifier that accepts opaque tokens, and records what it gets.
-type presenting struct{ got token.Presented }
+type presenting struct {
+	offer token.Offer
+	got   token.Presented
+}
 
 func (v *presenting) Verify(ctx context.Context, t string) (*token.Principal, error) {
 	return v.VerifyPresented(ctx, token.Presented{Token: t})
@@ -414,26 +417,33 @@ func (v *presenting) VerifyPresented(
 	return nil, &token.Error{Code: token.Inactive}
 }
 
-func (*presenting) Offer() token.Offer { return token.Offer{Opaque: true} }
+func (v *presenting) Offer() token.Offer { return v.offer }
 
-// The verifier is told whose opaque token it is, so that one client cannot use up introspection.
-func TestClientOfAnOpaqueToken(t *testing.T) {
-	v := &presenting{}
-	gate, err := authz.New(authz.Config{Verifier: v, Document: load(t, `
+// The verifier is told whose token it is if it may have to ask others about it, so that one client
+// cannot use up introspection.
+func TestClientOfAToken(t *testing.T) {
+	opaque, resolve := token.Offer{Opaque: true}, token.Offer{Resolve: true}
+	for _, test := range []struct {
+		offer                 token.Offer
+		token, remote, client string
+	}{
+		{opaque, "opaque", "192.0.2.1:1234", "192.0.2.1"},
+		{opaque, "opaque.of.four.parts", "[2001:db8::1]:1234", "2001:db8::/48"},
+		{opaque, "a.b.c", "192.0.2.1:1234", ""},
+		{resolve, "a.b.c", "192.0.2.1:1234", "192.0.2.1"},
+		{token.Offer{}, "opaque", "192.0.2.1:1234", ""},
+	} {
+		v := &presenting{offer: test.offer}
+		gate, err := authz.New(authz.Config{Verifier: v, Document: load(t, `
 openapi: 3.1.0
 info: {title: t, version: "1"}
 paths:
   /: {get: {security: [{bearer: []}], responses: {"204": {description: Done.}}}}
 components: {securitySchemes: {bearer: {type: http, scheme: bearer}}}
 `)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct{ token, remote, client string }{
-		{"opaque", "192.0.2.1:1234", "192.0.2.1"},
-		{"opaque.of.four.parts", "[2001:db8::1]:1234", "2001:db8::/48"},
-		{"a.b.c", "192.0.2.1:1234", ""},
-	} {
+		if err != nil {
+			t.Fatal(err)
+		}
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = test.remote
 		r.Header.Set("Authorization", "Bearer "+test.token)

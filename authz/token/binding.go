@@ -20,7 +20,8 @@ type Presented struct {
 	// issuer without [Introspection] is refused.
 	Introspect bool
 	// Client names the sender, such as its network address. The introspection requests for unknown
-	// opaque tokens are divided between clients. Default: together with all that have no name.
+	// opaque tokens, and the calls of Config.Resolve for unknown issuers, are divided between
+	// clients. Default: together with all that have no name.
 	Client string
 }
 
@@ -51,7 +52,7 @@ func (v *Verifier) verifyPresented(ctx context.Context,
 		return v.verifyProved(ctx, presented)
 	}
 	proven := possession{certificate: presented.certificate()}
-	known, err := v.verifyHere(ctx, presented.Token, proven)
+	known, err := v.verifyHere(ctx, presented.Token, presented.Client, proven)
 	if err != nil {
 		return nil, err
 	}
@@ -63,12 +64,14 @@ type Offer struct {
 	MTLS       bool // some issuer accepts tokens bound to the client's certificate
 	Introspect bool // every issuer supports [Presented.Introspect]
 	Opaque     bool // some issuer accepts opaque tokens
+	Resolve    bool // Config.Resolve finds issuers
 }
 
 // Offer returns what metadata may announce and what a document may demand. Introspect is about the
 // configured issuers only: for those of Config.Resolve it is checked per token.
 func (v *Verifier) Offer() Offer {
-	offer := Offer{MTLS: v.resolver != nil, Introspect: true, Opaque: v.opaque != nil}
+	resolve := v.resolver != nil
+	offer := Offer{MTLS: resolve, Introspect: true, Opaque: v.opaque != nil, Resolve: resolve}
 	for _, i := range v.configured {
 		offer.MTLS = offer.MTLS || i.MTLS != MTLSOff
 		offer.Introspect = offer.Introspect && i.Introspection.on()

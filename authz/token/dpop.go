@@ -104,7 +104,7 @@ func (v *Verifier) verifyProved(ctx context.Context, presented Presented) (*veri
 	}
 
 	proven := possession{dpop: true, certificate: presented.certificate()}
-	known, err := v.verifyHere(ctx, presented.Token, proven)
+	known, err := v.verifyHere(ctx, presented.Token, presented.Client, proven)
 	if err != nil {
 		return nil, err
 	}

@@ -21,11 +21,10 @@ const (
 	// unresolvedAge is how long it is cached that an iss is not accepted, and failedAge how long a
 	// failure of Resolve is cached.
 	unresolvedAge, failedAge = 30 * time.Second, time.Second
-	// maxResolved and maxUnresolved bound the caches, and maxResolving bounds the concurrent calls,
-	// separately for known and unknown issuers.
-	maxResolved, maxUnresolved, maxResolving = 1000, 1 << 14, 4
-	// unresolvedBurst, then one in each unresolvedInterval, bound the calls for unknown issuers.
-	unresolvedBurst, unresolvedInterval = 100, 20 * time.Millisecond
+	// maxResolved and maxUnresolved bound the caches.
+	maxResolved, maxUnresolved = 1000, 1 << 14
+	// knownCalls and unknownCalls bound the concurrent calls for known and unknown issuers.
+	knownCalls, unknownCalls = 4, 16
 	// maxIssuerBytes bounds the length of the iss passed to Resolve.
 	maxIssuerBytes = 512
 )
@@ -38,10 +37,10 @@ type resolver struct {
 	known   *lru[string, *resolvedIssuer]
 	unknown *lru[string, unresolvedIssuer]
 	group   singleflight.Group
-	// knownCalls and unknownCalls are semaphores of the calls in progress. They are separate so
-	// that made-up names do not delay the removal of an issuer.
-	knownCalls, unknownCalls chan struct{}
-	rate                     *rate // of calls for unknown issuers
+	// calls and strangers are divided between the clients that cause calls, for known and unknown
+	// issuers. They are separate so that made-up names do not delay the removal of an issuer.
+	calls, strangers shares
+	rate             *rate // of calls for unknown issuers
 }
 
 // resolvedIssuer is an issuer that Resolve returned.
@@ -65,9 +64,8 @@ func newResolver(config Config, env environment) *resolver {
 	}
 	r := &resolver{
 		resolve: config.Resolve, env: env,
-		knownCalls: make(chan struct{}, maxResolving), unknownCalls: make(chan struct{},
-			maxResolving),
-		rate: newRate(unresolvedBurst, unresolvedInterval),
+		calls: shares{capacity: knownCalls}, strangers: shares{capacity: unknownCalls},
+		rate: newRate(unknownBurst, unknownInterval),
 	}
 	r.known = &lru[string, *resolvedIssuer]{
 		limit: maxResolved,
@@ -79,8 +77,8 @@ func newResolver(config Config, env environment) *resolver {
 	return r
 }
 
-// find returns the issuer of an iss, or nil if it is not accepted.
-func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
+// find returns the issuer of an iss, or nil if it is not accepted. client has sent the token.
+func (r *resolver) find(ctx context.Context, client, iss string) (*issuer, error) {
 	now := r.env.now()
 	known, _ := r.known.get(iss)
 	if known != nil {
@@ -98,7 +96,7 @@ func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 			return nil, r.unavailable(iss, not.err)
 		}
 	}
-	pending := r.group.DoChan(iss, func() (any, error) { return r.call(iss, known) })
+	pending := r.group.DoChan(iss, func() (any, error) { return r.call(client, iss, known) })
 	select {
 	case outcome := <-pending:
 		i, _ := outcome.Val.(*issuer)
@@ -109,14 +107,14 @@ func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 }
 
 // call calls Resolve, on the server's context.
-func (r *resolver) call(iss string, known *resolvedIssuer) (*issuer, error) {
-	slots := r.knownCalls
+func (r *resolver) call(client, iss string, known *resolvedIssuer) (*issuer, error) {
+	slots, caller := &r.calls, ""
 	if known == nil {
-		if slots = r.unknownCalls; !r.rate.take("", r.env.now()) {
+		if slots, caller = &r.strangers, client; !r.rate.take(client, r.env.now()) {
 			return nil, r.unavailable(iss, errBusy)
 		}
 	}
-	given, err := r.ask(iss, slots)
+	given, err := r.ask(iss, slots, caller)
 	now := r.env.now()
 	switch {
 	case err != nil && known != nil && left(known.confirmed, now, resolvedStale) > 0:
@@ -149,16 +147,15 @@ func (r *resolver) call(iss string, known *resolvedIssuer) (*issuer, error) {
 	return built.issuer, nil
 }
 
-// ask calls Resolve when a slot is free.
-func (r *resolver) ask(iss string, slots chan struct{}) (*Issuer, error) {
+// ask calls Resolve when the caller can have a slot.
+func (r *resolver) ask(iss string, slots *shares, caller string) (*Issuer, error) {
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
-	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
-	case <-timer.C:
-		return nil, errBusy
+	slot, err := slots.wait(r.env.ctx, caller, timer.C)
+	if err != nil {
+		return nil, err
 	}
+	defer slots.give(slot)
 	ctx, cancel := context.WithTimeout(r.env.ctx, fetchTimeout)
 	defer cancel()
 	given, err := protect(func() (*Issuer, error) { return r.resolve(ctx, iss) })

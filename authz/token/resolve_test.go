@@ -217,7 +217,7 @@ func TestResolveIsBounded(t *testing.T) {
 		for n := range 3000 {
 			v.Verify(t.Context(), s.genuine("iss", fmt.Sprintf(`"https://%d.example/"`, n)))
 		}
-		if pending := d.asked.Swap(0); pending > 110 {
+		if pending := d.asked.Swap(0); pending > 1010 {
 			t.Errorf("Resolve called %d times", pending)
 		}
 		accepted(t, v, s.genuine())
@@ -246,6 +246,41 @@ func TestResolveIsBounded(t *testing.T) {
 		close(release)
 		time.Sleep(10 * time.Second)
 	})
+}
+
+// TestResolveIsShared: clients who invent issuers do not prevent that those of others are found,
+// whether Resolve is fast or slow.
+func TestResolveIsShared(t *testing.T) {
+	for name, slow := range map[string]bool{"fast": false, "slow": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, d := newSceneAt(t, "EdDSA", time.Now), &directory{}
+				d.answer = func(_ context.Context, iss string) (*token.Issuer, error) {
+					if iss == issuerURL {
+						found := s.policy
+						return &found, nil
+					}
+					if slow {
+						time.Sleep(4 * time.Second)
+					}
+					return nil, nil
+				}
+				v := s.resolving(t, d)
+				for n := range 1500 {
+					go v.VerifyPresented(t.Context(), token.Presented{
+						Token:  s.genuine("iss", fmt.Sprintf(`"https://%d.example/"`, n)),
+						Client: fmt.Sprint("192.0.2.", n%10),
+					})
+				}
+				synctest.Wait()
+				other := token.Presented{Token: s.genuine(), Client: "198.51.100.1"}
+				if _, err := v.VerifyPresented(t.Context(), other); err != nil {
+					t.Errorf("the issuer of another client's token: %v", err)
+				}
+				time.Sleep(time.Minute)
+			})
+		})
+	}
 }
 
 // TestStrangersDoNotKeepIssuers: while invented issuers keep Resolve busy, known issuers are

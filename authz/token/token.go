@@ -19,9 +19,10 @@ type Config struct {
 	// issuers change while they run. The URL of the issuer must equal iss. A nil issuer without an
 	// error is not accepted; after an error the token is refused with [KeysUnavailable].
 	//
-	// Resolve is called with the server's context, for at most 8 issuers at one time, and only for
-	// a token that some issuer could accept. An issuer is cached for 5 min, nil for 30 s. While
-	// Resolve fails, issuers that it returned before stay in use for a day.
+	// Resolve is called with the server's context, for at most 20 issuers at one time, and only for
+	// a token that some issuer could accept. Calls for unknown issuers are divided between clients
+	// ([Presented.Client]). An issuer is cached for 5 min, nil for 30 s. While Resolve fails,
+	// issuers that it returned before stay in use for a day.
 	Resolve func(ctx context.Context, iss string) (*Issuer, error)
 	// HTTPClient fetches metadata and key sets, and introspects. It never follows redirects.
 	// A panic of it, or of Resolve, is an error like others. Default: http.DefaultTransport.
@@ -188,7 +189,7 @@ func checkLength(jwt string) error {
 // verifyHere makes the checks that need no introspection, of a token that may be bound to what its
 // sender has proven to possess. It returns nil for an opaque token.
 func (v *Verifier) verifyHere(
-	ctx context.Context, token string, proven possession,
+	ctx context.Context, token, sender string, proven possession,
 ) (*verifiedToken, error) {
 	if v.opaque != nil && isOpaque(token) {
 		return nil, nil
@@ -208,7 +209,7 @@ func (v *Verifier) verifyHere(
 		}
 		v.counts.misses.Add(1)
 	}
-	return v.verifyNew(ctx, token, name, proven)
+	return v.verifyNew(ctx, token, sender, name, proven)
 }
 
 // introspect introspects a token for which verifyHere has returned known, if that is required.
@@ -227,7 +228,7 @@ func (v *Verifier) introspect(
 // verifyNew verifies a token that is not cached. It is a function of its own because it needs 1.4
 // kB of stack: with them, a request with a cached token would leave each connection a stack of 16
 // kB instead of 8.
-func (v *Verifier) verifyNew(ctx context.Context, token string, name cacheKey,
+func (v *Verifier) verifyNew(ctx context.Context, token, sender string, name cacheKey,
 	proven possession) (*verifiedToken, error) {
 	parts, err := parseCompact(token)
 	if err != nil {
@@ -241,7 +242,7 @@ func (v *Verifier) verifyNew(ctx context.Context, token string, name cacheKey,
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := v.issuer(ctx, header, &claims)
+	issuer, err := v.issuer(ctx, sender, header, &claims)
 	if err != nil {
 		return nil, err
 	}
@@ -291,7 +292,7 @@ func (v *Verifier) cached(ctx context.Context, n cacheKey) (*verifiedToken, erro
 	if known == nil || !known.issuer.resolved {
 		return known, nil
 	}
-	i, err := v.resolver.find(ctx, known.issuer.URL)
+	i, err := v.resolver.find(ctx, "", known.issuer.URL)
 	if err != nil || i != known.issuer { // it has changed, or is no longer accepted
 		return nil, err
 	}
@@ -307,8 +308,10 @@ func (c *claims) principal(i *issuer, client []byte, scopes []string) *Principal
 	}
 }
 
-// issuer returns the issuer of a token.
-func (v *Verifier) issuer(ctx context.Context, h header, c *claims) (*issuer, error) {
+// issuer returns the issuer of a token that a client has sent.
+func (v *Verifier) issuer(
+	ctx context.Context, client string, h header, c *claims,
+) (*issuer, error) {
 	iss := c.iss
 	if i := v.configuredIssuer(iss); i != nil {
 		return i, nil
@@ -317,7 +320,7 @@ func (v *Verifier) issuer(ctx context.Context, h header, c *claims) (*issuer, er
 		if err := c.resolvable(h, v.now()); err != nil {
 			return nil, err
 		}
-		if i, err := v.resolver.find(ctx, string(iss)); err != nil || i != nil {
+		if i, err := v.resolver.find(ctx, client, string(iss)); err != nil || i != nil {
 			return i, err
 		}
 	}
