@@ -219,6 +219,7 @@ func TestProofsThatAreRefused(t *testing.T) {
 		{"jwk of RSA with an even exponent", header("alg", `"RS256"`, "jwk", jwkOf(rsaKey(), "e", `"BA"`)), "RSA exponent"},
 		{"jwk of RSA with exponent 1", header("alg", `"RS256"`, "jwk", jwkOf(rsaKey(), "e", `"AQ"`)), "RSA exponent"},
 		{"jwk for key agreement", header("alg", `"EdDSA"`, "jwk", `{"kty":"OKP","crv":"X25519","x":`+coordinate+`}`), "jwk of the proof"},
+		{"jwk of Ed25519 of small order", header("alg", `"EdDSA"`, "jwk", `{"kty":"OKP","crv":"Ed25519","x":"`+strings.Repeat("A", 43)+`"}`), "small order"},
 		{"jwk of Ed25519 that is too short", header("alg", `"EdDSA"`, "jwk", `{"kty":"OKP","crv":"Ed25519","x":"AAAA"}`), "jwk of the proof"},
 
 		{"claims no object", es256(proofHeader("ES256", key), "[]"), "not a JSON object"},

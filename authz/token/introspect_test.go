@@ -972,6 +972,31 @@ func TestFailuresForSeveralClients(t *testing.T) {
 	})
 }
 
+// TestIntrospectionClockSetBack: what was cached before the clock was set back does not stay longer
+// than otherwise.
+func TestIntrospectionClockSetBack(t *testing.T) {
+	s := newScene(t)
+	clock := now
+	s.now = func() time.Time { return clock }
+	endpoint := s.introspected(t)
+	for _, tok := range []string{"active", "failing", "inactive"} {
+		endpoint.set(tok, s.claims("active", "true", "nbf", "0", "iat", "0"))
+	}
+	endpoint.set("inactive", `{"active":false}`)
+	v := s.verifier(t)
+	accepted(t, v, "active")
+	refused(t, v, "inactive", token.Inactive)
+	endpoint.failing(status(500))
+	refused(t, v, "failing", token.IntrospectionUnavailable)
+	endpoint.failing(nil)
+	clock = clock.Add(-time.Hour)
+	endpoint.set("active", `{"active":false}`)
+	endpoint.set("inactive", s.claims("active", "true"))
+	accepted(t, v, "failing")
+	accepted(t, v, "inactive")
+	refused(t, v, "active", token.Inactive)
+}
+
 // TestFirewall: clients whose tokens a firewall in front of the issuer refuses do not hold back
 // those of others. They do not flood the log either.
 func TestFirewall(t *testing.T) {

@@ -91,10 +91,10 @@ func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 		}
 	}
 	if not, found := r.unknown.get(iss); found && known == nil {
-		switch age := now.Sub(not.at); {
-		case not.err == nil && age < unresolvedAge:
+		switch {
+		case not.err == nil && left(not.at, now, unresolvedAge) > 0:
 			return nil, nil
-		case not.err != nil && age < failedAge:
+		case not.err != nil && left(not.at, now, failedAge) > 0:
 			return nil, r.unavailable(iss, not.err)
 		}
 	}
@@ -119,7 +119,7 @@ func (r *resolver) call(iss string, known *resolvedIssuer) (*issuer, error) {
 	given, err := r.ask(iss, slots)
 	now := r.env.now()
 	switch {
-	case err != nil && known != nil && now.Sub(known.confirmed) < resolvedStale:
+	case err != nil && known != nil && left(known.confirmed, now, resolvedStale) > 0:
 		known.until.Store(now.Add(failedAge).UnixNano())
 		r.env.log.Warn("could not resolve the issuer again", "issuer", iss, "error", err)
 		return known.issuer, nil

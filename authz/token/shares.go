@@ -150,3 +150,15 @@ func (r *rate) take(caller string, now time.Time) bool {
 	r.taken = append(r.taken, of)
 	return true
 }
+
+// caller returns the name by which proofs and queries are counted. It says of what it is the name,
+// so that a client cannot use up the share of the subject of the same name.
+func (t *verifiedToken) caller() string {
+	if subject := t.principal.Subject(); subject != "" {
+		return "subject:" + subject
+	}
+	if client := t.principal.ClientID(); client != "" {
+		return "client:" + client
+	}
+	return "key:" + t.binding.jkt
+}

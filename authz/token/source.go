@@ -84,7 +84,7 @@ const maxUnknownKids = 64
 
 func (a kidTimes) add(kid []byte, now time.Time, cooldown time.Duration) {
 	for kid, at := range a {
-		if now.Sub(at) >= cooldown {
+		if left(at, now, cooldown) <= 0 {
 			delete(a, kid)
 		}
 	}
