@@ -50,7 +50,12 @@ func (v *Verifier) verifyPresented(ctx context.Context,
 	if presented.Proof != nil {
 		return v.verifyProved(ctx, presented)
 	}
-	return v.verify(ctx, presented, possession{certificate: presented.certificate()})
+	proven := possession{certificate: presented.certificate()}
+	known, err := v.verifyHere(ctx, presented.Token, proven)
+	if err != nil {
+		return nil, err
+	}
+	return v.introspect(ctx, presented, known, proven)
 }
 
 // Offer is what a verifier supports in addition to bearer tokens.
