@@ -95,6 +95,67 @@ func TestPostgresDemoted(t *testing.T) {
 	}
 }
 
+// TestPgBouncerKilled: the same behind PgBouncer in transaction mode, which is killed and started
+// again, twice.
+func TestPgBouncerKilled(t *testing.T) {
+	faultTest(t)
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		t.Skip("pgbouncer is not installed")
+	}
+	db := startPostgres(t)
+	addr := freeAddr(t)
+	_, port, _ := net.SplitHostPort(addr)
+	config := db.file(t, "pgbouncer.ini", fmt.Sprintf(`[databases]
+postgres = host=127.0.0.1 port=%s user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %s
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 4
+`, db.port, port))
+	var bouncer *exec.Cmd
+	var said output
+	begin := func() {
+		bouncer = exec.Command(program, config)
+		bouncer.SysProcAttr = &syscall.SysProcAttr{Credential: db.owner}
+		bouncer.Stdout, bouncer.Stderr = &said, &said
+		if err := bouncer.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "PgBouncer listens", func() bool {
+			conn, err := net.Dial("tcp", addr)
+			if err == nil {
+				conn.Close()
+			}
+			return err == nil
+		})
+	}
+	kill := func() {
+		_ = bouncer.Process.Kill()
+		_ = bouncer.Wait()
+	}
+	t.Cleanup(func() {
+		kill()
+		if t.Failed() {
+			t.Logf("PgBouncer:\n%s", &said)
+		}
+	})
+	begin()
+	w := startWriting(t, "postgres://postgres@"+addr+"/postgres?sslmode=disable")
+	for range 2 {
+		kill()
+		w.refused(t)
+		w.databaseIs(t, false)
+		begin()
+		w.acknowledged(t, 60)
+		w.databaseIs(t, true)
+	}
+	w.end(t)
+}
+
 // writers is how many clients write at the same time.
 const writers = 6
 
@@ -399,13 +460,20 @@ func (db *postgresServer) kill(t *testing.T) {
 // becomeStandby makes the server a standby when it starts.
 func (db *postgresServer) becomeStandby(t *testing.T) {
 	t.Helper()
-	file := filepath.Join(db.dir, "data", "standby.signal")
-	writeFile(t, file)
+	db.file(t, filepath.Join("data", "standby.signal"))
+}
+
+// file writes a file that the owner can read, and returns its path.
+func (db *postgresServer) file(t *testing.T, name string, text ...string) string {
+	t.Helper()
+	path := filepath.Join(db.dir, name)
+	writeFile(t, path, text...)
 	if db.owner != nil {
-		if err := os.Chown(file, int(db.owner.Uid), int(db.owner.Gid)); err != nil {
+		if err := os.Chown(path, int(db.owner.Uid), int(db.owner.Gid)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return path
 }
 
 // query runs a statement and returns its result.
