@@ -71,8 +71,8 @@ func TestBinding(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			x, _ := appendCanonical(nil, got, 0, new(decimal))
-			y, _ := appendCanonical(nil, want, 0, new(decimal))
+			x, _ := appendCanonical(nil, got, 0)
+			y, _ := appendCanonical(nil, want, 0)
 			if string(x) != string(y) {
 				t.Fatalf("%v: %q %v binds %s, accepted %s", spec, r.URL.RawQuery, r.Header, got,
 					want)
@@ -400,8 +400,8 @@ func TestFormBinding(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := acceptedForm(t, o, a)
-			x, _ := appendCanonical(nil, got, 0, new(decimal))
-			y, _ := appendCanonical(nil, want, 0, new(decimal))
+			x, _ := appendCanonical(nil, got, 0)
+			y, _ := appendCanonical(nil, want, 0)
 			if string(x) != string(y) {
 				t.Fatalf("%v: %v binds %s, accepted %s", properties, pairs, got, want)
 			}

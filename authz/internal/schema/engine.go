@@ -127,12 +127,22 @@ func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, erro
 	if r.fatal != "" {
 		return nil, &Error{Kind: r.fatal, In: in}
 	}
-	// The last pass collects the faults within the same budget.
-	details := &report{in: in, name: name}
-	c := run{options: &s.options, report: details}
-	c.begin(text, true)
-	c.whole(s.root)
-	return nil, &Error{Kind: kind, Details: details.details}
+	return nil, &Error{Kind: kind, Details: s.faults(r, in, name)}
+}
+
+// faults makes the pass that collects the faults of a text. It shares the budget of the passes
+// before it, and takes no more than a few times their steps.
+func (s *Schema) faults(before *run, in, name string) []Detail {
+	all := &report{in: in, name: name}
+	r := run{options: &s.options, report: all, spent: before.spent}
+	r.begin(before.body, true)
+	r.ends = before.ends
+	r.steps = min(before.steps, 1<<16+4*(r.steps-before.steps))
+	if r.whole(s.root); len(all.details) == 0 {
+		// The budget is spent.
+		all.add(Detail{In: in, Name: name, Keyword: "schema", Text: "does not match its schema"})
+	}
+	return all.details
 }
 
 // release returns a run to the pool, unless its buffers have grown too large.
@@ -152,6 +162,7 @@ func budget(size int) int { return 1<<16 + 32*size }
 func (r *run) begin(text []byte, trusted bool) {
 	r.body, r.trusted, r.steps, r.depth, r.fatal = text, trusted, budget(len(text)), 0, ""
 	r.edits, r.names, r.index, r.indexed.at = r.edits[:0], r.names[:0], r.index[:0], -1
+	r.ends, r.unpaid, r.skipped, r.forms.hashes = nil, 0, 0, nil
 }
 
 // whole checks the whole text.

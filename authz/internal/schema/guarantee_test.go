@@ -739,8 +739,8 @@ func sameNumber(s *openapi3.Schema, accepted, bound string) bool {
 	case s.Type == nil, s.Type.Includes("number"):
 		return x == y
 	}
-	a, _ := appendCanonical(nil, []byte(accepted), 0, new(decimal))
-	b, _ := appendCanonical(nil, []byte(bound), 0, new(decimal))
+	a, _ := appendCanonical(nil, []byte(accepted), 0)
+	b, _ := appendCanonical(nil, []byte(bound), 0)
 	return bytes.Equal(a, b)
 }
 

@@ -3,7 +3,6 @@ package schema
 import (
 	"bytes"
 	"math/bits"
-	"strconv"
 	"time"
 	"unicode/utf8"
 )
@@ -21,12 +20,19 @@ type run struct {
 	report  *report
 	buffer  []byte // a stack for canonical forms
 	number  decimal
+	forms   canonical
 	spent   time.Duration // matching patterns
 	spare   []*marks      // unused
+	trials  []*report     // unused
 	names   []span        // of the members of open objects that have no bit, unless trusted
 	index   []member      // of the objects that several schemas apply to
 	indexed indexed       // the innermost of them
 	count   int           // of the members or elements of the last container
+	seen    uint64        // bits of the names of the last object
+	listed  bool          // all members of the last object are in index
+	ends    ends          // of the long values in body; nil until they are needed
+	unpaid  int           // bytes that have been skipped but not charged
+	skipped int           // bytes that have been skipped
 }
 
 // maxDepth bounds the depth of schemas and values.
@@ -79,6 +85,7 @@ func (r *run) check(n *node, at int, m *marks) (end int, ok bool) {
 		end, ok = r.array(n, at, own)
 	case kindString:
 		if end, ok = r.endOfString(at); ok {
+			r.step((end - at) / 32)
 			ok = r.string(n, at, end)
 		}
 	case kindNumber:
@@ -103,15 +110,15 @@ func (r *run) check(n *node, at int, m *marks) (end int, ok bool) {
 // layers checks the keywords that apply schemas to the same value, or to what no other schema was
 // applied to. own are the marks of this value, which are not m if those matter here.
 func (r *run) layers(n *node, k kind, value span, m, own *marks) bool {
-	count, outer := r.count, r.indexed
-	if k == kindObject && outer.at != value.at && count <= maxIndexed {
+	count, seen, outer := r.count, r.seen, r.indexed
+	if k == kindObject && outer.at != value.at && r.listed {
 		r.indexed = indexed{value.at, value.end, len(r.index) - count, count}
 	}
 	open := own // nil if nothing is left to be evaluated
 	if own != m && own.all(count) {
 		open = nil
 	}
-	ok := !n.composed || r.compose(n, k, value.at, open)
+	ok := !n.composed || r.compose(n, k, value.at, seen, open)
 	if own != m && (ok || r.collects()) {
 		switch {
 		case open == nil:
@@ -132,14 +139,14 @@ func (r *run) layers(n *node, k kind, value span, m, own *marks) bool {
 // skip returns the offset after a value that no schema applies to.
 func (r *run) skip(at int) (end int) {
 	if r.trusted {
-		end = endOfValue(r.body, at)
+		end = r.ends.endOfValue(r.body, at)
 	} else {
 		var ok bool
 		if end, ok = simpleValue(r.body, at, 0); !ok {
 			r.undecided()
 		}
 	}
-	r.step((end - at) / 64)
+	r.scanned(at, end)
 	return end
 }
 
@@ -165,6 +172,7 @@ func (r *run) scanNumber(at int) (end int, ok bool) {
 		return end, true
 	}
 	end = endOfScalar(r.body, at)
+	r.scanned(at, end)
 	switch text := r.body[at:end]; {
 	case !r.trusted && !isNumber(string(text)):
 		return end, r.undecided()
@@ -249,15 +257,16 @@ func (r *run) unescape(at, end int) (text []byte) {
 func (r *run) values(n *node, at, end int) bool {
 	ok := true
 	for _, set := range n.values {
-		if r.step((end - at) / 16); r.fatal != "" {
+		if r.payForms(); r.fatal != "" {
 			return false
 		}
 		var has bool
 		if start := len(r.buffer); kindOf(r.body[at]) == kindString {
+			r.step((end - at) / 16)
 			has = set.hasText(r.unquote(at, end))
 			r.buffer = r.buffer[:start]
 		} else {
-			has, r.buffer = set.has(r.body, at, r.buffer, &r.number)
+			has, r.buffer = set.has(r.body, at, r.buffer, &r.forms)
 		}
 		if !has {
 			if ok = r.refuse(set.keyword, set.expects, ""); !r.collects() {
@@ -307,6 +316,7 @@ func (r *run) string(n *node, at, end int) bool {
 		return true
 	}
 	start := len(r.buffer)
+	r.step((end - at) / 16)
 	ok := r.text(n, r.unquote(at, end))
 	r.buffer = r.buffer[:start]
 	return ok && r.fatal == ""
@@ -319,11 +329,9 @@ func (r *run) text(n *node, text []byte) bool {
 		(n.minLength > 0 || n.maxLength >= 0) {
 		switch length := utf8.RuneCount(text); {
 		case length < n.minLength:
-			ok = r.refuse("minLength", "is shorter than "+strconv.Itoa(n.minLength)+" characters",
-				"")
+			ok = r.refuseCount("minLength", "is shorter than ", n.minLength, " characters")
 		case n.maxLength >= 0 && length > n.maxLength:
-			ok = r.refuse("maxLength", "is longer than "+strconv.Itoa(n.maxLength)+" characters",
-				"")
+			ok = r.refuseCount("maxLength", "is longer than ", n.maxLength, " characters")
 		}
 	}
 	if n.pattern != nil && ok && !r.match(n.pattern, text) {
@@ -345,7 +353,7 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 	if n.uniqueItems {
 		unique = &distinct{}
 	}
-	contained, i := 0, 0
+	contained, i, inner := 0, 0, 0
 	at, more := r.first(at, ']')
 	for more {
 		element, good := n.items, true
@@ -376,6 +384,7 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 		if r.fatal != "" || !ok && !r.collects() {
 			return 0, false
 		}
+		inner += end - at
 		at, more = r.next(end, ']')
 		i++
 		if n.maxItems >= 0 && i > n.maxItems && !r.collects() {
@@ -386,11 +395,12 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 		return 0, false
 	}
 	r.count = i
+	r.pay(at - start - inner)
 	if i < n.minItems {
-		ok = r.refuse("minItems", "has fewer than "+strconv.Itoa(n.minItems)+" elements", "")
+		ok = r.refuseCount("minItems", "has fewer than ", n.minItems, " elements")
 	}
 	if n.maxItems >= 0 && i > n.maxItems {
-		ok = r.refuse("maxItems", "has more than "+strconv.Itoa(n.maxItems)+" elements", "")
+		ok = r.refuseCount("maxItems", "has more than ", n.maxItems, " elements")
 	}
 	return at + 1, (n.contains == nil || r.contained(n, contained)) && ok
 }
@@ -399,19 +409,20 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 // false or null without escapes, and then by a hash table.
 type distinct struct {
 	few   [8]span
-	count int
+	exact bool // few are equal only if their texts are
+	count int  // of few
 	table *uniqueness
 }
 
 // isDistinct reports whether an element differs from those before it.
 func (r *run) isDistinct(d *distinct, array int, element span) (first bool) {
-	// In arrays within arrays, an element is compared once for each array that it is in.
-	if r.step(element.end - element.at); r.fatal != "" {
-		return false
-	}
-	if d.table == nil {
-		const exact = kindString | kindBoolean | kindNull // equal if their texts are
-		if !r.trusted && d.count < len(d.few) && kindOf(r.body[element.at])&exact != 0 {
+	const exact = kindString | kindBoolean | kindNull // equal if their texts are
+	switch isExact := !r.trusted && kindOf(r.body[element.at])&exact != 0; {
+	case d.count == 0:
+		d.few[0], d.exact, d.count = element, isExact, 1
+		return true
+	case d.table == nil:
+		if d.exact && isExact && d.count < len(d.few) {
 			for _, other := range d.few[:d.count] {
 				if r.sameText(other, element) {
 					return false
@@ -428,11 +439,18 @@ func (r *run) isDistinct(d *distinct, array int, element span) (first bool) {
 		}
 		d.table = newUniqueness(r.countElements(array))
 		for _, other := range d.few[:d.count] {
-			_, r.buffer = d.table.add(r.body, other.at, r.buffer, &r.number)
+			_, r.buffer = d.table.add(r.body, other.at, r.buffer, &r.forms)
 		}
 	}
-	first, r.buffer = d.table.add(r.body, element.at, r.buffer, &r.number)
+	first, r.buffer = d.table.add(r.body, element.at, r.buffer, &r.forms)
+	r.payForms()
 	return first
+}
+
+// payForms charges for the canonical forms since the last time.
+func (r *run) payForms() {
+	r.step(r.forms.work)
+	r.forms.work = 0
 }
 
 func (r *run) sameText(a, b span) bool {
@@ -442,18 +460,18 @@ func (r *run) sameText(a, b span) bool {
 // contained checks the number of elements that match contains.
 func (r *run) contained(n *node, count int) bool {
 	if count < n.minContains {
-		least := strconv.Itoa(n.minContains)
-		return r.refuse("contains", "has fewer than "+least+" elements that match contains", "")
+		return r.refuseCount("contains", "has fewer than ", n.minContains,
+			" elements that match contains")
 	}
 	if n.maxContains >= 0 && count > n.maxContains {
-		most := strconv.Itoa(n.maxContains)
-		return r.refuse("maxContains", "has more than "+most+" elements that match contains", "")
+		return r.refuseCount("maxContains", "has more than ", n.maxContains,
+			" elements that match contains")
 	}
 	return true
 }
 
 func (r *run) countElements(at int) (count int) {
-	elements(r.body, at, func(int) bool { count++; return true })
+	r.elements(at, func(int) bool { count++; return true })
 	return count
 }
 
@@ -466,7 +484,7 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 	start := at
 	if r.indexed.at == at {
 		t.indexed, end = true, r.indexed.end
-		if n.properties == nil && !n.others {
+		if n.properties == nil && n.mentioned == nil && !n.others {
 			t.count = r.indexed.count
 		}
 		for t.count < r.indexed.count {
@@ -476,7 +494,7 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 			}
 		}
 	} else {
-		first, more := len(r.index), false
+		first, more, inner := len(r.index), false, 0
 		for at, more = r.first(at, '}'); more; {
 			x, good := r.name(at)
 			if !good {
@@ -485,29 +503,31 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 			if ok = r.member(n, &x, &t, m) && ok; !ok && !r.collects() || r.fatal != "" {
 				return 0, false
 			}
-			if n.layered && t.count <= maxIndexed {
+			if n.layered && t.count <= maxIndexed && len(r.index) < maxIndex {
 				r.index = append(r.index, x)
 			}
+			inner += x.end - x.value
 			at, more = r.next(x.end, '}')
 		}
 		if r.fatal != "" {
 			return 0, false
 		}
 		end = at + 1
-		if t.count > maxIndexed {
+		r.pay(end - start - inner)
+		if r.listed = len(r.index)-first == t.count; !r.listed {
 			r.index = r.index[:first]
 		}
 	}
 	r.names = r.names[:t.names]
-	r.count = t.count
-	if !r.collects() && t.required+r.countUndeclared(n, start) < len(n.required) {
+	r.count, r.seen = t.count, t.seen
+	if !r.collects() && t.required < len(n.required) {
 		return 0, false
 	}
 	if t.count < n.minProps {
-		ok = r.refuse("minProperties", "has fewer than "+strconv.Itoa(n.minProps)+" members", "")
+		ok = r.refuseCount("minProperties", "has fewer than ", n.minProps, " members")
 	}
 	if n.maxProps >= 0 && t.count > n.maxProps {
-		ok = r.refuse("maxProperties", "has more than "+strconv.Itoa(n.maxProps)+" members", "")
+		ok = r.refuseCount("maxProperties", "has more than ", n.maxProps, " members")
 	}
 	for _, d := range n.dependentRequired {
 		if !ok && !r.collects() || d.holds(t.seen) || !r.has(start, d.name) {
@@ -529,8 +549,11 @@ type member struct{ name, nameEnd, value, end int }
 // indexed is an object whose members are in run.index.
 type indexed struct{ at, end, first, count int }
 
-// maxIndexed bounds the memory of the index.
-const maxIndexed = 64
+// maxIndexed and maxIndex bound the memory of the index: the members of one object, and of all.
+const (
+	maxIndexed = 64
+	maxIndex   = 1 << 10
+)
 
 // tally counts the members of an object.
 type tally struct {
@@ -540,34 +563,10 @@ type tally struct {
 	indexed         bool   // whether its names are known to differ
 }
 
-// members calls f with the offsets of each member's name and value, until it returns false.
-func (r *run) members(object int, f func(name, nameEnd, value int) bool) {
-	if r.indexed.at != object {
-		members(r.body, object, f)
-		return
-	}
-	for _, x := range r.index[r.indexed.first:][:r.indexed.count] {
-		if !f(x.name, x.nameEnd, x.value) {
-			return
-		}
-	}
-}
-
-// countUndeclared returns how many required members that are not in properties an object has.
-func (r *run) countUndeclared(n *node, object int) (count int) {
-	for _, name := range n.undeclared {
-		if r.has(object, name) {
-			count++
-		}
-	}
-	return count
-}
-
 // has reports whether an object has a member.
 func (r *run) has(object int, member string) (found bool) {
 	start := len(r.buffer)
 	r.members(object, func(name, end, _ int) bool {
-		r.step(1)
 		found = string(r.unquote(name, end)) == member
 		r.buffer = r.buffer[:start]
 		return !found
@@ -577,9 +576,21 @@ func (r *run) has(object int, member string) (found bool) {
 
 // missing reports each required member that an object lacks.
 func (r *run) missing(n *node, object int) bool {
+	if len(n.required) == 0 {
+		return true
+	}
+	present := make(map[string]bool, len(n.required))
+	start := len(r.buffer)
+	r.members(object, func(name, end, _ int) bool {
+		if p := n.named(r.unquote(name, end)); p != nil {
+			present[p.name] = true
+		}
+		r.buffer = r.buffer[:start]
+		return true
+	})
 	ok := true
 	for _, name := range n.required {
-		if !r.has(object, name) {
+		if !present[name] {
 			ok = r.refuse("required", "is missing", name)
 		}
 	}
@@ -606,6 +617,9 @@ func (r *run) member(n *node, x *member, t *tally, m *marks) (ok bool) {
 		m.mark(t.count)
 	default:
 		ok = r.memberNamed(n, p, text, x, t.count, m)
+	}
+	if p == nil && n.mentioned != nil {
+		p = n.mentioned[string(text)]
 	}
 	r.buffer = r.buffer[:start]
 	if p != nil && p.bit != 0 {
@@ -710,8 +724,9 @@ func (r *run) dropFolded(n *node, text []byte, x *member) {
 	r.buffer = r.buffer[:start]
 }
 
-// compose checks the keywords that apply schemas to the same value.
-func (r *run) compose(n *node, k kind, at int, m *marks) bool {
+// compose checks the keywords that apply schemas to the same value. seen are the bits of an
+// object's names.
+func (r *run) compose(n *node, k kind, at int, seen uint64, m *marks) bool {
 	ok := true
 	more := func() bool { return r.fatal == "" && (ok || r.collects()) }
 	for _, part := range n.allOf {
@@ -738,7 +753,7 @@ func (r *run) compose(n *node, k kind, at int, m *marks) bool {
 	}
 	if k == kindObject {
 		for _, d := range n.dependentSchemas {
-			if more() && r.has(at, d.name) {
+			if more() && (d.bit != 0 && seen&d.bit != 0 || d.bit == 0 && r.has(at, d.name)) {
 				ok = r.branch(d.schema, at, m) && ok
 			}
 		}
@@ -774,7 +789,7 @@ func (r *run) unevaluatedMembers(n *node, at int, m *marks) bool {
 
 func (r *run) unevaluatedElements(n *node, at int, m *marks) bool {
 	ok, i := true, 0
-	elements(r.body, at, func(at int) bool {
+	r.elements(at, func(at int) bool {
 		if !m.has(i) {
 			r.enter(i)
 			if n.unevaluatedElements.never {
