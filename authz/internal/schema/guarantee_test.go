@@ -51,7 +51,8 @@ func TestGuarantee(t *testing.T) {
 	urls := build(t, servers)
 	count := map[string]int{}
 	for i, g := range servers {
-		for _, o := range g.operations {
+		g.testLimits(t, operations, urls[2*i:][:2])
+		for _, o := range g.operations[:operations] {
 			for range requests {
 				sent := g.request(o)
 				want, refusal := o.accepts(t, sent)
@@ -152,7 +153,7 @@ func generate(t *testing.T, m *writer, version string, operations int) *generate
 		t.Fatal(err)
 	}
 	compiler := NewCompiler(doc, Options{})
-	for i := range operations {
+	for i := range operations + len(limits(m.old)) {
 		for path, item := range doc.Paths.Map() {
 			for method, spec := range item.Operations() {
 				if spec.OperationID != fmt.Sprint("o", i) {
