@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/oapi-codegen/runtime"
@@ -307,7 +308,7 @@ func (m *binder) accepted(t *testing.T, p *parameter, r *http.Request, path stri
 		}
 	}
 	if err == nil {
-		text, err = p.check(text)
+		text, err = p.check(text, new(time.Duration))
 	}
 	if err != nil {
 		t.Fatalf("what is to be bound is refused: %v", err)

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -94,18 +95,22 @@ func (e *Error) Error() string {
 // Validate validates a JSON text. It returns the text for generated code to bind: the same bytes,
 // unless a value must be rewritten. Its errors are of type [*Error].
 func (s *Schema) Validate(body []byte) ([]byte, error) {
-	return s.validate(body, "body", "", InvalidBody)
+	return s.validate(body, "body", "", InvalidBody, new(time.Duration))
 }
 
-// validate validates the value of a parameter or of the body.
-func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, error) {
+// validate validates the value of a parameter or of the body. spent is the time that the request
+// has spent on patterns.
+func (s *Schema) validate(
+	text []byte, in, name string, kind Kind, spent *time.Duration,
+) ([]byte, error) {
 	r, found := s.runs.Get().(*run)
 	if !found {
 		r = &run{options: &s.options}
 	}
 	defer s.release(r)
 	// The first pass validates the syntax as well. It decides about most texts.
-	r.spent = 0
+	r.spent = *spent
+	defer func() { *spent = r.spent }()
 	r.begin(text, false)
 	if utf8.Valid(text) && bytes.IndexByte(text, '\\') < 0 {
 		if r.whole(s.root) {
@@ -127,12 +132,14 @@ func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, erro
 	if r.fatal != "" {
 		return nil, &Error{Kind: r.fatal, In: in}
 	}
-	return nil, &Error{Kind: kind, Details: s.faults(r, in, name)}
+	var details []Detail
+	details, r.spent = s.faults(r, in, name)
+	return nil, &Error{Kind: kind, Details: details}
 }
 
 // faults makes the pass that collects the faults of a text. It shares the budget of the passes
-// before it, and takes no more than a few times their steps.
-func (s *Schema) faults(before *run, in, name string) []Detail {
+// before it, and takes no more than a few times their steps. It returns the time spent on patterns.
+func (s *Schema) faults(before *run, in, name string) ([]Detail, time.Duration) {
 	all := &report{in: in, name: name}
 	r := run{options: &s.options, report: all, spent: before.spent}
 	r.begin(before.body, true)
@@ -142,7 +149,7 @@ func (s *Schema) faults(before *run, in, name string) []Detail {
 		// The budget is spent.
 		all.add(Detail{In: in, Name: name, Keyword: "schema", Text: "does not match its schema"})
 	}
-	return all.details
+	return all.details, r.spent
 }
 
 // release returns a run to the pool, unless its buffers have grown too large.

@@ -473,7 +473,7 @@ func (p *parameter) valueOf(t *testing.T, pairs []pair, missing []byte) []byte {
 	}
 	var value []byte
 	if err == nil {
-		value, err = p.check(text)
+		value, err = p.check(text, new(time.Duration))
 	}
 	if err != nil {
 		t.Fatalf("accepted, and then not: %s %s: %v: %q", p.name, p.style, err, pairs)

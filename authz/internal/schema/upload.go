@@ -88,6 +88,7 @@ func (b *body) stream(content Content, required bool, accepted *Accepted) error 
 		body: b, source: source, parts: multipart.NewReader(source, boundary),
 		boundary: boundary, fields: newFields(b),
 	}
+	u.fields.spent = accepted.spent
 	accepted.Stream = u
 	return u.begin(content.MaxFields)
 }
