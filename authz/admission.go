@@ -143,8 +143,7 @@ func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request 
 	case timeout > 0:
 		ctx, end := context.WithTimeout(r.Context(), timeout)
 		context.AfterFunc(ctx, end)
-		// a becomes the context of the handler
-		if found, _ := FromContext(r.Context()); found != a {
+		if a.gateMade { // a becomes the context of the handler
 			a.Context = ctx
 		}
 		return r.WithContext(ctx)
@@ -152,10 +151,10 @@ func (a *Admission) limit(r *http.Request, timeout time.Duration) *http.Request 
 	return r
 }
 
-// contextOf returns the context of a request once it is admitted: its own if that already holds the
-// admission.
+// contextOf returns the context of a request once it is admitted: its own if a server has put the
+// admission into it.
 func (a *Admission) contextOf(r *http.Request) context.Context {
-	if found, _ := FromContext(r.Context()); found != a {
+	if a.gateMade {
 		return a
 	}
 	return r.Context()

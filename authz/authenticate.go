@@ -1,6 +1,8 @@
 package authz
 
 import (
+	"cmp"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -21,6 +23,49 @@ const (
 	schemeBearer = "Bearer"
 	schemeDPoP   = "DPoP"
 )
+
+// authenticate returns the principal of a request by one source. Its error is errNoCredential or an
+// [*Error].
+func (g *Gate) authenticate(
+	r *http.Request, op *operation, from *source,
+) (*token.Principal, error) {
+	var principal *token.Principal
+	var err error
+	if from.authenticator == nil {
+		return g.verify(r, op)
+	}
+	asked := bodiless(r)
+	if from.scheme.spec.Type == "mutualTLS" {
+		asked = g.certificates.within(asked)
+	}
+	principal, err = from.authenticator.Authenticate(asked, from.scheme.spec)
+	refused, ofToken := errors.AsType[*token.Error](err)
+	switch {
+	case err == nil && principal != nil:
+		return principal, nil
+	case errors.Is(err, ErrAbsent):
+		return nil, errNoCredential
+	case ofToken &&
+		(from.scheme.token ||
+			kinds[kindOfToken(refused.Code)].status == http.StatusServiceUnavailable):
+		return nil, refusalOf(refused, err)
+	case errors.Is(err, ErrBadCredential) && from.scheme.token:
+		return nil, &Error{Kind: InvalidToken, Err: err}
+	case errors.Is(err, ErrBadCredential), ofToken:
+		return nil, &Error{Kind: InvalidCredential, Err: err}
+	case errors.Is(err, ErrUnavailable):
+		return nil, &Error{Kind: CredentialsUnavailable, Err: err}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return nil, &Error{Kind: Timeout, Err: err}
+	}
+	return nil, &Error{
+		Kind: Internal,
+		Err: fmt.Errorf("the authenticator of %s returned neither a principal nor "+
+			"an error of an Authenticator: %w", from.scheme.name, cmp.Or(err, errNoPrincipal)),
+	}
+}
+
+var errNoPrincipal = errors.New("a nil principal without an error")
 
 // verify reads the access token of a request and verifies it.
 func (g *Gate) verify(r *http.Request, op *operation) (*token.Principal, error) {
@@ -43,7 +88,7 @@ func (g *Gate) verify(r *http.Request, op *operation) (*token.Principal, error) 
 	}
 	client := ""
 	if g.offer.Opaque && strings.Count(raw, ".") != 2 { // not a JWT
-		client = g.network(r)
+		client = g.network(r, siteBits) // a whole site, so that one cannot have many shares
 	}
 	var principal *token.Principal
 	switch ctx := r.Context(); {

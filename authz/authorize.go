@@ -90,7 +90,7 @@ func (op *operation) minimalScopes() (fewest []string) {
 		var scopes []string
 		byToken := false
 		for _, c := range op.compiled[i].conditions {
-			byToken = byToken || c.scheme.isToken()
+			byToken = byToken || c.scheme.token
 		}
 		for _, n := range op.compiled[i].needs {
 			if n.ofToken {
@@ -160,20 +160,18 @@ func bodiless(r *http.Request) *http.Request {
 // without security, so [DenyUnstated] has no effect there.
 func (g *Gate) AuthenticationFunc() openapi3filter.AuthenticationFunc {
 	return func(ctx context.Context, in *openapi3filter.AuthenticationInput) error {
-		a, ok := FromContext(ctx)
+		a, ok := ctx.(*Admission)
 		if ok && a.operation != nil && in.RequestValidationInput == &a.operation.input {
-			return a.checkScheme(in.SecuritySchemeName)
+			return a.checkScheme(in.SecuritySchemeName) // called by authorize
 		}
-		return g.authenticateForeign(ctx, a, in)
+		return g.authenticateForeign(ctx, in)
 	}
 }
 
-// authenticateForeign is called by a validator that the gate does not run. a is the admission of
-// the context, or nil. The alternative is unknown, so the cross-origin check applies to every
-// credential that browsers add by themselves.
+// authenticateForeign is called by a validator that the gate does not run. The alternative is
+// unknown, so the cross-origin check applies to every credential that browsers add by themselves.
 func (g *Gate) authenticateForeign(
 	ctx context.Context,
-	a *Admission,
 	in *openapi3filter.AuthenticationInput,
 ) error {
 	if in.RequestValidationInput == nil || in.RequestValidationInput.Request == nil ||
@@ -199,6 +197,7 @@ func (g *Gate) authenticateForeign(
 			Err:  fmt.Errorf("no alternative of %s has the security scheme %s", op.ID, s.name),
 		}
 	}
+	a, _ := FromContext(ctx)
 	switch {
 	case a != nil && a.take():
 		a.Operation = &op.Operation
@@ -213,7 +212,7 @@ func (g *Gate) authenticateForeign(
 	}
 	w := op.newAlternative([]condition{c})
 	refused := a.decide(&w)
-	if p := a.results[source].principal; p != nil && (a.Principal == nil || s.isToken()) {
+	if p := a.results[source].principal; p != nil && (a.Principal == nil || s.token) {
 		a.Principal = p
 	}
 	if refused != nil {
@@ -431,9 +430,10 @@ func (a *Admission) caller() *token.Principal {
 }
 
 func (a *Admission) callerOf(w *compiledAlternative) (caller *token.Principal) {
-	for _, c := range w.conditions {
+	for i := range w.conditions {
+		c := &w.conditions[i]
 		switch p := a.results[c.source].principal; {
-		case p != nil && c.scheme.isToken():
+		case p != nil && c.scheme.token:
 			return p
 		case caller == nil:
 			caller = p

@@ -267,7 +267,7 @@ func TestDPoPNonces(t *testing.T) {
 
 type brokenStore struct{}
 
-func (brokenStore) Use(context.Context, string, time.Time) (bool, error) {
+func (brokenStore) Use(context.Context, string, string, time.Time) (bool, error) {
 	return true, errors.New("the store is down, token: eyJ")
 }
 
@@ -431,7 +431,7 @@ components: {securitySchemes: {bearer: {type: http, scheme: bearer}}}
 	}
 	for _, test := range []struct{ token, remote, client string }{
 		{"opaque", "192.0.2.1:1234", "192.0.2.1"},
-		{"opaque.of.four.parts", "[2001:db8::1]:1234", "2001:db8::/64"},
+		{"opaque.of.four.parts", "[2001:db8::1]:1234", "2001:db8::/48"},
 		{"a.b.c", "192.0.2.1:1234", ""},
 	} {
 		r := httptest.NewRequest("GET", "/", nil)

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -178,84 +179,11 @@ type Gate struct {
 
 // New compiles the document. It returns all faults of the document and the configuration, joined.
 func New(config Config) (*Gate, error) {
-	g := &Gate{
-		verifier: config.Verifier, realm: config.Realm, basePath: config.BasePath,
-		maxBody: config.MaxBodyBytes, explain: config.InsecureExplain, now: config.Now,
-		responses: config.Responses, logger: config.Logger, onDecision: config.OnDecision,
-		authorizeHook: config.Authorize,
-		renderError:   config.RenderError, unguarded: config.InsecureUnguarded,
-		reportValidation: config.InsecureReportValidation,
-		reportEverything: config.InsecureReportEverything,
-	}
-	g.clientAddress = config.ClientAddress
-	g.rates.shared, g.rates.refuse = config.RateCounter, config.RefuseUncounted
-	if g.problemTypes = config.ProblemTypeBase; g.problemTypes == "" {
-		g.problemTypes = ProblemTypes
-	}
-	if g.maxBody == 0 {
-		g.maxBody = 1 << 20
-	}
-	if g.now == nil {
-		g.now = time.Now
-	}
-	if g.logger == nil {
-		g.logger = slog.Default()
-	}
-	g.certificates = config.ClientCertificates
-	faults := append(g.unguarded.check(), g.certificates.check()...)
-	if v, ok := config.Verifier.(PresentedVerifier); ok {
-		g.offer = v.Offer()
-	}
-	g.origins = http.NewCrossOriginProtection()
-	for _, origin := range config.CookieOrigins {
-		if err := g.origins.AddTrustedOrigin(origin); err != nil {
-			faults = append(
-				faults,
-				fmt.Errorf("authz: Config.CookieOrigins has %q: expected an origin such as https://app.example.com: %w", origin, err),
-			)
-		}
-	}
-	if g.maxBody < 0 {
-		faults = append(faults,
-			fmt.Errorf("authz: Config.MaxBodyBytes is %d: expected a positive number", g.maxBody))
-	}
-	if g.basePath != "" && (g.basePath[0] != '/' || strings.HasSuffix(g.basePath, "/")) {
-		faults = append(faults, fmt.Errorf("authz: Config.BasePath is %q: expected nothing, or a "+
-			"path such as /v1 without a slash at its end", g.basePath))
-	}
-	switch g.public = config.PublicPath; {
-	case g.public == "":
-		g.public = g.basePath
-	case g.public == "/":
-		g.public = ""
-	case g.public[0] != '/' || strings.HasSuffix(g.public, "/"):
-		faults = append(faults, fmt.Errorf("authz: Config.PublicPath is %q: expected nothing, /, "+
-			"or a path such as /v1 without a slash at its end", g.public))
-	}
-	if base, err := url.Parse(g.problemTypes); err != nil || !base.IsAbs() {
-		faults = append(
-			faults,
-			fmt.Errorf(
-				"authz: Config.ProblemTypeBase is %q: expected an absolute URI such as https://api.example.com/problems#, which the kind is appended to",
-				g.problemTypes,
-			),
-		)
-	}
-	if !quotable(g.realm) {
-		faults = append(faults,
-			fmt.Errorf("authz: Config.Realm is %q: expected printable ASCII without quotes and "+
-				"backslashes", g.realm))
-	}
+	g := newGate(config)
+	faults := g.check(config)
 	if config.Document == nil {
-		return nil,
-			errors.Join(append(faults,
-				errors.New("authz: Config.Document is nil: there is no policy"))...)
-	}
-	if info := config.Document.Info; g.realm == "" && info != nil && quotable(info.Title) {
-		g.realm = info.Title
-	}
-	if g.realm == "" {
-		g.realm = "api"
+		return nil, errors.Join(append(faults,
+			errors.New("authz: Config.Document is nil: there is no policy"))...)
 	}
 	plan, found := config.compile(true)
 	g.plan = plan
@@ -267,9 +195,7 @@ func New(config Config) (*Gate, error) {
 	if g.metadata, err = newMetadata(config, plan, g.dpop, g.offer); err != nil {
 		faults = append(faults, err)
 	}
-	if plan != nil {
-		faults = append(faults, g.overlaps(g.unguarded)...)
-	}
+	faults = append(faults, g.overlaps(g.unguarded)...)
 	if faults != nil {
 		return nil, errors.Join(faults...)
 	}
@@ -279,6 +205,86 @@ func New(config Config) (*Gate, error) {
 	}
 	g.prepare()
 	return g, nil
+}
+
+// newGate returns a gate with the settings of a configuration, or their defaults, and no plan yet.
+func newGate(config Config) *Gate {
+	g := &Gate{
+		verifier:         config.Verifier,
+		sources:          map[string]*source{},
+		schemeRules:      config.Schemes,
+		origins:          http.NewCrossOriginProtection(),
+		realm:            config.Realm,
+		basePath:         config.BasePath,
+		public:           config.PublicPath,
+		maxBody:          cmp.Or(config.MaxBodyBytes, 1<<20),
+		responses:        config.Responses,
+		explain:          config.InsecureExplain,
+		now:              config.Now,
+		certificates:     config.ClientCertificates,
+		logger:           cmp.Or(config.Logger, slog.Default()),
+		onDecision:       config.OnDecision,
+		authorizeHook:    config.Authorize,
+		renderError:      config.RenderError,
+		clientAddress:    config.ClientAddress,
+		unguarded:        config.InsecureUnguarded,
+		reportValidation: config.InsecureReportValidation,
+		reportEverything: config.InsecureReportEverything,
+		problemTypes:     cmp.Or(config.ProblemTypeBase, ProblemTypes),
+	}
+	g.rates.shared, g.rates.refuse = config.RateCounter, config.RefuseUncounted
+	if g.now == nil {
+		g.now = time.Now
+	}
+	if v, ok := config.Verifier.(PresentedVerifier); ok {
+		g.offer = v.Offer()
+	}
+	switch g.public {
+	case "":
+		g.public = g.basePath
+	case "/":
+		g.public = ""
+	}
+	if document := config.Document; g.realm == "" && document != nil && document.Info != nil &&
+		quotable(document.Info.Title) {
+		g.realm = document.Info.Title
+	}
+	g.realm = cmp.Or(g.realm, "api")
+	return g
+}
+
+// check returns the faults of the configuration that do not concern the document.
+func (g *Gate) check(config Config) []error {
+	faults := append(g.unguarded.check(), g.certificates.check()...)
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("authz: Config."+format, args...))
+	}
+	for _, origin := range config.CookieOrigins {
+		if err := g.origins.AddTrustedOrigin(origin); err != nil {
+			fault("CookieOrigins has %q: expected an origin such as https://app.example.com: %w",
+				origin, err)
+		}
+	}
+	if g.maxBody < 0 {
+		fault("MaxBodyBytes is %d: expected a positive number", g.maxBody)
+	}
+	isPrefix := func(path string) bool { return path[0] == '/' && !strings.HasSuffix(path, "/") }
+	if g.basePath != "" && !isPrefix(g.basePath) {
+		fault("BasePath is %q: expected nothing, or a path such as /v1 without a slash at its end",
+			g.basePath)
+	}
+	if config.PublicPath != "" && config.PublicPath != "/" && !isPrefix(config.PublicPath) {
+		fault("PublicPath is %q: expected nothing, /, or a path such as /v1 without a slash at "+
+			"its end", config.PublicPath)
+	}
+	if base, err := url.Parse(g.problemTypes); err != nil || !base.IsAbs() {
+		fault("ProblemTypeBase is %q: expected an absolute URI such as "+
+			"https://api.example.com/problems#, which the kind is appended to", g.problemTypes)
+	}
+	if !quotable(g.realm) {
+		fault("Realm is %q: expected printable ASCII without quotes and backslashes", g.realm)
+	}
+	return faults
 }
 
 // Plan returns the compiled document.

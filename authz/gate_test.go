@@ -696,6 +696,8 @@ func FuzzCredential(f *testing.F) {
 		f.Add(seed, "")
 		f.Add(seed, "access_token=x")
 		f.Add(seed, "a=b;access_token&%zz&access%5ftoken")
+		f.Add(seed, "a&access_token=")
+		f.Add(seed, "&access_token=%zz;")
 	}
 	var seen string
 	gate, err := authz.New(authz.Config{Document: load(f, guarded), Verifier: seeing{&seen}})

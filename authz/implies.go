@@ -38,7 +38,7 @@ func (p *Plan) readImplications() (faults []error) {
 			continue
 		}
 		key := name
-		if s.isToken() {
+		if s.token {
 			key = ""
 		}
 		if direct[key] == nil {
@@ -48,7 +48,7 @@ func (p *Plan) readImplications() (faults []error) {
 			for _, named := range append([]string{scope}, implied[scope]...) {
 				if err := s.declares(named); err != nil {
 					fault("%v", err)
-				} else if s.implicitScopes && s.isToken() {
+				} else if s.implicitScopes && s.token {
 					p.scopes[named] = ""
 				}
 			}
@@ -64,7 +64,7 @@ func (p *Plan) readImplications() (faults []error) {
 	}
 	for name, s := range p.schemes {
 		key := name
-		if s.isToken() {
+		if s.token {
 			key = ""
 		}
 		if len(direct[key]) > 0 {
@@ -144,7 +144,7 @@ func (p *Plan) readDefaultScopes() (faults []error) {
 		switch err := remarshal(value, &scopes); {
 		case err != nil || len(scopes) == 0:
 			fault("expected %s", extensions[defaultsExtension].expected)
-		case !s.isToken():
+		case !s.token:
 			fault("the scheme does not accept access tokens: remove it")
 		}
 		for _, scope := range scopes {

@@ -138,12 +138,15 @@ func (g *Gate) caller(a *Admission, r *http.Request) string {
 		}
 		return strings.Join([]string{kind, p.Issuer(), name}, "\x00")
 	}
-	return "address\x00" + g.network(r)
+	return "address\x00" + g.network(r, hostBits)
 }
 
-// network returns the network that a client is likely to have: an IPv4 address, or an IPv6 network
-// of 64 bits.
-func (g *Gate) network(r *http.Request) string {
+// hostBits is the length of the IPv6 prefix of a host's network, and siteBits that of the largest
+// network that a site usually gets (RFC 6177).
+const hostBits, siteBits = 64, 48
+
+// network returns the network of a client: an IPv4 address, or an IPv6 prefix of so many bits.
+func (g *Gate) network(r *http.Request, bits int) string {
 	address := r.RemoteAddr
 	if g.clientAddress != nil {
 		address = g.clientAddress(r)
@@ -151,7 +154,7 @@ func (g *Gate) network(r *http.Request) string {
 		address = host
 	}
 	if ip, err := netip.ParseAddr(address); err == nil && !ip.Unmap().Is4() {
-		network, _ := ip.WithZone("").Prefix(64)
+		network, _ := ip.WithZone("").Prefix(bits)
 		address = network.String()
 	}
 	return address

@@ -15,16 +15,11 @@ import (
 type scheme struct {
 	name           string
 	spec           *openapi3.SecurityScheme
+	token          bool              // for access tokens; the verifier verifies them by default
 	scopes         map[string]string // descriptions by scope
 	openScopes     bool              // the scopes are declared elsewhere
 	implicitScopes bool              // scopes need no declaration (OpenAPI 3.1 §4.8.30)
 	scopesAt       string            // where scopes are declared, for messages
-}
-
-// isToken reports whether the scheme is for access tokens. The verifier verifies them, unless the
-// scheme has an authenticator.
-func (s *scheme) isToken() bool {
-	return s.isHTTP("bearer") || s.spec.Type == "oauth2" || s.spec.Type == "openIdConnect"
 }
 
 func (s *scheme) isHTTP(name string) bool {
@@ -36,7 +31,7 @@ func (s *scheme) isKey(in string) bool { return s.spec.Type == "apiKey" && s.spe
 // authorization describes what the scheme expects in the Authorization header, or returns "".
 func (s *scheme) authorization() string {
 	switch {
-	case s.isToken():
+	case s.token:
 		return "an access token"
 	case s.spec.Type == "http":
 		return s.spec.Scheme + " credentials"
@@ -77,7 +72,7 @@ func (p *Plan) readSchemes() (faults []error) {
 		}
 		s, found := readScheme(name, ref.Value)
 		p.schemes[name] = s
-		if s.isToken() {
+		if s.token {
 			maps.Copy(p.scopes, s.scopes)
 		}
 		faults = append(faults, found...)
@@ -93,6 +88,7 @@ func readScheme(name string, spec *openapi3.SecurityScheme) (*scheme, []error) {
 	where := "components.securitySchemes." + name
 	s := &scheme{name: name, spec: spec, scopes: map[string]string{},
 		scopesAt: where + "." + scopesExtension}
+	s.token = s.isHTTP("bearer") || spec.Type == "oauth2" || spec.Type == "openIdConnect"
 	var faults []error
 	fault := func(field, format string, args ...any) {
 		faults = append(faults, &Fault{Problem: where + "." + fmt.Sprintf(format, args...),

@@ -482,7 +482,7 @@ func TestAlteredCursors(t *testing.T) {
 
 func TestStoreUnavailable(t *testing.T) {
 	line := cuttable(t, postgres(t))
-	r, _ := startMessages(t, StoreConfig{URL: line.url, Timeout: 300 * time.Millisecond})
+	r, _ := startMessages(t, StoreConfig{URL: line.url, Timeout: time.Second})
 	alice := r.as("alice", readAndWrite)
 	m := alice.post(t, "x")
 	at := messagesPath + "/" + m.Id

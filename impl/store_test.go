@@ -582,7 +582,7 @@ func TestFileIsCreated(t *testing.T) {
 // An unreachable, full or locked database is an outage; a missing table is not.
 func TestUnavailable(t *testing.T) {
 	impatient := func(url string) StoreConfig {
-		return StoreConfig{URL: url, Timeout: 300 * time.Millisecond}
+		return StoreConfig{URL: url, Timeout: time.Second}
 	}
 	wantUnavailable := func(t *testing.T, err error, why string) {
 		t.Helper()

@@ -65,17 +65,10 @@ func (c Case) faults(got answer, only6750 bool) (faults []string) {
 
 // checkChallenge checks WWW-Authenticate (RFC 6750 §3).
 func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...any)) {
-	var bearer, dpop []challenge
-	for _, ch := range parseChallenges(got.header.Values("WWW-Authenticate")) {
-		switch {
-		case strings.EqualFold(ch.scheme, "Bearer"):
-			bearer = append(bearer, ch)
-		case strings.EqualFold(ch.scheme, "DPoP"):
-			dpop = append(dpop, ch)
-		}
-	}
 	received := strings.Join(got.header.Values("WWW-Authenticate"), ", ")
-	if c.Want == authz.KeysUnavailable {
+	challenges := parseChallenges(got.header.Values("WWW-Authenticate"))
+	switch c.Want {
+	case authz.KeysUnavailable:
 		if received != "" {
 			fault(
 				"expected no WWW-Authenticate, because the token could not be verified; "+
@@ -83,32 +76,43 @@ func (c Case) checkChallenge(got answer, only6750 bool, fault func(string, ...an
 				received,
 			)
 		}
-		return
-	}
-	switch c.Want {
-	case authz.InsufficientRole, authz.CrossOrigin, authz.Denied:
-		return // no other token grants access
+	case authz.InsufficientRole, authz.CrossOrigin, authz.Denied: // no other token grants access
 	case authz.InvalidProof: // RFC 9449 §7.1: either the proof or the token is to blame
 		code := ""
-		if len(dpop) == 1 {
+		if dpop := ofScheme(challenges, "DPoP"); len(dpop) == 1 {
 			code = dpop[0].params["error"]
 		}
 		if code != "invalid_dpop_proof" && code != "invalid_token" {
 			fault(`expected a DPoP challenge with error="invalid_dpop_proof", received %q`,
 				received)
 		}
-		return
 	case authz.MissingCredential, authz.InvalidCredential:
 		if received == "" {
 			fault("expected WWW-Authenticate with a challenge (RFC 9110 §15.5.2), received none")
 		}
-		return
+	default:
+		bearer := ofScheme(challenges, "Bearer")
+		if len(bearer) != 1 {
+			fault("expected WWW-Authenticate with one Bearer challenge, received %q", received)
+			return
+		}
+		c.checkBearer(bearer[0].params, received, only6750, fault)
 	}
-	if len(bearer) != 1 {
-		fault("expected WWW-Authenticate with one Bearer challenge, received %q", received)
-		return
-	}
-	params := bearer[0].params
+}
+
+func ofScheme(challenges []challenge, scheme string) []challenge {
+	return slices.DeleteFunc(slices.Clone(challenges), func(c challenge) bool {
+		return !strings.EqualFold(c.scheme, scheme)
+	})
+}
+
+// checkBearer checks the parameters of a Bearer challenge.
+func (c Case) checkBearer(
+	params map[string]string,
+	received string,
+	only6750 bool,
+	fault func(string, ...any),
+) {
 	if _, ok := params["realm"]; !ok && !only6750 {
 		fault("expected a challenge with a realm, received %s", received)
 	}

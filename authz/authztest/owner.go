@@ -41,36 +41,13 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 		result.Skipped = "needs Tokens.Genuine and Tokens.Other"
 		return result
 	}
-	token := func(from func(context.Context, []string) (string, error), o authz.Operation) string {
-		if result.Skipped != "" || result.Faults != nil {
-			return ""
-		}
-		r.tokens.Lock()
-		defer r.tokens.Unlock()
-		text, err := from(ctx, alternatives(o)[0].scopes)
-		switch {
-		case errors.Is(err, errors.ErrUnsupported):
-			result.Skipped = "no token: " + err.Error()
-		case err != nil:
-			result.Faults = []string{"no credential: " + err.Error()}
-		}
-		return "Bearer " + text
-	}
-	maker, owner, other := token(
-		r.Tokens.Genuine,
-		*c.first,
-	), token(
-		r.Tokens.Genuine,
-		c.Operation,
-	), token(
-		r.Tokens.Other,
-		c.Operation,
-	)
+	maker := r.tokenFor(ctx, r.Tokens.Genuine, *c.first, &result)
+	owner := r.tokenFor(ctx, r.Tokens.Genuine, c.Operation, &result)
+	other := r.tokenFor(ctx, r.Tokens.Other, c.Operation, &result)
 	if result.Skipped != "" || result.Faults != nil {
 		return result
 	}
-	let := Case{Operation: *c.first}
-	made := r.send(ctx, let, maker, nil)
+	made := r.send(ctx, Case{Operation: *c.first}, maker, nil)
 	location := made.answer.header.Get("Location")
 	if made.faults == nil && location == "" {
 		made.faults = []string{
@@ -85,7 +62,7 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 	if result.add(made); made.faults != nil {
 		return result
 	}
-	id, err := r.lastSegment(location)
+	id, err := lastSegment(location)
 	if err != nil {
 		result.Faults = []string{err.Error()}
 		return result
@@ -94,38 +71,69 @@ func (r *run) tryOwner(ctx context.Context, result Result) Result {
 	request.Path = maps.Clone(request.Path)
 	request.Path[c.Operation.Path[strings.LastIndex(c.Operation.Path, "/{")+
 		2:strings.LastIndex(c.Operation.Path, "}")]] = id
-	let = Case{Operation: c.Operation, request: &request}
-	foreign := r.send(ctx, let, other, nil)
-	switch status := foreign.answer.status; {
+	object := Case{Operation: c.Operation, request: &request}
+	if result.add(r.sendAsOther(ctx, object, other)); result.Faults == nil {
+		result.add(r.sendAsOwner(ctx, object, owner))
+	}
+	return result
+}
+
+// tokenFor returns the Authorization header for an operation, unless the result is known.
+func (r *run) tokenFor(
+	ctx context.Context,
+	from func(context.Context, []string) (string, error),
+	o authz.Operation,
+	result *Result,
+) string {
+	if result.Skipped != "" || result.Faults != nil {
+		return ""
+	}
+	r.tokens.Lock()
+	defer r.tokens.Unlock()
+	token, err := from(ctx, alternatives(o)[0].scopes)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		result.Skipped = "no token: " + err.Error()
+	case err != nil:
+		result.Faults = []string{"no credential: " + err.Error()}
+	}
+	return "Bearer " + token
+}
+
+// sendAsOther requests an object as a principal who must not reach it.
+func (r *run) sendAsOther(ctx context.Context, object Case, authorization string) exchange {
+	got := r.send(ctx, object, authorization, nil)
+	switch status := got.answer.status; {
 	case status == 0:
 	case status == http.StatusForbidden || status == http.StatusNotFound:
-		foreign.faults = nil
+		got.faults = nil
 	default:
-		foreign.faults = []string{
+		got.faults = []string{
 			fmt.Sprintf(
 				"expected 403 or 404 for an object of another principal, received %d",
 				status,
 			),
 		}
 	}
-	if result.add(foreign); foreign.faults != nil {
-		return result
-	}
-	own := r.send(ctx, let, owner, nil)
-	if status := own.answer.status; status >= 400 {
-		own.faults = []string{
+	return got
+}
+
+// sendAsOwner requests an object as its owner.
+func (r *run) sendAsOwner(ctx context.Context, object Case, authorization string) exchange {
+	got := r.send(ctx, object, authorization, nil)
+	if status := got.answer.status; status >= 400 {
+		got.faults = []string{
 			fmt.Sprintf(
 				"inconclusive: expected the owner to reach the object, received %d",
 				status,
 			),
 		}
 	}
-	result.add(own)
-	return result
+	return got
 }
 
 // lastSegment returns the last segment of a Location (RFC 9110 §10.2.2).
-func (r *run) lastSegment(location string) (string, error) {
+func lastSegment(location string) (string, error) {
 	at, err := url.Parse(location)
 	if err != nil {
 		return "", fmt.Errorf("expected a URI reference in Location, received %q", location)

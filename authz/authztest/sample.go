@@ -1,6 +1,7 @@
 package authztest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -245,16 +246,9 @@ func merge(a, b openapi3.Schema) openapi3.Schema {
 	a.Properties = properties
 	a.Required = slices.Concat(a.Required, b.Required)
 	a.Min, a.Max = stricter(a.Min, b.Min, math.Max), stricter(a.Max, b.Max, math.Min)
-	a.MinLength, a.MinItems, a.MinProps = max(
-		a.MinLength,
-		b.MinLength,
-	), max(
-		a.MinItems,
-		b.MinItems,
-	), max(
-		a.MinProps,
-		b.MinProps,
-	)
+	a.MinLength = max(a.MinLength, b.MinLength)
+	a.MinItems = max(a.MinItems, b.MinItems)
+	a.MinProps = max(a.MinProps, b.MinProps)
 	if a.MaxLength == nil || b.MaxLength != nil && *b.MaxLength < *a.MaxLength {
 		a.MaxLength = b.MaxLength
 	}
@@ -264,33 +258,17 @@ func merge(a, b openapi3.Schema) openapi3.Schema {
 	if !a.ExclusiveMax.IsSet() {
 		a.ExclusiveMax = b.ExclusiveMax
 	}
-	if a.MultipleOf == nil {
-		a.MultipleOf = b.MultipleOf
-	}
-	if a.Format == "" {
-		a.Format = b.Format
-	}
-	if a.Pattern == "" {
-		a.Pattern = b.Pattern
-	}
-	if a.Items == nil {
-		a.Items = b.Items
-	}
 	if a.Enum == nil {
 		a.Enum = b.Enum
 	}
-	if a.Const == nil {
-		a.Const = b.Const
-	}
-	if a.Example == nil {
-		a.Example = b.Example
-	}
-	if a.Default == nil {
-		a.Default = b.Default
-	}
-	if a.Discriminator == nil {
-		a.Discriminator = b.Discriminator
-	}
+	a.MultipleOf = cmp.Or(a.MultipleOf, b.MultipleOf)
+	a.Format = cmp.Or(a.Format, b.Format)
+	a.Pattern = cmp.Or(a.Pattern, b.Pattern)
+	a.Items = cmp.Or(a.Items, b.Items)
+	a.Const = cmp.Or(a.Const, b.Const)
+	a.Example = cmp.Or(a.Example, b.Example)
+	a.Default = cmp.Or(a.Default, b.Default)
+	a.Discriminator = cmp.Or(a.Discriminator, b.Discriminator)
 	a.UniqueItems = a.UniqueItems || b.UniqueItems
 	return a
 }

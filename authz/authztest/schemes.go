@@ -175,95 +175,121 @@ func (s schemes) alternativeCases(
 	a authz.Alternative,
 	prefix string,
 ) (cases []Case) {
-	full := presented{}
+	v := variations{schemes: s, operation: o, alternative: a, prefix: prefix, full: presented{}}
 	for _, r := range a {
-		full[s.key(r)] = union(full[s.key(r)], r.Scopes)
+		v.full[s.key(r)] = union(v.full[s.key(r)], r.Scopes)
 	}
-	add := func(name string, p presented, want authz.Kind, token credential) *Case {
-		c := Case{Name: prefix + name, Operation: o, Want: want, mixed: true}
-		if scopes, ok := p[""]; ok {
-			c.credential, c.Scopes = token, scopes
-		}
-		for _, r := range a {
-			if roles, ok := p[r.Scheme]; ok {
-				c.others = append(c.others, other{scheme: r.Scheme, roles: roles})
-			}
-		}
-		cases = append(cases, c)
-		return &cases[len(cases)-1]
-	}
-	// An invalid credential is refused unless the rest satisfies the operation. The refusal is that
-	// of the nearest alternative.
-	bad := func(rest presented, kind authz.Kind) authz.Kind {
-		switch want := s.wants(o, rest); {
-		case o.Optional():
-		case want == "", want == authz.InsufficientScope, want == authz.InsufficientRole:
-			return want
-		}
-		return kind
-	}
+	v.add("exact_scopes", v.full, "", genuine)
 	ambient := !slices.ContainsFunc(
 		a,
 		func(r authz.Requirement) bool { return !s.isAmbient(r.Scheme) },
 	)
-
-	add("exact_scopes", full, "", genuine)
 	if ambient && caution(o) > 0 && o.Method != http.MethodOptions && !o.Optional() {
-		add("cross_site", full, authz.CrossOrigin, genuine).crossSite = true
+		v.add("cross_site", v.full, authz.CrossOrigin, genuine).crossSite = true
 	}
-	for _, key := range sortedKeys(full) {
-		rest := full.without(key)
-		if len(full) > 1 {
-			add(named(key)+"_missing", rest, s.wantsOrNothing(o, rest), genuine)
+	for _, key := range sortedKeys(v.full) {
+		rest := v.full.without(key)
+		if len(v.full) > 1 {
+			v.add(named(key)+"_missing", rest, s.wantsOrNothing(o, rest), genuine)
 		}
-		for _, scope := range full[key] {
-			fewer := slices.DeleteFunc(
-				slices.Clone(full[key]),
-				func(had string) bool { return had == scope },
-			)
-			add(
-				named(key)+"_"+scope+"_removed",
-				full.with(key, fewer),
-				s.wantsOrNothing(o, full.with(key, fewer)),
-				genuine,
-			)
-			for _, elsewhere := range sortedKeys(rest) {
-				// The scope is granted to the principal of another scheme.
-				p := full.with(key, fewer).with(elsewhere, union(full[elsewhere], []string{scope}))
-				add(
-					named(key)+"_"+scope+"_of_"+named(elsewhere),
-					p,
-					s.wantsOrNothing(o, p),
-					genuine,
-				)
-			}
-		}
+		v.removeScopes(key)
 		if key == "" {
-			for _, forgery := range forgeries {
-				add(forgery.name, full, bad(rest, authz.InvalidToken), forgery)
-			}
-			if s.wants(o, rest) != "" {
-				add("keys_unavailable", full, authz.KeysUnavailable, genuine).outage = true
-			}
-			continue
-		}
-		for _, change := range changes(s.Scheme(key)) {
-			c := add(key+"_"+change.name, full, bad(rest, authz.InvalidCredential), genuine)
-			c.others[slices.IndexFunc(c.others, func(o other) bool {
-				return o.scheme == key
-			})].change = change.apply
-		}
-		for _, place := range otherPlaces(s.Scheme(key)) {
-			if s.wantsOrNothing(o, rest) == "" {
-				break // it is a parameter that the operation does not declare, which proves nothing
-			}
-			c := add(key+"_in_"+place, full, s.wantsOrNothing(o, rest), genuine)
-			c.others[slices.IndexFunc(c.others, func(o other) bool {
-				return o.scheme == key
-			})].in = place
+			v.forgeToken(rest)
+		} else {
+			v.changeCredential(key, rest)
+			v.misplaceKey(key, rest)
 		}
 	}
-	return cases
+	return v.cases
+}
+
+// variations are the cases of an alternative.
+type variations struct {
+	schemes
+	operation   authz.Operation
+	alternative authz.Alternative
+	prefix      string    // of the names
+	full        presented // satisfies the alternative
+	cases       []Case
+}
+
+func (v *variations) add(name string, p presented, want authz.Kind, token credential) *Case {
+	c := Case{Name: v.prefix + name, Operation: v.operation, Want: want, mixed: true}
+	if scopes, ok := p[""]; ok {
+		c.credential, c.Scopes = token, scopes
+	}
+	for _, r := range v.alternative {
+		if roles, ok := p[r.Scheme]; ok {
+			c.others = append(c.others, other{scheme: r.Scheme, roles: roles})
+		}
+	}
+	v.cases = append(v.cases, c)
+	return &v.cases[len(v.cases)-1]
+}
+
+// removeScopes adds cases in which one scope is missing, or granted to the principal of another
+// scheme.
+func (v *variations) removeScopes(key string) {
+	add := func(name string, p presented) {
+		v.add(name, p, v.wantsOrNothing(v.operation, p), genuine)
+	}
+	for _, scope := range v.full[key] {
+		fewer := slices.DeleteFunc(
+			slices.Clone(v.full[key]),
+			func(had string) bool { return had == scope },
+		)
+		without := v.full.with(key, fewer)
+		add(named(key)+"_"+scope+"_removed", without)
+		for _, elsewhere := range sortedKeys(v.full.without(key)) {
+			add(named(key)+"_"+scope+"_of_"+named(elsewhere),
+				without.with(elsewhere, union(v.full[elsewhere], []string{scope})))
+		}
+	}
+}
+
+// forgeToken adds cases with a forged token. rest are the other credentials.
+func (v *variations) forgeToken(rest presented) {
+	for _, forgery := range forgeries {
+		v.add(forgery.name, v.full, v.refusal(rest, authz.InvalidToken), forgery)
+	}
+	if v.wants(v.operation, rest) != "" {
+		v.add("keys_unavailable", v.full, authz.KeysUnavailable, genuine).outage = true
+	}
+}
+
+// changeCredential adds cases with a changed credential.
+func (v *variations) changeCredential(key string, rest presented) {
+	for _, change := range changes(v.Scheme(key)) {
+		c := v.add(key+"_"+change.name, v.full, v.refusal(rest, authz.InvalidCredential), genuine)
+		c.other(key).change = change.apply
+	}
+}
+
+// misplaceKey adds cases with a key in another place than expected.
+func (v *variations) misplaceKey(key string, rest presented) {
+	want := v.wantsOrNothing(v.operation, rest)
+	if want == "" {
+		return // it is a parameter that the operation does not declare, which proves nothing
+	}
+	for _, place := range otherPlaces(v.Scheme(key)) {
+		v.add(key+"_in_"+place, v.full, want, genuine).other(key).in = place
+	}
+}
+
+// refusal returns the expected response to an invalid credential, which is refused unless the rest
+// satisfies the operation. The refusal is that of the nearest alternative.
+func (v *variations) refusal(rest presented, kind authz.Kind) authz.Kind {
+	switch want := v.wants(v.operation, rest); {
+	case v.operation.Optional():
+	case want == "", want == authz.InsufficientScope, want == authz.InsufficientRole:
+		return want
+	}
+	return kind
+}
+
+// other returns the case's credential of a scheme.
+func (c *Case) other(scheme string) *other {
+	return &c.others[slices.IndexFunc(c.others, func(o other) bool { return o.scheme == scheme })]
 }
 
 // wantsOrNothing is like wants, but accepts everything if credentials are optional.

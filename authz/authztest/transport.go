@@ -69,7 +69,8 @@ func (w *recorder) Flush() { w.WriteHeader(http.StatusOK) }
 // upload is a body that counts how much of it was read.
 type upload struct {
 	io.Reader
-	read atomic.Int64
+	length int64 // -1: unknown
+	read   atomic.Int64
 }
 
 func (u *upload) Read(b []byte) (int, error) {

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 // TestMeasure runs the harness briefly: each server starts, refuses bad requests, and has a row.
 func TestMeasure(t *testing.T) {
 	c := config{
-		rounds: 1, connections: 2, tokens: 10, duration: 200 * time.Millisecond,
+		rounds: 1, connections: 2, tokens: 10, duration: 500 * time.Millisecond,
 		only: regexp.MustCompile(``), progress: t.Output(),
 	}
 	results, err := measure(t.Context(), c)

@@ -215,22 +215,39 @@ func (b *budget) hot(ctx context.Context) error {
 	return nil
 }
 
-// refusals compares the time for a token that is refused with that for a genuine one. Each token
-// is sent once.
+// refusals measures them on serve and on dev.
 func (b *budget) refusals(ctx context.Context) error {
 	b.report("refusals")
 	p, err := b.launch(ctx, oasgate("serve", b.program), b.issuer)
 	if err != nil {
 		return err
 	}
+	err = b.refuse(ctx, p, b.genuine[1:], "")
+	p.stop()
+	if err != nil {
+		return err
+	}
+	b.report("refusals on dev")
+	if p, err = start(dev(b.program), "", filepath.Join(b.folder, "dev.log")); err != nil {
+		return err
+	}
 	defer p.stop()
+	genuine, err := p.devTokens(ctx, len(b.genuine)-1)
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	return b.refuse(ctx, p, genuine, ", on `dev`")
+}
+
+// refuse compares the time for a token that is refused with that for a genuine one. Each token is
+// sent once.
+func (b *budget) refuse(ctx context.Context, p *process, genuine []string, where string) error {
 	// Half, because a server on one core refuses further requests if 64 are active or wait.
 	conns, err := dial(ctx, p.address, (b.config.connections+1)/2)
 	if err != nil {
 		return err
 	}
 	defer conns.close()
-	genuine := b.genuine[1:]
 	forged := make([]string, len(genuine))
 	for i, token := range genuine {
 		forged[i] = forge(token)
@@ -264,21 +281,29 @@ func (b *budget) refusals(ctx context.Context) error {
 			ratios[i] = kind.times[i] / kinds[0].times[i]
 		}
 		b.rows = append(b.rows, row{"refusing a " + kind.name +
-			" token ÷ serving a genuine new one, time", ratios, 1, false, ""})
+			" token ÷ serving a genuine new one, time" + where, ratios, 1, false, ""})
 	}
 	return nil
 }
 
-// idle measures the memory of servers that have just started.
+// idle measures the memory of servers that have just started, without the package telemetry and
+// with all that it exports.
 func (b *budget) idle(ctx context.Context) error {
 	b.report("idle memory")
+	plain := filepath.Join(b.folder, "notelemetry")
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s", "-o", plain,
+		"./size/notelemetry")
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if err := run(command); err != nil {
+		return err
+	}
 	telemetry, admin, stop, err := telemetryOn()
 	if err != nil {
 		return err
 	}
 	defer stop()
-	memory := func(page string, settings ...string) (float64, error) {
-		p, err := b.launch(ctx, oasgate("serve", b.program, settings...), b.issuer)
+	memory := func(page, program string, settings ...string) (float64, error) {
+		p, err := b.launch(ctx, oasgate("serve", program, settings...), b.issuer)
 		if err != nil {
 			return 0, err
 		}
@@ -295,19 +320,20 @@ func (b *budget) idle(ctx context.Context) error {
 	}
 	var off, more []float64
 	for range starts {
-		without, err := memory("")
+		without, err := memory("", plain)
 		if err != nil {
 			return err
 		}
-		with, err := memory("http://"+admin+"/metrics", telemetry...)
+		with, err := memory("http://"+admin+"/metrics", b.program, telemetry...)
 		if err != nil {
 			return err
 		}
 		off, more = append(off, without), append(more, with-without)
 	}
 	b.rows = append(b.rows,
-		row{"resident memory, idle, docs and telemetry off", off, 32, false, " MB"},
-		row{"resident memory, idle, that telemetry adds", more, 8, false, " MB"})
+		row{"resident memory, idle, without telemetry (size/notelemetry), docs off", off, 32, false,
+			" MB"},
+		row{"resident memory, idle, that telemetry adds, linked and on", more, 8, false, " MB"})
 	return nil
 }
 

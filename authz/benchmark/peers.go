@@ -96,6 +96,14 @@ func oasgate(name, program string, settings ...string) server {
 	}}
 }
 
+// dev returns this repository's program with its development issuer.
+func dev(program string) server {
+	return server{"dev", true, func(_, address string) *exec.Cmd {
+		return exec.Command(program, "dev", "--addr", address,
+			"--database", "sqlite:"+filepath.Join(filepath.Dir(program), "dev.db"))
+	}}
+}
+
 // build builds the program of the module that this one replaces, with that module's own
 // dependencies, as its Dockerfile does.
 func build(ctx context.Context, folder string) (string, error) {

@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,6 +111,42 @@ func (p *process) ready(ctx context.Context, token string) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// devTokens waits until dev is ready and returns a number of new tokens.
+func (p *process) devTokens(ctx context.Context, n int) (tokens []string, err error) {
+	token := func() (string, error) {
+		response, err := http.PostForm("http://"+p.address+"/oauth/token", url.Values{
+			"grant_type": {"client_credentials"}, "client_id": {"full"},
+			"client_secret": {"for-development-only"}, "audience": {"https://quickstarts/api"},
+		})
+		if err != nil {
+			return "", err
+		}
+		defer response.Body.Close()
+		var issued struct {
+			Token string `json:"access_token"`
+		}
+		err = json.NewDecoder(response.Body).Decode(&issued)
+		return issued.Token, err
+	}
+	var first string
+	for begun := time.Now(); first == ""; time.Sleep(20 * time.Millisecond) {
+		if first, err = token(); err != nil && time.Since(begun) > time.Minute {
+			return nil, err
+		}
+	}
+	if err := p.ready(ctx, first); err != nil {
+		return nil, err
+	}
+	for range n {
+		next, err := token()
+		if err != nil {
+			return nil, err
+		}
+		tokens = append(tokens, next)
+	}
+	return tokens, nil
 }
 
 // checks asserts that the server refuses what it must: a server that does less is not compared.

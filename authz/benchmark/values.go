@@ -203,6 +203,10 @@ func (v *values) comparisons() []comparison {
 				must(json.Unmarshal(all, &list))
 			},
 		},
+		// If raw Echo takes 100, of which 81 are net/http's reading, ours takes 184: generated code
+		// without a gate 119, the adapter 5, kin-openapi's security pass 9, the verifier 18 (of
+		// which the hash of a part of the token 5 and the clock 4), the rest of the authorization
+		// 5, the validation 19, the copy of the request with its context 4, the rest of the gate 5.
 		{
 			"GET, four parameters ÷ raw Echo that binds them by hand", 1.5,
 			serving(v.guarded, get), serving(v.raw, get),

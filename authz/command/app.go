@@ -235,24 +235,7 @@ func (a App) Run(
 		c.Development = kong.Plugins{development}
 	}
 	helpShown := false
-	parser, err := kong.New(&c,
-		kong.Name(a.Name),
-		kong.Description(strings.TrimSpace(a.Description+"\n\n"+exitCodes)),
-		kong.Vars{"dev_url": devURL},
-		kong.Bind(p),
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(int) { helpShown = true }),
-		kong.Resolvers(kong.ResolverFunc(p.resolve)),
-		kong.ValueFormatter(func(value *kong.Value) string {
-			switch key := value.Tag.Get("key"); {
-			case key != "" && value.Tag.Has("secret"):
-				return value.Help + " [" + p.env.key(key) + ", or " + p.env.key(key) + "_FILE]"
-			case key != "":
-				return value.Help + " [" + p.env.key(key) + "]"
-			}
-			return value.Help
-		}),
-	)
+	parser, err := p.parser(&c, func() { helpShown = true })
 	if err != nil {
 		return p.fail(err, 1)
 	}
@@ -289,14 +272,35 @@ func (a App) Run(
 	case "completion":
 		err = c.Completion.Write(stdout, a.Name)
 	}
-	var faulty *configurationError
-	switch {
-	case errors.As(err, &faulty):
-		return p.fail(err, 2)
-	case err != nil:
-		return p.fail(err, 1)
+	if err == nil {
+		return 0
 	}
-	return 0
+	if _, faulty := errors.AsType[*configurationError](err); faulty {
+		return p.fail(err, 2)
+	}
+	return p.fail(err, 1)
+}
+
+// parser returns a parser of the command line. It calls helpShown instead of ending the process.
+func (p *program) parser(c *commands, helpShown func()) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name(p.Name),
+		kong.Description(strings.TrimSpace(p.Description+"\n\n"+exitCodes)),
+		kong.Vars{"dev_url": devURL},
+		kong.Bind(p),
+		kong.Writers(p.stdout, p.stderr),
+		kong.Exit(func(int) { helpShown() }),
+		kong.Resolvers(kong.ResolverFunc(p.resolve)),
+		kong.ValueFormatter(func(value *kong.Value) string {
+			switch key := value.Tag.Get("key"); {
+			case key != "" && value.Tag.Has("secret"):
+				return value.Help + " [" + p.env.key(key) + ", or " + p.env.key(key) + "_FILE]"
+			case key != "":
+				return value.Help + " [" + p.env.key(key) + "]"
+			}
+			return value.Help
+		}),
+	)
 }
 
 // selfOf returns how to start the program again, given how it was started. `go run` builds it in a

@@ -2,6 +2,7 @@ package command
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,8 +11,10 @@ import (
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"golang.org/x/oauth2"
 
 	"github.com/oasgate/oasgate/authz"
+	"github.com/oasgate/oasgate/authz/client"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -218,4 +221,101 @@ func (o *callable) describe(a authz.Alternative) string {
 		}
 	}
 	return strings.Join(parts, " and ")
+}
+
+// caller returns the client that sends the request, with a token that has exactly the scopes that
+// the operation requires (or those of --scope), or without a token if the operation is public. It
+// does not follow redirects.
+func (o *callable) caller(
+	ctx context.Context, a authz.Alternative, c *callOptions, env environment,
+) (*http.Client, error) {
+	plain := unredirected()
+	scopes, required := o.tokenScopes(a)
+	if !required {
+		return plain, nil
+	}
+	if len(c.scope) > 0 {
+		scopes = c.scope
+	}
+	if c.as != "" {
+		token, err := signIn(ctx, c.url, c.as, scopes)
+		if err != nil {
+			return nil, tokenError(err, c.aboutDev(env))
+		}
+		plain.Transport = &oauth2.Transport{Source: oauth2.StaticTokenSource(token)}
+		return plain, nil
+	}
+	secret, err := env.secret("CLIENT_SECRET")
+	if err != nil {
+		return nil, &configurationError{err}
+	}
+	config := client.Config{
+		Issuer: c.issuer, ClientID: c.clientID, ClientSecret: secret,
+		Audience: c.audience, Scopes: scopes,
+	}
+	if c.usesDev() {
+		if c.client == "none" {
+			scopes = nil // dev would refuse to grant any
+		}
+		config = devClient(c.url, c.client, scopes)
+	} else if err := c.credentials(env, secret != ""); err != nil {
+		return nil, &configurationError{err}
+	}
+	if !c.usesDev() && len(c.scope) == 0 {
+		names, err := c.requested(env, config.Scopes)
+		if err != nil {
+			return nil, &configurationError{err}
+		}
+		config.Scopes = names
+	}
+	config.DPoP, config.HTTPClient = c.dpop, plain
+	source, err := client.New(ctx, config)
+	if err != nil {
+		return nil, &configurationError{err}
+	}
+	caller, err := source.Client(c.base)
+	if err != nil {
+		return nil, &configurationError{err}
+	}
+	if _, err := source.Token(); err != nil {
+		return nil, tokenError(err, c.aboutDev(env))
+	}
+	return caller, nil
+}
+
+// requested returns what the issuer is asked for to grant the scopes, as --config says.
+func (c *callOptions) requested(env environment, scopes []string) ([]string, error) {
+	if c.file == "" {
+		return scopes, nil
+	}
+	issuers, err := readIssuers(env.key("CONFIG"), c.file)
+	if err != nil {
+		return nil, err
+	}
+	var urls []string
+	for _, i := range issuers {
+		if i.URL == c.issuer {
+			return i.ScopesToRequest(scopes), nil
+		}
+		urls = append(urls, i.URL)
+	}
+	return nil, fmt.Errorf("--issuer is %q, which %s does not list: expected %s, or --scope",
+		c.issuer, c.file, strings.Join(urls, " or "))
+}
+
+// credentials returns an error if the issuer or the client's credentials are missing.
+func (c *callOptions) credentials(env environment, hasSecret bool) error {
+	id, secret := env.key("CLIENT_ID"), env.key("CLIENT_SECRET")
+	switch given := c.clientID != "" && hasSecret; {
+	case c.issuer == "":
+		return fmt.Errorf("--issuer (%s) is not set: expected the issuer of the token",
+			env.key("ISSUER"))
+	case !given && c.hasDev:
+		return fmt.Errorf("--issuer is %q: set --client-id (%s) and the secret in %s, or add --dev",
+			c.issuer, id, secret)
+	case !given:
+		return fmt.Errorf("--issuer is %q: set --client-id (%s) and the secret in %s",
+			c.issuer, id, secret)
+	}
+	return nil
 }

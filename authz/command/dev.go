@@ -75,19 +75,8 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	logged := &heldWriter{w: p.stderr}
 	defer logged.release()
 	log, _, err := c.Log.logger(p.prefix(), logged)
-	host, _, addrErr := net.SplitHostPort(c.Addr)
-	if addrErr != nil || !token.IsLoopback(host) {
-		err = errors.Join(err, fmt.Errorf("--addr is %q: expected a loopback host and a port, "+
-			"such as localhost:3010, because dev issues tokens to everyone; for other addresses, "+
-			"use serve", c.Addr))
-	}
-	for _, origin := range c.CORSOrigins {
-		if fault := server.CheckOrigin(origin); fault != nil {
-			err = errors.Join(err, fmt.Errorf("--cors-origins is %q: expected %w", origin, fault))
-		}
-	}
 	policy, policyErr := c.Policy.policy(p.prefix())
-	if err = errors.Join(err, policyErr, check(p.devOpener())); err != nil {
+	if err = errors.Join(err, c.check(), policyErr, check(p.devOpener())); err != nil {
 		return &configurationError{err}
 	}
 	document, err := policy.document(p.Document)
@@ -101,28 +90,18 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 	if err := policy.addDevSecrets(plan); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", c.Addr)
+	listener, api, err := listenOnLoopback(c.Addr)
 	if err != nil {
-		return listenError("--addr", c.Addr, err)
+		return err
 	}
-	local := listener.Addr().(*net.TCPAddr)
-	if !local.IP.IsLoopback() { // a hosts file can map localhost to any address
-		err := fmt.Errorf(
-			"--addr is %q, which resolves to %s: expected a loopback address, such as "+
-				"127.0.0.1:3010",
-			c.Addr,
-			local.IP,
-		)
-		return errors.Join(&configurationError{err}, listener.Close())
-	}
-	api := "http://" + net.JoinHostPort(host, fmt.Sprint(local.Port))
+	defer listener.Close()
 
 	// The second audience is for clients that only know the address: they request a token for the
 	// resource that the metadata names.
 	audiences := []string{devAudience, api}
 	issuer, err := p.Dev.Issuer(api+"/", devSecret, audiences, plan.Scopes())
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	p.unknownVariables(log)
 	config := server.Config{
@@ -143,13 +122,47 @@ func (p *program) dev(ctx context.Context, c *devCommand) error {
 		InsecureClients: &docs.Clients{ID: "full", Secret: devSecret, App: "app"},
 	}
 	bind := func() (net.Listener, error) { return listener, nil }
-	defer listener.Close()
 	return p.run(ctx, launch{
 		listen: bind, opener: p.devOpener(), policy: policy, config: config,
 	}, func(context.Context, *server.Server, *Service) {
 		p.welcome(api, policy.prefix(), plan)
 		logged.release()
 	})
+}
+
+// check returns the faults of the flags, joined.
+func (c *devCommand) check() (err error) {
+	host, _, addrErr := net.SplitHostPort(c.Addr)
+	if addrErr != nil || !token.IsLoopback(host) {
+		err = fmt.Errorf("--addr is %q: expected a loopback host and a port, "+
+			"such as localhost:3010, because dev issues tokens to everyone; for other addresses, "+
+			"use serve", c.Addr)
+	}
+	for _, origin := range c.CORSOrigins {
+		if fault := server.CheckOrigin(origin); fault != nil {
+			err = errors.Join(err, fmt.Errorf("--cors-origins is %q: expected %w", origin, fault))
+		}
+	}
+	return err
+}
+
+// listenOnLoopback listens on an address, and returns the URL of the API there.
+func listenOnLoopback(addr string) (listener net.Listener, api string, err error) {
+	if listener, err = net.Listen("tcp", addr); err != nil {
+		return nil, "", listenError("--addr", addr, err)
+	}
+	local := listener.Addr().(*net.TCPAddr)
+	if !local.IP.IsLoopback() { // a hosts file can map localhost to any address
+		err := fmt.Errorf(
+			"--addr is %q, which resolves to %s: expected a loopback address, such as "+
+				"127.0.0.1:3010",
+			addr,
+			local.IP,
+		)
+		return nil, "", errors.Join(&configurationError{err}, listener.Close())
+	}
+	host, _, _ := net.SplitHostPort(addr) // it is valid: net.Listen takes it
+	return listener, "http://" + net.JoinHostPort(host, fmt.Sprint(local.Port)), nil
 }
 
 // heldWriter keeps what is written until it is released, so that a terminal shows the banner before

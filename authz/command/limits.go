@@ -14,7 +14,7 @@ type limitsConfig struct {
 	MaxActive      string `name:"max-active" key:"MAX_ACTIVE" shown:"" default:"auto" group:"Limits:" help:"Requests that are handled at the same time: a number, auto or none. Others wait for a moment, or get 503."`
 	MaxConnections string `name:"max-connections" key:"MAX_CONNECTIONS" shown:"" default:"auto" group:"Limits:" help:"Connections that are open at the same time: a number, auto (as the limit of open files allows) or none."`
 	RateLimitStore string `name:"rate-limit-store-failure" key:"RATE_LIMIT_STORE_FAILURE" shown:"" default:"count" group:"Limits:" help:"While the store that servers share for x-authz-rate-limit fails: count (each server by itself) or refuse (503)."`
-	DPoPLimit      string `name:"dpop-limit" key:"DPOP_LIMIT" shown:"" default:"30000" group:"Limits:" help:"DPoP proofs of one subject that are accepted in a minute, by each server."`
+	DPoPLimit      string `name:"dpop-limit" key:"DPOP_LIMIT" shown:"" default:"10000" group:"Limits:" help:"DPoP proofs of one subject that are accepted in a minute, by each server."`
 	LogFull        string `name:"log-full" key:"LOG_FULL" shown:"" default:"drop" group:"Limits:" help:"If the log is not read or its disk is full: drop (and count lines) or block (requests wait)."`
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"os"
@@ -35,6 +36,17 @@ type serveCommand struct {
 // linger gives load balancers time to notice that the server is no longer ready.
 const linger = 3 * time.Second
 
+// serving is what serve runs with.
+type serving struct {
+	document     *openapi3.T
+	policy       *policy
+	settings     settings
+	operation    operation
+	log          *slog.Logger
+	level        *slog.LevelVar
+	certificates atomic.Pointer[tls.Config]
+}
+
 // serve runs the API with the issuers of the configuration.
 func (p *program) serve(
 	ctx context.Context, c *serveCommand, effective map[string]string,
@@ -46,90 +58,107 @@ func (p *program) serve(
 	pipes := make(chan os.Signal, 1)
 	signal.Notify(pipes, syscall.SIGPIPE)
 	defer signal.Stop(pipes)
-	policy, policyErr := c.Policy.policy(p.prefix())
-	var document *openapi3.T
-	if policyErr == nil {
-		var err error
-		if document, err = policy.document(p.Document); err != nil {
-			return err
-		}
-		plan, err := policy.plan(document)
-		c.Config.withoutTokens = err == nil && !plan.TakesTokens()
-	}
-	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	log, level, lines, logErr := c.Limits.logger(p.prefix(), c.Log, p.stderr)
 	defer func() { _ = lines.Close() }()
-	limitsErr := c.Limits.apply(p.prefix(), &settings.server)
-	settings.server.LostLines = lines.Lost
-	operateErr := c.Operate.check(p.prefix())
-	if err := errors.Join(err, policyErr, check(p.Open), operateErr, limitsErr,
-		logErr); err != nil {
-		return &configurationError{err}
-	}
-	p.unknownVariables(log)
-	if c.Check {
-		return p.checkServe(ctx, effective, document, policy, settings)
-	}
-	operation, err := p.openOperation(c.Operate, log)
+	s, err := p.configure(c, logErr)
 	if err != nil {
 		return err
 	}
-	defer operation.close()
+	s.log, s.level = log, level
+	p.unknownVariables(log)
+	if c.Check {
+		return p.checkServe(ctx, effective, s.document, s.policy, s.settings)
+	}
+	if s.operation, err = p.openOperation(c.Operate, log); err != nil {
+		return err
+	}
+	defer s.operation.close()
 	bind := func() (net.Listener, error) {
-		listener, err := listen(settings.addr)
+		listener, err := listen(s.settings.addr)
 		if err != nil {
-			return nil, listenError(p.env.key("ADDR"), settings.addr, err)
+			return nil, listenError(p.env.key("ADDR"), s.settings.addr, err)
 		}
 		return listener, nil
 	}
-	settings.server.Document, settings.server.Logger, settings.server.Linger = document, log, linger
-	var certificates atomic.Pointer[tls.Config]
-	if certificates.Store(settings.tls); settings.tls != nil {
-		settings.server.TLS = reloadable(certificates.Load)
-	}
-	settings.server.Audit = operation.audit
-	admin := func(life context.Context, s *server.Server, service *Service) {
-		components := maps.Clone(service.Components)
-		if settings.tls != nil {
-			if components == nil {
-				components = map[string]func(context.Context) error{}
-			}
-			components["certificate"] = checkCertificate(certificates.Load)
-		}
-		err := s.ServeAdmin(life, operation.admin, server.AdminConfig{
-			Components: components, Level: level, Settings: effective,
-		})
-		if err != nil {
-			log.Error("the admin listener failed", "cause", err.Error())
-		}
+	config := s.settings.server
+	config.Document, config.Logger, config.Linger = s.document, log, linger
+	config.Audit, config.LostLines = s.operation.audit, lines.Lost
+	if s.settings.tls != nil {
+		config.TLS = reloadable(s.certificates.Load)
 	}
 	return p.run(ctx, launch{
-		listen: bind, opener: p.Open, policy: policy, config: settings.server,
-		metrics: operation.admin != nil,
-	}, func(life context.Context, s *server.Server, service *Service) {
-		if operation.admin != nil {
-			log.Info("serving metrics and health", "addr", operation.admin.Addr().String())
-			go admin(life, s, service)
+		listen: bind, opener: p.Open, policy: s.policy, config: config,
+		metrics: s.operation.admin != nil,
+	}, func(life context.Context, api *server.Server, service *Service) {
+		if s.operation.admin != nil {
+			log.Info("serving metrics and health", "addr", s.operation.admin.Addr().String())
+			go s.serveAdmin(life, api, service, effective)
 		}
-		go func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-reloads:
-					if !c.reloadable() {
-						log.Warn("SIGHUP is ignored: there is no file of issuers, credentials or " +
-							"certificates to read again")
-						continue
-					}
-					if err := p.reload(c, policy, &certificates, s); err != nil {
-						log.Error("reload failed: the issuers, certificates and credentials are "+
-							"unchanged", "faults", strings.Split(err.Error(), "\n"))
-					}
-				}
-			}
-		}()
+		go p.reloadOn(ctx, reloads, c, s, api)
 	})
+}
+
+// configure reads the configuration, or returns all of its faults, joined with that of the log.
+func (p *program) configure(c *serveCommand, logErr error) (*serving, error) {
+	var s serving
+	var policyErr, err error
+	if s.policy, policyErr = c.Policy.policy(p.prefix()); policyErr == nil {
+		if s.document, err = s.policy.document(p.Document); err != nil {
+			return nil, err
+		}
+		plan, err := s.policy.plan(s.document)
+		c.Config.withoutTokens = err == nil && !plan.TakesTokens()
+	}
+	s.settings, err = c.Config.settings(p.prefix(), p.Dev != nil)
+	limitsErr := c.Limits.apply(p.prefix(), &s.settings.server)
+	operateErr := c.Operate.check(p.prefix())
+	if err := errors.Join(err, policyErr, check(p.Open), operateErr, limitsErr,
+		logErr); err != nil {
+		return nil, &configurationError{err}
+	}
+	s.certificates.Store(s.settings.tls)
+	return &s, nil
+}
+
+// serveAdmin serves metrics and health until life ends.
+func (s *serving) serveAdmin(
+	life context.Context, api *server.Server, service *Service, effective map[string]string,
+) {
+	components := maps.Clone(service.Components)
+	if s.settings.tls != nil {
+		if components == nil {
+			components = map[string]func(context.Context) error{}
+		}
+		components["certificate"] = checkCertificate(s.certificates.Load)
+	}
+	err := api.ServeAdmin(life, s.operation.admin, server.AdminConfig{
+		Components: components, Level: s.level, Settings: effective,
+	})
+	if err != nil {
+		s.log.Error("the admin listener failed", "cause", err.Error())
+	}
+}
+
+// reloadOn reloads the files of the configuration at each signal, until ctx ends.
+func (p *program) reloadOn(
+	ctx context.Context, signals <-chan os.Signal, c *serveCommand, s *serving, api *server.Server,
+) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			if !c.reloadable() {
+				s.log.Warn("SIGHUP is ignored: there is no file of issuers, credentials or " +
+					"certificates to read again")
+				continue
+			}
+			if err := p.reload(c, s, api); err != nil {
+				s.log.Error("reload failed: the issuers, certificates and credentials are "+
+					"unchanged", "faults", strings.Split(err.Error(), "\n"))
+			}
+		}
+	}
 }
 
 // reloadable reports whether there is a file that SIGHUP reads again.
@@ -148,20 +177,18 @@ func listen(addr string) (net.Listener, error) {
 
 // reload reads the files of issuers, credentials and certificates again. It returns all faults, and
 // then the server keeps what it has.
-func (p *program) reload(
-	c *serveCommand, policy *policy, certificates *atomic.Pointer[tls.Config], s *server.Server,
-) error {
+func (p *program) reload(c *serveCommand, s *serving, api *server.Server) error {
 	settings, err := c.Config.settings(p.prefix(), p.Dev != nil)
 	credentials, credentialsErr := c.Policy.readCredentials(p.prefix())
 	if err := errors.Join(err, credentialsErr); err != nil {
 		return err
 	}
-	before := policy.credentials.Swap(&credentials)
-	if err := s.Reload(settings.server.Issuers); err != nil {
-		policy.credentials.Store(before)
+	before := s.policy.credentials.Swap(&credentials)
+	if err := api.Reload(settings.server.Issuers); err != nil {
+		s.policy.credentials.Store(before)
 		return err
 	}
-	certificates.Store(settings.tls)
+	s.certificates.Store(settings.tls)
 	return nil
 }
 

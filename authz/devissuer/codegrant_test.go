@@ -520,6 +520,7 @@ func FuzzAuthorize(f *testing.F) {
 		signInParams().Encode() + "&state=x", signInParams().Encode() + "&client_id=app",
 		signInParams().Encode() + "&person=bob", signInParams("prompt", "none").Encode(),
 		signInParams("cancel", "yes").Encode(),
+		signInParams("state", "a onload= style= javascript:").Encode(), // is only a value
 		"client_id=app&redirect_uri=http%3A%2F%2F%5B%3A%3A1%5D%2Fcallback", "", "&&", "%zz", "a;b", "client_id=app;redirect_uri=x",
 	} {
 		f.Add(true, query)

@@ -2,6 +2,7 @@ package devissuer_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -847,9 +848,20 @@ func TestFailDownAndDelay(t *testing.T) {
 		t.Errorf("status %d after %v, want 200 after 50 ms", r.StatusCode, took)
 	}
 
-	client.Timeout = 50 * time.Millisecond
 	server.Fail(devissuer.Fault{Delay: time.Hour})
-	if r, err := client.Get(keys); err == nil {
+	ctx, hangUp := context.WithCancel(t.Context())
+	defer hangUp()
+	go func() {
+		for keySet := 0; keySet < 3 && ctx.Err() == nil; _, keySet = server.Requests() {
+			time.Sleep(time.Millisecond)
+		}
+		hangUp()
+	}()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, keys, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := client.Do(request); err == nil {
 		t.Errorf("status %d of an issuer with a delay of an hour", r.StatusCode)
 	}
 	if discovery, keySet := server.Requests(); discovery != 0 || keySet != 3 {
@@ -1113,6 +1125,8 @@ func FuzzTokenRequest(f *testing.F) {
 		good().Encode(), object(good()), good("scope", "admin").Encode(),
 		object(good("scope", "read:messages")),
 		good().Encode() + "&scope=a&scope=b", `{"audience":"a","audience":"b"}`,
+		good().Encode() + "&&=x", // an empty pair is not a parameter without a name
+		good("audience", "", "resource", audience).Encode(),
 		`{"audience":["a"]}`, `{"a":{"b":"c"},"d":1}`,
 		"", "{}", "{", "null", `{"a":"b",}`, "a=%zz", "a;b", "=", "&&", "\x00", `{"\ud800":"x"}`, strings.Repeat("[", 50),
 	} {
@@ -1139,11 +1153,13 @@ func FuzzTokenRequest(f *testing.F) {
 			}
 		} else {
 			for pair := range strings.SplitSeq(body, "&") {
+				if pair == "" {
+					continue
+				}
 				name, value, _ := strings.Cut(pair, "=")
 				name, errName := url.QueryUnescape(name)
 				value, errValue := url.QueryUnescape(value)
-				if _, repeated := params[name]; pair != "" &&
-					(repeated || errName != nil || errValue != nil) {
+				if _, repeated := params[name]; repeated || errName != nil || errValue != nil {
 					t.Fatalf("a token for a form with a repeated or malformed %q", pair)
 				}
 				params[name] = value
@@ -1153,15 +1169,15 @@ func FuzzTokenRequest(f *testing.F) {
 			return c.ID == params["client_id"] && c.Secret == params["client_secret"]
 		})
 		if !known || params["grant_type"] != "client_credentials" ||
-			!slices.Contains(config().Audiences, params["audience"]) {
+			!slices.Contains(config().Audiences, cmp.Or(params["audience"], params["resource"])) {
 			t.Errorf("a token for %q", body)
 		}
-		repeated := body + "&audience=urn:other"
+		repeated := body + "&grant_type=x"
 		if isJSON {
-			repeated = strings.Replace(body, "{", `{"audience":"urn:other",`, 1)
+			repeated = strings.Replace(body, "{", `{"grant_type":"x",`, 1)
 		}
 		if w := serve(issuer, post(contentType, repeated)); w.Code != 400 && w.Code != 413 {
-			t.Errorf("status %d, want 400, for %q, where audience is repeated", w.Code, repeated)
+			t.Errorf("status %d, want 400, for %q, where grant_type is repeated", w.Code, repeated)
 		}
 	})
 }

@@ -31,7 +31,7 @@ func (i *Issuer) boundKey(r *http.Request) (jkt string, refused *refusal) {
 	if e, ok := errors.AsType[*token.Error](err); ok {
 		return "", refuse(invalidProof, e.Detail)
 	}
-	fresh, err := i.proofs.Use(r.Context(), jkt+" "+jti, now.Add(5*time.Minute))
+	fresh, err := i.proofs.Use(r.Context(), jkt+" "+jti, "", now.Add(5*time.Minute))
 	switch {
 	case err != nil:
 		return "", refuse(invalidProof, "too many recent proofs: try again in a few minutes")

@@ -117,7 +117,7 @@ func (p *proofs) next(t *testing.T) error {
 	t.Helper()
 	key := freshKey()
 	began := time.Now()
-	fresh, err := p.store.Use(context.Background(), key, time.Now().Add(10*time.Minute))
+	fresh, err := p.store.Use(context.Background(), key, "", time.Now().Add(10*time.Minute))
 	if took := time.Since(began); took > patience {
 		t.Errorf("Use took %s, want at most %s", took, replayTimeout)
 	}
@@ -147,7 +147,7 @@ func (p *proofs) wantRefused(t *testing.T) {
 	again := 0
 	for _, key := range p.accepted {
 		eventually(t, "the store says whether "+key+" was used", func() bool {
-			fresh, err := p.store.Use(context.Background(), key, time.Now().Add(10*time.Minute))
+			fresh, err := p.store.Use(context.Background(), key, "", time.Now().Add(10*time.Minute))
 			if fresh {
 				again++
 			}

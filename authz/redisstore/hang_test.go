@@ -24,8 +24,8 @@ func TestClusterHangs(t *testing.T) {
 		}
 	}
 	use := func() {
-		if fresh, err := store.Use(t.Context(), freshKey(), time.Now().Add(time.Minute)); fresh ||
-			err == nil {
+		fresh, err := store.Use(t.Context(), freshKey(), "", time.Now().Add(time.Minute))
+		if fresh || err == nil {
 			t.Errorf("Use returned %v, %v, want an error", fresh, err)
 		}
 	}
@@ -40,7 +40,7 @@ func TestClusterHangs(t *testing.T) {
 	group.Wait()
 	signalAll(syscall.SIGCONT)
 	eventually(t, "the cluster is used again", func() bool {
-		fresh, err := store.Use(t.Context(), freshKey(), time.Now().Add(time.Minute))
+		fresh, err := store.Use(t.Context(), freshKey(), "", time.Now().Add(time.Minute))
 		return fresh && err == nil
 	})
 	signalAll(syscall.SIGSTOP)

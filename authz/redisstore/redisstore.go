@@ -87,7 +87,9 @@ func (s *Store) Ping(ctx context.Context) error {
 //
 // Redis acknowledges a key before its replicas have it, so that a replica that becomes the primary
 // could accept a proof again. WAIT therefore waits for some replicas.
-func (s *Store) Use(ctx context.Context, key string, until time.Time) (fresh bool, err error) {
+func (s *Store) Use(
+	ctx context.Context, key, _ string, until time.Time,
+) (fresh bool, err error) {
 	key = s.prefix + "dpop:" + key
 	// the proof can expire while it is checked
 	lifetime := max(until.Sub(s.now()), time.Second).Milliseconds() + 1

@@ -119,7 +119,7 @@ func TestReplaysAreUsedOnceAcrossServers(t *testing.T) {
 		for n := range 32 {
 			all.Go(func() {
 				<-begin
-				ok, err := servers[n%2].Use(t.Context(), key, until)
+				ok, err := servers[n%2].Use(t.Context(), key, "", until)
 				switch {
 				case ok:
 					fresh.Add(1)
@@ -144,10 +144,12 @@ func TestReplaysExpire(t *testing.T) {
 	for name, life := range map[string]time.Duration{"to come": 90500 * time.Millisecond,
 		"over": -time.Hour} {
 		key := freshKey()
-		if fresh, err := replays.Use(t.Context(), key, time.Now().Add(life)); !fresh || err != nil {
+		fresh, err := replays.Use(t.Context(), key, "", time.Now().Add(life))
+		if !fresh || err != nil {
 			t.Fatalf("an end that is %s: fresh %t, error %v", name, fresh, err)
 		}
-		if fresh, err := replays.Use(t.Context(), key, time.Now().Add(life)); fresh || err != nil {
+		fresh, err = replays.Use(t.Context(), key, "", time.Now().Add(life))
+		if fresh || err != nil {
 			t.Errorf("an end that is %s, again: fresh %t, error %v", name, fresh, err)
 		}
 		expected := max(life, time.Second)
@@ -229,7 +231,7 @@ func TestReplaysFail(t *testing.T) {
 	fails := func(what string, replays *Store) {
 		t.Helper()
 		began := time.Now()
-		fresh, err := replays.Use(t.Context(), freshKey(), time.Now().Add(time.Minute))
+		fresh, err := replays.Use(t.Context(), freshKey(), "", time.Now().Add(time.Minute))
 		if fresh || err == nil || !strings.HasPrefix(err.Error(), "redisstore: ") ||
 			strings.Contains(err.Error(), password) {
 			t.Errorf(
@@ -246,7 +248,7 @@ func TestReplaysFail(t *testing.T) {
 		for range 30 {
 			// After a failure, each use removes one closed connection from the pool.
 			var fresh bool
-			if fresh, err = replays.Use(t.Context(), freshKey(),
+			if fresh, err = replays.Use(t.Context(), freshKey(), "",
 				time.Now().Add(time.Minute)); fresh {
 				return
 			}
@@ -275,7 +277,7 @@ func TestReplaysFail(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if fresh, err := replays.Use(ctx, freshKey(), time.Now().Add(time.Minute)); fresh ||
+	if fresh, err := replays.Use(ctx, freshKey(), "", time.Now().Add(time.Minute)); fresh ||
 		err == nil {
 		t.Error("the key was fresh for a request that has ended")
 	}
@@ -326,7 +328,7 @@ func TestReplayTransports(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer replays.Close()
-			fresh, err := replays.Use(t.Context(), freshKey(), time.Now().Add(time.Minute))
+			fresh, err := replays.Use(t.Context(), freshKey(), "", time.Now().Add(time.Minute))
 			if test.want == "" && (err != nil || !fresh) {
 				t.Errorf("fresh is %t, error is %v, want true and none", fresh, err)
 			}

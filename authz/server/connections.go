@@ -25,6 +25,8 @@ type connections struct {
 	full   func()        // called when the limit is reached
 	slots  chan struct{} // nil: no limit
 	lean   atomic.Bool   // connections are not kept alive
+	open   atomic.Int64
+	filled atomic.Uint64 // how often the limit was reached
 }
 
 func newConnections(server *http.Server, limit int, full func()) *connections {
@@ -38,9 +40,20 @@ func newConnections(server *http.Server, limit int, full func()) *connections {
 // changed is called when a connection changes its state.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	resetConn(conn, state)
-	if c.slots != nil && (state == http.StateClosed || state == http.StateHijacked) {
-		c.release()
+	switch state {
+	case http.StateNew:
+		c.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		c.open.Add(-1)
+		if c.slots != nil {
+			c.release()
+		}
 	}
+}
+
+// stats returns the state of the connections.
+func (c *connections) stats() Connections {
+	return Connections{Open: c.open.Load(), Max: cap(c.slots), Filled: c.filled.Load()}
 }
 
 func (c *connections) release() {
@@ -72,6 +85,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 	case c.slots <- struct{}{}:
 	default:
 		if c.lean.CompareAndSwap(false, true) {
+			c.filled.Add(1)
 			c.full()
 		}
 		c.server.SetKeepAlivesEnabled(false)

@@ -39,12 +39,20 @@ func TestSilentConnections(t *testing.T) {
 		t.Errorf("status %d", response.StatusCode)
 	}
 	// The server can be reached again.
+	stats := r.server.Stats().Connections
+	if stats.Open < 1 || stats.Open > 8 || stats.Max != 8 {
+		t.Errorf("%d of %d connections are open, want 1 to 8 of 8", stats.Open, stats.Max)
+	}
 	if n := strings.Count(r.log.String(), "no further connections"); n == 0 || n > 3 {
 		t.Errorf("the log says %d times that the limit is reached, want 1 to 3:\n%s", n, r.log)
 	}
 	for _, conn := range silent {
 		conn.Close()
 	}
+	eventually(t, "the log has each time when the limit was reached", func() bool {
+		n := strings.Count(r.log.String(), "no further connections")
+		return uint64(n) == r.server.Stats().Connections.Filled
+	})
 	eventually(t, "connections are kept again", func() bool {
 		response, err := client.Get(r.url + "/healthz")
 		if err != nil {

@@ -33,9 +33,10 @@ const (
 // with handlers that only wait (500 ms, 1000 requests per second), it refused 84 % of the requests
 // in the first 10 s although the machine was idle.
 type overload struct {
-	active  chan struct{} // nil: no limit
-	waiting atomic.Int64
-	queue   int64 // how many may wait
+	active     chan struct{} // nil: no limit
+	waiting    atomic.Int64
+	queue      int64 // how many may wait
+	processors *processors
 }
 
 // newOverload returns the limits of a configuration.
@@ -50,7 +51,13 @@ func newOverload(config Config) (*overload, error) {
 	case limit == 0:
 		limit = defaultActive(config.Pools)
 	}
-	return &overload{active: make(chan struct{}, limit), queue: int64(limit)}, nil
+	busy := func(delay time.Duration) {
+		config.Logger.Warn("requests are refused: too many wait for a processor",
+			"delay_ms", delay.Milliseconds())
+	}
+	return &overload{
+		active: make(chan struct{}, limit), queue: int64(limit), processors: newProcessors(busy),
+	}, nil
 }
 
 // defaultActive returns the default of Config.MaxActive.
@@ -72,10 +79,14 @@ func defaultActive(pools func() map[string]Pool) int {
 // errOverloaded is the error for a request that cannot become active soon.
 var errOverloaded = &authz.Error{Kind: authz.Overloaded, RetryAfter: time.Second}
 
-// enter waits until a request can become active. It reports false if that takes too long.
-func (o *overload) enter(ctx context.Context) bool {
+// enter waits until a request that has begun at start can become active. It reports false if that
+// takes too long.
+func (o *overload) enter(ctx context.Context, start time.Time) bool {
 	if o.active == nil {
 		return true
+	}
+	if o.processors.refuse(start) {
+		return false
 	}
 	select {
 	case o.active <- struct{}{}:

@@ -115,8 +115,9 @@ type Config struct {
 	// MaxActive is the maximum number of concurrent requests of operations. The same number can
 	// wait, for up to 1 s each. Further requests get 503 with Retry-After. Streams that have begun
 	// are not counted, nor are probes, documentation and metadata. Default: 4 for each connection
-	// of Pools, and at least 32 for each processor; without Pools, 256 for each processor.
-	// [Unlimited]: no limit.
+	// of Pools, and at least 32 for each processor; without Pools, 256 for each processor. Requests
+	// are also refused while goroutines wait too long for a processor, whatever the number is.
+	// [Unlimited]: no limit, not even that.
 	MaxActive int
 
 	// MaxConnections is the maximum number of open connections. Further ones wait. Default: the
@@ -203,12 +204,6 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		}
 		return nil, errors.Join(faults...)
 	}
-	if config.Telemetry != nil {
-		if err := config.Telemetry.Watch(s.Stats); err != nil {
-			c.cancel()
-			return nil, err
-		}
-	}
 	s.cors = newCORS(config.Document, config.CORSOrigins)
 	s.use(c, config.Issuers)
 	s.http = http.Server{
@@ -236,6 +231,12 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		s.http.ReadTimeout = limit * 3 / 4
 		if !s.limits.endless {
 			s.http.WriteTimeout = limit + s.limits.grace
+		}
+	}
+	if config.Telemetry != nil {
+		if err := config.Telemetry.Watch(s.Stats); err != nil {
+			c.cancel()
+			return nil, err
 		}
 	}
 	return s, nil
@@ -275,7 +276,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serveAPI handles a request of an operation, or refuses it if there are too many.
 func (s *Server) serveAPI(x *exchange, r *http.Request, c *snapshot) {
-	if !s.overload.enter(r.Context()) {
+	if !s.overload.enter(r.Context(), x.start) {
 		c.WriteProblem(x, r, errOverloaded)
 		return
 	}

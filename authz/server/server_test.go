@@ -753,7 +753,7 @@ func TestDrain(t *testing.T) {
 		close(entered)
 		<-leave
 		return c.String(http.StatusOK, "to the end")
-	}, func(c *Config) { c.Linger = 300 * time.Millisecond })
+	}, func(c *Config) { c.Linger = 2 * time.Second })
 	answered := make(chan answer, 1)
 	go func() {
 		defer close(answered) // also if call fails

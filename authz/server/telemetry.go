@@ -76,9 +76,18 @@ type Stats struct {
 	SuppressedLines  uint64 // of the log: see README.md
 	LostLines        uint64 // of the log: it could not be written, or not fast enough
 	Waiting          int64  // requests that wait to be handled
+	Connections      Connections
 	DroppedDecisions uint64 // of the audit log
 	Tokens           token.Stats
 	Pools            map[string]Pool
+}
+
+// Connections is the state of the connections of clients. Those that a handler has taken over do
+// not count.
+type Connections struct {
+	Open   int64
+	Max    int    // 0: no limit
+	Filled uint64 // how often the limit was reached
 }
 
 // Pool is the state of a pool of connections: see [database/sql.DBStats].
@@ -98,6 +107,7 @@ func (s *Server) Stats() Stats {
 		stats.LostLines = s.config.LostLines()
 	}
 	stats.Waiting = s.overload.waiting.Load()
+	stats.Connections = s.connections.stats()
 	if s.config.Audit != nil {
 		stats.DroppedDecisions = s.config.Audit.Dropped()
 	}

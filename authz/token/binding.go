@@ -19,8 +19,8 @@ type Presented struct {
 	// Introspect asks the issuer now whether the token is active, without the cache. A token of an
 	// issuer without [Introspection] is refused.
 	Introspect bool
-	// Client names the sender, such as its network address. One client can use only a part of the
-	// introspection requests that are for unknown opaque tokens. Default: no limit by client.
+	// Client names the sender, such as its network address. The introspection requests for unknown
+	// opaque tokens are divided between clients. Default: together with all that have no name.
 	Client string
 }
 
@@ -50,7 +50,12 @@ func (v *Verifier) verifyPresented(ctx context.Context,
 	if presented.Proof != nil {
 		return v.verifyProved(ctx, presented)
 	}
-	return v.verify(ctx, presented, possession{certificate: presented.certificate()})
+	proven := possession{certificate: presented.certificate()}
+	known, err := v.verifyHere(ctx, presented.Token, proven)
+	if err != nil {
+		return nil, err
+	}
+	return v.introspect(ctx, presented, known, proven)
 }
 
 // Offer is what a verifier supports in addition to bearer tokens.

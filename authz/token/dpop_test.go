@@ -48,7 +48,9 @@ type counting struct {
 	until time.Time // of the last use
 }
 
-func (c *counting) Use(ctx context.Context, key string, until time.Time) (bool, error) {
+func (c *counting) Use(
+	ctx context.Context, key, caller string, until time.Time,
+) (bool, error) {
 	c.mu.Lock()
 	c.uses++
 	c.until = until
@@ -56,13 +58,13 @@ func (c *counting) Use(ctx context.Context, key string, until time.Time) (bool, 
 	if c.err != nil {
 		return false, c.err
 	}
-	return c.ReplayStore.Use(ctx, key, until)
+	return c.ReplayStore.Use(ctx, key, caller, until)
 }
 
 func newDPoPScene(t testing.TB) *dpopScene {
 	s := newScene(t)
 	s.policy.DPoP = token.DPoPAllowed
-	return &dpopScene{s, &counting{ReplayStore: token.NewReplayMemory(1000, s.now)}}
+	return &dpopScene{s, &counting{ReplayStore: token.NewReplayMemory(1<<16, s.now)}}
 }
 
 func (s *dpopScene) verifier(t testing.TB, change ...func(*token.Config)) *token.Verifier {
@@ -217,6 +219,7 @@ func TestProofsThatAreRefused(t *testing.T) {
 		{"jwk of RSA with an even exponent", header("alg", `"RS256"`, "jwk", jwkOf(rsaKey(), "e", `"BA"`)), "RSA exponent"},
 		{"jwk of RSA with exponent 1", header("alg", `"RS256"`, "jwk", jwkOf(rsaKey(), "e", `"AQ"`)), "RSA exponent"},
 		{"jwk for key agreement", header("alg", `"EdDSA"`, "jwk", `{"kty":"OKP","crv":"X25519","x":`+coordinate+`}`), "jwk of the proof"},
+		{"jwk of Ed25519 of small order", header("alg", `"EdDSA"`, "jwk", `{"kty":"OKP","crv":"Ed25519","x":"`+strings.Repeat("A", 43)+`"}`), "small order"},
 		{"jwk of Ed25519 that is too short", header("alg", `"EdDSA"`, "jwk", `{"kty":"OKP","crv":"Ed25519","x":"AAAA"}`), "jwk of the proof"},
 
 		{"claims no object", es256(proofHeader("ES256", key), "[]"), "not a JSON object"},
@@ -527,11 +530,88 @@ func TestReplayStoreFails(t *testing.T) {
 	small := s.verifier(t, func(c *token.Config) {
 		c.Proofs.Replays = token.NewReplayMemory(2, s.now)
 	})
-	first := s.proof(t, key, tok)
+	first, other := s.proof(t, key, tok), s.boundTo(key, "other")
 	proved(t, small, tok, first)
-	proved(t, small, tok, s.proof(t, key, tok))
+	proved(t, small, other, s.proof(t, key, other))
 	wantProofRefused(t, small, tok, of(s.proof(t, key, tok)), token.ReplaysUnavailable)
 	wantProofRefused(t, small, tok, of(first), token.ProofReplayed)
+}
+
+// boundTo returns a token of a subject that is bound to a key.
+func (s *dpopScene) boundTo(key crypto.Signer, subject string) string {
+	return s.genuine("cnf", `{"jkt":`+strconv.Quote(thumbprintOf(key))+`}`, "sub",
+		strconv.Quote(subject))
+}
+
+// TestReplayMemoryIsShared: subjects that fill the store leave room for others, until their proofs
+// end.
+func TestReplayMemoryIsShared(t *testing.T) {
+	s := newDPoPScene(t)
+	clock := now
+	s.now = func() time.Time { return clock }
+	store := token.NewReplayMemory(1000, s.now)
+	v, key := s.verifier(t, func(c *token.Config) { c.Proofs.Replays = store }), p256Key()
+	accepted := 0
+	for _, subject := range []string{"a", "b", "c", "d", "e"} {
+		flood := s.boundTo(key, subject)
+		for {
+			_, err := v.VerifyDPoP(t.Context(), flood, of(s.proof(t, key, flood)))
+			if err == nil {
+				accepted++
+				continue
+			}
+			if e, ok := errors.AsType[*token.Error](err); !ok || e.Code != token.ProofLimit ||
+				e.RetryAfter <= 0 {
+				t.Errorf("a subject that has used its share: %v", err)
+			}
+			break
+		}
+	}
+	if accepted > 300 {
+		t.Errorf("five subjects have taken %d of 1000", accepted)
+	}
+	for n := range 100 {
+		quiet := s.boundTo(key, fmt.Sprint("quiet", n))
+		proved(t, v, quiet, s.proof(t, key, quiet))
+	}
+	clock = clock.Add(4 * time.Minute)
+	again := s.boundTo(key, "a")
+	for range 30 {
+		proved(t, v, again, s.proof(t, key, again))
+	}
+}
+
+// TestOneSubjectAtTheLimit: the defaults of Limit and of the store fit together. A subject that
+// sends as many proofs as it may does not use up its share of the store, and 20 of them do not fill
+// it.
+func TestOneSubjectAtTheLimit(t *testing.T) {
+	const limit, capacity, stored = 10_000, 1 << 19, 3 * time.Minute
+	clock := now
+	store := token.NewReplayMemory(capacity, func() time.Time { return clock })
+	use := func(caller string, proof ...any) error {
+		fresh, err := store.Use(t.Context(), caller+fmt.Sprint(proof...), caller, clock.Add(stored))
+		if err == nil && !fresh {
+			err = errors.New("used before")
+		}
+		return err
+	}
+	for second := range 8 * 60 {
+		subjects := 1
+		if second >= 4*60 {
+			subjects = 20
+		}
+		for subject := range subjects {
+			for n := range limit / 60 {
+				if err := use(fmt.Sprint(subject), second, n); err != nil && subjects == 1 {
+					t.Fatalf("one subject, after %d s: %v", second, err)
+				}
+			}
+		}
+		if err := use("other", second); err != nil {
+			t.Fatalf("another subject, after %d s: %v", second, err)
+		}
+		clock = clock.Add(time.Second)
+	}
 }
 
 // TestProofLimit: a subject that floods does not fill the store, and other subjects are not
@@ -543,7 +623,7 @@ func TestProofLimit(t *testing.T) {
 	s.now = func() time.Time { return clock }
 	config := s.config(s.policy)
 	config.Proofs.Limit = limit
-	config.Proofs.Replays = token.NewReplayMemory(2*limit, s.now)
+	config.Proofs.Replays = token.NewReplayMemory(200, s.now)
 	v := must(token.NewVerifier(t.Context(), config))
 	flooder, other := p256Key(), otherKey()
 	flood := s.bound(flooder)
@@ -585,7 +665,7 @@ type slowStore struct {
 	open  chan struct{}
 }
 
-func (s *slowStore) Use(context.Context, string, time.Time) (bool, error) {
+func (s *slowStore) Use(context.Context, string, string, time.Time) (bool, error) {
 	s.asked <- struct{}{}
 	<-s.open
 	return true, nil
@@ -686,7 +766,7 @@ func TestClockSetBackWithAnyStore(t *testing.T) {
 // forgetful is a replay store that has forgotten everything.
 type forgetful struct{}
 
-func (forgetful) Use(context.Context, string, time.Time) (bool, error) { return true, nil }
+func (forgetful) Use(context.Context, string, string, time.Time) (bool, error) { return true, nil }
 
 // A proof is remembered for as long as any server could take it for fresh.
 func TestProofIsStoredLongEnough(t *testing.T) {
@@ -708,7 +788,7 @@ func TestReplayMemoryExpires(t *testing.T) {
 	clock := now
 	m := token.NewReplayMemory(3, func() time.Time { return clock })
 	use := func(key string, life time.Duration) (fresh, ok bool) {
-		fresh, err := m.Use(t.Context(), key, clock.Add(life))
+		fresh, err := m.Use(t.Context(), key, "", clock.Add(life))
 		return fresh, err == nil
 	}
 	for _, step := range []struct {

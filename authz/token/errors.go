@@ -52,7 +52,8 @@ const (
 	// NonceRequired means that the nonce of the proof is missing or too old (RFC 9449 §9).
 	NonceRequired Code = "dpop_nonce"
 	ProofReplayed Code = "dpop_replay" // the proof was used before (RFC 9449 §11.1)
-	// ProofLimit means that the subject has sent more proofs than [ProofPolicy] allows.
+	// ProofLimit means that the subject has sent more proofs than [ProofPolicy] allows, or than its
+	// share of a [ReplayMemory].
 	ProofLimit Code = "dpop_limit"
 	// ReplaysUnavailable means that the [ReplayStore] failed. The proof may be good.
 	ReplaysUnavailable Code = "dpop_replays_unavailable"

@@ -190,6 +190,7 @@ func FuzzCompact(f *testing.F) {
 func FuzzHeader(f *testing.F) {
 	for _, seed := range []string{
 		fuzzHeader, `{}`, `{"alg":"none"}`, `{"alg":""}`, `{"alg":1}`,
+		`{"alg":"Ed25519"}`, // the other name of EdDSA (RFC 9864 §2.2)
 		`{"alg":"RS256","alg":"none"}`, `{"alg":"RS256","\u0061lg":"none"}`,
 		`{"alg":"RS256","crit":[]}`, `{"alg":"RS256","b64":false}`, `{"alg":"RS256","zip":null}`, `{"alg":"RS256","cty":"JWT"}`,
 		`{"alg":"RS256","kid":""}`, `{"alg":"RS256","kid":null}`, `{"alg":"RS256","typ":""}`, `{"alg":"RS256","jwk":{"a":1,"a":2}}`,
@@ -212,6 +213,10 @@ func FuzzHeader(f *testing.F) {
 			}
 		}
 		alg, _ := members["alg"].(string)
+		if alg == ed25519Name {
+			alg = "EdDSA"
+			members["alg"] = alg
+		}
 		if wanted = wanted && alg != ""; (err == nil) != wanted {
 			t.Fatalf("parseHeader returns %v, want accepted: %v", err, wanted)
 		}
@@ -272,6 +277,8 @@ func FuzzClaims(f *testing.F) {
 		`{"sub":"\ude00"}`, "{\"x\":{\"y\":\"\xff\"}}", `{"nonce":"n","aud":"client"}`, `{"azp":"a","client_id":""}`, `{"x":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`,
 		strings.Replace(fuzzClaims, `"a b"`, `{"a":true}`, 1),
 		strings.Replace(fuzzClaims, `"scope"`, `"sub"`, 1), fuzzClaims + "x",
+		`{"act":1}`, `{"act":{}}`, `{"tid":1}`,
+		`{"scope":"a b","a":{"b":["x",1]}}`, `{"a":{"b":null}}`, // grants nothing, see StrictScopeClaims
 		" " + fuzzClaims + "\n",
 	} {
 		f.Add([]byte(seed))
@@ -289,6 +296,9 @@ func FuzzClaims(f *testing.F) {
 			case "aud":
 				_, isTexts := texts(value)
 				wanted = wanted && isTexts
+			case "act":
+				_, isObject := value.(map[string]any)
+				wanted = wanted && isObject
 			case "exp", "nbf", "iat":
 				number, isNumber := value.(json.Number)
 				n, err := strconv.ParseFloat(string(number), 64)
@@ -331,14 +341,14 @@ func FuzzClaims(f *testing.F) {
 		}
 
 		want, wanted := wantedScopes(members["scope"], nil)
-		if a, isObject := members["a"].(map[string]any); isObject && wanted {
-			want, wanted = wantedScopes(a["b"], want)
-			if _, present := a["b"]; present && a["b"] == nil {
-				wanted = false
-			}
-		}
 		if value, present := members["scope"]; present && value == nil {
 			wanted = false
+		}
+		// Without StrictScopeClaims, a malformed claim other than scope grants nothing.
+		if a, isObject := members["a"].(map[string]any); isObject {
+			if more, ok := wantedScopes(a["b"], want); ok {
+				want = more
+			}
 		}
 		got, err := c.scopes(i)
 		if (err == nil) != wanted || err == nil && !slices.Equal(got, want) {
@@ -429,6 +439,7 @@ func FuzzKeySet(f *testing.F) {
 	pub := b64(fuzzKey.Public().(ed25519.PublicKey))
 	for _, seed := range []string{
 		`{"keys":[]}`, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"` + pub + `"}]}`,
+		`{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"` + strings.Repeat("A", 43) + `"}]}`,
 		`{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"AAAA"}]}`, `{"keys":[{"kty":"OKP","crv":"X25519","kid":"k","x":"` + pub + `"}]}`,
 		`{"keys":[` + rsaEntry(2048, bigThree, "") + `,` + rsaEntry(1024, bigThree, "") + `]}`, `{"keys":[` + strings.Replace(rsaEntry(2048, bigThree, ""), `AQ","e"`, `AA","e"`, 1) + `]}`,
 		`{"keys":[` + rsaEntry(2048, bigThree, `,"alg":"RS256"`) + `,` + rsaEntry(2048, bigThree, `,"alg":"PS256"`) + `]}`,

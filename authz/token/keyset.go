@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -284,9 +285,33 @@ func publicKey(parsed jwk.Key) (crypto.PublicKey, error) {
 			return nil, fmt.Errorf("Ed25519 key of %d bytes, expected %d", len(pub),
 				ed25519.PublicKeySize)
 		}
+		if hasSmallOrder(pub) {
+			return nil, errors.New("Ed25519 key is a point of small order, for which anyone can " +
+				"make signatures")
+		}
 		return pub, nil
 	}
 	return nil, fmt.Errorf("a %T verifies no signatures", raw)
+}
+
+// hasSmallOrder reports whether a public key is one of the eight points of which the order divides
+// the cofactor (RFC 8032 §5.1). crypto/ed25519 accepts them, 32 zero bytes among them, and anyone
+// can make signatures that they verify.
+func hasSmallOrder(pub ed25519.PublicKey) bool {
+	y := bytes.Clone(pub)
+	y[31] &= 0x7f // without the sign of x
+	switch hex.EncodeToString(y) {
+	case "0000000000000000000000000000000000000000000000000000000000000000", // 0
+		"0100000000000000000000000000000000000000000000000000000000000000", // 1
+		"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // -1
+		"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // 0, not reduced
+		"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // 1, not reduced
+		// of order 8
+		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+		"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a":
+		return true
+	}
+	return false
 }
 
 // lookupResult is the result of keySet.find.

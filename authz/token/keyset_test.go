@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -193,6 +194,40 @@ func TestParseKey(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSmallOrder: signatures of S = 0 are made without a private key, and crypto/ed25519 verifies
+// them for every key that is refused.
+func TestSmallOrder(t *testing.T) {
+	var points [][]byte // all encodings of the eight points
+	for _, y := range []string{
+		strings.Repeat("00", 32), "01" + strings.Repeat("00", 31),
+		"ec" + strings.Repeat("ff", 30) + "7f", "ed" + strings.Repeat("ff", 30) + "7f", "ee" + strings.Repeat("ff", 30) + "7f",
+		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+	} {
+		point, err := hex.DecodeString(y)
+		if err != nil {
+			t.Fatal(err)
+		}
+		negative := slices.Clone(point)
+		negative[31] |= 0x80
+		points = append(points, point, negative)
+	}
+	for _, public := range points {
+		forged := slices.ContainsFunc(points, func(r []byte) bool {
+			return slices.ContainsFunc([]byte("abcdefghijklmnopqrstuvwxyz"), func(c byte) bool {
+				signature := slices.Concat(r, make([]byte, 32))
+				return ed25519.Verify(public, []byte{c}, signature)
+			})
+		})
+		if !forged {
+			t.Errorf("%x verifies no forged signature", public)
+		}
+		if k, err := parseKey([]byte(okpEntry("Ed25519", public, ""))); k != nil || err == nil ||
+			!strings.Contains(err.Error(), "small order") {
+			t.Errorf("%x is accepted, or refused for another reason: %v", public, err)
+		}
 	}
 }
 

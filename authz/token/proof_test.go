@@ -182,6 +182,7 @@ func FuzzProof(f *testing.F) {
 		{`{"typ":"DPOP+jwt","alg":"EdDSA","jwk":{}}`, claims}, {`{"typ":"dpop+jwt","alg":"RS256","jwk":{"d":"x"}}`, claims}, {`{"typ":"dpop+jwt","alg":"PS256","jwk":[]}`, claims},
 		{`{"typ":"dpop+jwt","alg":"ES256"}`, claims}, {`{"typ":"at+jwt","alg":"ES256","jwk":{}}`, claims}, {`{"typ":"dpop+jwt","alg":"HS256","jwk":{"k":"x"}}`, claims},
 		{`{"typ":"dpop+jwt","alg":"ES256","jwk":{},"crit":[]}`, claims}, {`{"typ":"dpop+jwt","alg":"ES256","jwk":{"x":1,"x":2}}`, claims}, {header, claims + claims},
+		{`{"typ":"dpop+jwt","alg":"Ed25519","jwk":{}}`, claims},
 	} {
 		f.Add([]byte(seed[0]), []byte(seed[1]))
 	}
@@ -202,7 +203,7 @@ func FuzzProof(f *testing.F) {
 		typ, _ := text(h, "typ")
 		alg, _ := text(h, "alg")
 		wanted = wanted && strings.EqualFold(typ, "dpop+jwt") &&
-			slices.Contains([]string{"ES256", "EdDSA", "PS256", "RS256"}, alg)
+			slices.Contains([]string{"ES256", "EdDSA", "Ed25519", "PS256", "RS256"}, alg)
 		if kid, present := h["kid"]; present {
 			s, ok := kid.(string)
 			wanted = wanted && ok && s != ""

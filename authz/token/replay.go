@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -12,51 +13,63 @@ type ReplayStore interface {
 	// Use reports whether key is fresh, and records it as used until the given time. Of any number
 	// of calls with one key, sequential or concurrent, from one server or several, exactly one
 	// reports fresh. After an error the request is refused. A store can forget a key after until,
-	// because the verifier does not ask for such keys, even if its clock is set back.
-	Use(ctx context.Context, key string, until time.Time) (fresh bool, err error)
+	// because the verifier does not ask for such keys, even if its clock is set back. caller is the
+	// issuer and the subject of the token: a store can divide its room between callers.
+	Use(ctx context.Context, key, caller string, until time.Time) (fresh bool, err error)
 }
 
 // ReplayMemory is a [ReplayStore] for one process.
 type ReplayMemory struct {
-	capacity int
-	now      func() time.Time
+	now func() time.Time
 
 	mu    sync.Mutex
-	used  map[string]struct{}
+	room  shares
+	used  map[string]*share
 	ends  map[int64][]string // the keys in used, by the second in which they end
 	swept int64              // the last second at which ended keys were removed
 }
 
-// defaultReplays is the default capacity. Each proof takes about 120 bytes for two to three
-// minutes.
+// defaultReplays is the default capacity. Each proof, and each caller, takes about 120 bytes for
+// two to three minutes.
 const defaultReplays = 1 << 19
 
 // NewReplayMemory returns a store for at most limit proofs. While it is full of proofs that have
-// not ended, Use fails, so that further proofs are refused rather than old ones accepted again. now
-// is time.Now if nil.
+// not ended, Use fails, so that further proofs are refused rather than old ones accepted again. A
+// caller can use it while it has less than a 16th of the room that is left, so that many callers
+// are needed to fill it; the caller "" can use all of it. now is time.Now if nil.
 func NewReplayMemory(limit int, now func() time.Time) *ReplayMemory {
 	if now == nil {
 		now = time.Now
 	}
-	return &ReplayMemory{capacity: limit, now: now, used: map[string]struct{}{},
+	return &ReplayMemory{room: shares{capacity: limit}, now: now, used: map[string]*share{},
 		ends: map[int64][]string{}}
 }
 
+// errReplayShare means that a caller has used its share of a [ReplayMemory].
+var errReplayShare = errors.New("token: the subject has used its share of the ReplayMemory, a " +
+	"16th of the room that is left. If it is not flooding, use a larger or shared store")
+
 // Use implements [ReplayStore].
-func (m *ReplayMemory) Use(_ context.Context, key string, until time.Time) (fresh bool, err error) {
+func (m *ReplayMemory) Use(
+	_ context.Context, key, caller string, until time.Time,
+) (fresh bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweep(m.now().Unix())
-	if _, used := m.used[key]; used {
+	if m.used[key] != nil {
 		return false, nil
 	}
-	end := until.Unix() + 1
-	if len(m.used) >= m.capacity {
+	if len(m.used) >= m.room.capacity {
 		return false, fmt.Errorf("token: ReplayMemory is full: none of its %d DPoP proofs has "+
-			"ended. Is one client flooding? Otherwise increase its capacity, or use a shared store",
-			m.capacity)
+			"ended. Are many clients flooding? Otherwise use a larger or shared store",
+			m.room.capacity)
 	}
-	m.used[key] = struct{}{}
+	of := m.room.take(caller)
+	if of == nil {
+		return false, errReplayShare
+	}
+	end := until.Unix() + 1
+	m.used[key] = of
 	m.ends[end] = append(m.ends[end], key)
 	return true, nil
 }
@@ -70,6 +83,7 @@ func (m *ReplayMemory) sweep(now int64) {
 	for end, keys := range m.ends {
 		if end <= now {
 			for _, key := range keys {
+				m.room.give(m.used[key])
 				delete(m.used, key)
 			}
 			delete(m.ends, end)

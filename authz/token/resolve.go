@@ -24,6 +24,8 @@ const (
 	// maxResolved and maxUnresolved bound the caches, and maxResolving bounds the concurrent calls,
 	// separately for known and unknown issuers.
 	maxResolved, maxUnresolved, maxResolving = 1000, 1 << 14, 4
+	// unresolvedBurst, then one in each unresolvedInterval, bound the calls for unknown issuers.
+	unresolvedBurst, unresolvedInterval = 100, 20 * time.Millisecond
 	// maxIssuerBytes bounds the length of the iss passed to Resolve.
 	maxIssuerBytes = 512
 )
@@ -39,7 +41,7 @@ type resolver struct {
 	// knownCalls and unknownCalls are semaphores of the calls in progress. They are separate so
 	// that made-up names do not delay the removal of an issuer.
 	knownCalls, unknownCalls chan struct{}
-	rate                     bucket
+	rate                     *rate // of calls for unknown issuers
 }
 
 // resolvedIssuer is an issuer that Resolve returned.
@@ -65,7 +67,7 @@ func newResolver(config Config, env environment) *resolver {
 		resolve: config.Resolve, env: env,
 		knownCalls: make(chan struct{}, maxResolving), unknownCalls: make(chan struct{},
 			maxResolving),
-		rate: bucket{rate: unknownQueryRate, burst: unknownQueryBurst},
+		rate: newRate(unresolvedBurst, unresolvedInterval),
 	}
 	r.known = &lru[string, *resolvedIssuer]{
 		limit: maxResolved,
@@ -89,10 +91,10 @@ func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 		}
 	}
 	if not, found := r.unknown.get(iss); found && known == nil {
-		switch age := now.Sub(not.at); {
-		case not.err == nil && age < unresolvedAge:
+		switch {
+		case not.err == nil && left(not.at, now, unresolvedAge) > 0:
 			return nil, nil
-		case not.err != nil && age < failedAge:
+		case not.err != nil && left(not.at, now, failedAge) > 0:
 			return nil, r.unavailable(iss, not.err)
 		}
 	}
@@ -110,14 +112,14 @@ func (r *resolver) find(ctx context.Context, iss string) (*issuer, error) {
 func (r *resolver) call(iss string, known *resolvedIssuer) (*issuer, error) {
 	slots := r.knownCalls
 	if known == nil {
-		if slots = r.unknownCalls; !r.rate.take(r.env.now()) {
+		if slots = r.unknownCalls; !r.rate.take("", r.env.now()) {
 			return nil, r.unavailable(iss, errBusy)
 		}
 	}
 	given, err := r.ask(iss, slots)
 	now := r.env.now()
 	switch {
-	case err != nil && known != nil && now.Sub(known.confirmed) < resolvedStale:
+	case err != nil && known != nil && left(known.confirmed, now, resolvedStale) > 0:
 		known.until.Store(now.Add(failedAge).UnixNano())
 		r.env.log.Warn("could not resolve the issuer again", "issuer", iss, "error", err)
 		return known.issuer, nil
@@ -159,7 +161,7 @@ func (r *resolver) ask(iss string, slots chan struct{}) (*Issuer, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.env.ctx, fetchTimeout)
 	defer cancel()
-	given, err := r.resolve(ctx, iss)
+	given, err := protect(func() (*Issuer, error) { return r.resolve(ctx, iss) })
 	if err == nil && given != nil && given.URL != iss {
 		err = fmt.Errorf("Config.Resolve returned an issuer with the URL %s", quote(given.URL))
 	}

@@ -189,6 +189,25 @@ func TestResolveFaults(t *testing.T) {
 	}
 }
 
+// TestResolveClockSetBack: that an issuer is not accepted is not cached for longer than otherwise.
+func TestResolveClockSetBack(t *testing.T) {
+	s, d := newScene(t), &directory{}
+	clock := now
+	s.now = func() time.Time { return clock }
+	works := false
+	d.answer = func(context.Context, string) (*token.Issuer, error) {
+		if !works {
+			return nil, nil
+		}
+		found := s.policy
+		return &found, nil
+	}
+	v := s.resolving(t, d)
+	refused(t, v, s.genuine(), token.WrongIssuer)
+	works, clock = true, clock.Add(-time.Hour)
+	accepted(t, v, s.genuine("iat", "0"))
+}
+
 // TestResolveIsBounded: attackers who invent issuers evict no other, and do not flood Resolve.
 func TestResolveIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -84,7 +84,7 @@ const maxUnknownKids = 64
 
 func (a kidTimes) add(kid []byte, now time.Time, cooldown time.Duration) {
 	for kid, at := range a {
-		if now.Sub(at) >= cooldown {
+		if left(at, now, cooldown) <= 0 {
 			delete(a, kid)
 		}
 	}
@@ -322,7 +322,11 @@ func (s *source) startFetch(cause context.Context, kid []byte) *fetch {
 	go func() {
 		ctx, cancel := context.WithTimeout(withValues{s.ctx, cause}, fetchTimeout)
 		defer cancel()
-		set, maxAge, err := s.locator.fetch(ctx, s.policy)
+		var maxAge time.Duration
+		set, err := protect(func() (set *keySet, err error) {
+			set, maxAge, err = s.locator.fetch(ctx, s.policy)
+			return set, err
+		})
 		s.finishFetch(f, number, set, maxAge, err)
 	}()
 	return f

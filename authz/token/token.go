@@ -24,7 +24,7 @@ type Config struct {
 	// Resolve fails, issuers that it returned before stay in use for a day.
 	Resolve func(ctx context.Context, iss string) (*Issuer, error)
 	// HTTPClient fetches metadata and key sets, and introspects. It never follows redirects.
-	// Default: http.DefaultTransport.
+	// A panic of it, or of Resolve, is an error like others. Default: http.DefaultTransport.
 	HTTPClient *http.Client
 	Now        func() time.Time // default time.Now
 	// Logger logs failed key fetches and keys that are ignored. Default slog.Default().
@@ -185,42 +185,14 @@ func checkLength(jwt string) error {
 	return nil
 }
 
-// verify verifies a token that may be bound to what its sender has proven to possess.
-func (v *Verifier) verify(
-	ctx context.Context, presented Presented, proven possession,
-) (*verifiedToken, error) {
-	known, err := v.verifyHere(ctx, presented.Token, proven)
-	if err != nil {
-		return nil, err
-	}
-	return v.introspect(ctx, presented, known, proven)
-}
-
-// verifyHere makes the checks that need no introspection. It returns nil for an opaque token.
+// verifyHere makes the checks that need no introspection, of a token that may be bound to what its
+// sender has proven to possess. It returns nil for an opaque token.
 func (v *Verifier) verifyHere(
 	ctx context.Context, token string, proven possession,
 ) (*verifiedToken, error) {
 	if v.opaque != nil && isOpaque(token) {
 		return nil, nil
 	}
-	return v.verifyJWT(ctx, token, proven)
-}
-
-// introspect introspects a token for which verifyHere has returned known, if that is required.
-func (v *Verifier) introspect(
-	ctx context.Context, presented Presented, known *verifiedToken, proven possession,
-) (*verifiedToken, error) {
-	switch {
-	case known == nil:
-		return v.verifyOpaque(ctx, presented, proven)
-	case presented.Introspect || known.issuer.Introspection.Always:
-		return v.confirm(ctx, presented, known)
-	}
-	return known, nil
-}
-
-func (v *Verifier) verifyJWT(ctx context.Context, token string,
-	proven possession) (*verifiedToken, error) {
 	name, cacheable := cacheKeyOf(token)
 	if cacheable {
 		known, err := v.cached(ctx, name)
@@ -237,6 +209,19 @@ func (v *Verifier) verifyJWT(ctx context.Context, token string,
 		v.counts.misses.Add(1)
 	}
 	return v.verifyNew(ctx, token, name, proven)
+}
+
+// introspect introspects a token for which verifyHere has returned known, if that is required.
+func (v *Verifier) introspect(
+	ctx context.Context, presented Presented, known *verifiedToken, proven possession,
+) (*verifiedToken, error) {
+	switch {
+	case known == nil:
+		return v.verifyOpaque(ctx, presented, proven)
+	case presented.Introspect || known.issuer.Introspection.Always:
+		return v.confirm(ctx, presented, known)
+	}
+	return known, nil
 }
 
 // verifyNew verifies a token that is not cached. It is a function of its own because it needs 1.4

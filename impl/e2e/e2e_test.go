@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 		runIssuer()
 		return
 	}
+	if os.Getenv(busyRole) != "" {
+		runBusy()
+		return
+	}
 	os.Exit(withProgram(m.Run))
 }
 

@@ -32,10 +32,45 @@ func TestOverload(t *testing.T) {
 		issuer.mint(map[string]any{"sub": "alice", "scope": "read:messages write:messages"}),
 		&http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2000}, Timeout: patience},
 	}
-	l := &load{t: t, send: func() (answer, error) {
+	l := &load{t: t, success: http.StatusCreated, send: func() (answer, error) {
 		return alice.ask(p, http.MethodPost, "/api/messages", `{"text":"x"}`)
 	}}
 
+	probed := p.probe(t)
+	var goodput, p99 []float64
+	var memory int
+	for range rounds {
+		usual := l.closed(active, lasting)
+		if memory == 0 {
+			memory = p.peak(t)
+		}
+		much := l.open(3*usual.goodput, lasting)
+		t.Logf("at capacity: %s; offered 3 times that: %s", usual, much)
+		if much.shed == 0 {
+			t.Error("nothing was refused")
+		}
+		goodput = append(goodput, much.goodput/usual.goodput)
+		p99 = append(p99, much.p99.Seconds()/usual.p99.Seconds())
+	}
+	probed()
+	wantBounded(t, goodput, p99)
+	// The first round at capacity warms caches and pools up. Garbage and their growth double it.
+	if got := p.peak(t); got > 2*memory {
+		t.Errorf("the memory is %d KiB at its peak, and was %d at capacity: want at most twice that",
+			got, memory)
+	}
+	if got := db.query(t, "SELECT count(*) FROM messages"); got != strconv.Itoa(l.served) {
+		t.Errorf("%s messages are stored, want the %d that were acknowledged", got, l.served)
+	}
+	l.wantCounted(t, p, "createMessage")
+	t.Logf("median goodput %.2f, 99th percentile %.1f, memory %d and %d KiB", median(goodput),
+		median(p99), memory, p.peak(t))
+}
+
+// probe requests the health and the metrics of a server all the time. The function that it returns
+// ends that.
+func (p *process) probe(t *testing.T) (end func()) {
+	t.Helper()
 	stop := make(chan struct{})
 	var probes sync.WaitGroup
 	for _, url := range []string{
@@ -57,54 +92,28 @@ func TestOverload(t *testing.T) {
 			}
 		})
 	}
-	var goodput, p99 []float64
-	var memory int
-	for range rounds {
-		usual := l.closed(active, lasting)
-		if memory == 0 {
-			memory = p.peak(t)
-		}
-		much := l.open(3*usual.goodput, lasting)
-		t.Logf("at capacity: %s; offered 3 times that: %s", usual, much)
-		if much.shed == 0 {
-			t.Error("nothing was refused")
-		}
-		goodput = append(goodput, much.goodput/usual.goodput)
-		p99 = append(p99, much.p99.Seconds()/usual.p99.Seconds())
+	return func() {
+		close(stop)
+		probes.Wait()
 	}
-	close(stop)
-	probes.Wait()
+}
+
+// wantBounded checks the ratios of the rounds.
+func wantBounded(t *testing.T, goodput, p99 []float64) {
+	t.Helper()
 	if got := median(goodput); got < 0.8 {
 		t.Errorf("the goodput is %.2f times that at capacity, want at least 0.8", got)
 	}
 	if got := median(p99); got > 5 {
 		t.Errorf("the 99th percentile is %.1f times that at capacity, want at most 5", got)
 	}
-	// The first round at capacity warms caches and pools up. Garbage and their growth double it.
-	if got := p.peak(t); got > 2*memory {
-		t.Errorf("the memory is %d KiB at its peak, and was %d at capacity: want at most twice that",
-			got, memory)
-	}
-	if got := db.query(t, "SELECT count(*) FROM messages"); got != strconv.Itoa(l.served) {
-		t.Errorf("%s messages are stored, want the %d that were acknowledged", got, l.served)
-	}
-	requests := func(labels ...string) int {
-		return int(p.metrics(t).sum("authz_requests_total", labels...))
-	}
-	if n := requests(`cause="overloaded"`); n != l.shed {
-		t.Errorf("the metrics have %d requests that were shed, clients %d", n, l.shed)
-	}
-	if n := requests(`operation="createMessage"`, `outcome="succeeded"`); n != l.served {
-		t.Errorf("the metrics have %d requests that were served, clients %d", n, l.served)
-	}
-	t.Logf("median goodput %.2f, 99th percentile %.1f, memory %d and %d KiB", median(goodput),
-		median(p99), memory, p.peak(t))
 }
 
 // load sends requests and counts the answers.
 type load struct {
-	t    *testing.T
-	send func() (answer, error)
+	t       *testing.T
+	success int // status
+	send    func() (answer, error)
 
 	mu           sync.Mutex
 	served, shed int
@@ -113,9 +122,9 @@ type load struct {
 
 // phase is the result of a phase.
 type phase struct {
-	goodput float64 // per second
-	p99     time.Duration
-	shed    int
+	goodput      float64 // per second
+	p99          time.Duration
+	served, shed int
 }
 
 func (p phase) String() string {
@@ -131,14 +140,15 @@ func (l *load) one() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case err == nil && got.status == http.StatusCreated:
+	case err == nil && got.status == l.success:
 		l.served++
 		l.times = append(l.times, took)
 	case err == nil && got.status == http.StatusServiceUnavailable &&
 		got.header.Get("Retry-After") != "" && strings.Contains(got.body, "#overloaded"):
 		l.shed++
 	default:
-		l.t.Errorf("%d %s, %v: want 201, or 503 of the kind overloaded", got.status, got.body, err)
+		l.t.Errorf("%d %s, %v: want %d, or 503 of the kind overloaded", got.status, got.body, err,
+			l.success)
 	}
 }
 
@@ -180,7 +190,26 @@ func (l *load) measure(run func(group *sync.WaitGroup)) phase {
 	slices.Sort(l.times)
 	return phase{
 		float64(len(l.times)) / time.Since(begun).Seconds(), l.times[len(l.times)*99/100],
-		l.shed - shed,
+		len(l.times), l.shed - shed,
+	}
+}
+
+// wantCounted compares the metrics with what the clients counted.
+func (l *load) wantCounted(t *testing.T, p *process, operation string) {
+	t.Helper()
+	metrics := p.metrics(t)
+	if n := int(metrics.sum("authz_requests_total", `cause="overloaded"`)); n != l.shed {
+		t.Errorf("the metrics have %d requests that were shed, clients %d", n, l.shed)
+	}
+	if n := int(metrics.sum("authz_requests_total", `operation="`+operation+`"`,
+		`outcome="succeeded"`)); n != l.served {
+		t.Errorf("the metrics have %d requests that were served, clients %d", n, l.served)
+	}
+	if n := metrics.sum("http_server_active_requests"); n != 0 {
+		t.Errorf("%v requests are active at the end", n)
+	}
+	if n := metrics.sum("authz_waiting_requests"); n != 0 {
+		t.Errorf("%v requests wait at the end", n)
 	}
 }
 

@@ -5,8 +5,10 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -78,31 +80,58 @@ func freeAddr(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// TestLogThatNobodyReads: if the reader of the log stops or ends, requests are served, and the
-// program can end.
+// lines returns the lines of the JSON log in which key is value.
+func (p *process) lines(key, value string) (found []map[string]any) {
+	for text := range strings.Lines(p.stderr.String()) {
+		var line map[string]any
+		if json.Unmarshal([]byte(text), &line) == nil && line[key] == value {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// wantRequests checks that an operation has succeeded so often, that no request of it has failed,
+// and that none is active.
+func (m metrics) wantRequests(t *testing.T, operation string, succeeded int) {
+	t.Helper()
+	labels := []string{`operation="` + operation + `"`, `outcome="succeeded"`, `cause="none"`}
+	if n := int(m.sum("authz_requests_total", labels...)); n != succeeded {
+		t.Errorf("the metrics have %d requests of %s that succeeded, clients %d", n, operation,
+			succeeded)
+	}
+	if n := int(m.sum("authz_requests_total", labels[:1]...)); n != succeeded {
+		t.Errorf("the metrics have %d requests of %s, want the %d that succeeded", n, operation,
+			succeeded)
+	}
+	if n := m.sum("http_server_active_requests"); n != 0 {
+		t.Errorf("the metrics have %v active requests", n)
+	}
+}
+
+// TestLogThatNobodyReads: if the reader of the log stops or ends, requests are served, the lost
+// lines are counted, and the program can end. A reader that continues gets all other lines, and the
+// number of the lost ones.
 func TestLogThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)
-	for name, fault := range map[string]func(reader *os.File){
-		"stops": func(*os.File) {},
-		"ends":  func(reader *os.File) { reader.Close() },
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, continues := range []bool{true, false} {
+		t.Run(map[bool]string{true: "stops", false: "ends"}[continues], func(t *testing.T) {
 			reader, writer, err := os.Pipe()
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer reader.Close()
-			addr := freeAddr(t)
-			command := exec.Command(program, "serve", "--addr", addr)
+			command := exec.Command(program, "serve", "--addr", "127.0.0.1:0")
 			command.Dir = t.TempDir()
-			command.Env = environment("OASGATE_ISSUER="+issuer.url, "OASGATE_AUDIENCE="+audience)
+			command.Env = environment("OASGATE_ISSUER="+issuer.url, "OASGATE_AUDIENCE="+audience,
+				"OASGATE_ADMIN_ADDR=127.0.0.1:0")
 			command.Stderr = writer
 			if err := command.Start(); err != nil {
 				t.Fatal(err)
 			}
 			writer.Close()
-			p := &process{command: command, url: "http://" + addr, ended: make(chan struct{})}
+			p := &process{command: command, ended: make(chan struct{})}
 			go func() {
 				defer close(p.ended)
 				_ = command.Wait()
@@ -110,26 +139,69 @@ func TestLogThatNobodyReads(t *testing.T) {
 			t.Cleanup(func() {
 				_ = command.Process.Kill()
 				<-p.ended
+				p.nothingLeaked(t)
 			})
-			for lines := bufio.NewScanner(reader); lines.Scan(); {
-				if strings.Contains(lines.Text(), `"msg":"serving"`) {
-					break
+			log := bufio.NewReader(reader)
+			for len(p.lines("msg", "serving metrics and health")) == 0 {
+				line, err := log.ReadBytes('\n')
+				if err != nil {
+					t.Fatalf("%v: %s", err, &p.stderr)
 				}
+				_, _ = p.stderr.Write(line)
 			}
-			fault(reader)
-			token := issuer.mint(nil)
-			for n := range 600 { // about 200 KiB of lines; a pipe has room for 64
+			p.url = "http://" + p.logged(t, "msg", "serving")["addr"].(string)
+			lost := func() int { return int(p.metrics(t).sum("authz_log_lost_total")) }
+			if n := lost(); n != 0 {
+				t.Fatalf("the metrics have %d lost lines before the fault", n)
+			}
+			if !continues {
+				reader.Close()
+			}
+
+			sent := 0
+			token := issuer.mint(map[string]any{"sub": strings.Repeat("x", 1000)}) // for long lines
+			send := func() {
 				if got := p.get(t, private.path(t), token); got.status != http.StatusOK {
-					t.Fatalf("request %d: %d %s", n, got.status, got.body)
+					t.Fatalf("request %d: %d %s", sent, got.status, got.body)
 				}
+				sent++
 			}
+			eventually(t, "lines are lost", func() bool { // after 1 MiB
+				for range 100 {
+					send()
+				}
+				return lost() > 0
+			})
+			send()
 			if got := p.get(t, "/healthz", ""); got.status != http.StatusOK {
 				t.Errorf("/healthz is %d", got.status)
+			}
+			p.metrics(t).wantRequests(t, private.ID, sent)
+			if !continues {
+				eventually(t, "all lines are lost", func() bool { return lost() == sent })
+			}
+			gap, read := lost(), make(chan struct{})
+			go func() {
+				defer close(read)
+				_, _ = io.Copy(&p.stderr, log) // nothing, of a closed file
+			}()
+			if continues {
+				told := p.logged(t, "msg",
+					"lines of the log were lost: it was not read, or could not be written")
+				if n := int(told["lines"].(float64)); n != gap {
+					t.Errorf("the log says that %d lines were lost, the metrics %d", n, gap)
+				}
+				send()
 			}
 			p.signal(t, syscall.SIGTERM)
 			if code := p.ends(t); code != 0 {
 				t.Errorf("the exit code is %d, want 0", code)
 			}
+			<-read
+			if n := len(p.lines("operation", private.ID)); n != sent-gap {
+				t.Errorf("the log has %d of %d requests, want all but %d", n, sent, gap)
+			}
+			t.Logf("%d requests, %d lines lost", sent, gap)
 		})
 	}
 }
@@ -145,42 +217,63 @@ func TestSIGHUPWithoutFile(t *testing.T) {
 	wantServed(t, p.get(t, private.path(t), issuer.mint(nil)))
 }
 
-// TestFewFiles: with few files, silent connections do not prevent the server from opening its
+// TestFewFiles: with few files, silent connections do not prevent the server from using its
 // database.
 func TestFewFiles(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)
-	addr := freeAddr(t)
-	command := exec.Command("sh", "-c", `ulimit -n 64 && exec "$0" serve --addr "$1"`, program,
-		addr)
-	command.Dir = t.TempDir()
-	command.Env = environment("OASGATE_ISSUER="+issuer.url, "OASGATE_AUDIENCE="+audience)
-	var log output
-	command.Stderr = &log
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = command.Process.Kill()
-		_ = command.Wait()
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
-	p := &process{command: command, url: "http://" + addr}
-	eventually(t, "it serves", func() bool { return strings.Contains(log.String(), `"serving"`) })
-	token := issuer.mint(nil)
+	const files, connections = 64, 32
+	p := run(t, exec.Command("sh", "-c", fmt.Sprintf(
+		`ulimit -n %d && exec "$0" serve --addr 127.0.0.1:0`, files), program),
+		invocation{env: []string{
+			"OASGATE_ISSUER=" + issuer.url, "OASGATE_AUDIENCE=" + audience,
+			"OASGATE_ADMIN_ADDR=127.0.0.1:0",
+		}})
+	p.logsJSON = true
+	p.url = "http://" + p.logged(t, "msg", "serving")["addr"].(string)
+	var silent []net.Conn
 	for range 200 {
-		conn, err := net.Dial("tcp", addr)
+		silent = append(silent, p.dial(t))
+	}
+	alice := newAuthor(issuer.mint(
+		map[string]any{"sub": "alice", "scope": "read:messages write:messages"}))
+	created := map[string]string{}
+	for n := range 5 {
+		text := strconv.Itoa(n)
+		id, err := alice.post(p, text, text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		created[id] = text
 	}
-	for range 5 {
-		wantServed(t, p.get(t, private.path(t), token))
+	if got := alice.list(t, p); !maps.Equal(got, created) {
+		t.Errorf("%v are stored, want %v", got, created)
 	}
-	if strings.Contains(log.String(), "too many open files") {
+
+	metrics := p.metrics(t)
+	metrics.wantRequests(t, "createMessage", len(created))
+	if n := metrics.sum("authz_connections_max"); n != connections {
+		t.Errorf("%v connections can be open, want %d", n, connections)
+	}
+	if n := metrics.sum("authz_connections"); n > connections {
+		t.Errorf("%v connections are open, want at most %d", n, connections)
+	}
+	if n := metrics.sum("process_open_fds"); n >= files {
+		t.Errorf("%v files are open", n)
+	}
+	for _, conn := range silent {
+		conn.Close()
+	}
+	alice.http.CloseIdleConnections()
+	eventually(t, "all connections are closed", func() bool {
+		return p.metrics(t).sum("authz_connections") == 0
+	})
+	filled := p.metrics(t).sum("authz_connections_filled_total")
+	told := len(p.lines("msg", "no further connections are accepted until others are closed"))
+	if filled < 1 || int(filled) != told {
+		t.Errorf("the limit was reached %v times, the log says %d", filled, told)
+	}
+	if strings.Contains(p.stderr.String(), "too many open files") {
 		t.Error("the files were exhausted")
 	}
 }
@@ -201,8 +294,9 @@ func TestRollingRestart(t *testing.T) {
 	serve := func(addr string) *process {
 		p := start(t, invocation{args: []string{"serve", "--addr", addr}, env: []string{
 			"OASGATE_ISSUER=" + issuer.url, "OASGATE_AUDIENCE=" + audience,
-			"OASGATE_DATABASE_URL=" + database,
+			"OASGATE_DATABASE_URL=" + database, "OASGATE_ADMIN_ADDR=127.0.0.1:0",
 		}})
+		p.logsJSON = true
 		p.url = "http://" + addr
 		p.logged(t, "msg", "serving")
 		eventually(t, addr+" is ready", func() bool {
@@ -211,6 +305,7 @@ func TestRollingRestart(t *testing.T) {
 		return p
 	}
 	servers := []*process{serve(addrs[0]), serve(addrs[1])}
+	all := slices.Clone(servers)
 	front := freeAddr(t)
 	file := filepath.Join(t.TempDir(), "haproxy.cfg")
 	writeFile(t, file, fmt.Sprintf(`
@@ -241,6 +336,7 @@ backend servers
 		_ = proxy.Wait()
 	})
 	token := issuer.mint(nil)
+	var served atomic.Int64
 	send := func() (int, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
@@ -256,13 +352,15 @@ backend servers
 		}
 		defer response.Body.Close()
 		_, err = io.Copy(io.Discard, response.Body)
+		if err == nil && response.StatusCode == http.StatusOK {
+			served.Add(1)
+		}
 		return response.StatusCode, err
 	}
 	eventually(t, "the balancer passes requests on", func() bool {
 		status, err := send()
 		return err == nil && status == http.StatusOK
 	})
-	var sent atomic.Int64
 	var clients sync.WaitGroup
 	stop := make(chan struct{})
 	for range 4 {
@@ -274,10 +372,9 @@ backend servers
 				case <-time.After(2 * time.Millisecond):
 				}
 				if status, err := send(); err != nil || status != http.StatusOK {
-					t.Errorf("request %d: status %d, %v", sent.Load(), status, err)
+					t.Errorf("after %d requests: status %d, %v", served.Load(), status, err)
 					return
 				}
-				sent.Add(1)
 			}
 		})
 	}
@@ -286,14 +383,39 @@ backend servers
 		if code := servers[i].ends(t); code != 0 {
 			t.Errorf("server %d ends with %d, want 0", i, code)
 		}
+		servers[i].logged(t, "msg", "stopping")
 		servers[i] = serve(addr)
-		before := sent.Load() // the balancer notices within 300 ms
+		all = append(all, servers[i])
+		before := served.Load() // the balancer notices within 300 ms
 		time.Sleep(time.Second)
 		eventually(t, "requests go on", func() bool {
-			return sent.Load() > before+10 || t.Failed()
+			return served.Load() > before+10 || t.Failed()
 		})
 	}
 	close(stop)
 	clients.Wait()
-	t.Logf("%d requests, none failed: %t", sent.Load(), !t.Failed())
+
+	// The balancer's own checks are not requests of an operation.
+	eventually(t, "the logs have each request once", func() bool {
+		logged := 0
+		for _, p := range all {
+			logged += len(p.lines("operation", private.ID))
+		}
+		return logged == int(served.Load())
+	})
+	for _, p := range all {
+		for _, line := range p.lines("operation", private.ID) {
+			if line["outcome"] != "succeeded" {
+				t.Errorf("a server has logged %v", line)
+			}
+		}
+	}
+	for _, p := range servers { // which run
+		metrics := p.metrics(t)
+		metrics.wantRequests(t, private.ID, len(p.lines("operation", private.ID)))
+		if n := metrics.sum("authz_log_lost_total"); n != 0 {
+			t.Errorf("the metrics have %v lost lines", n)
+		}
+	}
+	t.Logf("%d requests, none failed: %t", served.Load(), !t.Failed())
 }

@@ -105,7 +105,13 @@ func (o *output) String() string {
 
 func start(t *testing.T, as invocation) *process {
 	t.Helper()
-	p := &process{command: exec.Command(program, as.args...), ended: make(chan struct{})}
+	return run(t, exec.Command(program, as.args...), as)
+}
+
+// run runs a command that is the program or ends in it.
+func run(t *testing.T, command *exec.Cmd, as invocation) *process {
+	t.Helper()
+	p := &process{command: command, ended: make(chan struct{})}
 	p.command.Dir = t.TempDir()
 	p.command.Env = environment(as.env...)
 	p.command.Stdout, p.command.Stderr = &p.stdout, &p.stderr
@@ -127,8 +133,7 @@ func start(t *testing.T, as invocation) *process {
 		<-p.ended
 		p.nothingLeaked(t)
 		if t.Failed() {
-			t.Logf("oasgate %s\nstdout:\n%sstderr:\n%s", strings.Join(as.args, " "), &p.stdout,
-				&p.stderr)
+			t.Logf("%s\nstdout:\n%sstderr:\n%s", command, &p.stdout, &p.stderr)
 		}
 	})
 	return p

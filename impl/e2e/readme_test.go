@@ -23,12 +23,28 @@ func TestReadme(t *testing.T) {
 		t.Skip("the program is compiled again, which -short has no time for")
 	}
 	s := newSession(t)
-	readme, err := os.ReadFile(filepath.Join(s.dir, "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if lines := strings.Count(string(readme), "\n"); lines > 150 {
+	if lines := s.follow("README.md"); lines > 150 {
 		t.Errorf("README.md has %d lines, want at most 150", lines)
+	}
+}
+
+// TestServerReadme follows the README.md of authz/server in the same way, with a running dev.
+// Commands with … or <…> are for servers elsewhere.
+func TestServerReadme(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the program is compiled again, which -short has no time for")
+	}
+	s := newSession(t)
+	s.run("go run . dev", "…")
+	s.follow(filepath.FromSlash("authz/server/README.md"))
+}
+
+// follow follows a README and returns its number of lines.
+func (s *session) follow(name string) (lines int) {
+	s.t.Helper()
+	readme, err := os.ReadFile(filepath.Join(s.dir, name))
+	if err != nil {
+		s.t.Fatal(err)
 	}
 	blocks := regexp.MustCompile("(?ms)^```(console|diff)\n(.*?)^```$")
 	for _, block := range blocks.FindAllStringSubmatch(string(readme), -1) {
@@ -41,6 +57,7 @@ func TestReadme(t *testing.T) {
 			s.run(command, want)
 		}
 	}
+	return strings.Count(string(readme), "\n")
 }
 
 // session is a terminal in a copy of the repository.
@@ -90,9 +107,9 @@ func (s *session) write(name, text string) {
 
 var (
 	starts  = regexp.MustCompile(`\bgo run \. dev\b`)
-	asksDev = regexp.MustCompile(`\bgo run \. (token|call \w+)`)
-	// The tests themselves, and what needs an issuer elsewhere.
-	skipped = regexp.MustCompile(`\bgo test\b|\bgo run \. serve\b`)
+	asksDev = regexp.MustCompile(`(\bgo run \.|\boasgate) (token|call \w+)`)
+	// The tests themselves, and what needs an issuer or a server elsewhere.
+	skipped = regexp.MustCompile(`\bgo test\b|\bgo run \. serve\b|…|<\w+>`)
 )
 
 // run runs a command with the state of the shell after the last one, and compares its output. A dev
@@ -114,11 +131,16 @@ code=$?
 export -p >"$0/state"
 pwd >"$0/pwd"
 exit $code`, s.home, text)
-	shell.Env = environment("no_proxy=localhost")
+	shell.Env = environment("no_proxy=localhost",
+		"PATH="+filepath.Dir(program)+string(os.PathListSeparator)+os.Getenv("PATH"))
 	pattern := s.pattern(want)
 	if !starts.MatchString(command) {
-		out, _ := shell.CombinedOutput() // what is wrong with the command is in what it prints
-		if said := s.shown(string(out)); !pattern.MatchString(said) {
+		out, err := shell.CombinedOutput()
+		said := s.shown(string(out))
+		if want == "" && err != nil { // an output that is shown may be that of a refusal
+			s.t.Fatalf("$ %s\nfails: %v\n%s", command, err, said)
+		}
+		if !pattern.MatchString(said) {
 			s.t.Fatalf("$ %s\nprints\n%s\nREADME.md shows\n%s", command, said, want)
 		}
 		return

@@ -4,30 +4,22 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"embed"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"go/format"
-	"io/fs"
 	"net/url"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
-	"text/template"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/oasgate/oasgate/authz"
 	"github.com/oasgate/oasgate/authz/authztest"
 	"github.com/oasgate/oasgate/authz/internal/echopath"
-	"github.com/oasgate/oasgate/authz/server/deploy"
 	"github.com/oasgate/oasgate/authz/token"
 )
 
@@ -44,9 +36,6 @@ type initCommand struct {
 
 // library is the module that the new repository imports.
 const library = "github.com/oasgate/oasgate"
-
-//go:embed initfiles
-var initFiles embed.FS
 
 // repository is the folder that init writes, and the data of the templates.
 type repository struct {
@@ -70,13 +59,6 @@ type repository struct {
 
 // initOperation is a row of the README.
 type initOperation struct{ ID, Method, Path, Access string }
-
-// initFile is a file to write. A generated file replaces an existing one.
-type initFile struct {
-	name      string
-	data      []byte
-	generated bool
-}
 
 // initReport is the result of init, for programs.
 type initReport struct {
@@ -102,7 +84,7 @@ func (c *initCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	copies = append(copies, laid...)
+	r.files = append(copies, laid...)
 	if r.document, err = t.load(ctx, source, everything, true); err != nil {
 		return err
 	}
@@ -114,21 +96,34 @@ func (c *initCommand) Run(ctx context.Context, t *tool) error {
 			count(len(found), "fault")))
 		return errFound
 	}
-	r.files = copies
 	if err := r.compose(ctx, t, source); err != nil {
 		return err
 	}
-	report := initReport{
-		Folder:   c.Folder,
-		Written:  []string{},
-		Handlers: []string{},
-		DryRun:   c.DryRun,
-	}
-	plan, err := authz.Compile(r.document)
+	report, err := c.report(r)
 	if err != nil {
 		return err
 	}
-	report.Operations, report.Scopes = len(plan.Operations()), len(plan.Scopes())
+	if !c.DryRun {
+		if err := r.write(ctx); err != nil {
+			return err
+		}
+	}
+	return t.writeResult(report, func(p page) { p.writeInit(report, r) })
+}
+
+func (c *initCommand) report(r *repository) (initReport, error) {
+	plan, err := authz.Compile(r.document)
+	if err != nil {
+		return initReport{}, err
+	}
+	report := initReport{
+		Folder:     c.Folder,
+		Written:    []string{},
+		Handlers:   []string{},
+		Operations: len(plan.Operations()),
+		Scopes:     len(plan.Scopes()),
+		DryRun:     c.DryRun,
+	}
 	for _, o := range plan.Operations() {
 		if o.Public() {
 			report.Public++
@@ -139,18 +134,8 @@ func (c *initCommand) Run(ctx context.Context, t *tool) error {
 	}
 	for _, f := range r.files {
 		report.Written = append(report.Written, f.name)
-		if !c.DryRun {
-			if err := f.write(r.folder); err != nil {
-				return err
-			}
-		}
 	}
-	if !c.DryRun && len(r.files) > 0 {
-		if err := tidy(ctx, r.folder); err != nil {
-			return err
-		}
-	}
-	return t.writeResult(report, func(p page) { p.writeInit(report, r) })
+	return report, nil
 }
 
 // repository reads what the folder already has.
@@ -159,43 +144,13 @@ func (c *initCommand) repository() (*repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &repository{Library: library, Module: c.Module, Examples: c.Examples, folder: folder}
+	r := &repository{Library: library, Examples: c.Examples, Go: "1.26.0", folder: folder}
 	gomod, _ := os.ReadFile(filepath.Join(folder, "go.mod"))
-	if m := regexp.MustCompile(`(?m)^module\s+"?([^\s"]+)`).FindSubmatch(gomod); m != nil {
-		if c.Module != "" && c.Module != string(m[1]) {
-			return nil, fmt.Errorf(
-				"--module is %s, but %s is the module of %s",
-				c.Module,
-				filepath.Join(c.Folder, "go.mod"),
-				m[1],
-			)
-		}
-		r.Module = string(m[1])
+	if r.Module, err = c.module(gomod); err != nil {
+		return nil, err
 	}
-	if !regexp.MustCompile(`^[A-Za-z0-9._~/-]+$`).MatchString(r.Module) ||
-		strings.Trim(r.Module, "/") != r.Module {
-		return nil, fmt.Errorf(
-			"--module is %q: expected a module path such as example.com/acme/orders",
-			r.Module,
-		)
-	}
-	base := regexp.MustCompile(`^v[0-9]+$`).ReplaceAllString(path.Base(r.Module), "")
-	if base == "" {
-		base = path.Base(path.Dir(r.Module))
-	}
-	r.Name = cmp.Or(
-		c.Name,
-		strings.Trim(
-			regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(base), "-"),
-			"-0123456789",
-		),
-		"api",
-	)
-	if !regexp.MustCompile(`^[a-z][a-z0-9-]*$`).MatchString(r.Name) {
-		return nil, fmt.Errorf(
-			"--name is %q: expected a word such as orders: lower case letters, digits, hyphens",
-			r.Name,
-		)
+	if r.Name, err = c.program(r.Module); err != nil {
+		return nil, err
 	}
 	r.Prefix = strings.ToUpper(strings.ReplaceAll(r.Name, "-", "_")) + "_"
 	if r.Router, err = c.router(folder); err != nil {
@@ -203,7 +158,7 @@ func (c *initCommand) repository() (*repository, error) {
 	}
 	r.Server = servers[r.Router]
 	r.EchoVersion = strings.TrimPrefix(r.Router, "echo")
-	r.Go, r.Version = "1.26.0", "v0.0.0"
+	r.Version = "v0.0.0"
 	if c.Replace != "" {
 		if r.Replace, err = filepath.Abs(c.Replace); err != nil {
 			return nil, err
@@ -218,6 +173,54 @@ func (c *initCommand) repository() (*repository, error) {
 		)
 	}
 	return r, nil
+}
+
+// module returns the module path of the folder's go.mod, or that of --module.
+func (c *initCommand) module(gomod []byte) (string, error) {
+	module := c.Module
+	if m := regexp.MustCompile(`(?m)^module\s+"?([^\s"]+)`).FindSubmatch(gomod); m != nil {
+		if c.Module != "" && c.Module != string(m[1]) {
+			return "", fmt.Errorf(
+				"--module is %s, but %s is the module of %s",
+				c.Module,
+				filepath.Join(c.Folder, "go.mod"),
+				m[1],
+			)
+		}
+		module = string(m[1])
+	}
+	if !regexp.MustCompile(`^[A-Za-z0-9._~/-]+$`).MatchString(module) ||
+		strings.Trim(module, "/") != module {
+		return "", fmt.Errorf(
+			"--module is %q: expected a module path such as example.com/acme/orders",
+			module,
+		)
+	}
+	return module, nil
+}
+
+// program returns the name of the program: that of --name, or one made of the module's last word
+// that is not a version.
+func (c *initCommand) program(module string) (string, error) {
+	base := path.Base(module)
+	if regexp.MustCompile(`^v[0-9]+$`).MatchString(base) {
+		base = path.Base(path.Dir(module))
+	}
+	name := cmp.Or(
+		c.Name,
+		strings.Trim(
+			regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(base), "-"),
+			"-0123456789",
+		),
+		"api",
+	)
+	if !regexp.MustCompile(`^[a-z][a-z0-9-]*$`).MatchString(name) {
+		return "", fmt.Errorf(
+			"--name is %q: expected a word such as orders: lower case letters, digits, hyphens",
+			name,
+		)
+	}
+	return name, nil
 }
 
 // libraryVersion returns the released version that this tool is built from, or "".
@@ -428,162 +431,6 @@ func (c *initCommand) faults(r *repository) (all []string) {
 	return all
 }
 
-// compose creates the files that the folder lacks.
-func (r *repository) compose(ctx context.Context, t *tool, source string) error {
-	r.Title = oneLine(r.document.Info.Title)
-	for _, o := range describe(r.document, credentials(r.document)) {
-		r.Operations = append(
-			r.Operations,
-			initOperation{o.ID, o.Method, o.Path, o.access.String()},
-		)
-	}
-	if err := r.generate(ctx, source, t.overlays); err != nil {
-		return err
-	}
-	for template, name := range map[string]string{
-		"go.mod": "go.mod", "main.go": "main.go", "tools.go": "tools.go",
-		"oapi-codegen.yaml": ".oapi-codegen.yaml", "api_test.go": "api_test.go",
-		"env.example": ".env.example", "gitignore": ".gitignore",
-		"ci.yml": ".github/workflows/ci.yml", "README.md": "README.md",
-	} {
-		if err := r.add(template, name); err != nil {
-			return err
-		}
-	}
-	deployment, err := deploy.Files(deploy.Options{
-		Name: r.Name, Go: r.Go[:strings.LastIndexByte(r.Go, '.')],
-	}, "deploy")
-	if err != nil {
-		return err
-	}
-	for name, data := range deployment {
-		r.addData(name, data)
-	}
-	routes := "routes_echo.go"
-	if r.Router == "std" {
-		routes = "routes_std.go"
-	}
-	if r.First {
-		err := r.add(routes, "impl/routes.go")
-		if err = errors.Join(err, r.add("handlers.go", "impl/handlers.go")); err != nil {
-			return err
-		}
-	} else if err := r.addHandlers(); err != nil {
-		return err
-	}
-	if slices.ContainsFunc(r.Handlers, func(h initHandler) bool { return h.Example != nil }) {
-		if err := r.add("example.go", "impl/example.go"); err != nil {
-			return err
-		}
-	}
-	slices.SortFunc(r.files, func(a, b initFile) int { return cmp.Compare(a.name, b.name) })
-	return nil
-}
-
-// addHandlers adds a file for each operation without a handler, beside the existing ones.
-func (r *repository) addHandlers() error {
-	for _, h := range r.Handlers {
-		one := *r
-		one.Handlers, one.Unanswered, one.files = []initHandler{h}, h.Example == nil, nil
-		if err := one.add("handlers.go", "impl/"+strings.ToLower(h.Name)+".go"); err != nil {
-			return err
-		}
-		if len(one.files) == 0 {
-			return fmt.Errorf(
-				"impl/%s.go exists, but has no method %s: add it",
-				strings.ToLower(h.Name),
-				h.Name,
-			)
-		}
-		r.files = append(r.files, one.files...)
-	}
-	return nil
-}
-
-// add adds a file, unless the folder has it.
-func (r *repository) add(name, target string) error {
-	data, err := r.fill(name)
-	if err != nil {
-		return err
-	}
-	r.addData(target, data)
-	return nil
-}
-
-func (r *repository) addData(target string, data []byte) {
-	if _, err := os.Lstat(filepath.Join(r.folder, filepath.FromSlash(target))); err != nil {
-		r.files = append(r.files, initFile{name: target, data: data})
-	}
-}
-
-func (r *repository) fill(name string) ([]byte, error) {
-	text, err := fs.ReadFile(initFiles, "initfiles/"+name+".tmpl")
-	if err != nil {
-		return nil, err
-	}
-	filled, err := template.New(name).
-		Funcs(template.FuncMap{"quote": strconv.Quote, "literal": literal}).
-		Parse(string(text))
-	if err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	if err := filled.Execute(&b, r); err != nil {
-		return nil, err
-	}
-	if strings.HasSuffix(name, ".go") {
-		return format.Source(b.Bytes())
-	}
-	return b.Bytes(), nil
-}
-
-// literal returns text as a Go literal that is easy to read.
-func literal(text string) string {
-	if strings.Contains(text, "\n") && strconv.CanBackquote(strings.ReplaceAll(text, "\n", "")) {
-		return "`" + text + "`"
-	}
-	return strconv.Quote(text)
-}
-
-func (f initFile) write(folder string) error {
-	target := filepath.Join(folder, filepath.FromSlash(f.name))
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
-		return err
-	}
-	if f.generated {
-		return os.WriteFile(target, f.data, 0o644)
-	}
-	file, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(f.data)
-	return errors.Join(err, file.Close())
-}
-
-// tidy runs go mod tidy.
-func tidy(ctx context.Context, folder string) error {
-	command := exec.CommandContext(ctx, "go", "mod", "tidy")
-	command.Dir = folder
-	said, err := command.CombinedOutput()
-	if err == nil {
-		return nil
-	}
-	var lines []string
-	for line := range strings.Lines(string(said)) {
-		if !strings.HasPrefix(line, "go: downloading ") && !strings.HasPrefix(line, "go: find") &&
-			!strings.HasPrefix(line, "go: found ") {
-			lines = append(lines, strings.TrimSpace(line))
-		}
-	}
-	return fmt.Errorf(
-		"the files are written, but go mod tidy fails in %s: %w\n%s",
-		folder,
-		err,
-		strings.Join(lines, "\n"),
-	)
-}
-
 func (p page) writeInit(report initReport, r *repository) {
 	verb := "written"
 	if report.DryRun {
@@ -604,41 +451,4 @@ func (p page) writeInit(report initReport, r *repository) {
 		rows = append(rows, plain("next", "cd "+report.Folder+" && go run . dev"))
 	}
 	p.table("", p.wrap(rows, 1))
-}
-
-// bundleCommand writes a document in several files as one, for tools that read only one.
-type bundleCommand struct {
-	Document string `arg:"" help:"OpenAPI document, or - for standard input."`
-	Output   string `short:"o" help:"File to write. Default: standard output."`
-}
-
-func (c *bundleCommand) Run(ctx context.Context, t *tool) error {
-	doc, err := t.load(ctx, c.Document, everything, false)
-	if err != nil {
-		return err
-	}
-	data, err := bundle(ctx, doc)
-	if err != nil {
-		return err
-	}
-	if c.Output == "" {
-		_, err = t.out.w.Write(data)
-		return err
-	}
-	return os.WriteFile(c.Output, data, 0o644)
-}
-
-// bundle returns a document as one JSON file.
-func bundle(ctx context.Context, doc *openapi3.T) ([]byte, error) {
-	doc.InternalizeRefs(ctx, nil)
-	compact, err := doc.MarshalJSON()
-	if err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	if err := json.Indent(&b, compact, "", "  "); err != nil {
-		return nil, err
-	}
-	b.WriteByte('\n')
-	return b.Bytes(), nil
 }

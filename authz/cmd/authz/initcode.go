@@ -202,12 +202,48 @@ func (r *repository) readHandlers(code []byte) error {
 	if err != nil {
 		return err
 	}
-	has, receivers, err := r.methods()
+	receivers, err := r.methods()
 	if err != nil {
 		return err
 	}
-	visits := map[string]string{} // by response type
-	var methods []*ast.Field
+	methods, visits := readInterfaces(file)
+	r.Receiver = "API"
+	counts := map[string]int{}
+	for _, m := range methods {
+		name := m.Names[0].Name
+		if receiver, ok := receivers[name]; ok {
+			counts[receiver]++
+			continue
+		}
+		h := initHandler{Name: name}
+		signature := m.Type.(*ast.FuncType)
+		h.Request = "gen." + sourceOf(
+			files,
+			signature.Params.List[len(signature.Params.List)-1].Type,
+		)
+		response := sourceOf(files, signature.Results.List[0].Type)
+		h.Response, h.Visit = "gen."+response, visits[response]
+		r.describeHandler(&h, m.Doc.Text())
+		r.Handlers = append(r.Handlers, h)
+		r.Unanswered = r.Unanswered || h.Example == nil
+	}
+	r.First = len(counts) == 0
+	for receiver, n := range counts {
+		if n > counts[r.Receiver] {
+			r.Receiver = receiver
+		}
+	}
+	slices.SortStableFunc(
+		r.Handlers,
+		func(a, b initHandler) int { return cmp.Compare(a.Name, b.Name) },
+	)
+	return nil
+}
+
+// readInterfaces returns the methods of the generated interface for handlers, and the only method
+// of each response type.
+func readInterfaces(file *ast.File) (methods []*ast.Field, visits map[string]string) {
+	visits = map[string]string{}
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
 		if !ok {
@@ -221,40 +257,7 @@ func (r *repository) readHandlers(code []byte) error {
 		}
 		return true
 	})
-	r.Receiver = "API"
-	counts := map[string]int{}
-	for _, m := range methods {
-		name := m.Names[0].Name
-		if has[name] {
-			counts[receivers[name]]++
-			continue
-		}
-		h := initHandler{Name: name}
-		signature := m.Type.(*ast.FuncType)
-		h.Request = "gen." + sourceOf(
-			files,
-			signature.Params.List[len(signature.Params.List)-1].Type,
-		)
-		response := sourceOf(files, signature.Results.List[0].Type)
-		h.Response, h.Visit = "gen."+response, visits[response]
-		r.describeHandler(&h, m.Doc.Text())
-		r.Handlers = append(r.Handlers, h)
-	}
-	r.First = len(counts) == 0
-	for receiver, n := range counts {
-		if n > counts[r.Receiver] {
-			r.Receiver = receiver
-		}
-	}
-	slices.SortStableFunc(
-		r.Handlers,
-		func(a, b initHandler) int { return cmp.Compare(a.Name, b.Name) },
-	)
-	r.Unanswered = slices.ContainsFunc(
-		r.Handlers,
-		func(h initHandler) bool { return h.Example == nil },
-	)
-	return nil
+	return methods, visits
 }
 
 func sourceOf(files *gotoken.FileSet, node ast.Node) string {
@@ -263,27 +266,26 @@ func sourceOf(files *gotoken.FileSet, node ast.Node) string {
 	return b.String()
 }
 
-// methods returns the methods of impl, and the receiver of each.
-func (r *repository) methods() (has map[string]bool, receivers map[string]string, err error) {
-	has, receivers = map[string]bool{}, map[string]string{}
+// methods returns the receiver of each method of impl.
+func (r *repository) methods() (map[string]string, error) {
 	names, err := filepath.Glob(filepath.Join(r.folder, "impl", "*.go"))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	receivers := map[string]string{}
 	for _, name := range names {
 		files := gotoken.NewFileSet()
 		file, err := parser.ParseFile(files, name, nil, parser.SkipObjectResolution)
 		if err != nil {
-			return nil, nil, fmt.Errorf("cannot read the existing handlers: %w", err)
+			return nil, fmt.Errorf("cannot read the existing handlers: %w", err)
 		}
 		for _, declaration := range file.Decls {
 			if f, ok := declaration.(*ast.FuncDecl); ok && f.Recv != nil {
-				has[f.Name.Name] = true
 				receivers[f.Name.Name] = sourceOf(files, f.Recv.List[0].Type)
 			}
 		}
 	}
-	return has, receivers, nil
+	return receivers, nil
 }
 
 // generatedAddress matches the operation in the comment of a generated method: (GET /orders/{id}).

@@ -263,50 +263,6 @@ func innermost(err error) (at *openapi3.Location, cause error) {
 	return at, cause
 }
 
-// reportInvalid reports invalid OpenAPI that is not a fault, because it does not affect requests.
-func reportInvalid(doc *openapi3.T, faults []*authz.Fault, report report) {
-	known := map[string]bool{}
-	for _, fault := range faults {
-		if fault.Err != nil {
-			_, cause := innermost(fault.Err)
-			known[cause.Error()] = true
-		}
-	}
-	err := doc.Validate(context.Background(), openapi3.EnableMultiError())
-	var several openapi3.MultiError
-	if !errors.As(err, &several) && err != nil {
-		several = openapi3.MultiError{err}
-	}
-	for _, err := range several {
-		removeSchemas(err)
-		at, cause := innermost(err)
-		first, _, _ := strings.Cut(err.Error(), "\n")
-		// Other rules and faults report these in the words of this tool.
-		if known[cause.Error()] || ruleOfFault(first).name != otherFault {
-			continue
-		}
-		brief, _, _ := strings.Cut(cause.Error(), "\n")
-		report(at, "", first, brief)
-	}
-}
-
-// removeSchemas removes schemas and values from an error, whose text would contain them as JSON.
-// They can be large, and are not shown.
-func removeSchemas(err error) {
-	switch err := err.(type) {
-	case nil:
-	case openapi3.MultiError:
-		for _, part := range err {
-			removeSchemas(part)
-		}
-	case *openapi3.SchemaError:
-		err.Schema, err.Value = nil, nil
-		removeSchemas(err.Origin)
-	default:
-		removeSchemas(errors.Unwrap(err))
-	}
-}
-
 // reportSuppressions reports names in x-authz-lint-ignore that are not rules, or are rules of
 // faults.
 func reportSuppressions(operations []operation, report report) {

@@ -19,52 +19,11 @@ func (p page) findings(document string, findings []finding, blocks map[string]st
 		p.line("%s: nothing found", printable(describeName(document)))
 		return
 	}
-	type summary struct {
-		rule, level string
-		number      int
-	}
-	var sums []*summary
-	for i := 0; i < len(findings); {
-		r, _ := ruleNamed(findings[i].Rule)
-		s := &summary{rule: r.name, level: r.level}
-		sums = append(sums, s)
-		title := fmt.Sprintf("%s %s", r.level, r.name)
-		p.line("%s: %s", p.paint(levelColour(r.level), title), r.fix)
-		var rows [][]cell
-		group := map[string][]finding{}
-		var order []string
-		for ; i < len(findings) && findings[i].Rule == r.name; i++ {
-			f := findings[i]
-			if group[f.cause] == nil {
-				order = append(order, f.cause)
-			}
-			group[f.cause] = append(group[f.cause], f)
-			s.number++
-		}
-		for _, cause := range order {
-			all := group[cause]
-			shown := all
-			if !places && len(all) > fewPlaces {
-				shown = all[:fewPlaces]
-			}
-			for _, f := range shown {
-				at := describeName(document)
-				if f.Line > 0 {
-					at = fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
-				}
-				rows = append(
-					rows,
-					[]cell{{at, dim}, {text: cmp.Or(f.Where, "-")}, {text: f.Problem}},
-				)
-			}
-			if more := len(all) - len(shown); more > 0 {
-				rows = append(
-					rows,
-					[]cell{{fmt.Sprintf("and %d more of this kind (--places)", more), dim}},
-				)
-			}
-		}
-		p.table("  ", rows)
+	var summary [][]cell
+	for ofRule := range chunks(findings, func(f finding) string { return f.Rule }) {
+		r, _ := ruleNamed(ofRule[0].Rule)
+		p.line("%s: %s", p.paint(levelColour(r.level), r.level+" "+r.name), r.fix)
+		p.places(document, ofRule, places)
 		if block := blocks[r.name]; block != "" {
 			p.line("  to paste:")
 			for line := range strings.Lines(block) {
@@ -72,15 +31,43 @@ func (p page) findings(document string, findings []finding, blocks map[string]st
 			}
 		}
 		p.line("")
+		summary = append(summary, []cell{
+			{fmt.Sprint(len(ofRule)), bold}, {r.level, levelColour(r.level)}, {text: r.name},
+		})
 	}
-	rows := [][]cell{}
-	for _, s := range sums {
-		rows = append(
-			rows,
-			[]cell{{fmt.Sprint(s.number), bold}, {s.level, levelColour(s.level)}, {text: s.rule}},
-		)
+	p.table("", summary)
+}
+
+// places writes the places of a rule's findings by cause: all of them, or the first few.
+func (p page) places(document string, findings []finding, all bool) {
+	byCause := map[string][]finding{}
+	var causes []string
+	for _, f := range findings {
+		if byCause[f.cause] == nil {
+			causes = append(causes, f.cause)
+		}
+		byCause[f.cause] = append(byCause[f.cause], f)
 	}
-	p.table("", rows)
+	var rows [][]cell
+	for _, cause := range causes {
+		shown := byCause[cause]
+		if !all {
+			shown = shown[:min(len(shown), fewPlaces)]
+		}
+		for _, f := range shown {
+			at := describeName(document)
+			if f.Line > 0 {
+				at = fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
+			}
+			rows = append(rows,
+				[]cell{{at, dim}, {text: cmp.Or(f.Where, "-")}, {text: f.Problem}})
+		}
+		if more := len(byCause[cause]) - len(shown); more > 0 {
+			rows = append(rows,
+				[]cell{{fmt.Sprintf("and %d more of this kind (--places)", more), dim}})
+		}
+	}
+	p.table("  ", rows)
 }
 
 func levelColour(level string) colour {

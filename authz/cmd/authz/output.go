@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -108,6 +109,23 @@ func (p page) markdown(rows [][]string) {
 		p.line("| %s |", strings.Join(row, " | "))
 		if i == 0 {
 			p.line("|%s", strings.Repeat("---|", len(row)))
+		}
+	}
+}
+
+// chunks yields the longest parts of a list whose items have the same key.
+func chunks[T any](all []T, key func(T) string) iter.Seq[[]T] {
+	return func(yield func([]T) bool) {
+		for len(all) > 0 {
+			first := key(all[0])
+			n := slices.IndexFunc(all, func(item T) bool { return key(item) != first })
+			if n < 0 {
+				n = len(all)
+			}
+			if !yield(all[:n]) {
+				return
+			}
+			all = all[n:]
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/oasdiff/oasdiff/diff"
@@ -101,274 +100,21 @@ func (v *schemaVerdict) boolean(where string, d *diff.SchemaDiff, s scope) {
 	}
 }
 
-// types compares types, const, enum and readOnly.
-func (v *schemaVerdict) types(where string, was, now *openapi3.Schema, s scope) {
-	before, after := typesOf(was), typesOf(now)
-	if weakens, tightens := !within(after, before), !within(before, after); weakens || tightens {
-		v.note(where, "type "+typeNames(before)+" → "+typeNames(after), s, weakens, tightens)
-	}
-	one := func(value any) []string { return []string{compact(value)} }
-	v.choice(where, "const", listed(was.Const, one), listed(now.Const, one), s)
-	v.choice(where, "enum", values(was.Enum), values(now.Enum), s)
-	if was.ReadOnly != now.ReadOnly {
-		// A request must not contain a readOnly member, and need not, even if it is required.
-		v.note(where, ternary(was.ReadOnly, "no longer readOnly", "now readOnly"), s, true, true)
-	}
-}
-
-// typesOf returns the types that a schema accepts. integer is a part of number.
-func typesOf(s *openapi3.Schema) []string {
-	if s.Type == nil || len(*s.Type) == 0 {
-		return []string{"any"}
-	}
-	all := slices.Clone(s.Type.Slice())
-	if s.Nullable && !slices.Contains(all, "null") {
-		all = append(all, "null")
-	}
-	return all
-}
-
-// within reports whether others include each of some types.
-func within(some, others []string) bool {
-	return others[0] == "any" || !slices.ContainsFunc(some, func(t string) bool {
-		return !slices.Contains(others, t) && !(t == "integer" && slices.Contains(others, "number"))
-	})
-}
-
-func typeNames(types []string) string {
-	return strings.Join(slices.Sorted(slices.Values(types)), " or ")
-}
-
-func listed(value any, list func(any) []string) []string {
-	if value == nil {
-		return nil
-	}
-	return list(value)
-}
-
-func values(enum []any) (all []string) {
-	for _, value := range enum {
-		all = append(all, compact(value))
-	}
-	return all
-}
-
-// choice compares lists of accepted values; nil accepts all.
-func (v *schemaVerdict) choice(where, keyword string, before, after []string, s scope) {
-	lacks := func(list, other []string) []string {
-		return slices.DeleteFunc(
-			slices.Clone(list),
-			func(v string) bool { return slices.Contains(other, v) },
-		)
-	}
-	switch more, less := lacks(after, before), lacks(before, after); {
-	case before == nil && after == nil:
-	case before == nil:
-		v.note(where, keyword+" added", s, false, true)
-	case after == nil:
-		v.note(where, keyword+" removed", s, true, false)
-	case more != nil || less != nil:
-		var parts []string
-		if len(more) > 0 {
-			parts = append(parts, "with "+strings.Join(more, ", "))
-		}
-		if len(less) > 0 {
-			parts = append(parts, "without "+strings.Join(less, ", "))
-		}
-		if parts != nil {
-			v.note(where, keyword+" "+strings.Join(parts, ", "), s, len(more) > 0, len(less) > 0)
-		}
-	}
-}
-
-// bounds compares numbers, lengths and counts.
-func (v *schemaVerdict) bounds(where string, was, now *openapi3.Schema, s scope) {
-	least := func(keyword string, before, after uint64) {
-		if before != after {
-			v.note(
-				where,
-				fmt.Sprintf("%s %d → %d", keyword, before, after),
-				s,
-				after < before,
-				after > before,
-			)
-		}
-	}
-	most := func(keyword string, before, after *uint64) {
-		v.limit(where, keyword, float(before), float(after), s)
-	}
-	least("minLength", was.MinLength, now.MinLength)
-	most("maxLength", was.MaxLength, now.MaxLength)
-	least("minItems", was.MinItems, now.MinItems)
-	most("maxItems", was.MaxItems, now.MaxItems)
-	least("minProperties", was.MinProps, now.MinProps)
-	most("maxProperties", was.MaxProps, now.MaxProps)
-	v.limit(where, "maximum", was.Max, now.Max, s)
-	v.limit(where, "minimum", negative(was.Min), negative(now.Min), s)
-	v.exclusive(where, "exclusiveMaximum", was.ExclusiveMax, now.ExclusiveMax, s, 1)
-	v.exclusive(where, "exclusiveMinimum", was.ExclusiveMin, now.ExclusiveMin, s, -1)
-	if b, a := was.MultipleOf, now.MultipleOf; b != nil && a != nil && *b != *a {
-		v.note(where, fmt.Sprintf("multipleOf %v → %v", *b, *a), s, true, true)
-	} else {
-		v.presence(where, "multipleOf", b != nil, a != nil, s)
-	}
-	if was.UniqueItems != now.UniqueItems {
-		v.presence(where, "uniqueItems", was.UniqueItems, now.UniqueItems, s)
-	}
-}
-
-// presence compares a keyword that can only refuse values.
-func (v *schemaVerdict) presence(where, keyword string, before, after bool, s scope) {
-	if before != after {
-		v.note(where, keyword+ternary(after, " added", " removed"), s, before, after)
-	}
-}
-
-// limit compares an upper limit.
-func (v *schemaVerdict) limit(where, keyword string, before, after *float64, s scope) {
-	if before != nil && after != nil && *before != *after {
-		from, to := *before, *after
-		if keyword == "minimum" || keyword == "exclusiveMinimum" {
-			from, to = -from, -to
-		}
-		v.note(
-			where,
-			fmt.Sprintf("%s %v → %v", keyword, from, to),
-			s,
-			*after > *before,
-			*after < *before,
-		)
-		return
-	}
-	v.presence(where, keyword, before != nil, after != nil, s)
-}
-
-// exclusive compares exclusive limits: flags in 3.0, limits since 3.1. sign is -1 for lower limits.
-func (v *schemaVerdict) exclusive(
-	where, keyword string,
-	before, after openapi3.ExclusiveBound,
-	s scope,
-	sign float64,
-) {
-	flag := func(b openapi3.ExclusiveBound) bool { return b.Bool != nil && *b.Bool }
-	limit := func(b openapi3.ExclusiveBound) *float64 {
-		if b.Value == nil {
-			return nil
-		}
-		v := sign * *b.Value
-		return &v
-	}
-	v.presence(where, keyword, flag(before), flag(after), s)
-	v.limit(where, keyword, limit(before), limit(after), s)
-}
-
-func float(n *uint64) *float64 {
-	if n == nil {
-		return nil
-	}
-	f := float64(*n)
-	return &f
-}
-
-func negative(n *float64) *float64 {
-	if n == nil {
-		return nil
-	}
-	f := -*n
-	return &f
-}
-
-// strings compares patterns and formats.
-func (v *schemaVerdict) strings(where string, d *diff.SchemaDiff, s scope) {
-	for _, keyword := range []struct{ name, was, now string }{
-		{"pattern", d.Base.Pattern, d.Revision.Pattern},
-		{"format", d.Base.Format, d.Revision.Format},
-	} {
-		switch {
-		case keyword.was == keyword.now:
-		case keyword.was != "" && keyword.now != "":
-			v.note(
-				where,
-				fmt.Sprintf("%s %s → %s", keyword.name, keyword.was, keyword.now),
-				s,
-				true,
-				true,
-			)
-		default:
-			v.presence(where, keyword.name, keyword.was != "", keyword.now != "", s)
-		}
-	}
-}
-
 // members compares the members of objects.
 func (v *schemaVerdict) members(where string, d *diff.SchemaDiff, s scope) {
-	was, now := d.Base, d.Revision
-	if r := d.RequiredDiff; r != nil {
-		for _, name := range r.Added {
-			v.note(where+"."+name, "now required", s, false, true)
-		}
-		for _, name := range r.Deleted {
-			v.note(where+"."+name, "no longer required", s, true, false)
-		}
-	}
-	if p := d.PropertiesDiff; p != nil {
-		for _, name := range slices.Sorted(slices.Values(p.Added)) {
-			// If undescribed members are refused, the member is now accepted. If not, it is now
-			// validated.
-			refused := undescribed(was) == refuses
-			v.note(
-				where+"."+name,
-				"described",
-				s,
-				s.closed || undescribed(was) != accepts,
-				s.closed || !refused,
-			)
-		}
-		for _, name := range slices.Sorted(slices.Values(p.Deleted)) {
-			refused := undescribed(now) == refuses
-			v.note(
-				where+"."+name,
-				"no longer described",
-				s,
-				s.closed || !refused,
-				s.closed || undescribed(now) != accepts,
-			)
-		}
-		for _, name := range slices.Sorted(maps.Keys(p.Modified)) {
-			v.inner(where+"."+name, p.Modified[name], s)
-		}
-	}
-	if before, after := undescribed(was), undescribed(now); before != after {
-		v.note(
-			where,
-			"undescribed members: "+before+" → "+after,
-			s,
-			s.closed || before != accepts && after != refuses,
-			s.closed || after != accepts && before != refuses,
-		)
-	} else if was.AdditionalProperties.Schema != nil && now.AdditionalProperties.Schema != nil {
-		v.inner(where+".*", d.AdditionalPropertiesDiff, s)
-	} else if s.closed && states(was) != states(now) {
-		// additionalProperties: true accepts members, and unevaluatedProperties then ignores them.
-		v.note(where, "additionalProperties: true added or removed", s, states(now), states(was))
-	}
+	v.required(where, d.RequiredDiff, s)
+	v.properties(where, d, s)
+	v.undescribedMembers(where, d, s)
 	if d.UnevaluatedPropertiesAllowedDiff != nil || d.UnevaluatedPropertiesDiff != nil {
 		v.remainder(
 			where,
 			"unevaluatedProperties",
-			was.UnevaluatedProperties,
-			now.UnevaluatedProperties,
+			d.Base.UnevaluatedProperties,
+			d.Revision.UnevaluatedProperties,
 			s,
 		)
 	}
-	if p := d.PatternPropertiesDiff; p != nil {
-		for _, pattern := range slices.Sorted(slices.Values(slices.Concat(p.Added, p.Deleted))) {
-			v.note(where, "patternProperties "+pattern+" added or removed", s, true, true)
-		}
-		for _, pattern := range slices.Sorted(maps.Keys(p.Modified)) {
-			v.inner(where+".*", p.Modified[pattern], s)
-		}
-	}
+	v.patternProperties(where, d.PatternPropertiesDiff, s)
 	v.inner(where+" (names)", d.PropertyNamesDiff, s)
 	if r := d.DependentRequiredDiff; r != nil {
 		v.note(
@@ -379,8 +125,74 @@ func (v *schemaVerdict) members(where string, d *diff.SchemaDiff, s scope) {
 			len(r.Added)+len(r.Modified) > 0,
 		)
 	}
-	if p := d.DependentSchemasDiff; p != nil {
+	if d.DependentSchemasDiff != nil {
 		v.note(where, "dependentSchemas differs", s, true, true)
+	}
+}
+
+func (v *schemaVerdict) required(where string, d *diff.RequiredPropertiesDiff, s scope) {
+	if d == nil {
+		return
+	}
+	for _, name := range d.Added {
+		v.note(where+"."+name, "now required", s, false, true)
+	}
+	for _, name := range d.Deleted {
+		v.note(where+"."+name, "no longer required", s, true, false)
+	}
+}
+
+// properties compares the members that schemas describe. A member that one schema does not describe
+// is refused, accepted or checked there like every other such member.
+func (v *schemaVerdict) properties(where string, d *diff.SchemaDiff, s scope) {
+	p := d.PropertiesDiff
+	if p == nil {
+		return
+	}
+	before, after := undescribed(d.Base), undescribed(d.Revision)
+	for _, name := range slices.Sorted(slices.Values(p.Added)) {
+		v.note(where+"."+name, "described", s, s.closed || before != accepts,
+			s.closed || before != refuses)
+	}
+	for _, name := range slices.Sorted(slices.Values(p.Deleted)) {
+		v.note(where+"."+name, "no longer described", s, s.closed || after != refuses,
+			s.closed || after != accepts)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Modified)) {
+		v.inner(where+"."+name, p.Modified[name], s)
+	}
+}
+
+// undescribedMembers compares additionalProperties.
+func (v *schemaVerdict) undescribedMembers(where string, d *diff.SchemaDiff, s scope) {
+	was, now := d.Base, d.Revision
+	before, after := undescribed(was), undescribed(now)
+	switch {
+	case before != after:
+		v.note(
+			where,
+			"undescribed members: "+before+" → "+after,
+			s,
+			s.closed || before != accepts && after != refuses,
+			s.closed || after != accepts && before != refuses,
+		)
+	case before == checks:
+		v.inner(where+".*", d.AdditionalPropertiesDiff, s)
+	case s.closed && states(was) != states(now):
+		// additionalProperties: true accepts members, and unevaluatedProperties then ignores them.
+		v.note(where, "additionalProperties: true added or removed", s, states(now), states(was))
+	}
+}
+
+func (v *schemaVerdict) patternProperties(where string, d *diff.SchemasDiff, s scope) {
+	if d == nil {
+		return
+	}
+	for _, pattern := range slices.Sorted(slices.Values(slices.Concat(d.Added, d.Deleted))) {
+		v.note(where, "patternProperties "+pattern+" added or removed", s, true, true)
+	}
+	for _, pattern := range slices.Sorted(maps.Keys(d.Modified)) {
+		v.inner(where+".*", d.Modified[pattern], s)
 	}
 }
 
@@ -453,74 +265,17 @@ func (v *schemaVerdict) items(where string, d *diff.SchemaDiff, s scope) {
 
 // combined compares allOf, anyOf, oneOf, not, if and discriminator.
 func (v *schemaVerdict) combined(where string, d *diff.SchemaDiff, s scope) {
-	// The unevaluated… keywords of this schema depend on what its parts evaluate.
-	branch := s
-	branch.optional = s.optional || s.closed
-	parts := func(keyword string, sub *diff.SubschemasDiff, addedWeakens, deletedWeakens,
-		exact bool) {
-		if sub == nil {
-			return
-		}
-		either := s.closed || !exact
-		for _, part := range sub.Added {
-			v.note(
-				where,
-				keyword+" with "+partName(part),
-				s,
-				addedWeakens || either,
-				!addedWeakens || either,
-			)
-		}
-		for _, part := range sub.Deleted {
-			v.note(
-				where,
-				keyword+" without "+partName(part),
-				s,
-				deletedWeakens || either,
-				!deletedWeakens || either,
-			)
-		}
-		for _, part := range sub.Modified {
-			if exact {
-				v.schema(where, part.Diff, ternary(keyword == "allOf", s, branch))
-			} else {
-				v.note(where, keyword+": "+partName(part.Revision)+" differs", s, true, true)
-			}
-		}
-	}
-	appears := func(keyword string, before, after bool) {
-		v.note(
-			where,
-			keyword+ternary(after, " added", " removed"),
-			s,
-			before || s.closed,
-			after || s.closed,
-		)
-	}
-	parts("allOf", d.AllOfDiff, false, true, true)
-	switch {
-	case d.AnyOfDiff == nil:
-	case len(d.Base.AnyOf) == 0 || len(d.Revision.AnyOf) == 0:
-		appears("anyOf", len(d.Base.AnyOf) > 0, len(d.Revision.AnyOf) > 0)
-	default:
-		parts("anyOf", d.AnyOfDiff, true, false, true)
-	}
-	switch {
-	case d.OneOfDiff == nil:
-	case len(d.Base.OneOf) == 0 || len(d.Revision.OneOf) == 0:
-		appears("oneOf", len(d.Base.OneOf) > 0, len(d.Revision.OneOf) > 0)
-	default:
-		// A value that matches two branches is refused, so a new branch can accept less. With a
-		// discriminator, the branches exclude each other.
-		exact := d.Base.Discriminator != nil && d.Revision.Discriminator != nil &&
-			d.DiscriminatorDiff == nil
-		parts("oneOf", d.OneOfDiff, true, false, exact)
-	}
+	v.parts(where, "allOf", d.AllOfDiff, true, s)
+	v.alternatives(where, "anyOf", d.AnyOfDiff, d.Base.AnyOf, d.Revision.AnyOf, true, s)
+	// A value that matches two branches of oneOf is refused, so a new branch can accept less. With
+	// a discriminator, the branches exclude each other.
+	exclusive := d.Base.Discriminator != nil && d.Revision.Discriminator != nil &&
+		d.DiscriminatorDiff == nil
+	v.alternatives(where, "oneOf", d.OneOfDiff, d.Base.OneOf, d.Revision.OneOf, exclusive, s)
 	if n := d.NotDiff; n != nil {
-		switch {
-		case n.SchemaAdded || n.SchemaDeleted:
+		if n.SchemaAdded || n.SchemaDeleted {
 			v.presence(where, "not", n.SchemaDeleted, n.SchemaAdded, s)
-		default:
+		} else {
 			v.schema(where+" (not)", n, scope{inverted: !s.inverted})
 		}
 	}
@@ -532,6 +287,54 @@ func (v *schemaVerdict) combined(where string, d *diff.SchemaDiff, s scope) {
 	}
 	if d.DiscriminatorDiff != nil {
 		v.note(where, "discriminator differs", s, true, true)
+	}
+}
+
+// alternatives compares anyOf or oneOf. Without any alternative, the keyword accepts all values.
+func (v *schemaVerdict) alternatives(
+	where, keyword string,
+	d *diff.SubschemasDiff,
+	was, now openapi3.SchemaRefs,
+	exact bool,
+	s scope,
+) {
+	switch before, after := len(was) > 0, len(now) > 0; {
+	case d == nil:
+	case before && after:
+		v.parts(where, keyword, d, exact, s)
+	default:
+		v.note(where, keyword+ternary(after, " added", " removed"), s, before || s.closed,
+			after || s.closed)
+	}
+}
+
+// parts compares the parts of allOf, anyOf or oneOf. exact: a part that accepts more never makes
+// the whole accept less.
+func (v *schemaVerdict) parts(
+	where, keyword string,
+	d *diff.SubschemasDiff,
+	exact bool,
+	s scope,
+) {
+	if d == nil {
+		return
+	}
+	narrows := keyword == "allOf" // a further part of allOf accepts less, of the others more
+	either := s.closed || !exact
+	for _, part := range d.Added {
+		v.note(where, keyword+" with "+partName(part), s, !narrows || either, narrows || either)
+	}
+	for _, part := range d.Deleted {
+		v.note(where, keyword+" without "+partName(part), s, narrows || either, !narrows || either)
+	}
+	// The unevaluated… keywords of this schema depend on what its parts evaluate.
+	s.optional = s.optional || s.closed && !narrows
+	for _, part := range d.Modified {
+		if exact {
+			v.schema(where, part.Diff, s)
+		} else {
+			v.note(where, keyword+": "+partName(part.Revision)+" differs", s, true, true)
+		}
 	}
 }
 

@@ -202,6 +202,13 @@ func (s siblings) taken() (map[string]bool, error) {
 	return taken, errors.Join(clashes...)
 }
 
+// scopesFile is the data of the template of the generated file.
+type scopesFile struct {
+	Document, Package  string
+	Scopes, Operations []generatedConstant
+	Restricted         bool // whether any operation requires a token
+}
+
 // generate writes the file. The same document gives the same bytes.
 func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, error) {
 	pkg, err := c.packageName(beside)
@@ -212,56 +219,13 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
+	file := scopesFile{Document: c.source(), Package: pkg}
 	operations := describe(doc, credentials(doc))
-	described := scopesWithText(doc, operations)
-	scopeNames := names(slices.Sorted(maps.Keys(described)), taken,
-		func(s string) string { return prefixed("Scope", camel(s)) },
-		func(s string) string { return prefixed("Scope", camel(spellOut(s))) },
-		func(s string) string { return "Scope_" + hex.EncodeToString([]byte(s)) },
-	)
-	for _, name := range scopeNames {
+	names := file.addScopes(scopesWithText(doc, operations), taken)
+	for _, name := range names {
 		taken[name] = true
 	}
-	ids := map[string]operation{}
-	for _, o := range operations {
-		ids[o.ID] = o
-	}
-	operationNames := names(slices.Sorted(maps.Keys(ids)), taken,
-		camel,
-		func(s string) string { return prefixed("Operation", camel(s)) },
-		func(s string) string { return prefixed("Operation", camel(spellOut(s))) },
-		func(s string) string { return "Operation_" + hex.EncodeToString([]byte(s)) },
-	)
-
-	data := struct {
-		Document, Package  string
-		Scopes, Operations []generatedConstant
-		Restricted         bool // whether any operation requires a token
-	}{Document: c.source(), Package: pkg}
-	for _, scope := range slices.Sorted(maps.Keys(described)) {
-		data.Scopes = append(
-			data.Scopes,
-			generatedConstant{Name: scopeNames[scope], Value: scope, Comment: described[scope]},
-		)
-	}
-	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		o := ids[id]
-		constant := generatedConstant{
-			Name:    operationNames[id],
-			Value:   id,
-			Comment: oneLine(o.String() + ": " + o.access.String()),
-		}
-		if !o.access.open() {
-			data.Restricted = true
-			for _, alternative := range o.access.alternatives() {
-				for i, scope := range alternative {
-					alternative[i] = scopeNames[scope]
-				}
-				constant.Alternatives = append(constant.Alternatives, alternative)
-			}
-		}
-		data.Operations = append(data.Operations, constant)
-	}
+	file.addOperations(operations, names, taken)
 
 	var code bytes.Buffer
 	written := template.New("scopes").
@@ -269,10 +233,61 @@ func (c *scopesCommand) generate(doc *openapi3.T, beside siblings) ([]byte, erro
 	if _, err := written.Parse(scopesTemplate); err != nil {
 		return nil, err
 	}
-	if err := written.Execute(&code, data); err != nil {
+	if err := written.Execute(&code, file); err != nil {
 		return nil, err
 	}
 	return format.Source(code.Bytes())
+}
+
+// addScopes adds a constant for each scope, and returns their names.
+func (f *scopesFile) addScopes(described map[string]string, taken map[string]bool) (
+	constants map[string]string) {
+	scopes := slices.Sorted(maps.Keys(described))
+	constants = names(scopes, taken,
+		func(s string) string { return prefixed("Scope", camel(s)) },
+		func(s string) string { return prefixed("Scope", camel(spellOut(s))) },
+		func(s string) string { return "Scope_" + hex.EncodeToString([]byte(s)) },
+	)
+	for _, scope := range scopes {
+		f.Scopes = append(f.Scopes, generatedConstant{
+			Name: constants[scope], Value: scope, Comment: described[scope],
+		})
+	}
+	return constants
+}
+
+// addOperations adds a constant for each operation. scopes are the constants of scopes.
+func (f *scopesFile) addOperations(operations []operation, scopes map[string]string,
+	taken map[string]bool) {
+	byID := map[string]operation{}
+	for _, o := range operations {
+		byID[o.ID] = o
+	}
+	ids := slices.Sorted(maps.Keys(byID))
+	constants := names(ids, taken,
+		camel,
+		func(s string) string { return prefixed("Operation", camel(s)) },
+		func(s string) string { return prefixed("Operation", camel(spellOut(s))) },
+		func(s string) string { return "Operation_" + hex.EncodeToString([]byte(s)) },
+	)
+	for _, id := range ids {
+		o := byID[id]
+		constant := generatedConstant{
+			Name:    constants[id],
+			Value:   id,
+			Comment: oneLine(o.String() + ": " + o.access.String()),
+		}
+		if !o.access.open() {
+			f.Restricted = true
+			for _, alternative := range o.access.alternatives() {
+				for i, scope := range alternative {
+					alternative[i] = scopes[scope]
+				}
+				constant.Alternatives = append(constant.Alternatives, alternative)
+			}
+		}
+		f.Operations = append(f.Operations, constant)
+	}
 }
 
 // scopesWithText returns the scopes that a document declares or requires, and their descriptions.

@@ -166,28 +166,38 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzDecodeTypes compares with json v2, for random types and values.
-func FuzzDecodeTypes(f *testing.F) {
+// checkDecodeType compares with json v2, for a random type and value.
+func checkDecodeType(t *testing.T, seed uint64) {
+	t.Helper()
+	m := &maker{Rand: rand.New(rand.NewPCG(seed, 1))}
+	typ := m.goType(3)
+	text := m.textFor(nil, typ)
+	if !jsontext.Value(text).IsValid() {
+		t.Fatalf("%s is not valid", text)
+	}
+	var d Decoder
+	got, want := reflect.New(typ), reflect.New(typ)
+	err := d.Decode(text, got.Interface())
+	wantErr := jsonv2.Unmarshal(text, want.Interface(), decoding)
+	if (err == nil) != (wantErr == nil) {
+		t.Errorf("%s into %s: %v, expected %v", text, typ, err, wantErr)
+	} else if err == nil && !reflect.DeepEqual(got.Interface(), want.Interface()) {
+		t.Errorf("%s into %s: %+v, expected %+v", text, typ, got.Elem(), want.Elem())
+	}
+}
+
+func TestDecodeTypes(t *testing.T) {
 	for seed := range uint64(2000) {
+		checkDecodeType(t, seed)
+	}
+}
+
+// FuzzDecodeTypes has few seeds, because the fuzzer runs all of them before it makes others.
+func FuzzDecodeTypes(f *testing.F) {
+	for seed := range uint64(20) {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, seed uint64) {
-		m := &maker{Rand: rand.New(rand.NewPCG(seed, 1))}
-		typ := m.goType(3)
-		text := m.textFor(nil, typ)
-		if !jsontext.Value(text).IsValid() {
-			t.Fatalf("%s is not valid", text)
-		}
-		var d Decoder
-		got, want := reflect.New(typ), reflect.New(typ)
-		err := d.Decode(text, got.Interface())
-		wantErr := jsonv2.Unmarshal(text, want.Interface(), decoding)
-		if (err == nil) != (wantErr == nil) {
-			t.Errorf("%s into %s: %v, expected %v", text, typ, err, wantErr)
-		} else if err == nil && !reflect.DeepEqual(got.Interface(), want.Interface()) {
-			t.Errorf("%s into %s: %+v, expected %+v", text, typ, got.Elem(), want.Elem())
-		}
-	})
+	f.Fuzz(checkDecodeType)
 }
 
 // goType returns a type like those of generated code.

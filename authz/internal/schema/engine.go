@@ -107,10 +107,9 @@ func (s *Schema) validate(
 	if !found {
 		r = &run{options: &s.options}
 	}
-	defer s.release(r)
-	// The first pass validates the syntax as well. It decides about most texts.
 	r.spent = *spent
-	defer func() { *spent = r.spent }()
+	defer s.release(r, spent)
+	// The first pass validates the syntax as well. It decides about most texts.
 	r.begin(text, false)
 	if utf8.Valid(text) && bytes.IndexByte(text, '\\') < 0 {
 		if r.whole(s.root) {
@@ -153,7 +152,8 @@ func (s *Schema) faults(before *run, in, name string) ([]Detail, time.Duration) 
 }
 
 // release returns a run to the pool, unless its buffers have grown too large.
-func (s *Schema) release(r *run) {
+func (s *Schema) release(r *run, spent *time.Duration) {
+	*spent = r.spent
 	if r.body = nil; cap(r.edits) <= 64 && cap(r.buffer) <= 4096 && cap(r.names) <= 256 &&
 		cap(r.index) <= 256 {
 		r.edits, r.buffer = r.edits[:0], r.buffer[:0]

@@ -154,49 +154,65 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// FuzzSyntax compares the accepted syntax with that of jsontext.
-func FuzzSyntax(f *testing.F) {
-	for _, text := range []string{
-		person, ` [ 1 , -0.5e+1 , true , false , null , "ä" , {} , [ ] ] `,
-		`{"a":1,"b":{"a":[{}]}}`, `{"c":[1,{"d":2}],"d":{},"e":[],"f":[[]]}`,
-		`"x"`, `0`,
+// syntaxSchemas check every value, in different ways.
+func syntaxSchemas(t testing.TB) (schemas []*Schema) {
+	for _, s := range []string{
+		"S: {}",
+		`S: {items: {$ref: "#/components/schemas/S"}, additionalProperties: {$ref: "#/components/schemas/S"}}`,
+		`S: {properties: {id: {}, a: {$ref: "#/components/schemas/S"}, b: {$ref: "#/components/schemas/S"}, c: {readOnly: true}}, propertyNames: {maxLength: 50}, patternProperties: {"^[d-m]": {$ref: "#/components/schemas/S"}}, prefixItems: [{$ref: "#/components/schemas/S"}], contains: {}, minContains: 0, uniqueItems: true, unevaluatedProperties: {}, unevaluatedItems: {}, if: {type: object}, then: {minProperties: 1}}`,
 	} {
-		f.Add([]byte(text))
-		for i := range len(text) { // what is cut off, and what has something else in it
-			f.Add([]byte(text[:i]))
+		schemas = append(schemas, compileS(t, v31, s, Options{}))
+	}
+	return schemas
+}
+
+// checkSyntax compares the accepted syntax with that of jsontext.
+func checkSyntax(t *testing.T, schemas []*Schema, text []byte) {
+	t.Helper()
+	for _, s := range schemas {
+		_, err := s.Validate(text)
+		e, _ := errors.AsType[*Error](err)
+		malformed := e != nil && len(e.Details) > 0 && e.Details[0].Keyword == "syntax"
+		if malformed == jsontext.Value(text).IsValid() {
+			t.Errorf("%q: %v; jsontext says the opposite", text, err)
+		}
+		if e != nil && e.Kind == undecided {
+			t.Errorf("%q is not decided", text)
+		}
+	}
+}
+
+var syntaxTexts = []string{
+	person, ` [ 1 , -0.5e+1 , true , false , null , "ä" , {} , [ ] ] `,
+	`{"a":1,"b":{"a":[{}]}}`, `{"c":[1,{"d":2}],"d":{},"e":[],"f":[[]]}`,
+	`"x"`, `0`,
+}
+
+// TestSyntax checks texts that are cut off at every byte, or have another byte there.
+func TestSyntax(t *testing.T) {
+	schemas := syntaxSchemas(t)
+	for _, text := range syntaxTexts {
+		for i := range len(text) {
+			checkSyntax(t, schemas, []byte(text[:i]))
 			for _, c := range "\x00\",:{}[]01.-e x\xff\\" {
-				f.Add([]byte(text[:i] + string(c) + text[i+1:]))
-				f.Add([]byte(text[:i] + string(c) + text[i:]))
+				checkSyntax(t, schemas, []byte(text[:i]+string(c)+text[i+1:]))
+				checkSyntax(t, schemas, []byte(text[:i]+string(c)+text[i:]))
 			}
 		}
+	}
+}
+
+// FuzzSyntax has few seeds, because the fuzzer runs all of them before it makes others.
+func FuzzSyntax(f *testing.F) {
+	for _, text := range syntaxTexts {
+		f.Add([]byte(text))
 	}
 	f.Add([]byte("\"\xff\""))
 	f.Add([]byte(`{"a":1,"b":2,"a":3}`))
 	f.Add([]byte(`{"x":1,"y":2,"x":3}`))
 	f.Add([]byte(strings.Repeat("[", 10001) + strings.Repeat("]", 10001)))
-	var schemas []*Schema
-	for _, s := range []string{
-		"S: {}",
-		// every value is checked
-		`S: {items: {$ref: "#/components/schemas/S"}, additionalProperties: {$ref: "#/components/schemas/S"}}`,
-		// the same, by other keywords
-		`S: {properties: {id: {}, a: {$ref: "#/components/schemas/S"}, b: {$ref: "#/components/schemas/S"}, c: {readOnly: true}}, propertyNames: {maxLength: 50}, patternProperties: {"^[d-m]": {$ref: "#/components/schemas/S"}}, prefixItems: [{$ref: "#/components/schemas/S"}], contains: {}, minContains: 0, uniqueItems: true, unevaluatedProperties: {}, unevaluatedItems: {}, if: {type: object}, then: {minProperties: 1}}`,
-	} {
-		schemas = append(schemas, compileS(f, v31, s, Options{}))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		for _, s := range schemas {
-			_, err := s.Validate(text)
-			e, _ := errors.AsType[*Error](err)
-			malformed := e != nil && len(e.Details) > 0 && e.Details[0].Keyword == "syntax"
-			if malformed == jsontext.Value(text).IsValid() {
-				t.Errorf("%q: %v; jsontext says the opposite", text, err)
-			}
-			if e != nil && e.Kind == undecided {
-				t.Errorf("%q is not decided", text)
-			}
-		}
-	})
+	schemas := syntaxSchemas(f)
+	f.Fuzz(func(t *testing.T, text []byte) { checkSyntax(t, schemas, text) })
 }
 
 // TestManyMembers: objects that several schemas apply to, with members in the index and beyond.

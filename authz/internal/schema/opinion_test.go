@@ -327,8 +327,8 @@ func FuzzValidate(f *testing.F) {
 		}
 		// The rewritten value is accepted, and not rewritten again.
 		again, err := s.Validate(accepted)
-		if err == nil && string(again) != string(accepted) {
-			t.Errorf("%s is rewritten to %s, and that to %s", body, accepted, again)
+		if err != nil || string(again) != string(accepted) {
+			t.Errorf("%s is rewritten to %s, and that to %s, %v", body, accepted, again, err)
 		}
 	})
 }

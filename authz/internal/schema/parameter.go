@@ -23,6 +23,7 @@ type parameter struct {
 	schema   *Schema
 	shape    *shape
 	scalar   bool   // its text is a single unencoded value
+	plain    bool   // scalar, and run.plain decides about most of its texts
 	key      string // of a header
 	// missing is bound if the parameter is not sent: the default of its schema.
 	missing []pair
@@ -84,6 +85,8 @@ func (c *Compiler) parameter(spec *openapi3.Parameter) (*parameter, error) {
 	}
 	p.scalar = p.content == "" && (p.shape.kinds == anyKind || !p.shape.is(kindArray|kindObject)) &&
 		(p.style == openapi3.SerializationForm || p.style == openapi3.SerializationSimple)
+	p.plain = p.scalar && (n.kinds == kindString || n.kinds == kindNumber) && !n.never &&
+		n.values == nil && !n.layered
 	return p, p.readDefault(ref.Value.Default)
 }
 
@@ -114,16 +117,33 @@ func (r *reader) scalar(p *parameter, text string) (string, error) {
 	if !isText(text) {
 		return "", p.fault("type", "is not text")
 	}
+	r.run.options = &p.schema.options
+	if r.text = append(r.text[:0], text...); p.plain && r.run.plain(p.schema.root, r.text) {
+		return text, nil
+	}
 	var ok bool
 	if r.text, ok = p.shape.appendScalar(r.text[:0], text); !ok {
 		return "", p.fault("type", p.shape.scalar())
 	}
-	r.run.options = &p.schema.options
 	if r.run.begin(r.text, true); r.run.whole(p.schema.root) && len(r.run.edits) == 0 &&
 		(r.run.number.isSmall || !p.shape.overflows(r.text, 0)) {
 		return text, nil
 	}
 	return p.bind(r.text, &r.run.spent) // returns the error, or another form of the value
+}
+
+// plain checks a text that is not encoded in JSON, for a schema with no keywords but those of
+// strings, or of numbers. It reports false also about a number that may have to be rewritten.
+func (r *run) plain(n *node, text []byte) bool {
+	r.begin(text, true)
+	if n.kinds == kindString {
+		return r.text(n, text) && r.fatal == ""
+	}
+	if len(text) == 0 {
+		return false
+	}
+	end, ok := r.number.scan(text, 0)
+	return ok && end == len(text) && r.numeric(n, 0, end) && len(r.edits) == 0
 }
 
 // hasStyle reports whether a style is defined for a location and for the type of the schema.

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -373,6 +374,44 @@ requestBody: {required: true, content: {application/json: {schema: {type: object
 	}
 	if e, _ := errors.AsType[*Error](err); e.Kind != InvalidParameter {
 		t.Error(e.Kind)
+	}
+}
+
+// What run.plain decides, the pass over JSON decides too.
+func TestPlainParameters(t *testing.T) {
+	texts := []string{"", "0", "-0", "1", "-1", "01", "+1", "7", "99", "100", "101", "1.0", "1e2",
+		"1.5", " 1", "1 ", "1,2", "999999999999999999", "9223372036854775807",
+		"9223372036854775808", "18446744073709551616", "abc", "a\"b", "a\\b", "ünïcödé", "null",
+		"true", "\x00", "\xff", "2026-11-29", "a@example.com", strings.Repeat("é", 51)}
+	for _, s := range []string{
+		"{type: integer}", "{type: integer, minimum: 1, maximum: 100}", "{type: number}",
+		"{type: integer, format: int32}", "{type: integer, format: uint64}",
+		"{type: number, exclusiveMinimum: 1, multipleOf: 0.5}", "{type: string}",
+		"{type: string, minLength: 1, maxLength: 50}", "{type: string, pattern: '^[a-z]+$'}",
+		"{type: string, format: date}", "{type: string, format: email}",
+	} {
+		o := mustOperation(t, "3.1.0", "parameters: [{name: x, in: query, schema: "+s+"}]")
+		p := o.query[0]
+		if !p.plain {
+			t.Fatalf("%s is not plain", s)
+		}
+		general := *p
+		general.plain = false
+		for _, text := range texts {
+			bound, err := new(reader).scalar(p, text)
+			want, wantErr := new(reader).scalar(&general, text)
+			if bound != want || fmt.Sprint(err) != fmt.Sprint(wantErr) {
+				t.Errorf("%s: %q is %q, %v, expected %q, %v", s, text, bound, err, want, wantErr)
+			}
+		}
+	}
+	for _, s := range []string{"{}", "{type: boolean}", "{type: [string, 'null']}",
+		"{type: string, enum: [a]}", "{type: string, not: {const: a}}", "{type: [string, integer]}",
+		"{allOf: [{type: string}]}"} {
+		o := mustOperation(t, "3.1.0", "parameters: [{name: x, in: query, schema: "+s+"}]")
+		if o.query[0].plain {
+			t.Errorf("%s is plain", s)
+		}
 	}
 }
 

@@ -34,13 +34,13 @@ func TestYAMLWork(t *testing.T) {
 		return body
 	}
 	small, large := keys(4000), keys(40000)
-	ratio := 0.0
-	for range 5 {
-		one := fastest(func() { yamlJSON(small) })
-		ten := fastest(func() { yamlJSON(large) })
-		if ratio = float64(ten) / float64(one); ratio < 20 {
-			return
+	const most = 2.0
+	ratio := ratioOfTimes(most, func() { yamlJSON(large) }, func() {
+		for range 10 {
+			yamlJSON(small)
 		}
+	})
+	if ratio > most {
+		t.Errorf("a body of ten times the size takes %.1f times as long per byte", ratio)
 	}
-	t.Errorf("a body of ten times the size takes %.1f times as long", ratio)
 }

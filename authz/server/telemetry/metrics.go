@@ -205,6 +205,10 @@ func (t *Telemetry) Watch(stats func() server.Stats) error {
 	}
 	active := gauge("http.server.active_requests", "", "Requests that are active.")
 	waiting := gauge("authz.waiting_requests", "", "Requests that wait to be handled.")
+	clients := gauge("authz.connections", "", "Open connections of clients.")
+	mostClients := gauge("authz.connections.max", "", "Connections that clients can have.")
+	filled := counter("authz.connections.filled", "",
+		"How often the limit of connections was reached.")
 	lost := counter("authz.log.lost", "",
 		"Lines of the log that nobody read, or that could not be written.")
 	suppressed := counter("authz.log.suppressed", "",
@@ -228,6 +232,9 @@ func (t *Telemetry) Watch(stats func() server.Stats) error {
 		s := stats()
 		o.ObserveInt64(active, s.Active)
 		o.ObserveInt64(waiting, s.Waiting)
+		o.ObserveInt64(clients, s.Connections.Open)
+		o.ObserveInt64(mostClients, int64(s.Connections.Max))
+		o.ObserveFloat64(filled, float64(s.Connections.Filled))
 		o.ObserveFloat64(lost, float64(s.LostLines))
 		o.ObserveFloat64(suppressed, float64(s.SuppressedLines))
 		o.ObserveFloat64(dropped, float64(s.DroppedDecisions))
@@ -268,9 +275,8 @@ func (t *Telemetry) Watch(stats func() server.Stats) error {
 			o.ObserveFloat64(waited, pool.Waited.Seconds(), of)
 		}
 		return nil
-	}, active, waiting, lost, suppressed, dropped, keys, age, fetches, introspections, lookups,
-		size,
-		connections, most, waits, waited)
+	}, active, waiting, clients, mostClients, filled, lost, suppressed, dropped, keys, age, fetches,
+		introspections, lookups, size, connections, most, waits, waited)
 	return errors.Join(append(faults, err)...)
 }
 
@@ -289,9 +295,11 @@ type replays struct {
 }
 
 // Use implements [token.ReplayStore].
-func (r replays) Use(ctx context.Context, key string, until time.Time) (bool, error) {
+func (r replays) Use(
+	ctx context.Context, key, caller string, until time.Time,
+) (bool, error) {
 	begun := time.Now()
-	fresh, err := r.ReplayStore.Use(ctx, key, until)
+	fresh, err := r.ReplayStore.Use(ctx, key, caller, until)
 	result := "used"
 	switch {
 	case err != nil:

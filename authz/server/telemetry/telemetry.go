@@ -163,7 +163,9 @@ func (t *Telemetry) exportMetrics(
 	}
 	if page {
 		registry := prom.NewRegistry()
-		registry.MustRegister(collectors.NewGoCollector(),
+		registry.MustRegister(
+			collectors.NewGoCollector(
+				collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsScheduler)),
 			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 		reader, err := prometheus.New(prometheus.WithRegisterer(registry),
 			prometheus.WithoutScopeInfo(), prometheus.WithProducer(t.metrics))

@@ -97,7 +97,7 @@ func serve(tb testing.TB, telemetry server.Telemetry) *rig {
 // store is a replay store that always fails.
 type store struct{}
 
-func (store) Use(context.Context, string, time.Time) (bool, error) {
+func (store) Use(context.Context, string, string, time.Time) (bool, error) {
 	return false, errors.New("no route to host")
 }
 
@@ -137,7 +137,7 @@ func TestTable(t *testing.T) {
 		t.Fatalf("status %d", got)
 	}
 	r.get("/things/too-long", r.bearer()) // passes in report mode
-	_, _ = r.telemetry.Replays(store{}).Use(t.Context(), "", time.Time{})
+	_, _ = r.telemetry.Replays(store{}).Use(t.Context(), "", "", time.Time{})
 
 	exported := map[string]string{} // names, and sorted labels
 	types := regexp.MustCompile(`(?m)^# TYPE (\S+) `)
