@@ -154,6 +154,7 @@ func (s *Schema) faults(before *run, in, name string) ([]Detail, time.Duration) 
 // release returns a run to the pool, unless its buffers have grown too large.
 func (s *Schema) release(r *run, spent *time.Duration) {
 	*spent = r.spent
+	r.ends, r.forms.hashes, r.number.text = nil, nil, nil // like the body, they may be large
 	if r.body = nil; cap(r.edits) <= 64 && cap(r.buffer) <= 4096 && cap(r.names) <= 256 &&
 		cap(r.index) <= 256 {
 		r.edits, r.buffer = r.edits[:0], r.buffer[:0]
@@ -162,7 +163,8 @@ func (s *Schema) release(r *run, spent *time.Duration) {
 }
 
 // budget returns the maximum number of steps of a pass. Applying a schema to a value is one step,
-// or more if the value is long.
+// or more if the value is long; so is reading a few bytes that no schema applies to, or not for the
+// first time. A schema that is not nested in itself several times takes a small part of it.
 func budget(size int) int { return 1<<16 + 32*size }
 
 // begin begins a pass over a text. trusted says that it is known to be valid JSON.
