@@ -7,8 +7,20 @@ import (
 	"unicode/utf8"
 )
 
-// run is one pass over one value. It stops at the first fault unless it has a report, which
-// collects all faults.
+// A run is one pass of a compiled schema over a JSON text. check reads one value, from an offset to
+// its end, and calls object, array, string or numeric, which call check for the values inside. No
+// value is decoded: everything is an offset into the body. layers then applies the keywords that
+// are about the same value as a whole: allOf, unions, conditions, unevaluated*.
+//
+// Most texts take one pass, in which the text is not trusted: it validates the JSON syntax, stops
+// at the first fault, and notes the edits that make generated code bind what was validated. A text
+// that it cannot decide about (escapes, many members, a fault of syntax) is undecided. Then
+// [Schema.validate] has jsontext validate the syntax, and makes a pass over the trusted text. If
+// the value is invalid, a last pass with a report collects the faults instead of stopping.
+//
+// Work is counted in steps, and a pass that has no more left ends with a fatal kind, as does one
+// whose patterns take too long. step is called for each schema that is applied, and pay for bytes
+// that are read without one.
 type run struct {
 	body    []byte
 	trusted bool // body is valid JSON; else it has no escapes, and the pass validates it
