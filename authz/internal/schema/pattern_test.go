@@ -103,8 +103,8 @@ func TestPatternTime(t *testing.T) {
 	}
 }
 
-// TestPatternTimeOfPasses: the pass that collects the faults shares the time, and the steps, with the
-// passes before it.
+// TestPatternTimeOfPasses: the pass that collects the faults shares the time, and the steps, with
+// the passes before it.
 func TestPatternTimeOfPasses(t *testing.T) {
 	s := compileS(t, v31, `S: {items: {pattern: '^(?=.)a+$'}}`, Options{})
 	text := []byte(`["a","b"]`)

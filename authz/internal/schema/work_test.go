@@ -168,7 +168,8 @@ func TestNestedWork(t *testing.T) {
 	const mostHeap = 8 // jsontext keeps the names of the members of all open objects
 	for name, n := range nestings {
 		s := compileS(t, v31, "S: "+strings.ReplaceAll(n.schema, "@", self), Options{})
-		long := map[string]string{n.core: strings.ReplaceAll(n.core, "%", strings.Repeat("[],", size/3))}
+		many := strings.Repeat("[],", size/3)
+		long := map[string]string{n.core: strings.ReplaceAll(n.core, "%", many)}
 		if n.core == "" {
 			long = map[string]string{
 				`""`:  `"` + strings.Repeat("x", size) + `"`,
