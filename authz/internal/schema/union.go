@@ -195,35 +195,6 @@ func (r *run) named(u *union, k kind, f *found) (int, bool) {
 	return branch, true
 }
 
-// try checks a value without reporting faults. If the value does not match, its edits and
-// evaluated members are discarded.
-func (r *run) try(n *node, at int, m *marks) bool { return r.tryWith(nil, n, at, m) }
-
-// tryWith is try with a report of the faults.
-func (r *run) tryWith(trial *report, n *node, at int, m *marks) bool {
-	report, edits, names, index := r.report, len(r.edits), len(r.names), len(r.index)
-	var own *marks
-	if m != nil {
-		own = r.borrow()
-	}
-	r.report = trial
-	_, ok := r.check(n, at, own)
-	r.report, r.names, r.index = report, r.names[:names], r.index[:index]
-	if ok = ok && r.fatal == ""; ok {
-		m.join(own)
-	} else {
-		r.edits = r.edits[:edits]
-	}
-	r.giveBack(own)
-	return ok
-}
-
-// branch checks a value against the one branch that it must match, and reports the faults.
-func (r *run) branch(n *node, at int, m *marks) bool {
-	_, ok := r.check(n, at, m)
-	return ok
-}
-
 // collectUnion checks a value like union, and reports why no branch matches: the faults of the
 // nearest branch, which is the one with the fewest faults among those with the most satisfied
 // facts. It checks each branch once, because the branch may contain the union again.
