@@ -100,7 +100,8 @@ func (r *run) payNow() {
 	r.step(r.unpaid / 4)
 	r.skipped += r.unpaid
 	r.unpaid = 0
-	if r.skipped < 2*len(r.body) || r.ends != nil {
+	const small = 1 << 12 // for which it is not worth it
+	if r.skipped < small+2*len(r.body) || r.ends != nil {
 		return
 	}
 	if !r.trusted {

@@ -181,7 +181,7 @@ func TestNestedWork(t *testing.T) {
 			if depth < maxDepth/4 {
 				t.Errorf("%s: the depth is only %d", name, depth)
 			}
-			err := compareWork(t, name+" "+short, s, n.body(depth, core), 5, mostHeap)
+			err := compareWork(t, name+" "+short, s, n.body(depth, core), 6, mostHeap)
 			if e, _ := errors.AsType[*Error](err); e != nil && e.Kind == Budget {
 				t.Errorf("%s: the budget is spent", name)
 			}
