@@ -188,19 +188,19 @@ func (b *body) check(content Content, accepted *Accepted) (err error) {
 		if !isJSON(content.Essence) { // in a range
 			return &Error{Kind: MediaType}
 		}
-		accepted.Body, err = b.schema.Validate(content.Body)
+		accepted.Body, err = accepted.validate(b.schema, content.Body)
 		accepted.json = !b.ambiguous
 	case textBody:
 		if !utf8.Valid(content.Body) {
 			return bodyFault("", "type", "is not text")
 		}
-		_, err = b.schema.Validate(quote(nil, string(content.Body)))
+		_, err = accepted.validate(b.schema, quote(nil, string(content.Body)))
 	case yamlBody:
 		text, problem := yamlJSON(content.Body)
 		if problem != "" {
 			return bodyFault("", "syntax", problem)
 		}
-		_, err = b.schema.Validate(text)
+		_, err = accepted.validate(b.schema, text)
 	case formBody:
 		return b.checkForm(content, accepted)
 	case multipartBody:

@@ -1,15 +1,29 @@
 package schema
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 )
 
 // report collects the faults of a refused request.
 type report struct {
-	in, name string   // of the parameter
-	path     []string // the location of the current value: escaped segments of a JSON pointer
+	in, name string    // of the parameter
+	path     []segment // the location of the current value
 	details  []Detail
+}
+
+// segment is a segment of a JSON pointer: the name of a member, or else the index of an element.
+type segment struct {
+	name  string
+	index int
+}
+
+func (s segment) String() string {
+	if s.name == "" {
+		return strconv.Itoa(s.index)
+	}
+	return escape(s.name)
 }
 
 func (p *report) add(d Detail) {
@@ -26,35 +40,32 @@ func (r *run) refuse(keyword, text, member string) bool {
 	if !r.collects() || r.fatal != "" {
 		return false
 	}
-	path := r.report.path
+	var pointer strings.Builder
+	for _, s := range r.report.path {
+		pointer.WriteString("/" + s.String())
+	}
 	if member != "" {
-		path = append(path[:len(path):len(path)], escape(member))
+		pointer.WriteString("/" + escape(member))
 	}
-	pointer := ""
-	if len(path) > 0 {
-		pointer = "/" + strings.Join(path, "/")
-	}
-	r.report.add(Detail{r.report.in, r.report.name, pointer, keyword, text})
+	r.report.add(Detail{r.report.in, r.report.name, pointer.String(), keyword, text})
 	return false
+}
+
+// refuseCount is refuse with a number in the text.
+func (r *run) refuseCount(keyword, before string, n int, after string) bool {
+	return r.collects() && r.refuse(keyword, before+strconv.Itoa(n)+after, "")
 }
 
 // enterMember descends into a member. "" is a member that the document does not name.
 func (r *run) enterMember(name string) {
-	if p := r.report; p != nil {
-		p.enterMember(name)
+	if r.report != nil {
+		r.report.path = append(r.report.path, segment{name: cmp.Or(name, "*")})
 	}
-}
-
-func (p *report) enterMember(name string) {
-	if name == "" {
-		name = "*"
-	}
-	p.path = append(p.path, escape(name))
 }
 
 func (r *run) enter(element int) {
-	if p := r.report; p != nil {
-		p.enterMember(strconv.Itoa(element))
+	if r.report != nil {
+		r.report.path = append(r.report.path, segment{index: element})
 	}
 }
 

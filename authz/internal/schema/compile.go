@@ -491,7 +491,7 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 			continue
 		}
 		p := &property{name: name, schema: c.in(name, ref, nil), spelling: c.spelling(name)}
-		p.bit, p.hidden = 1<<len(n.properties), c.isHidden(ref)
+		p.hidden = c.isHidden(ref)
 		n.properties[name] = p
 		if len(s.Properties) <= 10 {
 			n.few = append(n.few, p)
@@ -512,12 +512,9 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 			continue
 		}
 		n.required = append(n.required, name)
-		if p := n.properties[name]; p != nil {
-			p.required = true
-		} else {
-			n.undeclared = append(n.undeclared, name)
-		}
+		n.mention(name).required = true
 	}
+	n.giveBits(s)
 	for _, name := range slices.Sorted(maps.Keys(s.DependentRequired)) {
 		needs := slices.DeleteFunc(slices.Clone(s.DependentRequired[name]),
 			func(other string) bool {
@@ -528,12 +525,49 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 	for _, name := range slices.Sorted(maps.Keys(s.DependentSchemas)) {
 		n.dependentSchemas = append(n.dependentSchemas, dependentSchema{
 			name, c.in("dependentSchemas."+name, s.DependentSchemas[name], hidden),
+			n.mention(name).bit,
 		})
 	}
 	if n.minProps > 0 || n.maxProps >= 0 || n.additional != nil || n.propertyNames != nil ||
 		n.properties != nil || n.patternProperties != nil || n.required != nil ||
 		n.dependentRequired != nil || n.dependentSchemas != nil {
 		n.size++
+	}
+}
+
+// mention returns the property with a name, which the schema need not declare.
+func (n *node) mention(name string) *property {
+	p := n.named([]byte(name))
+	if p == nil {
+		p = &property{name: name}
+		if n.mentioned == nil {
+			n.mentioned = map[string]*property{}
+		}
+		n.mentioned[name] = p
+	}
+	return p
+}
+
+// giveBits gives bits to the names of dependencies, and to as many properties as possible.
+func (n *node) giveBits(s *openapi3.Schema) {
+	given := 0
+	give := func(p *property) {
+		if p.bit == 0 {
+			p.bit = 1 << given // 0 from 64 on
+			given++
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.DependentSchemas)) {
+		give(n.mention(name))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.DependentRequired)) {
+		give(n.mention(name))
+		for _, other := range s.DependentRequired[name] {
+			give(n.mention(other))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.properties)) {
+		give(n.properties[name])
 	}
 }
 

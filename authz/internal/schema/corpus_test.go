@@ -359,6 +359,11 @@ func (m *writer) document(version string, operations int) map[string]any {
 		}
 		paths[path] = object(verb, o)
 	}
+	for i, l := range limits(version == v30) {
+		o := object("operationId", fmt.Sprint("o", operations+i), "security", []any{},
+			"responses", object("204", object("description", "Done.")))
+		paths[fmt.Sprint("/limit", i)] = object("post", merged(o, l.operation))
+	}
 	ref := func(name string) map[string]any { return object("$ref", "#/components/schemas/"+name) }
 	return object("openapi", version, "info", object("title", "t", "version", "1"), "paths", paths,
 		"components", object("schemas", merged(m.components, object(

@@ -2,8 +2,10 @@ package schema
 
 import (
 	"bytes"
+	"cmp"
 	textual "encoding"
 	stdjson "encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
@@ -39,7 +41,11 @@ func (d *Decoder) Decode(text []byte, v any) error {
 		return json.Unmarshal(text, v, decoding) // which returns the error
 	}
 	// A value that is not zero is merged with.
-	if p := d.plan(to.Type()); p.decode != nil && p.isZero(to.UnsafePointer()) {
+	p := d.plan(to.Type())
+	if p.err != nil {
+		return p.err
+	}
+	if p.decode != nil && p.isZero(to.UnsafePointer()) {
 		shared := ""
 		if len(text) <= maxShared {
 			shared = string(text)
@@ -54,6 +60,7 @@ func (d *Decoder) Decode(text []byte, v any) error {
 
 // plan is how values of a type are decoded.
 type plan struct {
+	err    error  // nothing is decoded
 	decode decode // nil: by json v2
 	zero   []byte // the zero value
 }
@@ -67,9 +74,54 @@ func (d *Decoder) plan(pointer reflect.Type) *plan {
 		return known.(*plan)
 	}
 	t := pointer.Elem()
-	p := &plan{newDecode(t, map[reflect.Type]*decode{}), make([]byte, t.Size())}
+	p := &plan{
+		err:    conflict(t, map[reflect.Type]bool{}),
+		decode: newDecode(t, map[reflect.Type]*decode{}),
+		zero:   make([]byte, t.Size()),
+	}
 	d.plans.Store(pointer, p)
 	return p
+}
+
+// conflict returns an error if a type contains a struct with two fields of the same name:
+// encoding/json sets neither of them, so that the handler would not get the value.
+func conflict(t reflect.Type, seen map[reflect.Type]bool) error {
+	if pointer := reflect.PointerTo(t); seen[t] ||
+		pointer.Implements(reflect.TypeFor[json.UnmarshalerFrom]()) ||
+		pointer.Implements(reflect.TypeFor[stdjson.Unmarshaler]()) ||
+		pointer.Implements(reflect.TypeFor[textual.TextUnmarshaler]()) {
+		return nil
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return conflict(t.Elem(), seen)
+	case reflect.Struct:
+	default:
+		return nil
+	}
+	fields := map[string]string{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tag := f.Tag.Get("json")
+		if tag == "-" || !f.IsExported() && !f.Anonymous {
+			continue
+		}
+		name, _, _ := strings.Cut(tag, ",")
+		if f.Anonymous && name == "" { // its fields may be overridden
+			continue
+		}
+		name = cmp.Or(name, f.Name)
+		if other, found := fields[name]; found {
+			return fmt.Errorf("the fields %s and %s of %s have the same JSON name %q, expected "+
+				"one of each name: rename one in its tag", other, f.Name, t, name)
+		}
+		fields[name] = f.Name
+		if err := conflict(f.Type, seen); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // maxShared bounds the memory that a string of a text keeps alive.

@@ -103,6 +103,51 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestDecodeConflict: encoding/json sets neither of two fields of the same name, without an error.
+// The value would be lost.
+func TestDecodeConflict(t *testing.T) {
+	field := func(name string, t reflect.Type, tag string) reflect.StructField {
+		return reflect.StructField{Name: name, Type: t, Tag: reflect.StructTag(tag)}
+	}
+	number := reflect.TypeFor[int]()
+	twice := reflect.StructOf([]reflect.StructField{ // vet does not let us declare it
+		field("A", number, `json:"a"`), field("B", reflect.TypeFor[string](), `json:"a"`),
+	})
+	inside := reflect.StructOf([]reflect.StructField{
+		field("In", reflect.ArrayOf(1, twice), `json:"in,omitempty"`),
+	})
+	byName := reflect.StructOf([]reflect.StructField{
+		field("A", number, `json:"B"`), field("B", number, ""),
+	})
+	type base struct {
+		A int `json:"a"`
+	}
+	type overrides struct {
+		base
+		B int `json:"a"`
+	}
+	for _, c := range []struct {
+		t     reflect.Type
+		valid bool
+	}{
+		{twice, false}, {reflect.SliceOf(twice), false}, {inside, false}, {byName, false},
+		{reflect.MapOf(reflect.TypeFor[string](), reflect.PointerTo(twice)), false},
+		{reflect.TypeFor[overrides](), true}, {reflect.TypeFor[decoded](), true},
+		{reflect.TypeFor[struct {
+			A int `json:"-"`
+			B int `json:"A"`
+		}](), true},
+	} {
+		var d Decoder
+		for range 2 { // the second time by the plan of the first
+			err := d.Decode([]byte("null"), reflect.New(c.t).Interface())
+			if (err == nil) != c.valid {
+				t.Errorf("%v: %v, valid: %v", c.t, err, c.valid)
+			}
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add(`{"a":1,"b":"x","c":[1.5],"x-y":[{}],"d":true,"e":{"a":[""]}}`)
 	f.Add(`[" ",null]`)

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -94,18 +95,21 @@ func (e *Error) Error() string {
 // Validate validates a JSON text. It returns the text for generated code to bind: the same bytes,
 // unless a value must be rewritten. Its errors are of type [*Error].
 func (s *Schema) Validate(body []byte) ([]byte, error) {
-	return s.validate(body, "body", "", InvalidBody)
+	return s.validate(body, "body", "", InvalidBody, new(time.Duration))
 }
 
-// validate validates the value of a parameter or of the body.
-func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, error) {
+// validate validates the value of a parameter or of the body. spent is the time that the request
+// has spent on patterns.
+func (s *Schema) validate(
+	text []byte, in, name string, kind Kind, spent *time.Duration,
+) ([]byte, error) {
 	r, found := s.runs.Get().(*run)
 	if !found {
 		r = &run{options: &s.options}
 	}
-	defer s.release(r)
+	r.spent = *spent
+	defer s.release(r, spent)
 	// The first pass validates the syntax as well. It decides about most texts.
-	r.spent = 0
 	r.begin(text, false)
 	if utf8.Valid(text) && bytes.IndexByte(text, '\\') < 0 {
 		if r.whole(s.root) {
@@ -127,16 +131,30 @@ func (s *Schema) validate(text []byte, in, name string, kind Kind) ([]byte, erro
 	if r.fatal != "" {
 		return nil, &Error{Kind: r.fatal, In: in}
 	}
-	// The last pass collects the faults within the same budget.
-	details := &report{in: in, name: name}
-	c := run{options: &s.options, report: details}
-	c.begin(text, true)
-	c.whole(s.root)
-	return nil, &Error{Kind: kind, Details: details.details}
+	var details []Detail
+	details, r.spent = s.faults(r, in, name)
+	return nil, &Error{Kind: kind, Details: details}
+}
+
+// faults makes the pass that collects the faults of a text. It shares the budget of the passes
+// before it, and takes no more than a few times their steps. It returns the time spent on patterns.
+func (s *Schema) faults(before *run, in, name string) ([]Detail, time.Duration) {
+	all := &report{in: in, name: name}
+	r := run{options: &s.options, report: all, spent: before.spent}
+	r.begin(before.body, true)
+	r.ends = before.ends
+	r.steps = min(before.steps, 1<<16+4*(r.steps-before.steps))
+	if r.whole(s.root); len(all.details) == 0 {
+		// The budget is spent.
+		all.add(Detail{In: in, Name: name, Keyword: "schema", Text: "does not match its schema"})
+	}
+	return all.details, r.spent
 }
 
 // release returns a run to the pool, unless its buffers have grown too large.
-func (s *Schema) release(r *run) {
+func (s *Schema) release(r *run, spent *time.Duration) {
+	*spent = r.spent
+	r.ends, r.forms.hashes, r.number.text = nil, nil, nil // like the body, they may be large
 	if r.body = nil; cap(r.edits) <= 64 && cap(r.buffer) <= 4096 && cap(r.names) <= 256 &&
 		cap(r.index) <= 256 {
 		r.edits, r.buffer = r.edits[:0], r.buffer[:0]
@@ -145,13 +163,15 @@ func (s *Schema) release(r *run) {
 }
 
 // budget returns the maximum number of steps of a pass. Applying a schema to a value is one step,
-// or more if the value is long.
+// or more if the value is long; so is reading a few bytes that no schema applies to, or not for the
+// first time. A schema that is not nested in itself several times takes a small part of it.
 func budget(size int) int { return 1<<16 + 32*size }
 
 // begin begins a pass over a text. trusted says that it is known to be valid JSON.
 func (r *run) begin(text []byte, trusted bool) {
 	r.body, r.trusted, r.steps, r.depth, r.fatal = text, trusted, budget(len(text)), 0, ""
 	r.edits, r.names, r.index, r.indexed.at = r.edits[:0], r.names[:0], r.index[:0], -1
+	r.ends, r.unpaid, r.skipped, r.forms.hashes = nil, 0, 0, nil
 }
 
 // whole checks the whole text.

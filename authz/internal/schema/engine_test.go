@@ -141,6 +141,46 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestLongValues: the equality of values whose canonical forms are hashes, or end at a limit.
+func TestLongValues(t *testing.T) {
+	var members, reversed []string
+	for i := range 60 {
+		members = append(members, fmt.Sprintf(`"m%d":%d`, i, i))
+		reversed = append([]string{fmt.Sprintf(` "\u006d%d" : %d.0`, i, i)}, reversed...)
+	}
+	list := strings.Repeat(`"a",`, 600) + `{` + strings.Join(members, ",") + `}`
+	text := `{"l":[` + list + `],"t":"` + strings.Repeat("x", 2000) + `"}`
+	same := `{"t":"` + strings.Repeat(`\u0078`, 2000) + `","l":[` +
+		strings.Repeat("\"a\"\n,", 600) + `{` + strings.Join(reversed, ",") + `}]}`
+	others := []string{
+		strings.Replace(text, `"m59":59`, `"m59":58`, 1), strings.Replace(text, `xx`, `x`, 1),
+		strings.Replace(text, `"a",`, `"b",`, 1), strings.Replace(text, `"a",`, ``, 1), `{}`, `[]`,
+	}
+	constant := compileS(t, v31, "S: {const: "+text+"}", Options{})
+	enum := compileS(t, v31, "S: {enum: [[1], "+text+"]}", Options{})
+	unique := compileS(t, v31, "S: {uniqueItems: true, items: {$ref: '#/components/schemas/S'}}",
+		Options{})
+	check := func(s *Schema, text string, want bool) {
+		t.Helper()
+		if _, err := s.Validate([]byte(text)); (err == nil) != want {
+			t.Errorf("%.80s…: %v, want %v", text, err, want)
+		}
+	}
+	for _, s := range []*Schema{constant, enum} {
+		check(s, text, true)
+		check(s, same, true)
+	}
+	check(unique, "["+text+","+same+"]", false)
+	check(unique, "[[0,"+text+"],[0,"+same+"]]", false)
+	check(unique, "[["+text+",1],["+same+",0],["+text+",0]]", false)
+	for _, other := range others {
+		check(constant, other, false)
+		check(enum, other, false)
+		check(unique, "["+text+","+other+"]", true)
+		check(unique, "[["+text+",1],["+other+",1],["+text+",0]]", true)
+	}
+}
+
 func TestMalformed(t *testing.T) {
 	s := compileS(t, v31, "S: {}", Options{})
 	for _, body := range []string{

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -53,6 +54,7 @@ type fields struct {
 	body   *body
 	list   []*field
 	byName map[string]*field
+	spent  time.Duration // matching patterns
 }
 
 // named returns the field that a name with brackets belongs to, and the rest of the name. If the
@@ -138,7 +140,7 @@ func (b *body) checkForm(content Content, accepted *Accepted) error {
 	if err != nil {
 		return err
 	}
-	value, err := b.schema.Validate(text)
+	value, err := accepted.validate(b.schema, text)
 	if err != nil {
 		return err
 	}
@@ -179,6 +181,7 @@ func (b *body) checkMultipart(content Content, accepted *Accepted) error {
 	}
 	reader := multipart.NewReader(bytes.NewReader(content.Body), boundary)
 	f := newFields(b)
+	f.spent = accepted.spent
 	for i := 0; ; i++ {
 		part, err := reader.NextRawPart()
 		if err == io.EOF {
@@ -214,7 +217,7 @@ func (f *fields) check(s *Schema) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Validate(text)
+	_, err = s.validate(text, "body", "", InvalidBody, &f.spent)
 	return err
 }
 

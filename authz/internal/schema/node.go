@@ -38,7 +38,7 @@ type node struct {
 	propertyNames      *node
 	others             bool // one of the keywords above applies to members not in properties
 	required           []string
-	undeclared         []string // required members that properties does not name
+	mentioned          map[string]*property // members that only required and the dependencies name
 	minProps, maxProps int
 	dependentRequired  []dependency
 	dependentSchemas   []dependentSchema
@@ -100,6 +100,14 @@ func (n *node) mayFold(name []byte) bool {
 		bytes.ContainsFunc(name, func(c rune) bool { return c >= utf8.RuneSelf }))
 }
 
+// named returns the property with a name, declared or only mentioned, or nil.
+func (n *node) named(name []byte) *property {
+	if p := n.property(name); p != nil {
+		return p
+	}
+	return n.mentioned[string(name)]
+}
+
 type bound struct {
 	value     *decimal
 	exclusive bool
@@ -109,7 +117,7 @@ type property struct {
 	name     string
 	schema   *node
 	required bool
-	bit      uint64 // unique among the first 64 properties of a schema; 0 for others
+	bit      uint64 // unique among 64 names of a schema; 0 for others
 	// hidden means readOnly in a request, or writeOnly in a response.
 	hidden bool
 	// spelling is shared by all names of the document that encoding/json treats as equal.
@@ -139,13 +147,13 @@ type dependency struct {
 func (n *node) newDependency(name string, required []string) dependency {
 	d := dependency{name: name, required: required}
 	for _, other := range append([]string{name}, required...) {
-		p := n.properties[other]
-		if p == nil || p.bit == 0 {
+		p := n.named([]byte(other))
+		if p.bit == 0 {
 			return dependency{name: name, required: required}
 		}
 		d.bits |= p.bit
 	}
-	d.bit = n.properties[name].bit
+	d.bit = n.named([]byte(name)).bit
 	return d
 }
 
@@ -157,4 +165,5 @@ func (d *dependency) holds(seen uint64) bool {
 type dependentSchema struct {
 	name   string
 	schema *node
+	bit    uint64 // of the name; 0 if it has none
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -96,7 +97,7 @@ func (p *parameter) readDefault(value any) error {
 	}
 	text, err := json.Marshal(value)
 	if err == nil {
-		p.missing, err = p.bindValue(text)
+		p.missing, err = p.bindValue(text, new(time.Duration))
 	}
 	if err != nil {
 		return fmt.Errorf("the default of the %s parameter %s does not match its schema: "+
@@ -128,7 +129,7 @@ func (r *reader) scalar(p *parameter, text string) (string, error) {
 		(r.run.number.isSmall || !p.shape.overflows(r.text, 0)) {
 		return text, nil
 	}
-	return p.bind(r.text) // returns the error, or another form of the value
+	return p.bind(r.text, &r.run.spent) // returns the error, or another form of the value
 }
 
 // plain checks a text that is not encoded in JSON, for a schema with no keywords but those of
@@ -166,8 +167,8 @@ func (p *parameter) hasStyle() bool {
 func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
 // check validates a JSON text, and returns the text to bind.
-func (p *parameter) check(text []byte) ([]byte, error) {
-	value, err := p.schema.validate(text, p.in, p.name, InvalidParameter)
+func (p *parameter) check(text []byte, spent *time.Duration) ([]byte, error) {
+	value, err := p.schema.validate(text, p.in, p.name, InvalidParameter, spent)
 	if err == nil && p.content == "" && p.shape.overflows(value, space(value, 0)) {
 		return nil, p.fault("type", "has an integer beyond 64 bits")
 	}
@@ -313,8 +314,8 @@ func (p *parameter) object(pairs []pair) ([]byte, error) {
 }
 
 // bind validates a JSON text, and encodes it as the single text from which generated code binds it.
-func (p *parameter) bind(text []byte) (string, error) {
-	value, err := p.check(text)
+func (p *parameter) bind(text []byte, spent *time.Duration) (string, error) {
+	value, err := p.check(text, spent)
 	if err != nil {
 		return "", err
 	}

@@ -103,6 +103,27 @@ func TestPatternTime(t *testing.T) {
 	}
 }
 
+// TestPatternTimeOfPasses: the pass that collects the faults shares the time, and the steps, with
+// the passes before it.
+func TestPatternTimeOfPasses(t *testing.T) {
+	s := compileS(t, v31, `S: {items: {pattern: '^(?=.)a+$'}}`, Options{})
+	text := []byte(`["a","b"]`)
+	for _, c := range []struct {
+		spent time.Duration
+		steps int
+		want  string
+	}{
+		{0, 1000, "pattern"}, {time.Hour, 1000, "schema"}, {0, 1, "schema"},
+	} {
+		before := &run{options: &s.options}
+		before.begin(text, true)
+		before.spent, before.steps = c.spent, c.steps
+		if all, _ := s.faults(before, "body", ""); len(all) != 1 || all[0].Keyword != c.want {
+			t.Errorf("%v and %d steps: %v, want %s", c.spent, c.steps, all, c.want)
+		}
+	}
+}
+
 // Operations keep their buffers for the next request, but not the time that patterns took.
 func TestPatternTimeOfEachRequest(t *testing.T) {
 	o := mustOperation(t, v31, `parameters:
@@ -115,6 +136,49 @@ func TestPatternTimeOfEachRequest(t *testing.T) {
 	if _, err := o.Check(r, func(string) string { return "a" }, Content{}); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestPatternTimeOfAll: the parameters and the body of a request share the time for patterns.
+func TestPatternTimeOfAll(t *testing.T) {
+	const schema = "schema: {type: object, properties: {a: {type: array, items: {type: string, " +
+		"pattern: '^(?=.)a+$'}}}}"
+	o := mustOperation(t, v31, "parameters: [{name: q, in: query, "+schema+"}]\n"+
+		"requestBody: {content: {application/json: {"+schema+"}, "+
+		"application/x-www-form-urlencoded: {"+schema+"}, multipart/form-data: {"+schema+"}}}")
+	multipart := "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\naa\r\n--b--\r\n"
+	for name, check := range map[string]func(spent *time.Duration) error{
+		"query": func(spent *time.Duration) error {
+			_, err := o.query[0].check([]byte(`{"a":["aa"]}`), spent)
+			return err
+		},
+		"application/json": func(spent *time.Duration) error {
+			return checkSpent(o, "application/json", `{"a":["aa"]}`, spent)
+		},
+		"form": func(spent *time.Duration) error {
+			return checkSpent(o, "application/x-www-form-urlencoded", "a=aa", spent)
+		},
+		"multipart": func(spent *time.Duration) error {
+			return checkSpent(o, "multipart/form-data", multipart, spent)
+		},
+	} {
+		spent := time.Duration(0)
+		if err := check(&spent); err != nil || spent == 0 && name != "multipart" {
+			t.Errorf("%s: %v, %v spent", name, err, spent)
+		}
+		spent = time.Hour
+		err := check(&spent)
+		if e, _ := errors.AsType[*Error](err); e == nil || e.Kind != PatternTimeout {
+			t.Errorf("%s after an hour: %v", name, err)
+		}
+	}
+}
+
+func checkSpent(o *Operation, essence, body string, spent *time.Duration) error {
+	accepted := &Accepted{spent: *spent}
+	err := o.checkBody(Content{Essence: essence, Params: map[string]string{"boundary": "b"},
+		Body: []byte(body)}, accepted)
+	*spent = accepted.spent
+	return err
 }
 
 // TestPatternsAgainstNode compares with an implementation of ECMA-262, on patterns and strings that

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // appendPairs parses a query or an urlencoded form. It reports false if url.ParseQuery would fail.
@@ -112,7 +113,7 @@ func (o *Operation) checkQuery(raw string, reader *reader, faults *faults) strin
 				mine = append(mine, q)
 			}
 		}
-		pairs, err := p.checkPairs(mine)
+		pairs, err := p.checkPairs(mine, &reader.run.spent)
 		faults.add(err)
 		same = same && slices.Equal(pairs, mine)
 		bound = append(bound, pairs...)
@@ -151,7 +152,7 @@ func (o *Operation) owner(name string) *parameter {
 
 // checkPairs validates a parameter that is sent as names and values, in the query or in cookies. It
 // returns the pairs to bind.
-func (p *parameter) checkPairs(pairs []pair) ([]pair, error) {
+func (p *parameter) checkPairs(pairs []pair, spent *time.Duration) ([]pair, error) {
 	if p.empty && len(pairs) == 1 && pairs[0].value == "" && !p.shape.is(kindString) {
 		pairs = nil // allowEmptyValue: there is no value
 	} else if len(pairs) == 0 {
@@ -163,11 +164,11 @@ func (p *parameter) checkPairs(pairs []pair) ([]pair, error) {
 	if len(pairs) == 0 {
 		return p.missing, nil
 	}
-	bound, err := p.bindPairs(pairs)
+	bound, err := p.bindPairs(pairs, spent)
 	if err != nil && len(pairs) == 1 && p.content == "" && !p.scalar {
 		// It can also be a text, if the schema accepts one as well as a list or an object.
 		if value, ok := p.shape.appendScalar(nil, pairs[0].value); ok && isText(pairs[0].value) {
-			if _, refused := p.check(value); refused == nil && pairs[0].name == p.name {
+			if _, refused := p.check(value, spent); refused == nil && pairs[0].name == p.name {
 				return pairs, nil
 			}
 		}
@@ -175,26 +176,26 @@ func (p *parameter) checkPairs(pairs []pair) ([]pair, error) {
 	return bound, err
 }
 
-func (p *parameter) bindPairs(pairs []pair) ([]pair, error) {
+func (p *parameter) bindPairs(pairs []pair, spent *time.Duration) ([]pair, error) {
 	text, err := p.decodePairs(pairs)
 	if err != nil {
 		return nil, err
 	}
-	return p.bindValue(text)
+	return p.bindValue(text, spent)
 }
 
 // bindValue validates a JSON text, and encodes it for generated code to bind.
-func (p *parameter) bindValue(text []byte) ([]pair, error) {
+func (p *parameter) bindValue(text []byte, spent *time.Duration) ([]pair, error) {
 	several := p.in == "query" && p.content == "" &&
 		(p.style == "deepObject" || p.repeated() || p.exploded())
 	if !several {
-		bound, err := p.bind(text)
+		bound, err := p.bind(text, spent)
 		if err != nil {
 			return nil, err
 		}
 		return []pair{{p.name, bound}}, nil
 	}
-	value, err := p.check(text)
+	value, err := p.check(text, spent)
 	if err != nil {
 		return nil, err
 	}

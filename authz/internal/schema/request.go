@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 )
@@ -112,7 +113,8 @@ type Accepted struct {
 	// valid. Rewritten reports that its length has changed.
 	Stream    io.Reader
 	Rewritten bool
-	json      bool // the body was checked as JSON
+	json      bool          // the body was checked as JSON
+	spent     time.Duration // matching patterns
 }
 
 // faults collects the faults in all parts of a request.
@@ -128,6 +130,11 @@ func (f *faults) add(err error) {
 		f.err.Details = append(f.err.Details, e.Details...)
 		f.err.Details = f.err.Details[:min(len(f.err.Details), MaxDetails)]
 	}
+}
+
+// validate validates the body, or the JSON text of one.
+func (a *Accepted) validate(s *Schema, text []byte) ([]byte, error) {
+	return s.validate(text, "body", "", InvalidBody, &a.spent)
 }
 
 // TakesBody reports whether the operation accepts a body.
@@ -189,10 +196,11 @@ func (o *Operation) check(
 	}
 	accepted.RawQuery = o.checkQuery(r.URL.RawQuery, values, &f)
 	o.checkHeaders(r, values, accepted, &f)
-	o.checkCookies(r, accepted, &f)
+	o.checkCookies(r, values, accepted, &f)
 	if content.Stream != nil && f.err != nil {
 		return f.err
 	}
+	accepted.spent = values.run.spent
 	f.add(o.checkBody(content, accepted))
 	if f.err != nil {
 		return f.err
@@ -293,7 +301,7 @@ func (r *reader) bind(p *parameter, text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return p.bind(value)
+	return p.bind(value, &r.run.spent)
 }
 
 func (o *Operation) checkHeaders(r *http.Request, reader *reader, accepted *Accepted, f *faults) {
@@ -327,7 +335,7 @@ func (a *Accepted) set(name, value string) {
 
 // checkCookies validates cookie parameters. Generated code reads each from the cookie with its
 // name.
-func (o *Operation) checkCookies(r *http.Request, accepted *Accepted, f *faults) {
+func (o *Operation) checkCookies(r *http.Request, reader *reader, accepted *Accepted, f *faults) {
 	if len(o.cookie) == 0 {
 		return
 	}
@@ -342,7 +350,7 @@ func (o *Operation) checkCookies(r *http.Request, accepted *Accepted, f *faults)
 			f.add(p.fault("style", "has an element with a comma, which a cookie cannot carry"))
 			continue
 		}
-		bound, err := p.checkPairs(p.unescape(pairs))
+		bound, err := p.checkPairs(p.unescape(pairs), &reader.run.spent)
 		if err != nil {
 			f.add(err)
 			continue

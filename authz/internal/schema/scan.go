@@ -88,29 +88,7 @@ func endOfScalar(b []byte, i int) int {
 }
 
 // endOfValue returns the offset after the value that starts at i.
-func endOfValue(b []byte, i int) int {
-	for depth := 0; ; {
-		switch b[i] {
-		case '"':
-			i = endOfString(b, i)
-		case '{', '[':
-			depth++
-			i++
-			continue
-		case '}', ']':
-			depth--
-			i++
-		case ',', ':', ' ', '\n', '\t', '\r':
-			i++
-			continue
-		default:
-			i = endOfScalar(b, i)
-		}
-		if depth == 0 {
-			return i
-		}
-	}
-}
+func endOfValue(b []byte, i int) int { return ends(nil).endOfValue(b, i) }
 
 // next returns the offset of the next element or member of a container, or of its closing bracket.
 // i is the offset after the previous one.

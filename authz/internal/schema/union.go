@@ -2,7 +2,6 @@ package schema
 
 import (
 	"math"
-	"slices"
 	"strconv"
 )
 
@@ -99,9 +98,7 @@ func (r *run) find(u *union, at int, f *found) {
 	if len(u.names) == 0 || len(r.body) > math.MaxInt32 {
 		return
 	}
-	last := at
 	r.members(at, func(name, end, value int) bool {
-		last = value
 		text, grown := unquote(r.body[name:end], r.buffer)
 		if i, ok := u.index[string(text)]; ok {
 			f.present |= 1 << i
@@ -110,7 +107,6 @@ func (r *run) find(u *union, at int, f *found) {
 		r.buffer = grown[:len(r.buffer)]
 		return true
 	})
-	r.step((last - at) / 64)
 }
 
 // possible reports whether the value satisfies a branch's facts.
@@ -127,7 +123,7 @@ func (r *run) possible(fact *facts, k kind, f *found) bool {
 	for _, t := range fact.tags {
 		if f.present&(1<<t.name) != 0 {
 			var ok bool
-			if ok, r.buffer = t.values.has(r.body, int(f.at[t.name]), r.buffer, &r.number); !ok {
+			if ok, r.buffer = t.values.has(r.body, int(f.at[t.name]), r.buffer, &r.forms); !ok {
 				return false
 			}
 		}
@@ -149,6 +145,9 @@ func (r *run) union(u *union, at int, m *marks) bool {
 		}
 		return r.branch(u.branches[i], at, m)
 	}
+	if r.collects() {
+		return r.collectUnion(u, at, k, &f, m)
+	}
 	matches := 0
 	for i, branch := range u.branches {
 		if r.step(1); r.fatal != "" {
@@ -169,12 +168,10 @@ func (r *run) union(u *union, at int, m *marks) bool {
 	switch {
 	case r.fatal != "":
 		return false
-	case matches == 0:
-		return r.nearest(u, at, k, &f)
-	case matches == 2 && u.one:
-		return r.refuse(u.keyword, "matches more than one of the schemas", "")
+	case matches == 2:
+		return !u.one
 	}
-	return true
+	return matches > 0
 }
 
 // named returns the branch selected by the discriminator, which is then the only one to match
@@ -198,69 +195,41 @@ func (r *run) named(u *union, k kind, f *found) (int, bool) {
 	return branch, true
 }
 
-// try checks a value without reporting faults. If the value does not match, its edits and
-// evaluated members are discarded.
-func (r *run) try(n *node, at int, m *marks) bool {
-	report, edits, names, index := r.report, len(r.edits), len(r.names), len(r.index)
-	var own *marks
-	if m != nil {
-		own = r.borrow()
-	}
-	r.report = nil
-	_, ok := r.check(n, at, own)
-	r.report, r.names, r.index = report, r.names[:names], r.index[:index]
-	if ok = ok && r.fatal == ""; ok {
-		m.join(own)
-	} else {
-		r.edits = r.edits[:edits]
-	}
-	r.giveBack(own)
-	return ok
-}
-
-// branch checks a value against the one branch that it must match, and reports the faults.
-func (r *run) branch(n *node, at int, m *marks) bool {
-	_, ok := r.check(n, at, m)
-	return ok
-}
-
-// nearest reports why no branch of a union matches: the faults of the nearest branch, which is the
-// one with the fewest faults among those with the most satisfied facts.
-func (r *run) nearest(u *union, at int, k kind, f *found) bool {
-	if !r.collects() {
-		return false
-	}
+// collectUnion checks a value like union, and reports why no branch matches: the faults of the
+// nearest branch, which is the one with the fewest faults among those with the most satisfied
+// facts. It checks each branch once, because the branch may contain the union again.
+func (r *run) collectUnion(u *union, at int, k kind, f *found, m *marks) bool {
 	const unlike = 1000
-	best, least := -1, math.MaxInt
+	matches, best, least := 0, -1, math.MaxInt
 	var details []Detail
-	for i, branch := range u.branches {
-		fact := &u.facts[i]
-		if fact.kinds&k == 0 {
-			continue
-		}
-		trial := &report{in: r.report.in, name: r.report.name, path: slices.Clone(r.report.path)}
-		outer, index := r.report, len(r.index)
-		r.report = trial
-		r.check(branch, at, nil)
-		r.report, r.index = outer, r.index[:index]
-		distance := len(trial.details)
-		for _, t := range fact.tags {
-			ok := false
-			if f.present&(1<<t.name) != 0 {
-				ok, r.buffer = t.values.has(r.body, int(f.at[t.name]), r.buffer, &r.number)
+	for _, possible := range []bool{true, false} {
+		for i, branch := range u.branches {
+			fact := &u.facts[i]
+			if fact.kinds&k == 0 || r.possible(fact, k, f) != possible || matches > 1 {
+				continue
 			}
-			if !ok {
-				distance += unlike
+			faults, ok := r.faultsOf(branch, at, m)
+			if ok {
+				matches++
+				continue
+			}
+			distance := len(faults) + unlike*r.violated(fact, f)
+			if distance < least || distance == least && i < best {
+				best, least, details = i, distance, faults
 			}
 		}
-		if distance < least {
-			best, least, details = i, distance, trial.details
-		}
-		if r.fatal != "" {
+		if matches > 0 {
 			break
 		}
 	}
-	if best < 0 {
+	switch {
+	case r.fatal != "":
+		return false
+	case matches > 1 && u.one:
+		return r.refuse(u.keyword, "matches more than one of the schemas", "")
+	case matches > 0:
+		return true
+	case best < 0:
 		return r.refuse(u.keyword, "matches none of the schemas", "")
 	}
 	r.refuse(u.keyword, "matches none of the schemas; the nearest is "+u.branchName(best), "")
@@ -268,6 +237,34 @@ func (r *run) nearest(u *union, at int, k kind, f *found) bool {
 		r.report.add(d)
 	}
 	return false
+}
+
+// faultsOf is try, and returns the faults.
+func (r *run) faultsOf(n *node, at int, m *marks) (faults []Detail, ok bool) {
+	if len(r.trials) == 0 {
+		r.trials = append(r.trials, new(report))
+	}
+	last := len(r.trials) - 1
+	trial := r.trials[last]
+	r.trials = r.trials[:last]
+	*trial = report{in: r.report.in, name: r.report.name, path: r.report.path}
+	ok = r.tryWith(trial, n, at, m)
+	r.trials = append(r.trials, trial)
+	return trial.details, ok
+}
+
+// violated returns how many tags of a branch a value does not have.
+func (r *run) violated(fact *facts, f *found) (count int) {
+	for _, t := range fact.tags {
+		ok := false
+		if f.present&(1<<t.name) != 0 {
+			ok, r.buffer = t.values.has(r.body, int(f.at[t.name]), r.buffer, &r.forms)
+		}
+		if !ok {
+			count++
+		}
+	}
+	return count
 }
 
 func (u *union) branchName(i int) string {

@@ -46,7 +46,7 @@ func (b *body) prepareStream() (problem string) {
 			"its files arrive: expected properties, required and additionalProperties alone"
 	}
 	n := *root
-	n.minProps, n.undeclared, n.required = 0, nil, nil
+	n.minProps, n.mentioned, n.required = 0, nil, nil
 	n.properties = maps.Clone(root.properties)
 	files := false
 	for _, name := range slices.Sorted(maps.Keys(root.properties)) {
@@ -88,6 +88,7 @@ func (b *body) stream(content Content, required bool, accepted *Accepted) error 
 		body: b, source: source, parts: multipart.NewReader(source, boundary),
 		boundary: boundary, fields: newFields(b),
 	}
+	u.fields.spent = accepted.spent
 	accepted.Stream = u
 	return u.begin(content.MaxFields)
 }

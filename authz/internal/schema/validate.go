@@ -2,14 +2,23 @@ package schema
 
 import (
 	"bytes"
-	"math/bits"
-	"strconv"
 	"time"
-	"unicode/utf8"
 )
 
-// run is one pass over one value. It stops at the first fault unless it has a report, which
-// collects all faults.
+// A run is one pass of a compiled schema over a JSON text. check reads one value, from an offset to
+// its end, and calls object, array, string or numeric, which call check for the values inside. No
+// value is decoded: everything is an offset into the body. layers then applies the keywords that
+// are about the same value as a whole: allOf, unions, conditions, unevaluated*.
+//
+// Most texts take one pass, in which the text is not trusted: it validates the JSON syntax, stops
+// at the first fault, and notes the edits that make generated code bind what was validated. A text
+// that it cannot decide about (escapes, many members, a fault of syntax) is undecided. Then
+// [Schema.validate] has jsontext validate the syntax, and makes a pass over the trusted text. If
+// the value is invalid, a last pass with a report collects the faults instead of stopping.
+//
+// Work is counted in steps, and a pass that has no more left ends with a fatal kind, as does one
+// whose patterns take too long. step is called for each schema that is applied, and pay for bytes
+// that are read without one.
 type run struct {
 	body    []byte
 	trusted bool // body is valid JSON; else it has no escapes, and the pass validates it
@@ -21,12 +30,19 @@ type run struct {
 	report  *report
 	buffer  []byte // a stack for canonical forms
 	number  decimal
+	forms   canonical
 	spent   time.Duration // matching patterns
 	spare   []*marks      // unused
+	trials  []*report     // unused
 	names   []span        // of the members of open objects that have no bit, unless trusted
 	index   []member      // of the objects that several schemas apply to
 	indexed indexed       // the innermost of them
 	count   int           // of the members or elements of the last container
+	seen    uint64        // bits of the names of the last object
+	listed  bool          // all members of the last object are in index
+	ends    ends          // of the long values in body; nil until they are needed
+	unpaid  int           // bytes that have been skipped but not charged
+	skipped int           // bytes that have been skipped
 }
 
 // maxDepth bounds the depth of schemas and values.
@@ -79,6 +95,7 @@ func (r *run) check(n *node, at int, m *marks) (end int, ok bool) {
 		end, ok = r.array(n, at, own)
 	case kindString:
 		if end, ok = r.endOfString(at); ok {
+			r.step((end - at) / 32)
 			ok = r.string(n, at, end)
 		}
 	case kindNumber:
@@ -100,46 +117,17 @@ func (r *run) check(n *node, at int, m *marks) (end int, ok bool) {
 	return end, ok && r.fatal == ""
 }
 
-// layers checks the keywords that apply schemas to the same value, or to what no other schema was
-// applied to. own are the marks of this value, which are not m if those matter here.
-func (r *run) layers(n *node, k kind, value span, m, own *marks) bool {
-	count, outer := r.count, r.indexed
-	if k == kindObject && outer.at != value.at && count <= maxIndexed {
-		r.indexed = indexed{value.at, value.end, len(r.index) - count, count}
-	}
-	open := own // nil if nothing is left to be evaluated
-	if own != m && own.all(count) {
-		open = nil
-	}
-	ok := !n.composed || r.compose(n, k, value.at, open)
-	if own != m && (ok || r.collects()) {
-		switch {
-		case open == nil:
-		case k == kindObject:
-			ok = r.unevaluatedMembers(n, value.at, own) && ok
-		default:
-			ok = r.unevaluatedElements(n, value.at, own) && ok
-		}
-		m.markAll(count)
-		r.giveBack(own)
-	}
-	if r.indexed.at != outer.at {
-		r.index, r.indexed = r.index[:r.indexed.first], outer
-	}
-	return ok
-}
-
 // skip returns the offset after a value that no schema applies to.
 func (r *run) skip(at int) (end int) {
 	if r.trusted {
-		end = endOfValue(r.body, at)
+		end = r.ends.endOfValue(r.body, at)
 	} else {
 		var ok bool
 		if end, ok = simpleValue(r.body, at, 0); !ok {
 			r.undecided()
 		}
 	}
-	r.step((end - at) / 64)
+	r.scanned(at, end)
 	return end
 }
 
@@ -157,21 +145,6 @@ func (r *run) endOfEscaped(at int) (end int, ok bool) {
 		return 0, r.undecided()
 	}
 	return endOfString(r.body, at), true
-}
-
-// scanNumber reads the number at an offset, and returns the offset after it.
-func (r *run) scanNumber(at int) (end int, ok bool) {
-	if end, ok = r.number.scan(r.body, at); ok {
-		return end, true
-	}
-	end = endOfScalar(r.body, at)
-	switch text := r.body[at:end]; {
-	case !r.trusted && !isNumber(string(text)):
-		return end, r.undecided()
-	case !r.number.parse(text):
-		return end, r.refuse("number", "has too many digits or too large an exponent", "")
-	}
-	return end, true
 }
 
 // first returns the offset of the first element or member of a container, or of its closing
@@ -197,40 +170,8 @@ func (r *run) next(end int, closing byte) (at int, more bool) {
 	return at, r.undecided()
 }
 
-// name returns the member whose name is at an offset.
-func (r *run) name(at int) (x member, ok bool) {
-	if r.body[at] != '"' {
-		return x, r.undecided()
-	}
-	x.name = at
-	if x.nameEnd, ok = r.endOfString(at); !ok {
-		return x, false
-	}
-	colon := space(r.body, x.nameEnd)
-	if colon == len(r.body) || r.body[colon] != ':' {
-		return x, r.undecided()
-	}
-	x.value = space(r.body, colon+1)
-	return x, true
-}
-
 // span is a part of the text.
 type span struct{ at, end int }
-
-// isNew reports whether a name differs from all other names since the first one.
-func (r *run) isNew(first int, name span) bool {
-	const most = 16 // because of the time for comparisons
-	for _, other := range r.names[first:] {
-		if r.sameText(other, name) {
-			return r.undecided()
-		}
-	}
-	if len(r.names)-first == most {
-		return r.undecided()
-	}
-	r.names = append(r.names, name)
-	return true
-}
 
 // unquote returns the text of the string from at to end. It may grow the buffer, which the caller
 // shortens again.
@@ -249,15 +190,16 @@ func (r *run) unescape(at, end int) (text []byte) {
 func (r *run) values(n *node, at, end int) bool {
 	ok := true
 	for _, set := range n.values {
-		if r.step((end - at) / 16); r.fatal != "" {
+		if r.payForms(); r.fatal != "" {
 			return false
 		}
 		var has bool
 		if start := len(r.buffer); kindOf(r.body[at]) == kindString {
+			r.step((end - at) / 16)
 			has = set.hasText(r.unquote(at, end))
 			r.buffer = r.buffer[:start]
 		} else {
-			has, r.buffer = set.has(r.body, at, r.buffer, &r.number)
+			has, r.buffer = set.has(r.body, at, r.buffer, &r.forms)
 		}
 		if !has {
 			if ok = r.refuse(set.keyword, set.expects, ""); !r.collects() {
@@ -268,604 +210,12 @@ func (r *run) values(n *node, at, end int) bool {
 	return ok
 }
 
-func (r *run) numeric(n *node, at, end int) bool {
-	ok := true
-	if n.integer {
-		if !r.number.isInteger() {
-			ok = r.refuse("type", "is not of type "+n.typeNames(), "")
-		} else if !r.number.isSmall || r.number.small == 0 && r.body[at] == '-' {
-			r.rewriteInteger(at, end)
-		}
-	}
-	for _, b := range []*bound{n.minimum, n.maximum} {
-		if b == nil || !ok && !r.collects() {
-			continue
-		}
-		order, keyword, exclusive := r.number.compare(b.value), "minimum", "exclusiveMinimum"
-		if b == n.maximum {
-			order, keyword, exclusive = -order, "maximum", "exclusiveMaximum"
-		}
-		if b.exclusive && order <= 0 {
-			ok = r.refuse(exclusive, "is out of range: "+exclusive+" is "+b.value.String(), "")
-		} else if order < 0 {
-			ok = r.refuse(keyword, "is out of range: "+keyword+" is "+b.value.String(), "")
-		}
-	}
-	if n.multipleOf != nil && (ok || r.collects()) {
-		if r.step(20); !r.number.isMultipleOf(n.multipleOf) {
-			ok = r.refuse("multipleOf", "is not a multiple of "+n.multipleOf.String(), "")
-		}
-	}
-	if f := n.format; f != nil && f.number != nil && (ok || r.collects()) && !f.number(&r.number) {
-		ok = r.refuse("format", "is not a valid "+f.name, "")
-	}
-	return ok
-}
-
-func (r *run) string(n *node, at, end int) bool {
-	if n.minLength == 0 && n.maxLength < 0 && n.pattern == nil && n.format == nil {
-		return true
-	}
-	start := len(r.buffer)
-	ok := r.text(n, r.unquote(at, end))
-	r.buffer = r.buffer[:start]
-	return ok && r.fatal == ""
-}
-
-func (r *run) text(n *node, text []byte) bool {
-	ok := true
-	// Most texts have the right length whatever the length of their characters in bytes is.
-	if !(len(text) > utf8.UTFMax*(n.minLength-1) && len(text) <= n.maxLength) &&
-		(n.minLength > 0 || n.maxLength >= 0) {
-		switch length := utf8.RuneCount(text); {
-		case length < n.minLength:
-			ok = r.refuse("minLength", "is shorter than "+strconv.Itoa(n.minLength)+" characters",
-				"")
-		case n.maxLength >= 0 && length > n.maxLength:
-			ok = r.refuse("maxLength", "is longer than "+strconv.Itoa(n.maxLength)+" characters",
-				"")
-		}
-	}
-	if n.pattern != nil && ok && !r.match(n.pattern, text) {
-		ok = r.refuse("pattern", "does not match the pattern "+n.pattern.text, "")
-	}
-	if f := n.format; f != nil && f.text != nil && (ok || r.collects()) {
-		r.step(len(text) / 16)
-		if !f.text(string(text)) {
-			ok = r.refuse("format", "is not a valid "+f.name, "")
-		}
-	}
-	return ok
-}
-
-func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
-	ok = true
-	start := at
-	var unique *distinct
-	if n.uniqueItems {
-		unique = &distinct{}
-	}
-	contained, i := 0, 0
-	at, more := r.first(at, ']')
-	for more {
-		element, good := n.items, true
-		if i < len(n.prefixItems) {
-			element = n.prefixItems[i]
-		}
-		r.enter(i)
-		if element.trivial() {
-			end = r.skip(at)
-		} else {
-			end, good = r.check(element, at, nil)
-		}
-		if ok = ok && good; !ok && !r.collects() {
-			return 0, false
-		}
-		if element != nil {
-			m.mark(i)
-		}
-		if n.contains != nil && r.try(n.contains, at, nil) {
-			contained++
-			m.mark(i)
-		}
-		if unique != nil && r.fatal == "" && !r.isDistinct(unique, start, span{at, end}) {
-			unique = nil
-			ok = r.refuse("uniqueItems", "equals an element before it", "")
-		}
-		r.leave()
-		if r.fatal != "" || !ok && !r.collects() {
-			return 0, false
-		}
-		at, more = r.next(end, ']')
-		i++
-		if n.maxItems >= 0 && i > n.maxItems && !r.collects() {
-			return 0, false
-		}
-	}
-	if r.fatal != "" {
-		return 0, false
-	}
-	r.count = i
-	if i < n.minItems {
-		ok = r.refuse("minItems", "has fewer than "+strconv.Itoa(n.minItems)+" elements", "")
-	}
-	if n.maxItems >= 0 && i > n.maxItems {
-		ok = r.refuse("maxItems", "has more than "+strconv.Itoa(n.maxItems)+" elements", "")
-	}
-	return at + 1, (n.contains == nil || r.contained(n, contained)) && ok
-}
-
-// distinct finds equal elements of an array: by comparing them while they are a few strings, true,
-// false or null without escapes, and then by a hash table.
-type distinct struct {
-	few   [8]span
-	count int
-	table *uniqueness
-}
-
-// isDistinct reports whether an element differs from those before it.
-func (r *run) isDistinct(d *distinct, array int, element span) (first bool) {
-	// In arrays within arrays, an element is compared once for each array that it is in.
-	if r.step(element.end - element.at); r.fatal != "" {
-		return false
-	}
-	if d.table == nil {
-		const exact = kindString | kindBoolean | kindNull // equal if their texts are
-		if !r.trusted && d.count < len(d.few) && kindOf(r.body[element.at])&exact != 0 {
-			for _, other := range d.few[:d.count] {
-				if r.sameText(other, element) {
-					return false
-				}
-			}
-			d.few[d.count] = element
-			d.count++
-			return true
-		}
-		if !r.trusted {
-			if r.skip(array); r.fatal != "" {
-				return false
-			}
-		}
-		d.table = newUniqueness(r.countElements(array))
-		for _, other := range d.few[:d.count] {
-			_, r.buffer = d.table.add(r.body, other.at, r.buffer, &r.number)
-		}
-	}
-	first, r.buffer = d.table.add(r.body, element.at, r.buffer, &r.number)
-	return first
+// payForms charges for the canonical forms since the last time.
+func (r *run) payForms() {
+	r.step(r.forms.work)
+	r.forms.work = 0
 }
 
 func (r *run) sameText(a, b span) bool {
 	return bytes.Equal(r.body[a.at:a.end], r.body[b.at:b.end])
-}
-
-// contained checks the number of elements that match contains.
-func (r *run) contained(n *node, count int) bool {
-	if count < n.minContains {
-		least := strconv.Itoa(n.minContains)
-		return r.refuse("contains", "has fewer than "+least+" elements that match contains", "")
-	}
-	if n.maxContains >= 0 && count > n.maxContains {
-		most := strconv.Itoa(n.maxContains)
-		return r.refuse("maxContains", "has more than "+most+" elements that match contains", "")
-	}
-	return true
-}
-
-func (r *run) countElements(at int) (count int) {
-	elements(r.body, at, func(int) bool { count++; return true })
-	return count
-}
-
-func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
-	ok = true
-	if r.collects() { // report missing members before faults of others
-		ok = r.missing(n, at)
-	}
-	t := tally{names: len(r.names)}
-	start := at
-	if r.indexed.at == at {
-		t.indexed, end = true, r.indexed.end
-		if n.properties == nil && !n.others {
-			t.count = r.indexed.count
-		}
-		for t.count < r.indexed.count {
-			x := r.index[r.indexed.first+t.count]
-			if ok = r.member(n, &x, &t, m) && ok; !ok && !r.collects() || r.fatal != "" {
-				return 0, false
-			}
-		}
-	} else {
-		first, more := len(r.index), false
-		for at, more = r.first(at, '}'); more; {
-			x, good := r.name(at)
-			if !good {
-				return 0, false
-			}
-			if ok = r.member(n, &x, &t, m) && ok; !ok && !r.collects() || r.fatal != "" {
-				return 0, false
-			}
-			if n.layered && t.count <= maxIndexed {
-				r.index = append(r.index, x)
-			}
-			at, more = r.next(x.end, '}')
-		}
-		if r.fatal != "" {
-			return 0, false
-		}
-		end = at + 1
-		if t.count > maxIndexed {
-			r.index = r.index[:first]
-		}
-	}
-	r.names = r.names[:t.names]
-	r.count = t.count
-	if !r.collects() && t.required+r.countUndeclared(n, start) < len(n.required) {
-		return 0, false
-	}
-	if t.count < n.minProps {
-		ok = r.refuse("minProperties", "has fewer than "+strconv.Itoa(n.minProps)+" members", "")
-	}
-	if n.maxProps >= 0 && t.count > n.maxProps {
-		ok = r.refuse("maxProperties", "has more than "+strconv.Itoa(n.maxProps)+" members", "")
-	}
-	for _, d := range n.dependentRequired {
-		if !ok && !r.collects() || d.holds(t.seen) || !r.has(start, d.name) {
-			continue
-		}
-		for _, name := range d.required {
-			if !r.has(start, name) {
-				ok = r.refuse("dependentRequired", "is required because "+d.name+" is present",
-					name)
-			}
-		}
-	}
-	return end, ok
-}
-
-// member is a member of an object in the text. end is 0 until it is known.
-type member struct{ name, nameEnd, value, end int }
-
-// indexed is an object whose members are in run.index.
-type indexed struct{ at, end, first, count int }
-
-// maxIndexed bounds the memory of the index.
-const maxIndexed = 64
-
-// tally counts the members of an object.
-type tally struct {
-	count, required int
-	seen            uint64 // bits of the properties
-	names           int    // length of run.names before the object
-	indexed         bool   // whether its names are known to differ
-}
-
-// members calls f with the offsets of each member's name and value, until it returns false.
-func (r *run) members(object int, f func(name, nameEnd, value int) bool) {
-	if r.indexed.at != object {
-		members(r.body, object, f)
-		return
-	}
-	for _, x := range r.index[r.indexed.first:][:r.indexed.count] {
-		if !f(x.name, x.nameEnd, x.value) {
-			return
-		}
-	}
-}
-
-// countUndeclared returns how many required members that are not in properties an object has.
-func (r *run) countUndeclared(n *node, object int) (count int) {
-	for _, name := range n.undeclared {
-		if r.has(object, name) {
-			count++
-		}
-	}
-	return count
-}
-
-// has reports whether an object has a member.
-func (r *run) has(object int, member string) (found bool) {
-	start := len(r.buffer)
-	r.members(object, func(name, end, _ int) bool {
-		r.step(1)
-		found = string(r.unquote(name, end)) == member
-		r.buffer = r.buffer[:start]
-		return !found
-	})
-	return found
-}
-
-// missing reports each required member that an object lacks.
-func (r *run) missing(n *node, object int) bool {
-	ok := true
-	for _, name := range n.required {
-		if !r.has(object, name) {
-			ok = r.refuse("required", "is missing", name)
-		}
-	}
-	return ok
-}
-
-// member checks one member.
-func (r *run) member(n *node, x *member, t *tally, m *marks) (ok bool) {
-	start := len(r.buffer)
-	text := r.unquote(x.name, x.nameEnd)
-	p := n.property(text)
-	switch {
-	case p == nil && !n.others && !n.mayFold(text):
-		r.skipMember(x)
-		ok = true
-	case p == nil:
-		r.enterMember("")
-		ok = r.memberNamed(n, nil, text, x, t.count, m)
-		r.leave()
-	case n.propertyNames == nil && n.patternProperties == nil: // most members
-		r.enterMember(p.name)
-		ok = r.property(p, x)
-		r.leave()
-		m.mark(t.count)
-	default:
-		ok = r.memberNamed(n, p, text, x, t.count, m)
-	}
-	r.buffer = r.buffer[:start]
-	if p != nil && p.bit != 0 {
-		if t.seen&p.bit != 0 { // twice
-			return r.undecided()
-		}
-		t.seen |= p.bit
-	} else if !r.trusted && !t.indexed && !r.isNew(t.names, span{x.name, x.nameEnd}) {
-		return false
-	}
-	if p != nil && p.required {
-		t.required++
-	}
-	t.count++
-	return ok
-}
-
-func (r *run) memberNamed(
-	n *node, p *property, text []byte, x *member, ordinal int, m *marks,
-) (ok bool) {
-	ok = true
-	if p != nil {
-		r.enterMember(p.name)
-		ok = r.property(p, x)
-		r.leave()
-	}
-	if n.propertyNames != nil && (ok || r.collects()) {
-		_, good := r.check(n.propertyNames, x.name, nil)
-		ok = ok && good
-	}
-	known := p != nil
-	for _, pp := range n.patternProperties {
-		if !ok && !r.collects() || !r.match(pp.pattern, text) {
-			continue
-		}
-		ok = r.checkMember(pp.schema, x) && ok
-		known = true
-	}
-	if !known && n.additional != nil {
-		if n.additional.never {
-			ok = r.refuse("additionalProperties", "is not declared in the schema", "")
-		} else {
-			ok = r.checkMember(n.additional, x) && ok
-		}
-		known = true
-	}
-	if known {
-		m.mark(ordinal)
-	}
-	r.skipMember(x)
-	if p == nil && n.mayFold(text) {
-		r.dropFolded(n, text, x)
-	}
-	return ok && r.fatal == ""
-}
-
-// property checks a member that is in properties.
-func (r *run) property(p *property, x *member) bool {
-	if p.spelling.several {
-		r.edits = append(r.edits, edit{at: x.name, kind: claim})
-	}
-	if !p.hidden {
-		return r.checkMember(p.schema, x)
-	}
-	r.skipMember(x)
-	if r.options.RefuseReadOnly || r.options.Responses {
-		keyword := "readOnly"
-		if r.options.Responses {
-			keyword = "writeOnly"
-		}
-		return r.refuse(keyword, "is "+keyword+" and must not be sent", "")
-	}
-	r.edits = append(r.edits, edit{at: x.name, end: x.end, kind: drop})
-	return true
-}
-
-// checkMember checks the value of a member, and finds its end.
-func (r *run) checkMember(n *node, x *member) (ok bool) {
-	if n.trivial() {
-		r.skipMember(x)
-		return true
-	}
-	x.end, ok = r.check(n, x.value, nil)
-	return ok
-}
-
-// skipMember finds the end of a member's value, unless it is known.
-func (r *run) skipMember(x *member) {
-	if x.end == 0 {
-		x.end = r.skip(x.value)
-	}
-}
-
-// dropFolded drops a member that the schema does not declare but that encoding/json would match to
-// one that it does, such as {"TEXT": …} to text.
-func (r *run) dropFolded(n *node, text []byte, x *member) {
-	start := len(r.buffer)
-	r.buffer = fold(r.buffer, text)
-	if n.folded[string(r.buffer[start:])] != nil {
-		r.edits = append(r.edits, edit{at: x.name, end: x.end, kind: dropUnclaimed})
-	}
-	r.buffer = r.buffer[:start]
-}
-
-// compose checks the keywords that apply schemas to the same value.
-func (r *run) compose(n *node, k kind, at int, m *marks) bool {
-	ok := true
-	more := func() bool { return r.fatal == "" && (ok || r.collects()) }
-	for _, part := range n.allOf {
-		if more() {
-			ok = r.branch(part, at, m) && ok
-		}
-	}
-	for _, u := range []*union{n.anyOf, n.oneOf} {
-		if u != nil && more() {
-			ok = r.union(u, at, m) && ok
-		}
-	}
-	if n.not != nil && more() && r.rejects(n.not, at) {
-		ok = r.refuse("not", "matches the schema that it must not match", "")
-	}
-	if n.condition != nil && more() {
-		then := n.otherwise
-		if r.try(n.condition, at, m) {
-			then = n.then
-		}
-		if then != nil && r.fatal == "" {
-			ok = r.branch(then, at, m) && ok
-		}
-	}
-	if k == kindObject {
-		for _, d := range n.dependentSchemas {
-			if more() && r.has(at, d.name) {
-				ok = r.branch(d.schema, at, m) && ok
-			}
-		}
-	}
-	return ok && r.fatal == ""
-}
-
-// rejects reports whether a value matches the schema of not. It discards all edits and marks.
-func (r *run) rejects(n *node, at int) bool {
-	edits := len(r.edits)
-	matched := r.try(n, at, nil)
-	r.edits = r.edits[:edits]
-	return matched && r.fatal == ""
-}
-
-func (r *run) unevaluatedMembers(n *node, at int, m *marks) bool {
-	ok, i := true, 0
-	r.members(at, func(name, end, value int) bool {
-		if !m.has(i) {
-			r.enterMember("")
-			if n.unevaluated.never {
-				ok = r.refuse("unevaluatedProperties", "is not declared in the schema", "")
-			} else if _, good := r.check(n.unevaluated, value, nil); !good {
-				ok = false
-			}
-			r.leave()
-		}
-		i++
-		return r.fatal == "" && (ok || r.collects())
-	})
-	return ok
-}
-
-func (r *run) unevaluatedElements(n *node, at int, m *marks) bool {
-	ok, i := true, 0
-	elements(r.body, at, func(at int) bool {
-		if !m.has(i) {
-			r.enter(i)
-			if n.unevaluatedElements.never {
-				ok = r.refuse("unevaluatedItems", "is not declared in the schema", "")
-			} else if _, good := r.check(n.unevaluatedElements, at, nil); !good {
-				ok = false
-			}
-			r.leave()
-		}
-		i++
-		return r.fatal == "" && (ok || r.collects())
-	})
-	return ok
-}
-
-// marks are the evaluated members or elements of one value. Methods of a nil marks do nothing.
-type marks struct{ bits []uint64 }
-
-func (m *marks) mark(i int) {
-	if m != nil {
-		m.set(i)
-	}
-}
-
-func (m *marks) set(i int) {
-	for len(m.bits) <= i/64 {
-		m.bits = append(m.bits, 0)
-	}
-	m.bits[i/64] |= 1 << (i % 64)
-}
-
-func (m *marks) has(i int) bool { return i/64 < len(m.bits) && m.bits[i/64]&(1<<(i%64)) != 0 }
-
-// all reports whether all of a small number of members or elements are marked.
-func (m *marks) all(count int) bool {
-	return count == 0 || len(m.bits) == 1 && bits.TrailingZeros64(^m.bits[0]) >= count
-}
-
-func (m *marks) markAll(count int) {
-	if m == nil {
-		return
-	}
-	for i := range count {
-		m.mark(i)
-	}
-}
-
-// borrow returns empty marks. giveBack returns them for reuse.
-func (r *run) borrow() *marks {
-	last := len(r.spare) - 1
-	if last < 0 {
-		return new(marks)
-	}
-	m := r.spare[last]
-	r.spare, m.bits = r.spare[:last], m.bits[:0]
-	return m
-}
-
-func (r *run) giveBack(m *marks) {
-	const most = 16 // keeps the memory of a pooled run small
-	if m != nil && len(r.spare) < most && cap(m.bits) <= most {
-		r.spare = append(r.spare, m)
-	}
-}
-
-func (m *marks) join(other *marks) {
-	if m == nil {
-		return
-	}
-	for i, bits := range other.bits {
-		if i < len(m.bits) {
-			m.bits[i] |= bits
-		} else {
-			m.bits = append(m.bits, bits)
-		}
-	}
-}
-
-// fold appends a name in the form that encoding/json compares if there is no exact match.
-func fold(dst, name []byte) []byte {
-	for len(name) > 0 {
-		c, size := utf8.DecodeRune(name)
-		name = name[size:]
-		if c < utf8.RuneSelf {
-			if 'a' <= c && c <= 'z' {
-				c -= 'a' - 'A'
-			}
-			dst = append(dst, byte(c))
-			continue
-		}
-		dst = utf8.AppendRune(dst, foldRune(c)) // ſ and K fold to S and K
-	}
-	return dst
 }

@@ -2,10 +2,12 @@ package schema
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,29 +18,146 @@ import (
 
 // appendCanonical appends a form that is the same for equal values only. It reports false if a
 // number exceeds the limits.
-func appendCanonical(dst, b []byte, at int, number *decimal) ([]byte, bool) {
-	ok := true
+func appendCanonical(dst, b []byte, at int) ([]byte, bool) {
+	dst, _, ok := (&canonical{limit: math.MaxInt}).append(dst, b, at)
+	return dst, ok
+}
+
+// canonical appends canonical forms. A long form is replaced by its hash, so that it is not copied
+// again for each array or object that the value is in.
+type canonical struct {
+	number decimal
+	limit  int            // of the buffer, beyond which forms are not completed; 0: none
+	hashes map[int]hashed // of long elements, by their offset
+	work   int            // bytes read
+}
+
+type hashed struct {
+	end int
+	sum [sha256.Size]byte
+}
+
+// Longer forms are hashes. Those of lists and texts are so only where there is no limit, which
+// would not be reached otherwise.
+const (
+	maxForm = 128
+	maxList = 1 << 10
+)
+
+// append returns the offset after the value, too.
+func (c *canonical) append(dst, b []byte, at int) (_ []byte, end int, ok bool) {
+	start := len(dst)
+	if c.limit > 0 && start > c.limit {
+		return dst, at, false
+	}
+	c.work++
 	switch kindOf(b[at]) {
 	case kindNumber:
-		if ok = number.parse(b[at:endOfScalar(b, at)]); ok {
-			dst = number.appendCanonical(dst)
+		end = endOfScalar(b, at)
+		c.work += end - at
+		if ok = c.number.parse(b[at:end]); ok {
+			dst = c.number.appendCanonical(dst)
 		}
+		return dst, end, ok
 	case kindString:
-		dst = appendText(dst, b[at:endOfString(b, at)])
-	case kindArray:
-		dst = append(dst, '[')
-		elements(b, at, func(at int) bool {
-			dst, ok = appendCanonical(dst, b, at, number)
-			dst = append(dst, ',')
-			return ok
-		})
-		dst = append(dst, ']')
-	case kindObject:
-		return appendCanonicalObject(dst, b, at, number)
-	default:
-		dst = append(dst, b[at]) // t, f or n
+		if end, ok = c.endOfString(b, at); !ok {
+			return dst, end, false
+		}
+		c.work += end - at
+		if dst = appendText(dst, b[at:end]); c.limit == 0 && len(dst)-start > maxList {
+			dst = hash(dst, start)
+		}
+		return dst, end, true
+	case kindNull, kindBoolean:
+		return append(dst, b[at]), endOfScalar(b, at), true
 	}
-	return dst, ok
+	if known, found := c.hashes[at]; found {
+		return append(append(dst, '#'), known.sum[:]...), known.end, true
+	}
+	if b[at] == '[' {
+		dst, end, ok = c.appendArray(dst, b, at)
+	} else {
+		dst, end, ok = c.appendObject(dst, b, at)
+	}
+	if ok && len(dst)-start > maxForm {
+		dst = hash(dst, start)
+	}
+	return dst, end, ok
+}
+
+func hash(dst []byte, start int) []byte {
+	sum := sha256.Sum256(dst[start:])
+	return append(append(dst[:start], '#'), sum[:]...)
+}
+
+// endOfString returns the offset after a string, unless its form would exceed the limit.
+func (c *canonical) endOfString(b []byte, at int) (end int, ok bool) {
+	const escape = len(`\u0061`) // a character is not longer
+	if c.limit > 0 && c.limit < (len(b)-at)/escape {
+		window := b[:at+escape*c.limit]
+		for end = endOfText(window, at+1); end < len(window) && window[end] == '\\'; {
+			end = endOfText(window, end+2)
+		}
+		return end + 1, end < len(window)
+	}
+	return endOfString(b, at), true
+}
+
+// keep keeps the form of an element, if it is a hash.
+func (c *canonical) keep(at, end int, form []byte) {
+	if len(form) == 1+sha256.Size && form[0] == '#' {
+		if c.hashes == nil {
+			c.hashes = map[int]hashed{}
+		}
+		c.hashes[at] = hashed{end, [sha256.Size]byte(form[1:])}
+	}
+}
+
+func (c *canonical) appendArray(dst, b []byte, at int) (_ []byte, end int, ok bool) {
+	start := len(dst)
+	dst = append(dst, '[')
+	for at = space(b, at+1); b[at] != ']'; at = next(b, end) {
+		if dst, end, ok = c.append(dst, b, at); !ok {
+			return dst, end, false
+		}
+		if dst = append(dst, ','); c.limit == 0 && len(dst)-start > maxList {
+			dst = hash(dst, start)
+		}
+	}
+	return append(dst, ']'), at + 1, true
+}
+
+// appendObject appends the members in their order and, after those, sorted; then it removes the
+// unsorted ones.
+func (c *canonical) appendObject(dst, b []byte, at int) (_ []byte, end int, ok bool) {
+	type member struct{ start, middle, end int }
+	var few [8]member
+	all, start := few[:0], len(dst)
+	for at = space(b, at+1); b[at] != '}'; at = next(b, end) {
+		m := member{start: len(dst)}
+		if end, ok = c.endOfString(b, at); !ok {
+			return dst, end, false
+		}
+		c.work += end - at
+		dst = appendText(dst, b[at:end])
+		m.middle = len(dst)
+		if dst, end, ok = c.append(dst, b, value(b, end)); !ok {
+			return dst, end, false
+		}
+		m.end = len(dst)
+		all = append(all, m)
+	}
+	slices.SortFunc(all, func(x, y member) int {
+		return bytes.Compare(dst[x.start:x.middle], dst[y.start:y.middle])
+	})
+	unsorted := len(dst)
+	dst = append(dst, '{')
+	for _, m := range all {
+		dst = append(append(dst, dst[m.start:m.middle]...), ':')
+		dst = append(append(dst, dst[m.middle:m.end]...), ',')
+	}
+	dst = append(dst, '}')
+	return dst[:start+copy(dst[start:], dst[unsorted:])], at + 1, true
 }
 
 // appendText appends a string in a form that is not a prefix of that of any other string.
@@ -57,34 +176,6 @@ func appendText(dst, quoted []byte) []byte {
 	return strconv.AppendInt(dst, int64(n), 10)
 }
 
-// appendCanonicalObject appends the members in their order and, after those, sorted; then it
-// removes the unsorted ones.
-func appendCanonicalObject(dst, b []byte, at int, number *decimal) ([]byte, bool) {
-	type member struct{ start, middle, end int }
-	var few [8]member
-	all, ok, start := few[:0], true, len(dst)
-	members(b, at, func(name, nameEnd, value int) bool {
-		m := member{start: len(dst)}
-		dst = appendText(dst, b[name:nameEnd])
-		m.middle = len(dst)
-		dst, ok = appendCanonical(dst, b, value, number)
-		m.end = len(dst)
-		all = append(all, m)
-		return ok
-	})
-	slices.SortFunc(all, func(x, y member) int {
-		return bytes.Compare(dst[x.start:x.middle], dst[y.start:y.middle])
-	})
-	unsorted := len(dst)
-	dst = append(dst, '{')
-	for _, m := range all {
-		dst = append(append(dst, dst[m.start:m.middle]...), ':')
-		dst = append(append(dst, dst[m.middle:m.end]...), ',')
-	}
-	dst = append(dst, '}')
-	return dst[:start+copy(dst[start:], dst[unsorted:])], ok
-}
-
 // valueSet holds the values of enum, or the single value of const.
 type valueSet struct {
 	keyword string
@@ -93,6 +184,7 @@ type valueSet struct {
 	text    map[string]bool // strings
 	few     []string        // the same, if there are so few that a loop is faster
 	others  map[string]bool // numbers, arrays and objects, in canonical form
+	longest int             // bounds the forms of others before they are complete
 	expects string          // the text of the fault for other values
 }
 
@@ -116,13 +208,14 @@ func newValueSet(keyword string, values []any) (*valueSet, error) {
 			s.literal += string(b[:1])
 			continue
 		}
-		canonical, ok := appendCanonical(nil, b, 0, new(decimal))
+		canonical, ok := appendCanonical(nil, b, 0)
 		if !ok {
 			return nil, fmt.Errorf(
 				"a number of %s exceeds the limit of %d digits or the maximum exponent of %d",
 				keyword, maxNumberBytes, maxExponent)
 		}
 		s.others[string(canonical)] = true
+		s.longest = max(s.longest, 8*len(b)) // a form has at most three times the length, twice
 	}
 	if len(s.text) <= 8 {
 		s.few = slices.Sorted(maps.Keys(s.text))
@@ -148,7 +241,7 @@ func (s *valueSet) expected() string {
 
 // has reports whether the set contains the value at an offset. It uses the buffer for canonical
 // forms, and returns it.
-func (s *valueSet) has(b []byte, at int, buffer []byte, number *decimal) (bool, []byte) {
+func (s *valueSet) has(b []byte, at int, buffer []byte, c *canonical) (bool, []byte) {
 	k := kindOf(b[at])
 	if s.kinds&k == 0 {
 		return false, buffer
@@ -161,8 +254,10 @@ func (s *valueSet) has(b []byte, at int, buffer []byte, number *decimal) (bool, 
 	case kindNull, kindBoolean:
 		return strings.IndexByte(s.literal, b[at]) >= 0, buffer
 	}
-	canonical, ok := appendCanonical(buffer, b, at, number)
-	return ok && s.others[string(canonical[start:])], canonical[:start]
+	c.limit = start + s.longest
+	form, _, ok := c.append(buffer, b, at)
+	c.limit = 0
+	return ok && s.others[string(form[start:])], form[:start]
 }
 
 // hasText reports whether the set contains a string.
@@ -195,12 +290,13 @@ func newUniqueness(all int) *uniqueness {
 }
 
 // add adds the element at an offset, and reports whether it differs from all previous ones.
-func (u *uniqueness) add(b []byte, at int, buffer []byte, number *decimal) (bool, []byte) {
+func (u *uniqueness) add(b []byte, at int, buffer []byte, c *canonical) (bool, []byte) {
 	start := len(buffer)
-	buffer, ok := appendCanonical(buffer, b, at, number)
+	buffer, end, ok := c.append(buffer, b, at)
 	if !ok {
 		return false, buffer[:start]
 	}
+	c.keep(at, end, buffer[start:])
 	if u.count++; u.count*5 > len(u.table)*4 {
 		u.grow()
 	}
@@ -214,7 +310,7 @@ func (u *uniqueness) add(b []byte, at int, buffer []byte, number *decimal) (bool
 		}
 		if s.hash == hash {
 			middle := len(buffer)
-			buffer, _ = appendCanonical(buffer, b, int(s.at)-1, number)
+			buffer, _, _ = c.append(buffer, b, int(s.at)-1)
 			if bytes.Equal(buffer[start:middle], buffer[middle:]) {
 				return false, buffer[:start]
 			}
