@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestProcessors: requests are refused only while a queue for the processors stands, never more
-// than it is too long, and never more than a part of the processors can refuse.
+// TestProcessors: requests are refused only while the delay and the queue are too long, no more of
+// them than the queue exceeds its limit by, and no more than refusedPerMilli.
 func TestProcessors(t *testing.T) {
 	count := runtime.GOMAXPROCS(0)
 	least := int64(leastRunnable * count)
@@ -44,7 +44,7 @@ func TestProcessors(t *testing.T) {
 	runnable, delay = least, 2*tolerableDelay
 	want("long delay, short queue", send(delayWindow, 100), 0)
 	if told != nil {
-		t.Error("the log says that requests are refused, and none is")
+		t.Error("began was called, but no request is refused")
 	}
 	runnable = least + 3
 	want("three too many", send(queueSample, 100), 3)
@@ -54,7 +54,7 @@ func TestProcessors(t *testing.T) {
 	want("far too many", send(queueSample, 1000), refusedPerMilli*count)
 	want("after some milliseconds", send(5*queueSample, 1000), 5*refusedPerMilli*count)
 	if len(told) != 1 || told[0] != delay {
-		t.Errorf("the log has %v, want %s once", told, delay)
+		t.Errorf("began was called with %v, want %s once", told, delay)
 	}
 
 	// Faster requests are allowed a longer queue.
@@ -71,7 +71,7 @@ func TestProcessors(t *testing.T) {
 	want("after the queue was short for some time", send(delayWindow, 100), 0)
 }
 
-// TestSchedulerDelay: what the runtime says about goroutines is understood.
+// TestSchedulerDelay compares the delay and the queue with those of goroutines that compute.
 func TestSchedulerDelay(t *testing.T) {
 	delay := schedulerDelay()
 	if got := delay(); got < 0 || got > time.Minute {

@@ -116,8 +116,8 @@ type Config struct {
 	// wait, for up to 1 s each. Further requests get 503 with Retry-After. Streams that have begun
 	// are not counted, nor are probes, documentation and metadata. Default: 4 for each connection
 	// of Pools, and at least 32 for each processor; without Pools, 256 for each processor. Requests
-	// are also refused while goroutines wait too long for a processor, whatever the number is.
-	// [Unlimited]: no limit, not even that.
+	// are also refused while goroutines wait too long for a processor, whatever MaxActive is.
+	// [Unlimited] removes both limits.
 	MaxActive int
 
 	// MaxConnections is the maximum number of open connections. Further ones wait. Default: the

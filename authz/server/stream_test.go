@@ -56,7 +56,7 @@ func streaming(
 	})
 }
 
-// patient leaves responses that end as much time as a busy machine needs.
+// patient gives responses that end as much time as a busy machine needs.
 func patient(c *Config) { c.WriteTimeout = watchdog }
 
 // open sends a request on a connection with a small buffer, so that the server notices soon that
@@ -416,7 +416,7 @@ func TestStreamsOverTLS(t *testing.T) {
 				handler(w, r)
 			}, func(c *Config) {
 				c.TLS = &tls.Config{Certificates: []tls.Certificate{selfSigned(t, 1)}}
-				if claims != nil { // the token ends
+				if claims != nil { // the token expires
 					patient(c)
 				}
 			})
@@ -607,8 +607,9 @@ func TestStreamsOverUnixSockets(t *testing.T) {
 			}
 			defer conn.Close()
 			soon := map[string]any{"exp": time.Now().Add(2 * time.Second).Unix()}
-			_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: stream\r\n"+
-				"Authorization: Bearer %s\r\n\r\n", private.path, mint(r.issuer, soon))
+			_, _ = fmt.Fprintf(conn,
+				"GET %s HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: stream\r\n"+
+					"Authorization: Bearer %s\r\n\r\n", private.path, mint(r.issuer, soon))
 			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil {
 				t.Fatal(err)

@@ -47,7 +47,7 @@ type panickingBody struct{}
 func (panickingBody) Read([]byte) (int, error) { panic(errors.New(canary)) }
 func (panickingBody) Close() error             { return nil }
 
-// TestPanics: a panic of the operator's HTTP client, or of Resolve, is a failure like others. It
+// TestPanics: a panic of the program's HTTP client, or of Resolve, is a failure like others. It
 // does not end the process, all requests that wait get an error, and the next fetch works.
 func TestPanics(t *testing.T) {
 	for _, mode := range []string{"panics", "has a fault", "has a body that panics", "exits"} {
@@ -75,7 +75,7 @@ func TestPanics(t *testing.T) {
 				}},
 		} {
 			if mode == "exits" && fetch.name == "live introspection" {
-				continue // it is in the goroutine of the request, which ends
+				continue // would end the goroutine of the request
 			}
 			t.Run(fetch.name+" "+mode, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {

@@ -29,8 +29,8 @@ type ReplayMemory struct {
 	swept int64              // the last second at which ended keys were removed
 }
 
-// defaultReplays is the default capacity. Each proof, and each caller, takes about 120 bytes for
-// two to three minutes.
+// defaultReplays is the default capacity in proofs. Each proof, and each caller, takes about 120
+// bytes for two to three minutes.
 const defaultReplays = 1 << 19
 
 // NewReplayMemory returns a store for at most limit proofs. While it is full of proofs that have

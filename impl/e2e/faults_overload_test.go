@@ -56,7 +56,8 @@ func TestOverload(t *testing.T) {
 	wantBounded(t, goodput, p99)
 	// The first round at capacity warms caches and pools up. Garbage and their growth double it.
 	if got := p.peak(t); got > 2*memory {
-		t.Errorf("the memory is %d KiB at its peak, and was %d at capacity: want at most twice that",
+		t.Errorf(
+			"the memory is %d KiB at its peak, and was %d at capacity: want at most twice that",
 			got, memory)
 	}
 	if got := db.query(t, "SELECT count(*) FROM messages"); got != strconv.Itoa(l.served) {
@@ -67,8 +68,7 @@ func TestOverload(t *testing.T) {
 		median(p99), memory, p.peak(t))
 }
 
-// probe requests the health and the metrics of a server all the time. The function that it returns
-// ends that.
+// probe requests the health and the metrics of a server again and again, until end is called.
 func (p *process) probe(t *testing.T) (end func()) {
 	t.Helper()
 	stop := make(chan struct{})

@@ -41,8 +41,8 @@ func reportInvalid(doc *openapi3.T, faults []*authz.Fault, report report) {
 	v.validateValues()
 }
 
-// validation validates a document, and each schema that several places refer to once. kin-openapi
-// validates a schema, and all that it refers to, again for each reference.
+// validation validates a document, and each shared schema once. kin-openapi would validate a
+// schema, and all that it refers to, again for each reference.
 type validation struct {
 	doc    *openapi3.T
 	report func(where string, err error, at *openapi3.Location)
@@ -88,8 +88,8 @@ func (v *validation) validateParts() {
 			*s.schema = s.original
 		}
 	}()
-	// Validate looks for undeclared security schemes in the paths, which takes a third of its time.
-	// Faults report these, so the paths are validated apart from the rest.
+	// The paths are validated apart from the rest, so that Validate does not look for undeclared
+	// security schemes in them. This would take a third of its time, and other rules report them.
 	rest := *v.doc
 	if v.doc.Paths != nil {
 		rest.Paths = openapi3.NewPaths()
@@ -117,7 +117,7 @@ func errorsOf(err error) []error {
 	return several
 }
 
-// validateValues validates defaults and examples, unless they are held to an invalid schema.
+// validateValues validates defaults and examples, unless their schema contains an invalid one.
 func (v *validation) validateValues() {
 	options := []openapi3.SchemaValidationOption{openapi3.MultiErrors()}
 	if v.doc.IsOpenAPI31OrLater() {

@@ -110,7 +110,7 @@ func TestDecodeConflict(t *testing.T) {
 		return reflect.StructField{Name: name, Type: t, Tag: reflect.StructTag(tag)}
 	}
 	number := reflect.TypeFor[int]()
-	twice := reflect.StructOf([]reflect.StructField{ // vet does not let us declare it
+	twice := reflect.StructOf([]reflect.StructField{ // go vet refuses such a declaration
 		field("A", number, `json:"a"`), field("B", reflect.TypeFor[string](), `json:"a"`),
 	})
 	inside := reflect.StructOf([]reflect.StructField{
