@@ -49,7 +49,8 @@ var (
 )
 
 // begin waits for a slot. After a failure it allows no query for retryGap, and then one at a time,
-// so that an issuer that hangs does not delay every request: see lastFailure.
+// so that an issuer that hangs does not delay every request: see lastFailure. It returns that
+// failure, errBusy if the caller has used its share, or the error of ctx.
 func (l *queryLimiter) begin(
 	ctx context.Context, caller string,
 ) (end func(error), err error) {

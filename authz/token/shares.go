@@ -78,8 +78,8 @@ func (s *shares) give(of *share) {
 	})
 }
 
-// wait is take, but waits until the caller can have a unit, until the timeout, or until ctx is
-// done.
+// wait is take, but waits until the caller can have a unit. After the timeout it returns errBusy,
+// and when ctx is done, the error of ctx.
 func (s *shares) wait(
 	ctx context.Context, caller string, timeout <-chan time.Time,
 ) (*share, error) {

@@ -29,7 +29,7 @@ func reportInvalid(doc *openapi3.T, faults []*authz.Fault, report report) {
 		removeSchemas(err)
 		origin, cause := innermost(err)
 		first, _, _ := strings.Cut(err.Error(), "\n")
-		// Other rules and faults report these in the words of this tool.
+		// Other rules and faults report the rest, in the terms of this tool.
 		if known[cause.Error()] || ruleOfFault(first).name != otherFault {
 			return
 		}
@@ -47,12 +47,13 @@ type validation struct {
 	doc    *openapi3.T
 	report func(where string, err error, at *openapi3.Location)
 
-	seen    map[any]bool   // parts that several places can refer to
-	shared  []sharedSchema // those of them that are schemas
+	seen    map[any]bool // visited parts that several places can refer to
+	shared  []sharedSchema
 	values  []placedValue
 	invalid map[*openapi3.Schema]bool
 }
 
+// sharedSchema is a schema that several places can refer to.
 type sharedSchema struct {
 	name     string
 	schema   *openapi3.Schema
