@@ -24,8 +24,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Limits that are as short as a busy machine allows, on which a goroutine can wait for a part of a
-// second until it runs.
+// Short limits, but longer than a goroutine waits for a processor on a busy machine, which can be a
+// part of a second.
 const (
 	shortRequest = 1000 * time.Millisecond
 	shortWrite   = 1500 * time.Millisecond

@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// TestOverload: under 3 times the load that it can serve, a server whose database is slow serves 80
-// % of its capacity, and these requests take at most 5 times as long. Its memory is bounded, no
-// probe is refused, and each acknowledged message is stored once. All are ratios within a round,
-// and the median of the rounds counts, because other processes use the machine too.
+// TestOverload: under 3 times the load that it can serve, a server whose database is slow serves at
+// least 80 % of its capacity, and these requests take at most 5 times as long. Its memory is
+// bounded, no probe is refused, and each acknowledged message is stored once. All are ratios within
+// a round, and the median of the rounds counts, because other processes use the machine too.
 func TestOverload(t *testing.T) {
 	faultTest(t)
 	const active = 2 * 16 // keeps the 16 connections of the store busy

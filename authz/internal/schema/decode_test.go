@@ -166,7 +166,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// checkDecodeType compares with json v2, for a random type and value.
+// checkDecodeType compares the decoder with json v2, for a random type and value.
 func checkDecodeType(t *testing.T, seed uint64) {
 	t.Helper()
 	m := &maker{Rand: rand.New(rand.NewPCG(seed, 1))}
