@@ -403,6 +403,9 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 
 // The limits apply over TLS too, and with HTTP/2 to each response.
 func TestStreamsOverTLS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the time limits of many streams")
+	}
 	for _, http2 := range []bool{false, true} {
 		// ask sends a request. The client has large buffers. It tries again if the handler is not
 		// called, because on a busy machine a handshake can last longer than the limits allow.
