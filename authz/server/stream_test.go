@@ -100,6 +100,7 @@ func flood(w io.Writer) (err error) {
 }
 
 func TestClientsThatReadNothing(t *testing.T) {
+	t.Parallel()
 	endless := map[string]any{"x-authz-timeout": "none"}
 	for name, row := range map[string]struct {
 		contentType string
@@ -144,6 +145,7 @@ func TestClientsThatReadNothing(t *testing.T) {
 // A client that receives slowly, but fast enough, is not disconnected, however much the kernel has
 // to send.
 func TestClientsThatReadLittle(t *testing.T) {
+	t.Parallel()
 	for name, row := range map[string]struct {
 		bytes int // in a sixth of a turn
 		cut   bool
@@ -236,6 +238,7 @@ func TestOrdinaryResponseEnds(t *testing.T) {
 }
 
 func TestStreamsEnd(t *testing.T) {
+	t.Parallel()
 	forever := func(w http.ResponseWriter, r *http.Request) {
 		events(w)
 		<-r.Context().Done()
@@ -311,6 +314,7 @@ func TestStreamsEnd(t *testing.T) {
 }
 
 func TestHijackedConnections(t *testing.T) {
+	t.Parallel()
 	hijack := func(w http.ResponseWriter) net.Conn {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -403,6 +407,10 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 
 // The limits apply over TLS too, and with HTTP/2 to each response.
 func TestStreamsOverTLS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the time limits of many streams")
+	}
+	t.Parallel()
 	for _, http2 := range []bool{false, true} {
 		// ask sends a request. The client has large buffers. It tries again if the handler is not
 		// called, because on a busy machine a handshake can last longer than the limits allow.
