@@ -75,7 +75,7 @@ func TestProcessors(t *testing.T) {
 func TestSchedulerDelay(t *testing.T) {
 	delay := schedulerDelay()
 	if got := delay(); got < 0 || got > time.Minute {
-		t.Errorf("the delay is %s", got)
+		t.Errorf("the delay is %s, want 0 s to 1 min", got)
 	}
 	var group sync.WaitGroup
 	for range 100 * runtime.GOMAXPROCS(0) { // the last one waits for the others
@@ -94,6 +94,6 @@ func TestSchedulerDelay(t *testing.T) {
 		t.Error("no goroutine has waited for a processor")
 	}
 	if got := delay(); got < time.Millisecond || got > time.Minute {
-		t.Errorf("the delay is %s, want some milliseconds at least", got)
+		t.Errorf("the delay is %s, want 1 ms to 1 min", got)
 	}
 }
