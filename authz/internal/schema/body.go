@@ -222,7 +222,7 @@ func (b *body) unbound() (all []string) {
 					"component: move it to components/schemas",
 			)
 		}
-		if root.additional != nil && !root.additional.never && root.properties != nil {
+		if root.additional != nil && !root.additional.never && root.properties.all != nil {
 			all = append(
 				all,
 				"body: generated code does not bind additional properties of a schema that "+
@@ -264,7 +264,7 @@ func (n *node) formats(within string, seen map[*node]bool, report func(field, fo
 		}
 		n.items.formats(within+"[]", seen, report)
 	}
-	for name, p := range n.properties {
+	for name, p := range n.properties.all {
 		field := name
 		if within != "" {
 			field = within + "[" + name + "]"

@@ -480,9 +480,6 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 	n.minProps, n.maxProps = limit(&s.MinProps), limit(s.MaxProps)
 	n.additional = c.either("additionalProperties", s.AdditionalProperties)
 	n.propertyNames = c.in("propertyNames", s.PropertyNames, nil)
-	if len(s.Properties) > 0 {
-		n.properties = make(map[string]*property, len(s.Properties))
-	}
 	// With additional properties, generated code compares names exactly.
 	exact := n.additional != nil && !n.additional.never
 	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
@@ -492,12 +489,9 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 		}
 		p := &property{name: name, schema: c.in(name, ref, nil), spelling: c.spelling(name)}
 		p.hidden = c.isHidden(ref)
-		n.properties[name] = p
-		if len(s.Properties) <= 10 {
-			n.few = append(n.few, p)
-		}
+		n.properties.add(p)
 	}
-	if !exact && n.properties != nil {
+	if !exact && n.properties.all != nil {
 		n.foldProperties()
 	}
 	for _, expression := range slices.Sorted(maps.Keys(s.PatternProperties)) {
@@ -529,7 +523,7 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 		})
 	}
 	if n.minProps > 0 || n.maxProps >= 0 || n.additional != nil || n.propertyNames != nil ||
-		n.properties != nil || n.patternProperties != nil || n.required != nil ||
+		n.properties.all != nil || n.patternProperties != nil || n.required != nil ||
 		n.dependentRequired != nil || n.dependentSchemas != nil {
 		n.size++
 	}
@@ -540,10 +534,7 @@ func (n *node) mention(name string) *property {
 	p := n.named([]byte(name))
 	if p == nil {
 		p = &property{name: name}
-		if n.mentioned == nil {
-			n.mentioned = map[string]*property{}
-		}
-		n.mentioned[name] = p
+		n.mentioned.add(p)
 	}
 	return p
 }
@@ -566,8 +557,8 @@ func (n *node) giveBits(s *openapi3.Schema) {
 			give(n.mention(other))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(n.properties)) {
-		give(n.properties[name])
+	for _, name := range slices.Sorted(maps.Keys(n.properties.all)) {
+		give(n.properties.all[name])
 	}
 }
 

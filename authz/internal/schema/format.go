@@ -266,8 +266,13 @@ func isQuotedLocal(s string) bool {
 	return true
 }
 
-func isASCII(s string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool { return c >= utf8.RuneSelf })
+func isASCII[T string | []byte](s T) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 func isHostname(s string) bool { // RFC 1123 §2.1

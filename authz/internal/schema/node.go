@@ -1,10 +1,5 @@
 package schema
 
-import (
-	"bytes"
-	"unicode/utf8"
-)
-
 // node is a compiled schema. For optional keywords, nil means that the keyword is missing.
 type node struct {
 	name  string // of the component; "" if the schema is not a component
@@ -31,14 +26,13 @@ type node struct {
 	minItems, maxItems       int
 	uniqueItems              bool
 
-	properties         map[string]*property
-	few                []*property // the same, if there are so few that a loop is faster
+	properties         properties
 	patternProperties  []patternProperty
 	additional         *node
 	propertyNames      *node
 	others             bool // one of the keywords above applies to members not in properties
 	required           []string
-	mentioned          map[string]*property // members that only required and the dependencies name
+	mentioned          properties // members that only required and the dependencies name
 	minProps, maxProps int
 	dependentRequired  []dependency
 	dependentSchemas   []dependentSchema
@@ -69,24 +63,41 @@ func newNode(name string) *node {
 // trivial reports whether the node accepts every value.
 func (n *node) trivial() bool { return n == nil || n.size == 0 && !n.never }
 
-// property returns the property with a name, or nil.
-func (n *node) property(name []byte) *property {
-	for _, p := range n.few {
+// properties are properties by name.
+type properties struct {
+	all map[string]*property
+	few []*property // the same, if there are so few that a loop is faster
+}
+
+func (ps *properties) add(p *property) {
+	const most = 10 // measured
+	if ps.all == nil {
+		ps.all = map[string]*property{}
+	}
+	ps.all[p.name] = p
+	if ps.few = append(ps.few, p); len(ps.all) > most {
+		ps.few = nil
+	}
+}
+
+// find returns the property with a name, or nil.
+func (ps *properties) find(name []byte) *property {
+	for _, p := range ps.few {
 		if string(name) == p.name {
 			return p
 		}
 	}
-	if n.few != nil {
+	if ps.few != nil {
 		return nil
 	}
-	return n.properties[string(name)]
+	return ps.all[string(name)]
 }
 
 // foldProperties makes the node drop members that encoding/json would match to a property by their
 // folded names.
 func (n *node) foldProperties() {
-	n.folded = make(map[string]*property, len(n.properties))
-	for name, p := range n.properties {
+	n.folded = make(map[string]*property, len(n.properties.all))
+	for name, p := range n.properties.all {
 		folded := fold(nil, []byte(name))
 		n.folded[string(folded)] = p
 		n.foldedLengths |= 1 << min(len(folded), 63)
@@ -96,16 +107,15 @@ func (n *node) foldProperties() {
 // mayFold reports whether a name may match a property by its folded name. Most names have other
 // lengths.
 func (n *node) mayFold(name []byte) bool {
-	return n.folded != nil && (n.foldedLengths>>min(len(name), 63)&1 != 0 ||
-		bytes.ContainsFunc(name, func(c rune) bool { return c >= utf8.RuneSelf }))
+	return n.folded != nil && (n.foldedLengths>>min(len(name), 63)&1 != 0 || !isASCII(name))
 }
 
 // named returns the property with a name, declared or only mentioned, or nil.
 func (n *node) named(name []byte) *property {
-	if p := n.property(name); p != nil {
+	if p := n.properties.find(name); p != nil {
 		return p
 	}
-	return n.mentioned[string(name)]
+	return n.mentioned.find(name)
 }
 
 type bound struct {

@@ -11,7 +11,7 @@ func (r *run) object(n *node, at int, m *marks) (end int, ok bool) {
 	start := at
 	if r.indexed.at == at {
 		t.indexed, end = true, r.indexed.end
-		if n.properties == nil && n.mentioned == nil && !n.others {
+		if n.properties.all == nil && n.mentioned.all == nil && !n.others {
 			t.count = r.indexed.count
 		}
 		for t.count < r.indexed.count {
@@ -160,7 +160,7 @@ func (r *run) isNew(first int, name span) bool {
 func (r *run) member(n *node, x *member, t *tally, m *marks) (ok bool) {
 	start := len(r.buffer)
 	text := r.unquote(x.name, x.nameEnd)
-	p := n.property(text)
+	p := n.properties.find(text)
 	switch {
 	case p == nil && !n.others && !n.mayFold(text):
 		r.skipMember(x)
@@ -177,8 +177,8 @@ func (r *run) member(n *node, x *member, t *tally, m *marks) (ok bool) {
 	default:
 		ok = r.memberNamed(n, p, text, x, t.count, m)
 	}
-	if p == nil && n.mentioned != nil {
-		p = n.mentioned[string(text)]
+	if p == nil {
+		p = n.mentioned.find(text)
 	}
 	r.buffer = r.buffer[:start]
 	if p != nil && p.bit != 0 {

@@ -48,7 +48,7 @@ func (s *shape) read(n *node, known map[*node]*shape, visited map[*node]bool) {
 	if n.items != nil && s.items == nil {
 		s.items = newShape(n.items, known)
 	}
-	for name, p := range n.properties {
+	for name, p := range n.properties.all {
 		if s.members[name] == nil || s.members[name].kinds == anyKind {
 			s.members[name] = newShape(p.schema, known)
 		}
@@ -83,7 +83,7 @@ func kindsOf(n *node, known map[*node]kind) kind {
 	for _, set := range n.values {
 		kinds &= set.kinds
 	}
-	if kinds == anyKind && (n.properties != nil || n.additional != nil) {
+	if kinds == anyKind && (n.properties.all != nil || n.additional != nil) {
 		// the keywords do not apply to other types, but the text is meant to be an object
 		kinds = kindObject
 	}

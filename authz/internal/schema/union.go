@@ -73,7 +73,7 @@ func (u *union) read(f *facts, n *node, visited map[*node]bool) {
 			f.required |= 1 << i
 		}
 	}
-	for name, p := range n.properties {
+	for name, p := range n.properties.all {
 		if p.hidden {
 			continue // such a member is not checked
 		}

@@ -46,19 +46,19 @@ func (b *body) prepareStream() (problem string) {
 			"its files arrive: expected properties, required and additionalProperties alone"
 	}
 	n := *root
-	n.minProps, n.mentioned, n.required = 0, nil, nil
-	n.properties = maps.Clone(root.properties)
+	n.minProps, n.required, n.properties, n.mentioned = 0, nil, properties{}, properties{}
 	files := false
-	for _, name := range slices.Sorted(maps.Keys(root.properties)) {
-		p := root.properties[name]
+	for _, name := range slices.Sorted(maps.Keys(root.properties.all)) {
+		p := root.properties.all[name]
 		if b.shape.members[name].isFile() {
 			files = true
 			optional := *p
 			optional.required = false
-			n.properties[name] = &optional
+			p = &optional
 		} else if p.required {
 			n.required = append(n.required, name)
 		}
+		n.properties.add(p)
 	}
 	if !files {
 		return "none of its properties is a file: expected one of format: binary"
