@@ -88,7 +88,7 @@ func (g *Gate) verify(r *http.Request, op *operation) (*token.Principal, error) 
 	}
 	client := ""
 	if g.offer.Resolve || g.offer.Opaque && strings.Count(raw, ".") != 2 { // not a JWT
-		client = g.network(r, siteBits) // a whole site, so that one cannot have many shares
+		client = g.network(r, siteBits) // so that a site has one share
 	}
 	var principal *token.Principal
 	switch ctx := r.Context(); {

@@ -119,7 +119,7 @@ func (c Config) read(schemas bool) (*Plan, []error) {
 	return p, faults
 }
 
-// unknownNames returns the faults of names in the configuration that mean nothing.
+// unknownNames returns a fault for each unknown format and security scheme in the configuration.
 func (c Config) unknownNames(p *Plan) (faults []error) {
 	for _, name := range c.IgnoreFormats {
 		if !schema.IsKnownFormat(name) {
@@ -143,7 +143,7 @@ type reader struct {
 	*Plan
 	config              Config
 	requests, responses *schema.Compiler // nil: not compiled
-	// of the operations that were read, by operationId and by shapeOf
+	// the operations that were read, by operationId and by shapeOf
 	ids, shapes map[string]string
 }
 

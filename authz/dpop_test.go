@@ -419,8 +419,8 @@ func (v *presenting) VerifyPresented(
 
 func (v *presenting) Offer() token.Offer { return v.offer }
 
-// The verifier is told whose token it is if it may have to ask others about it, so that one client
-// cannot use up introspection.
+// TestClientOfAToken: the verifier gets the address of the client if the token can cause a request
+// to an issuer, so that one client cannot use up the limit of these.
 func TestClientOfAToken(t *testing.T) {
 	opaque, resolve := token.Offer{Opaque: true}, token.Offer{Resolve: true}
 	for _, test := range []struct {

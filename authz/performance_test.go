@@ -199,8 +199,9 @@ func TestAllocationsPerRequest(t *testing.T) {
 	cold := measure(p.guarded, 200, tokens)
 	hot := measure(p.guarded, 200, again(tokens[0]))
 	for name, c := range map[string]struct{ allocs, ceiling float64 }{
-		"hot, beyond raw Echo":  {hot - raw, 5},
-		"cold, beyond raw Echo": {cold - raw, 22}, // of these, crypto/rsa needs 9 for the signature, and this package fewer
+		"hot, beyond raw Echo": {hot - raw, 5},
+		// The signature takes 9 of these allocations, in crypto/rsa.
+		"cold, beyond raw Echo": {cold - raw, 22},
 		"validated POST, beyond raw Echo binding the same": {
 			testing.AllocsPerRun(100, func() {
 				d.post(t, guardedPOST, bearer)

@@ -190,8 +190,8 @@ func openPostgres(raw string, timeout time.Duration) (database, error) {
 	}, nil
 }
 
-// tryPostgresLock takes the lock of the migrations. It is that of a transaction, because PgBouncer
-// in transaction mode has no sessions.
+// tryPostgresLock takes the lock of the migrations, if it is free. The lock belongs to a
+// transaction, because PgBouncer in transaction mode has no sessions.
 func tryPostgresLock(ctx context.Context, session *sql.Conn) (taken bool, err error) {
 	const lock = "7017280570803617792" // an arbitrary number
 	if _, err := session.ExecContext(ctx, "BEGIN"); err != nil {

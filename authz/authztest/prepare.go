@@ -150,7 +150,8 @@ func (p *preparation) buildRequests(plan *authz.Plan) (broken map[string]error) 
 	return broken
 }
 
-// deriveCases derives the cases. An operation without a request has one, which reports why.
+// deriveCases derives the cases. An operation for which no request could be built has one case,
+// which reports why.
 func (p *preparation) deriveCases(plan *authz.Plan, broken map[string]error) {
 	for _, c := range Cases(plan) {
 		c.names = p.ScopesToRequest

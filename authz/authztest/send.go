@@ -118,8 +118,8 @@ func (r *run) upload(ctx context.Context, c Case, request *Request) *upload {
 	return &upload{Reader: bytes.NewReader(request.Body), length: int64(len(request.Body))}
 }
 
-// clientFor returns the client that presents the certificate of a case. In process, the request
-// has it.
+// clientFor returns the client that presents the certificate of a case. For a handler in process,
+// it puts the certificate into the request instead.
 func (r *run) clientFor(sent *http.Request, c Case) *http.Client {
 	certificate := r.certificateOf(c)
 	if presenting := r.presenting[certificate]; presenting != nil {
@@ -136,8 +136,8 @@ func (r *run) clientFor(sent *http.Request, c Case) *http.Client {
 	return r.client
 }
 
-// noResponse records why there is no response. Of a case with a certificate that the server does
-// not accept, the end of the handshake is the expected refusal.
+// noResponse records why there is no response. If the case has a certificate that the server does
+// not accept, a failed handshake is the expected refusal.
 func (r *run) noResponse(e *exchange, c Case, err error) {
 	if r.presenting != nil && r.certificateOf(c) != r.Certificate && c.Want != "" &&
 		refusesHandshake(err) {

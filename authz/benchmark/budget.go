@@ -215,7 +215,7 @@ func (b *budget) hot(ctx context.Context) error {
 	return nil
 }
 
-// refusals measures them on serve and on dev.
+// refusals measures the time of refusals, on serve and on dev.
 func (b *budget) refusals(ctx context.Context) error {
 	b.report("refusals")
 	p, err := b.launch(ctx, oasgate("serve", b.program), b.issuer)

@@ -120,8 +120,8 @@ func (c *callOptions) defineDev(flags *flag.FlagSet) {
 			"only read.")
 }
 
-// defineCredentials adds no flag for the secret, because other users can read the arguments of a
-// process.
+// defineCredentials adds the flags of credentials. The client's secret has none, because other
+// users can read the arguments of a process.
 func (c *callOptions) defineCredentials(flags *flag.FlagSet, env environment) {
 	ofDev := ""
 	if c.hasDev {

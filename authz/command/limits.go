@@ -11,7 +11,7 @@ import (
 
 // limitsConfig holds the settings of serve for overload.
 type limitsConfig struct {
-	MaxActive      string `name:"max-active" key:"MAX_ACTIVE" shown:"" default:"auto" group:"Limits:" help:"Requests that are handled at the same time: a number, auto or none. Others wait for a moment, or get 503."`
+	MaxActive      string `name:"max-active" key:"MAX_ACTIVE" shown:"" default:"auto" group:"Limits:" help:"Requests that are handled at the same time: a number, auto or none. Others wait for a moment, or get 503. none also removes the limit for the processors."`
 	MaxConnections string `name:"max-connections" key:"MAX_CONNECTIONS" shown:"" default:"auto" group:"Limits:" help:"Connections that are open at the same time: a number, auto (as the limit of open files allows) or none."`
 	RateLimitStore string `name:"rate-limit-store-failure" key:"RATE_LIMIT_STORE_FAILURE" shown:"" default:"count" group:"Limits:" help:"While the store that servers share for x-authz-rate-limit fails: count (each server by itself) or refuse (503)."`
 	DPoPLimit      string `name:"dpop-limit" key:"DPOP_LIMIT" shown:"" default:"10000" group:"Limits:" help:"DPoP proofs of one subject that are accepted in a minute, by each server."`

@@ -36,7 +36,7 @@ type serveCommand struct {
 // linger gives load balancers time to notice that the server is no longer ready.
 const linger = 3 * time.Second
 
-// serving is what serve runs with.
+// serving is the validated configuration of serve.
 type serving struct {
 	document     *openapi3.T
 	policy       *policy
@@ -98,7 +98,7 @@ func (p *program) serve(
 	})
 }
 
-// configure reads the configuration, or returns all of its faults, joined with that of the log.
+// configure reads the configuration. Its error joins all faults with logErr.
 func (p *program) configure(c *serveCommand, logErr error) (*serving, error) {
 	var s serving
 	var policyErr, err error

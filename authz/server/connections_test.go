@@ -11,6 +11,7 @@ import (
 // TestSilentConnections: if silent connections exhaust the limit, others wait at most until the
 // header timeout. Idle connections are closed first. Afterwards, connections are kept alive again.
 func TestSilentConnections(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *Config) { c.MaxConnections = 8 })
 	addr := strings.TrimPrefix(r.url, "http://")
 	var silent []net.Conn

@@ -79,8 +79,8 @@ func defaultActive(pools func() map[string]Pool) int {
 // errOverloaded is the error for a request that cannot become active soon.
 var errOverloaded = &authz.Error{Kind: authz.Overloaded, RetryAfter: time.Second}
 
-// enter waits until a request that has begun at start can become active. It reports false if that
-// takes too long.
+// enter waits until a request that began at start can become active. It reports false if the
+// request is refused.
 func (o *overload) enter(ctx context.Context, start time.Time) bool {
 	if o.active == nil {
 		return true

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestProcessors: requests are refused only while a queue for the processors stands, never more
-// than it is too long, and never more than a part of the processors can refuse.
+// TestProcessors: requests are refused only while the delay and the queue are too long, no more of
+// them than the queue exceeds its limit by, and no more than refusedPerMilli.
 func TestProcessors(t *testing.T) {
 	count := runtime.GOMAXPROCS(0)
 	least := int64(leastRunnable * count)
@@ -44,7 +44,7 @@ func TestProcessors(t *testing.T) {
 	runnable, delay = least, 2*tolerableDelay
 	want("long delay, short queue", send(delayWindow, 100), 0)
 	if told != nil {
-		t.Error("the log says that requests are refused, and none is")
+		t.Error("began was called, but no request is refused")
 	}
 	runnable = least + 3
 	want("three too many", send(queueSample, 100), 3)
@@ -54,7 +54,7 @@ func TestProcessors(t *testing.T) {
 	want("far too many", send(queueSample, 1000), refusedPerMilli*count)
 	want("after some milliseconds", send(5*queueSample, 1000), 5*refusedPerMilli*count)
 	if len(told) != 1 || told[0] != delay {
-		t.Errorf("the log has %v, want %s once", told, delay)
+		t.Errorf("began was called with %v, want %s once", told, delay)
 	}
 
 	// Faster requests are allowed a longer queue.
@@ -71,11 +71,11 @@ func TestProcessors(t *testing.T) {
 	want("after the queue was short for some time", send(delayWindow, 100), 0)
 }
 
-// TestSchedulerDelay: what the runtime says about goroutines is understood.
+// TestSchedulerDelay compares the delay and the queue with those of goroutines that compute.
 func TestSchedulerDelay(t *testing.T) {
 	delay := schedulerDelay()
 	if got := delay(); got < 0 || got > time.Minute {
-		t.Errorf("the delay is %s", got)
+		t.Errorf("the delay is %s, want 0 s to 1 min", got)
 	}
 	var group sync.WaitGroup
 	for range 100 * runtime.GOMAXPROCS(0) { // the last one waits for the others
@@ -94,6 +94,6 @@ func TestSchedulerDelay(t *testing.T) {
 		t.Error("no goroutine has waited for a processor")
 	}
 	if got := delay(); got < time.Millisecond || got > time.Minute {
-		t.Errorf("the delay is %s, want some milliseconds at least", got)
+		t.Errorf("the delay is %s, want 1 ms to 1 min", got)
 	}
 }

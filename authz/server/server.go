@@ -116,8 +116,8 @@ type Config struct {
 	// wait, for up to 1 s each. Further requests get 503 with Retry-After. Streams that have begun
 	// are not counted, nor are probes, documentation and metadata. Default: 4 for each connection
 	// of Pools, and at least 32 for each processor; without Pools, 256 for each processor. Requests
-	// are also refused while goroutines wait too long for a processor, whatever the number is.
-	// [Unlimited]: no limit, not even that.
+	// are also refused while goroutines wait too long for a processor, whatever MaxActive is.
+	// [Unlimited] removes both limits.
 	MaxActive int
 
 	// MaxConnections is the maximum number of open connections. Further ones wait. Default: the
@@ -206,24 +206,36 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	}
 	s.cors = newCORS(config.Document, config.CORSOrigins)
 	s.use(c, config.Issuers)
+	s.newHTTP()
+	if config.Telemetry != nil {
+		if err := config.Telemetry.Watch(s.Stats); err != nil {
+			c.cancel()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// newHTTP sets the net/http server and its limits.
+func (s *Server) newHTTP() {
 	s.http = http.Server{
 		Handler:           s,
-		TLSConfig:         config.TLS,
+		TLSConfig:         s.config.TLS,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		ConnContext:       withConn,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{WriteByteTimeout: s.limits.progress.Per},
-		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(s.config.Logger.Handler(), slog.LevelWarn),
 		// ServeHTTP answers OPTIONS *, too.
 		DisableGeneralOptionsHandler: true,
 	}
-	connections := config.MaxConnections
+	connections := s.config.MaxConnections
 	if connections == 0 {
 		connections = defaultConnections()
 	}
 	s.connections = newConnections(&s.http, connections, func() {
-		config.Logger.Warn("no further connections are accepted until others are closed",
+		s.config.Logger.Warn("no further connections are accepted until others are closed",
 			"limit", connections)
 	})
 	s.http.ConnState = s.connections.changed
@@ -233,13 +245,6 @@ func New(ctx context.Context, config Config) (*Server, error) {
 			s.http.WriteTimeout = limit + s.limits.grace
 		}
 	}
-	if config.Telemetry != nil {
-		if err := config.Telemetry.Watch(s.Stats); err != nil {
-			c.cancel()
-			return nil, err
-		}
-	}
-	return s, nil
 }
 
 // ServeHTTP serves one request.

@@ -37,19 +37,52 @@ func (s *Server) newSnapshot(
 			cancel()
 		}
 	}()
-	var verifier *token.Verifier
-	if len(issuers) > 0 {
-		verifier, err = token.NewVerifier(ctx, token.Config{
-			Issuers: issuers, Logger: s.config.Logger, Predecessor: previous,
-			HTTPClient: s.client, Now: s.config.Now,
-			Proofs: token.ProofPolicy{
-				Replays: s.config.Replays, Limit: s.config.ProofLimit, NonceKey: s.config.NonceKey,
-			},
-		})
-		if err != nil {
-			return nil, err
-		}
+	verifier, err := s.newVerifier(ctx, issuers, previous)
+	if err != nil {
+		return nil, err
 	}
+	gate, err := authz.New(s.gateConfig(issuers, verifier))
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.newDocs(ctx, gate, issuers)
+	if err != nil {
+		return nil, err
+	}
+	c := &snapshot{Gate: gate, verifier: verifier, cancel: cancel}
+	c.own = endpoints{
+		gate: gate, ready: s.readiness(c), docs: page, beside: besideDocs(gate),
+		issuer: s.config.InsecureIssuer,
+	}
+	api, err := s.config.Routes(gate)
+	if err == nil && api == nil {
+		err = errors.New("server: Config.Routes returned a nil handler")
+	}
+	if err := errors.Join(err, c.checkPaths()); err != nil {
+		return nil, err
+	}
+	c.api = api
+	return c, nil
+}
+
+// newVerifier returns the verifier of the issuers, or nil if there are none.
+func (s *Server) newVerifier(
+	ctx context.Context, issuers []token.Issuer, previous *token.Verifier,
+) (*token.Verifier, error) {
+	if len(issuers) == 0 {
+		return nil, nil
+	}
+	return token.NewVerifier(ctx, token.Config{
+		Issuers: issuers, Logger: s.config.Logger, Predecessor: previous,
+		HTTPClient: s.client, Now: s.config.Now,
+		Proofs: token.ProofPolicy{
+			Replays: s.config.Replays, Limit: s.config.ProofLimit, NonceKey: s.config.NonceKey,
+		},
+	})
+}
+
+// gateConfig returns the configuration of the gate.
+func (s *Server) gateConfig(issuers []token.Issuer, verifier *token.Verifier) authz.Config {
 	var urls []string
 	for _, issuer := range issuers {
 		urls = append(urls, issuer.URL)
@@ -75,28 +108,7 @@ func (s *Server) newSnapshot(
 	if s.config.Audit != nil {
 		config.OnDecision = s.config.Audit.before(config.OnDecision)
 	}
-	gate, err := authz.New(config)
-	if err != nil {
-		return nil, err
-	}
-	page, err := s.newDocs(ctx, gate, issuers)
-	if err != nil {
-		return nil, err
-	}
-	c := &snapshot{Gate: gate, verifier: verifier, cancel: cancel}
-	c.own = endpoints{
-		gate: gate, ready: s.readiness(c), docs: page, beside: besideDocs(gate),
-		issuer: s.config.InsecureIssuer,
-	}
-	api, err := s.config.Routes(gate)
-	if err == nil && api == nil {
-		err = errors.New("server: Config.Routes returned a nil handler")
-	}
-	if err := errors.Join(err, c.checkPaths()); err != nil {
-		return nil, err
-	}
-	c.api = api
-	return c, nil
+	return config
 }
 
 // fetchKeys fetches the keys of all issuers, before the first request needs them.

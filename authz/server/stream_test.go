@@ -24,8 +24,8 @@ import (
 	"github.com/oasgate/oasgate/authz"
 )
 
-// Limits that are as short as a busy machine allows, on which a goroutine can wait for a part of a
-// second until it runs.
+// Short limits, but longer than a goroutine waits for a processor on a busy machine, which can be a
+// part of a second.
 const (
 	shortRequest = 1000 * time.Millisecond
 	shortWrite   = 1500 * time.Millisecond
@@ -56,7 +56,7 @@ func streaming(
 	})
 }
 
-// patient leaves responses that end as much time as a busy machine needs.
+// patient gives responses that end as much time as a busy machine needs.
 func patient(c *Config) { c.WriteTimeout = watchdog }
 
 // open sends a request on a connection with a small buffer, so that the server notices soon that
@@ -100,6 +100,7 @@ func flood(w io.Writer) (err error) {
 }
 
 func TestClientsThatReadNothing(t *testing.T) {
+	t.Parallel()
 	endless := map[string]any{"x-authz-timeout": "none"}
 	for name, row := range map[string]struct {
 		contentType string
@@ -144,6 +145,7 @@ func TestClientsThatReadNothing(t *testing.T) {
 // A client that receives slowly, but fast enough, is not disconnected, however much the kernel has
 // to send.
 func TestClientsThatReadLittle(t *testing.T) {
+	t.Parallel()
 	for name, row := range map[string]struct {
 		bytes int // in a sixth of a turn
 		cut   bool
@@ -236,6 +238,7 @@ func TestOrdinaryResponseEnds(t *testing.T) {
 }
 
 func TestStreamsEnd(t *testing.T) {
+	t.Parallel()
 	forever := func(w http.ResponseWriter, r *http.Request) {
 		events(w)
 		<-r.Context().Done()
@@ -311,6 +314,7 @@ func TestStreamsEnd(t *testing.T) {
 }
 
 func TestHijackedConnections(t *testing.T) {
+	t.Parallel()
 	hijack := func(w http.ResponseWriter) net.Conn {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -403,6 +407,10 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 
 // The limits apply over TLS too, and with HTTP/2 to each response.
 func TestStreamsOverTLS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the time limits of many streams")
+	}
+	t.Parallel()
 	for _, http2 := range []bool{false, true} {
 		// ask sends a request. The client has large buffers. It tries again if the handler is not
 		// called, because on a busy machine a handshake can last longer than the limits allow.
@@ -416,7 +424,7 @@ func TestStreamsOverTLS(t *testing.T) {
 				handler(w, r)
 			}, func(c *Config) {
 				c.TLS = &tls.Config{Certificates: []tls.Certificate{selfSigned(t, 1)}}
-				if claims != nil { // the token ends
+				if claims != nil { // the token expires
 					patient(c)
 				}
 			})
@@ -607,8 +615,9 @@ func TestStreamsOverUnixSockets(t *testing.T) {
 			}
 			defer conn.Close()
 			soon := map[string]any{"exp": time.Now().Add(2 * time.Second).Unix()}
-			_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: stream\r\n"+
-				"Authorization: Bearer %s\r\n\r\n", private.path, mint(r.issuer, soon))
+			_, _ = fmt.Fprintf(conn,
+				"GET %s HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: stream\r\n"+
+					"Authorization: Bearer %s\r\n\r\n", private.path, mint(r.issuer, soon))
 			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil {
 				t.Fatal(err)

@@ -543,8 +543,8 @@ func (s *dpopScene) boundTo(key crypto.Signer, subject string) string {
 		strconv.Quote(subject))
 }
 
-// TestReplayMemoryIsShared: subjects that fill the store leave room for others, until their proofs
-// end.
+// TestReplayMemoryIsShared: subjects that use their shares of the store leave room for others. When
+// their proofs end, the room returns.
 func TestReplayMemoryIsShared(t *testing.T) {
 	s := newDPoPScene(t)
 	clock := now
@@ -568,7 +568,7 @@ func TestReplayMemoryIsShared(t *testing.T) {
 		}
 	}
 	if accepted > 300 {
-		t.Errorf("five subjects have taken %d of 1000", accepted)
+		t.Errorf("five subjects have used %d of 1000 places, want at most 300", accepted)
 	}
 	for n := range 100 {
 		quiet := s.boundTo(key, fmt.Sprint("quiet", n))

@@ -455,7 +455,7 @@ func TestLiveAnswersForOneSubject(t *testing.T) {
 				endpoint.ServeHTTP(w, r)
 			})
 		v := s.verifier(t)
-		accepted(t, v, other) // with it, the keys are there
+		accepted(t, v, other) // also fetches the keys
 		for range 500 {
 			go v.VerifyPresented(t.Context(), token.Presented{Token: many, Introspect: true})
 		}
@@ -963,7 +963,7 @@ func TestFailuresForSeveralClients(t *testing.T) {
 		endpoint.failing(nil)
 		asked("c", 1)
 		asked("b", 1)
-		for range 50 { // as many as a's share has got back since
+		for range 50 { // as many as have returned to a's share since
 			asked("a", 1)
 		}
 		asked("a", 0)
@@ -1108,7 +1108,7 @@ func TestAnswersStayWithinTheirBytes(t *testing.T) {
 			config := s.config(s.policy)
 			config.CacheBytes = room
 			v := must(token.NewVerifier(t.Context(), config))
-			accepted(t, v, test.token(s, -1)) // with it, the keys are there
+			accepted(t, v, test.token(s, -1)) // also fetches the keys
 			before := heap()
 			for n := range test.tokens {
 				accepted(t, v, test.token(s, n))
@@ -1134,7 +1134,8 @@ func FuzzIntrospection(f *testing.F) {
 	f.Add(s.claims("active", "true", "aud", `["x"]`))
 	f.Add(s.claims("active", "true", "", `"active":false`))
 	f.Add(s.claims("active", "true", "", `"Active":false,"n":1e999`)) // other names are ignored
-	f.Add(s.claims("active", "true", "iss", strconv.Quote(canary)))   // is quoted on purpose
+	// the error quotes it on purpose
+	f.Add(s.claims("active", "true", "iss", strconv.Quote(canary)))
 	f.Add(`{"active":false}`)
 	f.Add(`{"active":true,"cnf":{}}`)
 	f.Add(`[]`)

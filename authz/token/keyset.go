@@ -294,9 +294,9 @@ func publicKey(parsed jwk.Key) (crypto.PublicKey, error) {
 	return nil, fmt.Errorf("a %T verifies no signatures", raw)
 }
 
-// hasSmallOrder reports whether a public key is one of the eight points of which the order divides
-// the cofactor (RFC 8032 §5.1). crypto/ed25519 accepts them, 32 zero bytes among them, and anyone
-// can make signatures that they verify.
+// hasSmallOrder reports whether a public key is one of the eight points whose order divides the
+// cofactor (RFC 8032 §5.1). crypto/ed25519 accepts them, and anyone can make signatures that verify
+// with them. One is 32 zero bytes.
 func hasSmallOrder(pub ed25519.PublicKey) bool {
 	y := bytes.Clone(pub)
 	y[31] &= 0x7f // without the sign of x

@@ -12,8 +12,8 @@ import (
 var errExited = errors.New("the goroutine has exited")
 
 // protect calls f in a goroutine of its own, and returns an error if f panics or exits. It is for
-// calls of the operator's code, such as an HTTP client: in a goroutine that no request waits for, a
-// panic would end the process, and requests would wait forever for one that exited.
+// code of the program, such as an HTTP client, that is called in the background: a panic there
+// would end the process, and requests would wait forever for a goroutine that has exited.
 func protect[T any](f func() (T, error)) (result T, err error) {
 	done := make(chan struct{})
 	go func() {

@@ -27,7 +27,7 @@ func (c *failingClient) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch mode := c.mode.Load(); *mode {
 	case "panics":
 		panic("refused: " + r.Header.Get("Authorization") + " " + canary)
-	case "has a fault":
+	case "dereferences nil":
 		var r *http.Request
 		_ = r.Method
 	case "exits":
@@ -47,10 +47,10 @@ type panickingBody struct{}
 func (panickingBody) Read([]byte) (int, error) { panic(errors.New(canary)) }
 func (panickingBody) Close() error             { return nil }
 
-// TestPanics: a panic of the operator's HTTP client, or of Resolve, is a failure like others. It
+// TestPanics: a panic of the program's HTTP client, or of Resolve, is a failure like others. It
 // does not end the process, all requests that wait get an error, and the next fetch works.
 func TestPanics(t *testing.T) {
-	for _, mode := range []string{"panics", "has a fault", "has a body that panics", "exits"} {
+	for _, mode := range []string{"panics", "dereferences nil", "has a body that panics", "exits"} {
 		for _, fetch := range []struct {
 			name   string
 			code   token.Code
@@ -75,7 +75,7 @@ func TestPanics(t *testing.T) {
 				}},
 		} {
 			if mode == "exits" && fetch.name == "live introspection" {
-				continue // it is in the goroutine of the request, which ends
+				continue // would end the goroutine of the request
 			}
 			t.Run(fetch.name+" "+mode, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestPanics(t *testing.T) {
 					if _, err := v.VerifyPresented(t.Context(), presented); err != nil {
 						t.Errorf("afterwards: %v", err)
 					}
-					if mode == "has a fault" {
+					if mode == "dereferences nil" {
 						s.log.mentions(t, "nil pointer dereference", "RoundTrip (panic_test.go:")
 					}
 					text := s.log.String()

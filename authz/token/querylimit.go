@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// knownQueries and unknownQueries are how many queries to an issuer can be in progress, about JWTs
-// and tokens that were active before, and about other tokens. The latter can be made up, so they
-// are limited to a burst, and to one in each interval, too.
+// knownQueries is how many queries to an issuer about known tokens (JWTs, and tokens that were
+// active before) can be in progress, and unknownQueries how many about other tokens. These can be
+// made up, so they are also limited to a burst, and to one in each interval.
 const (
 	knownQueries, unknownQueries  = 256, 64
 	unknownBurst, unknownInterval = 1000, 20 * time.Millisecond
@@ -37,7 +37,7 @@ type queryLimiter struct {
 	outage    bool      // all callers are held back: several have failed, and none succeeded since
 	probing   bool      // a query is in progress after a failure
 	warnedAt  time.Time // when a failure was last logged
-	warned    bool      // and no success since
+	warned    bool      // a failure was logged, and no query has succeeded since
 }
 
 var (
@@ -49,7 +49,8 @@ var (
 )
 
 // begin waits for a slot. After a failure it allows no query for retryGap, and then one at a time,
-// so that an issuer that hangs does not delay every request: see lastFailure.
+// so that an issuer that hangs does not delay every request: see lastFailure. It returns that
+// failure, errBusy if the caller has used its share, or the error of ctx.
 func (l *queryLimiter) begin(
 	ctx context.Context, caller string,
 ) (end func(error), err error) {
@@ -134,9 +135,10 @@ func (l *queryLimiter) end(caller string, probe bool, err error) {
 	}
 }
 
-// tolerates reports whether a failure does not hold back other callers. If it did, two clients with
-// tokens that the issuer's firewall refuses could hold back all. It does if the issuer has not
-// answered, because others would wait too, and if no rate limits the load on an issuer that fails.
+// tolerates reports whether a failure leaves the queries of other callers alone. It does if the
+// issuer has answered: otherwise, two clients with tokens that the issuer's firewall refuses could
+// hold back all. If the issuer has not answered, others would wait too; and without a rate, nothing
+// else would limit the load on an issuer that fails.
 func (l *queryLimiter) tolerates(err error) bool {
 	_, answered := errors.AsType[*answerError](err)
 	return answered && l.rate != nil

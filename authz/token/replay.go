@@ -29,8 +29,8 @@ type ReplayMemory struct {
 	swept int64              // the last second at which ended keys were removed
 }
 
-// defaultReplays is the default capacity. Each proof, and each caller, takes about 120 bytes for
-// two to three minutes.
+// defaultReplays is the default capacity in proofs. Each proof, and each caller, takes about 120
+// bytes for two to three minutes.
 const defaultReplays = 1 << 19
 
 // NewReplayMemory returns a store for at most limit proofs. While it is full of proofs that have
@@ -49,7 +49,8 @@ func NewReplayMemory(limit int, now func() time.Time) *ReplayMemory {
 var errReplayShare = errors.New("token: the subject has used its share of the ReplayMemory, a " +
 	"16th of the room that is left. If it is not flooding, use a larger or shared store")
 
-// Use implements [ReplayStore].
+// Use implements [ReplayStore]. It returns an error if the store is full, or if the caller has used
+// its share.
 func (m *ReplayMemory) Use(
 	_ context.Context, key, caller string, until time.Time,
 ) (fresh bool, err error) {

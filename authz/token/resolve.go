@@ -37,8 +37,9 @@ type resolver struct {
 	known   *lru[string, *resolvedIssuer]
 	unknown *lru[string, unresolvedIssuer]
 	group   singleflight.Group
-	// calls and strangers are divided between the clients that cause calls, for known and unknown
-	// issuers. They are separate so that made-up names do not delay the removal of an issuer.
+	// calls limits the calls for known issuers, and strangers those for unknown ones. Each is
+	// divided between the clients that cause them. They are separate so that made-up names do not
+	// delay the removal of an issuer.
 	calls, strangers shares
 	rate             *rate // of calls for unknown issuers
 }

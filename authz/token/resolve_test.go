@@ -189,7 +189,8 @@ func TestResolveFaults(t *testing.T) {
 	}
 }
 
-// TestResolveClockSetBack: that an issuer is not accepted is not cached for longer than otherwise.
+// TestResolveClockSetBack: after the clock was set back, the refusal of an issuer is not cached for
+// longer than otherwise.
 func TestResolveClockSetBack(t *testing.T) {
 	s, d := newScene(t), &directory{}
 	clock := now
@@ -248,7 +249,7 @@ func TestResolveIsBounded(t *testing.T) {
 	})
 }
 
-// TestResolveIsShared: clients who invent issuers do not prevent that those of others are found,
+// TestResolveIsShared: issuers of other clients are found although some clients invent issuers,
 // whether Resolve is fast or slow.
 func TestResolveIsShared(t *testing.T) {
 	for name, slow := range map[string]bool{"fast": false, "slow": true} {

@@ -9,9 +9,9 @@ import (
 
 // shares divides a capacity between callers. A caller can take a unit while it has less than a 16th
 // of what is left. So one caller has a 17th of the capacity at most, and n callers that all want
-// more have 1/(n+16) each, and leave 16/(n+16). If they take units one after the other, those who
-// come first have more until they return them, and (16/17)^n is left. The caller "" stands for all
-// callers without a name, and can take all that is left.
+// more have 1/(n+16) of it each, and leave 16/(n+16). If each takes all that it can before the next
+// one begins, the first ones have more until they return it, and (16/17)^n is left. The caller ""
+// stands for all callers without a name, and can take all that is left.
 type shares struct {
 	capacity int
 
@@ -33,7 +33,7 @@ type waiter struct {
 	taken  chan *share // receives the share once the waiter has a unit; has room for it
 }
 
-// shareOfFree is how many times the units of a caller those that are left must be.
+// shareOfFree: a caller can take a unit if more than shareOfFree times its units are left.
 const shareOfFree = 16
 
 // take takes a unit, if the caller can have one. It returns nil otherwise.
@@ -78,8 +78,8 @@ func (s *shares) give(of *share) {
 	})
 }
 
-// wait is take, but waits until the caller can have a unit, until the timeout, or until ctx is
-// done.
+// wait is take, but waits until the caller can have a unit. After the timeout it returns errBusy,
+// and when ctx is done, the error of ctx.
 func (s *shares) wait(
 	ctx context.Context, caller string, timeout <-chan time.Time,
 ) (*share, error) {
@@ -108,7 +108,7 @@ func (s *shares) wait(
 	})
 	s.mu.Unlock()
 	select {
-	case of = <-w.taken: // at the same time
+	case of = <-w.taken: // received it at the same time
 		return of, nil
 	default:
 		return nil, err
@@ -151,8 +151,8 @@ func (r *rate) take(caller string, now time.Time) bool {
 	return true
 }
 
-// caller returns the name by which proofs and queries are counted. It says of what it is the name,
-// so that a client cannot use up the share of the subject of the same name.
+// caller returns the name by which proofs and queries are counted. It begins with its kind, so that
+// a client cannot use up the share of a subject of the same name.
 func (t *verifiedToken) caller() string {
 	if subject := t.principal.Subject(); subject != "" {
 		return "subject:" + subject

@@ -79,7 +79,7 @@ func TestSharesOfManyCallers(t *testing.T) {
 	}
 }
 
-// TestSharesWait: a unit that is returned goes to the first who can have it.
+// TestSharesWait: a unit that is returned goes to the first waiting caller that can have it.
 func TestSharesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shares{capacity: 18}
@@ -124,7 +124,7 @@ func TestSharesWait(t *testing.T) {
 			t.Errorf("%q, want %q", order, want)
 		}
 		if len(s.waiting) != 0 {
-			t.Errorf("%d wait", len(s.waiting))
+			t.Errorf("%d callers wait, want none", len(s.waiting))
 		}
 		for _, of := range append(taken[:16:16], taken[18:]...) {
 			s.give(of)
@@ -147,11 +147,11 @@ func TestRate(t *testing.T) {
 		{0, "a", true}, {0, "a", true}, {0, "a", false}, {0, "b", true},
 		{time.Second - 1, "a", false}, {1, "a", true}, {0, "a", false},
 		{-time.Hour, "a", false}, {time.Second, "a", true}, {0, "a", false},
-		{time.Second, "a", false}, {0, "b", true}, // that was b's unit
+		{time.Second, "a", false}, {0, "b", true}, // the returned unit was of b
 		{time.Hour, "a", true}, {0, "a", true}, {0, "a", false}, {0, "b", true},
 	} {
 		if at = at.Add(step.after); r.take(step.caller, at) != step.want {
-			t.Errorf("step %d: %t", i, !step.want)
+			t.Errorf("step %d: taken is %t, want %t", i, !step.want, step.want)
 		}
 	}
 	if len(r.taken) != 3 || r.burst.taken != 3 {

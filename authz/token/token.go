@@ -25,7 +25,8 @@ type Config struct {
 	// issuers that it returned before stay in use for a day.
 	Resolve func(ctx context.Context, iss string) (*Issuer, error)
 	// HTTPClient fetches metadata and key sets, and introspects. It never follows redirects.
-	// A panic of it, or of Resolve, is an error like others. Default: http.DefaultTransport.
+	// A panic in it or in Resolve counts as an error that it returns. Default:
+	// http.DefaultTransport.
 	HTTPClient *http.Client
 	Now        func() time.Time // default time.Now
 	// Logger logs failed key fetches and keys that are ignored. Default slog.Default().
@@ -186,8 +187,8 @@ func checkLength(jwt string) error {
 	return nil
 }
 
-// verifyHere makes the checks that need no introspection, of a token that may be bound to what its
-// sender has proven to possess. It returns nil for an opaque token.
+// verifyHere makes the checks of a token that need no introspection, its binding to proven among
+// them. It returns nil for an opaque token.
 func (v *Verifier) verifyHere(
 	ctx context.Context, token, sender string, proven possession,
 ) (*verifiedToken, error) {

@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// TestOverload: offered 3 times its capacity, a server whose database is slow keeps 80 % of its
-// goodput; those who are served wait at most 5 times as long; its memory is bounded; no probe is
-// refused; and what is acknowledged is stored once. All are ratios within a round, and the median
-// of the rounds counts, because others use the machine, too.
+// TestOverload: under 3 times the load that it can serve, a server whose database is slow serves at
+// least 80 % of its capacity, and these requests take at most 5 times as long. Its memory is
+// bounded, no probe is refused, and each acknowledged message is stored once. All are ratios within
+// a round, and the median of the rounds counts, because other processes use the machine too.
 func TestOverload(t *testing.T) {
 	faultTest(t)
 	const active = 2 * 16 // keeps the 16 connections of the store busy
@@ -54,9 +54,10 @@ func TestOverload(t *testing.T) {
 	}
 	probed()
 	wantBounded(t, goodput, p99)
-	// The first round at capacity warms caches and pools up. Garbage and their growth double it.
+	// memory is that after the first load. Garbage, and caches and pools that grow, can double it.
 	if got := p.peak(t); got > 2*memory {
-		t.Errorf("the memory is %d KiB at its peak, and was %d at capacity: want at most twice that",
+		t.Errorf(
+			"the memory is %d KiB at its peak, and was %d at capacity: want at most twice that",
 			got, memory)
 	}
 	if got := db.query(t, "SELECT count(*) FROM messages"); got != strconv.Itoa(l.served) {
@@ -67,8 +68,7 @@ func TestOverload(t *testing.T) {
 		median(p99), memory, p.peak(t))
 }
 
-// probe requests the health and the metrics of a server all the time. The function that it returns
-// ends that.
+// probe requests the health and the metrics of a server again and again, until end is called.
 func (p *process) probe(t *testing.T) (end func()) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -122,7 +122,7 @@ type load struct {
 
 // phase is the result of a phase.
 type phase struct {
-	goodput      float64 // per second
+	goodput      float64 // served requests per second
 	p99          time.Duration
 	served, shed int
 }
@@ -152,7 +152,7 @@ func (l *load) one() {
 	}
 }
 
-// closed has each of some clients send one request after another.
+// closed measures clients that each send one request after another.
 func (l *load) closed(clients int, lasting time.Duration) phase {
 	return l.measure(func(group *sync.WaitGroup) {
 		for range clients {
@@ -165,7 +165,7 @@ func (l *load) closed(clients int, lasting time.Duration) phase {
 	})
 }
 
-// open sends a number of requests in each second, whatever becomes of them.
+// open measures a rate of requests in each second, without waiting for their responses.
 func (l *load) open(rate float64, lasting time.Duration) phase {
 	return l.measure(func(group *sync.WaitGroup) {
 		interval := time.Duration(float64(time.Second) / rate)

@@ -67,7 +67,7 @@ func TestPostgresDemoted(t *testing.T) {
 	old.query(t, "ALTER SYSTEM SET default_transaction_read_only = on")
 	old.query(t, "SELECT pg_reload_conf()")
 	w.refused(t)
-	// Connections from before can have a write in progress. The server leaves them.
+	// Earlier connections can have a write in progress. The server closes them.
 	eventually(t, "no connection is left that can write", func() bool {
 		return old.query(t, "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "+
 			"AND backend_type = 'client backend' AND backend_start < pg_conf_load_time()") == "0"

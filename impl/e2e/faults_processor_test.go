@@ -23,7 +23,7 @@ import (
 	"github.com/oasgate/oasgate/authz/server/telemetry"
 )
 
-// busyRole, in the environment, has the test binary serve an API whose handler only computes.
+// If the environment has busyRole, the test binary serves an API whose handler only computes.
 const busyRole = "BUSY_SERVER_OF_AN_OASGATE_TEST"
 
 const busyDocument = `
@@ -62,7 +62,7 @@ func runBusy() {
 // processor time, because other processes use the processors, too.
 func TestOverloadOfProcessor(t *testing.T) {
 	faultTest(t)
-	const clients, most = 32, 1000 // at capacity; connections
+	const clients, most = 32, 1000 // connections at capacity, and in the overload
 	const rounds, lasting = 3, 3 * time.Second
 	issuer := startIssuer(t)
 	for name, fresh := range map[string]bool{"kept connections": false, "new connections": true} {
@@ -155,7 +155,7 @@ func (p *process) processorTime(t *testing.T) (sum time.Duration) {
 		sum += time.Duration(n)
 	}
 	if sum == 0 {
-		t.Skip("the system does not tell processor times")
+		t.Skip("the system does not report processor times")
 	}
 	return sum
 }

@@ -91,7 +91,7 @@ func (p *process) lines(key, value string) (found []map[string]any) {
 	return found
 }
 
-// wantRequests checks that an operation has succeeded so often, that no request of it has failed,
+// wantRequests checks the number of requests of an operation that succeeded, that none has failed,
 // and that none is active.
 func (m metrics) wantRequests(t *testing.T, operation string, succeeded int) {
 	t.Helper()
@@ -183,7 +183,7 @@ func TestLogThatNobodyReads(t *testing.T) {
 			gap, read := lost(), make(chan struct{})
 			go func() {
 				defer close(read)
-				_, _ = io.Copy(&p.stderr, log) // nothing, of a closed file
+				_, _ = io.Copy(&p.stderr, log) // reads nothing if the file is closed
 			}()
 			if continues {
 				told := p.logged(t, "msg",

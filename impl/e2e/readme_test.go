@@ -20,7 +20,7 @@ import (
 // its own any lines.
 func TestReadme(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the program is compiled again, which -short has no time for")
+		t.Skip("compiles the program again, which takes too long for -short")
 	}
 	s := newSession(t)
 	if lines := s.follow("README.md"); lines > 150 {
@@ -32,7 +32,7 @@ func TestReadme(t *testing.T) {
 // Commands with … or <…> are for servers elsewhere.
 func TestServerReadme(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the program is compiled again, which -short has no time for")
+		t.Skip("compiles the program again, which takes too long for -short")
 	}
 	s := newSession(t)
 	s.run("go run . dev", "…")

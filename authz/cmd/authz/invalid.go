@@ -29,7 +29,7 @@ func reportInvalid(doc *openapi3.T, faults []*authz.Fault, report report) {
 		removeSchemas(err)
 		origin, cause := innermost(err)
 		first, _, _ := strings.Cut(err.Error(), "\n")
-		// Other rules and faults report these in the words of this tool.
+		// Other rules and faults report the rest, in the terms of this tool.
 		if known[cause.Error()] || ruleOfFault(first).name != otherFault {
 			return
 		}
@@ -41,18 +41,19 @@ func reportInvalid(doc *openapi3.T, faults []*authz.Fault, report report) {
 	v.validateValues()
 }
 
-// validation validates a document, and each schema that several places refer to once. kin-openapi
-// validates a schema, and all that it refers to, again for each reference.
+// validation validates a document, and each shared schema once. kin-openapi would validate a
+// schema, and all that it refers to, again for each reference.
 type validation struct {
 	doc    *openapi3.T
 	report func(where string, err error, at *openapi3.Location)
 
-	seen    map[any]bool   // parts that several places can refer to
-	shared  []sharedSchema // those of them that are schemas
+	seen    map[any]bool // visited parts that several places can refer to
+	shared  []sharedSchema
 	values  []placedValue
 	invalid map[*openapi3.Schema]bool
 }
 
+// sharedSchema is a schema that several places can refer to.
 type sharedSchema struct {
 	name     string
 	schema   *openapi3.Schema
@@ -88,8 +89,8 @@ func (v *validation) validateParts() {
 			*s.schema = s.original
 		}
 	}()
-	// Validate looks for undeclared security schemes in the paths, which takes a third of its time.
-	// Faults report these, so the paths are validated apart from the rest.
+	// The paths are validated apart from the rest, so that Validate does not look for undeclared
+	// security schemes in them. This would take a third of its time, and other rules report them.
 	rest := *v.doc
 	if v.doc.Paths != nil {
 		rest.Paths = openapi3.NewPaths()
@@ -117,7 +118,7 @@ func errorsOf(err error) []error {
 	return several
 }
 
-// validateValues validates defaults and examples, unless they are held to an invalid schema.
+// validateValues validates defaults and examples, unless their schema contains an invalid one.
 func (v *validation) validateValues() {
 	options := []openapi3.SchemaValidationOption{openapi3.MultiErrors()}
 	if v.doc.IsOpenAPI31OrLater() {

@@ -159,8 +159,9 @@ var rules = []rule{
 		why: "A misspelt rule in x-authz-lint-ignore suppresses nothing.",
 		fix: "use a rule of authz lint --rules; faults cannot be suppressed"},
 	{name: invalidElsewhere, level: noteLevel,
-		why: "An example, a response or a webhook is invalid OpenAPI. It does not affect " +
-			"requests, so the document is served; other tools may refuse it.",
+		why: "A part of the document, such as an example, a response or a webhook, is invalid " +
+			"OpenAPI. It does not affect requests, so the document is served; other tools may " +
+			"refuse it.",
 		fix: "correct it according to OpenAPI"},
 }
 

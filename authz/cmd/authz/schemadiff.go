@@ -308,8 +308,8 @@ func (v *schemaVerdict) alternatives(
 	}
 }
 
-// parts compares the parts of allOf, anyOf or oneOf. exact: a part that accepts more never makes
-// the whole accept less.
+// parts compares the parts of allOf, anyOf or oneOf. exact means that the whole never accepts less
+// when a part accepts more.
 func (v *schemaVerdict) parts(
 	where, keyword string,
 	d *diff.SubschemasDiff,
@@ -319,7 +319,7 @@ func (v *schemaVerdict) parts(
 	if d == nil {
 		return
 	}
-	narrows := keyword == "allOf" // a further part of allOf accepts less, of the others more
+	narrows := keyword == "allOf" // another part makes allOf accept less, and the others more
 	either := s.closed || !exact
 	for _, part := range d.Added {
 		v.note(where, keyword+" with "+partName(part), s, !narrows || either, narrows || either)

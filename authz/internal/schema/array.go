@@ -63,7 +63,7 @@ func (r *run) array(n *node, at int, m *marks) (end int, ok bool) {
 // false or null without escapes, and then by a hash table.
 type distinct struct {
 	few   [8]span
-	exact bool // few are equal only if their texts are
+	exact bool // elements in few are equal only if their texts are
 	count int  // of few
 	table *uniqueness
 }

@@ -535,7 +535,7 @@ func (c *Compiler) objects(n *node, s *openapi3.Schema, hidden []string) {
 	}
 }
 
-// mention returns the property with a name, which the schema need not declare.
+// mention returns the property with a name, and adds one if the schema does not declare it.
 func (n *node) mention(name string) *property {
 	p := n.named([]byte(name))
 	if p == nil {

@@ -3,7 +3,7 @@ package schema
 import "math/bits"
 
 // layers checks the keywords that apply schemas to the same value, or to what no other schema was
-// applied to. own are the marks of this value, which are not m if those matter here.
+// applied to. own are the marks of this value: m, or others if the schema has unevaluated keywords.
 func (r *run) layers(n *node, k kind, value span, m, own *marks) bool {
 	count, seen, outer := r.count, r.seen, r.indexed
 	if k == kindObject && outer.at != value.at && r.listed {

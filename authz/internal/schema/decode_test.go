@@ -110,7 +110,7 @@ func TestDecodeConflict(t *testing.T) {
 		return reflect.StructField{Name: name, Type: t, Tag: reflect.StructTag(tag)}
 	}
 	number := reflect.TypeFor[int]()
-	twice := reflect.StructOf([]reflect.StructField{ // vet does not let us declare it
+	twice := reflect.StructOf([]reflect.StructField{ // go vet refuses such a declaration
 		field("A", number, `json:"a"`), field("B", reflect.TypeFor[string](), `json:"a"`),
 	})
 	inside := reflect.StructOf([]reflect.StructField{
@@ -166,7 +166,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// checkDecodeType compares with json v2, for a random type and value.
+// checkDecodeType compares the decoder with json v2, for a random type and value.
 func checkDecodeType(t *testing.T, seed uint64) {
 	t.Helper()
 	m := &maker{Rand: rand.New(rand.NewPCG(seed, 1))}

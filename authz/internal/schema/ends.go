@@ -2,17 +2,16 @@ package schema
 
 import "math"
 
-// ends holds the ends of the long arrays and objects of a text. A value that contains others is
-// skipped, or its members are listed, once for each keyword that needs it. Without their ends, that
-// reads what is nested in it again at each level, so that the time is the size of the text times
-// its depth. nil holds none.
+// ends holds the ends of the long arrays and objects of a text; nil holds none. Some keywords skip
+// an array or object, or list its members. Without the ends, each level of nesting reads everything
+// in it again, so that the time grows with the size of the text times its depth.
 type ends []longValue // of each block of the text, the outermost one that begins there
 
 type longValue struct{ at, end uint32 }
 
 const (
-	blockSize = 16 // bounds the memory: half of the text
-	minLong   = 64
+	blockSize = 16 // bytes; bounds the memory to half of the text
+	minLong   = 64 // bytes
 )
 
 // newEnds scans a valid text.
@@ -87,8 +86,8 @@ func (r *run) scanned(at, end int) {
 	r.pay(size)
 }
 
-// pay charges for bytes that are read without a step. A pass that has read more of them than the
-// text has several times gets the ends of the text's long values.
+// pay charges for bytes that are read without a step. Once they are several times the size of the
+// text, the pass gets the ends of the text's long values.
 func (r *run) pay(size int) {
 	const batch = 1 << 10
 	if r.unpaid += size; r.unpaid >= batch {
@@ -100,7 +99,7 @@ func (r *run) payNow() {
 	r.step(r.unpaid / 4)
 	r.skipped += r.unpaid
 	r.unpaid = 0
-	const small = 1 << 12 // for which it is not worth it
+	const small = 1 << 12 // bytes; finding the ends of a smaller text takes more time than it saves
 	if r.skipped < small+2*len(r.body) || r.ends != nil {
 		return
 	}

@@ -163,8 +163,8 @@ func (s *Schema) release(r *run, spent *time.Duration) {
 }
 
 // budget returns the maximum number of steps of a pass. Applying a schema to a value is one step,
-// or more if the value is long; so is reading a few bytes that no schema applies to, or not for the
-// first time. A schema that is not nested in itself several times takes a small part of it.
+// or more if the value is long. Reading a few bytes without a schema, or again, is one step too. A
+// schema takes a small part of the budget unless it contains itself several times.
 func budget(size int) int { return 1<<16 + 32*size }
 
 // begin begins a pass over a text. trusted says that it is known to be valid JSON.

@@ -141,7 +141,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestLongValues: the equality of values whose canonical forms are hashes, or end at a limit.
+// TestLongValues compares values whose canonical forms are hashes, or end at a limit.
 func TestLongValues(t *testing.T) {
 	var members, reversed []string
 	for i := range 60 {

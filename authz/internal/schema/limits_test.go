@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// limitCase is a value of a valid request that a row of SECURITY.md is about, and that lint cannot
-// name, because the document does not show it. TestGuarantee sends it to generated handlers.
+// limitCase is a valid request with a value that generated code does not bind exactly, as a row of
+// SECURITY.md says. lint cannot report it, because it does not depend on the document alone.
+// TestGuarantee sends it to generated handlers.
 type limitCase struct {
 	row       string // a text of SECURITY.md; "" if the value is bound exactly
 	operation map[string]any
@@ -57,7 +58,8 @@ func limits(old bool) []limitCase {
 			operation: body(isJSON, true, nullable(member("a", typed("string")))),
 		},
 		{
-			row: "`null` as a whole body or a parameter with `content`", query: "p=null", bound: `{"p":0}`,
+			row: "`null` as a whole body or a parameter with `content`", query: "p=null",
+			bound: `{"p":0}`,
 			operation: parameter("p", "query", false, "content", object(isJSON,
 				object("schema", nullable(typed("integer"))))),
 		},
@@ -123,8 +125,8 @@ func limits(old bool) []limitCase {
 	}
 }
 
-// testLimits sends the values to a strict and to another handler. first is the first operation for
-// them.
+// testLimits sends the values to a strict and to a plain handler. The operation of the first value
+// is operations[first].
 func (g *generated) testLimits(t *testing.T, first int, urls []string) {
 	t.Helper()
 	file, err := os.ReadFile("../../../SECURITY.md")
@@ -154,7 +156,7 @@ func (g *generated) testLimits(t *testing.T, first int, urls []string) {
 		}
 		for n, kind := range []string{"strict", "plain"} {
 			if kind == "plain" && o.bodyType("") == "form" {
-				continue // it binds no form
+				continue // this handler binds no form
 			}
 			got, answer := s.send(t, urls[n])
 			if text := l.of(t, got); text != l.bound || text == "" && answer[0] != '4' {

@@ -377,7 +377,7 @@ requestBody: {required: true, content: {application/json: {schema: {type: object
 	}
 }
 
-// What run.plain decides, the pass over JSON decides too.
+// TestPlainParameters: run.plain and the pass over JSON give the same result.
 func TestPlainParameters(t *testing.T) {
 	texts := []string{"", "0", "-0", "1", "-1", "01", "+1", "7", "99", "100", "101", "1.0", "1e2",
 		"1.5", " 1", "1 ", "1,2", "999999999999999999", "9223372036854775807",

@@ -37,8 +37,9 @@ type hashed struct {
 	sum [sha256.Size]byte
 }
 
-// Longer forms are hashes. Those of lists and texts are so only where there is no limit, which
-// would not be reached otherwise.
+// The maximum lengths of forms in bytes: longer ones are replaced by their hashes. maxList is that
+// of strings and of an array in progress. It applies only without a limit, because a hash would
+// keep the buffer from reaching the limit.
 const (
 	maxForm = 128
 	maxList = 1 << 10
@@ -215,7 +216,8 @@ func newValueSet(keyword string, values []any) (*valueSet, error) {
 				keyword, maxNumberBytes, maxExponent)
 		}
 		s.others[string(canonical)] = true
-		s.longest = max(s.longest, 8*len(b)) // a form has at most three times the length, twice
+		// bytes: a form is at most 3 times as long, or 6 times while it is sorted
+		s.longest = max(s.longest, 8*len(b))
 	}
 	if len(s.text) <= 8 {
 		s.few = slices.Sorted(maps.Keys(s.text))

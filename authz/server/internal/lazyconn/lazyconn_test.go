@@ -584,7 +584,7 @@ func TestTimersAreRarelySet(t *testing.T) {
 
 // TestYield keeps another goroutine ready to run while a connection reads data that has arrived:
 // the goroutine must run after every other response, and not more often. The count is not exact,
-// because the runtime sometimes schedules differently, on a busy machine often.
+// because the runtime sometimes schedules differently, often on a busy machine.
 func TestYield(t *testing.T) {
 	client, server, err := tcpPair()
 	if err != nil {
