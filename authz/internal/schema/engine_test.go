@@ -170,6 +170,12 @@ func TestLongValues(t *testing.T) {
 		check(s, text, true)
 		check(s, same, true)
 	}
+	// uniqueItems keeps hashes of elements, of other forms than those of const and enum.
+	lists := "[[1],[" + text + strings.Repeat(`,"`+strings.Repeat("x", 2000)+`"`, 4) + "]]"
+	check(compileS(t, v31, "S: {uniqueItems: true, const: "+lists+"}", Options{}), lists, true)
+	check(compileS(t, v31, "S: {uniqueItems: true, enum: ["+lists+"]}", Options{}), lists, true)
+	check(compileS(t, v31, "S: {uniqueItems: true, not: {const: "+lists+"}}", Options{}), lists,
+		false)
 	check(unique, "["+text+","+same+"]", false)
 	check(unique, "[[0,"+text+"],[0,"+same+"]]", false)
 	check(unique, "[["+text+",1],["+same+",0],["+text+",0]]", false)

@@ -72,7 +72,7 @@ func (c *canonical) append(dst, b []byte, at int) (_ []byte, end int, ok bool) {
 	case kindNull, kindBoolean:
 		return append(dst, b[at]), endOfScalar(b, at), true
 	}
-	if known, found := c.hashes[at]; found {
+	if known, found := c.hashes[at]; found && c.limit == 0 { // others are of other forms
 		return append(append(dst, '#'), known.sum[:]...), known.end, true
 	}
 	if b[at] == '[' {
