@@ -33,6 +33,9 @@ type launched struct {
 // TestDeployments runs the command lines of all deployment files unchanged, as an unprivileged user
 // in an empty, read-only directory, with a database and an issuer of the test.
 func TestDeployments(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the program four times")
+	}
 	for _, l := range []launched{dockerfile(t), compose(t), kubernetes(t), unit(t)} {
 		t.Run(l.file, func(t *testing.T) { l.run(t) })
 	}

@@ -113,6 +113,9 @@ func (m metrics) wantRequests(t *testing.T, operation string, succeeded int) {
 // lines are counted, and the program can end. A reader that continues gets all other lines, and the
 // number of the lost ones.
 func TestLogThatNobodyReads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("fills a pipe and waits")
+	}
 	t.Parallel()
 	issuer := startIssuer(t)
 	for _, continues := range []bool{true, false} {
@@ -220,6 +223,9 @@ func TestSIGHUPWithoutFile(t *testing.T) {
 // TestFewFiles: with few files, silent connections do not prevent the server from using its
 // database.
 func TestFewFiles(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the time limits of silent connections")
+	}
 	t.Parallel()
 	issuer := startIssuer(t)
 	const files, connections = 64, 32
