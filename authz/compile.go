@@ -168,10 +168,10 @@ func (r *reader) readPath(template string, item *openapi3.PathItem) (faults []er
 	}
 	at := &path{methods: map[string]*operation{}}
 	for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
-		o, found := r.readOperation(r.config, method, template, item)
+		o, found := r.readOperation(method, template, item)
 		if r.requests != nil {
-			found = append(found, r.compile(o, r.requests)...)
-			found = append(found, o.compileResponses(r.responses, r.config.Responses)...)
+			found = append(found, r.compile(o)...)
+			found = append(found, r.compileResponses(o)...)
 		}
 		faults = append(append(faults, found...), r.duplicates(o)...)
 		at.methods[method] = o
@@ -229,13 +229,14 @@ func locate(element *openapi3.Origin, field string) *openapi3.Location {
 }
 
 // readOperation reads who may call an operation, and its limits.
-func (p *Plan) readOperation(c Config, method, template string,
-	item *openapi3.PathItem) (o *operation, faults []error) {
+func (r *reader) readOperation(method, template string, item *openapi3.PathItem) (
+	o *operation, faults []error,
+) {
 	spec := item.GetOperation(method)
 	o = &operation{Operation: Operation{
-		ID: spec.OperationID, Method: method, Path: template, granters: p.granters,
+		ID: spec.OperationID, Method: method, Path: template, granters: r.granters,
 	}}
-	o.route = &routers.Route{Spec: p.doc, Path: template, PathItem: item, Method: method,
+	o.route = &routers.Route{Spec: r.doc, Path: template, PathItem: item, Method: method,
 		Operation: spec}
 	problem := func(field, problem string) {
 		faults = append(faults, &Fault{Method: method, Path: template, Problem: problem,
@@ -248,11 +249,11 @@ func (p *Plan) readOperation(c Config, method, template string,
 	switch {
 	case spec.Security != nil:
 		o.security = *spec.Security
-	case len(p.doc.Security) > 0:
+	case len(r.doc.Security) > 0:
 		// An empty list for the whole document does not count: it would silently make new
 		// operations public.
-		o.security = p.doc.Security
-	case c.Unstated == DenyUnstated:
+		o.security = r.doc.Security
+	case r.config.Unstated == DenyUnstated:
 		o.Denied = "the document states no security for it"
 	default:
 		problem("security", "no security is stated: add security to the operation or the whole "+
@@ -264,39 +265,38 @@ func (p *Plan) readOperation(c Config, method, template string,
 			problem("security", "an alternative of its security is null: write {} if a token is "+
 				"optional, or remove it")
 		}
-		alternative, problems := p.readAlternative(requirement, c.Without)
+		alternative, problems := r.readAlternative(requirement)
 		for _, text := range problems {
 			problem("security", text)
 		}
 		o.Alternatives = append(o.Alternatives, alternative)
 	}
-	o.drop(c.Without)
+	o.drop(r.config.Without)
 	for _, text := range o.readExtensions(spec.Extensions) {
 		problem("", text)
 	}
 	if o.Introspect && o.Public() {
 		problem("", "it has x-authz-introspect, but is public: there is no token to introspect")
 	}
-	if o.StepUp != nil && !o.alwaysByToken(p) {
+	if o.StepUp != nil && !o.alwaysByToken(r.Plan) {
 		problem("", fmt.Sprintf("it has %s or %s, but may be called without a token, which says "+
 			"how the person signed in", acrExtension, maxAgeExtension))
 	}
 	return o, faults
 }
 
-func (p *Plan) readAlternative(
-	requirement openapi3.SecurityRequirement, without []string,
-) (
-	alternative Alternative, problems []string) {
+func (r *reader) readAlternative(requirement openapi3.SecurityRequirement) (
+	alternative Alternative, problems []string,
+) {
 	alternative = Alternative{}
 	// the schemes by the content of the Authorization header
 	inHeader := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(requirement)) {
 		scopes := requirement[name]
 		alternative = append(alternative, Requirement{name, slices.Clone(scopes)})
-		s, err := p.scheme(name)
+		s, err := r.scheme(name)
 		if err != nil {
-			if !slices.Contains(without, name) {
+			if !slices.Contains(r.config.Without, name) {
 				problems = append(problems, err.Error())
 			}
 			continue
@@ -309,7 +309,7 @@ func (p *Plan) readAlternative(
 			if err := s.declares(scope); err != nil {
 				problems = append(problems, err.Error())
 			} else if s.implicitScopes && s.token {
-				p.scopes[scope] = ""
+				r.scopes[scope] = ""
 			}
 		}
 		if holds := s.authorization(); holds != "" {
@@ -363,7 +363,7 @@ func (o *operation) alwaysByToken(p *Plan) bool {
 }
 
 // compile compiles the validation of an operation's requests.
-func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error) {
+func (r *reader) compile(o *operation) (faults []error) {
 	problem := func(problem string) {
 		faults = append(faults, &Fault{Method: o.Method, Path: o.Path, Problem: problem,
 			At: locate(o.route.Operation.Origin, "")})
@@ -372,7 +372,7 @@ func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error)
 		problem(text)
 	}
 	var errs []error
-	o.schema, errs = compiler.Operation(o.route.PathItem, o.route.Operation)
+	o.schema, errs = r.requests.Operation(o.route.PathItem, o.route.Operation)
 	if o.Stream && errs == nil {
 		for _, err := range o.schema.Stream() {
 			errs = append(errs, fmt.Errorf("x-authz-stream: %w", err))
@@ -384,16 +384,16 @@ func (p *Plan) compile(o *operation, compiler *schema.Compiler) (faults []error)
 	return faults
 }
 
-// compileResponses compiles the validation of the operation's responses, if compiler is not nil.
-func (o *operation) compileResponses(compiler *schema.Compiler, mode Responses) (faults []error) {
-	if compiler == nil {
+// compileResponses compiles the validation of an operation's responses, if they are validated.
+func (r *reader) compileResponses(o *operation) (faults []error) {
+	if r.responses == nil {
 		return nil
 	}
-	responses, errs := compiler.Responses(o.route.Operation)
+	responses, errs := r.responses.Responses(o.route.Operation)
 	if errs == nil {
 		o.responses = responses
 	}
-	if mode != FailResponses {
+	if r.config.Responses != FailResponses {
 		return nil
 	}
 	for _, err := range errs {
